@@ -1,0 +1,2 @@
+//! Bytes that are stored or shared.
+#![forbid(unsafe_code)]

@@ -1,0 +1,406 @@
+//! One buffer for a message's whole way down and up a stack: bytes with room in front and behind.
+//!
+//! A layer writes its header into the room in front ([`Packet::push_front`]), a cipher its tag into the
+//! room behind ([`Packet::push_back`]), and both are taken off again on the way up by moving an edge. No
+//! layer copies the payload. Where the room is too short the packet moves to a larger buffer, so
+//! correctness never depends on what [`Headroom`] a sender guessed.
+//!
+//! Deliberately absent: shared payloads. A packet is the only writer of its bytes, so that a layer may
+//! seal and open in place; sending one payload to many peers copies it once for each.
+
+use std::fmt;
+use std::ops::{Deref, DerefMut};
+
+use bytes::{Bytes, BytesMut};
+
+use crate::{Error, Result};
+
+/// Bytes that the layers below will add to a message, in front of it and behind it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Headroom {
+    /// Bytes of headers in front.
+    pub front: usize,
+    /// Bytes of tags or padding behind.
+    pub back: usize,
+}
+
+impl Headroom {
+    /// Room for `front` bytes in front and `back` bytes behind.
+    pub const fn new(front: usize, back: usize) -> Self {
+        Self { front, back }
+    }
+
+    /// The room of this layer and of the ones below it together.
+    #[must_use]
+    pub const fn plus(self, below: Headroom) -> Self {
+        Self {
+            front: self.front + below.front,
+            back: self.back + below.back,
+        }
+    }
+}
+
+/// A message's bytes, with room to grow in front and behind.
+///
+/// Dereferences to the payload alone. Equality and `Debug` look at the payload alone, too.
+#[derive(Default)]
+pub struct Packet {
+    /// `buf[..start]` is room, `buf[start..]` is payload; spare capacity is room behind.
+    buf: BytesMut,
+    start: usize,
+}
+
+/// Room that a packet gets when it must move anyway, so that the next header does not move it again.
+const REGROW: Headroom = Headroom::new(64, 32);
+
+impl Packet {
+    /// Copies `payload` into a new buffer with `room` around it.
+    pub fn new(room: Headroom, payload: &[u8]) -> Self {
+        let mut packet = Self::with_capacity(room, payload.len());
+        packet.buf.extend_from_slice(payload);
+        packet
+    }
+
+    /// An empty packet with `room` around a payload of up to `capacity` bytes; fill it with
+    /// [`push_back`](Self::push_back).
+    pub fn with_capacity(room: Headroom, capacity: usize) -> Self {
+        let mut buf = BytesMut::with_capacity(room.front + capacity + room.back);
+        buf.resize(room.front, 0);
+        Self {
+            buf,
+            start: room.front,
+        }
+    }
+
+    /// Takes `buf` as it is: the first `start` bytes are room, the rest is payload. No copy.
+    ///
+    /// `start` beyond the end counts as the end.
+    pub fn from_buffer(buf: BytesMut, start: usize) -> Self {
+        let start = start.min(buf.len());
+        Self { buf, start }
+    }
+
+    /// The buffer and where in it the payload starts. No copy.
+    pub fn into_buffer(self) -> (BytesMut, usize) {
+        (self.buf, self.start)
+    }
+
+    /// The payload as [`Bytes`], which can be cloned without a copy. No copy.
+    pub fn into_bytes(mut self) -> Bytes {
+        bytes::Buf::advance(&mut self.buf, self.start);
+        self.buf.freeze()
+    }
+
+    /// Bytes of the payload.
+    pub fn len(&self) -> usize {
+        self.buf.len() - self.start
+    }
+
+    /// Whether the payload is empty. An empty packet is a message all the same.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The room left in front and behind.
+    pub fn room(&self) -> Headroom {
+        Headroom {
+            front: self.start,
+            back: self.buf.capacity() - self.buf.len(),
+        }
+    }
+
+    /// Memory that this packet holds at least, in bytes: room, payload and spare capacity.
+    ///
+    /// A packet split from a larger receive buffer keeps all of that buffer alive; see
+    /// [`detach`](Self::detach).
+    pub fn held(&self) -> usize {
+        self.buf.capacity()
+    }
+
+    /// [`Error::MtuExceeded`] if the payload is longer than `mtu` bytes.
+    pub fn check(&self, mtu: usize) -> Result<()> {
+        if self.len() <= mtu {
+            Ok(())
+        } else {
+            Err(Error::MtuExceeded {
+                size: self.len(),
+                mtu,
+            })
+        }
+    }
+
+    /// Writes `header` in front of the payload, into the room if there is enough.
+    pub fn push_front(&mut self, header: &[u8]) {
+        self.grow_front(header.len()).copy_from_slice(header);
+    }
+
+    /// Moves the front edge by `len` bytes and returns them to be written.
+    pub fn grow_front(&mut self, len: usize) -> &mut [u8] {
+        if self.start < len {
+            self.move_to(Headroom::new(len + REGROW.front, REGROW.back));
+        }
+        let end = self.start;
+        self.start -= len;
+        &mut self.buf[self.start..end]
+    }
+
+    /// Takes the first `N` bytes off the payload, or nothing if there are fewer. They become room.
+    pub fn pop_front<const N: usize>(&mut self) -> Option<[u8; N]> {
+        let header = *self.first_chunk::<N>()?;
+        self.start += N;
+        Some(header)
+    }
+
+    /// Drops the first `len` bytes of the payload (all of it, if there are fewer). They become room.
+    pub fn advance(&mut self, len: usize) {
+        self.start += len.min(self.len());
+    }
+
+    /// Writes `tail` behind the payload, into the room if there is enough.
+    pub fn push_back(&mut self, tail: &[u8]) {
+        if self.room().back < tail.len() {
+            self.move_to(Headroom::new(
+                REGROW.front.max(self.start),
+                tail.len() + REGROW.back,
+            ));
+        }
+        self.buf.extend_from_slice(tail);
+    }
+
+    /// Cuts the payload to its first `len` bytes; does nothing if it is shorter. The rest becomes room.
+    pub fn truncate(&mut self, len: usize) {
+        self.buf.truncate(self.start + len.min(self.len()));
+    }
+
+    /// Takes the last `N` bytes off the payload, or nothing if there are fewer. They become room.
+    pub fn pop_back<const N: usize>(&mut self) -> Option<[u8; N]> {
+        let tail = *self.last_chunk::<N>()?;
+        self.truncate(self.len() - N);
+        Some(tail)
+    }
+
+    /// Splits the first `len` bytes of the payload off into a packet of their own. No copy.
+    ///
+    /// The front part gets the room in front and keeps none behind; the rest has none in front.
+    /// `len` beyond the end takes all.
+    #[must_use]
+    pub fn split_front(&mut self, len: usize) -> Packet {
+        let front = self.buf.split_to(self.start + len.min(self.len()));
+        Packet {
+            buf: front,
+            start: std::mem::take(&mut self.start),
+        }
+    }
+
+    /// Copies the payload into a buffer of its own, so that no larger buffer is kept alive by it.
+    ///
+    /// A queue calls this for small packets that must wait.
+    pub fn detach(&mut self, room: Headroom) {
+        self.move_to(room);
+    }
+
+    /// Moves the payload into a new buffer with `room` around it.
+    fn move_to(&mut self, room: Headroom) {
+        *self = Packet::new(room, self);
+    }
+}
+
+impl Clone for Packet {
+    /// Copies the payload, with the room in front and room for tags behind.
+    fn clone(&self) -> Self {
+        let room = Headroom::new(self.start, self.room().back.min(REGROW.back));
+        Packet::new(room, self)
+    }
+}
+
+impl Deref for Packet {
+    type Target = [u8];
+    fn deref(&self) -> &[u8] {
+        &self.buf[self.start..]
+    }
+}
+
+impl DerefMut for Packet {
+    fn deref_mut(&mut self) -> &mut [u8] {
+        &mut self.buf[self.start..]
+    }
+}
+
+impl AsRef<[u8]> for Packet {
+    fn as_ref(&self) -> &[u8] {
+        self
+    }
+}
+
+impl From<&[u8]> for Packet {
+    fn from(payload: &[u8]) -> Self {
+        Packet::new(REGROW, payload)
+    }
+}
+
+impl<const N: usize> From<&[u8; N]> for Packet {
+    fn from(payload: &[u8; N]) -> Self {
+        Packet::new(REGROW, payload)
+    }
+}
+
+impl From<&str> for Packet {
+    fn from(payload: &str) -> Self {
+        Packet::new(REGROW, payload.as_bytes())
+    }
+}
+
+impl From<Vec<u8>> for Packet {
+    /// Takes the vector without a copy. It has no room in front, so the first header moves it.
+    fn from(payload: Vec<u8>) -> Self {
+        Packet {
+            buf: BytesMut::from(Bytes::from(payload)),
+            start: 0,
+        }
+    }
+}
+
+impl From<BytesMut> for Packet {
+    fn from(buf: BytesMut) -> Self {
+        Packet { buf, start: 0 }
+    }
+}
+
+impl PartialEq for Packet {
+    fn eq(&self, other: &Self) -> bool {
+        **self == **other
+    }
+}
+
+impl Eq for Packet {}
+
+impl PartialEq<[u8]> for Packet {
+    fn eq(&self, other: &[u8]) -> bool {
+        **self == *other
+    }
+}
+
+impl PartialEq<&[u8]> for Packet {
+    fn eq(&self, other: &&[u8]) -> bool {
+        **self == **other
+    }
+}
+
+impl<const N: usize> PartialEq<&[u8; N]> for Packet {
+    fn eq(&self, other: &&[u8; N]) -> bool {
+        **self == other[..]
+    }
+}
+
+impl fmt::Debug for Packet {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const SHOWN: usize = 16;
+        let (shown, more) = self.split_at(self.len().min(SHOWN));
+        write!(f, "Packet({} bytes: ", self.len())?;
+        shown.iter().try_for_each(|byte| write!(f, "{byte:02x}"))?;
+        f.write_str(if more.is_empty() { ")" } else { "…)" })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn a_header_in_the_room_does_not_move_the_payload() {
+        let mut packet = Packet::new(Headroom::new(4, 2), b"hello");
+        let at = packet.as_ptr();
+        packet.push_front(b"head");
+        packet.push_back(b"ta");
+        assert_eq!(packet, b"headhellota");
+        assert_eq!(packet.pop_front::<4>(), Some(*b"head"));
+        assert_eq!(packet.pop_back::<2>(), Some(*b"ta"));
+        assert_eq!(packet.as_ptr(), at);
+        assert_eq!(packet, b"hello");
+    }
+
+    #[test]
+    fn what_was_popped_is_room_for_a_relay() {
+        let mut packet = Packet::from(b"headbody".to_vec());
+        let _: Option<[u8; 4]> = packet.pop_front();
+        let at = packet.as_ptr();
+        packet.push_front(b"HEAD");
+        packet.advance(4);
+        assert_eq!(packet.as_ptr(), at);
+        assert_eq!(packet, b"body");
+    }
+
+    #[test]
+    fn split_parts_are_writable_and_apart() {
+        let mut rest = Packet::new(Headroom::new(2, 0), b"aabbcc");
+        let mut first = rest.split_front(2);
+        first.push_front(b"12");
+        first.push_back(b"34");
+        rest.push_front(b"56");
+        assert_eq!(first, b"12aa34");
+        assert_eq!(rest, b"56bbcc");
+    }
+
+    /// What a test does to a packet and to a plain vector alike.
+    #[derive(Clone, Debug)]
+    enum Op {
+        PushFront(Vec<u8>),
+        PushBack(Vec<u8>),
+        Advance(usize),
+        Truncate(usize),
+        Split(usize),
+        Detach(usize, usize),
+    }
+
+    fn op() -> impl Strategy<Value = Op> {
+        let bytes = || proptest::collection::vec(any::<u8>(), 0..100);
+        prop_oneof![
+            bytes().prop_map(Op::PushFront),
+            bytes().prop_map(Op::PushBack),
+            (0..200usize).prop_map(Op::Advance),
+            (0..200usize).prop_map(Op::Truncate),
+            (0..200usize).prop_map(Op::Split),
+            (0..90usize, 0..90usize).prop_map(|(front, back)| Op::Detach(front, back)),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn behaves_like_a_vector(front in 0..80usize, back in 0..80usize,
+                                 payload in proptest::collection::vec(any::<u8>(), 0..300),
+                                 ops in proptest::collection::vec(op(), 0..20)) {
+            let mut packet = Packet::new(Headroom::new(front, back), &payload);
+            let mut model = payload;
+            for op in ops {
+                match op {
+                    Op::PushFront(bytes) => {
+                        packet.push_front(&bytes);
+                        model.splice(0..0, bytes);
+                    }
+                    Op::PushBack(bytes) => {
+                        packet.push_back(&bytes);
+                        model.extend(bytes);
+                    }
+                    Op::Advance(len) => {
+                        packet.advance(len);
+                        model.drain(..len.min(model.len()));
+                    }
+                    Op::Truncate(len) => {
+                        packet.truncate(len);
+                        model.truncate(len);
+                    }
+                    Op::Split(len) => {
+                        let front = packet.split_front(len);
+                        let rest = model.split_off(len.min(model.len()));
+                        prop_assert_eq!(&*front, &*std::mem::replace(&mut model, rest));
+                    }
+                    Op::Detach(front, back) => packet.detach(Headroom::new(front, back)),
+                }
+                prop_assert_eq!(&*packet, &*model);
+            }
+            prop_assert_eq!(&*packet.clone(), &*model);
+            prop_assert_eq!(&*packet.into_bytes(), &*model);
+        }
+    }
+}

@@ -1,0 +1,2 @@
+//! Engines: they take bytes, a clock and randomness, and decide; they do no I/O.
+#![forbid(unsafe_code)]

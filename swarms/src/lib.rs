@@ -1,0 +1,2 @@
+//! Swarms over tokio: bases, and the layers that stack on any swarm.
+#![forbid(unsafe_code)]

@@ -1,0 +1,2 @@
+//! The laws of a swarm as a conformance suite.
+#![forbid(unsafe_code)]
