@@ -72,7 +72,8 @@ pub trait Swarm<A: Addr>: Send + Sync + 'static {
     /// returns how many. With a `max` of 0 it returns 0 at once.
     ///
     /// # Cancel safety
-    /// Cancelling loses nothing: what is in `out` is received, the rest goes to the next caller.
+    /// Cancelling loses nothing: what is in `out` is received, the rest goes to the next caller. For this an
+    /// implementation does not wait again once it appended, since the layer above has yet to look at it.
     fn receive_batch(
         &self,
         out: &mut Vec<Message<A>>,
