@@ -1,2 +1,5 @@
 //! Engines: they take bytes, a clock and randomness, and decide; they do no I/O.
 #![forbid(unsafe_code)]
+
+pub mod fragment;
+pub mod mux;

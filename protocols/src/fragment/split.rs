@@ -1,0 +1,107 @@
+//! Takes a message apart into fragments that a smaller MTU carries.
+
+use std::collections::HashMap;
+use std::hash::Hash;
+
+use bytes::BytesMut;
+use p2p::{Error, Headroom, Packet, Result};
+
+use super::wire::{Header, MAX_HEADER, MAX_PARTS, OVERHEAD};
+
+/// Payload bytes that one fragment carries where the swarm below carries `inner_mtu`; at least one.
+pub fn chunk(inner_mtu: usize) -> usize {
+    inner_mtu.saturating_sub(OVERHEAD).max(1)
+}
+
+/// Bytes of the longest message that fragments of `chunk` bytes carry, and no more than `configured`.
+pub fn mtu(configured: usize, chunk: usize) -> usize {
+    configured.min(chunk.saturating_mul(MAX_PARTS))
+}
+
+/// Hands the fragments of message `id` to `emit`, in order, each with `room` around it.
+///
+/// A message of one part keeps its own buffer: no copy, and no allocation if it has room for the header. A
+/// longer one is copied once, into one buffer from which the fragments are sliced. Where `room` is empty, or
+/// filled by the layers below to the last byte, they lie in memory without a gap, so that a base can send them
+/// as one buffer.
+///
+/// # Errors
+/// [`MtuExceeded`](Error::MtuExceeded) if the message takes more than [`MAX_PARTS`]; nothing is emitted.
+pub fn split(
+    id: u32,
+    mut packet: Packet,
+    chunk: usize,
+    room: Headroom,
+    mut emit: impl FnMut(Packet),
+) -> Result<()> {
+    let total = packet.len().div_ceil(chunk).max(1);
+    let Ok(total) = u8::try_from(total) else {
+        return Err(Error::MtuExceeded {
+            size: packet.len(),
+            mtu: chunk.saturating_mul(MAX_PARTS),
+        });
+    };
+    let mut header = [0; MAX_HEADER];
+    if total == 1 {
+        packet.push_front(Header { id, part: 0, total }.write(&mut header));
+        emit(packet);
+        return Ok(());
+    }
+    let around = room.front + room.back;
+    let mut buf = BytesMut::with_capacity(packet.len() + usize::from(total) * (around + MAX_HEADER));
+    for (part, payload) in (0..total).zip(packet.chunks(chunk)) {
+        buf.resize(room.front, 0);
+        buf.extend_from_slice(Header { id, part, total }.write(&mut header));
+        buf.extend_from_slice(payload);
+        let rest = buf.split_off(buf.len() + room.back);
+        emit(Packet::from_buffer(std::mem::replace(&mut buf, rest), room.front));
+    }
+    Ok(())
+}
+
+/// The ids of the messages to each destination: they count from 0, as the wire form asks for.
+///
+/// The number of destinations is bounded; those that nothing was sent to for longest are forgotten. From then
+/// on new destinations start at the highest forgotten count, so that none sees an id again which it may still
+/// be reassembling.
+#[derive(Debug)]
+pub struct Ids<A> {
+    /// Destinations sent to lately, and before that. When `recent` fills it takes the place of `older`.
+    recent: HashMap<A, u32>,
+    older: HashMap<A, u32>,
+    half: usize,
+    start: u32,
+}
+
+impl<A: Clone + Eq + Hash> Ids<A> {
+    /// Counts for up to `limit` destinations (at least two).
+    pub fn new(limit: usize) -> Self {
+        Self {
+            recent: HashMap::new(),
+            older: HashMap::new(),
+            half: (limit / 2).max(1),
+            start: 0,
+        }
+    }
+
+    /// The id of the next message to `dst`. After 2³² messages it starts over.
+    pub fn next(&mut self, dst: &A) -> u32 {
+        if let Some(next) = self.recent.get_mut(dst) {
+            let id = *next;
+            *next = next.wrapping_add(1);
+            return id;
+        }
+        let id = self.older.remove(dst).unwrap_or(self.start);
+        if self.recent.len() >= self.half {
+            let forgotten = std::mem::replace(&mut self.older, std::mem::take(&mut self.recent));
+            self.start = forgotten.into_values().fold(self.start, u32::max);
+        }
+        self.recent.insert(dst.clone(), id.wrapping_add(1));
+        id
+    }
+
+    /// Destinations that are counted for now.
+    pub fn destinations(&self) -> usize {
+        self.recent.len() + self.older.len()
+    }
+}
