@@ -1,0 +1,455 @@
+//! One bounded queue between whoever has messages and whoever reads them.
+//!
+//! Putting never waits: what does not fit is given back, and the caller counts it as
+//! [`Reason::QueueFull`]. A batch goes in and comes out under one lock and with one wake-up. Bounded in
+//! items and in bytes, where an item is charged the memory that it really holds.
+//!
+//! Deliberately absent: priorities, fairness between sources, and making room by dropping what is old.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::future::poll_fn;
+use std::mem;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker};
+
+use p2p::{Error, Headroom, Message, Packet, Reason, Request, Result};
+use tokio::task::coop::cooperative;
+
+#[cfg(test)]
+mod tests;
+
+/// Bounds of an [`Inbox`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Items that wait at most; further ones are refused. At 0 nothing gets in.
+    pub items: usize,
+    /// Bytes that waiting items hold at most, their bookkeeping included; an item that would exceed them
+    /// is refused, also from an empty inbox.
+    pub bytes: usize,
+    /// A payload shorter than this many bytes is copied into a buffer of its own when it must wait, so
+    /// that it does not keep alive the large receive buffer that it came in. 0 never copies: for packets
+    /// known to own their buffers.
+    pub copy_below: usize,
+}
+
+impl Default for Limits {
+    /// 1024 items, 4 MiB, payloads under 256 bytes are copied.
+    fn default() -> Self {
+        Self {
+            items: 1024,
+            bytes: 4 << 20,
+            copy_below: 256,
+        }
+    }
+}
+
+/// What may wait in an [`Inbox`].
+pub trait Queued {
+    /// The packet that the item carries.
+    fn payload(&self) -> &Packet;
+    /// The same, to copy it out of a larger buffer.
+    fn payload_mut(&mut self) -> &mut Packet;
+}
+
+impl Queued for Packet {
+    fn payload(&self) -> &Packet {
+        self
+    }
+    fn payload_mut(&mut self) -> &mut Packet {
+        self
+    }
+}
+
+impl<A> Queued for Message<A> {
+    fn payload(&self) -> &Packet {
+        &self.payload
+    }
+    fn payload_mut(&mut self) -> &mut Packet {
+        &mut self.payload
+    }
+}
+
+impl<A> Queued for Request<A> {
+    fn payload(&self) -> &Packet {
+        &self.payload
+    }
+    fn payload_mut(&mut self) -> &mut Packet {
+        &mut self.payload
+    }
+}
+
+/// A bounded queue with any number of writers and readers.
+///
+/// Each item goes to exactly one reader. Readers that wait are served in the order in which they came.
+pub struct Inbox<T> {
+    limits: Limits,
+    state: Mutex<State<T>>,
+}
+
+/// An item that did not get in.
+#[derive(Debug)]
+pub struct Refused<T> {
+    /// The item, unchanged.
+    pub item: T,
+    /// [`Reason::QueueFull`] or [`Reason::Closed`].
+    pub reason: Reason,
+}
+
+/// What became of a batch.
+#[derive(Debug)]
+pub struct Extended<T> {
+    /// How many items got in.
+    pub accepted: usize,
+    /// The items that did not, in their order.
+    pub refused: Vec<T>,
+    /// Why they did not: [`Reason::QueueFull`] or [`Reason::Closed`].
+    pub reason: Reason,
+}
+
+impl<T> Inbox<T> {
+    /// An empty inbox.
+    pub fn new(limits: Limits) -> Self {
+        Self {
+            limits,
+            state: Mutex::new(State {
+                queue: VecDeque::new(),
+                bytes: 0,
+                closed: false,
+                waiting: Waiting::default(),
+            }),
+        }
+    }
+
+    /// How many items wait.
+    pub fn len(&self) -> usize {
+        self.lock().queue.len()
+    }
+
+    /// Whether no item waits.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Bytes that the waiting items are charged.
+    pub fn held(&self) -> usize {
+        self.lock().bytes
+    }
+
+    /// Whether [`close`](Self::close) was called.
+    pub fn is_closed(&self) -> bool {
+        self.lock().closed
+    }
+
+    /// Refuses everything from now on, drops what waits and wakes every reader with [`Error::Closed`].
+    ///
+    /// Returns how many items were dropped, so that they can be counted. Idempotent: a second call
+    /// returns 0.
+    pub fn close(&self) -> usize {
+        let mut state = self.lock();
+        state.closed = true;
+        state.bytes = 0;
+        let dropped = mem::take(&mut state.queue);
+        let waiting = mem::take(&mut state.waiting.wakers);
+        drop(state);
+        for (_, waker) in waiting {
+            waker.wake();
+        }
+        dropped.len()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State<T>> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<T: Queued> Inbox<T> {
+    /// Puts one item in. Never waits.
+    ///
+    /// # Errors
+    /// The item back, if the inbox is full or closed.
+    pub fn push(&self, item: T) -> Result<(), Refused<T>> {
+        let mut state = self.lock();
+        let reason = state.refusal();
+        state
+            .push(item, &self.limits)
+            .map_err(|item| Refused { item, reason })?;
+        let reader = state.waiting.first();
+        drop(state);
+        wake(reader);
+        Ok(())
+    }
+
+    /// Puts a batch in: one lock, one wake-up. Never waits.
+    ///
+    /// An item that is refused does not hold up smaller ones behind it. `items` is advanced under the
+    /// lock: it must neither block nor use this inbox.
+    pub fn extend(&self, items: impl IntoIterator<Item = T>) -> Extended<T> {
+        let mut state = self.lock();
+        let before = state.queue.len();
+        let mut refused = Vec::new();
+        for item in items {
+            if let Err(item) = state.push(item, &self.limits) {
+                refused.push(item);
+            }
+        }
+        let accepted = state.queue.len() - before;
+        let reason = state.refusal();
+        let reader = if accepted > 0 { state.waiting.first() } else { None };
+        drop(state);
+        wake(reader);
+        Extended {
+            accepted,
+            refused,
+            reason,
+        }
+    }
+
+    /// Takes the next item, if one is there.
+    ///
+    /// # Errors
+    /// [`Error::Closed`] after [`close`](Self::close).
+    pub fn try_pop(&self) -> Result<Option<T>> {
+        let mut state = self.lock();
+        match state.pop() {
+            None if state.closed => Err(Error::Closed),
+            item => Ok(item),
+        }
+    }
+
+    /// Waits for the next item.
+    ///
+    /// # Errors
+    /// [`Error::Closed`] after [`close`](Self::close).
+    ///
+    /// # Cancel safety
+    /// Cancelling loses neither an item nor a wake-up: both go to the next reader.
+    pub async fn pop(&self) -> Result<T> {
+        let mut turn = Turn::new(self);
+        cooperative(poll_fn(|cx| turn.poll(cx, State::pop))).await
+    }
+
+    /// Waits for at least one item, then appends what is there to `out`, up to `max` items; returns how
+    /// many. With a `max` of 0 it returns 0 at once.
+    ///
+    /// # Errors
+    /// [`Error::Closed`] after [`close`](Self::close).
+    ///
+    /// # Cancel safety
+    /// As for [`pop`](Self::pop): nothing is in `out` before the call returns.
+    pub async fn pop_batch(&self, out: &mut Vec<T>, max: usize) -> Result<usize> {
+        if max == 0 {
+            return Ok(0);
+        }
+        let mut turn = Turn::new(self);
+        cooperative(poll_fn(|cx| turn.poll(cx, |state| state.pop_batch(out, max)))).await
+    }
+
+    /// Takes out what `unwanted` picks, wherever it waits, and gives it back.
+    ///
+    /// `unwanted` is called under the lock: it must neither block nor use this inbox.
+    pub fn remove(&self, mut unwanted: impl FnMut(&T) -> bool) -> Vec<T> {
+        let mut state = self.lock();
+        let mut removed = Vec::new();
+        for _ in 0..state.queue.len() {
+            let Some(item) = state.queue.pop_front() else {
+                break;
+            };
+            if unwanted(&item) {
+                state.bytes -= charge(&item);
+                removed.push(item);
+            } else {
+                state.queue.push_back(item);
+            }
+        }
+        removed
+    }
+}
+
+impl<T> fmt::Debug for Inbox<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let state = self.lock();
+        f.debug_struct("Inbox")
+            .field("limits", &self.limits)
+            .field("items", &state.queue.len())
+            .field("bytes", &state.bytes)
+            .field("closed", &state.closed)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What an item costs: the memory of its packet, and its place in the queue.
+fn charge<T: Queued>(item: &T) -> usize {
+    item.payload().held() + size_of::<T>()
+}
+
+/// Wakes a reader, after the lock was given back, so that it does not run into it.
+fn wake(reader: Option<Waker>) {
+    if let Some(waker) = reader {
+        waker.wake();
+    }
+}
+
+/// Room that a packet keeps at most when it is copied out: headers and tags of a few layers.
+const KEPT_ROOM: Headroom = Headroom::new(64, 32);
+
+#[derive(Debug)]
+struct State<T> {
+    queue: VecDeque<T>,
+    bytes: usize,
+    closed: bool,
+    waiting: Waiting,
+}
+
+impl<T> State<T> {
+    fn refusal(&self) -> Reason {
+        if self.closed {
+            Reason::Closed
+        } else {
+            Reason::QueueFull
+        }
+    }
+}
+
+impl<T: Queued> State<T> {
+    fn push(&mut self, mut item: T, limits: &Limits) -> Result<(), T> {
+        if self.closed || self.queue.len() >= limits.items {
+            return Err(item);
+        }
+        // An item goes straight to a reader that waits for it; behind another one it must wait.
+        let must_wait = self.waiting.is_empty() || !self.queue.is_empty();
+        if must_wait && item.payload().len() < limits.copy_below {
+            let room = item.payload().room();
+            item.payload_mut().detach(Headroom::new(
+                room.front.min(KEPT_ROOM.front),
+                room.back.min(KEPT_ROOM.back),
+            ));
+        }
+        let bytes = self.bytes + charge(&item);
+        if bytes > limits.bytes {
+            return Err(item);
+        }
+        self.bytes = bytes;
+        self.queue.push_back(item);
+        Ok(())
+    }
+
+    fn pop(&mut self) -> Option<T> {
+        let item = self.queue.pop_front()?;
+        self.bytes -= charge(&item);
+        Some(item)
+    }
+
+    fn pop_batch(&mut self, out: &mut Vec<T>, max: usize) -> Option<usize> {
+        let count = self.queue.len().min(max);
+        if count == 0 {
+            return None;
+        }
+        self.bytes -= if count == self.queue.len() {
+            self.bytes
+        } else {
+            self.queue.iter().take(count).map(charge).sum()
+        };
+        out.extend(self.queue.drain(..count));
+        Some(count)
+    }
+}
+
+/// Readers that wait, first come first served.
+///
+/// Whoever puts something in wakes the first of them. A reader that leaves something behind wakes the next
+/// one, and so does one that was woken and then cancelled. So while items and readers both wait, one reader
+/// is on its way, and a batch costs one wake-up.
+#[derive(Debug, Default)]
+struct Waiting {
+    /// In the order of their tickets.
+    wakers: VecDeque<(u64, Waker)>,
+    next_ticket: u64,
+}
+
+impl Waiting {
+    fn is_empty(&self) -> bool {
+        self.wakers.is_empty()
+    }
+
+    fn first(&mut self) -> Option<Waker> {
+        self.wakers.pop_front().map(|(_, waker)| waker)
+    }
+
+    fn join(&mut self, waker: Waker) -> u64 {
+        let ticket = self.next_ticket;
+        self.next_ticket += 1;
+        self.wakers.push_back((ticket, waker));
+        ticket
+    }
+
+    fn position(&self, ticket: u64) -> Option<usize> {
+        self.wakers
+            .binary_search_by_key(&ticket, |(ticket, _)| *ticket)
+            .ok()
+    }
+
+    fn leave(&mut self, ticket: u64) -> Option<Waker> {
+        let at = self.position(ticket)?;
+        self.wakers.remove(at).map(|(_, waker)| waker)
+    }
+}
+
+/// One reader's wait for something to come.
+struct Turn<'a, T> {
+    inbox: &'a Inbox<T>,
+    ticket: Option<u64>,
+}
+
+impl<'a, T> Turn<'a, T> {
+    fn new(inbox: &'a Inbox<T>) -> Self {
+        Self { inbox, ticket: None }
+    }
+
+    fn poll<R>(
+        &mut self,
+        cx: &mut Context<'_>,
+        take: impl FnOnce(&mut State<T>) -> Option<R>,
+    ) -> Poll<Result<R>> {
+        let mut state = self.inbox.lock();
+        if state.queue.is_empty() && !state.closed {
+            let known = self.ticket.and_then(|ticket| state.waiting.position(ticket));
+            // Kept until the lock is given back: dropping a waker may run somebody's code.
+            let _outdated = match known.and_then(|at| state.waiting.wakers.get_mut(at)) {
+                Some((_, waker)) if waker.will_wake(cx.waker()) => None,
+                Some((_, waker)) => Some(mem::replace(waker, cx.waker().clone())),
+                None => {
+                    self.ticket = Some(state.waiting.join(cx.waker().clone()));
+                    None
+                }
+            };
+            drop(state);
+            return Poll::Pending;
+        }
+        let _unused = self.ticket.take().and_then(|ticket| state.waiting.leave(ticket));
+        let taken = take(&mut state);
+        let next = if state.queue.is_empty() {
+            None
+        } else {
+            state.waiting.first()
+        };
+        drop(state);
+        wake(next);
+        Poll::Ready(taken.ok_or(Error::Closed))
+    }
+}
+
+impl<T> Drop for Turn<'_, T> {
+    fn drop(&mut self) {
+        let Some(ticket) = self.ticket else { return };
+        let mut state = self.inbox.lock();
+        let waker = state.waiting.leave(ticket);
+        let next = if waker.is_none() && !state.queue.is_empty() {
+            state.waiting.first()
+        } else {
+            None
+        };
+        drop(state);
+        wake(next);
+    }
+}

@@ -1,0 +1,122 @@
+//! Asks between nodes of a realm.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use async_trait::async_trait;
+use p2p::{Error, Packet, Reason, Rejection, Request, Respond, Result};
+use tokio::sync::oneshot;
+
+use super::MemoryAddr;
+use super::realm::Node;
+use crate::inbox::Queued;
+
+/// A request that waits for the node's reader.
+#[derive(Debug)]
+pub(super) struct Asked {
+    /// Which of the node's asks this is, so that it can be withdrawn.
+    id: u64,
+    pub(super) request: Request<MemoryAddr>,
+}
+
+impl Queued for Asked {
+    fn payload(&self) -> &Packet {
+        self.request.payload()
+    }
+    fn payload_mut(&mut self) -> &mut Packet {
+        self.request.payload_mut()
+    }
+}
+
+/// Asks `peer` in the name of `asker`, and waits for the outcome.
+pub(super) async fn ask(asker: &Node, peer: &Arc<Node>, request: Packet, mtu: usize) -> Result<Packet> {
+    // Both are told of a close that happens from here on; one that happened before is seen below.
+    let asker_closes = asker.closing.notified();
+    let peer_closes = peer.closing.notified();
+    asker.check_open()?;
+
+    let (outcome, outcome_here) = oneshot::channel();
+    let id = peer.next_ask.fetch_add(1, Ordering::Relaxed);
+    let reply = Reply {
+        outcome,
+        peer: peer.clone(),
+        mtu,
+    };
+    let queued = Asked {
+        id,
+        request: Request::new(asker.addr, peer.addr, request, reply),
+    };
+    asker.ask_counters.sent(1);
+    peer.ask_counters.received(1);
+    if let Err(refused) = peer.asks.push(queued) {
+        peer.ask_counters.dropped_at(refused.reason, &asker.addr);
+        return Err(match refused.reason {
+            Reason::Closed => gone(peer),
+            _ => Error::Rejected(Rejection::BUSY),
+        });
+    }
+    let mut place = Place {
+        peer,
+        id,
+        left: false,
+    };
+    tokio::select! {
+        biased;
+        () = asker_closes => Err(Error::Closed),
+        outcome = outcome_here => {
+            place.left = true;
+            outcome.unwrap_or(Err(Error::Rejected(Rejection::DROPPED)))
+        }
+        () = peer_closes => {
+            place.left = true;
+            Err(gone(peer))
+        }
+    }
+}
+
+fn gone(peer: &Node) -> Error {
+    Error::unreachable(&peer.addr, "the node was closed before it answered")
+}
+
+/// An ask's place in the peer's queue, given back when the ask is cancelled.
+struct Place<'a> {
+    peer: &'a Node,
+    id: u64,
+    left: bool,
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        if !self.left {
+            let withdrawn = self.peer.asks.remove(|asked| asked.id == self.id);
+            self.peer
+                .ask_counters
+                .dropped_many(Reason::Expired, withdrawn.len());
+        }
+    }
+}
+
+/// The way back of a request.
+struct Reply {
+    outcome: oneshot::Sender<Result<Packet>>,
+    peer: Arc<Node>,
+    mtu: usize,
+}
+
+#[async_trait]
+impl Respond for Reply {
+    async fn respond(self: Box<Self>, response: Packet) -> Result<()> {
+        self.peer.check_open()?;
+        if let Err(oversize) = response.check(self.mtu) {
+            self.reject(Rejection::OVERSIZE);
+            return Err(oversize);
+        }
+        // An asker that is gone has cancelled: as on a network, the responder does not learn it.
+        let _ = self.outcome.send(Ok(response));
+        Ok(())
+    }
+
+    fn reject(self: Box<Self>, why: Rejection) {
+        let _ = self.outcome.send(Err(Error::Rejected(why)));
+    }
+}
