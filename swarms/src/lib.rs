@@ -4,8 +4,10 @@
 pub mod inbox;
 pub mod memory;
 pub mod metrics;
+pub mod udp;
 
 mod ext;
 
 pub use ext::SwarmExt;
 pub use memory::{MemoryAddr, MemoryRealm, MemorySwarm};
+pub use udp::{UdpConfig, UdpSwarm};

@@ -1,0 +1,375 @@
+//! UDP, in batches where there are batches: what leaves together is one segmented send, what arrived is read
+//! by the buffer.
+//!
+//! Deliberately absent: a background task. Whoever calls `receive` reads the socket, takes what it wants, and
+//! leaves the rest of the read to the next caller. Also absent: any retransmission, order, or fragmenting by
+//! IP; datagrams have the don't-fragment bit.
+//!
+//! # Limits
+//! The kernel holds [`receive_buffer`](UdpConfig::receive_buffer) bytes for readers that are late, and drops
+//! what exceeds it; it does not say so, hence such drops are missing from the counters. What was read waits
+//! for the next caller in at most [`read_buffers`](UdpConfig::read_buffers) × 64 KiB.
+
+mod addr;
+mod combine;
+mod config;
+mod inbound;
+mod outbound;
+mod socket;
+mod waiters;
+
+use std::future::poll_fn;
+use std::io::{self, ErrorKind::WouldBlock};
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::task::{Context, Poll, Waker, ready};
+
+use p2p::{BatchError, BatchOutcome, Counters, Error, Message, Packet, Reason, Result, Swarm};
+use tokio::io::Interest;
+use tokio::task::coop;
+
+use self::addr::Local;
+pub use self::addr::parse as parse_addr;
+use self::combine::{Combine, Standing};
+pub use self::config::UdpConfig;
+use self::inbound::Inbound;
+use self::outbound::{Outbound, Outgoing, admit};
+use self::socket::{Reach, Socket, refusal};
+use self::waiters::{Waiter, Waiters};
+
+/// A node on UDP; see the [module](self).
+///
+/// A message goes to one node: destinations that are multicast, broadcast or unspecified, and port 0, are
+/// [`Error::Unreachable`], as is what the network refuses. Messages longer than [`mtu`](Swarm::mtu) are
+/// received all the same, from peers with a larger MTU: up to 65,507 bytes.
+#[derive(Debug)]
+pub struct UdpSwarm {
+    /// Taken out by `close`, which frees the port. Held for the length of a socket call, never longer.
+    socket: RwLock<Option<Socket>>,
+    local: Local,
+    reach: Reach,
+    config: UdpConfig,
+    counters: Counters,
+    inbound: Mutex<Inbound>,
+    readers: Arc<Waiters>,
+    outbound: Outbound,
+    combine: Combine,
+    writers: Arc<Waiters>,
+}
+
+impl UdpSwarm {
+    /// Binds `addr` with the default limits. `0.0.0.0` stands for every IPv4 address of the host, `[::]` for
+    /// every address of both families; port 0 for a free port.
+    ///
+    /// # Errors
+    /// [`Error::Io`] if the system refuses, [`Error::Invalid`] outside of a tokio runtime with I/O.
+    pub fn bind(addr: SocketAddr) -> Result<Self> {
+        Self::with_config(addr, UdpConfig::default())
+    }
+
+    /// Binds `addr` with the limits of `config`.
+    ///
+    /// # Errors
+    /// As [`bind`](Self::bind), and [`Error::Invalid`] for a limit out of its range.
+    pub fn with_config(addr: SocketAddr, config: UdpConfig) -> Result<Self> {
+        config.check()?;
+        let socket = Socket::bind(addr, &config)?;
+        let bound = socket
+            .io
+            .local_addr()
+            .map_err(Error::io("asking for the bound address"))?;
+        Ok(Self {
+            local: Local::new(bound),
+            reach: Reach::of(bound),
+            counters: Counters::new("udp"),
+            inbound: Mutex::new(Inbound::new(config.read_buffers)),
+            readers: Arc::default(),
+            outbound: Outbound::default(),
+            combine: Combine::new(),
+            writers: Arc::default(),
+            socket: RwLock::new(Some(socket)),
+            config,
+        })
+    }
+
+    /// Runs `call` on the socket, unless it is closed.
+    fn with_socket<T>(&self, call: impl FnOnce(&Socket) -> T) -> Result<T> {
+        let socket = self.socket.read().unwrap_or_else(PoisonError::into_inner);
+        socket.as_ref().map(call).ok_or(Error::Closed)
+    }
+
+    fn is_closed(&self) -> bool {
+        self.with_socket(|_| ()).is_err()
+    }
+
+    fn inbound(&self) -> MutexGuard<'_, Inbound> {
+        self.inbound.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits until messages are there, and gives them to `take`, which must take at least one.
+    fn poll_inbound<T>(
+        &self,
+        cx: &mut Context<'_>,
+        waiter: &mut Waiter<'_>,
+        take: impl FnOnce(&mut Inbound) -> T,
+    ) -> Poll<Result<T>> {
+        let progress = ready!(coop::poll_proceed(cx));
+        let mut inbound = self.inbound();
+        let mut failures = 0;
+        while inbound.waiting() == 0 {
+            let read = self.with_socket(|socket| {
+                let read = || inbound.read(socket, &self.local, &self.counters);
+                match socket.io.try_io(Interest::READABLE, read) {
+                    Err(error) if error.kind() == WouldBlock => {
+                        waiter.wait(cx.waker());
+                        let waker = Waker::from(self.readers.clone());
+                        socket.io.poll_recv_ready(&mut Context::from_waker(&waker))
+                    }
+                    read => Poll::Ready(read),
+                }
+            })?;
+            if let Err(error) = ready!(read) {
+                // What a socket reports here is the fate of an earlier send, or a shortage that passes.
+                tracing::debug!(layer = "udp", %error, "reading failed");
+                failures += 1;
+                if failures == MAX_FAILURES {
+                    return Poll::Ready(Err(Error::Io {
+                        doing: "reading a datagram",
+                        source: error,
+                    }));
+                }
+            }
+        }
+        // A message of before `close` is not for a call after it.
+        if self.is_closed() {
+            return Poll::Ready(Err(Error::Closed));
+        }
+        progress.made_progress();
+        let taken = take(&mut inbound);
+        drop(inbound);
+        // There may be more for whoever waits, here or in the socket; see `Waiters`.
+        self.readers.wake_one();
+        Poll::Ready(Ok(taken))
+    }
+
+    /// Waits until the socket takes datagrams again.
+    async fn writable(&self) -> Result<()> {
+        let mut waiter = Waiter::new(&self.writers);
+        poll_fn(|cx| match self.poll_writable(cx, &mut waiter) {
+            Ok(ready) => ready,
+            Err(error) => Poll::Ready(Err(error)),
+        })
+        .await
+    }
+
+    fn poll_writable(&self, cx: &Context<'_>, waiter: &mut Waiter<'_>) -> Result<Poll<Result<()>>> {
+        self.with_socket(|socket| {
+            waiter.wait(cx.waker());
+            let waker = Waker::from(self.writers.clone());
+            let ready = socket.io.poll_send_ready(&mut Context::from_waker(&waker));
+            ready.map_err(Error::io("waiting to send"))
+        })
+    }
+
+    /// Sends one message that does not look for company.
+    async fn send_alone(&self, dst: SocketAddr, packet: Packet) -> Result<()> {
+        loop {
+            let sent: io::Result<()> = self.with_socket(|socket| Outbound::send_one(socket, dst, &packet))?;
+            match sent {
+                Ok(()) => {
+                    self.counters.sent(1);
+                    return Ok(());
+                }
+                Err(error) if error.kind() == WouldBlock => self.writable().await?,
+                Err(error) => return Err(refusal(error, &dst, packet.len())),
+            }
+        }
+    }
+
+    /// Sends one message together with those that are told meanwhile.
+    async fn send_combined(&self, message: Outgoing) -> Result<()> {
+        let mut place = Place {
+            swarm: self,
+            waiter: Waiter::new(&self.writers),
+            ticket: None,
+        };
+        let mut message = Some(message);
+        poll_fn(|cx| place.poll(cx, &mut message)).await
+    }
+
+    /// Sends what waits to leave together; true if the socket takes no more.
+    fn flush(&self, flush: combine::Flush) -> Result<bool> {
+        let (mut at, mut failed) = (0, Vec::new());
+        let sent = self.with_socket(|socket| {
+            self.outbound.send(socket, &flush.batch, 0, |count, result| {
+                match result {
+                    Ok(()) => self.counters.sent(count),
+                    Err(error) => failed.push((at, error)),
+                }
+                at += count;
+            })
+        });
+        let all = flush.batch.len();
+        self.combine.finish(flush, *sent.as_ref().unwrap_or(&0), failed);
+        self.writers.wake_all();
+        sent.map(|sent| sent < all)
+    }
+}
+
+/// Reads of a socket that fail one after the other before a caller of `receive` is told.
+const MAX_FAILURES: usize = 16;
+
+/// A tell that leaves together with others. Dropping it takes it back, if it did not leave yet.
+struct Place<'a> {
+    swarm: &'a UdpSwarm,
+    waiter: Waiter<'a>,
+    ticket: Option<u64>,
+}
+
+impl Place<'_> {
+    fn poll(&mut self, cx: &mut Context<'_>, message: &mut Option<Outgoing>) -> Poll<Result<()>> {
+        loop {
+            if self.swarm.is_closed() {
+                return Poll::Ready(Err(Error::Closed));
+            }
+            let mut queue = self.swarm.combine.lock();
+            let standing = self.ticket.map(|ticket| queue.standing(ticket));
+            let flush = match standing {
+                Some(Standing::Done(result)) => {
+                    self.ticket = None;
+                    return Poll::Ready(result);
+                }
+                None if queue.len() < self.swarm.config.combine => {
+                    self.ticket = message.take().map(|message| queue.join(message));
+                    // Those who are about to tell join meanwhile.
+                    cx.waker().wake_by_ref();
+                    return Poll::Pending;
+                }
+                Some(Standing::Sending) => None,
+                Some(Standing::Waiting) | None => queue.flush(),
+            };
+            let Some(flush) = flush else {
+                // Another thread is sending, and wakes everyone when it is done.
+                self.waiter.wait(cx.waker());
+                return Poll::Pending;
+            };
+            drop(queue);
+            if self.swarm.flush(flush)? {
+                let ready = self.swarm.poll_writable(cx, &mut self.waiter)?;
+                ready!(ready)?;
+            }
+        }
+    }
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        if let Some(ticket) = self.ticket {
+            self.swarm.combine.lock().forget(ticket);
+        }
+    }
+}
+
+impl Swarm<SocketAddr> for UdpSwarm {
+    async fn tell(&self, dst: &SocketAddr, packet: Packet) -> Result<()> {
+        if self.is_closed() {
+            return Err(Error::Closed);
+        }
+        packet.check(self.config.mtu)?;
+        let to = self.reach.check(dst)?;
+        coop::consume_budget().await;
+        if self.combine.goes_alone() {
+            self.send_alone(to, packet).await
+        } else {
+            self.send_combined((to, packet)).await
+        }
+    }
+
+    async fn tell_batch(&self, batch: &mut Vec<Outgoing>) -> Result<(), BatchError> {
+        // Taken out, so that a cancelled call does not leave behind what was sent already.
+        let mut taken = std::mem::take(batch);
+        let mut outcome = BatchOutcome::default();
+        if self.is_closed() {
+            outcome.refused(taken.len(), Error::Closed);
+        } else {
+            admit(&mut taken, self.reach, self.config.mtu, &mut outcome);
+            coop::consume_budget().await;
+            let mut from = 0;
+            while from < taken.len() {
+                let next = self.with_socket(|socket| {
+                    self.outbound
+                        .send(socket, &taken, from, |count, result| match result {
+                            Ok(()) => {
+                                self.counters.sent(count);
+                                outcome.sent(count);
+                            }
+                            Err(error) => outcome.refused(count, error),
+                        })
+                });
+                let waited = match next {
+                    Ok(next) if next == taken.len() => break,
+                    Ok(next) => {
+                        from = next;
+                        self.writable().await
+                    }
+                    Err(error) => Err(error),
+                };
+                if let Err(error) = waited {
+                    outcome.refused(taken.len() - from, error);
+                    break;
+                }
+            }
+        }
+        taken.clear();
+        *batch = taken;
+        outcome.finish()
+    }
+
+    async fn receive(&self) -> Result<Message<SocketAddr>> {
+        let mut waiter = Waiter::new(&self.readers);
+        loop {
+            let next = poll_fn(|cx| self.poll_inbound(cx, &mut waiter, Inbound::next)).await?;
+            if let Some(message) = next {
+                self.counters.delivered(1);
+                return Ok(message);
+            }
+        }
+    }
+
+    async fn receive_batch(&self, out: &mut Vec<Message<SocketAddr>>, max: usize) -> Result<usize> {
+        if max == 0 {
+            return Ok(0);
+        }
+        let mut waiter = Waiter::new(&self.readers);
+        let take =
+            |cx: &mut Context<'_>| self.poll_inbound(cx, &mut waiter, |inbound| inbound.take(out, max));
+        let count = poll_fn(take).await?;
+        self.counters.delivered(count);
+        Ok(count)
+    }
+
+    fn mtu(&self) -> usize {
+        self.config.mtu
+    }
+
+    fn local_addrs(&self) -> Vec<SocketAddr> {
+        self.local.addrs()
+    }
+
+    fn parse_addr(&self, text: &str) -> Result<SocketAddr> {
+        parse_addr(text)
+    }
+
+    async fn close(&self) {
+        let socket = self.socket.write().unwrap_or_else(PoisonError::into_inner).take();
+        drop(socket);
+        let dropped = self.inbound().clear();
+        self.counters.dropped_many(Reason::Closed, dropped);
+        self.readers.wake_all();
+        self.writers.wake_all();
+    }
+
+    fn visit_counters(&self, visit: &mut dyn FnMut(&Counters)) {
+        visit(&self.counters);
+    }
+}
