@@ -217,6 +217,18 @@ impl<T: Queued> Inbox<T> {
         }
     }
 
+    /// Appends to `out` what is there already, up to `max` items; returns how many.
+    ///
+    /// # Errors
+    /// [`Error::Closed`] after [`close`](Self::close).
+    pub fn try_pop_batch(&self, out: &mut Vec<T>, max: usize) -> Result<usize> {
+        let mut state = self.lock();
+        match state.pop_batch(out, max) {
+            None if state.closed => Err(Error::Closed),
+            count => Ok(count.unwrap_or(0)),
+        }
+    }
+
     /// Waits for the next item.
     ///
     /// # Errors

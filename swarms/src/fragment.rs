@@ -1,0 +1,378 @@
+//! Carries messages longer than the MTU below, as fragments.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use p2p::{
+    Addr, BatchError, BatchOutcome, Counters, Headroom, Message, Packet, Reason, Result, SecureSwarm, Swarm,
+    pass_through,
+};
+use p2p_protocols::fragment::{self, Handled, Ids, Limits, Reassembler};
+use tokio::time::{Instant, timeout_at};
+
+use crate::inbox::{self, Inbox};
+use crate::turn::{Driving, Turn, Wait};
+
+#[cfg(test)]
+mod tests;
+
+/// Bytes in front of a message of one part: an id of up to five, a part and a total of one each.
+const HEADER: usize = 7;
+
+/// Bounds of a [`FragmentSwarm`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FragmentConfig {
+    /// Bytes that a message carries at most; never more than 255 fragments do. Default: 64 KiB.
+    pub mtu: usize,
+    /// What half-received messages may take, and for how long. At a limit the oldest one is dropped, whole.
+    pub reassembly: Limits,
+    /// Destinations whose message ids are counted. At the limit those that nothing was sent to for longest are
+    /// forgotten, and new ones no longer start at 0. Default: 4096.
+    pub destinations: usize,
+    /// Fragments that are pulled from below at a time. More cost more memory while they are looked at, fewer
+    /// cost more calls. Default: 64.
+    pub batch: usize,
+}
+
+impl Default for FragmentConfig {
+    fn default() -> Self {
+        Self {
+            mtu: 64 << 10,
+            reassembly: Limits::default(),
+            destinations: 4096,
+            batch: 64,
+        }
+    }
+}
+
+/// A swarm whose messages may be longer than those of the swarm below, in the bytes of go-p2p's `fragswarm`.
+///
+/// A message that fits one fragment goes down and comes up in its own buffer. A longer one is copied once
+/// into a burst that leaves as one batch, and once where it is put together. Nothing is sent again: a message
+/// arrives if all its fragments do. Asks end here: fragmenting is for tells.
+///
+/// Whoever receives pulls from below in its own task; of receivers that wait side by side one pulls for all.
+/// While somebody does, half-received messages are given up on time, which takes a tokio runtime with time enabled;
+/// while nobody does, they wait, within [`Limits`].
+///
+/// Counters: `frag` counts messages, and a message is `received` with the first of its fragments. One that was
+/// refused below after some of its fragments left counts as sent: its remains are dropped where they
+/// arrive. `frag-piece` counts fragments: `delivered` are those that made it into a whole message.
+#[derive(Debug)]
+pub struct FragmentSwarm<A, S> {
+    inner: S,
+    config: FragmentConfig,
+    chunk: usize,
+    mtu: usize,
+    ids: Mutex<Ids<A>>,
+    engine: Mutex<Reassembler<A>>,
+    epoch: Instant,
+    /// Messages that were completed by somebody who wanted fewer: at most one batch.
+    ready: Inbox<Message<A>>,
+    turn: Turn<Pulled<A>>,
+    counters: Counters,
+    pieces: Counters,
+}
+
+/// What only the one who pulls has.
+#[derive(Debug)]
+struct Pulled<A> {
+    /// Empty but while a batch is looked at.
+    messages: Vec<Message<A>>,
+    /// When the engine has something to do next.
+    timeout: Option<Duration>,
+}
+
+impl<A> Default for Pulled<A> {
+    fn default() -> Self {
+        Self {
+            messages: Vec::new(),
+            timeout: None,
+        }
+    }
+}
+
+impl<A: Addr, S: Swarm<A>> FragmentSwarm<A, S> {
+    /// Carries messages of up to `mtu` bytes over `inner`, or of as many as 255 fragments hold.
+    pub fn new(inner: S, mtu: usize) -> Self {
+        let config = FragmentConfig {
+            mtu,
+            ..FragmentConfig::default()
+        };
+        Self::with_config(inner, config)
+    }
+
+    /// The same with other bounds.
+    pub fn with_config(inner: S, config: FragmentConfig) -> Self {
+        let chunk = fragment::chunk(inner.mtu());
+        let mtu = fragment::mtu(config.mtu, chunk);
+        let room = Headroom::new(HEADER, 0).plus(inner.headroom());
+        Self {
+            config,
+            chunk,
+            mtu,
+            ids: Mutex::new(Ids::new(config.destinations)),
+            engine: Mutex::new(Reassembler::new(config.reassembly, mtu, room)),
+            epoch: Instant::now(),
+            // Nothing is pulled while something is ready, so one batch bounds it.
+            ready: Inbox::new(inbox::Limits {
+                items: usize::MAX,
+                bytes: usize::MAX,
+                copy_below: 0,
+            }),
+            turn: Turn::new(Pulled::default()),
+            counters: Counters::new("frag"),
+            pieces: Counters::new("frag-piece"),
+            inner,
+        }
+    }
+
+    /// The swarm below.
+    pub fn inner(&self) -> &S {
+        &self.inner
+    }
+
+    /// Bytes that half-received messages hold now, their bookkeeping included.
+    pub fn held(&self) -> usize {
+        self.engine().held()
+    }
+
+    fn engine(&self) -> MutexGuard<'_, Reassembler<A>> {
+        self.engine.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn next_id(&self, dst: &A) -> u32 {
+        let mut ids = self.ids.lock().unwrap_or_else(PoisonError::into_inner);
+        ids.next(dst)
+    }
+
+    /// Writes the header of a message of one part.
+    fn mark_single(&self, dst: &A, packet: &mut Packet) -> Result<()> {
+        let whole = std::mem::take(packet);
+        fragment::split(
+            self.next_id(dst),
+            whole,
+            self.chunk,
+            Headroom::default(),
+            |marked| {
+                *packet = marked;
+            },
+        )
+    }
+
+    /// Sends a message of several parts as one batch.
+    async fn tell_parts(&self, dst: &A, packet: Packet) -> Result<()> {
+        let count = packet.len().div_ceil(self.chunk);
+        let mut burst = Vec::with_capacity(count);
+        fragment::split(
+            self.next_id(dst),
+            packet,
+            self.chunk,
+            self.inner.headroom(),
+            |part| {
+                burst.push((dst.clone(), part));
+            },
+        )?;
+        match self.inner.tell_batch(&mut burst).await {
+            Ok(()) => self.count_sent(1, count),
+            Err(error) => {
+                self.count_sent(usize::from(error.sent > 0), error.sent);
+                return Err(error.first);
+            }
+        }
+        Ok(())
+    }
+
+    fn count_sent(&self, messages: usize, pieces: usize) {
+        self.counters.sent(messages);
+        self.pieces.sent(pieces);
+    }
+
+    /// Pulls from below until at least one message is whole; hands up to `max` to `out`, keeps the rest ready.
+    async fn pull(
+        &self,
+        mut driving: Driving<'_, Pulled<A>>,
+        max: usize,
+        mut out: impl FnMut(Message<A>),
+    ) -> Result<usize> {
+        let batch = max.max(self.config.batch);
+        loop {
+            let Pulled { messages, timeout } = &mut *driving;
+            let pulling = self.inner.receive_batch(messages, batch);
+            match timeout.and_then(|timeout| self.epoch.checked_add(timeout)) {
+                None => drop(pulling.await?),
+                // Late is no failure: it is time to look at what is overdue.
+                Some(deadline) => drop(timeout_at(deadline, pulling).await.unwrap_or(Ok(0))?),
+            }
+            let count = self.land(&mut driving, max, &mut out);
+            if count > 0 {
+                return Ok(count);
+            }
+        }
+    }
+
+    /// Looks at what was pulled; returns how many messages `out` was handed.
+    fn land(&self, pulled: &mut Pulled<A>, max: usize, mut out: impl FnMut(Message<A>)) -> usize {
+        let now = self.epoch.elapsed();
+        let mut engine = self.engine();
+        self.pieces.received(pulled.messages.len());
+        engine.handle_timeout(now);
+        let mut messages = pulled
+            .messages
+            .drain(..)
+            .filter_map(|message| self.accept(&mut engine, now, message));
+        let mut count = 0;
+        for message in messages.by_ref().take(max) {
+            out(message);
+            count += 1;
+        }
+        if let Some(next) = messages.next() {
+            let put = self.ready.extend(std::iter::once(next).chain(messages));
+            self.counters.dropped_many(put.reason, put.refused.len());
+        } else {
+            drop(messages);
+        }
+        self.count_given_up(&mut engine);
+        pulled.timeout = engine.poll_timeout();
+        self.counters.delivered(count);
+        count
+    }
+
+    /// Gives a fragment to the engine; returns the message that it completes.
+    fn accept(
+        &self,
+        engine: &mut Reassembler<A>,
+        now: Duration,
+        mut message: Message<A>,
+    ) -> Option<Message<A>> {
+        match engine.handle(now, &message.src, std::mem::take(&mut message.payload)) {
+            Handled::Whole {
+                message: payload,
+                parts,
+            } => {
+                self.counters.received(usize::from(parts == 1));
+                self.pieces.delivered(parts);
+                message.payload = payload;
+                return Some(message);
+            }
+            Handled::Kept { first } => self.counters.received(usize::from(first)),
+            Handled::Dropped(reason) => self.pieces.dropped_at(reason, &message.src),
+        }
+        None
+    }
+
+    fn count_given_up(&self, engine: &mut Reassembler<A>) {
+        while let Some(given_up) = engine.poll_given_up() {
+            self.counters.dropped_at(given_up.reason, &given_up.src);
+            self.pieces.dropped_many(given_up.reason, given_up.parts);
+        }
+    }
+}
+
+impl<A: Addr, S: Swarm<A>> Swarm<A> for FragmentSwarm<A, S> {
+    pass_through!(inner: local_addrs, parse_addr);
+
+    fn mtu(&self) -> usize {
+        self.mtu
+    }
+
+    fn headroom(&self) -> Headroom {
+        Headroom::new(HEADER, 0).plus(self.inner.headroom())
+    }
+
+    fn visit_counters(&self, visit: &mut dyn FnMut(&Counters)) {
+        visit(&self.counters);
+        visit(&self.pieces);
+        self.inner.visit_counters(visit);
+    }
+
+    /// See [`Swarm::tell`]. After an error the message is never whole anywhere, although some of its fragments may have
+    /// left.
+    async fn tell(&self, dst: &A, mut packet: Packet) -> Result<()> {
+        packet.check(self.mtu)?;
+        if packet.len() > self.chunk {
+            return self.tell_parts(dst, packet).await;
+        }
+        self.mark_single(dst, &mut packet)?;
+        self.inner.tell(dst, packet).await?;
+        self.count_sent(1, 1);
+        Ok(())
+    }
+
+    async fn tell_batch(&self, batch: &mut Vec<(A, Packet)>) -> Result<(), BatchError> {
+        let mut outcome = BatchOutcome::default();
+        let mut long = Vec::new();
+        batch.retain_mut(|(dst, packet)| {
+            if packet.len() > self.chunk {
+                long.push((dst.clone(), std::mem::take(packet)));
+                return false;
+            }
+            let marked = packet
+                .check(self.mtu)
+                .and_then(|()| self.mark_single(dst, packet));
+            let keep = marked.is_ok();
+            if let Err(error) = marked {
+                outcome.refused(1, error);
+            }
+            keep
+        });
+        if !batch.is_empty() {
+            let count = batch.len();
+            let result = self.inner.tell_batch(batch).await;
+            let sent = result.as_ref().map_or_else(|error| error.sent, |()| count);
+            self.count_sent(sent, sent);
+            outcome.record_batch(count, result);
+        }
+        for (dst, packet) in long {
+            outcome.record(self.tell(&dst, packet).await);
+        }
+        outcome.finish()
+    }
+
+    async fn receive(&self) -> Result<Message<A>> {
+        loop {
+            match self.turn.drive_or_pop(&self.ready).await? {
+                Wait::Item(message) => {
+                    self.counters.delivered(1);
+                    return Ok(message);
+                }
+                Wait::Drive(driving) => {
+                    let mut message = None;
+                    self.pull(driving, 1, |whole| message = Some(whole)).await?;
+                    if let Some(message) = message {
+                        return Ok(message);
+                    }
+                }
+            }
+        }
+    }
+
+    async fn receive_batch(&self, out: &mut Vec<Message<A>>, max: usize) -> Result<usize> {
+        if max == 0 {
+            return Ok(0);
+        }
+        match self.turn.drive_or_pop(&self.ready).await? {
+            Wait::Drive(driving) => self.pull(driving, max, |message| out.push(message)).await,
+            Wait::Item(message) => {
+                out.push(message);
+                let count = 1 + self.ready.try_pop_batch(out, max - 1).unwrap_or(0);
+                self.counters.delivered(count);
+                Ok(count)
+            }
+        }
+    }
+
+    async fn close(&self) {
+        self.counters.dropped_many(Reason::Closed, self.ready.close());
+        {
+            let mut engine = self.engine();
+            engine.clear(Reason::Closed);
+            self.count_given_up(&mut engine);
+        }
+        self.inner.close().await;
+    }
+}
+
+impl<A: Addr, S: SecureSwarm<A>> SecureSwarm<A> for FragmentSwarm<A, S> {
+    pass_through!(inner: PublicKey, public_key, lookup_public_key);
+}

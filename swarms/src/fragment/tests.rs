@@ -1,0 +1,228 @@
+use std::sync::Arc;
+use std::time::Duration;
+
+use p2p::{Error, Snapshot};
+
+use super::*;
+use crate::memory::{MemoryAddr, MemoryConfig, MemoryRealm, MemorySwarm};
+
+type Frag = FragmentSwarm<MemoryAddr, MemorySwarm>;
+
+fn realm(mtu: usize) -> MemoryRealm {
+    MemoryRealm::new(MemoryConfig {
+        mtu,
+        ..MemoryConfig::default()
+    })
+}
+
+fn pair(inner_mtu: usize, mtu: usize) -> (Frag, Frag) {
+    let realm = realm(inner_mtu);
+    (Frag::new(realm.open(), mtu), Frag::new(realm.open(), mtu))
+}
+
+fn addr(swarm: &Frag) -> MemoryAddr {
+    swarm.inner().local_addr()
+}
+
+fn payload(len: usize, seed: usize) -> Vec<u8> {
+    (0..len).map(|at| (at * 7 + seed) as u8).collect()
+}
+
+fn layer(swarm: &impl Swarm<MemoryAddr>, name: &str) -> Snapshot {
+    let mut found = Snapshot::default();
+    swarm.visit_counters(&mut |counters| {
+        if counters.layer() == name {
+            found += counters.snapshot();
+        }
+    });
+    found
+}
+
+#[tokio::test]
+async fn every_length_up_to_the_mtu_arrives_whole_and_one_more_byte_is_refused() {
+    let (a, b) = pair(100, 400);
+    for len in (0..=400).step_by(25).chain([84, 85, 86, 169, 170, 171, 399]) {
+        let sent = payload(len, len);
+        a.tell(&addr(&b), a.packet(&sent)).await.expect("it fits");
+        let message = b.receive().await.expect("open");
+        assert_eq!((message.src, &*message.payload), (addr(&a), &*sent));
+    }
+    let refused = a.tell(&addr(&b), a.packet(&payload(401, 0))).await;
+    assert!(matches!(refused, Err(Error::MtuExceeded { size: 401, mtu: 400 })));
+}
+
+#[tokio::test]
+async fn the_mtu_is_what_255_fragments_hold() {
+    let (a, b) = pair(100, usize::MAX);
+    assert_eq!(a.mtu(), 255 * 85);
+    let sent = payload(a.mtu(), 3);
+    a.tell(&addr(&b), Packet::from(&*sent)).await.expect("it fits");
+    assert_eq!(b.receive().await.expect("open").payload, *sent);
+}
+
+#[tokio::test]
+async fn a_batch_arrives_as_messages_and_in_batches() {
+    let (a, b) = pair(100, 4000);
+    let sent: Vec<_> = (0..50).map(|at| payload(at * 13, at)).collect();
+    let mut batch: Vec<_> = sent.iter().map(|sent| (addr(&b), a.packet(sent))).collect();
+    batch.push((addr(&b), a.packet(&payload(4001, 0))));
+    let error = a
+        .tell_batch(&mut batch)
+        .await
+        .expect_err("the last one is too long");
+    assert_eq!((error.sent, error.refused, batch.len()), (50, 1, 0));
+    let mut received = Vec::new();
+    while received.len() < sent.len() {
+        let before = received.len();
+        let count = b.receive_batch(&mut received, 7).await.expect("open");
+        assert!((1..=7).contains(&count) && received.len() == before + count);
+    }
+    let mut received: Vec<_> = received.iter().map(|message| message.payload.to_vec()).collect();
+    received.sort();
+    let mut sent = sent;
+    sent.sort();
+    assert_eq!(received, sent);
+    let counts = [layer(&a, "frag"), layer(&b, "frag")];
+    assert_eq!([counts[0].sent, counts[1].received, counts[1].delivered], [50; 3]);
+    let pieces = [layer(&a, "frag-piece"), layer(&b, "frag-piece")];
+    assert_eq!(pieces[0].sent, pieces[1].delivered);
+}
+
+#[tokio::test]
+async fn what_nobody_took_yet_goes_to_the_next_receiver() {
+    let (a, b) = pair(100, 4000);
+    for seed in 0..10 {
+        a.tell(&addr(&b), a.packet(&payload(3, seed)))
+            .await
+            .expect("it fits");
+    }
+    for seed in 0..10 {
+        assert_eq!(b.receive().await.expect("open").payload, *payload(3, seed));
+    }
+    assert_eq!(layer(&b, "frag").delivered, 10);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn each_message_goes_to_one_of_many_receivers_also_when_some_are_cancelled() {
+    let (a, b) = pair(100, 1000);
+    let (b, total) = (Arc::new(b), 2000_usize);
+    let to = addr(&b);
+    let readers: Vec<_> = (0..4)
+        .map(|reader| {
+            let b = b.clone();
+            tokio::spawn(async move {
+                let mut got = Vec::new();
+                loop {
+                    let cancel = async {
+                        for _ in 0..reader {
+                            tokio::task::yield_now().await;
+                        }
+                        if reader == 0 {
+                            std::future::pending::<()>().await;
+                        }
+                    };
+                    tokio::select! {
+                        message = b.receive() => match message {
+                            Ok(message) => got.push(message.payload.to_vec()),
+                            Err(_) => return got,
+                        },
+                        () = cancel => tokio::task::yield_now().await,
+                    }
+                }
+            })
+        })
+        .collect();
+    for number in 0..total {
+        let mut sent = (number as u32).to_be_bytes().to_vec();
+        sent.resize(4 + number % 300, 0);
+        a.tell(&to, a.packet(&sent)).await.expect("it fits");
+        // No more under way than what the inbox below holds.
+        while layer(&*b, "frag").delivered + 100 < number as u64 {
+            tokio::task::yield_now().await;
+        }
+    }
+    while layer(&*b, "frag").delivered < total as u64 {
+        tokio::task::yield_now().await;
+    }
+    b.close().await;
+    let mut got = Vec::new();
+    for reader in readers {
+        got.extend(reader.await.expect("no reader panicked"));
+    }
+    let mut numbers: Vec<_> = got.iter().map(|bytes| bytes[..4].to_vec()).collect();
+    numbers.sort();
+    numbers.dedup();
+    assert_eq!((numbers.len(), got.len()), (total, total));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_message_without_its_rest_is_given_up_while_somebody_waits() {
+    let realm = realm(100);
+    let (raw, b) = (realm.open(), Frag::new(realm.open(), 1000));
+    raw.tell(&addr(&b), Packet::from(&[0, 0, 2, 9]))
+        .await
+        .expect("it fits");
+    let waited = tokio::time::timeout(Duration::from_mins(1), b.receive()).await;
+    assert!(waited.is_err());
+    let counts = layer(&b, "frag");
+    assert_eq!((counts.received, counts.dropped(Reason::Expired)), (1, 1));
+    assert_eq!(layer(&b, "frag-piece").dropped(Reason::Expired), 1);
+    assert_eq!(b.held(), 0);
+}
+
+#[tokio::test]
+async fn malformed_fragments_are_counted_and_harm_nobody() {
+    let realm = realm(100);
+    let (raw, b) = (realm.open(), Frag::new(realm.open(), 1000));
+    for bytes in [&[][..], &[0xff; 20], &[0, 1, 1], &[0, 0, 0], &[0, 0, 1, 7]] {
+        raw.tell(&addr(&b), Packet::from(bytes)).await.expect("it fits");
+    }
+    assert_eq!(b.receive().await.expect("open").payload, [7][..]);
+    assert_eq!(layer(&b, "frag-piece").dropped(Reason::Malformed), 4);
+}
+
+#[tokio::test]
+async fn closing_wakes_receivers_and_gives_up_what_is_half_there() {
+    let realm = realm(100);
+    let (raw, b) = (realm.open(), Arc::new(Frag::new(realm.open(), 1000)));
+    raw.tell(&addr(&b), Packet::from(&[0, 0, 2, 9]))
+        .await
+        .expect("it fits");
+    let readers: Vec<_> = (0..3)
+        .map(|_| {
+            let b = b.clone();
+            tokio::spawn(async move { b.receive().await })
+        })
+        .collect();
+    while b.held() == 0 {
+        tokio::task::yield_now().await;
+    }
+    b.close().await;
+    b.close().await;
+    for reader in readers {
+        let woken = reader.await.expect("no reader panicked");
+        assert!(matches!(woken, Err(Error::Closed)));
+    }
+    assert!(matches!(b.receive().await, Err(Error::Closed)));
+    let told = b.tell(&addr(&b), Packet::default()).await;
+    assert!(matches!(told, Err(Error::Closed)));
+    assert_eq!(layer(&*b, "frag").dropped(Reason::Closed), 1);
+}
+
+#[tokio::test]
+async fn keys_pass_through() {
+    let (a, b) = pair(100, 1000);
+    let key = a.lookup_public_key(&addr(&b)).await.expect("open");
+    assert_eq!(key, b.public_key());
+}
+
+#[tokio::test]
+async fn what_is_refused_below_is_an_error() {
+    let (a, b) = pair(100, 1000);
+    a.inner().close().await;
+    for len in [3, 300] {
+        let told = a.tell(&addr(&b), a.packet(&payload(len, 0))).await;
+        assert!(matches!(told, Err(Error::Closed)));
+    }
+    assert_eq!((layer(&a, "frag").sent, layer(&a, "frag-piece").sent), (0, 0));
+}
