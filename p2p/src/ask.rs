@@ -79,6 +79,16 @@ impl<A> Request<A> {
         (self.src, self.dst, self.payload, self.responder)
     }
 
+    /// The inverse of [`into_parts`](Self::into_parts), for a layer that translates or holds back a request.
+    pub fn from_parts(src: A, dst: A, payload: Packet, responder: Responder) -> Self {
+        Self {
+            src,
+            dst,
+            payload,
+            responder,
+        }
+    }
+
     /// The same request with both addresses translated.
     pub fn map_addrs<B>(self, mut translate: impl FnMut(A) -> B) -> Request<B> {
         let (src, dst) = (translate(self.src), translate(self.dst));
@@ -161,6 +171,9 @@ impl Rejection {
     /// Nobody answers on that channel.
     pub const NO_CHANNEL: Rejection = Rejection(NonZeroU8::MIN.saturating_add(3));
 
+    /// The node has forbidden the asker's address.
+    pub const DENIED: Rejection = Rejection(NonZeroU8::MIN.saturating_add(4));
+
     /// A rejection with a code of the application's own. Codes below 16 are this crate's.
     pub const fn new(code: NonZeroU8) -> Self {
         Self(code)
@@ -179,6 +192,7 @@ impl fmt::Display for Rejection {
             Self::BUSY => f.write_str("the node is busy"),
             Self::OVERSIZE => f.write_str("the response exceeds the MTU"),
             Self::NO_CHANNEL => f.write_str("nobody answers on that channel"),
+            Self::DENIED => f.write_str("the asker is not allowed there"),
             Self(code) => write!(f, "code {code}"),
         }
     }

@@ -35,11 +35,13 @@ pub enum Reason {
     Refused,
     /// The swarm closed while it waited.
     Closed,
+    /// Its address has no translation.
+    NoAddr,
 }
 
 impl Reason {
     /// Every reason, in the order of the counters.
-    pub const ALL: [Reason; 14] = [
+    pub const ALL: [Reason; 15] = [
         Reason::Malformed,
         Reason::QueueFull,
         Reason::Budget,
@@ -54,6 +56,7 @@ impl Reason {
         Reason::Partitioned,
         Reason::Refused,
         Reason::Closed,
+        Reason::NoAddr,
     ];
 
     /// The reason as a label in metrics and events.
@@ -73,6 +76,7 @@ impl Reason {
             Reason::Partitioned => "partitioned",
             Reason::Refused => "refused",
             Reason::Closed => "closed",
+            Reason::NoAddr => "no_addr",
         }
     }
 }
