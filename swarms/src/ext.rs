@@ -3,6 +3,8 @@
 use p2p::{Addr, Swarm};
 
 use crate::FragmentSwarm;
+use crate::allow::{AllowSwarm, Verdict};
+use crate::map::{EraseSwarm, MapSwarm, Translate};
 
 /// Puts layers on a swarm: `udp.fragment(64 << 10).layer(|inner| TagSwarm::new(inner, *b"demo"))`.
 ///
@@ -16,6 +18,21 @@ pub trait SwarmExt<A: Addr>: Swarm<A> + Sized {
     /// Carries messages of up to `mtu` bytes; see [`FragmentSwarm::new`].
     fn fragment(self, mtu: usize) -> FragmentSwarm<A, Self> {
         FragmentSwarm::new(self, mtu)
+    }
+
+    /// This swarm under other addresses; see [`MapSwarm`].
+    fn map<B: Addr, T: Translate<B, A>>(self, translate: T) -> MapSwarm<B, A, Self, T> {
+        MapSwarm::new(self, translate)
+    }
+
+    /// This swarm under addresses whose type is hidden; see [`EraseSwarm`].
+    fn erase(self) -> EraseSwarm<A, Self> {
+        MapSwarm::erase(self)
+    }
+
+    /// This swarm with rules on who is heard and spoken to; see [`AllowSwarm`].
+    fn allow(self, others: Verdict) -> AllowSwarm<A, Self> {
+        AllowSwarm::new(self, others)
     }
 }
 

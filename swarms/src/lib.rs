@@ -1,16 +1,22 @@
 //! Swarms over tokio: bases, and the layers that stack on any swarm.
 #![forbid(unsafe_code)]
 
+pub mod allow;
 pub mod fragment;
 pub mod inbox;
+pub mod map;
 pub mod memory;
 pub mod metrics;
+pub mod multi;
 pub mod turn;
 pub mod udp;
 
 mod ext;
 
+pub use allow::AllowSwarm;
 pub use ext::SwarmExt;
 pub use fragment::{FragmentConfig, FragmentSwarm};
+pub use map::{EraseSwarm, MapSwarm};
 pub use memory::{MemoryAddr, MemoryRealm, MemorySwarm};
+pub use multi::{MultiAddr, MultiSwarm};
 pub use udp::{UdpConfig, UdpSwarm};

@@ -1,0 +1,262 @@
+//! `AllowSwarm`: who may send to this node, and to whom it sends.
+//!
+//! Each rule gives one address, or one identity at any address, a [`Verdict`]; everybody else gets the default
+//! verdict. A denial wins over a permission. Nothing goes out to a denied address (the sender gets
+//! [`Error::Denied`]), messages from one are dropped and counted, and its asks are rejected at once.
+//!
+//! - Required of the caller: on a medium where sources can be forged, a secure layer below; rules by identity
+//!   match nothing on a swarm whose addresses name none.
+//! - Provided: the verdict at the time of the call; a change holds for every later message.
+//! - Not provided: wildcards, and ends of connections below. Layers below still talk to a denied node.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fmt;
+use std::sync::{PoisonError, RwLock};
+
+use p2p::{
+    Addr, AskSwarm, BatchError, BatchOutcome, Counters, Error, Message, Packet, PeerId, Reason, Rejection,
+    Request, Result, SecureSwarm, Swarm, pass_through,
+};
+
+/// Whether messages pass, in both directions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// They pass.
+    Allow,
+    /// They do not.
+    Deny,
+}
+
+/// Whom a rule is about.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Party<A> {
+    /// The identity, at whatever address it is.
+    Peer(PeerId),
+    /// The address, whoever is there.
+    Addr(A),
+}
+
+impl<A: fmt::Display> fmt::Display for Party<A> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Party::Peer(id) => id.fmt(f),
+            Party::Addr(addr) => addr.fmt(f),
+        }
+    }
+}
+
+impl<A: Addr> Party<A> {
+    /// A [`PeerId`] if `text` spells one, else an address of `swarm`.
+    ///
+    /// # Errors
+    /// [`Error::InvalidAddr`] if it is neither.
+    pub fn parse(text: &str, swarm: &impl Swarm<A>) -> Result<Self> {
+        match text.parse() {
+            Ok(id) => Ok(Party::Peer(id)),
+            Err(_) => swarm.parse_addr(text).map(Party::Addr),
+        }
+    }
+}
+
+/// The rules; as many as the caller sets.
+#[derive(Debug)]
+struct Rules<A> {
+    others: Verdict,
+    peers: BTreeMap<PeerId, Verdict>,
+    addrs: HashMap<A, Verdict>,
+}
+
+impl<A: Addr> Rules<A> {
+    fn allows(&self, addr: &A) -> bool {
+        let by_addr = self.addrs.get(addr).copied();
+        let by_peer = || self.peers.get(&addr.peer_id()?).copied();
+        match by_addr {
+            Some(Verdict::Deny) => false,
+            Some(Verdict::Allow) => self.peers.is_empty() || by_peer() != Some(Verdict::Deny),
+            None if self.peers.is_empty() => self.others == Verdict::Allow,
+            None => by_peer().unwrap_or(self.others) == Verdict::Allow,
+        }
+    }
+}
+
+/// A swarm in which only allowed addresses are heard and spoken to.
+pub struct AllowSwarm<A, S> {
+    inner: S,
+    rules: RwLock<Rules<A>>,
+    counters: Counters,
+}
+
+impl<A, S> AllowSwarm<A, S> {
+    /// Treats everybody in `inner` as `others` says until rules are [`set`](Self::set).
+    ///
+    /// [`Verdict::Deny`] makes an allow-list of the rules, [`Verdict::Allow`] a deny-list.
+    pub fn new(inner: S, others: Verdict) -> Self {
+        Self {
+            inner,
+            rules: RwLock::new(Rules {
+                others,
+                peers: BTreeMap::new(),
+                addrs: HashMap::new(),
+            }),
+            counters: Counters::new("allow"),
+        }
+    }
+
+    /// The swarm below.
+    pub fn inner(&self) -> &S {
+        &self.inner
+    }
+}
+
+impl<A: Addr, S> AllowSwarm<A, S> {
+    /// Gives `party` a verdict of its own, from now on.
+    pub fn set(&self, party: Party<A>, verdict: Verdict) {
+        self.change(|rules| match party {
+            Party::Peer(id) => rules.peers.insert(id, verdict),
+            Party::Addr(addr) => rules.addrs.insert(addr, verdict),
+        });
+    }
+
+    /// Takes the verdict of `party` back: the one for others holds again.
+    pub fn unset(&self, party: &Party<A>) {
+        self.change(|rules| match party {
+            Party::Peer(id) => rules.peers.remove(id),
+            Party::Addr(addr) => rules.addrs.remove(addr),
+        });
+    }
+
+    /// Changes what holds for everybody without a rule.
+    pub fn set_others(&self, verdict: Verdict) {
+        self.change(|rules| rules.others = verdict);
+    }
+
+    /// Whether messages to and from `addr` pass now.
+    pub fn allows(&self, addr: &A) -> bool {
+        let rules = self.rules.read().unwrap_or_else(PoisonError::into_inner);
+        rules.allows(addr)
+    }
+
+    fn change<R>(&self, change: impl FnOnce(&mut Rules<A>) -> R) {
+        change(&mut self.rules.write().unwrap_or_else(PoisonError::into_inner));
+    }
+
+    fn permit(&self, dst: &A) -> Result<()> {
+        if self.allows(dst) {
+            Ok(())
+        } else {
+            Err(Error::denied(dst))
+        }
+    }
+}
+
+impl<A: Addr, S: Swarm<A>> Swarm<A> for AllowSwarm<A, S> {
+    pass_through!(inner: mtu, headroom, local_addrs, parse_addr, close);
+
+    fn visit_counters(&self, visit: &mut dyn FnMut(&Counters)) {
+        visit(&self.counters);
+        self.inner.visit_counters(visit);
+    }
+
+    async fn tell(&self, dst: &A, packet: Packet) -> Result<()> {
+        self.permit(dst)?;
+        self.inner.tell(dst, packet).await?;
+        self.counters.sent(1);
+        Ok(())
+    }
+
+    async fn tell_batch(&self, batch: &mut Vec<(A, Packet)>) -> Result<(), BatchError> {
+        let mut outcome = BatchOutcome::default();
+        {
+            let rules = self.rules.read().unwrap_or_else(PoisonError::into_inner);
+            batch.retain(|(dst, _)| {
+                let allowed = rules.allows(dst);
+                if !allowed {
+                    outcome.refused(1, Error::denied(dst));
+                }
+                allowed
+            });
+        }
+        let count = batch.len();
+        if count > 0 {
+            let result = self.inner.tell_batch(batch).await;
+            self.counters
+                .sent(result.as_ref().map_or_else(|error| error.sent, |()| count));
+            outcome.record_batch(count, result);
+        }
+        outcome.finish()
+    }
+
+    async fn receive(&self) -> Result<Message<A>> {
+        loop {
+            let message = self.inner.receive().await?;
+            self.counters.received(1);
+            if self.allows(&message.src) {
+                self.counters.delivered(1);
+                return Ok(message);
+            }
+            self.counters.dropped_at(Reason::Denied, &message.src);
+        }
+    }
+
+    async fn receive_batch(&self, out: &mut Vec<Message<A>>, max: usize) -> Result<usize> {
+        let before = out.len();
+        loop {
+            let arrived = self.inner.receive_batch(out, max).await?;
+            if arrived == 0 {
+                return Ok(0);
+            }
+            self.counters.received(arrived);
+            {
+                let rules = self.rules.read().unwrap_or_else(PoisonError::into_inner);
+                let mut index = 0;
+                out.retain(|message| {
+                    index += 1;
+                    let keep = index <= before || rules.allows(&message.src);
+                    if !keep {
+                        self.counters.dropped_at(Reason::Denied, &message.src);
+                    }
+                    keep
+                });
+            }
+            let kept = out.len() - before;
+            self.counters.delivered(kept);
+            if kept > 0 {
+                return Ok(kept);
+            }
+        }
+    }
+}
+
+impl<A: Addr, S: AskSwarm<A>> AskSwarm<A> for AllowSwarm<A, S> {
+    async fn ask(&self, dst: &A, request: Packet) -> Result<Packet> {
+        self.permit(dst)?;
+        self.inner.ask(dst, request).await
+    }
+
+    async fn receive_ask(&self) -> Result<Request<A>> {
+        loop {
+            let request = self.inner.receive_ask().await?;
+            if self.allows(&request.src) {
+                return Ok(request);
+            }
+            self.counters.dropped_at(Reason::Denied, &request.src);
+            request.reject(Rejection::DENIED);
+        }
+    }
+}
+
+impl<A: Addr, S: SecureSwarm<A>> SecureSwarm<A> for AllowSwarm<A, S> {
+    pass_through!(inner: PublicKey, public_key);
+
+    async fn lookup_public_key(&self, addr: &A) -> Result<S::PublicKey> {
+        self.permit(addr)?;
+        self.inner.lookup_public_key(addr).await
+    }
+}
+
+impl<A, S: fmt::Debug> fmt::Debug for AllowSwarm<A, S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut shown = f.debug_struct("AllowSwarm");
+        shown.field("inner", &self.inner).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,288 @@
+//! `MapSwarm`: the same swarm under other addresses.
+//!
+//! A translation goes both ways: down for what is sent, where it may fail with a typed error, and up for what
+//! arrives, where a message whose address has no translation is counted and dropped. Messages, asks and keys
+//! pass untouched, batches in one piece. [`Erase`] is the translation to [`BoxAddr`], which lets swarms of
+//! different kinds stand side by side.
+//!
+//! Deliberately absent: a table. A translation that must remember what it saw keeps its own, with its own bound.
+
+use std::fmt;
+use std::marker::PhantomData;
+use std::sync::{Mutex, PoisonError, TryLockError};
+
+use p2p::{
+    Addr, AskSwarm, BatchError, BatchOutcome, BoxAddr, Counters, Error, Message, Packet, Reason, Rejection,
+    Request, Result, SecureSwarm, Swarm, pass_through,
+};
+
+/// Translates between the addresses `A` that a [`MapSwarm`] shows and the addresses `B` of the swarm below.
+///
+/// A pair of functions `(down, up)` is a translation. Both ways must agree: `up(down(a))` is `a`.
+pub trait Translate<A, B>: Send + Sync + 'static {
+    /// Whether [`up`](Self::up) translates every address. A layer that can drop nothing shows no counters.
+    const TOTAL: bool = false;
+
+    /// The address below that `addr` stands for.
+    ///
+    /// # Errors
+    /// Why there is none, which is what the caller of `tell` or `ask` gets; nothing was sent.
+    fn down(&self, addr: &A) -> Result<B>;
+
+    /// The address that stands for `addr`; `None` drops the message that carries it.
+    fn up(&self, addr: B) -> Option<A>;
+
+    /// The address that `text` spells; `below` parses texts of the swarm below.
+    ///
+    /// As provided it takes the texts of the swarm below, which is right only where the `Display` of both kinds
+    /// of address is the same.
+    ///
+    /// # Errors
+    /// [`Error::InvalidAddr`], with the byte of `text` where it stops making sense.
+    fn parse(&self, text: &str, below: impl Fn(&str) -> Result<B>) -> Result<A> {
+        self.up(below(text)?)
+            .ok_or_else(|| Error::addr(text, 0, "this address has no translation here"))
+    }
+}
+
+impl<A, B, D, U> Translate<A, B> for (D, U)
+where
+    D: Fn(&A) -> Result<B> + Send + Sync + 'static,
+    U: Fn(B) -> Option<A> + Send + Sync + 'static,
+{
+    fn down(&self, addr: &A) -> Result<B> {
+        (self.0)(addr)
+    }
+
+    fn up(&self, addr: B) -> Option<A> {
+        (self.1)(addr)
+    }
+}
+
+/// The translation that hides the type of every address.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Erase;
+
+impl<A: Addr> Translate<BoxAddr, A> for Erase {
+    const TOTAL: bool = true;
+
+    fn down(&self, addr: &BoxAddr) -> Result<A> {
+        addr.downcast_ref().cloned().ok_or_else(|| {
+            Error::addr(
+                &addr.to_string(),
+                0,
+                "it is an address of another kind of swarm: parse its text with this one",
+            )
+        })
+    }
+
+    fn up(&self, addr: A) -> Option<BoxAddr> {
+        Some(BoxAddr::new(addr))
+    }
+}
+
+/// A swarm whose addresses have no type of their own any more.
+pub type EraseSwarm<A, S> = MapSwarm<BoxAddr, A, S, Erase>;
+
+/// The swarm `S`, whose addresses are `B`, under the addresses `A`.
+pub struct MapSwarm<A, B, S, T> {
+    inner: S,
+    translate: T,
+    counters: Counters,
+    spare: Spare<(B, Packet)>,
+    spare_in: Spare<Message<B>>,
+    addrs: PhantomData<fn() -> A>,
+}
+
+impl<A, B, S, T> MapSwarm<A, B, S, T> {
+    /// Shows `inner` under the addresses that `translate` makes.
+    pub fn new(inner: S, translate: T) -> Self {
+        Self {
+            inner,
+            translate,
+            counters: Counters::new("map"),
+            spare: Spare::default(),
+            spare_in: Spare::default(),
+            addrs: PhantomData,
+        }
+    }
+
+    /// The swarm below.
+    pub fn inner(&self) -> &S {
+        &self.inner
+    }
+}
+
+impl<A: Addr, S: Swarm<A>> EraseSwarm<A, S> {
+    /// Hides the address type of `inner`.
+    pub fn erase(inner: S) -> Self {
+        Self::new(inner, Erase)
+    }
+}
+
+impl<A: Addr, B: Addr, S, T: Translate<A, B>> MapSwarm<A, B, S, T> {
+    /// Translates where something came from and went to; counts what has no translation.
+    fn up(&self, src: B, dst: B) -> Option<(A, A)> {
+        let up = |addr: B| {
+            // Only a translation that can fail pays for a copy to show in the event.
+            let shown = (!T::TOTAL).then(|| addr.clone());
+            let translated = self.translate.up(addr);
+            if let (None, Some(addr)) = (&translated, &shown) {
+                self.counters.dropped_at(Reason::NoAddr, addr);
+            }
+            translated
+        };
+        Some((up(src)?, up(dst)?))
+    }
+
+    fn message(&self, message: Message<B>) -> Option<Message<A>> {
+        self.counters.received(1);
+        let (src, dst) = self.up(message.src, message.dst)?;
+        self.counters.delivered(1);
+        Some(Message {
+            src,
+            dst,
+            payload: message.payload,
+        })
+    }
+}
+
+impl<A: Addr, B: Addr, S: Swarm<B>, T: Translate<A, B>> Swarm<A> for MapSwarm<A, B, S, T> {
+    pass_through!(inner: mtu, headroom, close);
+
+    fn local_addrs(&self) -> Vec<A> {
+        let below = self.inner.local_addrs().into_iter();
+        below.filter_map(|addr| self.translate.up(addr)).collect()
+    }
+
+    fn parse_addr(&self, text: &str) -> Result<A> {
+        self.translate.parse(text, |text| self.inner.parse_addr(text))
+    }
+
+    fn visit_counters(&self, visit: &mut dyn FnMut(&Counters)) {
+        if !T::TOTAL {
+            visit(&self.counters);
+        }
+        self.inner.visit_counters(visit);
+    }
+
+    async fn tell(&self, dst: &A, packet: Packet) -> Result<()> {
+        let dst = self.translate.down(dst)?;
+        self.inner.tell(&dst, packet).await?;
+        self.counters.sent(1);
+        Ok(())
+    }
+
+    async fn tell_batch(&self, batch: &mut Vec<(A, Packet)>) -> Result<(), BatchError> {
+        let mut outcome = BatchOutcome::default();
+        let mut below = self.spare.take();
+        for (dst, packet) in batch.drain(..) {
+            match self.translate.down(&dst) {
+                Ok(dst) => below.push((dst, packet)),
+                Err(error) => outcome.refused(1, error),
+            }
+        }
+        let count = below.len();
+        if count > 0 {
+            let result = self.inner.tell_batch(&mut below).await;
+            self.counters
+                .sent(result.as_ref().map_or_else(|error| error.sent, |()| count));
+            outcome.record_batch(count, result);
+        }
+        self.spare.give(below);
+        outcome.finish()
+    }
+
+    async fn receive(&self) -> Result<Message<A>> {
+        loop {
+            let message = self.inner.receive().await?;
+            if let Some(message) = self.message(message) {
+                return Ok(message);
+            }
+        }
+    }
+
+    async fn receive_batch(&self, out: &mut Vec<Message<A>>, max: usize) -> Result<usize> {
+        let before = out.len();
+        let mut below = self.spare_in.take();
+        let result = loop {
+            match self.inner.receive_batch(&mut below, max).await {
+                Ok(0) => break Ok(0),
+                Ok(_) => out.extend(below.drain(..).filter_map(|message| self.message(message))),
+                Err(error) => break Err(error),
+            }
+            if out.len() > before {
+                break Ok(out.len() - before);
+            }
+        };
+        self.spare_in.give(below);
+        result
+    }
+}
+
+impl<A: Addr, B: Addr, S: AskSwarm<B>, T: Translate<A, B>> AskSwarm<A> for MapSwarm<A, B, S, T> {
+    async fn ask(&self, dst: &A, request: Packet) -> Result<Packet> {
+        let dst = self.translate.down(dst)?;
+        self.inner.ask(&dst, request).await
+    }
+
+    async fn receive_ask(&self) -> Result<Request<A>> {
+        loop {
+            let (src, dst, payload, responder) = self.inner.receive_ask().await?.into_parts();
+            match self.up(src, dst) {
+                Some((src, dst)) => return Ok(Request::from_parts(src, dst, payload, responder)),
+                None => responder.reject(Rejection::DROPPED),
+            }
+        }
+    }
+}
+
+impl<A: Addr, B: Addr, S: SecureSwarm<B>, T: Translate<A, B>> SecureSwarm<A> for MapSwarm<A, B, S, T> {
+    pass_through!(inner: PublicKey, public_key);
+
+    async fn lookup_public_key(&self, addr: &A) -> Result<S::PublicKey> {
+        let addr = self.translate.down(addr)?;
+        self.inner.lookup_public_key(&addr).await
+    }
+}
+
+impl<A, B, S: fmt::Debug, T> fmt::Debug for MapSwarm<A, B, S, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut shown = f.debug_struct("MapSwarm");
+        shown.field("inner", &self.inner).finish_non_exhaustive()
+    }
+}
+
+/// A buffer kept between batches, so that a batch in steady state allocates nothing.
+///
+/// One buffer is kept, of at most [`KEPT`](Self::KEPT) items; calls at the same time make their own.
+#[derive(Debug)]
+pub(crate) struct Spare<X>(Mutex<Vec<X>>);
+
+impl<X> Default for Spare<X> {
+    fn default() -> Self {
+        Self(Mutex::new(Vec::new()))
+    }
+}
+
+impl<X> Spare<X> {
+    /// Items that a kept buffer holds at most.
+    const KEPT: usize = 1024;
+
+    /// An empty buffer.
+    pub(crate) fn take(&self) -> Vec<X> {
+        match self.0.try_lock() {
+            Ok(mut spare) => std::mem::take(&mut spare),
+            Err(TryLockError::Poisoned(spare)) => std::mem::take(&mut spare.into_inner()),
+            Err(TryLockError::WouldBlock) => Vec::new(),
+        }
+    }
+
+    /// Gives a buffer back; what is in it is dropped.
+    pub(crate) fn give(&self, mut buffer: Vec<X>) {
+        buffer.clear();
+        if buffer.capacity() <= Self::KEPT {
+            *self.0.lock().unwrap_or_else(PoisonError::into_inner) = buffer;
+        }
+    }
+}

@@ -1,0 +1,65 @@
+//! `MixedSwarm`: a transport that may or may not have asks.
+
+use p2p::{AskSwarm, BoxAddr, BoxAskSwarm, BoxSwarm, Error, Packet, Request, Result, Swarm, pass_through};
+use tokio::sync::Semaphore;
+
+/// A transport of a [`MultiSwarm`](super::MultiSwarm) that may or may not have asks.
+///
+/// Where it has none, asking is [`Error::Unreachable`], and no ask is ever received.
+#[derive(Debug)]
+pub struct MixedSwarm {
+    swarm: BoxSwarm<BoxAddr>,
+    asks: Option<BoxAskSwarm<BoxAddr>>,
+    /// Never has a permit: waiting for one is waiting for the end.
+    open: Semaphore,
+}
+
+impl From<BoxSwarm<BoxAddr>> for MixedSwarm {
+    fn from(swarm: BoxSwarm<BoxAddr>) -> Self {
+        Self {
+            swarm,
+            asks: None,
+            open: Semaphore::const_new(0),
+        }
+    }
+}
+
+impl From<BoxAskSwarm<BoxAddr>> for MixedSwarm {
+    fn from(swarm: BoxAskSwarm<BoxAddr>) -> Self {
+        Self {
+            swarm: swarm.clone().into(),
+            asks: Some(swarm),
+            open: Semaphore::const_new(0),
+        }
+    }
+}
+
+type A = BoxAddr;
+
+impl Swarm<A> for MixedSwarm {
+    pass_through!(swarm: tell, tell_batch, receive, receive_batch, mtu, local_addrs, parse_addr, headroom,
+        visit_counters);
+
+    async fn close(&self) {
+        self.open.close();
+        self.swarm.close().await;
+    }
+}
+
+impl AskSwarm<A> for MixedSwarm {
+    async fn ask(&self, dst: &A, request: Packet) -> Result<Packet> {
+        match &self.asks {
+            Some(asks) => asks.ask(dst, request).await,
+            None if self.open.is_closed() => Err(Error::Closed),
+            None => Err(Error::unreachable(dst, "this transport has no asks")),
+        }
+    }
+
+    async fn receive_ask(&self) -> Result<Request<A>> {
+        if let Some(asks) = &self.asks {
+            return asks.receive_ask().await;
+        }
+        drop(self.open.acquire().await);
+        Err(Error::Closed)
+    }
+}

@@ -1,0 +1,170 @@
+//! What a swarm under other addresses keeps, and what it drops.
+
+use p2p::{Addr, AskSwarm, BoxAddr, Error, Packet, Reason, SecureSwarm, Swarm};
+use p2p_swarms::map::{EraseSwarm, MapSwarm, Translate};
+use p2p_swarms::{MemoryAddr, MemoryRealm, MemorySwarm};
+use proptest::prelude::*;
+
+/// Shows only even memory addresses, as half of themselves with an `h` before.
+struct Halves;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+struct Half(i64);
+
+impl std::fmt::Display for Half {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "h{}", self.0)
+    }
+}
+
+impl Addr for Half {}
+
+impl Translate<Half, MemoryAddr> for Halves {
+    fn down(&self, addr: &Half) -> p2p::Result<MemoryAddr> {
+        let double = addr.0.checked_mul(2);
+        double
+            .map(MemoryAddr::new)
+            .ok_or_else(|| Error::addr(&addr.to_string(), 1, "its double does not fit into 64 bits"))
+    }
+
+    fn up(&self, addr: MemoryAddr) -> Option<Half> {
+        (addr.number() % 2 == 0).then(|| Half(addr.number() / 2))
+    }
+
+    fn parse(&self, text: &str, _: impl Fn(&str) -> p2p::Result<MemoryAddr>) -> p2p::Result<Half> {
+        let number = text
+            .strip_prefix('h')
+            .ok_or_else(|| Error::addr(text, 0, "an h was expected"))?;
+        let number = number
+            .parse()
+            .map_err(|_| Error::addr(text, 1, "a number was expected"))?;
+        Ok(Half(number))
+    }
+}
+
+type Halved = MapSwarm<Half, MemoryAddr, MemorySwarm, Halves>;
+
+/// Nodes 0 and 2 under halves, and node 1, which has no half.
+fn halves() -> (Halved, MemorySwarm, Halved) {
+    let realm = MemoryRealm::default();
+    let (zero, one, two) = (realm.open(), realm.open(), realm.open());
+    (MapSwarm::new(zero, Halves), one, MapSwarm::new(two, Halves))
+}
+
+fn dropped(swarm: &impl Swarm<Half>) -> u64 {
+    let mut dropped = 0;
+    swarm.visit_counters(&mut |counters| dropped += counters.snapshot().dropped(Reason::NoAddr));
+    dropped
+}
+
+#[tokio::test]
+async fn messages_and_asks_pass_under_translated_addresses() {
+    let (zero, _one, two) = halves();
+    assert_eq!(zero.local_addrs(), [Half(0)]);
+    zero.tell(&Half(1), "hello".into()).await.expect("told");
+    let message = two.receive().await.expect("received");
+    assert_eq!((message.src, message.dst), (Half(0), Half(1)));
+    assert_eq!(&*message.payload, b"hello");
+    let answer = async {
+        let request = zero.receive_ask().await.expect("asked");
+        assert_eq!((request.src, request.dst), (Half(1), Half(0)));
+        request.respond("pong".into()).await.expect("responded");
+    };
+    let (response, ()) = tokio::join!(two.ask(&Half(0), "ping".into()), answer);
+    assert_eq!(&*response.expect("answered"), b"pong");
+    assert_eq!(
+        two.lookup_public_key(&Half(0)).await.expect("known"),
+        zero.public_key()
+    );
+}
+
+#[tokio::test]
+async fn what_has_no_translation_upwards_is_counted_and_dropped() {
+    let (zero, one, two) = halves();
+    let to = MemoryAddr::new(2);
+    one.tell(&to, "no half".into()).await.expect("told");
+    zero.tell(&Half(1), "a half".into()).await.expect("told");
+    let mut out = Vec::new();
+    assert_eq!(two.receive_batch(&mut out, 10).await.expect("received"), 1);
+    assert_eq!(&*out[0].payload, b"a half");
+    assert_eq!(dropped(&two), 1);
+    // An ask without a translation is rejected at once, while the reader waits on.
+    let ask = one.ask(&to, Packet::default());
+    let rejected = tokio::select! {
+        rejected = ask => rejected,
+        request = two.receive_ask() => panic!("{request:?} has no half"),
+    };
+    assert!(matches!(rejected, Err(Error::Rejected(_))), "{rejected:?}");
+    assert_eq!(dropped(&two), 2);
+}
+
+#[tokio::test]
+async fn what_has_no_translation_downwards_is_a_typed_error_and_holds_up_nothing() {
+    let (zero, _one, two) = halves();
+    let error = zero.tell(&Half(i64::MAX), Packet::default()).await;
+    assert!(
+        matches!(error, Err(Error::InvalidAddr { at: 1, .. })),
+        "{error:?}"
+    );
+    let mut batch = vec![
+        (Half(1), "first".into()),
+        (Half(i64::MAX), "lost".into()),
+        (Half(1), "last".into()),
+    ];
+    let error = zero.tell_batch(&mut batch).await.expect_err("one is refused");
+    assert_eq!((error.sent, error.refused, batch.len()), (2, 1, 0));
+    let mut out = Vec::new();
+    assert_eq!(
+        two.receive_batch(&mut out, 10).await.expect("received"),
+        2,
+        "one piece"
+    );
+    assert_eq!(&*out[1].payload, b"last");
+}
+
+#[tokio::test]
+async fn a_pair_of_functions_is_a_translation() {
+    let realm = MemoryRealm::default();
+    let shift = |by: i64| {
+        (
+            move |addr: &MemoryAddr| Ok(MemoryAddr::new(addr.number() - by)),
+            move |addr: MemoryAddr| Some(MemoryAddr::new(addr.number() + by)),
+        )
+    };
+    let (a, b) = (
+        MapSwarm::new(realm.open(), shift(100)),
+        MapSwarm::new(realm.open(), shift(200)),
+    );
+    a.tell(&MemoryAddr::new(101), "over".into()).await.expect("told");
+    let message = b.receive().await.expect("received");
+    assert_eq!((message.src.number(), message.dst.number()), (200, 201));
+}
+
+#[tokio::test]
+async fn erased_swarms_refuse_addresses_of_other_kinds() {
+    let realm = MemoryRealm::default();
+    let (a, b) = (EraseSwarm::erase(realm.open()), EraseSwarm::erase(realm.open()));
+    let to = b.local_addrs().remove(0);
+    a.tell(&to, "erased".into()).await.expect("told");
+    let message = b.receive().await.expect("received");
+    assert_eq!(message.src, a.parse_addr("0").expect("an address"));
+    let other = BoxAddr::new(p2p::PeerId::ZERO);
+    let error = a.tell(&other, Packet::default()).await;
+    assert!(matches!(error, Err(Error::InvalidAddr { .. })), "{error:?}");
+    assert_eq!(
+        b.lookup_public_key(&message.src).await.expect("known"),
+        a.public_key()
+    );
+}
+
+proptest! {
+    #[test]
+    fn any_text_is_an_address_that_displays_or_an_error_within_the_text(text in ".{0,30}|h?[0-9-]{0,21}") {
+        let (halved, _, other) = halves();
+        match halved.parse_addr(&text) {
+            Ok(addr) => prop_assert_eq!(other.parse_addr(&addr.to_string()).expect("parses back"), addr),
+            Err(Error::InvalidAddr { at, .. }) => prop_assert!(at <= text.len().max(1)),
+            Err(error) => return Err(TestCaseError::fail(error.to_string())),
+        }
+    }
+}
