@@ -4,6 +4,7 @@ use p2p::{Addr, Swarm};
 
 use crate::FragmentSwarm;
 use crate::allow::{AllowSwarm, Verdict};
+use crate::faulty::{Faults, FaultySwarm};
 use crate::map::{EraseSwarm, MapSwarm, Translate};
 
 /// Puts layers on a swarm: `udp.fragment(64 << 10).layer(|inner| TagSwarm::new(inner, *b"demo"))`.
@@ -33,6 +34,11 @@ pub trait SwarmExt<A: Addr>: Swarm<A> + Sized {
     /// This swarm with rules on who is heard and spoken to; see [`AllowSwarm`].
     fn allow(self, others: Verdict) -> AllowSwarm<A, Self> {
         AllowSwarm::new(self, others)
+    }
+
+    /// Puts the faults of a medium on what is sent through this swarm.
+    fn faulty(self, faults: Faults<A>) -> FaultySwarm<A, Self> {
+        FaultySwarm::new(self, faults)
     }
 }
 

@@ -44,6 +44,19 @@ impl Default for Limits {
     }
 }
 
+impl Limits {
+    /// Copies a small payload, which is about to wait, out of the buffer that it came in.
+    pub(crate) fn copy_out(&self, packet: &mut Packet) {
+        if packet.len() < self.copy_below {
+            let room = packet.room();
+            packet.detach(Headroom::new(
+                room.front.min(KEPT_ROOM.front),
+                room.back.min(KEPT_ROOM.back),
+            ));
+        }
+    }
+}
+
 /// What may wait in an [`Inbox`].
 pub trait Queued {
     /// The packet that the item carries.
@@ -330,12 +343,8 @@ impl<T: Queued> State<T> {
         }
         // An item goes straight to a reader that waits for it; behind another one it must wait.
         let must_wait = self.waiting.is_empty() || !self.queue.is_empty();
-        if must_wait && item.payload().len() < limits.copy_below {
-            let room = item.payload().room();
-            item.payload_mut().detach(Headroom::new(
-                room.front.min(KEPT_ROOM.front),
-                room.back.min(KEPT_ROOM.back),
-            ));
+        if must_wait {
+            limits.copy_out(item.payload_mut());
         }
         let bytes = self.bytes + charge(&item);
         if bytes > limits.bytes {

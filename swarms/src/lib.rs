@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 pub mod allow;
+pub mod faulty;
 pub mod fragment;
 pub mod inbox;
 pub mod map;
@@ -15,6 +16,7 @@ mod ext;
 
 pub use allow::AllowSwarm;
 pub use ext::SwarmExt;
+pub use faulty::{Faults, FaultySwarm, LinkFaults};
 pub use fragment::{FragmentConfig, FragmentSwarm};
 pub use map::{EraseSwarm, MapSwarm};
 pub use memory::{MemoryAddr, MemoryRealm, MemorySwarm};

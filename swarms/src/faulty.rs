@@ -1,0 +1,382 @@
+//! A bad network as a layer: what is sent through it is lost, doubled, reordered, delayed, damaged or cut off.
+//!
+//! Faults happen where a message is sent; receiving passes straight through. All choices follow from a seed
+//! ([`Faults`]): the nth message of a node meets the same fate in every run with the same settings. Times
+//! are kept by tokio's clock, to its precision of 1 ms, and exactly where that clock is paused. Without
+//! faults a message passes straight through: no copy, no allocation, no task.
+//!
+//! In the order in which a message meets them: a cut link, loss, the queue of a link with a rate, delay with
+//! jitter and hold-back, and damage; a duplicate is made behind the rate, and has a delay and damage of its
+//! own. On a layer that encrypts, damage is done to ciphertext below it and to plaintext above it.
+//!
+//! Asks are delayed and lost as messages are, but neither doubled nor damaged. A lost one fails with
+//! [`Error::TimedOut`] after [`FaultyConfig::ask_timeout`], as an ask on a medium with a deadline would.
+//!
+//! Deliberately absent: faults on the way in. Give the same [`Faults`] to both ends instead.
+
+mod delayed;
+mod faults;
+mod plan;
+#[cfg(test)]
+mod tests;
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use p2p::{
+    Addr, AskSwarm, BatchError, BatchOutcome, Counters, Error, Packet, Reason, Result, SecureSwarm, Swarm,
+    pass_through,
+};
+use tokio::runtime::Handle;
+use tokio::sync::Notify;
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, sleep};
+
+use delayed::{Delayed, deliver};
+pub use faults::{Faults, FaultyConfig};
+pub use plan::LinkFaults;
+use plan::{Bottleneck, Fate, Flight, Planner};
+
+/// A swarm on a bad medium.
+///
+/// A tell that meets a fault is `Ok` and counted: at the sender, as [`Reason::Lost`],
+/// [`Reason::Partitioned`], [`Reason::QueueFull`] (no room to wait), [`Reason::Refused`] (the swarm below
+/// refused a delayed message or a duplicate) or [`Reason::Closed`]. In the counters of `faulty`, `delivered`
+/// is what was handed to the swarm below, and `sent + duplicated = delivered + dropped +`
+/// [`in_flight`](Self::in_flight). `faulty-ask` counts requests in the same way.
+///
+/// Delays need a tokio runtime with its timer enabled.
+#[derive(Debug)]
+pub struct FaultySwarm<A, S> {
+    inner: Arc<S>,
+    faults: Faults<A>,
+    local: Vec<A>,
+    choices: Mutex<Choices<A>>,
+    delayed: Arc<Delayed<A>>,
+    task: Mutex<Option<JoinHandle<()>>>,
+    closing: Notify,
+    ask_counters: Counters,
+}
+
+/// What the fate of the next message depends on, besides the settings.
+#[derive(Debug)]
+struct Choices<A> {
+    planner: Planner,
+    necks: HashMap<A, Bottleneck>,
+    /// The moment from which the bottlenecks count.
+    start: Option<Instant>,
+}
+
+/// Links with a rate on which something is under way, at most; a message on a further one is dropped.
+const BUSY_LINKS: usize = 4096;
+
+impl<A: Addr, S: Swarm<A>> FaultySwarm<A, S> {
+    /// Puts `faults` on what is sent through `inner`.
+    pub fn new(inner: S, faults: Faults<A>) -> Self {
+        Self {
+            local: inner.local_addrs(),
+            inner: Arc::new(inner),
+            choices: Mutex::new(Choices {
+                planner: faults.planner(),
+                necks: HashMap::new(),
+                start: None,
+            }),
+            delayed: Arc::new(Delayed::new(faults.config().delayed)),
+            task: Mutex::new(None),
+            closing: Notify::new(),
+            ask_counters: Counters::new("faulty-ask"),
+            faults,
+        }
+    }
+
+    /// The swarm below.
+    pub fn inner(&self) -> &S {
+        &self.inner
+    }
+
+    /// The settings of the medium.
+    pub fn faults(&self) -> &Faults<A> {
+        &self.faults
+    }
+
+    /// How many messages are delayed at the moment.
+    pub fn in_flight(&self) -> usize {
+        self.delayed.len()
+    }
+
+    /// What the medium does to the next message, or why it drops it.
+    fn decide(&self, dst: &A, len: usize) -> Result<(Flight, Option<Flight>), Reason> {
+        let link = self.faults.link(&self.local, dst);
+        let mut choices = self.choices.lock().unwrap_or_else(PoisonError::into_inner);
+        // A message that meets a cut takes its draws too, so that those behind it keep their fates.
+        let fate = choices.planner.fate(&link.unwrap_or_default(), len);
+        let link = link.ok_or(Reason::Partitioned)?;
+        let Fate::Sent { original, duplicate } = fate else {
+            return Err(Reason::Lost);
+        };
+        let crossing = choices.cross(&link, dst, len).ok_or(Reason::QueueFull)?;
+        let later = |flight: Flight| Flight {
+            delay: flight.delay + crossing,
+            ..flight
+        };
+        Ok((later(original), duplicate.map(later)))
+    }
+
+    fn check(&self, packet: &Packet) -> Result<()> {
+        packet.check(self.inner.mtu())?;
+        if self.delayed.is_closed() {
+            return Err(Error::Closed);
+        }
+        Ok(())
+    }
+
+    /// Sees to it that somebody delivers what is delayed.
+    fn ensure_task(&self) -> Result<()> {
+        let mut task = self.task.lock().unwrap_or_else(PoisonError::into_inner);
+        if task.as_ref().is_none_or(JoinHandle::is_finished) {
+            let runtime = Handle::try_current()
+                .map_err(|error| Error::invalid("context", format!("a delay needs a runtime: {error}")))?;
+            let deliver = deliver(self.delayed.clone(), Arc::downgrade(&self.inner));
+            *task = Some(runtime.spawn(deliver));
+        }
+        Ok(())
+    }
+
+    /// Closes this layer, not the one below.
+    fn shut(&self) {
+        self.delayed.close();
+        self.closing.notify_waiters();
+    }
+}
+
+impl<A: Addr> Choices<A> {
+    /// How long a message takes to cross the narrowest place on its way to `dst`; nothing if it cannot wait.
+    fn cross(&mut self, link: &LinkFaults, dst: &A, len: usize) -> Option<Duration> {
+        if link.rate == 0 {
+            return Some(Duration::ZERO);
+        }
+        let now = Instant::now();
+        let now = now - *self.start.get_or_insert(now);
+        if self.necks.len() >= BUSY_LINKS && !self.necks.contains_key(dst) {
+            self.necks.retain(|_, neck| !neck.is_idle(now));
+            if self.necks.len() >= BUSY_LINKS {
+                return None;
+            }
+        }
+        self.necks.entry(dst.clone()).or_default().cross(link, len, now)
+    }
+}
+
+impl<A: Addr, S: Swarm<A>> FaultySwarm<A, S> {
+    /// Counts messages that left in no other way than they would have without this layer.
+    fn passed(&self, count: usize) {
+        self.delayed.counters.sent(count);
+        self.delayed.counters.delivered(count);
+    }
+
+    /// Sends one copy of a message on its way.
+    async fn launch(&self, dst: &A, mut packet: Packet, flight: Flight) -> Result<()> {
+        flight.damage(&mut packet);
+        if flight.delay.is_zero() {
+            self.inner.tell(dst, packet).await?;
+            self.delayed.counters.delivered(1);
+        } else {
+            self.ensure_task()?;
+            self.delayed
+                .hold([(Instant::now() + flight.delay, dst.clone(), packet)]);
+        }
+        Ok(())
+    }
+}
+
+impl<A: Addr, S: Swarm<A>> Swarm<A> for FaultySwarm<A, S> {
+    pass_through!(inner: receive, receive_batch, mtu, local_addrs, parse_addr, headroom);
+
+    async fn tell(&self, dst: &A, packet: Packet) -> Result<()> {
+        if !self.faults.is_active() {
+            self.inner.tell(dst, packet).await?;
+            self.passed(1);
+            return Ok(());
+        }
+        self.check(&packet)?;
+        let counters = &self.delayed.counters;
+        let (original, duplicate) = match self.decide(dst, packet.len()) {
+            Ok(fate) => fate,
+            Err(reason) => {
+                counters.sent(1);
+                counters.dropped_at(reason, dst);
+                return Ok(());
+            }
+        };
+        let copy = duplicate.map(|flight| (flight, packet.clone()));
+        self.launch(dst, packet, original).await?;
+        counters.sent(1);
+        if let Some((flight, packet)) = copy {
+            counters.duplicated(1);
+            if self.launch(dst, packet, flight).await.is_err() {
+                counters.dropped_at(Reason::Refused, dst);
+            }
+        }
+        Ok(())
+    }
+
+    async fn tell_batch(&self, batch: &mut Vec<(A, Packet)>) -> Result<(), BatchError> {
+        if !self.faults.is_active() {
+            let count = batch.len();
+            let result = self.inner.tell_batch(batch).await;
+            self.passed(result.as_ref().map_or_else(|error| error.sent, |()| count));
+            return result;
+        }
+        let counters = &self.delayed.counters;
+        let mut outcome = BatchOutcome::default();
+        let Sorted { held, mut copies } = self.sort(batch, &mut outcome);
+        if !held.is_empty() {
+            match self.ensure_task() {
+                Ok(()) => self.delayed.hold(held),
+                Err(_) => counters.dropped_many(Reason::Refused, held.len()),
+            }
+        }
+        let count = batch.len();
+        let result = self.inner.tell_batch(batch).await;
+        self.passed(result.as_ref().map_or_else(|error| error.sent, |()| count));
+        outcome.record_batch(count, result);
+        if !copies.is_empty() {
+            let count = copies.len();
+            let result = self.inner.tell_batch(&mut copies).await;
+            let refused = result.map_or_else(|error| error.refused, |()| 0);
+            counters.delivered(count - refused);
+            counters.dropped_many(Reason::Refused, refused);
+        }
+        outcome.finish()
+    }
+
+    async fn close(&self) {
+        self.shut();
+        self.inner.close().await;
+    }
+
+    fn visit_counters(&self, visit: &mut dyn FnMut(&Counters)) {
+        visit(&self.delayed.counters);
+        visit(&self.ask_counters);
+        self.inner.visit_counters(visit);
+    }
+}
+
+/// What a batch becomes, besides those messages that leave at once.
+struct Sorted<A> {
+    /// Messages and duplicates that arrive later.
+    held: Vec<(Instant, A, Packet)>,
+    /// Duplicates that leave at once.
+    copies: Vec<(A, Packet)>,
+}
+
+impl<A: Addr, S: Swarm<A>> FaultySwarm<A, S> {
+    /// Leaves in `batch` what leaves at once, and counts the rest.
+    fn sort(&self, batch: &mut Vec<(A, Packet)>, outcome: &mut BatchOutcome) -> Sorted<A> {
+        let counters = &self.delayed.counters;
+        let now = Instant::now();
+        let mut sorted = Sorted {
+            held: Vec::new(),
+            copies: Vec::new(),
+        };
+        batch.retain_mut(|(dst, packet)| {
+            if let Err(error) = self.check(packet) {
+                outcome.refused(1, error);
+                return false;
+            }
+            let (original, duplicate) = match self.decide(dst, packet.len()) {
+                Ok(fate) => fate,
+                Err(reason) => {
+                    outcome.sent(1);
+                    counters.sent(1);
+                    counters.dropped_at(reason, dst);
+                    return false;
+                }
+            };
+            if let Some(flight) = duplicate {
+                counters.duplicated(1);
+                let mut copy = packet.clone();
+                flight.damage(&mut copy);
+                if flight.delay.is_zero() {
+                    sorted.copies.push((dst.clone(), copy));
+                } else {
+                    sorted.held.push((now + flight.delay, dst.clone(), copy));
+                }
+            }
+            original.damage(packet);
+            let at_once = original.delay.is_zero();
+            if !at_once {
+                outcome.sent(1);
+                counters.sent(1);
+                sorted
+                    .held
+                    .push((now + original.delay, dst.clone(), std::mem::take(packet)));
+            }
+            at_once
+        });
+        sorted
+    }
+
+    /// Waits for as long as an ask is under way.
+    async fn travel(&self, time: Duration) -> Result<()> {
+        if time.is_zero() {
+            return Ok(());
+        }
+        let closing = self.closing.notified();
+        if self.delayed.is_closed() {
+            return Err(Error::Closed);
+        }
+        tokio::select! {
+            biased;
+            () = closing => Err(Error::Closed),
+            () = sleep(time) => Ok(()),
+        }
+    }
+}
+
+impl<A: Addr, S: AskSwarm<A>> AskSwarm<A> for FaultySwarm<A, S> {
+    pass_through!(inner: receive_ask);
+
+    /// Sends a request through the medium; see [`AskSwarm::ask`].
+    ///
+    /// One that is lost, cut off or has no room fails with [`Error::TimedOut`] after
+    /// [`FaultyConfig::ask_timeout`].
+    async fn ask(&self, dst: &A, request: Packet) -> Result<Packet> {
+        self.check(&request)?;
+        let mut delay = Duration::ZERO;
+        if self.faults.is_active() {
+            match self.decide(dst, request.len()) {
+                Ok((flight, _)) => delay = flight.delay,
+                Err(reason) => {
+                    self.ask_counters.sent(1);
+                    self.ask_counters.dropped_at(reason, dst);
+                    let limit = self.faults.config().ask_timeout;
+                    self.travel(limit).await?;
+                    return Err(Error::TimedOut {
+                        doing: "an ask",
+                        limit,
+                    });
+                }
+            }
+        }
+        self.travel(delay).await?;
+        self.ask_counters.sent(1);
+        self.ask_counters.delivered(1);
+        self.inner.ask(dst, request).await
+    }
+}
+
+impl<A: Addr, S: SecureSwarm<A>> SecureSwarm<A> for FaultySwarm<A, S> {
+    pass_through!(inner: PublicKey, public_key, lookup_public_key);
+}
+
+impl<A, S> Drop for FaultySwarm<A, S> {
+    fn drop(&mut self) {
+        self.delayed.close();
+        let task = self.task.get_mut().unwrap_or_else(PoisonError::into_inner);
+        if let Some(task) = task {
+            task.abort();
+        }
+    }
+}
