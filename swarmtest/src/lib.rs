@@ -1,2 +1,47 @@
-//! The laws of a swarm as a conformance suite.
+//! The laws of a swarm, as functions with names, and the suite that checks them on any swarm.
+//!
+//! Whoever wrote a swarm says how to make connected nodes of it and what its medium may do; [`run`] gives a
+//! verdict for each law, [`conformance!`] makes a test of each. [`LAWS`] lists them all with their sentences.
+//!
+//! ```
+//! use p2p_swarmtest::reference::{Config, Network};
+//! use p2p_swarmtest::{Plain, Profile, run};
+//!
+//! # #[tokio::main(flavor = "current_thread", start_paused = true)]
+//! # async fn main() {
+//! let network = Network::new(Config { loss: 0.1, ..Config::default() });
+//! let profile = Profile::lossy(0.1).waive("close::closing_frees_the_address", "places are never reused");
+//! let report = run(Plain, profile, move |count| {
+//!     let network = network.clone();
+//!     async move { Ok(network.nodes(count)) }
+//! })
+//! .await;
+//! println!("{report}");
+//! report.assert_ok();
+//! # }
+//! ```
+//!
+//! What a law finds depends on what can be seen from outside in a bounded time: a pass is no proof. Each law
+//! is known to find at least one fault: for each there is a mutant in this crate's tests that breaks it alone.
+//! On a lossy medium laws repeat what may be lost, so that a correct swarm passes; see [`Profile`].
+//!
+//! Deliberately absent: a look at the medium beneath a swarm, a clock of its own (it runs under tokio's,
+//! paused or not), and a guard against swarms that block their thread.
 #![forbid(unsafe_code)]
+
+mod field;
+mod kind;
+pub mod laws;
+mod macros;
+mod profile;
+pub mod reference;
+mod report;
+mod testbed;
+
+pub use kind::{Ask, Kind, Needs, Node, Plain, Secure, SecureAsk};
+pub use laws::{LAWS, Law};
+#[doc(hidden)]
+pub use macros::assert_law;
+pub use profile::{Profile, SHORT};
+pub use report::{Checked, Outcome, Report, Unmet, Verdict};
+pub use testbed::{Testbed, run};

@@ -1,0 +1,390 @@
+//! What laws are made of: letters, deliveries that allow for loss, asks, floods, and waiting with an end.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, Wake, Waker};
+use std::time::Duration;
+
+use p2p::{Addr, AskSwarm as _, Error, Message, Packet, Request, Result, Swarm as _};
+use tokio::sync::Notify;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep, timeout};
+
+use crate::kind::Node;
+use crate::profile::attempts;
+use crate::report::{Outcome, Unmet};
+use crate::testbed::{Testbed, chain};
+
+/// Ends a law: the swarm breaks it.
+macro_rules! broken {
+    ($($text:tt)+) => { return Err($crate::report::Unmet::Broken(format!($($text)+))) };
+}
+
+/// Ends a law unless the condition holds.
+macro_rules! ensure {
+    ($holds:expr, $($text:tt)+) => { if !$holds { $crate::field::broken!($($text)+) } };
+}
+
+pub(crate) use {broken, ensure};
+
+/// How every letter begins, so that it is told apart from what layers send of their own.
+const MAGIC: [u8; 4] = *b"law:";
+
+/// Bytes of the shortest letter: its magic and its number.
+pub(crate) const LETTER: usize = 8;
+
+/// Bytes of the letters in laws that do not care.
+pub(crate) const PLAIN: usize = 16;
+
+/// Payloads longer than this are not told: the law in question is waived.
+const LONGEST: usize = 16 << 20;
+
+/// A payload of `len` bytes (at least [`LETTER`]) with a number and a pattern that depends on it.
+pub(crate) fn letter(number: u32, len: usize) -> Vec<u8> {
+    let mut bytes = [MAGIC, number.to_le_bytes()].concat();
+    let seed = number.wrapping_mul(0x9E37_79B1) | 1;
+    bytes.extend((LETTER..len).map(|at| (seed.wrapping_mul(at as u32 + 1) >> 24) as u8));
+    bytes
+}
+
+/// The number of a letter.
+pub(crate) fn number(payload: &[u8]) -> Option<u32> {
+    let (magic, rest) = payload.split_first_chunk::<4>()?;
+    let (number, _) = rest.split_first_chunk::<4>()?;
+    (*magic == MAGIC).then(|| u32::from_le_bytes(*number))
+}
+
+/// Whether `payload` is the same letter as `letter`, perhaps damaged behind its number.
+fn same(payload: &[u8], letter: &[u8]) -> bool {
+    match number(letter) {
+        Some(wanted) => number(payload) == Some(wanted),
+        None => payload == letter,
+    }
+}
+
+/// What `future` gives, if it ends within `limit`.
+pub(crate) async fn in_time<T>(doing: &str, limit: Duration, future: impl Future<Output = T>) -> Outcome<T> {
+    timeout(limit, future)
+        .await
+        .map_err(|_| Unmet::Broken(format!("{doing} did not end within {limit:?}")))
+}
+
+/// The MTU, if letters fit and the longest can be told.
+pub(crate) fn mtu<A: Addr>(node: &Node<A>) -> Outcome<usize> {
+    let mtu = node.mtu();
+    ensure!(mtu >= PLAIN, "an MTU of {mtu} bytes is too little for any use");
+    if mtu > LONGEST {
+        return Err(Unmet::Waived(format!(
+            "an MTU of {mtu} bytes is more than is told here"
+        )));
+    }
+    Ok(mtu)
+}
+
+impl<A: Addr> Testbed<A> {
+    pub(crate) fn settle(&self) -> Duration {
+        self.the_profile().settle
+    }
+
+    pub(crate) fn patience(&self) -> Duration {
+        self.the_profile().patience
+    }
+
+    /// How long to wait for a message that was told once: where none is lost it must come, and may take its
+    /// time.
+    pub(crate) fn quiet(&self) -> Duration {
+        if self.lossless() {
+            self.patience()
+        } else {
+            self.settle()
+        }
+    }
+
+    pub(crate) fn lossless(&self) -> bool {
+        self.the_profile().loss <= 0.0
+    }
+
+    /// Tells a letter until it arrives, which on a medium that loses may take some attempts.
+    pub(crate) async fn deliver(&self, from: &Node<A>, to: &Node<A>, letter: &[u8]) -> Outcome<Message<A>> {
+        self.deliver_at(from, &to.addr()?, to, letter).await
+    }
+
+    /// As [`deliver`](Self::deliver), to an address that `to` should have.
+    pub(crate) async fn deliver_at(
+        &self,
+        from: &Node<A>,
+        dst: &A,
+        to: &Node<A>,
+        letter: &[u8],
+    ) -> Outcome<Message<A>> {
+        self.deliver_packet(from, dst, to, &|| Packet::from(letter)).await
+    }
+
+    /// As [`deliver_at`](Self::deliver_at), with packets of the caller's making.
+    pub(crate) async fn deliver_packet(
+        &self,
+        from: &Node<A>,
+        dst: &A,
+        to: &Node<A>,
+        packet: &(dyn Fn() -> Packet + Sync),
+    ) -> Outcome<Message<A>> {
+        let letter = packet();
+        let mut refusal = None;
+        let mut again = self.again(letter.len());
+        while again.next() {
+            if let Err(error) = in_time("a tell", self.patience(), from.tell(dst, packet())).await? {
+                refusal = Some(chain(&error));
+            }
+            if let Some(message) = self.arrival(to, &letter, self.settle()).await? {
+                return Ok(message);
+            }
+        }
+        let (len, times) = (letter.len(), again.times);
+        let why = refusal.map_or(String::new(), |error| format!("; telling said: {error}"));
+        broken!("a message of {len} bytes, told {times} times to {dst}, did not arrive{why}")
+    }
+
+    /// The letter, if it arrives within `limit`. What arrives before it is thrown away.
+    pub(crate) async fn arrival(
+        &self,
+        to: &Node<A>,
+        letter: &[u8],
+        limit: Duration,
+    ) -> Outcome<Option<Message<A>>> {
+        let wanted = async {
+            loop {
+                let message = to.receive().await?;
+                if same(&message.payload, letter) {
+                    return Ok::<_, Unmet>(message);
+                }
+            }
+        };
+        timeout(limit, wanted).await.ok().transpose()
+    }
+
+    /// What arrives until nothing arrives any more, up to `max` messages.
+    pub(crate) async fn drain(&self, node: &Node<A>, max: usize) -> Outcome<Vec<Message<A>>> {
+        let mut out = Vec::new();
+        while out.len() < max {
+            match timeout(self.settle(), node.receive()).await {
+                Ok(message) => out.push(message?),
+                Err(_) => break,
+            }
+        }
+        Ok(out)
+    }
+
+    /// The numbers of the letters that arrive until nothing arrives any more.
+    pub(crate) async fn drain_numbers(&self, node: &Node<A>, max: usize) -> Outcome<Vec<u32>> {
+        let messages = self.drain(node, max).await?;
+        Ok(messages
+            .iter()
+            .filter_map(|message| number(&message.payload))
+            .collect())
+    }
+
+    /// Tells more letters than any queue holds, while nobody reads them. Gives each one's result; stops
+    /// where a tell stalls, which is another law's business.
+    pub(crate) async fn flood(&self, from: &Node<A>, dst: &A) -> Vec<Result<()>> {
+        let mut results = Vec::new();
+        for number in 0..self.the_profile().flood() {
+            let tell = from.tell(dst, Packet::from(letter(number, PLAIN).as_slice()));
+            match timeout(self.settle(), tell).await {
+                Ok(result) => results.push(result),
+                Err(_) => break,
+            }
+            breathe(number).await;
+        }
+        results
+    }
+
+    /// Asks until `accept` takes the outcome; a medium that loses may eat the request or the response.
+    pub(crate) async fn ask_until<T>(
+        &self,
+        asker: &Node<A>,
+        dst: &A,
+        request: &[u8],
+        accept: impl Fn(Result<Packet>) -> Result<T, String>,
+    ) -> Outcome<T> {
+        let asks = asker.ask_side()?;
+        let mut again = self.again_round_trip(request.len());
+        let mut why = String::new();
+        while again.next() {
+            let limit = self.the_profile().ask_patience;
+            match accept(in_time("an ask", limit, asks.ask(dst, Packet::from(request))).await?) {
+                Ok(accepted) => return Ok(accepted),
+                Err(found) => why = found,
+            }
+            sleep(self.settle()).await;
+        }
+        broken!("{why} ({} attempts)", again.times)
+    }
+
+    /// Asks until the ask is answered.
+    pub(crate) async fn ask(&self, asker: &Node<A>, dst: &A, request: &[u8]) -> Outcome<Packet> {
+        let answered =
+            |outcome: Result<Packet>| outcome.map_err(|error| format!("an ask failed: {}", chain(&error)));
+        self.ask_until(asker, dst, request, answered).await
+    }
+
+    /// Tells letters, each once.
+    pub(crate) async fn tell_each(
+        &self,
+        from: &Node<A>,
+        dst: &A,
+        numbers: impl IntoIterator<Item = u32>,
+    ) -> Outcome {
+        for number in numbers {
+            let tell = from.tell(dst, Packet::from(letter(number, PLAIN).as_slice()));
+            in_time("a tell", self.patience(), tell).await??;
+        }
+        Ok(())
+    }
+
+    /// Attempts of what fails when one message of `len` bytes is lost.
+    pub(crate) fn again(&self, len: usize) -> Again {
+        Again::new(attempts(self.the_profile().loss_of(len)), self.patience())
+    }
+
+    /// Attempts of what fails when a request or its response is lost.
+    pub(crate) fn again_round_trip(&self, len: usize) -> Again {
+        let arrives = 1.0 - self.the_profile().loss_of(len);
+        Again::new(attempts(1.0 - arrives * arrives), self.patience())
+    }
+
+    /// Attempts of what fails when one of `count` short messages is lost.
+    pub(crate) fn again_all(&self, count: i32) -> Again {
+        let all_arrive = (1.0 - self.the_profile().loss).powi(count);
+        Again::new(attempts(1.0 - all_arrive), self.patience())
+    }
+}
+
+/// Attempts that may be lost: at least as many as make a loss of all implausible, and for at least as long
+/// as what must happen may take.
+pub(crate) struct Again {
+    least: usize,
+    until: Instant,
+    pub(crate) times: usize,
+}
+
+impl Again {
+    fn new(least: usize, patience: Duration) -> Self {
+        Self {
+            least,
+            until: Instant::now() + patience,
+            times: 0,
+        }
+    }
+
+    /// How many attempts there are at least.
+    pub(crate) fn least(&self) -> usize {
+        self.least
+    }
+
+    pub(crate) fn next(&mut self) -> bool {
+        let goes_on = self.times < self.least || Instant::now() < self.until;
+        self.times += 1;
+        goes_on
+    }
+}
+
+/// Lets other tasks of the runtime run now and then, as a sender with anything else to do would.
+pub(crate) async fn breathe(number: u32) {
+    if number % 32 == 31 {
+        tokio::task::yield_now().await;
+    }
+}
+
+/// Answers the asks of `node` with `answer`, in a task that ends with the set.
+pub(crate) fn serve<A: Addr>(
+    node: &Node<A>,
+    answer: impl Fn(&Request<A>) -> Vec<u8> + Send + 'static,
+) -> Outcome<JoinSet<()>> {
+    let mut serving = JoinSet::new();
+    let asks = node.ask_side()?.clone();
+    serving.spawn(async move {
+        while let Ok(request) = asks.receive_ask().await {
+            let response = answer(&request);
+            // The asker sees what goes wrong here.
+            let _ = request.respond(Packet::from(response)).await;
+        }
+    });
+    Ok(serving)
+}
+
+/// The response that laws expect: the request, reversed.
+pub(crate) fn reversed(request: &[u8]) -> Vec<u8> {
+    request.iter().rev().copied().collect()
+}
+
+/// A future that is polled by hand.
+pub(crate) struct Held<F> {
+    future: Pin<Box<F>>,
+    woken: Arc<Bell>,
+}
+
+struct Bell(Notify);
+
+impl Wake for Bell {
+    fn wake(self: Arc<Self>) {
+        self.0.notify_one();
+    }
+}
+
+impl<F: Future> Held<F> {
+    pub(crate) fn new(future: F) -> Self {
+        Self {
+            future: Box::pin(future),
+            woken: Arc::new(Bell(Notify::new())),
+        }
+    }
+
+    /// Polls once.
+    pub(crate) fn poll(&mut self) -> Poll<F::Output> {
+        let waker = Waker::from(self.woken.clone());
+        self.future.as_mut().poll(&mut Context::from_waker(&waker))
+    }
+
+    /// Waits until the future asks to be polled, for `limit` at most.
+    pub(crate) async fn woken(&mut self, limit: Duration) -> bool {
+        timeout(limit, self.woken.0.notified()).await.is_ok()
+    }
+}
+
+/// Whether a result is [`Error::Closed`], else what it is.
+pub(crate) fn closed<T>(call: &str, result: Result<T>) -> Outcome {
+    match result {
+        Err(Error::Closed) => Ok(()),
+        Err(error) => broken!("{call} failed with \"{error}\" and not with Error::Closed"),
+        Ok(_) => broken!("{call} succeeded"),
+    }
+}
+
+/// A task for each call, so that they wait at the same time; returns when each had a chance to begin.
+pub(crate) async fn pending<T: Send + 'static, F: Future<Output = T> + Send + 'static>(
+    calls: impl IntoIterator<Item = F>,
+) -> JoinSet<T> {
+    let tasks: JoinSet<T> = calls.into_iter().collect();
+    for _ in 0..4 {
+        tokio::task::yield_now().await;
+    }
+    tasks
+}
+
+/// Expects every pending call to end with [`Error::Closed`].
+pub(crate) async fn all_closed<T: Send + 'static>(
+    call: &str,
+    limit: Duration,
+    mut calls: JoinSet<Result<T>>,
+) -> Outcome {
+    while let Some(done) = in_time(call, limit, calls.join_next()).await? {
+        closed(call, done.map_err(|error| Unmet::Broken(error.to_string()))?)?;
+    }
+    Ok(())
+}
+
+/// Waits for the time after which nothing more is expected.
+pub(crate) async fn settle<A: Addr>(bed: &Testbed<A>) {
+    sleep(bed.settle()).await;
+}

@@ -1,0 +1,143 @@
+//! What a swarm can do, as a type: tells alone, asks, keys, or all of it.
+
+use std::sync::Arc;
+
+use p2p::{Addr, AskSwarm, BoxAskSwarm, BoxSecureSwarm, BoxSwarm, SecureSwarm, Swarm, pass_through};
+
+use crate::Outcome;
+use crate::report::Unmet;
+
+/// What a law needs of a swarm beyond `tell` and `receive`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Needs {
+    /// Nothing.
+    Swarm,
+    /// [`AskSwarm`].
+    Ask,
+    /// [`SecureSwarm`].
+    Secure,
+}
+
+/// What a swarm of type `S` is checked as: [`Plain`], [`Ask`], [`Secure`] or [`SecureAsk`].
+pub trait Kind<A, S>: Copy {
+    /// Whether laws with these needs apply.
+    fn has(self, needs: Needs) -> bool;
+
+    /// The node with the capabilities of this kind.
+    fn node(self, swarm: S) -> Node<A>;
+}
+
+/// A swarm that tells.
+#[derive(Clone, Copy, Debug)]
+pub struct Plain;
+
+/// A swarm that tells and asks.
+#[derive(Clone, Copy, Debug)]
+pub struct Ask;
+
+/// A swarm that tells and has keys.
+#[derive(Clone, Copy, Debug)]
+pub struct Secure;
+
+/// A swarm that tells, asks and has keys.
+#[derive(Clone, Copy, Debug)]
+pub struct SecureAsk;
+
+impl<A: Addr, S: Swarm<A>> Kind<A, S> for Plain {
+    fn has(self, needs: Needs) -> bool {
+        matches!(needs, Needs::Swarm)
+    }
+    fn node(self, swarm: S) -> Node<A> {
+        Node {
+            swarm: BoxSwarm::new(swarm),
+            ask: None,
+            secure: None,
+        }
+    }
+}
+
+impl<A: Addr, S: AskSwarm<A>> Kind<A, S> for Ask {
+    fn has(self, needs: Needs) -> bool {
+        matches!(needs, Needs::Swarm | Needs::Ask)
+    }
+    fn node(self, swarm: S) -> Node<A> {
+        let ask = BoxAskSwarm::new(swarm);
+        Node {
+            swarm: ask.clone().into(),
+            ask: Some(ask),
+            secure: None,
+        }
+    }
+}
+
+impl<A: Addr, S: SecureSwarm<A>> Kind<A, S> for Secure {
+    fn has(self, needs: Needs) -> bool {
+        matches!(needs, Needs::Swarm | Needs::Secure)
+    }
+    fn node(self, swarm: S) -> Node<A> {
+        let secure = BoxSecureSwarm::new(swarm);
+        Node {
+            swarm: secure.clone().into(),
+            ask: None,
+            secure: Some(secure),
+        }
+    }
+}
+
+impl<A: Addr, S: AskSwarm<A> + SecureSwarm<A>> Kind<A, S> for SecureAsk {
+    fn has(self, _: Needs) -> bool {
+        true
+    }
+    fn node(self, swarm: S) -> Node<A> {
+        let swarm = Arc::new(swarm);
+        Node {
+            swarm: BoxSwarm::new(swarm.clone()),
+            ask: Some(BoxAskSwarm::new(swarm.clone())),
+            secure: Some(BoxSecureSwarm::new(swarm)),
+        }
+    }
+}
+
+/// One node of the swarm under test, its type hidden. The swarm is dropped with the last clone.
+#[derive(Clone, Debug)]
+pub struct Node<A> {
+    swarm: BoxSwarm<A>,
+    ask: Option<BoxAskSwarm<A>>,
+    secure: Option<BoxSecureSwarm<A>>,
+}
+
+impl<A: Addr> Node<A> {
+    /// The address at which other nodes reach this one best.
+    ///
+    /// # Errors
+    /// [`Unmet::Broken`] if it has none.
+    pub fn addr(&self) -> Outcome<A> {
+        let first = self.local_addrs().into_iter().next();
+        first.ok_or_else(|| Unmet::Broken("local_addrs() is empty".into()))
+    }
+
+    /// Its asks.
+    ///
+    /// # Errors
+    /// [`Unmet::Waived`] if it has none.
+    pub fn ask_side(&self) -> Outcome<&BoxAskSwarm<A>> {
+        self.ask
+            .as_ref()
+            .ok_or_else(|| Unmet::Waived("the swarm has no asks".into()))
+    }
+
+    /// Its keys.
+    ///
+    /// # Errors
+    /// [`Unmet::Waived`] if it has none.
+    pub fn secure_side(&self) -> Outcome<&BoxSecureSwarm<A>> {
+        self.secure
+            .as_ref()
+            .ok_or_else(|| Unmet::Waived("the swarm has no keys".into()))
+    }
+}
+
+impl<A: Addr> Swarm<A> for Node<A> {
+    pass_through!(swarm: tell, tell_batch, receive, receive_batch, mtu, local_addrs, parse_addr, close,
+        headroom, visit_counters);
+}

@@ -1,0 +1,405 @@
+//! Laws of `ask` and `receive_ask`.
+
+use std::collections::BTreeMap;
+use std::num::NonZeroU8;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::Poll;
+
+use p2p::{Addr, AskSwarm as _, Error, Packet, Rejection, Request, Swarm as _};
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+use tokio::time::{sleep, timeout};
+
+use crate::field::{
+    Held, LETTER, PLAIN, breathe, broken, ensure, in_time, letter, mtu, number, pending, reversed, serve,
+    settle,
+};
+use crate::kind::Node;
+use crate::profile::arrive_at_least;
+use crate::report::{Outcome, Unmet};
+use crate::testbed::{Testbed, chain};
+
+/// The code of a rejection that no library has a meaning for.
+const CODE: Rejection = match NonZeroU8::new(200) {
+    Some(code) => Rejection::new(code),
+    None => Rejection::DROPPED,
+};
+
+/// Asks with letters of several lengths and compares the responses.
+pub async fn an_ask_gets_its_response<A: Addr>(bed: &Testbed<A>) -> Outcome {
+    let [a, b] = bed.nodes().await?;
+    let _serving = serve(&b, |request| reversed(&request.payload))?;
+    let (dst, most) = (b.addr()?, mtu(&a)?.min(mtu(&b)?));
+    for len in [LETTER, 31, 96, 200, 1000] {
+        let request = letter(len as u32, len.min(most));
+        let response = bed.ask(&a, &dst, &request).await?;
+        ensure!(
+            response == *reversed(&request).as_slice(),
+            "a response of {} bytes arrived as other {} bytes",
+            request.len(),
+            response.len()
+        );
+    }
+    Ok(())
+}
+
+/// Has many asks under way, which are answered in another order.
+pub async fn responses_are_never_mixed_up<A: Addr>(bed: &Testbed<A>) -> Outcome {
+    let [a, b] = bed.nodes().await?;
+    let (asks, quiet) = (b.ask_side()?.clone(), bed.settle() / 4);
+    let _serving = pending([async move {
+        let mut held: Vec<Request<A>> = Vec::new();
+        loop {
+            let came = match timeout(quiet, asks.receive_ask()).await {
+                Ok(Ok(request)) => {
+                    held.push(request);
+                    true
+                }
+                Ok(Err(_)) => return,
+                Err(_) => false,
+            };
+            if came && held.len() < 4 {
+                continue;
+            }
+            for request in held.drain(..).rev() {
+                let response = Packet::from(reversed(&request.payload));
+                let _ = request.respond(response).await;
+            }
+        }
+    }])
+    .await;
+    let dst = b.addr()?;
+    let mut asking = JoinSet::new();
+    for number in 0..16 {
+        let (bed, a, dst) = (bed.clone(), a.clone(), dst.clone());
+        asking.spawn(async move {
+            let request = letter(number, PLAIN);
+            let response = bed.ask(&a, &dst, &request).await?;
+            ensure!(
+                response == *reversed(&request).as_slice(),
+                "an ask got the response to another one"
+            );
+            Ok::<_, Unmet>(())
+        });
+    }
+    while let Some(done) = asking.join_next().await {
+        done.map_err(|error| Unmet::Broken(error.to_string()))??;
+    }
+    Ok(())
+}
+
+/// Asks once with each number, and counts at several callers of `receive_ask`.
+pub async fn the_handler_runs_at_most_once<A: Addr>(bed: &Testbed<A>) -> Outcome {
+    let [a, b] = bed.nodes().await?;
+    let runs = Arc::new(Mutex::new(BTreeMap::<u32, usize>::new()));
+    let mut serving = Vec::new();
+    for _ in 0..4 {
+        let runs = runs.clone();
+        serving.push(serve(&b, move |request| {
+            if let Some(number) = number(&request.payload) {
+                *runs
+                    .lock()
+                    .unwrap_or_else(PoisonError::into_inner)
+                    .entry(number)
+                    .or_default() += 1;
+            }
+            reversed(&request.payload)
+        })?);
+    }
+    let (asks, dst) = (a.ask_side()?, b.addr()?);
+    for number in 0..16 {
+        let ask = asks.ask(&dst, Packet::from(letter(number, PLAIN).as_slice()));
+        // Whether it is answered is another law's business.
+        let _ = in_time("an ask", bed.the_profile().ask_patience, ask).await?;
+    }
+    settle(bed).await;
+    let runs = runs.lock().unwrap_or_else(PoisonError::into_inner);
+    match runs.values().max() {
+        Some(&most) if most > 1 => broken!("the handler ran {most} times for one ask"),
+        _ => Ok(()),
+    }
+}
+
+/// Asks a node that was closed.
+pub async fn an_ask_that_nobody_answers_ends<A: Addr>(bed: &Testbed<A>) -> Outcome {
+    let [a, b] = bed.nodes().await?;
+    let dst = b.addr()?;
+    in_time("close", bed.patience(), b.close()).await?;
+    let ask = a.ask_side()?.ask(&dst, Packet::from(letter(0, PLAIN).as_slice()));
+    match in_time("an ask that nobody answers", bed.the_profile().ask_patience, ask).await? {
+        Ok(response) => broken!("a closed node answered with {} bytes", response.len()),
+        Err(_) => Ok(()),
+    }
+}
+
+/// Has every request handled by `handle`, and asks until the asker gets [`Error::Rejected`] soon.
+async fn rejected<A: Addr>(
+    bed: &Testbed<A>,
+    handle: impl Fn(Request<A>) + Send + 'static,
+) -> Outcome<Rejection> {
+    let [a, b] = bed.nodes().await?;
+    let asks = b.ask_side()?.clone();
+    let _serving = pending([async move {
+        while let Ok(request) = asks.receive_ask().await {
+            handle(request);
+        }
+    }])
+    .await;
+    let (asks, dst) = (a.ask_side()?, b.addr()?);
+    let mut again = bed.again_round_trip(PLAIN);
+    let mut why = String::new();
+    while again.next() {
+        match timeout(
+            bed.patience(),
+            asks.ask(&dst, Packet::from(letter(0, PLAIN).as_slice())),
+        )
+        .await
+        {
+            Ok(Err(Error::Rejected(rejection))) => return Ok(rejection),
+            Ok(Err(error)) => why = format!("failed with: {}", chain(&error)),
+            Ok(Ok(response)) => broken!("a rejected ask was answered with {} bytes", response.len()),
+            Err(_) => why = format!("did not end within {:?}", bed.patience()),
+        }
+        sleep(bed.settle()).await;
+    }
+    broken!("a rejected ask {why} ({} attempts)", again.times)
+}
+
+/// Drops requests.
+pub async fn a_dropped_request_is_an_error_at_once<A: Addr>(bed: &Testbed<A>) -> Outcome {
+    rejected(bed, drop).await.map(drop)
+}
+
+/// Rejects with a code of the application's own.
+pub async fn a_rejection_carries_its_code<A: Addr>(bed: &Testbed<A>) -> Outcome {
+    let learnt = rejected(bed, |request| request.reject(CODE)).await?;
+    ensure!(learnt == CODE, "a rejection with {CODE} arrived as \"{learnt}\"");
+    Ok(())
+}
+
+/// Begins and cancels more asks than may be under way, then asks.
+pub async fn a_cancelled_ask_frees_its_slot<A: Addr>(bed: &Testbed<A>) -> Outcome {
+    let [a, b] = bed.nodes().await?;
+    let _serving = serve(&b, |request| reversed(&request.payload))?;
+    let (asks, dst) = (a.ask_side()?, b.addr()?);
+    let cancelled = bed.the_profile().asks.saturating_mul(2).saturating_add(64);
+    for number in 0..u32::try_from(cancelled).unwrap_or(u32::MAX) {
+        let mut ask = Held::new(asks.ask(&dst, Packet::from(letter(number, PLAIN).as_slice())));
+        let _ = ask.poll();
+        breathe(number).await;
+    }
+    match bed.ask(&a, &dst, &letter(u32::MAX, PLAIN)).await {
+        Err(Unmet::Broken(how)) => broken!("after {cancelled} cancelled asks, {how}"),
+        outcome => outcome.map(drop),
+    }
+}
+
+/// Asks with one byte too many.
+pub async fn a_request_over_the_mtu_is_refused<A: Addr>(bed: &Testbed<A>) -> Outcome {
+    let [a, b] = bed.nodes().await?;
+    let (received, mut requests) = mpsc::channel(16);
+    let _serving = serve(&b, move |request| {
+        let _ = received.try_send(request.payload.len());
+        Vec::new()
+    })?;
+    let (asks, dst, most) = (a.ask_side()?, b.addr()?, mtu(&a)?);
+    let ask = asks.ask(&dst, Packet::from(letter(0, most + 1).as_slice()));
+    match in_time("an ask over the MTU", bed.patience(), ask).await? {
+        Err(Error::MtuExceeded { size, mtu }) if (size, mtu) == (most + 1, most) => {}
+        Err(error) => broken!(
+            "an ask of {} bytes with an MTU of {most} failed with: {error}",
+            most + 1
+        ),
+        Ok(_) => broken!("an ask of {} bytes with an MTU of {most} was answered", most + 1),
+    }
+    match timeout(bed.settle(), requests.recv()).await {
+        Ok(Some(len)) => broken!("of a request over the MTU {len} bytes arrived"),
+        _ => Ok(()),
+    }
+}
+
+/// Asks with a request that fills the MTU and a response that does.
+pub async fn exactly_the_mtu_works_both_ways<A: Addr>(bed: &Testbed<A>) -> Outcome {
+    let [a, b] = bed.nodes().await?;
+    let _serving = serve(&b, |request| reversed(&request.payload))?;
+    let most = mtu(&a)?.min(mtu(&b)?);
+    let came = bed.ask(&a, &b.addr()?, &letter(0, most)).await?.len();
+    ensure!(came == most, "of a response of {most} bytes {came} arrived");
+    Ok(())
+}
+
+/// Asks nothing and is answered nothing.
+pub async fn empty_works_both_ways<A: Addr>(bed: &Testbed<A>) -> Outcome {
+    let [a, b] = bed.nodes().await?;
+    let _serving = serve(&b, |request| reversed(&request.payload))?;
+    let came = bed.ask(&a, &b.addr()?, &[]).await?.len();
+    ensure!(came == 0, "an empty response arrived with {came} bytes");
+    Ok(())
+}
+
+/// Answers with one byte too many.
+pub async fn a_response_over_the_mtu_fails_at_both_ends<A: Addr>(bed: &Testbed<A>) -> Outcome {
+    let [a, b] = bed.nodes().await?;
+    let (results, mut responded) = mpsc::channel(64);
+    let (server, most) = (b.ask_side()?.clone(), mtu(&b)?);
+    let _serving = pending([async move {
+        while let Ok(request) = server.receive_ask().await {
+            let _ = results.try_send(request.respond(Packet::from(letter(0, most + 1))).await);
+        }
+    }])
+    .await;
+    let (asks, dst) = (a.ask_side()?, b.addr()?);
+    let mut again = bed.again_round_trip(PLAIN);
+    while again.next() {
+        let limit = if bed.lossless() {
+            bed.patience()
+        } else {
+            bed.the_profile().ask_patience
+        };
+        let ask = asks.ask(&dst, Packet::from(letter(0, PLAIN).as_slice()));
+        if let Ok(response) = in_time("an ask whose response is over the MTU", limit, ask).await? {
+            broken!(
+                "of a response of {} bytes with an MTU of {most}, {} came",
+                most + 1,
+                response.len()
+            );
+        }
+        match timeout(bed.settle(), responded.recv()).await {
+            Ok(Some(Err(Error::MtuExceeded { size, mtu }))) if (size, mtu) == (most + 1, most) => {
+                return Ok(());
+            }
+            Ok(Some(Err(error))) => broken!("responding with more than the MTU failed with: {error}"),
+            Ok(Some(Ok(()))) => broken!("responding with more than the MTU succeeded"),
+            // The request was lost.
+            _ => {}
+        }
+    }
+    broken!("no request arrived in {} attempts", again.times)
+}
+
+/// The source and the destination of a request from the first node to the second.
+async fn addresses<A: Addr>(bed: &Testbed<A>, a: &Node<A>, b: &Node<A>) -> Outcome<(A, A)> {
+    let (seen, mut requests) = mpsc::channel(64);
+    let _serving = serve(b, move |request| {
+        let _ = seen.try_send((request.src.clone(), request.dst.clone()));
+        Vec::new()
+    })?;
+    bed.ask(a, &b.addr()?, &letter(0, PLAIN)).await?;
+    let request = in_time("a request", bed.patience(), requests.recv()).await?;
+    request.ok_or_else(|| Unmet::Broken("a request was answered that was not received".into()))
+}
+
+/// Tells to where a request came from.
+pub async fn src_can_be_told_to<A: Addr>(bed: &Testbed<A>) -> Outcome {
+    let [a, b] = bed.nodes().await?;
+    let (src, _) = addresses(bed, &a, &b).await?;
+    bed.deliver_at(&b, &src, &a, &letter(0, PLAIN)).await.map(drop)
+}
+
+/// Looks for the destination of a request among the receiver's addresses.
+pub async fn dst_is_a_local_address<A: Addr>(bed: &Testbed<A>) -> Outcome {
+    let [a, b] = bed.nodes().await?;
+    let (_, dst) = addresses(bed, &a, &b).await?;
+    let local = b.local_addrs();
+    ensure!(
+        local.contains(&dst),
+        "the destination {dst} is not among the local addresses {local:?}"
+    );
+    Ok(())
+}
+
+/// Holds some requests back for ever, and answers the others.
+pub async fn a_slow_handler_holds_up_no_other<A: Addr>(bed: &Testbed<A>) -> Outcome {
+    let [a, b] = bed.nodes().await?;
+    let server = b.ask_side()?.clone();
+    let _serving = pending([async move {
+        let mut held = Vec::new();
+        while let Ok(request) = server.receive_ask().await {
+            if number(&request.payload) == Some(0) {
+                held.push(request);
+            } else {
+                let _ = request.respond(Packet::default()).await;
+            }
+        }
+    }])
+    .await;
+    let (asks, dst) = (a.ask_side()?.clone(), b.addr()?);
+    let slow = |asks: p2p::BoxAskSwarm<A>, dst: A| async move {
+        asks.ask(&dst, Packet::from(letter(0, PLAIN).as_slice())).await
+    };
+    let _slow = pending((0..4).map(|_| slow(asks.clone(), dst.clone()))).await;
+    match bed.ask(&a, &dst, &letter(1, PLAIN)).await {
+        Err(Unmet::Broken(how)) => broken!("while four others waited, {how}"),
+        outcome => outcome.map(drop),
+    }
+}
+
+/// Floods a node that answers asks but reads no messages.
+pub async fn a_stopped_reader_of_tells_stalls_no_ask<A: Addr>(bed: &Testbed<A>) -> Outcome {
+    let [a, b] = bed.nodes().await?;
+    let _serving = serve(&b, |request| reversed(&request.payload))?;
+    let dst = b.addr()?;
+    let flood = bed.flood(&a, &dst).await.len();
+    match bed.ask(&a, &dst, &letter(0, PLAIN)).await {
+        Err(Unmet::Broken(how)) => broken!("after {flood} messages that nobody read, {how}"),
+        outcome => outcome.map(drop),
+    }
+}
+
+/// Cancels `receive_ask` after zero to two polls since a request came; the next call gets it.
+pub async fn cancelling_receive_ask_loses_nothing<A: Addr>(bed: &Testbed<A>) -> Outcome {
+    let [a, b] = bed.nodes().await?;
+    let (asks, server, dst) = (a.ask_side()?, b.ask_side()?, b.addr()?);
+    let rounds: u32 = if bed.lossless() { 9 } else { 60 };
+    let mut answered = 0;
+    for round in 0..rounds {
+        let mut receive = Held::new(server.receive_ask());
+        // The request of an ask that was given up may come late.
+        while receive.poll().is_ready() {
+            receive = Held::new(server.receive_ask());
+        }
+        let (asks, dst) = (asks.clone(), dst.clone());
+        let asking = async move {
+            asks.ask(&dst, Packet::from(letter(round, PLAIN).as_slice()))
+                .await
+        };
+        let mut asking = pending([asking]).await;
+        receive.woken(bed.settle()).await;
+        let mut got = None;
+        for _ in 0..round % 3 {
+            if let Poll::Ready(request) = receive.poll() {
+                got = Some(request?);
+                break;
+            }
+        }
+        drop(receive);
+        let later = async {
+            loop {
+                let request = server.receive_ask().await?;
+                if number(&request.payload) == Some(round) {
+                    return Ok::<_, Error>(request);
+                }
+            }
+        };
+        let request = match got {
+            Some(request) => Some(request),
+            None => timeout(bed.quiet(), later).await.ok().transpose()?,
+        };
+        if let Some(request) = request {
+            let _ = request.respond(Packet::default()).await;
+            if let Ok(Some(Ok(Ok(_)))) = timeout(bed.quiet(), asking.join_next()).await {
+                answered += 1;
+            }
+        }
+        if bed.lossless() && answered <= round as usize {
+            break;
+        }
+    }
+    let loss = bed.the_profile().loss;
+    let least = arrive_at_least(rounds as usize, 1.0 - (1.0 - loss) * (1.0 - loss));
+    ensure!(
+        answered >= least,
+        "of {rounds} requests that came while a receive_ask was cancelled, {answered} were answered and not {least}"
+    );
+    Ok(())
+}

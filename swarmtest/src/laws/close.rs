@@ -1,0 +1,180 @@
+//! Laws of `close` and of dropping a swarm.
+
+use p2p::{Addr, AskSwarm as _, Packet, SecureSwarm as _, Swarm as _};
+use tokio::task::JoinSet;
+
+use crate::field::{PLAIN, all_closed, broken, closed, ensure, in_time, letter, pending, settle};
+use crate::kind::Node;
+use crate::report::Outcome;
+use crate::testbed::Testbed;
+
+async fn close<A: Addr>(bed: &Testbed<A>, node: &Node<A>) -> Outcome {
+    in_time("close", bed.patience(), node.close()).await
+}
+
+/// Closes twice at the same time, and then again.
+pub async fn close_is_idempotent<A: Addr>(bed: &Testbed<A>) -> Outcome {
+    let [node] = bed.nodes().await?;
+    let both = async { tokio::join!(node.close(), node.close()) };
+    in_time("closing twice at the same time", bed.patience(), both).await?;
+    in_time("closing again", bed.patience(), node.close()).await
+}
+
+/// Closes while several calls wait for messages.
+pub async fn a_pending_receive_is_closed<A: Addr>(bed: &Testbed<A>) -> Outcome {
+    let [node] = bed.nodes().await?;
+    let single = |node: Node<A>| async move { node.receive().await };
+    let batch = |node: Node<A>| async move { node.receive_batch(&mut Vec::new(), 4).await };
+    let singles = pending((0..3).map(|_| single(node.clone()))).await;
+    let batches = pending([batch(node.clone())]).await;
+    close(bed, &node).await?;
+    all_closed("a pending receive", bed.patience(), singles).await?;
+    all_closed("a pending receive_batch", bed.patience(), batches).await
+}
+
+/// Closes while several calls wait for requests.
+pub async fn a_pending_receive_ask_is_closed<A: Addr>(bed: &Testbed<A>) -> Outcome {
+    let [node] = bed.nodes().await?;
+    let asks = node.ask_side()?.clone();
+    let call = |asks: p2p::BoxAskSwarm<A>| async move { asks.receive_ask().await };
+    let calls = pending((0..3).map(|_| call(asks.clone()))).await;
+    close(bed, &node).await?;
+    all_closed("a pending receive_ask", bed.patience(), calls).await
+}
+
+/// Asks of `a` that `b` does not answer.
+async fn asks<A: Addr>(a: &Node<A>, b: &Node<A>) -> Outcome<JoinSet<p2p::Result<Packet>>> {
+    let (asks, dst) = (a.ask_side()?.clone(), b.addr()?);
+    let ask = |asks: p2p::BoxAskSwarm<A>, dst: A| async move {
+        asks.ask(&dst, Packet::from(letter(0, PLAIN).as_slice())).await
+    };
+    Ok(pending((0..3).map(|_| ask(asks.clone(), dst.clone()))).await)
+}
+
+/// Closes the asker while asks wait for their responses.
+pub async fn a_pending_ask_is_closed<A: Addr>(bed: &Testbed<A>) -> Outcome {
+    let [a, b] = bed.nodes().await?;
+    let asks = asks(&a, &b).await?;
+    close(bed, &a).await?;
+    all_closed("a pending ask", bed.patience(), asks).await
+}
+
+/// Closes while the key of a node that is gone is looked up.
+pub async fn a_pending_lookup_is_closed<A: Addr>(bed: &Testbed<A>) -> Outcome {
+    let [a, b] = bed.nodes().await?;
+    let (keys, addr) = (a.secure_side()?.clone(), b.addr()?);
+    close(bed, &b).await?;
+    let mut lookup = pending([async move { keys.lookup_public_key(&addr).await }]).await;
+    // One that ends by itself before the swarm is closed has its own result.
+    if lookup.try_join_next().is_some() {
+        return Ok(());
+    }
+    close(bed, &a).await?;
+    all_closed("a pending lookup", bed.patience(), lookup).await
+}
+
+/// Tells after `close`.
+pub async fn later_tells_are_closed<A: Addr>(bed: &Testbed<A>) -> Outcome {
+    let [a, b] = bed.nodes().await?;
+    let dst = b.addr()?;
+    close(bed, &a).await?;
+    let packet = || Packet::from(letter(0, PLAIN).as_slice());
+    closed(
+        "a tell after close",
+        in_time("a tell", bed.patience(), a.tell(&dst, packet())).await?,
+    )?;
+    let mut batch = vec![(dst.clone(), packet()), (dst, packet())];
+    match in_time("tell_batch", bed.patience(), a.tell_batch(&mut batch)).await? {
+        Ok(()) => broken!("tell_batch after close succeeded"),
+        Err(error) => closed::<()>("tell_batch after close", Err(error.first)),
+    }
+}
+
+/// Receives after `close`, with a message in the queue.
+pub async fn later_receives_are_closed<A: Addr>(bed: &Testbed<A>) -> Outcome {
+    let [a, b] = bed.nodes().await?;
+    bed.tell_each(&a, &b.addr()?, 0..4).await?;
+    settle(bed).await;
+    close(bed, &b).await?;
+    closed(
+        "receive after close",
+        in_time("receive", bed.patience(), b.receive()).await?,
+    )?;
+    let mut out = Vec::new();
+    let batch = in_time("receive_batch", bed.patience(), b.receive_batch(&mut out, 4));
+    closed("receive_batch after close", batch.await?)
+}
+
+/// Asks after `close`.
+pub async fn later_asks_are_closed<A: Addr>(bed: &Testbed<A>) -> Outcome {
+    let [a, b] = bed.nodes().await?;
+    let dst = b.addr()?;
+    close(bed, &a).await?;
+    let ask = a.ask_side()?.ask(&dst, Packet::from(letter(0, PLAIN).as_slice()));
+    closed(
+        "an ask after close",
+        in_time("an ask", bed.patience(), ask).await?,
+    )
+}
+
+/// Receives asks after `close`, with requests in the queue.
+pub async fn later_receive_asks_are_closed<A: Addr>(bed: &Testbed<A>) -> Outcome {
+    let [a, b] = bed.nodes().await?;
+    let _asks = asks(&a, &b).await?;
+    settle(bed).await;
+    close(bed, &b).await?;
+    let receive = b.ask_side()?.receive_ask();
+    closed(
+        "receive_ask after close",
+        in_time("receive_ask", bed.patience(), receive).await?,
+    )
+}
+
+/// Looks a key up after `close`.
+pub async fn later_lookups_are_closed<A: Addr>(bed: &Testbed<A>) -> Outcome {
+    let [a, b] = bed.nodes().await?;
+    let addr = b.addr()?;
+    close(bed, &a).await?;
+    let lookup = a.secure_side()?.lookup_public_key(&addr);
+    closed(
+        "a lookup after close",
+        in_time("a lookup", bed.patience(), lookup).await?,
+    )
+}
+
+/// Closes one of three nodes; the others talk.
+pub async fn closing_closes_no_other_node<A: Addr>(bed: &Testbed<A>) -> Outcome {
+    let [a, b, c] = bed.nodes().await?;
+    let gone = b.addr()?;
+    close(bed, &b).await?;
+    // It may be refused or go nowhere.
+    let _ = tokio::time::timeout(bed.settle(), a.tell(&gone, Packet::default())).await;
+    bed.deliver(&a, &c, &letter(0, PLAIN)).await?;
+    bed.deliver(&c, &a, &letter(0, PLAIN)).await.map(drop)
+}
+
+/// Makes a node at the address of one that was closed, and tells it something.
+pub async fn closing_frees_the_address<A: Addr>(bed: &Testbed<A>) -> Outcome {
+    let [a, b] = bed.nodes().await?;
+    let addr = b.addr()?;
+    close(bed, &b).await?;
+    taken_again(bed, &a, &addr).await
+}
+
+/// Makes a node at the address of one that was dropped, and tells it something.
+pub async fn dropping_frees_the_address<A: Addr>(bed: &Testbed<A>) -> Outcome {
+    let [a, b] = bed.nodes().await?;
+    let addr = b.addr()?;
+    drop(b);
+    taken_again(bed, &a, &addr).await
+}
+
+async fn taken_again<A: Addr>(bed: &Testbed<A>, a: &Node<A>, addr: &A) -> Outcome {
+    let node = bed.rebound(addr).await?;
+    let local = node.local_addrs();
+    ensure!(
+        local.contains(addr),
+        "a node made at {addr} has the addresses {local:?}"
+    );
+    bed.deliver_at(a, addr, &node, &letter(0, PLAIN)).await.map(drop)
+}

@@ -1,0 +1,198 @@
+//! The laws: each is a function named by what it states, and listed in [`LAWS`] with its sentence.
+//!
+//! A law that needs a look at the medium beneath a swarm has no place here yet: these see nodes alone.
+
+use std::future::Future;
+use std::pin::Pin;
+
+use p2p::Addr;
+
+use crate::kind::Needs;
+use crate::report::Outcome;
+use crate::testbed::Testbed;
+
+pub mod addr;
+pub mod ask;
+pub mod batch;
+pub mod close;
+pub mod counters;
+pub mod receive;
+pub mod secure;
+pub mod tell;
+
+/// A law of a swarm.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Law {
+    /// Its name: group and function, as in `tell::exactly_the_mtu_works`.
+    pub name: &'static str,
+    /// What it says.
+    pub sentence: &'static str,
+    /// What a swarm must be able to do, so that it applies.
+    pub needs: Needs,
+}
+
+impl Law {
+    /// The law of this name.
+    pub fn named(name: &str) -> Option<&'static Law> {
+        LAWS.iter().find(|law| law.name == name)
+    }
+
+    /// The group that it belongs to: the part of its name before `::`.
+    pub fn group(&self) -> &'static str {
+        self.name.split("::").next().unwrap_or(self.name)
+    }
+}
+
+/// Calls a macro with the list of all laws: the one place where they stand.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! for_each_law {
+    ($($callback:ident)::+ ! ($($args:tt)*)) => {
+        $($callback)::+! {
+            ($($args)*)
+            tell {
+                Swarm every_length_up_to_the_mtu_arrives "a message of any length up to the MTU arrives";
+                Swarm a_message_arrives_whole "a message arrives whole, byte for byte";
+                Swarm a_burst_arrives_as_far_as_the_medium_lets_it
+                    "messages told one right after another arrive, but for what the medium loses";
+                Swarm tells_of_many_tasks_all_arrive "tell may be called from many tasks at once";
+                Swarm a_message_reaches_its_destination_alone "a message never arrives at another node";
+                Swarm a_message_arrives_at_most_once "a message arrives at most once";
+                Swarm a_cancelled_tell_leaves_whole_or_not_at_all
+                    "a cancelled tell leaves whole or not at all";
+                Swarm short_room_is_no_fault "a packet without room around it arrives as any other";
+                Swarm over_the_mtu_is_mtu_exceeded
+                    "a payload over the MTU is Error::MtuExceeded with its size and the MTU";
+                Swarm over_the_mtu_nothing_is_sent "of a payload over the MTU nothing is sent";
+                Swarm exactly_the_mtu_works "a payload of exactly the MTU arrives";
+                Swarm an_empty_payload_is_a_message "an empty payload is a message";
+                Swarm the_mtu_never_changes "mtu() is the same before and after traffic";
+                Swarm src_can_be_told_to "the source of a message can be told to";
+                Swarm dst_is_a_local_address
+                    "the destination of a message is one of the receiver's local addresses";
+                Swarm an_error_means_it_did_not_leave "a tell that failed did not leave";
+                Swarm a_tell_never_waits_for_the_reader "a tell does not wait for the reader at the other end";
+                Swarm a_stopped_reader_costs_bounded_memory
+                    "no more messages wait for a reader that stopped than the profile says";
+                Swarm a_stopped_reader_stalls_no_other
+                    "a reader that stopped holds up neither other nodes nor its own tells";
+            }
+            receive {
+                Swarm a_message_goes_to_one_caller "each message goes to exactly one of many callers";
+                Swarm every_waiting_caller_is_woken
+                    "as many waiting callers are woken as there are messages";
+                Swarm cancelling_loses_nothing "cancelling receive loses no message";
+                Swarm a_cancelled_caller_passes_its_turn_on
+                    "a message whose waiting caller is cancelled goes to the next one that waits";
+            }
+            batch {
+                Swarm tell_batch_sends_what_tells_would "every message of a batch arrives, and whole";
+                Swarm a_refused_message_holds_up_none_behind_it
+                    "messages behind a refused one in a batch are sent";
+                Swarm tell_batch_says_what_was_refused
+                    "the error of a batch says how many were sent and refused, and why the first";
+                Swarm tell_batch_empties_the_batch "a batch is empty after it was told";
+                Swarm receive_batch_takes_what_receives_would
+                    "every message that is told is also received by receive_batch";
+                Swarm receive_batch_keeps_to_its_maximum "receive_batch takes no more than its maximum";
+                Swarm receive_batch_appends
+                    "receive_batch keeps what is in its buffer and says how many it added";
+                Swarm receive_batch_of_none_returns_at_once "receive_batch with a maximum of 0 does not wait";
+                Swarm cancelling_receive_batch_loses_nothing "cancelling receive_batch loses no message";
+            }
+            addr {
+                Swarm parse_addr_is_the_inverse_of_display
+                    "parse_addr takes the text of an address back to the same address";
+                Swarm a_parsed_address_can_be_told_to "an address that was read from text can be told to";
+                Swarm garbage_is_invalid_addr
+                    "a text that is no address is Error::InvalidAddr with the text and the place";
+            }
+            counters {
+                Swarm sent_is_what_left "the counter of sent messages counts tells that succeeded";
+                Swarm delivered_is_what_was_received
+                    "the counter of delivered messages counts what readers received";
+                Swarm every_drop_is_counted "a message that left and was not delivered is counted as dropped";
+            }
+            ask {
+                Ask an_ask_gets_its_response "an ask is answered with the response, whole";
+                Ask responses_are_never_mixed_up "of many asks at once each gets its own response";
+                Ask the_handler_runs_at_most_once "a request is received at most once";
+                Ask an_ask_that_nobody_answers_ends "an ask that nobody answers ends in an error";
+                Ask a_dropped_request_is_an_error_at_once
+                    "a dropped request is Error::Rejected at the asker, at once";
+                Ask a_rejection_carries_its_code "the asker learns the code of a rejection";
+                Ask a_cancelled_ask_frees_its_slot
+                    "cancelled asks, more than may be under way, leave room for new ones";
+                Ask a_request_over_the_mtu_is_refused
+                    "a request over the MTU is Error::MtuExceeded and is not received";
+                Ask exactly_the_mtu_works_both_ways "a request and a response of exactly the MTU work";
+                Ask empty_works_both_ways "an empty request and an empty response work";
+                Ask a_response_over_the_mtu_fails_at_both_ends
+                    "a response over the MTU is Error::MtuExceeded where it is made and an error at the asker";
+                Ask src_can_be_told_to "the source of a request can be told to";
+                Ask dst_is_a_local_address
+                    "the destination of a request is one of the receiver's local addresses";
+                Ask a_slow_handler_holds_up_no_other "asks are answered while another one waits";
+                Ask a_stopped_reader_of_tells_stalls_no_ask
+                    "asks are answered by a node that does not read its messages";
+                Ask cancelling_receive_ask_loses_nothing "cancelling receive_ask loses no request";
+            }
+            secure {
+                Secure src_is_who_it_says "the source of a message names the node that sent it";
+                Secure nodes_have_keys_of_their_own "two nodes have two public keys";
+                Secure lookup_gives_the_other_nodes_key
+                    "the public key that is looked up is the other node's public_key()";
+                Secure a_wrong_id_reaches_nobody
+                    "a message to an identity at another node's place reaches nobody";
+                Secure a_wrong_id_has_no_key
+                    "looking up an identity at another node's place does not give that node's key";
+            }
+            close {
+                Swarm close_is_idempotent "close may be called again, also at the same time";
+                Swarm a_pending_receive_is_closed "close ends every pending receive with Error::Closed";
+                Ask a_pending_receive_ask_is_closed "close ends every pending receive_ask with Error::Closed";
+                Ask a_pending_ask_is_closed "close ends every pending ask with Error::Closed";
+                Secure a_pending_lookup_is_closed "close ends every pending lookup with Error::Closed";
+                Swarm later_tells_are_closed "tells after close fail with Error::Closed";
+                Swarm later_receives_are_closed
+                    "receives after close fail with Error::Closed, also where messages wait";
+                Ask later_asks_are_closed "asks after close fail with Error::Closed";
+                Ask later_receive_asks_are_closed
+                    "receive_ask after close fails with Error::Closed, also where requests wait";
+                Secure later_lookups_are_closed "lookups after close fail with Error::Closed";
+                Swarm closing_closes_no_other_node "other nodes work on after one is closed";
+                Swarm closing_frees_the_address "the address of a closed node can be taken again";
+                Swarm dropping_frees_the_address "the address of a dropped node can be taken again";
+            }
+        }
+    };
+}
+
+/// Makes the list and the dispatch of the laws.
+macro_rules! registry {
+    (() $($group:ident { $($needs:ident $law:ident $sentence:literal;)+ })+) => {
+        /// Every law, in the order of reports.
+        pub const LAWS: &[Law] = &[$($(Law {
+            name: concat!(stringify!($group), "::", stringify!($law)),
+            sentence: $sentence,
+            needs: Needs::$needs,
+        }),+),+];
+
+        /// The law of this name as a task.
+        pub(crate) fn start<A: Addr>(
+            name: &'static str,
+            bed: Testbed<A>,
+        ) -> Pin<Box<dyn Future<Output = Outcome> + Send>> {
+            match name {
+                $($(concat!(stringify!($group), "::", stringify!($law)) => {
+                    Box::pin(async move { $group::$law(&bed).await })
+                })+)+
+                _ => Box::pin(async move {
+                    Err(crate::report::Unmet::Broken(format!("there is no law {name:?}")))
+                }),
+            }
+        }
+    };
+}
+
+crate::for_each_law!(registry!());

@@ -1,0 +1,183 @@
+//! What the medium may do, how long to wait, and which laws a kind of swarm cannot have.
+
+use std::borrow::Cow;
+use std::time::Duration;
+
+use crate::Law;
+
+/// Chance that a check fails a correct swarm on a lossy medium, at most.
+const DOUBT: f64 = 1e-12;
+
+/// Most attempts that a loss can ask for, so that a mistaken loss of 1 ends.
+const MOST_ATTEMPTS: usize = 20_000;
+
+/// Payloads of up to this many bytes are short: [`Profile::loss`] holds for them.
+pub const SHORT: usize = 64;
+
+/// What the medium may do, how long to wait, and which laws are waived.
+///
+/// The default is a medium that loses and duplicates nothing. Reordering needs no permission: tells are
+/// unordered everywhere.
+///
+/// On a lossy medium a law repeats what may be lost, so often that a correct swarm fails it with a chance
+/// below 10⁻¹²; that holds as long as losses are independent and no likelier than stated.
+#[derive(Clone, Debug)]
+pub struct Profile {
+    /// Chance that a message of up to [`SHORT`] bytes is lost, at most; from 0 to below 1. Higher values
+    /// mean more repetition.
+    pub loss: f64,
+    /// Chance that a longer message, of up to `mtu()` bytes, is lost, at most. A layer that splits messages
+    /// multiplies the loss below it.
+    pub loss_at_mtu: f64,
+    /// Whether the medium may duplicate. Laws that could not tell its copies from a fault are waived.
+    pub duplicates: bool,
+    /// For how long nothing must arrive before it counts as never arriving; also the pause before something
+    /// is told again. Too short hides faults and repeats more, but never fails a correct swarm.
+    pub settle: Duration,
+    /// How long anything that must happen may take. Waited for in full only where it does not happen.
+    pub patience: Duration,
+    /// How long an ask that nobody answers, or a lookup of somebody who is not there, may take to end.
+    pub ask_patience: Duration,
+    /// Most messages that may wait for a reader that stopped, in all layers and in the medium. Some laws
+    /// tell more than twice as many.
+    pub holds: usize,
+    /// Most asks that a node may have under way. One law asks more than twice as often.
+    pub asks: usize,
+    /// How long one law may take, before it counts as hanging.
+    pub limit: Duration,
+    /// Laws that are not checked, and why; see [`waive`](Self::waive).
+    pub waived: Vec<(Cow<'static, str>, Cow<'static, str>)>,
+}
+
+impl Default for Profile {
+    fn default() -> Self {
+        Self {
+            loss: 0.0,
+            loss_at_mtu: 0.0,
+            duplicates: false,
+            settle: Duration::from_millis(20),
+            patience: Duration::from_secs(5),
+            ask_patience: Duration::from_secs(20),
+            holds: 4096,
+            asks: 1024,
+            limit: Duration::from_mins(2),
+            waived: Vec::new(),
+        }
+    }
+}
+
+impl Profile {
+    /// A medium that loses a message of any length with a chance of up to `loss`.
+    #[must_use]
+    pub fn lossy(loss: f64) -> Self {
+        Self {
+            loss,
+            loss_at_mtu: loss,
+            ..Self::default()
+        }
+    }
+
+    /// The same profile without the law of this name, and why. A name that ends in `::` waives the group.
+    ///
+    /// # Panics
+    /// If there is no such law: a waiver that waives nothing is a mistake.
+    #[must_use]
+    pub fn waive(mut self, law: impl Into<Cow<'static, str>>, why: impl Into<Cow<'static, str>>) -> Self {
+        let law = law.into();
+        assert!(
+            crate::LAWS.iter().any(|known| covers(&law, known)),
+            "there is no law {law:?} to waive"
+        );
+        self.waived.push((law, why.into()));
+        self
+    }
+
+    /// Why this law is waived, if it is.
+    pub fn waiver(&self, law: &Law) -> Option<&str> {
+        let waiver = self.waived.iter().find(|(name, _)| covers(name, law));
+        waiver.map(|(_, why)| &**why)
+    }
+
+    /// The chance that a message of `len` bytes is lost.
+    pub(crate) fn loss_of(&self, len: usize) -> f64 {
+        if len <= SHORT { self.loss } else { self.loss_at_mtu }
+    }
+
+    /// More messages than may wait for a reader.
+    pub(crate) fn flood(&self) -> u32 {
+        u32::try_from(self.holds.saturating_mul(2).saturating_add(64)).unwrap_or(u32::MAX)
+    }
+}
+
+/// Whether a waiver of `name` is one of `law`.
+fn covers(name: &str, law: &Law) -> bool {
+    law.name == name || (name.ends_with("::") && law.name.starts_with(name))
+}
+
+/// How often to repeat what fails with a chance of `loss`, so that it fails always with a chance below
+/// 10⁻¹². Without loss: once more, because the first may have come too late.
+#[expect(clippy::cast_sign_loss, reason = "a quotient of two negative logarithms")]
+pub(crate) fn attempts(loss: f64) -> usize {
+    if loss <= 0.0 {
+        return 2;
+    }
+    if loss >= 1.0 {
+        return MOST_ATTEMPTS;
+    }
+    ((DOUBT.ln() / loss.ln()).ceil() as usize).clamp(2, MOST_ATTEMPTS)
+}
+
+/// How many of `count` independent messages arrive at least, if each is lost with a chance of `loss`; fewer
+/// do with a chance below 10⁻¹².
+#[expect(clippy::cast_precision_loss, reason = "counts are far below 2⁵²")]
+pub(crate) fn arrive_at_least(count: usize, loss: f64) -> usize {
+    if loss <= 0.0 {
+        return count;
+    }
+    if loss >= 1.0 {
+        return 0;
+    }
+    // The binomial distribution from below, each probability made of the one before.
+    let mut probability = loss.powi(i32::try_from(count).unwrap_or(i32::MAX));
+    let mut below = 0.0;
+    for arrived in 0..count {
+        below += probability;
+        if below > DOUBT {
+            return arrived;
+        }
+        let odds = (1.0 - loss) / loss;
+        probability *= odds * (count - arrived) as f64 / (arrived + 1) as f64;
+    }
+    count
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn repetition_grows_with_the_loss_and_ends() {
+        assert_eq!(attempts(0.0), 2);
+        assert_eq!(attempts(0.1), 12);
+        assert_eq!(attempts(0.3), 23);
+        assert!(0.995_f64.powi(i32::try_from(attempts(0.995)).expect("some thousands")) <= DOUBT);
+        assert_eq!(attempts(1.0), MOST_ATTEMPTS);
+    }
+
+    #[test]
+    fn the_bound_on_arrivals_is_the_binomial_tail() {
+        assert_eq!(arrive_at_least(128, 0.0), 128);
+        assert_eq!(arrive_at_least(10, 1.0), 0);
+        // 0.3²³ is the first power below 10⁻¹².
+        assert_eq!(arrive_at_least(22, 0.3), 0);
+        assert_eq!(arrive_at_least(23, 0.3), 1);
+        let bound = arrive_at_least(200, 0.3);
+        assert!((80..140).contains(&bound), "{bound} of an expected 140");
+    }
+
+    #[test]
+    #[should_panic(expected = "no law")]
+    fn a_waiver_of_nothing_is_refused() {
+        let _ = Profile::default().waive("tell::no_such_law", "because");
+    }
+}

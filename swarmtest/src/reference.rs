@@ -1,0 +1,509 @@
+//! A small, correct swarm in memory with every capability, and a medium that loses, duplicates and reorders.
+//!
+//! It shows the laws kept in the plainest way, and is what the suite's own mutants break. It is not meant
+//! for speed; keys prove nothing, since nobody here lies.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::fmt;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
+
+use p2p::{
+    Addr, AskSwarm, Counters, Error, Message, Packet, PeerId, Reason, Rejection, Request, Respond, Result,
+    SecureSwarm, Swarm,
+};
+use rand::rngs::StdRng;
+use rand::{RngExt as _, SeedableRng as _};
+use tokio::sync::{Notify, oneshot};
+use tokio::time::timeout;
+
+/// An identity at a place: `<peer id>@<number>`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Address {
+    /// Who is meant.
+    pub id: PeerId,
+    /// Where it is.
+    pub place: u32,
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}@{}", self.id, self.place)
+    }
+}
+
+impl Addr for Address {
+    fn peer_id(&self) -> Option<PeerId> {
+        Some(self.id)
+    }
+}
+
+/// What the medium does and what nodes hold.
+#[derive(Clone, Copy, Debug)]
+pub struct Config {
+    /// Chance that a message, a request or a response is lost.
+    pub loss: f64,
+    /// Chance that a message arrives twice.
+    pub duplication: f64,
+    /// Chance that a message overtakes some that wait.
+    pub reordering: f64,
+    /// Seed of the chances.
+    pub seed: u64,
+    /// Bytes of a message at most.
+    pub mtu: usize,
+    /// Messages that wait for a reader at most; further ones are dropped. The same number of requests.
+    pub queue: usize,
+    /// Asks that one node may have under way.
+    pub asks: usize,
+    /// How long an ask or a lookup takes at most.
+    pub deadline: Duration,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            loss: 0.0,
+            duplication: 0.0,
+            reordering: 0.0,
+            seed: 0,
+            mtu: 1200,
+            queue: 64,
+            asks: 64,
+            deadline: Duration::from_secs(10),
+        }
+    }
+}
+
+/// A medium in memory. Cloning gives another handle on it.
+#[derive(Clone, Debug, Default)]
+pub struct Network(Arc<Medium>);
+
+#[derive(Debug)]
+struct Medium {
+    config: Config,
+    chances: Mutex<StdRng>,
+    nodes: Mutex<BTreeMap<u32, Weak<State>>>,
+}
+
+impl Default for Medium {
+    fn default() -> Self {
+        Self::new(Config::default())
+    }
+}
+
+impl Medium {
+    fn new(config: Config) -> Self {
+        Self {
+            config,
+            chances: Mutex::new(StdRng::seed_from_u64(config.seed)),
+            nodes: Mutex::default(),
+        }
+    }
+
+    fn happens(&self, chance: f64) -> bool {
+        chance > 0.0 && lock(&self.chances).random_bool(chance)
+    }
+
+    /// The node that has this identity at this place.
+    fn find(&self, addr: &Address) -> Option<Arc<State>> {
+        let found = lock(&self.nodes).get(&addr.place)?.upgrade()?;
+        (found.addr == *addr && !found.closed.load(SeqCst)).then_some(found)
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Network {
+    /// A medium of this kind.
+    pub fn new(config: Config) -> Self {
+        Self(Arc::new(Medium::new(config)))
+    }
+
+    /// New nodes at places of their own.
+    pub fn nodes(&self, count: usize) -> Vec<Node> {
+        let mut nodes = lock(&self.0.nodes);
+        let first = nodes.last_key_value().map_or(0, |(place, _)| place + 1);
+        let made = (first..).take(count).map(|place| {
+            let state = Arc::new(State::new(address(place)));
+            nodes.insert(place, Arc::downgrade(&state));
+            self.node(state)
+        });
+        made.collect()
+    }
+
+    /// A node at the address of one that is gone.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] if there is one already.
+    pub fn node_at(&self, addr: Address) -> Result<Node> {
+        if self.0.find(&addr).is_some() {
+            return Err(Error::invalid("address", format!("{addr} is taken")));
+        }
+        let state = Arc::new(State::new(addr));
+        lock(&self.0.nodes).insert(addr.place, Arc::downgrade(&state));
+        Ok(self.node(state))
+    }
+
+    fn node(&self, state: Arc<State>) -> Node {
+        Node {
+            medium: self.0.clone(),
+            state,
+            asking: Arc::default(),
+        }
+    }
+}
+
+/// The address of the node at this place.
+fn address(place: u32) -> Address {
+    let mut id = [0; 32];
+    id[..4].copy_from_slice(&place.to_be_bytes());
+    Address {
+        id: PeerId::new(id),
+        place,
+    }
+}
+
+/// A public key: the bytes of the identity.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Key([u8; 32]);
+
+impl AsRef<[u8]> for Key {
+    fn as_ref(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+/// What others reach of a node.
+#[derive(Debug)]
+struct State {
+    addr: Address,
+    messages: Queue<Message<Address>>,
+    requests: Queue<Request<Address>>,
+    closed: AtomicBool,
+    closing: Notify,
+    counters: Counters,
+}
+
+impl State {
+    fn new(addr: Address) -> Self {
+        Self {
+            addr,
+            messages: Queue::default(),
+            requests: Queue::default(),
+            closed: AtomicBool::new(false),
+            closing: Notify::new(),
+            counters: Counters::new("reference"),
+        }
+    }
+
+    fn check_open(&self) -> Result<()> {
+        if self.closed.load(SeqCst) {
+            Err(Error::Closed)
+        } else {
+            Ok(())
+        }
+    }
+
+    /// Waits for `future`, or until the node closes.
+    async fn unless_closed<T>(&self, future: impl Future<Output = Result<T>>) -> Result<T> {
+        let mut closing = std::pin::pin!(self.closing.notified());
+        closing.as_mut().enable();
+        self.check_open()?;
+        tokio::select! {
+            biased;
+            () = closing => Err(Error::Closed),
+            result = future => result,
+        }
+    }
+}
+
+/// What waits for a reader.
+#[derive(Debug)]
+struct Queue<T> {
+    waiting: Mutex<VecDeque<T>>,
+    filled: Notify,
+}
+
+impl<T> Default for Queue<T> {
+    fn default() -> Self {
+        Self {
+            waiting: Mutex::default(),
+            filled: Notify::new(),
+        }
+    }
+}
+
+impl<T> Queue<T> {
+    /// Adds an item, `ahead` places before the end; gives it back where the queue is full.
+    fn push(&self, item: T, ahead: usize, most: usize) -> Result<(), T> {
+        let mut waiting = lock(&self.waiting);
+        if waiting.len() >= most {
+            return Err(item);
+        }
+        let at = waiting.len().saturating_sub(ahead);
+        waiting.insert(at, item);
+        drop(waiting);
+        self.filled.notify_one();
+        Ok(())
+    }
+
+    async fn pop(&self) -> T {
+        loop {
+            if let Some(item) = self.try_pop() {
+                return item;
+            }
+            // `notify_one` leaves a permit where nobody waits, and a waiter that is cancelled passes its on.
+            self.filled.notified().await;
+        }
+    }
+
+    fn try_pop(&self) -> Option<T> {
+        let mut waiting = lock(&self.waiting);
+        let item = waiting.pop_front();
+        if !waiting.is_empty() {
+            self.filled.notify_one();
+        }
+        item
+    }
+}
+
+/// One node of a [`Network`]. Dropping it frees its place.
+#[derive(Debug)]
+pub struct Node {
+    medium: Arc<Medium>,
+    state: Arc<State>,
+    asking: Arc<AtomicUsize>,
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
+impl Node {
+    fn end(&self) {
+        if self.state.closed.swap(true, SeqCst) {
+            return;
+        }
+        self.state.closing.notify_waiters();
+        while self.state.requests.try_pop().is_some() {}
+        while self.state.messages.try_pop().is_some() {
+            self.state.counters.dropped(Reason::Closed);
+        }
+    }
+
+    /// Hands one message to the medium.
+    fn send(&self, dst: &Address, payload: Packet) {
+        let (config, counters) = (&self.medium.config, &self.state.counters);
+        counters.sent(1);
+        if self.medium.happens(config.loss) {
+            return counters.dropped(Reason::Lost);
+        }
+        let Some(to) = self.medium.find(dst) else {
+            return counters.dropped(Reason::NoPeer);
+        };
+        let message = Message {
+            src: self.state.addr,
+            dst: *dst,
+            payload,
+        };
+        let copy = self.medium.happens(config.duplication).then(|| message.clone());
+        counters.duplicated(usize::from(copy.is_some()));
+        for message in [Some(message), copy].into_iter().flatten() {
+            let ahead = if self.medium.happens(config.reordering) {
+                3
+            } else {
+                0
+            };
+            if to.messages.push(message, ahead, config.queue).is_err() {
+                to.counters.dropped(Reason::QueueFull);
+            }
+        }
+    }
+}
+
+impl Swarm<Address> for Node {
+    async fn tell(&self, dst: &Address, packet: Packet) -> Result<()> {
+        self.state.check_open()?;
+        packet.check(self.mtu())?;
+        self.send(dst, packet);
+        Ok(())
+    }
+
+    async fn receive(&self) -> Result<Message<Address>> {
+        let message = self
+            .state
+            .unless_closed(async { Ok(self.state.messages.pop().await) })
+            .await?;
+        self.state.counters.delivered(1);
+        Ok(message)
+    }
+
+    async fn receive_batch(&self, out: &mut Vec<Message<Address>>, max: usize) -> Result<usize> {
+        if max == 0 {
+            return Ok(0);
+        }
+        out.push(self.receive().await?);
+        let more = std::iter::from_fn(|| self.state.messages.try_pop()).take(max - 1);
+        let before = out.len();
+        out.extend(more);
+        self.state.counters.delivered(out.len() - before);
+        Ok(out.len() - before + 1)
+    }
+
+    fn mtu(&self) -> usize {
+        self.medium.config.mtu
+    }
+
+    fn local_addrs(&self) -> Vec<Address> {
+        vec![self.state.addr]
+    }
+
+    fn parse_addr(&self, text: &str) -> Result<Address> {
+        let at = text
+            .find('@')
+            .ok_or_else(|| Error::addr(text, text.len(), "an address is id@number"))?;
+        let (id, place) = (&text[..at], &text[at + 1..]);
+        let id = id.parse().map_err(|error| match error {
+            Error::InvalidAddr { at, reason, .. } => Error::addr(text, at, reason),
+            other => other,
+        })?;
+        match place.parse::<u32>() {
+            Ok(number) if number.to_string() == place => Ok(Address { id, place: number }),
+            _ => Err(Error::addr(text, at + 1, "after the @ comes a number")),
+        }
+    }
+
+    async fn close(&self) {
+        self.end();
+    }
+
+    fn visit_counters(&self, visit: &mut dyn FnMut(&Counters)) {
+        visit(&self.state.counters);
+    }
+}
+
+/// The way back of a request.
+struct Back {
+    medium: Arc<Medium>,
+    asker: oneshot::Sender<Result<Packet, Rejection>>,
+}
+
+impl Back {
+    /// Gives the outcome to the asker; lost, its sender lives on until the asker's deadline.
+    fn send(self, outcome: Result<Packet, Rejection>) {
+        if !self.medium.happens(self.medium.config.loss) {
+            // An asker that has gone does not care.
+            let _ = self.asker.send(outcome);
+        }
+    }
+}
+
+#[async_trait::async_trait]
+impl Respond for Back {
+    async fn respond(self: Box<Self>, response: Packet) -> Result<()> {
+        match response.check(self.medium.config.mtu) {
+            Ok(()) => {
+                self.send(Ok(response));
+                Ok(())
+            }
+            Err(error) => {
+                self.send(Err(Rejection::OVERSIZE));
+                Err(error)
+            }
+        }
+    }
+
+    fn reject(self: Box<Self>, why: Rejection) {
+        self.send(Err(why));
+    }
+}
+
+/// One of the asks that a node may have under way.
+struct Slot(Arc<AtomicUsize>);
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, SeqCst);
+    }
+}
+
+impl AskSwarm<Address> for Node {
+    async fn ask(&self, dst: &Address, request: Packet) -> Result<Packet> {
+        self.state.check_open()?;
+        let config = &self.medium.config;
+        request.check(config.mtu)?;
+        let slot = Slot(self.asking.clone());
+        if self.asking.fetch_add(1, SeqCst) >= config.asks {
+            return Err(Error::Limit {
+                what: "asks under way",
+                limit: config.asks,
+            });
+        }
+        let late = || Error::TimedOut {
+            doing: "an ask",
+            limit: config.deadline,
+        };
+        let (asker, outcome) = oneshot::channel();
+        if !self.medium.happens(config.loss) {
+            let Some(to) = self.medium.find(dst) else {
+                return Err(Error::unreachable(dst, "nobody is there"));
+            };
+            let back = Back {
+                medium: self.medium.clone(),
+                asker,
+            };
+            let request = Request::new(self.state.addr, *dst, request, back);
+            if let Err(request) = to.requests.push(request, 0, config.queue) {
+                request.reject(Rejection::BUSY);
+            }
+        }
+        let answered = async {
+            match timeout(config.deadline, outcome).await {
+                Ok(Ok(outcome)) => outcome.map_err(Error::Rejected),
+                // The request or the response was lost.
+                Ok(Err(_)) => {
+                    tokio::time::sleep(config.deadline).await;
+                    Err(late())
+                }
+                Err(_) => Err(late()),
+            }
+        };
+        let outcome = self.state.unless_closed(answered).await;
+        drop(slot);
+        outcome
+    }
+
+    async fn receive_ask(&self) -> Result<Request<Address>> {
+        self.state
+            .unless_closed(async { Ok(self.state.requests.pop().await) })
+            .await
+    }
+}
+
+impl SecureSwarm<Address> for Node {
+    type PublicKey = Key;
+
+    fn public_key(&self) -> Key {
+        Key(*self.state.addr.id.as_bytes())
+    }
+
+    async fn lookup_public_key(&self, addr: &Address) -> Result<Key> {
+        let limit = self.medium.config.deadline;
+        let look = async {
+            if let Some(found) = self.medium.find(addr) {
+                return Ok(Key(*found.addr.id.as_bytes()));
+            }
+            tokio::time::sleep(limit).await;
+            Err(Error::TimedOut {
+                doing: "looking up a key",
+                limit,
+            })
+        };
+        self.state.unless_closed(look).await
+    }
+}
