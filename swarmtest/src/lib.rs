@@ -37,6 +37,7 @@ mod profile;
 pub mod reference;
 mod report;
 mod testbed;
+pub mod topology;
 
 pub use kind::{Ask, Kind, Needs, Node, Plain, Secure, SecureAsk};
 pub use laws::{LAWS, Law};

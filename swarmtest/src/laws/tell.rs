@@ -81,39 +81,41 @@ pub async fn a_burst_arrives_as_far_as_the_medium_lets_it<A: Addr>(bed: &Testbed
     Ok(())
 }
 
-/// Tells from several tasks, while one reads.
+/// Tells from several tasks, a few messages each; when they have come, again.
 pub async fn tells_of_many_tasks_all_arrive<A: Addr>(bed: &Testbed<A>) -> Outcome {
     const TASKS: u32 = 4;
-    const EACH: u32 = 32;
+    const EACH: u32 = 2;
+    const WAVES: u32 = 16;
     let [a, b] = bed.nodes().await?;
     let dst = b.addr()?;
-    let mut tellers = JoinSet::new();
-    for task in 0..TASKS {
-        let (a, dst) = (a.clone(), dst.clone());
-        tellers.spawn(async move {
-            for number in task * EACH..(task + 1) * EACH {
-                a.tell(&dst, Packet::from(letter(number, PLAIN).as_slice()))
-                    .await?;
-                tokio::task::yield_now().await;
-            }
-            Ok::<_, Unmet>(())
-        });
-    }
-    let told = (TASKS * EACH) as usize;
     let mut arrived = BTreeSet::new();
-    while arrived.len() < told {
-        let Ok(message) = timeout(bed.quiet(), b.receive()).await else {
-            break;
-        };
-        arrived.extend(number(&message?.payload));
+    for wave in 0..WAVES {
+        let mut tellers = JoinSet::new();
+        for task in wave * TASKS..(wave + 1) * TASKS {
+            let (bed, a, dst) = (bed.clone(), a.clone(), dst.clone());
+            tellers.spawn(async move {
+                for number in task * EACH..(task + 1) * EACH {
+                    bed.tell_each(&a, &dst, [number]).await?;
+                    tokio::task::yield_now().await;
+                }
+                Ok::<_, Unmet>(())
+            });
+        }
+        while let Some(done) = tellers.join_next().await {
+            done.map_err(|error| Unmet::Broken(error.to_string()))??;
+        }
+        while arrived.len() < ((wave + 1) * TASKS * EACH) as usize {
+            let Ok(message) = timeout(bed.quiet(), b.receive()).await else {
+                break;
+            };
+            arrived.extend(number(&message?.payload));
+        }
     }
-    while let Some(done) = in_time("tells of many tasks", bed.patience(), tellers.join_next()).await? {
-        done.map_err(|error| Unmet::Broken(error.to_string()))??;
-    }
-    let (came, least) = (arrived.len(), arrive_at_least(told, bed.the_profile().loss));
+    let (told, came) = ((TASKS * EACH * WAVES) as usize, arrived.len());
+    let least = arrive_at_least(told, bed.the_profile().loss);
     ensure!(
         came >= least,
-        "of {told} messages told by {TASKS} tasks, {came} arrived and not {least}"
+        "of {told} messages told by {TASKS} tasks at a time, {came} arrived and not {least}"
     );
     Ok(())
 }
