@@ -1,11 +1,12 @@
 //! Layers as an adaptor chain, as iterators have.
 
 use p2p::{Addr, Swarm};
+use p2p_protocols::mux::{Channel, Name};
 
-use crate::FragmentSwarm;
 use crate::allow::{AllowSwarm, Verdict};
 use crate::faulty::{Faults, FaultySwarm};
 use crate::map::{EraseSwarm, MapSwarm, Translate};
+use crate::{FragmentSwarm, Mux, MuxConfig};
 
 /// Puts layers on a swarm: `udp.fragment(64 << 10).layer(|inner| TagSwarm::new(inner, *b"demo"))`.
 ///
@@ -19,6 +20,16 @@ pub trait SwarmExt<A: Addr>: Swarm<A> + Sized {
     /// Carries messages of up to `mtu` bytes; see [`FragmentSwarm::new`].
     fn fragment(self, mtu: usize) -> FragmentSwarm<A, Self> {
         FragmentSwarm::new(self, mtu)
+    }
+
+    /// Opens channels that have names over this swarm; see [`Mux::new`].
+    fn mux(self) -> Mux<A, Self, Name> {
+        Mux::new(self)
+    }
+
+    /// Opens channels of another kind over this swarm: `udp.mux_by::<u16>().open(7_u16)`.
+    fn mux_by<C: Channel>(self) -> Mux<A, Self, C> {
+        Mux::with_config(self, MuxConfig::default())
     }
 
     /// This swarm under other addresses; see [`MapSwarm`].

@@ -9,6 +9,7 @@ pub mod map;
 pub mod memory;
 pub mod metrics;
 pub mod multi;
+pub mod mux;
 pub mod turn;
 pub mod udp;
 
@@ -21,4 +22,5 @@ pub use fragment::{FragmentConfig, FragmentSwarm};
 pub use map::{EraseSwarm, MapSwarm};
 pub use memory::{MemoryAddr, MemoryRealm, MemorySwarm};
 pub use multi::{MultiAddr, MultiSwarm};
+pub use mux::{Mux, MuxConfig, MuxSwarm};
 pub use udp::{UdpConfig, UdpSwarm};

@@ -1,0 +1,351 @@
+use p2p::{AskSwarm, Packet, SecureSwarm, Snapshot};
+use p2p_protocols::mux::Varint;
+
+use super::*;
+use crate::memory::{MemoryAddr, MemoryConfig, MemoryRealm, MemorySwarm};
+
+type Chan<C = Name> = MuxSwarm<MemoryAddr, MemorySwarm, C>;
+
+fn pair<C: Channel>(config: MuxConfig) -> [Mux<MemoryAddr, MemorySwarm, C>; 2] {
+    let realm = MemoryRealm::new(MemoryConfig::default());
+    [realm.open(), realm.open()].map(|node| Mux::with_config(node, config))
+}
+
+fn names() -> [Mux<MemoryAddr, MemorySwarm>; 2] {
+    pair(MuxConfig::default())
+}
+
+fn addr<C: Channel>(channel: &Chan<C>) -> MemoryAddr {
+    channel.inner().local_addr()
+}
+
+fn layer(swarm: &impl Swarm<MemoryAddr>, name: &str) -> Snapshot {
+    let mut found = Snapshot::default();
+    swarm.visit_counters(&mut |counters| {
+        if counters.layer() == name {
+            found += counters.snapshot();
+        }
+    });
+    found
+}
+
+async fn tell<C: Channel>(from: &Chan<C>, to: &Chan<C>, text: &str) {
+    let packet = from.packet(text.as_bytes());
+    from.tell(&addr(to), packet).await.expect("it fits");
+}
+
+async fn hears<C: Channel>(channel: &Chan<C>, text: &str) {
+    let message = channel.receive().await.expect("open");
+    assert_eq!(message.payload, *text.as_bytes(), "on {}", channel.channel());
+}
+
+#[tokio::test]
+async fn a_frame_on_the_wire_is_as_observed() {
+    let realm = MemoryRealm::new(MemoryConfig::default());
+    let (raw, node) = (realm.open(), realm.open());
+    let channel = Mux::new(node).open("foo-channel").expect("the first");
+    channel
+        .tell(&raw.local_addr(), channel.packet(b"hello"))
+        .await
+        .expect("it fits");
+    let frame = raw.receive().await.expect("open").payload;
+    assert_eq!(frame, b"\x0bfoo-channelhello");
+    raw.tell(&addr(&channel), Packet::from(b"\x0bfoo-channelback"))
+        .await
+        .expect("it fits");
+    hears(&channel, "back").await;
+}
+
+#[tokio::test]
+async fn every_kind_of_channel_carries_its_own_messages() {
+    async fn carries<C: Channel>(one: impl Into<C>, two: impl Into<C>) {
+        let [a, b] = pair::<C>(MuxConfig::default());
+        let (one, two) = (one.into(), two.into());
+        let a = [one.clone(), two.clone()].map(|channel| a.open(channel).expect("not open"));
+        let b = [one, two].map(|channel| b.open(channel).expect("not open"));
+        tell(&a[1], &b[1], "two").await;
+        tell(&a[0], &b[0], "one").await;
+        hears(&b[0], "one").await;
+        hears(&b[1], "two").await;
+    }
+    carries::<Name>("", "chat").await;
+    carries::<u16>(0_u16, u16::MAX).await;
+    carries::<u32>(0_u32, u32::MAX).await;
+    carries::<u64>(0_u64, u64::MAX).await;
+    carries::<Varint>(0, u64::MAX).await;
+}
+
+#[tokio::test]
+async fn an_overlong_channel_number_is_the_same_channel() {
+    let realm = MemoryRealm::new(MemoryConfig::default());
+    let (raw, node) = (realm.open(), realm.open());
+    let mux = Mux::<_, _, Varint>::with_config(node, MuxConfig::default());
+    let channel = mux.open(0).expect("the first");
+    raw.tell(&addr(&channel), Packet::from(b"\x80\x00x"))
+        .await
+        .expect("it fits");
+    hears(&channel, "x").await;
+}
+
+#[tokio::test]
+async fn the_mtu_is_the_one_below_less_this_channels_header() {
+    let [a, b] = names();
+    let name = "n".repeat(200);
+    let (a, b) = (
+        a.open(&name).expect("the first"),
+        b.open(&name).expect("the first"),
+    );
+    assert_eq!(a.mtu(), (64 << 10) - 202);
+    let longest = vec![1; a.mtu()];
+    a.tell(&addr(&b), a.packet(&longest)).await.expect("it fits");
+    assert_eq!(b.receive().await.expect("open").payload, *longest);
+    let refused = a.tell(&addr(&b), Packet::from(vec![1; a.mtu() + 1])).await;
+    assert!(matches!(refused, Err(Error::MtuExceeded { .. })));
+}
+
+#[tokio::test]
+async fn a_channel_that_nobody_reads_harms_no_other() {
+    let config = MuxConfig {
+        messages: Limits {
+            items: 10,
+            ..Limits::default()
+        },
+        ..MuxConfig::default()
+    };
+    let [a, b] = pair::<Name>(config);
+    let (slow, fast) = (a.open("slow").expect("new"), a.open("fast").expect("new"));
+    let (slow_to, fast_to) = (b.open("slow").expect("new"), b.open("fast").expect("new"));
+    for _ in 0..50 {
+        tell(&slow, &slow_to, "unread").await;
+        tell(&fast, &fast_to, "read").await;
+        hears(&fast_to, "read").await;
+    }
+    let counts = layer(&slow_to, "mux");
+    assert_eq!(
+        (
+            counts.received,
+            counts.delivered,
+            counts.dropped(Reason::QueueFull)
+        ),
+        (100, 50, 40)
+    );
+    for _ in 0..10 {
+        hears(&slow_to, "unread").await;
+    }
+}
+
+#[tokio::test]
+async fn what_is_for_nobody_or_is_no_frame_is_counted() {
+    let [a, b] = names();
+    let a = ["known", "unknown"].map(|name| a.open(name).expect("new"));
+    let b = b.open("known").expect("new");
+    tell(&a[1], &b, "nobody hears this").await;
+    a[0].inner()
+        .tell(&addr(&b), Packet::from(b"\x7fshort"))
+        .await
+        .expect("it fits");
+    tell(&a[0], &b, "this is heard").await;
+    hears(&b, "this is heard").await;
+    let counts = layer(&b, "mux");
+    assert_eq!(
+        (
+            counts.dropped(Reason::NoChannel),
+            counts.dropped(Reason::Malformed)
+        ),
+        (1, 1)
+    );
+    assert_eq!(counts.received, counts.delivered + counts.dropped_total());
+}
+
+#[tokio::test]
+async fn a_channel_is_open_once_and_again_after_it_was_closed_or_dropped() {
+    let [a, b] = names();
+    let (from, other) = (a.open("chat").expect("new"), b.open("other").expect("new"));
+    let to = b.open("chat").expect("new");
+    assert!(matches!(b.open("chat"), Err(Error::Invalid { .. })));
+    to.close().await;
+    to.close().await;
+    assert!(matches!(to.receive().await, Err(Error::Closed)));
+    assert!(matches!(
+        to.tell(&addr(&to), Packet::default()).await,
+        Err(Error::Closed)
+    ));
+    let again = b.open("chat").expect("closed");
+    // The closed handle goes, and must not take the new one with it.
+    drop(to);
+    tell(&from, &again, "again").await;
+    hears(&again, "again").await;
+    drop(again);
+    let third = b.open("chat").expect("dropped");
+    tell(&from, &third, "third").await;
+    hears(&third, "third").await;
+    let elsewhere = a.open("other").expect("new");
+    tell(&elsewhere, &other, "unharmed").await;
+    hears(&other, "unharmed").await;
+}
+
+#[tokio::test]
+async fn closing_a_channel_wakes_its_reader_and_passes_the_turn_on() {
+    let [a, b] = names();
+    let from = a.open("stays").expect("new");
+    let (goes, stays) = (
+        Arc::new(b.open("goes").expect("new")),
+        b.open("stays").expect("new"),
+    );
+    let driver = tokio::spawn({
+        let goes = goes.clone();
+        async move { goes.receive().await }
+    });
+    tokio::task::yield_now().await;
+    let to = addr(&stays);
+    let waiting = tokio::spawn(async move { stays.receive().await });
+    tokio::task::yield_now().await;
+    goes.close().await;
+    assert!(matches!(driver.await.expect("no panic"), Err(Error::Closed)));
+    from.tell(&to, from.packet(b"hello")).await.expect("it fits");
+    assert_eq!(waiting.await.expect("no panic").expect("open").payload, b"hello");
+}
+
+#[tokio::test]
+async fn closing_the_mux_closes_its_channels_and_the_swarm_below() {
+    let [a, _b] = names();
+    let channels = ["one", "two"].map(|name| Arc::new(a.open(name).expect("new")));
+    let readers = channels
+        .clone()
+        .map(|channel| tokio::spawn(async move { channel.receive().await }));
+    tokio::task::yield_now().await;
+    a.close().await;
+    for reader in readers {
+        assert!(matches!(reader.await.expect("no panic"), Err(Error::Closed)));
+    }
+    assert!(matches!(a.open("three"), Err(Error::Closed)));
+    assert!(matches!(a.inner().receive().await, Err(Error::Closed)));
+}
+
+#[tokio::test]
+async fn the_swarm_below_is_dropped_with_the_last_handle() {
+    let realm = MemoryRealm::new(MemoryConfig::default());
+    let (raw, mux) = (realm.open(), Mux::new(realm.open()));
+    let channel = mux.open("last").expect("new");
+    drop(mux);
+    let to = addr(&channel);
+    channel
+        .tell(&raw.local_addr(), channel.packet(b"still here"))
+        .await
+        .expect("it fits");
+    drop(channel);
+    assert!(matches!(
+        raw.ask(&to, Packet::default()).await,
+        Err(Error::Unreachable { .. })
+    ));
+}
+
+#[tokio::test]
+async fn asks_go_to_their_channel_and_responses_carry_no_frame() {
+    let [a, b] = names();
+    let a = ["one", "two"].map(|name| a.open(name).expect("new"));
+    let b = ["one", "two"].map(|name| b.open(name).expect("new"));
+    let to = addr(&b[0]);
+    let serve = async {
+        // The second is asked first, so the reader of the first hands it on.
+        for (channel, text) in [(&b[0], "to one"), (&b[1], "to two")] {
+            let request = channel.receive_ask().await.expect("open");
+            assert_eq!(request.payload, *text.as_bytes());
+            request
+                .respond(Packet::from("yes"))
+                .await
+                .expect("the asker waits");
+        }
+    };
+    let (two, one, ()) = tokio::join!(
+        a[1].ask(&to, a[1].packet(b"to two")),
+        a[0].ask(&to, a[0].packet(b"to one")),
+        serve
+    );
+    assert_eq!(
+        [one.expect("answered"), two.expect("answered")],
+        [Packet::from("yes"), Packet::from("yes")]
+    );
+    assert_eq!(layer(&b[0], "mux-ask").delivered, 2);
+}
+
+#[tokio::test]
+async fn an_ask_to_an_unknown_channel_is_rejected_at_once() {
+    let [a, b] = names();
+    let (a, b) = (a.open("unknown").expect("new"), b.open("known").expect("new"));
+    let to = addr(&b);
+    let asked = tokio::select! {
+        asked = a.ask(&to, Packet::from("hello")) => asked,
+        request = b.receive_ask() => panic!("not ours: {request:?}"),
+    };
+    assert!(matches!(asked, Err(Error::Rejected(Rejection::NO_CHANNEL))));
+    assert_eq!(layer(&b, "mux-ask").dropped(Reason::NoChannel), 1);
+}
+
+#[tokio::test]
+async fn closing_a_channel_ends_its_asks() {
+    let [a, b] = names();
+    let (a, b) = (
+        Arc::new(a.open("chat").expect("new")),
+        b.open("chat").expect("new"),
+    );
+    let to = addr(&b);
+    let asking = tokio::spawn({
+        let a = a.clone();
+        async move { a.ask(&to, Packet::from("hello")).await }
+    });
+    let _request = b.receive_ask().await.expect("open");
+    a.close().await;
+    assert!(matches!(asking.await.expect("no panic"), Err(Error::Closed)));
+}
+
+#[tokio::test]
+async fn keys_pass_through() {
+    let [a, b] = names();
+    let (a, b) = (a.open("chat").expect("new"), b.open("chat").expect("new"));
+    assert_eq!(
+        a.lookup_public_key(&addr(&b)).await.expect("open"),
+        b.public_key()
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn many_channels_read_side_by_side_hear_everything() {
+    const CHANNELS: u16 = 16;
+    const EACH: u32 = 500;
+    let [a, b] = pair::<u16>(MuxConfig::default());
+    let to = b.inner().local_addr();
+    let readers: Vec<_> = (0..CHANNELS)
+        .map(|number| {
+            let channel = b.open(number).expect("new");
+            tokio::spawn(async move {
+                let mut sum = 0;
+                let mut got = Vec::new();
+                while sum < EACH {
+                    sum += channel.receive_batch(&mut got, 3).await.expect("open") as u32;
+                }
+                assert!(
+                    got.drain(..)
+                        .all(|message| message.payload == &number.to_be_bytes())
+                );
+                channel
+            })
+        })
+        .collect();
+    let channels: Vec<_> = (0..CHANNELS).map(|number| a.open(number).expect("new")).collect();
+    let watch = b.open(u16::MAX).expect("new");
+    for _ in 0..EACH {
+        for channel in &channels {
+            let packet = channel.packet(&channel.channel().to_be_bytes());
+            channel.tell(&to, packet).await.expect("it fits");
+        }
+        // The queue below holds 1024.
+        tokio::task::yield_now().await;
+        while layer(&channels[0], "mux").sent > layer(&watch, "mux").received + 500 {
+            tokio::task::yield_now().await;
+        }
+    }
+    for reader in readers {
+        reader.await.expect("it heard everything");
+    }
+}
