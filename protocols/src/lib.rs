@@ -3,3 +3,4 @@
 
 pub mod fragment;
 pub mod mux;
+pub mod p2pke;

@@ -1,0 +1,250 @@
+//! The bytes of P2PKE version 1: a counter of 4 bytes, then a handshake message or sealed data.
+//!
+//! | counter | message | body |
+//! | --- | --- | --- |
+//! | 0 | `InitHello` | ephemeral key, protobuf, length of the protobuf (16 bits), all in clear |
+//! | 1 | `RespHello` | ephemeral key, protobuf sealed under the handshake's key |
+//! | 2 | `InitDone` | protobuf sealed under the initiator's key |
+//! | 3 | `RespDone` | nothing, sealed under the responder's key |
+//! | from 16 on | data | sealed under the sender's key |
+//!
+//! Numbers are big-endian. Sealed bodies from `InitDone` on have the 4 bytes of the counter as associated data
+//! and the counter as nonce. Counters from 4 to 15 are never sent and taken for data, as the Go library does.
+
+use p2p_formats::x509::MAX_KEY_DER;
+
+use super::{Error, Tai64N};
+
+/// Bytes in front of every message: the counter.
+pub const HEADER: usize = 4;
+/// Bytes behind every sealed message: the tag.
+pub const TAG: usize = 16;
+/// Bytes that a data message is longer than what it carries.
+pub const OVERHEAD: usize = HEADER + TAG;
+/// The counter of the first data message in each direction.
+pub const FIRST_DATA: u32 = 16;
+/// Counters below this one can be used.
+pub const COUNTER_LIMIT: u32 = u32::MAX - 1;
+/// Bytes that one data message carries at most.
+pub const MAX_MESSAGE: usize = 65_515;
+/// The version that hellos state.
+pub const VERSION: u32 = 1;
+
+pub(super) const INIT_HELLO: u32 = 0;
+pub(super) const RESP_HELLO: u32 = 1;
+pub(super) const INIT_DONE: u32 = 2;
+pub(super) const RESP_DONE: u32 = 3;
+
+const EPHEMERAL: usize = 32;
+/// Bytes of a handshake message at most; longer ones are dropped unparsed. Keys and signatures of any algorithm
+/// that fits a registry fit in it.
+const MAX_HANDSHAKE: usize = 3 * MAX_KEY_DER;
+
+/// The counter at the front of a packet, if it is long enough to have one.
+pub fn counter(packet: &[u8]) -> Option<u32> {
+    packet.first_chunk().map(|bytes| u32::from_be_bytes(*bytes))
+}
+
+/// Whether a packet says that it is the first message of a handshake.
+pub fn is_init_hello(packet: &[u8]) -> bool {
+    counter(packet) == Some(INIT_HELLO)
+}
+
+/// An `InitHello` whose form is right. Nothing in it is proven.
+#[derive(Clone, Copy, Debug)]
+pub struct InitHello<'a> {
+    /// The whole packet.
+    pub packet: &'a [u8],
+    /// When the initiator says that it made the hello.
+    pub timestamp: Tai64N,
+    /// The initiator's public key in DER.
+    pub key: &'a [u8],
+    /// The initiator's signature over the time stamp.
+    pub signature: &'a [u8],
+}
+
+impl<'a> InitHello<'a> {
+    /// Parses a whole packet. Costs no arithmetic and no memory.
+    pub fn parse(packet: &'a [u8]) -> Result<Self, Error> {
+        let payload = body(packet, INIT_HELLO)?
+            .get(EPHEMERAL..)
+            .ok_or(Error::Malformed("a hello without an ephemeral key"))?;
+        let (message, len) = payload
+            .split_last_chunk::<2>()
+            .ok_or(Error::Malformed("a hello without a length"))?;
+        if usize::from(u16::from_be_bytes(*len)) != message.len() {
+            return Err(Error::Malformed("a hello whose length is another"));
+        }
+        let mut version = 0;
+        let [mut timestamp, mut key, mut signature] = [&[][..]; 3];
+        for field in Fields(message) {
+            match field? {
+                (1, Value::Number(value)) => {
+                    version =
+                        u32::try_from(value).map_err(|_| Error::Malformed("a version beyond 32 bits"))?;
+                }
+                (2, Value::Bytes(bytes)) => timestamp = bytes,
+                (3, Value::Bytes(bytes)) => key = bytes,
+                (4, Value::Bytes(bytes)) => signature = bytes,
+                _ => {}
+            }
+        }
+        if version != VERSION {
+            return Err(Error::Version(version));
+        }
+        let timestamp = timestamp
+            .try_into()
+            .map_err(|_| Error::Malformed("a time stamp that has not 12 bytes"))?;
+        Ok(Self {
+            packet,
+            timestamp: Tai64N::from_bytes(timestamp),
+            key,
+            signature,
+        })
+    }
+
+    /// The payload that goes into the Noise message behind the ephemeral key.
+    pub(super) fn payload(timestamp: Tai64N, key: &[u8], signature: &[u8]) -> Vec<u8> {
+        let mut out = vec![1 << 3, VERSION as u8];
+        put_bytes(&mut out, 2, timestamp.as_bytes());
+        put_bytes(&mut out, 3, key);
+        put_bytes(&mut out, 4, signature);
+        let len = out.len() as u16;
+        out.extend(len.to_be_bytes());
+        out
+    }
+}
+
+/// What a `RespHello` says once it is opened.
+#[derive(Debug)]
+pub(super) struct RespHello<'a> {
+    pub(super) key: &'a [u8],
+    pub(super) signature: &'a [u8],
+}
+
+impl<'a> RespHello<'a> {
+    pub(super) fn parse(message: &'a [u8]) -> Result<Self, Error> {
+        let [mut key, mut signature] = [&[][..]; 2];
+        for field in Fields(message) {
+            match field? {
+                (1, Value::Bytes(bytes)) => key = bytes,
+                (2, Value::Bytes(bytes)) => signature = bytes,
+                _ => {}
+            }
+        }
+        Ok(Self { key, signature })
+    }
+
+    pub(super) fn payload(key: &[u8], signature: &[u8]) -> Vec<u8> {
+        let mut out = Vec::new();
+        put_bytes(&mut out, 1, key);
+        put_bytes(&mut out, 2, signature);
+        out
+    }
+}
+
+/// The signature in an `InitDone` that is opened.
+pub(super) fn parse_init_done(message: &[u8]) -> Result<&[u8], Error> {
+    let mut signature = &[][..];
+    for field in Fields(message) {
+        if let (1, Value::Bytes(bytes)) = field? {
+            signature = bytes;
+        }
+    }
+    Ok(signature)
+}
+
+pub(super) fn init_done(signature: &[u8]) -> Vec<u8> {
+    let mut out = Vec::new();
+    put_bytes(&mut out, 1, signature);
+    out
+}
+
+/// What follows the counter of a handshake message, which must be this one.
+pub(super) fn body(packet: &[u8], expected: u32) -> Result<&[u8], Error> {
+    if packet.len() > MAX_HANDSHAKE {
+        return Err(Error::Malformed("a handshake message that is too long"));
+    }
+    match packet.split_first_chunk() {
+        Some((counter, body)) if u32::from_be_bytes(*counter) == expected => Ok(body),
+        _ => Err(Error::Malformed("another message")),
+    }
+}
+
+/// A value of a protobuf field.
+enum Value<'a> {
+    Number(u64),
+    Bytes(&'a [u8]),
+    /// Eight or four bytes, which no message here has.
+    Fixed,
+}
+
+/// The fields of a protobuf message; ends after the first error.
+struct Fields<'a>(&'a [u8]);
+
+impl<'a> Fields<'a> {
+    fn number(&mut self) -> Option<u64> {
+        let mut value = 0u64;
+        for shift in (0..64).step_by(7) {
+            let (&byte, rest) = self.0.split_first()?;
+            self.0 = rest;
+            let bits = u64::from(byte & 0x7f);
+            if bits << shift >> shift != bits {
+                return None;
+            }
+            value |= bits << shift;
+            if byte < 0x80 {
+                return Some(value);
+            }
+        }
+        None
+    }
+
+    fn bytes(&mut self, len: usize) -> Option<&'a [u8]> {
+        let (bytes, rest) = self.0.split_at_checked(len)?;
+        self.0 = rest;
+        Some(bytes)
+    }
+
+    fn field(&mut self) -> Option<(u64, Value<'a>)> {
+        let key = self.number()?;
+        let value = match key & 7 {
+            0 => Value::Number(self.number()?),
+            1 => self.bytes(8).map(|_| Value::Fixed)?,
+            2 => {
+                let len = self.number()?;
+                Value::Bytes(self.bytes(usize::try_from(len).ok()?)?)
+            }
+            5 => self.bytes(4).map(|_| Value::Fixed)?,
+            _ => return None,
+        };
+        (key >> 3 != 0).then_some((key >> 3, value))
+    }
+}
+
+impl<'a> Iterator for Fields<'a> {
+    type Item = Result<(u64, Value<'a>), Error>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.0.is_empty() {
+            return None;
+        }
+        let field = self.field();
+        if field.is_none() {
+            self.0 = &[];
+        }
+        Some(field.ok_or(Error::Malformed("not a protobuf message")))
+    }
+}
+
+/// Appends a field of bytes.
+fn put_bytes(out: &mut Vec<u8>, field: u8, bytes: &[u8]) {
+    out.push(field << 3 | 2);
+    let mut len = bytes.len();
+    while len >= 0x80 {
+        out.push(len as u8 | 0x80);
+        len >>= 7;
+    }
+    out.push(len as u8);
+    out.extend_from_slice(bytes);
+}
