@@ -25,8 +25,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use p2p::{
-    Addr, AskSwarm, BatchError, BatchOutcome, Counters, Error, Packet, Reason, Result, SecureSwarm, Swarm,
-    pass_through,
+    Addr, AskSwarm, BatchError, BatchOutcome, Counters, Error, Message, Packet, Reason, Request, Result,
+    SecureSwarm, Swarm, pass_through,
 };
 use tokio::runtime::Handle;
 use tokio::sync::Notify;
@@ -42,9 +42,9 @@ use plan::{Bottleneck, Fate, Flight, Planner};
 ///
 /// A tell that meets a fault is `Ok` and counted: at the sender, as [`Reason::Lost`],
 /// [`Reason::Partitioned`], [`Reason::QueueFull`] (no room to wait), [`Reason::Refused`] (the swarm below
-/// refused a delayed message or a duplicate) or [`Reason::Closed`]. In the counters of `faulty`, `delivered`
-/// is what was handed to the swarm below, and `sent + duplicated = delivered + dropped +`
-/// [`in_flight`](Self::in_flight). `faulty-ask` counts requests in the same way.
+/// refused a delayed message or a duplicate) or [`Reason::Closed`]. So on each node, in the counters of `faulty`,
+/// `sent + duplicated = dropped +` [`in_flight`](Self::in_flight) `+` what was sent through the layer below.
+/// `faulty-ask` counts requests.
 ///
 /// Delays need a tokio runtime with its timer enabled.
 #[derive(Debug)]
@@ -169,9 +169,8 @@ impl<A: Addr> Choices<A> {
 }
 
 impl<A: Addr, S: Swarm<A>> FaultySwarm<A, S> {
-    /// Counts messages that left in no other way than they would have without this layer.
-    fn passed(&self, count: usize) {
-        self.delayed.counters.sent(count);
+    fn received(&self, count: usize) {
+        self.delayed.counters.received(count);
         self.delayed.counters.delivered(count);
     }
 
@@ -180,7 +179,6 @@ impl<A: Addr, S: Swarm<A>> FaultySwarm<A, S> {
         flight.damage(&mut packet);
         if flight.delay.is_zero() {
             self.inner.tell(dst, packet).await?;
-            self.delayed.counters.delivered(1);
         } else {
             self.ensure_task()?;
             self.delayed
@@ -191,12 +189,24 @@ impl<A: Addr, S: Swarm<A>> FaultySwarm<A, S> {
 }
 
 impl<A: Addr, S: Swarm<A>> Swarm<A> for FaultySwarm<A, S> {
-    pass_through!(inner: receive, receive_batch, mtu, local_addrs, parse_addr, headroom);
+    pass_through!(inner: mtu, local_addrs, parse_addr, headroom);
+
+    async fn receive(&self) -> Result<Message<A>> {
+        let message = self.inner.receive().await?;
+        self.received(1);
+        Ok(message)
+    }
+
+    async fn receive_batch(&self, out: &mut Vec<Message<A>>, max: usize) -> Result<usize> {
+        let count = self.inner.receive_batch(out, max).await?;
+        self.received(count);
+        Ok(count)
+    }
 
     async fn tell(&self, dst: &A, packet: Packet) -> Result<()> {
         if !self.faults.is_active() {
             self.inner.tell(dst, packet).await?;
-            self.passed(1);
+            self.delayed.counters.sent(1);
             return Ok(());
         }
         self.check(&packet)?;
@@ -225,7 +235,9 @@ impl<A: Addr, S: Swarm<A>> Swarm<A> for FaultySwarm<A, S> {
         if !self.faults.is_active() {
             let count = batch.len();
             let result = self.inner.tell_batch(batch).await;
-            self.passed(result.as_ref().map_or_else(|error| error.sent, |()| count));
+            self.delayed
+                .counters
+                .sent(result.as_ref().map_or_else(|error| error.sent, |()| count));
             return result;
         }
         let counters = &self.delayed.counters;
@@ -239,13 +251,11 @@ impl<A: Addr, S: Swarm<A>> Swarm<A> for FaultySwarm<A, S> {
         }
         let count = batch.len();
         let result = self.inner.tell_batch(batch).await;
-        self.passed(result.as_ref().map_or_else(|error| error.sent, |()| count));
+        counters.sent(result.as_ref().map_or_else(|error| error.sent, |()| count));
         outcome.record_batch(count, result);
         if !copies.is_empty() {
-            let count = copies.len();
             let result = self.inner.tell_batch(&mut copies).await;
             let refused = result.map_or_else(|error| error.refused, |()| 0);
-            counters.delivered(count - refused);
             counters.dropped_many(Reason::Refused, refused);
         }
         outcome.finish()
@@ -336,7 +346,12 @@ impl<A: Addr, S: Swarm<A>> FaultySwarm<A, S> {
 }
 
 impl<A: Addr, S: AskSwarm<A>> AskSwarm<A> for FaultySwarm<A, S> {
-    pass_through!(inner: receive_ask);
+    async fn receive_ask(&self) -> Result<Request<A>> {
+        let request = self.inner.receive_ask().await?;
+        self.ask_counters.received(1);
+        self.ask_counters.delivered(1);
+        Ok(request)
+    }
 
     /// Sends a request through the medium; see [`AskSwarm::ask`].
     ///
@@ -362,7 +377,6 @@ impl<A: Addr, S: AskSwarm<A>> AskSwarm<A> for FaultySwarm<A, S> {
         }
         self.travel(delay).await?;
         self.ask_counters.sent(1);
-        self.ask_counters.delivered(1);
         self.inner.ask(dst, request).await
     }
 }

@@ -157,7 +157,6 @@ pub(super) async fn deliver<A: Addr, S: Swarm<A>>(delayed: Arc<Delayed<A>>, inne
             let result = inner.tell_batch(&mut batch).await;
             drop(inner);
             let refused = result.map_or_else(|error| error.refused, |()| 0);
-            delayed.counters.delivered(count - refused);
             if refused > 0 {
                 delayed.counters.dropped_many(Reason::Refused, refused);
             }
