@@ -10,6 +10,7 @@ pub mod memory;
 pub mod metrics;
 pub mod multi;
 pub mod mux;
+pub mod stack;
 pub mod turn;
 pub mod udp;
 

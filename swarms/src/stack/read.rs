@@ -1,0 +1,137 @@
+//! Takes a stack text apart: words, arguments and options, each with its place.
+
+use super::StackError;
+
+/// A piece of a text and the byte where it begins.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Piece<'a> {
+    pub(super) whole: &'a str,
+    pub(super) at: usize,
+    pub(super) text: &'a str,
+}
+
+impl<'a> Piece<'a> {
+    pub(super) fn new(whole: &'a str) -> Self {
+        Self {
+            whole,
+            at: 0,
+            text: whole,
+        }
+    }
+
+    /// The pieces between the `separator`s.
+    pub(super) fn split(self, separator: char) -> impl Iterator<Item = Piece<'a>> {
+        let mut at = self.at;
+        self.text.split(separator).map(move |text| {
+            let piece = Piece { at, text, ..self };
+            at += text.len() + separator.len_utf8();
+            piece
+        })
+    }
+
+    /// What is before the first `=`, and what is behind it.
+    fn split_argument(self) -> (Piece<'a>, Option<Piece<'a>>) {
+        let Some((name, argument)) = self.text.split_once('=') else {
+            return (self, None);
+        };
+        let argument = Piece {
+            at: self.at + name.len() + 1,
+            text: argument,
+            ..self
+        };
+        (Piece { text: name, ..self }, Some(argument))
+    }
+
+    pub(super) fn error(self, reason: impl Into<Box<str>>) -> StackError {
+        StackError::new(self.whole, self.at, reason)
+    }
+
+    /// An error at the end of this piece.
+    fn error_behind(self, reason: impl Into<Box<str>>) -> StackError {
+        StackError::new(self.whole, self.at + self.text.len(), reason)
+    }
+}
+
+/// One layer's text: its word, its argument, and its options that were not taken yet.
+#[derive(Debug)]
+pub(super) struct Segment<'a> {
+    pub(super) word: Piece<'a>,
+    pub(super) argument: Option<Piece<'a>>,
+    options: Vec<(Piece<'a>, Piece<'a>)>,
+    known: Vec<&'static str>,
+}
+
+impl<'a> Segment<'a> {
+    pub(super) fn read(text: Piece<'a>) -> Result<Self, StackError> {
+        let mut pieces = text.split(',');
+        let (word, argument) = pieces.next().unwrap_or(text).split_argument();
+        let mut options: Vec<(Piece<'a>, Piece<'a>)> = Vec::new();
+        for piece in pieces {
+            let (name, value) = piece.split_argument();
+            let value = value.ok_or_else(|| name.error_behind("an option is written name=value"))?;
+            if options.iter().any(|(other, _)| other.text == name.text) {
+                return Err(name.error(format!("the option {:?} is there twice", name.text)));
+            }
+            options.push((name, value));
+        }
+        Ok(Self {
+            word,
+            argument,
+            options,
+            known: Vec::new(),
+        })
+    }
+
+    /// The argument, which must be there; `what` says what would fit.
+    pub(super) fn required(&mut self, what: &str) -> Result<Piece<'a>, StackError> {
+        let word = self.word.text;
+        match self.argument.take() {
+            Some(argument) if !argument.text.is_empty() => Ok(argument),
+            Some(argument) => Err(argument.error(format!("{what} was expected"))),
+            None => {
+                let reason = format!("{word} needs an argument: {word}= and {what}");
+                Err(self.word.error_behind(reason))
+            }
+        }
+    }
+
+    /// The argument, if it is there; `what` says what would fit.
+    pub(super) fn optional(&mut self, what: &str) -> Result<Option<Piece<'a>>, StackError> {
+        if self.argument.is_none() {
+            return Ok(None);
+        }
+        self.required(what).map(Some)
+    }
+
+    /// The value of an option as `read` understands it, if the option is there.
+    pub(super) fn option<T>(
+        &mut self,
+        name: &'static str,
+        read: impl FnOnce(Piece<'a>) -> Result<T, StackError>,
+    ) -> Result<Option<T>, StackError> {
+        self.known.push(name);
+        let found = self.options.iter().position(|(option, _)| option.text == name);
+        found.map(|index| read(self.options.remove(index).1)).transpose()
+    }
+
+    /// Checks that nothing is left.
+    pub(super) fn finish(self) -> Result<(), StackError> {
+        let word = self.word.text;
+        if let Some(argument) = self.argument {
+            let options = match self.known.first() {
+                Some(first) => format!("; options follow a comma: {word},{first}=…"),
+                None => String::new(),
+            };
+            return Err(argument.error(format!("{word} takes no argument{options}")));
+        }
+        let Some((name, _)) = self.options.first() else {
+            return Ok(());
+        };
+        let fits = if self.known.is_empty() {
+            "it has none".to_owned()
+        } else {
+            format!("it has: {}", self.known.join(", "))
+        };
+        Err(name.error(format!("{word} has no option {:?}; {fits}", name.text)))
+    }
+}

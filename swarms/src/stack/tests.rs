@@ -1,0 +1,236 @@
+use p2p::{AskSwarm, Packet, PeerId, Reason, Swarm};
+use proptest::prelude::*;
+
+use super::*;
+use crate::faulty::LinkFaults;
+
+fn parse(text: &str) -> StackText {
+    text.parse().unwrap_or_else(|error| panic!("{error}"))
+}
+
+/// The error of a text, with the byte where it must be.
+#[track_caller]
+fn refused(text: &str, at: usize) -> String {
+    let error = text.parse::<StackText>().expect_err(text);
+    assert_eq!(error.at(), at, "{error}");
+    assert!(error.is_in_text());
+    error.reason().to_owned()
+}
+
+#[test]
+fn a_text_becomes_typed_layers() {
+    let stack = parse("udp=[::1]:0,mtu=1452/faulty,loss=0.1,delay=5,seed=7/frag=9000/mux=chat/mux16=65535");
+    let expected = [
+        Layer::Udp {
+            addr: Some("[::1]:0".parse().expect("an address")),
+            mtu: Some(1452),
+        },
+        Layer::Faulty {
+            seed: 7,
+            link: LinkFaults {
+                loss: 0.1,
+                delay: std::time::Duration::from_millis(5),
+                ..LinkFaults::default()
+            },
+        },
+        Layer::Frag { mtu: Some(9000) },
+        Layer::Mux(Channel::Name("chat".into())),
+        Layer::Mux(Channel::U16(65535)),
+    ];
+    assert!(stack.layers().eq(&expected), "{stack:?}");
+}
+
+#[test]
+fn what_is_left_out_has_a_default() {
+    assert!(parse("mem").layers().eq([&Layer::Mem { realm: None }]));
+    assert_eq!(parse("udp/frag").to_string(), "udp/frag");
+    assert_eq!(parse("mem/faulty,loss=0").to_string(), "mem/faulty");
+}
+
+#[test]
+fn an_error_names_the_place_and_what_would_fit() {
+    assert!(refused("", 0).contains("mem, udp"));
+    assert!(refused("tcp=1.2.3.4:5", 0).contains("mem, udp"));
+    assert!(refused("frag=9000", 0).contains("mem, udp"));
+    assert!(refused("mem/frog=9", 4).contains("faulty, frag, mux, mux16"));
+    assert!(refused("mem/", 4).contains("frag"));
+    assert!(refused("mem//frag", 4).contains("frag"));
+    assert!(refused("mem/udp=127.0.0.1:0", 4).contains("a base"));
+    assert!(refused("udp=127.0.0.1", 13).contains("port"));
+    assert!(refused("udp=,mtu=9", 4).contains("IP address"));
+    assert!(refused("udp=127.0.0.1:0,mtu=0", 20).contains("1 to 65507"));
+    assert!(refused("udp=127.0.0.1:0,mut=9", 16).contains("mtu"));
+    assert!(refused("mem,mtu=9", 4).contains("none"));
+    assert!(refused("mem/faulty,loss=2", 16).contains("0 to 1"));
+    assert!(refused("mem/faulty,loss=NaN", 16).contains("0 to 1"));
+    assert!(refused("mem/faulty,loss", 15).contains("name=value"));
+    assert!(refused("mem/faulty,loss=0,loss=1", 18).contains("twice"));
+    assert!(refused("mem/faulty=0.1", 11).contains("faulty,loss="));
+    assert!(refused("mem/faulty,lose=0.1", 11).contains("loss, dup, reorder, corrupt"));
+    assert!(refused("mem/mux", 7).contains("mux="));
+    assert!(refused("mem/mux16=65536", 10).contains("65535"));
+    assert!(refused("mem/allow=a;;b", 12).contains("expected"));
+    refused(&format!("mem{}", "/frag".repeat(40)), 3 + 31 * 5 + 1);
+}
+
+#[test]
+fn a_caret_stands_under_the_place() {
+    let error = "mem/über=9".parse::<StackText>().expect_err("no such layer");
+    let text = error.to_string();
+    let lines: Vec<&str> = text.lines().collect();
+    assert_eq!(&lines[1..], ["  mem/über=9", "      ^"], "{text}");
+    let error = "mem/mux=ü/frag=\n9".parse::<StackText>().expect_err("no number");
+    let text = error.to_string();
+    assert_eq!(text.lines().count(), 3, "{text}");
+    assert_eq!(text.lines().last().expect("a caret").len(), 2 + 15 + 1, "{text}");
+}
+
+#[test]
+fn an_allow_list_is_read_by_the_stack_beneath_it() {
+    let stack = parse(&format!("mem=allow-list/allow={};17", PeerId::ZERO));
+    stack.build().expect("an id and an address");
+    let error = parse("mem=allow-list/frag/allow=17;1x")
+        .build()
+        .expect_err("no address");
+    assert_eq!((error.at(), error.is_in_text()), (30, true), "{error}");
+}
+
+/// Which of asks and keys a stack has.
+fn has(text: &str) -> (bool, bool) {
+    let stack = parse(text).build().unwrap_or_else(|error| panic!("{error}"));
+    (stack.asks().is_some(), stack.keys().is_some())
+}
+
+#[tokio::test]
+async fn a_stack_has_what_all_its_layers_have() {
+    assert_eq!(has("mem"), (true, true));
+    for (text, at) in [
+        ("mem/faulty/mux=a", None),
+        ("udp/mux=a", Some(0)),
+        ("mem/frag/mux=a", Some(4)),
+    ] {
+        let error = parse(text).check_asks().err();
+        assert_eq!(error.as_ref().map(StackError::at), at);
+        assert_eq!(has(text).0, error.is_none(), "what is checked is what is built");
+        assert!(error.is_none_or(|error| error.reason().contains("mem, and on it faulty")));
+    }
+    assert_eq!(
+        has("mem/faulty/mux=a/mux16=1/mux32=1/mux64=1/muxv=1/allow=1"),
+        (true, true)
+    );
+    assert_eq!(has("mem/frag=9000"), (false, true), "asks end at frag");
+    assert_eq!(has("udp"), (false, false));
+    assert_eq!(has("udp/faulty/frag/mux=a"), (false, false));
+}
+
+#[tokio::test]
+async fn nodes_of_one_realm_meet_on_the_same_channel() {
+    let text = parse("mem=nodes_of_one_realm_meet/faulty/mux=chat");
+    let (a, b) = (text.build().expect("built"), text.build().expect("built"));
+    let other = parse("mem=another/mux=chat").build().expect("built");
+    let to = b.local_addrs().remove(0);
+    a.tell(&to, "hello".into()).await.expect("told");
+    other.tell(&to, "not here".into()).await.expect("told, and lost");
+    let message = b.receive().await.expect("received");
+    assert_eq!(
+        (&*message.payload, &message.src),
+        (&b"hello"[..], &a.local_addrs()[0])
+    );
+    let (asks, answers) = (a.asks().expect("asks"), b.asks().expect("asks"));
+    let answer = async {
+        let request = answers.receive_ask().await.expect("asked");
+        request.respond("pong".into()).await.expect("responded");
+    };
+    let (response, ()) = tokio::join!(asks.ask(&to, "ping".into()), answer);
+    assert_eq!(&*response.expect("answered"), b"pong");
+}
+
+#[tokio::test]
+async fn a_message_crosses_udp_in_fragments() {
+    let text = parse("udp=127.0.0.1:0/frag=65536/mux=chat");
+    let (a, b) = (text.build().expect("built"), text.build().expect("built"));
+    assert!(a.mtu() > 65_000);
+    let payload: Packet = vec![7; a.mtu()].into();
+    a.tell(&b.local_addrs()[0], payload.clone()).await.expect("told");
+    assert_eq!(b.receive().await.expect("received").payload, payload);
+    let mut layers = Vec::new();
+    a.visit_counters(&mut |counters| layers.push(counters.layer()));
+    assert_eq!(layers.first(), Some(&"mux"));
+    assert_eq!(layers.last(), Some(&"udp"));
+}
+
+#[tokio::test]
+async fn a_node_opens_again_at_the_address_of_one_that_is_gone() {
+    for text in ["udp/frag", "mem=opens_again/frag"] {
+        let text = parse(text);
+        let first = text.build().expect("built");
+        let addr = first.local_addrs().remove(0);
+        let taken = text.build_at(&addr).expect_err("somebody is there");
+        assert_eq!(taken.at(), 0, "{taken}");
+        first.close().await;
+        drop(first);
+        let again = text.build_at(&addr).expect("it is free");
+        assert_eq!(again.local_addrs(), [addr]);
+    }
+}
+
+#[tokio::test]
+async fn a_base_that_the_system_refuses_is_no_fault_of_the_text() {
+    let error = parse("udp=192.0.2.1:1/frag")
+        .build()
+        .expect_err("not an address of this host");
+    assert!(!error.is_in_text() && error.at() == 0, "{error}");
+}
+
+#[tokio::test]
+async fn nodes_of_one_text_draw_faults_of_their_own() {
+    let text = parse("mem=faults_of_their_own/faulty,loss=0.5,seed=1");
+    let (a, b) = (text.build().expect("built"), text.build().expect("built"));
+    let fates = |from: Stack, to: Stack| async move {
+        let to = to.local_addrs().remove(0);
+        let mut fates = Vec::new();
+        for _ in 0..64 {
+            from.tell(&to, Packet::default()).await.expect("told");
+            let mut lost = 0;
+            from.visit_counters(&mut |counters| lost += counters.snapshot().dropped(Reason::Lost));
+            fates.push(lost);
+        }
+        fates
+    };
+    let (one, other) = (fates(a.clone(), b.clone()).await, fates(b, a).await);
+    assert_ne!(one, other);
+    assert!(one.last().expect("64") > &10);
+}
+
+/// Texts that are nearly stacks.
+fn nearly() -> impl Strategy<Value = String> {
+    let layer = prop_oneof![
+        Just("mem".to_owned()),
+        Just("udp=127.0.0.1:0,mtu=99".to_owned()),
+        "mem=[a-z]{0,3}",
+        "(loss|dup|seed|rate|x)=[0-9.]{1,6}".prop_map(|option| format!("faulty,{option}")),
+        "faulty,loss=0\\.[0-9]{1,4},seed=[0-9]{1,9},rate=[0-9]{1,9},delay=[0-9]{1,4}",
+        "frag=[0-9]{1,6}",
+        "(mux|mux16|mux32|mux64|muxv)=[0-9]{1,6}",
+        "mux=[a-z=:.]{1,6}",
+        "allow=[a-z0-9;]{1,9}",
+        ".{0,5}",
+    ];
+    proptest::collection::vec(layer, 1..5).prop_map(|layers| layers.join("/"))
+}
+
+proptest! {
+    #[test]
+    fn any_text_is_a_stack_that_displays_or_an_error_within_the_text(text in prop_oneof![nearly(), nearly(), ".{0,40}"]) {
+        match text.parse::<StackText>() {
+            Ok(stack) => {
+                let again = stack.to_string().parse::<StackText>();
+                prop_assert_eq!(again.map_err(|error| TestCaseError::fail(error.to_string()))?, stack);
+            }
+            Err(error) => {
+                prop_assert!(text.is_char_boundary(error.at()), "{}", error);
+                prop_assert_eq!(error.to_string().lines().count(), 3);
+            }
+        }
+    }
+}
