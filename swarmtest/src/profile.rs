@@ -39,7 +39,7 @@ pub struct Profile {
     /// How long an ask that nobody answers, or a lookup of somebody who is not there, may take to end.
     pub ask_patience: Duration,
     /// Most messages that may wait for a reader that stopped, in all layers and in the medium. Some laws
-    /// tell more than twice as many.
+    /// tell more than twice as many, so a run on a medium that holds few is quicker with a lower figure.
     pub holds: usize,
     /// Most asks that a node may have under way. One law asks more than twice as often.
     pub asks: usize,
@@ -58,7 +58,7 @@ impl Default for Profile {
             settle: Duration::from_millis(20),
             patience: Duration::from_secs(5),
             ask_patience: Duration::from_secs(20),
-            holds: 4096,
+            holds: 8192,
             asks: 1024,
             limit: Duration::from_mins(2),
             waived: Vec::new(),

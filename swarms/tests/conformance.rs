@@ -1,0 +1,74 @@
+//! The laws of a swarm, on the bases and on a layer over each.
+
+use std::future::ready;
+use std::net::SocketAddr;
+
+use p2p::Result;
+use p2p_swarms::fragment::FragmentSwarm;
+use p2p_swarms::{MemoryAddr, MemoryRealm, UdpConfig, UdpSwarm};
+use p2p_swarmtest::{Plain, Profile, Secure, SecureAsk, Testbed, conformance};
+
+/// The kernel drops what its buffers cannot hold, and does not say so to the socket.
+const UNCOUNTED: [&str; 2] = [
+    "counters::every_drop_is_counted",
+    "the kernel drops where its buffer is full, and tells nobody",
+];
+
+fn memory() -> Testbed<MemoryAddr> {
+    let realm = MemoryRealm::default();
+    let again = realm.clone();
+    Testbed::new(SecureAsk, move |count| {
+        ready(Ok((0..count).map(|_| realm.open()).collect()))
+    })
+    .rebind(move |addr| ready(again.open_at(addr)))
+}
+
+/// A small buffer in the kernel, so that a flood need not be large to fill it.
+fn bind(addr: SocketAddr) -> Result<UdpSwarm> {
+    let mut config = UdpConfig::default();
+    config.receive_buffer = 256 << 10;
+    UdpSwarm::with_config(addr, config)
+}
+
+fn bind_many(count: usize) -> Result<Vec<UdpSwarm>> {
+    (0..count)
+        .map(|_| bind(SocketAddr::from(([127, 0, 0, 1], 0))))
+        .collect()
+}
+
+fn profile() -> Profile {
+    let quick = Profile {
+        holds: 2048,
+        ..Profile::default()
+    };
+    let [law, why] = UNCOUNTED;
+    quick.waive(law, why)
+}
+
+fn udp() -> Testbed<SocketAddr> {
+    Testbed::new(Plain, |count| ready(bind_many(count)))
+        .profile(profile())
+        .rebind(|addr| ready(bind(addr)))
+}
+
+fn fragments_over_memory() -> Testbed<MemoryAddr> {
+    let realm = MemoryRealm::default();
+    Testbed::new(Secure, move |count| {
+        let open = |_| FragmentSwarm::new(realm.open(), 256 << 10);
+        ready(Ok((0..count).map(open).collect()))
+    })
+}
+
+fn fragments_over_udp() -> Testbed<SocketAddr> {
+    let layer = |swarm| FragmentSwarm::new(swarm, 16 << 10);
+    Testbed::new(Plain, move |count| {
+        ready(bind_many(count).map(|made| made.into_iter().map(layer).collect()))
+    })
+    .profile(profile())
+}
+
+conformance!(#[tokio::test(start_paused = true)] mod memory: SecureAsk => memory());
+conformance!(#[tokio::test] mod memory_in_real_time: SecureAsk => memory());
+conformance!(#[tokio::test] mod udp: Plain => udp());
+conformance!(#[tokio::test] mod fragments_over_memory: Secure => fragments_over_memory());
+conformance!(#[tokio::test] mod fragments_over_udp: Plain => fragments_over_udp());
