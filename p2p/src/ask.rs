@@ -166,13 +166,16 @@ impl Rejection {
     pub const DROPPED: Rejection = Rejection(NonZeroU8::MIN);
     /// The node serves as many requests as it will at a time.
     pub const BUSY: Rejection = Rejection(NonZeroU8::MIN.saturating_add(1));
-    /// The response is longer than the MTU.
+    /// The request or the response is longer than the node's MTU.
     pub const OVERSIZE: Rejection = Rejection(NonZeroU8::MIN.saturating_add(2));
     /// Nobody answers on that channel.
     pub const NO_CHANNEL: Rejection = Rejection(NonZeroU8::MIN.saturating_add(3));
 
     /// The node has forbidden the asker's address.
     pub const DENIED: Rejection = Rejection(NonZeroU8::MIN.saturating_add(4));
+
+    /// The request may have been served before; the node has forgotten what became of it, and does not serve it again.
+    pub const FORGOTTEN: Rejection = Rejection(NonZeroU8::MIN.saturating_add(5));
 
     /// A rejection with a code of the application's own. Codes below 16 are this crate's.
     pub const fn new(code: NonZeroU8) -> Self {
@@ -190,9 +193,10 @@ impl fmt::Display for Rejection {
         match *self {
             Self::DROPPED => f.write_str("dropped without an answer"),
             Self::BUSY => f.write_str("the node is busy"),
-            Self::OVERSIZE => f.write_str("the response exceeds the MTU"),
+            Self::OVERSIZE => f.write_str("the request or the response exceeds the MTU"),
             Self::NO_CHANNEL => f.write_str("nobody answers on that channel"),
             Self::DENIED => f.write_str("the asker is not allowed there"),
+            Self::FORGOTTEN => f.write_str("it may have been served before, and the node forgot the outcome"),
             Self(code) => write!(f, "code {code}"),
         }
     }

@@ -1,6 +1,7 @@
 //! Engines: they take bytes, a clock and randomness, and decide; they do no I/O.
 #![forbid(unsafe_code)]
 
+pub mod ask;
 pub mod fragment;
 pub mod mux;
 pub mod p2pke;

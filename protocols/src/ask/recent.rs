@@ -1,0 +1,36 @@
+//! A map that forgets what was not used for longest.
+
+use std::collections::HashMap;
+use std::hash::Hash;
+
+/// At most `limit` entries; when half of them are new, the other half is forgotten.
+#[derive(Debug)]
+pub(super) struct Recent<K, V> {
+    newer: HashMap<K, V>,
+    older: HashMap<K, V>,
+    half: usize,
+}
+
+impl<K: Eq + Hash, V> Recent<K, V> {
+    pub(super) fn new(limit: usize) -> Self {
+        Self {
+            newer: HashMap::new(),
+            older: HashMap::new(),
+            half: (limit / 2).max(1),
+        }
+    }
+
+    pub(super) fn get(&self, key: &K) -> Option<&V> {
+        if self.newer.is_empty() {
+            return None;
+        }
+        self.newer.get(key).or_else(|| self.older.get(key))
+    }
+
+    pub(super) fn insert(&mut self, key: K, value: V) {
+        if self.newer.len() >= self.half && !self.newer.contains_key(&key) {
+            self.older = std::mem::take(&mut self.newer);
+        }
+        self.newer.insert(key, value);
+    }
+}

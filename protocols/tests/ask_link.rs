@@ -1,0 +1,438 @@
+//! Two ask engines over a link that loses, repeats, delays and mangles datagrams, in virtual time.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BinaryHeap, HashMap};
+use std::time::Duration;
+
+use p2p::{Headroom, Message, Packet, Rejection};
+use p2p_protocols::ask::{Answer, AskId, Config, Engine, Event, HEADER, Limits, Now, ServeId};
+use proptest::prelude::*;
+use rand::SeedableRng as _;
+use rand::rngs::StdRng;
+
+const INNER_MTU: usize = 100;
+const MTU: usize = 4000;
+
+/// What the link does to a datagram, each with this probability.
+#[derive(Clone, Copy, Debug)]
+struct Faults {
+    loss: f64,
+    duplicate: f64,
+    mangle: f64,
+    /// The longest delay; datagrams overtake one another.
+    delay: Duration,
+}
+
+/// A datagram under way.
+type Flight = Reverse<(Duration, u64, usize, Vec<u8>)>;
+
+/// A node, the ask that it serves, and the request.
+type Work = (usize, ServeId<usize>, Vec<u8>);
+
+struct Link {
+    faults: Faults,
+    rng: StdRng,
+    now: Duration,
+    engines: [Engine<usize>; 2],
+    flights: BinaryHeap<Flight>,
+    serial: u64,
+    /// How often the handler ran, by request.
+    ran: HashMap<Vec<u8>, u32>,
+    /// Responses that a handler takes a while for.
+    working: BTreeMap<(Duration, u64), Work>,
+    /// Asks of both nodes that wait.
+    asked: [HashMap<AskId, Vec<u8>>; 2],
+    responses: usize,
+    timeouts: usize,
+}
+
+/// What the handler makes of a request: something longer or shorter.
+fn response(request: &[u8]) -> Vec<u8> {
+    let len = (request.len() * 7919) % MTU;
+    request.iter().rev().copied().cycle().take(len).collect()
+}
+
+/// Requests whose first byte says so are rejected.
+fn rejects(request: &[u8]) -> bool {
+    request.first() == Some(&0xee)
+}
+
+impl Link {
+    fn new(seed: u64, faults: Faults, config: Config) -> Self {
+        let engine = |node| Engine::new(config, INNER_MTU, Headroom::new(8, 4), seed + node);
+        Self {
+            faults,
+            rng: StdRng::seed_from_u64(seed),
+            now: Duration::ZERO,
+            engines: [engine(0), engine(1)],
+            flights: BinaryHeap::new(),
+            serial: 0,
+            ran: HashMap::new(),
+            working: BTreeMap::new(),
+            asked: [HashMap::new(), HashMap::new()],
+            responses: 0,
+            timeouts: 0,
+        }
+    }
+
+    /// The clocks of the nodes differ by hours.
+    fn clock(&self, node: usize) -> Now {
+        Now {
+            elapsed: self.now,
+            unix_ms: 1_700_000_000_000 + self.now.as_millis() as u64 + 10_000_000 * node as u64,
+        }
+    }
+
+    fn ask(&mut self, node: usize, request: Vec<u8>, timeout: Duration) {
+        let now = self.clock(node);
+        let packet = Packet::from(request.clone());
+        let id = self.engines[node]
+            .ask(now, &(1 - node), packet, timeout)
+            .expect("it fits");
+        self.asked[node].insert(id, request);
+        self.drain(node);
+    }
+
+    fn next(&mut self) -> u64 {
+        self.serial += 1;
+        self.serial
+    }
+
+    fn drain(&mut self, node: usize) {
+        while let Some((dst, packet)) = self.engines[node].poll_transmit() {
+            assert_eq!(dst, 1 - node);
+            assert!(packet.len() <= INNER_MTU);
+            let copies = 1 + usize::from(self.rng.random_bool(self.faults.duplicate));
+            for _ in 0..copies {
+                if self.rng.random_bool(self.faults.loss) {
+                    continue;
+                }
+                let mut bytes = packet.to_vec();
+                if self.rng.random_bool(self.faults.mangle) && bytes.len() > HEADER {
+                    // Anything but the body, which only a secure layer can vouch for.
+                    let at = self.rng.random_range(0..HEADER);
+                    bytes[at] ^= self.rng.random_range(1..=u8::MAX);
+                }
+                let delay = self.rng.random_range(Duration::ZERO..=self.faults.delay);
+                let serial = self.next();
+                self.flights.push(Reverse((self.now + delay, serial, dst, bytes)));
+            }
+        }
+        while let Some(event) = self.engines[node].poll_event() {
+            match event {
+                Event::Asked { id, message, .. } => self.serve(node, id, &message.payload),
+                Event::Answered { id, answer } => {
+                    let request = self.asked[node].remove(&id).expect("one outcome for each ask");
+                    match answer {
+                        Answer::Response(packet) => {
+                            self.responses += 1;
+                            assert_eq!(&*packet, response(&request));
+                        }
+                        Answer::Rejected(why) => {
+                            self.responses += 1;
+                            let right = why == Rejection::BUSY && rejects(&request);
+                            assert!(right || self.faults.mangle > 0.0, "{why:?}");
+                        }
+                        Answer::TimedOut(_) => self.timeouts += 1,
+                    }
+                }
+                Event::Told(_) | Event::Dropped { .. } => {}
+            }
+        }
+    }
+
+    fn serve(&mut self, node: usize, id: ServeId<usize>, request: &[u8]) {
+        *self.ran.entry(request.to_vec()).or_default() += 1;
+        let takes = Duration::from_millis(self.rng.random_range(0..3_u64).pow(8));
+        let serial = self.next();
+        self.working
+            .insert((self.now + takes, serial), (node, id, request.to_vec()));
+    }
+
+    /// Lets time pass until nothing is left to do.
+    fn run(&mut self) {
+        for steps in 0.. {
+            assert!(steps < 2_000_000, "it never ends");
+            let flight = self.flights.peek().map(|Reverse((at, ..))| *at);
+            let worked = self.working.first_key_value().map(|((at, _), _)| *at);
+            let timers = [0, 1].map(|node| {
+                let busy = self.engines[node].pending() > 0;
+                self.engines[node].poll_timeout().filter(|_| busy)
+            });
+            let Some(next) = [flight, worked, timers[0], timers[1]].into_iter().flatten().min() else {
+                return;
+            };
+            self.now = self.now.max(next);
+            if flight == Some(next)
+                && let Some(Reverse((_, _, dst, bytes))) = self.flights.pop()
+            {
+                let message = Message {
+                    src: 1 - dst,
+                    dst,
+                    payload: Packet::from(bytes),
+                };
+                let now = self.clock(dst);
+                self.engines[dst].handle_message(now, message);
+                self.drain(dst);
+            } else if worked == Some(next)
+                && let Some((_, (node, id, request))) = self.working.pop_first()
+            {
+                let outcome = if rejects(&request) {
+                    Err(Rejection::BUSY)
+                } else {
+                    Ok(Packet::from(response(&request)))
+                };
+                let now = self.clock(node);
+                self.engines[node].respond(now, &id, outcome).expect("it fits");
+                self.drain(node);
+            } else {
+                for node in [0, 1] {
+                    if timers[node] == Some(next) {
+                        let now = self.clock(node);
+                        self.engines[node].handle_timeout(now);
+                        self.drain(node);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Once nothing is left to do: every ask has ended, none ran twice.
+    fn check(&self, seed: u64) {
+        assert!(
+            self.asked.iter().all(HashMap::is_empty),
+            "seed {seed}: an ask never ended"
+        );
+        let twice = self.ran.values().filter(|ran| **ran > 1).count();
+        assert_eq!(twice, 0, "seed {seed}: asks ran more than once");
+    }
+}
+
+fn config() -> Config {
+    Config {
+        mtu: MTU,
+        ..Config::default()
+    }
+}
+
+/// A request that no other one equals.
+fn request(serial: u32, len: usize) -> Vec<u8> {
+    let mut request = serial.to_be_bytes().to_vec();
+    request.resize(len.max(4), serial as u8);
+    request.rotate_left(3);
+    request
+}
+
+#[test]
+fn of_ten_thousand_asks_over_thirty_percent_loss_none_is_lost_and_none_runs_twice() {
+    let seed = 20;
+    let faults = Faults {
+        loss: 0.3,
+        duplicate: 0.1,
+        mangle: 0.0,
+        delay: Duration::from_millis(40),
+    };
+    let mut link = Link::new(seed, faults, config());
+    for batch in 0..100 {
+        for number in 0..100 {
+            let serial = batch * 100 + number;
+            let len = if serial % 10 == 0 { 2000 } else { 30 };
+            link.ask(serial as usize % 2, request(serial, len), Duration::from_secs(30));
+        }
+        link.run();
+    }
+    link.check(seed);
+    assert_eq!((link.responses, link.timeouts), (10_000, 0));
+    assert_eq!(link.ran.len(), 10_000);
+}
+
+#[test]
+fn a_lossless_link_carries_each_message_once() {
+    let faults = Faults {
+        loss: 0.0,
+        duplicate: 0.0,
+        mangle: 0.0,
+        delay: Duration::ZERO,
+    };
+    let mut link = Link::new(1, faults, config());
+    for len in [4, 76, 77, 152, 153, 1000] {
+        let before = link.serial;
+        let request = request(len as u32, len);
+        let datagrams = len.div_ceil(76) + response(&request).len().div_ceil(76).max(1);
+        link.ask(0, request, Duration::from_secs(30));
+        // One more is the handler's turn.
+        while let Some(Reverse((_, _, dst, bytes))) = link.flights.pop() {
+            let message = Message {
+                src: 1 - dst,
+                dst,
+                payload: Packet::from(bytes),
+            };
+            let now = link.clock(dst);
+            link.engines[dst].handle_message(now, message);
+            link.drain(dst);
+            while let Some((_, (node, id, request))) = link.working.pop_first() {
+                let now = link.clock(node);
+                let reply = Ok(Packet::from(response(&request)));
+                link.engines[node].respond(now, &id, reply).expect("it fits");
+                link.drain(node);
+            }
+        }
+        assert_eq!(link.serial - before, datagrams as u64 + 1, "for {len} bytes");
+    }
+    link.check(1);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn every_ask_ends_in_one_outcome_and_runs_at_most_once(
+        seed in any::<u32>(),
+        loss in 0.0..0.9,
+        duplicate in 0.0..0.9,
+        mangle in prop_oneof![Just(0.0), 0.0..0.5],
+        delay in 0_u64..3000,
+        asks in proptest::collection::vec((0..2_usize, 4..MTU, 0_u64..20_000), 1..20),
+        source_replies in prop_oneof![1..10_usize, Just(1000)],
+        retry in 1_u64..2000,
+    ) {
+        let faults = Faults { loss, duplicate, mangle, delay: Duration::from_millis(delay) };
+        // With room for all replies and no mangling, an ask fails by loss alone.
+        let config = Config {
+            retry: Duration::from_millis(retry),
+            limits: Limits { source_replies: source_replies.max(20), ..Limits::default() },
+            ..config()
+        };
+        let mut link = Link::new(seed.into(), faults, config);
+        let count = asks.len();
+        for (serial, (node, len, timeout)) in (0..).zip(asks) {
+            link.ask(node, request(serial, len), Duration::from_millis(timeout));
+        }
+        link.run();
+        let mangled = mangle > 0.0;
+        prop_assert!(link.asked.iter().all(HashMap::is_empty));
+        prop_assert_eq!(link.responses + link.timeouts, count);
+        // A mangled counter makes another ask of it.
+        prop_assert!(mangled || link.ran.values().all(|ran| *ran == 1));
+    }
+
+    #[test]
+    fn no_sequence_of_datagrams_panics_or_exceeds_the_bounds(
+        datagrams in proptest::collection::vec(
+            (0..5_usize, 0..8_u8, proptest::collection::vec(any::<u8>(), 0..60)), 0..200),
+    ) {
+        let limits = Limits {
+            part_bytes: 20_000,
+            source_part_bytes: 10_000,
+            reply_bytes: 20_000,
+            source_reply_bytes: 10_000,
+            peers: 2,
+            ..Limits::default()
+        };
+        let config = Config { mtu: 500, limits, ..Config::default() };
+        let mut engine = Engine::new(config, INNER_MTU, Headroom::default(), 1);
+        for (step, (src, form, mut bytes)) in datagrams.into_iter().enumerate() {
+            let now = Now { elapsed: Duration::from_millis(step as u64 * 50), unix_ms: 1_700_000_000_000 };
+            // Some of the fields as somebody would choose them who knows the form.
+            if let Some(flags) = bytes.first_mut() && form & 1 != 0 {
+                *flags &= 0xc0;
+            }
+            if bytes.len() >= HEADER && form & 2 != 0 {
+                bytes[4..11].fill(0);
+                bytes[12..15].fill(0);
+                (bytes[16], bytes[17], bytes[18], bytes[19]) = (0, bytes[17] % 4, 0, 4);
+            }
+            if bytes.len() >= HEADER && form & 4 != 0 {
+                bytes[8..12].fill(0);
+            }
+            engine.handle_message(now, Message { src, dst: 9, payload: Packet::from(bytes) });
+            engine.handle_timeout(now);
+            while engine.poll_transmit().is_some() {}
+            while let Some(event) = engine.poll_event() {
+                if let Event::Asked { id, message, .. } = event {
+                    engine.respond(now, &id, Ok(message.payload)).expect("it is no longer than the request");
+                }
+            }
+            prop_assert!(engine.held() <= 60_000, "{} bytes", engine.held());
+        }
+    }
+}
+
+/// A source invents `count` datagrams; the engine must stay within its bounds, and an honest ask must pass.
+fn flood(count: u32, forge: impl Fn(u32) -> (usize, Vec<u8>)) -> Engine<usize> {
+    let limits = Limits {
+        part_bytes: 1 << 20,
+        source_part_bytes: 256 << 10,
+        reply_bytes: 1 << 20,
+        source_reply_bytes: 256 << 10,
+        peers: 64,
+        ..Limits::default()
+    };
+    let config = Config { limits, ..config() };
+    let mut engine = Engine::new(config, INNER_MTU, Headroom::default(), 1);
+    for number in 0..count {
+        let now = Now {
+            elapsed: Duration::from_micros(number.into()),
+            unix_ms: 1_700_000_000_000,
+        };
+        let (src, bytes) = forge(number);
+        let message = Message {
+            src,
+            dst: 0,
+            payload: Packet::from(bytes),
+        };
+        engine.handle_message(now, message);
+        while engine.poll_transmit().is_some() {}
+        while let Some(event) = engine.poll_event() {
+            if let Event::Asked { id, .. } = event {
+                engine
+                    .respond(now, &id, Ok(Packet::from(vec![0; 500])))
+                    .expect("it fits");
+            }
+        }
+        assert!(engine.held() <= 2 << 20, "{} bytes are kept", engine.held());
+    }
+    engine
+}
+
+fn forged(is_ask: bool, counter: u32, part: u16, parts: u16, body: usize) -> Vec<u8> {
+    use p2p_protocols::ask::{Header, Key, PhaseTime};
+    let header = Header {
+        is_ask,
+        is_reply: false,
+        error_code: 0,
+        key: Key {
+            counter,
+            origin: PhaseTime::new(1_700_000_000_000),
+        },
+        total_size: (usize::from(parts) * body) as u32,
+        part_index: part,
+        part_count: parts,
+        timeout_ms: u32::MAX,
+    };
+    [&header.emit()[..], &vec![0; body]].concat()
+}
+
+#[test]
+fn a_flood_of_first_parts_stays_within_the_budget() {
+    flood(20_000, |number| {
+        (number as usize, forged(false, number, 0, 40, 76))
+    });
+    flood(20_000, |number| (7, forged(true, number, 3998, 4000, 1)));
+}
+
+#[test]
+fn a_flood_of_asks_stays_within_the_budget() {
+    let mut engine = flood(20_000, |number| {
+        (number as usize, forged(true, 1 + number, 0, 1, 8))
+    });
+    assert!(engine.remembered() < 2000);
+    // What lasts is forgotten in the end, so that nothing of the flood stays.
+    let later = Now {
+        elapsed: Duration::from_hours(1),
+        unix_ms: 1_700_003_600_000,
+    };
+    engine.handle_timeout(later);
+    assert_eq!((engine.remembered(), engine.held()), (0, 0));
+    flood(20_000, |number| (7, forged(true, 1 + number, 0, 1, 8)));
+}
