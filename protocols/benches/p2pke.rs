@@ -189,7 +189,47 @@ fn handshakes() {
     );
 }
 
+/// What the responder keeps for each of many established peers, against the most that it is meant to be.
+fn memory() {
+    const PEERS: u64 = 5000;
+    const LIMIT: u64 = 4096;
+    let resident = || {
+        let pages = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
+        let pages = pages
+            .split(' ')
+            .nth(1)
+            .and_then(|pages| pages.parse::<u64>().ok());
+        pages.unwrap_or_default() * 4096
+    };
+    let mut rng = StdRng::seed_from_u64(1);
+    let locals = [local(1), local(2)];
+    let mut hub = Endpoint::new(locals[0].clone(), &mut rng);
+    let before = resident();
+    for peer in 0..PEERS {
+        let mut other = Endpoint::new(locals[1].clone(), &mut rng);
+        let pending = other.connect(NOW, &0, None, &mut rng);
+        assert!(pending.is_ok_and(|path| path.is_none()));
+        for _ in 0..2 {
+            while let Some((_, packet)) = other.poll_transmit() {
+                hub.handle(NOW, &peer, packet, &mut rng).expect("a good packet");
+            }
+            while let Some((_, packet)) = hub.poll_transmit() {
+                other.handle(NOW, &0, packet, &mut rng).expect("a good packet");
+            }
+        }
+        while hub.poll_event().is_some() {}
+    }
+    let each = resident().saturating_sub(before) / PEERS;
+    let percent = each * 100 / LIMIT;
+    println!(
+        "name=memory_per_established_peer ours={each}B peer={LIMIT}B ratio={}.{:02}",
+        percent / 100,
+        percent % 100
+    );
+}
+
 fn main() {
+    memory();
     for size in [64, 1200] {
         ciphers(size);
         data(size);

@@ -667,3 +667,40 @@ fn a_look_at_a_hello_changes_nothing() {
         assert!(channel.is_idle() && channel.poll_timeout().is_none());
     }
 }
+
+#[test]
+fn whoever_has_no_expectation_joins_a_handshake_that_goes_on() {
+    let mut net = Net::new(2, 26, &Config::default());
+    net.connect(0, 1);
+    let now = net.now;
+    let node = &mut net.nodes[0];
+    assert!(matches!(
+        node.endpoint.connect(now, &1, None, &mut node.rng),
+        Ok(None)
+    ));
+    net.run_for(secs(1));
+    assert_eq!(
+        net.log
+            .iter()
+            .filter(|(_, _, packet)| wire::is_init_hello(packet))
+            .count(),
+        1
+    );
+    assert!(net.nodes[0].failed.is_empty());
+    net.exchange(0, 1);
+}
+
+#[test]
+fn no_configuration_makes_a_timer_ring_forever() {
+    let zero = Duration::ZERO;
+    let config = Config {
+        retry_first: zero,
+        retry_max: zero,
+        handshake_timeout: secs(1),
+        ..Config::default()
+    };
+    let mut net = Net::new(1, 27, &config);
+    net.connect(0, 9);
+    net.run_for(secs(2));
+    assert!((2..=1001).contains(&net.log.len()), "{}", net.log.len());
+}

@@ -428,3 +428,49 @@ fn a_hello_of_low_order_is_refused() {
     );
     assert_eq!(session.err(), Some(Error::LowOrder));
 }
+
+#[test]
+fn hellos_that_cross_go_in_the_order_observed() {
+    let vectors = vectors();
+    for case in cases(&vectors["simultaneous_open"], "cases") {
+        let [a, b] = ["a", "b"].map(|side| {
+            let hello = bytes(&case[format!("init_hello_{side}").as_str()]);
+            assert!(InitHello::parse(&hello).is_ok());
+            let id = SessionId::of(&hello);
+            assert_eq!(id.0[..], bytes(&case[format!("id_{side}").as_str()]));
+            id
+        });
+        // Whose hello is lower repeats it; the other answers. The channel's tests show that both happen.
+        assert_eq!(Some(a < b), case["a_smaller"].as_bool());
+        assert_eq!(case["a_answers_b_with"] == "InitHello", a < b);
+    }
+    for case in cases(&vectors["tie_break"], "cases") {
+        for side in ["first", "second"] {
+            let hello = bytes(&case[format!("{side}_init_hello").as_str()]);
+            assert_eq!(
+                SessionId::of(&hello).0[..],
+                bytes(&case[format!("{side}_id").as_str()])
+            );
+        }
+    }
+}
+
+#[test]
+fn an_answer_of_low_order_is_refused_and_the_right_one_still_works() {
+    let vectors = vectors();
+    let script = Script::new(&vectors["handshakes"][0]);
+    let mut initiator = script.initiator(Stage::HelloSent);
+    let right = script.message("resp_hello");
+    let mut wrong = right.clone();
+    wrong[4..36].fill(0);
+    let refused = initiator.handle(&script.initiator, script.now, &wrong);
+    assert!(
+        matches!(refused, Err(Error::LowOrder | Error::Unauthenticated)),
+        "{refused:?}"
+    );
+    assert_eq!(
+        initiator.handle(&script.initiator, script.now, &right),
+        Ok(Step::Reply)
+    );
+    assert_eq!(initiator.message(), script.message("init_done"));
+}

@@ -1,5 +1,7 @@
 //! All sessions with whoever is at one address: the one in use, the one before, and those that may be next.
 
+mod answer;
+
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,10 +10,12 @@ use p2p::{Headroom, Packet, PeerId};
 use p2p_formats::x509::PublicKey;
 use rand::CryptoRng;
 
-use super::session::{Session, SessionId, Stage, Step};
-use super::transport::{DataPath, Transport};
+use super::path::DataPath;
+use super::session::{Session, Stage, Step};
+use super::transport::Transport;
 use super::wire::{self, INIT_DONE, INIT_HELLO, InitHello, RESP_DONE, RESP_HELLO};
 use super::{Error, Local, Tai64N};
+pub use answer::Hello;
 
 /// Handshake messages that wait to be sent at most; the driver sends them after each call.
 const TRANSMITS: usize = 16;
@@ -19,7 +23,10 @@ const TRANSMITS: usize = 16;
 /// The least time by which two hellos of one channel differ.
 const TICK: Duration = Duration::from_nanos(1);
 
-/// No configuration makes a handshake message wait longer.
+/// No configuration makes a handshake message wait less.
+const SHORTEST_WAIT: Duration = Duration::from_millis(1);
+
+/// Nor longer.
 const LONGEST_WAIT: Duration = Duration::from_hours(1);
 
 /// What happened on a channel.
@@ -38,15 +45,6 @@ pub enum Event {
         /// Why nobody did.
         error: Error,
     },
-}
-
-/// What a hello needs before it is answered.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Hello {
-    /// Nothing more: it is known, and if it has an answer, that goes out again.
-    Known,
-    /// Verification, by [`Channel::answer`].
-    New,
 }
 
 /// The handshake that this side began.
@@ -70,7 +68,8 @@ pub struct Channel {
     local: Arc<Local>,
     live: Option<Session>,
     previous: Option<Arc<Transport>>,
-    opening: Option<Opening>,
+    /// Boxed, as most channels have none most of the time; for the same reason empty queues are freed.
+    opening: Option<Box<Opening>>,
     /// Hellos that were answered and not yet confirmed, the oldest first.
     answering: VecDeque<Session>,
     /// The newest hello that led to a session, and whose it was.
@@ -152,7 +151,7 @@ impl Channel {
             return Err(Error::Denied);
         }
         match self.opening.take() {
-            Some(opening) if opening.expected == expected => {
+            Some(opening) if expected.is_none() || opening.expected == expected => {
                 self.opening = Some(opening);
                 return Ok(());
             }
@@ -166,14 +165,14 @@ impl Channel {
         self.last_opened = Some(stamp);
         let session = Session::initiate(&self.local, now, Tai64N::from_unix(stamp), expected, rng)?;
         let config = &self.local.config;
-        self.opening = Some(Opening {
+        self.opening = Some(Box::new(Opening {
             deadline: now.saturating_add(config.handshake_timeout),
             next_send: now,
             wait: config.retry_first,
             repeated: false,
             session,
             expected,
-        });
+        }));
         if let Some(path) = &self.path {
             path.current.quiet_until(Duration::MAX);
         }
@@ -226,81 +225,6 @@ impl Channel {
         }
     }
 
-    /// Looks at a hello without arithmetic on keys: whether it is known, new, or to be dropped.
-    ///
-    /// # Errors
-    /// [`Stale`](Error::Stale), [`Denied`](Error::Denied), [`WrongPeer`](Error::WrongPeer),
-    /// [`Superseded`](Error::Superseded), or what is wrong with the key's form.
-    pub fn check(&mut self, now: Duration, hello: &InitHello<'_>) -> Result<Hello, Error> {
-        let id = SessionId::of(hello.packet);
-        if let Some(session) = self.answering.iter().find(|session| session.id() == id) {
-            let message = packet(session.message());
-            self.transmit(message);
-            return Ok(Hello::Known);
-        }
-        if self.live.as_ref().is_some_and(|live| live.id() == id) {
-            return Ok(Hello::Known);
-        }
-        let key = PublicKey::from_der(hello.key)?;
-        if self
-            .last_hello
-            .as_ref()
-            .is_some_and(|(last, at)| *last == key && *at >= hello.timestamp)
-        {
-            return Err(Error::Stale);
-        }
-        let peer = (self.local.fingerprint)(&key);
-        if !self.local.allows(&peer) {
-            return Err(Error::Denied);
-        }
-        // The key is pinned while its owner is heard; an address changes hands only after a silence.
-        if let Some(path) = &self.path
-            && path.peer != peer
-            && !path.current.is_silent(now)
-        {
-            return Err(Error::WrongPeer);
-        }
-        if let Some(opening) = &mut self.opening
-            && opening.session.stage() == Stage::HelloSent
-            && opening.expected.is_none_or(|expected| expected == peer)
-            && opening.session.id() <= id
-        {
-            if opening.session.id() != id && !std::mem::replace(&mut opening.repeated, true) {
-                let message = packet(opening.session.message());
-                self.transmit(message);
-            }
-            return Err(Error::Superseded);
-        }
-        Ok(Hello::New)
-    }
-
-    /// Verifies a hello that [`check`](Self::check) called new, and answers it.
-    pub fn answer(
-        &mut self,
-        now: Duration,
-        hello: &InitHello<'_>,
-        rng: &mut dyn CryptoRng,
-    ) -> Result<(), Error> {
-        let session = Session::respond(&self.local, now, hello, rng)?;
-        // The other side's hello goes first, so this side waits with its own for a while.
-        if let Some(opening) = &mut self.opening
-            && opening.session.stage() == Stage::HelloSent
-            && session
-                .peer()
-                .is_some_and(|(id, _)| opening.expected.is_none_or(|expected| expected == id))
-        {
-            opening.next_send = opening
-                .next_send
-                .max(now.saturating_add(self.local.config.retry_max));
-        }
-        self.transmit(packet(session.message()));
-        self.answering.push_back(session);
-        if self.answering.len() > self.local.config.half_open_per_channel {
-            self.answering.pop_front();
-        }
-        Ok(())
-    }
-
     /// A responder's message: for the handshake that this side began, or a late copy for the live session.
     fn handle_answer(&mut self, now: Duration, message: &[u8], rng: &mut dyn CryptoRng) -> Result<(), Error> {
         let Some(opening) = &mut self.opening else {
@@ -329,35 +253,6 @@ impl Channel {
         Ok(())
     }
 
-    fn handle_init_done(&mut self, now: Duration, message: &[u8]) -> Result<(), Error> {
-        let mut error = Error::Unexpected;
-        for index in (0..self.answering.len()).rev() {
-            let Some(session) = self.answering.get_mut(index) else {
-                break;
-            };
-            match session.handle(&self.local, now, message) {
-                Ok(Step::Established) => {
-                    let Some(session) = self.answering.remove(index) else {
-                        break;
-                    };
-                    self.transmit(packet(session.message()));
-                    self.promote(session);
-                    return Ok(());
-                }
-                Ok(_) => return Ok(()),
-                Err(other) => error = other,
-            }
-        }
-        let Some(live) = self.live.as_mut().filter(|live| !live.is_initiator()) else {
-            return Err(error);
-        };
-        if live.handle(&self.local, now, message)? == Step::Reply {
-            let message = packet(live.message());
-            self.transmit(message);
-        }
-        Ok(())
-    }
-
     fn confirm_by_data(&mut self) {
         if self
             .opening
@@ -381,6 +276,7 @@ impl Channel {
             self.last_hello = Some((key.clone(), session.timestamp()));
             let timestamp = session.timestamp();
             self.answering.retain(|other| other.timestamp() > timestamp);
+            self.answering.shrink_to_fit();
         }
         let of_same_peer = |live: &Session| live.peer().is_some_and(|(id, _)| id == peer);
         // A handshake that the peer may have finished already goes on: the peer may be using its keys.
@@ -458,6 +354,7 @@ impl Channel {
         let timeout = self.local.config.handshake_timeout;
         self.answering
             .retain(|session| session.started().saturating_add(timeout) > now);
+        self.answering.shrink_to_fit();
         if let Some(opening) = self.opening.take_if(|opening| now >= opening.deadline) {
             self.fail(opening.expected, Error::TimedOut);
             if let Some(path) = &self.path {
@@ -498,7 +395,7 @@ impl Channel {
         let chance = f64::from(rng.next_u32()) / f64::from(u32::MAX) * 2.0 - 1.0;
         let jitter = 1.0 + f64::from(config.retry_jitter.clamp(0.0, 1.0)) * chance;
         let wait = opening.wait.min(config.retry_max).min(LONGEST_WAIT);
-        opening.next_send = now.saturating_add(wait.mul_f64(jitter));
+        opening.next_send = now.saturating_add(wait.mul_f64(jitter).max(SHORTEST_WAIT));
         opening.wait = wait.saturating_add(wait / 2);
         opening.repeated = false;
         let message = packet(opening.session.message());
@@ -511,12 +408,12 @@ impl Channel {
 
     /// The next packet to send to this address.
     pub fn poll_transmit(&mut self) -> Option<Packet> {
-        self.transmits.pop_front()
+        pop(&mut self.transmits)
     }
 
     /// The next thing that happened.
     pub fn poll_event(&mut self) -> Option<Event> {
-        self.events.pop_front()
+        pop(&mut self.events)
     }
 
     fn transmit(&mut self, packet: Packet) {
@@ -532,6 +429,15 @@ impl Channel {
         }
         self.events.push_back(event);
     }
+}
+
+/// The front of a queue, whose memory is freed with its last element.
+fn pop<T>(queue: &mut VecDeque<T>) -> Option<T> {
+    let front = queue.pop_front();
+    if queue.is_empty() {
+        *queue = VecDeque::new();
+    }
+    front
 }
 
 /// A handshake message with room for the layers below.

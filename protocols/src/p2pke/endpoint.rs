@@ -10,13 +10,14 @@ use rand::CryptoRng;
 
 use super::channel::{Channel, Event, Hello};
 use super::gate::Gate;
-use super::transport::DataPath;
+use super::path::DataPath;
 use super::wire::{self, InitHello};
 use super::{Error, Local};
 
 #[derive(Debug)]
 struct Slot {
-    channel: Channel,
+    /// Boxed, so that free places of the map are small.
+    channel: Box<Channel>,
     timer: Option<Duration>,
     /// When it came, if it is half open.
     half_open: Option<u64>,
@@ -168,7 +169,7 @@ impl<A: Clone + Ord + Hash> Endpoint<A> {
             return Err(Error::Full);
         }
         let slot = Slot {
-            channel,
+            channel: Box::new(channel),
             timer: None,
             half_open: None,
         };

@@ -62,8 +62,8 @@
 //!
 //! **Provided.** Data is read by the peer alone, comes from the peer, unchanged and at most once (within a session
 //! and within [`WINDOW`] counters of the newest). A path to an id leads to that id or nowhere. Keys that leak later do
-//! not open sessions that have ended (each has an ephemeral key of its own from both sides, and keys are wiped with
-//! their session). No state for strangers before a signature; bounded work and memory after it. Nothing on the wire
+//! not open sessions that have ended (each has an ephemeral key of its own from both sides, and the keys for data
+//! are wiped with their session; what snow held during the handshake is freed, not wiped). No state for strangers before a signature; bounded work and memory after it. Nothing on the wire
 //! panics, and no forged or repeated packet ends or moves a session. Nobody takes an address over from a peer that
 //! is heard there.
 //!
@@ -93,6 +93,7 @@ mod endpoint;
 mod error;
 mod gate;
 mod noise;
+mod path;
 mod presig;
 mod replay;
 mod session;
@@ -105,7 +106,8 @@ pub use config::{Config, Local};
 pub use endpoint::Endpoint;
 pub use error::Error;
 pub use gate::Gate;
+pub use path::DataPath;
 pub use replay::{ReplayWindow, WINDOW};
 pub use session::{Session, SessionId, Stage, Step};
 pub use tai64n::Tai64N;
-pub use transport::{DataPath, Sealed, Transport};
+pub use transport::{Sealed, Transport};

@@ -1,17 +1,14 @@
 //! The keys of one established session: seals and opens data in place, from any number of threads at once.
 //!
-//! A driver keeps a [`DataPath`] for each peer beside its channel and sends and receives data with it alone. It
-//! waits for no lock but the replay window's own, which is held for some nanoseconds after a packet proved
-//! authentic. The channel hands out a new path whenever its keys change.
+//! The only lock is the replay window's own, which is held for some nanoseconds before and after the cipher.
 
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use aws_lc_rs::aead::{Aad, CHACHA20_POLY1305, LessSafeKey, Nonce, UnboundKey};
-use p2p::{Packet, PeerId};
-use p2p_formats::x509::PublicKey;
+use p2p::Packet;
 
 use super::wire::{self, COUNTER_LIMIT, FIRST_DATA, HEADER, OVERHEAD, RESP_DONE, TAG};
 use super::{Config, Error, ReplayWindow};
@@ -223,87 +220,12 @@ fn nanos(time: Duration) -> u64 {
 }
 
 /// The counter of a data packet that is long enough to be one.
-fn data_counter(packet: &[u8]) -> Result<u32, Error> {
+pub(super) fn data_counter(packet: &[u8]) -> Result<u32, Error> {
     match wire::counter(packet) {
         Some(counter) if counter <= RESP_DONE => Err(Error::Unexpected),
         Some(_) if packet.len() < OVERHEAD => Err(Error::Malformed("shorter than a tag")),
         Some(counter) => Ok(counter),
         None => Err(Error::Malformed("shorter than a counter")),
-    }
-}
-
-/// Whose data a channel carries at the moment, and the keys for it. Immutable; share it as you like.
-#[derive(Debug)]
-pub struct DataPath {
-    pub(super) peer: PeerId,
-    pub(super) key: PublicKey,
-    pub(super) current: Arc<Transport>,
-    /// The session before, for packets that were on their way; and the one that the peer may be first to use.
-    pub(super) others: Vec<Arc<Transport>>,
-}
-
-/// Packets up to this size are saved on the stack while several keys are tried on them.
-const SAVED: usize = 2048;
-
-impl DataPath {
-    /// Who is at the other end.
-    pub fn peer(&self) -> PeerId {
-        self.peer
-    }
-
-    /// The public key of who is at the other end.
-    pub fn public_key(&self) -> &PublicKey {
-        &self.key
-    }
-
-    /// When the newest keys end: they seal and open up to and including this moment.
-    pub fn expires(&self) -> Duration {
-        self.current.expires()
-    }
-
-    /// Seals a packet in place with the newest keys; see [`Transport::seal`].
-    pub fn seal(&self, now: Duration, packet: &mut Packet) -> Result<Sealed, Error> {
-        self.current.seal(now, packet)
-    }
-
-    /// Opens a data packet in place with whichever keys it was sealed.
-    ///
-    /// # Errors
-    /// [`Unexpected`](Error::Unexpected) for a handshake message, which goes to
-    /// [`Channel::handle`](super::Channel::handle) as it is; any other means that the packet is to be dropped,
-    /// and its bytes are undefined.
-    pub fn open(&self, now: Duration, packet: &mut Packet) -> Result<(), Error> {
-        if self.others.is_empty() {
-            return self.current.open(now, packet);
-        }
-        data_counter(packet)?;
-        // A cipher that does not authenticate leaves rubbish behind, so the packet is put back for the next.
-        let mut stack = [0; SAVED];
-        let mut heap = Vec::new();
-        let saved: &[u8] = if let Some(saved) = stack.get_mut(..packet.len()) {
-            saved.copy_from_slice(packet);
-            saved
-        } else {
-            heap.extend_from_slice(packet);
-            &heap
-        };
-        let mut result = self.current.open(now, packet);
-        let mut last = result.clone();
-        for transport in &self.others {
-            if last.is_ok() {
-                break;
-            }
-            if last == Err(Error::Unauthenticated) {
-                packet.grow_front(saved.len().saturating_sub(packet.len()));
-                packet.copy_from_slice(saved);
-            }
-            last = transport.open(now, packet);
-            // What is a replay to one session may be new to another; otherwise it stays the more telling error.
-            if !(last == Err(Error::Unauthenticated) && result == Err(Error::Replayed)) {
-                result.clone_from(&last);
-            }
-        }
-        result
     }
 }
 

@@ -1,0 +1,127 @@
+//! The answering side of a channel: hellos are looked at, answered, and confirmed by their makers' proofs.
+
+use std::time::Duration;
+
+use p2p_formats::x509::PublicKey;
+use rand::CryptoRng;
+
+use super::super::Error;
+use super::super::session::{Session, SessionId, Stage, Step};
+use super::super::wire::InitHello;
+use super::{Channel, packet};
+
+/// What a hello needs before it is answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Hello {
+    /// Nothing more: it is known, and if it has an answer, that goes out again.
+    Known,
+    /// Verification, by [`Channel::answer`].
+    New,
+}
+
+impl Channel {
+    /// Looks at a hello without arithmetic on keys: whether it is known, new, or to be dropped.
+    ///
+    /// # Errors
+    /// [`Stale`](Error::Stale), [`Denied`](Error::Denied), [`WrongPeer`](Error::WrongPeer),
+    /// [`Superseded`](Error::Superseded), or what is wrong with the key's form.
+    pub fn check(&mut self, now: Duration, hello: &InitHello<'_>) -> Result<Hello, Error> {
+        let id = SessionId::of(hello.packet);
+        if let Some(session) = self.answering.iter().find(|session| session.id() == id) {
+            let message = packet(session.message());
+            self.transmit(message);
+            return Ok(Hello::Known);
+        }
+        if self.live.as_ref().is_some_and(|live| live.id() == id) {
+            return Ok(Hello::Known);
+        }
+        let key = PublicKey::from_der(hello.key)?;
+        if self
+            .last_hello
+            .as_ref()
+            .is_some_and(|(last, at)| *last == key && *at >= hello.timestamp)
+        {
+            return Err(Error::Stale);
+        }
+        let peer = (self.local.fingerprint)(&key);
+        if !self.local.allows(&peer) {
+            return Err(Error::Denied);
+        }
+        // The key is pinned while its owner is heard; an address changes hands only after a silence.
+        if let Some(path) = &self.path
+            && path.peer != peer
+            && !path.current.is_silent(now)
+        {
+            return Err(Error::WrongPeer);
+        }
+        if let Some(opening) = &mut self.opening
+            && opening.session.stage() == Stage::HelloSent
+            && opening.expected.is_none_or(|expected| expected == peer)
+            && opening.session.id() <= id
+        {
+            if opening.session.id() != id && !std::mem::replace(&mut opening.repeated, true) {
+                let message = packet(opening.session.message());
+                self.transmit(message);
+            }
+            return Err(Error::Superseded);
+        }
+        Ok(Hello::New)
+    }
+
+    /// Verifies a hello that [`check`](Self::check) called new, and answers it.
+    pub fn answer(
+        &mut self,
+        now: Duration,
+        hello: &InitHello<'_>,
+        rng: &mut dyn CryptoRng,
+    ) -> Result<(), Error> {
+        let session = Session::respond(&self.local, now, hello, rng)?;
+        // The other side's hello goes first, so this side waits with its own for a while.
+        if let Some(opening) = &mut self.opening
+            && opening.session.stage() == Stage::HelloSent
+            && session
+                .peer()
+                .is_some_and(|(id, _)| opening.expected.is_none_or(|expected| expected == id))
+        {
+            opening.next_send = opening
+                .next_send
+                .max(now.saturating_add(self.local.config.retry_max));
+        }
+        self.transmit(packet(session.message()));
+        self.answering.push_back(session);
+        if self.answering.len() > self.local.config.half_open_per_channel {
+            self.answering.pop_front();
+        }
+        Ok(())
+    }
+
+    /// The proof of an initiator: for one of the hellos that were answered, or a late copy for the live session.
+    pub(super) fn handle_init_done(&mut self, now: Duration, message: &[u8]) -> Result<(), Error> {
+        let mut error = Error::Unexpected;
+        for index in (0..self.answering.len()).rev() {
+            let Some(session) = self.answering.get_mut(index) else {
+                break;
+            };
+            match session.handle(&self.local, now, message) {
+                Ok(Step::Established) => {
+                    let Some(session) = self.answering.remove(index) else {
+                        break;
+                    };
+                    self.transmit(packet(session.message()));
+                    self.promote(session);
+                    return Ok(());
+                }
+                Ok(_) => return Ok(()),
+                Err(other) => error = other,
+            }
+        }
+        let Some(live) = self.live.as_mut().filter(|live| !live.is_initiator()) else {
+            return Err(error);
+        };
+        if live.handle(&self.local, now, message)? == Step::Reply {
+            let message = packet(live.message());
+            self.transmit(message);
+        }
+        Ok(())
+    }
+}
