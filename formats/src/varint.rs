@@ -18,7 +18,7 @@ pub enum VarintError {
     Overflow,
 }
 
-/// Bytes that [`write`] makes of `value`: 1 to [`MAX_LEN`].
+/// Bytes that [`write()`] makes of `value`: 1 to [`MAX_LEN`].
 pub const fn len(value: u64) -> usize {
     match (64 - value.leading_zeros() as usize).div_ceil(7) {
         0 => 1,
