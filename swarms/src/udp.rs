@@ -84,7 +84,7 @@ impl UdpSwarm {
             counters: Counters::new("udp"),
             inbound: Mutex::new(Inbound::new(config.read_buffers)),
             readers: Arc::default(),
-            outbound: Outbound::default(),
+            outbound: Outbound::new(&socket),
             combine: Combine::new(),
             writers: Arc::default(),
             socket: RwLock::new(Some(socket)),
@@ -198,10 +198,10 @@ impl UdpSwarm {
     }
 
     /// Sends what waits to leave together; true if the socket takes no more.
-    fn flush(&self, flush: combine::Flush) -> Result<bool> {
+    fn flush(&self, mut flush: combine::Flush) -> Result<bool> {
         let (mut at, mut failed) = (0, Vec::new());
         let sent = self.with_socket(|socket| {
-            self.outbound.send(socket, &flush.batch, 0, |count, result| {
+            self.outbound.send(socket, &mut flush.batch, 0, |count, result| {
                 match result {
                     Ok(()) => self.counters.sent(count),
                     Err(error) => failed.push((at, error)),
@@ -209,9 +209,13 @@ impl UdpSwarm {
                 at += count;
             })
         });
-        let all = flush.batch.len();
-        self.combine.finish(flush, *sent.as_ref().unwrap_or(&0), failed);
-        self.writers.wake_all();
+        let (all, progress) = (flush.batch.len(), *sent.as_ref().unwrap_or(&0));
+        self.combine.finish(flush, progress, failed);
+        // Without progress the socket wakes one of them when it has room. Waking all of them here would have
+        // them try in turn, and wake one another, for as long as it has none.
+        if progress > 0 || sent.is_err() {
+            self.writers.wake_all();
+        }
         sent.map(|sent| sent < all)
     }
 }
@@ -298,7 +302,7 @@ impl Swarm<SocketAddr> for UdpSwarm {
             while from < taken.len() {
                 let next = self.with_socket(|socket| {
                     self.outbound
-                        .send(socket, &taken, from, |count, result| match result {
+                        .send(socket, &mut taken, from, |count, result| match result {
                             Ok(()) => {
                                 self.counters.sent(count);
                                 outcome.sent(count);

@@ -348,3 +348,207 @@ fn binding_without_a_runtime_is_an_error() {
         Err(Error::Invalid { .. })
     ));
 }
+
+/// Lets tells made by one task combine: they are polled in turn, as tasks of one thread are.
+async fn together<T>(calls: impl IntoIterator<Item = impl Future<Output = T>>) -> Vec<T> {
+    let mut calls: Vec<_> = calls.into_iter().map(|call| (Box::pin(call), None)).collect();
+    std::future::poll_fn(|cx| {
+        let mut pending = false;
+        for (call, result) in calls.iter_mut().filter(|(_, result)| result.is_none()) {
+            match call.as_mut().poll(cx) {
+                Poll::Ready(ready) => *result = Some(ready),
+                Poll::Pending => pending = true,
+            }
+        }
+        if pending { Poll::Pending } else { Poll::Ready(()) }
+    })
+    .await;
+    calls.into_iter().filter_map(|(_, result)| result).collect()
+}
+
+#[tokio::test]
+async fn tells_that_leave_together_each_have_their_own_result() {
+    let (a, b) = (bind(ANY), bind(ANY));
+    // 240.0.0.1 is in no routing table: the kernel refuses it, and it alone.
+    let nowhere = "240.0.0.1:9".parse().unwrap();
+    for _ in 0..20 {
+        let to = [addr(&b), nowhere, addr(&b), addr(&b), nowhere];
+        let tells = (0..50_u8).map(|at| {
+            let (a, to) = (&a, to[usize::from(at) % 5]);
+            async move { a.tell(&to, (&[at; 9]).into()).await }
+        });
+        for (at, told) in together(tells).await.into_iter().enumerate() {
+            assert_eq!(told.is_ok(), ![1, 4].contains(&(at % 5)), "{at}: {told:?}");
+        }
+        let mut got = Vec::new();
+        while got.len() < 30 {
+            b.receive_batch(&mut got, 30).await.unwrap();
+        }
+        let mut got: Vec<_> = got.iter().map(|message| message.payload[0]).collect();
+        got.sort_unstable();
+        assert!(
+            got.into_iter()
+                .eq((0..50).filter(|at| ![1, 4].contains(&(at % 5))))
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_cancelled_tell_left_whole_or_not_at_all_and_holds_up_nobody() {
+    let (a, b) = (bind(ANY), bind(ANY));
+    let to = addr(&b);
+    for round in 0..50_u8 {
+        {
+            let mut cancelled = pin!(a.tell(&to, b"cancelled".into()));
+            let _ = poll_once(cancelled.as_mut());
+            // The first is never polled again while the second waits: it must not depend on it.
+            a.tell(&to, (&[round]).into()).await.unwrap();
+        }
+        loop {
+            let message = b.receive().await.unwrap();
+            if message.payload == b"cancelled" {
+                continue;
+            }
+            assert_eq!(message.payload, &[round]);
+            break;
+        }
+    }
+}
+
+#[tokio::test]
+async fn closing_ends_tells_that_wait_to_leave_together() {
+    let (a, b) = (bind(ANY), bind(ANY));
+    let to = addr(&b);
+    let mut first = pin!(a.tell(&to, b"1".into()));
+    let mut second = pin!(a.tell(&to, b"2".into()));
+    assert!(poll_once(first.as_mut()).is_pending());
+    assert!(poll_once(second.as_mut()).is_pending());
+    a.close().await;
+    assert!(matches!(first.await, Err(Error::Closed)));
+    assert!(matches!(second.await, Err(Error::Closed)));
+    assert_eq!(counters(&a).sent, 0);
+}
+
+#[tokio::test]
+async fn more_tells_than_the_queue_holds_all_leave() {
+    let mut config = UdpConfig::default();
+    config.combine = 3;
+    let a = UdpSwarm::with_config(ANY.parse().unwrap(), config).unwrap();
+    let b = bind(ANY);
+    let to = addr(&b);
+    let tells = (0..100_u8).map(|at| {
+        let a = &a;
+        async move { a.tell(&to, (&[at]).into()).await }
+    });
+    assert!(together(tells).await.iter().all(Result::is_ok));
+    let mut got = Vec::new();
+    while got.len() < 100 {
+        b.receive_batch(&mut got, 100).await.unwrap();
+    }
+    assert_eq!(counters(&a).sent, 100);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn tells_of_many_tasks_all_arrive_once() {
+    const TASKS: u32 = 64;
+    let (a, b) = (std::sync::Arc::new(bind(ANY)), bind(ANY));
+    let to = addr(&b);
+    let mut seen = std::collections::HashSet::new();
+    for round in 0..20_u32 {
+        let tasks: Vec<_> = (0..TASKS)
+            .map(|task| {
+                let a = a.clone();
+                tokio::spawn(async move {
+                    let mut cancelled = Box::pin(a.tell(&to, b"cancelled".into()));
+                    let _ = poll_once(cancelled.as_mut());
+                    for nth in 0..4 {
+                        let payload = ((round * TASKS + task) * 4 + nth).to_le_bytes();
+                        a.tell(&to, (&payload).into()).await.expect("room");
+                    }
+                })
+            })
+            .collect();
+        while seen.len() < ((round + 1) * TASKS * 4) as usize {
+            let payload = b.receive().await.unwrap().payload;
+            if payload != b"cancelled" {
+                assert!(seen.insert(payload.to_vec()), "{payload:?} came twice");
+            }
+        }
+        for task in tasks {
+            task.await.unwrap();
+        }
+    }
+}
+
+/// Counts how often it is woken.
+#[derive(Default)]
+struct Wakes(std::sync::atomic::AtomicUsize);
+
+impl std::task::Wake for Wakes {
+    fn wake(self: std::sync::Arc<Self>) {
+        self.0.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+    }
+}
+
+impl Wakes {
+    fn take(&self) -> usize {
+        self.0.swap(0, std::sync::atomic::Ordering::SeqCst)
+    }
+}
+
+#[test]
+fn tells_that_wait_for_the_socket_sleep_until_it_has_room() {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_io()
+        .build()
+        .unwrap();
+    // A runtime that has not looked at its sockets yet does not know that they have room.
+    let (a, b) = {
+        let _context = runtime.enter();
+        (bind(ANY), bind(ANY))
+    };
+    let (to, count) = (addr(&b), std::sync::Arc::new(Wakes::default()));
+    let waker = Waker::from(count.clone());
+    let mut cx = Context::from_waker(&waker);
+    let mut tells: Vec<_> = (0..3_u8)
+        .map(|at| Box::pin(a.tell(&to, (&[at]).into())))
+        .collect();
+    for tell in &mut tells {
+        assert!(tell.as_mut().poll(&mut cx).is_pending());
+    }
+    assert_eq!(count.take(), 3, "each yields once, so that others can join");
+    for tell in &mut tells {
+        assert!(tell.as_mut().poll(&mut cx).is_pending());
+    }
+    assert_eq!(count.take(), 0, "there is no room: nobody has anything to do");
+    runtime.block_on(async {
+        while count.take() == 0 {
+            tokio::task::yield_now().await;
+        }
+        for tell in tells {
+            tell.await.unwrap();
+        }
+        for _ in 0..3 {
+            b.receive().await.unwrap();
+        }
+    });
+}
+
+#[tokio::test]
+async fn a_reader_that_stops_costs_no_more_than_one_read_of_the_socket() {
+    let (a, b) = (bind(ANY), bind(ANY));
+    let mut config = UdpConfig::default();
+    config.read_buffers = 4;
+    let few = UdpSwarm::with_config(ANY.parse().unwrap(), config).unwrap();
+    for reader in [&b, &few] {
+        let to = addr(reader);
+        for _ in 0..50 {
+            let mut batch = (0..100).map(|_| (to, Packet::from(&[7; 1000]))).collect();
+            a.tell_batch(&mut batch).await.unwrap();
+        }
+        reader.receive().await.unwrap();
+        let counters = counters(reader);
+        let waiting = counters.received - counters.delivered;
+        assert!(waiting * 1000 <= 8 << 16, "{waiting} messages wait");
+    }
+}
