@@ -1,0 +1,165 @@
+//! What the command line says.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+use clap_complete::Shell;
+
+const STACKS: &str = "\
+Stacks are written base first, layers joined by '/', arguments after '=', options after ',':
+  udp=127.0.0.1:0/frag=65536            large messages over UDP
+  udp=[::1]:0,mtu=1452/mux=chat         one channel among others
+  mem/faulty,loss=0.1,seed=7/frag=9000  a bad network inside this process
+
+Layers:
+  mem[=REALM]           memory swarm; nodes of one process that name the same realm meet
+  udp[=IP:PORT]         UDP; mtu=
+  faulty                loss= dup= reorder= corrupt= (0 to 1), delay= jitter= (ms), rate= (bytes/s), seed=
+  frag[=MTU]            messages longer than those below
+  mux, mux16, mux32, mux64, muxv =CHANNEL
+  allow=ID;ADDR;...     nobody else is heard or spoken to
+
+Exit codes: 0 done, 1 failed, 2 used wrongly.";
+
+/// Swarms from the command line.
+#[derive(Debug, Parser)]
+#[command(name = "p2putil", version, about = "Swarms from the command line", after_help = STACKS)]
+pub(crate) struct Cli {
+    /// Print one JSON object a line.
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Send a file around a ring of nodes, over a good and a bad network, and show what became of it.
+    Demo(Demo),
+    /// Print this node's addresses, then what it receives, until interrupted.
+    Listen(Listen),
+    /// Send one message.
+    Tell(Tell),
+    /// Send one request and print the response.
+    Ask(Ask),
+    /// Measure two nodes of a stack in this process.
+    Bench(Bench),
+    /// Check a stack against the laws of a swarm.
+    Conformance(Conformance),
+    /// Print a script that completes commands and options in a shell.
+    #[command(
+        after_help = "Example:\n  p2putil completions bash > ~/.local/share/bash-completion/completions/p2putil"
+    )]
+    Completions {
+        /// Which shell.
+        shell: Shell,
+    },
+}
+
+/// The demonstration.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  p2putil demo\n  p2putil demo --nodes 16 --file photo.jpg --verbose")]
+pub(crate) struct Demo {
+    /// Nodes in the ring.
+    #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u16).range(2..=64))]
+    pub(crate) nodes: u16,
+    /// What the faults of the bad network follow from.
+    #[arg(long, default_value_t = 7)]
+    pub(crate) seed: u64,
+    /// The file that each node sends; by default this program itself.
+    #[arg(long)]
+    pub(crate) file: Option<PathBuf>,
+    /// Show the counters of every layer, too.
+    #[arg(long)]
+    pub(crate) verbose: bool,
+}
+
+/// Listening.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Prints 'addr TEXT' for each address, then 'tell SRC PAYLOAD' and 'ask SRC PAYLOAD' as they come.
+
+Example, in two terminals:
+  p2putil listen udp=127.0.0.1:4000/frag=65536 --echo
+  p2putil tell udp/frag=65536 127.0.0.1:4000 hello --wait 1")]
+pub(crate) struct Listen {
+    /// The stack.
+    pub(crate) stack: String,
+    /// Answer tells with 'echo:' and the payload, asks with the payload reversed.
+    #[arg(long)]
+    pub(crate) echo: bool,
+}
+
+/// One message.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  p2putil tell udp/frag=65536 127.0.0.1:4000 hello
+  p2putil tell udp/frag=65536 127.0.0.1:4000 - < letter.txt")]
+pub(crate) struct Tell {
+    /// The stack.
+    pub(crate) stack: String,
+    /// Whom to tell.
+    pub(crate) addr: String,
+    /// What to tell; '-' reads it from standard input.
+    pub(crate) text: String,
+    /// Then wait for up to this many seconds for a message, and print it; without one, fail.
+    #[arg(long, value_name = "SECS", value_parser = seconds)]
+    pub(crate) wait: Option<f64>,
+}
+
+/// One request.
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  p2putil ask STACK ADDR 'what time is it?'")]
+pub(crate) struct Ask {
+    /// The stack; all of its layers must carry asks.
+    pub(crate) stack: String,
+    /// Whom to ask.
+    pub(crate) addr: String,
+    /// What to ask; '-' reads it from standard input.
+    pub(crate) text: String,
+    /// How long the response may take, in seconds.
+    #[arg(long, default_value_t = 10.0, value_parser = seconds)]
+    pub(crate) timeout: f64,
+}
+
+/// A measurement.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Prints lines of name=… value=… unit=…
+
+Examples:
+  p2putil bench udp/frag=65536 --size 60000
+  p2putil bench mem --ask --inflight 1")]
+pub(crate) struct Bench {
+    /// The stack; two nodes of it are opened.
+    pub(crate) stack: String,
+    /// Bytes of a message.
+    #[arg(long, default_value_t = 1024)]
+    pub(crate) size: usize,
+    /// How long to measure, in seconds.
+    #[arg(long, default_value_t = 2.0, value_parser = seconds)]
+    pub(crate) secs: f64,
+    /// Measure asks instead of tells.
+    #[arg(long)]
+    pub(crate) ask: bool,
+    /// Messages under way at a time.
+    #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=65_536))]
+    pub(crate) inflight: u32,
+}
+
+/// The laws.
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  p2putil conformance udp=127.0.0.1:0/frag=65536/mux=chat")]
+pub(crate) struct Conformance {
+    /// The stack.
+    pub(crate) stack: String,
+}
+
+/// A time that ends: at most a day.
+fn seconds(text: &str) -> Result<f64, String> {
+    let secs = text.parse().ok();
+    secs.filter(|secs| (0.0..=86_400.0).contains(secs))
+        .ok_or_else(|| "a number of seconds from 0 to 86400 was expected".to_owned())
+}

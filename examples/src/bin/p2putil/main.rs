@@ -1,0 +1,108 @@
+//! p2putil: swarms from the command line, over stacks written as text.
+#![forbid(unsafe_code)]
+
+mod bench;
+mod cli;
+mod conformance;
+mod demo;
+mod listen;
+mod output;
+mod send;
+mod table;
+mod transfer;
+
+use std::process::ExitCode;
+
+use clap::{CommandFactory as _, Parser as _};
+use p2p::Error;
+use p2p_swarms::stack::{Stack, StackError, StackText};
+
+use cli::{Cli, Command};
+use output::Out;
+
+/// Why a command ends without having done its work.
+#[derive(Debug)]
+enum Failure {
+    /// It was used wrongly: exit code 2.
+    Usage(String),
+    /// It was used rightly and failed: exit code 1.
+    Failed(String),
+}
+
+impl From<StackError> for Failure {
+    fn from(error: StackError) -> Self {
+        if error.is_in_text() {
+            Failure::Usage(error.to_string())
+        } else {
+            Failure::Failed(with_causes(&error))
+        }
+    }
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        match error {
+            Error::InvalidAddr { .. } | Error::Invalid { .. } => Failure::Usage(error.to_string()),
+            _ => Failure::Failed(with_causes(&error)),
+        }
+    }
+}
+
+impl From<std::io::Error> for Failure {
+    fn from(error: std::io::Error) -> Self {
+        Failure::Failed(error.to_string())
+    }
+}
+
+fn with_causes(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text += ": ";
+        text += &error.to_string();
+        cause = error.source();
+    }
+    text
+}
+
+/// A node of the stack that `text` says.
+fn open(text: &StackText) -> Result<Stack, Failure> {
+    Ok(text.build()?)
+}
+
+fn run(cli: Cli) -> Result<(), Failure> {
+    let out = Out::new(cli.json);
+    if let Command::Completions { shell } = cli.command {
+        clap_complete::generate(shell, &mut Cli::command(), "p2putil", &mut std::io::stdout());
+        return Ok(());
+    }
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::Failed(format!("the runtime did not start: {error}")))?;
+    runtime.block_on(async {
+        match cli.command {
+            Command::Demo(args) => demo::run(args, out).await,
+            Command::Listen(args) => listen::run(args, out).await,
+            Command::Tell(args) => send::tell(args, out).await,
+            Command::Ask(args) => send::ask(args, out).await,
+            Command::Bench(args) => bench::run(args, out).await,
+            Command::Conformance(args) => conformance::run(args, out).await,
+            Command::Completions { .. } => Ok(()),
+        }
+    })
+}
+
+fn main() -> ExitCode {
+    match run(Cli::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(Failure::Failed(why)) => {
+            eprintln!("error: {why}");
+            ExitCode::FAILURE
+        }
+        Err(Failure::Usage(why)) => {
+            eprintln!("error: {why}\n\nFor more information, try '--help'.");
+            ExitCode::from(2)
+        }
+    }
+}

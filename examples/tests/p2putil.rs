@@ -1,0 +1,259 @@
+//! What p2putil prints, and how it ends, seen from outside.
+
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::process::{Child, ChildStdout, Command, Output, Stdio};
+
+use serde_json::Value;
+
+fn p2putil<const N: usize>(args: [&str; N]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_p2putil"));
+    command.args(args);
+    command
+}
+
+fn output<const N: usize>(args: [&str; N]) -> Output {
+    p2putil(args).output().expect("it runs")
+}
+
+fn text(bytes: &[u8]) -> &str {
+    std::str::from_utf8(bytes).expect("UTF-8")
+}
+
+/// Standard output of a call that must work.
+#[track_caller]
+fn done<const N: usize>(args: [&str; N]) -> String {
+    let output = output(args);
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    text(&output.stdout).to_owned()
+}
+
+/// Standard error of a call that must end with `code` and print no result.
+#[track_caller]
+fn refused<const N: usize>(args: [&str; N], code: i32) -> String {
+    let output = output(args);
+    assert_eq!(output.status.code(), Some(code), "{}", text(&output.stderr));
+    assert_eq!(text(&output.stdout), "");
+    text(&output.stderr).to_owned()
+}
+
+/// A listener in a process of its own, which ends with the test.
+struct Listener {
+    process: Child,
+    lines: BufReader<ChildStdout>,
+}
+
+impl Listener {
+    fn start<const N: usize>(args: [&str; N]) -> Self {
+        let mut process = p2putil(args).stdout(Stdio::piped()).spawn().expect("it runs");
+        let lines = BufReader::new(process.stdout.take().expect("a pipe"));
+        Self { process, lines }
+    }
+
+    fn line(&mut self) -> String {
+        let mut line = String::new();
+        self.lines.read_line(&mut line).expect("a line");
+        line.trim_end().to_owned()
+    }
+
+    fn addr(&mut self) -> String {
+        let line = self.line();
+        let addr = line.strip_prefix("addr ");
+        addr.unwrap_or_else(|| panic!("{line:?} is no address line"))
+            .to_owned()
+    }
+}
+
+impl Drop for Listener {
+    fn drop(&mut self) {
+        // It may be gone already.
+        drop(self.process.kill());
+        drop(self.process.wait());
+    }
+}
+
+const UDP: &str = "udp=127.0.0.1:0/frag=65536";
+
+#[test]
+fn a_message_and_its_echo_cross_two_processes() {
+    let mut listener = Listener::start(["listen", UDP, "--echo"]);
+    let addr = listener.addr();
+    let told = done(["tell", UDP, &addr, "hello\n", "--wait", "30"]);
+    let heard = listener.line();
+    let src = heard
+        .strip_prefix("tell ")
+        .and_then(|line| line.strip_suffix(" hello\\n"));
+    let src = src.unwrap_or_else(|| panic!("{heard:?}"));
+    assert!(src.starts_with("127.0.0.1:") && src != addr);
+    assert_eq!(told, format!("told {addr} 6 bytes\ntell {addr} echo:hello\\n\n"));
+}
+
+#[test]
+fn a_long_message_comes_from_standard_input() {
+    let mut listener = Listener::start(["listen", UDP, "--json"]);
+    let addr: Value = serde_json::from_str(&listener.line()).expect("JSON");
+    let addr = addr["addr"].as_str().expect("an address");
+    let mut teller = p2putil(["tell", UDP, addr, "-", "--json"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("it runs");
+    let mut payload = vec![b'x'; 50_000];
+    payload.push(0xff);
+    let mut stdin = teller.stdin.take().expect("a pipe");
+    stdin.write_all(&payload).expect("it reads");
+    drop(stdin);
+    let told = teller.wait_with_output().expect("it ends");
+    let told: Value = serde_json::from_slice(&told.stdout).expect("one JSON object");
+    assert_eq!((&told["event"], &told["size"]), (&"told".into(), &50_001.into()));
+    let heard: Value = serde_json::from_str(&listener.line()).expect("JSON");
+    assert_eq!(
+        (&heard["event"], &heard["size"]),
+        (&"tell".into(), &50_001.into())
+    );
+    let hex = heard["hex"].as_str().expect("not UTF-8, so hex");
+    assert!(hex.starts_with("7878") && hex.ends_with("78ff"));
+}
+
+#[cfg(unix)]
+#[test]
+fn a_listener_ends_cleanly_when_it_is_told_to() {
+    for signal in ["-INT", "-TERM"] {
+        let mut listener = Listener::start(["listen", UDP]);
+        listener.addr();
+        let id = listener.process.id().to_string();
+        let killed = Command::new("kill")
+            .args([signal, &id])
+            .status()
+            .expect("kill runs");
+        assert!(killed.success());
+        assert_eq!(
+            listener.process.wait().expect("it ends").code(),
+            Some(0),
+            "{signal}"
+        );
+    }
+}
+
+#[test]
+fn wrong_use_ends_with_2_and_points_at_the_place() {
+    let error = refused(["listen", "udp=127.0.0.1:0/frog=9"], 2);
+    assert!(
+        error.contains("\n  udp=127.0.0.1:0/frog=9\n                  ^\n"),
+        "{error}"
+    );
+    assert!(error.contains("frag"), "it says what would fit: {error}");
+    refused(["tell", UDP, "127.0.0.1", "no port"], 2);
+    refused(["tell", UDP], 2);
+    refused(["bench", UDP, "--secs", "-1"], 2);
+    refused(["frobnicate"], 2);
+    let error = refused(["bench", "mem/frag=9000/mux=a", "--ask"], 2);
+    assert!(error.contains("\n  mem/frag=9000/mux=a\n      ^\n"), "{error}");
+    assert!(error.contains("what does: mem"), "{error}");
+    let error = refused(["ask", UDP, "127.0.0.1:9", "hello"], 2);
+    assert!(error.contains("carries no asks"), "{error}");
+}
+
+#[test]
+fn what_was_used_rightly_and_fails_ends_with_1() {
+    let error = refused(["tell", "mem=nobody", "5", "hello"], 1);
+    assert!(error.contains("nobody is at 5 in this process"), "{error}");
+    refused(["ask", "mem=nobody", "5", "hello"], 1);
+    refused(["listen", "udp=192.0.2.1:1"], 1);
+    let long = "x".repeat(2000);
+    let error = refused(["tell", "udp", "127.0.0.1:9", &long], 1);
+    assert!(error.contains("fragmenting layer"), "it says the remedy: {error}");
+}
+
+#[test]
+fn measurements_are_lines_of_name_value_unit() {
+    for ask in [None, Some("--ask")] {
+        let mut command = p2putil(["bench", "mem=bench/mux=a", "--secs", "0.2", "--size", "64"]);
+        let output = command.args(ask).output().expect("it runs");
+        assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+        let lines: Vec<&str> = text(&output.stdout).lines().collect();
+        assert!(lines.len() >= 4, "{lines:?}");
+        for line in lines {
+            let mut fields = line.split(' ');
+            for name in ["name=", "value=", "unit="] {
+                assert!(
+                    fields.next().is_some_and(|field| field.starts_with(name)),
+                    "{line}"
+                );
+            }
+        }
+    }
+    for line in done(["bench", "udp/frag", "--secs", "0.2", "--json"]).lines() {
+        let line: Value = serde_json::from_str(line).expect("JSON");
+        assert!(line["name"].is_string() && line["value"].is_number() && line["unit"].is_string());
+    }
+}
+
+#[test]
+fn the_demo_shows_what_became_of_each_file() {
+    let file = concat!(env!("CARGO_MANIFEST_DIR"), "/../Cargo.lock");
+    let shown = done(["demo", "--nodes", "3", "--file", file, "--verbose"]);
+    assert_eq!(shown.matches("3/3 ✓").count(), 2, "{shown}");
+    assert!(shown.lines().all(|line| line.chars().count() <= 100), "{shown}");
+    assert!(shown.contains("frag-piece") && shown.contains("lost "), "{shown}");
+    let lines = done(["demo", "--nodes", "3", "--file", file, "--json"]);
+    let lines: Vec<Value> = lines
+        .lines()
+        .map(|line| serde_json::from_str(line).expect("JSON"))
+        .collect();
+    assert_eq!(lines.len(), 2);
+    for line in &lines {
+        assert_eq!(
+            (&line["intact"], &line["nodes"]),
+            (&3.into(), &3.into()),
+            "{line}"
+        );
+        let of = |name: &str| line[name].as_u64().expect("a count");
+        assert_eq!(of("sent"), of("delivered") + of("lost"), "{line}");
+    }
+    let of = |line: usize, name: &str| lines[line][name].as_u64().expect("a count");
+    assert!(
+        of(1, "lost") > 0 && of(1, "resent") > 0,
+        "the bad network loses: {}",
+        lines[1]
+    );
+    let error = refused(["demo", "--nodes", "1"], 2);
+    assert!(error.contains("2..=64"), "{error}");
+}
+
+#[test]
+fn every_law_has_a_verdict() {
+    let shown = done(["conformance", "mem=laws"]);
+    let mut lines: Vec<&str> = shown.lines().collect();
+    let total = lines.pop().expect("a total");
+    assert!(total.contains(" passed, 0 failed"), "{total}");
+    let laws = p2p_swarmtest::LAWS;
+    assert!(lines.len() >= laws.len() / 2);
+    for line in lines {
+        let (verdict, rest) = line.split_once("  ").expect("a verdict");
+        assert!(["passed", "waived"].contains(&verdict), "{line}");
+        assert!(laws.iter().any(|law| rest.starts_with(law.name)), "{line}");
+    }
+}
+
+#[test]
+fn shells_get_completions() {
+    for shell in ["bash", "zsh", "fish"] {
+        let script = done(["completions", shell]);
+        assert!(
+            script.contains("conformance") && script.contains("inflight"),
+            "{shell}"
+        );
+    }
+}
+
+#[test]
+fn help_has_examples() {
+    for command in ["demo", "listen", "tell", "ask", "bench", "conformance"] {
+        assert!(done([command, "--help"]).contains("Example"), "{command}");
+    }
+    let help = done(["--help"]);
+    assert!(
+        help.contains("frag[=MTU]") && help.contains("Exit codes"),
+        "{help}"
+    );
+}
