@@ -118,8 +118,14 @@ impl UdpSwarm {
         let mut failures = 0;
         while inbound.waiting() == 0 {
             let read = self.with_socket(|socket| {
-                let read = || inbound.read(socket, &self.local, &self.counters);
+                let mut emptied = false;
+                let read = || {
+                    emptied = inbound.read(socket, &self.local, &self.counters)?;
+                    // Said to tokio as well, so that the next call need not ask the kernel again.
+                    if emptied { Err(WouldBlock.into()) } else { Ok(()) }
+                };
                 match socket.io.try_io(Interest::READABLE, read) {
+                    Err(_) if emptied => Poll::Ready(Ok(())),
                     Err(error) if error.kind() == WouldBlock => {
                         waiter.wait(cx.waker());
                         let waker = Waker::from(self.readers.clone());

@@ -17,7 +17,7 @@ pub struct UdpConfig {
     /// Bytes that the kernel may hold on their way out, as asked for. Default 1 MiB. A tell waits while it
     /// is full.
     pub send_buffer: usize,
-    /// Buffers of 64 KiB that one read of the socket fills at most, 1 to 32. Default 8.
+    /// Buffers of 64 KiB that one read of the socket fills at most, 1 to 8. Default 8.
     ///
     /// They are made as bursts need them: a quiet swarm has two. Messages of one read that nobody took yet
     /// wait in this memory, and the socket is not read again before they are taken.

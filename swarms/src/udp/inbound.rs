@@ -22,6 +22,9 @@ const BUFFER: usize = 1 << 16;
 /// A buffer that holds at least this much is handed out, not copied out.
 const WELL_FILLED: usize = BUFFER / 2;
 
+/// Buffers that one read fills at most. More gain nothing: the kernel has joined datagrams into them already.
+const WIDEST: usize = if BATCH_SIZE < 8 { BATCH_SIZE } else { 8 };
+
 /// Buffers handed out that are remembered, to be taken again when their packets are gone.
 const REMEMBERED: usize = 32;
 
@@ -33,7 +36,7 @@ pub(super) struct Inbound {
     buffers: Vec<BytesMut>,
     /// What is left of buffers that were handed out.
     lent: VecDeque<BytesMut>,
-    metas: [RecvMeta; BATCH_SIZE],
+    metas: [RecvMeta; WIDEST],
     /// Buffers that the next read fills at most: twice those of the last one that filled all it had.
     width: usize,
     widest: usize,
@@ -45,9 +48,9 @@ impl Inbound {
             ready: VecDeque::new(),
             buffers: Vec::new(),
             lent: VecDeque::new(),
-            metas: [RecvMeta::default(); BATCH_SIZE],
-            width: NARROW.min(widest),
-            widest,
+            metas: [RecvMeta::default(); WIDEST],
+            width: NARROW.min(widest.min(WIDEST)),
+            widest: widest.min(WIDEST),
         }
     }
 
@@ -76,12 +79,12 @@ impl Inbound {
         waiting
     }
 
-    /// Reads the socket once.
-    pub(super) fn read(&mut self, socket: &Socket, local: &Local, counters: &Counters) -> io::Result<()> {
+    /// Reads the socket once; returns whether that emptied it.
+    pub(super) fn read(&mut self, socket: &Socket, local: &Local, counters: &Counters) -> io::Result<bool> {
         while self.buffers.len() < self.width {
             self.buffers.push(BytesMut::zeroed(BUFFER));
         }
-        let mut slices: [IoSliceMut<'_>; BATCH_SIZE] = std::array::from_fn(|_| IoSliceMut::new(&mut []));
+        let mut slices: [IoSliceMut<'_>; WIDEST] = std::array::from_fn(|_| IoSliceMut::new(&mut []));
         for (slice, buffer) in slices.iter_mut().zip(&mut self.buffers).take(self.width) {
             *slice = IoSliceMut::new(buffer);
         }
@@ -91,13 +94,11 @@ impl Inbound {
         for index in 0..read {
             self.cut(index, local, counters);
         }
-        self.width = if read == self.width {
-            self.width * 2
-        } else {
-            read + 1
-        }
-        .clamp(NARROW, self.widest);
-        Ok(())
+        let filled = read == self.width;
+        self.width =
+            if filled { self.width * 2 } else { read + 1 }.clamp(NARROW.min(self.widest), self.widest);
+        // Elsewhere a read brings one message, whatever there is.
+        Ok(!filled && cfg!(any(target_os = "linux", target_os = "android")))
     }
 
     /// Cuts what was read into buffer `index` into messages.
