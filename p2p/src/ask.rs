@@ -52,7 +52,10 @@ impl<A> Request<A> {
             src,
             dst,
             payload,
-            responder: Responder(Some(Box::new(respond))),
+            responder: Responder {
+                respond: Some(Box::new(respond)),
+                mtu: usize::MAX,
+            },
         }
     }
 
@@ -89,6 +92,15 @@ impl<A> Request<A> {
         }
     }
 
+    /// Bounds the response to `mtu` bytes, if it is not bounded to fewer already.
+    ///
+    /// A layer whose MTU is smaller than the one below does this to the requests that it passes up.
+    #[must_use]
+    pub fn limit_response(mut self, mtu: usize) -> Self {
+        self.responder.mtu = self.responder.mtu.min(mtu);
+        self
+    }
+
     /// The same request with both addresses translated.
     pub fn map_addrs<B>(self, mut translate: impl FnMut(A) -> B) -> Request<B> {
         let (src, dst) = (translate(self.src), translate(self.dst));
@@ -113,12 +125,20 @@ impl<A: fmt::Debug> fmt::Debug for Request<A> {
 }
 
 /// The way back of one request. Dropping it rejects the request.
-pub struct Responder(Option<Box<dyn Respond>>);
+pub struct Responder {
+    respond: Option<Box<dyn Respond>>,
+    /// Bytes that a response carries at most, by the layers that the request came through.
+    mtu: usize,
+}
 
 impl Responder {
     /// See [`Request::respond`].
     pub async fn respond(mut self, response: Packet) -> Result<()> {
-        match self.0.take() {
+        if let Err(error) = response.check(self.mtu) {
+            self.reject(Rejection::OVERSIZE);
+            return Err(error);
+        }
+        match self.respond.take() {
             Some(respond) => respond.respond(response).await,
             None => Ok(()),
         }
@@ -126,7 +146,7 @@ impl Responder {
 
     /// See [`Request::reject`].
     pub fn reject(mut self, why: Rejection) {
-        if let Some(respond) = self.0.take() {
+        if let Some(respond) = self.respond.take() {
             respond.reject(why);
         }
     }
@@ -134,7 +154,7 @@ impl Responder {
 
 impl Drop for Responder {
     fn drop(&mut self) {
-        if let Some(respond) = self.0.take() {
+        if let Some(respond) = self.respond.take() {
             respond.reject(Rejection::DROPPED);
         }
     }

@@ -157,7 +157,7 @@ impl<A: Addr, S: AskSwarm<A>, H: Header> AskSwarm<A> for HeaderSwarm<A, S, H> {
         loop {
             let mut request = self.inner.receive_ask().await?;
             match self.header.read(&mut request.payload) {
-                Ok(()) => return Ok(request),
+                Ok(()) => return Ok(request.limit_response(self.mtu())),
                 Err(reason) => {
                     self.counters.dropped_at(reason, &request.src);
                     request.reject(Rejection::NO_CHANNEL);

@@ -373,7 +373,10 @@ impl<T: AskSwarm<BoxAddr>> AskSwarm<MultiAddr> for MultiSwarm<T> {
 
     async fn receive_ask(&self) -> Result<Request<MultiAddr>> {
         let (from, request) = self.first(|transport| transport.swarm.receive_ask()).await?;
-        Ok(request.map_addrs(|addr| from.addr(addr)))
+        // A transport of a larger MTU would take what the others do not.
+        Ok(request
+            .map_addrs(|addr| from.addr(addr))
+            .limit_response(self.mtu()))
     }
 }
 

@@ -5,6 +5,7 @@ mod channel;
 mod tests;
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use p2p::{Addr, Counters, Error, Message, Reason, Rejection, Request, Result, Swarm};
@@ -52,7 +53,8 @@ impl Default for MuxConfig {
 /// is theirs. A channel that nobody reads costs its queue and no more; while nobody reads any, messages wait below.
 ///
 /// A `Mux` is a handle: clones and channels share the swarm below, which is dropped, and its port freed, with the
-/// last of them. Until then channels may be opened, and opened again after they were closed or dropped.
+/// last of them. Until then channels may be opened, and opened again after they were closed or dropped. Where no
+/// `Mux` is left, so that none can be opened again, closing the last open channel closes the swarm below.
 ///
 /// Counters: `mux` counts the messages of all channels together, and `mux-ask` their requests.
 #[derive(Debug)]
@@ -72,6 +74,8 @@ struct Shared<A, S, C> {
     asks: Turn<()>,
     counters: Counters,
     ask_counters: Counters,
+    /// Handles by which channels can be opened. Without any, the last channel that is closed closes the swarm below.
+    handles: AtomicUsize,
 }
 
 #[derive(Debug)]
@@ -102,6 +106,7 @@ impl<A, S, C> Mux<A, S, C> {
                 asks: Turn::new(()),
                 counters: Counters::new("mux"),
                 ask_counters: Counters::new("mux-ask"),
+                handles: AtomicUsize::new(1),
             }),
         }
     }
@@ -141,7 +146,7 @@ impl<A: Addr, S: Swarm<A>, C: Channel> Mux<A, S, C> {
                 limit,
             });
         }
-        let queues = Arc::new(Queues::new(&self.shared.config));
+        let queues = Arc::new(Queues::new(&self.shared.config, header.len()));
         channels.open.insert(channel.clone(), queues.clone());
         drop(channels);
         Ok(MuxSwarm::new(self.shared.clone(), channel, header, queues))
@@ -164,15 +169,27 @@ impl<A: Addr, S: Swarm<A>, C: Channel> Mux<A, S, C> {
 impl<A, S, C> Clone for Mux<A, S, C> {
     /// Another handle on the same channels.
     fn clone(&self) -> Self {
+        self.shared.handles.fetch_add(1, Ordering::Relaxed);
         Self {
             shared: self.shared.clone(),
         }
     }
 }
 
+impl<A, S, C> Drop for Mux<A, S, C> {
+    fn drop(&mut self) {
+        self.shared.handles.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
 impl<A, S, C> Shared<A, S, C> {
     fn channels(&self) -> MutexGuard<'_, Channels<A, C>> {
         self.channels.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether no channel is open and none can be opened any more.
+    fn is_over(&self) -> bool {
+        self.handles.load(Ordering::Acquire) == 0 && self.channels().open.is_empty()
     }
 
     /// Ends a channel and counts what waited in it.
@@ -183,7 +200,7 @@ impl<A, S, C> Shared<A, S, C> {
     }
 }
 
-impl<A: Addr, S, C: Channel> Shared<A, S, C> {
+impl<A: Addr, S: Swarm<A>, C: Channel> Shared<A, S, C> {
     /// Hands what was pulled to its channels; of `own` messages up to `max` go to `out`. Returns how many did.
     fn dispatch(
         &self,
@@ -232,6 +249,8 @@ impl<A: Addr, S, C: Channel> Shared<A, S, C> {
             match route(&channels, own, &request.payload) {
                 Ok((queues, header)) => {
                     request.payload.advance(header);
+                    // An overlong header of the peer's does not count: channels have one MTU.
+                    let request = request.limit_response(self.inner.mtu().saturating_sub(queues.header));
                     if std::ptr::eq(queues, own.1) {
                         self.ask_counters.delivered(1);
                         return Some(request);

@@ -18,15 +18,18 @@ use crate::turn::{Driving, First, Wait, first};
 pub(super) struct Queues<A> {
     pub(super) messages: Inbox<Message<A>>,
     pub(super) asks: Inbox<Request<A>>,
+    /// Bytes of the channel's own header.
+    pub(super) header: usize,
     /// Without permits: whoever waits for one waits for the channel to close.
     closing: Semaphore,
 }
 
 impl<A> Queues<A> {
-    pub(super) fn new(config: &MuxConfig) -> Self {
+    pub(super) fn new(config: &MuxConfig, header: usize) -> Self {
         Self {
             messages: Inbox::new(config.messages),
             asks: Inbox::new(config.asks),
+            header,
             closing: Semaphore::new(0),
         }
     }
@@ -58,7 +61,7 @@ impl<A> Queues<A> {
 /// One channel of a [`Mux`](super::Mux): a swarm of those nodes that opened the same channel.
 ///
 /// Its MTU is the one below less the bytes of its own header. Closing or dropping it ends this channel alone,
-/// which may then be opened again. Requests carry the channel, responses need not.
+/// which may then be opened again; see [`Mux`](super::Mux) for when the swarm below ends. Requests carry the channel, responses need not.
 #[derive(Debug)]
 pub struct MuxSwarm<A, S, C: Channel = Name> {
     shared: Arc<Shared<A, S, C>>,
@@ -233,9 +236,12 @@ impl<A: Addr, S: Swarm<A>, C: Channel> Swarm<A> for MuxSwarm<A, S, C> {
         }
     }
 
-    /// Ends this channel alone. Idempotent.
+    /// Ends this channel, and the swarm below if it was the last and no [`Mux`](super::Mux) is left. Idempotent.
     async fn close(&self) {
         self.shut();
+        if self.shared.is_over() {
+            self.shared.inner.close().await;
+        }
     }
 }
 
