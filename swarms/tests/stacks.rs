@@ -1,0 +1,400 @@
+//! Every order of up to three layers, over memory and over UDP, keeps the laws.
+//!
+//! The orders are generated, repetitions included: 258 over each base.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use p2p::{Addr, BoxAddr, BoxSecureAskSwarm, BoxSecureSwarm, BoxSwarm, Error, PeerId, Result, Swarm};
+use p2p_protocols::fragment::chunk;
+use p2p_protocols::mux::Name;
+use p2p_swarms::allow::{AllowSwarm, Party, Verdict};
+use p2p_swarms::faulty::FaultyConfig;
+use p2p_swarms::inbox::Limits;
+use p2p_swarms::map::Translate;
+use p2p_swarms::memory::MemoryConfig;
+use p2p_swarms::mux::MuxConfig;
+use p2p_swarms::udp::UdpConfig;
+use p2p_swarms::{
+    EraseSwarm, Faults, FaultySwarm, FragmentSwarm, LinkFaults, MapSwarm, MemoryAddr, MemoryRealm,
+    MultiSwarm, Mux, UdpSwarm,
+};
+use p2p_swarmtest::{Plain, Profile, Report, Secure, SecureAsk, Testbed};
+use tokio::task::JoinSet;
+
+/// Layers of a stack at most.
+const DEEPEST: usize = 3;
+/// Stacks that are checked side by side.
+const AT_ONCE: usize = 8;
+/// Chance that a faulty layer loses a message.
+const LOSS: f64 = 0.02;
+/// What waits in each queue of a stack at most: little, since some laws fill them all.
+const QUEUE: Limits = Limits {
+    items: 256,
+    bytes: 4 << 20,
+    copy_below: 0,
+};
+/// Messages that wait in the kernel at most, with the small buffer that is asked for here.
+const KERNEL: usize = 1024;
+/// Parts of a message of the MTU of a fragmenting layer.
+const PARTS: usize = 3;
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Layer {
+    Faulty,
+    Frag,
+    Mux,
+    Map,
+    Allow,
+    Multi,
+}
+
+const LAYERS: [Layer; 6] = [
+    Layer::Faulty,
+    Layer::Frag,
+    Layer::Mux,
+    Layer::Map,
+    Layer::Allow,
+    Layer::Multi,
+];
+
+#[derive(Clone, Copy, Debug)]
+enum Base {
+    Mem,
+    Udp,
+}
+
+/// A base and the layers on it, the lowest first.
+#[derive(Clone, Debug)]
+struct Shape {
+    base: Base,
+    layers: Vec<Layer>,
+}
+
+impl fmt::Display for Shape {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}", self.base)?;
+        self.layers.iter().try_for_each(|layer| write!(f, "/{layer:?}"))
+    }
+}
+
+/// Every sequence of one to [`DEEPEST`] layers.
+fn orders() -> Vec<Vec<Layer>> {
+    let mut all: Vec<Vec<Layer>> = vec![Vec::new()];
+    let mut from = 0;
+    for _ in 0..DEEPEST {
+        let to = all.len();
+        for index in from..to {
+            for layer in LAYERS {
+                let mut longer = all[index].clone();
+                longer.push(layer);
+                all.push(longer);
+            }
+        }
+        from = to;
+    }
+    all.remove(0);
+    all
+}
+
+/// A node with what its layers left it of asks and keys.
+enum Node {
+    Plain(BoxSwarm<BoxAddr>),
+    Secure(BoxSecureSwarm<BoxAddr>),
+    SecureAsk(BoxSecureAskSwarm<BoxAddr>),
+}
+
+/// Puts a layer on a node; whatever the node can do, the node with the layer can.
+macro_rules! layer {
+    ($node:expr, $inner:ident => $made:expr) => {
+        match $node {
+            Node::Plain($inner) => Node::Plain(BoxSwarm::new($made)),
+            Node::Secure($inner) => Node::Secure(BoxSecureSwarm::new($made)),
+            Node::SecureAsk($inner) => Node::SecureAsk(BoxSecureAskSwarm::new($made)),
+        }
+    };
+}
+
+macro_rules! each {
+    ($node:expr, $swarm:ident => $call:expr) => {
+        match $node {
+            Node::Plain($swarm) => $call,
+            Node::Secure($swarm) => $call,
+            Node::SecureAsk($swarm) => $call,
+        }
+    };
+}
+
+/// An address with a mark in front: what the map layer makes of the one below.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+struct Marked(BoxAddr);
+
+impl fmt::Display for Marked {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "~{}", self.0)
+    }
+}
+
+impl Addr for Marked {
+    fn peer_id(&self) -> Option<PeerId> {
+        self.0.peer_id()
+    }
+}
+
+struct Mark;
+
+impl Translate<Marked, BoxAddr> for Mark {
+    fn down(&self, addr: &Marked) -> Result<BoxAddr> {
+        Ok(addr.0.clone())
+    }
+    fn up(&self, addr: BoxAddr) -> Option<Marked> {
+        Some(Marked(addr))
+    }
+    fn parse(&self, text: &str, below: impl Fn(&str) -> Result<BoxAddr>) -> Result<Marked> {
+        let inner = text
+            .strip_prefix('~')
+            .ok_or_else(|| Error::addr(text, 0, "a mark stands here"))?;
+        below(inner).map(Marked).map_err(|error| match error {
+            Error::InvalidAddr { at, reason, .. } => Error::addr(text, at + 1, reason),
+            other => other,
+        })
+    }
+}
+
+/// What the nodes of one stack share, and where each of them stands.
+struct Ground {
+    shape: Shape,
+    realm: MemoryRealm,
+    spare: MemoryRealm,
+    faults: Faults<BoxAddr>,
+    places: Mutex<HashMap<BoxAddr, BoxAddr>>,
+}
+
+impl Ground {
+    fn new(shape: Shape) -> Self {
+        let link = LinkFaults {
+            loss: LOSS,
+            reorder: 0.1,
+            reorder_by: Duration::from_millis(2),
+            ..LinkFaults::default()
+        };
+        // Asks that were lost fail soon, so that the laws repeat them soon.
+        let config = FaultyConfig {
+            seed: 7,
+            link,
+            ask_timeout: Duration::from_millis(200),
+            ..FaultyConfig::default()
+        };
+        Self {
+            shape,
+            realm: MemoryRealm::new(MemoryConfig {
+                messages: QUEUE,
+                asks: QUEUE,
+                ..MemoryConfig::default()
+            }),
+            spare: MemoryRealm::default(),
+            faults: Faults::new(config).expect("within their ranges"),
+            places: Mutex::default(),
+        }
+    }
+
+    /// A node, at the place of the node that had `addr` if that is given.
+    fn open(&self, addr: Option<&BoxAddr>) -> Result<Node> {
+        let place = addr.and_then(|addr| self.places.lock().expect("no panics").get(addr).cloned());
+        let mut node = match self.shape.base {
+            Base::Mem => {
+                let place = place.as_ref().and_then(BoxAddr::downcast_ref::<MemoryAddr>);
+                let node = place.map_or_else(|| Ok(self.realm.open()), |place| self.realm.open_at(*place))?;
+                Node::SecureAsk(BoxSecureAskSwarm::new(EraseSwarm::erase(node)))
+            }
+            Base::Udp => {
+                let place = place.as_ref().and_then(Addr::socket_addr);
+                let mut config = UdpConfig::default();
+                config.receive_buffer = 256 << 10;
+                let addr = place.unwrap_or(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)));
+                let node = UdpSwarm::with_config(addr, config)?;
+                Node::Plain(BoxSwarm::new(EraseSwarm::erase(node)))
+            }
+        };
+        let place = each!(&node, swarm => swarm.local_addrs().swap_remove(0));
+        for layer in &self.shape.layers {
+            node = self.put(*layer, node)?;
+        }
+        let top = each!(&node, swarm => swarm.local_addrs().swap_remove(0));
+        self.places.lock().expect("no panics").insert(top, place);
+        Ok(node)
+    }
+
+    fn put(&self, layer: Layer, below: Node) -> Result<Node> {
+        Ok(match layer {
+            Layer::Faulty => layer!(below, inner => FaultySwarm::new(inner, self.faults.clone())),
+            // Asks end at a layer that splits messages.
+            Layer::Frag => match below {
+                Node::Plain(inner) => Node::Plain(BoxSwarm::new(fragment(inner))),
+                Node::Secure(inner) => Node::Secure(BoxSecureSwarm::new(fragment(inner))),
+                Node::SecureAsk(inner) => Node::Secure(BoxSecureSwarm::new(fragment(inner))),
+            },
+            Layer::Mux => layer!(below, inner => {
+                let config = MuxConfig { messages: QUEUE, asks: QUEUE, ..MuxConfig::default() };
+                Mux::<_, _, Name>::with_config(inner, config).open("channel")?
+            }),
+            Layer::Map => {
+                layer!(below, inner => EraseSwarm::erase(MapSwarm::new(inner, Mark)))
+            }
+            Layer::Allow => layer!(below, inner => {
+                let allow = AllowSwarm::new(inner, Verdict::Allow);
+                allow.set(Party::Peer(PeerId::ZERO), Verdict::Deny);
+                allow
+            }),
+            Layer::Multi => {
+                let spare = EraseSwarm::erase(self.spare.open());
+                match below {
+                    Node::Plain(inner) => {
+                        let multi = MultiSwarm::new([("main", inner), ("spare", BoxSwarm::new(spare))])?;
+                        Node::Plain(BoxSwarm::new(EraseSwarm::erase(multi)))
+                    }
+                    Node::Secure(inner) => {
+                        let multi =
+                            MultiSwarm::new([("main", inner), ("spare", BoxSecureSwarm::new(spare))])?;
+                        Node::Secure(BoxSecureSwarm::new(EraseSwarm::erase(multi)))
+                    }
+                    Node::SecureAsk(inner) => {
+                        let multi =
+                            MultiSwarm::new([("main", inner), ("spare", BoxSecureAskSwarm::new(spare))])?;
+                        Node::SecureAsk(BoxSecureAskSwarm::new(EraseSwarm::erase(multi)))
+                    }
+                }
+            }
+        })
+    }
+}
+
+fn fragment<S: Swarm<BoxAddr>>(inner: S) -> FragmentSwarm<BoxAddr, S> {
+    let mtu = PARTS * chunk(inner.mtu());
+    FragmentSwarm::new(inner, mtu)
+}
+
+/// What the medium of this stack may do.
+fn profile(shape: &Shape) -> Profile {
+    let (mut short, mut long, mut parts) = (1.0, 1.0, 1);
+    for layer in shape.layers.iter().rev() {
+        match layer {
+            Layer::Frag => parts *= PARTS,
+            Layer::Faulty => {
+                short *= 1.0 - LOSS;
+                long *= (1.0 - LOSS).powi(i32::try_from(parts).expect("a few"));
+            }
+            _ => {}
+        }
+    }
+    let profile = Profile {
+        loss: 1.0 - short,
+        loss_at_mtu: 1.0 - long,
+        // Each layer has a queue at most, and the base one more.
+        holds: (DEEPEST + 1) * QUEUE.items
+            + if matches!(shape.base, Base::Udp) {
+                KERNEL
+            } else {
+                0
+            },
+        ..Profile::default()
+    };
+    match shape.base {
+        Base::Mem => profile,
+        Base::Udp => profile.waive(
+            "counters::every_drop_is_counted",
+            "the kernel drops where its buffer is full, and tells nobody",
+        ),
+    }
+}
+
+/// Runs the suite on one stack.
+async fn check(shape: Shape) -> Report {
+    let ground = Arc::new(Ground::new(shape.clone()));
+    let probe = ground.open(None).expect("opens");
+    macro_rules! run {
+        ($kind:ident, $capability:ident) => {{
+            let (make, rebind) = (ground.clone(), ground.clone());
+            let open = move |ground: &Ground, addr: Option<&BoxAddr>| match ground.open(addr)? {
+                Node::$capability(swarm) => Ok(swarm),
+                _ => Err(Error::invalid(
+                    "stack",
+                    "it can do other things than the first of its kind",
+                )),
+            };
+            let made = move |count| std::future::ready((0..count).map(|_| open(&make, None)).collect());
+            let again = move |addr| std::future::ready(open(&rebind, Some(&addr)));
+            Testbed::new($kind, made)
+                .rebind(again)
+                .profile(profile(&shape))
+                .run()
+                .await
+        }};
+    }
+    match probe {
+        Node::Plain(_) => run!(Plain, Plain),
+        Node::Secure(_) => run!(Secure, Secure),
+        Node::SecureAsk(_) => run!(SecureAsk, SecureAsk),
+    }
+}
+
+/// Runs the suite on every stack over `base` whose number leaves `rest` when divided by `of`.
+async fn check_all(base: Base, rest: usize, of: usize) {
+    let mut shapes = orders()
+        .into_iter()
+        .skip(rest)
+        .step_by(of)
+        .map(|layers| Shape { base, layers });
+    let mut running = JoinSet::new();
+    let (mut stacks, mut failures) = (0, Vec::new());
+    loop {
+        while running.len() < AT_ONCE
+            && let Some(shape) = shapes.next()
+        {
+            running.spawn(async move { (shape.clone(), check(shape).await) });
+        }
+        let Some(done) = running.join_next().await else {
+            break;
+        };
+        let (shape, report) = done.expect("a stack can be checked");
+        stacks += 1;
+        assert!(report.iter().count() > 0, "no law was checked on {shape}");
+        if !report.is_ok() {
+            let broken: Vec<String> = report.failures().map(ToString::to_string).collect();
+            failures.push(format!("{shape}\n  {}", broken.join("\n  ")));
+        }
+    }
+    assert!(
+        failures.is_empty(),
+        "{} of {stacks} stacks fail:\n{}",
+        failures.len(),
+        failures.join("\n")
+    );
+}
+
+#[test]
+fn all_orders_are_there() {
+    let orders = orders();
+    assert_eq!(orders.len(), 6 + 6 * 6 + 6 * 6 * 6);
+    for (index, order) in orders.iter().enumerate() {
+        assert!(!orders[..index].contains(order), "{order:?} is there twice");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn every_stack_over_memory_keeps_the_laws_first_half() {
+    check_all(Base::Mem, 0, 2).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn every_stack_over_memory_keeps_the_laws_second_half() {
+    check_all(Base::Mem, 1, 2).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_stack_over_udp_keeps_the_laws() {
+    check_all(Base::Udp, 0, 1).await;
+}
