@@ -37,7 +37,7 @@ impl Flood {
         };
         let mixed = who.wrapping_mul(0x9e37_79b9_7f4a_7c15).to_be_bytes();
         let src = SocketAddr::from(([mixed[0], mixed[1], mixed[2], mixed[3]], u16::from(mixed[4])));
-        let len = if number % 3 == 0 {
+        let len = if number.is_multiple_of(3) {
             0
         } else {
             number as usize % 1200
