@@ -1,0 +1,120 @@
+//! An overlay, written once against `Swarm` and run on three media: a flood over a small world.
+//!
+//! `cargo run --example overlay`
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use p2p::{Addr, Message, Packet, Result, Swarm};
+use p2p_swarms::faulty::FaultyConfig;
+use p2p_swarms::{Faults, LinkFaults, MemoryRealm, SwarmExt as _, UdpSwarm};
+use p2p_swarmtest::topology::Topology;
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+
+const NODES: usize = 32;
+/// Each node has four neighbours; one link in five leads anywhere.
+const DEGREE: usize = 4;
+const REWIRED: f64 = 0.2;
+/// Floods that a node knows at most, so that what peers make it keep is bounded; further ones end here.
+const REMEMBERED: usize = 1024;
+
+/// One node: floods `own` numbers, then passes on every flood that it has not seen, until it is quiet; returns
+/// how many it saw.
+///
+/// A flood is eight bytes of number, then whatever its sender says.
+async fn relay<A: Addr>(swarm: impl Swarm<A>, neighbours: Vec<A>, own: Vec<u64>) -> Result<usize> {
+    let mut seen = BTreeSet::new();
+    for number in own {
+        let mut packet = swarm.packet(&number.to_be_bytes());
+        packet.push_back(b"to whom it may concern");
+        pass_on(&swarm, neighbours.iter(), &packet).await;
+        seen.insert(number);
+    }
+    while let Ok(message) = timeout(Duration::from_millis(200), swarm.receive()).await {
+        let Message { src, payload, .. } = message?;
+        let Some(number) = payload.first_chunk().map(|number| u64::from_be_bytes(*number)) else {
+            continue;
+        };
+        if seen.len() < REMEMBERED && seen.insert(number) {
+            pass_on(&swarm, neighbours.iter().filter(|peer| **peer != src), &payload).await;
+        }
+    }
+    Ok(seen.len())
+}
+
+/// Tells each of these peers. One that cannot be told loses a flood that has other ways to come.
+async fn pass_on<A: Addr>(swarm: &impl Swarm<A>, peers: impl Iterator<Item = &A>, packet: &Packet) {
+    let mut batch = peers.map(|peer| (peer.clone(), packet.clone())).collect();
+    let _ = swarm.tell_batch(&mut batch).await;
+}
+
+/// Sends `floods` floods through an overlay of these nodes; returns which share of the nodes they reached.
+async fn flood<A: Addr, S: Swarm<A>>(name: &str, nodes: Vec<S>, floods: u64) -> Result<f64> {
+    let world = Topology::small_world(nodes.len(), DEGREE, REWIRED, 7)?;
+    let addrs: Vec<A> = nodes
+        .iter()
+        .filter_map(|node| node.local_addrs().into_iter().next())
+        .collect();
+    let mut running = JoinSet::new();
+    for (index, node) in nodes.into_iter().enumerate() {
+        let neighbours = world.neighbours(index).map(|peer| addrs[peer].clone()).collect();
+        let own = (0..floods)
+            .filter(|number| number % addrs.len() as u64 == index as u64)
+            .collect();
+        running.spawn(relay(node, neighbours, own));
+    }
+    let mut reached = 0;
+    while let Some(seen) = running.join_next().await {
+        reached += seen.unwrap_or(Ok(0))?;
+    }
+    #[expect(clippy::cast_precision_loss, reason = "a few thousand at most")]
+    let share = reached as f64 / (addrs.len() as f64 * floods as f64);
+    println!(
+        "{name:20} {floods} floods reached {:5.1} % of {} nodes",
+        share * 100.0,
+        addrs.len()
+    );
+    Ok(share)
+}
+
+/// The shares on memory, on UDP, and on UDP that loses a fifth.
+async fn run() -> Result<[f64; 3]> {
+    let realm = MemoryRealm::default();
+    let memory = (0..NODES).map(|_| realm.open()).collect();
+    let udp = || UdpSwarm::bind(([127, 0, 0, 1], 0).into());
+    let plain = (0..NODES).map(|_| udp()).collect::<Result<Vec<_>>>()?;
+    let link = LinkFaults {
+        loss: 0.2,
+        ..LinkFaults::default()
+    };
+    let faults = Faults::new(FaultyConfig {
+        seed: 7,
+        link,
+        ..FaultyConfig::default()
+    })?;
+    let lossy = (0..NODES)
+        .map(|_| Ok(udp()?.faulty(faults.clone())))
+        .collect::<Result<Vec<_>>>()?;
+    Ok([
+        flood("memory", memory, 10).await?,
+        flood("udp", plain, 10).await?,
+        flood("udp, a fifth lost", lossy, 10).await?,
+    ])
+}
+
+#[tokio::main]
+async fn main() -> Result<()> {
+    run().await.map(drop)
+}
+
+#[cfg(test)]
+mod tests {
+    /// On media that lose nothing a flood reaches everybody; a lossy one is bridged by the overlay's many ways.
+    #[tokio::test]
+    async fn a_flood_reaches_everybody() {
+        let [memory, udp, lossy] = super::run().await.expect("the overlay works");
+        assert!(memory >= 1.0 && udp >= 1.0, "{memory} {udp}");
+        assert!(lossy > 0.5, "{lossy}");
+    }
+}
