@@ -704,3 +704,25 @@ fn no_configuration_makes_a_timer_ring_forever() {
     net.run_for(secs(2));
     assert!((2..=1001).contains(&net.log.len()), "{}", net.log.len());
 }
+
+#[test]
+fn forged_answers_cost_a_bounded_amount_and_end_nothing() {
+    let mut net = Net::new(2, 28, &Config::default());
+    net.connect(0, 1);
+    net.collect();
+    net.wire.clear();
+    let mut forged = vec![9; 328];
+    forged[..4].copy_from_slice(&1u32.to_be_bytes());
+    let verdicts: Vec<_> = (0..1000).map(|_| net.deliver(1, 0, &forged)).collect();
+    let looked_at = verdicts
+        .iter()
+        .filter(|verdict| **verdict == Err(Error::Unauthenticated))
+        .count();
+    let dropped = verdicts
+        .iter()
+        .filter(|verdict| **verdict == Err(Error::RateLimited))
+        .count();
+    assert_eq!((looked_at, dropped), (32, 968));
+    net.run_for(secs(1));
+    net.exchange(0, 1);
+}

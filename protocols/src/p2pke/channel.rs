@@ -20,6 +20,10 @@ pub use answer::Hello;
 /// Handshake messages that wait to be sent at most; the driver sends them after each call.
 const TRANSMITS: usize = 16;
 
+/// Answers to one repetition of a hello that may turn out to be none; further ones are dropped until the next.
+/// Each costs an X25519 operation, and anybody can send them.
+const FORGED_ANSWERS: u32 = 32;
+
 /// The least time by which two hellos of one channel differ.
 const TICK: Duration = Duration::from_nanos(1);
 
@@ -57,6 +61,8 @@ struct Opening {
     wait: Duration,
     /// Whether the hello went out again since the last regular time, because a hello crossed it.
     repeated: bool,
+    /// Answers since the last regular time that were none.
+    forged: u32,
 }
 
 /// All sessions with whoever is at one address.
@@ -170,6 +176,7 @@ impl Channel {
             next_send: now,
             wait: config.retry_first,
             repeated: false,
+            forged: 0,
             session,
             expected,
         }));
@@ -234,8 +241,13 @@ impl Channel {
                 Step::Reply | Step::Established => Err(Error::Unexpected),
             };
         };
+        if opening.forged >= FORGED_ANSWERS {
+            return Err(Error::RateLimited);
+        }
         let before = opening.session.stage();
-        match opening.session.handle(&self.local, now, message)? {
+        let step = opening.session.handle(&self.local, now, message);
+        opening.forged += u32::from(step.is_err());
+        match step? {
             Step::Reply if before == Stage::HelloSent => {
                 // Progress: the next message gets the whole patience again.
                 opening.deadline = now.saturating_add(self.local.config.handshake_timeout);
@@ -398,6 +410,7 @@ impl Channel {
         opening.next_send = now.saturating_add(wait.mul_f64(jitter).max(SHORTEST_WAIT));
         opening.wait = wait.saturating_add(wait / 2);
         opening.repeated = false;
+        opening.forged = 0;
         let message = packet(opening.session.message());
         self.transmit(message);
     }
