@@ -2,6 +2,9 @@
 
 use super::StackError;
 
+/// Options of one layer, at most.
+const MOST_OPTIONS: usize = 16;
+
 /// A piece of a text and the byte where it begins.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Piece<'a> {
@@ -69,6 +72,9 @@ impl<'a> Segment<'a> {
         for piece in pieces {
             let (name, value) = piece.split_argument();
             let value = value.ok_or_else(|| name.error_behind("an option is written name=value"))?;
+            if options.len() == MOST_OPTIONS {
+                return Err(name.error(format!("a layer has at most {MOST_OPTIONS} options")));
+            }
             if options.iter().any(|(other, _)| other.text == name.text) {
                 return Err(name.error(format!("the option {:?} is there twice", name.text)));
             }
