@@ -6,7 +6,7 @@ use p2p_protocols::mux::{Channel, Name};
 use crate::allow::{AllowSwarm, Verdict};
 use crate::faulty::{Faults, FaultySwarm};
 use crate::map::{EraseSwarm, MapSwarm, Translate};
-use crate::{FragmentSwarm, Mux, MuxConfig};
+use crate::{AskingSwarm, FragmentSwarm, Mux, MuxConfig};
 
 /// Puts layers on a swarm: `udp.fragment(64 << 10).layer(|inner| TagSwarm::new(inner, *b"demo"))`.
 ///
@@ -30,6 +30,12 @@ pub trait SwarmExt<A: Addr>: Swarm<A> + Sized {
     /// Opens channels of another kind over this swarm: `udp.mux_by::<u16>().open(7_u16)`.
     fn mux_by<C: Channel>(self) -> Mux<A, Self, C> {
         Mux::with_config(self, MuxConfig::default())
+    }
+
+    /// Carries asks, and messages of up to `mtu` bytes; see [`AskingSwarm`]. (Called `ask`, it would hide
+    /// [`AskSwarm::ask`](p2p::AskSwarm::ask).)
+    fn asks(self, mtu: usize) -> AskingSwarm<A, Self> {
+        AskingSwarm::new(self, mtu)
     }
 
     /// This swarm under other addresses; see [`MapSwarm`].

@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 pub mod allow;
+pub mod ask;
 pub mod faulty;
 pub mod fragment;
 pub mod inbox;
@@ -17,6 +18,7 @@ pub mod udp;
 mod ext;
 
 pub use allow::AllowSwarm;
+pub use ask::{AskingConfig, AskingSwarm};
 pub use ext::SwarmExt;
 pub use faulty::{Faults, FaultySwarm, LinkFaults};
 pub use fragment::{FragmentConfig, FragmentSwarm};

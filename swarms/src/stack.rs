@@ -12,6 +12,7 @@
 //! | `frag` | MTU; without one 65536 | |
 //! | `mux`, `mux16`, `mux32`, `mux64`, `muxv` | channel: a name or a number | |
 //! | `allow` | ids or addresses joined by `;` | |
+//! | `mbapp` | MTU; without one 65536 | |
 //!
 //! Every error says at which byte of the text it is, and what would fit there.
 //!

@@ -57,7 +57,7 @@ impl Default for Profile {
             duplicates: false,
             settle: Duration::from_millis(20),
             patience: Duration::from_secs(5),
-            ask_patience: Duration::from_secs(20),
+            ask_patience: Duration::from_secs(40),
             holds: 8192,
             asks: 1024,
             limit: Duration::from_mins(2),

@@ -12,6 +12,7 @@ use super::grammar::Placed;
 use super::read::Piece;
 use super::{Channel, Layer, StackError, StackText};
 use crate::allow::{AllowSwarm, Party, Verdict};
+use crate::ask::{AskingConfig, AskingSwarm};
 use crate::faulty::FaultySwarm;
 use crate::fragment::{FragmentConfig, FragmentSwarm};
 use crate::map::EraseSwarm;
@@ -162,6 +163,19 @@ fn put(placed: &Placed, below: Stack) -> Result<Stack> {
         Layer::Frag { mtu } => {
             let mtu = mtu.unwrap_or(FragmentConfig::default().mtu);
             layer_without_asks!(below, inner => FragmentSwarm::new(inner, mtu))
+        }
+        Layer::Mbapp { mtu } => {
+            let mtu = mtu.unwrap_or(AskingConfig::default().engine.mtu);
+            match below {
+                Stack::Plain(inner) => Stack::Ask(BoxAskSwarm::new(AskingSwarm::new(inner, mtu))),
+                Stack::Ask(inner) => Stack::Ask(BoxAskSwarm::new(AskingSwarm::new(inner, mtu))),
+                Stack::Secure(inner) => {
+                    Stack::SecureAsk(BoxSecureAskSwarm::new(AskingSwarm::new(inner, mtu)))
+                }
+                Stack::SecureAsk(inner) => {
+                    Stack::SecureAsk(BoxSecureAskSwarm::new(AskingSwarm::new(inner, mtu)))
+                }
+            }
         }
         Layer::Mux(channel) => match channel {
             Channel::Name(name) => layer!(below, inner => open::<_, Name>(inner, name.as_bytes())?),

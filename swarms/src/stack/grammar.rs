@@ -18,8 +18,8 @@ const MOST_LAYERS: usize = 32;
 const LONGEST_MS: u64 = 3_600_000;
 
 const BASES: &str = "mem, udp";
-const CARRY_ASKS: &str = "mem, and on it faulty, mux, mux16, mux32, mux64, muxv, allow";
-const LAYERS: &str = "faulty, frag, mux, mux16, mux32, mux64, muxv, allow";
+const CARRY_ASKS: &str = "mem and mbapp, and on them faulty, mux, mux16, mux32, mux64, muxv, allow";
+const LAYERS: &str = "faulty, frag, mux, mux16, mux32, mux64, muxv, allow, mbapp";
 
 /// One layer of a stack text.
 #[derive(Clone, Debug, PartialEq)]
@@ -46,6 +46,11 @@ pub enum Layer {
     },
     /// Fragments.
     Frag {
+        /// Bytes of a message at most; 65536 without it.
+        mtu: Option<usize>,
+    },
+    /// Asks over datagrams.
+    Mbapp {
         /// Bytes of a message at most; 65536 without it.
         mtu: Option<usize>,
     },
@@ -78,6 +83,7 @@ impl Layer {
             Layer::Udp { .. } => "udp",
             Layer::Faulty { .. } => "faulty",
             Layer::Frag { .. } => "frag",
+            Layer::Mbapp { .. } => "mbapp",
             Layer::Mux(Channel::Name(_)) => "mux",
             Layer::Mux(Channel::U16(_)) => "mux16",
             Layer::Mux(Channel::U32(_)) => "mux32",
@@ -108,12 +114,8 @@ impl Layer {
                 mtu: segment.option("mtu", |value| integer(value, 1..=65_507))?,
             },
             ("faulty", false) => faulty(segment)?,
-            ("frag", false) => Layer::Frag {
-                mtu: segment
-                    .optional("an MTU in bytes")?
-                    .map(|mtu| integer(mtu, 1..=usize::MAX >> 1))
-                    .transpose()?,
-            },
+            ("frag", false) => Layer::Frag { mtu: mtu(segment)? },
+            ("mbapp", false) => Layer::Mbapp { mtu: mtu(segment)? },
             ("mux", false) => Layer::Mux(Channel::Name(
                 segment.required("the name of a channel")?.text.into(),
             )),
@@ -132,7 +134,7 @@ impl Layer {
             ("mem" | "udp", false) => {
                 return unknown(format!("{} is a base, and stands first or not at all", word.text));
             }
-            ("faulty" | "frag" | "mux" | "mux16" | "mux32" | "mux64" | "muxv" | "allow", true) => {
+            ("faulty" | "frag" | "mux" | "mux16" | "mux32" | "mux64" | "muxv" | "allow" | "mbapp", true) => {
                 return unknown(format!("{} needs something beneath it", word.text));
             }
             (other, _) => return unknown(format!("there is no layer {other:?}")),
@@ -175,7 +177,7 @@ impl Display for Layer {
                 }
                 Ok(())
             }
-            Layer::Frag { mtu } => also(f, "=", mtu.as_ref()),
+            Layer::Frag { mtu } | Layer::Mbapp { mtu } => also(f, "=", mtu.as_ref()),
             Layer::Mux(Channel::Name(name)) => write!(f, "={name}"),
             Layer::Mux(Channel::U16(number)) => write!(f, "={number}"),
             Layer::Mux(Channel::U32(number)) => write!(f, "={number}"),
@@ -223,7 +225,7 @@ impl StackText {
         let mut end = None;
         for placed in &self.layers {
             match placed.layer {
-                Layer::Mem { .. } => end = None,
+                Layer::Mem { .. } | Layer::Mbapp { .. } => end = None,
                 Layer::Udp { .. } | Layer::Frag { .. } => end = Some(placed),
                 Layer::Faulty { .. } | Layer::Mux(_) | Layer::Allow(_) => {}
             }
@@ -334,6 +336,11 @@ where
             value.text
         ))
     })
+}
+
+fn mtu(segment: &mut Segment<'_>) -> Result<Option<usize>, StackError> {
+    let argument = segment.optional("an MTU in bytes")?;
+    argument.map(|mtu| integer(mtu, 1..=usize::MAX >> 1)).transpose()
 }
 
 fn channel<N>(segment: &mut Segment<'_>, most: N) -> Result<N, StackError>

@@ -110,11 +110,13 @@ async fn a_stack_has_what_all_its_layers_have() {
         ("mem/faulty/mux=a", None),
         ("udp/mux=a", Some(0)),
         ("mem/frag/mux=a", Some(4)),
+        ("mem/mbapp/frag/mux=a", Some(10)),
+        ("udp/frag=9000/mbapp=100000/mux=a", None),
     ] {
         let error = parse(text).check_asks().err();
         assert_eq!(error.as_ref().map(StackError::at), at);
         assert_eq!(has(text).0, error.is_none(), "what is checked is what is built");
-        assert!(error.is_none_or(|error| error.reason().contains("mem, and on it faulty")));
+        assert!(error.is_none_or(|error| error.reason().contains("mem and mbapp, and on them faulty")));
     }
     assert_eq!(
         has("mem/faulty/mux=a/mux16=1/mux32=1/mux64=1/muxv=1/allow=1"),
@@ -123,6 +125,8 @@ async fn a_stack_has_what_all_its_layers_have() {
     assert_eq!(has("mem/frag=9000"), (false, true), "asks end at frag");
     assert_eq!(has("udp"), (false, false));
     assert_eq!(has("udp/faulty/frag/mux=a"), (false, false));
+    assert_eq!(has("udp/mbapp/faulty"), (true, false));
+    assert_eq!(has("mem/frag/mbapp"), (true, true));
 }
 
 #[tokio::test]
@@ -212,7 +216,7 @@ fn nearly() -> impl Strategy<Value = String> {
         "mem=[a-z]{0,3}",
         "(loss|dup|seed|rate|x)=[0-9.]{1,6}".prop_map(|option| format!("faulty,{option}")),
         "faulty,loss=0\\.[0-9]{1,4},seed=[0-9]{1,9},rate=[0-9]{1,9},delay=[0-9]{1,4}",
-        "frag=[0-9]{1,6}",
+        "(frag|mbapp)=[0-9]{1,6}",
         "(mux|mux16|mux32|mux64|muxv)=[0-9]{1,6}",
         "mux=[a-z=:.]{1,6}",
         "allow=[a-z0-9;]{1,9}",

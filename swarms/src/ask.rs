@@ -1,0 +1,319 @@
+//! Asks over any swarm of datagrams: each gets one answer or one error, whatever the medium loses or repeats.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use p2p::{
+    Addr, AskSwarm, BatchError, BatchOutcome, Counters, Error, Headroom, Message, Packet, Reason, Request,
+    Result, SecureSwarm, Swarm,
+};
+use p2p_protocols::ask::{self, AskId, HEADER};
+use tokio::time::timeout;
+
+use crate::inbox::{self, Inbox};
+use crate::turn::Wait;
+
+mod background;
+mod shared;
+
+use shared::{Asked, Outcome, Shared, Want};
+
+/// Bounds and times of an [`AskingSwarm`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AskingConfig {
+    /// The MTU (default: 64 KiB; more takes more than 65,535 datagrams of the swarm below), how soon asks are
+    /// inquired after, and what is kept at most.
+    pub engine: ask::Config,
+    /// How long [`ask`](AskSwarm::ask) waits for an answer, at most 10 minutes. Default: 30 s, as go-p2p.
+    pub timeout: Duration,
+    /// Messages that wait for this node's reader. At the limit the newest is dropped and counted.
+    pub messages: inbox::Limits,
+    /// Requests that wait for this node's reader. At the limit the asker gets
+    /// [`Rejection::BUSY`](p2p::Rejection::BUSY) at once.
+    pub asks: inbox::Limits,
+    /// Datagrams that are pulled from below at a time. More cost more memory while they are looked at, fewer
+    /// cost more calls. Default: 64.
+    pub batch: usize,
+}
+
+impl Default for AskingConfig {
+    fn default() -> Self {
+        Self {
+            engine: ask::Config::default(),
+            timeout: Duration::from_secs(30),
+            messages: inbox::Limits::default(),
+            asks: inbox::Limits::default(),
+            batch: 64,
+        }
+    }
+}
+
+/// Asks, and tells of any length, over a swarm of datagrams, in the bytes of go-p2p's `mbapp`.
+///
+/// See [`p2p_protocols::ask`] for what is done about loss and duplicates, and what a go-p2p peer sees of it. Tells
+/// that take several datagrams arrive if all of them do.
+///
+/// Whoever waits in [`receive`](Swarm::receive), [`receive_ask`](AskSwarm::receive_ask) or [`ask`](AskSwarm::ask)
+/// pulls from below in its own task; of those who wait side by side one pulls for all. A node that has answered asks
+/// and then waits for nothing has a background task pull, so that askers whose response was lost get it
+/// again. It needs a tokio runtime with time enabled.
+///
+/// Counters: `mbapp` counts tells, `mbapp-ask` requests, and `mbapp-datagram` what they are made of: its drops are
+/// datagrams that were dropped alone.
+#[derive(Debug)]
+pub struct AskingSwarm<A: Addr, S: Swarm<A>> {
+    shared: Arc<Shared<A, S>>,
+}
+
+impl<A: Addr, S: Swarm<A>> AskingSwarm<A, S> {
+    /// Carries asks, and messages of up to `mtu` bytes, over `inner`.
+    pub fn new(inner: S, mtu: usize) -> Self {
+        let mut config = AskingConfig::default();
+        config.engine.mtu = mtu;
+        Self::with_config(inner, config)
+    }
+
+    /// The same with other bounds and times.
+    pub fn with_config(inner: S, config: AskingConfig) -> Self {
+        Self {
+            shared: Arc::new(Shared::new(inner, config)),
+        }
+    }
+
+    /// The swarm below.
+    pub fn inner(&self) -> &S {
+        &self.shared.inner
+    }
+
+    /// Bytes that are kept for others now: messages that are not whole, and replies.
+    pub fn held(&self) -> usize {
+        self.shared.held()
+    }
+
+    /// Asks as [`ask`](AskSwarm::ask) does, with a deadline of its own: at most 10 minutes.
+    ///
+    /// # Errors
+    /// Besides those of `ask`: [`Error::Limit`] if too many asks of this node are without an answer, and what the
+    /// swarm below says if the request cannot leave.
+    ///
+    /// # Cancel safety
+    /// A cancelled ask frees its slot; the other side may have acted on it.
+    pub async fn ask_within(&self, dst: &A, request: Packet, limit: Duration) -> Result<Packet> {
+        let shared = &*self.shared;
+        let slot = Arc::new(Inbox::new(inbox::Limits {
+            items: 1,
+            bytes: usize::MAX,
+            copy_below: 0,
+        }));
+        let (id, mut datagrams) = shared.begin(dst, request, limit, &slot)?;
+        let _pending = Pending { shared, id };
+        let sending = async {
+            match datagrams.pop() {
+                Some((dst, datagram)) if datagrams.is_empty() => shared.inner.tell(&dst, datagram).await,
+                last => {
+                    datagrams.extend(last);
+                    shared.send(&mut datagrams).await
+                }
+            }
+        };
+        let doing = "asking";
+        timeout(limit, sending)
+            .await
+            .unwrap_or(Err(Error::TimedOut { doing, limit }))?;
+        shared.asks.sent(1);
+        let outcome = match shared.wait(&slot).await? {
+            Wait::Item(outcome) => outcome,
+            Wait::Drive(mut driving) => loop {
+                let mut own = None;
+                shared.pull(&mut driving).await?;
+                self.shared.land(&mut driving, Want::Answer(id, &mut own));
+                match own {
+                    Some(outcome) => break outcome,
+                    // It may have been closed meanwhile.
+                    None if slot.is_closed() => return Err(Error::Closed),
+                    None => {}
+                }
+            },
+        };
+        outcome.into_result()
+    }
+
+    /// Takes a request, unless its asker has given up.
+    fn take(&self, asked: Asked<A>) -> Option<Request<A>> {
+        if self.shared.now().elapsed > asked.until {
+            self.shared.asks.dropped_at(Reason::Expired, &asked.request.src);
+            return None;
+        }
+        self.shared.asks.delivered(1);
+        Some(asked.request)
+    }
+}
+
+impl<A: Addr, S: Swarm<A>> Swarm<A> for AskingSwarm<A, S> {
+    fn mtu(&self) -> usize {
+        self.shared.mtu
+    }
+
+    fn headroom(&self) -> Headroom {
+        Headroom::new(HEADER, 0).plus(self.shared.inner.headroom())
+    }
+
+    fn local_addrs(&self) -> Vec<A> {
+        self.shared.inner.local_addrs()
+    }
+
+    fn parse_addr(&self, text: &str) -> Result<A> {
+        self.shared.inner.parse_addr(text)
+    }
+
+    fn visit_counters(&self, visit: &mut dyn FnMut(&Counters)) {
+        visit(&self.shared.tells);
+        visit(&self.shared.asks);
+        visit(&self.shared.datagrams);
+        self.shared.inner.visit_counters(visit);
+    }
+
+    /// See [`Swarm::tell`]. After an error the message is never whole anywhere, although some of its datagrams may
+    /// have left.
+    async fn tell(&self, dst: &A, packet: Packet) -> Result<()> {
+        let shared = &*self.shared;
+        let single = packet.len() <= shared.chunk;
+        let mut datagrams = Vec::new();
+        if single {
+            let packet = shared.mark(dst, packet)?;
+            shared.inner.tell(dst, packet).await?;
+        } else {
+            shared.split(dst, packet, &mut datagrams)?;
+            shared.send(&mut datagrams).await?;
+        }
+        shared.tells.sent(1);
+        Ok(())
+    }
+
+    async fn tell_batch(&self, batch: &mut Vec<(A, Packet)>) -> Result<(), BatchError> {
+        let shared = &*self.shared;
+        let mut outcome = BatchOutcome::default();
+        let long = shared.mark_batch(batch, &mut outcome);
+        if !batch.is_empty() {
+            let count = batch.len();
+            let result = shared.inner.tell_batch(batch).await;
+            let sent = result.as_ref().map_or_else(|error| error.sent, |()| count);
+            shared.tells.sent(sent);
+            outcome.record_batch(count, result);
+        }
+        for (dst, packet) in long {
+            outcome.record(self.tell(&dst, packet).await);
+        }
+        outcome.finish()
+    }
+
+    async fn receive(&self) -> Result<Message<A>> {
+        let mut message = None;
+        match self.shared.wait(&self.shared.told).await? {
+            Wait::Item(item) => {
+                self.shared.tells.delivered(1);
+                Ok(item)
+            }
+            Wait::Drive(mut driving) => loop {
+                self.shared.pull(&mut driving).await?;
+                let mut out = |told| message = Some(told);
+                self.shared.land(&mut driving, Want::Told(&mut out, 1));
+                if let Some(message) = message.take() {
+                    return Ok(message);
+                }
+            },
+        }
+    }
+
+    async fn receive_batch(&self, out: &mut Vec<Message<A>>, max: usize) -> Result<usize> {
+        if max == 0 {
+            return Ok(0);
+        }
+        match self.shared.wait(&self.shared.told).await? {
+            Wait::Item(message) => {
+                out.push(message);
+                let count = 1 + self.shared.told.try_pop_batch(out, max - 1).unwrap_or(0);
+                self.shared.tells.delivered(count);
+                Ok(count)
+            }
+            Wait::Drive(mut driving) => loop {
+                self.shared.pull(&mut driving).await?;
+                let before = out.len();
+                let mut push = |told| out.push(told);
+                self.shared.land(&mut driving, Want::Told(&mut push, max));
+                if out.len() > before {
+                    return Ok(out.len() - before);
+                }
+            },
+        }
+    }
+
+    async fn close(&self) {
+        self.shared.close();
+        self.shared.inner.close().await;
+    }
+}
+
+impl<A: Addr, S: Swarm<A>> AskSwarm<A> for AskingSwarm<A, S> {
+    async fn ask(&self, dst: &A, request: Packet) -> Result<Packet> {
+        self.ask_within(dst, request, self.shared.config.timeout).await
+    }
+
+    async fn receive_ask(&self) -> Result<Request<A>> {
+        loop {
+            let asked = match self.shared.wait(&self.shared.asked).await? {
+                Wait::Item(asked) => asked,
+                Wait::Drive(mut driving) => loop {
+                    let mut own = None;
+                    self.shared.pull(&mut driving).await?;
+                    self.shared.land(&mut driving, Want::Asked(&mut own));
+                    if let Some(asked) = own {
+                        break asked;
+                    }
+                },
+            };
+            if let Some(request) = self.take(asked) {
+                return Ok(request);
+            }
+        }
+    }
+}
+
+impl<A: Addr, S: SecureSwarm<A>> SecureSwarm<A> for AskingSwarm<A, S> {
+    type PublicKey = S::PublicKey;
+
+    fn public_key(&self) -> S::PublicKey {
+        self.shared.inner.public_key()
+    }
+
+    async fn lookup_public_key(&self, addr: &A) -> Result<S::PublicKey> {
+        self.shared.inner.lookup_public_key(addr).await
+    }
+}
+
+impl<A: Addr, S: Swarm<A>> Drop for AskingSwarm<A, S> {
+    fn drop(&mut self) {
+        self.shared.close();
+    }
+}
+
+/// An ask without an answer, given up when it is dropped.
+struct Pending<'a, A: Addr, S: Swarm<A>> {
+    shared: &'a Shared<A, S>,
+    id: AskId,
+}
+
+impl<A: Addr, S: Swarm<A>> Drop for Pending<'_, A, S> {
+    fn drop(&mut self) {
+        self.shared.end(self.id);
+    }
+}
+
+impl Outcome {
+    fn into_result(self) -> Result<Packet> {
+        match self.failed {
+            None => Ok(self.response),
+            Some(error) => Err(error),
+        }
+    }
+}

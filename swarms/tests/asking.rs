@@ -1,0 +1,170 @@
+//! The laws of a swarm on asks over datagrams, and that no ask is lost where datagrams are.
+
+use std::collections::HashMap;
+use std::future::ready;
+use std::net::SocketAddr;
+use std::sync::Mutex;
+use std::time::Duration;
+
+use futures_util::StreamExt as _;
+use futures_util::stream;
+use p2p::{AskSwarm as _, Error, Swarm as _, serve_asks};
+use p2p_swarms::faulty::FaultyConfig;
+use p2p_swarms::memory::MemoryConfig;
+use p2p_swarms::{
+    AskingConfig, AskingSwarm, Faults, LinkFaults, MemoryAddr, MemoryRealm, SwarmExt as _, UdpConfig,
+    UdpSwarm,
+};
+use p2p_swarmtest::{Ask, Profile, SecureAsk, Testbed, conformance};
+
+const SEED: u64 = 11;
+
+/// A realm whose messages are as long as those of a real medium.
+fn realm() -> MemoryRealm {
+    MemoryRealm::new(MemoryConfig {
+        mtu: 1232,
+        ..MemoryConfig::default()
+    })
+}
+
+fn faults(link: LinkFaults) -> Faults<MemoryAddr> {
+    println!("seed {SEED}");
+    let config = FaultyConfig {
+        seed: SEED,
+        link,
+        ..FaultyConfig::default()
+    };
+    Faults::new(config).expect("faults in range")
+}
+
+fn memory() -> Testbed<MemoryAddr> {
+    let realm = realm();
+    let again = realm.clone();
+    Testbed::new(SecureAsk, move |count| {
+        ready(Ok((0..count).map(|_| realm.open().asks(8000)).collect()))
+    })
+    .rebind(move |addr| ready(again.open_at(addr).map(|node| node.asks(8000))))
+}
+
+fn lossy() -> Testbed<MemoryAddr> {
+    let faults = faults(LinkFaults {
+        loss: 0.3,
+        ..LinkFaults::default()
+    });
+    let realm = realm();
+    let profile = Profile {
+        // Four datagrams.
+        loss_at_mtu: 0.77,
+        ..Profile::lossy(0.3)
+    };
+    Testbed::new(SecureAsk, move |count| {
+        ready(Ok((0..count)
+            .map(|_| realm.open().faulty(faults.clone()).asks(4000))
+            .collect()))
+    })
+    .profile(profile)
+}
+
+/// A small buffer in the kernel, so that a flood need not be large to fill it.
+fn bind(addr: SocketAddr) -> p2p::Result<AskingSwarm<SocketAddr, UdpSwarm>> {
+    let mut config = UdpConfig::default();
+    config.receive_buffer = 256 << 10;
+    let udp = UdpSwarm::with_config(addr, config)?;
+    let mut config = AskingConfig::default();
+    config.engine.mtu = 16 << 10;
+    // In real time somebody waits for this.
+    config.timeout = Duration::from_secs(5);
+    Ok(AskingSwarm::with_config(udp, config))
+}
+
+fn udp() -> Testbed<SocketAddr> {
+    let quick = Profile {
+        holds: 2048,
+        ..Profile::default()
+    };
+    let law = "counters::every_drop_is_counted";
+    let why = "the kernel drops where its buffer is full, and tells nobody";
+    Testbed::new(Ask, |count| {
+        ready(
+            (0..count)
+                .map(|_| bind(SocketAddr::from(([127, 0, 0, 1], 0))))
+                .collect(),
+        )
+    })
+    .profile(quick.waive(law, why))
+    .rebind(|addr| ready(bind(addr)))
+}
+
+conformance!(#[tokio::test(start_paused = true)] mod over_memory: SecureAsk => memory());
+conformance!(#[tokio::test(start_paused = true)] mod over_thirty_percent_loss: SecureAsk => lossy());
+conformance!(#[tokio::test] mod over_udp: Ask => udp());
+
+#[tokio::test(start_paused = true)]
+async fn of_ten_thousand_asks_over_thirty_percent_loss_none_is_lost_and_none_runs_twice() {
+    let faults = faults(LinkFaults {
+        loss: 0.3,
+        duplicate: 0.1,
+        delay: Duration::from_millis(2),
+        jitter: Duration::from_millis(2),
+        ..LinkFaults::default()
+    });
+    let realm = realm();
+    let [asker, server] = [(); 2].map(|()| realm.open().faulty(faults.clone()).asks(8000));
+    let ran = Mutex::new(HashMap::<u32, u32>::new());
+    let serving = serve_asks(&server, 256, async |asked| {
+        let number = u32::from_be_bytes(*asked.payload.first_chunk().expect("four bytes"));
+        *ran.lock().expect("nobody panics").entry(number).or_default() += 1;
+        Ok(asked.payload)
+    });
+    let dst = &server.local_addrs()[0];
+    let asking = async {
+        let asks = stream::iter(0..10_000_u32).map(|number| {
+            let asker = &asker;
+            async move {
+                let mut request = number.to_be_bytes().to_vec();
+                request.resize(if number % 16 == 0 { 8000 } else { 64 }, 7);
+                let response = asker.ask(dst, asker.packet(&request)).await;
+                assert_eq!(response.expect("an answer"), &request[..], "ask {number}");
+            }
+        });
+        asks.buffer_unordered(64).count().await
+    };
+    let answered = tokio::select! {
+        answered = asking => answered,
+        ended = serving => panic!("{ended:?}"),
+    };
+    let ran = ran.into_inner().expect("nobody panics");
+    assert_eq!((answered, ran.len()), (10_000, 10_000));
+    assert!(ran.values().all(|ran| *ran == 1), "an ask ran twice");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_that_waits_for_nothing_still_sends_a_lost_response_again() {
+    let faults = faults(LinkFaults::default());
+    let realm = realm();
+    let [asker, server] = [(); 2].map(|()| realm.open().faulty(faults.clone()).asks(8000));
+    let dst = server.local_addrs()[0];
+    let serving = async {
+        let request = server.receive_ask().await.expect("a request");
+        faults.cut(&dst, &request.src);
+        let src = request.src;
+        request.respond(server.packet(b"pong")).await.expect("it leaves");
+        faults.mend(&dst, &src);
+    };
+    let asking = asker.ask(&dst, asker.packet(b"ping"));
+    let (response, ()) = tokio::join!(asking, serving);
+    assert_eq!(response.expect("an answer"), b"pong");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_ask_that_nobody_answers_ends_at_its_deadline() {
+    let realm = realm();
+    let [asker, server] = [(); 2].map(|()| realm.open().asks(8000));
+    let limit = Duration::from_millis(250);
+    let begun = tokio::time::Instant::now();
+    let ended = asker
+        .ask_within(&server.local_addrs()[0], asker.packet(b"ping"), limit)
+        .await;
+    assert!(matches!(ended, Err(Error::TimedOut { .. })), "{ended:?}");
+    assert!(begun.elapsed() < limit + Duration::from_millis(10));
+}
