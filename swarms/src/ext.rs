@@ -1,12 +1,13 @@
 //! Layers as an adaptor chain, as iterators have.
 
-use p2p::{Addr, Swarm};
+use p2p::{Addr, Result, Swarm};
+use p2p_formats::x509::PrivateKey;
 use p2p_protocols::mux::{Channel, Name};
 
 use crate::allow::{AllowSwarm, Verdict};
 use crate::faulty::{Faults, FaultySwarm};
 use crate::map::{EraseSwarm, MapSwarm, Translate};
-use crate::{FragmentSwarm, Mux, MuxConfig};
+use crate::{FragmentSwarm, Mux, MuxConfig, QuicSwarm};
 
 /// Puts layers on a swarm: `udp.fragment(64 << 10).layer(|inner| TagSwarm::new(inner, *b"demo"))`.
 ///
@@ -30,6 +31,14 @@ pub trait SwarmExt<A: Addr>: Swarm<A> + Sized {
     /// Opens channels of another kind over this swarm: `udp.mux_by::<u16>().open(7_u16)`.
     fn mux_by<C: Channel>(self) -> Mux<A, Self, C> {
         Mux::with_config(self, MuxConfig::default())
+    }
+
+    /// Runs QUIC over this swarm, with the identity of `key`; see [`QuicSwarm::new`].
+    ///
+    /// # Errors
+    /// As [`QuicSwarm::new`].
+    fn quic(self, key: &PrivateKey) -> Result<QuicSwarm<A>> {
+        QuicSwarm::new(self, key)
     }
 
     /// This swarm under other addresses; see [`MapSwarm`].
