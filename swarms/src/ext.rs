@@ -1,12 +1,13 @@
 //! Layers as an adaptor chain, as iterators have.
 
-use p2p::{Addr, Swarm};
+use p2p::{Addr, Result, Swarm};
+use p2p_formats::x509::PrivateKey;
 use p2p_protocols::mux::{Channel, Name};
 
 use crate::allow::{AllowSwarm, Verdict};
 use crate::faulty::{Faults, FaultySwarm};
 use crate::map::{EraseSwarm, MapSwarm, Translate};
-use crate::{AskingSwarm, FragmentSwarm, Mux, MuxConfig};
+use crate::{AskingSwarm, FragmentSwarm, Mux, MuxConfig, QuicSwarm};
 
 /// Puts layers on a swarm: `udp.fragment(64 << 10).layer(|inner| TagSwarm::new(inner, *b"demo"))`.
 ///
@@ -36,6 +37,14 @@ pub trait SwarmExt<A: Addr>: Swarm<A> + Sized {
     /// [`AskSwarm::ask`](p2p::AskSwarm::ask).)
     fn asks(self, mtu: usize) -> AskingSwarm<A, Self> {
         AskingSwarm::new(self, mtu)
+    }
+
+    /// Runs QUIC over this swarm, with the identity of `key`; see [`QuicSwarm::new`].
+    ///
+    /// # Errors
+    /// As [`QuicSwarm::new`].
+    fn quic(self, key: &PrivateKey) -> Result<QuicSwarm<A>> {
+        QuicSwarm::new(self, key)
     }
 
     /// This swarm under other addresses; see [`MapSwarm`].

@@ -11,19 +11,23 @@ pub mod memory;
 pub mod metrics;
 pub mod multi;
 pub mod mux;
+pub mod quic;
 pub mod stack;
 pub mod turn;
 pub mod udp;
 
 mod ext;
+mod key_addr;
 
 pub use allow::AllowSwarm;
 pub use ask::{AskingConfig, AskingSwarm};
 pub use ext::SwarmExt;
 pub use faulty::{Faults, FaultySwarm, LinkFaults};
 pub use fragment::{FragmentConfig, FragmentSwarm};
+pub use key_addr::KeyAddr;
 pub use map::{EraseSwarm, MapSwarm};
 pub use memory::{MemoryAddr, MemoryRealm, MemorySwarm};
 pub use multi::{MultiAddr, MultiSwarm};
 pub use mux::{Mux, MuxConfig, MuxSwarm};
+pub use quic::{QuicConfig, QuicSwarm};
 pub use udp::{UdpConfig, UdpSwarm};

@@ -28,13 +28,14 @@ use p2p::{BatchError, BatchOutcome, Counters, Error, Message, Packet, Reason, Re
 use tokio::io::Interest;
 use tokio::task::coop;
 
-use self::addr::Local;
 pub use self::addr::parse as parse_addr;
+pub(crate) use self::addr::{Local, canonical};
 use self::combine::{Combine, Standing};
 pub use self::config::UdpConfig;
 use self::inbound::Inbound;
 use self::outbound::{Outbound, Outgoing, admit};
-use self::socket::{Reach, Socket, refusal};
+pub(crate) use self::socket::Reach;
+use self::socket::{Socket, refusal};
 use self::waiters::{Waiter, Waiters};
 
 /// A node on UDP; see the [module](self).

@@ -1,4 +1,4 @@
-//! The bytes of keys: strict DER in and out, with what the Go library reads over read over as well.
+//! The bytes of keys and certificates: strict DER in and out, with what the Go library reads over read over as well.
 
 use ::der::asn1::{AnyRef, ObjectIdentifier};
 use ::der::{Decode, Reader, SliceReader, Tag};
@@ -7,9 +7,9 @@ use zeroize::Zeroizing;
 use super::KeyError;
 use super::key::MAX_KEY_DER;
 
-const SEQUENCE: u8 = 0x30;
-const INTEGER: u8 = 0x02;
-const BIT_STRING: u8 = 0x03;
+pub(super) const SEQUENCE: u8 = 0x30;
+pub(super) const INTEGER: u8 = 0x02;
+pub(super) const BIT_STRING: u8 = 0x03;
 const OCTET_STRING: u8 = 0x04;
 const OID: u8 = 0x06;
 
@@ -25,28 +25,32 @@ const CURVE_PRIVATE_KEYS: [ObjectIdentifier; 4] = [
 pub(super) type Named = (ObjectIdentifier, Zeroizing<Vec<u8>>);
 
 /// Reads elements one after another, and says where it stopped.
-struct Elements<'a> {
+pub(super) struct Elements<'a> {
     reader: SliceReader<'a>,
     /// Where this reader's first byte is in the whole input.
     base: usize,
 }
 
 impl<'a> Elements<'a> {
-    fn new(bytes: &'a [u8], base: usize, expected: &'static str) -> Result<Self, KeyError> {
+    pub(super) fn new(bytes: &'a [u8], base: usize, expected: &'static str) -> Result<Self, KeyError> {
         let reader = SliceReader::new(bytes).map_err(|_| KeyError::Der { at: base, expected })?;
         Ok(Self { reader, base })
     }
 
-    fn at(&self) -> usize {
+    pub(super) fn at(&self) -> usize {
         self.base + usize::try_from(self.reader.position()).unwrap_or(usize::MAX)
     }
 
-    fn next_tag(&self) -> Option<Tag> {
+    pub(super) fn is_finished(&self) -> bool {
+        self.reader.is_finished()
+    }
+
+    pub(super) fn next_tag(&self) -> Option<Tag> {
         Tag::peek(&self.reader).ok()
     }
 
     /// The contents of the next element, which must have this tag, and where they start.
-    fn expect(&mut self, tag: Tag, expected: &'static str) -> Result<(&'a [u8], usize), KeyError> {
+    pub(super) fn expect(&mut self, tag: Tag, expected: &'static str) -> Result<(&'a [u8], usize), KeyError> {
         let wrong = KeyError::Der {
             at: self.at(),
             expected,
@@ -60,14 +64,23 @@ impl<'a> Elements<'a> {
         }
     }
 
+    /// The next element whatever it is, with its tag and length.
+    pub(super) fn tlv(&mut self) -> Result<&'a [u8], KeyError> {
+        let wrong = KeyError::Der {
+            at: self.at(),
+            expected: "an element",
+        };
+        self.reader.tlv_bytes().map_err(|_| wrong)
+    }
+
     /// The contents of the next element as elements; what this leaves unread is read over.
-    fn enter(&mut self, tag: Tag, expected: &'static str) -> Result<Elements<'a>, KeyError> {
+    pub(super) fn enter(&mut self, tag: Tag, expected: &'static str) -> Result<Elements<'a>, KeyError> {
         let (contents, at) = self.expect(tag, expected)?;
         Elements::new(contents, at, expected)
     }
 
     /// An `AlgorithmIdentifier`, of which only the identifier counts.
-    fn algorithm(&mut self) -> Result<ObjectIdentifier, KeyError> {
+    pub(super) fn algorithm(&mut self) -> Result<ObjectIdentifier, KeyError> {
         let mut identifier = self.enter(Tag::Sequence, "an algorithm identifier")?;
         let (oid, at) = identifier.expect(Tag::ObjectIdentifier, "an object identifier")?;
         ObjectIdentifier::from_bytes(oid).map_err(|_| KeyError::Der {
@@ -77,7 +90,7 @@ impl<'a> Elements<'a> {
     }
 
     /// A bit string, shifted so that its last bit is the last bit of the last byte.
-    fn bit_string(&mut self) -> Result<Zeroizing<Vec<u8>>, KeyError> {
+    pub(super) fn bit_string(&mut self) -> Result<Zeroizing<Vec<u8>>, KeyError> {
         let (contents, at) = self.expect(Tag::BitString, "a bit string")?;
         let wrong = KeyError::Der {
             at,
@@ -175,12 +188,12 @@ pub(super) fn write_pkcs8(algorithm: ObjectIdentifier, secret: &[u8]) -> Zeroizi
     element(SEQUENCE, &[&version, &write_algorithm(algorithm), &octets])
 }
 
-fn write_algorithm(algorithm: ObjectIdentifier) -> Zeroizing<Vec<u8>> {
+pub(super) fn write_algorithm(algorithm: ObjectIdentifier) -> Zeroizing<Vec<u8>> {
     element(SEQUENCE, &[&element(OID, &[algorithm.as_bytes()])])
 }
 
 /// One element: tag, shortest length, contents. Allocates once, so that no copy of a secret is left behind.
-fn element(tag: u8, contents: &[&[u8]]) -> Zeroizing<Vec<u8>> {
+pub(super) fn element(tag: u8, contents: &[&[u8]]) -> Zeroizing<Vec<u8>> {
     let len: usize = contents.iter().map(|part| part.len()).sum();
     let mut out = Zeroizing::new(Vec::with_capacity(len + 10));
     out.push(tag);

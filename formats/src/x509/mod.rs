@@ -4,6 +4,7 @@
 //!   the algorithm is, so that a key of a future algorithm can be stored, shown and passed on.
 //! - [`Registry`] turns them into a [`Signer`] and a [`Verifier`]. [`Ed25519`] is in it from the start;
 //!   [`Registry::with`] adds others. Algorithm and sizes are checked here, before any arithmetic.
+//! - [`certify`] and [`certified_key`] put a public key into a self-signed certificate, as TLS wants it, and take it out.
 //! - A [`Fingerprint`] makes a public key into a [`PeerId`](p2p::PeerId): [`shake256`] for P2PKE, [`sha3_256`]
 //!   for QUIC. One key has two ids, and a swarm takes any other fingerprint in their place.
 //!
@@ -19,6 +20,7 @@
 //! Provided: secrets are wiped when dropped and never shown by `Debug`; keys and signatures of a wrong size
 //! are refused before an algorithm sees them. Not provided: certificates' chains, validity periods, revocation.
 
+mod certificate;
 mod der;
 mod ed25519;
 mod error;
@@ -27,6 +29,7 @@ mod key;
 mod registry;
 
 pub use ::der::asn1::ObjectIdentifier;
+pub use certificate::{CertificateError, MAX_CERTIFICATE_DER, certified_key, certify};
 pub use ed25519::Ed25519;
 pub use error::KeyError;
 pub use fingerprint::{Fingerprint, sha3_256, shake256};

@@ -8,7 +8,7 @@ use p2p::{Error, Result};
 
 /// An IPv4 address that a dual-stack socket shows inside IPv6 is that IPv4 address, and a flow label is no
 /// part of who a peer is.
-pub(super) fn canonical(addr: SocketAddr) -> SocketAddr {
+pub(crate) fn canonical(addr: SocketAddr) -> SocketAddr {
     match addr {
         SocketAddr::V4(_) => addr,
         SocketAddr::V6(v6) => match v6.ip().to_ipv4_mapped() {
@@ -128,7 +128,7 @@ const REFRESH: Duration = Duration::from_secs(1);
 
 /// The addresses at which a socket is reached.
 #[derive(Debug)]
-pub(super) enum Local {
+pub(crate) enum Local {
     /// Bound to one address, which is the only one.
     One(SocketAddr),
     /// Bound to a wildcard, which stands for all addresses of the host.
@@ -136,13 +136,13 @@ pub(super) enum Local {
 }
 
 #[derive(Debug)]
-pub(super) struct Host {
+pub(crate) struct Host {
     addrs: Vec<SocketAddr>,
     asked: Instant,
 }
 
 impl Local {
-    pub(super) fn new(bound: SocketAddr) -> Self {
+    pub(crate) fn new(bound: SocketAddr) -> Self {
         let bound = canonical(bound);
         if bound.ip().is_unspecified() {
             let addrs = host_addrs(bound);
@@ -158,7 +158,7 @@ impl Local {
     }
 
     /// The addresses of the host as they are now, the ones that others can reach first.
-    pub(super) fn addrs(&self) -> Vec<SocketAddr> {
+    pub(crate) fn addrs(&self) -> Vec<SocketAddr> {
         match self {
             Self::One(addr) => vec![*addr],
             Self::All { wildcard, host } => {
@@ -173,7 +173,7 @@ impl Local {
     ///
     /// A host may take datagrams for addresses that no interface names: all of 127.0.0.0/8, broadcasts, an
     /// address that it had until just now. They count as having come to its first address of that family.
-    pub(super) fn dst(&self, dst: Option<IpAddr>) -> SocketAddr {
+    pub(crate) fn dst(&self, dst: Option<IpAddr>) -> SocketAddr {
         let (wildcard, host) = match self {
             Self::One(addr) => return *addr,
             Self::All { wildcard, host } => (wildcard, host),

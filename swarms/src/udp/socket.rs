@@ -44,14 +44,14 @@ fn open(addr: SocketAddr, config: &UdpConfig) -> io::Result<Socket> {
 
 /// Which addresses a socket can send to.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Reach {
+pub(crate) enum Reach {
     V4,
     V6,
     Both,
 }
 
 impl Reach {
-    pub(super) fn of(bound: SocketAddr) -> Self {
+    pub(crate) fn of(bound: SocketAddr) -> Self {
         match bound.ip() {
             IpAddr::V4(_) => Self::V4,
             IpAddr::V6(ip) if ip.is_unspecified() => Self::Both,
@@ -63,7 +63,7 @@ impl Reach {
     ///
     /// # Errors
     /// [`Error::Unreachable`] for what is no single node's address, or not of the socket's family.
-    pub(super) fn check(self, dst: &SocketAddr) -> Result<SocketAddr> {
+    pub(crate) fn check(self, dst: &SocketAddr) -> Result<SocketAddr> {
         let fail = |reason: &str| Err(Error::unreachable(dst, reason));
         if dst.port() == 0 {
             return fail("nobody has port 0");

@@ -1,0 +1,180 @@
+//! Made-up socket addresses for addresses of any kind, leased and bounded.
+//!
+//! QUIC's library knows socket addresses only. Each address of the swarm below gets a unique local IPv6 address
+//! (RFC 4193) that is a keyed hash of it: the same one whenever it comes back, and one that nobody outside can aim at.
+//! Addresses of sessions and handshakes are pinned; of the others the longest unused is forgotten at the limit.
+
+use std::collections::{HashMap, VecDeque};
+use std::hash::{BuildHasher, Hash, RandomState};
+use std::net::{Ipv6Addr, SocketAddr};
+
+/// The port of every made-up address; the address alone says who it is.
+pub(super) const PORT: u16 = 443;
+
+pub(super) struct Leases<A> {
+    by_ip: HashMap<Ipv6Addr, Lease<A>>,
+    /// Every lease once: those at the front are looked at first when room is needed.
+    order: VecDeque<Ipv6Addr>,
+    keys: [RandomState; 2],
+    max: usize,
+}
+
+struct Lease<A> {
+    addr: A,
+    /// Which of our addresses it last sent to.
+    dst: Option<A>,
+    pins: usize,
+    /// Used since it was last looked at.
+    used: bool,
+}
+
+impl<A: Clone + Eq + Hash> Leases<A> {
+    pub(super) fn new(max: usize) -> Self {
+        Self {
+            by_ip: HashMap::new(),
+            order: VecDeque::new(),
+            keys: [RandomState::new(), RandomState::new()],
+            max,
+        }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.by_ip.len()
+    }
+
+    fn made_up(&self, addr: &A) -> Ipv6Addr {
+        let [high, low] = &self.keys;
+        let bits = u128::from(high.hash_one(addr)) << 64 | u128::from(low.hash_one(addr));
+        let mut octets = bits.to_be_bytes();
+        octets[0] = 0xfd;
+        octets.into()
+    }
+
+    /// The made-up address of `addr`, or nothing where every lease is pinned.
+    pub(super) fn lease(&mut self, addr: &A, dst: Option<&A>) -> Option<SocketAddr> {
+        let ip = self.made_up(addr);
+        if let Some(lease) = self.by_ip.get_mut(&ip) {
+            // Two addresses with one hash: the second gets nothing rather than the first one's packets.
+            if lease.addr != *addr {
+                return None;
+            }
+            lease.used = true;
+            if dst.is_some() && lease.dst.as_ref() != dst {
+                lease.dst = dst.cloned();
+            }
+        } else {
+            if self.by_ip.len() >= self.max {
+                self.forget_one()?;
+            }
+            self.order.push_back(ip);
+            self.by_ip.insert(
+                ip,
+                Lease {
+                    addr: addr.clone(),
+                    dst: dst.cloned(),
+                    pins: 0,
+                    used: false,
+                },
+            );
+        }
+        Some(SocketAddr::new(ip.into(), PORT))
+    }
+
+    /// Forgets the first unpinned lease that was not used since it was looked at before.
+    fn forget_one(&mut self) -> Option<()> {
+        for _ in 0..2 * self.order.len() {
+            let ip = self.order.pop_front()?;
+            let Some(lease) = self.by_ip.get_mut(&ip) else {
+                continue;
+            };
+            if lease.pins == 0 && !lease.used {
+                self.by_ip.remove(&ip);
+                return Some(());
+            }
+            lease.used = false;
+            self.order.push_back(ip);
+        }
+        None
+    }
+
+    /// Keeps the lease of `at` until [`unpin`](Self::unpin). Says whose it is, and to which of our addresses they sent.
+    pub(super) fn pin(&mut self, at: SocketAddr) -> Option<(A, Option<A>)> {
+        let lease = self.by_ip.get_mut(&ip(at)?)?;
+        lease.pins += 1;
+        Some((lease.addr.clone(), lease.dst.clone()))
+    }
+
+    pub(super) fn unpin(&mut self, at: SocketAddr) {
+        if let Some(lease) = ip(at).and_then(|ip| self.by_ip.get_mut(&ip)) {
+            lease.pins = lease.pins.saturating_sub(1);
+        }
+    }
+
+    /// Whose made-up address `at` is.
+    pub(super) fn addr(&self, at: SocketAddr) -> Option<&A> {
+        self.by_ip.get(&ip(at)?).map(|lease| &lease.addr)
+    }
+}
+
+fn ip(at: SocketAddr) -> Option<Ipv6Addr> {
+    match at {
+        SocketAddr::V6(at) => Some(*at.ip()),
+        SocketAddr::V4(_) => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_gets_the_same_made_up_address_again() {
+        let mut leases = Leases::new(2);
+        let one = leases.lease(&1, None).expect("room");
+        for other in 2..10 {
+            leases.lease(&other, None).expect("room");
+        }
+        assert_eq!(leases.addr(one), None, "it was forgotten");
+        assert_eq!(leases.lease(&1, None), Some(one));
+        assert_eq!(leases.addr(one), Some(&1));
+    }
+
+    #[test]
+    fn a_flood_of_addresses_forgets_neither_what_is_pinned_nor_exceeds_the_bound() {
+        let mut leases = Leases::new(16);
+        let pinned = leases.lease(&u64::MAX, Some(&7)).expect("room");
+        assert_eq!(leases.pin(pinned), Some((u64::MAX, Some(7))));
+        for spoofed in 0..100_000 {
+            leases.lease(&spoofed, None).expect("room");
+            assert!(leases.len() <= 16 && leases.order.len() <= 16);
+        }
+        assert_eq!(leases.addr(pinned), Some(&u64::MAX));
+        leases.unpin(pinned);
+        for spoofed in 0..100 {
+            leases.lease(&spoofed, None).expect("room");
+        }
+        assert_eq!(leases.addr(pinned), None, "an unpinned lease is reclaimed");
+    }
+
+    #[test]
+    fn where_every_lease_is_pinned_there_is_no_further_one() {
+        let mut leases = Leases::new(2);
+        for addr in 0..2 {
+            let at = leases.lease(&addr, None).expect("room");
+            leases.pin(at).expect("leased");
+        }
+        assert_eq!(leases.lease(&2, None), None);
+        assert_eq!(leases.len(), 2);
+    }
+
+    #[test]
+    fn what_is_in_use_outlives_what_is_not() {
+        let mut leases = Leases::new(4);
+        let used = leases.lease(&0, None).expect("room");
+        for spoofed in 1..1000 {
+            leases.lease(&0, None).expect("room");
+            leases.lease(&spoofed, None).expect("room");
+        }
+        assert_eq!(leases.addr(used), Some(&0));
+    }
+}

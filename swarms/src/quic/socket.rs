@@ -1,0 +1,318 @@
+//! Any swarm as the socket of a QUIC endpoint.
+//!
+//! What the endpoint sends goes to [`tell_batch`](Swarm::tell_batch) at once, in the task that sends; only where the
+//! swarm below makes it wait does a task of its own finish the batch, and the endpoint is told to wait meanwhile. What
+//! arrives is pulled by the endpoint's own task.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::future::Future;
+use std::io::{self, IoSliceMut};
+use std::net::{IpAddr, SocketAddr};
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker};
+
+use p2p::{Addr, Counters, Error, Message, Packet, Reason, Result, Swarm};
+use quinn::udp::{RecvMeta, Transmit};
+use quinn::{AsyncUdpSocket, UdpPoller};
+use tokio::runtime::Handle;
+
+use super::leases::{Leases, PORT};
+use super::medium::Medium;
+
+/// Messages that are pulled at once.
+const PULL: usize = 64;
+/// Datagrams that leave at once; QUIC's library makes at most ten of them.
+const SEGMENTS: usize = 16;
+/// Failures to receive in a row after which the swarm below counts as closed.
+const MAX_FAILURES: usize = 16;
+
+pub(super) struct SwarmSocket<A, S> {
+    inner: Arc<S>,
+    runtime: Handle,
+    leases: Mutex<Leases<A>>,
+    inbound: Mutex<Inbound<A>>,
+    outbound: Arc<Outbound>,
+    counters: Arc<Counters>,
+}
+
+type Pull<A> = Pin<Box<dyn Future<Output = (Vec<Message<A>>, Result<usize>)> + Send>>;
+
+struct Inbound<A> {
+    pull: Option<Pull<A>>,
+    waiting: VecDeque<Message<A>>,
+    /// The allocation of the last pull, for the next one.
+    spare: Vec<Message<A>>,
+    failures: usize,
+}
+
+#[derive(Default)]
+struct Outbound(Mutex<Blocked>);
+
+#[derive(Default)]
+struct Blocked {
+    blocked: bool,
+    waiting: Vec<Waker>,
+}
+
+impl Outbound {
+    fn lock(&self) -> MutexGuard<'_, Blocked> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn unblock(&self) {
+        let mut state = self.lock();
+        state.blocked = false;
+        let waiting = std::mem::take(&mut state.waiting);
+        drop(state);
+        for waker in waiting {
+            waker.wake();
+        }
+    }
+}
+
+/// Lets writers go on, also where the batch that they wait for is dropped.
+struct Unblock(Arc<Outbound>);
+
+impl Drop for Unblock {
+    fn drop(&mut self) {
+        self.0.unblock();
+    }
+}
+
+impl<A: Addr, S: Swarm<A>> SwarmSocket<A, S> {
+    pub(super) fn new(inner: S, max_addrs: usize, runtime: Handle) -> Self {
+        Self {
+            inner: Arc::new(inner),
+            runtime,
+            leases: Mutex::new(Leases::new(max_addrs)),
+            inbound: Mutex::new(Inbound {
+                pull: None,
+                waiting: VecDeque::new(),
+                spare: Vec::new(),
+                failures: 0,
+            }),
+            outbound: Arc::default(),
+            counters: Arc::new(Counters::new("quic-socket")),
+        }
+    }
+
+    fn leases(&self) -> MutexGuard<'_, Leases<A>> {
+        self.leases.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<A: Addr> Inbound<A> {
+    /// Moves what waits into the buffers; returns how many are filled.
+    fn fill(
+        &mut self,
+        leases: &mut Leases<A>,
+        counters: &Counters,
+        bufs: &mut [IoSliceMut<'_>],
+        metas: &mut [RecvMeta],
+    ) -> usize {
+        let mut filled = 0;
+        while let (Some(buf), Some(meta)) = (bufs.get_mut(filled), metas.get_mut(filled)) {
+            let Some(message) = self.waiting.pop_front() else {
+                break;
+            };
+            let len = message.payload.len();
+            let Some(room) = buf.get_mut(..len) else {
+                counters.dropped_at(Reason::Oversize, &message.src);
+                continue;
+            };
+            if len == 0 {
+                counters.dropped_at(Reason::Malformed, &message.src);
+                continue;
+            }
+            let Some(addr) = leases.lease(&message.src, Some(&message.dst)) else {
+                counters.dropped_at(Reason::Budget, &message.src);
+                continue;
+            };
+            room.copy_from_slice(&message.payload);
+            *meta = RecvMeta {
+                addr,
+                len,
+                stride: len,
+                ecn: None,
+                dst_ip: None,
+            };
+            filled += 1;
+        }
+        counters.delivered(filled);
+        filled
+    }
+}
+
+impl<A: Addr, S: Swarm<A>> AsyncUdpSocket for SwarmSocket<A, S> {
+    fn create_io_poller(self: Arc<Self>) -> Pin<Box<dyn UdpPoller>> {
+        Box::pin(Poller(self.outbound.clone()))
+    }
+
+    fn try_send(&self, transmit: &Transmit<'_>) -> io::Result<()> {
+        if self.outbound.lock().blocked {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        let Some(addr) = self.leases().addr(transmit.destination).cloned() else {
+            self.counters.dropped_at(Reason::NoPeer, &transmit.destination);
+            return Ok(());
+        };
+        let size = transmit.segment_size.unwrap_or(transmit.contents.len()).max(1);
+        let room = self.inner.headroom();
+        let segments = transmit.contents.chunks(size);
+        let mut batch: Vec<(A, Packet)> = segments
+            .map(|segment| (addr.clone(), Packet::new(room, segment)))
+            .collect();
+        let count = batch.len();
+        let (inner, counters) = (self.inner.clone(), self.counters.clone());
+        let mut tell = Box::pin(async move {
+            match inner.tell_batch(&mut batch).await {
+                Ok(()) => counters.sent(count),
+                Err(error) => {
+                    // To QUIC it is a loss like any other.
+                    counters.sent(count);
+                    counters.dropped_many(Reason::Refused, error.refused);
+                }
+            }
+        });
+        if tell
+            .as_mut()
+            .poll(&mut Context::from_waker(Waker::noop()))
+            .is_pending()
+        {
+            self.outbound.lock().blocked = true;
+            let unblock = Unblock(self.outbound.clone());
+            self.runtime.spawn(async move {
+                tell.await;
+                drop(unblock);
+            });
+        }
+        Ok(())
+    }
+
+    fn poll_recv(
+        &self,
+        cx: &mut Context<'_>,
+        bufs: &mut [IoSliceMut<'_>],
+        metas: &mut [RecvMeta],
+    ) -> Poll<io::Result<usize>> {
+        let mut inbound = self.inbound.lock().unwrap_or_else(PoisonError::into_inner);
+        loop {
+            if !inbound.waiting.is_empty() {
+                let filled = inbound.fill(&mut self.leases(), &self.counters, bufs, metas);
+                if filled > 0 {
+                    return Poll::Ready(Ok(filled));
+                }
+            }
+            let mut pull = inbound.pull.take().unwrap_or_else(|| {
+                let (inner, mut out) = (self.inner.clone(), std::mem::take(&mut inbound.spare));
+                Box::pin(async move {
+                    let result = inner.receive_batch(&mut out, PULL).await;
+                    (out, result)
+                })
+            });
+            let Poll::Ready((mut out, result)) = pull.as_mut().poll(cx) else {
+                inbound.pull = Some(pull);
+                return Poll::Pending;
+            };
+            self.counters.received(out.len());
+            inbound.waiting.extend(out.drain(..));
+            inbound.spare = out;
+            match result {
+                Ok(_) => inbound.failures = 0,
+                Err(error) => {
+                    inbound.failures += 1;
+                    if matches!(error, Error::Closed) || inbound.failures == MAX_FAILURES {
+                        return Poll::Ready(Err(io::Error::new(io::ErrorKind::NotConnected, error)));
+                    }
+                }
+            }
+        }
+    }
+
+    fn local_addr(&self) -> io::Result<SocketAddr> {
+        // Any IPv6 address: it says that made-up addresses, which are IPv6, can be sent to.
+        Ok(SocketAddr::new(
+            [0xfd, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1].into(),
+            PORT,
+        ))
+    }
+
+    fn max_transmit_segments(&self) -> usize {
+        SEGMENTS
+    }
+
+    fn may_fragment(&self) -> bool {
+        false
+    }
+}
+
+impl<A: Addr, S: Swarm<A>> Medium<A> for SwarmSocket<A, S> {
+    fn pin(&self, addr: &A) -> Result<SocketAddr> {
+        let mut leases = self.leases();
+        let at = leases.lease(addr, None).ok_or(Error::Limit {
+            what: "addresses in use",
+            limit: leases.len(),
+        })?;
+        leases.pin(at);
+        Ok(at)
+    }
+
+    fn pin_source(&self, at: SocketAddr, _: Option<IpAddr>) -> Option<(A, A)> {
+        let (src, dst) = self.leases().pin(at)?;
+        let dst = dst.or_else(|| self.inner.local_addrs().into_iter().next());
+        if dst.is_none() {
+            self.leases().unpin(at);
+        }
+        Some((src, dst?))
+    }
+
+    fn unpin(&self, at: SocketAddr) {
+        self.leases().unpin(at);
+    }
+
+    fn local_addrs(&self) -> Vec<A> {
+        self.inner.local_addrs()
+    }
+
+    fn parse_addr(&self, text: &str) -> Result<A> {
+        self.inner.parse_addr(text)
+    }
+
+    fn close(&self) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
+        Box::pin(self.inner.close())
+    }
+
+    fn visit_counters(&self, visit: &mut dyn FnMut(&Counters)) {
+        visit(&self.counters);
+        self.inner.visit_counters(visit);
+    }
+}
+
+impl<A, S> fmt::Debug for SwarmSocket<A, S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("SwarmSocket")
+    }
+}
+
+struct Poller(Arc<Outbound>);
+
+impl UdpPoller for Poller {
+    fn poll_writable(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let mut state = self.0.lock();
+        if !state.blocked {
+            return Poll::Ready(Ok(()));
+        }
+        if !state.waiting.iter().any(|waker| waker.will_wake(cx.waker())) {
+            state.waiting.push(cx.waker().clone());
+        }
+        Poll::Pending
+    }
+}
+
+impl fmt::Debug for Poller {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Poller")
+    }
+}

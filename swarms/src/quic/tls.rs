@@ -1,0 +1,311 @@
+//! Who is at the other end: TLS 1.3 with self-signed certificates on both sides, each bound to a [`PeerId`].
+//!
+//! A certificate proves nothing but its key. Its size, structure, algorithm and own signature are checked, then that
+//! the peer signed this handshake with the key, and that the key is the one that was dialled and is allowed here.
+
+use std::fmt;
+use std::sync::{Arc, OnceLock};
+
+use aws_lc_rs::hmac;
+use p2p::{Counters, Error, PeerId, Reason, Result};
+use p2p_formats::x509::{Ed25519, PrivateKey, PublicKey, Signer, certified_key, certify};
+use quinn::crypto::rustls::{QuicClientConfig, QuicServerConfig};
+use rustls::client::Resumption;
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::{CryptoProvider, aws_lc_rs as provider};
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
+use rustls::sign::{CertifiedKey, SigningKey, SingleCertAndKey};
+use rustls::{
+    CertificateError, DigitallySignedStruct, DistinguishedName, OtherError, SignatureAlgorithm,
+    SignatureScheme,
+};
+
+use super::QuicConfig;
+
+const ALPN: &[u8] = b"p2p";
+const SCHEME: SignatureScheme = SignatureScheme::ED25519;
+
+/// This node's key, and what TLS needs of it.
+pub(super) struct Identity {
+    pub(super) id: PeerId,
+    pub(super) key: PublicKey,
+    certified: Arc<SingleCertAndKey>,
+    /// From which tokens that reset connections are made: after a restart with the same key they are the same.
+    pub(super) reset: hmac::Key,
+}
+
+impl Identity {
+    pub(super) fn new(private: &PrivateKey, config: &QuicConfig) -> Result<Self> {
+        if private.algorithm() != Ed25519::OID {
+            return Err(Error::invalid(
+                "key",
+                "TLS signatures are made with Ed25519 alone",
+            ));
+        }
+        let signer: Arc<dyn Signer> = config.registry.signer(private)?.into();
+        let key = signer.public_key().clone();
+        let chain = vec![CertificateDer::from(certify(&*signer))];
+        let certified = CertifiedKey::new(chain, Arc::new(TlsKey(signer)));
+        let secret = hmac::Key::new(hmac::HMAC_SHA256, private.secret());
+        let reset = hmac::sign(&secret, b"p2p stateless reset of QUIC connections");
+        Ok(Self {
+            id: (config.fingerprint)(&key),
+            key,
+            certified: Arc::new(SingleCertAndKey::from(certified)),
+            reset: hmac::Key::new(hmac::HMAC_SHA256, reset.as_ref()),
+        })
+    }
+}
+
+/// What both ends use: AES-128 first, which every machine with an AES unit does fastest.
+pub(super) fn crypto() -> CryptoProvider {
+    use provider::cipher_suite::{
+        TLS13_AES_128_GCM_SHA256, TLS13_AES_256_GCM_SHA384, TLS13_CHACHA20_POLY1305_SHA256,
+    };
+    CryptoProvider {
+        cipher_suites: vec![
+            TLS13_AES_128_GCM_SHA256,
+            TLS13_AES_256_GCM_SHA384,
+            TLS13_CHACHA20_POLY1305_SHA256,
+        ],
+        ..provider::default_provider()
+    }
+}
+
+/// How those who dial are met.
+pub(super) fn server(
+    identity: &Identity,
+    check: Check,
+    crypto: Arc<CryptoProvider>,
+) -> Result<QuicServerConfig> {
+    let mut tls = rustls::ServerConfig::builder_with_provider(crypto)
+        .with_protocol_versions(&[&rustls::version::TLS13])
+        .map_err(|error| invalid(&error))?
+        .with_client_cert_verifier(Arc::new(check))
+        .with_cert_resolver(identity.certified.clone());
+    tls.alpn_protocols = vec![ALPN.to_vec()];
+    tls.send_tls13_tickets = 0;
+    tls.session_storage = Arc::new(rustls::server::NoServerSessionStorage {});
+    QuicServerConfig::try_from(Arc::new(tls))
+        .map_err(|error| Error::invalid("TLS configuration", error.to_string()))
+}
+
+/// How this node dials.
+pub(super) fn client(
+    identity: &Identity,
+    check: Check,
+    crypto: Arc<CryptoProvider>,
+) -> Result<QuicClientConfig> {
+    let mut tls = rustls::ClientConfig::builder_with_provider(crypto)
+        .with_protocol_versions(&[&rustls::version::TLS13])
+        .map_err(|error| invalid(&error))?
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(check))
+        .with_client_cert_resolver(identity.certified.clone());
+    tls.alpn_protocols = vec![ALPN.to_vec()];
+    tls.enable_sni = false;
+    tls.resumption = Resumption::disabled();
+    QuicClientConfig::try_from(Arc::new(tls))
+        .map_err(|error| Error::invalid("TLS configuration", error.to_string()))
+}
+
+fn invalid(error: &rustls::Error) -> Error {
+    Error::invalid("TLS configuration", error.to_string())
+}
+
+/// The key that the peer proved, and its identity.
+pub(super) fn peer(connection: &quinn::Connection, config: &QuicConfig) -> Option<(PublicKey, PeerId)> {
+    let chain = connection.peer_identity()?;
+    let chain = chain.downcast_ref::<Vec<CertificateDer<'_>>>()?;
+    let key = certified_key(chain.first()?, &config.registry).ok()?;
+    let id = (config.fingerprint)(&key);
+    Some((key, id))
+}
+
+#[derive(Debug)]
+struct TlsKey(Arc<dyn Signer>);
+
+impl SigningKey for TlsKey {
+    fn choose_scheme(&self, offered: &[SignatureScheme]) -> Option<Box<dyn rustls::sign::Signer>> {
+        offered
+            .contains(&SCHEME)
+            .then(|| Box::new(TlsKey(self.0.clone())) as Box<dyn rustls::sign::Signer>)
+    }
+
+    fn algorithm(&self) -> SignatureAlgorithm {
+        SignatureAlgorithm::ED25519
+    }
+}
+
+impl rustls::sign::Signer for TlsKey {
+    fn sign(&self, message: &[u8]) -> Result<Vec<u8>, rustls::Error> {
+        Ok(self.0.sign(message))
+    }
+
+    fn scheme(&self) -> SignatureScheme {
+        SCHEME
+    }
+}
+
+/// What a peer's certificate must be.
+pub(super) struct Check {
+    pub(super) config: Arc<QuicConfig>,
+    /// Who was dialled, where it was this node that dialled.
+    pub(super) expected: Option<PeerId>,
+    /// Refusals are counted here: one for each handshake.
+    pub(super) counters: Arc<Counters>,
+    /// Why the peer that was dialled was refused.
+    pub(super) refusal: Arc<OnceLock<String>>,
+}
+
+/// Why a peer was turned away.
+#[derive(Debug, thiserror::Error)]
+enum Refusal {
+    #[error("{0}")]
+    Certificate(#[from] p2p_formats::x509::CertificateError),
+    #[error("TLS signatures are checked with Ed25519 alone")]
+    Algorithm,
+    #[error("another identity is there: {0}")]
+    Other(PeerId),
+    #[error("{0} is not allowed here")]
+    Denied(PeerId),
+}
+
+impl Check {
+    fn key(&self, certificate: &CertificateDer<'_>) -> Result<PublicKey, Refusal> {
+        let key = certified_key(certificate, &self.config.registry)?;
+        if key.algorithm() == Ed25519::OID {
+            Ok(key)
+        } else {
+            Err(Refusal::Algorithm)
+        }
+    }
+
+    fn admit(&self, certificate: &CertificateDer<'_>) -> Result<(), Refusal> {
+        let id = (self.config.fingerprint)(&self.key(certificate)?);
+        if self.expected.is_some_and(|expected| expected != id) {
+            return Err(Refusal::Other(id));
+        }
+        if !self.config.allows(&id) {
+            return Err(Refusal::Denied(id));
+        }
+        Ok(())
+    }
+
+    fn verify(&self, certificate: &CertificateDer<'_>) -> Result<(), rustls::Error> {
+        self.admit(certificate).map_err(|refusal| {
+            if self.expected.is_some() {
+                let _ = self.refusal.set(refusal.to_string());
+            }
+            self.counters.dropped(match refusal {
+                Refusal::Denied(_) => Reason::Denied,
+                _ => Reason::Unauthenticated,
+            });
+            match refusal {
+                // The peer gets the alert "access denied".
+                Refusal::Denied(_) => CertificateError::ApplicationVerificationFailure.into(),
+                other => CertificateError::Other(OtherError(Arc::new(other))).into(),
+            }
+        })
+    }
+
+    fn verify_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        let bad = || {
+            self.counters.dropped(Reason::Unauthenticated);
+            rustls::Error::from(CertificateError::BadSignature)
+        };
+        if signed.scheme != SCHEME {
+            return Err(bad());
+        }
+        let key = self.key(certificate).map_err(|_| bad())?;
+        let verifier = self.config.registry.verifier(&key).map_err(|_| bad())?;
+        verifier.verify(message, signed.signature()).map_err(|_| bad())?;
+        Ok(HandshakeSignatureValid::assertion())
+    }
+}
+
+impl fmt::Debug for Check {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Check")
+            .field("expected", &self.expected)
+            .finish_non_exhaustive()
+    }
+}
+
+impl ServerCertVerifier for Check {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        _: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        self.verify(end_entity).map(|()| ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        _: &[u8],
+        _: &CertificateDer<'_>,
+        _: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        Err(rustls::Error::General("QUIC has TLS 1.3 alone".into()))
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.verify_signature(message, certificate, signed)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        vec![SCHEME]
+    }
+}
+
+impl ClientCertVerifier for Check {
+    fn root_hint_subjects(&self) -> &[DistinguishedName] {
+        &[]
+    }
+
+    fn verify_client_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: UnixTime,
+    ) -> Result<ClientCertVerified, rustls::Error> {
+        self.verify(end_entity).map(|()| ClientCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        _: &[u8],
+        _: &CertificateDer<'_>,
+        _: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        Err(rustls::Error::General("QUIC has TLS 1.3 alone".into()))
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.verify_signature(message, certificate, signed)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        vec![SCHEME]
+    }
+}

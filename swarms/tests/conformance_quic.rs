@@ -1,0 +1,105 @@
+//! The laws of swarms on QUIC: on UDP, in memory, on a channel of a mux, and on QUIC itself.
+
+use std::future::ready;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+use std::time::Duration;
+
+use p2p::{Addr, PeerId, Result, Swarm};
+use p2p_formats::x509::{PrivateKey, Registry, sha3_256};
+use p2p_swarms::quic::QuicConfig;
+use p2p_swarms::{KeyAddr, MemoryAddr, MemoryRealm, QuicSwarm, SwarmExt as _};
+use p2p_swarmtest::{Profile, SecureAsk, Testbed, conformance};
+
+/// Makes a key for each node, and finds it again by the node's id.
+#[derive(Clone, Default)]
+struct Keys(Arc<AtomicU32>);
+
+impl Keys {
+    fn nth(seed: u32) -> PrivateKey {
+        let mut bytes = [0; 32];
+        bytes[..4].copy_from_slice(&seed.to_be_bytes());
+        PrivateKey::ed25519(&bytes)
+    }
+
+    fn next(&self) -> PrivateKey {
+        Self::nth(self.0.fetch_add(1, Relaxed))
+    }
+
+    fn of(&self, id: &PeerId) -> PrivateKey {
+        let is_it = |key: &PrivateKey| {
+            let signer = Registry::default().signer(key).expect("a good key");
+            sha3_256(signer.public_key()) == *id
+        };
+        let made = (0..self.0.load(Relaxed)).map(Self::nth);
+        made.into_iter().find(is_it).expect("made before")
+    }
+}
+
+fn config() -> QuicConfig {
+    QuicConfig {
+        handshake_timeout: Duration::from_secs(2),
+        ask_timeout: Duration::from_secs(5),
+        ..QuicConfig::default()
+    }
+}
+
+fn profile() -> Profile {
+    Profile {
+        settle: Duration::from_millis(100),
+        patience: Duration::from_secs(20),
+        ask_patience: Duration::from_secs(40),
+        holds: 1024 + 256,
+        asks: 1024 + 256,
+        ..Profile::default()
+    }
+}
+
+fn over<A: Addr, S: Swarm<A>>(open: impl Fn() -> S + Send + Sync + 'static) -> Testbed<KeyAddr<A>> {
+    let keys = Keys::default();
+    let nodes = move |count| {
+        let nodes = (0..count).map(|_| QuicSwarm::with_config(open(), &keys.next(), config()));
+        ready(nodes.collect::<Result<Vec<_>>>())
+    };
+    bed(Testbed::new(SecureAsk, nodes))
+}
+
+fn bed<A: Addr>(bed: Testbed<KeyAddr<A>>) -> Testbed<KeyAddr<A>> {
+    bed.profile(profile())
+        .forge(|id, place| KeyAddr::new(id.id, place.addr.clone()))
+}
+
+fn memory() -> Testbed<KeyAddr<MemoryAddr>> {
+    let realm = MemoryRealm::default();
+    over(move || realm.open())
+}
+
+fn mux() -> Testbed<KeyAddr<MemoryAddr>> {
+    let realm = MemoryRealm::default();
+    over(move || realm.open().mux().open("quic").expect("a new channel"))
+}
+
+fn quic() -> Testbed<KeyAddr<KeyAddr<MemoryAddr>>> {
+    let (realm, keys) = (MemoryRealm::default(), Keys::default());
+    over(move || QuicSwarm::with_config(realm.open(), &keys.next(), config()).expect("a node"))
+}
+
+fn udp() -> Testbed<KeyAddr<SocketAddr>> {
+    let keys = Keys::default();
+    let loopback = "127.0.0.1:0".parse().expect("an address");
+    let again = keys.clone();
+    let nodes = move |count| {
+        let nodes = (0..count).map(|_| QuicSwarm::bind_udp_with(loopback, &keys.next(), config()));
+        ready(nodes.collect::<Result<Vec<_>>>())
+    };
+    let rebind = move |addr: KeyAddr<SocketAddr>| {
+        ready(QuicSwarm::bind_udp_with(addr.addr, &again.of(&addr.id), config()))
+    };
+    bed(Testbed::new(SecureAsk, nodes).rebind(rebind))
+}
+
+conformance!(#[tokio::test] mod on_udp: SecureAsk => udp());
+conformance!(#[tokio::test] mod on_memory: SecureAsk => memory());
+conformance!(#[tokio::test] mod on_mux: SecureAsk => mux());
+conformance!(#[tokio::test] mod on_quic: SecureAsk => quic());
