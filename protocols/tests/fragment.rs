@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
+use bytes::BytesMut;
 use p2p::{Headroom, Packet, Reason};
 use p2p_protocols::fragment::{Handled, Header, Ids, Limits, MAX_HEADER, Reassembler, chunk, mtu, split};
 use proptest::prelude::*;
@@ -31,7 +32,15 @@ fn reassembler() -> Reassembler<u32> {
 
 fn fragments(id: u32, payload: &[u8], chunk: usize, room: Headroom) -> Vec<Packet> {
     let mut out = Vec::new();
-    split(id, Packet::from(payload), chunk, room, |packet| out.push(packet)).expect("not too long");
+    split(
+        id,
+        Packet::from(payload),
+        chunk,
+        room,
+        &mut BytesMut::new(),
+        |packet| out.push(packet),
+    )
+    .expect("not too long");
     out
 }
 
@@ -167,6 +176,7 @@ fn a_message_of_255_parts_passes_and_one_of_256_is_refused() {
         Packet::from(vec![7; 255 * 85 + 1]),
         chunk,
         Headroom::default(),
+        &mut BytesMut::new(),
         |_| panic!("nothing is emitted"),
     );
     assert!(refused.is_err());
@@ -181,6 +191,58 @@ fn fragments_without_room_lie_side_by_side() {
         buf.unsplit(part.into_buffer().0);
     }
     assert_eq!((buf.as_ptr(), buf.len()), (start, 1000 + 10 * 3));
+}
+
+#[test]
+fn a_slab_is_cut_again_once_its_fragments_are_dropped_and_only_for_messages_of_its_size() {
+    let mut slab = BytesMut::new();
+    let mut cut = |len: usize| {
+        let mut parts = Vec::new();
+        let packet = Packet::from(vec![9; len]);
+        split(3, packet, 100, Headroom::new(4, 4), &mut slab, |part| {
+            parts.push(part)
+        })
+        .expect("not too long");
+        parts
+    };
+    let first = cut(1000);
+    let at = first[0].as_ptr().addr();
+    let second = cut(1000);
+    assert_ne!(second[0].as_ptr().addr(), at, "the first one is in use");
+    assert!(first.iter().all(|part| part.ends_with(&[9; 100])));
+    let at = second[0].as_ptr().addr();
+    drop(second);
+    let short = cut(250);
+    assert!(
+        !(at..at + 1000).contains(&short[0].as_ptr().addr()),
+        "it would keep four times its size"
+    );
+    assert_eq!(cut(900)[0].as_ptr().addr(), at);
+}
+
+#[test]
+fn the_buffer_of_a_message_is_used_again_once_it_is_dropped_and_is_charged_meanwhile() {
+    let payload = vec![5; 50_000];
+    let mut engine = reassembler();
+    let message = |engine: &mut Reassembler<u32>, id| {
+        let mut parts = fragments(id, &payload, 1000, Headroom::default()).into_iter();
+        let last = parts.find_map(|part| match engine.handle(Duration::ZERO, &1, part) {
+            Handled::Whole { message, .. } => Some(message),
+            _ => None,
+        });
+        last.expect("all its fragments came")
+    };
+    let first = message(&mut engine, 0);
+    let (at, held) = (first.as_ptr().addr(), engine.held());
+    assert!(held >= payload.len(), "{held}");
+    drop(first);
+    let second = message(&mut engine, 1);
+    assert_eq!(second.as_ptr().addr(), at);
+    let third = message(&mut engine, 2);
+    assert_ne!(third.as_ptr().addr(), at, "the second one is in use");
+    assert_eq!((&*second, &*third), (&*payload, &*payload));
+    engine.clear(Reason::Closed);
+    assert_eq!(engine.held(), 0);
 }
 
 #[test]
@@ -200,7 +262,15 @@ fn a_single_part_passes_in_its_own_buffer() {
     let mut out = None;
     let packet = Packet::new(Headroom::new(9, 0), b"hello");
     let at = packet.as_ptr();
-    split(7, packet, 100, Headroom::default(), |packet| out = Some(packet)).expect("short");
+    split(
+        7,
+        packet,
+        100,
+        Headroom::default(),
+        &mut BytesMut::new(),
+        |packet| out = Some(packet),
+    )
+    .expect("short");
     let handled = reassembler().handle(Duration::ZERO, &1, out.expect("one part"));
     let Handled::Whole { message, parts: 1 } = handled else {
         panic!("{handled:?}")

@@ -3,6 +3,7 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use bytes::BytesMut;
 use p2p::{
     Addr, BatchError, BatchOutcome, Counters, Headroom, Message, Packet, Reason, Result, SecureSwarm, Swarm,
     pass_through,
@@ -65,6 +66,7 @@ pub struct FragmentSwarm<A, S> {
     chunk: usize,
     mtu: usize,
     ids: Mutex<Ids<A>>,
+    burst: Mutex<Burst<A>>,
     engine: Mutex<Reassembler<A>>,
     epoch: Instant,
     /// Messages that were completed by somebody who wanted fewer: at most one batch.
@@ -73,6 +75,26 @@ pub struct FragmentSwarm<A, S> {
     counters: Counters,
     pieces: Counters,
 }
+
+/// What the last message of several parts left for the next one.
+#[derive(Debug)]
+struct Burst<A> {
+    slab: BytesMut,
+    /// Empty.
+    parts: Vec<(A, Packet)>,
+}
+
+impl<A> Default for Burst<A> {
+    fn default() -> Self {
+        Self {
+            slab: BytesMut::new(),
+            parts: Vec::new(),
+        }
+    }
+}
+
+/// Bytes of the longest message whose burst is kept for the next one.
+const KEPT: usize = 128 << 10;
 
 /// What only the one who pulls has.
 #[derive(Debug)]
@@ -112,6 +134,7 @@ impl<A: Addr, S: Swarm<A>> FragmentSwarm<A, S> {
             chunk,
             mtu,
             ids: Mutex::new(Ids::new(config.destinations)),
+            burst: Mutex::default(),
             engine: Mutex::new(Reassembler::new(config.reassembly, mtu, room)),
             epoch: Instant::now(),
             // Nothing is pulled while something is ready, so one batch bounds it.
@@ -146,34 +169,33 @@ impl<A: Addr, S: Swarm<A>> FragmentSwarm<A, S> {
         ids.next(dst)
     }
 
+    fn burst(&self) -> MutexGuard<'_, Burst<A>> {
+        self.burst.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Writes the header of a message of one part.
     fn mark_single(&self, dst: &A, packet: &mut Packet) -> Result<()> {
-        let whole = std::mem::take(packet);
-        fragment::split(
-            self.next_id(dst),
-            whole,
-            self.chunk,
-            Headroom::default(),
-            |marked| {
-                *packet = marked;
-            },
-        )
+        let (id, whole) = (self.next_id(dst), std::mem::take(packet));
+        let (room, mut slab) = (Headroom::default(), BytesMut::new());
+        fragment::split(id, whole, self.chunk, room, &mut slab, |marked| *packet = marked)
     }
 
     /// Sends a message of several parts as one batch.
     async fn tell_parts(&self, dst: &A, packet: Packet) -> Result<()> {
-        let count = packet.len().div_ceil(self.chunk);
-        let mut burst = Vec::with_capacity(count);
-        fragment::split(
-            self.next_id(dst),
-            packet,
-            self.chunk,
-            self.inner.headroom(),
-            |part| {
-                burst.push((dst.clone(), part));
-            },
-        )?;
-        match self.inner.tell_batch(&mut burst).await {
+        let (len, count) = (packet.len(), packet.len().div_ceil(self.chunk));
+        // Taken out, so that tells side by side do not wait for one another's copying.
+        let Burst { mut slab, mut parts } = std::mem::take(&mut *self.burst());
+        parts.reserve(count);
+        let (id, room) = (self.next_id(dst), self.inner.headroom());
+        fragment::split(id, packet, self.chunk, room, &mut slab, |part| {
+            parts.push((dst.clone(), part));
+        })?;
+        let result = self.inner.tell_batch(&mut parts).await;
+        if len <= KEPT {
+            parts.clear();
+            *self.burst() = Burst { slab, parts };
+        }
+        match result {
             Ok(()) => self.count_sent(1, count),
             Err(error) => {
                 self.count_sent(usize::from(error.sent > 0), error.sent);
@@ -250,12 +272,15 @@ impl<A: Addr, S: Swarm<A>> FragmentSwarm<A, S> {
                 message: payload,
                 parts,
             } => {
-                self.counters.received(usize::from(parts == 1));
+                if parts == 1 {
+                    self.counters.received(1);
+                }
                 self.pieces.delivered(parts);
                 message.payload = payload;
                 return Some(message);
             }
-            Handled::Kept { first } => self.counters.received(usize::from(first)),
+            Handled::Kept { first: true } => self.counters.received(1),
+            Handled::Kept { first: false } => {}
             Handled::Dropped(reason) => self.pieces.dropped_at(reason, &message.src),
         }
         None

@@ -5,6 +5,7 @@ use std::time::Duration;
 use bytes::BytesMut;
 use p2p::{Headroom, Packet, Reason};
 
+use super::spare::Spares;
 use super::wire::{Header, MAX_PARTS};
 
 /// How many times its content a growing buffer may take, so that it is moved once or twice, not at each
@@ -83,7 +84,14 @@ impl<A> Partial<A> {
     }
 
     /// Adds a fragment.
-    pub(super) fn accept(&mut self, header: Header, payload: &[u8], mtu: usize, room: Headroom) -> Accepted {
+    pub(super) fn accept(
+        &mut self,
+        header: Header,
+        payload: &[u8],
+        mtu: usize,
+        room: Headroom,
+        spares: &mut Spares,
+    ) -> Accepted {
         if header.total() != self.total {
             return Accepted::Refused(Reason::Malformed);
         }
@@ -104,7 +112,7 @@ impl<A> Partial<A> {
             return Accepted::Oversize;
         }
         *seen |= bit;
-        self.reserve(payload.len(), mtu, room);
+        self.reserve(payload.len(), mtu, room, spares);
         if self.buf.is_empty() {
             self.buf.resize(room.front, 0);
         }
@@ -120,16 +128,21 @@ impl<A> Partial<A> {
         }
     }
 
-    /// Makes place for `more` bytes.
-    fn reserve(&mut self, more: usize, mtu: usize, room: Headroom) {
-        if self.parts.is_empty() {
-            self.buf.reserve(room.front + more);
+    /// Makes place for `more` bytes: in a buffer that is held anyway, if it is about as large as the whole message,
+    /// else as growth by what came allows.
+    fn reserve(&mut self, more: usize, mtu: usize, room: Headroom, spares: &mut Spares) {
+        let needed = self.buf.len().max(room.front) + more;
+        if needed <= self.buf.capacity() {
             return;
         }
-        let needed = self.buf.len() + more;
-        if needed > self.buf.capacity() {
-            let whole = room.front + mtu.min(more * usize::from(self.total)) + room.back;
-            let target = (GROWTH * needed).min(whole).max(needed);
+        let whole = (room.front + mtu.min(more * usize::from(self.total)) + room.back).max(needed);
+        if let Some(mut spare) = spares.take(whole) {
+            spare.extend_from_slice(&self.buf);
+            self.buf = spare;
+        } else if self.parts.is_empty() {
+            self.buf.reserve(needed);
+        } else {
+            let target = (GROWTH * needed).min(whole);
             self.buf.reserve(target - self.buf.len());
         }
     }
@@ -150,16 +163,25 @@ impl<A> Partial<A> {
     }
 
     /// Ends the message: its payload, in one buffer, in order. Of fragments that came in order nothing is
-    /// copied again.
-    pub(super) fn assemble(&mut self, room: Headroom) -> Packet {
+    /// copied again. The buffer is remembered among `spares`.
+    pub(super) fn assemble(&mut self, room: Headroom, spares: &mut Spares) -> Packet {
+        spares.remember(&mut self.buf);
         let in_order = self
             .parts
             .iter()
             .zip(0..)
             .all(|(part, number)| part.number == number);
         if in_order {
-            return Packet::from_buffer(std::mem::take(&mut self.buf), room.front);
+            Packet::from_buffer(std::mem::take(&mut self.buf), room.front)
+        } else {
+            self.sorted(room)
         }
+    }
+
+    /// A copy of the payload, in order. Apart, for the sake of the stack of whoever needs no copy.
+    #[cold]
+    #[inline(never)]
+    fn sorted(&self, room: Headroom) -> Packet {
         let mut placed = [&[][..]; MAX_PARTS];
         for (number, payload) in self.payloads(room.front) {
             if let Some(place) = placed.get_mut(usize::from(number)) {
@@ -182,7 +204,7 @@ impl<A> Partial<A> {
             reason,
             marks: self
                 .payloads(front)
-                .map(|(part, payload)| (part, mark(payload)))
+                .map(|(part, payload)| mark(part, payload))
                 .collect(),
         }
     }
@@ -196,24 +218,31 @@ pub(super) struct Ended {
     /// Why a late fragment of it is dropped.
     pub(super) reason: Reason,
     total: u8,
-    marks: Vec<(u8, u32)>,
+    marks: Box<[u32]>,
 }
 
 impl Ended {
     /// What it costs, beside [`Partial::cost`] for the tables.
     pub(super) fn held(&self) -> usize {
-        self.marks.capacity() * size_of::<(u8, u32)>()
+        size_of_val(&*self.marks)
     }
 
     /// Whether this fragment is of this message, rather than of another one with the same id.
     pub(super) fn owns(&self, header: Header, payload: &[u8]) -> bool {
-        let known = self.marks.iter().find(|(part, _)| *part == header.part());
-        header.total() == self.total && known.is_none_or(|(_, known)| *known == mark(payload))
+        let mark = mark(header.part(), payload);
+        let same_part = |known: &&u32| (**known ^ mark).trailing_zeros() >= u8::BITS;
+        header.total() == self.total
+            && self
+                .marks
+                .iter()
+                .find(same_part)
+                .is_none_or(|known| *known == mark)
     }
 }
 
-/// Tells fragments apart that are not meant to look alike: by length and by the bytes at both ends.
-fn mark(payload: &[u8]) -> u32 {
+/// Tells fragments apart that are not meant to look alike: by length and by the bytes at both ends. The low 8 bits
+/// are the part's number.
+fn mark(part: u8, payload: &[u8]) -> u32 {
     let number = |bytes: Option<&[u8; 8]>| bytes.map_or(0, |bytes| u64::from_le_bytes(*bytes));
     let mixed = [number(payload.first_chunk()), number(payload.last_chunk())];
     let seed = payload
@@ -223,5 +252,5 @@ fn mark(payload: &[u8]) -> u32 {
     let mixed = mixed.into_iter().fold(seed, |mix, more| {
         (mix ^ more).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(29)
     });
-    (mixed >> 32) as u32
+    (mixed >> 32) as u32 & !0xff | u32::from(part)
 }

@@ -8,6 +8,7 @@
 
 mod message;
 mod reassemble;
+mod spare;
 mod split;
 mod wire;
 

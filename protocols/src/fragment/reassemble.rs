@@ -7,6 +7,7 @@ use std::time::Duration;
 use p2p::{Headroom, Packet, Reason};
 
 use super::message::{Accepted, Ended, Partial};
+use super::spare::Spares;
 use super::wire::Header;
 
 /// What a [`Reassembler`] keeps at most.
@@ -94,7 +95,11 @@ pub struct Reassembler<A> {
     /// In the order in which they ended. They go first where memory is short.
     ended: BTreeMap<u64, (A, Ended)>,
     next_key: u64,
+    /// When what is overdue was last looked for: the fragments of a batch come at one time.
+    looked: Option<Duration>,
+    /// Of messages, and of what is remembered of them.
     bytes: usize,
+    spares: Spares,
     /// The message that the last fragment belonged to, and mostly the next one does, too.
     last: u64,
     given_up: VecDeque<GivenUp<A>>,
@@ -131,7 +136,9 @@ impl<A: Clone + Eq + Hash> Reassembler<A> {
             partial: BTreeMap::new(),
             ended: BTreeMap::new(),
             next_key: 0,
+            looked: None,
             bytes: 0,
+            spares: Spares::default(),
             last: 0,
             given_up: VecDeque::new(),
         }
@@ -158,18 +165,21 @@ impl<A: Clone + Eq + Hash> Reassembler<A> {
     }
 
     fn handle_part(&mut self, now: Duration, src: &A, header: Header, payload: &[u8]) -> Handled {
-        self.handle_timeout(now);
+        if self.looked != Some(now) {
+            self.handle_timeout(now);
+        }
         if payload.len() > self.mtu {
             return Handled::Dropped(Reason::Oversize);
         }
         if let Some(key) = self.find(src, header.id()) {
+            if let Some(handled) = self.extend(now, key, header, payload) {
+                return handled;
+            }
+            // The sender began another message under this id, unless this is left of one that has ended.
             match self.ended.get(&key) {
                 Some((_, ended)) if ended.owns(header, payload) => return Handled::Dropped(ended.reason),
                 Some(_) => self.forget(key),
-                None => match self.extend(now, key, header, payload) {
-                    Some(handled) => return handled,
-                    None => self.give_up(key, Reason::Expired, None),
-                },
+                None => self.give_up(key, Reason::Expired, None),
             }
         }
         self.begin(now, src, header, payload)
@@ -177,6 +187,7 @@ impl<A: Clone + Eq + Hash> Reassembler<A> {
 
     /// Gives up what is overdue at `now`.
     pub fn handle_timeout(&mut self, now: Duration) {
+        self.looked = Some(now);
         while let Some((&key, partial)) = self.partial.first_key_value()
             && now.saturating_sub(partial.begun) >= self.limits.timeout
         {
@@ -210,7 +221,7 @@ impl<A: Clone + Eq + Hash> Reassembler<A> {
 
     /// Bytes that everything kept is charged: never more than [`Limits::bytes`] after a call.
     pub fn held(&self) -> usize {
-        self.bytes
+        self.bytes + self.spares.held()
     }
 
     /// The limits in force.
@@ -226,6 +237,7 @@ impl<A: Clone + Eq + Hash> Reassembler<A> {
         while let Some((&key, _)) = self.ended.first_key_value() {
             self.forget(key);
         }
+        while self.spares.forget() {}
     }
 
     fn find(&self, src: &A, id: u32) -> Option<u64> {
@@ -248,7 +260,7 @@ impl<A: Clone + Eq + Hash> Reassembler<A> {
         let key = self.new_key();
         let mut partial = Partial::new(src.clone(), header, now);
         // It is neither whole nor too long: it has several parts, and this one was checked.
-        partial.accept(header, payload, self.mtu, self.room);
+        partial.accept(header, payload, self.mtu, self.room, &mut self.spares);
         self.index.insert((src.clone(), header.id()), key);
         let source = self.sources.entry(src.clone()).or_insert_with(|| {
             self.bytes += source_cost::<A>();
@@ -262,12 +274,12 @@ impl<A: Clone + Eq + Hash> Reassembler<A> {
         Handled::Kept { first: true }
     }
 
-    /// Adds to a message that is begun; `None` if the fragment shows that its sender started over.
+    /// Adds to a message that is begun; `None` if it has ended, or the fragment shows that its sender started over.
     fn extend(&mut self, now: Duration, key: u64, header: Header, payload: &[u8]) -> Option<Handled> {
         let partial = self.partial.get_mut(&key)?;
         self.last = key;
         let before = partial.held();
-        let accepted = partial.accept(header, payload, self.mtu, self.room);
+        let accepted = partial.accept(header, payload, self.mtu, self.room, &mut self.spares);
         let grown = partial.held() - before;
         if grown > 0 {
             let src = partial.src.clone();
@@ -292,7 +304,7 @@ impl<A: Clone + Eq + Hash> Reassembler<A> {
         let mut partial = self.remove(key)?;
         let ended = partial.end(now, Reason::Duplicate, self.room.front);
         let parts = partial.parts();
-        let message = partial.assemble(self.room);
+        let message = partial.assemble(self.room, &mut self.spares);
         self.remember(partial.src, ended);
         Some(Handled::Whole { message, parts })
     }
@@ -362,9 +374,13 @@ impl<A: Clone + Eq + Hash> Reassembler<A> {
         self.shrink(Some(now));
     }
 
-    /// Brings the total within its limit: what has ended goes first, then, if `now` is known, what has not.
+    /// Brings the total within its limit: spare buffers go first, then what has ended, then, if `now` is known, what
+    /// has not.
     fn shrink(&mut self, now: Option<Duration>) {
-        while self.bytes > self.limits.bytes {
+        while self.held() > self.limits.bytes {
+            if self.spares.forget() {
+                continue;
+            }
             if let Some((&oldest, _)) = self.ended.first_key_value() {
                 self.forget(oldest);
             } else if let Some((&oldest, _)) = self.partial.first_key_value()

@@ -25,6 +25,9 @@ pub fn mtu(configured: usize, chunk: usize) -> usize {
 /// filled by the layers below to the last byte, they lie in memory without a gap, so that a base can send them
 /// as one buffer.
 ///
+/// `slab` remembers that buffer, and the next call with it takes the buffer again if all fragments are dropped by
+/// then and it is at most twice as large as needed. Start with an empty one.
+///
 /// # Errors
 /// [`MtuExceeded`](Error::MtuExceeded) if the message takes more than [`MAX_PARTS`]; nothing is emitted.
 pub fn split(
@@ -32,6 +35,7 @@ pub fn split(
     mut packet: Packet,
     chunk: usize,
     room: Headroom,
+    slab: &mut BytesMut,
     mut emit: impl FnMut(Packet),
 ) -> Result<()> {
     let total = packet.len().div_ceil(chunk).max(1);
@@ -48,14 +52,26 @@ pub fn split(
         return Ok(());
     }
     let around = room.front + room.back;
-    let mut buf = BytesMut::with_capacity(packet.len() + usize::from(total) * (around + MAX_HEADER));
+    let needed = packet.len() + usize::from(total) * (around + MAX_HEADER);
+    let mut fresh = BytesMut::new();
+    let buf = if !slab.try_reclaim(needed) {
+        *slab = BytesMut::with_capacity(needed);
+        slab
+    } else if slab.capacity() <= 2 * needed {
+        slab
+    } else {
+        fresh.reserve(needed);
+        &mut fresh
+    };
     for (part, payload) in (0..total).zip(packet.chunks(chunk)) {
         buf.resize(room.front, 0);
         buf.extend_from_slice(Header { id, part, total }.write(&mut header));
         buf.extend_from_slice(payload);
         let rest = buf.split_off(buf.len() + room.back);
-        emit(Packet::from_buffer(std::mem::replace(&mut buf, rest), room.front));
+        emit(Packet::from_buffer(std::mem::replace(buf, rest), room.front));
     }
+    // What is left at the end goes with the rest: a short message in it would keep all of the buffer alive.
+    *buf = buf.split_off(buf.capacity());
     Ok(())
 }
 

@@ -78,12 +78,24 @@ impl Header {
     /// What is wrong with it. Values out of range are errors: go-p2p narrows them to the field's bits and takes
     /// the message for another one.
     pub fn read(input: &[u8]) -> Result<(Self, usize), WireError> {
-        // One byte each for part and total, and mostly for the id: the common case at a glance.
+        // One byte each for part and total, and one or two for the id: the common case at a glance.
         if let [id @ 0..0x80, part @ 0..0x80, total @ 0..0x80, ..] = *input
             && part < total
         {
             let id = id.into();
             return Ok((Self { id, part, total }, 3));
+        }
+        if let [
+            low @ 0x80..=0xff,
+            high @ 1..0x80,
+            part @ 0..0x80,
+            total @ 0..0x80,
+            ..,
+        ] = *input
+            && part < total
+        {
+            let id = u32::from(high) << 7 | u32::from(low & 0x7f);
+            return Ok((Self { id, part, total }, 4));
         }
         let mut len = 0;
         let mut field = || {
@@ -102,8 +114,18 @@ impl Header {
 
     /// Writes the header into `buf`; returns the part written.
     pub fn write<'a>(&self, buf: &'a mut [u8; MAX_HEADER]) -> &'a [u8] {
+        let Self { id, part, total } = *self;
+        if let (0..0x4000, 0..0x80, 0..0x80) = (id, part, total) {
+            let low = id as u8 & 0x7f;
+            if id < 0x80 {
+                buf[..3].copy_from_slice(&[low, part, total]);
+                return &buf[..3];
+            }
+            buf[..4].copy_from_slice(&[low | 0x80, (id >> 7) as u8, part, total]);
+            return &buf[..4];
+        }
         let mut len = 0;
-        for field in [self.id, self.part.into(), self.total.into()] {
+        for field in [id, part.into(), total.into()] {
             let mut scratch = [0; varint::MAX_LEN];
             let bytes = varint::write(field.into(), &mut scratch);
             buf[len..len + bytes.len()].copy_from_slice(bytes);
