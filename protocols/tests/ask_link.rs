@@ -126,7 +126,10 @@ impl Link {
                     match answer {
                         Answer::Response(packet) => {
                             self.responses += 1;
-                            assert_eq!(&*packet, response(&request));
+                            // A damaged header may put a part in another's place; only a secure layer below
+                            // can tell.
+                            let right = *packet == *response(&request);
+                            assert!(right || self.faults.mangle > 0.0, "a response came changed");
                         }
                         Answer::Rejected(why) => {
                             self.responses += 1;

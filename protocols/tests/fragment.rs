@@ -200,7 +200,7 @@ fn a_slab_is_cut_again_once_its_fragments_are_dropped_and_only_for_messages_of_i
         let mut parts = Vec::new();
         let packet = Packet::from(vec![9; len]);
         split(3, packet, 100, Headroom::new(4, 4), &mut slab, |part| {
-            parts.push(part)
+            parts.push(part);
         })
         .expect("not too long");
         parts

@@ -4,6 +4,8 @@
 //! one run of many short rounds. A figure is the median of the rounds, `fastest` the best of each side: on a busy
 //! machine the rounds that nobody interrupted.
 
+#![expect(clippy::cast_precision_loss, reason = "counts are far below 2⁵²")]
+
 use std::time::{Duration, Instant};
 
 use p2p::{Addr, Message, Swarm};

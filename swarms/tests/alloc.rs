@@ -33,7 +33,10 @@ async fn bytes_allocated<A: p2p::Addr>(
     (ALLOCATOR.total_allocated() - before, moved)
 }
 
-#[test]
+fn main() {
+    layers_neither_allocate_nor_copy_for_a_packet_with_room();
+}
+
 fn layers_neither_allocate_nor_copy_for_a_packet_with_room() {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()

@@ -71,7 +71,8 @@ fn an_error_names_the_place_and_what_would_fit() {
     assert!(refused("mem/mux16=65536", 10).contains("65535"));
     assert!(refused("mem/allow=a;;b", 12).contains("expected"));
     assert!(refused(&format!("mem{}", "/frag".repeat(40)), 3 + 31 * 5 + 1).contains("32 layers"));
-    let options: String = (0..20).map(|option| format!(",{option:02}=0")).collect();
+    let options: Vec<String> = (0..20).map(|option| format!(",{option:02}=0")).collect();
+    let options = options.concat();
     assert!(refused(&format!("mem/faulty{options}"), 10 + 16 * 5 + 1).contains("16 options"));
 }
 
