@@ -7,7 +7,7 @@ use p2p_protocols::mux::{Channel, Name};
 use crate::allow::{AllowSwarm, Verdict};
 use crate::faulty::{Faults, FaultySwarm};
 use crate::map::{EraseSwarm, MapSwarm, Translate};
-use crate::{AskingSwarm, FragmentSwarm, Mux, MuxConfig, QuicSwarm};
+use crate::{AskingSwarm, FragmentSwarm, Mux, MuxConfig, P2pkeSwarm, QuicSwarm};
 
 /// Puts layers on a swarm: `udp.fragment(64 << 10).layer(|inner| TagSwarm::new(inner, *b"demo"))`.
 ///
@@ -37,6 +37,14 @@ pub trait SwarmExt<A: Addr>: Swarm<A> + Sized {
     /// [`AskSwarm::ask`](p2p::AskSwarm::ask).)
     fn asks(self, mtu: usize) -> AskingSwarm<A, Self> {
         AskingSwarm::new(self, mtu)
+    }
+
+    /// Runs P2PKE over this swarm, with the identity of `key`; see [`P2pkeSwarm::new`].
+    ///
+    /// # Errors
+    /// As [`P2pkeSwarm::new`].
+    fn p2pke(self, key: &PrivateKey) -> Result<P2pkeSwarm<A, Self>> {
+        P2pkeSwarm::new(self, key)
     }
 
     /// Runs QUIC over this swarm, with the identity of `key`; see [`QuicSwarm::new`].

@@ -11,11 +11,13 @@ pub mod memory;
 pub mod metrics;
 pub mod multi;
 pub mod mux;
+pub mod p2pke;
 pub mod quic;
 pub mod stack;
 pub mod turn;
 pub mod udp;
 
+mod driver;
 mod ext;
 mod key_addr;
 
@@ -29,5 +31,6 @@ pub use map::{EraseSwarm, MapSwarm};
 pub use memory::{MemoryAddr, MemoryRealm, MemorySwarm};
 pub use multi::{MultiAddr, MultiSwarm};
 pub use mux::{Mux, MuxConfig, MuxSwarm};
+pub use p2pke::{P2pkeConfig, P2pkeSwarm};
 pub use quic::{QuicConfig, QuicSwarm};
 pub use udp::{UdpConfig, UdpSwarm};

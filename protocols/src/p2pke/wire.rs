@@ -50,6 +50,11 @@ pub fn is_init_hello(packet: &[u8]) -> bool {
     counter(packet) == Some(INIT_HELLO)
 }
 
+/// Whether a packet says that it is a message of a handshake, the first or another one.
+pub fn is_handshake(packet: &[u8]) -> bool {
+    counter(packet).is_some_and(|counter| counter <= RESP_DONE)
+}
+
 /// An `InitHello` whose form is right. Nothing in it is proven.
 #[derive(Clone, Copy, Debug)]
 pub struct InitHello<'a> {

@@ -1,0 +1,100 @@
+//! What a node on P2PKE allows, and what it holds at most.
+
+use std::fmt;
+use std::sync::Arc;
+
+use p2p::{Error, PeerId, Result};
+use p2p_formats::x509::{Fingerprint, PrivateKey, Registry, shake256};
+use p2p_protocols::p2pke::{Config, Local};
+
+use crate::inbox::Limits;
+
+/// Which peers may have a session here; see [`P2pkeConfig::allow`].
+pub type Allow = Arc<dyn Fn(&PeerId) -> bool + Send + Sync>;
+
+/// Limits of a [`P2pkeSwarm`](super::P2pkeSwarm).
+///
+/// What peers can make a node hold at most: [`channels`](Config::channels) × 4 KiB, of which
+/// [`half_open`](Config::half_open) may have [`half_open_per_channel`](Config::half_open_per_channel) handshakes of
+/// 4 KiB each, plus [`messages`](Self::messages).
+#[derive(Clone)]
+pub struct P2pkeConfig {
+    /// Limits on channels and handshakes, and how patient they are.
+    pub engine: Config,
+    /// Which peers may have a session; hellos of others are dropped, and telling them is
+    /// [`Error::Denied`]. Default: everybody. See [`P2pkeSwarm::disconnect`](super::P2pkeSwarm::disconnect) for sessions
+    /// that exist.
+    pub allow: Option<Allow>,
+    /// How a key becomes a [`PeerId`]; all nodes of a swarm must do it alike. Default: SHAKE256.
+    pub fingerprint: Fingerprint,
+    /// Algorithms of keys. Default: Ed25519.
+    pub registry: Registry,
+    /// Messages that wait for a reader; at the limit the newest is dropped and counted. Default: 1024 messages, 4 MiB,
+    /// payloads under 256 bytes are copied.
+    pub messages: Limits,
+    /// Packets that are pulled from below at a time. More cost more memory while they are looked at, fewer cost more
+    /// calls. Default: 64.
+    pub batch: usize,
+}
+
+impl Default for P2pkeConfig {
+    fn default() -> Self {
+        Self {
+            engine: Config::default(),
+            allow: None,
+            fingerprint: shake256,
+            registry: Registry::default(),
+            messages: Limits::default(),
+            batch: 64,
+        }
+    }
+}
+
+impl P2pkeConfig {
+    /// Lets these peers in and nobody else.
+    #[must_use]
+    pub fn allow(mut self, allow: impl Fn(&PeerId) -> bool + Send + Sync + 'static) -> Self {
+        self.allow = Some(Arc::new(allow));
+        self
+    }
+
+    /// Whether `peer` may have a session.
+    pub(super) fn allows(&self, peer: &PeerId) -> bool {
+        self.allow.as_ref().is_none_or(|allow| allow(peer))
+    }
+
+    /// The identity that the engine works with.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for values that cannot work, and for a key that does not load.
+    pub(super) fn local(&self, key: &PrivateKey) -> Result<Local> {
+        let fail = |reason: &str| Err(Error::invalid("P2PKE configuration", reason));
+        let engine = &self.engine;
+        if engine.channels == 0 || engine.half_open == 0 || engine.half_open_per_channel == 0 {
+            return fail("channels, half_open and half_open_per_channel are at least 1");
+        }
+        if self.batch == 0 {
+            return fail("batch is at least 1");
+        }
+        if engine.refresh_after >= engine.keep_alive || engine.rekey_after >= engine.reject_after {
+            return fail("refresh_after is less than keep_alive, and rekey_after less than reject_after");
+        }
+        let local = Local::with_registry(key, self.registry.clone(), engine.clone())
+            .map_err(|error| Error::invalid("private key", error.to_string()))?
+            .fingerprint(self.fingerprint);
+        Ok(match self.allow.clone() {
+            Some(allow) => local.allow(move |peer| allow(peer)),
+            None => local,
+        })
+    }
+}
+
+impl fmt::Debug for P2pkeConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("P2pkeConfig")
+            .field("engine", &self.engine)
+            .field("messages", &self.messages)
+            .field("batch", &self.batch)
+            .finish_non_exhaustive()
+    }
+}
