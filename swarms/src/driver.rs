@@ -20,7 +20,6 @@ use std::time::Duration;
 use futures_util::task::AtomicWaker;
 use p2p::{Addr, Counters, Error, Message, Packet, Reason, Result, Swarm};
 use tokio::runtime::Handle;
-use tokio::sync::Notify;
 use tokio::time::{Instant, Sleep, sleep, sleep_until};
 
 use crate::turn::{First, Turn, first};
@@ -75,12 +74,11 @@ pub(crate) struct Driver<A, S> {
     armed: AtomicU64,
     nudged: AtomicBool,
     /// Whoever drives.
-    driver: AtomicWaker,
+    waker: AtomicWaker,
     /// How often somebody pulled.
     pulls: AtomicU64,
     detached: Arc<AtomicUsize>,
     closed: AtomicBool,
-    needed: Notify,
     background: Background,
 }
 
@@ -106,9 +104,6 @@ pub(crate) trait Driven<A: Addr>: Send + Sync + 'static {
 
     /// Gives the engine what was pulled, and looks at its timers, for nobody who waits.
     fn land(self: &Arc<Self>, pulled: &mut Pulled<A>);
-
-    /// Whether anything is to be done while nobody waits; [`Driver::need`] says that it is again.
-    fn is_needed(&self) -> bool;
 }
 
 impl<A: Addr, S: Swarm<A>> Driver<A, S> {
@@ -119,11 +114,10 @@ impl<A: Addr, S: Swarm<A>> Driver<A, S> {
             clock,
             armed: AtomicU64::new(NEVER),
             nudged: AtomicBool::new(false),
-            driver: AtomicWaker::new(),
+            waker: AtomicWaker::new(),
             pulls: AtomicU64::new(0),
             detached: Arc::default(),
             closed: AtomicBool::new(false),
-            needed: Notify::new(),
             background: Background::default(),
         }
     }
@@ -150,7 +144,7 @@ impl<A: Addr, S: Swarm<A>> Driver<A, S> {
             {
                 return Poll::Ready(Ok(()));
             }
-            self.driver.register(cx.waker());
+            self.waker.register(cx.waker());
             if self.nudged.swap(false, AcqRel) {
                 return Poll::Ready(Ok(()));
             }
@@ -164,7 +158,7 @@ impl<A: Addr, S: Swarm<A>> Driver<A, S> {
     /// Whoever drives stops waiting, and looks at the timer again.
     pub(crate) fn nudge(&self) {
         self.nudged.store(true, Release);
-        self.driver.wake();
+        self.waker.wake();
     }
 
     /// Sets the timer to what the engine wants. Says whether that is sooner than before, so that somebody else who
@@ -195,7 +189,7 @@ impl<A: Addr, S: Swarm<A>> Driver<A, S> {
         first
     }
 
-    /// Has a task drive while nobody else does and `layer` needs it. Further calls do nothing.
+    /// Has a task drive while nobody else does. Further calls do nothing.
     ///
     /// # Errors
     /// [`Error::Invalid`] outside of a tokio runtime.
@@ -205,11 +199,6 @@ impl<A: Addr, S: Swarm<A>> Driver<A, S> {
         let background = &layer.driver().background;
         background.start(&runtime, || Box::pin(drive(layer.clone())));
         Ok(())
-    }
-
-    /// Says that something is to be done while nobody waits.
-    pub(crate) fn need(&self) {
-        self.needed.notify_one();
     }
 
     /// Sends what nobody waits for: at once, or in a task of its own if there is no room at the moment. What cannot be
@@ -249,9 +238,6 @@ impl<A: Addr, S: Swarm<A>> Driver<A, S> {
 async fn drive<A: Addr, L: Driven<A>>(layer: Arc<L>) {
     let driver = layer.driver();
     loop {
-        while !layer.is_needed() {
-            driver.needed.notified().await;
-        }
         if let Some(mut driving) = driver.turn.try_drive() {
             // A swarm below that fails is asked again after a while, one that is closed never.
             let landing = keep_landing(&layer, &mut driving);
@@ -271,11 +257,10 @@ async fn drive<A: Addr, L: Driven<A>>(layer: Arc<L>) {
 }
 
 async fn keep_landing<A: Addr, L: Driven<A>>(layer: &Arc<L>, pulled: &mut Pulled<A>) -> Result<()> {
-    while layer.is_needed() {
+    loop {
         layer.driver().pull(pulled, layer.batch()).await?;
         layer.land(pulled);
     }
-    Ok(())
 }
 
 impl<A> Pulled<A> {

@@ -640,11 +640,6 @@ impl<A: Addr, S: Swarm<A>> Driven<A> for Shared<A, S> {
     fn land(self: &Arc<Self>, pulled: &mut Pulled<A>) {
         self.land_up_to(pulled, 0, |_| {});
     }
-
-    /// Hellos may come at any time.
-    fn is_needed(&self) -> bool {
-        true
-    }
 }
 
 /// What asking the engine for a session led to.
