@@ -18,9 +18,9 @@ mod message;
 mod packet;
 mod pass;
 mod peer;
-mod pool;
 mod secure;
 mod serve;
+mod spare;
 mod swarm;
 #[cfg(feature = "tower")]
 mod tower;
@@ -34,7 +34,6 @@ pub use header::{Header, HeaderSwarm};
 pub use message::Message;
 pub use packet::{Headroom, Packet};
 pub use peer::PeerId;
-pub use pool::PacketPool;
 pub use secure::SecureSwarm;
 pub use serve::{Asked, messages, serve_asks};
 pub use swarm::Swarm;

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
-use p2p::{Headroom, Packet, PacketPool, Swarm};
+use p2p::{Headroom, Packet, Swarm};
 use p2p_swarms::{UdpConfig, UdpSwarm};
 use quinn_udp::{RecvMeta, Transmit, UdpSocketState};
 use tokio::io::Interest;
@@ -32,9 +32,10 @@ fn main() {
         .skip(1)
         .filter(|arg| !arg.starts_with('-'))
         .collect();
-    let benches: [Bench; 7] = [
-        ("udp_batch_fresh", ours_batch_fresh, peer_batch),
-        ("udp_batch_recycled", ours_batch_recycled, peer_batch),
+    let benches: [Bench; 8] = [
+        ("udp_batch", ours_batch, peer_batch),
+        ("udp_batch_send", ours_send, peer_batch),
+        ("udp_batch_receive", ours_receive, peer_batch),
         ("udp_single", ours_single::<64>, peer_single::<64>),
         ("udp_single_1200", ours_single::<1200>, peer_single::<1200>),
         ("udp_roundtrip", ours_roundtrip, peer_roundtrip),
@@ -131,70 +132,88 @@ impl Clock {
 }
 
 /// Batches of 1200 bytes from a thread to another, through swarms, each on a runtime of its own.
-fn ours_batch(mut fill: impl FnMut(&mut Vec<(SocketAddr, Packet)>, SocketAddr) + Send) -> f64 {
+fn ours_batch() -> f64 {
     let (sending, receiving) = (one_thread(), one_thread());
     let a = sending.block_on(async { swarm() });
     let b = receiving.block_on(async { swarm() });
     let (clock, to) = (Clock::default(), b.local_addrs()[0]);
-    let send = async {
-        let mut batch = Vec::with_capacity(FULL);
-        while clock.runs() {
-            fill(&mut batch, to);
-            a.tell_batch(&mut batch).await.expect("room");
-        }
-    };
-    let receive = async {
-        let mut out = Vec::with_capacity(1024);
-        while let Ok(received) = b.receive_batch(&mut out, 1024).await {
-            clock.add(received);
-            black_box(&out);
-            out.clear();
-        }
-    };
     clock.rate(
-        || sending.block_on(send),
-        || receiving.block_on(receive),
+        || sending.block_on(tell_batches(&a, to, &clock)),
+        || receiving.block_on(count_batches(&b, &clock)),
         || one_thread().block_on(b.close()),
     )
 }
 
-fn ours_batch_fresh() -> f64 {
-    let payload = [7; SIZE];
-    ours_batch(|batch, to| {
-        batch.extend((0..FULL).map(|_| (to, Packet::new(Headroom::default(), &payload))));
-    })
+/// Ours sends, the peer reads: what sending costs.
+fn ours_send() -> f64 {
+    let sending = one_thread();
+    let (a, to) = (sending.block_on(async { swarm() }), socket());
+    let (clock, destination) = (Clock::default(), to.local_addr().expect("an address"));
+    clock.rate(
+        || sending.block_on(tell_batches(&a, destination, &clock)),
+        || read_directly(&to, |count| clock.add(count)),
+        || end_reading(destination),
+    )
 }
 
-fn ours_batch_recycled() -> f64 {
-    let (payload, mut pool) = ([7; SIZE], PacketPool::new(Headroom::default()));
-    ours_batch(move |batch, to| batch.extend((0..FULL).map(|_| (to, pool.packet(&payload)))))
+/// The peer sends, ours reads: what receiving costs.
+fn ours_receive() -> f64 {
+    let receiving = one_thread();
+    let (from, b) = (socket(), receiving.block_on(async { swarm() }));
+    let (clock, to) = (Clock::default(), b.local_addrs()[0]);
+    clock.rate(
+        || send_directly(from, to, &clock),
+        || receiving.block_on(count_batches(&b, &clock)),
+        || one_thread().block_on(b.close()),
+    )
+}
+
+/// Tells full batches, each message in a packet of its own.
+async fn tell_batches(a: &UdpSwarm, to: SocketAddr, clock: &Clock) {
+    let (payload, mut batch) = ([7; SIZE], Vec::with_capacity(FULL));
+    while clock.runs() {
+        batch.extend((0..FULL).map(|_| (to, Packet::new(Headroom::default(), &payload))));
+        a.tell_batch(&mut batch).await.expect("room");
+    }
+}
+
+async fn count_batches(b: &UdpSwarm, clock: &Clock) {
+    let mut out = Vec::with_capacity(1024);
+    while let Ok(received) = b.receive_batch(&mut out, 1024).await {
+        clock.add(received);
+        black_box(&out);
+        out.clear();
+    }
 }
 
 fn peer_batch() -> f64 {
     let (from, to) = (socket(), socket());
     let (clock, destination) = (Clock::default(), to.local_addr().expect("an address"));
-    let send = async {
+    clock.rate(
+        || send_directly(from, destination, &clock),
+        || read_directly(&to, |count| clock.add(count)),
+        || end_reading(destination),
+    )
+}
+
+/// Sends full batches from one buffer as fast as they can be sent.
+fn send_directly(from: std::net::UdpSocket, destination: SocketAddr, clock: &Clock) {
+    one_thread().block_on(async {
         let state = UdpSocketState::new((&from).into()).expect("a socket");
         let io = UdpSocket::from_std(from).expect("a socket");
         let contents = vec![7; SIZE * FULL];
-        let segment_size = Some(SIZE);
         let transmit = Transmit {
             destination,
             ecn: None,
             contents: &contents,
-            segment_size,
+            segment_size: Some(SIZE),
             src_ip: None,
         };
         while clock.runs() {
             io.writable().await.expect("a socket");
             let _ = io.try_io(Interest::WRITABLE, || state.try_send((&io).into(), &transmit));
         }
-    };
-    clock.rate(
-        || one_thread().block_on(send),
-        || read_directly(&to, |count| clock.add(count)),
-        || end_reading(destination),
-    )
+    });
 }
 
 /// Reads `socket` as fast as it can be read, until a datagram of one byte says that it is over.

@@ -13,6 +13,7 @@
 mod addr;
 mod combine;
 mod config;
+mod gather;
 mod inbound;
 mod outbound;
 mod socket;
@@ -205,10 +206,10 @@ impl UdpSwarm {
     }
 
     /// Sends what waits to leave together; true if the socket takes no more.
-    fn flush(&self, mut flush: combine::Flush) -> Result<bool> {
+    fn flush(&self, flush: combine::Flush) -> Result<bool> {
         let (mut at, mut failed) = (0, Vec::new());
         let sent = self.with_socket(|socket| {
-            self.outbound.send(socket, &mut flush.batch, 0, |count, result| {
+            self.outbound.send(socket, &flush.batch, 0, |count, result| {
                 match result {
                     Ok(()) => self.counters.sent(count),
                     Err(error) => failed.push((at, error)),
@@ -309,7 +310,7 @@ impl Swarm<SocketAddr> for UdpSwarm {
             while from < taken.len() {
                 let next = self.with_socket(|socket| {
                     self.outbound
-                        .send(socket, &mut taken, from, |count, result| match result {
+                        .send(socket, &taken, from, |count, result| match result {
                             Ok(()) => {
                                 self.counters.sent(count);
                                 outcome.sent(count);

@@ -17,7 +17,7 @@ pub struct UdpConfig {
     /// Bytes that the kernel may hold on their way out, as asked for. Default 1 MiB. A tell waits while it
     /// is full.
     pub send_buffer: usize,
-    /// Buffers of 64 KiB that one read of the socket fills at most, 1 to 8. Default 8.
+    /// Buffers of 64 KiB that one read of the socket fills at most, 1 to 4. Default 4.
     ///
     /// They are made as bursts need them: a quiet swarm has two. Messages of one read that nobody took yet
     /// wait in this memory, and the socket is not read again before they are taken.
@@ -32,7 +32,7 @@ impl Default for UdpConfig {
             mtu: 1232,
             receive_buffer: 2 << 20,
             send_buffer: 1 << 20,
-            read_buffers: 8,
+            read_buffers: super::inbound::WIDEST,
             combine: 256,
         }
     }
@@ -53,7 +53,7 @@ impl UdpConfig {
         within(
             "number of read buffers",
             self.read_buffers,
-            quinn_udp::BATCH_SIZE.max(1),
+            super::inbound::WIDEST,
         )?;
         within("number of tells that leave together", self.combine, 1 << 16)
     }

@@ -22,8 +22,9 @@ const BUFFER: usize = 1 << 16;
 /// A buffer that holds at least this much is handed out, not copied out.
 const WELL_FILLED: usize = BUFFER / 2;
 
-/// Buffers that one read fills at most. More gain nothing: the kernel has joined datagrams into them already.
-const WIDEST: usize = if BATCH_SIZE < 8 { BATCH_SIZE } else { 8 };
+/// Buffers that one read fills at most. More gain nothing: the kernel has joined datagrams into them already, and what
+/// is read should still be in the cache when it is looked at.
+pub(super) const WIDEST: usize = if BATCH_SIZE < 4 { BATCH_SIZE } else { 4 };
 
 /// Buffers handed out that are remembered, to be taken again when their packets are gone.
 const REMEMBERED: usize = 32;

@@ -3,20 +3,14 @@
 use std::io;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
-use std::sync::{Mutex, PoisonError};
 
-use bytes::BytesMut;
 use p2p::{BatchOutcome, Packet, Result};
-use quinn_udp::Transmit;
-use tokio::io::Interest;
 
+use super::gather::{self, MAX_SEGMENTS};
 use super::socket::{Reach, Socket, refusal};
 
 /// Bytes of one segmented send, at most: what an IPv6 packet carries less the headers of IPv6 and UDP.
 const MAX_SEND: usize = 65_535 - 48;
-
-/// Buffers for joining datagrams that are kept for the next batch.
-const KEPT: usize = 4;
 
 /// A message on its way out: where to, in the socket's form, and what.
 pub(super) type Outgoing = (SocketAddr, Packet);
@@ -26,15 +20,12 @@ pub(super) type Outgoing = (SocketAddr, Packet);
 pub(super) struct Outbound {
     /// Datagrams that the device cuts one send into at most; 1 once it turned out that it does not.
     segments: AtomicUsize,
-    /// Buffers for datagrams that do not lie in memory as one piece.
-    joined: Mutex<Vec<BytesMut>>,
 }
 
 impl Outbound {
     pub(super) fn new(socket: &Socket) -> Self {
         Self {
-            segments: AtomicUsize::new(socket.state.max_gso_segments()),
-            joined: Mutex::default(),
+            segments: AtomicUsize::new(socket.state.max_gso_segments().min(MAX_SEGMENTS)),
         }
     }
 
@@ -52,20 +43,18 @@ impl Outbound {
 
     /// Sends `batch` from its message `from` on, until all are gone or the socket takes no more, and says
     /// to `done` for each message in turn what became of it. Returns the first one that is still to be sent.
-    ///
-    /// The packets of messages that are gone may be empty afterwards.
     pub(super) fn send(
         &self,
         socket: &Socket,
-        batch: &mut [Outgoing],
+        batch: &[Outgoing],
         mut from: usize,
         mut done: impl FnMut(usize, Result<()>),
     ) -> usize {
-        while let Some(rest @ [_, ..]) = batch.get_mut(from..) {
+        while let Some(rest @ [_, ..]) = batch.get(from..) {
             let len = run_len(rest, self.segments.load(Relaxed));
-            let run = &mut rest[..len];
+            let run = &rest[..len];
             let (mut taken, mut blocked) = (len, false);
-            match (len > 1).then(|| self.send_run(socket, run)) {
+            match (len > 1).then(|| send_run(socket, run)) {
                 Some(Ok(())) => done(len, Ok(())),
                 Some(Err(error)) if error.kind() == io::ErrorKind::WouldBlock => break,
                 // Alone, or one of them is at fault, or the device cannot segment: each on its own shows.
@@ -102,79 +91,20 @@ impl Outbound {
         }
         from
     }
+}
 
-    /// Sends the datagrams of `run` as one. On an error they are as they were.
-    fn send_run(&self, socket: &Socket, run: &mut [Outgoing]) -> io::Result<()> {
-        let Some((dst, first)) = run.first() else {
-            return Ok(());
-        };
-        let (dst, size) = (*dst, first.len());
-        if in_one_piece(run) {
-            return send_piece(socket, dst, size, run);
-        }
-        let mut joined = {
-            let mut kept = self.joined.lock().unwrap_or_else(PoisonError::into_inner);
-            kept.pop().unwrap_or_else(|| BytesMut::with_capacity(MAX_SEND))
-        };
-        joined.clear();
-        for (_, packet) in run {
-            joined.extend_from_slice(packet);
-        }
-        let sent = send_joined(socket, dst, &joined, size);
-        let mut kept = self.joined.lock().unwrap_or_else(PoisonError::into_inner);
-        if kept.len() < KEPT {
-            kept.push(joined);
-        }
-        sent
-    }
+fn send_run(socket: &Socket, run: &[Outgoing]) -> io::Result<()> {
+    let Some((dst, first)) = run.first() else {
+        return Ok(());
+    };
+    // Longer ones exceed what one send takes, and are alone in their run.
+    gather::send(socket, *dst, first.len() as u16, run)
 }
 
 /// Whether an error may be that of a device that does not segment: EIO or EINVAL, on Linux and Android, which
 /// alone segment.
 fn is_of_segmenting(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(5 | 22))
-}
-
-/// Whether the packets of `run` follow one another in memory, as those of a pool do.
-fn in_one_piece(run: &[Outgoing]) -> bool {
-    run.windows(2).all(|pair| match pair {
-        [(_, before), (_, after)] => before.as_ptr_range().end == after.as_ptr() && after.room().front == 0,
-        _ => true,
-    })
-}
-
-/// Sends packets that follow one another in memory, without a copy.
-fn send_piece(socket: &Socket, dst: SocketAddr, size: usize, run: &mut [Outgoing]) -> io::Result<()> {
-    let mut packets = run.iter_mut().map(|(_, packet)| packet);
-    let Some(first) = packets.next() else {
-        return Ok(());
-    };
-    let (mut piece, start) = std::mem::take(first).into_buffer();
-    for packet in packets {
-        piece.unsplit(std::mem::take(packet).into_buffer().0);
-    }
-    let sent = send_joined(socket, dst, piece.get(start..).unwrap_or_default(), size);
-    if sent.is_err() {
-        let mut front = start;
-        for (_, packet) in run {
-            let len = (front + size).min(piece.len());
-            *packet = Packet::from_buffer(piece.split_to(len), std::mem::take(&mut front));
-        }
-    }
-    sent
-}
-
-fn send_joined(socket: &Socket, destination: SocketAddr, contents: &[u8], segment: usize) -> io::Result<()> {
-    let transmit = Transmit {
-        destination,
-        ecn: None,
-        contents,
-        segment_size: Some(segment),
-        src_ip: None,
-    };
-    socket.io.try_io(Interest::WRITABLE, || {
-        socket.state.try_send((&socket.io).into(), &transmit)
-    })
 }
 
 /// How many messages at the front of `batch` can leave as one segmented send: to one peer, of one length,
@@ -200,9 +130,16 @@ fn run_len(batch: &[Outgoing], max: usize) -> usize {
 
 /// Drops from `batch` what cannot be sent, and turns every destination into the socket's form.
 pub(super) fn admit(batch: &mut Vec<Outgoing>, reach: Reach, mtu: usize, outcome: &mut BatchOutcome) {
-    batch.retain_mut(
-        |(dst, packet)| match packet.check(mtu).and_then(|()| reach.check(dst)) {
+    // Most batches go to one peer, or to few in runs.
+    let mut last: Option<(SocketAddr, SocketAddr)> = None;
+    batch.retain_mut(|(dst, packet)| {
+        let to = packet.check(mtu).and_then(|()| match last {
+            Some((from, to)) if from == *dst => Ok(to),
+            _ => reach.check(dst),
+        });
+        match to {
             Ok(to) => {
+                last = Some((*dst, to));
                 *dst = to;
                 true
             }
@@ -210,6 +147,6 @@ pub(super) fn admit(batch: &mut Vec<Outgoing>, reach: Reach, mtu: usize, outcome
                 outcome.refused(1, error);
                 false
             }
-        },
-    );
+        }
+    });
 }
