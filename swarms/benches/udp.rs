@@ -332,7 +332,8 @@ fn peer_roundtrip() -> f64 {
     })
 }
 
-/// 64 tasks that tell, on a runtime of one thread or of two workers, beside a sink on a thread of its own.
+/// 64 tasks that tell, on a runtime of one thread or of two workers, and a sink on a thread of its own, which
+/// counts what arrives.
 fn tasks<S, F>(
     workers: usize,
     bind: impl Fn() -> S,
@@ -364,14 +365,17 @@ where
             }
         });
     };
-    clock.rate(send, || read_directly(&to, drop), || end_reading(destination))
+    clock.rate(
+        send,
+        || read_directly(&to, |count| clock.add(count)),
+        || end_reading(destination),
+    )
 }
 
 fn ours_tasks<const WORKERS: usize>() -> f64 {
     tasks(WORKERS, swarm, async |a, to, clock| {
         while clock.runs() {
             a.tell(&to, Packet::from(&[7; 64])).await.expect("room");
-            clock.add(1);
         }
     })
 }
@@ -381,7 +385,6 @@ fn peer_tasks<const WORKERS: usize>() -> f64 {
     tasks(WORKERS, bind, async |a, to, clock| {
         while clock.runs() {
             a.send_to(&[7; 64], to).await.expect("room");
-            clock.add(1);
         }
     })
 }
