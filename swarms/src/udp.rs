@@ -97,11 +97,17 @@ impl UdpSwarm {
     /// Runs `call` on the socket, unless it is closed.
     fn with_socket<T>(&self, call: impl FnOnce(&Socket) -> T) -> Result<T> {
         let socket = self.socket.read().unwrap_or_else(PoisonError::into_inner);
-        socket.as_ref().map(call).ok_or(Error::Closed)
+        match &*socket {
+            Some(socket) => Ok(call(socket)),
+            None => Err(Error::Closed),
+        }
     }
 
     fn is_closed(&self) -> bool {
-        self.with_socket(|_| ()).is_err()
+        self.socket
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .is_none()
     }
 
     fn inbound(&self) -> MutexGuard<'_, Inbound> {

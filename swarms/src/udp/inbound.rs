@@ -117,6 +117,12 @@ impl Inbound {
             return;
         }
         let message = |payload| Message { src, dst, payload };
+        if count == 1 && len < WELL_FILLED {
+            let datagram = buffer.get(..len).unwrap_or_default();
+            self.ready
+                .push_back(message(Packet::new(Headroom::default(), datagram)));
+            return;
+        }
         if len < WELL_FILLED {
             let copies = (0..count).map(|part| {
                 let rest = buffer.get(part * stride..len).unwrap_or_default();

@@ -64,6 +64,13 @@ impl Reach {
     /// # Errors
     /// [`Error::Unreachable`] for what is no single node's address, or not of the socket's family.
     pub(crate) fn check(self, dst: &SocketAddr) -> Result<SocketAddr> {
+        // Most are plain addresses of one host: neither in 0.0.0.0/8 nor from 224.0.0.0 on.
+        if let (SocketAddr::V4(to), Self::V4) = (dst, self)
+            && (1..224).contains(&to.ip().octets()[0])
+            && to.port() != 0
+        {
+            return Ok(*dst);
+        }
         let fail = |reason: &str| Err(Error::unreachable(dst, reason));
         if dst.port() == 0 {
             return fail("nobody has port 0");

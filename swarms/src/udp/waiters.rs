@@ -98,6 +98,10 @@ impl<'a> Waiter<'a> {
 impl Drop for Waiter<'_> {
     fn drop(&mut self) {
         let Some(place) = self.place else { return };
+        // Nobody is in the line: not this call, which was woken, and nobody whom it would have to wake.
+        if self.waiters.len.load(Relaxed) == 0 {
+            return;
+        }
         let mut line = self.waiters.lock();
         line.wakers.retain(|(other, _)| *other != place);
         self.waiters.len.store(line.wakers.len(), Relaxed);
