@@ -1,375 +1,483 @@
-//! What layers with an engine share: whoever waits pulls from below, and keeps the engine's time; while nobody
-//! waits, a background task does.
+//! One future that moves a layer, polled by whoever waits for something of that layer.
 //!
-//! A layer owns a [`Driver`]. Its callers wait for an item of their own or for the turn ([`Turn::drive_or_pop`]); who
-//! has the turn calls [`Driver::pull`] and hands what came to the engine, over and over, until the engine has
-//! something for it. Engines give timers ([`Driver::arm`]) and packets that nobody waits for
-//! ([`Driver::send_detached`]). A layer that must move while nobody waits starts a [`Background`].
+//! A layer with an engine has work that never ends: pull from below, hand what came to the engine, keep its time. A task
+//! for it would cost a hop for every message. So it is a future that belongs to nobody ([`Driver::start`]), and those who
+//! wait ([`Driver::wait`]) poll it in their own tasks: of those who wait at the same time one is called when the work
+//! can go on, and finds what it waits for, or leaves it where others find it and calls them. Nobody holds the work
+//! between two polls, so a caller that is cancelled loses nothing, and one that nobody polls any more (a `receive` kept
+//! aside by `select!` while another branch goes on) holds up nobody for long.
 //!
-//! Deliberately absent: the engine, its lock, and any decision on what came.
+//! While nobody waits, or whoever was called does not come, a background task takes over. It stands back as soon as
+//! somebody comes, and while there is something to do it looks now and then whether they still do.
+//!
+//! Beside it stand what such work is made of: an engine's time ([`Alarm`]), and packets that nobody waits for
+//! ([`Detached`]).
+//!
+//! Deliberately absent: what the work is, and its results. Both are the layer's.
 
+use std::collections::VecDeque;
 use std::fmt;
 use std::future::{Future, poll_fn};
-use std::pin::{Pin, pin};
-use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release, SeqCst};
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, fence};
-use std::sync::{Arc, Mutex, PoisonError, TryLockError};
-use std::task::{Context, Poll, Waker};
+use std::mem;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
 
-use futures_util::task::AtomicWaker;
-use p2p::{Addr, Counters, Error, Message, Packet, Reason, Result, Swarm};
+use p2p::{Error, Result};
 use tokio::runtime::Handle;
-use tokio::time::{Instant, Sleep, sleep, sleep_until};
+use tokio::task::coop::has_budget_remaining;
+use tokio::time::sleep;
 
-use crate::turn::{First, Turn, first};
+mod alarm;
+mod detached;
+#[cfg(test)]
+mod tests;
 
-/// Sends that may wait for room at a time although nobody waits for them. Further ones are dropped; engines send
-/// again what matters.
-const DETACHED: usize = 64;
+pub(crate) use self::alarm::{Alarm, Clock, Sleeper};
+pub(crate) use self::detached::Detached;
 
-/// How long nobody must have waited before the background does. A node that receives in a loop, or asks one thing
-/// after another, waits again much sooner, and pays some wake-ups a second for the background at most.
-const GRACE: Duration = Duration::from_millis(20);
+/// How long the work waits for somebody to come before the background does. Who receives in a loop comes much sooner, and
+/// pays for the background with a hundred wake-ups a second at most.
+const GRACE: Duration = Duration::from_millis(10);
 
-/// No timer is set.
-const NEVER: u64 = u64::MAX;
+/// Polls of the work in one go, before the task of who polls has its turn again.
+const POLLS: usize = 8;
 
-/// An engine's time, and what it is on tokio's clock, which tests may pause.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Clock {
-    anchor: Instant,
-    at_anchor: Duration,
-}
+type Work = Pin<Box<dyn Future<Output = ()> + Send>>;
 
-impl Clock {
-    /// A clock that says `at_anchor` at the moment `anchor`.
-    pub(crate) fn new(anchor: Instant, at_anchor: Duration) -> Self {
-        Self { anchor, at_anchor }
+/// The work of one layer, and those who wait for what comes of it.
+pub(crate) struct Driver(Arc<Desk>);
+
+impl Driver {
+    /// A driver without work.
+    pub(crate) fn new() -> Self {
+        Self(Arc::new(Desk {
+            line: Mutex::new(Line::default()),
+            work: Mutex::new(None),
+        }))
     }
 
-    pub(crate) fn now(&self) -> Duration {
-        let now = Instant::now();
-        match now.checked_duration_since(self.anchor) {
-            Some(since) => self.at_anchor.saturating_add(since),
-            // A paused clock may stand before the anchor.
-            None => self.at_anchor.saturating_sub(self.anchor.duration_since(now)),
-        }
-    }
-
-    fn instant(&self, at: Duration) -> Option<Instant> {
-        match at.checked_sub(self.at_anchor) {
-            Some(after) => self.anchor.checked_add(after),
-            None => self.anchor.checked_sub(self.at_anchor.saturating_sub(at)),
-        }
-    }
-}
-
-/// What the callers of a layer and its background share.
-pub(crate) struct Driver<A, S> {
-    pub(crate) inner: S,
-    pub(crate) turn: Turn<Pulled<A>>,
-    clock: Clock,
-    /// When the engine's timers are looked at, in nanoseconds of the clock.
-    armed: AtomicU64,
-    nudged: AtomicBool,
-    /// Whoever drives.
-    waker: AtomicWaker,
-    /// How often somebody pulled.
-    pulls: AtomicU64,
-    detached: Arc<AtomicUsize>,
-    closed: AtomicBool,
-    background: Background,
-}
-
-/// What only the one who drives has.
-pub(crate) struct Pulled<A> {
-    /// What came. Empty but between [`Driver::pull`] and the engine.
-    pub(crate) messages: Vec<Message<A>>,
-    timer: Option<(u64, Pin<Box<Sleep>>)>,
-}
-
-/// A layer that also moves while nobody waits.
-pub(crate) trait Driven<A: Addr>: Send + Sync + 'static {
-    /// The swarm below.
-    type Inner: Swarm<A>;
-
-    fn driver(&self) -> &Driver<A, Self::Inner>;
-
-    /// Where drops of what was [sent detached](Driver::send_detached) are counted.
-    fn counters(&self) -> &Counters;
-
-    /// Messages that are pulled from below at a time.
-    fn batch(&self) -> usize;
-
-    /// Gives the engine what was pulled, and looks at its timers, for nobody who waits.
-    fn land(self: &Arc<Self>, pulled: &mut Pulled<A>);
-}
-
-impl<A: Addr, S: Swarm<A>> Driver<A, S> {
-    pub(crate) fn new(inner: S, clock: Clock) -> Self {
-        Self {
-            inner,
-            turn: Turn::new(Pulled::default()),
-            clock,
-            armed: AtomicU64::new(NEVER),
-            nudged: AtomicBool::new(false),
-            waker: AtomicWaker::new(),
-            pulls: AtomicU64::new(0),
-            detached: Arc::default(),
-            closed: AtomicBool::new(false),
-            background: Background::default(),
-        }
-    }
-
-    pub(crate) fn now(&self) -> Duration {
-        self.clock.now()
-    }
-
-    /// Waits for messages, the timer or a [`nudge`](Self::nudge); the engine must be given what came before the caller
-    /// waits for anything else.
-    ///
-    /// # Errors
-    /// Those of the swarm below, and [`Error::Closed`] after [`close`](Self::close).
-    pub(crate) async fn pull(&self, pulled: &mut Pulled<A>, batch: usize) -> Result<()> {
-        pulled.set_timer(self.armed.load(Relaxed), &self.clock);
-        let Pulled { messages, timer } = pulled;
-        let mut receiving = pin!(self.inner.receive_batch(messages, batch));
-        let pulled = poll_fn(|cx| {
-            if let Poll::Ready(received) = receiving.as_mut().poll(cx) {
-                return Poll::Ready(received.map(drop));
-            }
-            if let Some((_, sleep)) = timer
-                && sleep.as_mut().poll(cx).is_ready()
-            {
-                return Poll::Ready(Ok(()));
-            }
-            self.waker.register(cx.waker());
-            if self.nudged.swap(false, AcqRel) {
-                return Poll::Ready(Ok(()));
-            }
-            Poll::Pending
-        })
-        .await;
-        self.pulls.fetch_add(1, Relaxed);
-        pulled.and_then(|()| self.check_open())
-    }
-
-    /// Whoever drives stops waiting, and looks at the timer again.
-    pub(crate) fn nudge(&self) {
-        self.nudged.store(true, Release);
-        self.waker.wake();
-    }
-
-    /// Sets the timer to what the engine wants. Says whether that is sooner than before, so that somebody else who
-    /// drives must be [nudged](Self::nudge). Called under the engine's lock.
-    pub(crate) fn arm(&self, timeout: Option<Duration>) -> bool {
-        let timeout = timeout.map_or(NEVER, nanos);
-        self.armed.swap(timeout, Relaxed) > timeout
-    }
-
-    /// Whether the timer rings. Called under the engine's lock.
-    pub(crate) fn is_due(&self, now: Duration) -> bool {
-        self.armed.load(Relaxed) <= nanos(now)
-    }
-
-    pub(crate) fn check_open(&self) -> Result<()> {
-        if self.closed.load(Acquire) {
-            Err(Error::Closed)
-        } else {
-            Ok(())
-        }
-    }
-
-    /// Ends the background, and every [`pull`](Self::pull) now and later. Says whether this call was the first.
-    pub(crate) fn close(&self) -> bool {
-        let first = !self.closed.swap(true, AcqRel);
-        self.background.stop();
-        self.nudge();
-        first
-    }
-
-    /// Has a task drive while nobody else does. Further calls do nothing.
+    /// Begins `work`, which is polled until it ends or the driver is closed.
     ///
     /// # Errors
     /// [`Error::Invalid`] outside of a tokio runtime.
-    pub(crate) fn start_background<L: Driven<A, Inner = S>>(layer: &Arc<L>) -> Result<()> {
+    pub(crate) fn start(&self, work: impl Future<Output = ()> + Send + 'static) -> Result<()> {
         let runtime = Handle::try_current()
             .map_err(|_| Error::invalid("call", "this swarm needs a tokio runtime around it"))?;
-        let background = &layer.driver().background;
-        background.start(&runtime, || Box::pin(drive(layer.clone())));
+        let work: Work = Box::pin(work);
+        *self.0.work() = Some((work, self.0.clone().into()));
+        self.0.line().due = true;
+        runtime.spawn(background(self.0.clone()));
         Ok(())
     }
 
-    /// Sends what nobody waits for: at once, or in a task of its own if there is no room at the moment. What cannot be
-    /// sent is lost as on the medium, and counted.
-    pub(crate) fn send_detached<L: Driven<A, Inner = S>>(layer: &Arc<L>, mut packets: Vec<(A, Packet)>) {
-        if packets.is_empty() {
-            return;
-        }
-        let count = packets.len();
-        let Ok(runtime) = Handle::try_current() else {
-            // Layers below may set timers.
-            return layer.counters().dropped_many(Reason::Refused, count);
+    /// Waits until `take` has something, and polls the work meanwhile. `wants` is how many [items](Self::put) that is at
+    /// most, or 0 for something that wakes the caller by itself.
+    ///
+    /// # Errors
+    /// [`Error::Closed`] if the driver is closed and `take` has nothing.
+    ///
+    /// # Cancel safety
+    /// Cancelling loses nothing: others are called for the work and for items.
+    pub(crate) async fn wait<T>(
+        &self,
+        wants: usize,
+        mut take: impl FnMut(&mut Context<'_>) -> Poll<Result<T>>,
+    ) -> Result<T> {
+        let mut place = Place {
+            desk: &self.0,
+            wants,
+            ticket: None,
+            served: false,
         };
-        let sender = layer.clone();
-        let mut sending = Box::pin(async move {
-            if let Err(error) = sender.driver().inner.tell_batch(&mut packets).await {
-                sender.counters().dropped_many(Reason::Refused, error.refused);
-            }
-        });
-        let mut nobody = Context::from_waker(Waker::noop());
-        if sending.as_mut().poll(&mut nobody).is_ready() {
-            return;
+        poll_fn(|cx| place.poll(cx, &mut take)).await
+    }
+
+    /// Says that there are `items` more to be taken by those who want some.
+    pub(crate) fn put(&self, items: usize) {
+        let mut line = self.0.line();
+        // Who polls the work looks for items afterwards.
+        let own = line.polling_for.min(items);
+        line.polling_for -= own;
+        let notified = line.notify(items - own);
+        drop(line);
+        notified.into_iter().for_each(Waker::wake);
+    }
+
+    /// Whether the work is being polled by somebody who takes items.
+    pub(crate) fn is_polled_for_items(&self) -> bool {
+        self.0.line().polling_for > 0
+    }
+
+    /// Says that the work can go on.
+    pub(crate) fn wake(&self) {
+        self.0.wake_by_ref();
+    }
+
+    /// Drops the work, now or when the one who polls it is done, and wakes everybody.
+    pub(crate) fn close(&self) {
+        let mut line = self.0.line();
+        line.closed = true;
+        let waiting = mem::take(&mut line.waiting);
+        let background = line.background.take();
+        let polling = line.polling;
+        drop(line);
+        if !polling {
+            self.0.dismiss();
         }
-        let detached = layer.driver().detached.clone();
-        if detached.fetch_add(1, Relaxed) >= DETACHED {
-            detached.fetch_sub(1, Relaxed);
-            return layer.counters().dropped_many(Reason::QueueFull, count);
-        }
-        runtime.spawn(async move {
-            sending.await;
-            detached.fetch_sub(1, Relaxed);
-        });
+        let waiting = waiting.into_iter().map(|waiting| waiting.waker);
+        waiting.chain(background).for_each(Waker::wake);
     }
 }
 
-/// Drives while nobody else does.
-async fn drive<A: Addr, L: Driven<A>>(layer: Arc<L>) {
-    let driver = layer.driver();
-    loop {
-        if let Some(mut driving) = driver.turn.try_drive() {
-            // A swarm below that fails is asked again after a while, one that is closed never.
-            let landing = keep_landing(&layer, &mut driving);
-            if let First::Right(Err(Error::Closed)) = first(driver.turn.wanted(), landing).await {
-                return;
-            }
+struct Desk {
+    line: Mutex<Line>,
+    /// Locked while it is polled, by whoever set [`Line::polling`], and when it comes and goes. With its waker, which is
+    /// this desk: both go when the driver is closed.
+    work: Mutex<Option<(Work, Waker)>>,
+}
+
+struct Line {
+    /// The work can go on.
+    due: bool,
+    /// Somebody polls the work, and will see whether it can go on.
+    polling: bool,
+    /// Items that whoever polls the work takes itself, at most.
+    polling_for: usize,
+    /// How often the work was polled.
+    polls: u64,
+    /// In the order of their tickets.
+    waiting: VecDeque<Waiting>,
+    next_ticket: u64,
+    duty: Duty,
+    background: Option<Waker>,
+    closed: bool,
+}
+
+impl Default for Line {
+    fn default() -> Self {
+        Self {
+            due: false,
+            polling: false,
+            polling_for: 0,
+            polls: 0,
+            waiting: VecDeque::new(),
+            next_ticket: 0,
+            duty: Duty::Work,
+            background: None,
+            closed: false,
         }
+    }
+}
+
+struct Waiting {
+    ticket: u64,
+    /// Items that it takes at most; 0 for those who wait for something else.
+    wants: usize,
+    /// Woken to poll the work, and not polled since.
+    called: bool,
+    /// Woken to take an item, and not polled since.
+    notified: bool,
+    waker: Waker,
+}
+
+/// What the background does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Duty {
+    /// Polls the work whenever nobody else can be called.
+    Work,
+    /// Looks, after some time, whether somebody else polls the work.
+    Watch,
+    /// Nothing: somebody else polled the work, and there was nothing to do since.
+    Rest,
+}
+
+/// Whom to wake once the lock is given back.
+type Calls = [Option<Waker>; 2];
+
+fn make(calls: Calls) {
+    calls.into_iter().flatten().for_each(Waker::wake);
+}
+
+impl Line {
+    /// Whom to wake because the work can go on.
+    #[must_use]
+    fn call(&mut self) -> Calls {
+        if !self.due || self.polling || self.closed {
+            return Calls::default();
+        }
+        // Who wants items finds them in the same poll.
+        let mut reader = self.waiting.iter_mut().filter(|waiting| waiting.wants > 0);
+        let called = match reader.find(|waiting| !waiting.called) {
+            Some(reader) => Some(reader),
+            None => self.waiting.iter_mut().find(|waiting| !waiting.called),
+        };
+        let called = called.map(|waiting| {
+            waiting.called = true;
+            waiting.waker.clone()
+        });
+        let background = match self.duty {
+            Duty::Work if called.is_none() => self.background.clone(),
+            Duty::Watch => None,
+            Duty::Work | Duty::Rest => {
+                self.duty = Duty::Watch;
+                self.background.clone()
+            }
+        };
+        [called, background]
+    }
+
+    /// Whom to wake because there are `items` more to be taken.
+    #[must_use]
+    fn notify(&mut self, items: usize) -> Vec<Waker> {
+        let unaware = |waiting: &&mut Waiting| waiting.wants > 0 && !waiting.notified;
+        let readers = self.waiting.iter_mut().filter(unaware).take(items);
+        let notified = readers.map(|waiting| {
+            waiting.notified = true;
+            waiting.waker.clone()
+        });
+        notified.collect()
+    }
+
+    fn position(&self, ticket: u64) -> Option<usize> {
+        self.waiting
+            .binary_search_by_key(&ticket, |waiting| waiting.ticket)
+            .ok()
+    }
+}
+
+impl Desk {
+    fn line(&self) -> MutexGuard<'_, Line> {
+        self.line.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn work(&self) -> MutexGuard<'_, Option<(Work, Waker)>> {
+        self.work.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Polls the work once, if it can go on and nobody else polls it. Says whether it did.
+    fn step(&self, mut line: MutexGuard<'_, Line>, wants: usize) -> bool {
+        if !line.due || line.polling || line.closed {
+            return false;
+        }
+        (line.due, line.polling, line.polling_for) = (false, true, wants);
+        line.polls += 1;
+        drop(line);
+        let shift = Shift(self);
+        let mut work = self.work();
+        let ended = work
+            .as_mut()
+            .is_some_and(|(work, waker)| work.as_mut().poll(&mut Context::from_waker(waker)).is_ready());
+        let ended = if ended { work.take() } else { None };
+        drop(work);
+        drop(shift);
+        drop(ended);
+        true
+    }
+
+    fn dismiss(&self) {
+        let work = self.work().take();
+        drop(work);
+    }
+}
+
+/// The time in which somebody polls the work; it ends also where the work panics.
+struct Shift<'a>(&'a Desk);
+
+impl Drop for Shift<'_> {
+    fn drop(&mut self) {
+        let mut line = self.0.line();
+        (line.polling, line.polling_for) = (false, 0);
+        let closed = line.closed;
+        drop(line);
+        if closed {
+            self.0.dismiss();
+        }
+    }
+}
+
+/// The work's waker.
+impl Wake for Desk {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        let mut line = self.line();
+        line.due = true;
+        let calls = line.call();
+        drop(line);
+        make(calls);
+    }
+}
+
+/// A place among those who wait. Leaving it hands on what its owner was called for.
+struct Place<'a> {
+    desk: &'a Desk,
+    wants: usize,
+    ticket: Option<u64>,
+    /// It got what it waited for.
+    served: bool,
+}
+
+impl Place<'_> {
+    fn poll<T>(
+        &mut self,
+        cx: &mut Context<'_>,
+        take: &mut impl FnMut(&mut Context<'_>) -> Poll<Result<T>>,
+    ) -> Poll<Result<T>> {
+        for polls in 0.. {
+            if let Poll::Ready(taken) = take(cx) {
+                self.served = true;
+                return Poll::Ready(taken);
+            }
+            let mut line = self.desk.line();
+            if line.closed {
+                return Poll::Ready(Err(Error::Closed));
+            }
+            let outdated = self.stand(&mut line, cx.waker());
+            let goes_on = polls < POLLS && has_budget_remaining();
+            let stepped = if goes_on {
+                line.duty.stand_back();
+                self.desk.step(line, self.wants)
+            } else {
+                drop(line);
+                false
+            };
+            drop(outdated);
+            if stepped {
+                continue;
+            }
+            // Something may have been put there before this place was taken.
+            if let Poll::Ready(taken) = take(cx) {
+                self.served = true;
+                return Poll::Ready(taken);
+            }
+            if !goes_on && self.desk.is_due() {
+                // The work goes on when this task has its turn again.
+                cx.waker().wake_by_ref();
+            }
+            break;
+        }
+        Poll::Pending
+    }
+
+    /// Takes a place in the line, or says that its owner came; returns a waker that is not needed any more.
+    fn stand(&mut self, line: &mut Line, waker: &Waker) -> Option<Waker> {
+        let known = self.ticket.and_then(|ticket| line.position(ticket));
+        if let Some(waiting) = known.and_then(|at| line.waiting.get_mut(at)) {
+            (waiting.called, waiting.notified) = (false, false);
+            if waiting.waker.will_wake(waker) {
+                return None;
+            }
+            return Some(mem::replace(&mut waiting.waker, waker.clone()));
+        }
+        let ticket = line.next_ticket;
+        line.next_ticket += 1;
+        self.ticket = Some(ticket);
+        line.waiting.push_back(Waiting {
+            ticket,
+            wants: self.wants,
+            called: false,
+            notified: false,
+            waker: waker.clone(),
+        });
+        None
+    }
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        let Some(ticket) = self.ticket else { return };
+        let mut line = self.desk.line();
+        let left = line.position(ticket).and_then(|at| line.waiting.remove(at));
+        let calls = line.call();
+        let passed_on = left.as_ref().is_some_and(|left| left.notified) && !self.served;
+        let notified = line.notify(usize::from(passed_on));
+        drop(line);
+        make(calls);
+        notified.into_iter().for_each(Waker::wake);
+    }
+}
+
+/// Polls the work while nobody else does, until the driver is closed.
+async fn background(desk: Arc<Desk>) {
+    while poll_fn(|cx| desk.stand_by(cx)).await {
         loop {
-            driver.turn.idle().await;
-            let pulls = driver.pulls.load(Relaxed);
+            let before = desk.line().polls;
             sleep(GRACE).await;
-            if driver.pulls.load(Relaxed) == pulls && driver.turn.is_idle() {
+            if desk.look(before) != Duty::Watch {
                 break;
             }
         }
     }
 }
 
-async fn keep_landing<A: Addr, L: Driven<A>>(layer: &Arc<L>, pulled: &mut Pulled<A>) -> Result<()> {
-    loop {
-        layer.driver().pull(pulled, layer.batch()).await?;
-        layer.land(pulled);
+impl Duty {
+    /// Somebody else polls the work.
+    fn stand_back(&mut self) {
+        if *self == Duty::Work {
+            *self = Duty::Rest;
+        }
     }
 }
 
-impl<A> Pulled<A> {
-    fn set_timer(&mut self, armed: u64, clock: &Clock) {
-        let deadline = || {
-            clock
-                .instant(Duration::from_nanos(armed))
-                .filter(|_| armed != NEVER)
+impl Desk {
+    /// Does the background's duty until that is to watch. Says whether the driver is open.
+    fn stand_by(&self, cx: &mut Context<'_>) -> Poll<bool> {
+        for polls in 0.. {
+            let mut line = self.line();
+            if line.closed || line.duty == Duty::Watch {
+                return Poll::Ready(!line.closed);
+            }
+            let outdated = line.background.replace(cx.waker().clone());
+            let goes_on = polls < POLLS && has_budget_remaining();
+            let stepped = if goes_on && line.duty == Duty::Work {
+                self.step(line, 0)
+            } else {
+                drop(line);
+                false
+            };
+            drop(outdated);
+            if stepped {
+                continue;
+            }
+            if !goes_on && self.is_due() {
+                cx.waker().wake_by_ref();
+            }
+            break;
+        }
+        Poll::Pending
+    }
+
+    /// What the background does now that it has watched for a while.
+    fn look(&self, polls_before: u64) -> Duty {
+        let mut line = self.line();
+        let somebody_waits = line.waiting.iter().any(|waiting| !waiting.called);
+        line.duty = if line.polls != polls_before {
+            Duty::Watch
+        } else if line.due || !somebody_waits {
+            Duty::Work
+        } else {
+            Duty::Rest
         };
-        match &mut self.timer {
-            Some((set, _)) if *set == armed => {}
-            timer => match (deadline(), timer) {
-                (Some(deadline), Some((set, sleep))) => {
-                    *set = armed;
-                    sleep.as_mut().reset(deadline);
-                }
-                (deadline, timer) => {
-                    *timer = deadline.map(|deadline| (armed, Box::pin(sleep_until(deadline))));
-                }
-            },
-        }
+        line.duty
+    }
+
+    /// Whether the work can go on, and nobody is at it.
+    fn is_due(&self) -> bool {
+        let line = self.line();
+        line.due && !line.polling
     }
 }
 
-impl<A> Default for Pulled<A> {
-    fn default() -> Self {
-        Self {
-            messages: Vec::new(),
-            timer: None,
-        }
-    }
-}
-
-fn nanos(time: Duration) -> u64 {
-    u64::try_from(time.as_nanos()).unwrap_or(NEVER)
-}
-
-impl<A, S> fmt::Debug for Driver<A, S> {
+impl fmt::Debug for Driver {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let line = self.0.line();
         f.debug_struct("Driver")
-            .field("turn", &self.turn)
+            .field("waiting", &line.waiting.len())
+            .field("closed", &line.closed)
             .finish_non_exhaustive()
-    }
-}
-
-impl<A> fmt::Debug for Pulled<A> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Pulled")
-    }
-}
-
-type Task = Pin<Box<dyn Future<Output = ()> + Send>>;
-
-/// A task that is dropped where and when it is stopped, and not some time later by the runtime: what it holds is free
-/// then.
-#[derive(Default)]
-struct Background {
-    started: AtomicBool,
-    slot: Arc<Slot>,
-}
-
-#[derive(Default)]
-struct Slot {
-    task: Mutex<Option<Task>>,
-    stopped: AtomicBool,
-}
-
-impl Background {
-    fn start(&self, runtime: &Handle, task: impl FnOnce() -> Task) {
-        if self.started.swap(true, Relaxed) {
-            return;
-        }
-        *self.slot.task.lock().unwrap_or_else(PoisonError::into_inner) = Some(task());
-        let slot = self.slot.clone();
-        runtime.spawn(poll_fn(move |cx| slot.poll(cx)));
-    }
-
-    fn stop(&self) {
-        self.slot.stopped.store(true, SeqCst);
-        self.slot.tidy();
-    }
-}
-
-impl Slot {
-    fn poll(&self, cx: &mut Context<'_>) -> Poll<()> {
-        let polled = {
-            let mut task = self.task.lock().unwrap_or_else(PoisonError::into_inner);
-            task.as_mut()
-                .map_or(Poll::Ready(()), |task| task.as_mut().poll(cx))
-        };
-        if polled.is_ready() {
-            self.stopped.store(true, SeqCst);
-        }
-        self.tidy();
-        polled
-    }
-
-    /// Drops the task if it is stopped. If it is being polled, perhaps by the caller's callers, who polls it does.
-    fn tidy(&self) {
-        fence(SeqCst);
-        if !self.stopped.load(SeqCst) {
-            return;
-        }
-        let task = match self.task.try_lock() {
-            Ok(mut task) => task.take(),
-            Err(TryLockError::Poisoned(task)) => task.into_inner().take(),
-            Err(TryLockError::WouldBlock) => None,
-        };
-        // Behind the lock: it may hold the last handle on this slot.
-        drop(task);
     }
 }

@@ -9,10 +9,8 @@
 //! The turn carries a value of the layer's, such as the buffer that batches are pulled into: only the one who
 //! drives has it.
 //!
-//! A layer that must move while nobody waits has one background task: it sleeps until the turn is
-//! [`idle`](Turn::idle), and gives it back as soon as somebody [`wants`](Turn::wanted) it.
-//!
-//! Deliberately absent: that task itself, and timers.
+//! Deliberately absent: a background task for layers that must move while nobody waits, and timers. Such a
+//! task is one more caller of [`Turn::drive_or_pop`], with an item that says that somebody waits again.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -38,17 +36,6 @@ struct State<T> {
     /// Those who would drive, in the order of their tickets.
     waiting: VecDeque<(u64, Waker)>,
     next_ticket: u64,
-    /// The background, and what it waits for.
-    background: Option<(Until, Waker)>,
-}
-
-/// What the background waits for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Until {
-    /// Nobody has the turn, and nobody waits for it.
-    Idle,
-    /// Somebody waits for the turn.
-    Wanted,
 }
 
 /// What a call of [`Turn::drive_or_pop`] ended with.
@@ -68,7 +55,6 @@ impl<T: Default> Turn<T> {
                 value: Some(value),
                 waiting: VecDeque::new(),
                 next_ticket: 0,
-                background: None,
             }),
         }
     }
@@ -113,35 +99,6 @@ impl<T: Default> Turn<T> {
 }
 
 impl<T> Turn<T> {
-    /// Whether nobody has the turn and nobody waits for it.
-    pub fn is_idle(&self) -> bool {
-        self.lock().is(Until::Idle)
-    }
-
-    /// Waits until nobody has the turn and nobody waits for it. For one caller at a time: the background.
-    pub async fn idle(&self) {
-        self.until(Until::Idle).await;
-    }
-
-    /// Waits until somebody waits for the turn. For one caller at a time: the background, while it drives.
-    pub async fn wanted(&self) {
-        self.until(Until::Wanted).await;
-    }
-
-    async fn until(&self, what: Until) {
-        poll_fn(|cx| {
-            let mut state = self.lock();
-            if state.is(what) {
-                return Poll::Ready(());
-            }
-            let outdated = state.background.replace((what, cx.waker().clone()));
-            drop(state);
-            drop(outdated);
-            Poll::Pending
-        })
-        .await;
-    }
-
     fn lock(&self) -> MutexGuard<'_, State<T>> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -162,21 +119,7 @@ impl<T> State<T> {
     /// Whom to wake because nobody drives.
     fn next(&mut self) -> Option<Waker> {
         self.value.as_ref()?;
-        let next = self.waiting.pop_front().map(|(_, waker)| waker);
-        next.or_else(|| self.background(Until::Idle))
-    }
-
-    fn is(&self, what: Until) -> bool {
-        match what {
-            Until::Idle => self.value.is_some() && self.waiting.is_empty(),
-            Until::Wanted => !self.waiting.is_empty(),
-        }
-    }
-
-    /// The background, if this is what it waits for.
-    fn background(&mut self, what: Until) -> Option<Waker> {
-        let (_, waker) = self.background.take_if(|(until, _)| *until == what)?;
-        Some(waker)
+        self.waiting.pop_front().map(|(_, waker)| waker)
     }
 }
 
@@ -200,7 +143,6 @@ impl<'a, T: Default> Future for Place<'a, T> {
         }
         let known = self.ticket.and_then(|ticket| state.position(ticket));
         // Kept until the lock is given back: dropping a waker may run somebody's code.
-        let mut background = None;
         let _outdated = match known.and_then(|at| state.waiting.get_mut(at)) {
             Some((_, waker)) if waker.will_wake(cx.waker()) => None,
             Some((_, waker)) => Some(mem::replace(waker, cx.waker().clone())),
@@ -209,14 +151,10 @@ impl<'a, T: Default> Future for Place<'a, T> {
                 state.next_ticket += 1;
                 state.waiting.push_back((ticket, cx.waker().clone()));
                 self.ticket = Some(ticket);
-                background = state.background(Until::Wanted);
                 None
             }
         };
         drop(state);
-        if let Some(waker) = background {
-            waker.wake();
-        }
         Poll::Pending
     }
 }

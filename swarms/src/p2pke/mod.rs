@@ -25,6 +25,8 @@
 //! [`FragmentSwarm`](crate::FragmentSwarm) on top), and keep-alive packets.
 
 mod config;
+mod inbound;
+mod outbound;
 mod shared;
 
 use std::fmt;
@@ -39,10 +41,8 @@ use p2p_formats::x509::{PrivateKey, PublicKey};
 use p2p_protocols::p2pke::wire::{HEADER, TAG};
 
 pub use self::config::{Allow, P2pkeConfig};
-use self::shared::{Shared, batch_by_peer};
+use self::shared::Shared;
 use crate::KeyAddr;
-use crate::driver::Driver;
-use crate::turn::Wait;
 
 /// Bytes that a datagram of the swarm below must carry at least: the longest handshake message with keys of Ed25519.
 pub const MIN_INNER_MTU: usize = 166;
@@ -68,7 +68,7 @@ impl<A: Addr, S: Swarm<A>> P2pkeSwarm<A, S> {
     /// As [`new`](Self::new), and [`Error::Invalid`](p2p::Error::Invalid) for limits that cannot work.
     pub fn with_config(inner: S, key: &PrivateKey, config: P2pkeConfig) -> Result<Self> {
         let shared = Arc::new(Shared::new(inner, key, config)?);
-        Driver::start_background(&shared)?;
+        shared.driver.start(shared.clone().work())?;
         Ok(Self { shared })
     }
 
@@ -79,7 +79,7 @@ impl<A: Addr, S: Swarm<A>> P2pkeSwarm<A, S> {
 
     /// The swarm below.
     pub fn inner(&self) -> &S {
-        &self.shared.driver.inner
+        &self.shared.inner
     }
 
     /// How many addresses there are with a session.
@@ -111,31 +111,17 @@ impl<A: Addr, S: Swarm<A>> Swarm<KeyAddr<A>> for P2pkeSwarm<A, S> {
     ///
     /// # Cancel safety
     /// A handshake under way goes on.
-    async fn tell(&self, dst: &KeyAddr<A>, mut packet: Packet) -> Result<()> {
-        let shared = &self.shared;
-        packet.check(shared.mtu)?;
-        if let Some(renew) = shared.seal(dst, &mut packet) {
-            return shared.send(dst, packet, renew).await;
-        }
-        if shared.is_here(dst)? {
-            shared.loop_back(dst, packet);
-            return Ok(());
-        }
-        let renew = shared.seal_late(dst, std::slice::from_mut(&mut packet)).await?;
-        shared.send(dst, packet, renew).await
+    async fn tell(&self, dst: &KeyAddr<A>, packet: Packet) -> Result<()> {
+        self.shared.tell(dst, packet).await
     }
 
     async fn tell_batch(&self, batch: &mut Vec<(KeyAddr<A>, Packet)>) -> Result<(), BatchError> {
-        let shared = &self.shared;
         let mut outcome = BatchOutcome::default();
-        let (mut sealed, late) = shared.seal_batch(batch, &mut outcome);
-        if !sealed.is_empty() {
-            shared.send_batch(&mut sealed, &mut outcome).await;
-        }
-        shared.keep(sealed);
-        let mut waiting: FuturesUnordered<_> = batch_by_peer(late)
-            .into_iter()
-            .map(|(dst, packets)| shared.tell_late(dst, packets))
+        let late = self.shared.tell_ready(batch, &mut outcome).await;
+        // Peers that must be waited for are waited for side by side.
+        let late = late.into_iter();
+        let mut waiting: FuturesUnordered<_> = late
+            .map(|(dst, packets)| self.shared.tell_late(dst, packets))
             .collect();
         while let Some((count, result)) = waiting.next().await {
             outcome.record_batch(count, result);
@@ -144,44 +130,11 @@ impl<A: Addr, S: Swarm<A>> Swarm<KeyAddr<A>> for P2pkeSwarm<A, S> {
     }
 
     async fn receive(&self) -> Result<Message<KeyAddr<A>>> {
-        let shared = &self.shared;
-        let mut message = None;
-        loop {
-            match shared.driver.turn.drive_or_pop(&shared.inbox).await? {
-                Wait::Item(item) => {
-                    shared.messages.delivered(1);
-                    return Ok(item);
-                }
-                Wait::Drive(driving) => {
-                    let (batch, out) = (shared.config.batch, |opened| message = Some(opened));
-                    shared.receive(driving, 1, batch, out).await?;
-                }
-            }
-            if let Some(message) = message.take() {
-                return Ok(message);
-            }
-        }
+        self.shared.receive().await
     }
 
     async fn receive_batch(&self, out: &mut Vec<Message<KeyAddr<A>>>, max: usize) -> Result<usize> {
-        if max == 0 {
-            return Ok(0);
-        }
-        let shared = &self.shared;
-        match shared.driver.turn.drive_or_pop(&shared.inbox).await? {
-            Wait::Item(message) => {
-                out.push(message);
-                let count = 1 + shared.inbox.try_pop_batch(out, max - 1).unwrap_or(0);
-                shared.messages.delivered(count);
-                Ok(count)
-            }
-            Wait::Drive(driving) => {
-                let batch = shared.config.batch.max(max);
-                shared
-                    .receive(driving, max, batch, |opened| out.push(opened))
-                    .await
-            }
-        }
+        self.shared.receive_batch(out, max).await
     }
 
     fn mtu(&self) -> usize {
@@ -222,7 +175,7 @@ impl<A: Addr, S: Swarm<A>> SecureSwarm<KeyAddr<A>> for P2pkeSwarm<A, S> {
 
     async fn lookup_public_key(&self, addr: &KeyAddr<A>) -> Result<PublicKey> {
         if addr.id == self.id() {
-            self.shared.driver.check_open()?;
+            self.shared.check_open()?;
             return Ok(self.public_key());
         }
         Ok(self.shared.session(addr).await?.public_key().clone())

@@ -1,0 +1,217 @@
+//! The way up: open with the path of the source, without the engine's lock; what no path opens goes to the engine.
+
+use std::future::poll_fn;
+use std::pin::pin;
+use std::sync::{Arc, PoisonError};
+use std::task::Poll;
+use std::time::Duration;
+
+use p2p::{Addr, Counters, Error, Message, Packet, Result, Swarm};
+use p2p_protocols::p2pke::{self, DataPath, wire};
+use tokio::task::coop::consume_budget;
+use tokio::time::sleep;
+
+use super::shared::{Effects, LAYER, Shared};
+use crate::KeyAddr;
+use crate::driver::Sleeper;
+
+/// How long nothing is pulled from a swarm that failed.
+const PAUSE: Duration = Duration::from_millis(20);
+
+/// One batch on its way up.
+struct Landing<A> {
+    now: Duration,
+    /// The path of the last message: messages of one peer follow one another.
+    last: Option<(A, Arc<DataPath>)>,
+    effects: Effects<A>,
+    data: usize,
+    handshakes: usize,
+}
+
+impl<A: Addr, S: Swarm<A>> Shared<A, S> {
+    /// Pulls from below, opens, and keeps the engine's time, until the swarm below is closed.
+    pub(super) async fn work(self: Arc<Self>) {
+        let (mut pulled, mut opened, mut sleeper) = (Vec::new(), Vec::new(), Sleeper::default());
+        loop {
+            match self.pull(&mut pulled, &mut sleeper).await {
+                Ok(()) => {
+                    self.land(&mut pulled, &mut opened);
+                    // Whoever polls this looks whether it was for them before there is more of it.
+                    yield_once().await;
+                }
+                Err(Error::Closed) => return self.close(),
+                Err(error) => {
+                    tracing::debug!(layer = LAYER, %error, "nothing can be received");
+                    *self.failure.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
+                    self.driver.put(1);
+                    sleep(PAUSE).await;
+                }
+            }
+        }
+    }
+
+    /// Waits for messages or for the engine's time.
+    async fn pull(&self, pulled: &mut Vec<Message<A>>, sleeper: &mut Sleeper) -> Result<()> {
+        let mut receiving = pin!(self.inner.receive_batch(pulled, self.config.batch));
+        poll_fn(|cx| {
+            if let Poll::Ready(received) = receiving.as_mut().poll(cx) {
+                return Poll::Ready(received.map(drop));
+            }
+            self.alarm.poll(cx, sleeper).map(Ok)
+        })
+        .await
+    }
+
+    /// Opens what was pulled and looks at the alarm. Never waits.
+    fn land(self: &Arc<Self>, pulled: &mut Vec<Message<A>>, opened: &mut Vec<Message<KeyAddr<A>>>) {
+        let mut landing = Landing {
+            now: self.alarm.now(),
+            last: None,
+            effects: Effects::default(),
+            data: 0,
+            handshakes: 0,
+        };
+        let messages = pulled.drain(..);
+        opened.extend(messages.filter_map(|message| self.open(&mut landing, message)));
+        self.messages.received(landing.data);
+        self.handshakes.received(landing.handshakes);
+        if !opened.is_empty() {
+            let put = self
+                .inbox
+                .extend_for(self.driver.is_polled_for_items(), opened.drain(..));
+            for message in put.refused {
+                self.messages.dropped_at(put.reason, &message.src);
+            }
+            self.driver.put(put.accepted);
+        }
+        if self.alarm.rings(landing.now) {
+            let mut state = self.state();
+            if let Some(endpoint) = &mut state.endpoint {
+                endpoint.handle_timeout(landing.now, &mut rand::rng());
+            }
+            self.settle(&mut state, &mut landing.effects);
+        }
+        self.carry_out(landing.effects);
+    }
+
+    /// Opens a message with the path of its source, or gives it to the engine.
+    fn open(&self, landing: &mut Landing<A>, message: Message<A>) -> Option<Message<KeyAddr<A>>> {
+        let Message {
+            src,
+            dst,
+            mut payload,
+        } = message;
+        if landing.last.as_ref().is_none_or(|(addr, _)| *addr != src) {
+            landing.last = self.path(&src).map(|path| (src.clone(), path));
+        }
+        let opened = match &landing.last {
+            Some((_, path)) => path.open(landing.now, &mut payload).map(|()| path.peer()),
+            None => Err(p2pke::Error::Unexpected),
+        };
+        let peer = match opened {
+            Err(p2pke::Error::Unexpected) => {
+                let handled = self.handle(landing, &src, payload)?;
+                payload = handled.1;
+                handled.0
+            }
+            Ok(peer) => {
+                landing.data += 1;
+                peer
+            }
+            Err(error) => {
+                landing.data += 1;
+                dropped(&self.messages, &src, &error);
+                return None;
+            }
+        };
+        Some(Message {
+            src: KeyAddr::new(peer, src),
+            dst: KeyAddr::new(self.id(), dst),
+            payload,
+        })
+    }
+
+    /// Gives the engine what no path opens: messages of handshakes, and data of those without a path.
+    fn handle(&self, landing: &mut Landing<A>, src: &A, packet: Packet) -> Option<(p2p::PeerId, Packet)> {
+        let (count, counters) = if wire::is_handshake(&packet) {
+            (&mut landing.handshakes, &self.handshakes)
+        } else {
+            (&mut landing.data, &self.messages)
+        };
+        *count += 1;
+        let handled = {
+            let mut state = self.state();
+            let endpoint = state.endpoint.as_mut()?;
+            let handled = endpoint.handle(landing.now, src, packet, &mut rand::rng());
+            self.settle(&mut state, &mut landing.effects);
+            handled
+        };
+        // The path may be another one now.
+        landing.last = None;
+        match handled {
+            Ok(None) => counters.delivered(1),
+            Ok(data) => return data,
+            Err(error) => dropped(counters, src, &error),
+        }
+        None
+    }
+
+    pub(super) async fn receive(&self) -> Result<Message<KeyAddr<A>>> {
+        consume_budget().await;
+        let message = self
+            .driver
+            .wait(1, |_| self.take(|| self.inbox.try_pop()))
+            .await?;
+        self.messages.delivered(1);
+        Ok(message)
+    }
+
+    pub(super) async fn receive_batch(
+        &self,
+        out: &mut Vec<Message<KeyAddr<A>>>,
+        max: usize,
+    ) -> Result<usize> {
+        if max == 0 {
+            return Ok(0);
+        }
+        consume_budget().await;
+        let mut pop = || {
+            let popped = self.inbox.try_pop_batch(out, max)?;
+            Ok(Some(popped).filter(|popped| *popped > 0))
+        };
+        let count = self.driver.wait(max, |_| self.take(&mut pop)).await?;
+        self.messages.delivered(count);
+        Ok(count)
+    }
+
+    fn take<T>(&self, pop: impl FnOnce() -> Result<Option<T>>) -> Poll<Result<T>> {
+        match pop() {
+            Ok(Some(popped)) => Poll::Ready(Ok(popped)),
+            Err(error) => Poll::Ready(Err(error)),
+            Ok(None) => match self.failure.lock().unwrap_or_else(PoisonError::into_inner).take() {
+                Some(error) => Poll::Ready(Err(error)),
+                None => Poll::Pending,
+            },
+        }
+    }
+}
+
+/// Counts and traces a packet that the engine refused.
+fn dropped(counters: &Counters, src: &impl Addr, error: &p2pke::Error) {
+    let reason = error.reason();
+    counters.dropped_many(reason, 1);
+    tracing::trace!(layer = counters.layer(), reason = reason.as_str(), peer = %src, %error, "dropped");
+}
+
+/// Lets whoever polls this look around.
+async fn yield_once() {
+    let mut yielded = false;
+    poll_fn(|cx| {
+        if std::mem::replace(&mut yielded, true) {
+            return Poll::Ready(());
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await;
+}

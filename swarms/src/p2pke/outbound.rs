@@ -1,0 +1,191 @@
+//! The way down: seal with the path of the destination, without the engine's lock; where there is none, wait for one.
+
+use std::collections::HashMap;
+use std::sync::{Arc, PoisonError};
+
+use p2p::{Addr, BatchError, BatchOutcome, Message, Packet, Result, Swarm};
+use p2p_protocols::p2pke::{self, DataPath, Sealed};
+
+use super::shared::Shared;
+use crate::KeyAddr;
+
+/// Sessions that a message tries to leave in: one that was just made may be over when its teller runs again.
+const ATTEMPTS: usize = 3;
+
+/// Messages and where they go.
+pub(super) type Batch<A> = Vec<(A, Packet)>;
+
+impl<A: Addr, S: Swarm<A>> Shared<A, S> {
+    pub(super) async fn tell(self: &Arc<Self>, dst: &KeyAddr<A>, mut packet: Packet) -> Result<()> {
+        packet.check(self.mtu)?;
+        let sealed = self.with_path(&dst.addr, |path| {
+            let sealed = (path.peer() == dst.id).then(|| path.seal(self.alarm.now(), &mut packet));
+            sealed.and_then(Result::ok)
+        });
+        let sealed = match sealed.flatten() {
+            Some(sealed) => sealed,
+            None if self.is_here(dst)? => {
+                self.loop_back(dst, packet);
+                return Ok(());
+            }
+            None => self.seal_late(dst, std::slice::from_mut(&mut packet)).await?,
+        };
+        if sealed == Sealed::RenewalDue {
+            self.renew(&dst.addr);
+        }
+        self.inner.tell(&dst.addr, packet).await?;
+        self.messages.sent(1);
+        Ok(())
+    }
+
+    /// Takes from `batch` the messages that can leave now, sealed; those whose peer must be waited for stay.
+    fn seal_batch(self: &Arc<Self>, batch: &mut Batch<KeyAddr<A>>, outcome: &mut BatchOutcome) -> Batch<A> {
+        let now = self.alarm.now();
+        let mut sealed = std::mem::take(&mut *self.spare.lock().unwrap_or_else(PoisonError::into_inner));
+        let mut late = Vec::new();
+        // Messages to one peer follow one another.
+        let mut last: Option<(KeyAddr<A>, Option<Arc<DataPath>>)> = None;
+        let mut renewed = false;
+        for (dst, mut packet) in batch.drain(..) {
+            if let Err(error) = packet.check(self.mtu) {
+                outcome.refused(1, error);
+                continue;
+            }
+            let path = match &last {
+                Some((to, path)) if *to == dst => path,
+                _ => {
+                    renewed = false;
+                    let path = self.path(&dst.addr).filter(|path| path.peer() == dst.id);
+                    &last.insert((dst.clone(), path)).1
+                }
+            };
+            match path.as_ref().map(|path| path.seal(now, &mut packet)) {
+                Some(Ok(due)) => {
+                    if due == Sealed::RenewalDue && !std::mem::replace(&mut renewed, true) {
+                        self.renew(&dst.addr);
+                    }
+                    sealed.push((dst.addr, packet));
+                }
+                Some(Err(_)) | None => late.push((dst, packet)),
+            }
+        }
+        batch.append(&mut late);
+        sealed
+    }
+
+    /// Sends what can leave now; returns what must wait for a session, by peer.
+    pub(super) async fn tell_ready(
+        self: &Arc<Self>,
+        batch: &mut Batch<KeyAddr<A>>,
+        outcome: &mut BatchOutcome,
+    ) -> Vec<(KeyAddr<A>, Vec<Packet>)> {
+        let mut sealed = self.seal_batch(batch, outcome);
+        let late = by_peer(batch.drain(..));
+        if !sealed.is_empty() {
+            self.send(&mut sealed, outcome).await;
+        }
+        sealed.clear();
+        *self.spare.lock().unwrap_or_else(PoisonError::into_inner) = sealed;
+        late
+    }
+
+    async fn send(&self, sealed: &mut Batch<A>, outcome: &mut BatchOutcome) {
+        let count = sealed.len();
+        let result = self.inner.tell_batch(sealed).await;
+        let sent = result.as_ref().map_or_else(|error| error.sent, |()| count);
+        self.messages.sent(sent);
+        outcome.record_batch(count, result);
+    }
+
+    /// Waits for a session with a peer, then sends messages to it; returns how many that were.
+    pub(super) async fn tell_late(
+        self: &Arc<Self>,
+        dst: KeyAddr<A>,
+        mut packets: Vec<Packet>,
+    ) -> (usize, Result<(), BatchError>) {
+        let count = packets.len();
+        let mut outcome = BatchOutcome::default();
+        let sealed = match self.is_here(&dst) {
+            Ok(true) => {
+                for packet in packets {
+                    self.loop_back(&dst, packet);
+                }
+                return (count, Ok(()));
+            }
+            Ok(false) => self.seal_late(&dst, &mut packets).await,
+            Err(error) => Err(error),
+        };
+        match sealed {
+            Ok(sealed) => {
+                if sealed == Sealed::RenewalDue {
+                    self.renew(&dst.addr);
+                }
+                let packets = packets.into_iter();
+                let mut sealed = packets.map(|packet| (dst.addr.clone(), packet)).collect();
+                self.send(&mut sealed, &mut outcome).await;
+            }
+            Err(error) => outcome.refused(count, error),
+        }
+        (count, outcome.finish())
+    }
+
+    /// Waits for a session with a peer and seals messages in it.
+    async fn seal_late(self: &Arc<Self>, dst: &KeyAddr<A>, packets: &mut [Packet]) -> Result<Sealed> {
+        let mut packets = packets.iter_mut().peekable();
+        let (mut renew, mut last) = (Sealed::Fresh, p2pke::Error::NoSession);
+        for _ in 0..ATTEMPTS {
+            let path = self.session(dst).await?;
+            let now = self.alarm.now();
+            while let Some(packet) = packets.peek_mut() {
+                match path.seal(now, packet) {
+                    Ok(Sealed::Fresh) => {}
+                    Ok(Sealed::RenewalDue) => renew = Sealed::RenewalDue,
+                    Err(error) => {
+                        last = error;
+                        break;
+                    }
+                }
+                packets.next();
+            }
+            if packets.peek().is_none() {
+                return Ok(renew);
+            }
+        }
+        Err(self.error(dst, &last))
+    }
+
+    /// Whether `dst` is this node.
+    fn is_here(&self, dst: &KeyAddr<A>) -> Result<bool> {
+        self.check_open()?;
+        Ok(dst.id == self.id() && self.inner.local_addrs().contains(&dst.addr))
+    }
+
+    /// A message of this node to itself.
+    fn loop_back(&self, dst: &KeyAddr<A>, payload: Packet) {
+        self.messages.sent(1);
+        self.messages.received(1);
+        let message = Message {
+            src: dst.clone(),
+            dst: dst.clone(),
+            payload,
+        };
+        match self.inbox.push(message) {
+            Ok(()) => self.driver.put(1),
+            Err(refused) => self.messages.dropped_at(refused.reason, dst),
+        }
+    }
+}
+
+/// Messages by their destination, in the order of the first of each.
+fn by_peer<A: Addr>(batch: impl Iterator<Item = (KeyAddr<A>, Packet)>) -> Vec<(KeyAddr<A>, Vec<Packet>)> {
+    let mut places = HashMap::new();
+    let mut groups: Vec<(KeyAddr<A>, Vec<Packet>)> = Vec::new();
+    for (dst, packet) in batch {
+        let place = *places.entry(dst.clone()).or_insert(groups.len());
+        match groups.get_mut(place) {
+            Some((_, packets)) => packets.push(packet),
+            None => groups.push((dst, vec![packet])),
+        }
+    }
+    groups
+}

@@ -1,0 +1,169 @@
+//! The laws of swarms on P2PKE: in memory, on UDP, on a bad medium, on fragments, and with asks on top.
+
+use std::future::ready;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+use std::time::Duration;
+
+use p2p::{Addr, PeerId, Result, Swarm};
+use p2p_formats::x509::{PrivateKey, Registry, shake256};
+use p2p_swarms::faulty::FaultyConfig;
+use p2p_swarms::memory::MemoryConfig;
+use p2p_swarms::{
+    Faults, KeyAddr, LinkFaults, MemoryAddr, MemoryRealm, P2pkeSwarm, SwarmExt as _, UdpConfig, UdpSwarm,
+};
+use p2p_swarmtest::{Profile, Secure, SecureAsk, Testbed, conformance};
+
+const SEED: u64 = 21;
+
+/// Makes a key for each node, and finds it again by the node's id.
+#[derive(Clone, Default)]
+struct Keys(Arc<AtomicU32>);
+
+impl Keys {
+    fn nth(seed: u32) -> PrivateKey {
+        let mut bytes = [0; 32];
+        bytes[..4].copy_from_slice(&seed.to_be_bytes());
+        PrivateKey::ed25519(&bytes)
+    }
+
+    fn next(&self) -> PrivateKey {
+        Self::nth(self.0.fetch_add(1, Relaxed))
+    }
+
+    fn of(&self, id: &PeerId) -> PrivateKey {
+        let is_it = |key: &PrivateKey| {
+            let signer = Registry::default().signer(key).expect("a good key");
+            shake256(signer.public_key()) == *id
+        };
+        let made = (0..self.0.load(Relaxed)).map(Self::nth);
+        made.into_iter().find(is_it).expect("made before")
+    }
+}
+
+fn node<A: Addr, S: Swarm<A>>(inner: S, keys: &Keys) -> P2pkeSwarm<A, S> {
+    inner.p2pke(&keys.next()).expect("a node")
+}
+
+fn bed<A: Addr>(bed: Testbed<KeyAddr<A>>, profile: Profile) -> Testbed<KeyAddr<A>> {
+    bed.profile(profile)
+        .forge(|id, place| KeyAddr::new(id.id, place.addr.clone()))
+}
+
+fn over<A: Addr, S: Swarm<A>>(
+    open: impl Fn() -> S + Send + Sync + 'static,
+    profile: Profile,
+) -> Testbed<KeyAddr<A>> {
+    let keys = Keys::default();
+    let nodes = move |count| ready(Ok((0..count).map(|_| node(open(), &keys)).collect()));
+    bed(Testbed::new(Secure, nodes), profile)
+}
+
+/// A lookup of somebody who is gone takes as long as a handshake without an answer.
+fn profile() -> Profile {
+    Profile {
+        ask_patience: Duration::from_secs(20),
+        holds: 4096,
+        ..Profile::default()
+    }
+}
+
+fn memory() -> Testbed<KeyAddr<MemoryAddr>> {
+    let (realm, keys) = (MemoryRealm::default(), Keys::default());
+    let (again, old) = (realm.clone(), keys.clone());
+    let nodes = move |count| ready(Ok((0..count).map(|_| node(realm.open(), &keys)).collect()));
+    bed(Testbed::new(Secure, nodes), profile()).rebind(move |addr: KeyAddr<MemoryAddr>| {
+        ready(
+            again
+                .open_at(addr.addr)
+                .and_then(|node| node.p2pke(&old.of(&addr.id))),
+        )
+    })
+}
+
+/// A small buffer in the kernel, so that a flood need not be large to fill it.
+fn udp_at(addr: SocketAddr) -> Result<UdpSwarm> {
+    let mut config = UdpConfig::default();
+    config.receive_buffer = 256 << 10;
+    UdpSwarm::with_config(addr, config)
+}
+
+fn udp_any() -> UdpSwarm {
+    udp_at(SocketAddr::from(([127, 0, 0, 1], 0))).expect("a free port")
+}
+
+/// The kernel drops what its buffers cannot hold, and does not say so to the socket.
+fn udp_profile() -> Profile {
+    profile().waive(
+        "counters::every_drop_is_counted",
+        "the kernel drops where its buffer is full, and tells nobody",
+    )
+}
+
+fn udp() -> Testbed<KeyAddr<SocketAddr>> {
+    let keys = Keys::default();
+    let old = keys.clone();
+    let nodes = move |count| ready(Ok((0..count).map(|_| node(udp_any(), &keys)).collect()));
+    bed(Testbed::new(Secure, nodes), udp_profile()).rebind(move |addr: KeyAddr<SocketAddr>| {
+        ready(udp_at(addr.addr).and_then(|node| node.p2pke(&old.of(&addr.id))))
+    })
+}
+
+fn fragments_on_udp() -> Testbed<KeyAddr<SocketAddr>> {
+    over(|| udp_any().fragment(16 << 10), udp_profile())
+}
+
+/// Loses 30 %, doubles 20 % and reorders.
+fn bad(mtu: usize) -> impl Fn() -> p2p_swarms::FaultySwarm<MemoryAddr, p2p_swarms::MemorySwarm> {
+    println!("seed {SEED}");
+    let config = FaultyConfig {
+        seed: SEED,
+        link: LinkFaults {
+            loss: 0.3,
+            duplicate: 0.2,
+            delay: Duration::from_millis(2),
+            jitter: Duration::from_millis(2),
+            ..LinkFaults::default()
+        },
+        ..FaultyConfig::default()
+    };
+    let faults = Faults::new(config).expect("faults in range");
+    let realm = MemoryRealm::new(MemoryConfig {
+        mtu,
+        ..MemoryConfig::default()
+    });
+    move || realm.open().faulty(faults.clone())
+}
+
+/// Copies made by the medium do not surface.
+fn on_bad(loss: f64) -> Profile {
+    Profile {
+        patience: Duration::from_secs(60),
+        ask_patience: Duration::from_secs(60),
+        loss,
+        ..Profile::lossy(0.3)
+    }
+}
+
+fn bad_medium() -> Testbed<KeyAddr<MemoryAddr>> {
+    over(bad(64 << 10), on_bad(0.3))
+}
+
+fn asks_on_bad_medium() -> Testbed<KeyAddr<MemoryAddr>> {
+    let (open, keys) = (bad(1232), Keys::default());
+    let nodes = move |count| ready(Ok((0..count).map(|_| node(open(), &keys).asks(4000)).collect()));
+    let profile = Profile {
+        // Four datagrams.
+        loss_at_mtu: 0.77,
+        ..on_bad(0.3)
+    };
+    bed(Testbed::new(SecureAsk, nodes), profile)
+}
+
+conformance!(#[tokio::test(start_paused = true)] mod on_memory: Secure => memory());
+conformance!(#[tokio::test] mod on_memory_in_real_time: Secure => memory());
+conformance!(#[tokio::test] mod on_udp: Secure => udp());
+conformance!(#[tokio::test] mod on_fragments_on_udp: Secure => fragments_on_udp());
+conformance!(#[tokio::test(start_paused = true)] mod on_a_bad_medium: Secure => bad_medium());
+conformance!(#[tokio::test(start_paused = true)] mod asks_on_a_bad_medium: SecureAsk => asks_on_bad_medium());
