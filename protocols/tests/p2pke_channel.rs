@@ -479,6 +479,34 @@ fn an_impostor_at_the_right_address_gets_nothing_and_ends_nothing() {
 }
 
 #[test]
+fn a_handshake_that_only_others_answer_says_so_at_its_end() {
+    let mut net = Net::new(3, 19, &Config::default());
+    net.connect(0, 1);
+    for _ in 0..40 {
+        net.collect();
+        for (from, to, packet) in std::mem::take(&mut net.wire) {
+            // Node 2 is where node 1 should be.
+            match (from, to) {
+                (0, 1) => drop(net.deliver(0, 2, &packet)),
+                _ => assert!(net.deliver(1, 0, &packet).is_err()),
+            }
+        }
+        net.now += secs(1);
+        for node in &mut net.nodes {
+            node.endpoint.handle_timeout(net.now, &mut node.rng);
+        }
+    }
+    net.collect();
+    assert_eq!(net.nodes[0].failed, [(1, Error::WrongPeer)]);
+    // Whom nobody answers has nothing to say but that.
+    net.wire.clear();
+    net.connect(0, 1);
+    net.loss = 100;
+    net.run_for(secs(40));
+    assert_eq!(net.nodes[0].failed.last(), Some(&(1, Error::TimedOut)));
+}
+
+#[test]
 fn a_key_is_pinned_while_its_owner_is_heard() {
     let mut net = Net::new(3, 17, &Config::default());
     net.establish(0, 1);

@@ -46,7 +46,7 @@ pub enum Event {
     Failed {
         /// Who was expected to answer.
         expected: Option<PeerId>,
-        /// Why nobody did.
+        /// Why nobody did: [`TimedOut`](Error::TimedOut), or what was wrong with those who did.
         error: Error,
     },
 }
@@ -63,6 +63,8 @@ struct Opening {
     repeated: bool,
     /// Answers since the last regular time that were none.
     forged: u32,
+    /// What was wrong with an answer that was one, though not of the expected peer, or not of one that is welcome.
+    refused: Option<Error>,
 }
 
 /// All sessions with whoever is at one address.
@@ -177,6 +179,7 @@ impl Channel {
             wait: config.retry_first,
             repeated: false,
             forged: 0,
+            refused: None,
             session,
             expected,
         }));
@@ -247,6 +250,9 @@ impl Channel {
         let before = opening.session.stage();
         let step = opening.session.handle(&self.local, now, message);
         opening.forged += u32::from(step.is_err());
+        if let Err(refused @ (Error::WrongPeer | Error::Denied | Error::Key(_))) = &step {
+            opening.refused = Some(refused.clone());
+        }
         match step? {
             Step::Reply if before == Stage::HelloSent => {
                 // Progress: the next message gets the whole patience again.
@@ -368,7 +374,7 @@ impl Channel {
             .retain(|session| session.started().saturating_add(timeout) > now);
         self.answering.shrink_to_fit();
         if let Some(opening) = self.opening.take_if(|opening| now >= opening.deadline) {
-            self.fail(opening.expected, Error::TimedOut);
+            self.fail(opening.expected, opening.refused.unwrap_or(Error::TimedOut));
             if let Some(path) = &self.path {
                 path.current
                     .quiet_until(now.saturating_add(self.local.config.refresh_after));

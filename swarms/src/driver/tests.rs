@@ -1,1 +1,297 @@
+use std::future::{Future, poll_fn};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
+use std::task::{Context, Poll, Wake, Waker};
+use std::time::Duration;
 
+use p2p::{Error, Packet, Result};
+use rand::rngs::StdRng;
+use rand::{RngExt as _, SeedableRng as _};
+use tokio::sync::Notify;
+use tokio::task::yield_now;
+use tokio::time::{Instant, sleep, timeout};
+
+use super::{Driver, GRACE};
+use crate::inbox::{Inbox, Limits};
+
+/// A layer that does nothing: what comes from below is for whoever receives.
+struct Layer {
+    below: Inbox<Packet>,
+    inbox: Inbox<Packet>,
+    driver: Driver,
+    /// Tasks in which the work was polled are counted by those who count.
+    polled: AtomicUsize,
+}
+
+impl Layer {
+    fn new() -> Arc<Self> {
+        let limits = Limits {
+            items: 1 << 20,
+            bytes: usize::MAX,
+            copy_below: 0,
+        };
+        let layer = Arc::new(Self {
+            below: Inbox::new(limits),
+            inbox: Inbox::new(limits),
+            driver: Driver::new(),
+            polled: AtomicUsize::new(0),
+        });
+        layer.driver.start(layer.clone().work()).expect("a runtime");
+        layer
+    }
+
+    async fn work(self: Arc<Self>) {
+        let mut pulled = Vec::new();
+        while self.below.pop_batch(&mut pulled, 4).await.is_ok() {
+            self.polled.fetch_add(1, SeqCst);
+            let put = self.inbox.extend(pulled.drain(..)).accepted;
+            self.driver.put(put);
+            yield_now().await;
+        }
+    }
+
+    fn send(&self, number: u32) {
+        assert!(self.below.push(Packet::from(&number.to_be_bytes())).is_ok());
+    }
+
+    async fn receive(&self) -> Result<u32> {
+        let take = |_: &mut Context<'_>| match self.inbox.try_pop() {
+            Ok(None) => Poll::Pending,
+            Ok(Some(packet)) => Poll::Ready(Ok(packet)),
+            Err(error) => Poll::Ready(Err(error)),
+        };
+        let packet = self.driver.wait(1, take).await?;
+        Ok(u32::from_be_bytes(*packet.first_chunk().expect("four bytes")))
+    }
+
+    fn close(&self) {
+        self.inbox.close();
+        self.driver.close();
+    }
+}
+
+/// A future that is polled by hand.
+struct Held<F>(Pin<Box<F>>, Arc<Bell>);
+
+#[derive(Default)]
+struct Bell(AtomicBool, Notify);
+
+impl Wake for Bell {
+    fn wake(self: Arc<Self>) {
+        self.0.store(true, SeqCst);
+        self.1.notify_one();
+    }
+}
+
+impl<F: Future> Held<F> {
+    fn new(future: F) -> Self {
+        Self(Box::pin(future), Arc::default())
+    }
+
+    fn poll(&mut self) -> Poll<F::Output> {
+        self.1.0.store(false, SeqCst);
+        let waker = Waker::from(self.1.clone());
+        self.0.as_mut().poll(&mut Context::from_waker(&waker))
+    }
+
+    fn is_woken(&self) -> bool {
+        self.1.0.load(SeqCst)
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_waits_does_the_work_and_finds_its_item_in_the_same_poll() {
+    let layer = Layer::new();
+    let mut receiving = Held::new(layer.receive());
+    assert!(receiving.poll().is_pending());
+    layer.send(7);
+    assert!(receiving.is_woken());
+    assert_eq!(layer.polled.load(SeqCst), 0, "nobody else did it");
+    assert!(matches!(receiving.poll(), Poll::Ready(Ok(7))));
+    layer.close();
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_background_does_the_work_at_once_while_nobody_ever_waited() {
+    let layer = Layer::new();
+    let begun = Instant::now();
+    layer.send(7);
+    for _ in 0..4 {
+        yield_now().await;
+    }
+    assert_eq!((layer.inbox.len(), begun.elapsed()), (1, Duration::ZERO));
+    layer.close();
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_background_takes_over_when_nobody_comes_any_more() {
+    let layer = Layer::new();
+    layer.send(0);
+    assert_eq!(layer.receive().await.expect("open"), 0);
+    for round in 1..4 {
+        layer.send(round);
+        sleep(3 * GRACE).await;
+        assert_eq!(layer.receive().await.expect("open"), round);
+        assert_eq!(layer.polled.load(SeqCst), round as usize + 1);
+    }
+    layer.close();
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_is_kept_aside_holds_up_nobody_for_long() {
+    let layer = Layer::new();
+    let mut aside = Held::new(layer.receive());
+    assert!(aside.poll().is_pending());
+    // Called first, and does not come.
+    layer.send(1);
+    layer.send(2);
+    let begun = Instant::now();
+    let other = timeout(Duration::from_secs(1), layer.receive()).await;
+    assert!(other.is_ok_and(|other| other.is_ok()));
+    assert!(begun.elapsed() <= 3 * GRACE, "{:?}", begun.elapsed());
+    // From then on others are called instead.
+    let begun = Instant::now();
+    let mut other = Held::new(layer.receive());
+    assert!(
+        other.poll().is_ready() || {
+            layer.send(3);
+            other.is_woken()
+        }
+    );
+    assert!(begun.elapsed().is_zero());
+    drop(other);
+    layer.close();
+    assert!(matches!(aside.poll(), Poll::Ready(_)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn items_that_came_while_others_did_the_work_wake_those_who_want_them() {
+    let layer = Layer::new();
+    let mut readers = [(); 3].map(|()| Held::new(layer.receive()));
+    for reader in &mut readers {
+        assert!(reader.poll().is_pending());
+    }
+    // One who wants something else does the work.
+    let mut other = Held::new(layer.driver.wait(0, |_| Poll::<Result<()>>::Pending));
+    for number in 0..2 {
+        layer.send(number);
+    }
+    assert!(other.poll().is_pending());
+    let woken = readers.each_ref().map(Held::is_woken);
+    assert_eq!(woken, [true, true, false]);
+    // The second one goes away instead of taking its item: it is the third one's.
+    let [first, second, third] = &mut readers;
+    assert!(first.poll().is_ready());
+    second.0 = Box::pin(layer.receive());
+    assert!(third.is_woken() && third.poll().is_ready());
+    layer.close();
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_who_was_called_and_goes_away_calls_the_next() {
+    let layer = Layer::new();
+    let mut first = Held::new(layer.receive());
+    let mut second = Held::new(layer.receive());
+    assert!(first.poll().is_pending() && second.poll().is_pending());
+    layer.send(1);
+    assert!(first.is_woken() && !second.is_woken());
+    drop(first);
+    assert!(second.is_woken());
+    assert!(matches!(second.poll(), Poll::Ready(Ok(1))));
+    layer.close();
+}
+
+#[tokio::test(start_paused = true)]
+async fn closing_wakes_everybody_and_drops_the_work_at_once() {
+    let layer = Layer::new();
+    let mut receiving = Held::new(layer.receive());
+    let mut other = Held::new(layer.driver.wait(0, |_| Poll::<Result<()>>::Pending));
+    assert!(receiving.poll().is_pending() && other.poll().is_pending());
+    assert_eq!(Arc::strong_count(&layer), 2);
+    layer.close();
+    assert_eq!(Arc::strong_count(&layer), 1, "the work has the other one");
+    assert!(receiving.is_woken() && other.is_woken());
+    assert!(matches!(receiving.poll(), Poll::Ready(Err(Error::Closed))));
+    assert!(matches!(other.poll(), Poll::Ready(Err(Error::Closed))));
+    assert!(matches!(layer.receive().await, Err(Error::Closed)));
+}
+
+#[test]
+fn work_outside_of_a_runtime_is_refused() {
+    let driver = Driver::new();
+    assert!(matches!(driver.start(async {}), Err(Error::Invalid { .. })));
+}
+
+/// Readers on several threads that lose patience at random, beside senders: every item arrives, once.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn stress_of_impatient_readers_on_several_threads() {
+    const SENDERS: u32 = 4;
+    const EACH: u32 = 5_000;
+    const SEED: u64 = 3;
+    println!("seed {SEED}");
+    let layer = Layer::new();
+    let received = Arc::new(AtomicUsize::new(0));
+    let mut seen = Vec::new();
+    let readers: Vec<_> = (0..6)
+        .map(|reader| {
+            let (layer, received) = (layer.clone(), received.clone());
+            let mut rng = StdRng::seed_from_u64(SEED + reader);
+            tokio::spawn(async move {
+                let mut got = Vec::new();
+                loop {
+                    let mut receiving = Box::pin(layer.receive());
+                    // Polled a few times, then dropped, or awaited.
+                    let polls = rng.random_range(0..4);
+                    let mut result = Poll::Pending;
+                    for _ in 0..polls {
+                        result = poll_fn(|cx| Poll::Ready(receiving.as_mut().poll(cx))).await;
+                        if result.is_ready() {
+                            break;
+                        }
+                        yield_now().await;
+                    }
+                    let result = match result {
+                        Poll::Ready(result) => result,
+                        Poll::Pending if rng.random_range(0..4) == 0 => continue,
+                        Poll::Pending => receiving.await,
+                    };
+                    let Ok(number) = result else { return got };
+                    received.fetch_add(1, SeqCst);
+                    got.push(number);
+                }
+            })
+        })
+        .collect();
+    let senders: Vec<_> = (0..SENDERS)
+        .map(|sender| {
+            let layer = layer.clone();
+            tokio::spawn(async move {
+                for number in 0..EACH {
+                    layer.send(sender * EACH + number);
+                    if number % 64 == 0 {
+                        yield_now().await;
+                    }
+                }
+            })
+        })
+        .collect();
+    for sender in senders {
+        sender.await.expect("no panic");
+    }
+    let all = (SENDERS * EACH) as usize;
+    let done = async {
+        while received.load(SeqCst) < all {
+            sleep(Duration::from_millis(1)).await;
+        }
+    };
+    timeout(Duration::from_secs(20), done)
+        .await
+        .expect("every item arrives");
+    layer.close();
+    for reader in readers {
+        seen.extend(reader.await.expect("no panic"));
+    }
+    seen.sort_unstable();
+    assert!(seen.into_iter().eq(0..all as u32));
+}
