@@ -659,6 +659,17 @@ fn many_threads_seal_under_counters_of_their_own() {
 }
 
 #[test]
+fn a_hello_to_whom_was_forgotten_in_the_same_moment_is_newer_than_the_last() {
+    let mut net = Net::new(2, 24, &Config::default());
+    for _ in 0..3 {
+        net.connect(0, 1);
+        net.run_for(Duration::ZERO);
+        net.exchange(0, 1);
+        net.nodes[0].endpoint.disconnect(&1);
+    }
+}
+
+#[test]
 fn a_hello_made_twice_in_one_moment_is_newer_the_second_time() {
     let local = Arc::new(local(0, Config::default()));
     let mut rng = StdRng::seed_from_u64(24);

@@ -1,33 +1,71 @@
 //! P2PKE as a node uses it: handshakes happen by themselves, and end with an error that says why.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::time::Duration;
 
-use p2p::{Addr, Error, Packet, SecureSwarm as _, Swarm};
+use p2p::{Addr, Counters, Error, Packet, Reason, SecureSwarm as _, Snapshot, Swarm};
 use p2p_formats::x509::PrivateKey;
-use p2p_swarms::{KeyAddr, MemoryRealm, P2pkeSwarm, SwarmExt as _, UdpSwarm};
+use p2p_protocols::p2pke::Config;
+use p2p_swarms::memory::MemoryConfig;
+use p2p_swarms::p2pke::MIN_INNER_MTU;
+use p2p_swarms::{
+    Faults, KeyAddr, LinkFaults, MemoryAddr, MemoryRealm, MemorySwarm, P2pkeConfig, P2pkeSwarm,
+    SwarmExt as _, UdpSwarm,
+};
+use tokio::time::{Instant, sleep, timeout};
+
+type InMemory = P2pkeSwarm<MemoryAddr, MemorySwarm>;
 
 fn key(seed: u8) -> PrivateKey {
     PrivateKey::ed25519(&[seed; 32])
 }
 
-/// Two nodes on a medium.
-fn pair<A: Addr, S: Swarm<A>>(open: impl Fn() -> S) -> [P2pkeSwarm<A, S>; 2] {
-    [1, 2].map(|seed| open().p2pke(&key(seed)).expect("a node"))
+/// Nodes on a medium.
+fn nodes<A: Addr, S: Swarm<A>, const N: usize>(open: impl Fn() -> S) -> [P2pkeSwarm<A, S>; N] {
+    std::array::from_fn(|seed| open().p2pke(&key(seed as u8)).expect("a node"))
+}
+
+fn in_memory<const N: usize>() -> [InMemory; N] {
+    let realm = MemoryRealm::default();
+    nodes(|| realm.open())
+}
+
+fn with_engine(inner: MemorySwarm, seed: u8, change: impl FnOnce(&mut Config)) -> InMemory {
+    let mut config = P2pkeConfig::default();
+    change(&mut config.engine);
+    P2pkeSwarm::with_config(inner, &key(seed), config).expect("a node")
+}
+
+fn loopback() -> SocketAddr {
+    SocketAddr::from(([127, 0, 0, 1], 0))
 }
 
 fn addr<A: Addr, S: Swarm<A>>(node: &P2pkeSwarm<A, S>) -> KeyAddr<A> {
     node.local_addrs().remove(0)
 }
 
+/// The counters of messages and of handshakes.
+fn counts<A: Addr, S: Swarm<A>>(node: &P2pkeSwarm<A, S>) -> [Snapshot; 2] {
+    let mut all = Vec::new();
+    node.visit_counters(&mut |counters: &Counters| all.push((counters.layer(), counters.snapshot())));
+    assert_eq!((all[0].0, all[1].0), ("p2pke", "p2pke-handshake"));
+    [all[0].1, all[1].1]
+}
+
+/// Tells a number and receives it at the other end.
+async fn pass<A: Addr, S: Swarm<A>>(from: &P2pkeSwarm<A, S>, to: &P2pkeSwarm<A, S>, number: u32) {
+    let packet = from.packet(&number.to_be_bytes());
+    from.tell(&addr(to), packet).await.expect("a session");
+    let message = to.receive().await.expect("open");
+    assert_eq!((&message.src, &message.dst), (&addr(from), &addr(to)));
+    assert_eq!(message.payload, &number.to_be_bytes());
+}
+
 async fn talk<A: Addr, S: Swarm<A>>([a, b]: [P2pkeSwarm<A, S>; 2]) {
-    a.tell(&addr(&b), Packet::from("ping")).await.expect("a session");
-    let message = b.receive().await.expect("open");
-    assert_eq!((&message.src, &message.dst), (&addr(&a), &addr(&b)));
-    assert_eq!(message.payload, b"ping");
-    b.tell(&message.src, message.payload)
-        .await
-        .expect("the same session");
-    assert_eq!(a.receive().await.expect("open").payload, b"ping");
+    pass(&a, &b, 1).await;
+    pass(&b, &a, 2).await;
     assert_eq!(
         a.lookup_public_key(&addr(&b)).await.expect("a key"),
         b.public_key()
@@ -37,24 +75,433 @@ async fn talk<A: Addr, S: Swarm<A>>([a, b]: [P2pkeSwarm<A, S>; 2]) {
 
 #[tokio::test(start_paused = true)]
 async fn two_nodes_talk_in_memory() {
-    let realm = MemoryRealm::default();
-    talk(pair(|| realm.open())).await;
+    talk(in_memory()).await;
 }
 
 #[tokio::test]
 async fn two_nodes_talk_over_udp() {
-    talk(pair(|| {
-        UdpSwarm::bind(SocketAddr::from(([127, 0, 0, 1], 0))).expect("a free port")
+    talk(nodes(|| UdpSwarm::bind(loopback()).expect("a free port"))).await;
+}
+
+#[tokio::test]
+async fn two_nodes_talk_over_two_layers_of_it() {
+    let realm = MemoryRealm::default();
+    talk(nodes(|| {
+        realm
+            .open()
+            .p2pke(&PrivateKey::ed25519(&rand::random()))
+            .expect("a node")
     }))
     .await;
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_tell_to_nobody_ends_with_a_timeout() {
-    let realm = MemoryRealm::default();
-    let [a, b] = pair(|| realm.open());
+async fn a_tell_to_nobody_ends_with_a_timeout_and_the_next_one_tries_again() {
+    let [a, b] = in_memory();
     let gone = addr(&b);
     drop(b);
-    let told = a.tell(&gone, Packet::from("ping")).await;
+    for _ in 0..2 {
+        let begun = Instant::now();
+        let told = a.tell(&gone, a.packet(b"ping")).await;
+        assert!(matches!(told, Err(Error::TimedOut { .. })), "{told:?}");
+        let limit = Config::default().handshake_timeout;
+        assert!(begun.elapsed() >= limit && begun.elapsed() < limit + Duration::from_secs(1));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_tell_to_a_wrong_identity_reaches_nobody_and_says_so() {
+    let [a, b, c] = in_memory();
+    let wrong = KeyAddr::new(b.id(), addr(&c).addr);
+    let told = a.tell(&wrong, a.packet(b"ping")).await;
+    let Err(Error::Unreachable { addr: at, reason }) = told else {
+        panic!("{told:?}")
+    };
+    assert_eq!(
+        (&*at, &*reason),
+        (&*wrong.to_string(), "another peer answers at this address")
+    );
+    assert!(matches!(
+        a.lookup_public_key(&wrong).await,
+        Err(Error::Unreachable { .. })
+    ));
+    assert_eq!(counts(&c)[0].received, 0);
+    // Nor does it when the right one is known to be there.
+    pass(&a, &c, 1).await;
+    assert!(matches!(
+        a.tell(&wrong, a.packet(b"ping")).await,
+        Err(Error::Unreachable { .. })
+    ));
+    pass(&a, &c, 2).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_is_not_allowed_is_denied_here_and_not_heard_there() {
+    let realm = MemoryRealm::default();
+    let open = Arc::new(AtomicBool::new(false));
+    let allowed = open.clone();
+    let config = P2pkeConfig::default().allow(move |_| allowed.load(Relaxed));
+    let strict = P2pkeSwarm::with_config(realm.open(), &key(1), config).expect("a node");
+    let other = realm.open().p2pke(&key(2)).expect("a node");
+    let told = strict.tell(&addr(&other), strict.packet(b"ping")).await;
+    assert!(matches!(told, Err(Error::Denied { .. })), "{told:?}");
+    let told = other.tell(&addr(&strict), other.packet(b"ping")).await;
     assert!(matches!(told, Err(Error::TimedOut { .. })), "{told:?}");
+    let [messages, handshakes] = counts(&strict);
+    assert_eq!(
+        (messages.received, handshakes.dropped(Reason::Denied)),
+        (0, handshakes.received)
+    );
+    // An allow-list may change; what it forbids later ends when that is said.
+    open.store(true, Relaxed);
+    pass(&other, &strict, 1).await;
+    open.store(false, Relaxed);
+    pass(&other, &strict, 2).await;
+    assert_eq!((strict.disconnect_forbidden(), strict.sessions()), (1, 0));
+    other
+        .tell(&addr(&strict), other.packet(b"lost"))
+        .await
+        .expect("it leaves");
+    assert!(timeout(Duration::from_secs(1), strict.receive()).await.is_err());
+    assert_eq!(counts(&strict)[0].dropped(Reason::NoPeer), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_was_disconnected_is_reached_again() {
+    let [a, b] = in_memory();
+    pass(&a, &b, 1).await;
+    assert_eq!((a.disconnect(&b.id()), a.disconnect(&b.id())), (1, 0));
+    pass(&a, &b, 2).await;
+    assert_eq!((a.sessions(), b.sessions()), (1, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn channels_beyond_the_limit_are_refused_until_there_is_room() {
+    let realm = MemoryRealm::default();
+    let a = with_engine(realm.open(), 0, |engine| engine.channels = 2);
+    let others: [InMemory; 3] = nodes(|| realm.open());
+    let [b, c, d] = &others;
+    pass(&a, b, 1).await;
+    pass(&a, c, 2).await;
+    let told = a.tell(&addr(d), a.packet(b"ping")).await;
+    assert!(matches!(told, Err(Error::Limit { limit: 2, .. })), "{told:?}");
+    assert_eq!(a.disconnect(&b.id()), 1);
+    pass(&a, d, 3).await;
+}
+
+#[tokio::test]
+async fn a_swarm_whose_mtu_is_too_small_for_a_handshake_is_refused() {
+    let realm = |mtu| {
+        MemoryRealm::new(MemoryConfig {
+            mtu,
+            ..MemoryConfig::default()
+        })
+    };
+    let small = realm(MIN_INNER_MTU - 1).open().p2pke(&key(0));
+    assert!(matches!(small, Err(Error::Invalid { .. })));
+    let realm = realm(MIN_INNER_MTU);
+    talk(nodes(|| realm.open())).await;
+}
+
+#[tokio::test]
+async fn configurations_that_cannot_work_are_refused() {
+    let changes: [fn(&mut P2pkeConfig); 5] = [
+        |config| config.batch = 0,
+        |config| config.engine.channels = 0,
+        |config| config.engine.half_open = 0,
+        |config| config.engine.refresh_after = config.engine.keep_alive,
+        |config| config.engine.rekey_after = config.engine.reject_after,
+    ];
+    for change in changes {
+        let mut config = P2pkeConfig::default();
+        change(&mut config);
+        let made = P2pkeSwarm::with_config(MemorySwarm::new(), &key(0), config);
+        assert!(matches!(made, Err(Error::Invalid { .. })));
+    }
+}
+
+#[test]
+fn a_node_outside_of_a_runtime_is_refused() {
+    let made = MemorySwarm::new().p2pke(&key(0));
+    assert!(matches!(made, Err(Error::Invalid { .. })));
+}
+
+#[tokio::test(start_paused = true)]
+async fn nodes_that_never_receive_answer_handshakes_and_hold_a_bounded_number_of_messages() {
+    let realm = MemoryRealm::default();
+    let mut config = P2pkeConfig::default();
+    config.messages.items = 10;
+    let [a, b] =
+        [1, 2].map(|seed| P2pkeSwarm::with_config(realm.open(), &key(seed), config.clone()).expect("a node"));
+    let begun = Instant::now();
+    for number in 0..100_u32 {
+        a.tell(&addr(&b), a.packet(&number.to_be_bytes()))
+            .await
+            .expect("a session");
+    }
+    assert!(begun.elapsed().is_zero(), "nobody waited: {:?}", begun.elapsed());
+    sleep(Duration::from_secs(1)).await;
+    let [messages, _] = counts(&b);
+    assert_eq!(
+        (messages.received, messages.dropped(Reason::QueueFull)),
+        (100, 90)
+    );
+    for number in 0..10_u32 {
+        assert_eq!(b.receive().await.expect("open").payload, &number.to_be_bytes());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_receive_that_is_kept_aside_holds_up_no_handshake() {
+    let [a, b, c] = in_memory();
+    // Both wait, and poll what they wait for only between other things, as `select!` in a loop does.
+    let mut waiting = [Box::pin(a.receive()), Box::pin(b.receive())];
+    for waiting in &mut waiting {
+        assert!(timeout(Duration::ZERO, waiting).await.is_err());
+    }
+    let begun = Instant::now();
+    a.tell(&addr(&b), a.packet(b"one")).await.expect("a session");
+    a.tell(&addr(&c), a.packet(b"two")).await.expect("a session");
+    assert!(
+        begun.elapsed() < Duration::from_millis(100),
+        "{:?}",
+        begun.elapsed()
+    );
+    let [_, second] = &mut waiting;
+    assert_eq!(second.await.expect("open").payload, b"one");
+    assert_eq!(c.receive().await.expect("open").payload, b"two");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_message_to_itself_comes_back() {
+    let [a] = in_memory();
+    let (own, mut out) = (addr(&a), Vec::new());
+    let telling = async {
+        sleep(Duration::from_secs(1)).await;
+        a.tell(&own, a.packet(b"one")).await.expect("room");
+        let mut batch = vec![(own.clone(), a.packet(b"two")), (own.clone(), a.packet(b"three"))];
+        a.tell_batch(&mut batch).await.expect("room");
+    };
+    let receiving = async {
+        while out.len() < 3 {
+            a.receive_batch(&mut out, 8).await.expect("open");
+        }
+    };
+    tokio::join!(receiving, telling);
+    assert!(out.iter().all(|message| message.src == own && message.dst == own));
+    let [messages, handshakes] = counts(&a);
+    assert_eq!((messages.sent, messages.delivered, handshakes.sent), (3, 3, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn of_a_batch_those_who_can_be_reached_wait_for_nobody_else() {
+    let [a, b, c, d] = in_memory();
+    pass(&a, &b, 0).await;
+    let gone = addr(&d);
+    drop(d);
+    let to = [&gone, &addr(&b), &addr(&c), &gone, &addr(&b), &addr(&c)];
+    let mut batch = (0..)
+        .zip(to)
+        .map(|(number, to): (u8, _)| (to.clone(), a.packet(&[number])))
+        .collect();
+    let begun = Instant::now();
+    let telling = async {
+        let error = a
+            .tell_batch(&mut batch)
+            .await
+            .expect_err("two messages to nobody");
+        assert_eq!((error.sent, error.refused), (4, 2));
+        assert!(matches!(error.first, Error::TimedOut { .. }), "{error}");
+        assert!(batch.is_empty());
+    };
+    let receiving = async {
+        let mut came = Vec::new();
+        for node in [&b, &b, &c, &c] {
+            came.push(node.receive().await.expect("open").payload[0]);
+        }
+        assert_eq!(came, [1, 4, 2, 5]);
+        assert!(begun.elapsed() < Duration::from_millis(100));
+    };
+    tokio::join!(telling, receiving);
+}
+
+#[tokio::test(start_paused = true)]
+async fn many_tells_wait_for_one_handshake() {
+    let [a, b] = in_memory();
+    let to = addr(&b);
+    let telling = futures_util::future::join_all((0..500_u32).map(|number| {
+        let packet = a.packet(&number.to_be_bytes());
+        a.tell(&to, packet)
+    }));
+    let told = telling.await;
+    assert!(told.iter().all(Result::is_ok));
+    let [messages, handshakes] = counts(&a);
+    assert_eq!((messages.sent, handshakes.sent), (500, 2), "a hello and a proof");
+    let mut out = Vec::new();
+    while out.len() < 500 {
+        b.receive_batch(&mut out, 500).await.expect("open");
+    }
+}
+
+/// One side tells once a second for ten minutes, the other one never says anything.
+async fn one_way(from: &InMemory, to: &InMemory) {
+    let mut waited = Duration::ZERO;
+    for number in 0..600_u32 {
+        let begun = Instant::now();
+        pass(from, to, number).await;
+        waited += begun.elapsed();
+        sleep(Duration::from_secs(1)).await;
+    }
+    assert!(
+        waited < Duration::from_millis(200),
+        "tells waited for handshakes: {waited:?}"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_session_that_is_used_lives_on_in_the_direction_of_its_hello() {
+    let [a, b] = in_memory();
+    pass(&a, &b, 0).await;
+    one_way(&a, &b).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_session_that_is_used_lives_on_against_the_direction_of_its_hello() {
+    let [a, b] = in_memory();
+    pass(&a, &b, 0).await;
+    one_way(&b, &a).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn sessions_are_replaced_under_traffic_in_both_directions_without_a_gap() {
+    let [a, b] = in_memory();
+    let begun = Instant::now();
+    for number in 0..1200_u32 {
+        pass(&a, &b, number).await;
+        pass(&b, &a, number).await;
+        sleep(Duration::from_secs(1)).await;
+    }
+    let waited = begun.elapsed() - Duration::from_secs(1200);
+    assert!(waited < Duration::from_secs(2), "{waited:?}");
+    let [messages, handshakes] = counts(&a);
+    assert_eq!(messages.dropped_total(), 0);
+    // Every two minutes, and not more often.
+    assert!((18..=26).contains(&handshakes.sent), "{}", handshakes.sent);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_idle_expires_and_costs_nothing_then() {
+    let [a, b] = in_memory();
+    pass(&a, &b, 0).await;
+    sleep(Duration::from_mins(4)).await;
+    assert_eq!((a.sessions(), b.sessions()), (0, 0));
+    pass(&b, &a, 1).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_peer_that_was_started_again_is_reached_from_both_sides() {
+    let realm = MemoryRealm::default();
+    let [a, mut b]: [InMemory; 2] = nodes(|| realm.open());
+    pass(&a, &b, 0).await;
+    for round in 0..3 {
+        let at = addr(&b).addr;
+        drop(b);
+        b = realm.open_at(at).expect("free").p2pke(&key(1)).expect("a node");
+        if round % 2 == 0 {
+            pass(&b, &a, round).await;
+        } else {
+            // The old session is tried until its silence is noticed.
+            for _ in 0..20 {
+                a.tell(&addr(&b), a.packet(b"ping")).await.expect("it leaves");
+                sleep(Duration::from_secs(1)).await;
+            }
+            while timeout(Duration::from_secs(1), b.receive()).await.is_ok() {}
+        }
+        pass(&a, &b, round).await;
+    }
+}
+
+#[tokio::test]
+async fn dropping_a_node_frees_its_port_at_once() {
+    let node = UdpSwarm::bind(loopback())
+        .and_then(|udp| udp.p2pke(&key(0)))
+        .expect("a node");
+    let at = addr(&node).addr;
+    // Somebody waits, and the background had its turn.
+    assert!(timeout(Duration::from_millis(20), node.receive()).await.is_err());
+    drop(node);
+    UdpSwarm::bind(at).expect("free");
+}
+
+#[tokio::test]
+async fn a_node_whose_medium_is_closed_is_closed() {
+    let realm = MemoryRealm::default();
+    let below = Arc::new(realm.open());
+    let node = below.clone().p2pke(&key(0)).expect("a node");
+    let receiving = node.receive();
+    let closing = async {
+        tokio::task::yield_now().await;
+        below.close().await;
+    };
+    let (received, ()) = tokio::join!(receiving, closing);
+    assert!(matches!(received, Err(Error::Closed)));
+    let own = KeyAddr::new(node.id(), below.local_addr());
+    assert!(matches!(
+        node.tell(&own, Packet::default()).await,
+        Err(Error::Closed)
+    ));
+}
+
+#[tokio::test(start_paused = true)]
+async fn cancelled_tells_leave_nothing_behind() {
+    let [a, b] = in_memory();
+    let gone = addr(&b);
+    drop(b);
+    for _ in 0..100 {
+        let told = timeout(Duration::from_millis(1), a.tell(&gone, a.packet(b"ping"))).await;
+        assert!(told.is_err());
+    }
+    sleep(Duration::from_secs(20)).await;
+    let [messages, handshakes] = counts(&a);
+    assert_eq!(messages.sent, 0);
+    // One handshake, which nobody waited for at its end.
+    assert!(handshakes.sent < 30, "{}", handshakes.sent);
+}
+
+#[tokio::test(start_paused = true)]
+async fn over_a_medium_that_loses_and_doubles_every_message_is_accounted_for() {
+    const SEED: u64 = 5;
+    println!("seed {SEED}");
+    let config = p2p_swarms::faulty::FaultyConfig {
+        seed: SEED,
+        link: LinkFaults {
+            loss: 0.2,
+            duplicate: 0.3,
+            delay: Duration::from_millis(3),
+            jitter: Duration::from_millis(3),
+            ..LinkFaults::default()
+        },
+        ..p2p_swarms::faulty::FaultyConfig::default()
+    };
+    let (faults, realm) = (Faults::new(config).expect("in range"), MemoryRealm::default());
+    let [a, b] = nodes(|| realm.open().faulty(faults.clone()));
+    let mut received = std::collections::BTreeSet::new();
+    for number in 0..2000_u32 {
+        a.tell(&addr(&b), a.packet(&number.to_be_bytes()))
+            .await
+            .expect("a session");
+        let patience = Duration::from_millis(if number == 1999 { 100 } else { 1 });
+        while let Ok(message) = timeout(patience, b.receive()).await {
+            let number = u32::from_be_bytes(*message.expect("open").payload.first_chunk().expect("four"));
+            assert!(received.insert(number), "{number} came twice");
+        }
+    }
+    let [there, _] = counts(&a);
+    let [here, _] = counts(&b);
+    assert_eq!(there.sent, 2000);
+    assert_eq!(here.delivered, received.len() as u64);
+    assert_eq!(here.received, here.delivered + here.dropped_total());
+    // What is dropped here are the medium's copies.
+    assert_eq!(here.dropped_total(), here.dropped(Reason::Duplicate));
+    assert!((1500..1700).contains(&received.len()), "{}", received.len());
 }

@@ -83,7 +83,7 @@ pub struct Channel {
     /// The newest hello that led to a session, and whose it was.
     last_hello: Option<(PublicKey, Tai64N)>,
     /// The newest hello of this side, on the driver's clock.
-    last_opened: Option<Duration>,
+    pub(super) last_opened: Option<Duration>,
     path: Option<Arc<DataPath>>,
     transmits: VecDeque<Packet>,
     events: VecDeque<Event>,

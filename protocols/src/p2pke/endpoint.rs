@@ -35,6 +35,8 @@ pub struct Endpoint<A> {
     timers: BTreeSet<(Duration, A)>,
     half_open: BTreeSet<(u64, A)>,
     arrivals: u64,
+    /// The newest hello of this node.
+    last_opened: Option<Duration>,
     transmits: VecDeque<(A, Packet)>,
     events: VecDeque<(A, Event)>,
 }
@@ -49,6 +51,7 @@ impl<A: Clone + Ord + Hash> Endpoint<A> {
             timers: BTreeSet::new(),
             half_open: BTreeSet::new(),
             arrivals: 0,
+            last_opened: None,
             transmits: VecDeque::new(),
             events: VecDeque::new(),
         }
@@ -84,12 +87,16 @@ impl<A: Clone + Ord + Hash> Endpoint<A> {
             if expected.is_some_and(|expected| !self.local.allows(&expected)) {
                 return Err(Error::Denied);
             }
-            self.insert(addr.clone(), Channel::new(self.local.clone()))?;
+            let mut channel = Channel::new(self.local.clone());
+            // Whoever is there may remember a hello of a channel that is forgotten here.
+            channel.last_opened = self.last_opened;
+            self.insert(addr.clone(), channel)?;
         }
         let Some(slot) = self.channels.get_mut(addr) else {
             return Err(Error::Full);
         };
         let result = slot.channel.connect(now, expected, rng);
+        self.last_opened = self.last_opened.max(slot.channel.last_opened);
         self.settle(addr);
         result
     }
@@ -100,6 +107,7 @@ impl<A: Clone + Ord + Hash> Endpoint<A> {
             return Ok(());
         };
         let result = slot.channel.renew(now, rng);
+        self.last_opened = self.last_opened.max(slot.channel.last_opened);
         self.settle(addr);
         result
     }
