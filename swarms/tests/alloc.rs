@@ -6,6 +6,7 @@ use std::alloc::System;
 
 use cap::Cap;
 use p2p::{Headroom, Packet, Swarm};
+use p2p_formats::x509::PrivateKey;
 use p2p_swarms::{MemoryRealm, SwarmExt as _};
 
 #[global_allocator]
@@ -65,5 +66,14 @@ fn layers_neither_allocate_nor_copy_for_a_packet_with_room() {
         bytes_allocated(&a, &b, 1000).await;
         assert_eq!(bytes_allocated(&a, &b, 1000).await, (0, 0), "frag/mux16");
         println!("name=mux_alloc value=0 unit=bytes/message");
+
+        let mut seed = 0;
+        let [a, b] = [realm.open(), realm.open()].map(|node| {
+            seed += 1;
+            node.p2pke(&PrivateKey::ed25519(&[seed; 32])).expect("a node")
+        });
+        bytes_allocated(&a, &b, 1000).await;
+        assert_eq!(bytes_allocated(&a, &b, 1000).await, (0, 0), "p2pke");
+        println!("name=p2pke_alloc value=0 unit=bytes/message");
     });
 }

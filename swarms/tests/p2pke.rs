@@ -1,17 +1,22 @@
 //! P2PKE as a node uses it: handshakes happen by themselves, and end with an error that says why.
 
+use std::collections::{BTreeSet, HashMap};
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use p2p::{Addr, Counters, Error, Packet, Reason, SecureSwarm as _, Snapshot, Swarm};
+use futures_util::{StreamExt as _, future, stream};
+use p2p::{
+    Addr, AskSwarm as _, Counters, Error, Packet, Reason, SecureSwarm as _, Snapshot, Swarm, serve_asks,
+};
 use p2p_formats::x509::PrivateKey;
 use p2p_protocols::p2pke::Config;
+use p2p_swarms::faulty::FaultyConfig;
 use p2p_swarms::memory::MemoryConfig;
 use p2p_swarms::p2pke::MIN_INNER_MTU;
 use p2p_swarms::{
-    Faults, KeyAddr, LinkFaults, MemoryAddr, MemoryRealm, MemorySwarm, P2pkeConfig, P2pkeSwarm,
+    Faults, FaultySwarm, KeyAddr, LinkFaults, MemoryAddr, MemoryRealm, MemorySwarm, P2pkeConfig, P2pkeSwarm,
     SwarmExt as _, UdpSwarm,
 };
 use tokio::time::{Instant, sleep, timeout};
@@ -329,7 +334,7 @@ async fn of_a_batch_those_who_can_be_reached_wait_for_nobody_else() {
 async fn many_tells_wait_for_one_handshake() {
     let [a, b] = in_memory();
     let to = addr(&b);
-    let telling = futures_util::future::join_all((0..500_u32).map(|number| {
+    let telling = future::join_all((0..500_u32).map(|number| {
         let packet = a.packet(&number.to_be_bytes());
         a.tell(&to, packet)
     }));
@@ -468,24 +473,60 @@ async fn cancelled_tells_leave_nothing_behind() {
     assert!(handshakes.sent < 30, "{}", handshakes.sent);
 }
 
-#[tokio::test(start_paused = true)]
-async fn over_a_medium_that_loses_and_doubles_every_message_is_accounted_for() {
-    const SEED: u64 = 5;
-    println!("seed {SEED}");
-    let config = p2p_swarms::faulty::FaultyConfig {
-        seed: SEED,
+/// A bad medium with datagrams of UDP's length.
+fn bad(seed: u64, loss: f64) -> impl Fn() -> FaultySwarm<MemoryAddr, MemorySwarm> {
+    println!("seed {seed}");
+    let config = FaultyConfig {
+        seed,
         link: LinkFaults {
-            loss: 0.2,
+            loss,
             duplicate: 0.3,
             delay: Duration::from_millis(3),
             jitter: Duration::from_millis(3),
             ..LinkFaults::default()
         },
-        ..p2p_swarms::faulty::FaultyConfig::default()
+        ..FaultyConfig::default()
     };
-    let (faults, realm) = (Faults::new(config).expect("in range"), MemoryRealm::default());
-    let [a, b] = nodes(|| realm.open().faulty(faults.clone()));
-    let mut received = std::collections::BTreeSet::new();
+    let faults = Faults::new(config).expect("in range");
+    let realm = MemoryRealm::new(MemoryConfig {
+        mtu: 1232,
+        ..MemoryConfig::default()
+    });
+    move || realm.open().faulty(faults.clone())
+}
+
+#[tokio::test(start_paused = true)]
+async fn of_ten_thousand_asks_over_thirty_percent_loss_none_is_lost_and_none_runs_twice() {
+    let [asker, server] = nodes(bad(6, 0.3)).map(|node| node.asks(8000));
+    let ran = Mutex::new(HashMap::<u32, u32>::new());
+    let serving = serve_asks(&server, 256, async |asked| {
+        let number = u32::from_be_bytes(*asked.payload.first_chunk().expect("four bytes"));
+        *ran.lock().expect("nobody panics").entry(number).or_default() += 1;
+        Ok(asked.payload)
+    });
+    let dst = &server.local_addrs()[0];
+    let asks = stream::iter(0..10_000_u32).map(|number| {
+        let asker = &asker;
+        async move {
+            let mut request = number.to_be_bytes().to_vec();
+            request.resize(if number % 16 == 0 { 8000 } else { 64 }, 7);
+            let response = asker.ask(dst, asker.packet(&request)).await;
+            assert_eq!(response.expect("an answer"), &request[..], "ask {number}");
+        }
+    });
+    let answered = tokio::select! {
+        answered = asks.buffer_unordered(64).count() => answered,
+        ended = serving => panic!("{ended:?}"),
+    };
+    let ran = ran.into_inner().expect("nobody panics");
+    assert_eq!((answered, ran.len()), (10_000, 10_000));
+    assert!(ran.values().all(|ran| *ran == 1), "an ask ran twice");
+}
+
+#[tokio::test(start_paused = true)]
+async fn over_a_medium_that_loses_and_doubles_every_message_is_accounted_for() {
+    let [a, b] = nodes(bad(5, 0.2));
+    let mut received = BTreeSet::new();
     for number in 0..2000_u32 {
         a.tell(&addr(&b), a.packet(&number.to_be_bytes()))
             .await
