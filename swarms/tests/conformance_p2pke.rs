@@ -139,8 +139,8 @@ fn bad(mtu: usize) -> impl Fn() -> p2p_swarms::FaultySwarm<MemoryAddr, p2p_swarm
 /// Copies made by the medium do not surface.
 fn on_bad(loss: f64) -> Profile {
     Profile {
-        patience: Duration::from_secs(60),
-        ask_patience: Duration::from_secs(60),
+        patience: Duration::from_mins(1),
+        ask_patience: Duration::from_mins(1),
         loss,
         ..Profile::lossy(0.3)
     }
@@ -167,3 +167,4 @@ conformance!(#[tokio::test] mod on_udp: Secure => udp());
 conformance!(#[tokio::test] mod on_fragments_on_udp: Secure => fragments_on_udp());
 conformance!(#[tokio::test(start_paused = true)] mod on_a_bad_medium: Secure => bad_medium());
 conformance!(#[tokio::test(start_paused = true)] mod asks_on_a_bad_medium: SecureAsk => asks_on_bad_medium());
+conformance!(#[tokio::test(flavor = "multi_thread", worker_threads = 3)] mod on_udp_with_threads: Secure => udp());

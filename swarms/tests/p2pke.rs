@@ -386,8 +386,8 @@ async fn sessions_are_replaced_under_traffic_in_both_directions_without_a_gap() 
         pass(&b, &a, number).await;
         sleep(Duration::from_secs(1)).await;
     }
-    let waited = begun.elapsed() - Duration::from_secs(1200);
-    assert!(waited < Duration::from_secs(2), "{waited:?}");
+    let took = begun.elapsed();
+    assert!(took < Duration::from_secs(1202), "tells waited: {took:?}");
     let [messages, handshakes] = counts(&a);
     assert_eq!(messages.dropped_total(), 0);
     // Every two minutes, and not more often.

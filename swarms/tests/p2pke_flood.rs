@@ -91,7 +91,7 @@ impl Swarm<A> for Flooded {
         for _ in 0..count {
             let number = self.thrown.fetch_add(1, Relaxed);
             out.push(Message {
-                src: MemoryAddr::new(-1 - number as i64),
+                src: MemoryAddr::new(-1 - number.cast_signed()),
                 dst: self.inner.local_addr(),
                 payload: self.hellos.nth(number),
             });
