@@ -21,6 +21,8 @@
 //! # }
 //! ```
 //!
+//! Beside the laws: [`topology`] makes networks' shapes, and [`sim`] runs whole networks of engines in virtual time.
+//!
 //! What a law finds depends on what can be seen from outside in a bounded time: a pass is no proof. Each law
 //! is known to find at least one fault: for each there is a mutant in this crate's tests that breaks it alone.
 //! On a lossy medium laws repeat what may be lost, so that a correct swarm passes; see [`Profile`].
@@ -36,6 +38,7 @@ mod macros;
 mod profile;
 pub mod reference;
 mod report;
+pub mod sim;
 mod testbed;
 pub mod topology;
 

@@ -1,0 +1,161 @@
+//! What the network between two nodes does to a packet: it takes time, loses some, and has so much room.
+
+use std::time::Duration;
+
+use p2p::{Error, Result};
+
+use super::distribution::Distribution;
+use super::engine::SimAddr;
+use super::mix::Mix;
+
+/// The network between the nodes.
+#[derive(Clone, Debug)]
+pub struct Links {
+    /// How long a packet is under way, one way.
+    pub latency: Latency,
+    /// What each packet waits on top of its link's latency. With it packets overtake one another.
+    pub jitter: Option<Distribution>,
+    /// The share of packets that are lost, each independently: 0 to 1. An ask is two packets.
+    pub loss: f64,
+    /// What a node's way out carries. Without it there is room for everything.
+    pub uplink: Option<Uplink>,
+}
+
+impl Default for Links {
+    /// 50 ms each way, nothing lost, room for everything: the network of the Chord paper's simulations.
+    fn default() -> Self {
+        Self {
+            latency: Latency::PerPacket(Distribution::Constant(Duration::from_millis(50))),
+            jitter: None,
+            loss: 0.0,
+            uplink: None,
+        }
+    }
+}
+
+/// How long packets are under way.
+#[derive(Clone, Debug)]
+pub enum Latency {
+    /// Sampled for each packet anew.
+    PerPacket(Distribution),
+    /// Sampled once for each pair of nodes, the same in both directions. Nothing is stored for it.
+    PerLink(Distribution),
+    /// From a table of sites; node `n` is at site `n mod sites`.
+    Matrix(Matrix),
+}
+
+/// Latencies between sites, one way.
+#[derive(Clone, Debug)]
+pub struct Matrix {
+    sites: usize,
+    latencies: Vec<Duration>,
+}
+
+impl Matrix {
+    /// The table with these rows: `rows[a][b]` is the time from site `a` to site `b`.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] if there is no row, or the rows are not as long as there are rows.
+    pub fn new(rows: &[Vec<Duration>]) -> Result<Self> {
+        let sites = rows.len();
+        if sites == 0 {
+            return Err(Error::invalid("latency matrix", "it has no sites"));
+        }
+        if let Some(row) = rows.iter().position(|row| row.len() != sites) {
+            return Err(Error::invalid(
+                "latency matrix",
+                format!("row {row} has {} entries for {sites} sites", rows[row].len()),
+            ));
+        }
+        Ok(Self {
+            sites,
+            latencies: rows.concat(),
+        })
+    }
+
+    fn between(&self, from: SimAddr, to: SimAddr) -> Duration {
+        let (from, to) = (from.index() % self.sites, to.index() % self.sites);
+        self.latencies[from * self.sites + to]
+    }
+}
+
+/// A node's way out: packets leave one after the other.
+#[derive(Clone, Copy, Debug)]
+pub struct Uplink {
+    /// Bytes a second.
+    pub bytes_per_second: u64,
+    /// Bytes that the layers below add to each packet.
+    pub overhead: usize,
+    /// How long a packet may wait for those before it; a packet that would wait longer is dropped.
+    pub queue: Duration,
+}
+
+impl Uplink {
+    /// Nanoseconds that a packet of this length occupies the way out.
+    pub(super) fn occupied(&self, len: usize) -> u64 {
+        let bits = (len as u128 + self.overhead as u128) * 1_000_000_000;
+        u64::try_from(bits / u128::from(self.bytes_per_second.max(1))).unwrap_or(u64::MAX)
+    }
+}
+
+impl Links {
+    /// How long a packet is under way on this link. `random` is for what differs from packet to packet.
+    pub(super) fn latency(&self, seed: u64, from: SimAddr, to: SimAddr, random: &mut Mix) -> Duration {
+        let latency = match &self.latency {
+            Latency::PerPacket(distribution) => distribution.sample(|| random.uniform()),
+            Latency::PerLink(distribution) => {
+                let mut link = Mix(seed);
+                link.absorb(u64::from(from.0.min(to.0)) << 32 | u64::from(from.0.max(to.0)));
+                distribution.sample(|| link.uniform())
+            }
+            Latency::Matrix(matrix) => matrix.between(from, to),
+        };
+        match &self.jitter {
+            None => latency,
+            Some(jitter) => latency.saturating_add(jitter.sample(|| random.uniform())),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MS: Duration = Duration::from_millis(1);
+
+    #[test]
+    fn a_link_keeps_its_latency_in_both_directions_and_links_differ() {
+        let links = Links {
+            latency: Latency::PerLink(Distribution::Uniform(MS, 100 * MS)),
+            ..Links::default()
+        };
+        let mut random = Mix(1);
+        let mut between = |a, b| links.latency(5, SimAddr(a), SimAddr(b), &mut random);
+        assert_eq!(between(3, 9), between(9, 3));
+        let all: std::collections::BTreeSet<Duration> = (1..100).map(|to| between(0, to)).collect();
+        assert!(all.len() > 95, "{} latencies of 99 links", all.len());
+    }
+
+    #[test]
+    fn a_matrix_is_square_and_places_nodes_in_turn() {
+        assert!(Matrix::new(&[]).is_err());
+        let error = Matrix::new(&[vec![MS, MS], vec![MS]]).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "invalid latency matrix: row 1 has 1 entries for 2 sites"
+        );
+        let matrix = Matrix::new(&[vec![MS, 2 * MS], vec![3 * MS, 4 * MS]]).unwrap();
+        assert_eq!(matrix.between(SimAddr(2), SimAddr(5)), 2 * MS);
+        assert_eq!(matrix.between(SimAddr(7), SimAddr(4)), 3 * MS);
+    }
+
+    #[test]
+    fn an_uplink_is_occupied_as_long_as_its_rate_says() {
+        let uplink = Uplink {
+            bytes_per_second: 1000,
+            overhead: 50,
+            queue: MS,
+        };
+        assert_eq!(uplink.occupied(50), 100_000_000);
+    }
+}

@@ -1,0 +1,62 @@
+//! Thousands of engines under one clock that nobody waits for: a simulator of whole networks that a seed replays.
+//!
+//! A [`Simulation`] holds engines ([`Engine`]), one queue of what happens next, and virtual time. Between the nodes lie
+//! [`Links`]: latency (sampled, or from a matrix), jitter, loss and bandwidth. Nodes come and go by hand, by script
+//! ([`Simulation::at`]) or at random ([`Churn`]); [partitions](Simulation::partition) cut the network and heal.
+//! Engines tell (one way) and ask: the other engine answers at once, and the asker gets the answer or a [`Failure`].
+//!
+//! One seed decides everything: two runs of the same program have the same [`trace`](Simulation::trace). Packets are
+//! counted: sent = delivered + dropped + [in flight](Simulation::in_flight).
+//!
+//! ```
+//! use std::time::Duration;
+//! use p2p_swarmtest::sim::{Config, Engine, SimAddr, Simulation, Transmit};
+//!
+//! /// Passes on each number that it has not seen, one higher, to the next node of a ring.
+//! struct Relay { next: SimAddr, out: Option<Transmit>, seen: Option<u8> }
+//!
+//! impl Relay {
+//!     fn send(&mut self, number: u8) {
+//!         self.out = Some(Transmit::Tell { dst: self.next, payload: vec![number] });
+//!     }
+//! }
+//!
+//! impl Engine for Relay {
+//!     type Event = u8;
+//!     fn handle_message(&mut self, _now: Duration, _from: SimAddr, payload: &[u8]) {
+//!         self.seen = payload.first().copied();
+//!         self.send(payload[0] + 1);
+//!     }
+//!     fn poll_transmit(&mut self) -> Option<Transmit> { self.out.take() }
+//!     fn poll_event(&mut self) -> Option<u8> { self.seen.take() }
+//! }
+//!
+//! let mut sim = Simulation::new(Config { seed: 7, ..Config::default() });
+//! for node in 0..10 {
+//!     sim.add(Relay { next: SimAddr((node + 1) % 10), out: None, seen: None });
+//! }
+//! sim.act(SimAddr(0), |relay, _now| relay.send(0));
+//! sim.run_until(Duration::from_secs(1)); // links take 50 ms unless the configuration says otherwise
+//! let (at, node, number) = sim.events().last().unwrap();
+//! assert_eq!((at, node, number), (Duration::from_secs(1), SimAddr(0), 19));
+//! assert_eq!(sim.counters().sent, sim.counters().delivered + sim.in_flight());
+//! ```
+//!
+//! Numbers from a [`Distribution`] with logarithms depend on the machine's mathematical library; with constant or
+//! uniform ones a seed means the same on every machine.
+//!
+//! Deliberately absent: duplication and corruption (the `faulty` swarm has them), MTUs, CPU time of nodes, and threads.
+
+mod churn;
+mod distribution;
+mod engine;
+mod link;
+mod mix;
+mod queue;
+mod simulation;
+
+pub use churn::{Arrival, Churn};
+pub use distribution::Distribution;
+pub use engine::{Engine, Failure, SimAddr, Transmit};
+pub use link::{Latency, Links, Matrix, Uplink};
+pub use simulation::{Asks, Config, Simulation};
