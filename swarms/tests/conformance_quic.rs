@@ -1,4 +1,5 @@
-//! The laws of swarms on QUIC: on UDP, in memory, on a channel of a mux, and on QUIC itself.
+//! The laws of swarms on QUIC: on UDP, in memory, on a wire that is attacked, on a channel of a mux, and on QUIC
+//! itself.
 
 use std::future::ready;
 use std::net::SocketAddr;
@@ -10,6 +11,7 @@ use p2p::{Addr, PeerId, Result, Swarm};
 use p2p_formats::x509::{PrivateKey, Registry, sha3_256};
 use p2p_swarms::quic::QuicConfig;
 use p2p_swarms::{KeyAddr, MemoryAddr, MemoryRealm, QuicSwarm, SwarmExt as _};
+use p2p_swarmtest::wire::{Port, Tap};
 use p2p_swarmtest::{Profile, SecureAsk, Testbed, conformance};
 
 /// Makes a key for each node, and finds it again by the node's id.
@@ -85,6 +87,21 @@ fn quic() -> Testbed<KeyAddr<KeyAddr<MemoryAddr>>> {
     over(move || QuicSwarm::with_config(realm.open(), &keys.next(), config()).expect("a node"))
 }
 
+fn wire() -> Testbed<KeyAddr<Port>> {
+    let keys = Keys::default();
+    let nodes = move |taps: Vec<Tap>| {
+        let nodes = taps.into_iter();
+        let nodes = nodes.map(|tap| QuicSwarm::with_config(tap, &keys.next(), config()));
+        ready(nodes.collect::<Result<Vec<_>>>())
+    };
+    // In real time somebody waits for this.
+    let profile = Profile {
+        patience: Duration::from_secs(5),
+        ..profile()
+    };
+    bed(Testbed::over(SecureAsk, nodes)).profile(profile)
+}
+
 fn udp() -> Testbed<KeyAddr<SocketAddr>> {
     let keys = Keys::default();
     let loopback = "127.0.0.1:0".parse().expect("an address");
@@ -101,5 +118,6 @@ fn udp() -> Testbed<KeyAddr<SocketAddr>> {
 
 conformance!(#[tokio::test] mod on_udp: SecureAsk => udp());
 conformance!(#[tokio::test] mod on_memory: SecureAsk => memory());
+conformance!(#[tokio::test] mod on_the_wire: SecureAsk => wire());
 conformance!(#[tokio::test] mod on_mux: SecureAsk => mux());
 conformance!(#[tokio::test] mod on_quic: SecureAsk => quic());

@@ -43,7 +43,7 @@ const LONGEST: usize = 16 << 20;
 /// A payload of `len` bytes (at least [`LETTER`]) with a number and a pattern that depends on it.
 pub(crate) fn letter(number: u32, len: usize) -> Vec<u8> {
     let mut bytes = [MAGIC, number.to_le_bytes()].concat();
-    let seed = number.wrapping_mul(0x9E37_79B1) | 1;
+    let seed = number.wrapping_add(1).wrapping_mul(0x9E37_79B1) | 1;
     bytes.extend((LETTER..len).map(|at| (seed.wrapping_mul(at as u32 + 1) >> 24) as u8));
     bytes
 }

@@ -16,6 +16,8 @@ pub enum Needs {
     Ask,
     /// [`SecureSwarm`].
     Secure,
+    /// [`AskSwarm`] and [`SecureSwarm`].
+    SecureAsk,
 }
 
 /// What a swarm of type `S` is checked as: [`Plain`], [`Ask`], [`Secure`] or [`SecureAsk`].

@@ -36,11 +36,13 @@ mod kind;
 pub mod laws;
 mod macros;
 mod profile;
+mod queue;
 pub mod reference;
 mod report;
 pub mod sim;
 mod testbed;
 pub mod topology;
+pub mod wire;
 
 pub use kind::{Ask, Kind, Needs, Node, Plain, Secure, SecureAsk};
 pub use laws::{LAWS, Law};

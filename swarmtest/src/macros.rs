@@ -52,6 +52,9 @@ macro_rules! conformance_law {
     (Plain Secure $($rest:tt)*) => {};
     (Ask Secure $($rest:tt)*) => {};
     (Secure Ask $($rest:tt)*) => {};
+    (Plain SecureAsk $($rest:tt)*) => {};
+    (Ask SecureAsk $($rest:tt)*) => {};
+    (Secure SecureAsk $($rest:tt)*) => {};
     ($kind:ident $needs:ident [$(#[$attribute:meta])+] $group:ident $law:ident $bed:expr) => {
         $(#[$attribute])+
         async fn $law() {

@@ -45,6 +45,9 @@ pub struct Profile {
     pub asks: usize,
     /// How long one law may take, before it counts as hanging.
     pub limit: Duration,
+    /// Seed of what laws leave to chance: which packets are attacked, and how. A verdict that failed by it says
+    /// it.
+    pub seed: u64,
     /// Laws that are not checked, and why; see [`waive`](Self::waive).
     pub waived: Vec<(Cow<'static, str>, Cow<'static, str>)>,
 }
@@ -61,6 +64,7 @@ impl Default for Profile {
             holds: 8192,
             asks: 1024,
             limit: Duration::from_mins(2),
+            seed: 0,
             waived: Vec::new(),
         }
     }

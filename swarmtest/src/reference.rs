@@ -3,10 +3,10 @@
 //! It shows the laws kept in the plainest way, and is what the suite's own mutants break. It is not meant
 //! for speed; keys prove nothing, since nobody here lies.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
 use p2p::{
@@ -15,8 +15,10 @@ use p2p::{
 };
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
-use tokio::sync::{Notify, oneshot};
+use tokio::sync::oneshot;
 use tokio::time::timeout;
+
+use crate::queue::{Gate, Queue, lock};
 
 /// An identity at a place: `<peer id>@<number>`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -108,12 +110,8 @@ impl Medium {
     /// The node that has this identity at this place.
     fn find(&self, addr: &Address) -> Option<Arc<State>> {
         let found = lock(&self.nodes).get(&addr.place)?.upgrade()?;
-        (found.addr == *addr && !found.closed.load(SeqCst)).then_some(found)
+        (found.addr == *addr && !found.gate.is_closed()).then_some(found)
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Network {
@@ -182,8 +180,7 @@ struct State {
     addr: Address,
     messages: Queue<Message<Address>>,
     requests: Queue<Request<Address>>,
-    closed: AtomicBool,
-    closing: Notify,
+    gate: Gate,
     counters: Counters,
 }
 
@@ -193,80 +190,9 @@ impl State {
             addr,
             messages: Queue::default(),
             requests: Queue::default(),
-            closed: AtomicBool::new(false),
-            closing: Notify::new(),
+            gate: Gate::default(),
             counters: Counters::new("reference"),
         }
-    }
-
-    fn check_open(&self) -> Result<()> {
-        if self.closed.load(SeqCst) {
-            Err(Error::Closed)
-        } else {
-            Ok(())
-        }
-    }
-
-    /// Waits for `future`, or until the node closes.
-    async fn unless_closed<T>(&self, future: impl Future<Output = Result<T>>) -> Result<T> {
-        let mut closing = std::pin::pin!(self.closing.notified());
-        closing.as_mut().enable();
-        self.check_open()?;
-        tokio::select! {
-            biased;
-            () = closing => Err(Error::Closed),
-            result = future => result,
-        }
-    }
-}
-
-/// What waits for a reader.
-#[derive(Debug)]
-struct Queue<T> {
-    waiting: Mutex<VecDeque<T>>,
-    filled: Notify,
-}
-
-impl<T> Default for Queue<T> {
-    fn default() -> Self {
-        Self {
-            waiting: Mutex::default(),
-            filled: Notify::new(),
-        }
-    }
-}
-
-impl<T> Queue<T> {
-    /// Adds an item, `ahead` places before the end; gives it back where the queue is full.
-    fn push(&self, item: T, ahead: usize, most: usize) -> Result<(), T> {
-        let mut waiting = lock(&self.waiting);
-        if waiting.len() >= most {
-            return Err(item);
-        }
-        let at = waiting.len().saturating_sub(ahead);
-        waiting.insert(at, item);
-        drop(waiting);
-        self.filled.notify_one();
-        Ok(())
-    }
-
-    async fn pop(&self) -> T {
-        loop {
-            if let Some(item) = self.try_pop() {
-                return item;
-            }
-            // `notify_one` leaves a permit where nobody waits, and a waiter that is cancelled passes its on.
-            self.filled.notified().await;
-        }
-    }
-
-    fn try_pop(&self) -> Option<T> {
-        let mut waiting = lock(&self.waiting);
-        let item = waiting.pop_front();
-        if !waiting.is_empty() {
-            self.filled.notify_one();
-        }
-        item
     }
 }
 
@@ -286,10 +212,9 @@ impl Drop for Node {
 
 impl Node {
     fn end(&self) {
-        if self.state.closed.swap(true, SeqCst) {
+        if !self.state.gate.close() {
             return;
         }
-        self.state.closing.notify_waiters();
         while self.state.requests.try_pop().is_some() {}
         while self.state.messages.try_pop().is_some() {
             self.state.counters.dropped(Reason::Closed);
@@ -328,7 +253,7 @@ impl Node {
 
 impl Swarm<Address> for Node {
     async fn tell(&self, dst: &Address, packet: Packet) -> Result<()> {
-        self.state.check_open()?;
+        self.state.gate.check_open()?;
         packet.check(self.mtu())?;
         self.send(dst, packet);
         Ok(())
@@ -337,6 +262,7 @@ impl Swarm<Address> for Node {
     async fn receive(&self) -> Result<Message<Address>> {
         let message = self
             .state
+            .gate
             .unless_closed(async { Ok(self.state.messages.pop().await) })
             .await?;
         self.state.counters.delivered(1);
@@ -434,7 +360,7 @@ impl Drop for Slot {
 
 impl AskSwarm<Address> for Node {
     async fn ask(&self, dst: &Address, request: Packet) -> Result<Packet> {
-        self.state.check_open()?;
+        self.state.gate.check_open()?;
         let config = &self.medium.config;
         request.check(config.mtu)?;
         let slot = Slot(self.asking.clone());
@@ -473,13 +399,14 @@ impl AskSwarm<Address> for Node {
                 Err(_) => Err(late()),
             }
         };
-        let outcome = self.state.unless_closed(answered).await;
+        let outcome = self.state.gate.unless_closed(answered).await;
         drop(slot);
         outcome
     }
 
     async fn receive_ask(&self) -> Result<Request<Address>> {
         self.state
+            .gate
             .unless_closed(async { Ok(self.state.requests.pop().await) })
             .await
     }
@@ -504,6 +431,6 @@ impl SecureSwarm<Address> for Node {
                 limit,
             })
         };
-        self.state.unless_closed(look).await
+        self.state.gate.unless_closed(look).await
     }
 }

@@ -14,9 +14,11 @@ use crate::kind::{Kind, Needs, Node, Plain};
 use crate::laws::{LAWS, Law};
 use crate::profile::Profile;
 use crate::report::{Checked, Outcome, Report, Unmet, Verdict};
+use crate::wire::{Port, Tap, Wire};
 
 type Boxed<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 type Make<A> = dyn Fn(usize) -> Boxed<Result<Vec<Node<A>>>> + Send + Sync;
+type Over<A> = dyn Fn(Vec<Tap>) -> Boxed<Result<Vec<Node<A>>>> + Send + Sync;
 type Rebind<A> = dyn Fn(A) -> Boxed<Result<Node<A>>> + Send + Sync;
 type Forge<A> = dyn Fn(&A, &A) -> A + Send + Sync;
 type Watch = dyn Fn(&Checked) + Send + Sync;
@@ -24,11 +26,14 @@ type Watch = dyn Fn(&Checked) + Send + Sync;
 /// Laws under way at a time, unless [`Testbed::parallel`] says otherwise.
 const PARALLEL: usize = 16;
 
+/// Bytes that a datagram on the wire carries, unless [`Testbed::wire_mtu`] says otherwise.
+const MTU: usize = 1400;
+
 /// A swarm to be tested: how to make connected nodes of it, what its medium may do, and what else the
 /// laws need. Cloning is cheap.
 pub struct Testbed<A> {
-    make: Arc<Make<A>>,
-    has: [bool; 3],
+    source: Source<A>,
+    has: [bool; 4],
     profile: Arc<Profile>,
     rebind: Option<Arc<Rebind<A>>>,
     forge: Option<Arc<Forge<A>>>,
@@ -36,10 +41,30 @@ pub struct Testbed<A> {
     parallel: usize,
 }
 
+/// Where nodes come from.
+enum Source<A> {
+    /// Of a medium of the caller's.
+    Made(Arc<Make<A>>),
+    /// From the caller, on a wire of the suite's.
+    Over { make: Arc<Over<A>>, mtu: usize },
+}
+
+impl<A> Clone for Source<A> {
+    fn clone(&self) -> Self {
+        match self {
+            Source::Made(make) => Source::Made(make.clone()),
+            Source::Over { make, mtu } => Source::Over {
+                make: make.clone(),
+                mtu: *mtu,
+            },
+        }
+    }
+}
+
 impl<A> Clone for Testbed<A> {
     fn clone(&self) -> Self {
         Self {
-            make: self.make.clone(),
+            source: self.source.clone(),
             has: self.has,
             profile: self.profile.clone(),
             rebind: self.rebind.clone(),
@@ -69,18 +94,80 @@ impl<A: Addr> Testbed<A> {
         F: Fn(usize) -> R + Send + Sync + 'static,
         R: Future<Output = Result<Vec<S>>> + Send + 'static,
     {
+        let make: Arc<Make<A>> = Arc::new(move |count| nodes(kind, make(count)));
+        Self::from(kind, Source::Made(make))
+    }
+
+    /// A testbed of the swarms that `make` puts on the suite's own [wire](crate::wire): given some taps, one node
+    /// on each, in their order, with a key of its own that no node had before.
+    ///
+    /// The laws of the group [`wire`](crate::laws::wire), which attack, can only be checked on such a testbed;
+    /// on others they are waived. Each law has a wire to itself.
+    ///
+    /// ```
+    /// use p2p::{Result, SecureSwarm, Swarm, pass_through};
+    /// use p2p_swarmtest::wire::{Port, Tap};
+    /// use p2p_swarmtest::{Secure, Testbed};
+    ///
+    /// /// Says that it is secure, and does nothing for it.
+    /// struct Boaster {
+    ///     tap: Tap,
+    /// }
+    /// # type A = Port;
+    /// impl Swarm<Port> for Boaster {
+    ///     pass_through!(tap: tell, receive, mtu, local_addrs, parse_addr, close, tell_batch, receive_batch,
+    ///         headroom, visit_counters);
+    /// }
+    ///
+    /// impl SecureSwarm<Port> for Boaster {
+    ///     type PublicKey = Vec<u8>;
+    ///     fn public_key(&self) -> Vec<u8> {
+    ///         self.tap.port().to_string().into()
+    ///     }
+    ///     async fn lookup_public_key(&self, at: &Port) -> Result<Vec<u8>> {
+    ///         Ok(at.to_string().into())
+    ///     }
+    /// }
+    ///
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() {
+    /// let bed = Testbed::over(Secure, |taps: Vec<Tap>| async move {
+    ///     Ok(taps.into_iter().map(|tap| Boaster { tap }).collect())
+    /// });
+    /// let report = bed.run().await;
+    /// let broken: Vec<_> = report.failures().map(|checked| checked.law.name).collect();
+    /// assert!(broken.contains(&"wire::tells_cannot_be_read_on_the_wire"), "{report}");
+    /// # }
+    /// ```
+    pub fn over<K, S, F, R>(kind: K, make: F) -> Self
+    where
+        K: Kind<A, S> + Send + Sync + 'static,
+        F: Fn(Vec<Tap>) -> R + Send + Sync + 'static,
+        R: Future<Output = Result<Vec<S>>> + Send + 'static,
+    {
+        let make: Arc<Over<A>> = Arc::new(move |taps| nodes(kind, make(taps)));
+        Self::from(kind, Source::Over { make, mtu: MTU })
+    }
+
+    fn from<S>(kind: impl Kind<A, S>, source: Source<A>) -> Self {
         Self {
-            has: [Needs::Swarm, Needs::Ask, Needs::Secure].map(|needs| kind.has(needs)),
-            make: Arc::new(move |count| {
-                let swarms = make(count);
-                Box::pin(async move { Ok(swarms.await?.into_iter().map(|swarm| kind.node(swarm)).collect()) })
-            }),
+            has: [Needs::Swarm, Needs::Ask, Needs::Secure, Needs::SecureAsk].map(|needs| kind.has(needs)),
+            source,
             profile: Arc::default(),
             rebind: None,
             forge: None,
             watch: None,
             parallel: PARALLEL,
         }
+    }
+
+    /// How many bytes a datagram on the suite's own wire carries. Default: 1400. Without effect on other media.
+    #[must_use]
+    pub fn wire_mtu(mut self, bytes: usize) -> Self {
+        if let Source::Over { mtu, .. } = &mut self.source {
+            *mtu = bytes;
+        }
+        self
     }
 
     /// What the medium may do, how long to wait, and what is waived.
@@ -91,7 +178,7 @@ impl<A: Addr> Testbed<A> {
     }
 
     /// How to make a node at the address of one that is gone. Without it, the laws on freeing an address are
-    /// waived.
+    /// waived, as they are on the suite's own wire.
     #[must_use]
     pub fn rebind<S, F, R>(mut self, rebind: F) -> Self
     where
@@ -200,8 +287,37 @@ impl<A: Addr> Testbed<A> {
     /// # Errors
     /// [`Unmet::Broken`] if they cannot be made.
     pub async fn nodes<const N: usize>(&self) -> Outcome<[Node<A>; N]> {
-        let made = timeout(self.profile.limit, (self.make)(N)).await;
-        let nodes = match made {
+        match &self.source {
+            Source::Made(make) => self.made(make(N)).await,
+            Source::Over { mtu, .. } => self.on(taps(&Wire::new(*mtu))).await,
+        }
+    }
+
+    /// As [`nodes`](Self::nodes), and the wire that they are on: the first at the first of the ports.
+    pub(crate) async fn wired<const N: usize>(&self) -> Outcome<(Wire, [Port; N], [Node<A>; N])> {
+        let Source::Over { mtu, .. } = &self.source else {
+            return Err(Unmet::Waived(
+                "the testbed does not put its nodes on the suite's own wire".into(),
+            ));
+        };
+        let wire = Wire::new(*mtu);
+        let taps = taps(&wire);
+        let ports = std::array::from_fn(|index| taps[index].port());
+        Ok((wire, ports, self.on(taps).await?))
+    }
+
+    /// A node on each of these taps.
+    pub(crate) async fn on<const N: usize>(&self, taps: [Tap; N]) -> Outcome<[Node<A>; N]> {
+        match &self.source {
+            Source::Over { make, .. } => self.made(make(taps.into())).await,
+            Source::Made(_) => Err(Unmet::Waived(
+                "the testbed makes nodes on taps of nobody's".into(),
+            )),
+        }
+    }
+
+    async fn made<const N: usize>(&self, making: Boxed<Result<Vec<Node<A>>>>) -> Outcome<[Node<A>; N]> {
+        let nodes = match timeout(self.profile.limit, making).await {
             Ok(Ok(nodes)) => nodes,
             Ok(Err(error)) => return Err(Unmet::Broken(format!("no nodes were made: {}", chain(&error)))),
             Err(_) => return Err(Unmet::Broken("no nodes were made in time".into())),
@@ -244,6 +360,21 @@ impl<A: Addr> Testbed<A> {
             )),
         }
     }
+}
+
+/// Taps of this wire.
+fn taps<const N: usize>(wire: &Wire) -> [Tap; N] {
+    std::array::from_fn(|_| wire.open())
+}
+
+/// The nodes of this kind, when the swarms are there.
+fn nodes<A, K, S, R>(kind: K, swarms: R) -> Boxed<Result<Vec<Node<A>>>>
+where
+    K: Kind<A, S> + Send + 'static,
+    R: Future<Output = Result<Vec<S>>> + Send + 'static,
+    A: Addr,
+{
+    Box::pin(async move { Ok(swarms.await?.into_iter().map(|swarm| kind.node(swarm)).collect()) })
 }
 
 /// Checks every law of this kind on the swarms that `make` makes; see [`Testbed`] for what else can be set.

@@ -55,6 +55,6 @@ async fn a_run_on_a_healthy_swarm_waits_for_less_than_half_a_second() {
     let waited = started.elapsed();
     println!("{report}");
     report.assert_ok();
-    assert_eq!(report.waived().count(), 0);
+    assert!(report.waived().all(|checked| checked.law.group() == "wire"));
     assert!(waited < Duration::from_millis(500), "{waited:?}");
 }

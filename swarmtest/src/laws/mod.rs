@@ -1,6 +1,6 @@
 //! The laws: each is a function named by what it states, and listed in [`LAWS`] with its sentence.
 //!
-//! A law that needs a look at the medium beneath a swarm has no place here yet: these see nodes alone.
+//! They see nodes alone, but for those of the group [`wire`], which see and attack the medium beneath.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -19,6 +19,7 @@ pub mod counters;
 pub mod receive;
 pub mod secure;
 pub mod tell;
+pub mod wire;
 
 /// A law of a swarm.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -146,6 +147,35 @@ macro_rules! for_each_law {
                     "a message to an identity at another node's place reaches nobody";
                 Secure a_wrong_id_has_no_key
                     "looking up an identity at another node's place does not give that node's key";
+            }
+            wire {
+                Secure tells_cannot_be_read_on_the_wire "nothing of what a message says can be read on the wire";
+                SecureAsk asks_cannot_be_read_on_the_wire
+                    "nothing of what a request and its response say can be read on the wire";
+                Secure tampering_changes_no_message
+                    "while packets are tampered with, what arrives was told, bit for bit, by who it names";
+                SecureAsk tampering_changes_no_ask
+                    "while packets are tampered with, requests and responses are what was sent, bit for bit";
+                Secure replay_repeats_no_message
+                    "packets that are sent again, from anywhere and in any order, bring no message again";
+                SecureAsk replay_repeats_no_ask
+                    "packets that are sent again, from anywhere and in any order, bring no request again";
+                Secure an_impostor_gets_no_message
+                    "a node with another key at the address of one that is gone gets none of its messages";
+                SecureAsk an_impostor_gets_no_ask
+                    "a node with another key at the address of one that is gone gets and answers none of its asks";
+                Secure an_impostor_has_no_say
+                    "what a node with another key says at the address of one that is gone is not attributed to it";
+                Secure an_impostor_has_no_key
+                    "looking up a node that is gone does not give the key of another at its address";
+                Secure diverted_packets_bring_nothing
+                    "packets that are diverted to another node bring it no message and no request";
+                Secure messages_arrive_again_after_tampering
+                    "messages arrive again as soon as packets are not tampered with any more";
+                Secure messages_arrive_again_after_replay
+                    "messages arrive again as soon as packets are not replayed any more";
+                Secure messages_arrive_again_after_diversion
+                    "messages arrive again as soon as packets are not diverted any more";
             }
             close {
                 Swarm close_is_idempotent "close may be called again, also at the same time";

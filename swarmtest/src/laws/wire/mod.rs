@@ -1,0 +1,21 @@
+//! Laws of secure swarms that need a look at the medium beneath, on the suite's own [wire](crate::wire).
+//!
+//! Whoever is on the way sees, keeps, changes, repeats and diverts packets, and may put another node at the
+//! address of one that is gone. Not tried: guessing keys, traffic analysis, and a node that comes back with the
+//! key that it had.
+
+mod impostor;
+mod plain;
+mod replay;
+mod scene;
+mod tamper;
+
+pub use impostor::{
+    an_impostor_gets_no_ask, an_impostor_gets_no_message, an_impostor_has_no_key, an_impostor_has_no_say,
+    diverted_packets_bring_nothing, messages_arrive_again_after_diversion,
+};
+pub use plain::{asks_cannot_be_read_on_the_wire, tells_cannot_be_read_on_the_wire};
+pub use replay::{messages_arrive_again_after_replay, replay_repeats_no_ask, replay_repeats_no_message};
+pub use tamper::{
+    messages_arrive_again_after_tampering, tampering_changes_no_ask, tampering_changes_no_message,
+};

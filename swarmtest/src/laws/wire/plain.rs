@@ -1,0 +1,121 @@
+//! Nothing can be read on the wire.
+
+use std::collections::HashSet;
+
+use p2p::Addr;
+
+use crate::field::{PLAIN, broken, ensure, letter, mtu, reversed, serve};
+use crate::kind::Node;
+use crate::report::Outcome;
+use crate::testbed::Testbed;
+use crate::wire::{Datagram, Wire};
+
+/// Bytes in a row that are taken for plaintext. Some ten thousand bytes that look random share so many with some
+/// hundred bytes of letters with a chance below 10⁻¹².
+const RUN: usize = 8;
+
+/// Bytes of the messages whose pattern is looked for where their bytes are not.
+const LONG: usize = 240;
+
+/// Tells messages of several kinds, and looks for traces of them in every packet.
+pub async fn tells_cannot_be_read_on_the_wire<A: Addr>(bed: &Testbed<A>) -> Outcome {
+    let (wire, _, [a, b]) = bed.wired().await?;
+    cannot_be_read(&Talk {
+        bed,
+        wire,
+        a,
+        b,
+        asks: false,
+    })
+    .await
+}
+
+/// Asks with messages of several kinds, and looks for traces of requests and responses in every packet.
+pub async fn asks_cannot_be_read_on_the_wire<A: Addr>(bed: &Testbed<A>) -> Outcome {
+    let (wire, _, [a, b]) = bed.wired().await?;
+    let _serving = serve(&b, |request| reversed(&request.payload))?;
+    cannot_be_read(&Talk {
+        bed,
+        wire,
+        a,
+        b,
+        asks: true,
+    })
+    .await
+}
+
+struct Talk<'a, A> {
+    bed: &'a Testbed<A>,
+    wire: Wire,
+    a: Node<A>,
+    b: Node<A>,
+    asks: bool,
+}
+
+impl<A: Addr> Talk<'_, A> {
+    /// Says something in each direction; gives what was on the wire meanwhile.
+    async fn say(&self, payload: &[u8]) -> Outcome<Vec<Datagram>> {
+        self.wire.record();
+        if self.asks {
+            self.bed.ask(&self.a, &self.b.addr()?, payload).await?;
+        } else {
+            self.bed.deliver(&self.a, &self.b, payload).await?;
+            self.bed.deliver(&self.b, &self.a, payload).await?;
+        }
+        Ok(self.wire.recorded())
+    }
+}
+
+async fn cannot_be_read<A: Addr>(talk: &Talk<'_, A>) -> Outcome {
+    let most = mtu(&talk.a)?.min(mtu(&talk.b)?);
+    let long = LONG.min(most);
+    // The first packets, with whatever opens a session, included.
+    for (number, len) in [PLAIN, 64.min(most), long].into_iter().enumerate() {
+        let said = letter(number as u32, len);
+        let seen = talk.say(&said).await?;
+        ensure!(!seen.is_empty(), "a message arrived, and nothing was on the wire");
+        let both = [said.clone(), reversed(&said)];
+        let known: HashSet<&[u8]> = both.iter().flat_map(|text| text.windows(RUN)).collect();
+        if let Some(packet) = seen.iter().find(|packet| has_any(&packet.bytes, &known)) {
+            broken!(
+                "{RUN} bytes in a row of a message of {len} bytes are in a packet of {} bytes",
+                packet.bytes.len()
+            );
+        }
+    }
+    let (one, two) = (letter(10, long), letter(11, long));
+    let (first, second) = (talk.say(&one).await?, talk.say(&two).await?);
+    same_key_stream(&first, &second, &one, &two)?;
+    // A message that repeats itself, if packets do not anyway.
+    let flat = talk.say(&vec![0; long]).await?;
+    let repeat = |seen: &[Datagram]| seen.iter().any(|packet| repeats(&packet.bytes));
+    ensure!(
+        repeat(&first) || !repeat(&flat),
+        "{RUN} bytes in a row occur twice in the packet of a message of zeros, but not in that of another"
+    );
+    Ok(())
+}
+
+fn has_any(packet: &[u8], known: &HashSet<&[u8]>) -> bool {
+    packet.windows(RUN).any(|window| known.contains(window))
+}
+
+fn repeats(packet: &[u8]) -> bool {
+    let mut seen = HashSet::new();
+    packet.windows(RUN).any(|window| !seen.insert(window))
+}
+
+/// Where two messages were added to the same stream of key, the difference of the packets is theirs.
+fn same_key_stream(first: &[Datagram], second: &[Datagram], one: &[u8], two: &[u8]) -> Outcome {
+    let differ = |a: &[u8], b: &[u8]| -> Vec<u8> { a.iter().zip(b).map(|(a, b)| a ^ b).collect() };
+    let forth = differ(one, two);
+    let back = reversed(&forth);
+    let known: HashSet<&[u8]> = forth.windows(RUN).chain(back.windows(RUN)).collect();
+    for (a, b) in first.iter().flat_map(|a| second.iter().map(move |b| (a, b))) {
+        ensure!(
+            !has_any(&differ(&a.bytes, &b.bytes), &known),
+            "two packets differ by what the messages in them differ by: one stream of key was used for both"
+        );
+    }
+    Ok(())
+}

@@ -1,0 +1,352 @@
+//! Nodes on a wire whose readers never stop, and a ledger of what was said: whatever surfaces is compared with it.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use p2p::{Addr, AskSwarm as _, Packet, SecureSwarm as _, Swarm as _};
+use rand::SeedableRng as _;
+use rand::rngs::StdRng;
+use tokio::sync::mpsc;
+use tokio::task::{JoinSet, yield_now};
+use tokio::time::{sleep, timeout};
+
+use crate::field::{Again, PLAIN, broken, ensure, letter, number, reversed};
+use crate::kind::Node;
+use crate::report::{Outcome, Unmet};
+use crate::testbed::Testbed;
+use crate::wire::{Datagram, Port, Wire};
+
+/// Datagrams that are injected before the nodes are given time to look at them.
+const AT_ONCE: usize = 32;
+
+/// Nodes on a wire, and what they said.
+pub(super) struct Scene<'a, A> {
+    pub(super) bed: &'a Testbed<A>,
+    pub(super) wire: Wire,
+    pub(super) ports: Vec<Port>,
+    pub(super) nodes: Vec<Node<A>>,
+    pub(super) addrs: Vec<A>,
+    pub(super) rng: StdRng,
+    /// Whether what surfaces must be right. Laws of what comes after an attack only look for what arrives.
+    pub(super) strict: bool,
+    said: BTreeMap<u32, Said>,
+    tasks: JoinSet<()>,
+    surface: mpsc::UnboundedSender<Surfaced<A>>,
+    surfaced: mpsc::UnboundedReceiver<Surfaced<A>>,
+}
+
+/// What was said with one letter.
+struct Said {
+    from: usize,
+    to: usize,
+    letter: Vec<u8>,
+    asked: bool,
+    surfaced: usize,
+}
+
+/// An ask that waits for its response. Dropping it gives it up.
+pub(super) struct Asking {
+    request: Vec<u8>,
+    outcome: JoinSet<p2p::Result<Packet>>,
+}
+
+/// A message or a request that a node received.
+struct Surfaced<A> {
+    at: usize,
+    src: A,
+    payload: Packet,
+    asked: bool,
+}
+
+impl<'a, A: Addr> Scene<'a, A> {
+    /// `N` nodes that read their messages and answer their asks from now on.
+    pub(super) async fn new<const N: usize>(bed: &'a Testbed<A>) -> Outcome<Self> {
+        let (wire, ports, nodes) = bed.wired::<N>().await?;
+        let (surface, surfaced) = mpsc::unbounded_channel();
+        let mut scene = Self {
+            bed,
+            wire,
+            ports: Vec::new(),
+            nodes: Vec::new(),
+            addrs: Vec::new(),
+            rng: StdRng::seed_from_u64(bed.the_profile().seed),
+            strict: true,
+            said: BTreeMap::new(),
+            tasks: JoinSet::new(),
+            surface,
+            surfaced,
+        };
+        for (port, node) in ports.into_iter().zip(nodes) {
+            scene.add(port, node)?;
+        }
+        Ok(scene)
+    }
+
+    fn add(&mut self, port: Port, node: Node<A>) -> Outcome<usize> {
+        let at = self.nodes.len();
+        self.addrs.push(node.addr()?);
+        self.ports.push(port);
+        let (surface, reader) = (self.surface.clone(), node.clone());
+        self.tasks.spawn(async move {
+            while let Ok(message) = reader.receive().await {
+                let (src, payload) = (message.src, message.payload);
+                let asked = false;
+                let _ = surface.send(Surfaced {
+                    at,
+                    src,
+                    payload,
+                    asked,
+                });
+            }
+        });
+        if let Ok(asks) = node.ask_side() {
+            let (surface, asks) = (self.surface.clone(), asks.clone());
+            self.tasks.spawn(async move {
+                while let Ok(request) = asks.receive_ask().await {
+                    let (src, _, payload, back) = request.into_parts();
+                    let answer = reversed(&payload);
+                    let asked = true;
+                    let _ = surface.send(Surfaced {
+                        at,
+                        src,
+                        payload,
+                        asked,
+                    });
+                    // The asker sees what goes wrong here.
+                    let _ = back.respond(Packet::from(answer)).await;
+                }
+            });
+        }
+        self.nodes.push(node);
+        Ok(at)
+    }
+
+    /// Closes a node and puts one with another key at its port.
+    pub(super) async fn usurp(&mut self, at: usize) -> Outcome<usize> {
+        // How long closing takes is another law's business; the port is taken from it anyway.
+        let _ = timeout(self.bed.patience(), self.nodes[at].close()).await;
+        let port = self.ports[at];
+        let [impostor] = self.bed.on([self.wire.open_at(port)]).await?;
+        let (one, other) = (&self.nodes[at], &impostor);
+        ensure!(
+            one.secure_side()?.public_key() != other.secure_side()?.public_key(),
+            "two nodes that the testbed made have the same key"
+        );
+        self.add(port, impostor)
+    }
+
+    /// Whether the nodes ask.
+    pub(super) fn asks(&self) -> bool {
+        self.nodes.iter().all(|node| node.ask_side().is_ok())
+    }
+
+    /// A letter of `from` to `to` that was never used.
+    fn say(&mut self, from: usize, to: usize, len: usize, asked: bool) -> Vec<u8> {
+        let number = self.said.len() as u32;
+        let said = Said {
+            from,
+            to,
+            letter: letter(number, len),
+            asked,
+            surfaced: 0,
+        };
+        self.said.entry(number).or_insert(said).letter.clone()
+    }
+
+    /// Tells a letter once. Whether it leaves does not matter, and it is not waited for any longer than for a
+    /// message to arrive.
+    pub(super) async fn tell(&mut self, from: usize, to: usize, len: usize) {
+        let packet = Packet::from(self.say(from, to, len, false));
+        let _ = timeout(self.bed.settle(), self.nodes[from].tell(&self.addrs[to], packet)).await;
+    }
+
+    /// Asks with a letter, in a task.
+    pub(super) fn asking(&mut self, from: usize, to: usize, len: usize) -> Outcome<Asking> {
+        let request = self.say(from, to, len, true);
+        let (asks, dst) = (self.nodes[from].ask_side()?.clone(), self.addrs[to].clone());
+        let packet = Packet::from(request.as_slice());
+        let mut outcome = JoinSet::new();
+        outcome.spawn(async move { asks.ask(&dst, packet).await });
+        Ok(Asking { request, outcome })
+    }
+
+    /// Compares the response, if one comes within `limit`, and says whether one did; then gives the ask up.
+    pub(super) async fn answered(&self, mut asking: Asking, limit: Duration) -> Outcome<bool> {
+        let Ok(Some(Ok(Ok(response)))) = timeout(limit, asking.outcome.join_next()).await else {
+            return Ok(false);
+        };
+        ensure!(
+            response == *reversed(&asking.request).as_slice(),
+            "an ask got a response that was not given to it ({})",
+            self.seed()
+        );
+        Ok(true)
+    }
+
+    /// Asks with a letter, and compares the response; says whether one came within `limit`.
+    pub(super) async fn ask(&mut self, from: usize, to: usize, len: usize, limit: Duration) -> Outcome<bool> {
+        let asking = self.asking(from, to, len)?;
+        self.answered(asking, limit).await
+    }
+
+    /// Asks until a response comes.
+    pub(super) async fn is_answered(&mut self, from: usize, to: usize) -> Outcome {
+        let mut again = self.bed.again_round_trip(PLAIN);
+        while again.next() {
+            if self
+                .ask(from, to, PLAIN, self.bed.the_profile().ask_patience)
+                .await?
+            {
+                return self.settle().await;
+            }
+        }
+        broken!("of {} asks none was answered ({})", again.times, self.seed())
+    }
+
+    /// Tells letters until one arrives.
+    pub(super) async fn reach(&mut self, from: usize, to: usize) -> Outcome {
+        let mut again: Again = self.bed.again(PLAIN);
+        while again.next() {
+            let first = self.said.len() as u32;
+            self.tell(from, to, PLAIN).await;
+            self.look(self.bed.settle(), |scene| scene.surfaced_since(first, from, to))
+                .await?;
+            if self.surfaced_since(first, from, to) {
+                return Ok(());
+            }
+        }
+        broken!(
+            "{} messages were told, and none arrived ({})",
+            again.times,
+            self.seed()
+        )
+    }
+
+    fn surfaced_since(&self, first: u32, from: usize, to: usize) -> bool {
+        let mut since = self.said.range(first..).map(|(_, said)| said);
+        since.any(|said| said.surfaced > 0 && (said.from, said.to) == (from, to))
+    }
+
+    /// Compares what has surfaced by now.
+    pub(super) async fn read(&mut self) -> Outcome {
+        yield_now().await;
+        self.look(Duration::ZERO, |_| false).await
+    }
+
+    /// Compares what surfaces until nothing does any more.
+    pub(super) async fn settle(&mut self) -> Outcome {
+        self.look(self.bed.settle(), |_| false).await
+    }
+
+    /// Compares what surfaces until `enough`, or until nothing has for `quiet`.
+    async fn look(&mut self, quiet: Duration, enough: impl Fn(&Self) -> bool) -> Outcome {
+        while !enough(self) {
+            match timeout(quiet, self.surfaced.recv()).await {
+                Ok(Some(surfaced)) => self.compare(surfaced).await?,
+                Ok(None) | Err(_) => break,
+            }
+        }
+        Ok(())
+    }
+
+    /// Whatever surfaces was said with these bits, to this node, in this way, by who it names.
+    async fn compare(&mut self, surfaced: Surfaced<A>) -> Outcome {
+        if !self.strict {
+            let known = number(&surfaced.payload).and_then(|number| self.said.get_mut(&number));
+            if let Some(said) = known.filter(|said| said.to == surfaced.at && !surfaced.asked) {
+                said.surfaced += 1;
+            }
+            return Ok(());
+        }
+        let Surfaced {
+            at,
+            src,
+            payload,
+            asked,
+        } = surfaced;
+        let (seed, what) = (self.seed(), if asked { "request" } else { "message" });
+        let known = number(&payload).and_then(|number| self.said.get_mut(&number));
+        let Some(said) = known.filter(|said| said.asked == asked) else {
+            broken!(
+                "a {what} of {} bytes surfaced that nobody sent ({seed})",
+                payload.len()
+            );
+        };
+        ensure!(
+            payload == *said.letter.as_slice(),
+            "a {what} of {} bytes surfaced changed, with {} bytes ({seed})",
+            said.letter.len(),
+            payload.len()
+        );
+        ensure!(
+            at == said.to,
+            "a {what} to {} surfaced at another node ({seed})",
+            self.addrs[said.to]
+        );
+        said.surfaced += 1;
+        let from = said.from;
+        let named = match (src.peer_id(), self.addrs[from].peer_id()) {
+            (Some(named), Some(sent)) => named == sent,
+            _ => self.has_key_of(at, &src, from).await?,
+        };
+        ensure!(
+            named,
+            "a {what} of {} names {src} as its source ({seed})",
+            self.addrs[from]
+        );
+        Ok(())
+    }
+
+    /// Whether the node at `src` has this node's key, as far as can be said.
+    async fn has_key_of(&self, reader: usize, src: &A, from: usize) -> Outcome<bool> {
+        let keys = self.nodes[reader].secure_side()?;
+        let found = timeout(self.bed.settle(), keys.lookup_public_key(src)).await;
+        let sent = self.nodes[from].secure_side()?.public_key();
+        Ok(!matches!(found, Ok(Ok(found)) if found != sent))
+    }
+
+    /// [`Unmet::Broken`] if a letter surfaced more than once.
+    pub(super) fn at_most_once(&self) -> Outcome {
+        for said in self.said.values() {
+            ensure!(
+                said.surfaced <= 1,
+                "a {} surfaced {} times ({})",
+                if said.asked { "request" } else { "message" },
+                said.surfaced,
+                self.seed()
+            );
+        }
+        Ok(())
+    }
+
+    /// [`Unmet::Waived`] if addresses name nobody: then there is nobody to be mistaken for.
+    pub(super) fn names_ids(&self) -> Outcome {
+        if self.addrs.iter().all(|addr| addr.peer_id().is_some()) {
+            return Ok(());
+        }
+        Err(Unmet::Waived("its addresses name no identity".into()))
+    }
+
+    /// Lets datagrams arrive that nobody sent, a few at a time.
+    pub(super) async fn inject(&mut self, datagrams: impl IntoIterator<Item = Datagram>) -> Outcome {
+        let mut datagrams = datagrams.into_iter().peekable();
+        while datagrams.peek().is_some() {
+            let some: Vec<Datagram> = datagrams.by_ref().take(AT_ONCE).collect();
+            let ports: Vec<Port> = some.iter().map(|datagram| datagram.dst).collect();
+            some.into_iter().for_each(|datagram| self.wire.inject(datagram));
+            // What nobody takes off the wire is lost to this law, and no fault.
+            let taken = async {
+                while ports.iter().any(|port| self.wire.waiting(*port) > 0) {
+                    sleep(Duration::from_millis(1)).await;
+                }
+            };
+            yield_now().await;
+            let _ = timeout(self.bed.settle(), taken).await;
+        }
+        self.settle().await
+    }
+
+    pub(super) fn seed(&self) -> String {
+        format!("seed {}", self.bed.the_profile().seed)
+    }
+}

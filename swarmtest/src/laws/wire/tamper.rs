@@ -1,0 +1,225 @@
+//! Packets are changed on their way.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use p2p::Addr;
+use rand::rngs::StdRng;
+use rand::{RngExt as _, SeedableRng as _};
+
+use super::scene::Scene;
+use crate::field::{PLAIN, ensure};
+use crate::report::Outcome;
+use crate::testbed::Testbed;
+use crate::wire::{Datagram, Port};
+
+/// Packets that are held back to be changed in every way.
+const HELD: usize = 4;
+
+/// Bytes at either end of a packet of which every bit is changed; of those between, every eighth.
+const EDGE: usize = 64;
+
+/// Changed packets that others are spliced with.
+const EARLIER: usize = 32;
+
+/// Rounds of messages while packets are changed by chance.
+const ROUNDS: usize = 12;
+
+/// Holds single packets back and changes every bit of them, then changes packets by chance.
+pub async fn tampering_changes_no_message<A: Addr>(bed: &Testbed<A>) -> Outcome {
+    let mut scene = Scene::new::<3>(bed).await?;
+    scene.reach(0, 2).await?;
+    scene.reach(1, 2).await?;
+    for _ in 0..2 {
+        let held = hold(&scene, 0, 2);
+        scene.tell(0, 2, PLAIN).await;
+        scene.tell(0, 2, 48).await;
+        scene.settle().await?;
+        change_all(&mut scene, &held).await?;
+    }
+    tamper(&scene, 0.5, true);
+    for _ in 0..ROUNDS {
+        for (from, to) in [(0, 2), (1, 2), (2, 0)] {
+            scene.tell(from, to, PLAIN).await;
+            scene.tell(from, to, 120).await;
+        }
+        scene.settle().await?;
+    }
+    scene.wire.calm();
+    scene.settle().await
+}
+
+/// As [`tampering_changes_no_message`], with requests and with responses.
+pub async fn tampering_changes_no_ask<A: Addr>(bed: &Testbed<A>) -> Outcome {
+    let mut scene = Scene::new::<3>(bed).await?;
+    let limit = 2 * bed.settle();
+    scene.reach(0, 2).await?;
+    scene.reach(1, 2).await?;
+    for (from, to) in [(0, 2), (2, 0)] {
+        let held = hold(&scene, from, to);
+        // It waits while its packets, or those of its response, come changed.
+        let asking = scene.asking(0, 2, PLAIN)?;
+        scene.settle().await?;
+        change_all(&mut scene, &held).await?;
+        scene.answered(asking, limit).await?;
+    }
+    tamper(&scene, 0.3, true);
+    for _ in 0..ROUNDS {
+        for (from, to) in [(0, 2), (1, 2), (2, 0)] {
+            scene.ask(from, to, PLAIN, limit).await?;
+            scene.ask(from, to, 120, limit).await?;
+        }
+        scene.settle().await?;
+    }
+    scene.wire.calm();
+    scene.settle().await
+}
+
+/// Changes every packet, those that open a session and those of one that is open, and stops.
+pub async fn messages_arrive_again_after_tampering<A: Addr>(bed: &Testbed<A>) -> Outcome {
+    let mut scene = Scene::new::<2>(bed).await?;
+    scene.strict = false;
+    for part in [1.0, 1.0, 0.5] {
+        tamper(&scene, part, false);
+        for _ in 0..4 {
+            scene.tell(0, 1, PLAIN).await;
+            scene.tell(1, 0, PLAIN).await;
+            scene.settle().await?;
+        }
+        scene.wire.calm();
+        scene.reach(0, 1).await?;
+        scene.reach(1, 0).await?;
+    }
+    if scene.asks() {
+        scene.is_answered(0, 1).await?;
+    }
+    Ok(())
+}
+
+type Held = Arc<Mutex<Vec<Datagram>>>;
+
+/// Keeps what goes from one node to another off the wire.
+fn hold<A: Addr>(scene: &Scene<'_, A>, from: usize, to: usize) -> Held {
+    let (held, way) = (Held::default(), (scene.ports[from], scene.ports[to]));
+    let keep = held.clone();
+    scene.wire.attack(move |sent| {
+        if (sent.src, sent.dst) != way {
+            return vec![sent];
+        }
+        let mut held = keep.lock().unwrap_or_else(PoisonError::into_inner);
+        // One of those that are as long is enough: a handshake or a message that is repeated.
+        let known = held.iter().any(|held| held.bytes.len() == sent.bytes.len());
+        if held.len() < HELD && !known {
+            held.push(sent);
+        }
+        Vec::new()
+    });
+    held
+}
+
+/// Delivers the packets that were held back, changed in every way, and not as they were.
+async fn change_all<A: Addr>(scene: &mut Scene<'_, A>, held: &Held) -> Outcome {
+    let held = held.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    ensure!(
+        !held.is_empty() || !scene.bed.lossless(),
+        "of messages that were told nothing was on the wire within {:?}",
+        scene.bed.settle()
+    );
+    for packet in &held {
+        scene.inject(changes(packet, &held)).await?;
+    }
+    scene.wire.calm();
+    scene.settle().await
+}
+
+/// A packet with every bit flipped, at every length, with more behind it, and with the ends of others.
+fn changes(packet: &Datagram, others: &[Datagram]) -> Vec<Datagram> {
+    let (bytes, mut out) = (&packet.bytes, Vec::new());
+    let len = bytes.len();
+    let looked_at = |at: &usize| *at < EDGE || *at + EDGE >= len || at.is_multiple_of(8);
+    for at in (0..len).filter(looked_at) {
+        out.extend((0..8).map(|bit| with(bytes, |bytes| bytes[at] ^= 1 << bit)));
+        out.push(bytes[..at].to_vec());
+    }
+    for more in [1, 2, 4, 16, 64] {
+        out.push(with(bytes, |bytes| bytes.resize(len + more, 0)));
+        out.push(with(bytes, |bytes| {
+            bytes.extend_from_within(len.saturating_sub(more)..)
+        }));
+    }
+    for other in others.iter().filter(|other| other.bytes != *bytes) {
+        out.extend((0..=len).step_by(4).map(|at| splice(bytes, &other.bytes, at)));
+    }
+    out.retain(|changed| changed != bytes);
+    let datagram = |bytes| Datagram {
+        bytes,
+        ..packet.clone()
+    };
+    out.into_iter().map(datagram).collect()
+}
+
+fn with(bytes: &[u8], change: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
+    let mut bytes = bytes.to_vec();
+    change(&mut bytes);
+    bytes
+}
+
+/// The one up to `at`, and the other from there on.
+fn splice(one: &[u8], other: &[u8], at: usize) -> Vec<u8> {
+    let (head, tail) = (one.get(..at).unwrap_or(one), other.get(at..).unwrap_or_default());
+    [head, tail].concat()
+}
+
+/// Changes packets, each with this chance. With `copies` they arrive as they were, too, half of the time.
+fn tamper<A: Addr>(scene: &Scene<'_, A>, part: f64, copies: bool) {
+    let mut rng = StdRng::seed_from_u64(scene.bed.the_profile().seed);
+    let ports = scene.ports.clone();
+    let mut earlier: Vec<Datagram> = Vec::new();
+    scene.wire.attack(move |sent| {
+        let mut arriving = Vec::new();
+        if rng.random_bool(part) {
+            arriving.push(change(&mut rng, &sent, &earlier, &ports));
+        }
+        if earlier.len() < EARLIER {
+            earlier.push(sent.clone());
+        } else {
+            let at = rng.random_range(0..EARLIER);
+            earlier[at] = sent.clone();
+        }
+        if arriving.is_empty() || (copies && rng.random()) {
+            let at = if rng.random() { 0 } else { arriving.len() };
+            arriving.insert(at, sent);
+        }
+        arriving
+    });
+}
+
+/// The packet with something about it changed.
+fn change(rng: &mut StdRng, sent: &Datagram, earlier: &[Datagram], ports: &[Port]) -> Datagram {
+    let mut changed = sent.clone();
+    let len = sent.bytes.len();
+    let place = |rng: &mut StdRng| rng.random_range(0..len.max(1));
+    match rng.random_range(0..6) {
+        0 if len > 0 => changed.bytes.truncate(place(rng)),
+        1 => changed
+            .bytes
+            .extend((0..rng.random_range(1..32)).map(|_| rng.random::<u8>())),
+        2 if !earlier.is_empty() => {
+            let other = &earlier[rng.random_range(0..earlier.len())];
+            changed.bytes = splice(&sent.bytes, &other.bytes, place(rng));
+        }
+        3 if len > 0 => {
+            let (one, other) = (place(rng), place(rng));
+            changed.bytes[one.min(other)..=one.max(other)].fill(0);
+        }
+        4 => changed.src = ports[rng.random_range(0..ports.len())],
+        _ => {}
+    }
+    if changed == *sent {
+        // What changed nothing, and any single bit.
+        match len {
+            0 => changed.bytes.push(rng.random()),
+            _ => changed.bytes[place(rng)] ^= 1 << rng.random_range(0..8),
+        }
+    }
+    changed
+}

@@ -1,0 +1,115 @@
+//! What waits for readers in this crate's own swarms, and how closing wakes whoever waits.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use p2p::{Error, Result};
+use tokio::sync::Notify;
+
+pub(crate) fn lock<T: ?Sized>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// What waits for a reader.
+#[derive(Debug)]
+pub(crate) struct Queue<T> {
+    waiting: Mutex<VecDeque<T>>,
+    filled: Notify,
+}
+
+impl<T> Default for Queue<T> {
+    fn default() -> Self {
+        Self {
+            waiting: Mutex::default(),
+            filled: Notify::new(),
+        }
+    }
+}
+
+impl<T> Queue<T> {
+    pub(crate) fn len(&self) -> usize {
+        lock(&self.waiting).len()
+    }
+
+    /// Adds an item, `ahead` places before the end; gives it back where the queue is full.
+    pub(crate) fn push(&self, item: T, ahead: usize, most: usize) -> Result<(), T> {
+        let mut waiting = lock(&self.waiting);
+        if waiting.len() >= most {
+            return Err(item);
+        }
+        let at = waiting.len().saturating_sub(ahead);
+        waiting.insert(at, item);
+        drop(waiting);
+        self.filled.notify_one();
+        Ok(())
+    }
+
+    pub(crate) async fn pop(&self) -> T {
+        loop {
+            if let Some(item) = self.try_pop() {
+                return item;
+            }
+            // `notify_one` leaves a permit where nobody waits, and a waiter that is cancelled passes its on.
+            self.filled.notified().await;
+        }
+    }
+
+    pub(crate) fn try_pop(&self) -> Option<T> {
+        let mut waiting = lock(&self.waiting);
+        let item = waiting.pop_front();
+        if !waiting.is_empty() {
+            self.filled.notify_one();
+        }
+        item
+    }
+}
+
+/// Open until it is closed, which whoever waits learns at once.
+#[derive(Debug)]
+pub(crate) struct Gate {
+    closed: AtomicBool,
+    closing: Notify,
+}
+
+impl Default for Gate {
+    fn default() -> Self {
+        Self {
+            closed: AtomicBool::new(false),
+            closing: Notify::new(),
+        }
+    }
+}
+
+impl Gate {
+    pub(crate) fn is_closed(&self) -> bool {
+        self.closed.load(SeqCst)
+    }
+
+    pub(crate) fn check_open(&self) -> Result<()> {
+        if self.is_closed() {
+            Err(Error::Closed)
+        } else {
+            Ok(())
+        }
+    }
+
+    /// Closes; says whether it was open.
+    pub(crate) fn close(&self) -> bool {
+        let was_open = !self.closed.swap(true, SeqCst);
+        self.closing.notify_waiters();
+        was_open
+    }
+
+    /// Waits for `future`, or until the gate closes.
+    pub(crate) async fn unless_closed<T>(&self, future: impl Future<Output = Result<T>>) -> Result<T> {
+        let mut closing = std::pin::pin!(self.closing.notified());
+        closing.as_mut().enable();
+        self.check_open()?;
+        tokio::select! {
+            biased;
+            () = closing => Err(Error::Closed),
+            result = future => result,
+        }
+    }
+}

@@ -1,0 +1,304 @@
+//! A medium of datagrams that the suite owns: it shows every packet, and does to packets what an attacker on
+//! the way would.
+//!
+//! A [`Tap`] is one node's end of a [`Wire`] and a plain swarm: whoever tests a layer puts it on taps; see
+//! [`Testbed::over`](crate::Testbed::over). The laws of the group [`wire`](crate::laws::wire) attack.
+//!
+//! Deliberately absent: loss, delay and reordering of the medium's own accord. What is not attacked arrives, at once.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::{Arc, Mutex, Weak};
+
+use p2p::{Addr, Counters, Error, Message, Packet, Reason, Result, Swarm};
+
+use crate::queue::{Gate, Queue, lock};
+
+/// Datagrams that wait for a reader at most; further ones are dropped.
+const QUEUE: usize = 4096;
+
+/// Bytes that are recorded at most; what is sent later is not.
+const RECORD: usize = 256 << 20;
+
+/// Where a tap is. Its text is `wire:` and a number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Port(pub u32);
+
+impl fmt::Display for Port {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{PREFIX}{}", self.0)
+    }
+}
+
+const PREFIX: &str = "wire:";
+
+impl Addr for Port {}
+
+/// A packet on the wire.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Datagram {
+    /// Where it says it comes from.
+    pub src: Port,
+    /// Where it goes.
+    pub dst: Port,
+    /// What an eavesdropper sees.
+    pub bytes: Vec<u8>,
+}
+
+type Attack = Box<dyn FnMut(Datagram) -> Vec<Datagram> + Send>;
+
+/// A medium of datagrams. Cloning gives another handle on it.
+#[derive(Clone)]
+pub struct Wire(Arc<Medium>);
+
+struct Medium {
+    mtu: usize,
+    ends: Mutex<BTreeMap<Port, Weak<End>>>,
+    record: Mutex<Option<Record>>,
+    attack: Mutex<Option<Attack>>,
+}
+
+#[derive(Default)]
+struct Record {
+    datagrams: Vec<Datagram>,
+    bytes: usize,
+}
+
+/// What others reach of a tap.
+#[derive(Debug)]
+struct End {
+    port: Port,
+    queue: Queue<Message<Port>>,
+    gate: Gate,
+    counters: Counters,
+}
+
+impl Wire {
+    /// A medium that carries datagrams of up to `mtu` bytes.
+    pub fn new(mtu: usize) -> Self {
+        Self(Arc::new(Medium {
+            mtu,
+            ends: Mutex::default(),
+            record: Mutex::default(),
+            attack: Mutex::default(),
+        }))
+    }
+
+    /// A tap at a port that was never used.
+    pub fn open(&self) -> Tap {
+        let free = lock(&self.0.ends)
+            .last_key_value()
+            .map_or(1, |(port, _)| port.0.saturating_add(1));
+        self.open_at(Port(free))
+    }
+
+    /// A tap at this port. Whoever is there already is cut off: nothing of theirs leaves or arrives any more.
+    pub fn open_at(&self, port: Port) -> Tap {
+        let end = Arc::new(End {
+            port,
+            queue: Queue::default(),
+            gate: Gate::default(),
+            counters: Counters::new("wire"),
+        });
+        lock(&self.0.ends).insert(port, Arc::downgrade(&end));
+        Tap {
+            medium: self.0.clone(),
+            end,
+        }
+    }
+
+    /// Records what is sent from now on, before any attack; forgets what was recorded before.
+    pub fn record(&self) {
+        *lock(&self.0.record) = Some(Record::default());
+    }
+
+    /// What was sent since [`record`](Self::record), in order; the first 256 MiB of it.
+    pub fn recorded(&self) -> Vec<Datagram> {
+        let record = lock(&self.0.record);
+        record
+            .as_ref()
+            .map_or_else(Vec::new, |record| record.datagrams.clone())
+    }
+
+    /// Hands everything that is sent from now on to `attack`; what that gives back arrives instead.
+    ///
+    /// It must not attack or calm the same wire.
+    pub fn attack(&self, attack: impl FnMut(Datagram) -> Vec<Datagram> + Send + 'static) {
+        *lock(&self.0.attack) = Some(Box::new(attack));
+    }
+
+    /// Ends the attack: what is sent arrives again, as it is.
+    pub fn calm(&self) {
+        *lock(&self.0.attack) = None;
+    }
+
+    /// Lets a datagram arrive that nobody sent. It is neither recorded nor attacked.
+    pub fn inject(&self, datagram: Datagram) {
+        if let Some(to) = self.0.find(datagram.dst) {
+            to.counters.duplicated(1);
+            to.push(datagram.src, Packet::from(datagram.bytes));
+        }
+    }
+
+    /// Datagrams that have arrived at this port and wait to be read.
+    pub fn waiting(&self, port: Port) -> usize {
+        self.0.find(port).map_or(0, |end| end.queue.len())
+    }
+}
+
+impl fmt::Debug for Wire {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Wire")
+            .field("mtu", &self.0.mtu)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Medium {
+    fn find(&self, port: Port) -> Option<Arc<End>> {
+        let found = lock(&self.ends).get(&port)?.upgrade()?;
+        (!found.gate.is_closed()).then_some(found)
+    }
+
+    /// Whether this end is the one at its port.
+    fn has(&self, end: &Arc<End>) -> bool {
+        let ends = lock(&self.ends);
+        ends.get(&end.port)
+            .is_some_and(|there| std::ptr::eq(there.as_ptr(), Arc::as_ptr(end)))
+    }
+
+    /// What arrives for what was sent.
+    fn attacked(&self, sent: Datagram) -> Vec<Datagram> {
+        if let Some(record) = lock(&self.record).as_mut() {
+            record.bytes += sent.bytes.len();
+            if record.bytes <= RECORD {
+                record.datagrams.push(sent.clone());
+            }
+        }
+        match lock(&self.attack).as_mut() {
+            Some(attack) => attack(sent),
+            None => vec![sent],
+        }
+    }
+}
+
+impl End {
+    fn push(&self, src: Port, payload: Packet) {
+        let message = Message {
+            src,
+            dst: self.port,
+            payload,
+        };
+        if self.queue.push(message, 0, QUEUE).is_err() {
+            self.counters.dropped(Reason::QueueFull);
+        }
+    }
+}
+
+/// One node's end of a [`Wire`]: a swarm of plain datagrams. Dropping it frees its port.
+pub struct Tap {
+    medium: Arc<Medium>,
+    end: Arc<End>,
+}
+
+impl Tap {
+    /// Where this tap is.
+    pub fn port(&self) -> Port {
+        self.end.port
+    }
+
+    fn shut(&self) {
+        if self.end.gate.close() {
+            while self.end.queue.try_pop().is_some() {
+                self.end.counters.dropped(Reason::Closed);
+            }
+        }
+    }
+}
+
+impl Drop for Tap {
+    fn drop(&mut self) {
+        self.shut();
+    }
+}
+
+impl fmt::Debug for Tap {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Tap")
+            .field("port", &self.end.port)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Swarm<Port> for Tap {
+    async fn tell(&self, dst: &Port, packet: Packet) -> Result<()> {
+        self.end.gate.check_open()?;
+        packet.check(self.mtu())?;
+        let counters = &self.end.counters;
+        counters.sent(1);
+        if !self.medium.has(&self.end) {
+            counters.dropped(Reason::Lost);
+            return Ok(());
+        }
+        let arriving = self.medium.attacked(Datagram {
+            src: self.end.port,
+            dst: *dst,
+            bytes: packet.to_vec(),
+        });
+        match arriving.len() {
+            0 => counters.dropped(Reason::Lost),
+            copies => counters.duplicated(copies - 1),
+        }
+        for Datagram { src, dst, bytes } in arriving {
+            match self.medium.find(dst) {
+                Some(to) => to.push(src, Packet::from(bytes)),
+                None => counters.dropped(Reason::NoPeer),
+            }
+        }
+        Ok(())
+    }
+
+    async fn receive(&self) -> Result<Message<Port>> {
+        let pop = async { Ok(self.end.queue.pop().await) };
+        let message = self.end.gate.unless_closed(pop).await?;
+        self.end.counters.delivered(1);
+        Ok(message)
+    }
+
+    async fn receive_batch(&self, out: &mut Vec<Message<Port>>, max: usize) -> Result<usize> {
+        if max == 0 {
+            return Ok(0);
+        }
+        out.push(self.receive().await?);
+        let before = out.len();
+        out.extend(std::iter::from_fn(|| self.end.queue.try_pop()).take(max - 1));
+        self.end.counters.delivered(out.len() - before);
+        Ok(out.len() - before + 1)
+    }
+
+    fn mtu(&self) -> usize {
+        self.medium.mtu
+    }
+
+    fn local_addrs(&self) -> Vec<Port> {
+        vec![self.end.port]
+    }
+
+    fn parse_addr(&self, text: &str) -> Result<Port> {
+        let Some(number) = text.strip_prefix(PREFIX) else {
+            return Err(Error::addr(text, 0, "an address is wire: and a number"));
+        };
+        match number.parse::<u32>() {
+            Ok(port) if port.to_string() == number => Ok(Port(port)),
+            _ => Err(Error::addr(text, PREFIX.len(), "behind the colon comes a number")),
+        }
+    }
+
+    async fn close(&self) {
+        self.shut();
+    }
+
+    fn visit_counters(&self, visit: &mut dyn FnMut(&Counters)) {
+        visit(&self.end.counters);
+    }
+}
