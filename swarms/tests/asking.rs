@@ -19,6 +19,17 @@ use p2p_swarmtest::{Ask, Profile, SecureAsk, Testbed, conformance};
 
 const SEED: u64 = 11;
 
+/// The keys of the memory swarm are there for the tests of layers above it.
+const NO_WIRE: [&str; 2] = [
+    "wire::",
+    "messages go from node to node in memory, and there is no wire",
+];
+
+fn without_wire(profile: Profile) -> Profile {
+    let [laws, why] = NO_WIRE;
+    profile.waive(laws, why)
+}
+
 /// A realm whose messages are as long as those of a real medium.
 fn realm() -> MemoryRealm {
     MemoryRealm::new(MemoryConfig {
@@ -44,6 +55,7 @@ fn memory() -> Testbed<MemoryAddr> {
         ready(Ok((0..count).map(|_| realm.open().asks(8000)).collect()))
     })
     .rebind(move |addr| ready(again.open_at(addr).map(|node| node.asks(8000))))
+    .profile(without_wire(Profile::default()))
 }
 
 fn lossy() -> Testbed<MemoryAddr> {
@@ -62,7 +74,7 @@ fn lossy() -> Testbed<MemoryAddr> {
             .map(|_| realm.open().faulty(faults.clone()).asks(4000))
             .collect()))
     })
-    .profile(profile)
+    .profile(without_wire(profile))
 }
 
 /// A small buffer in the kernel, so that a flood need not be large to fill it.

@@ -14,6 +14,17 @@ const UNCOUNTED: [&str; 2] = [
     "the kernel drops where its buffer is full, and tells nobody",
 ];
 
+/// The keys of the memory swarm are there for the tests of layers above it.
+const NO_WIRE: [&str; 2] = [
+    "wire::",
+    "messages go from node to node in memory, and there is no wire",
+];
+
+fn without_wire() -> Profile {
+    let [laws, why] = NO_WIRE;
+    Profile::default().waive(laws, why)
+}
+
 fn memory() -> Testbed<MemoryAddr> {
     let realm = MemoryRealm::default();
     let again = realm.clone();
@@ -21,6 +32,7 @@ fn memory() -> Testbed<MemoryAddr> {
         ready(Ok((0..count).map(|_| realm.open()).collect()))
     })
     .rebind(move |addr| ready(again.open_at(addr)))
+    .profile(without_wire())
 }
 
 /// A small buffer in the kernel, so that a flood need not be large to fill it.
@@ -57,6 +69,7 @@ fn fragments_over_memory() -> Testbed<MemoryAddr> {
         let open = |_| FragmentSwarm::new(realm.open(), 256 << 10);
         ready(Ok((0..count).map(open).collect()))
     })
+    .profile(without_wire())
 }
 
 fn fragments_over_udp() -> Testbed<SocketAddr> {

@@ -9,6 +9,17 @@ use p2p_swarmtest::{Profile, SecureAsk, Testbed, conformance};
 
 const SEED: u64 = 7;
 
+/// The keys of the memory swarm are there for the tests of layers above it.
+const NO_WIRE: [&str; 2] = [
+    "wire::",
+    "messages go from node to node in memory, and there is no wire",
+];
+
+fn without_wire(profile: Profile) -> Profile {
+    let [laws, why] = NO_WIRE;
+    profile.waive(laws, why)
+}
+
 fn memory() -> Testbed<MemoryAddr> {
     let realm = MemoryRealm::default();
     let again = realm.clone();
@@ -16,6 +27,7 @@ fn memory() -> Testbed<MemoryAddr> {
         ready(Ok((0..count).map(|_| realm.open()).collect()))
     })
     .rebind(move |addr| ready(again.open_at(addr)))
+    .profile(without_wire(Profile::default()))
 }
 
 fn faulty(link: LinkFaults, profile: Profile) -> Testbed<MemoryAddr> {
@@ -34,7 +46,7 @@ fn faulty(link: LinkFaults, profile: Profile) -> Testbed<MemoryAddr> {
             .collect()))
     })
     .rebind(move |addr| ready(again.open_at(addr).map(|node| node.faulty(faults_again.clone()))))
-    .profile(profile)
+    .profile(without_wire(profile))
 }
 
 /// Nothing happens, but the layer is there.

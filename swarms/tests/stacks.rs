@@ -303,7 +303,10 @@ fn profile(shape: &Shape) -> Profile {
         ..Profile::default()
     };
     match shape.base {
-        Base::Mem => profile,
+        Base::Mem => profile.waive(
+            "wire::",
+            "messages go from node to node in memory, and there is no wire",
+        ),
         Base::Udp => profile.waive(
             "counters::every_drop_is_counted",
             "the kernel drops where its buffer is full, and tells nobody",

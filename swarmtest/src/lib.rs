@@ -21,14 +21,31 @@
 //! # }
 //! ```
 //!
+//! The laws of the group [`wire`](laws::wire) look at the medium beneath a secure swarm and attack it. They need a
+//! medium that the suite owns: [`Testbed::over`] hands in [taps](wire::Tap) on it, and the swarm under test goes on top.
+//! That is all there is to it, and every other law is checked there as well:
+//!
+//! ```
+//! # use p2p::{Addr, Result, SecureSwarm};
+//! # use p2p_swarmtest::wire::Tap;
+//! # use p2p_swarmtest::{Report, Secure, Testbed};
+//! /// Checks a secure layer, which `seal` puts on a swarm with a new key each time.
+//! async fn check<A: Addr, S: SecureSwarm<A>>(seal: fn(Tap) -> Result<S>) -> Report {
+//!     Testbed::over(Secure, move |taps| async move { taps.into_iter().map(seal).collect() }).run().await
+//! }
+//! ```
+//!
+//! On other testbeds these laws are waived. [`Testbed::over`] has an example that is run, of a swarm that seals nothing
+//! and is found out.
+//!
 //! Beside the laws: [`topology`] makes networks' shapes, and [`sim`] runs whole networks of engines in virtual time.
 //!
 //! What a law finds depends on what can be seen from outside in a bounded time: a pass is no proof. Each law
 //! is known to find at least one fault: for each there is a mutant in this crate's tests that breaks it alone.
 //! On a lossy medium laws repeat what may be lost, so that a correct swarm passes; see [`Profile`].
 //!
-//! Deliberately absent: a look at the medium beneath a swarm, a clock of its own (it runs under tokio's,
-//! paused or not), and a guard against swarms that block their thread.
+//! Deliberately absent: a clock of its own (it runs under tokio's, paused or not), a guard against swarms that block
+//! their thread, and a look at what is beneath a swarm that brings its own medium.
 #![forbid(unsafe_code)]
 
 mod field;

@@ -34,7 +34,8 @@ pub struct Profile {
     /// For how long nothing must arrive before it counts as never arriving; also the pause before something
     /// is told again. Too short hides faults and repeats more, but never fails a correct swarm.
     pub settle: Duration,
-    /// How long anything that must happen may take. Waited for in full only where it does not happen.
+    /// How long anything that must happen may take. Waited for in full only where it does not happen, and by the laws
+    /// of impostors and diversion: sessions should be renewed within it, or those laws see first ones alone.
     pub patience: Duration,
     /// How long an ask that nobody answers, or a lookup of somebody who is not there, may take to end.
     pub ask_patience: Duration,

@@ -1,11 +1,15 @@
 //! A small, correct secure swarm over the suite's wire, and the ways in which it can be made faulty.
 //!
 //! A handshake of two packets, data with counters, and asks as frames in the data. Each node has a task that takes
-//! packets off the wire. [`session`] has the cryptography, [`core`] what is done with packets, this file the traits.
+//! packets off the wire. [`session`] has the cryptography, [`frame`] the bytes, [`core`] the state, [`handle`] what
+//! is done with packets, [`fault`] what is done wrong, and this file the traits.
 
 #![allow(dead_code, reason = "each test uses its part")]
 
 mod core;
+mod fault;
+mod frame;
+mod handle;
 mod session;
 
 use std::future::pending;
@@ -21,8 +25,9 @@ use tokio::sync::oneshot;
 use tokio::task::AbortHandle;
 use tokio::time::timeout;
 
-pub(crate) use self::core::Fault;
-use self::core::{Core, Frame};
+use self::core::Core;
+pub(crate) use self::fault::Fault;
+use self::frame::{Frame, OVERHEAD};
 pub(crate) use self::session::Name;
 
 /// Messages and requests that wait for a reader at most.
@@ -78,7 +83,7 @@ impl Swarm<Name> for Sealed {
     }
 
     fn mtu(&self) -> usize {
-        self.core.tap.mtu() - core::OVERHEAD
+        self.core.tap.mtu() - OVERHEAD
     }
 
     fn local_addrs(&self) -> Vec<Name> {
@@ -166,7 +171,7 @@ impl Respond for Back {
         let Some(core) = self.core.upgrade() else {
             return Err(Error::Closed);
         };
-        if let Err(error) = response.check(core.tap.mtu() - core::OVERHEAD) {
+        if let Err(error) = response.check(core.tap.mtu() - OVERHEAD) {
             self.reject(Rejection::OVERSIZE);
             return Err(error);
         }

@@ -47,7 +47,7 @@ impl Pair {
     /// `None` for a key that is none.
     fn agree(&self, other: &Public) -> Option<[u8; 32]> {
         let other = UnparsedPublicKey::new(&X25519, other);
-        agree(&self.private, &other, (), |shared| Ok(hash(&[shared]))).ok()
+        agree(&self.private, other, (), |shared| Ok(hash(&[shared]))).ok()
     }
 }
 

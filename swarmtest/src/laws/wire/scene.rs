@@ -333,7 +333,9 @@ impl<'a, A: Addr> Scene<'a, A> {
         while datagrams.peek().is_some() {
             let some: Vec<Datagram> = datagrams.by_ref().take(AT_ONCE).collect();
             let ports: Vec<Port> = some.iter().map(|datagram| datagram.dst).collect();
-            some.into_iter().for_each(|datagram| self.wire.inject(datagram));
+            for datagram in some {
+                self.wire.inject(datagram);
+            }
             // What nobody takes off the wire is lost to this law, and no fault.
             let taken = async {
                 while ports.iter().any(|port| self.wire.waiting(*port) > 0) {
