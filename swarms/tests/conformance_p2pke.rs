@@ -1,4 +1,5 @@
-//! The laws of swarms on P2PKE: in memory, on UDP, on a bad medium, on fragments, and with asks on top.
+//! The laws of swarms on P2PKE: in memory, on UDP, on a bad medium, on a wire that is attacked, on fragments, and with
+//! asks on top.
 
 use std::future::ready;
 use std::net::SocketAddr;
@@ -13,6 +14,7 @@ use p2p_swarms::memory::MemoryConfig;
 use p2p_swarms::{
     Faults, KeyAddr, LinkFaults, MemoryAddr, MemoryRealm, P2pkeSwarm, SwarmExt as _, UdpConfig, UdpSwarm,
 };
+use p2p_swarmtest::wire::{Port, Tap};
 use p2p_swarmtest::{Profile, Secure, SecureAsk, Testbed, conformance};
 
 const SEED: u64 = 21;
@@ -161,10 +163,65 @@ fn asks_on_bad_medium() -> Testbed<KeyAddr<MemoryAddr>> {
     bed(Testbed::new(SecureAsk, nodes), profile)
 }
 
+/// A session is given up after 15 s of silence, and a handshake after 15 s more.
+fn wire_profile() -> Profile {
+    Profile {
+        patience: Duration::from_secs(45),
+        ..profile()
+    }
+}
+
+fn wire() -> Testbed<KeyAddr<Port>> {
+    let keys = Keys::default();
+    let nodes = move |taps: Vec<Tap>| ready(Ok(taps.into_iter().map(|tap| node(tap, &keys)).collect()));
+    bed(Testbed::over(Secure, nodes), wire_profile())
+}
+
+fn asks_on_wire() -> Testbed<KeyAddr<Port>> {
+    let keys = Keys::default();
+    let nodes = move |taps: Vec<Tap>| {
+        let nodes = taps.into_iter().map(|tap| node(tap, &keys).asks(4000));
+        ready(Ok(nodes.collect()))
+    };
+    bed(Testbed::over(SecureAsk, nodes), wire_profile())
+}
+
+/// Attacked, and lossy besides.
+fn lossy_wire() -> Testbed<KeyAddr<Port>> {
+    println!("seed {SEED}");
+    let link = LinkFaults {
+        loss: 0.2,
+        ..LinkFaults::default()
+    };
+    let config = FaultyConfig {
+        seed: SEED,
+        link,
+        ..FaultyConfig::default()
+    };
+    let faults = Faults::new(config).expect("faults in range");
+    let keys = Keys::default();
+    let nodes = move |taps: Vec<Tap>| {
+        let nodes = taps
+            .into_iter()
+            .map(|tap| node(tap.faulty(faults.clone()), &keys));
+        ready(Ok(nodes.collect()))
+    };
+    bed(
+        Testbed::over(Secure, nodes),
+        Profile {
+            patience: Duration::from_mins(1),
+            ..on_bad(0.2)
+        },
+    )
+}
+
 conformance!(#[tokio::test(start_paused = true)] mod on_memory: Secure => memory());
 conformance!(#[tokio::test] mod on_memory_in_real_time: Secure => memory());
 conformance!(#[tokio::test] mod on_udp: Secure => udp());
 conformance!(#[tokio::test] mod on_fragments_on_udp: Secure => fragments_on_udp());
 conformance!(#[tokio::test(start_paused = true)] mod on_a_bad_medium: Secure => bad_medium());
 conformance!(#[tokio::test(start_paused = true)] mod asks_on_a_bad_medium: SecureAsk => asks_on_bad_medium());
+conformance!(#[tokio::test(start_paused = true)] mod on_the_wire: Secure => wire());
+conformance!(#[tokio::test(start_paused = true)] mod asks_on_the_wire: SecureAsk => asks_on_wire());
+conformance!(#[tokio::test(start_paused = true)] mod on_a_lossy_wire: Secure => lossy_wire());
 conformance!(#[tokio::test(flavor = "multi_thread", worker_threads = 3)] mod on_udp_with_threads: Secure => udp());
