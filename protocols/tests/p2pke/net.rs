@@ -64,6 +64,11 @@ pub(crate) struct Net {
 impl Net {
     pub(crate) fn new(nodes: u32, seed: u64, config: &Config) -> Self {
         println!("seed {seed}");
+        Self::quiet(nodes, seed, config)
+    }
+
+    /// The same, where whoever chose the seed shows it.
+    pub(crate) fn quiet(nodes: u32, seed: u64, config: &Config) -> Self {
         let mut rng = StdRng::seed_from_u64(seed);
         Self {
             now: secs(1_700_000_000),

@@ -1,0 +1,149 @@
+//! Two nodes and what is between them, one thing happening after another: nothing is read that was not said, nor
+//! twice, and in the end they read each other.
+//!
+//! Property tests and a fuzz target take the same steps.
+
+#![allow(dead_code, reason = "each test uses its part")]
+
+use std::collections::BTreeSet;
+
+use p2p_protocols::p2pke::Config;
+
+use super::net::{self, Net, millis, secs};
+
+/// What happens next. Numbers are taken modulo what there is: nodes, packets, bytes.
+#[derive(Clone, Debug)]
+pub(crate) enum Op {
+    Connect(u8),
+    Tell(u8),
+    Renew(u8),
+    /// The packet at this place of the queue arrives.
+    Arrive(u16),
+    /// It arrives, and stays on its way.
+    Repeat(u16),
+    Lose(u16),
+    /// A packet of any time arrives at a node, as if from the other.
+    Replay(u16, u8),
+    /// So it does with some bytes changed, and perhaps up to an eighth of it cut.
+    Mangle(u16, u8, Vec<(u16, u8)>, u8),
+    /// So do any bytes behind a small counter.
+    Garbage(u8, u8, Vec<u8>),
+    /// Milliseconds pass.
+    Pass(u32),
+    Restart(u8),
+}
+
+/// Two nodes, and what they said that was not read yet.
+pub(crate) struct World {
+    pub(crate) net: Net,
+    config: Config,
+    said: [BTreeSet<Vec<u8>>; 2],
+    count: usize,
+}
+
+fn side(number: u8) -> u32 {
+    u32::from(number % 2)
+}
+
+fn place(number: u16, len: usize) -> usize {
+    usize::from(number) % len.max(1)
+}
+
+impl World {
+    pub(crate) fn new(seed: u64) -> Self {
+        let config = Config {
+            rekey_after_messages: 7,
+            hello_rate_per_source: 1000,
+            ..Config::default()
+        };
+        Self {
+            net: Net::quiet(2, seed, &config),
+            config,
+            said: [BTreeSet::new(), BTreeSet::new()],
+            count: 0,
+        }
+    }
+
+    /// Delivers and checks what comes out: it was said, by the other one, and was not read before.
+    fn deliver(&mut self, from: u32, to: u32, bytes: &[u8]) {
+        if let Ok(Some(data)) = self.net.deliver(from, to, bytes) {
+            assert!(
+                self.said[from as usize].remove(&data),
+                "{data:?} was not said, or was read before"
+            );
+        }
+        self.net.collect();
+    }
+
+    pub(crate) fn step(&mut self, op: Op) {
+        self.count += 1;
+        match op {
+            Op::Connect(node) => self.net.connect(side(node), 1 - side(node)),
+            Op::Tell(node) => {
+                let (data, from) = (format!("message {}", self.count).into_bytes(), side(node));
+                self.net.tell(from, 1 - from, &data);
+                self.said[from as usize].insert(data);
+                self.net.log.extend(self.net.wire.back().cloned());
+            }
+            Op::Renew(node) => self.net.renew(side(node), 1 - side(node)),
+            Op::Arrive(at) => {
+                if let Some((from, to, bytes)) = self.net.wire.remove(place(at, self.net.wire.len())) {
+                    self.deliver(from, to, &bytes);
+                }
+            }
+            Op::Repeat(at) => {
+                if let Some((from, to, bytes)) = self.net.wire.get(place(at, self.net.wire.len())).cloned() {
+                    self.deliver(from, to, &bytes);
+                }
+            }
+            Op::Lose(at) => {
+                self.net.wire.remove(place(at, self.net.wire.len()));
+            }
+            Op::Replay(at, to) => {
+                if let Some((_, _, bytes)) = self.net.log.get(place(at, self.net.log.len())).cloned() {
+                    self.deliver(1 - side(to), side(to), &bytes);
+                }
+            }
+            Op::Mangle(at, to, changes, cut) => {
+                if let Some((_, _, mut bytes)) = self.net.log.get(place(at, self.net.log.len())).cloned() {
+                    let len = bytes.len();
+                    for (at, byte) in changes {
+                        bytes[place(at, len)] ^= byte;
+                    }
+                    bytes.truncate(len - len * usize::from(cut) / (8 * 256));
+                    self.deliver(1 - side(to), side(to), &bytes);
+                }
+            }
+            Op::Garbage(to, counter, body) => {
+                let bytes = [&u32::from(counter % 20).to_be_bytes()[..], &body].concat();
+                self.deliver(1 - side(to), side(to), &bytes);
+            }
+            Op::Pass(time) => {
+                self.net.now += millis(time.into());
+                for node in &mut self.net.nodes {
+                    node.endpoint.handle_timeout(self.net.now, &mut node.rng);
+                }
+            }
+            Op::Restart(node) => {
+                // What waited there will never be sent.
+                let local = net::local(side(node), self.config.clone());
+                self.net.replace(side(node), local);
+            }
+        }
+        self.net.collect();
+        assert!(self.net.nodes.iter().all(|node| node.endpoint.channels() <= 1));
+    }
+
+    /// From here on every packet arrives. A node that was forgotten learns of it by the other's silence.
+    pub(crate) fn finish(mut self) {
+        self.net.wire.clear();
+        self.net.run_for(secs(35));
+        for node in 0..2 {
+            self.net.tell(node, 1 - node, b"in the end");
+            self.net.run_for(secs(5));
+            let inbox = &self.net.nodes[1 - node as usize].inbox;
+            let (from, data) = inbox.last().expect("it arrives");
+            assert_eq!((*from, &data[..]), (node, &b"in the end"[..]));
+        }
+    }
+}
