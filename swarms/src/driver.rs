@@ -445,6 +445,11 @@ impl Desk {
             }
             if !goes_on && self.is_due() {
                 cx.waker().wake_by_ref();
+            } else {
+                // Somebody may have come in the midst of it, and what is left is theirs. Nobody called them: whoever
+                // polls the work sees to what is left.
+                let calls = self.line().call();
+                make(calls);
             }
             break;
         }

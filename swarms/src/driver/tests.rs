@@ -1,7 +1,7 @@
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
+use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
 
@@ -110,6 +110,43 @@ async fn who_waits_does_the_work_and_finds_its_item_in_the_same_poll() {
     assert_eq!(layer.polled.load(SeqCst), 0, "nobody else did it");
     assert!(matches!(receiving.poll(), Poll::Ready(Ok(7))));
     layer.close();
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_comes_while_the_background_works_is_called_for_what_is_left() {
+    let (driver, polls) = (Arc::new(Driver::new()), Arc::new(AtomicUsize::new(0)));
+    let waiting = {
+        let (driver, polls) = (driver.clone(), polls.clone());
+        async move {
+            let take = |_: &mut Context<'_>| match polls.load(SeqCst) {
+                0 | 1 => Poll::Pending,
+                _ => Poll::Ready(Ok(())),
+            };
+            driver.wait(1, take).await
+        }
+    };
+    let waiting = Arc::new(Mutex::new(Held::new(waiting)));
+    let work = {
+        let (waiting, polls) = (waiting.clone(), polls.clone());
+        poll_fn(move |cx| {
+            if polls.fetch_add(1, SeqCst) == 0 {
+                // In the midst of this poll somebody comes, and then there is more to do.
+                assert!(waiting.lock().expect("nobody else").poll().is_pending());
+                cx.waker().wake_by_ref();
+            }
+            Poll::<()>::Pending
+        })
+    };
+    driver.start(work).expect("a runtime");
+    for _ in 0..4 {
+        yield_now().await;
+    }
+    assert_eq!(polls.load(SeqCst), 1, "the background stood back");
+    let mut held = waiting.lock().expect("nobody else");
+    assert!(held.is_woken());
+    assert!(matches!(held.poll(), Poll::Ready(Ok(()))));
+    drop(held);
+    driver.close();
 }
 
 #[tokio::test(start_paused = true)]
