@@ -1,0 +1,229 @@
+#![expect(clippy::cast_precision_loss, reason = "rates are shown rounded")]
+//! QUIC beside quinn used directly: the same streams, cipher, certificates and checks.
+//!
+//! `cargo bench -p p2p-swarms --bench quic [-- NAME…]`. Both ends are in one runtime, of one thread or of two workers;
+//! each side counts with the better of the two. Rounds take turns; each line has the medians, and the ratio is the median
+//! of each round's. Rates are deliveries a second, or Gbit/s of what was delivered.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::{Duration, Instant};
+
+use p2p::{Addr, AskSwarm as _, Swarm};
+use p2p_formats::x509::PrivateKey;
+use p2p_swarms::{MemoryRealm, QuicSwarm};
+use tokio::runtime::{Builder, Runtime};
+use tokio::task::JoinSet;
+
+mod plain;
+
+const ROUNDS: usize = 7;
+const ROUND: Duration = Duration::from_millis(400);
+/// The start of a round is not counted: handshakes, and windows that grow.
+const WARM_UP: Duration = Duration::from_millis(150);
+const BULK: usize = 1 << 20;
+const GBIT: f64 = BULK as f64 * 8.0 / 1e9;
+
+/// A name, one round of ours and one of the peer's on so many workers, and what a delivery counts.
+type Bench = (&'static str, fn(usize) -> f64, fn(usize) -> f64, f64);
+
+fn main() {
+    let chosen: Vec<String> = std::env::args()
+        .skip(1)
+        .filter(|arg| !arg.starts_with('-'))
+        .collect();
+    let benches: [Bench; 6] = [
+        ("quic_ask", ours_ask::<1>, peer_ask::<1>, 1.0),
+        ("quic_ask_64_in_flight", ours_ask::<64>, peer_ask::<64>, 1.0),
+        ("quic_tell_64", ours_tell::<64>, peer_tell::<64>, 1.0),
+        ("quic_tell_1024", ours_tell::<1024>, peer_tell::<1024>, 1.0),
+        ("quic_bulk_gbit", ours_tell::<BULK>, peer_tell::<BULK>, GBIT),
+        // There is no quinn in memory to compare with: it stands beside quinn on UDP.
+        ("quic_on_memory_bulk_gbit", on_memory, peer_tell::<BULK>, GBIT),
+    ];
+    for (name, ours, peer, unit) in benches {
+        if chosen.is_empty() || chosen.iter().any(|chosen| chosen == name) {
+            compare(name, ours, peer, unit);
+        }
+    }
+}
+
+fn compare(name: &str, ours: fn(usize) -> f64, peer: fn(usize) -> f64, unit: f64) {
+    const SIDES: usize = 4;
+    let sides: [(fn(usize) -> f64, usize); SIDES] = [(ours, 1), (peer, 1), (ours, 2), (peer, 2)];
+    let rounds: Vec<[f64; SIDES]> = (0..ROUNDS)
+        .map(|round| {
+            let mut rates = [0.0; SIDES];
+            for turn in 0..SIDES {
+                let at = (turn + round) % SIDES;
+                let (side, workers) = sides[at];
+                rates[at] = unit * side(workers);
+            }
+            rates
+        })
+        .collect();
+    let of = |at: usize| median(rounds.iter().map(|round| round[at]));
+    let better = |one: usize, two: usize| if of(one) >= of(two) { one } else { two };
+    let (ours, peer) = (better(0, 2), better(1, 3));
+    let ratio = median(rounds.iter().map(|round| round[ours] / round[peer]));
+    println!(
+        "name={name} ours={:.2} peer={:.2} ratio={ratio:.3} ours_1_2={:.2},{:.2} peer_1_2={:.2},{:.2}",
+        of(ours),
+        of(peer),
+        of(0),
+        of(2),
+        of(1),
+        of(3)
+    );
+}
+
+fn median(values: impl Iterator<Item = f64>) -> f64 {
+    let mut values: Vec<f64> = values.collect();
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
+}
+
+fn runtime(workers: usize) -> Runtime {
+    let mut builder = match workers {
+        1 => Builder::new_current_thread(),
+        _ => Builder::new_multi_thread(),
+    };
+    let builder = builder.worker_threads(workers).enable_all();
+    builder.build().expect("a runtime")
+}
+
+/// Runs `work` in a task, which counts deliveries until the round is over; returns the rate.
+fn rate<F: Future<Output = ()> + Send + 'static>(
+    workers: usize,
+    work: impl FnOnce(Arc<AtomicU64>) -> F,
+) -> f64 {
+    let runtime = runtime(workers);
+    let count = Arc::new(AtomicU64::new(0));
+    let _work = runtime.spawn(work(count.clone()));
+    let rate = runtime.block_on(async {
+        tokio::time::sleep(WARM_UP).await;
+        let (from, start) = (count.load(Relaxed), Instant::now());
+        tokio::time::sleep(ROUND).await;
+        (count.load(Relaxed) - from) as f64 / start.elapsed().as_secs_f64()
+    });
+    runtime.shutdown_timeout(Duration::from_secs(1));
+    rate
+}
+
+/// Runs `futures` in a task each until the round is over.
+async fn all<F: Future<Output = ()> + Send + 'static>(futures: impl Iterator<Item = F>) {
+    let mut tasks: JoinSet<()> = futures.collect();
+    while let Some(ended) = tasks.join_next().await {
+        ended.expect("no panic");
+    }
+}
+
+fn key(seed: u8) -> PrivateKey {
+    PrivateKey::ed25519(&[seed; 32])
+}
+
+fn loopback() -> SocketAddr {
+    ([127, 0, 0, 1], 0).into()
+}
+
+fn on_udp(seed: u8) -> QuicSwarm<SocketAddr> {
+    QuicSwarm::bind_udp(loopback(), &key(seed)).expect("a free port")
+}
+
+fn ours_ask<const IN_FLIGHT: usize>(workers: usize) -> f64 {
+    rate(workers, |count| async move {
+        let (a, b) = (Arc::new(on_udp(1)), on_udp(2));
+        let to = b.local_addrs().remove(0);
+        tokio::spawn(async move {
+            while let Ok(request) = b.receive_ask().await {
+                let (_, _, payload, responder) = request.into_parts();
+                responder.respond(payload).await.expect("the asker is there");
+            }
+        });
+        all((0..IN_FLIGHT).map(|_| {
+            let (a, to, count) = (a.clone(), to.clone(), count.clone());
+            async move {
+                loop {
+                    let response = a.ask(&to, a.packet(&[7; 64])).await.expect("a response");
+                    assert_eq!(response.len(), 64);
+                    count.fetch_add(1, Relaxed);
+                }
+            }
+        }))
+        .await;
+    })
+}
+
+fn peer_ask<const IN_FLIGHT: usize>(workers: usize) -> f64 {
+    rate(workers, |count| async move {
+        let (a, b) = plain::connected().await;
+        tokio::spawn(async move {
+            loop {
+                let (mut send, mut recv) = b.accept_bi().await.expect("open");
+                let request = recv.read_to_end(BULK).await.expect("a request");
+                send.write_all(&request).await.expect("the asker is there");
+                send.finish().expect("the asker is there");
+            }
+        });
+        all((0..IN_FLIGHT).map(|_| {
+            let (a, count) = (a.clone(), count.clone());
+            async move {
+                loop {
+                    let (mut send, mut recv) = a.open_bi().await.expect("open");
+                    send.write_all(&[7; 64]).await.expect("the server is there");
+                    send.finish().expect("the server is there");
+                    let response = recv.read_to_end(BULK).await.expect("a response");
+                    assert_eq!(response.len(), 64);
+                    count.fetch_add(1, Relaxed);
+                }
+            }
+        }))
+        .await;
+    })
+}
+
+fn ours_tell<const LEN: usize>(workers: usize) -> f64 {
+    rate(workers, |count| async { tell::<LEN, _, _>(on_udp(1), on_udp(2), count).await })
+}
+
+/// Needs a medium of no faults whose queues hold what QUIC has under way.
+fn on_memory(workers: usize) -> f64 {
+    rate(workers, |count| async {
+        let realm = MemoryRealm::default();
+        let node = |seed| QuicSwarm::new(realm.open(), &key(seed)).expect("a good key");
+        tell::<BULK, _, _>(node(1), node(2), count).await;
+    })
+}
+
+async fn tell<const LEN: usize, A: Addr, S: Swarm<A>>(a: S, b: S, count: Arc<AtomicU64>) {
+    let to = b.local_addrs().remove(0);
+    tokio::spawn(async move {
+        let payload = vec![7; LEN];
+        while a.tell(&to, a.packet(&payload)).await.is_ok() {}
+    });
+    while let Ok(message) = b.receive().await {
+        assert_eq!(message.payload.len(), LEN);
+        count.fetch_add(1, Relaxed);
+    }
+}
+
+fn peer_tell<const LEN: usize>(workers: usize) -> f64 {
+    rate(workers, |count| async move {
+        let (a, b) = plain::connected().await;
+        tokio::spawn(async move {
+            let payload = vec![7; LEN];
+            loop {
+                let mut send = a.open_uni().await.expect("open");
+                send.write_all(&payload).await.expect("the receiver is there");
+                send.finish().expect("the receiver is there");
+            }
+        });
+        loop {
+            let mut recv = b.accept_uni().await.expect("open");
+            let message = recv.read_to_end(BULK).await.expect("a message");
+            assert_eq!(message.len(), LEN);
+            count.fetch_add(1, Relaxed);
+        }
+    })
+}

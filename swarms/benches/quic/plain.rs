@@ -1,0 +1,174 @@
+//! Two endpoints of quinn's own, with the certificates of this crate checked on both sides.
+
+use std::sync::Arc;
+
+use p2p_formats::x509::{Registry, certified_key, certify};
+use quinn::crypto::rustls::{QuicClientConfig, QuicServerConfig};
+use quinn::{ClientConfig, Connection, Endpoint, ServerConfig, TransportConfig};
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::{CryptoProvider, aws_lc_rs};
+use rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer, ServerName, UnixTime};
+use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
+use rustls::{CertificateError, DigitallySignedStruct, DistinguishedName, Error, SignatureScheme};
+
+use crate::{key, loopback};
+
+/// A connection, from both of its ends; the endpoints live as long as it does.
+pub(crate) async fn connected() -> (Connection, Connection) {
+    let [client, server] = [1, 2].map(endpoint);
+    let to = server.local_addr().expect("bound");
+    let dial = async { client.connect(to, "p2p").expect("a way there").await };
+    let accept = async { server.accept().await.expect("open").await };
+    let (dialled, accepted) = tokio::join!(dial, accept);
+    (dialled.expect("a handshake"), accepted.expect("a handshake"))
+}
+
+fn endpoint(seed: u8) -> Endpoint {
+    use aws_lc_rs::cipher_suite::{
+        TLS13_AES_128_GCM_SHA256, TLS13_AES_256_GCM_SHA384, TLS13_CHACHA20_POLY1305_SHA256,
+    };
+    let crypto = Arc::new(CryptoProvider {
+        cipher_suites: vec![
+            TLS13_AES_128_GCM_SHA256,
+            TLS13_AES_256_GCM_SHA384,
+            TLS13_CHACHA20_POLY1305_SHA256,
+        ],
+        ..aws_lc_rs::default_provider()
+    });
+    let signer = Registry::default().signer(&key(seed)).expect("a good key");
+    let certificate = CertificateDer::from(certify(&*signer));
+    let secret = || PrivatePkcs8KeyDer::from(key(seed).to_pkcs8().to_vec()).into();
+    let versions = &[&rustls::version::TLS13];
+    let server = rustls::ServerConfig::builder_with_provider(crypto.clone());
+    let mut server = server
+        .with_protocol_versions(versions)
+        .expect("a version")
+        .with_client_cert_verifier(Arc::new(SelfSigned))
+        .with_single_cert(vec![certificate.clone()], secret())
+        .expect("a good key");
+    let client = rustls::ClientConfig::builder_with_provider(crypto);
+    let mut client = client
+        .with_protocol_versions(versions)
+        .expect("a version")
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(SelfSigned))
+        .with_client_auth_cert(vec![certificate], secret())
+        .expect("a good key");
+    server.alpn_protocols = vec![b"p2p".to_vec()];
+    client.alpn_protocols = vec![b"p2p".to_vec()];
+
+    let mut transport = TransportConfig::default();
+    // As many as ours has.
+    transport.max_concurrent_uni_streams(256_u32.into());
+    transport.max_concurrent_bidi_streams(256_u32.into());
+    let transport = Arc::new(transport);
+    let server = QuicServerConfig::try_from(server).expect("a cipher for initial packets");
+    let mut server = ServerConfig::with_crypto(Arc::new(server));
+    server.transport_config(transport.clone());
+    let client = QuicClientConfig::try_from(client).expect("a cipher for initial packets");
+    let mut client = ClientConfig::new(Arc::new(client));
+    client.transport_config(transport);
+    let mut endpoint = Endpoint::server(server, loopback()).expect("a free port");
+    endpoint.set_default_client_config(client);
+    endpoint
+}
+
+/// Checks that a certificate is signed by its own key, and the handshake by the same.
+#[derive(Debug)]
+struct SelfSigned;
+
+impl SelfSigned {
+    fn signature(
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        let bad = |_| Error::InvalidCertificate(CertificateError::BadSignature);
+        let registry = Registry::default();
+        let key = certified_key(certificate, &registry).map_err(|_| CertificateError::BadEncoding)?;
+        let verifier = registry.verifier(&key).map_err(bad)?;
+        verifier.verify(message, signed.signature()).map_err(bad)?;
+        Ok(HandshakeSignatureValid::assertion())
+    }
+}
+
+fn self_signed(certificate: &CertificateDer<'_>) -> Result<(), Error> {
+    let key = certified_key(certificate, &Registry::default());
+    key.map(drop).map_err(|_| CertificateError::BadEncoding.into())
+}
+
+fn not_tls13() -> Error {
+    Error::General("QUIC has TLS 1.3 alone".into())
+}
+
+impl ServerCertVerifier for SelfSigned {
+    fn verify_server_cert(
+        &self,
+        certificate: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        _: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        self_signed(certificate).map(|()| ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        _: &[u8],
+        _: &CertificateDer<'_>,
+        _: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        Err(not_tls13())
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        Self::signature(message, certificate, signed)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        vec![SignatureScheme::ED25519]
+    }
+}
+
+impl ClientCertVerifier for SelfSigned {
+    fn root_hint_subjects(&self) -> &[DistinguishedName] {
+        &[]
+    }
+
+    fn verify_client_cert(
+        &self,
+        certificate: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: UnixTime,
+    ) -> Result<ClientCertVerified, Error> {
+        self_signed(certificate).map(|()| ClientCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        _: &[u8],
+        _: &CertificateDer<'_>,
+        _: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        Err(not_tls13())
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        Self::signature(message, certificate, signed)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        vec![SignatureScheme::ED25519]
+    }
+}
