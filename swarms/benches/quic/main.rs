@@ -184,7 +184,9 @@ fn peer_ask<const IN_FLIGHT: usize>(workers: usize) -> f64 {
 }
 
 fn ours_tell<const LEN: usize>(workers: usize) -> f64 {
-    rate(workers, |count| async { tell::<LEN, _, _>(on_udp(1), on_udp(2), count).await })
+    rate(workers, |count| async {
+        tell::<LEN, _, _>(on_udp(1), on_udp(2), count).await
+    })
 }
 
 /// Needs a medium of no faults whose queues hold what QUIC has under way.

@@ -7,6 +7,7 @@ use std::time::Duration;
 use p2p::{Error, PeerId, Result};
 use p2p_formats::x509::{Fingerprint, Registry, sha3_256};
 
+use super::stream::WAITING;
 use crate::inbox::Limits;
 
 /// Which peers may have a session here; see [`QuicConfig::allow`].
@@ -123,6 +124,19 @@ impl QuicConfig {
         // Every address that is in use is pinned: two sessions and handshakes of both directions.
         if self.max_addrs < self.max_sessions + 2 * self.max_handshakes + 1 {
             return fail("max_addrs: at least one address for each session and handshake, and one more");
+        }
+        // A buffer grows by doubling.
+        if self.session_reassembly.min(self.reassembly) < 2 * self.mtu + WAITING {
+            return fail("reassembly and session_reassembly: at least two messages of the MTU");
+        }
+        if self.messages.bytes.min(self.asks.bytes) < 2 * self.mtu + WAITING {
+            return fail("bytes of messages and asks: at least two messages of the MTU");
+        }
+        if self.receive_window == 0 || self.send_window == 0 {
+            return fail("receive_window and send_window are at least 1");
+        }
+        if self.handshake_timeout.is_zero() || self.send_timeout.is_zero() || self.idle_timeout.is_zero() {
+            return fail("handshake_timeout, send_timeout and idle_timeout are not zero");
         }
         if self.idle_timeout > Duration::from_secs(1 << 30) {
             return fail("idle_timeout: at most 2^30 seconds");

@@ -3,18 +3,22 @@
 //! Each session has a future here that takes its streams. A reader that waits polls those that were woken, in its own
 //! task, so a message that comes for it costs no hop. What was woken while no reader waits is the background's.
 //!
+//! A reader whose call was polled, and then is neither polled again nor dropped, may be the one who is called to drive:
+//! then nothing moves. So it is with every lock that is waited for in order.
+//!
 //! Deliberately absent: results. Members put what they have into inboxes, which readers look into after driving.
 
 use std::collections::VecDeque;
 use std::future::poll_fn;
-use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll, Wake, Waker};
+use std::task::{Poll, Waker};
 
 use p2p::Result;
 
-type Member = Pin<Box<dyn Future<Output = ()> + Send>>;
+use self::members::{Member, Members};
+use crate::inbox::{Inbox, Queued};
+
+mod members;
 
 /// Members that are polled in one go, before the one who drives looks for what came for itself.
 const BUDGET: usize = 8;
@@ -22,24 +26,17 @@ const BUDGET: usize = 8;
 #[derive(Default)]
 pub(super) struct Crew {
     watch: Arc<Watch>,
-    /// Locked only by the one who drives.
+    /// Locked only by the one who drives, and by whoever closes.
     members: Mutex<Members>,
-}
-
-#[derive(Default)]
-struct Members {
-    seats: Vec<Option<(Member, Arc<Seat>)>>,
-    free: Vec<usize>,
 }
 
 /// Who is to be polled, and by whom.
 #[derive(Default)]
-struct Watch {
-    state: Mutex<State>,
-}
+struct Watch(Mutex<State>);
 
 #[derive(Default)]
 struct State {
+    /// Places of members that were woken.
     ready: VecDeque<usize>,
     joining: Vec<Member>,
     /// Somebody is in [`Crew::drive`] and will see what becomes ready.
@@ -70,33 +67,18 @@ pub(super) enum Kind {
     Ask,
 }
 
-/// The waker of one member.
-struct Seat {
-    at: usize,
-    queued: AtomicBool,
-    watch: Arc<Watch>,
-}
-
-impl Wake for Seat {
-    fn wake(self: Arc<Self>) {
-        self.wake_by_ref();
+impl Watch {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn wake_by_ref(self: &Arc<Self>) {
-        if self.queued.swap(true, SeqCst) {
-            return;
-        }
-        let mut state = self.watch.lock();
-        state.ready.push_back(self.at);
+    /// Says that the member at this place was woken.
+    fn stir(&self, at: usize) {
+        let mut state = self.lock();
+        state.ready.push_back(at);
         let driver = state.call();
         drop(state);
         wake(driver);
-    }
-}
-
-impl Watch {
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -123,6 +105,52 @@ impl State {
         }
         Some(first.waker.clone())
     }
+
+    /// Takes or keeps a place among those who wait. What is returned besides is to be dropped without the lock: dropping
+    /// a waker may run somebody's code.
+    fn register(&mut self, ticket: Option<u64>, kind: Kind, waker: &Waker) -> (u64, Option<Waker>) {
+        let known =
+            ticket.and_then(|ticket| self.waiting.iter_mut().find(|waiting| waiting.ticket == ticket));
+        if let Some(waiting) = known {
+            waiting.notified = false;
+            return (waiting.ticket, renew(&mut waiting.waker, waker));
+        }
+        let ticket = self.next_ticket;
+        self.next_ticket += 1;
+        self.waiting.push(Waiting {
+            ticket,
+            kind,
+            notified: false,
+            waker: waker.clone(),
+        });
+        (ticket, None)
+    }
+
+    fn leave(&mut self, ticket: u64) -> Option<Waiting> {
+        let at = self.waiting.iter().position(|waiting| waiting.ticket == ticket)?;
+        Some(self.waiting.remove(at))
+    }
+
+    /// Whether the caller drives now.
+    fn begin(&mut self, driver: Option<u64>) -> bool {
+        self.called = false;
+        if self.driving || self.closed {
+            return false;
+        }
+        self.driving = true;
+        self.driver = driver;
+        true
+    }
+
+    fn end(&mut self) {
+        self.driving = false;
+        self.driver = None;
+    }
+}
+
+/// Replaces a waker by one of another task, and returns what it replaced.
+fn renew(known: &mut Waker, waker: &Waker) -> Option<Waker> {
+    (!known.will_wake(waker)).then(|| std::mem::replace(known, waker.clone()))
 }
 
 fn wake(waker: Option<Waker>) {
@@ -134,11 +162,12 @@ fn wake(waker: Option<Waker>) {
 impl Crew {
     /// Adds a future, which is polled until it ends or the crew is closed.
     pub(super) fn join(&self, member: impl Future<Output = ()> + Send + 'static) {
+        let member = Box::pin(member);
         let mut state = self.watch.lock();
         if state.closed {
             return;
         }
-        state.joining.push(Box::pin(member));
+        state.joining.push(member);
         let driver = state.call();
         drop(state);
         wake(driver);
@@ -146,41 +175,42 @@ impl Crew {
 
     /// Says that something is in the inbox of this kind. Whoever puts something in calls it.
     pub(super) fn notify(&self, kind: Kind) {
-        let mut state = self.watch.lock();
-        let reader = state.notify(kind);
-        drop(state);
+        let reader = self.watch.lock().notify(kind);
         wake(reader);
     }
 
-    /// Waits until `take` has something, and drives meanwhile; `more` tells whether it would have something for another
-    /// reader.
+    /// Waits until `take` has something from `inbox`, and drives meanwhile.
     ///
     /// # Cancel safety
     /// Cancelling loses nothing: somebody else drives, and what `take` would take is still there.
-    pub(super) async fn wait<T>(
+    pub(super) async fn wait<I: Queued, T>(
         &self,
         kind: Kind,
-        mut take: impl FnMut() -> Result<Option<T>>,
-        more: impl Fn() -> bool,
+        inbox: &Inbox<I>,
+        mut take: impl FnMut(&Inbox<I>) -> Result<Option<T>>,
     ) -> Result<T> {
         let mut reader = Reader {
             crew: self,
             kind,
+            inbox,
             ticket: None,
-            more,
         };
         poll_fn(|cx| {
-            if let Some(item) = take()? {
+            if let Some(item) = take(inbox)? {
                 return Poll::Ready(Ok(item));
             }
-            reader.register(cx.waker());
-            self.drive(reader.ticket);
-            if let Some(item) = take()? {
+            let mut state = self.watch.lock();
+            let (ticket, _outdated) = state.register(reader.ticket, kind, cx.waker());
+            reader.ticket = Some(ticket);
+            let drives = state.begin(reader.ticket);
+            drop(state);
+            let more = drives && self.drive();
+            if let Some(item) = take(inbox)? {
                 return Poll::Ready(Ok(item));
             }
-            // Where the budget ended before the work did.
-            let driver = self.watch.lock().call();
-            wake(driver);
+            if more {
+                self.call();
+            }
             Poll::Pending
         })
         .await
@@ -193,17 +223,12 @@ impl Crew {
             if state.closed {
                 return Poll::Ready(());
             }
-            if !state
-                .background
-                .as_ref()
-                .is_some_and(|known| known.will_wake(cx.waker()))
-            {
-                state.background = Some(cx.waker().clone());
-            }
+            let _outdated = state.background.replace(cx.waker().clone());
+            let drives = state.begin(None);
             drop(state);
-            self.drive(None);
-            let driver = self.watch.lock().call();
-            wake(driver);
+            if drives && self.drive() {
+                self.call();
+            }
             Poll::Pending
         })
         .await;
@@ -228,138 +253,85 @@ impl Crew {
         wake(background);
     }
 
-    fn dismiss(&self) -> Vec<Option<(Member, Arc<Seat>)>> {
-        let mut members = self.members.lock().unwrap_or_else(PoisonError::into_inner);
-        members.free.clear();
-        std::mem::take(&mut members.seats)
+    fn call(&self) {
+        let driver = self.watch.lock().call();
+        wake(driver);
     }
 
-    /// Polls members that were woken, unless somebody else does.
-    fn drive(&self, driver: Option<u64>) {
-        let mut state = self.watch.lock();
-        state.called = false;
-        if state.driving || state.closed {
-            return;
-        }
-        state.driving = true;
-        state.driver = driver;
-        drop(state);
-        let shift = Shift(self);
-        let mut members = self.members.lock().unwrap_or_else(PoisonError::into_inner);
+    fn members(&self) -> MutexGuard<'_, Members> {
+        self.members.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Every member, to be dropped without the lock.
+    fn dismiss(&self) -> Members {
+        std::mem::take(&mut self.members())
+    }
+
+    /// Polls members that were woken; says whether more of them may be left. The caller has
+    /// [begun](State::begin) to drive.
+    fn drive(&self) -> bool {
+        let mut shift = Shift(Some(self));
+        let mut members = self.members();
         for _ in 0..BUDGET {
             let mut state = self.watch.lock();
-            let joining = std::mem::take(&mut state.joining);
-            let at = if joining.is_empty() {
-                state.ready.pop_front()
-            } else {
-                None
-            };
-            let closed = state.closed;
-            drop(state);
-            if closed {
-                break;
+            for member in std::mem::take(&mut state.joining) {
+                let at = members.seat(member, &self.watch);
+                state.ready.push_back(at);
             }
-            if !joining.is_empty() {
-                for member in joining {
-                    members.seat(member, &self.watch);
+            match state.ready.pop_front() {
+                Some(at) if !state.closed => {
+                    drop(state);
+                    members.poll(at);
                 }
-                continue;
+                _ => {
+                    drop(members);
+                    shift.end(state);
+                    return false;
+                }
             }
-            let Some(at) = at else { break };
-            members.poll(at);
         }
-        drop(members);
-        drop(shift);
+        true
     }
 }
 
 /// The time in which somebody drives; it ends also where a member panics.
-struct Shift<'a>(&'a Crew);
+struct Shift<'a>(Option<&'a Crew>);
 
-impl Drop for Shift<'_> {
-    fn drop(&mut self) {
-        let mut state = self.0.watch.lock();
-        state.driving = false;
-        state.driver = None;
+impl Shift<'_> {
+    fn end(&mut self, mut state: MutexGuard<'_, State>) {
+        state.end();
         let closed = state.closed;
         drop(state);
-        if closed {
-            drop(self.0.dismiss());
+        if let Some(crew) = self.0.take()
+            && closed
+        {
+            drop(crew.dismiss());
         }
     }
 }
 
-impl Members {
-    fn seat(&mut self, member: Member, watch: &Arc<Watch>) {
-        let at = self.free.pop().unwrap_or(self.seats.len());
-        let seat = Arc::new(Seat {
-            at,
-            queued: AtomicBool::new(true),
-            watch: watch.clone(),
-        });
-        let entry = Some((member, seat));
-        match self.seats.get_mut(at) {
-            Some(free) => *free = entry,
-            None => self.seats.push(entry),
-        }
-        watch.lock().ready.push_back(at);
-    }
-
-    fn poll(&mut self, at: usize) {
-        let Some(entry) = self.seats.get_mut(at) else {
-            return;
-        };
-        let Some((member, seat)) = entry else { return };
-        seat.queued.store(false, SeqCst);
-        let waker = Waker::from(seat.clone());
-        if member.as_mut().poll(&mut Context::from_waker(&waker)).is_ready() {
-            *entry = None;
-            self.free.push(at);
+impl Drop for Shift<'_> {
+    fn drop(&mut self) {
+        if let Some(crew) = self.0 {
+            self.end(crew.watch.lock());
         }
     }
 }
 
 /// A place among those who wait; leaving it hands on what there is to do.
-struct Reader<'a, M: Fn() -> bool> {
+struct Reader<'a, I: Queued> {
     crew: &'a Crew,
     kind: Kind,
+    inbox: &'a Inbox<I>,
     ticket: Option<u64>,
-    /// Whether there is something for another reader of this kind.
-    more: M,
 }
 
-impl<M: Fn() -> bool> Reader<'_, M> {
-    fn register(&mut self, waker: &Waker) {
-        let mut state = self.crew.watch.lock();
-        let known = self.ticket.and_then(|ticket| {
-            let mut waiting = state.waiting.iter_mut();
-            waiting.find(|waiting| waiting.ticket == ticket)
-        });
-        if let Some(waiting) = known {
-            waiting.notified = false;
-            if !waiting.waker.will_wake(waker) {
-                waiting.waker.clone_from(waker);
-            }
-            return;
-        }
-        let ticket = state.next_ticket;
-        state.next_ticket += 1;
-        self.ticket = Some(ticket);
-        state.waiting.push(Waiting {
-            ticket,
-            kind: self.kind,
-            notified: false,
-            waker: waker.clone(),
-        });
-    }
-}
-
-impl<M: Fn() -> bool> Drop for Reader<'_, M> {
+impl<I: Queued> Drop for Reader<'_, I> {
     fn drop(&mut self) {
         let Some(ticket) = self.ticket else { return };
-        let more = (self.more)();
+        let more = !self.inbox.is_empty();
         let mut state = self.crew.watch.lock();
-        state.waiting.retain(|waiting| waiting.ticket != ticket);
+        let _left = state.leave(ticket);
         // A call that went to this reader goes to the next, and so does what it leaves in its inbox.
         state.called = false;
         let driver = state.call();

@@ -21,13 +21,18 @@
 //! Deliberately absent: streams, order between messages, migration of sessions to other addresses, data before the
 //! handshake is done, and resumption.
 
-mod ask;
+mod base;
+mod budget;
 mod config;
 mod crew;
+mod handshake;
 mod leases;
 mod medium;
 mod node;
+mod send;
+mod serve;
 mod session;
+mod sessions;
 mod socket;
 mod stream;
 #[cfg(test)]
@@ -36,56 +41,34 @@ mod tls;
 
 use std::fmt;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicBool, AtomicUsize};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use p2p::{
-    Addr, AskSwarm, BatchError, BatchOutcome, Counters, Error, Headroom, Message, Packet, PeerId, Request,
-    Result, SecureSwarm, Swarm,
+    Addr, AskSwarm, BatchError, Counters, Headroom, Message, Packet, PeerId, Request, Result, SecureSwarm,
+    Swarm,
 };
 use p2p_formats::x509::{PrivateKey, PublicKey};
-use quinn::congestion::CubicConfig;
-use quinn::crypto::rustls::QuicServerConfig;
-use quinn::{
-    ConnectionId, ConnectionIdGenerator, Endpoint, EndpointConfig, IdleTimeout, TokioRuntime,
-    TransportConfig, VarInt,
-};
-use rustls::crypto::CryptoProvider;
-use socket2::{Domain, Protocol, Socket, Type};
-use tokio::runtime::Handle;
 use tokio::task::coop::consume_budget;
 
+use self::base::Base;
 pub use self::config::{Allow, QuicConfig};
 use self::crew::Kind;
-use self::medium::{Medium, Udp};
-use self::node::{Node, take_batch, with_peer};
-use self::socket::SwarmSocket;
-use self::stream::{Budget, LENGTH};
-use self::tls::{Check, Identity};
+use self::node::{Node, with_peer};
+use self::stream::LENGTH;
+use self::tls::Identity;
+use crate::KeyAddr;
 use crate::inbox::Inbox;
-use crate::{KeyAddr, udp};
 
 /// Bytes that a datagram of the swarm below must carry at least (RFC 9000, section 14).
 pub const MIN_INNER_MTU: usize = 1200;
 
-/// Bytes of the largest datagram that QUIC makes here: quinn panics where the length of a packet in a handshake exceeds
-/// what two bytes of a varint say.
-const MAX_DATAGRAM: usize = (1 << 14) - 1;
 /// How long `close` waits for peers to learn of it.
 const FAREWELL: Duration = Duration::from_secs(1);
 
 /// A node on QUIC; see the [module](self). Dropping it closes it.
 pub struct QuicSwarm<A: Addr> {
     node: Arc<Node<A>>,
-}
-
-/// What an endpoint stands on.
-struct Base<A> {
-    medium: Arc<dyn Medium<A>>,
-    socket: Arc<dyn quinn::AsyncUdpSocket>,
-    /// Bytes of a datagram, where that is known and never changes.
-    mtu: Option<u16>,
 }
 
 impl<A: Addr> QuicSwarm<A> {
@@ -103,66 +86,13 @@ impl<A: Addr> QuicSwarm<A> {
     /// # Errors
     /// As [`new`](Self::new), and [`Error::Invalid`] for limits that cannot work.
     pub fn with_config(inner: impl Swarm<A>, key: &PrivateKey, config: QuicConfig) -> Result<Self> {
-        let runtime = runtime()?;
-        let mtu = inner.mtu();
-        if mtu < MIN_INNER_MTU {
-            let reason = format!("QUIC needs an MTU of {MIN_INNER_MTU} bytes below, and there are {mtu}");
-            return Err(Error::invalid("inner swarm", reason));
-        }
-        let socket = Arc::new(SwarmSocket::new(inner, config.max_addrs, runtime));
-        let base = Base {
-            medium: socket.clone(),
-            socket,
-            mtu: u16::try_from(mtu.min(MAX_DATAGRAM)).ok(),
-        };
-        Self::start(base, key, config, tls::crypto())
+        let base = Base::swarm(inner, &config)?;
+        Self::start(&base, key, config)
     }
 
-    fn start(base: Base<A>, key: &PrivateKey, config: QuicConfig, crypto: CryptoProvider) -> Result<Self> {
-        config.check()?;
+    fn start(base: &Base<A>, key: &PrivateKey, config: QuicConfig) -> Result<Self> {
         let identity = Identity::new(key, &config)?;
-        let (config, crypto) = (Arc::new(config), Arc::new(crypto));
-        let transport = Arc::new(transport(&config, base.mtu)?);
-        let handshakes = Arc::new(Counters::new("quic-handshake"));
-        let check = Check {
-            config: config.clone(),
-            expected: None,
-            counters: handshakes.clone(),
-            refusal: Arc::default(),
-        };
-        let server = tls::server(&identity, check, crypto.clone())?;
-        let server = server_config(server, &config, transport.clone());
-        let mut endpoint_config = EndpointConfig::new(Arc::new(identity.reset.clone()));
-        endpoint_config.cid_generator(|| Box::new(RandomIds));
-        if let Some(mtu) = base.mtu {
-            endpoint_config
-                .max_udp_payload_size(mtu)
-                .map_err(|error| Error::invalid("QUIC configuration", error.to_string()))?;
-        }
-        let tokio = Arc::new(TokioRuntime);
-        let endpoint = Endpoint::new_with_abstract_socket(endpoint_config, Some(server), base.socket, tokio)
-            .map_err(Error::io("starting QUIC"))?;
-        let node = Arc::new(Node {
-            identity,
-            crypto,
-            transport,
-            medium: base.medium,
-            endpoint: Mutex::new(Some(endpoint.clone())),
-            sessions: Mutex::default(),
-            crew: Arc::default(),
-            messages: Inbox::new(config.messages),
-            requests: Inbox::new(config.asks),
-            budget: Arc::new(Budget::new(config.reassembly, None)),
-            tells: Arc::new(Counters::new("quic")),
-            asks: Arc::new(Counters::new("quic-ask")),
-            handshakes,
-            accepting: Arc::new(AtomicUsize::new(0)),
-            closed: AtomicBool::new(false),
-            config,
-        });
-        let crew = node.crew.clone();
-        tokio::spawn(async move { crew.background().await });
-        tokio::spawn(node.clone().listen(endpoint));
+        let node = Node::start(base, identity, config, tls::crypto())?;
         Ok(Self { node })
     }
 
@@ -204,98 +134,8 @@ impl QuicSwarm<SocketAddr> {
     /// # Errors
     /// As [`bind_udp`](Self::bind_udp), and [`Error::Invalid`] for limits that cannot work.
     pub fn bind_udp_with(addr: SocketAddr, key: &PrivateKey, config: QuicConfig) -> Result<Self> {
-        Self::start(udp_base(addr)?, key, config, tls::crypto())
+        Self::start(&Base::udp(addr)?, key, config)
     }
-}
-
-/// Ids of connections that are random and no more. Quinn's own tell by a key which ones this endpoint made, and so after
-/// a restart nobody would hear that their connection is gone.
-struct RandomIds;
-
-const ID_LEN: usize = 8;
-
-impl ConnectionIdGenerator for RandomIds {
-    fn generate_cid(&mut self) -> ConnectionId {
-        ConnectionId::new(&rand::random::<[u8; ID_LEN]>())
-    }
-    fn cid_len(&self) -> usize {
-        ID_LEN
-    }
-    fn cid_lifetime(&self) -> Option<Duration> {
-        None
-    }
-}
-
-fn udp_base(addr: SocketAddr) -> Result<Base<SocketAddr>> {
-    runtime()?;
-    let bind = || {
-        let socket = Socket::new(Domain::for_address(addr), Type::DGRAM, Some(Protocol::UDP))?;
-        if addr.is_ipv6() {
-            socket.set_only_v6(!addr.ip().is_unspecified())?;
-        }
-        socket.bind(&addr.into())?;
-        let socket = std::net::UdpSocket::from(socket);
-        let bound = socket.local_addr()?;
-        Ok((quinn::Runtime::wrap_udp_socket(&TokioRuntime, socket)?, bound))
-    };
-    let (socket, bound) = bind().map_err(Error::io("binding a UDP socket for QUIC"))?;
-    let medium = Arc::new(Udp {
-        local: udp::Local::new(bound),
-        reach: udp::Reach::of(bound),
-    });
-    Ok(Base {
-        medium,
-        socket,
-        mtu: None,
-    })
-}
-
-fn runtime() -> Result<Handle> {
-    Handle::try_current().map_err(|_| Error::invalid("call", "QUIC needs a tokio runtime around it"))
-}
-
-fn transport(config: &QuicConfig, mtu: Option<u16>) -> Result<TransportConfig> {
-    let idle = IdleTimeout::try_from(config.idle_timeout)
-        .map_err(|error| Error::invalid("QUIC configuration", error.to_string()))?;
-    let mut transport = TransportConfig::default();
-    transport
-        .max_idle_timeout(Some(idle))
-        .max_concurrent_uni_streams(config.max_streams.into())
-        .max_concurrent_bidi_streams(config.max_streams.into())
-        .receive_window(config.receive_window.into())
-        .stream_receive_window(VarInt::from_u32(config.receive_window))
-        .send_window(config.send_window.into())
-        // One message after the other, so that the receiver holds few that are unfinished.
-        .send_fairness(false)
-        .datagram_receive_buffer_size(None);
-    if let Some(mtu) = mtu {
-        // The swarm below says what it carries, and that never changes: there is nothing to discover. The window begins
-        // as RFC 9002, section 7.2 has it.
-        let mut cubic = CubicConfig::default();
-        let window = u64::from(mtu);
-        cubic.initial_window((10 * window).min((2 * window).max(14_720)));
-        transport
-            .initial_mtu(mtu)
-            .min_mtu(mtu)
-            .mtu_discovery_config(None)
-            .congestion_controller_factory(Arc::new(cubic));
-    }
-    Ok(transport)
-}
-
-fn server_config(
-    tls: QuicServerConfig,
-    config: &QuicConfig,
-    transport: Arc<TransportConfig>,
-) -> quinn::ServerConfig {
-    let mut server = quinn::ServerConfig::with_crypto(Arc::new(tls));
-    server
-        .transport_config(transport)
-        .migration(false)
-        .max_incoming(config.max_handshakes)
-        .incoming_buffer_size(16 << 10)
-        .incoming_buffer_size_total((config.max_handshakes as u64) << 14);
-    server
 }
 
 impl<A: Addr> Swarm<KeyAddr<A>> for QuicSwarm<A> {
@@ -304,21 +144,14 @@ impl<A: Addr> Swarm<KeyAddr<A>> for QuicSwarm<A> {
     }
 
     async fn tell_batch(&self, batch: &mut Vec<(KeyAddr<A>, Packet)>) -> Result<(), BatchError> {
-        let mut outcome = BatchOutcome::default();
-        for (dst, packet) in batch.drain(..) {
-            outcome.record(self.node.tell(&dst, packet).await);
-        }
-        outcome.finish()
+        self.node.tell_batch(batch).await
     }
 
     async fn receive(&self) -> Result<Message<KeyAddr<A>>> {
         consume_budget().await;
-        let inbox = &self.node.messages;
-        let take = || inbox.try_pop();
-        let message = self
-            .node
-            .crew
-            .wait(Kind::Message, take, || !inbox.is_empty())
+        let Node { crew, messages, .. } = &*self.node;
+        let message = crew
+            .wait(Kind::Message, messages, |inbox| inbox.try_pop())
             .await?;
         self.node.tells.delivered(1);
         Ok(message)
@@ -329,13 +162,12 @@ impl<A: Addr> Swarm<KeyAddr<A>> for QuicSwarm<A> {
             return Ok(0);
         }
         consume_budget().await;
-        let inbox = &self.node.messages;
-        let take = || take_batch(inbox, out, max);
-        let taken = self
-            .node
-            .crew
-            .wait(Kind::Message, take, || !inbox.is_empty())
-            .await?;
+        let Node { crew, messages, .. } = &*self.node;
+        let take = |inbox: &Inbox<_>| {
+            let taken = inbox.try_pop_batch(out, max)?;
+            Ok((taken > 0).then_some(taken))
+        };
+        let taken = crew.wait(Kind::Message, messages, take).await?;
         self.node.tells.delivered(taken);
         Ok(taken)
     }
@@ -354,10 +186,13 @@ impl<A: Addr> Swarm<KeyAddr<A>> for QuicSwarm<A> {
     }
 
     async fn close(&self) {
-        if let Some(endpoint) = self.node.shut() {
+        let endpoint = self.node.endpoint();
+        self.node.shut();
+        if let Some(endpoint) = endpoint {
             // Peers that are there hear of it at once; for others there is nothing to wait for.
             let _ = tokio::time::timeout(FAREWELL, endpoint.wait_idle()).await;
         }
+        self.node.let_go();
         self.node.medium.close().await;
     }
 
@@ -380,9 +215,8 @@ impl<A: Addr> AskSwarm<KeyAddr<A>> for QuicSwarm<A> {
 
     async fn receive_ask(&self) -> Result<Request<KeyAddr<A>>> {
         consume_budget().await;
-        let inbox = &self.node.requests;
-        let take = || inbox.try_pop();
-        let request = self.node.crew.wait(Kind::Ask, take, || !inbox.is_empty()).await?;
+        let Node { crew, requests, .. } = &*self.node;
+        let request = crew.wait(Kind::Ask, requests, |inbox| inbox.try_pop()).await?;
         self.node.asks.delivered(1);
         Ok(request)
     }
@@ -406,7 +240,8 @@ impl<A: Addr> SecureSwarm<KeyAddr<A>> for QuicSwarm<A> {
 
 impl<A: Addr> Drop for QuicSwarm<A> {
     fn drop(&mut self) {
-        drop(self.node.shut());
+        self.node.shut();
+        self.node.let_go();
     }
 }
 

@@ -1,60 +1,20 @@
 //! One message, one stream: a tell is all bytes of a unidirectional stream; an ask is a length of 4 bytes, big endian,
 //! and as many bytes, in each direction of a bidirectional one.
 
+use std::future::poll_fn;
 use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use p2p::{Packet, Reason, Rejection};
 use quinn::{ReadError, RecvStream, SendStream, VarInt, WriteError};
 
+use super::budget::{Budget, Charge};
+
 /// Bytes of the length in front of a request and of a response.
 pub(super) const LENGTH: usize = 4;
-
-/// Bytes of unfinished messages, over all sessions or in one.
-#[derive(Debug)]
-pub(super) struct Budget {
-    held: AtomicUsize,
-    max: usize,
-    above: Option<Arc<Budget>>,
-}
-
-impl Budget {
-    pub(super) fn new(max: usize, above: Option<Arc<Budget>>) -> Self {
-        Self {
-            held: AtomicUsize::new(0),
-            max,
-            above,
-        }
-    }
-
-    fn charge(&self, bytes: usize) -> bool {
-        if self.held.fetch_add(bytes, Relaxed).saturating_add(bytes) > self.max {
-            self.held.fetch_sub(bytes, Relaxed);
-            return false;
-        }
-        if self.above.as_ref().is_some_and(|above| !above.charge(bytes)) {
-            self.held.fetch_sub(bytes, Relaxed);
-            return false;
-        }
-        true
-    }
-
-    fn release(&self, bytes: usize) {
-        self.held.fetch_sub(bytes, Relaxed);
-        if let Some(above) = &self.above {
-            above.release(bytes);
-        }
-    }
-
-    #[cfg(test)]
-    pub(super) fn held(&self) -> usize {
-        self.held.load(Relaxed)
-    }
-}
 
 /// Why a message did not arrive whole.
 #[derive(Debug)]
@@ -69,6 +29,9 @@ pub(super) enum Cut {
     Lost(quinn::ConnectionError),
 }
 
+/// What a message that waits for its end is charged besides its bytes: the stream, and the future that waits.
+pub(super) const WAITING: usize = 1024;
+
 /// A message that is being received. Its buffer grows with the bytes that came, never with those announced.
 #[derive(Debug)]
 pub(super) struct Incoming {
@@ -78,100 +41,96 @@ pub(super) struct Incoming {
     framed: bool,
     mtu: usize,
     /// Charged while the rest is waited for.
-    charged: usize,
-    budget: Arc<Budget>,
+    charge: Option<Charge>,
 }
 
+/// Pieces of a stream that are read at once.
+const PIECES: usize = 8;
+
 impl Incoming {
-    pub(super) fn tell(recv: RecvStream, mtu: usize, budget: Arc<Budget>) -> Self {
-        Self::new(recv, false, mtu, budget)
+    pub(super) fn tell(recv: RecvStream, mtu: usize) -> Self {
+        Self::new(recv, false, mtu)
     }
 
-    pub(super) fn framed(recv: RecvStream, mtu: usize, budget: Arc<Budget>) -> Self {
-        Self::new(recv, true, mtu, budget)
+    pub(super) fn framed(recv: RecvStream, mtu: usize) -> Self {
+        Self::new(recv, true, mtu)
     }
 
-    fn new(recv: RecvStream, framed: bool, mtu: usize, budget: Arc<Budget>) -> Self {
+    fn new(recv: RecvStream, framed: bool, mtu: usize) -> Self {
         Self {
             recv,
             buf: BytesMut::new(),
             framed,
             mtu,
-            charged: 0,
-            budget,
+            charge: None,
         }
     }
 
-    /// How long the whole is, as far as that is known.
-    fn announced(&self) -> Result<Option<usize>, Cut> {
-        if !self.framed {
-            return Ok(None);
-        }
-        announced(&self.buf, self.mtu)
-    }
-
-    /// Waits for the message to be whole.
-    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<Packet, Cut>> {
+    /// Waits for the message to be whole; until then `budget` pays for it.
+    ///
+    /// A stream that ends with its message is read to its end with it, so that it costs nothing further.
+    pub(super) fn poll(&mut self, cx: &mut Context<'_>, budget: &Arc<Budget>) -> Poll<Result<Packet, Cut>> {
+        let mut pieces = [const { Bytes::new() }; PIECES];
         loop {
-            let announced = self.announced()?;
-            if announced.is_some_and(|whole| self.buf.len() >= whole) {
-                return Poll::Ready(Ok(self.take(announced)));
+            if let Some(whole) = self.frame()? {
+                let mut buf = std::mem::take(&mut self.buf);
+                buf.truncate(whole);
+                // The length becomes room for whatever goes in front of the packet next.
+                return Poll::Ready(Ok(Packet::from_buffer(buf, LENGTH)));
             }
-            let wanted = announced.map_or(usize::MAX, |whole| whole - self.buf.len());
-            let read = pin!(self.recv.read_chunk(wanted, true)).poll(cx);
+            let read = pin!(self.recv.read_chunks(&mut pieces)).poll(cx);
             match read {
                 Poll::Pending => {
-                    let held = self.buf.capacity();
-                    let more = held.saturating_sub(self.charged);
-                    if !self.budget.charge(more) {
+                    let charge = self.charge.get_or_insert_with(|| Charge::new(budget));
+                    if !charge.raise(WAITING + self.buf.capacity()) {
                         return Poll::Ready(Err(Cut::Dropped(Reason::Budget)));
                     }
-                    self.charged += more;
                     return Poll::Pending;
                 }
-                Poll::Ready(Ok(Some(chunk))) => {
-                    if !self.framed && self.buf.len() + chunk.bytes.len() > self.mtu {
-                        return Poll::Ready(Err(Cut::Dropped(Reason::Oversize)));
-                    }
-                    self.append(&chunk.bytes);
-                }
+                Poll::Ready(Ok(Some(read))) => self.append(pieces.get(..read).unwrap_or_default())?,
                 Poll::Ready(Ok(None)) if self.framed => {
                     return Poll::Ready(Err(Cut::Short(self.buf.len())));
                 }
-                Poll::Ready(Ok(None)) => return Poll::Ready(Ok(self.take(None))),
+                Poll::Ready(Ok(None)) => {
+                    let buf = std::mem::take(&mut self.buf);
+                    return Poll::Ready(Ok(Packet::from_buffer(buf, 0)));
+                }
                 Poll::Ready(Err(error)) => {
                     return Poll::Ready(Err(match error {
                         ReadError::Reset(code) => Cut::Reset(code),
                         ReadError::ConnectionLost(error) => Cut::Lost(error),
-                        _ => Cut::Dropped(Reason::Malformed),
+                        // Nobody else reads this stream.
+                        ReadError::ClosedStream
+                        | ReadError::IllegalOrderedRead
+                        | ReadError::ZeroRttRejected => Cut::Dropped(Reason::Malformed),
                     }));
                 }
             }
         }
     }
 
-    fn append(&mut self, bytes: &Bytes) {
-        self.buf.extend_from_slice(bytes);
-    }
-
-    fn take(&mut self, whole: Option<usize>) -> Packet {
-        let mut buf = std::mem::take(&mut self.buf);
-        match whole {
-            // The length becomes room for whatever goes in front of the packet next.
-            Some(whole) => {
-                buf.truncate(whole);
-                Packet::from_buffer(buf, LENGTH)
+    fn append(&mut self, pieces: &[Bytes]) -> Result<(), Cut> {
+        let more = pieces.iter().map(Bytes::len).sum::<usize>();
+        if !self.framed && self.buf.len() + more > self.mtu {
+            return Err(Cut::Dropped(Reason::Oversize));
+        }
+        self.buf.reserve(more);
+        for piece in pieces {
+            self.buf.extend_from_slice(piece);
+            if self.frame()?.is_some() {
+                break;
             }
-            None => Packet::from_buffer(buf, 0),
         }
+        Ok(())
     }
-}
 
-impl Drop for Incoming {
-    fn drop(&mut self) {
-        if self.charged > 0 {
-            self.budget.release(self.charged);
+    /// Bytes of the frame that is there whole, if this is a framed message.
+    fn frame(&self) -> Result<Option<usize>, Cut> {
+        if !self.framed {
+            return Ok(None);
         }
+        let whole = announced(&self.buf, self.mtu)?;
+        Ok(whole.filter(|whole| self.buf.len() >= *whole))
     }
 }
 
@@ -202,23 +161,29 @@ impl Outgoing {
         Self(Some(send))
     }
 
-    /// Writes everything and ends the stream.
-    pub(super) async fn send(mut self, packet: Packet) -> Result<(), WriteError> {
-        if let Some(send) = &mut self.0 {
-            if !packet.is_empty() {
-                send.write_chunk(packet.into_bytes()).await?;
+    /// Writes `rest`, of which it takes what was written, and ends the stream.
+    pub(super) fn poll_send(
+        &mut self,
+        cx: &mut Context<'_>,
+        rest: &mut Bytes,
+    ) -> Poll<Result<(), WriteError>> {
+        while let Some(send) = &mut self.0
+            && !rest.is_empty()
+        {
+            let written = pin!(send.write_chunks(std::slice::from_mut(rest))).poll(cx);
+            if let Err(error) = ready!(written) {
+                self.reset(Rejection::DROPPED);
+                return Poll::Ready(Err(error));
             }
-            self.finish();
         }
-        Ok(())
+        self.finish();
+        Poll::Ready(Ok(()))
     }
 
     /// Ends the stream with what was written so far.
     pub(super) fn finish(&mut self) {
-        if let Some(mut send) = self.0.take() {
-            // It fails where the peer stopped the stream, which then does not care.
-            let _ = send.finish();
-        }
+        // A stream of quinn's finishes as it is dropped, unless the peer stopped it, who then does not care.
+        self.0 = None;
     }
 
     /// Takes the stream back, and says why.
@@ -238,16 +203,19 @@ impl Drop for Outgoing {
 /// Waits for `future`, and for at most `limit` where it is not ready at once: then it costs no timer.
 pub(super) async fn within<T>(limit: Duration, future: impl Future<Output = T>) -> Option<T> {
     let mut future = pin!(future);
-    let now = std::future::poll_fn(|cx| Poll::Ready(future.as_mut().poll(cx))).await;
+    let now = poll_fn(|cx| Poll::Ready(future.as_mut().poll(cx))).await;
     match now {
         Poll::Ready(value) => Some(value),
         Poll::Pending => tokio::time::timeout(limit, future).await.ok(),
     }
 }
 
-/// The same as a future, for whoever can await it.
-pub(super) async fn receive(incoming: &mut Incoming) -> Result<Packet, Cut> {
-    std::future::poll_fn(|cx| Poll::Ready(ready!(incoming.poll(cx)))).await
+/// What `future` is ready with at once.
+pub(super) fn at_once<T>(future: impl Future<Output = T>) -> Option<T> {
+    match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(value) => Some(value),
+        Poll::Pending => None,
+    }
 }
 
 #[cfg(test)]
@@ -277,16 +245,5 @@ mod tests {
                 Err(cut) => prop_assert!(matches!(cut, Cut::Dropped(Reason::Oversize))),
             }
         }
-    }
-
-    #[test]
-    fn a_budget_holds_in_each_session_and_in_total() {
-        let total = Arc::new(Budget::new(100, None));
-        let sessions = [(); 3].map(|()| Budget::new(60, Some(total.clone())));
-        assert!(sessions[0].charge(60) && !sessions[0].charge(1));
-        assert!(!sessions[1].charge(41) && sessions[1].charge(40) && !sessions[2].charge(1));
-        sessions[0].release(60);
-        assert!(sessions[2].charge(60));
-        assert_eq!(total.held(), 100);
     }
 }

@@ -3,25 +3,22 @@
 //! A certificate proves nothing but its key. Its size, structure, algorithm and own signature are checked, then that
 //! the peer signed this handshake with the key, and that the key is the one that was dialled and is allowed here.
 
-use std::fmt;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use aws_lc_rs::hmac;
-use p2p::{Counters, Error, PeerId, Reason, Result};
+use p2p::{Error, PeerId, Result};
 use p2p_formats::x509::{Ed25519, PrivateKey, PublicKey, Signer, certified_key, certify};
 use quinn::crypto::rustls::{QuicClientConfig, QuicServerConfig};
 use rustls::client::Resumption;
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, aws_lc_rs as provider};
-use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
+use rustls::pki_types::CertificateDer;
 use rustls::sign::{CertifiedKey, SigningKey, SingleCertAndKey};
-use rustls::{
-    CertificateError, DigitallySignedStruct, DistinguishedName, OtherError, SignatureAlgorithm,
-    SignatureScheme,
-};
+use rustls::{SignatureAlgorithm, SignatureScheme};
 
+pub(super) use self::check::Check;
 use super::QuicConfig;
+
+mod check;
 
 const ALPN: &[u8] = b"p2p";
 const SCHEME: SignatureScheme = SignatureScheme::ED25519;
@@ -145,167 +142,5 @@ impl rustls::sign::Signer for TlsKey {
 
     fn scheme(&self) -> SignatureScheme {
         SCHEME
-    }
-}
-
-/// What a peer's certificate must be.
-pub(super) struct Check {
-    pub(super) config: Arc<QuicConfig>,
-    /// Who was dialled, where it was this node that dialled.
-    pub(super) expected: Option<PeerId>,
-    /// Refusals are counted here: one for each handshake.
-    pub(super) counters: Arc<Counters>,
-    /// Why the peer that was dialled was refused.
-    pub(super) refusal: Arc<OnceLock<String>>,
-}
-
-/// Why a peer was turned away.
-#[derive(Debug, thiserror::Error)]
-enum Refusal {
-    #[error("{0}")]
-    Certificate(#[from] p2p_formats::x509::CertificateError),
-    #[error("TLS signatures are checked with Ed25519 alone")]
-    Algorithm,
-    #[error("another identity is there: {0}")]
-    Other(PeerId),
-    #[error("{0} is not allowed here")]
-    Denied(PeerId),
-}
-
-impl Check {
-    fn key(&self, certificate: &CertificateDer<'_>) -> Result<PublicKey, Refusal> {
-        let key = certified_key(certificate, &self.config.registry)?;
-        if key.algorithm() == Ed25519::OID {
-            Ok(key)
-        } else {
-            Err(Refusal::Algorithm)
-        }
-    }
-
-    fn admit(&self, certificate: &CertificateDer<'_>) -> Result<(), Refusal> {
-        let id = (self.config.fingerprint)(&self.key(certificate)?);
-        if self.expected.is_some_and(|expected| expected != id) {
-            return Err(Refusal::Other(id));
-        }
-        if !self.config.allows(&id) {
-            return Err(Refusal::Denied(id));
-        }
-        Ok(())
-    }
-
-    fn verify(&self, certificate: &CertificateDer<'_>) -> Result<(), rustls::Error> {
-        self.admit(certificate).map_err(|refusal| {
-            if self.expected.is_some() {
-                let _ = self.refusal.set(refusal.to_string());
-            }
-            self.counters.dropped(match refusal {
-                Refusal::Denied(_) => Reason::Denied,
-                _ => Reason::Unauthenticated,
-            });
-            match refusal {
-                // The peer gets the alert "access denied".
-                Refusal::Denied(_) => CertificateError::ApplicationVerificationFailure.into(),
-                other => CertificateError::Other(OtherError(Arc::new(other))).into(),
-            }
-        })
-    }
-
-    fn verify_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        let bad = || {
-            self.counters.dropped(Reason::Unauthenticated);
-            rustls::Error::from(CertificateError::BadSignature)
-        };
-        if signed.scheme != SCHEME {
-            return Err(bad());
-        }
-        let key = self.key(certificate).map_err(|_| bad())?;
-        let verifier = self.config.registry.verifier(&key).map_err(|_| bad())?;
-        verifier.verify(message, signed.signature()).map_err(|_| bad())?;
-        Ok(HandshakeSignatureValid::assertion())
-    }
-}
-
-impl fmt::Debug for Check {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Check")
-            .field("expected", &self.expected)
-            .finish_non_exhaustive()
-    }
-}
-
-impl ServerCertVerifier for Check {
-    fn verify_server_cert(
-        &self,
-        end_entity: &CertificateDer<'_>,
-        _: &[CertificateDer<'_>],
-        _: &ServerName<'_>,
-        _: &[u8],
-        _: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        self.verify(end_entity).map(|()| ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        _: &[u8],
-        _: &CertificateDer<'_>,
-        _: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        Err(rustls::Error::General("QUIC has TLS 1.3 alone".into()))
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        self.verify_signature(message, certificate, signed)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        vec![SCHEME]
-    }
-}
-
-impl ClientCertVerifier for Check {
-    fn root_hint_subjects(&self) -> &[DistinguishedName] {
-        &[]
-    }
-
-    fn verify_client_cert(
-        &self,
-        end_entity: &CertificateDer<'_>,
-        _: &[CertificateDer<'_>],
-        _: UnixTime,
-    ) -> Result<ClientCertVerified, rustls::Error> {
-        self.verify(end_entity).map(|()| ClientCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        _: &[u8],
-        _: &CertificateDer<'_>,
-        _: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        Err(rustls::Error::General("QUIC has TLS 1.3 alone".into()))
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        self.verify_signature(message, certificate, signed)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        vec![SCHEME]
     }
 }

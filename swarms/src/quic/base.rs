@@ -1,0 +1,153 @@
+//! What an endpoint stands on, and how it is set up.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use p2p::{Error, Result, Swarm};
+use quinn::congestion::CubicConfig;
+use quinn::crypto::rustls::QuicServerConfig;
+use quinn::{
+    ConnectionId, ConnectionIdGenerator, Endpoint, EndpointConfig, IdleTimeout, ServerConfig, TokioRuntime,
+    TransportConfig, VarInt,
+};
+use socket2::{Domain, Protocol, Socket, Type};
+use tokio::runtime::Handle;
+
+use super::medium::{Medium, Udp};
+use super::socket::SwarmSocket;
+use super::tls::Identity;
+use super::{MIN_INNER_MTU, QuicConfig};
+use crate::udp;
+
+/// Bytes of the largest datagram that QUIC makes here: quinn panics where the length of a packet in a handshake exceeds
+/// what two bytes of a varint say.
+const MAX_DATAGRAM: usize = (1 << 14) - 1;
+
+/// A socket, of the system's or made of a swarm.
+pub(super) struct Base<A> {
+    pub(super) medium: Arc<dyn Medium<A>>,
+    socket: Arc<dyn quinn::AsyncUdpSocket>,
+    /// Bytes of a datagram, where that is known and never changes.
+    mtu: Option<u16>,
+}
+
+impl<A: p2p::Addr> Base<A> {
+    pub(super) fn swarm(inner: impl Swarm<A>, config: &QuicConfig) -> Result<Self> {
+        let runtime = runtime()?;
+        let mtu = inner.mtu();
+        if mtu < MIN_INNER_MTU {
+            let reason = format!("QUIC needs an MTU of {MIN_INNER_MTU} bytes below, and there are {mtu}");
+            return Err(Error::invalid("inner swarm", reason));
+        }
+        let socket = Arc::new(SwarmSocket::new(inner, config.max_addrs, runtime));
+        Ok(Self {
+            medium: socket.clone(),
+            socket,
+            mtu: u16::try_from(mtu.min(MAX_DATAGRAM)).ok(),
+        })
+    }
+
+    /// Starts an endpoint, whose sessions are as this `transport` says.
+    pub(super) fn endpoint(
+        &self,
+        identity: &Identity,
+        tls: QuicServerConfig,
+        config: &QuicConfig,
+        transport: Arc<TransportConfig>,
+    ) -> Result<Endpoint> {
+        let mut endpoint = EndpointConfig::new(Arc::new(identity.reset.clone()));
+        endpoint.cid_generator(|| Box::new(RandomIds));
+        if let Some(mtu) = self.mtu {
+            let checked = endpoint.max_udp_payload_size(mtu);
+            checked.map_err(|error| Error::invalid("QUIC configuration", error.to_string()))?;
+        }
+        let mut server = ServerConfig::with_crypto(Arc::new(tls));
+        server
+            .transport_config(transport)
+            .migration(false)
+            .max_incoming(config.max_handshakes)
+            .incoming_buffer_size(16 << 10)
+            .incoming_buffer_size_total((config.max_handshakes as u64) << 14);
+        let (socket, tokio) = (self.socket.clone(), Arc::new(TokioRuntime));
+        let endpoint = Endpoint::new_with_abstract_socket(endpoint, Some(server), socket, tokio);
+        endpoint.map_err(Error::io("starting QUIC"))
+    }
+
+    pub(super) fn transport(&self, config: &QuicConfig) -> Result<TransportConfig> {
+        let idle = IdleTimeout::try_from(config.idle_timeout)
+            .map_err(|error| Error::invalid("QUIC configuration", error.to_string()))?;
+        let mut transport = TransportConfig::default();
+        transport
+            .max_idle_timeout(Some(idle))
+            .max_concurrent_uni_streams(config.max_streams.into())
+            .max_concurrent_bidi_streams(config.max_streams.into())
+            .receive_window(config.receive_window.into())
+            .stream_receive_window(VarInt::from_u32(config.receive_window))
+            .send_window(config.send_window.into())
+            // One message after the other, so that the receiver holds few that are unfinished.
+            .send_fairness(false)
+            .datagram_receive_buffer_size(None);
+        if let Some(mtu) = self.mtu {
+            // The swarm below says what it carries, and that never changes: there is nothing to discover. The window
+            // begins as RFC 9002, section 7.2 has it.
+            let mut cubic = CubicConfig::default();
+            let window = u64::from(mtu);
+            cubic.initial_window((10 * window).min((2 * window).max(14_720)));
+            transport
+                .initial_mtu(mtu)
+                .min_mtu(mtu)
+                .mtu_discovery_config(None)
+                .congestion_controller_factory(Arc::new(cubic));
+        }
+        Ok(transport)
+    }
+}
+
+impl Base<SocketAddr> {
+    pub(super) fn udp(addr: SocketAddr) -> Result<Self> {
+        runtime()?;
+        let bind = || {
+            let socket = Socket::new(Domain::for_address(addr), Type::DGRAM, Some(Protocol::UDP))?;
+            if addr.is_ipv6() {
+                socket.set_only_v6(!addr.ip().is_unspecified())?;
+            }
+            socket.bind(&addr.into())?;
+            let socket = std::net::UdpSocket::from(socket);
+            let bound = socket.local_addr()?;
+            Ok((quinn::Runtime::wrap_udp_socket(&TokioRuntime, socket)?, bound))
+        };
+        let (socket, bound) = bind().map_err(Error::io("binding a UDP socket for QUIC"))?;
+        let medium = Arc::new(Udp {
+            local: udp::Local::new(bound),
+            reach: udp::Reach::of(bound),
+        });
+        Ok(Self {
+            medium,
+            socket,
+            mtu: None,
+        })
+    }
+}
+
+fn runtime() -> Result<Handle> {
+    Handle::try_current().map_err(|_| Error::invalid("call", "QUIC needs a tokio runtime around it"))
+}
+
+/// Ids of connections that are random and no more. Quinn's own tell by a key which ones this endpoint made, and so after
+/// a restart nobody would hear that their connection is gone.
+struct RandomIds;
+
+const ID_LEN: usize = 8;
+
+impl ConnectionIdGenerator for RandomIds {
+    fn generate_cid(&mut self) -> ConnectionId {
+        ConnectionId::new(&rand::random::<[u8; ID_LEN]>())
+    }
+    fn cid_len(&self) -> usize {
+        ID_LEN
+    }
+    fn cid_lifetime(&self) -> Option<Duration> {
+        None
+    }
+}

@@ -1,0 +1,196 @@
+//! How sessions come to be: this node dials, or is dialled.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+
+use p2p::{Addr, Error, Reason, Result};
+use quinn::{ConnectionError, Endpoint, TransportErrorCode};
+use tokio::sync::watch;
+use tokio::time::timeout;
+
+use super::medium::Pinned;
+use super::node::Node;
+use super::session::Session;
+use super::sessions::{Dialled, Sessions};
+use super::tls;
+use crate::KeyAddr;
+
+/// The TLS alert "access denied", which those get who are not allowed here.
+const ACCESS_DENIED: u8 = 49;
+
+impl<A: Addr> Node<A> {
+    /// The session with `peer`; dials where there is none.
+    pub(super) async fn session(self: &Arc<Self>, peer: &KeyAddr<A>) -> Result<Arc<Session<A>>> {
+        self.check_open()?;
+        let mut dial = {
+            let mut sessions = self.sessions();
+            if let Some(session) = sessions.find(peer) {
+                return Ok(session);
+            }
+            match sessions.dial(peer) {
+                Some(dial) => dial,
+                None => self.begin_dial(&mut sessions, peer)?,
+            }
+        };
+        // It ends without a result only where the node does.
+        let dialled = dial.wait_for(Option::is_some).await.map_err(|_| Error::Closed)?;
+        match &*dialled {
+            Some(Ok(session)) => Ok(session.clone()),
+            Some(Err(error)) => Err(error.again()),
+            None => Err(Error::Closed),
+        }
+    }
+
+    fn begin_dial(
+        self: &Arc<Self>,
+        sessions: &mut Sessions<A>,
+        peer: &KeyAddr<A>,
+    ) -> Result<watch::Receiver<Dialled<A>>> {
+        if !self.config.allows(&peer.id) {
+            return Err(Error::denied(peer));
+        }
+        let limit = self.config.max_handshakes;
+        let place = Place::take(&self.dialling, limit).ok_or(Error::Limit {
+            what: "dials under way",
+            limit,
+        })?;
+        let (number, receiver) = sessions.begin_dial(peer);
+        let (node, peer) = (self.clone(), peer.clone());
+        tokio::spawn(async move {
+            let limit = node.config.handshake_timeout;
+            let doing = "the handshake with the peer";
+            let connected = timeout(limit, node.connect(&peer)).await;
+            drop(place);
+            let connected = connected.unwrap_or(Err(Error::TimedOut { doing, limit }));
+            let mut sessions = node.sessions();
+            let waiting = sessions.end_dial(&peer, Some(number));
+            let session = sessions.find(&peer);
+            drop(sessions);
+            // They have it already, if there is a session: this one, or one that the peer dialled meanwhile.
+            let Some(waiting) = waiting else { return };
+            let nobody = || Error::unreachable(&peer, "the session ended at once");
+            let dialled = session.map_or_else(|| Err(connected.err().unwrap_or_else(nobody)), Ok);
+            let _ = waiting.send(Some(dialled));
+        });
+        Ok(receiver)
+    }
+
+    async fn connect(self: &Arc<Self>, peer: &KeyAddr<A>) -> Result<()> {
+        let pinned = Pinned::addr(&self.medium, &peer.addr)?;
+        let check = tls::Check::only(peer.id, self.config.clone());
+        let refusal = check.refusal();
+        let crypto = tls::client(&self.identity, check, self.crypto.clone())?;
+        let mut config = quinn::ClientConfig::new(Arc::new(crypto));
+        config.transport_config(self.transport.clone());
+        let endpoint = self.endpoint().ok_or(Error::Closed)?;
+        let connecting = endpoint
+            .connect_with(config, pinned.at, "p2p")
+            .map_err(|error| Error::unreachable(peer, error.to_string()))?;
+        // The endpoint must not outlive the node for this dial.
+        drop(endpoint);
+        let connection = connecting.await.map_err(|error| match refusal.get() {
+            Some(refusal) => Error::unreachable(peer, refusal.as_str()),
+            None => self.lost(peer, &error),
+        })?;
+        let local = self.medium.local_addrs().into_iter().next();
+        let local = local.unwrap_or_else(|| peer.addr.clone());
+        self.begin_session(connection, true, peer.addr.clone(), local, pinned)
+    }
+
+    /// Takes whoever dials this node, until the endpoint is closed.
+    pub(super) async fn listen(self: Arc<Self>, endpoint: Endpoint) {
+        let accepting = Arc::default();
+        while let Some(incoming) = endpoint.accept().await {
+            self.handshakes.received(1);
+            if let Err(reason) = self.accept(incoming, &accepting) {
+                self.handshakes.dropped(reason);
+            }
+        }
+        // Closed, or what is below is.
+        if self.shut() {
+            self.let_go();
+        }
+    }
+
+    fn accept(
+        self: &Arc<Self>,
+        incoming: quinn::Incoming,
+        accepting: &Arc<AtomicUsize>,
+    ) -> Result<(), Reason> {
+        let limit = self.config.max_handshakes;
+        let Some(place) = Place::take(accepting, limit) else {
+            incoming.refuse();
+            return Err(Reason::Budget);
+        };
+        if place.number() > limit.div_ceil(4) && incoming.may_retry() {
+            // It fails for those alone who proved their address already.
+            let _ = incoming.retry();
+            return Err(Reason::Unauthenticated);
+        }
+        let (at, local) = (incoming.remote_address(), incoming.local_ip());
+        let Some((pinned, src, dst)) = Pinned::source(&self.medium, at, local) else {
+            incoming.ignore();
+            return Err(Reason::NoPeer);
+        };
+        let connecting = incoming.accept().map_err(|_| Reason::Malformed)?;
+        let node = self.clone();
+        tokio::spawn(async move {
+            let shaken = timeout(node.config.handshake_timeout, connecting).await;
+            drop(place);
+            let begun = match shaken {
+                Ok(Ok(connection)) => {
+                    node.begin_session(connection, false, src, dst, pinned)
+                        .map_err(|error| match error {
+                            Error::Denied { .. } => Reason::Denied,
+                            Error::Closed => Reason::Closed,
+                            _ => Reason::Unauthenticated,
+                        })
+                }
+                Ok(Err(error)) => Err(refusal(&error)),
+                Err(_) => Err(Reason::Expired),
+            };
+            match begun {
+                Ok(()) => node.handshakes.delivered(1),
+                Err(reason) => node.handshakes.dropped_at(reason, &at),
+            }
+        });
+        Ok(())
+    }
+}
+
+/// Why a handshake with somebody who dialled failed.
+fn refusal(error: &ConnectionError) -> Reason {
+    match error {
+        ConnectionError::TransportError(error) if error.code == TransportErrorCode::crypto(ACCESS_DENIED) => {
+            Reason::Denied
+        }
+        ConnectionError::LocallyClosed => Reason::Closed,
+        ConnectionError::TimedOut => Reason::Expired,
+        // The other side gave up.
+        ConnectionError::ConnectionClosed(_) | ConnectionError::ApplicationClosed(_) => Reason::Lost,
+        _ => Reason::Unauthenticated,
+    }
+}
+
+/// One of the handshakes that may be under way.
+struct Place(Arc<AtomicUsize>, usize);
+
+impl Place {
+    /// A place, unless `limit` are taken.
+    fn take(taken: &Arc<AtomicUsize>, limit: usize) -> Option<Self> {
+        let number = taken.fetch_add(1, Relaxed) + 1;
+        let place = Self(taken.clone(), number);
+        (number <= limit).then_some(place)
+    }
+
+    /// How many were taken with this one.
+    fn number(&self) -> usize {
+        self.1
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Relaxed);
+    }
+}

@@ -1,0 +1,229 @@
+//! What leaves: a tell is one unidirectional stream, an ask one bidirectional stream.
+
+use std::future::poll_fn;
+use std::num::NonZeroU8;
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker, ready};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::StreamExt as _;
+use futures_util::stream::FuturesUnordered;
+use p2p::{Addr, BatchError, BatchOutcome, Error, Packet, Reason, Rejection, Result};
+use quinn::{ConnectionError, RecvStream, SendStream, VarInt, WriteError};
+use tokio::time::{Instant, timeout};
+
+use super::node::Node;
+use super::session::Session;
+use super::stream::{Cut, Incoming, Outgoing, at_once, frame, within};
+use crate::KeyAddr;
+
+/// How long a peer that answered asks may take to make room for another one, before it counts as one that never does, and
+/// is dialled again; it has three round trips at least.
+const GRACE: Duration = Duration::from_millis(250);
+/// Sessions that an ask tries: one that has ended unnoticed, one that gives no more room, and a new one.
+const TRIES: usize = 3;
+
+/// How far a tell got without waiting.
+enum Tell {
+    Done(Result<()>),
+    /// There is no session, or no room in it.
+    Unsent(Packet),
+    /// The rest of it finds no room.
+    Begun(Outgoing, Bytes),
+}
+
+impl<A: Addr> Node<A> {
+    pub(super) async fn tell(self: &Arc<Self>, peer: &KeyAddr<A>, packet: Packet) -> Result<()> {
+        match self.tell_at_once(peer, packet) {
+            Tell::Done(result) => result,
+            rest => self.tell_rest(peer, rest).await,
+        }
+    }
+
+    /// Messages do not wait for those to other peers, who must be dialled or have no room.
+    pub(super) async fn tell_batch(
+        self: &Arc<Self>,
+        batch: &mut Vec<(KeyAddr<A>, Packet)>,
+    ) -> Result<(), BatchError> {
+        let mut outcome = BatchOutcome::default();
+        let mut waiting = FuturesUnordered::new();
+        for (peer, packet) in batch.drain(..) {
+            match self.tell_at_once(&peer, packet) {
+                Tell::Done(result) => outcome.record(result),
+                rest => waiting.push(async move { self.tell_rest(&peer, rest).await }),
+            }
+        }
+        while let Some(result) = waiting.next().await {
+            outcome.record(result);
+        }
+        outcome.finish()
+    }
+
+    fn tell_at_once(&self, peer: &KeyAddr<A>, packet: Packet) -> Tell {
+        let checked = self.check_open().and_then(|()| packet.check(self.config.mtu));
+        if let Err(error) = checked {
+            return Tell::Done(Err(error));
+        }
+        let session = self.sessions().find(peer);
+        let opened = session.and_then(|session| at_once(session.connection.open_uni()));
+        let Some(Ok(send)) = opened else {
+            return Tell::Unsent(packet);
+        };
+        let (mut send, mut rest) = (Outgoing::new(send), packet.into_bytes());
+        match send.poll_send(&mut Context::from_waker(Waker::noop()), &mut rest) {
+            Poll::Ready(sent) => Tell::Done(self.told(peer, sent)),
+            Poll::Pending => Tell::Begun(send, rest),
+        }
+    }
+
+    async fn tell_rest(self: &Arc<Self>, peer: &KeyAddr<A>, tell: Tell) -> Result<()> {
+        let (mut send, mut rest) = match tell {
+            Tell::Done(result) => return result,
+            Tell::Begun(send, rest) => (send, rest),
+            Tell::Unsent(packet) => (self.open_tell(peer).await?, packet.into_bytes()),
+        };
+        let sending = poll_fn(|cx| send.poll_send(cx, &mut rest));
+        match within(self.config.send_timeout, sending).await {
+            Some(sent) => self.told(peer, sent),
+            None => Err(self.no_room()),
+        }
+    }
+
+    fn told(&self, peer: &KeyAddr<A>, sent: Result<(), WriteError>) -> Result<()> {
+        match sent {
+            Ok(()) => {
+                self.tells.sent(1);
+                Ok(())
+            }
+            Err(WriteError::ConnectionLost(error)) => Err(self.lost(peer, &error)),
+            Err(error) => Err(Error::unreachable(peer, error.to_string())),
+        }
+    }
+
+    fn no_room(&self) -> Error {
+        Error::TimedOut {
+            doing: "waiting for room for a message",
+            limit: self.config.send_timeout,
+        }
+    }
+
+    async fn open_tell(self: &Arc<Self>, peer: &KeyAddr<A>) -> Result<Outgoing> {
+        // The second session is for a peer that ended the first one.
+        for _ in 0..2 {
+            let session = self.session(peer).await?;
+            match within(self.config.send_timeout, session.connection.open_uni()).await {
+                Some(Ok(send)) => return Ok(Outgoing::new(send)),
+                Some(Err(error)) => self.ended(&session, &error)?,
+                None => return Err(self.no_room()),
+            }
+        }
+        Err(Error::unreachable(peer, "every session ended at once"))
+    }
+
+    /// Forgets a session that ended, so that another one can be dialled.
+    fn ended(&self, session: &Arc<Session<A>>, error: &ConnectionError) -> Result<()> {
+        self.sessions().remove(session);
+        tracing::debug!(layer = "quic", peer = %session.peer, %error, "the session ended");
+        self.check_open()
+    }
+
+    pub(super) async fn ask(self: &Arc<Self>, peer: &KeyAddr<A>, mut request: Packet) -> Result<Packet> {
+        self.check_open()?;
+        request.check(self.config.mtu)?;
+        let (session, send, recv) = self.open_ask(peer).await?;
+        let _asking = session.asking.begin();
+        frame(&mut request);
+        let (mut send, mut rest) = (Outgoing::new(send), request.into_bytes());
+        let mut incoming = Incoming::framed(recv, self.config.mtu);
+        let exchange = poll_fn(|cx| {
+            // Whoever stops the request may have answered it already.
+            if let Err(WriteError::ConnectionLost(error)) = ready!(send.poll_send(cx, &mut rest)) {
+                return Poll::Ready(Err(Cut::Lost(error)));
+            }
+            incoming.poll(cx, &session.budget)
+        });
+        let limit = self.config.ask_timeout;
+        let response = timeout(limit, exchange).await.map_err(|_| Error::TimedOut {
+            doing: "waiting for the response",
+            limit,
+        })?;
+        let response = response.map_err(|cut| self.unanswered(peer, cut))?;
+        self.asks.sent(1);
+        Ok(response)
+    }
+
+    fn unanswered(&self, peer: &KeyAddr<A>, cut: Cut) -> Error {
+        match cut {
+            Cut::Short(0) => Error::Rejected(Rejection::DROPPED),
+            Cut::Short(_) => Error::invalid("response", "it ends before its length"),
+            Cut::Reset(code) => Error::Rejected(rejection(code)),
+            Cut::Lost(error) => self.lost(peer, &error),
+            Cut::Dropped(Reason::Budget) => Error::Limit {
+                what: "bytes of messages under way",
+                limit: self.config.reassembly,
+            },
+            Cut::Dropped(reason) => Error::invalid("response", reason.as_str()),
+        }
+    }
+
+    async fn open_ask(
+        self: &Arc<Self>,
+        peer: &KeyAddr<A>,
+    ) -> Result<(Arc<Session<A>>, SendStream, RecvStream)> {
+        for _ in 0..TRIES {
+            let session = self.session(peer).await?;
+            let opened = match at_once(session.connection.open_bi()) {
+                Some(opened) => Some(opened),
+                None => self.wait_for_room(&session).await?,
+            };
+            match opened {
+                Some(Ok((send, recv))) => return Ok((session, send, recv)),
+                Some(Err(error)) => self.ended(&session, &error)?,
+                None => {}
+            }
+        }
+        Err(Error::unreachable(peer, "no session gives room for an ask"))
+    }
+
+    /// Waits for room for an ask, until another session is to be taken.
+    ///
+    /// A Go server never frees the streams of asks: when they ran out, only another session helps.
+    async fn wait_for_room(
+        &self,
+        session: &Arc<Session<A>>,
+    ) -> Result<Option<Result<(SendStream, RecvStream), ConnectionError>>> {
+        let (began, limit) = (Instant::now(), self.config.send_timeout);
+        let grace = GRACE.max(3 * session.connection.rtt()).min(limit);
+        let mut open = pin!(session.connection.open_bi());
+        loop {
+            if let Ok(opened) = timeout(grace, open.as_mut()).await {
+                return Ok(Some(opened));
+            }
+            if session.asking.is_below_most() {
+                let third = self.sessions().retire(session);
+                if let Some(third) = third {
+                    third.close();
+                }
+            }
+            if !self.sessions().takes(session) {
+                return Ok(None);
+            }
+            if began.elapsed() >= limit {
+                return Err(Error::TimedOut {
+                    doing: "waiting for room for an ask",
+                    limit,
+                });
+            }
+        }
+    }
+}
+
+/// What a peer's code for a stream that it ended says.
+fn rejection(code: VarInt) -> Rejection {
+    u8::try_from(code.into_inner())
+        .ok()
+        .and_then(NonZeroU8::new)
+        .map_or(Rejection::DROPPED, Rejection::new)
+}

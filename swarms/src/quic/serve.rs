@@ -1,0 +1,228 @@
+//! What arrives: the streams that peers open in their sessions, and the way back of requests.
+
+use std::future::poll_fn;
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use p2p::{Addr, Counters, Error, Message, Packet, Reason, Rejection, Request, Respond, Result};
+use quinn::{RecvStream, SendStream};
+use tokio::time::timeout;
+
+use super::crew::Kind;
+use super::node::Node;
+use super::session::Session;
+use super::stream::{Cut, Incoming, Outgoing, frame, within};
+use crate::KeyAddr;
+
+/// Streams that one session hands over before others have their turn.
+const BURST: usize = 16;
+
+/// Takes the streams that the peer opens, until the session ends.
+pub(super) async fn attend<A: Addr>(node: Arc<Node<A>>, session: Arc<Session<A>>) {
+    let connection = session.connection.clone();
+    let mut tell = pin!(connection.accept_uni());
+    let mut ask = pin!(connection.accept_bi());
+    let (mut messages, mut requests) = (Vec::new(), Vec::new());
+    poll_fn(|cx| {
+        let (mut tells, mut asks) = (0, 0);
+        let mut ended = false;
+        while tells < BURST
+            && let Poll::Ready(opened) = tell.as_mut().poll(cx)
+        {
+            let Ok(recv) = opened else {
+                ended = true;
+                break;
+            };
+            tell.set(connection.accept_uni());
+            messages.extend(node.begin_tell(&session, recv, cx));
+            tells += 1;
+        }
+        while asks < BURST
+            && let Poll::Ready(opened) = ask.as_mut().poll(cx)
+        {
+            let Ok(streams) = opened else {
+                ended = true;
+                break;
+            };
+            ask.set(connection.accept_bi());
+            requests.extend(node.begin_ask(&session, streams, cx));
+            asks += 1;
+        }
+        node.put_messages(&mut messages);
+        node.put_requests(&mut requests);
+        if tells + asks > 0 {
+            session.usage.touch();
+        }
+        if tells == BURST || asks == BURST {
+            // More may be there.
+            cx.waker().wake_by_ref();
+        }
+        if ended { Poll::Ready(()) } else { Poll::Pending }
+    })
+    .await;
+    node.sessions().remove(&session);
+}
+
+impl<A: Addr> Node<A> {
+    /// Takes a message that is there whole; one that is not is waited for beside the others.
+    fn begin_tell(
+        self: &Arc<Self>,
+        session: &Arc<Session<A>>,
+        recv: RecvStream,
+        cx: &mut Context<'_>,
+    ) -> Option<Message<KeyAddr<A>>> {
+        let mut incoming = Incoming::tell(recv, self.config.mtu);
+        if let Poll::Ready(received) = incoming.poll(cx, &session.budget) {
+            return self.message(session, received);
+        }
+        let (node, session) = (self.clone(), session.clone());
+        self.crew.join(async move {
+            let received = node.finish(incoming, &session).await;
+            let mut messages = node.message(&session, received).into_iter().collect();
+            node.put_messages(&mut messages);
+        });
+        None
+    }
+
+    /// Takes a request likewise.
+    fn begin_ask(
+        self: &Arc<Self>,
+        session: &Arc<Session<A>>,
+        (send, recv): (SendStream, RecvStream),
+        cx: &mut Context<'_>,
+    ) -> Option<Request<KeyAddr<A>>> {
+        let send = Outgoing::new(send);
+        let mut incoming = Incoming::framed(recv, self.config.mtu);
+        if let Poll::Ready(received) = incoming.poll(cx, &session.budget) {
+            // Dropping the receiving half tells a peer that keeps its side open that no more is wanted, which frees the
+            // stream.
+            return self.request(session, received, send);
+        }
+        let (node, session) = (self.clone(), session.clone());
+        self.crew.join(async move {
+            let received = node.finish(incoming, &session).await;
+            let mut requests = node.request(&session, received, send).into_iter().collect();
+            node.put_requests(&mut requests);
+        });
+        None
+    }
+
+    /// Receives the rest of a message, which has so long to come.
+    async fn finish(&self, mut incoming: Incoming, session: &Session<A>) -> Result<Packet, Cut> {
+        let rest = poll_fn(|cx| incoming.poll(cx, &session.budget));
+        let received = timeout(self.config.message_timeout, rest).await;
+        received.unwrap_or(Err(Cut::Dropped(Reason::Expired)))
+    }
+
+    fn message(&self, session: &Session<A>, received: Result<Packet, Cut>) -> Option<Message<KeyAddr<A>>> {
+        let payload = arrived(&self.tells, session, received)?;
+        let (src, dst) = (session.peer.clone(), session.local.clone());
+        Some(Message { src, dst, payload })
+    }
+
+    fn request(
+        &self,
+        session: &Session<A>,
+        received: Result<Packet, Cut>,
+        send: Outgoing,
+    ) -> Option<Request<KeyAddr<A>>> {
+        let payload = arrived(&self.asks, session, received)?;
+        let reply = Reply {
+            send,
+            mtu: self.config.mtu,
+            limit: self.config.send_timeout,
+        };
+        let (src, dst) = (session.peer.clone(), session.local.clone());
+        Some(Request::new(src, dst, payload, reply))
+    }
+
+    fn put_messages(&self, messages: &mut Vec<Message<KeyAddr<A>>>) {
+        if messages.is_empty() {
+            return;
+        }
+        let extended = self.messages.extend(messages.drain(..));
+        for refused in &extended.refused {
+            self.tells.dropped_at(extended.reason, &refused.src);
+        }
+        if extended.accepted > 0 {
+            self.crew.notify(Kind::Message);
+        }
+    }
+
+    fn put_requests(&self, requests: &mut Vec<Request<KeyAddr<A>>>) {
+        if requests.is_empty() {
+            return;
+        }
+        let extended = self.requests.extend(requests.drain(..));
+        for refused in extended.refused {
+            self.asks.dropped_at(extended.reason, &refused.src);
+            refused.reject(Rejection::BUSY);
+        }
+        if extended.accepted > 0 {
+            self.crew.notify(Kind::Ask);
+        }
+    }
+}
+
+/// Counts what arrived, or why it did not arrive whole.
+fn arrived<A: Addr>(
+    counters: &Counters,
+    session: &Session<A>,
+    received: Result<Packet, Cut>,
+) -> Option<Packet> {
+    let reason = match received {
+        Ok(payload) => {
+            counters.received(1);
+            return Some(payload);
+        }
+        Err(Cut::Dropped(reason)) => reason,
+        Err(Cut::Short(_)) => Reason::Malformed,
+        Err(Cut::Lost(_)) => Reason::Lost,
+        // The peer took it back: it was never sent whole.
+        Err(Cut::Reset(_)) => return None,
+    };
+    counters.received(1);
+    counters.dropped_at(reason, &session.peer);
+    None
+}
+
+/// The way back of one request.
+struct Reply {
+    send: Outgoing,
+    mtu: usize,
+    limit: Duration,
+}
+
+#[async_trait]
+impl Respond for Reply {
+    async fn respond(mut self: Box<Self>, mut response: Packet) -> Result<()> {
+        if let Err(error) = response.check(self.mtu) {
+            self.reject(Rejection::OVERSIZE);
+            return Err(error);
+        }
+        frame(&mut response);
+        let (mut rest, limit) = (response.into_bytes(), self.limit);
+        let sending = poll_fn(|cx| self.send.poll_send(cx, &mut rest));
+        match within(limit, sending).await {
+            Some(Ok(())) => Ok(()),
+            Some(Err(error)) => Err(Error::unreachable(&"the asker", error.to_string())),
+            None => Err(Error::TimedOut {
+                doing: "waiting for room for a response",
+                limit,
+            }),
+        }
+    }
+
+    /// A request that was dropped is answered with the end of the stream and no bytes, as the Go library does it. For any
+    /// other reason the stream is reset, with the code.
+    fn reject(mut self: Box<Self>, why: Rejection) {
+        if why == Rejection::DROPPED {
+            self.send.finish();
+        } else {
+            self.send.reset(why);
+        }
+    }
+}

@@ -1,0 +1,212 @@
+//! The sessions of a node by the address of the peer: dialled once, reused, bounded.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use p2p::{Addr, Result};
+use tokio::sync::watch;
+
+use super::session::Session;
+use crate::KeyAddr;
+
+/// What a dial ended with, once it did.
+pub(super) type Dialled<A> = Option<Result<Arc<Session<A>>>>;
+
+pub(super) struct Sessions<A: Addr> {
+    slots: HashMap<KeyAddr<A>, Slot<A>>,
+    /// The session that was used last; it is found without a look-up.
+    last: Option<Arc<Session<A>>>,
+    count: usize,
+    next_dial: u64,
+}
+
+/// The sessions with one peer at one address.
+struct Slot<A: Addr> {
+    /// What new messages take.
+    live: Option<Arc<Session<A>>>,
+    /// What the peer may still use: the other one of two that were dialled at the same time, or the one before.
+    older: Option<Arc<Session<A>>>,
+    /// The dial that is under way, and who waits for it.
+    dial: Option<(u64, watch::Sender<Dialled<A>>)>,
+}
+
+impl<A: Addr> Default for Sessions<A> {
+    fn default() -> Self {
+        Self {
+            slots: HashMap::new(),
+            last: None,
+            count: 0,
+            next_dial: 0,
+        }
+    }
+}
+
+impl<A: Addr> Default for Slot<A> {
+    fn default() -> Self {
+        Self {
+            live: None,
+            older: None,
+            dial: None,
+        }
+    }
+}
+
+impl<A: Addr> Sessions<A> {
+    /// The session for messages to `peer`.
+    pub(super) fn find(&mut self, peer: &KeyAddr<A>) -> Option<Arc<Session<A>>> {
+        let session = match &self.last {
+            Some(last) if last.peer == *peer => last.clone(),
+            _ => {
+                let session = self.slots.get(peer)?.live.clone()?;
+                self.last = Some(session.clone());
+                session
+            }
+        };
+        session.usage.touch();
+        Some(session)
+    }
+
+    /// What comes of the dial to `peer` that is under way.
+    pub(super) fn dial(&self, peer: &KeyAddr<A>) -> Option<watch::Receiver<Dialled<A>>> {
+        let (_, dial) = self.slots.get(peer)?.dial.as_ref()?;
+        Some(dial.subscribe())
+    }
+
+    /// Notes that a dial is under way; returns its number, too.
+    pub(super) fn begin_dial(&mut self, peer: &KeyAddr<A>) -> (u64, watch::Receiver<Dialled<A>>) {
+        let (sender, receiver) = watch::channel(None);
+        let number = self.next_dial;
+        self.next_dial += 1;
+        self.slots.entry(peer.clone()).or_default().dial = Some((number, sender));
+        (number, receiver)
+    }
+
+    /// Those who wait for a dial to `peer`: for the one of this number, or any. They wait no longer.
+    pub(super) fn end_dial(
+        &mut self,
+        peer: &KeyAddr<A>,
+        number: Option<u64>,
+    ) -> Option<watch::Sender<Dialled<A>>> {
+        let slot = self.slots.get_mut(peer)?;
+        let is_it = |(known, _): &mut (u64, _)| number.is_none_or(|number| *known == number);
+        let (_, waiting) = slot.dial.take_if(is_it)?;
+        self.tidy(peer);
+        Some(waiting)
+    }
+
+    /// Adds a session, and returns those that it replaces, to be closed.
+    ///
+    /// Of two sessions that both ends dialled at the same time, both ends take the one that the smaller id dialled.
+    /// Otherwise the newest is taken: whoever dials again has lost the one before. The other one stays for what the peer
+    /// still sends on it; a third one ends it.
+    pub(super) fn add(
+        &mut self,
+        session: &Arc<Session<A>>,
+        max: usize,
+        same_time: Duration,
+    ) -> Vec<Arc<Session<A>>> {
+        let mut closed = Vec::new();
+        while self.count >= max {
+            let Some(oldest) = self.least_recently_used() else {
+                break;
+            };
+            self.remove(&oldest);
+            closed.push(oldest);
+        }
+        self.last = None;
+        session.usage.touch();
+        let slot = self.slots.entry(session.peer.clone()).or_default();
+        let newer = session.clone();
+        self.count += 1;
+        let (live, older) = match slot.live.take() {
+            None => (newer, None),
+            Some(live) => {
+                let crossed = live.outbound != newer.outbound && live.since.elapsed() < same_time;
+                let ours_counts = newer.local.id < newer.peer.id;
+                if crossed && live.outbound == ours_counts && !live.asking.is_spent() {
+                    (live, Some(newer))
+                } else {
+                    (newer, Some(live))
+                }
+            }
+        };
+        slot.live = Some(live);
+        if let Some(older) = older
+            && let Some(third) = slot.older.replace(older)
+        {
+            self.count -= 1;
+            closed.push(third);
+        }
+        closed
+    }
+
+    fn least_recently_used(&self) -> Option<Arc<Session<A>>> {
+        let oldest = self.all().min_by_key(|session| session.usage.last());
+        oldest.cloned()
+    }
+
+    /// Forgets a session, if it is known.
+    pub(super) fn remove(&mut self, session: &Arc<Session<A>>) {
+        self.last = None;
+        let Some(slot) = self.slots.get_mut(&session.peer) else {
+            return;
+        };
+        let is_this = |known: &mut Arc<Session<A>>| Arc::ptr_eq(known, session);
+        if slot.live.take_if(is_this).is_some() {
+            slot.live = slot.older.take_if(|older| !older.asking.is_spent());
+            self.count -= 1;
+        } else if slot.older.take_if(is_this).is_some() {
+            self.count -= 1;
+        }
+        self.tidy(&session.peer);
+    }
+
+    /// Whether new messages take this session.
+    pub(super) fn takes(&self, session: &Arc<Session<A>>) -> bool {
+        let slot = self.slots.get(&session.peer);
+        let live = slot.and_then(|slot| slot.live.as_ref());
+        live.is_some_and(|live| Arc::ptr_eq(live, session))
+    }
+
+    /// New messages do not take this session any more, and what is under way in it goes on; unless asks are under way in
+    /// an older one, too, which would have to end for it. Returns a session to be closed.
+    pub(super) fn retire(&mut self, session: &Arc<Session<A>>) -> Option<Arc<Session<A>>> {
+        let slot = self.slots.get_mut(&session.peer)?;
+        if slot.older.as_ref().is_some_and(|older| !older.asking.is_over()) {
+            return None;
+        }
+        let live = slot.live.take_if(|live| Arc::ptr_eq(live, session))?;
+        session.asking.spend();
+        self.last = None;
+        let third = slot.older.replace(live);
+        if third.is_some() {
+            self.count -= 1;
+        }
+        third
+    }
+
+    fn tidy(&mut self, peer: &KeyAddr<A>) {
+        if let Some(slot) = self.slots.get(peer)
+            && slot.live.is_none()
+            && slot.older.is_none()
+            && slot.dial.is_none()
+        {
+            self.slots.remove(peer);
+        }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.count
+    }
+
+    fn all(&self) -> impl Iterator<Item = &Arc<Session<A>>> {
+        let slots = self.slots.values();
+        slots.flat_map(|slot| slot.live.iter().chain(&slot.older))
+    }
+
+    /// Every session that `pick` picks.
+    pub(super) fn list(&self, pick: impl Fn(&Session<A>) -> bool) -> Vec<Arc<Session<A>>> {
+        self.all().filter(|session| pick(session)).cloned().collect()
+    }
+}

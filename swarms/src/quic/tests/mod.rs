@@ -1,0 +1,104 @@
+//! What needs a look inside, or a peer made with QUIC's library alone.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use p2p::{Addr, Counters, Reason, Swarm as _};
+use p2p_formats::x509::{PrivateKey, sha3_256};
+use quinn::{Connection, Endpoint, EndpointConfig, TokioRuntime};
+
+use super::tls::{self, Check, Identity};
+use super::{QuicConfig, QuicSwarm};
+use crate::KeyAddr;
+
+mod bounds;
+mod peers;
+mod sessions;
+mod wire;
+
+fn loopback() -> SocketAddr {
+    ([127, 0, 0, 1], 0).into()
+}
+
+fn key(seed: u8) -> PrivateKey {
+    PrivateKey::ed25519(&[seed; 32])
+}
+
+fn udp(seed: u8, config: QuicConfig) -> QuicSwarm<SocketAddr> {
+    QuicSwarm::bind_udp_with(loopback(), &key(seed), config).expect("a free port")
+}
+
+fn nodes() -> [QuicSwarm<SocketAddr>; 2] {
+    [1, 2].map(|seed| udp(seed, QuicConfig::default()))
+}
+
+fn addr<A: Addr>(swarm: &QuicSwarm<A>) -> KeyAddr<A> {
+    swarm.local_addrs().remove(0)
+}
+
+fn dropped<A: Addr>(swarm: &QuicSwarm<A>, layer: &str, reason: Reason) -> u64 {
+    let mut count = 0;
+    swarm.visit_counters(&mut |counters: &Counters| {
+        if counters.layer() == layer {
+            count += counters.snapshot().dropped(reason);
+        }
+    });
+    count
+}
+
+/// A peer that is no swarm: an endpoint of QUIC's library, with this crate's certificates.
+struct Raw(Endpoint);
+
+impl Raw {
+    fn new(seed: u8) -> Self {
+        Self::with(seed, quinn::TransportConfig::default())
+    }
+
+    fn with(seed: u8, transport: quinn::TransportConfig) -> Self {
+        let config = Arc::new(QuicConfig::default());
+        let identity = Identity::new(&key(seed), &config).expect("a good key");
+        let check = || Check::anybody(config.clone());
+        let (crypto, transport) = (Arc::new(tls::crypto()), Arc::new(transport));
+        let server = tls::server(&identity, check(), crypto.clone()).expect("a configuration");
+        let mut server = quinn::ServerConfig::with_crypto(Arc::new(server));
+        server.transport_config(transport.clone());
+        let socket = std::net::UdpSocket::bind(loopback()).expect("a free port");
+        let runtime = Arc::new(TokioRuntime);
+        let mut endpoint =
+            Endpoint::new(EndpointConfig::default(), Some(server), socket, runtime).expect("an endpoint");
+        let client = tls::client(&identity, check(), crypto).expect("a configuration");
+        let mut client = quinn::ClientConfig::new(Arc::new(client));
+        client.transport_config(transport);
+        endpoint.set_default_client_config(client);
+        Self(endpoint)
+    }
+
+    fn addr(&self, seed: u8) -> KeyAddr<SocketAddr> {
+        let signer = QuicConfig::default()
+            .registry
+            .signer(&key(seed))
+            .expect("a good key");
+        KeyAddr::new(sha3_256(signer.public_key()), self.0.local_addr().expect("bound"))
+    }
+
+    async fn dial(&self, swarm: &QuicSwarm<SocketAddr>) -> Connection {
+        let connecting = self.0.connect(addr(swarm).addr, "whatever").expect("it dials");
+        connecting.await.expect("a connection")
+    }
+
+    async fn accept(&self) -> Connection {
+        self.0.accept().await.expect("open").await.expect("a connection")
+    }
+}
+
+/// Waits until `is`, for some seconds at most.
+async fn eventually(what: &str, mut is: impl FnMut() -> bool) {
+    let wait = async {
+        while !is() {
+            tokio::task::yield_now().await;
+        }
+    };
+    let waited = tokio::time::timeout(Duration::from_secs(20), wait).await;
+    assert!(waited.is_ok(), "{what}");
+}

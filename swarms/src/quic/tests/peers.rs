@@ -1,0 +1,72 @@
+//! Who gets a session, and who does not.
+
+use std::sync::Arc;
+
+use p2p::{AskSwarm as _, Error, Packet, PeerId, Reason, Swarm as _};
+
+use super::{addr, dropped, eventually, nodes, udp};
+use crate::KeyAddr;
+use crate::quic::QuicConfig;
+
+#[tokio::test]
+async fn the_wrong_identity_at_the_right_address_gets_nothing_not_even_a_certificate() {
+    let [a, b] = nodes();
+    let wrong = KeyAddr::new(PeerId::new([9; 32]), addr(&b).addr);
+    let told = a.tell(&wrong, Packet::from(b"secret")).await;
+    assert!(
+        matches!(&told, Err(Error::Unreachable { reason, .. }) if reason.contains("another identity")),
+        "{told:?}"
+    );
+    let asked = a.ask(&wrong, Packet::from(b"secret")).await;
+    assert!(matches!(asked, Err(Error::Unreachable { .. })), "{asked:?}");
+    assert_eq!((a.sessions(), b.sessions()), (0, 0));
+    // It heard of both in the handshake, and got nothing else.
+    eventually("both are counted", || {
+        dropped(&b, "quic-handshake", Reason::Lost) == 2
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn who_is_not_allowed_is_turned_away_in_the_handshake_in_both_directions() {
+    let open = udp(1, QuicConfig::default());
+    let open_id = open.id();
+    let closed = udp(2, QuicConfig::default().allow(move |peer| *peer != open_id));
+    let friend = udp(3, QuicConfig::default());
+
+    let asked = open.ask(&addr(&closed), Packet::from(b"let me in")).await;
+    assert!(matches!(asked, Err(Error::Unreachable { .. })), "{asked:?}");
+    eventually("it is counted", || {
+        dropped(&closed, "quic-handshake", Reason::Denied) == 1
+    })
+    .await;
+    assert_eq!(closed.sessions(), 0);
+    let told = closed.tell(&addr(&open), Packet::from(b"never")).await;
+    assert!(matches!(told, Err(Error::Denied { .. })), "{told:?}");
+
+    friend
+        .tell(&addr(&closed), Packet::from(b"hello"))
+        .await
+        .expect("sent");
+    assert_eq!(closed.receive().await.expect("received").payload, b"hello");
+}
+
+#[tokio::test]
+async fn who_becomes_forbidden_is_disconnected_at_once() {
+    let [a, b] = nodes();
+    let allowed = Arc::new(std::sync::atomic::AtomicBool::new(true));
+    let switch = allowed.clone();
+    let c = udp(
+        3,
+        QuicConfig::default().allow(move |_| switch.load(std::sync::atomic::Ordering::SeqCst)),
+    );
+    a.tell(&addr(&c), Packet::from(b"1")).await.expect("sent");
+    b.tell(&addr(&c), Packet::from(b"2")).await.expect("sent");
+    c.receive().await.expect("received");
+    c.receive().await.expect("received");
+    assert_eq!(c.disconnect(&a.id()), 1);
+    assert_eq!(c.disconnect_forbidden(), 0);
+    allowed.store(false, std::sync::atomic::Ordering::SeqCst);
+    assert_eq!(c.disconnect_forbidden(), 1);
+    assert_eq!(c.sessions(), 0);
+}

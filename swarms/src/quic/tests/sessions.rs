@@ -1,0 +1,184 @@
+//! How sessions begin, are used again, and end.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use p2p::{AskSwarm as _, Error, Packet, SecureSwarm as _, Swarm as _};
+use quinn::TokioRuntime;
+
+use super::{Raw, addr, eventually, key, loopback, nodes, udp};
+use crate::MemoryRealm;
+use crate::quic::{QuicConfig, QuicSwarm};
+
+#[tokio::test]
+async fn a_session_is_reused_in_both_directions() {
+    let [a, b] = nodes();
+    for _ in 0..10 {
+        a.tell(&addr(&b), Packet::from(b"there")).await.expect("sent");
+        let there = b.receive().await.expect("received");
+        assert_eq!(there.src, addr(&a));
+        b.tell(&there.src, Packet::from(b"back")).await.expect("sent");
+        assert_eq!(a.receive().await.expect("received").src, addr(&b));
+    }
+    assert_eq!((a.sessions(), b.sessions()), (1, 1));
+    assert_eq!(
+        &a.lookup_public_key(&addr(&b)).await.expect("known"),
+        &b.public_key()
+    );
+}
+
+#[tokio::test]
+async fn who_dial_each_other_at_the_same_time_get_every_message_and_agree_on_a_session() {
+    let [a, b] = nodes();
+    let (to_a, to_b) = (addr(&a), addr(&b));
+    let (first, second) = tokio::join!(
+        a.tell(&to_b, Packet::from(b"to b")),
+        b.tell(&to_a, Packet::from(b"to a"))
+    );
+    first.and(second).expect("sent");
+    assert_eq!(a.receive().await.expect("received").payload, b"to a");
+    assert_eq!(b.receive().await.expect("received").payload, b"to b");
+    // Each has both sessions by now, and both take the one that the smaller id dialled.
+    let live = |swarm: &QuicSwarm<SocketAddr>, peer| {
+        let session = swarm.node.sessions().find(peer).expect("a session");
+        session.outbound == (session.local.id < session.peer.id)
+    };
+    assert!(a.sessions() <= 2 && b.sessions() <= 2);
+    if a.sessions() == 2 && b.sessions() == 2 {
+        assert!(live(&a, &to_b) && live(&b, &to_a));
+    }
+}
+
+#[tokio::test]
+async fn at_the_bound_the_least_recently_used_session_goes() {
+    let hub = udp(
+        1,
+        QuicConfig {
+            max_sessions: 2,
+            ..QuicConfig::default()
+        },
+    );
+    let peers = [2, 3, 4].map(|seed| udp(seed, QuicConfig::default()));
+    for peer in &peers {
+        hub.tell(&addr(&peers[0]), Packet::from(b"used"))
+            .await
+            .expect("sent");
+        hub.tell(&addr(peer), Packet::from(b"hello")).await.expect("sent");
+        peer.receive().await.expect("received");
+        assert!(hub.sessions() <= 2);
+    }
+    let mut sessions = hub.node.sessions();
+    assert!(sessions.find(&addr(&peers[0])).is_some() && sessions.find(&addr(&peers[1])).is_none());
+}
+
+#[tokio::test]
+async fn a_server_that_never_frees_the_streams_of_asks_is_dialled_again() {
+    let mut transport = quinn::TransportConfig::default();
+    transport.max_concurrent_bidi_streams(3_u32.into());
+    let raw = Raw::with(2, transport);
+    let (swarm, to) = (udp(1, QuicConfig::default()), raw.addr(2));
+    let serving = tokio::spawn(async move {
+        let mut kept = Vec::new();
+        let mut sessions = 0;
+        loop {
+            let connection = raw.accept().await;
+            sessions += 1;
+            for _ in 0..3 {
+                let (mut send, mut recv) = connection.accept_bi().await.expect("a stream");
+                recv.read_exact(&mut [0; 8]).await.expect("a request");
+                send.write_all(b"\0\0\0\x04pong").await.expect("written");
+                // Neither finished nor read to the end: the peer gets no room for another one.
+                kept.push((send, recv));
+            }
+            if sessions == 3 {
+                return kept;
+            }
+        }
+    });
+    for _ in 0..9 {
+        assert_eq!(
+            swarm.ask(&to, Packet::from(b"ping")).await.expect("an answer"),
+            b"pong"
+        );
+    }
+    drop(serving.await.expect("three sessions"));
+}
+
+#[tokio::test]
+async fn a_peer_that_comes_back_with_its_key_ends_what_it_does_not_know_any_more() {
+    let [a, b] = nodes();
+    let to = addr(&b);
+    a.tell(&to, Packet::from(b"1")).await.expect("sent");
+    b.receive().await.expect("received");
+    // It vanishes without a word: its socket is cut off before the farewell.
+    let endpoint = b.node.endpoint().expect("open");
+    let elsewhere = quinn::Runtime::wrap_udp_socket(
+        &TokioRuntime,
+        std::net::UdpSocket::bind(loopback()).expect("a free port"),
+    );
+    endpoint
+        .rebind_abstract(elsewhere.expect("a socket"))
+        .expect("rebound");
+    endpoint
+        .rebind(std::net::UdpSocket::bind(loopback()).expect("a free port"))
+        .expect("rebound");
+    drop(b);
+    let again = loop {
+        match QuicSwarm::bind_udp(to.addr, &key(2)) {
+            Ok(again) => break again,
+            Err(_) => tokio::task::yield_now().await,
+        }
+    };
+    // What is told into the old session is lost; the answer to it ends that session.
+    let began = tokio::time::Instant::now();
+    let received = async {
+        loop {
+            a.tell(&to, Packet::from(b"2")).await.expect("sent");
+            tokio::select! {
+                received = again.receive() => break received.expect("received"),
+                () = tokio::time::sleep(Duration::from_millis(20)) => {}
+            }
+        }
+    };
+    assert_eq!(received.await.payload, b"2");
+    assert!(
+        began.elapsed() < Duration::from_secs(10),
+        "long before the idle timeout"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_session_without_traffic_ends_and_the_next_message_makes_another() {
+    let realm = MemoryRealm::default();
+    let [a, b] = [1, 2].map(|seed| QuicSwarm::new(realm.open(), &key(seed)).expect("a node"));
+    let to = b.local_addrs().remove(0);
+    for _ in 0..2 {
+        a.tell(&to, Packet::from(b"hello")).await.expect("sent");
+        b.receive().await.expect("received");
+        assert_eq!((a.sessions(), b.sessions()), (1, 1));
+        tokio::time::sleep(Duration::from_mins(1)).await;
+        assert_eq!((a.sessions(), b.sessions()), (0, 0));
+    }
+}
+
+#[tokio::test]
+async fn dropping_a_node_frees_its_port_and_ends_its_sessions_elsewhere() {
+    let [a, b] = nodes();
+    let at = addr(&b);
+    a.tell(&at, Packet::from(b"hello")).await.expect("sent");
+    b.receive().await.expect("received");
+    drop(b);
+    let free = || a.sessions() == 0 && std::net::UdpSocket::bind(at.addr).is_ok();
+    eventually("its port is free, and its session gone", free).await;
+}
+
+#[tokio::test]
+async fn closing_what_is_below_closes_the_node() {
+    let realm = MemoryRealm::default();
+    let below = Arc::new(realm.open());
+    let swarm = QuicSwarm::new(below.clone(), &key(1)).expect("a node");
+    let (received, ()) = tokio::join!(swarm.receive(), below.close());
+    assert!(matches!(received, Err(Error::Closed)), "{received:?}");
+    assert!(matches!(swarm.receive_ask().await, Err(Error::Closed)));
+}

@@ -1,0 +1,187 @@
+//! What a peer's certificate must be, in both directions.
+
+use std::fmt;
+use std::sync::{Arc, OnceLock};
+
+use p2p::PeerId;
+use p2p_formats::x509::{Ed25519, PublicKey, certified_key};
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
+use rustls::{CertificateError, DigitallySignedStruct, DistinguishedName, OtherError, SignatureScheme};
+
+use super::SCHEME;
+use crate::quic::QuicConfig;
+
+/// The peers that are let in: those that the configuration allows, or of these a certain one.
+pub(in crate::quic) struct Check {
+    config: Arc<QuicConfig>,
+    expected: Option<PeerId>,
+    refusal: Arc<OnceLock<String>>,
+}
+
+/// Why a peer was turned away.
+#[derive(Debug, thiserror::Error)]
+enum Refusal {
+    #[error("{0}")]
+    Certificate(#[from] p2p_formats::x509::CertificateError),
+    #[error("TLS signatures are checked with Ed25519 alone")]
+    Algorithm,
+    #[error("another identity is there: {0}")]
+    Other(PeerId),
+    #[error("{0} is not allowed here")]
+    Denied(PeerId),
+}
+
+impl Check {
+    /// Of whoever dials.
+    pub(in crate::quic) fn anybody(config: Arc<QuicConfig>) -> Self {
+        Self {
+            config,
+            expected: None,
+            refusal: Arc::default(),
+        }
+    }
+
+    /// Of the one who is dialled.
+    pub(in crate::quic) fn only(id: PeerId, config: Arc<QuicConfig>) -> Self {
+        Self {
+            expected: Some(id),
+            ..Self::anybody(config)
+        }
+    }
+
+    /// Where it will stand why the peer that is dialled was refused.
+    pub(in crate::quic) fn refusal(&self) -> Arc<OnceLock<String>> {
+        self.refusal.clone()
+    }
+
+    fn key(&self, certificate: &CertificateDer<'_>) -> Result<PublicKey, Refusal> {
+        let key = certified_key(certificate, &self.config.registry)?;
+        if key.algorithm() == Ed25519::OID {
+            Ok(key)
+        } else {
+            Err(Refusal::Algorithm)
+        }
+    }
+
+    fn admit(&self, certificate: &CertificateDer<'_>) -> Result<(), Refusal> {
+        let id = (self.config.fingerprint)(&self.key(certificate)?);
+        if self.expected.is_some_and(|expected| expected != id) {
+            return Err(Refusal::Other(id));
+        }
+        if !self.config.allows(&id) {
+            return Err(Refusal::Denied(id));
+        }
+        Ok(())
+    }
+
+    fn verify(&self, certificate: &CertificateDer<'_>) -> Result<(), rustls::Error> {
+        self.admit(certificate).map_err(|refusal| {
+            if self.expected.is_some() {
+                let _ = self.refusal.set(refusal.to_string());
+            }
+            match refusal {
+                // The peer gets the alert "access denied".
+                Refusal::Denied(_) => CertificateError::ApplicationVerificationFailure.into(),
+                other => CertificateError::Other(OtherError(Arc::new(other))).into(),
+            }
+        })
+    }
+
+    fn verify_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        let bad = || rustls::Error::from(CertificateError::BadSignature);
+        if signed.scheme != SCHEME {
+            return Err(bad());
+        }
+        let key = self.key(certificate).map_err(|_| bad())?;
+        let verifier = self.config.registry.verifier(&key).map_err(|_| bad())?;
+        verifier.verify(message, signed.signature()).map_err(|_| bad())?;
+        Ok(HandshakeSignatureValid::assertion())
+    }
+}
+
+impl fmt::Debug for Check {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Check")
+            .field("expected", &self.expected)
+            .finish_non_exhaustive()
+    }
+}
+
+impl ServerCertVerifier for Check {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        _: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        self.verify(end_entity).map(|()| ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        _: &[u8],
+        _: &CertificateDer<'_>,
+        _: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        Err(rustls::Error::General("QUIC has TLS 1.3 alone".into()))
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.verify_signature(message, certificate, signed)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        vec![SCHEME]
+    }
+}
+
+impl ClientCertVerifier for Check {
+    fn root_hint_subjects(&self) -> &[DistinguishedName] {
+        &[]
+    }
+
+    fn verify_client_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: UnixTime,
+    ) -> Result<ClientCertVerified, rustls::Error> {
+        self.verify(end_entity).map(|()| ClientCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        _: &[u8],
+        _: &CertificateDer<'_>,
+        _: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        Err(rustls::Error::General("QUIC has TLS 1.3 alone".into()))
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.verify_signature(message, certificate, signed)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        vec![SCHEME]
+    }
+}
