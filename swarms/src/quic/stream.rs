@@ -44,8 +44,8 @@ pub(super) struct Incoming {
     charge: Option<Charge>,
 }
 
-/// Pieces of a stream that are read at once.
-const PIECES: usize = 8;
+/// Bytes of messages that take few pieces.
+const SHORT: usize = 2048;
 
 impl Incoming {
     pub(super) fn tell(recv: RecvStream, mtu: usize) -> Self {
@@ -70,7 +70,6 @@ impl Incoming {
     ///
     /// A stream that ends with its message is read to its end with it, so that it costs nothing further.
     pub(super) fn poll(&mut self, cx: &mut Context<'_>, budget: &Arc<Budget>) -> Poll<Result<Packet, Cut>> {
-        let mut pieces = [const { Bytes::new() }; PIECES];
         loop {
             if let Some(whole) = self.frame()? {
                 let mut buf = std::mem::take(&mut self.buf);
@@ -78,35 +77,46 @@ impl Incoming {
                 // The length becomes room for whatever goes in front of the packet next.
                 return Poll::Ready(Ok(Packet::from_buffer(buf, LENGTH)));
             }
-            let read = pin!(self.recv.read_chunks(&mut pieces)).poll(cx);
-            match read {
-                Poll::Pending => {
-                    let charge = self.charge.get_or_insert_with(|| Charge::new(budget));
-                    if !charge.raise(WAITING + self.buf.capacity()) {
-                        return Poll::Ready(Err(Cut::Dropped(Reason::Budget)));
-                    }
-                    return Poll::Pending;
+            // A short message is one piece and the end, which come together if there is room for two pieces.
+            let read = if self.buf.len() < SHORT {
+                self.read::<2>(cx)
+            } else {
+                self.read::<16>(cx)
+            };
+            let Poll::Ready(more) = read else {
+                let charge = self.charge.get_or_insert_with(|| Charge::new(budget));
+                if !charge.raise(WAITING + self.buf.capacity()) {
+                    return Poll::Ready(Err(Cut::Dropped(Reason::Budget)));
                 }
-                Poll::Ready(Ok(Some(read))) => self.append(pieces.get(..read).unwrap_or_default())?,
-                Poll::Ready(Ok(None)) if self.framed => {
-                    return Poll::Ready(Err(Cut::Short(self.buf.len())));
-                }
-                Poll::Ready(Ok(None)) => {
-                    let buf = std::mem::take(&mut self.buf);
-                    return Poll::Ready(Ok(Packet::from_buffer(buf, 0)));
-                }
-                Poll::Ready(Err(error)) => {
-                    return Poll::Ready(Err(match error {
-                        ReadError::Reset(code) => Cut::Reset(code),
-                        ReadError::ConnectionLost(error) => Cut::Lost(error),
-                        // Nobody else reads this stream.
-                        ReadError::ClosedStream
-                        | ReadError::IllegalOrderedRead
-                        | ReadError::ZeroRttRejected => Cut::Dropped(Reason::Malformed),
-                    }));
-                }
+                return Poll::Pending;
+            };
+            if !more? {
+                return Poll::Ready(if self.framed {
+                    Err(Cut::Short(self.buf.len()))
+                } else {
+                    Ok(Packet::from_buffer(std::mem::take(&mut self.buf), 0))
+                });
             }
         }
+    }
+
+    /// Reads so many pieces at most; says whether there were any before the end.
+    fn read<const PIECES: usize>(&mut self, cx: &mut Context<'_>) -> Poll<Result<bool, Cut>> {
+        let mut pieces = [const { Bytes::new() }; PIECES];
+        let read = pin!(self.recv.read_chunks(&mut pieces)).poll(cx);
+        let read = ready!(read).map_err(|error| match error {
+            ReadError::Reset(code) => Cut::Reset(code),
+            ReadError::ConnectionLost(error) => Cut::Lost(error),
+            // Nobody else reads this stream.
+            ReadError::ClosedStream | ReadError::IllegalOrderedRead | ReadError::ZeroRttRejected => {
+                Cut::Dropped(Reason::Malformed)
+            }
+        })?;
+        let Some(read) = read else {
+            return Poll::Ready(Ok(false));
+        };
+        self.append(pieces.get(..read).unwrap_or_default())?;
+        Poll::Ready(Ok(true))
     }
 
     fn append(&mut self, pieces: &[Bytes]) -> Result<(), Cut> {
