@@ -19,6 +19,8 @@ use self::members::{Member, Members};
 use crate::inbox::{Inbox, Queued};
 
 mod members;
+#[cfg(test)]
+mod tests;
 
 /// Members that are polled in one go, before the one who drives looks for what came for itself.
 const BUDGET: usize = 8;

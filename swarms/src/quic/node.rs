@@ -14,7 +14,7 @@ use super::budget::Budget;
 use super::crew::Crew;
 use super::medium::{Medium, Pinned};
 use super::serve::attend;
-use super::session::{Asking, Session, Usage};
+use super::session::{Asking, Replies, Session, Usage};
 use super::sessions::Sessions;
 use super::tls::{self, Identity};
 use crate::KeyAddr;
@@ -160,6 +160,7 @@ impl<A: Addr> Node<A> {
             since: Instant::now(),
             usage: Usage::new(self.turn.clone()),
             asking: Asking::default(),
+            replies: Replies::default(),
             _pinned: pinned,
         });
         let mut sessions = self.sessions();

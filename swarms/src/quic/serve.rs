@@ -2,7 +2,7 @@
 
 use std::future::poll_fn;
 use std::pin::pin;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -125,13 +125,14 @@ impl<A: Addr> Node<A> {
 
     fn request(
         &self,
-        session: &Session<A>,
+        session: &Arc<Session<A>>,
         received: Result<Packet, Cut>,
         send: Outgoing,
     ) -> Option<Request<KeyAddr<A>>> {
         let payload = arrived(&self.asks, session, received)?;
         let reply = Reply {
-            send,
+            session: Arc::downgrade(session),
+            at: Some(session.replies.keep(send)),
             mtu: self.config.mtu,
             limit: self.config.send_timeout,
         };
@@ -189,23 +190,35 @@ fn arrived<A: Addr>(
     None
 }
 
-/// The way back of one request.
-struct Reply {
-    send: Outgoing,
+/// The way back of one request. It keeps neither the node nor the session alive.
+struct Reply<A: Addr> {
+    session: Weak<Session<A>>,
+    /// Its place among the session's replies, until it is taken.
+    at: Option<usize>,
     mtu: usize,
     limit: Duration,
 }
 
+impl<A: Addr> Reply<A> {
+    fn stream(&mut self) -> Option<Outgoing> {
+        let at = self.at.take()?;
+        self.session.upgrade()?.replies.take(at)
+    }
+}
+
 #[async_trait]
-impl Respond for Reply {
+impl<A: Addr> Respond for Reply<A> {
     async fn respond(mut self: Box<Self>, mut response: Packet) -> Result<()> {
         if let Err(error) = response.check(self.mtu) {
             self.reject(Rejection::OVERSIZE);
             return Err(error);
         }
+        let Some(mut stream) = self.stream() else {
+            return Err(Error::unreachable(&"the asker", "the session ended"));
+        };
         frame(&mut response);
         let (mut rest, limit) = (response.into_bytes(), self.limit);
-        let sending = poll_fn(|cx| self.send.poll_send(cx, &mut rest));
+        let sending = poll_fn(|cx| stream.poll_send(cx, &mut rest));
         match within(limit, sending).await {
             Some(Ok(())) => Ok(()),
             Some(Err(error)) => Err(Error::unreachable(&"the asker", error.to_string())),
@@ -219,10 +232,17 @@ impl Respond for Reply {
     /// A request that was dropped is answered with the end of the stream and no bytes, as the Go library does it. For any
     /// other reason the stream is reset, with the code.
     fn reject(mut self: Box<Self>, why: Rejection) {
-        if why == Rejection::DROPPED {
-            self.send.finish();
-        } else {
-            self.send.reset(why);
+        match self.stream() {
+            Some(mut stream) if why == Rejection::DROPPED => stream.finish(),
+            Some(mut stream) => stream.reset(why),
+            None => {}
         }
+    }
+}
+
+/// A response that is given up before it began to leave is a rejection like any other.
+impl<A: Addr> Drop for Reply<A> {
+    fn drop(&mut self) {
+        drop(self.stream());
     }
 }

@@ -1,7 +1,7 @@
 //! One connection to a peer that proved its key.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use p2p::Addr;
 use p2p_formats::x509::PublicKey;
@@ -10,6 +10,7 @@ use tokio::time::Instant;
 
 use super::budget::Budget;
 use super::medium::Pinned;
+use super::stream::Outgoing;
 use crate::KeyAddr;
 
 pub(super) struct Session<A: Addr> {
@@ -24,6 +25,7 @@ pub(super) struct Session<A: Addr> {
     pub(super) since: Instant,
     pub(super) usage: Usage,
     pub(super) asking: Asking,
+    pub(super) replies: Replies,
     /// Its address stays known as long as the session does.
     pub(super) _pinned: Pinned<A>,
 }
@@ -94,5 +96,36 @@ impl Asking {
 
     pub(super) fn spend(&self) {
         self.spent.store(true, Relaxed);
+    }
+}
+
+/// The streams on which the peer's asks are answered. They are kept here, because each of them keeps the connection and
+/// its socket, and a request that is kept elsewhere must not.
+#[derive(Default)]
+pub(super) struct Replies(Mutex<Open>);
+
+#[derive(Default)]
+struct Open {
+    streams: Vec<Option<Outgoing>>,
+    free: Vec<usize>,
+}
+
+impl Replies {
+    /// Keeps a stream; returns by what [`take`](Self::take) finds it.
+    pub(super) fn keep(&self, stream: Outgoing) -> usize {
+        let mut open = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let at = open.free.pop().unwrap_or(open.streams.len());
+        match open.streams.get_mut(at) {
+            Some(free) => *free = Some(stream),
+            None => open.streams.push(Some(stream)),
+        }
+        at
+    }
+
+    pub(super) fn take(&self, at: usize) -> Option<Outgoing> {
+        let mut open = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let stream = open.streams.get_mut(at)?.take()?;
+        open.free.push(at);
+        Some(stream)
     }
 }

@@ -52,7 +52,8 @@ struct Outbound(Mutex<Blocked>);
 
 #[derive(Default)]
 struct Blocked {
-    blocked: bool,
+    /// Batches that the swarm below makes wait. Where several connections send at the same moment there are several.
+    batches: usize,
     waiting: Vec<Waker>,
 }
 
@@ -63,7 +64,10 @@ impl Outbound {
 
     fn unblock(&self) {
         let mut state = self.lock();
-        state.blocked = false;
+        state.batches -= 1;
+        if state.batches > 0 {
+            return;
+        }
         let waiting = std::mem::take(&mut state.waiting);
         drop(state);
         for waker in waiting {
@@ -72,8 +76,15 @@ impl Outbound {
     }
 }
 
-/// Lets writers go on, also where the batch that they wait for is dropped.
+/// A batch that is made to wait, also where it is dropped. After the last one writers go on.
 struct Unblock(Arc<Outbound>);
+
+impl Unblock {
+    fn after(outbound: &Arc<Outbound>) -> Self {
+        outbound.lock().batches += 1;
+        Self(outbound.clone())
+    }
+}
 
 impl Drop for Unblock {
     fn drop(&mut self) {
@@ -151,7 +162,7 @@ impl<A: Addr, S: Swarm<A>> AsyncUdpSocket for SwarmSocket<A, S> {
     }
 
     fn try_send(&self, transmit: &Transmit<'_>) -> io::Result<()> {
-        if self.outbound.lock().blocked {
+        if self.outbound.lock().batches > 0 {
             return Err(io::ErrorKind::WouldBlock.into());
         }
         let Some(addr) = self.leases().addr(transmit.destination).cloned() else {
@@ -181,8 +192,7 @@ impl<A: Addr, S: Swarm<A>> AsyncUdpSocket for SwarmSocket<A, S> {
             .poll(&mut Context::from_waker(Waker::noop()))
             .is_pending()
         {
-            self.outbound.lock().blocked = true;
-            let unblock = Unblock(self.outbound.clone());
+            let unblock = Unblock::after(&self.outbound);
             self.runtime.spawn(async move {
                 tell.await;
                 drop(unblock);
@@ -301,7 +311,7 @@ struct Poller(Arc<Outbound>);
 impl UdpPoller for Poller {
     fn poll_writable(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let mut state = self.0.lock();
-        if !state.blocked {
+        if state.batches == 0 {
             return Poll::Ready(Ok(()));
         }
         if !state.waiting.iter().any(|waker| waker.will_wake(cx.waker())) {

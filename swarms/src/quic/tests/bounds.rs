@@ -1,5 +1,7 @@
 //! What peers can make a node hold, and what becomes of the rest.
 
+use std::time::Duration;
+
 use p2p::{AskSwarm as _, Error, Packet, PeerId, Reason, Result, Swarm as _};
 
 use super::{Raw, addr, dropped, eventually, key, nodes, udp};
@@ -142,4 +144,109 @@ async fn a_medium_that_carries_too_little_is_refused_by_name() {
     let (sent, received) = tokio::join!(a.tell(&to, Packet::from(vec![7; 1 << 20])), b.receive());
     sent.expect("sent");
     assert_eq!(received.expect("received").payload.len(), 1 << 20);
+}
+
+#[tokio::test]
+async fn messages_that_barely_begin_are_charged_for_waiting() {
+    let config = QuicConfig {
+        mtu: 1000,
+        session_reassembly: 5000,
+        ..QuicConfig::default()
+    };
+    let (swarm, raw) = (udp(1, config), Raw::new(2));
+    let connection = raw.dial(&swarm).await;
+    let mut streams = Vec::new();
+    for _ in 0..20 {
+        let mut send = connection.open_uni().await.expect("a stream");
+        send.write_all(&[7]).await.expect("written");
+        streams.push(send);
+    }
+    eventually("most are dropped", || {
+        dropped(&swarm, "quic", Reason::Budget) == 16
+    })
+    .await;
+    // What is left is a message yet, also after so long.
+    for mut send in streams.drain(..4) {
+        send.finish().expect("open");
+        assert_eq!(swarm.receive().await.expect("received").payload, b"\x07");
+    }
+    assert_eq!(swarm.node.budget.held(), 0);
+}
+
+#[tokio::test]
+async fn a_message_whose_session_ends_before_it_does_is_counted_as_lost() {
+    let (swarm, raw) = (udp(1, QuicConfig::default()), Raw::new(2));
+    let connection = raw.dial(&swarm).await;
+    let mut send = connection.open_uni().await.expect("a stream");
+    send.write_all(b"half").await.expect("written");
+    eventually("it began", || swarm.node.budget.held() > 0).await;
+    connection.close(0_u32.into(), b"");
+    eventually("it is counted", || dropped(&swarm, "quic", Reason::Lost) == 1).await;
+    assert_eq!(swarm.node.budget.held(), 0);
+}
+
+#[tokio::test]
+async fn limits_that_cannot_work_are_refused_by_name() {
+    let default = QuicConfig::default;
+    let few = crate::inbox::Limits {
+        bytes: 1 << 20,
+        ..default().messages
+    };
+    let bad = [
+        (
+            "max_sessions",
+            QuicConfig {
+                max_sessions: 0,
+                ..default()
+            },
+        ),
+        (
+            "max_addrs",
+            QuicConfig {
+                max_addrs: 300,
+                ..default()
+            },
+        ),
+        (
+            "reassembly",
+            QuicConfig {
+                mtu: 64 << 20,
+                ..default()
+            },
+        ),
+        (
+            "messages",
+            QuicConfig {
+                messages: few,
+                ..default()
+            },
+        ),
+        (
+            "send_window",
+            QuicConfig {
+                send_window: 0,
+                ..default()
+            },
+        ),
+        (
+            "send_timeout",
+            QuicConfig {
+                send_timeout: Duration::ZERO,
+                ..default()
+            },
+        ),
+        (
+            "idle_timeout",
+            QuicConfig {
+                idle_timeout: Duration::MAX,
+                ..default()
+            },
+        ),
+    ];
+    for (name, config) in bad {
+        match QuicSwarm::with_config(MemoryRealm::default().open(), &key(1), config) {
+            Err(Error::Invalid { reason, .. }) => assert!(reason.contains(name), "{name}: {reason}"),
+            other => panic!("{name}: {other:?}"),
+        }
+    }
 }

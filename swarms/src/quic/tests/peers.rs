@@ -1,10 +1,11 @@
 //! Who gets a session, and who does not.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 
-use p2p::{AskSwarm as _, Error, Packet, PeerId, Reason, Swarm as _};
+use p2p::{AskSwarm as _, Error, Packet, PeerId, Reason, Snapshot, Swarm as _};
 
-use super::{addr, dropped, eventually, nodes, udp};
+use super::{Raw, addr, dropped, eventually, nodes, udp};
 use crate::KeyAddr;
 use crate::quic::QuicConfig;
 
@@ -69,4 +70,42 @@ async fn who_becomes_forbidden_is_disconnected_at_once() {
     allowed.store(false, std::sync::atomic::Ordering::SeqCst);
     assert_eq!(c.disconnect_forbidden(), 1);
     assert_eq!(c.sessions(), 0);
+}
+
+#[tokio::test]
+async fn who_becomes_forbidden_during_the_handshake_gets_no_session() {
+    let asked = AtomicUsize::new(0);
+    // The first question is the handshake's.
+    let config = QuicConfig::default().allow(move |_| asked.fetch_add(1, SeqCst) == 0);
+    let (swarm, raw) = (udp(1, config), Raw::new(2));
+    let connection = raw.dial(&swarm).await;
+    connection.closed().await;
+    assert_eq!(swarm.sessions(), 0);
+    assert_eq!(dropped(&swarm, "quic-handshake", Reason::Denied), 1);
+}
+
+#[tokio::test]
+async fn everybody_who_dials_is_counted_once_whatever_comes_of_it() {
+    let friend = udp(2, QuicConfig::default());
+    let stranger = udp(3, QuicConfig::default());
+    let forbidden = stranger.id();
+    let swarm = udp(1, QuicConfig::default().allow(move |peer| *peer != forbidden));
+    let to = addr(&swarm);
+    friend.tell(&to, Packet::from(b"hello")).await.expect("sent");
+    let wrong = KeyAddr::new(PeerId::new([9; 32]), to.addr);
+    assert!(friend.tell(&wrong, Packet::from(b"hello")).await.is_err());
+    let _ = stranger.ask(&to, Packet::from(b"hello")).await;
+    let mut counted = Snapshot::default();
+    eventually("all are counted", || {
+        swarm.visit_counters(&mut |counters| {
+            if counters.layer() == "quic-handshake" {
+                counted = counters.snapshot();
+            }
+        });
+        counted.delivered + counted.dropped_total() == 3
+    })
+    .await;
+    assert_eq!((counted.received, counted.delivered), (3, 1));
+    assert_eq!(counted.dropped(Reason::Denied), 1);
+    assert_eq!(counted.dropped(Reason::Lost), 1);
 }

@@ -4,12 +4,14 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use p2p::{AskSwarm as _, Error, Packet, SecureSwarm as _, Swarm as _};
+use p2p::{AskSwarm as _, Error, Packet, PeerId, SecureSwarm as _, Swarm as _};
 use quinn::TokioRuntime;
+use tokio::sync::oneshot;
+use tokio::time::Instant;
 
 use super::{Raw, addr, eventually, key, loopback, nodes, udp};
-use crate::MemoryRealm;
 use crate::quic::{QuicConfig, QuicSwarm};
+use crate::{KeyAddr, MemoryRealm};
 
 #[tokio::test]
 async fn a_session_is_reused_in_both_directions() {
@@ -131,7 +133,7 @@ async fn a_peer_that_comes_back_with_its_key_ends_what_it_does_not_know_any_more
         }
     };
     // What is told into the old session is lost; the answer to it ends that session.
-    let began = tokio::time::Instant::now();
+    let began = Instant::now();
     let received = async {
         loop {
             a.tell(&to, Packet::from(b"2")).await.expect("sent");
@@ -181,4 +183,135 @@ async fn closing_what_is_below_closes_the_node() {
     let (received, ()) = tokio::join!(swarm.receive(), below.close());
     assert!(matches!(received, Err(Error::Closed)), "{received:?}");
     assert!(matches!(swarm.receive_ask().await, Err(Error::Closed)));
+}
+
+#[tokio::test]
+async fn a_session_that_is_told_to_again_and_again_is_not_the_least_recently_used() {
+    let config = QuicConfig {
+        max_sessions: 2,
+        ..QuicConfig::default()
+    };
+    let hub = udp(1, config);
+    let [often, seldom, newest] = [2, 3, 4].map(|seed| udp(seed, QuicConfig::default()));
+    hub.tell(&addr(&often), Packet::from(b"1")).await.expect("sent");
+    for _ in 0..2 {
+        seldom.tell(&addr(&hub), Packet::from(b"2")).await.expect("sent");
+        hub.receive().await.expect("received");
+        hub.tell(&addr(&often), Packet::from(b"3")).await.expect("sent");
+    }
+    hub.tell(&addr(&newest), Packet::from(b"4")).await.expect("sent");
+    let mut sessions = hub.node.sessions();
+    assert!(sessions.find(&addr(&often)).is_some() && sessions.find(&addr(&seldom)).is_none());
+}
+
+#[tokio::test]
+async fn who_waits_for_a_dial_takes_the_session_that_the_peer_dialled_meanwhile() {
+    let swarm = udp(1, QuicConfig::default());
+    let raw = Raw::new(2);
+    let to = raw.addr(2);
+    // The peer never accepts what this node dials.
+    let meanwhile = async {
+        eventually("it dials", || swarm.node.sessions().dial(&to).is_some()).await;
+        raw.dial(&swarm).await
+    };
+    let (told, connection) = tokio::join!(swarm.tell(&to, Packet::from(b"hello")), meanwhile);
+    told.expect("sent");
+    let mut recv = connection.accept_uni().await.expect("a stream");
+    assert_eq!(recv.read_to_end(10).await.expect("a message"), b"hello");
+    assert_eq!(swarm.sessions(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_batch_for_two_peers_does_not_wait_for_the_one_who_is_not_there() {
+    let realm = MemoryRealm::default();
+    let [a, b] = [1, 2].map(|seed| QuicSwarm::new(realm.open(), &key(seed)).expect("a node"));
+    let silent = realm.open();
+    let nobody = KeyAddr::new(PeerId::new([9; 32]), silent.local_addr());
+    let mut batch = vec![
+        (nobody, Packet::from(b"never")),
+        (addr(&b), Packet::from(b"at once")),
+        (addr(&b), Packet::from(b"at once")),
+    ];
+    let began = Instant::now();
+    let reading = async {
+        for _ in 0..2 {
+            assert_eq!(b.receive().await.expect("received").payload, b"at once");
+        }
+        assert!(began.elapsed() < Duration::from_secs(1));
+    };
+    let (told, ()) = tokio::join!(a.tell_batch(&mut batch), reading);
+    let error = told.expect_err("nobody is there");
+    assert_eq!((error.sent, error.refused), (2, 1));
+    assert!(matches!(error.first, Error::TimedOut { .. }), "{error:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn closing_twice_at_the_same_time_does_not_cut_the_farewell_short() {
+    let realm = MemoryRealm::default();
+    let [a, b] = [1, 2].map(|seed| QuicSwarm::new(realm.open(), &key(seed)).expect("a node"));
+    a.tell(&addr(&b), Packet::from(b"hello")).await.expect("sent");
+    b.receive().await.expect("received");
+    tokio::join!(a.close(), a.close());
+    tokio::time::sleep(Duration::from_millis(1)).await;
+    assert_eq!(
+        b.sessions(),
+        0,
+        "it heard of the end long before the idle timeout"
+    );
+}
+
+#[tokio::test]
+async fn a_request_that_is_kept_keeps_no_port() {
+    let [a, b] = nodes();
+    let at = addr(&b);
+    let asking = tokio::spawn(async move { a.ask(&at, Packet::from(b"ping")).await });
+    let request = b.receive_ask().await.expect("a request");
+    let at = addr(&b);
+    drop(b);
+    let free = || std::net::UdpSocket::bind(at.addr).is_ok();
+    eventually("its port is free", free).await;
+    assert!(asking.await.expect("no panic").is_err());
+    let responded = request.respond(Packet::from(b"too late")).await;
+    assert!(responded.is_err(), "{responded:?}");
+}
+
+#[tokio::test]
+async fn where_streams_ran_out_an_ask_without_answer_yet_is_no_reason_to_wait_for_it() {
+    let mut transport = quinn::TransportConfig::default();
+    transport.max_concurrent_bidi_streams(3_u32.into());
+    let raw = Raw::with(2, transport);
+    let (swarm, to) = (udp(1, QuicConfig::default()), raw.addr(2));
+    // The first of three asks is answered last of all, and the streams of the others are never freed.
+    let answer = async |(send, recv): &mut (quinn::SendStream, quinn::RecvStream)| {
+        recv.read_exact(&mut [0; 8]).await.expect("a request");
+        send.write_all(b"\0\0\0\x04pong").await.expect("written");
+    };
+    let (begun, has_begun) = oneshot::channel();
+    let serving = tokio::spawn(async move {
+        let first = raw.accept().await;
+        let mut slow = first.accept_bi().await.expect("a stream");
+        begun.send(()).expect("somebody waits");
+        let mut kept = Vec::new();
+        for _ in 0..2 {
+            let mut quick = first.accept_bi().await.expect("a stream");
+            answer(&mut quick).await;
+            kept.push(quick);
+        }
+        let second = raw.accept().await;
+        let mut quick = second.accept_bi().await.expect("a stream");
+        answer(&mut quick).await;
+        answer(&mut slow).await;
+        kept.extend([slow, quick]);
+        kept
+    });
+    let ask = || async { swarm.ask(&to, Packet::from(b"ping")).await };
+    let others = async {
+        has_begun.await.expect("it comes");
+        for _ in 0..3 {
+            assert_eq!(ask().await.expect("an answer"), b"pong");
+        }
+    };
+    let (slow, ()) = tokio::join!(ask(), others);
+    assert_eq!(slow.expect("an answer"), b"pong");
+    drop(serving.await.expect("two sessions"));
 }
