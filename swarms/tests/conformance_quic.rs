@@ -1,5 +1,5 @@
-//! The laws of swarms on QUIC: on UDP, in memory, on a wire that is attacked, on a channel of a mux, and on QUIC
-//! itself.
+//! The laws of swarms on QUIC: on UDP, in memory, on a bad medium, on a wire that is attacked, on a channel of a mux, on
+//! fragments, on P2PKE, and on QUIC itself.
 
 use std::future::ready;
 use std::net::SocketAddr;
@@ -9,10 +9,13 @@ use std::time::Duration;
 
 use p2p::{Addr, PeerId, Result, Swarm};
 use p2p_formats::x509::{PrivateKey, Registry, sha3_256};
+use p2p_swarms::faulty::FaultyConfig;
 use p2p_swarms::quic::QuicConfig;
-use p2p_swarms::{KeyAddr, MemoryAddr, MemoryRealm, QuicSwarm, SwarmExt as _};
+use p2p_swarms::{Faults, KeyAddr, LinkFaults, MemoryAddr, MemoryRealm, QuicSwarm, SwarmExt as _, UdpSwarm};
 use p2p_swarmtest::wire::{Port, Tap};
 use p2p_swarmtest::{Profile, SecureAsk, Testbed, conformance};
+
+const SEED: u64 = 7;
 
 /// Makes a key for each node, and finds it again by the node's id.
 #[derive(Clone, Default)]
@@ -41,7 +44,6 @@ impl Keys {
 
 fn config() -> QuicConfig {
     QuicConfig {
-        handshake_timeout: Duration::from_secs(2),
         ask_timeout: Duration::from_secs(5),
         ..QuicConfig::default()
     }
@@ -73,8 +75,36 @@ fn bed<A: Addr>(bed: Testbed<KeyAddr<A>>) -> Testbed<KeyAddr<A>> {
 }
 
 fn memory() -> Testbed<KeyAddr<MemoryAddr>> {
+    let (realm, keys) = (MemoryRealm::default(), Keys::default());
+    let (again, old) = (realm.clone(), keys.clone());
+    let nodes = move |count| {
+        let nodes = (0..count).map(|_| QuicSwarm::with_config(realm.open(), &keys.next(), config()));
+        ready(nodes.collect::<Result<Vec<_>>>())
+    };
+    let rebind = move |addr: KeyAddr<MemoryAddr>| {
+        let place = again.open_at(addr.addr);
+        ready(place.and_then(|place| QuicSwarm::with_config(place, &old.of(&addr.id), config())))
+    };
+    bed(Testbed::new(SecureAsk, nodes).rebind(rebind))
+}
+
+/// Loses, doubles and reorders; QUIC repairs all of it.
+fn bad_medium() -> Testbed<KeyAddr<MemoryAddr>> {
+    println!("seed {SEED}");
+    let config = FaultyConfig {
+        seed: SEED,
+        link: LinkFaults {
+            loss: 0.05,
+            duplicate: 0.1,
+            delay: Duration::from_millis(1),
+            jitter: Duration::from_millis(2),
+            ..LinkFaults::default()
+        },
+        ..FaultyConfig::default()
+    };
+    let faults = Faults::new(config).expect("faults in range");
     let realm = MemoryRealm::default();
-    over(move || realm.open())
+    over(move || realm.open().faulty(faults.clone()))
 }
 
 fn mux() -> Testbed<KeyAddr<MemoryAddr>> {
@@ -102,6 +132,24 @@ fn wire() -> Testbed<KeyAddr<Port>> {
     bed(Testbed::over(SecureAsk, nodes)).profile(profile)
 }
 
+fn fragments_on_quic() -> Testbed<KeyAddr<KeyAddr<MemoryAddr>>> {
+    let (realm, keys) = (MemoryRealm::default(), Keys::default());
+    over(move || {
+        let quic = QuicSwarm::with_config(realm.open(), &keys.next(), config()).expect("a node");
+        quic.fragment(2 << 20)
+    })
+}
+
+fn p2pke() -> Testbed<KeyAddr<KeyAddr<MemoryAddr>>> {
+    let (realm, keys) = (MemoryRealm::default(), Keys::default());
+    over(move || realm.open().p2pke(&keys.next()).expect("a node"))
+}
+
+/// Not on quinn's own socket: on a swarm that is on a socket.
+fn udp_swarm() -> Testbed<KeyAddr<SocketAddr>> {
+    over(|| UdpSwarm::bind(SocketAddr::from(([127, 0, 0, 1], 0))).expect("a free port"))
+}
+
 fn udp() -> Testbed<KeyAddr<SocketAddr>> {
     let keys = Keys::default();
     let loopback = "127.0.0.1:0".parse().expect("an address");
@@ -121,3 +169,7 @@ conformance!(#[tokio::test] mod on_memory: SecureAsk => memory());
 conformance!(#[tokio::test] mod on_the_wire: SecureAsk => wire());
 conformance!(#[tokio::test] mod on_mux: SecureAsk => mux());
 conformance!(#[tokio::test] mod on_quic: SecureAsk => quic());
+conformance!(#[tokio::test] mod on_fragments_on_quic: SecureAsk => fragments_on_quic());
+conformance!(#[tokio::test] mod on_p2pke: SecureAsk => p2pke());
+conformance!(#[tokio::test] mod on_a_udp_swarm: SecureAsk => udp_swarm());
+conformance!(#[tokio::test] mod on_a_bad_medium: SecureAsk => bad_medium());

@@ -132,6 +132,24 @@ async fn no_wake_up_is_lost_in_one_thread() {
 }
 
 #[tokio::test]
+async fn who_takes_one_of_two_items_wakes_another_reader_for_the_other() {
+    let field = Field::new();
+    let mut readers = JoinSet::new();
+    for _ in 0..2 {
+        let field = field.clone();
+        readers.spawn(async move { field.take(0).await.map(drop) });
+    }
+    tokio::task::yield_now().await;
+    for _ in 0..2 {
+        field.inboxes[0].push(Packet::from(b"item")).expect("room");
+    }
+    field.crew.notify(Kind::Message);
+    let both = async { while readers.join_next().await.is_some() {} };
+    let both = tokio::time::timeout(Duration::from_secs(10), both).await;
+    assert!(both.is_ok(), "the second one sleeps");
+}
+
+#[tokio::test]
 async fn while_nobody_reads_members_move_all_the_same() {
     let field = Field::new();
     let sender = field.member(0);

@@ -214,8 +214,13 @@ async fn who_waits_for_a_dial_takes_the_session_that_the_peer_dialled_meanwhile(
         eventually("it dials", || swarm.node.sessions().dial(&to).is_some()).await;
         raw.dial(&swarm).await
     };
+    let began = Instant::now();
     let (told, connection) = tokio::join!(swarm.tell(&to, Packet::from(b"hello")), meanwhile);
     told.expect("sent");
+    assert!(
+        began.elapsed() < QuicConfig::default().handshake_timeout,
+        "long before the dial fails"
+    );
     let mut recv = connection.accept_uni().await.expect("a stream");
     assert_eq!(recv.read_to_end(10).await.expect("a message"), b"hello");
     assert_eq!(swarm.sessions(), 1);
