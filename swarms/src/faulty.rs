@@ -82,7 +82,7 @@ impl<A: Addr, S: Swarm<A>> FaultySwarm<A, S> {
                 necks: HashMap::new(),
                 start: None,
             }),
-            delayed: Arc::new(Delayed::new(faults.config().delayed)),
+            delayed: Arc::new(Delayed::new(faults.config().delayed, faults.under_way())),
             task: Mutex::new(None),
             closing: Notify::new(),
             ask_counters: Counters::new("faulty-ask"),

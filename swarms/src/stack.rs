@@ -12,7 +12,13 @@
 //! | `frag` | MTU; without one 65536 | |
 //! | `mux`, `mux16`, `mux32`, `mux64`, `muxv` | channel: a name or a number | |
 //! | `allow` | ids or addresses joined by `;` | |
+//! | `p2pke` | | |
+//! | `quic` | MTU; without one 1048576 | |
 //! | `mbapp` | MTU; without one 65536 | |
+//!
+//! Layers with a private key share one: that of [`StackText::build_with`], or one that is made up for the node. Directly
+//! on `udp`, `quic` has a UDP socket of its own, where `mtu=` bounds the datagrams that it tries; over anything else it
+//! runs over that.
 //!
 //! Every error says at which byte of the text it is, and what would fit there.
 //!
@@ -21,10 +27,11 @@
 mod build;
 mod error;
 mod grammar;
+mod node;
 mod read;
 #[cfg(test)]
 mod tests;
 
-pub use build::Stack;
 pub use error::StackError;
 pub use grammar::{Channel, Layer, StackText};
+pub use node::{Stack, forged};

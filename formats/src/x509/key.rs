@@ -192,6 +192,11 @@ fn read_pem(text: &str, expected: &'static str) -> Result<Zeroizing<Vec<u8>>, Ke
             max: MAX_KEY_PEM,
         });
     }
+    if !text.contains("-----BEGIN ") {
+        return Err(KeyError::Pem {
+            reason: format!("it has no line -----BEGIN {expected}-----").into(),
+        });
+    }
     let (label, der) = pem::decode_vec(text.as_bytes()).map_err(|error| KeyError::Pem {
         reason: error.to_string().into(),
     })?;

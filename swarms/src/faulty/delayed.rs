@@ -1,4 +1,6 @@
 //! Messages under way: held until their time comes, then handed to the swarm below.
+//!
+//! Each is counted in [`UnderWay`] from when it is held to when it was handed on or dropped.
 
 use std::cmp::Ordering;
 use std::collections::BinaryHeap;
@@ -10,11 +12,13 @@ use p2p::{Addr, Counters, Packet, Reason, Swarm};
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until};
 
+use super::faults::UnderWay;
 use crate::inbox::Limits;
 
 /// Messages of one node that are under way, and what became of all of its messages.
 pub(super) struct Delayed<A> {
     limits: Limits,
+    medium: Arc<UnderWay>,
     state: Mutex<State<A>>,
     /// The task has something new to look at.
     changed: Notify,
@@ -39,9 +43,10 @@ struct Held<A> {
 }
 
 impl<A> Delayed<A> {
-    pub(super) fn new(limits: Limits) -> Self {
+    pub(super) fn new(limits: Limits, medium: Arc<UnderWay>) -> Self {
         Self {
             limits,
+            medium,
             state: Mutex::new(State {
                 held: BinaryHeap::new(),
                 bytes: 0,
@@ -67,6 +72,7 @@ impl<A> Delayed<A> {
     /// Holds messages until their time; counts those for which there is no room.
     pub(super) fn hold(&self, messages: impl IntoIterator<Item = (Instant, A, Packet)>) {
         let mut refused = 0;
+        let mut held_now = 0;
         let mut state = self.lock();
         let reason = if state.closed {
             Reason::Closed
@@ -91,7 +97,10 @@ impl<A> Delayed<A> {
             }
             state.bytes = bytes;
             state.held.push(held);
+            held_now += 1;
         }
+        // Under the lock, so that none is handed on before it is counted.
+        self.medium.begin(held_now);
         let sooner = state.held.peek().map(|held| held.at) != first;
         drop(state);
         if refused > 0 {
@@ -110,6 +119,7 @@ impl<A> Delayed<A> {
         let held = mem::take(&mut state.held);
         drop(state);
         self.counters.dropped_many(Reason::Closed, held.len());
+        self.medium.end(held.len());
         self.changed.notify_one();
     }
 
@@ -149,6 +159,10 @@ pub(super) async fn deliver<A: Addr, S: Swarm<A>>(delayed: Arc<Delayed<A>>, inne
         let next = delayed.take_due(Instant::now(), &mut batch);
         if !batch.is_empty() {
             let count = batch.len();
+            let _leaving = Leaving {
+                medium: &delayed.medium,
+                count,
+            };
             let Some(inner) = inner.upgrade() else {
                 delayed.counters.dropped_many(Reason::Closed, count);
                 batch.clear();
@@ -171,6 +185,18 @@ pub(super) async fn deliver<A: Addr, S: Swarm<A>>(delayed: Arc<Delayed<A>>, inne
                 () = delayed.changed.notified() => {}
             },
         }
+    }
+}
+
+/// Messages that were taken out; dropped when they were handed on, or never will be.
+struct Leaving<'a> {
+    medium: &'a UnderWay,
+    count: usize,
+}
+
+impl Drop for Leaving<'_> {
+    fn drop(&mut self) {
+        self.medium.end(self.count);
     }
 }
 

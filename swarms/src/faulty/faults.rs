@@ -2,11 +2,12 @@
 
 use std::collections::HashMap;
 use std::fmt;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use p2p::{Addr, Result};
+use tokio::sync::Notify;
 
 use super::LinkFaults;
 use super::plan::Planner;
@@ -57,6 +58,37 @@ struct Shared<A> {
     settings: Mutex<Settings<A>>,
     /// Swarms made so far: each has its own stream of choices.
     nodes: AtomicU64,
+    under_way: Arc<UnderWay>,
+}
+
+/// How many messages are delayed on a medium, over all swarms on it.
+#[derive(Debug, Default)]
+pub(super) struct UnderWay {
+    count: AtomicUsize,
+    none: Notify,
+}
+
+impl UnderWay {
+    pub(super) fn begin(&self, messages: usize) {
+        self.count.fetch_add(messages, Ordering::AcqRel);
+    }
+
+    pub(super) fn end(&self, messages: usize) {
+        if messages > 0 && self.count.fetch_sub(messages, Ordering::AcqRel) == messages {
+            self.none.notify_waiters();
+        }
+    }
+
+    async fn settled(&self) {
+        loop {
+            // Whoever ends the last one from here on wakes this.
+            let none = self.none.notified();
+            if self.count.load(Ordering::Acquire) == 0 {
+                return;
+            }
+            none.await;
+        }
+    }
 }
 
 struct Settings<A> {
@@ -87,6 +119,7 @@ impl<A: Addr> Faults<A> {
                 links: HashMap::new(),
             }),
             nodes: AtomicU64::new(0),
+            under_way: Arc::default(),
         })))
     }
 
@@ -154,6 +187,18 @@ impl<A: Addr> Faults<A> {
                 link.cut = false;
             }
         });
+    }
+
+    /// Waits until no message is delayed, at any node: each was handed to the swarm below its layer, or dropped.
+    ///
+    /// # Cancel safety
+    /// It changes nothing.
+    pub async fn settled(&self) {
+        self.0.under_way.settled().await;
+    }
+
+    pub(super) fn under_way(&self) -> Arc<UnderWay> {
+        self.0.under_way.clone()
     }
 
     pub(super) fn config(&self) -> &FaultyConfig {

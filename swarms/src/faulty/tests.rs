@@ -559,3 +559,29 @@ fn keys_pass_through() {
     let looked_up = poll_once(a.lookup_public_key(&addr(&b)));
     assert!(matches!(looked_up, Poll::Ready(Ok(key)) if key == b.public_key()));
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_medium_is_settled_as_soon_as_nothing_is_delayed() {
+    let faults = medium(LinkFaults {
+        delay: ms(10),
+        ..LinkFaults::default()
+    });
+    faults.settled().await;
+    let [a, b] = nodes(&faults);
+    let start = Instant::now();
+    a.tell(&addr(&b), Packet::default()).await.unwrap();
+    sleep(ms(5)).await;
+    b.tell(&addr(&a), Packet::default()).await.unwrap();
+    assert!(poll_once(faults.settled()).is_pending());
+    faults.settled().await;
+    assert_eq!(start.elapsed(), ms(15), "the last message of any node");
+    assert_eq!((arrived(&a).len(), arrived(&b).len()), (1, 1));
+
+    // What is closed or gone delays nothing.
+    a.tell(&addr(&b), Packet::default()).await.unwrap();
+    b.tell(&addr(&a), Packet::default()).await.unwrap();
+    a.close().await;
+    assert!(poll_once(faults.settled()).is_pending());
+    drop(b);
+    assert!(poll_once(faults.settled()).is_ready());
+}

@@ -2,15 +2,14 @@
 
 use std::net::{Ipv4Addr, SocketAddr};
 
-use p2p::{
-    Addr, BatchError, BoxAddr, BoxAskSwarm, BoxSecureAskSwarm, BoxSecureSwarm, BoxSwarm, Counters, Error,
-    Headroom, Message, Packet, Result, Swarm,
-};
+use p2p::{Addr, BoxAddr, BoxAskSwarm, BoxSecureAskSwarm, BoxSecureSwarm, BoxSwarm, Error, Result, Swarm};
+use p2p_formats::x509::PrivateKey;
 use p2p_protocols::mux::{self, Name, Varint};
 
 use super::grammar::Placed;
 use super::read::Piece;
-use super::{Channel, Layer, StackError, StackText};
+use super::{Channel, Layer, Stack, StackError, StackText};
+use crate::KeyAddr;
 use crate::allow::{AllowSwarm, Party, Verdict};
 use crate::ask::{AskingConfig, AskingSwarm};
 use crate::faulty::FaultySwarm;
@@ -18,22 +17,9 @@ use crate::fragment::{FragmentConfig, FragmentSwarm};
 use crate::map::EraseSwarm;
 use crate::memory::{MemoryAddr, MemoryRealm};
 use crate::mux::{Mux, MuxConfig, MuxSwarm};
+use crate::p2pke::P2pkeSwarm;
+use crate::quic::{MIN_INNER_MTU, QuicConfig, QuicSwarm};
 use crate::udp::{UdpConfig, UdpSwarm};
-
-/// A swarm whose layers were chosen at run time, as what its layers make of it.
-///
-/// Every layer costs one allocation a call; a batch pays it once.
-#[derive(Clone, Debug)]
-pub enum Stack {
-    /// It tells.
-    Plain(BoxSwarm<BoxAddr>),
-    /// It tells and asks.
-    Ask(BoxAskSwarm<BoxAddr>),
-    /// It tells and has keys.
-    Secure(BoxSecureSwarm<BoxAddr>),
-    /// It tells, asks and has keys.
-    SecureAsk(BoxSecureAskSwarm<BoxAddr>),
-}
 
 /// Puts a layer that passes asks and keys on a stack.
 macro_rules! layer {
@@ -59,49 +45,94 @@ macro_rules! layer_without_asks {
     };
 }
 
-/// Calls the same method of whatever swarm it is.
-macro_rules! each {
-    ($stack:expr, $swarm:ident => $call:expr) => {
-        match $stack {
-            Stack::Plain($swarm) => $call,
-            Stack::Ask($swarm) => $call,
-            Stack::Secure($swarm) => $call,
-            Stack::SecureAsk($swarm) => $call,
-        }
-    };
-}
-
 impl StackText {
-    /// Opens a node of this stack.
+    /// Whether a layer of this stack has a private key: what [`build_with`](Self::build_with) gives it.
+    pub fn takes_key(&self) -> bool {
+        self.layers()
+            .any(|layer| matches!(layer, Layer::P2pke | Layer::Quic { .. }))
+    }
+
+    /// Opens a node of this stack; where layers have a private key, all of them have one that is made up for the node.
     ///
     /// # Errors
     /// Which layer could not be made, and why. What was opened by then is closed.
     pub fn build(&self) -> Result<Stack, StackError> {
-        self.build_on(None)
+        self.build_with(&random_key())
     }
 
-    /// Opens a node of this stack where one was that is gone, so that others reach it at the same address.
+    /// Opens a node of this stack whose layers have the private key `key`, as far as they have one.
     ///
     /// # Errors
-    /// As [`build`](Self::build); also if `addr` is not one of the base's.
-    pub fn build_at(&self, addr: &BoxAddr) -> Result<Stack, StackError> {
-        self.build_on(Some(addr))
+    /// As [`build`](Self::build); a key that is not of Ed25519 is an error of the layer that should have it.
+    pub fn build_with(&self, key: &PrivateKey) -> Result<Stack, StackError> {
+        self.build_on(None, key)
     }
 
-    fn build_on(&self, addr: Option<&BoxAddr>) -> Result<Stack, StackError> {
-        let mut stack: Option<Stack> = None;
-        for placed in &self.layers {
-            let failed = |error| StackError::layer(&self.text, placed.at, placed.layer.word(), error);
-            let made = match stack {
-                None => base(&placed.layer, addr).map_err(failed),
-                Some(below) => match &placed.layer {
-                    Layer::Allow(list) => self.allow(below, list, placed.argument_at),
-                    _ => put(placed, below).map_err(failed),
-                },
-            };
-            stack = Some(made?);
+    /// Opens a node of this stack where one was that is gone, so that others reach it at the same address. Where the
+    /// address names an identity, `key` must be that node's; elsewhere it is not looked at.
+    ///
+    /// # Errors
+    /// As [`build_with`](Self::build_with); also if `addr` is not one of the base's, or `key` is another node's.
+    pub fn build_at(&self, addr: &BoxAddr, key: &PrivateKey) -> Result<Stack, StackError> {
+        let stack = self.build_on(Some(addr), key)?;
+        let local = stack.local_addrs().into_iter().next();
+        let id = local.and_then(|local| local.peer_id());
+        if id != addr.peer_id() {
+            let reason =
+                format!("{addr} needs the key of the node that was there, and another one was given");
+            return Err(Piece::new(&self.text).error(reason));
         }
-        stack.ok_or_else(|| Piece::new(&self.text).error("a stack has at least a base"))
+        Ok(stack)
+    }
+
+    /// Waits until no `faulty` layer delays a message any more, at any node that was built from this text or a clone of it.
+    ///
+    /// # Cancel safety
+    /// It changes nothing.
+    pub async fn settled(&self) {
+        // What one layer lets go is next delayed by one below it.
+        for faults in self
+            .layers
+            .iter()
+            .rev()
+            .filter_map(|placed| placed.faults.as_ref())
+        {
+            faults.settled().await;
+        }
+    }
+
+    fn build_on(&self, addr: Option<&BoxAddr>, key: &PrivateKey) -> Result<Stack, StackError> {
+        let (mut stack, layers) = self.base(addr, key)?;
+        for placed in layers {
+            stack = match &placed.layer {
+                Layer::Allow(list) => self.allow(stack, list, placed.argument_at)?,
+                _ => put(placed, stack, key).map_err(|error| self.failed(placed, error))?,
+            };
+        }
+        Ok(stack)
+    }
+
+    /// The base, and the layers that it leaves to be put on it.
+    fn base(&self, at: Option<&BoxAddr>, key: &PrivateKey) -> Result<(Stack, &[Placed]), StackError> {
+        if let [udp, quic, layers @ ..] = &*self.layers
+            && let (Layer::Udp { addr, mtu: udp_mtu }, Layer::Quic { mtu }) = (&udp.layer, &quic.layer)
+        {
+            let node = udp_place(*addr, at).and_then(|addr| quic_on_udp(addr, *udp_mtu, key, *mtu));
+            let node = node.map_err(|error| match error {
+                Error::Io { .. } | Error::InvalidAddr { .. } => self.failed(udp, error),
+                error => self.failed(quic, error),
+            })?;
+            return Ok((quic_stack(node), layers));
+        }
+        let Some((first, layers)) = self.layers.split_first() else {
+            return Err(Piece::new(&self.text).error("a stack has at least a base"));
+        };
+        let stack = base(&first.layer, at).map_err(|error| self.failed(first, error))?;
+        Ok((stack, layers))
+    }
+
+    fn failed(&self, placed: &Placed, error: Error) -> StackError {
+        StackError::layer(&self.text, placed.at, placed.layer.word(), error)
     }
 
     fn allow(&self, below: Stack, list: &str, at: usize) -> Result<Stack, StackError> {
@@ -125,35 +156,81 @@ impl StackText {
     }
 }
 
+fn random_key() -> PrivateKey {
+    PrivateKey::ed25519(&rand::random())
+}
+
 fn base(layer: &Layer, at: Option<&BoxAddr>) -> Result<Stack> {
-    let foreign = |addr: &BoxAddr| Error::addr(&addr.to_string(), 0, "an address of another kind of base");
     match layer {
         Layer::Mem { realm } => {
             let realm = MemoryRealm::named(realm.as_deref().unwrap_or_default());
             let node = match at {
                 None => realm.open(),
-                Some(addr) => {
-                    let addr: &MemoryAddr = addr.downcast_ref().ok_or_else(|| foreign(addr))?;
-                    realm.open_at(*addr)?
-                }
+                Some(addr) => realm.open_at(memory_place(addr)?)?,
             };
             Ok(Stack::SecureAsk(BoxSecureAskSwarm::new(EraseSwarm::erase(node))))
         }
         Layer::Udp { addr, mtu } => {
             let mut config = UdpConfig::default();
             config.mtu = mtu.unwrap_or(config.mtu);
-            let addr = match at {
-                Some(at) => at.socket_addr().ok_or_else(|| foreign(at))?,
-                None => addr.unwrap_or(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))),
-            };
-            let node = UdpSwarm::with_config(addr, config)?;
+            let node = UdpSwarm::with_config(udp_place(*addr, at)?, config)?;
             Ok(Stack::Plain(BoxSwarm::new(EraseSwarm::erase(node))))
         }
         other => Err(Error::invalid("stack", format!("{} is not a base", other.word()))),
     }
 }
 
-fn put(placed: &Placed, below: Stack) -> Result<Stack> {
+fn foreign(addr: &BoxAddr) -> Error {
+    Error::addr(&addr.to_string(), 0, "an address of another kind of base")
+}
+
+/// What `addr` is at the base, below all identities.
+fn memory_place(addr: &BoxAddr) -> Result<MemoryAddr> {
+    let mut place = addr;
+    while let Some(keyed) = place.downcast_ref::<KeyAddr<BoxAddr>>() {
+        place = &keyed.addr;
+    }
+    place.downcast_ref().copied().ok_or_else(|| foreign(addr))
+}
+
+fn udp_place(addr: Option<SocketAddr>, at: Option<&BoxAddr>) -> Result<SocketAddr> {
+    match at {
+        Some(at) => at.socket_addr().ok_or_else(|| foreign(at)),
+        None => Ok(addr.unwrap_or(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)))),
+    }
+}
+
+fn quic_on_udp(
+    addr: SocketAddr,
+    udp_mtu: Option<usize>,
+    key: &PrivateKey,
+    mtu: Option<usize>,
+) -> Result<QuicSwarm<SocketAddr>> {
+    if let Some(udp_mtu) = udp_mtu.filter(|mtu| *mtu < MIN_INNER_MTU) {
+        let reason = format!("QUIC needs an MTU of {MIN_INNER_MTU} bytes below, and there are {udp_mtu}");
+        return Err(Error::invalid("inner swarm", reason));
+    }
+    QuicSwarm::bind_udp_with(addr, key, quic_config(mtu))
+}
+
+fn quic_config(mtu: Option<usize>) -> QuicConfig {
+    let mut config = QuicConfig::default();
+    let Some(mtu) = mtu else { return config };
+    // A message of the MTU has room wherever messages wait, also in a buffer that doubled as it grew.
+    let room = mtu.saturating_mul(2);
+    config.mtu = mtu;
+    config.session_reassembly = config.session_reassembly.max(room);
+    config.reassembly = config.reassembly.max(config.session_reassembly);
+    config.messages.bytes = config.messages.bytes.max(room);
+    config.asks.bytes = config.asks.bytes.max(room);
+    config
+}
+
+fn quic_stack<A: Addr>(node: QuicSwarm<A>) -> Stack {
+    Stack::SecureAsk(BoxSecureAskSwarm::new(EraseSwarm::erase(node)))
+}
+
+fn put(placed: &Placed, below: Stack, key: &PrivateKey) -> Result<Stack> {
     Ok(match &placed.layer {
         Layer::Faulty { .. } => {
             let faults = placed.faults.clone();
@@ -177,6 +254,11 @@ fn put(placed: &Placed, below: Stack) -> Result<Stack> {
                 }
             }
         }
+        Layer::P2pke => {
+            let node = P2pkeSwarm::new(below, key)?;
+            Stack::Secure(BoxSecureSwarm::new(EraseSwarm::erase(node)))
+        }
+        Layer::Quic { mtu } => quic_stack(QuicSwarm::with_config(below, key, quic_config(*mtu))?),
         Layer::Mux(channel) => match channel {
             Channel::Name(name) => layer!(below, inner => open::<_, Name>(inner, name.as_bytes())?),
             Channel::U16(number) => layer!(below, inner => open::<_, u16>(inner, *number)?),
@@ -206,76 +288,4 @@ fn allow<S>(inner: S, parties: Vec<Party<BoxAddr>>) -> AllowSwarm<BoxAddr, S> {
         list.set(party, Verdict::Allow);
     }
     list
-}
-
-impl Stack {
-    /// The swarm without its asks and keys.
-    pub fn swarm(&self) -> BoxSwarm<BoxAddr> {
-        match self.clone() {
-            Stack::Plain(swarm) => swarm,
-            Stack::Ask(swarm) => swarm.into(),
-            Stack::Secure(swarm) => swarm.into(),
-            Stack::SecureAsk(swarm) => swarm.into(),
-        }
-    }
-
-    /// Its asks, if its layers have them.
-    pub fn asks(&self) -> Option<BoxAskSwarm<BoxAddr>> {
-        match self.clone() {
-            Stack::Plain(_) | Stack::Secure(_) => None,
-            Stack::Ask(swarm) => Some(swarm),
-            Stack::SecureAsk(swarm) => Some(BoxAskSwarm::new(swarm)),
-        }
-    }
-
-    /// Its keys, if its layers have them.
-    pub fn keys(&self) -> Option<BoxSecureSwarm<BoxAddr>> {
-        match self.clone() {
-            Stack::Plain(_) | Stack::Ask(_) => None,
-            Stack::Secure(swarm) => Some(swarm),
-            Stack::SecureAsk(swarm) => Some(BoxSecureSwarm::new(swarm)),
-        }
-    }
-}
-
-impl Swarm<BoxAddr> for Stack {
-    async fn tell(&self, dst: &BoxAddr, packet: Packet) -> Result<()> {
-        each!(self, swarm => swarm.tell(dst, packet).await)
-    }
-
-    async fn tell_batch(&self, batch: &mut Vec<(BoxAddr, Packet)>) -> Result<(), BatchError> {
-        each!(self, swarm => swarm.tell_batch(batch).await)
-    }
-
-    async fn receive(&self) -> Result<Message<BoxAddr>> {
-        each!(self, swarm => swarm.receive().await)
-    }
-
-    async fn receive_batch(&self, out: &mut Vec<Message<BoxAddr>>, max: usize) -> Result<usize> {
-        each!(self, swarm => swarm.receive_batch(out, max).await)
-    }
-
-    fn mtu(&self) -> usize {
-        each!(self, swarm => swarm.mtu())
-    }
-
-    fn local_addrs(&self) -> Vec<BoxAddr> {
-        each!(self, swarm => swarm.local_addrs())
-    }
-
-    fn parse_addr(&self, text: &str) -> Result<BoxAddr> {
-        each!(self, swarm => swarm.parse_addr(text))
-    }
-
-    async fn close(&self) {
-        each!(self, swarm => swarm.close().await);
-    }
-
-    fn headroom(&self) -> Headroom {
-        each!(self, swarm => swarm.headroom())
-    }
-
-    fn visit_counters(&self, visit: &mut dyn FnMut(&Counters)) {
-        each!(self, swarm => swarm.visit_counters(visit));
-    }
 }

@@ -17,9 +17,14 @@ const MOST_LAYERS: usize = 32;
 /// The longest delay or jitter that a text may ask for, in milliseconds.
 const LONGEST_MS: u64 = 3_600_000;
 
+/// The largest MTU that a text may ask for.
+const MOST_BYTES: usize = usize::MAX >> 1;
+/// The same for QUIC, which writes the length of an ask in 32 bits.
+const QUIC_MOST_BYTES: usize = u32::MAX as usize;
+
 const BASES: &str = "mem, udp";
-const CARRY_ASKS: &str = "mem and mbapp, and on them faulty, mux, mux16, mux32, mux64, muxv, allow";
-const LAYERS: &str = "faulty, frag, mux, mux16, mux32, mux64, muxv, allow, mbapp";
+const CARRY_ASKS: &str = "mem, quic and mbapp, and on them faulty, mux, mux16, mux32, mux64, muxv, allow";
+const LAYERS: &str = "faulty, frag, mux, mux16, mux32, mux64, muxv, allow, p2pke, quic, mbapp";
 
 /// One layer of a stack text.
 #[derive(Clone, Debug, PartialEq)]
@@ -54,6 +59,13 @@ pub enum Layer {
         /// Bytes of a message at most; 65536 without it.
         mtu: Option<usize>,
     },
+    /// A secure channel over datagrams.
+    P2pke,
+    /// QUIC; directly on `udp` it has a UDP socket of its own.
+    Quic {
+        /// Bytes of a message at most; 1 MiB without it.
+        mtu: Option<usize>,
+    },
     /// One channel of a mux.
     Mux(Channel),
     /// An allow-list: ids or addresses joined by `;`. Addresses are read when the stack is built.
@@ -84,6 +96,8 @@ impl Layer {
             Layer::Faulty { .. } => "faulty",
             Layer::Frag { .. } => "frag",
             Layer::Mbapp { .. } => "mbapp",
+            Layer::P2pke => "p2pke",
+            Layer::Quic { .. } => "quic",
             Layer::Mux(Channel::Name(_)) => "mux",
             Layer::Mux(Channel::U16(_)) => "mux16",
             Layer::Mux(Channel::U32(_)) => "mux32",
@@ -114,8 +128,16 @@ impl Layer {
                 mtu: segment.option("mtu", |value| integer(value, 1..=65_507))?,
             },
             ("faulty", false) => faulty(segment)?,
-            ("frag", false) => Layer::Frag { mtu: mtu(segment)? },
-            ("mbapp", false) => Layer::Mbapp { mtu: mtu(segment)? },
+            ("frag", false) => Layer::Frag {
+                mtu: mtu(segment, MOST_BYTES)?,
+            },
+            ("mbapp", false) => Layer::Mbapp {
+                mtu: mtu(segment, MOST_BYTES)?,
+            },
+            ("p2pke", false) => Layer::P2pke,
+            ("quic", false) => Layer::Quic {
+                mtu: mtu(segment, QUIC_MOST_BYTES)?,
+            },
             ("mux", false) => Layer::Mux(Channel::Name(
                 segment.required("the name of a channel")?.text.into(),
             )),
@@ -134,8 +156,8 @@ impl Layer {
             ("mem" | "udp", false) => {
                 return unknown(format!("{} is a base, and stands first or not at all", word.text));
             }
-            ("faulty" | "frag" | "mux" | "mux16" | "mux32" | "mux64" | "muxv" | "allow" | "mbapp", true) => {
-                return unknown(format!("{} needs something beneath it", word.text));
+            (layer, true) if LAYERS.split(", ").any(|known| known == layer) => {
+                return unknown(format!("{layer} needs something beneath it"));
             }
             (other, _) => return unknown(format!("there is no layer {other:?}")),
         })
@@ -150,6 +172,7 @@ impl Display for Layer {
         }
         f.write_str(self.word())?;
         match self {
+            Layer::P2pke => Ok(()),
             Layer::Mem { realm } => also(f, "=", realm.as_ref()),
             Layer::Udp { addr, mtu } => {
                 also(f, "=", addr.as_ref())?;
@@ -177,7 +200,7 @@ impl Display for Layer {
                 }
                 Ok(())
             }
-            Layer::Frag { mtu } | Layer::Mbapp { mtu } => also(f, "=", mtu.as_ref()),
+            Layer::Frag { mtu } | Layer::Mbapp { mtu } | Layer::Quic { mtu } => also(f, "=", mtu.as_ref()),
             Layer::Mux(Channel::Name(name)) => write!(f, "={name}"),
             Layer::Mux(Channel::U16(number)) => write!(f, "={number}"),
             Layer::Mux(Channel::U32(number)) => write!(f, "={number}"),
@@ -225,8 +248,8 @@ impl StackText {
         let mut end = None;
         for placed in &self.layers {
             match placed.layer {
-                Layer::Mem { .. } | Layer::Mbapp { .. } => end = None,
-                Layer::Udp { .. } | Layer::Frag { .. } => end = Some(placed),
+                Layer::Mem { .. } | Layer::Mbapp { .. } | Layer::Quic { .. } => end = None,
+                Layer::Udp { .. } | Layer::Frag { .. } | Layer::P2pke => end = Some(placed),
                 Layer::Faulty { .. } | Layer::Mux(_) | Layer::Allow(_) => {}
             }
         }
@@ -338,9 +361,9 @@ where
     })
 }
 
-fn mtu(segment: &mut Segment<'_>) -> Result<Option<usize>, StackError> {
+fn mtu(segment: &mut Segment<'_>, most: usize) -> Result<Option<usize>, StackError> {
     let argument = segment.optional("an MTU in bytes")?;
-    argument.map(|mtu| integer(mtu, 1..=usize::MAX >> 1)).transpose()
+    argument.map(|mtu| integer(mtu, 1..=most)).transpose()
 }
 
 fn channel<N>(segment: &mut Segment<'_>, most: N) -> Result<N, StackError>

@@ -1,8 +1,11 @@
 use p2p::{AskSwarm, Packet, PeerId, Reason, Swarm};
+use p2p_formats::x509::PrivateKey;
 use proptest::prelude::*;
 
 use super::*;
 use crate::faulty::LinkFaults;
+
+mod secure;
 
 fn parse(text: &str) -> StackText {
     text.parse().unwrap_or_else(|error| panic!("{error}"))
@@ -67,6 +70,10 @@ fn an_error_names_the_place_and_what_would_fit() {
     assert!(refused("mem/faulty,loss=0,loss=1", 18).contains("twice"));
     assert!(refused("mem/faulty=0.1", 11).contains("faulty,loss="));
     assert!(refused("mem/faulty,lose=0.1", 11).contains("loss, dup, reorder, corrupt"));
+    assert!(refused("mem/quic=0", 9).contains("1 to 4294967295"));
+    assert!(refused("mem/quic,mtu=9", 9).contains("none"));
+    assert!(refused("mem/p2pke=9", 10).contains("no argument"));
+    assert!(refused("quic/udp", 0).contains("beneath"));
     assert!(refused("mem/mux", 7).contains("mux="));
     assert!(refused("mem/mux16=65536", 10).contains("65535"));
     assert!(refused("mem/allow=a;;b", 12).contains("expected"));
@@ -113,11 +120,13 @@ async fn a_stack_has_what_all_its_layers_have() {
         ("mem/frag/mux=a", Some(4)),
         ("mem/mbapp/frag/mux=a", Some(10)),
         ("udp/frag=9000/mbapp=100000/mux=a", None),
+        ("udp/quic/mux=a", None),
+        ("udp/quic/p2pke/mux=a", Some(9)),
     ] {
         let error = parse(text).check_asks().err();
         assert_eq!(error.as_ref().map(StackError::at), at);
         assert_eq!(has(text).0, error.is_none(), "what is checked is what is built");
-        assert!(error.is_none_or(|error| error.reason().contains("mem and mbapp, and on them faulty")));
+        assert!(error.is_none_or(|error| error.reason().contains("and mbapp, and on them faulty")));
     }
     assert_eq!(
         has("mem/faulty/mux=a/mux16=1/mux32=1/mux64=1/muxv=1/allow=1"),
@@ -128,6 +137,10 @@ async fn a_stack_has_what_all_its_layers_have() {
     assert_eq!(has("udp/faulty/frag/mux=a"), (false, false));
     assert_eq!(has("udp/mbapp/faulty"), (true, false));
     assert_eq!(has("mem/frag/mbapp"), (true, true));
+    assert_eq!(has("udp/p2pke"), (false, true));
+    assert_eq!(has("udp/p2pke/mbapp"), (true, true));
+    assert_eq!(has("udp/quic/mux=a"), (true, true));
+    assert_eq!(has("udp/quic/frag"), (false, true));
 }
 
 #[tokio::test]
@@ -166,17 +179,40 @@ async fn a_message_crosses_udp_in_fragments() {
     assert_eq!(layers.last(), Some(&"udp"));
 }
 
+/// Opens a node at `addr` as soon as that is free: tasks of the node that was there may have to end first.
+async fn built_again(text: &StackText, addr: &p2p::BoxAddr, key: &PrivateKey) -> Stack {
+    let free = async {
+        loop {
+            match text.build_at(addr, key) {
+                Ok(node) => return node,
+                Err(error) => assert_eq!(error.at(), 0, "the base is not free: {error}"),
+            }
+            tokio::task::yield_now().await;
+        }
+    };
+    let limit = std::time::Duration::from_secs(10);
+    tokio::time::timeout(limit, free).await.expect("it gets free")
+}
+
 #[tokio::test]
 async fn a_node_opens_again_at_the_address_of_one_that_is_gone() {
-    for text in ["udp/frag", "mem=opens_again/frag"] {
+    let key = PrivateKey::ed25519(&[1; 32]);
+    for text in [
+        "udp/frag",
+        "mem=opens_again/frag",
+        "udp/quic",
+        "udp/frag/quic/mux=a",
+        "mem=opens_again/quic/faulty/p2pke",
+        "udp/p2pke/mbapp",
+    ] {
         let text = parse(text);
-        let first = text.build().expect("built");
+        let first = text.build_with(&key).expect("built");
         let addr = first.local_addrs().remove(0);
-        let taken = text.build_at(&addr).expect_err("somebody is there");
+        let taken = text.build_at(&addr, &key).expect_err("somebody is there");
         assert_eq!(taken.at(), 0, "{taken}");
         first.close().await;
         drop(first);
-        let again = text.build_at(&addr).expect("it is free");
+        let again = built_again(&text, &addr, &key).await;
         assert_eq!(again.local_addrs(), [addr]);
     }
 }
@@ -217,7 +253,8 @@ fn nearly() -> impl Strategy<Value = String> {
         "mem=[a-z]{0,3}",
         "(loss|dup|seed|rate|x)=[0-9.]{1,6}".prop_map(|option| format!("faulty,{option}")),
         "faulty,loss=0\\.[0-9]{1,4},seed=[0-9]{1,9},rate=[0-9]{1,9},delay=[0-9]{1,4}",
-        "(frag|mbapp)=[0-9]{1,6}",
+        "(frag|mbapp|quic)=[0-9]{1,6}",
+        "(p2pke|quic)=?",
         "(mux|mux16|mux32|mux64|muxv)=[0-9]{1,6}",
         "mux=[a-z=:.]{1,6}",
         "allow=[a-z0-9;]{1,9}",

@@ -6,14 +6,14 @@ use std::time::Duration;
 
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
-use p2p::{AskSwarm as _, BoxAddr, BoxAskSwarm, Error, Packet, Swarm};
+use p2p::{AskSwarm as _, BoxAddr, BoxAskSwarm, Error, Packet, Swarm as _};
 use p2p_swarms::stack::{Stack, StackText};
 use tokio::sync::Notify;
 use tokio::time::{Instant, timeout};
 
 use crate::cli::Bench;
 use crate::output::Out;
-use crate::{Failure, open};
+use crate::{Failure, first_addr, open, reach};
 
 /// After this time without an arrival, what is under way counts as lost.
 const LOST_AFTER: Duration = Duration::from_millis(20);
@@ -27,6 +27,8 @@ pub(crate) async fn run(args: Bench, out: Out) -> Result<(), Failure> {
     }
     let (a, b) = (open(&text)?, open(&text)?);
     a.packet(&vec![0; args.size]).check(a.mtu())?;
+    // What is measured begins where both know each other.
+    reach(&text, &a, &first_addr(&b)?).await?;
     let time = Duration::from_secs_f64(args.secs);
     if let (true, Some(from), Some(to)) = (args.ask, a.asks(), b.asks()) {
         asks(&from, &to, &args, time, out).await?;
@@ -36,11 +38,6 @@ pub(crate) async fn run(args: Bench, out: Out) -> Result<(), Failure> {
     }
     tokio::join!(a.close(), b.close());
     Ok(())
-}
-
-fn first_addr(swarm: &impl Swarm<BoxAddr>) -> Result<BoxAddr, Failure> {
-    let first = swarm.local_addrs().into_iter().next();
-    first.ok_or_else(|| Failure::Failed("the node has no address".to_owned()))
 }
 
 /// One message at a time, both ends in one task.

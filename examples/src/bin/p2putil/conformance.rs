@@ -1,124 +1,250 @@
 //! `conformance`: the laws of a swarm, checked on a stack.
+//!
+//! Verdicts are printed by the main thread, which runs no part of a swarm, as they come. So the line of totals is the last
+//! one whatever a swarm does: hangs, panics, or blocks its threads.
 
+use std::collections::HashMap;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
-use p2p::{BoxAddr, Swarm as _};
-use p2p_swarms::stack::{Layer, Stack, StackText};
-use p2p_swarmtest::{Ask, LAWS, Plain, Profile, Secure, SecureAsk, Testbed, Verdict};
+use p2p::{Addr as _, BoxAddr, PeerId, Swarm as _};
+use p2p_formats::x509::PrivateKey;
+use p2p_swarms::stack::{Layer, Stack, StackText, forged};
+use p2p_swarmtest::{Ask, Checked, LAWS, Plain, Profile, Secure, SecureAsk, Testbed, Verdict};
 use serde_json::json;
 
 use crate::cli::Conformance;
+use crate::interrupt::interrupt;
 use crate::output::Out;
-use crate::{Failure, open};
+use crate::{Failure, key, open};
 
 pub(crate) async fn run(args: Conformance, out: Out) -> Result<(), Failure> {
     let text: StackText = args.stack.parse()?;
-    let stack = open(&text)?;
-    let profile = profile(&text, stack.mtu())?;
-    let bed = testbed(&text, &stack).profile(profile);
-    stack.close().await;
-    drop(stack);
-
-    let rebind = text.clone();
-    let bar = ProgressBar::new(LAWS.iter().filter(|law| bed.applies(law)).count() as u64);
-    let style = ProgressStyle::with_template("{bar:30} {pos}/{len} laws  {msg}");
-    bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
-    let watched = bar.clone();
-    let bed = bed
-        .rebind(move |addr: BoxAddr| {
-            let again = rebind.build_at(&addr).map_err(p2p::Error::from);
-            async move { again }
-        })
-        .watch(move |checked| {
-            watched.set_message(checked.law.name);
-            watched.inc(1);
-        });
-    let report = bed.run().await;
-    bar.finish_and_clear();
-
-    for checked in &report {
-        let (verdict, why) = match &checked.verdict {
-            Verdict::Passed => ("passed", ""),
-            Verdict::Failed(how) => ("failed", how.as_str()),
-            Verdict::Waived(why) => ("waived", why.as_str()),
+    let interrupt = interrupt()?;
+    let probe = open(&text)?;
+    let profile = profile(&text, probe.mtu())?;
+    // Each law has its own limit; once all of them are over, nothing comes any more.
+    let patience = 2 * profile.limit;
+    let (verdicts, arriving) = channel();
+    let over = verdicts.clone();
+    let bed = testbed(&text, &probe).profile(profile).watch(move |checked| {
+        // It fails where the end is already printed.
+        drop(verdicts.send(Event::Checked(checked.clone())));
+    });
+    probe.close().await;
+    drop(probe);
+    let laws = LAWS.iter().filter(|law| bed.applies(law)).count();
+    tokio::spawn(async move {
+        let end = tokio::select! {
+            _ = bed.run() => Event::Over,
+            () = interrupt => Event::Interrupted,
         };
+        drop(over.send(end));
+    });
+    let (tally, unchecked) = print_all(laws, &arriving, patience, out)?;
+    match (unchecked, tally.failed) {
+        (None, 0) => Ok(()),
+        (None, failed) => Err(Failure::Failed(format!("{text} breaks {failed} laws"))),
+        (Some(why), _) => Err(Failure::Failed(format!("not every law was checked: {why}"))),
+    }
+}
+
+/// What the run says.
+enum Event {
+    Checked(Checked),
+    Over,
+    Interrupted,
+}
+
+/// How many laws there were of each verdict.
+#[derive(Debug, Default)]
+struct Tally {
+    passed: usize,
+    failed: usize,
+    waived: usize,
+}
+
+/// Prints the verdicts of `laws` laws as they come, then the totals. Also says why not all of them came.
+fn print_all(
+    laws: usize,
+    events: &Receiver<Event>,
+    patience: Duration,
+    out: Out,
+) -> Result<(Tally, Option<&'static str>), Failure> {
+    let bar = bar(laws);
+    let mut tally = Tally::default();
+    let end = loop {
+        match events.recv_timeout(patience) {
+            Ok(Event::Checked(checked)) => {
+                bar.set_message(checked.law.name);
+                bar.inc(1);
+                bar.suspend(|| tally.print(&checked, out))?;
+            }
+            Ok(Event::Interrupted) => break "interrupted",
+            Ok(Event::Over) | Err(RecvTimeoutError::Disconnected) => break "the run ended without a verdict",
+            Err(RecvTimeoutError::Timeout) => break "the swarm blocks the threads that it runs on",
+        }
+    };
+    bar.finish_and_clear();
+    let Tally {
+        passed,
+        failed,
+        waived,
+    } = tally;
+    let unchecked = laws - (passed + failed + waived);
+    let more = match unchecked {
+        0 => String::new(),
+        _ => format!(", {unchecked} not checked"),
+    };
+    out.line(
+        &format!("{passed} passed, {failed} failed, {waived} waived{more}"),
+        &json!({ "passed": passed, "failed": failed, "waived": waived, "unchecked": unchecked }),
+    )?;
+    Ok((tally, (unchecked > 0).then_some(end)))
+}
+
+impl Tally {
+    fn print(&mut self, checked: &Checked, out: Out) -> Result<(), Failure> {
+        let (count, verdict, why) = match &checked.verdict {
+            Verdict::Passed => (&mut self.passed, "passed", ""),
+            Verdict::Failed(how) => (&mut self.failed, "failed", how.as_str()),
+            Verdict::Waived(why) => (&mut self.waived, "waived", why.as_str()),
+        };
+        *count += 1;
         let object = json!({
             "law": checked.law.name, "verdict": verdict, "why": why,
             "secs": checked.took.as_secs_f64(),
         });
-        out.line(&checked.to_string(), &object)?;
+        out.line(&checked.to_string(), &object)
     }
-    let (failed, waived) = (report.failures().count(), report.waived().count());
-    let passed = report.iter().count() - failed - waived;
-    out.line(
-        &format!("{passed} passed, {failed} failed, {waived} waived"),
-        &json!({ "passed": passed, "failed": failed, "waived": waived }),
-    )?;
-    if failed > 0 {
-        return Err(Failure::Failed(format!("{text} breaks {failed} laws")));
+}
+
+/// A bar on standard error, where that is a terminal.
+fn bar(laws: usize) -> ProgressBar {
+    let style = ProgressStyle::with_template("{bar:30} {pos}/{len} laws  {msg}");
+    ProgressBar::new(laws as u64).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
+}
+
+/// Makes nodes of a stack, each with a key of its own, which comes back with the node.
+struct Nodes {
+    text: StackText,
+    keys: Mutex<HashMap<PeerId, PrivateKey>>,
+}
+
+impl Nodes {
+    fn open(&self) -> p2p::Result<Stack> {
+        let key = key::new();
+        let stack = self.text.build_with(&key)?;
+        if let Some(id) = stack.local_addrs().first().and_then(p2p::Addr::peer_id) {
+            self.keys().insert(id, key);
+        }
+        Ok(stack)
     }
-    Ok(())
+
+    fn open_again(&self, addr: &BoxAddr) -> p2p::Result<Stack> {
+        let key = addr.peer_id().and_then(|id| self.keys().get(&id).cloned());
+        Ok(self.text.build_at(addr, &key.unwrap_or_else(key::new))?)
+    }
+
+    fn keys(&self) -> std::sync::MutexGuard<'_, HashMap<PeerId, PrivateKey>> {
+        self.keys.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// How to make nodes of this stack, with what it can do.
-fn testbed(text: &StackText, stack: &Stack) -> Testbed<BoxAddr> {
-    /// Makes nodes with `text`, each taken out of its enum.
+fn testbed(text: &StackText, probe: &Stack) -> Testbed<BoxAddr> {
+    let nodes = Arc::new(Nodes {
+        text: text.clone(),
+        keys: Mutex::default(),
+    });
+    let again = nodes.clone();
+    /// Makes nodes, each taken out of its enum.
     macro_rules! bed {
-        ($kind:expr, $variant:ident) => {{
-            let text = text.clone();
+        ($kind:expr, $variant:ident) => {
             Testbed::new($kind, move |count| {
-                let made = (0..count).map(|_| match text.build()? {
+                let made = (0..count).map(|_| match nodes.open()? {
                     Stack::$variant(swarm) => Ok(swarm),
                     _ => Err(p2p::Error::invalid("stack", "its nodes differ")),
                 });
-                let made = made.collect::<p2p::Result<Vec<_>>>();
-                async move { made }
+                std::future::ready(made.collect::<p2p::Result<Vec<_>>>())
             })
-        }};
+        };
     }
-    match stack {
+    let bed = match probe {
         Stack::Plain(_) => bed!(Plain, Plain),
         Stack::Ask(_) => bed!(Ask, Ask),
         Stack::Secure(_) => bed!(Secure, Secure),
         Stack::SecureAsk(_) => bed!(SecureAsk, SecureAsk),
+    };
+    let bed = bed.rebind(move |addr: BoxAddr| std::future::ready(again.open_again(&addr)));
+    let names_ids = |addr: &BoxAddr| forged(addr, PeerId::ZERO).is_some();
+    if !probe.local_addrs().first().is_some_and(names_ids) {
+        return bed;
     }
+    bed.forge(|id_of, place_of| {
+        let forged = id_of.peer_id().and_then(|id| forged(place_of, id));
+        forged.unwrap_or_else(|| place_of.clone())
+    })
 }
 
 /// What the medium of this stack may do, as far as its text says.
 fn profile(text: &StackText, mtu: usize) -> Result<Profile, Failure> {
     let mut profile = Profile::default();
-    let mut arrives = 1.0;
-    let mut arrives_at_mtu = 1.0;
+    let (mut arrives, mut arrives_at_mtu, mut whole) = (1.0, 1.0, 1.0);
+    let mut silent = false;
     let layers: Vec<&Layer> = text.layers().collect();
     for (index, layer) in layers.iter().enumerate() {
-        let Layer::Faulty { link, .. } = layer else {
-            continue;
-        };
-        profile.duplicates |= link.duplicate > 0.0;
-        arrives *= 1.0 - link.loss;
-        // The longest message crosses this layer in so many pieces.
-        let below: Vec<String> = layers.iter().take(index + 1).map(ToString::to_string).collect();
-        let piece = open(&below.join("/").parse()?)?.mtu();
-        let pieces = mtu.div_ceil(piece.saturating_sub(16).max(1));
-        arrives_at_mtu *= (1.0 - link.loss).powi(i32::try_from(pieces).unwrap_or(i32::MAX));
-        let late = 2 * (link.delay + link.jitter)
-            + if link.reorder > 0.0 {
-                2 * link.reorder_by
-            } else {
-                Duration::ZERO
-            };
-        profile.settle += late;
-        profile.patience += late * 4;
+        match layer {
+            Layer::Udp { .. } => {
+                // What the system's buffer for a socket holds of short messages; it drops what is more, and tells nobody.
+                profile.holds += 8192;
+                silent = true;
+            }
+            // What it drops of long ones.
+            Layer::Frag { .. } | Layer::Mbapp { .. } if silent => {
+                arrives_at_mtu = f64::min(arrives_at_mtu, 0.8);
+            }
+            Layer::Faulty { link, .. } => {
+                profile.duplicates |= link.duplicate > 0.0;
+                arrives *= 1.0 - link.loss;
+                whole *= 1.0 - link.corrupt;
+                // The longest message crosses this layer in so many pieces.
+                let below: Vec<String> = layers.iter().take(index + 1).map(ToString::to_string).collect();
+                let piece = open(&below.join("/").parse()?)?.mtu();
+                let pieces = mtu.div_ceil(piece.saturating_sub(16).max(1));
+                arrives_at_mtu *= (1.0 - link.loss).powi(i32::try_from(pieces).unwrap_or(i32::MAX));
+                let late = 2 * (link.delay + link.jitter)
+                    + if link.reorder > 0.0 {
+                        2 * link.reorder_by
+                    } else {
+                        Duration::ZERO
+                    };
+                profile.settle += late;
+                profile.patience += late * 4;
+            }
+            // It sends again what does not arrive.
+            Layer::Quic { .. } => {
+                (arrives, arrives_at_mtu, whole, silent) = (1.0, 1.0, 1.0, false);
+                profile.duplicates = false;
+            }
+            // What was damaged or comes again ends here.
+            Layer::P2pke => {
+                (arrives, arrives_at_mtu, whole) = (arrives * whole, arrives_at_mtu * whole, 1.0);
+                profile.duplicates = false;
+            }
+            _ => {}
+        }
     }
     profile.loss = 1.0 - arrives;
     profile.loss_at_mtu = 1.0 - arrives_at_mtu;
-    if matches!(layers.first(), Some(Layer::Udp { .. })) {
-        // What the system's buffer for a socket holds of short messages, and what it drops of long ones.
-        profile.holds += 8192;
-        if layers.iter().any(|layer| matches!(layer, Layer::Frag { .. })) {
-            profile.loss_at_mtu = profile.loss_at_mtu.max(0.2);
-        }
+    if text.takes_key() {
+        // A handshake comes before the first message, and many are under way at a time.
+        profile.settle = profile.settle.max(Duration::from_millis(100));
+        profile.patience = profile.patience.max(Duration::from_secs(20));
+    }
+    if silent {
         profile = profile.waive(
             "counters::every_drop_is_counted",
             "the system drops where its buffer is full, and tells nobody",

@@ -1,6 +1,7 @@
-//! `demo`: a ring of nodes, each sending a file to the next, over a good network and over a bad one.
+//! `demo`: a ring of nodes, each sending a file to the next, over several stacks; and asking the next.
 
-use std::fs;
+use std::fs::File;
+use std::io::Read as _;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -17,10 +18,12 @@ use crate::cli::Demo;
 use crate::output::{Out, print};
 use crate::table::{Table, bytes, thousands};
 use crate::transfer::{self, HEADER, Read, Receiver, Sender};
-use crate::{Failure, open};
+use crate::{Failure, asking, first_addr, open};
 
 /// How long one stack may take; what is not there by then is shown as missing.
-const LIMIT: Duration = Duration::from_secs(9);
+const LIMIT: Duration = Duration::from_secs(15);
+/// Bytes of this program that are sent where no file is named.
+const OF_THIS: u64 = 16 << 20;
 /// Bytes that a node has under way: about what the system's buffer for a socket takes.
 const UNDER_WAY: usize = 96 << 10;
 /// After the last chunk is acknowledged, messages still under way are awaited until it is quiet for so long.
@@ -29,18 +32,25 @@ const QUIET: Duration = Duration::from_millis(20);
 const BATCH: usize = 64;
 
 pub(crate) async fn run(args: Demo, out: Out) -> Result<(), Failure> {
-    let path = match &args.file {
-        Some(path) => path.clone(),
-        None => std::env::current_exe()?,
+    let (path, most) = match &args.file {
+        Some(path) => (path.clone(), u64::MAX),
+        None => (std::env::current_exe()?, OF_THIS),
     };
-    let cannot_read = |error| Failure::Failed(format!("{} cannot be read: {error}", path.display()));
-    let file: Arc<[u8]> = fs::read(&path).map_err(cannot_read)?.into();
+    let mut file = Vec::new();
+    let read = File::open(&path).and_then(|content| content.take(most).read_to_end(&mut file));
+    read.map_err(|error| Failure::Failed(format!("{} cannot be read: {error}", path.display())))?;
+    let file: Arc<[u8]> = file.into();
     let hash = blake3::hash(&file);
     if !out.is_json() {
         let name = path.file_name().unwrap_or(path.as_os_str());
         print(&format!(
-            "{} nodes in a ring over UDP on loopback; each sends a file to the next:\n{}, {}, blake3 {}\n",
+            "{} nodes in a ring over UDP on loopback; each sends a file to the next:\n{}{}, {}, blake3 {}\n",
             args.nodes,
+            if file.len() as u64 == most {
+                "the beginning of "
+            } else {
+                ""
+            },
             Path::new(name).display(),
             bytes(number(file.len() as u64)),
             &hash.to_hex()[..16],
@@ -49,18 +59,24 @@ pub(crate) async fn run(args: Demo, out: Out) -> Result<(), Failure> {
     let stacks = [
         "udp=127.0.0.1:0/frag=65536".to_owned(),
         format!("udp=127.0.0.1:0/faulty,loss=0.1,seed={}/frag=4800", args.seed),
+        "udp=127.0.0.1:0/p2pke/frag=65536".to_owned(),
+        "udp=127.0.0.1:0/quic".to_owned(),
     ];
+    let nodes = usize::from(args.nodes);
     let mut rings = Vec::new();
     for text in stacks {
         let text: StackText = text.parse()?;
-        rings.push(ring(text, &file, *hash.as_bytes(), usize::from(args.nodes)).await?);
+        rings.push(ring(text, &file, *hash.as_bytes(), nodes).await?);
     }
+    let asked = asking::ring("udp=127.0.0.1:0/p2pke/mbapp".parse()?, nodes).await?;
     if out.is_json() {
         for ring in &rings {
             print(&ring.json().to_string())?;
         }
+        print(&asked.json().to_string())?;
     } else {
         show(&rings, args.verbose)?;
+        print(&format!("\n{}", asked.show()))?;
     }
     let missing: usize = rings.iter().map(|ring| ring.nodes - ring.intact).sum();
     if missing > 0 {
@@ -68,7 +84,10 @@ pub(crate) async fn run(args: Demo, out: Out) -> Result<(), Failure> {
             "{missing} files did not arrive intact within {LIMIT:?}"
         )));
     }
-    Ok(())
+    match asked.missing() {
+        0 => Ok(()),
+        missing => Err(Failure::Failed(format!("{missing} asks got no right answer"))),
+    }
 }
 
 /// What became of one stack.
@@ -114,24 +133,19 @@ impl Ring {
     }
 }
 
+/// The text of a stack without what it has by default.
+pub(crate) fn short(stack: &str) -> String {
+    stack.replace("=127.0.0.1:0", "").replace("=65536", "")
+}
+
 fn show(rings: &[Ring], verbose: bool) -> Result<(), Failure> {
-    let mut table = Table::new([
-        "stack",
-        "intact",
-        "sent",
-        "delivered",
-        "lost",
-        "resent",
-        "time",
-        "speed",
-    ]);
+    let mut table = Table::new(["stack", "intact", "sent", "lost", "resent", "time", "speed"]);
     for ring in rings {
         let mark = if ring.intact == ring.nodes { '✓' } else { '✗' };
         table.row([
-            ring.text.replace("=127.0.0.1:0", ""),
+            short(&ring.text),
             format!("{}/{} {mark}", ring.intact, ring.nodes),
             thousands(ring.top().sent),
-            thousands(ring.top().delivered),
             thousands(ring.lost()),
             thousands(ring.resent),
             format!("{:.2} s", ring.time.as_secs_f64()),
@@ -140,7 +154,7 @@ fn show(rings: &[Ring], verbose: bool) -> Result<(), Failure> {
     }
     print(&table.render())?;
     print(
-        "\nintact: files that came whole, by their hash; sent, delivered, lost: messages of the top layer;\n\
+        "\nintact: files that came whole, by their hash; sent, lost: messages of the top layer;\n\
          resent: chunks sent again, as no acknowledgement came in time; speed: all nodes together.",
     )?;
     if !verbose {
@@ -177,9 +191,7 @@ async fn ring(text: StackText, file: &Arc<[u8]>, hash: [u8; 32], nodes: usize) -
     let start = Instant::now();
     let mut tasks = JoinSet::new();
     for (index, stack) in stacks.iter().enumerate() {
-        let next = stacks.get(index + 1).or(stacks.first());
-        let to = next.and_then(|next| next.local_addrs().into_iter().next());
-        let to = to.ok_or_else(|| Failure::Failed("a node has no address".to_owned()))?;
+        let to = first_addr(stacks.get(index + 1).unwrap_or(&stacks[0]))?;
         let chunk = stack.mtu().saturating_sub(HEADER).clamp(32, 32 << 10);
         let sender = Sender::new(file.clone(), hash, chunk, (UNDER_WAY / chunk).max(2), start);
         let sender = sender.ok_or_else(|| Failure::Failed("the file has too many chunks".to_owned()))?;
@@ -325,6 +337,6 @@ impl Node {
 }
 
 #[expect(clippy::cast_precision_loss, reason = "counts of one run are far below 2⁵²")]
-fn number(count: u64) -> f64 {
+pub(crate) fn number(count: u64) -> f64 {
     count as f64
 }

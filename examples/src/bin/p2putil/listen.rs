@@ -2,50 +2,73 @@
 
 use std::future::pending;
 
+use futures_util::StreamExt as _;
+use futures_util::future::{BoxFuture, FutureExt as _};
+use futures_util::stream::FuturesUnordered;
 use p2p::{AskSwarm as _, BoxAddr, BoxAskSwarm, Error, Message, Request, Swarm as _};
-use p2p_swarms::stack::StackText;
+use p2p_swarms::stack::{Stack, StackText};
 use serde_json::json;
 
+use crate::Failure;
 use crate::cli::Listen;
+use crate::interrupt::interrupt;
 use crate::output::Out;
-use crate::{Failure, open};
+
+/// Answers under way at a time; nothing is received while there are more.
+const MOST_ANSWERS: usize = 256;
 
 pub(crate) async fn run(args: Listen, out: Out) -> Result<(), Failure> {
     let text: StackText = args.stack.parse()?;
+    let key = args.key.read(&text)?;
     let interrupt = interrupt()?;
     tokio::pin!(interrupt);
-    let stack = open(&text)?;
+    let stack = text.build_with(&key)?;
     for addr in stack.local_addrs() {
         let addr = addr.to_string();
         out.line(&format!("addr {addr}"), &json!({ "addr": addr }))?;
     }
     let asks = stack.asks();
+    // Answers are not awaited one after the other: a peer that is gone holds up no other.
+    let mut answers: FuturesUnordered<BoxFuture<'_, ()>> = FuturesUnordered::new();
     loop {
+        let has_room = answers.len() < MOST_ANSWERS;
         tokio::select! {
             () = &mut interrupt => break,
-            message = stack.receive() => {
+            Some(()) = answers.next() => {}
+            message = stack.receive(), if has_room => {
                 let message = message?;
                 out.message("tell", &message)?;
                 if args.echo {
-                    let mut echo = message.payload;
-                    echo.push_front(b"echo:");
-                    warn(stack.tell(&message.src, echo).await);
+                    answers.push(echo(&stack, message).boxed());
                 }
             }
-            request = next_ask(asks.as_ref()) => {
+            request = next_ask(asks.as_ref()), if has_room => {
                 let Request { src, dst, payload, .. } = &request;
                 let shown = Message { src: src.clone(), dst: dst.clone(), payload: payload.clone() };
                 out.message("ask", &shown)?;
                 if args.echo {
-                    let mut response = shown.payload;
-                    response.reverse();
-                    warn(request.respond(response).await);
+                    answers.push(reverse(request).boxed());
                 }
             }
         }
     }
+    drop(answers);
     stack.close().await;
     Ok(())
+}
+
+/// Answers a tell with the same behind `echo:`.
+async fn echo(stack: &Stack, message: Message<BoxAddr>) {
+    let mut echo = message.payload;
+    echo.push_front(b"echo:");
+    warn(stack.tell(&message.src, echo).await);
+}
+
+/// Answers an ask with its bytes in reverse.
+async fn reverse(request: Request<BoxAddr>) {
+    let mut response = request.payload.clone();
+    response.reverse();
+    warn(request.respond(response).await);
 }
 
 /// What cannot be answered is the asker's loss; the listener goes on.
@@ -64,26 +87,4 @@ async fn next_ask(asks: Option<&BoxAskSwarm<BoxAddr>>) -> Request<BoxAddr> {
         }
     }
     pending().await
-}
-
-/// Ends when the user or the system wants this program to end.
-#[cfg(unix)]
-fn interrupt() -> Result<impl Future<Output = ()>, Failure> {
-    use tokio::signal::unix::{SignalKind, signal};
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    let mut terminate = signal(SignalKind::terminate())?;
-    Ok(async move {
-        tokio::select! {
-            _ = interrupt.recv() => {}
-            _ = terminate.recv() => {}
-        }
-    })
-}
-
-/// Ends when the user wants this program to end.
-#[cfg(not(unix))]
-fn interrupt() -> Result<impl Future<Output = ()>, Failure> {
-    Ok(async {
-        drop(tokio::signal::ctrl_c().await);
-    })
 }

@@ -1,10 +1,13 @@
 //! p2putil: swarms from the command line, over stacks written as text.
 #![forbid(unsafe_code)]
 
+mod asking;
 mod bench;
 mod cli;
 mod conformance;
 mod demo;
+mod interrupt;
+mod key;
 mod listen;
 mod output;
 mod send;
@@ -12,13 +15,17 @@ mod table;
 mod transfer;
 
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::{CommandFactory as _, Parser as _};
-use p2p::Error;
+use p2p::{BoxAddr, Error, SecureSwarm as _, Swarm};
 use p2p_swarms::stack::{Stack, StackError, StackText};
 
 use cli::{Cli, Command};
-use output::Out;
+use output::{Out, print};
+
+/// How long tasks that are left may take to notice that the program ends.
+const SHUTDOWN: Duration = Duration::from_secs(1);
 
 /// Why a command ends without having done its work.
 #[derive(Debug)]
@@ -70,17 +77,37 @@ fn open(text: &StackText) -> Result<Stack, Failure> {
     Ok(text.build()?)
 }
 
+/// The address at which others reach a node best.
+fn first_addr(swarm: &impl Swarm<BoxAddr>) -> Result<BoxAddr, Failure> {
+    let first = swarm.local_addrs().into_iter().next();
+    first.ok_or_else(|| Failure::Failed("a node has no address".to_owned()))
+}
+
+/// Waits until the node at `addr` proved who it is, where `stack` has addresses that say so.
+async fn reach(text: &StackText, stack: &Stack, addr: &BoxAddr) -> Result<(), Failure> {
+    if let (true, Some(keys)) = (text.takes_key(), stack.keys()) {
+        keys.lookup_public_key(addr).await?;
+    }
+    Ok(())
+}
+
 fn run(cli: Cli) -> Result<(), Failure> {
     let out = Out::new(cli.json);
-    if let Command::Completions { shell } = cli.command {
-        clap_complete::generate(shell, &mut Cli::command(), "p2putil", &mut std::io::stdout());
-        return Ok(());
+    match &cli.command {
+        Command::Completions { shell } => {
+            let mut script = Vec::new();
+            clap_complete::generate(*shell, &mut Cli::command(), "p2putil", &mut script);
+            return print(String::from_utf8_lossy(&script).trim_end());
+        }
+        Command::Keygen(args) => return key::keygen(args, out),
+        Command::Id(args) => return key::id(args, out),
+        _ => {}
     }
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
         .map_err(|error| Failure::Failed(format!("the runtime did not start: {error}")))?;
-    runtime.block_on(async {
+    let result = runtime.block_on(async {
         match cli.command {
             Command::Demo(args) => demo::run(args, out).await,
             Command::Listen(args) => listen::run(args, out).await,
@@ -88,9 +115,12 @@ fn run(cli: Cli) -> Result<(), Failure> {
             Command::Ask(args) => send::ask(args, out).await,
             Command::Bench(args) => bench::run(args, out).await,
             Command::Conformance(args) => conformance::run(args, out).await,
-            Command::Completions { .. } => Ok(()),
+            Command::Keygen(_) | Command::Id(_) | Command::Completions { .. } => Ok(()),
         }
-    })
+    });
+    // A swarm that blocks its thread holds up no end.
+    runtime.shutdown_timeout(SHUTDOWN);
+    result
 }
 
 fn main() -> ExitCode {

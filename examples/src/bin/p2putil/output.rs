@@ -1,11 +1,16 @@
 //! Lines on standard output: for people, or one JSON object each.
 
-use std::io::{self, Write as _};
+use std::io::{self, ErrorKind, Write as _};
+use std::thread::sleep;
+use std::time::Duration;
 
 use p2p::Message;
 use serde_json::{Value, json};
 
 use crate::Failure;
+
+/// How long to wait before a full pipe is tried again.
+const WHILE_FULL: Duration = Duration::from_millis(1);
 
 /// Where results go.
 #[derive(Clone, Copy, Debug)]
@@ -59,11 +64,33 @@ impl Out {
     }
 }
 
-/// Prints text as it is, at once.
+/// Prints a line of text as it is, at once.
 pub(crate) fn print(text: &str) -> Result<(), Failure> {
+    write(&[text.as_bytes(), b"\n"].concat())
+}
+
+/// Writes all of `bytes` to standard output, at once.
+///
+/// Another program may have made the pipe or terminal non-blocking, which belongs to all that share it: where it is full,
+/// this waits as it would for any other.
+pub(crate) fn write(bytes: &[u8]) -> Result<(), Failure> {
     let mut stdout = io::stdout().lock();
-    writeln!(stdout, "{text}")?;
-    Ok(stdout.flush()?)
+    let mut rest = bytes;
+    loop {
+        let written = if rest.is_empty() {
+            stdout.flush().map(|()| None)
+        } else {
+            stdout.write(rest).map(Some)
+        };
+        match written {
+            Ok(None) => return Ok(()),
+            Ok(Some(0)) => return Err(io::Error::from(ErrorKind::WriteZero).into()),
+            Ok(Some(count)) => rest = rest.get(count..).unwrap_or_default(),
+            Err(error) if error.kind() == ErrorKind::WouldBlock => sleep(WHILE_FULL),
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(error) => return Err(Failure::Failed(format!("the output cannot be written: {error}"))),
+        }
+    }
 }
 
 fn hex(bytes: &[u8]) -> String {

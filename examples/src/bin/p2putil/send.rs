@@ -1,33 +1,34 @@
 //! `tell` and `ask`: one message, one request.
 
-use std::io::{self, Read as _, Write as _};
+use std::io::{self, Read as _};
 use std::time::Duration;
 
-use p2p::{AskSwarm as _, Counters, Packet, Reason, Swarm};
+use p2p::{AskSwarm as _, Packet, Reason, Swarm};
 use p2p_swarms::stack::{Stack, StackText};
 use serde_json::json;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::timeout;
 
 use crate::cli::{Ask, Tell};
-use crate::output::{Out, print};
-use crate::{Failure, open};
+use crate::output::{Out, print, write};
+use crate::{Failure, reach, with_causes};
 
 /// How long a message may take to leave a layer that delays it.
 const LEAVING: Duration = Duration::from_mins(1);
 
 pub(crate) async fn tell(args: Tell, out: Out) -> Result<(), Failure> {
-    let stack = open(&args.stack.parse()?)?;
+    let text: StackText = args.stack.parse()?;
+    let stack = text.build_with(&args.key.read(&text)?)?;
     let addr = stack.parse_addr(&args.addr)?;
     let packet = payload(&args.text, &stack)?;
     let size = packet.len();
+    packet.check(stack.mtu())?;
+    reach(&text, &stack, &addr).await?;
     stack.tell(&addr, packet).await?;
-    left(&stack).await;
-    if dropped(&stack, Reason::NoPeer) > 0 {
-        let hint = match stack_base(&args.stack) {
-            "mem" => " in this process, which a memory swarm does not leave",
-            _ => "",
-        };
-        return Err(Failure::Failed(format!("nobody is at {addr}{hint}")));
+    // What still does not leave is the medium's loss.
+    drop(timeout(LEAVING, text.settled()).await);
+    if is_nowhere(&stack) {
+        let why = "in this process, which a memory swarm does not leave";
+        return Err(Failure::Failed(format!("nobody is at {addr} {why}")));
     }
     out.line(
         &format!("told {addr} {size} bytes"),
@@ -46,7 +47,7 @@ pub(crate) async fn tell(args: Tell, out: Out) -> Result<(), Failure> {
 pub(crate) async fn ask(args: Ask, out: Out) -> Result<(), Failure> {
     let text: StackText = args.stack.parse()?;
     text.check_asks()?;
-    let stack = open(&text)?;
+    let stack = text.build_with(&args.key.read(&text)?)?;
     let Some(asks) = stack.asks() else {
         return Err(Failure::Usage(format!("{text} has no asks")));
     };
@@ -56,17 +57,15 @@ pub(crate) async fn ask(args: Ask, out: Out) -> Result<(), Failure> {
     let Ok(response) = timeout(limit, asks.ask(&addr, request)).await else {
         return Err(Failure::Failed(format!("no response came within {limit:?}")));
     };
-    let response = response?;
+    // Nothing that comes back makes a right use a wrong one.
+    let response = response.map_err(|error| Failure::Failed(with_causes(&error)))?;
     if out.is_json() {
         let text = String::from_utf8_lossy(&response);
         let object =
             json!({ "event": "response", "src": addr.to_string(), "size": response.len(), "text": text });
         print(&object.to_string())?;
     } else {
-        let mut stdout = io::stdout().lock();
-        stdout.write_all(&response)?;
-        stdout.write_all(b"\n")?;
-        stdout.flush()?;
+        write(&[&response, &b"\n"[..]].concat())?;
     }
     stack.close().await;
     Ok(())
@@ -84,30 +83,13 @@ fn payload(text: &str, stack: &Stack) -> Result<Packet, Failure> {
     Ok(stack.packet(&input))
 }
 
-fn stack_base(text: &str) -> &str {
-    text.split(['/', '=', ',']).next().unwrap_or_default()
-}
-
-fn dropped(stack: &Stack, reason: Reason) -> u64 {
+/// Whether a memory swarm had nobody to give the message to.
+fn is_nowhere(stack: &Stack) -> bool {
     let mut dropped = 0;
-    stack.visit_counters(&mut |counters| dropped += counters.snapshot().dropped(reason));
-    dropped
-}
-
-/// Waits until nothing is held back any more by a layer that delays.
-async fn left(stack: &Stack) {
-    let deadline = Instant::now() + LEAVING;
-    loop {
-        let mut held = false;
-        stack.visit_counters(&mut |counters: &Counters| {
-            if counters.layer() == "faulty" {
-                let now = counters.snapshot();
-                held |= now.sent + now.duplicated > now.delivered + now.dropped_total();
-            }
-        });
-        if !held || Instant::now() > deadline {
-            return;
+    stack.visit_counters(&mut |counters| {
+        if counters.layer() == "mem" {
+            dropped += counters.snapshot().dropped(Reason::NoPeer);
         }
-        sleep(Duration::from_millis(2)).await;
-    }
+    });
+    dropped > 0
 }

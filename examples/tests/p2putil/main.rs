@@ -1,75 +1,15 @@
 //! What p2putil prints, and how it ends, seen from outside.
 
-use std::io::{BufRead as _, BufReader, Write as _};
-use std::process::{Child, ChildStdout, Command, Output, Stdio};
+mod keys;
+mod process;
+mod secure;
+
+use std::io::Write as _;
+use std::process::Stdio;
 
 use serde_json::Value;
 
-fn p2putil<const N: usize>(args: [&str; N]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_p2putil"));
-    command.args(args);
-    command
-}
-
-fn output<const N: usize>(args: [&str; N]) -> Output {
-    p2putil(args).output().expect("it runs")
-}
-
-fn text(bytes: &[u8]) -> &str {
-    std::str::from_utf8(bytes).expect("UTF-8")
-}
-
-/// Standard output of a call that must work.
-#[track_caller]
-fn done<const N: usize>(args: [&str; N]) -> String {
-    let output = output(args);
-    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
-    text(&output.stdout).to_owned()
-}
-
-/// Standard error of a call that must end with `code` and print no result.
-#[track_caller]
-fn refused<const N: usize>(args: [&str; N], code: i32) -> String {
-    let output = output(args);
-    assert_eq!(output.status.code(), Some(code), "{}", text(&output.stderr));
-    assert_eq!(text(&output.stdout), "");
-    text(&output.stderr).to_owned()
-}
-
-/// A listener in a process of its own, which ends with the test.
-struct Listener {
-    process: Child,
-    lines: BufReader<ChildStdout>,
-}
-
-impl Listener {
-    fn start<const N: usize>(args: [&str; N]) -> Self {
-        let mut process = p2putil(args).stdout(Stdio::piped()).spawn().expect("it runs");
-        let lines = BufReader::new(process.stdout.take().expect("a pipe"));
-        Self { process, lines }
-    }
-
-    fn line(&mut self) -> String {
-        let mut line = String::new();
-        self.lines.read_line(&mut line).expect("a line");
-        line.trim_end().to_owned()
-    }
-
-    fn addr(&mut self) -> String {
-        let line = self.line();
-        let addr = line.strip_prefix("addr ");
-        addr.unwrap_or_else(|| panic!("{line:?} is no address line"))
-            .to_owned()
-    }
-}
-
-impl Drop for Listener {
-    fn drop(&mut self) {
-        // It may be gone already.
-        drop(self.process.kill());
-        drop(self.process.wait());
-    }
-}
+use process::{Listener, done, p2putil, refused, text};
 
 const UDP: &str = "udp=127.0.0.1:0/frag=65536";
 
@@ -120,17 +60,8 @@ fn a_listener_ends_cleanly_when_it_is_told_to() {
     for signal in ["-INT", "-TERM"] {
         let mut listener = Listener::start(["listen", UDP]);
         listener.addr();
-        let id = listener.process.id().to_string();
-        let killed = Command::new("kill")
-            .args([signal, &id])
-            .status()
-            .expect("kill runs");
-        assert!(killed.success());
-        assert_eq!(
-            listener.process.wait().expect("it ends").code(),
-            Some(0),
-            "{signal}"
-        );
+        listener.signal(signal);
+        assert_eq!(listener.end(), (Some(0), Vec::new()), "{signal}");
     }
 }
 
@@ -192,15 +123,22 @@ fn measurements_are_lines_of_name_value_unit() {
 fn the_demo_shows_what_became_of_each_file() {
     let file = concat!(env!("CARGO_MANIFEST_DIR"), "/../Cargo.lock");
     let shown = done(["demo", "--nodes", "3", "--file", file, "--verbose"]);
-    assert_eq!(shown.matches("3/3 ✓").count(), 2, "{shown}");
+    assert_eq!(shown.matches("3/3 ✓").count(), 4, "{shown}");
+    assert!(shown.contains("750 ✓"), "asks, too: {shown}");
     assert!(shown.lines().all(|line| line.chars().count() <= 100), "{shown}");
     assert!(shown.contains("frag-piece") && shown.contains("lost "), "{shown}");
     let lines = done(["demo", "--nodes", "3", "--file", file, "--json"]);
-    let lines: Vec<Value> = lines
+    let mut lines: Vec<Value> = lines
         .lines()
         .map(|line| serde_json::from_str(line).expect("JSON"))
         .collect();
-    assert_eq!(lines.len(), 2);
+    let asked = lines.pop().expect("a line of asks");
+    assert_eq!(
+        (&asked["asks"], &asked["answered"]),
+        (&750.into(), &750.into()),
+        "{asked}"
+    );
+    assert_eq!(lines.len(), 4);
     for line in &lines {
         assert_eq!(
             (&line["intact"], &line["nodes"]),
@@ -222,17 +160,42 @@ fn the_demo_shows_what_became_of_each_file() {
 
 #[test]
 fn every_law_has_a_verdict() {
-    let shown = done(["conformance", "mem=laws"]);
-    let mut lines: Vec<&str> = shown.lines().collect();
-    let total = lines.pop().expect("a total");
-    assert!(total.contains(" passed, 0 failed"), "{total}");
-    let laws = p2p_swarmtest::LAWS;
-    assert!(lines.len() >= laws.len() / 2);
-    for line in lines {
-        let (verdict, rest) = line.split_once("  ").expect("a verdict");
-        assert!(["passed", "waived"].contains(&verdict), "{line}");
-        assert!(laws.iter().any(|law| rest.starts_with(law.name)), "{line}");
+    for stack in ["mem=laws", "udp/quic"] {
+        let shown = done(["conformance", stack]);
+        let mut lines: Vec<&str> = shown.lines().collect();
+        let total = lines.pop().expect("a total");
+        assert!(total.contains(" passed, 0 failed"), "{total}");
+        let laws = p2p_swarmtest::LAWS;
+        let mut missing: Vec<&str> = laws.iter().map(|law| law.name).collect();
+        for line in lines {
+            let (verdict, rest) = line.split_once("  ").expect("a verdict");
+            assert!(["passed", "waived"].contains(&verdict), "{line}");
+            let name = rest.split(": ").next();
+            missing.retain(|law| name != Some(*law));
+        }
+        assert_eq!(missing, [""; 0], "both stacks can do everything");
     }
+}
+
+#[cfg(unix)]
+#[test]
+fn a_run_of_the_laws_ends_with_a_total_also_when_it_is_interrupted() {
+    // Every message takes its time, so that the run does, too.
+    let mut run = Listener::start(["conformance", "mem=interrupted/faulty,delay=300", "--json"]);
+    let first: Value = serde_json::from_str(&run.line()).expect("JSON");
+    assert!(first["law"].is_string(), "{first}");
+    run.signal("-INT");
+    let (code, rest) = run.end();
+    assert_eq!(code, Some(1), "{rest:?}");
+    let total: Value = serde_json::from_str(rest.last().expect("a total")).expect("JSON");
+    let of = |name: &str| total[name].as_u64().expect("a count");
+    assert!(of("unchecked") > 0, "{total}");
+    let all = ["passed", "failed", "waived", "unchecked"].map(of);
+    assert_eq!(
+        all.iter().sum::<u64>(),
+        p2p_swarmtest::LAWS.len() as u64,
+        "{total}"
+    );
 }
 
 #[test]
@@ -240,7 +203,9 @@ fn shells_get_completions() {
     for shell in ["bash", "zsh", "fish"] {
         let script = done(["completions", shell]);
         assert!(
-            script.contains("conformance") && script.contains("inflight"),
+            ["conformance", "inflight", "keygen", "seed"]
+                .iter()
+                .all(|word| script.contains(word)),
             "{shell}"
         );
     }
@@ -248,12 +213,23 @@ fn shells_get_completions() {
 
 #[test]
 fn help_has_examples() {
-    for command in ["demo", "listen", "tell", "ask", "bench", "conformance"] {
+    for command in [
+        "demo",
+        "keygen",
+        "id",
+        "listen",
+        "tell",
+        "ask",
+        "bench",
+        "conformance",
+    ] {
         assert!(done([command, "--help"]).contains("Example"), "{command}");
     }
     let help = done(["--help"]);
     assert!(
-        help.contains("frag[=MTU]") && help.contains("Exit codes"),
+        ["frag[=MTU]", "p2pke", "quic[=MTU]", "mbapp[=MTU]", "Exit codes"]
+            .iter()
+            .all(|word| help.contains(word)),
         "{help}"
     );
 }

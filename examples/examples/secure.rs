@@ -1,0 +1,77 @@
+//! A secure stack, composed: asks of any length between nodes that prove who they are, over plain UDP.
+//!
+//! `cargo run --example secure`
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use p2p::{AskSwarm, PeerId, Result, SecureSwarm, Swarm as _};
+use p2p_formats::x509::PrivateKey;
+use p2p_swarms::{KeyAddr, SwarmExt as _, UdpSwarm};
+use tokio::time::timeout;
+
+/// Where a node is, and who must be there.
+type Addr = KeyAddr<SocketAddr>;
+
+/// Asks of up to 64 KiB over a secure channel over UDP.
+fn node(key: &PrivateKey) -> Result<impl AskSwarm<Addr> + SecureSwarm<Addr>> {
+    let udp = UdpSwarm::bind(SocketAddr::from(([127, 0, 0, 1], 0)))?;
+    Ok(udp.p2pke(key)?.asks(64 << 10))
+}
+
+async fn run() -> Result<()> {
+    // Whoever wants to keep its identity keeps its key; `p2putil keygen` makes one.
+    let key = || PrivateKey::ed25519(&rand::random());
+    let (alice, bob) = (node(&key())?, node(&key())?);
+    let to = bob.local_addrs().swap_remove(0);
+    println!("bob is {}\n    at {}", to.id, to.addr);
+
+    let answer = async {
+        let request = bob.receive_ask().await?;
+        println!("{} bytes were asked by {}", request.payload.len(), request.src.id);
+        assert_eq!(
+            request.src,
+            alice.local_addrs().swap_remove(0),
+            "proved, not claimed"
+        );
+        let mut response = request.payload.clone();
+        response.make_ascii_uppercase();
+        request.respond(response).await
+    };
+    let question = "what do you say? ".repeat(1000);
+    let (response, answered) = tokio::join!(alice.ask(&to, alice.packet(question.as_bytes())), answer);
+    answered?;
+    let response = response?;
+    assert_eq!(*response, *question.to_uppercase().as_bytes());
+    println!("{} bytes came back", response.len());
+
+    // Each end knows the other's key.
+    assert_eq!(alice.lookup_public_key(&to).await?, bob.public_key());
+
+    // At an address where somebody else is, nobody is reached.
+    let nobody = KeyAddr::new(PeerId::ZERO, to.addr);
+    let told = timeout(
+        Duration::from_millis(300),
+        alice.tell(&nobody, alice.packet(b"psst")),
+    )
+    .await;
+    assert!(!matches!(told, Ok(Ok(()))), "it does not leave");
+    println!("nobody at that address proves to be {}", nobody.id);
+
+    bob.close().await;
+    alice.close().await;
+    Ok(())
+}
+
+#[tokio::main]
+async fn main() -> Result<()> {
+    run().await
+}
+
+#[cfg(test)]
+mod tests {
+    #[tokio::test]
+    async fn it_runs() {
+        super::run().await.expect("it runs");
+    }
+}

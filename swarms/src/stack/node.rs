@@ -1,0 +1,119 @@
+//! The swarm that a stack text makes, as what its layers make of it.
+
+use std::net::SocketAddr;
+
+use p2p::{
+    Addr, BatchError, BoxAddr, BoxAskSwarm, BoxSecureAskSwarm, BoxSecureSwarm, BoxSwarm, Counters, Headroom,
+    Message, Packet, PeerId, Result, Swarm,
+};
+
+use crate::KeyAddr;
+
+/// A swarm whose layers were chosen at run time, as what its layers make of it.
+///
+/// Every layer costs one allocation a call; a batch pays it once.
+#[derive(Clone, Debug)]
+pub enum Stack {
+    /// It tells.
+    Plain(BoxSwarm<BoxAddr>),
+    /// It tells and asks.
+    Ask(BoxAskSwarm<BoxAddr>),
+    /// It tells and has keys.
+    Secure(BoxSecureSwarm<BoxAddr>),
+    /// It tells, asks and has keys.
+    SecureAsk(BoxSecureAskSwarm<BoxAddr>),
+}
+
+/// Calls the same method of whatever swarm it is.
+macro_rules! each {
+    ($stack:expr, $swarm:ident => $call:expr) => {
+        match $stack {
+            Stack::Plain($swarm) => $call,
+            Stack::Ask($swarm) => $call,
+            Stack::Secure($swarm) => $call,
+            Stack::SecureAsk($swarm) => $call,
+        }
+    };
+}
+
+/// The place of `addr` with the identity `id` instead of the one that it names, as somebody who lies would write it;
+/// nothing where no layer of a text put an identity in front.
+pub fn forged(addr: &BoxAddr, id: PeerId) -> Option<BoxAddr> {
+    fn put<A: Addr>(addr: &BoxAddr, id: PeerId) -> Option<BoxAddr> {
+        let keyed: &KeyAddr<A> = addr.downcast_ref()?;
+        Some(BoxAddr::new(KeyAddr::new(id, keyed.addr.clone())))
+    }
+    put::<BoxAddr>(addr, id).or_else(|| put::<SocketAddr>(addr, id))
+}
+
+impl Stack {
+    /// The swarm without its asks and keys.
+    pub fn swarm(&self) -> BoxSwarm<BoxAddr> {
+        match self.clone() {
+            Stack::Plain(swarm) => swarm,
+            Stack::Ask(swarm) => swarm.into(),
+            Stack::Secure(swarm) => swarm.into(),
+            Stack::SecureAsk(swarm) => swarm.into(),
+        }
+    }
+
+    /// Its asks, if its layers have them.
+    pub fn asks(&self) -> Option<BoxAskSwarm<BoxAddr>> {
+        match self.clone() {
+            Stack::Plain(_) | Stack::Secure(_) => None,
+            Stack::Ask(swarm) => Some(swarm),
+            Stack::SecureAsk(swarm) => Some(BoxAskSwarm::new(swarm)),
+        }
+    }
+
+    /// Its keys, if its layers have them.
+    pub fn keys(&self) -> Option<BoxSecureSwarm<BoxAddr>> {
+        match self.clone() {
+            Stack::Plain(_) | Stack::Ask(_) => None,
+            Stack::Secure(swarm) => Some(swarm),
+            Stack::SecureAsk(swarm) => Some(BoxSecureSwarm::new(swarm)),
+        }
+    }
+}
+
+impl Swarm<BoxAddr> for Stack {
+    async fn tell(&self, dst: &BoxAddr, packet: Packet) -> Result<()> {
+        each!(self, swarm => swarm.tell(dst, packet).await)
+    }
+
+    async fn tell_batch(&self, batch: &mut Vec<(BoxAddr, Packet)>) -> Result<(), BatchError> {
+        each!(self, swarm => swarm.tell_batch(batch).await)
+    }
+
+    async fn receive(&self) -> Result<Message<BoxAddr>> {
+        each!(self, swarm => swarm.receive().await)
+    }
+
+    async fn receive_batch(&self, out: &mut Vec<Message<BoxAddr>>, max: usize) -> Result<usize> {
+        each!(self, swarm => swarm.receive_batch(out, max).await)
+    }
+
+    fn mtu(&self) -> usize {
+        each!(self, swarm => swarm.mtu())
+    }
+
+    fn local_addrs(&self) -> Vec<BoxAddr> {
+        each!(self, swarm => swarm.local_addrs())
+    }
+
+    fn parse_addr(&self, text: &str) -> Result<BoxAddr> {
+        each!(self, swarm => swarm.parse_addr(text))
+    }
+
+    async fn close(&self) {
+        each!(self, swarm => swarm.close().await);
+    }
+
+    fn headroom(&self) -> Headroom {
+        each!(self, swarm => swarm.headroom())
+    }
+
+    fn visit_counters(&self, visit: &mut dyn FnMut(&Counters)) {
+        each!(self, swarm => swarm.visit_counters(visit));
+    }
+}
