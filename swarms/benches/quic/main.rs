@@ -25,8 +25,10 @@ const WARM_UP: Duration = Duration::from_millis(150);
 const BULK: usize = 1 << 20;
 const GBIT: f64 = BULK as f64 * 8.0 / 1e9;
 
-/// A name, one round of ours and one of the peer's on so many workers, and what a delivery counts.
-type Bench = (&'static str, fn(usize) -> f64, fn(usize) -> f64, f64);
+/// One round on so many workers: its deliveries per second.
+type Side = fn(usize) -> f64;
+/// A name, ours, the peer's, and what a delivery counts.
+type Bench = (&'static str, Side, Side, f64);
 
 fn main() {
     let chosen: Vec<String> = std::env::args()
@@ -49,9 +51,9 @@ fn main() {
     }
 }
 
-fn compare(name: &str, ours: fn(usize) -> f64, peer: fn(usize) -> f64, unit: f64) {
+fn compare(name: &str, ours: Side, peer: Side, unit: f64) {
     const SIDES: usize = 4;
-    let sides: [(fn(usize) -> f64, usize); SIDES] = [(ours, 1), (peer, 1), (ours, 2), (peer, 2)];
+    let sides: [(Side, usize); SIDES] = [(ours, 1), (peer, 1), (ours, 2), (peer, 2)];
     let rounds: Vec<[f64; SIDES]> = (0..ROUNDS)
         .map(|round| {
             let mut rates = [0.0; SIDES];
@@ -138,14 +140,14 @@ fn ours_ask<const IN_FLIGHT: usize>(workers: usize) -> f64 {
         tokio::spawn(async move {
             while let Ok(request) = b.receive_ask().await {
                 let (_, _, payload, responder) = request.into_parts();
-                responder.respond(payload).await.expect("the asker is there");
+                // The asker is there until the round is over.
+                let _ = responder.respond(payload).await;
             }
         });
         all((0..IN_FLIGHT).map(|_| {
             let (a, to, count) = (a.clone(), to.clone(), count.clone());
             async move {
-                loop {
-                    let response = a.ask(&to, a.packet(&[7; 64])).await.expect("a response");
+                while let Ok(response) = a.ask(&to, a.packet(&[7; 64])).await {
                     assert_eq!(response.len(), 64);
                     count.fetch_add(1, Relaxed);
                 }
@@ -159,21 +161,17 @@ fn peer_ask<const IN_FLIGHT: usize>(workers: usize) -> f64 {
     rate(workers, |count| async move {
         let (a, b) = plain::connected().await;
         tokio::spawn(async move {
-            loop {
-                let (mut send, mut recv) = b.accept_bi().await.expect("open");
-                let request = recv.read_to_end(BULK).await.expect("a request");
-                send.write_all(&request).await.expect("the asker is there");
-                send.finish().expect("the asker is there");
+            while let Ok((mut send, mut recv)) = b.accept_bi().await {
+                let request = recv.read_to_end(BULK).await.unwrap_or_default();
+                // The asker is there until the round is over.
+                let _ = send.write_all(&request).await;
+                let _ = send.finish();
             }
         });
         all((0..IN_FLIGHT).map(|_| {
             let (a, count) = (a.clone(), count.clone());
             async move {
-                loop {
-                    let (mut send, mut recv) = a.open_bi().await.expect("open");
-                    send.write_all(&[7; 64]).await.expect("the server is there");
-                    send.finish().expect("the server is there");
-                    let response = recv.read_to_end(BULK).await.expect("a response");
+                while let Some(response) = plain_ask(&a).await {
                     assert_eq!(response.len(), 64);
                     count.fetch_add(1, Relaxed);
                 }
@@ -183,9 +181,16 @@ fn peer_ask<const IN_FLIGHT: usize>(workers: usize) -> f64 {
     })
 }
 
+async fn plain_ask(connection: &quinn::Connection) -> Option<Vec<u8>> {
+    let (mut send, mut recv) = connection.open_bi().await.ok()?;
+    send.write_all(&[7; 64]).await.ok()?;
+    send.finish().ok()?;
+    recv.read_to_end(BULK).await.ok()
+}
+
 fn ours_tell<const LEN: usize>(workers: usize) -> f64 {
     rate(workers, |count| async {
-        tell::<LEN, _, _>(on_udp(1), on_udp(2), count).await
+        tell::<LEN, _, _>(on_udp(1), on_udp(2), count).await;
     })
 }
 
@@ -215,15 +220,16 @@ fn peer_tell<const LEN: usize>(workers: usize) -> f64 {
         let (a, b) = plain::connected().await;
         tokio::spawn(async move {
             let payload = vec![7; LEN];
-            loop {
-                let mut send = a.open_uni().await.expect("open");
-                send.write_all(&payload).await.expect("the receiver is there");
-                send.finish().expect("the receiver is there");
+            while let Ok(mut send) = a.open_uni().await {
+                // The receiver is there until the round is over.
+                let _ = send.write_all(&payload).await;
+                let _ = send.finish();
             }
         });
-        loop {
-            let mut recv = b.accept_uni().await.expect("open");
-            let message = recv.read_to_end(BULK).await.expect("a message");
+        while let Ok(mut recv) = b.accept_uni().await {
+            let Ok(message) = recv.read_to_end(BULK).await else {
+                return;
+            };
             assert_eq!(message.len(), LEN);
             count.fetch_add(1, Relaxed);
         }

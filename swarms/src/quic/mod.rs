@@ -150,9 +150,7 @@ impl<A: Addr> Swarm<KeyAddr<A>> for QuicSwarm<A> {
     async fn receive(&self) -> Result<Message<KeyAddr<A>>> {
         consume_budget().await;
         let Node { crew, messages, .. } = &*self.node;
-        let message = crew
-            .wait(Kind::Message, messages, |inbox| inbox.try_pop())
-            .await?;
+        let message = crew.wait(Kind::Message, messages, Inbox::try_pop).await?;
         self.node.tells.delivered(1);
         Ok(message)
     }
@@ -216,7 +214,7 @@ impl<A: Addr> AskSwarm<KeyAddr<A>> for QuicSwarm<A> {
     async fn receive_ask(&self) -> Result<Request<KeyAddr<A>>> {
         consume_budget().await;
         let Node { crew, requests, .. } = &*self.node;
-        let request = crew.wait(Kind::Ask, requests, |inbox| inbox.try_pop()).await?;
+        let request = crew.wait(Kind::Ask, requests, Inbox::try_pop).await?;
         self.node.asks.delivered(1);
         Ok(request)
     }

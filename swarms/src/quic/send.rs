@@ -73,7 +73,7 @@ impl<A: Addr> Node<A> {
         };
         let (mut send, mut rest) = (Outgoing::new(send), packet.into_bytes());
         match send.poll_send(&mut Context::from_waker(Waker::noop()), &mut rest) {
-            Poll::Ready(sent) => Tell::Done(self.told(peer, sent)),
+            Poll::Ready(result) => Tell::Done(self.told(peer, result)),
             Poll::Pending => Tell::Begun(send, rest),
         }
     }
@@ -86,13 +86,13 @@ impl<A: Addr> Node<A> {
         };
         let sending = poll_fn(|cx| send.poll_send(cx, &mut rest));
         match within(self.config.send_timeout, sending).await {
-            Some(sent) => self.told(peer, sent),
+            Some(result) => self.told(peer, result),
             None => Err(self.no_room()),
         }
     }
 
-    fn told(&self, peer: &KeyAddr<A>, sent: Result<(), WriteError>) -> Result<()> {
-        match sent {
+    fn told(&self, peer: &KeyAddr<A>, result: Result<(), WriteError>) -> Result<()> {
+        match result {
             Ok(()) => {
                 self.tells.sent(1);
                 Ok(())
