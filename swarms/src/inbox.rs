@@ -198,33 +198,11 @@ impl<T: Queued> Inbox<T> {
     /// An item that is refused does not hold up smaller ones behind it. `items` is advanced under the
     /// lock: it must neither block nor use this inbox.
     pub fn extend(&self, items: impl IntoIterator<Item = T>) -> Extended<T> {
-        self.extend_within(&self.limits, items)
-    }
-
-    /// As [`extend`](Self::extend); if the items are `for_one_who_comes`, who puts them in or takes them at once, small
-    /// payloads stay in the buffers that they came in.
-    pub(crate) fn extend_for(
-        &self,
-        for_one_who_comes: bool,
-        items: impl IntoIterator<Item = T>,
-    ) -> Extended<T> {
-        let limits = Limits {
-            copy_below: if for_one_who_comes {
-                0
-            } else {
-                self.limits.copy_below
-            },
-            ..self.limits
-        };
-        self.extend_within(&limits, items)
-    }
-
-    fn extend_within(&self, limits: &Limits, items: impl IntoIterator<Item = T>) -> Extended<T> {
         let mut state = self.lock();
         let before = state.queue.len();
         let mut refused = Vec::new();
         for item in items {
-            if let Err(item) = state.push(item, limits) {
+            if let Err(item) = state.push(item, &self.limits) {
                 refused.push(item);
             }
         }

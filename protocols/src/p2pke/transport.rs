@@ -3,7 +3,7 @@
 //! The only lock is the replay window's own, which is held for some nanoseconds before and after the cipher.
 
 use std::fmt;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -34,6 +34,8 @@ pub struct Transport {
     /// The counter of the next message; beyond the limit it counts on, and nothing is sealed.
     next: AtomicU64,
     window: Mutex<ReplayWindow>,
+    /// The newest counter in the window: one beyond it is new without a look there.
+    newest: AtomicU32,
     /// Nanoseconds of the driver's clock at which something authentic last came.
     heard: AtomicU64,
     /// Whether data came.
@@ -73,6 +75,7 @@ impl Transport {
             open,
             next: AtomicU64::new(u64::from(FIRST_DATA)),
             window: Mutex::new(ReplayWindow::new()),
+            newest: AtomicU32::new(0),
             heard: AtomicU64::new(nanos(started)),
             heard_data: AtomicBool::new(false),
             quiet_until: AtomicU64::new(0),
@@ -137,11 +140,18 @@ impl Transport {
         let counter = data_counter(packet)?;
         self.check(now, counter)?;
         self.open_at(counter, packet)?;
-        if !self.window().accept(counter) {
+        let mut window = self.window();
+        if !window.accept(counter) {
             return Err(Error::Replayed);
         }
-        self.heard.fetch_max(nanos(now), Relaxed);
-        self.heard_data.store(true, Relaxed);
+        if counter > self.newest.load(Relaxed) {
+            self.newest.store(counter, Relaxed);
+        }
+        drop(window);
+        self.hear(now);
+        if !self.heard_data() {
+            self.heard_data.store(true, Relaxed);
+        }
         Ok(())
     }
 
@@ -149,7 +159,9 @@ impl Transport {
     fn check(&self, now: Duration, counter: u32) -> Result<(), Error> {
         if now > self.expires {
             Err(Error::Expired)
-        } else if self.window().is_new(counter) {
+        } else if counter > self.newest.load(Relaxed) && counter < COUNTER_LIMIT
+            || self.window().is_new(counter)
+        {
             Ok(())
         } else {
             Err(Error::Replayed)
@@ -170,9 +182,12 @@ impl Transport {
         self.window.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Something authentic came that is no data.
+    /// Something authentic came. The packets of a batch come at one moment, and the first of them says so.
     pub(super) fn hear(&self, now: Duration) {
-        self.heard.fetch_max(nanos(now), Relaxed);
+        let now = nanos(now);
+        if self.heard.load(Relaxed) < now {
+            self.heard.fetch_max(now, Relaxed);
+        }
     }
 
     /// Whether data came in this session.

@@ -32,8 +32,8 @@ pub struct P2pkeConfig {
     /// Messages that wait for a reader; at the limit the newest is dropped and counted. Default: 1024 messages, 4 MiB,
     /// payloads under 256 bytes are copied.
     pub messages: Limits,
-    /// Packets that are pulled from below at a time. More cost more memory while they are looked at, fewer cost more
-    /// calls. Default: 64.
+    /// Packets that are pulled from below at a time, and that may wait beside [`messages`](Self::messages) for a reader
+    /// who took some of them. Fewer cost more calls. Default: 64.
     pub batch: usize,
 }
 

@@ -1,8 +1,10 @@
 //! The way up: open with the path of the source, without the engine's lock; what no path opens goes to the engine.
 
+use std::collections::VecDeque;
 use std::future::poll_fn;
+use std::mem;
 use std::pin::pin;
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
@@ -31,7 +33,7 @@ struct Landing<A> {
 impl<A: Addr, S: Swarm<A>> Shared<A, S> {
     /// Pulls from below, opens, and keeps the engine's time, until the swarm below is closed.
     pub(super) async fn work(self: Arc<Self>) {
-        let (mut pulled, mut opened, mut sleeper) = (Vec::new(), Vec::new(), Sleeper::default());
+        let (mut pulled, mut opened, mut sleeper) = (Vec::new(), VecDeque::new(), Sleeper::default());
         loop {
             match self.pull(&mut pulled, &mut sleeper).await {
                 Ok(()) => {
@@ -42,7 +44,7 @@ impl<A: Addr, S: Swarm<A>> Shared<A, S> {
                 Err(Error::Closed) => return self.close(),
                 Err(error) => {
                     tracing::debug!(layer = LAYER, %error, "nothing can be received");
-                    *self.failure.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
+                    self.fresh().failure = Some(error);
                     self.driver.put(1);
                     sleep(PAUSE).await;
                 }
@@ -63,7 +65,7 @@ impl<A: Addr, S: Swarm<A>> Shared<A, S> {
     }
 
     /// Opens what was pulled and looks at the alarm. Never waits.
-    fn land(self: &Arc<Self>, pulled: &mut Vec<Message<A>>, opened: &mut Vec<Message<KeyAddr<A>>>) {
+    fn land(self: &Arc<Self>, pulled: &mut Vec<Message<A>>, opened: &mut VecDeque<Message<KeyAddr<A>>>) {
         let mut landing = Landing {
             now: self.alarm.now(),
             last: None,
@@ -76,13 +78,7 @@ impl<A: Addr, S: Swarm<A>> Shared<A, S> {
         self.messages.received(landing.data);
         self.handshakes.received(landing.handshakes);
         if !opened.is_empty() {
-            let put = self
-                .inbox
-                .extend_for(self.driver.is_polled_for_items(), opened.drain(..));
-            for message in put.refused {
-                self.messages.dropped_at(put.reason, &message.src);
-            }
-            self.driver.put(put.accepted);
+            self.hand_over(opened);
         }
         if self.alarm.rings(landing.now) {
             let mut state = self.state();
@@ -92,6 +88,24 @@ impl<A: Addr, S: Swarm<A>> Shared<A, S> {
             self.settle(&mut state, &mut landing.effects);
         }
         self.carry_out(landing.effects);
+    }
+
+    /// Gives messages to the reader who pulled them, or into the inbox if it was somebody else.
+    fn hand_over(&self, opened: &mut VecDeque<Message<KeyAddr<A>>>) {
+        if self.driver.is_polled_for_items() {
+            let mut fresh = self.fresh();
+            if fresh.messages.is_empty() {
+                let count = opened.len();
+                mem::swap(&mut fresh.messages, opened);
+                drop(fresh);
+                return self.driver.put(count);
+            }
+        }
+        let put = self.inbox.extend(opened.drain(..));
+        for message in put.refused {
+            self.messages.dropped_at(put.reason, &message.src);
+        }
+        self.driver.put(put.accepted);
     }
 
     /// Opens a message with the path of its source, or gives it to the engine.
@@ -158,10 +172,11 @@ impl<A: Addr, S: Swarm<A>> Shared<A, S> {
 
     pub(super) async fn receive(&self) -> Result<Message<KeyAddr<A>>> {
         consume_budget().await;
-        let message = self
-            .driver
-            .wait(1, |_| self.take(|| self.inbox.try_pop()))
-            .await?;
+        let take = || match self.inbox.try_pop()? {
+            Some(message) => Ok(Some(message)),
+            None => self.take_fresh(VecDeque::pop_front),
+        };
+        let message = self.driver.wait(1, |_| poll(take())).await?;
         self.messages.delivered(1);
         Ok(message)
     }
@@ -175,25 +190,33 @@ impl<A: Addr, S: Swarm<A>> Shared<A, S> {
             return Ok(0);
         }
         consume_budget().await;
-        let mut pop = || {
-            let popped = self.inbox.try_pop_batch(out, max)?;
-            Ok(Some(popped).filter(|popped| *popped > 0))
+        let mut take = || match self.inbox.try_pop_batch(out, max)? {
+            0 => self.take_fresh(|messages| {
+                let count = messages.len().min(max);
+                out.extend(messages.drain(..count));
+                Some(count).filter(|count| *count > 0)
+            }),
+            count => Ok(Some(count)),
         };
-        let count = self.driver.wait(max, |_| self.take(&mut pop)).await?;
+        let count = self.driver.wait(max, |_| poll(take())).await?;
         self.messages.delivered(count);
         Ok(count)
     }
 
-    fn take<T>(&self, pop: impl FnOnce() -> Result<Option<T>>) -> Poll<Result<T>> {
-        match pop() {
-            Ok(Some(popped)) => Poll::Ready(Ok(popped)),
-            Err(error) => Poll::Ready(Err(error)),
-            Ok(None) => match self.failure.lock().unwrap_or_else(PoisonError::into_inner).take() {
-                Some(error) => Poll::Ready(Err(error)),
-                None => Poll::Pending,
-            },
+    fn take_fresh<T>(
+        &self,
+        take: impl FnOnce(&mut VecDeque<Message<KeyAddr<A>>>) -> Option<T>,
+    ) -> Result<Option<T>> {
+        let mut fresh = self.fresh();
+        match take(&mut fresh.messages) {
+            None => fresh.failure.take().map_or(Ok(None), Err),
+            taken => Ok(taken),
         }
     }
+}
+
+fn poll<T>(taken: Result<Option<T>>) -> Poll<Result<T>> {
+    taken.transpose().map_or(Poll::Pending, Poll::Ready)
 }
 
 /// Counts and traces a packet that the engine refused.
@@ -207,7 +230,7 @@ fn dropped(counters: &Counters, src: &impl Addr, error: &p2pke::Error) {
 async fn yield_once() {
     let mut yielded = false;
     poll_fn(|cx| {
-        if std::mem::replace(&mut yielded, true) {
+        if mem::replace(&mut yielded, true) {
             return Poll::Ready(());
         }
         cx.waker().wake_by_ref();

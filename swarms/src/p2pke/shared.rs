@@ -1,6 +1,6 @@
 //! What the callers of one swarm and its work share: the engine under a lock, and the paths beside it.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::pin::Pin;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError, RwLock};
@@ -35,8 +35,7 @@ pub(super) struct Shared<A: Addr, S> {
     pub(super) driver: Driver,
     pub(super) alarm: Alarm,
     pub(super) inbox: Inbox<Message<KeyAddr<A>>>,
-    /// What the swarm below said instead of giving messages, for the next reader.
-    pub(super) failure: Mutex<Option<Error>>,
+    fresh: Mutex<Fresh<A>>,
     pub(super) messages: Counters,
     pub(super) handshakes: Counters,
     /// Emptied by the last batch, for the next.
@@ -47,6 +46,23 @@ pub(super) struct Shared<A: Addr, S> {
     state: Mutex<State<A>>,
     detached: Detached,
     next_ticket: AtomicU64,
+}
+
+/// What a reader pulled, for itself and for those who come next.
+pub(super) struct Fresh<A> {
+    /// One batch at most: nobody pulls for themselves while there is something.
+    pub(super) messages: VecDeque<Message<KeyAddr<A>>>,
+    /// What the swarm below said instead of giving messages.
+    pub(super) failure: Option<Error>,
+}
+
+impl<A> Default for Fresh<A> {
+    fn default() -> Self {
+        Self {
+            messages: VecDeque::new(),
+            failure: None,
+        }
+    }
 }
 
 pub(super) struct State<A> {
@@ -95,7 +111,7 @@ impl<A: Addr, S: Swarm<A>> Shared<A, S> {
             driver: Driver::new(),
             alarm: Alarm::new(*CLOCK),
             inbox: Inbox::new(config.messages),
-            failure: Mutex::default(),
+            fresh: Mutex::default(),
             messages: Counters::new(LAYER),
             handshakes: Counters::new("p2pke-handshake"),
             spare: Mutex::default(),
@@ -143,6 +159,10 @@ impl<A: Addr, S: Swarm<A>> Shared<A, S> {
 
     pub(super) fn state(&self) -> MutexGuard<'_, State<A>> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn fresh(&self) -> MutexGuard<'_, Fresh<A>> {
+        self.fresh.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(super) fn check_open(&self) -> Result<()> {
@@ -333,7 +353,9 @@ impl<A: Addr, S: Swarm<A>> Shared<A, S> {
         drop(state);
         // Those who wait find out by the loss of the other end.
         drop((gone, paths));
-        self.messages.dropped_many(Reason::Closed, self.inbox.close());
+        let fresh = std::mem::take(&mut self.fresh().messages);
+        let dropped = self.inbox.close() + fresh.len();
+        self.messages.dropped_many(Reason::Closed, dropped);
         self.driver.close();
     }
 }
