@@ -89,7 +89,7 @@ fn main() {
         );
         let (before, begun) = (processor_time(), Instant::now());
         tokio::time::sleep(IDLE).await;
-        let spent = (processor_time() - before).as_secs_f64() / begun.elapsed().as_secs_f64();
+        let spent = processor_time().saturating_sub(before).as_secs_f64() / begun.elapsed().as_secs_f64();
         println!(
             "name=p2pke_idle_percent_of_a_core ours={:.4} peer={PERCENT} ratio={:.4}",
             spent * 100.0,

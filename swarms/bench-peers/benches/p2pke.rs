@@ -217,7 +217,7 @@ fn batched_bytes() -> f64 {
 }
 
 /// Two ends of a tunnel that have shaken hands.
-fn tunnel() -> [Tunn; 2] {
+fn tunnel() -> (Tunn, Tunn) {
     let [one, two] = [[1; 32], [2; 32]].map(StaticSecret::from);
     let [first, second] = [&one, &two].map(PublicKey::from);
     let mut a = Tunn::new(one, second, None, None, 1, None);
@@ -234,7 +234,7 @@ fn tunnel() -> [Tunn; 2] {
         panic!("a confirmation")
     };
     assert!(matches!(b.decapsulate(None, confirmed, back), TunnResult::Done));
-    [a, b]
+    (a, b)
 }
 
 /// What a tunnel carries: an IPv4 packet of 1200 bytes.
@@ -253,7 +253,7 @@ fn open(tunnel: &mut Tunn, sealed: &[u8], out: &mut [u8]) -> usize {
 }
 
 fn peer_batch() -> f64 {
-    let ([mut a, b], [from, to]) = (tunnel(), [socket(), socket()]);
+    let ((mut a, b), [from, to]) = (tunnel(), [socket(), socket()]);
     let (clock, destination) = (Clock::default(), to.local_addr().expect("an address"));
     let send = async {
         let state = UdpSocketState::new((&from).into()).expect("a socket");
@@ -327,7 +327,7 @@ fn end_reading(to: SocketAddr) {
 }
 
 fn peer_single() -> f64 {
-    let ([mut a, mut b], [from, to]) = (tunnel(), [socket(), socket()]);
+    let ((mut a, mut b), [from, to]) = (tunnel(), [socket(), socket()]);
     let (clock, destination) = (Clock::default(), to.local_addr().expect("an address"));
     let send = async {
         let io = UdpSocket::from_std(from).expect("a socket");
