@@ -3,5 +3,6 @@
 
 pub mod ask;
 pub mod fragment;
+pub mod kademlia;
 pub mod mux;
 pub mod p2pke;

@@ -1,0 +1,83 @@
+//! How far apart two ids are: their bits, exclusive or, read as a number (Maymounkov and Mazières 2002, section 2.1).
+
+use std::cmp::Ordering;
+
+use p2p::PeerId;
+
+/// The exclusive or of two ids. Distances order as 256-bit numbers do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Distance {
+    high: u128,
+    low: u128,
+}
+
+/// An id as a number of two digits.
+fn digits(id: &PeerId) -> (u128, u128) {
+    let (high, low) = id.as_bytes().split_at(16);
+    let digit = |bytes: &[u8]| bytes.try_into().map_or(0, u128::from_be_bytes);
+    (digit(high), digit(low))
+}
+
+impl Distance {
+    /// From one id to the other, or back.
+    pub fn between(a: &PeerId, b: &PeerId) -> Self {
+        let (a, b) = (digits(a), digits(b));
+        Self {
+            high: a.0 ^ b.0,
+            low: a.1 ^ b.1,
+        }
+    }
+
+    /// How many bits the two ids share at their front: 256 for the same id.
+    pub fn shared_bits(&self) -> usize {
+        let bits = match self.high {
+            0 => 128 + self.low.leading_zeros(),
+            high => high.leading_zeros(),
+        };
+        bits as usize
+    }
+}
+
+/// The exclusive or of two keys of any length, over the length of the shorter.
+pub fn distance(a: &[u8], b: &[u8]) -> Vec<u8> {
+    a.iter().zip(b).map(|(a, b)| a ^ b).collect()
+}
+
+/// Zero bits in front of the first that is one; all of them if none is.
+pub fn leading_zeros(bytes: &[u8]) -> usize {
+    let whole = bytes.iter().take_while(|byte| **byte == 0).count();
+    let rest = bytes.get(whole).map_or(0, |byte| byte.leading_zeros() as usize);
+    8 * whole + rest
+}
+
+/// Zero bits in front of the distance of two keys; as `leading_zeros(&distance(a, b))`, without memory.
+pub fn shared_bits(a: &[u8], b: &[u8]) -> usize {
+    let whole = a.iter().zip(b).take_while(|(a, b)| a == b).count();
+    let rest = match (a.get(whole), b.get(whole)) {
+        (Some(a), Some(b)) => (a ^ b).leading_zeros() as usize,
+        _ => 0,
+    };
+    8 * whole + rest
+}
+
+/// Whether `a` (`Less`) or `b` (`Greater`) is nearer to `x`.
+///
+/// Keys of different lengths compare over the shortest of the three; beyond that, if `x` is longer, the shorter of
+/// `a` and `b` is the nearer.
+pub fn compare(x: &[u8], a: &[u8], b: &[u8]) -> Ordering {
+    let shortest = x.len().min(a.len()).min(b.len());
+    let distances = x.iter().zip(a).zip(b).map(|((x, a), b)| (x ^ a).cmp(&(x ^ b)));
+    let first = distances.into_iter().find(|order| order.is_ne());
+    first.unwrap_or(Ordering::Equal).then_with(|| {
+        if x.len() > shortest {
+            a.len().cmp(&b.len())
+        } else {
+            Ordering::Equal
+        }
+    })
+}
+
+/// Whether the first `bits` bits of `x` are those of `prefix`. Not, if either has fewer bits.
+pub fn has_prefix(x: &[u8], prefix: &[u8], bits: usize) -> bool {
+    bits <= 8 * x.len().min(prefix.len()) && shared_bits(x, prefix) >= bits
+}

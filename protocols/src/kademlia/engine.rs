@@ -1,0 +1,420 @@
+//! All of a node: its tables, its operations and its requests in flight.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use p2p::{Addr, Error, PeerId, Result};
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
+
+use super::config::Rules;
+use super::contact::Contact;
+use super::distance::Distance;
+use super::event::{Counts, Event, Failure, OpId, Outcome, RequestId, Transmit};
+use super::lookup::Lookup;
+use super::operation::{Op, Task};
+use super::providers::Providers;
+use super::records::Records;
+use super::table::Table;
+use super::wire::{Ask, Message};
+
+/// What a request in flight is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Purpose {
+    /// To learn who is at an address.
+    Bootstrap(OpId),
+    /// To learn whether somebody lives.
+    Check,
+    /// One step of a lookup.
+    Lookup(OpId),
+    /// One copy of what an operation puts or provides.
+    Store(OpId),
+    /// A copy beside a lookup's way, of which nobody awaits anything.
+    Copy,
+}
+
+#[derive(Debug)]
+pub(super) struct Pending<A> {
+    pub(super) id: Option<PeerId>,
+    pub(super) addr: A,
+    pub(super) purpose: Purpose,
+}
+
+#[derive(Debug)]
+pub(super) struct Published {
+    pub(super) value: Vec<u8>,
+    pub(super) ttl: Duration,
+    pub(super) next: Duration,
+}
+
+/// A node of a Kademlia network. See the [module](super).
+#[derive(Debug)]
+pub struct Engine<A> {
+    pub(super) own: PeerId,
+    pub(super) rules: Arc<Rules<A>>,
+    pub(super) rng: StdRng,
+    pub(super) table: Table<A>,
+    pub(super) records: Records,
+    pub(super) providers: Providers<A>,
+    pub(super) published: BTreeMap<PeerId, Published>,
+    /// Keys that this node provides, with when to say so again.
+    pub(super) provided: BTreeMap<PeerId, Duration>,
+    pub(super) ops: BTreeMap<OpId, Box<Op<A>>>,
+    pub(super) pending: HashMap<RequestId, Pending<A>>,
+    /// In order, since all requests wait equally long. The first one is pending.
+    pub(super) deadlines: VecDeque<(Duration, RequestId)>,
+    pub(super) checking: Vec<A>,
+    pub(super) next_upkeep: Duration,
+    /// Whether upkeep has more to do than it may at a time.
+    pub(super) backlog: bool,
+    pub(super) events: VecDeque<Event<A>>,
+    pub(super) counts: Counts,
+    transmits: VecDeque<Transmit<A>>,
+    last_id: u64,
+}
+
+impl<A: Addr> Engine<A> {
+    /// A node with this id and no contacts. `seed` decides jitter and which ids are looked up to refresh buckets.
+    pub fn new(own: PeerId, rules: Arc<Rules<A>>, now: Duration, seed: u64) -> Self {
+        let mut rng = StdRng::seed_from_u64(seed);
+        let config = rules.config;
+        Self {
+            own,
+            table: Table::new(own),
+            records: Records::new(own, config.records),
+            providers: Providers::new(own, config.provider_keys),
+            published: BTreeMap::new(),
+            provided: BTreeMap::new(),
+            ops: BTreeMap::new(),
+            pending: HashMap::new(),
+            deadlines: VecDeque::new(),
+            checking: Vec::new(),
+            next_upkeep: now.saturating_add(config.upkeep_every.mul_f64(rng.random_range(0.5..1.0))),
+            backlog: false,
+            events: VecDeque::new(),
+            counts: Counts::default(),
+            transmits: VecDeque::new(),
+            last_id: 0,
+            rng,
+            rules,
+        }
+    }
+
+    /// This node's id.
+    pub fn id(&self) -> PeerId {
+        self.own
+    }
+
+    /// Nodes that have answered and have a place in a bucket.
+    pub fn contacts(&self) -> impl Iterator<Item = &Contact<A>> {
+        self.table.iter()
+    }
+
+    /// How many records of others are kept, and the bytes of their values.
+    pub fn stored(&self) -> (usize, usize) {
+        (self.records.len(), self.records.bytes())
+    }
+
+    /// How many keys have providers here, and the providers of all of them together.
+    pub fn kept_providers(&self) -> (usize, usize) {
+        self.providers.len()
+    }
+
+    /// Requests in flight.
+    pub fn in_flight(&self) -> usize {
+        self.pending.len()
+    }
+
+    /// What was done and refused so far.
+    pub fn counts(&self) -> Counts {
+        self.counts
+    }
+
+    /// Gets to know the network through some of its nodes. Without any, through the contacts that there are.
+    ///
+    /// This asks who they are and waits for all of them, looks this node's own id up, then a few nodes for each bucket that
+    /// is not half full. At least one of them should be honest. It ends with [`Outcome::Joined`].
+    ///
+    /// # Errors
+    /// [`Error::Limit`] with too many operations. Nothing is sent.
+    pub fn join(&mut self, now: Duration, bootstraps: &[A]) -> Result<OpId> {
+        let op = self.new_op()?;
+        let mut asked = 0;
+        for addr in bootstraps.iter().take(self.rules.config.bootstraps) {
+            if addr.peer_id() != Some(self.own) {
+                let purpose = Purpose::Bootstrap(op);
+                self.send(now, addr.peer_id(), addr.clone(), Ask::Ping, purpose);
+                asked += 1;
+            }
+        }
+        let task = Task::Join {
+            asked,
+            begun: false,
+            buckets: None,
+        };
+        self.begin(now, op, task, self.own, false);
+        Ok(op)
+    }
+
+    /// Finds the nodes nearest to an id. It ends with [`Outcome::Nodes`].
+    ///
+    /// # Errors
+    /// [`Error::Limit`] with too many operations. Nothing is sent.
+    pub fn find_node(&mut self, now: Duration, target: PeerId) -> Result<OpId> {
+        let op = self.new_op()?;
+        self.begin(now, op, Task::FindNode, target, false);
+        Ok(op)
+    }
+
+    /// Finds one node, and makes sure that it answers. It ends with [`Outcome::Located`], as soon as that is so.
+    ///
+    /// # Errors
+    /// [`Error::Limit`] with too many operations. Nothing is sent.
+    pub fn locate(&mut self, now: Duration, id: PeerId) -> Result<OpId> {
+        let op = self.new_op()?;
+        self.begin(now, op, Task::Locate, id, false);
+        Ok(op)
+    }
+
+    /// The contact nearest to an id, if it is nearer than this node: the next step on the way there.
+    ///
+    /// Each step is nearer than the one before, so a way made of such steps ends and has no loops.
+    pub fn next_hop(&self, id: &PeerId) -> Option<&Contact<A>> {
+        let nearest = self.table.nearest(id, 1, None, false).into_iter().next()?;
+        let distance = |other| Distance::between(id, other);
+        (distance(&nearest.id) < distance(&self.own)).then_some(nearest)
+    }
+
+    /// Finds a record. It ends with [`Outcome::Record`], the best of those that a quorum of nodes gave.
+    ///
+    /// The best record goes to the nearest node that was asked and did not have it, and to those that had a worse one.
+    ///
+    /// # Errors
+    /// [`Error::Limit`] with too many operations. Nothing is sent.
+    pub fn get(&mut self, now: Duration, key: PeerId) -> Result<OpId> {
+        let op = self.new_op()?;
+        let here = self.records.get(now, &key);
+        let best = here.map(|(value, ttl)| (value.to_vec(), now.saturating_add(ttl)));
+        let found = usize::from(best.is_some());
+        let task = Task::Get {
+            best,
+            found,
+            holders: Vec::new(),
+            worse: Vec::new(),
+        };
+        self.begin(now, op, task, key, false);
+        Ok(op)
+    }
+
+    /// Puts a record on the nodes nearest to its key, and again from time to time until
+    /// [`unpublish`](Self::unpublish). It ends with [`Outcome::Kept`].
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] if the validator says so and for a `ttl` below one second, [`Error::MtuExceeded`] for too long a value, [`Error::Limit`] with
+    /// too many operations or own records. Nothing is sent.
+    pub fn put(&mut self, now: Duration, key: PeerId, value: &[u8], ttl: Duration) -> Result<OpId> {
+        let config = self.rules.config;
+        if value.len() > config.value {
+            return Err(Error::MtuExceeded {
+                size: value.len(),
+                mtu: config.value,
+            });
+        }
+        if !self.rules.validator.is_valid(&key, value) {
+            return Err(Error::invalid("record", "the validator does not take it"));
+        }
+        if ttl < Duration::from_secs(1) {
+            return Err(Error::invalid("record", "its time to live is less than a second"));
+        }
+        if !self.published.contains_key(&key) {
+            limit("published records", self.published.len(), config.published)?;
+        }
+        let op = self.new_op()?;
+        let ttl = ttl.min(config.record_ttl);
+        let value = value.to_vec();
+        let published = Published {
+            value: value.clone(),
+            ttl,
+            next: now.saturating_add(config.republish_every.min(ttl / 2)),
+        };
+        self.published.insert(key, published);
+        let until = now.saturating_add(ttl);
+        self.begin(now, op, Task::Put { value, until }, key, false);
+        Ok(op)
+    }
+
+    /// Publishes a record no more. Copies of it last until they expire.
+    pub fn unpublish(&mut self, key: &PeerId) -> bool {
+        self.published.remove(key).is_some()
+    }
+
+    /// Tells the nodes nearest to a key that this node provides it, and again from time to time until
+    /// [`stop_providing`](Self::stop_providing). It ends with [`Outcome::Kept`].
+    ///
+    /// # Errors
+    /// [`Error::Limit`] with too many operations or keys. Nothing is sent.
+    pub fn provide(&mut self, now: Duration, key: PeerId) -> Result<OpId> {
+        let config = self.rules.config;
+        if !self.provided.contains_key(&key) {
+            limit("provided keys", self.provided.len(), config.published)?;
+        }
+        let op = self.new_op()?;
+        let next = now.saturating_add(config.republish_every.min(config.provider_ttl / 2));
+        self.provided.insert(key, next);
+        self.begin(now, op, Task::Provide, key, false);
+        Ok(op)
+    }
+
+    /// Provides a key no more. Others learn it as what they keep expires.
+    pub fn stop_providing(&mut self, key: &PeerId) -> bool {
+        self.provided.remove(key).is_some()
+    }
+
+    /// Finds who provides a key. It ends with [`Outcome::Providers`].
+    ///
+    /// # Errors
+    /// [`Error::Limit`] with too many operations. Nothing is sent.
+    pub fn providers(&mut self, now: Duration, key: PeerId) -> Result<OpId> {
+        let op = self.new_op()?;
+        let found = self.providers.get(now, &key).cloned().collect();
+        self.begin(now, op, Task::Providers { found }, key, false);
+        Ok(op)
+    }
+
+    /// Gives an operation up. No event comes of it any more.
+    pub fn cancel(&mut self, op: OpId) -> bool {
+        self.ops.remove(&op).is_some()
+    }
+
+    /// The next request to ask.
+    pub fn poll_transmit(&mut self) -> Option<Transmit<A>> {
+        self.transmits.pop_front()
+    }
+
+    /// The next event.
+    pub fn poll_event(&mut self) -> Option<Event<A>> {
+        self.events.pop_front()
+    }
+
+    /// When [`handle_timeout`](Self::handle_timeout) is due.
+    pub fn poll_timeout(&self) -> Duration {
+        let first = self.deadlines.front().map(|(at, _)| *at);
+        first.map_or(self.next_upkeep, |at| at.min(self.next_upkeep))
+    }
+
+    /// Gives up what is overdue, and does what time asks for.
+    pub fn handle_timeout(&mut self, now: Duration) {
+        while let Some((_, id)) = self.deadlines.front().copied().filter(|(at, _)| *at <= now) {
+            self.deadlines.pop_front();
+            self.handle_failure(now, id, Failure::Unreachable);
+        }
+        self.skip_settled();
+        if now >= self.next_upkeep {
+            self.upkeep(now);
+        }
+    }
+
+    fn new_op(&mut self) -> Result<OpId> {
+        let running = self.ops.values().filter(|op| !op.upkeep).count();
+        limit("operations", running, self.rules.config.operations)?;
+        Ok(OpId(self.new_id()))
+    }
+
+    pub(super) fn new_id(&mut self) -> u64 {
+        self.last_id += 1;
+        self.last_id
+    }
+
+    /// Starts an operation with a lookup of its target.
+    pub(super) fn begin(&mut self, now: Duration, id: OpId, task: Task<A>, target: PeerId, upkeep: bool) {
+        let lookup = self.look_up(now, target, self.rules.config.k);
+        let op = Op {
+            lookup,
+            task,
+            upkeep,
+            storing: None,
+            copies: 0,
+        };
+        self.advance(now, id, Box::new(op));
+    }
+
+    pub(super) fn look_up(&mut self, now: Duration, target: PeerId, width: usize) -> Lookup<A> {
+        self.table.looked_up(now, &target);
+        let config = &self.rules.config;
+        Lookup::new(
+            target,
+            self.table.nearest(&target, config.k, None, true),
+            width,
+            config,
+        )
+    }
+
+    /// Sends a request.
+    pub(super) fn send(
+        &mut self,
+        now: Duration,
+        id: Option<PeerId>,
+        addr: A,
+        ask: Ask<'_>,
+        purpose: Purpose,
+    ) {
+        let request = RequestId(self.new_id());
+        let deadline = now.saturating_add(self.rules.config.request_timeout);
+        self.deadlines.push_back((deadline, request));
+        let to = addr.clone();
+        self.pending.insert(request, Pending { id, addr, purpose });
+        self.counts.sent += 1;
+        self.transmits.push_back(Transmit {
+            to,
+            id: request,
+            request: Message::new(*self.own.as_bytes(), ask).emit(),
+        });
+    }
+
+    /// Asks a node whether it lives, unless that is being asked, or too much is.
+    pub(super) fn check(&mut self, now: Duration, contact: Contact<A>) -> bool {
+        if self.checking.contains(&contact.addr) {
+            return false;
+        }
+        if self.checking.len() >= self.rules.config.checks {
+            self.counts.unchecked += 1;
+            return false;
+        }
+        self.checking.push(contact.addr.clone());
+        self.send(now, Some(contact.id), contact.addr, Ask::Ping, Purpose::Check);
+        true
+    }
+
+    /// Keeps the front of the deadlines one that is waited for.
+    pub(super) fn skip_settled(&mut self) {
+        while let Some((_, id)) = self.deadlines.front()
+            && !self.pending.contains_key(id)
+        {
+            self.deadlines.pop_front();
+        }
+    }
+
+    pub(super) fn done(&mut self, id: OpId, op: &Op<A>, outcome: Outcome<A>) {
+        if op.upkeep {
+            if self.backlog {
+                self.next_upkeep = Duration::ZERO;
+            }
+            return;
+        }
+        let progress = op.progress();
+        self.events.push_back(Event::Done {
+            op: id,
+            outcome,
+            progress,
+        });
+    }
+}
+
+fn limit(what: &'static str, held: usize, limit: usize) -> Result<()> {
+    if held < limit {
+        Ok(())
+    } else {
+        Err(Error::Limit { what, limit })
+    }
+}

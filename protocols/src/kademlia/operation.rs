@@ -1,0 +1,514 @@
+//! Operations: a lookup, what is gathered on its way, and what is done at its end.
+
+use std::time::Duration;
+
+use p2p::{Addr, PeerId};
+
+use super::contact::{Contact, Source};
+use super::distance::Distance;
+use super::engine::{Engine, Purpose};
+use super::event::{Event, Failure, OpId, Outcome, Progress, Record, RequestId};
+use super::lookup::Lookup;
+use super::records::Incoming;
+use super::wire::{Answer, Ask, Message, Node};
+
+#[derive(Debug)]
+pub(super) enum Task<A> {
+    Join {
+        /// Bootstraps that have not answered yet.
+        asked: usize,
+        /// Whether the lookup of this node's own id has begun.
+        begun: bool,
+        /// Buckets that are to be looked into after that.
+        buckets: Option<Vec<usize>>,
+    },
+    FindNode,
+    Locate,
+    Get {
+        /// The best record so far, and when it expires.
+        best: Option<(Vec<u8>, Duration)>,
+        /// Nodes that gave a valid record, this one among them.
+        found: usize,
+        /// Who gave the best, and who a worse one.
+        holders: Vec<Contact<A>>,
+        worse: Vec<Contact<A>>,
+    },
+    Put {
+        value: Vec<u8>,
+        /// When it expires, however long the lookup takes.
+        until: Duration,
+    },
+    Provide,
+    Providers {
+        found: Vec<Contact<A>>,
+    },
+}
+
+#[derive(Debug)]
+pub(super) struct Op<A> {
+    pub(super) lookup: Lookup<A>,
+    pub(super) task: Task<A>,
+    /// Whether this node does it by itself, so that nobody waits for an event.
+    pub(super) upkeep: bool,
+    /// Copies on their way, once the lookup is over.
+    pub(super) storing: Option<usize>,
+    pub(super) copies: usize,
+}
+
+impl<A: Addr> Op<A> {
+    pub(super) fn progress(&self) -> Progress {
+        self.lookup.progress()
+    }
+
+    /// Whether there is no need to look any further.
+    fn has_enough(&self, quorum: usize, wanted: usize) -> bool {
+        match &self.task {
+            Task::Get { found, .. } => *found >= quorum,
+            Task::Providers { found } => found.len() >= wanted,
+            Task::Locate => self.lookup.of_target().0.is_some(),
+            _ => false,
+        }
+    }
+
+    fn ask(&self) -> Ask<'static> {
+        let target = *self.lookup.target().as_bytes();
+        match self.task {
+            Task::Get { .. } => Ask::Get(target),
+            Task::Providers { .. } => Ask::Providers(target),
+            _ => Ask::FindNode(target),
+        }
+    }
+}
+
+impl<A: Addr> Engine<A> {
+    /// Takes the answer to a request.
+    ///
+    /// An answer that cannot be read, comes from somebody else or does not fit the request is a failure, and counted.
+    pub fn handle_answer(&mut self, now: Duration, id: RequestId, answer: &[u8]) {
+        let Some(pending) = self.pending.get(&id) else {
+            self.counts.late += 1;
+            return;
+        };
+        if answer.len() > self.rules.config.message {
+            self.counts.malformed += 1;
+            self.handle_failure(now, id, Failure::Unreachable);
+            return;
+        }
+        let Some(message) = Message::<Answer<'_>>::parse(answer) else {
+            self.counts.malformed += 1;
+            self.handle_failure(now, id, Failure::Unreachable);
+            return;
+        };
+        let from = PeerId::new(message.from);
+        let expected = pending.id.is_none_or(|id| id == from) && from != self.own;
+        if !expected || !self.proves(&pending.addr, from) {
+            self.counts.false_ids += 1;
+            self.handle_failure(now, id, Failure::Unreachable);
+            return;
+        }
+        if !self.fits(pending.purpose, &message.body) {
+            self.counts.malformed += 1;
+            self.handle_failure(now, id, Failure::Unreachable);
+            return;
+        }
+        let Some(pending) = self.pending.remove(&id) else {
+            return;
+        };
+        self.skip_settled();
+        self.counts.answered += 1;
+        let contact = Contact {
+            id: from,
+            addr: pending.addr,
+        };
+        if pending.purpose == Purpose::Check {
+            self.checking.retain(|addr| *addr != contact.addr);
+        }
+        let config = &self.rules.config;
+        let wanted = self
+            .table
+            .answered(now, contact.clone(), config, &mut self.counts);
+        if let Some(silent) = wanted.check {
+            self.check(now, silent);
+        }
+        match pending.purpose {
+            Purpose::Check | Purpose::Copy => {}
+            Purpose::Bootstrap(op) => self.bootstrap_settled(now, op),
+            Purpose::Lookup(op) => self.lookup_answered(now, op, &contact, message.body),
+            Purpose::Store(op) => self.store_settled(op, true),
+        }
+    }
+
+    /// Takes the news that a request gets no answer.
+    pub fn handle_failure(&mut self, now: Duration, id: RequestId, failure: Failure) {
+        let Some(pending) = self.pending.remove(&id) else {
+            self.counts.late += 1;
+            return;
+        };
+        self.skip_settled();
+        self.counts.failed += 1;
+        if pending.purpose == Purpose::Check {
+            self.checking.retain(|addr| *addr != pending.addr);
+        }
+        let refusable = matches!(pending.purpose, Purpose::Store(_) | Purpose::Copy);
+        if let Some(id) = pending.id
+            && (failure == Failure::Unreachable || !refusable)
+        {
+            let contact = Contact {
+                id,
+                addr: pending.addr,
+            };
+            let config = &self.rules.config;
+            self.table.failed(now, &contact, config, &mut self.counts);
+        }
+        match pending.purpose {
+            Purpose::Check | Purpose::Copy => {}
+            Purpose::Bootstrap(op) => self.bootstrap_settled(now, op),
+            Purpose::Store(op) => self.store_settled(op, false),
+            Purpose::Lookup(op) => {
+                if let (Some(mut running), Some(id)) = (self.ops.remove(&op), pending.id) {
+                    running.lookup.failed(&id);
+                    self.tell_progress(op, &running);
+                    self.advance(now, op, running);
+                }
+            }
+        }
+    }
+
+    /// Whether an id is that of whoever is at this address.
+    pub(super) fn proves(&self, addr: &A, id: PeerId) -> bool {
+        addr.peer_id()
+            .map_or(self.rules.config.unproven_ids, |proven| proven == id)
+    }
+
+    fn fits(&self, purpose: Purpose, answer: &Answer<'_>) -> bool {
+        match purpose {
+            Purpose::Bootstrap(_) | Purpose::Check => matches!(answer, Answer::Pong),
+            Purpose::Store(_) | Purpose::Copy => matches!(answer, Answer::Kept),
+            Purpose::Lookup(op) => match self.ops.get(&op).map(|op| &op.task) {
+                Some(Task::Get { .. }) => matches!(answer, Answer::Nodes(_) | Answer::Record { .. }),
+                Some(Task::Providers { .. }) => matches!(answer, Answer::Providers { .. }),
+                Some(_) => matches!(answer, Answer::Nodes(_)),
+                // The operation has ended or was given up; that the node lives is of use all the same.
+                None => true,
+            },
+        }
+    }
+
+    fn bootstrap_settled(&mut self, now: Duration, id: OpId) {
+        let Some(mut op) = self.ops.remove(&id) else {
+            return;
+        };
+        if let Task::Join { asked, .. } = &mut op.task {
+            *asked = asked.saturating_sub(1);
+        }
+        self.advance(now, id, op);
+    }
+
+    fn store_settled(&mut self, id: OpId, kept: bool) {
+        let Some(mut op) = self.ops.remove(&id) else {
+            return;
+        };
+        op.copies += usize::from(kept);
+        op.lookup.found(op.copies);
+        let left = op.storing.map_or(0, |storing| storing.saturating_sub(1));
+        op.storing = Some(left);
+        if left == 0 {
+            let copies = op.copies;
+            self.done(id, &op, Outcome::Kept { copies });
+        } else {
+            self.tell_progress(id, &op);
+            self.ops.insert(id, op);
+        }
+    }
+
+    fn tell_progress(&mut self, id: OpId, op: &Op<A>) {
+        if !op.upkeep {
+            self.events.push_back(Event::Progress {
+                op: id,
+                progress: op.progress(),
+            });
+        }
+    }
+
+    fn lookup_answered(&mut self, now: Duration, id: OpId, contact: &Contact<A>, answer: Answer<'_>) {
+        let Some(mut op) = self.ops.remove(&id) else {
+            return;
+        };
+        let nodes = match answer {
+            Answer::Nodes(nodes) => nodes,
+            Answer::Record { ttl, value, nodes } => {
+                self.record_found(now, &mut op, contact, value, Duration::from_secs(ttl.into()));
+                nodes
+            }
+            Answer::Providers { providers, nodes } => {
+                self.providers_found(&mut op, &providers);
+                nodes
+            }
+            Answer::Pong | Answer::Kept => Vec::new(),
+        };
+        let nodes = self.contacts_of(&nodes, self.rules.config.k);
+        let config = &self.rules.config;
+        op.lookup.answered(&contact.id, nodes, config, &mut self.counts);
+        self.tell_progress(id, &op);
+        self.advance(now, id, op);
+    }
+
+    /// The contacts among the nodes that somebody names, without this node and without false ids.
+    fn contacts_of(&mut self, nodes: &[Node<'_>], most: usize) -> Vec<Contact<A>> {
+        self.counts.surplus += nodes.len().saturating_sub(most) as u64;
+        let mut contacts = Vec::with_capacity(nodes.len().min(most));
+        for node in nodes.iter().take(most) {
+            let id = PeerId::new(node.id);
+            if id == self.own {
+                continue;
+            }
+            match (self.rules.parse)(&node.addr) {
+                None => self.counts.bad_addrs += 1,
+                Some(addr) if !self.proves(&addr, id) => self.counts.false_ids += 1,
+                Some(addr) => contacts.push(Contact { id, addr }),
+            }
+        }
+        contacts
+    }
+
+    fn record_found(
+        &mut self,
+        now: Duration,
+        op: &mut Op<A>,
+        from: &Contact<A>,
+        value: &[u8],
+        ttl: Duration,
+    ) {
+        let rules = &self.rules;
+        let key = op.lookup.target();
+        let Task::Get {
+            best,
+            found,
+            holders,
+            worse,
+        } = &mut op.task
+        else {
+            return;
+        };
+        let good = value.len() <= rules.config.value && !ttl.is_zero();
+        if !good || !rules.validator.is_valid(&key, value) {
+            self.counts.bad_records += 1;
+            return;
+        }
+        *found += 1;
+        op.lookup.found(*found);
+        op.lookup.has_value(&from.id);
+        let expires = now.saturating_add(ttl.min(rules.config.record_ttl));
+        match best {
+            Some((known, until)) if *known == value => {
+                *until = expires.max(*until);
+                holders.push(from.clone());
+            }
+            Some((known, _)) if !rules.validator.supersedes(&key, value, known) => {
+                self.counts.bad_records += 1;
+                worse.push(from.clone());
+            }
+            _ => {
+                *best = Some((value.to_vec(), expires));
+                worse.append(holders);
+                holders.push(from.clone());
+            }
+        }
+    }
+
+    fn providers_found(&mut self, op: &mut Op<A>, providers: &[Node<'_>]) {
+        let config = self.rules.config;
+        let contacts = self.contacts_of(providers, config.providers_per_key);
+        if let Task::Providers { found } = &mut op.task {
+            for contact in contacts {
+                let known = found.iter().any(|known| known.id == contact.id);
+                if !known && found.len() < config.providers_wanted {
+                    found.push(contact);
+                }
+            }
+            op.lookup.found(found.len());
+        }
+    }
+
+    /// Sends what an operation can send, and ends it if nothing is left to do.
+    pub(super) fn advance(&mut self, now: Duration, id: OpId, mut op: Box<Op<A>>) {
+        if op.storing.is_some() {
+            self.ops.insert(id, op);
+            return;
+        }
+        let config = self.rules.config;
+        loop {
+            if self.waits_for_bootstraps(now, &mut op) {
+                break;
+            }
+            if !op.has_enough(config.quorum, config.providers_wanted) {
+                for contact in op.lookup.next_asks(&config) {
+                    let ask = op.ask();
+                    self.send(now, Some(contact.id), contact.addr, ask, Purpose::Lookup(id));
+                }
+                if !op.lookup.is_idle() {
+                    break;
+                }
+            }
+            if op.lookup.is_exhausted(&config) {
+                self.counts.exhausted += 1;
+            }
+            if !self.looks_into_next_bucket(now, &mut op) {
+                self.finish(now, id, op);
+                return;
+            }
+        }
+        self.ops.insert(id, op);
+    }
+
+    /// Whether a join has nobody to ask yet. Begins its lookup as soon as it has.
+    fn waits_for_bootstraps(&mut self, now: Duration, op: &mut Op<A>) -> bool {
+        let Task::Join { asked, begun, .. } = &mut op.task else {
+            return false;
+        };
+        if *begun {
+            return false;
+        }
+        // All of them: of one alone, a hostile one could lead the whole join astray.
+        if *asked > 0 {
+            return true;
+        }
+        *begun = true;
+        op.lookup = self.look_up(now, self.own, self.rules.config.k);
+        false
+    }
+
+    fn looks_into_next_bucket(&mut self, now: Duration, op: &mut Op<A>) -> bool {
+        let Task::Join { buckets, .. } = &mut op.task else {
+            return false;
+        };
+        let config = &self.rules.config;
+        let buckets = buckets.get_or_insert_with(|| self.table.to_fill(config));
+        let Some(bucket) = buckets.pop() else {
+            return false;
+        };
+        let target = self.table.random_id(bucket, &mut self.rng);
+        op.lookup = self.look_up(now, target, self.rules.config.k.div_ceil(8));
+        true
+    }
+
+    /// Does what comes after the lookup.
+    fn finish(&mut self, now: Duration, id: OpId, mut op: Box<Op<A>>) {
+        let config = self.rules.config;
+        let key = op.lookup.target();
+        let outcome = match &mut op.task {
+            Task::Join { .. } => Outcome::Joined {
+                contacts: self.table.len(),
+            },
+            Task::FindNode => Outcome::Nodes(op.lookup.nearest(&config)),
+            Task::Locate => {
+                let (contact, named) = op.lookup.of_target();
+                let nearest = op.lookup.nearest(&config);
+                Outcome::Located {
+                    contact,
+                    named,
+                    nearest,
+                }
+            }
+            Task::Providers { found } => Outcome::Providers(std::mem::take(found)),
+            Task::Get { best, worse, .. } => {
+                let worse = std::mem::take(worse);
+                let best = best.take().filter(|(_, until)| *until > now);
+                let record = best.map(|(value, until)| Record {
+                    value,
+                    ttl: until.saturating_sub(now),
+                });
+                if let Some(Record { value, ttl }) = &record {
+                    self.spread(now, &op.lookup, worse, value, *ttl);
+                }
+                Outcome::Record(record)
+            }
+            Task::Put { value, until } => {
+                let (value, ttl) = (std::mem::take(value), until.saturating_sub(now));
+                self.keep_if_near(now, &op.lookup, &value, ttl);
+                let ask = Ask::Put {
+                    key: *key.as_bytes(),
+                    ttl: seconds(ttl),
+                    value: &value,
+                };
+                self.store(now, id, op, &ask);
+                return;
+            }
+            Task::Provide => {
+                let ask = Ask::Provide {
+                    key: *key.as_bytes(),
+                    ttl: seconds(config.provider_ttl),
+                };
+                self.store(now, id, op, &ask);
+                return;
+            }
+        };
+        self.done(id, &op, outcome);
+    }
+
+    /// Sends a copy to each of the nearest nodes.
+    fn store(&mut self, now: Duration, id: OpId, mut op: Box<Op<A>>, ask: &Ask<'_>) {
+        let nodes = op.lookup.nearest(&self.rules.config);
+        if nodes.is_empty() {
+            self.done(id, &op, Outcome::Kept { copies: 0 });
+            return;
+        }
+        op.storing = Some(nodes.len());
+        for contact in nodes {
+            let purpose = Purpose::Store(id);
+            self.send(now, Some(contact.id), contact.addr, ask.clone(), purpose);
+        }
+        self.ops.insert(id, op);
+    }
+
+    /// Keeps a record here, too, if this node is among the nearest.
+    fn keep_if_near(&mut self, now: Duration, lookup: &Lookup<A>, value: &[u8], ttl: Duration) {
+        let (key, config) = (lookup.target(), self.rules.config);
+        let nodes = lookup.nearest(&config);
+        let farthest = nodes.last().map(|node| Distance::between(&key, &node.id));
+        let own = Distance::between(&key, &self.own);
+        if nodes.len() < config.k || Some(own) < farthest {
+            let record = Incoming {
+                key,
+                value,
+                ttl,
+                source: Source::Node(self.own),
+                replicate_at: self.replicate_at(now),
+            };
+            // A better one that is here already stays.
+            if let Ok(evicted) = self.records.put(now, &record, &self.rules) {
+                self.counts.evicted += evicted;
+            }
+        }
+    }
+
+    /// Gives a record to the nearest node that did not have it, and to those that had a worse one.
+    fn spread(
+        &mut self,
+        now: Duration,
+        lookup: &Lookup<A>,
+        worse: Vec<Contact<A>>,
+        value: &[u8],
+        ttl: Duration,
+    ) {
+        let key = *lookup.target().as_bytes();
+        let mut copies: Vec<_> = worse.into_iter().map(|contact| (contact, ttl)).collect();
+        if let Some((contact, nearer)) = lookup.nearest_without() {
+            // Section 2.3: the more nodes are nearer to the key, the shorter does a cached copy last.
+            let share = 1_u32 << nearer.min(20);
+            copies.push((contact, ttl / share));
+        }
+        for (contact, ttl) in copies {
+            let ttl = seconds(ttl);
+            if ttl > 0 {
+                let ask = Ask::Put { key, ttl, value };
+                self.send(now, Some(contact.id), contact.addr, ask, Purpose::Copy);
+            }
+        }
+    }
+}
+
+/// Whole seconds of a time, as they travel.
+pub(super) fn seconds(time: Duration) -> u32 {
+    u32::try_from(time.as_secs()).unwrap_or(u32::MAX)
+}

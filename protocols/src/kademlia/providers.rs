@@ -1,0 +1,145 @@
+//! Who provides what: nodes that came first stay, so that nobody crowds others out by coming nearer.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use p2p::{Addr, PeerId};
+
+use super::Config;
+use super::cache::{Cache, Entry};
+use super::contact::{Contact, Prefix, Source};
+use super::event::Refusal;
+
+#[derive(Debug)]
+struct Provider<A> {
+    contact: Contact<A>,
+    expires: Duration,
+}
+
+#[derive(Debug)]
+pub(super) struct Providers<A> {
+    keys: Cache<PeerId, Vec<Provider<A>>>,
+    sources: HashMap<Source, usize>,
+}
+
+impl<A: Addr> Providers<A> {
+    pub(super) fn new(own: PeerId, max: usize) -> Self {
+        Self {
+            keys: Cache::near(own, max),
+            sources: HashMap::new(),
+        }
+    }
+
+    /// Keys, and providers of all of them together.
+    pub(super) fn len(&self) -> (usize, usize) {
+        (self.keys.len(), self.sources.values().sum())
+    }
+
+    /// Who provides a key, those that came first at the front.
+    pub(super) fn get(&self, now: Duration, key: &PeerId) -> impl Iterator<Item = &Contact<A>> {
+        let entry = self.keys.get(now, key);
+        let all = entry.into_iter().flat_map(|entry| &entry.value);
+        all.filter(move |provider| now < provider.expires)
+            .map(|provider| &provider.contact)
+    }
+
+    /// Keeps a provider, and says how many keys left for it.
+    pub(super) fn put(
+        &mut self,
+        now: Duration,
+        key: PeerId,
+        contact: Contact<A>,
+        ttl: Duration,
+        config: &Config,
+    ) -> Result<u64, Refusal> {
+        if ttl.is_zero() {
+            return Err(Refusal::Expired);
+        }
+        let expires = now.saturating_add(ttl.min(config.provider_ttl));
+        self.expire_key(now, &key);
+        let source = Source::of(&contact);
+        let charged = self.sources.get(&source).copied().unwrap_or(0);
+        let provider = Provider { contact, expires };
+        if let Some(entry) = self.keys.get_mut(now, &key) {
+            entry.expires = entry.expires.max(Some(expires));
+            let mut known = entry.value.iter_mut();
+            if let Some(known) = known.find(|known| known.contact.id == provider.contact.id) {
+                // It may have moved; that it is charged to where it came from first keeps the count right.
+                known.expires = expires;
+                if Source::of(&known.contact) == source {
+                    known.contact = provider.contact;
+                }
+                return Ok(0);
+            }
+            let prefix = Prefix::of(&provider.contact.addr);
+            let same = |other: &&Provider<A>| Prefix::of(&other.contact.addr) == prefix;
+            let crowd = entry.value.iter().filter(same).count();
+            if charged >= config.provided_per_source
+                || entry.value.len() >= config.providers_per_key
+                || (prefix.is_some() && crowd >= config.providers_per_prefix)
+            {
+                return Err(Refusal::Limit);
+            }
+            entry.value.push(provider);
+            *self.sources.entry(source).or_default() += 1;
+            return Ok(0);
+        }
+        if charged >= config.provided_per_source || config.providers_per_key == 0 {
+            return Err(Refusal::Limit);
+        }
+        if !self.keys.would_add(&key, now) {
+            return Err(Refusal::Full);
+        }
+        *self.sources.entry(source).or_default() += 1;
+        let entry = Entry {
+            value: vec![provider],
+            created: now,
+            expires: Some(expires),
+        };
+        let evicted = self.keys.put(key, entry).evicted;
+        let count = u64::from(evicted.is_some());
+        for gone in evicted.into_iter().flat_map(|(_, entry)| entry.value) {
+            self.uncharge(&gone.contact);
+        }
+        Ok(count)
+    }
+
+    /// Forgets who no longer says that it provides this key.
+    fn expire_key(&mut self, now: Duration, key: &PeerId) {
+        let Some(mut entry) = self.keys.remove(key) else {
+            return;
+        };
+        let gone: Vec<_> = entry
+            .value
+            .extract_if(.., |provider| provider.expires <= now)
+            .collect();
+        for provider in gone {
+            self.uncharge(&provider.contact);
+        }
+        if !entry.value.is_empty() {
+            self.keys.put(*key, entry);
+        }
+    }
+
+    fn uncharge(&mut self, contact: &Contact<A>) {
+        let source = Source::of(contact);
+        if let Some(count) = self.sources.get_mut(&source) {
+            *count -= 1;
+            if *count == 0 {
+                self.sources.remove(&source);
+            }
+        }
+    }
+
+    pub(super) fn expire(&mut self, now: Duration) {
+        for (_, entry) in self.keys.expire(now) {
+            for provider in entry.value {
+                self.uncharge(&provider.contact);
+            }
+        }
+        let keys: Vec<PeerId> = self.keys.iter(now).map(|(key, _)| *key).collect();
+        for key in keys {
+            self.expire_key(now, &key);
+        }
+    }
+}

@@ -1,0 +1,171 @@
+//! Records kept for others, within limits on number, bytes and source.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use p2p::PeerId;
+
+use super::cache::{Cache, Entry};
+use super::config::Rules;
+use super::contact::Source;
+use super::event::Refusal;
+
+#[derive(Debug)]
+pub(super) struct Kept {
+    pub(super) value: Vec<u8>,
+    source: Source,
+    /// When to see to copies, unless somebody else has done so by then.
+    pub(super) replicate_at: Duration,
+}
+
+#[derive(Debug)]
+pub(super) struct Records {
+    cache: Cache<PeerId, Kept>,
+    bytes: usize,
+    sources: HashMap<Source, usize>,
+}
+
+/// A record on its way in.
+pub(super) struct Incoming<'a> {
+    pub(super) key: PeerId,
+    pub(super) value: &'a [u8],
+    pub(super) ttl: Duration,
+    pub(super) source: Source,
+    pub(super) replicate_at: Duration,
+}
+
+impl Records {
+    pub(super) fn new(own: PeerId, max: usize) -> Self {
+        Self {
+            cache: Cache::near(own, max),
+            bytes: 0,
+            sources: HashMap::new(),
+        }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.cache.len()
+    }
+
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// A record's value, and for how long it is good.
+    pub(super) fn get(&self, now: Duration, key: &PeerId) -> Option<(&[u8], Duration)> {
+        let entry = self.cache.get(now, key)?;
+        let ttl = entry.expires?.saturating_sub(now);
+        Some((&entry.value.value, ttl))
+    }
+
+    /// Keeps a record, and says how many others left for it.
+    pub(super) fn put<A>(
+        &mut self,
+        now: Duration,
+        record: &Incoming<'_>,
+        rules: &Rules<A>,
+    ) -> Result<u64, Refusal> {
+        let (config, key) = (&rules.config, &record.key);
+        if record.value.len() > config.value {
+            return Err(Refusal::Oversize);
+        }
+        if record.ttl.is_zero() {
+            return Err(Refusal::Expired);
+        }
+        if !rules.validator.is_valid(key, record.value) {
+            return Err(Refusal::Invalid);
+        }
+        let expires = now.saturating_add(record.ttl.min(config.record_ttl));
+        if let Some(entry) = self.cache.get_mut(now, key) {
+            let old = &entry.value.value;
+            if *old == record.value {
+                entry.expires = entry.expires.max(Some(expires));
+                entry.value.replicate_at = record.replicate_at;
+                return Ok(0);
+            }
+            if !rules.validator.supersedes(key, record.value, old) {
+                return Err(Refusal::Stale);
+            }
+        }
+        let old = self.cache.get(now, key);
+        let before = old.map(|entry| entry.value.source);
+        // A better record is as old as the one that it takes the place of, so that it is not the first to leave.
+        let created = old.map_or(now, |entry| entry.created);
+        let charged = self.sources.get(&record.source).copied().unwrap_or(0);
+        if before != Some(record.source) && charged >= config.records_per_source {
+            return Err(Refusal::Limit);
+        }
+        self.remove(key);
+        if record.value.len() > config.record_bytes || !self.cache.would_add(key, created) {
+            return Err(Refusal::Full);
+        }
+        *self.sources.entry(record.source).or_default() += 1;
+        self.bytes += record.value.len();
+        let kept = Kept {
+            value: record.value.to_vec(),
+            source: record.source,
+            replicate_at: record.replicate_at,
+        };
+        let entry = Entry {
+            value: kept,
+            created,
+            expires: Some(expires),
+        };
+        let put = self.cache.put(*key, entry);
+        let mut evicted = 0;
+        if let Some((_, entry)) = put.evicted {
+            self.uncharge(&entry);
+            evicted += 1;
+        }
+        let mut stays = put.added;
+        while self.bytes > config.record_bytes
+            && let Some((gone, entry)) = self.cache.pop_farthest()
+        {
+            self.uncharge(&entry);
+            if gone == *key {
+                stays = false;
+            } else {
+                evicted += 1;
+            }
+        }
+        if stays { Ok(evicted) } else { Err(Refusal::Full) }
+    }
+
+    fn remove(&mut self, key: &PeerId) {
+        if let Some(entry) = self.cache.remove(key) {
+            self.uncharge(&entry);
+        }
+    }
+
+    fn uncharge(&mut self, entry: &Entry<Kept>) {
+        self.bytes -= entry.value.value.len();
+        if let Some(count) = self.sources.get_mut(&entry.value.source) {
+            *count -= 1;
+            if *count == 0 {
+                self.sources.remove(&entry.value.source);
+            }
+        }
+    }
+
+    pub(super) fn expire(&mut self, now: Duration) {
+        for (_, entry) in self.cache.expire(now) {
+            self.uncharge(&entry);
+        }
+    }
+
+    /// A record whose copies should be seen to, which is then not due until `again`.
+    pub(super) fn next_to_replicate(
+        &mut self,
+        now: Duration,
+        again: Duration,
+    ) -> Option<(PeerId, Vec<u8>, Duration)> {
+        let mut entries = self.cache.iter(now);
+        let due = entries.find(|(_, entry)| entry.value.replicate_at <= now);
+        let key = *due?.0;
+        drop(entries);
+        let entry = self.cache.get_mut(now, &key)?;
+        entry.value.replicate_at = again;
+        let ttl = entry.expires?.saturating_sub(now);
+        Some((key, entry.value.value.clone(), ttl))
+    }
+}

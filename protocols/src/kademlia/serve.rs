@@ -1,0 +1,142 @@
+//! Requests of others, each answered at once out of what is here.
+
+use std::borrow::Cow;
+use std::time::Duration;
+
+use p2p::{Addr, PeerId};
+use rand::RngExt;
+
+use super::config::FRAME;
+use super::contact::{Contact, Source};
+use super::engine::Engine;
+use super::event::Refusal;
+use super::operation::seconds;
+use super::records::Incoming;
+use super::wire::{Answer, Ask, MAX_ADDR, Message, Node};
+
+impl<A: Addr> Engine<A> {
+    /// Serves a request: the answer, or why there is none.
+    ///
+    /// A sender that is not known, and for which there is a place, is asked whether it lives; one that is known
+    /// elsewhere, whether it still is there.
+    ///
+    /// # Errors
+    /// See [`Refusal`]. Nothing is kept of a request that is refused.
+    pub fn handle_request(&mut self, now: Duration, from: &A, request: &[u8]) -> Result<Vec<u8>, Refusal> {
+        let own = *self.own.as_bytes();
+        let served = self.serve(now, from, request);
+        let served = served.map(|answer| {
+            let bytes = answer.estimate();
+            Message::new(own, answer).emit_within(bytes)
+        });
+        match &served {
+            Ok(_) => self.counts.served += 1,
+            Err(Refusal::Malformed) => self.counts.malformed += 1,
+            Err(Refusal::FalseId) => self.counts.false_ids += 1,
+            Err(_) => self.counts.refused += 1,
+        }
+        served
+    }
+
+    fn serve(&mut self, now: Duration, from: &A, request: &[u8]) -> Result<Answer<'_>, Refusal> {
+        if request.len() > self.rules.config.message {
+            return Err(Refusal::Oversize);
+        }
+        let message = Message::<Ask<'_>>::parse(request).ok_or(Refusal::Malformed)?;
+        let id = PeerId::new(message.from);
+        if id == self.own || from.peer_id().is_some_and(|proven| proven != id) {
+            return Err(Refusal::FalseId);
+        }
+        let sender = Contact {
+            id,
+            addr: from.clone(),
+        };
+        let proven = self.proves(from, id);
+        let unsure = if proven {
+            self.table.heard(now, &sender, &self.rules.config)
+        } else {
+            None
+        };
+        if let Some(unsure) = unsure {
+            self.check(now, unsure);
+        }
+        let room = self.rules.config.message - FRAME;
+        match message.body {
+            Ask::Ping => Ok(Answer::Pong),
+            Ask::FindNode(target) => Ok(Answer::Nodes(self.nodes_near(&PeerId::new(target), &id, room))),
+            Ask::Get(key) => {
+                let key = PeerId::new(key);
+                let record = self.records.get(now, &key);
+                // A record that would have no second left on its way is none.
+                let record = record.filter(|(_, ttl)| seconds(*ttl) > 0);
+                let room = room - record.map_or(0, |(value, _)| value.len());
+                let nodes = self.nodes_near(&key, &id, room);
+                Ok(match record {
+                    None => Answer::Nodes(nodes),
+                    Some((value, ttl)) => Answer::Record {
+                        ttl: seconds(ttl),
+                        value,
+                        nodes,
+                    },
+                })
+            }
+            Ask::Providers(key) => {
+                let key = PeerId::new(key);
+                let nodes = self.nodes_near(&key, &id, room / 2);
+                let providers = within(room / 2, self.providers.get(now, &key).filter_map(node));
+                Ok(Answer::Providers { providers, nodes })
+            }
+            Ask::Put { .. } | Ask::Provide { .. } if !proven => Err(Refusal::Unproven),
+            Ask::Put { key, ttl, value } => {
+                let record = Incoming {
+                    key: PeerId::new(key),
+                    value,
+                    ttl: Duration::from_secs(ttl.into()),
+                    source: Source::of(&sender),
+                    replicate_at: self.replicate_at(now),
+                };
+                self.counts.evicted += self.records.put(now, &record, &self.rules)?;
+                Ok(Answer::Kept)
+            }
+            Ask::Provide { key, ttl } => {
+                let (key, ttl) = (PeerId::new(key), Duration::from_secs(ttl.into()));
+                let config = &self.rules.config;
+                self.counts.evicted += self.providers.put(now, key, sender, ttl, config)?;
+                Ok(Answer::Kept)
+            }
+        }
+    }
+
+    /// The nodes to name to somebody, without themselves, as far as they fit into `room` bytes.
+    fn nodes_near(&self, target: &PeerId, asker: &PeerId, room: usize) -> Vec<Node<'static>> {
+        let k = self.rules.config.k;
+        let nearest = self.table.nearest(target, k, Some(asker), false);
+        within(room, nearest.into_iter().filter_map(node))
+    }
+
+    /// When to see to a record's copies. Those who keep one do so at different times, so that one of them is first
+    /// and the others need not.
+    pub(super) fn replicate_at(&mut self, now: Duration) -> Duration {
+        let jitter = self.rng.random_range(0.75..1.25);
+        let wait = self.rules.config.replicate_every;
+        now.saturating_add(Duration::try_from_secs_f64(wait.as_secs_f64() * jitter).unwrap_or(wait))
+    }
+}
+
+/// As many nodes from the front as fit into `room` bytes.
+fn within(mut room: usize, nodes: impl Iterator<Item = Node<'static>>) -> Vec<Node<'static>> {
+    let fitting = nodes.take_while(|node| {
+        let left = room.checked_sub(node.len());
+        room = left.unwrap_or(0);
+        left.is_some()
+    });
+    fitting.collect()
+}
+
+fn node<A: Addr>(contact: &Contact<A>) -> Option<Node<'static>> {
+    let addr = contact.addr.to_string();
+    (addr.len() <= MAX_ADDR).then(|| Node {
+        id: *contact.id.as_bytes(),
+        addr: Cow::Owned(addr),
+    })
+}

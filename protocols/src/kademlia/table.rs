@@ -1,0 +1,398 @@
+//! The contacts of a node, in buckets by distance; who has been there long and still answers stays.
+//!
+//! Maymounkov and Mazières 2002, sections 2.2 and 4.1. Only who has answered a request is let in, so nobody gets a
+//! place by sending alone.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use p2p::{Addr, PeerId};
+use rand::{Rng, RngExt};
+
+use super::contact::{Contact, Prefix};
+use super::distance::Distance;
+use super::{Config, Counts};
+
+#[derive(Clone, Debug)]
+struct Entry<A> {
+    contact: Contact<A>,
+    heard: Duration,
+    failures: u8,
+}
+
+#[derive(Clone, Debug)]
+struct Bucket<A> {
+    /// The one that was not heard of for the longest time first.
+    entries: Vec<Entry<A>>,
+    /// The newest last.
+    waiting: Vec<Entry<A>>,
+    /// When something was looked up here.
+    looked_up: Duration,
+}
+
+/// All contacts. Bucket *n* holds those that share exactly *n* bits with this node's id.
+#[derive(Debug)]
+pub(super) struct Table<A> {
+    own: PeerId,
+    buckets: Vec<Bucket<A>>,
+    prefixes: HashMap<Prefix, usize>,
+    len: usize,
+}
+
+/// What a contact that has answered makes the table want.
+pub(super) struct Wanted<A> {
+    /// To ask this one whether it still lives, since somebody waits for its place.
+    pub(super) check: Option<Contact<A>>,
+    /// Whether the contact is new here.
+    pub(super) added: bool,
+}
+
+impl<A: Addr> Table<A> {
+    pub(super) fn new(own: PeerId) -> Self {
+        Self {
+            own,
+            buckets: Vec::new(),
+            prefixes: HashMap::new(),
+            len: 0,
+        }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.len
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Contact<A>> {
+        let entries = self.buckets.iter().flat_map(|bucket| &bucket.entries);
+        entries.map(|entry| &entry.contact)
+    }
+
+    fn index(&self, id: &PeerId) -> usize {
+        Distance::between(&self.own, id).shared_bits()
+    }
+
+    /// Whom to ask whether it lives because a node sent something: that node, if there is a place for it, or itself
+    /// at its old address, if it has come from another one.
+    ///
+    /// If the address proves who sends, a contact that sends something lives.
+    pub(super) fn heard(
+        &mut self,
+        now: Duration,
+        contact: &Contact<A>,
+        config: &Config,
+    ) -> Option<Contact<A>> {
+        let index = self.index(&contact.id);
+        let Some(bucket) = self.buckets.get_mut(index) else {
+            return Some(contact.clone());
+        };
+        if let Some((at, entry)) = bucket.find(&contact.id) {
+            let failed = entry.failures > 0;
+            if entry.contact.addr != contact.addr {
+                // It has two addresses, or has moved; then the new one gets in once the old one has failed.
+                let quiet = now.saturating_sub(entry.heard) >= config.upkeep_every;
+                return if failed {
+                    Some(contact.clone())
+                } else {
+                    quiet.then(|| entry.contact.clone())
+                };
+            }
+            if contact.addr.peer_id().is_some() {
+                bucket.refresh(at, now);
+                return None;
+            }
+            return failed.then(|| contact.clone());
+        }
+        let waits = bucket.waiting.iter().any(|entry| entry.contact.id == contact.id);
+        let oldest = bucket.waiting.first();
+        let may_wait = bucket.waiting.len() < config.waiting
+            || oldest.is_some_and(|oldest| now.saturating_sub(oldest.heard) >= config.ask_after);
+        let place = may_wait || bucket.entries.len() < config.k || bucket.worst(config).is_some();
+        (!waits && place).then(|| contact.clone())
+    }
+
+    /// Takes in a contact that has just answered.
+    pub(super) fn answered(
+        &mut self,
+        now: Duration,
+        contact: Contact<A>,
+        config: &Config,
+        counts: &mut Counts,
+    ) -> Wanted<A> {
+        let nothing = Wanted {
+            check: None,
+            added: false,
+        };
+        let index = self.index(&contact.id);
+        if contact.id == self.own {
+            return nothing;
+        }
+        while self.buckets.len() <= index {
+            self.buckets.push(Bucket {
+                entries: Vec::new(),
+                waiting: Vec::new(),
+                looked_up: now,
+            });
+        }
+        let prefix = Prefix::of(&contact.addr);
+        let in_table = prefix.map_or(0, |prefix| self.prefixes.get(&prefix).copied().unwrap_or(0));
+        let Some(bucket) = self.buckets.get_mut(index) else {
+            return nothing;
+        };
+        let known = match bucket.find(&contact.id) {
+            Some((at, entry)) if entry.contact.addr == contact.addr => {
+                bucket.refresh(at, now);
+                return nothing;
+            }
+            // Of a node with two addresses, the one that answers stays.
+            Some((_, entry)) if entry.failures == 0 => return nothing,
+            Some((at, _)) => Some(at),
+            None => None,
+        };
+        let leaves = known.or_else(|| bucket.worst(config));
+        let leaving = leaves.and_then(|at| bucket.entries.get(at));
+        let leaving_prefix = leaving.and_then(|entry| Prefix::of(&entry.contact.addr));
+        if let Some(prefix) = prefix {
+            let same = usize::from(leaving_prefix == Some(prefix));
+            let of_prefix = |entry: &&Entry<A>| Prefix::of(&entry.contact.addr) == Some(prefix);
+            let in_bucket = bucket.entries.iter().filter(of_prefix).count();
+            if in_bucket - same >= config.bucket_per_prefix || in_table - same >= config.table_per_prefix {
+                counts.crowded += 1;
+                return nothing;
+            }
+        }
+        let entry = Entry {
+            contact,
+            heard: now,
+            failures: 0,
+        };
+        if known.is_none() && bucket.entries.len() < config.k {
+            bucket.entries.push(entry);
+        } else if let Some(at) = leaves {
+            bucket.entries.remove(at);
+            bucket.entries.push(entry);
+            counts.replaced += 1;
+            self.len -= 1;
+            self.uncount(leaving_prefix);
+        } else {
+            return bucket.wait(now, entry, config);
+        }
+        self.len += 1;
+        if let Some(prefix) = prefix {
+            *self.prefixes.entry(prefix).or_default() += 1;
+        }
+        Wanted {
+            check: None,
+            added: true,
+        }
+    }
+
+    fn uncount(&mut self, prefix: Option<Prefix>) {
+        if let Some(prefix) = prefix
+            && let Some(count) = self.prefixes.get_mut(&prefix)
+        {
+            *count -= 1;
+            if *count == 0 {
+                self.prefixes.remove(&prefix);
+            }
+        }
+    }
+
+    /// Notes that a contact did not answer. Its place goes to one that waits, if it failed often enough; without
+    /// one that waits it stays, since the fault may be on this side.
+    pub(super) fn failed(
+        &mut self,
+        now: Duration,
+        contact: &Contact<A>,
+        config: &Config,
+        counts: &mut Counts,
+    ) {
+        let index = self.index(&contact.id);
+        let Some(bucket) = self.buckets.get_mut(index) else {
+            return;
+        };
+        bucket.waiting.retain(|entry| entry.contact != *contact);
+        let Some((at, entry)) = bucket.find(&contact.id) else {
+            return;
+        };
+        if entry.contact.addr != contact.addr {
+            return;
+        }
+        let failures = entry.failures.saturating_add(1);
+        // It goes behind the others, so that the next one is asked next time.
+        bucket.refresh(at, now);
+        if let Some(entry) = bucket.entries.last_mut() {
+            entry.failures = failures;
+        }
+        if failures < config.failures {
+            return;
+        }
+        // `answered` lets one that waits in, as long as its network has not got too much; the list shrinks each time.
+        while let Some(next) = self
+            .buckets
+            .get_mut(index)
+            .and_then(|bucket| bucket.waiting.pop())
+        {
+            let heard = next.heard;
+            if self.answered(heard, next.contact, config, counts).added {
+                if let Some(bucket) = self.buckets.get_mut(index) {
+                    bucket.entries.sort_by_key(|entry| entry.heard);
+                }
+                return;
+            }
+        }
+    }
+
+    /// The contacts nearest to `target`, nearest first, without `but`. Those that failed last time come only where
+    /// `all` is said, and after all others.
+    pub(super) fn nearest(
+        &self,
+        target: &PeerId,
+        count: usize,
+        but: Option<&PeerId>,
+        all: bool,
+    ) -> Vec<&Contact<A>> {
+        let first = self.index(target).min(self.buckets.len());
+        let mut found = Vec::with_capacity(count);
+        // All in the target's bucket are nearer to it than any in deeper ones; those are nearer than the ones before.
+        let deeper = self.buckets.len().min(first + 1)..self.buckets.len();
+        let outwards = (0..first).rev().map(|bucket| bucket..bucket + 1);
+        for buckets in [first..first + 1, deeper].into_iter().chain(outwards) {
+            if found.len() >= count {
+                break;
+            }
+            self.collect(
+                buckets,
+                target,
+                count,
+                |entry| entry.failures == 0,
+                but,
+                &mut found,
+            );
+        }
+        if all && found.len() < count {
+            let every = 0..self.buckets.len();
+            self.collect(every, target, count, |entry| entry.failures > 0, but, &mut found);
+        }
+        found
+    }
+
+    fn collect<'a>(
+        &'a self,
+        buckets: std::ops::Range<usize>,
+        target: &PeerId,
+        count: usize,
+        wanted: impl Fn(&Entry<A>) -> bool,
+        but: Option<&PeerId>,
+        found: &mut Vec<&'a Contact<A>>,
+    ) {
+        let from = found.len();
+        let buckets = buckets.filter_map(|at| self.buckets.get(at));
+        let entries = buckets.flat_map(|bucket| &bucket.entries);
+        let entries = entries.filter(|entry| wanted(entry) && Some(&entry.contact.id) != but);
+        found.extend(entries.map(|entry| &entry.contact));
+        let distance = |contact: &&Contact<A>| Distance::between(target, &contact.id);
+        if let Some(new) = found.get_mut(from..) {
+            let room = count - from;
+            if new.len() > room {
+                new.select_nth_unstable_by_key(room, distance);
+            }
+            let kept = new.len().min(room);
+            if let Some(kept) = new.get_mut(..kept) {
+                kept.sort_unstable_by_key(distance);
+            }
+        }
+        found.truncate(count);
+    }
+
+    /// Of each bucket, the contact that was not heard of for the longest time, if that is long.
+    pub(super) fn silent(&self, now: Duration, config: &Config) -> Vec<Contact<A>> {
+        let first = |bucket: &Bucket<A>| {
+            let entry = bucket.entries.first()?;
+            (now.saturating_sub(entry.heard) >= config.ask_after).then(|| entry.contact.clone())
+        };
+        self.buckets.iter().filter_map(first).collect()
+    }
+
+    /// Notes that something is being looked up near `target`.
+    pub(super) fn looked_up(&mut self, now: Duration, target: &PeerId) {
+        let index = self.index(target);
+        if let Some(bucket) = self.buckets.get_mut(index) {
+            bucket.looked_up = now;
+        }
+    }
+
+    /// A bucket in which nothing was looked up for long.
+    pub(super) fn neglected(&self, now: Duration, config: &Config) -> Option<usize> {
+        let old = |bucket: &Bucket<A>| now.saturating_sub(bucket.looked_up) >= config.refresh_every;
+        self.buckets.iter().position(old)
+    }
+
+    /// Buckets that a node that has just joined should look into: all as far as its nearest neighbour, but those that
+    /// are half full.
+    pub(super) fn to_fill(&self, config: &Config) -> Vec<usize> {
+        let full = |bucket: &Bucket<A>| bucket.entries.len() > config.k / 2;
+        let buckets = self.buckets.iter().enumerate();
+        let wanting = buckets.filter(|(_, bucket)| !full(bucket));
+        let deepest = self.buckets.iter().rposition(|bucket| !bucket.entries.is_empty());
+        wanting
+            .map(|(at, _)| at)
+            .filter(|at| deepest > Some(*at))
+            .collect()
+    }
+
+    /// An id that belongs in this bucket.
+    pub(super) fn random_id(&self, bucket: usize, rng: &mut impl Rng) -> PeerId {
+        let mut bytes: [u8; 32] = rng.random();
+        for (at, (byte, own)) in bytes.iter_mut().zip(*self.own.as_bytes()).enumerate() {
+            let shared = bucket.saturating_sub(8 * at).min(8);
+            let mask = !(0xff_u8.checked_shr(shared as u32).unwrap_or(0));
+            *byte = (own & mask) | (*byte & !mask);
+            if bucket / 8 == at {
+                let bit = 0x80 >> (bucket % 8);
+                *byte = (*byte & !bit) | (!own & bit);
+            }
+        }
+        PeerId::new(bytes)
+    }
+}
+
+impl<A: Addr> Bucket<A> {
+    fn find(&self, id: &PeerId) -> Option<(usize, &Entry<A>)> {
+        let mut entries = self.entries.iter().enumerate();
+        entries.find(|(_, entry)| entry.contact.id == *id)
+    }
+
+    fn refresh(&mut self, at: usize, now: Duration) {
+        if let Some(tail) = self.entries.get_mut(at..)
+            && let Some(entry) = tail.first_mut()
+        {
+            entry.heard = now;
+            entry.failures = 0;
+            tail.rotate_left(1);
+        }
+    }
+
+    /// Who may lose its place.
+    fn worst(&self, config: &Config) -> Option<usize> {
+        if self.entries.len() < config.k {
+            return None;
+        }
+        let entries = self.entries.iter().enumerate();
+        let (at, worst) = entries.max_by_key(|(_, entry)| entry.failures)?;
+        (worst.failures >= config.failures).then_some(at)
+    }
+
+    /// Lets a newcomer wait for a place.
+    fn wait(&mut self, now: Duration, entry: Entry<A>, config: &Config) -> Wanted<A> {
+        self.waiting.retain(|other| other.contact.id != entry.contact.id);
+        self.waiting.push(entry);
+        let surplus = self.waiting.len().saturating_sub(config.waiting);
+        self.waiting.drain(..surplus);
+        let oldest = self.entries.first();
+        let silent = oldest
+            .filter(|oldest| oldest.failures > 0 || now.saturating_sub(oldest.heard) >= config.ask_after);
+        Wanted {
+            check: silent.map(|oldest| oldest.contact.clone()),
+            added: false,
+        }
+    }
+}

@@ -1,0 +1,56 @@
+//! What a node does by itself: forget, ask the silent, publish again, copy, refresh.
+
+use std::time::Duration;
+
+use p2p::{Addr, PeerId};
+
+use super::engine::Engine;
+use super::event::OpId;
+use super::operation::Task;
+
+impl<A: Addr> Engine<A> {
+    pub(super) fn upkeep(&mut self, now: Duration) {
+        let config = self.rules.config;
+        self.next_upkeep = now.saturating_add(config.upkeep_every);
+        self.records.expire(now);
+        self.providers.expire(now);
+        for contact in self.table.silent(now, &config) {
+            self.check(now, contact);
+        }
+        let running = self.ops.values().filter(|op| op.upkeep).count();
+        // With all places taken, there may be more to do as soon as one is free.
+        self.backlog = false;
+        for _ in running..config.upkeep_operations {
+            let Some((task, target)) = self.next_duty(now) else {
+                return;
+            };
+            let id = OpId(self.new_id());
+            self.begin(now, id, task, target, true);
+        }
+        self.backlog = true;
+    }
+
+    /// Something that is due. It is not due again until its next time.
+    fn next_duty(&mut self, now: Duration) -> Option<(Task<A>, PeerId)> {
+        let config = self.rules.config;
+        if let Some((key, published)) = self.published.iter_mut().find(|(_, own)| own.next <= now) {
+            let ttl = published.ttl;
+            published.next = now.saturating_add(config.republish_every.min(ttl / 2));
+            let (value, until) = (published.value.clone(), now.saturating_add(ttl));
+            return Some((Task::Put { value, until }, *key));
+        }
+        if let Some((key, next)) = self.provided.iter_mut().find(|(_, next)| **next <= now) {
+            *next = now.saturating_add(config.republish_every.min(config.provider_ttl / 2));
+            return Some((Task::Provide, *key));
+        }
+        let again = self.replicate_at(now);
+        if let Some((key, value, ttl)) = self.records.next_to_replicate(now, again) {
+            let until = now.saturating_add(ttl);
+            return Some((Task::Put { value, until }, key));
+        }
+        let bucket = self.table.neglected(now, &config)?;
+        let target = self.table.random_id(bucket, &mut self.rng);
+        self.table.looked_up(now, &target);
+        Some((Task::FindNode, target))
+    }
+}
