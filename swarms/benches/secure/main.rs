@@ -1,7 +1,7 @@
 #![expect(clippy::cast_precision_loss, reason = "rates are shown rounded")]
-//! QUIC beside quinn used directly: the same streams, cipher, certificates and checks.
+//! QUIC, and asks over P2PKE, beside quinn used directly: the same streams, cipher, certificates and checks.
 //!
-//! `cargo bench -p p2p-swarms --bench quic [-- NAME…]`. Both ends are in one runtime, of one thread or of two workers;
+//! `cargo bench -p p2p-swarms --bench secure [-- NAME…]`. Both ends are in one runtime, of one thread or of two workers;
 //! each side counts with the better of the two. Rounds take turns; each line has the medians, and the ratio is the median
 //! of each round's. Rates are deliveries a second, or Gbit/s of what was delivered.
 
@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use p2p::{Addr, AskSwarm as _, Swarm};
 use p2p_formats::x509::PrivateKey;
-use p2p_swarms::{MemoryRealm, QuicSwarm};
+use p2p_swarms::{MemoryRealm, QuicSwarm, SwarmExt as _, UdpSwarm};
 use tokio::runtime::{Builder, Runtime};
 use tokio::task::JoinSet;
 
@@ -35,12 +35,14 @@ fn main() {
         .skip(1)
         .filter(|arg| !arg.starts_with('-'))
         .collect();
-    let benches: [Bench; 6] = [
-        ("quic_ask", ours_ask::<1>, peer_ask::<1>, 1.0),
-        ("quic_ask_64_in_flight", ours_ask::<64>, peer_ask::<64>, 1.0),
-        ("quic_tell_64", ours_tell::<64>, peer_tell::<64>, 1.0),
-        ("quic_tell_1024", ours_tell::<1024>, peer_tell::<1024>, 1.0),
-        ("quic_bulk_gbit", ours_tell::<BULK>, peer_tell::<BULK>, GBIT),
+    let benches: [Bench; 8] = [
+        ("p2pke_ask", p2pke_ask::<1>, peer_ask::<1>, 1.0),
+        ("p2pke_ask_64_in_flight", p2pke_ask::<64>, peer_ask::<64>, 1.0),
+        ("quic_ask", quic_ask::<1>, peer_ask::<1>, 1.0),
+        ("quic_ask_64_in_flight", quic_ask::<64>, peer_ask::<64>, 1.0),
+        ("quic_tell_64", quic_tell::<64>, peer_tell::<64>, 1.0),
+        ("quic_tell_1024", quic_tell::<1024>, peer_tell::<1024>, 1.0),
+        ("quic_bulk_gbit", quic_tell::<BULK>, peer_tell::<BULK>, GBIT),
         // There is no quinn in memory to compare with: it stands beside quinn on UDP.
         ("quic_on_memory_bulk_gbit", on_memory, peer_tell::<BULK>, GBIT),
     ];
@@ -133,28 +135,42 @@ fn on_udp(seed: u8) -> QuicSwarm<SocketAddr> {
     QuicSwarm::bind_udp(loopback(), &key(seed)).expect("a free port")
 }
 
-fn ours_ask<const IN_FLIGHT: usize>(workers: usize) -> f64 {
-    rate(workers, |count| async move {
-        let (a, b) = (Arc::new(on_udp(1)), on_udp(2));
-        let to = b.local_addrs().remove(0);
-        tokio::spawn(async move {
-            while let Ok(request) = b.receive_ask().await {
-                let (_, _, payload, responder) = request.into_parts();
-                // The asker is there until the round is over.
-                let _ = responder.respond(payload).await;
-            }
-        });
-        all((0..IN_FLIGHT).map(|_| {
-            let (a, to, count) = (a.clone(), to.clone(), count.clone());
-            async move {
-                while let Ok(response) = a.ask(&to, a.packet(&[7; 64])).await {
-                    assert_eq!(response.len(), 64);
-                    count.fetch_add(1, Relaxed);
-                }
-            }
-        }))
-        .await;
+fn quic_ask<const IN_FLIGHT: usize>(workers: usize) -> f64 {
+    rate(workers, |count| async {
+        asks(on_udp(1), on_udp(2), IN_FLIGHT, count).await;
     })
+}
+
+/// The stack `udp/p2pke/mbapp`.
+fn p2pke_ask<const IN_FLIGHT: usize>(workers: usize) -> f64 {
+    let node = |seed| {
+        let udp = UdpSwarm::bind(loopback()).expect("a free port");
+        udp.p2pke(&key(seed)).expect("a good key").asks(64 << 10)
+    };
+    rate(workers, |count| async move {
+        asks(node(1), node(2), IN_FLIGHT, count).await;
+    })
+}
+
+async fn asks<A: Addr, S: AskSwarm<A>>(a: S, b: S, in_flight: usize, count: Arc<AtomicU64>) {
+    let (a, to) = (Arc::new(a), b.local_addrs().remove(0));
+    tokio::spawn(async move {
+        while let Ok(request) = b.receive_ask().await {
+            let (_, _, payload, responder) = request.into_parts();
+            // The asker is there until the round is over.
+            let _ = responder.respond(payload).await;
+        }
+    });
+    all((0..in_flight).map(|_| {
+        let (a, to, count) = (a.clone(), to.clone(), count.clone());
+        async move {
+            while let Ok(response) = a.ask(&to, a.packet(&[7; 64])).await {
+                assert_eq!(response.len(), 64);
+                count.fetch_add(1, Relaxed);
+            }
+        }
+    }))
+    .await;
 }
 
 fn peer_ask<const IN_FLIGHT: usize>(workers: usize) -> f64 {
@@ -188,7 +204,7 @@ async fn plain_ask(connection: &quinn::Connection) -> Option<Vec<u8>> {
     recv.read_to_end(BULK).await.ok()
 }
 
-fn ours_tell<const LEN: usize>(workers: usize) -> f64 {
+fn quic_tell<const LEN: usize>(workers: usize) -> f64 {
     rate(workers, |count| async {
         tell::<LEN, _, _>(on_udp(1), on_udp(2), count).await;
     })
