@@ -59,7 +59,8 @@ impl<A> Request<A> {
         }
     }
 
-    /// Answers, and waits until the response left.
+    /// Answers, and waits for local room until the response left, or will leave by itself, together with those to
+    /// requests that wait.
     ///
     /// # Errors
     /// [`MtuExceeded`](crate::Error::MtuExceeded) for a response over the swarm's MTU. After any error the

@@ -14,6 +14,7 @@ use crate::inbox::{self, Inbox};
 use crate::turn::Wait;
 
 mod background;
+mod replies;
 mod shared;
 
 use shared::{Asked, Outcome, Shared, Want};

@@ -180,3 +180,39 @@ async fn an_ask_that_nobody_answers_ends_at_its_deadline() {
     assert!(matches!(ended, Err(Error::TimedOut { .. })), "{ended:?}");
     assert!(begun.elapsed() < limit + Duration::from_millis(10));
 }
+
+/// Two asks of which the server has served one, while the other waits.
+#[tokio::test(start_paused = true)]
+async fn a_response_leaves_although_its_server_turns_to_something_else() {
+    let realm = realm();
+    let [asker, server] = [(); 2].map(|()| realm.open().asks(8000));
+    let dst = server.local_addrs()[0];
+    let limit = Duration::from_secs(1);
+    let ask = || asker.ask_within(&dst, asker.packet(b"ping"), limit);
+    let serving = async {
+        // Both are there before one is taken.
+        tokio::time::sleep(Duration::from_millis(1)).await;
+        let request = server.receive_ask().await.expect("a request");
+        request.respond(server.packet(b"pong")).await.expect("room");
+        tokio::time::sleep(2 * limit).await;
+    };
+    let (one, other, ()) = tokio::join!(ask(), ask(), serving);
+    assert_eq!(one.expect("an answer"), b"pong");
+    assert!(matches!(other, Err(Error::TimedOut { .. })), "{other:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_response_leaves_although_its_server_closes() {
+    let realm = realm();
+    let [asker, server] = [(); 2].map(|()| realm.open().asks(8000));
+    let dst = server.local_addrs()[0];
+    let ask = || asker.ask_within(&dst, asker.packet(b"ping"), Duration::from_secs(1));
+    let serving = async {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+        let request = server.receive_ask().await.expect("a request");
+        request.respond(server.packet(b"pong")).await.expect("room");
+        server.close().await;
+    };
+    let (one, _, ()) = tokio::join!(ask(), ask(), serving);
+    assert_eq!(one.expect("an answer"), b"pong");
+}

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
-use p2p::{Addr, AskSwarm as _, Swarm};
+use p2p::{Addr, AskSwarm, Swarm};
 use p2p_formats::x509::PrivateKey;
 use p2p_swarms::{MemoryRealm, QuicSwarm, SwarmExt as _, UdpSwarm};
 use tokio::runtime::{Builder, Runtime};

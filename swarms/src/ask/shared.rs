@@ -4,20 +4,18 @@ use std::collections::HashMap;
 use std::future::poll_fn;
 use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, SystemTime};
 
-use async_trait::async_trait;
-use p2p::{
-    Addr, BatchOutcome, Counters, Error, Message, Packet, Reason, Rejection, Request, Respond, Result, Swarm,
-};
-use p2p_protocols::ask::{Answer, AskId, Engine, Event, Now, ServeId, What};
+use p2p::{Addr, BatchOutcome, Counters, Error, Message, Packet, Reason, Rejection, Request, Result, Swarm};
+use p2p_protocols::ask::{Answer, AskId, Engine, Event, Now, What};
 use tokio::runtime::Handle;
 use tokio::sync::Notify;
 use tokio::task::AbortHandle;
 use tokio::time::{Instant, Sleep, sleep_until};
 
+use super::replies::Reply;
 use super::{AskingConfig, background};
 use crate::inbox::{Inbox, Queued};
 use crate::turn::{Turn, Wait};
@@ -48,8 +46,8 @@ pub(super) struct Shared<A: Addr, S: Swarm<A>> {
 }
 
 #[derive(Debug)]
-struct State<A> {
-    engine: Engine<A>,
+pub(super) struct State<A> {
+    pub(super) engine: Engine<A>,
     slots: HashMap<AskId, Arc<Inbox<Outcome>>>,
     /// When whoever drives looks at the engine's timers: never later than the engine wants, and often sooner, so
     /// that the timer need not be set anew for each ask.
@@ -57,6 +55,8 @@ struct State<A> {
     /// How often somebody pulled from below.
     pulls: u64,
     background: Option<AbortHandle>,
+    /// Replies that leave together.
+    pub(super) replies: Vec<(A, Packet)>,
     closed: bool,
 }
 
@@ -131,6 +131,7 @@ impl<A: Addr, S: Swarm<A>> Shared<A, S> {
                 armed: None,
                 pulls: 0,
                 background: None,
+                replies: Vec::new(),
                 closed: false,
             }),
             told: Inbox::new(config.messages),
@@ -148,7 +149,7 @@ impl<A: Addr, S: Swarm<A>> Shared<A, S> {
         }
     }
 
-    fn state(&self) -> MutexGuard<'_, State<A>> {
+    pub(super) fn state(&self) -> MutexGuard<'_, State<A>> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -328,10 +329,7 @@ impl<A: Addr, S: Swarm<A>> Shared<A, S> {
             }
             Event::Asked { id, message, until } => {
                 self.asks.received(1);
-                let reply = Reply {
-                    shared: Arc::downgrade(self),
-                    id,
-                };
+                let reply = Reply::new(self, id);
                 let request = Request::new(message.src, message.dst, message.payload, reply);
                 let asked = Asked { request, until };
                 match want {
@@ -378,7 +376,7 @@ impl<A: Addr, S: Swarm<A>> Shared<A, S> {
     }
 
     /// Sends what nobody waits for: at once, or in a task of its own if there is no room at the moment.
-    fn send_detached(self: &Arc<Self>, mut datagrams: Vec<(A, Packet)>) {
+    pub(super) fn send_detached(self: &Arc<Self>, mut datagrams: Vec<(A, Packet)>) {
         if datagrams.is_empty() {
             return;
         }
@@ -432,10 +430,11 @@ impl<A: Addr, S: Swarm<A>> Shared<A, S> {
         Driven(&self.in_background)
     }
 
-    /// Fails everybody who waits, now and later.
-    pub(super) fn close(&self) {
+    /// Fails everybody who waits, now and later. What was answered leaves, as far as there is room at once.
+    pub(super) fn close(self: &Arc<Self>) {
         let mut state = self.state();
         state.closed = true;
+        let replies = std::mem::take(&mut state.replies);
         let slots = std::mem::take(&mut state.slots);
         let background = state.background.take();
         drop(state);
@@ -445,6 +444,7 @@ impl<A: Addr, S: Swarm<A>> Shared<A, S> {
         for slot in slots.into_values() {
             slot.close();
         }
+        self.send_detached(replies);
         self.tells.dropped_many(Reason::Closed, self.told.close());
         self.asks.dropped_many(Reason::Closed, self.asked.close());
         self.nudge.notify_one();
@@ -452,11 +452,11 @@ impl<A: Addr, S: Swarm<A>> Shared<A, S> {
 }
 
 impl<A: Addr> State<A> {
-    fn check_open(&self) -> Result<()> {
+    pub(super) fn check_open(&self) -> Result<()> {
         if self.closed { Err(Error::Closed) } else { Ok(()) }
     }
 
-    fn transmits(&mut self) -> Vec<(A, Packet)> {
+    pub(super) fn transmits(&mut self) -> Vec<(A, Packet)> {
         std::iter::from_fn(|| self.engine.poll_transmit()).collect()
     }
 
@@ -471,7 +471,7 @@ impl<A: Addr> State<A> {
     }
 
     /// Makes sure that the timer is soon enough; says whether it must be set sooner.
-    fn arm(&mut self) -> bool {
+    pub(super) fn arm(&mut self) -> bool {
         let Some(timeout) = self.engine.poll_timeout() else {
             return false;
         };
@@ -502,43 +502,5 @@ impl<A> Pulled<A> {
 impl<A> std::fmt::Debug for Pulled<A> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("Pulled")
-    }
-}
-
-/// The way back of a request. It does not keep the swarm alive.
-struct Reply<A: Addr, S: Swarm<A>> {
-    shared: Weak<Shared<A, S>>,
-    id: ServeId<A>,
-}
-
-impl<A: Addr, S: Swarm<A>> Shared<A, S> {
-    /// Gives the engine the outcome of a request; returns what is to be sent, and whether the response fits.
-    fn answer(&self, id: &ServeId<A>, outcome: Result<Packet, Rejection>) -> (Vec<(A, Packet)>, Result<()>) {
-        let now = self.now();
-        let mut state = self.state();
-        let fits = state.engine.respond(now, id, outcome);
-        let datagrams = state.transmits();
-        state.arm();
-        (datagrams, fits)
-    }
-}
-
-#[async_trait]
-impl<A: Addr, S: Swarm<A>> Respond for Reply<A, S> {
-    /// Once the engine has the response it is kept, so that a responder that is cancelled here rejects nothing: the
-    /// asker gets the response when it inquires.
-    async fn respond(self: Box<Self>, response: Packet) -> Result<()> {
-        let shared = self.shared.upgrade().ok_or(Error::Closed)?;
-        shared.state().check_open()?;
-        let (mut datagrams, fits) = shared.answer(&self.id, Ok(response));
-        shared.send(&mut datagrams).await?;
-        fits
-    }
-
-    fn reject(self: Box<Self>, why: Rejection) {
-        if let Some(shared) = self.shared.upgrade() {
-            let (datagrams, _) = shared.answer(&self.id, Err(why));
-            shared.send_detached(datagrams);
-        }
     }
 }
