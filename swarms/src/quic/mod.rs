@@ -75,8 +75,8 @@ impl<A: Addr> QuicSwarm<A> {
     /// Runs QUIC over `inner`, with the default limits.
     ///
     /// # Errors
-    /// [`Error::Invalid`] for an `inner` whose MTU is below [`MIN_INNER_MTU`], for a key that is not of Ed25519, and
-    /// outside of a tokio runtime.
+    /// [`Error::Invalid`](p2p::Error::Invalid) for an `inner` whose MTU is below [`MIN_INNER_MTU`], for a key that is
+    /// not of Ed25519, and outside of a tokio runtime.
     pub fn new(inner: impl Swarm<A>, key: &PrivateKey) -> Result<Self> {
         Self::with_config(inner, key, QuicConfig::default())
     }
@@ -84,7 +84,7 @@ impl<A: Addr> QuicSwarm<A> {
     /// Runs QUIC over `inner`, with the limits of `config`.
     ///
     /// # Errors
-    /// As [`new`](Self::new), and [`Error::Invalid`] for limits that cannot work.
+    /// As [`new`](Self::new), and [`Error::Invalid`](p2p::Error::Invalid) for limits that cannot work.
     pub fn with_config(inner: impl Swarm<A>, key: &PrivateKey, config: QuicConfig) -> Result<Self> {
         let base = Base::swarm(inner, &config)?;
         Self::start(&base, key, config)
@@ -124,7 +124,7 @@ impl QuicSwarm<SocketAddr> {
     /// [`UdpSwarm::bind`](crate::UdpSwarm::bind).
     ///
     /// # Errors
-    /// [`Error::Io`] if the system refuses, and as [`new`](Self::new).
+    /// [`Error::Io`](p2p::Error::Io) if the system refuses, and as [`new`](Self::new).
     pub fn bind_udp(addr: SocketAddr, key: &PrivateKey) -> Result<Self> {
         Self::bind_udp_with(addr, key, QuicConfig::default())
     }
@@ -132,7 +132,7 @@ impl QuicSwarm<SocketAddr> {
     /// Binds a UDP socket of QUIC's own, with the limits of `config`.
     ///
     /// # Errors
-    /// As [`bind_udp`](Self::bind_udp), and [`Error::Invalid`] for limits that cannot work.
+    /// As [`bind_udp`](Self::bind_udp), and [`Error::Invalid`](p2p::Error::Invalid) for limits that cannot work.
     pub fn bind_udp_with(addr: SocketAddr, key: &PrivateKey, config: QuicConfig) -> Result<Self> {
         Self::start(&Base::udp(addr)?, key, config)
     }
