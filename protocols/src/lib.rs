@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 pub mod ask;
+pub mod chord;
 pub mod fragment;
 pub mod kademlia;
 pub mod mux;

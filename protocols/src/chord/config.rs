@@ -1,0 +1,156 @@
+//! Bounds and times, and what the application decides about addresses and records.
+
+use std::fmt;
+use std::time::Duration;
+
+pub use crate::kademlia::{NoRecords, Validator};
+
+/// Bytes of a message around a record's value or its lists of nodes, and more than that.
+pub(super) const FRAME: usize = 128;
+
+/// How an [`Engine`](super::Engine) behaves, and what it keeps at most.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// Length of the successor list: *r* of the paper (section 5.3), at most 64. The ring holds as long as one of so many
+    /// neighbours lives; with 2·log2 N of them, also when half of all nodes fail at once. Default: 20.
+    pub successors: usize,
+    /// Nodes that keep a record: its key's successor and those after it. At most `successors` + 1. Default: 3.
+    pub copies: usize,
+    /// Whether to believe an id that the sender's address does not prove. Only among friends: anybody can be
+    /// anybody then. Default: no.
+    pub unproven_ids: bool,
+
+    /// How long an answer is waited for. Default: 5 s.
+    pub request_timeout: Duration,
+    /// How often the successor is asked for its neighbours, give or take a quarter. Default: 10 s.
+    pub stabilize_every: Duration,
+    /// How often a finger is looked up again, give or take a quarter. The first round of all fingers runs without waiting.
+    /// Default: 10 s.
+    pub fix_fingers_every: Duration,
+
+    /// Operations of the application at a time; a further one is an error. Default: 64.
+    pub operations: usize,
+    /// Requests of one lookup in total; then it ends. Default: 64.
+    pub lookup_requests: usize,
+    /// Nodes that an answer names that are nearer to a key. More finds ways round dead nodes. At most 64. Default: 8.
+    pub nearer: usize,
+    /// Addresses that one join asks; further ones are ignored. Default: 16.
+    pub bootstraps: usize,
+    /// How long a recursive lookup waits for what comes of it. Default: 10 s.
+    pub route_timeout: Duration,
+    /// Recursive lookups of others under way from here; further ones are refused. Default: 256.
+    pub routes: usize,
+    /// How many nodes pass a recursive lookup on; then it is dropped. Default: 64.
+    pub route_hops: u8,
+
+    /// Bytes of a request or an answer at most, which the asks below must carry. Answers name as many nodes as fit.
+    /// At least 1024. Default: 16 KiB.
+    pub message: usize,
+    /// Bytes of a record's value at most; longer ones are refused. At most [`message`](Self::message) less 128.
+    /// Default: 8 KiB.
+    pub value: usize,
+    /// Records kept, own ones and copies. At the limit others' copies leave for records of this node's own range, those
+    /// farthest from it first; all else is refused. Default: 4096.
+    pub records: usize,
+    /// Bytes of their values. As above. Default: 8 MiB.
+    pub record_bytes: usize,
+    /// Records kept that came from one node; further ones are refused. Default: 2048.
+    pub records_per_source: usize,
+    /// For how long a record is kept at most; more is cut down to this. Default: 24 h.
+    pub record_ttl: Duration,
+    /// How often all own records are copied to the successors though nothing has changed. A copy that nobody has left here
+    /// anew for three times as long goes back to its key's successor. Default: 10 min.
+    pub replicate_every: Duration,
+    /// Copies that are under way to others at a time. Default: 32.
+    pub replicate_batch: usize,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            successors: 20,
+            copies: 3,
+            unproven_ids: false,
+            request_timeout: Duration::from_secs(5),
+            stabilize_every: Duration::from_secs(10),
+            fix_fingers_every: Duration::from_secs(10),
+            operations: 64,
+            lookup_requests: 64,
+            nearer: 8,
+            bootstraps: 16,
+            route_timeout: Duration::from_secs(10),
+            routes: 256,
+            route_hops: 64,
+            message: 16 << 10,
+            value: 8 << 10,
+            records: 4096,
+            record_bytes: 8 << 20,
+            records_per_source: 2048,
+            record_ttl: Duration::from_hours(24),
+            replicate_every: Duration::from_mins(10),
+            replicate_batch: 32,
+        }
+    }
+}
+
+impl Config {
+    /// The same with every number in the range where it means something.
+    fn clamped(self) -> Self {
+        let most = super::wire::MAX_NODES;
+        let tick = Duration::from_millis(1);
+        let successors = self.successors.clamp(1, most);
+        let message = self.message.max(1024);
+        Self {
+            successors,
+            copies: self.copies.clamp(1, successors + 1),
+            request_timeout: self.request_timeout.max(tick),
+            stabilize_every: self.stabilize_every.max(tick),
+            fix_fingers_every: self.fix_fingers_every.max(tick),
+            lookup_requests: self.lookup_requests.max(1),
+            nearer: self.nearer.clamp(1, most),
+            message,
+            value: self.value.min(message - FRAME),
+            replicate_every: self.replicate_every.max(tick),
+            replicate_batch: self.replicate_batch.max(1),
+            ..self
+        }
+    }
+}
+
+/// Reads an address's text.
+type Parse<A> = dyn Fn(&str) -> Option<A> + Send + Sync;
+
+/// What engines of one ring have in common.
+pub struct Rules<A> {
+    pub(super) config: Config,
+    pub(super) parse: Box<Parse<A>>,
+    pub(super) validator: Box<dyn Validator>,
+}
+
+impl<A> Rules<A> {
+    /// `parse` reads an address's text (a swarm's `parse_addr` does); `validator` says which records are good.
+    pub fn new(
+        config: Config,
+        parse: impl Fn(&str) -> Option<A> + Send + Sync + 'static,
+        validator: impl Validator + 'static,
+    ) -> Self {
+        Self {
+            config: config.clamped(),
+            parse: Box::new(parse),
+            validator: Box::new(validator),
+        }
+    }
+
+    /// The configuration, with its numbers in the range where they mean something.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+}
+
+impl<A> fmt::Debug for Rules<A> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Rules")
+            .field("config", &self.config)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,226 @@
+//! Records on their way to where they belong: copies along the successor list, a newcomer's records from its successor,
+//! and copies that belong elsewhere by now back to their key's successor.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use p2p::{Addr, PeerId};
+
+use super::distance::in_half_open;
+use super::engine::{Engine, Purpose};
+use super::event::{Node, Refusal};
+use super::lookup::Goal;
+use super::store::Incoming;
+use super::wire::{Answer, Ask, Message, Record};
+
+/// Keys that wait to be copied at most; for more than that, all are copied.
+const QUEUE: usize = 256;
+/// Copies that go back to their key's successor at a time.
+const RETURNED: usize = 4;
+
+/// How far copying this node's own records is.
+#[derive(Debug, Default)]
+pub(super) struct Copies {
+    /// Records that have just come.
+    queue: VecDeque<PeerId>,
+    /// The last record that was copied, while all are.
+    sweep: Option<PeerId>,
+    /// All are to be copied, once those are that are now.
+    again: bool,
+    in_flight: usize,
+    returning: usize,
+}
+
+/// Records that are being fetched.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Pull {
+    /// The arc that is still to come, from `after`, without it, to `until`, with it.
+    pub(super) after: PeerId,
+    pub(super) until: PeerId,
+    /// Then also the arc from the successor to here.
+    pub(super) copies_until: Option<PeerId>,
+}
+
+impl Copies {
+    /// All own records are to be copied: the neighbours have changed, or it was long ago.
+    pub(super) fn again(&mut self) {
+        self.again = true;
+    }
+}
+
+impl<A: Addr> Engine<A> {
+    /// Keeps a record that somebody leaves here.
+    pub(super) fn keep(&mut self, now: Duration, record: Record<'_>, source: PeerId) -> Result<(), Refusal> {
+        let key = PeerId::new(record.key);
+        let own_range = self
+            .table
+            .own_range()
+            .filter(|(from, to)| in_half_open(&key, from, to));
+        let incoming = Incoming {
+            record,
+            source,
+            own_range,
+        };
+        self.store.put(now, &incoming, &self.rules)
+    }
+
+    /// The nodes that keep copies of this node's records.
+    pub(super) fn copy_holders(&self) -> Vec<Node<A>> {
+        let others = self.rules.config.copies - 1;
+        self.table.successors.iter().take(others).cloned().collect()
+    }
+
+    /// Copies a record that has just come.
+    pub(super) fn copy(&mut self, now: Duration, key: PeerId) {
+        if self.copies.queue.len() < QUEUE {
+            self.copies.queue.push_back(key);
+        } else {
+            self.copies.again();
+        }
+        self.copy_on(now);
+    }
+
+    /// Leaves copies with this node's successors, as many at a time as may be under way.
+    pub(super) fn copy_on(&mut self, now: Duration) {
+        let holders = self.copy_holders();
+        if holders.is_empty() {
+            self.copies.queue.clear();
+            self.copies.sweep = None;
+            return;
+        }
+        while self.copies.in_flight < self.rules.config.replicate_batch {
+            let Some(key) = self.copies.queue.pop_front().or_else(|| self.next_of_sweep(now)) else {
+                return;
+            };
+            let own = *self.table.own.as_bytes();
+            let Some(record) = self.store.get(now, &key) else {
+                continue;
+            };
+            let request = Message::new(own, Ask::Keep(record)).emit();
+            for Node { id, addr } in &holders {
+                self.copies.in_flight += 1;
+                self.send(now, addr.clone(), Some(*id), request.clone(), Purpose::Copy);
+            }
+        }
+    }
+
+    /// The next of all own records, if all are to be copied.
+    fn next_of_sweep(&mut self, now: Duration) -> Option<PeerId> {
+        let (from, own) = self.table.own_range()?;
+        let after = match self.copies.sweep {
+            // The last one there can be; after it the circle would begin anew.
+            Some(last) if last == own => None,
+            Some(last) if in_half_open(&last, &from, &own) => Some(last),
+            Some(_) => Some(from),
+            None => None,
+        };
+        let next = |after| Some(PeerId::new(self.store.range(now, after, own).next()?.key));
+        let mut key = after.and_then(next);
+        if key.is_none() && std::mem::take(&mut self.copies.again) {
+            key = next(from);
+        }
+        self.copies.sweep = key;
+        key
+    }
+
+    /// A copy was left with a successor.
+    pub(super) fn copied(&mut self, now: Duration, by: PeerId) {
+        self.heard(now, by);
+        self.copy_failed(now);
+    }
+
+    /// A copy was not taken; the next time that all are copied will tell.
+    pub(super) fn copy_failed(&mut self, now: Duration) {
+        self.copies.in_flight = self.copies.in_flight.saturating_sub(1);
+        self.copy_on(now);
+    }
+
+    /// Fetches records from the successor: those of this node's range, then the copies for those before it.
+    pub(super) fn pull(&mut self, now: Duration, from: &A, id: PeerId, pull: Pull) {
+        let keys = Ask::Keys(*pull.after.as_bytes(), *pull.until.as_bytes());
+        let purpose = Purpose::Pull(from.clone(), pull);
+        self.ask(now, from, Some(id), keys, purpose);
+    }
+
+    /// Records came from the successor. Each page must bring something new, so that they come to an end.
+    pub(super) fn pulled(
+        &mut self,
+        now: Duration,
+        from: PeerId,
+        addr: &A,
+        mut pull: Pull,
+        answer: Answer<'_>,
+    ) {
+        let Answer::Keys { records, more } = answer else {
+            self.counts.malformed += 1;
+            return;
+        };
+        let before = pull.after;
+        for record in records {
+            let key = PeerId::new(record.key);
+            if key == pull.after || !in_half_open(&key, &pull.after, &pull.until) {
+                self.counts.bad_records += 1;
+                return;
+            }
+            match self.keep(now, record, from) {
+                Ok(()) | Err(Refusal::Stale) => pull.after = key,
+                Err(Refusal::Full | Refusal::Limit) => return,
+                Err(_) => {
+                    self.counts.bad_records += 1;
+                    return;
+                }
+            }
+        }
+        let next = if more && pull.after != before && pull.after != pull.until {
+            Some(pull)
+        } else {
+            pull.copies_until.map(|until| Pull {
+                after: from,
+                until,
+                copies_until: None,
+            })
+        };
+        if let Some(next) = next.filter(|_| self.leaving.is_none()) {
+            self.pull(now, addr, from, next);
+        }
+    }
+
+    /// Puts some copies that nobody has left here anew where they belong. So a record reaches its key's successor though the
+    /// transfer to it failed, and what one had to keep once does not stay for ever.
+    pub(super) fn return_strays(&mut self, now: Duration) {
+        let Some(own_range) = self.table.own_range() else {
+            return;
+        };
+        let Some(since) = now.checked_sub(self.rules.config.replicate_every.saturating_mul(3)) else {
+            return;
+        };
+        let count = RETURNED.saturating_sub(self.copies.returning);
+        for key in self.store.strays(now, since, own_range, count) {
+            let Some(record) = self.store.get(now, &key) else {
+                continue;
+            };
+            let (ttl, value) = (record.ttl, record.value.to_vec());
+            self.copies.returning += 1;
+            self.begin(
+                now,
+                Goal::Return {
+                    since: now,
+                    ttl,
+                    value,
+                },
+                key,
+                VecDeque::new(),
+                true,
+            );
+        }
+    }
+
+    /// A copy is with its key's successor, or is not. If it is, this node forgets it, unless somebody left it here meanwhile.
+    pub(super) fn returned(&mut self, key: &PeerId, since: Duration, is_there: bool) {
+        self.copies.returning = self.copies.returning.saturating_sub(1);
+        if is_there && self.store.seen(key).is_some_and(|seen| seen <= since) {
+            self.counts.returned += 1;
+            self.store.remove(key);
+        }
+    }
+}

@@ -1,0 +1,109 @@
+//! Distances on the circle of ids: big-endian numbers modulo 2 to their number of bits.
+
+use std::cmp::Ordering;
+
+use p2p::PeerId;
+
+/// How far it is from `from` to `to`, clockwise: `(to - from) mod 2^(8 N)`.
+#[must_use]
+pub fn forward<const N: usize>(from: &[u8; N], to: &[u8; N]) -> [u8; N] {
+    let mut distance = [0; N];
+    let mut borrow = false;
+    for ((out, to), from) in distance.iter_mut().zip(to).zip(from).rev() {
+        let (less, one) = to.overflowing_sub(*from);
+        let (less, two) = less.overflowing_sub(u8::from(borrow));
+        (*out, borrow) = (less, one || two);
+    }
+    distance
+}
+
+/// The difference of the two as plain numbers. It does not wrap around the circle.
+#[must_use]
+pub fn absolute<const N: usize>(one: &[u8; N], other: &[u8; N]) -> [u8; N] {
+    match one.cmp(other) {
+        Ordering::Less => forward(one, other),
+        _ => forward(other, one),
+    }
+}
+
+/// [`forward`] between ids.
+pub(super) fn between(from: &PeerId, to: &PeerId) -> [u8; 32] {
+    forward(from.as_bytes(), to.as_bytes())
+}
+
+/// Whether `id` lies in the open arc from `from` to `to`; from an id to itself that is the whole circle without it.
+pub(super) fn in_open(id: &PeerId, from: &PeerId, to: &PeerId) -> bool {
+    id != from && id != to && (from == to || between(from, id) < between(from, to))
+}
+
+/// Whether `id` lies in the arc from `from`, without it, to `to`, with it; from an id to itself that is the whole circle.
+pub(super) fn in_half_open(id: &PeerId, from: &PeerId, to: &PeerId) -> bool {
+    id == to || in_open(id, from, to)
+}
+
+/// The id that is 2 to the power of `bit` after `id`.
+pub(super) fn after(id: &PeerId, bit: u8) -> PeerId {
+    let mut sum = *id.as_bytes();
+    let lowest = 31 - usize::from(bit / 8);
+    let mut carry = 1_u8 << (bit % 8);
+    for byte in sum.iter_mut().take(lowest + 1).rev() {
+        let (more, over) = byte.overflowing_add(carry);
+        *byte = more;
+        if !over {
+            break;
+        }
+        carry = 1;
+    }
+    PeerId::new(sum)
+}
+
+/// The lowest bit whose power of two is more than the distance; 256 if there is none.
+pub(super) fn bit_beyond(distance: &[u8; 32]) -> u16 {
+    let mut zeros = 0;
+    for byte in distance {
+        zeros += byte.leading_zeros() as u16;
+        if *byte != 0 {
+            break;
+        }
+    }
+    256 - zeros
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn id(first: u8, last: u8) -> PeerId {
+        let mut bytes = [0; 32];
+        (bytes[0], bytes[31]) = (first, last);
+        PeerId::new(bytes)
+    }
+
+    #[test]
+    fn arcs_wrap_and_end_where_they_say() {
+        let (a, b, c) = (id(1, 0), id(100, 0), id(200, 0));
+        assert!(in_open(&b, &a, &c) && !in_open(&b, &c, &a));
+        assert!(in_open(&a, &c, &b), "over zero");
+        assert!(!in_open(&a, &a, &c) && !in_open(&c, &a, &c));
+        assert!(in_half_open(&c, &a, &c) && !in_half_open(&a, &a, &c));
+        assert!(in_open(&b, &a, &a) && !in_open(&a, &a, &a) && in_half_open(&a, &a, &a));
+    }
+
+    #[test]
+    fn powers_of_two_are_added_with_their_carry() {
+        assert_eq!(after(&id(0, 0), 0), id(0, 1));
+        assert_eq!(after(&id(0xff, 5), 248), id(0, 5));
+        assert_eq!(after(&id(3, 0), 255), id(0x83, 0));
+        assert_eq!(after(&PeerId::new([0xff; 32]), 0), id(0, 0));
+    }
+
+    #[test]
+    fn the_bit_beyond_a_distance_is_the_first_power_over_it() {
+        for (bit, power) in [(0, after(&id(0, 0), 0)), (7, id(0, 0x80)), (255, id(0x80, 0))] {
+            assert_eq!(after(&PeerId::ZERO, bit), power);
+            assert_eq!(bit_beyond(power.as_bytes()), u16::from(bit) + 1);
+        }
+        assert_eq!(bit_beyond(&[0; 32]), 0);
+        assert_eq!(bit_beyond(&[0xff; 32]), 256);
+    }
+}

@@ -1,0 +1,389 @@
+//! All of a node: its table, its records, its operations and its requests in flight.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use p2p::{Addr, Error, PeerId, Result};
+use rand::rngs::StdRng;
+use rand::{RngExt as _, SeedableRng as _};
+
+use super::config::Rules;
+use super::copies::{Copies, Pull};
+use super::event::{Counts, Event, Failure, Node, OpId, RequestId, Transmit};
+use super::leave::Leaving;
+use super::lookup::{Goal, Op};
+use super::route::Route;
+use super::store::Store;
+use super::table::Table;
+use super::upkeep::Upkeep;
+use super::wire::{self, Answer, Ask, Message};
+
+/// What a request in flight is for.
+#[derive(Debug)]
+pub(super) enum Purpose<A> {
+    /// The request of an operation that has this number.
+    Op(OpId, usize),
+    /// Asking the successor, or one that may be it, for its neighbours.
+    Stabilize(Node<A>),
+    /// Asking whether the predecessor lives.
+    Check,
+    /// Leaving a copy with a successor.
+    Copy,
+    /// Fetching records from the successor, which is at this address.
+    Pull(A, Pull),
+    /// Leaving: the record of this key handed over.
+    Hand(PeerId),
+    /// Leaving: a goodbye.
+    Goodbye,
+    /// Somebody's recursive lookup passed on.
+    Route(Route),
+    /// What came of one, sent to whom it concerns.
+    Routed,
+}
+
+#[derive(Debug)]
+struct Pending<A> {
+    /// Who was asked, if that is known.
+    node: Option<PeerId>,
+    purpose: Purpose<A>,
+}
+
+/// A node of a Chord ring. See the [module](super).
+#[derive(Debug)]
+pub struct Engine<A> {
+    pub(super) rules: Arc<Rules<A>>,
+    pub(super) rng: StdRng,
+    pub(super) table: Table<A>,
+    pub(super) store: Store,
+    pub(super) ops: BTreeMap<OpId, Box<Op<A>>>,
+    pub(super) upkeep: Upkeep<A>,
+    pub(super) copies: Copies,
+    pub(super) leaving: Option<Leaving>,
+    /// Recursive lookups that are being passed on.
+    pub(super) routes: usize,
+    pub(super) counts: Counts,
+    pub(super) events: VecDeque<Event<A>>,
+    pending: HashMap<RequestId, Pending<A>>,
+    /// In order, since all requests wait equally long. The first one is pending.
+    deadlines: VecDeque<(Duration, RequestId)>,
+    transmits: VecDeque<Transmit<A>>,
+    last_id: u64,
+}
+
+impl<A: Addr> Engine<A> {
+    /// A node with this id: a ring of its own, until it [joins](Self::join) another or another joins it. `seed` decides jitter
+    /// and the tokens of recursive lookups.
+    pub fn new(own: PeerId, rules: Arc<Rules<A>>, now: Duration, seed: u64) -> Self {
+        let mut rng = StdRng::seed_from_u64(seed);
+        Self {
+            table: Table::new(own, rules.config.successors),
+            store: Store::default(),
+            ops: BTreeMap::new(),
+            upkeep: Upkeep::new(now, &rules.config, &mut rng),
+            copies: Copies::default(),
+            leaving: None,
+            routes: 0,
+            counts: Counts::default(),
+            events: VecDeque::new(),
+            pending: HashMap::new(),
+            deadlines: VecDeque::new(),
+            transmits: VecDeque::new(),
+            last_id: 0,
+            rng,
+            rules,
+        }
+    }
+
+    /// This node's id.
+    pub fn id(&self) -> PeerId {
+        self.table.own
+    }
+
+    /// The node before this one on the ring, if it is known.
+    pub fn predecessor(&self) -> Option<&Node<A>> {
+        self.table.predecessor.as_ref()
+    }
+
+    /// The nodes after this one on the ring, the next first.
+    pub fn successors(&self) -> &[Node<A>] {
+        &self.table.successors
+    }
+
+    /// Fingers, each with its number: it succeeds 2 to the power of that after this node. Equal ones are listed once,
+    /// under the lowest number, and none that is the successor.
+    pub fn fingers(&self) -> impl Iterator<Item = &(u8, Node<A>)> {
+        self.table.fingers()
+    }
+
+    /// How many records are kept, and the bytes of their values.
+    pub fn stored(&self) -> (usize, usize) {
+        (self.store.len(), self.store.bytes())
+    }
+
+    /// Whether a record that has not expired is kept under this key, as its owner or as a copy.
+    pub fn keeps(&self, now: Duration, key: &PeerId) -> bool {
+        self.store.get(now, key).is_some()
+    }
+
+    /// Requests in flight.
+    pub fn in_flight(&self) -> usize {
+        self.pending.len()
+    }
+
+    /// What was done and refused so far.
+    pub fn counts(&self) -> Counts {
+        self.counts
+    }
+
+    /// Joins the ring of the first of these nodes that answers: finds its successor, and fetches the records
+    /// that are this node's from it. It ends with [`Outcome::Joined`](super::Outcome::Joined); the whole ring knows this node after some rounds of
+    /// stabilization. Until it has joined, it takes nobody else in.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] without an address, and [`Error::Limit`] with too many operations. Nothing is sent.
+    pub fn join(&mut self, now: Duration, bootstraps: &[A]) -> Result<OpId> {
+        if bootstraps.is_empty() {
+            return Err(Error::invalid("bootstrap", "there is no address to join by"));
+        }
+        let (own, limit) = (self.table.own, self.rules.config.bootstraps);
+        let bootstraps = bootstraps.iter().take(limit).cloned().collect();
+        self.start(now, Goal::Join, own, bootstraps)
+    }
+
+    /// Finds the node that succeeds a key by asking one node after the other (iterative lookup).
+    /// It ends with [`Outcome::Found`](super::Outcome::Found).
+    ///
+    /// # Errors
+    /// [`Error::Limit`] with too many operations. Nothing is sent.
+    pub fn lookup(&mut self, now: Duration, key: PeerId) -> Result<OpId> {
+        self.start(now, Goal::Find, key, VecDeque::new())
+    }
+
+    /// Finds the node that succeeds a key: each node passes the request on to the next (recursive lookup), and the last
+    /// answers this one. Half as many packets one after the other, and any of the nodes can lose it.
+    /// It ends with [`Outcome::Found`](super::Outcome::Found).
+    ///
+    /// # Errors
+    /// [`Error::Limit`] with too many operations. Nothing is sent.
+    pub fn lookup_recursive(&mut self, now: Duration, key: PeerId) -> Result<OpId> {
+        let token = self.rng.random();
+        let until = now.saturating_add(self.rules.config.route_timeout);
+        self.start(now, Goal::Route { token, until }, key, VecDeque::new())
+    }
+
+    /// Fetches the record under a key, from its owner or one of those that keep copies. It ends with [`Outcome::Value`](super::Outcome::Value).
+    ///
+    /// # Errors
+    /// [`Error::Limit`] with too many operations. Nothing is sent.
+    pub fn get(&mut self, now: Duration, key: PeerId) -> Result<OpId> {
+        self.start(now, Goal::Get { missing: 0 }, key, VecDeque::new())
+    }
+
+    /// Stores a record with its key's successor, which copies it to those after it. It ends with [`Outcome::Stored`](super::Outcome::Stored).
+    ///
+    /// It is kept for `ttl`, rounded up to seconds, as far as those who keep it allow. To keep it longer put it again.
+    ///
+    /// # Errors
+    /// [`Error::MtuExceeded`] for too long a value, [`Error::Invalid`] if the validator does not take it or `ttl` is zero,
+    /// [`Error::Limit`] with too many operations. Nothing is sent.
+    pub fn put(&mut self, now: Duration, key: PeerId, value: &[u8], ttl: Duration) -> Result<OpId> {
+        let mtu = self.rules.config.value;
+        if value.len() > mtu {
+            let size = value.len();
+            return Err(Error::MtuExceeded { size, mtu });
+        }
+        if !self.rules.validator.is_valid(&key, value) {
+            return Err(Error::invalid("record", "the validator does not take it"));
+        }
+        if ttl.is_zero() {
+            return Err(Error::invalid("record", "it expires at once"));
+        }
+        let seconds = ttl.as_secs().saturating_add(u64::from(ttl.subsec_nanos() > 0));
+        let ttl = u32::try_from(seconds).unwrap_or(u32::MAX);
+        let value = value.to_vec();
+        self.start(now, Goal::Put { ttl, value }, key, VecDeque::new())
+    }
+
+    /// Gives an operation up. No event comes of it any more.
+    pub fn cancel(&mut self, op: OpId) -> bool {
+        self.ops.remove(&op).is_some()
+    }
+
+    /// Takes the answer to a request.
+    pub fn handle_answer(&mut self, now: Duration, id: RequestId, answer: &[u8]) {
+        let Some(Pending { node, purpose }) = self.settle(id) else {
+            self.counts.late += 1;
+            return;
+        };
+        let Some(message) = Message::<Answer<'_>>::parse(answer) else {
+            self.counts.malformed += 1;
+            return self.unanswered(now, node, purpose);
+        };
+        let from = PeerId::new(message.from);
+        if node.is_some_and(|node| node != from) || from == self.table.own {
+            self.counts.false_ids += 1;
+            // Whoever we were told of is not there.
+            self.gone(now, node);
+            return self.unanswered(now, node, purpose);
+        }
+        self.counts.answered += 1;
+        match purpose {
+            Purpose::Op(op, sent) => self.op_answered(now, op, sent, from, message.body),
+            Purpose::Stabilize(asked) => self.stabilized(now, &asked, message.body),
+            Purpose::Check => self.heard(now, from),
+            Purpose::Copy => self.copied(now, from),
+            Purpose::Pull(addr, pull) => self.pulled(now, from, &addr, pull, message.body),
+            Purpose::Hand(_) | Purpose::Goodbye => self.leave_on(now),
+            Purpose::Route(_) | Purpose::Routed => self.routes -= 1,
+        }
+    }
+
+    /// Learns that a request got no answer. What gets neither this nor an answer in time fails by itself.
+    pub fn handle_failure(&mut self, now: Duration, id: RequestId, why: Failure) {
+        let Some(Pending { node, purpose }) = self.settle(id) else {
+            self.counts.late += 1;
+            return;
+        };
+        self.counts.failed += 1;
+        if why == Failure::Unreachable {
+            self.gone(now, node);
+        }
+        self.unanswered(now, node, purpose);
+    }
+
+    /// The next request to send.
+    pub fn poll_transmit(&mut self) -> Option<Transmit<A>> {
+        self.transmits.pop_front()
+    }
+
+    /// The next event.
+    pub fn poll_event(&mut self) -> Option<Event<A>> {
+        self.events.pop_front()
+    }
+
+    /// When the first request in flight will have waited long enough.
+    pub(super) fn next_deadline(&self) -> Option<Duration> {
+        self.deadlines.front().map(|(at, _)| *at)
+    }
+
+    /// Gives up what is overdue.
+    pub(super) fn expire_requests(&mut self, now: Duration) {
+        while let Some((_, id)) = self.deadlines.front().copied().filter(|(at, _)| *at <= now) {
+            self.deadlines.pop_front();
+            self.handle_failure(now, id, Failure::Unreachable);
+        }
+    }
+
+    fn start(&mut self, now: Duration, goal: Goal, key: PeerId, bootstraps: VecDeque<A>) -> Result<OpId> {
+        let limit = self.rules.config.operations;
+        if self.ops.values().filter(|op| !op.upkeep).count() >= limit {
+            let what = "operations";
+            return Err(Error::Limit { what, limit });
+        }
+        Ok(self.begin(now, goal, key, bootstraps, false))
+    }
+
+    /// Sends a request.
+    pub(super) fn ask(
+        &mut self,
+        now: Duration,
+        to: &A,
+        node: Option<PeerId>,
+        ask: Ask<'_>,
+        purpose: Purpose<A>,
+    ) {
+        let request = Message::new(*self.table.own.as_bytes(), ask).emit();
+        self.send(now, to.clone(), node, request, purpose);
+    }
+
+    pub(super) fn send(
+        &mut self,
+        now: Duration,
+        to: A,
+        node: Option<PeerId>,
+        request: Vec<u8>,
+        purpose: Purpose<A>,
+    ) {
+        let id = RequestId(self.next_id());
+        self.counts.sent += 1;
+        let deadline = now.saturating_add(self.rules.config.request_timeout);
+        self.deadlines.push_back((deadline, id));
+        self.pending.insert(id, Pending { node, purpose });
+        self.transmits.push_back(Transmit { to, id, request });
+    }
+
+    fn settle(&mut self, id: RequestId) -> Option<Pending<A>> {
+        let pending = self.pending.remove(&id);
+        while let Some((_, id)) = self.deadlines.front()
+            && !self.pending.contains_key(id)
+        {
+            self.deadlines.pop_front();
+        }
+        pending
+    }
+
+    /// What follows when a request came to nothing.
+    fn unanswered(&mut self, now: Duration, node: Option<PeerId>, purpose: Purpose<A>) {
+        match purpose {
+            Purpose::Op(op, sent) => self.op_failed(now, op, sent, node),
+            Purpose::Stabilize(asked) => self.stabilize_failed(now, &asked),
+            Purpose::Copy => self.copy_failed(now),
+            Purpose::Hand(key) => self.hand_failed(now, node, &key),
+            Purpose::Goodbye => self.leave_on(now),
+            Purpose::Route(route) => {
+                self.routes -= 1;
+                self.pass_on(now, route);
+            }
+            Purpose::Routed => self.routes -= 1,
+            Purpose::Check | Purpose::Pull(..) => {}
+        }
+    }
+
+    /// Forgets a node that is not there.
+    pub(super) fn gone(&mut self, now: Duration, node: Option<PeerId>) {
+        let Some(node) = node else { return };
+        let had = self.table.successor().is_some();
+        let before = self.copy_holders();
+        let predecessor = self.table.predecessor.as_ref().map(|node| node.id);
+        let far = self.table.forget(&node);
+        if had && self.table.successor().is_none() {
+            self.events.push_back(Event::Alone);
+        }
+        if far {
+            self.find_place(now);
+        }
+        if predecessor == Some(node) || before != self.copy_holders() {
+            self.copies.again();
+        }
+    }
+
+    pub(super) fn next_id(&mut self) -> u64 {
+        self.last_id += 1;
+        self.last_id
+    }
+
+    /// A node that somebody tells of, unless its address cannot be read or is another's.
+    pub(super) fn told_of(&mut self, node: &wire::Node<'_>) -> Option<Node<A>> {
+        let id = PeerId::new(node.id);
+        let addr = (self.rules.parse)(&node.addr);
+        let node = addr
+            .filter(|addr| self.is_at(&id, addr))
+            .map(|addr| Node { id, addr });
+        self.counts.bad_nodes += u64::from(node.is_none());
+        node
+    }
+
+    /// Those of the nodes that can be read.
+    pub(super) fn told_of_all(&mut self, nodes: &[wire::Node<'_>]) -> Vec<Node<A>> {
+        nodes.iter().filter_map(|node| self.told_of(node)).collect()
+    }
+
+    /// Whether an address may be that of the node with this id.
+    pub(super) fn is_at(&self, id: &PeerId, addr: &A) -> bool {
+        match addr.peer_id() {
+            Some(proven) => proven == *id,
+            None => self.rules.config.unproven_ids,
+        }
+    }
+}

@@ -1,0 +1,159 @@
+//! Leaving: records handed over, then a goodbye (section 5.4 of the paper).
+
+use std::time::Duration;
+
+use p2p::{Addr, Error, PeerId, Result};
+
+use super::distance::in_open;
+use super::engine::{Engine, Purpose};
+use super::event::{Node, OpId, Outcome};
+use super::wire::{self, Ask, Message};
+
+/// Records of one who leaves that are under way at a time.
+const HANDED: usize = 16;
+
+/// A node that is leaving.
+#[derive(Debug)]
+pub(super) struct Leaving {
+    op: OpId,
+    /// The last record that was handed over.
+    after: PeerId,
+    /// There are no more.
+    handed: bool,
+    in_flight: usize,
+    told: bool,
+}
+
+impl<A: Addr> Engine<A> {
+    /// Hands this node's records to its successor and says goodbye to both neighbours. It ends with [`Outcome::Left`]; stop the
+    /// node then. A node that has left serves what is in flight, and does not come back: make a new engine to join again.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] if it is leaving already.
+    pub fn leave(&mut self, now: Duration) -> Result<OpId> {
+        if self.leaving.is_some() {
+            return Err(Error::invalid("operation", "this node is leaving already"));
+        }
+        let op = OpId(self.next_id());
+        let after = self.table.own_range().map_or(self.table.own, |(from, _)| from);
+        self.leaving = Some(Leaving {
+            op,
+            after,
+            handed: false,
+            in_flight: 1,
+            told: false,
+        });
+        self.leave_on(now);
+        Ok(op)
+    }
+
+    /// One more request of those that leaving takes is over: sends the next, or ends it.
+    pub(super) fn leave_on(&mut self, now: Duration) {
+        let Some(mut leaving) = self.leaving.take() else {
+            return;
+        };
+        leaving.in_flight = leaving.in_flight.saturating_sub(1);
+        if !leaving.told {
+            self.hand_over(now, &mut leaving);
+        }
+        if leaving.in_flight == 0 && !leaving.told {
+            leaving.told = true;
+            leaving.in_flight = self.say_goodbye(now);
+        }
+        if leaving.in_flight == 0 {
+            let (op, outcome) = (leaving.op, Ok(Outcome::Left));
+            self.events.push_back(super::Event::Done { op, outcome });
+        }
+        self.leaving = Some(leaving);
+    }
+
+    fn hand_over(&mut self, now: Duration, leaving: &mut Leaving) {
+        let own = self.table.own;
+        while leaving.in_flight < HANDED && !leaving.handed {
+            let next = self.store.range(now, leaving.after, own).next();
+            let Some(key) = next.map(|record| PeerId::new(record.key)) else {
+                leaving.handed = true;
+                break;
+            };
+            leaving.after = key;
+            leaving.handed = key == own;
+            leaving.in_flight += usize::from(self.hand(now, &key));
+        }
+    }
+
+    /// Hands a record to the successor. Whether there is one of either.
+    fn hand(&mut self, now: Duration, key: &PeerId) -> bool {
+        let own = *self.table.own.as_bytes();
+        let Some(Node { id, addr }) = self.table.successor().cloned() else {
+            return false;
+        };
+        let Some(record) = self.store.get(now, key) else {
+            return false;
+        };
+        let request = Message::new(own, Ask::Keep(record)).emit();
+        self.send(now, addr, Some(id), request, Purpose::Hand(*key));
+        true
+    }
+
+    /// A record was not taken. If that was since the successor is gone, the next one gets it.
+    pub(super) fn hand_failed(&mut self, now: Duration, to: Option<PeerId>, key: &PeerId) {
+        if self.table.successor().map(|next| next.id) == to || !self.hand(now, key) {
+            self.leave_on(now);
+        }
+    }
+
+    /// Tells both neighbours. How many that are.
+    fn say_goodbye(&mut self, now: Duration) -> usize {
+        let (successor, predecessor) = (self.table.successor(), self.table.predecessor.as_ref());
+        let mut neighbours: Vec<Node<A>> = successor.into_iter().chain(predecessor).cloned().collect();
+        neighbours.dedup_by_key(|node| node.id);
+        let mut room = self.room();
+        let predecessor = predecessor.and_then(|node| room.tell_of(node));
+        let goodbye = Ask::Leave {
+            predecessor,
+            successors: room.tell_of_all(&self.table.successors),
+        };
+        let request = Message::new(*self.table.own.as_bytes(), goodbye).emit();
+        for Node { id, addr } in &neighbours {
+            self.send(now, addr.clone(), Some(*id), request.clone(), Purpose::Goodbye);
+        }
+        neighbours.len()
+    }
+
+    /// A neighbour leaves, and says who comes before and after it.
+    pub(super) fn left(
+        &mut self,
+        now: Duration,
+        node: &Node<A>,
+        predecessor: Option<&wire::Node<'_>>,
+        successors: &[wire::Node<'_>],
+    ) {
+        let own = self.table.own;
+        let is_it = |known: Option<&Node<A>>| known.is_some_and(|known| known.id == node.id);
+        let was_predecessor = is_it(self.table.predecessor.as_ref());
+        let was_successor = is_it(self.table.successor());
+        let mut after = Vec::new();
+        if was_successor {
+            after = self.told_of_all(successors);
+            // What comes after the one who leaves lies beyond it, as seen from here.
+            after.retain(|next| in_open(&next.id, &node.id, &own));
+        }
+        let before = predecessor
+            .filter(|_| was_predecessor)
+            .and_then(|node| self.told_of(node))
+            .filter(|before| before.id != own && before.id != node.id);
+        if !after.is_empty() {
+            // It knew better who is gone already.
+            self.table.set_successors(after);
+        }
+        if let Some(before) = before {
+            if self.table.successors.iter().all(|next| next.id == node.id) {
+                self.table.add_successor(before.clone());
+            }
+            self.table.predecessor = Some(before);
+            self.upkeep.heard = now;
+            self.copies.again();
+        }
+        self.gone(now, Some(node.id));
+    }
+}

@@ -1,0 +1,516 @@
+//! Operations: find a key's successor, then do there what is to be done.
+//!
+//! A lookup goes from node to node, always to the one that most nearly precedes the key of those it has heard of and not yet
+//! asked (section 4.3 of the paper), until one says who the key's successors are. The first of these that answers is the owner,
+//! or that one's predecessor, if it lies nearer to the key. Nothing is believed that leads away from the key.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use p2p::{Addr, PeerId};
+
+use super::distance::between;
+use super::engine::{Engine, Purpose};
+use super::event::{Event, Found, Node, OpError, OpId, Outcome, Refusal};
+use super::wire::{self, Answer, Ask, Record};
+
+/// Nodes that an operation remembers at most and has not asked; those farthest from the key are forgotten.
+const CANDIDATES: usize = 64;
+
+/// What is to be done at the key's successor.
+#[derive(Debug)]
+pub(super) enum Goal {
+    /// Become its predecessor.
+    Join,
+    /// Take it as the finger of this number.
+    Finger(u8),
+    Find,
+    /// The same, by way of others.
+    Route {
+        token: u64,
+        until: Duration,
+    },
+    /// So many had no record.
+    Get {
+        missing: usize,
+    },
+    Put {
+        ttl: u32,
+        value: Vec<u8>,
+    },
+    /// The same with a copy that belongs elsewhere.
+    Return {
+        since: Duration,
+        ttl: u32,
+        value: Vec<u8>,
+    },
+}
+
+/// An operation. It has one request in flight, or waits for a route.
+#[derive(Debug)]
+pub(super) struct Op<A> {
+    pub(super) goal: Goal,
+    pub(super) key: PeerId,
+    /// The engine's own. No event comes of it.
+    pub(super) upkeep: bool,
+    bootstraps: VecDeque<A>,
+    /// Nodes that precede the key, with how many nodes led there; the nearest last.
+    candidates: Vec<(usize, Node<A>)>,
+    /// Nodes that may succeed the key, the most likely first. `None` is this node.
+    owners: VecDeque<Option<Node<A>>>,
+    /// Who was nearest to the key of those who told of nearer nodes.
+    nearest: Option<Told<A>>,
+    /// Whom to ask for more than it has told of: how many nodes led there, and how many it is to leave out.
+    again: Option<(usize, Node<A>, u8)>,
+    asked: Asked<A>,
+    /// Who was asked for a step, or need not be.
+    tried: Vec<PeerId>,
+    /// Who was asked as the owner, or did not answer.
+    ruled_out: Vec<PeerId>,
+    sent: usize,
+    pub(super) hops: usize,
+    failed: usize,
+}
+
+/// One that told of nodes nearer to the key, before it is known whether they live.
+#[derive(Clone, Debug)]
+struct Told<A> {
+    /// From it to the key.
+    distance: [u8; 32],
+    /// How many nodes led to it.
+    depth: usize,
+    /// Who it is, unless it is this node.
+    node: Option<Node<A>>,
+    /// How many nodes it has told of, if it may know more.
+    skip: Option<u8>,
+    /// Nodes that succeed the key if none of those lives.
+    owners: Vec<Node<A>>,
+}
+
+/// What is in flight.
+#[derive(Clone, Debug)]
+enum Asked<A> {
+    Nothing,
+    /// A step, of the node at this address, to which so many nodes led; it leaves out so many that it told of.
+    Step(usize, A, u8),
+    /// What is to be done at the owner.
+    Owner(Node<A>),
+    /// To keep a record though it is not the owner, since the owner is not there.
+    Keep,
+    /// To pass a lookup on.
+    Route,
+}
+
+impl<A> Op<A> {
+    /// Whether it is a recursive lookup under this token that is out.
+    pub(super) fn waits_for_route(&self, token: u64) -> bool {
+        let is_it = matches!(self.goal, Goal::Route { token: own, .. } if own == token);
+        is_it && self.owners.is_empty() && matches!(self.asked, Asked::Nothing | Asked::Route)
+    }
+
+    /// The record to put, if there is one.
+    fn record(&self) -> Option<Record<'_>> {
+        match &self.goal {
+            Goal::Put { ttl, value } | Goal::Return { ttl, value, .. } => Some(Record {
+                key: *self.key.as_bytes(),
+                ttl: *ttl,
+                value,
+            }),
+            _ => None,
+        }
+    }
+}
+
+/// What a node knows about a key.
+pub(super) struct Step<A> {
+    /// It succeeds the key itself, before those below.
+    pub(super) mine: bool,
+    /// Nodes between it and the key. Without any, it or its successor succeeds the key.
+    pub(super) nearer: Vec<Node<A>>,
+    /// Nodes of its successor list that succeed the key.
+    pub(super) owners: Vec<Node<A>>,
+}
+
+impl<A: Addr> Engine<A> {
+    pub(super) fn begin(
+        &mut self,
+        now: Duration,
+        goal: Goal,
+        key: PeerId,
+        bootstraps: VecDeque<A>,
+        upkeep: bool,
+    ) -> OpId {
+        let id = OpId(self.next_id());
+        let mut op = Box::new(Op {
+            goal,
+            key,
+            upkeep,
+            bootstraps,
+            candidates: Vec::new(),
+            owners: VecDeque::new(),
+            nearest: None,
+            again: None,
+            asked: Asked::Nothing,
+            tried: Vec::new(),
+            ruled_out: Vec::new(),
+            sent: 0,
+            hops: 0,
+            failed: 0,
+        });
+        if !matches!(op.goal, Goal::Join) {
+            let step = self.step(&key, 0, CANDIDATES);
+            self.take_step(&mut op, None, 0, 0, step);
+        }
+        self.advance(now, id, op);
+        id
+    }
+
+    /// What this node knows about a key; of the nodes nearer to it so many at most, after so many that are nearer still.
+    pub(super) fn step(&self, key: &PeerId, skip: usize, count: usize) -> Step<A> {
+        let table = &self.table;
+        let mine = table.owns(key);
+        let found = mine
+            || table.successor().is_none_or(|next| {
+                between(&table.own, key) <= between(&table.own, &next.id) && *key != table.own
+            });
+        let nearer = if found {
+            Vec::new()
+        } else {
+            table.preceding(key, skip, count)
+        };
+        let reach = between(&table.own, key);
+        let owners = table
+            .successors
+            .iter()
+            .filter(|node| found || between(&table.own, &node.id) >= reach);
+        Step {
+            mine,
+            nearer: nearer.into_iter().cloned().collect(),
+            owners: owners.cloned().collect(),
+        }
+    }
+
+    /// The current request of an operation was answered.
+    pub(super) fn op_answered(
+        &mut self,
+        now: Duration,
+        id: OpId,
+        sent: usize,
+        from: PeerId,
+        answer: Answer<'_>,
+    ) {
+        let Some(mut op) = self.current(id, sent) else {
+            return;
+        };
+        match (std::mem::replace(&mut op.asked, Asked::Nothing), answer) {
+            (
+                Asked::Step(depth, addr, skip),
+                Answer::Step {
+                    mine, nearer, owners, ..
+                },
+            ) => {
+                let step = Step {
+                    mine,
+                    nearer: self.told_of_all(&nearer),
+                    owners: self.told_of_all(&owners),
+                };
+                // A bootstrap node says here for the first time who it is.
+                if self.is_at(&from, &addr) {
+                    let node = Node { id: from, addr };
+                    self.take_step(&mut op, Some(node), depth, skip, step);
+                } else {
+                    self.counts.false_ids += 1;
+                }
+            }
+            (Asked::Owner(owner), Answer::Step { predecessor, .. }) => {
+                if !self.is_behind(&mut op, &owner, predecessor.as_ref()) {
+                    return self.arrived(now, id, &op, Some(owner));
+                }
+            }
+            (Asked::Owner(_), Answer::Value(_, value)) if matches!(op.goal, Goal::Get { .. }) => {
+                if value.len() <= self.rules.config.value && self.rules.validator.is_valid(&op.key, value) {
+                    return self.done(now, id, &op, Ok(Outcome::Value(Some(value.to_vec()))));
+                }
+                self.counts.bad_records += 1;
+            }
+            (Asked::Owner(owner), Answer::Elsewhere(predecessor)) => {
+                if !self.is_behind(&mut op, &owner, predecessor.as_ref()) {
+                    if let Goal::Get { missing } = &mut op.goal {
+                        *missing += 1;
+                    } else if let Some(record) = op.record() {
+                        // Whoever is in between is not there; this one will be the successor, or near it.
+                        let keep = Ask::Keep(record);
+                        let purpose = Purpose::Op(id, op.sent + 1);
+                        self.ask(now, &owner.addr, Some(owner.id), keep, purpose);
+                        op.sent += 1;
+                        op.asked = Asked::Keep;
+                        self.ops.insert(id, op);
+                        return;
+                    } else {
+                        self.counts.malformed += 1;
+                    }
+                }
+            }
+            (Asked::Owner(_) | Asked::Keep, Answer::Done) if op.record().is_some() => {
+                return self.done(now, id, &op, Ok(Outcome::Stored));
+            }
+            (Asked::Owner(_) | Asked::Keep, Answer::Stale) if op.record().is_some() => {
+                return self.done(now, id, &op, Err(OpError::Stale));
+            }
+            (Asked::Route, Answer::Done) => {
+                // It is on its way; either what comes back or the clock goes on from here.
+                self.ops.insert(id, op);
+                return;
+            }
+            _ => {
+                self.counts.malformed += 1;
+                op.failed += 1;
+            }
+        }
+        self.advance(now, id, op);
+    }
+
+    /// The current request of an operation came to nothing.
+    pub(super) fn op_failed(&mut self, now: Duration, id: OpId, sent: usize, node: Option<PeerId>) {
+        let Some(mut op) = self.current(id, sent) else {
+            return;
+        };
+        op.asked = Asked::Nothing;
+        op.failed += 1;
+        if let Some(node) = node {
+            op.ruled_out.push(node);
+            let is_it = |owner: &Option<Node<A>>| owner.as_ref().is_some_and(|owner| owner.id == node);
+            op.owners.retain(|owner| !is_it(owner));
+        }
+        self.advance(now, id, op);
+    }
+
+    /// Takes an operation out, if the request with this number is the last that it sent. Others came to nothing already: a
+    /// recursive lookup may be back before the request that began it is answered.
+    fn current(&mut self, id: OpId, sent: usize) -> Option<Box<Op<A>>> {
+        (self.ops.get(&id)?.sent == sent).then(|| self.ops.remove(&id))?
+    }
+
+    /// Takes what a node knows about the key; `None` is this node. It has left out the first `skip` that it knows.
+    fn take_step(&mut self, op: &mut Op<A>, from: Option<Node<A>>, depth: usize, skip: u8, step: Step<A>) {
+        let own = self.table.own;
+        let from_id = from.as_ref().map_or(own, |from| from.id);
+        if step.mine || step.nearer.is_empty() {
+            op.hops = depth;
+            if step.mine {
+                op.owners.push_back(from);
+            }
+            return self.add_owners(op, step.owners);
+        }
+        // What is not nearer to the key than who tells of it leads nowhere. This also ends every circle.
+        let limit = between(&from_id, &op.key);
+        if op.nearest.as_ref().is_none_or(|known| limit <= known.distance) {
+            let told = u8::try_from(step.nearer.len()).ok();
+            op.nearest = Some(Told {
+                distance: limit,
+                depth,
+                skip: told
+                    .and_then(|told| skip.checked_add(told))
+                    .filter(|_| from.is_some()),
+                node: from,
+                owners: step.owners,
+            });
+        }
+        for node in step.nearer {
+            let distance = between(&node.id, &op.key);
+            let new = node.id != own
+                && !op.tried.contains(&node.id)
+                && !op.ruled_out.contains(&node.id)
+                && op.candidates.iter().all(|(_, known)| known.id != node.id);
+            if new && distance != [0; 32] && (distance < limit || limit == [0; 32]) {
+                op.candidates.push((depth + 1, node));
+            }
+        }
+        op.candidates
+            .sort_by_key(|(_, node)| std::cmp::Reverse(between(&node.id, &op.key)));
+        let surplus = op.candidates.len().saturating_sub(CANDIDATES);
+        op.candidates.drain(..surplus);
+    }
+
+    /// If none of the nodes lives that the nearest one told of, believes it about the rest: who succeeds the key then, or who
+    /// else lies in between.
+    fn fall_back(&self, op: &mut Op<A>) {
+        let between_them = |told: &Told<A>, node: &Node<A>| between(&node.id, &op.key) < told.distance;
+        let hopeful = |told: &Told<A>| {
+            op.candidates
+                .last()
+                .is_some_and(|(_, node)| between_them(told, node))
+        };
+        if !op.owners.is_empty() || op.nearest.as_ref().is_none_or(hopeful) {
+            return;
+        }
+        let Some(told) = op.nearest.take() else { return };
+        if !told.owners.is_empty() {
+            op.hops = told.depth;
+            self.add_owners(op, told.owners);
+        } else if let (Some(node), Some(skip)) = (told.node, told.skip) {
+            op.again = Some((told.depth, node, skip));
+        }
+    }
+
+    /// Adds those of the nodes that may own the key.
+    pub(super) fn add_owners(&self, op: &mut Op<A>, nodes: Vec<Node<A>>) {
+        let own = self.table.own;
+        for node in nodes {
+            if node.id == own {
+                op.owners.push_back(None);
+            } else if !op.ruled_out.contains(&node.id) {
+                op.owners.push_back(Some(node));
+            }
+        }
+    }
+
+    /// Whether the predecessor of one who might own the key lies between the two, so that it is to be tried first.
+    fn is_behind(&mut self, op: &mut Op<A>, owner: &Node<A>, predecessor: Option<&wire::Node<'_>>) -> bool {
+        let Some(nearer) = predecessor.and_then(|node| self.told_of(node)) else {
+            return false;
+        };
+        let own = self.table.own;
+        let is_new =
+            !op.ruled_out.contains(&nearer.id) && (nearer.id != own || !matches!(op.goal, Goal::Join));
+        if !is_new || between(&op.key, &nearer.id) >= between(&op.key, &owner.id) {
+            return false;
+        }
+        op.owners.push_front(Some(owner.clone()));
+        op.ruled_out.push(nearer.id);
+        op.owners.push_front((nearer.id != own).then_some(nearer));
+        true
+    }
+
+    /// Sends an operation's next request, or ends it.
+    pub(super) fn advance(&mut self, now: Duration, id: OpId, mut op: Box<Op<A>>) {
+        let config = self.rules.config;
+        if matches!(op.goal, Goal::Get { missing } if missing >= config.copies) {
+            return self.done(now, id, &op, Ok(Outcome::Value(None)));
+        }
+        if op.sent >= config.lookup_requests {
+            return self.done(now, id, &op, Err(OpError::Exhausted));
+        }
+        self.fall_back(&mut op);
+        while let Some(owner) = op.owners.pop_front() {
+            if let Some(owner) = owner {
+                return self.ask_owner(now, id, op, owner);
+            }
+            match self.at_home(now, id, op) {
+                Some(rest) => op = rest,
+                None => return,
+            }
+        }
+        if matches!(op.goal, Goal::Get { missing } if missing > 0) {
+            return self.done(now, id, &op, Ok(Outcome::Value(None)));
+        }
+        let mut skip = 0;
+        let (depth, node, addr) = if let Some((depth, node, told)) = op.again.take() {
+            skip = told;
+            (depth, Some(node.id), node.addr)
+        } else if let Some((depth, node)) = op.candidates.pop() {
+            op.tried.push(node.id);
+            (depth, Some(node.id), node.addr)
+        } else if let Some(addr) = op.bootstraps.pop_front() {
+            (1, None, addr)
+        } else {
+            return self.done(now, id, &op, Err(OpError::NoAnswer));
+        };
+        op.sent += 1;
+        let key = *op.key.as_bytes();
+        let ask = match op.goal {
+            Goal::Route { token, .. } => Ask::Route {
+                token,
+                key,
+                hops: 1,
+                origin: "".into(),
+            },
+            _ => Ask::Step(key, skip),
+        };
+        self.ask(now, &addr, node, ask, Purpose::Op(id, op.sent));
+        op.asked = match op.goal {
+            Goal::Route { .. } => Asked::Route,
+            _ => Asked::Step(depth, addr, skip),
+        };
+        self.ops.insert(id, op);
+    }
+
+    /// Asks one who may own the key for what the operation is for.
+    fn ask_owner(&mut self, now: Duration, id: OpId, mut op: Box<Op<A>>, owner: Node<A>) {
+        op.ruled_out.push(owner.id);
+        op.sent += 1;
+        let key = *op.key.as_bytes();
+        let ask = match (&op.goal, op.record()) {
+            (_, Some(record)) => Ask::Put(record),
+            (Goal::Get { .. }, _) => Ask::Get(key),
+            _ => Ask::Step(key, 0),
+        };
+        self.ask(now, &owner.addr, Some(owner.id), ask, Purpose::Op(id, op.sent));
+        op.asked = Asked::Owner(owner);
+        self.ops.insert(id, op);
+    }
+
+    /// Does what is to be done where this node itself may be the owner; gives the operation back if that is not the end of it.
+    fn at_home(&mut self, now: Duration, id: OpId, mut op: Box<Op<A>>) -> Option<Box<Op<A>>> {
+        match &mut op.goal {
+            Goal::Get { missing } => {
+                if let Some(record) = self.store.get(now, &op.key) {
+                    let value = record.value.to_vec();
+                    self.done(now, id, &op, Ok(Outcome::Value(Some(value))));
+                    return None;
+                }
+                *missing += 1;
+            }
+            Goal::Put { .. } => match op.record().map(|record| self.keep(now, record, self.table.own)) {
+                Some(Ok(())) => {
+                    self.copy(now, op.key);
+                    self.done(now, id, &op, Ok(Outcome::Stored));
+                    return None;
+                }
+                Some(Err(Refusal::Stale)) => {
+                    self.done(now, id, &op, Err(OpError::Stale));
+                    return None;
+                }
+                _ => {}
+            },
+            Goal::Join => {}
+            Goal::Finger(_) | Goal::Find | Goal::Route { .. } | Goal::Return { .. } => {
+                self.arrived(now, id, &op, None);
+                return None;
+            }
+        }
+        Some(op)
+    }
+
+    /// The key's successor has answered; `None` is this node.
+    fn arrived(&mut self, now: Duration, id: OpId, op: &Op<A>, owner: Option<Node<A>>) {
+        match (&op.goal, owner) {
+            (Goal::Join, Some(owner)) => {
+                self.joined(now, owner.clone());
+                self.done(now, id, op, Ok(Outcome::Joined(owner)));
+            }
+            (Goal::Finger(bit), owner) => {
+                let next = self.table.set_finger(*bit, owner);
+                self.finger_fixed(now, next);
+            }
+            (Goal::Return { since, .. }, _) => self.returned(&op.key, *since, false),
+            (_, owner) => {
+                let (hops, failed) = (op.hops, op.failed);
+                self.done(now, id, op, Ok(Outcome::Found(Found { owner, hops, failed })));
+            }
+        }
+    }
+
+    /// Ends an operation.
+    pub(super) fn done(&mut self, now: Duration, id: OpId, op: &Op<A>, outcome: Result<Outcome<A>, OpError>) {
+        match op.goal {
+            Goal::Finger(bit) => self.finger_fixed(now, u16::from(bit) + 1),
+            Goal::Return { since, .. } => {
+                let is_there = matches!(outcome, Ok(_) | Err(OpError::Stale));
+                self.returned(&op.key, since, is_there);
+            }
+            _ if op.upkeep => {}
+            _ => self.events.push_back(Event::Done { op: id, outcome }),
+        }
+    }
+}

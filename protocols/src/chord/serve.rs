@@ -1,0 +1,241 @@
+//! Requests of others, each answered at once out of what is here.
+
+use std::borrow::Cow;
+use std::time::Duration;
+
+use p2p::{Addr, PeerId};
+
+use super::config::FRAME;
+use super::distance::in_open;
+use super::engine::Engine;
+use super::event::{Node, Refusal};
+use super::lookup::Goal;
+use super::route::Route;
+use super::wire::{self, Answer, Ask, MAX_ADDR, MAX_NODES, MAX_RECORDS, Message, Record};
+
+/// Bytes of a record around its value, and of a node around its address, at most.
+const AROUND: usize = 40;
+
+impl<A: Addr> Engine<A> {
+    /// Serves a request: the answer, or why there is none.
+    ///
+    /// # Errors
+    /// See [`Refusal`]. Nothing is kept of a request that is refused.
+    pub fn handle_request(&mut self, now: Duration, from: &A, request: &[u8]) -> Result<Vec<u8>, Refusal> {
+        let served = self.serve(now, from, request);
+        match &served {
+            Ok(_) => self.counts.served += 1,
+            Err(Refusal::Malformed) => self.counts.malformed += 1,
+            Err(Refusal::FalseId) => self.counts.false_ids += 1,
+            Err(_) => self.counts.refused += 1,
+        }
+        served
+    }
+
+    fn serve(&mut self, now: Duration, from: &A, request: &[u8]) -> Result<Vec<u8>, Refusal> {
+        if request.len() > self.rules.config.message {
+            return Err(Refusal::Oversize);
+        }
+        let message = Message::<Ask<'_>>::parse(request).ok_or(Refusal::Malformed)?;
+        let asker = Node {
+            id: PeerId::new(message.from),
+            addr: from.clone(),
+        };
+        if asker.id == self.table.own || !self.is_at(&asker.id, from) {
+            return Err(Refusal::FalseId);
+        }
+        self.check_membership(&message.body)?;
+        match message.body {
+            Ask::Ping => Ok(self.emit(Answer::Done)),
+            Ask::Step(key, skip) => Ok(self.serve_step(&PeerId::new(key), skip)),
+            Ask::Stabilize(next) => {
+                let mut room = self.room();
+                let answer = Answer::Neighbours {
+                    predecessor: self.table.predecessor.as_ref().and_then(|it| room.tell_of(it)),
+                    successors: room.tell_of_all(&self.table.successors),
+                };
+                let answer = self.emit(answer);
+                if self.notified(now, asker)
+                    && let Some(next) = next
+                {
+                    self.hear_of(now, &next);
+                }
+                Ok(answer)
+            }
+            Ask::Get(key) => Ok(match self.store.get(now, &PeerId::new(key)) {
+                Some(Record { ttl, value, .. }) => self.emit(Answer::Value(ttl, value)),
+                None => self.elsewhere(),
+            }),
+            Ask::Put(record) => {
+                let key = PeerId::new(record.key);
+                if !self.table.owns(&key) {
+                    return Ok(self.elsewhere());
+                }
+                let answer = self.serve_keep(now, record, asker.id)?;
+                self.copy(now, key);
+                Ok(answer)
+            }
+            Ask::Keep(record) => self.serve_keep(now, record, asker.id),
+            Ask::Keys(after, until) => Ok(self.page(now, PeerId::new(after), PeerId::new(until))),
+            Ask::Leave {
+                predecessor,
+                successors,
+            } => {
+                self.left(now, &asker, predecessor.as_ref(), &successors);
+                Ok(self.emit(Answer::Done))
+            }
+            Ask::Route {
+                token,
+                key,
+                hops,
+                origin,
+            } => {
+                let config = &self.rules.config;
+                if hops >= config.route_hops {
+                    return Err(Refusal::TooFar);
+                }
+                if self.routes >= config.routes {
+                    return Err(Refusal::Busy);
+                }
+                let origin = match &*origin {
+                    "" => from.to_string(),
+                    origin => origin.to_owned(),
+                };
+                let route = Route {
+                    token,
+                    key: PeerId::new(key),
+                    hops,
+                    origin,
+                    tried: Vec::new(),
+                };
+                self.pass_on(now, route);
+                Ok(self.emit(Answer::Done))
+            }
+            Ask::Routed {
+                token,
+                hops,
+                mine,
+                successors,
+            } => {
+                let mut owners = self.told_of_all(&successors);
+                if mine {
+                    owners.insert(0, asker);
+                }
+                self.routed(now, token, hops, owners);
+                Ok(self.emit(Answer::Done))
+            }
+        }
+    }
+
+    /// Who is not on the ring yet, or no longer, does not speak for it.
+    fn check_membership(&self, ask: &Ask<'_>) -> Result<(), Refusal> {
+        let concerns_ring = matches!(
+            ask,
+            Ask::Step(..) | Ask::Stabilize(_) | Ask::Put(_) | Ask::Keep(_) | Ask::Route { .. }
+        );
+        if !concerns_ring {
+            return Ok(());
+        }
+        if self.leaving.is_some() {
+            return Err(Refusal::Leaving);
+        }
+        let alone = self.table.successor().is_none();
+        if alone && self.ops.values().any(|op| matches!(op.goal, Goal::Join)) {
+            return Err(Refusal::Joining);
+        }
+        Ok(())
+    }
+
+    fn serve_step(&self, key: &PeerId, skip: u8) -> Vec<u8> {
+        let step = self.step(key, skip.into(), self.rules.config.nearer);
+        let mut room = self.room();
+        let predecessor = self.table.predecessor.as_ref();
+        self.emit(Answer::Step {
+            mine: step.mine,
+            predecessor: predecessor.and_then(|node| room.tell_of(node)),
+            nearer: room.tell_of_all(&step.nearer),
+            owners: room.tell_of_all(&step.owners),
+        })
+    }
+
+    fn serve_keep(&mut self, now: Duration, record: Record<'_>, from: PeerId) -> Result<Vec<u8>, Refusal> {
+        match self.keep(now, record, from) {
+            Ok(()) => Ok(self.emit(Answer::Done)),
+            Err(Refusal::Stale) => Ok(self.emit(Answer::Stale)),
+            Err(refusal) => Err(refusal),
+        }
+    }
+
+    fn elsewhere(&self) -> Vec<u8> {
+        let predecessor = self.table.predecessor.as_ref();
+        self.emit(Answer::Elsewhere(
+            predecessor.and_then(|node| self.room().tell_of(node)),
+        ))
+    }
+
+    /// Somebody takes this node for its successor. Whether that is its predecessor.
+    fn notified(&mut self, now: Duration, node: Node<A>) -> bool {
+        let own = self.table.own;
+        match &self.table.predecessor {
+            Some(known) if known.id == node.id => {}
+            Some(known) if !in_open(&node.id, &known.id, &own) => return false,
+            _ => self.copies.again(),
+        }
+        self.upkeep.heard = now;
+        if self.table.successors.is_empty() {
+            self.table.add_successor(node.clone());
+            self.upkeep.begin_fingers();
+        }
+        self.table.predecessor = Some(node);
+        true
+    }
+
+    /// Records of an arc, as many as fit an answer.
+    fn page(&self, now: Duration, after: PeerId, until: PeerId) -> Vec<u8> {
+        let mut records = Vec::new();
+        let mut room = self.rules.config.message - FRAME + AROUND;
+        let mut more = false;
+        for record in self.store.range(now, after, until) {
+            let left = room.checked_sub(record.value.len() + AROUND);
+            let Some(left) = left.filter(|_| records.len() < MAX_RECORDS) else {
+                more = true;
+                break;
+            };
+            room = left;
+            records.push(record);
+        }
+        self.emit(Answer::Keys { records, more })
+    }
+
+    fn emit(&self, answer: Answer<'_>) -> Vec<u8> {
+        Message::new(*self.table.own.as_bytes(), answer).emit()
+    }
+
+    pub(super) fn room(&self) -> Room {
+        Room(self.rules.config.message - FRAME)
+    }
+}
+
+/// Bytes that are left in a message for nodes.
+pub(super) struct Room(usize);
+
+impl Room {
+    /// A node as others are told of it, if that fits.
+    pub(super) fn tell_of<A: Addr>(&mut self, node: &Node<A>) -> Option<wire::Node<'static>> {
+        let addr = node.addr.to_string();
+        if addr.len() > MAX_ADDR {
+            return None;
+        }
+        self.0 = self.0.checked_sub(addr.len() + AROUND)?;
+        Some(wire::Node {
+            id: *node.id.as_bytes(),
+            addr: Cow::Owned(addr),
+        })
+    }
+
+    /// The first of the nodes, as many as fit.
+    pub(super) fn tell_of_all<A: Addr>(&mut self, nodes: &[Node<A>]) -> Vec<wire::Node<'static>> {
+        let nodes = nodes.iter().take(MAX_NODES);
+        nodes.map_while(|node| self.tell_of(node)).collect()
+    }
+}

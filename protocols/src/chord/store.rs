@@ -1,0 +1,202 @@
+//! The records that a node keeps: its own range and copies of others'.
+
+use std::collections::{BTreeMap, HashMap};
+use std::ops::Bound::{Excluded, Unbounded};
+use std::time::Duration;
+
+use p2p::PeerId;
+
+use super::config::Rules;
+use super::distance::in_half_open;
+use super::event::Refusal;
+use super::wire::Record;
+
+/// Records by key, within limits on their number and bytes, in total and for each node that they come from.
+#[derive(Debug, Default)]
+pub(super) struct Store {
+    records: BTreeMap<PeerId, Kept>,
+    bytes: usize,
+    /// How many records came from whom.
+    sources: HashMap<PeerId, usize>,
+}
+
+#[derive(Debug)]
+struct Kept {
+    value: Box<[u8]>,
+    expires: Duration,
+    /// When somebody last left it here.
+    seen: Duration,
+    source: PeerId,
+}
+
+/// A record that somebody leaves here.
+#[derive(Debug)]
+pub(super) struct Incoming<'a> {
+    pub(super) record: Record<'a>,
+    /// Who does.
+    pub(super) source: PeerId,
+    /// The arc of which the record is, if it is this node's own: from its predecessor to itself.
+    pub(super) own_range: Option<(PeerId, PeerId)>,
+}
+
+impl Store {
+    pub(super) fn len(&self) -> usize {
+        self.records.len()
+    }
+
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// A record that has not expired.
+    pub(super) fn get(&self, now: Duration, key: &PeerId) -> Option<Record<'_>> {
+        record(now, key, self.records.get(key)?)
+    }
+
+    /// Keeps a record. Of two under one key the better one stays; the same again is good for as long as the longer lasts.
+    pub(super) fn put<A>(
+        &mut self,
+        now: Duration,
+        incoming: &Incoming<'_>,
+        rules: &Rules<A>,
+    ) -> Result<(), Refusal> {
+        let Incoming { record, source, .. } = incoming;
+        let (config, key, value) = (&rules.config, PeerId::new(record.key), record.value);
+        if value.len() > config.value {
+            return Err(Refusal::Oversize);
+        }
+        if record.ttl == 0 || !rules.validator.is_valid(&key, value) {
+            return Err(Refusal::Invalid);
+        }
+        let ttl = Duration::from_secs(record.ttl.into()).min(config.record_ttl);
+        let mut expires = now.saturating_add(ttl);
+        let old = self.records.get(&key).filter(|old| old.expires > now);
+        if let Some(old) = old {
+            if *old.value == *value {
+                expires = expires.max(old.expires);
+            } else if !rules.validator.supersedes(&key, value, &old.value) {
+                return Err(Refusal::Stale);
+            }
+        }
+        self.make_room(key, incoming, rules)?;
+        self.remove(&key);
+        self.bytes += value.len();
+        *self.sources.entry(*source).or_default() += 1;
+        let kept = Kept {
+            value: value.into(),
+            expires,
+            seen: now,
+            source: *source,
+        };
+        self.records.insert(key, kept);
+        Ok(())
+    }
+
+    /// Lets copies leave for a record of the own range, if there is no room without that.
+    fn make_room<A>(
+        &mut self,
+        key: PeerId,
+        incoming: &Incoming<'_>,
+        rules: &Rules<A>,
+    ) -> Result<(), Refusal> {
+        let (config, old) = (&rules.config, self.records.get(&key));
+        let from_source = self.sources.get(&incoming.source).copied().unwrap_or(0);
+        let is_new = old.is_none_or(|old| old.source != incoming.source);
+        if is_new && from_source >= config.records_per_source {
+            return Err(Refusal::Limit);
+        }
+        let mut count = self.records.len() + usize::from(old.is_none());
+        let mut bytes = self.bytes - old.map_or(0, |old| old.value.len()) + incoming.record.value.len();
+        let mut leaving = Vec::new();
+        // Right behind this node on the circle begins what is farthest before it.
+        let own = incoming.own_range.map(|(_, own)| own).unwrap_or_default();
+        let mut others = self.around(own);
+        while count > config.records || bytes > config.record_bytes {
+            let (predecessor, own) = incoming.own_range.ok_or(Refusal::Full)?;
+            let (farthest, kept) = others.next().ok_or(Refusal::Full)?;
+            if in_half_open(farthest, &predecessor, &own) {
+                return Err(Refusal::Full);
+            }
+            count -= 1;
+            bytes -= kept.value.len();
+            leaving.push(*farthest);
+        }
+        drop(others);
+        for key in leaving {
+            self.remove(&key);
+        }
+        Ok(())
+    }
+
+    pub(super) fn remove(&mut self, key: &PeerId) {
+        let Some(old) = self.records.remove(key) else {
+            return;
+        };
+        self.bytes -= old.value.len();
+        if let Some(count) = self.sources.get_mut(&old.source) {
+            *count -= 1;
+            if *count == 0 {
+                self.sources.remove(&old.source);
+            }
+        }
+    }
+
+    /// Forgets what has expired.
+    pub(super) fn expire(&mut self, now: Duration) {
+        let expired = self.records.iter().filter(|(_, kept)| kept.expires <= now);
+        for key in expired.map(|(key, _)| *key).collect::<Vec<_>>() {
+            self.remove(&key);
+        }
+    }
+
+    /// Records in the arc from `from`, without it, to `to`, with it, in the order of the circle.
+    pub(super) fn range(&self, now: Duration, from: PeerId, to: PeerId) -> impl Iterator<Item = Record<'_>> {
+        self.around(from)
+            .take_while(move |(key, _)| in_half_open(key, &from, &to))
+            .filter_map(move |(key, kept)| record(now, key, kept))
+    }
+
+    /// Takes the keys of some records outside an arc that nobody has left here since `since`, and notes them as seen now.
+    pub(super) fn strays(
+        &mut self,
+        now: Duration,
+        since: Duration,
+        own_range: (PeerId, PeerId),
+        count: usize,
+    ) -> Vec<PeerId> {
+        let (from, to) = own_range;
+        let strays = self
+            .records
+            .iter_mut()
+            .filter(|(key, kept)| kept.seen < since && kept.expires > now && !in_half_open(key, &from, &to));
+        strays
+            .take(count)
+            .map(|(key, kept)| {
+                kept.seen = now;
+                *key
+            })
+            .collect()
+    }
+
+    /// When somebody last left the record here.
+    pub(super) fn seen(&self, key: &PeerId) -> Option<Duration> {
+        self.records.get(key).map(|kept| kept.seen)
+    }
+
+    /// All records in the order of the circle, from this key on, without it; it comes last.
+    fn around(&self, from: PeerId) -> impl Iterator<Item = (&PeerId, &Kept)> {
+        let above = self.records.range((Excluded(from), Unbounded));
+        above.chain(self.records.range(..=from))
+    }
+}
+
+fn record<'a>(now: Duration, key: &PeerId, kept: &'a Kept) -> Option<Record<'a>> {
+    let left = kept.expires.checked_sub(now).filter(|left| !left.is_zero())?;
+    // Rounded up, so that a copy does not lose a second each time that it moves.
+    let ttl = left.as_secs().saturating_add(u64::from(left.subsec_nanos() > 0));
+    Some(Record {
+        key: *key.as_bytes(),
+        ttl: u32::try_from(ttl).unwrap_or(u32::MAX),
+        value: &kept.value,
+    })
+}

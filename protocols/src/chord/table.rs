@@ -1,0 +1,141 @@
+//! Whom a node knows: its predecessor, the successor list, and fingers across the circle.
+
+use p2p::PeerId;
+
+use super::distance::{between, bit_beyond, in_open};
+use super::event::Node;
+
+/// The routing state of one node.
+///
+/// Fingers are kept sparsely: of those that are the same node only the lowest, and none that is the successor. So there
+/// are about log2 N of them, not 256.
+#[derive(Debug)]
+pub(super) struct Table<A> {
+    pub(super) own: PeerId,
+    pub(super) predecessor: Option<Node<A>>,
+    /// In the order of the circle, without this node.
+    pub(super) successors: Vec<Node<A>>,
+    /// By the lowest bit whose power of two leads there.
+    fingers: Vec<(u8, Node<A>)>,
+    max: usize,
+}
+
+impl<A: Clone + Eq> Table<A> {
+    pub(super) fn new(own: PeerId, max: usize) -> Self {
+        Self {
+            own,
+            predecessor: None,
+            successors: Vec::new(),
+            fingers: Vec::new(),
+            max,
+        }
+    }
+
+    pub(super) fn successor(&self) -> Option<&Node<A>> {
+        self.successors.first()
+    }
+
+    pub(super) fn fingers(&self) -> impl Iterator<Item = &(u8, Node<A>)> {
+        self.fingers.iter()
+    }
+
+    /// Whether this node succeeds the key, as far as it knows.
+    pub(super) fn owns(&self, key: &PeerId) -> bool {
+        match &self.predecessor {
+            Some(predecessor) => super::distance::in_half_open(key, &predecessor.id, &self.own),
+            None => self.successors.is_empty(),
+        }
+    }
+
+    /// The nodes that are known to precede a key, the nearest first: so many after the first so many.
+    pub(super) fn preceding(&self, key: &PeerId, skip: usize, count: usize) -> Vec<&Node<A>> {
+        let mut nodes: Vec<_> = self
+            .successors
+            .iter()
+            .chain(self.fingers.iter().map(|(_, node)| node))
+            .filter(|node| in_open(&node.id, &self.own, key))
+            .map(|node| (between(&node.id, key), node))
+            .collect();
+        nodes.sort_unstable_by_key(|(distance, _)| *distance);
+        nodes.dedup_by_key(|(distance, _)| *distance);
+        let nodes = nodes.into_iter().skip(skip).take(count);
+        nodes.map(|(_, node)| node).collect()
+    }
+
+    /// Takes a successor and those after it; keeps what is in the order of the circle. Whether anything changed.
+    pub(super) fn set_successors(&mut self, nodes: impl IntoIterator<Item = Node<A>>) -> bool {
+        let mut list: Vec<Node<A>> = Vec::with_capacity(self.successors.len());
+        let mut reached = [0; 32];
+        for node in nodes {
+            let distance = between(&self.own, &node.id);
+            // The list of one who is almost at this node ends with this node and what follows it.
+            if distance <= reached || list.len() == self.max {
+                break;
+            }
+            reached = distance;
+            list.push(node);
+        }
+        let changed = list != self.successors;
+        self.successors = list;
+        changed
+    }
+
+    /// Takes the node in where it belongs in the successor list. Whether it is first now and was not before.
+    pub(super) fn add_successor(&mut self, node: Node<A>) -> bool {
+        if node.id == self.own || self.successors.iter().any(|known| known.id == node.id) {
+            return false;
+        }
+        let distance = between(&self.own, &node.id);
+        let at = self
+            .successors
+            .partition_point(|known| between(&self.own, &known.id) < distance);
+        self.successors.insert(at, node);
+        self.successors.truncate(self.max);
+        at == 0
+    }
+
+    /// Takes a finger: the node that succeeds 2 to the power of `bit` after this one. Gives the next bit to look up.
+    pub(super) fn set_finger(&mut self, bit: u8, node: Option<Node<A>>) -> u16 {
+        let next = match &node {
+            Some(node) => bit_beyond(&between(&self.own, &node.id)).max(u16::from(bit) + 1),
+            // The whole rest of the circle belongs to this node.
+            None => 256,
+        };
+        self.fingers
+            .retain(|(other, _)| *other < bit || u16::from(*other) >= next);
+        if let Some(node) = node {
+            let at = self.fingers.partition_point(|(other, _)| *other < bit);
+            self.fingers.insert(at, (bit, node));
+        }
+        next
+    }
+
+    /// The first bit whose finger is beyond the successor; fingers below it are forgotten.
+    pub(super) fn first_finger(&mut self) -> Option<u8> {
+        let distance = between(&self.own, &self.successor()?.id);
+        let first = bit_beyond(&distance);
+        self.fingers.retain(|(bit, _)| u16::from(*bit) >= first);
+        u8::try_from(first).ok()
+    }
+
+    /// Forgets a node that does not answer. Whether the successor is one from afar now, since none of the list is left.
+    pub(super) fn forget(&mut self, id: &PeerId) -> bool {
+        let had = !self.successors.is_empty();
+        self.successors.retain(|node| node.id != *id);
+        self.fingers.retain(|(_, node)| node.id != *id);
+        self.predecessor.take_if(|node| node.id == *id);
+        if !had || !self.successors.is_empty() {
+            return false;
+        }
+        let own = &self.own;
+        let others = self.fingers.iter().map(|(_, node)| node).chain(&self.predecessor);
+        let nearest = others.min_by_key(|node| between(own, &node.id)).cloned();
+        self.successors.extend(nearest);
+        !self.successors.is_empty()
+    }
+
+    /// The arc whose keys this node succeeds, from its predecessor to itself.
+    pub(super) fn own_range(&self) -> Option<(PeerId, PeerId)> {
+        self.predecessor.as_ref().map(|node| (node.id, self.own))
+    }
+}

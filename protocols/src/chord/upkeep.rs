@@ -1,0 +1,288 @@
+//! What keeps the ring together: stabilization, notification, fingers (section 4.4 of the paper).
+//!
+//! Only who has answered becomes the successor: who tells of a node that does not live can cost a request, not a pointer.
+//! (Zave, "Reasoning about Identifier Spaces: How to Make Chord Correct", 2017, shows why that matters.)
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use p2p::{Addr, PeerId};
+use rand::RngExt as _;
+use rand::rngs::StdRng;
+
+use super::config::Config;
+use super::copies::Pull;
+use super::distance::{after, in_open};
+use super::engine::{Engine, Purpose};
+use super::event::Node;
+use super::lookup::Goal;
+use super::wire::{Answer, Ask};
+
+/// How many nodes one round asks on the way back to the successor, each nearer than the one before; the rest waits for the
+/// next round. It matters when many have joined at the same place at the same time.
+const CHAIN: u8 = 32;
+
+/// When what is due, and how far it is.
+#[derive(Debug)]
+pub(super) struct Upkeep<A> {
+    stabilize_at: Duration,
+    fix_at: Duration,
+    replicate_at: Duration,
+    /// When the predecessor was last heard of.
+    pub(super) heard: Duration,
+    /// While somebody is being asked for its neighbours: how many more this round may ask.
+    stabilizing: Option<u8>,
+    /// One that the predecessor says may be the successor, to be asked when nobody else is.
+    hint: Option<Node<A>>,
+    /// The records of this node's range are still to be fetched.
+    fetch: bool,
+    fixing: bool,
+    /// The finger to look up next; the first one if there is none.
+    finger: Option<u8>,
+    /// The first round of fingers is not over: each follows at once upon the one before.
+    first_round: bool,
+}
+
+impl<A> Upkeep<A> {
+    pub(super) fn new(now: Duration, config: &Config, rng: &mut StdRng) -> Self {
+        Self {
+            stabilize_at: now.saturating_add(jittered(config.stabilize_every, rng)),
+            fix_at: now.saturating_add(jittered(config.fix_fingers_every, rng)),
+            replicate_at: now.saturating_add(jittered(config.replicate_every, rng)),
+            heard: now,
+            stabilizing: None,
+            hint: None,
+            fetch: false,
+            fixing: false,
+            finger: None,
+            first_round: true,
+        }
+    }
+
+    /// There is a ring now that was not there before.
+    pub(super) fn begin_fingers(&mut self) {
+        (self.first_round, self.finger) = (true, None);
+    }
+}
+
+fn jittered(every: Duration, rng: &mut StdRng) -> Duration {
+    let jittered = every.as_secs_f64() * rng.random_range(0.75..1.25);
+    Duration::try_from_secs_f64(jittered).unwrap_or(every)
+}
+
+impl<A: Addr> Engine<A> {
+    /// When [`handle_timeout`](Self::handle_timeout) is due. A node that is leaving keeps nothing up any more.
+    pub fn poll_timeout(&self) -> Option<Duration> {
+        let upkeep = self.upkeep.stabilize_at.min(self.upkeep.fix_at);
+        let upkeep = self.leaving.is_none().then_some(upkeep);
+        let waiting = self.next_deadline().into_iter().chain(self.next_route_expiry());
+        upkeep.into_iter().chain(waiting).min()
+    }
+
+    /// Gives up what is overdue, and does what time asks for.
+    pub fn handle_timeout(&mut self, now: Duration) {
+        self.expire_requests(now);
+        self.expire_routes(now);
+        if self.leaving.is_some() {
+            return;
+        }
+        let config = self.rules.config;
+        if now >= self.upkeep.stabilize_at {
+            self.upkeep.stabilize_at = now.saturating_add(jittered(config.stabilize_every, &mut self.rng));
+            self.store.expire(now);
+            self.check_predecessor(now);
+            if self.upkeep.stabilizing.is_none() {
+                self.stabilize(now, CHAIN);
+            }
+            if now >= self.upkeep.replicate_at {
+                let every = jittered(config.replicate_every, &mut self.rng);
+                self.upkeep.replicate_at = now.saturating_add(every);
+                self.copies.again();
+            }
+            self.copy_on(now);
+            self.return_strays(now);
+        }
+        if now >= self.upkeep.fix_at {
+            self.upkeep.fix_at = now.saturating_add(jittered(config.fix_fingers_every, &mut self.rng));
+            self.fix_finger(now);
+        }
+    }
+
+    /// Hears from a node; that the predecessor lives is worth knowing.
+    pub(super) fn heard(&mut self, now: Duration, from: PeerId) {
+        let predecessor = self.table.predecessor.as_ref();
+        if predecessor.is_some_and(|node| node.id == from) {
+            self.upkeep.heard = now;
+        }
+    }
+
+    fn check_predecessor(&mut self, now: Duration) {
+        let quiet = now.saturating_sub(self.upkeep.heard);
+        if quiet < self.rules.config.stabilize_every.saturating_mul(2) {
+            return;
+        }
+        if let Some(Node { id, addr }) = self.table.predecessor.clone() {
+            self.ask(now, &addr, Some(id), Ask::Ping, Purpose::Check);
+        }
+    }
+
+    /// Asks the successor for its neighbours.
+    fn stabilize(&mut self, now: Duration, chain: u8) {
+        if let Some(successor) = self.table.successor().cloned() {
+            self.ask_neighbours(now, successor, chain);
+        }
+    }
+
+    fn ask_neighbours(&mut self, now: Duration, node: Node<A>, chain: u8) {
+        self.upkeep.stabilizing = Some(chain);
+        let (id, addr) = (node.id, node.addr.clone());
+        let next = self.table.successor().filter(|next| next.id != id);
+        let next = next.and_then(|next| self.room().tell_of(next));
+        self.ask(
+            now,
+            &addr,
+            Some(id),
+            Ask::Stabilize(next),
+            Purpose::Stabilize(node),
+        );
+    }
+
+    /// The predecessor took this node for its successor before it found that this one lies in between.
+    ///
+    /// So one way round the circle that has come to skip others becomes one with theirs as fast as messages travel. By
+    /// stabilization alone that takes a round for each node.
+    pub(super) fn hear_of(&mut self, now: Duration, next: &super::wire::Node<'_>) {
+        self.upkeep.hint = self.told_of(next);
+        if self.upkeep.stabilizing.is_none() {
+            self.follow_hint(now, CHAIN);
+        }
+    }
+
+    fn follow_hint(&mut self, now: Duration, chain: u8) {
+        let own = self.table.own;
+        let successor = self.table.successor().map(|node| node.id);
+        let hint = self.upkeep.hint.take().filter(|_| chain > 0);
+        if let Some(hint) = hint.filter(|hint| successor.is_some_and(|next| in_open(&hint.id, &own, &next))) {
+            self.ask_neighbours(now, hint, chain - 1);
+        }
+    }
+
+    /// The successor, or one that lies before it, has told of its neighbours.
+    pub(super) fn stabilized(&mut self, now: Duration, asked: &Node<A>, answer: Answer<'_>) {
+        self.heard(now, asked.id);
+        let Answer::Neighbours {
+            predecessor,
+            successors,
+        } = answer
+        else {
+            self.counts.malformed += 1;
+            return self.stabilize_failed(now, asked);
+        };
+        let chain = self.upkeep.stabilizing.take().unwrap_or(0);
+        let own = self.table.own;
+        let successor = self.table.successor().map(|node| node.id);
+        if successor.is_some_and(|known| known != asked.id && !in_open(&asked.id, &own, &known)) {
+            // Another has taken its place meanwhile.
+            return self.stabilize_again(now, chain);
+        }
+        let before = self.copy_holders();
+        let after = self.told_of_all(&successors);
+        self.table
+            .set_successors(std::iter::once(asked.clone()).chain(after));
+        if before != self.copy_holders() {
+            self.copies.again();
+        }
+        let predecessor = predecessor.and_then(|node| self.told_of(&node));
+        let (nearer, farther) = match predecessor {
+            Some(node) if in_open(&node.id, &own, &asked.id) => (Some(node), None),
+            farther => (None, farther.filter(|node| node.id != own)),
+        };
+        if let Some(nearer) = nearer {
+            if chain > 0 {
+                self.ask_neighbours(now, nearer, chain - 1);
+            }
+        } else if std::mem::take(&mut self.upkeep.fetch) {
+            // What lies behind the successor's predecessor is this node's from now on.
+            let copies_until = farther.map(|node| node.id);
+            let pull = Pull {
+                after: copies_until.unwrap_or(asked.id),
+                until: own,
+                copies_until,
+            };
+            self.pull(now, &asked.addr, asked.id, pull);
+        }
+        if self.upkeep.stabilizing.is_none() {
+            self.follow_hint(now, chain);
+        }
+    }
+
+    fn stabilize_again(&mut self, now: Duration, chain: u8) {
+        if let Some(chain) = chain.checked_sub(1) {
+            self.stabilize(now, chain);
+        } else {
+            self.upkeep.hint = None;
+        }
+    }
+
+    /// One that was asked for its neighbours did not answer, or not as it should.
+    pub(super) fn stabilize_failed(&mut self, now: Duration, asked: &Node<A>) {
+        let chain = self.upkeep.stabilizing.take().unwrap_or(0);
+        let is_successor = self.table.successor().is_some_and(|next| next.id == asked.id);
+        if is_successor {
+            if self.table.successors.len() < 2 {
+                // It is all that there is. The next round asks again.
+                return;
+            }
+            self.gone(now, Some(asked.id));
+        }
+        self.stabilize_again(now, chain);
+    }
+
+    /// This node has found its place.
+    pub(super) fn joined(&mut self, now: Duration, successor: Node<A>) {
+        self.table.add_successor(successor);
+        self.upkeep.begin_fingers();
+        self.upkeep.fix_at = now;
+        self.upkeep.fetch = true;
+        if self.upkeep.stabilizing.is_none() {
+            self.stabilize(now, CHAIN);
+        }
+    }
+
+    /// None of the successor list is left: finds this node's place anew through those that it still knows.
+    pub(super) fn find_place(&mut self, now: Duration) {
+        if self.leaving.is_some() || self.ops.values().any(|op| matches!(op.goal, Goal::Join)) {
+            return;
+        }
+        let fingers = self.table.fingers().map(|(_, node)| node);
+        let known = self.table.predecessor.iter().chain(fingers);
+        let addrs: VecDeque<A> = known.map(|node| node.addr.clone()).collect();
+        let own = self.table.own;
+        self.begin(now, Goal::Join, own, addrs, true);
+    }
+
+    fn fix_finger(&mut self, now: Duration) {
+        let Some(first) = self.table.first_finger() else {
+            return;
+        };
+        if self.upkeep.fixing {
+            return;
+        }
+        let bit = self.upkeep.finger.map_or(first, |bit| bit.max(first));
+        self.upkeep.fixing = true;
+        let key = after(&self.table.own, bit);
+        self.begin(now, Goal::Finger(bit), key, VecDeque::new(), true);
+    }
+
+    /// A finger was looked up, and `next` is the one after it.
+    pub(super) fn finger_fixed(&mut self, now: Duration, next: u16) {
+        self.upkeep.fixing = false;
+        self.upkeep.finger = u8::try_from(next).ok();
+        if self.upkeep.finger.is_none() {
+            self.upkeep.first_round = false;
+        } else if self.upkeep.first_round {
+            // Not from here, where one finger's lookup may end within another's: the clock calls at once.
+            self.upkeep.fix_at = now;
+        }
+    }
+}

@@ -1,0 +1,1044 @@
+//! One Chord node: what its bytes are, what it takes from others, and what it never takes.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use p2p::{Addr, PeerId, Rejection};
+use p2p_protocols::chord::wire::{Answer, Ask, MAX_ADDR, MAX_NODES, Message, Node, Record};
+use p2p_protocols::chord::{Config, Engine, Event, Failure, OpError, Outcome, Refusal, Rules};
+use proptest::prelude::*;
+
+use place::{BAD, Place, answer, ask, id, key, node, parse, rules, sent};
+
+#[path = "chord/place.rs"]
+mod place;
+
+const NOW: Duration = Duration::from_secs(1000);
+const HOUR: u32 = 3600;
+
+fn engine(config: Config) -> Engine<Place> {
+    Engine::new(id(0), rules(config), NOW, 1)
+}
+
+/// An engine at 0 with this successor and predecessor, and these nodes after the successor.
+fn between(config: Config, predecessor: u16, successor: u16, after: &[u16]) -> Engine<Place> {
+    let mut engine = engine(config);
+    let stabilize = ask(predecessor, Ask::Stabilize(None));
+    engine
+        .handle_request(NOW, &Place(predecessor), &stabilize)
+        .expect("a good request");
+    let now = engine.poll_timeout().expect("something is due");
+    let mut now = now;
+    while engine.successors().first().map(|node| node.id) != Some(id(successor)) {
+        engine.handle_timeout(now);
+        for transmit in sent(&mut engine) {
+            let Ask::Stabilize(_) = parse(&transmit.request) else {
+                engine.handle_failure(now, transmit.id, Failure::Rejected);
+                continue;
+            };
+            let neighbours = Answer::Neighbours {
+                predecessor: Some(node(if transmit.to.0 == successor { 0 } else { successor })),
+                successors: after.iter().map(|number| node(*number)).collect(),
+            };
+            engine.handle_answer(now, transmit.id, &answer(transmit.to.0, neighbours));
+        }
+        now += Duration::from_secs(1);
+    }
+    while engine.events_left() {}
+    sent(&mut engine);
+    engine
+}
+
+trait Drain {
+    fn events_left(&mut self) -> bool;
+}
+
+impl<A: Addr> Drain for Engine<A> {
+    fn events_left(&mut self) -> bool {
+        self.poll_event().is_some()
+    }
+}
+
+fn record(number: u32, value: &[u8]) -> Record<'_> {
+    Record {
+        key: *key(number).as_bytes(),
+        ttl: HOUR,
+        value,
+    }
+}
+
+fn keep(engine: &mut Engine<Place>, from: u16, number: u32, value: &[u8]) -> Result<Vec<u8>, Refusal> {
+    engine.handle_request(NOW, &Place(from), &ask(from, Ask::Keep(record(number, value))))
+}
+
+#[test]
+fn every_message_has_the_bytes_that_it_had() {
+    let hex = |bytes: Vec<u8>| -> String {
+        let digits = bytes.iter().flat_map(|byte| [byte >> 4, byte & 15]);
+        digits
+            .filter_map(|digit| char::from_digit(digit.into(), 16))
+            .collect()
+    };
+    let (from, key) = ([0xaa; 32], [0xbb; 32]);
+    let (front, b) = (format!("01{}", "aa".repeat(32)), "bb".repeat(32));
+    let node = || Node {
+        id: key,
+        addr: "xyz".into(),
+    };
+    let (one, value) = (format!("{b}0378797a"), &[1, 2, 3][..]);
+    let record = Record { key, ttl: 300, value };
+    let asks = [
+        (Ask::Ping, "00".to_owned()),
+        (Ask::Step(key, 8), format!("01{b}08")),
+        (Ask::Stabilize(None), "0200".to_owned()),
+        (Ask::Stabilize(Some(node())), format!("0201{one}")),
+        (Ask::Get(key), format!("03{b}")),
+        (Ask::Put(record), format!("04{b}ac0203010203")),
+        (Ask::Keep(record), format!("05{b}ac0203010203")),
+        (Ask::Keys(key, from), format!("06{b}{}", "aa".repeat(32))),
+        (
+            Ask::Leave {
+                predecessor: Some(node()),
+                successors: vec![node(), node()],
+            },
+            format!("0701{one}02{one}{one}"),
+        ),
+        (
+            Ask::Route {
+                token: 300,
+                key,
+                hops: 7,
+                origin: "xyz".into(),
+            },
+            format!("08ac02{b}070378797a"),
+        ),
+        (
+            Ask::Routed {
+                token: 300,
+                hops: 7,
+                mine: true,
+                successors: vec![node()],
+            },
+            format!("09ac02070101{one}"),
+        ),
+    ];
+    for (body, bytes) in asks {
+        assert_eq!(hex(Message::new(from, body).emit()), format!("{front}{bytes}"));
+    }
+    let answers = [
+        (Answer::Done, "00".to_owned()),
+        (
+            Answer::Step {
+                mine: false,
+                predecessor: None,
+                nearer: vec![node()],
+                owners: vec![node(), node()],
+            },
+            format!("01000001{one}02{one}{one}"),
+        ),
+        (
+            Answer::Neighbours {
+                predecessor: Some(node()),
+                successors: vec![node()],
+            },
+            format!("0201{one}01{one}"),
+        ),
+        (Answer::Value(300, value), "03ac0203010203".to_owned()),
+        (Answer::Elsewhere(Some(node())), format!("0401{one}")),
+        (Answer::Stale, "05".to_owned()),
+        (
+            Answer::Keys {
+                records: vec![record],
+                more: true,
+            },
+            format!("0601{b}ac020301020301"),
+        ),
+    ];
+    for (body, bytes) in answers {
+        assert_eq!(hex(Message::new(from, body).emit()), format!("{front}{bytes}"));
+    }
+}
+
+#[test]
+fn what_is_not_wholly_a_message_is_none() {
+    let neighbours = |count: usize, addr: &str| {
+        let node = Node {
+            id: [1; 32],
+            addr: addr.to_owned().into(),
+        };
+        let successors = vec![node; count];
+        answer(
+            1,
+            Answer::Neighbours {
+                predecessor: None,
+                successors,
+            },
+        )
+    };
+    let is_good = |bytes: &[u8]| Message::<Answer<'_>>::parse(bytes).is_some();
+    let good = neighbours(2, "xyz");
+    assert!(is_good(&good));
+    for len in 0..good.len() {
+        assert!(!is_good(&good[..len]), "the first {len} bytes");
+    }
+    assert!(!is_good(&[&good[..], &[0]].concat()));
+    assert!(!is_good(&[&[2], &good[1..]].concat()), "another version");
+    assert!(is_good(&neighbours(MAX_NODES, "xyz")));
+    assert!(!is_good(&neighbours(MAX_NODES + 1, "xyz")));
+    assert!(is_good(&neighbours(1, &"x".repeat(MAX_ADDR))));
+    assert!(!is_good(&neighbours(1, &"x".repeat(MAX_ADDR + 1))));
+    // A list that claims to be longer than memory.
+    let mut endless = answer(1, Answer::Done);
+    endless.pop();
+    endless.extend([2, 0, 0xff, 0xff, 0xff, 0xff, 0x0f]);
+    assert!(!is_good(&endless));
+}
+
+#[test]
+fn nobody_speaks_in_anothers_name() {
+    let mut engine = engine(Config::default());
+    let refused = |engine: &mut Engine<Place>, at: u16, says: u16| {
+        engine.handle_request(NOW, &Place(at), &ask(says, Ask::Stabilize(None)))
+    };
+    assert_eq!(refused(&mut engine, 1, 2), Err(Refusal::FalseId));
+    assert_eq!(refused(&mut engine, 0, 0), Err(Refusal::FalseId), "its own");
+    assert!(engine.predecessor().is_none() && engine.successors().is_empty());
+    assert_eq!(engine.counts().false_ids, 2);
+
+    // A node that another answers for is not there.
+    let mut engine = between(Config::default(), 0xf000, 0x1000, &[0x2000]);
+    engine.lookup(NOW, key(0x0800_0000)).unwrap();
+    let asked = sent(&mut engine).remove(0);
+    assert_eq!(asked.to, Place(0x1000));
+    let step = Answer::Step {
+        mine: true,
+        predecessor: None,
+        nearer: Vec::new(),
+        owners: Vec::new(),
+    };
+    engine.handle_answer(NOW, asked.id, &answer(0x1001, step));
+    assert_eq!(engine.successors()[0].id, id(0x2000));
+    assert_eq!(sent(&mut engine).remove(0).to, Place(0x2000));
+}
+
+#[test]
+fn unproven_ids_are_believed_only_if_that_is_asked_for() {
+    #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+    struct Anywhere;
+    impl fmt::Display for Anywhere {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("anywhere")
+        }
+    }
+    impl Addr for Anywhere {}
+    for (unproven_ids, served) in [(false, false), (true, true)] {
+        let config = Config {
+            unproven_ids,
+            ..Config::default()
+        };
+        let rules = Arc::new(Rules::new(
+            config,
+            |_| Some(Anywhere),
+            |_: &PeerId, _: &[u8]| true,
+        ));
+        let mut engine = Engine::new(id(0), rules, NOW, 1);
+        let answer = engine.handle_request(NOW, &Anywhere, &ask(1, Ask::Ping));
+        assert_eq!(answer.is_ok(), served);
+    }
+}
+
+#[test]
+fn oversize_and_invalid_records_are_refused_and_the_longest_is_kept() {
+    let config = Config {
+        value: 100,
+        ..Config::default()
+    };
+    let mut engine = between(config, 0xf000, 0x1000, &[]);
+    assert_eq!(keep(&mut engine, 0xf000, 1, &[1; 101]), Err(Refusal::Oversize));
+    assert_eq!(Refusal::Oversize.rejection(), Rejection::OVERSIZE);
+    assert_eq!(keep(&mut engine, 0xf000, 1, &[BAD; 10]), Err(Refusal::Invalid));
+    assert!(keep(&mut engine, 0xf000, 1, &[1; 100]).is_ok());
+    assert_eq!(engine.stored(), (1, 100));
+    let long = ask(0xf000, Ask::Put(record(1, &vec![0; 20_000])));
+    assert_eq!(
+        engine.handle_request(NOW, &Place(0xf000), &long),
+        Err(Refusal::Oversize)
+    );
+    let refused = engine.put(NOW, key(1), &[1; 101], Duration::from_secs(1));
+    assert!(matches!(
+        refused,
+        Err(p2p::Error::MtuExceeded { size: 101, mtu: 100 })
+    ));
+    assert!(engine.put(NOW, key(1), &[BAD], Duration::from_secs(1)).is_err());
+    assert!(engine.put(NOW, key(1), &[1], Duration::ZERO).is_err());
+    assert_eq!(sent(&mut engine), []);
+}
+
+#[test]
+fn the_better_record_stays_and_who_puts_a_worse_one_is_told() {
+    let mut engine = between(Config::default(), 0xf000, 0x1000, &[]);
+    let stale = |bytes: Vec<u8>| Message::<Answer<'_>>::parse(&bytes).unwrap().body == Answer::Stale;
+    assert!(!stale(keep(&mut engine, 1, 5, b"b").unwrap()));
+    assert!(stale(keep(&mut engine, 1, 5, b"a").unwrap()));
+    assert!(!stale(keep(&mut engine, 1, 5, b"b").unwrap()));
+    assert!(!stale(keep(&mut engine, 1, 5, b"c").unwrap()));
+    let get = engine.handle_request(NOW, &Place(1), &ask(1, Ask::Get(*key(5).as_bytes())));
+    let get = get.unwrap();
+    let value = Message::<Answer<'_>>::parse(&get).unwrap().body;
+    assert_eq!(value, Answer::Value(HOUR, b"c"));
+
+    // The putter, too.
+    let op = engine
+        .put(NOW, key(0x0800_0000), b"a", Duration::from_secs(9))
+        .unwrap();
+    let asked = sent(&mut engine).remove(0);
+    engine.handle_answer(NOW, asked.id, &answer(asked.to.0, Answer::Stale));
+    let outcome = Err(OpError::Stale);
+    assert_eq!(engine.poll_event(), Some(Event::Done { op, outcome }));
+}
+
+#[test]
+fn a_flood_of_records_is_bounded_in_total_and_for_each_sender() {
+    let config = Config {
+        records: 100,
+        records_per_source: 60,
+        record_bytes: 500,
+        ..Config::default()
+    };
+    let mut engine = between(config, 0xf000, 0x1000, &[]);
+    for number in 0..1000 {
+        let kept = keep(&mut engine, 1, 0x2000_0000 + number, b"x");
+        assert_eq!(kept.is_ok(), number < 60, "{number}");
+        if number >= 60 {
+            assert_eq!(kept, Err(Refusal::Limit));
+        }
+    }
+    for number in 0..1000 {
+        let kept = keep(&mut engine, 2, 0x3000_0000 + number, b"x");
+        assert_eq!(kept.is_ok(), number < 40, "{number}");
+    }
+    assert_eq!(engine.stored(), (100, 100));
+    // Room for more bytes than there are is not made by taking the same again.
+    assert_eq!(
+        keep(&mut engine, 2, 0x3000_0000, &[b'y'; 402]),
+        Err(Refusal::Full)
+    );
+    assert!(keep(&mut engine, 2, 0x3000_0000, &[b'y'; 401]).is_ok());
+    assert_eq!(engine.stored(), (100, 500));
+}
+
+#[test]
+fn a_full_node_lets_the_farthest_copies_go_for_records_of_its_own_range_alone() {
+    let config = Config {
+        records: 10,
+        ..Config::default()
+    };
+    let mut engine = between(config, 0xf000, 0x1000, &[]);
+    for number in 0..10 {
+        keep(&mut engine, 1, 0x2000_0000 + number, b"copy").unwrap();
+    }
+    assert_eq!(
+        keep(&mut engine, 1, 0x3000_0000, b"copy"),
+        Err(Refusal::Full),
+        "another copy"
+    );
+    for number in 0..10 {
+        keep(&mut engine, 1, 0xf800_0000 + number, b"own").unwrap();
+        assert!(
+            !engine.keeps(NOW, &key(0x2000_0000 + number)),
+            "the farthest before this node is the next after it"
+        );
+    }
+    assert_eq!(
+        keep(&mut engine, 1, 0xf900_0000, b"own"),
+        Err(Refusal::Full),
+        "own ones do not leave"
+    );
+    assert_eq!(engine.stored(), (10, 30));
+}
+
+#[test]
+fn a_flood_of_puts_does_not_become_a_flood_of_copies() {
+    let config = Config {
+        replicate_batch: 8,
+        ..Config::default()
+    };
+    let mut engine = between(config, 0xf000, 0x1000, &[0x2000, 0x3000]);
+    for number in 0..1000 {
+        let put = ask(1, Ask::Put(record(0xf800_0000 + number, b"x")));
+        engine.handle_request(NOW, &Place(1), &put).unwrap();
+    }
+    let mut asked = sent(&mut engine);
+    assert!(asked.len() <= 10, "{}", asked.len());
+    // All the same all of them get there, none more than three times to each.
+    let mut copies = std::collections::BTreeMap::new();
+    let mut now = NOW;
+    while copies.len() < 2000 {
+        for transmit in std::mem::take(&mut asked) {
+            let done = answer(transmit.to.0, Answer::Done);
+            match parse(&transmit.request) {
+                Ask::Keep(record) => {
+                    *copies.entry((transmit.to, record.key)).or_insert(0) += 1;
+                    engine.handle_answer(now, transmit.id, &done);
+                }
+                Ask::Stabilize(_) => {
+                    let neighbours = Answer::Neighbours {
+                        predecessor: Some(node(0)),
+                        successors: vec![node(0x2000), node(0x3000)],
+                    };
+                    engine.handle_answer(now, transmit.id, &answer(0x1000, neighbours));
+                }
+                Ask::Ping => engine.handle_answer(now, transmit.id, &done),
+                _ => engine.handle_failure(now, transmit.id, Failure::Rejected),
+            }
+            assert!(engine.in_flight() <= 20);
+        }
+        asked = sent(&mut engine);
+        if asked.is_empty() {
+            now = engine.poll_timeout().unwrap();
+            assert!(now < NOW + Duration::from_mins(10), "{} copies", copies.len());
+            engine.handle_timeout(now);
+            asked = sent(&mut engine);
+        }
+    }
+    // From the queue, from a round over all that was under way, and from the one after it.
+    assert!(copies.values().all(|count| *count <= 3));
+}
+
+fn route(token: u64, hops: u8) -> Vec<u8> {
+    let key = *key(0x9000_0000).as_bytes();
+    ask(
+        1,
+        Ask::Route {
+            token,
+            key,
+            hops,
+            origin: "".into(),
+        },
+    )
+}
+
+#[test]
+fn routes_are_bounded_in_number_length_and_tries() {
+    let config = Config {
+        routes: 10,
+        route_hops: 5,
+        nearer: 3,
+        ..Config::default()
+    };
+    let mut engine = between(config, 0xf000, 0x1000, &[0x2000, 0x3000, 0x4000, 0x5000]);
+    for token in 0..100 {
+        let served = engine.handle_request(NOW, &Place(1), &route(token, 1));
+        assert_eq!(served.err(), (token >= 10).then_some(Refusal::Busy));
+    }
+    assert_eq!(
+        engine.handle_request(NOW, &Place(1), &route(1, 5)),
+        Err(Refusal::TooFar)
+    );
+    // Each that is refused goes to another, and then no farther.
+    let mut tries = 0;
+    loop {
+        let asked = sent(&mut engine);
+        if asked.is_empty() {
+            break;
+        }
+        for transmit in asked {
+            assert!(matches!(parse(&transmit.request), Ask::Route { hops: 2, .. }));
+            engine.handle_failure(NOW, transmit.id, Failure::Rejected);
+            tries += 1;
+        }
+    }
+    assert_eq!(tries, 30);
+    assert_eq!(engine.in_flight(), 0);
+    assert!(engine.handle_request(NOW, &Place(1), &route(1, 1)).is_ok());
+}
+
+#[test]
+fn what_comes_back_from_a_route_counts_only_under_its_token() {
+    let mut engine = between(Config::default(), 0xf000, 0x1000, &[0x2000]);
+    let op = engine.lookup_recursive(NOW, key(0x9000_0000)).unwrap();
+    let asked = sent(&mut engine).remove(0);
+    let Ask::Route { token, .. } = parse(&asked.request) else {
+        panic!("{:?}", parse(&asked.request));
+    };
+    let routed = |token| {
+        ask(
+            7,
+            Ask::Routed {
+                token,
+                hops: 3,
+                mine: false,
+                successors: vec![node(0xa000)],
+            },
+        )
+    };
+    engine.handle_request(NOW, &Place(7), &routed(token ^ 1)).unwrap();
+    assert_eq!(sent(&mut engine), []);
+    // It may come before the first node has said that it passes it on.
+    engine.handle_request(NOW, &Place(7), &routed(token)).unwrap();
+    engine.handle_answer(NOW, asked.id, &answer(asked.to.0, Answer::Done));
+    let owner = sent(&mut engine).remove(0);
+    assert_eq!(owner.to, Place(0xa000));
+    let step = Answer::Step {
+        mine: true,
+        predecessor: Some(node(0x8000)),
+        nearer: Vec::new(),
+        owners: Vec::new(),
+    };
+    engine.handle_answer(NOW, owner.id, &answer(0xa000, step));
+    match engine.poll_event() {
+        Some(Event::Done {
+            op: done,
+            outcome: Ok(Outcome::Found(found)),
+        }) => {
+            assert_eq!((done, found.hops), (op, 3));
+            assert_eq!(found.owner.unwrap().id, id(0xa000));
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_recursive_lookup_of_which_nothing_is_heard_ends() {
+    let mut engine = between(Config::default(), 0xf000, 0x1000, &[0x2000]);
+    let op = engine.lookup_recursive(NOW, key(0x9000_0000)).unwrap();
+    let asked = sent(&mut engine).remove(0);
+    engine.handle_answer(NOW, asked.id, &answer(asked.to.0, Answer::Done));
+    engine.handle_timeout(NOW + Duration::from_secs(10));
+    let outcome = Err(OpError::TimedOut);
+    assert_eq!(engine.poll_event(), Some(Event::Done { op, outcome }));
+}
+
+#[test]
+fn a_lookup_among_those_who_name_nodes_without_end_ends() {
+    let mut engine = between(Config::default(), 0xf000, 0x1000, &[]);
+    let target = 0x9000_u16;
+    let op = engine.lookup(NOW, id(target)).unwrap();
+    let (mut asked, mut next) = (0, 0x2000_u16);
+    let outcome = loop {
+        let Some(transmit) = engine.poll_transmit() else {
+            break engine.poll_event();
+        };
+        asked += 1;
+        assert!(asked <= 64);
+        // Always nearer, never there.
+        let nearer = (0..64).map(|number| node(next + number)).collect();
+        next += 0x100;
+        let step = Answer::Step {
+            mine: false,
+            predecessor: None,
+            nearer,
+            owners: Vec::new(),
+        };
+        engine.handle_answer(NOW, transmit.id, &answer(transmit.to.0, step));
+    };
+    let exhausted = Err(OpError::Exhausted);
+    assert_eq!(
+        outcome,
+        Some(Event::Done {
+            op,
+            outcome: exhausted
+        })
+    );
+}
+
+#[test]
+fn nothing_that_leads_away_from_a_key_is_followed() {
+    let mut engine = between(Config::default(), 0xf000, 0x1000, &[]);
+    let op = engine.lookup(NOW, id(0x9000)).unwrap();
+    let asked = sent(&mut engine).remove(0);
+    let step = Answer::Step {
+        mine: false,
+        predecessor: None,
+        // Behind the one who answers, itself, the asker, and a node that is not at its address.
+        nearer: vec![
+            node(0x0800),
+            node(0xa000),
+            node(0x1000),
+            node(0),
+            Node {
+                addr: "5".into(),
+                ..node(0x3000)
+            },
+        ],
+        owners: Vec::new(),
+    };
+    engine.handle_answer(NOW, asked.id, &answer(0x1000, step));
+    assert_eq!(engine.counts().bad_nodes, 1);
+    // Only the question what else it knows is left.
+    let again = sent(&mut engine).remove(0);
+    assert_eq!(parse(&again.request), Ask::Step(*id(0x9000).as_bytes(), 4));
+    let nothing = Answer::Step {
+        mine: false,
+        predecessor: None,
+        nearer: Vec::new(),
+        owners: Vec::new(),
+    };
+    engine.handle_answer(NOW, again.id, &answer(0x1000, nothing));
+    let outcome = Err(OpError::NoAnswer);
+    assert_eq!(engine.poll_event(), Some(Event::Done { op, outcome }));
+}
+
+#[test]
+fn who_is_told_of_and_does_not_answer_never_becomes_the_successor() {
+    let mut engine = between(Config::default(), 0xf000, 0x1000, &[0x2000]);
+    for _ in 0..20 {
+        let now = engine.poll_timeout().unwrap();
+        engine.handle_timeout(now);
+        let mut asked = sent(&mut engine);
+        while let Some(transmit) = asked.pop() {
+            let neighbours = Answer::Neighbours {
+                // An invention just behind the asker, another each time.
+                predecessor: Some(node(0x0100 + transmit.to.0 % 7)),
+                successors: vec![node(0x2000)],
+            };
+            match parse(&transmit.request) {
+                Ask::Stabilize(_) if transmit.to == Place(0x1000) => {
+                    engine.handle_answer(now, transmit.id, &answer(0x1000, neighbours));
+                }
+                _ if transmit.to == Place(0x1000) => {
+                    engine.handle_failure(now, transmit.id, Failure::Rejected);
+                }
+                _ => engine.handle_failure(now, transmit.id, Failure::Unreachable),
+            }
+            assert_eq!(engine.successors()[0].id, id(0x1000));
+            asked.extend(sent(&mut engine));
+        }
+    }
+}
+
+#[test]
+fn a_predecessor_that_knew_the_next_one_tells_of_it() {
+    let mut engine = between(Config::default(), 0xf000, 0x3000, &[]);
+    let from = |number, next| ask(number, Ask::Stabilize(Some(node(next))));
+    // Neither what lies beyond the successor nor what somebody else says is asked.
+    engine
+        .handle_request(NOW, &Place(0xf000), &from(0xf000, 0x4000))
+        .unwrap();
+    engine
+        .handle_request(NOW, &Place(0xe000), &from(0xe000, 0x1000))
+        .unwrap();
+    assert_eq!(sent(&mut engine), []);
+    engine
+        .handle_request(NOW, &Place(0xf000), &from(0xf000, 0x1000))
+        .unwrap();
+    let asked = sent(&mut engine).remove(0);
+    assert_eq!(asked.to, Place(0x1000));
+    assert_eq!(parse(&asked.request), Ask::Stabilize(Some(node(0x3000))));
+    assert_eq!(engine.successors()[0].id, id(0x3000), "until it answers");
+    // However many it tells of, one is asked at a time.
+    for next in 0x1000..0x1100 {
+        engine
+            .handle_request(NOW, &Place(0xf000), &from(0xf000, next))
+            .unwrap();
+    }
+    assert_eq!(sent(&mut engine), []);
+    let neighbours = Answer::Neighbours {
+        predecessor: None,
+        successors: vec![node(0x2000)],
+    };
+    engine.handle_answer(NOW, asked.id, &answer(0x1000, neighbours));
+    assert_eq!(engine.successors()[0].id, id(0x1000));
+}
+
+#[test]
+fn tables_stay_small_whatever_neighbours_say() {
+    let config = Config {
+        successors: 5,
+        ..Config::default()
+    };
+    let many: Vec<u16> = (0x2000..0x2040).collect();
+    let mut engine = between(config, 0xf000, 0x1000, &many);
+    assert_eq!(engine.successors().len(), 5);
+    for number in (0x0001..0xf000).rev().step_by(100) {
+        engine
+            .handle_request(NOW, &Place(number), &ask(number, Ask::Stabilize(None)))
+            .unwrap();
+        let goodbye = Ask::Leave {
+            predecessor: Some(node(number + 1)),
+            successors: many.iter().map(|number| node(*number)).collect(),
+        };
+        engine
+            .handle_request(NOW, &Place(number), &ask(number, goodbye))
+            .unwrap();
+    }
+    assert!(engine.successors().len() <= 5);
+    assert_eq!(engine.predecessor().unwrap().id, id(0xf000));
+    assert_eq!(engine.in_flight(), 0);
+}
+
+#[test]
+fn pages_of_records_that_bring_nothing_new_end() {
+    let mut engine = engine(Config::default());
+    engine.join(NOW, &[Place(0x1000)]).unwrap();
+    let step = || Answer::Step {
+        mine: true,
+        predecessor: None,
+        nearer: Vec::new(),
+        owners: Vec::new(),
+    };
+    let mut pages = 0;
+    while let Some(transmit) = engine.poll_transmit() {
+        let body = match parse(&transmit.request) {
+            Ask::Stabilize(_) => Answer::Neighbours {
+                predecessor: None,
+                successors: Vec::new(),
+            },
+            Ask::Keys(..) => {
+                pages += 1;
+                // The same page again and again: not after the one that was asked after.
+                Answer::Keys {
+                    records: vec![record(0x2000_0000, b"x"), record(0x3000_0000, b"y")],
+                    more: true,
+                }
+            }
+            _ => step(),
+        };
+        engine.handle_answer(NOW, transmit.id, &answer(0x1000, body));
+    }
+    assert_eq!(pages, 2);
+    assert_eq!(engine.counts().bad_records, 1);
+}
+
+#[test]
+fn who_is_still_joining_takes_nobody_in() {
+    let mut engine = engine(Config::default());
+    engine.join(NOW, &[Place(5)]).unwrap();
+    let step = ask(9, Ask::Step(*id(7).as_bytes(), 0));
+    assert_eq!(
+        engine.handle_request(NOW, &Place(9), &step),
+        Err(Refusal::Joining)
+    );
+    let stabilize = ask(9, Ask::Stabilize(None));
+    assert_eq!(
+        engine.handle_request(NOW, &Place(9), &stabilize),
+        Err(Refusal::Joining)
+    );
+    let asked = sent(&mut engine).remove(0);
+    engine.handle_failure(NOW, asked.id, Failure::Unreachable);
+    assert!(
+        engine.handle_request(NOW, &Place(9), &step).is_ok(),
+        "alone again"
+    );
+}
+
+#[test]
+fn requests_that_nobody_settles_fail_by_themselves() {
+    let mut engine = engine(Config::default());
+    let op = engine.join(NOW, &[Place(5)]).unwrap();
+    let asked = sent(&mut engine).remove(0);
+    assert_eq!(engine.poll_timeout(), Some(NOW + Duration::from_secs(5)));
+    engine.handle_timeout(NOW + Duration::from_secs(5));
+    let outcome = Err(OpError::NoAnswer);
+    assert_eq!(engine.poll_event(), Some(Event::Done { op, outcome }));
+    engine.handle_answer(NOW, asked.id, &answer(5, Answer::Done));
+    assert_eq!(engine.counts().late, 1);
+    assert_eq!(engine.in_flight(), 0);
+}
+
+#[test]
+fn operations_have_a_limit_and_can_be_cancelled() {
+    let config = Config {
+        operations: 3,
+        ..Config::default()
+    };
+    let mut engine = between(config, 0xf000, 0x1000, &[]);
+    let ops: Vec<_> = (0..3)
+        .map(|number| engine.lookup(NOW, key(0x0100_0000 + number)).unwrap())
+        .collect();
+    let refused = engine.get(NOW, key(0x0100_0000));
+    assert!(matches!(refused, Err(p2p::Error::Limit { limit: 3, .. })));
+    assert!(engine.cancel(ops[1]));
+    assert!(!engine.cancel(ops[1]));
+    assert!(engine.get(NOW, key(0x0100_0000)).is_ok());
+    assert!(engine.join(NOW, &[]).is_err());
+}
+
+#[test]
+fn messages_are_never_longer_than_they_may_be() {
+    /// An address as long as its number says.
+    #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+    struct Long(PeerId, usize);
+    impl fmt::Display for Long {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            write!(f, "{}{}", self.0, "x".repeat(self.1))
+        }
+    }
+    impl Addr for Long {
+        fn peer_id(&self) -> Option<PeerId> {
+            Some(self.0)
+        }
+    }
+    let config = Config {
+        successors: 64,
+        nearer: 64,
+        message: 1024,
+        value: 10_000,
+        ..Config::default()
+    };
+    let parse = |text: &str| {
+        let id = text.get(..43)?.parse().ok()?;
+        Some(Long(id, text.len() - 43))
+    };
+    let rules = Arc::new(Rules::new(config, parse, |_: &PeerId, _: &[u8]| true));
+    let limit = rules.config().message;
+    let mut engine = Engine::new(id(0), rules.clone(), NOW, 1);
+    let first = Long(id(0x1000), 200);
+    engine
+        .handle_request(NOW, &first, &ask(0x1000, Ask::Stabilize(None)))
+        .unwrap();
+    engine.handle_timeout(NOW + Duration::from_secs(20));
+    let asked = sent(&mut engine);
+    let stabilize = asked
+        .iter()
+        .find(|transmit| matches!(place::parse(&transmit.request), Ask::Stabilize(_)))
+        .unwrap();
+    let successors = (0x2000..0x2030).map(|number| Node {
+        id: *id(number).as_bytes(),
+        addr: Long(id(number), 200).to_string().into(),
+    });
+    let neighbours = Answer::Neighbours {
+        predecessor: None,
+        successors: successors.collect(),
+    };
+    engine.handle_answer(NOW, stabilize.id, &answer(0x1000, neighbours));
+    assert_eq!(engine.successors().len(), 49);
+    for number in 0..50 {
+        let value = vec![7; rules.config().value - number];
+        let put = ask(0x1000, Ask::Keep(record(0x9000_0000 + number as u32, &value)));
+        engine.handle_request(NOW, &first, &put).unwrap();
+    }
+    let zero = [0; 32];
+    for body in [
+        Ask::Stabilize(None),
+        Ask::Step(*id(0x9000).as_bytes(), 0),
+        Ask::Step(*id(0x2010).as_bytes(), 0),
+        Ask::Keys(zero, zero),
+        Ask::Get(*key(0x9000_0000).as_bytes()),
+    ] {
+        let bytes = engine.handle_request(NOW, &first, &ask(0x1000, body)).unwrap();
+        assert!(bytes.len() <= limit, "{}", bytes.len());
+        assert!(Message::<Answer<'_>>::parse(&bytes).is_some());
+    }
+    engine.leave(NOW).unwrap();
+    for transmit in sent(&mut engine) {
+        assert!(transmit.request.len() <= limit);
+    }
+    // Who has an address that does not fit any message is not told of.
+    let mut engine = Engine::new(id(0), rules, NOW, 1);
+    let far = Long(id(0x1000), 213);
+    engine
+        .handle_request(NOW, &far, &ask(0x1000, Ask::Stabilize(None)))
+        .unwrap();
+    let bytes = engine.handle_request(NOW, &far, &ask(0x1000, Ask::Stabilize(None)));
+    let none = Answer::Neighbours {
+        predecessor: None,
+        successors: Vec::new(),
+    };
+    assert_eq!(Message::<Answer<'_>>::parse(&bytes.unwrap()).unwrap().body, none);
+}
+
+/// Something that happens to an engine.
+#[derive(Clone, Debug)]
+enum Happening {
+    Bytes(u16, Vec<u8>),
+    Ask(u16, Vec<u8>),
+    Answer(usize, u16, Vec<u8>),
+    Fail(usize, bool),
+    Time(u64),
+    Do(u8, u32),
+}
+
+fn any_node() -> impl Strategy<Value = Node<'static>> {
+    (any::<u16>(), any::<bool>()).prop_map(|(number, honest)| Node {
+        addr: (if honest { number } else { number / 2 }).to_string().into(),
+        ..node(number)
+    })
+}
+
+fn any_nodes() -> impl Strategy<Value = Vec<Node<'static>>> {
+    prop::collection::vec(any_node(), 0..8)
+}
+
+fn any_ask() -> impl Strategy<Value = (u16, Vec<u8>)> {
+    let key = || any::<u32>().prop_map(|number| *key(number).as_bytes());
+    let value = || prop::collection::vec(any::<u8>(), 0..40);
+    let of = |from: u16, body: Ask<'_>| (from, ask(from, body));
+    prop_oneof![
+        (any::<u16>(), prop::option::of(any_node()))
+            .prop_map(move |(from, next)| of(from, Ask::Stabilize(next))),
+        (any::<u16>(), key(), any::<u8>()).prop_map(move |(from, key, skip)| of(from, Ask::Step(key, skip))),
+        (any::<u16>(), key()).prop_map(move |(from, key)| of(from, Ask::Get(key))),
+        (any::<u16>(), key(), key()).prop_map(move |(from, one, two)| of(from, Ask::Keys(one, two))),
+        (any::<u16>(), key(), any::<u32>(), value(), any::<bool>()).prop_map(
+            move |(from, key, ttl, value, put)| {
+                let value = &value[..];
+                let record = Record { key, ttl, value };
+                of(from, if put { Ask::Put(record) } else { Ask::Keep(record) })
+            }
+        ),
+        (any::<u16>(), prop::option::of(any_node()), any_nodes()).prop_map(
+            move |(from, predecessor, successors)| {
+                of(
+                    from,
+                    Ask::Leave {
+                        predecessor,
+                        successors,
+                    },
+                )
+            }
+        ),
+        (any::<u16>(), 0..3_u64, key(), any::<u8>(), "[0-9]{0,3}").prop_map(
+            move |(from, token, key, hops, origin)| {
+                of(
+                    from,
+                    Ask::Route {
+                        token,
+                        key,
+                        hops,
+                        origin: origin.into(),
+                    },
+                )
+            }
+        ),
+    ]
+}
+
+fn any_answer() -> impl Strategy<Value = Vec<u8>> {
+    let record = (
+        any::<u32>(),
+        any::<u32>(),
+        prop::collection::vec(any::<u8>(), 0..20),
+    );
+    prop_oneof![
+        Just(answer(0, Answer::Done)),
+        Just(answer(0, Answer::Stale)),
+        (
+            any::<bool>(),
+            prop::option::of(any_node()),
+            any_nodes(),
+            any_nodes()
+        )
+            .prop_map(|(mine, predecessor, nearer, owners)| {
+                let step = Answer::Step {
+                    mine,
+                    predecessor,
+                    nearer,
+                    owners,
+                };
+                answer(0, step)
+            }),
+        (prop::option::of(any_node()), any_nodes()).prop_map(|(predecessor, successors)| {
+            let neighbours = Answer::Neighbours {
+                predecessor,
+                successors,
+            };
+            answer(0, neighbours)
+        }),
+        prop::option::of(any_node()).prop_map(|node| answer(0, Answer::Elsewhere(node))),
+        (any::<u32>(), prop::collection::vec(any::<u8>(), 0..20))
+            .prop_map(|(ttl, value)| answer(0, Answer::Value(ttl, &value))),
+        (prop::collection::vec(record, 0..4), any::<bool>()).prop_map(|(records, more)| {
+            let records = records.iter().map(|(number, ttl, value)| Record {
+                key: *key(*number).as_bytes(),
+                ttl: *ttl,
+                value,
+            });
+            let records = records.collect();
+            answer(0, Answer::Keys { records, more })
+        }),
+    ]
+}
+
+fn any_happening() -> impl Strategy<Value = Happening> {
+    let bytes = || prop::collection::vec(any::<u8>(), 0..80);
+    prop_oneof![
+        1 => (any::<u16>(), bytes()).prop_map(|(from, bytes)| Happening::Bytes(from, bytes)),
+        6 => any_ask().prop_map(|(from, ask)| Happening::Ask(from, ask)),
+        8 => (any::<usize>(), any::<u16>(), any_answer())
+            .prop_map(|(which, from, bytes)| Happening::Answer(which, from, bytes)),
+        1 => (any::<usize>(), bytes().prop_map(|bytes| [vec![1], bytes].concat()))
+            .prop_map(|(which, bytes)| Happening::Answer(which, 1, bytes)),
+        2 => (any::<usize>(), any::<bool>()).prop_map(|(which, gone)| Happening::Fail(which, gone)),
+        3 => any::<u64>().prop_map(Happening::Time),
+        3 => (any::<u8>(), any::<u32>()).prop_map(|(what, number)| Happening::Do(what, number)),
+    ]
+}
+
+proptest! {
+    #[test]
+    fn nothing_that_happens_makes_a_node_panic_or_grow(
+        happenings in prop::collection::vec(any_happening(), 1..200),
+    ) {
+        let config = Config {
+            successors: 4,
+            operations: 4,
+            routes: 4,
+            replicate_batch: 4,
+            records: 10,
+            record_bytes: 100,
+            value: 30,
+            ..Config::default()
+        };
+        let mut engine = between(config, 0xf000, 0x1000, &[0x2000, 0x3000]);
+        let (mut now, mut asked) = (NOW, Vec::new());
+        for happening in happenings {
+            match happening {
+                Happening::Bytes(from, bytes) | Happening::Ask(from, bytes) => {
+                    let _ = engine.handle_request(now, &Place(from), &bytes);
+                }
+                Happening::Answer(which, from, mut bytes) => {
+                    if !asked.is_empty() {
+                        let transmit: p2p_protocols::chord::Transmit<Place> =
+                            asked.swap_remove(which % asked.len());
+                        // Most answers come from whom they should.
+                        let from = if from % 8 == 0 { from } else { transmit.to.0 };
+                        if let Some(place) = bytes.get_mut(1..33) {
+                            place.copy_from_slice(id(from).as_bytes());
+                        }
+                        engine.handle_answer(now, transmit.id, &bytes);
+                    }
+                }
+                Happening::Fail(which, gone) => {
+                    if !asked.is_empty() {
+                        let transmit = asked.swap_remove(which % asked.len());
+                        let why = if gone { Failure::Unreachable } else { Failure::Rejected };
+                        engine.handle_failure(now, transmit.id, why);
+                    }
+                }
+                Happening::Time(nanos) => {
+                    // Up to a minute on, or to where time ends.
+                    now = if nanos == u64::MAX { Duration::MAX } else {
+                        now.saturating_add(Duration::from_nanos(nanos % 60_000_000_000))
+                    };
+                    engine.handle_timeout(now);
+                }
+                Happening::Do(what, number) => {
+                    let key = key(number);
+                    let _ = match what % 8 {
+                        0 => engine.join(now, &[Place(number as u16)]),
+                        1 | 2 => engine.lookup(now, key),
+                        3 => engine.lookup_recursive(now, key),
+                        4 => engine.get(now, key),
+                        5 | 6 => engine.put(now, key, &[number as u8 >> 1; 5], Duration::from_mins(1)),
+                        _ if number % 8 == 0 => engine.leave(now),
+                        _ => engine.lookup(now, key),
+                    };
+                }
+            }
+            let sent = sent(&mut engine);
+            for transmit in &sent {
+                prop_assert!(Message::<Ask<'_>>::parse(&transmit.request).is_some());
+            }
+            asked.extend(sent);
+            let events = std::iter::from_fn(|| engine.poll_event()).count();
+            prop_assert!(events <= 8, "{} events at once", events);
+            prop_assert!(engine.successors().len() <= 4);
+            prop_assert!(engine.fingers().count() <= 256);
+            prop_assert!(engine.stored().0 <= 10 && engine.stored().1 <= 100);
+            // Operations and upkeep, routes, copies, records handed over, pages, neighbours asked.
+            prop_assert!(engine.in_flight() <= 60, "{} in flight", engine.in_flight());
+        }
+    }
+}
