@@ -8,27 +8,54 @@ use libfuzzer_sys::arbitrary::{self, Arbitrary};
 use libfuzzer_sys::fuzz_target;
 use p2p::{Headroom, Packet};
 use p2p_protocols::fragment::{Handled, Header, Limits, MAX_HEADER, Reassembler};
+use p2p_protocols_fuzz::Steps;
 
 const MTU: usize = 2000;
 
 #[derive(Arbitrary, Debug)]
 enum Step {
     /// Bytes as they are.
-    Raw { src: u8, bytes: Vec<u8> },
+    Raw {
+        src: u8,
+        bytes: Vec<u8>,
+    },
     /// A header in its range, so that reassembly itself is reached.
-    Fragment { src: u8, id: u8, part: u8, total: u8, len: u16, fill: u8 },
-    Wait { millis: u16 },
+    Fragment {
+        src: u8,
+        id: u8,
+        part: u8,
+        total: u8,
+        len: u16,
+        fill: u8,
+    },
+    Wait {
+        millis: u16,
+    },
 }
 
-fuzz_target!(|steps: Vec<Step>| {
-    let limits = Limits { bytes: 20_000, source_bytes: 8_000, source_messages: 4, ..Limits::default() };
+fuzz_target!(|steps: Steps<Step>| {
+    let limits = Limits {
+        bytes: 20_000,
+        source_bytes: 8_000,
+        source_messages: 4,
+        ..Limits::default()
+    };
     let mut reassembler = Reassembler::new(limits, MTU, Headroom::new(16, 16));
     let mut now = Duration::ZERO;
-    for step in steps {
+    for step in steps.steps {
         let handled = match step {
             Step::Raw { src, bytes } => reassembler.handle(now, &src, Packet::from(bytes)),
-            Step::Fragment { src, id, part, total, len, fill } => {
-                let Ok(header) = Header::new(id.into(), part, total) else { continue };
+            Step::Fragment {
+                src,
+                id,
+                part,
+                total,
+                len,
+                fill,
+            } => {
+                let Ok(header) = Header::new(id.into(), part, total) else {
+                    continue;
+                };
                 let mut packet = Packet::from(vec![fill; usize::from(len)]);
                 packet.push_front(header.write(&mut [0; MAX_HEADER]));
                 reassembler.handle(now, &(src % 4), packet)

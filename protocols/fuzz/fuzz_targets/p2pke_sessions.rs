@@ -1,0 +1,58 @@
+//! Any sequence of valid, stale, repeated, reordered and mangled packets between two nodes: nothing is read that was
+//! not said, and once good packets flow the nodes read each other.
+#![no_main]
+#![forbid(unsafe_code)]
+
+#[path = "../../tests/p2pke/net.rs"]
+mod net;
+#[path = "../../tests/p2pke/ops.rs"]
+mod ops;
+
+use libfuzzer_sys::arbitrary::{Arbitrary, Result, Unstructured};
+use libfuzzer_sys::fuzz_target;
+use ops::{Op, World};
+use p2p_protocols_fuzz::Steps;
+
+/// A step; those that let packets arrive come oftener.
+#[derive(Debug)]
+enum Step {
+    One(Op),
+    /// So many packets arrive, one after another, so that few bytes make a session.
+    Flow(u8),
+}
+
+impl Arbitrary<'_> for Step {
+    fn arbitrary(bytes: &mut Unstructured<'_>) -> Result<Self> {
+        Ok(Self::One(match bytes.int_in_range(0..=15)? {
+            0 => Op::Connect(bytes.arbitrary()?),
+            1 | 2 => Op::Tell(bytes.arbitrary()?),
+            3 => Op::Renew(bytes.arbitrary()?),
+            4 => Op::Repeat(bytes.arbitrary()?),
+            5 => Op::Lose(bytes.arbitrary()?),
+            6 => Op::Replay(bytes.arbitrary()?, bytes.arbitrary()?),
+            7 => Op::Mangle(
+                bytes.arbitrary()?,
+                bytes.arbitrary()?,
+                bytes.arbitrary()?,
+                bytes.arbitrary()?,
+            ),
+            8 => Op::Garbage(bytes.arbitrary()?, bytes.arbitrary()?, bytes.arbitrary()?),
+            9 => Op::Pass(u32::from(bytes.arbitrary::<u16>()?)),
+            10 => Op::Pass(bytes.int_in_range(0..=250_000)?),
+            11 => Op::Restart(bytes.arbitrary()?),
+            12 | 13 => return Ok(Self::Flow(bytes.int_in_range(1..=8)?)),
+            _ => Op::Arrive(bytes.arbitrary()?),
+        }))
+    }
+}
+
+fuzz_target!(|steps: Steps<Step>| {
+    let mut world = World::new(steps.seed);
+    for step in steps.steps.into_iter().take(400) {
+        match step {
+            Step::One(op) => world.step(op),
+            Step::Flow(packets) => (0..packets).for_each(|_| world.step(Op::Arrive(0))),
+        }
+    }
+    world.finish();
+});

@@ -1,0 +1,55 @@
+//! Long sequences of steps from few bytes: what the fuzzer wrote comes first, and what follows is drawn by it.
+//!
+//! The fuzzer begins with short inputs, which alone would hardly get two nodes past their handshake.
+#![forbid(unsafe_code)]
+
+use std::hash::{DefaultHasher, Hasher as _};
+
+use libfuzzer_sys::arbitrary::{Arbitrary, Result, Unstructured};
+use rand::rngs::StdRng;
+use rand::{Rng as _, SeedableRng as _};
+
+/// Bytes that are drawn for each unit of the first byte of an input: up to some hundred steps.
+const DRAWN: usize = 4;
+
+/// Steps to take one after another, and a seed for whatever else is left to chance.
+#[derive(Debug)]
+pub struct Steps<T> {
+    /// Follows from the whole input.
+    pub seed: u64,
+    /// What happens.
+    pub steps: Vec<T>,
+}
+
+impl<'a, T: for<'b> Arbitrary<'b>> Arbitrary<'a> for Steps<T> {
+    fn arbitrary(input: &mut Unstructured<'a>) -> Result<Self> {
+        let len = input.len();
+        Ok(Self::read(input.bytes(len)?))
+    }
+
+    fn arbitrary_take_rest(input: Unstructured<'a>) -> Result<Self> {
+        Ok(Self::read(input.take_rest()))
+    }
+}
+
+impl<T: for<'b> Arbitrary<'b>> Steps<T> {
+    fn read(input: &[u8]) -> Self {
+        let mut hasher = DefaultHasher::new();
+        hasher.write(input);
+        let seed = hasher.finish();
+        let (drawn, written) = input
+            .split_first()
+            .map_or((0, input), |(first, rest)| (*first, rest));
+        let mut bytes = written.to_vec();
+        bytes.resize(written.len() + usize::from(drawn) * DRAWN, 0);
+        StdRng::seed_from_u64(seed).fill_bytes(&mut bytes[written.len()..]);
+        let mut bytes = Unstructured::new(&bytes);
+        let mut steps = Vec::new();
+        while !bytes.is_empty()
+            && let Ok(step) = bytes.arbitrary()
+        {
+            steps.push(step);
+        }
+        Self { seed, steps }
+    }
+}
