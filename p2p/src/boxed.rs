@@ -259,6 +259,7 @@ impl<A: Addr> From<BoxSecureSwarm<A>> for BoxSwarm<A> {
 /// [`Addr`] without its type.
 trait ErasedAddr: Debug + Display + Send + Sync {
     fn as_any(&self) -> &dyn Any;
+    fn equal(&self, other: &dyn ErasedAddr) -> bool;
     fn compare(&self, other: &dyn ErasedAddr) -> Ordering;
     fn hash_into(&self, state: &mut dyn Hasher);
     fn peer_id(&self) -> Option<PeerId>;
@@ -268,6 +269,9 @@ trait ErasedAddr: Debug + Display + Send + Sync {
 impl<A: Addr> ErasedAddr for A {
     fn as_any(&self) -> &dyn Any {
         self
+    }
+    fn equal(&self, other: &dyn ErasedAddr) -> bool {
+        other.as_any().downcast_ref() == Some(self)
     }
     fn compare(&self, other: &dyn ErasedAddr) -> Ordering {
         match other.as_any().downcast_ref::<A>() {
@@ -304,7 +308,7 @@ impl BoxAddr {
 
 impl PartialEq for BoxAddr {
     fn eq(&self, other: &Self) -> bool {
-        self.cmp(other).is_eq()
+        self.0.equal(&*other.0)
     }
 }
 

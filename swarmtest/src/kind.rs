@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 
-use p2p::{Addr, AskSwarm, BoxAskSwarm, BoxSecureSwarm, BoxSwarm, SecureSwarm, Swarm, pass_through};
+use p2p::{Addr, AskSwarm, BoxAddr, BoxAskSwarm, BoxSecureSwarm, BoxSwarm, SecureSwarm, Swarm, pass_through};
 
 use crate::Outcome;
+use crate::erased::Erased;
 use crate::report::Unmet;
 
 /// What a law needs of a swarm beyond `tell` and `receive`.
@@ -136,6 +137,15 @@ impl<A: Addr> Node<A> {
         self.secure
             .as_ref()
             .ok_or_else(|| Unmet::Waived("the swarm has no keys".into()))
+    }
+
+    /// The same node under addresses without a type of their own.
+    pub(crate) fn erase(self) -> Node<BoxAddr> {
+        Node {
+            swarm: BoxSwarm::new(Erased::new(self.swarm)),
+            ask: self.ask.map(|ask| BoxAskSwarm::new(Erased::new(ask))),
+            secure: self.secure.map(|secure| BoxSecureSwarm::new(Erased::new(secure))),
+        }
     }
 }
 

@@ -48,6 +48,7 @@
 //! their thread, and a look at what is beneath a swarm that brings its own medium.
 #![forbid(unsafe_code)]
 
+mod erased;
 mod field;
 mod kind;
 pub mod laws;

@@ -2,14 +2,15 @@
 
 use std::any::Any;
 use std::fmt;
-use std::future::Future;
+use std::future::{Future, ready};
 use std::pin::Pin;
 use std::sync::Arc;
 
-use p2p::{Addr, Error, Result, Swarm};
+use p2p::{Addr, BoxAddr, Error, Result, Swarm};
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::{Instant, timeout};
 
+use crate::erased::typed;
 use crate::kind::{Kind, Needs, Node, Plain};
 use crate::laws::{LAWS, Law};
 use crate::profile::Profile;
@@ -20,7 +21,7 @@ type Boxed<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 type Make<A> = dyn Fn(usize) -> Boxed<Result<Vec<Node<A>>>> + Send + Sync;
 type Over<A> = dyn Fn(Vec<Tap>) -> Boxed<Result<Vec<Node<A>>>> + Send + Sync;
 type Rebind<A> = dyn Fn(A) -> Boxed<Result<Node<A>>> + Send + Sync;
-type Forge<A> = dyn Fn(&A, &A) -> A + Send + Sync;
+type Forge<A> = dyn Fn(&A, &A) -> Result<A> + Send + Sync;
 type Watch = dyn Fn(&Checked) + Send + Sync;
 
 /// Laws under way at a time, unless [`Testbed::parallel`] says otherwise.
@@ -197,7 +198,7 @@ impl<A: Addr> Testbed<A> {
     /// laws on addresses with a wrong identity are waived.
     #[must_use]
     pub fn forge(mut self, forge: impl Fn(&A, &A) -> A + Send + Sync + 'static) -> Self {
-        self.forge = Some(Arc::new(forge));
+        self.forge = Some(Arc::new(move |id_of, place_of| Ok(forge(id_of, place_of))));
         self
     }
 
@@ -225,55 +226,43 @@ impl<A: Addr> Testbed<A> {
     /// A swarm that panics or hangs fails the law in question; one that blocks the thread takes the
     /// runtime with it.
     pub async fn run(&self) -> Report {
-        let laws: Vec<&'static Law> = LAWS.iter().filter(|law| self.applies(law)).collect();
-        let mut checked: Vec<Option<Checked>> = vec![None; laws.len()];
-        let mut waiting = laws.into_iter().enumerate();
-        let mut running = JoinSet::new();
-        loop {
-            while running.len() < self.parallel
-                && let Some((index, law)) = waiting.next()
-            {
-                let bed = self.clone();
-                running.spawn(async move { (index, bed.check(law).await) });
-            }
-            match running.join_next().await {
-                Some(Ok((index, done))) => checked[index] = Some(done),
-                // `check` catches the panics of laws; what is left is a runtime that shuts down.
-                Some(Err(_)) => {}
-                None => break,
-            }
-        }
-        Report::new(checked.into_iter().flatten().collect())
+        self.erase().check_all().await
     }
 
     /// Checks one law. Needs a tokio runtime with time.
     pub async fn check(&self, law: &'static Law) -> Checked {
-        let started = Instant::now();
-        let verdict = match self.profile.waiver(law) {
-            Some(why) => Verdict::Waived(why.to_owned()),
-            None => self.guarded(law).await,
-        };
-        let checked = Checked {
-            law,
-            verdict,
-            took: started.elapsed(),
-        };
-        if let Some(watch) = &self.watch {
-            watch(&checked);
-        }
-        checked
+        self.erase().check_one(law).await
     }
 
-    /// Runs a law in a task of its own, so that a panic or a hang ends there.
-    async fn guarded(&self, law: &'static Law) -> Verdict {
-        let mut task = JoinSet::new();
-        task.spawn(crate::laws::start(law.name, self.clone()));
-        let limit = self.profile.limit;
-        match timeout(limit, task.join_next()).await {
-            Ok(Some(Ok(outcome))) => outcome.into(),
-            Ok(Some(Err(error))) => Verdict::Failed(panic_text(error)),
-            Ok(None) => Verdict::Failed("its task is gone".into()),
-            Err(_) => Verdict::Failed(format!("it did not end within {limit:?}")),
+    /// The same testbed with addresses without a type of their own, for which alone laws are compiled.
+    pub(crate) fn erase(&self) -> Testbed<BoxAddr> {
+        let source = match self.source.clone() {
+            Source::Made(make) => Source::Made(Arc::new(move |count| erased_nodes(make(count)))),
+            Source::Over { make, mtu } => {
+                let make: Arc<Over<BoxAddr>> = Arc::new(move |taps| erased_nodes(make(taps)));
+                Source::Over { make, mtu }
+            }
+        };
+        let rebind = self.rebind.clone().map(|rebind| -> Arc<Rebind<BoxAddr>> {
+            Arc::new(move |addr| match typed(&addr) {
+                Ok(addr) => {
+                    let making = rebind(addr);
+                    Box::pin(async move { Ok(making.await?.erase()) })
+                }
+                Err(error) => Box::pin(ready(Err(error))),
+            })
+        });
+        let forge = self.forge.clone().map(|forge| -> Arc<Forge<BoxAddr>> {
+            Arc::new(move |id_of, place_of| Ok(BoxAddr::new(forge(&typed(id_of)?, &typed(place_of)?)?)))
+        });
+        Testbed {
+            source,
+            has: self.has,
+            profile: self.profile.clone(),
+            rebind,
+            forge,
+            watch: self.watch.clone(),
+            parallel: self.parallel,
         }
     }
 
@@ -354,12 +343,71 @@ impl<A: Addr> Testbed<A> {
     /// The address with the identity of the first and the place of the second.
     pub(crate) fn forged(&self, id_of: &A, place_of: &A) -> Outcome<A> {
         match &self.forge {
-            Some(forge) => Ok(forge(id_of, place_of)),
+            Some(forge) => Ok(forge(id_of, place_of)?),
             None => Err(Unmet::Waived(
                 "the testbed does not say how to put a wrong identity into an address".into(),
             )),
         }
     }
+}
+
+impl Testbed<BoxAddr> {
+    async fn check_all(&self) -> Report {
+        let laws: Vec<&'static Law> = LAWS.iter().filter(|law| self.applies(law)).collect();
+        let mut checked: Vec<Option<Checked>> = vec![None; laws.len()];
+        let mut waiting = laws.into_iter().enumerate();
+        let mut running = JoinSet::new();
+        loop {
+            while running.len() < self.parallel
+                && let Some((index, law)) = waiting.next()
+            {
+                let bed = self.clone();
+                running.spawn(async move { (index, bed.check_one(law).await) });
+            }
+            match running.join_next().await {
+                Some(Ok((index, done))) => checked[index] = Some(done),
+                // `check_one` catches the panics of laws; what is left is a runtime that shuts down.
+                Some(Err(_)) => {}
+                None => break,
+            }
+        }
+        Report::new(checked.into_iter().flatten().collect())
+    }
+
+    pub(crate) async fn check_one(&self, law: &'static Law) -> Checked {
+        let started = Instant::now();
+        let verdict = match self.profile.waiver(law) {
+            Some(why) => Verdict::Waived(why.to_owned()),
+            None => self.guarded(law).await,
+        };
+        let checked = Checked {
+            law,
+            verdict,
+            took: started.elapsed(),
+        };
+        if let Some(watch) = &self.watch {
+            watch(&checked);
+        }
+        checked
+    }
+
+    /// Runs a law in a task of its own, so that a panic or a hang ends there.
+    async fn guarded(&self, law: &'static Law) -> Verdict {
+        let mut task = JoinSet::new();
+        task.spawn(crate::laws::start(law.name, self.clone()));
+        let limit = self.profile.limit;
+        match timeout(limit, task.join_next()).await {
+            Ok(Some(Ok(outcome))) => outcome.into(),
+            Ok(Some(Err(error))) => Verdict::Failed(panic_text(error)),
+            Ok(None) => Verdict::Failed("its task is gone".into()),
+            Err(_) => Verdict::Failed(format!("it did not end within {limit:?}")),
+        }
+    }
+}
+
+/// Nodes under addresses without a type of their own, when they are there.
+fn erased_nodes<A: Addr>(making: Boxed<Result<Vec<Node<A>>>>) -> Boxed<Result<Vec<Node<BoxAddr>>>> {
+    Box::pin(async move { Ok(making.await?.into_iter().map(Node::erase).collect()) })
 }
 
 /// Taps of this wire.

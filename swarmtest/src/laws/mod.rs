@@ -5,7 +5,7 @@
 use std::future::Future;
 use std::pin::Pin;
 
-use p2p::Addr;
+use p2p::BoxAddr;
 
 use crate::kind::Needs;
 use crate::report::Outcome;
@@ -208,10 +208,10 @@ macro_rules! registry {
             needs: Needs::$needs,
         }),+),+];
 
-        /// The law of this name as a task.
-        pub(crate) fn start<A: Addr>(
+        /// The law of this name as a task. Without a type of its own for addresses, it is compiled in this crate alone.
+        pub(crate) fn start(
             name: &'static str,
-            bed: Testbed<A>,
+            bed: Testbed<BoxAddr>,
         ) -> Pin<Box<dyn Future<Output = Outcome> + Send>> {
             match name {
                 $($(concat!(stringify!($group), "::", stringify!($law)) => {
