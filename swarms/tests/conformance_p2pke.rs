@@ -7,14 +7,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::time::Duration;
 
-use p2p::{Addr, PeerId, Result, Swarm};
+use p2p::{Addr, BoxAddr, BoxSwarm, PeerId, Result, Swarm};
 use p2p_formats::x509::{PrivateKey, Registry, shake256};
 use p2p_swarms::faulty::FaultyConfig;
 use p2p_swarms::memory::MemoryConfig;
 use p2p_swarms::{
     Faults, KeyAddr, LinkFaults, MemoryAddr, MemoryRealm, P2pkeSwarm, SwarmExt as _, UdpConfig, UdpSwarm,
 };
-use p2p_swarmtest::wire::{Port, Tap};
+use p2p_swarmtest::wire::Tap;
 use p2p_swarmtest::{Profile, Secure, SecureAsk, Testbed, conformance};
 
 const SEED: u64 = 21;
@@ -53,10 +53,14 @@ fn bed<A: Addr>(bed: Testbed<KeyAddr<A>>, profile: Profile) -> Testbed<KeyAddr<A
         .forge(|id, place| KeyAddr::new(id.id, place.addr.clone()))
 }
 
-fn over<A: Addr, S: Swarm<A>>(
-    open: impl Fn() -> S + Send + Sync + 'static,
-    profile: Profile,
-) -> Testbed<KeyAddr<A>> {
+/// P2PKE on memory and on UDP is compiled for just these, and once for everything else: on a swarm without a type.
+type Boxed = BoxSwarm<BoxAddr>;
+
+fn boxed<A: Addr, S: Swarm<A>>(inner: S) -> Boxed {
+    BoxSwarm::new(inner.erase())
+}
+
+fn over(open: impl Fn() -> Boxed + Send + Sync + 'static, profile: Profile) -> Testbed<KeyAddr<BoxAddr>> {
     let keys = Keys::default();
     let nodes = move |count| ready(Ok((0..count).map(|_| node(open(), &keys)).collect()));
     bed(Testbed::new(Secure, nodes), profile)
@@ -112,12 +116,12 @@ fn udp() -> Testbed<KeyAddr<SocketAddr>> {
     })
 }
 
-fn fragments_on_udp() -> Testbed<KeyAddr<SocketAddr>> {
-    over(|| udp_any().fragment(16 << 10), udp_profile())
+fn fragments_on_udp() -> Testbed<KeyAddr<BoxAddr>> {
+    over(|| boxed(udp_any().fragment(16 << 10)), udp_profile())
 }
 
 /// Loses 30 %, doubles 20 % and reorders.
-fn bad(mtu: usize) -> impl Fn() -> p2p_swarms::FaultySwarm<MemoryAddr, p2p_swarms::MemorySwarm> {
+fn bad(mtu: usize) -> impl Fn() -> Boxed {
     println!("seed {SEED}");
     let config = FaultyConfig {
         seed: SEED,
@@ -135,7 +139,7 @@ fn bad(mtu: usize) -> impl Fn() -> p2p_swarms::FaultySwarm<MemoryAddr, p2p_swarm
         mtu,
         ..MemoryConfig::default()
     });
-    move || realm.open().faulty(faults.clone())
+    move || boxed(realm.open().faulty(faults.clone()))
 }
 
 /// Copies made by the medium do not surface.
@@ -148,11 +152,11 @@ fn on_bad(loss: f64) -> Profile {
     }
 }
 
-fn bad_medium() -> Testbed<KeyAddr<MemoryAddr>> {
+fn bad_medium() -> Testbed<KeyAddr<BoxAddr>> {
     over(bad(64 << 10), on_bad(0.3))
 }
 
-fn asks_on_bad_medium() -> Testbed<KeyAddr<MemoryAddr>> {
+fn asks_on_bad_medium() -> Testbed<KeyAddr<BoxAddr>> {
     let (open, keys) = (bad(1232), Keys::default());
     let nodes = move |count| ready(Ok((0..count).map(|_| node(open(), &keys).asks(4000)).collect()));
     let profile = Profile {
@@ -171,23 +175,26 @@ fn wire_profile() -> Profile {
     }
 }
 
-fn wire() -> Testbed<KeyAddr<Port>> {
+fn wire() -> Testbed<KeyAddr<BoxAddr>> {
     let keys = Keys::default();
-    let nodes = move |taps: Vec<Tap>| ready(Ok(taps.into_iter().map(|tap| node(tap, &keys)).collect()));
+    let nodes = move |taps: Vec<Tap>| {
+        let nodes = taps.into_iter().map(|tap| node(boxed(tap), &keys));
+        ready(Ok(nodes.collect()))
+    };
     bed(Testbed::over(Secure, nodes), wire_profile())
 }
 
-fn asks_on_wire() -> Testbed<KeyAddr<Port>> {
+fn asks_on_wire() -> Testbed<KeyAddr<BoxAddr>> {
     let keys = Keys::default();
     let nodes = move |taps: Vec<Tap>| {
-        let nodes = taps.into_iter().map(|tap| node(tap, &keys).asks(4000));
+        let nodes = taps.into_iter().map(|tap| node(boxed(tap), &keys).asks(4000));
         ready(Ok(nodes.collect()))
     };
     bed(Testbed::over(SecureAsk, nodes), wire_profile())
 }
 
 /// Attacked, and lossy besides.
-fn lossy_wire() -> Testbed<KeyAddr<Port>> {
+fn lossy_wire() -> Testbed<KeyAddr<BoxAddr>> {
     println!("seed {SEED}");
     let link = LinkFaults {
         loss: 0.2,
@@ -203,7 +210,7 @@ fn lossy_wire() -> Testbed<KeyAddr<Port>> {
     let nodes = move |taps: Vec<Tap>| {
         let nodes = taps
             .into_iter()
-            .map(|tap| node(tap.faulty(faults.clone()), &keys));
+            .map(|tap| node(boxed(tap.faulty(faults.clone())), &keys));
         ready(Ok(nodes.collect()))
     };
     bed(

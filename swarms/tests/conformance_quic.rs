@@ -7,12 +7,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::time::Duration;
 
-use p2p::{Addr, PeerId, Result, Swarm};
+use p2p::{Addr, BoxAddr, BoxSwarm, PeerId, Result, Swarm};
 use p2p_formats::x509::{PrivateKey, Registry, sha3_256};
 use p2p_swarms::faulty::FaultyConfig;
 use p2p_swarms::quic::QuicConfig;
 use p2p_swarms::{Faults, KeyAddr, LinkFaults, MemoryAddr, MemoryRealm, QuicSwarm, SwarmExt as _, UdpSwarm};
-use p2p_swarmtest::wire::{Port, Tap};
+use p2p_swarmtest::wire::Tap;
 use p2p_swarmtest::{Profile, SecureAsk, Testbed, conformance};
 
 const SEED: u64 = 7;
@@ -60,7 +60,14 @@ fn profile() -> Profile {
     }
 }
 
-fn over<A: Addr, S: Swarm<A>>(open: impl Fn() -> S + Send + Sync + 'static) -> Testbed<KeyAddr<A>> {
+/// QUIC on UDP and in memory is compiled for just these, and once for everything else: on a swarm without a type.
+type Boxed = BoxSwarm<BoxAddr>;
+
+fn boxed<A: Addr, S: Swarm<A>>(inner: S) -> Boxed {
+    BoxSwarm::new(inner.erase())
+}
+
+fn over(open: impl Fn() -> Boxed + Send + Sync + 'static) -> Testbed<KeyAddr<BoxAddr>> {
     let keys = Keys::default();
     let nodes = move |count| {
         let nodes = (0..count).map(|_| QuicSwarm::with_config(open(), &keys.next(), config()));
@@ -89,7 +96,7 @@ fn memory() -> Testbed<KeyAddr<MemoryAddr>> {
 }
 
 /// Loses, doubles and reorders; QUIC repairs all of it.
-fn bad_medium() -> Testbed<KeyAddr<MemoryAddr>> {
+fn bad_medium() -> Testbed<KeyAddr<BoxAddr>> {
     println!("seed {SEED}");
     let config = FaultyConfig {
         seed: SEED,
@@ -104,24 +111,24 @@ fn bad_medium() -> Testbed<KeyAddr<MemoryAddr>> {
     };
     let faults = Faults::new(config).expect("faults in range");
     let realm = MemoryRealm::default();
-    over(move || realm.open().faulty(faults.clone()))
+    over(move || boxed(realm.open().faulty(faults.clone())))
 }
 
-fn mux() -> Testbed<KeyAddr<MemoryAddr>> {
+fn mux() -> Testbed<KeyAddr<BoxAddr>> {
     let realm = MemoryRealm::default();
-    over(move || realm.open().mux().open("quic").expect("a new channel"))
+    over(move || boxed(realm.open().mux().open("quic").expect("a new channel")))
 }
 
-fn quic() -> Testbed<KeyAddr<KeyAddr<MemoryAddr>>> {
+fn quic() -> Testbed<KeyAddr<BoxAddr>> {
     let (realm, keys) = (MemoryRealm::default(), Keys::default());
-    over(move || QuicSwarm::with_config(realm.open(), &keys.next(), config()).expect("a node"))
+    over(move || boxed(QuicSwarm::with_config(realm.open(), &keys.next(), config()).expect("a node")))
 }
 
-fn wire() -> Testbed<KeyAddr<Port>> {
+fn wire() -> Testbed<KeyAddr<BoxAddr>> {
     let keys = Keys::default();
     let nodes = move |taps: Vec<Tap>| {
         let nodes = taps.into_iter();
-        let nodes = nodes.map(|tap| QuicSwarm::with_config(tap, &keys.next(), config()));
+        let nodes = nodes.map(|tap| QuicSwarm::with_config(boxed(tap), &keys.next(), config()));
         ready(nodes.collect::<Result<Vec<_>>>())
     };
     // In real time somebody waits for this.
@@ -132,22 +139,22 @@ fn wire() -> Testbed<KeyAddr<Port>> {
     bed(Testbed::over(SecureAsk, nodes)).profile(profile)
 }
 
-fn fragments_on_quic() -> Testbed<KeyAddr<KeyAddr<MemoryAddr>>> {
+fn fragments_on_quic() -> Testbed<KeyAddr<BoxAddr>> {
     let (realm, keys) = (MemoryRealm::default(), Keys::default());
     over(move || {
         let quic = QuicSwarm::with_config(realm.open(), &keys.next(), config()).expect("a node");
-        quic.fragment(2 << 20)
+        boxed(quic.fragment(2 << 20))
     })
 }
 
-fn p2pke() -> Testbed<KeyAddr<KeyAddr<MemoryAddr>>> {
+fn p2pke() -> Testbed<KeyAddr<BoxAddr>> {
     let (realm, keys) = (MemoryRealm::default(), Keys::default());
-    over(move || realm.open().p2pke(&keys.next()).expect("a node"))
+    over(move || boxed(realm.open().p2pke(&keys.next()).expect("a node")))
 }
 
 /// Not on quinn's own socket: on a swarm that is on a socket.
-fn udp_swarm() -> Testbed<KeyAddr<SocketAddr>> {
-    over(|| UdpSwarm::bind(SocketAddr::from(([127, 0, 0, 1], 0))).expect("a free port"))
+fn udp_swarm() -> Testbed<KeyAddr<BoxAddr>> {
+    over(|| boxed(UdpSwarm::bind(SocketAddr::from(([127, 0, 0, 1], 0))).expect("a free port")))
 }
 
 fn udp() -> Testbed<KeyAddr<SocketAddr>> {

@@ -1,5 +1,6 @@
 //! `conformance!`: one test for each law.
 
+use std::cell::Cell;
 use std::pin::Pin;
 
 /// Makes a module with one test for each law that applies, named `<module>::<group>::<law>`.
@@ -7,7 +8,8 @@ use std::pin::Pin;
 /// Written are the attribute that makes an async function a test, the module's name, the kind of swarm
 /// ([`Plain`](crate::Plain), [`Ask`](crate::Ask), [`Secure`](crate::Secure) or
 /// [`SecureAsk`](crate::SecureAsk)) and an expression for the [`Testbed`](crate::Testbed), which each test
-/// evaluates for itself. A waived law passes and prints why it is waived.
+/// evaluates for itself. A waived law passes and prints why it is waived. One more test, `<module>::makes_nodes`, looks at
+/// the testbed alone.
 ///
 /// ```
 /// use p2p_swarmtest::reference::Network;
@@ -27,7 +29,14 @@ macro_rules! conformance {
         mod $name {
             #[allow(unused_imports, reason = "whatever the expression needs")]
             use super::*;
-            $crate::for_each_law! { $crate::conformance_groups!($kind [$(#[$attribute])+] $bed) }
+
+            // The one function with the attribute: a runtime in each of the many tests takes long to compile.
+            $(#[$attribute])+
+            async fn makes_nodes() {
+                $crate::checked(&$bed).await;
+            }
+
+            $crate::for_each_law! { $crate::conformance_groups!($kind) }
         }
     };
 }
@@ -36,12 +45,9 @@ macro_rules! conformance {
 #[doc(hidden)]
 #[macro_export]
 macro_rules! conformance_groups {
-    (($kind:ident $attributes:tt $bed:expr)
-     $($group:ident { $($needs:ident $law:ident $sentence:literal;)+ })+) => {$(
+    (($kind:ident) $($group:ident { $($needs:ident $law:ident $sentence:literal;)+ })+) => {$(
         mod $group {
-            #[allow(unused_imports, reason = "whatever the expression needs, if the group has laws")]
-            use super::*;
-            $($crate::conformance_law!($kind $needs $attributes $group $law $bed);)+
+            $($crate::conformance_law!($kind $needs $group $law);)+
         }
     )+};
 }
@@ -57,27 +63,51 @@ macro_rules! conformance_law {
     (Plain SecureAsk $($rest:tt)*) => {};
     (Ask SecureAsk $($rest:tt)*) => {};
     (Secure SecureAsk $($rest:tt)*) => {};
-    ($kind:ident $needs:ident [$(#[$attribute:meta])+] $group:ident $law:ident $bed:expr) => {
-        $(#[$attribute])+
-        async fn $law() {
-            $crate::assert_law($bed, concat!(stringify!($group), "::", stringify!($law))).await;
+    ($kind:ident $needs:ident $group:ident $law:ident) => {
+        #[test]
+        fn $law() {
+            $crate::check_law(
+                concat!(stringify!($group), "::", stringify!($law)),
+                super::makes_nodes,
+            );
         }
     };
 }
 
-/// Checks one law for a test. Boxed, so that little is compiled for each of the many tests.
-///
-/// # Panics
-/// If the swarm breaks the law, in the future that this returns.
-#[doc(hidden)]
-pub fn assert_law<A: p2p::Addr>(
-    bed: crate::Testbed<A>,
-    name: &'static str,
-) -> Pin<Box<dyn Future<Output = ()> + Send>> {
-    Box::pin(assert_erased(bed.erase(), name))
+thread_local! {
+    /// The law that the test of this thread is about.
+    static CHOSEN: Cell<Option<&'static str>> = const { Cell::new(None) };
 }
 
-async fn assert_erased(bed: crate::Testbed<p2p::BoxAddr>, name: &str) {
+/// Lets `run`, which calls [`checked`], check this law.
+///
+/// # Panics
+/// If the swarm breaks the law, and if `run` does not come to call [`checked`] in this thread.
+#[doc(hidden)]
+pub fn check_law(name: &'static str, run: fn()) {
+    CHOSEN.set(Some(name));
+    run();
+    assert!(
+        CHOSEN.take().is_none(),
+        "{name} was not checked: the attribute runs the function in another thread, or not at all"
+    );
+}
+
+/// Checks the law that [`check_law`] chose; without one, that the testbed makes nodes.
+///
+/// # Panics
+/// The future does, if the swarm breaks the law or no nodes are made.
+#[doc(hidden)]
+pub fn checked<A: p2p::Addr>(bed: &crate::Testbed<A>) -> Pin<Box<dyn Future<Output = ()> + Send>> {
+    Box::pin(check_erased(bed.erase(), CHOSEN.take()))
+}
+
+async fn check_erased(bed: crate::Testbed<p2p::BoxAddr>, chosen: Option<&'static str>) {
+    let Some(name) = chosen else {
+        let made = bed.nodes::<2>().await;
+        assert!(made.is_ok(), "{made:?}");
+        return;
+    };
     let Some(law) = crate::Law::named(name) else {
         panic!("there is no law {name:?}");
     };
