@@ -253,3 +253,51 @@ fn put_bytes(out: &mut Vec<u8>, field: u8, bytes: &[u8]) {
     out.push(len as u8);
     out.extend_from_slice(bytes);
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// Bytes that are nearly messages: fields of small numbers and any kind.
+    fn nearly() -> impl Strategy<Value = Vec<u8>> {
+        let field = (1..6u8, 0..8u8, proptest::collection::vec(any::<u8>(), 0..12)).prop_map(
+            |(number, kind, bytes)| match kind {
+                0..4 => {
+                    let mut out = Vec::new();
+                    put_bytes(&mut out, number, &bytes);
+                    out
+                }
+                _ => [&[number << 3 | kind][..], &bytes].concat(),
+            },
+        );
+        proptest::collection::vec(field, 0..6).prop_map(|fields| fields.concat())
+    }
+
+    fn within(part: &[u8], whole: &[u8]) -> bool {
+        part.is_empty() || whole.windows(part.len()).any(|window| window == part)
+    }
+
+    proptest! {
+        #[test]
+        fn any_opened_payload_is_a_message_of_its_own_bytes_or_an_error(
+            bytes in prop_oneof![nearly(), proptest::collection::vec(any::<u8>(), 0..80)],
+        ) {
+            if let Ok(RespHello { key, signature }) = RespHello::parse(&bytes) {
+                prop_assert!(within(key, &bytes) && within(signature, &bytes));
+            }
+            if let Ok(signature) = parse_init_done(&bytes) {
+                prop_assert!(within(signature, &bytes));
+            }
+        }
+
+        #[test]
+        fn what_is_written_is_read(key: Vec<u8>, signature: Vec<u8>) {
+            let payload = RespHello::payload(&key, &signature);
+            let read = RespHello::parse(&payload).map(|read| (read.key, read.signature));
+            prop_assert_eq!(read.ok(), Some((&key[..], &signature[..])));
+            let done = init_done(&signature);
+            prop_assert_eq!(parse_init_done(&done).ok(), Some(&signature[..]));
+        }
+    }
+}
