@@ -447,3 +447,20 @@ fn records_survive_while_nodes_come_and_go() {
     all_found(&mut ring, &keys);
     all_in_place(&ring, &keys);
 }
+
+#[test]
+fn a_crowd_that_joins_has_the_right_successors_within_a_second_of_the_last() {
+    let mut ring = Ring::crowd(34, Config::default(), 300, SECOND / 50);
+    ring.sim.run_for(SECOND);
+    let members = ring.members();
+    for (at, (_, addr)) in members.iter().enumerate() {
+        let engine = &ring.sim.engine(*addr).unwrap().0;
+        let next = members[(at + 1) % members.len()].0;
+        assert_eq!(
+            engine.successors().first().map(|node| node.id),
+            Some(next),
+            "{addr}"
+        );
+    }
+    all_right(ring.lookups(500, false));
+}

@@ -24,16 +24,14 @@ fn engine(config: Config) -> Engine<Place> {
 /// An engine at 0 with this successor and predecessor, and these nodes after the successor.
 fn between(config: Config, predecessor: u16, successor: u16, after: &[u16]) -> Engine<Place> {
     let mut engine = engine(config);
-    let stabilize = ask(predecessor, Ask::Stabilize(None));
+    let stabilize = ask(predecessor, Ask::Stabilize);
     engine
         .handle_request(NOW, &Place(predecessor), &stabilize)
         .expect("a good request");
-    let now = engine.poll_timeout().expect("something is due");
-    let mut now = now;
-    while engine.successors().first().map(|node| node.id) != Some(id(successor)) {
-        engine.handle_timeout(now);
+    for _ in 0..10 {
+        let now = NOW;
         for transmit in sent(&mut engine) {
-            let Ask::Stabilize(_) = parse(&transmit.request) else {
+            let Ask::Stabilize = parse(&transmit.request) else {
                 engine.handle_failure(now, transmit.id, Failure::Rejected);
                 continue;
             };
@@ -43,8 +41,14 @@ fn between(config: Config, predecessor: u16, successor: u16, after: &[u16]) -> E
             };
             engine.handle_answer(now, transmit.id, &answer(transmit.to.0, neighbours));
         }
-        now += Duration::from_secs(1);
+        if engine.in_flight() == 0 {
+            break;
+        }
     }
+    assert_eq!(
+        engine.successors().first().map(|node| node.id),
+        Some(id(successor))
+    );
     while engine.events_left() {}
     sent(&mut engine);
     engine
@@ -91,8 +95,7 @@ fn every_message_has_the_bytes_that_it_had() {
     let asks = [
         (Ask::Ping, "00".to_owned()),
         (Ask::Step(key, 8), format!("01{b}08")),
-        (Ask::Stabilize(None), "0200".to_owned()),
-        (Ask::Stabilize(Some(node())), format!("0201{one}")),
+        (Ask::Stabilize, "02".to_owned()),
         (Ask::Get(key), format!("03{b}")),
         (Ask::Put(record), format!("04{b}ac0203010203")),
         (Ask::Keep(record), format!("05{b}ac0203010203")),
@@ -122,6 +125,7 @@ fn every_message_has_the_bytes_that_it_had() {
             },
             format!("09ac02070101{one}"),
         ),
+        (Ask::Nearer(node()), format!("0a{one}")),
     ];
     for (body, bytes) in asks {
         assert_eq!(hex(Message::new(from, body).emit()), format!("{front}{bytes}"));
@@ -199,7 +203,7 @@ fn what_is_not_wholly_a_message_is_none() {
 fn nobody_speaks_in_anothers_name() {
     let mut engine = engine(Config::default());
     let refused = |engine: &mut Engine<Place>, at: u16, says: u16| {
-        engine.handle_request(NOW, &Place(at), &ask(says, Ask::Stabilize(None)))
+        engine.handle_request(NOW, &Place(at), &ask(says, Ask::Stabilize))
     };
     assert_eq!(refused(&mut engine, 1, 2), Err(Refusal::FalseId));
     assert_eq!(refused(&mut engine, 0, 0), Err(Refusal::FalseId), "its own");
@@ -382,7 +386,7 @@ fn a_flood_of_puts_does_not_become_a_flood_of_copies() {
                     *copies.entry((transmit.to, record.key)).or_insert(0) += 1;
                     engine.handle_answer(now, transmit.id, &done);
                 }
-                Ask::Stabilize(_) => {
+                Ask::Stabilize => {
                     let neighbours = Answer::Neighbours {
                         predecessor: Some(node(0)),
                         successors: vec![node(0x2000), node(0x3000)],
@@ -594,7 +598,7 @@ fn who_is_told_of_and_does_not_answer_never_becomes_the_successor() {
                 successors: vec![node(0x2000)],
             };
             match parse(&transmit.request) {
-                Ask::Stabilize(_) if transmit.to == Place(0x1000) => {
+                Ask::Stabilize if transmit.to == Place(0x1000) => {
                     engine.handle_answer(now, transmit.id, &answer(0x1000, neighbours));
                 }
                 _ if transmit.to == Place(0x1000) => {
@@ -609,28 +613,34 @@ fn who_is_told_of_and_does_not_answer_never_becomes_the_successor() {
 }
 
 #[test]
-fn a_predecessor_that_knew_the_next_one_tells_of_it() {
+fn who_is_displaced_as_predecessor_is_told_by_whom_and_asks_that_one_at_once() {
     let mut engine = between(Config::default(), 0xf000, 0x3000, &[]);
-    let from = |number, next| ask(number, Ask::Stabilize(Some(node(next))));
+    let stabilize = ask(0xf800, Ask::Stabilize);
+    engine.handle_request(NOW, &Place(0xf800), &stabilize).unwrap();
+    let told = sent(&mut engine).remove(0);
+    assert_eq!(told.to, Place(0xf000));
+    assert_eq!(parse(&told.request), Ask::Nearer(node(0xf800)));
+    engine.handle_answer(NOW, told.id, &answer(0xf000, Answer::Done));
+
     // Neither what lies beyond the successor nor what somebody else says is asked.
+    let nearer = |from, number| ask(from, Ask::Nearer(node(number)));
     engine
-        .handle_request(NOW, &Place(0xf000), &from(0xf000, 0x4000))
+        .handle_request(NOW, &Place(0x3000), &nearer(0x3000, 0x4000))
         .unwrap();
     engine
-        .handle_request(NOW, &Place(0xe000), &from(0xe000, 0x1000))
+        .handle_request(NOW, &Place(0xf800), &nearer(0xf800, 0x1000))
         .unwrap();
     assert_eq!(sent(&mut engine), []);
     engine
-        .handle_request(NOW, &Place(0xf000), &from(0xf000, 0x1000))
+        .handle_request(NOW, &Place(0x3000), &nearer(0x3000, 0x1000))
         .unwrap();
     let asked = sent(&mut engine).remove(0);
-    assert_eq!(asked.to, Place(0x1000));
-    assert_eq!(parse(&asked.request), Ask::Stabilize(Some(node(0x3000))));
+    assert_eq!((asked.to, parse(&asked.request)), (Place(0x1000), Ask::Stabilize));
     assert_eq!(engine.successors()[0].id, id(0x3000), "until it answers");
     // However many it tells of, one is asked at a time.
-    for next in 0x1000..0x1100 {
+    for number in 0x1000..0x1100 {
         engine
-            .handle_request(NOW, &Place(0xf000), &from(0xf000, next))
+            .handle_request(NOW, &Place(0x3000), &nearer(0x3000, number))
             .unwrap();
     }
     assert_eq!(sent(&mut engine), []);
@@ -653,7 +663,7 @@ fn tables_stay_small_whatever_neighbours_say() {
     assert_eq!(engine.successors().len(), 5);
     for number in (0x0001..0xf000).rev().step_by(100) {
         engine
-            .handle_request(NOW, &Place(number), &ask(number, Ask::Stabilize(None)))
+            .handle_request(NOW, &Place(number), &ask(number, Ask::Stabilize))
             .unwrap();
         let goodbye = Ask::Leave {
             predecessor: Some(node(number + 1)),
@@ -681,7 +691,7 @@ fn pages_of_records_that_bring_nothing_new_end() {
     let mut pages = 0;
     while let Some(transmit) = engine.poll_transmit() {
         let body = match parse(&transmit.request) {
-            Ask::Stabilize(_) => Answer::Neighbours {
+            Ask::Stabilize => Answer::Neighbours {
                 predecessor: None,
                 successors: Vec::new(),
             },
@@ -710,7 +720,7 @@ fn who_is_still_joining_takes_nobody_in() {
         engine.handle_request(NOW, &Place(9), &step),
         Err(Refusal::Joining)
     );
-    let stabilize = ask(9, Ask::Stabilize(None));
+    let stabilize = ask(9, Ask::Stabilize);
     assert_eq!(
         engine.handle_request(NOW, &Place(9), &stabilize),
         Err(Refusal::Joining)
@@ -786,13 +796,12 @@ fn messages_are_never_longer_than_they_may_be() {
     let mut engine = Engine::new(id(0), rules.clone(), NOW, 1);
     let first = Long(id(0x1000), 200);
     engine
-        .handle_request(NOW, &first, &ask(0x1000, Ask::Stabilize(None)))
+        .handle_request(NOW, &first, &ask(0x1000, Ask::Stabilize))
         .unwrap();
-    engine.handle_timeout(NOW + Duration::from_secs(20));
     let asked = sent(&mut engine);
     let stabilize = asked
         .iter()
-        .find(|transmit| matches!(place::parse(&transmit.request), Ask::Stabilize(_)))
+        .find(|transmit| matches!(place::parse(&transmit.request), Ask::Stabilize))
         .unwrap();
     let successors = (0x2000..0x2030).map(|number| Node {
         id: *id(number).as_bytes(),
@@ -811,7 +820,7 @@ fn messages_are_never_longer_than_they_may_be() {
     }
     let zero = [0; 32];
     for body in [
-        Ask::Stabilize(None),
+        Ask::Stabilize,
         Ask::Step(*id(0x9000).as_bytes(), 0),
         Ask::Step(*id(0x2010).as_bytes(), 0),
         Ask::Keys(zero, zero),
@@ -829,9 +838,9 @@ fn messages_are_never_longer_than_they_may_be() {
     let mut engine = Engine::new(id(0), rules, NOW, 1);
     let far = Long(id(0x1000), 213);
     engine
-        .handle_request(NOW, &far, &ask(0x1000, Ask::Stabilize(None)))
+        .handle_request(NOW, &far, &ask(0x1000, Ask::Stabilize))
         .unwrap();
-    let bytes = engine.handle_request(NOW, &far, &ask(0x1000, Ask::Stabilize(None)));
+    let bytes = engine.handle_request(NOW, &far, &ask(0x1000, Ask::Stabilize));
     let none = Answer::Neighbours {
         predecessor: None,
         successors: Vec::new(),
@@ -866,8 +875,8 @@ fn any_ask() -> impl Strategy<Value = (u16, Vec<u8>)> {
     let value = || prop::collection::vec(any::<u8>(), 0..40);
     let of = |from: u16, body: Ask<'_>| (from, ask(from, body));
     prop_oneof![
-        (any::<u16>(), prop::option::of(any_node()))
-            .prop_map(move |(from, next)| of(from, Ask::Stabilize(next))),
+        any::<u16>().prop_map(move |from| of(from, Ask::Stabilize)),
+        (any::<u16>(), any_node()).prop_map(move |(from, node)| of(from, Ask::Nearer(node))),
         (any::<u16>(), key(), any::<u8>()).prop_map(move |(from, key, skip)| of(from, Ask::Step(key, skip))),
         (any::<u16>(), key()).prop_map(move |(from, key)| of(from, Ask::Get(key))),
         (any::<u16>(), key(), key()).prop_map(move |(from, one, two)| of(from, Ask::Keys(one, two))),

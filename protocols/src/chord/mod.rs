@@ -19,8 +19,8 @@
 //! A node that joins fetches its records from its successor; who leaves hands them over; what is stored is copied along
 //! the successor list, again whenever that changes. A copy that nobody renews goes back to its key's successor, so that a
 //! transfer that failed is made good. Stabilization and the notification of the successor are one request, and a node asks
-//! its successor's predecessor at once, not a round later, if that is its new successor. It tells that one of the old
-//! successor then; the paper has no such hint, and needs a round for each of those who joined at once.
+//! its successor's predecessor at once, not a round later, if that is its new successor. Who has got a nearer
+//! predecessor tells the old one, which asks the newcomer at once; the paper leaves that to the next round.
 //!
 //! # Security
 //! **Required of the caller.** Addresses that prove ids, as P2PKE's and QUIC's do ([`Addr::peer_id`](p2p::Addr)), ids that

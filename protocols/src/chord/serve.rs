@@ -7,7 +7,7 @@ use p2p::{Addr, PeerId};
 
 use super::config::FRAME;
 use super::distance::in_open;
-use super::engine::Engine;
+use super::engine::{Engine, Purpose};
 use super::event::{Node, Refusal};
 use super::lookup::Goal;
 use super::route::Route;
@@ -48,18 +48,14 @@ impl<A: Addr> Engine<A> {
         match message.body {
             Ask::Ping => Ok(self.emit(Answer::Done)),
             Ask::Step(key, skip) => Ok(self.serve_step(&PeerId::new(key), skip)),
-            Ask::Stabilize(next) => {
+            Ask::Stabilize => {
                 let mut room = self.room();
                 let answer = Answer::Neighbours {
                     predecessor: self.table.predecessor.as_ref().and_then(|it| room.tell_of(it)),
                     successors: room.tell_of_all(&self.table.successors),
                 };
                 let answer = self.emit(answer);
-                if self.notified(now, asker)
-                    && let Some(next) = next
-                {
-                    self.hear_of(now, &next);
-                }
+                self.notified(now, asker);
                 Ok(answer)
             }
             Ask::Get(key) => Ok(match self.store.get(now, &PeerId::new(key)) {
@@ -124,6 +120,10 @@ impl<A: Addr> Engine<A> {
                 self.routed(now, token, hops, owners);
                 Ok(self.emit(Answer::Done))
             }
+            Ask::Nearer(node) => {
+                self.hear_of(now, &asker, &node);
+                Ok(self.emit(Answer::Done))
+            }
         }
     }
 
@@ -131,7 +131,7 @@ impl<A: Addr> Engine<A> {
     fn check_membership(&self, ask: &Ask<'_>) -> Result<(), Refusal> {
         let concerns_ring = matches!(
             ask,
-            Ask::Step(..) | Ask::Stabilize(_) | Ask::Put(_) | Ask::Keep(_) | Ask::Route { .. }
+            Ask::Step(..) | Ask::Stabilize | Ask::Put(_) | Ask::Keep(_) | Ask::Route { .. }
         );
         if !concerns_ring {
             return Ok(());
@@ -173,21 +173,29 @@ impl<A: Addr> Engine<A> {
         ))
     }
 
-    /// Somebody takes this node for its successor. Whether that is its predecessor.
-    fn notified(&mut self, now: Duration, node: Node<A>) -> bool {
+    /// Somebody takes this node for its successor.
+    fn notified(&mut self, now: Duration, node: Node<A>) {
         let own = self.table.own;
-        match &self.table.predecessor {
-            Some(known) if known.id == node.id => {}
-            Some(known) if !in_open(&node.id, &known.id, &own) => return false,
-            _ => self.copies.again(),
+        let known = self.table.predecessor.as_ref();
+        if known.is_some_and(|known| known.id != node.id && !in_open(&node.id, &known.id, &own)) {
+            return;
         }
         self.upkeep.heard = now;
         if self.table.successors.is_empty() {
-            self.table.add_successor(node.clone());
-            self.upkeep.begin_fingers();
+            self.found_ring(now, node.clone());
         }
-        self.table.predecessor = Some(node);
-        true
+        let told = self.room().tell_of(&node);
+        let id = node.id;
+        let Some(displaced) = self.table.predecessor.replace(node) else {
+            return self.copies.again();
+        };
+        if displaced.id != id {
+            self.copies.again();
+            if let Some(told) = told {
+                let Node { id, addr } = displaced;
+                self.ask(now, &addr, Some(id), Ask::Nearer(told), Purpose::Check);
+            }
+        }
     }
 
     /// Records of an arc, as many as fit an answer.

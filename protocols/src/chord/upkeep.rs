@@ -32,7 +32,7 @@ pub(super) struct Upkeep<A> {
     pub(super) heard: Duration,
     /// While somebody is being asked for its neighbours: how many more this round may ask.
     stabilizing: Option<u8>,
-    /// One that the predecessor says may be the successor, to be asked when nobody else is.
+    /// One that the successor says lies before it, to be asked when nobody else is.
     hint: Option<Node<A>>,
     /// The records of this node's range are still to be fetched.
     fetch: bool,
@@ -136,23 +136,17 @@ impl<A: Addr> Engine<A> {
     fn ask_neighbours(&mut self, now: Duration, node: Node<A>, chain: u8) {
         self.upkeep.stabilizing = Some(chain);
         let (id, addr) = (node.id, node.addr.clone());
-        let next = self.table.successor().filter(|next| next.id != id);
-        let next = next.and_then(|next| self.room().tell_of(next));
-        self.ask(
-            now,
-            &addr,
-            Some(id),
-            Ask::Stabilize(next),
-            Purpose::Stabilize(node),
-        );
+        self.ask(now, &addr, Some(id), Ask::Stabilize, Purpose::Stabilize(node));
     }
 
-    /// The predecessor took this node for its successor before it found that this one lies in between.
+    /// The successor says that another has come between: that one is asked at once, not a round later.
     ///
-    /// So one way round the circle that has come to skip others becomes one with theirs as fast as messages travel. By
-    /// stabilization alone that takes a round for each node.
-    pub(super) fn hear_of(&mut self, now: Duration, next: &super::wire::Node<'_>) {
-        self.upkeep.hint = self.told_of(next);
+    /// So a newcomer is known to its predecessor as soon as messages travel, and so are many who have come at once.
+    pub(super) fn hear_of(&mut self, now: Duration, by: &Node<A>, nearer: &super::wire::Node<'_>) {
+        if self.table.successor().is_none_or(|next| next.id != by.id) || self.leaving.is_some() {
+            return;
+        }
+        self.upkeep.hint = self.told_of(nearer);
         if self.upkeep.stabilizing.is_none() {
             self.follow_hint(now, CHAIN);
         }
@@ -244,6 +238,15 @@ impl<A: Addr> Engine<A> {
         self.upkeep.begin_fingers();
         self.upkeep.fix_at = now;
         self.upkeep.fetch = true;
+        if self.upkeep.stabilizing.is_none() {
+            self.stabilize(now, CHAIN);
+        }
+    }
+
+    /// The first other node has come: both are a ring now, each the other's successor.
+    pub(super) fn found_ring(&mut self, now: Duration, other: Node<A>) {
+        self.table.add_successor(other);
+        self.upkeep.begin_fingers();
         if self.upkeep.stabilizing.is_none() {
             self.stabilize(now, CHAIN);
         }

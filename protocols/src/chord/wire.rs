@@ -49,9 +49,8 @@ pub enum Ask<'a> {
     Ping,
     /// Who succeeds this id, or is nearer to it than you are, apart from the so many nearest that you told of?
     Step(Id, u8),
-    /// I take you for my successor: whom do you take for your predecessor, and who comes after you? Until now I took this node
-    /// for my successor, which is perhaps yours.
-    Stabilize(#[serde(borrow)] Option<Node<'a>>),
+    /// I take you for my successor: whom do you take for your predecessor, and who comes after you?
+    Stabilize,
     /// Which record do you have under this key?
     Get(Id),
     /// Keep this record, which should be yours.
@@ -93,6 +92,8 @@ pub enum Ask<'a> {
         #[serde(borrow, deserialize_with = "list::<_, _, MAX_NODES>")]
         successors: Vec<Node<'a>>,
     },
+    /// You took me for your successor. This node has come between us.
+    Nearer(#[serde(borrow)] Node<'a>),
 }
 
 /// What is answered.
