@@ -6,4 +6,5 @@ pub mod chord;
 pub mod fragment;
 pub mod kademlia;
 pub mod mux;
+pub mod overlay;
 pub mod p2pke;

@@ -191,6 +191,16 @@ impl<F: Fn(&PeerId, &[u8]) -> bool + Send + Sync> Validator for F {
     }
 }
 
+impl Validator for Box<dyn Validator> {
+    fn is_valid(&self, key: &PeerId, value: &[u8]) -> bool {
+        (**self).is_valid(key, value)
+    }
+
+    fn supersedes(&self, key: &PeerId, new: &[u8], old: &[u8]) -> bool {
+        (**self).supersedes(key, new, old)
+    }
+}
+
 /// Refuses all records: for a network that finds nodes and providers only.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct NoRecords;

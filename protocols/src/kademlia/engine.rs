@@ -8,7 +8,7 @@ use p2p::{Addr, Error, PeerId, Result};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
-use super::config::Rules;
+use super::config::{Config, Rules};
 use super::contact::Contact;
 use super::distance::Distance;
 use super::event::{Counts, Event, Failure, OpId, Outcome, RequestId, Transmit};
@@ -104,6 +104,11 @@ impl<A: Addr> Engine<A> {
     /// This node's id.
     pub fn id(&self) -> PeerId {
         self.own
+    }
+
+    /// The configuration, with its numbers in the range where they mean something.
+    pub fn config(&self) -> &Config {
+        &self.rules.config
     }
 
     /// Nodes that have answered and have a place in a bucket.

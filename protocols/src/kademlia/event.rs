@@ -57,10 +57,8 @@ pub enum Outcome<A> {
     Located {
         /// Where the node has just answered.
         contact: Option<Contact<A>>,
-        /// Whether anybody named it: it may be there for others, if not for this node.
-        named: bool,
-        /// Nodes nearest to it that answered, the nearest first, at most *k*; those that named it are among them.
-        nearest: Vec<Contact<A>>,
+        /// Who names it, the first ones, at most 8: it may be there for them if not for this node.
+        named_by: Vec<Contact<A>>,
     },
     /// [`get`](super::Engine::get): the best record found.
     Record(Option<Record>),

@@ -27,6 +27,9 @@ enum State {
 /// Addresses that one lookup tries of one node.
 const ADDRS: usize = 3;
 
+/// Nodes that name the target, remembered at most.
+const NAMED_BY: usize = 8;
+
 /// An address at which somebody says that a node is.
 #[derive(Debug)]
 struct Hint<A> {
@@ -84,6 +87,8 @@ pub(super) struct Lookup<A> {
     seen: BTreeMap<Distance, Candidate<A>>,
     paths: Vec<Path>,
     prefixes: HashMap<Prefix, usize>,
+    /// Who names the target.
+    named_by: Vec<Distance>,
     progress: Progress,
 }
 
@@ -96,6 +101,7 @@ impl<A: Addr> Lookup<A> {
             seen: BTreeMap::new(),
             paths: vec![Path::default(); config.paths],
             prefixes: HashMap::new(),
+            named_by: Vec::new(),
             progress: Progress::default(),
         };
         for (at, seed) in seeds.into_iter().enumerate() {
@@ -253,6 +259,9 @@ impl<A: Addr> Lookup<A> {
             self.progress.hops = hops;
         }
         for Contact { id, addr } in nodes {
+            if id == self.target && self.named_by.len() < NAMED_BY && !self.named_by.contains(&key) {
+                self.named_by.push(key);
+            }
             let hint = Hint {
                 addr,
                 path,
@@ -321,11 +330,15 @@ impl<A: Addr> Lookup<A> {
         answered.nth(at).map(|node| (node.contact(), at))
     }
 
-    /// What is known of the target itself: where it answered, and whether anybody named it.
-    pub(super) fn of_target(&self) -> (Option<Contact<A>>, bool) {
+    /// What is known of the target itself: where it answered, and who names it.
+    pub(super) fn of_target(&self) -> (Option<Contact<A>>, Vec<Contact<A>>) {
         let target = self.seen.get(&self.key(&self.target));
         let answered = target.filter(|node| node.state == State::Answered);
-        (answered.map(Candidate::contact), target.is_some())
+        let named_by = self.named_by.iter().filter_map(|by| self.seen.get(by));
+        (
+            answered.map(Candidate::contact),
+            named_by.map(Candidate::contact).collect(),
+        )
     }
 }
 

@@ -158,7 +158,10 @@ impl<A: Addr> Engine<A> {
                 addr: pending.addr,
             };
             let config = &self.rules.config;
-            self.table.failed(now, &contact, config, &mut self.counts);
+            let elsewhere = self.table.failed(now, &contact, config, &mut self.counts);
+            if let Some(elsewhere) = elsewhere {
+                self.check(now, elsewhere);
+            }
         }
         match pending.purpose {
             Purpose::Check | Purpose::Copy => {}
@@ -402,13 +405,8 @@ impl<A: Addr> Engine<A> {
             },
             Task::FindNode => Outcome::Nodes(op.lookup.nearest(&config)),
             Task::Locate => {
-                let (contact, named) = op.lookup.of_target();
-                let nearest = op.lookup.nearest(&config);
-                Outcome::Located {
-                    contact,
-                    named,
-                    nearest,
-                }
+                let (contact, named_by) = op.lookup.of_target();
+                Outcome::Located { contact, named_by }
             }
             Task::Providers { found } => Outcome::Providers(std::mem::take(found)),
             Task::Get { best, worse, .. } => {

@@ -18,6 +18,8 @@ struct Entry<A> {
     contact: Contact<A>,
     heard: Duration,
     failures: u8,
+    /// Where else it has spoken from while it is asked whether it still is where it was, and since when.
+    elsewhere: Option<Box<(A, Duration)>>,
 }
 
 #[derive(Clone, Debug)]
@@ -84,16 +86,24 @@ impl<A: Addr> Table<A> {
         let Some(bucket) = self.buckets.get_mut(index) else {
             return Some(contact.clone());
         };
-        if let Some((at, entry)) = bucket.find(&contact.id) {
+        if let Some((at, entry)) = bucket
+            .entries
+            .iter_mut()
+            .enumerate()
+            .find(|(_, entry)| entry.contact.id == contact.id)
+        {
             let failed = entry.failures > 0;
             if entry.contact.addr != contact.addr {
+                if failed {
+                    return Some(contact.clone());
+                }
                 // It has two addresses, or has moved; then the new one gets in once the old one has failed.
-                let quiet = now.saturating_sub(entry.heard) >= config.upkeep_every;
-                return if failed {
-                    Some(contact.clone())
-                } else {
-                    quiet.then(|| entry.contact.clone())
-                };
+                let last = entry.elsewhere.as_ref().map(|elsewhere| elsewhere.1);
+                if last.is_some_and(|last| now.saturating_sub(last) < config.upkeep_every) {
+                    return None;
+                }
+                entry.elsewhere = Some(Box::new((contact.addr.clone(), now)));
+                return Some(entry.contact.clone());
             }
             if contact.addr.peer_id().is_some() {
                 bucket.refresh(at, now);
@@ -163,6 +173,7 @@ impl<A: Addr> Table<A> {
             contact,
             heard: now,
             failures: 0,
+            elsewhere: None,
         };
         if known.is_none() && bucket.entries.len() < config.k {
             bucket.entries.push(entry);
@@ -197,33 +208,34 @@ impl<A: Addr> Table<A> {
     }
 
     /// Notes that a contact did not answer. Its place goes to one that waits, if it failed often enough; without
-    /// one that waits it stays, since the fault may be on this side.
+    /// one that waits it stays, since the fault may be on this side. Says where else it should be asked, if it has
+    /// spoken from there.
     pub(super) fn failed(
         &mut self,
         now: Duration,
         contact: &Contact<A>,
         config: &Config,
         counts: &mut Counts,
-    ) {
+    ) -> Option<Contact<A>> {
         let index = self.index(&contact.id);
-        let Some(bucket) = self.buckets.get_mut(index) else {
-            return;
-        };
+        let bucket = self.buckets.get_mut(index)?;
         bucket.waiting.retain(|entry| entry.contact != *contact);
-        let Some((at, entry)) = bucket.find(&contact.id) else {
-            return;
-        };
+        let (at, entry) = bucket.find(&contact.id)?;
         if entry.contact.addr != contact.addr {
-            return;
+            return None;
         }
         let failures = entry.failures.saturating_add(1);
         // It goes behind the others, so that the next one is asked next time.
         bucket.refresh(at, now);
-        if let Some(entry) = bucket.entries.last_mut() {
-            entry.failures = failures;
+        let entry = bucket.entries.last_mut()?;
+        entry.failures = failures;
+        if let Some(elsewhere) = entry.elsewhere.take() {
+            let id = contact.id;
+            let (addr, _) = *elsewhere;
+            return Some(Contact { id, addr });
         }
         if failures < config.failures {
-            return;
+            return None;
         }
         // `answered` lets one that waits in, as long as its network has not got too much; the list shrinks each time.
         while let Some(next) = self
@@ -236,9 +248,10 @@ impl<A: Addr> Table<A> {
                 if let Some(bucket) = self.buckets.get_mut(index) {
                     bucket.entries.sort_by_key(|entry| entry.heard);
                 }
-                return;
+                break;
             }
         }
+        None
     }
 
     /// The contacts nearest to `target`, nearest first, without `but`. Those that failed last time come only where
