@@ -1,0 +1,389 @@
+//! The way up, and the work that never ends: pull from below, serve the engine's requests, ask for it, keep its time.
+
+use std::future::poll_fn;
+use std::mem;
+use std::pin::{Pin, pin};
+use std::sync::{Arc, PoisonError};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use futures_util::StreamExt as _;
+use futures_util::future::BoxFuture;
+use futures_util::stream::FuturesUnordered;
+use p2p::{
+    Addr, AskSwarm, BoxAskSwarm, Error, Headroom, Message, Packet, PeerId, Reason, Rejection, Request,
+    Result, Swarm,
+};
+use p2p_protocols::overlay::Way;
+use p2p_protocols::overlay::wire::Header;
+use tokio::time::{sleep, timeout};
+
+use super::core::Core;
+use super::relay::Passing;
+use super::router::{Failure, Router, Transmit};
+use crate::driver::Sleeper;
+
+/// How long nothing is pulled from a swarm that failed.
+const PAUSE: Duration = Duration::from_millis(20);
+
+/// Batches of messages in a row, before something else has its turn.
+const IN_A_ROW: u32 = 8;
+
+/// What the work waits for.
+enum Came<A, I> {
+    Messages,
+    Request(Request<A>),
+    Answer(A, I, Result<Packet>),
+    Time,
+    /// What went over others, opened.
+    Over(Message<PeerId>),
+    OverRequest(Request<PeerId>),
+    Failed(Error),
+    /// The engine wants to ask something.
+    Wanted,
+}
+
+type Asking<A, I> = FuturesUnordered<BoxFuture<'static, (A, I, Result<Packet>)>>;
+
+impl<A: Addr, S: AskSwarm<A>, R: Router<A>> Core<A, S, R> {
+    /// Pulls from below and from `over`, until the swarm below is closed.
+    pub(super) async fn work(self: Arc<Self>, over: Option<BoxAskSwarm<PeerId>>) {
+        let (inner, over) = (self.inner.clone(), over.as_ref());
+        let (mut pulled, mut sleeper, mut asking) = (Vec::new(), Sleeper::default(), Asking::new());
+        // These two wait on while messages come and go.
+        let mut requests = pin!(inner.receive_ask());
+        let mut over_told = pin!(over.map(Swarm::receive));
+        let mut over_asked = pin!(over.map(AskSwarm::receive_ask));
+        let mut in_a_row = 0_u32;
+        loop {
+            for transmit in self.take_requests() {
+                asking.push(self.request(transmit));
+            }
+            let came = {
+                let mut receiving = pin!(inner.receive_batch(&mut pulled, self.config.batch));
+                let mut messages = |cx: &mut Context<'_>| match receiving.as_mut().poll(cx) {
+                    Poll::Ready(Ok(_)) => Some(Came::Messages),
+                    Poll::Ready(Err(error)) => Some(Came::Failed(error)),
+                    Poll::Pending => None,
+                };
+                poll_fn(|cx| {
+                    if in_a_row < IN_A_ROW
+                        && let Some(came) = messages(cx)
+                    {
+                        return Poll::Ready(came);
+                    }
+                    if let Poll::Ready(request) = requests.as_mut().poll(cx) {
+                        requests.set(inner.receive_ask());
+                        return Poll::Ready(request.map_or_else(Came::Failed, Came::Request));
+                    }
+                    if !asking.is_empty()
+                        && let Poll::Ready(Some((to, id, answer))) = asking.poll_next_unpin(cx)
+                    {
+                        return Poll::Ready(Came::Answer(to, id, answer));
+                    }
+                    if self.alarm.poll(cx, &mut sleeper).is_ready() {
+                        return Poll::Ready(Came::Time);
+                    }
+                    if let Some(told) = poll_some(over_told.as_mut(), cx) {
+                        over_told.set(over.map(Swarm::receive));
+                        return Poll::Ready(told.map_or_else(Came::Failed, Came::Over));
+                    }
+                    if let Some(asked) = poll_some(over_asked.as_mut(), cx) {
+                        over_asked.set(over.map(AskSwarm::receive_ask));
+                        return Poll::Ready(asked.map_or_else(Came::Failed, Came::OverRequest));
+                    }
+                    if in_a_row >= IN_A_ROW
+                        && let Some(came) = messages(cx)
+                    {
+                        return Poll::Ready(came);
+                    }
+                    if self.has_requests() {
+                        return Poll::Ready(Came::Wanted);
+                    }
+                    Poll::Pending
+                })
+                .await
+            };
+            in_a_row = if matches!(came, Came::Messages) {
+                in_a_row + 1
+            } else {
+                0
+            };
+            match came {
+                Came::Wanted => {}
+                Came::Messages => {
+                    self.land(&mut pulled);
+                    // Whoever polls this looks whether it was for them before there is more of it.
+                    yield_once().await;
+                }
+                Came::Request(request) => self.land_request(request),
+                Came::Answer(to, id, answer) => self.land_answer(&to, id, answer),
+                Came::Time => {
+                    let mut state = self.state();
+                    if let Some(engine) = &mut state.engine {
+                        engine.handle_timeout(self.alarm.now());
+                    }
+                    self.settle(&mut state);
+                }
+                Came::Over(message) => {
+                    self.tells.received(1);
+                    self.deliver([message]);
+                }
+                Came::OverRequest(request) => {
+                    self.asks.received(1);
+                    self.hand_over(request);
+                }
+                Came::Failed(Error::Closed) => return self.close(),
+                Came::Failed(error) => {
+                    tracing::debug!(layer = R::LAYERS[0], %error, "nothing can be received");
+                    *self.failure.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
+                    self.driver.put(1);
+                    sleep(PAUSE).await;
+                }
+            }
+        }
+    }
+
+    /// Asks something for the engine.
+    fn request(
+        &self,
+        transmit: Transmit<A, R::RequestId>,
+    ) -> BoxFuture<'static, (A, R::RequestId, Result<Packet>)> {
+        let inner = self.inner.clone();
+        let limit = match &self.state().engine {
+            Some(engine) => engine.request_timeout(),
+            None => Duration::ZERO,
+        };
+        self.requests.sent(1);
+        Box::pin(async move {
+            let Transmit { to, id, request } = transmit;
+            let header = Header::Engine;
+            let room = Headroom::new(header.len(), 0).plus(inner.headroom());
+            let mut packet = Packet::new(room, &request);
+            header.push(&mut packet);
+            let doing = "asking a node of the overlay";
+            let answer = timeout(limit, inner.ask(&to, packet)).await;
+            let answer = answer.unwrap_or(Err(Error::TimedOut { doing, limit }));
+            (to, id, answer)
+        })
+    }
+
+    fn land_answer(&self, to: &A, id: R::RequestId, answer: Result<Packet>) {
+        let now = self.alarm.now();
+        if answer.is_ok()
+            && let Some(peer) = to.peer_id()
+        {
+            // Whether or not it is known there.
+            let _ = self.book().heard(now, &peer, to);
+        }
+        let mut state = self.state();
+        let Some(engine) = &mut state.engine else { return };
+        match answer {
+            Ok(answer) => engine.handle_answer(now, id, Ok(&answer)),
+            Err(Error::Rejected(_)) => engine.handle_answer(now, id, Err(Failure::Rejected)),
+            Err(error) => {
+                tracing::trace!(layer = R::LAYERS[3], peer = %to, %error, "no answer");
+                engine.handle_answer(now, id, Err(Failure::Unreachable));
+            }
+        }
+        self.settle(&mut state);
+    }
+
+    /// Hands messages that were pulled to whom they belong. Never waits.
+    fn land(self: &Arc<Self>, pulled: &mut Vec<Message<A>>) {
+        let now = self.alarm.now();
+        let (mut moved, mut passing) = (Vec::new(), Vec::new());
+        let book = self.book();
+        // Messages of one node follow one another.
+        let mut last: Option<(PeerId, A)> = None;
+        let own = pulled.drain(..).filter_map(|message| {
+            let Message { src, mut payload, .. } = message;
+            let header = Header::pop(&mut payload);
+            if let Some(Header::Relayed { hops, src: id, dst }) = header {
+                passing.push(Passing {
+                    from: src,
+                    hops,
+                    src: id,
+                    dst,
+                    payload,
+                });
+                return None;
+            }
+            self.tells.received(1);
+            let id = match self.source(header, &src) {
+                Ok(id) => id,
+                Err(reason) => {
+                    self.tells.dropped_at(reason, &src);
+                    return None;
+                }
+            };
+            if last.as_ref().is_none_or(|(known, at)| *known != id || *at != src) {
+                if !book.heard(now, &id, &src) {
+                    moved.push((id, src.clone()));
+                }
+                last = Some((id, src));
+            }
+            Some(Message {
+                src: id,
+                dst: self.id,
+                payload,
+            })
+        });
+        self.deliver(own);
+        drop(book);
+        for (id, addr) in moved {
+            self.learn(now, id, Way::Direct(addr));
+        }
+        for passing in passing {
+            self.pass(now, passing);
+        }
+    }
+
+    /// Whose a message is that came straight from `src`.
+    fn source(&self, header: Option<Header>, src: &A) -> Result<PeerId, Reason> {
+        match header {
+            Some(Header::Direct) if self.proven => src.peer_id().ok_or(Reason::Unauthenticated),
+            Some(Header::Named { src, dst }) if !self.proven => {
+                if dst == self.id {
+                    Ok(src)
+                } else {
+                    Err(Reason::NoPeer)
+                }
+            }
+            _ => Err(Reason::Malformed),
+        }
+    }
+
+    fn deliver(&self, messages: impl IntoIterator<Item = Message<PeerId>>) {
+        let put = self.told.extend(messages);
+        for message in put.refused {
+            self.tells.dropped_at(put.reason, &message.src);
+        }
+        self.driver.put(put.accepted);
+    }
+
+    fn land_request(self: &Arc<Self>, request: Request<A>) {
+        let (src, _, mut payload, responder) = request.into_parts();
+        let now = self.alarm.now();
+        let header = Header::pop(&mut payload);
+        if header == Some(Header::Engine) {
+            self.requests.received(1);
+            self.still_known(now, &src);
+            let served = {
+                let mut state = self.state();
+                let Some(engine) = &mut state.engine else { return };
+                let served = engine.handle_request(now, &src, &payload);
+                self.settle(&mut state);
+                served
+            };
+            match served {
+                Ok(answer) => {
+                    self.requests.delivered(1);
+                    let answer = Packet::new(self.inner.headroom(), &answer);
+                    let responding = async move { drop(responder.respond(answer).await) };
+                    if let Err(reason) = self.detached.send(responding) {
+                        self.requests.dropped_at(reason, &src);
+                    }
+                }
+                Err(why) => {
+                    self.requests.dropped_at(Reason::Refused, &src);
+                    responder.reject(why);
+                }
+            }
+            return;
+        }
+        self.asks.received(1);
+        match self.source(header, &src) {
+            Ok(id) => {
+                if !self.book().heard(now, &id, &src) {
+                    self.learn(now, id, Way::Direct(src));
+                }
+                let request = Request::from_parts(id, self.id, payload, responder);
+                self.hand_over(request.limit_response(self.mtu));
+            }
+            Err(reason) => {
+                self.asks.dropped_at(reason, &src);
+                responder.reject(Rejection::DROPPED);
+            }
+        }
+    }
+
+    /// Follows a node that moves, if it is known: who asks for the engine is at the address that it asks from.
+    fn still_known(&self, now: Duration, src: &A) {
+        let Some(id) = src.peer_id() else { return };
+        let moved = {
+            let book = self.book();
+            book.contains(&id) && !book.heard(now, &id, src)
+        };
+        if moved {
+            self.learn(now, id, Way::Direct(src.clone()));
+        }
+    }
+
+    fn hand_over(&self, request: Request<PeerId>) {
+        if let Err(refused) = self.asked.push(request) {
+            self.asks.dropped_at(refused.reason, &refused.item.src);
+            refused.item.reject(Rejection::BUSY);
+        }
+    }
+
+    pub(super) async fn receive(&self) -> Result<Message<PeerId>> {
+        tokio::task::coop::consume_budget().await;
+        let message = self.driver.wait(1, |_| self.take(|| self.told.try_pop())).await?;
+        self.tells.delivered(1);
+        Ok(message)
+    }
+
+    pub(super) async fn receive_batch(&self, out: &mut Vec<Message<PeerId>>, max: usize) -> Result<usize> {
+        if max == 0 {
+            return Ok(0);
+        }
+        tokio::task::coop::consume_budget().await;
+        let mut pop = || {
+            let popped = self.told.try_pop_batch(out, max)?;
+            Ok(Some(popped).filter(|popped| *popped > 0))
+        };
+        let count = self.driver.wait(max, |_| self.take(&mut pop)).await?;
+        self.tells.delivered(count);
+        Ok(count)
+    }
+
+    fn take<T>(&self, pop: impl FnOnce() -> Result<Option<T>>) -> Poll<Result<T>> {
+        match pop() {
+            Ok(Some(popped)) => Poll::Ready(Ok(popped)),
+            Err(error) => Poll::Ready(Err(error)),
+            Ok(None) => match self.failure.lock().unwrap_or_else(PoisonError::into_inner).take() {
+                Some(error) => Poll::Ready(Err(error)),
+                None => Poll::Pending,
+            },
+        }
+    }
+
+    pub(super) async fn receive_ask(&self) -> Result<Request<PeerId>> {
+        let mut pop = pin!(self.asked.pop());
+        let request = self.driver.wait(0, |cx| pop.as_mut().poll(cx)).await?;
+        self.asks.delivered(1);
+        Ok(request)
+    }
+}
+
+/// Polls a future that may not be there.
+fn poll_some<F: Future>(future: Pin<&mut Option<F>>, cx: &mut Context<'_>) -> Option<F::Output> {
+    match future.as_pin_mut()?.poll(cx) {
+        Poll::Ready(output) => Some(output),
+        Poll::Pending => None,
+    }
+}
+
+/// Lets whoever polls this look around.
+async fn yield_once() {
+    let mut yielded = false;
+    poll_fn(|cx| {
+        if mem::replace(&mut yielded, true) {
+            return Poll::Ready(());
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await;
+}

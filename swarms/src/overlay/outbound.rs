@@ -1,0 +1,123 @@
+//! The way down: straight to where a node is known to be; over others, where it does not answer there.
+
+use std::pin::pin;
+
+use futures_util::StreamExt as _;
+use futures_util::stream::FuturesUnordered;
+use p2p::{
+    Addr, AskSwarm, BatchError, BatchOutcome, BoxAskSwarm, Error, Packet, PeerId, Result, SecureSwarm, Swarm,
+};
+use p2p_protocols::overlay::Way;
+
+use super::OverlaySwarm;
+use super::router::Router;
+
+impl<A: Addr, S: AskSwarm<A>, R: Router<A>> OverlaySwarm<A, S, R> {
+    /// What carries messages over others; there is one if anything was ever found to be reached so.
+    fn over(&self, dst: &PeerId) -> Result<&BoxAskSwarm<PeerId>> {
+        let over = self.over.as_ref();
+        over.ok_or_else(|| Error::unreachable(dst, "nothing goes over others here"))
+    }
+
+    pub(super) async fn tell_one(&self, dst: &PeerId, mut packet: Packet) -> Result<()> {
+        let core = &*self.core;
+        packet.check(core.mtu)?;
+        if *dst == core.id {
+            return core.loop_back(packet);
+        }
+        let told = match core.way(dst).await? {
+            Way::Direct(addr) => {
+                core.header(dst).push(&mut packet);
+                core.inner.tell(&addr, packet).await
+            }
+            Way::Over(_) => self.over(dst)?.tell(dst, packet).await,
+        };
+        match &told {
+            Ok(()) => core.tells.sent(1),
+            Err(error) => core.failed(dst, error),
+        }
+        told
+    }
+
+    pub(super) async fn tell_many(&self, batch: &mut Vec<(PeerId, Packet)>) -> Result<(), BatchError> {
+        let core = &*self.core;
+        let mut outcome = BatchOutcome::default();
+        let (mut below, mut others) = (self.spare.take(), Vec::new());
+        for (dst, mut packet) in batch.drain(..) {
+            if let Err(error) = packet.check(core.mtu) {
+                outcome.refused(1, error);
+                continue;
+            }
+            match core.known(&dst) {
+                Some(Way::Direct(addr)) if dst != core.id => {
+                    core.header(&dst).push(&mut packet);
+                    below.push((addr, packet));
+                }
+                _ => others.push((dst, packet)),
+            }
+        }
+        let count = below.len();
+        if count > 0 {
+            let result = core.inner.tell_batch(&mut below).await;
+            core.tells
+                .sent(result.as_ref().map_or_else(|error| error.sent, |()| count));
+            outcome.record_batch(count, result);
+        }
+        self.spare.give(below);
+        // Nodes that must be looked for are looked for side by side.
+        let others = others.into_iter();
+        let mut telling: FuturesUnordered<_> = others
+            .map(|(dst, packet)| async move { self.tell_one(&dst, packet).await })
+            .collect();
+        while let Some(told) = telling.next().await {
+            outcome.record(told);
+        }
+        outcome.finish()
+    }
+
+    pub(super) async fn ask_one(&self, dst: &PeerId, mut request: Packet) -> Result<Packet> {
+        let core = &*self.core;
+        request.check(core.mtu)?;
+        if *dst == core.id {
+            core.check_open()?;
+            return Err(Error::unreachable(dst, "a node does not ask itself"));
+        }
+        let answer = match core.way(dst).await? {
+            Way::Direct(addr) => {
+                core.header(dst).push(&mut request);
+                core.asks.sent(1);
+                let mut asking = pin!(core.inner.ask(&addr, request));
+                core.driver.wait(0, |cx| asking.as_mut().poll(cx)).await
+            }
+            Way::Over(_) => {
+                core.asks.sent(1);
+                let mut asking = pin!(self.over(dst)?.ask(dst, request));
+                core.driver.wait(0, |cx| asking.as_mut().poll(cx)).await
+            }
+        };
+        if let Err(error) = &answer {
+            core.failed(dst, error);
+        }
+        answer
+    }
+}
+
+impl<A: Addr, S: AskSwarm<A> + SecureSwarm<A>, R: Router<A>> OverlaySwarm<A, S, R> {
+    pub(super) async fn look_up_key(&self, dst: &PeerId) -> Result<S::PublicKey> {
+        let core = &*self.core;
+        if *dst == core.id {
+            core.check_open()?;
+            return Ok(core.inner.public_key());
+        }
+        match core.way(dst).await? {
+            Way::Direct(addr) => {
+                let mut looking = pin!(core.inner.lookup_public_key(&addr));
+                core.driver.wait(0, |cx| looking.as_mut().poll(cx)).await
+            }
+            Way::Over(_) => Err(Error::unreachable(
+                dst,
+                "it is reached over others, and the swarm below cannot ask it for its key",
+            )),
+        }
+    }
+}

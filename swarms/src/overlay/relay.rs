@@ -1,0 +1,174 @@
+//! What goes over others: this node's own messages on their way out and in, and those that are passed on.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::time::Duration;
+
+use p2p::{Addr, AskSwarm, Error, Headroom, Message, Packet, PeerId, Reason, Result, Swarm};
+use p2p_protocols::overlay::Way;
+use p2p_protocols::overlay::wire::{Header, MAX_RELAYED};
+
+use super::core::Core;
+use super::router::Router;
+
+/// The datagrams that go over others, as a swarm: neither whole nor sealed nor certain to arrive.
+pub(super) struct Over<A: Addr, S, R: Router<A>> {
+    pub(super) core: Arc<Core<A, S, R>>,
+}
+
+impl<A: Addr, S: AskSwarm<A>, R: Router<A>> Swarm<PeerId> for Over<A, S, R> {
+    /// Sends to the destination itself, if it is reached, and else to one of those who know it.
+    async fn tell(&self, dst: &PeerId, mut packet: Packet) -> Result<()> {
+        packet.check(self.mtu())?;
+        let core = &self.core;
+        let way = if let Some(way) = core.known(dst) {
+            way
+        } else {
+            let _searching = core.searches_over.begin()?;
+            core.way(dst).await?
+        };
+        let to = match way {
+            Way::Direct(addr) => addr,
+            // Any of them, so that one that drops everything does not stand in the way for ever.
+            Way::Over(addrs) => {
+                let at = rand::random_range(0..addrs.len().max(1));
+                let unknown = || Error::unreachable(dst, "nobody is known who knows it");
+                addrs.into_iter().nth(at).ok_or_else(unknown)?
+            }
+        };
+        let header = Header::Relayed {
+            hops: core.config.hops,
+            src: core.id,
+            dst: *dst,
+        };
+        header.push(&mut packet);
+        core.inner.tell(&to, packet).await?;
+        core.relays.sent(1);
+        Ok(())
+    }
+
+    async fn receive(&self) -> Result<Message<PeerId>> {
+        let message = self.core.over.pop().await?;
+        self.core.relays.delivered(1);
+        Ok(message)
+    }
+
+    async fn receive_batch(&self, out: &mut Vec<Message<PeerId>>, max: usize) -> Result<usize> {
+        let count = self.core.over.pop_batch(out, max).await?;
+        self.core.relays.delivered(count);
+        Ok(count)
+    }
+
+    fn mtu(&self) -> usize {
+        self.core.inner.mtu().saturating_sub(MAX_RELAYED)
+    }
+
+    fn local_addrs(&self) -> Vec<PeerId> {
+        vec![self.core.id]
+    }
+
+    fn parse_addr(&self, text: &str) -> Result<PeerId> {
+        text.parse()
+    }
+
+    /// The overlay closes it.
+    async fn close(&self) {}
+
+    fn headroom(&self) -> Headroom {
+        Headroom::new(MAX_RELAYED, 0).plus(self.core.inner.headroom())
+    }
+}
+
+/// Searches at a time for those whom something is sent to over others. Strangers can make a node answer many.
+const SEARCHES: usize = 16;
+
+/// Searches under way.
+#[derive(Debug, Default)]
+pub(super) struct Searches(AtomicUsize);
+
+impl Searches {
+    /// Counts one more, until what is returned is dropped.
+    fn begin(&self) -> Result<impl Drop> {
+        struct Under<'a>(&'a AtomicUsize);
+        impl Drop for Under<'_> {
+            fn drop(&mut self) {
+                self.0.fetch_sub(1, Relaxed);
+            }
+        }
+        let under = Under(&self.0);
+        if self.0.fetch_add(1, Relaxed) < SEARCHES {
+            Ok(under)
+        } else {
+            Err(Error::Limit {
+                what: "searches for ways over others",
+                limit: SEARCHES,
+            })
+        }
+    }
+}
+
+/// A message that came from a neighbour, on its way over others.
+pub(super) struct Passing<A> {
+    pub(super) from: A,
+    pub(super) hops: u8,
+    pub(super) src: PeerId,
+    pub(super) dst: PeerId,
+    pub(super) payload: Packet,
+}
+
+impl<A: Addr, S: AskSwarm<A>, R: Router<A>> Core<A, S, R> {
+    /// Takes in a message that came over others, or passes it on.
+    pub(super) fn pass(self: &Arc<Self>, now: Duration, passing: Passing<A>) {
+        self.relays.received(1);
+        let src = passing.src;
+        if let Err(reason) = self.try_pass(now, passing) {
+            self.relays.dropped_at(reason, &src);
+        }
+    }
+
+    fn try_pass(self: &Arc<Self>, now: Duration, passing: Passing<A>) -> Result<(), Reason> {
+        let Passing {
+            from,
+            hops,
+            src,
+            dst,
+            mut payload,
+        } = passing;
+        if dst == self.id {
+            let message = Message { src, dst, payload };
+            return self.over.push(message).map_err(|refused| refused.reason);
+        }
+        if !self.config.relay {
+            return Err(Reason::Denied);
+        }
+        let hops = hops.checked_sub(1).ok_or(Reason::Expired)?;
+        let (next, affordable) = {
+            let mut state = self.state();
+            let engine = state.engine.as_ref().ok_or(Reason::Closed)?;
+            let next = engine.next_hop(&dst);
+            (next, state.budget.spend(now, &from, payload.len()))
+        };
+        if !affordable {
+            return Err(Reason::Budget);
+        }
+        let known = || match self.book().find(now, &dst)?.way {
+            Way::Direct(addr) => Some(addr),
+            Way::Over(_) => None,
+        };
+        let next = match next {
+            Some((id, addr)) if id == dst => Some(addr),
+            Some((_, addr)) => known().or(Some(addr)),
+            None => known(),
+        };
+        let next = next.filter(|next| *next != from).ok_or(Reason::NoPeer)?;
+        Header::Relayed { hops, src, dst }.push(&mut payload);
+        let core = self.clone();
+        self.relays.sent(1);
+        // What cannot leave is lost as on the medium: what is sealed is asked for again.
+        self.detached.send(async move {
+            if core.inner.tell(&next, payload).await.is_err() {
+                core.relays.dropped_many(Reason::Refused, 1);
+            }
+        })
+    }
+}
