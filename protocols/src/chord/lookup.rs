@@ -17,6 +17,9 @@ use super::wire::{self, Answer, Ask, Record};
 /// Nodes that an operation remembers at most and has not asked; those farthest from the key are forgotten.
 const CANDIDATES: usize = 64;
 
+/// Requests of one who joins after which it takes the successor that it has, while ever more come between the two.
+const JOIN_WALK: usize = 16;
+
 /// What is to be done at the key's successor.
 #[derive(Debug)]
 pub(super) enum Goal {
@@ -370,6 +373,10 @@ impl<A: Addr> Engine<A> {
         let Some(nearer) = predecessor.and_then(|node| self.told_of(node)) else {
             return false;
         };
+        // Who joins needs any successor that is not too near; stabilization leads back from there.
+        if matches!(op.goal, Goal::Join) && op.sent >= JOIN_WALK {
+            return false;
+        }
         let own = self.table.own;
         let is_new =
             !op.ruled_out.contains(&nearer.id) && (nearer.id != own || !matches!(op.goal, Goal::Join));
