@@ -81,6 +81,19 @@ fn a_bad_address_error_points_at_the_byte() {
     }
 }
 
+proptest::proptest! {
+    #[test]
+    fn any_text_is_an_address_that_displays_or_an_error_within_the_text(text in "[+-]?[0-9]{0,21}|.{0,30}") {
+        match text.parse::<MemoryAddr>() {
+            Ok(addr) => proptest::prop_assert_eq!(addr.to_string().parse().ok(), Some(addr)),
+            Err(Error::InvalidAddr { text: said, at, .. }) => {
+                proptest::prop_assert!(*said == *text && text.is_char_boundary(at));
+            }
+            Err(other) => proptest::prop_assert!(false, "{}", other),
+        }
+    }
+}
+
 #[test]
 fn a_message_is_moved_not_copied() {
     let (a, b) = pair();
