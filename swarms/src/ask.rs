@@ -4,20 +4,19 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use p2p::{
-    Addr, AskSwarm, BatchError, BatchOutcome, Counters, Error, Headroom, Message, Packet, Reason, Request,
-    Result, SecureSwarm, Swarm,
+    Addr, AskSwarm, BatchError, BatchOutcome, Counters, Error, Headroom, Message, Packet, Request, Result,
+    SecureSwarm, Swarm,
 };
 use p2p_protocols::ask::{self, AskId, HEADER};
 use tokio::time::timeout;
 
-use crate::inbox::{self, Inbox};
-use crate::turn::Wait;
+use crate::inbox;
 
-mod background;
+mod inbound;
 mod replies;
 mod shared;
 
-use shared::{Asked, Outcome, Shared, Want};
+use shared::{Shared, Slot};
 
 /// Bounds and times of an [`AskingSwarm`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,9 +54,11 @@ impl Default for AskingConfig {
 /// that take several datagrams arrive if all of them do.
 ///
 /// Whoever waits in [`receive`](Swarm::receive), [`receive_ask`](AskSwarm::receive_ask) or [`ask`](AskSwarm::ask)
-/// pulls from below in its own task; of those who wait side by side one pulls for all. A node that has answered asks
-/// and then waits for nothing has a background task pull, so that askers whose response was lost get it
-/// again. It needs a tokio runtime with time enabled.
+/// pulls from below in its own task; of those who wait side by side one pulls for all. Once somebody has waited, a
+/// background task pulls while nobody does, or whoever should does not come: askers whose response was lost get it again,
+/// and a `receive` that is kept aside stalls no ask. What comes meanwhile waits in the inboxes of
+/// [`AskingConfig::messages`] and [`AskingConfig::asks`]. It needs a tokio runtime with time enabled; outside of one
+/// those calls fail with [`Error::Invalid`].
 ///
 /// Counters: `mbapp` counts tells, `mbapp-ask` requests, and `mbapp-datagram` what they are made of: its drops are
 /// datagrams that were dropped alone.
@@ -101,11 +102,7 @@ impl<A: Addr, S: Swarm<A>> AskingSwarm<A, S> {
     /// A cancelled ask frees its slot; the other side may have acted on it.
     pub async fn ask_within(&self, dst: &A, request: Packet, limit: Duration) -> Result<Packet> {
         let shared = &*self.shared;
-        let slot = Arc::new(Inbox::new(inbox::Limits {
-            items: 1,
-            bytes: usize::MAX,
-            copy_below: 0,
-        }));
+        let slot = Arc::new(Slot::default());
         let (id, mut datagrams) = shared.begin(dst, request, limit, &slot)?;
         let _pending = Pending { shared, id };
         let sending = async {
@@ -122,31 +119,7 @@ impl<A: Addr, S: Swarm<A>> AskingSwarm<A, S> {
             .await
             .unwrap_or(Err(Error::TimedOut { doing, limit }))?;
         shared.asks.sent(1);
-        let outcome = match shared.wait(&slot).await? {
-            Wait::Item(outcome) => outcome,
-            Wait::Drive(mut driving) => loop {
-                let mut own = None;
-                shared.pull(&mut driving).await?;
-                self.shared.land(&mut driving, Want::Answer(id, &mut own));
-                match own {
-                    Some(outcome) => break outcome,
-                    // It may have been closed meanwhile.
-                    None if slot.is_closed() => return Err(Error::Closed),
-                    None => {}
-                }
-            },
-        };
-        outcome.into_result()
-    }
-
-    /// Takes a request, unless its asker has given up.
-    fn take(&self, asked: Asked<A>) -> Option<Request<A>> {
-        if self.shared.now().elapsed > asked.until {
-            self.shared.asks.dropped_at(Reason::Expired, &asked.request.src);
-            return None;
-        }
-        self.shared.asks.delivered(1);
-        Some(asked.request)
+        self.shared.answer_to(id, &slot).await
     }
 }
 
@@ -209,44 +182,14 @@ impl<A: Addr, S: Swarm<A>> Swarm<A> for AskingSwarm<A, S> {
     }
 
     async fn receive(&self) -> Result<Message<A>> {
-        let mut message = None;
-        match self.shared.wait(&self.shared.told).await? {
-            Wait::Item(item) => {
-                self.shared.tells.delivered(1);
-                Ok(item)
-            }
-            Wait::Drive(mut driving) => loop {
-                self.shared.pull(&mut driving).await?;
-                let mut out = |told| message = Some(told);
-                self.shared.land(&mut driving, Want::Told(&mut out, 1));
-                if let Some(message) = message.take() {
-                    return Ok(message);
-                }
-            },
-        }
+        self.shared.receive().await
     }
 
     async fn receive_batch(&self, out: &mut Vec<Message<A>>, max: usize) -> Result<usize> {
         if max == 0 {
             return Ok(0);
         }
-        match self.shared.wait(&self.shared.told).await? {
-            Wait::Item(message) => {
-                out.push(message);
-                let count = 1 + self.shared.told.try_pop_batch(out, max - 1).unwrap_or(0);
-                self.shared.tells.delivered(count);
-                Ok(count)
-            }
-            Wait::Drive(mut driving) => loop {
-                self.shared.pull(&mut driving).await?;
-                let before = out.len();
-                let mut push = |told| out.push(told);
-                self.shared.land(&mut driving, Want::Told(&mut push, max));
-                if out.len() > before {
-                    return Ok(out.len() - before);
-                }
-            },
-        }
+        self.shared.receive_batch(out, max).await
     }
 
     async fn close(&self) {
@@ -261,22 +204,7 @@ impl<A: Addr, S: Swarm<A>> AskSwarm<A> for AskingSwarm<A, S> {
     }
 
     async fn receive_ask(&self) -> Result<Request<A>> {
-        loop {
-            let asked = match self.shared.wait(&self.shared.asked).await? {
-                Wait::Item(asked) => asked,
-                Wait::Drive(mut driving) => loop {
-                    let mut own = None;
-                    self.shared.pull(&mut driving).await?;
-                    self.shared.land(&mut driving, Want::Asked(&mut own));
-                    if let Some(asked) = own {
-                        break asked;
-                    }
-                },
-            };
-            if let Some(request) = self.take(asked) {
-                return Ok(request);
-            }
-        }
+        self.shared.receive_ask().await
     }
 }
 
@@ -307,14 +235,5 @@ struct Pending<'a, A: Addr, S: Swarm<A>> {
 impl<A: Addr, S: Swarm<A>> Drop for Pending<'_, A, S> {
     fn drop(&mut self) {
         self.shared.end(self.id);
-    }
-}
-
-impl Outcome {
-    fn into_result(self) -> Result<Packet> {
-        match self.failed {
-            None => Ok(self.response),
-            Some(error) => Err(error),
-        }
     }
 }

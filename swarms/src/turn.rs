@@ -9,8 +9,12 @@
 //! The turn carries a value of the layer's, such as the buffer that batches are pulled into: only the one who
 //! drives has it.
 //!
-//! Deliberately absent: a background task for layers that must move while nobody waits, and timers. Such a
-//! task is one more caller of [`Turn::drive_or_pop`], with an item that says that somebody waits again.
+//! A reader whose call was polled, and then is neither polled again nor dropped, keeps the turn, and with it everybody
+//! who waits. So this is for layers with one kind of reader, such as fragments. Where others would be stalled (asks beside
+//! messages, channels beside one another), or something must move while nobody waits, the work belongs to nobody: see
+//! `driver.rs`.
+//!
+//! Deliberately absent: a background task, and timers.
 
 use std::collections::VecDeque;
 use std::fmt;

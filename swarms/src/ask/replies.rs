@@ -66,7 +66,11 @@ impl<A: Addr, S: Swarm<A>> Shared<A, S> {
         let mut state = self.state();
         let fits = state.engine.respond(now, id, outcome);
         let datagrams = state.transmits();
-        state.arm();
+        let sooner = self.arm(&mut state);
+        drop(state);
+        if sooner {
+            self.driver.wake();
+        }
         (datagrams, fits)
     }
 

@@ -1,28 +1,17 @@
-//! What the callers of one swarm, its responders and its background task share.
+//! What the callers of one swarm, its responders and its work share.
 
-use std::collections::HashMap;
-use std::future::poll_fn;
-use std::pin::{Pin, pin};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, SystemTime};
 
-use p2p::{Addr, BatchOutcome, Counters, Error, Message, Packet, Reason, Rejection, Request, Result, Swarm};
-use p2p_protocols::ask::{Answer, AskId, Engine, Event, Now, What};
-use tokio::runtime::Handle;
-use tokio::sync::Notify;
-use tokio::task::AbortHandle;
-use tokio::time::{Instant, Sleep, sleep_until};
+use p2p::{Addr, BatchOutcome, Counters, Error, Message, Packet, Reason, Request, Result, Swarm};
+use p2p_protocols::ask::{AskId, Engine, Now};
+use tokio::time::Instant;
 
-use super::replies::Reply;
-use super::{AskingConfig, background};
+use super::AskingConfig;
+use crate::driver::{Alarm, Clock, Detached, Driver};
 use crate::inbox::{Inbox, Queued};
-use crate::turn::{Turn, Wait};
-
-/// Sends that may wait for room at a time although nobody waits for them. Further ones are dropped; they are
-/// replies and inquiries, and peers inquire again.
-const DETACHED: usize = 64;
 
 #[derive(Debug)]
 pub(super) struct Shared<A: Addr, S: Swarm<A>> {
@@ -32,14 +21,12 @@ pub(super) struct Shared<A: Addr, S: Swarm<A>> {
     /// Bytes of a message that one datagram carries.
     pub(super) chunk: usize,
     state: Mutex<State<A>>,
+    pub(super) driver: Driver<Want>,
+    pub(super) alarm: Alarm,
     pub(super) told: Inbox<Message<A>>,
     pub(super) asked: Inbox<Asked<A>>,
-    pub(super) turn: Turn<Pulled<A>>,
-    /// Tells the one who drives to look again: at the timer, or whether somebody else wants the turn.
-    nudge: Notify,
-    in_background: AtomicBool,
-    detached: Arc<AtomicUsize>,
-    epoch: Instant,
+    fresh: Mutex<Fresh<A>>,
+    detached: Detached,
     pub(super) tells: Counters,
     pub(super) asks: Counters,
     pub(super) datagrams: Counters,
@@ -48,33 +35,40 @@ pub(super) struct Shared<A: Addr, S: Swarm<A>> {
 #[derive(Debug)]
 pub(super) struct State<A> {
     pub(super) engine: Engine<A>,
-    slots: HashMap<AskId, Arc<Inbox<Outcome>>>,
-    /// When whoever drives looks at the engine's timers: never later than the engine wants, and often sooner, so
-    /// that the timer need not be set anew for each ask.
-    armed: Option<Duration>,
-    /// How often somebody pulled from below.
-    pulls: u64,
-    background: Option<AbortHandle>,
+    slots: HashMap<AskId, Arc<Slot>>,
     /// Replies that leave together.
     pub(super) replies: Vec<(A, Packet)>,
     closed: bool,
 }
 
-/// What only the one who drives has.
-pub(super) struct Pulled<A> {
-    messages: Vec<Message<A>>,
-    events: Vec<Event<A>>,
-    timer: Option<(Duration, Pin<Box<Sleep>>)>,
+/// What was pulled for the one who drives: as much as it wants at most, and taken in the same poll.
+#[derive(Debug)]
+pub(super) struct Fresh<A> {
+    pub(super) told: VecDeque<Message<A>>,
+    pub(super) asked: VecDeque<Asked<A>>,
+    /// What the swarm below said instead of giving messages.
+    pub(super) failure: Option<Error>,
+    /// Nobody takes anything any more.
+    pub(super) closed: bool,
 }
 
-impl<A> Default for Pulled<A> {
+impl<A> Default for Fresh<A> {
     fn default() -> Self {
         Self {
-            messages: Vec::new(),
-            events: Vec::new(),
-            timer: None,
+            told: VecDeque::new(),
+            asked: VecDeque::new(),
+            failure: None,
+            closed: false,
         }
     }
+}
+
+/// What callers wait for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Want {
+    Told,
+    Asked,
+    Answer(AskId),
 }
 
 /// A request that waits for the node's reader.
@@ -94,29 +88,44 @@ impl<A> Queued for Asked<A> {
     }
 }
 
-/// How an ask of this node ended.
-#[derive(Debug)]
-pub(super) struct Outcome {
-    pub(super) response: Packet,
-    pub(super) failed: Option<Error>,
+/// Where the outcome of one ask is left for its asker.
+#[derive(Debug, Default)]
+pub(super) struct Slot(Mutex<Outcome>);
+
+#[derive(Debug, Default)]
+struct Outcome {
+    response: Option<Result<Packet>>,
+    asker: Option<Waker>,
 }
 
-impl Queued for Outcome {
-    fn payload(&self) -> &Packet {
-        &self.response
+impl Slot {
+    /// Leaves the outcome; returns whom to wake.
+    pub(super) fn fill(&self, response: Result<Packet>) -> Option<Waker> {
+        let mut outcome = self.outcome();
+        outcome.response = Some(response);
+        outcome.asker.take()
     }
-    fn payload_mut(&mut self) -> &mut Packet {
-        &mut self.response
-    }
-}
 
-/// What the one who drives waits for itself: it takes that without a detour through an inbox.
-pub(super) enum Want<'a, A> {
-    Nothing,
-    /// So many messages at most.
-    Told(&'a mut dyn FnMut(Message<A>), usize),
-    Asked(&'a mut Option<Asked<A>>),
-    Answer(AskId, &'a mut Option<Outcome>),
+    pub(super) fn poll(&self, cx: &mut Context<'_>) -> Poll<Result<Packet>> {
+        let mut outcome = self.outcome();
+        if let Some(response) = outcome.response.take() {
+            return Poll::Ready(response);
+        }
+        let known = outcome.asker.as_ref();
+        let outdated = if known.is_some_and(|asker| asker.will_wake(cx.waker())) {
+            None
+        } else {
+            outcome.asker.replace(cx.waker().clone())
+        };
+        // Only now: dropping a waker may run somebody's code.
+        drop(outcome);
+        drop(outdated);
+        Poll::Pending
+    }
+
+    fn outcome(&self) -> MutexGuard<'_, Outcome> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl<A: Addr, S: Swarm<A>> Shared<A, S> {
@@ -128,19 +137,15 @@ impl<A: Addr, S: Swarm<A>> Shared<A, S> {
             state: Mutex::new(State {
                 engine,
                 slots: HashMap::new(),
-                armed: None,
-                pulls: 0,
-                background: None,
                 replies: Vec::new(),
                 closed: false,
             }),
             told: Inbox::new(config.messages),
             asked: Inbox::new(config.asks),
-            turn: Turn::new(Pulled::default()),
-            nudge: Notify::new(),
-            in_background: AtomicBool::new(false),
-            detached: Arc::default(),
-            epoch: Instant::now(),
+            driver: Driver::new(),
+            alarm: Alarm::new(Clock::new(Instant::now(), Duration::ZERO)),
+            fresh: Mutex::default(),
+            detached: Detached::default(),
             tells: Counters::new("mbapp"),
             asks: Counters::new("mbapp-ask"),
             datagrams: Counters::new("mbapp-datagram"),
@@ -153,12 +158,16 @@ impl<A: Addr, S: Swarm<A>> Shared<A, S> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    pub(super) fn fresh(&self) -> MutexGuard<'_, Fresh<A>> {
+        self.fresh.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     pub(super) fn now(&self) -> Now {
         let unix = SystemTime::now()
             .duration_since(SystemTime::UNIX_EPOCH)
             .unwrap_or_default();
         Now {
-            elapsed: self.epoch.elapsed(),
+            elapsed: self.alarm.now(),
             unix_ms: unix.as_millis() as u64,
         }
     }
@@ -173,7 +182,7 @@ impl<A: Addr, S: Swarm<A>> Shared<A, S> {
         dst: &A,
         request: Packet,
         limit: Duration,
-        slot: &Arc<Inbox<Outcome>>,
+        slot: &Arc<Slot>,
     ) -> Result<(AskId, Vec<(A, Packet)>)> {
         let now = self.now();
         let mut state = self.state();
@@ -181,10 +190,10 @@ impl<A: Addr, S: Swarm<A>> Shared<A, S> {
         let id = state.engine.ask(now, dst, request, limit)?;
         state.slots.insert(id, slot.clone());
         let datagrams = state.transmits();
-        let sooner = state.arm();
+        let sooner = self.arm(&mut state);
         drop(state);
         if sooner {
-            self.nudge.notify_one();
+            self.driver.wake();
         }
         Ok((id, datagrams))
     }
@@ -194,6 +203,16 @@ impl<A: Addr, S: Swarm<A>> Shared<A, S> {
         let mut state = self.state();
         state.engine.cancel(id);
         state.slots.remove(&id);
+    }
+
+    /// Takes out the slot of an ask that is over, if its asker still waits.
+    pub(super) fn take_slot(&self, id: AskId) -> Option<Arc<Slot>> {
+        self.state().slots.remove(&id)
+    }
+
+    /// Makes sure that the alarm rings soon enough; says whether it must be set sooner.
+    pub(super) fn arm(&self, state: &mut State<A>) -> bool {
+        self.alarm.set_sooner(state.engine.poll_timeout())
     }
 
     /// Writes the header of a message that one datagram carries.
@@ -249,185 +268,20 @@ impl<A: Addr, S: Swarm<A>> Shared<A, S> {
         sent.map_err(|error| error.first)
     }
 
-    /// Waits for an item or for the turn, which the background gives back if it has it.
-    pub(super) async fn wait<I: Queued>(&self, inbox: &Inbox<I>) -> Result<Wait<'_, Pulled<A>, I>> {
-        if self.in_background.load(Ordering::Relaxed) {
-            self.nudge.notify_one();
-        }
-        self.turn.drive_or_pop(inbox).await
-    }
-
-    /// Waits for datagrams, the timer or a nudge; [`land`](Self::land) must follow. Says whether it was a nudge.
-    pub(super) async fn pull(&self, pulled: &mut Pulled<A>) -> Result<bool> {
-        let armed = self.state().armed;
-        pulled.set_timer(armed, self.epoch);
-        let Pulled { messages, timer, .. } = pulled;
-        let mut receiving = pin!(self.inner.receive_batch(messages, self.config.batch));
-        let mut nudged = pin!(self.nudge.notified());
-        poll_fn(|cx| {
-            if let Poll::Ready(received) = receiving.as_mut().poll(cx) {
-                return Poll::Ready(received.map(|_| false));
-            }
-            if let Some((_, sleep)) = timer
-                && sleep.as_mut().poll(cx).is_ready()
-            {
-                return Poll::Ready(Ok(false));
-            }
-            nudged.as_mut().poll(cx).map(|()| Ok(true))
-        })
-        .await
-    }
-
-    /// Looks at what was pulled and at the timers, and hands everything to whom it belongs. Never waits.
-    pub(super) fn land(self: &Arc<Self>, pulled: &mut Pulled<A>, mut want: Want<'_, A>) {
-        let now = self.now();
-        let mut state = self.state();
-        state.pulls += 1;
-        self.datagrams.received(pulled.messages.len());
-        for message in pulled.messages.drain(..) {
-            state.engine.handle_message(now, message);
-        }
-        if state.armed.is_some_and(|armed| armed <= now.elapsed) {
-            state.engine.handle_timeout(now);
-            state.armed = None;
-        }
-        let datagrams = state.transmits();
-        while let Some(event) = state.engine.poll_event() {
-            pulled.events.push(event);
-        }
-        state.arm();
-        if state.background.is_none() && !state.closed && state.engine.remembered() > 0 {
-            // Without a runtime nobody pulls while nobody waits, and that is all.
-            let task = background::run(Arc::downgrade(self));
-            let spawned = Handle::try_current().map(|runtime| runtime.spawn(task));
-            state.background = spawned.ok().map(|task| task.abort_handle());
-        }
-        drop(state);
-        for event in pulled.events.drain(..) {
-            self.deliver(event, &mut want);
-        }
-        self.send_detached(datagrams);
-    }
-
-    /// Hands over what came of an event.
-    fn deliver(self: &Arc<Self>, event: Event<A>, want: &mut Want<'_, A>) {
-        match event {
-            Event::Told(message) => {
-                self.tells.received(1);
-                match want {
-                    Want::Told(out, left) if *left > 0 => {
-                        *left -= 1;
-                        self.tells.delivered(1);
-                        out(message);
-                    }
-                    _ => {
-                        if let Err(refused) = self.told.push(message) {
-                            self.tells.dropped_at(refused.reason, &refused.item.src);
-                        }
-                    }
-                }
-            }
-            Event::Asked { id, message, until } => {
-                self.asks.received(1);
-                let reply = Reply::new(self, id);
-                let request = Request::new(message.src, message.dst, message.payload, reply);
-                let asked = Asked { request, until };
-                match want {
-                    Want::Asked(own) if own.is_none() => **own = Some(asked),
-                    _ => {
-                        if let Err(refused) = self.asked.push(asked) {
-                            let request = refused.item.request;
-                            self.asks.dropped_at(refused.reason, &request.src);
-                            request.reject(Rejection::BUSY);
-                        }
-                    }
-                }
-            }
-            Event::Answered { id, answer } => {
-                let slot = self.state().slots.remove(&id);
-                let (response, failed) = match answer {
-                    Answer::Response(response) => (response, None),
-                    Answer::Rejected(why) => (Packet::default(), Some(Error::Rejected(why))),
-                    Answer::TimedOut(limit) => {
-                        let doing = "asking";
-                        (Packet::default(), Some(Error::TimedOut { doing, limit }))
-                    }
-                };
-                let outcome = Outcome { response, failed };
-                match (want, slot) {
-                    (Want::Answer(own, place), _) if *own == id => **place = Some(outcome),
-                    // Its only item; a slot that is closed needs none.
-                    (_, Some(slot)) => drop(slot.push(outcome)),
-                    (_, None) => {}
-                }
-            }
-            Event::Dropped { src, what, reason } => match what {
-                What::Tell => {
-                    self.tells.received(1);
-                    self.tells.dropped_at(reason, &src);
-                }
-                What::Ask => {
-                    self.asks.received(1);
-                    self.asks.dropped_at(reason, &src);
-                }
-                What::Datagram => self.datagrams.dropped_at(reason, &src),
-            },
-        }
-    }
-
     /// Sends what nobody waits for: at once, or in a task of its own if there is no room at the moment.
     pub(super) fn send_detached(self: &Arc<Self>, mut datagrams: Vec<(A, Packet)>) {
-        if datagrams.is_empty() {
+        let count = datagrams.len();
+        if count == 0 {
             return;
         }
-        let count = datagrams.len();
-        let Ok(runtime) = Handle::try_current() else {
-            // Layers below may set timers.
-            self.datagrams.dropped_many(Reason::Refused, count);
-            return;
-        };
         let shared = self.clone();
-        let mut sending = Box::pin(async move {
+        let sending = async move {
             // What cannot be sent is lost as on the medium: peers inquire again.
             drop(shared.inner.tell_batch(&mut datagrams).await);
-        });
-        let mut nobody = Context::from_waker(Waker::noop());
-        if sending.as_mut().poll(&mut nobody).is_ready() {
-            return;
+        };
+        if let Err(reason) = self.detached.send(sending) {
+            self.datagrams.dropped_many(reason, count);
         }
-        let detached = self.detached.clone();
-        if detached.load(Ordering::Relaxed) >= DETACHED {
-            self.datagrams.dropped_many(Reason::QueueFull, count);
-            return;
-        }
-        detached.fetch_add(1, Ordering::Relaxed);
-        runtime.spawn(async move {
-            sending.await;
-            detached.fetch_sub(1, Ordering::Relaxed);
-        });
-    }
-
-    /// Whether askers may still want something of this node; if so, how often somebody has pulled. If not, the
-    /// background task must end.
-    pub(super) fn still_needed(&self) -> Option<u64> {
-        let mut state = self.state();
-        if state.closed || state.engine.remembered() == 0 {
-            state.background = None;
-            return None;
-        }
-        Some(state.pulls)
-    }
-
-    /// Says that the background drives, until the result is dropped.
-    pub(super) fn drive_in_background(&self) -> impl Drop {
-        struct Driven<'a>(&'a AtomicBool);
-        impl Drop for Driven<'_> {
-            fn drop(&mut self) {
-                self.0.store(false, Ordering::Relaxed);
-            }
-        }
-        self.in_background.store(true, Ordering::Relaxed);
-        Driven(&self.in_background)
     }
 
     /// Fails everybody who waits, now and later. What was answered leaves, as far as there is room at once.
@@ -435,19 +289,21 @@ impl<A: Addr, S: Swarm<A>> Shared<A, S> {
         let mut state = self.state();
         state.closed = true;
         let replies = std::mem::take(&mut state.replies);
+        // Those who wait find out by the driver.
         let slots = std::mem::take(&mut state.slots);
-        let background = state.background.take();
         drop(state);
-        if let Some(background) = background {
-            background.abort();
-        }
-        for slot in slots.into_values() {
-            slot.close();
-        }
+        drop(slots);
         self.send_detached(replies);
-        self.tells.dropped_many(Reason::Closed, self.told.close());
-        self.asks.dropped_many(Reason::Closed, self.asked.close());
-        self.nudge.notify_one();
+        let closed = Fresh {
+            closed: true,
+            ..Fresh::default()
+        };
+        let Fresh { told, asked, .. } = std::mem::replace(&mut *self.fresh(), closed);
+        let messages = self.told.close() + told.len();
+        let requests = self.asked.close() + asked.len();
+        self.tells.dropped_many(Reason::Closed, messages);
+        self.asks.dropped_many(Reason::Closed, requests);
+        self.driver.close();
     }
 }
 
@@ -468,39 +324,5 @@ impl<A: Addr> State<A> {
             .poll_transmit()
             .map(|(_, packet)| packet)
             .unwrap_or_default())
-    }
-
-    /// Makes sure that the timer is soon enough; says whether it must be set sooner.
-    pub(super) fn arm(&mut self) -> bool {
-        let Some(timeout) = self.engine.poll_timeout() else {
-            return false;
-        };
-        let sooner = self.armed.is_none_or(|armed| timeout < armed);
-        if sooner {
-            self.armed = Some(timeout);
-        }
-        sooner
-    }
-}
-
-impl<A> Pulled<A> {
-    fn set_timer(&mut self, armed: Option<Duration>, epoch: Instant) {
-        let deadline = armed.and_then(|armed| Some((armed, epoch.checked_add(armed)?)));
-        match (&mut self.timer, deadline) {
-            (Some((set, _)), Some((armed, _))) if *set == armed => {}
-            (Some((set, sleep)), Some((armed, deadline))) => {
-                *set = armed;
-                sleep.as_mut().reset(deadline);
-            }
-            (timer, deadline) => {
-                *timer = deadline.map(|(armed, deadline)| (armed, Box::pin(sleep_until(deadline))));
-            }
-        }
-    }
-}
-
-impl<A> std::fmt::Debug for Pulled<A> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Pulled")
     }
 }

@@ -71,6 +71,13 @@ impl Alarm {
         self.at.swap(at, Relaxed) > at
     }
 
+    /// Sets the alarm to what the engine wants if that is sooner than before, and says so: for engines that need not be
+    /// asked at the very moment, so that it is not set anew for each thing that has a deadline.
+    pub(crate) fn set_sooner(&self, at: Option<Duration>) -> bool {
+        let at = at.map_or(NEVER, nanos);
+        self.at.fetch_min(at, Relaxed) > at
+    }
+
     /// Whether the moment has come.
     pub(crate) fn rings(&self, now: Duration) -> bool {
         self.at.load(Relaxed) <= nanos(now)

@@ -12,14 +12,14 @@ use tokio::sync::Notify;
 use tokio::task::yield_now;
 use tokio::time::{Instant, sleep, timeout};
 
-use super::{Driver, GRACE};
+use super::{Driver, GRACE, Wants};
 use crate::inbox::{Inbox, Limits};
 
 /// A layer that does nothing: what comes from below is for whoever receives.
 struct Layer {
     below: Inbox<Packet>,
     inbox: Inbox<Packet>,
-    driver: Driver,
+    driver: Driver<()>,
     /// Tasks in which the work was polled are counted by those who count.
     polled: AtomicUsize,
 }
@@ -46,7 +46,7 @@ impl Layer {
         while self.below.pop_batch(&mut pulled, 4).await.is_ok() {
             self.polled.fetch_add(1, SeqCst);
             let put = self.inbox.extend(pulled.drain(..)).accepted;
-            self.driver.put(put);
+            self.driver.put((), put);
             yield_now().await;
         }
     }
@@ -61,7 +61,7 @@ impl Layer {
             Ok(Some(packet)) => Poll::Ready(Ok(packet)),
             Err(error) => Poll::Ready(Err(error)),
         };
-        let packet = self.driver.wait(1, take).await?;
+        let packet = self.driver.wait(Wants::Items((), 1), take).await?;
         Ok(u32::from_be_bytes(*packet.first_chunk().expect("four bytes")))
     }
 
@@ -122,7 +122,7 @@ async fn who_comes_while_the_background_works_is_called_for_what_is_left() {
                 0 | 1 => Poll::Pending,
                 _ => Poll::Ready(Ok(())),
             };
-            driver.wait(1, take).await
+            driver.wait(Wants::Items((), 1), take).await
         }
     };
     let waiting = Arc::new(Mutex::new(Held::new(waiting)));
@@ -210,7 +210,7 @@ async fn items_that_came_while_others_did_the_work_wake_those_who_want_them() {
         assert!(reader.poll().is_pending());
     }
     // One who wants something else does the work.
-    let mut other = Held::new(layer.driver.wait(0, |_| Poll::<Result<()>>::Pending));
+    let mut other = Held::new(layer.driver.wait(Wants::Own(()), |_| Poll::<Result<()>>::Pending));
     for number in 0..2 {
         layer.send(number);
     }
@@ -243,7 +243,7 @@ async fn one_who_was_called_and_goes_away_calls_the_next() {
 async fn closing_wakes_everybody_and_drops_the_work_at_once() {
     let layer = Layer::new();
     let mut receiving = Held::new(layer.receive());
-    let mut other = Held::new(layer.driver.wait(0, |_| Poll::<Result<()>>::Pending));
+    let mut other = Held::new(layer.driver.wait(Wants::Own(()), |_| Poll::<Result<()>>::Pending));
     assert!(receiving.poll().is_pending() && other.poll().is_pending());
     assert_eq!(Arc::strong_count(&layer), 2);
     layer.close();
@@ -254,9 +254,69 @@ async fn closing_wakes_everybody_and_drops_the_work_at_once() {
     assert!(matches!(layer.receive().await, Err(Error::Closed)));
 }
 
+#[tokio::test(start_paused = true)]
+async fn items_wake_those_who_want_their_kind_alone() {
+    let driver = Driver::new();
+    let never = |_: &mut Context<'_>| Poll::<Result<()>>::Pending;
+    let mut readers = ['a', 'b', 'b'].map(|kind| Held::new(driver.wait(Wants::Items(kind, 1), never)));
+    for reader in &mut readers {
+        assert!(reader.poll().is_pending());
+    }
+    driver.put('b', 1);
+    assert_eq!(readers.each_ref().map(Held::is_woken), [false, true, false]);
+    driver.put('c', 1);
+    driver.put('a', 0);
+    assert_eq!(readers.each_ref().map(Held::is_woken), [false, true, false]);
+    // Who goes away without its item passes it on to one of its kind.
+    let [a, first, second] = &mut readers;
+    first.0 = Box::pin(driver.wait(Wants::Own('b'), never));
+    assert!(second.is_woken() && !a.is_woken());
+    driver.put('a', 1);
+    assert!(a.is_woken());
+}
+
+#[tokio::test(start_paused = true)]
+async fn those_who_came_before_the_work_began_do_it() {
+    let driver = Driver::new();
+    let done = AtomicBool::new(false);
+    let take = |_: &mut Context<'_>| {
+        if done.load(SeqCst) {
+            Poll::Ready(Ok(()))
+        } else {
+            Poll::Pending
+        }
+    };
+    let mut waiting = Held::new(driver.wait(Wants::Items((), 1), take));
+    assert!(waiting.poll().is_pending());
+    let polled = Arc::new(AtomicBool::new(false));
+    let work = {
+        let polled = polled.clone();
+        async move { polled.store(true, SeqCst) }
+    };
+    driver.start_once(|| work).expect("a runtime");
+    driver
+        .start_once(|| async { unreachable!("it has begun") })
+        .expect("a runtime");
+    for _ in 0..4 {
+        yield_now().await;
+    }
+    assert!(waiting.is_woken() && !polled.load(SeqCst));
+    assert!(waiting.poll().is_pending());
+    assert!(polled.load(SeqCst));
+    done.store(true, SeqCst);
+    assert!(waiting.poll().is_ready());
+    drop(waiting);
+    // Work that begins when it is over is dropped.
+    driver.close();
+    let held = Arc::new(());
+    let kept = held.clone();
+    driver.start(async move { drop(kept) }).expect("a runtime");
+    assert_eq!(Arc::strong_count(&held), 1);
+}
+
 #[test]
 fn work_outside_of_a_runtime_is_refused() {
-    let driver = Driver::new();
+    let driver = Driver::<()>::new();
     assert!(matches!(driver.start(async {}), Err(Error::Invalid { .. })));
 }
 

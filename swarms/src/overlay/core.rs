@@ -16,7 +16,7 @@ use tokio::time::Instant;
 use super::OverlayConfig;
 use super::relay::Searches;
 use super::router::{Event, Router, Transmit};
-use crate::driver::{Alarm, Clock, Detached, Driver};
+use crate::driver::{Alarm, Clock, Detached, Driver, Wants};
 use crate::inbox::{Inbox, Limits};
 
 pub(super) struct Core<A: Addr, S, R: Router<A>> {
@@ -28,7 +28,7 @@ pub(super) struct Core<A: Addr, S, R: Router<A>> {
     pub(super) sends_over: bool,
     pub(super) mtu: usize,
     pub(super) config: OverlayConfig,
-    pub(super) driver: Driver,
+    pub(super) driver: Driver<()>,
     pub(super) alarm: Alarm,
     pub(super) told: Inbox<Message<PeerId>>,
     pub(super) asked: Inbox<Request<PeerId>>,
@@ -263,7 +263,7 @@ impl<A: Addr, S: AskSwarm<A>, R: Router<A>> Core<A, S, R> {
             let found = Pin::new(&mut found).poll(cx);
             found.map(|found| found.unwrap_or(Err(Error::Closed)))
         };
-        self.driver.wait(0, wait).await
+        self.driver.wait(Wants::Own(()), wait).await
     }
 
     /// Begins to look for a node, or waits with those who do.
@@ -336,7 +336,7 @@ impl<A: Addr, S: AskSwarm<A>, R: Router<A>> Core<A, S, R> {
             payload,
         };
         match self.told.push(message) {
-            Ok(()) => self.driver.put(1),
+            Ok(()) => self.driver.put((), 1),
             Err(refused) => self.tells.dropped_at(refused.reason, &self.id),
         }
         Ok(())

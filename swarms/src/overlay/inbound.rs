@@ -1,7 +1,6 @@
 //! The way up, and the work that never ends: pull from below, serve the engine's requests, ask for it, keep its time.
 
 use std::future::poll_fn;
-use std::mem;
 use std::pin::{Pin, pin};
 use std::sync::{Arc, PoisonError};
 use std::task::{Context, Poll};
@@ -21,10 +20,7 @@ use tokio::time::{sleep, timeout};
 use super::core::Core;
 use super::relay::Passing;
 use super::router::{Failure, Router, Transmit};
-use crate::driver::Sleeper;
-
-/// How long nothing is pulled from a swarm that failed.
-const PAUSE: Duration = Duration::from_millis(20);
+use crate::driver::{PAUSE, Sleeper, Wants, yield_once};
 
 /// Batches of messages in a row, before something else has its turn.
 const IN_A_ROW: u32 = 8;
@@ -137,7 +133,7 @@ impl<A: Addr, S: AskSwarm<A>, R: Router<A>> Core<A, S, R> {
                 Came::Failed(error) => {
                     tracing::debug!(layer = R::LAYERS[0], %error, "nothing can be received");
                     *self.failure.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
-                    self.driver.put(1);
+                    self.driver.put((), 1);
                     sleep(PAUSE).await;
                 }
             }
@@ -259,7 +255,7 @@ impl<A: Addr, S: AskSwarm<A>, R: Router<A>> Core<A, S, R> {
         for message in put.refused {
             self.tells.dropped_at(put.reason, &message.src);
         }
-        self.driver.put(put.accepted);
+        self.driver.put((), put.accepted);
     }
 
     fn land_request(self: &Arc<Self>, request: Request<A>) {
@@ -329,7 +325,10 @@ impl<A: Addr, S: AskSwarm<A>, R: Router<A>> Core<A, S, R> {
 
     pub(super) async fn receive(&self) -> Result<Message<PeerId>> {
         tokio::task::coop::consume_budget().await;
-        let message = self.driver.wait(1, |_| self.take(|| self.told.try_pop())).await?;
+        let message = self
+            .driver
+            .wait(Wants::Items((), 1), |_| self.take(|| self.told.try_pop()))
+            .await?;
         self.tells.delivered(1);
         Ok(message)
     }
@@ -343,7 +342,10 @@ impl<A: Addr, S: AskSwarm<A>, R: Router<A>> Core<A, S, R> {
             let popped = self.told.try_pop_batch(out, max)?;
             Ok(Some(popped).filter(|popped| *popped > 0))
         };
-        let count = self.driver.wait(max, |_| self.take(&mut pop)).await?;
+        let count = self
+            .driver
+            .wait(Wants::Items((), max), |_| self.take(&mut pop))
+            .await?;
         self.tells.delivered(count);
         Ok(count)
     }
@@ -361,7 +363,10 @@ impl<A: Addr, S: AskSwarm<A>, R: Router<A>> Core<A, S, R> {
 
     pub(super) async fn receive_ask(&self) -> Result<Request<PeerId>> {
         let mut pop = pin!(self.asked.pop());
-        let request = self.driver.wait(0, |cx| pop.as_mut().poll(cx)).await?;
+        let request = self
+            .driver
+            .wait(Wants::Own(()), |cx| pop.as_mut().poll(cx))
+            .await?;
         self.asks.delivered(1);
         Ok(request)
     }
@@ -373,17 +378,4 @@ fn poll_some<F: Future>(future: Pin<&mut Option<F>>, cx: &mut Context<'_>) -> Op
         Poll::Ready(output) => Some(output),
         Poll::Pending => None,
     }
-}
-
-/// Lets whoever polls this look around.
-async fn yield_once() {
-    let mut yielded = false;
-    poll_fn(|cx| {
-        if mem::replace(&mut yielded, true) {
-            return Poll::Ready(());
-        }
-        cx.waker().wake_by_ref();
-        Poll::Pending
-    })
-    .await;
 }

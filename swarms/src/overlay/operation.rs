@@ -9,6 +9,7 @@ use tokio::sync::{oneshot, watch};
 
 use super::core::{Core, Waiter};
 use super::router::Router;
+use crate::driver::Wants;
 
 /// Something that an overlay does for its caller. Dropping it gives it up.
 ///
@@ -56,7 +57,9 @@ impl<A: Addr, S: AskSwarm<A>, R: Router<A>, T> Operation<A, S, R, T> {
         let changed = {
             let mut changed = pin!(self.progress.changed());
             let driver = &self.core.driver;
-            driver.wait(0, |cx| changed.as_mut().poll(cx).map(Ok)).await
+            driver
+                .wait(Wants::Own(()), |cx| changed.as_mut().poll(cx).map(Ok))
+                .await
         };
         matches!(changed, Ok(Ok(()))).then(|| *self.progress.borrow())
     }
@@ -74,7 +77,7 @@ impl<A: Addr, S: AskSwarm<A>, R: Router<A>, T> Operation<A, S, R, T> {
             let done = Pin::new(&mut *done).poll(cx);
             done.map(|done| done.map_err(|_| Error::Closed))
         };
-        let outcome = self.core.driver.wait(0, wait).await?;
+        let outcome = self.core.driver.wait(Wants::Own(()), wait).await?;
         (self.take)(outcome)
     }
 }

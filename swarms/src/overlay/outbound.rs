@@ -11,6 +11,7 @@ use p2p_protocols::overlay::Way;
 
 use super::OverlaySwarm;
 use super::router::Router;
+use crate::driver::Wants;
 
 impl<A: Addr, S: AskSwarm<A>, R: Router<A>> OverlaySwarm<A, S, R> {
     /// What carries messages over others; there is one if anything was ever found to be reached so.
@@ -87,12 +88,16 @@ impl<A: Addr, S: AskSwarm<A>, R: Router<A>> OverlaySwarm<A, S, R> {
                 core.header(dst).push(&mut request);
                 core.asks.sent(1);
                 let mut asking = pin!(core.inner.ask(&addr, request));
-                core.driver.wait(0, |cx| asking.as_mut().poll(cx)).await
+                core.driver
+                    .wait(Wants::Own(()), |cx| asking.as_mut().poll(cx))
+                    .await
             }
             Way::Over(_) => {
                 core.asks.sent(1);
                 let mut asking = pin!(self.over(dst)?.ask(dst, request));
-                core.driver.wait(0, |cx| asking.as_mut().poll(cx)).await
+                core.driver
+                    .wait(Wants::Own(()), |cx| asking.as_mut().poll(cx))
+                    .await
             }
         };
         if let Err(error) = &answer {
@@ -112,7 +117,9 @@ impl<A: Addr, S: AskSwarm<A> + SecureSwarm<A>, R: Router<A>> OverlaySwarm<A, S, 
         match core.way(dst).await? {
             Way::Direct(addr) => {
                 let mut looking = pin!(core.inner.lookup_public_key(&addr));
-                core.driver.wait(0, |cx| looking.as_mut().poll(cx)).await
+                core.driver
+                    .wait(Wants::Own(()), |cx| looking.as_mut().poll(cx))
+                    .await
             }
             Way::Over(_) => Err(Error::unreachable(
                 dst,

@@ -15,10 +15,7 @@ use tokio::time::sleep;
 
 use super::shared::{Effects, LAYER, Shared};
 use crate::KeyAddr;
-use crate::driver::Sleeper;
-
-/// How long nothing is pulled from a swarm that failed.
-const PAUSE: Duration = Duration::from_millis(20);
+use crate::driver::{PAUSE, Sleeper, Wants, yield_once};
 
 /// One batch on its way up.
 struct Landing<A> {
@@ -38,14 +35,13 @@ impl<A: Addr, S: Swarm<A>> Shared<A, S> {
             match self.pull(&mut pulled, &mut sleeper).await {
                 Ok(()) => {
                     self.land(&mut pulled, &mut opened);
-                    // Whoever polls this looks whether it was for them before there is more of it.
                     yield_once().await;
                 }
                 Err(Error::Closed) => return self.close(),
                 Err(error) => {
                     tracing::debug!(layer = LAYER, %error, "nothing can be received");
                     self.fresh().failure = Some(error);
-                    self.driver.put(1);
+                    self.driver.put((), 1);
                     sleep(PAUSE).await;
                 }
             }
@@ -92,20 +88,20 @@ impl<A: Addr, S: Swarm<A>> Shared<A, S> {
 
     /// Gives messages to the reader who pulled them, or into the inbox if it was somebody else.
     fn hand_over(&self, opened: &mut VecDeque<Message<KeyAddr<A>>>) {
-        if self.driver.is_polled_for_items() {
+        if matches!(self.driver.polled_for(), Some(Wants::Items((), 1..))) {
             let mut fresh = self.fresh();
             if fresh.messages.is_empty() {
                 let count = opened.len();
                 mem::swap(&mut fresh.messages, opened);
                 drop(fresh);
-                return self.driver.put(count);
+                return self.driver.put((), count);
             }
         }
         let put = self.inbox.extend(opened.drain(..));
         for message in put.refused {
             self.messages.dropped_at(put.reason, &message.src);
         }
-        self.driver.put(put.accepted);
+        self.driver.put((), put.accepted);
     }
 
     /// Opens a message with the path of its source, or gives it to the engine.
@@ -176,7 +172,7 @@ impl<A: Addr, S: Swarm<A>> Shared<A, S> {
             Some(message) => Ok(Some(message)),
             None => self.take_fresh(VecDeque::pop_front),
         };
-        let message = self.driver.wait(1, |_| poll(take())).await?;
+        let message = self.driver.wait(Wants::Items((), 1), |_| poll(take())).await?;
         self.messages.delivered(1);
         Ok(message)
     }
@@ -198,7 +194,7 @@ impl<A: Addr, S: Swarm<A>> Shared<A, S> {
             }),
             count => Ok(Some(count)),
         };
-        let count = self.driver.wait(max, |_| poll(take())).await?;
+        let count = self.driver.wait(Wants::Items((), max), |_| poll(take())).await?;
         self.messages.delivered(count);
         Ok(count)
     }
@@ -224,17 +220,4 @@ fn dropped(counters: &Counters, src: &impl Addr, error: &p2pke::Error) {
     let reason = error.reason();
     counters.dropped_many(reason, 1);
     tracing::trace!(layer = counters.layer(), reason = reason.as_str(), peer = %src, %error, "dropped");
-}
-
-/// Lets whoever polls this look around.
-async fn yield_once() {
-    let mut yielded = false;
-    poll_fn(|cx| {
-        if mem::replace(&mut yielded, true) {
-            return Poll::Ready(());
-        }
-        cx.waker().wake_by_ref();
-        Poll::Pending
-    })
-    .await;
 }

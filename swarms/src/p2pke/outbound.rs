@@ -170,7 +170,7 @@ impl<A: Addr, S: Swarm<A>> Shared<A, S> {
             payload,
         };
         match self.inbox.push(message) {
-            Ok(()) => self.driver.put(1),
+            Ok(()) => self.driver.put((), 1),
             Err(refused) => self.messages.dropped_at(refused.reason, dst),
         }
     }

@@ -14,7 +14,7 @@ use tokio::time::Instant;
 
 use super::{MIN_INNER_MTU, P2pkeConfig};
 use crate::KeyAddr;
-use crate::driver::{Alarm, Clock, Detached, Driver};
+use crate::driver::{Alarm, Clock, Detached, Driver, Wants};
 use crate::inbox::Inbox;
 
 pub(super) const LAYER: &str = "p2pke";
@@ -32,7 +32,7 @@ pub(super) struct Shared<A: Addr, S> {
     pub(super) inner: S,
     pub(super) config: P2pkeConfig,
     pub(super) mtu: usize,
-    pub(super) driver: Driver,
+    pub(super) driver: Driver<()>,
     pub(super) alarm: Alarm,
     pub(super) inbox: Inbox<Message<KeyAddr<A>>>,
     fresh: Mutex<Fresh<A>>,
@@ -187,7 +187,7 @@ impl<A: Addr, S: Swarm<A>> Shared<A, S> {
             let opened = Pin::new(&mut waiting.opened).poll(cx);
             opened.map(|opened| opened.unwrap_or(Err(Error::Closed)))
         };
-        self.driver.wait(0, opened).await
+        self.driver.wait(Wants::Own(()), opened).await
     }
 
     fn connect(self: &Arc<Self>, peer: &KeyAddr<A>) -> Result<Connect<'_, A, S>> {
