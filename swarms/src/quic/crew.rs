@@ -3,17 +3,21 @@
 //! Each session has a future here that takes its streams. A reader that waits polls those that were woken, in its own
 //! task, so a message that comes for it costs no hop. What was woken while no reader waits is the background's.
 //!
-//! A reader whose call was polled, and then is neither polled again nor dropped, may be the one who is called to drive:
-//! then nothing moves. So it is with every lock that is waited for in order.
+//! A reader whose call was polled, and then is neither polled again nor dropped, may be the one who is called to drive.
+//! So while something moves the background looks now and then whether those who are called come, and calls another one,
+//! or drives itself, if they do not.
 //!
 //! Deliberately absent: results. Members put what they have into inboxes, which readers look into after driving.
 
 use std::collections::VecDeque;
 use std::future::poll_fn;
+use std::pin::{Pin, pin};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Poll, Waker};
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
 use p2p::Result;
+use tokio::time::{Instant, Sleep, sleep};
 
 use self::members::{Member, Members};
 use crate::inbox::{Inbox, Queued};
@@ -24,6 +28,10 @@ mod tests;
 
 /// Members that are polled in one go, before the one who drives looks for what came for itself.
 const BUDGET: usize = 8;
+
+/// How long those who were called are waited for. Who receives in a loop comes much sooner, and pays for the watch with
+/// a hundred wake-ups a second at most.
+const GRACE: Duration = Duration::from_millis(10);
 
 #[derive(Default)]
 pub(super) struct Crew {
@@ -45,8 +53,12 @@ struct State {
     driving: bool,
     /// The reader who drives, if it is one.
     driver: Option<u64>,
-    /// Somebody was woken to drive and has not begun.
-    called: bool,
+    /// Who was woken to drive and has not begun.
+    called: Option<Called>,
+    /// How often somebody began to drive.
+    drives: u64,
+    /// The background looks after some time whether those who were called came.
+    watched: bool,
     closed: bool,
     /// In the order of their tickets.
     waiting: Vec<Waiting>,
@@ -54,9 +66,20 @@ struct State {
     background: Option<Waker>,
 }
 
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Called {
+    Reader(u64),
+    Background,
+}
+
+/// Whom to wake once the lock is given back.
+type Calls = [Option<Waker>; 2];
+
 struct Waiting {
     ticket: u64,
     kind: Kind,
+    /// Called to drive, and did not come: it is not called again before it does.
+    absent: bool,
     /// Woken for something in its inbox, and not polled since.
     notified: bool,
     waker: Waker,
@@ -78,22 +101,46 @@ impl Watch {
     fn stir(&self, at: usize) {
         let mut state = self.lock();
         state.ready.push_back(at);
-        let driver = state.call();
+        let calls = state.call();
         drop(state);
-        wake(driver);
+        make(calls);
     }
 }
 
 impl State {
     /// Whom to wake because there is something to drive: the reader that came last, or else the background.
-    fn call(&mut self) -> Option<Waker> {
+    #[must_use]
+    fn call(&mut self) -> Calls {
         let idle = self.ready.is_empty() && self.joining.is_empty();
-        if self.driving || self.called || self.closed || idle {
-            return None;
+        if self.driving || self.called.is_some() || self.closed || idle {
+            return Calls::default();
         }
-        self.called = true;
-        let reader = self.waiting.last().map(|waiting| &waiting.waker);
-        reader.or(self.background.as_ref()).cloned()
+        let Some(reader) = self.waiting.iter().rfind(|waiting| !waiting.absent) else {
+            self.called = Some(Called::Background);
+            return [self.background.clone(), None];
+        };
+        self.called = Some(Called::Reader(reader.ticket));
+        let watched = std::mem::replace(&mut self.watched, true);
+        let background = self.background.clone().filter(|_| !watched);
+        [Some(reader.waker.clone()), background]
+    }
+
+    /// What the background makes of what it sees after it has watched for a while.
+    #[must_use]
+    fn look(&mut self, drives_before: u64) -> Calls {
+        if self.drives != drives_before {
+            return Calls::default();
+        }
+        let Some(Called::Reader(ticket)) = self.called else {
+            self.watched = false;
+            return Calls::default();
+        };
+        let mut waiting = self.waiting.iter_mut();
+        if let Some(reader) = waiting.find(|waiting| waiting.ticket == ticket) {
+            reader.absent = true;
+        }
+        self.called = None;
+        self.call()
     }
 
     /// Whom to wake because there is something in the inbox of this kind: the reader that came first, but for the one
@@ -114,7 +161,7 @@ impl State {
         let known =
             ticket.and_then(|ticket| self.waiting.iter_mut().find(|waiting| waiting.ticket == ticket));
         if let Some(waiting) = known {
-            waiting.notified = false;
+            (waiting.notified, waiting.absent) = (false, false);
             return (waiting.ticket, renew(&mut waiting.waker, waker));
         }
         let ticket = self.next_ticket;
@@ -122,6 +169,7 @@ impl State {
         self.waiting.push(Waiting {
             ticket,
             kind,
+            absent: false,
             notified: false,
             waker: waker.clone(),
         });
@@ -133,13 +181,17 @@ impl State {
         Some(self.waiting.remove(at))
     }
 
-    /// Whether the caller drives now.
+    /// Whether the caller drives now: a reader, or the background if no reader was called.
     fn begin(&mut self, driver: Option<u64>) -> bool {
-        self.called = false;
+        if driver.is_none() && matches!(self.called, Some(Called::Reader(_))) {
+            return false;
+        }
+        self.called = None;
         if self.driving || self.closed {
             return false;
         }
         self.driving = true;
+        self.drives += 1;
         self.driver = driver;
         true
     }
@@ -153,6 +205,10 @@ impl State {
 /// Replaces a waker by one of another task, and returns what it replaced.
 fn renew(known: &mut Waker, waker: &Waker) -> Option<Waker> {
     (!known.will_wake(waker)).then(|| std::mem::replace(known, waker.clone()))
+}
+
+fn make(calls: Calls) {
+    calls.into_iter().flatten().for_each(Waker::wake);
 }
 
 fn wake(waker: Option<Waker>) {
@@ -170,9 +226,9 @@ impl Crew {
             return;
         }
         state.joining.push(member);
-        let driver = state.call();
+        let calls = state.call();
         drop(state);
-        wake(driver);
+        make(calls);
     }
 
     /// Says that something is in the inbox of this kind. Whoever puts something in calls it.
@@ -218,22 +274,51 @@ impl Crew {
         .await
     }
 
-    /// Drives while no reader waits. Ends when the crew is closed.
+    /// Drives while no reader waits, and watches those who do. Ends when the crew is closed.
     pub(super) async fn background(&self) {
+        let mut sleep = pin!(sleep(GRACE));
+        let mut drives_before = None;
         poll_fn(|cx| {
             let mut state = self.watch.lock();
             if state.closed {
                 return Poll::Ready(());
             }
-            let _outdated = state.background.replace(cx.waker().clone());
-            let drives = state.begin(None);
+            let outdated = state.background.replace(cx.waker().clone());
             drop(state);
+            drop(outdated);
+            self.keep_watch(cx, sleep.as_mut(), &mut drives_before);
+            let drives = self.watch.lock().begin(None);
             if drives && self.drive() {
                 self.call();
             }
             Poll::Pending
         })
         .await;
+    }
+
+    /// Looks whether those who are called to drive come; `drives_before` is how often somebody did when it last looked.
+    fn keep_watch(&self, cx: &mut Context<'_>, mut sleep: Pin<&mut Sleep>, drives_before: &mut Option<u64>) {
+        loop {
+            let mut state = self.watch.lock();
+            if !state.watched {
+                return;
+            }
+            let Some(before) = *drives_before else {
+                *drives_before = Some(state.drives);
+                drop(state);
+                sleep.as_mut().reset(Instant::now() + GRACE);
+                continue;
+            };
+            drop(state);
+            if sleep.as_mut().poll(cx).is_pending() {
+                return;
+            }
+            *drives_before = None;
+            state = self.watch.lock();
+            let calls = state.look(before);
+            drop(state);
+            make(calls);
+        }
     }
 
     /// Drops every member, now or when the one who drives is done, and wakes everybody.
@@ -256,8 +341,8 @@ impl Crew {
     }
 
     fn call(&self) {
-        let driver = self.watch.lock().call();
-        wake(driver);
+        let calls = self.watch.lock().call();
+        make(calls);
     }
 
     fn members(&self) -> MutexGuard<'_, Members> {
@@ -335,11 +420,13 @@ impl<I: Queued> Drop for Reader<'_, I> {
         let mut state = self.crew.watch.lock();
         let _left = state.leave(ticket);
         // A call that went to this reader goes to the next, and so does what it leaves in its inbox.
-        state.called = false;
-        let driver = state.call();
+        if state.called == Some(Called::Reader(ticket)) {
+            state.called = None;
+        }
+        let calls = state.call();
         let reader = if more { state.notify(self.kind) } else { None };
         drop(state);
-        wake(driver);
+        make(calls);
         wake(reader);
     }
 }

@@ -171,3 +171,43 @@ async fn closing_drops_every_member_and_takes_no_further_one() {
     assert!(field.member(1).is_closed());
     assert!(matches!(field.take(0).await, Err(Error::Closed)));
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_reader_that_is_called_and_does_not_come_stalls_no_other() {
+    let field = Field::new();
+    let sender = field.member(1);
+    let other = |field: Arc<Field>| tokio::spawn(async move { field.take(1).await });
+    let mut waiting = other(field.clone());
+    tokio::task::yield_now().await;
+    // It came last, so that it is called first.
+    let mut held = Box::pin(field.take(0));
+    assert!(
+        poll_fn(|cx| Poll::Ready(held.as_mut().poll(cx)))
+            .await
+            .is_pending()
+    );
+    for _ in 0..3 {
+        sender.send(Packet::from(b"item")).expect("the member is there");
+        let taken = tokio::time::timeout(3 * GRACE, waiting).await;
+        assert!(taken.is_ok_and(|taken| taken.is_ok_and(|item| item.is_ok())));
+        waiting = other(field.clone());
+        tokio::task::yield_now().await;
+    }
+    // Nobody else waits: the background drives.
+    waiting.abort();
+    tokio::task::yield_now().await;
+    sender.send(Packet::from(b"item")).expect("the member is there");
+    tokio::time::sleep(3 * GRACE).await;
+    assert_eq!(field.inboxes[1].len(), 1);
+    // One that comes again is called again.
+    let last = field.member(0);
+    tokio::time::sleep(3 * GRACE).await;
+    assert!(
+        poll_fn(|cx| Poll::Ready(held.as_mut().poll(cx)))
+            .await
+            .is_pending()
+    );
+    last.send(Packet::from(b"item")).expect("the member is there");
+    assert_eq!(held.await.expect("open"), b"item");
+    field.close();
+}
