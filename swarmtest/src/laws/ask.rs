@@ -346,6 +346,35 @@ pub async fn a_stopped_reader_of_tells_stalls_no_ask<A: Addr>(bed: &Testbed<A>) 
     }
 }
 
+/// Polls a `receive` at either end once and keeps it aside, as a program does that awaits something long in another arm
+/// of a `select!`, then asks.
+pub async fn a_held_receive_stalls_no_ask<A: Addr>(bed: &Testbed<A>) -> Outcome {
+    let [a, b] = bed.nodes().await?;
+    let mut held = [&a, &b].map(|node| Held::new(node.receive()));
+    for receive in &mut held {
+        ensure!(
+            receive.poll().is_pending(),
+            "a receive ended before anybody told anything"
+        );
+    }
+    let _serving = serve(&b, |request| reversed(&request.payload))?;
+    let dst = b.addr()?;
+    for number in 0..4 {
+        let request = letter(number, PLAIN);
+        let ask = bed.ask(&a, &dst, &request);
+        let answered = if bed.lossless() {
+            in_time("an ask", bed.patience(), ask).await.flatten()
+        } else {
+            ask.await
+        };
+        match answered {
+            Err(Unmet::Broken(how)) => broken!("while a receive was held at either end, {how}"),
+            answered => drop(answered?),
+        }
+    }
+    Ok(())
+}
+
 /// Cancels `receive_ask` after zero to two polls since a request came; the next call gets it.
 pub async fn cancelling_receive_ask_loses_nothing<A: Addr>(bed: &Testbed<A>) -> Outcome {
     let [a, b] = bed.nodes().await?;

@@ -136,6 +136,8 @@ macro_rules! for_each_law {
                 Ask a_slow_handler_holds_up_no_other "asks are answered while another one waits";
                 Ask a_stopped_reader_of_tells_stalls_no_ask
                     "asks are answered by a node that does not read its messages";
+                Ask a_held_receive_stalls_no_ask
+                    "asks are answered while a receive is held at either end, neither polled nor dropped";
                 Ask cancelling_receive_ask_loses_nothing "cancelling receive_ask loses no request";
             }
             secure {

@@ -42,6 +42,12 @@ impl Mutant {
                 let _turn = own.turn.lock().await;
                 self.inner.ask(dst, request).await
             }
+            "ask::a_held_receive_stalls_no_ask" => {
+                while own.waiting.load(SeqCst) > 0 && !self.closed() {
+                    tokio::time::sleep(Duration::from_millis(1)).await;
+                }
+                self.inner.ask(dst, request).await
+            }
             "ask::responses_are_never_mixed_up" => {
                 own.asking.fetch_add(1, SeqCst);
                 let response = self.inner.ask(dst, request).await;

@@ -85,6 +85,14 @@ impl Mutant {
             }
             return Ok(message);
         }
+        if self.breaks("ask::a_held_receive_stalls_no_ask") {
+            own.waiting.fetch_add(1, SeqCst);
+            let _waiting = Waiting {
+                count: &own.waiting,
+                on_cancel: None,
+            };
+            return self.inner.receive().await;
+        }
         if self.breaks("receive::every_waiting_caller_is_woken") {
             // Only one waits below; the others wait for a new call, and nobody tells them when it returns.
             own.called.notify_waiters();
