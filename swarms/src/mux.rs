@@ -1,6 +1,7 @@
 //! Many channels over one swarm, each a swarm again.
 
 mod channel;
+mod dispatch;
 #[cfg(test)]
 mod tests;
 
@@ -8,11 +9,11 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use p2p::{Addr, Counters, Error, Message, Reason, Rejection, Request, Result, Swarm};
+use p2p::{Addr, Counters, Error, Reason, Result, Swarm};
 use p2p_protocols::mux::{Channel, Name};
 
+use crate::driver::Driver;
 use crate::inbox::Limits;
-use crate::turn::Turn;
 
 pub use channel::MuxSwarm;
 use channel::Queues;
@@ -49,8 +50,10 @@ impl Default for MuxConfig {
 /// The type of the channels chooses the framing: [`Name`] (the default), `u16`, `u32`, `u64` or
 /// [`Varint`](p2p_protocols::mux::Varint).
 ///
-/// There is no task: of all channels whose readers wait, one pulls from below, and hands to the others' queues what
-/// is theirs. A channel that nobody reads costs its queue and no more; while nobody reads any, messages wait below.
+/// Of all channels whose readers wait, one pulls from below, and hands to the others' queues what is theirs. Once somebody
+/// has read, a background task pulls while nobody does, or whoever should does not come, so that a `receive` that is kept
+/// aside stalls no other channel. A channel that nobody reads costs its queue and no more. Receiving needs a tokio runtime;
+/// outside of one it fails with [`Error::Invalid`].
 ///
 /// A `Mux` is a handle: clones and channels share the swarm below, which is dropped, and its port freed, with the
 /// last of them. Until then channels may be opened, and opened again after they were closed or dropped. Where no
@@ -68,10 +71,14 @@ struct Shared<A, S, C> {
     inner: S,
     config: MuxConfig,
     channels: Mutex<Channels<A, C>>,
-    /// Who has it pulls messages, into the buffer that goes with it.
-    messages: Turn<Vec<Message<A>>>,
-    /// Who has it pulls requests.
-    asks: Turn<()>,
+    /// Pulls messages. Its kinds are the [ids](Queues::id) of queues.
+    messages: Driver<usize>,
+    /// What the swarm below said instead of giving messages.
+    failure: Mutex<Option<Error>>,
+    /// Pulls requests.
+    asks: Driver<usize>,
+    /// What the swarm below said instead of giving requests.
+    ask_failure: Mutex<Option<Error>>,
     counters: Counters,
     ask_counters: Counters,
     /// Handles by which channels can be opened. Without any, the last channel that is closed closes the swarm below.
@@ -80,7 +87,7 @@ struct Shared<A, S, C> {
 
 #[derive(Debug)]
 struct Channels<A, C> {
-    open: HashMap<C, Arc<Queues<A>>>,
+    open: HashMap<C, Arc<Queues<A, C>>>,
     closed: bool,
 }
 
@@ -102,8 +109,10 @@ impl<A, S, C> Mux<A, S, C> {
                     open: HashMap::new(),
                     closed: false,
                 }),
-                messages: Turn::new(Vec::new()),
-                asks: Turn::new(()),
+                messages: Driver::new(),
+                failure: Mutex::default(),
+                asks: Driver::new(),
+                ask_failure: Mutex::default(),
                 counters: Counters::new("mux"),
                 ask_counters: Counters::new("mux-ask"),
                 handles: AtomicUsize::new(1),
@@ -146,10 +155,10 @@ impl<A: Addr, S: Swarm<A>, C: Channel> Mux<A, S, C> {
                 limit,
             });
         }
-        let queues = Arc::new(Queues::new(&self.shared.config, header.len()));
-        channels.open.insert(channel.clone(), queues.clone());
+        let queues = Arc::new(Queues::new(&self.shared.config, channel.clone(), header));
+        channels.open.insert(channel, queues.clone());
         drop(channels);
-        Ok(MuxSwarm::new(self.shared.clone(), channel, header, queues))
+        Ok(MuxSwarm::new(self.shared.clone(), queues))
     }
 
     /// Closes every channel and the swarm below. Idempotent.
@@ -162,6 +171,7 @@ impl<A: Addr, S: Swarm<A>, C: Channel> Mux<A, S, C> {
         for queues in open.into_values() {
             self.shared.shut(&queues);
         }
+        self.shared.end();
         self.shared.inner.close().await;
     }
 }
@@ -179,6 +189,9 @@ impl<A, S, C> Clone for Mux<A, S, C> {
 impl<A, S, C> Drop for Mux<A, S, C> {
     fn drop(&mut self) {
         self.shared.handles.fetch_sub(1, Ordering::AcqRel);
+        if self.shared.is_over() {
+            self.shared.end();
+        }
     }
 }
 
@@ -193,92 +206,15 @@ impl<A, S, C> Shared<A, S, C> {
     }
 
     /// Ends a channel and counts what waited in it.
-    fn shut(&self, queues: &Queues<A>) {
+    fn shut(&self, queues: &Queues<A, C>) {
         let (messages, asks) = queues.close();
         self.counters.dropped_many(Reason::Closed, messages);
         self.ask_counters.dropped_many(Reason::Closed, asks);
     }
-}
 
-impl<A: Addr, S: Swarm<A>, C: Channel> Shared<A, S, C> {
-    /// Hands what was pulled to its channels; of `own` messages up to `max` go to `out`. Returns how many did.
-    fn dispatch(
-        &self,
-        pulled: &mut Vec<Message<A>>,
-        own: (&C, &Arc<Queues<A>>),
-        max: usize,
-        mut out: impl FnMut(Message<A>),
-    ) -> usize {
-        self.counters.received(pulled.len());
-        let channels = self.channels();
-        let mut routed = pulled
-            .drain(..)
-            .filter_map(|mut message| match route(&channels, own, &message.payload) {
-                Ok((queues, header)) => {
-                    message.payload.advance(header);
-                    Some((queues, message))
-                }
-                Err(reason) => {
-                    self.counters.dropped_at(reason, &message.src);
-                    None
-                }
-            })
-            .peekable();
-        let mut count = 0;
-        while let Some((queues, message)) = routed.next() {
-            if count < max && std::ptr::eq(queues, own.1) {
-                out(message);
-                count += 1;
-                continue;
-            }
-            // Neighbours that go to the same channel go in under one lock and with one wake-up.
-            let more = std::iter::from_fn(|| routed.next_if(|(next, _)| std::ptr::eq(*next, queues)));
-            let run = std::iter::once(message).chain(more.map(|(_, message)| message));
-            let put = queues.messages.extend(run);
-            self.counters.dropped_many(put.reason, put.refused.len());
-        }
-        self.counters.delivered(count);
-        count
+    /// Drops the work, which keeps the swarm below.
+    fn end(&self) {
+        self.messages.close();
+        self.asks.close();
     }
-
-    /// Hands a request to its channel; gives it back if it is for `own`.
-    fn dispatch_ask(&self, mut request: Request<A>, own: (&C, &Arc<Queues<A>>)) -> Option<Request<A>> {
-        self.ask_counters.received(1);
-        let refused = {
-            let channels = self.channels();
-            match route(&channels, own, &request.payload) {
-                Ok((queues, header)) => {
-                    request.payload.advance(header);
-                    // An overlong header of the peer's does not count: channels have one MTU.
-                    let request = request.limit_response(self.inner.mtu().saturating_sub(queues.header));
-                    if std::ptr::eq(queues, own.1) {
-                        self.ask_counters.delivered(1);
-                        return Some(request);
-                    }
-                    let put = queues.asks.push(request);
-                    put.map_err(|refused| (refused.item, refused.reason, Rejection::BUSY))
-                }
-                Err(reason) => Err((request, reason, Rejection::NO_CHANNEL)),
-            }
-        };
-        if let Err((request, reason, rejection)) = refused {
-            self.ask_counters.dropped_at(reason, &request.src);
-            request.reject(rejection);
-        }
-        None
-    }
-}
-
-/// The channel that `frame` is for, and the length of its header. `own` is the one that it mostly is for.
-fn route<'a, A: Addr, C: Channel>(
-    channels: &'a Channels<A, C>,
-    own: (&C, &'a Arc<Queues<A>>),
-    frame: &[u8],
-) -> Result<(&'a Arc<Queues<A>>, usize), Reason> {
-    let (key, header) = C::read(frame).map_err(|_| Reason::Malformed)?;
-    if *key == *own.0.borrow() && !own.1.is_closed() {
-        return Ok((own.1, header));
-    }
-    let queues = channels.open.get(&*key).ok_or(Reason::NoChannel)?;
-    Ok((queues, header))
 }

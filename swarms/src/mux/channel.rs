@@ -1,6 +1,8 @@
 //! One channel of a mux.
 
-use std::sync::Arc;
+use std::collections::VecDeque;
+use std::ptr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use p2p::{
     Addr, AskSwarm, BatchError, BatchOutcome, Counters, Error, Headroom, Message, Packet, Request, Result,
@@ -11,33 +13,65 @@ use tokio::sync::Semaphore;
 
 use super::{MuxConfig, Shared};
 use crate::inbox::Inbox;
-use crate::turn::{Driving, First, Wait, first};
+use crate::turn::{First, first};
 
-/// What waits for the readers of one channel.
+/// One channel, and what waits for its readers.
 #[derive(Debug)]
-pub(super) struct Queues<A> {
+pub(super) struct Queues<A, C> {
+    pub(super) channel: C,
+    /// What goes in front of its messages.
+    pub(super) header: Box<[u8]>,
     pub(super) messages: Inbox<Message<A>>,
     pub(super) asks: Inbox<Request<A>>,
-    /// Bytes of the channel's own header.
-    pub(super) header: usize,
+    fresh: Mutex<Fresh<A>>,
     /// Without permits: whoever waits for one waits for the channel to close.
     closing: Semaphore,
 }
 
-impl<A> Queues<A> {
-    pub(super) fn new(config: &MuxConfig, header: usize) -> Self {
+/// What was pulled for the reader who drives: as much as it wants at most, and taken in the same poll.
+#[derive(Debug)]
+pub(super) struct Fresh<A> {
+    pub(super) messages: VecDeque<Message<A>>,
+    pub(super) asks: VecDeque<Request<A>>,
+}
+
+impl<A, C> Queues<A, C> {
+    pub(super) fn new(config: &MuxConfig, channel: C, header: Box<[u8]>) -> Self {
         Self {
+            channel,
+            header,
             messages: Inbox::new(config.messages),
             asks: Inbox::new(config.asks),
-            header,
+            fresh: Mutex::new(Fresh {
+                messages: VecDeque::new(),
+                asks: VecDeque::new(),
+            }),
             closing: Semaphore::new(0),
         }
+    }
+
+    /// What tells it apart from others that live at the same time.
+    pub(super) fn id(&self) -> usize {
+        ptr::from_ref(self).addr()
+    }
+
+    pub(super) fn fresh(&self) -> MutexGuard<'_, Fresh<A>> {
+        self.fresh.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Wakes all who wait; returns how many messages and requests were dropped.
     pub(super) fn close(&self) -> (usize, usize) {
         self.closing.close();
-        (self.messages.close(), self.asks.close())
+        let mut fresh = self.fresh();
+        let (messages, asks) = (
+            std::mem::take(&mut fresh.messages),
+            std::mem::take(&mut fresh.asks),
+        );
+        drop(fresh);
+        (
+            self.messages.close() + messages.len(),
+            self.asks.close() + asks.len(),
+        )
     }
 
     pub(super) fn is_closed(&self) -> bool {
@@ -49,7 +83,7 @@ impl<A> Queues<A> {
         Error::Closed
     }
 
-    fn check_open(&self) -> Result<()> {
+    pub(super) fn check_open(&self) -> Result<()> {
         if self.is_closed() {
             Err(Error::Closed)
         } else {
@@ -65,29 +99,17 @@ impl<A> Queues<A> {
 #[derive(Debug)]
 pub struct MuxSwarm<A, S, C: Channel = Name> {
     shared: Arc<Shared<A, S, C>>,
-    channel: C,
-    header: Box<[u8]>,
-    queues: Arc<Queues<A>>,
+    queues: Arc<Queues<A, C>>,
 }
 
 impl<A, S, C: Channel> MuxSwarm<A, S, C> {
-    pub(super) fn new(
-        shared: Arc<Shared<A, S, C>>,
-        channel: C,
-        header: Box<[u8]>,
-        queues: Arc<Queues<A>>,
-    ) -> Self {
-        Self {
-            shared,
-            channel,
-            header,
-            queues,
-        }
+    pub(super) fn new(shared: Arc<Shared<A, S, C>>, queues: Arc<Queues<A, C>>) -> Self {
+        Self { shared, queues }
     }
 
     /// Which channel this is.
     pub fn channel(&self) -> &C {
-        &self.channel
+        &self.queues.channel
     }
 
     /// The swarm below, which all channels share.
@@ -97,7 +119,7 @@ impl<A, S, C: Channel> MuxSwarm<A, S, C> {
 
     fn shut(&self) {
         let mut channels = self.shared.channels();
-        let key = self.channel.borrow();
+        let key = self.queues.channel.borrow();
         // Closed before, it may have been opened again by somebody else.
         if channels
             .open
@@ -108,6 +130,9 @@ impl<A, S, C: Channel> MuxSwarm<A, S, C> {
         }
         drop(channels);
         self.shared.shut(&self.queues);
+        if self.shared.is_over() {
+            self.shared.end();
+        }
     }
 }
 
@@ -121,37 +146,14 @@ impl<A: Addr, S: Swarm<A>, C: Channel> MuxSwarm<A, S, C> {
     /// Checks a packet and writes the header in front of it.
     fn frame(&self, packet: &mut Packet) -> Result<()> {
         packet.check(self.mtu())?;
-        packet.push_front(&self.header);
+        packet.push_front(&self.queues.header);
         Ok(())
-    }
-
-    /// Pulls from below until something comes for this channel; hands up to `max` messages to `out`.
-    async fn pull(
-        &self,
-        mut driving: Driving<'_, Vec<Message<A>>>,
-        max: usize,
-        mut out: impl FnMut(Message<A>),
-    ) -> Result<usize> {
-        let batch = max.max(self.shared.config.batch);
-        let own = (&self.channel, &self.queues);
-        loop {
-            let pulling = self.shared.inner.receive_batch(&mut driving, batch);
-            // While this call drives nobody else delivers: what ends the second one is that the channel closes.
-            match first(pulling, self.queues.closed()).await {
-                First::Left(pulled) => pulled?,
-                First::Right(closed) => return Err(closed),
-            };
-            let count = self.shared.dispatch(&mut driving, own, max, &mut out);
-            if count > 0 {
-                return Ok(count);
-            }
-        }
     }
 }
 
 impl<A: Addr, S: Swarm<A>, C: Channel> Swarm<A> for MuxSwarm<A, S, C> {
     fn mtu(&self) -> usize {
-        self.shared.inner.mtu().saturating_sub(self.header.len())
+        self.shared.inner.mtu().saturating_sub(self.queues.header.len())
     }
 
     fn local_addrs(&self) -> Vec<A> {
@@ -163,7 +165,7 @@ impl<A: Addr, S: Swarm<A>, C: Channel> Swarm<A> for MuxSwarm<A, S, C> {
     }
 
     fn headroom(&self) -> Headroom {
-        Headroom::new(self.header.len(), 0).plus(self.shared.inner.headroom())
+        Headroom::new(self.queues.header.len(), 0).plus(self.shared.inner.headroom())
     }
 
     /// Shows the counters of the mux, which all channels share, then the ones below.
@@ -204,36 +206,14 @@ impl<A: Addr, S: Swarm<A>, C: Channel> Swarm<A> for MuxSwarm<A, S, C> {
     }
 
     async fn receive(&self) -> Result<Message<A>> {
-        loop {
-            match self.shared.messages.drive_or_pop(&self.queues.messages).await? {
-                Wait::Item(message) => {
-                    self.shared.counters.delivered(1);
-                    return Ok(message);
-                }
-                Wait::Drive(driving) => {
-                    let mut own = None;
-                    self.pull(driving, 1, |message| own = Some(message)).await?;
-                    if let Some(message) = own {
-                        return Ok(message);
-                    }
-                }
-            }
-        }
+        self.shared.receive(&self.queues).await
     }
 
     async fn receive_batch(&self, out: &mut Vec<Message<A>>, max: usize) -> Result<usize> {
         if max == 0 {
             return Ok(0);
         }
-        match self.shared.messages.drive_or_pop(&self.queues.messages).await? {
-            Wait::Drive(driving) => self.pull(driving, max, |message| out.push(message)).await,
-            Wait::Item(message) => {
-                out.push(message);
-                let count = 1 + self.queues.messages.try_pop_batch(out, max - 1).unwrap_or(0);
-                self.shared.counters.delivered(count);
-                Ok(count)
-            }
-        }
+        self.shared.receive_batch(&self.queues, out, max).await
     }
 
     /// Ends this channel, and the swarm below if it was the last and no [`Mux`](super::Mux) is left. Idempotent.
@@ -257,23 +237,7 @@ impl<A: Addr, S: AskSwarm<A>, C: Channel> AskSwarm<A> for MuxSwarm<A, S, C> {
     }
 
     async fn receive_ask(&self) -> Result<Request<A>> {
-        let _driving = match self.shared.asks.drive_or_pop(&self.queues.asks).await? {
-            Wait::Drive(driving) => driving,
-            Wait::Item(request) => {
-                self.shared.ask_counters.delivered(1);
-                return Ok(request);
-            }
-        };
-        loop {
-            let request = match first(self.shared.inner.receive_ask(), self.queues.closed()).await {
-                First::Left(request) => request?,
-                First::Right(closed) => return Err(closed),
-            };
-            let own = (&self.channel, &self.queues);
-            if let Some(request) = self.shared.dispatch_ask(request, own) {
-                return Ok(request);
-            }
-        }
+        self.shared.receive_ask(&self.queues).await
     }
 }
 

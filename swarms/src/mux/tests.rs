@@ -1,5 +1,11 @@
-use p2p::{AskSwarm, Packet, SecureSwarm, Snapshot};
+use std::future::{Future, poll_fn};
+use std::pin::Pin;
+use std::task::Poll;
+use std::time::Duration;
+
+use p2p::{AskSwarm, Packet, Rejection, SecureSwarm, Snapshot};
 use p2p_protocols::mux::Varint;
+use tokio::time::timeout;
 
 use super::*;
 use crate::memory::{MemoryAddr, MemoryConfig, MemoryRealm, MemorySwarm};
@@ -348,4 +354,41 @@ async fn many_channels_read_side_by_side_hear_everything() {
     for reader in readers {
         reader.await.expect("it heard everything");
     }
+}
+
+/// A program that awaits something long in one arm of a `select!` keeps the `receive` of another arm aside.
+#[tokio::test(start_paused = true)]
+async fn a_held_receive_of_one_channel_stalls_no_other() {
+    let [a, b] = names();
+    let a = ["held", "read"].map(|name| a.open(name).expect("new"));
+    let b = ["held", "read"].map(|name| b.open(name).expect("new"));
+    let mut held = Box::pin(b[0].receive());
+    let mut held_ask = Box::pin(b[0].receive_ask());
+    assert!(poll_once(&mut held).await.is_pending());
+    assert!(poll_once(&mut held_ask).await.is_pending());
+    for _ in 0..3 {
+        tell(&a[1], &b[1], "to the other").await;
+        let heard = timeout(Duration::from_secs(1), hears(&b[1], "to the other")).await;
+        assert!(heard.is_ok(), "the held one stalls messages of the other");
+        let to = addr(&b[1]);
+        let serve = async {
+            let request = b[1].receive_ask().await.expect("open");
+            request
+                .respond(Packet::from("yes"))
+                .await
+                .expect("the asker waits");
+        };
+        let asked = async { tokio::join!(a[1].ask(&to, Packet::from("hello")), serve).0 };
+        let asked = timeout(Duration::from_secs(1), asked).await;
+        let answer = asked.expect("the held one stalls no requests of the other");
+        assert_eq!(answer.expect("answered"), b"yes");
+    }
+    // What was for the held one waits for it.
+    tell(&a[0], &b[0], "to the held one").await;
+    let message = timeout(Duration::from_secs(1), held).await.expect("it is there");
+    assert_eq!(message.expect("open").payload, b"to the held one");
+}
+
+async fn poll_once<F: Future + Unpin>(future: &mut F) -> Poll<F::Output> {
+    poll_fn(|cx| Poll::Ready(Pin::new(&mut *future).poll(cx))).await
 }
