@@ -26,8 +26,8 @@ pub struct MuxConfig {
     /// Messages that wait for the reader of one channel. At the limit the newest is dropped and counted as
     /// [`Reason::QueueFull`]. Default: 1024 messages, 4 MiB.
     pub messages: Limits,
-    /// Requests that wait for the reader of one channel. At the limit the asker gets [`Rejection::BUSY`] at
-    /// once. Default: 1024 requests, 4 MiB.
+    /// Requests that wait for the reader of one channel. At the limit the asker gets
+    /// [`Rejection::BUSY`](p2p::Rejection::BUSY) at once. Default: 1024 requests, 4 MiB.
     pub asks: Limits,
     /// Messages that are pulled from below at a time. More cost more memory while they are looked at, fewer
     /// cost more calls. Default: 64.
