@@ -1,2 +1,37 @@
-//! Who is where: nothing here yet but the place for it.
+//! Who is where: nodes announce under a topic where they are reached, and others find them there.
+//!
+//! [`Discovery`] is the one trait: announce for a time, withdraw, find, and watch as a stream of changes. Addresses are
+//! texts, so that any swarm's addresses can be announced; whoever finds one parses it with
+//! [`Swarm::parse_addr`](p2p::Swarm::parse_addr).
+//!
+//! | implementation | nodes are found | who can lie |
+//! | --- | --- | --- |
+//! | [`FixedList`] | that were written down | whoever writes the list |
+//! | [`Tracker`] on a [`Cell`] | that share a secret and a small value: in memory, in a file, at a server | members can hide others, but speak for themselves alone |
+//!
+//! What is found says where to look, not who is there: that a secure swarm proves.
+//!
+//! Deliberately absent: parsing of addresses, connecting, and any wish to be complete.
 #![forbid(unsafe_code)]
+
+mod announcement;
+pub mod cell;
+mod clock;
+mod discovery;
+mod error;
+mod fixed;
+pub mod laws;
+mod node;
+mod topic;
+pub mod tracker;
+mod watch;
+
+pub use announcement::Announcement;
+pub use cell::{Cell, FileCell, MemoryCell};
+pub use clock::UnixTime;
+pub use discovery::{Change, Discovery, MAX_TTL, MIN_TTL, keep_announced};
+pub use error::{Error, Result};
+pub use fixed::FixedList;
+pub use node::{Addrs, MAX_ADDR, MAX_ADDRS, Node};
+pub use topic::Topic;
+pub use tracker::{Secret, Tracker, TrackerConfig};

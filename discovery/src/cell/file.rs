@@ -1,0 +1,170 @@
+//! A cell in a file, for processes that share a folder: written beside it, synced, and renamed over it, under a lock.
+//!
+//! The lock is an advisory one on a file of its own, `NAME.lock`, which stays. Readers take none: a rename is seen whole
+//! or not at all. A process that dies holds no lock, and leaves the old value or the new one.
+
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io::{self, Read as _, Write as _};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use async_trait::async_trait;
+use tokio::task::spawn_blocking;
+
+use super::{Cell, DEFAULT_MAX, Swap, check_len};
+use crate::{Error, Result};
+
+/// How long others may hold the lock. Each holds it for one write.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// The longest time between two tries.
+const PAUSE: Duration = Duration::from_millis(20);
+
+/// A cell in a file. Clones are the same cell, as is any other of the same path.
+#[derive(Clone, Debug)]
+pub struct FileCell {
+    path: PathBuf,
+    max: usize,
+}
+
+impl FileCell {
+    /// The cell in this file, which is made when it is first written, for at most 64 KiB.
+    ///
+    /// Not for folders of a network whose locks do not reach all of its machines.
+    pub fn new(path: impl Into<PathBuf>) -> Self {
+        Self {
+            path: path.into(),
+            max: DEFAULT_MAX,
+        }
+    }
+
+    /// The same for at most `max` bytes.
+    #[must_use]
+    pub fn max(mut self, max: usize) -> Self {
+        self.max = max;
+        self
+    }
+}
+
+#[async_trait]
+impl Cell for FileCell {
+    fn max(&self) -> usize {
+        self.max
+    }
+
+    async fn load(&self) -> Result<Vec<u8>> {
+        let this = self.clone();
+        blocking(move || read(&this.path, this.max)).await
+    }
+
+    async fn compare_and_swap(&self, current: &[u8], new: &[u8]) -> Result<Swap> {
+        check_len(new, self.max)?;
+        let (this, current, new) = (self.clone(), current.to_vec(), new.to_vec());
+        blocking(move || swap(&this.path, this.max, &current, &new)).await
+    }
+}
+
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
+    let done = spawn_blocking(work).await;
+    // It does not panic, so it was the runtime that ended.
+    done.unwrap_or_else(|error| Err(Error::io("work on a file")(io::Error::other(error))))
+}
+
+fn read(path: &Path, max: usize) -> Result<Vec<u8>> {
+    let file = match File::open(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        opened => opened.map_err(Error::io("opening a cell's file"))?,
+    };
+    let mut value = Vec::new();
+    // One byte more than fits is enough to know that it does not.
+    let read = file.take(max as u64 + 1).read_to_end(&mut value);
+    read.map_err(Error::io("reading a cell's file"))?;
+    if value.len() > max {
+        let reason = format!("a value has {max} bytes at most");
+        return Err(Error::garbled("a cell's file", max, reason));
+    }
+    Ok(value)
+}
+
+fn swap(path: &Path, max: usize, current: &[u8], new: &[u8]) -> Result<Swap> {
+    let lock = lock(&beside(path, ".lock"))?;
+    let value = read(path, max)?;
+    if value != current {
+        return Ok(Swap::Differs(value));
+    }
+    if new.is_empty() {
+        remove(path).map_err(Error::io("removing a cell's file"))?;
+    } else {
+        write(path, &beside(path, ".new"), new).map_err(Error::io("writing a cell's file"))?;
+    }
+    drop(lock);
+    Ok(Swap::Done)
+}
+
+/// The lock, which ends with the file that it is on.
+fn lock(path: &Path) -> Result<File> {
+    let file = private().truncate(false).open(path);
+    let file = file.map_err(Error::io("opening a cell's lock"))?;
+    let end = Instant::now() + PATIENCE;
+    let mut pause = Duration::from_micros(100);
+    loop {
+        match file.try_lock() {
+            Ok(()) => return Ok(file),
+            Err(TryLockError::Error(error)) => return Err(Error::io("locking a cell's file")(error)),
+            Err(TryLockError::WouldBlock) if Instant::now() < end => std::thread::sleep(pause),
+            Err(TryLockError::WouldBlock) => {
+                return Err(Error::TimedOut {
+                    doing: "waiting for a cell's lock",
+                    limit: PATIENCE,
+                });
+            }
+        }
+        pause = (pause * 2).min(PAUSE);
+    }
+}
+
+/// Whoever holds the lock is alone with the file beside it.
+fn write(path: &Path, new_path: &Path, new: &[u8]) -> io::Result<()> {
+    let mut file = private().truncate(true).open(new_path)?;
+    file.write_all(new)?;
+    file.sync_all()?;
+    fs::rename(new_path, path)?;
+    sync_folder(path)
+}
+
+fn remove(path: &Path) -> io::Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(error),
+        Ok(()) => sync_folder(path),
+    }
+}
+
+/// A rename outlasts a crash once the folder was synced.
+#[cfg(unix)]
+fn sync_folder(path: &Path) -> io::Result<()> {
+    match path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
+        Some(folder) => File::open(folder)?.sync_all(),
+        None => File::open(".")?.sync_all(),
+    }
+}
+
+/// Folders cannot be opened here.
+#[cfg(not(unix))]
+fn sync_folder(_: &Path) -> io::Result<()> {
+    Ok(())
+}
+
+/// A file that its owner alone can read.
+fn private() -> OpenOptions {
+    let mut options = OpenOptions::new();
+    options.write(true).create(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    options
+}
+
+fn beside(path: &Path, ending: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(ending);
+    name.into()
+}

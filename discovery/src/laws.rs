@@ -1,0 +1,393 @@
+//! The laws of [`Discovery`], which each implementation runs through: [`check`] on a [`Bed`] that makes its nodes.
+//!
+//! Under tokio's paused clock they take no time where the medium follows that clock.
+
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use futures_util::future::join_all;
+use futures_util::stream::{BoxStream, StreamExt as _};
+use p2p::PeerId;
+use tokio::time::{Instant, sleep, timeout};
+
+use crate::{Addrs, Change, Discovery, Error, MAX_TTL, Node, Topic};
+
+/// Nodes that announce at once.
+const CROWD: usize = 8;
+
+/// A node of a bed.
+#[derive(Clone)]
+pub struct Member {
+    /// Who it is.
+    pub id: PeerId,
+    /// How it announces and finds.
+    pub discovery: Arc<dyn Discovery>,
+    /// What it announces.
+    pub addrs: Addrs,
+    /// What it announces instead, if it can.
+    pub others: Option<Addrs>,
+}
+
+impl fmt::Debug for Member {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Member")
+            .field("id", &self.id)
+            .finish_non_exhaustive()
+    }
+}
+
+/// How quick a medium is.
+#[derive(Clone, Copy, Debug)]
+pub struct Timing {
+    /// How long the laws announce for.
+    pub ttl: Duration,
+    /// The longest time until others know of a change.
+    pub news: Duration,
+    /// How long after its time an announcement may still be found.
+    pub lag: Duration,
+}
+
+/// A medium on which nodes find each other.
+#[async_trait]
+pub trait Bed: Send + Sync {
+    /// A new node.
+    async fn member(&self) -> Member;
+
+    /// How quick it is.
+    fn timing(&self) -> Timing;
+}
+
+/// A law that does not hold.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{law}: {why}")]
+pub struct Broken {
+    /// Its name, one of [`laws`].
+    pub law: &'static str,
+    /// What was seen instead.
+    pub why: String,
+}
+
+type Verdict = Result<(), String>;
+type Check = for<'a> fn(&'a Scene<'a>) -> Pin<Box<dyn Future<Output = Verdict> + Send + 'a>>;
+
+/// Every law: its name, which states it, and how it is checked.
+const CHECKS: &[(&str, Check)] = &[
+    ("what nobody announced is not found", |scene| {
+        Box::pin(nobody(scene))
+    }),
+    ("who announces is found", |scene| Box::pin(found(scene))),
+    ("topics are apart", |scene| Box::pin(apart(scene))),
+    ("what is announced again replaces what was", |scene| {
+        Box::pin(replaced(scene))
+    }),
+    ("what is announced again lasts from then on", |scene| {
+        Box::pin(refreshed(scene))
+    }),
+    ("an announcement ends with its time", |scene| {
+        Box::pin(expired(scene))
+    }),
+    ("who withdraws is not found, and others are", |scene| {
+        Box::pin(withdrawn(scene))
+    }),
+    ("of those who announce at once none is lost", |scene| {
+        Box::pin(crowd(scene))
+    }),
+    ("a watch sees who is there, who comes and who goes", |scene| {
+        Box::pin(watched(scene))
+    }),
+    ("a watch sees what expires", |scene| {
+        Box::pin(watched_expiry(scene))
+    }),
+    ("a time to live has bounds", |scene| Box::pin(bounded(scene))),
+];
+
+/// The names of all laws, in the order in which they are checked.
+pub fn laws() -> impl Iterator<Item = &'static str> {
+    CHECKS.iter().map(|(name, _)| *name)
+}
+
+/// Checks every law, each under topics of its own, and says which do not hold.
+///
+/// # Errors
+/// The laws that do not hold.
+pub async fn check(bed: &dyn Bed) -> Result<(), Vec<Broken>> {
+    let mut broken = Vec::new();
+    for (number, (law, check)) in CHECKS.iter().enumerate() {
+        let scene = Scene { bed, number };
+        if let Err(why) = check(&scene).await {
+            broken.push(Broken { law, why });
+        }
+    }
+    if broken.is_empty() { Ok(()) } else { Err(broken) }
+}
+
+/// One law's view of a bed.
+struct Scene<'a> {
+    bed: &'a dyn Bed,
+    number: usize,
+}
+
+impl Scene<'_> {
+    fn topic(&self, name: &str) -> Topic {
+        let text = format!("law-{}-{name}", self.number);
+        text.parse().expect("a topic")
+    }
+
+    async fn member(&self) -> Member {
+        self.bed.member().await
+    }
+
+    fn timing(&self) -> Timing {
+        self.bed.timing()
+    }
+
+    /// Waits until `seer` finds just these, for as long as news may take.
+    async fn sees(&self, seer: &Member, topic: &Topic, expected: &[&Node]) -> Verdict {
+        self.sees_within(self.timing().news, seer, topic, expected).await
+    }
+
+    async fn sees_within(
+        &self,
+        within: Duration,
+        seer: &Member,
+        topic: &Topic,
+        expected: &[&Node],
+    ) -> Verdict {
+        let mut expected: Vec<&Node> = expected.to_vec();
+        expected.sort_unstable();
+        let end = Instant::now() + within;
+        loop {
+            let last = Instant::now() >= end;
+            let found = seer.discovery.find(topic).await.map_err(text)?;
+            if found.iter().collect::<Vec<_>>() == expected {
+                return Ok(());
+            }
+            if last {
+                return Err(format!("{expected:?} should be found, and this is: {found:?}"));
+            }
+            sleep(within / 20).await;
+        }
+    }
+}
+
+impl Member {
+    fn node(&self) -> Node {
+        Node {
+            id: self.id,
+            addrs: self.addrs.clone(),
+        }
+    }
+
+    async fn announce(&self, topic: &Topic, ttl: Duration) -> Verdict {
+        self.discovery
+            .announce(topic, &self.addrs, ttl)
+            .await
+            .map_err(text)
+    }
+
+    async fn withdraw(&self, topic: &Topic) -> Verdict {
+        self.discovery.withdraw(topic).await.map_err(text)
+    }
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "`map_err` hands it over")]
+fn text(error: Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = std::error::Error::source(&error);
+    while let Some(error) = cause {
+        text = format!("{text}: {error}");
+        cause = error.source();
+    }
+    text
+}
+
+/// The next change of a watch, which must come while news do.
+async fn next(
+    watch: &mut BoxStream<'static, crate::Result<Change>>,
+    within: Duration,
+) -> Result<Change, String> {
+    match timeout(within, watch.next()).await {
+        Ok(Some(change)) => change.map_err(text),
+        Ok(None) => Err("the watch ended".to_owned()),
+        Err(_) => Err(format!("the watch saw nothing within {within:?}")),
+    }
+}
+
+fn expect(change: &Change, expected: &Change) -> Verdict {
+    if change == expected {
+        return Ok(());
+    }
+    Err(format!("the watch should see {expected:?}, and saw {change:?}"))
+}
+
+async fn nobody(scene: &Scene<'_>) -> Verdict {
+    let a = scene.member().await;
+    scene.sees(&a, &scene.topic("a"), &[]).await
+}
+
+async fn found(scene: &Scene<'_>) -> Verdict {
+    let (a, b, topic) = (scene.member().await, scene.member().await, scene.topic("a"));
+    a.announce(&topic, scene.timing().ttl).await?;
+    scene.sees(&b, &topic, &[&a.node()]).await?;
+    scene.sees(&a, &topic, &[&a.node()]).await?;
+    b.announce(&topic, scene.timing().ttl).await?;
+    for seer in [&a, &b] {
+        scene.sees(seer, &topic, &[&a.node(), &b.node()]).await?;
+    }
+    Ok(())
+}
+
+async fn apart(scene: &Scene<'_>) -> Verdict {
+    let (a, b) = (scene.member().await, scene.member().await);
+    let (one, other) = (scene.topic("a"), scene.topic("b"));
+    a.announce(&one, scene.timing().ttl).await?;
+    b.announce(&other, scene.timing().ttl).await?;
+    scene.sees(&b, &one, &[&a.node()]).await?;
+    scene.sees(&a, &other, &[&b.node()]).await
+}
+
+async fn replaced(scene: &Scene<'_>) -> Verdict {
+    let (a, b, topic) = (scene.member().await, scene.member().await, scene.topic("a"));
+    let Some(others) = a.others.clone() else {
+        return Ok(());
+    };
+    a.announce(&topic, scene.timing().ttl).await?;
+    scene.sees(&b, &topic, &[&a.node()]).await?;
+    let mut moved = a.clone();
+    moved.addrs = others;
+    moved.announce(&topic, scene.timing().ttl).await?;
+    scene.sees(&b, &topic, &[&moved.node()]).await
+}
+
+async fn refreshed(scene: &Scene<'_>) -> Verdict {
+    let (a, b, topic) = (scene.member().await, scene.member().await, scene.topic("a"));
+    let Timing { ttl, news, lag } = scene.timing();
+    a.announce(&topic, ttl).await?;
+    scene.sees(&b, &topic, &[&a.node()]).await?;
+    sleep(ttl * 6 / 10).await;
+    // Longer than it was, so that the first one's end and lag are over well before the second one's.
+    let longer = 2 * (ttl + lag + news);
+    a.announce(&topic, longer).await?;
+    sleep(ttl * 6 / 10 + lag + news).await;
+    let found = b.discovery.find(&topic).await.map_err(text)?;
+    if found == [a.node()] {
+        return Ok(());
+    }
+    Err(format!("it expired with its first announcement: {found:?}"))
+}
+
+async fn expired(scene: &Scene<'_>) -> Verdict {
+    let (a, b, topic) = (scene.member().await, scene.member().await, scene.topic("a"));
+    let Timing { ttl, news, lag } = scene.timing();
+    let start = Instant::now();
+    a.announce(&topic, ttl).await?;
+    scene.sees(&b, &topic, &[&a.node()]).await?;
+    if let Some(rest) = (ttl / 2).checked_sub(start.elapsed()) {
+        sleep(rest).await;
+        let found = b.discovery.find(&topic).await.map_err(text)?;
+        if found != [a.node()] {
+            return Err(format!("after half of its time this is found: {found:?}"));
+        }
+    }
+    sleep(ttl).await;
+    scene.sees_within(news + lag, &b, &topic, &[]).await
+}
+
+async fn withdrawn(scene: &Scene<'_>) -> Verdict {
+    let (a, b, c) = (scene.member().await, scene.member().await, scene.member().await);
+    let (topic, other) = (scene.topic("a"), scene.topic("b"));
+    a.withdraw(&topic).await?;
+    for (member, topic) in [(&a, &topic), (&a, &other), (&b, &topic), (&b, &other)] {
+        member.announce(topic, 10 * scene.timing().ttl).await?;
+    }
+    scene.sees(&c, &topic, &[&a.node(), &b.node()]).await?;
+    a.withdraw(&topic).await?;
+    scene
+        .sees_within(scene.timing().news + scene.timing().lag, &c, &topic, &[&b.node()])
+        .await?;
+    scene.sees(&c, &other, &[&a.node(), &b.node()]).await?;
+    // And it can come back.
+    a.announce(&topic, scene.timing().ttl).await?;
+    scene.sees(&c, &topic, &[&a.node(), &b.node()]).await
+}
+
+async fn crowd(scene: &Scene<'_>) -> Verdict {
+    let topic = scene.topic("a");
+    let mut members = Vec::new();
+    for _ in 0..CROWD {
+        members.push(scene.member().await);
+    }
+    let ttl = 10 * scene.timing().ttl;
+    let announced = join_all(members.iter().map(|member| member.announce(&topic, ttl))).await;
+    announced.into_iter().collect::<Result<(), _>>()?;
+    let nodes: Vec<Node> = members.iter().map(Member::node).collect();
+    for seer in &members {
+        scene
+            .sees(seer, &topic, &nodes.iter().collect::<Vec<_>>())
+            .await?;
+    }
+    Ok(())
+}
+
+async fn watched(scene: &Scene<'_>) -> Verdict {
+    let (a, b, c) = (scene.member().await, scene.member().await, scene.member().await);
+    let (topic, ttl) = (scene.topic("a"), 10 * scene.timing().ttl);
+    let within = 2 * (scene.timing().news + scene.timing().lag);
+    a.announce(&topic, ttl).await?;
+    scene.sees(&c, &topic, &[&a.node()]).await?;
+    let mut watch = c.discovery.watch(&topic);
+    expect(&next(&mut watch, within).await?, &Change::Found(a.node()))?;
+    b.announce(&topic, ttl).await?;
+    expect(&next(&mut watch, within).await?, &Change::Found(b.node()))?;
+    if let Some(others) = a.others.clone() {
+        let mut moved = a.clone();
+        moved.addrs = others;
+        moved.announce(&topic, ttl).await?;
+        expect(&next(&mut watch, within).await?, &Change::Found(moved.node()))?;
+    }
+    a.withdraw(&topic).await?;
+    expect(&next(&mut watch, within).await?, &Change::Lost(a.id))?;
+    // Nothing more happens, and the watch is not over.
+    match timeout(within, watch.next()).await {
+        Err(_) => Ok(()),
+        Ok(change) => Err(format!("nothing happened, and the watch saw {change:?}")),
+    }
+}
+
+async fn watched_expiry(scene: &Scene<'_>) -> Verdict {
+    let (a, b, topic) = (scene.member().await, scene.member().await, scene.topic("a"));
+    let Timing { ttl, news, lag } = scene.timing();
+    let mut watch = b.discovery.watch(&topic);
+    a.announce(&topic, ttl).await?;
+    expect(&next(&mut watch, 2 * news).await?, &Change::Found(a.node()))?;
+    expect(
+        &next(&mut watch, ttl + lag + 2 * news).await?,
+        &Change::Lost(a.id),
+    )
+}
+
+async fn bounded(scene: &Scene<'_>) -> Verdict {
+    let (a, b, topic) = (scene.member().await, scene.member().await, scene.topic("a"));
+    a.announce(&topic, 10 * scene.timing().ttl).await?;
+    for ttl in [
+        Duration::ZERO,
+        Duration::from_millis(999),
+        MAX_TTL + Duration::from_secs(1),
+        Duration::MAX,
+    ] {
+        match a.discovery.announce(&topic, &a.addrs, ttl).await {
+            Err(Error::Invalid { .. }) => {}
+            other => {
+                return Err(format!(
+                    "announcing for {ttl:?} should be an error, and was {other:?}"
+                ));
+            }
+        }
+    }
+    // What was announced before stays.
+    scene.sees(&b, &topic, &[&a.node()]).await
+}

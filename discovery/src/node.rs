@@ -1,0 +1,89 @@
+//! A node as it is found: who it is, and where it says that it is reached.
+
+use p2p::PeerId;
+
+use crate::{Error, Result};
+
+/// Addresses of one node at most.
+pub const MAX_ADDRS: usize = 16;
+/// Bytes of an address at most: with its name it fits one string of a TXT record (RFC 6763, section 6.1).
+pub const MAX_ADDR: usize = 240;
+
+/// A node, and where it says that it is reached.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Node {
+    /// Who it is.
+    pub id: PeerId,
+    /// Where it is reached.
+    pub addrs: Addrs,
+}
+
+/// The addresses of one node as texts, the best first: 1 to [`MAX_ADDRS`] of 1 to [`MAX_ADDR`] bytes without control
+/// characters, none twice.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Addrs(Vec<Box<str>>);
+
+impl Addrs {
+    /// These addresses; one that comes twice counts once.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] if there are none or too many, or one is empty, too long, or has control characters.
+    pub fn new<T: ToString>(addrs: impl IntoIterator<Item = T>) -> Result<Self> {
+        let mut known = Self(Vec::new());
+        for addr in addrs {
+            known.push(&addr.to_string())?;
+        }
+        if known.0.is_empty() {
+            return Err(Error::invalid("addresses", "there are none"));
+        }
+        Ok(known)
+    }
+
+    /// The same with control characters for line ends, which no address has.
+    pub(crate) fn from_lines(text: &str) -> Result<Self> {
+        Self::new(text.split('\n'))
+    }
+
+    pub(crate) fn to_lines(&self) -> String {
+        self.0.join("\n")
+    }
+
+    fn push(&mut self, addr: &str) -> Result<()> {
+        let at = self.0.len();
+        if addr.is_empty() || addr.len() > MAX_ADDR {
+            let reason = format!(
+                "number {at} has {} bytes, and 1 to {MAX_ADDR} are allowed",
+                addr.len()
+            );
+            return Err(Error::invalid("addresses", reason));
+        }
+        if let Some((byte, c)) = addr.char_indices().find(|(_, c)| c.is_control()) {
+            let reason = format!("number {at} has the control character {c:?} at byte {byte}");
+            return Err(Error::invalid("addresses", reason));
+        }
+        if self.0.iter().any(|known| **known == *addr) {
+            return Ok(());
+        }
+        if at == MAX_ADDRS {
+            let reason = format!("there are more than {MAX_ADDRS}");
+            return Err(Error::invalid("addresses", reason));
+        }
+        self.0.push(addr.into());
+        Ok(())
+    }
+
+    /// Adds those of another announcement of the same node, as many as there is room for.
+    pub(crate) fn merge(&mut self, other: &Self) {
+        for addr in &other.0 {
+            // There is no other reason than room: they were checked.
+            if self.push(addr).is_err() {
+                return;
+            }
+        }
+    }
+
+    /// Each of them, the best first.
+    pub fn iter(&self) -> impl Iterator<Item = &str> {
+        self.0.iter().map(|addr| &**addr)
+    }
+}

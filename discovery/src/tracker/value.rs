@@ -1,0 +1,105 @@
+//! The value of a tracker's cell: records, sealed together.
+//!
+//! A version byte (1); a nonce of 12 bytes; the records, sealed with AES-256-GCM-SIV (RFC 8452), which forgives a nonce
+//! that comes twice; and the tag of 16 bytes. What is sealed with it but not hidden: `p2p tracker value` and the version.
+//! Inside, each record is postcard's `&[u8]`, its length in front; then zeros, so that all of it is a multiple of 1 KiB
+//! long.
+
+use aws_lc_rs::aead::{AES_256_GCM_SIV, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
+use p2p_formats::record::MAX_RECORD;
+
+use super::Secret;
+use crate::{Error, Result};
+
+/// Records in a value at most.
+pub const MAX_RECORDS: usize = 1024;
+
+const VERSION: u8 = 1;
+const TAG_LEN: usize = 16;
+const HEAD_LEN: usize = 1 + NONCE_LEN;
+/// A value tells no more of its length than how many of these it takes.
+const STEP: usize = 1024;
+const AAD: &[u8] = b"p2p tracker value\x01";
+
+const WHAT: &str = "a tracker's value";
+
+/// Seals records for those who share this secret.
+///
+/// # Errors
+/// [`Error::Limit`] with more than [`MAX_RECORDS`].
+pub fn seal_value(secret: &Secret, records: &[&[u8]]) -> Result<Vec<u8>> {
+    if records.len() > MAX_RECORDS {
+        let what = "announcements in the tracker";
+        return Err(Error::Limit {
+            what,
+            limit: MAX_RECORDS,
+        });
+    }
+    let nonce: [u8; NONCE_LEN] = rand::random();
+    let mut value = vec![VERSION];
+    value.extend_from_slice(&nonce);
+    for record in records {
+        value = postcard::to_extend(record, value)
+            .map_err(|error| Error::invalid("record", error.to_string()))?;
+    }
+    value.resize((value.len() + TAG_LEN).next_multiple_of(STEP) - TAG_LEN, 0);
+    let (_, inside) = value.split_at_mut(HEAD_LEN);
+    let tag =
+        key(secret)?.seal_in_place_separate_tag(Nonce::assume_unique_for_key(nonce), Aad::from(AAD), inside);
+    let tag = tag.map_err(|_| Error::invalid("value", "it cannot be sealed"))?;
+    value.extend_from_slice(tag.as_ref());
+    Ok(value)
+}
+
+/// Opens what was sealed with this secret. The empty value has no records.
+///
+/// # Errors
+/// [`Error::Garbled`] if it was not sealed with it, or has too many records, or anything else inside.
+pub fn open_value(secret: &Secret, value: &[u8]) -> Result<Vec<Vec<u8>>> {
+    let garbled = |at, reason: &str| Error::garbled(WHAT, at, reason);
+    match value.first() {
+        None => return Ok(Vec::new()),
+        Some(&VERSION) => {}
+        Some(found) => {
+            let reason = format!("its version is {found}, and {VERSION} is understood");
+            return Err(Error::garbled(WHAT, 0, reason));
+        }
+    }
+    let head = value.split_at_checked(HEAD_LEN);
+    let (head, sealed) = head.ok_or_else(|| garbled(value.len(), "it is cut short"))?;
+    let nonce = head.last_chunk().ok_or_else(|| garbled(1, "it is cut short"))?;
+    let mut inside = sealed.to_vec();
+    let opened =
+        key(secret)?.open_in_place(Nonce::assume_unique_for_key(*nonce), Aad::from(AAD), &mut inside);
+    let opened =
+        opened.map_err(|_| garbled(HEAD_LEN, "it was not sealed with this secret, or was changed"))?;
+    let len = opened.len();
+    let mut records = Vec::new();
+    let mut rest: &[u8] = opened;
+    loop {
+        let at = HEAD_LEN + len - rest.len();
+        // Only zeros are left, or nothing.
+        if rest.first().is_none_or(|byte| *byte == 0) {
+            return match rest.iter().position(|byte| *byte != 0) {
+                None => Ok(records),
+                Some(found) => Err(garbled(at + found, "there is something behind the last record")),
+            };
+        }
+        let (record, behind): (&[u8], _) = postcard::take_from_bytes(rest)
+            .map_err(|error| Error::garbled(WHAT, at, format!("no record begins there: {error}")))?;
+        if record.len() > MAX_RECORD || records.len() == MAX_RECORDS {
+            return Err(garbled(
+                at,
+                "there are more or longer records than a value may have",
+            ));
+        }
+        records.push(record.to_vec());
+        rest = behind;
+    }
+}
+
+fn key(secret: &Secret) -> Result<LessSafeKey> {
+    let key = UnboundKey::new(&AES_256_GCM_SIV, &*secret.sealing_key());
+    let key = key.map_err(|_| Error::invalid("secret", "no key follows from it"))?;
+    Ok(LessSafeKey::new(key))
+}

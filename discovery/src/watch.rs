@@ -1,0 +1,75 @@
+//! Watching what can only be asked: it is found again and again, and what differs is a change.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
+
+use futures_util::FutureExt as _;
+use futures_util::stream::{BoxStream, StreamExt as _, unfold};
+use p2p::PeerId;
+use tokio::time::{Interval, MissedTickBehavior, interval};
+
+use crate::{Addrs, Change, Discovery, Node, Result, Topic};
+
+/// Who was there when it was last looked.
+#[derive(Debug, Default)]
+pub(crate) struct Known(BTreeMap<PeerId, Addrs>);
+
+impl Known {
+    /// What has changed now that these are there.
+    pub(crate) fn update(&mut self, nodes: Vec<Node>) -> VecDeque<Change> {
+        let now: BTreeMap<PeerId, Addrs> = nodes.into_iter().map(|node| (node.id, node.addrs)).collect();
+        let lost = self.0.keys().filter(|id| !now.contains_key(id)).copied();
+        let mut changes: VecDeque<Change> = lost.map(Change::Lost).collect();
+        for (&id, addrs) in &now {
+            if self.0.get(&id) != Some(addrs) {
+                let addrs = addrs.clone();
+                changes.push_back(Change::Found(Node { id, addrs }));
+            }
+        }
+        self.0 = now;
+        changes
+    }
+}
+
+struct Watch<D> {
+    discovery: D,
+    topic: Topic,
+    every: Interval,
+    known: Known,
+    changes: VecDeque<Change>,
+}
+
+/// Looks `every` so often, while somebody waits.
+pub(crate) fn polled<D: Discovery>(
+    discovery: D,
+    topic: Topic,
+    every: Duration,
+) -> BoxStream<'static, Result<Change>> {
+    // The interval is made by whoever first waits, since it must be on a runtime.
+    let start = async move {
+        let mut every = interval(every);
+        every.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let watch = Watch {
+            discovery,
+            topic,
+            every,
+            known: Known::default(),
+            changes: VecDeque::new(),
+        };
+        unfold(watch, next)
+    };
+    start.flatten_stream().boxed()
+}
+
+async fn next<D: Discovery>(mut watch: Watch<D>) -> Option<(Result<Change>, Watch<D>)> {
+    loop {
+        if let Some(change) = watch.changes.pop_front() {
+            return Some((Ok(change), watch));
+        }
+        watch.every.tick().await;
+        match watch.discovery.find(&watch.topic).await {
+            Ok(nodes) => watch.changes = watch.known.update(nodes),
+            Err(error) => return Some((Err(error), watch)),
+        }
+    }
+}

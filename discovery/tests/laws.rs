@@ -1,0 +1,68 @@
+//! The laws hold for each implementation, and each law is broken by a discovery that breaks it alone.
+
+mod beds;
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use futures_util::{FutureExt as _, StreamExt as _};
+use p2p::PeerId;
+use p2p_discovery::laws::{self, Bed};
+use p2p_discovery::{Addrs, Change, Discovery as _, Error, FixedList, MemoryCell, Node, Topic};
+
+use beds::TrackerBed;
+use beds::mutant::{Fault, MutantBed};
+
+pub(crate) async fn lawful(bed: &dyn Bed) {
+    if let Err(broken) = laws::check(bed).await {
+        let lines: Vec<String> = broken.iter().map(ToString::to_string).collect();
+        panic!("{}", lines.join("\n"));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_tracker_in_memory_is_lawful() {
+    lawful(&TrackerBed::new(MemoryCell::default())).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn each_law_is_broken_by_a_mutant_that_breaks_no_other() {
+    let mut broken_laws = BTreeSet::new();
+    for fault in Fault::ALL {
+        let bed = MutantBed::new(fault);
+        let broken = laws::check(&bed).await.expect_err("a mutant");
+        let names: Vec<&str> = broken.iter().map(|broken| broken.law).collect();
+        assert_eq!(names, fault.breaks(), "{fault:?}: {broken:?}");
+        broken_laws.extend(names);
+    }
+    let unbroken: Vec<&str> = laws::laws().filter(|law| !broken_laws.contains(law)).collect();
+    assert!(unbroken.is_empty(), "no mutant breaks {unbroken:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_fixed_list_finds_what_was_written_and_takes_nothing() {
+    let topic: Topic = "chat".parse().expect("a topic");
+    let node = |id: u8, addrs: &[&str]| Node {
+        id: PeerId::new([id; 32]),
+        addrs: Addrs::new(addrs).expect("addresses"),
+    };
+    let list = FixedList::new()
+        .with(&topic, node(2, &["b"]))
+        .with(&topic, node(1, &["a"]))
+        .with(&topic, node(1, &["a", "c"]));
+    let nodes = vec![node(1, &["a", "c"]), node(2, &["b"])];
+    assert_eq!(list.find(&topic).await.expect("always"), nodes);
+    let other: Topic = "other".parse().expect("a topic");
+    assert_eq!(list.find(&other).await.expect("always"), []);
+    let announced = list
+        .announce(&topic, &nodes[0].addrs, Duration::from_mins(1))
+        .await;
+    assert!(matches!(announced, Err(Error::ReadOnly(_))));
+    assert!(matches!(list.withdraw(&topic).await, Err(Error::ReadOnly(_))));
+    let mut watch = list.watch(&topic);
+    for node in nodes {
+        let change = watch.next().await.expect("no end").expect("no error");
+        assert_eq!(change, Change::Found(node));
+    }
+    assert!(watch.next().now_or_never().is_none(), "it goes on");
+}

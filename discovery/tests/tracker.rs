@@ -1,0 +1,444 @@
+//! Trackers: what the cell learns, what members can and cannot do to each other, and what garbled values lead to.
+
+mod beds;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use p2p_discovery::cell::Swap;
+use p2p_discovery::tracker::{MAX_RECORDS, open_value, seal_value};
+use p2p_discovery::{
+    Addrs, Announcement, Cell, Discovery as _, Error, MemoryCell, Node, Result, Secret, Topic, Tracker,
+    TrackerConfig, UnixTime, keep_announced,
+};
+use p2p_formats::x509::{Registry, Signer, sha3_256, shake256};
+use proptest::prelude::*;
+use tokio::time::{sleep, timeout};
+
+use beds::{addrs, key};
+
+const MINUTE: Duration = Duration::from_mins(1);
+
+fn secret() -> Secret {
+    Secret::new([7; 32])
+}
+
+fn topic() -> Topic {
+    "chat".parse().expect("a topic")
+}
+
+fn signer(seed: u8) -> Box<dyn Signer> {
+    Registry::default().signer(&key(seed)).expect("a good key")
+}
+
+fn tracker<C: Cell>(cell: &Arc<C>, seed: u8) -> Tracker<Arc<C>> {
+    with(cell, seed, TrackerConfig::default())
+}
+
+fn with<C: Cell>(cell: &Arc<C>, seed: u8, config: TrackerConfig) -> Tracker<Arc<C>> {
+    Tracker::new(cell.clone(), secret(), &key(seed), config).expect("a good key")
+}
+
+fn now() -> UnixTime {
+    let since = std::time::SystemTime::UNIX_EPOCH.elapsed().expect("after 1970");
+    UnixTime::from_millis(since.as_millis().try_into().expect("soon"))
+}
+
+/// An announcement by the node of `seed`, made and expiring some time from now.
+fn announcement(seed: u8, made: UnixTime, ttl: Duration) -> Announcement {
+    Announcement {
+        topic: topic(),
+        node: Node {
+            id: shake256(signer(seed).public_key()),
+            addrs: addrs(seed),
+        },
+        made,
+        expires: made.after(ttl),
+    }
+}
+
+/// Puts records into a cell as a member can who does not keep to any rule.
+async fn put(cell: &MemoryCell, records: &[Vec<u8>]) {
+    let records: Vec<&[u8]> = records.iter().map(Vec::as_slice).collect();
+    let value = seal_value(&secret(), &records).expect("few");
+    let before = cell.load().await.expect("memory");
+    let swap = cell.compare_and_swap(&before, &value).await;
+    assert_eq!(swap.expect("memory"), Swap::Done);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_cell_learns_nothing_but_how_many_kib_there_are() {
+    let cell = Arc::new(MemoryCell::default());
+    let tracker = tracker(&cell, 1);
+    let addrs = Addrs::new(["a-very-telling-address:4000"]).expect("addresses");
+    tracker.announce(&topic(), &addrs, MINUTE).await.expect("room");
+    let value = cell.load().await.expect("memory");
+    assert_eq!(value.len(), 1024);
+    let shows = |what: &[u8]| value.windows(what.len()).any(|window| window == what);
+    let id = tracker.id().expect("it has a key");
+    assert!(!shows(b"telling") && !shows(b"chat") && !shows(id.as_ref()));
+    assert!(!shows(signer(1).public_key().key_bytes()));
+    // The same again looks like anything else.
+    tracker.announce(&topic(), &addrs, MINUTE).await.expect("room");
+    let again = cell.load().await.expect("memory");
+    let same = value.iter().zip(&again).skip(1).filter(|(a, b)| a == b).count();
+    assert!(same < 50, "{same} of 1023 bytes are the same");
+}
+
+#[tokio::test(start_paused = true)]
+async fn another_secret_opens_nothing_and_changes_nothing() {
+    let cell = Arc::new(MemoryCell::default());
+    tracker(&cell, 1)
+        .announce(&topic(), &addrs(1), MINUTE)
+        .await
+        .expect("room");
+    let before = cell.load().await.expect("memory");
+    let other = Tracker::new(
+        cell.clone(),
+        Secret::new([8; 32]),
+        &key(2),
+        TrackerConfig::default(),
+    );
+    let other = other.expect("a good key");
+    assert!(matches!(
+        other.find(&topic()).await,
+        Err(Error::Garbled { at: 13, .. })
+    ));
+    let announced = other.announce(&topic(), &addrs(2), MINUTE).await;
+    assert!(matches!(announced, Err(Error::Garbled { .. })));
+    assert_eq!(cell.load().await.expect("memory"), before);
+    assert_ne!(Secret::new([8; 32]).cell_id(), secret().cell_id());
+}
+
+#[tokio::test(start_paused = true)]
+async fn nobody_announces_for_another() {
+    let cell = Arc::new(MemoryCell::default());
+    let honest = tracker(&cell, 1);
+    honest.announce(&topic(), &addrs(1), MINUTE).await.expect("room");
+    let own = open_value(&secret(), &cell.load().await.expect("memory"))
+        .expect("its own")
+        .remove(0);
+    // By another's key, in another's name, later than what that one said.
+    let mut forged = announcement(1, now().after(Duration::from_secs(5)), MINUTE);
+    forged.node.addrs = addrs(66);
+    assert!(
+        matches!(forged.sign(&*signer(2)), Err(Error::Invalid { .. })),
+        "not by this library"
+    );
+    let good = announcement(2, now(), MINUTE).sign(&*signer(2)).expect("its own");
+    // So it is another's record with the id changed.
+    let id = shake256(signer(2).public_key());
+    let mut forged = good.clone();
+    let at = forged
+        .windows(32)
+        .position(|window| window == id.as_ref())
+        .expect("it is there");
+    forged[at..at + 32].copy_from_slice(honest.id().expect("it has a key").as_ref());
+    let error = Announcement::open(&forged, &Registry::default(), now()).expect_err("forged");
+    let why = std::error::Error::source(&error).expect("a cause").to_string();
+    assert!(
+        why.starts_with("the signature at byte ") && why.ends_with(" is not valid"),
+        "{why}"
+    );
+    put(&cell, &[forged, own, good, b"not even a record".to_vec()]).await;
+    let found = honest.find(&topic()).await.expect("what is right is found");
+    let mut expected = [1, 2].map(|seed| announcement(seed, now(), MINUTE).node);
+    expected.sort_unstable();
+    assert_eq!(found, expected);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_key_has_its_two_ids_and_no_other() {
+    let mut quic = announcement(1, now(), MINUTE);
+    quic.node.id = sha3_256(signer(1).public_key());
+    let record = quic.sign(&*signer(1)).expect("its own");
+    assert_eq!(
+        Announcement::open(&record, &Registry::default(), now()).expect("its own"),
+        quic
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_lasts_for_longer_than_anything_may_is_left_out() {
+    let cell = Arc::new(MemoryCell::default());
+    let year = Duration::from_hours(24 * 365);
+    let records = [
+        announcement(1, now(), year),
+        announcement(2, now().after(year), MINUTE),
+        announcement(3, UnixTime::from_millis(u64::MAX), year),
+        announcement(4, now(), MINUTE),
+        announcement(5, UnixTime::from_millis(0), MINUTE),
+    ];
+    let records: Vec<Vec<u8>> = (1..)
+        .zip(&records)
+        .map(|(seed, announcement)| announcement.sign(&*signer(seed)).expect("its own"))
+        .collect();
+    put(&cell, &records).await;
+    let found = tracker(&cell, 9).find(&topic()).await.expect("it opens");
+    assert_eq!(found, [announcement(4, now(), MINUTE).node]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn of_two_announcements_of_a_node_the_later_one_counts() {
+    let cell = Arc::new(MemoryCell::default());
+    let old = announcement(1, now(), MINUTE);
+    let mut new = announcement(1, now().after(Duration::from_secs(1)), MINUTE);
+    new.node.addrs = addrs(2);
+    let [old, new] = [&old, &new].map(|announcement| announcement.sign(&*signer(1)).expect("its own"));
+    for records in [[old.clone(), new.clone()], [new, old]] {
+        put(&cell, &records).await;
+        let found = tracker(&cell, 9).find(&topic()).await.expect("it opens");
+        assert_eq!(found[0].addrs, addrs(2));
+        assert_eq!(found.len(), 1);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_full_tracker_refuses_newcomers_until_something_expires() {
+    let cell = Arc::new(MemoryCell::default());
+    let config = || TrackerConfig {
+        announcements: 2,
+        ..TrackerConfig::default()
+    };
+    let [a, b, c] = [1, 2, 3].map(|seed| with(&cell, seed, config()));
+    a.announce(&topic(), &addrs(1), MINUTE).await.expect("room");
+    b.announce(&topic(), &addrs(2), 2 * MINUTE).await.expect("room");
+    let refused = c.announce(&topic(), &addrs(3), MINUTE).await;
+    assert!(
+        matches!(refused, Err(Error::Limit { limit: 2, .. })),
+        "{refused:?}"
+    );
+    // Who is there can announce again.
+    b.announce(&topic(), &addrs(4), 2 * MINUTE)
+        .await
+        .expect("its own room");
+    assert_eq!(c.find(&topic()).await.expect("it opens").len(), 2);
+    sleep(MINUTE).await;
+    c.announce(&topic(), &addrs(3), MINUTE).await.expect("room");
+    let found = c.announcements().await.expect("it opens");
+    let ids: Vec<_> = found.iter().map(|found| Some(found.node.id)).collect();
+    assert_eq!(ids, [b.id(), c.id()]);
+    // What expired takes no room in the cell, either.
+    let value = cell.load().await.expect("memory");
+    assert_eq!(open_value(&secret(), &value).expect("its own").len(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_small_cell_refuses_what_does_not_fit_and_keeps_what_is_there() {
+    let cell = Arc::new(MemoryCell::new(1024));
+    tracker(&cell, 1)
+        .announce(&topic(), &addrs(1), MINUTE)
+        .await
+        .expect("room");
+    let long = Addrs::new((0..9).map(|number| format!("{number}{}", "x".repeat(200)))).expect("addresses");
+    let refused = tracker(&cell, 2).announce(&topic(), &long, MINUTE).await;
+    assert!(
+        matches!(refused, Err(Error::Limit { limit: 1024, .. })),
+        "{refused:?}"
+    );
+    assert_eq!(tracker(&cell, 2).find(&topic()).await.expect("it opens").len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_has_no_key_only_looks() {
+    let cell = Arc::new(MemoryCell::default());
+    tracker(&cell, 1)
+        .announce(&topic(), &addrs(1), MINUTE)
+        .await
+        .expect("room");
+    let reader = Tracker::reader(cell, secret(), TrackerConfig::default());
+    assert_eq!(reader.find(&topic()).await.expect("it opens").len(), 1);
+    assert!(matches!(
+        reader.announce(&topic(), &addrs(2), MINUTE).await,
+        Err(Error::ReadOnly(_))
+    ));
+    assert!(matches!(reader.withdraw(&topic()).await, Err(Error::ReadOnly(_))));
+}
+
+/// A cell that somebody else changes each time, or that fails at first.
+struct Contested {
+    inner: MemoryCell,
+    tries: AtomicUsize,
+    fails: usize,
+}
+
+#[async_trait]
+impl Cell for Contested {
+    fn max(&self) -> usize {
+        self.inner.max()
+    }
+
+    async fn load(&self) -> Result<Vec<u8>> {
+        if self.tries.fetch_add(1, Ordering::Relaxed) < self.fails {
+            return Err(Error::Refused {
+                status: 503,
+                reason: "not now".into(),
+            });
+        }
+        self.inner.load().await
+    }
+
+    async fn compare_and_swap(&self, current: &[u8], new: &[u8]) -> Result<Swap> {
+        if self.fails > 0 {
+            return self.inner.compare_and_swap(current, new).await;
+        }
+        self.tries.fetch_add(1, Ordering::Relaxed);
+        Ok(Swap::Differs(Vec::new()))
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_change_that_never_gets_its_turn_is_an_error_in_time() {
+    let cell = Arc::new(Contested {
+        inner: MemoryCell::default(),
+        tries: AtomicUsize::new(0),
+        fails: 0,
+    });
+    let (node, topic, addrs) = (tracker(&cell, 1), topic(), addrs(1));
+    let announced = timeout(MINUTE, node.announce(&topic, &addrs, MINUTE)).await;
+    let announced = announced.expect("in time");
+    assert!(
+        matches!(announced, Err(Error::Contended { attempts: 32 })),
+        "{announced:?}"
+    );
+    assert_eq!(cell.tries.load(Ordering::Relaxed), 33);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_kept_announced_stays_found_whatever_fails_at_first() {
+    let cell = Arc::new(Contested {
+        inner: MemoryCell::default(),
+        tries: AtomicUsize::new(0),
+        fails: 3,
+    });
+    let node = tracker(&cell, 1);
+    let failures = Arc::new(AtomicUsize::new(0));
+    let keeper = {
+        let (node, failures) = (node.clone(), failures.clone());
+        tokio::spawn(async move {
+            let failed = |_| {
+                failures.fetch_add(1, Ordering::Relaxed);
+            };
+            keep_announced(&node, &topic(), &addrs(1), MINUTE, failed).await
+        })
+    };
+    sleep(MINUTE).await;
+    for _ in 0..20 {
+        sleep(MINUTE / 3).await;
+        assert_eq!(node.find(&topic()).await.expect("it opens").len(), 1);
+    }
+    assert_eq!(failures.load(Ordering::Relaxed), 3);
+    keeper.abort();
+    sleep(MINUTE).await;
+    assert_eq!(node.find(&topic()).await.expect("it opens"), []);
+}
+
+#[test]
+fn a_value_has_at_most_so_many_records() {
+    let records = vec![&b"x"[..]; MAX_RECORDS];
+    let value = seal_value(&secret(), &records).expect("as many as fit");
+    assert_eq!(open_value(&secret(), &value).expect("its own").len(), MAX_RECORDS);
+    let more = vec![&b"x"[..]; MAX_RECORDS + 1];
+    assert!(matches!(seal_value(&secret(), &more), Err(Error::Limit { .. })));
+}
+
+#[test]
+fn errors_of_garbled_values_say_what_and_where() {
+    let good = seal_value(&secret(), &[b"one", b"two"]).expect("few");
+    let error = |value: &[u8]| open_value(&secret(), value).expect_err("garbled").to_string();
+    assert_eq!(
+        error(&[9, 1, 2]),
+        "a tracker's value is garbled: at byte 0, its version is 9, and 1 is understood"
+    );
+    assert_eq!(
+        error(&good[..5]),
+        "a tracker's value is garbled: at byte 5, it is cut short"
+    );
+    let changed =
+        "a tracker's value is garbled: at byte 13, it was not sealed with this secret, or was changed";
+    assert_eq!(error(&good[..1000]), changed);
+    for at in [1, 13, 20, good.len() - 1] {
+        let mut bytes = good.clone();
+        bytes[at] ^= 1;
+        assert_eq!(error(&bytes), changed, "byte {at}");
+    }
+}
+
+#[test]
+fn secrets_are_read_in_their_one_spelling_and_not_shown() {
+    let text = secret().to_text();
+    assert_eq!(text.len(), 43);
+    assert_eq!(text.parse::<Secret>().expect("its own"), secret());
+    assert!(!format!("{:?} {:?}", secret(), secret().write_token()).contains("Bwc"));
+    for bad in [
+        "",
+        "BwcH",
+        &text[1..],
+        &format!("{}A", *text),
+        &text.replace('w', "+"),
+        "ü",
+    ] {
+        let error = bad.parse::<Secret>().expect_err("no secret").to_string();
+        assert!(error.starts_with("invalid secret: "), "{error}");
+    }
+    // The last character has two bits beyond the 256.
+    assert!(format!("{}d", &text[..42]).parse::<Secret>().is_err());
+    assert_eq!(secret().cell_id(), secret().write_token().cell_id());
+    let token = secret().write_token().to_text();
+    assert_eq!(
+        token
+            .parse::<p2p_discovery::tracker::WriteToken>()
+            .expect("its own")
+            .cell_id(),
+        secret().cell_id()
+    );
+}
+
+proptest! {
+    #[test]
+    fn any_value_is_garbled_or_its_own(value in proptest::collection::vec(any::<u8>(), 1..300), version in any::<bool>()) {
+        let mut value = value;
+        if version {
+            value[0] = 1;
+        }
+        let opened = open_value(&secret(), &value);
+        let is_garbled = matches!(opened, Err(Error::Garbled { at, .. }) if at <= value.len());
+        prop_assert!(is_garbled, "{:?}", opened);
+    }
+
+    #[test]
+    fn any_records_go_there_and_back(records in proptest::collection::vec(proptest::collection::vec(any::<u8>(), 1..400), 0..20)) {
+        let all: Vec<&[u8]> = records.iter().map(Vec::as_slice).collect();
+        let value = seal_value(&secret(), &all).expect("few");
+        prop_assert_eq!(value.len() % 1024, 0);
+        prop_assert_eq!(open_value(&secret(), &value).expect("its own"), records);
+    }
+
+    /// What a member seals, whatever it is, never keeps others from finding who announces as one should.
+    #[test]
+    fn any_records_of_a_member_leave_the_others_found(records in proptest::collection::vec(proptest::collection::vec(any::<u8>(), 1..200), 0..5)) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().expect("a runtime");
+        runtime.block_on(async {
+            let cell = Arc::new(MemoryCell::default());
+            put(&cell, &records).await;
+            tracker(&cell, 1).announce(&topic(), &addrs(1), MINUTE).await.expect("room");
+            assert_eq!(tracker(&cell, 2).find(&topic()).await.expect("it opens").len(), 1);
+        });
+    }
+
+    #[test]
+    fn any_payload_that_is_signed_is_an_announcement_or_an_error(payload in proptest::collection::vec(any::<u8>(), 0..200), real in any::<bool>()) {
+        let mut payload = payload;
+        if real {
+            // Its own id in front, so that reading goes on.
+            payload.splice(..0, *shake256(signer(1).public_key()).as_bytes());
+        }
+        let context = "p2p discovery announcement 1";
+        let record = p2p_formats::record::SignedRecord::sign(&*signer(1), context, &payload).expect("short");
+        if let Ok(read) = Announcement::open(&record, &Registry::default(), now()) {
+            prop_assert_eq!(Announcement::open(&read.sign(&*signer(1)).expect("its own"), &Registry::default(), now()).expect("the same"), read);
+        }
+    }
+}
