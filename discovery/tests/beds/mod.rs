@@ -16,6 +16,7 @@ use p2p_formats::x509::PrivateKey;
 pub(crate) struct TrackerBed<C> {
     cell: C,
     nodes: AtomicU8,
+    ttl: Duration,
 }
 
 pub(crate) fn key(seed: u8) -> PrivateKey {
@@ -32,8 +33,16 @@ pub(crate) fn addrs(number: u8) -> Addrs {
 
 impl<C: Cell + Clone> TrackerBed<C> {
     pub(crate) fn new(cell: C) -> Self {
-        let nodes = AtomicU8::new(0);
-        Self { cell, nodes }
+        Self {
+            cell,
+            nodes: AtomicU8::new(0),
+            ttl: Duration::from_secs(2),
+        }
+    }
+
+    pub(crate) fn ttl(mut self, ttl: Duration) -> Self {
+        self.ttl = ttl;
+        self
     }
 
     pub(crate) fn tracker(&self, seed: u8) -> Tracker<C> {
@@ -60,7 +69,7 @@ impl<C: Cell + Clone> Bed for TrackerBed<C> {
 
     fn timing(&self) -> Timing {
         Timing {
-            ttl: Duration::from_secs(2),
+            ttl: self.ttl,
             news: Duration::from_millis(500),
             lag: Duration::ZERO,
         }

@@ -1,0 +1,470 @@
+//! A server of cells, which knows neither what is in them nor whose they are.
+
+use std::convert::Infallible;
+use std::fmt;
+use std::io;
+use std::net::{SocketAddr, TcpListener as StdListener};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body_util::{BodyExt as _, Full, Limited};
+use hyper::body::{Body as _, Incoming};
+use hyper::header::{
+    ALLOW, AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE, ETAG, HeaderName, IF_MATCH, IF_NONE_MATCH,
+    RETRY_AFTER, WWW_AUTHENTICATE,
+};
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper::{HeaderMap, Method, Request, Response, StatusCode};
+use hyper_util::rt::TokioIo;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Semaphore, oneshot};
+use tokio::task::{JoinHandle, JoinSet};
+use tokio::time::{sleep, timeout};
+use tracing::debug;
+
+use super::etag;
+use super::sources::{Opened, Sources};
+use super::store::{NoCell, ServerConfig, Store};
+use crate::cell::Swap;
+use crate::tracker::{CellId, WriteToken};
+use crate::{Error, Result};
+
+/// Bytes of a request's head at most.
+const HEAD: usize = 16 << 10;
+/// How long to wait after the system had no socket for a connection.
+const NO_SOCKET: Duration = Duration::from_millis(100);
+
+/// What a server has done since it began.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Served {
+    /// Requests that were done.
+    pub done: u64,
+    /// Requests that were answered with an error, for whatever reason.
+    pub refused: u64,
+    /// Connections that were closed at once, since the client had too many.
+    pub closed: u64,
+    /// Connections that ended without a whole request in time, or with none at all.
+    pub broken: u64,
+    /// Cells that there are.
+    pub cells: usize,
+}
+
+#[derive(Default)]
+struct Counts {
+    done: AtomicU64,
+    refused: AtomicU64,
+    closed: AtomicU64,
+    broken: AtomicU64,
+}
+
+/// A server that runs until it is closed or dropped.
+pub struct TrackerServer {
+    addr: SocketAddr,
+    state: Arc<State>,
+    stop: Option<oneshot::Sender<()>>,
+    task: JoinHandle<()>,
+}
+
+struct State {
+    store: Store,
+    sources: Arc<Sources>,
+    counts: Counts,
+}
+
+impl TrackerServer {
+    /// Serves at this address; port 0 lets the system choose one.
+    ///
+    /// # Errors
+    /// [`Error::Io`] if the address or the folder cannot be used; [`Error::Invalid`] if another server has the folder.
+    ///
+    /// # Panics
+    /// Outside of a tokio runtime with I/O and time.
+    pub fn bind(addr: SocketAddr, config: ServerConfig) -> Result<Self> {
+        let doing = "binding the tracker";
+        let listener = StdListener::bind(addr).map_err(Error::io(doing))?;
+        listener.set_nonblocking(true).map_err(Error::io(doing))?;
+        let listener = TcpListener::from_std(listener).map_err(Error::io(doing))?;
+        let addr = listener.local_addr().map_err(Error::io(doing))?;
+        let sources = Sources::new(config.connections_each, config.requests_each, config.burst_each);
+        let state = Arc::new(State {
+            sources: Arc::new(sources),
+            counts: Counts::default(),
+            store: Store::open(config)?,
+        });
+        let (stop, stopped) = oneshot::channel();
+        let task = tokio::spawn(accept(listener, state.clone(), stopped));
+        Ok(Self {
+            addr,
+            state,
+            stop: Some(stop),
+            task,
+        })
+    }
+
+    /// Ends it, and all of its connections. Then its port and its folder are free.
+    ///
+    /// # Cancel safety
+    /// Cancelled, it ends all the same, a little later.
+    pub async fn close(mut self) {
+        drop(self.stop.take());
+        // It does not panic, and nobody aborts it.
+        drop((&mut self.task).await);
+    }
+
+    /// Where it serves.
+    pub fn local_addr(&self) -> SocketAddr {
+        self.addr
+    }
+
+    /// What it has done.
+    pub fn served(&self) -> Served {
+        let counts = &self.state.counts;
+        let read = |count: &AtomicU64| count.load(Ordering::Relaxed);
+        Served {
+            done: read(&counts.done),
+            refused: read(&counts.refused),
+            closed: read(&counts.closed),
+            broken: read(&counts.broken),
+            cells: self.state.store.len(),
+        }
+    }
+}
+
+impl Drop for TrackerServer {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+impl fmt::Debug for TrackerServer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TrackerServer")
+            .field("addr", &self.addr)
+            .field("served", &self.served())
+            .finish_non_exhaustive()
+    }
+}
+
+async fn accept(listener: TcpListener, state: Arc<State>, mut stopped: oneshot::Receiver<()>) {
+    let room = Arc::new(Semaphore::new(state.store.config().connections));
+    // They end with the server.
+    let mut connections = JoinSet::new();
+    loop {
+        while connections.try_join_next().is_some() {}
+        let next = async {
+            let place = room.clone().acquire_owned().await.map_err(io::Error::other)?;
+            let (stream, peer) = listener.accept().await?;
+            Ok((stream, peer, place))
+        };
+        let next: io::Result<_> = tokio::select! {
+            next = next => next,
+            _ = &mut stopped => break,
+        };
+        let (stream, peer, place) = match next {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                debug!(%error, "a connection was not accepted");
+                sleep(NO_SOCKET).await;
+                continue;
+            }
+        };
+        let Some(opened) = state.sources.open(peer.ip()) else {
+            add(&state.counts.closed);
+            continue;
+        };
+        let state = state.clone();
+        connections.spawn(async move {
+            converse(stream, &opened, &state).await;
+            drop((place, opened));
+        });
+    }
+    drop(listener);
+    connections.shutdown().await;
+}
+
+fn add(count: &AtomicU64) {
+    count.fetch_add(1, Ordering::Relaxed);
+}
+
+/// One request, and its answer.
+async fn converse(stream: TcpStream, opened: &Opened, state: &State) {
+    let limit = state.store.config().limit;
+    let service = service_fn(async |request| {
+        // The answer to whoever is slow takes some time, too.
+        let answer = match timeout(limit * 9 / 10, answer(request, opened, state)).await {
+            Ok(Ok(answer)) => answer,
+            Ok(Err(refusal)) => refusal.answer(),
+            Err(_) => Refusal::new(StatusCode::REQUEST_TIMEOUT, "the request took too long").answer(),
+        };
+        let is_done = answer.status().is_success() || answer.status() == StatusCode::NOT_FOUND;
+        add(if is_done {
+            &state.counts.done
+        } else {
+            &state.counts.refused
+        });
+        Ok::<_, Infallible>(answer)
+    });
+    let connection = http1::Builder::new()
+        .keep_alive(false)
+        .header_read_timeout(None)
+        .max_buf_size(HEAD)
+        .serve_connection(TokioIo::new(stream), service);
+    match timeout(limit, connection).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => {
+            debug!(%error, "a connection broke");
+            add(&state.counts.broken);
+        }
+        Err(_) => add(&state.counts.broken),
+    }
+}
+
+/// Why a request is not done.
+struct Refusal {
+    status: StatusCode,
+    reason: String,
+    header: Option<(HeaderName, &'static str)>,
+}
+
+impl Refusal {
+    fn new(status: StatusCode, reason: impl Into<String>) -> Self {
+        Self {
+            status,
+            reason: reason.into(),
+            header: None,
+        }
+    }
+
+    fn with(mut self, name: HeaderName, value: &'static str) -> Self {
+        self.header = Some((name, value));
+        self
+    }
+
+    fn answer(self) -> Response<Full<Bytes>> {
+        let mut answer = Response::new(Full::new(Bytes::from(self.reason + "\n")));
+        *answer.status_mut() = self.status;
+        let text = hyper::header::HeaderValue::from_static("text/plain; charset=utf-8");
+        answer.headers_mut().insert(CONTENT_TYPE, text);
+        if let Some((name, value)) = self.header {
+            let value = hyper::header::HeaderValue::from_static(value);
+            answer.headers_mut().insert(name, value);
+        }
+        answer
+    }
+}
+
+impl From<Error> for Refusal {
+    fn from(error: Error) -> Self {
+        debug!(%error, "a cell failed");
+        Self::new(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            "the cell cannot be read or written",
+        )
+    }
+}
+
+impl From<NoCell> for Refusal {
+    fn from(no_cell: NoCell) -> Self {
+        match no_cell {
+            NoCell::NotHere => Self::new(
+                StatusCode::FORBIDDEN,
+                "this server has no such cell, and makes none",
+            ),
+            NoCell::Full => Self::new(
+                StatusCode::INSUFFICIENT_STORAGE,
+                "there is no room for another cell",
+            ),
+        }
+    }
+}
+
+/// What the value must be for a write to be done.
+enum Precondition {
+    /// There is none.
+    Absent,
+    /// It has one of these validators, or any at all.
+    Present(Vec<String>),
+}
+
+impl Precondition {
+    /// Reads `If-Match` or `If-None-Match: *` (RFC 9110, section 13.1).
+    fn of(headers: &HeaderMap) -> Result<Self, Refusal> {
+        let bad = |reason: &str| Refusal::new(StatusCode::BAD_REQUEST, reason);
+        let read = |name: HeaderName| {
+            let mut values = headers.get_all(name).iter();
+            match (values.next().map(|value| value.to_str()), values.next()) {
+                (None, _) => Ok(None),
+                (Some(Ok(value)), None) => Ok(Some(value.trim())),
+                _ => Err(bad("a precondition comes twice, or is no text")),
+            }
+        };
+        match (read(IF_MATCH)?, read(IF_NONE_MATCH)?) {
+            (None, Some("*")) => Ok(Self::Absent),
+            (None, Some(_)) => Err(bad("If-None-Match must be *")),
+            (Some("*"), None) => Ok(Self::Present(Vec::new())),
+            (Some(tags), None) => {
+                let tags: Vec<String> = tags.split(',').map(|tag| tag.trim().to_owned()).collect();
+                let is_tag = |tag: &String| tag.len() >= 2 && tag.starts_with('"') && tag.ends_with('"');
+                if tags.iter().all(is_tag) {
+                    Ok(Self::Present(tags))
+                } else {
+                    Err(bad("If-Match must be * or strong validators in double quotes"))
+                }
+            }
+            (Some(_), Some(_)) => Err(bad("If-Match and If-None-Match exclude each other")),
+            (None, None) => Err(Refusal::new(
+                StatusCode::PRECONDITION_REQUIRED,
+                "If-Match, or If-None-Match: *, must say which value is replaced",
+            )),
+        }
+    }
+
+    fn holds(&self, value: &[u8]) -> bool {
+        match self {
+            Self::Absent => value.is_empty(),
+            Self::Present(tags) => !value.is_empty() && (tags.is_empty() || tags.contains(&etag(value))),
+        }
+    }
+}
+
+/// The cell that a request names, if it has the right to it.
+fn authorized(request: &Request<Incoming>) -> Result<CellId, Refusal> {
+    let path = request.uri().path().trim_start_matches('/');
+    if path.is_empty() {
+        return Err(Refusal::new(
+            StatusCode::NOT_FOUND,
+            "a tracker: its cells are at /CELL",
+        ));
+    }
+    let id: CellId = path
+        .parse()
+        .map_err(|error: Error| Refusal::new(StatusCode::BAD_REQUEST, error.to_string()))?;
+    let unauthorized =
+        |reason: &str| Refusal::new(StatusCode::UNAUTHORIZED, reason).with(WWW_AUTHENTICATE, "Bearer");
+    let field = request.headers().get(AUTHORIZATION);
+    let field = field.ok_or_else(|| unauthorized("Authorization: Bearer TOKEN is missing"))?;
+    // Schemes are told apart whatever their case (RFC 9110, section 11.1).
+    let token = field.to_str().ok().and_then(|field| field.split_once(' '));
+    let token = token.filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"));
+    let token: Option<WriteToken> = token.and_then(|(_, token)| token.trim().parse().ok());
+    let token = token.ok_or_else(|| unauthorized("Authorization is no Bearer TOKEN of 43 characters"))?;
+    if token.cell_id() != id {
+        return Err(Refusal::new(
+            StatusCode::FORBIDDEN,
+            "the token is not this cell's",
+        ));
+    }
+    Ok(id)
+}
+
+async fn answer(
+    request: Request<Incoming>,
+    opened: &Opened,
+    state: &State,
+) -> Result<Response<Full<Bytes>>, Refusal> {
+    let max = state.store.config().value;
+    let checked = check(&request, opened, max);
+    let (parts, body) = request.into_parts();
+    // What was sent is read, so that whoever sent it reads the answer; but not for ever.
+    let value = Limited::new(body, max.saturating_mul(2)).collect().await;
+    let id = checked?;
+    let too_long = || {
+        Refusal::new(
+            StatusCode::PAYLOAD_TOO_LARGE,
+            format!("a value has at most {max} bytes"),
+        )
+    };
+    let value = match value {
+        Ok(value) => value.to_bytes(),
+        Err(error) if error.is::<http_body_util::LengthLimitError>() => return Err(too_long()),
+        Err(_) => {
+            return Err(Refusal::new(
+                StatusCode::BAD_REQUEST,
+                "the value did not come whole",
+            ));
+        }
+    };
+    if value.len() > max {
+        return Err(too_long());
+    }
+    match parts.method {
+        Method::GET => load(state, &id).await,
+        Method::PUT if value.is_empty() => Err(Refusal::new(
+            StatusCode::BAD_REQUEST,
+            "a value is not empty: DELETE removes it",
+        )),
+        Method::PUT => write(state, id, &parts.headers, &value).await,
+        _ => write(state, id, &parts.headers, b"").await,
+    }
+}
+
+/// All that can be said before the value was read.
+fn check(request: &Request<Incoming>, opened: &Opened, max: usize) -> Result<CellId, Refusal> {
+    if !opened.request() {
+        let refusal = Refusal::new(
+            StatusCode::TOO_MANY_REQUESTS,
+            "there are too many requests from there",
+        );
+        return Err(refusal.with(RETRY_AFTER, "1"));
+    }
+    if ![Method::GET, Method::PUT, Method::DELETE].contains(request.method()) {
+        let refusal = Refusal::new(StatusCode::METHOD_NOT_ALLOWED, "a cell has GET, PUT and DELETE");
+        return Err(refusal.with(ALLOW, "GET, PUT, DELETE"));
+    }
+    let id = authorized(request)?;
+    if request.body().size_hint().lower() > max as u64 {
+        let reason = format!("a value has at most {max} bytes");
+        return Err(Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, reason));
+    }
+    Ok(id)
+}
+
+fn success(status: StatusCode, value: &[u8], body: Bytes) -> Response<Full<Bytes>> {
+    let mut answer = Response::new(Full::new(body));
+    *answer.status_mut() = status;
+    if let Ok(tag) = etag(value).parse()
+        && !value.is_empty()
+    {
+        answer.headers_mut().insert(ETAG, tag);
+    }
+    let no_store = hyper::header::HeaderValue::from_static("no-store");
+    answer.headers_mut().insert(CACHE_CONTROL, no_store);
+    answer
+}
+
+async fn load(state: &State, id: &CellId) -> Result<Response<Full<Bytes>>, Refusal> {
+    let value = match state.store.get(id) {
+        Some(cell) => cell.load().await?,
+        None => Vec::new(),
+    };
+    if value.is_empty() {
+        return Err(Refusal::new(StatusCode::NOT_FOUND, "the cell has no value"));
+    }
+    Ok(success(StatusCode::OK, &value, Bytes::from(value.clone())))
+}
+
+async fn write(
+    state: &State,
+    id: CellId,
+    headers: &HeaderMap,
+    new: &[u8],
+) -> Result<Response<Full<Bytes>>, Refusal> {
+    let precondition = Precondition::of(headers)?;
+    let failed = || Refusal::new(StatusCode::PRECONDITION_FAILED, "the value is another by now");
+    let (cell, turn) = state.store.to_write(id)?;
+    let _turn = turn.lock().await;
+    let current = cell.load().await?;
+    if !precondition.holds(&current) {
+        return Err(failed());
+    }
+    match cell.compare_and_swap(&current, new).await? {
+        Swap::Done => {
+            state.store.keep(&id, !new.is_empty());
+            Ok(success(StatusCode::NO_CONTENT, new, Bytes::new()))
+        }
+        Swap::Differs(_) => Err(failed()),
+    }
+}
