@@ -139,6 +139,20 @@ async fn main() {
         .filter(|arg| !arg.starts_with('-'))
         .collect();
     let wanted = |name: &str| chosen.is_empty() || chosen.iter().any(|chosen| chosen == name);
+    let name = "udp_faulty_round_trip";
+    if wanted(name) {
+        let faults = Faults::seeded(1);
+        latency(name, [udp(), udp()].map(|udp| udp.faulty(faults.clone()))).await;
+    }
+    let name = "udp_frag_round_trip";
+    if wanted(name) {
+        latency(name, [udp(), udp()].map(|udp| udp.fragment(64 << 10))).await;
+    }
+    let name = "udp_mux_round_trip";
+    if wanted(name) {
+        let stack = [udp(), udp()].map(|udp| udp.mux().open("bench").expect("new"));
+        latency(name, stack).await;
+    }
     let name = "udp_frag_mux_round_trip";
     if wanted(name) {
         let stack = [udp(), udp()].map(|udp| udp.fragment(64 << 10).mux().open("bench").expect("new"));

@@ -198,11 +198,17 @@ impl<T: Queued> Inbox<T> {
     /// An item that is refused does not hold up smaller ones behind it. `items` is advanced under the
     /// lock: it must neither block nor use this inbox.
     pub fn extend(&self, items: impl IntoIterator<Item = T>) -> Extended<T> {
+        self.extend_for(0, items)
+    }
+
+    /// Puts a batch in, as [`extend`](Self::extend) does, of which the caller sees to it that as many as are `wanted` are
+    /// taken out before anything else happens: those do not count against the limits and are not copied.
+    pub(crate) fn extend_for(&self, mut wanted: usize, items: impl IntoIterator<Item = T>) -> Extended<T> {
         let mut state = self.lock();
         let before = state.queue.len();
         let mut refused = Vec::new();
         for item in items {
-            if let Err(item) = state.push(item, &self.limits) {
+            if let Err(item) = state.push_for(&mut wanted, item, &self.limits) {
                 refused.push(item);
             }
         }
@@ -337,6 +343,17 @@ impl<T> State<T> {
 }
 
 impl<T: Queued> State<T> {
+    /// Puts an item in, past the limits if it is `wanted`.
+    fn push_for(&mut self, wanted: &mut usize, item: T, limits: &Limits) -> Result<(), T> {
+        if *wanted == 0 || self.closed {
+            return self.push(item, limits);
+        }
+        *wanted -= 1;
+        self.bytes += charge(&item);
+        self.queue.push_back(item);
+        Ok(())
+    }
+
     fn push(&mut self, mut item: T, limits: &Limits) -> Result<(), T> {
         if self.closed || self.queue.len() >= limits.items {
             return Err(item);

@@ -5,11 +5,11 @@ mod dispatch;
 #[cfg(test)]
 mod tests;
 
-use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use p2p::{Addr, Counters, Error, Reason, Result, Swarm};
+use p2p_protocols::hash::HashMap;
 use p2p_protocols::mux::{Channel, Name};
 
 use crate::driver::Driver;
@@ -73,12 +73,8 @@ struct Shared<A, S, C> {
     channels: Mutex<Channels<A, C>>,
     /// Pulls messages. Its kinds are the [ids](Queues::id) of queues.
     messages: Driver<usize>,
-    /// What the swarm below said instead of giving messages.
-    failure: Mutex<Option<Error>>,
     /// Pulls requests.
     asks: Driver<usize>,
-    /// What the swarm below said instead of giving requests.
-    ask_failure: Mutex<Option<Error>>,
     counters: Counters,
     ask_counters: Counters,
     /// Handles by which channels can be opened. Without any, the last channel that is closed closes the swarm below.
@@ -106,13 +102,11 @@ impl<A, S, C> Mux<A, S, C> {
                 inner,
                 config,
                 channels: Mutex::new(Channels {
-                    open: HashMap::new(),
+                    open: HashMap::default(),
                     closed: false,
                 }),
                 messages: Driver::new(),
-                failure: Mutex::default(),
                 asks: Driver::new(),
-                ask_failure: Mutex::default(),
                 counters: Counters::new("mux"),
                 ask_counters: Counters::new("mux-ask"),
                 handles: AtomicUsize::new(1),
@@ -208,6 +202,9 @@ impl<A, S, C> Shared<A, S, C> {
     /// Ends a channel and counts what waited in it.
     fn shut(&self, queues: &Queues<A, C>) {
         let (messages, asks) = queues.close();
+        // Its readers find out by themselves.
+        self.messages.put(queues.id(), usize::MAX);
+        self.asks.put(queues.id(), usize::MAX);
         self.counters.dropped_many(Reason::Closed, messages);
         self.ask_counters.dropped_many(Reason::Closed, asks);
     }

@@ -1,6 +1,6 @@
 //! The asks of this node that have no answer yet.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 use std::hash::Hash;
 use std::ops::RangeInclusive;
 use std::time::Duration;
@@ -15,6 +15,7 @@ use super::output::Output;
 use super::recent::Recent;
 use super::split::{self, send_whole};
 use super::wire::{ALL, Header, INQUIRY_COUNTER, Key, PhaseTime};
+use crate::hash::HashMap;
 
 /// The longest that an ask is waited for; longer timeouts are cut to it, so that a server need not remember longer.
 pub(super) const MAX_TIMEOUT: Duration = Duration::from_mins(10);
@@ -61,7 +62,7 @@ impl<A: Clone + Eq + Hash> Asking<A> {
         Self {
             config,
             rng: StdRng::seed_from_u64(seed),
-            pending: HashMap::new(),
+            pending: HashMap::default(),
             timers: BTreeSet::new(),
             counter: INQUIRY_COUNTER,
             latest_ms: 0,

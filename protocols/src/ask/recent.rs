@@ -1,7 +1,8 @@
 //! A map that forgets what was not used for longest.
 
-use std::collections::HashMap;
 use std::hash::Hash;
+
+use crate::hash::HashMap;
 
 /// At most `limit` entries; when half of them are new, the other half is forgotten.
 #[derive(Debug)]
@@ -14,8 +15,8 @@ pub(super) struct Recent<K, V> {
 impl<K: Eq + Hash, V> Recent<K, V> {
     pub(super) fn new(limit: usize) -> Self {
         Self {
-            newer: HashMap::new(),
-            older: HashMap::new(),
+            newer: HashMap::default(),
+            older: HashMap::default(),
             half: (limit / 2).max(1),
         }
     }

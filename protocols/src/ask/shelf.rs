@@ -1,8 +1,10 @@
 //! What is kept for strangers: items of many sources within one budget, the oldest first to go.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::hash::Hash;
 use std::time::Duration;
+
+use crate::hash::HashMap;
 
 /// Bounds of a [`Shelf`].
 #[derive(Clone, Copy, Debug)]
@@ -57,7 +59,7 @@ impl<A: Clone + Eq + Hash, K: Copy + Eq + Hash, V> Shelf<A, K, V> {
                 source_bytes,
                 source_items: bounds.source_items.max(1),
             },
-            sources: HashMap::new(),
+            sources: HashMap::default(),
             items: BTreeMap::new(),
             bytes: 0,
             next: 0,
@@ -80,7 +82,7 @@ impl<A: Clone + Eq + Hash, K: Copy + Eq + Hash, V> Shelf<A, K, V> {
         let kept = self.sources.entry(source.clone()).or_insert_with(|| {
             self.bytes += Self::SOURCE;
             Source {
-                serials: HashMap::new(),
+                serials: HashMap::default(),
                 order: VecDeque::new(),
                 bytes: 0,
             }

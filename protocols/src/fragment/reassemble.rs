@@ -1,6 +1,6 @@
 //! Puts messages together again from fragments that strangers sent.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::hash::Hash;
 use std::time::Duration;
 
@@ -9,6 +9,7 @@ use p2p::{Headroom, Packet, Reason};
 use super::message::{Accepted, Ended, Partial};
 use super::spare::Spares;
 use super::wire::Header;
+use crate::hash::HashMap;
 
 /// What a [`Reassembler`] keeps at most.
 ///
@@ -131,8 +132,8 @@ impl<A: Clone + Eq + Hash> Reassembler<A> {
             },
             mtu,
             room,
-            index: HashMap::new(),
-            sources: HashMap::new(),
+            index: HashMap::default(),
+            sources: HashMap::default(),
             partial: BTreeMap::new(),
             ended: BTreeMap::new(),
             next_key: 0,

@@ -1,12 +1,12 @@
 //! Takes a message apart into fragments that a smaller MTU carries.
 
-use std::collections::HashMap;
 use std::hash::Hash;
 
 use bytes::BytesMut;
 use p2p::{Error, Headroom, Packet, Result};
 
 use super::wire::{Header, MAX_HEADER, MAX_PARTS, OVERHEAD};
+use crate::hash::HashMap;
 
 /// Payload bytes that one fragment carries where the swarm below carries `inner_mtu`; at least one.
 pub fn chunk(inner_mtu: usize) -> usize {
@@ -93,8 +93,8 @@ impl<A: Clone + Eq + Hash> Ids<A> {
     /// Counts for up to `limit` destinations (at least two).
     pub fn new(limit: usize) -> Self {
         Self {
-            recent: HashMap::new(),
-            older: HashMap::new(),
+            recent: HashMap::default(),
+            older: HashMap::default(),
             half: (limit / 2).max(1),
             start: 0,
         }

@@ -1,9 +1,9 @@
 //! Where nodes are, as far as was heard: learnt, aged, replaced when a node moves, and never more than so many.
 
-use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
+use crate::hash::HashMap;
 use p2p::PeerId;
 
 /// Entries that are looked at to find one that leaves.
@@ -54,7 +54,7 @@ impl<A: Clone + Eq> Book<A> {
     /// `forget_after`.
     pub fn new(max: usize, due_after: Duration, forget_after: Duration) -> Self {
         Self {
-            entries: HashMap::new(),
+            entries: HashMap::default(),
             max: max.max(1),
             due_after: nanos(due_after),
             forget_after: nanos(forget_after),

@@ -1,8 +1,9 @@
 //! How much a node passes on for others in a second, in total and for each neighbour.
 
-use std::collections::HashMap;
 use std::hash::Hash;
 use std::time::Duration;
+
+use crate::hash::HashMap;
 
 /// Seconds are counted one by one: what was not used in one is not saved up for the next.
 const WINDOW: Duration = Duration::from_secs(1);
@@ -28,7 +29,7 @@ impl<A: Hash + Eq + Clone> Budget<A> {
             each,
             since: Duration::ZERO,
             spent: 0,
-            by: HashMap::new(),
+            by: HashMap::default(),
         }
     }
 

@@ -1,6 +1,6 @@
 //! All channels of a node, by address, within the configuration's limits.
 
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeSet, VecDeque};
 use std::hash::Hash;
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,6 +13,7 @@ use super::gate::Gate;
 use super::path::DataPath;
 use super::wire::{self, InitHello};
 use super::{Error, Local};
+use crate::hash::HashMap;
 
 #[derive(Debug)]
 struct Slot {
@@ -47,7 +48,7 @@ impl<A: Clone + Ord + Hash> Endpoint<A> {
         Self {
             gate: Gate::new(&local.config, rng.next_u64()),
             local,
-            channels: HashMap::new(),
+            channels: HashMap::default(),
             timers: BTreeSet::new(),
             half_open: BTreeSet::new(),
             arrivals: 0,

@@ -1,6 +1,5 @@
 //! The way up: pull from below, hand what came to the engine, and what comes of it to whom it belongs.
 
-use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::pin::pin;
 use std::sync::Arc;
@@ -12,17 +11,17 @@ use tokio::task::coop::consume_budget;
 use tokio::time::sleep;
 
 use super::replies::Reply;
-use super::shared::{Asked, Fresh, Shared, Slot, Want};
-use crate::driver::{PAUSE, Sleeper, Wants, yield_once};
+use super::shared::{Asked, Shared, Slot, Want};
+use crate::driver::{PAUSE, Sleeper, Wants, found};
 use crate::inbox::{Inbox, Queued};
 
 /// One batch on its way up, and the room for the next.
 struct Landing<A> {
     pulled: Vec<Message<A>>,
     events: Vec<Event<A>>,
-    /// What the one who drives wants itself: that needs no detour through an inbox, and wakes nobody.
+    /// What the one who drives wants itself, and has not got: that is not copied, and wakes nobody.
     own: Option<Wants<Want>>,
-    fresh: Fresh<A>,
+    /// What is for others.
     told: usize,
     asked: usize,
 }
@@ -35,7 +34,6 @@ impl<A: Addr, S: Swarm<A>> Shared<A, S> {
             pulled: Vec::new(),
             events: Vec::new(),
             own: None,
-            fresh: Fresh::default(),
             told: 0,
             asked: 0,
         };
@@ -43,15 +41,12 @@ impl<A: Addr, S: Swarm<A>> Shared<A, S> {
             match self.pull(&mut landing.pulled, &mut sleeper).await {
                 Ok(()) => {
                     self.land(&mut landing);
-                    yield_once().await;
+                    self.driver.pause().await;
                 }
                 Err(Error::Closed) => return self.close(),
                 Err(error) => {
                     tracing::debug!(layer = self.datagrams.layer(), %error, "nothing can be received");
-                    self.fresh().failure = Some(error);
-                    // One of either kind looks, and the first of them finds it.
-                    self.driver.put(Want::Told, 1);
-                    self.driver.put(Want::Asked, 1);
+                    self.driver.fail(error);
                     sleep(PAUSE).await;
                 }
             }
@@ -101,29 +96,8 @@ impl<A: Addr, S: Swarm<A>> Shared<A, S> {
             self.deliver(event, landing);
         }
         landing.events = events;
-        let Landing {
-            fresh, told, asked, ..
-        } = landing;
-        if !(fresh.told.is_empty() && fresh.asked.is_empty()) {
-            self.keep(fresh);
-        }
-        self.driver.put(Want::Told, std::mem::take(told));
-        self.driver.put(Want::Asked, std::mem::take(asked));
-    }
-
-    /// Keeps items for the one who drives.
-    fn keep(&self, new: &mut Fresh<A>) {
-        let mut fresh = self.fresh();
-        if fresh.closed {
-            drop(fresh);
-            self.tells
-                .dropped_many(Reason::Closed, new.told.drain(..).count());
-            self.asks
-                .dropped_many(Reason::Closed, new.asked.drain(..).count());
-            return;
-        }
-        fresh.told.append(&mut new.told);
-        fresh.asked.append(&mut new.asked);
+        self.driver.put(Want::Told, std::mem::take(&mut landing.told));
+        self.driver.put(Want::Asked, std::mem::take(&mut landing.asked));
     }
 
     /// Hands over what came of an event.
@@ -131,10 +105,9 @@ impl<A: Addr, S: Swarm<A>> Shared<A, S> {
         match event {
             Event::Told(message) => {
                 self.tells.received(1);
-                let refused = landing.keep_or_push(Want::Told, message, &self.told, |fresh| &mut fresh.told);
-                match refused {
-                    None => landing.told += 1,
-                    Some((message, reason)) => self.tells.dropped_at(reason, &message.src),
+                match landing.put(Want::Told, message, &self.told) {
+                    Ok(others) => landing.told += others,
+                    Err((message, reason)) => self.tells.dropped_at(reason, &message.src),
                 }
             }
             Event::Asked { id, message, until } => {
@@ -142,9 +115,9 @@ impl<A: Addr, S: Swarm<A>> Shared<A, S> {
                 let reply = Reply::new(self, id);
                 let request = Request::new(message.src, message.dst, message.payload, reply);
                 let asked = Asked { request, until };
-                match landing.keep_or_push(Want::Asked, asked, &self.asked, |fresh| &mut fresh.asked) {
-                    None => landing.asked += 1,
-                    Some((Asked { request, .. }, reason)) => {
+                match landing.put(Want::Asked, asked, &self.asked) {
+                    Ok(others) => landing.asked += others,
+                    Err((Asked { request, .. }, reason)) => {
                         self.asks.dropped_at(reason, &request.src);
                         request.reject(Rejection::BUSY);
                     }
@@ -181,7 +154,7 @@ impl<A: Addr, S: Swarm<A>> Shared<A, S> {
     }
 
     pub(super) async fn receive(self: &Arc<Self>) -> Result<Message<A>> {
-        let take = |_: &mut Context<'_>| poll(self.take(&self.told, |fresh| fresh.told.pop_front()));
+        let take = |_: &mut Context<'_>| found(self.told.try_pop());
         let message = self.wait(Wants::Items(Want::Told, 1), take).await?;
         self.tells.delivered(1);
         Ok(message)
@@ -193,23 +166,19 @@ impl<A: Addr, S: Swarm<A>> Shared<A, S> {
         max: usize,
     ) -> Result<usize> {
         let mut take = || {
-            let mut fresh = self.fresh();
-            let count = fresh.told.len().min(max);
-            out.extend(fresh.told.drain(..count));
-            match (count, self.told.try_pop_batch(out, max - count)) {
-                (0, Ok(0)) => fresh.failure.take().map_or(Ok(None), Err),
-                (0, more) => more.map(Some),
-                (_, more) => Ok(Some(count + more.unwrap_or(0))),
-            }
+            let count = self.told.try_pop_batch(out, max)?;
+            Ok((count > 0).then_some(count))
         };
-        let count = self.wait(Wants::Items(Want::Told, max), |_| poll(take())).await?;
+        let count = self
+            .wait(Wants::Items(Want::Told, max), |_| found(take()))
+            .await?;
         self.tells.delivered(count);
         Ok(count)
     }
 
     pub(super) async fn receive_ask(self: &Arc<Self>) -> Result<Request<A>> {
         loop {
-            let take = |_: &mut Context<'_>| poll(self.take(&self.asked, |fresh| fresh.asked.pop_front()));
+            let take = |_: &mut Context<'_>| found(self.asked.try_pop());
             let Asked { request, until } = self.wait(Wants::Items(Want::Asked, 1), take).await?;
             if self.now().elapsed <= until {
                 self.asks.delivered(1);
@@ -234,46 +203,23 @@ impl<A: Addr, S: Swarm<A>> Shared<A, S> {
         consume_budget().await;
         self.driver.wait(wants, take).await
     }
-
-    fn take<I: Queued>(
-        &self,
-        inbox: &Inbox<I>,
-        fresh: impl FnOnce(&mut Fresh<A>) -> Option<I>,
-    ) -> Result<Option<I>> {
-        // What was pulled with it and waits in the inbox came later.
-        let mut shared = self.fresh();
-        if let Some(item) = fresh(&mut shared) {
-            return Ok(Some(item));
-        }
-        match inbox.try_pop()? {
-            None => shared.failure.take().map_or(Ok(None), Err),
-            item => Ok(item),
-        }
-    }
 }
 
 impl<A> Landing<A> {
-    /// Keeps an item for the one who drives, if it wants one more of this kind, or puts it into the inbox; gives back
-    /// what does not fit.
-    fn keep_or_push<I: Queued>(
-        &mut self,
-        kind: Want,
-        item: I,
-        inbox: &Inbox<I>,
-        own: impl FnOnce(&mut Fresh<A>) -> &mut VecDeque<I>,
-    ) -> Option<(I, Reason)> {
-        if let Some(Wants::Items(wanted, left @ 1..)) = &mut self.own
-            && *wanted == kind
-        {
-            *left -= 1;
-            own(&mut self.fresh).push_back(item);
-            return None;
+    /// Puts an item into its inbox; gives back what does not fit. Says how many others are to be told of it: nobody, if
+    /// the one who drives wants one more of this kind.
+    fn put<I: Queued>(&mut self, kind: Want, item: I, inbox: &Inbox<I>) -> Result<usize, (I, Reason)> {
+        let own = match &mut self.own {
+            Some(Wants::Items(wanted, left @ 1..)) if *wanted == kind => {
+                *left -= 1;
+                1
+            }
+            _ => 0,
+        };
+        let put = inbox.extend_for(own, [item]);
+        match put.refused.into_iter().next() {
+            Some(item) => Err((item, put.reason)),
+            None => Ok(1 - own),
         }
-        let refused = inbox.push(item).err()?;
-        Some((refused.item, refused.reason))
     }
-}
-
-fn poll<T>(taken: Result<Option<T>>) -> Poll<Result<T>> {
-    taken.transpose().map_or(Poll::Pending, Poll::Ready)
 }

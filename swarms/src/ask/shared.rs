@@ -1,12 +1,12 @@
 //! What the callers of one swarm, its responders and its work share.
 
-use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, SystemTime};
 
 use p2p::{Addr, BatchOutcome, Counters, Error, Message, Packet, Reason, Request, Result, Swarm};
 use p2p_protocols::ask::{AskId, Engine, Now};
+use p2p_protocols::hash::HashMap;
 use tokio::time::Instant;
 
 use super::AskingConfig;
@@ -25,7 +25,6 @@ pub(super) struct Shared<A: Addr, S: Swarm<A>> {
     pub(super) alarm: Alarm,
     pub(super) told: Inbox<Message<A>>,
     pub(super) asked: Inbox<Asked<A>>,
-    fresh: Mutex<Fresh<A>>,
     detached: Detached,
     pub(super) tells: Counters,
     pub(super) asks: Counters,
@@ -39,28 +38,6 @@ pub(super) struct State<A> {
     /// Replies that leave together.
     pub(super) replies: Vec<(A, Packet)>,
     closed: bool,
-}
-
-/// What was pulled for the one who drives: as much as it wants at most, and taken in the same poll.
-#[derive(Debug)]
-pub(super) struct Fresh<A> {
-    pub(super) told: VecDeque<Message<A>>,
-    pub(super) asked: VecDeque<Asked<A>>,
-    /// What the swarm below said instead of giving messages.
-    pub(super) failure: Option<Error>,
-    /// Nobody takes anything any more.
-    pub(super) closed: bool,
-}
-
-impl<A> Default for Fresh<A> {
-    fn default() -> Self {
-        Self {
-            told: VecDeque::new(),
-            asked: VecDeque::new(),
-            failure: None,
-            closed: false,
-        }
-    }
 }
 
 /// What callers wait for.
@@ -136,7 +113,7 @@ impl<A: Addr, S: Swarm<A>> Shared<A, S> {
             chunk: engine.chunk(),
             state: Mutex::new(State {
                 engine,
-                slots: HashMap::new(),
+                slots: HashMap::default(),
                 replies: Vec::new(),
                 closed: false,
             }),
@@ -144,7 +121,6 @@ impl<A: Addr, S: Swarm<A>> Shared<A, S> {
             asked: Inbox::new(config.asks),
             driver: Driver::new(),
             alarm: Alarm::new(Clock::new(Instant::now(), Duration::ZERO)),
-            fresh: Mutex::default(),
             detached: Detached::default(),
             tells: Counters::new("mbapp"),
             asks: Counters::new("mbapp-ask"),
@@ -156,10 +132,6 @@ impl<A: Addr, S: Swarm<A>> Shared<A, S> {
 
     pub(super) fn state(&self) -> MutexGuard<'_, State<A>> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    pub(super) fn fresh(&self) -> MutexGuard<'_, Fresh<A>> {
-        self.fresh.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(super) fn now(&self) -> Now {
@@ -294,15 +266,8 @@ impl<A: Addr, S: Swarm<A>> Shared<A, S> {
         drop(state);
         drop(slots);
         self.send_detached(replies);
-        let closed = Fresh {
-            closed: true,
-            ..Fresh::default()
-        };
-        let Fresh { told, asked, .. } = std::mem::replace(&mut *self.fresh(), closed);
-        let messages = self.told.close() + told.len();
-        let requests = self.asked.close() + asked.len();
-        self.tells.dropped_many(Reason::Closed, messages);
-        self.asks.dropped_many(Reason::Closed, requests);
+        self.tells.dropped_many(Reason::Closed, self.told.close());
+        self.asks.dropped_many(Reason::Closed, self.asked.close());
         self.driver.close();
     }
 }

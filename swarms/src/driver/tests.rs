@@ -12,7 +12,8 @@ use tokio::sync::Notify;
 use tokio::task::yield_now;
 use tokio::time::{Instant, sleep, timeout};
 
-use super::{Driver, GRACE, Wants};
+use super::background::GRACE;
+use super::{Driver, Wants};
 use crate::inbox::{Inbox, Limits};
 
 /// A layer that does nothing: what comes from below is for whoever receives.
@@ -47,7 +48,7 @@ impl Layer {
             self.polled.fetch_add(1, SeqCst);
             let put = self.inbox.extend(pulled.drain(..)).accepted;
             self.driver.put((), put);
-            yield_now().await;
+            self.driver.pause().await;
         }
     }
 
@@ -273,6 +274,67 @@ async fn items_wake_those_who_want_their_kind_alone() {
     assert!(second.is_woken() && !a.is_woken());
     driver.put('a', 1);
     assert!(a.is_woken());
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_finds_its_item_at_once_takes_no_place() {
+    let layer = Layer::new();
+    layer.send(7);
+    let mut receiving = Held::new(layer.receive());
+    assert!(matches!(receiving.poll(), Poll::Ready(Ok(7))));
+    assert_eq!(layer.driver.0.line().waiting(), 0);
+    // The work paused, and goes on with the next who comes.
+    layer.send(8);
+    let mut waiting = Held::new(layer.receive());
+    assert!(matches!(waiting.poll(), Poll::Ready(Ok(8))));
+    let mut waiting = Held::new(layer.receive());
+    assert!(waiting.poll().is_pending());
+    assert_eq!(layer.driver.0.line().waiting(), 1);
+    drop(waiting);
+    assert_eq!(layer.driver.0.line().waiting(), 0);
+    layer.close();
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_item_that_is_put_while_one_looks_is_found() {
+    let driver = Driver::new();
+    driver.start(std::future::pending()).expect("a runtime");
+    let (looks, items) = (AtomicUsize::new(0), AtomicUsize::new(0));
+    let take = |_: &mut Context<'_>| match items.load(SeqCst) {
+        0 => {
+            // After the second look, which is the one behind the poll of the work.
+            if looks.fetch_add(1, SeqCst) == 1 {
+                items.store(1, SeqCst);
+                driver.put((), 1);
+            }
+            Poll::Pending
+        }
+        _ => Poll::Ready(Ok(())),
+    };
+    let mut waiting = Held::new(driver.wait(Wants::Items((), 1), take));
+    assert!(waiting.poll().is_ready());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_failure_is_for_one_who_wants_items_and_finds_none() {
+    let driver = Driver::new();
+    let never = |_: &mut Context<'_>| Poll::<Result<()>>::Pending;
+    let mut other = Held::new(driver.wait(Wants::Own('a'), never));
+    let mut readers = ['a', 'b'].map(|kind| Held::new(driver.wait(Wants::Items(kind, 1), never)));
+    assert!(other.poll().is_pending());
+    for reader in &mut readers {
+        assert!(reader.poll().is_pending());
+    }
+    driver.fail(Error::invalid("swarm below", "it is broken"));
+    assert!(readers.iter().all(Held::is_woken) && !other.is_woken());
+    assert!(other.poll().is_pending());
+    let [a, b] = &mut readers;
+    assert!(matches!(b.poll(), Poll::Ready(Err(Error::Invalid { .. }))));
+    assert!(a.poll().is_pending());
+    // Who has an item need not hear of it.
+    driver.fail(Error::invalid("swarm below", "it is broken again"));
+    let served = driver.wait(Wants::Items('a', 1), |_| Poll::Ready(Ok(())));
+    assert!(served.await.is_ok());
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,8 +1,7 @@
 //! One channel of a mux.
 
-use std::collections::VecDeque;
 use std::ptr;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use p2p::{
     Addr, AskSwarm, BatchError, BatchOutcome, Counters, Error, Headroom, Message, Packet, Request, Result,
@@ -23,16 +22,8 @@ pub(super) struct Queues<A, C> {
     pub(super) header: Box<[u8]>,
     pub(super) messages: Inbox<Message<A>>,
     pub(super) asks: Inbox<Request<A>>,
-    fresh: Mutex<Fresh<A>>,
     /// Without permits: whoever waits for one waits for the channel to close.
     closing: Semaphore,
-}
-
-/// What was pulled for the reader who drives: as much as it wants at most, and taken in the same poll.
-#[derive(Debug)]
-pub(super) struct Fresh<A> {
-    pub(super) messages: VecDeque<Message<A>>,
-    pub(super) asks: VecDeque<Request<A>>,
 }
 
 impl<A, C> Queues<A, C> {
@@ -42,10 +33,6 @@ impl<A, C> Queues<A, C> {
             header,
             messages: Inbox::new(config.messages),
             asks: Inbox::new(config.asks),
-            fresh: Mutex::new(Fresh {
-                messages: VecDeque::new(),
-                asks: VecDeque::new(),
-            }),
             closing: Semaphore::new(0),
         }
     }
@@ -55,23 +42,10 @@ impl<A, C> Queues<A, C> {
         ptr::from_ref(self).addr()
     }
 
-    pub(super) fn fresh(&self) -> MutexGuard<'_, Fresh<A>> {
-        self.fresh.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Wakes all who wait; returns how many messages and requests were dropped.
+    /// Wakes those who wait for the channel to close; returns how many messages and requests were dropped.
     pub(super) fn close(&self) -> (usize, usize) {
         self.closing.close();
-        let mut fresh = self.fresh();
-        let (messages, asks) = (
-            std::mem::take(&mut fresh.messages),
-            std::mem::take(&mut fresh.asks),
-        );
-        drop(fresh);
-        (
-            self.messages.close() + messages.len(),
-            self.asks.close() + asks.len(),
-        )
+        (self.messages.close(), self.asks.close())
     }
 
     pub(super) fn is_closed(&self) -> bool {

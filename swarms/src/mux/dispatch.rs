@@ -1,19 +1,17 @@
 //! The way up: pull from below, and hand what came to the queues of its channels.
 
-use std::future::Future;
 use std::iter;
-use std::mem;
-use std::pin::pin;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::task::{Context, Poll};
+use std::sync::Arc;
+use std::task::Context;
 
 use p2p::{Addr, AskSwarm, Error, Message, Reason, Rejection, Request, Result, Swarm};
 use p2p_protocols::mux::Channel;
+use tokio::task::coop::consume_budget;
 use tokio::time::sleep;
 
 use super::channel::Queues;
 use super::{Channels, Shared};
-use crate::driver::{PAUSE, Wants, yield_once};
+use crate::driver::{PAUSE, Wants, found};
 
 impl<A: Addr, S: Swarm<A>, C: Channel> Shared<A, S, C> {
     /// Pulls messages until the swarm below is closed.
@@ -23,10 +21,13 @@ impl<A: Addr, S: Swarm<A>, C: Channel> Shared<A, S, C> {
             match self.inner.receive_batch(&mut pulled, self.config.batch).await {
                 Ok(_) => {
                     self.dispatch(&mut pulled, &mut last);
-                    yield_once().await;
+                    self.messages.pause().await;
                 }
                 Err(Error::Closed) => return self.messages.close(),
-                Err(error) => fail(&self.failure, error).await,
+                Err(error) => {
+                    self.messages.fail(error);
+                    sleep(PAUSE).await;
+                }
             }
         }
     }
@@ -57,23 +58,17 @@ impl<A: Addr, S: Swarm<A>, C: Channel> Shared<A, S, C> {
             found = Some(queues);
             // Neighbours that go to the same channel go in under one lock and with one wake-up.
             let more = iter::from_fn(|| routed.next_if(|(next, _)| Arc::ptr_eq(next, queues)));
-            let mut run = iter::once(message)
-                .chain(more.map(|(_, message)| message))
-                .peekable();
-            if let Some(Wants::Items(id, left @ 1..)) = &mut own
-                && *id == queues.id()
-            {
-                let mut fresh = queues.fresh();
-                // Who closes it looks here afterwards.
-                if !queues.is_closed() {
-                    let before = fresh.messages.len();
-                    fresh.messages.extend(run.by_ref().take(*left));
-                    *left -= fresh.messages.len() - before;
-                }
-            }
-            if run.peek().is_some() {
-                let put = queues.messages.extend(run);
-                self.counters.dropped_many(put.reason, put.refused.len());
+            let run = iter::once(message).chain(more.map(|(_, message)| message));
+            let wanted = match &own {
+                Some(Wants::Items(id, wanted)) if *id == queues.id() => *wanted,
+                _ => 0,
+            };
+            let put = queues.messages.extend_for(wanted, run);
+            self.counters.dropped_many(put.reason, put.refused.len());
+            let others = put.accepted.saturating_sub(wanted);
+            self.messages.put(queues.id(), others);
+            if wanted > 0 {
+                own = Some(Wants::Items(queues.id(), wanted - (put.accepted - others)));
             }
         }
         drop(routed);
@@ -87,12 +82,7 @@ impl<A: Addr, S: Swarm<A>, C: Channel> Shared<A, S, C> {
     }
 
     pub(super) async fn receive(self: &Arc<Self>, queues: &Queues<A, C>) -> Result<Message<A>> {
-        let mut popping = pin!(queues.messages.pop());
-        let take = |cx: &mut Context<'_>| match queues.fresh().messages.pop_front() {
-            Some(message) => Poll::Ready(Ok(message)),
-            None => popping.as_mut().poll(cx),
-        };
-        let message = self.wait(queues, 1, take).await?;
+        let message = self.wait(queues, 1, || queues.messages.try_pop()).await?;
         self.counters.delivered(1);
         Ok(message)
     }
@@ -103,20 +93,9 @@ impl<A: Addr, S: Swarm<A>, C: Channel> Shared<A, S, C> {
         out: &mut Vec<Message<A>>,
         max: usize,
     ) -> Result<usize> {
-        let mut popping = pin!(queues.messages.pop());
-        let take = |cx: &mut Context<'_>| {
-            let mut fresh = queues.fresh();
-            let count = fresh.messages.len().min(max);
-            if count > 0 {
-                out.extend(fresh.messages.drain(..count));
-                return Poll::Ready(Ok(count));
-            }
-            drop(fresh);
-            let popped = popping.as_mut().poll(cx);
-            popped.map_ok(|message| {
-                out.push(message);
-                1 + queues.messages.try_pop_batch(out, max - 1).unwrap_or(0)
-            })
+        let take = || {
+            let count = queues.messages.try_pop_batch(out, max)?;
+            Ok((count > 0).then_some(count))
         };
         let count = self.wait(queues, max, take).await?;
         self.counters.delivered(count);
@@ -128,19 +107,13 @@ impl<A: Addr, S: Swarm<A>, C: Channel> Shared<A, S, C> {
         self: &Arc<Self>,
         queues: &Queues<A, C>,
         max: usize,
-        mut take: impl FnMut(&mut Context<'_>) -> Poll<Result<T>>,
+        mut take: impl FnMut() -> Result<Option<T>>,
     ) -> Result<T> {
         self.messages.start_once(|| self.clone().pull_messages())?;
-        let take = |cx: &mut Context<'_>| {
-            queues.check_open()?;
-            let taken = take(cx);
-            if taken.is_pending() {
-                failed(&self.failure)
-            } else {
-                taken
-            }
-        };
-        self.messages.wait(Wants::Items(queues.id(), max), take).await
+        consume_budget().await;
+        self.messages
+            .wait(Wants::Items(queues.id(), max), |_| found(take()))
+            .await
     }
 }
 
@@ -151,10 +124,13 @@ impl<A: Addr, S: AskSwarm<A>, C: Channel> Shared<A, S, C> {
             match self.inner.receive_ask().await {
                 Ok(request) => {
                     self.dispatch_ask(request);
-                    yield_once().await;
+                    self.asks.pause().await;
                 }
                 Err(Error::Closed) => return self.asks.close(),
-                Err(error) => fail(&self.ask_failure, error).await,
+                Err(error) => {
+                    self.asks.fail(error);
+                    sleep(PAUSE).await;
+                }
             }
         }
     }
@@ -170,21 +146,18 @@ impl<A: Addr, S: AskSwarm<A>, C: Channel> Shared<A, S, C> {
                     // An overlong header of the peer's does not count: channels have one MTU.
                     let mtu = self.inner.mtu().saturating_sub(queues.header.len());
                     let request = request.limit_response(mtu);
-                    if self.asks.polled_for() == Some(Wants::Items(queues.id(), 1)) {
-                        let mut fresh = queues.fresh();
-                        // Who closes it looks here afterwards.
-                        if !queues.is_closed() {
-                            fresh.asks.push_back(request);
-                            return;
-                        }
+                    let own = self.asks.polled_for() == Some(Wants::Items(queues.id(), 1));
+                    let put = queues.asks.extend_for(usize::from(own), [request]);
+                    if !own {
+                        self.asks.put(queues.id(), put.accepted);
                     }
-                    let put = queues.asks.push(request);
-                    put.map_err(|refused| (refused.item, refused.reason, Rejection::BUSY))
+                    let refused = put.refused.into_iter().next();
+                    refused.map(|request| (request, put.reason, Rejection::BUSY))
                 }
-                Err(reason) => Err((request, reason, Rejection::NO_CHANNEL)),
+                Err(reason) => Some((request, reason, Rejection::NO_CHANNEL)),
             }
         };
-        if let Err((request, reason, rejection)) = refused {
+        if let Some((request, reason, rejection)) = refused {
             self.ask_counters.dropped_at(reason, &request.src);
             request.reject(rejection);
         }
@@ -192,35 +165,12 @@ impl<A: Addr, S: AskSwarm<A>, C: Channel> Shared<A, S, C> {
 
     pub(super) async fn receive_ask(self: &Arc<Self>, queues: &Queues<A, C>) -> Result<Request<A>> {
         self.asks.start_once(|| self.clone().pull_asks())?;
-        let mut popping = pin!(queues.asks.pop());
-        let take = |cx: &mut Context<'_>| {
-            queues.check_open()?;
-            if let Some(request) = queues.fresh().asks.pop_front() {
-                return Poll::Ready(Ok(request));
-            }
-            let popped = popping.as_mut().poll(cx);
-            if popped.is_pending() {
-                failed(&self.ask_failure)
-            } else {
-                popped
-            }
-        };
+        consume_budget().await;
+        let take = |_: &mut Context<'_>| found(queues.asks.try_pop());
         let request = self.asks.wait(Wants::Items(queues.id(), 1), take).await?;
         self.ask_counters.delivered(1);
         Ok(request)
     }
-}
-
-/// Leaves an error for the next reader, and waits until it is worth while to try again.
-async fn fail(failure: &Mutex<Option<Error>>, error: Error) {
-    *failure.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
-    // Whoever is woken to poll this then finds it.
-    sleep(PAUSE).await;
-}
-
-fn failed<T>(failure: &Mutex<Option<Error>>) -> Poll<Result<T>> {
-    let failure = mem::take(&mut *failure.lock().unwrap_or_else(PoisonError::into_inner));
-    failure.map_or(Poll::Pending, |error| Poll::Ready(Err(error)))
 }
 
 /// Where a message goes, and the length of its header.

@@ -1,6 +1,5 @@
 //! What the callers of one overlay and its work share: the engine under a lock, and the book of addresses beside it.
 
-use std::collections::HashMap;
 use std::mem;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -8,6 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, Rw
 use std::time::Duration;
 
 use p2p::{Addr, AskSwarm, Counters, Error, Message, Packet, PeerId, Reason, Request, Result};
+use p2p_protocols::hash::HashMap;
 use p2p_protocols::overlay::wire::{Header, MAX_DIRECT};
 use p2p_protocols::overlay::{Book, Budget, Way};
 use tokio::sync::{oneshot, watch};
@@ -34,8 +34,6 @@ pub(super) struct Core<A: Addr, S, R: Router<A>> {
     pub(super) asked: Inbox<Request<PeerId>>,
     /// What came over others, still sealed.
     pub(super) over: Inbox<Message<PeerId>>,
-    /// What the swarm below said instead of giving messages, for the next reader.
-    pub(super) failure: Mutex<Option<Error>>,
     pub(super) detached: Detached,
     pub(super) searches_over: Searches,
     pub(super) tells: Counters,
@@ -95,7 +93,6 @@ impl<A: Addr, S: AskSwarm<A>, R: Router<A>> Core<A, S, R> {
             told: Inbox::new(config.messages),
             asked: Inbox::new(config.asks),
             over: Inbox::new(over),
-            failure: Mutex::default(),
             detached: Detached::default(),
             searches_over: Searches::default(),
             tells,
@@ -106,9 +103,9 @@ impl<A: Addr, S: AskSwarm<A>, R: Router<A>> Core<A, S, R> {
             state: Mutex::new(State {
                 engine: Some(make(clock.now())),
                 budget: Budget::new(config.relay_bytes, config.relay_bytes_each),
-                operations: HashMap::new(),
-                searches: HashMap::new(),
-                searched_by: HashMap::new(),
+                operations: HashMap::default(),
+                searches: HashMap::default(),
+                searched_by: HashMap::default(),
                 to_ask: Vec::new(),
             }),
             book: RwLock::new(Book::new(config.addresses, config.due_after, config.forget_after)),

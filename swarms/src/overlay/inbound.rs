@@ -2,7 +2,7 @@
 
 use std::future::poll_fn;
 use std::pin::{Pin, pin};
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -20,7 +20,7 @@ use tokio::time::{sleep, timeout};
 use super::core::Core;
 use super::relay::Passing;
 use super::router::{Failure, Router, Transmit};
-use crate::driver::{PAUSE, Sleeper, Wants, yield_once};
+use crate::driver::{PAUSE, Sleeper, Wants, found};
 
 /// Batches of messages in a row, before something else has its turn.
 const IN_A_ROW: u32 = 8;
@@ -109,8 +109,7 @@ impl<A: Addr, S: AskSwarm<A>, R: Router<A>> Core<A, S, R> {
                 Came::Wanted => {}
                 Came::Messages => {
                     self.land(&mut pulled);
-                    // Whoever polls this looks whether it was for them before there is more of it.
-                    yield_once().await;
+                    self.driver.pause().await;
                 }
                 Came::Request(request) => self.land_request(request),
                 Came::Answer(to, id, answer) => self.land_answer(&to, id, answer),
@@ -132,8 +131,7 @@ impl<A: Addr, S: AskSwarm<A>, R: Router<A>> Core<A, S, R> {
                 Came::Failed(Error::Closed) => return self.close(),
                 Came::Failed(error) => {
                     tracing::debug!(layer = R::LAYERS[0], %error, "nothing can be received");
-                    *self.failure.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
-                    self.driver.put((), 1);
+                    self.driver.fail(error);
                     sleep(PAUSE).await;
                 }
             }
@@ -327,7 +325,7 @@ impl<A: Addr, S: AskSwarm<A>, R: Router<A>> Core<A, S, R> {
         tokio::task::coop::consume_budget().await;
         let message = self
             .driver
-            .wait(Wants::Items((), 1), |_| self.take(|| self.told.try_pop()))
+            .wait(Wants::Items((), 1), |_| found(self.told.try_pop()))
             .await?;
         self.tells.delivered(1);
         Ok(message)
@@ -342,23 +340,9 @@ impl<A: Addr, S: AskSwarm<A>, R: Router<A>> Core<A, S, R> {
             let popped = self.told.try_pop_batch(out, max)?;
             Ok(Some(popped).filter(|popped| *popped > 0))
         };
-        let count = self
-            .driver
-            .wait(Wants::Items((), max), |_| self.take(&mut pop))
-            .await?;
+        let count = self.driver.wait(Wants::Items((), max), |_| found(pop())).await?;
         self.tells.delivered(count);
         Ok(count)
-    }
-
-    fn take<T>(&self, pop: impl FnOnce() -> Result<Option<T>>) -> Poll<Result<T>> {
-        match pop() {
-            Ok(Some(popped)) => Poll::Ready(Ok(popped)),
-            Err(error) => Poll::Ready(Err(error)),
-            Ok(None) => match self.failure.lock().unwrap_or_else(PoisonError::into_inner).take() {
-                Some(error) => Poll::Ready(Err(error)),
-                None => Poll::Pending,
-            },
-        }
     }
 
     pub(super) async fn receive_ask(&self) -> Result<Request<PeerId>> {

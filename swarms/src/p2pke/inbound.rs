@@ -15,7 +15,7 @@ use tokio::time::sleep;
 
 use super::shared::{Effects, LAYER, Shared};
 use crate::KeyAddr;
-use crate::driver::{PAUSE, Sleeper, Wants, yield_once};
+use crate::driver::{PAUSE, Sleeper, Wants, found};
 
 /// One batch on its way up.
 struct Landing<A> {
@@ -35,13 +35,12 @@ impl<A: Addr, S: Swarm<A>> Shared<A, S> {
             match self.pull(&mut pulled, &mut sleeper).await {
                 Ok(()) => {
                     self.land(&mut pulled, &mut opened);
-                    yield_once().await;
+                    self.driver.pause().await;
                 }
                 Err(Error::Closed) => return self.close(),
                 Err(error) => {
                     tracing::debug!(layer = LAYER, %error, "nothing can be received");
-                    self.fresh().failure = Some(error);
-                    self.driver.put((), 1);
+                    self.driver.fail(error);
                     sleep(PAUSE).await;
                 }
             }
@@ -88,13 +87,13 @@ impl<A: Addr, S: Swarm<A>> Shared<A, S> {
 
     /// Gives messages to the reader who pulled them, or into the inbox if it was somebody else.
     fn hand_over(&self, opened: &mut VecDeque<Message<KeyAddr<A>>>) {
-        if matches!(self.driver.polled_for(), Some(Wants::Items((), 1..))) {
+        if let Some(Wants::Items((), wanted @ 1..)) = self.driver.polled_for() {
             let mut fresh = self.fresh();
-            if fresh.messages.is_empty() {
-                let count = opened.len();
-                mem::swap(&mut fresh.messages, opened);
+            if fresh.is_empty() {
+                let others = opened.len().saturating_sub(wanted);
+                mem::swap(&mut *fresh, opened);
                 drop(fresh);
-                return self.driver.put((), count);
+                return self.driver.put((), others);
             }
         }
         let put = self.inbox.extend(opened.drain(..));
@@ -170,9 +169,9 @@ impl<A: Addr, S: Swarm<A>> Shared<A, S> {
         consume_budget().await;
         let take = || match self.inbox.try_pop()? {
             Some(message) => Ok(Some(message)),
-            None => self.take_fresh(VecDeque::pop_front),
+            None => Ok(self.fresh().pop_front()),
         };
-        let message = self.driver.wait(Wants::Items((), 1), |_| poll(take())).await?;
+        let message = self.driver.wait(Wants::Items((), 1), |_| found(take())).await?;
         self.messages.delivered(1);
         Ok(message)
     }
@@ -187,32 +186,18 @@ impl<A: Addr, S: Swarm<A>> Shared<A, S> {
         }
         consume_budget().await;
         let mut take = || match self.inbox.try_pop_batch(out, max)? {
-            0 => self.take_fresh(|messages| {
-                let count = messages.len().min(max);
-                out.extend(messages.drain(..count));
-                Some(count).filter(|count| *count > 0)
-            }),
+            0 => {
+                let mut fresh = self.fresh();
+                let count = fresh.len().min(max);
+                out.extend(fresh.drain(..count));
+                Ok((count > 0).then_some(count))
+            }
             count => Ok(Some(count)),
         };
-        let count = self.driver.wait(Wants::Items((), max), |_| poll(take())).await?;
+        let count = self.driver.wait(Wants::Items((), max), |_| found(take())).await?;
         self.messages.delivered(count);
         Ok(count)
     }
-
-    fn take_fresh<T>(
-        &self,
-        take: impl FnOnce(&mut VecDeque<Message<KeyAddr<A>>>) -> Option<T>,
-    ) -> Result<Option<T>> {
-        let mut fresh = self.fresh();
-        match take(&mut fresh.messages) {
-            None => fresh.failure.take().map_or(Ok(None), Err),
-            taken => Ok(taken),
-        }
-    }
-}
-
-fn poll<T>(taken: Result<Option<T>>) -> Poll<Result<T>> {
-    taken.transpose().map_or(Poll::Pending, Poll::Ready)
 }
 
 /// Counts and traces a packet that the engine refused.

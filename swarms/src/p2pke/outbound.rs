@@ -1,9 +1,9 @@
 //! The way down: seal with the path of the destination, without the engine's lock; where there is none, wait for one.
 
-use std::collections::HashMap;
 use std::sync::{Arc, PoisonError};
 
 use p2p::{Addr, BatchError, BatchOutcome, Message, Packet, Result, Swarm};
+use p2p_protocols::hash::HashMap;
 use p2p_protocols::p2pke::{self, DataPath, Sealed};
 
 use super::shared::Shared;
@@ -178,7 +178,7 @@ impl<A: Addr, S: Swarm<A>> Shared<A, S> {
 
 /// Messages by their destination, in the order of the first of each.
 fn by_peer<A: Addr>(batch: impl Iterator<Item = (KeyAddr<A>, Packet)>) -> Vec<(KeyAddr<A>, Vec<Packet>)> {
-    let mut places = HashMap::new();
+    let mut places = HashMap::default();
     let mut groups: Vec<(KeyAddr<A>, Vec<Packet>)> = Vec::new();
     for (dst, packet) in batch {
         let place = *places.entry(dst.clone()).or_insert(groups.len());

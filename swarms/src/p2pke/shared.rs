@@ -1,6 +1,6 @@
 //! What the callers of one swarm and its work share: the engine under a lock, and the paths beside it.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::pin::Pin;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError, RwLock};
@@ -8,6 +8,7 @@ use std::time::SystemTime;
 
 use p2p::{Addr, Counters, Error, Message, Packet, PeerId, Reason, Result, Swarm};
 use p2p_formats::x509::PrivateKey;
+use p2p_protocols::hash::HashMap;
 use p2p_protocols::p2pke::{self, DataPath, Endpoint, Event, Local, wire};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
@@ -35,7 +36,9 @@ pub(super) struct Shared<A: Addr, S> {
     pub(super) driver: Driver<()>,
     pub(super) alarm: Alarm,
     pub(super) inbox: Inbox<Message<KeyAddr<A>>>,
-    fresh: Mutex<Fresh<A>>,
+    /// What a reader pulled, for itself and for those who come next: one batch at most, as nobody pulls for themselves
+    /// while there is something.
+    fresh: Mutex<VecDeque<Message<KeyAddr<A>>>>,
     pub(super) messages: Counters,
     pub(super) handshakes: Counters,
     /// Emptied by the last batch, for the next.
@@ -46,23 +49,6 @@ pub(super) struct Shared<A: Addr, S> {
     state: Mutex<State<A>>,
     detached: Detached,
     next_ticket: AtomicU64,
-}
-
-/// What a reader pulled, for itself and for those who come next.
-pub(super) struct Fresh<A> {
-    /// One batch at most: nobody pulls for themselves while there is something.
-    pub(super) messages: VecDeque<Message<KeyAddr<A>>>,
-    /// What the swarm below said instead of giving messages.
-    pub(super) failure: Option<Error>,
-}
-
-impl<A> Default for Fresh<A> {
-    fn default() -> Self {
-        Self {
-            messages: VecDeque::new(),
-            failure: None,
-        }
-    }
 }
 
 pub(super) struct State<A> {
@@ -119,7 +105,7 @@ impl<A: Addr, S: Swarm<A>> Shared<A, S> {
             paths: RwLock::default(),
             state: Mutex::new(State {
                 endpoint: Some(endpoint),
-                waiting: HashMap::new(),
+                waiting: HashMap::default(),
             }),
             detached: Detached::default(),
             next_ticket: AtomicU64::new(0),
@@ -161,7 +147,7 @@ impl<A: Addr, S: Swarm<A>> Shared<A, S> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) fn fresh(&self) -> MutexGuard<'_, Fresh<A>> {
+    pub(super) fn fresh(&self) -> MutexGuard<'_, VecDeque<Message<KeyAddr<A>>>> {
         self.fresh.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -353,7 +339,7 @@ impl<A: Addr, S: Swarm<A>> Shared<A, S> {
         drop(state);
         // Those who wait find out by the loss of the other end.
         drop((gone, paths));
-        let fresh = std::mem::take(&mut self.fresh().messages);
+        let fresh = std::mem::take(&mut *self.fresh());
         let dropped = self.inbox.close() + fresh.len();
         self.messages.dropped_many(Reason::Closed, dropped);
         self.driver.close();
