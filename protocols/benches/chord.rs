@@ -3,9 +3,9 @@
 //! Arguments name the figures wanted (`paths`, `failures`, `churn`, `size`); without any, all are taken. `nodes=N` changes
 //! the number of nodes of `size`, `up-to=K` makes 2^K the largest ring of `paths`.
 //!
-//! The paper is Stoica et al., IEEE/ACM Transactions on Networking 11(1), 2003: its section 6.3 for path lengths, table II for
-//! nodes that fail at once, table III for nodes that come and go. Its values below were written down from memory, and
-//! nobody has held them against the text yet: they are no figures to publish.
+//! The paper is Stoica et al., "Chord: A Scalable Peer-to-peer Lookup Protocol for Internet Applications", IEEE/ACM
+//! Transactions on Networking 11(1), 2003: its section V-C for path lengths, V-D with table II for nodes that fail at once,
+//! V-E with table III for nodes that come and go. Its values below are those of the text.
 
 #![allow(
     clippy::cast_precision_loss,
@@ -85,7 +85,8 @@ fn paths(up_to: usize) {
     }
 }
 
-/// Table II: 1000 nodes with 20 successors, of which a part fails at once. (Share, mean path length, mean timeouts.)
+/// Table II: 1000 nodes with 20 successors, of which a part fails at once. (Percent, mean path length, mean timeouts.) All
+/// 10,000 lookups found the right node in each case.
 const TABLE_II: [(usize, f64, f64); 6] = [
     (0, 3.84, 0.0),
     (10, 4.03, 0.60),
@@ -114,10 +115,13 @@ fn failures() {
         }
         ring.fail(percent);
         let before = ring.lookups_every(LOOKUPS, false, Duration::ZERO);
-        table_row("before", percent, stable, &before, path, timeouts);
+        failures_row("before", percent, stable, &before);
+        println!(
+            "name=chord_failures_paper percent={percent} lookups={LOOKUPS} wrong=0 path={path:.2} timeouts={timeouts:.2}"
+        );
         let healed = ring.stabilize(200);
         let after = ring.lookups_every(LOOKUPS, false, Duration::ZERO);
-        table_row("after", percent, healed, &after, path, timeouts);
+        failures_row("after", percent, healed, &after);
         let mut found = 0;
         for key in &keys {
             let from = ring.anyone().expect("somebody is up");
@@ -133,10 +137,10 @@ fn failures() {
     }
 }
 
-fn table_row(when: &str, percent: usize, stable: bool, lookups: &Lookups, path: f64, timeouts: f64) {
+fn failures_row(when: &str, percent: usize, stable: bool, lookups: &Lookups) {
     println!(
         "name=chord_failures_{when}_stabilization percent={percent} stable={stable} lookups={LOOKUPS} wrong={} \
-         failed={} path={:.2} paper_path={path:.2} timeouts={:.2} paper_timeouts={timeouts:.2}",
+         failed={} path={:.2} timeouts={:.2}",
         lookups.wrong,
         lookups.failed,
         lookups.mean_hops(),
@@ -144,7 +148,7 @@ fn table_row(when: &str, percent: usize, stable: bool, lookups: &Lookups, path: 
     );
 }
 
-/// Table III: 1000 nodes, of which so many a second come, and as many go without a word.
+/// Table III: 1000 nodes, of which so many a second come, and as many leave and say so.
 /// (Rate, mean path length, mean timeouts, failures of 10,000 lookups.)
 const TABLE_III: [(f64, f64, f64, usize); 8] = [
     (0.05, 3.90, 0.05, 0),
@@ -174,7 +178,7 @@ fn churn() {
                 mean: Duration::from_secs_f64(1000.0 / rate),
             },
             absence: Distribution::Constant(SECOND),
-            announced: 0.0,
+            announced: 1.0,
             until: Duration::MAX,
         };
         ring.sim.churn(churn, move |arrival| {
