@@ -241,6 +241,59 @@ fn records_outlive_those_who_keep_them_one_after_the_other() {
 }
 
 #[test]
+fn in_small_rings_nodes_find_one_another_whoever_is_gone_and_who_comes_again_is_taken_in() {
+    for seed in 40..60 {
+        for (nodes, pause) in [(2, 1), (3, 0), (3, 1), (4, 0), (4, 1), (4, 20)] {
+            let mut ring = Ring::new(seed, Config::default());
+            for number in 0..nodes {
+                let engine = Engine::new(
+                    PeerId::new(ring.random.random()),
+                    ring.rules.clone(),
+                    ring.sim.now(),
+                    seed,
+                );
+                let addr = ring.sim.add(Simulated(engine));
+                if number > 0 {
+                    let joined = ring.run(addr, |node, now| node.join(now, &[SimAddr(0)]));
+                    assert!(matches!(joined, Ok(Outcome::Joined(_))), "{joined:?}");
+                }
+                ring.sim.run_for(pause * SECOND);
+            }
+            let gone = ring.random.random_range(0..nodes);
+            let id = ring.sim.engine(SimAddr(gone)).unwrap().0.id();
+            ring.sim.fail(SimAddr(gone));
+            let all_find_all = |ring: &mut Ring| {
+                let members = ring.members();
+                for (_, from) in &members {
+                    for (to, addr) in members.iter().filter(|(_, addr)| addr != from) {
+                        let found = ring.run(*from, |node, now| node.locate(now, *to));
+                        let Ok(Outcome::Located { node: Some(node), .. }) = &found else {
+                            panic!(
+                                "{from} does not find {addr} of {members:?}, where {gone} is gone: {found:?}"
+                            );
+                        };
+                        assert_eq!(node.addr, *addr);
+                    }
+                }
+            };
+            all_find_all(&mut ring);
+            let found = ring.run(SimAddr(u32::from(gone == 0)), |node, now| node.locate(now, id));
+            assert!(
+                matches!(found, Ok(Outcome::Located { node: None, .. })),
+                "{found:?}"
+            );
+            all_find_all(&mut ring);
+            let again = Engine::new(id, ring.rules.clone(), ring.sim.now(), seed);
+            ring.sim.restart(SimAddr(gone), Simulated(again));
+            let by: Vec<SimAddr> = (0..nodes).map(SimAddr).filter(|addr| addr.0 != gone).collect();
+            let joined = ring.run(SimAddr(gone), |node, now| node.join(now, &by));
+            assert!(matches!(joined, Ok(Outcome::Joined(_))), "{joined:?}");
+            all_find_all(&mut ring);
+        }
+    }
+}
+
+#[test]
 fn records_can_be_put_and_got_while_their_owner_is_dead_and_not_yet_missed() {
     let mut ring = Ring::of(15, Config::default(), 30);
     let key = PeerId::new(ring.random.random());

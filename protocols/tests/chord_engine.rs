@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use p2p::{Addr, PeerId, Rejection};
 use p2p_protocols::chord::wire::{Answer, Ask, MAX_ADDR, MAX_NODES, Message, Node, Record};
-use p2p_protocols::chord::{Config, Engine, Event, Failure, OpError, Outcome, Refusal, Rules};
+use p2p_protocols::chord::{Config, Contact, Engine, Event, Failure, OpError, Outcome, Refusal, Rules};
 use proptest::prelude::*;
 
 use place::{BAD, Place, answer, ask, id, key, node, parse, rules, sent};
@@ -62,6 +62,20 @@ impl<A: Addr> Drain for Engine<A> {
     fn events_left(&mut self) -> bool {
         self.poll_event().is_some()
     }
+}
+
+/// A join is tried once.
+fn once() -> Config {
+    Config {
+        join_tries: 1,
+        ..Config::default()
+    }
+}
+
+/// What is over, whatever got on before.
+fn ended(engine: &mut Engine<Place>) -> Option<Event<Place>> {
+    let mut events = std::iter::from_fn(|| engine.poll_event());
+    events.find(|event| !matches!(event, Event::Progress { .. }))
 }
 
 fn record(number: u32, value: &[u8]) -> Record<'_> {
@@ -299,7 +313,7 @@ fn the_better_record_stays_and_who_puts_a_worse_one_is_told() {
     let asked = sent(&mut engine).remove(0);
     engine.handle_answer(NOW, asked.id, &answer(asked.to.0, Answer::Stale));
     let outcome = Err(OpError::Stale);
-    assert_eq!(engine.poll_event(), Some(Event::Done { op, outcome }));
+    assert_eq!(ended(&mut engine), Some(Event::Done { op, outcome }));
 }
 
 #[test]
@@ -491,7 +505,7 @@ fn what_comes_back_from_a_route_counts_only_under_its_token() {
         owners: Vec::new(),
     };
     engine.handle_answer(NOW, owner.id, &answer(0xa000, step));
-    match engine.poll_event() {
+    match ended(&mut engine) {
         Some(Event::Done {
             op: done,
             outcome: Ok(Outcome::Found(found)),
@@ -511,7 +525,7 @@ fn a_recursive_lookup_of_which_nothing_is_heard_ends() {
     engine.handle_answer(NOW, asked.id, &answer(asked.to.0, Answer::Done));
     engine.handle_timeout(NOW + Duration::from_secs(10));
     let outcome = Err(OpError::TimedOut);
-    assert_eq!(engine.poll_event(), Some(Event::Done { op, outcome }));
+    assert_eq!(ended(&mut engine), Some(Event::Done { op, outcome }));
 }
 
 #[test]
@@ -522,7 +536,7 @@ fn a_lookup_among_those_who_name_nodes_without_end_ends() {
     let (mut asked, mut next) = (0, 0x2000_u16);
     let outcome = loop {
         let Some(transmit) = engine.poll_transmit() else {
-            break engine.poll_event();
+            break ended(&mut engine);
         };
         asked += 1;
         assert!(asked <= 64);
@@ -581,7 +595,7 @@ fn nothing_that_leads_away_from_a_key_is_followed() {
     };
     engine.handle_answer(NOW, again.id, &answer(0x1000, nothing));
     let outcome = Err(OpError::NoAnswer);
-    assert_eq!(engine.poll_event(), Some(Event::Done { op, outcome }));
+    assert_eq!(ended(&mut engine), Some(Event::Done { op, outcome }));
 }
 
 #[test]
@@ -637,6 +651,18 @@ fn who_is_displaced_as_predecessor_is_told_by_whom_and_asks_that_one_at_once() {
     let asked = sent(&mut engine).remove(0);
     assert_eq!((asked.to, parse(&asked.request)), (Place(0x1000), Ask::Stabilize));
     assert_eq!(engine.successors()[0].id, id(0x3000), "until it answers");
+    // Who has come itself needs nobody to speak for it, but must be nearer, and in its own name.
+    let own = |number: u16| {
+        Ask::Nearer(Node {
+            addr: "".into(),
+            ..node(number)
+        })
+    };
+    for (from, said) in [(0x0900, 0x0901), (0x4000, 0x4000)] {
+        engine
+            .handle_request(NOW, &Place(from), &ask(from, own(said)))
+            .unwrap();
+    }
     // However many it tells of, one is asked at a time.
     for number in 0x1000..0x1100 {
         engine
@@ -650,6 +676,11 @@ fn who_is_displaced_as_predecessor_is_told_by_whom_and_asks_that_one_at_once() {
     };
     engine.handle_answer(NOW, asked.id, &answer(0x1000, neighbours));
     assert_eq!(engine.successors()[0].id, id(0x1000));
+    engine
+        .handle_request(NOW, &Place(0x0900), &ask(0x0900, own(0x0900)))
+        .unwrap();
+    let asked: Vec<_> = sent(&mut engine).into_iter().map(|asked| asked.to.0).collect();
+    assert_eq!(asked, [0x0900]);
 }
 
 #[test]
@@ -713,7 +744,7 @@ fn pages_of_records_that_bring_nothing_new_end() {
 
 #[test]
 fn who_is_still_joining_takes_nobody_in() {
-    let mut engine = engine(Config::default());
+    let mut engine = engine(once());
     engine.join(NOW, &[Place(5)]).unwrap();
     let step = ask(9, Ask::Step(*id(7).as_bytes(), 0));
     assert_eq!(
@@ -735,16 +766,185 @@ fn who_is_still_joining_takes_nobody_in() {
 
 #[test]
 fn requests_that_nobody_settles_fail_by_themselves() {
-    let mut engine = engine(Config::default());
+    let mut engine = engine(once());
     let op = engine.join(NOW, &[Place(5)]).unwrap();
     let asked = sent(&mut engine).remove(0);
     assert_eq!(engine.poll_timeout(), Some(NOW + Duration::from_secs(5)));
     engine.handle_timeout(NOW + Duration::from_secs(5));
     let outcome = Err(OpError::NoAnswer);
-    assert_eq!(engine.poll_event(), Some(Event::Done { op, outcome }));
+    assert_eq!(ended(&mut engine), Some(Event::Done { op, outcome }));
     engine.handle_answer(NOW, asked.id, &answer(5, Answer::Done));
     assert_eq!(engine.counts().late, 1);
     assert_eq!(engine.in_flight(), 0);
+}
+
+#[test]
+fn a_join_is_tried_again_each_time_later_and_then_fails() {
+    let mut engine = engine(Config {
+        join_tries: 4,
+        ..Config::default()
+    });
+    let op = engine.join(NOW, &[Place(5), Place(6)]).unwrap();
+    let mut asked_at = Vec::new();
+    let outcome = loop {
+        if let Some(event) = ended(&mut engine) {
+            break event;
+        }
+        let now = match engine.poll_timeout() {
+            _ if asked_at.is_empty() => NOW,
+            Some(at) => at,
+            None => panic!("it waits for nothing"),
+        };
+        engine.handle_timeout(now);
+        let mut asked = sent(&mut engine);
+        while let Some(transmit) = asked.pop() {
+            asked_at.push((transmit.to.0, now.saturating_sub(NOW).as_secs()));
+            engine.handle_failure(now, transmit.id, Failure::Rejected);
+            asked.extend(sent(&mut engine));
+        }
+        assert!(engine.is_joining() || engine.in_flight() == 0);
+    };
+    let error = Err(OpError::NoAnswer);
+    assert_eq!(outcome, Event::Done { op, outcome: error });
+    let expected = [0, 1, 3, 7].map(|at| [(5, at), (6, at)]).concat();
+    assert_eq!(asked_at, expected);
+}
+
+#[test]
+fn a_join_ends_when_the_successor_knows_this_node_and_can_be_cancelled_until_then() {
+    for cancel in [false, true] {
+        let mut engine = engine(Config::default());
+        let op = engine.join(NOW, &[Place(0x1000)]).unwrap();
+        let asked = sent(&mut engine).remove(0);
+        let step = Answer::Step {
+            mine: true,
+            predecessor: None,
+            nearer: Vec::new(),
+            owners: Vec::new(),
+        };
+        engine.handle_answer(NOW, asked.id, &answer(0x1000, step.clone()));
+        let asked = sent(&mut engine).remove(0);
+        engine.handle_answer(NOW, asked.id, &answer(0x1000, step));
+        let asked = sent(&mut engine).remove(0);
+        assert_eq!(parse(&asked.request), Ask::Stabilize);
+        assert_eq!(ended(&mut engine), None);
+        assert_eq!(cancel && engine.cancel(op), cancel);
+        let neighbours = Answer::Neighbours {
+            predecessor: None,
+            successors: Vec::new(),
+        };
+        engine.handle_answer(NOW, asked.id, &answer(0x1000, neighbours));
+        let joined = Event::Done {
+            op,
+            outcome: Ok(Outcome::Joined(engine.successors()[0].clone())),
+        };
+        assert_eq!(ended(&mut engine), (!cancel).then_some(joined));
+    }
+}
+
+/// An engine at 0 that wants to know where 0x2000 is, and is told by the one at 0x1000 that it comes next.
+fn locating() -> (Engine<Place>, p2p_protocols::chord::OpId) {
+    let mut engine = between(Config::default(), 0xf000, 0x1000, &[]);
+    let op = engine.locate(NOW, id(0x2000)).unwrap();
+    let asked = sent(&mut engine).remove(0);
+    assert_eq!(asked.to, Place(0x1000));
+    let step = Answer::Step {
+        mine: false,
+        predecessor: None,
+        nearer: Vec::new(),
+        owners: vec![node(0x2000), node(0x3000)],
+    };
+    engine.handle_answer(NOW, asked.id, &answer(0x1000, step));
+    (engine, op)
+}
+
+#[test]
+fn a_node_is_located_when_it_answers_itself() {
+    let (mut engine, op) = locating();
+    let asked = sent(&mut engine).remove(0);
+    assert_eq!(asked.to, Place(0x2000));
+    let mine = |predecessor| Answer::Step {
+        mine: true,
+        predecessor: Some(node(predecessor)),
+        nearer: Vec::new(),
+        owners: Vec::new(),
+    };
+    engine.handle_answer(NOW, asked.id, &answer(0x2000, mine(0x1000)));
+    let Some(Event::Done {
+        op: ended_op,
+        outcome: Ok(Outcome::Located {
+            node: Some(found),
+            named_by,
+        }),
+    }) = ended(&mut engine)
+    else {
+        panic!("it is not found");
+    };
+    assert_eq!((ended_op, found.addr), (op, Place(0x2000)));
+    assert_eq!(
+        named_by.iter().map(|node| node.addr).collect::<Vec<_>>(),
+        [Place(0x1000)]
+    );
+}
+
+#[test]
+fn of_a_node_that_does_not_answer_is_told_who_names_it() {
+    let (mut engine, op) = locating();
+    let mut now = NOW;
+    let mut asked = sent(&mut engine);
+    let outcome = loop {
+        for transmit in asked {
+            match transmit.to.0 {
+                0x2000 => engine.handle_failure(now, transmit.id, Failure::Unreachable),
+                0x3000 => {
+                    let step = Answer::Step {
+                        mine: true,
+                        predecessor: Some(node(0x2000)),
+                        nearer: Vec::new(),
+                        owners: Vec::new(),
+                    };
+                    engine.handle_answer(now, transmit.id, &answer(0x3000, step));
+                }
+                _ => engine.handle_failure(now, transmit.id, Failure::Rejected),
+            }
+        }
+        if let Some(event) = ended(&mut engine) {
+            break event;
+        }
+        asked = sent(&mut engine);
+        if asked.is_empty() {
+            now = engine.poll_timeout().unwrap();
+            engine.handle_timeout(now);
+            asked = sent(&mut engine);
+        }
+    };
+    let named_by = [0x1000, 0x3000].map(|number| Contact {
+        id: id(number),
+        addr: Place(number),
+    });
+    let outcome_expected = Ok(Outcome::Located {
+        node: None,
+        named_by: named_by.to_vec(),
+    });
+    assert_eq!(
+        outcome,
+        Event::Done {
+            op,
+            outcome: outcome_expected
+        }
+    );
+}
+
+#[test]
+fn the_next_hop_is_always_nearer_and_a_predecessor_is_known_too() {
+    let engine = between(Config::default(), 0xf000, 0x1000, &[0x2000, 0x3000]);
+    let next = |number| engine.next_hop(&id(number)).map(|next| next.addr.0);
+    assert_eq!(next(0x0800), None, "nobody is nearer");
+    assert_eq!(next(0x1000), Some(0x1000));
+    assert_eq!(next(0x2fff), Some(0x2000));
+    assert_eq!(next(0x9000), Some(0x3000));
+    assert_eq!(next(0xf000), Some(0xf000));
+    assert_eq!(next(0xf800), Some(0xf000));
 }
 
 #[test]
@@ -1042,7 +1242,8 @@ proptest! {
             }
             asked.extend(sent);
             let events = std::iter::from_fn(|| engine.poll_event()).count();
-            prop_assert!(events <= 8, "{} events at once", events);
+            // Each operation gets on and ends, and the node may be alone.
+            prop_assert!(events <= 12, "{} events at once", events);
             prop_assert!(engine.successors().len() <= 4);
             prop_assert!(engine.fingers().count() <= 256);
             prop_assert!(engine.stored().0 <= 10 && engine.stored().1 <= 100);

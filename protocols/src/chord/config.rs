@@ -1,9 +1,8 @@
-//! Bounds and times, and what the application decides about addresses and records.
+//! Bounds and times.
 
-use std::fmt;
 use std::time::Duration;
 
-pub use crate::kademlia::{NoRecords, Validator};
+use crate::overlay::Validator;
 
 /// Bytes of a message around a record's value or its lists of nodes, and more than that.
 pub(super) const FRAME: usize = 128;
@@ -36,6 +35,12 @@ pub struct Config {
     pub nearer: usize,
     /// Addresses that one join asks; further ones are ignored. Default: 16.
     pub bootstraps: usize,
+    /// How often a join is tried before it fails: nodes that are just joining themselves take nobody in. Default: 5.
+    pub join_tries: u32,
+    /// How long after the first try of a join the second is made; each later one waits twice as long as the one before, a
+    /// minute at most. A lookup that knows nobody else to ask, since somebody failed, is tried once more after as long.
+    /// Default: 1 s.
+    pub retry_pause: Duration,
     /// How long a recursive lookup waits for what comes of it. Default: 10 s.
     pub route_timeout: Duration,
     /// Recursive lookups of others under way from here; further ones are refused. Default: 256.
@@ -78,6 +83,8 @@ impl Default for Config {
             lookup_requests: 64,
             nearer: 8,
             bootstraps: 16,
+            join_tries: 5,
+            retry_pause: Duration::from_secs(1),
             route_timeout: Duration::from_secs(10),
             routes: 256,
             route_hops: 64,
@@ -117,15 +124,8 @@ impl Config {
     }
 }
 
-/// Reads an address's text.
-type Parse<A> = dyn Fn(&str) -> Option<A> + Send + Sync;
-
 /// What engines of one ring have in common.
-pub struct Rules<A> {
-    pub(super) config: Config,
-    pub(super) parse: Box<Parse<A>>,
-    pub(super) validator: Box<dyn Validator>,
-}
+pub type Rules<A> = crate::overlay::Rules<A, Config>;
 
 impl<A> Rules<A> {
     /// `parse` reads an address's text (a swarm's `parse_addr` does); `validator` says which records are good.
@@ -134,23 +134,6 @@ impl<A> Rules<A> {
         parse: impl Fn(&str) -> Option<A> + Send + Sync + 'static,
         validator: impl Validator + 'static,
     ) -> Self {
-        Self {
-            config: config.clamped(),
-            parse: Box::new(parse),
-            validator: Box::new(validator),
-        }
-    }
-
-    /// The configuration, with its numbers in the range where they mean something.
-    pub fn config(&self) -> &Config {
-        &self.config
-    }
-}
-
-impl<A> fmt::Debug for Rules<A> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Rules")
-            .field("config", &self.config)
-            .finish_non_exhaustive()
+        Self::with(config.clamped(), parse, validator)
     }
 }

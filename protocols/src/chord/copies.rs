@@ -8,10 +8,11 @@ use p2p::{Addr, PeerId};
 
 use super::distance::in_half_open;
 use super::engine::{Engine, Purpose};
-use super::event::{Node, Refusal};
+use super::event::Refusal;
 use super::lookup::Goal;
 use super::store::Incoming;
 use super::wire::{Answer, Ask, Message, Record};
+use crate::overlay::Contact;
 
 /// Keys that wait to be copied at most; for more than that, all are copied.
 const QUEUE: usize = 256;
@@ -65,7 +66,7 @@ impl<A: Addr> Engine<A> {
     }
 
     /// The nodes that keep copies of this node's records.
-    pub(super) fn copy_holders(&self) -> Vec<Node<A>> {
+    pub(super) fn copy_holders(&self) -> Vec<Contact<A>> {
         let others = self.rules.config.copies - 1;
         self.table.successors.iter().take(others).cloned().collect()
     }
@@ -97,7 +98,7 @@ impl<A: Addr> Engine<A> {
                 continue;
             };
             let request = Message::new(own, Ask::Keep(record)).emit();
-            for Node { id, addr } in &holders {
+            for Contact { id, addr } in &holders {
                 self.copies.in_flight += 1;
                 self.send(now, addr.clone(), Some(*id), request.clone(), Purpose::Copy);
             }
@@ -209,7 +210,7 @@ impl<A: Addr> Engine<A> {
                     value,
                 },
                 key,
-                VecDeque::new(),
+                Vec::new(),
                 true,
             );
         }

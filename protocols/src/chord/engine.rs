@@ -8,9 +8,9 @@ use p2p::{Addr, Error, PeerId, Result};
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
 
-use super::config::Rules;
+use super::config::{Config, Rules};
 use super::copies::{Copies, Pull};
-use super::event::{Counts, Event, Failure, Node, OpId, RequestId, Transmit};
+use super::event::{Counts, Event};
 use super::leave::Leaving;
 use super::lookup::{Goal, Op};
 use super::route::Route;
@@ -18,6 +18,7 @@ use super::store::Store;
 use super::table::Table;
 use super::upkeep::Upkeep;
 use super::wire::{self, Answer, Ask, Message};
+use crate::overlay::{Contact, Failure, OpId, RequestId, Transmit};
 
 /// What a request in flight is for.
 #[derive(Debug)]
@@ -25,9 +26,11 @@ pub(super) enum Purpose<A> {
     /// The request of an operation that has this number.
     Op(OpId, usize),
     /// Asking the successor, or one that may be it, for its neighbours.
-    Stabilize(Node<A>),
+    Stabilize(Contact<A>),
     /// Asking whether the predecessor lives.
     Check,
+    /// Telling the predecessor, of which the successor has told, that this node has come.
+    Introduce,
     /// Leaving a copy with a successor.
     Copy,
     /// Fetching records from the successor, which is at this address.
@@ -95,24 +98,29 @@ impl<A: Addr> Engine<A> {
         }
     }
 
+    /// The configuration, with its numbers in the range where they mean something.
+    pub fn config(&self) -> &Config {
+        &self.rules.config
+    }
+
     /// This node's id.
     pub fn id(&self) -> PeerId {
         self.table.own
     }
 
     /// The node before this one on the ring, if it is known.
-    pub fn predecessor(&self) -> Option<&Node<A>> {
+    pub fn predecessor(&self) -> Option<&Contact<A>> {
         self.table.predecessor.as_ref()
     }
 
     /// The nodes after this one on the ring, the next first.
-    pub fn successors(&self) -> &[Node<A>] {
+    pub fn successors(&self) -> &[Contact<A>] {
         &self.table.successors
     }
 
     /// Fingers, each with its number: it succeeds 2 to the power of that after this node. Equal ones are listed once,
     /// under the lowest number, and none that is the successor.
-    pub fn fingers(&self) -> impl Iterator<Item = &(u8, Node<A>)> {
+    pub fn fingers(&self) -> impl Iterator<Item = &(u8, Contact<A>)> {
         self.table.fingers()
     }
 
@@ -136,9 +144,11 @@ impl<A: Addr> Engine<A> {
         self.counts
     }
 
-    /// Joins the ring of the first of these nodes that answers: finds its successor, and fetches the records
-    /// that are this node's from it. It ends with [`Outcome::Joined`](super::Outcome::Joined); the whole ring knows this node after some rounds of
-    /// stabilization. Until it has joined, it takes nobody else in.
+    /// Joins the ring of the first of these nodes that answers: finds its successor, tells it, and fetches the records
+    /// that are this node's from it. It ends with [`Outcome::Joined`](super::Outcome::Joined): then lookups find this node.
+    /// The whole ring knows it after some rounds of stabilization. Until it has joined, it takes nobody else in.
+    ///
+    /// If none of them takes it in, it tries again, [`Config::join_tries`] times in all.
     ///
     /// # Errors
     /// [`Error::Invalid`] without an address, and [`Error::Limit`] with too many operations. Nothing is sent.
@@ -157,7 +167,28 @@ impl<A: Addr> Engine<A> {
     /// # Errors
     /// [`Error::Limit`] with too many operations. Nothing is sent.
     pub fn lookup(&mut self, now: Duration, key: PeerId) -> Result<OpId> {
-        self.start(now, Goal::Find, key, VecDeque::new())
+        self.start(now, Goal::Find, key, Vec::new())
+    }
+
+    /// Finds one node, and makes sure that it answers. It ends with [`Outcome::Located`](super::Outcome::Located).
+    ///
+    /// # Errors
+    /// [`Error::Limit`] with too many operations. Nothing is sent.
+    pub fn locate(&mut self, now: Duration, id: PeerId) -> Result<OpId> {
+        self.start(now, Goal::Locate, id, Vec::new())
+    }
+
+    /// The node from which it is the shortest way on to an id, if that is shorter than from here: the next step on the way
+    /// there.
+    ///
+    /// Each step is nearer than the one before, so a way made of such steps ends and has no loops.
+    pub fn next_hop(&self, id: &PeerId) -> Option<&Contact<A>> {
+        self.table.next_hop(id)
+    }
+
+    /// Whether this node looks for its place on the ring.
+    pub fn is_joining(&self) -> bool {
+        self.ops.values().any(|op| matches!(op.goal, Goal::Join))
     }
 
     /// Finds the node that succeeds a key: each node passes the request on to the next (recursive lookup), and the last
@@ -169,7 +200,7 @@ impl<A: Addr> Engine<A> {
     pub fn lookup_recursive(&mut self, now: Duration, key: PeerId) -> Result<OpId> {
         let token = self.rng.random();
         let until = now.saturating_add(self.rules.config.route_timeout);
-        self.start(now, Goal::Route { token, until }, key, VecDeque::new())
+        self.start(now, Goal::Route { token, until }, key, Vec::new())
     }
 
     /// Fetches the record under a key, from its owner or one of those that keep copies. It ends with [`Outcome::Value`](super::Outcome::Value).
@@ -177,7 +208,7 @@ impl<A: Addr> Engine<A> {
     /// # Errors
     /// [`Error::Limit`] with too many operations. Nothing is sent.
     pub fn get(&mut self, now: Duration, key: PeerId) -> Result<OpId> {
-        self.start(now, Goal::Get { missing: 0 }, key, VecDeque::new())
+        self.start(now, Goal::Get { missing: 0 }, key, Vec::new())
     }
 
     /// Stores a record with its key's successor, which copies it to those after it. It ends with [`Outcome::Stored`](super::Outcome::Stored).
@@ -202,12 +233,12 @@ impl<A: Addr> Engine<A> {
         let seconds = ttl.as_secs().saturating_add(u64::from(ttl.subsec_nanos() > 0));
         let ttl = u32::try_from(seconds).unwrap_or(u32::MAX);
         let value = value.to_vec();
-        self.start(now, Goal::Put { ttl, value }, key, VecDeque::new())
+        self.start(now, Goal::Put { ttl, value }, key, Vec::new())
     }
 
     /// Gives an operation up. No event comes of it any more.
     pub fn cancel(&mut self, op: OpId) -> bool {
-        self.ops.remove(&op).is_some()
+        self.ops.remove(&op).is_some() || self.upkeep.joined.take_if(|joined| joined.op == op).is_some()
     }
 
     /// Takes the answer to a request.
@@ -230,8 +261,15 @@ impl<A: Addr> Engine<A> {
         self.counts.answered += 1;
         match purpose {
             Purpose::Op(op, sent) => self.op_answered(now, op, sent, from, message.body),
-            Purpose::Stabilize(asked) => self.stabilized(now, &asked, message.body),
+            Purpose::Stabilize(asked) => {
+                self.stabilized(now, &asked, message.body);
+                self.taken_in();
+            }
             Purpose::Check => self.heard(now, from),
+            Purpose::Introduce => {
+                self.heard(now, from);
+                self.introduced();
+            }
             Purpose::Copy => self.copied(now, from),
             Purpose::Pull(addr, pull) => self.pulled(now, from, &addr, pull, message.body),
             Purpose::Hand(_) | Purpose::Goodbye => self.leave_on(now),
@@ -275,7 +313,7 @@ impl<A: Addr> Engine<A> {
         }
     }
 
-    fn start(&mut self, now: Duration, goal: Goal, key: PeerId, bootstraps: VecDeque<A>) -> Result<OpId> {
+    fn start(&mut self, now: Duration, goal: Goal, key: PeerId, bootstraps: Vec<A>) -> Result<OpId> {
         let limit = self.rules.config.operations;
         if self.ops.values().filter(|op| !op.upkeep).count() >= limit {
             let what = "operations";
@@ -327,7 +365,10 @@ impl<A: Addr> Engine<A> {
     fn unanswered(&mut self, now: Duration, node: Option<PeerId>, purpose: Purpose<A>) {
         match purpose {
             Purpose::Op(op, sent) => self.op_failed(now, op, sent, node),
-            Purpose::Stabilize(asked) => self.stabilize_failed(now, &asked),
+            Purpose::Stabilize(asked) => {
+                self.stabilize_failed(now, &asked);
+                self.taken_in();
+            }
             Purpose::Copy => self.copy_failed(now),
             Purpose::Hand(key) => self.hand_failed(now, node, &key),
             Purpose::Goodbye => self.leave_on(now),
@@ -336,6 +377,7 @@ impl<A: Addr> Engine<A> {
                 self.pass_on(now, route);
             }
             Purpose::Routed => self.routes -= 1,
+            Purpose::Introduce => self.introduced(),
             Purpose::Check | Purpose::Pull(..) => {}
         }
     }
@@ -364,18 +406,18 @@ impl<A: Addr> Engine<A> {
     }
 
     /// A node that somebody tells of, unless its address cannot be read or is another's.
-    pub(super) fn told_of(&mut self, node: &wire::Node<'_>) -> Option<Node<A>> {
+    pub(super) fn told_of(&mut self, node: &wire::Node<'_>) -> Option<Contact<A>> {
         let id = PeerId::new(node.id);
         let addr = (self.rules.parse)(&node.addr);
         let node = addr
             .filter(|addr| self.is_at(&id, addr))
-            .map(|addr| Node { id, addr });
+            .map(|addr| Contact { id, addr });
         self.counts.bad_nodes += u64::from(node.is_none());
         node
     }
 
     /// Those of the nodes that can be read.
-    pub(super) fn told_of_all(&mut self, nodes: &[wire::Node<'_>]) -> Vec<Node<A>> {
+    pub(super) fn told_of_all(&mut self, nodes: &[wire::Node<'_>]) -> Vec<Contact<A>> {
         nodes.iter().filter_map(|node| self.told_of(node)).collect()
     }
 

@@ -2,52 +2,24 @@
 
 use std::num::NonZeroU8;
 
-use p2p::{PeerId, Rejection};
+use p2p::Rejection;
 
-/// A node's id and where it is reached.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Node<A> {
-    /// Its id.
-    pub id: PeerId,
-    /// Its address.
-    pub addr: A,
-}
-
-/// An operation of the application. None is ever used again.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct OpId(pub(super) u64);
-
-/// A request in flight. None is ever used again.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct RequestId(pub u64);
-
-/// A request to be asked.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Transmit<A> {
-    /// Whom to ask.
-    pub to: A,
-    /// Name this with the answer or the failure.
-    pub id: RequestId,
-    /// The request.
-    pub request: Vec<u8>,
-}
-
-/// Why a request got no answer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Failure {
-    /// Nobody answered: no way there, or no answer in time.
-    Unreachable,
-    /// The node answered that it will not.
-    Rejected,
-}
+use crate::overlay::{Contact, OpId, Progress};
 
 /// What came of an operation.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome<A> {
-    /// [`join`](super::Engine::join): this node's successor.
-    Joined(Node<A>),
+    /// [`join`](super::Engine::join): this node's successor, which knows it, unless it is gone again.
+    Joined(Contact<A>),
     /// [`lookup`](super::Engine::lookup) and [`lookup_recursive`](super::Engine::lookup_recursive).
     Found(Found<A>),
+    /// [`locate`](super::Engine::locate).
+    Located {
+        /// The node, which has just answered.
+        node: Option<Contact<A>>,
+        /// Who names it, the first ones, at most 8: it may be there for them if not for this node.
+        named_by: Vec<Contact<A>>,
+    },
     /// [`get`](super::Engine::get): the record's value, if one was found.
     Value(Option<Vec<u8>>),
     /// [`put`](super::Engine::put): the record is with its key's successor, or with one that will be.
@@ -60,7 +32,7 @@ pub enum Outcome<A> {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Found<A> {
     /// The key's successor, which has answered. `None` is this node itself.
-    pub owner: Option<Node<A>>,
+    pub owner: Option<Contact<A>>,
     /// Nodes on the way, one after the other, to the one that knew the successor: the path length of the paper.
     pub hops: usize,
     /// Requests on the way that got no answer.
@@ -88,6 +60,13 @@ pub enum OpError {
 /// What an [`Engine`](super::Engine) says.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event<A> {
+    /// An operation got on.
+    Progress {
+        /// Which.
+        op: OpId,
+        /// How far it is.
+        progress: Progress,
+    },
     /// An operation is over.
     Done {
         /// Which.

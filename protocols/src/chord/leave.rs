@@ -6,8 +6,9 @@ use p2p::{Addr, Error, PeerId, Result};
 
 use super::distance::in_open;
 use super::engine::{Engine, Purpose};
-use super::event::{Node, OpId, Outcome};
+use super::event::Outcome;
 use super::wire::{self, Ask, Message};
+use crate::overlay::{Contact, OpId};
 
 /// Records of one who leaves that are under way at a time.
 const HANDED: usize = 16;
@@ -84,7 +85,7 @@ impl<A: Addr> Engine<A> {
     /// Hands a record to the successor. Whether there is one of either.
     fn hand(&mut self, now: Duration, key: &PeerId) -> bool {
         let own = *self.table.own.as_bytes();
-        let Some(Node { id, addr }) = self.table.successor().cloned() else {
+        let Some(Contact { id, addr }) = self.table.successor().cloned() else {
             return false;
         };
         let Some(record) = self.store.get(now, key) else {
@@ -105,7 +106,7 @@ impl<A: Addr> Engine<A> {
     /// Tells both neighbours. How many that are.
     fn say_goodbye(&mut self, now: Duration) -> usize {
         let (successor, predecessor) = (self.table.successor(), self.table.predecessor.as_ref());
-        let mut neighbours: Vec<Node<A>> = successor.into_iter().chain(predecessor).cloned().collect();
+        let mut neighbours: Vec<Contact<A>> = successor.into_iter().chain(predecessor).cloned().collect();
         neighbours.dedup_by_key(|node| node.id);
         let mut room = self.room();
         let predecessor = predecessor.and_then(|node| room.tell_of(node));
@@ -114,7 +115,7 @@ impl<A: Addr> Engine<A> {
             successors: room.tell_of_all(&self.table.successors),
         };
         let request = Message::new(*self.table.own.as_bytes(), goodbye).emit();
-        for Node { id, addr } in &neighbours {
+        for Contact { id, addr } in &neighbours {
             self.send(now, addr.clone(), Some(*id), request.clone(), Purpose::Goodbye);
         }
         neighbours.len()
@@ -124,12 +125,12 @@ impl<A: Addr> Engine<A> {
     pub(super) fn left(
         &mut self,
         now: Duration,
-        node: &Node<A>,
+        node: &Contact<A>,
         predecessor: Option<&wire::Node<'_>>,
         successors: &[wire::Node<'_>],
     ) {
         let own = self.table.own;
-        let is_it = |known: Option<&Node<A>>| known.is_some_and(|known| known.id == node.id);
+        let is_it = |known: Option<&Contact<A>>| known.is_some_and(|known| known.id == node.id);
         let was_predecessor = is_it(self.table.predecessor.as_ref());
         let was_successor = is_it(self.table.successor());
         let mut after = Vec::new();

@@ -11,14 +11,24 @@ use p2p::{Addr, PeerId};
 
 use super::distance::between;
 use super::engine::{Engine, Purpose};
-use super::event::{Event, Found, Node, OpError, OpId, Outcome, Refusal};
+use super::event::{Event, Found, OpError, Outcome, Refusal};
 use super::wire::{self, Answer, Ask, Record};
+use crate::overlay::{Contact, OpId, Progress};
 
 /// Nodes that an operation remembers at most and has not asked; those farthest from the key are forgotten.
 const CANDIDATES: usize = 64;
 
 /// Requests of one who joins after which it takes the successor that it has, while ever more come between the two.
 const JOIN_WALK: usize = 16;
+
+/// Longest time between two tries of a join.
+const LONGEST_PAUSE: Duration = Duration::from_mins(1);
+
+/// Nodes that name one that is to be located, remembered at most.
+const NAMED_BY: usize = 8;
+
+/// Addresses at which one that is to be located is asked for.
+const PLACES: usize = 3;
 
 /// What is to be done at the key's successor.
 #[derive(Debug)]
@@ -28,7 +38,9 @@ pub(super) enum Goal {
     /// Take it as the finger of this number.
     Finger(u8),
     Find,
-    /// The same, by way of others.
+    /// Find the node whose id the key is, and no other.
+    Locate,
+    /// Find its successor by way of others.
     Route {
         token: u64,
         until: Duration,
@@ -56,23 +68,35 @@ pub(super) struct Op<A> {
     pub(super) key: PeerId,
     /// The engine's own. No event comes of it.
     pub(super) upkeep: bool,
-    bootstraps: VecDeque<A>,
+    bootstraps: Vec<A>,
+    /// How many of them were asked.
+    asked_bootstraps: usize,
+    /// How often it was tried before, and when it will be tried again.
+    tries: u32,
+    again_at: Option<Duration>,
     /// Nodes that precede the key, with how many nodes led there; the nearest last.
-    candidates: Vec<(usize, Node<A>)>,
+    candidates: Vec<(usize, Contact<A>)>,
     /// Nodes that may succeed the key, the most likely first. `None` is this node.
-    owners: VecDeque<Option<Node<A>>>,
+    owners: VecDeque<Option<Contact<A>>>,
     /// Who was nearest to the key of those who told of nearer nodes.
     nearest: Option<Told<A>>,
     /// Whom to ask for more than it has told of: how many nodes led there, and how many it is to leave out.
-    again: Option<(usize, Node<A>, u8)>,
+    again: Option<(usize, Contact<A>, u8)>,
     asked: Asked<A>,
     /// Who was asked for a step, or need not be.
     tried: Vec<PeerId>,
     /// Who was asked as the owner, or did not answer.
     ruled_out: Vec<PeerId>,
+    /// Where the node to be located was asked for.
+    looked_at: Vec<A>,
+    /// Who named it.
+    named_by: Vec<Contact<A>>,
     sent: usize,
+    answered: usize,
     pub(super) hops: usize,
     failed: usize,
+    /// The last that told of a step.
+    nearest_answered: Option<PeerId>,
 }
 
 /// One that told of nodes nearer to the key, before it is known whether they live.
@@ -83,11 +107,11 @@ struct Told<A> {
     /// How many nodes led to it.
     depth: usize,
     /// Who it is, unless it is this node.
-    node: Option<Node<A>>,
+    node: Option<Contact<A>>,
     /// How many nodes it has told of, if it may know more.
     skip: Option<u8>,
     /// Nodes that succeed the key if none of those lives.
-    owners: Vec<Node<A>>,
+    owners: Vec<Contact<A>>,
 }
 
 /// What is in flight.
@@ -97,7 +121,7 @@ enum Asked<A> {
     /// A step, of the node at this address, to which so many nodes led; it leaves out so many that it told of.
     Step(usize, A, u8),
     /// What is to be done at the owner.
-    Owner(Node<A>),
+    Owner(Contact<A>),
     /// To keep a record though it is not the owner, since the owner is not there.
     Keep,
     /// To pass a lookup on.
@@ -105,6 +129,65 @@ enum Asked<A> {
 }
 
 impl<A> Op<A> {
+    fn new(goal: Goal, key: PeerId, bootstraps: Vec<A>, upkeep: bool) -> Self {
+        Self {
+            goal,
+            key,
+            upkeep,
+            bootstraps,
+            asked_bootstraps: 0,
+            tries: 0,
+            again_at: None,
+            candidates: Vec::new(),
+            owners: VecDeque::new(),
+            nearest: None,
+            again: None,
+            asked: Asked::Nothing,
+            tried: Vec::new(),
+            ruled_out: Vec::new(),
+            looked_at: Vec::new(),
+            named_by: Vec::new(),
+            sent: 0,
+            answered: 0,
+            hops: 0,
+            failed: 0,
+            nearest_answered: None,
+        }
+    }
+
+    /// Forgets whom it asked, and waits.
+    fn start_again(&mut self, at: Duration) {
+        let goal = std::mem::replace(&mut self.goal, Goal::Find);
+        let bootstraps = std::mem::take(&mut self.bootstraps);
+        *self = Self {
+            tries: self.tries + 1,
+            again_at: Some(at),
+            sent: self.sent,
+            answered: self.answered,
+            failed: self.failed,
+            ..Self::new(goal, self.key, bootstraps, self.upkeep)
+        };
+    }
+
+    fn progress(&self) -> Progress {
+        Progress {
+            asked: self.sent,
+            answered: self.answered,
+            failed: self.failed,
+            found: 0,
+            hops: self.hops,
+            nearest: self.nearest_answered,
+        }
+    }
+
+    /// When something is to be done though nobody answers.
+    fn waits_until(&self) -> Option<Duration> {
+        match self.goal {
+            Goal::Route { until, .. } => Some(until),
+            _ => self.again_at,
+        }
+    }
+
     /// Whether it is a recursive lookup under this token that is out.
     pub(super) fn waits_for_route(&self, token: u64) -> bool {
         let is_it = matches!(self.goal, Goal::Route { token: own, .. } if own == token);
@@ -124,14 +207,36 @@ impl<A> Op<A> {
     }
 }
 
+impl<A: Addr> Op<A> {
+    /// Whether this is the node that is to be located.
+    fn locates(&self, id: &PeerId) -> bool {
+        matches!(self.goal, Goal::Locate) && *id == self.key
+    }
+
+    /// Notes that somebody names it.
+    fn named(&mut self, by: &Contact<A>) {
+        if self.named_by.len() < NAMED_BY && !self.named_by.contains(by) {
+            self.named_by.push(by.clone());
+        }
+    }
+
+    /// Whether asking this node as the owner is of no use. One that has moved may answer elsewhere.
+    fn rules_out(&self, node: &Contact<A>) -> bool {
+        if self.locates(&node.id) {
+            return self.looked_at.len() >= PLACES || self.looked_at.contains(&node.addr);
+        }
+        self.ruled_out.contains(&node.id)
+    }
+}
+
 /// What a node knows about a key.
 pub(super) struct Step<A> {
     /// It succeeds the key itself, before those below.
     pub(super) mine: bool,
     /// Nodes between it and the key. Without any, it or its successor succeeds the key.
-    pub(super) nearer: Vec<Node<A>>,
+    pub(super) nearer: Vec<Contact<A>>,
     /// Nodes of its successor list that succeed the key.
-    pub(super) owners: Vec<Node<A>>,
+    pub(super) owners: Vec<Contact<A>>,
 }
 
 impl<A: Addr> Engine<A> {
@@ -140,32 +245,26 @@ impl<A: Addr> Engine<A> {
         now: Duration,
         goal: Goal,
         key: PeerId,
-        bootstraps: VecDeque<A>,
+        bootstraps: Vec<A>,
         upkeep: bool,
     ) -> OpId {
         let id = OpId(self.next_id());
-        let mut op = Box::new(Op {
-            goal,
-            key,
-            upkeep,
-            bootstraps,
-            candidates: Vec::new(),
-            owners: VecDeque::new(),
-            nearest: None,
-            again: None,
-            asked: Asked::Nothing,
-            tried: Vec::new(),
-            ruled_out: Vec::new(),
-            sent: 0,
-            hops: 0,
-            failed: 0,
-        });
-        if !matches!(op.goal, Goal::Join) {
-            let step = self.step(&key, 0, CANDIDATES);
-            self.take_step(&mut op, None, 0, 0, step);
-        }
+        let mut op = Box::new(Op::new(goal, key, bootstraps, upkeep));
+        self.look_at_home(&mut op);
         self.advance(now, id, op);
         id
+    }
+
+    /// Begins with what this node knows itself; who joins knows nothing yet.
+    fn look_at_home(&mut self, op: &mut Op<A>) {
+        if matches!(op.goal, Goal::Locate) {
+            let known = self.table.find(&op.key).cloned();
+            op.owners.extend(known.map(Some));
+        }
+        if !matches!(op.goal, Goal::Join) {
+            let step = self.step(&op.key, 0, CANDIDATES);
+            self.take_step(op, None, 0, 0, step);
+        }
     }
 
     /// What this node knows about a key; of the nodes nearer to it so many at most, after so many that are nearer still.
@@ -205,6 +304,11 @@ impl<A: Addr> Engine<A> {
         let Some(mut op) = self.current(id, sent) else {
             return;
         };
+        op.answered += 1;
+        if matches!(op.asked, Asked::Step(..)) {
+            op.nearest_answered = Some(from);
+        }
+        self.tell_progress(id, &op);
         match (std::mem::replace(&mut op.asked, Asked::Nothing), answer) {
             (
                 Asked::Step(depth, addr, skip),
@@ -219,7 +323,7 @@ impl<A: Addr> Engine<A> {
                 };
                 // A bootstrap node says here for the first time who it is.
                 if self.is_at(&from, &addr) {
-                    let node = Node { id: from, addr };
+                    let node = Contact { id: from, addr };
                     self.take_step(&mut op, Some(node), depth, skip, step);
                 } else {
                     self.counts.false_ids += 1;
@@ -227,7 +331,7 @@ impl<A: Addr> Engine<A> {
             }
             (Asked::Owner(owner), Answer::Step { predecessor, .. }) => {
                 if !self.is_behind(&mut op, &owner, predecessor.as_ref()) {
-                    return self.arrived(now, id, &op, Some(owner));
+                    return self.arrived(now, id, op, Some(owner));
                 }
             }
             (Asked::Owner(_), Answer::Value(_, value)) if matches!(op.goal, Goal::Get { .. }) => {
@@ -280,9 +384,10 @@ impl<A: Addr> Engine<A> {
         };
         op.asked = Asked::Nothing;
         op.failed += 1;
-        if let Some(node) = node {
+        self.tell_progress(id, &op);
+        if let Some(node) = node.filter(|node| !op.locates(node)) {
             op.ruled_out.push(node);
-            let is_it = |owner: &Option<Node<A>>| owner.as_ref().is_some_and(|owner| owner.id == node);
+            let is_it = |owner: &Option<Contact<A>>| owner.as_ref().is_some_and(|owner| owner.id == node);
             op.owners.retain(|owner| !is_it(owner));
         }
         self.advance(now, id, op);
@@ -295,15 +400,27 @@ impl<A: Addr> Engine<A> {
     }
 
     /// Takes what a node knows about the key; `None` is this node. It has left out the first `skip` that it knows.
-    fn take_step(&mut self, op: &mut Op<A>, from: Option<Node<A>>, depth: usize, skip: u8, step: Step<A>) {
+    fn take_step(&mut self, op: &mut Op<A>, from: Option<Contact<A>>, depth: usize, skip: u8, step: Step<A>) {
         let own = self.table.own;
         let from_id = from.as_ref().map_or(own, |from| from.id);
+        if let Some(from) = from
+            .as_ref()
+            .filter(|_| step.owners.iter().any(|owner| op.locates(&owner.id)))
+        {
+            op.named(from);
+        }
         if step.mine || step.nearer.is_empty() {
             op.hops = depth;
             if step.mine {
                 op.owners.push_back(from);
+                return self.add_owners(op, step.owners);
             }
-            return self.add_owners(op, step.owners);
+            self.add_owners(op, step.owners);
+            // Who joins where it was before is named itself. Where nobody else is, it succeeds whoever names it.
+            if matches!(op.goal, Goal::Join) {
+                self.add_owners(op, from.into_iter().collect());
+            }
+            return;
         }
         // What is not nearer to the key than who tells of it leads nowhere. This also ends every circle.
         let limit = between(&from_id, &op.key);
@@ -338,7 +455,7 @@ impl<A: Addr> Engine<A> {
     /// If none of the nodes lives that the nearest one told of, believes it about the rest: who succeeds the key then, or who
     /// else lies in between.
     fn fall_back(&self, op: &mut Op<A>) {
-        let between_them = |told: &Told<A>, node: &Node<A>| between(&node.id, &op.key) < told.distance;
+        let between_them = |told: &Told<A>, node: &Contact<A>| between(&node.id, &op.key) < told.distance;
         let hopeful = |told: &Told<A>| {
             op.candidates
                 .last()
@@ -357,19 +474,24 @@ impl<A: Addr> Engine<A> {
     }
 
     /// Adds those of the nodes that may own the key.
-    pub(super) fn add_owners(&self, op: &mut Op<A>, nodes: Vec<Node<A>>) {
+    pub(super) fn add_owners(&self, op: &mut Op<A>, nodes: Vec<Contact<A>>) {
         let own = self.table.own;
         for node in nodes {
             if node.id == own {
                 op.owners.push_back(None);
-            } else if !op.ruled_out.contains(&node.id) {
+            } else if !op.rules_out(&node) {
                 op.owners.push_back(Some(node));
             }
         }
     }
 
     /// Whether the predecessor of one who might own the key lies between the two, so that it is to be tried first.
-    fn is_behind(&mut self, op: &mut Op<A>, owner: &Node<A>, predecessor: Option<&wire::Node<'_>>) -> bool {
+    fn is_behind(
+        &mut self,
+        op: &mut Op<A>,
+        owner: &Contact<A>,
+        predecessor: Option<&wire::Node<'_>>,
+    ) -> bool {
         let Some(nearer) = predecessor.and_then(|node| self.told_of(node)) else {
             return false;
         };
@@ -378,14 +500,36 @@ impl<A: Addr> Engine<A> {
             return false;
         }
         let own = self.table.own;
-        let is_new =
-            !op.ruled_out.contains(&nearer.id) && (nearer.id != own || !matches!(op.goal, Goal::Join));
+        if op.locates(&nearer.id) {
+            op.named(owner);
+        }
+        let is_new = !op.rules_out(&nearer) && (nearer.id != own || !matches!(op.goal, Goal::Join));
         if !is_new || between(&op.key, &nearer.id) >= between(&op.key, &owner.id) {
             return false;
         }
         op.owners.push_front(Some(owner.clone()));
-        op.ruled_out.push(nearer.id);
+        if !op.locates(&nearer.id) {
+            op.ruled_out.push(nearer.id);
+        }
         op.owners.push_front((nearer.id != own).then_some(nearer));
+        true
+    }
+
+    /// The same where this node itself might own the key.
+    fn is_behind_home(&self, op: &mut Op<A>) -> bool {
+        let before = self.table.predecessor.as_ref();
+        let before = before.filter(|before| {
+            let nearer = between(&op.key, &before.id) < between(&op.key, &self.table.own);
+            nearer && !matches!(op.goal, Goal::Join) && !op.rules_out(before)
+        });
+        let Some(before) = before.cloned() else {
+            return false;
+        };
+        op.owners.push_front(None);
+        if !op.locates(&before.id) {
+            op.ruled_out.push(before.id);
+        }
+        op.owners.push_front(Some(before));
         true
     }
 
@@ -396,12 +540,15 @@ impl<A: Addr> Engine<A> {
             return self.done(now, id, &op, Ok(Outcome::Value(None)));
         }
         if op.sent >= config.lookup_requests {
-            return self.done(now, id, &op, Err(OpError::Exhausted));
+            return self.fail(now, id, op, OpError::Exhausted);
         }
         self.fall_back(&mut op);
         while let Some(owner) = op.owners.pop_front() {
             if let Some(owner) = owner {
                 return self.ask_owner(now, id, op, owner);
+            }
+            if self.is_behind_home(&mut op) {
+                continue;
             }
             match self.at_home(now, id, op) {
                 Some(rest) => op = rest,
@@ -418,10 +565,11 @@ impl<A: Addr> Engine<A> {
         } else if let Some((depth, node)) = op.candidates.pop() {
             op.tried.push(node.id);
             (depth, Some(node.id), node.addr)
-        } else if let Some(addr) = op.bootstraps.pop_front() {
+        } else if let Some(addr) = op.bootstraps.get(op.asked_bootstraps).cloned() {
+            op.asked_bootstraps += 1;
             (1, None, addr)
         } else {
-            return self.done(now, id, &op, Err(OpError::NoAnswer));
+            return self.fail(now, id, op, OpError::NoAnswer);
         };
         op.sent += 1;
         let key = *op.key.as_bytes();
@@ -443,8 +591,12 @@ impl<A: Addr> Engine<A> {
     }
 
     /// Asks one who may own the key for what the operation is for.
-    fn ask_owner(&mut self, now: Duration, id: OpId, mut op: Box<Op<A>>, owner: Node<A>) {
-        op.ruled_out.push(owner.id);
+    fn ask_owner(&mut self, now: Duration, id: OpId, mut op: Box<Op<A>>, owner: Contact<A>) {
+        if op.locates(&owner.id) {
+            op.looked_at.push(owner.addr.clone());
+        } else {
+            op.ruled_out.push(owner.id);
+        }
         op.sent += 1;
         let key = *op.key.as_bytes();
         let ask = match (&op.goal, op.record()) {
@@ -481,8 +633,8 @@ impl<A: Addr> Engine<A> {
                 _ => {}
             },
             Goal::Join => {}
-            Goal::Finger(_) | Goal::Find | Goal::Route { .. } | Goal::Return { .. } => {
-                self.arrived(now, id, &op, None);
+            Goal::Finger(_) | Goal::Find | Goal::Locate | Goal::Route { .. } | Goal::Return { .. } => {
+                self.arrived(now, id, op, None);
                 return None;
             }
         }
@@ -490,12 +642,15 @@ impl<A: Addr> Engine<A> {
     }
 
     /// The key's successor has answered; `None` is this node.
-    fn arrived(&mut self, now: Duration, id: OpId, op: &Op<A>, owner: Option<Node<A>>) {
+    fn arrived(&mut self, now: Duration, id: OpId, op: Box<Op<A>>, owner: Option<Contact<A>>) {
         match (&op.goal, owner) {
             (Goal::Join, Some(owner)) => {
-                self.joined(now, owner.clone());
-                self.done(now, id, op, Ok(Outcome::Joined(owner)));
+                self.joined(now, owner, (!op.upkeep).then_some(id));
             }
+            (Goal::Locate, owner) => match owner.filter(|owner| op.locates(&owner.id)) {
+                None => self.fail(now, id, op, OpError::NoAnswer),
+                node => self.located(id, &op, node),
+            },
             (Goal::Finger(bit), owner) => {
                 let next = self.table.set_finger(*bit, owner);
                 self.finger_fixed(now, next);
@@ -503,7 +658,63 @@ impl<A: Addr> Engine<A> {
             (Goal::Return { since, .. }, _) => self.returned(&op.key, *since, false),
             (_, owner) => {
                 let (hops, failed) = (op.hops, op.failed);
-                self.done(now, id, op, Ok(Outcome::Found(Found { owner, hops, failed })));
+                self.done(now, id, &op, Ok(Outcome::Found(Found { owner, hops, failed })));
+            }
+        }
+    }
+
+    /// Ends an operation that found nobody, or lets it try again later.
+    fn fail(&mut self, now: Duration, id: OpId, mut op: Box<Op<A>>, why: OpError) {
+        let config = &self.rules.config;
+        let tries = match op.goal {
+            _ if op.upkeep => 1,
+            Goal::Join => config.join_tries,
+            // Who failed is forgotten by then, and perhaps replaced.
+            _ if why == OpError::NoAnswer && op.failed > 0 && op.named_by.is_empty() => 2,
+            _ => 1,
+        };
+        if op.tries + 1 < tries {
+            let pause = config.retry_pause.saturating_mul(1 << op.tries.min(16));
+            op.start_again(now.saturating_add(pause.min(LONGEST_PAUSE)));
+            self.ops.insert(id, op);
+        } else if matches!(op.goal, Goal::Locate) {
+            self.located(id, &op, None);
+        } else {
+            self.done(now, id, &op, Err(why));
+        }
+    }
+
+    fn located(&mut self, id: OpId, op: &Op<A>, node: Option<Contact<A>>) {
+        let named_by = op.named_by.clone();
+        let outcome = Ok(Outcome::Located { node, named_by });
+        self.events.push_back(Event::Done { op: id, outcome });
+    }
+
+    fn tell_progress(&mut self, id: OpId, op: &Op<A>) {
+        if !op.upkeep {
+            let progress = op.progress();
+            self.events.push_back(Event::Progress { op: id, progress });
+        }
+    }
+
+    /// When the first operation that waits will have waited long enough.
+    pub(super) fn next_wait(&self) -> Option<Duration> {
+        self.ops.values().filter_map(|op| op.waits_until()).min()
+    }
+
+    /// Ends recursive lookups that took too long, and tries again what is to be tried again.
+    pub(super) fn end_waits(&mut self, now: Duration) {
+        let over = |op: &Op<A>| op.waits_until().is_some_and(|until| until <= now);
+        let waiting = self.ops.iter().filter(|(_, op)| over(op));
+        for id in waiting.map(|(id, _)| *id).collect::<Vec<_>>() {
+            let Some(mut op) = self.ops.remove(&id) else {
+                continue;
+            };
+            if op.again_at.take().is_some() {
+                self.look_at_home(&mut op);
+                self.advance(now, id, op);
+            } else {
+                self.done(now, id, &op, Err(OpError::TimedOut));
             }
         }
     }

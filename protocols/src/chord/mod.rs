@@ -52,6 +52,7 @@ mod table;
 mod upkeep;
 pub mod wire;
 
-pub use config::{Config, NoRecords, Rules, Validator};
+pub use crate::overlay::{Contact, Failure, NoRecords, OpId, Progress, RequestId, Transmit, Validator};
+pub use config::{Config, Rules};
 pub use engine::Engine;
-pub use event::{Counts, Event, Failure, Found, Node, OpError, OpId, Outcome, Refusal, RequestId, Transmit};
+pub use event::{Counts, Event, Found, OpError, Outcome, Refusal};

@@ -5,9 +5,8 @@ use std::time::Duration;
 use p2p::{Addr, PeerId};
 
 use super::engine::{Engine, Purpose};
-use super::event::{Node, OpError};
-use super::lookup::Goal;
 use super::wire::Ask;
+use crate::overlay::Contact;
 
 /// Somebody's recursive lookup.
 #[derive(Debug)]
@@ -57,7 +56,7 @@ impl<A: Addr> Engine<A> {
     }
 
     /// A recursive lookup of this node's came back.
-    pub(super) fn routed(&mut self, now: Duration, token: u64, hops: u8, owners: Vec<Node<A>>) {
+    pub(super) fn routed(&mut self, now: Duration, token: u64, hops: u8, owners: Vec<Contact<A>>) {
         let found = self.ops.iter().find(|(_, op)| op.waits_for_route(token));
         let Some((&id, _)) = found else { return };
         let Some(mut op) = self.ops.remove(&id) else {
@@ -66,27 +65,5 @@ impl<A: Addr> Engine<A> {
         op.hops = usize::from(hops);
         self.add_owners(&mut op, owners);
         self.advance(now, id, op);
-    }
-
-    /// Ends recursive lookups that took too long.
-    pub(super) fn expire_routes(&mut self, now: Duration) {
-        let late = self.ops.iter().filter_map(|(id, op)| match op.goal {
-            Goal::Route { until, .. } if until <= now => Some(*id),
-            _ => None,
-        });
-        for id in late.collect::<Vec<_>>() {
-            if let Some(op) = self.ops.remove(&id) {
-                self.done(now, id, &op, Err(OpError::TimedOut));
-            }
-        }
-    }
-
-    /// When the first recursive lookup will have taken too long.
-    pub(super) fn next_route_expiry(&self) -> Option<Duration> {
-        let until = self.ops.values().filter_map(|op| match op.goal {
-            Goal::Route { until, .. } => Some(until),
-            _ => None,
-        });
-        until.min()
     }
 }

@@ -8,10 +8,10 @@ use p2p::{Addr, PeerId};
 use super::config::FRAME;
 use super::distance::in_open;
 use super::engine::{Engine, Purpose};
-use super::event::{Node, Refusal};
-use super::lookup::Goal;
+use super::event::Refusal;
 use super::route::Route;
 use super::wire::{self, Answer, Ask, MAX_ADDR, MAX_NODES, MAX_RECORDS, Message, Record};
+use crate::overlay::Contact;
 
 /// Bytes of a record around its value, and of a node around its address, at most.
 const AROUND: usize = 40;
@@ -37,7 +37,7 @@ impl<A: Addr> Engine<A> {
             return Err(Refusal::Oversize);
         }
         let message = Message::<Ask<'_>>::parse(request).ok_or(Refusal::Malformed)?;
-        let asker = Node {
+        let asker = Contact {
             id: PeerId::new(message.from),
             addr: from.clone(),
         };
@@ -140,7 +140,7 @@ impl<A: Addr> Engine<A> {
             return Err(Refusal::Leaving);
         }
         let alone = self.table.successor().is_none();
-        if alone && self.ops.values().any(|op| matches!(op.goal, Goal::Join)) {
+        if alone && self.is_joining() {
             return Err(Refusal::Joining);
         }
         Ok(())
@@ -174,7 +174,7 @@ impl<A: Addr> Engine<A> {
     }
 
     /// Somebody takes this node for its successor.
-    fn notified(&mut self, now: Duration, node: Node<A>) {
+    fn notified(&mut self, now: Duration, node: Contact<A>) {
         let own = self.table.own;
         let known = self.table.predecessor.as_ref();
         if known.is_some_and(|known| known.id != node.id && !in_open(&node.id, &known.id, &own)) {
@@ -192,7 +192,7 @@ impl<A: Addr> Engine<A> {
         if displaced.id != id {
             self.copies.again();
             if let Some(told) = told {
-                let Node { id, addr } = displaced;
+                let Contact { id, addr } = displaced;
                 self.ask(now, &addr, Some(id), Ask::Nearer(told), Purpose::Check);
             }
         }
@@ -229,7 +229,7 @@ pub(super) struct Room(usize);
 
 impl Room {
     /// A node as others are told of it, if that fits.
-    pub(super) fn tell_of<A: Addr>(&mut self, node: &Node<A>) -> Option<wire::Node<'static>> {
+    pub(super) fn tell_of<A: Addr>(&mut self, node: &Contact<A>) -> Option<wire::Node<'static>> {
         let addr = node.addr.to_string();
         if addr.len() > MAX_ADDR {
             return None;
@@ -242,7 +242,7 @@ impl Room {
     }
 
     /// The first of the nodes, as many as fit.
-    pub(super) fn tell_of_all<A: Addr>(&mut self, nodes: &[Node<A>]) -> Vec<wire::Node<'static>> {
+    pub(super) fn tell_of_all<A: Addr>(&mut self, nodes: &[Contact<A>]) -> Vec<wire::Node<'static>> {
         let nodes = nodes.iter().take(MAX_NODES);
         nodes.map_while(|node| self.tell_of(node)).collect()
     }

@@ -3,7 +3,7 @@
 use p2p::PeerId;
 
 use super::distance::{between, bit_beyond, in_open};
-use super::event::Node;
+use crate::overlay::Contact;
 
 /// The routing state of one node.
 ///
@@ -12,11 +12,11 @@ use super::event::Node;
 #[derive(Debug)]
 pub(super) struct Table<A> {
     pub(super) own: PeerId,
-    pub(super) predecessor: Option<Node<A>>,
+    pub(super) predecessor: Option<Contact<A>>,
     /// In the order of the circle, without this node.
-    pub(super) successors: Vec<Node<A>>,
+    pub(super) successors: Vec<Contact<A>>,
     /// By the lowest bit whose power of two leads there.
-    fingers: Vec<(u8, Node<A>)>,
+    fingers: Vec<(u8, Contact<A>)>,
     max: usize,
 }
 
@@ -31,12 +31,29 @@ impl<A: Clone + Eq> Table<A> {
         }
     }
 
-    pub(super) fn successor(&self) -> Option<&Node<A>> {
+    pub(super) fn successor(&self) -> Option<&Contact<A>> {
         self.successors.first()
     }
 
-    pub(super) fn fingers(&self) -> impl Iterator<Item = &(u8, Node<A>)> {
+    pub(super) fn fingers(&self) -> impl Iterator<Item = &(u8, Contact<A>)> {
         self.fingers.iter()
+    }
+
+    /// All that are known, some of them more than once.
+    fn all(&self) -> impl Iterator<Item = &Contact<A>> {
+        let fingers = self.fingers.iter().map(|(_, node)| node);
+        self.successors.iter().chain(fingers).chain(&self.predecessor)
+    }
+
+    /// Where this node is.
+    pub(super) fn find(&self, id: &PeerId) -> Option<&Contact<A>> {
+        self.all().find(|node| node.id == *id)
+    }
+
+    /// The node from which it is the shortest way on to an id, if that is shorter than from here.
+    pub(super) fn next_hop(&self, id: &PeerId) -> Option<&Contact<A>> {
+        let nearest = self.all().min_by_key(|node| between(&node.id, id))?;
+        (between(&nearest.id, id) < between(&self.own, id)).then_some(nearest)
     }
 
     /// Whether this node succeeds the key, as far as it knows.
@@ -48,7 +65,7 @@ impl<A: Clone + Eq> Table<A> {
     }
 
     /// The nodes that are known to precede a key, the nearest first: so many after the first so many.
-    pub(super) fn preceding(&self, key: &PeerId, skip: usize, count: usize) -> Vec<&Node<A>> {
+    pub(super) fn preceding(&self, key: &PeerId, skip: usize, count: usize) -> Vec<&Contact<A>> {
         let mut nodes: Vec<_> = self
             .successors
             .iter()
@@ -63,8 +80,8 @@ impl<A: Clone + Eq> Table<A> {
     }
 
     /// Takes a successor and those after it; keeps what is in the order of the circle. Whether anything changed.
-    pub(super) fn set_successors(&mut self, nodes: impl IntoIterator<Item = Node<A>>) -> bool {
-        let mut list: Vec<Node<A>> = Vec::with_capacity(self.successors.len());
+    pub(super) fn set_successors(&mut self, nodes: impl IntoIterator<Item = Contact<A>>) -> bool {
+        let mut list: Vec<Contact<A>> = Vec::with_capacity(self.successors.len());
         let mut reached = [0; 32];
         for node in nodes {
             let distance = between(&self.own, &node.id);
@@ -81,7 +98,7 @@ impl<A: Clone + Eq> Table<A> {
     }
 
     /// Takes the node in where it belongs in the successor list. Whether it is first now and was not before.
-    pub(super) fn add_successor(&mut self, node: Node<A>) -> bool {
+    pub(super) fn add_successor(&mut self, node: Contact<A>) -> bool {
         if node.id == self.own || self.successors.iter().any(|known| known.id == node.id) {
             return false;
         }
@@ -95,7 +112,7 @@ impl<A: Clone + Eq> Table<A> {
     }
 
     /// Takes a finger: the node that succeeds 2 to the power of `bit` after this one. Gives the next bit to look up.
-    pub(super) fn set_finger(&mut self, bit: u8, node: Option<Node<A>>) -> u16 {
+    pub(super) fn set_finger(&mut self, bit: u8, node: Option<Contact<A>>) -> u16 {
         let next = match &node {
             Some(node) => bit_beyond(&between(&self.own, &node.id)).max(u16::from(bit) + 1),
             // The whole rest of the circle belongs to this node.

@@ -3,7 +3,6 @@
 //! Only who has answered becomes the successor: who tells of a node that does not live can cost a request, not a pointer.
 //! (Zave, "Reasoning about Identifier Spaces: How to Make Chord Correct", 2017, shows why that matters.)
 
-use std::collections::VecDeque;
 use std::time::Duration;
 
 use p2p::{Addr, PeerId};
@@ -14,9 +13,10 @@ use super::config::Config;
 use super::copies::Pull;
 use super::distance::{after, in_open};
 use super::engine::{Engine, Purpose};
-use super::event::Node;
+use super::event::{Event, OpError, Outcome};
 use super::lookup::Goal;
 use super::wire::{Answer, Ask};
+use crate::overlay::{Contact, OpId};
 
 /// How many nodes one round asks on the way back to the successor, each nearer than the one before; the rest waits for the
 /// next round. It matters when many have joined at the same place at the same time.
@@ -33,7 +33,7 @@ pub(super) struct Upkeep<A> {
     /// While somebody is being asked for its neighbours: how many more this round may ask.
     stabilizing: Option<u8>,
     /// One that the successor says lies before it, to be asked when nobody else is.
-    hint: Option<Node<A>>,
+    hint: Option<Contact<A>>,
     /// The records of this node's range are still to be fetched.
     fetch: bool,
     fixing: bool,
@@ -41,6 +41,16 @@ pub(super) struct Upkeep<A> {
     finger: Option<u8>,
     /// The first round of fingers is not over: each follows at once upon the one before.
     first_round: bool,
+    /// A join whose successor is known, and is being told.
+    pub(super) joined: Option<Joined>,
+}
+
+/// A join that is almost over.
+#[derive(Debug)]
+pub(super) struct Joined {
+    pub(super) op: OpId,
+    /// The predecessor is being told as well.
+    introducing: bool,
 }
 
 impl<A> Upkeep<A> {
@@ -56,6 +66,7 @@ impl<A> Upkeep<A> {
             fixing: false,
             finger: None,
             first_round: true,
+            joined: None,
         }
     }
 
@@ -75,14 +86,14 @@ impl<A: Addr> Engine<A> {
     pub fn poll_timeout(&self) -> Option<Duration> {
         let upkeep = self.upkeep.stabilize_at.min(self.upkeep.fix_at);
         let upkeep = self.leaving.is_none().then_some(upkeep);
-        let waiting = self.next_deadline().into_iter().chain(self.next_route_expiry());
+        let waiting = self.next_deadline().into_iter().chain(self.next_wait());
         upkeep.into_iter().chain(waiting).min()
     }
 
     /// Gives up what is overdue, and does what time asks for.
     pub fn handle_timeout(&mut self, now: Duration) {
         self.expire_requests(now);
-        self.expire_routes(now);
+        self.end_waits(now);
         if self.leaving.is_some() {
             return;
         }
@@ -121,7 +132,7 @@ impl<A: Addr> Engine<A> {
         if quiet < self.rules.config.stabilize_every.saturating_mul(2) {
             return;
         }
-        if let Some(Node { id, addr }) = self.table.predecessor.clone() {
+        if let Some(Contact { id, addr }) = self.table.predecessor.clone() {
             self.ask(now, &addr, Some(id), Ask::Ping, Purpose::Check);
         }
     }
@@ -133,7 +144,7 @@ impl<A: Addr> Engine<A> {
         }
     }
 
-    fn ask_neighbours(&mut self, now: Duration, node: Node<A>, chain: u8) {
+    fn ask_neighbours(&mut self, now: Duration, node: Contact<A>, chain: u8) {
         self.upkeep.stabilizing = Some(chain);
         let (id, addr) = (node.id, node.addr.clone());
         self.ask(now, &addr, Some(id), Ask::Stabilize, Purpose::Stabilize(node));
@@ -142,11 +153,17 @@ impl<A: Addr> Engine<A> {
     /// The successor says that another has come between: that one is asked at once, not a round later.
     ///
     /// So a newcomer is known to its predecessor as soon as messages travel, and so are many who have come at once.
-    pub(super) fn hear_of(&mut self, now: Duration, by: &Node<A>, nearer: &super::wire::Node<'_>) {
-        if self.table.successor().is_none_or(|next| next.id != by.id) || self.leaving.is_some() {
+    pub(super) fn hear_of(&mut self, now: Duration, by: &Contact<A>, nearer: &super::wire::Node<'_>) {
+        if self.leaving.is_some() {
             return;
         }
-        self.upkeep.hint = self.told_of(nearer);
+        if nearer.addr.is_empty() && nearer.id == *by.id.as_bytes() {
+            self.upkeep.hint = Some(by.clone());
+        } else if self.table.successor().is_some_and(|next| next.id == by.id) {
+            self.upkeep.hint = self.told_of(nearer);
+        } else {
+            return;
+        }
         if self.upkeep.stabilizing.is_none() {
             self.follow_hint(now, CHAIN);
         }
@@ -162,7 +179,7 @@ impl<A: Addr> Engine<A> {
     }
 
     /// The successor, or one that lies before it, has told of its neighbours.
-    pub(super) fn stabilized(&mut self, now: Duration, asked: &Node<A>, answer: Answer<'_>) {
+    pub(super) fn stabilized(&mut self, now: Duration, asked: &Contact<A>, answer: Answer<'_>) {
         self.heard(now, asked.id);
         let Answer::Neighbours {
             predecessor,
@@ -191,11 +208,27 @@ impl<A: Addr> Engine<A> {
             Some(node) if in_open(&node.id, &own, &asked.id) => (Some(node), None),
             farther => (None, farther.filter(|node| node.id != own)),
         };
+        if let Some(before) = farther.as_ref().filter(|_| self.table.predecessor.is_none()) {
+            // Whom the successor took for its predecessor is this node's, until that one speaks for itself, or does not
+            // answer. So lookups that come by way of the successor find who is there at once.
+            self.table.predecessor = Some(before.clone());
+            self.upkeep.heard = now;
+        }
         if let Some(nearer) = nearer {
             if chain > 0 {
                 self.ask_neighbours(now, nearer, chain - 1);
+            } else {
+                self.upkeep.hint = None;
             }
-        } else if std::mem::take(&mut self.upkeep.fetch) {
+            return;
+        }
+        if let Some(joined) = &mut self.upkeep.joined
+            && let Some(before) = &farther
+        {
+            joined.introducing = true;
+            self.introduce(now, before);
+        }
+        if std::mem::take(&mut self.upkeep.fetch) {
             // What lies behind the successor's predecessor is this node's from now on.
             let copies_until = farther.map(|node| node.id);
             let pull = Pull {
@@ -219,7 +252,7 @@ impl<A: Addr> Engine<A> {
     }
 
     /// One that was asked for its neighbours did not answer, or not as it should.
-    pub(super) fn stabilize_failed(&mut self, now: Duration, asked: &Node<A>) {
+    pub(super) fn stabilize_failed(&mut self, now: Duration, asked: &Contact<A>) {
         let chain = self.upkeep.stabilizing.take().unwrap_or(0);
         let is_successor = self.table.successor().is_some_and(|next| next.id == asked.id);
         if is_successor {
@@ -232,8 +265,46 @@ impl<A: Addr> Engine<A> {
         self.stabilize_again(now, chain);
     }
 
-    /// This node has found its place.
-    pub(super) fn joined(&mut self, now: Duration, successor: Node<A>) {
+    /// Tells the predecessor that this node has come, so that it is known there though the successor should fail at once.
+    fn introduce(&mut self, now: Duration, before: &Contact<A>) {
+        let own = super::wire::Node {
+            id: *self.table.own.as_bytes(),
+            addr: "".into(),
+        };
+        self.ask(
+            now,
+            &before.addr,
+            Some(before.id),
+            Ask::Nearer(own),
+            Purpose::Introduce,
+        );
+    }
+
+    pub(super) fn introduced(&mut self) {
+        if let Some(joined) = &mut self.upkeep.joined {
+            joined.introducing = false;
+        }
+        self.taken_in();
+    }
+
+    /// Ends a join, once both neighbours know this node, or are gone.
+    pub(super) fn taken_in(&mut self) {
+        if self.upkeep.stabilizing.is_some() {
+            return;
+        }
+        if let Some(Joined { op, .. }) = self.upkeep.joined.take_if(|joined| !joined.introducing) {
+            let successor = self.table.successor().cloned();
+            let outcome = successor.map(Outcome::Joined).ok_or(OpError::NoAnswer);
+            self.events.push_back(Event::Done { op, outcome });
+        }
+    }
+
+    /// This node has found its place. The operation that wanted that, if one did, ends once it is known there.
+    pub(super) fn joined(&mut self, now: Duration, successor: Contact<A>, op: Option<OpId>) {
+        if let Some(op) = op {
+            let introducing = false;
+            self.upkeep.joined = Some(Joined { op, introducing });
+        }
         self.table.add_successor(successor);
         self.upkeep.begin_fingers();
         self.upkeep.fix_at = now;
@@ -244,7 +315,7 @@ impl<A: Addr> Engine<A> {
     }
 
     /// The first other node has come: both are a ring now, each the other's successor.
-    pub(super) fn found_ring(&mut self, now: Duration, other: Node<A>) {
+    pub(super) fn found_ring(&mut self, now: Duration, other: Contact<A>) {
         self.table.add_successor(other);
         self.upkeep.begin_fingers();
         if self.upkeep.stabilizing.is_none() {
@@ -254,12 +325,12 @@ impl<A: Addr> Engine<A> {
 
     /// None of the successor list is left: finds this node's place anew through those that it still knows.
     pub(super) fn find_place(&mut self, now: Duration) {
-        if self.leaving.is_some() || self.ops.values().any(|op| matches!(op.goal, Goal::Join)) {
+        if self.leaving.is_some() || self.is_joining() {
             return;
         }
         let fingers = self.table.fingers().map(|(_, node)| node);
         let known = self.table.predecessor.iter().chain(fingers);
-        let addrs: VecDeque<A> = known.map(|node| node.addr.clone()).collect();
+        let addrs: Vec<A> = known.map(|node| node.addr.clone()).collect();
         let own = self.table.own;
         self.begin(now, Goal::Join, own, addrs, true);
     }
@@ -274,7 +345,7 @@ impl<A: Addr> Engine<A> {
         let bit = self.upkeep.finger.map_or(first, |bit| bit.max(first));
         self.upkeep.fixing = true;
         let key = after(&self.table.own, bit);
-        self.begin(now, Goal::Finger(bit), key, VecDeque::new(), true);
+        self.begin(now, Goal::Finger(bit), key, Vec::new(), true);
     }
 
     /// A finger was looked up, and `next` is the one after it.

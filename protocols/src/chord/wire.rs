@@ -1,35 +1,14 @@
-//! The bytes of requests and answers: postcard, with the version in front.
-//!
-//! Each message says who sends it. Addresses travel as text, so that any swarm's addresses can.
+//! The requests and answers of nodes, in the frame that all overlays share ([`Message`]).
 
 use std::borrow::Cow;
-use std::fmt;
-use std::marker::PhantomData;
 
-use serde::de::{Error as _, SeqAccess, Visitor};
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::{Deserialize, Serialize};
 
-/// The first byte of every message.
-pub const VERSION: u8 = 1;
-/// Nodes in one list at most.
-pub const MAX_NODES: usize = 64;
-/// Bytes of an address in text form at most.
-pub const MAX_ADDR: usize = 255;
+pub use crate::overlay::message::{Id, MAX_ADDR, MAX_NODES, Message, Node, VERSION};
+use crate::overlay::message::{addr, list};
+
 /// Records in one answer at most.
 pub const MAX_RECORDS: usize = 256;
-
-/// An id or a key, big-endian.
-pub type Id = [u8; 32];
-
-/// A node, as one tells another of it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Node<'a> {
-    /// Its id.
-    pub id: Id,
-    /// Its address, as text.
-    #[serde(borrow, deserialize_with = "addr")]
-    pub addr: Cow<'a, str>,
-}
 
 /// A record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -92,7 +71,8 @@ pub enum Ask<'a> {
         #[serde(borrow, deserialize_with = "list::<_, _, MAX_NODES>")]
         successors: Vec<Node<'a>>,
     },
-    /// You took me for your successor. This node has come between us.
+    /// You took me for your successor. This node has come between us. Or without an address: I have come between you and
+    /// your successor.
     Nearer(#[serde(borrow)] Node<'a>),
 }
 
@@ -137,72 +117,4 @@ pub enum Answer<'a> {
         /// There are more after the last.
         more: bool,
     },
-}
-
-/// A message: an [`Ask`] or an [`Answer`], and whose it is.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Message<T> {
-    version: u8,
-    /// The sender's id, as it says. The address below proves it or not.
-    pub from: Id,
-    /// What it says.
-    pub body: T,
-}
-
-impl<T: Serialize> Message<T> {
-    /// A message of this version.
-    pub fn new(from: Id, body: T) -> Self {
-        let version = VERSION;
-        Self { version, from, body }
-    }
-
-    /// Its bytes.
-    pub fn emit(&self) -> Vec<u8> {
-        // Nothing here can refuse to be written: all lengths are known, and the bytes grow as needed.
-        postcard::to_allocvec(self).unwrap_or_default()
-    }
-}
-
-impl<'a, T: Deserialize<'a>> Message<T> {
-    /// The message that all of these bytes are. What it takes in memory grows with the bytes, not with what they claim.
-    pub fn parse(bytes: &'a [u8]) -> Option<Self> {
-        let (message, rest) = postcard::take_from_bytes::<Self>(bytes).ok()?;
-        (rest.is_empty() && message.version == VERSION).then_some(message)
-    }
-}
-
-fn addr<'de: 'a, 'a, D: Deserializer<'de>>(from: D) -> Result<Cow<'a, str>, D::Error> {
-    let text = <&str>::deserialize(from)?;
-    if text.len() > MAX_ADDR {
-        return Err(D::Error::custom("the address is too long"));
-    }
-    Ok(Cow::Borrowed(text))
-}
-
-/// Reads a list of at most `MAX` without trusting how long it says that it is.
-fn list<'de, D: Deserializer<'de>, T: Deserialize<'de>, const MAX: usize>(
-    from: D,
-) -> Result<Vec<T>, D::Error> {
-    struct List<T, const MAX: usize>(PhantomData<T>);
-
-    impl<'de, T: Deserialize<'de>, const MAX: usize> Visitor<'de> for List<T, MAX> {
-        type Value = Vec<T>;
-
-        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-            write!(f, "at most {MAX} items")
-        }
-
-        fn visit_seq<S: SeqAccess<'de>>(self, mut seq: S) -> Result<Vec<T>, S::Error> {
-            let mut items = Vec::new();
-            while let Some(item) = seq.next_element()? {
-                if items.len() == MAX {
-                    return Err(S::Error::custom("the list is too long"));
-                }
-                items.push(item);
-            }
-            Ok(items)
-        }
-    }
-
-    from.deserialize_seq(List::<T, MAX>(PhantomData))
 }

@@ -1,9 +1,8 @@
-//! Bounds and times, and what the application decides about addresses and records.
+//! Bounds and times.
 
-use std::fmt;
 use std::time::Duration;
 
-use p2p::PeerId;
+use crate::overlay::Validator;
 
 /// Bytes of a message around a record's value or a list of nodes, and more than that.
 pub(super) const FRAME: usize = 64;
@@ -173,53 +172,8 @@ impl Config {
     }
 }
 
-/// Which records are good, and which of two is the better. The application knows.
-pub trait Validator: Send + Sync {
-    /// Whether `value` may stand under `key`. It is asked before anything is kept or given out.
-    fn is_valid(&self, key: &PeerId, value: &[u8]) -> bool;
-
-    /// Whether the valid value `new` takes the place of the valid value `old`. By default what came first stays.
-    fn supersedes(&self, key: &PeerId, new: &[u8], old: &[u8]) -> bool {
-        let _ = (key, new, old);
-        false
-    }
-}
-
-impl<F: Fn(&PeerId, &[u8]) -> bool + Send + Sync> Validator for F {
-    fn is_valid(&self, key: &PeerId, value: &[u8]) -> bool {
-        self(key, value)
-    }
-}
-
-impl Validator for Box<dyn Validator> {
-    fn is_valid(&self, key: &PeerId, value: &[u8]) -> bool {
-        (**self).is_valid(key, value)
-    }
-
-    fn supersedes(&self, key: &PeerId, new: &[u8], old: &[u8]) -> bool {
-        (**self).supersedes(key, new, old)
-    }
-}
-
-/// Refuses all records: for a network that finds nodes and providers only.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct NoRecords;
-
-impl Validator for NoRecords {
-    fn is_valid(&self, _: &PeerId, _: &[u8]) -> bool {
-        false
-    }
-}
-
-/// Reads an address's text.
-type Parse<A> = dyn Fn(&str) -> Option<A> + Send + Sync;
-
 /// What engines of one network have in common.
-pub struct Rules<A> {
-    pub(super) config: Config,
-    pub(super) parse: Box<Parse<A>>,
-    pub(super) validator: Box<dyn Validator>,
-}
+pub type Rules<A> = crate::overlay::Rules<A, Config>;
 
 impl<A> Rules<A> {
     /// `parse` reads an address's text (a swarm's `parse_addr` does); `validator` says which records are good.
@@ -228,23 +182,6 @@ impl<A> Rules<A> {
         parse: impl Fn(&str) -> Option<A> + Send + Sync + 'static,
         validator: impl Validator + 'static,
     ) -> Self {
-        Self {
-            config: config.clamped(),
-            parse: Box::new(parse),
-            validator: Box::new(validator),
-        }
-    }
-
-    /// The configuration, with its numbers in the range where they mean something.
-    pub fn config(&self) -> &Config {
-        &self.config
-    }
-}
-
-impl<A> fmt::Debug for Rules<A> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Rules")
-            .field("config", &self.config)
-            .finish_non_exhaustive()
+        Self::with(config.clamped(), parse, validator)
     }
 }

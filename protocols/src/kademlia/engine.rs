@@ -9,15 +9,15 @@ use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
 use super::config::{Config, Rules};
-use super::contact::Contact;
 use super::distance::Distance;
-use super::event::{Counts, Event, Failure, OpId, Outcome, RequestId, Transmit};
+use super::event::{Counts, Event, Outcome};
 use super::lookup::Lookup;
 use super::operation::{Op, Task};
 use super::providers::Providers;
 use super::records::Records;
 use super::table::Table;
 use super::wire::{Ask, Message};
+use crate::overlay::{Contact, Failure, OpId, RequestId, Transmit};
 
 /// What a request in flight is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

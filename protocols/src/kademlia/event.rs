@@ -3,45 +3,9 @@
 use std::num::NonZeroU8;
 use std::time::Duration;
 
-use p2p::{PeerId, Rejection};
+use p2p::Rejection;
 
-use super::Contact;
-
-/// An operation of the application. None is ever used again.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct OpId(pub(super) u64);
-
-/// A request in flight. None is ever used again.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct RequestId(pub(super) u64);
-
-/// A request to be asked.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Transmit<A> {
-    /// Whom to ask.
-    pub to: A,
-    /// Name this with the answer or the failure.
-    pub id: RequestId,
-    /// The request.
-    pub request: Vec<u8>,
-}
-
-/// How far a lookup is.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Progress {
-    /// Requests that left.
-    pub asked: usize,
-    /// Good answers to them.
-    pub answered: usize,
-    /// Requests that failed, or got an answer that is none.
-    pub failed: usize,
-    /// Records or providers found.
-    pub found: usize,
-    /// How many nodes had to be asked, one after the other, to get an answer from the nearest node so far.
-    pub hops: usize,
-    /// The nearest node that has answered.
-    pub nearest: Option<PeerId>,
-}
+use crate::overlay::{Contact, OpId, Progress};
 
 /// What an operation ended with.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -143,15 +107,6 @@ impl Refusal {
         let code = 32_u8.saturating_add(self as u8);
         Rejection::new(NonZeroU8::new(code).unwrap_or(NonZeroU8::MAX))
     }
-}
-
-/// Why a request got no answer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Failure {
-    /// Nobody answered: no way there, or no answer in time.
-    Unreachable,
-    /// The node answered that it will not.
-    Rejected,
 }
 
 /// What an engine has done and refused since it began.

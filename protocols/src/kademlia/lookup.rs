@@ -11,10 +11,9 @@ use std::collections::{BTreeMap, HashMap};
 
 use p2p::{Addr, PeerId};
 
-use super::contact::{Contact, Prefix};
 use super::distance::Distance;
-use super::event::Progress;
 use super::{Config, Counts};
+use crate::overlay::{Contact, Prefix, Progress};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {

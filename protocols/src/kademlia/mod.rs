@@ -35,7 +35,6 @@
 
 pub mod cache;
 mod config;
-mod contact;
 pub mod distance;
 mod engine;
 mod event;
@@ -48,8 +47,10 @@ mod table;
 mod upkeep;
 pub mod wire;
 
-pub use config::{Config, NoRecords, Rules, Validator};
-pub use contact::{Contact, Prefix};
+pub use crate::overlay::{
+    Contact, Failure, NoRecords, OpId, Prefix, Progress, RequestId, Transmit, Validator,
+};
+pub use config::{Config, Rules};
 pub use distance::Distance;
 pub use engine::Engine;
-pub use event::{Counts, Event, Failure, OpId, Outcome, Progress, Record, Refusal, RequestId, Transmit};
+pub use event::{Counts, Event, Outcome, Record, Refusal};

@@ -4,13 +4,13 @@ use std::time::Duration;
 
 use p2p::{Addr, PeerId};
 
-use super::contact::{Contact, Source};
 use super::distance::Distance;
 use super::engine::{Engine, Purpose};
-use super::event::{Event, Failure, OpId, Outcome, Progress, Record, RequestId};
+use super::event::{Event, Outcome, Record};
 use super::lookup::Lookup;
 use super::records::Incoming;
 use super::wire::{Answer, Ask, Message, Node};
+use crate::overlay::{Contact, Failure, OpId, Progress, RequestId, Source};
 
 #[derive(Debug)]
 pub(super) enum Task<A> {

@@ -7,8 +7,8 @@ use p2p::{Addr, PeerId};
 
 use super::Config;
 use super::cache::{Cache, Entry};
-use super::contact::{Contact, Prefix, Source};
 use super::event::Refusal;
+use crate::overlay::{Contact, Prefix, Source};
 
 #[derive(Debug)]
 struct Provider<A> {

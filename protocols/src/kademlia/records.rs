@@ -7,8 +7,8 @@ use p2p::PeerId;
 
 use super::cache::{Cache, Entry};
 use super::config::Rules;
-use super::contact::Source;
 use super::event::Refusal;
+use crate::overlay::Source;
 
 #[derive(Debug)]
 pub(super) struct Kept {

@@ -7,12 +7,12 @@ use p2p::{Addr, PeerId};
 use rand::RngExt;
 
 use super::config::FRAME;
-use super::contact::{Contact, Source};
 use super::engine::Engine;
 use super::event::Refusal;
 use super::operation::seconds;
 use super::records::Incoming;
 use super::wire::{Answer, Ask, MAX_ADDR, Message, Node};
+use crate::overlay::{Contact, Source};
 
 impl<A: Addr> Engine<A> {
     /// Serves a request: the answer, or why there is none.

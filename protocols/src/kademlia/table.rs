@@ -9,9 +9,9 @@ use std::time::Duration;
 use p2p::{Addr, PeerId};
 use rand::{Rng, RngExt};
 
-use super::contact::{Contact, Prefix};
 use super::distance::Distance;
 use super::{Config, Counts};
+use crate::overlay::{Contact, Prefix};
 
 #[derive(Clone, Debug)]
 struct Entry<A> {

@@ -5,8 +5,8 @@ use std::time::Duration;
 use p2p::{Addr, PeerId};
 
 use super::engine::Engine;
-use super::event::OpId;
 use super::operation::Task;
+use crate::overlay::OpId;
 
 impl<A: Addr> Engine<A> {
     pub(super) fn upkeep(&mut self, now: Duration) {

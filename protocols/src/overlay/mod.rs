@@ -5,11 +5,24 @@
 //! others ([`Budget`]). Relaying itself is one rule: pass on to a node that is nearer to the destination than oneself, or
 //! to the destination. So each way is without loops and ends.
 //!
-//! Deliberately absent: the engine, and whatever seals what is relayed.
+//! What the engines share is here as well: contacts, operations and requests, the [`Rules`] of a network with their
+//! [`Validator`], and the frame of what they say to one another ([`message`]).
+//!
+//! Deliberately absent: the engines, and whatever seals what is relayed.
 
 mod book;
 mod budget;
+mod contact;
+pub mod message;
+mod operation;
+mod record;
+mod rules;
 pub mod wire;
 
 pub use book::{Book, Found, Way};
 pub use budget::Budget;
+pub(crate) use contact::Source;
+pub use contact::{Contact, Prefix};
+pub use operation::{Failure, OpId, Progress, RequestId, Transmit};
+pub use record::{NoRecords, Validator};
+pub use rules::Rules;

@@ -1,4 +1,4 @@
-//! A node as others know it, and the network that it is in.
+//! A node as others know it, the network that it is in, and whom something is charged to.
 
 use std::net::IpAddr;
 
@@ -48,13 +48,13 @@ impl Prefix {
 
 /// Whom something is charged to: a network if there is one, since ids cost nothing, and else an id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(super) enum Source {
+pub(crate) enum Source {
     Network(Prefix),
     Node(PeerId),
 }
 
 impl Source {
-    pub(super) fn of<A: Addr>(contact: &Contact<A>) -> Self {
+    pub(crate) fn of<A: Addr>(contact: &Contact<A>) -> Self {
         Prefix::of(&contact.addr).map_or(Self::Node(contact.id), Self::Network)
     }
 }
