@@ -1,13 +1,14 @@
 //! Layers as an adaptor chain, as iterators have.
 
-use p2p::{Addr, Result, Swarm};
+use p2p::{Addr, AskSwarm, Result, Swarm};
 use p2p_formats::x509::PrivateKey;
 use p2p_protocols::mux::{Channel, Name};
 
 use crate::allow::{AllowSwarm, Verdict};
 use crate::faulty::{Faults, FaultySwarm};
 use crate::map::{EraseSwarm, MapSwarm, Translate};
-use crate::{AskingSwarm, FragmentSwarm, Mux, MuxConfig, P2pkeSwarm, QuicSwarm};
+use crate::overlay::Identity;
+use crate::{AskingSwarm, ChordSwarm, FragmentSwarm, Mux, MuxConfig, P2pkeSwarm, QuicSwarm};
 
 /// Puts layers on a swarm: `udp.fragment(64 << 10).layer(|inner| TagSwarm::new(inner, *b"demo"))`.
 ///
@@ -53,6 +54,17 @@ pub trait SwarmExt<A: Addr>: Swarm<A> + Sized {
     /// As [`QuicSwarm::new`].
     fn quic(self, key: &PrivateKey) -> Result<QuicSwarm<A>> {
         QuicSwarm::new(self, key)
+    }
+
+    /// A node of a Chord ring over this swarm, which it has not joined yet; see [`ChordSwarm::new`].
+    ///
+    /// # Errors
+    /// As [`ChordSwarm::new`].
+    fn chord(self, identity: Identity<'_>) -> Result<ChordSwarm<A, Self>>
+    where
+        Self: AskSwarm<A>,
+    {
+        ChordSwarm::new(self, identity)
     }
 
     /// This swarm under other addresses; see [`MapSwarm`].

@@ -3,6 +3,7 @@
 
 pub mod allow;
 pub mod ask;
+pub mod chord;
 pub mod faulty;
 pub mod fragment;
 pub mod inbox;
@@ -25,6 +26,7 @@ mod key_addr;
 
 pub use allow::AllowSwarm;
 pub use ask::{AskingConfig, AskingSwarm};
+pub use chord::{ChordConfig, ChordSwarm};
 pub use ext::SwarmExt;
 pub use faulty::{Faults, FaultySwarm, LinkFaults};
 pub use fragment::{FragmentConfig, FragmentSwarm};
