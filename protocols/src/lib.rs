@@ -4,6 +4,7 @@
 pub mod ask;
 pub mod chord;
 pub mod fragment;
+pub mod gossipsub;
 pub mod hash;
 pub mod kademlia;
 pub mod mux;

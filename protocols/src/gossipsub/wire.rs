@@ -1,0 +1,318 @@
+//! The bytes of an RPC: protobuf, in the schema of the libp2p specifications.
+//!
+//! The schema is that of pubsub/README.md, gossipsub v1.0 (control messages), v1.1 (peer exchange and backoff) and v1.2
+//! (IDONTWANT). Nothing frames it here: one message of a swarm is one RPC. [`Rpc::parse`] and [`Message::parse`] count
+//! and measure all that there is before they allocate for it; unknown fields are passed over, groups are refused.
+//!
+//! Two RPCs written one after the other are one RPC with what is in both, as protobuf says. So a message is encoded
+//! once, as an RPC of its own ([`frame`]), whoever it is sent to.
+
+use bytes::{BufMut, Bytes, BytesMut};
+use p2p_formats::varint;
+use prost::Message as _;
+
+use super::fields::{Fields, Value};
+
+pub use super::schema::{
+    ControlGraft, ControlIDontWant, ControlIHave, ControlIWant, ControlMessage, ControlPrune, Message,
+    PeerInfo, Rpc, SubOpts,
+};
+
+/// Bytes that [`frame`] adds at most.
+pub const FRAME: usize = 1 + varint::MAX_LEN;
+/// Bytes of an author's id: the longest that libp2p makes, a key of 42 bytes as it is.
+pub const MAX_FROM: usize = 44;
+/// Bytes of a sequence number.
+pub const SEQNO: usize = 8;
+/// Bytes of a signature: that of RSA with 4096 bits.
+pub const MAX_SIGNATURE: usize = 512;
+/// Bytes of a public key: that of RSA with 4096 bits and what is around it, and more.
+pub const MAX_KEY: usize = 1024;
+
+/// What an RPC may have at most. Beyond any of these all of it is refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Bytes of an RPC, and of a message with all that is around it. Default: 1 MiB, as the specification suggests.
+    pub rpc: usize,
+    /// Subscriptions of an RPC. Default: 1024.
+    pub subscriptions: usize,
+    /// Messages of an RPC. Default: 4096.
+    pub messages: usize,
+    /// Entries of a control message, and the peers in them, together. Default: 4096.
+    pub control: usize,
+    /// Ids of messages of an RPC. Default: 16384.
+    pub ids: usize,
+    /// Bytes of a topic; the shortest has one. Default: 256.
+    pub topic: usize,
+    /// Bytes of a message's id; the shortest has one. Default: 128.
+    pub id: usize,
+    /// Bytes of a signed peer record. Default: 4096.
+    pub record: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            rpc: 1 << 20,
+            subscriptions: 1024,
+            messages: 4096,
+            control: 4096,
+            ids: 16384,
+            topic: 256,
+            id: 128,
+            record: 4096,
+        }
+    }
+}
+
+/// Why bytes are no RPC or no message. Nothing was kept of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
+#[non_exhaustive]
+pub enum WireError {
+    /// They are no protobuf, or a field has the type of another.
+    #[error("the bytes are not protobuf of this schema")]
+    Malformed,
+    /// A text is not UTF-8.
+    #[error("a topic is not UTF-8")]
+    Text,
+    /// A part is longer or shorter than it may be.
+    #[error("{what} of {len} bytes is out of bounds, at most {max}")]
+    Length {
+        /// The part.
+        what: &'static str,
+        /// Its bytes.
+        len: usize,
+        /// How many it may have.
+        max: usize,
+    },
+    /// There are more of one kind than there may be.
+    #[error("there are more than {max} {what}")]
+    TooMany {
+        /// What there is too much of.
+        what: &'static str,
+        /// How many there may be.
+        max: usize,
+    },
+    /// A field that can be there once is there twice.
+    #[error("{0} is there twice")]
+    Twice(&'static str),
+    /// A field is not there and must be.
+    #[error("{0} is missing")]
+    Missing(&'static str),
+}
+
+/// A message's bytes as an RPC that holds it alone; the only copy of it that is made for however many peers.
+pub fn frame(message: &[u8]) -> Bytes {
+    let mut frame = BytesMut::with_capacity(FRAME + message.len());
+    frame.put_u8(2 << 3 | 2);
+    frame.put_slice(varint::write(message.len() as u64, &mut [0; varint::MAX_LEN]));
+    frame.put_slice(message);
+    frame.freeze()
+}
+
+impl Rpc {
+    /// The RPC that these bytes are. What it holds shares their buffer.
+    ///
+    /// # Errors
+    /// [`WireError`], before anything is allocated, for all but text that is not UTF-8. The messages within are not
+    /// looked into: see [`Message::parse`].
+    pub fn parse(bytes: &Bytes, limits: &Limits) -> Result<Self, WireError> {
+        length("the RPC", bytes.len(), 0, limits.rpc)?;
+        let mut count = Count::new(limits);
+        for field in Fields::new(bytes) {
+            let field = field?;
+            match field.number {
+                1 => count.subscription(field.bytes()?)?,
+                2 => {
+                    field.bytes()?;
+                    more(&mut count.messages, limits.messages, "messages")?;
+                }
+                3 => count.control(field.bytes()?)?,
+                _ => {}
+            }
+        }
+        // All but the encoding of texts has been looked at.
+        Self::decode(bytes.clone()).map_err(|_| WireError::Text)
+    }
+
+    /// Its bytes.
+    pub fn emit(&self) -> Bytes {
+        self.encode_to_vec().into()
+    }
+}
+
+impl Message {
+    /// The message that these bytes are. What it holds shares their buffer.
+    ///
+    /// # Errors
+    /// [`WireError`]: also without a topic, and if any field is there twice.
+    pub fn parse(bytes: &Bytes, limits: &Limits) -> Result<Self, WireError> {
+        let mut seen = [false; 7];
+        for field in Fields::new(bytes) {
+            let field = field?;
+            let (what, min, max) = match field.number {
+                1 => ("the author", 1, MAX_FROM),
+                2 => ("the data", 0, limits.rpc),
+                3 => ("the sequence number", SEQNO, SEQNO),
+                4 => ("the topic", 1, limits.topic),
+                5 => ("the signature", 1, MAX_SIGNATURE),
+                6 => ("the key", 1, MAX_KEY),
+                _ => continue,
+            };
+            length(what, field.bytes()?.len(), min, max)?;
+            if let Some(seen) = seen.get_mut(field.number as usize) {
+                once(seen, what)?;
+            }
+        }
+        if !seen[4] {
+            return Err(WireError::Missing("the topic"));
+        }
+        Self::decode(bytes.clone()).map_err(|_| WireError::Text)
+    }
+}
+
+/// What was counted of an RPC so far.
+struct Count<'a> {
+    limits: &'a Limits,
+    subscriptions: usize,
+    messages: usize,
+    control: usize,
+    ids: usize,
+}
+
+impl<'a> Count<'a> {
+    fn new(limits: &'a Limits) -> Self {
+        Self {
+            limits,
+            subscriptions: 0,
+            messages: 0,
+            control: 0,
+            ids: 0,
+        }
+    }
+
+    fn subscription(&mut self, bytes: &[u8]) -> Result<(), WireError> {
+        more(
+            &mut self.subscriptions,
+            self.limits.subscriptions,
+            "subscriptions",
+        )?;
+        let mut seen = [false; 2];
+        for field in Fields::new(bytes) {
+            let field = field?;
+            match field.number {
+                1 => {
+                    field.expect_varint()?;
+                    once(&mut seen[0], "subscribe")?;
+                }
+                2 => {
+                    self.topic(field.bytes()?)?;
+                    once(&mut seen[1], "the topic")?;
+                }
+                _ => {}
+            }
+        }
+        seen[1].then_some(()).ok_or(WireError::Missing("the topic"))
+    }
+
+    fn control(&mut self, bytes: &[u8]) -> Result<(), WireError> {
+        for field in Fields::new(bytes) {
+            let field = field?;
+            let (ids, has_topic) = match field.number {
+                1 => (2, true),
+                2 | 5 => (1, false),
+                3 | 4 => (0, true),
+                _ => continue,
+            };
+            more(&mut self.control, self.limits.control, "control messages")?;
+            let mut topic = false;
+            let mut backoff = false;
+            for inner in Fields::new(field.bytes()?) {
+                let inner = inner?;
+                match (field.number, inner.number) {
+                    (_, number) if number == ids => self.id(inner.bytes()?)?,
+                    (_, 1) if has_topic => {
+                        self.topic(inner.bytes()?)?;
+                        once(&mut topic, "the topic")?;
+                    }
+                    (4, 2) => self.peer(inner.bytes()?)?,
+                    (4, 3) => {
+                        inner.expect_varint()?;
+                        once(&mut backoff, "the backoff")?;
+                    }
+                    _ => {}
+                }
+            }
+            if has_topic && !topic {
+                return Err(WireError::Missing("the topic"));
+            }
+        }
+        Ok(())
+    }
+
+    fn peer(&mut self, bytes: &[u8]) -> Result<(), WireError> {
+        more(&mut self.control, self.limits.control, "control messages")?;
+        let mut seen = [false; 2];
+        for field in Fields::new(bytes) {
+            let field = field?;
+            match field.number {
+                1 => {
+                    length("the peer id", field.bytes()?.len(), 1, MAX_FROM)?;
+                    once(&mut seen[0], "the peer id")?;
+                }
+                2 => {
+                    length("the peer record", field.bytes()?.len(), 0, self.limits.record)?;
+                    once(&mut seen[1], "the peer record")?;
+                }
+                _ => {}
+            }
+        }
+        seen[0].then_some(()).ok_or(WireError::Missing("the peer id"))
+    }
+
+    fn id(&mut self, bytes: &[u8]) -> Result<(), WireError> {
+        length("the message id", bytes.len(), 1, self.limits.id)?;
+        more(&mut self.ids, self.limits.ids, "message ids")
+    }
+
+    fn topic(&self, bytes: &[u8]) -> Result<(), WireError> {
+        length("the topic", bytes.len(), 1, self.limits.topic)
+    }
+}
+
+fn more(count: &mut usize, max: usize, what: &'static str) -> Result<(), WireError> {
+    *count += 1;
+    if *count > max {
+        return Err(WireError::TooMany { what, max });
+    }
+    Ok(())
+}
+
+fn length(what: &'static str, len: usize, min: usize, max: usize) -> Result<(), WireError> {
+    if (min..=max).contains(&len) {
+        Ok(())
+    } else {
+        Err(WireError::Length { what, len, max })
+    }
+}
+
+fn once(seen: &mut bool, what: &'static str) -> Result<(), WireError> {
+    if std::mem::replace(seen, true) {
+        return Err(WireError::Twice(what));
+    }
+    Ok(())
+}
+
+/// A message's bytes without its signature and key, which are what is signed, after `prefix`.
+pub(super) fn unsigned(message: &[u8], prefix: &[u8]) -> Result<Vec<u8>, WireError> {
+    let mut bytes = Vec::with_capacity(prefix.len() + message.len());
+    bytes.extend_from_slice(prefix);
+    for field in Fields::new(message) {
+        let field = field?;
+        let left_out = matches!(field.value, Value::Bytes(_)) && matches!(field.number, 5 | 6);
+        if !left_out {
+            bytes.extend_from_slice(field.whole);
+        }
+    }
+    Ok(bytes)
+}
