@@ -346,6 +346,50 @@ fn a_flood_of_records_is_bounded_in_total_and_for_each_sender() {
     assert_eq!(engine.stored(), (100, 500));
 }
 
+/// An address of a network, which proves an id.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+struct Networked(Place, [u8; 4]);
+
+impl fmt::Display for Networked {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.0)
+    }
+}
+
+impl Addr for Networked {
+    fn peer_id(&self) -> Option<PeerId> {
+        self.0.peer_id()
+    }
+
+    fn socket_addr(&self) -> Option<std::net::SocketAddr> {
+        Some((self.1, 1).into())
+    }
+}
+
+#[test]
+fn who_makes_ids_in_one_network_keeps_no_more_than_one_node_of_it() {
+    let config = Config {
+        records_per_source: 20,
+        ..Config::default()
+    };
+    let parse = |_: &str| None;
+    let rules = Arc::new(Rules::new(config, parse, |_: &PeerId, _: &[u8]| true));
+    let mut engine: Engine<Networked> = Engine::new(id(0), rules, NOW, 1);
+    let mut kept = |number: u16, ip| {
+        let from = Networked(Place(number), ip);
+        let keep = ask(number, Ask::Keep(record(number.into(), b"x")));
+        engine.handle_request(NOW, &from, &keep).is_ok()
+    };
+    for number in 1..100 {
+        assert_eq!(
+            kept(number, [203, 0, 113, number as u8]),
+            number <= 20,
+            "{number}"
+        );
+    }
+    assert!(kept(100, [203, 0, 114, 1]), "another network");
+}
+
 #[test]
 fn a_full_node_lets_the_farthest_copies_go_for_records_of_its_own_range_alone() {
     let config = Config {

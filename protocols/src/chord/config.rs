@@ -19,13 +19,18 @@ pub struct Config {
     /// anybody then. Default: no.
     pub unproven_ids: bool,
 
-    /// How long an answer is waited for. Default: 5 s.
+    /// How long an answer is waited for. What only one node can answer is asked a second time; whoever is silent twice is
+    /// forgotten. Default: 5 s.
     pub request_timeout: Duration,
     /// How often the successor is asked for its neighbours, give or take a quarter. Default: 10 s.
     pub stabilize_every: Duration,
     /// How often a finger is looked up again, give or take a quarter. The first round of all fingers runs without waiting.
     /// Default: 10 s.
     pub fix_fingers_every: Duration,
+
+    /// How often this node looks its place up by way of those that it has joined by, give or take a quarter. So rings that a
+    /// partition has left behind become one again, as long as one of those is there. Default: 1 min.
+    pub rejoin_every: Duration,
 
     /// Operations of the application at a time; a further one is an error. Default: 64.
     pub operations: usize,
@@ -59,7 +64,8 @@ pub struct Config {
     pub records: usize,
     /// Bytes of their values. As above. Default: 8 MiB.
     pub record_bytes: usize,
-    /// Records kept that came from one node; further ones are refused. Default: 2048.
+    /// Records kept that came from one network, or one node where that is unknown, since ids cost nothing; further ones are
+    /// refused. Default: 2048.
     pub records_per_source: usize,
     /// For how long a record is kept at most; more is cut down to this. Default: 24 h.
     pub record_ttl: Duration,
@@ -79,6 +85,7 @@ impl Default for Config {
             request_timeout: Duration::from_secs(5),
             stabilize_every: Duration::from_secs(10),
             fix_fingers_every: Duration::from_secs(10),
+            rejoin_every: Duration::from_mins(1),
             operations: 64,
             lookup_requests: 64,
             nearer: 8,
@@ -113,6 +120,7 @@ impl Config {
             request_timeout: self.request_timeout.max(tick),
             stabilize_every: self.stabilize_every.max(tick),
             fix_fingers_every: self.fix_fingers_every.max(tick),
+            rejoin_every: self.rejoin_every.max(tick),
             lookup_requests: self.lookup_requests.max(1),
             nearer: self.nearer.clamp(1, most),
             message,

@@ -12,7 +12,7 @@ use super::event::Refusal;
 use super::lookup::Goal;
 use super::store::Incoming;
 use super::wire::{Answer, Ask, Message, Record};
-use crate::overlay::Contact;
+use crate::overlay::{Contact, Source};
 
 /// Keys that wait to be copied at most; for more than that, all are copied.
 const QUEUE: usize = 256;
@@ -51,7 +51,7 @@ impl Copies {
 
 impl<A: Addr> Engine<A> {
     /// Keeps a record that somebody leaves here.
-    pub(super) fn keep(&mut self, now: Duration, record: Record<'_>, source: PeerId) -> Result<(), Refusal> {
+    pub(super) fn keep(&mut self, now: Duration, record: Record<'_>, source: Source) -> Result<(), Refusal> {
         let key = PeerId::new(record.key);
         let own_range = self
             .table
@@ -157,13 +157,17 @@ impl<A: Addr> Engine<A> {
             return;
         };
         let before = pull.after;
+        let source = Source::of(&Contact {
+            id: from,
+            addr: addr.clone(),
+        });
         for record in records {
             let key = PeerId::new(record.key);
             if key == pull.after || !in_half_open(&key, &pull.after, &pull.until) {
                 self.counts.bad_records += 1;
                 return;
             }
-            match self.keep(now, record, from) {
+            match self.keep(now, record, source) {
                 Ok(()) | Err(Refusal::Stale) => pull.after = key,
                 Err(Refusal::Full | Refusal::Limit) => return,
                 Err(_) => {

@@ -23,8 +23,12 @@ use crate::overlay::{Contact, Failure, OpId, RequestId, Transmit};
 /// What a request in flight is for.
 #[derive(Debug)]
 pub(super) enum Purpose<A> {
-    /// The request of an operation that has this number.
+    /// The request of an operation that has this number, at the key's owner.
     Op(OpId, usize),
+    /// The same on the way there, where others would do as well.
+    Step(OpId, usize),
+    /// Asking whether one lives that did not answer.
+    Probe,
     /// Asking the successor, or one that may be it, for its neighbours.
     Stabilize(Contact<A>),
     /// Asking whether the predecessor lives.
@@ -50,6 +54,8 @@ struct Pending<A> {
     /// Who was asked, if that is known.
     node: Option<PeerId>,
     purpose: Purpose<A>,
+    /// Where and what to ask again if there is no answer.
+    again: Option<Box<(A, Vec<u8>)>>,
 }
 
 /// A node of a Chord ring. See the [module](super).
@@ -72,6 +78,16 @@ pub struct Engine<A> {
     deadlines: VecDeque<(Duration, RequestId)>,
     transmits: VecDeque<Transmit<A>>,
     last_id: u64,
+}
+
+impl<A> Purpose<A> {
+    /// Whether it is asked again if there is no answer: nobody else could answer it, or it is not known who else lives.
+    fn is_repeated(&self) -> bool {
+        !matches!(
+            self,
+            Self::Step(..) | Self::Route(_) | Self::Introduce | Self::Probe
+        )
+    }
 }
 
 impl<A: Addr> Engine<A> {
@@ -157,7 +173,8 @@ impl<A: Addr> Engine<A> {
             return Err(Error::invalid("bootstrap", "there is no address to join by"));
         }
         let (own, limit) = (self.table.own, self.rules.config.bootstraps);
-        let bootstraps = bootstraps.iter().take(limit).cloned().collect();
+        let bootstraps: Vec<A> = bootstraps.iter().take(limit).cloned().collect();
+        self.upkeep.bootstraps.clone_from(&bootstraps);
         self.start(now, Goal::Join, own, bootstraps)
     }
 
@@ -243,7 +260,7 @@ impl<A: Addr> Engine<A> {
 
     /// Takes the answer to a request.
     pub fn handle_answer(&mut self, now: Duration, id: RequestId, answer: &[u8]) {
-        let Some(Pending { node, purpose }) = self.settle(id) else {
+        let Some(Pending { node, purpose, .. }) = self.settle(id) else {
             self.counts.late += 1;
             return;
         };
@@ -260,7 +277,10 @@ impl<A: Addr> Engine<A> {
         }
         self.counts.answered += 1;
         match purpose {
-            Purpose::Op(op, sent) => self.op_answered(now, op, sent, from, message.body),
+            Purpose::Op(op, sent) | Purpose::Step(op, sent) => {
+                self.op_answered(now, op, sent, from, message.body);
+            }
+            Purpose::Probe => self.upkeep.probed(from),
             Purpose::Stabilize(asked) => {
                 self.stabilized(now, &asked, message.body);
                 self.taken_in();
@@ -279,13 +299,20 @@ impl<A: Addr> Engine<A> {
 
     /// Learns that a request got no answer. What gets neither this nor an answer in time fails by itself.
     pub fn handle_failure(&mut self, now: Duration, id: RequestId, why: Failure) {
-        let Some(Pending { node, purpose }) = self.settle(id) else {
+        let Some(Pending { node, purpose, again }) = self.settle(id) else {
             self.counts.late += 1;
             return;
         };
         self.counts.failed += 1;
         if why == Failure::Unreachable {
-            self.gone(now, node);
+            if let Some((to, request)) = again.map(|again| *again) {
+                return self.send_once(now, to, node, request, purpose);
+            }
+            if purpose.is_repeated() || matches!(purpose, Purpose::Probe) {
+                self.gone(now, node);
+            } else {
+                self.probe(now, node);
+            }
         }
         self.unanswered(now, node, purpose);
     }
@@ -343,11 +370,29 @@ impl<A: Addr> Engine<A> {
         request: Vec<u8>,
         purpose: Purpose<A>,
     ) {
+        let again = purpose
+            .is_repeated()
+            .then(|| Box::new((to.clone(), request.clone())));
+        self.send_once(now, to, node, request, purpose);
+        if let Some(pending) = self.pending.get_mut(&RequestId(self.last_id)) {
+            pending.again = again;
+        }
+    }
+
+    fn send_once(
+        &mut self,
+        now: Duration,
+        to: A,
+        node: Option<PeerId>,
+        request: Vec<u8>,
+        purpose: Purpose<A>,
+    ) {
         let id = RequestId(self.next_id());
         self.counts.sent += 1;
         let deadline = now.saturating_add(self.rules.config.request_timeout);
         self.deadlines.push_back((deadline, id));
-        self.pending.insert(id, Pending { node, purpose });
+        let again = None;
+        self.pending.insert(id, Pending { node, purpose, again });
         self.transmits.push_back(Transmit { to, id, request });
     }
 
@@ -364,7 +409,8 @@ impl<A: Addr> Engine<A> {
     /// What follows when a request came to nothing.
     fn unanswered(&mut self, now: Duration, node: Option<PeerId>, purpose: Purpose<A>) {
         match purpose {
-            Purpose::Op(op, sent) => self.op_failed(now, op, sent, node),
+            Purpose::Op(op, sent) | Purpose::Step(op, sent) => self.op_failed(now, op, sent, node),
+            Purpose::Probe => node.into_iter().for_each(|node| self.upkeep.probed(node)),
             Purpose::Stabilize(asked) => {
                 self.stabilize_failed(now, &asked);
                 self.taken_in();
@@ -382,6 +428,16 @@ impl<A: Addr> Engine<A> {
         }
     }
 
+    /// Asks one that did not answer whether it lives, if this node relies on it.
+    fn probe(&mut self, now: Duration, node: Option<PeerId>) {
+        let known = node.and_then(|node| self.table.find(&node)).cloned();
+        if let Some(Contact { id, addr }) = known
+            && self.upkeep.begin_probe(id)
+        {
+            self.ask(now, &addr, Some(id), Ask::Ping, Purpose::Probe);
+        }
+    }
+
     /// Forgets a node that is not there.
     pub(super) fn gone(&mut self, now: Duration, node: Option<PeerId>) {
         let Some(node) = node else { return };
@@ -391,6 +447,7 @@ impl<A: Addr> Engine<A> {
         let far = self.table.forget(&node);
         if had && self.table.successor().is_none() {
             self.events.push_back(Event::Alone);
+            self.upkeep.rejoin_soon(now, &self.rules.config);
         }
         if far {
             self.find_place(now);

@@ -13,7 +13,7 @@ use super::distance::between;
 use super::engine::{Engine, Purpose};
 use super::event::{Event, Found, OpError, Outcome, Refusal};
 use super::wire::{self, Answer, Ask, Record};
-use crate::overlay::{Contact, OpId, Progress};
+use crate::overlay::{Contact, OpId, Progress, Source};
 
 /// Nodes that an operation remembers at most and has not asked; those farthest from the key are forgotten.
 const CANDIDATES: usize = 64;
@@ -582,7 +582,7 @@ impl<A: Addr> Engine<A> {
             },
             _ => Ask::Step(key, skip),
         };
-        self.ask(now, &addr, node, ask, Purpose::Op(id, op.sent));
+        self.ask(now, &addr, node, ask, Purpose::Step(id, op.sent));
         op.asked = match op.goal {
             Goal::Route { .. } => Asked::Route,
             _ => Asked::Step(depth, addr, skip),
@@ -620,7 +620,10 @@ impl<A: Addr> Engine<A> {
                 }
                 *missing += 1;
             }
-            Goal::Put { .. } => match op.record().map(|record| self.keep(now, record, self.table.own)) {
+            Goal::Put { .. } => match op
+                .record()
+                .map(|record| self.keep(now, record, Source::Node(self.table.own)))
+            {
                 Some(Ok(())) => {
                     self.copy(now, op.key);
                     self.done(now, id, &op, Ok(Outcome::Stored));
@@ -645,7 +648,11 @@ impl<A: Addr> Engine<A> {
     fn arrived(&mut self, now: Duration, id: OpId, op: Box<Op<A>>, owner: Option<Contact<A>>) {
         match (&op.goal, owner) {
             (Goal::Join, Some(owner)) => {
-                self.joined(now, owner, (!op.upkeep).then_some(id));
+                if op.upkeep {
+                    self.found_place(now, owner);
+                } else {
+                    self.joined(now, owner, Some(id));
+                }
             }
             (Goal::Locate, owner) => match owner.filter(|owner| op.locates(&owner.id)) {
                 None => self.fail(now, id, op, OpError::NoAnswer),

@@ -11,7 +11,7 @@ use super::engine::{Engine, Purpose};
 use super::event::Refusal;
 use super::route::Route;
 use super::wire::{self, Answer, Ask, MAX_ADDR, MAX_NODES, MAX_RECORDS, Message, Record};
-use crate::overlay::Contact;
+use crate::overlay::{Contact, Source};
 
 /// Bytes of a record around its value, and of a node around its address, at most.
 const AROUND: usize = 40;
@@ -67,11 +67,11 @@ impl<A: Addr> Engine<A> {
                 if !self.table.owns(&key) {
                     return Ok(self.elsewhere());
                 }
-                let answer = self.serve_keep(now, record, asker.id)?;
+                let answer = self.serve_keep(now, record, Source::of(&asker))?;
                 self.copy(now, key);
                 Ok(answer)
             }
-            Ask::Keep(record) => self.serve_keep(now, record, asker.id),
+            Ask::Keep(record) => self.serve_keep(now, record, Source::of(&asker)),
             Ask::Keys(after, until) => Ok(self.page(now, PeerId::new(after), PeerId::new(until))),
             Ask::Leave {
                 predecessor,
@@ -158,7 +158,7 @@ impl<A: Addr> Engine<A> {
         })
     }
 
-    fn serve_keep(&mut self, now: Duration, record: Record<'_>, from: PeerId) -> Result<Vec<u8>, Refusal> {
+    fn serve_keep(&mut self, now: Duration, record: Record<'_>, from: Source) -> Result<Vec<u8>, Refusal> {
         match self.keep(now, record, from) {
             Ok(()) => Ok(self.emit(Answer::Done)),
             Err(Refusal::Stale) => Ok(self.emit(Answer::Stale)),

@@ -10,14 +10,15 @@ use super::config::Rules;
 use super::distance::in_half_open;
 use super::event::Refusal;
 use super::wire::Record;
+use crate::overlay::Source;
 
-/// Records by key, within limits on their number and bytes, in total and for each node that they come from.
+/// Records by key, within limits on their number and bytes, in total and for each network that they come from.
 #[derive(Debug, Default)]
 pub(super) struct Store {
     records: BTreeMap<PeerId, Kept>,
     bytes: usize,
     /// How many records came from whom.
-    sources: HashMap<PeerId, usize>,
+    sources: HashMap<Source, usize>,
 }
 
 #[derive(Debug)]
@@ -26,7 +27,7 @@ struct Kept {
     expires: Duration,
     /// When somebody last left it here.
     seen: Duration,
-    source: PeerId,
+    source: Source,
 }
 
 /// A record that somebody leaves here.
@@ -34,7 +35,7 @@ struct Kept {
 pub(super) struct Incoming<'a> {
     pub(super) record: Record<'a>,
     /// Who does.
-    pub(super) source: PeerId,
+    pub(super) source: Source,
     /// The arc of which the record is, if it is this node's own: from its predecessor to itself.
     pub(super) own_range: Option<(PeerId, PeerId)>,
 }

@@ -28,6 +28,11 @@ pub(super) struct Upkeep<A> {
     stabilize_at: Duration,
     fix_at: Duration,
     replicate_at: Duration,
+    rejoin_at: Duration,
+    /// By whom this node has joined.
+    pub(super) bootstraps: Vec<A>,
+    /// Who is being asked whether it lives.
+    probing: Vec<PeerId>,
     /// When the predecessor was last heard of.
     pub(super) heard: Duration,
     /// While somebody is being asked for its neighbours: how many more this round may ask.
@@ -59,6 +64,9 @@ impl<A> Upkeep<A> {
             stabilize_at: now.saturating_add(jittered(config.stabilize_every, rng)),
             fix_at: now.saturating_add(jittered(config.fix_fingers_every, rng)),
             replicate_at: now.saturating_add(jittered(config.replicate_every, rng)),
+            rejoin_at: now.saturating_add(jittered(config.rejoin_every, rng)),
+            bootstraps: Vec::new(),
+            probing: Vec::new(),
             heard: now,
             stabilizing: None,
             hint: None,
@@ -74,6 +82,24 @@ impl<A> Upkeep<A> {
     pub(super) fn begin_fingers(&mut self) {
         (self.first_round, self.finger) = (true, None);
     }
+
+    /// Whether nobody asks this node already whether it lives.
+    pub(super) fn begin_probe(&mut self, node: PeerId) -> bool {
+        let begins = !self.probing.contains(&node);
+        if begins {
+            self.probing.push(node);
+        }
+        begins
+    }
+
+    pub(super) fn probed(&mut self, node: PeerId) {
+        self.probing.retain(|other| *other != node);
+    }
+
+    /// There is no ring any more.
+    pub(super) fn rejoin_soon(&mut self, now: Duration, config: &Config) {
+        self.rejoin_at = self.rejoin_at.min(now.saturating_add(config.retry_pause));
+    }
 }
 
 fn jittered(every: Duration, rng: &mut StdRng) -> Duration {
@@ -85,6 +111,7 @@ impl<A: Addr> Engine<A> {
     /// When [`handle_timeout`](Self::handle_timeout) is due. A node that is leaving keeps nothing up any more.
     pub fn poll_timeout(&self) -> Option<Duration> {
         let upkeep = self.upkeep.stabilize_at.min(self.upkeep.fix_at);
+        let upkeep = upkeep.min(self.upkeep.rejoin_at);
         let upkeep = self.leaving.is_none().then_some(upkeep);
         let waiting = self.next_deadline().into_iter().chain(self.next_wait());
         upkeep.into_iter().chain(waiting).min()
@@ -116,6 +143,39 @@ impl<A: Addr> Engine<A> {
         if now >= self.upkeep.fix_at {
             self.upkeep.fix_at = now.saturating_add(jittered(config.fix_fingers_every, &mut self.rng));
             self.fix_finger(now);
+        }
+        if now >= self.upkeep.rejoin_at {
+            self.upkeep.rejoin_at = now.saturating_add(jittered(config.rejoin_every, &mut self.rng));
+            self.rejoin(now);
+        }
+    }
+
+    /// Looks this node's place up by way of those that it has joined by, beginning with any of them.
+    fn rejoin(&mut self, now: Duration) {
+        if self.upkeep.bootstraps.is_empty() || self.is_joining() {
+            return;
+        }
+        let mut bootstraps = self.upkeep.bootstraps.clone();
+        let first = self.rng.random_range(0..bootstraps.len());
+        bootstraps.rotate_left(first);
+        let own = self.table.own;
+        self.begin(now, Goal::Join, own, bootstraps, true);
+    }
+
+    /// This is who succeeds this node, as those say. If that is news, there are two rings, or it is too new to be known.
+    ///
+    /// It is told of this node though it may not be the successor: so it learns its predecessor, and that one, which it
+    /// tells, its successor. When each node of one ring has done so, all are in the other.
+    pub(super) fn found_place(&mut self, now: Duration, owner: Contact<A>) {
+        let own = self.table.own;
+        match self.table.successor() {
+            Some(known) if known.id == owner.id => {}
+            Some(known) if !in_open(&owner.id, &own, &known.id) => {
+                if self.upkeep.stabilizing.is_none() {
+                    self.ask_neighbours(now, owner, 1);
+                }
+            }
+            _ => self.joined(now, owner, None),
         }
     }
 
