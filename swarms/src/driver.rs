@@ -11,8 +11,9 @@
 //! caller waits for, such as the answer to its ask, wakes that caller by itself: there may be thousands of them, and the
 //! line is short.
 //!
-//! While nobody waits, or whoever was called does not come, a background task takes over. It stands back as soon as
-//! somebody comes, and while there is something to do it looks now and then whether they still do.
+//! While nobody waits, or whoever was called does not come, a background task takes over. Readers mostly come again: it
+//! stands back as soon as one comes, and while there is something to do it looks now and then whether they still do. Who
+//! came for an answer is not expected again, and leaves the work waiting for what comes next.
 //!
 //! Who comes while the work can go on takes no place among those who wait: where what it waits for is there already, a
 //! call takes the lock of the line twice and leaves no trace.

@@ -6,7 +6,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use tokio::task::coop::has_budget_remaining;
-use tokio::time::sleep;
+use tokio::time::timeout;
 
 use super::line::Duty;
 use super::{Desk, Kind, POLLS, Shift, make};
@@ -19,9 +19,10 @@ pub(super) const GRACE: Duration = Duration::from_millis(10);
 pub(super) async fn run<K: Kind>(desk: Arc<Desk<K>>) {
     while poll_fn(|cx| desk.stand_by(cx)).await {
         loop {
-            let before = desk.line().polls;
-            sleep(GRACE).await;
-            if desk.line().look(before) != Duty::Watch {
+            let before = desk.line().sight();
+            // Until it is time to look, or nobody is expected to come.
+            let watched = timeout(GRACE, poll_fn(|cx| desk.watch(cx))).await;
+            if watched.is_ok() || desk.line().look(before) != Duty::Watch {
                 break;
             }
         }
@@ -60,6 +61,18 @@ impl<K: Kind> Desk<K> {
                 break;
             }
         }
+        Poll::Pending
+    }
+
+    /// Waits for as long as the background's duty is to watch.
+    fn watch(&self, cx: &Context<'_>) -> Poll<()> {
+        let mut line = self.line();
+        if line.closed || line.duty != Duty::Watch {
+            return Poll::Ready(());
+        }
+        let outdated = line.background.replace(cx.waker().clone());
+        drop(line);
+        drop(outdated);
         Poll::Pending
     }
 }

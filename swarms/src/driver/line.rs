@@ -8,6 +8,7 @@ use p2p::Error;
 
 use super::{Kind, Wants};
 
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact that holds or not, whatever the others do")]
 pub(super) struct Line<K> {
     /// The work can go on.
     pub(super) due: bool,
@@ -16,7 +17,11 @@ pub(super) struct Line<K> {
     /// What whoever polls the work takes itself.
     pub(super) polled_for: Option<Wants<K>>,
     /// How often somebody began to poll the work.
-    pub(super) polls: u64,
+    polls: u64,
+    /// How often somebody came for items.
+    visits: u64,
+    /// Somebody came for items not long ago, and mostly comes again. Who waited for something else need not.
+    readers_return: bool,
     /// How often items were put anywhere.
     pub(super) puts: u64,
     /// Those who want items, in the order of their tickets.
@@ -38,6 +43,8 @@ impl<K> Default for Line<K> {
             polling: false,
             polled_for: None,
             polls: 0,
+            visits: 0,
+            readers_return: false,
             puts: 0,
             readers: VecDeque::new(),
             others: VecDeque::new(),
@@ -88,6 +95,10 @@ impl<K: Kind> Line<K> {
             waiting.called = true;
             waiting.waker.clone()
         });
+        if called.is_none() && !self.readers_return {
+            self.duty = Duty::Work;
+            return [None, self.background.clone()];
+        }
         let background = match self.duty {
             Duty::Work if called.is_none() => self.background.clone(),
             Duty::Watch => None,
@@ -102,6 +113,17 @@ impl<K: Kind> Line<K> {
     /// Whether the work can go on, and nobody is at it.
     pub(super) fn is_free(&self) -> bool {
         self.due && !self.polling && !self.closed
+    }
+
+    /// Somebody comes who waits for this.
+    pub(super) fn come(&mut self, wants: Wants<K>) {
+        if let Wants::Items(..) = wants {
+            self.visits += 1;
+            self.readers_return = true;
+            if self.duty == Duty::Work {
+                self.duty = Duty::Rest;
+            }
+        }
     }
 
     /// Begins a poll of the work for one with these wants, who has this place in the line, if any.
@@ -186,17 +208,26 @@ impl<K: Kind> Line<K> {
         waiting.chain(background)
     }
 
+    pub(super) fn sight(&self) -> Sight {
+        Sight {
+            polls: self.polls,
+            visits: self.visits,
+        }
+    }
+
     /// How many wait.
     pub(super) fn waiting(&self) -> usize {
         self.readers.len() + self.others.len()
     }
 
-    /// What the background does now that it has watched for a while; `polls_before` is how often the work had been polled
-    /// when it began to.
-    pub(super) fn look(&mut self, polls_before: u64) -> Duty {
+    /// What the background does now that it has watched for a while; `before` is what it [saw](Self::sight) when it began
+    /// to.
+    pub(super) fn look(&mut self, before: Sight) -> Duty {
+        self.readers_return = self.visits != before.visits;
         let mut waiting = self.readers.iter().chain(&self.others);
         let somebody_waits = waiting.any(|waiting| !waiting.called);
-        self.duty = if self.polls != polls_before {
+        let nobody_comes = !(somebody_waits || self.readers_return);
+        self.duty = if self.polls != before.polls && !(self.due && nobody_comes) {
             Duty::Watch
         } else if self.due || !somebody_waits {
             Duty::Work
@@ -207,19 +238,17 @@ impl<K: Kind> Line<K> {
     }
 }
 
+/// How far things were at some time.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Sight {
+    polls: u64,
+    visits: u64,
+}
+
 impl<K> Wants<K> {
     pub(super) fn kind(self) -> K {
         match self {
             Wants::Items(kind, _) | Wants::Own(kind) => kind,
-        }
-    }
-}
-
-impl Duty {
-    /// Somebody else polls the work.
-    pub(super) fn stand_back(&mut self) {
-        if *self == Duty::Work {
-            *self = Duty::Rest;
         }
     }
 }

@@ -44,7 +44,7 @@ impl<'a, K: Kind> Place<'a, K> {
         if let Some(over) = self.over(&mut line) {
             return Poll::Ready(Err(over));
         }
-        line.duty.stand_back();
+        line.come(self.wants);
         let mut free = line.is_free();
         if !(free && has_budget_remaining()) {
             return self.stand(line, None, free, cx, Some(take));
@@ -60,6 +60,14 @@ impl<'a, K: Kind> Place<'a, K> {
             line = self.desk.line_after_poll();
             if taken.is_ready() {
                 self.served = true;
+                if line.due && matches!(self.wants, Wants::Own(_)) {
+                    // Readers mostly come again and go on. Others leave the work as they would like to find it: waiting
+                    // for something to come.
+                    line.begin(None, self.ticket);
+                    drop(line);
+                    self.desk.poll_work();
+                    line = self.desk.line_after_poll();
+                }
                 let ticket = self.ticket.take();
                 let _outdated = ticket.map(|ticket| line.leave(self.wants, ticket));
                 shift.end(line, true);

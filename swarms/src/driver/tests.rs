@@ -176,6 +176,49 @@ async fn the_background_takes_over_when_nobody_comes_any_more() {
     layer.close();
 }
 
+/// Who asks leaves, and what others ask of it meanwhile is the background's, at once.
+#[tokio::test(start_paused = true)]
+async fn nobody_is_waited_for_who_came_for_something_else() {
+    let layer = Layer::new();
+    let begun = Instant::now();
+    for round in 0..4 {
+        let answered = layer.inbox.len() + 1;
+        let answer = |_: &mut Context<'_>| match layer.inbox.len() {
+            len if len >= answered => Poll::Ready(Ok(())),
+            _ => Poll::Pending,
+        };
+        let mut asking = Held::new(layer.driver.wait(Wants::Own(()), answer));
+        assert!(asking.poll().is_pending());
+        layer.send(round);
+        assert!(asking.is_woken() && asking.poll().is_ready());
+        drop(asking);
+        let (inbox, polled) = (layer.inbox.len(), layer.polled.load(SeqCst));
+        layer.send(round);
+        for _ in 0..4 {
+            yield_now().await;
+        }
+        assert_eq!(layer.inbox.len(), inbox + 1, "round {round}");
+        assert_eq!(layer.polled.load(SeqCst), polled + 1);
+    }
+    assert!(begun.elapsed().is_zero());
+    // A reader, though, is expected to come again.
+    assert_eq!(layer.receive().await.expect("open"), 0);
+    while layer.inbox.try_pop().expect("open").is_some() {}
+    let mut receiving = Held::new(layer.receive());
+    assert!(receiving.poll().is_pending());
+    layer.send(7);
+    assert!(matches!(receiving.poll(), Poll::Ready(Ok(7))));
+    drop(receiving);
+    layer.send(8);
+    for _ in 0..4 {
+        yield_now().await;
+    }
+    assert_eq!(layer.inbox.len(), 0);
+    sleep(3 * GRACE).await;
+    assert_eq!(layer.inbox.len(), 1);
+    layer.close();
+}
+
 #[tokio::test(start_paused = true)]
 async fn who_is_kept_aside_holds_up_nobody_for_long() {
     let layer = Layer::new();
