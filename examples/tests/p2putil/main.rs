@@ -3,6 +3,7 @@
 mod keys;
 mod process;
 mod secure;
+mod sim;
 
 use std::io::Write as _;
 use std::process::Stdio;

@@ -8,7 +8,10 @@ use p2p::Error;
 
 use super::{Kind, Wants};
 
-#[expect(clippy::struct_excessive_bools, reason = "each is a fact that holds or not, whatever the others do")]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a fact that holds or not, whatever the others do"
+)]
 pub(super) struct Line<K> {
     /// The work can go on.
     pub(super) due: bool,

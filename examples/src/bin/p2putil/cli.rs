@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 use clap_complete::Shell;
 
+use crate::sim::Sim;
+
 const STACKS: &str = "\
 Stacks are written base first, layers joined by '/', arguments after '=', options after ',':
   udp=127.0.0.1:0/frag=65536            large messages over UDP
@@ -55,6 +57,9 @@ pub(crate) enum Command {
     Bench(Bench),
     /// Check a stack against the laws of a swarm.
     Conformance(Conformance),
+    /// Simulate an overlay of thousands of nodes.
+    #[command(subcommand)]
+    Sim(Sim),
     /// Print a script that completes commands and options in a shell.
     #[command(
         after_help = "Example:\n  p2putil completions bash > ~/.local/share/bash-completion/completions/p2putil"

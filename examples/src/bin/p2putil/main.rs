@@ -11,6 +11,7 @@ mod key;
 mod listen;
 mod output;
 mod send;
+mod sim;
 mod table;
 mod transfer;
 
@@ -101,6 +102,7 @@ fn run(cli: Cli) -> Result<(), Failure> {
         }
         Command::Keygen(args) => return key::keygen(args, out),
         Command::Id(args) => return key::id(args, out),
+        Command::Sim(command) => return sim::run(command, out),
         _ => {}
     }
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -115,7 +117,7 @@ fn run(cli: Cli) -> Result<(), Failure> {
             Command::Ask(args) => send::ask(args, out).await,
             Command::Bench(args) => bench::run(args, out).await,
             Command::Conformance(args) => conformance::run(args, out).await,
-            Command::Keygen(_) | Command::Id(_) | Command::Completions { .. } => Ok(()),
+            Command::Keygen(_) | Command::Id(_) | Command::Sim(_) | Command::Completions { .. } => Ok(()),
         }
     });
     // A swarm that blocks its thread holds up no end.

@@ -1,0 +1,246 @@
+//! A network of simulated nodes, which is asked for keys and records.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use p2p::PeerId;
+use p2p_protocols::overlay::OpId;
+use p2p_swarmtest::sim::{self, Arrival, Churn, Distribution, SimAddr, Simulation};
+use rand::rngs::StdRng;
+use rand::{RngExt as _, SeedableRng as _};
+
+use super::overlay::{Overlay, Said};
+
+/// How long operations that were begun may take, in virtual time. What takes longer has failed.
+const PATIENCE: Duration = Duration::from_mins(2);
+
+/// How long nodes that went away stay away, in the mean.
+const ABSENCE: Duration = Duration::from_mins(1);
+
+pub(super) struct Network<O: Overlay> {
+    pub(super) sim: Simulation<O>,
+    rules: O::Rules,
+    random: StdRng,
+    keys: Vec<PeerId>,
+}
+
+/// What became of operations.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Tally {
+    pub(super) of: usize,
+    pub(super) right: usize,
+    /// Of lookups that found something, sorted.
+    pub(super) hops: Vec<usize>,
+}
+
+impl Tally {
+    /// The share that went right, in percent.
+    pub(super) fn percent(&self) -> f64 {
+        100.0 * number(self.right) / number(self.of.max(1))
+    }
+
+    pub(super) fn mean_hops(&self) -> Option<f64> {
+        let sum: usize = self.hops.iter().sum();
+        (!self.hops.is_empty()).then(|| number(sum) / number(self.hops.len()))
+    }
+
+    /// So many hops or fewer took this share of them, in percent.
+    pub(super) fn percentile(&self, share: usize) -> Option<usize> {
+        let last = self.hops.len().checked_sub(1)?;
+        self.hops.get(last * share / 100).copied()
+    }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "counts of one run are far below 2⁵²")]
+pub(super) fn number(count: usize) -> f64 {
+    count as f64
+}
+
+/// What is wanted of a node, and by when.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Wanted {
+    /// Everything that a lookup of this key should find.
+    All(PeerId),
+    /// The nearest node.
+    First(PeerId),
+    Record,
+}
+
+impl<O: Overlay> Network<O> {
+    pub(super) fn new(seed: u64, loss: f64) -> Self {
+        let mut config = sim::Config {
+            seed,
+            ..sim::Config::default()
+        };
+        config.links.loss = loss;
+        Self {
+            sim: Simulation::new(config),
+            rules: O::rules(),
+            random: StdRng::seed_from_u64(seed),
+            keys: Vec::new(),
+        }
+    }
+
+    /// One more node joins by somebody who has.
+    pub(super) fn join(&mut self) {
+        let (id, seed) = (self.id(), self.sim.seed(self.sim.next_addr()));
+        let contact = self.member();
+        let mut engine = O::new(&self.rules, id, self.sim.now(), seed);
+        if let Some(contact) = contact {
+            // A new node has room for an operation.
+            let _ = engine.join(self.sim.now(), contact);
+        }
+        self.sim.add(engine);
+        self.run_for(O::APART);
+    }
+
+    pub(super) fn run_for(&mut self, time: Duration) {
+        self.sim.run_for(time);
+        self.sim.events().for_each(drop);
+    }
+
+    fn id(&mut self) -> PeerId {
+        PeerId::new(self.random.random())
+    }
+
+    /// A node that is up, each as likely.
+    fn anyone(&mut self) -> Option<SimAddr> {
+        let up = self.sim.up();
+        let nth = (up > 0).then(|| self.random.random_range(0..up))?;
+        self.sim.nodes().nth(nth).map(|(addr, _)| addr)
+    }
+
+    /// A node that has joined, if one is found soon; while nobody has, the first one.
+    fn member(&mut self) -> Option<SimAddr> {
+        for _ in 0..100 {
+            let addr = self.anyone()?;
+            if self.sim.engine(addr).is_some_and(O::has_joined) {
+                return Some(addr);
+            }
+        }
+        self.sim.nodes().next().map(|(addr, _)| addr)
+    }
+
+    fn members(&self) -> Vec<PeerId> {
+        let mut members: Vec<PeerId> = self.sim.nodes().map(|(_, node)| node.id()).collect();
+        members.sort_unstable();
+        members
+    }
+
+    /// Puts so many records.
+    pub(super) fn put(&mut self, records: usize) -> Tally {
+        self.keys = (0..records).map(|_| self.id()).collect();
+        let keys = self.keys.clone();
+        let mut asked = HashMap::new();
+        for key in keys {
+            self.begin(&mut asked, Wanted::Record, |node, now| {
+                node.put(now, key, b"a record").ok()
+            });
+        }
+        self.finish(asked)
+    }
+
+    /// Looks keys at random up from nodes at random. All of what is found must be right if `all` says so; otherwise the
+    /// first node.
+    pub(super) fn look_up(&mut self, count: usize, all: bool) -> Tally {
+        let mut asked = HashMap::new();
+        for _ in 0..count {
+            let key = self.id();
+            let wanted = if all { Wanted::All(key) } else { Wanted::First(key) };
+            self.begin(&mut asked, wanted, |node, now| node.look_up(now, key).ok());
+        }
+        self.finish(asked)
+    }
+
+    /// Reads records at random from nodes at random.
+    pub(super) fn get(&mut self, count: usize) -> Tally {
+        let mut asked = HashMap::new();
+        for _ in 0..count.min(self.keys.len() * count) {
+            let key = self.keys[self.random.random_range(0..self.keys.len())];
+            self.begin(&mut asked, Wanted::Record, |node, now| node.get(now, key).ok());
+        }
+        self.finish(asked)
+    }
+
+    /// Begins an operation at a node at random, and lets a millisecond pass.
+    fn begin(
+        &mut self,
+        asked: &mut HashMap<(SimAddr, OpId), (PeerId, Wanted)>,
+        wanted: Wanted,
+        begin: impl FnOnce(&mut O, Duration) -> Option<OpId>,
+    ) {
+        let Some(addr) = self.member() else { return };
+        let operation = self.sim.act(addr, |node, now| (node.id(), begin(node, now)));
+        if let Some((id, Some(op))) = operation {
+            asked.insert((addr, op), (id, wanted));
+        }
+        self.sim.run_for(Duration::from_millis(1));
+    }
+
+    /// Waits for operations. Who goes away takes its own along: those are not counted.
+    fn finish(&mut self, mut asked: HashMap<(SimAddr, OpId), (PeerId, Wanted)>) -> Tally {
+        let mut tally = Tally::default();
+        let end = self.sim.now() + PATIENCE;
+        while !asked.is_empty() && self.sim.now() < end {
+            let members = self.members();
+            let said: Vec<(SimAddr, Said)> = self.sim.events().map(|(_, addr, said)| (addr, said)).collect();
+            for (addr, said) in said {
+                let Some((id, wanted)) = asked.remove(&(addr, said.op())) else {
+                    continue;
+                };
+                let is_right = match (wanted, &said) {
+                    (Wanted::All(key), Said::Found { nodes, .. }) => *nodes == O::right(&members, &id, &key),
+                    (Wanted::First(key), Said::Found { nodes, .. }) => {
+                        nodes.first() == O::right(&members, &id, &key).first()
+                    }
+                    (Wanted::Record, Said::Got { there: good, .. } | Said::Kept { somewhere: good, .. }) => {
+                        *good
+                    }
+                    _ => false,
+                };
+                tally.of += 1;
+                tally.right += usize::from(is_right);
+                if let Said::Found { hops, .. } = said {
+                    tally.hops.push(hops);
+                }
+            }
+            let sim = &self.sim;
+            let is_there = |addr, id| sim.engine(addr).is_some_and(|node| node.id() == id);
+            asked.retain(|(addr, _), (id, _)| is_there(*addr, *id));
+            self.sim.run_for(Duration::from_millis(100));
+        }
+        tally.of += asked.len();
+        tally.hops.sort_unstable();
+        tally
+    }
+
+    /// Stops this share of the nodes, in percent, at the same moment and without a word.
+    pub(super) fn fail(&mut self, percent: usize) {
+        let mut up: Vec<SimAddr> = self.sim.nodes().map(|(addr, _)| addr).collect();
+        for _ in 0..up.len() * percent / 100 {
+            let nth = self.random.random_range(0..up.len());
+            self.sim.fail(up.swap_remove(nth));
+        }
+    }
+
+    /// From now on nodes stay for `median` in the median, and come back after a minute in the mean, as new nodes.
+    pub(super) fn churn(&mut self, median: Duration) {
+        let churn = Churn {
+            session: Distribution::Exponential {
+                mean: median.div_f64(std::f64::consts::LN_2),
+            },
+            absence: Distribution::Exponential { mean: ABSENCE },
+            announced: 0.0,
+            until: Duration::MAX,
+        };
+        let (rules, mut random) = (self.rules.clone(), StdRng::from_rng(&mut self.random));
+        self.sim.churn(churn, move |arrival: Arrival| {
+            let id = PeerId::new(random.random());
+            let mut engine = O::new(&rules, id, arrival.now, arrival.seed);
+            if let Some(contact) = arrival.contact {
+                let _ = engine.join(arrival.now, contact);
+            }
+            engine
+        });
+    }
+}

@@ -1,0 +1,125 @@
+//! Plots as SVG: how many hops lookups took, and what went right over time.
+
+use std::path::Path;
+
+use plotters::prelude::{
+    ChartBuilder, Circle, Color as _, IntoDrawingArea as _, IntoFont as _, LineSeries, PathElement, RGBColor,
+    Rectangle, SVGBackend, SeriesLabelPosition, TRANSPARENT, WHITE,
+};
+
+use super::network::number;
+use crate::Failure;
+
+const SIZE: (u32, u32) = (900, 420);
+const BLUE: RGBColor = RGBColor(0x1f, 0x77, 0xb4);
+const ORANGE: RGBColor = RGBColor(0xff, 0x7f, 0x0e);
+const GREY: RGBColor = RGBColor(0x99, 0x99, 0x99);
+
+/// Something in percent over minutes.
+pub(super) struct Series {
+    pub(super) name: &'static str,
+    pub(super) points: Vec<(f64, f64)>,
+}
+
+fn failed(error: impl std::fmt::Display) -> Failure {
+    Failure::Failed(format!("the plot cannot be drawn: {error}"))
+}
+
+/// How many of the lookups took so many hops, and where the paper's mean is.
+pub(super) fn hops(file: &Path, title: &str, hops: &[usize], expected: f64) -> Result<(), Failure> {
+    let most = hops.last().copied().unwrap_or(0);
+    let share = |hop: usize| {
+        let count = hops.iter().filter(|hops| **hops == hop).count();
+        100.0 * number(count) / number(hops.len().max(1))
+    };
+    let highest = (0..=most).map(share).fold(1.0, f64::max);
+    let area = SVGBackend::new(file, SIZE).into_drawing_area();
+    area.fill(&WHITE).map_err(failed)?;
+    let mut chart = ChartBuilder::on(&area)
+        .caption(title, ("sans-serif", 20).into_font())
+        .margin(16)
+        .x_label_area_size(40)
+        .y_label_area_size(56)
+        .build_cartesian_2d(-0.5..number(most).max(expected.ceil()) + 0.5, 0.0..highest * 1.1)
+        .map_err(failed)?;
+    chart
+        .configure_mesh()
+        .disable_x_mesh()
+        .light_line_style(TRANSPARENT)
+        .x_labels(most + 2)
+        .x_label_formatter(&|hop| format!("{hop:.0}"))
+        .y_label_formatter(&|share| format!("{share:.0} %"))
+        .x_desc("hops")
+        .y_desc("lookups")
+        .draw()
+        .map_err(failed)?;
+    let bar = |hop: usize| {
+        let at = number(hop);
+        Rectangle::new([(at - 0.4, 0.0), (at + 0.4, share(hop))], BLUE.filled())
+    };
+    chart.draw_series((0..=most).map(bar)).map_err(failed)?;
+    chart
+        .draw_series(LineSeries::new(
+            [(expected, 0.0), (expected, highest * 1.1)],
+            ORANGE.stroke_width(2),
+        ))
+        .map_err(failed)?
+        .label("½ log2 of the nodes")
+        .legend(|(x, y)| PathElement::new([(x, y), (x + 16, y)], ORANGE.stroke_width(2)));
+    chart
+        .configure_series_labels()
+        .position(SeriesLabelPosition::UpperRight)
+        .background_style(WHITE.filled())
+        .border_style(GREY)
+        .draw()
+        .map_err(failed)?;
+    area.present().map_err(failed)
+}
+
+/// What went right over time.
+pub(super) fn over_time(file: &Path, title: &str, series: &[Series]) -> Result<(), Failure> {
+    let points = || series.iter().flat_map(|series| &series.points);
+    let lowest = points().map(|(_, percent)| *percent).fold(100.0, f64::min);
+    let from = ((lowest / 10.0).floor() * 10.0 - 5.0).max(0.0);
+    let last = points().map(|(minute, _)| *minute).fold(1.0, f64::max);
+    let area = SVGBackend::new(file, SIZE).into_drawing_area();
+    area.fill(&WHITE).map_err(failed)?;
+    let mut chart = ChartBuilder::on(&area)
+        .caption(title, ("sans-serif", 20).into_font())
+        .margin(16)
+        .x_label_area_size(40)
+        .y_label_area_size(56)
+        .build_cartesian_2d(0.0..last, from..101.0)
+        .map_err(failed)?;
+    chart
+        .configure_mesh()
+        .light_line_style(TRANSPARENT)
+        .x_label_formatter(&|minute| format!("{minute:.0}"))
+        .y_label_formatter(&|percent| format!("{percent:.0} %"))
+        .x_desc("minutes of churn")
+        .draw()
+        .map_err(failed)?;
+    for (series, color) in series.iter().zip([BLUE, ORANGE]) {
+        chart
+            .draw_series(LineSeries::new(
+                series.points.iter().copied(),
+                color.stroke_width(2),
+            ))
+            .map_err(failed)?
+            .label(series.name)
+            .legend(move |(x, y)| PathElement::new([(x, y), (x + 16, y)], color.stroke_width(2)));
+        let dots = series
+            .points
+            .iter()
+            .map(|point| Circle::new(*point, 2, color.filled()));
+        chart.draw_series(dots).map_err(failed)?;
+    }
+    chart
+        .configure_series_labels()
+        .position(SeriesLabelPosition::LowerRight)
+        .background_style(WHITE.filled())
+        .border_style(GREY)
+        .draw()
+        .map_err(failed)?;
+    area.present().map_err(failed)
+}

@@ -1,0 +1,93 @@
+//! Simulations: what they find is right, the same seed tells the same story, and the plots are files.
+
+use std::process::Command;
+
+use serde_json::Value;
+
+fn sim(args: &[&str]) -> Vec<Value> {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_p2putil"));
+    let output = command
+        .args(["--json", "sim"])
+        .args(args)
+        .output()
+        .expect("it runs");
+    let (text, errors) = (
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr),
+    );
+    assert!(output.status.success(), "{errors}");
+    text.lines()
+        .map(|line| serde_json::from_str(line).expect("an object"))
+        .collect()
+}
+
+fn percent<'a>(lines: &'a [Value], what: &str) -> &'a Value {
+    let line = lines.iter().find(|line| line["what"] == what);
+    &line.unwrap_or_else(|| panic!("{what}: {lines:?}"))["percent"]
+}
+
+#[test]
+fn a_quiet_network_finds_everything_and_a_seed_tells_one_story() {
+    for overlay in ["kademlia", "chord"] {
+        let args = [
+            overlay,
+            "--nodes",
+            "60",
+            "--lookups",
+            "60",
+            "--records",
+            "20",
+            "--seed",
+        ];
+        let run = |seed| sim(&[&args[..], &[seed]].concat());
+        let (lines, again, other) = (run("1"), run("1"), run("2"));
+        for what in ["records put", "lookups", "records read"] {
+            assert_eq!(percent(&lines, what), 100.0, "{overlay}");
+        }
+        let trace = |lines: &[Value]| lines.last().expect("a summary")["trace"].clone();
+        assert_eq!(trace(&lines), trace(&again));
+        assert_ne!(trace(&lines), trace(&other));
+    }
+}
+
+#[test]
+fn nodes_that_fail_and_nodes_that_come_and_go_are_survived_and_drawn() {
+    let file = std::env::temp_dir().join(format!("p2putil-sim-{}.svg", std::process::id()));
+    let path = file.to_str().expect("text");
+    let lines = sim(&[
+        "kademlia",
+        "--nodes",
+        "60",
+        "--lookups",
+        "40",
+        "--records",
+        "20",
+        "--fail",
+        "20",
+        "--churn",
+        "10",
+        "--minutes",
+        "3",
+        "--svg",
+        path,
+    ]);
+    let svg = std::fs::read_to_string(&file);
+    std::fs::remove_file(&file).expect("it was written");
+    assert!(svg.is_ok_and(|svg| svg.contains("</svg>") && svg.contains("records read")));
+    assert_eq!(percent(&lines, "20 % failed, 10 minutes later: lookups"), 100.0);
+    let read = percent(&lines, "3 minutes of churn: records read").as_f64();
+    assert!(read >= Some(95.0), "{read:?}");
+}
+
+#[test]
+fn what_makes_no_sense_is_refused() {
+    for args in [
+        ["chord", "--loss", "1.5"],
+        ["kademlia", "--nodes", "1"],
+        ["pastry", "--nodes", "9"],
+    ] {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_p2putil"));
+        let output = command.arg("sim").args(args).output().expect("it runs");
+        assert_eq!(output.status.code(), Some(2), "{args:?}");
+    }
+}
