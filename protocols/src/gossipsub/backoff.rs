@@ -1,0 +1,95 @@
+//! Who must not be grafted before when: gossipsub v1.1, "PRUNE Backoff".
+//!
+//! A backoff outlasts the connection. They are bounded in number; those that end first leave early.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use super::topic::Topic;
+
+/// See the [module](self). `W` names a peer across connections.
+#[derive(Debug)]
+pub(super) struct Backoffs<W> {
+    until: BTreeMap<(W, Topic), Duration>,
+    ends: BTreeSet<(Duration, W, Topic)>,
+    max: usize,
+}
+
+impl<W: Clone + Ord> Backoffs<W> {
+    pub(super) fn new(max: usize) -> Self {
+        Self {
+            until: BTreeMap::new(),
+            ends: BTreeSet::new(),
+            max: max.max(1),
+        }
+    }
+
+    /// Sets a backoff, which becomes longer by this but never shorter.
+    pub(super) fn set(&mut self, who: &W, topic: &Topic, until: Duration) {
+        let key = (who.clone(), topic.clone());
+        if let Some(old) = self.until.get(&key).copied() {
+            if old >= until {
+                return;
+            }
+            self.ends.remove(&(old, key.0.clone(), key.1.clone()));
+        } else if self.until.len() >= self.max
+            && let Some((_, who, topic)) = self.ends.pop_first()
+        {
+            self.until.remove(&(who, topic));
+        }
+        self.ends.insert((until, key.0.clone(), key.1.clone()));
+        self.until.insert(key, until);
+    }
+
+    /// Until when there is one.
+    pub(super) fn until(&self, who: &W, topic: &Topic) -> Option<Duration> {
+        self.until.get(&(who.clone(), topic.clone())).copied()
+    }
+
+    /// Forgets those that were over at this time.
+    pub(super) fn expire(&mut self, before: Duration) {
+        while self.ends.first().is_some_and(|(until, ..)| *until < before)
+            && let Some((_, who, topic)) = self.ends.pop_first()
+        {
+            self.until.remove(&(who, topic));
+        }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.until.len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: fn(u64) -> Duration = Duration::from_secs;
+
+    #[test]
+    fn a_backoff_only_becomes_longer() {
+        let (mut backoffs, topic) = (Backoffs::new(10), Topic::from("t"));
+        backoffs.set(&1, &topic, SECOND(60));
+        backoffs.set(&1, &topic, SECOND(10));
+        assert_eq!(backoffs.until(&1, &topic), Some(SECOND(60)));
+        backoffs.set(&1, &topic, Duration::MAX);
+        assert_eq!(
+            (backoffs.until(&1, &topic), backoffs.len()),
+            (Some(Duration::MAX), 1)
+        );
+        assert_eq!(backoffs.until(&2, &topic), None);
+        assert_eq!(backoffs.until(&1, &Topic::from("u")), None);
+    }
+
+    #[test]
+    fn those_that_end_first_leave_where_there_are_too_many() {
+        let (mut backoffs, topic) = (Backoffs::new(3), Topic::from("t"));
+        for who in [5, 3, 4, 1, 2] {
+            backoffs.set(&who, &topic, SECOND(who));
+        }
+        let kept = (1..=5).filter(|who| backoffs.until(who, &topic).is_some());
+        assert_eq!(kept.collect::<Vec<_>>(), [2, 4, 5]);
+        backoffs.expire(SECOND(5));
+        assert_eq!((backoffs.len(), backoffs.ends.len()), (1, 1));
+    }
+}

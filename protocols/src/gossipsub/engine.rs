@@ -1,0 +1,447 @@
+//! All of a node: its peers, its topics, and what it remembers of messages.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::fmt;
+use std::time::Duration;
+
+use bytes::Bytes;
+use p2p::{Addr, Error, Result};
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
+
+use super::backoff::Backoffs;
+use super::config::Config;
+use super::event::{Counts, Event, Transmit};
+use super::message_cache::MessageCache;
+use super::peer::{Connection, Peer, PeerKey, Version, Who};
+use super::queue::{Priority, Queue};
+use super::receive::{Delivery, Validating};
+use super::score::Scores;
+use super::seen::Seen;
+use super::signing::{MessageId, Signing};
+use super::topic::Topic;
+use super::wire::{ControlMessage, Message, Rpc, SubOpts};
+use crate::hash::HashMap;
+
+/// Names messages otherwise than [`Signing::message_id`] does.
+pub(super) type NameMessage = Box<dyn Fn(&Message) -> MessageId + Send + Sync>;
+
+/// What is known of a topic.
+#[derive(Debug, Default)]
+pub(super) struct TopicState {
+    /// Whether this node subscribed to it.
+    pub(super) joined: bool,
+    /// Peers that want it.
+    pub(super) subscribers: BTreeSet<PeerKey>,
+    /// Neighbours; all of them are subscribers. Empty unless joined.
+    pub(super) mesh: BTreeSet<PeerKey>,
+    /// Where own messages of a topic go that is not joined, and when the last one did.
+    pub(super) fanout: Option<(BTreeSet<PeerKey>, Duration)>,
+}
+
+impl TopicState {
+    fn is_nothing(&self) -> bool {
+        !self.joined && self.subscribers.is_empty() && self.fanout.is_none()
+    }
+}
+
+/// A node of a gossipsub network. See the [module](super).
+pub struct Engine<A> {
+    pub(super) config: Config,
+    pub(super) signing: Signing,
+    pub(super) name_message: Option<NameMessage>,
+    pub(super) rng: StdRng,
+    pub(super) peers: BTreeMap<PeerKey, Peer<A>>,
+    pub(super) keys: HashMap<A, PeerKey>,
+    pub(super) explicit: BTreeSet<A>,
+    pub(super) topics: BTreeMap<Topic, TopicState>,
+    pub(super) seen: Seen<MessageId, Delivery>,
+    pub(super) cache: MessageCache,
+    pub(super) validating: Seen<MessageId, Validating>,
+    pub(super) backoffs: Backoffs<Who<A>>,
+    /// Messages that peers were asked for and promised, with when each is overdue.
+    pub(super) promises: BTreeMap<MessageId, BTreeMap<PeerKey, Duration>>,
+    pub(super) scores: Scores<Who<A>>,
+    pub(super) events: VecDeque<Event<A>>,
+    pub(super) counts: Counts,
+    pub(super) next_heartbeat: Duration,
+    pub(super) next_decay: Duration,
+    pub(super) next_announce: Duration,
+    pub(super) next_connect: Duration,
+    pub(super) ticks: u64,
+    pub(super) seqno: u64,
+    /// Peers that something waits for, in the order of their turns.
+    ready: VecDeque<PeerKey>,
+    last_key: u32,
+}
+
+impl<A: Addr> Engine<A> {
+    /// A node without peers and topics. `seed` decides whom it chooses.
+    ///
+    /// `seqno` is before the number of its first message. No number may come twice, also after a restart: take the
+    /// nanoseconds of the system's clock.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] as [`Config::check`] says.
+    pub fn new(config: Config, signing: Signing, seqno: u64, now: Duration, seed: u64) -> Result<Self> {
+        config.check()?;
+        let mut rng = StdRng::seed_from_u64(seed);
+        let phase = config.heartbeat_interval.mul_f64(rng.random_range(0.0..1.0));
+        let decay = config.score.as_ref().map(|score| score.decay_interval);
+        Ok(Self {
+            peers: BTreeMap::new(),
+            keys: HashMap::default(),
+            explicit: BTreeSet::new(),
+            topics: BTreeMap::new(),
+            seen: Seen::new(config.seen_ttl, config.max_seen),
+            cache: MessageCache::new(
+                config.mcache_len,
+                config.mcache_gossip,
+                config.max_cached,
+                config.max_cached_bytes,
+            ),
+            validating: Seen::new(config.validation_timeout, config.max_validating),
+            backoffs: Backoffs::new(config.max_backoffs),
+            promises: BTreeMap::new(),
+            scores: Scores::new(config.score.clone()),
+            events: VecDeque::new(),
+            counts: Counts::default(),
+            next_heartbeat: now.saturating_add(phase),
+            next_decay: decay.map_or(Duration::MAX, |every| now.saturating_add(every)),
+            next_announce: now.saturating_add(config.announce_every),
+            next_connect: now,
+            ticks: 0,
+            seqno,
+            ready: VecDeque::new(),
+            last_key: 0,
+            name_message: None,
+            config,
+            signing,
+            rng,
+        })
+    }
+
+    /// Names messages by this function, which must be the same at all nodes. An id must not be empty nor longer than
+    /// [`Limits::id`](super::wire::Limits); such messages are refused.
+    pub fn set_message_id(&mut self, name: impl Fn(&Message) -> MessageId + Send + Sync + 'static) {
+        self.name_message = Some(Box::new(name));
+    }
+
+    /// The configuration.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// What was done and refused so far.
+    pub fn counts(&self) -> Counts {
+        self.counts
+    }
+
+    /// Adds a peer, or says anew how it came to be one. It is told what this node subscribed to.
+    ///
+    /// # Errors
+    /// [`Error::Limit`] with [`Config::max_peers`] peers, unless it is an explicit one. Nothing changes.
+    pub fn add_peer(&mut self, now: Duration, addr: &A, connection: Connection) -> Result<()> {
+        let version = if self.config.floodsub {
+            Version::Floodsub
+        } else {
+            connection.version
+        };
+        if self.keys.contains_key(addr) {
+            self.remove_peer(now, addr);
+        }
+        let explicit = self.explicit.contains(addr);
+        if self.peers.len() >= self.config.max_peers && !explicit {
+            return Err(Error::Limit {
+                what: "peers",
+                limit: self.config.max_peers,
+            });
+        }
+        self.last_key += 1;
+        let (key, who) = (PeerKey(self.last_key), Who::new(addr));
+        let ip = addr.socket_addr().map(|addr| addr.ip());
+        self.scores.add_peer(now, key, &who, ip);
+        let ttl = self
+            .config
+            .heartbeat_interval
+            .saturating_mul(self.config.idontwant_ttl);
+        let peer = Peer {
+            addr: addr.clone(),
+            who,
+            version,
+            outbound: connection.outbound,
+            info: connection.info,
+            explicit,
+            topics: BTreeSet::new(),
+            queue: Queue::default(),
+            writable: true,
+            ready: false,
+            ihaves: 0,
+            asked: 0,
+            idontwants: 0,
+            dont_send: Seen::new(ttl, self.config.max_idontwant_messages.saturating_mul(2)),
+        };
+        self.peers.insert(key, peer);
+        self.keys.insert(addr.clone(), key);
+        let joined = self.topics.iter().filter(|(_, state)| state.joined);
+        let joined: Vec<Topic> = joined.map(|(topic, _)| topic.clone()).collect();
+        self.announce(now, key, &joined, true);
+        Ok(())
+    }
+
+    /// Removes a peer: it left. Its score and its backoffs are remembered.
+    pub fn remove_peer(&mut self, now: Duration, addr: &A) -> bool {
+        let Some(key) = self.keys.remove(addr) else {
+            return false;
+        };
+        let Some(peer) = self.peers.remove(&key) else {
+            return false;
+        };
+        for topic in &peer.topics {
+            if let Some(state) = self.topics.get_mut(topic) {
+                state.subscribers.remove(&key);
+                if state.mesh.remove(&key) {
+                    let (peer, topic) = (peer.addr.clone(), topic.clone());
+                    self.events.push_back(Event::Pruned { peer, topic });
+                }
+                if let Some((fanout, _)) = &mut state.fanout {
+                    fanout.remove(&key);
+                }
+            }
+            self.forget_topic(topic);
+        }
+        self.promises.retain(|_, peers| {
+            peers.remove(&key);
+            !peers.is_empty()
+        });
+        self.scores.remove_peer(now, key, peer.who);
+        true
+    }
+
+    /// Makes an address that of an explicit peer, with which there is an agreement: it always gets every message, and is
+    /// in no mesh. It should have this node as an explicit peer, too.
+    pub fn add_explicit(&mut self, now: Duration, addr: A) {
+        if let Some(peer) = self.keys.get(&addr).and_then(|key| self.peers.get_mut(key)) {
+            peer.explicit = true;
+            let (key, topics) = (self.keys.get(&addr).copied(), peer.topics.clone());
+            for topic in topics {
+                if let Some(key) = key {
+                    self.leave_mesh(now, key, &topic);
+                }
+            }
+        }
+        self.explicit.insert(addr);
+        self.next_connect = now;
+    }
+
+    /// Ends the agreement.
+    pub fn remove_explicit(&mut self, addr: &A) -> bool {
+        if let Some(peer) = self.keys.get(addr).and_then(|key| self.peers.get_mut(key)) {
+            peer.explicit = false;
+        }
+        self.explicit.remove(addr)
+    }
+
+    /// Sets P5, what the application thinks of a peer. Anything but a finite number is 0.
+    pub fn set_app_specific_score(&mut self, addr: &A, score: f64) {
+        if let Some(key) = self.keys.get(addr) {
+            self.scores.set_app_specific(*key, score);
+        }
+    }
+
+    /// Says whether a peer takes more at present. What waits for one that does not is bounded and ages.
+    pub fn set_writable(&mut self, addr: &A, writable: bool) {
+        let Some(key) = self.keys.get(addr).copied() else {
+            return;
+        };
+        if let Some(peer) = self.peers.get_mut(&key) {
+            peer.writable = writable;
+            if writable && !peer.ready && !peer.queue.is_empty() {
+                peer.ready = true;
+                self.ready.push_back(key);
+            }
+        }
+    }
+
+    /// A peer's score; 0 for who is no peer.
+    pub fn score(&self, now: Duration, addr: &A) -> f64 {
+        let key = self.keys.get(addr);
+        key.map_or(0.0, |key| self.scores.score(now, *key))
+    }
+
+    /// The peers.
+    pub fn peers(&self) -> impl Iterator<Item = &A> {
+        self.peers.values().map(|peer| &peer.addr)
+    }
+
+    /// The topics that this node subscribed to.
+    pub fn subscriptions(&self) -> impl Iterator<Item = &Topic> {
+        let joined = self.topics.iter().filter(|(_, state)| state.joined);
+        joined.map(|(topic, _)| topic)
+    }
+
+    /// The peers that want a topic.
+    pub fn subscribers(&self, topic: &str) -> impl Iterator<Item = &A> {
+        let keys = self.topics.get(topic).map(|state| &state.subscribers);
+        self.addrs(keys)
+    }
+
+    /// The mesh of a topic.
+    pub fn mesh(&self, topic: &str) -> impl Iterator<Item = &A> {
+        let keys = self.topics.get(topic).map(|state| &state.mesh);
+        self.addrs(keys)
+    }
+
+    /// The fanout of a topic.
+    pub fn fanout(&self, topic: &str) -> impl Iterator<Item = &A> {
+        let fanout = self.topics.get(topic).and_then(|state| state.fanout.as_ref());
+        self.addrs(fanout.map(|(keys, _)| keys))
+    }
+
+    /// How much is kept, to be held against the bounds.
+    pub fn kept(&self) -> Kept {
+        let (cached, cached_bytes) = self.cache.len();
+        let waiting = self.peers.values().map(|peer| peer.queue.len());
+        let (queued, queued_bytes) = waiting.fold((0, 0), |sum, len| (sum.0 + len.0, sum.1 + len.1));
+        Kept {
+            topics: self.topics.len(),
+            seen: self.seen.len(),
+            validating: self.validating.len(),
+            cached,
+            cached_bytes,
+            queued,
+            queued_bytes,
+            backoffs: self.backoffs.len(),
+            promises: self.promises.len(),
+        }
+    }
+
+    /// The next RPC to send. Peers take turns.
+    pub fn poll_transmit(&mut self, now: Duration) -> Option<Transmit<A>> {
+        while let Some(key) = self.ready.pop_front() {
+            let Some(peer) = self.peers.get_mut(&key) else {
+                continue;
+            };
+            peer.ready = false;
+            if !peer.writable {
+                continue;
+            }
+            let Peer { queue, dont_send, .. } = peer;
+            let (rpc, dropped) = queue.pop(now, |id| dont_send.contains(id));
+            self.counts.queue_dropped += dropped;
+            if !queue.is_empty() {
+                peer.ready = true;
+                self.ready.push_back(key);
+            }
+            if let Some(rpc) = rpc {
+                let to = peer.addr.clone();
+                return Some(Transmit { to, rpc });
+            }
+        }
+        None
+    }
+
+    /// The next event.
+    pub fn poll_event(&mut self) -> Option<Event<A>> {
+        self.events.pop_front()
+    }
+
+    /// When [`handle_timeout`](Self::handle_timeout) is due.
+    pub fn poll_timeout(&self) -> Duration {
+        self.next_heartbeat
+    }
+
+    /// Queues an RPC for a peer.
+    pub(super) fn push(
+        &mut self,
+        now: Duration,
+        key: PeerKey,
+        priority: Priority,
+        rpc: Bytes,
+        id: Option<MessageId>,
+    ) {
+        let Some(peer) = self.peers.get_mut(&key) else {
+            return;
+        };
+        let dropped = peer.queue.push(now, priority, rpc, id, &self.config.queue);
+        self.counts.queue_dropped += dropped;
+        if !peer.ready && peer.writable && !peer.queue.is_empty() {
+            peer.ready = true;
+            self.ready.push_back(key);
+        }
+    }
+
+    pub(super) fn push_control(
+        &mut self,
+        now: Duration,
+        key: PeerKey,
+        priority: Priority,
+        control: ControlMessage,
+    ) {
+        let rpc = Rpc {
+            control: Some(control),
+            ..Rpc::default()
+        };
+        self.push(now, key, priority, rpc.emit(), None);
+    }
+
+    /// Tells a peer what this node subscribed to, or no longer.
+    pub(super) fn announce(&mut self, now: Duration, key: PeerKey, topics: &[Topic], subscribe: bool) {
+        for topics in topics.chunks(self.config.limits.subscriptions.max(1)) {
+            let subscriptions = topics.iter().map(|topic| SubOpts {
+                subscribe: Some(subscribe),
+                topicid: Some(topic.to_string()),
+            });
+            let rpc = Rpc {
+                subscriptions: subscriptions.collect(),
+                ..Rpc::default()
+            };
+            self.push(now, key, Priority::Control, rpc.emit(), None);
+        }
+    }
+
+    /// Forgets a topic that nobody wants.
+    pub(super) fn forget_topic(&mut self, topic: &str) {
+        if self.topics.get(topic).is_some_and(TopicState::is_nothing) {
+            self.topics.remove(topic);
+        }
+    }
+
+    fn addrs<'a>(&'a self, keys: Option<&'a BTreeSet<PeerKey>>) -> impl Iterator<Item = &'a A> {
+        let peers = keys.into_iter().flatten().filter_map(|key| self.peers.get(key));
+        peers.map(|peer| &peer.addr)
+    }
+}
+
+impl<A: fmt::Debug> fmt::Debug for Engine<A> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Engine")
+            .field("signing", &self.signing)
+            .field("topics", &self.topics)
+            .field("counts", &self.counts)
+            .finish_non_exhaustive()
+    }
+}
+
+/// How much an engine keeps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Kept {
+    /// Topics that somebody wants.
+    pub topics: usize,
+    /// Messages that are known again.
+    pub seen: usize,
+    /// Messages that wait for the application.
+    pub validating: usize,
+    /// Messages in the message cache.
+    pub cached: usize,
+    /// Their bytes.
+    pub cached_bytes: usize,
+    /// RPCs that wait for peers.
+    pub queued: usize,
+    /// Their bytes. Copies of one message share them.
+    pub queued_bytes: usize,
+    /// Backoffs.
+    pub backoffs: usize,
+    /// Messages that were asked of others.
+    pub promises: usize,
+}

@@ -1,0 +1,202 @@
+//! Joining and leaving topics, and who is in a mesh: gossipsub v1.0 "Topic Membership", v1.1 "PRUNE Backoff".
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use p2p::{Addr, Error, Result};
+use rand::seq::{IndexedRandom, SliceRandom};
+
+use super::engine::Engine;
+use super::event::Event;
+use super::peer::{PeerKey, Version};
+use super::queue::Priority;
+use super::topic::Topic;
+use super::wire::{ControlGraft, ControlMessage, ControlPrune, PeerInfo};
+
+impl<A: Addr> Engine<A> {
+    /// Subscribes to a topic: all peers are told, and a mesh is made. Whether it was not subscribed to.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] if the name is empty or longer than [`Limits::topic`](super::wire::Limits). Nothing changes.
+    pub fn subscribe(&mut self, now: Duration, name: &str) -> Result<bool> {
+        self.check_topic(name)?;
+        let topic = self.intern(name);
+        let state = self.topics.entry(topic.clone()).or_default();
+        if std::mem::replace(&mut state.joined, true) {
+            return Ok(false);
+        }
+        let fanout = state.fanout.take().map(|(peers, _)| peers).unwrap_or_default();
+        let keys: Vec<PeerKey> = self.peers.keys().copied().collect();
+        for key in keys {
+            self.announce(now, key, std::slice::from_ref(&topic), true);
+        }
+        let mut chosen: Vec<PeerKey> = self.graftable(now, &topic, |key| fanout.contains(&key));
+        chosen.truncate(self.config.d);
+        let wanted = self.config.d - chosen.len();
+        let mut others = self.graftable(now, &topic, |key| !fanout.contains(&key));
+        others.truncate(wanted);
+        for key in chosen.into_iter().chain(others) {
+            self.graft(now, key, &topic);
+        }
+        Ok(true)
+    }
+
+    /// Leaves a topic: all peers are told. Whether it was subscribed to.
+    pub fn unsubscribe(&mut self, now: Duration, name: &str) -> bool {
+        let Some(state) = self.topics.get_mut(name).filter(|state| state.joined) else {
+            return false;
+        };
+        state.joined = false;
+        let topic = Topic::from(name);
+        let mesh: Vec<PeerKey> = state.mesh.iter().copied().collect();
+        for key in mesh {
+            self.prune(now, key, &topic, self.config.unsubscribe_backoff, true);
+        }
+        let keys: Vec<PeerKey> = self.peers.keys().copied().collect();
+        for key in keys {
+            self.announce(now, key, std::slice::from_ref(&topic), false);
+        }
+        self.forget_topic(name);
+        true
+    }
+
+    pub(super) fn check_topic(&self, name: &str) -> Result<()> {
+        if name.is_empty() || name.len() > self.config.limits.topic {
+            let max = self.config.limits.topic;
+            let reason = format!("it has {} bytes, not 1 to {max}", name.len());
+            return Err(Error::invalid("topic", reason));
+        }
+        Ok(())
+    }
+
+    /// The name as it is shared, if the topic is known.
+    pub(super) fn intern(&self, name: &str) -> Topic {
+        let known = self.topics.get_key_value(name);
+        known.map_or_else(|| Topic::from(name), |(topic, _)| topic.clone())
+    }
+
+    /// Who could come into a mesh, in an order left to chance: subscribers of no negative score that are routers, not
+    /// explicit, not in it yet, and not in a backoff.
+    pub(super) fn graftable(
+        &mut self,
+        now: Duration,
+        topic: &Topic,
+        mut pick: impl FnMut(PeerKey) -> bool,
+    ) -> Vec<PeerKey> {
+        let Some(state) = self.topics.get(topic) else {
+            return Vec::new();
+        };
+        // The other side counts from when it got to know, and clears at its heartbeat.
+        let slack = self.config.heartbeat_interval.saturating_mul(2);
+        let candidates = state.subscribers.difference(&state.mesh).copied();
+        let mut keys: Vec<PeerKey> = candidates
+            .filter(|key| {
+                let fits = self.peers.get(key).is_some_and(|peer| {
+                    let backoff = self.backoffs.until(&peer.who, topic);
+                    let rests = backoff.is_some_and(|until| until.saturating_add(slack) > now);
+                    peer.is_router() && !peer.explicit && !rests
+                });
+                fits && pick(*key) && self.scores.score(now, *key) >= 0.0
+            })
+            .collect();
+        keys.shuffle(&mut self.rng);
+        keys
+    }
+
+    /// Takes a peer into a mesh and tells it.
+    pub(super) fn graft(&mut self, now: Duration, key: PeerKey, topic: &Topic) {
+        self.join_mesh(now, key, topic);
+        self.push_control(
+            now,
+            key,
+            Priority::Control,
+            ControlMessage {
+                graft: vec![ControlGraft {
+                    topic_id: Some(topic.to_string()),
+                }],
+                ..ControlMessage::default()
+            },
+        );
+    }
+
+    /// Puts a peer out of a mesh, if it is in, and tells it. Neither may graft the other for a while.
+    pub(super) fn prune(
+        &mut self,
+        now: Duration,
+        key: PeerKey,
+        topic: &Topic,
+        backoff: Duration,
+        exchange: bool,
+    ) {
+        self.leave_mesh(now, key, topic);
+        let Some(peer) = self.peers.get(&key) else { return };
+        self.backoffs.set(&peer.who, topic, now.saturating_add(backoff));
+        let (is_v1_1, others) = (
+            peer.version >= Version::V1_1,
+            exchange && self.config.peer_exchange,
+        );
+        let mut prune = ControlPrune {
+            topic_id: Some(topic.to_string()),
+            ..ControlPrune::default()
+        };
+        if is_v1_1 {
+            prune.backoff = Some(backoff.as_secs());
+            if others && self.scores.score(now, key) >= 0.0 {
+                prune.peers = self.others(now, key, topic);
+            }
+        }
+        self.push_control(
+            now,
+            key,
+            Priority::Control,
+            ControlMessage {
+                prune: vec![prune],
+                ..ControlMessage::default()
+            },
+        );
+    }
+
+    pub(super) fn join_mesh(&mut self, now: Duration, key: PeerKey, topic: &Topic) {
+        let Some(peer) = self.peers.get(&key) else { return };
+        let Some(state) = self.topics.get_mut(topic) else {
+            return;
+        };
+        if state.joined && state.subscribers.contains(&key) && state.mesh.insert(key) {
+            let (peer, topic) = (peer.addr.clone(), topic.clone());
+            self.scores.graft(now, key, &topic);
+            self.events.push_back(Event::Grafted { peer, topic });
+        }
+    }
+
+    pub(super) fn leave_mesh(&mut self, now: Duration, key: PeerKey, topic: &Topic) {
+        let Some(peer) = self.peers.get(&key) else { return };
+        if self
+            .topics
+            .get_mut(topic)
+            .is_some_and(|state| state.mesh.remove(&key))
+        {
+            let (peer, topic) = (peer.addr.clone(), topic.clone());
+            self.scores.prune(now, key, &topic);
+            self.events.push_back(Event::Pruned { peer, topic });
+        }
+    }
+
+    /// Some subscribers of good standing, for a peer that is pruned.
+    fn others(&mut self, now: Duration, than: PeerKey, topic: &Topic) -> Vec<PeerInfo> {
+        let subscribers = self.topics.get(topic).map(|state| &state.subscribers);
+        let infos: Vec<PeerInfo> = subscribers
+            .into_iter()
+            .flatten()
+            .filter(|key| **key != than && self.scores.score(now, **key) >= 0.0)
+            .filter_map(|key| self.peers.get(key)?.info.clone())
+            .collect();
+        let chosen = infos.sample(&mut self.rng, self.config.prune_peers);
+        chosen.cloned().collect()
+    }
+
+    /// How many of these are outbound.
+    pub(super) fn outbound(&self, keys: &BTreeSet<PeerKey>) -> usize {
+        let outbound = |key: &&PeerKey| self.peers.get(key).is_some_and(|peer| peer.outbound);
+        keys.iter().filter(outbound).count()
+    }
+}

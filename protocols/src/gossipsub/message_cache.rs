@@ -1,0 +1,166 @@
+//! Messages of the last heartbeats, for those who ask: gossipsub v1.0, "Message Cache".
+//!
+//! One window for each heartbeat, the newest first. Bounded by windows, messages and bytes; the oldest leave early.
+
+use std::collections::VecDeque;
+
+use bytes::Bytes;
+
+use super::peer::PeerKey;
+use super::signing::MessageId;
+use super::topic::Topic;
+use crate::hash::HashMap;
+
+/// A message that can be sent again.
+#[derive(Debug)]
+struct Entry {
+    frame: Bytes,
+    /// Who was sent this on request, and how often.
+    sent: Vec<(PeerKey, u32)>,
+}
+
+/// See the [module](self).
+#[derive(Debug)]
+pub(super) struct MessageCache {
+    /// `mcache_len` windows, the newest first.
+    windows: VecDeque<VecDeque<(Topic, MessageId)>>,
+    /// `mcache_gossip`.
+    gossip: usize,
+    messages: HashMap<MessageId, Entry>,
+    bytes: usize,
+    max_messages: usize,
+    max_bytes: usize,
+}
+
+impl MessageCache {
+    pub(super) fn new(len: usize, gossip: usize, max_messages: usize, max_bytes: usize) -> Self {
+        Self {
+            windows: (0..len.max(1)).map(|_| VecDeque::new()).collect(),
+            gossip,
+            messages: HashMap::default(),
+            bytes: 0,
+            max_messages,
+            max_bytes,
+        }
+    }
+
+    /// Adds a message to the newest window. One that is longer than all may be is not kept.
+    pub(super) fn put(&mut self, topic: Topic, id: MessageId, frame: Bytes) {
+        if frame.len() > self.max_bytes || self.max_messages == 0 || self.messages.contains_key(&id) {
+            return;
+        }
+        self.bytes += frame.len();
+        let sent = Vec::new();
+        self.messages.insert(id.clone(), Entry { frame, sent });
+        if let Some(newest) = self.windows.front_mut() {
+            newest.push_back((topic, id));
+        }
+        while self.messages.len() > self.max_messages || self.bytes > self.max_bytes {
+            self.drop_oldest();
+        }
+    }
+
+    /// The message as it is sent, unless this peer had it on request so often.
+    pub(super) fn get_for(&mut self, id: &MessageId, peer: PeerKey, retransmissions: u32) -> Option<Bytes> {
+        let entry = self.messages.get_mut(id)?;
+        let sent = entry.sent.iter_mut().find(|(to, _)| *to == peer);
+        match sent {
+            Some((_, count)) if *count >= retransmissions => return None,
+            Some((_, count)) => *count += 1,
+            None if retransmissions == 0 => return None,
+            None => entry.sent.push((peer, 1)),
+        }
+        Some(entry.frame.clone())
+    }
+
+    /// The messages of a topic in the windows that are gossiped about, the newest last.
+    pub(super) fn gossip_ids(&self, topic: &Topic) -> Vec<MessageId> {
+        let windows = self.windows.iter().take(self.gossip).rev().flatten();
+        windows
+            .filter(|(of, _)| of == topic)
+            .map(|(_, id)| id.clone())
+            .collect()
+    }
+
+    /// Begins a new window, and forgets the oldest one.
+    pub(super) fn shift(&mut self) {
+        for (_, id) in self.windows.pop_back().unwrap_or_default() {
+            self.forget(&id);
+        }
+        self.windows.push_front(VecDeque::new());
+    }
+
+    /// Messages and their bytes.
+    pub(super) fn len(&self) -> (usize, usize) {
+        (self.messages.len(), self.bytes)
+    }
+
+    fn drop_oldest(&mut self) {
+        let oldest = self.windows.iter_mut().rev().find_map(VecDeque::pop_front);
+        if let Some((_, id)) = oldest {
+            self.forget(&id);
+        }
+    }
+
+    fn forget(&mut self, id: &MessageId) {
+        if let Some(entry) = self.messages.remove(id) {
+            self.bytes -= entry.frame.len();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn id(n: u8) -> MessageId {
+        vec![n].into()
+    }
+
+    fn put(cache: &mut MessageCache, topic: &str, n: u8, len: usize) {
+        cache.put(Topic::from(topic), id(n), vec![n; len].into());
+    }
+
+    #[test]
+    fn a_message_is_gossiped_about_for_some_windows_and_kept_for_more() {
+        let mut cache = MessageCache::new(5, 3, 100, 1000);
+        put(&mut cache, "a", 1, 10);
+        put(&mut cache, "b", 2, 10);
+        for shift in 0..6 {
+            let gossip = cache.gossip_ids(&Topic::from("a"));
+            assert_eq!(gossip, if shift < 3 { vec![id(1)] } else { vec![] });
+            assert_eq!(cache.get_for(&id(1), PeerKey(shift), 1).is_some(), shift < 5);
+            cache.shift();
+        }
+        assert_eq!(cache.len(), (0, 0));
+    }
+
+    #[test]
+    fn the_oldest_leave_where_there_are_too_many() {
+        let mut cache = MessageCache::new(3, 3, 4, 100);
+        for n in 0..6 {
+            put(&mut cache, "a", n, 10);
+            if n == 2 {
+                cache.shift();
+            }
+        }
+        assert_eq!(cache.gossip_ids(&Topic::from("a")), [id(2), id(3), id(4), id(5)]);
+        put(&mut cache, "a", 6, 90);
+        assert_eq!(cache.len(), (2, 100));
+        put(&mut cache, "a", 7, 101);
+        assert_eq!(cache.gossip_ids(&Topic::from("a")), [id(5), id(6)]);
+    }
+
+    #[test]
+    fn each_peer_gets_a_message_on_request_so_often() {
+        let mut cache = MessageCache::new(3, 3, 4, 100);
+        put(&mut cache, "a", 1, 10);
+        for peer in 0..3 {
+            for request in 0..5 {
+                let got = cache.get_for(&id(1), PeerKey(peer), 3);
+                assert_eq!(got.is_some(), request < 3);
+            }
+        }
+        assert_eq!(cache.get_for(&id(1), PeerKey(9), 0), None);
+    }
+}

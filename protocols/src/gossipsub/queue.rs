@@ -1,0 +1,200 @@
+//! What waits to be sent to one peer: four lanes by priority, each bounded in length and age, all bounded in bytes.
+//!
+//! Where there is no room the oldest of the least important lane leaves, and never for something less important.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use super::config::QueueConfig;
+use super::signing::MessageId;
+
+/// How important something is that waits; the most important first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Priority {
+    /// Subscriptions, GRAFT, PRUNE, IDONTWANT.
+    Control,
+    /// This node's own messages.
+    Own,
+    /// Messages of others.
+    Forwarded,
+    /// IHAVE and IWANT.
+    Gossip,
+}
+
+const LANES: usize = 4;
+
+#[derive(Debug)]
+struct Item {
+    rpc: Bytes,
+    /// The message that it is, if it is one.
+    id: Option<MessageId>,
+    expires: Duration,
+}
+
+/// See the [module](self).
+#[derive(Debug, Default)]
+pub(super) struct Queue {
+    lanes: [VecDeque<Item>; LANES],
+    bytes: usize,
+}
+
+impl Queue {
+    /// Adds an RPC. Returns how many left for it, itself if there is no room.
+    pub(super) fn push(
+        &mut self,
+        now: Duration,
+        priority: Priority,
+        rpc: Bytes,
+        id: Option<MessageId>,
+        config: &QueueConfig,
+    ) -> u64 {
+        let (max, age) = config.lane(priority);
+        let mut dropped = 0;
+        while self.lane(priority).len() >= max.max(1) {
+            self.drop_oldest(priority);
+            dropped += 1;
+        }
+        while self.bytes.saturating_add(rpc.len()) > config.bytes {
+            let least = [
+                Priority::Gossip,
+                Priority::Forwarded,
+                Priority::Own,
+                Priority::Control,
+            ]
+            .into_iter()
+            .find(|lane| !self.lane(*lane).is_empty())
+            .filter(|lane| *lane >= priority);
+            let Some(least) = least else {
+                return dropped + 1;
+            };
+            self.drop_oldest(least);
+            dropped += 1;
+        }
+        self.bytes += rpc.len();
+        let expires = now.saturating_add(age);
+        self.lane(priority).push_back(Item { rpc, id, expires });
+        dropped
+    }
+
+    /// The next RPC, and how many were passed over: too old, or no longer wanted.
+    pub(super) fn pop(
+        &mut self,
+        now: Duration,
+        mut is_unwanted: impl FnMut(&MessageId) -> bool,
+    ) -> (Option<Bytes>, u64) {
+        let mut dropped = 0;
+        for lane in &mut self.lanes {
+            while let Some(item) = lane.pop_front() {
+                self.bytes -= item.rpc.len();
+                if item.expires >= now && !item.id.as_ref().is_some_and(&mut is_unwanted) {
+                    return (Some(item.rpc), dropped);
+                }
+                dropped += 1;
+            }
+        }
+        (None, dropped)
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.lanes.iter().all(VecDeque::is_empty)
+    }
+
+    /// RPCs that wait, and their bytes.
+    pub(super) fn len(&self) -> (usize, usize) {
+        (self.lanes.iter().map(VecDeque::len).sum(), self.bytes)
+    }
+
+    fn lane(&mut self, priority: Priority) -> &mut VecDeque<Item> {
+        let [control, own, forwarded, gossip] = &mut self.lanes;
+        match priority {
+            Priority::Control => control,
+            Priority::Own => own,
+            Priority::Forwarded => forwarded,
+            Priority::Gossip => gossip,
+        }
+    }
+
+    fn drop_oldest(&mut self, priority: Priority) {
+        if let Some(item) = self.lane(priority).pop_front() {
+            self.bytes -= item.rpc.len();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: Duration = Duration::from_secs(100);
+
+    fn config() -> QueueConfig {
+        QueueConfig {
+            bytes: 100,
+            control: 3,
+            own: 3,
+            forwarded: 3,
+            gossip: 3,
+            ..QueueConfig::default()
+        }
+    }
+
+    fn push(queue: &mut Queue, priority: Priority, n: u8, len: usize) -> u64 {
+        let (rpc, id) = (vec![n; len].into(), Some(vec![n].into()));
+        queue.push(NOW, priority, rpc, id, &config())
+    }
+
+    fn drain(queue: &mut Queue, now: Duration) -> Vec<u8> {
+        std::iter::from_fn(|| queue.pop(now, |id| id == &vec![99]).0)
+            .map(|rpc| rpc[0])
+            .collect()
+    }
+
+    #[test]
+    fn the_most_important_leaves_first_and_the_first_of_these() {
+        let mut queue = Queue::default();
+        for (n, priority) in [
+            (1, Priority::Gossip),
+            (2, Priority::Forwarded),
+            (3, Priority::Control),
+            (4, Priority::Own),
+            (5, Priority::Control),
+        ] {
+            assert_eq!(push(&mut queue, priority, n, 1), 0);
+        }
+        assert_eq!(drain(&mut queue, NOW), [3, 5, 4, 2, 1]);
+        assert_eq!(queue.len(), (0, 0));
+    }
+
+    #[test]
+    fn a_full_lane_loses_its_oldest() {
+        let mut queue = Queue::default();
+        let dropped: u64 = (1..=5).map(|n| push(&mut queue, Priority::Own, n, 1)).sum();
+        assert_eq!((dropped, drain(&mut queue, NOW)), (2, vec![3, 4, 5]));
+    }
+
+    #[test]
+    fn bytes_are_taken_from_the_least_important() {
+        let mut queue = Queue::default();
+        push(&mut queue, Priority::Gossip, 1, 40);
+        push(&mut queue, Priority::Forwarded, 2, 40);
+        assert_eq!(push(&mut queue, Priority::Own, 3, 40), 1);
+        assert_eq!(push(&mut queue, Priority::Gossip, 4, 21), 1);
+        assert_eq!(push(&mut queue, Priority::Control, 5, 101), 3);
+        assert_eq!(queue.len(), (0, 0));
+    }
+
+    #[test]
+    fn what_is_old_or_unwanted_is_passed_over() {
+        let mut queue = Queue::default();
+        push(&mut queue, Priority::Forwarded, 1, 1);
+        push(&mut queue, Priority::Forwarded, 99, 1);
+        push(&mut queue, Priority::Control, 2, 1);
+        let late = NOW + config().forwarded_age + Duration::from_nanos(1);
+        assert_eq!(drain(&mut queue, late), [2]);
+        push(&mut queue, Priority::Forwarded, 1, 1);
+        push(&mut queue, Priority::Forwarded, 99, 1);
+        assert_eq!(drain(&mut queue, NOW + config().forwarded_age), [1]);
+    }
+}

@@ -1,0 +1,419 @@
+//! What comes in, and messages on their way: received, validated, passed on, published.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use bytes::{BufMut, Bytes, BytesMut};
+use p2p::{Addr, Error, Result};
+use p2p_formats::varint;
+use prost::Message as _;
+
+use super::config::Validation;
+use super::engine::Engine;
+use super::event::{Event, Published, Received, Refused, Verdict};
+use super::peer::{PeerKey, Version};
+use super::queue::Priority;
+use super::signing::MessageId;
+use super::topic::Topic;
+use super::wire::{ControlIDontWant, ControlMessage, FRAME, Message, Rpc, SubOpts, WireError, frame};
+
+/// What became of a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Status {
+    /// The application has not said yet.
+    Validating,
+    /// It was passed on at this time.
+    Valid(Duration),
+    Invalid,
+    Ignored,
+}
+
+/// A message that is known again, and who had it.
+#[derive(Debug)]
+pub(super) struct Delivery {
+    status: Status,
+    /// Who delivered it, the first one first. Those who come long after it was taken are left out.
+    by: Vec<PeerKey>,
+}
+
+/// A message that waits for the application.
+#[derive(Debug)]
+pub(super) struct Validating {
+    topic: Topic,
+    frame: Bytes,
+}
+
+impl<A: Addr> Engine<A> {
+    /// Takes an RPC. What is wrong in it is counted and scored; there is nothing to answer to the sender.
+    ///
+    /// Data in events shares the RPC's buffer, if it is at least half of it.
+    pub fn handle_rpc(&mut self, now: Duration, from: &A, bytes: &Bytes) {
+        self.counts.rpcs += 1;
+        let Some(key) = self.keys.get(from).copied() else {
+            self.counts.strangers += 1;
+            return;
+        };
+        let is_explicit = self.peers.get(&key).is_some_and(|peer| peer.explicit);
+        let threshold = self.scores.config().map(|config| config.graylist_threshold);
+        if !is_explicit && threshold.is_some_and(|threshold| self.scores.score(now, key) < threshold) {
+            self.counts.graylisted += 1;
+            return;
+        }
+        let rpc = match Rpc::parse(bytes, &self.config.limits) {
+            Ok(rpc) => rpc,
+            Err(reason) => {
+                self.counts.malformed += 1;
+                self.scores.penalize(key, 1);
+                return self.reject(key, reason);
+            }
+        };
+        for subscription in &rpc.subscriptions {
+            self.handle_subscription(now, key, subscription);
+        }
+        for message in &rpc.publish {
+            self.handle_message(now, key, message, bytes.len());
+        }
+        let is_router = self.peers.get(&key).is_some_and(super::peer::Peer::is_router);
+        if let Some(control) = rpc.control
+            && is_router
+        {
+            self.handle_control(now, key, control);
+        }
+    }
+
+    /// Says what to do with a message of [`Event::Validate`]. Whether it was still waited for.
+    pub fn validate(&mut self, now: Duration, id: &MessageId, verdict: Verdict) -> bool {
+        self.expire_validating(now);
+        let Some(waiting) = self.validating.remove(id) else {
+            return false;
+        };
+        let Some(delivery) = self.seen.get_mut(id) else {
+            return false;
+        };
+        match verdict {
+            Verdict::Accept => self.accept(now, id, &waiting.topic, &waiting.frame),
+            Verdict::Ignore => {
+                delivery.status = Status::Ignored;
+                self.counts.ignored += 1;
+            }
+            Verdict::Reject => {
+                delivery.status = Status::Invalid;
+                let by = std::mem::take(&mut delivery.by);
+                self.counts.rejected += 1;
+                for key in by {
+                    self.scores.invalid(key, &waiting.topic);
+                    self.reject(key, Refused::Application);
+                }
+            }
+        }
+        true
+    }
+
+    /// Publishes a message to a topic, whether subscribed to or not. It is not delivered here.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for a topic that cannot be, and if the same was published just now where messages are named by
+    /// what they say; [`Error::MtuExceeded`] if the RPC would exceed [`Limits::rpc`](super::wire::Limits). Nothing is
+    /// sent.
+    pub fn publish(&mut self, now: Duration, topic: &str, data: Bytes) -> Result<Published> {
+        self.check_topic(topic)?;
+        let topic = self.intern(topic);
+        let seqno = self.seqno.wrapping_add(1);
+        let message = self.signing.make(&topic, data, seqno);
+        let len = message.encoded_len();
+        let mut frame = BytesMut::with_capacity(FRAME + len);
+        frame.put_u8(2 << 3 | 2);
+        frame.put_slice(varint::write(len as u64, &mut [0; varint::MAX_LEN]));
+        let (size, mtu) = (frame.len() + len, self.config.limits.rpc);
+        if size > mtu {
+            return Err(Error::MtuExceeded { size, mtu });
+        }
+        // There is room for all of it.
+        let _ = message.encode(&mut frame);
+        let frame = frame.freeze();
+        let id = self.name(&message);
+        if id.is_empty() || id.len() > self.config.limits.id {
+            return Err(Error::invalid("message id", "it is empty or too long"));
+        }
+        let by = Vec::new();
+        let status = Status::Valid(now);
+        let (is_new, evicted) = self.seen.insert(now, id.clone(), Delivery { status, by });
+        self.counts.seen_evicted += evicted as u64;
+        if !is_new {
+            return Err(Error::invalid(
+                "message",
+                "the same was published or received lately",
+            ));
+        }
+        self.seqno = seqno;
+        self.counts.published += 1;
+        self.cache.put(topic.clone(), id.clone(), frame.clone());
+        let to = self.publish_to(now, &topic);
+        self.counts.copies += to.len() as u64;
+        for key in &to {
+            self.push(now, *key, Priority::Own, frame.clone(), Some(id.clone()));
+        }
+        let peers = to.len();
+        Ok(Published { id, peers })
+    }
+
+    /// Whom an own message goes to.
+    fn publish_to(&mut self, now: Duration, topic: &Topic) -> BTreeSet<PeerKey> {
+        let threshold = self.scores.config().map(|config| config.publish_threshold);
+        let state = self.topics.entry(topic.clone()).or_default();
+        let (joined, flood) = (state.joined, self.config.flood_publish);
+        let subscribers = state.subscribers.iter().copied();
+        let mut to: BTreeSet<PeerKey> = subscribers
+            .filter(|key| {
+                let Some(peer) = self.peers.get(key) else {
+                    return false;
+                };
+                let low = || threshold.is_some_and(|threshold| self.scores.score(now, *key) < threshold);
+                peer.explicit || ((flood || !peer.is_router()) && !low())
+            })
+            .collect();
+        if flood {
+            self.forget_topic(topic);
+        } else if joined {
+            to.extend(state.mesh.iter().copied());
+        } else {
+            let mut peers = state.fanout.take().map(|(peers, _)| peers).unwrap_or_default();
+            if peers.is_empty() {
+                peers = self.fanout_candidates(now, topic, &peers, self.config.d);
+            }
+            to.extend(peers.iter().copied());
+            if let Some(state) = self.topics.get_mut(topic) {
+                state.fanout = Some((peers, now));
+            }
+        }
+        to
+    }
+
+    fn handle_subscription(&mut self, now: Duration, key: PeerKey, change: &SubOpts) {
+        let Some(peer) = self.peers.get_mut(&key) else {
+            return;
+        };
+        let name = change.topicid();
+        let topic = self.topics.get_key_value(name).map(|(topic, _)| topic.clone());
+        if change.subscribe() {
+            if peer.topics.contains(name) {
+                return;
+            }
+            let is_full = topic.is_none() && self.topics.len() >= self.config.max_topics;
+            if is_full || peer.topics.len() >= self.config.max_topics_per_peer {
+                self.counts.subscriptions_ignored += 1;
+                return;
+            }
+            let topic = topic.unwrap_or_else(|| Topic::from(name));
+            peer.topics.insert(topic.clone());
+            let addr = peer.addr.clone();
+            self.topics
+                .entry(topic.clone())
+                .or_default()
+                .subscribers
+                .insert(key);
+            self.events.push_back(Event::Subscribed { peer: addr, topic });
+        } else if let Some(topic) = topic.filter(|topic| peer.topics.remove(topic)) {
+            let addr = peer.addr.clone();
+            self.leave_mesh(now, key, &topic);
+            if let Some(state) = self.topics.get_mut(&topic) {
+                state.subscribers.remove(&key);
+                if let Some((fanout, _)) = &mut state.fanout {
+                    fanout.remove(&key);
+                }
+            }
+            self.forget_topic(&topic);
+            self.events.push_back(Event::Unsubscribed { peer: addr, topic });
+        }
+    }
+
+    /// Cheapest first: the topic, the fields, whether it is known, and then the signature.
+    fn handle_message(&mut self, now: Duration, key: PeerKey, bytes: &Bytes, rpc: usize) {
+        let message = match Message::parse(bytes, &self.config.limits) {
+            Ok(message) => message,
+            Err(reason) => {
+                self.counts.rejected += 1;
+                self.scores.penalize(key, 1);
+                return self.reject(key, reason);
+            }
+        };
+        let joined = self.topics.get_key_value(message.topic());
+        let Some((topic, _)) = joined.filter(|(_, state)| state.joined) else {
+            self.counts.unrequested += 1;
+            return;
+        };
+        let topic = topic.clone();
+        let own = self.signing.author().copied();
+        if own.is_some_and(|own| message.from.as_deref() == Some(own.as_bytes())) {
+            self.counts.own += 1;
+            return;
+        }
+        if let Err(reason) = self.signing.check_fields(&message) {
+            return self.refuse(key, &topic, reason);
+        }
+        let id = self.name(&message);
+        if id.is_empty() || id.len() > self.config.limits.id {
+            return self.refuse(
+                key,
+                &topic,
+                WireError::Missing("a message id of a length that may be"),
+            );
+        }
+        if self.seen.contains_at(now, &id) {
+            return self.handle_duplicate(now, key, &id, &topic);
+        }
+        if let Err(reason) = self.signing.check_signature(&message, bytes) {
+            return self.refuse(key, &topic, reason);
+        }
+        self.promises.remove(&id);
+        let delivery = Delivery {
+            status: Status::Validating,
+            by: vec![key],
+        };
+        let (_, evicted) = self.seen.insert(now, id.clone(), delivery);
+        self.counts.seen_evicted += evicted as u64;
+        let data = message.data.unwrap_or_default();
+        if data.len() >= self.config.idontwant_threshold {
+            self.tell_idontwant(now, key, &id, &topic);
+        }
+        let Some(peer) = self.peers.get(&key) else { return };
+        let received = Received {
+            id: id.clone(),
+            topic: topic.clone(),
+            via: peer.addr.clone(),
+            author: message
+                .from
+                .filter(|_| own.is_some())
+                .map(|from| Bytes::copy_from_slice(&from)),
+            data: if data.len() * 2 < rpc {
+                Bytes::copy_from_slice(&data)
+            } else {
+                data
+            },
+        };
+        let frame = frame(bytes);
+        match self.config.validation {
+            Validation::Automatic => {
+                self.events.push_back(Event::Message(received));
+                self.accept(now, &id, &topic, &frame);
+            }
+            Validation::Application => {
+                self.expire_validating(now);
+                let waiting = Validating { topic, frame };
+                let (_, evicted) = self.validating.insert(now, id, waiting);
+                self.counts.ignored += evicted as u64;
+                self.events.push_back(Event::Validate(received));
+            }
+        }
+    }
+
+    fn handle_duplicate(&mut self, now: Duration, key: PeerKey, id: &MessageId, topic: &Topic) {
+        self.counts.duplicates += 1;
+        let window = self.scores.window(topic);
+        let Some(delivery) = self.seen.get_mut(id) else {
+            return;
+        };
+        if delivery.by.contains(&key) {
+            return;
+        }
+        match delivery.status {
+            Status::Validating => delivery.by.push(key),
+            Status::Valid(at) if now.saturating_sub(at) <= window => {
+                delivery.by.push(key);
+                self.scores.near_first(key, topic);
+            }
+            Status::Invalid => self.scores.invalid(key, topic),
+            Status::Valid(_) | Status::Ignored => {}
+        }
+    }
+
+    /// A message is valid: whoever had it by now is scored for it, and all others in the mesh get it.
+    fn accept(&mut self, now: Duration, id: &MessageId, topic: &Topic, frame: &Bytes) {
+        let mut had = Vec::new();
+        if let Some(delivery) = self.seen.get_mut(id) {
+            delivery.status = Status::Valid(now);
+            had.clone_from(&delivery.by);
+        }
+        for (at, key) in had.iter().enumerate() {
+            if at == 0 {
+                self.scores.first(*key, topic);
+            } else {
+                self.scores.near_first(*key, topic);
+            }
+        }
+        self.counts.delivered += 1;
+        self.cache.put(topic.clone(), id.clone(), frame.clone());
+        let Some(state) = self.topics.get(topic) else {
+            return;
+        };
+        let subscribers = state.subscribers.iter().filter(|key| {
+            let peer = self.peers.get(key);
+            peer.is_some_and(|peer| !peer.is_router() || peer.explicit)
+        });
+        let to: BTreeSet<PeerKey> = state.mesh.iter().chain(subscribers).copied().collect();
+        for key in to {
+            let unwanted = self
+                .peers
+                .get(&key)
+                .is_none_or(|peer| peer.dont_send.contains(id));
+            if !had.contains(&key) && !unwanted {
+                self.counts.copies += 1;
+                self.push(now, key, Priority::Forwarded, frame.clone(), Some(id.clone()));
+            }
+        }
+    }
+
+    /// Tells the others in the mesh that they need not send a large message that is here now.
+    fn tell_idontwant(&mut self, now: Duration, from: PeerKey, id: &MessageId, topic: &Topic) {
+        let control = ControlMessage {
+            idontwant: vec![ControlIDontWant {
+                message_ids: vec![id.clone()],
+            }],
+            ..ControlMessage::default()
+        };
+        let rpc = Rpc {
+            control: Some(control),
+            ..Rpc::default()
+        };
+        let rpc = rpc.emit();
+        let mesh = self.topics.get(topic).map(|state| state.mesh.clone());
+        for key in mesh.unwrap_or_default() {
+            let heeds = self
+                .peers
+                .get(&key)
+                .is_some_and(|peer| peer.version >= Version::V1_2);
+            if key != from && heeds {
+                self.counts.idontwant_sent += 1;
+                self.push(now, key, Priority::Control, rpc.clone(), None);
+            }
+        }
+    }
+
+    /// Messages that nobody said anything about in time are ignored.
+    pub(super) fn expire_validating(&mut self, now: Duration) {
+        let before = self.validating.len();
+        self.validating.expire(now);
+        self.counts.ignored += (before - self.validating.len()) as u64;
+    }
+
+    fn name(&self, message: &Message) -> MessageId {
+        match &self.name_message {
+            Some(name) => name(message),
+            None => self.signing.message_id(message),
+        }
+    }
+
+    /// A message is not as it should be. Its id means nothing then, so it is not remembered by it.
+    fn refuse(&mut self, key: PeerKey, topic: &Topic, reason: impl Into<Refused>) {
+        self.counts.rejected += 1;
+        self.scores.invalid(key, topic);
+        self.reject(key, reason);
+    }
+
+    fn reject(&mut self, key: PeerKey, reason: impl Into<Refused>) {
+        if let Some(peer) = self.peers.get(&key) {
+            let (peer, reason) = (peer.addr.clone(), reason.into());
+            self.events.push_back(Event::Rejected { peer, reason });
+        }
+    }
+}

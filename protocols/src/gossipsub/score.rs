@@ -1,0 +1,270 @@
+//! What each peer's behaviour is worth here: gossipsub v1.1, "The Score Function".
+//!
+//! Scores are kept for a while when a peer leaves, so that coming back does not clear them; those that are kept are
+//! bounded in number. Nobody is told of them.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::hash::Hash;
+use std::net::IpAddr;
+use std::time::Duration;
+
+use super::peer::PeerKey;
+use super::score_params::{ScoreConfig, TopicScoreParams};
+use super::topic::Topic;
+use crate::hash::HashMap;
+
+/// Counters of one peer in one topic.
+#[derive(Clone, Copy, Debug, Default)]
+struct TopicStats {
+    /// Since when it is in the mesh.
+    in_mesh: Option<Duration>,
+    first_message_deliveries: f64,
+    mesh_message_deliveries: f64,
+    mesh_failure_penalty: f64,
+    invalid_message_deliveries: f64,
+}
+
+#[derive(Debug, Default)]
+struct PeerStats {
+    topics: BTreeMap<Topic, TopicStats>,
+    app_specific: f64,
+    behaviour_penalty: f64,
+    ip: Option<IpAddr>,
+}
+
+/// See the [module](self). `W` names a peer across connections.
+#[derive(Debug)]
+pub(super) struct Scores<W> {
+    config: Option<ScoreConfig>,
+    peers: BTreeMap<PeerKey, PeerStats>,
+    /// How many peers have an address.
+    ips: HashMap<IpAddr, usize>,
+    left: HashMap<W, (Duration, PeerStats)>,
+    /// Who left, the first one first. An entry whose peer came back and left again is passed over.
+    left_order: VecDeque<(Duration, W)>,
+}
+
+impl TopicStats {
+    /// How many deliveries are missing, once that counts.
+    fn deficit(&self, now: Duration, params: &TopicScoreParams) -> f64 {
+        let since = self.in_mesh.map(|since| now.saturating_sub(since));
+        let counts = since.is_some_and(|time| time > params.mesh_message_deliveries_activation);
+        let missing = params.mesh_message_deliveries_threshold - self.mesh_message_deliveries;
+        if counts { missing.max(0.0) } else { 0.0 }
+    }
+
+    fn score(&self, now: Duration, params: &TopicScoreParams) -> f64 {
+        let quantum = params.time_in_mesh_quantum.as_secs_f64();
+        let time = self.in_mesh.map_or(0.0, |since| {
+            (now.saturating_sub(since).as_secs_f64() / quantum).min(params.time_in_mesh_cap)
+        });
+        let deficit = self.deficit(now, params);
+        let invalid = self.invalid_message_deliveries;
+        params.topic_weight
+            * (params.time_in_mesh_weight * time
+                + params.first_message_deliveries_weight * self.first_message_deliveries
+                + params.mesh_message_deliveries_weight * deficit * deficit
+                + params.mesh_failure_penalty_weight * self.mesh_failure_penalty
+                + params.invalid_message_deliveries_weight * invalid * invalid)
+    }
+
+    /// Out of the mesh; what was missing is remembered.
+    fn prune(&mut self, now: Duration, params: &TopicScoreParams) {
+        let deficit = self.deficit(now, params);
+        self.mesh_failure_penalty += deficit * deficit;
+        self.in_mesh = None;
+    }
+
+    fn is_nothing(&self) -> bool {
+        let sum = self.first_message_deliveries
+            + self.mesh_message_deliveries
+            + self.mesh_failure_penalty
+            + self.invalid_message_deliveries;
+        self.in_mesh.is_none() && sum <= 0.0
+    }
+}
+
+impl<W: Clone + Eq + Hash> Scores<W> {
+    pub(super) fn new(config: Option<ScoreConfig>) -> Self {
+        Self {
+            config,
+            peers: BTreeMap::new(),
+            ips: HashMap::default(),
+            left: HashMap::default(),
+            left_order: VecDeque::new(),
+        }
+    }
+
+    pub(super) fn config(&self) -> Option<&ScoreConfig> {
+        self.config.as_ref()
+    }
+
+    pub(super) fn add_peer(&mut self, now: Duration, key: PeerKey, who: &W, ip: Option<IpAddr>) {
+        if self.config.is_none() {
+            return;
+        }
+        let kept = self.left.remove(who).filter(|(until, _)| *until > now);
+        let mut stats = kept.map(|(_, stats)| stats).unwrap_or_default();
+        stats.ip = ip.filter(|ip| !ip.is_loopback());
+        if let Some(ip) = stats.ip {
+            *self.ips.entry(ip).or_default() += 1;
+        }
+        self.peers.insert(key, stats);
+    }
+
+    pub(super) fn remove_peer(&mut self, now: Duration, key: PeerKey, who: W) {
+        let (Some(config), Some(mut stats)) = (&self.config, self.peers.remove(&key)) else {
+            return;
+        };
+        if let Some(ip) = stats.ip
+            && let Some(count) = self.ips.get_mut(&ip)
+        {
+            *count -= 1;
+            if *count == 0 {
+                self.ips.remove(&ip);
+            }
+        }
+        for (topic, stats) in &mut stats.topics {
+            if let Some(params) = config.topic(topic) {
+                stats.prune(now, params);
+            }
+        }
+        let until = now.saturating_add(config.retain_score);
+        let max = config.max_retained.max(1);
+        while self.left_order.len() >= max
+            && let Some((until, who)) = self.left_order.pop_front()
+        {
+            self.forget(until, &who);
+        }
+        self.left_order.push_back((until, who.clone()));
+        self.left.insert(who, (until, stats));
+    }
+
+    /// A peer's score: what it did here, and where it is.
+    pub(super) fn score(&self, now: Duration, key: PeerKey) -> f64 {
+        let (Some(config), Some(stats)) = (&self.config, self.peers.get(&key)) else {
+            return 0.0;
+        };
+        let topics = stats.topics.iter().filter_map(|(topic, stats)| {
+            let params = config.topic(topic)?;
+            Some(stats.score(now, params))
+        });
+        let neighbours = stats.ip.and_then(|ip| self.ips.get(&ip)).copied().unwrap_or(0);
+        let surplus = neighbours.saturating_sub(config.ip_colocation_factor_threshold);
+        let surplus = f64::from(u32::try_from(surplus).unwrap_or(u32::MAX));
+        let penalty = (stats.behaviour_penalty - config.behaviour_penalty_threshold).max(0.0);
+        config.capped(topics.sum())
+            + config.app_specific_weight * stats.app_specific
+            + config.ip_colocation_factor_weight * surplus * surplus
+            + config.behaviour_penalty_weight * penalty * penalty
+    }
+
+    pub(super) fn set_app_specific(&mut self, key: PeerKey, score: f64) {
+        if let Some(stats) = self.peers.get_mut(&key) {
+            stats.app_specific = if score.is_finite() { score } else { 0.0 };
+        }
+    }
+
+    /// P7: the peer misbehaved so often.
+    pub(super) fn penalize(&mut self, key: PeerKey, count: u32) {
+        if let Some(stats) = self.peers.get_mut(&key) {
+            stats.behaviour_penalty += f64::from(count);
+        }
+    }
+
+    pub(super) fn graft(&mut self, now: Duration, key: PeerKey, topic: &Topic) {
+        self.with(key, topic, |stats, _| {
+            stats.in_mesh = Some(now);
+            stats.mesh_message_deliveries = 0.0;
+        });
+    }
+
+    pub(super) fn prune(&mut self, now: Duration, key: PeerKey, topic: &Topic) {
+        self.with(key, topic, |stats, params| stats.prune(now, params));
+    }
+
+    /// The peer was the first with a valid message.
+    pub(super) fn first(&mut self, key: PeerKey, topic: &Topic) {
+        self.with(key, topic, |stats, params| {
+            let cap = params.first_message_deliveries_cap;
+            stats.first_message_deliveries = (stats.first_message_deliveries + 1.0).min(cap);
+        });
+        self.near_first(key, topic);
+    }
+
+    /// The peer had a valid message about as early as the first one.
+    pub(super) fn near_first(&mut self, key: PeerKey, topic: &Topic) {
+        self.with(key, topic, |stats, params| {
+            if stats.in_mesh.is_some() {
+                let cap = params.mesh_message_deliveries_cap;
+                stats.mesh_message_deliveries = (stats.mesh_message_deliveries + 1.0).min(cap);
+            }
+        });
+    }
+
+    /// P4: the peer sent something invalid.
+    pub(super) fn invalid(&mut self, key: PeerKey, topic: &Topic) {
+        self.with(key, topic, |stats, _| stats.invalid_message_deliveries += 1.0);
+    }
+
+    /// For how long after it was taken another delivery of a message counts.
+    pub(super) fn window(&self, topic: &Topic) -> Duration {
+        let params = self.config.as_ref().and_then(|config| config.topic(topic));
+        params.map_or(Duration::ZERO, |params| params.mesh_message_delivery_window)
+    }
+
+    /// One [`ScoreConfig::decay_interval`] has passed.
+    pub(super) fn decay(&mut self, now: Duration) {
+        let Some(config) = &self.config else { return };
+        let decay = |value: &mut f64, factor: f64| {
+            *value *= factor;
+            if *value < config.decay_to_zero {
+                *value = 0.0;
+            }
+        };
+        for stats in self.peers.values_mut() {
+            for (topic, stats) in &mut stats.topics {
+                let Some(params) = config.topic(topic) else {
+                    continue;
+                };
+                decay(
+                    &mut stats.first_message_deliveries,
+                    params.first_message_deliveries_decay,
+                );
+                decay(
+                    &mut stats.mesh_message_deliveries,
+                    params.mesh_message_deliveries_decay,
+                );
+                decay(&mut stats.mesh_failure_penalty, params.mesh_failure_penalty_decay);
+                decay(
+                    &mut stats.invalid_message_deliveries,
+                    params.invalid_message_deliveries_decay,
+                );
+            }
+            stats.topics.retain(|_, stats| !stats.is_nothing());
+            decay(&mut stats.behaviour_penalty, config.behaviour_penalty_decay);
+        }
+        while self.left_order.front().is_some_and(|(until, _)| *until <= now)
+            && let Some((until, who)) = self.left_order.pop_front()
+        {
+            self.forget(until, &who);
+        }
+    }
+
+    /// Forgets who left, unless it came back and left again.
+    fn forget(&mut self, until: Duration, who: &W) {
+        if self.left.get(who).is_some_and(|(of, _)| *of == until) {
+            self.left.remove(who);
+        }
+    }
+
+    fn with(&mut self, key: PeerKey, topic: &Topic, change: impl FnOnce(&mut TopicStats, &TopicScoreParams)) {
+        let Some(config) = &self.config else { return };
+        if let (Some(params), Some(stats)) = (config.topic(topic), self.peers.get_mut(&key)) {
+            if let Some(stats) = stats.topics.get_mut(topic) {
+                return change(stats, params);
+            }
+            change(stats.topics.entry(topic.clone()).or_default(), params);
+        }
+    }
+}
