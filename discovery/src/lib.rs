@@ -8,6 +8,9 @@
 //! | --- | --- | --- |
 //! | [`FixedList`] | that were written down | whoever writes the list |
 //! | [`Tracker`] on a [`Cell`] | that share a secret and a small value: in memory, in a file, at a server | members can hide others, but speak for themselves alone |
+//! | [`Mdns`] | on the local network, by multicast | anybody on it |
+//! | [`Dht`] | in a Kademlia network, by a key | members, about where others are |
+//! | [`Several`] | in any of several ways | whoever can in one of them |
 //!
 //! What is found says where to look, not who is there: that a secure swarm proves.
 //!
@@ -17,12 +20,15 @@
 mod announcement;
 pub mod cell;
 mod clock;
+pub mod dht;
 mod discovery;
 mod error;
 mod fixed;
 pub mod http;
 pub mod laws;
+pub mod mdns;
 mod node;
+mod several;
 mod topic;
 pub mod tracker;
 mod watch;
@@ -30,10 +36,13 @@ mod watch;
 pub use announcement::Announcement;
 pub use cell::{Cell, FileCell, MemoryCell};
 pub use clock::UnixTime;
+pub use dht::Dht;
 pub use discovery::{Change, Discovery, MAX_TTL, MIN_TTL, keep_announced};
 pub use error::{Error, Result};
 pub use fixed::FixedList;
 pub use http::{HttpCell, ServerConfig, Token, TrackerServer};
+pub use mdns::{Mdns, MdnsConfig};
 pub use node::{Addrs, MAX_ADDR, MAX_ADDRS, Node};
+pub use several::Several;
 pub use topic::Topic;
 pub use tracker::{Secret, Tracker, TrackerConfig};

@@ -6,6 +6,7 @@ use std::time::Duration;
 use futures_util::FutureExt as _;
 use futures_util::stream::{BoxStream, StreamExt as _, unfold};
 use p2p::PeerId;
+use tokio::sync::watch;
 use tokio::time::{Interval, MissedTickBehavior, interval};
 
 use crate::{Addrs, Change, Discovery, Node, Result, Topic};
@@ -28,6 +29,38 @@ impl Known {
         }
         self.0 = now;
         changes
+    }
+}
+
+/// Looks again whenever `version` changes, until that ends.
+pub(crate) fn followed<F: Fn() -> Vec<Node> + Send + 'static>(
+    mut version: watch::Receiver<u64>,
+    find: F,
+) -> BoxStream<'static, Result<Change>> {
+    version.mark_changed();
+    let start = Follow {
+        version,
+        find,
+        known: Known::default(),
+        changes: VecDeque::new(),
+    };
+    unfold(start, follow).boxed()
+}
+
+struct Follow<F> {
+    version: watch::Receiver<u64>,
+    find: F,
+    known: Known,
+    changes: VecDeque<Change>,
+}
+
+async fn follow<F: Fn() -> Vec<Node>>(mut watch: Follow<F>) -> Option<(Result<Change>, Follow<F>)> {
+    loop {
+        if let Some(change) = watch.changes.pop_front() {
+            return Some((Ok(change), watch));
+        }
+        watch.version.changed().await.ok()?;
+        watch.changes = watch.known.update((watch.find)());
     }
 }
 

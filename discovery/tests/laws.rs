@@ -11,7 +11,9 @@ use p2p_discovery::laws::{self, Bed};
 use p2p_discovery::{Addrs, Change, Discovery as _, Error, FixedList, MemoryCell, Node, Topic};
 
 use beds::TrackerBed;
+use beds::dht::DhtBed;
 use beds::mutant::{Fault, MutantBed};
+use beds::several::SeveralBed;
 
 pub(crate) async fn lawful(bed: &dyn Bed) {
     if let Err(broken) = laws::check(bed).await {
@@ -23,6 +25,16 @@ pub(crate) async fn lawful(bed: &dyn Bed) {
 #[tokio::test(start_paused = true)]
 async fn a_tracker_in_memory_is_lawful() {
     lawful(&TrackerBed::new(MemoryCell::default())).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_dht_is_lawful() {
+    lawful(&DhtBed::default()).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn several_ways_are_lawful_though_one_is_fixed_and_one_fails() {
+    lawful(&SeveralBed::default()).await;
 }
 
 #[tokio::test(start_paused = true)]

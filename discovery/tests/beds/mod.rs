@@ -1,7 +1,9 @@
 //! Media on which the laws are checked.
 #![allow(dead_code, reason = "each test has beds of its own")]
 
+pub(crate) mod dht;
 pub(crate) mod mutant;
+pub(crate) mod several;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};

@@ -1,0 +1,203 @@
+//! Several discoveries as one: announced everywhere, found anywhere, each node once.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use futures_util::FutureExt as _;
+use futures_util::future::{BoxFuture, join_all};
+use futures_util::stream::{self, BoxStream, FuturesUnordered, StreamExt as _};
+use p2p::PeerId;
+use tokio::time::timeout;
+use tracing::debug;
+
+use crate::discovery::check_ttl;
+use crate::{Addrs, Change, Discovery, Error, Node, Result, Topic};
+
+/// Several ways of finding nodes. Clones are the same.
+///
+/// A way that fails, or takes too long, hides no other: its error is traced, and comes up only where each way fails.
+#[derive(Clone)]
+pub struct Several {
+    ways: Arc<[Arc<dyn Discovery>]>,
+    limit: Duration,
+}
+
+impl Several {
+    /// These ways, the best first. Each may take 10 s for what it is asked.
+    pub fn new(ways: impl IntoIterator<Item = Arc<dyn Discovery>>) -> Self {
+        Self {
+            ways: ways.into_iter().collect(),
+            limit: Duration::from_secs(10),
+        }
+    }
+
+    /// The same, where each way may take this long.
+    #[must_use]
+    pub fn limit(mut self, limit: Duration) -> Self {
+        self.limit = limit;
+        self
+    }
+
+    /// The first answer that names a node, whichever way it comes; nodes of the others are not waited for.
+    ///
+    /// # Errors
+    /// [`Error::All`] if each way failed.
+    ///
+    /// # Cancel safety
+    /// Cancelling loses nothing.
+    pub async fn find_first(&self, topic: &Topic) -> Result<Vec<Node>> {
+        let mut asked: FuturesUnordered<_> =
+            self.ways.iter().map(|way| self.within(way.find(topic))).collect();
+        let mut errors = Vec::new();
+        while let Some(found) = asked.next().await {
+            match found {
+                Ok(nodes) if nodes.is_empty() => {}
+                Ok(nodes) => return Ok(nodes),
+                Err(error) => errors.push(error),
+            }
+        }
+        self.unless_all(errors).map(|()| Vec::new())
+    }
+
+    async fn within<T>(&self, asked: BoxFuture<'_, Result<T>>) -> Result<T> {
+        let done = timeout(self.limit, asked).await;
+        done.unwrap_or(Err(Error::TimedOut {
+            doing: "one of several discoveries",
+            limit: self.limit,
+        }))
+    }
+
+    /// What each way comes to, and an error if that is one for each.
+    async fn each<'a, T>(
+        &'a self,
+        ask: impl Fn(&'a dyn Discovery) -> BoxFuture<'a, Result<T>>,
+    ) -> Result<Vec<Option<T>>> {
+        let asked = self.ways.iter().map(|way| self.within(ask(&**way)));
+        let (mut done, mut errors) = (Vec::new(), Vec::new());
+        for result in join_all(asked).await {
+            match result {
+                Ok(value) => done.push(Some(value)),
+                Err(error) => {
+                    done.push(None);
+                    errors.push(error);
+                }
+            }
+        }
+        self.unless_all(errors).map(|()| done)
+    }
+
+    fn unless_all(&self, errors: Vec<Error>) -> Result<()> {
+        for error in &errors {
+            debug!(%error, "one of several discoveries failed");
+        }
+        if errors.is_empty() || errors.len() < self.ways.len() {
+            return Ok(());
+        }
+        Err(Error::All(errors.into()))
+    }
+}
+
+impl fmt::Debug for Several {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Several")
+            .field("ways", &self.ways.len())
+            .finish_non_exhaustive()
+    }
+}
+
+#[async_trait]
+impl Discovery for Several {
+    /// Announces in each way. It is done if it is done in one of them.
+    async fn announce(&self, topic: &Topic, addrs: &Addrs, ttl: Duration) -> Result<()> {
+        check_ttl(ttl)?;
+        self.each(|way| way.announce(topic, addrs, ttl)).await.map(drop)
+    }
+
+    /// Withdraws in each way. Where one fails, the announcement lasts there until it expires.
+    async fn withdraw(&self, topic: &Topic) -> Result<()> {
+        self.each(|way| way.withdraw(topic)).await.map(drop)
+    }
+
+    /// All that the ways find, where addresses of one node in several ways are one after the other.
+    async fn find(&self, topic: &Topic) -> Result<Vec<Node>> {
+        let found = self.each(|way| way.find(topic)).await?;
+        let mut nodes: BTreeMap<PeerId, Addrs> = BTreeMap::new();
+        for node in found.into_iter().flatten().flatten() {
+            nodes
+                .entry(node.id)
+                .and_modify(|addrs| addrs.merge(&node.addrs))
+                .or_insert(node.addrs);
+        }
+        Ok(nodes.into_iter().map(|(id, addrs)| Node { id, addrs }).collect())
+    }
+
+    fn watch(&self, topic: &Topic) -> BoxStream<'static, Result<Change>> {
+        let count = self.ways.len();
+        let ways = self.ways.iter().enumerate();
+        let watches = ways.map(|(way, discovery)| discovery.watch(topic).map(move |change| (way, change)));
+        let mut merged = Merged {
+            failing: vec![false; count],
+            nodes: BTreeMap::new(),
+        };
+        let changes = stream::select_all(watches).filter_map(move |(way, change)| {
+            let merged = merged.take(way, change);
+            std::future::ready(merged)
+        });
+        // Without ways nothing ever changes.
+        changes.chain(std::future::pending().into_stream()).boxed()
+    }
+}
+
+/// What several watches have seen.
+struct Merged {
+    failing: Vec<bool>,
+    /// The addresses of each node, by the ways that know it.
+    nodes: BTreeMap<PeerId, BTreeMap<usize, Addrs>>,
+}
+
+impl Merged {
+    /// What a change in one way is for whoever watches all of them.
+    fn take(&mut self, way: usize, change: Result<Change>) -> Option<Result<Change>> {
+        let failed = change.is_err();
+        if let Some(failing) = self.failing.get_mut(way) {
+            *failing = failed;
+        }
+        let (id, addrs) = match change {
+            Ok(Change::Found(node)) => (node.id, Some(node.addrs)),
+            Ok(Change::Lost(id)) => (id, None),
+            Err(error) if self.failing.iter().all(|failing| *failing) => return Some(Err(error)),
+            Err(error) => {
+                debug!(%error, "one of several watches failed");
+                return None;
+            }
+        };
+        let ways = self.nodes.entry(id).or_default();
+        let before = all(ways);
+        match addrs {
+            Some(addrs) => drop(ways.insert(way, addrs)),
+            None => drop(ways.remove(&way)),
+        }
+        let after = all(ways);
+        if after.is_none() {
+            self.nodes.remove(&id);
+        }
+        match after {
+            after if after == before => None,
+            Some(addrs) => Some(Ok(Change::Found(Node { id, addrs }))),
+            None => Some(Ok(Change::Lost(id))),
+        }
+    }
+}
+
+/// The addresses of all ways, those of the first at the front.
+fn all(ways: &BTreeMap<usize, Addrs>) -> Option<Addrs> {
+    let mut addrs = ways.values();
+    let mut all = addrs.next()?.clone();
+    for addrs in addrs {
+        all.merge(addrs);
+    }
+    Some(all)
+}

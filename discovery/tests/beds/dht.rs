@@ -1,0 +1,76 @@
+//! Nodes of one Kademlia network, on P2PKE in memory.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use p2p::Swarm as _;
+use p2p_discovery::Dht;
+use p2p_discovery::laws::{Bed, Member, Timing};
+use p2p_swarms::{
+    AskingSwarm, Identity, KademliaConfig, KademliaSwarm, KeyAddr, MemoryAddr, MemoryRealm, MemorySwarm,
+    P2pkeSwarm, SwarmExt as _,
+};
+use tokio::sync::Mutex;
+
+use super::key;
+
+type Addr = KeyAddr<MemoryAddr>;
+type Sealed = AskingSwarm<Addr, P2pkeSwarm<MemoryAddr, MemorySwarm>>;
+pub(crate) type DhtNode = Dht<Addr, Sealed>;
+
+/// For how long nodes keep what others say.
+const KEPT: Duration = Duration::from_secs(4);
+
+#[derive(Default)]
+pub(crate) struct DhtBed {
+    realm: MemoryRealm,
+    count: AtomicU8,
+    first: Mutex<Option<Vec<Addr>>>,
+    nodes: Mutex<Vec<DhtNode>>,
+}
+
+impl DhtBed {
+    pub(crate) async fn node(&self) -> DhtNode {
+        let key = key(self.count.fetch_add(1, Ordering::Relaxed));
+        let sealed = self.realm.open().p2pke(&key).expect("a node").asks(64 << 10);
+        let mut config = KademliaConfig::default();
+        config.engine.provider_ttl = KEPT;
+        config.engine.upkeep_every = Duration::from_secs(1);
+        let node = KademliaSwarm::with_config(sealed, Identity::Key(&key), config).expect("a node");
+        let mut first = self.first.lock().await;
+        match &*first {
+            None => *first = Some(node.inner().local_addrs()),
+            Some(first) => {
+                let joined = node.join(first).expect("room").finish().await.expect("open");
+                assert!(joined > 0);
+            }
+        }
+        let node = Dht::polling(Arc::new(node), Duration::from_millis(500));
+        // It stays in the network when its test is over.
+        self.nodes.lock().await.push(node.clone());
+        node
+    }
+}
+
+#[async_trait]
+impl Bed for DhtBed {
+    async fn member(&self) -> Member {
+        let node = self.node().await;
+        Member {
+            id: node.id(),
+            addrs: node.addrs().expect("it has some"),
+            discovery: Arc::new(node),
+            others: None,
+        }
+    }
+
+    fn timing(&self) -> Timing {
+        Timing {
+            ttl: Duration::from_secs(6),
+            news: Duration::from_secs(2),
+            lag: KEPT,
+        }
+    }
+}

@@ -1,0 +1,71 @@
+//! A tracker beside a list that is fixed and a discovery that always fails.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use futures_util::StreamExt as _;
+use futures_util::stream::{self, BoxStream};
+use p2p_discovery::laws::{Bed, Member, Timing};
+use p2p_discovery::{Addrs, Change, Discovery, Error, FixedList, MemoryCell, Node, Result, Several, Topic};
+
+use super::TrackerBed;
+
+/// It never works.
+pub(crate) struct Failing;
+
+impl Failing {
+    fn error() -> Error {
+        Error::Refused {
+            status: 503,
+            reason: "never".into(),
+        }
+    }
+}
+
+#[async_trait]
+impl Discovery for Failing {
+    async fn announce(&self, _: &Topic, _: &Addrs, _: Duration) -> Result<()> {
+        Err(Self::error())
+    }
+
+    async fn withdraw(&self, _: &Topic) -> Result<()> {
+        Err(Self::error())
+    }
+
+    async fn find(&self, _: &Topic) -> Result<Vec<Node>> {
+        Err(Self::error())
+    }
+
+    fn watch(&self, _: &Topic) -> BoxStream<'static, Result<Change>> {
+        stream::iter([Err(Self::error()), Err(Self::error())])
+            .chain(stream::pending())
+            .boxed()
+    }
+}
+
+pub(crate) struct SeveralBed(TrackerBed<MemoryCell>);
+
+impl Default for SeveralBed {
+    fn default() -> Self {
+        Self(TrackerBed::new(MemoryCell::default()))
+    }
+}
+
+#[async_trait]
+impl Bed for SeveralBed {
+    async fn member(&self) -> Member {
+        let mut member = self.0.member().await;
+        let ways: [Arc<dyn Discovery>; 3] = [
+            Arc::new(FixedList::new()),
+            Arc::new(Failing),
+            member.discovery.clone(),
+        ];
+        member.discovery = Arc::new(Several::new(ways));
+        member
+    }
+
+    fn timing(&self) -> Timing {
+        self.0.timing()
+    }
+}

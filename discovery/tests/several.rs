@@ -1,0 +1,179 @@
+//! Several discoveries: each node once, and no way hides another.
+
+mod beds;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use futures_util::StreamExt as _;
+use futures_util::stream::{self, BoxStream};
+use p2p::PeerId;
+use p2p_discovery::{Addrs, Change, Discovery, Error, FixedList, MemoryCell, Node, Result, Several, Topic};
+use tokio::time::{Instant, timeout};
+
+use beds::TrackerBed;
+use beds::several::Failing;
+
+const MINUTE: Duration = Duration::from_mins(1);
+
+fn topic() -> Topic {
+    "chat".parse().expect("a topic")
+}
+
+fn addrs(texts: &[&str]) -> Addrs {
+    Addrs::new(texts).expect("addresses")
+}
+
+fn node(id: u8, texts: &[&str]) -> Node {
+    Node {
+        id: PeerId::new([id; 32]),
+        addrs: addrs(texts),
+    }
+}
+
+fn list(nodes: &[Node]) -> Arc<dyn Discovery> {
+    let with = |list: FixedList, node: &Node| list.with(&topic(), node.clone());
+    Arc::new(nodes.iter().fold(FixedList::new(), with))
+}
+
+/// It never answers.
+struct Silent;
+
+#[async_trait]
+impl Discovery for Silent {
+    async fn announce(&self, _: &Topic, _: &Addrs, _: Duration) -> Result<()> {
+        std::future::pending().await
+    }
+
+    async fn withdraw(&self, _: &Topic) -> Result<()> {
+        std::future::pending().await
+    }
+
+    async fn find(&self, _: &Topic) -> Result<Vec<Node>> {
+        std::future::pending().await
+    }
+
+    fn watch(&self, _: &Topic) -> BoxStream<'static, Result<Change>> {
+        stream::pending().boxed()
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_several_ways_find_is_merged_and_each_node_comes_once() {
+    let several = Several::new([
+        list(&[node(2, &["b"]), node(1, &["a"])]),
+        Arc::new(Failing) as Arc<dyn Discovery>,
+        list(&[node(1, &["c", "a"]), node(3, &["d"])]),
+    ]);
+    let found = several.find(&topic()).await.expect("two ways work");
+    assert_eq!(found, [node(1, &["a", "c"]), node(2, &["b"]), node(3, &["d"])]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_way_that_never_answers_holds_up_a_search_for_its_time_alone() {
+    let several = Several::new([
+        Arc::new(Silent) as Arc<dyn Discovery>,
+        list(&[]),
+        list(&[node(1, &["a"])]),
+    ]);
+    let start = Instant::now();
+    assert_eq!(
+        several.find_first(&topic()).await.expect("one way works"),
+        [node(1, &["a"])]
+    );
+    assert_eq!(start.elapsed(), Duration::ZERO);
+    assert_eq!(
+        several.find(&topic()).await.expect("one way works"),
+        [node(1, &["a"])]
+    );
+    assert_eq!(start.elapsed(), Duration::from_secs(10));
+    let other: Topic = "other".parse().expect("a topic");
+    let short = several.limit(Duration::from_secs(1));
+    assert_eq!(short.find_first(&other).await.expect("two ways work"), []);
+    assert_eq!(start.elapsed(), Duration::from_secs(11));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_fails_in_each_way_is_an_error_that_names_them_all() {
+    let several = Several::new([Arc::new(Failing) as Arc<dyn Discovery>, Arc::new(Silent)]);
+    for result in [
+        several.find(&topic()).await.map(drop),
+        several.find_first(&topic()).await.map(drop),
+        several.announce(&topic(), &addrs(&["a"]), MINUTE).await,
+        several.withdraw(&topic()).await,
+    ] {
+        let Err(Error::All(errors)) = result else {
+            panic!("{result:?}");
+        };
+        assert!(matches!(
+            errors
+                .iter()
+                .filter(|error| matches!(error, Error::Refused { .. }))
+                .count(),
+            1
+        ));
+        assert!(matches!(
+            errors
+                .iter()
+                .filter(|error| matches!(error, Error::TimedOut { .. }))
+                .count(),
+            1
+        ));
+    }
+    let failing = Several::new([Arc::new(Failing) as Arc<dyn Discovery>]);
+    let error = failing.find(&topic()).await.expect_err("it fails").to_string();
+    assert_eq!(
+        error,
+        "each of 1 ways failed; the first: the server refused with status 503: never"
+    );
+    assert!(matches!(
+        failing.watch(&topic()).next().await,
+        Some(Err(Error::Refused { .. }))
+    ));
+    let none = Several::new([]);
+    assert_eq!(none.find(&topic()).await.expect("nothing fails"), []);
+    assert!(timeout(MINUTE, none.watch(&topic()).next()).await.is_err());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_watch_of_several_ways_sees_a_node_go_when_the_last_way_loses_it() {
+    let [one, other] = [1, 2].map(|_| TrackerBed::new(MemoryCell::default()));
+    let several = Several::new([
+        Arc::new(one.tracker(9)) as Arc<dyn Discovery>,
+        Arc::new(Failing),
+        Arc::new(other.tracker(9)),
+    ]);
+    let mut watch = several.watch(&topic());
+    let mut next = async || {
+        timeout(MINUTE, watch.next())
+            .await
+            .ok()
+            .map(|change| change.expect("no end").expect("no error"))
+    };
+    let (here, there) = (one.tracker(1), other.tracker(1));
+    let id = here.id().expect("it has a key");
+    let found = |texts: &[&str]| {
+        Some(Change::Found(Node {
+            id,
+            addrs: addrs(texts),
+        }))
+    };
+    let hour = 60 * MINUTE;
+    here.announce(&topic(), &addrs(&["a"]), hour).await.expect("room");
+    assert_eq!(next().await, found(&["a"]));
+    there
+        .announce(&topic(), &addrs(&["a"]), hour)
+        .await
+        .expect("room");
+    assert_eq!(next().await, None, "it is known");
+    there
+        .announce(&topic(), &addrs(&["b"]), hour)
+        .await
+        .expect("room");
+    assert_eq!(next().await, found(&["a", "b"]));
+    here.withdraw(&topic()).await.expect("there");
+    assert_eq!(next().await, found(&["b"]));
+    there.withdraw(&topic()).await.expect("there");
+    assert_eq!(next().await, Some(Change::Lost(id)));
+}
