@@ -24,12 +24,13 @@ pub struct Config {
     pub request_timeout: Duration,
     /// How often the successor is asked for its neighbours, give or take a quarter. Default: 10 s.
     pub stabilize_every: Duration,
-    /// How often a finger is looked up again, give or take a quarter. The first round of all fingers runs without waiting.
+    /// How often a finger is seen to, give or take a quarter: the node that it was is asked whether it still is, and if not, it
+    /// is looked up. The first round of all fingers runs without waiting.
     /// Default: 10 s.
     pub fix_fingers_every: Duration,
 
     /// How often this node looks its place up by way of those that it has joined by, give or take a quarter. So rings that a
-    /// partition has left behind become one again, as long as one of those is there. Default: 1 min.
+    /// partition has left behind become one again, as long as one of those is there. Default: 2 min.
     pub rejoin_every: Duration,
 
     /// Operations of the application at a time; a further one is an error. Default: 64.
@@ -85,7 +86,7 @@ impl Default for Config {
             request_timeout: Duration::from_secs(5),
             stabilize_every: Duration::from_secs(10),
             fix_fingers_every: Duration::from_secs(10),
-            rejoin_every: Duration::from_mins(1),
+            rejoin_every: Duration::from_mins(2),
             operations: 64,
             lookup_requests: 64,
             nearer: 8,

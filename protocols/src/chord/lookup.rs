@@ -24,6 +24,9 @@ const JOIN_WALK: usize = 16;
 /// Longest time between two tries of a join.
 const LONGEST_PAUSE: Duration = Duration::from_mins(1);
 
+/// Requests that may show that a finger has not changed, or hardly, before it is looked up.
+const GUESSES: usize = 3;
+
 /// Nodes that name one that is to be located, remembered at most.
 const NAMED_BY: usize = 8;
 
@@ -82,6 +85,8 @@ pub(super) struct Op<A> {
     nearest: Option<Told<A>>,
     /// Whom to ask for more than it has told of: how many nodes led there, and how many it is to leave out.
     again: Option<(usize, Contact<A>, u8)>,
+    /// It asks the finger that there is whether it still is that, or those just before it.
+    guessing: bool,
     asked: Asked<A>,
     /// Who was asked for a step, or need not be.
     tried: Vec<PeerId>,
@@ -142,6 +147,7 @@ impl<A> Op<A> {
             owners: VecDeque::new(),
             nearest: None,
             again: None,
+            guessing: false,
             asked: Asked::Nothing,
             tried: Vec::new(),
             ruled_out: Vec::new(),
@@ -261,7 +267,12 @@ impl<A: Addr> Engine<A> {
             let known = self.table.find(&op.key).cloned();
             op.owners.extend(known.map(Some));
         }
-        if !matches!(op.goal, Goal::Join) {
+        if let Goal::Finger(bit) = op.goal {
+            let known = self.table.finger(bit).cloned();
+            op.guessing = known.is_some();
+            op.owners.extend(known.map(Some));
+        }
+        if !matches!(op.goal, Goal::Join) && !op.guessing {
             let step = self.step(&op.key, 0, CANDIDATES);
             self.take_step(op, None, 0, 0, step);
         }
@@ -333,6 +344,9 @@ impl<A: Addr> Engine<A> {
                 if !self.is_behind(&mut op, &owner, predecessor.as_ref()) {
                     return self.arrived(now, id, op, Some(owner));
                 }
+                if op.guessing && op.sent >= GUESSES {
+                    self.guess_no_more(&mut op);
+                }
             }
             (Asked::Owner(_), Answer::Value(_, value)) if matches!(op.goal, Goal::Get { .. }) => {
                 if value.len() <= self.rules.config.value && self.rules.validator.is_valid(&op.key, value) {
@@ -375,6 +389,17 @@ impl<A: Addr> Engine<A> {
             }
         }
         self.advance(now, id, op);
+    }
+
+    /// Looks a finger up, since it is none of those that it was likely to be.
+    fn guess_no_more(&mut self, op: &mut Op<A>) {
+        op.guessing = false;
+        op.owners.clear();
+        if op.failed == 0 {
+            op.ruled_out.clear();
+        }
+        let step = self.step(&op.key, 0, CANDIDATES);
+        self.take_step(op, None, 0, 0, step);
     }
 
     /// The current request of an operation came to nothing.
@@ -542,6 +567,9 @@ impl<A: Addr> Engine<A> {
         if op.sent >= config.lookup_requests {
             return self.fail(now, id, op, OpError::Exhausted);
         }
+        if op.guessing && op.owners.is_empty() {
+            self.guess_no_more(&mut op);
+        }
         self.fall_back(&mut op);
         while let Some(owner) = op.owners.pop_front() {
             if let Some(owner) = owner {
@@ -604,7 +632,8 @@ impl<A: Addr> Engine<A> {
             (Goal::Get { .. }, _) => Ask::Get(key),
             _ => Ask::Step(key, 0),
         };
-        self.ask(now, &owner.addr, Some(owner.id), ask, Purpose::Op(id, op.sent));
+        let purpose = if op.guessing { Purpose::Step } else { Purpose::Op };
+        self.ask(now, &owner.addr, Some(owner.id), ask, purpose(id, op.sent));
         op.asked = Asked::Owner(owner);
         self.ops.insert(id, op);
     }

@@ -111,6 +111,12 @@ impl<A: Clone + Eq> Table<A> {
         at == 0
     }
 
+    /// The finger of this number, as far as is known.
+    pub(super) fn finger(&self, bit: u8) -> Option<&Contact<A>> {
+        let (_, node) = self.fingers.iter().rfind(|(lowest, _)| *lowest <= bit)?;
+        (bit_beyond(&between(&self.own, &node.id)) > u16::from(bit)).then_some(node)
+    }
+
     /// Takes a finger: the node that succeeds 2 to the power of `bit` after this one. Gives the next bit to look up.
     pub(super) fn set_finger(&mut self, bit: u8, node: Option<Contact<A>>) -> u16 {
         let next = match &node {

@@ -138,8 +138,8 @@ impl<A: Addr> Engine<A> {
 
     /// Gets to know the network through some of its nodes. Without any, through the contacts that there are.
     ///
-    /// This asks who they are and waits for all of them, looks this node's own id up, then a few nodes for each bucket that
-    /// is not half full. At least one of them should be honest. It ends with [`Outcome::Joined`].
+    /// This asks who they are and waits for all of them, looks this node's own id up, then a few nodes for each bucket of
+    /// which a quarter is not known yet. At least one of them should be honest. It ends with [`Outcome::Joined`].
     ///
     /// # Errors
     /// [`Error::Limit`] with too many operations. Nothing is sent.

@@ -141,6 +141,9 @@ impl<A: Addr> Lookup<A> {
     fn add(&mut self, id: PeerId, hint: Hint<A>, config: &Config) -> bool {
         let key = self.key(&id);
         let known = self.seen.get(&key);
+        if known.is_some_and(|known| known.state != State::New && known.at.addr == hint.addr) {
+            return true;
+        }
         let is_new = known.is_none_or(|known| known.wants(&hint.addr));
         let vouched = known.is_none_or(|known| self.has_credit(known.at.named_by.as_ref()));
         if is_new && let Some(prefix) = Prefix::of(&hint.addr) {
@@ -179,8 +182,14 @@ impl<A: Addr> Lookup<A> {
     pub(super) fn next_asks(&mut self, config: &Config) -> Vec<Contact<A>> {
         let per_path = (config.alpha / config.paths).max(1);
         let budget = config.lookup_requests / config.paths;
+        let is_free = |path: &Path| path.in_flight < per_path && path.asked < budget;
+        // Most answers free one path, so that one request ends the search among all that were heard of.
+        let mut free = self.paths.iter().filter(|path| is_free(path)).count();
         let (mut answered, mut chosen) = (0, Vec::new());
         for (key, candidate) in &self.seen {
+            if free == 0 {
+                break;
+            }
             match candidate.state {
                 State::Answered => {
                     answered += 1;
@@ -192,8 +201,7 @@ impl<A: Addr> Lookup<A> {
                     let hints = std::iter::once(&candidate.at).chain(&candidate.elsewhere);
                     let usable = hints.enumerate().find(|(_, hint)| {
                         let path = self.paths.get(hint.path);
-                        path.is_some_and(|path| path.in_flight < per_path && path.asked < budget)
-                            && self.has_credit(hint.named_by.as_ref())
+                        path.is_some_and(is_free) && self.has_credit(hint.named_by.as_ref())
                     });
                     let Some((which, hint)) = usable else {
                         continue;
@@ -202,6 +210,7 @@ impl<A: Addr> Lookup<A> {
                     if let Some(path) = self.paths.get_mut(hint.path) {
                         path.in_flight += 1;
                         path.asked += 1;
+                        free -= usize::from(!is_free(path));
                     }
                 }
                 State::Asked | State::Failed => {}

@@ -391,7 +391,7 @@ impl<A: Addr> Engine<A> {
             return false;
         };
         let target = self.table.random_id(bucket, &mut self.rng);
-        op.lookup = self.look_up(now, target, self.rules.config.k.div_ceil(8));
+        op.lookup = self.look_up(now, target, self.rules.config.k.div_ceil(10));
         true
     }
 

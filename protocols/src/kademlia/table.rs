@@ -72,6 +72,20 @@ impl<A: Addr> Table<A> {
         Distance::between(&self.own, id).shared_bits()
     }
 
+    /// How many contacts of a bucket suffice, so that newcomers need not be asked whether they live for its sake.
+    ///
+    /// Half of its places, if there are far more nodes for it than those; what this node looks up brings more. All in deeper
+    /// buckets are about as many as there are nodes for this one. Where there are few, this node should know each.
+    fn enough(&self, index: usize, config: &Config) -> usize {
+        let deeper = self.buckets.iter().skip(index + 1);
+        let population: usize = deeper.map(|bucket| bucket.entries.len()).sum();
+        if population >= config.k {
+            config.k.div_ceil(2)
+        } else {
+            config.k
+        }
+    }
+
     /// Whom to ask whether it lives because a node sent something: that node, if there is a place for it, or itself
     /// at its old address, if it has come from another one.
     ///
@@ -83,6 +97,7 @@ impl<A: Addr> Table<A> {
         config: &Config,
     ) -> Option<Contact<A>> {
         let index = self.index(&contact.id);
+        let enough = self.enough(index, config);
         let Some(bucket) = self.buckets.get_mut(index) else {
             return Some(contact.clone());
         };
@@ -115,7 +130,11 @@ impl<A: Addr> Table<A> {
         let oldest = bucket.waiting.first();
         let may_wait = bucket.waiting.len() < config.waiting
             || oldest.is_some_and(|oldest| now.saturating_sub(oldest.heard) >= config.ask_after);
-        let place = may_wait || bucket.entries.len() < config.k || bucket.worst(config).is_some();
+        let place = if bucket.entries.len() < config.k {
+            bucket.entries.len() < enough
+        } else {
+            may_wait || bucket.worst(config).is_some()
+        };
         (!waits && place).then(|| contact.clone())
     }
 
@@ -339,12 +358,12 @@ impl<A: Addr> Table<A> {
         self.buckets.iter().position(old)
     }
 
-    /// Buckets that a node that has just joined should look into: all as far as its nearest neighbour, but those that
-    /// are half full.
+    /// Buckets that a node that has just joined should look into: all as far as its nearest neighbour, but those of which it
+    /// knows some nodes by then.
     pub(super) fn to_fill(&self, config: &Config) -> Vec<usize> {
-        let full = |bucket: &Bucket<A>| bucket.entries.len() > config.k / 2;
+        let filled = |bucket: &Bucket<A>| bucket.entries.len() > config.k / 4;
         let buckets = self.buckets.iter().enumerate();
-        let wanting = buckets.filter(|(_, bucket)| !full(bucket));
+        let wanting = buckets.filter(|(_, bucket)| !filled(bucket));
         let deepest = self.buckets.iter().rposition(|bucket| !bucket.entries.is_empty());
         wanting
             .map(|(at, _)| at)
