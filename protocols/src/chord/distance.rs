@@ -9,7 +9,16 @@ use p2p::PeerId;
 pub fn forward<const N: usize>(from: &[u8; N], to: &[u8; N]) -> [u8; N] {
     let mut distance = [0; N];
     let mut borrow = false;
-    for ((out, to), from) in distance.iter_mut().zip(to).zip(from).rev() {
+    // Eight bytes at a time, from the lowest; what is left of them is in front.
+    let (first_out, out) = distance.as_rchunks_mut::<8>();
+    let (first_to, to) = to.as_rchunks::<8>();
+    let (first_from, from) = from.as_rchunks::<8>();
+    for ((out, to), from) in out.iter_mut().zip(to).zip(from).rev() {
+        let (less, one) = u64::from_be_bytes(*to).overflowing_sub(u64::from_be_bytes(*from));
+        let (less, two) = less.overflowing_sub(u64::from(borrow));
+        (*out, borrow) = (less.to_be_bytes(), one || two);
+    }
+    for ((out, to), from) in first_out.iter_mut().zip(first_to).zip(first_from).rev() {
         let (less, one) = to.overflowing_sub(*from);
         let (less, two) = less.overflowing_sub(u8::from(borrow));
         (*out, borrow) = (less, one || two);
@@ -87,6 +96,34 @@ mod tests {
         assert!(!in_open(&a, &a, &c) && !in_open(&c, &a, &c));
         assert!(in_half_open(&c, &a, &c) && !in_half_open(&a, &a, &c));
         assert!(in_open(&b, &a, &a) && !in_open(&a, &a, &a) && in_half_open(&a, &a, &a));
+    }
+
+    #[test]
+    fn a_distance_and_what_is_added_for_it_cancel_out_in_any_width() {
+        fn check<const N: usize>(from: [u8; N], to: [u8; N]) {
+            let mut sum = forward(&from, &to);
+            let mut carry = 0_u16;
+            for (byte, add) in sum.iter_mut().zip(from).rev() {
+                carry += u16::from(*byte) + u16::from(add);
+                [_, *byte] = carry.to_be_bytes();
+                carry >>= 8;
+            }
+            assert_eq!(sum, to, "{from:?} to {to:?}");
+        }
+        let bytes = |seed: u8| {
+            let mut state = seed;
+            std::array::from_fn::<u8, 20, _>(|at| {
+                state = state.wrapping_mul(97).wrapping_add(31);
+                // Long runs of zeros and ones make the borrow travel.
+                [0, 0xff, state][(at / 5 + usize::from(seed)) % 3]
+            })
+        };
+        for (one, other) in (0..60).flat_map(|one| (0..60).map(move |other| (one, other))) {
+            let (from, to) = (bytes(one), bytes(other));
+            check(from, to);
+            check::<16>(from[..16].try_into().unwrap(), to[..16].try_into().unwrap());
+            check::<3>(from[4..7].try_into().unwrap(), to[4..7].try_into().unwrap());
+        }
     }
 
     #[test]

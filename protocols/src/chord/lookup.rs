@@ -472,7 +472,7 @@ impl<A: Addr> Engine<A> {
             }
         }
         op.candidates
-            .sort_by_key(|(_, node)| std::cmp::Reverse(between(&node.id, &op.key)));
+            .sort_by_cached_key(|(_, node)| std::cmp::Reverse(between(&node.id, &op.key)));
         let surplus = op.candidates.len().saturating_sub(CANDIDATES);
         op.candidates.drain(..surplus);
     }

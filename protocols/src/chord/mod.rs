@@ -13,14 +13,20 @@
 //! - **After each call** empty [`Engine::poll_transmit`] and [`Engine::poll_event`], and set the timer to
 //!   [`Engine::poll_timeout`]; when it rings, call [`Engine::handle_timeout`].
 //! - Operations ([`join`](Engine::join), [`lookup`](Engine::lookup), [`lookup_recursive`](Engine::lookup_recursive),
-//!   [`get`](Engine::get), [`put`](Engine::put), [`leave`](Engine::leave)) return an [`OpId`]; one [`Event::Done`] says what
-//!   came of it. [`Engine::cancel`] ends one without an event.
+//!   [`locate`](Engine::locate), [`get`](Engine::get), [`put`](Engine::put), [`leave`](Engine::leave)) return an [`OpId`];
+//!   [`Event::Progress`] says how far each is, one [`Event::Done`] what came of it. [`Engine::cancel`] ends one without an
+//!   event.
 //!
 //! A node that joins fetches its records from its successor; who leaves hands them over; what is stored is copied along
 //! the successor list, again whenever that changes. A copy that nobody renews goes back to its key's successor, so that a
 //! transfer that failed is made good. Stabilization and the notification of the successor are one request, and a node asks
 //! its successor's predecessor at once, not a round later, if that is its new successor. Who has got a nearer
-//! predecessor tells the old one, which asks the newcomer at once; the paper leaves that to the next round.
+//! predecessor tells the old one, which asks the newcomer at once; the paper leaves that to the next round. A join ends
+//! when both neighbours know the newcomer.
+//!
+//! One lost packet drops nobody: what only one node can answer is asked twice, and who is silent on the way to somewhere is
+//! asked whether it lives before it is forgotten. A partition leaves two rings, and stabilization alone never makes them one
+//! again; so each node looks its own place up from time to time by way of those that it joined by, and tells whom it finds.
 //!
 //! # Security
 //! **Required of the caller.** Addresses that prove ids, as P2PKE's and QUIC's do ([`Addr::peer_id`](p2p::Addr)), ids that

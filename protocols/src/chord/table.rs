@@ -2,7 +2,7 @@
 
 use p2p::PeerId;
 
-use super::distance::{between, bit_beyond, in_open};
+use super::distance::{between, bit_beyond};
 use crate::overlay::Contact;
 
 /// The routing state of one node.
@@ -66,12 +66,18 @@ impl<A: Clone + Eq> Table<A> {
 
     /// The nodes that are known to precede a key, the nearest first: so many after the first so many.
     pub(super) fn preceding(&self, key: &PeerId, skip: usize, count: usize) -> Vec<&Contact<A>> {
-        let mut nodes: Vec<_> = self
+        let zero = [0; 32];
+        // Whoever is nearer to the key than this node lies between the two. From a key to itself that is all the circle.
+        let reach = between(&self.own, key);
+        let known = self
             .successors
             .iter()
-            .chain(self.fingers.iter().map(|(_, node)| node))
-            .filter(|node| in_open(&node.id, &self.own, key))
+            .chain(self.fingers.iter().map(|(_, node)| node));
+        let mut nodes: Vec<_> = known
             .map(|node| (between(&node.id, key), node))
+            .filter(|(distance, node)| {
+                *distance != zero && node.id != self.own && (*distance < reach || reach == zero)
+            })
             .collect();
         nodes.sort_unstable_by_key(|(distance, _)| *distance);
         nodes.dedup_by_key(|(distance, _)| *distance);
