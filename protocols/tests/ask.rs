@@ -249,6 +249,25 @@ fn what_is_sent_is_what_a_go_peer_sends() {
 }
 
 #[test]
+fn a_node_that_is_made_again_asks_what_was_not_asked_before() {
+    let mut server = engine(100);
+    for first in [7, 100, 1 << 31, u32::MAX - 50] {
+        let mut asker = engine(100).counting_from(first);
+        for ask in 0..3 {
+            let begun = asker.ask(START, &PEER, Packet::from(&[ask]), Duration::from_secs(1));
+            begun.expect("it fits");
+        }
+        for (ask, datagram) in (0..).zip(sent(&mut asker)) {
+            server.handle_message(START, from_peer(&datagram));
+            match server.poll_event() {
+                Some(Event::Asked { message, .. }) => assert_eq!(*message.payload, [ask]),
+                other => panic!("from {first}: {other:?} of the ask {ask}"),
+            }
+        }
+    }
+}
+
+#[test]
 fn a_reply_counts_from_the_peer_that_was_asked_only() {
     let mut asker = engine(100);
     asker

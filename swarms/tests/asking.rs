@@ -150,6 +150,29 @@ async fn of_ten_thousand_asks_over_thirty_percent_loss_none_is_lost_and_none_run
     assert!(ran.values().all(|ran| *ran == 1), "an ask ran twice");
 }
 
+#[tokio::test]
+async fn a_node_that_is_started_again_gets_answers_to_its_own_asks() {
+    let realm = realm();
+    let server = realm.open().asks(8000);
+    let (to, at) = (
+        server.local_addrs().remove(0),
+        realm.open().local_addrs().remove(0),
+    );
+    let asking = async {
+        // So many within a millisecond that some have the same time in their first ask.
+        for round in 0..100_u8 {
+            let node = realm.open_at(at).expect("free").asks(8000);
+            let answer = node.ask(&to, node.packet(&[round])).await.expect("an answer");
+            assert_eq!(*answer, [round], "the answer of another one's ask");
+            node.close().await;
+        }
+    };
+    tokio::select! {
+        () = asking => {}
+        end = serve_asks(&server, 8, async |asked| Ok(asked.payload)) => panic!("{end:?}"),
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_node_that_waits_for_nothing_still_sends_a_lost_response_again() {
     let faults = faults(LinkFaults::default());

@@ -12,8 +12,8 @@ use std::time::Duration;
 use p2p::{Addr, AskSwarm, PeerId, Result, SecureSwarm, Swarm};
 use p2p_formats::x509::PrivateKey;
 use p2p_swarms::{
-    AskingSwarm, Identity, KademliaSwarm, KeyAddr, MemoryRealm, MemorySwarm, P2pkeSwarm, QuicSwarm,
-    SwarmExt as _, UdpConfig, UdpSwarm,
+    AskingSwarm, Identity, KademliaSwarm, KeyAddr, MemoryAddr, MemoryRealm, MemorySwarm, P2pkeSwarm,
+    QuicSwarm, SwarmExt as _, UdpConfig, UdpSwarm,
 };
 use p2p_swarmtest::{Profile, Secure, SecureAsk, Testbed, conformance};
 
@@ -203,6 +203,19 @@ fn p2pke_on_udp() -> Testbed<PeerId> {
     )
 }
 
+fn p2pke_on_memory() -> Testbed<PeerId> {
+    let realm = MemoryRealm::default();
+    let again = realm.clone();
+    bed(
+        move |number| sealed(realm.open(), number),
+        move |addr: KeyAddr<MemoryAddr>, number| {
+            let inner = again.open_at(addr.addr);
+            async move { sealed(inner?, number) }
+        },
+        profile(),
+    )
+}
+
 fn quic_on_udp() -> Testbed<PeerId> {
     bed(
         |number| QuicSwarm::new(udp_any()?, &key(number)),
@@ -235,6 +248,7 @@ fn layers_on_kad_on_udp() -> Testbed<PeerId> {
 
 conformance!(#[tokio::test(start_paused = true)] mod on_memory: SecureAsk => memory());
 conformance!(#[tokio::test] mod on_memory_in_real_time: SecureAsk => memory());
+conformance!(#[tokio::test(start_paused = true)] mod on_p2pke_on_memory: SecureAsk => p2pke_on_memory());
 conformance!(#[tokio::test] mod on_p2pke_on_udp: SecureAsk => p2pke_on_udp());
 conformance!(#[tokio::test] mod on_quic_on_udp: SecureAsk => quic_on_udp());
 conformance!(#[tokio::test] mod layers_on_p2pke_on_udp: Secure => layers_on_kad_on_udp());

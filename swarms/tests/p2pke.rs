@@ -426,6 +426,19 @@ async fn a_peer_that_was_started_again_is_reached_from_both_sides() {
     }
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_peer_that_is_started_again_at_the_same_moment_is_heard() {
+    let realm = MemoryRealm::default();
+    let [a, mut b]: [InMemory; 2] = nodes(|| realm.open());
+    pass(&b, &a, 0).await;
+    for round in 1..20 {
+        let at = addr(&b).addr;
+        drop(b);
+        b = realm.open_at(at).expect("free").p2pke(&key(1)).expect("a node");
+        pass(&b, &a, round).await;
+    }
+}
+
 #[tokio::test]
 async fn dropping_a_node_frees_its_port_at_once() {
     let node = UdpSwarm::bind(loopback())

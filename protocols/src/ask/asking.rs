@@ -70,6 +70,10 @@ impl<A: Clone + Eq + Hash> Asking<A> {
         }
     }
 
+    pub(super) fn count_from(&mut self, first: u32) {
+        self.counter = first.wrapping_sub(1);
+    }
+
     /// The key of the next message.
     pub(super) fn next_key(&mut self, now: Now) -> Key {
         self.latest_ms = self.latest_ms.max(now.unix_ms);

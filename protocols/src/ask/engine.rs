@@ -64,6 +64,14 @@ impl<A: Clone + Eq + Hash> Engine<A> {
         }
     }
 
+    /// Numbers messages from `first` on, and not from 1 as go-p2p. Peers know asks by number and millisecond: a node that is
+    /// made where one was a moment ago must not begin as that one did, or it gets the answers to the other's asks.
+    #[must_use]
+    pub fn counting_from(mut self, first: u32) -> Self {
+        self.asking.count_from(first);
+        self
+    }
+
     /// Bytes of a message at most.
     pub fn mtu(&self) -> usize {
         self.config.mtu

@@ -108,6 +108,7 @@ impl Slot {
 impl<A: Addr, S: Swarm<A>> Shared<A, S> {
     pub(super) fn new(inner: S, config: AskingConfig) -> Self {
         let engine = Engine::new(config.engine, inner.mtu(), inner.headroom(), rand::random());
+        let engine = engine.counting_from(rand::random());
         Self {
             mtu: engine.mtu(),
             chunk: engine.chunk(),

@@ -20,6 +20,14 @@ impl Clock {
         Self { anchor, at_anchor }
     }
 
+    /// The same clock, always so much further.
+    pub(crate) fn ahead(&self, by: Duration) -> Self {
+        Self {
+            at_anchor: self.at_anchor.saturating_add(by),
+            ..*self
+        }
+    }
+
     pub(crate) fn now(&self) -> Duration {
         let now = Instant::now();
         match now.checked_duration_since(self.anchor) {

@@ -2,9 +2,9 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::pin::Pin;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError, RwLock};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use p2p::{Addr, Counters, Error, Message, Packet, PeerId, Reason, Result, Swarm};
 use p2p_formats::x509::PrivateKey;
@@ -28,6 +28,14 @@ static CLOCK: LazyLock<Clock> = LazyLock::new(|| {
         unix.unwrap_or_default(),
     )
 });
+
+/// The clock of one more node: a microsecond ahead of the one before, so that a node which is made again in the same moment,
+/// as under a paused clock, says a later time in its hellos than the one that was there. Peers take an equal one for a
+/// repetition.
+fn later_clock() -> Clock {
+    static NODES: AtomicU64 = AtomicU64::new(0);
+    CLOCK.ahead(Duration::from_micros(NODES.fetch_add(1, Relaxed)))
+}
 
 pub(super) struct Shared<A: Addr, S> {
     pub(super) inner: S,
@@ -95,7 +103,7 @@ impl<A: Addr, S: Swarm<A>> Shared<A, S> {
             inner,
             mtu: (mtu - wire::OVERHEAD).min(wire::MAX_MESSAGE),
             driver: Driver::new(),
-            alarm: Alarm::new(*CLOCK),
+            alarm: Alarm::new(later_clock()),
             inbox: Inbox::new(config.messages),
             fresh: Mutex::default(),
             messages: Counters::new(LAYER),
