@@ -214,6 +214,29 @@ fn a_contact_is_one_that_has_answered() {
 }
 
 #[test]
+fn who_serves_nobody_has_no_place_anywhere() {
+    let config = Config {
+        serves: false,
+        ..Config::default()
+    };
+    let mut visitor = engine(&config);
+    for request in [ask(1, Ask::Ping), ask(1, Ask::FindNode([7; 32])), put(1, 7, b"7")] {
+        let served = visitor.handle_request(NOW, &Place::new(1), &request);
+        assert_eq!(served, Err(Refusal::Visitor));
+        assert_eq!(sent(&mut visitor), []);
+    }
+    let mut member = engine(&Config::default());
+    let asked = member.handle_request(NOW, &Place::new(1), &ask(1, Ask::Ping));
+    asked.expect("it is served");
+    let checks = sent(&mut member);
+    assert_eq!(checks.len(), 1, "whether it serves, too");
+    for check in checks {
+        member.handle_failure(NOW, check.id, Failure::Rejected);
+    }
+    assert_eq!((member.contacts().count(), sent(&mut member)), (0, Vec::new()));
+}
+
+#[test]
 fn who_is_there_and_answers_stays() {
     let config = Config {
         k: 4,

@@ -40,6 +40,10 @@ pub struct Config {
     /// anybody then. Default: no.
     pub unproven_ids: bool,
 
+    /// Whether this node serves others. One that does not, and refuses their requests, gets into no bucket: for those who
+    /// come to ask something and leave again, whom nobody should look for afterwards. Default: yes.
+    pub serves: bool,
+
     /// How long an answer is waited for. Default: 5 s.
     pub request_timeout: Duration,
     /// A contact not heard of for so long is asked whether it lives: by and by, and when a newcomer wants its place.
@@ -114,6 +118,7 @@ impl Default for Config {
             table_per_prefix: 10,
             failures: 2,
             unproven_ids: false,
+            serves: true,
             request_timeout: Duration::from_secs(5),
             ask_after: Duration::from_mins(10),
             refresh_every: Duration::from_hours(1),

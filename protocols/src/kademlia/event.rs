@@ -96,6 +96,9 @@ pub enum Refusal {
     /// There is no room for this key.
     #[error("there is no room for this key")]
     Full,
+    /// This node serves nobody.
+    #[error("this node serves nobody")]
+    Visitor,
 }
 
 impl Refusal {

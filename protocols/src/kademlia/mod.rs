@@ -30,8 +30,8 @@
 //! ids on them are not. Who keeps a record can say that it is good for longer than its publisher said: where that
 //! matters, a record says itself until when, and the validator looks. Providers that are found were not asked. What is asked for is seen by those who are asked.
 //!
-//! Deliberately absent: clients that do not serve (who does not answer is in no bucket anyway), and signatures on
-//! messages (the layer below proves who speaks, the validator whose a record is).
+//! Deliberately absent: a mark of clients that do not serve (who refuses, as [`Config::serves`] says, is in no bucket
+//! anyway), and signatures on messages (the layer below proves who speaks, the validator whose a record is).
 
 pub mod cache;
 mod config;

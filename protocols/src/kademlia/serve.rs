@@ -42,6 +42,9 @@ impl<A: Addr> Engine<A> {
         if request.len() > self.rules.config.message {
             return Err(Refusal::Oversize);
         }
+        if !self.rules.config.serves {
+            return Err(Refusal::Visitor);
+        }
         let message = Message::<Ask<'_>>::parse(request).ok_or(Refusal::Malformed)?;
         let id = PeerId::new(message.from);
         if id == self.own || from.peer_id().is_some_and(|proven| proven != id) {
