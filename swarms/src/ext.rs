@@ -8,7 +8,7 @@ use crate::allow::{AllowSwarm, Verdict};
 use crate::faulty::{Faults, FaultySwarm};
 use crate::map::{EraseSwarm, MapSwarm, Translate};
 use crate::overlay::Identity;
-use crate::{AskingSwarm, ChordSwarm, FragmentSwarm, Mux, MuxConfig, P2pkeSwarm, QuicSwarm};
+use crate::{AskingSwarm, ChordSwarm, FragmentSwarm, KademliaSwarm, Mux, MuxConfig, P2pkeSwarm, QuicSwarm};
 
 /// Puts layers on a swarm: `udp.fragment(64 << 10).layer(|inner| TagSwarm::new(inner, *b"demo"))`.
 ///
@@ -65,6 +65,18 @@ pub trait SwarmExt<A: Addr>: Swarm<A> + Sized {
         Self: AskSwarm<A>,
     {
         ChordSwarm::new(self, identity)
+    }
+
+    /// Makes this swarm a Kademlia network, in which nodes are told and asked by their ids: a node that knows nobody yet, to
+    /// be [`join`](KademliaSwarm::join)ed; see [`KademliaSwarm::new`].
+    ///
+    /// # Errors
+    /// As [`KademliaSwarm::new`].
+    fn kademlia(self, identity: Identity<'_>) -> Result<KademliaSwarm<A, Self>>
+    where
+        Self: AskSwarm<A>,
+    {
+        KademliaSwarm::new(self, identity)
     }
 
     /// This swarm under other addresses; see [`MapSwarm`].

@@ -15,10 +15,17 @@
 //! | `p2pke` | | |
 //! | `quic` | MTU; without one 1048576 | |
 //! | `mbapp` | MTU; without one 65536 | |
+//! | `kad` | addresses below of nodes to join through, joined by `;`, or nothing | |
 //!
 //! Layers with a private key share one: that of [`StackText::build_with`], or one that is made up for the node. Directly
 //! on `udp`, `quic` has a UDP socket of its own, where `mtu=` bounds the datagrams that it tries; over anything else it
 //! runs over that.
+//!
+//! An overlay (`kad`) needs asks beneath it, and 513 bytes of MTU. Its node is whoever the layers below prove, and where
+//! they prove nothing, whoever has the key. It keeps any record, the first one of a key, within the limits of
+//! [`KademliaConfig`](crate::KademliaConfig). Building the node joins the network; where the text names nobody, it joins
+//! through nodes of this process that were built from the same [`StackText`], or is the first. One that only comes to ask
+//! something is built of [`StackText::visiting`].
 //!
 //! Every error says at which byte of the text it is, and what would fit there.
 //!
@@ -27,11 +34,15 @@
 mod build;
 mod error;
 mod grammar;
+mod kademlia;
 mod node;
+mod overlay;
 mod read;
 #[cfg(test)]
 mod tests;
 
 pub use error::StackError;
 pub use grammar::{Channel, Layer, StackText};
-pub use node::{Stack, forged};
+pub use kademlia::Kademlia;
+pub use node::{Node, Stack, forged};
+pub use overlay::{Overlay, OverlayNode};

@@ -1,5 +1,6 @@
 //! What p2putil prints, and how it ends, seen from outside.
 
+mod dht;
 mod keys;
 mod process;
 mod secure;
@@ -121,33 +122,51 @@ fn measurements_are_lines_of_name_value_unit() {
 }
 
 #[test]
-fn the_demo_shows_what_became_of_each_file() {
+fn the_demo_shows_what_became_of_everything() {
     let file = concat!(env!("CARGO_MANIFEST_DIR"), "/../Cargo.lock");
-    let shown = done(["demo", "--nodes", "3", "--file", file, "--verbose"]);
-    assert_eq!(shown.matches("3/3 ✓").count(), 4, "{shown}");
-    assert!(shown.contains("750 ✓"), "asks, too: {shown}");
+    let shown = done(["demo", "--nodes", "5", "--file", file, "--verbose"]);
+    assert_eq!(
+        shown.matches("5/5 ✓").count(),
+        4 + 1,
+        "files, and records put: {shown}"
+    );
+    for done in ["1,250/1,250 ✓", "4/4 ✓", "20/20 ✓", "64/64 ✓"] {
+        assert!(shown.contains(done), "{done} of {shown}");
+    }
+    assert!(!shown.contains('✗'), "{shown}");
     assert!(shown.lines().all(|line| line.chars().count() <= 100), "{shown}");
     assert!(shown.contains("frag-piece") && shown.contains("lost "), "{shown}");
     let lines = done(["demo", "--nodes", "3", "--file", file, "--json"]);
-    let mut lines: Vec<Value> = lines
+    let lines: Vec<Value> = lines
         .lines()
         .map(|line| serde_json::from_str(line).expect("JSON"))
         .collect();
-    let asked = lines.pop().expect("a line of asks");
-    assert_eq!(
-        (&asked["asks"], &asked["answered"]),
-        (&750.into(), &750.into()),
-        "{asked}"
-    );
-    assert_eq!(lines.len(), 4);
-    for line in &lines {
+    let expected = [
+        ("files", 3),
+        ("files", 3),
+        ("files", 3),
+        ("files", 3),
+        ("asks", 750),
+        ("join", 2),
+        ("put", 3),
+        ("get", 12),
+        ("tell", 6),
+        ("asks over 1", 64),
+    ];
+    assert_eq!(lines.len(), expected.len());
+    for (line, (what, count)) in lines.iter().zip(expected) {
         assert_eq!(
-            (&line["intact"], &line["nodes"]),
-            (&3.into(), &3.into()),
+            (&line["what"], &line["of"], &line["done"]),
+            (&what.into(), &count.into(), &count.into()),
             "{line}"
         );
+        assert_eq!(line["nodes"], 3);
         let of = |name: &str| line[name].as_u64().expect("a count");
-        assert_eq!(of("sent"), of("delivered") + of("lost"), "{line}");
+        if what == "files" {
+            assert_eq!(of("sent"), of("delivered") + of("lost"), "{line}");
+        } else {
+            assert!(line["p99_us"].as_f64() >= line["p50_us"].as_f64(), "{line}");
+        }
     }
     let of = |line: usize, name: &str| lines[line][name].as_u64().expect("a count");
     assert!(
@@ -226,11 +245,22 @@ fn help_has_examples() {
     ] {
         assert!(done([command, "--help"]).contains("Example"), "{command}");
     }
+    for command in ["join", "find", "get", "put"] {
+        assert!(done(["dht", command, "--help"]).contains("Example"), "{command}");
+    }
+    assert!(done(["dht", "--help"]).contains("Example"));
     let help = done(["--help"]);
     assert!(
-        ["frag[=MTU]", "p2pke", "quic[=MTU]", "mbapp[=MTU]", "Exit codes"]
-            .iter()
-            .all(|word| help.contains(word)),
+        [
+            "frag[=MTU]",
+            "p2pke",
+            "quic[=MTU]",
+            "mbapp[=MTU]",
+            "kad[=ADDR",
+            "Exit codes"
+        ]
+        .iter()
+        .all(|word| help.contains(word)),
         "{help}"
     );
 }

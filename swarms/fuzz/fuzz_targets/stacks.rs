@@ -6,7 +6,7 @@ use libfuzzer_sys::fuzz_target;
 use p2p_swarms::stack::StackText;
 
 /// What stacks are made of.
-const WORDS: &str = "mem udp faulty frag mux mux16 mux32 mux64 muxv allow p2pke quic mbapp / / / = = , ; 127.0.0.1:0 \
+const WORDS: &str = "mem udp faulty frag mux mux16 mux32 mux64 muxv allow p2pke quic mbapp kad kad / / / = = , ; 127.0.0.1:0 \
     [::1]:0 loss= dup= delay= rate= mtu= seed= 0 1 9000 0.5";
 
 fuzz_target!(|bytes: &[u8]| {

@@ -7,9 +7,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use p2p::{Addr, AskSwarm, Error, PeerId, Rejection, Result};
-use p2p_protocols::kademlia::{
-    self, Config, Contact, Engine, NoRecords, OpId, Outcome, Progress, Record, RequestId, Rules, Validator,
-};
+use p2p_protocols::kademlia::{self, Config, Engine, NoRecords, OpId, Outcome, RequestId, Rules};
+pub use p2p_protocols::kademlia::{Contact, Progress, Record, Validator};
 
 use crate::overlay::{
     Event, Failure, Identity, Located, Operation, OverlayConfig, OverlaySwarm, Router, Transmit,

@@ -64,6 +64,20 @@ impl<A: Addr, S: AskSwarm<A>, R: Router<A>, T> Operation<A, S, R, T> {
         matches!(changed, Ok(Ok(()))).then(|| *self.progress.borrow())
     }
 
+    /// Waits for what comes of it, and tells `watch` each time how far it is.
+    ///
+    /// # Errors
+    /// As [`finish`](Self::finish).
+    ///
+    /// # Cancel safety
+    /// Cancelling gives the operation up.
+    pub async fn watch(mut self, mut watch: impl FnMut(R::Progress)) -> Result<T> {
+        while let Some(progress) = self.progressed().await {
+            watch(progress);
+        }
+        self.finish().await
+    }
+
     /// Waits for what comes of it.
     ///
     /// # Errors

@@ -2,13 +2,16 @@
 
 use std::net::{Ipv4Addr, SocketAddr};
 
-use p2p::{Addr, BoxAddr, BoxAskSwarm, BoxSecureAskSwarm, BoxSecureSwarm, BoxSwarm, Error, Result, Swarm};
+use p2p::{
+    Addr, BoxAddr, BoxAskSwarm, BoxSecureAskSwarm, BoxSecureSwarm, BoxSwarm, Error, PeerId, Result, Swarm,
+};
 use p2p_formats::x509::PrivateKey;
+use p2p_protocols::kademlia;
 use p2p_protocols::mux::{self, Name, Varint};
 
 use super::grammar::Placed;
 use super::read::Piece;
-use super::{Channel, Layer, Stack, StackError, StackText};
+use super::{Channel, Layer, Node, Stack, StackError, StackText, overlay};
 use crate::KeyAddr;
 use crate::allow::{AllowSwarm, Party, Verdict};
 use crate::ask::{AskingConfig, AskingSwarm};
@@ -49,32 +52,45 @@ impl StackText {
     /// Whether a layer of this stack has a private key: what [`build_with`](Self::build_with) gives it.
     pub fn takes_key(&self) -> bool {
         self.layers()
-            .any(|layer| matches!(layer, Layer::P2pke | Layer::Quic { .. }))
+            .any(|layer| matches!(layer, Layer::P2pke | Layer::Quic { .. } | Layer::Kad(_)))
     }
 
     /// Opens a node of this stack; where layers have a private key, all of them have one that is made up for the node.
+    /// Waits until it is a member of its overlays.
     ///
     /// # Errors
     /// Which layer could not be made, and why. What was opened by then is closed.
-    pub fn build(&self) -> Result<Stack, StackError> {
-        self.build_with(&random_key())
+    ///
+    /// # Cancel safety
+    /// What was opened by then is closed.
+    pub async fn build(&self) -> Result<Stack, StackError> {
+        self.build_with(&random_key()).await
     }
 
     /// Opens a node of this stack whose layers have the private key `key`, as far as they have one.
     ///
     /// # Errors
     /// As [`build`](Self::build); a key that is not of Ed25519 is an error of the layer that should have it.
-    pub fn build_with(&self, key: &PrivateKey) -> Result<Stack, StackError> {
-        self.build_on(None, key)
+    pub async fn build_with(&self, key: &PrivateKey) -> Result<Stack, StackError> {
+        Ok(self.build_node(key).await?.stack)
+    }
+
+    /// The same, with handles on its overlays.
+    ///
+    /// # Errors
+    /// As [`build_with`](Self::build_with).
+    pub async fn build_node(&self, key: &PrivateKey) -> Result<Node, StackError> {
+        self.build_on(None, key).await
     }
 
     /// Opens a node of this stack where one was that is gone, so that others reach it at the same address. Where the
     /// address names an identity, `key` must be that node's; elsewhere it is not looked at.
     ///
     /// # Errors
-    /// As [`build_with`](Self::build_with); also if `addr` is not one of the base's, or `key` is another node's.
-    pub fn build_at(&self, addr: &BoxAddr, key: &PrivateKey) -> Result<Stack, StackError> {
-        let stack = self.build_on(Some(addr), key)?;
+    /// As [`build_with`](Self::build_with); also if `addr` is not one of the base's, or `key` is another node's. Where a
+    /// node of an overlay is, is known of those alone that were built from this text or a clone of it.
+    pub async fn build_at(&self, addr: &BoxAddr, key: &PrivateKey) -> Result<Stack, StackError> {
+        let stack = self.build_on(Some(&self.place(addr)), key).await?.stack;
         let local = stack.local_addrs().into_iter().next();
         let id = local.and_then(|local| local.peer_id());
         if id != addr.peer_id() {
@@ -101,15 +117,39 @@ impl StackText {
         }
     }
 
-    fn build_on(&self, addr: Option<&BoxAddr>, key: &PrivateKey) -> Result<Stack, StackError> {
+    async fn build_on(&self, addr: Option<&BoxAddr>, key: &PrivateKey) -> Result<Node, StackError> {
         let (mut stack, layers) = self.base(addr, key)?;
+        let mut overlays = Vec::new();
         for placed in layers {
             stack = match &placed.layer {
                 Layer::Allow(list) => self.allow(stack, list, placed.argument_at)?,
+                Layer::Kad(bootstraps) => {
+                    let made = overlay::put::<kademlia::Engine<BoxAddr>>;
+                    let (stack, node) = made(self, placed, bootstraps, stack, key).await?;
+                    overlays.push(node);
+                    stack
+                }
                 _ => put(placed, stack, key).map_err(|error| self.failed(placed, error))?,
             };
         }
-        Ok(stack)
+        Ok(Node { stack, overlays })
+    }
+
+    /// The address of a node below all of its overlays, as far as it is known.
+    fn place(&self, addr: &BoxAddr) -> BoxAddr {
+        let mut place = addr.clone();
+        for members in self
+            .layers
+            .iter()
+            .rev()
+            .filter_map(|placed| placed.members.as_ref())
+        {
+            let id = below_keys(&place).downcast_ref::<PeerId>();
+            if let Some(below) = id.and_then(|id| members.place(id)) {
+                place = below;
+            }
+        }
+        place
     }
 
     /// The base, and the layers that it leaves to be put on it.
@@ -143,16 +183,21 @@ impl StackText {
         };
         let mut parties = Vec::new();
         for rule in piece.split(';') {
-            let party = Party::parse(rule.text, &below).map_err(|error| match error {
-                Error::InvalidAddr { at, reason, .. } => {
-                    let at = rule.at + at.min(rule.text.len());
-                    StackError::new(&self.text, at, format!("not an id, and not an address: {reason}"))
-                }
-                other => rule.error(other.to_string()),
-            });
-            parties.push(party?);
+            let party = Party::parse(rule.text, &below);
+            parties.push(party.map_err(|error| text_error(rule, error, "not an id, and not an address"))?);
         }
         Ok(layer!(below, inner => allow(inner, parties)))
+    }
+}
+
+/// An address of a text that could not be read, at its place.
+pub(super) fn text_error(piece: Piece<'_>, error: Error, what: &str) -> StackError {
+    match error {
+        Error::InvalidAddr { at, reason, .. } => {
+            let at = piece.at + at.min(piece.text.len());
+            StackError::new(piece.whole, at, format!("{what}: {reason}"))
+        }
+        other => piece.error(other.to_string()),
     }
 }
 
@@ -184,13 +229,18 @@ fn foreign(addr: &BoxAddr) -> Error {
     Error::addr(&addr.to_string(), 0, "an address of another kind of base")
 }
 
-/// What `addr` is at the base, below all identities.
-fn memory_place(addr: &BoxAddr) -> Result<MemoryAddr> {
+/// What `addr` is below the identities that layers put in front.
+fn below_keys(addr: &BoxAddr) -> &BoxAddr {
     let mut place = addr;
     while let Some(keyed) = place.downcast_ref::<KeyAddr<BoxAddr>>() {
         place = &keyed.addr;
     }
-    place.downcast_ref().copied().ok_or_else(|| foreign(addr))
+    place
+}
+
+fn memory_place(addr: &BoxAddr) -> Result<MemoryAddr> {
+    let place = below_keys(addr).downcast_ref().copied();
+    place.ok_or_else(|| foreign(addr))
 }
 
 fn udp_place(addr: Option<SocketAddr>, at: Option<&BoxAddr>) -> Result<SocketAddr> {

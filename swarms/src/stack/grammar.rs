@@ -9,6 +9,7 @@ use std::time::Duration;
 use p2p::{BoxAddr, Error};
 
 use super::StackError;
+use super::overlay::Members;
 use super::read::{Piece, Segment};
 use crate::faulty::{Faults, FaultyConfig, LinkFaults};
 
@@ -23,8 +24,12 @@ const MOST_BYTES: usize = usize::MAX >> 1;
 const QUIC_MOST_BYTES: usize = u32::MAX as usize;
 
 const BASES: &str = "mem, udp";
-const CARRY_ASKS: &str = "mem, quic and mbapp, and on them faulty, mux, mux16, mux32, mux64, muxv, allow";
-const LAYERS: &str = "faulty, frag, mux, mux16, mux32, mux64, muxv, allow, p2pke, quic, mbapp";
+const CARRY_ASKS: &str =
+    "mem, quic and mbapp, and on them faulty, mux, mux16, mux32, mux64, muxv, allow, kad";
+const LAYERS: &str = "faulty, frag, mux, mux16, mux32, mux64, muxv, allow, p2pke, quic, mbapp, kad";
+
+/// Addresses through which a node joins an overlay, at most.
+const MOST_BOOTSTRAPS: usize = 16;
 
 /// One layer of a stack text.
 #[derive(Clone, Debug, PartialEq)]
@@ -70,6 +75,9 @@ pub enum Layer {
     Mux(Channel),
     /// An allow-list: ids or addresses joined by `;`. Addresses are read when the stack is built.
     Allow(Box<str>),
+    /// A Kademlia network, joined through the nodes at these addresses below, joined by `;`: they are read when the stack
+    /// is built. Without any it is joined through nodes that were built from the same text, or there is none yet.
+    Kad(Box<str>),
 }
 
 /// A channel of a mux, and with it the framing.
@@ -104,6 +112,7 @@ impl Layer {
             Layer::Mux(Channel::U64(_)) => "mux64",
             Layer::Mux(Channel::Varint(_)) => "muxv",
             Layer::Allow(_) => "allow",
+            Layer::Kad(_) => "kad",
         }
     }
 
@@ -152,6 +161,7 @@ impl Layer {
                 }
                 Layer::Allow(list.text.into())
             }
+            ("kad", false) => Layer::Kad(bootstraps(segment)?),
             ("", _) => return unknown("the name of a layer is missing".to_owned()),
             ("mem" | "udp", false) => {
                 return unknown(format!("{} is a base, and stands first or not at all", word.text));
@@ -205,7 +215,8 @@ impl Display for Layer {
             Layer::Mux(Channel::U16(number)) => write!(f, "={number}"),
             Layer::Mux(Channel::U32(number)) => write!(f, "={number}"),
             Layer::Mux(Channel::U64(number) | Channel::Varint(number)) => write!(f, "={number}"),
-            Layer::Allow(list) => write!(f, "={list}"),
+            Layer::Kad(list) if list.is_empty() => Ok(()),
+            Layer::Allow(list) | Layer::Kad(list) => write!(f, "={list}"),
         }
     }
 }
@@ -213,11 +224,14 @@ impl Display for Layer {
 /// A stack text that was understood.
 ///
 /// Its `Display` parses back to an equal one. Nodes that are built from one `StackText`, or its clones, share what
-/// their medium has in common: each draws faults of its own from the one seed.
+/// their medium has in common: each draws faults of its own from the one seed. They share overlays, too: one whose text
+/// names nobody to join through joins through some that are there.
 #[derive(Clone, Debug)]
 pub struct StackText {
     pub(super) text: Box<str>,
     pub(super) layers: Vec<Placed>,
+    /// Whether nodes serve nobody in their overlays.
+    pub(super) visits: bool,
 }
 
 /// A layer, and where in the text it is.
@@ -230,6 +244,8 @@ pub(super) struct Placed {
     pub(super) argument_at: usize,
     /// The medium that `faulty` makes, shared by all nodes.
     pub(super) faults: Option<Faults<BoxAddr>>,
+    /// The nodes of the overlay that this layer makes.
+    pub(super) members: Option<Members>,
 }
 
 impl StackText {
@@ -245,18 +261,66 @@ impl StackText {
     /// # Errors
     /// Where asks end, and what would carry them.
     pub fn check_asks(&self) -> Result<(), StackError> {
-        let mut end = None;
-        for placed in &self.layers {
-            match placed.layer {
-                Layer::Mem { .. } | Layer::Mbapp { .. } | Layer::Quic { .. } => end = None,
-                Layer::Udp { .. } | Layer::Frag { .. } | Layer::P2pke => end = Some(placed),
-                Layer::Faulty { .. } | Layer::Mux(_) | Layer::Allow(_) => {}
-            }
-        }
-        let Some(end) = end else { return Ok(()) };
+        let Some(end) = end_of_asks(&self.layers) else {
+            return Ok(());
+        };
         let reason = format!("{} carries no asks; what does: {CARRY_ASKS}", end.layer.word());
         Err(StackError::new(&self.text, end.at, reason))
     }
+
+    /// Checks that one of the layers is an overlay.
+    ///
+    /// # Errors
+    /// The last layer, and what would make one.
+    pub fn check_overlay(&self) -> Result<(), StackError> {
+        match self.layers.last() {
+            Some(last) if self.layers.iter().all(|placed| placed.members.is_none()) => {
+                let reason = format!(
+                    "there is no overlay up to {}; what makes one: kad",
+                    last.layer.word()
+                );
+                Err(StackError::new(&self.text, last.at, reason))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// The same text for nodes that use their overlays and serve nobody there: who comes to ask something and leaves again is
+    /// looked for by nobody then.
+    #[must_use]
+    pub fn visiting(&self) -> Self {
+        let mut visiting = self.clone();
+        visiting.visits = true;
+        visiting
+    }
+
+    /// The same text for nodes that shall not be members of the overlays of those that were built so far. What a medium
+    /// does to messages is shared as before.
+    #[must_use]
+    pub fn apart(&self) -> Self {
+        let mut apart = self.clone();
+        for members in apart
+            .layers
+            .iter_mut()
+            .filter_map(|placed| placed.members.as_mut())
+        {
+            *members = Members::default();
+        }
+        apart
+    }
+}
+
+/// The layer at which asks end, if they do.
+fn end_of_asks(layers: &[Placed]) -> Option<&Placed> {
+    let mut end = None;
+    for placed in layers {
+        match placed.layer {
+            Layer::Mem { .. } | Layer::Mbapp { .. } | Layer::Quic { .. } => end = None,
+            Layer::Udp { .. } | Layer::Frag { .. } | Layer::P2pke => end = Some(placed),
+            Layer::Faulty { .. } | Layer::Mux(_) | Layer::Allow(_) | Layer::Kad(_) => {}
+        }
+    }
+    end
 }
 
 impl PartialEq for StackText {
@@ -283,16 +347,25 @@ impl FromStr for StackText {
                 Layer::Faulty { seed, link } => Some(medium(*seed, *link, piece)?),
                 _ => None,
             };
+            let is_overlay = matches!(layer, Layer::Kad(_));
+            if let (true, Some(end)) = (is_overlay, end_of_asks(&layers)) {
+                let (word, end) = (layer.word(), end.layer.word());
+                return Err(piece.error(format!(
+                    "{word} needs asks beneath it, and {end} carries none; what does: {CARRY_ASKS}"
+                )));
+            }
             layers.push(Placed {
                 layer,
                 at: piece.at,
                 argument_at: argument.at,
                 faults,
+                members: is_overlay.then(Members::default),
             });
         }
         Ok(Self {
             text: text.into(),
             layers,
+            visits: false,
         })
     }
 }
@@ -333,6 +406,22 @@ fn faulty(segment: &mut Segment<'_>) -> Result<Layer, StackError> {
     link.rate = segment.option("rate", any)?.unwrap_or_default();
     let seed = segment.option("seed", any)?.unwrap_or_default();
     Ok(Layer::Faulty { seed, link })
+}
+
+/// Addresses joined by `;`, or nothing.
+fn bootstraps(segment: &mut Segment<'_>) -> Result<Box<str>, StackError> {
+    let Some(list) = segment.argument.take().filter(|list| !list.text.is_empty()) else {
+        return Ok(Box::default());
+    };
+    for (index, addr) in list.split(';').enumerate() {
+        if addr.text.is_empty() {
+            return Err(addr.error("an address was expected"));
+        }
+        if index == MOST_BOOTSTRAPS {
+            return Err(addr.error(format!("at most {MOST_BOOTSTRAPS} addresses stand here")));
+        }
+    }
+    Ok(list.text.into())
 }
 
 fn chance(value: Piece<'_>) -> Result<f64, StackError> {

@@ -7,6 +7,7 @@ use p2p::{
     Message, Packet, PeerId, Result, Swarm,
 };
 
+use super::Overlay;
 use crate::KeyAddr;
 
 /// A swarm whose layers were chosen at run time, as what its layers make of it.
@@ -22,6 +23,15 @@ pub enum Stack {
     Secure(BoxSecureSwarm<BoxAddr>),
     /// It tells, asks and has keys.
     SecureAsk(BoxSecureAskSwarm<BoxAddr>),
+}
+
+/// A node of a stack, with handles on the overlays that are layers of it.
+#[derive(Clone, Debug)]
+pub struct Node {
+    /// The swarm.
+    pub stack: Stack,
+    /// The overlays, the lowest first.
+    pub overlays: Vec<Overlay>,
 }
 
 /// Calls the same method of whatever swarm it is.

@@ -11,6 +11,10 @@ fn parse(text: &str) -> StackText {
     text.parse().unwrap_or_else(|error| panic!("{error}"))
 }
 
+async fn built_of(text: &StackText) -> Stack {
+    text.build().await.unwrap_or_else(|error| panic!("{error}"))
+}
+
 /// The error of a text, with the byte where it must be.
 #[track_caller]
 fn refused(text: &str, at: usize) -> String {
@@ -95,25 +99,29 @@ fn a_caret_stands_under_the_place() {
     assert_eq!(text.lines().last().expect("a caret").len(), 2 + 15 + 1, "{text}");
 }
 
-#[test]
-fn an_allow_list_is_read_by_the_stack_beneath_it() {
+#[tokio::test]
+async fn an_allow_list_is_read_by_the_stack_beneath_it() {
     let stack = parse(&format!("mem=allow-list/allow={};17", PeerId::ZERO));
-    stack.build().expect("an id and an address");
+    stack.build().await.expect("an id and an address");
     let error = parse("mem=allow-list/frag/allow=17;1x")
         .build()
+        .await
         .expect_err("no address");
     assert_eq!((error.at(), error.is_in_text()), (30, true), "{error}");
 }
 
 /// Which of asks and keys a stack has.
-fn has(text: &str) -> (bool, bool) {
-    let stack = parse(text).build().unwrap_or_else(|error| panic!("{error}"));
+async fn has(text: &str) -> (bool, bool) {
+    let stack = parse(text)
+        .build()
+        .await
+        .unwrap_or_else(|error| panic!("{error}"));
     (stack.asks().is_some(), stack.keys().is_some())
 }
 
 #[tokio::test]
 async fn a_stack_has_what_all_its_layers_have() {
-    assert_eq!(has("mem"), (true, true));
+    assert_eq!(has("mem").await, (true, true));
     for (text, at) in [
         ("mem/faulty/mux=a", None),
         ("udp/mux=a", Some(0)),
@@ -122,32 +130,38 @@ async fn a_stack_has_what_all_its_layers_have() {
         ("udp/frag=9000/mbapp=100000/mux=a", None),
         ("udp/quic/mux=a", None),
         ("udp/quic/p2pke/mux=a", Some(9)),
+        ("mem/kad/mux=a", None),
+        ("mem/kad/frag/mux=a", Some(8)),
     ] {
         let error = parse(text).check_asks().err();
         assert_eq!(error.as_ref().map(StackError::at), at);
-        assert_eq!(has(text).0, error.is_none(), "what is checked is what is built");
+        assert_eq!(
+            has(text).await.0,
+            error.is_none(),
+            "what is checked is what is built"
+        );
         assert!(error.is_none_or(|error| error.reason().contains("and mbapp, and on them faulty")));
     }
     assert_eq!(
-        has("mem/faulty/mux=a/mux16=1/mux32=1/mux64=1/muxv=1/allow=1"),
+        has("mem/faulty/mux=a/mux16=1/mux32=1/mux64=1/muxv=1/allow=1").await,
         (true, true)
     );
-    assert_eq!(has("mem/frag=9000"), (false, true), "asks end at frag");
-    assert_eq!(has("udp"), (false, false));
-    assert_eq!(has("udp/faulty/frag/mux=a"), (false, false));
-    assert_eq!(has("udp/mbapp/faulty"), (true, false));
-    assert_eq!(has("mem/frag/mbapp"), (true, true));
-    assert_eq!(has("udp/p2pke"), (false, true));
-    assert_eq!(has("udp/p2pke/mbapp"), (true, true));
-    assert_eq!(has("udp/quic/mux=a"), (true, true));
-    assert_eq!(has("udp/quic/frag"), (false, true));
+    assert_eq!(has("mem/frag=9000").await, (false, true), "asks end at frag");
+    assert_eq!(has("udp").await, (false, false));
+    assert_eq!(has("udp/faulty/frag/mux=a").await, (false, false));
+    assert_eq!(has("udp/mbapp/faulty").await, (true, false));
+    assert_eq!(has("mem/frag/mbapp").await, (true, true));
+    assert_eq!(has("udp/p2pke").await, (false, true));
+    assert_eq!(has("udp/p2pke/mbapp").await, (true, true));
+    assert_eq!(has("udp/quic/mux=a").await, (true, true));
+    assert_eq!(has("udp/quic/frag").await, (false, true));
 }
 
 #[tokio::test]
 async fn nodes_of_one_realm_meet_on_the_same_channel() {
     let text = parse("mem=nodes_of_one_realm_meet/faulty/mux=chat");
-    let (a, b) = (text.build().expect("built"), text.build().expect("built"));
-    let other = parse("mem=another/mux=chat").build().expect("built");
+    let (a, b) = (built_of(&text).await, built_of(&text).await);
+    let other = built_of(&parse("mem=another/mux=chat")).await;
     let to = b.local_addrs().remove(0);
     a.tell(&to, "hello".into()).await.expect("told");
     other.tell(&to, "not here".into()).await.expect("told, and lost");
@@ -168,7 +182,7 @@ async fn nodes_of_one_realm_meet_on_the_same_channel() {
 #[tokio::test]
 async fn a_message_crosses_udp_in_fragments() {
     let text = parse("udp=127.0.0.1:0/frag=65536/mux=chat");
-    let (a, b) = (text.build().expect("built"), text.build().expect("built"));
+    let (a, b) = (built_of(&text).await, built_of(&text).await);
     assert!(a.mtu() > 65_000);
     let payload: Packet = vec![7; a.mtu()].into();
     a.tell(&b.local_addrs()[0], payload.clone()).await.expect("told");
@@ -183,7 +197,7 @@ async fn a_message_crosses_udp_in_fragments() {
 async fn built_again(text: &StackText, addr: &p2p::BoxAddr, key: &PrivateKey) -> Stack {
     let free = async {
         loop {
-            match text.build_at(addr, key) {
+            match text.build_at(addr, key).await {
                 Ok(node) => return node,
                 Err(error) => assert_eq!(error.at(), 0, "the base is not free: {error}"),
             }
@@ -206,9 +220,9 @@ async fn a_node_opens_again_at_the_address_of_one_that_is_gone() {
         "udp/p2pke/mbapp",
     ] {
         let text = parse(text);
-        let first = text.build_with(&key).expect("built");
+        let first = text.build_with(&key).await.expect("built");
         let addr = first.local_addrs().remove(0);
-        let taken = text.build_at(&addr, &key).expect_err("somebody is there");
+        let taken = text.build_at(&addr, &key).await.expect_err("somebody is there");
         assert_eq!(taken.at(), 0, "{taken}");
         first.close().await;
         drop(first);
@@ -221,6 +235,7 @@ async fn a_node_opens_again_at_the_address_of_one_that_is_gone() {
 async fn a_base_that_the_system_refuses_is_no_fault_of_the_text() {
     let error = parse("udp=192.0.2.1:1/frag")
         .build()
+        .await
         .expect_err("not an address of this host");
     assert!(!error.is_in_text() && error.at() == 0, "{error}");
 }
@@ -228,7 +243,7 @@ async fn a_base_that_the_system_refuses_is_no_fault_of_the_text() {
 #[tokio::test]
 async fn nodes_of_one_text_draw_faults_of_their_own() {
     let text = parse("mem=faults_of_their_own/faulty,loss=0.5,seed=1");
-    let (a, b) = (text.build().expect("built"), text.build().expect("built"));
+    let (a, b) = (built_of(&text).await, built_of(&text).await);
     let fates = |from: Stack, to: Stack| async move {
         let to = to.local_addrs().remove(0);
         let mut fates = Vec::new();
@@ -258,6 +273,7 @@ fn nearly() -> impl Strategy<Value = String> {
         "(mux|mux16|mux32|mux64|muxv)=[0-9]{1,6}",
         "mux=[a-z=:.]{1,6}",
         "allow=[a-z0-9;]{1,9}",
+        "kad(=[0-9;]{0,9})?",
         ".{0,5}",
     ];
     proptest::collection::vec(layer, 1..5).prop_map(|layers| layers.join("/"))

@@ -25,7 +25,7 @@ pub(crate) async fn run(args: Bench, out: Out) -> Result<(), Failure> {
     if args.ask {
         text.check_asks()?;
     }
-    let (a, b) = (open(&text)?, open(&text)?);
+    let (a, b) = (open(&text).await?, open(&text).await?);
     a.packet(&vec![0; args.size]).check(a.mtu())?;
     // What is measured begins where both know each other.
     reach(&text, &a, &first_addr(&b)?).await?;

@@ -13,6 +13,7 @@ Stacks are written base first, layers joined by '/', arguments after '=', option
   udp=[::1]:0,mtu=1452/quic             QUIC, to peers that prove who they are
   udp/p2pke/mbapp/mux=chat              a secure channel, asks, one channel among others
   mem/faulty,loss=0.1,seed=7/frag=9000  a bad network inside this process
+  udp/p2pke/mbapp/kad=ID@1.2.3.4:5      nodes that are reached by their IDs, wherever they are
 
 Layers:
   mem[=REALM]           memory swarm; nodes of one process that name the same realm meet
@@ -24,6 +25,7 @@ Layers:
   quic[=MTU]            messages and asks of up to 1 MiB over QUIC; addresses are ID@ADDR
   p2pke                 a secure channel over datagrams; addresses are ID@ADDR
   mbapp[=MTU]           asks over datagrams
+  kad[=ADDR;ADDR;...]   a Kademlia network, joined through nodes at these addresses; addresses are IDs
 
 Exit codes: 0 done, 1 failed, 2 used wrongly.";
 
@@ -41,7 +43,7 @@ pub(crate) struct Cli {
 /// What to do.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Send a file around a ring of nodes over several stacks, ask the next node, and show what became of it.
+    /// Show nodes at work in this process: files and asks around a ring, records and messages in a network.
     Demo(Demo),
     /// Make a private key.
     Keygen(Keygen),
@@ -60,6 +62,9 @@ pub(crate) enum Command {
     /// Simulate an overlay of thousands of nodes.
     #[command(subcommand)]
     Sim(Sim),
+    /// Run a node of a Kademlia network; find nodes, get and put records in one.
+    #[command(subcommand)]
+    Dht(Dht),
     /// Print a script that completes commands and options in a shell.
     #[command(
         after_help = "Example:\n  p2putil completions bash > ~/.local/share/bash-completion/completions/p2putil"
@@ -72,12 +77,12 @@ pub(crate) enum Command {
 
 /// The demonstration.
 #[derive(Debug, Args)]
-#[command(after_help = "Examples:\n  p2putil demo\n  p2putil demo --nodes 16 --file photo.jpg --verbose")]
+#[command(after_help = "Examples:\n  p2putil demo\n  p2putil demo --nodes 64 --file photo.jpg --verbose")]
 pub(crate) struct Demo {
-    /// Nodes in the ring.
-    #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u16).range(2..=64))]
+    /// Nodes of the network; up to 8 of them make the rings.
+    #[arg(long, default_value_t = 32, value_parser = clap::value_parser!(u16).range(2..=64))]
     pub(crate) nodes: u16,
-    /// What the faults of the bad network follow from.
+    /// What follows from it: the faults of the bad network, the keys of nodes, the records.
     #[arg(long, default_value_t = 7)]
     pub(crate) seed: u64,
     /// The file that each node sends; by default this program itself, up to 16 MiB of it.
@@ -131,7 +136,8 @@ pub(crate) struct Key {
 /// Listening.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Prints 'addr TEXT' for each address, then 'tell SRC PAYLOAD' and 'ask SRC PAYLOAD' as they come.
+Prints 'addr TEXT' for each address, then 'tell SRC PAYLOAD' and 'ask SRC PAYLOAD' as they come. A node of an overlay also
+prints 'bootstrap TEXT': where others join through it.
 
 Examples, each in two terminals:
   p2putil listen udp=127.0.0.1:4000/frag=65536 --echo
@@ -233,6 +239,105 @@ Examples:
 pub(crate) struct Conformance {
     /// The stack.
     pub(crate) stack: String,
+}
+
+/// What to do in a Kademlia network.
+#[derive(Debug, Subcommand)]
+#[command(after_help = DHT)]
+pub(crate) enum Dht {
+    /// Run a node: print its addresses, then what it receives, until interrupted.
+    Join(Join),
+    /// Print the nodes nearest to an id, the nearest first.
+    Find(Find),
+    /// Print a record.
+    Get(Get),
+    /// Put a record on the nodes nearest to its key.
+    Put(Put),
+}
+
+const DHT: &str = "\
+Examples, the first one in a terminal of its own:
+  p2putil dht join udp=127.0.0.1:4000/p2pke/mbapp/kad --key node.pem
+  p2putil dht join udp/p2pke/mbapp/kad=ID@127.0.0.1:4000
+  p2putil dht put  udp/p2pke/mbapp/kad=ID@127.0.0.1:4000 greeting hello
+  p2putil dht get  udp/p2pke/mbapp/kad=ID@127.0.0.1:4000 greeting
+  p2putil dht find udp/p2pke/mbapp/kad=ID@127.0.0.1:4000 ID";
+
+/// A node.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Prints 'addr ID', then 'bootstrap ADDR', through which others join, then what it receives as 'listen' does. Nodes keep any
+record, the first one of a key, for a day at most.
+
+Examples:
+  p2putil dht join udp=127.0.0.1:4000/p2pke/mbapp/kad --key node.pem
+  p2putil dht join udp/p2pke/mbapp/kad=ID@127.0.0.1:4000 --echo")]
+pub(crate) struct Join {
+    /// The stack, with kad and behind it addresses of nodes that are there; the first node of all has none.
+    pub(crate) stack: String,
+    /// Answer tells with 'echo:' and the payload, asks with the payload reversed.
+    #[arg(long)]
+    pub(crate) echo: bool,
+    #[command(flatten)]
+    pub(crate) key: Key,
+}
+
+/// A search for nodes.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Prints 'node ID ADDR' for each; with --json also how far the search is.
+
+Example:
+  p2putil dht find udp/p2pke/mbapp/kad=ID@127.0.0.1:4000 ID")]
+pub(crate) struct Find {
+    /// The stack, with kad and behind it addresses of nodes that are there.
+    pub(crate) stack: String,
+    /// Whom to find.
+    #[arg(allow_hyphen_values = true)]
+    pub(crate) id: String,
+    #[command(flatten)]
+    pub(crate) key: Key,
+}
+
+/// A search for a record.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Prints the record's value.
+
+Example:
+  p2putil dht get udp/p2pke/mbapp/kad=ID@127.0.0.1:4000 greeting")]
+pub(crate) struct Get {
+    /// The stack, with kad and behind it addresses of nodes that are there.
+    pub(crate) stack: String,
+    /// The record's key: an id, or any other text, which stands for its BLAKE3 hash.
+    #[arg(value_name = "KEY", allow_hyphen_values = true)]
+    pub(crate) name: String,
+    #[command(flatten)]
+    pub(crate) key: Key,
+}
+
+/// A record.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Prints 'put ID SIZE bytes COUNT copies'. It stays when this command ends; a record that is there is not replaced.
+
+Examples:
+  p2putil dht put udp/p2pke/mbapp/kad=ID@127.0.0.1:4000 greeting hello
+  p2putil dht put udp/p2pke/mbapp/kad=ID@127.0.0.1:4000 letter - --ttl 3600 < letter.txt")]
+pub(crate) struct Put {
+    /// The stack, with kad and behind it addresses of nodes that are there.
+    pub(crate) stack: String,
+    /// The record's key: an id, or any other text, which stands for its BLAKE3 hash.
+    #[arg(value_name = "KEY", allow_hyphen_values = true)]
+    pub(crate) name: String,
+    /// The record's value, of up to 8192 bytes; '-' reads it from standard input.
+    #[arg(allow_hyphen_values = true)]
+    pub(crate) value: String,
+    /// For how many seconds it is good.
+    #[arg(long, value_name = "SECS", default_value_t = 86_400.0, value_parser = seconds)]
+    pub(crate) ttl: f64,
+    #[command(flatten)]
+    pub(crate) key: Key,
 }
 
 /// A time that ends: at most a day.

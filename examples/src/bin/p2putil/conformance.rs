@@ -23,8 +23,8 @@ use crate::{Failure, key, open};
 pub(crate) async fn run(args: Conformance, out: Out) -> Result<(), Failure> {
     let text: StackText = args.stack.parse()?;
     let interrupt = interrupt()?;
-    let probe = open(&text)?;
-    let profile = profile(&text, probe.mtu())?;
+    let probe = open(&text).await?;
+    let profile = profile(&text, probe.mtu()).await?;
     // Each law has its own limit; once all of them are over, nothing comes any more.
     let patience = 2 * profile.limit;
     let (verdicts, arriving) = channel();
@@ -130,26 +130,33 @@ fn bar(laws: usize) -> ProgressBar {
 /// Makes nodes of a stack, each with a key of its own, which comes back with the node.
 struct Nodes {
     text: StackText,
-    keys: Mutex<HashMap<PeerId, PrivateKey>>,
+    /// The key of each node, and the text of those that it was made with: they are members of the same overlays.
+    made: Mutex<HashMap<PeerId, (PrivateKey, StackText)>>,
 }
 
 impl Nodes {
-    fn open(&self) -> p2p::Result<Stack> {
-        let key = key::new();
-        let stack = self.text.build_with(&key)?;
-        if let Some(id) = stack.local_addrs().first().and_then(p2p::Addr::peer_id) {
-            self.keys().insert(id, key);
+    async fn open(&self, count: usize) -> p2p::Result<Vec<Stack>> {
+        let text = self.text.apart();
+        let mut nodes = Vec::with_capacity(count);
+        for _ in 0..count {
+            let key = key::new();
+            let stack = text.build_with(&key).await?;
+            if let Some(id) = stack.local_addrs().first().and_then(p2p::Addr::peer_id) {
+                self.made().insert(id, (key, text.clone()));
+            }
+            nodes.push(stack);
         }
-        Ok(stack)
+        Ok(nodes)
     }
 
-    fn open_again(&self, addr: &BoxAddr) -> p2p::Result<Stack> {
-        let key = addr.peer_id().and_then(|id| self.keys().get(&id).cloned());
-        Ok(self.text.build_at(addr, &key.unwrap_or_else(key::new))?)
+    async fn open_again(&self, addr: &BoxAddr) -> p2p::Result<Stack> {
+        let made = addr.peer_id().and_then(|id| self.made().get(&id).cloned());
+        let (key, text) = made.unwrap_or_else(|| (key::new(), self.text.clone()));
+        Ok(text.build_at(addr, &key).await?)
     }
 
-    fn keys(&self) -> std::sync::MutexGuard<'_, HashMap<PeerId, PrivateKey>> {
-        self.keys.lock().unwrap_or_else(PoisonError::into_inner)
+    fn made(&self) -> std::sync::MutexGuard<'_, HashMap<PeerId, (PrivateKey, StackText)>> {
+        self.made.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -157,18 +164,21 @@ impl Nodes {
 fn testbed(text: &StackText, probe: &Stack) -> Testbed<BoxAddr> {
     let nodes = Arc::new(Nodes {
         text: text.clone(),
-        keys: Mutex::default(),
+        made: Mutex::default(),
     });
     let again = nodes.clone();
     /// Makes nodes, each taken out of its enum.
     macro_rules! bed {
         ($kind:expr, $variant:ident) => {
             Testbed::new($kind, move |count| {
-                let made = (0..count).map(|_| match nodes.open()? {
-                    Stack::$variant(swarm) => Ok(swarm),
-                    _ => Err(p2p::Error::invalid("stack", "its nodes differ")),
-                });
-                std::future::ready(made.collect::<p2p::Result<Vec<_>>>())
+                let nodes = nodes.clone();
+                async move {
+                    let made = nodes.open(count).await?.into_iter().map(|node| match node {
+                        Stack::$variant(swarm) => Ok(swarm),
+                        _ => Err(p2p::Error::invalid("stack", "its nodes differ")),
+                    });
+                    made.collect::<p2p::Result<Vec<_>>>()
+                }
             })
         };
     }
@@ -178,7 +188,10 @@ fn testbed(text: &StackText, probe: &Stack) -> Testbed<BoxAddr> {
         Stack::Secure(_) => bed!(Secure, Secure),
         Stack::SecureAsk(_) => bed!(SecureAsk, SecureAsk),
     };
-    let bed = bed.rebind(move |addr: BoxAddr| std::future::ready(again.open_again(&addr)));
+    let bed = bed.rebind(move |addr: BoxAddr| {
+        let again = again.clone();
+        async move { again.open_again(&addr).await }
+    });
     let names_ids = |addr: &BoxAddr| forged(addr, PeerId::ZERO).is_some();
     if !probe.local_addrs().first().is_some_and(names_ids) {
         return bed;
@@ -190,7 +203,7 @@ fn testbed(text: &StackText, probe: &Stack) -> Testbed<BoxAddr> {
 }
 
 /// What the medium of this stack may do, as far as its text says.
-fn profile(text: &StackText, mtu: usize) -> Result<Profile, Failure> {
+async fn profile(text: &StackText, mtu: usize) -> Result<Profile, Failure> {
     let mut profile = Profile::default();
     let (mut arrives, mut arrives_at_mtu, mut whole) = (1.0, 1.0, 1.0);
     let mut silent = false;
@@ -212,7 +225,7 @@ fn profile(text: &StackText, mtu: usize) -> Result<Profile, Failure> {
                 whole *= 1.0 - link.corrupt;
                 // The longest message crosses this layer in so many pieces.
                 let below: Vec<String> = layers.iter().take(index + 1).map(ToString::to_string).collect();
-                let piece = open(&below.join("/").parse()?)?.mtu();
+                let piece = open(&below.join("/").parse()?).await?.mtu();
                 let pieces = mtu.div_ceil(piece.saturating_sub(16).max(1));
                 arrives_at_mtu *= (1.0 - link.loss).powi(i32::try_from(pieces).unwrap_or(i32::MAX));
                 let late = 2 * (link.delay + link.jitter)

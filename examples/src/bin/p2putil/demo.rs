@@ -1,4 +1,5 @@
-//! `demo`: a ring of nodes, each sending a file to the next, over several stacks; and asking the next.
+//! `demo`: a ring of nodes that send a file to the next, over several stacks; asks around the ring; a network of nodes that
+//! are reached by their ids, and QUIC over it where one of them passes on.
 
 use std::fs::File;
 use std::io::Read as _;
@@ -16,9 +17,10 @@ use tokio::time::timeout_at;
 
 use crate::cli::Demo;
 use crate::output::{Out, print};
+use crate::row::{Row, number, show};
 use crate::table::{Table, bytes, thousands};
 use crate::transfer::{self, HEADER, Read, Receiver, Sender};
-use crate::{Failure, asking, first_addr, open};
+use crate::{Failure, asking, first_addr, network, open_many, relayed};
 
 /// How long one stack may take; what is not there by then is shown as missing.
 const LIMIT: Duration = Duration::from_secs(15);
@@ -28,6 +30,8 @@ const OF_THIS: u64 = 16 << 20;
 const UNDER_WAY: usize = 96 << 10;
 /// After the last chunk is acknowledged, messages still under way are awaited until it is quiet for so long.
 const QUIET: Duration = Duration::from_millis(20);
+/// Nodes of a ring, at most.
+const IN_RING: usize = 8;
 /// Messages that are received at a time.
 const BATCH: usize = 64;
 
@@ -41,11 +45,13 @@ pub(crate) async fn run(args: Demo, out: Out) -> Result<(), Failure> {
     read.map_err(|error| Failure::Failed(format!("{} cannot be read: {error}", path.display())))?;
     let file: Arc<[u8]> = file.into();
     let hash = blake3::hash(&file);
+    let nodes = usize::from(args.nodes);
+    let in_ring = nodes.min(IN_RING);
     if !out.is_json() {
         let name = path.file_name().unwrap_or(path.as_os_str());
         print(&format!(
-            "{} nodes in a ring over UDP on loopback; each sends a file to the next:\n{}{}, {}, blake3 {}\n",
-            args.nodes,
+            "{nodes} nodes over UDP on loopback, {in_ring} of them in a ring; the file of the ring:\n\
+             {}{}, {}, blake3 {}\n",
             if file.len() as u64 == most {
                 "the beginning of "
             } else {
@@ -62,44 +68,51 @@ pub(crate) async fn run(args: Demo, out: Out) -> Result<(), Failure> {
         "udp=127.0.0.1:0/p2pke/frag=65536".to_owned(),
         "udp=127.0.0.1:0/quic".to_owned(),
     ];
-    let nodes = usize::from(args.nodes);
     let mut rings = Vec::new();
     for text in stacks {
         let text: StackText = text.parse()?;
-        rings.push(ring(text, &file, *hash.as_bytes(), nodes).await?);
+        rings.push(ring(text, &file, *hash.as_bytes(), in_ring).await?);
     }
-    let asked = asking::ring("udp=127.0.0.1:0/p2pke/mbapp".parse()?, nodes).await?;
+    let mut rows = vec![asking::ring("udp=127.0.0.1:0/p2pke/mbapp".parse()?, in_ring).await?];
+    rows.extend(network::run(nodes, args.seed).await?);
+    rows.push(relayed::run(args.seed).await?);
+    let all: Vec<&Row> = rings.iter().map(|ring| &ring.row).chain(&rows).collect();
     if out.is_json() {
         for ring in &rings {
             print(&ring.json().to_string())?;
         }
-        print(&asked.json().to_string())?;
+        for row in &rows {
+            print(&row.json().to_string())?;
+        }
     } else {
-        show(&rings, args.verbose)?;
-        print(&format!("\n{}", asked.show()))?;
+        print(&show(&all))?;
+        print(EXPLAINED)?;
+        if args.verbose {
+            show_layers(&rings)?;
+        }
     }
-    let missing: usize = rings.iter().map(|ring| ring.nodes - ring.intact).sum();
-    if missing > 0 {
-        return Err(Failure::Failed(format!(
-            "{missing} files did not arrive intact within {LIMIT:?}"
-        )));
+    let missing: Vec<String> = all
+        .into_iter()
+        .filter(|row| row.missing() > 0)
+        .map(Row::complaint)
+        .collect();
+    if missing.is_empty() {
+        return Ok(());
     }
-    match asked.missing() {
-        0 => Ok(()),
-        missing => Err(Failure::Failed(format!("{missing} asks got no right answer"))),
-    }
+    Err(Failure::Failed(format!("not done: {}", missing.join(", "))))
 }
+
+const EXPLAINED: &str = "
+files  whole by their hash, around a ring; lost: messages, whose chunks were sent again
+asks   to the next node of a ring, answered rightly; over 1: the only way is over a third node
+join   through one node that all know; put, get: records; tell: by ids alone";
 
 /// What became of one stack.
 #[derive(Debug)]
 struct Ring {
-    text: String,
-    nodes: usize,
     /// Files that arrived whole and have the right hash.
-    intact: usize,
-    received: u64,
+    row: Row,
     resent: u64,
-    time: Duration,
     /// Each layer's counters over all nodes, top first.
     layers: Vec<(&'static str, Snapshot)>,
 }
@@ -109,14 +122,6 @@ impl Ring {
         self.layers.first().map(|(_, top)| *top).unwrap_or_default()
     }
 
-    fn lost(&self) -> u64 {
-        self.top().sent.saturating_sub(self.top().delivered)
-    }
-
-    fn speed(&self) -> f64 {
-        number(self.received) / self.time.as_secs_f64().max(1e-9)
-    }
-
     fn json(&self) -> serde_json::Value {
         let layers = self.layers.iter().map(|(layer, counters)| {
             json!({
@@ -124,42 +129,17 @@ impl Ring {
                 "delivered": counters.delivered, "dropped": counters.dropped_total(),
             })
         });
-        json!({
-            "stack": self.text, "nodes": self.nodes, "intact": self.intact, "bytes": self.received,
-            "sent": self.top().sent, "delivered": self.top().delivered, "lost": self.lost(),
-            "resent": self.resent, "secs": self.time.as_secs_f64(), "bytes_per_sec": self.speed(),
-            "layers": layers.collect::<Vec<_>>(),
-        })
+        let mut object = self.row.json();
+        object["sent"] = self.top().sent.into();
+        object["delivered"] = self.top().delivered.into();
+        object["resent"] = self.resent.into();
+        object["layers"] = layers.collect::<Vec<_>>().into();
+        object
     }
 }
 
-/// The text of a stack without what it has by default.
-pub(crate) fn short(stack: &str) -> String {
-    stack.replace("=127.0.0.1:0", "").replace("=65536", "")
-}
-
-fn show(rings: &[Ring], verbose: bool) -> Result<(), Failure> {
-    let mut table = Table::new(["stack", "intact", "sent", "lost", "resent", "time", "speed"]);
-    for ring in rings {
-        let mark = if ring.intact == ring.nodes { '✓' } else { '✗' };
-        table.row([
-            short(&ring.text),
-            format!("{}/{} {mark}", ring.intact, ring.nodes),
-            thousands(ring.top().sent),
-            thousands(ring.lost()),
-            thousands(ring.resent),
-            format!("{:.2} s", ring.time.as_secs_f64()),
-            format!("{}/s", bytes(ring.speed())),
-        ]);
-    }
-    print(&table.render())?;
-    print(
-        "\nintact: files that came whole, by their hash; sent, lost: messages of the top layer;\n\
-         resent: chunks sent again, as no acknowledgement came in time; speed: all nodes together.",
-    )?;
-    if !verbose {
-        return Ok(());
-    }
+/// The counters of every layer.
+fn show_layers(rings: &[Ring]) -> Result<(), Failure> {
     for ring in rings {
         let mut table = Table::new(["layer", "sent", "received", "delivered", "dropped", "why"]);
         for (layer, counters) in &ring.layers {
@@ -178,14 +158,19 @@ fn show(rings: &[Ring], verbose: bool) -> Result<(), Failure> {
                 why.join(", "),
             ]);
         }
-        print(&format!("\n{}\n\n{}", ring.text, table.render()))?;
+        print(&format!(
+            "\n{}; {} chunks sent again\n\n{}",
+            ring.row.stack(),
+            thousands(ring.resent),
+            table.render()
+        ))?;
     }
     Ok(())
 }
 
 /// Sends the file around a ring of `nodes`.
 async fn ring(text: StackText, file: &Arc<[u8]>, hash: [u8; 32], nodes: usize) -> Result<Ring, Failure> {
-    let stacks: Vec<Stack> = (0..nodes).map(|_| open(&text)).collect::<Result<_, _>>()?;
+    let stacks = open_many(&text, nodes).await?;
     let bar = bar(&text, file.len() * nodes);
     let (done, all_done) = watch::channel(0);
     let start = Instant::now();
@@ -205,21 +190,20 @@ async fn ring(text: StackText, file: &Arc<[u8]>, hash: [u8; 32], nodes: usize) -
         tasks.spawn(node.run(nodes, done.clone(), all_done.clone(), start + LIMIT));
     }
     let mut ring = Ring {
-        text: text.to_string(),
-        nodes,
-        intact: 0,
-        received: 0,
+        row: Row::new(&text.to_string(), "files", nodes, nodes),
         resent: 0,
-        time: Duration::ZERO,
         layers: Vec::new(),
     };
+    let (mut intact, mut received, mut time) = (0, 0, Duration::ZERO);
     while let Some(ended) = tasks.join_next().await {
         let (node, finished) = ended.map_err(|error| Failure::Failed(error.to_string()))??;
-        ring.intact += usize::from(node.receiver.verdict() == Some(true));
-        ring.received += node.receiver.received() as u64;
+        intact += usize::from(node.receiver.verdict() == Some(true));
+        received += node.receiver.received() as u64;
         ring.resent += node.sender.resent();
-        ring.time = ring.time.max(finished - start);
+        time = time.max(finished - start);
     }
+    ring.row.all_done(intact, time);
+    ring.row.bytes = Some(received);
     bar.finish_and_clear();
     for stack in &stacks {
         let mut index = 0;
@@ -234,6 +218,7 @@ async fn ring(text: StackText, file: &Arc<[u8]>, hash: [u8; 32], nodes: usize) -
         });
         stack.close().await;
     }
+    ring.row.lost = Some(ring.top().sent.saturating_sub(ring.top().delivered));
     Ok(ring)
 }
 
@@ -334,9 +319,4 @@ impl Node {
         }
         Ok(())
     }
-}
-
-#[expect(clippy::cast_precision_loss, reason = "counts of one run are far below 2⁵²")]
-pub(crate) fn number(count: u64) -> f64 {
-    count as f64
 }

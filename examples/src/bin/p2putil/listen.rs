@@ -6,7 +6,7 @@ use futures_util::StreamExt as _;
 use futures_util::future::{BoxFuture, FutureExt as _};
 use futures_util::stream::FuturesUnordered;
 use p2p::{AskSwarm as _, BoxAddr, BoxAskSwarm, Error, Message, Request, Swarm as _};
-use p2p_swarms::stack::{Stack, StackText};
+use p2p_swarms::stack::{Node, Overlay, Stack, StackText};
 use serde_json::json;
 
 use crate::Failure;
@@ -22,10 +22,28 @@ pub(crate) async fn run(args: Listen, out: Out) -> Result<(), Failure> {
     let key = args.key.read(&text)?;
     let interrupt = interrupt()?;
     tokio::pin!(interrupt);
-    let stack = text.build_with(&key)?;
+    let node = tokio::select! {
+        () = &mut interrupt => return Ok(()),
+        node = text.build_node(&key) => node?,
+    };
+    serve(&node, args.echo, interrupt, out).await
+}
+
+/// Prints where a node is, and what it receives until `interrupt` ends.
+pub(crate) async fn serve(
+    node: &Node,
+    echoes: bool,
+    mut interrupt: impl Future<Output = ()> + Unpin,
+    out: Out,
+) -> Result<(), Failure> {
+    let stack = &node.stack;
     for addr in stack.local_addrs() {
         let addr = addr.to_string();
         out.line(&format!("addr {addr}"), &json!({ "addr": addr }))?;
+    }
+    for addr in node.overlays.iter().flat_map(Overlay::bootstraps) {
+        let addr = addr.to_string();
+        out.line(&format!("bootstrap {addr}"), &json!({ "bootstrap": addr }))?;
     }
     let asks = stack.asks();
     // Answers are not awaited one after the other: a peer that is gone holds up no other.
@@ -38,15 +56,15 @@ pub(crate) async fn run(args: Listen, out: Out) -> Result<(), Failure> {
             message = stack.receive(), if has_room => {
                 let message = message?;
                 out.message("tell", &message)?;
-                if args.echo {
-                    answers.push(echo(&stack, message).boxed());
+                if echoes {
+                    answers.push(echo(stack, message).boxed());
                 }
             }
             request = next_ask(asks.as_ref()), if has_room => {
                 let Request { src, dst, payload, .. } = &request;
                 let shown = Message { src: src.clone(), dst: dst.clone(), payload: payload.clone() };
                 out.message("ask", &shown)?;
-                if args.echo {
+                if echoes {
                     answers.push(reverse(request).boxed());
                 }
             }

@@ -6,10 +6,14 @@ mod bench;
 mod cli;
 mod conformance;
 mod demo;
+mod dht;
 mod interrupt;
 mod key;
 mod listen;
+mod network;
 mod output;
+mod relayed;
+mod row;
 mod send;
 mod sim;
 mod table;
@@ -19,7 +23,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{CommandFactory as _, Parser as _};
-use p2p::{BoxAddr, Error, SecureSwarm as _, Swarm};
+use p2p::{BoxAddr, Error, PeerId, SecureSwarm as _, Swarm};
 use p2p_swarms::stack::{Stack, StackError, StackText};
 
 use cli::{Cli, Command};
@@ -74,8 +78,17 @@ fn with_causes(error: &dyn std::error::Error) -> String {
 }
 
 /// A node of the stack that `text` says.
-fn open(text: &StackText) -> Result<Stack, Failure> {
-    Ok(text.build()?)
+async fn open(text: &StackText) -> Result<Stack, Failure> {
+    Ok(text.build().await?)
+}
+
+/// Some of them.
+async fn open_many(text: &StackText, count: usize) -> Result<Vec<Stack>, Failure> {
+    let mut nodes = Vec::with_capacity(count);
+    for _ in 0..count {
+        nodes.push(open(text).await?);
+    }
+    Ok(nodes)
 }
 
 /// The address at which others reach a node best.
@@ -84,9 +97,11 @@ fn first_addr(swarm: &impl Swarm<BoxAddr>) -> Result<BoxAddr, Failure> {
     first.ok_or_else(|| Failure::Failed("a node has no address".to_owned()))
 }
 
-/// Waits until the node at `addr` proved who it is, where `stack` has addresses that say so.
+/// Waits until the node at `addr` proved who it is, where `stack` has addresses that say so. An overlay finds a node out by
+/// itself, and does not have the key of one that it reaches over others.
 async fn reach(text: &StackText, stack: &Stack, addr: &BoxAddr) -> Result<(), Failure> {
-    if let (true, Some(keys)) = (text.takes_key(), stack.keys()) {
+    let is_found = addr.downcast_ref::<PeerId>().is_some();
+    if let (true, false, Some(keys)) = (text.takes_key(), is_found, stack.keys()) {
         keys.lookup_public_key(addr).await?;
     }
     Ok(())
@@ -117,6 +132,7 @@ fn run(cli: Cli) -> Result<(), Failure> {
             Command::Ask(args) => send::ask(args, out).await,
             Command::Bench(args) => bench::run(args, out).await,
             Command::Conformance(args) => conformance::run(args, out).await,
+            Command::Dht(command) => dht::run(command, out).await,
             Command::Keygen(_) | Command::Id(_) | Command::Sim(_) | Command::Completions { .. } => Ok(()),
         }
     });

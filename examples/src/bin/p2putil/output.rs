@@ -56,11 +56,16 @@ impl Out {
         let mut object = json!({
             "event": event, "src": src, "dst": message.dst.to_string(), "size": payload.len(),
         });
-        match std::str::from_utf8(payload) {
-            Ok(text) => object["text"] = text.into(),
-            Err(_) => object["hex"] = hex(payload).into(),
-        }
+        put_payload(&mut object, payload);
         self.line(&format!("{event} {src} {}", one_line(payload)), &object)
+    }
+}
+
+/// Puts bytes into an object: as text, if they are some.
+pub(crate) fn put_payload(object: &mut Value, payload: &[u8]) {
+    match std::str::from_utf8(payload) {
+        Ok(text) => object["text"] = text.into(),
+        Err(_) => object["hex"] = hex(payload).into(),
     }
 }
 

@@ -17,7 +17,7 @@ const LEAVING: Duration = Duration::from_mins(1);
 
 pub(crate) async fn tell(args: Tell, out: Out) -> Result<(), Failure> {
     let text: StackText = args.stack.parse()?;
-    let stack = text.build_with(&args.key.read(&text)?)?;
+    let stack = text.visiting().build_with(&args.key.read(&text)?).await?;
     let addr = stack.parse_addr(&args.addr)?;
     let packet = payload(&args.text, &stack)?;
     let size = packet.len();
@@ -47,7 +47,7 @@ pub(crate) async fn tell(args: Tell, out: Out) -> Result<(), Failure> {
 pub(crate) async fn ask(args: Ask, out: Out) -> Result<(), Failure> {
     let text: StackText = args.stack.parse()?;
     text.check_asks()?;
-    let stack = text.build_with(&args.key.read(&text)?)?;
+    let stack = text.visiting().build_with(&args.key.read(&text)?).await?;
     let Some(asks) = stack.asks() else {
         return Err(Failure::Usage(format!("{text} has no asks")));
     };
@@ -73,14 +73,18 @@ pub(crate) async fn ask(args: Ask, out: Out) -> Result<(), Failure> {
 
 /// What the argument says, or standard input.
 fn payload(text: &str, stack: &Stack) -> Result<Packet, Failure> {
+    Ok(stack.packet(&input(text, stack.mtu())?))
+}
+
+/// The same as bytes. Of what is longer than `most`, one byte more is read: enough to know that it does not fit.
+pub(crate) fn input(text: &str, most: usize) -> Result<Vec<u8>, Failure> {
     if text != "-" {
-        return Ok(stack.packet(text.as_bytes()));
+        return Ok(text.as_bytes().to_vec());
     }
-    // One byte more than fits is enough to know that it does not.
-    let most = u64::try_from(stack.mtu()).unwrap_or(u64::MAX).saturating_add(1);
+    let most = u64::try_from(most).unwrap_or(u64::MAX).saturating_add(1);
     let mut input = Vec::new();
     io::stdin().lock().take(most).read_to_end(&mut input)?;
-    Ok(stack.packet(&input))
+    Ok(input)
 }
 
 /// Whether a memory swarm had nobody to give the message to.

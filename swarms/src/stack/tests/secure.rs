@@ -22,8 +22,8 @@ fn p2pke_id(key: &PrivateKey) -> PeerId {
     id(shake256, key)
 }
 
-fn built(text: &str, number: u8) -> Stack {
-    let stack = parse(text).build_with(&key(number));
+async fn built(text: &str, number: u8) -> Stack {
+    let stack = parse(text).build_with(&key(number)).await;
     stack.unwrap_or_else(|error| panic!("{error}"))
 }
 
@@ -41,11 +41,11 @@ fn counted(stack: &Stack) -> Vec<&'static str> {
 async fn a_node_has_the_key_that_it_is_given_or_else_one_of_its_own() {
     for text in ["udp/quic", "mem=keys/p2pke/quic/frag", "udp/mux=a/quic/faulty"] {
         assert!(parse(text).takes_key());
-        assert_eq!(addr(&built(text, 1)).peer_id(), Some(quic_id(&key(1))));
-        let [one, other] = [(); 2].map(|()| parse(text).build().expect("built"));
+        assert_eq!(addr(&built(text, 1).await).peer_id(), Some(quic_id(&key(1))));
+        let (one, other) = (built_of(&parse(text)).await, built_of(&parse(text)).await);
         assert_ne!(addr(&one).peer_id(), addr(&other).peer_id());
     }
-    let node = built("udp/p2pke/frag", 1);
+    let node = built("udp/p2pke/frag", 1).await;
     assert_eq!(addr(&node).peer_id(), Some(p2pke_id(&key(1))));
     assert!(!parse("mem/frag/mbapp").takes_key());
 }
@@ -53,9 +53,9 @@ async fn a_node_has_the_key_that_it_is_given_or_else_one_of_its_own() {
 #[tokio::test]
 async fn all_layers_of_a_node_share_its_key() {
     let (p2pke, quic) = (p2pke_id(&key(1)), quic_id(&key(1)));
-    let text = addr(&built("mem=share/quic/frag/p2pke", 1)).to_string();
+    let text = addr(&built("mem=share/quic/frag/p2pke", 1).await).to_string();
     assert!(text.starts_with(&format!("{p2pke}@{quic}@")), "{text}");
-    let node = built("mem=share/p2pke/frag/quic", 1);
+    let node = built("mem=share/p2pke/frag/quic", 1).await;
     let text = addr(&node).to_string();
     assert!(text.starts_with(&format!("{quic}@{p2pke}@")), "{text}");
     assert_eq!(node.parse_addr(&text).ok(), Some(addr(&node)));
@@ -64,10 +64,10 @@ async fn all_layers_of_a_node_share_its_key() {
 #[tokio::test]
 async fn an_address_opens_only_for_the_key_that_it_names() {
     let text = parse("mem=which_key/quic/frag");
-    let node = text.build_with(&key(1)).expect("built");
+    let node = text.build_with(&key(1)).await.expect("built");
     let free = format!("{}@77", quic_id(&key(1)));
     let free = node.parse_addr(&free).expect("an address");
-    let error = text.build_at(&free, &key(2)).expect_err("another key");
+    let error = text.build_at(&free, &key(2)).await.expect_err("another key");
     assert!(error.reason().contains("needs the key"), "{error}");
     let again = built_again(&text, &free, &key(1)).await;
     assert_eq!(addr(&again), free);
@@ -79,7 +79,7 @@ async fn a_wrong_id_at_the_right_place_is_nobody() {
         ("mem=forged/quic/mux=a", sha3_256 as Fingerprint),
         ("mem=forged/p2pke/mbapp", shake256),
     ] {
-        let (a, b) = (built(text, 1), built(text, 2));
+        let (a, b) = (built(text, 1).await, built(text, 2).await);
         let nobody = forged(&addr(&b), id(fingerprint, &key(3))).expect("it has an id");
         assert_eq!(nobody, a.parse_addr(&nobody.to_string()).expect("its own text"));
         let error = a.tell(&nobody, "to nobody".into()).await.expect_err("nobody");
@@ -89,20 +89,23 @@ async fn a_wrong_id_at_the_right_place_is_nobody() {
         );
         assert_eq!(forged(&nobody, id(fingerprint, &key(2))), Some(addr(&b)));
     }
-    assert!(forged(&addr(&built("udp/p2pke", 1)), PeerId::ZERO).is_some());
-    assert!(forged(&addr(&built("udp/quic", 1)), PeerId::ZERO).is_some());
-    assert_eq!(forged(&addr(&built("mem=forged/frag", 1)), PeerId::ZERO), None);
+    assert!(forged(&addr(&built("udp/p2pke", 1).await), PeerId::ZERO).is_some());
+    assert!(forged(&addr(&built("udp/quic", 1).await), PeerId::ZERO).is_some());
+    assert_eq!(
+        forged(&addr(&built("mem=forged/frag", 1).await), PeerId::ZERO),
+        None
+    );
 }
 
 #[tokio::test]
 async fn directly_on_udp_quic_has_a_socket_of_its_own() {
     assert_eq!(
-        counted(&built("udp/quic", 1)),
+        counted(&built("udp/quic", 1).await),
         ["quic", "quic-ask", "quic-handshake"]
     );
-    let over = counted(&built("udp/faulty/quic", 1));
+    let over = counted(&built("udp/faulty/quic", 1).await);
     assert!(over.contains(&"quic-socket") && over.contains(&"udp"), "{over:?}");
-    let error = parse("udp=192.0.2.1:1/quic").build().expect_err("not here");
+    let error = parse("udp=192.0.2.1:1/quic").build().await.expect_err("not here");
     assert!(!error.is_in_text() && error.at() == 0, "{error}");
 }
 
@@ -115,12 +118,12 @@ async fn a_secure_layer_says_where_it_has_too_little_room() {
         ("udp,mtu=165/p2pke", 12, "166"),
         ("udp,mtu=166/mux16=1/p2pke/frag", 20, "166"),
     ] {
-        let error = parse(text).build().expect_err("too little");
+        let error = parse(text).build().await.expect_err("too little");
         assert_eq!((error.at(), error.is_in_text()), (at, true), "{error}");
         assert!(error.reason().contains(least), "{error}");
     }
-    built("udp,mtu=1200/quic", 1);
-    built("udp,mtu=166/p2pke", 1);
+    built("udp,mtu=1200/quic", 1).await;
+    built("udp,mtu=166/p2pke", 1).await;
 }
 
 #[tokio::test]
@@ -133,7 +136,7 @@ async fn messages_and_asks_cross_secure_layers_wherever_they_stand() {
         "mem=cross/p2pke/mbapp=3000000",
         "udp/p2pke/quic=3000000/p2pke/mbapp=2999000",
     ] {
-        let (a, b) = (built(text, 1), built(text, 2));
+        let (a, b) = (built(text, 1).await, built(text, 2).await);
         let to = a.parse_addr(&addr(&b).to_string()).expect("its own text");
         assert_eq!(to, addr(&b));
         let payload: Packet = vec![7; a.mtu()].into();
@@ -155,21 +158,21 @@ async fn messages_and_asks_cross_secure_layers_wherever_they_stand() {
 #[tokio::test]
 async fn an_allow_list_takes_ids_above_a_layer_that_proves_them() {
     let friend = p2pke_id(&key(1));
-    let node = built(&format!("mem=ids/p2pke/allow={friend}"), 9);
-    let [one, other] = [1, 2].map(|number| built("mem=ids/p2pke", number));
+    let node = built(&format!("mem=ids/p2pke/allow={friend}"), 9).await;
+    let (one, other) = (built("mem=ids/p2pke", 1).await, built("mem=ids/p2pke", 2).await);
     other.tell(&addr(&node), "no".into()).await.expect("told");
     one.tell(&addr(&node), "yes".into()).await.expect("told");
     assert_eq!(&*node.receive().await.expect("received").payload, b"yes");
 
     let text = format!("mem=ids/p2pke/allow={friend};{friend}@1x");
-    let error = parse(&text).build().expect_err("no address");
+    let error = parse(&text).build().await.expect_err("no address");
     assert_eq!(error.at(), text.len() - 1, "{error}");
 }
 
 /// Stacks over memory, most of which can be built.
 fn over_memory() -> impl Strategy<Value = String> {
     let layer = prop_oneof![
-        3 => prop_oneof![Just("p2pke"), Just("quic"), Just("mbapp"), Just("frag"), Just("faulty,loss=0.5")].prop_map(str::to_owned),
+        3 => prop_oneof![Just("p2pke"), Just("quic"), Just("mbapp"), Just("frag"), Just("faulty,loss=0.5"), Just("kad")].prop_map(str::to_owned),
         1 => "(frag|mbapp|quic)=[1-9][0-9]{0,4}",
         1 => "mux(16|32|64|v|)=[0-9]{1,4}",
         1 => "allow=[0-9]{1,2}",
@@ -183,7 +186,11 @@ proptest! {
     fn a_stack_over_memory_is_built_with_addresses_that_parse_or_says_where_it_cannot(text in over_memory()) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let _entered = runtime.enter();
-        match parse(&text).build() {
+        let built = match text.parse::<StackText>() {
+            Ok(stack) => runtime.block_on(stack.build()),
+            Err(error) => Err(error),
+        };
+        match built {
             Ok(stack) => for addr in stack.local_addrs() {
                 prop_assert_eq!(stack.parse_addr(&addr.to_string()).ok(), Some(addr));
             },

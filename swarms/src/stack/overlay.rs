@@ -1,0 +1,271 @@
+//! Overlays in a stack: who a node is there, through whom it joins, and what it does beside being a swarm.
+//!
+//! A new overlay is an `impl` of [`Network`] for its engine, a word in the grammar, and a variant of [`Overlay`].
+
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use p2p::{Addr as _, AskSwarm, BoxAddr, BoxAskSwarm, BoxSecureAskSwarm, Error, PeerId, Result, Swarm as _};
+use p2p_formats::x509::{PrivateKey, Registry, shake256};
+use p2p_protocols::kademlia;
+
+use super::build::text_error;
+use super::grammar::Placed;
+use super::read::Piece;
+use super::{Kademlia, Stack, StackError, StackText};
+use crate::map::EraseSwarm;
+use crate::overlay::{Identity, OverlaySwarm, Router};
+use crate::{KademliaConfig, KademliaSwarm};
+
+/// Nodes through which the next one of the same text joins, at most.
+const THROUGH: usize = 3;
+/// Nodes of one text that are remembered. At the limit the one that was built first is forgotten.
+const REMEMBERED: usize = 4096;
+
+/// An engine whose overlay is a word of a stack text.
+pub(super) trait Network: Router<BoxAddr> {
+    /// A node that knows nobody, and if it `visits`, serves nobody.
+    fn node<S: AskSwarm<BoxAddr>>(
+        inner: S,
+        identity: Identity<'_>,
+        visits: bool,
+    ) -> Result<OverlaySwarm<BoxAddr, S, Self>>;
+
+    /// Gets to know the network; says how many nodes are known then.
+    fn join<S: AskSwarm<BoxAddr>>(
+        node: &OverlaySwarm<BoxAddr, S, Self>,
+        through: &[BoxAddr],
+    ) -> impl Future<Output = Result<usize>> + Send;
+
+    /// The handle that [`Overlay`] has of it.
+    fn handle(node: OverlayNode<Self>) -> Overlay;
+}
+
+impl Network for kademlia::Engine<BoxAddr> {
+    /// Records are whatever they are, and the first one stays: whose a record may be, a text does not say.
+    fn node<S: AskSwarm<BoxAddr>>(
+        inner: S,
+        identity: Identity<'_>,
+        visits: bool,
+    ) -> Result<KademliaSwarm<BoxAddr, S>> {
+        let mut config = KademliaConfig::default().validator(|_: &PeerId, _: &[u8]| true);
+        config.engine.serves = !visits;
+        KademliaSwarm::with_config(inner, identity, config)
+    }
+
+    async fn join<S: AskSwarm<BoxAddr>>(
+        node: &KademliaSwarm<BoxAddr, S>,
+        through: &[BoxAddr],
+    ) -> Result<usize> {
+        KademliaSwarm::join(node, through)?.finish().await
+    }
+
+    fn handle(node: OverlayNode<Self>) -> Overlay {
+        Overlay::Kademlia(node)
+    }
+}
+
+/// A node of an overlay that is a layer of a stack: for what it does beside telling and asking.
+///
+/// As long as there is one, the node is not dropped with its stack; closing the stack closes it.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum Overlay {
+    /// `kad`
+    Kademlia(Kademlia),
+}
+
+impl Overlay {
+    /// The addresses below through which others join, best first: what stands behind the word in their text.
+    pub fn bootstraps(&self) -> Vec<BoxAddr> {
+        match self {
+            Overlay::Kademlia(node) => node.bootstraps(),
+        }
+    }
+}
+
+/// Calls the same method, whatever is below.
+macro_rules! each {
+    ($node:expr, $swarm:ident => $call:expr) => {
+        match $node {
+            OverlayNode::Ask($swarm) => $call,
+            OverlayNode::SecureAsk($swarm) => $call,
+        }
+    };
+}
+pub(super) use each;
+
+/// A node with the engine `R`, over what the layers below can do.
+pub enum OverlayNode<R: Router<BoxAddr>> {
+    /// They tell and ask.
+    Ask(Arc<OverlaySwarm<BoxAddr, BoxAskSwarm<BoxAddr>, R>>),
+    /// They have keys, too.
+    SecureAsk(Arc<OverlaySwarm<BoxAddr, BoxSecureAskSwarm<BoxAddr>, R>>),
+}
+
+impl<R: Router<BoxAddr>> OverlayNode<R> {
+    /// Its id.
+    pub fn id(&self) -> PeerId {
+        each!(self, node => node.id())
+    }
+
+    /// The addresses below, best first.
+    pub fn bootstraps(&self) -> Vec<BoxAddr> {
+        each!(self, node => node.inner().local_addrs())
+    }
+}
+
+impl<R: Router<BoxAddr>> Clone for OverlayNode<R> {
+    /// Another handle on the same node.
+    fn clone(&self) -> Self {
+        match self {
+            Self::Ask(node) => Self::Ask(node.clone()),
+            Self::SecureAsk(node) => Self::SecureAsk(node.clone()),
+        }
+    }
+}
+
+impl<R: Router<BoxAddr>> fmt::Debug for OverlayNode<R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        each!(self, node => node.fmt(f))
+    }
+}
+
+/// The nodes of one network that were built from one text and its clones.
+#[derive(Clone, Default)]
+pub(super) struct Members(Arc<Mutex<Vec<Member>>>);
+
+struct Member {
+    id: PeerId,
+    addr: BoxAddr,
+    is_open: Box<dyn Fn() -> bool + Send>,
+}
+
+impl Members {
+    fn lock(&self) -> MutexGuard<'_, Vec<Member>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Where the node of this id is or was last.
+    pub(super) fn place(&self, id: &PeerId) -> Option<BoxAddr> {
+        let members = self.lock();
+        let member = members.iter().find(|member| member.id == *id);
+        member.map(|member| member.addr.clone())
+    }
+
+    /// Some that are there.
+    fn open(&self) -> Vec<BoxAddr> {
+        let members = self.lock();
+        let open = members.iter().filter(|member| (member.is_open)());
+        open.take(THROUGH).map(|member| member.addr.clone()).collect()
+    }
+
+    fn add(&self, member: Member) {
+        let mut members = self.lock();
+        members.retain(|known| known.id != member.id);
+        if members.len() >= REMEMBERED {
+            members.remove(0);
+        }
+        members.push(member);
+    }
+}
+
+impl fmt::Debug for Members {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Members").finish_non_exhaustive()
+    }
+}
+
+/// Puts an overlay on a stack, and joins it: through the addresses of the text, or else through nodes of the same text.
+pub(super) async fn put<R: Network>(
+    text: &StackText,
+    placed: &Placed,
+    bootstraps: &str,
+    below: Stack,
+    key: &PrivateKey,
+) -> Result<(Stack, Overlay), StackError> {
+    let list = Piece {
+        whole: &text.text,
+        at: placed.argument_at,
+        text: bootstraps,
+    };
+    let named = bootstraps_of(list, &below)?;
+    let fail = |at, error| StackError::layer(&text.text, at, placed.layer.word(), error);
+    let failed = |error| fail(placed.at, error);
+    let node = node::<R>(below, key, text.visits).map_err(failed)?;
+    let members = placed.members.clone().unwrap_or_default();
+    let through = if named.is_empty() {
+        members.open()
+    } else {
+        named.clone()
+    };
+    let found = if through.is_empty() {
+        Ok(0)
+    } else {
+        each!(&node, node => R::join(node, &through).await)
+    };
+    match found {
+        Ok(0) if !named.is_empty() => {
+            let error = Error::unreachable(&bootstraps, "nobody answered there");
+            return Err(fail(placed.argument_at, error));
+        }
+        found => found.map_err(failed)?,
+    };
+    // Nobody joins through one that serves nobody.
+    if !text.visits
+        && let Some(addr) = node.bootstraps().into_iter().next()
+    {
+        let id = node.id();
+        let is_open = each!(&node, node => is_open(node));
+        members.add(Member { id, addr, is_open });
+    }
+    let stack = match &node {
+        OverlayNode::Ask(node) => Stack::Ask(BoxAskSwarm::new(EraseSwarm::erase(node.clone()))),
+        OverlayNode::SecureAsk(node) => {
+            Stack::SecureAsk(BoxSecureAskSwarm::new(EraseSwarm::erase(node.clone())))
+        }
+    };
+    Ok((stack, R::handle(node)))
+}
+
+/// Whether a node is there, as long as somebody has it.
+fn is_open<S, R>(node: &Arc<OverlaySwarm<BoxAddr, S, R>>) -> Box<dyn Fn() -> bool + Send>
+where
+    S: AskSwarm<BoxAddr>,
+    R: Router<BoxAddr>,
+{
+    let node = Arc::downgrade(node);
+    Box::new(move || node.upgrade().is_some_and(|node| node.with(|_, _| ()).is_ok()))
+}
+
+/// The addresses that a text names, as the stack below reads them.
+fn bootstraps_of(list: Piece<'_>, below: &Stack) -> Result<Vec<BoxAddr>, StackError> {
+    if list.text.is_empty() {
+        return Ok(Vec::new());
+    }
+    let read = |piece: Piece<'_>| {
+        let addr = below.parse_addr(piece.text);
+        addr.map_err(|error| text_error(piece, error, "not an address below"))
+    };
+    list.split(';').map(read).collect()
+}
+
+/// A node that knows nobody, as whoever the layers below prove; where they prove nothing, as whoever has the key.
+fn node<R: Network>(below: Stack, key: &PrivateKey, visits: bool) -> Result<OverlayNode<R>> {
+    let proven = below.local_addrs().iter().any(|addr| addr.peer_id().is_some());
+    let identity = if proven {
+        Identity::Key(key)
+    } else {
+        let signer = Registry::default().signer(key);
+        let signer = signer.map_err(|error| Error::invalid("private key", error.to_string()))?;
+        Identity::Unproven(shake256(signer.public_key()))
+    };
+    match below {
+        Stack::Ask(inner) => Ok(OverlayNode::Ask(Arc::new(R::node(inner, identity, visits)?))),
+        Stack::SecureAsk(inner) => Ok(OverlayNode::SecureAsk(Arc::new(R::node(
+            inner, identity, visits,
+        )?))),
+        // The grammar knows where asks end.
+        Stack::Plain(_) | Stack::Secure(_) => Err(Error::invalid("inner swarm", "it carries no asks")),
+    }
+}

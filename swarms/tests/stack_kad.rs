@@ -1,0 +1,269 @@
+//! Stacks with a Kademlia network in them.
+
+use std::sync::atomic::{AtomicU8, Ordering::Relaxed};
+use std::time::Duration;
+
+use p2p::{Addr as _, BoxAddr, Error, Packet, PeerId, Swarm as _};
+use p2p_formats::x509::{PrivateKey, Registry, shake256};
+use p2p_swarms::stack::{Kademlia, Node, Overlay, Stack, StackText};
+use tokio::time::timeout;
+
+/// How long anything may take that must happen.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+fn parse(text: &str) -> StackText {
+    text.parse().unwrap_or_else(|error| panic!("{error}"))
+}
+
+/// The error of a text, with the byte where it must be.
+#[track_caller]
+fn refused(text: &str, at: usize) -> String {
+    let error = text.parse::<StackText>().expect_err(text);
+    assert_eq!(error.at(), at, "{error}");
+    error.reason().to_owned()
+}
+
+fn key(number: u8) -> PrivateKey {
+    PrivateKey::ed25519(&[number; 32])
+}
+
+fn id(number: u8) -> PeerId {
+    shake256(
+        Registry::default()
+            .signer(&key(number))
+            .expect("a key")
+            .public_key(),
+    )
+}
+
+async fn node(text: &StackText, number: u8) -> Node {
+    let node = text.build_node(&key(number)).await;
+    node.unwrap_or_else(|error| panic!("{error}"))
+}
+
+fn kad(node: &Node) -> &Kademlia {
+    match &node.overlays[..] {
+        [Overlay::Kademlia(kad)] => kad,
+        other => panic!("{other:?}"),
+    }
+}
+
+/// Tells by id, both ways, what has the length of the MTU. It is never the same: who is started again and says the same again
+/// within a second could be taken for an echo by `frag`, which numbers messages from 0 as go-p2p does.
+async fn talk(a: &Stack, b: &Stack) {
+    static TALKS: AtomicU8 = AtomicU8::new(0);
+    for (from, to) in [(a, b), (b, a)] {
+        let dst = from.parse_addr(&to.local_addrs()[0].to_string()).expect("an id");
+        let payload: Packet = vec![TALKS.fetch_add(1, Relaxed); from.mtu()].into();
+        from.tell(&dst, payload.clone()).await.expect("it is there");
+        let message = timeout(PATIENCE, to.receive())
+            .await
+            .expect("a message")
+            .expect("open");
+        assert_eq!((&message.src, &message.dst), (&from.local_addrs()[0], &dst));
+        assert!(message.payload == payload);
+    }
+}
+
+#[test]
+fn an_overlay_says_what_it_needs_and_what_stands_behind_it() {
+    assert!(parse("mem/kad").layers().eq(parse("mem/kad=").layers()));
+    assert_eq!(parse("mem/kad=").to_string(), "mem/kad");
+    assert_eq!(parse("mem/kad=7;9/frag").to_string(), "mem/kad=7;9/frag");
+    assert!(refused("mem/kad=7;;9", 10).contains("an address"));
+    assert!(refused("mem/kad=;", 8).contains("an address"));
+    assert!(refused("mem/kad,k=9", 8).contains("none"));
+    assert!(refused("kad", 0).contains("beneath"));
+    assert!(refused("udp/kad=127.0.0.1:9", 4).contains("udp carries none"));
+    let reason = refused("udp/p2pke/mbapp/frag/mux=a/kad/frag", 27);
+    assert!(
+        reason.contains("frag carries none") && reason.contains("mbapp"),
+        "{reason}"
+    );
+    let many: Vec<String> = (0..17).map(|number| number.to_string()).collect();
+    assert!(refused(&format!("mem/kad={}", many.join(";")), 8 + 2 * 10 + 3 * 6).contains("16"));
+}
+
+#[tokio::test]
+async fn an_overlay_has_asks_and_keys_where_the_layers_below_have_them() {
+    for (text, expected) in [
+        ("mem=has/kad", (true, true)),
+        ("udp/mbapp/kad", (true, false)),
+        ("udp/p2pke/mbapp/kad", (true, true)),
+        ("udp/p2pke/mbapp/kad/frag/mux=x", (false, true)),
+        ("udp/quic/kad/mux=x", (true, true)),
+        ("udp/mbapp/kad/p2pke", (false, true)),
+    ] {
+        assert!(parse(text).takes_key());
+        let stack = node(&parse(text), 1).await.stack;
+        assert_eq!(
+            (stack.asks().is_some(), stack.keys().is_some()),
+            expected,
+            "{text}"
+        );
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_is_who_the_layers_below_prove_or_else_who_has_the_key() {
+    for text in [
+        "mem=who/kad",
+        "mem=who/mbapp/kad",
+        "mem=who/p2pke/mbapp/kad",
+        "mem=who/kad/kad",
+    ] {
+        let node = node(&parse(text), 1).await;
+        assert_eq!(node.stack.local_addrs(), [BoxAddr::new(id(1))], "{text}");
+    }
+    let quic = node(&parse("mem=who/quic/kad"), 1).await;
+    let below = kad(&quic).bootstraps().remove(0);
+    assert_eq!(quic.stack.local_addrs()[0].peer_id(), below.peer_id());
+}
+
+#[tokio::test]
+async fn nodes_of_one_text_are_one_network() {
+    for text in [
+        "mem=one_network/kad",
+        "udp/mbapp/kad",
+        "udp/p2pke/mbapp/kad/frag/mux=x",
+        "udp/quic/kad",
+        "udp/p2pke/mbapp/kad/p2pke/mbapp",
+        "udp/p2pke/mbapp/kad/quic",
+        "mem=one_network/kad/kad",
+    ] {
+        let text = parse(text);
+        let (a, b, c) = (
+            node(&text, 1).await,
+            node(&text.clone(), 2).await,
+            node(&text, 3).await,
+        );
+        talk(&b.stack, &c.stack).await;
+        talk(&a.stack, &c.stack).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn nodes_of_another_text_join_through_the_addresses_that_it_names() {
+    let first = node(&parse("mem=named/p2pke/mbapp/kad"), 1).await;
+    let known = kad(&first).bootstraps().remove(0);
+    let second = node(&parse(&format!("mem=named/p2pke/mbapp/kad={known}")), 2).await;
+    let nobody = known.to_string().replace('@', "@7777");
+    let third = parse(&format!("mem=named/p2pke/mbapp/kad={nobody};{known}"));
+    let third = node(&third, 3).await;
+    talk(&second.stack, &third.stack).await;
+    // Those of the same text that are apart do not know one another.
+    let text = parse("mem=named/p2pke/mbapp/kad");
+    let (one, other) = (node(&text, 4).await, node(&text.apart(), 5).await);
+    let told = one
+        .stack
+        .tell(&other.stack.local_addrs()[0], "hello".into())
+        .await;
+    assert!(matches!(told, Err(Error::Unreachable { .. })), "{told:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_overlay_points_at_what_it_cannot_be_made_of() {
+    let error = parse("mem=cannot/kad=7;1x")
+        .build()
+        .await
+        .expect_err("no address");
+    assert_eq!((error.at(), error.is_in_text()), (18, true), "{error}");
+    let error = parse(&format!("mem=cannot/p2pke/mbapp/kad={}", id(1)))
+        .build()
+        .await;
+    let error = error.expect_err("an id alone is no address below");
+    assert!(error.at() > 27 && error.is_in_text(), "{error}");
+    let error = parse("mem=cannot/mbapp=512/kad")
+        .build()
+        .await
+        .expect_err("too little");
+    assert_eq!((error.at(), error.is_in_text()), (21, true), "{error}");
+    assert!(error.reason().contains("513"), "{error}");
+    node(&parse("mem=cannot/mbapp=513/kad"), 1).await;
+    for (text, at) in [
+        ("mem=cannot/kad=7777;8888".to_owned(), 15),
+        (format!("mem=cannot/p2pke/mbapp/kad={}@7777", id(1)), 27),
+    ] {
+        let error = parse(&text).build().await.expect_err("nobody is there");
+        assert_eq!((error.at(), error.is_in_text()), (at, false), "{error}");
+        assert!(error.reason().contains("nobody answered"), "{error}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_finds_others_and_records_and_says_how_far_it_is() {
+    let text = parse("mem=records/p2pke/mbapp/kad");
+    let mut nodes = Vec::new();
+    for number in 1..=9 {
+        nodes.push(node(&text, number).await);
+    }
+    let steps = std::cell::Cell::new(0);
+    let mut watch = |_| steps.set(steps.get() + 1);
+    let found = kad(&nodes[8]).find_node(id(2), &mut watch).await.expect("open");
+    assert_eq!(
+        (found[0].id, &found[0].addr),
+        (id(2), &kad(&nodes[1]).bootstraps()[0])
+    );
+    assert!(kad(&nodes[8]).contacts().expect("open") >= 3);
+    let (key, hour) = (PeerId::new([5; 32]), Duration::from_hours(1));
+    assert_eq!(kad(&nodes[3]).get(key, &mut watch).await.expect("open"), None);
+    let copies = kad(&nodes[4])
+        .put(key, b"first", hour, &mut watch)
+        .await
+        .expect("open");
+    assert_eq!(copies, 8);
+    let record = kad(&nodes[6])
+        .get(key, &mut watch)
+        .await
+        .expect("open")
+        .expect("a record");
+    assert_eq!(record.value, b"first");
+    assert!(steps.get() >= 4, "{steps:?}");
+    // The first one stays.
+    assert_eq!(
+        kad(&nodes[5])
+            .put(key, b"second", hour, &mut watch)
+            .await
+            .expect("open"),
+        0
+    );
+}
+
+/// Opens a node at `addr` as soon as that is free: tasks of the node that was there may have to end first.
+async fn built_again(text: &StackText, addr: &BoxAddr, key: &PrivateKey) -> Stack {
+    let free = async {
+        loop {
+            match text.build_at(addr, key).await {
+                Ok(node) => return node,
+                Err(error) => assert_eq!(error.at(), 0, "the base is not free: {error}"),
+            }
+            tokio::task::yield_now().await;
+        }
+    };
+    timeout(PATIENCE, free).await.expect("it gets free")
+}
+
+#[tokio::test]
+async fn a_node_opens_again_where_one_was_and_is_found_there() {
+    for text in [
+        "mem=again/mbapp/kad/mux=x",
+        "udp/p2pke/mbapp/kad/frag/mux=x",
+        "udp/quic/kad/p2pke",
+    ] {
+        println!("{text}");
+        let text = parse(text);
+        let (first, other) = (node(&text, 1).await, node(&text, 2).await);
+        talk(&first.stack, &other.stack).await;
+        let (addr, below) = (first.stack.local_addrs().remove(0), kad(&first).bootstraps());
+        first.stack.close().await;
+        drop(first);
+        let again = built_again(&text, &addr, &key(1)).await;
+        assert_eq!(again.local_addrs(), [addr]);
+        talk(&again, &other.stack).await;
+        let found = kad(&other).find_node(id(1), |_| ()).await.expect("open");
+        assert!(
+            found.iter().any(|contact| below.contains(&contact.addr)),
+            "{found:?}"
+        );
+    }
+}
