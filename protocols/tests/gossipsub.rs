@@ -398,6 +398,54 @@ fn a_full_mesh_takes_outbound_peers_only_and_names_others_to_the_rest() {
 }
 
 #[test]
+fn nobody_is_told_of_a_peer_whose_id_is_not_known() {
+    let mut engine = alone(Config::default(), Signing::StrictNoSign, 1);
+    let connection = Connection {
+        version: Version::V1_2,
+        outbound: true,
+        info: Some(PeerInfo::default()),
+    };
+    engine.add_peer(ms(0), &Node(2), connection).expect("room");
+    engine.handle_rpc(ms(0), &Node(2), &Bytes::from_static(b"\x0a\x05\x08\x01\x12\x01t"));
+    assert_eq!(engine.subscribers("t").count(), 2);
+    engine.unsubscribe(ms(0), "t");
+    let sent = sent(&mut engine, ms(0)).into_iter();
+    let prunes: Vec<_> = sent
+        .flat_map(|(_, rpc)| rpc.control.unwrap_or_default().prune)
+        .collect();
+    assert!(!prunes.is_empty() && prunes.iter().all(|prune| prune.peers.is_empty()));
+}
+
+/// Gossip, requests, subscriptions and peer exchanges are cut to what an RPC may have; nothing is lost by it in the end.
+#[test]
+fn everything_fits_into_small_rpcs() {
+    let config = Config {
+        limits: Limits {
+            rpc: 500,
+            ..Limits::default()
+        },
+        ..mesh_only()
+    };
+    let mut net = Net::new(30, 11, &config, true);
+    net.loss = 0.02;
+    net.connect_all(10);
+    for topic in 0..12 {
+        net.subscribe_all(&format!("a topic that has a rather long name, number {topic}"));
+    }
+    net.subscribe_all("t");
+    net.run(secs(5));
+    let messages = publish(&mut net, 200, ms(20), text);
+    net.run(secs(10));
+    let got: usize = net.got.iter().map(std::collections::BTreeMap::len).sum();
+    assert!(got * 1000 >= messages.len() * 29 * 999, "{got}");
+    let (asked, malformed) = (
+        sum(&net, |counts| counts.iwant_served),
+        sum(&net, |counts| counts.malformed),
+    );
+    assert!(asked > 0 && malformed == 0);
+}
+
+#[test]
 fn no_rpc_is_longer_than_it_may_be() {
     let mut engine = alone(Config::default(), Signing::StrictNoSign, 1);
     let limit = Limits::default().rpc;

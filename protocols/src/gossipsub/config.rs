@@ -236,6 +236,14 @@ impl Config {
                 "mcache_gossip exceeds mcache_len, or that exceeds 1024",
             ),
             (
+                self.limits
+                    .topic
+                    .saturating_add(self.limits.id)
+                    .saturating_add(64)
+                    <= self.limits.rpc,
+                "limits.rpc has no room for a topic and an id",
+            ),
+            (
                 self.heartbeat_interval >= Duration::from_millis(1),
                 "heartbeat_interval is below 1 ms",
             ),

@@ -59,7 +59,13 @@ impl<A: Addr> Engine<A> {
         let mut wanted: Vec<MessageId> = wanted.into_iter().collect();
         wanted.shuffle(&mut self.rng);
         wanted.truncate(room);
+        // What does not fit is asked for when it is gossiped about again.
+        wanted.truncate(self.fitting(wanted.iter().map(MessageId::len)));
         let Some(promise) = wanted.choose(&mut self.rng).cloned() else {
+            return;
+        };
+        let config = &self.config;
+        let Some(peer) = self.peers.get_mut(&key) else {
             return;
         };
         peer.asked += wanted.len();
@@ -85,7 +91,7 @@ impl<A: Addr> Engine<A> {
             if let Some(frame) = self.cache.get_for(&id, key, limit) {
                 self.counts.iwant_served += 1;
                 self.counts.copies += 1;
-                self.push(now, key, Priority::Forwarded, frame, None);
+                self.push(now, key, Priority::Forwarded, frame, Some(id));
             }
         }
     }

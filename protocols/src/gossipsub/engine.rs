@@ -26,6 +26,11 @@ use crate::hash::HashMap;
 /// Names messages otherwise than [`Signing::message_id`] does.
 pub(super) type NameMessage = Box<dyn Fn(&Message) -> MessageId + Send + Sync>;
 
+/// Bytes around a topic, an id or a peer in an RPC, at most.
+const AROUND_EACH: usize = 16;
+/// Bytes around all of them, at most.
+const AROUND_ALL: usize = 48;
+
 /// What is known of a topic.
 #[derive(Debug, Default)]
 pub(super) struct TopicState {
@@ -127,16 +132,6 @@ impl<A: Addr> Engine<A> {
         self.name_message = Some(Box::new(name));
     }
 
-    /// The configuration.
-    pub fn config(&self) -> &Config {
-        &self.config
-    }
-
-    /// What was done and refused so far.
-    pub fn counts(&self) -> Counts {
-        self.counts
-    }
-
     /// Adds a peer, or says anew how it came to be one. It is told what this node subscribed to.
     ///
     /// # Errors
@@ -170,7 +165,7 @@ impl<A: Addr> Engine<A> {
             who,
             version,
             outbound: connection.outbound,
-            info: connection.info,
+            info: connection.info.filter(|info| info.fits(&self.config.limits)),
             explicit,
             topics: BTreeSet::new(),
             queue: Queue::default(),
@@ -263,59 +258,6 @@ impl<A: Addr> Engine<A> {
         }
     }
 
-    /// A peer's score; 0 for who is no peer.
-    pub fn score(&self, now: Duration, addr: &A) -> f64 {
-        let key = self.keys.get(addr);
-        key.map_or(0.0, |key| self.scores.score(now, *key))
-    }
-
-    /// The peers.
-    pub fn peers(&self) -> impl Iterator<Item = &A> {
-        self.peers.values().map(|peer| &peer.addr)
-    }
-
-    /// The topics that this node subscribed to.
-    pub fn subscriptions(&self) -> impl Iterator<Item = &Topic> {
-        let joined = self.topics.iter().filter(|(_, state)| state.joined);
-        joined.map(|(topic, _)| topic)
-    }
-
-    /// The peers that want a topic.
-    pub fn subscribers(&self, topic: &str) -> impl Iterator<Item = &A> {
-        let keys = self.topics.get(topic).map(|state| &state.subscribers);
-        self.addrs(keys)
-    }
-
-    /// The mesh of a topic.
-    pub fn mesh(&self, topic: &str) -> impl Iterator<Item = &A> {
-        let keys = self.topics.get(topic).map(|state| &state.mesh);
-        self.addrs(keys)
-    }
-
-    /// The fanout of a topic.
-    pub fn fanout(&self, topic: &str) -> impl Iterator<Item = &A> {
-        let fanout = self.topics.get(topic).and_then(|state| state.fanout.as_ref());
-        self.addrs(fanout.map(|(keys, _)| keys))
-    }
-
-    /// How much is kept, to be held against the bounds.
-    pub fn kept(&self) -> Kept {
-        let (cached, cached_bytes) = self.cache.len();
-        let waiting = self.peers.values().map(|peer| peer.queue.len());
-        let (queued, queued_bytes) = waiting.fold((0, 0), |sum, len| (sum.0 + len.0, sum.1 + len.1));
-        Kept {
-            topics: self.topics.len(),
-            seen: self.seen.len(),
-            validating: self.validating.len(),
-            cached,
-            cached_bytes,
-            queued,
-            queued_bytes,
-            backoffs: self.backoffs.len(),
-            promises: self.promises.len(),
-        }
-    }
-
     /// The next RPC to send. Peers take turns.
     pub fn poll_transmit(&mut self, now: Duration) -> Option<Transmit<A>> {
         while let Some(key) = self.ready.pop_front() {
@@ -387,7 +329,13 @@ impl<A: Addr> Engine<A> {
 
     /// Tells a peer what this node subscribed to, or no longer.
     pub(super) fn announce(&mut self, now: Duration, key: PeerKey, topics: &[Topic], subscribe: bool) {
-        for topics in topics.chunks(self.config.limits.subscriptions.max(1)) {
+        let mut rest = topics;
+        while !rest.is_empty() {
+            let fit = self
+                .fitting(rest.iter().map(|topic| topic.len()))
+                .min(self.config.limits.subscriptions);
+            let (topics, later) = rest.split_at(fit.clamp(1, rest.len()));
+            rest = later;
             let subscriptions = topics.iter().map(|topic| SubOpts {
                 subscribe: Some(subscribe),
                 topicid: Some(topic.to_string()),
@@ -400,16 +348,25 @@ impl<A: Addr> Engine<A> {
         }
     }
 
+    /// How many parts of these lengths fit into one RPC, with what is around each and around all of them.
+    pub(super) fn fitting(&self, parts: impl Iterator<Item = usize>) -> usize {
+        let mut room = self.config.limits.rpc.saturating_sub(AROUND_ALL);
+        parts
+            .take_while(|len| match room.checked_sub(len + AROUND_EACH) {
+                Some(less) => {
+                    room = less;
+                    true
+                }
+                None => false,
+            })
+            .count()
+    }
+
     /// Forgets a topic that nobody wants.
     pub(super) fn forget_topic(&mut self, topic: &str) {
         if self.topics.get(topic).is_some_and(TopicState::is_nothing) {
             self.topics.remove(topic);
         }
-    }
-
-    fn addrs<'a>(&'a self, keys: Option<&'a BTreeSet<PeerKey>>) -> impl Iterator<Item = &'a A> {
-        let peers = keys.into_iter().flatten().filter_map(|key| self.peers.get(key));
-        peers.map(|peer| &peer.addr)
     }
 }
 
@@ -421,27 +378,4 @@ impl<A: fmt::Debug> fmt::Debug for Engine<A> {
             .field("counts", &self.counts)
             .finish_non_exhaustive()
     }
-}
-
-/// How much an engine keeps.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Kept {
-    /// Topics that somebody wants.
-    pub topics: usize,
-    /// Messages that are known again.
-    pub seen: usize,
-    /// Messages that wait for the application.
-    pub validating: usize,
-    /// Messages in the message cache.
-    pub cached: usize,
-    /// Their bytes.
-    pub cached_bytes: usize,
-    /// RPCs that wait for peers.
-    pub queued: usize,
-    /// Their bytes. Copies of one message share them.
-    pub queued_bytes: usize,
-    /// Backoffs.
-    pub backoffs: usize,
-    /// Messages that were asked of others.
-    pub promises: usize,
 }

@@ -12,6 +12,7 @@ use super::engine::Engine;
 use super::event::Event;
 use super::peer::PeerKey;
 use super::queue::Priority;
+use super::signing::MessageId;
 use super::topic::Topic;
 use super::wire::{ControlIHave, ControlMessage, Rpc};
 
@@ -266,15 +267,23 @@ impl<A: Addr> Engine<A> {
         keys.shuffle(&mut self.rng);
         keys.truncate(wanted);
         let max = self.config.max_ihave_length;
-        let all = (ids.len() <= max).then(|| ihave(topic, &ids));
+        let all = (self.fitting_ids(topic, &ids).min(max) >= ids.len()).then(|| ihave(topic, &ids));
         for key in keys {
             let rpc = all.clone().unwrap_or_else(|| {
                 // Each gets others, so that together they get to know of all.
                 ids.shuffle(&mut self.rng);
-                ihave(topic, ids.get(..max).unwrap_or(&ids))
+                let fitting = self.fitting_ids(topic, &ids).min(max);
+                ihave(topic, ids.get(..fitting).unwrap_or(&ids))
             });
             self.push(now, key, Priority::Gossip, rpc, None);
         }
+    }
+
+    /// How many of these ids fit into an IHAVE of a topic.
+    fn fitting_ids(&self, topic: &Topic, ids: &[MessageId]) -> usize {
+        let lens = ids.iter().map(MessageId::len);
+        let parts = std::iter::once(topic.len()).chain(lens);
+        self.fitting(parts).saturating_sub(1)
     }
 
     /// Says again what may have been lost, and asks for explicit peers that are not there.
@@ -303,7 +312,7 @@ impl<A: Addr> Engine<A> {
     }
 }
 
-fn ihave(topic: &Topic, ids: &[super::MessageId]) -> bytes::Bytes {
+fn ihave(topic: &Topic, ids: &[MessageId]) -> bytes::Bytes {
     let control = ControlMessage {
         ihave: vec![ControlIHave {
             topic_id: Some(topic.to_string()),

@@ -191,7 +191,13 @@ impl<A: Addr> Engine<A> {
             .filter_map(|key| self.peers.get(key)?.info.clone())
             .collect();
         let chosen = infos.sample(&mut self.rng, self.config.prune_peers);
-        chosen.cloned().collect()
+        let mut chosen: Vec<PeerInfo> = chosen.cloned().collect();
+        let lens = chosen.iter().map(prost::Message::encoded_len);
+        chosen.truncate(
+            self.fitting(std::iter::once(topic.len()).chain(lens))
+                .saturating_sub(1),
+        );
+        chosen
     }
 
     /// How many of these are outbound.

@@ -61,7 +61,8 @@ pub struct Connection {
     pub version: Version,
     /// Whether this node turned to it, and not the other way round: such peers are harder for others to choose.
     pub outbound: bool,
-    /// What others are told of it in a peer exchange. Without, it is not told of.
+    /// What others are told of it in a peer exchange. Without, or without an id, or if it is longer than
+    /// [`Limits`](super::wire::Limits) allow, they are not told of it.
     pub info: Option<PeerInfo>,
 }
 

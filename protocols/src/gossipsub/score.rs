@@ -173,10 +173,7 @@ impl<W: Clone + Eq + Hash> Scores<W> {
     }
 
     pub(super) fn graft(&mut self, now: Duration, key: PeerKey, topic: &Topic) {
-        self.with(key, topic, |stats, _| {
-            stats.in_mesh = Some(now);
-            stats.mesh_message_deliveries = 0.0;
-        });
+        self.with(key, topic, |stats, _| stats.in_mesh = Some(now));
     }
 
     pub(super) fn prune(&mut self, now: Duration, key: PeerKey, topic: &Topic) {

@@ -141,6 +141,15 @@ impl Rpc {
     }
 }
 
+impl PeerInfo {
+    /// Whether others would take it.
+    pub(super) fn fits(&self, limits: &Limits) -> bool {
+        let id = self.peer_id.as_ref().map_or(0, Bytes::len);
+        let record = self.signed_peer_record.as_ref().map_or(0, Bytes::len);
+        (1..=MAX_FROM).contains(&id) && record <= limits.record
+    }
+}
+
 impl Message {
     /// The message that these bytes are. What it holds shares their buffer.
     ///

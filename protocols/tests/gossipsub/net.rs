@@ -261,7 +261,8 @@ impl Net {
             let Some(transmit) = self.engines[at as usize].poll_transmit(self.now) else {
                 return;
             };
-            self.check(transmit.to.0, &transmit.rpc);
+            let limits = self.engines[at as usize].config().limits;
+            self.check(transmit.to.0, &transmit.rpc, &limits);
             let mut delay = ms(self.rng.random_range(20..80));
             if self.rate > 0.0 {
                 let takes = Duration::from_secs(1).mul_f64(f64::from(transmit.rpc.len() as u32) / self.rate);
@@ -276,9 +277,9 @@ impl Net {
         }
     }
 
-    /// Nobody gets what its version does not know.
-    fn check(&self, to: u32, rpc: &Bytes) {
-        let rpc = Rpc::parse(rpc, &Limits::default()).expect("an RPC");
+    /// Nobody gets what its version does not know, or more than an RPC may have.
+    fn check(&self, to: u32, rpc: &Bytes, limits: &Limits) {
+        let rpc = Rpc::parse(rpc, limits).expect("an RPC within the limits");
         let (version, control) = (self.versions[to as usize], rpc.control.unwrap_or_default());
         if version < Version::V1_2 {
             assert!(control.idontwant.is_empty());
