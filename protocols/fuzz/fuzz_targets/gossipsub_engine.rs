@@ -1,0 +1,20 @@
+//! Any sequence of steps of a gossipsub engine among a few peers: meshes are meshes, nothing is delivered twice, backoffs
+//! are obeyed, and everything stays within its bounds.
+#![no_main]
+#![forbid(unsafe_code)]
+
+#[path = "../../tests/gossipsub/net.rs"]
+mod net;
+#[path = "../../tests/gossipsub/ops.rs"]
+mod ops;
+
+use libfuzzer_sys::fuzz_target;
+use ops::{Op, World};
+use p2p_protocols_fuzz::Steps;
+
+fuzz_target!(|steps: Steps<Op>| {
+    let mut world = World::new(steps.seed);
+    for step in steps.steps.into_iter().take(1000) {
+        world.step(step);
+    }
+});

@@ -1,0 +1,38 @@
+//! Any bytes are an error or an RPC within its limits that is written again; so are the messages in it, and a node that
+//! gets them stays within its bounds.
+#![no_main]
+#![forbid(unsafe_code)]
+
+#[path = "../../tests/gossipsub/net.rs"]
+mod net;
+
+use bytes::Bytes;
+use libfuzzer_sys::fuzz_target;
+use net::{Node, alone, ms, signing};
+use p2p_protocols::gossipsub::wire::{Limits, Message, Rpc};
+use p2p_protocols::gossipsub::{Config, Signing};
+use prost::Message as _;
+
+fuzz_target!(|input: (bool, Vec<u8>)| {
+    let (signed, bytes) = (input.0, Bytes::from(input.1));
+    let limits = Limits::default();
+    if let Ok(rpc) = Rpc::parse(&bytes, &limits) {
+        let written = rpc.emit();
+        assert_eq!(Rpc::parse(&written, &limits).as_ref(), Ok(&rpc));
+        assert!(rpc.publish.len() <= limits.messages && rpc.subscriptions.len() <= limits.subscriptions);
+        for message in &rpc.publish {
+            if let Ok(parsed) = Message::parse(message, &limits) {
+                let written = parsed.encode_to_vec().into();
+                assert_eq!(Message::parse(&written, &limits), Ok(parsed));
+            }
+        }
+    }
+    let signing = if signed { signing(0) } else { Signing::StrictNoSign };
+    let mut engine = alone(Config::default(), signing, 3);
+    engine.handle_rpc(ms(0), &Node(1), &bytes);
+    while engine.poll_event().is_some() {}
+    while let Some(transmit) = engine.poll_transmit(ms(0)) {
+        Rpc::parse(&transmit.rpc, &limits).expect("an RPC");
+    }
+    assert!(engine.mesh("t").count() <= 3 && engine.kept().topics <= engine.config().max_topics_per_peer + 1);
+});
