@@ -1,6 +1,7 @@
 //! What p2putil prints, and how it ends, seen from outside.
 
 mod dht;
+mod discover;
 mod keys;
 mod process;
 mod secure;

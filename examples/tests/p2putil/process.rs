@@ -47,7 +47,11 @@ pub(crate) struct Listener {
 
 impl Listener {
     pub(crate) fn start<const N: usize>(args: [&str; N]) -> Self {
-        let mut process = p2putil(args).stdout(Stdio::piped()).spawn().expect("it runs");
+        Self::spawn(p2putil(args))
+    }
+
+    pub(crate) fn spawn(mut command: Command) -> Self {
+        let mut process = command.stdout(Stdio::piped()).spawn().expect("it runs");
         let stdout = BufReader::new(process.stdout.take().expect("a pipe"));
         let (line, lines) = channel();
         // It ends with the process, or with whoever listens.

@@ -55,6 +55,10 @@ pub(crate) enum Command {
     Tell(Tell),
     /// Send one request and print the response.
     Ask(Ask),
+    /// Print where nodes are that announced themselves.
+    Find(crate::discover::Find),
+    /// Serve a tracker, through which nodes find each other.
+    Tracker(crate::tracker::Tracker),
     /// Measure two nodes of a stack in this process.
     Bench(Bench),
     /// Check a stack against the laws of a swarm.
@@ -151,6 +155,8 @@ pub(crate) struct Listen {
     /// Answer tells with 'echo:' and the payload, asks with the payload reversed.
     #[arg(long)]
     pub(crate) echo: bool,
+    #[command(flatten)]
+    pub(crate) announce: crate::discover::Announce,
     #[command(flatten)]
     pub(crate) key: Key,
 }
@@ -341,7 +347,7 @@ pub(crate) struct Put {
 }
 
 /// A time that ends: at most a day.
-fn seconds(text: &str) -> Result<f64, String> {
+pub(crate) fn seconds(text: &str) -> Result<f64, String> {
     let secs = text.parse().ok();
     secs.filter(|secs| (0.0..=86_400.0).contains(secs))
         .ok_or_else(|| "a number of seconds from 0 to 86400 was expected".to_owned())

@@ -26,7 +26,13 @@ pub(crate) async fn run(args: Listen, out: Out) -> Result<(), Failure> {
         () = &mut interrupt => return Ok(()),
         node = text.build_node(&key) => node?,
     };
-    serve(&node, args.echo, interrupt, out).await
+    let announcing = args.announce.open(&node.stack.local_addrs(), &key)?;
+    let served = tokio::select! {
+        served = serve(&node, args.echo, interrupt, out) => served,
+        () = announcing.keep() => Ok(()),
+    };
+    announcing.withdraw().await;
+    served
 }
 
 /// Prints where a node is, and what it receives until `interrupt` ends.

@@ -7,6 +7,7 @@ mod cli;
 mod conformance;
 mod demo;
 mod dht;
+mod discover;
 mod interrupt;
 mod key;
 mod listen;
@@ -17,6 +18,7 @@ mod row;
 mod send;
 mod sim;
 mod table;
+mod tracker;
 mod transfer;
 
 use std::process::ExitCode;
@@ -130,6 +132,8 @@ fn run(cli: Cli) -> Result<(), Failure> {
             Command::Listen(args) => listen::run(args, out).await,
             Command::Tell(args) => send::tell(args, out).await,
             Command::Ask(args) => send::ask(args, out).await,
+            Command::Find(args) => discover::find(args, out).await,
+            Command::Tracker(args) => tracker::run(args, out).await,
             Command::Bench(args) => bench::run(args, out).await,
             Command::Conformance(args) => conformance::run(args, out).await,
             Command::Dht(command) => dht::run(command, out).await,
