@@ -342,6 +342,10 @@ fn a_value_has_at_most_so_many_records() {
     assert_eq!(open_value(&secret(), &value).expect("its own").len(), MAX_RECORDS);
     let more = vec![&b"x"[..]; MAX_RECORDS + 1];
     assert!(matches!(seal_value(&secret(), &more), Err(Error::Limit { .. })));
+    assert!(matches!(
+        seal_value(&secret(), &[b"one", b""]),
+        Err(Error::Invalid { .. })
+    ));
 }
 
 #[test]
@@ -393,6 +397,44 @@ fn secrets_are_read_in_their_one_spelling_and_not_shown() {
             .expect("its own")
             .cell_id(),
         secret().cell_id()
+    );
+}
+
+#[test]
+fn the_encodings_are_pinned() {
+    let path = format!("{}/tests/vectors/tracker.json", env!("CARGO_MANIFEST_DIR"));
+    let text = std::fs::read_to_string(path).expect("the vectors are there");
+    let vectors: serde_json::Value = serde_json::from_str(&text).expect("and are JSON");
+    let text = |name: &str| vectors[name].as_str().expect("a text");
+    let bytes = |name: &str| -> Vec<u8> {
+        let digits = text(name).as_bytes().chunks(2);
+        let digits = digits.map(|pair| std::str::from_utf8(pair).expect("ASCII"));
+        digits
+            .map(|pair| u8::from_str_radix(pair, 16).expect("hex"))
+            .collect()
+    };
+    let secret: Secret = text("secret").parse().expect("a secret");
+    assert_eq!(*secret.write_token().to_text(), text("token"));
+    assert_eq!(secret.cell_id().to_string(), text("cell"));
+    let said = &vectors["announcement"];
+    let millis = |name: &str| UnixTime::from_millis(said[name].as_u64().expect("a number"));
+    let addrs = said["addrs"].as_array().expect("a list").iter();
+    let announcement = Announcement {
+        topic: said["topic"].as_str().expect("a text").parse().expect("a topic"),
+        node: Node {
+            id: said["id"].as_str().expect("a text").parse().expect("an id"),
+            addrs: Addrs::new(addrs.map(|addr| addr.as_str().expect("a text"))).expect("addresses"),
+        },
+        made: millis("made"),
+        expires: millis("expires"),
+    };
+    assert_eq!(announcement.sign(&*signer(1)).expect("its own"), bytes("record"));
+    let opened = Announcement::open(&bytes("record"), &Registry::default(), millis("made"));
+    assert_eq!(opened.expect("its own"), announcement);
+    // The nonce is another each time, so a value is opened and not made.
+    assert_eq!(
+        open_value(&secret, &bytes("value")).expect("its own"),
+        [bytes("record")]
     );
 }
 

@@ -26,7 +26,7 @@ const WHAT: &str = "a tracker's value";
 /// Seals records for those who share this secret.
 ///
 /// # Errors
-/// [`Error::Limit`] with more than [`MAX_RECORDS`].
+/// [`Error::Limit`] with more than [`MAX_RECORDS`], [`Error::Invalid`] with an empty one.
 pub fn seal_value(secret: &Secret, records: &[&[u8]]) -> Result<Vec<u8>> {
     if records.len() > MAX_RECORDS {
         let what = "announcements in the tracker";
@@ -34,6 +34,9 @@ pub fn seal_value(secret: &Secret, records: &[&[u8]]) -> Result<Vec<u8>> {
             what,
             limit: MAX_RECORDS,
         });
+    }
+    if records.iter().any(|record| record.is_empty()) {
+        return Err(Error::invalid("record", "it is empty"));
     }
     let nonce: [u8; NONCE_LEN] = rand::random();
     let mut value = vec![VERSION];
