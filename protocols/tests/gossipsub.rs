@@ -63,7 +63,7 @@ fn every_subscriber_gets_every_message_once() {
 }
 
 #[test]
-fn meshes_have_between_d_lo_and_d_hi_neighbours_of_whom_d_out_are_outbound() {
+fn meshes_have_between_d_lo_and_d_hi_neighbours() {
     let mut net = Net::new(60, 4, &Config::default(), false);
     net.connect_all(10);
     net.subscribe_all("t");
