@@ -15,15 +15,15 @@
 //! | `p2pke` | | |
 //! | `quic` | MTU; without one 1048576 | |
 //! | `mbapp` | MTU; without one 65536 | |
-//! | `kad` | addresses below of nodes to join through, joined by `;`, or nothing | |
+//! | `kad`, `chord` | addresses below of nodes to join through, joined by `;`, or nothing | |
 //!
 //! Layers with a private key share one: that of [`StackText::build_with`], or one that is made up for the node. Directly
 //! on `udp`, `quic` has a UDP socket of its own, where `mtu=` bounds the datagrams that it tries; over anything else it
 //! runs over that.
 //!
-//! An overlay (`kad`) needs asks beneath it, and 513 bytes of MTU. Its node is whoever the layers below prove, and where
+//! An overlay needs asks beneath it, and 513 bytes of MTU for `kad`, 1025 for `chord`. Its node is whoever the layers below prove, and where
 //! they prove nothing, whoever has the key. It keeps any record, the first one of a key, within the limits of
-//! [`KademliaConfig`](crate::KademliaConfig). Building the node joins the network; where the text names nobody, it joins
+//! [`KademliaConfig`](crate::KademliaConfig) or [`ChordConfig`](crate::ChordConfig). Building the node joins the network; where the text names nobody, it joins
 //! through nodes of this process that were built from the same [`StackText`], or is the first. One that only comes to ask
 //! something is built of [`StackText::visiting`].
 //!
@@ -32,6 +32,7 @@
 //! Deliberately absent: a way to escape `/`, `,` and `;`. What contains them is built in Rust.
 
 mod build;
+mod chord;
 mod error;
 mod grammar;
 mod kademlia;
@@ -41,6 +42,7 @@ mod read;
 #[cfg(test)]
 mod tests;
 
+pub use chord::Chord;
 pub use error::StackError;
 pub use grammar::{Channel, Layer, StackText};
 pub use kademlia::Kademlia;

@@ -6,8 +6,8 @@ use p2p::{
     Addr, BoxAddr, BoxAskSwarm, BoxSecureAskSwarm, BoxSecureSwarm, BoxSwarm, Error, PeerId, Result, Swarm,
 };
 use p2p_formats::x509::PrivateKey;
-use p2p_protocols::kademlia;
 use p2p_protocols::mux::{self, Name, Varint};
+use p2p_protocols::{chord, kademlia};
 
 use super::grammar::Placed;
 use super::read::Piece;
@@ -51,8 +51,12 @@ macro_rules! layer_without_asks {
 impl StackText {
     /// Whether a layer of this stack has a private key: what [`build_with`](Self::build_with) gives it.
     pub fn takes_key(&self) -> bool {
-        self.layers()
-            .any(|layer| matches!(layer, Layer::P2pke | Layer::Quic { .. } | Layer::Kad(_)))
+        self.layers().any(|layer| {
+            matches!(
+                layer,
+                Layer::P2pke | Layer::Quic { .. } | Layer::Kad(_) | Layer::Chord(_)
+            )
+        })
     }
 
     /// Opens a node of this stack; where layers have a private key, all of them have one that is made up for the node.
@@ -125,6 +129,12 @@ impl StackText {
                 Layer::Allow(list) => self.allow(stack, list, placed.argument_at)?,
                 Layer::Kad(bootstraps) => {
                     let made = overlay::put::<kademlia::Engine<BoxAddr>>;
+                    let (stack, node) = made(self, placed, bootstraps, stack, key).await?;
+                    overlays.push(node);
+                    stack
+                }
+                Layer::Chord(bootstraps) => {
+                    let made = overlay::put::<chord::Engine<BoxAddr>>;
                     let (stack, node) = made(self, placed, bootstraps, stack, key).await?;
                     overlays.push(node);
                     stack

@@ -25,8 +25,8 @@ const QUIC_MOST_BYTES: usize = u32::MAX as usize;
 
 const BASES: &str = "mem, udp";
 const CARRY_ASKS: &str =
-    "mem, quic and mbapp, and on them faulty, mux, mux16, mux32, mux64, muxv, allow, kad";
-const LAYERS: &str = "faulty, frag, mux, mux16, mux32, mux64, muxv, allow, p2pke, quic, mbapp, kad";
+    "mem, quic and mbapp, and on them faulty, mux, mux16, mux32, mux64, muxv, allow, kad, chord";
+const LAYERS: &str = "faulty, frag, mux, mux16, mux32, mux64, muxv, allow, p2pke, quic, mbapp, kad, chord";
 
 /// Addresses through which a node joins an overlay, at most.
 const MOST_BOOTSTRAPS: usize = 16;
@@ -78,6 +78,8 @@ pub enum Layer {
     /// A Kademlia network, joined through the nodes at these addresses below, joined by `;`: they are read when the stack
     /// is built. Without any it is joined through nodes that were built from the same text, or there is none yet.
     Kad(Box<str>),
+    /// A Chord ring, joined as a Kademlia network is.
+    Chord(Box<str>),
 }
 
 /// A channel of a mux, and with it the framing.
@@ -113,6 +115,7 @@ impl Layer {
             Layer::Mux(Channel::Varint(_)) => "muxv",
             Layer::Allow(_) => "allow",
             Layer::Kad(_) => "kad",
+            Layer::Chord(_) => "chord",
         }
     }
 
@@ -162,6 +165,7 @@ impl Layer {
                 Layer::Allow(list.text.into())
             }
             ("kad", false) => Layer::Kad(bootstraps(segment)?),
+            ("chord", false) => Layer::Chord(bootstraps(segment)?),
             ("", _) => return unknown("the name of a layer is missing".to_owned()),
             ("mem" | "udp", false) => {
                 return unknown(format!("{} is a base, and stands first or not at all", word.text));
@@ -215,8 +219,8 @@ impl Display for Layer {
             Layer::Mux(Channel::U16(number)) => write!(f, "={number}"),
             Layer::Mux(Channel::U32(number)) => write!(f, "={number}"),
             Layer::Mux(Channel::U64(number) | Channel::Varint(number)) => write!(f, "={number}"),
-            Layer::Kad(list) if list.is_empty() => Ok(()),
-            Layer::Allow(list) | Layer::Kad(list) => write!(f, "={list}"),
+            Layer::Kad(list) | Layer::Chord(list) if list.is_empty() => Ok(()),
+            Layer::Allow(list) | Layer::Kad(list) | Layer::Chord(list) => write!(f, "={list}"),
         }
     }
 }
@@ -276,7 +280,7 @@ impl StackText {
         match self.layers.last() {
             Some(last) if self.layers.iter().all(|placed| placed.members.is_none()) => {
                 let reason = format!(
-                    "there is no overlay up to {}; what makes one: kad",
+                    "there is no overlay up to {}; what makes one: kad, chord",
                     last.layer.word()
                 );
                 Err(StackError::new(&self.text, last.at, reason))
@@ -317,7 +321,7 @@ fn end_of_asks(layers: &[Placed]) -> Option<&Placed> {
         match placed.layer {
             Layer::Mem { .. } | Layer::Mbapp { .. } | Layer::Quic { .. } => end = None,
             Layer::Udp { .. } | Layer::Frag { .. } | Layer::P2pke => end = Some(placed),
-            Layer::Faulty { .. } | Layer::Mux(_) | Layer::Allow(_) | Layer::Kad(_) => {}
+            Layer::Faulty { .. } | Layer::Mux(_) | Layer::Allow(_) | Layer::Kad(_) | Layer::Chord(_) => {}
         }
     }
     end
@@ -347,7 +351,7 @@ impl FromStr for StackText {
                 Layer::Faulty { seed, link } => Some(medium(*seed, *link, piece)?),
                 _ => None,
             };
-            let is_overlay = matches!(layer, Layer::Kad(_));
+            let is_overlay = matches!(layer, Layer::Kad(_) | Layer::Chord(_));
             if let (true, Some(end)) = (is_overlay, end_of_asks(&layers)) {
                 let (word, end) = (layer.word(), end.layer.word());
                 return Err(piece.error(format!(

@@ -7,15 +7,15 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use p2p::{Addr as _, AskSwarm, BoxAddr, BoxAskSwarm, BoxSecureAskSwarm, Error, PeerId, Result, Swarm as _};
 use p2p_formats::x509::{PrivateKey, Registry, shake256};
-use p2p_protocols::kademlia;
+use p2p_protocols::{chord, kademlia};
 
 use super::build::text_error;
 use super::grammar::Placed;
 use super::read::Piece;
-use super::{Kademlia, Stack, StackError, StackText};
+use super::{Chord, Kademlia, Stack, StackError, StackText};
 use crate::map::EraseSwarm;
 use crate::overlay::{Identity, OverlaySwarm, Router};
-use crate::{KademliaConfig, KademliaSwarm};
+use crate::{ChordConfig, ChordSwarm, KademliaConfig, KademliaSwarm};
 
 /// Nodes through which the next one of the same text joins, at most.
 const THROUGH: usize = 3;
@@ -65,6 +65,29 @@ impl Network for kademlia::Engine<BoxAddr> {
     }
 }
 
+impl Network for chord::Engine<BoxAddr> {
+    /// Records as in a Kademlia network. On a ring everybody serves, also who only visits: who is between two others is on
+    /// the way of both.
+    fn node<S: AskSwarm<BoxAddr>>(
+        inner: S,
+        identity: Identity<'_>,
+        _visits: bool,
+    ) -> Result<ChordSwarm<BoxAddr, S>> {
+        let config = ChordConfig::default().validator(|_: &PeerId, _: &[u8]| true);
+        ChordSwarm::with_config(inner, identity, config)
+    }
+
+    /// Knows a successor then.
+    async fn join<S: AskSwarm<BoxAddr>>(node: &ChordSwarm<BoxAddr, S>, through: &[BoxAddr]) -> Result<usize> {
+        ChordSwarm::join(node, through)?.finish().await?;
+        Ok(1)
+    }
+
+    fn handle(node: OverlayNode<Self>) -> Overlay {
+        Overlay::Chord(node)
+    }
+}
+
 /// A node of an overlay that is a layer of a stack: for what it does beside telling and asking.
 ///
 /// As long as there is one, the node is not dropped with its stack; closing the stack closes it.
@@ -73,6 +96,8 @@ impl Network for kademlia::Engine<BoxAddr> {
 pub enum Overlay {
     /// `kad`
     Kademlia(Kademlia),
+    /// `chord`
+    Chord(Chord),
 }
 
 impl Overlay {
@@ -80,6 +105,7 @@ impl Overlay {
     pub fn bootstraps(&self) -> Vec<BoxAddr> {
         match self {
             Overlay::Kademlia(node) => node.bootstraps(),
+            Overlay::Chord(node) => node.bootstraps(),
         }
     }
 }

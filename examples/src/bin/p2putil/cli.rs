@@ -26,6 +26,7 @@ Layers:
   p2pke                 a secure channel over datagrams; addresses are ID@ADDR
   mbapp[=MTU]           asks over datagrams
   kad[=ADDR;ADDR;...]   a Kademlia network, joined through nodes at these addresses; addresses are IDs
+  chord[=ADDR;...]      a Chord ring, likewise
 
 Exit codes: 0 done, 1 failed, 2 used wrongly.";
 

@@ -172,7 +172,7 @@ async fn an_allow_list_takes_ids_above_a_layer_that_proves_them() {
 /// Stacks over memory, most of which can be built.
 fn over_memory() -> impl Strategy<Value = String> {
     let layer = prop_oneof![
-        3 => prop_oneof![Just("p2pke"), Just("quic"), Just("mbapp"), Just("frag"), Just("faulty,loss=0.5"), Just("kad")].prop_map(str::to_owned),
+        3 => prop_oneof![Just("p2pke"), Just("quic"), Just("mbapp"), Just("frag"), Just("faulty,loss=0.5"), Just("kad"), Just("chord")].prop_map(str::to_owned),
         1 => "(frag|mbapp|quic)=[1-9][0-9]{0,4}",
         1 => "mux(16|32|64|v|)=[0-9]{1,4}",
         1 => "allow=[0-9]{1,2}",

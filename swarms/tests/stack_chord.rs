@@ -1,0 +1,112 @@
+//! Stacks with a Chord ring in them. What all overlays in stacks have in common is tested with `kad`, in `stack_kad.rs`.
+
+use std::time::Duration;
+
+use p2p::{PeerId, Swarm as _};
+use p2p_formats::x509::{PrivateKey, Registry, shake256};
+use p2p_swarms::stack::{Chord, Node, Overlay, StackText};
+use tokio::time::timeout;
+
+/// How long anything may take that must happen.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+fn key(number: u8) -> PrivateKey {
+    PrivateKey::ed25519(&[number; 32])
+}
+
+fn id(number: u8) -> PeerId {
+    let signer = Registry::default().signer(&key(number));
+    shake256(signer.expect("a key").public_key())
+}
+
+async fn node(text: &StackText, number: u8) -> Node {
+    let node = timeout(PATIENCE, text.build_node(&key(number))).await;
+    node.expect("in time").unwrap_or_else(|error| panic!("{error}"))
+}
+
+fn chord(node: &Node) -> &Chord {
+    match &node.overlays[..] {
+        [Overlay::Chord(chord)] => chord,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn the_word_is_read_and_written_and_says_what_it_needs() {
+    let parse = |text: &str| text.parse::<StackText>();
+    for text in [
+        "mem/chord",
+        "mem/chord=7;9/frag=9000",
+        "udp/p2pke/mbapp/chord/mux=a",
+    ] {
+        assert_eq!(parse(text).expect("a stack").to_string(), text);
+    }
+    for (text, at) in [
+        ("mem/chord=7;;9", 12),
+        ("chord", 0),
+        ("udp/chord", 4),
+        ("mem/chord,k=9", 10),
+    ] {
+        assert_eq!(parse(text).expect_err(text).at(), at, "{text}");
+    }
+}
+
+#[tokio::test]
+async fn nodes_of_a_ring_tell_one_another_by_their_ids_and_keep_records() {
+    let texts = ["udp/p2pke/mbapp/chord", "mem=ring/chord/frag/mux=a"];
+    for text in texts {
+        let text: StackText = text.parse().expect("a stack");
+        let mut nodes = Vec::new();
+        for number in 1..=5 {
+            nodes.push(node(&text, number).await);
+        }
+        let (first, last) = (&nodes[0], &nodes[4]);
+        let to = first.stack.parse_addr(&id(5).to_string()).expect("an id");
+        let telling = first.stack.tell(&to, first.stack.packet(b"hello"));
+        timeout(PATIENCE, telling)
+            .await
+            .expect("in time")
+            .expect("it is there");
+        let message = timeout(PATIENCE, last.stack.receive())
+            .await
+            .expect("in time")
+            .expect("open");
+        assert_eq!(
+            (&message.payload[..], message.src.to_string()),
+            (&b"hello"[..], id(1).to_string())
+        );
+
+        let found = chord(last).lookup(id(2), |_| {}).await.expect("somebody answers");
+        assert_eq!(
+            found.owner.map(|owner| owner.id),
+            Some(id(2)),
+            "an id is its own successor"
+        );
+        let ttl = Duration::from_mins(10);
+        chord(first)
+            .put(id(9), b"a record", ttl, |_| {})
+            .await
+            .expect("room");
+        assert_eq!(
+            chord(last)
+                .get(id(9), |_| {})
+                .await
+                .expect("it answers")
+                .as_deref(),
+            Some(&b"a record"[..])
+        );
+        for node in &nodes {
+            node.stack.close().await;
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_ring_that_is_not_there_is_an_error_at_its_place() {
+    let text: StackText = "mem=nobody/chord=77".parse().expect("a stack");
+    let error = timeout(Duration::from_mins(1), text.build_node(&key(1)))
+        .await
+        .expect("within a bound");
+    let error = error.map(drop).expect_err("nobody is there");
+    assert!(error.at() >= 11, "{error}");
+}
