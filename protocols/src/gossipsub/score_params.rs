@@ -237,7 +237,7 @@ impl ScoreConfig {
         }
     }
 
-    /// Whether the specification's constraints and the [module](self)'s properties hold.
+    /// Whether the specification's constraints and those properties hold that make a score mean something.
     ///
     /// # Errors
     /// [`Error::Invalid`] names the first rule that is broken.
