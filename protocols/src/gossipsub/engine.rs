@@ -10,6 +10,7 @@ use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
 use super::backoff::Backoffs;
+use super::codec::Codec;
 use super::config::Config;
 use super::event::{Counts, Event, Transmit};
 use super::message_cache::MessageCache;
@@ -20,11 +21,8 @@ use super::score::Scores;
 use super::seen::Seen;
 use super::signing::{MessageId, Signing};
 use super::topic::Topic;
-use super::wire::{ControlMessage, Message, Rpc, SubOpts};
+use super::wire::{ControlMessage, Rpc, SubOpts};
 use crate::hash::HashMap;
-
-/// Names messages otherwise than [`Signing::message_id`] does.
-pub(super) type NameMessage = Box<dyn Fn(&Message) -> MessageId + Send + Sync>;
 
 /// Bytes around a topic, an id or a peer in an RPC, at most.
 const AROUND_EACH: usize = 16;
@@ -53,8 +51,7 @@ impl TopicState {
 /// A node of a gossipsub network. See the [module](super).
 pub struct Engine<A> {
     pub(super) config: Config,
-    pub(super) signing: Signing,
-    pub(super) name_message: Option<NameMessage>,
+    pub(super) codec: Codec,
     pub(super) rng: StdRng,
     pub(super) peers: BTreeMap<PeerKey, Peer<A>>,
     pub(super) keys: HashMap<A, PeerKey>,
@@ -74,7 +71,6 @@ pub struct Engine<A> {
     pub(super) next_announce: Duration,
     pub(super) next_connect: Duration,
     pub(super) ticks: u64,
-    pub(super) seqno: u64,
     /// Peers that something waits for, in the order of their turns.
     ready: VecDeque<PeerKey>,
     last_key: u32,
@@ -116,20 +112,12 @@ impl<A: Addr> Engine<A> {
             next_announce: now.saturating_add(config.announce_every),
             next_connect: now,
             ticks: 0,
-            seqno,
             ready: VecDeque::new(),
             last_key: 0,
-            name_message: None,
+            codec: Codec::new(signing, config.limits, seqno),
             config,
-            signing,
             rng,
         })
-    }
-
-    /// Names messages by this function, which must be the same at all nodes. An id must not be empty nor longer than
-    /// [`Limits::id`](super::wire::Limits); such messages are refused.
-    pub fn set_message_id(&mut self, name: impl Fn(&Message) -> MessageId + Send + Sync + 'static) {
-        self.name_message = Some(Box::new(name));
     }
 
     /// Adds a peer, or says anew how it came to be one. It is told what this node subscribed to.
@@ -373,7 +361,7 @@ impl<A: Addr> Engine<A> {
 impl<A: fmt::Debug> fmt::Debug for Engine<A> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Engine")
-            .field("signing", &self.signing)
+            .field("codec", &self.codec)
             .field("topics", &self.topics)
             .field("counts", &self.counts)
             .finish_non_exhaustive()

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use p2p::{Addr, Error, Result};
+use p2p::{Addr, Result};
 use rand::seq::{IndexedRandom, SliceRandom};
 
 use super::engine::Engine;
@@ -19,7 +19,7 @@ impl<A: Addr> Engine<A> {
     /// # Errors
     /// [`Error::Invalid`] if the name is empty or longer than [`Limits::topic`](super::wire::Limits). Nothing changes.
     pub fn subscribe(&mut self, now: Duration, name: &str) -> Result<bool> {
-        self.check_topic(name)?;
+        self.codec.check_topic(name)?;
         let topic = self.intern(name);
         let state = self.topics.entry(topic.clone()).or_default();
         if std::mem::replace(&mut state.joined, true) {
@@ -58,15 +58,6 @@ impl<A: Addr> Engine<A> {
         }
         self.forget_topic(name);
         true
-    }
-
-    pub(super) fn check_topic(&self, name: &str) -> Result<()> {
-        if name.is_empty() || name.len() > self.config.limits.topic {
-            let max = self.config.limits.topic;
-            let reason = format!("it has {} bytes, not 1 to {max}", name.len());
-            return Err(Error::invalid("topic", reason));
-        }
-        Ok(())
     }
 
     /// The name as it is shared, if the topic is known.

@@ -14,6 +14,10 @@
 //!   [`Engine::poll_timeout`]; when it rings, call [`Engine::handle_timeout`]. What waits for a peer that takes no more
 //!   ([`Engine::set_writable`]) is bounded, and the more important leaves first.
 //!
+//! A driver that shares an engine between threads reads, verifies, writes and signs outside of its lock, which is most of
+//! the work: [`Codec::read`], [`Engine::select`], [`Codec::verify`] and [`Engine::handle_incoming`] are
+//! [`Engine::handle_rpc`] in four steps, and [`Codec::write`] and [`Engine::send`] are [`Engine::publish`] in two.
+//!
 //! RPCs may get lost: what was lost of messages is asked for by who hears of them, and subscriptions and GRAFTs are said
 //! again ([`Config::announce_every`]). One buffer holds a message, for however many peers it waits.
 //!
@@ -33,6 +37,7 @@
 //! Deliberately absent: the two lax signature policies, signatures of other algorithms than Ed25519, and choking.
 
 mod backoff;
+mod codec;
 mod config;
 mod control;
 mod engine;
@@ -55,6 +60,7 @@ mod signing;
 mod topic;
 pub mod wire;
 
+pub use codec::{Codec, Incoming, Outgoing};
 pub use config::{Config, QueueConfig, Validation};
 pub use engine::Engine;
 pub use event::{Counts, Event, Published, Received, Refused, Transmit, Verdict};

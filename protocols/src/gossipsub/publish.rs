@@ -3,19 +3,16 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::Bytes;
 use p2p::{Addr, Error, Result};
-use p2p_formats::varint;
-use prost::Message as _;
 
+use super::codec::Outgoing;
 use super::engine::Engine;
 use super::event::Published;
 use super::peer::PeerKey;
 use super::queue::Priority;
 use super::receive::Delivery;
-use super::signing::MessageId;
 use super::topic::Topic;
-use super::wire::{FRAME, Message};
 
 impl<A: Addr> Engine<A> {
     /// Publishes a message to a topic, whether subscribed to or not. It is not delivered here.
@@ -25,25 +22,16 @@ impl<A: Addr> Engine<A> {
     /// what they say; [`Error::MtuExceeded`] if the RPC would exceed [`Limits::rpc`](super::wire::Limits). Nothing is
     /// sent.
     pub fn publish(&mut self, now: Duration, topic: &str, data: Bytes) -> Result<Published> {
-        self.check_topic(topic)?;
-        let topic = self.intern(topic);
-        let seqno = self.seqno.wrapping_add(1);
-        let message = self.signing.make(&topic, data, seqno);
-        let len = message.encoded_len();
-        let mut frame = BytesMut::with_capacity(FRAME + len);
-        frame.put_u8(2 << 3 | 2);
-        frame.put_slice(varint::write(len as u64, &mut [0; varint::MAX_LEN]));
-        let (size, mtu) = (frame.len() + len, self.config.limits.rpc);
-        if size > mtu {
-            return Err(Error::MtuExceeded { size, mtu });
-        }
-        // There is room for all of it.
-        let _ = message.encode(&mut frame);
-        let frame = frame.freeze();
-        let id = self.name(&message);
-        if id.is_empty() || id.len() > self.config.limits.id {
-            return Err(Error::invalid("message id", "it is empty or too long"));
-        }
+        let outgoing = self.codec.write(topic, data)?;
+        self.send(now, outgoing)
+    }
+
+    /// Publishes a message that [`Codec::write`](super::Codec::write) has written.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] if the same was published just now where messages are named by what they say. Nothing is sent.
+    pub fn send(&mut self, now: Duration, outgoing: Outgoing) -> Result<Published> {
+        let Outgoing { topic, id, frame } = outgoing;
         let (is_new, evicted) = self.seen.insert(now, id.clone(), Delivery::own(now));
         self.counts.seen_evicted += evicted as u64;
         if !is_new {
@@ -52,7 +40,7 @@ impl<A: Addr> Engine<A> {
                 "the same was published or received lately",
             ));
         }
-        self.seqno = seqno;
+        let topic = self.intern(&topic);
         self.counts.published += 1;
         self.cache.put(topic.clone(), id.clone(), frame.clone());
         let to = self.publish_to(now, &topic);
@@ -94,13 +82,5 @@ impl<A: Addr> Engine<A> {
             }
         }
         to
-    }
-
-    /// The id of a message.
-    pub(super) fn name(&self, message: &Message) -> MessageId {
-        match &self.name_message {
-            Some(name) => name(message),
-            None => self.signing.message_id(message),
-        }
     }
 }

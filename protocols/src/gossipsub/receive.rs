@@ -6,6 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use p2p::Addr;
 
+use super::codec::{Arrived, Incoming};
 use super::config::Validation;
 use super::engine::Engine;
 use super::event::{Event, Received, Refused, Verdict};
@@ -13,7 +14,7 @@ use super::peer::{PeerKey, Version};
 use super::queue::Priority;
 use super::signing::MessageId;
 use super::topic::Topic;
-use super::wire::{ControlIDontWant, ControlMessage, Message, Rpc, SubOpts, WireError, frame};
+use super::wire::{ControlIDontWant, ControlMessage, Rpc, SubOpts, WireError, frame};
 
 /// What became of a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,33 +55,58 @@ impl<A: Addr> Engine<A> {
     ///
     /// Data in events shares the RPC's buffer, if it is at least half of it.
     pub fn handle_rpc(&mut self, now: Duration, from: &A, bytes: &Bytes) {
+        if let Some(key) = self.hear(now, from) {
+            let incoming = self.codec.read(bytes);
+            self.act(now, key, incoming);
+        }
+    }
+
+    /// Takes an RPC that [`Codec::read`](super::Codec::read) has read. What was not verified yet and matters is verified
+    /// now.
+    pub fn handle_incoming(&mut self, now: Duration, from: &A, incoming: Incoming) {
+        if let Some(key) = self.hear(now, from) {
+            self.act(now, key, incoming);
+        }
+    }
+
+    /// Who it is that sent an RPC, if it is listened to.
+    fn hear(&mut self, now: Duration, from: &A) -> Option<PeerKey> {
         self.counts.rpcs += 1;
         let Some(key) = self.keys.get(from).copied() else {
             self.counts.strangers += 1;
-            return;
+            return None;
         };
+        if self.is_graylisted(now, key) {
+            self.counts.graylisted += 1;
+            return None;
+        }
+        Some(key)
+    }
+
+    /// Whether a peer's score is so low that nothing it says is looked at.
+    pub(super) fn is_graylisted(&self, now: Duration, key: PeerKey) -> bool {
         let is_explicit = self.peers.get(&key).is_some_and(|peer| peer.explicit);
         let threshold = self.scores.config().map(|config| config.graylist_threshold);
-        if !is_explicit && threshold.is_some_and(|threshold| self.scores.score(now, key) < threshold) {
-            self.counts.graylisted += 1;
-            return;
-        }
-        let rpc = match Rpc::parse(bytes, &self.config.limits) {
-            Ok(rpc) => rpc,
+        !is_explicit && threshold.is_some_and(|threshold| self.scores.score(now, key) < threshold)
+    }
+
+    fn act(&mut self, now: Duration, key: PeerKey, incoming: Incoming) {
+        let parts = match incoming.parts {
+            Ok(parts) => parts,
             Err(reason) => {
                 self.counts.malformed += 1;
                 self.scores.penalize(key, 1);
                 return self.reject(key, reason);
             }
         };
-        for subscription in &rpc.subscriptions {
+        for subscription in &parts.subscriptions {
             self.handle_subscription(now, key, subscription);
         }
-        for message in &rpc.publish {
-            self.handle_message(now, key, message, bytes.len());
+        for message in parts.messages {
+            self.handle_message(now, key, message, incoming.len);
         }
         let is_router = self.peers.get(&key).is_some_and(super::peer::Peer::is_router);
-        if let Some(control) = rpc.control
+        if let Some(control) = parts.control
             && is_router
         {
             self.handle_control(now, key, control);
@@ -154,43 +180,44 @@ impl<A: Addr> Engine<A> {
     }
 
     /// Cheapest first: the topic, the fields, whether it is known, and then the signature.
-    fn handle_message(&mut self, now: Duration, key: PeerKey, bytes: &Bytes, rpc: usize) {
-        let message = match Message::parse(bytes, &self.config.limits) {
-            Ok(message) => message,
+    fn handle_message(
+        &mut self,
+        now: Duration,
+        key: PeerKey,
+        arrived: Result<Arrived, WireError>,
+        rpc: usize,
+    ) {
+        let mut arrived = match arrived {
+            Ok(arrived) => arrived,
             Err(reason) => {
                 self.counts.rejected += 1;
                 self.scores.penalize(key, 1);
                 return self.reject(key, reason);
             }
         };
-        let joined = self.topics.get_key_value(message.topic());
+        let joined = self.topics.get_key_value(arrived.message.topic());
         let Some((topic, _)) = joined.filter(|(_, state)| state.joined) else {
             self.counts.unrequested += 1;
             return;
         };
         let topic = topic.clone();
-        let own = self.signing.author().copied();
-        if own.is_some_and(|own| message.from.as_deref() == Some(own.as_bytes())) {
+        let own = self.codec.signing.author();
+        if own.is_some_and(|own| arrived.message.from.as_deref() == Some(own.as_bytes())) {
             self.counts.own += 1;
             return;
         }
-        if let Err(reason) = self.signing.check_fields(&message) {
-            return self.refuse(key, &topic, reason);
-        }
-        let id = self.name(&message);
-        if id.is_empty() || id.len() > self.config.limits.id {
-            return self.refuse(
-                key,
-                &topic,
-                WireError::Missing("a message id of a length that may be"),
-            );
-        }
+        let says_author = own.is_some();
+        let id = match arrived.id.clone() {
+            Ok(id) => id,
+            Err(reason) => return self.refuse(key, &topic, reason),
+        };
         if self.seen.contains_at(now, &id) {
             return self.handle_duplicate(now, key, &id, &topic);
         }
-        if let Err(reason) = self.signing.check_signature(&message, bytes) {
+        if let Err(reason) = arrived.verify(&self.codec.signing) {
             return self.refuse(key, &topic, reason);
         }
+        let Arrived { message, bytes, .. } = arrived;
         self.promises.remove(&id);
         let delivery = Delivery {
             status: Status::Validating,
@@ -209,7 +236,7 @@ impl<A: Addr> Engine<A> {
             via: peer.addr.clone(),
             author: message
                 .from
-                .filter(|_| own.is_some())
+                .filter(|_| says_author)
                 .map(|from| Bytes::copy_from_slice(&from)),
             data: if data.len() * 2 < rpc {
                 Bytes::copy_from_slice(&data)
@@ -217,7 +244,7 @@ impl<A: Addr> Engine<A> {
                 data
             },
         };
-        let frame = frame(bytes);
+        let frame = frame(&bytes);
         match self.config.validation {
             Validation::Automatic => {
                 self.events.push_back(Event::Message(received));

@@ -1,0 +1,274 @@
+//! What of messages needs no engine: reading, naming and verifying them on the way in, writing and signing them on the
+//! way out.
+//!
+//! This is where most of a node's work is, and none of its state. A driver that shares an engine between threads does
+//! it outside of the engine's lock; [`Engine::handle_rpc`] and [`Engine::publish`] do all of it at once.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use bytes::{BufMut, Bytes, BytesMut};
+use p2p::{Addr, Error, Result};
+use p2p_formats::varint;
+use prost::Message as _;
+
+use super::engine::Engine;
+use super::event::Refused;
+use super::signing::{MessageId, PolicyError, Signing};
+use super::wire::{ControlMessage, FRAME, Limits, Message, Rpc, SubOpts, WireError};
+
+/// Names messages otherwise than [`Signing::message_id`] does.
+type NameMessage = Arc<dyn Fn(&Message) -> MessageId + Send + Sync>;
+
+/// Reads and writes messages as one node does. Clones number messages together.
+#[derive(Clone)]
+pub struct Codec {
+    pub(super) signing: Signing,
+    pub(super) name: Option<NameMessage>,
+    limits: Limits,
+    /// The number of the last message.
+    seqno: Arc<AtomicU64>,
+}
+
+/// An RPC that came, read but not yet acted upon. It shares the buffer that it came in.
+#[derive(Clone, Debug)]
+pub struct Incoming {
+    /// Bytes of the RPC.
+    pub(super) len: usize,
+    pub(super) parts: std::result::Result<Parts, WireError>,
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct Parts {
+    pub(super) subscriptions: Vec<SubOpts>,
+    pub(super) control: Option<ControlMessage>,
+    pub(super) messages: Vec<std::result::Result<Arrived, WireError>>,
+}
+
+/// A message that came, well formed.
+#[derive(Clone, Debug)]
+pub(super) struct Arrived {
+    pub(super) message: Message,
+    pub(super) bytes: Bytes,
+    /// Its name, if it is as the policy wants it, signature aside.
+    pub(super) id: std::result::Result<MessageId, Refused>,
+    pub(super) signature: Signature,
+}
+
+/// What is known of a signature.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Signature {
+    /// Nothing yet: the message may be one that is known already.
+    Unknown,
+    /// Nothing, and it will matter.
+    Wanted,
+    Good,
+    Bad(PolicyError),
+}
+
+/// A message that is written and signed, and not sent yet.
+#[derive(Clone, Debug)]
+pub struct Outgoing {
+    pub(super) topic: String,
+    pub(super) id: MessageId,
+    /// The message as an RPC of its own.
+    pub(super) frame: Bytes,
+}
+
+impl Codec {
+    pub(super) fn new(signing: Signing, limits: Limits, seqno: u64) -> Self {
+        let seqno = Arc::new(AtomicU64::new(seqno));
+        Self {
+            signing,
+            name: None,
+            limits,
+            seqno,
+        }
+    }
+
+    /// Reads an RPC, names its messages, and verifies nothing yet. Whatever the bytes are, this costs no more than their
+    /// length and [`Limits`] allow.
+    pub fn read(&self, bytes: &Bytes) -> Incoming {
+        let parts = Rpc::parse(bytes, &self.limits).map(|rpc| Parts {
+            subscriptions: rpc.subscriptions,
+            control: rpc.control,
+            messages: rpc.publish.into_iter().map(|bytes| self.arrived(bytes)).collect(),
+        });
+        let len = bytes.len();
+        Incoming { len, parts }
+    }
+
+    fn arrived(&self, bytes: Bytes) -> std::result::Result<Arrived, WireError> {
+        let message = Message::parse(&bytes, &self.limits)?;
+        let id = match self.signing.check_fields(&message) {
+            Ok(()) => self.name(&message).ok_or(WireError::Missing(NAME).into()),
+            Err(reason) => Err(reason.into()),
+        };
+        Ok(Arrived {
+            message,
+            bytes,
+            id,
+            signature: Signature::Unknown,
+        })
+    }
+
+    /// Verifies the signatures that [`Engine::select`] asks for. It takes some 30 µs for each.
+    pub fn verify(&self, incoming: &mut Incoming) {
+        for arrived in incoming.arrived() {
+            if arrived.signature == Signature::Wanted {
+                // What it is remembers its outcome.
+                let _ = arrived.verify(&self.signing);
+            }
+        }
+    }
+
+    /// Writes and signs a message, which takes a number. [`Engine::send`] publishes it.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for a topic that cannot be, and for a message without a name; [`Error::MtuExceeded`] if the RPC
+    /// would exceed [`Limits::rpc`].
+    pub fn write(&self, topic: &str, data: Bytes) -> Result<Outgoing> {
+        self.check_topic(topic)?;
+        let mtu = self.limits.rpc;
+        if data.len() > mtu {
+            return Err(Error::MtuExceeded {
+                size: data.len(),
+                mtu,
+            });
+        }
+        let seqno = self.seqno.fetch_add(1, Ordering::Relaxed).wrapping_add(1);
+        let message = self.signing.make(topic, data, seqno);
+        let len = message.encoded_len();
+        let mut frame = BytesMut::with_capacity(FRAME + len);
+        frame.put_u8(2 << 3 | 2);
+        frame.put_slice(varint::write(len as u64, &mut [0; varint::MAX_LEN]));
+        let size = frame.len() + len;
+        if size > mtu {
+            return Err(Error::MtuExceeded { size, mtu });
+        }
+        // There is room for all of it.
+        let _ = message.encode(&mut frame);
+        let name = self.name(&message);
+        let id = name.ok_or_else(|| Error::invalid("message id", "it is empty or too long"))?;
+        let (topic, frame) = (topic.to_owned(), frame.freeze());
+        Ok(Outgoing { topic, id, frame })
+    }
+
+    pub(super) fn check_topic(&self, name: &str) -> Result<()> {
+        let max = self.limits.topic;
+        if name.is_empty() || name.len() > max {
+            let reason = format!("it has {} bytes, not 1 to {max}", name.len());
+            return Err(Error::invalid("topic", reason));
+        }
+        Ok(())
+    }
+
+    /// The id of a message, if it is one that may be.
+    fn name(&self, message: &Message) -> Option<MessageId> {
+        let id = match &self.name {
+            Some(name) => name(message),
+            None => self.signing.message_id(message),
+        };
+        (1..=self.limits.id).contains(&id.len()).then_some(id)
+    }
+}
+
+/// What an error of a message without a usable id names.
+const NAME: &str = "a message id of a length that may be";
+
+impl Incoming {
+    pub(super) fn arrived(&mut self) -> impl Iterator<Item = &mut Arrived> {
+        let parts = self.parts.as_mut().ok();
+        parts
+            .into_iter()
+            .flat_map(|parts| parts.messages.iter_mut().flatten())
+    }
+
+    /// Bytes of the RPC.
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Whether the RPC has no bytes; such a one says nothing.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+}
+
+impl Arrived {
+    /// Finds out about the signature, if nobody has.
+    pub(super) fn verify(&mut self, signing: &Signing) -> std::result::Result<(), PolicyError> {
+        if matches!(self.signature, Signature::Unknown | Signature::Wanted) {
+            self.signature = match signing.check_signature(&self.message, &self.bytes) {
+                Ok(()) => Signature::Good,
+                Err(reason) => Signature::Bad(reason),
+            };
+        }
+        match self.signature {
+            Signature::Bad(reason) => Err(reason),
+            Signature::Unknown | Signature::Wanted | Signature::Good => Ok(()),
+        }
+    }
+}
+
+impl Outgoing {
+    /// The message's id.
+    pub fn id(&self) -> &MessageId {
+        &self.id
+    }
+
+    /// Its topic.
+    pub fn topic(&self) -> &str {
+        &self.topic
+    }
+}
+
+impl<A: Addr> Engine<A> {
+    /// What reads and writes messages as this engine does, for use outside of its lock.
+    pub fn codec(&self) -> &Codec {
+        &self.codec
+    }
+
+    /// Names messages by this function, which must be the same at all nodes. An id must not be empty nor longer than
+    /// [`Limits::id`]; such messages are refused. Codecs that were cloned before go on as they did.
+    pub fn set_message_id(&mut self, name: impl Fn(&Message) -> MessageId + Send + Sync + 'static) {
+        self.codec.name = Some(Arc::new(name));
+    }
+
+    /// Says which signatures of an RPC matter: those of messages that are new here, of topics that are wanted, from a peer
+    /// that is listened to. Whether there is any, for [`Codec::verify`] to be called.
+    ///
+    /// It only saves time: whatever was not verified when it comes to [`Engine::handle_incoming`] is verified there.
+    pub fn select(&mut self, now: Duration, from: &A, incoming: &mut Incoming) -> bool {
+        let is_heard = self
+            .keys
+            .get(from)
+            .is_some_and(|key| !self.is_graylisted(now, *key));
+        let Some(own) = self.codec.signing.author().copied().filter(|_| is_heard) else {
+            return false;
+        };
+        let mut any = false;
+        for arrived in incoming.arrived() {
+            let joined = self.topics.get(arrived.message.topic());
+            if let Ok(id) = &arrived.id
+                && arrived.signature == Signature::Unknown
+                && arrived.message.from.as_deref() != Some(own.as_bytes())
+                && joined.is_some_and(|state| state.joined)
+                && !self.seen.contains_at(now, id)
+            {
+                arrived.signature = Signature::Wanted;
+                any = true;
+            }
+        }
+        any
+    }
+}
+
+impl fmt::Debug for Codec {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut codec = f.debug_struct("Codec");
+        codec.field("signing", &self.signing).finish_non_exhaustive()
+    }
+}
