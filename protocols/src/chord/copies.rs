@@ -9,7 +9,7 @@ use p2p::{Addr, PeerId};
 use super::distance::in_half_open;
 use super::engine::{Engine, Purpose};
 use super::event::Refusal;
-use super::lookup::Goal;
+use super::operation::Goal;
 use super::store::Incoming;
 use super::wire::{Answer, Ask, Message, Record};
 use crate::overlay::{Contact, Source};

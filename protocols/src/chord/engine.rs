@@ -12,7 +12,7 @@ use super::config::{Config, Rules};
 use super::copies::{Copies, Pull};
 use super::event::{Counts, Event};
 use super::leave::Leaving;
-use super::lookup::{Goal, Op};
+use super::operation::{Goal, Op};
 use super::route::Route;
 use super::store::Store;
 use super::table::Table;

@@ -14,7 +14,7 @@ use super::copies::Pull;
 use super::distance::{after, in_open};
 use super::engine::{Engine, Purpose};
 use super::event::{Event, OpError, Outcome};
-use super::lookup::Goal;
+use super::operation::Goal;
 use super::wire::{Answer, Ask};
 use crate::overlay::{Contact, OpId};
 
