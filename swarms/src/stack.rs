@@ -31,6 +31,7 @@
 //!
 //! Deliberately absent: a way to escape `/`, `,` and `;`. What contains them is built in Rust.
 
+mod below;
 mod build;
 mod chord;
 mod error;

@@ -2,21 +2,36 @@
 
 use std::time::Duration;
 
-use p2p::{AskSwarm as _, Counters, Error, Packet, PeerId, Reason, SecureSwarm as _, Snapshot, Swarm};
+use p2p::{
+    Addr, AskSwarm, BoxAddr, BoxSecureAskSwarm, Counters, Error, Packet, PeerId, Reason, SecureSwarm,
+    Snapshot, Swarm,
+};
 use p2p_formats::x509::PrivateKey;
 use p2p_protocols::overlay::wire::Header;
 use p2p_swarms::overlay::Identity;
-use p2p_swarms::{
-    AskingSwarm, Faults, FaultySwarm, KademliaConfig, KademliaSwarm, KeyAddr, MemoryAddr, MemoryRealm,
-    MemorySwarm, P2pkeSwarm, SwarmExt as _,
-};
+use p2p_swarms::{Faults, KademliaConfig, KademliaSwarm, KeyAddr, MemoryAddr, MemoryRealm, SwarmExt as _};
 use tokio::time::{Instant, timeout};
 
 const HOUR: Duration = Duration::from_hours(1);
 
-type Base = FaultySwarm<MemoryAddr, MemorySwarm>;
-type Sealed = AskingSwarm<KeyAddr<MemoryAddr>, P2pkeSwarm<MemoryAddr, Base>>;
-type Node = KademliaSwarm<KeyAddr<MemoryAddr>, Sealed>;
+/// What overlays of stacks stand on, too: over this they are compiled already.
+type Inner = BoxSecureAskSwarm<BoxAddr>;
+type Node = KademliaSwarm<BoxAddr, Inner>;
+
+fn boxed<A: Addr, S: AskSwarm<A> + SecureSwarm<A>>(inner: S) -> Inner {
+    Inner::new(inner.erase())
+}
+
+/// Where a node is in memory, below all layers.
+fn place(node: &Node) -> MemoryAddr {
+    let addr = node.inner().local_addrs().remove(0);
+    let sealed = addr
+        .downcast_ref()
+        .map(|sealed: &KeyAddr<MemoryAddr>| sealed.addr);
+    sealed
+        .or_else(|| addr.downcast_ref().copied())
+        .expect("an address in memory")
+}
 
 fn key(seed: u8) -> PrivateKey {
     PrivateKey::ed25519(&[seed; 32])
@@ -45,9 +60,9 @@ impl Net {
     }
 
     /// A node that is no member of the network, but speaks with its members.
-    fn sealed(&self, seed: u8) -> Sealed {
+    fn sealed(&self, seed: u8) -> Inner {
         let base = self.realm.open().faulty(self.faults.clone());
-        base.p2pke(&key(seed)).expect("a node").asks(64 << 10)
+        boxed(base.p2pke(&key(seed)).expect("a node").asks(64 << 10))
     }
 
     fn node(&self, seed: u8, change: impl Fn(&mut KademliaConfig)) -> Node {
@@ -66,8 +81,7 @@ impl Net {
 
     /// Cuts the ways between two nodes.
     fn cut(&self, a: &Node, b: &Node) {
-        let [a, b] = [a, b].map(|node| node.inner().local_addrs().remove(0).addr);
-        self.faults.partition(&[a], &[b]);
+        self.faults.partition(&[place(a)], &[place(b)]);
     }
 }
 
@@ -295,7 +309,7 @@ async fn records_and_providers_are_found_and_progress_is_seen() {
 }
 
 /// Tells a node something as it is, with this header.
-async fn tell_raw(from: &Sealed, to: &Node, header: Header, payload: &[u8]) {
+async fn tell_raw(from: &Inner, to: &Node, header: Header, payload: &[u8]) {
     let mut packet = Packet::from(payload);
     header.push(&mut packet);
     let to = to.inner().local_addrs().remove(0);
@@ -377,7 +391,7 @@ async fn friends_without_keys_reach_one_another_over_others_too() {
     let (realm, faults) = (MemoryRealm::default(), Faults::seeded(1));
     let mut nodes = Vec::new();
     for number in 0..6_u8 {
-        let inner = realm.open().faulty(faults.clone());
+        let inner = boxed(realm.open().faulty(faults.clone()));
         let identity = Identity::Unproven(PeerId::new([number.wrapping_mul(41); 32]));
         nodes.push(KademliaSwarm::new(inner, identity).expect("a node"));
     }
@@ -386,7 +400,7 @@ async fn friends_without_keys_reach_one_another_over_others_too() {
         node.join(&first).expect("room").finish().await.expect("open");
     }
     let (a, b) = (&nodes[2], &nodes[4]);
-    faults.partition(&a.inner().local_addrs(), &b.inner().local_addrs());
+    faults.partition(&[place(a)], &[place(b)]);
     a.tell(&b.id(), a.packet(b"hello"))
         .await
         .expect("a way over others");
@@ -434,7 +448,7 @@ async fn quic_runs_over_a_way_over_others() {
 #[tokio::test]
 async fn what_cannot_be_a_node_is_refused() {
     let realm = MemoryRealm::default();
-    let no_id = KademliaSwarm::new(realm.open(), Identity::Proven);
+    let no_id = KademliaSwarm::new(boxed(realm.open()), Identity::Proven);
     assert!(matches!(
         no_id,
         Err(Error::Invalid {
@@ -443,7 +457,7 @@ async fn what_cannot_be_a_node_is_refused() {
         })
     ));
     let sealed = realm.open().p2pke(&key(1)).expect("a node").asks(9000);
-    let other_key = KademliaSwarm::new(sealed, Identity::Key(&key(2)));
+    let other_key = KademliaSwarm::new(boxed(sealed), Identity::Key(&key(2)));
     assert!(matches!(
         other_key,
         Err(Error::Invalid {
@@ -452,7 +466,7 @@ async fn what_cannot_be_a_node_is_refused() {
         })
     ));
     let narrow = realm.open().p2pke(&key(1)).expect("a node").asks(500);
-    let narrow = KademliaSwarm::new(narrow, Identity::Key(&key(1)));
+    let narrow = KademliaSwarm::new(boxed(narrow), Identity::Key(&key(1)));
     assert!(matches!(
         narrow,
         Err(Error::Invalid {

@@ -1,14 +1,14 @@
 //! Makes the swarm that a stack text says.
 
 use std::net::{Ipv4Addr, SocketAddr};
+use std::pin::Pin;
 
-use p2p::{
-    Addr, BoxAddr, BoxAskSwarm, BoxSecureAskSwarm, BoxSecureSwarm, BoxSwarm, Error, PeerId, Result, Swarm,
-};
+use p2p::{Addr, BoxAddr, BoxSecureAskSwarm, BoxSecureSwarm, BoxSwarm, Error, PeerId, Result, Swarm};
 use p2p_formats::x509::PrivateKey;
 use p2p_protocols::mux::{self, Name, Varint};
 use p2p_protocols::{chord, kademlia};
 
+use super::below::{Abilities, Below};
 use super::grammar::Placed;
 use super::read::Piece;
 use super::{Channel, Layer, Node, Stack, StackError, StackText, overlay};
@@ -24,29 +24,9 @@ use crate::p2pke::P2pkeSwarm;
 use crate::quic::{MIN_INNER_MTU, QuicConfig, QuicSwarm};
 use crate::udp::{UdpConfig, UdpSwarm};
 
-/// Puts a layer that passes asks and keys on a stack.
-macro_rules! layer {
-    ($below:expr, $inner:ident => $made:expr) => {
-        match $below {
-            Stack::Plain($inner) => Stack::Plain(BoxSwarm::new($made)),
-            Stack::Ask($inner) => Stack::Ask(BoxAskSwarm::new($made)),
-            Stack::Secure($inner) => Stack::Secure(BoxSecureSwarm::new($made)),
-            Stack::SecureAsk($inner) => Stack::SecureAsk(BoxSecureAskSwarm::new($made)),
-        }
-    };
-}
-
-/// Puts a layer that passes keys, at which asks end, on a stack.
-macro_rules! layer_without_asks {
-    ($below:expr, $inner:ident => $made:expr) => {
-        match $below {
-            Stack::Plain($inner) => Stack::Plain(BoxSwarm::new($made)),
-            Stack::Ask($inner) => Stack::Plain(BoxSwarm::new($made)),
-            Stack::Secure($inner) => Stack::Secure(BoxSecureSwarm::new($made)),
-            Stack::SecureAsk($inner) => Stack::Secure(BoxSecureSwarm::new($made)),
-        }
-    };
-}
+/// A future without a type of its own. One that is awaited by its type is compiled where it is awaited: with all layers of
+/// stacks, in each program and each test that builds one.
+type Boxed<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
 impl StackText {
     /// Whether a layer of this stack has a private key: what [`build_with`](Self::build_with) gives it.
@@ -94,7 +74,7 @@ impl StackText {
     /// As [`build_with`](Self::build_with); also if `addr` is not one of the base's, or `key` is another node's. Where a
     /// node of an overlay is, is known of those alone that were built from this text or a clone of it.
     pub async fn build_at(&self, addr: &BoxAddr, key: &PrivateKey) -> Result<Stack, StackError> {
-        let stack = self.build_on(Some(&self.place(addr)), key).await?.stack;
+        let stack = self.build_on(Some(self.place(addr)), key).await?.stack;
         let local = stack.local_addrs().into_iter().next();
         let id = local.and_then(|local| local.peer_id());
         if id != addr.peer_id() {
@@ -121,8 +101,16 @@ impl StackText {
         }
     }
 
-    async fn build_on(&self, addr: Option<&BoxAddr>, key: &PrivateKey) -> Result<Node, StackError> {
-        let (mut stack, layers) = self.base(addr, key)?;
+    fn build_on<'a>(
+        &'a self,
+        addr: Option<BoxAddr>,
+        key: &'a PrivateKey,
+    ) -> Boxed<'a, Result<Node, StackError>> {
+        Box::pin(self.put_layers(addr, key))
+    }
+
+    async fn put_layers(&self, addr: Option<BoxAddr>, key: &PrivateKey) -> Result<Node, StackError> {
+        let (mut stack, layers) = self.base(addr.as_ref(), key)?;
         let mut overlays = Vec::new();
         for placed in layers {
             stack = match &placed.layer {
@@ -196,7 +184,8 @@ impl StackText {
             let party = Party::parse(rule.text, &below);
             parties.push(party.map_err(|error| text_error(rule, error, "not an id, and not an address"))?);
         }
-        Ok(layer!(below, inner => allow(inner, parties)))
+        let can = Abilities::of(&below);
+        Ok(can.show(allow(Below::new(below), parties)))
     }
 }
 
@@ -291,28 +280,21 @@ fn quic_stack<A: Addr>(node: QuicSwarm<A>) -> Stack {
 }
 
 fn put(placed: &Placed, below: Stack, key: &PrivateKey) -> Result<Stack> {
+    let can = Abilities::of(&below);
     Ok(match &placed.layer {
         Layer::Faulty { .. } => {
             let faults = placed.faults.clone();
             let faults = faults.ok_or_else(|| Error::invalid("stack", "it has no medium"))?;
-            layer!(below, inner => FaultySwarm::new(inner, faults))
+            can.show(FaultySwarm::new(Below::new(below), faults))
         }
         Layer::Frag { mtu } => {
             let mtu = mtu.unwrap_or(FragmentConfig::default().mtu);
-            layer_without_asks!(below, inner => FragmentSwarm::new(inner, mtu))
+            Abilities::show_keys(can.keys, FragmentSwarm::new(Below::new(below), mtu))
         }
         Layer::Mbapp { mtu } => {
             let mtu = mtu.unwrap_or(AskingConfig::default().engine.mtu);
-            match below {
-                Stack::Plain(inner) => Stack::Ask(BoxAskSwarm::new(AskingSwarm::new(inner, mtu))),
-                Stack::Ask(inner) => Stack::Ask(BoxAskSwarm::new(AskingSwarm::new(inner, mtu))),
-                Stack::Secure(inner) => {
-                    Stack::SecureAsk(BoxSecureAskSwarm::new(AskingSwarm::new(inner, mtu)))
-                }
-                Stack::SecureAsk(inner) => {
-                    Stack::SecureAsk(BoxSecureAskSwarm::new(AskingSwarm::new(inner, mtu)))
-                }
-            }
+            let asks = Abilities { asks: true, ..can };
+            asks.show(AskingSwarm::new(Below::new(below), mtu))
         }
         Layer::P2pke => {
             let node = P2pkeSwarm::new(below, key)?;
@@ -320,11 +302,11 @@ fn put(placed: &Placed, below: Stack, key: &PrivateKey) -> Result<Stack> {
         }
         Layer::Quic { mtu } => quic_stack(QuicSwarm::with_config(below, key, quic_config(*mtu))?),
         Layer::Mux(channel) => match channel {
-            Channel::Name(name) => layer!(below, inner => open::<_, Name>(inner, name.as_bytes())?),
-            Channel::U16(number) => layer!(below, inner => open::<_, u16>(inner, *number)?),
-            Channel::U32(number) => layer!(below, inner => open::<_, u32>(inner, *number)?),
-            Channel::U64(number) => layer!(below, inner => open::<_, u64>(inner, *number)?),
-            Channel::Varint(number) => layer!(below, inner => open::<_, Varint>(inner, *number)?),
+            Channel::Name(name) => can.show(open::<Name>(below, name.as_bytes())?),
+            Channel::U16(number) => can.show(open::<u16>(below, *number)?),
+            Channel::U32(number) => can.show(open::<u32>(below, *number)?),
+            Channel::U64(number) => can.show(open::<u64>(below, *number)?),
+            Channel::Varint(number) => can.show(open::<Varint>(below, *number)?),
         },
         other => {
             return Err(Error::invalid(
@@ -335,11 +317,8 @@ fn put(placed: &Placed, below: Stack, key: &PrivateKey) -> Result<Stack> {
     })
 }
 
-fn open<S: Swarm<BoxAddr>, C: mux::Channel>(
-    inner: S,
-    channel: impl Into<C>,
-) -> Result<MuxSwarm<BoxAddr, S, C>> {
-    Mux::<_, _, C>::with_config(inner, MuxConfig::default()).open(channel)
+fn open<C: mux::Channel>(below: Stack, channel: impl Into<C>) -> Result<MuxSwarm<BoxAddr, Below, C>> {
+    Mux::<_, _, C>::with_config(Below::new(below), MuxConfig::default()).open(channel)
 }
 
 fn allow<S>(inner: S, parties: Vec<Party<BoxAddr>>) -> AllowSwarm<BoxAddr, S> {

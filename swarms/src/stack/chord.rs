@@ -5,7 +5,7 @@ use std::time::Duration;
 use p2p::{BoxAddr, PeerId, Result};
 use p2p_protocols::chord::{Engine, Found, Progress};
 
-use super::overlay::{OverlayNode, each};
+use super::overlay::OverlayNode;
 
 /// A node that the word `chord` made; see [`ChordSwarm`](crate::ChordSwarm) for all that it does.
 ///
@@ -18,7 +18,7 @@ impl Chord {
     /// # Errors
     /// As there.
     pub async fn lookup(&self, key: PeerId, watch: impl FnMut(Progress)) -> Result<Found<BoxAddr>> {
-        each!(self, node => node.lookup(key)?.watch(watch).await)
+        self.swarm.lookup(key)?.watch(watch).await
     }
 
     /// Fetches a record; see [`get`](crate::ChordSwarm::get).
@@ -26,7 +26,7 @@ impl Chord {
     /// # Errors
     /// As there.
     pub async fn get(&self, key: PeerId, watch: impl FnMut(Progress)) -> Result<Option<Vec<u8>>> {
-        each!(self, node => node.get(key)?.watch(watch).await)
+        self.swarm.get(key)?.watch(watch).await
     }
 
     /// Puts a record; see [`put`](crate::ChordSwarm::put).
@@ -40,7 +40,7 @@ impl Chord {
         ttl: Duration,
         watch: impl FnMut(Progress),
     ) -> Result<()> {
-        each!(self, node => node.put(key, value, ttl)?.watch(watch).await)
+        self.swarm.put(key, value, ttl)?.watch(watch).await
     }
 
     /// Leaves the ring, and hands over what the node keeps; see [`leave`](crate::ChordSwarm::leave).
@@ -48,6 +48,6 @@ impl Chord {
     /// # Errors
     /// As there.
     pub async fn leave(&self, watch: impl FnMut(Progress)) -> Result<()> {
-        each!(self, node => node.leave()?.watch(watch).await)
+        self.swarm.leave()?.watch(watch).await
     }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use p2p::{BoxAddr, PeerId, Result};
 use p2p_protocols::kademlia::{Contact, Engine, Progress, Record};
 
-use super::overlay::{OverlayNode, each};
+use super::overlay::OverlayNode;
 
 /// A node that the word `kad` made; see [`KademliaSwarm`](crate::KademliaSwarm) for all that it does.
 ///
@@ -18,7 +18,7 @@ impl Kademlia {
     /// # Errors
     /// As there.
     pub async fn find_node(&self, id: PeerId, watch: impl FnMut(Progress)) -> Result<Vec<Contact<BoxAddr>>> {
-        each!(self, node => node.find_node(id)?.watch(watch).await)
+        self.swarm.find_node(id)?.watch(watch).await
     }
 
     /// Finds a record; see [`get`](crate::KademliaSwarm::get).
@@ -26,7 +26,7 @@ impl Kademlia {
     /// # Errors
     /// As there.
     pub async fn get(&self, key: PeerId, watch: impl FnMut(Progress)) -> Result<Option<Record>> {
-        each!(self, node => node.get(key)?.watch(watch).await)
+        self.swarm.get(key)?.watch(watch).await
     }
 
     /// Puts a record, and comes to how many other nodes keep it; see [`put`](crate::KademliaSwarm::put).
@@ -40,7 +40,7 @@ impl Kademlia {
         ttl: Duration,
         watch: impl FnMut(Progress),
     ) -> Result<usize> {
-        each!(self, node => node.put(key, value, ttl)?.watch(watch).await)
+        self.swarm.put(key, value, ttl)?.watch(watch).await
     }
 
     /// How many nodes have a place in a bucket.
@@ -48,6 +48,6 @@ impl Kademlia {
     /// # Errors
     /// As [`contacts`](crate::KademliaSwarm::contacts).
     pub fn contacts(&self) -> Result<usize> {
-        each!(self, node => node.contacts())
+        self.swarm.contacts()
     }
 }

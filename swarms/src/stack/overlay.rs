@@ -5,10 +5,11 @@
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use p2p::{Addr as _, AskSwarm, BoxAddr, BoxAskSwarm, BoxSecureAskSwarm, Error, PeerId, Result, Swarm as _};
+use p2p::{Addr as _, BoxAddr, BoxAskSwarm, BoxSecureAskSwarm, Error, PeerId, Result, Swarm as _};
 use p2p_formats::x509::{PrivateKey, Registry, shake256};
 use p2p_protocols::{chord, kademlia};
 
+use super::below::Below;
 use super::build::text_error;
 use super::grammar::Placed;
 use super::read::Piece;
@@ -22,18 +23,19 @@ const THROUGH: usize = 3;
 /// Nodes of one text that are remembered. At the limit the one that was built first is forgotten.
 const REMEMBERED: usize = 4096;
 
+/// What overlays of stacks stand on. Whoever needs an overlay and no types of its own below takes this, too, and has it
+/// compiled already.
+type Inner = BoxSecureAskSwarm<BoxAddr>;
+
 /// An engine whose overlay is a word of a stack text.
 pub(super) trait Network: Router<BoxAddr> {
     /// A node that knows nobody, and if it `visits`, serves nobody.
-    fn node<S: AskSwarm<BoxAddr>>(
-        inner: S,
-        identity: Identity<'_>,
-        visits: bool,
-    ) -> Result<OverlaySwarm<BoxAddr, S, Self>>;
+    fn node(inner: Inner, identity: Identity<'_>, visits: bool)
+    -> Result<OverlaySwarm<BoxAddr, Inner, Self>>;
 
     /// Gets to know the network; says how many nodes are known then.
-    fn join<S: AskSwarm<BoxAddr>>(
-        node: &OverlaySwarm<BoxAddr, S, Self>,
+    fn join(
+        node: &OverlaySwarm<BoxAddr, Inner, Self>,
         through: &[BoxAddr],
     ) -> impl Future<Output = Result<usize>> + Send;
 
@@ -43,20 +45,13 @@ pub(super) trait Network: Router<BoxAddr> {
 
 impl Network for kademlia::Engine<BoxAddr> {
     /// Records are whatever they are, and the first one stays: whose a record may be, a text does not say.
-    fn node<S: AskSwarm<BoxAddr>>(
-        inner: S,
-        identity: Identity<'_>,
-        visits: bool,
-    ) -> Result<KademliaSwarm<BoxAddr, S>> {
+    fn node(inner: Inner, identity: Identity<'_>, visits: bool) -> Result<KademliaSwarm<BoxAddr, Inner>> {
         let mut config = KademliaConfig::default().validator(|_: &PeerId, _: &[u8]| true);
         config.engine.serves = !visits;
         KademliaSwarm::with_config(inner, identity, config)
     }
 
-    async fn join<S: AskSwarm<BoxAddr>>(
-        node: &KademliaSwarm<BoxAddr, S>,
-        through: &[BoxAddr],
-    ) -> Result<usize> {
+    async fn join(node: &KademliaSwarm<BoxAddr, Inner>, through: &[BoxAddr]) -> Result<usize> {
         KademliaSwarm::join(node, through)?.finish().await
     }
 
@@ -68,17 +63,13 @@ impl Network for kademlia::Engine<BoxAddr> {
 impl Network for chord::Engine<BoxAddr> {
     /// Records as in a Kademlia network. On a ring everybody serves, also who only visits: who is between two others is on
     /// the way of both.
-    fn node<S: AskSwarm<BoxAddr>>(
-        inner: S,
-        identity: Identity<'_>,
-        _visits: bool,
-    ) -> Result<ChordSwarm<BoxAddr, S>> {
+    fn node(inner: Inner, identity: Identity<'_>, _visits: bool) -> Result<ChordSwarm<BoxAddr, Inner>> {
         let config = ChordConfig::default().validator(|_: &PeerId, _: &[u8]| true);
         ChordSwarm::with_config(inner, identity, config)
     }
 
     /// Knows a successor then.
-    async fn join<S: AskSwarm<BoxAddr>>(node: &ChordSwarm<BoxAddr, S>, through: &[BoxAddr]) -> Result<usize> {
+    async fn join(node: &ChordSwarm<BoxAddr, Inner>, through: &[BoxAddr]) -> Result<usize> {
         ChordSwarm::join(node, through)?.finish().await?;
         Ok(1)
     }
@@ -110,50 +101,45 @@ impl Overlay {
     }
 }
 
-/// Calls the same method, whatever is below.
-macro_rules! each {
-    ($node:expr, $swarm:ident => $call:expr) => {
-        match $node {
-            OverlayNode::Ask($swarm) => $call,
-            OverlayNode::SecureAsk($swarm) => $call,
-        }
-    };
-}
-pub(super) use each;
-
-/// A node with the engine `R`, over what the layers below can do.
-pub enum OverlayNode<R: Router<BoxAddr>> {
-    /// They tell and ask.
-    Ask(Arc<OverlaySwarm<BoxAddr, BoxAskSwarm<BoxAddr>, R>>),
-    /// They have keys, too.
-    SecureAsk(Arc<OverlaySwarm<BoxAddr, BoxSecureAskSwarm<BoxAddr>, R>>),
+/// A node with the engine `R`, over whatever the layers below are.
+pub struct OverlayNode<R: Router<BoxAddr>> {
+    pub(super) swarm: Arc<OverlaySwarm<BoxAddr, Inner, R>>,
+    /// Whether the layers below have keys.
+    keys: bool,
 }
 
 impl<R: Router<BoxAddr>> OverlayNode<R> {
     /// Its id.
     pub fn id(&self) -> PeerId {
-        each!(self, node => node.id())
+        self.swarm.id()
     }
 
     /// The addresses below, best first.
     pub fn bootstraps(&self) -> Vec<BoxAddr> {
-        each!(self, node => node.inner().local_addrs())
+        self.swarm.inner().local_addrs()
+    }
+
+    fn stack(&self) -> Stack {
+        let swarm = EraseSwarm::erase(self.swarm.clone());
+        if self.keys {
+            Stack::SecureAsk(BoxSecureAskSwarm::new(swarm))
+        } else {
+            Stack::Ask(BoxAskSwarm::new(swarm))
+        }
     }
 }
 
 impl<R: Router<BoxAddr>> Clone for OverlayNode<R> {
     /// Another handle on the same node.
     fn clone(&self) -> Self {
-        match self {
-            Self::Ask(node) => Self::Ask(node.clone()),
-            Self::SecureAsk(node) => Self::SecureAsk(node.clone()),
-        }
+        let swarm = self.swarm.clone();
+        Self { swarm, ..*self }
     }
 }
 
 impl<R: Router<BoxAddr>> fmt::Debug for OverlayNode<R> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        each!(self, node => node.fmt(f))
+        self.swarm.fmt(f)
     }
 }
 
@@ -228,7 +214,7 @@ pub(super) async fn put<R: Network>(
     let found = if through.is_empty() {
         Ok(0)
     } else {
-        each!(&node, node => R::join(node, &through).await)
+        R::join(&node.swarm, &through).await
     };
     match found {
         Ok(0) if !named.is_empty() => {
@@ -242,24 +228,14 @@ pub(super) async fn put<R: Network>(
         && let Some(addr) = node.bootstraps().into_iter().next()
     {
         let id = node.id();
-        let is_open = each!(&node, node => is_open(node));
+        let is_open = is_open(&node.swarm);
         members.add(Member { id, addr, is_open });
     }
-    let stack = match &node {
-        OverlayNode::Ask(node) => Stack::Ask(BoxAskSwarm::new(EraseSwarm::erase(node.clone()))),
-        OverlayNode::SecureAsk(node) => {
-            Stack::SecureAsk(BoxSecureAskSwarm::new(EraseSwarm::erase(node.clone())))
-        }
-    };
-    Ok((stack, R::handle(node)))
+    Ok((node.stack(), R::handle(node)))
 }
 
 /// Whether a node is there, as long as somebody has it.
-fn is_open<S, R>(node: &Arc<OverlaySwarm<BoxAddr, S, R>>) -> Box<dyn Fn() -> bool + Send>
-where
-    S: AskSwarm<BoxAddr>,
-    R: Router<BoxAddr>,
-{
+fn is_open<R: Router<BoxAddr>>(node: &Arc<OverlaySwarm<BoxAddr, Inner, R>>) -> Box<dyn Fn() -> bool + Send> {
     let node = Arc::downgrade(node);
     Box::new(move || node.upgrade().is_some_and(|node| node.with(|_, _| ()).is_ok()))
 }
@@ -286,12 +262,14 @@ fn node<R: Network>(below: Stack, key: &PrivateKey, visits: bool) -> Result<Over
         let signer = signer.map_err(|error| Error::invalid("private key", error.to_string()))?;
         Identity::Unproven(shake256(signer.public_key()))
     };
-    match below {
-        Stack::Ask(inner) => Ok(OverlayNode::Ask(Arc::new(R::node(inner, identity, visits)?))),
-        Stack::SecureAsk(inner) => Ok(OverlayNode::SecureAsk(Arc::new(R::node(
-            inner, identity, visits,
-        )?))),
+    let (inner, keys) = match below {
+        Stack::SecureAsk(inner) => (inner, true),
+        Stack::Ask(_) => (Inner::new(Below::new(below)), false),
         // The grammar knows where asks end.
-        Stack::Plain(_) | Stack::Secure(_) => Err(Error::invalid("inner swarm", "it carries no asks")),
-    }
+        Stack::Plain(_) | Stack::Secure(_) => {
+            return Err(Error::invalid("inner swarm", "it carries no asks"));
+        }
+    };
+    let swarm = Arc::new(R::node(inner, identity, visits)?);
+    Ok(OverlayNode { swarm, keys })
 }
