@@ -133,7 +133,7 @@ prop_compose! {
         signature in option::of(bytes(1..100)),
         key in option::of(bytes(1..100)),
     ) -> Message {
-        Message { from, data, seqno, topic, signature, key }
+        Message { from, data, seqno, topic, signature, key, to: None }
     }
 }
 
@@ -191,7 +191,7 @@ prop_compose! {
             .into_iter()
             .map(|(subscribe, topicid)| SubOpts { subscribe, topicid });
         let publish = messages.iter().map(|message| message.encode_to_vec().into());
-        let rpc = Rpc { subscriptions: subscriptions.collect(), publish: publish.collect(), control };
+        let rpc = Rpc { subscriptions: subscriptions.collect(), publish: publish.collect(), control, ..Rpc::default() };
         (rpc, messages)
     }
 }

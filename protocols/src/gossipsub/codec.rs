@@ -9,15 +9,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::Bytes;
 use p2p::{Addr, Error, Result};
-use p2p_formats::varint;
 use prost::Message as _;
 
 use super::engine::Engine;
 use super::event::Refused;
+use super::identity::Author;
 use super::signing::{MessageId, PolicyError, Signing};
-use super::wire::{ControlMessage, FRAME, Limits, Message, Rpc, SubOpts, WireError};
+use super::wire::{ControlMessage, DIRECT, Hello, Limits, Message, PUBLISH, Rpc, SubOpts, WireError, framed};
 
 /// Names messages otherwise than [`Signing::message_id`] does.
 type NameMessage = Arc<dyn Fn(&Message) -> MessageId + Send + Sync>;
@@ -45,6 +45,9 @@ pub(super) struct Parts {
     pub(super) subscriptions: Vec<SubOpts>,
     pub(super) control: Option<ControlMessage>,
     pub(super) messages: Vec<std::result::Result<Arrived, WireError>>,
+    pub(super) hello: Option<Hello>,
+    /// Messages for this node alone.
+    pub(super) direct: Vec<std::result::Result<Arrived, WireError>>,
 }
 
 /// A message that came, well formed.
@@ -55,6 +58,8 @@ pub(super) struct Arrived {
     /// Its name, if it is as the policy wants it, signature aside.
     pub(super) id: std::result::Result<MessageId, Refused>,
     pub(super) signature: Signature,
+    /// Whether it is for this node alone.
+    pub(super) is_direct: bool,
 }
 
 /// What is known of a signature.
@@ -94,24 +99,47 @@ impl Codec {
         let parts = Rpc::parse(bytes, &self.limits).map(|rpc| Parts {
             subscriptions: rpc.subscriptions,
             control: rpc.control,
-            messages: rpc.publish.into_iter().map(|bytes| self.arrived(bytes)).collect(),
+            messages: self.all_arrived(rpc.publish, false),
+            hello: rpc.hello,
+            direct: self.all_arrived(rpc.direct, true),
         });
         let len = bytes.len();
         Incoming { len, parts }
     }
 
-    fn arrived(&self, bytes: Bytes) -> std::result::Result<Arrived, WireError> {
+    fn all_arrived(
+        &self,
+        messages: Vec<Bytes>,
+        is_direct: bool,
+    ) -> Vec<std::result::Result<Arrived, WireError>> {
+        let messages = messages.into_iter();
+        messages.map(|bytes| self.arrived(bytes, is_direct)).collect()
+    }
+
+    fn arrived(&self, bytes: Bytes, is_direct: bool) -> std::result::Result<Arrived, WireError> {
         let message = Message::parse(&bytes, &self.limits)?;
-        let id = match self.signing.check_fields(&message) {
-            Ok(()) => self.name(&message).ok_or(WireError::Missing(NAME).into()),
-            Err(reason) => Err(reason.into()),
+        let id = if is_direct {
+            let named = self.signing.check_direct(&message);
+            named.map(|()| direct_id(&message)).map_err(Refused::from)
+        } else {
+            match self.signing.check_fields(&message) {
+                Ok(()) => self.name(&message).ok_or(WireError::Missing(NAME).into()),
+                Err(reason) => Err(reason.into()),
+            }
         };
         Ok(Arrived {
             message,
             bytes,
             id,
             signature: Signature::Unknown,
+            is_direct,
         })
+    }
+
+    /// Whether a message says that this node made it.
+    pub(super) fn is_own(&self, message: &Message) -> bool {
+        let own = self.signing.author();
+        own.is_some_and(|own| message.from.as_deref() == Some(own.as_bytes()))
     }
 
     /// Verifies the signatures that [`Engine::select`] asks for. It takes some 30 µs for each.
@@ -130,30 +158,43 @@ impl Codec {
     /// [`Error::Invalid`] for a topic that cannot be, and for a message without a name; [`Error::MtuExceeded`] if the RPC
     /// would exceed [`Limits::rpc`].
     pub fn write(&self, topic: &str, data: Bytes) -> Result<Outgoing> {
-        self.check_topic(topic)?;
-        let mtu = self.limits.rpc;
-        if data.len() > mtu {
-            return Err(Error::MtuExceeded {
-                size: data.len(),
-                mtu,
-            });
-        }
-        let seqno = self.seqno.fetch_add(1, Ordering::Relaxed).wrapping_add(1);
+        let seqno = self.begin(topic, &data)?;
         let message = self.signing.make(topic, data, seqno);
+        let frame = self.framed(PUBLISH, &message)?;
+        let name = self.name(&message);
+        let id = name.ok_or_else(|| Error::invalid("message id", "it is empty or too long"))?;
+        let topic = topic.to_owned();
+        Ok(Outgoing { topic, id, frame })
+    }
+
+    /// Writes and signs a message for one peer alone, who is named in it where messages are signed.
+    pub(super) fn write_direct(&self, topic: &str, data: Bytes, to: Option<&Author>) -> Result<Bytes> {
+        let seqno = self.begin(topic, &data)?;
+        let message = self.signing.make_direct(topic, data, seqno, to);
+        self.framed(DIRECT, &message)
+    }
+
+    /// The number of a message that can be.
+    fn begin(&self, topic: &str, data: &Bytes) -> Result<u64> {
+        self.check_topic(topic)?;
+        let (size, mtu) = (data.len(), self.limits.rpc);
+        if size > mtu {
+            return Err(Error::MtuExceeded { size, mtu });
+        }
+        Ok(self.seqno.fetch_add(1, Ordering::Relaxed).wrapping_add(1))
+    }
+
+    /// A message as an RPC of its own.
+    fn framed(&self, field: u32, message: &Message) -> Result<Bytes> {
         let len = message.encoded_len();
-        let mut frame = BytesMut::with_capacity(FRAME + len);
-        frame.put_u8(2 << 3 | 2);
-        frame.put_slice(varint::write(len as u64, &mut [0; varint::MAX_LEN]));
-        let size = frame.len() + len;
+        let mut frame = framed(field, len);
+        let (size, mtu) = (frame.len() + len, self.limits.rpc);
         if size > mtu {
             return Err(Error::MtuExceeded { size, mtu });
         }
         // There is room for all of it.
         let _ = message.encode(&mut frame);
-        let name = self.name(&message);
-        let id = name.ok_or_else(|| Error::invalid("message id", "it is empty or too long"))?;
-        let (topic, frame) = (topic.to_owned(), frame.freeze());
-        Ok(Outgoing { topic, id, frame })
+        Ok(frame.freeze())
     }
 
     pub(super) fn check_topic(&self, name: &str) -> Result<()> {
@@ -183,7 +224,12 @@ impl Incoming {
         let parts = self.parts.as_mut().ok();
         parts
             .into_iter()
-            .flat_map(|parts| parts.messages.iter_mut().flatten())
+            .flat_map(|parts| parts.messages.iter_mut().chain(&mut parts.direct).flatten())
+    }
+
+    /// Why the bytes are no RPC.
+    pub fn error(&self) -> Option<WireError> {
+        self.parts.as_ref().err().copied()
     }
 
     /// Bytes of the RPC.
@@ -197,7 +243,18 @@ impl Incoming {
     }
 }
 
+/// What a direct message is known by: its author and number, or its number among those of a neighbour.
+fn direct_id(message: &Message) -> MessageId {
+    let [from, seqno] = [&message.from, &message.seqno].map(|field| field.as_deref().unwrap_or_default());
+    [from, seqno].concat().into()
+}
+
 impl Arrived {
+    /// Who signed it.
+    pub(super) fn author(&self) -> Option<Author> {
+        self.message.from.as_deref().and_then(Author::from_bytes)
+    }
+
     /// Finds out about the signature, if nobody has.
     pub(super) fn verify(&mut self, signing: &Signing) -> std::result::Result<(), PolicyError> {
         if matches!(self.signature, Signature::Unknown | Signature::Wanted) {
@@ -246,17 +303,26 @@ impl<A: Addr> Engine<A> {
             .keys
             .get(from)
             .is_some_and(|key| !self.is_graylisted(now, *key));
-        let Some(own) = self.codec.signing.author().copied().filter(|_| is_heard) else {
+        if self.codec.signing.author().is_none() || !is_heard {
             return false;
-        };
+        }
         let mut any = false;
         for arrived in incoming.arrived() {
-            let joined = self.topics.get(arrived.message.topic());
+            let topic = arrived.message.topic();
+            let wanted = if arrived.is_direct {
+                self.hears_of(topic)
+            } else {
+                self.topics.get(topic).is_some_and(|state| state.joined)
+            };
             if let Ok(id) = &arrived.id
                 && arrived.signature == Signature::Unknown
-                && arrived.message.from.as_deref() != Some(own.as_bytes())
-                && joined.is_some_and(|state| state.joined)
-                && !self.seen.contains_at(now, id)
+                && wanted
+                && !self.codec.is_own(&arrived.message)
+                && !(if arrived.is_direct {
+                    self.told.contains_at(now, id)
+                } else {
+                    self.seen.contains_at(now, id)
+                })
             {
                 arrived.signature = Signature::Wanted;
                 any = true;

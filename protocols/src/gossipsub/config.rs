@@ -67,6 +67,10 @@ impl QueueConfig {
 
 /// How an [`Engine`](super::Engine) behaves, and what it keeps at most.
 #[derive(Clone, Debug, PartialEq)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a switch of its own, most of them by the name that a specification gives it"
+)]
 pub struct Config {
     /// `D`, peers wanted in a mesh. More is faster and costs more copies. Default: 6.
     pub d: usize,
@@ -129,6 +133,15 @@ pub struct Config {
     pub announce_every: Duration,
     /// Whether the router floods: each message to all subscribers, and nothing else. Default: no.
     pub floodsub: bool,
+    /// Whether peers introduce themselves to one another, and take messages for them alone: an extension of this library
+    /// for media without connections, on which RPCs may get lost. Others pass over it. Default: no.
+    pub direct: bool,
+    /// For how long nothing may be heard of a peer before it is none any more. Where there are connections, their end
+    /// says more. Default: for ever.
+    pub peer_idle: Duration,
+    /// Topics that this node spoke of and did not subscribe to, of which it takes answers; the oldest are forgotten.
+    /// Default: 256.
+    pub max_spoken: usize,
     /// Who decides whether a message is delivered. Default: the signature policy.
     pub validation: Validation,
     /// How long the application has for that; then the message is ignored. Default: 30 s.
@@ -193,6 +206,9 @@ impl Default for Config {
             direct_connect_every: Duration::from_mins(5),
             announce_every: Duration::from_mins(2),
             floodsub: false,
+            direct: false,
+            peer_idle: Duration::MAX,
+            max_spoken: 256,
             validation: Validation::Automatic,
             validation_timeout: Duration::from_secs(30),
             max_validating: 4096,

@@ -91,7 +91,7 @@ impl<A: Addr> Engine<A> {
             if let Some(frame) = self.cache.get_for(&id, key, limit) {
                 self.counts.iwant_served += 1;
                 self.counts.copies += 1;
-                self.push(now, key, Priority::Forwarded, frame, Some(id));
+                self.push_message(now, key, Priority::Forwarded, frame, Some(id));
             }
         }
     }

@@ -15,7 +15,7 @@ use super::config::Config;
 use super::event::{Counts, Event, Transmit};
 use super::message_cache::MessageCache;
 use super::peer::{Connection, Peer, PeerKey, Version, Who};
-use super::queue::{Priority, Queue};
+use super::queue::{Item, Priority, Queue};
 use super::receive::{Delivery, Validating};
 use super::score::Scores;
 use super::seen::Seen;
@@ -58,6 +58,10 @@ pub struct Engine<A> {
     pub(super) explicit: BTreeSet<A>,
     pub(super) topics: BTreeMap<Topic, TopicState>,
     pub(super) seen: Seen<MessageId, Delivery>,
+    /// Direct messages that are known again.
+    pub(super) told: Seen<MessageId, ()>,
+    /// Topics that something was said about.
+    pub(super) spoken: Seen<Topic, ()>,
     pub(super) cache: MessageCache,
     pub(super) validating: Seen<MessageId, Validating>,
     pub(super) backoffs: Backoffs<Who<A>>,
@@ -95,6 +99,8 @@ impl<A: Addr> Engine<A> {
             explicit: BTreeSet::new(),
             topics: BTreeMap::new(),
             seen: Seen::new(config.seen_ttl, config.max_seen),
+            told: Seen::new(config.seen_ttl, config.max_seen),
+            spoken: Seen::new(Duration::MAX, config.max_spoken),
             cache: MessageCache::new(
                 config.mcache_len,
                 config.mcache_gossip,
@@ -162,13 +168,17 @@ impl<A: Addr> Engine<A> {
             ihaves: 0,
             asked: 0,
             idontwants: 0,
+            takes_direct: false,
+            author: None,
+            heard: now,
+            met: false,
+            answered: false,
+            beats: 0,
             dont_send: Seen::new(ttl, self.config.max_idontwant_messages.saturating_mul(2)),
         };
         self.peers.insert(key, peer);
         self.keys.insert(addr.clone(), key);
-        let joined = self.topics.iter().filter(|(_, state)| state.joined);
-        let joined: Vec<Topic> = joined.map(|(topic, _)| topic.clone()).collect();
-        self.announce(now, key, &joined, true);
+        self.greet(now, key, true);
         Ok(())
     }
 
@@ -177,9 +187,10 @@ impl<A: Addr> Engine<A> {
         let Some(key) = self.keys.remove(addr) else {
             return false;
         };
-        let Some(peer) = self.peers.remove(&key) else {
+        let Some(mut peer) = self.peers.remove(&key) else {
             return false;
         };
+        self.counts.dropped(peer.queue.clear());
         for topic in &peer.topics {
             if let Some(state) = self.topics.get_mut(topic) {
                 state.subscribers.remove(&key);
@@ -246,6 +257,25 @@ impl<A: Addr> Engine<A> {
         }
     }
 
+    /// Whether there is no use in publishing more to a topic at present: all who want it [take no
+    /// more](Self::set_writable), and half of what may wait for each of them does.
+    pub fn is_pressed(&self, topic: &str) -> bool {
+        let subscribers = self.topics.get(topic).map(|state| &state.subscribers);
+        let mut keys = subscribers.into_iter().flatten().peekable();
+        keys.peek().is_some() && keys.all(|key| self.is_peer_pressed(*key))
+    }
+
+    /// Whether there is no use in [telling](Self::tell) a peer more at present.
+    pub fn is_pressed_by(&self, peer: &A) -> bool {
+        let key = self.keys.get(peer);
+        key.is_some_and(|key| self.is_peer_pressed(*key))
+    }
+
+    fn is_peer_pressed(&self, key: PeerKey) -> bool {
+        let peer = self.peers.get(&key);
+        peer.is_some_and(|peer| !peer.writable && peer.queue.is_half_full(&self.config.queue))
+    }
+
     /// The next RPC to send. Peers take turns.
     pub fn poll_transmit(&mut self, now: Duration) -> Option<Transmit<A>> {
         while let Some(key) = self.ready.pop_front() {
@@ -258,7 +288,7 @@ impl<A: Addr> Engine<A> {
             }
             let Peer { queue, dont_send, .. } = peer;
             let (rpc, dropped) = queue.pop(now, |id| dont_send.contains(id));
-            self.counts.queue_dropped += dropped;
+            self.counts.dropped(dropped);
             if !queue.is_empty() {
                 peer.ready = true;
                 self.ready.push_back(key);
@@ -266,6 +296,35 @@ impl<A: Addr> Engine<A> {
             if let Some(rpc) = rpc {
                 let to = peer.addr.clone();
                 return Some(Transmit { to, rpc });
+            }
+        }
+        None
+    }
+
+    /// The next RPCs to one peer, `max` at most and at least one, appended to `out`. Peers take turns.
+    pub fn poll_transmits(&mut self, now: Duration, max: usize, out: &mut Vec<Bytes>) -> Option<A> {
+        while let Some(key) = self.ready.pop_front() {
+            let Some(peer) = self.peers.get_mut(&key) else {
+                continue;
+            };
+            peer.ready = false;
+            if !peer.writable {
+                continue;
+            }
+            let Peer { queue, dont_send, .. } = peer;
+            let before = out.len();
+            while out.len() - before < max.max(1) {
+                let (rpc, dropped) = queue.pop(now, |id| dont_send.contains(id));
+                self.counts.dropped(dropped);
+                let Some(rpc) = rpc else { break };
+                out.push(rpc);
+            }
+            if !queue.is_empty() {
+                peer.ready = true;
+                self.ready.push_back(key);
+            }
+            if out.len() > before {
+                return Some(peer.addr.clone());
             }
         }
         None
@@ -281,8 +340,13 @@ impl<A: Addr> Engine<A> {
         self.next_heartbeat
     }
 
-    /// Queues an RPC for a peer.
-    pub(super) fn push(
+    /// Queues an RPC for a peer that is no message.
+    pub(super) fn push(&mut self, now: Duration, key: PeerKey, priority: Priority, rpc: Bytes) {
+        self.push_item(now, key, priority, Item::new(rpc));
+    }
+
+    /// Queues a message for a peer.
+    pub(super) fn push_message(
         &mut self,
         now: Duration,
         key: PeerKey,
@@ -290,11 +354,15 @@ impl<A: Addr> Engine<A> {
         rpc: Bytes,
         id: Option<MessageId>,
     ) {
+        self.push_item(now, key, priority, Item::message(rpc, id));
+    }
+
+    fn push_item(&mut self, now: Duration, key: PeerKey, priority: Priority, item: Item) {
         let Some(peer) = self.peers.get_mut(&key) else {
             return;
         };
-        let dropped = peer.queue.push(now, priority, rpc, id, &self.config.queue);
-        self.counts.queue_dropped += dropped;
+        let dropped = peer.queue.push(now, priority, item, &self.config.queue);
+        self.counts.dropped(dropped);
         if !peer.ready && peer.writable && !peer.queue.is_empty() {
             peer.ready = true;
             self.ready.push_back(key);
@@ -312,7 +380,7 @@ impl<A: Addr> Engine<A> {
             control: Some(control),
             ..Rpc::default()
         };
-        self.push(now, key, priority, rpc.emit(), None);
+        self.push(now, key, priority, rpc.emit());
     }
 
     /// Tells a peer what this node subscribed to, or no longer.
@@ -332,7 +400,7 @@ impl<A: Addr> Engine<A> {
                 subscriptions: subscriptions.collect(),
                 ..Rpc::default()
             };
-            self.push(now, key, Priority::Control, rpc.emit(), None);
+            self.push(now, key, Priority::Control, rpc.emit());
         }
     }
 

@@ -2,6 +2,8 @@
 
 use bytes::Bytes;
 
+use super::identity::Author;
+use super::queue::Dropped;
 use super::signing::{MessageId, PolicyError};
 use super::topic::Topic;
 use super::wire::{PeerInfo, WireError};
@@ -24,8 +26,8 @@ pub struct Received<A> {
     pub topic: Topic,
     /// Who passed it on.
     pub via: A,
-    /// The libp2p peer id of its author, which its signature proves; nothing where nobody signs.
-    pub author: Option<Bytes>,
+    /// Its author, whom its signature proves; nothing where nobody signs.
+    pub author: Option<Author>,
     /// What it says.
     pub data: Bytes,
 }
@@ -97,6 +99,20 @@ pub enum Event<A> {
         /// At most [`Config::prune_peers`](super::Config::prune_peers). Their records are not checked yet.
         peers: Vec<PeerInfo>,
     },
+    /// A message for this node alone, from a peer.
+    Direct(Received<A>),
+    /// A peer says that it takes direct messages, and who it is, where messages are signed. It is claimed, not proven.
+    Introduced {
+        /// The peer.
+        peer: A,
+        /// Who it says that it is.
+        author: Option<Author>,
+    },
+    /// A peer is none any more: it said so, or nothing was heard of it for [`Config::peer_idle`](super::Config).
+    Left {
+        /// The peer.
+        peer: A,
+    },
     /// An explicit peer is not there and should be turned to.
     Connect {
         /// The peer.
@@ -149,6 +165,12 @@ pub struct Counts {
     pub own: u64,
     /// Messages that this node published.
     pub published: u64,
+    /// Of these, those that went to nobody.
+    pub unheard: u64,
+    /// Direct messages that this node sent.
+    pub told: u64,
+    /// Direct messages that came for the first time and were valid.
+    pub direct: u64,
     /// Copies of messages that were queued for peers.
     pub copies: u64,
     /// Messages that were asked of others.
@@ -171,6 +193,15 @@ pub struct Counts {
     pub subscriptions_ignored: u64,
     /// RPCs that left a queue unsent: no room, too old, or no longer wanted.
     pub queue_dropped: u64,
+    /// Of these, those that were messages.
+    pub messages_dropped: u64,
     /// Messages forgotten early, which could be delivered twice.
     pub seen_evicted: u64,
+}
+
+impl Counts {
+    pub(super) fn dropped(&mut self, dropped: Dropped) {
+        self.queue_dropped += dropped.rpcs;
+        self.messages_dropped += dropped.messages;
+    }
 }

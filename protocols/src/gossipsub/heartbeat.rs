@@ -40,6 +40,7 @@ impl<A: Addr> Engine<A> {
             (peer.ihaves, peer.asked, peer.idontwants) = (0, 0, 0);
             peer.dont_send.expire(now);
         }
+        self.watch_peers(now);
         self.collect_promises(now);
         self.decay(now);
         let topics: Vec<Topic> = self.topics.keys().cloned().collect();
@@ -275,7 +276,7 @@ impl<A: Addr> Engine<A> {
                 let fitting = self.fitting_ids(topic, &ids).min(max);
                 ihave(topic, ids.get(..fitting).unwrap_or(&ids))
             });
-            self.push(now, key, Priority::Gossip, rpc, None);
+            self.push(now, key, Priority::Gossip, rpc);
         }
     }
 
@@ -302,7 +303,7 @@ impl<A: Addr> Engine<A> {
         let joined: Vec<Topic> = joined.map(|(topic, _)| topic.clone()).collect();
         let keys: Vec<PeerKey> = self.peers.keys().copied().collect();
         for key in keys {
-            self.announce(now, key, &joined, true);
+            self.greet(now, key, false);
         }
         for topic in &joined {
             for key in self.mesh_of(topic) {

@@ -56,6 +56,11 @@ impl<A: Addr> Engine<A> {
         self.peers.values().map(|peer| &peer.addr)
     }
 
+    /// Whether this is the address of a peer.
+    pub fn is_peer(&self, addr: &A) -> bool {
+        self.keys.contains_key(addr)
+    }
+
     /// The topics that this node subscribed to.
     pub fn subscriptions(&self) -> impl Iterator<Item = &Topic> {
         let joined = self.topics.iter().filter(|(_, state)| state.joined);

@@ -40,6 +40,7 @@ mod backoff;
 mod codec;
 mod config;
 mod control;
+mod direct;
 mod engine;
 mod event;
 mod fields;

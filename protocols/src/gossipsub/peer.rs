@@ -2,9 +2,11 @@
 
 use std::collections::BTreeSet;
 use std::fmt;
+use std::time::Duration;
 
 use p2p::{Addr, PeerId};
 
+use super::identity::Author;
 use super::queue::Queue;
 use super::seen::Seen;
 use super::signing::MessageId;
@@ -101,6 +103,18 @@ pub(super) struct Peer<A> {
     pub(super) ihaves: usize,
     pub(super) asked: usize,
     pub(super) idontwants: usize,
+    /// Whether it said that it takes direct messages: see [`Event::Introduced`](super::Event).
+    pub(super) takes_direct: bool,
+    /// Who it says that it is.
+    pub(super) author: Option<Author>,
+    /// When it was heard of last, or became a peer.
+    pub(super) heard: Duration,
+    /// Whether it said hello.
+    pub(super) met: bool,
+    /// Whether its hello was answered since the last heartbeat.
+    pub(super) answered: bool,
+    /// Heartbeats since it became a peer, until it says hello.
+    pub(super) beats: u32,
     /// Messages that it need not get.
     pub(super) dont_send: Seen<MessageId, ()>,
 }

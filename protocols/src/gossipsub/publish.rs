@@ -43,10 +43,12 @@ impl<A: Addr> Engine<A> {
         let topic = self.intern(&topic);
         self.counts.published += 1;
         self.cache.put(topic.clone(), id.clone(), frame.clone());
+        self.speak_of(now, &topic);
         let to = self.publish_to(now, &topic);
         self.counts.copies += to.len() as u64;
+        self.counts.unheard += u64::from(to.is_empty());
         for key in &to {
-            self.push(now, *key, Priority::Own, frame.clone(), Some(id.clone()));
+            self.push_message(now, *key, Priority::Own, frame.clone(), Some(id.clone()));
         }
         let peers = to.len();
         Ok(Published { id, peers })

@@ -25,12 +25,49 @@ pub(super) enum Priority {
 
 const LANES: usize = 4;
 
+/// Something that waits.
 #[derive(Debug)]
-struct Item {
+pub(super) struct Item {
     rpc: Bytes,
-    /// The message that it is, if it is one.
+    /// The message that it is, if peers may say that they do not want it.
     id: Option<MessageId>,
+    is_message: bool,
     expires: Duration,
+}
+
+impl Item {
+    /// An RPC that is no message.
+    pub(super) fn new(rpc: Bytes) -> Self {
+        Self {
+            rpc,
+            id: None,
+            is_message: false,
+            expires: Duration::MAX,
+        }
+    }
+
+    /// A message.
+    pub(super) fn message(rpc: Bytes, id: Option<MessageId>) -> Self {
+        Self {
+            id,
+            is_message: true,
+            ..Self::new(rpc)
+        }
+    }
+}
+
+/// RPCs that left unsent, and how many of them were messages.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Dropped {
+    pub(super) rpcs: u64,
+    pub(super) messages: u64,
+}
+
+impl Dropped {
+    fn add(&mut self, item: &Item) {
+        self.rpcs += 1;
+        self.messages += u64::from(item.is_message);
+    }
 }
 
 /// See the [module](self).
@@ -41,22 +78,20 @@ pub(super) struct Queue {
 }
 
 impl Queue {
-    /// Adds an RPC. Returns how many left for it, itself if there is no room.
+    /// Adds something. Returns what left for it, itself if there is no room.
     pub(super) fn push(
         &mut self,
         now: Duration,
         priority: Priority,
-        rpc: Bytes,
-        id: Option<MessageId>,
+        mut item: Item,
         config: &QueueConfig,
-    ) -> u64 {
+    ) -> Dropped {
         let (max, age) = config.lane(priority);
-        let mut dropped = 0;
+        let mut dropped = Dropped::default();
         while self.lane(priority).len() >= max.max(1) {
-            self.drop_oldest(priority);
-            dropped += 1;
+            self.drop_oldest(priority, &mut dropped);
         }
-        while self.bytes.saturating_add(rpc.len()) > config.bytes {
+        while self.bytes.saturating_add(item.rpc.len()) > config.bytes {
             let least = [
                 Priority::Gossip,
                 Priority::Forwarded,
@@ -67,34 +102,49 @@ impl Queue {
             .find(|lane| !self.lane(*lane).is_empty())
             .filter(|lane| *lane >= priority);
             let Some(least) = least else {
-                return dropped + 1;
+                dropped.add(&item);
+                return dropped;
             };
-            self.drop_oldest(least);
-            dropped += 1;
+            self.drop_oldest(least, &mut dropped);
         }
-        self.bytes += rpc.len();
-        let expires = now.saturating_add(age);
-        self.lane(priority).push_back(Item { rpc, id, expires });
+        self.bytes += item.rpc.len();
+        item.expires = now.saturating_add(age);
+        self.lane(priority).push_back(item);
         dropped
     }
 
-    /// The next RPC, and how many were passed over: too old, or no longer wanted.
+    /// The next RPC, and what was passed over: too old, or no longer wanted.
     pub(super) fn pop(
         &mut self,
         now: Duration,
         mut is_unwanted: impl FnMut(&MessageId) -> bool,
-    ) -> (Option<Bytes>, u64) {
-        let mut dropped = 0;
+    ) -> (Option<Bytes>, Dropped) {
+        let mut dropped = Dropped::default();
         for lane in &mut self.lanes {
             while let Some(item) = lane.pop_front() {
                 self.bytes -= item.rpc.len();
                 if item.expires >= now && !item.id.as_ref().is_some_and(&mut is_unwanted) {
                     return (Some(item.rpc), dropped);
                 }
-                dropped += 1;
+                dropped.add(&item);
             }
         }
         (None, dropped)
+    }
+
+    /// Whether half of what may wait of this node's own messages does, or half of the bytes.
+    pub(super) fn is_half_full(&self, config: &QueueConfig) -> bool {
+        let [_, own, ..] = &self.lanes;
+        own.len() >= config.own / 2 || self.bytes >= config.bytes / 2
+    }
+
+    /// Drops all that waits.
+    pub(super) fn clear(&mut self) -> Dropped {
+        let mut dropped = Dropped::default();
+        let lanes = self.lanes.iter_mut().flat_map(|lane| lane.drain(..));
+        lanes.for_each(|item| dropped.add(&item));
+        self.bytes = 0;
+        dropped
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -116,9 +166,10 @@ impl Queue {
         }
     }
 
-    fn drop_oldest(&mut self, priority: Priority) {
+    fn drop_oldest(&mut self, priority: Priority, dropped: &mut Dropped) {
         if let Some(item) = self.lane(priority).pop_front() {
             self.bytes -= item.rpc.len();
+            dropped.add(&item);
         }
     }
 }
@@ -141,8 +192,8 @@ mod tests {
     }
 
     fn push(queue: &mut Queue, priority: Priority, n: u8, len: usize) -> u64 {
-        let (rpc, id) = (vec![n; len].into(), Some(vec![n].into()));
-        queue.push(NOW, priority, rpc, id, &config())
+        let item = Item::message(vec![n; len].into(), Some(vec![n].into()));
+        queue.push(NOW, priority, item, &config()).rpcs
     }
 
     fn drain(queue: &mut Queue, now: Duration) -> Vec<u8> {

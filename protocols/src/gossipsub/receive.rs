@@ -99,11 +99,20 @@ impl<A: Addr> Engine<A> {
                 return self.reject(key, reason);
             }
         };
+        if let Some(peer) = self.peers.get_mut(&key) {
+            peer.heard = now;
+        }
+        if let Some(hello) = &parts.hello {
+            self.handle_hello(now, key, hello);
+        }
         for subscription in &parts.subscriptions {
             self.handle_subscription(now, key, subscription);
         }
         for message in parts.messages {
             self.handle_message(now, key, message, incoming.len);
+        }
+        for message in parts.direct {
+            self.handle_direct(now, key, message, incoming.len);
         }
         let is_router = self.peers.get(&key).is_some_and(super::peer::Peer::is_router);
         if let Some(control) = parts.control
@@ -201,12 +210,10 @@ impl<A: Addr> Engine<A> {
             return;
         };
         let topic = topic.clone();
-        let own = self.codec.signing.author();
-        if own.is_some_and(|own| arrived.message.from.as_deref() == Some(own.as_bytes())) {
+        if self.codec.is_own(&arrived.message) {
             self.counts.own += 1;
             return;
         }
-        let says_author = own.is_some();
         let id = match arrived.id.clone() {
             Ok(id) => id,
             Err(reason) => return self.refuse(key, &topic, reason),
@@ -217,6 +224,7 @@ impl<A: Addr> Engine<A> {
         if let Err(reason) = arrived.verify(&self.codec.signing) {
             return self.refuse(key, &topic, reason);
         }
+        let author = arrived.author();
         let Arrived { message, bytes, .. } = arrived;
         self.promises.remove(&id);
         let delivery = Delivery {
@@ -234,15 +242,8 @@ impl<A: Addr> Engine<A> {
             id: id.clone(),
             topic: topic.clone(),
             via: peer.addr.clone(),
-            author: message
-                .from
-                .filter(|_| says_author)
-                .map(|from| Bytes::copy_from_slice(&from)),
-            data: if data.len() * 2 < rpc {
-                Bytes::copy_from_slice(&data)
-            } else {
-                data
-            },
+            author,
+            data: owned(data, rpc),
         };
         let frame = frame(&bytes);
         match self.config.validation {
@@ -311,7 +312,7 @@ impl<A: Addr> Engine<A> {
                 .is_none_or(|peer| peer.dont_send.contains(id));
             if !had.contains(&key) && !unwanted {
                 self.counts.copies += 1;
-                self.push(now, key, Priority::Forwarded, frame.clone(), Some(id.clone()));
+                self.push_message(now, key, Priority::Forwarded, frame.clone(), Some(id.clone()));
             }
         }
     }
@@ -337,7 +338,7 @@ impl<A: Addr> Engine<A> {
                 .is_some_and(|peer| peer.version >= Version::V1_2);
             if key != from && heeds {
                 self.counts.idontwant_sent += 1;
-                self.push(now, key, Priority::Control, rpc.clone(), None);
+                self.push(now, key, Priority::Control, rpc.clone());
             }
         }
     }
@@ -356,10 +357,19 @@ impl<A: Addr> Engine<A> {
         self.reject(key, reason);
     }
 
-    fn reject(&mut self, key: PeerKey, reason: impl Into<Refused>) {
+    pub(super) fn reject(&mut self, key: PeerKey, reason: impl Into<Refused>) {
         if let Some(peer) = self.peers.get(&key) {
             let (peer, reason) = (peer.addr.clone(), reason.into());
             self.events.push_back(Event::Rejected { peer, reason });
         }
+    }
+}
+
+/// Data that keeps no larger RPC in memory.
+pub(super) fn owned(data: Bytes, rpc: usize) -> Bytes {
+    if data.len() * 2 < rpc {
+        Bytes::copy_from_slice(&data)
+    } else {
+        data
     }
 }

@@ -14,6 +14,26 @@ pub struct Rpc {
     /// What routers tell one another.
     #[prost(message, optional, tag = "3")]
     pub control: Option<ControlMessage>,
+    /// Who the sender is, and that it takes direct messages.
+    #[prost(message, optional, tag = "2125874")]
+    pub hello: Option<Hello>,
+    /// Messages for the receiver alone, each as its own bytes.
+    #[prost(bytes = "bytes", repeated, tag = "2125875")]
+    pub direct: Vec<Bytes>,
+}
+
+/// How nodes introduce themselves to one another.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct Hello {
+    /// The sender's libp2p peer id, where messages are signed. It is claimed, not proven.
+    #[prost(bytes = "bytes", optional, tag = "1")]
+    pub author: Option<Bytes>,
+    /// Whether the sender knows nothing of the receiver, and would like to.
+    #[prost(bool, optional, tag = "2")]
+    pub asks: Option<bool>,
+    /// Whether the sender leaves.
+    #[prost(bool, optional, tag = "3")]
+    pub leaves: Option<bool>,
 }
 
 /// A change of what the sender wants.
@@ -48,6 +68,9 @@ pub struct Message {
     /// The author's public key, where `from` does not say it.
     #[prost(bytes = "bytes", optional, tag = "6")]
     pub key: Option<Bytes>,
+    /// The libp2p peer id of whom a direct message is for. In no message of a topic.
+    #[prost(bytes = "bytes", optional, tag = "2125876")]
+    pub to: Option<Bytes>,
 }
 
 /// What routers tell one another.

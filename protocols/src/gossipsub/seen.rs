@@ -80,6 +80,10 @@ impl<K: Clone + Eq + Hash, V> Seen<K, V> {
         }
     }
 
+    pub(super) fn iter(&self) -> impl Iterator<Item = &K> {
+        self.entries.keys()
+    }
+
     pub(super) fn len(&self) -> usize {
         self.entries.len()
     }

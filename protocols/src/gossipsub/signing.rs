@@ -19,6 +19,8 @@ use super::wire::{self, Message};
 /// What stands before the bytes that are signed.
 pub const SIGNATURE_PREFIX: &[u8] = b"libp2p-pubsub:";
 
+const RECIPIENT: &str = "the recipient";
+
 /// What names a message in one network.
 pub type MessageId = Bytes;
 
@@ -52,6 +54,9 @@ pub enum PolicyError {
     /// The key is not the one that the author's id says.
     #[error("the key is not the author's")]
     ForeignKey,
+    /// The message is for one node alone, and not for this one.
+    #[error("the message is for another node")]
+    ForOthers,
     /// The author did not sign this.
     #[error("the signature is not the author's")]
     BadSignature,
@@ -90,12 +95,44 @@ impl Signing {
         if let Self::StrictSign { signer, author } = self {
             message.from = Some(Bytes::copy_from_slice(author.as_bytes()));
             message.seqno = Some(Bytes::copy_from_slice(&seqno.to_be_bytes()));
-            let mut signed = SIGNATURE_PREFIX.to_vec();
-            // A vector grows as needed, so there is always room.
-            let _ = message.encode(&mut signed);
-            message.signature = Some(signer.sign(&signed).into());
+            sign(&mut message, &**signer);
         }
         message
+    }
+
+    /// Makes a message for one peer alone, whose name is in it where messages are signed. It has a number in any case:
+    /// what is said to one peer twice is not the same message.
+    pub(super) fn make_direct(&self, topic: &str, data: Bytes, seqno: u64, to: Option<&Author>) -> Message {
+        let mut message = Message {
+            topic: Some(topic.to_owned()),
+            data: Some(data),
+            seqno: Some(Bytes::copy_from_slice(&seqno.to_be_bytes())),
+            ..Message::default()
+        };
+        if let Self::StrictSign { signer, author } = self {
+            message.from = Some(Bytes::copy_from_slice(author.as_bytes()));
+            message.to = to.map(|to| Bytes::copy_from_slice(to.as_bytes()));
+            sign(&mut message, &**signer);
+        }
+        message
+    }
+
+    /// Whether a direct message has the fields that it should, and is for this node.
+    pub(super) fn check_direct(&self, message: &Message) -> Result<(), PolicyError> {
+        match self {
+            Self::StrictSign { author, .. } => match &message.to {
+                None => Err(PolicyError::Missing(RECIPIENT)),
+                Some(to) if **to != *author.as_bytes() => Err(PolicyError::ForOthers),
+                Some(_) => check_author(message),
+            },
+            Self::StrictNoSign if message.seqno.is_none() => Err(PolicyError::Missing("the sequence number")),
+            Self::StrictNoSign => unwanted([
+                ("the author", &message.from),
+                ("the signature", &message.signature),
+                ("the key", &message.key),
+                (RECIPIENT, &message.to),
+            ]),
+        }
     }
 
     /// Whether a message has the fields that the policy wants, and no others. This costs nothing.
@@ -103,28 +140,19 @@ impl Signing {
     /// # Errors
     /// [`PolicyError`], but for [`PolicyError::BadSignature`].
     pub fn check_fields(&self, message: &Message) -> Result<(), PolicyError> {
-        let fields = [
-            ("the author", &message.from),
-            ("the sequence number", &message.seqno),
-            ("the signature", &message.signature),
-        ];
         match self {
             Self::StrictSign { .. } => {
-                if let Some((what, _)) = fields.iter().find(|(_, field)| field.is_none()) {
-                    return Err(PolicyError::Missing(what));
-                }
-                let from = message.from.as_deref().unwrap_or_default();
-                let author = Author::from_bytes(from).ok_or(PolicyError::UnknownAuthor)?;
-                match &message.key {
-                    Some(key) if key != author.encoded_key() => Err(PolicyError::ForeignKey),
-                    _ => Ok(()),
-                }
+                // Who gets a direct message cannot publish it.
+                unwanted([(RECIPIENT, &message.to)])?;
+                check_author(message)
             }
-            Self::StrictNoSign => fields
-                .iter()
-                .chain([&("the key", &message.key)])
-                .find(|(_, field)| field.is_some())
-                .map_or(Ok(()), |(what, _)| Err(PolicyError::Unwanted(what))),
+            Self::StrictNoSign => unwanted([
+                ("the author", &message.from),
+                ("the sequence number", &message.seqno),
+                ("the signature", &message.signature),
+                ("the key", &message.key),
+                (RECIPIENT, &message.to),
+            ]),
         }
     }
 
@@ -133,17 +161,9 @@ impl Signing {
     /// # Errors
     /// [`PolicyError::BadSignature`]; those of [`check_fields`](Self::check_fields) come before.
     pub fn check_signature(&self, message: &Message, bytes: &[u8]) -> Result<(), PolicyError> {
-        if matches!(self, Self::StrictNoSign) {
-            return Ok(());
-        }
-        let author = message.from.as_deref().and_then(Author::from_bytes);
-        let author = author.ok_or(PolicyError::UnknownAuthor)?;
-        let signature = message.signature.as_deref().unwrap_or_default();
-        let signed = wire::unsigned(bytes, SIGNATURE_PREFIX).map_err(|_| PolicyError::BadSignature)?;
-        if author.verifies(&signed, signature) {
-            Ok(())
-        } else {
-            Err(PolicyError::BadSignature)
+        match self {
+            Self::StrictSign { .. } => verify(message, bytes),
+            Self::StrictNoSign => Ok(()),
         }
     }
 
@@ -156,6 +176,49 @@ impl Signing {
             Self::StrictNoSign => Bytes::copy_from_slice(digest(&SHA256, &field(&message.data)).as_ref()),
         }
     }
+}
+
+/// Whether the author signed the message that `bytes` are.
+pub(super) fn verify(message: &Message, bytes: &[u8]) -> Result<(), PolicyError> {
+    let author = message.from.as_deref().and_then(Author::from_bytes);
+    let author = author.ok_or(PolicyError::UnknownAuthor)?;
+    let signature = message.signature.as_deref().unwrap_or_default();
+    let signed = wire::unsigned(bytes, SIGNATURE_PREFIX).map_err(|_| PolicyError::BadSignature)?;
+    if author.verifies(&signed, signature) {
+        Ok(())
+    } else {
+        Err(PolicyError::BadSignature)
+    }
+}
+
+fn sign(message: &mut Message, signer: &dyn Signer) {
+    let mut text = SIGNATURE_PREFIX.to_vec();
+    // A vector grows as needed, so there is always room.
+    let _ = message.encode(&mut text);
+    message.signature = Some(signer.sign(&text).into());
+}
+
+/// Whether a message says who made it, and nothing that contradicts itself.
+fn check_author(message: &Message) -> Result<(), PolicyError> {
+    let fields = [
+        ("the author", &message.from),
+        ("the sequence number", &message.seqno),
+        ("the signature", &message.signature),
+    ];
+    if let Some((what, _)) = fields.iter().find(|(_, field)| field.is_none()) {
+        return Err(PolicyError::Missing(what));
+    }
+    let from = message.from.as_deref().unwrap_or_default();
+    let author = Author::from_bytes(from).ok_or(PolicyError::UnknownAuthor)?;
+    match &message.key {
+        Some(key) if key != author.encoded_key() => Err(PolicyError::ForeignKey),
+        _ => Ok(()),
+    }
+}
+
+fn unwanted<const N: usize>(fields: [(&'static str, &Option<Bytes>); N]) -> Result<(), PolicyError> {
+    let there = fields.iter().find(|(_, field)| field.is_some());
+    there.map_or(Ok(()), |(what, _)| Err(PolicyError::Unwanted(what)))
 }
 
 impl fmt::Debug for Signing {

@@ -6,6 +6,9 @@
 //!
 //! Two RPCs written one after the other are one RPC with what is in both, as protobuf says. So a message is encoded
 //! once, as an RPC of its own ([`frame`]), whoever it is sent to.
+//!
+//! Fields of this library's own ([`HELLO`], [`DIRECT`], [`TO`]) have numbers beyond 2²¹, as the specification of
+//! gossipsub's extensions wants of experimental ones; routers of others pass over them.
 
 use bytes::{BufMut, Bytes, BytesMut};
 use p2p_formats::varint;
@@ -14,12 +17,19 @@ use prost::Message as _;
 use super::fields::{Fields, Value};
 
 pub use super::schema::{
-    ControlGraft, ControlIDontWant, ControlIHave, ControlIWant, ControlMessage, ControlPrune, Message,
+    ControlGraft, ControlIDontWant, ControlIHave, ControlIWant, ControlMessage, ControlPrune, Hello, Message,
     PeerInfo, Rpc, SubOpts,
 };
 
+/// The field of an RPC with a [`Hello`].
+pub const HELLO: u32 = 2_125_874;
+/// The field of an RPC with messages for the receiver alone.
+pub const DIRECT: u32 = 2_125_875;
+/// The field of a message that says whom it is for.
+pub const TO: u32 = 2_125_876;
+
 /// Bytes that [`frame`] adds at most.
-pub const FRAME: usize = 1 + varint::MAX_LEN;
+pub const FRAME: usize = 4 + varint::MAX_LEN;
 /// Bytes of an author's id: the longest that libp2p makes, a key of 42 bytes as it is.
 pub const MAX_FROM: usize = 44;
 /// Bytes of a sequence number.
@@ -103,11 +113,41 @@ pub enum WireError {
 
 /// A message's bytes as an RPC that holds it alone; the only copy of it that is made for however many peers.
 pub fn frame(message: &[u8]) -> Bytes {
-    let mut frame = BytesMut::with_capacity(FRAME + message.len());
-    frame.put_u8(2 << 3 | 2);
-    frame.put_slice(varint::write(message.len() as u64, &mut [0; varint::MAX_LEN]));
+    let mut frame = framed(PUBLISH, message.len());
     frame.put_slice(message);
     frame.freeze()
+}
+
+/// The field of an RPC with messages of topics.
+pub(super) const PUBLISH: u32 = 2;
+
+/// The beginning of an RPC that holds one message of `len` bytes in this field, with room for all of it.
+pub(super) fn framed(field: u32, len: usize) -> BytesMut {
+    let mut frame = BytesMut::with_capacity(FRAME + len);
+    frame.put_slice(varint::write(
+        u64::from(field << 3 | 2),
+        &mut [0; varint::MAX_LEN],
+    ));
+    frame.put_slice(varint::write(len as u64, &mut [0; varint::MAX_LEN]));
+    frame
+}
+
+/// Whether an RPC of this node's making is a message, of a topic or for one peer alone.
+pub fn is_message(rpc: &[u8]) -> bool {
+    [PUBLISH, DIRECT].iter().any(|field| {
+        let mut tag = [0; varint::MAX_LEN];
+        rpc.starts_with(varint::write(u64::from(field << 3 | 2), &mut tag))
+    })
+}
+
+/// Bytes that are added to the data of a message at most, where topics have `topic` bytes, an RPC has `rpc`, and messages
+/// are signed with Ed25519 or not at all.
+pub fn overhead(topic: usize, rpc: usize, signed: bool) -> usize {
+    let (rpc, text) = (varint::len(rpc as u64), varint::len(topic as u64) + topic);
+    // The field of the RPC, the data's, the sequence number and the topic.
+    let all = (4 + rpc) + (1 + rpc) + (2 + SEQNO) + (1 + text);
+    // The author, the signature, and the recipient of a direct message.
+    all + if signed { (2 + 38) + (2 + 64) + (5 + 38) } else { 0 }
 }
 
 impl Rpc {
@@ -128,6 +168,11 @@ impl Rpc {
                     more(&mut count.messages, limits.messages, "messages")?;
                 }
                 3 => count.control(field.bytes()?)?,
+                HELLO => hello(field.bytes()?)?,
+                DIRECT => {
+                    field.bytes()?;
+                    more(&mut count.messages, limits.messages, "messages")?;
+                }
                 _ => {}
             }
         }
@@ -156,20 +201,21 @@ impl Message {
     /// # Errors
     /// [`WireError`]: also without a topic, and if any field is there twice.
     pub fn parse(bytes: &Bytes, limits: &Limits) -> Result<Self, WireError> {
-        let mut seen = [false; 7];
+        let mut seen = [false; 8];
         for field in Fields::new(bytes) {
             let field = field?;
-            let (what, min, max) = match field.number {
-                1 => ("the author", 1, MAX_FROM),
-                2 => ("the data", 0, limits.rpc),
-                3 => ("the sequence number", SEQNO, SEQNO),
-                4 => ("the topic", 1, limits.topic),
-                5 => ("the signature", 1, MAX_SIGNATURE),
-                6 => ("the key", 1, MAX_KEY),
+            let (at, what, min, max) = match field.number {
+                1 => (1, "the author", 1, MAX_FROM),
+                2 => (2, "the data", 0, limits.rpc),
+                3 => (3, "the sequence number", SEQNO, SEQNO),
+                4 => (4, "the topic", 1, limits.topic),
+                5 => (5, "the signature", 1, MAX_SIGNATURE),
+                6 => (6, "the key", 1, MAX_KEY),
+                TO => (7, "the recipient", 1, MAX_FROM),
                 _ => continue,
             };
             length(what, field.bytes()?.len(), min, max)?;
-            if let Some(seen) = seen.get_mut(field.number as usize) {
+            if let Some(seen) = seen.get_mut(at) {
                 once(seen, what)?;
             }
         }
@@ -178,6 +224,29 @@ impl Message {
         }
         Self::decode(bytes.clone()).map_err(|_| WireError::Text)
     }
+}
+
+fn hello(bytes: &[u8]) -> Result<(), WireError> {
+    let mut seen = [false; 3];
+    for field in Fields::new(bytes) {
+        let field = field?;
+        match field.number {
+            1 => {
+                length("the author", field.bytes()?.len(), 1, MAX_FROM)?;
+                once(&mut seen[0], "the author")?;
+            }
+            2 => {
+                field.expect_varint()?;
+                once(&mut seen[1], "asks")?;
+            }
+            3 => {
+                field.expect_varint()?;
+                once(&mut seen[2], "leaves")?;
+            }
+            _ => {}
+        }
+    }
+    Ok(())
 }
 
 /// What was counted of an RPC so far.

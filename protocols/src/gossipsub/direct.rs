@@ -1,0 +1,227 @@
+//! What peers tell one another beside topics: who they are, and messages for one of them alone.
+//!
+//! An extension of this library, if [`Config::direct`](super::Config) says so. A swarm's addresses can be told to, and so
+//! must be the source of a message: what is told to a neighbour is in a field of the RPC of its own, is never passed on,
+//! and says for whom it is, if it is signed. Others pass over the field. Peers say [hello](super::wire::Hello) to one
+//! another: there are no connections on a medium of messages, so this is how one gets to know of the other.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use p2p::{Addr, Error};
+
+use super::codec::Arrived;
+use super::engine::Engine;
+use super::event::{Event, Received, Refused};
+use super::identity::Author;
+use super::peer::PeerKey;
+use super::queue::Priority;
+use super::receive::owned;
+use super::signing::PolicyError;
+use super::topic::Topic;
+use super::wire::{Hello, Rpc, WireError};
+
+impl<A: Addr> Engine<A> {
+    /// Tells one peer alone something about a topic. It is never passed on; it is lost with the RPC that it is in.
+    ///
+    /// # Errors
+    /// [`Error::Unreachable`] for who is no peer, or has not said that it takes direct messages;
+    /// [`Error::Invalid`] for a topic that cannot be; [`Error::MtuExceeded`] if the RPC would exceed
+    /// [`Limits::rpc`](super::wire::Limits). Nothing is sent.
+    pub fn tell(&mut self, now: Duration, peer: &A, topic: &str, data: Bytes) -> p2p::Result<()> {
+        let key = self.keys.get(peer).copied();
+        let found = key.and_then(|key| Some((key, self.peers.get(&key)?)));
+        let (key, known) = found.ok_or_else(|| Error::unreachable(peer, "it is no neighbour"))?;
+        // Where messages are signed, they must say for whom they are.
+        if !known.takes_direct || (known.author.is_none() && self.codec.signing.author().is_some()) {
+            return Err(Error::unreachable(peer, "it did not say who it is"));
+        }
+        let frame = self.codec.write_direct(topic, data, known.author.as_ref())?;
+        let topic = self.intern(topic);
+        self.speak_of(now, &topic);
+        self.counts.told += 1;
+        self.push_message(now, key, Priority::Own, frame, None);
+        Ok(())
+    }
+
+    /// Says goodbye to all peers: leaves all topics, and tells them that this node does.
+    pub fn leave(&mut self, now: Duration) {
+        let joined: Vec<Topic> = self.subscriptions().cloned().collect();
+        for topic in joined {
+            self.unsubscribe(now, &topic);
+        }
+        if !self.config.direct {
+            return;
+        }
+        let keys: Vec<PeerKey> = self.peers.keys().copied().collect();
+        for key in keys {
+            let hello = Hello {
+                leaves: Some(true),
+                ..Hello::default()
+            };
+            self.push_hello(now, key, hello);
+        }
+    }
+
+    /// The topics that direct messages are taken of: those subscribed to, and those lately spoken of.
+    pub fn local_topics(&self) -> impl Iterator<Item = &Topic> {
+        let spoken = self.spoken.iter();
+        let only = spoken.filter(|topic| !self.topics.get(*topic).is_some_and(|state| state.joined));
+        self.subscriptions().chain(only)
+    }
+
+    /// Who a peer says that it is; nothing where nobody signs, or if it has said nothing yet.
+    pub fn author(&self, peer: &A) -> Option<Author> {
+        let key = self.keys.get(peer)?;
+        self.peers.get(key)?.author
+    }
+
+    /// Whether a peer said hello.
+    pub fn is_met(&self, peer: &A) -> bool {
+        let key = self.keys.get(peer);
+        key.and_then(|key| self.peers.get(key))
+            .is_some_and(|peer| peer.met)
+    }
+
+    /// Remembers that this node said something about a topic, so that answers are taken.
+    pub(super) fn speak_of(&mut self, now: Duration, topic: &Topic) {
+        if !self.spoken.contains(topic) {
+            self.spoken.insert(now, topic.clone(), ());
+        }
+    }
+
+    /// Says to a peer who this node is, and what it subscribed to; and `asks` the same of it.
+    pub(super) fn greet(&mut self, now: Duration, key: PeerKey, asks: bool) {
+        if self.config.direct {
+            let author = self.codec.signing.author();
+            let hello = Hello {
+                author: author.map(|author| Bytes::copy_from_slice(author.as_bytes())),
+                asks: asks.then_some(true),
+                leaves: None,
+            };
+            self.push_hello(now, key, hello);
+        }
+        let joined: Vec<Topic> = self.subscriptions().cloned().collect();
+        self.announce(now, key, &joined, true);
+    }
+
+    fn push_hello(&mut self, now: Duration, key: PeerKey, hello: Hello) {
+        let rpc = Rpc {
+            hello: Some(hello),
+            ..Rpc::default()
+        };
+        self.push(now, key, Priority::Control, rpc.emit());
+    }
+
+    pub(super) fn handle_hello(&mut self, now: Duration, key: PeerKey, hello: &Hello) {
+        let Some(peer) = self.peers.get_mut(&key).filter(|_| self.config.direct) else {
+            return;
+        };
+        if hello.leaves() {
+            let addr = peer.addr.clone();
+            self.remove_peer(now, &addr);
+            return self.events.push_back(Event::Left { peer: addr });
+        }
+        let author = hello.author.as_deref().and_then(Author::from_bytes);
+        peer.met = true;
+        if !peer.takes_direct || peer.author != author {
+            (peer.takes_direct, peer.author) = (true, author);
+            let peer = peer.addr.clone();
+            self.events.push_back(Event::Introduced { peer, author });
+        }
+        // Once in a heartbeat, so that nobody is made to say much by saying little.
+        if let Some(peer) = self.peers.get_mut(&key)
+            && hello.asks()
+            && !std::mem::replace(&mut peer.answered, true)
+        {
+            self.greet(now, key, false);
+        }
+    }
+
+    /// Says hello again to those who did not say it yet, less and less often; forgets those of whom nothing was
+    /// heard for long.
+    pub(super) fn watch_peers(&mut self, now: Duration) {
+        let (mut unmet, mut gone) = (Vec::new(), Vec::new());
+        for (key, peer) in &mut self.peers {
+            peer.answered = false;
+            if now.saturating_sub(peer.heard) > self.config.peer_idle {
+                gone.push(peer.addr.clone());
+            } else if !peer.met && self.config.direct {
+                peer.beats += 1;
+                if peer.beats.is_power_of_two() {
+                    unmet.push(*key);
+                }
+            }
+        }
+        for peer in gone {
+            self.remove_peer(now, &peer);
+            self.events.push_back(Event::Left { peer });
+        }
+        for key in unmet {
+            self.greet(now, key, true);
+        }
+    }
+
+    /// Whether direct messages of a topic are taken.
+    pub(super) fn hears_of(&self, topic: &str) -> bool {
+        let is_joined = self.topics.get(topic).is_some_and(|state| state.joined);
+        self.config.direct && (is_joined || self.spoken.contains(&Topic::from(topic)))
+    }
+
+    /// Cheapest first, as for messages of topics.
+    pub(super) fn handle_direct(
+        &mut self,
+        now: Duration,
+        key: PeerKey,
+        arrived: Result<Arrived, WireError>,
+        rpc: usize,
+    ) {
+        let mut arrived = match arrived {
+            Ok(arrived) => arrived,
+            Err(reason) => return self.refuse_direct(key, reason),
+        };
+        if !self.hears_of(arrived.message.topic()) {
+            self.counts.unrequested += 1;
+            return;
+        }
+        if self.codec.is_own(&arrived.message) {
+            self.counts.own += 1;
+            return;
+        }
+        let id = match arrived.id.clone() {
+            // Where nobody signs, a number is one of those that a neighbour used.
+            Ok(id) if arrived.message.from.is_none() => [&key.0.to_be_bytes()[..], &id].concat().into(),
+            Ok(id) => id,
+            Err(reason) => return self.refuse_direct(key, reason),
+        };
+        if self.told.contains_at(now, &id) {
+            self.counts.duplicates += 1;
+            return;
+        }
+        if let Err(reason) = arrived.verify(&self.codec.signing) {
+            return self.refuse_direct(key, reason);
+        }
+        let Some(peer) = self.peers.get(&key) else { return };
+        let received = Received {
+            id: id.clone(),
+            topic: self.intern(arrived.message.topic()),
+            via: peer.addr.clone(),
+            author: arrived.author(),
+            data: owned(arrived.message.data.unwrap_or_default(), rpc),
+        };
+        let (_, evicted) = self.told.insert(now, id, ());
+        self.counts.seen_evicted += evicted as u64;
+        self.counts.direct += 1;
+        self.events.push_back(Event::Direct(received));
+    }
+
+    fn refuse_direct(&mut self, key: PeerKey, reason: impl Into<Refused>) {
+        let reason = reason.into();
+        self.counts.rejected += 1;
+        // Who sends something to the wrong one was told something wrong.
+        if reason != PolicyError::ForOthers.into() {
+            self.scores.penalize(key, 1);
+        }
+        self.reject(key, reason);
+    }
+}
