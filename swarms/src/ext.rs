@@ -2,13 +2,16 @@
 
 use p2p::{Addr, AskSwarm, Result, Swarm};
 use p2p_formats::x509::PrivateKey;
+use p2p_protocols::gossipsub::Signing;
 use p2p_protocols::mux::{Channel, Name};
 
 use crate::allow::{AllowSwarm, Verdict};
 use crate::faulty::{Faults, FaultySwarm};
 use crate::map::{EraseSwarm, MapSwarm, Translate};
 use crate::overlay::Identity;
-use crate::{AskingSwarm, ChordSwarm, FragmentSwarm, KademliaSwarm, Mux, MuxConfig, P2pkeSwarm, QuicSwarm};
+use crate::{
+    AskingSwarm, ChordSwarm, FragmentSwarm, GossipSwarm, KademliaSwarm, Mux, MuxConfig, P2pkeSwarm, QuicSwarm,
+};
 
 /// Puts layers on a swarm: `udp.fragment(64 << 10).layer(|inner| TagSwarm::new(inner, *b"demo"))`.
 ///
@@ -54,6 +57,14 @@ pub trait SwarmExt<A: Addr>: Swarm<A> + Sized {
     /// As [`QuicSwarm::new`].
     fn quic(self, key: &PrivateKey) -> Result<QuicSwarm<A>> {
         QuicSwarm::new(self, key)
+    }
+
+    /// A node of a gossip network over this swarm, which has no peers yet; see [`GossipSwarm::new`].
+    ///
+    /// # Errors
+    /// As [`GossipSwarm::new`].
+    fn gossip(self, signing: Signing) -> Result<GossipSwarm<A, Self>> {
+        GossipSwarm::new(self, signing)
     }
 
     /// A node of a Chord ring over this swarm, which it has not joined yet; see [`ChordSwarm::new`].

@@ -1,0 +1,203 @@
+//! The way up, and the work that never ends: pull from below, hand RPCs to the engine, keep its time.
+
+use std::future::poll_fn;
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::Poll;
+
+use p2p::{Addr, Error, Headroom, Message, Packet, Reason, Result, Swarm};
+use p2p_protocols::gossipsub::{Incoming, Verdict};
+use tokio::task::coop::consume_budget;
+use tokio::time::sleep;
+
+use super::event::GossipEvent;
+use super::shared::{Arrived, Effects, Kind, LAYER, Shared, State};
+use super::{GossipAddr, Place};
+use crate::driver::{PAUSE, Sleeper, Wants, found};
+
+impl<A: Addr, S: Swarm<A>> Shared<A, S> {
+    /// Pulls from below and keeps the engine's time, until the swarm below is closed.
+    pub(super) async fn work(self: Arc<Self>) {
+        let (mut pulled, mut sleeper) = (Vec::new(), Sleeper::default());
+        loop {
+            match self.pull(&mut pulled, &mut sleeper).await {
+                Ok(()) => {
+                    self.land(&mut pulled);
+                    self.driver.pause().await;
+                }
+                Err(Error::Closed) => {
+                    self.shut();
+                    return;
+                }
+                Err(error) => {
+                    tracing::debug!(layer = LAYER, %error, "nothing can be received");
+                    self.driver.fail(error);
+                    sleep(PAUSE).await;
+                }
+            }
+        }
+    }
+
+    /// Waits for messages or for the engine's time.
+    async fn pull(&self, pulled: &mut Vec<Message<A>>, sleeper: &mut Sleeper) -> Result<()> {
+        let mut receiving = pin!(self.inner.receive_batch(pulled, self.config.batch));
+        poll_fn(|cx| {
+            if let Poll::Ready(received) = receiving.as_mut().poll(cx) {
+                return Poll::Ready(received.map(drop));
+            }
+            self.alarm.poll(cx, sleeper).map(Ok)
+        })
+        .await
+    }
+
+    /// Hands what was pulled to the engine, whose lock is not held while signatures are checked, and looks at the alarm.
+    /// Never waits.
+    fn land(self: &Arc<Self>, pulled: &mut Vec<Message<A>>) {
+        let mut effects = Effects::new(self.alarm.now());
+        let now = effects.now;
+        let read = |Message { src, payload, .. }| (src, self.codec.read(&payload.into_bytes()));
+        let mut rpcs: Vec<(A, Incoming)> = pulled.drain(..).map(read).collect();
+        let (mut state, mut any) = (self.state(), false);
+        for (src, rpc) in &mut rpcs {
+            self.meet(&mut state, src, rpc, &mut effects);
+            let Some(engine) = &mut state.engine else { return };
+            any |= engine.select(now, src, rpc);
+        }
+        if any {
+            drop(state);
+            for (_, rpc) in &mut rpcs {
+                self.codec.verify(rpc);
+            }
+            state = self.state();
+        }
+        let Some(engine) = &mut state.engine else { return };
+        for (src, rpc) in rpcs {
+            engine.handle_incoming(now, &src, rpc);
+        }
+        if self.alarm.rings(now) {
+            engine.handle_timeout(now);
+        }
+        self.settle(&mut state, &mut effects);
+        drop(state);
+        self.carry_out(effects);
+    }
+
+    /// Makes whoever speaks first a peer.
+    fn meet(&self, state: &mut State<A>, src: &A, rpc: &Incoming, effects: &mut Effects<A>) {
+        let Some(engine) = &mut state.engine else { return };
+        if engine.is_peer(src) {
+            return;
+        }
+        if !self.config.accept_peers {
+            return self.counters.dropped_at(Reason::Denied, src);
+        }
+        if rpc.error().is_some() {
+            return self.counters.dropped_at(Reason::Malformed, src);
+        }
+        let connection = self.connection(src, false);
+        match engine.add_peer(effects.now, src, connection) {
+            Ok(()) => {
+                tracing::debug!(layer = LAYER, peer = %src, "a new peer");
+                let (peer, outbound) = (src.clone(), false);
+                effects.events.push(GossipEvent::Joined { peer, outbound });
+            }
+            Err(error) => {
+                tracing::trace!(layer = LAYER, peer = %src, %error, "no new peer");
+                self.counters.dropped_at(Reason::Budget, src);
+            }
+        }
+    }
+
+    /// Asks the application about messages; those that it takes are delivered.
+    pub(super) fn ask_application(self: &Arc<Self>, effects: &mut Effects<A>) {
+        let to_validate = std::mem::take(&mut effects.to_validate);
+        let Some(validator) = self.config.validator.as_ref().filter(|_| !to_validate.is_empty()) else {
+            return;
+        };
+        let verdicts: Vec<_> = to_validate
+            .into_iter()
+            .map(|arrived| {
+                let received = &arrived.received;
+                let verdict = validator(&received.topic, received.author.as_ref(), &received.data);
+                (arrived, verdict)
+            })
+            .collect();
+        let mut state = self.state();
+        for (arrived, verdict) in verdicts {
+            let known = state.validate(effects.now, &arrived.received.id, verdict);
+            if known && verdict == Verdict::Accept {
+                effects.messages.push(arrived);
+            }
+        }
+        self.settle(&mut state, effects);
+    }
+
+    /// Puts messages into the inbox.
+    pub(super) fn deliver(&self, messages: Vec<Arrived<A>>) {
+        if messages.is_empty() {
+            return;
+        }
+        let wanted = match self.driver.polled_for() {
+            Some(Wants::Items(Kind::Message, wanted)) => wanted,
+            _ => 0,
+        };
+        let messages = messages.into_iter().filter_map(|arrived| self.message(arrived));
+        let put = self.inbox.extend_for(wanted, messages);
+        self.counters.dropped_many(put.reason, put.refused.len());
+        self.driver
+            .put(Kind::Message, put.accepted.saturating_sub(wanted));
+    }
+
+    fn message(&self, arrived: Arrived<A>) -> Option<Message<GossipAddr<A>>> {
+        let Arrived {
+            received,
+            author,
+            is_direct,
+        } = arrived;
+        let place = match author {
+            Some(author) => Place::Author(author),
+            None => Place::Neighbour(received.via),
+        };
+        let at = if is_direct { Some(self.here()?) } else { None };
+        let (topic, dst) = (received.topic.clone(), received.topic);
+        Some(Message {
+            src: GossipAddr::at(topic, place),
+            dst: GossipAddr { topic: dst, at },
+            payload: Packet::new(Headroom::default(), &received.data),
+        })
+    }
+
+    pub(super) async fn receive(&self) -> Result<Message<GossipAddr<A>>> {
+        consume_budget().await;
+        let wants = Wants::Items(Kind::Message, 1);
+        let message = self.driver.wait(wants, |_| found(self.inbox.try_pop())).await?;
+        self.counters.delivered(1);
+        Ok(message)
+    }
+
+    pub(super) async fn receive_batch(
+        &self,
+        out: &mut Vec<Message<GossipAddr<A>>>,
+        max: usize,
+    ) -> Result<usize> {
+        if max == 0 {
+            return Ok(0);
+        }
+        consume_budget().await;
+        let mut pop = || {
+            let popped = self.inbox.try_pop_batch(out, max)?;
+            Ok(Some(popped).filter(|popped| *popped > 0))
+        };
+        let wants = Wants::Items(Kind::Message, max);
+        let count = self.driver.wait(wants, |_| found(pop())).await?;
+        self.counters.delivered(count);
+        Ok(count)
+    }
+
+    pub(super) async fn event(&self) -> Result<GossipEvent<A>> {
+        consume_budget().await;
+        let wants = Wants::Items(Kind::Event, 1);
+        let take = || Ok(self.events().pop());
+        self.driver.wait(wants, |_| found(take())).await
+    }
+}

@@ -1,0 +1,253 @@
+//! The way down: to the engine, and from it to the swarm below, where a peer that takes no more stalls no other.
+
+use std::borrow::Borrow;
+use std::pin::pin;
+use std::sync::{Arc, PoisonError};
+use std::task::{Context, Poll, Waker};
+
+use bytes::Bytes;
+use p2p::{Addr, BatchError, BatchOutcome, Error, Message, Packet, PeerId, Reason, Result, Swarm};
+use p2p_protocols::gossipsub::{Outgoing, wire};
+use tokio::task::coop::{consume_budget, unconstrained};
+
+use super::event::{Departure, GossipEvent};
+use super::shared::{Effects, Kind, LAYER, Shared, State};
+use super::{GossipAddr, Place};
+use crate::driver::Wants;
+
+/// Messages of a batch that are handed to the engine before what comes of them leaves: fewer than may wait for a peer.
+const AT_ONCE: usize = 128;
+
+/// A message on its way out.
+enum Said {
+    /// To all of a topic, written and signed.
+    All(Outgoing),
+    /// To one node, whose name is signed with it.
+    Direct(Packet),
+}
+
+impl<A: Addr, S: Swarm<A>> Shared<A, S> {
+    pub(super) async fn tell(self: &Arc<Self>, dst: &GossipAddr<A>, packet: Packet) -> Result<()> {
+        consume_budget().await;
+        let said = self.write(dst, packet)?;
+        let mut told = Ok(());
+        self.say_all([(dst, Ok(said))], |_, result| told = result);
+        told?;
+        self.wait_for_room(dst).await
+    }
+
+    pub(super) async fn tell_batch(
+        self: &Arc<Self>,
+        batch: &mut Vec<(GossipAddr<A>, Packet)>,
+    ) -> Result<(), BatchError> {
+        let mut outcome = BatchOutcome::default();
+        let (mut rest, mut written) = (batch.drain(..), Vec::new());
+        loop {
+            consume_budget().await;
+            written.extend(rest.by_ref().take(AT_ONCE).map(|(dst, packet)| {
+                let said = self.write(&dst, packet);
+                (dst, said)
+            }));
+            if written.is_empty() {
+                return outcome.finish();
+            }
+            let mut last = None;
+            self.say_all(written.drain(..), |dst, told| {
+                if told.is_ok() {
+                    last = Some(dst);
+                }
+                outcome.record(told);
+            });
+            if let Some(last) = last {
+                // If the swarm closes, what comes next fails.
+                let _ = self.wait_for_room(&last).await;
+            }
+        }
+    }
+
+    /// Hands messages to the engine, and sends what comes of them.
+    fn say_all<D: Borrow<GossipAddr<A>>>(
+        self: &Arc<Self>,
+        messages: impl IntoIterator<Item = (D, Result<Said>)>,
+        mut told: impl FnMut(D, Result<()>),
+    ) {
+        let mut effects = Effects::new(self.alarm.now());
+        let mut state = self.state();
+        for (dst, said) in messages {
+            let result = said.and_then(|said| self.say(&mut state, &effects, dst.borrow(), said));
+            told(dst, result);
+        }
+        self.settle(&mut state, &mut effects);
+        drop(state);
+        self.carry_out(effects);
+    }
+
+    /// Waits until somebody takes more of what goes to this address, if much waits for all who want it.
+    async fn wait_for_room(&self, dst: &GossipAddr<A>) -> Result<()> {
+        loop {
+            let mut room = pin!(self.room.notified());
+            room.as_mut().enable();
+            let pressed = self.with(|engine| match &dst.at {
+                None => engine.is_pressed(&dst.topic),
+                Some(Place::Neighbour(peer)) => engine.is_pressed_by(peer),
+                // There are few direct messages.
+                Some(Place::Author(_)) => false,
+            })?;
+            if !pressed {
+                return Ok(());
+            }
+            let wants = Wants::Own(Kind::Message);
+            self.driver
+                .wait(wants, |cx| room.as_mut().poll(cx).map(Ok))
+                .await?;
+        }
+    }
+
+    /// Writes and signs what goes to all of a topic.
+    fn write(&self, dst: &GossipAddr<A>, packet: Packet) -> Result<Said> {
+        packet.check(self.mtu)?;
+        if dst.at.is_some() {
+            return Ok(Said::Direct(packet));
+        }
+        let written = self.codec.write(&dst.topic, packet.into_bytes())?;
+        Ok(Said::All(written))
+    }
+
+    /// Publishes a message, or queues it for one peer.
+    fn say(&self, state: &mut State<A>, effects: &Effects<A>, dst: &GossipAddr<A>, said: Said) -> Result<()> {
+        let State { engine, peers_of, .. } = state;
+        let engine = engine.as_mut().ok_or(Error::Closed)?;
+        match (said, &dst.at) {
+            (Said::All(written), _) => {
+                engine.send(effects.now, written)?;
+            }
+            (Said::Direct(packet), Some(place)) if self.here().as_ref() == Some(place) => {
+                self.loop_back(dst, packet);
+                return Ok(());
+            }
+            (Said::Direct(packet), Some(Place::Neighbour(addr))) => {
+                engine.tell(effects.now, addr, &dst.topic, packet.into_bytes())?;
+            }
+            (Said::Direct(packet), Some(Place::Author(id))) => {
+                let claimants = peers_of.get(id).map(Vec::as_slice).unwrap_or_default();
+                let claimants = proven(claimants, id);
+                if claimants.is_empty() {
+                    return Err(Error::unreachable(dst, "it is no neighbour of this node"));
+                }
+                let data = packet.into_bytes();
+                for peer in claimants {
+                    engine.tell(effects.now, peer, &dst.topic, data.clone())?;
+                }
+            }
+            (Said::Direct(_), None) => {}
+        }
+        self.counters.sent(1);
+        Ok(())
+    }
+
+    /// A message of this node to itself.
+    fn loop_back(&self, dst: &GossipAddr<A>, payload: Packet) {
+        self.counters.sent(1);
+        self.counters.received(1);
+        let (src, dst) = (dst.clone(), dst.clone());
+        match self.inbox.push(Message { src, dst, payload }) {
+            Ok(()) => self.driver.put(Kind::Message, 1),
+            Err(refused) => self.counters.dropped(refused.reason),
+        }
+    }
+
+    /// Does what calls of the engine led to. Never waits.
+    pub(super) fn carry_out(self: &Arc<Self>, mut effects: Effects<A>) {
+        self.ask_application(&mut effects);
+        if effects.sooner {
+            self.driver.wake();
+        }
+        self.deliver(std::mem::take(&mut effects.messages));
+        for (peer, rpcs) in effects.to_send {
+            if let Some(error) = self.send(peer.clone(), &rpcs) {
+                self.unreachable(peer, &error, &mut effects.events);
+            }
+        }
+        if !effects.events.is_empty() {
+            let count = effects.events.len();
+            let mut events = self.events();
+            effects.events.into_iter().for_each(|event| events.push(event));
+            drop(events);
+            self.driver.put(Kind::Event, count);
+        }
+    }
+
+    /// Sends RPCs to a peer. Where there is no room at the moment, a task of its own waits for it, and the peer gets no
+    /// more until then. Returns why the peer cannot be reached.
+    fn send(self: &Arc<Self>, peer: A, rpcs: &[Bytes]) -> Option<Error> {
+        let messages = rpcs.iter().filter(|rpc| wire::is_message(rpc)).count();
+        let room = self.inner.headroom();
+        let packets = rpcs.iter().map(|rpc| (peer.clone(), Packet::new(room, rpc)));
+        let mut packets: Vec<_> = packets.collect();
+        let shared = self.clone();
+        let mut sending = Box::pin(async move { shared.inner.tell_batch(&mut packets).await });
+        // The budget of whoever happens to call is no reason to wait.
+        let mut nobody = Context::from_waker(Waker::noop());
+        if let Poll::Ready(sent) = pin!(unconstrained(sending.as_mut())).poll(&mut nobody) {
+            return self.sent(&peer, messages, sent);
+        }
+        if let Some(engine) = &mut self.state().engine {
+            engine.set_writable(&peer, false);
+        }
+        let shared = self.clone();
+        let mut tasks = self.sending.lock().unwrap_or_else(PoisonError::into_inner);
+        while tasks.try_join_next().is_some() {}
+        tasks.spawn(async move {
+            let sent = sending.await;
+            let mut effects = Effects::new(shared.alarm.now());
+            if let Some(error) = shared.sent(&peer, messages, sent) {
+                shared.unreachable(peer, &error, &mut effects.events);
+            } else {
+                let mut state = shared.state();
+                if let Some(engine) = &mut state.engine {
+                    engine.set_writable(&peer, true);
+                }
+                shared.settle(&mut state, &mut effects);
+            }
+            shared.carry_out(effects);
+            shared.room.notify_waiters();
+        });
+        None
+    }
+
+    /// Counts what did not leave. Returns why the peer cannot be reached.
+    fn sent(&self, peer: &A, messages: usize, sent: Result<(), BatchError>) -> Option<Error> {
+        let error = sent.err()?;
+        tracing::debug!(layer = LAYER, %peer, error = %error.first, "RPCs did not leave");
+        self.counters
+            .dropped_many(Reason::Refused, error.refused.min(messages));
+        let lost = matches!(
+            error.first,
+            Error::Unreachable { .. } | Error::Denied { .. } | Error::TimedOut { .. }
+        );
+        lost.then_some(error.first)
+    }
+
+    /// A peer cannot be reached, so it is none any more.
+    fn unreachable(&self, peer: A, error: &Error, events: &mut Vec<GossipEvent<A>>) {
+        tracing::debug!(layer = LAYER, %peer, %error, "a peer is gone");
+        let now = self.alarm.now();
+        let mut state = self.state();
+        state.forget(&peer);
+        let removed = state
+            .engine
+            .as_mut()
+            .is_some_and(|engine| engine.remove_peer(now, &peer));
+        drop(state);
+        if removed {
+            let why = Departure::Unreachable;
+            events.push(GossipEvent::Left { peer, why });
+        }
+    }
+}
+
+/// Those among peers who say that they have an id whose address proves it; all of them where none does.
+fn proven<'a, A: Addr>(peers: &'a [A], id: &PeerId) -> &'a [A] {
+    let proven = peers.iter().position(|peer| peer.peer_id().as_ref() == Some(id));
+    proven.and_then(|at| peers.get(at..=at)).unwrap_or(peers)
+}

@@ -1,0 +1,379 @@
+//! What the callers of one node and its work share: the engine under a lock, and what goes in and out around it.
+
+use std::mem;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use p2p::{Addr, Counters, Error, Message, PeerId, Reason, Result, Swarm};
+use p2p_formats::x509::{Ed25519, PublicKey};
+use p2p_protocols::gossipsub::wire::{self, PeerInfo};
+use p2p_protocols::gossipsub::{
+    Author, Codec, Config, Connection, Counts, Engine, Event, MessageId, Received, Signing, Validation,
+};
+use p2p_protocols::hash::HashMap;
+use tokio::sync::Notify;
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+
+use super::config::GossipConfig;
+use super::event::{Departure, Events, GossipEvent};
+use super::{GossipAddr, Place};
+use crate::driver::{Alarm, Clock, Driver};
+use crate::inbox::{Inbox, Limits};
+
+pub(super) const LAYER: &str = "gossip";
+
+/// What is before the text of an address where the records of libp2p have something else.
+const RECORD: &str = "p2p-addr:";
+
+/// What callers wait for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    Message,
+    Event,
+}
+
+pub(super) struct Shared<A: Addr, S> {
+    pub(super) inner: S,
+    pub(super) config: GossipConfig,
+    pub(super) mtu: usize,
+    /// Who this node is, where messages are signed.
+    pub(super) id: Option<PeerId>,
+    /// Reads and writes messages without the engine's lock.
+    pub(super) codec: Codec,
+    pub(super) driver: Driver<Kind>,
+    pub(super) alarm: Alarm,
+    pub(super) inbox: Inbox<Message<GossipAddr<A>>>,
+    pub(super) counters: Counters,
+    events: Mutex<Events<A>>,
+    state: Mutex<State<A>>,
+    /// Tells those who wait for room that there may be some.
+    pub(super) room: Notify,
+    /// What is on its way to peers that take no more at present.
+    pub(super) sending: Mutex<JoinSet<()>>,
+}
+
+pub(super) struct State<A> {
+    /// Gone once the swarm is closed.
+    pub(super) engine: Option<Engine<A>>,
+    /// Peers by who they say that they are.
+    pub(super) peers_of: HashMap<PeerId, Vec<A>>,
+    ids: HashMap<Author, PeerId>,
+    last: Counts,
+}
+
+/// What calls of the engine led to, to be done without its lock.
+pub(super) struct Effects<A> {
+    pub(super) now: Duration,
+    /// RPCs by peer.
+    pub(super) to_send: Vec<(A, Vec<Bytes>)>,
+    pub(super) messages: Vec<Arrived<A>>,
+    pub(super) to_validate: Vec<Arrived<A>>,
+    pub(super) events: Vec<GossipEvent<A>>,
+    pub(super) sooner: bool,
+}
+
+/// A message, and where in the network it came from.
+pub(super) struct Arrived<A> {
+    pub(super) received: Received<A>,
+    pub(super) author: Option<PeerId>,
+    pub(super) is_direct: bool,
+}
+
+impl<A> Effects<A> {
+    pub(super) fn new(now: Duration) -> Self {
+        Self {
+            now,
+            to_send: Vec::new(),
+            messages: Vec::new(),
+            to_validate: Vec::new(),
+            events: Vec::new(),
+            sooner: false,
+        }
+    }
+}
+
+impl<A: Addr, S: Swarm<A>> Shared<A, S> {
+    pub(super) fn new(inner: S, signing: Signing, mut config: GossipConfig) -> Result<Self> {
+        let engine = &mut config.engine;
+        (engine.direct, engine.peer_idle) = (true, config.peer_idle);
+        if config.validator.is_some() {
+            engine.validation = Validation::Application;
+        } else {
+            engine.validation = Validation::Automatic;
+        }
+        engine.limits.rpc = engine.limits.rpc.min(inner.mtu());
+        let mtu = mtu(engine, signing.author().is_some())?;
+        let clock = Clock::new(Instant::now(), Duration::from_secs(1));
+        let author = signing.author().copied();
+        let mut router = Engine::new(
+            engine.clone(),
+            signing,
+            first_seqno(),
+            clock.now(),
+            rand::random(),
+        )?;
+        if let Some(name) = config.message_id.clone() {
+            router.set_message_id(move |message| name(message));
+        }
+        let codec = router.codec().clone();
+        let state = State {
+            engine: Some(router),
+            peers_of: HashMap::default(),
+            ids: HashMap::default(),
+            last: Counts::default(),
+        };
+        // Payloads are in buffers of their own.
+        let messages = Limits {
+            copy_below: 0,
+            ..config.messages
+        };
+        Ok(Self {
+            id: author.and_then(|author| identify(&author, &config)),
+            codec,
+            inner,
+            mtu,
+            driver: Driver::new(),
+            alarm: Alarm::new(clock),
+            inbox: Inbox::new(messages),
+            counters: Counters::new(LAYER),
+            events: Mutex::new(Events::new(config.events)),
+            state: Mutex::new(state),
+            room: Notify::new(),
+            sending: Mutex::new(JoinSet::new()),
+            config,
+        })
+    }
+
+    pub(super) fn state(&self) -> MutexGuard<'_, State<A>> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn events(&self) -> MutexGuard<'_, Events<A>> {
+        self.events.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Looks at the engine.
+    pub(super) fn with<T>(&self, look: impl FnOnce(&Engine<A>) -> T) -> Result<T> {
+        self.state().engine.as_ref().map(look).ok_or(Error::Closed)
+    }
+
+    /// Does something with the engine, and then what it led to.
+    pub(super) fn change<T>(
+        self: &Arc<Self>,
+        call: impl FnOnce(&mut Engine<A>, Duration, &mut Effects<A>) -> Result<T>,
+    ) -> Result<T> {
+        let mut effects = Effects::new(self.alarm.now());
+        let mut state = self.state();
+        let engine = state.engine.as_mut().ok_or(Error::Closed)?;
+        let result = call(engine, effects.now, &mut effects);
+        self.settle(&mut state, &mut effects);
+        drop(state);
+        self.carry_out(effects);
+        result
+    }
+
+    /// Where this node is, for those who answer what it said of a topic.
+    pub(super) fn here(&self) -> Option<Place<A>> {
+        match self.id {
+            Some(id) => Some(Place::Author(id)),
+            None => self.inner.local_addrs().into_iter().next().map(Place::Neighbour),
+        }
+    }
+
+    /// How a peer is told of to others, and comes to be one.
+    pub(super) fn connection(&self, addr: &A, outbound: bool) -> Connection {
+        let id = addr.peer_id().map(|id| Bytes::copy_from_slice(id.as_bytes()));
+        Connection {
+            version: self.config.version,
+            outbound,
+            info: Some(PeerInfo {
+                peer_id: Some(id.unwrap_or(Bytes::from_static(b"?"))),
+                signed_peer_record: Some(format!("{RECORD}{addr}").into()),
+            }),
+        }
+    }
+
+    /// Takes over what the engine has to say after calls. `effects` are to be [carried out](Self::carry_out) without the
+    /// lock.
+    pub(super) fn settle(&self, state: &mut State<A>, effects: &mut Effects<A>) {
+        let Some(mut engine) = state.engine.take() else {
+            return;
+        };
+        let mut rpcs = Vec::new();
+        while let Some(peer) = engine.poll_transmits(effects.now, self.config.burst, &mut rpcs) {
+            effects.to_send.push((peer, mem::take(&mut rpcs)));
+        }
+        while let Some(event) = engine.poll_event() {
+            self.take_event(state, event, effects);
+        }
+        effects.sooner |= self.alarm.set(Some(engine.poll_timeout()));
+        self.count(&mut state.last, engine.counts());
+        state.engine = Some(engine);
+    }
+
+    fn take_event(&self, state: &mut State<A>, event: Event<A>, effects: &mut Effects<A>) {
+        let event = match event {
+            Event::Message(received) => {
+                let arrived = self.arrived(state, received, false);
+                return effects.messages.push(arrived);
+            }
+            Event::Direct(received) => {
+                let arrived = self.arrived(state, received, true);
+                return effects.messages.push(arrived);
+            }
+            Event::Validate(received) => {
+                let arrived = self.arrived(state, received, false);
+                return effects.to_validate.push(arrived);
+            }
+            Event::Introduced { peer, author } => {
+                state.forget(&peer);
+                if let Some(id) = author.and_then(|author| self.id_of(state, &author)) {
+                    state.peers_of.entry(id).or_default().push(peer);
+                }
+                return;
+            }
+            Event::Left { peer } => {
+                state.forget(&peer);
+                let why = Departure::Gone;
+                GossipEvent::Left { peer, why }
+            }
+            Event::Subscribed { peer, topic } => GossipEvent::Subscribed { peer, topic },
+            Event::Unsubscribed { peer, topic } => GossipEvent::Unsubscribed { peer, topic },
+            Event::Grafted { peer, topic } => GossipEvent::Grafted { peer, topic },
+            Event::Pruned { peer, topic } => GossipEvent::Pruned { peer, topic },
+            Event::Rejected { peer, reason } => {
+                tracing::debug!(layer = LAYER, %peer, %reason, "refused");
+                GossipEvent::Rejected { peer, reason }
+            }
+            Event::PeerExchange { peer, topic, peers } => {
+                let peers = peers.iter().filter_map(|info| self.located(info)).collect();
+                GossipEvent::PeerExchange { peer, topic, peers }
+            }
+            // This swarm makes no peer an explicit one.
+            Event::Connect { .. } => return,
+        };
+        effects.events.push(event);
+    }
+
+    fn arrived(&self, state: &mut State<A>, received: Received<A>, is_direct: bool) -> Arrived<A> {
+        let author = received.author.and_then(|author| self.id_of(state, &author));
+        Arrived {
+            received,
+            author,
+            is_direct,
+        }
+    }
+
+    /// The id of an author's key.
+    fn id_of(&self, state: &mut State<A>, author: &Author) -> Option<PeerId> {
+        if let Some(id) = state.ids.get(author) {
+            return Some(*id);
+        }
+        let id = identify(author, &self.config)?;
+        // Some are looked up anew then, which costs a hash.
+        if state.ids.len() >= self.config.engine.max_peers {
+            state.ids.clear();
+        }
+        state.ids.insert(*author, id);
+        Some(id)
+    }
+
+    /// Where a peer is that others name.
+    fn located(&self, info: &PeerInfo) -> Option<A> {
+        let record = std::str::from_utf8(info.signed_peer_record.as_ref()?).ok()?;
+        self.inner.parse_addr(record.strip_prefix(RECORD)?).ok()
+    }
+
+    /// Counts messages, which are copies: one that goes to many is so many.
+    fn count(&self, last: &mut Counts, now: Counts) {
+        let diff =
+            |count: fn(&Counts) -> u64| usize::try_from(count(&now) - count(last)).unwrap_or(usize::MAX);
+        let counters = &self.counters;
+        let firsts = diff(|counts| counts.published - counts.unheard);
+        counters.duplicated(diff(|counts| counts.copies).saturating_sub(firsts));
+        counters.dropped_many(Reason::NoPeer, diff(|counts| counts.unheard));
+        counters.dropped_many(Reason::QueueFull, diff(|counts| counts.messages_dropped));
+        counters.dropped_many(Reason::Duplicate, diff(|counts| counts.duplicates + counts.own));
+        counters.dropped_many(Reason::Unauthenticated, diff(|counts| counts.rejected));
+        counters.dropped_many(Reason::Expired, diff(|counts| counts.ignored));
+        counters.dropped_many(Reason::NoChannel, diff(|counts| counts.unrequested));
+        counters.dropped_many(Reason::Malformed, diff(|counts| counts.malformed));
+        counters.dropped_many(Reason::Denied, diff(|counts| counts.graylisted));
+        counters.received(diff(|counts| {
+            let taken = counts.delivered + counts.direct + counts.duplicates + counts.own;
+            taken + counts.rejected + counts.ignored + counts.unrequested
+        }));
+        *last = now;
+    }
+
+    /// Fails everybody who waits, now and later; returns the goodbyes.
+    pub(super) fn shut(&self) -> Vec<(A, Vec<Bytes>)> {
+        let mut state = self.state();
+        let mut goodbyes = Vec::new();
+        if let Some(mut engine) = state.engine.take() {
+            let now = self.alarm.now();
+            // What still waits is not worth waiting for.
+            engine.leave(now);
+            let mut rpcs = Vec::new();
+            while let Some(peer) = engine.poll_transmits(now, usize::MAX, &mut rpcs) {
+                rpcs.retain(|rpc| !wire::is_message(rpc));
+                goodbyes.push((peer, mem::take(&mut rpcs)));
+            }
+        }
+        state.peers_of.clear();
+        drop(state);
+        self.counters.dropped_many(Reason::Closed, self.inbox.close());
+        self.events().close();
+        self.room.notify_waiters();
+        self.driver.close();
+        let mut sending = self.sending.lock().unwrap_or_else(PoisonError::into_inner);
+        sending.abort_all();
+        goodbyes
+    }
+}
+
+impl<A: Addr> State<A> {
+    /// Forgets who somebody is who is no peer any more.
+    pub(super) fn forget(&mut self, addr: &A) {
+        self.peers_of.retain(|_, peers| {
+            peers.retain(|peer| peer != addr);
+            !peers.is_empty()
+        });
+    }
+
+    /// Says what the application thinks of a message.
+    pub(super) fn validate(&mut self, now: Duration, id: &MessageId, verdict: super::Verdict) -> bool {
+        let engine = self.engine.as_mut();
+        engine.is_some_and(|engine| engine.validate(now, id, verdict))
+    }
+}
+
+/// What one message may carry where topics are as long as they may be.
+fn mtu(config: &Config, signed: bool) -> Result<usize> {
+    let limits = &config.limits;
+    let overhead = wire::overhead(limits.topic, limits.rpc, signed);
+    match limits.rpc.checked_sub(overhead) {
+        Some(mtu @ 1..) => Ok(mtu),
+        _ => Err(Error::invalid(
+            "swarm below gossip",
+            format!(
+                "an RPC of {} bytes has no room for a message with a topic of {} bytes; a shorter limits.topic helps",
+                limits.rpc, limits.topic
+            ),
+        )),
+    }
+}
+
+/// The id of an author's key.
+fn identify(author: &Author, config: &GossipConfig) -> Option<PeerId> {
+    let key = PublicKey::new(Ed25519::OID, author.key()).ok()?;
+    Some((config.fingerprint)(&key))
+}
+
+/// Before the numbers of this node's messages: what the clock says, so that none comes twice after a restart.
+fn first_seqno() -> u64 {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    since.map_or(0, |since| u64::try_from(since.as_nanos()).unwrap_or(u64::MAX))
+}
