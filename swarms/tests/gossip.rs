@@ -4,14 +4,19 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use p2p::{Addr as _, Error, Message, Packet, Swarm};
+use bytes::Bytes;
+use p2p::{Addr as _, Error, Message, Packet, Reason, Swarm};
 use p2p_formats::x509::{PrivateKey, Registry};
-use p2p_swarms::gossip::{Departure, GossipEvent, Signing};
+use p2p_protocols::gossipsub;
+use p2p_protocols::gossipsub::{Config, Connection, Engine};
+use p2p_swarms::gossip::{Departure, GossipEvent, PolicyError, Refused, Signing, Verdict, Version};
+use p2p_swarms::memory::MemoryConfig;
 use p2p_swarms::{GossipAddr, GossipConfig, GossipSwarm, MemoryAddr, MemoryRealm, MemorySwarm};
 use tokio::time::{sleep, timeout};
 
 type Node = GossipSwarm<MemoryAddr, MemorySwarm>;
-type Addr = GossipAddr<MemoryAddr>;
+type A = MemoryAddr;
+type Addr = GossipAddr<A>;
 
 const TOPIC: &str = "news";
 
@@ -265,4 +270,357 @@ async fn each_gets_a_message_once_in_a_dense_network() {
         assert_eq!(got, due.collect::<BTreeSet<u8>>());
         assert_eq!(out.len(), got.len(), "some came twice");
     }
+}
+
+/// One that writes what it wants.
+fn stranger(node: &Node) -> MemorySwarm {
+    node.inner().realm().open()
+}
+
+/// A message as the RPC of whoever publishes it.
+fn published(signing: Signing, text: &'static str) -> Bytes {
+    let now = Duration::from_secs(1);
+    let mut engine = Engine::new(Config::default(), signing, 0, now, 0).expect("a configuration");
+    let (peer, connection) = (
+        MemoryAddr::new(1),
+        Connection {
+            version: Version::V1_2,
+            outbound: true,
+            info: None,
+        },
+    );
+    engine.add_peer(now, &peer, connection).expect("room");
+    engine.handle_rpc(now, &peer, &Bytes::from_static(WANTS));
+    engine.publish(now, TOPIC, text.into()).expect("published");
+    engine.poll_transmit(now).expect("an RPC").rpc
+}
+
+/// A subscription to the topic.
+const WANTS: &[u8] = b"\x0a\x08\x08\x01\x12\x04news";
+
+#[tokio::test(start_paused = true)]
+async fn a_forged_message_is_refused_and_said_so() {
+    let nodes = line(2, true).await;
+    let stranger = stranger(&nodes[0]);
+    let mut forged = published(signing(7), "truth").to_vec();
+    let data = forged
+        .windows(5)
+        .position(|part| part == b"truth")
+        .expect("the data");
+    forged[data] = b'T';
+    stranger
+        .tell(&at(&nodes[0]), Packet::from(forged))
+        .await
+        .expect("sent");
+    let rejected = event(&nodes[0], |event| matches!(event, GossipEvent::Rejected { .. })).await;
+    let (peer, reason) = (stranger.local_addr(), Refused::Policy(PolicyError::BadSignature));
+    assert_eq!(rejected, GossipEvent::Rejected { peer, reason });
+    for node in &nodes {
+        nothing_comes(node).await;
+    }
+    assert!(nodes[0].score(&peer) < 0.0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_speaks_first_is_a_peer_only_where_peers_are_accepted() {
+    let realm = MemoryRealm::default();
+    let node = |accept_peers, max_peers| {
+        let mut config = GossipConfig {
+            accept_peers,
+            ..GossipConfig::default()
+        };
+        config.engine.max_peers = max_peers;
+        let node = GossipSwarm::with_config(realm.open(), Signing::StrictNoSign, config).expect("a node");
+        node.subscribe(TOPIC).expect("a topic");
+        node
+    };
+    let (open, closed) = (node(true, 3), node(false, 3));
+    let message = published(Signing::StrictNoSign, "hello");
+    for number in 0..10 {
+        let stranger = stranger(&open);
+        stranger
+            .tell(&at(&closed), Packet::from(&*message))
+            .await
+            .expect("sent");
+        // What is no RPC makes nobody a peer.
+        stranger
+            .tell(&at(&open), Packet::from(b"\x0a\xff"))
+            .await
+            .expect("sent");
+        sleep(Duration::from_millis(10)).await;
+        assert_eq!(open.peers().len(), 3.min(number));
+        stranger
+            .tell(&at(&open), Packet::from(&*message))
+            .await
+            .expect("sent");
+        sleep(Duration::from_millis(10)).await;
+    }
+    assert_eq!((open.peers().len(), closed.peers().len()), (3, 0));
+    next(&open).await;
+    nothing_comes(&open).await;
+    nothing_comes(&closed).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_reader_that_stopped_costs_bounded_memory_and_stalls_nobody() {
+    let nodes = line(3, false).await;
+    let most = GossipConfig::default().messages.items;
+    for number in 0..4 * most {
+        let text = number.to_string();
+        nodes[0]
+            .tell(&all(), nodes[0].packet(text.as_bytes()))
+            .await
+            .expect("sent");
+        // The one behind it reads.
+        assert_eq!(next(&nodes[2]).await.payload, text.as_bytes());
+    }
+    let mut out = Vec::new();
+    let mut kept = 0;
+    while let Ok(got) = timeout(Duration::from_secs(1), nodes[1].receive_batch(&mut out, 100)).await {
+        kept += got.expect("open");
+    }
+    assert!(kept <= most, "{kept} of {most}");
+    let mut dropped = 0;
+    nodes[1].visit_counters(&mut |counters| dropped += counters.snapshot().dropped(Reason::QueueFull));
+    assert_eq!(kept + usize::try_from(dropped).expect("a count"), 4 * most);
+    assert!(nodes[0].kept().expect("open").queued < 10);
+}
+
+#[tokio::test(start_paused = true)]
+async fn events_that_nobody_reads_are_bounded() {
+    let realm = MemoryRealm::default();
+    let config = GossipConfig {
+        events: 10,
+        ..GossipConfig::default()
+    };
+    let node = GossipSwarm::with_config(realm.open(), Signing::StrictNoSign, config).expect("a node");
+    for number in 0..100 {
+        node.add_peer(&MemoryAddr::new(1000 + number)).expect("room");
+    }
+    assert_eq!(node.events_dropped(), 90);
+    let first = node.event().await.expect("open");
+    let (peer, outbound) = (MemoryAddr::new(1090), true);
+    assert_eq!(first, GossipEvent::Joined { peer, outbound });
+}
+
+#[tokio::test(start_paused = true)]
+async fn routers_and_nodes_of_floodsub_understand_one_another() {
+    let realm = MemoryRealm::default();
+    let node = |config| {
+        let node = GossipSwarm::with_config(realm.open(), Signing::StrictNoSign, config).expect("a node");
+        node.subscribe(TOPIC).expect("a topic");
+        node
+    };
+    let flood = node(GossipConfig::floodsub());
+    // Its neighbours know what it speaks.
+    let beside = || GossipConfig {
+        version: Version::Floodsub,
+        ..GossipConfig::default()
+    };
+    let (left, right) = (node(beside()), node(beside()));
+    left.add_peer(&at(&flood)).expect("room");
+    right.add_peer(&at(&flood)).expect("room");
+    sleep(Duration::from_secs(3)).await;
+    for (number, from) in [&left, &flood, &right].into_iter().enumerate() {
+        from.tell(&all(), Packet::from(&[number as u8]))
+            .await
+            .expect("sent");
+        for (other, to) in [&left, &flood, &right].into_iter().enumerate() {
+            if other != number {
+                assert_eq!(next(to).await.payload, &[number as u8]);
+            }
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_application_decides_what_is_delivered_and_passed_on() {
+    let realm = MemoryRealm::default();
+    let node = |seed: u8, strict: bool| {
+        let config = GossipConfig::default().validator(move |topic, author, data| {
+            assert_eq!((&**topic, author.is_some()), (TOPIC, true));
+            match data {
+                b"bad" if strict => Verdict::Reject,
+                b"dull" if strict => Verdict::Ignore,
+                _ => Verdict::Accept,
+            }
+        });
+        let node = GossipSwarm::with_config(realm.open(), signing(seed), config).expect("a node");
+        node.subscribe(TOPIC).expect("a topic");
+        node
+    };
+    let nodes = [node(0, false), node(1, true), node(2, false)];
+    for pair in nodes.windows(2) {
+        pair[0].add_peer(&at(&pair[1])).expect("room");
+    }
+    sleep(Duration::from_secs(3)).await;
+    for text in ["bad", "dull", "good"] {
+        nodes[0].tell(&all(), Packet::from(text)).await.expect("sent");
+    }
+    for node in &nodes[1..] {
+        assert_eq!(next(node).await.payload, b"good");
+        nothing_comes(node).await;
+    }
+    let rejected = event(&nodes[1], |event| matches!(event, GossipEvent::Rejected { .. })).await;
+    let (peer, reason) = (at(&nodes[0]), Refused::Application);
+    assert_eq!(rejected, GossipEvent::Rejected { peer, reason });
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pruned_node_is_told_of_others() {
+    let realm = MemoryRealm::default();
+    let mut config = GossipConfig::default();
+    // Whoever is at hand.
+    if let Some(score) = &mut config.engine.score {
+        score.accept_px_threshold = 0.0;
+    }
+    (config.engine.d, config.engine.d_lo, config.engine.d_hi) = (2, 1, 2);
+    (config.engine.d_score, config.engine.d_out) = (1, 0);
+    let node = |_| {
+        let node = GossipSwarm::with_config(realm.open(), Signing::StrictNoSign, config.clone());
+        let node = node.expect("a node");
+        node.subscribe(TOPIC).expect("a topic");
+        node
+    };
+    let nodes: Vec<Node> = (0..6).map(node).collect();
+    for other in &nodes[1..] {
+        other.add_peer(&at(&nodes[0])).expect("room");
+    }
+    let finds = nodes[1..].iter().map(|node| async {
+        let exchange = |event: &GossipEvent<_>| matches!(event, GossipEvent::PeerExchange { .. });
+        timeout(Duration::from_secs(50), event(node, exchange)).await.ok()
+    });
+    let mut told = 0;
+    for found in futures_util::future::join_all(finds).await.into_iter().flatten() {
+        let GossipEvent::PeerExchange { peer, topic, peers } = found else {
+            panic!("{found:?}")
+        };
+        assert_eq!((peer, &*topic), (at(&nodes[0]), TOPIC));
+        assert!(
+            peers
+                .iter()
+                .all(|peer| nodes[1..].iter().any(|node| at(node) == *peer))
+        );
+        told += usize::from(!peers.is_empty());
+    }
+    assert!(told > 0, "nobody was told of others");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_dropped_node_frees_its_address() {
+    let nodes = line(2, true).await;
+    let (realm, addr) = (nodes[0].inner().realm().clone(), at(&nodes[0]));
+    assert!(realm.open_at(addr).is_err());
+    drop(nodes);
+    sleep(Duration::from_millis(1)).await;
+    realm.open_at(addr).expect("it is free");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_mtu_that_is_too_small_is_refused_with_the_reason() {
+    let realm = MemoryRealm::new(MemoryConfig {
+        mtu: 420,
+        ..MemoryConfig::default()
+    });
+    let made = GossipSwarm::new(realm.open(), signing(1)).map(drop);
+    let error = made.expect_err("too small").to_string();
+    assert!(
+        error.contains("420 bytes") && error.contains("limits.topic"),
+        "{error}"
+    );
+    let mut config = GossipConfig::default();
+    config.engine.limits.topic = 16;
+    let node = GossipSwarm::with_config(realm.open(), signing(1), config).expect("room");
+    assert_eq!(node.mtu(), 420 - gossipsub::wire::overhead(16, 420, true));
+    let long = node.parse_addr("a topic of 17 bytes");
+    assert!(matches!(long, Err(Error::InvalidAddr { at: 0, .. })), "{long:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_tells_itself() {
+    let nodes = line(2, true).await;
+    let own = nodes[0].local_addrs().pop().expect("its own address");
+    nodes[0].tell(&own, Packet::from("note")).await.expect("sent");
+    let message = next(&nodes[0]).await;
+    assert_eq!((&message.src, &message.dst), (&own, &own));
+    nothing_comes(&nodes[1]).await;
+    assert!(nodes[0].add_peer(&at(&nodes[0])).is_err());
+}
+
+/// A peer whom nothing can be told at present; the others can.
+struct Stuck {
+    inner: MemorySwarm,
+    peer: MemoryAddr,
+}
+
+impl Swarm<MemoryAddr> for Stuck {
+    p2p::pass_through!(inner: receive, receive_batch, mtu, local_addrs, parse_addr, close, headroom, visit_counters);
+
+    async fn tell(&self, dst: &MemoryAddr, packet: Packet) -> p2p::Result<()> {
+        if *dst == self.peer {
+            std::future::pending::<()>().await;
+        }
+        self.inner.tell(dst, packet).await
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_neighbour_that_takes_nothing_stalls_no_other() {
+    let realm = MemoryRealm::default();
+    let nodes: Vec<MemorySwarm> = (0..3).map(|_| realm.open()).collect();
+    let [stuck, inner, reader] = <[MemorySwarm; 3]>::try_from(nodes).expect("three");
+    let (peer, to) = (stuck.local_addr(), reader.local_addr());
+    let (a, b) = (
+        GossipSwarm::new(Stuck { inner, peer }, Signing::StrictNoSign).expect("a node"),
+        GossipSwarm::new(reader, Signing::StrictNoSign).expect("a node"),
+    );
+    b.subscribe(TOPIC).expect("a topic");
+    a.add_peer(&peer).expect("room");
+    a.add_peer(&to).expect("room");
+    // It wants the topic, too.
+    stuck
+        .tell(&a.inner().inner.local_addr(), Packet::from(WANTS))
+        .await
+        .expect("sent");
+    sleep(Duration::from_secs(2)).await;
+    assert_eq!(a.subscribers(TOPIC).len(), 2);
+    let limits = GossipConfig::default().engine.queue;
+    for number in 0..3 * limits.own {
+        let text = number.to_string();
+        a.tell(&all(), a.packet(text.as_bytes())).await.expect("sent");
+        assert_eq!(next_of(&b).await.payload, text.as_bytes());
+    }
+    let kept = a.kept().expect("open");
+    assert!(kept.queued <= limits.own + limits.control, "{kept:?}");
+    a.close().await;
+}
+
+async fn next_of<S: Swarm<Addr>>(node: &S) -> Message<Addr> {
+    let message = timeout(Duration::from_secs(5), node.receive()).await;
+    message.expect("a message in time").expect("open")
+}
+
+#[tokio::test(start_paused = true)]
+async fn telling_waits_while_nobody_takes_anything() {
+    let realm = MemoryRealm::default();
+    let (peer, inner) = (realm.open(), realm.open());
+    let to = peer.local_addr();
+    let a = GossipSwarm::new(Stuck { inner, peer: to }, Signing::StrictNoSign).expect("a node");
+    peer.tell(&a.inner().inner.local_addr(), Packet::from(WANTS))
+        .await
+        .expect("sent");
+    sleep(Duration::from_secs(2)).await;
+    let mut told = 0;
+    let tell_all = async {
+        loop {
+            a.tell(&all(), Packet::from(&u32::to_be_bytes(told))).await?;
+            told += 1;
+        }
+    };
+    let ended: Result<p2p::Result<()>, _> = timeout(Duration::from_secs(10), tell_all).await;
+    assert!(ended.is_err(), "{ended:?}");
+    let limits = GossipConfig::default().engine.queue;
+    let kept = a.kept().expect("open");
+    assert!(kept.queued <= limits.own && told >= 100, "{told} told: {kept:?}");
+    assert_eq!(a.counts().messages_dropped, 0);
 }

@@ -1,0 +1,187 @@
+//! The laws of swarms on gossip: each node has a topic of its own, to which it is told; in memory, on P2PKE and on QUIC.
+//!
+//! What is below is boxed, so that the layer is compiled once.
+
+use std::collections::HashMap;
+use std::future::Future;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use p2p::{Addr, BoxAddr, BoxSwarm, Result, Swarm};
+use p2p_formats::x509::{PrivateKey, Registry};
+use p2p_swarms::gossip::Signing;
+use p2p_swarms::{
+    GossipAddr, GossipSwarm, KeyAddr, MemoryAddr, MemoryRealm, QuicSwarm, SwarmExt as _, UdpConfig, UdpSwarm,
+};
+use p2p_swarmtest::{Plain, Profile, Testbed, conformance};
+use tokio::time::sleep;
+
+type Inner = BoxSwarm<BoxAddr>;
+type Node = GossipSwarm<BoxAddr, Inner>;
+
+/// A node as it was made.
+#[derive(Clone)]
+struct Made {
+    number: u32,
+    addr: BoxAddr,
+    /// Those who were made with it.
+    others: Vec<BoxAddr>,
+}
+
+type Places = Arc<Mutex<HashMap<String, Made>>>;
+
+fn key(number: u32) -> PrivateKey {
+    let mut bytes = [0; 32];
+    bytes[..4].copy_from_slice(&number.to_be_bytes());
+    PrivateKey::ed25519(&bytes)
+}
+
+fn node(inner: Inner, number: u32) -> Result<Node> {
+    let signer = Registry::default().signer(&key(number)).expect("a key");
+    let node = GossipSwarm::new(inner, Signing::strict(Arc::from(signer))?)?;
+    node.subscribe(&format!("node/{number}"))?;
+    Ok(node)
+}
+
+fn at(node: &Node) -> BoxAddr {
+    node.inner().local_addrs().remove(0)
+}
+
+/// Waits until a node knows what so many others want.
+async fn meet(node: &Node, topics: &[String]) {
+    while topics.iter().any(|topic| node.subscribers(topic).is_empty()) {
+        sleep(Duration::from_millis(1)).await;
+    }
+}
+
+/// Nodes that know one another.
+async fn connected(nodes: Vec<(u32, Node)>, places: &Places) -> Result<Vec<Node>> {
+    for (place, (_, node)) in nodes.iter().enumerate() {
+        for (_, other) in &nodes[place + 1..] {
+            node.add_peer(&at(other))?;
+        }
+    }
+    for (number, node) in &nodes {
+        let others = nodes.iter().filter(|(other, _)| other != number);
+        let topics: Vec<String> = others.clone().map(|(other, _)| format!("node/{other}")).collect();
+        meet(node, &topics).await;
+        let made = Made {
+            number: *number,
+            addr: at(node),
+            others: others.map(|(_, other)| at(other)).collect(),
+        };
+        let topic = format!("node/{number}");
+        places.lock().expect("no panic").insert(topic, made);
+    }
+    Ok(nodes.into_iter().map(|(_, node)| node).collect())
+}
+
+fn profile() -> Profile {
+    Profile {
+        holds: 4096,
+        ..Profile::default()
+    }
+    .waive(
+        "wire::",
+        "what is attacked is below, and not to be repeated here: an RPC has no other protection than its signatures",
+    )
+}
+
+/// The kernel drops what its buffers cannot hold, and does not say so to the socket.
+fn udp_profile() -> Profile {
+    profile().waive(
+        "counters::every_drop_is_counted",
+        "the kernel drops where its buffer is full, and tells nobody",
+    )
+}
+
+/// Nodes over what `open` makes for a number, or makes again at an address.
+fn bed<F: Future<Output = Result<Inner>> + Send + 'static>(
+    open: impl Fn(u32, Option<BoxAddr>) -> F + Send + Sync + 'static,
+    profile: Profile,
+) -> Testbed<GossipAddr<BoxAddr>> {
+    static NUMBER: AtomicU32 = AtomicU32::new(0);
+    let (open, places) = (Arc::new(open), Places::default());
+    let (again, known) = (open.clone(), places.clone());
+    Testbed::new(Plain, move |count| {
+        let (open, places) = (open.clone(), places.clone());
+        async move {
+            let mut nodes = Vec::new();
+            for _ in 0..count {
+                let number = NUMBER.fetch_add(1, Relaxed);
+                nodes.push((number, node(open(number, None).await?, number)?));
+            }
+            connected(nodes, &places).await
+        }
+    })
+    .rebind(move |addr: GossipAddr<BoxAddr>| {
+        let made = known.lock().expect("no panic")[&*addr.topic].clone();
+        let again = again.clone();
+        async move {
+            let node = node(again(made.number, Some(made.addr)).await?, made.number)?;
+            for other in &made.others {
+                node.add_peer(other)?;
+            }
+            // One of them may be gone, too.
+            while node.peers().iter().all(|peer| !node.is_met(peer)) {
+                sleep(Duration::from_millis(1)).await;
+            }
+            Ok(node)
+        }
+    })
+    .profile(profile)
+}
+
+fn below<A: Addr>(addr: Option<BoxAddr>) -> Option<A> {
+    addr.map(|addr| {
+        addr.downcast_ref::<A>()
+            .cloned()
+            .expect("an address of this kind")
+    })
+}
+
+fn boxed<A: Addr>(swarm: impl Swarm<A>) -> Inner {
+    BoxSwarm::new(swarm.erase())
+}
+
+fn memory() -> Testbed<GossipAddr<BoxAddr>> {
+    let realm = MemoryRealm::default();
+    let open = move |_, addr| {
+        let swarm = match below::<MemoryAddr>(addr) {
+            Some(addr) => realm.open_at(addr),
+            None => Ok(realm.open()),
+        };
+        async move { Ok(boxed(swarm?)) }
+    };
+    bed(open, profile())
+}
+
+/// A small buffer in the kernel, so that a flood need not be large to fill it.
+fn udp(addr: Option<SocketAddr>) -> Result<UdpSwarm> {
+    let mut config = UdpConfig::default();
+    config.receive_buffer = 256 << 10;
+    UdpSwarm::with_config(addr.unwrap_or(SocketAddr::from(([127, 0, 0, 1], 0))), config)
+}
+
+fn p2pke_on_udp() -> Testbed<GossipAddr<BoxAddr>> {
+    let open = |number, addr| async move {
+        let addr = below::<KeyAddr<SocketAddr>>(addr).map(|addr| addr.addr);
+        Ok(boxed(udp(addr)?.p2pke(&key(number))?.fragment(64 << 10)))
+    };
+    bed(open, udp_profile())
+}
+
+fn quic_on_udp() -> Testbed<GossipAddr<BoxAddr>> {
+    let open = |number, addr| async move {
+        let addr = below::<KeyAddr<SocketAddr>>(addr).map(|addr| addr.addr);
+        Ok(boxed(QuicSwarm::new(udp(addr)?, &key(number))?))
+    };
+    bed(open, udp_profile())
+}
+
+conformance!(#[tokio::test(start_paused = true)] mod on_memory: Plain => memory());
+conformance!(#[tokio::test] mod on_memory_in_real_time: Plain => memory());
+conformance!(#[tokio::test] mod on_p2pke_on_udp: Plain => p2pke_on_udp());
+conformance!(#[tokio::test] mod on_quic_on_udp: Plain => quic_on_udp());
