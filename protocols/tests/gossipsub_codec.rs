@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use net::{Node, alone, events, ms, secs, sent, signing};
-use p2p_protocols::gossipsub::wire::{Limits, Message, Rpc, frame};
+use p2p_protocols::gossipsub::wire::{ControlIWant, ControlMessage, Limits, Message, Rpc, frame};
 use p2p_protocols::gossipsub::{Codec, Config, Engine, Event, PolicyError, Refused, Signing};
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -130,6 +130,53 @@ fn what_nobody_verified_is_verified_in_the_end() {
     );
 }
 
+/// What is written at once is what is written field by field.
+#[test]
+fn a_message_is_the_bytes_of_its_fields() {
+    for policy in [signing(0), Signing::StrictNoSign] {
+        let codec = alone(Config::default(), policy.clone(), 0).codec().clone();
+        for (number, len) in [(1, 0), (2, 1), (3, 127), (4, 128), (5, 1024), (6, 20_000)] {
+            let data = Bytes::from(vec![number; len]);
+            for topic in ["t".to_owned(), "x".repeat(200)] {
+                let outgoing = codec.write(&topic, &data).expect("it fits");
+                let mut engine = alone(Config::default(), policy.clone(), 1);
+                sent(&mut engine, ms(0));
+                engine.send(ms(0), outgoing.clone()).expect("sent");
+                engine.subscribe(ms(0), &topic).expect("a topic");
+                let rpc = sent_to_asker(&mut engine, outgoing.id());
+                let written = rpc.publish.first().expect("the message");
+                let message = Message::parse(written, &Limits::default()).expect("a message");
+                let seqno = message
+                    .seqno
+                    .as_deref()
+                    .map(|seqno| seqno.try_into().expect("8 bytes"));
+                let again = policy.make(&topic, data.clone(), seqno.map_or(0, u64::from_be_bytes));
+                assert_eq!(&again.encode_to_vec(), written);
+                assert_eq!(&policy.message_id(&again), outgoing.id());
+            }
+        }
+    }
+}
+
+/// What a peer gets that asks for a message.
+fn sent_to_asker(engine: &mut Engine<Node>, id: &Bytes) -> Rpc {
+    sent(engine, ms(0));
+    let iwant = ControlIWant {
+        message_ids: vec![id.clone()],
+    };
+    let control = ControlMessage {
+        iwant: vec![iwant],
+        ..ControlMessage::default()
+    };
+    let asking = Rpc {
+        control: Some(control),
+        ..Rpc::default()
+    };
+    engine.handle_rpc(ms(0), &Node(1), &asking.emit());
+    let mut answers = sent(engine, ms(0));
+    answers.pop().expect("an answer").1
+}
+
 /// A message that was found good is not verified again, so nothing can be put in its place.
 #[test]
 fn two_copies_that_were_verified_at_once_are_one_message() {
@@ -154,7 +201,7 @@ fn no_number_comes_twice_whichever_thread_writes() {
     let mut engine = alone(Config::default(), signing(0), 1);
     let codec = engine.codec().clone();
     let write = |codec: &Codec| {
-        let messages = (0..100).map(|_| codec.write("t", Bytes::new()).expect("a message"));
+        let messages = (0..100).map(|_| codec.write("t", &[]).expect("a message"));
         messages.collect::<Vec<_>>()
     };
     let outgoing: Vec<_> = std::thread::scope(|scope| {
@@ -195,15 +242,15 @@ fn what_cannot_be_sent_is_not_written() {
     };
     let engine = alone(config, signing(0), 1);
     let codec = engine.codec();
-    assert!(codec.write("", Bytes::new()).is_err());
-    assert!(codec.write(&"x".repeat(257), Bytes::new()).is_err());
+    assert!(codec.write("", &[]).is_err());
+    assert!(codec.write(&"x".repeat(257), &[]).is_err());
     let largest = (0..1000)
         .rev()
-        .find(|len| codec.write("t", vec![0; *len].into()).is_ok());
+        .find(|len| codec.write("t", &vec![0; *len]).is_ok());
     let largest = largest.expect("some fit");
-    let outgoing = codec.write("t", vec![0; largest].into()).expect("it fits");
+    let outgoing = codec.write("t", &vec![0; largest]).expect("it fits");
     assert_eq!(outgoing.topic(), "t");
-    assert!(codec.write("t", vec![0; largest + 1].into()).is_err());
+    assert!(codec.write("t", &vec![0; largest + 1]).is_err());
     let mut engine = engine;
     sent(&mut engine, ms(0));
     engine.send(ms(0), outgoing).expect("sent");

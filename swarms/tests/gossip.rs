@@ -624,3 +624,20 @@ async fn telling_waits_while_nobody_takes_anything() {
     assert!(kept.queued <= limits.own && told >= 100, "{told} told: {kept:?}");
     assert_eq!(a.counts().messages_dropped, 0);
 }
+
+/// Signatures of many messages are checked by several threads; none is lost for it, or changes place.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn threads_share_signatures_and_messages_stay_in_order() {
+    let nodes = nodes(2, true);
+    nodes[1].subscribe(TOPIC).expect("a topic");
+    nodes[0].add_peer(&at(&nodes[1])).expect("room");
+    event(&nodes[0], |event| matches!(event, GossipEvent::Subscribed { .. })).await;
+    let packet = |number: u32| (all(), nodes[0].packet(&number.to_be_bytes()));
+    for burst in 0..5 {
+        let mut batch: Vec<_> = (burst * 100..(burst + 1) * 100).map(packet).collect();
+        nodes[0].tell_batch(&mut batch).await.expect("sent");
+        for number in burst * 100..(burst + 1) * 100 {
+            assert_eq!(next(&nodes[1]).await.payload, &number.to_be_bytes());
+        }
+    }
+}

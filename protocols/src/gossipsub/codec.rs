@@ -11,13 +11,14 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use p2p::{Addr, Error, Result};
+use p2p_formats::varint;
 use prost::Message as _;
 
 use super::engine::Engine;
 use super::event::Refused;
 use super::identity::Author;
 use super::signing::{MessageId, PolicyError, Signing};
-use super::wire::{ControlMessage, DIRECT, Hello, Limits, Message, PUBLISH, Rpc, SubOpts, WireError, framed};
+use super::wire::{ControlMessage, DIRECT, Hello, Limits, Message, Rpc, SubOpts, WireError, frame, framed};
 
 /// Names messages otherwise than [`Signing::message_id`] does.
 type NameMessage = Arc<dyn Fn(&Message) -> MessageId + Send + Sync>;
@@ -54,7 +55,9 @@ pub(super) struct Parts {
 #[derive(Clone, Debug)]
 pub(super) struct Arrived {
     pub(super) message: Message,
-    pub(super) bytes: Bytes,
+    bytes: Bytes,
+    /// The RPC that it came in.
+    rpc: Bytes,
     /// Its name, if it is as the policy wants it, signature aside.
     pub(super) id: std::result::Result<MessageId, Refused>,
     pub(super) signature: Signature,
@@ -99,9 +102,9 @@ impl Codec {
         let parts = Rpc::parse(bytes, &self.limits).map(|rpc| Parts {
             subscriptions: rpc.subscriptions,
             control: rpc.control,
-            messages: self.all_arrived(rpc.publish, false),
+            messages: self.all_arrived(rpc.publish, bytes, false),
             hello: rpc.hello,
-            direct: self.all_arrived(rpc.direct, true),
+            direct: self.all_arrived(rpc.direct, bytes, true),
         });
         let len = bytes.len();
         Incoming { len, parts }
@@ -110,13 +113,16 @@ impl Codec {
     fn all_arrived(
         &self,
         messages: Vec<Bytes>,
+        rpc: &Bytes,
         is_direct: bool,
     ) -> Vec<std::result::Result<Arrived, WireError>> {
         let messages = messages.into_iter();
-        messages.map(|bytes| self.arrived(bytes, is_direct)).collect()
+        messages
+            .map(|bytes| self.arrived(bytes, rpc, is_direct))
+            .collect()
     }
 
-    fn arrived(&self, bytes: Bytes, is_direct: bool) -> std::result::Result<Arrived, WireError> {
+    fn arrived(&self, bytes: Bytes, rpc: &Bytes, is_direct: bool) -> std::result::Result<Arrived, WireError> {
         let message = Message::parse(&bytes, &self.limits)?;
         let id = if is_direct {
             let named = self.signing.check_direct(&message);
@@ -133,6 +139,7 @@ impl Codec {
             id,
             signature: Signature::Unknown,
             is_direct,
+            rpc: rpc.clone(),
         })
     }
 
@@ -157,14 +164,27 @@ impl Codec {
     /// # Errors
     /// [`Error::Invalid`] for a topic that cannot be, and for a message without a name; [`Error::MtuExceeded`] if the RPC
     /// would exceed [`Limits::rpc`].
-    pub fn write(&self, topic: &str, data: Bytes) -> Result<Outgoing> {
-        let seqno = self.begin(topic, &data)?;
-        let message = self.signing.make(topic, data, seqno);
-        let frame = self.framed(PUBLISH, &message)?;
-        let name = self.name(&message);
-        let id = name.ok_or_else(|| Error::invalid("message id", "it is empty or too long"))?;
+    pub fn write(&self, topic: &str, data: &[u8]) -> Result<Outgoing> {
+        let seqno = self.begin(topic, data)?;
+        let frame = self.signing.write(topic, data, seqno);
+        let (size, mtu) = (frame.len(), self.limits.rpc);
+        if size > mtu {
+            return Err(Error::MtuExceeded { size, mtu });
+        }
+        let id = match &self.name {
+            None => Some(self.signing.own_id(data, seqno)),
+            Some(_) => self.name_frame(&frame),
+        };
+        let id = id.ok_or_else(|| Error::invalid("message id", "it is empty or too long"))?;
         let topic = topic.to_owned();
         Ok(Outgoing { topic, id, frame })
+    }
+
+    /// The id of a message that is an RPC of its own.
+    fn name_frame(&self, frame: &Bytes) -> Option<MessageId> {
+        let rpc = Rpc::parse(frame, &self.limits).ok()?;
+        let message = Message::parse(rpc.publish.first()?, &self.limits).ok()?;
+        self.name(&message)
     }
 
     /// Writes and signs a message for one peer alone, who is named in it where messages are signed.
@@ -175,7 +195,7 @@ impl Codec {
     }
 
     /// The number of a message that can be.
-    fn begin(&self, topic: &str, data: &Bytes) -> Result<u64> {
+    fn begin(&self, topic: &str, data: &[u8]) -> Result<u64> {
         self.check_topic(topic)?;
         let (size, mtu) = (data.len(), self.limits.rpc);
         if size > mtu {
@@ -250,6 +270,17 @@ fn direct_id(message: &Message) -> MessageId {
 }
 
 impl Arrived {
+    /// The message as an RPC of its own, which is the one that it came in if there was nothing else.
+    pub(super) fn frame(&self) -> Bytes {
+        // The shortest field that can hold it is the one that others would write.
+        let is_alone = self.rpc.len() == 1 + varint::len(self.bytes.len() as u64) + self.bytes.len();
+        if is_alone {
+            self.rpc.clone()
+        } else {
+            frame(&self.bytes)
+        }
+    }
+
     /// Who signed it.
     pub(super) fn author(&self) -> Option<Author> {
         self.message.from.as_deref().and_then(Author::from_bytes)

@@ -56,6 +56,8 @@ pub struct Engine<A> {
     pub(super) peers: BTreeMap<PeerKey, Peer<A>>,
     pub(super) keys: HashMap<A, PeerKey>,
     pub(super) explicit: BTreeSet<A>,
+    /// Peers that get every message of their topics: explicit ones, and those of floodsub.
+    pub(super) always: BTreeSet<PeerKey>,
     pub(super) topics: BTreeMap<Topic, TopicState>,
     pub(super) seen: Seen<MessageId, Delivery>,
     /// Direct messages that are known again.
@@ -97,6 +99,7 @@ impl<A: Addr> Engine<A> {
             peers: BTreeMap::new(),
             keys: HashMap::default(),
             explicit: BTreeSet::new(),
+            always: BTreeSet::new(),
             topics: BTreeMap::new(),
             seen: Seen::new(config.seen_ttl, config.max_seen),
             told: Seen::new(config.seen_ttl, config.max_seen),
@@ -176,6 +179,9 @@ impl<A: Addr> Engine<A> {
             beats: 0,
             dont_send: Seen::new(ttl, self.config.max_idontwant_messages.saturating_mul(2)),
         };
+        if peer.explicit || !peer.is_router() {
+            self.always.insert(key);
+        }
         self.peers.insert(key, peer);
         self.keys.insert(addr.clone(), key);
         self.greet(now, key, true);
@@ -190,6 +196,7 @@ impl<A: Addr> Engine<A> {
         let Some(mut peer) = self.peers.remove(&key) else {
             return false;
         };
+        self.always.remove(&key);
         self.counts.dropped(peer.queue.clear());
         for topic in &peer.topics {
             if let Some(state) = self.topics.get_mut(topic) {
@@ -218,6 +225,7 @@ impl<A: Addr> Engine<A> {
         if let Some(peer) = self.keys.get(&addr).and_then(|key| self.peers.get_mut(key)) {
             peer.explicit = true;
             let (key, topics) = (self.keys.get(&addr).copied(), peer.topics.clone());
+            self.always.extend(key);
             for topic in topics {
                 if let Some(key) = key {
                     self.leave_mesh(now, key, &topic);
@@ -230,8 +238,13 @@ impl<A: Addr> Engine<A> {
 
     /// Ends the agreement.
     pub fn remove_explicit(&mut self, addr: &A) -> bool {
-        if let Some(peer) = self.keys.get(addr).and_then(|key| self.peers.get_mut(key)) {
+        if let Some(key) = self.keys.get(addr)
+            && let Some(peer) = self.peers.get_mut(key)
+        {
             peer.explicit = false;
+            if peer.is_router() {
+                self.always.remove(key);
+            }
         }
         self.explicit.remove(addr)
     }

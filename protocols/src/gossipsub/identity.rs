@@ -12,14 +12,17 @@ const KEY: usize = 32;
 /// The identity multihash of 36 bytes, which are a protobuf: key type 1 (Ed25519), and a key of 32 bytes.
 const HEAD: [u8; 6] = [0x00, 0x24, 0x08, 0x01, 0x12, 0x20];
 
+/// Bytes of an author's id.
+pub(super) const AUTHOR: usize = HEAD.len() + KEY;
+
 /// The libp2p peer id of an Ed25519 key.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Author([u8; HEAD.len() + KEY]);
+pub struct Author([u8; AUTHOR]);
 
 impl Author {
     /// The id of this key.
     pub fn new(key: &[u8; KEY]) -> Self {
-        let mut id = [0; HEAD.len() + KEY];
+        let mut id = [0; AUTHOR];
         let (head, rest) = id.split_at_mut(HEAD.len());
         head.copy_from_slice(&HEAD);
         rest.copy_from_slice(key);

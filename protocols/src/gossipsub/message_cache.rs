@@ -3,6 +3,7 @@
 //! One window for each heartbeat, the newest first. Bounded by windows, messages and bytes; the oldest leave early.
 
 use std::collections::VecDeque;
+use std::collections::hash_map::Entry as Slot;
 
 use bytes::Bytes;
 
@@ -46,12 +47,15 @@ impl MessageCache {
 
     /// Adds a message to the newest window. One that is longer than all may be is not kept.
     pub(super) fn put(&mut self, topic: Topic, id: MessageId, frame: Bytes) {
-        if frame.len() > self.max_bytes || self.max_messages == 0 || self.messages.contains_key(&id) {
+        if frame.len() > self.max_bytes || self.max_messages == 0 {
             return;
         }
+        let Slot::Vacant(slot) = self.messages.entry(id.clone()) else {
+            return;
+        };
         self.bytes += frame.len();
         let sent = Vec::new();
-        self.messages.insert(id.clone(), Entry { frame, sent });
+        slot.insert(Entry { frame, sent });
         if let Some(newest) = self.windows.front_mut() {
             newest.push_back((topic, id));
         }

@@ -1,6 +1,5 @@
 //! Own messages, and whom they go to.
 
-use std::collections::BTreeSet;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -21,8 +20,12 @@ impl<A: Addr> Engine<A> {
     /// [`Error::Invalid`] for a topic that cannot be, and if the same was published just now where messages are named by
     /// what they say; [`Error::MtuExceeded`] if the RPC would exceed [`Limits::rpc`](super::wire::Limits). Nothing is
     /// sent.
+    #[expect(
+        clippy::needless_pass_by_value,
+        reason = "what becomes of the data is the engine's own business"
+    )]
     pub fn publish(&mut self, now: Duration, topic: &str, data: Bytes) -> Result<Published> {
-        let outgoing = self.codec.write(topic, data)?;
+        let outgoing = self.codec.write(topic, &data)?;
         self.send(now, outgoing)
     }
 
@@ -55,12 +58,12 @@ impl<A: Addr> Engine<A> {
     }
 
     /// Whom an own message goes to.
-    fn publish_to(&mut self, now: Duration, topic: &Topic) -> BTreeSet<PeerKey> {
+    fn publish_to(&mut self, now: Duration, topic: &Topic) -> Vec<PeerKey> {
         let threshold = self.scores.config().map(|config| config.publish_threshold);
         let state = self.topics.entry(topic.clone()).or_default();
         let (joined, flood) = (state.joined, self.config.flood_publish);
         let subscribers = state.subscribers.iter().copied();
-        let mut to: BTreeSet<PeerKey> = subscribers
+        let mut to: Vec<PeerKey> = subscribers
             .filter(|key| {
                 let Some(peer) = self.peers.get(key) else {
                     return false;
@@ -83,6 +86,8 @@ impl<A: Addr> Engine<A> {
                 state.fanout = Some((peers, now));
             }
         }
+        to.sort_unstable();
+        to.dedup();
         to
     }
 }

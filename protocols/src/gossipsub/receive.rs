@@ -1,6 +1,5 @@
 //! What comes in, and messages on their way: received, validated, passed on.
 
-use std::collections::BTreeSet;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -14,7 +13,7 @@ use super::peer::{PeerKey, Version};
 use super::queue::Priority;
 use super::signing::MessageId;
 use super::topic::Topic;
-use super::wire::{ControlIDontWant, ControlMessage, Rpc, SubOpts, WireError, frame};
+use super::wire::{ControlIDontWant, ControlMessage, Rpc, SubOpts, WireError};
 
 /// What became of a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,8 +30,10 @@ enum Status {
 #[derive(Debug)]
 pub(super) struct Delivery {
     status: Status,
-    /// Who delivered it, the first one first. Those who come long after it was taken are left out.
-    by: Vec<PeerKey>,
+    /// Who delivered it first, unless it is an own one.
+    first: Option<PeerKey>,
+    /// Who did after that, but for those who come long after it was taken.
+    later: Vec<PeerKey>,
 }
 
 /// A message that waits for the application.
@@ -45,15 +46,24 @@ pub(super) struct Validating {
 impl Delivery {
     /// An own message.
     pub(super) fn own(now: Duration) -> Self {
-        let (status, by) = (Status::Valid(now), Vec::new());
-        Self { status, by }
+        Self {
+            status: Status::Valid(now),
+            first: None,
+            later: Vec::new(),
+        }
+    }
+
+    /// Who delivered it, the first one first.
+    fn by(&self) -> impl Iterator<Item = PeerKey> {
+        self.first.into_iter().chain(self.later.iter().copied())
     }
 }
 
 impl<A: Addr> Engine<A> {
     /// Takes an RPC. What is wrong in it is counted and scored; there is nothing to answer to the sender.
     ///
-    /// Data in events shares the RPC's buffer, if it is at least half of it.
+    /// Data in events shares the RPC's buffer, if it is at least half of it. A message that is all of an RPC is kept as
+    /// that: `bytes` should not be a part of a larger buffer.
     pub fn handle_rpc(&mut self, now: Duration, from: &A, bytes: &Bytes) {
         if let Some(key) = self.hear(now, from) {
             let incoming = self.codec.read(bytes);
@@ -139,7 +149,8 @@ impl<A: Addr> Engine<A> {
             }
             Verdict::Reject => {
                 delivery.status = Status::Invalid;
-                let by = std::mem::take(&mut delivery.by);
+                let by: Vec<PeerKey> = delivery.by().collect();
+                (delivery.first, delivery.later) = (None, Vec::new());
                 self.counts.rejected += 1;
                 for key in by {
                     self.scores.invalid(key, &waiting.topic);
@@ -225,11 +236,13 @@ impl<A: Addr> Engine<A> {
             return self.refuse(key, &topic, reason);
         }
         let author = arrived.author();
-        let Arrived { message, bytes, .. } = arrived;
+        let frame = arrived.frame();
+        let message = arrived.message;
         self.promises.remove(&id);
         let delivery = Delivery {
             status: Status::Validating,
-            by: vec![key],
+            first: Some(key),
+            later: Vec::new(),
         };
         let (_, evicted) = self.seen.insert(now, id.clone(), delivery);
         self.counts.seen_evicted += evicted as u64;
@@ -245,7 +258,6 @@ impl<A: Addr> Engine<A> {
             author,
             data: owned(data, rpc),
         };
-        let frame = frame(&bytes);
         match self.config.validation {
             Validation::Automatic => {
                 self.events.push_back(Event::Message(received));
@@ -267,13 +279,13 @@ impl<A: Addr> Engine<A> {
         let Some(delivery) = self.seen.get_mut(id) else {
             return;
         };
-        if delivery.by.contains(&key) {
+        if delivery.by().any(|by| by == key) {
             return;
         }
         match delivery.status {
-            Status::Validating => delivery.by.push(key),
+            Status::Validating => delivery.later.push(key),
             Status::Valid(at) if now.saturating_sub(at) <= window => {
-                delivery.by.push(key);
+                delivery.later.push(key);
                 self.scores.near_first(key, topic);
             }
             Status::Invalid => self.scores.invalid(key, topic),
@@ -283,42 +295,54 @@ impl<A: Addr> Engine<A> {
 
     /// A message is valid: whoever had it by now is scored for it, and all others in the mesh get it.
     fn accept(&mut self, now: Duration, id: &MessageId, topic: &Topic, frame: &Bytes) {
-        let mut had = Vec::new();
+        let (mut first, mut later) = (None, Vec::new());
         if let Some(delivery) = self.seen.get_mut(id) {
             delivery.status = Status::Valid(now);
-            had.clone_from(&delivery.by);
+            first = delivery.first;
+            later.clone_from(&delivery.later);
         }
-        for (at, key) in had.iter().enumerate() {
-            if at == 0 {
-                self.scores.first(*key, topic);
-            } else {
-                self.scores.near_first(*key, topic);
-            }
+        if let Some(key) = first {
+            self.scores.first(key, topic);
+        }
+        for key in &later {
+            self.scores.near_first(*key, topic);
         }
         self.counts.delivered += 1;
         self.cache.put(topic.clone(), id.clone(), frame.clone());
         let Some(state) = self.topics.get(topic) else {
             return;
         };
-        let subscribers = state.subscribers.iter().filter(|key| {
-            let peer = self.peers.get(key);
-            peer.is_some_and(|peer| !peer.is_router() || peer.explicit)
-        });
-        let to: BTreeSet<PeerKey> = state.mesh.iter().chain(subscribers).copied().collect();
+        let always = self.always.intersection(&state.subscribers);
+        let all = state
+            .mesh
+            .iter()
+            .chain(always.filter(|key| !state.mesh.contains(key)));
+        let to: Vec<PeerKey> = all
+            .copied()
+            .filter(|key| first != Some(*key) && !later.contains(key))
+            .filter(|key| {
+                let peer = self.peers.get(key);
+                peer.is_some_and(|peer| !peer.dont_send.contains(id))
+            })
+            .collect();
         for key in to {
-            let unwanted = self
-                .peers
-                .get(&key)
-                .is_none_or(|peer| peer.dont_send.contains(id));
-            if !had.contains(&key) && !unwanted {
-                self.counts.copies += 1;
-                self.push_message(now, key, Priority::Forwarded, frame.clone(), Some(id.clone()));
-            }
+            self.counts.copies += 1;
+            self.push_message(now, key, Priority::Forwarded, frame.clone(), Some(id.clone()));
         }
     }
 
     /// Tells the others in the mesh that they need not send a large message that is here now.
     fn tell_idontwant(&mut self, now: Duration, from: PeerKey, id: &MessageId, topic: &Topic) {
+        let mesh = self.topics.get(topic).map(|state| &state.mesh);
+        let heeds = |key: &PeerKey| {
+            let peer = self.peers.get(key);
+            peer.is_some_and(|peer| peer.version >= Version::V1_2)
+        };
+        let to = mesh.into_iter().flatten().copied();
+        let to: Vec<PeerKey> = to.filter(|key| *key != from && heeds(key)).collect();
+        if to.is_empty() {
+            return;
+        }
         let control = ControlMessage {
             idontwant: vec![ControlIDontWant {
                 message_ids: vec![id.clone()],
@@ -330,16 +354,9 @@ impl<A: Addr> Engine<A> {
             ..Rpc::default()
         };
         let rpc = rpc.emit();
-        let mesh = self.topics.get(topic).map(|state| state.mesh.clone());
-        for key in mesh.unwrap_or_default() {
-            let heeds = self
-                .peers
-                .get(&key)
-                .is_some_and(|peer| peer.version >= Version::V1_2);
-            if key != from && heeds {
-                self.counts.idontwant_sent += 1;
-                self.push(now, key, Priority::Control, rpc.clone());
-            }
+        for key in to {
+            self.counts.idontwant_sent += 1;
+            self.push(now, key, Priority::Control, rpc.clone());
         }
     }
 

@@ -7,14 +7,14 @@
 use std::fmt;
 use std::sync::Arc;
 
-use aws_lc_rs::digest::{SHA256, digest};
+use aws_lc_rs::digest::{SHA256, SHA256_OUTPUT_LEN, digest};
 use bytes::Bytes;
 use p2p::Error;
 use p2p_formats::x509::{Ed25519, Signer};
 use prost::Message as _;
 
-use super::identity::Author;
-use super::wire::{self, Message};
+use super::identity::{AUTHOR, Author};
+use super::wire::{self, Message, SEQNO};
 
 /// What stands before the bytes that are signed.
 pub const SIGNATURE_PREFIX: &[u8] = b"libp2p-pubsub:";
@@ -100,6 +100,35 @@ impl Signing {
         message
     }
 
+    /// The bytes of a message as [`make`](Self::make) makes it, as an RPC of its own.
+    pub(super) fn write(&self, topic: &str, data: &[u8], seqno: u64) -> Bytes {
+        let topic = topic.as_bytes();
+        match self {
+            Self::StrictNoSign => {
+                let len = wire::field_len(data) + wire::field_len(topic);
+                let mut frame = wire::framed(wire::PUBLISH, len);
+                wire::put_field(&mut frame, 2, data);
+                wire::put_field(&mut frame, 4, topic);
+                frame.freeze()
+            }
+            Self::StrictSign { signer, author } => {
+                let seqno = seqno.to_be_bytes();
+                let fields = [(1, author.as_bytes()), (2, data), (3, &seqno), (4, topic)];
+                let len: usize = fields.iter().map(|(_, field)| wire::field_len(field)).sum();
+                let mut text = Vec::with_capacity(SIGNATURE_PREFIX.len() + len);
+                text.extend_from_slice(SIGNATURE_PREFIX);
+                for (number, field) in fields {
+                    wire::put_field(&mut text, number, field);
+                }
+                let signature = signer.sign(&text);
+                let mut frame = wire::framed(wire::PUBLISH, len + wire::field_len(&signature));
+                frame.extend_from_slice(text.get(SIGNATURE_PREFIX.len()..).unwrap_or_default());
+                wire::put_field(&mut frame, 5, &signature);
+                frame.freeze()
+            }
+        }
+    }
+
     /// Makes a message for one peer alone, whose name is in it where messages are signed. It has a number in any case:
     /// what is said to one peer twice is not the same message.
     pub(super) fn make_direct(&self, topic: &str, data: Bytes, seqno: u64, to: Option<&Author>) -> Message {
@@ -170,11 +199,40 @@ impl Signing {
     /// The id that a message has unless the application names messages otherwise: the author and the number, one after
     /// the other, or the SHA-256 of the data where there are none.
     pub fn message_id(&self, message: &Message) -> MessageId {
-        let field = |field: &Option<Bytes>| field.clone().unwrap_or_default();
+        let [from, seqno, data] =
+            [&message.from, &message.seqno, &message.data].map(|field| field.as_deref().unwrap_or_default());
         match self {
-            Self::StrictSign { .. } => [field(&message.from), field(&message.seqno)].concat().into(),
-            Self::StrictNoSign => Bytes::copy_from_slice(digest(&SHA256, &field(&message.data)).as_ref()),
+            Self::StrictSign { .. } => id_of(from, seqno),
+            Self::StrictNoSign => hash_of(data),
         }
+    }
+
+    /// The id of a message of this node.
+    pub(super) fn own_id(&self, data: &[u8], seqno: u64) -> MessageId {
+        match self {
+            Self::StrictSign { author, .. } => id_of(author.as_bytes(), &seqno.to_be_bytes()),
+            Self::StrictNoSign => hash_of(data),
+        }
+    }
+}
+
+/// Ids stay for long and are many, so each is one block of memory.
+fn id_of(author: &[u8], seqno: &[u8]) -> MessageId {
+    let mut id = [0; AUTHOR + SEQNO];
+    let (from, number) = id.split_at_mut(AUTHOR);
+    if author.len() != from.len() || seqno.len() != number.len() {
+        return [author, seqno].concat().into();
+    }
+    from.copy_from_slice(author);
+    number.copy_from_slice(seqno);
+    Bytes::from_owner(id)
+}
+
+fn hash_of(data: &[u8]) -> MessageId {
+    let hash = digest(&SHA256, data);
+    match <[u8; SHA256_OUTPUT_LEN]>::try_from(hash.as_ref()) {
+        Ok(hash) => Bytes::from_owner(hash),
+        Err(_) => Bytes::copy_from_slice(hash.as_ref()),
     }
 }
 
@@ -192,7 +250,8 @@ pub(super) fn verify(message: &Message, bytes: &[u8]) -> Result<(), PolicyError>
 }
 
 fn sign(message: &mut Message, signer: &dyn Signer) {
-    let mut text = SIGNATURE_PREFIX.to_vec();
+    let mut text = Vec::with_capacity(SIGNATURE_PREFIX.len() + message.encoded_len());
+    text.extend_from_slice(SIGNATURE_PREFIX);
     // A vector grows as needed, so there is always room.
     let _ = message.encode(&mut text);
     message.signature = Some(signer.sign(&text).into());

@@ -132,6 +132,18 @@ pub(super) fn framed(field: u32, len: usize) -> BytesMut {
     frame
 }
 
+/// Bytes of a field that holds bytes, of a number below 16.
+pub(super) fn field_len(bytes: &[u8]) -> usize {
+    1 + varint::len(bytes.len() as u64) + bytes.len()
+}
+
+/// Writes such a field.
+pub(super) fn put_field(out: &mut impl BufMut, number: u8, bytes: &[u8]) {
+    out.put_u8(number << 3 | 2);
+    out.put_slice(varint::write(bytes.len() as u64, &mut [0; varint::MAX_LEN]));
+    out.put_slice(bytes);
+}
+
 /// Whether an RPC of this node's making is a message, of a topic or for one peer alone.
 pub fn is_message(rpc: &[u8]) -> bool {
     [PUBLISH, DIRECT].iter().any(|field| {
@@ -159,13 +171,16 @@ impl Rpc {
     pub fn parse(bytes: &Bytes, limits: &Limits) -> Result<Self, WireError> {
         length("the RPC", bytes.len(), 0, limits.rpc)?;
         let mut count = Count::new(limits);
+        let mut first = None;
         for field in Fields::new(bytes) {
             let field = field?;
             match field.number {
                 1 => count.subscription(field.bytes()?)?,
                 2 => {
-                    field.bytes()?;
+                    let message = field.bytes()?;
                     more(&mut count.messages, limits.messages, "messages")?;
+                    // Most RPCs are one message and nothing else.
+                    first = first.or((field.whole.len() == bytes.len()).then_some(message));
                 }
                 3 => count.control(field.bytes()?)?,
                 HELLO => hello(field.bytes()?)?,
@@ -175,6 +190,13 @@ impl Rpc {
                 }
                 _ => {}
             }
+        }
+        if let Some(message) = first {
+            let publish = vec![bytes.slice_ref(message)];
+            return Ok(Self {
+                publish,
+                ..Self::default()
+            });
         }
         // All but the encoding of texts has been looked at.
         Self::decode(bytes.clone()).map_err(|_| WireError::Text)
@@ -201,30 +223,41 @@ impl Message {
     /// # Errors
     /// [`WireError`]: also without a topic, and if any field is there twice.
     pub fn parse(bytes: &Bytes, limits: &Limits) -> Result<Self, WireError> {
-        let mut seen = [false; 8];
+        let mut message = Self::default();
         for field in Fields::new(bytes) {
             let field = field?;
-            let (at, what, min, max) = match field.number {
-                1 => (1, "the author", 1, MAX_FROM),
-                2 => (2, "the data", 0, limits.rpc),
-                3 => (3, "the sequence number", SEQNO, SEQNO),
-                4 => (4, "the topic", 1, limits.topic),
-                5 => (5, "the signature", 1, MAX_SIGNATURE),
-                6 => (6, "the key", 1, MAX_KEY),
-                TO => (7, "the recipient", 1, MAX_FROM),
+            let (into, what, min, max) = match field.number {
+                1 => (&mut message.from, "the author", 1, MAX_FROM),
+                2 => (&mut message.data, "the data", 0, limits.rpc),
+                3 => (&mut message.seqno, "the sequence number", SEQNO, SEQNO),
+                4 => {
+                    let topic = field.bytes()?;
+                    length(TOPIC, topic.len(), 1, limits.topic)?;
+                    let topic = std::str::from_utf8(topic).map_err(|_| WireError::Text)?;
+                    if message.topic.replace(topic.to_owned()).is_some() {
+                        return Err(WireError::Twice(TOPIC));
+                    }
+                    continue;
+                }
+                5 => (&mut message.signature, "the signature", 1, MAX_SIGNATURE),
+                6 => (&mut message.key, "the key", 1, MAX_KEY),
+                TO => (&mut message.to, "the recipient", 1, MAX_FROM),
                 _ => continue,
             };
-            length(what, field.bytes()?.len(), min, max)?;
-            if let Some(seen) = seen.get_mut(at) {
-                once(seen, what)?;
+            let part = field.bytes()?;
+            length(what, part.len(), min, max)?;
+            if into.replace(bytes.slice_ref(part)).is_some() {
+                return Err(WireError::Twice(what));
             }
         }
-        if !seen[4] {
-            return Err(WireError::Missing("the topic"));
+        if message.topic.is_none() {
+            return Err(WireError::Missing(TOPIC));
         }
-        Self::decode(bytes.clone()).map_err(|_| WireError::Text)
+        Ok(message)
     }
 }
+
+const TOPIC: &str = "the topic";
 
 fn hello(bytes: &[u8]) -> Result<(), WireError> {
     let mut seen = [false; 3];

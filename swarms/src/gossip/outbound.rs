@@ -109,7 +109,7 @@ impl<A: Addr, S: Swarm<A>> Shared<A, S> {
         if dst.at.is_some() {
             return Ok(Said::Direct(packet));
         }
-        let written = self.codec.write(&dst.topic, packet.into_bytes())?;
+        let written = self.codec.write(&dst.topic, &packet)?;
         Ok(Said::All(written))
     }
 

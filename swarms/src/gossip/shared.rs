@@ -12,6 +12,7 @@ use p2p_protocols::gossipsub::{
     Author, Codec, Config, Connection, Counts, Engine, Event, MessageId, Received, Signing, Validation,
 };
 use p2p_protocols::hash::HashMap;
+use tokio::runtime::Handle;
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
@@ -52,11 +53,13 @@ pub(super) struct Shared<A: Addr, S> {
     pub(super) room: Notify,
     /// What is on its way to peers that take no more at present.
     pub(super) sending: Mutex<JoinSet<()>>,
+    /// The runtime, if it has several threads, to share what takes long.
+    pub(super) threads: Option<Handle>,
 }
 
 pub(super) struct State<A> {
     /// Gone once the swarm is closed.
-    pub(super) engine: Option<Engine<A>>,
+    pub(super) engine: Option<Box<Engine<A>>>,
     /// Peers by who they say that they are.
     pub(super) peers_of: HashMap<PeerId, Vec<A>>,
     ids: HashMap<Author, PeerId>,
@@ -119,7 +122,7 @@ impl<A: Addr, S: Swarm<A>> Shared<A, S> {
         }
         let codec = router.codec().clone();
         let state = State {
-            engine: Some(router),
+            engine: Some(Box::new(router)),
             peers_of: HashMap::default(),
             ids: HashMap::default(),
             last: Counts::default(),
@@ -142,6 +145,9 @@ impl<A: Addr, S: Swarm<A>> Shared<A, S> {
             state: Mutex::new(state),
             room: Notify::new(),
             sending: Mutex::new(JoinSet::new()),
+            threads: Handle::try_current()
+                .ok()
+                .filter(|runtime| runtime.metrics().num_workers() > 1),
             config,
         })
     }
@@ -156,7 +162,7 @@ impl<A: Addr, S: Swarm<A>> Shared<A, S> {
 
     /// Looks at the engine.
     pub(super) fn with<T>(&self, look: impl FnOnce(&Engine<A>) -> T) -> Result<T> {
-        self.state().engine.as_ref().map(look).ok_or(Error::Closed)
+        self.state().engine.as_deref().map(look).ok_or(Error::Closed)
     }
 
     /// Does something with the engine, and then what it led to.
