@@ -17,7 +17,8 @@ impl<A: Addr> Engine<A> {
     /// Subscribes to a topic: all peers are told, and a mesh is made. Whether it was not subscribed to.
     ///
     /// # Errors
-    /// [`Error::Invalid`] if the name is empty or longer than [`Limits::topic`](super::wire::Limits). Nothing changes.
+    /// [`Error::Invalid`](p2p::Error) if the name is empty or longer than [`Limits::topic`](super::wire::Limits). Nothing
+    /// changes.
     pub fn subscribe(&mut self, now: Duration, name: &str) -> Result<bool> {
         self.codec.check_topic(name)?;
         let topic = self.intern(name);
