@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use p2p::{Addr as _, Error, Message, Packet, Reason, Swarm};
+use p2p::{Addr as _, Error, Message, Packet, Reason, Snapshot, Swarm};
 use p2p_formats::x509::{PrivateKey, Registry};
 use p2p_protocols::gossipsub;
 use p2p_protocols::gossipsub::{Config, Connection, Engine};
@@ -384,6 +384,74 @@ async fn a_reader_that_stopped_costs_bounded_memory_and_stalls_nobody() {
     nodes[1].visit_counters(&mut |counters| dropped += counters.snapshot().dropped(Reason::QueueFull));
     assert_eq!(kept + usize::try_from(dropped).expect("a count"), 4 * most);
     assert!(nodes[0].kept().expect("open").queued < 10);
+}
+
+/// What all nodes have counted.
+fn sum(nodes: &[Node]) -> Snapshot {
+    let mut sum = Snapshot::default();
+    for node in nodes {
+        node.visit_counters(&mut |counters| {
+            if counters.layer() == "gossip" {
+                sum += counters.snapshot();
+            }
+        });
+    }
+    sum
+}
+
+#[tokio::test(start_paused = true)]
+async fn every_copy_is_delivered_or_dropped_and_counted() {
+    let nodes = nodes(9, true);
+    for (number, node) in nodes.iter().enumerate() {
+        // One publishes to those of whom none has subscribed yet, and one only publishes.
+        if number > 0 {
+            for other in &nodes[number + 1..] {
+                node.add_peer(&at(other)).expect("room");
+            }
+            node.subscribe(TOPIC).expect("a topic");
+        }
+    }
+    nodes[0]
+        .tell(&all(), Packet::from("to nobody"))
+        .await
+        .expect("sent");
+    nodes[0].add_peer(&at(&nodes[4])).expect("room");
+    sleep(Duration::from_secs(5)).await;
+    let mut questions = Vec::new();
+    for node in &nodes {
+        node.tell(&all(), node.packet(&[7; 2000])).await.expect("sent");
+        sleep(Duration::from_millis(50)).await;
+    }
+    for node in &nodes[1..] {
+        while let Ok(message) = timeout(Duration::from_secs(1), node.receive()).await {
+            questions.push((node, message.expect("open").src));
+        }
+    }
+    // What went to nobody was kept, and asked for by those who heard of it later: 8 more than 8 + 8 * 7.
+    let mut answers = 0;
+    for (node, src) in &questions {
+        answers += u64::from(node.tell(src, Packet::from("an answer")).await.is_ok());
+    }
+    assert!(
+        questions.len() == 72 && answers >= 57,
+        "{} and {answers}",
+        questions.len()
+    );
+    for node in &nodes {
+        while timeout(Duration::from_secs(5), node.receive()).await.is_ok() {}
+    }
+    let sum = sum(&nodes);
+    assert_eq!(sum.sent, 1 + 9 + answers);
+    assert_eq!(sum.delivered, 72 + answers, "{sum:?}");
+    assert_eq!(
+        sum.sent + sum.duplicated,
+        sum.delivered + sum.dropped_total(),
+        "{sum:?}"
+    );
+    assert!(
+        sum.dropped(Reason::Duplicate) > 0 && sum.dropped(Reason::NoPeer) == 1,
+        "{sum:?}"
+    );
 }
 
 #[tokio::test(start_paused = true)]

@@ -18,6 +18,10 @@
 //! the work: [`Codec::read`], [`Engine::select`], [`Codec::verify`] and [`Engine::handle_incoming`] are
 //! [`Engine::handle_rpc`] in four steps, and [`Codec::write`] and [`Engine::send`] are [`Engine::publish`] in two.
 //!
+//! On media without connections ([`Config::direct`]) peers introduce themselves to one another, say goodbye
+//! ([`Engine::leave`]), and are forgotten when they are silent ([`Config::peer_idle`]); and one can be told something that
+//! nobody else hears ([`Engine::tell`]). This is an extension, in fields that other implementations pass over.
+//!
 //! RPCs may get lost: what was lost of messages is asked for by who hears of them, and subscriptions and GRAFTs are said
 //! again ([`Config::announce_every`]). One buffer holds a message, for however many peers it waits.
 //!

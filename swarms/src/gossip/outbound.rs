@@ -138,6 +138,8 @@ impl<A: Addr, S: Swarm<A>> Shared<A, S> {
                 for peer in claimants {
                     engine.tell(effects.now, peer, &dst.topic, data.clone())?;
                 }
+                // Only the one who is named takes it.
+                self.counters.duplicated(claimants.len() - 1);
             }
             (Said::Direct(_), None) => {}
         }
