@@ -115,6 +115,15 @@ pub fn laws() -> impl Iterator<Item = &'static str> {
 /// # Errors
 /// The laws that do not hold.
 pub async fn check(bed: &dyn Bed) -> Result<(), Vec<Broken>> {
+    boxed(bed).await
+}
+
+/// The same without a type of its own: so all laws are compiled here, and not in each test that awaits them.
+fn boxed<'a>(bed: &'a dyn Bed) -> Pin<Box<dyn Future<Output = Result<(), Vec<Broken>>> + Send + 'a>> {
+    Box::pin(check_all(bed))
+}
+
+async fn check_all(bed: &dyn Bed) -> Result<(), Vec<Broken>> {
     let checks = CHECKS.iter().enumerate().map(async |(number, (law, check))| {
         let scene = Scene { bed, number };
         let why = check(&scene).await.err()?;

@@ -14,7 +14,9 @@
 //!
 //! What is found says where to look, not who is there: that a secure swarm proves.
 //!
-//! Deliberately absent: parsing of addresses, connecting, and any wish to be complete.
+//! [`keep_peers`] makes whoever is found a peer of a gossip node.
+//!
+//! Deliberately absent: other ways to parse addresses and to connect, and any wish to be complete.
 #![forbid(unsafe_code)]
 
 mod announcement;
@@ -28,6 +30,7 @@ pub mod http;
 pub mod laws;
 pub mod mdns;
 mod node;
+mod peering;
 mod several;
 mod topic;
 pub mod tracker;
@@ -43,6 +46,7 @@ pub use fixed::FixedList;
 pub use http::{HttpCell, ServerConfig, Token, TrackerServer};
 pub use mdns::{Mdns, MdnsConfig};
 pub use node::{Addrs, MAX_ADDR, MAX_ADDRS, Node};
+pub use peering::{MAX_KEPT, TRY_AGAIN, keep_peers};
 pub use several::Several;
 pub use topic::Topic;
 pub use tracker::{Secret, Tracker, TrackerConfig};

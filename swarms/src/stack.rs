@@ -16,6 +16,7 @@
 //! | `quic` | MTU; without one 1048576 | |
 //! | `mbapp` | MTU; without one 65536 | |
 //! | `kad`, `chord` | addresses below of nodes to join through, joined by `;`, or nothing | |
+//! | `gossip` | topic | `peers=` addresses below, joined by `;` |
 //!
 //! Layers with a private key share one: that of [`StackText::build_with`], or one that is made up for the node. Directly
 //! on `udp`, `quic` has a UDP socket of its own, where `mtu=` bounds the datagrams that it tries; over anything else it
@@ -27,6 +28,10 @@
 //! through nodes of this process that were built from the same [`StackText`], or is the first. One that only comes to ask
 //! something is built of [`StackText::visiting`].
 //!
+//! `gossip` publishes to one topic, signed with the key, and subscribes to it. Its first peers are those that the text names,
+//! or some nodes of this process that were built from the same [`StackText`]; [`Overlay::Gossip`] adds others, and whoever
+//! speaks becomes one. One that only publishes is built of [`StackText::visiting`]. Messages come from `topic@ID`.
+//!
 //! Every error says at which byte of the text it is, and what would fit there.
 //!
 //! Deliberately absent: a way to escape `/`, `,` and `;`. What contains them is built in Rust.
@@ -35,6 +40,7 @@ mod below;
 mod build;
 mod chord;
 mod error;
+mod gossip;
 mod grammar;
 mod kademlia;
 mod node;
@@ -45,6 +51,7 @@ mod tests;
 
 pub use chord::Chord;
 pub use error::StackError;
+pub use gossip::Gossip;
 pub use grammar::{Channel, Layer, StackText};
 pub use kademlia::Kademlia;
 pub use node::{Node, Stack, forged};

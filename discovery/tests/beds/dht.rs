@@ -5,20 +5,17 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use p2p::Swarm as _;
+use p2p::{BoxAddr, BoxSecureAskSwarm, Swarm as _};
 use p2p_discovery::Dht;
 use p2p_discovery::laws::{Bed, Member, Timing};
-use p2p_swarms::{
-    AskingSwarm, Identity, KademliaConfig, KademliaSwarm, KeyAddr, MemoryAddr, MemoryRealm, MemorySwarm,
-    P2pkeSwarm, SwarmExt as _,
-};
+use p2p_swarms::{Identity, KademliaConfig, KademliaSwarm, MemoryRealm, SwarmExt as _};
 use tokio::sync::Mutex;
 
 use super::key;
 
-type Addr = KeyAddr<MemoryAddr>;
-type Sealed = AskingSwarm<Addr, P2pkeSwarm<MemoryAddr, MemorySwarm>>;
-pub(crate) type DhtNode = Dht<Addr, Sealed>;
+/// What overlays of stacks stand on, too: over this they are compiled already.
+type Sealed = BoxSecureAskSwarm<BoxAddr>;
+pub(crate) type DhtNode = Dht<BoxAddr, Sealed>;
 
 /// For how long nodes keep what others say.
 const KEPT: Duration = Duration::from_secs(4);
@@ -27,7 +24,7 @@ const KEPT: Duration = Duration::from_secs(4);
 pub(crate) struct DhtBed {
     realm: MemoryRealm,
     count: AtomicU8,
-    first: Mutex<Option<Vec<Addr>>>,
+    first: Mutex<Option<Vec<BoxAddr>>>,
     nodes: Mutex<Vec<DhtNode>>,
 }
 
@@ -35,6 +32,7 @@ impl DhtBed {
     pub(crate) async fn node(&self) -> DhtNode {
         let key = key(self.count.fetch_add(1, Ordering::Relaxed));
         let sealed = self.realm.open().p2pke(&key).expect("a node").asks(64 << 10);
+        let sealed = Sealed::new(sealed.erase());
         let mut config = KademliaConfig::default();
         config.engine.provider_ttl = KEPT;
         config.engine.upkeep_every = Duration::from_secs(1);

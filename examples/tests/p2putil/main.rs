@@ -2,6 +2,7 @@
 
 mod dht;
 mod discover;
+mod gossip;
 mod keys;
 mod process;
 mod secure;
@@ -131,7 +132,7 @@ fn the_demo_shows_what_became_of_everything() {
         4 + 1,
         "files, and records put: {shown}"
     );
-    for done in ["1,250/1,250 ✓", "4/4 ✓", "20/20 ✓", "64/64 ✓"] {
+    for done in ["1,250/1,250 ✓", "4/4 ✓", "20/20 ✓", "80/80 ✓", "64/64 ✓"] {
         assert!(shown.contains(done), "{done} of {shown}");
     }
     assert!(!shown.contains('✗'), "{shown}");
@@ -152,6 +153,7 @@ fn the_demo_shows_what_became_of_everything() {
         ("put", 3),
         ("get", 12),
         ("tell", 6),
+        ("publish", 24),
         ("asks over 1", 64),
     ];
     assert_eq!(lines.len(), expected.len());
@@ -241,6 +243,9 @@ fn help_has_examples() {
         "listen",
         "tell",
         "ask",
+        "pub",
+        "sub",
+        "chat",
         "bench",
         "conformance",
     ] {
@@ -258,6 +263,7 @@ fn help_has_examples() {
             "quic[=MTU]",
             "mbapp[=MTU]",
             "kad[=ADDR",
+            "gossip=TOPIC",
             "Exit codes"
         ]
         .iter()

@@ -1,7 +1,7 @@
 //! Runs p2putil in processes of its own.
 
 use std::io::{BufRead as _, BufReader};
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Child, ChildStdin, Command, Output, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
@@ -65,6 +65,17 @@ impl Listener {
     pub(crate) fn line(&mut self) -> String {
         let line = self.lines.recv_timeout(PATIENCE);
         line.unwrap_or_else(|error| panic!("no line came: {error}"))
+    }
+
+    /// What it reads, if that is piped.
+    pub(crate) fn stdin(&mut self) -> ChildStdin {
+        self.process.stdin.take().expect("a pipe")
+    }
+
+    /// Its exit code, once it ends.
+    pub(crate) fn ended(&mut self) -> Option<i32> {
+        while self.lines.recv_timeout(PATIENCE).is_ok() {}
+        self.process.wait().expect("it ends").code()
     }
 
     pub(crate) fn addr(&mut self) -> String {

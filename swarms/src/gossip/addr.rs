@@ -149,7 +149,10 @@ mod tests {
         #[test]
         fn what_is_read_is_written_the_same(text in "[a-z%@2405]{0,12}") {
             if let Ok(addr) = parse(&text) {
-                prop_assert_eq!(addr.to_string(), text);
+                let written = addr.to_string();
+                // A number below may have been read with zeros in front; topics have one text alone.
+                prop_assert_eq!(written.split('@').next(), text.split('@').next());
+                prop_assert_eq!(parse(&written).expect("its own text"), addr);
             }
         }
     }

@@ -11,7 +11,7 @@ use p2p_protocols::{chord, kademlia};
 use super::below::{Abilities, Below};
 use super::grammar::Placed;
 use super::read::Piece;
-use super::{Channel, Layer, Node, Stack, StackError, StackText, overlay};
+use super::{Channel, Layer, Node, Stack, StackError, StackText, gossip, overlay};
 use crate::KeyAddr;
 use crate::allow::{AllowSwarm, Party, Verdict};
 use crate::ask::{AskingConfig, AskingSwarm};
@@ -34,7 +34,7 @@ impl StackText {
         self.layers().any(|layer| {
             matches!(
                 layer,
-                Layer::P2pke | Layer::Quic { .. } | Layer::Kad(_) | Layer::Chord(_)
+                Layer::P2pke | Layer::Quic { .. } | Layer::Kad(_) | Layer::Chord(_) | Layer::Gossip { .. }
             )
         })
     }
@@ -124,6 +124,11 @@ impl StackText {
                 Layer::Chord(bootstraps) => {
                     let made = overlay::put::<chord::Engine<BoxAddr>>;
                     let (stack, node) = made(self, placed, bootstraps, stack, key).await?;
+                    overlays.push(node);
+                    stack
+                }
+                Layer::Gossip { topic, peers } => {
+                    let (stack, node) = gossip::put(self, placed, (topic, peers), &stack, key)?;
                     overlays.push(node);
                     stack
                 }

@@ -26,7 +26,8 @@ const QUIC_MOST_BYTES: usize = u32::MAX as usize;
 const BASES: &str = "mem, udp";
 const CARRY_ASKS: &str =
     "mem, quic and mbapp, and on them faulty, mux, mux16, mux32, mux64, muxv, allow, kad, chord";
-const LAYERS: &str = "faulty, frag, mux, mux16, mux32, mux64, muxv, allow, p2pke, quic, mbapp, kad, chord";
+const LAYERS: &str =
+    "faulty, frag, mux, mux16, mux32, mux64, muxv, allow, p2pke, quic, mbapp, kad, chord, gossip";
 
 /// Addresses through which a node joins an overlay, at most.
 const MOST_BOOTSTRAPS: usize = 16;
@@ -80,6 +81,14 @@ pub enum Layer {
     Kad(Box<str>),
     /// A Chord ring, joined as a Kademlia network is.
     Chord(Box<str>),
+    /// One topic of a gossip network.
+    Gossip {
+        /// The topic.
+        topic: Box<str>,
+        /// Addresses below of the first peers, joined by `;`: they are read when the stack is built. Without any, the first
+        /// peers are some that were built from the same text, or there are none yet.
+        peers: Box<str>,
+    },
 }
 
 /// A channel of a mux, and with it the framing.
@@ -116,6 +125,7 @@ impl Layer {
             Layer::Allow(_) => "allow",
             Layer::Kad(_) => "kad",
             Layer::Chord(_) => "chord",
+            Layer::Gossip { .. } => "gossip",
         }
     }
 
@@ -166,6 +176,10 @@ impl Layer {
             }
             ("kad", false) => Layer::Kad(bootstraps(segment)?),
             ("chord", false) => Layer::Chord(bootstraps(segment)?),
+            ("gossip", false) => Layer::Gossip {
+                topic: segment.required("a topic")?.text.into(),
+                peers: segment.option("peers", addresses)?.unwrap_or_default(),
+            },
             ("", _) => return unknown("the name of a layer is missing".to_owned()),
             ("mem" | "udp", false) => {
                 return unknown(format!("{} is a base, and stands first or not at all", word.text));
@@ -221,6 +235,10 @@ impl Display for Layer {
             Layer::Mux(Channel::U64(number) | Channel::Varint(number)) => write!(f, "={number}"),
             Layer::Kad(list) | Layer::Chord(list) if list.is_empty() => Ok(()),
             Layer::Allow(list) | Layer::Kad(list) | Layer::Chord(list) => write!(f, "={list}"),
+            Layer::Gossip { topic, peers } => {
+                write!(f, "={topic}")?;
+                also(f, ",peers=", Some(peers).filter(|peers| !peers.is_empty()))
+            }
         }
     }
 }
@@ -280,7 +298,7 @@ impl StackText {
         match self.layers.last() {
             Some(last) if self.layers.iter().all(|placed| placed.members.is_none()) => {
                 let reason = format!(
-                    "there is no overlay up to {}; what makes one: kad, chord",
+                    "there is no overlay up to {}; what makes one: kad, chord, gossip",
                     last.layer.word()
                 );
                 Err(StackError::new(&self.text, last.at, reason))
@@ -320,7 +338,9 @@ fn end_of_asks(layers: &[Placed]) -> Option<&Placed> {
     for placed in layers {
         match placed.layer {
             Layer::Mem { .. } | Layer::Mbapp { .. } | Layer::Quic { .. } => end = None,
-            Layer::Udp { .. } | Layer::Frag { .. } | Layer::P2pke => end = Some(placed),
+            Layer::Udp { .. } | Layer::Frag { .. } | Layer::P2pke | Layer::Gossip { .. } => {
+                end = Some(placed);
+            }
             Layer::Faulty { .. } | Layer::Mux(_) | Layer::Allow(_) | Layer::Kad(_) | Layer::Chord(_) => {}
         }
     }
@@ -351,8 +371,9 @@ impl FromStr for StackText {
                 Layer::Faulty { seed, link } => Some(medium(*seed, *link, piece)?),
                 _ => None,
             };
-            let is_overlay = matches!(layer, Layer::Kad(_) | Layer::Chord(_));
-            if let (true, Some(end)) = (is_overlay, end_of_asks(&layers)) {
+            let needs_asks = matches!(layer, Layer::Kad(_) | Layer::Chord(_));
+            let is_overlay = needs_asks || matches!(layer, Layer::Gossip { .. });
+            if let (true, Some(end)) = (needs_asks, end_of_asks(&layers)) {
                 let (word, end) = (layer.word(), end.layer.word());
                 return Err(piece.error(format!(
                     "{word} needs asks beneath it, and {end} carries none; what does: {CARRY_ASKS}"
@@ -417,6 +438,11 @@ fn bootstraps(segment: &mut Segment<'_>) -> Result<Box<str>, StackError> {
     let Some(list) = segment.argument.take().filter(|list| !list.text.is_empty()) else {
         return Ok(Box::default());
     };
+    addresses(list)
+}
+
+/// Some addresses, joined by `;`.
+fn addresses(list: Piece<'_>) -> Result<Box<str>, StackError> {
     for (index, addr) in list.split(';').enumerate() {
         if addr.text.is_empty() {
             return Err(addr.error("an address was expected"));

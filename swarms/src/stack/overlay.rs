@@ -8,12 +8,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use p2p::{Addr as _, BoxAddr, BoxAskSwarm, BoxSecureAskSwarm, Error, PeerId, Result, Swarm as _};
 use p2p_formats::x509::{PrivateKey, Registry, shake256};
 use p2p_protocols::{chord, kademlia};
+use rand::seq::IteratorRandom as _;
 
 use super::below::Below;
 use super::build::text_error;
 use super::grammar::Placed;
 use super::read::Piece;
-use super::{Chord, Kademlia, Stack, StackError, StackText};
+use super::{Chord, Gossip, Kademlia, Stack, StackError, StackText};
 use crate::map::EraseSwarm;
 use crate::overlay::{Identity, OverlaySwarm, Router};
 use crate::{ChordConfig, ChordSwarm, KademliaConfig, KademliaSwarm};
@@ -89,6 +90,8 @@ pub enum Overlay {
     Kademlia(Kademlia),
     /// `chord`
     Chord(Chord),
+    /// `gossip`
+    Gossip(Gossip),
 }
 
 impl Overlay {
@@ -97,6 +100,7 @@ impl Overlay {
         match self {
             Overlay::Kademlia(node) => node.bootstraps(),
             Overlay::Chord(node) => node.bootstraps(),
+            Overlay::Gossip(node) => node.inner().local_addrs(),
         }
     }
 }
@@ -147,10 +151,10 @@ impl<R: Router<BoxAddr>> fmt::Debug for OverlayNode<R> {
 #[derive(Clone, Default)]
 pub(super) struct Members(Arc<Mutex<Vec<Member>>>);
 
-struct Member {
-    id: PeerId,
-    addr: BoxAddr,
-    is_open: Box<dyn Fn() -> bool + Send>,
+pub(super) struct Member {
+    pub(super) id: PeerId,
+    pub(super) addr: BoxAddr,
+    pub(super) is_open: Box<dyn Fn() -> bool + Send>,
 }
 
 impl Members {
@@ -172,7 +176,15 @@ impl Members {
         open.take(THROUGH).map(|member| member.addr.clone()).collect()
     }
 
-    fn add(&self, member: Member) {
+    /// As many as `most` of those that are there, whichever.
+    pub(super) fn some_open(&self, most: usize) -> Vec<BoxAddr> {
+        let members = self.lock();
+        let open = members.iter().filter(|member| (member.is_open)());
+        open.map(|member| member.addr.clone())
+            .sample(&mut rand::rng(), most)
+    }
+
+    pub(super) fn add(&self, member: Member) {
         let mut members = self.lock();
         members.retain(|known| known.id != member.id);
         if members.len() >= REMEMBERED {

@@ -274,6 +274,7 @@ fn nearly() -> impl Strategy<Value = String> {
         "mux=[a-z=:.]{1,6}",
         "allow=[a-z0-9;]{1,9}",
         "kad(=[0-9;]{0,9})?",
+        "gossip(=[a-z@%]{0,3})?(,peers=[0-9;]{0,9})?",
         ".{0,5}",
     ];
     proptest::collection::vec(layer, 1..5).prop_map(|layers| layers.join("/"))

@@ -27,6 +27,7 @@ Layers:
   mbapp[=MTU]           asks over datagrams
   kad[=ADDR;ADDR;...]   a Kademlia network, joined through nodes at these addresses; addresses are IDs
   chord[=ADDR;...]      a Chord ring, likewise
+  gossip=TOPIC          publish and subscribe; peers=ADDR;ADDR;... are the first neighbours
 
 Exit codes: 0 done, 1 failed, 2 used wrongly.";
 
@@ -56,6 +57,12 @@ pub(crate) enum Command {
     Tell(Tell),
     /// Send one request and print the response.
     Ask(Ask),
+    /// Publish one message to a topic.
+    Pub(crate::gossip::Pub),
+    /// Print what is published to a topic, until interrupted.
+    Sub(crate::gossip::Sub),
+    /// Talk with all who are in the same room.
+    Chat(crate::chat::Chat),
     /// Print where nodes are that announced themselves.
     Find(crate::discover::Find),
     /// Serve a tracker, through which nodes find each other.

@@ -105,7 +105,7 @@ pub(crate) async fn run(args: Demo, out: Out) -> Result<(), Failure> {
 const EXPLAINED: &str = "
 files  whole by their hash, around a ring; lost: messages, whose chunks were sent again
 asks   to the next node of a ring, answered rightly; over 1: the only way is over a third node
-join   through one node that all know; put, get: records; tell: by ids alone";
+join   through one node that all know; put, get: records; tell: by ids alone; publish: to all others";
 
 /// What became of one stack.
 #[derive(Debug)]

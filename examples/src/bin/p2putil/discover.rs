@@ -8,12 +8,14 @@ use std::time::Duration;
 use clap::Args;
 use futures_util::StreamExt as _;
 use futures_util::future::join_all;
+use futures_util::stream::FuturesUnordered;
 use p2p::{Addr, BoxAddr, PeerId};
 use p2p_discovery::{
     Addrs, Change, Discovery, Error, HttpCell, Mdns, MdnsConfig, Node, Several, Token, Topic, Tracker,
-    TrackerConfig, keep_announced,
+    TrackerConfig, keep_announced, keep_peers,
 };
 use p2p_formats::x509::{PrivateKey, Registry, sha3_256, shake256};
+use p2p_swarms::stack::Gossip;
 use serde_json::json;
 use tokio::time::{Instant, sleep};
 
@@ -71,9 +73,15 @@ pub(crate) struct Announce {
 
 /// A way to find nodes.
 #[derive(Clone, Debug)]
-enum Where {
+pub(crate) enum Where {
     Tracker(Token),
     Mdns(MdnsConfig),
+}
+
+impl Default for Where {
+    fn default() -> Self {
+        Where::Mdns(MdnsConfig::default())
+    }
 }
 
 impl FromStr for Where {
@@ -163,6 +171,11 @@ pub(crate) struct Announcing {
 }
 
 impl Announce {
+    /// Announces at these places, for so many seconds each time.
+    pub(crate) fn new(places: Vec<Where>, topic: Topic, ttl: u64) -> Self {
+        Self { places, topic, ttl }
+    }
+
     /// What announces the node with these addresses and this key.
     pub(crate) fn open(self, addrs: &[BoxAddr], key: &PrivateKey) -> Result<Announcing, Failure> {
         let id = addrs.iter().find_map(Addr::peer_id);
@@ -200,6 +213,20 @@ impl Announcing {
             drop(join_all(kept).await);
         }
         std::future::pending::<()>().await;
+    }
+
+    /// Announces a gossip node and makes peers of whoever is found at the same places, until the node is closed.
+    pub(crate) async fn keep_with_peers(&self, node: &Gossip) -> Result<(), Failure> {
+        let meeting = self.ways.iter().map(|(place, way)| {
+            let failed = move |error| eprintln!("warning: at {place}: {}", with_causes(&error));
+            keep_peers(way, &self.topic, node, failed)
+        });
+        let mut meeting: FuturesUnordered<_> = meeting.collect();
+        tokio::select! {
+            () = self.keep() => {}
+            Some(closed) = meeting.next() => drop(closed?),
+        }
+        Ok(())
     }
 
     /// Ends the announcements.

@@ -3,16 +3,19 @@
 
 mod asking;
 mod bench;
+mod chat;
 mod cli;
 mod conformance;
 mod demo;
 mod dht;
 mod discover;
+mod gossip;
 mod interrupt;
 mod key;
 mod listen;
 mod network;
 mod output;
+mod publishing;
 mod relayed;
 mod row;
 mod send;
@@ -132,6 +135,9 @@ fn run(cli: Cli) -> Result<(), Failure> {
             Command::Listen(args) => listen::run(args, out).await,
             Command::Tell(args) => send::tell(args, out).await,
             Command::Ask(args) => send::ask(args, out).await,
+            Command::Pub(args) => gossip::publish(args, out).await,
+            Command::Sub(args) => gossip::subscribe(args, out).await,
+            Command::Chat(args) => chat::run(args, out).await,
             Command::Find(args) => discover::find(args, out).await,
             Command::Tracker(args) => tracker::run(args, out).await,
             Command::Bench(args) => bench::run(args, out).await,

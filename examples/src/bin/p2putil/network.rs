@@ -1,4 +1,4 @@
-//! A Kademlia network of nodes on loopback: joined through one of them, with records, and messages by id alone.
+//! A Kademlia network of nodes on loopback: joined through one of them, with records, messages by id alone, and gossip.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
@@ -11,8 +11,8 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-use crate::Failure;
 use crate::row::Row;
+use crate::{Failure, publishing};
 
 const STACK: &str = "udp=127.0.0.1:0/p2pke/mbapp/kad";
 /// Nodes that do something at a time.
@@ -44,6 +44,7 @@ pub(crate) async fn run(nodes: usize, seed: u64) -> Result<Vec<Row>, Failure> {
         put(&kads, seed).await,
         get(&kads, seed).await,
         tell(&members).await?,
+        publishing::run(&members, seed).await?,
     ];
     for member in &members {
         member.stack.close().await;

@@ -106,7 +106,7 @@ fn hex(bytes: &[u8]) -> String {
 }
 
 /// The payload as one line: control characters and what is no UTF-8 are escaped.
-fn one_line(payload: &[u8]) -> String {
+pub(crate) fn one_line(payload: &[u8]) -> String {
     let mut line = String::with_capacity(payload.len());
     for chunk in payload.utf8_chunks() {
         for c in chunk.valid().chars() {

@@ -4,10 +4,9 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use futures_util::StreamExt as _;
-use p2p::{AskSwarm as _, PeerId, Swarm as _};
+use p2p::{Addr as _, AskSwarm as _, BoxAddr, BoxSecureAskSwarm, PeerId, Swarm as _};
 use p2p_swarms::{
-    AskingSwarm, Faults, FaultySwarm, Identity, KademliaConfig, KademliaSwarm, KeyAddr, P2pkeSwarm,
-    QuicSwarm, SwarmExt as _, UdpSwarm,
+    Faults, Identity, KademliaConfig, KademliaSwarm, KeyAddr, QuicSwarm, SwarmExt as _, UdpSwarm,
 };
 use tokio::time::timeout;
 
@@ -26,9 +25,9 @@ const LIMIT: Duration = Duration::from_secs(10);
 /// Bytes that the node between them passes on in a second for each of them.
 const PASSED_ON: u64 = 64 << 20;
 
-type Base = FaultySwarm<SocketAddr, UdpSwarm>;
-type Inner = AskingSwarm<KeyAddr<SocketAddr>, P2pkeSwarm<SocketAddr, Base>>;
-type Kad = KademliaSwarm<KeyAddr<SocketAddr>, Inner>;
+/// What overlays of stacks stand on, too: over this they are compiled already.
+type Inner = BoxSecureAskSwarm<BoxAddr>;
+type Kad = KademliaSwarm<BoxAddr, Inner>;
 
 fn node(faults: &Faults<SocketAddr>, seed: u64, number: usize) -> Result<Kad, Failure> {
     let udp = UdpSwarm::bind(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)))?;
@@ -39,6 +38,7 @@ fn node(faults: &Faults<SocketAddr>, seed: u64, number: usize) -> Result<Kad, Fa
     config.overlay.relay_bytes_each = PASSED_ON;
     // Here an answer that has not come by then does not come.
     config.engine.request_timeout = Duration::from_millis(500);
+    let inner = Inner::new(inner.erase());
     Ok(KademliaSwarm::with_config(inner, Identity::Key(&key), config)?)
 }
 
@@ -52,7 +52,7 @@ pub(crate) async fn run(seed: u64) -> Result<Row, Failure> {
         node.inner()
             .local_addrs()
             .into_iter()
-            .map(|addr| addr.addr)
+            .filter_map(|addr| addr.socket_addr())
             .collect::<Vec<_>>()
     };
     faults.partition(&place(&one), &place(&other));

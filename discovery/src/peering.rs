@@ -1,0 +1,143 @@
+//! Keeps the peers of a gossip node as a discovery says: whoever is found becomes one, whoever is lost is none any more.
+//!
+//! A discovery says who is there, a gossip node who answers. Whoever was found and is no peer (it did not answer, or there
+//! was no room) is tried again, at its next address. Peers that no discovery
+//! names are left alone.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use futures_util::StreamExt as _;
+use p2p::{Addr, PeerId, Swarm};
+use p2p_swarms::GossipSwarm;
+use tokio::time::{MissedTickBehavior, interval};
+use tracing::debug;
+
+use crate::{Change, Discovery, Error, Node, Topic};
+
+/// How long until whoever was found and is no peer is tried again.
+pub const TRY_AGAIN: Duration = Duration::from_secs(10);
+/// Nodes that are made peers and kept so, at most. At the limit those that are found later are passed over until one is
+/// lost.
+pub const MAX_KEPT: usize = 1024;
+
+/// Makes peers of a gossip node whoever `discovery` finds under a topic, for as long as it is awaited; what goes wrong is
+/// handed to `failed`, and does not end it.
+///
+/// # Errors
+/// [`p2p::Error::Closed`] when the node is closed; there is no other end.
+///
+/// # Cancel safety
+/// Cancelled, peers stay peers.
+pub async fn keep_peers<A: Addr, S: Swarm<A>>(
+    discovery: &(impl Discovery + ?Sized),
+    topic: &Topic,
+    node: &GossipSwarm<A, S>,
+    mut failed: impl FnMut(Error),
+) -> p2p::Result<std::convert::Infallible> {
+    let mut changes = discovery.watch(topic).fuse();
+    let mut again = interval(TRY_AGAIN);
+    again.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut found: BTreeMap<PeerId, Found<A>> = BTreeMap::new();
+    loop {
+        tokio::select! {
+            Some(change) = changes.next() => match change {
+                Ok(Change::Found(new)) => {
+                    let id = new.id;
+                    let before = found.remove(&id);
+                    if before.is_none() && found.len() >= MAX_KEPT {
+                        debug!(%id, "found, and passed over: there is no room");
+                        continue;
+                    }
+                    match Found::read(&new, node) {
+                        Ok(new) => {
+                            // It stays a peer where it is reached as before.
+                            let at = before.and_then(|before| before.at);
+                            if let Some(at) = at.filter(|at| !new.addrs.contains(at)) {
+                                node.remove_peer(&at)?;
+                            }
+                            found.entry(id).or_insert(new).keep(node, &mut failed)?;
+                        }
+                        Err(error) => {
+                            found.extend(before.map(|before| (id, before)));
+                            failed(error);
+                        }
+                    }
+                }
+                Ok(Change::Lost(id)) => {
+                    if let Some(at) = found.remove(&id).and_then(|lost| lost.at) {
+                        node.remove_peer(&at)?;
+                    }
+                }
+                Err(error) => failed(error),
+            },
+            _ = again.tick() => {
+                // A node that is closed has no peers, and says so here.
+                node.kept()?;
+                for found in found.values_mut() {
+                    found.keep(node, &mut failed)?;
+                }
+            }
+        }
+    }
+}
+
+/// A node that was found.
+struct Found<A> {
+    /// Where it may be reached, the best first.
+    addrs: Vec<A>,
+    /// Which of them is tried next.
+    next: usize,
+    /// The one at which it was made a peer.
+    at: Option<A>,
+}
+
+impl<A: Addr> Found<A> {
+    /// A node with those addresses that are some of the swarm below.
+    fn read<S: Swarm<A>>(found: &Node, node: &GossipSwarm<A, S>) -> Result<Self, Error> {
+        let mut why = None;
+        let addrs = found.addrs.iter();
+        let addrs: Vec<A> = addrs
+            .filter_map(|addr| {
+                node.inner()
+                    .parse_addr(addr)
+                    .map_err(|error| why = Some(error))
+                    .ok()
+            })
+            .collect();
+        match why {
+            Some(error) if addrs.is_empty() => Err(error.into()),
+            _ => Ok(Self {
+                addrs,
+                next: 0,
+                at: None,
+            }),
+        }
+    }
+
+    /// Makes it a peer, if it is none and is not the node itself.
+    fn keep<S: Swarm<A>>(
+        &mut self,
+        node: &GossipSwarm<A, S>,
+        failed: &mut impl FnMut(Error),
+    ) -> p2p::Result<()> {
+        let (peers, local) = (node.peers(), node.inner().local_addrs());
+        if let Some(peer) = self.addrs.iter().find(|addr| peers.contains(addr)) {
+            self.at = Some(peer.clone());
+            return Ok(());
+        }
+        if self.addrs.iter().any(|addr| local.contains(addr)) {
+            return Ok(());
+        }
+        let Some(addr) = self.addrs.get(self.next % self.addrs.len().max(1)) else {
+            return Ok(());
+        };
+        self.next = self.next.wrapping_add(1);
+        match node.add_peer(addr) {
+            Ok(()) => self.at = Some(addr.clone()),
+            Err(p2p::Error::Closed) => return Err(p2p::Error::Closed),
+            Err(error) => failed(error.into()),
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,165 @@
+//! A gossip node has as peers whom a discovery says, as they come, move and go.
+
+mod beds;
+
+use std::time::Duration;
+
+use p2p::{PeerId, Swarm as _};
+use p2p_discovery::{Addrs, Discovery as _, FixedList, MemoryCell, Node, TRY_AGAIN, Topic, keep_peers};
+use p2p_swarms::gossip::Signing;
+use p2p_swarms::{GossipAddr, GossipConfig, GossipSwarm, MemoryAddr, MemoryRealm, MemorySwarm};
+use tokio::time::{sleep, timeout};
+
+use beds::TrackerBed;
+
+type Gossip = GossipSwarm<MemoryAddr, MemorySwarm>;
+
+const TTL: Duration = Duration::from_mins(10);
+
+fn topic() -> Topic {
+    "chat".parse().expect("a topic")
+}
+
+/// A node that has those peers alone that it was told of.
+fn node(realm: &MemoryRealm) -> Gossip {
+    let config = GossipConfig {
+        accept_peers: false,
+        ..GossipConfig::default()
+    };
+    GossipSwarm::with_config(realm.open(), Signing::StrictNoSign, config).expect("a node")
+}
+
+fn addrs(nodes: &[&Gossip]) -> Addrs {
+    Addrs::new(nodes.iter().flat_map(|node| node.inner().local_addrs())).expect("addresses")
+}
+
+/// What a node is listed as.
+fn listed(id: u8, addrs: Addrs) -> Node {
+    let id = PeerId::new([id; 32]);
+    Node { id, addrs }
+}
+
+fn local(nodes: &[&Gossip]) -> Vec<MemoryAddr> {
+    let mut local: Vec<_> = nodes.iter().flat_map(|node| node.inner().local_addrs()).collect();
+    local.sort_unstable();
+    local
+}
+
+fn peers(node: &Gossip) -> Vec<MemoryAddr> {
+    let mut peers = node.peers();
+    peers.sort_unstable();
+    peers
+}
+
+/// Waits until the peers of a node are these.
+async fn until(node: &Gossip, expected: &[&Gossip]) {
+    let expected = local(expected);
+    let until = async {
+        while peers(node) != expected {
+            sleep(Duration::from_millis(100)).await;
+        }
+    };
+    let in_time = timeout(TTL, until).await;
+    assert!(in_time.is_ok(), "{:?} instead of {expected:?}", peers(node));
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_is_listed_becomes_a_peer_and_hears_what_is_published() {
+    let realm = MemoryRealm::default();
+    let [a, b, c] = [(); 3].map(|()| node(&realm));
+    // All have one list, in which each finds itself, too.
+    let mut list = FixedList::new();
+    for (id, node) in [&a, &b, &c].into_iter().enumerate() {
+        node.subscribe("news").expect("a topic");
+        list = list.with(&topic(), listed(id as u8, addrs(&[node])));
+    }
+    let topic = topic();
+    let keeping = async {
+        let failed = |error| panic!("{error}");
+        tokio::join!(
+            keep_peers(&list, &topic, &a, failed),
+            keep_peers(&list, &topic, &b, failed),
+            keep_peers(&list, &topic, &c, failed),
+        )
+    };
+    let talking = async {
+        until(&a, &[&b, &c]).await;
+        until(&b, &[&a, &c]).await;
+        until(&c, &[&a, &b]).await;
+        while a.subscribers("news").len() < 2 {
+            sleep(Duration::from_millis(100)).await;
+        }
+        a.tell(&GossipAddr::topic("news"), a.packet(b"hello"))
+            .await
+            .expect("sent");
+        for node in [&b, &c] {
+            assert_eq!(node.receive().await.expect("open").payload, b"hello");
+        }
+    };
+    tokio::select! {
+        (ended, ..) = keeping => panic!("{ended:?}"),
+        talked = timeout(TTL, talking) => talked.expect("in time"),
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_moves_is_a_peer_at_the_new_place_and_who_withdraws_at_none() {
+    let realm = MemoryRealm::default();
+    let [a, b, elsewhere, by_hand] = [(); 4].map(|()| node(&realm));
+    a.add_peer(&by_hand.inner().local_addr()).expect("room");
+    let bed = TrackerBed::new(MemoryCell::default());
+    let (topic, of_a, of_b) = (topic(), bed.tracker(1), bed.tracker(2));
+    let changing = async {
+        until(&a, &[&by_hand]).await;
+        of_b.announce(&topic, &addrs(&[&b]), TTL).await.expect("room");
+        until(&a, &[&b, &by_hand]).await;
+        of_b.announce(&topic, &addrs(&[&elsewhere]), TTL)
+            .await
+            .expect("room");
+        until(&a, &[&elsewhere, &by_hand]).await;
+        // One more address changes nothing.
+        of_b.announce(&topic, &addrs(&[&b, &elsewhere]), TTL)
+            .await
+            .expect("room");
+        sleep(TRY_AGAIN * 3).await;
+        until(&a, &[&elsewhere, &by_hand]).await;
+        of_b.withdraw(&topic).await.expect("there");
+        until(&a, &[&by_hand]).await;
+        a.close().await;
+    };
+    let failed = |error| panic!("{error}");
+    let (ended, ()) = tokio::join!(keep_peers(&of_a, &topic, &a, failed), changing);
+    assert!(matches!(ended, Err(p2p::Error::Closed)), "{ended:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_is_not_at_one_address_is_tried_at_the_next() {
+    let realm = MemoryRealm::default();
+    let (a, b) = (node(&realm), node(&realm));
+    let gone = node(&realm);
+    let both = addrs(&[&gone, &b]);
+    drop(gone);
+    let (list, topic) = (FixedList::new().with(&topic(), listed(7, both)), topic());
+    b.add_peer(&a.inner().local_addr()).expect("room");
+    let expected = [&b];
+    tokio::select! {
+        ended = keep_peers(&list, &topic, &a, |error| panic!("{error}")) => panic!("{ended:?}"),
+        () = until(&a, &expected) => {}
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_no_address_below_is_handed_over_and_holds_up_nobody() {
+    let realm = MemoryRealm::default();
+    let (a, b) = (node(&realm), node(&realm));
+    let nowhere = Addrs::new(["127.0.0.1:80"]).expect("an address");
+    let list = FixedList::new().with(&topic(), listed(1, nowhere));
+    let (list, topic) = (list.with(&topic(), listed(2, addrs(&[&b]))), topic());
+    let mut failures = Vec::new();
+    let expected = [&b];
+    tokio::select! {
+        ended = keep_peers(&list, &topic, &a, |error| failures.push(error)) => panic!("{ended:?}"),
+        () = until(&a, &expected) => {}
+    }
+    assert_eq!(failures.len(), 1, "{failures:?}");
+}

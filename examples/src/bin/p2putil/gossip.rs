@@ -1,0 +1,169 @@
+//! `pub` and `sub`: one message to a topic, and all that are published there.
+
+use std::time::Duration;
+
+use clap::Args;
+use p2p::{PeerId, Swarm as _};
+use p2p_formats::x509::PrivateKey;
+use p2p_swarms::GossipAddr;
+use p2p_swarms::stack::{Gossip, Layer, Node, Overlay, StackText};
+use serde_json::json;
+use tokio::time::{sleep, timeout};
+
+use crate::Failure;
+use crate::cli::Key;
+use crate::discover::{Announce, Announcing};
+use crate::interrupt::interrupt;
+use crate::output::Out;
+use crate::send::input;
+
+/// How often it is looked whether somebody wants the topic.
+const LOOK: Duration = Duration::from_millis(20);
+
+/// Publishing.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+The message leaves once a peer wants the topic; peers stand behind 'peers=', or are found where --announce says.
+
+Examples, with 'p2putil sub' in another terminal:
+  p2putil pub udp/p2pke/gossip=news,peers=ID@127.0.0.1:4000 hello
+  p2putil pub udp=0.0.0.0:0/p2pke/frag/gossip=news --announce mdns - < letter.txt")]
+pub(crate) struct Pub {
+    /// The stack; its last layer is gossip.
+    stack: String,
+    /// What to publish; '-' reads it from standard input.
+    #[arg(allow_hyphen_values = true)]
+    text: String,
+    /// How long to look for somebody who wants the topic, in seconds.
+    #[arg(long, value_name = "SECS", default_value_t = 10.0, value_parser = crate::cli::seconds)]
+    wait: f64,
+    #[command(flatten)]
+    announce: Announce,
+    #[command(flatten)]
+    key: Key,
+}
+
+/// Subscribing.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Prints 'addr TEXT' for each address, 'bootstrap TEXT' for what others write behind 'peers=', then 'message SRC PAYLOAD' for each
+message; SRC is the topic and the ID of who signed it.
+
+Examples, each in a terminal of its own:
+  p2putil sub udp=127.0.0.1:4000/p2pke/gossip=news --key node.pem
+  p2putil sub udp/p2pke/gossip=news,peers=ID@127.0.0.1:4000
+  p2putil sub udp=0.0.0.0:0/p2pke/frag/gossip=news --announce mdns")]
+pub(crate) struct Sub {
+    /// The stack; its last layer is gossip.
+    stack: String,
+    #[command(flatten)]
+    announce: Announce,
+    #[command(flatten)]
+    key: Key,
+}
+
+pub(crate) async fn publish(args: Pub, out: Out) -> Result<(), Failure> {
+    let (text, topic) = gossip_text(&args.stack)?;
+    let key = args.key.read(&text)?;
+    let (node, gossip) = open(&text.visiting(), &key).await?;
+    let payload = node.stack.packet(&input(&args.text, node.stack.mtu())?);
+    payload.check(node.stack.mtu())?;
+    let (to, size) = (GossipAddr::topic(&topic), payload.len());
+    let meeting = meeting(args.announce, &gossip, &key)?;
+    let is_wanted = async {
+        while gossip.subscribers(&topic).is_empty() {
+            sleep(LOOK).await;
+        }
+    };
+    let wanted = tokio::select! {
+        wanted = timeout(Duration::from_secs_f64(args.wait), is_wanted) => wanted,
+        ended = meeting.keep_with_peers(&gossip) => return ended,
+    };
+    meeting.withdraw().await;
+    if wanted.is_err() {
+        let why = format!("nobody who wants {topic} was found within {} s", args.wait);
+        return Err(Failure::Failed(why));
+    }
+    let peers = gossip.subscribers(&topic).len();
+    gossip.tell(&to, payload).await?;
+    node.stack.close().await;
+    out.line(
+        &format!("published {topic} {size} bytes to {peers} peers"),
+        &json!({ "event": "published", "topic": topic, "size": size, "peers": peers }),
+    )
+}
+
+pub(crate) async fn subscribe(args: Sub, out: Out) -> Result<(), Failure> {
+    let (text, _) = gossip_text(&args.stack)?;
+    let key = args.key.read(&text)?;
+    let interrupt = interrupt()?;
+    tokio::pin!(interrupt);
+    let (node, gossip) = tokio::select! {
+        () = &mut interrupt => return Ok(()),
+        node = open(&text, &key) => node?,
+    };
+    let meeting = meeting(args.announce, &gossip, &key)?;
+    show(&node, &gossip, out)?;
+    let printing = async {
+        loop {
+            out.message("message", &node.stack.receive().await?)?;
+        }
+    };
+    let ended: Result<(), Failure> = tokio::select! {
+        () = &mut interrupt => Ok(()),
+        ended = printing => ended,
+        ended = meeting.keep_with_peers(&gossip) => ended,
+    };
+    meeting.withdraw().await;
+    node.stack.close().await;
+    ended
+}
+
+/// Prints where a node is.
+pub(crate) fn show(node: &Node, gossip: &Gossip, out: Out) -> Result<(), Failure> {
+    for addr in node.stack.local_addrs() {
+        let addr = addr.to_string();
+        out.line(&format!("addr {addr}"), &json!({ "addr": addr }))?;
+    }
+    for addr in gossip.inner().local_addrs() {
+        let addr = addr.to_string();
+        out.line(&format!("bootstrap {addr}"), &json!({ "bootstrap": addr }))?;
+    }
+    Ok(())
+}
+
+/// The text of a stack whose last layer is gossip, and the topic.
+pub(crate) fn gossip_text(stack: &str) -> Result<(StackText, String), Failure> {
+    let text: StackText = stack.parse()?;
+    match text.layers().last() {
+        Some(Layer::Gossip { topic, .. }) => {
+            let topic = topic.to_string();
+            Ok((text, topic))
+        }
+        _ => Err(Failure::Usage(format!(
+            "{text} does not end in gossip=TOPIC, which publishes and subscribes"
+        ))),
+    }
+}
+
+/// A node, and its handle on the gossip network.
+pub(crate) async fn open(text: &StackText, key: &PrivateKey) -> Result<(Node, Gossip), Failure> {
+    let node = text.build_node(key).await?;
+    match node.overlays.last() {
+        Some(Overlay::Gossip(gossip)) => {
+            let gossip = gossip.clone();
+            Ok((node, gossip))
+        }
+        _ => Err(Failure::Usage(format!("{text} does not end in gossip=TOPIC"))),
+    }
+}
+
+/// What announces a gossip node where its peers reach it, and finds peers there.
+pub(crate) fn meeting(announce: Announce, gossip: &Gossip, key: &PrivateKey) -> Result<Announcing, Failure> {
+    announce.open(&gossip.inner().local_addrs(), key)
+}
+
+/// The first characters of an id, enough for a person to tell those in a room apart.
+pub(crate) fn short(id: Option<PeerId>) -> String {
+    id.map_or_else(|| "?".to_owned(), |id| id.to_string().chars().take(8).collect())
+}

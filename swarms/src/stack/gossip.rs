@@ -1,0 +1,98 @@
+//! A node of a gossip network as a layer of a stack: the topic of the text, and the peers it begins with.
+
+use std::sync::Arc;
+
+use p2p::{BoxAddr, BoxSwarm, Result, Swarm as _};
+use p2p_formats::x509::{Fingerprint, PrivateKey, Registry, sha3_256, shake256};
+use p2p_protocols::gossipsub::Signing;
+
+use super::build::text_error;
+use super::grammar::Placed;
+use super::overlay::Member;
+use super::read::Piece;
+use super::{Overlay, Stack, StackError, StackText};
+use crate::map::EraseSwarm;
+use crate::{GossipConfig, GossipSwarm};
+
+/// Nodes of the same text that are the first peers of one, where the text names none.
+const PEERS: usize = 8;
+
+/// A node that the word `gossip` made: for its peers, its events and its other topics.
+///
+/// As long as there is a handle, the node is not dropped with its stack; closing the stack closes it.
+pub type Gossip = Arc<GossipSwarm<BoxAddr, BoxSwarm<BoxAddr>>>;
+
+/// Puts a gossip node on a stack, which signs what it publishes. Unless it visits, it subscribes to the topic.
+pub(super) fn put(
+    text: &StackText,
+    placed: &Placed,
+    (topic, peers): (&str, &str),
+    below: &Stack,
+    key: &PrivateKey,
+) -> Result<(Stack, Overlay), StackError> {
+    let fail = |at, error| StackError::layer(&text.text, at, placed.layer.word(), error);
+    let failed = |error| fail(placed.at, error);
+    let named = peers_of(text, placed, (topic, peers), below)?;
+    let node = Arc::new(node(below, key).map_err(failed)?);
+    if !text.visits {
+        node.subscribe(topic).map_err(failed)?;
+    }
+    let members = placed.members.clone().unwrap_or_default();
+    for (at, peer) in &named {
+        node.add_peer(peer).map_err(|error| fail(*at, error))?;
+    }
+    if named.is_empty() {
+        for peer in members.some_open(PEERS) {
+            node.add_peer(&peer).map_err(failed)?;
+        }
+    }
+    if !text.visits
+        && let (Some(id), Some(addr)) = (node.id(), node.inner().local_addrs().into_iter().next())
+    {
+        let handle = Arc::downgrade(&node);
+        let is_open = Box::new(move || handle.upgrade().is_some_and(|node| node.kept().is_ok()));
+        members.add(Member { id, addr, is_open });
+    }
+    let stack = Stack::Plain(BoxSwarm::new(EraseSwarm::erase(node.clone())));
+    Ok((stack, Overlay::Gossip(node)))
+}
+
+/// The addresses behind `peers=`, each with its place in the text.
+fn peers_of(
+    text: &StackText,
+    placed: &Placed,
+    (topic, peers): (&str, &str),
+    below: &Stack,
+) -> Result<Vec<(usize, BoxAddr)>, StackError> {
+    if peers.is_empty() {
+        return Ok(Vec::new());
+    }
+    let list = Piece {
+        whole: &text.text,
+        // It is the only option.
+        at: placed.argument_at + topic.len() + ",peers=".len(),
+        text: peers,
+    };
+    let read = |piece: Piece<'_>| {
+        let addr = below.parse_addr(piece.text);
+        let addr = addr.map_err(|error| text_error(piece, error, "not an address below"))?;
+        Ok((piece.at, addr))
+    };
+    list.split(';').map(read).collect()
+}
+
+fn node(below: &Stack, key: &PrivateKey) -> Result<GossipSwarm<BoxAddr, BoxSwarm<BoxAddr>>> {
+    let signer = Registry::default().signer(key);
+    let signer = signer.map_err(|error| p2p::Error::invalid("private key", error.to_string()))?;
+    // One key has an id for each kind of layer; authors have that which the layers below prove.
+    let proven = below.local_addrs().iter().find_map(p2p::Addr::peer_id);
+    let kinds: [Fingerprint; 2] = [shake256, sha3_256];
+    let of_proven = kinds
+        .into_iter()
+        .find(|of| Some(of(signer.public_key())) == proven);
+    let config = GossipConfig {
+        fingerprint: of_proven.unwrap_or(shake256),
+        ..GossipConfig::default()
+    };
+    GossipSwarm::with_config(below.swarm(), Signing::strict(Arc::from(signer))?, config)
+}

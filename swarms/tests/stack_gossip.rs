@@ -1,0 +1,157 @@
+//! Stacks with a node of a gossip network in them.
+
+use std::time::Duration;
+
+use p2p::{Addr as _, BoxAddr, Error, Packet, Swarm as _};
+use p2p_formats::x509::PrivateKey;
+use p2p_swarms::GossipAddr;
+use p2p_swarms::stack::{Gossip, Node, Overlay, StackText};
+use tokio::time::{sleep, timeout};
+
+/// How long anything may take that must happen.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+fn parse(text: &str) -> StackText {
+    text.parse().unwrap_or_else(|error| panic!("{error}"))
+}
+
+/// The error of a text, with the byte where it must be.
+#[track_caller]
+fn refused(text: &str, at: usize) -> String {
+    let error = text.parse::<StackText>().expect_err(text);
+    assert_eq!(error.at(), at, "{error}");
+    error.reason().to_owned()
+}
+
+async fn node(text: &StackText, number: u8) -> Node {
+    let node = text.build_node(&PrivateKey::ed25519(&[number; 32])).await;
+    node.unwrap_or_else(|error| panic!("{error}"))
+}
+
+fn gossip(node: &Node) -> &Gossip {
+    match &node.overlays[..] {
+        [.., Overlay::Gossip(gossip)] => gossip,
+        other => panic!("{other:?}"),
+    }
+}
+
+/// Waits until each node knows so many who want a topic, and has a mesh: what comes before that is passed on to nobody.
+async fn met(nodes: &[Node], topic: &str, others: usize) {
+    let has_met = |node: &Node| {
+        let node = gossip(node);
+        node.subscribers(topic).len() >= others && !node.mesh(topic).is_empty()
+    };
+    let all = async {
+        while !nodes.iter().all(has_met) {
+            sleep(Duration::from_millis(20)).await;
+        }
+    };
+    timeout(PATIENCE, all).await.expect("they meet");
+}
+
+async fn received(node: &Node) -> (BoxAddr, Vec<u8>) {
+    let message = timeout(PATIENCE, node.stack.receive()).await;
+    let message = message.expect("a message in time").expect("open");
+    (message.src, message.payload.to_vec())
+}
+
+/// Each publishes once, in full length, and all others hear it from its author.
+async fn publish_to_all(nodes: &[Node], topic: &str) {
+    for (number, from) in nodes.iter().enumerate() {
+        let to = from.stack.parse_addr(topic).expect("a topic");
+        let payload = vec![number as u8; from.stack.mtu()];
+        from.stack
+            .tell(&to, Packet::from(payload.clone()))
+            .await
+            .expect("it leaves");
+        for other in nodes
+            .iter()
+            .filter(|other| gossip(other).id() != gossip(from).id())
+        {
+            let (src, heard) = received(other).await;
+            assert_eq!(src.peer_id(), gossip(from).id());
+            assert_eq!(
+                src.to_string(),
+                format!("{topic}@{}", gossip(from).id().expect("it signs"))
+            );
+            assert!(heard == payload);
+        }
+    }
+}
+
+#[test]
+fn gossip_says_what_it_needs() {
+    assert_eq!(parse("mem/gossip=news").to_string(), "mem/gossip=news");
+    assert_eq!(
+        parse("mem/gossip=news,peers=7;9").to_string(),
+        "mem/gossip=news,peers=7;9"
+    );
+    assert!(parse("udp/gossip=news").takes_key());
+    assert!(refused("mem/gossip", 10).contains("a topic"));
+    assert!(refused("mem/gossip=", 11).contains("a topic"));
+    assert!(refused("gossip=news", 0).contains("beneath"));
+    assert!(refused("mem/gossip=news,peers=7;;9", 24).contains("an address"));
+    assert!(refused("mem/gossip=news,peer=7", 16).contains("peers"));
+    assert!(refused("mem/gossip=news/kad", 16).contains("gossip carries none"));
+    assert!(parse("mem/gossip=news").check_asks().is_err());
+}
+
+#[tokio::test]
+async fn nodes_of_one_text_are_one_network() {
+    for text in [
+        "mem=gossip_one/gossip=news",
+        "udp/p2pke/frag/gossip=news",
+        "udp/quic/gossip=news",
+        "udp/p2pke/mbapp/kad/gossip=news",
+    ] {
+        println!("{text}");
+        let text = parse(text);
+        let nodes = [node(&text, 1).await, node(&text, 2).await, node(&text, 3).await];
+        met(&nodes, "news", 2).await;
+        publish_to_all(&nodes, "news").await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_is_named_is_a_peer_and_who_visits_only_publishes() {
+    let first = node(&parse("mem=gossip_named/gossip=news"), 1).await;
+    let at = gossip(&first).inner().local_addrs().remove(0);
+    let text = parse(&format!("mem=gossip_named/gossip=news,peers={at}"));
+    let second = node(&text.apart(), 2).await;
+    let nodes = [first, second];
+    met(&nodes, "news", 1).await;
+    publish_to_all(&nodes, "news").await;
+    let visitor = node(&text.visiting(), 3).await;
+    assert!(gossip(&visitor).topics().is_empty());
+    while gossip(&visitor).subscribers("news").is_empty() {
+        sleep(Duration::from_millis(20)).await;
+    }
+    let to = GossipAddr::topic("news");
+    gossip(&visitor)
+        .tell(&to, "hello".into())
+        .await
+        .expect("it leaves");
+    for node in &nodes {
+        let (src, heard) = received(node).await;
+        assert_eq!((src.peer_id(), &*heard), (gossip(&visitor).id(), &b"hello"[..]));
+    }
+    // Nodes of the same text that are apart do not know one another.
+    let apart = node(&parse("mem=gossip_named/gossip=news"), 4).await;
+    assert!(gossip(&apart).peers().is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_peer_that_is_none_is_pointed_at() {
+    let error = parse("mem=gossip_no/gossip=news,peers=7;1x").build().await;
+    let error = error.expect_err("no address");
+    assert_eq!((error.at(), error.is_in_text()), (35, true), "{error}");
+    let long = "x".repeat(2000);
+    let error = parse(&format!("mem=gossip_no/gossip={long}")).build().await;
+    assert_eq!(error.expect_err("too long").at(), 14);
+    let stack = parse("mem=gossip_no/gossip=news").build().await.expect("a node");
+    stack.close().await;
+    let told = stack
+        .tell(&stack.parse_addr("news").expect("a topic"), "hello".into())
+        .await;
+    assert!(matches!(told, Err(Error::Closed)), "{told:?}");
+}
