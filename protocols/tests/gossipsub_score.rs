@@ -464,6 +464,33 @@ fn peers_beyond_the_limit_are_refused_but_explicit_ones() {
     assert_eq!(engine.peers().count(), 4);
 }
 
+/// However many turn to a node, those that it turns to itself find room: otherwise a crowd could keep it from all others.
+#[test]
+fn a_crowd_leaves_room_for_those_whom_a_node_turns_to() {
+    let mut engine = alone(Config::default(), Signing::StrictNoSign, 0);
+    let connection = |outbound| Connection {
+        version: Version::V1_2,
+        outbound,
+        info: None,
+    };
+    let crowd = (1..=2000).filter(|number| engine.add_peer(ms(0), &Node(*number), connection(false)).is_ok());
+    assert_eq!(crowd.count(), Config::default().max_inbound);
+    let again = engine.add_peer(ms(0), &Node(1), connection(false));
+    again.expect("it is there already");
+    for number in 3001..3021 {
+        engine
+            .add_peer(ms(0), &Node(number), connection(true))
+            .expect("room");
+    }
+    let refused = engine.add_peer(ms(0), &Node(3001), connection(false));
+    assert!(matches!(refused, Err(Error::Limit { limit: 768, .. })));
+    assert_eq!(
+        engine.peers().count(),
+        768 + 20,
+        "who is refused anew stays what it was"
+    );
+}
+
 #[test]
 fn better_peers_are_grafted_where_a_mesh_does_little() {
     let mut engine = engine(12);

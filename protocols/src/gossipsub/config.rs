@@ -151,6 +151,9 @@ pub struct Config {
 
     /// Peers; further ones are refused. Default: 1024.
     pub max_peers: usize,
+    /// Peers of these that turned to this node; further ones are refused, so that those whom it turns to itself find room
+    /// however many crowd in. Default: 768.
+    pub max_inbound: usize,
     /// Topics known through others; further ones are ignored. Default: 4096.
     pub max_topics: usize,
     /// Topics of one peer; further ones are ignored. Default: 128.
@@ -213,6 +216,7 @@ impl Default for Config {
             validation_timeout: Duration::from_secs(30),
             max_validating: 4096,
             max_peers: 1024,
+            max_inbound: 768,
             max_topics: 4096,
             max_topics_per_peer: 128,
             max_cached: 4096,

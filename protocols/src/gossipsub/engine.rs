@@ -132,22 +132,20 @@ impl<A: Addr> Engine<A> {
     /// Adds a peer, or says anew how it came to be one. It is told what this node subscribed to.
     ///
     /// # Errors
-    /// [`Error::Limit`] with [`Config::max_peers`] peers, unless it is an explicit one. Nothing changes.
+    /// [`Error::Limit`] with [`Config::max_peers`] peers, or with [`Config::max_inbound`] that turned to this node if this
+    /// one did, unless it is an explicit one. Nothing changes.
     pub fn add_peer(&mut self, now: Duration, addr: &A, connection: Connection) -> Result<()> {
         let version = if self.config.floodsub {
             Version::Floodsub
         } else {
             connection.version
         };
+        let explicit = self.explicit.contains(addr);
+        if !explicit {
+            self.check_room(addr, connection.outbound)?;
+        }
         if self.keys.contains_key(addr) {
             self.remove_peer(now, addr);
-        }
-        let explicit = self.explicit.contains(addr);
-        if self.peers.len() >= self.config.max_peers && !explicit {
-            return Err(Error::Limit {
-                what: "peers",
-                limit: self.config.max_peers,
-            });
         }
         self.last_key += 1;
         let (key, who) = (PeerKey(self.last_key), Who::new(addr));
@@ -185,6 +183,21 @@ impl<A: Addr> Engine<A> {
         self.peers.insert(key, peer);
         self.keys.insert(addr.clone(), key);
         self.greet(now, key, true);
+        Ok(())
+    }
+
+    /// Whether a peer finds room beside the others.
+    fn check_room(&self, addr: &A, outbound: bool) -> Result<()> {
+        let others = || self.peers.values().filter(|peer| peer.addr != *addr);
+        let crowd = |what, limit| Err(Error::Limit { what, limit });
+        let config = &self.config;
+        if others().count() >= config.max_peers {
+            return crowd("peers", config.max_peers);
+        }
+        let inbound = others().filter(|peer| !peer.outbound && !peer.explicit);
+        if !outbound && inbound.count() >= config.max_inbound {
+            return crowd("inbound peers", config.max_inbound);
+        }
         Ok(())
     }
 

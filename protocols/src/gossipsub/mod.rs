@@ -36,7 +36,8 @@
 //!
 //! **Not provided.** After [`Config::seen_ttl`] an old message is a new one: where that matters the application looks at
 //! what it says. Who wants a topic is known to all peers. How many messages a topic should have is not known, so that
-//! peers who keep still are scored only where [`TopicScoreParams`] say what to expect (P3).
+//! peers who keep still are scored only where [`TopicScoreParams`] say what to expect (P3): [`ScoreConfig::expecting`]
+//! does, and belongs where Sybils may outnumber the others.
 //!
 //! Deliberately absent: the two lax signature policies, signatures of other algorithms than Ed25519, and choking.
 

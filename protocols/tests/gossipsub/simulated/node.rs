@@ -1,0 +1,189 @@
+//! An engine as the simulator wants it, with a way out that carries so many bytes a second.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use p2p_protocols::gossipsub::{Config, Engine, Event, Signing};
+use p2p_swarmtest::sim::{self, SimAddr};
+
+use super::TOPIC;
+use super::sybil::Sybil;
+
+/// A node that is what it seems, or not.
+pub(crate) enum Node {
+    Honest(Box<Honest>),
+    Sybil(Box<Sybil>),
+}
+
+/// Tests look at the engine; what is measured is noted here.
+pub(crate) struct Honest {
+    pub(crate) engine: Engine<SimAddr>,
+    now: Duration,
+    /// Bytes a second. Without, there is room for everything.
+    uplink: Option<u64>,
+    /// What is being sent, and when the last of its bytes has left. Until then all else waits in the engine, where it is
+    /// ordered by priority and may turn out not to be wanted any more.
+    sending: Option<(Duration, sim::Transmit)>,
+    /// When each message was delivered, by its number.
+    pub(crate) got: Vec<Option<Duration>>,
+    /// How often it came.
+    pub(crate) copies: Vec<u32>,
+    /// Messages that were delivered twice, which must not be.
+    pub(crate) twice: u32,
+    /// Bytes of RPCs that were sent: with messages, and of all other kinds.
+    pub(crate) message_bytes: u64,
+    pub(crate) control_bytes: u64,
+}
+
+/// The number and the publisher that a message says, if the RPC is one.
+pub(super) fn message(rpc: &[u8]) -> Option<(u32, u32)> {
+    // The RPC's field of messages, and in it the field of data, which comes first where nobody signs.
+    let data = field(field(rpc)?)?;
+    let (number, rest) = data.split_first_chunk()?;
+    let publisher = rest.first_chunk()?;
+    Some((u32::from_be_bytes(*number), u32::from_be_bytes(*publisher)))
+}
+
+/// The bytes of field 2, if that is what comes first.
+fn field(bytes: &[u8]) -> Option<&[u8]> {
+    let rest = bytes.strip_prefix(&[2 << 3 | 2])?;
+    let len = rest.iter().position(|byte| byte & 0x80 == 0)?;
+    rest.get(len + 1..)
+}
+
+/// What a message says: its number, who publishes it, and as many zeros as make it this long.
+pub(super) fn data(number: u32, publisher: SimAddr, size: usize) -> Bytes {
+    let mut data = vec![0; size.max(8)];
+    data[..4].copy_from_slice(&number.to_be_bytes());
+    data[4..8].copy_from_slice(&publisher.0.to_be_bytes());
+    data.into()
+}
+
+impl Honest {
+    pub(super) fn new(config: Config, uplink: Option<u64>, seed: u64) -> Self {
+        let now = Duration::ZERO;
+        Self {
+            engine: Engine::new(config, Signing::StrictNoSign, 0, now, seed).expect("a configuration"),
+            now,
+            uplink,
+            sending: None,
+            got: Vec::new(),
+            copies: Vec::new(),
+            twice: 0,
+            message_bytes: 0,
+            control_bytes: 0,
+        }
+    }
+
+    pub(super) fn publish(&mut self, now: Duration, data: Bytes) {
+        self.now = now;
+        self.engine.publish(now, TOPIC, data).expect("published");
+    }
+
+    /// The engine, for what is done to it from outside.
+    pub(super) fn at(&mut self, now: Duration) -> &mut Engine<SimAddr> {
+        self.now = now;
+        &mut self.engine
+    }
+
+    fn handle_rpc(&mut self, now: Duration, from: SimAddr, rpc: &[u8]) {
+        self.now = now;
+        let number = message(rpc).map(|(number, _)| number as usize);
+        if let Some(number) = number {
+            grown(&mut self.copies, number);
+            self.copies[number] += 1;
+        }
+        self.engine.handle_rpc(now, &from, &Bytes::copy_from_slice(rpc));
+        while let Some(event) = self.engine.poll_event() {
+            if let (Event::Message(_), Some(number)) = (event, number) {
+                grown(&mut self.got, number);
+                self.twice += u32::from(self.got[number].is_some());
+                self.got[number] = Some(now);
+            }
+        }
+    }
+
+    fn poll_transmit(&mut self) -> Option<sim::Transmit> {
+        if let Some((done, _)) = &self.sending {
+            return if *done > self.now {
+                None
+            } else {
+                self.sending.take().map(|(_, transmit)| transmit)
+            };
+        }
+        let transmit = self.engine.poll_transmit(self.now)?;
+        let len = transmit.rpc.len() as u64;
+        if message(&transmit.rpc).is_some() {
+            self.message_bytes += len;
+        } else {
+            self.control_bytes += len;
+        }
+        let (dst, payload) = (transmit.to, transmit.rpc.to_vec());
+        let tell = sim::Transmit::Tell { dst, payload };
+        let Some(rate) = self.uplink else {
+            return Some(tell);
+        };
+        let takes = Duration::from_nanos(len * 1_000_000_000 / rate);
+        self.sending = Some((self.now + takes, tell));
+        None
+    }
+
+    fn poll_timeout(&self) -> Duration {
+        let due = self.engine.poll_timeout();
+        self.sending.as_ref().map_or(due, |(done, _)| due.min(*done))
+    }
+}
+
+fn grown<T: Clone + Default>(list: &mut Vec<T>, at: usize) {
+    if list.len() <= at {
+        list.resize(at + 1, T::default());
+    }
+}
+
+impl Node {
+    pub(crate) fn honest(&self) -> Option<&Honest> {
+        match self {
+            Node::Honest(honest) => Some(honest),
+            Node::Sybil(_) => None,
+        }
+    }
+
+    pub(super) fn honest_mut(&mut self) -> Option<&mut Honest> {
+        match self {
+            Node::Honest(honest) => Some(honest),
+            Node::Sybil(_) => None,
+        }
+    }
+}
+
+impl sim::Engine for Node {
+    type Event = ();
+
+    fn handle_message(&mut self, now: Duration, from: SimAddr, payload: &[u8]) {
+        match self {
+            Node::Honest(honest) => honest.handle_rpc(now, from, payload),
+            Node::Sybil(sybil) => sybil.handle_rpc(now, from, payload),
+        }
+    }
+
+    fn handle_timeout(&mut self, now: Duration) {
+        match self {
+            Node::Honest(honest) => honest.at(now).handle_timeout(now),
+            Node::Sybil(sybil) => sybil.handle_timeout(now),
+        }
+    }
+
+    fn poll_transmit(&mut self) -> Option<sim::Transmit> {
+        match self {
+            Node::Honest(honest) => honest.poll_transmit(),
+            Node::Sybil(sybil) => sybil.poll_transmit(),
+        }
+    }
+
+    fn poll_timeout(&self) -> Option<Duration> {
+        match self {
+            Node::Honest(honest) => Some(honest.poll_timeout()),
+            Node::Sybil(sybil) => sybil.poll_timeout(),
+        }
+    }
+}
