@@ -15,10 +15,16 @@ use crate::output::{Out, print};
 use crate::table::{Table, thousands};
 
 mod chord;
+mod gossip;
+mod gossip_plot;
 mod kademlia;
 mod network;
 mod overlay;
 mod plot;
+
+/// The network that the tests and the bench of gossipsub simulate, too.
+#[path = "../../../../../protocols/tests/gossipsub/simulated/mod.rs"]
+mod gossipsub;
 
 /// How long a network has to mend itself after nodes failed.
 const MENDS: Duration = Duration::from_mins(10);
@@ -33,6 +39,8 @@ pub(crate) enum Sim {
     Kademlia(Plan),
     /// Chord: a lookup is right if it finds the key's successor.
     Chord(Plan),
+    /// Gossipsub: who gets a message, when, how often, and what attackers can do about it.
+    Gossip(gossip::Plan),
 }
 
 /// What happens to it.
@@ -85,6 +93,7 @@ pub(crate) fn run(sim: &Sim, out: Out) -> Result<(), Failure> {
     match sim {
         Sim::Kademlia(plan) => simulate::<kademlia::Node>("Kademlia", plan, out),
         Sim::Chord(plan) => simulate::<chord::Node>("Chord", plan, out),
+        Sim::Gossip(plan) => gossip::run(plan, out),
     }
 }
 

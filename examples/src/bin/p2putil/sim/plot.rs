@@ -11,9 +11,9 @@ use super::network::number;
 use crate::Failure;
 
 const SIZE: (u32, u32) = (900, 420);
-const BLUE: RGBColor = RGBColor(0x1f, 0x77, 0xb4);
-const ORANGE: RGBColor = RGBColor(0xff, 0x7f, 0x0e);
-const GREY: RGBColor = RGBColor(0x99, 0x99, 0x99);
+pub(super) const BLUE: RGBColor = RGBColor(0x1f, 0x77, 0xb4);
+pub(super) const ORANGE: RGBColor = RGBColor(0xff, 0x7f, 0x0e);
+pub(super) const GREY: RGBColor = RGBColor(0x99, 0x99, 0x99);
 
 /// Something in percent over minutes.
 pub(super) struct Series {
@@ -21,7 +21,7 @@ pub(super) struct Series {
     pub(super) points: Vec<(f64, f64)>,
 }
 
-fn failed(error: impl std::fmt::Display) -> Failure {
+pub(super) fn failed(error: impl std::fmt::Display) -> Failure {
     Failure::Failed(format!("the plot cannot be drawn: {error}"))
 }
 

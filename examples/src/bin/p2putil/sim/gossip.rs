@@ -1,0 +1,321 @@
+//! Gossipsub's engines under the simulator: delivery, latency, copies, meshes and scores, with attackers and without.
+
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use clap::{Args, ValueEnum};
+use p2p_swarmtest::sim::SimAddr;
+use serde_json::{Value, json};
+
+use super::gossip_plot;
+use super::gossipsub::{self, Attack, Measured, Network, RATE};
+use super::network::number;
+use crate::Failure;
+use crate::output::{Out, print};
+use crate::table::{Table, bytes, thousands};
+
+/// What a network is like, and what happens to it.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Nodes have random connections, and all of them subscribe to one topic. After five seconds each publishes in turn, ten
+messages a second. The shortest ways are those of the network: no message can be faster. All of it is virtual time.
+
+Under attack there are ten Sybils for each node, as many connections to them as to ten nodes, and five messages a second.
+Nodes have the meshes of the paper's evaluation (Vyzovitis et al. 2020) and scores that expect five messages a second.
+
+Examples:
+  p2putil sim gossip --nodes 1000 --svg gossip.svg
+  p2putil sim gossip --nodes 1000 --loss 0.1
+  p2putil sim gossip --nodes 100 --attack flash --svg flash.svg")]
+pub(crate) struct Plan {
+    /// Honest nodes; 1000, or 100 under attack.
+    #[arg(long, value_parser = clap::value_parser!(u32).range(10..=100_000))]
+    nodes: Option<u32>,
+    /// Connections of each node to others; 8, or 20 under attack.
+    #[arg(long, value_parser = clap::value_parser!(u32).range(3..=200))]
+    degree: Option<u32>,
+    /// Milliseconds that a packet is under way.
+    #[arg(long, value_name = "MS", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    latency: u32,
+    /// The share of packets that are lost: 0 to 1.
+    #[arg(long, default_value_t = 0.0, value_parser = super::share)]
+    loss: f64,
+    /// Messages; 100, or 600 under attack.
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    messages: Option<u32>,
+    /// Bytes of each.
+    #[arg(long, default_value_t = 256, value_parser = clap::value_parser!(u32).range(8..=1_000_000))]
+    size: u32,
+    /// What Sybils do.
+    #[arg(long)]
+    attack: Option<Kind>,
+    /// What everything random follows from.
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// Draw delivery over time, copies, meshes and scores.
+    #[arg(long, value_name = "FILE")]
+    svg: Option<PathBuf>,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Kind {
+    /// They are in the meshes from the beginning and pass nothing on.
+    Sybil,
+    /// They pass everything on for a minute, and then all at once nothing.
+    Flash,
+    /// All of them crowd in on one node, which comes after half a minute, and pass nothing on.
+    Eclipse,
+    /// From half a minute on they flood with gossip, GRAFTs and invalid messages, and pass nothing on.
+    Spam,
+    /// They drop what one node publishes.
+    Censor,
+}
+
+impl Plan {
+    fn network(&self) -> Network {
+        let nodes = self
+            .nodes
+            .unwrap_or(if self.attack.is_some() { 100 } else { 1000 }) as usize;
+        let second = Duration::from_secs;
+        let mut plan = match self.attack {
+            None => gossipsub::Plan::new(nodes, self.seed),
+            Some(kind) => {
+                let (attack, at) = match kind {
+                    Kind::Sybil => (Attack::Drop, second(0)),
+                    Kind::Flash => (Attack::Drop, second(60)),
+                    Kind::Eclipse => (Attack::Drop, second(30)),
+                    Kind::Spam => (Attack::Spam, second(30)),
+                    Kind::Censor => (Attack::Censor(SimAddr(0)), second(0)),
+                };
+                gossipsub::Plan::attacked(nodes, self.seed, attack, at)
+            }
+        };
+        plan.eclipse = matches!(self.attack, Some(Kind::Eclipse));
+        // A regular graph has an even number of ends.
+        let degree = self
+            .degree
+            .map_or(plan.degree, |degree| degree as usize)
+            .min(nodes - 1);
+        plan.degree = degree - nodes % 2 * (degree % 2);
+        plan.latency = Duration::from_millis(self.latency.into());
+        plan.loss = self.loss;
+        let count = self
+            .messages
+            .unwrap_or(if self.attack.is_some() { 600 } else { 100 });
+        if self.attack.is_some() {
+            let lasts = Duration::from_secs_f64(f64::from(count) / RATE);
+            let until = plan.attack_at + lasts;
+            return Network::under_attack(plan, RATE, until, self.size as usize);
+        }
+        let mut network = Network::new(plan);
+        network.run(second(5));
+        network.publish_all(
+            count as usize,
+            nodes,
+            Duration::from_millis(100),
+            self.size as usize,
+        );
+        network.run(second(5));
+        network
+    }
+}
+
+/// Something that was found: what it is, as people read it, and as JSON.
+struct Found {
+    what: &'static str,
+    text: String,
+    name: &'static str,
+    json: Value,
+}
+
+fn found(what: &'static str, text: String, name: &'static str, json: Value) -> Found {
+    Found {
+        what,
+        text,
+        name,
+        json,
+    }
+}
+
+pub(super) fn run(plan: &Plan, out: Out) -> Result<(), Failure> {
+    let begun = Instant::now();
+    let network = plan.network();
+    let measured = network.measure();
+    if let Some(file) = &plan.svg {
+        gossip_plot::draw(file, &title(&network, plan), &network, &measured)?;
+    }
+    let mut rows = delivery(&measured);
+    rows.extend(meshes(&network, &measured));
+    if plan.attack.is_some() {
+        rows.extend(attackers(&network));
+    }
+    let took = begun.elapsed().as_secs_f64();
+    if out.is_json() {
+        let mut object = json!({
+            "overlay": "gossipsub", "nodes": network.plan.nodes, "sybils": network.plan.sybils, "seed": plan.seed,
+            "virtual_secs": network.sim.now().as_secs_f64(), "secs": took,
+            "trace": format!("{:016x}", network.sim.trace()),
+        });
+        for row in rows {
+            object[row.name] = row.json;
+        }
+        return print(&object.to_string());
+    }
+    let mut table = Table::new(["what", "figure"]);
+    for row in rows {
+        table.row([row.what.to_owned(), row.text]);
+    }
+    print(&table.render())?;
+    print(&format!(
+        "\n{}, seed {}: {:.1} min of virtual time, {took:.1} s in truth. Trace {:016x}.",
+        title(&network, plan),
+        plan.seed,
+        network.sim.now().as_secs_f64() / 60.0,
+        network.sim.trace()
+    ))
+}
+
+fn title(network: &Network, plan: &Plan) -> String {
+    let nodes = thousands(network.plan.nodes as u64);
+    let what = match plan.attack {
+        None => return format!("Gossipsub, {nodes} nodes of {} connections", network.plan.degree),
+        Some(Kind::Sybil) => "that drop",
+        Some(Kind::Flash) => "that turn after a minute",
+        Some(Kind::Eclipse) => "around a new node",
+        Some(Kind::Spam) => "that flood",
+        Some(Kind::Censor) => "that drop one node's messages",
+    };
+    let sybils = thousands(network.plan.sybils as u64);
+    format!("Gossipsub, {nodes} nodes and {sybils} Sybils {what}")
+}
+
+fn delivery(measured: &Measured) -> Vec<Found> {
+    let ms = |time: Duration| time.as_secs_f64() * 1000.0;
+    let at = |percent| ms(measured.latency(percent));
+    let bound = |percent| ms(measured.bound(percent));
+    let (heartbeat, copies) = (1000.0, measured.mean_copies());
+    vec![
+        found(
+            "delivered",
+            format!(
+                "{:.4} % of {}",
+                measured.delivered(),
+                thousands(measured.due as u64)
+            ),
+            "delivered_percent",
+            json!(measured.delivered()),
+        ),
+        found(
+            "latency: half, 99 %, all",
+            format!("{:.0}, {:.0}, {:.0} ms", at(50.0), at(99.0), at(100.0)),
+            "latency_ms",
+            json!([at(50.0), at(99.0), at(100.0)]),
+        ),
+        found(
+            "shortest ways",
+            format!("{:.0}, {:.0}, {:.0} ms", bound(50.0), bound(99.0), bound(100.0)),
+            "shortest_ms",
+            json!([bound(50.0), bound(99.0), bound(100.0)]),
+        ),
+        found(
+            "shortest ways and a heartbeat",
+            format!(
+                "{:.0}, {:.0}, {:.0} ms",
+                bound(50.0) + heartbeat,
+                bound(99.0) + heartbeat,
+                bound(100.0) + heartbeat
+            ),
+            "shortest_and_heartbeat_ms",
+            json!([
+                bound(50.0) + heartbeat,
+                bound(99.0) + heartbeat,
+                bound(100.0) + heartbeat
+            ]),
+        ),
+        found(
+            "copies received of each message",
+            format!("{copies:.2}"),
+            "copies",
+            json!(copies),
+        ),
+    ]
+}
+
+fn meshes(network: &Network, measured: &Measured) -> Vec<Found> {
+    let each = number(network.plan.nodes) * network.sim.now().as_secs_f64().max(1.0);
+    let per = |bytes: u64| number(usize::try_from(bytes).unwrap_or(usize::MAX)) / each;
+    let (messages, control) = (per(measured.message_bytes), per(measured.control_bytes));
+    let degrees = network.degrees();
+    let (least, most) = (degrees.first().copied(), degrees.last().copied());
+    let (least, most) = (least.unwrap_or(0), most.unwrap_or(0));
+    let mean = number(degrees.iter().sum()) / number(degrees.len().max(1));
+    let mut rows = vec![
+        found(
+            "sent by each node: messages, control",
+            format!("{}/s, {}/s", bytes(messages), bytes(control)),
+            "sent_bytes_per_second",
+            json!([messages, control]),
+        ),
+        found(
+            "neighbours in the mesh: least, mean, most",
+            format!("{least}, {mean:.2}, {most}"),
+            "mesh",
+            json!([least, mean, most]),
+        ),
+    ];
+    if let Some(last) = network.samples.last() {
+        let negative = 100.0 * last.honest_negative;
+        rows.push(found(
+            "scores of honest nodes: mean, negative ones",
+            format!("{:.2}, {negative:.2} %", last.honest_score),
+            "honest_score",
+            json!([last.honest_score, negative]),
+        ));
+    }
+    rows
+}
+
+fn attackers(network: &Network) -> Vec<Found> {
+    let beats = |beats: Option<u64>| beats.map_or_else(|| "not".to_owned(), |beats| beats.to_string());
+    let share = |sybils: usize, honest: usize| 100.0 * number(sybils) / number((sybils + honest).max(1));
+    let shares = network
+        .samples
+        .iter()
+        .map(|sample| share(sample.sybils, sample.honest));
+    let last = shares.clone().next_back().unwrap_or(0.0);
+    let most = shares.fold(0.0, f64::max);
+    let score = network.samples.last().map_or(0.0, |sample| sample.sybil_score);
+    let (majority, out) = (network.honest_majority(), network.sybils_out());
+    vec![
+        found(
+            "scores of Sybils: mean",
+            format!("{score:.2}"),
+            "sybil_score",
+            json!(score),
+        ),
+        found(
+            "share of Sybils in meshes: most, at last",
+            format!("{most:.1}, {last:.1} %"),
+            "sybil_percent",
+            json!([most, last]),
+        ),
+        found(
+            "heartbeats until each mesh is mostly honest",
+            beats(majority),
+            "heartbeats_to_majority",
+            json!(majority),
+        ),
+        found(
+            "heartbeats until no Sybil is in a mesh",
+            beats(out),
+            "heartbeats_to_none",
+            json!(out),
+        ),
+        found(
+            "heartbeats that a Sybil stayed at most",
+            network.longest_stay.to_string(),
+            "longest_stay",
+            json!(network.longest_stay),
+        ),
+    ]
+}
