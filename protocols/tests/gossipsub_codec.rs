@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use bytes::Bytes;
-use net::{Node, alone, events, ms, secs, sent, signing};
+use net::{Node, alone, events, messages, ms, secs, sent, signing};
 use p2p_protocols::gossipsub::wire::{ControlIWant, ControlMessage, Limits, Message, Rpc, frame};
 use p2p_protocols::gossipsub::{Codec, Config, Engine, Event, PolicyError, Refused, Signing};
 use proptest::collection::vec;
@@ -220,12 +220,11 @@ fn no_number_comes_twice_whichever_thread_writes() {
         assert_eq!(engine.send(ms(0), outgoing).expect("sent").id, id);
     }
     let signing = signing(0);
-    for (_, rpc) in sent(&mut engine, ms(0)) {
-        let [bytes] = &rpc.publish[..] else {
-            panic!("{rpc:?}")
-        };
-        let message = Message::parse(bytes, &Limits::default()).expect("a message");
-        assert_eq!(signing.check_signature(&message, bytes), Ok(()));
+    let written = messages(sent(&mut engine, ms(0)));
+    assert_eq!(written.len(), 400);
+    for (_, bytes) in written {
+        let message = Message::parse(&bytes, &Limits::default()).expect("a message");
+        assert_eq!(signing.check_signature(&message, &bytes), Ok(()));
         assert!(ids.contains(&signing.message_id(&message)));
     }
 }

@@ -6,7 +6,7 @@ mod net;
 use std::time::Duration;
 
 use bytes::Bytes;
-use net::{Node, add, alone, beat, events, ms, secs, sent, signing};
+use net::{Node, add, alone, beat, events, messages, ms, secs, sent, signing};
 use p2p::Error;
 use p2p_protocols::gossipsub::wire::{
     ControlGraft, ControlIHave, ControlIWant, ControlMessage, ControlPrune, Limits, Message, PeerInfo, Rpc,
@@ -380,7 +380,7 @@ fn who_floods_with_iwant_gets_each_message_so_often() {
     for _ in 0..100 {
         engine.handle_rpc(ms(0), &Node(1), &want);
     }
-    assert_eq!(sent(&mut engine, ms(0)).len(), 3);
+    assert_eq!(messages(sent(&mut engine, ms(0))).len(), 3);
 }
 
 #[test]

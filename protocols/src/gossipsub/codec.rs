@@ -16,9 +16,12 @@ use prost::Message as _;
 
 use super::engine::Engine;
 use super::event::Refused;
+use super::fields::Fields;
 use super::identity::Author;
 use super::signing::{MessageId, PolicyError, Signing};
-use super::wire::{ControlMessage, DIRECT, Hello, Limits, Message, Rpc, SubOpts, WireError, frame, framed};
+use super::wire::{
+    ControlMessage, DATA, DIRECT, Hello, Limits, Message, Rpc, SubOpts, WireError, frame, framed,
+};
 
 /// Names messages otherwise than [`Signing::message_id`] does.
 type NameMessage = Arc<dyn Fn(&Message) -> MessageId + Send + Sync>;
@@ -56,8 +59,8 @@ pub(super) struct Parts {
 pub(super) struct Arrived {
     pub(super) message: Message,
     bytes: Bytes,
-    /// The RPC that it came in.
-    rpc: Bytes,
+    /// The RPC that it came in, if there was nothing else in it.
+    alone: Option<Bytes>,
     /// Its name, if it is as the policy wants it, signature aside.
     pub(super) id: std::result::Result<MessageId, Refused>,
     pub(super) signature: Signature,
@@ -133,13 +136,15 @@ impl Codec {
                 Err(reason) => Err(reason.into()),
             }
         };
+        // The shortest field that can hold it is the one that others would write.
+        let is_alone = rpc.len() == 1 + varint::len(bytes.len() as u64) + bytes.len();
         Ok(Arrived {
             message,
             bytes,
             id,
             signature: Signature::Unknown,
             is_direct,
-            rpc: rpc.clone(),
+            alone: is_alone.then(|| rpc.clone()),
         })
     }
 
@@ -182,8 +187,7 @@ impl Codec {
 
     /// The id of a message that is an RPC of its own.
     fn name_frame(&self, frame: &Bytes) -> Option<MessageId> {
-        let rpc = Rpc::parse(frame, &self.limits).ok()?;
-        let message = Message::parse(rpc.publish.first()?, &self.limits).ok()?;
+        let message = Message::parse(&message_of(frame)?, &self.limits).ok()?;
         self.name(&message)
     }
 
@@ -270,15 +274,15 @@ fn direct_id(message: &Message) -> MessageId {
 }
 
 impl Arrived {
-    /// The message as an RPC of its own, which is the one that it came in if there was nothing else.
-    pub(super) fn frame(&self) -> Bytes {
-        // The shortest field that can hold it is the one that others would write.
-        let is_alone = self.rpc.len() == 1 + varint::len(self.bytes.len() as u64) + self.bytes.len();
-        if is_alone {
-            self.rpc.clone()
-        } else {
-            frame(&self.bytes)
+    /// The message as an RPC of its own, which is the one that it came in if there was nothing else; and its data, which
+    /// shares that one's buffer.
+    pub(super) fn into_frame(self) -> (Bytes, Bytes) {
+        if let Some(frame) = self.alone {
+            return (frame, self.message.data.unwrap_or_default());
         }
+        let frame = frame(&self.bytes);
+        let data = message_of(&frame).and_then(|message| data_of(&message));
+        (frame, data.unwrap_or_default())
     }
 
     /// Who signed it.
@@ -299,6 +303,19 @@ impl Arrived {
             Signature::Unknown | Signature::Wanted | Signature::Good => Ok(()),
         }
     }
+}
+
+/// The message of an RPC that holds it alone; it shares the buffer.
+fn message_of(frame: &Bytes) -> Option<Bytes> {
+    let field = Fields::new(frame).next()?.ok()?;
+    Some(frame.slice_ref(field.bytes().ok()?))
+}
+
+/// The data of a message that is well formed; it shares the buffer.
+fn data_of(message: &Bytes) -> Option<Bytes> {
+    let mut fields = Fields::new(message).flatten();
+    let data = fields.find(|field| field.number == DATA)?;
+    Some(message.slice_ref(data.bytes().ok()?))
 }
 
 impl Outgoing {

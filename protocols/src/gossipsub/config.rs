@@ -170,6 +170,12 @@ pub struct Config {
     pub max_backoff: Duration,
     /// What waits for one peer.
     pub queue: QueueConfig,
+    /// Bytes of messages that leave together as one RPC, if they wait for a peer at the same time; not beyond `limits.rpc`,
+    /// nor more messages than `limits.messages`, since others are taken to have the same limits. More is less work for
+    /// each message. But where the medium below cuts what is long into fragments, all messages of an RPC are lost with
+    /// any of these, so more than a datagram is for media that lose nothing. At 0 each message leaves alone. Default:
+    /// 1200, about a datagram.
+    pub pack: usize,
     /// What one RPC may have.
     pub limits: Limits,
     /// How peers are scored. Without, all scores are zero.
@@ -225,6 +231,7 @@ impl Default for Config {
             max_backoffs: 16384,
             max_backoff: Duration::from_hours(1),
             queue: QueueConfig::default(),
+            pack: 1200,
             limits: Limits::default(),
             score: Some(ScoreConfig::default()),
         }

@@ -12,10 +12,10 @@ use rand::{RngExt, SeedableRng};
 use super::backoff::Backoffs;
 use super::codec::Codec;
 use super::config::Config;
-use super::event::{Counts, Event, Transmit};
+use super::event::{Burst, Counts, Event, Transmit};
 use super::message_cache::MessageCache;
 use super::peer::{Connection, Peer, PeerKey, Version, Who};
-use super::queue::{Item, Priority, Queue};
+use super::queue::{Item, Pack, Priority, Queue};
 use super::receive::{Delivery, Validating};
 use super::score::Scores;
 use super::seen::Seen;
@@ -304,31 +304,22 @@ impl<A: Addr> Engine<A> {
 
     /// The next RPC to send. Peers take turns.
     pub fn poll_transmit(&mut self, now: Duration) -> Option<Transmit<A>> {
-        while let Some(key) = self.ready.pop_front() {
-            let Some(peer) = self.peers.get_mut(&key) else {
-                continue;
-            };
-            peer.ready = false;
-            if !peer.writable {
-                continue;
-            }
-            let Peer { queue, dont_send, .. } = peer;
-            let (rpc, dropped) = queue.pop(now, |id| dont_send.contains(id));
-            self.counts.dropped(dropped);
-            if !queue.is_empty() {
-                peer.ready = true;
-                self.ready.push_back(key);
-            }
-            if let Some(rpc) = rpc {
-                let to = peer.addr.clone();
-                return Some(Transmit { to, rpc });
-            }
-        }
-        None
+        let mut burst = Burst::default();
+        let to = self.poll_transmits(now, 1, &mut burst)?;
+        let rpc = match &*burst.parts {
+            [alone] => alone.clone(),
+            parts => parts.concat().into(),
+        };
+        Some(Transmit { to, rpc })
     }
 
-    /// The next RPCs to one peer, `max` at most and at least one, appended to `out`. Peers take turns.
-    pub fn poll_transmits(&mut self, now: Duration, max: usize, out: &mut Vec<Bytes>) -> Option<A> {
+    /// The next RPCs to one peer, `max` at most and at least one, in place of what was in `out`. Peers take turns.
+    pub fn poll_transmits(&mut self, now: Duration, max: usize, out: &mut Burst) -> Option<A> {
+        out.clear();
+        let pack = Pack {
+            bytes: self.config.pack.min(self.config.limits.rpc),
+            messages: self.config.limits.messages,
+        };
         while let Some(key) = self.ready.pop_front() {
             let Some(peer) = self.peers.get_mut(&key) else {
                 continue;
@@ -338,18 +329,18 @@ impl<A: Addr> Engine<A> {
                 continue;
             }
             let Peer { queue, dont_send, .. } = peer;
-            let before = out.len();
-            while out.len() - before < max.max(1) {
-                let (rpc, dropped) = queue.pop(now, |id| dont_send.contains(id));
+            while out.ends.len() < max.max(1) {
+                let dropped = queue.pop(now, |id| dont_send.contains(id), pack, &mut out.parts);
                 self.counts.dropped(dropped);
-                let Some(rpc) = rpc else { break };
-                out.push(rpc);
+                if !out.end() {
+                    break;
+                }
             }
             if !queue.is_empty() {
                 peer.ready = true;
                 self.ready.push_back(key);
             }
-            if out.len() > before {
+            if !out.ends.is_empty() {
                 return Some(peer.addr.clone());
             }
         }

@@ -13,8 +13,40 @@ use super::wire::{PeerInfo, WireError};
 pub struct Transmit<A> {
     /// To whom.
     pub to: A,
-    /// Its bytes. All copies of one message share them.
+    /// Its bytes. All copies of one message that is alone in its RPC share them.
     pub rpc: Bytes,
+}
+
+/// RPCs to one peer, each in parts: one after the other, its parts are the RPC. So messages that leave together are
+/// copied once, to where they are sent from.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Burst {
+    pub(super) parts: Vec<Bytes>,
+    /// After how many parts each RPC ends.
+    pub(super) ends: Vec<usize>,
+}
+
+impl Burst {
+    /// The RPCs' parts. Each RPC has one at least, and only one unless all are messages.
+    pub fn rpcs(&self) -> impl Iterator<Item = &[Bytes]> {
+        let starts = std::iter::once(0).chain(self.ends.iter().copied());
+        let ranges = starts.zip(&self.ends);
+        ranges.map(|(start, end)| self.parts.get(start..*end).unwrap_or_default())
+    }
+
+    pub(super) fn clear(&mut self) {
+        self.parts.clear();
+        self.ends.clear();
+    }
+
+    /// Ends an RPC, unless nothing came since the last one. Whether there is one.
+    pub(super) fn end(&mut self) -> bool {
+        let (end, last) = (self.parts.len(), self.ends.last().copied().unwrap_or(0));
+        if end > last {
+            self.ends.push(end);
+        }
+        end > last
+    }
 }
 
 /// A message of a topic that this node subscribed to.

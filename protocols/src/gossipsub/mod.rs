@@ -69,7 +69,7 @@ pub mod wire;
 pub use codec::{Codec, Incoming, Outgoing};
 pub use config::{Config, QueueConfig, Validation};
 pub use engine::Engine;
-pub use event::{Counts, Event, Published, Received, Refused, Transmit, Verdict};
+pub use event::{Burst, Counts, Event, Published, Received, Refused, Transmit, Verdict};
 pub use identity::Author;
 pub use inspect::Kept;
 pub use peer::{Connection, Version};

@@ -1,6 +1,7 @@
 //! What waits to be sent to one peer: four lanes by priority, each bounded in length and age, all bounded in bytes.
 //!
-//! Where there is no room the oldest of the least important lane leaves, and never for something less important.
+//! Where there is no room the oldest of the least important lane leaves, and never for something less important. Messages
+//! that wait one behind the other leave as one RPC, as far as they fit.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -70,6 +71,13 @@ impl Dropped {
     }
 }
 
+/// How much messages that leave as one RPC may be; one alone may be longer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Pack {
+    pub(super) bytes: usize,
+    pub(super) messages: usize,
+}
+
 /// See the [module](self).
 #[derive(Debug, Default)]
 pub(super) struct Queue {
@@ -113,23 +121,39 @@ impl Queue {
         dropped
     }
 
-    /// The next RPC, and what was passed over: too old, or no longer wanted.
+    /// Appends the parts of the next RPC to `out`: something alone, or messages, as many as fit into a pack. Returns what
+    /// was passed over: too old, or no longer wanted.
     pub(super) fn pop(
         &mut self,
         now: Duration,
         mut is_unwanted: impl FnMut(&MessageId) -> bool,
-    ) -> (Option<Bytes>, Dropped) {
-        let mut dropped = Dropped::default();
+        pack: Pack,
+        out: &mut Vec<Bytes>,
+    ) -> Dropped {
+        let (mut dropped, mut bytes, mut messages) = (Dropped::default(), 0_usize, 0);
         for lane in &mut self.lanes {
-            while let Some(item) = lane.pop_front() {
-                self.bytes -= item.rpc.len();
-                if item.expires >= now && !item.id.as_ref().is_some_and(&mut is_unwanted) {
-                    return (Some(item.rpc), dropped);
+            while let Some(item) = lane.front() {
+                let len = item.rpc.len();
+                let is_good = item.expires >= now && !item.id.as_ref().is_some_and(&mut is_unwanted);
+                let fits =
+                    item.is_message && bytes.saturating_add(len) <= pack.bytes && messages < pack.messages;
+                if is_good && messages > 0 && !fits {
+                    return dropped;
                 }
-                dropped.add(&item);
+                let Some(item) = lane.pop_front() else { break };
+                self.bytes -= len;
+                if !is_good {
+                    dropped.add(&item);
+                    continue;
+                }
+                out.push(item.rpc);
+                if !item.is_message {
+                    return dropped;
+                }
+                (bytes, messages) = (bytes.saturating_add(len), messages + 1);
             }
         }
-        (None, dropped)
+        dropped
     }
 
     /// Whether half of what may wait of this node's own messages does, or half of the bytes.
@@ -197,9 +221,29 @@ mod tests {
     }
 
     fn drain(queue: &mut Queue, now: Duration) -> Vec<u8> {
-        std::iter::from_fn(|| queue.pop(now, |id| id == &vec![99]).0)
-            .map(|rpc| rpc[0])
+        let rpcs = drain_packed(
+            queue,
+            now,
+            Pack {
+                bytes: 0,
+                messages: 1,
+            },
+        );
+        rpcs.into_iter()
+            .map(|rpc| <[u8; 1]>::try_from(rpc).expect("one message each")[0])
             .collect()
+    }
+
+    fn drain_packed(queue: &mut Queue, now: Duration, pack: Pack) -> Vec<Vec<u8>> {
+        let mut rpcs = Vec::new();
+        loop {
+            let mut parts = Vec::new();
+            queue.pop(now, |id| id == &vec![99], pack, &mut parts);
+            if parts.is_empty() {
+                return rpcs;
+            }
+            rpcs.push(parts.iter().map(|part| part[0]).collect());
+        }
     }
 
     #[test]
@@ -233,6 +277,70 @@ mod tests {
         assert_eq!(push(&mut queue, Priority::Own, 3, 40), 1);
         assert_eq!(push(&mut queue, Priority::Gossip, 4, 21), 1);
         assert_eq!(push(&mut queue, Priority::Control, 5, 101), 3);
+        assert_eq!(queue.len(), (0, 0));
+    }
+
+    #[test]
+    fn messages_leave_together_in_their_order_as_far_as_they_fit() {
+        let mut queue = Queue::default();
+        for (n, priority, len) in [
+            (1, Priority::Own, 10),
+            (2, Priority::Own, 10),
+            (3, Priority::Own, 11),
+            (4, Priority::Forwarded, 9),
+            (5, Priority::Forwarded, 40),
+        ] {
+            assert_eq!(push(&mut queue, priority, n, len), 0);
+        }
+        for (n, priority) in [(6, Priority::Control), (7, Priority::Gossip)] {
+            queue.push(NOW, priority, Item::new(vec![n].into()), &config());
+        }
+        let pack = Pack {
+            bytes: 20,
+            messages: 3,
+        };
+        assert_eq!(
+            drain_packed(&mut queue, NOW, pack),
+            [vec![6], vec![1, 2], vec![3, 4], vec![5], vec![7]]
+        );
+        assert_eq!(queue.len(), (0, 0));
+    }
+
+    #[test]
+    fn a_pack_has_no_more_messages_than_it_may() {
+        let mut queue = Queue::default();
+        (1..=3).for_each(|n| {
+            push(&mut queue, Priority::Own, n, 1);
+        });
+        let pack = Pack {
+            bytes: 20,
+            messages: 2,
+        };
+        assert_eq!(drain_packed(&mut queue, NOW, pack), [vec![1, 2], vec![3]]);
+    }
+
+    #[test]
+    fn what_is_old_or_unwanted_is_in_no_pack() {
+        let mut queue = Queue::default();
+        let config = config();
+        let mut push = |at, priority, n: u8| {
+            let item = Item::message(vec![n].into(), Some(vec![n].into()));
+            queue.push(at, priority, item, &config);
+        };
+        let late = NOW + config.forwarded_age + Duration::from_nanos(1);
+        push(late, Priority::Own, 1);
+        push(late, Priority::Own, 99);
+        push(late, Priority::Own, 2);
+        push(NOW, Priority::Forwarded, 3);
+        push(late, Priority::Forwarded, 4);
+        let pack = Pack {
+            bytes: 20,
+            messages: 9,
+        };
+        let mut parts = Vec::new();
+        let dropped = queue.pop(late, |id| id == &vec![99], pack, &mut parts);
+        assert_eq!((dropped.rpcs, dropped.messages), (2, 2));
+        assert_eq!(parts.concat(), [1, 2, 4]);
         assert_eq!(queue.len(), (0, 0));
     }
 

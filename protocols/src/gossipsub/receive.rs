@@ -62,8 +62,8 @@ impl Delivery {
 impl<A: Addr> Engine<A> {
     /// Takes an RPC. What is wrong in it is counted and scored; there is nothing to answer to the sender.
     ///
-    /// Data in events shares the RPC's buffer, if it is at least half of it. A message that is all of an RPC is kept as
-    /// that: `bytes` should not be a part of a larger buffer.
+    /// A message that is all of an RPC is kept as that: `bytes` should not be a part of a larger buffer. Of another RPC
+    /// each message is copied once. Data in events shares the buffer of its message, if it is at least half of it.
     pub fn handle_rpc(&mut self, now: Duration, from: &A, bytes: &Bytes) {
         if let Some(key) = self.hear(now, from) {
             let incoming = self.codec.read(bytes);
@@ -119,7 +119,7 @@ impl<A: Addr> Engine<A> {
             self.handle_subscription(now, key, subscription);
         }
         for message in parts.messages {
-            self.handle_message(now, key, message, incoming.len);
+            self.handle_message(now, key, message);
         }
         for message in parts.direct {
             self.handle_direct(now, key, message, incoming.len);
@@ -200,13 +200,7 @@ impl<A: Addr> Engine<A> {
     }
 
     /// Cheapest first: the topic, the fields, whether it is known, and then the signature.
-    fn handle_message(
-        &mut self,
-        now: Duration,
-        key: PeerKey,
-        arrived: Result<Arrived, WireError>,
-        rpc: usize,
-    ) {
+    fn handle_message(&mut self, now: Duration, key: PeerKey, arrived: Result<Arrived, WireError>) {
         let mut arrived = match arrived {
             Ok(arrived) => arrived,
             Err(reason) => {
@@ -236,8 +230,7 @@ impl<A: Addr> Engine<A> {
             return self.refuse(key, &topic, reason);
         }
         let author = arrived.author();
-        let frame = arrived.frame();
-        let message = arrived.message;
+        let (frame, data) = arrived.into_frame();
         self.promises.remove(&id);
         let delivery = Delivery {
             status: Status::Validating,
@@ -246,7 +239,6 @@ impl<A: Addr> Engine<A> {
         };
         let (_, evicted) = self.seen.insert(now, id.clone(), delivery);
         self.counts.seen_evicted += evicted as u64;
-        let data = message.data.unwrap_or_default();
         if data.len() >= self.config.idontwant_threshold {
             self.tell_idontwant(now, key, &id, &topic);
         }
@@ -256,7 +248,7 @@ impl<A: Addr> Engine<A> {
             topic: topic.clone(),
             via: peer.addr.clone(),
             author,
-            data: owned(data, rpc),
+            data: owned(data, frame.len()),
         };
         match self.config.validation {
             Validation::Automatic => {

@@ -5,7 +5,8 @@
 //! and measure all that there is before they allocate for it; unknown fields are passed over, groups are refused.
 //!
 //! Two RPCs written one after the other are one RPC with what is in both, as protobuf says. So a message is encoded
-//! once, as an RPC of its own ([`frame`]), whoever it is sent to.
+//! once, as an RPC of its own ([`frame`]), whoever it is sent to, and messages that leave together are such RPCs one after
+//! the other.
 //!
 //! Fields of this library's own ([`HELLO`], [`DIRECT`], [`TO`]) have numbers beyond 2²¹, as the specification of
 //! gossipsub's extensions wants of experimental ones; routers of others pass over them.
@@ -120,6 +121,8 @@ pub fn frame(message: &[u8]) -> Bytes {
 
 /// The field of an RPC with messages of topics.
 pub(super) const PUBLISH: u32 = 2;
+/// The field of a message with its data.
+pub(super) const DATA: u32 = 2;
 
 /// The beginning of an RPC that holds one message of `len` bytes in this field, with room for all of it.
 pub(super) fn framed(field: u32, len: usize) -> BytesMut {
@@ -171,16 +174,15 @@ impl Rpc {
     pub fn parse(bytes: &Bytes, limits: &Limits) -> Result<Self, WireError> {
         length("the RPC", bytes.len(), 0, limits.rpc)?;
         let mut count = Count::new(limits);
-        let mut first = None;
+        let mut is_more = false;
         for field in Fields::new(bytes) {
             let field = field?;
             match field.number {
                 1 => count.subscription(field.bytes()?)?,
-                2 => {
-                    let message = field.bytes()?;
+                PUBLISH => {
+                    field.bytes()?;
                     more(&mut count.messages, limits.messages, "messages")?;
-                    // Most RPCs are one message and nothing else.
-                    first = first.or((field.whole.len() == bytes.len()).then_some(message));
+                    continue;
                 }
                 3 => count.control(field.bytes()?)?,
                 HELLO => hello(field.bytes()?)?,
@@ -190,9 +192,13 @@ impl Rpc {
                 }
                 _ => {}
             }
+            is_more = true;
         }
-        if let Some(message) = first {
-            let publish = vec![bytes.slice_ref(message)];
+        if !is_more {
+            // Most RPCs are messages and nothing else.
+            let mut publish = Vec::with_capacity(count.messages);
+            let messages = Fields::new(bytes).flatten();
+            publish.extend(messages.filter_map(|field| Some(bytes.slice_ref(field.bytes().ok()?))));
             return Ok(Self {
                 publish,
                 ..Self::default()
@@ -228,7 +234,7 @@ impl Message {
             let field = field?;
             let (into, what, min, max) = match field.number {
                 1 => (&mut message.from, "the author", 1, MAX_FROM),
-                2 => (&mut message.data, "the data", 0, limits.rpc),
+                DATA => (&mut message.data, "the data", 0, limits.rpc),
                 3 => (&mut message.seqno, "the sequence number", SEQNO, SEQNO),
                 4 => {
                     let topic = field.bytes()?;

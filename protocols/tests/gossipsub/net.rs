@@ -97,6 +97,12 @@ pub(crate) fn sent(engine: &mut Engine<Node>, now: Duration) -> Vec<(u32, Rpc)> 
         .collect()
 }
 
+/// The messages in what was sent, however they were packed.
+pub(crate) fn messages(sent: Vec<(u32, Rpc)>) -> Vec<(u32, Bytes)> {
+    let each = |(to, rpc): (u32, Rpc)| rpc.publish.into_iter().map(move |message| (to, message));
+    sent.into_iter().flat_map(each).collect()
+}
+
 pub(crate) fn events(engine: &mut Engine<Node>) -> Vec<Event<Node>> {
     std::iter::from_fn(|| engine.poll_event()).collect()
 }

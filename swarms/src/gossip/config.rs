@@ -30,7 +30,7 @@ pub struct GossipConfig {
     /// Messages that are pulled from below at a time. More cost more memory while they are looked at, fewer cost more
     /// calls. Default: 64.
     pub batch: usize,
-    /// RPCs that leave for one peer as one batch. Default: 64.
+    /// RPCs that leave for one peer as one batch, each with as many messages as [`pack`](Config::pack) lets. Default: 64.
     pub burst: usize,
     /// For how long nothing may be heard of a peer before it is none any more. Peers say something every
     /// [`announce_every`](Config::announce_every) at least. Default: 6 min.

@@ -1,9 +1,9 @@
 //! Gossip as a swarm: what is told to a topic reaches all who subscribed to it, over neighbours.
 //!
 //! The router is gossipsub 1.2 or floodsub ([`p2p_protocols::gossipsub`]), with the bytes of libp2p's; one message below is
-//! one RPC. Telling to `topic` publishes. A message's source is `topic@peer`: its author, where messages are signed, or
-//! the neighbour that passed it on, where they are not. Telling to that reaches this node alone, if it is a neighbour;
-//! other implementations pass over such messages.
+//! one RPC, with one message or with several that left together ([`Config::pack`]). Telling to `topic` publishes. A
+//! message's source is `topic@peer`: its author, where messages are signed, or the neighbour that passed it on, where they
+//! are not. Telling to that reaches this node alone, if it is a neighbour; other implementations pass over such messages.
 //!
 //! There are no connections: who was [added](GossipSwarm::add_peer) is a peer, and so is whoever speaks first, within
 //! limits. Peers say hello to one another and what they want, and say so again now and then, since any of it may be lost.
@@ -40,7 +40,8 @@ pub use self::config::{GossipConfig, NameMessage, Validator};
 pub use self::event::{Departure, GossipEvent};
 use self::shared::Shared;
 pub use p2p_protocols::gossipsub::{
-    Author, Config, PolicyError, QueueConfig, Refused, ScoreConfig, Signing, Topic, Verdict, Version,
+    Author, Config, MessageId, PolicyError, QueueConfig, Refused, ScoreConfig, Signing, Topic, Verdict,
+    Version, wire,
 };
 
 /// A node of a gossip network; see the [module](self). Dropping it ends its tasks and frees what is below.
@@ -252,13 +253,7 @@ impl<A: Addr, S: Swarm<A>> Swarm<GossipAddr<A>> for GossipSwarm<A, S> {
 
     /// Says goodbye to all peers, and closes the swarm below.
     async fn close(&self) {
-        let goodbyes = self.shared.shut().into_iter();
-        let room = self.inner().headroom();
-        let packets = goodbyes.flat_map(|(peer, rpcs)| {
-            let packets = rpcs.into_iter();
-            packets.map(move |rpc| (peer.clone(), Packet::new(room, &rpc)))
-        });
-        let mut packets: Vec<_> = packets.collect();
+        let mut packets = self.shared.shut();
         if !packets.is_empty() {
             let limit: Duration = self.shared.config.farewell;
             // Those who do not hear it find out otherwise.

@@ -6,8 +6,8 @@ use std::sync::{Arc, PoisonError};
 use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
-use p2p::{Addr, BatchError, BatchOutcome, Error, Message, Packet, PeerId, Reason, Result, Swarm};
-use p2p_protocols::gossipsub::{Outgoing, wire};
+use p2p::{Addr, BatchError, BatchOutcome, Error, Headroom, Message, Packet, PeerId, Reason, Result, Swarm};
+use p2p_protocols::gossipsub::{Burst, Outgoing, wire};
 use tokio::task::coop::{consume_budget, unconstrained};
 
 use super::event::{Departure, GossipEvent};
@@ -165,8 +165,8 @@ impl<A: Addr, S: Swarm<A>> Shared<A, S> {
             self.driver.wake();
         }
         self.deliver(std::mem::take(&mut effects.messages));
-        for (peer, rpcs) in effects.to_send {
-            if let Some(error) = self.send(peer.clone(), &rpcs) {
+        for (peer, burst) in effects.to_send {
+            if let Some(error) = self.send(peer.clone(), &burst) {
                 self.unreachable(peer, &error, &mut effects.events);
             }
         }
@@ -181,17 +181,16 @@ impl<A: Addr, S: Swarm<A>> Shared<A, S> {
 
     /// Sends RPCs to a peer. Where there is no room at the moment, a task of its own waits for it, and the peer gets no
     /// more until then. Returns why the peer cannot be reached.
-    fn send(self: &Arc<Self>, peer: A, rpcs: &[Bytes]) -> Option<Error> {
-        let messages = rpcs.iter().filter(|rpc| wire::is_message(rpc)).count();
-        let room = self.inner.headroom();
-        let packets = rpcs.iter().map(|rpc| (peer.clone(), Packet::new(room, rpc)));
-        let mut packets: Vec<_> = packets.collect();
+    fn send(self: &Arc<Self>, peer: A, burst: &Burst) -> Option<Error> {
+        let count = |parts: &[Bytes]| parts.iter().filter(|part| wire::is_message(part)).count();
+        let messages: Vec<usize> = burst.rpcs().map(count).collect();
+        let mut packets = packets(&peer, self.inner.headroom(), burst);
         let shared = self.clone();
         let mut sending = Box::pin(async move { shared.inner.tell_batch(&mut packets).await });
         // The budget of whoever happens to call is no reason to wait.
         let mut nobody = Context::from_waker(Waker::noop());
         if let Poll::Ready(sent) = pin!(unconstrained(sending.as_mut())).poll(&mut nobody) {
-            return self.sent(&peer, messages, sent);
+            return self.sent(&peer, &messages, sent);
         }
         if let Some(engine) = &mut self.state().engine {
             engine.set_writable(&peer, false);
@@ -202,7 +201,7 @@ impl<A: Addr, S: Swarm<A>> Shared<A, S> {
         tasks.spawn(async move {
             let sent = sending.await;
             let mut effects = Effects::new(shared.alarm.now());
-            if let Some(error) = shared.sent(&peer, messages, sent) {
+            if let Some(error) = shared.sent(&peer, &messages, sent) {
                 shared.unreachable(peer, &error, &mut effects.events);
             } else {
                 let mut state = shared.state();
@@ -217,12 +216,13 @@ impl<A: Addr, S: Swarm<A>> Shared<A, S> {
         None
     }
 
-    /// Counts what did not leave. Returns why the peer cannot be reached.
-    fn sent(&self, peer: &A, messages: usize, sent: Result<(), BatchError>) -> Option<Error> {
+    /// Counts what did not leave, given the messages of each RPC. Returns why the peer cannot be reached.
+    fn sent(&self, peer: &A, messages: &[usize], sent: Result<(), BatchError>) -> Option<Error> {
         let error = sent.err()?;
         tracing::debug!(layer = LAYER, %peer, error = %error.first, "RPCs did not leave");
-        self.counters
-            .dropped_many(Reason::Refused, error.refused.min(messages));
+        // Which RPCs did not leave is not said. From one that does not on, mostly none does.
+        let refused = messages.iter().rev().take(error.refused);
+        self.counters.dropped_many(Reason::Refused, refused.sum());
         let lost = matches!(
             error.first,
             Error::Unreachable { .. } | Error::Denied { .. } | Error::TimedOut { .. }
@@ -246,6 +246,18 @@ impl<A: Addr, S: Swarm<A>> Shared<A, S> {
             events.push(GossipEvent::Left { peer, why });
         }
     }
+}
+
+/// The RPCs of a burst, each in one packet.
+pub(super) fn packets<A: Addr>(peer: &A, room: Headroom, burst: &Burst) -> Vec<(A, Packet)> {
+    let packets = burst.rpcs().map(|parts| {
+        let mut packet = Packet::with_capacity(room, parts.iter().map(Bytes::len).sum());
+        for part in parts {
+            packet.push_back(part);
+        }
+        (peer.clone(), packet)
+    });
+    packets.collect()
 }
 
 /// Those among peers who say that they have an id whose address proves it; all of them where none does.

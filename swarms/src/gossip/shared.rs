@@ -5,11 +5,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use p2p::{Addr, Counters, Error, Message, PeerId, Reason, Result, Swarm};
+use p2p::{Addr, Counters, Error, Message, Packet, PeerId, Reason, Result, Swarm};
 use p2p_formats::x509::{Ed25519, PublicKey};
 use p2p_protocols::gossipsub::wire::{self, PeerInfo};
 use p2p_protocols::gossipsub::{
-    Author, Codec, Config, Connection, Counts, Engine, Event, MessageId, Received, Signing, Validation,
+    Author, Burst, Codec, Config, Connection, Counts, Engine, Event, MessageId, Received, Signing, Validation,
 };
 use p2p_protocols::hash::HashMap;
 use tokio::runtime::Handle;
@@ -19,6 +19,7 @@ use tokio::time::Instant;
 
 use super::config::GossipConfig;
 use super::event::{Departure, Events, GossipEvent};
+use super::outbound::packets;
 use super::{GossipAddr, Place};
 use crate::driver::{Alarm, Clock, Driver};
 use crate::inbox::{Inbox, Limits};
@@ -70,7 +71,7 @@ pub(super) struct State<A> {
 pub(super) struct Effects<A> {
     pub(super) now: Duration,
     /// RPCs by peer.
-    pub(super) to_send: Vec<(A, Vec<Bytes>)>,
+    pub(super) to_send: Vec<(A, Burst)>,
     pub(super) messages: Vec<Arrived<A>>,
     pub(super) to_validate: Vec<Arrived<A>>,
     pub(super) events: Vec<GossipEvent<A>>,
@@ -207,9 +208,9 @@ impl<A: Addr, S: Swarm<A>> Shared<A, S> {
         let Some(mut engine) = state.engine.take() else {
             return;
         };
-        let mut rpcs = Vec::new();
-        while let Some(peer) = engine.poll_transmits(effects.now, self.config.burst, &mut rpcs) {
-            effects.to_send.push((peer, mem::take(&mut rpcs)));
+        let mut burst = Burst::default();
+        while let Some(peer) = engine.poll_transmits(effects.now, self.config.burst, &mut burst) {
+            effects.to_send.push((peer, mem::take(&mut burst)));
         }
         while let Some(event) = engine.poll_event() {
             self.take_event(state, event, effects);
@@ -315,18 +316,18 @@ impl<A: Addr, S: Swarm<A>> Shared<A, S> {
     }
 
     /// Fails everybody who waits, now and later; returns the goodbyes.
-    pub(super) fn shut(&self) -> Vec<(A, Vec<Bytes>)> {
+    pub(super) fn shut(&self) -> Vec<(A, Packet)> {
         let mut state = self.state();
         let mut goodbyes = Vec::new();
         if let Some(mut engine) = state.engine.take() {
             let now = self.alarm.now();
             // What still waits is not worth waiting for.
             engine.leave(now);
-            let mut rpcs = Vec::new();
-            while let Some(peer) = engine.poll_transmits(now, usize::MAX, &mut rpcs) {
-                rpcs.retain(|rpc| !wire::is_message(rpc));
-                goodbyes.push((peer, mem::take(&mut rpcs)));
+            let (mut burst, room) = (Burst::default(), self.inner.headroom());
+            while let Some(peer) = engine.poll_transmits(now, usize::MAX, &mut burst) {
+                goodbyes.extend(packets(&peer, room, &burst));
             }
+            goodbyes.retain(|(_, packet)| !wire::is_message(packet));
         }
         state.peers_of.clear();
         drop(state);

@@ -35,20 +35,35 @@ pub(crate) struct Honest {
     pub(crate) control_bytes: u64,
 }
 
-/// The number and the publisher that a message says, if the RPC is one.
-pub(super) fn message(rpc: &[u8]) -> Option<(u32, u32)> {
-    // The RPC's field of messages, and in it the field of data, which comes first where nobody signs.
-    let data = field(field(rpc)?)?;
+/// The number and the publisher that each message of an RPC says, and the message as an RPC of its own.
+pub(super) fn messages(mut rpc: &[u8]) -> impl Iterator<Item = (u32, u32, &[u8])> {
+    std::iter::from_fn(move || {
+        // The RPC's field of messages, and in it the field of data, which comes first where nobody signs.
+        let (message, rest) = field(rpc)?;
+        let (alone, _) = rpc.split_at(rpc.len() - rest.len());
+        rpc = rest;
+        let (number, publisher) = said(field(message)?.0)?;
+        Some((number, publisher, alone))
+    })
+}
+
+/// The number and the publisher in a message's data.
+fn said(data: &[u8]) -> Option<(u32, u32)> {
     let (number, rest) = data.split_first_chunk()?;
     let publisher = rest.first_chunk()?;
     Some((u32::from_be_bytes(*number), u32::from_be_bytes(*publisher)))
 }
 
-/// The bytes of field 2, if that is what comes first.
-fn field(bytes: &[u8]) -> Option<&[u8]> {
+/// The bytes of field 2, if that is what comes first, and those after it.
+fn field(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
     let rest = bytes.strip_prefix(&[2 << 3 | 2])?;
-    let len = rest.iter().position(|byte| byte & 0x80 == 0)?;
-    rest.get(len + 1..)
+    let end = rest.iter().position(|byte| byte & 0x80 == 0)?;
+    let (len, rest) = rest.split_at_checked(end + 1)?;
+    let len = len
+        .iter()
+        .rev()
+        .fold(0, |len, byte| len << 7 | usize::from(byte & 0x7f));
+    rest.split_at_checked(len)
 }
 
 /// What a message says: its number, who publishes it, and as many zeros as make it this long.
@@ -88,14 +103,17 @@ impl Honest {
 
     fn handle_rpc(&mut self, now: Duration, from: SimAddr, rpc: &[u8]) {
         self.now = now;
-        let number = message(rpc).map(|(number, _)| number as usize);
-        if let Some(number) = number {
+        for (number, ..) in messages(rpc) {
+            let number = number as usize;
             grown(&mut self.copies, number);
             self.copies[number] += 1;
         }
         self.engine.handle_rpc(now, &from, &Bytes::copy_from_slice(rpc));
         while let Some(event) = self.engine.poll_event() {
-            if let (Event::Message(_), Some(number)) = (event, number) {
+            if let Event::Message(received) = event
+                && let Some((number, _)) = said(&received.data)
+            {
+                let number = number as usize;
                 grown(&mut self.got, number);
                 self.twice += u32::from(self.got[number].is_some());
                 self.got[number] = Some(now);
@@ -113,7 +131,7 @@ impl Honest {
         }
         let transmit = self.engine.poll_transmit(self.now)?;
         let len = transmit.rpc.len() as u64;
-        if message(&transmit.rpc).is_some() {
+        if messages(&transmit.rpc).next().is_some() {
             self.message_bytes += len;
         } else {
             self.control_bytes += len;

@@ -15,7 +15,7 @@ use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
 
 use super::TOPIC;
-use super::node::message;
+use super::node::messages;
 
 /// After a PRUNE they wait for its backoff and up to so much longer.
 const REGRAFT: Duration = Duration::from_mins(1);
@@ -76,13 +76,17 @@ impl Sybil {
     }
 
     pub(super) fn handle_rpc(&mut self, now: Duration, from: SimAddr, rpc: &[u8]) {
-        if let Some((number, publisher)) = message(rpc) {
+        let mut any = false;
+        for (number, publisher, message) in messages(rpc) {
+            any = true;
             if self.seen.insert(number) && self.passes_on(now, SimAddr(publisher)) {
                 let to: Vec<SimAddr> = self.mesh.iter().copied().collect();
                 for dst in to.into_iter().filter(|to| *to != from) {
-                    self.send(dst, rpc.to_vec());
+                    self.send(dst, message.to_vec());
                 }
             }
+        }
+        if any {
             return;
         }
         let Ok(rpc) = Rpc::parse(&Bytes::copy_from_slice(rpc), &Limits::default()) else {

@@ -1,12 +1,16 @@
 //! Nodes of this library: each a swarm whose messages a task of its own reads.
 
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
 use p2p::Swarm as _;
 use p2p_formats::x509::{PrivateKey, Registry};
-use p2p_swarms::gossip::{Config, GossipAddr, GossipConfig, GossipSwarm, QueueConfig, Signing};
+use p2p_swarms::gossip::wire::Message;
+use p2p_swarms::gossip::{
+    Config, GossipAddr, GossipConfig, GossipSwarm, MessageId, NameMessage, QueueConfig, Signing,
+};
 use p2p_swarms::inbox::Limits;
 use p2p_swarms::memory::MemoryConfig;
 use p2p_swarms::{MemoryAddr, MemoryRealm, MemorySwarm};
@@ -22,6 +26,13 @@ fn room() -> Limits {
         bytes: 64 << 20,
         ..Limits::default()
     }
+}
+
+/// Names a message that is not signed as the other side does.
+fn name(message: &Message) -> MessageId {
+    let mut hasher = DefaultHasher::new();
+    message.data().hash(&mut hasher);
+    MessageId::copy_from_slice(&hasher.finish().to_be_bytes())
 }
 
 fn node(number: u64, realm: &MemoryRealm, signed: bool) -> Node {
@@ -45,9 +56,13 @@ fn node(number: u64, realm: &MemoryRealm, signed: bool) -> Node {
     let config = GossipConfig {
         engine: Config {
             queue,
+            // Memory loses nothing, so messages that wait together leave together, as they do in the peer's stream.
+            pack: 64 << 10,
             ..Config::default()
         },
         messages: room(),
+        // As on the other side.
+        message_id: (!signed).then(|| Arc::new(name) as NameMessage),
         ..GossipConfig::default()
     };
     let node = GossipSwarm::with_config(realm.open(), signing, config).expect("limits that work");
