@@ -1,7 +1,5 @@
 //! The way up: pull from below, hand what came to the engine, and what comes of it to whom it belongs.
 
-use std::future::poll_fn;
-use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
@@ -38,7 +36,10 @@ impl<A: Addr, S: Swarm<A>> Shared<A, S> {
             asked: 0,
         };
         loop {
-            match self.pull(&mut landing.pulled, &mut sleeper).await {
+            let pulling =
+                self.alarm
+                    .or_receive(&self.inner, &mut landing.pulled, self.config.batch, &mut sleeper);
+            match pulling.await {
                 Ok(()) => {
                     self.land(&mut landing);
                     self.driver.pause().await;
@@ -51,18 +52,6 @@ impl<A: Addr, S: Swarm<A>> Shared<A, S> {
                 }
             }
         }
-    }
-
-    /// Waits for datagrams or for the engine's time.
-    async fn pull(&self, pulled: &mut Vec<Message<A>>, sleeper: &mut Sleeper) -> Result<()> {
-        let mut receiving = pin!(self.inner.receive_batch(pulled, self.config.batch));
-        poll_fn(|cx| {
-            if let Poll::Ready(received) = receiving.as_mut().poll(cx) {
-                return Poll::Ready(received.map(drop));
-            }
-            self.alarm.poll(cx, sleeper).map(Ok)
-        })
-        .await
     }
 
     /// Looks at what was pulled and at the alarm, and hands everything to whom it belongs. Never waits.

@@ -1,10 +1,12 @@
 //! An engine's time: what its clock says, and when it wants to be asked again.
 
-use std::pin::Pin;
+use std::future::{Future as _, poll_fn};
+use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use p2p::{Addr, Message, Result, Swarm};
 use tokio::time::{Instant, Sleep, sleep_until};
 
 /// A clock that only moves on, by tokio's, which tests may pause.
@@ -110,6 +112,30 @@ impl Alarm {
             Some((_, sleep)) => sleep.as_mut().poll(cx),
             None => Poll::Pending,
         }
+    }
+
+    /// Waits for messages from below, so many at most, or for the moment, whichever comes first.
+    ///
+    /// # Errors
+    /// As [`Swarm::receive_batch`].
+    ///
+    /// # Cancel safety
+    /// Cancelling loses nothing.
+    pub(crate) async fn or_receive<A: Addr>(
+        &self,
+        inner: &impl Swarm<A>,
+        pulled: &mut Vec<Message<A>>,
+        max: usize,
+        sleeper: &mut Sleeper,
+    ) -> Result<()> {
+        let mut receiving = pin!(inner.receive_batch(pulled, max));
+        poll_fn(|cx| {
+            if let Poll::Ready(received) = receiving.as_mut().poll(cx) {
+                return Poll::Ready(received.map(drop));
+            }
+            self.poll(cx, sleeper).map(Ok)
+        })
+        .await
     }
 }
 

@@ -1,9 +1,6 @@
 //! The way up, and the work that never ends: pull from below, hand RPCs to the engine, keep its time.
 
-use std::future::poll_fn;
-use std::pin::pin;
 use std::sync::Arc;
-use std::task::Poll;
 
 use bytes::Bytes;
 use p2p::{Addr, Error, Headroom, Message, Packet, Reason, Result, Swarm};
@@ -25,7 +22,10 @@ impl<A: Addr, S: Swarm<A>> Shared<A, S> {
     pub(super) async fn work(self: Arc<Self>) {
         let (mut pulled, mut sleeper) = (Vec::new(), Sleeper::default());
         loop {
-            match self.pull(&mut pulled, &mut sleeper).await {
+            let pulling = self
+                .alarm
+                .or_receive(&self.inner, &mut pulled, self.config.batch, &mut sleeper);
+            match pulling.await {
                 Ok(()) => {
                     self.land(&mut pulled).await;
                     self.driver.pause().await;
@@ -41,18 +41,6 @@ impl<A: Addr, S: Swarm<A>> Shared<A, S> {
                 }
             }
         }
-    }
-
-    /// Waits for messages or for the engine's time.
-    async fn pull(&self, pulled: &mut Vec<Message<A>>, sleeper: &mut Sleeper) -> Result<()> {
-        let mut receiving = pin!(self.inner.receive_batch(pulled, self.config.batch));
-        poll_fn(|cx| {
-            if let Poll::Ready(received) = receiving.as_mut().poll(cx) {
-                return Poll::Ready(received.map(drop));
-            }
-            self.alarm.poll(cx, sleeper).map(Ok)
-        })
-        .await
     }
 
     /// Hands what was pulled to the engine, whose lock is not held while signatures are checked, and looks at the alarm.

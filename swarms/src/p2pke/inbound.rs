@@ -1,11 +1,8 @@
 //! The way up: open with the path of the source, without the engine's lock; what no path opens goes to the engine.
 
 use std::collections::VecDeque;
-use std::future::poll_fn;
 use std::mem;
-use std::pin::pin;
 use std::sync::Arc;
-use std::task::Poll;
 use std::time::Duration;
 
 use p2p::{Addr, Counters, Error, Message, Packet, Result, Swarm};
@@ -32,7 +29,10 @@ impl<A: Addr, S: Swarm<A>> Shared<A, S> {
     pub(super) async fn work(self: Arc<Self>) {
         let (mut pulled, mut opened, mut sleeper) = (Vec::new(), VecDeque::new(), Sleeper::default());
         loop {
-            match self.pull(&mut pulled, &mut sleeper).await {
+            let pulling = self
+                .alarm
+                .or_receive(&self.inner, &mut pulled, self.config.batch, &mut sleeper);
+            match pulling.await {
                 Ok(()) => {
                     self.land(&mut pulled, &mut opened);
                     self.driver.pause().await;
@@ -45,18 +45,6 @@ impl<A: Addr, S: Swarm<A>> Shared<A, S> {
                 }
             }
         }
-    }
-
-    /// Waits for messages or for the engine's time.
-    async fn pull(&self, pulled: &mut Vec<Message<A>>, sleeper: &mut Sleeper) -> Result<()> {
-        let mut receiving = pin!(self.inner.receive_batch(pulled, self.config.batch));
-        poll_fn(|cx| {
-            if let Poll::Ready(received) = receiving.as_mut().poll(cx) {
-                return Poll::Ready(received.map(drop));
-            }
-            self.alarm.poll(cx, sleeper).map(Ok)
-        })
-        .await
     }
 
     /// Opens what was pulled and looks at the alarm. Never waits.
