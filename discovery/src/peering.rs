@@ -1,10 +1,9 @@
 //! Keeps the peers of a gossip node as a discovery says: whoever is found becomes one, whoever is lost is none any more.
 //!
 //! A discovery says who is there, a gossip node who answers. Whoever was found and is no peer (it did not answer, or there
-//! was no room) is tried again, at its next address. Peers that no discovery
-//! names are left alone.
+//! was no room) is tried again, at its next address. Peers that no discovery names are left alone.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::time::Duration;
 
 use futures_util::StreamExt as _;
@@ -56,7 +55,8 @@ pub async fn keep_peers<A: Addr, S: Swarm<A>>(
                             if let Some(at) = at.filter(|at| !new.addrs.contains(at)) {
                                 node.remove_peer(&at)?;
                             }
-                            found.entry(id).or_insert(new).keep(node, &mut failed)?;
+                            let known = Known::of(node);
+                            found.entry(id).or_insert(new).keep(node, &known, &mut failed)?;
                         }
                         Err(error) => {
                             found.extend(before.map(|before| (id, before)));
@@ -74,11 +74,25 @@ pub async fn keep_peers<A: Addr, S: Swarm<A>>(
             _ = again.tick() => {
                 // A node that is closed has no peers, and says so here.
                 node.kept()?;
+                let known = Known::of(node);
                 for found in found.values_mut() {
-                    found.keep(node, &mut failed)?;
+                    found.keep(node, &known, &mut failed)?;
                 }
             }
         }
+    }
+}
+
+/// Addresses that need not be turned to.
+struct Known<A> {
+    peers: HashSet<A>,
+    local: Vec<A>,
+}
+
+impl<A: Addr> Known<A> {
+    fn of<S: Swarm<A>>(node: &GossipSwarm<A, S>) -> Self {
+        let (peers, local) = (node.peers().into_iter().collect(), node.inner().local_addrs());
+        Self { peers, local }
     }
 }
 
@@ -119,14 +133,14 @@ impl<A: Addr> Found<A> {
     fn keep<S: Swarm<A>>(
         &mut self,
         node: &GossipSwarm<A, S>,
+        known: &Known<A>,
         failed: &mut impl FnMut(Error),
     ) -> p2p::Result<()> {
-        let (peers, local) = (node.peers(), node.inner().local_addrs());
-        if let Some(peer) = self.addrs.iter().find(|addr| peers.contains(addr)) {
+        if let Some(peer) = self.addrs.iter().find(|addr| known.peers.contains(addr)) {
             self.at = Some(peer.clone());
             return Ok(());
         }
-        if self.addrs.iter().any(|addr| local.contains(addr)) {
+        if self.addrs.iter().any(|addr| known.local.contains(addr)) {
             return Ok(());
         }
         let Some(addr) = self.addrs.get(self.next % self.addrs.len().max(1)) else {
