@@ -6,6 +6,7 @@ use std::process::{ChildStdin, Stdio};
 use serde_json::Value;
 
 use crate::process::{Listener, done, p2putil, refused};
+use crate::secure::HYPHEN_P2PKE;
 
 const STACK: &str = "udp=127.0.0.1:0/p2pke/frag";
 
@@ -30,8 +31,18 @@ fn until(listener: &mut Listener, end: &str) -> String {
 
 #[test]
 fn two_processes_chat_and_end_with_their_input() {
-    let (mut ann, mut to_ann) = chatter(["--name", "ann", "--announce", "mdns,loopback,port=9"]);
+    // Her id begins with a hyphen, and is no option.
+    let ann = [
+        "--name",
+        "ann",
+        "--seed",
+        HYPHEN_P2PKE,
+        "--announce",
+        "mdns,loopback,port=9",
+    ];
+    let (mut ann, mut to_ann) = chatter(ann);
     let addr = ann.addr();
+    assert!(addr.starts_with('-'), "{addr}");
     let (mut bob, mut to_bob) = chatter(["--name", "bob", "--peer", &addr]);
     until(&mut ann, " came");
     until(&mut bob, " came");

@@ -7,7 +7,7 @@ use crate::keys::{Folder, ids};
 use crate::process::{Listener, done, p2putil, refused, text};
 
 /// Seeds of keys whose ids begin with a hyphen: found by trying.
-const HYPHEN_P2PKE: &str = "0000000000000000000000000000000000000000000000000000000000000004";
+pub(crate) const HYPHEN_P2PKE: &str = "0000000000000000000000000000000000000000000000000000000000000004";
 const HYPHEN_QUIC: &str = "000000000000000000000000000000000000000000000000000000000000005c";
 
 /// Tells and asks of one process to another, over the stack of each.

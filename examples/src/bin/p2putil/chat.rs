@@ -44,7 +44,7 @@ pub(crate) struct Chat {
     #[arg(long, default_value = "udp=0.0.0.0:0/p2pke/frag")]
     stack: String,
     /// Somebody who is there.
-    #[arg(long = "peer", value_name = "ADDR")]
+    #[arg(long = "peer", value_name = "ADDR", allow_hyphen_values = true)]
     peers: Vec<String>,
     /// Find others there, and be found: a tracker's URL, or 'mdns'; see 'find --help'.
     #[arg(long = "announce", value_name = "WHERE")]
