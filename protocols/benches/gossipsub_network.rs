@@ -1,8 +1,8 @@
 //! How gossipsub spreads messages, at what cost, and what Sybils can do about it: networks of engines in virtual time.
 //!
-//! `cargo bench -p p2p-protocols --bench gossipsub_network [-- NAME…] [nodes=N] [seed=N]`, in one thread. Arguments name the figures wanted
-//! (`latency`, `idontwant`, `loss`, `attacks`, `size`); without any, all are taken. `nodes=N` changes the number of honest
-//! nodes of each. Messages are not signed: signatures change what nodes compute, and not what they say to whom.
+//! `cargo bench -p p2p-protocols --bench gossipsub_network [-- NAME…] [nodes=N] [seed=N] [attack=NAME]`, in one thread. Arguments name the figures wanted
+//! (`latency`, `idontwant`, `loss`, `attacks`, `testbed`, `size`); without any, all are taken. `nodes=N` changes the number of
+//! honest nodes of each, and `attack=NAME` takes one of the attacks. Messages are not signed: signatures change what nodes compute, and not what they say to whom.
 //!
 //! The paper is Vyzovitis et al., "`GossipSub`: Attack-Resilient Message Propagation in the Filecoin and ETH2.0 Networks",
 //! arXiv:2007.02754, 2020.
@@ -14,9 +14,10 @@
 
 use std::time::{Duration, Instant};
 
+use p2p_protocols::gossipsub::Config;
 use p2p_swarmtest::sim::SimAddr;
 
-use simulated::{Attack, Measured, Network, Plan, RATE, evaluated};
+use simulated::{Attack, Measured, Network, Plan, RATE, Sample, evaluated, expecting, unprotected};
 
 #[path = "../tests/gossipsub/simulated/mod.rs"]
 mod simulated;
@@ -34,6 +35,7 @@ fn main() {
     };
     let nodes = |default: usize| number("nodes=").map_or(default, |nodes| nodes as usize);
     let seed = number("seed=").unwrap_or(1);
+    let only = words.iter().find_map(|word| word.strip_prefix("attack="));
     let names: Vec<&str> = words
         .iter()
         .map(String::as_str)
@@ -50,7 +52,10 @@ fn main() {
         loss(nodes(1000), seed);
     }
     if wanted("attacks") {
-        attacks(nodes(100), seed);
+        attacks(nodes(100), seed, only);
+    }
+    if wanted("testbed") {
+        testbed(nodes(100), seed);
     }
     if wanted("size") {
         size(nodes(10_000), seed);
@@ -162,7 +167,7 @@ fn loss(nodes: usize, seed: u64) {
 }
 
 /// Ten Sybils for each honest node, and as many connections to them as to ten honest ones.
-fn attacks(nodes: usize, seed: u64) {
+fn attacks(nodes: usize, seed: u64, only: Option<&str>) {
     let second = Duration::from_secs;
     for (name, attack, at, eclipse) in [
         ("cold_boot", Attack::Drop, second(0), false),
@@ -171,43 +176,91 @@ fn attacks(nodes: usize, seed: u64) {
         ("censor", Attack::Censor(SimAddr(0)), second(0), false),
         ("eclipse", Attack::Drop, second(30), true),
     ] {
-        for scores in ["evaluated", "expecting"] {
-            let mut plan = Plan::attacked(nodes, seed, attack, at);
-            plan.eclipse = eclipse;
-            if scores == "evaluated" {
-                plan.config = evaluated();
-            }
-            let begun = Instant::now();
+        if only.is_some_and(|only| only != name) {
+            continue;
+        }
+        for (scores, config) in [("evaluated", evaluated()), ("expecting", expecting(RATE))] {
+            let plan = Plan {
+                config,
+                eclipse,
+                ..Plan::attacked(nodes, seed, attack, at)
+            };
             // A flood is over soon, or never.
             let lasts = second(if attack == Attack::Spam { 30 } else { 120 });
-            let network = Network::under_attack(plan, RATE, at + lasts, 256);
-            let beats =
-                |beats: Option<u64>| beats.map_or_else(|| "none".to_owned(), |beats| beats.to_string());
-            let most = |from: u64| {
-                let later = network
-                    .samples
-                    .iter()
-                    .filter(|sample| sample.at > at + second(from));
-                let share = later.map(|sample| sample.sybils as f64 / (sample.sybils + sample.honest) as f64);
-                100.0 * share.fold(0.0, f64::max)
-            };
-            let negative = network.samples.iter().map(|sample| sample.honest_negative);
-            let what = format!(
-                "attack={name} scores={scores} honest={nodes} sybils={} heartbeats_to_honest_majority={} \
-                 heartbeats_to_no_sybil_in_a_mesh={} longest_stay={} most_sybil_percent={:.1} after_90_percent={:.1} \
-                 honest_of_negative_score_percent={:.2} seconds={:.0}",
-                network.plan.sybils,
-                beats(network.honest_majority()),
-                beats(network.sybils_out()),
-                network.longest_stay,
-                most(0),
-                most(90),
-                100.0 * negative.fold(0.0, f64::max),
-                begun.elapsed().as_secs_f64(),
-            );
-            row("attack", &what, &network.measure());
+            attacked(name, scores, plan, RATE, lasts, 256);
         }
     }
+    let quiet = Plan {
+        sybils: 0,
+        sybil_degree: 0,
+        publishers: nodes / 10,
+        ..Plan::attacked(nodes, seed, Attack::Drop, Duration::ZERO)
+    };
+    if only.is_none_or(|only| only == "none") {
+        attacked("none", "expecting", quiet, RATE, second(120), 256);
+    }
+}
+
+/// The paper's two attacks on all of a network, in its testbed scaled down, on routers as before gossipsub v1.1, with the
+/// scores of the evaluation, and with ours. Ten heartbeats between opportunistic grafting are those of its other half.
+fn testbed(nodes: usize, seed: u64) {
+    let rate = Plan::testbed_rate(nodes);
+    for (name, at, lasts) in [("cold_boot", 0, 180), ("covert_flash", 120, 180)] {
+        let grafting = Config {
+            opportunistic_graft_ticks: 10,
+            ..evaluated()
+        };
+        for (scores, config) in [
+            ("unprotected", unprotected()),
+            ("evaluated", evaluated()),
+            ("evaluated_grafting", grafting),
+            ("expecting", expecting(rate)),
+        ] {
+            let config = Config {
+                idontwant_threshold: usize::MAX,
+                ..config
+            };
+            let plan = Plan::testbed(nodes, seed, config, Duration::from_secs(at));
+            attacked(name, scores, plan, rate, Duration::from_secs(lasts), 2048);
+        }
+    }
+}
+
+fn attacked(name: &str, scores: &str, plan: Plan, rate: f64, lasts: Duration, size: usize) {
+    let begun = Instant::now();
+    let at = plan.attack_at;
+    let (honest, sybils, connections) = (plan.nodes, plan.sybils, plan.degree);
+    let network = Network::under_attack(plan, rate, at + lasts, size);
+    let beats = |beats: Option<u64>| beats.map_or_else(|| "none".to_owned(), |beats| beats.to_string());
+    // What is shortly after the last messages shows what they brought about.
+    let end = at + lasts;
+    let share = |from: Duration| {
+        let later = network
+            .samples
+            .iter()
+            .filter(|sample| sample.at > from && sample.at <= end);
+        100.0 * later.map(Sample::sybil_share).fold(0.0, f64::max)
+    };
+    let (first, settled) = network.sybils_below(0.01);
+    let negative = network.samples.iter().map(|sample| sample.honest_negative);
+    let what = format!(
+        "attack={name} scores={scores} honest={honest} connections={connections} sybils={sybils} rate={rate} \
+         heartbeats_to_honest_majority={} heartbeats_to_no_sybil_in_a_mesh={} heartbeats_to_less_than_1_percent={} \
+         for_good={} longest_stay={} most_sybil_percent={:.1} after_90_percent={:.2} at_the_end_percent={:.2} \
+         honest_of_negative_score_percent={:.2} seconds={:.0} peak_resident_mib={:.0}",
+        beats(network.honest_majority()),
+        beats(network.sybils_out()),
+        beats(first),
+        beats(settled),
+        network.longest_stay,
+        share(at),
+        share(at + Duration::from_secs(90)),
+        share(end.saturating_sub(Duration::from_secs(1))),
+        100.0 * negative.fold(0.0, f64::max),
+        begun.elapsed().as_secs_f64(),
+        peak_resident().unwrap_or(f64::NAN),
+    );
+    row("attack", &what, &network.measure());
 }
 
 /// One publisher, a hundred messages: real time, and the most memory that the process had.

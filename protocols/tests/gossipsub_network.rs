@@ -142,25 +142,51 @@ fn assert_unharmed(network: &Network) {
 }
 
 #[test]
-fn sybils_that_drop_from_the_beginning_are_out_when_p3_counts() {
-    let network = Network::under_attack(small(Attack::Drop, Duration::ZERO), RATE, 45 * SECOND, 256);
+fn sybils_that_drop_from_the_beginning_are_out_when_p3_counts_and_stay_out() {
+    let network = Network::under_attack(small(Attack::Drop, Duration::ZERO), RATE, 110 * SECOND, 256);
     assert!(
         network.samples[0].sybils > network.samples[0].honest,
         "they were in"
     );
     assert_unharmed(&network);
-    assert!(network.sybils_out().is_some_and(|beats| beats <= 35));
-    assert!(network.longest_stay <= 35);
+    assert!(network.sybils_out().is_some_and(|beats| beats <= 25));
+    assert!(network.longest_stay <= 25);
+    // Those that were in none until now try again and again, and find room where a mesh lacks nodes: as long as honest
+    // ones are in a backoff from before.
+    for sample in network.samples.iter().filter(|sample| sample.at > 25 * SECOND) {
+        let most = if sample.at > 90 * SECOND { 0.02 } else { 0.1 };
+        assert!(sample.sybil_share() < most, "{sample:?}");
+    }
 }
 
 #[test]
-fn sybils_that_turn_at_once_are_out_within_ninety_heartbeats() {
-    let network = Network::under_attack(small(Attack::Drop, 30 * SECOND), RATE, 125 * SECOND, 256);
+fn honest_nodes_of_which_half_say_nothing_stay_in_the_meshes() {
+    let plan = Plan {
+        sybils: 0,
+        sybil_degree: 0,
+        publishers: 50,
+        ..Plan::attacked(100, 6, Attack::Drop, Duration::ZERO)
+    };
+    eprintln!("seed {}", plan.seed);
+    let network = Network::under_attack(plan, RATE, 120 * SECOND, 256);
+    let measured = network.measure();
+    assert_eq!(measured.latencies.len(), measured.due);
+    for sample in network.samples.iter().skip(5) {
+        assert!(
+            sample.least_honest >= 4 && sample.honest_negative < 0.01,
+            "{sample:?}"
+        );
+    }
+}
+
+#[test]
+fn sybils_that_turn_at_once_are_out_within_thirty_five_heartbeats() {
+    let network = Network::under_attack(small(Attack::Drop, 30 * SECOND), RATE, 70 * SECOND, 256);
     let turned = &network.samples[29];
     assert!(turned.sybils > turned.honest, "they were in");
     assert_unharmed(&network);
-    assert!(network.honest_majority().is_some_and(|beats| beats <= 90));
-    assert!(network.longest_stay <= 90);
+    assert!(network.honest_majority().is_some_and(|beats| beats <= 35));
+    assert!(network.longest_stay <= 35);
 }
 
 #[test]
@@ -199,7 +225,7 @@ fn a_node_that_comes_among_sybils_gets_everything() {
     let (config, peers) = (joiner.engine.config(), joiner.engine.peers().count());
     assert_eq!(peers, config.max_inbound + 8, "it is not as crowded as can be");
     assert_unharmed(&network);
-    assert!(network.longest_stay <= 35);
+    assert!(network.longest_stay <= 25);
 }
 
 /// The parameters mean what they say.

@@ -506,6 +506,58 @@ fn better_peers_are_grafted_where_a_mesh_does_little() {
     assert_eq!(engine.mesh("t").count(), 8);
 }
 
+/// Peers from the first to the last one send a GRAFT; whether each is in the mesh then.
+fn grafted(engine: &mut Engine<Node>, now: Duration, peers: std::ops::RangeInclusive<u32>) -> usize {
+    for peer in peers.clone() {
+        engine.handle_rpc(now, &Node(peer), &graft());
+    }
+    let (first, last) = peers.into_inner();
+    engine
+        .mesh("t")
+        .filter(|peer| (first..=last).contains(&peer.0))
+        .count()
+}
+
+#[test]
+fn who_never_delivered_finds_little_room_in_a_mesh_but_newcomers_do() {
+    let every = secs(600);
+    let mut config = with_topic(TopicScoreParams::default());
+    let score = config.score.as_mut().expect("scores");
+    (score.newcomer_time, score.idle_graft_every) = (secs(30), every);
+    let (d_lo, d_hi) = (config.d_lo, config.d_hi);
+    let mut engine = alone(config.clone(), Signing::StrictNoSign, 100);
+    let before: Vec<Node> = engine.mesh("t").copied().collect();
+    for peer in &before[d_lo..] {
+        engine.handle_rpc(ms(0), peer, &prune(None, 0));
+    }
+    // One of them delivered something, and comes in; then the mesh has a place more than `d_lo`.
+    let out: Vec<u32> = (1..=100).filter(|peer| !before.contains(&Node(*peer))).collect();
+    engine.handle_rpc(secs(1), &Node(out[0]), &message(1));
+    engine.handle_rpc(secs(31), &Node(out[0]), &graft());
+    assert_eq!(engine.mesh("t").count(), d_lo + 1);
+    // Of all others, one comes in each time.
+    let idle: Vec<Node> = out[1..].iter().map(|peer| Node(*peer)).collect();
+    let mut taken = 0;
+    for (number, peer) in (0..).zip(idle.iter().take(64)) {
+        let now = secs(31) + every * number / 16;
+        engine.handle_rpc(now, peer, &graft());
+        taken += usize::from(engine.mesh("t").any(|of| of == peer));
+    }
+    assert!((3..=5).contains(&taken), "{taken} in four times as long");
+    // Newcomers come in until there are `d_hi`.
+    let now = secs(31) + every * 4;
+    for peer in 201..=220 {
+        add(&mut engine, now, peer, false);
+    }
+    assert_eq!(grafted(&mut engine, now, 201..=220), d_hi - d_lo - 1 - taken);
+    // Without scores that ask for it all are alike.
+    let score = config.score.as_mut().expect("scores");
+    score.newcomer_time = Duration::MAX;
+    let mut engine = alone(config, Signing::StrictNoSign, 20);
+    let len = engine.mesh("t").count();
+    assert_eq!(grafted(&mut engine, secs(3600), 1..=20), d_hi, "from {len}");
+}
+
 #[test]
 fn a_peer_of_a_low_score_is_told_nothing() {
     let mut engine = engine(8);

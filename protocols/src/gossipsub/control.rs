@@ -107,7 +107,6 @@ impl<A: Addr> Engine<A> {
                 continue;
             }
             let topic = topic.clone();
-            let is_full = state.mesh.len() >= self.config.d_hi;
             let Some(peer) = self.peers.get_mut(&key) else {
                 return;
             };
@@ -137,10 +136,11 @@ impl<A: Addr> Engine<A> {
                 self.scores.penalize(key, 1 + u32::from(is_flood));
             }
             let is_low = self.scores.score(now, key) < 0.0;
-            if explicit || until.is_some() || is_low || (is_full && !outbound) {
+            let is_refused = explicit || until.is_some() || is_low;
+            let is_full = !is_refused && !outbound && self.is_mesh_full(now, key, &topic);
+            if is_refused || is_full {
                 self.counts.graft_refused += 1;
-                let exchange = is_full && until.is_none() && !explicit;
-                self.prune(now, key, &topic, backoff, exchange);
+                self.prune(now, key, &topic, backoff, is_full);
             } else {
                 self.join_mesh(now, key, &topic);
             }

@@ -40,6 +40,8 @@ pub(super) struct TopicState {
     pub(super) mesh: BTreeSet<PeerKey>,
     /// Where own messages of a topic go that is not joined, and when the last one did.
     pub(super) fanout: Option<(BTreeSet<PeerKey>, Duration)>,
+    /// From when on an idle peer finds room in the mesh.
+    pub(super) next_idle: Duration,
 }
 
 impl TopicState {

@@ -139,6 +139,8 @@ impl<A: Addr> Engine<A> {
         }
         let mut keys = self.graftable(now, topic, |_| true);
         keys.retain(|key| pick(self, *key));
+        // Chance decides among those of the same standing.
+        keys.sort_by_cached_key(|key| self.scores.standing(now, *key, topic));
         for key in keys.into_iter().take(wanted) {
             self.graft(now, key, topic);
         }

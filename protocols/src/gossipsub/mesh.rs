@@ -4,12 +4,14 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use p2p::{Addr, Result};
+use rand::RngExt as _;
 use rand::seq::{IndexedRandom, SliceRandom};
 
 use super::engine::Engine;
 use super::event::Event;
 use super::peer::{PeerKey, Version};
 use super::queue::Priority;
+use super::score::Standing;
 use super::topic::Topic;
 use super::wire::{ControlGraft, ControlMessage, ControlPrune, PeerInfo};
 
@@ -27,6 +29,9 @@ impl<A: Addr> Engine<A> {
             return Ok(false);
         }
         let fanout = state.fanout.take().map(|(peers, _)| peers).unwrap_or_default();
+        if let Some(every) = self.scores.idle_graft_every() {
+            state.next_idle = now.saturating_add(self.rng.random_range(Duration::ZERO..=every));
+        }
         let keys: Vec<PeerKey> = self.peers.keys().copied().collect();
         for key in keys {
             self.announce(now, key, std::slice::from_ref(&topic), true);
@@ -93,6 +98,25 @@ impl<A: Addr> Engine<A> {
             .collect();
         keys.shuffle(&mut self.rng);
         keys
+    }
+
+    /// Whether a mesh has no place for a peer that turned here. Places beyond `d_lo` are for newcomers and for those who
+    /// delivered something. One who did not gets one of them now and then, as an honest one may have had nothing to say.
+    pub(super) fn is_mesh_full(&mut self, now: Duration, key: PeerKey, topic: &Topic) -> bool {
+        let Some(state) = self.topics.get_mut(topic) else {
+            return true;
+        };
+        let len = state.mesh.len();
+        let is_idle = || self.scores.standing(now, key, topic) == Standing::Idle;
+        if len < self.config.d_lo || len >= self.config.d_hi || !is_idle() {
+            return len >= self.config.d_hi;
+        }
+        if state.next_idle > now {
+            return true;
+        }
+        let every = self.scores.idle_graft_every().unwrap_or_default();
+        state.next_idle = now.saturating_add(every);
+        false
     }
 
     /// Takes a peer into a mesh and tells it.

@@ -22,14 +22,29 @@ struct TopicStats {
     mesh_message_deliveries: f64,
     mesh_failure_penalty: f64,
     invalid_message_deliveries: f64,
+    /// Whether it ever was the first with a valid message.
+    proven: bool,
 }
 
 #[derive(Debug, Default)]
 struct PeerStats {
+    /// When it became a peer for the first time, as far as is remembered.
+    since: Duration,
     topics: BTreeMap<Topic, TopicStats>,
     app_specific: f64,
     behaviour_penalty: f64,
     ip: Option<IpAddr>,
+}
+
+/// What a peer has shown of itself in a topic: the less, the later it is chosen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Standing {
+    /// It was the first with a message, at least once; or nobody asks for that.
+    Proven,
+    /// It had no time for that yet.
+    Newcomer,
+    /// It has been here for long, and never was.
+    Idle,
 }
 
 /// See the [module](self). `W` names a peer across connections.
@@ -80,7 +95,7 @@ impl TopicStats {
             + self.mesh_message_deliveries
             + self.mesh_failure_penalty
             + self.invalid_message_deliveries;
-        self.in_mesh.is_none() && sum <= 0.0
+        self.in_mesh.is_none() && sum <= 0.0 && !self.proven
     }
 }
 
@@ -104,7 +119,13 @@ impl<W: Clone + Eq + Hash> Scores<W> {
             return;
         }
         let kept = self.left.remove(who).filter(|(until, _)| *until > now);
-        let mut stats = kept.map(|(_, stats)| stats).unwrap_or_default();
+        let mut stats = kept.map_or_else(
+            || PeerStats {
+                since: now,
+                ..PeerStats::default()
+            },
+            |(_, stats)| stats,
+        );
         stats.ip = ip.filter(|ip| !ip.is_loopback());
         if let Some(ip) = stats.ip {
             *self.ips.entry(ip).or_default() += 1;
@@ -159,6 +180,29 @@ impl<W: Clone + Eq + Hash> Scores<W> {
             + config.behaviour_penalty_weight * penalty * penalty
     }
 
+    /// What a peer has shown of itself, where [`ScoreConfig::newcomer_time`] has an end.
+    pub(super) fn standing(&self, now: Duration, key: PeerKey, topic: &Topic) -> Standing {
+        let time = self.config.as_ref().map(|config| config.newcomer_time);
+        let (Some(time), Some(stats)) = (time.filter(|time| *time < Duration::MAX), self.peers.get(&key))
+        else {
+            return Standing::Proven;
+        };
+        if stats.topics.get(topic).is_some_and(|stats| stats.proven) {
+            Standing::Proven
+        } else if now.saturating_sub(stats.since) <= time {
+            Standing::Newcomer
+        } else {
+            Standing::Idle
+        }
+    }
+
+    /// How often an idle peer is taken all the same, if there are any.
+    pub(super) fn idle_graft_every(&self) -> Option<Duration> {
+        let config = self.config.as_ref();
+        let config = config.filter(|config| config.newcomer_time < Duration::MAX)?;
+        Some(config.idle_graft_every)
+    }
+
     pub(super) fn set_app_specific(&mut self, key: PeerKey, score: f64) {
         if let Some(stats) = self.peers.get_mut(&key) {
             stats.app_specific = if score.is_finite() { score } else { 0.0 };
@@ -185,6 +229,7 @@ impl<W: Clone + Eq + Hash> Scores<W> {
         self.with(key, topic, |stats, params| {
             let cap = params.first_message_deliveries_cap;
             stats.first_message_deliveries = (stats.first_message_deliveries + 1.0).min(cap);
+            stats.proven = true;
         });
         self.near_first(key, topic);
     }

@@ -121,6 +121,15 @@ pub struct ScoreConfig {
     pub accept_px_threshold: f64,
     /// `OpportunisticGraftThreshold`. Default: 1.
     pub opportunistic_graft_threshold: f64,
+    /// For how long a peer that was never the first with a message of a topic is taken for a newcomer there. After that it
+    /// is idle: others are grafted before it, and its GRAFT finds no room in a mesh that has `d_lo`, unless this node turned
+    /// to it, or [`idle_graft_every`](Self::idle_graft_every) lets it in. So Sybils without number cannot take turns in the
+    /// places up to `d_hi`, each of them until P3 counts. Not in the specification, which leaves to each router whom it
+    /// takes. Default: for ever, as if it were not there.
+    pub newcomer_time: Duration,
+    /// How often one idle peer's GRAFT finds room up to `d_hi` all the same, since honest nodes that publish nothing are
+    /// idle for those whose mesh they are not in. The first time comes by chance. Default: 30 min.
+    pub idle_graft_every: Duration,
 }
 
 impl Default for ScoreConfig {
@@ -144,6 +153,8 @@ impl Default for ScoreConfig {
             graylist_threshold: -80.0,
             accept_px_threshold: 30.0,
             opportunistic_graft_threshold: 1.0,
+            newcomer_time: Duration::MAX,
+            idle_graft_every: Duration::from_mins(30),
         }
     }
 }
@@ -176,13 +187,15 @@ impl TopicScoreParams {
         }
     }
 
-    /// What a topic of so many messages a second, of many publishers, lets expect of everyone in a mesh (P3): one in
-    /// sixty of them first, or as good as first. That is a fifth of the least share of a mesh of twelve.
+    /// What a topic of so many messages a second, of many publishers, lets expect of everyone in a mesh (P3): one in 120
+    /// of them first, or as good as first. That is a tenth of the least share of a mesh of twelve; with few publishers,
+    /// there are honest peers that are farther from all of them than this node is, and never are first.
     ///
-    /// Who keeps still loses twice what can be gained, so that nobody stays for what it did before: after thirty seconds if
-    /// it never delivered, and after about a minute if it did. That is remembered for an hour (P3b). Below five messages
-    /// a second all of it takes longer in proportion. **Only for topics that never fall silent**: where nobody publishes,
-    /// everybody keeps still. Anything but a positive number is taken for the smallest.
+    /// Who keeps still loses five times what can be gained, so that nobody stays for what it did before: after twenty
+    /// seconds if it never delivered, and within thirty if it did, however much (what is counted for P3 has a cap at twice
+    /// of what is expected, so that the past weighs little). That is remembered for an hour (P3b). Below five messages a
+    /// second all of it takes longer in proportion. **Only for topics that never fall silent**: where nobody publishes for
+    /// twenty seconds, everybody keeps still. Anything but a positive number is taken for the smallest.
     pub fn expecting(messages_per_second: f64) -> Self {
         // In so many seconds the least share of an honest peer is twelve messages: enough to tell it from chance.
         let is_sound = messages_per_second > 1e-3;
@@ -194,10 +207,10 @@ impl TopicScoreParams {
         let memory = (150.0 / rate).max(30.0);
         let share = rate * memory / 12.0;
         let decay = (-1.0 / memory).exp();
-        let (threshold, first_cap) = (share / 5.0, share * 4.0);
+        let (threshold, first_cap) = (share / 10.0, share * 1.5);
         let (usual, longest) = (10.0, 1.0);
         let first = usual / share;
-        let silence = -2.0 * (first * first_cap + longest) / (threshold * threshold);
+        let silence = -5.0 * (first * first_cap + longest) / (threshold * threshold);
         Self {
             topic_weight: 1.0,
             time_in_mesh_weight: longest / 100.0,
@@ -208,8 +221,9 @@ impl TopicScoreParams {
             mesh_message_deliveries_weight: silence,
             mesh_message_deliveries_decay: decay,
             mesh_message_deliveries_threshold: threshold,
-            mesh_message_deliveries_cap: share,
-            mesh_message_deliveries_activation: Duration::from_secs_f64(memory),
+            // From here it takes as long to fall below the threshold as until P3 counts, about.
+            mesh_message_deliveries_cap: threshold * 2.0,
+            mesh_message_deliveries_activation: Duration::from_secs_f64(memory * 2.0 / 3.0),
             mesh_failure_penalty_weight: silence,
             mesh_failure_penalty_decay: 0.9997,
             invalid_message_deliveries_weight: -20.0,
@@ -321,6 +335,7 @@ impl ScoreConfig {
             graylist_threshold: -400.0,
             accept_px_threshold: 100.0,
             opportunistic_graft_threshold: 5.0,
+            newcomer_time: Duration::from_secs(30),
             ..Self::default()
         }
     }

@@ -33,7 +33,7 @@ pub(crate) struct Measured {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Sample {
     pub(crate) at: Duration,
-    /// Neighbours in meshes, of honest nodes all together.
+    /// Neighbours in meshes, of those who are attacked all together.
     pub(crate) honest: usize,
     pub(crate) sybils: usize,
     /// The fewest honest neighbours that a node has.
@@ -138,14 +138,16 @@ impl Sample {
             ..Self::default()
         };
         let (mut honest, mut sybils, mut negative) = (Vec::new(), Vec::new(), 0);
-        for node in network.honest() {
+        for (number, node) in network.honest().enumerate() {
             let of_mesh = node.engine.mesh(TOPIC).filter(|peer| network.is_honest(**peer));
             let (friends, all) = (of_mesh.count(), node.engine.mesh(TOPIC).count());
-            sample.honest += friends;
-            sample.sybils += all - friends;
-            sample.least_honest = sample.least_honest.min(friends);
-            sample.has_majority &= all < 2 * friends;
-            sample.most_sybils = sample.most_sybils.max(all - friends);
+            if network.is_attacked(number) {
+                sample.honest += friends;
+                sample.sybils += all - friends;
+                sample.least_honest = sample.least_honest.min(friends);
+                sample.has_majority &= all < 2 * friends;
+                sample.most_sybils = sample.most_sybils.max(all - friends);
+            }
             for peer in node.engine.peers() {
                 let score = node.engine.score(now, peer);
                 if network.is_honest(*peer) {
@@ -160,6 +162,11 @@ impl Sample {
         sample.honest_score = mean(&honest);
         sample.sybil_score = mean(&sybils);
         sample
+    }
+
+    /// The share of Sybils in the meshes.
+    pub(crate) fn sybil_share(&self) -> f64 {
+        self.sybils as f64 / (self.sybils + self.honest).max(1) as f64
     }
 }
 
@@ -196,6 +203,25 @@ impl Network {
     /// Heartbeats until no Sybil was in any mesh. Others, which had not been in one, may try later.
     pub(crate) fn sybils_out(&self) -> Option<u64> {
         self.first(|sample| sample.sybils == 0)
+    }
+
+    /// Heartbeats until Sybils held less than this share of the links of meshes, for the first time, and until they did for
+    /// as long as there were messages.
+    pub(crate) fn sybils_below(&self, share: f64) -> (Option<u64>, Option<u64>) {
+        let begin = self.plan.attack_at;
+        let end = self.published.last().map_or(begin, |(_, at)| *at);
+        let counts = |sample: &&Sample| sample.at > begin && sample.at <= end;
+        let first = self.first(|sample| sample.sybil_share() < share);
+        let last = self
+            .samples
+            .iter()
+            .filter(counts)
+            .rfind(|sample| sample.sybil_share() >= share);
+        let last = last.map_or(0, |last| last.at.saturating_sub(begin).as_secs());
+        (
+            first,
+            (last + 1 < end.saturating_sub(begin).as_secs()).then_some(last + 1),
+        )
     }
 
     /// Heartbeats until each mesh had more honest nodes than Sybils.

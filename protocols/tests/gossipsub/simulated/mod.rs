@@ -20,7 +20,7 @@ mod node;
 mod sybil;
 
 pub(crate) use measure::{Measured, Sample};
-pub(crate) use network::{Network, Plan, RATE, evaluated, expecting};
+pub(crate) use network::{Network, Plan, RATE, evaluated, expecting, unprotected};
 pub(crate) use sybil::Attack;
 
 /// The topic that all of them want.

@@ -30,6 +30,8 @@ pub(crate) struct Plan {
     pub(crate) loss: f64,
     /// Bytes a second that an honest node sends. Without, any number.
     pub(crate) uplink: Option<u64>,
+    /// Honest nodes that publish; the others only want to hear.
+    pub(crate) publishers: usize,
     /// Of the honest ones.
     pub(crate) config: Config,
     /// Those who attack, how, and from when on; they are connected before all others.
@@ -54,6 +56,7 @@ impl Plan {
             jitter: 0.0,
             loss: 0.0,
             uplink: None,
+            publishers: nodes,
             config: Config::default(),
             sybils: 0,
             sybil_degree: 0,
@@ -77,6 +80,41 @@ impl Plan {
             attack_at: at,
             ..Self::new(nodes, seed)
         }
+    }
+}
+
+impl Plan {
+    /// The testbed of the paper's evaluation, with so many honest nodes in place of a thousand: a tenth of them publish,
+    /// links take 25 ms, each honest node turns to twenty others, and four times as many Sybils to twenty each. Each
+    /// publisher says as much as theirs: 120 messages a second of a hundred.
+    ///
+    /// Source: github.com/libp2p/gossipsub-hardening, `scripts/configs/1k-attack-*.json`.
+    pub(crate) fn testbed(nodes: usize, seed: u64, config: Config, at: Duration) -> Self {
+        Self {
+            degree: 40.min(nodes - 2),
+            latency: Duration::from_millis(25),
+            publishers: nodes.div_ceil(10),
+            config,
+            sybils: 4 * nodes,
+            ..Self::attacked(nodes, seed, Attack::Drop, at)
+        }
+    }
+
+    /// Messages a second in [`testbed`](Self::testbed).
+    pub(crate) fn testbed_rate(nodes: usize) -> f64 {
+        0.12 * nodes as f64
+    }
+}
+
+/// The routers of the same evaluation before it brought about gossipsub v1.1: without scores, quotas, flood publishing,
+/// adaptive gossip and opportunistic grafting.
+pub(crate) fn unprotected() -> Config {
+    Config {
+        score: None,
+        flood_publish: false,
+        gossip_factor: 0.0,
+        d_out: 0,
+        ..evaluated()
     }
 }
 
@@ -235,6 +273,11 @@ impl Network {
         node.honest().expect("it is honest")
     }
 
+    /// Whether Sybils turn to this honest node.
+    pub(crate) fn is_attacked(&self, node: usize) -> bool {
+        !self.plan.eclipse || node == self.plan.nodes - 1
+    }
+
     pub(crate) fn is_honest(&self, addr: SimAddr) -> bool {
         (addr.0 as usize) < self.plan.nodes
     }
@@ -288,6 +331,7 @@ impl Network {
         network.run(Duration::from_secs(1));
         // A node that comes late could not have got what was published before.
         let publishers = network.plan.nodes - usize::from(network.plan.eclipse);
+        let publishers = publishers.min(network.plan.publishers);
         let every = Duration::from_secs_f64(1.0 / rate);
         while network.sim.now() < until {
             if network.sim.now() < network.plan.attack_at {
