@@ -380,6 +380,75 @@ fn hellos_that_were_lost_are_said_again_less_and_less_often() {
 }
 
 #[test]
+fn a_message_that_a_link_of_the_mesh_lost_is_gossiped_about_on_that_link() {
+    let mut row = Row::new(2, false, &config());
+    for second in 2..5 {
+        row.0.iter_mut().for_each(|engine| beat(engine, secs(second)));
+        row.exchange(secs(second));
+    }
+    assert_eq!(row.0[0].mesh("t").count(), 1);
+    row.0.iter_mut().for_each(|engine| drop(events(engine)));
+    row.0[0].publish(secs(5), "t", "lost".into()).expect("published");
+    assert_eq!(sent(&mut row.0[0], secs(5)).len(), 1, "and it is lost");
+    row.0.iter_mut().for_each(|engine| beat(engine, secs(6)));
+    row.exchange(secs(6));
+    let got = events(&mut row.0[1]);
+    assert!(
+        matches!(&got[..], [Event::Message(received)] if received.data == "lost"),
+        "{got:?}"
+    );
+}
+
+/// At which seconds a node says to node 5 that it subscribed to "t", or that it left it.
+fn said(engine: &mut Engine<Node>, from: u64, subscribe: bool) -> Vec<u64> {
+    let mut said = Vec::new();
+    for second in from..from + 100 {
+        beat(engine, secs(second));
+        for (to, rpc) in sent(engine, secs(second)) {
+            let of_topic = rpc.subscriptions.iter().filter(|change| change.topicid() == "t");
+            assert!(of_topic.clone().all(|change| change.subscribe() == subscribe));
+            assert!(of_topic.clone().count() <= 1, "{rpc:?}");
+            said.extend(of_topic.filter(|_| to == 5).map(|_| second - from));
+        }
+    }
+    said
+}
+
+#[test]
+fn subscriptions_and_their_end_are_said_again_less_and_less_often_as_they_may_be_lost() {
+    let mut engine =
+        Engine::new(config(), Signing::StrictNoSign, 0, Duration::ZERO, 7).expect("a configuration");
+    beat(&mut engine, secs(1));
+    let peer = Node(5);
+    engine
+        .add_peer(NOW, &peer, connection(Version::V1_2, true))
+        .expect("room");
+    let hello = Rpc {
+        hello: Some(Hello::default()),
+        ..Rpc::default()
+    };
+    engine.handle_rpc(NOW, &peer, &hello.emit());
+    // Nothing is said again and again of what did not change.
+    assert_eq!(said(&mut engine, 2, true), []);
+    engine.subscribe(secs(101), "t").expect("a topic");
+    // At once; after 1, 2, 4, 8, 16, 32 and 64 heartbeats; and at 120 seconds, as always.
+    let times = said(&mut engine, 102, true);
+    assert_eq!(times, [0, 0, 1, 3, 7, 15, 19, 31, 63]);
+    engine.unsubscribe(secs(201), "t");
+    assert_eq!(said(&mut engine, 202, false), [0, 0, 1, 3, 7, 15, 31, 63]);
+    // Who comes gets all of it as often.
+    engine.subscribe(secs(301), "t").expect("a topic");
+    said(&mut engine, 302, true);
+    engine.remove_peer(secs(401), &peer);
+    engine
+        .add_peer(secs(401), &peer, connection(Version::V1_2, true))
+        .expect("room");
+    engine.handle_rpc(secs(401), &peer, &hello.emit());
+    let times = said(&mut engine, 402, true);
+    assert!(times.len() >= 8 && times[..6] == [0, 0, 1, 3, 7, 15], "{times:?}");
+}
+
+#[test]
 fn a_flood_of_hellos_is_answered_once_in_a_heartbeat() {
     let mut row = Row::new(1, true, &config());
     row.0[0]

@@ -133,8 +133,9 @@ pub struct Config {
     pub announce_every: Duration,
     /// Whether the router floods: each message to all subscribers, and nothing else. Default: no.
     pub floodsub: bool,
-    /// Whether peers introduce themselves to one another, and take messages for them alone: an extension of this library
-    /// for media without connections, on which RPCs may get lost. Others pass over it. Default: no.
+    /// Whether peers introduce themselves to one another, take messages for them alone, say subscriptions again soon, and
+    /// gossip to those in the mesh where there are fewer than `d_lazy` others: an extension of this library for media
+    /// without connections, on which RPCs may get lost. Others pass over it. Default: no.
     pub direct: bool,
     /// For how long nothing may be heard of a peer before it is none any more. Where there are connections, their end
     /// says more. Default: for ever.

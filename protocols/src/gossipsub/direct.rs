@@ -21,6 +21,10 @@ use super::signing::PolicyError;
 use super::topic::Topic;
 use super::wire::{Hello, Rpc, WireError};
 
+/// Heartbeats for which subscriptions are said again, each time after twice as many as the last time. After that,
+/// [`announce_every`](super::Config::announce_every) says when.
+const REPEATED_FOR: u32 = 64;
+
 impl<A: Addr> Engine<A> {
     /// Tells one peer alone something about a topic. It is never passed on; it is lost with the RPC that it is in.
     ///
@@ -138,18 +142,20 @@ impl<A: Addr> Engine<A> {
         }
     }
 
-    /// Says hello again to those who did not say it yet, less and less often; forgets those of whom nothing was
-    /// heard for long.
+    /// Says hello again to those who did not say it yet, and what this node subscribed to, to those who came lately; less
+    /// and less often. Forgets those of whom nothing was heard for long.
     pub(super) fn watch_peers(&mut self, now: Duration) {
-        let (mut unmet, mut gone) = (Vec::new(), Vec::new());
+        let (mut unmet, mut met, mut gone) = (Vec::new(), Vec::new(), Vec::new());
         for (key, peer) in &mut self.peers {
             peer.answered = false;
             if now.saturating_sub(peer.heard) > self.config.peer_idle {
                 gone.push(peer.addr.clone());
-            } else if !peer.met && self.config.direct {
-                peer.beats += 1;
-                if peer.beats.is_power_of_two() {
+            } else if self.config.direct {
+                peer.beats = peer.beats.saturating_add(1);
+                if peer.beats.is_power_of_two() && !peer.met {
                     unmet.push(*key);
+                } else if peer.beats.is_power_of_two() && peer.beats <= REPEATED_FOR {
+                    met.push(*key);
                 }
             }
         }
@@ -159,6 +165,40 @@ impl<A: Addr> Engine<A> {
         }
         for key in unmet {
             self.greet(now, key, true);
+        }
+        let joined: Vec<Topic> = self.subscriptions().cloned().collect();
+        for key in met {
+            self.announce(now, key, &joined, true);
+        }
+        self.repeat_changes(now);
+    }
+
+    /// Remembers that this node subscribed to a topic or left it, so that it is said again: nobody says that an RPC was
+    /// lost. Where there are too many changes at a time, further ones are said once.
+    pub(super) fn note_change(&mut self, topic: &Topic) {
+        if self.config.direct && self.changed.len() < self.config.max_topics {
+            self.changed.insert(topic.clone(), 0);
+        }
+    }
+
+    fn repeat_changes(&mut self, now: Duration) {
+        let (mut joined, mut left) = (Vec::new(), Vec::new());
+        for (topic, beats) in &mut self.changed {
+            *beats += 1;
+            if beats.is_power_of_two() {
+                let is_joined = self.topics.get(topic).is_some_and(|state| state.joined);
+                let list = if is_joined { &mut joined } else { &mut left };
+                list.push(topic.clone());
+            }
+        }
+        self.changed.retain(|_, beats| *beats < REPEATED_FOR);
+        if joined.is_empty() && left.is_empty() {
+            return;
+        }
+        let keys: Vec<PeerKey> = self.peers.keys().copied().collect();
+        for key in keys {
+            self.announce(now, key, &joined, true);
+            self.announce(now, key, &left, false);
         }
     }
 

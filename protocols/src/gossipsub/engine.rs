@@ -61,6 +61,8 @@ pub struct Engine<A> {
     /// Peers that get every message of their topics: explicit ones, and those of floodsub.
     pub(super) always: BTreeSet<PeerKey>,
     pub(super) topics: BTreeMap<Topic, TopicState>,
+    /// Topics that this node subscribed to or left lately, with heartbeats since: see [`direct`](super::direct).
+    pub(super) changed: BTreeMap<Topic, u32>,
     pub(super) seen: Seen<MessageId, Delivery>,
     /// Direct messages that are known again.
     pub(super) told: Seen<MessageId, ()>,
@@ -103,6 +105,7 @@ impl<A: Addr> Engine<A> {
             explicit: BTreeSet::new(),
             always: BTreeSet::new(),
             topics: BTreeMap::new(),
+            changed: BTreeMap::new(),
             seen: Seen::new(config.seen_ttl, config.max_seen),
             told: Seen::new(config.seen_ttl, config.max_seen),
             spoken: Seen::new(Duration::MAX, config.max_spoken),

@@ -269,6 +269,13 @@ impl<A: Addr> Engine<A> {
         let wanted = self.config.d_lazy.max(part as usize);
         keys.shuffle(&mut self.rng);
         keys.truncate(wanted);
+        if self.config.direct && keys.len() < self.config.d_lazy {
+            // Where RPCs get lost, those who are in the mesh miss messages too, and may have nobody else to tell them.
+            let mut mesh: Vec<PeerKey> = self.mesh_of(topic).into_iter().collect();
+            mesh.shuffle(&mut self.rng);
+            mesh.truncate(self.config.d_lazy - keys.len());
+            keys.extend(mesh);
+        }
         let max = self.config.max_ihave_length;
         let all = (self.fitting_ids(topic, &ids).min(max) >= ids.len()).then(|| ihave(topic, &ids));
         for key in keys {

@@ -36,6 +36,7 @@ impl<A: Addr> Engine<A> {
         for key in keys {
             self.announce(now, key, std::slice::from_ref(&topic), true);
         }
+        self.note_change(&topic);
         let mut chosen: Vec<PeerKey> = self.graftable(now, &topic, |key| fanout.contains(&key));
         chosen.truncate(self.config.d);
         let wanted = self.config.d - chosen.len();
@@ -62,6 +63,7 @@ impl<A: Addr> Engine<A> {
         for key in keys {
             self.announce(now, key, std::slice::from_ref(&topic), false);
         }
+        self.note_change(&topic);
         self.forget_topic(name);
         true
     }

@@ -113,7 +113,7 @@ pub(super) struct Peer<A> {
     pub(super) met: bool,
     /// Whether its hello was answered since the last heartbeat.
     pub(super) answered: bool,
-    /// Heartbeats since it became a peer, until it says hello.
+    /// Heartbeats since it became a peer, where peers say hello.
     pub(super) beats: u32,
     /// Messages that it need not get.
     pub(super) dont_send: Seen<MessageId, ()>,
