@@ -9,7 +9,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use net::{Node, alone, events, messages, ms, secs, sent, signing};
 use p2p_protocols::gossipsub::wire::{ControlIWant, ControlMessage, Limits, Message, Rpc, frame};
-use p2p_protocols::gossipsub::{Codec, Config, Engine, Event, PolicyError, Refused, Signing};
+use p2p_protocols::gossipsub::{Codec, Config, Engine, Event, MessageId, PolicyError, Refused, Signing};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use prost::Message as _;
@@ -159,10 +159,10 @@ fn a_message_is_the_bytes_of_its_fields() {
 }
 
 /// What a peer gets that asks for a message.
-fn sent_to_asker(engine: &mut Engine<Node>, id: &Bytes) -> Rpc {
+fn sent_to_asker(engine: &mut Engine<Node>, id: &MessageId) -> Rpc {
     sent(engine, ms(0));
     let iwant = ControlIWant {
-        message_ids: vec![id.clone()],
+        message_ids: vec![id.to_bytes()],
     };
     let control = ControlMessage {
         iwant: vec![iwant],
@@ -211,7 +211,7 @@ fn no_number_comes_twice_whichever_thread_writes() {
             .flat_map(|thread| thread.join().expect("it ends"))
             .collect()
     });
-    let ids: BTreeSet<Bytes> = outgoing.iter().map(|outgoing| outgoing.id().clone()).collect();
+    let ids: BTreeSet<MessageId> = outgoing.iter().map(|outgoing| outgoing.id().clone()).collect();
     assert_eq!(ids.len(), 400);
     sent(&mut engine, ms(0));
     for outgoing in outgoing {

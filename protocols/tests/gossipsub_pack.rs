@@ -11,7 +11,7 @@ use net::{Node, alone, events, ms, secs, sent, signing};
 use p2p_protocols::gossipsub::wire::{
     ControlIDontWant, ControlIWant, ControlMessage, Limits, Rpc, frame, is_message,
 };
-use p2p_protocols::gossipsub::{Burst, Config, Engine, Event, MessageId, Signing};
+use p2p_protocols::gossipsub::{Burst, Config, Engine, Event, Signing};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use schema::Schema;
@@ -90,13 +90,13 @@ proptest! {
     ) {
         let policy = |number| if signed { signing(number) } else { Signing::StrictNoSign };
         let mut engine = held(pack, most, policy(0));
-        let (mut due, mut unwanted): (Vec<Bytes>, Vec<MessageId>) = (Vec::new(), Vec::new());
+        let (mut due, mut unwanted): (Vec<Bytes>, Vec<Bytes>) = (Vec::new(), Vec::new());
         for (number, (len, is_unwanted)) in messages.iter().enumerate() {
             let at = secs(if number < aged { AGED } else { FRESH });
             let data = data(number, *len);
             let published = engine.publish(at, "t", data.clone()).expect("published");
             if *is_unwanted {
-                unwanted.push(published.id);
+                unwanted.push(published.id.into());
             } else if number >= aged {
                 due.push(data);
             }
@@ -190,7 +190,7 @@ fn what_came_in_a_pack_is_kept_for_itself() {
         sent(&mut other, secs(LATE));
         // Who asks for one gets this one, written as it came.
         for (id, message) in ids.into_iter().zip(publish) {
-            let message_ids = vec![id];
+            let message_ids = vec![id.into()];
             let iwant = vec![ControlIWant { message_ids }];
             let asked = control(ControlMessage {
                 iwant,

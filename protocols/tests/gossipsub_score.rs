@@ -347,7 +347,7 @@ fn who_keeps_its_promises_is_not_blamed() {
         let have = control(ControlMessage {
             ihave: vec![ControlIHave {
                 topic_id: Some(topic()),
-                message_ids: vec![id(number)],
+                message_ids: vec![id(number).into()],
             }],
             ..ControlMessage::default()
         });
@@ -371,7 +371,7 @@ fn who_floods_with_iwant_gets_each_message_so_often() {
     let want = control(ControlMessage {
         iwant: vec![
             ControlIWant {
-                message_ids: vec![published.id; 100],
+                message_ids: vec![published.id.to_bytes(); 100],
             };
             20
         ],

@@ -18,7 +18,8 @@ use super::engine::Engine;
 use super::event::Refused;
 use super::fields::Fields;
 use super::identity::Author;
-use super::signing::{MessageId, PolicyError, Signing};
+use super::message_id::MessageId;
+use super::signing::{PolicyError, Signing};
 use super::wire::{
     ControlMessage, DATA, DIRECT, Hello, Limits, Message, Rpc, SubOpts, WireError, frame, framed,
 };

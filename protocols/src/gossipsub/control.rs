@@ -10,9 +10,9 @@ use rand::seq::{IndexedRandom, SliceRandom};
 
 use super::engine::Engine;
 use super::event::Event;
+use super::message_id::MessageId;
 use super::peer::{PeerKey, Version};
 use super::queue::Priority;
-use super::signing::MessageId;
 use super::topic::Topic;
 use super::wire::{ControlGraft, ControlIDontWant, ControlIHave, ControlIWant, ControlMessage, ControlPrune};
 
@@ -50,8 +50,7 @@ impl<A: Addr> Engine<A> {
             let joined = self.topics.get(have.topic_id()).is_some_and(|state| state.joined);
             let ids = have.message_ids.into_iter().take(config.max_ihave_length);
             for id in ids.filter(|_| joined) {
-                if !self.seen.contains_at(now, &id) {
-                    // What is kept must not hold the whole RPC.
+                if !self.seen.contains_at(now, &id[..]) {
                     wanted.insert(MessageId::copy_from_slice(&id));
                 }
             }
@@ -60,7 +59,7 @@ impl<A: Addr> Engine<A> {
         wanted.shuffle(&mut self.rng);
         wanted.truncate(room);
         // What does not fit is asked for when it is gossiped about again.
-        wanted.truncate(self.fitting(wanted.iter().map(MessageId::len)));
+        wanted.truncate(self.fitting(wanted.iter().map(|id| id.len())));
         let Some(promise) = wanted.choose(&mut self.rng).cloned() else {
             return;
         };
@@ -78,14 +77,17 @@ impl<A: Addr> Engine<A> {
             key,
             Priority::Gossip,
             ControlMessage {
-                iwant: vec![ControlIWant { message_ids: wanted }],
+                iwant: vec![ControlIWant {
+                    message_ids: wanted.iter().map(MessageId::to_bytes).collect(),
+                }],
                 ..ControlMessage::default()
             },
         );
     }
 
     fn handle_iwant(&mut self, now: Duration, key: PeerKey, iwant: Vec<ControlIWant>) {
-        let ids: BTreeSet<MessageId> = iwant.into_iter().flat_map(|want| want.message_ids).collect();
+        let ids = iwant.into_iter().flat_map(|want| want.message_ids);
+        let ids: BTreeSet<MessageId> = ids.map(MessageId::from).collect();
         for id in ids {
             let limit = self.config.gossip_retransmission;
             if let Some(frame) = self.cache.get_for(&id, key, limit) {

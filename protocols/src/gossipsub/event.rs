@@ -3,8 +3,9 @@
 use bytes::Bytes;
 
 use super::identity::Author;
+use super::message_id::MessageId;
 use super::queue::Dropped;
-use super::signing::{MessageId, PolicyError};
+use super::signing::PolicyError;
 use super::topic::Topic;
 use super::wire::{PeerInfo, WireError};
 

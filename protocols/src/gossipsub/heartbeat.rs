@@ -10,9 +10,9 @@ use rand::seq::SliceRandom;
 
 use super::engine::Engine;
 use super::event::Event;
+use super::message_id::MessageId;
 use super::peer::PeerKey;
 use super::queue::Priority;
-use super::signing::MessageId;
 use super::topic::Topic;
 use super::wire::{ControlIHave, ControlMessage, Rpc};
 
@@ -291,7 +291,7 @@ impl<A: Addr> Engine<A> {
 
     /// How many of these ids fit into an IHAVE of a topic.
     fn fitting_ids(&self, topic: &Topic, ids: &[MessageId]) -> usize {
-        let lens = ids.iter().map(MessageId::len);
+        let lens = ids.iter().map(|id| id.len());
         let parts = std::iter::once(topic.len()).chain(lens);
         self.fitting(parts).saturating_sub(1)
     }
@@ -326,7 +326,7 @@ fn ihave(topic: &Topic, ids: &[MessageId]) -> bytes::Bytes {
     let control = ControlMessage {
         ihave: vec![ControlIHave {
             topic_id: Some(topic.to_string()),
-            message_ids: ids.to_vec(),
+            message_ids: ids.iter().map(MessageId::to_bytes).collect(),
         }],
         ..ControlMessage::default()
     };

@@ -7,8 +7,8 @@ use std::collections::hash_map::Entry as Slot;
 
 use bytes::Bytes;
 
+use super::message_id::MessageId;
 use super::peer::PeerKey;
-use super::signing::MessageId;
 use super::topic::Topic;
 use crate::hash::HashMap;
 

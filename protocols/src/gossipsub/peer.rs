@@ -7,9 +7,9 @@ use std::time::Duration;
 use p2p::{Addr, PeerId};
 
 use super::identity::Author;
+use super::message_id::MessageId;
 use super::queue::Queue;
 use super::seen::Seen;
-use super::signing::MessageId;
 use super::topic::Topic;
 use super::wire::PeerInfo;
 

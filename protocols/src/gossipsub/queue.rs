@@ -9,7 +9,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::config::QueueConfig;
-use super::signing::MessageId;
+use super::message_id::MessageId;
 
 /// How important something is that waits; the most important first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -238,7 +238,7 @@ mod tests {
         let mut rpcs = Vec::new();
         loop {
             let mut parts = Vec::new();
-            queue.pop(now, |id| id == &vec![99], pack, &mut parts);
+            queue.pop(now, |id| **id == [99], pack, &mut parts);
             if parts.is_empty() {
                 return rpcs;
             }
@@ -338,7 +338,7 @@ mod tests {
             messages: 9,
         };
         let mut parts = Vec::new();
-        let dropped = queue.pop(late, |id| id == &vec![99], pack, &mut parts);
+        let dropped = queue.pop(late, |id| **id == [99], pack, &mut parts);
         assert_eq!((dropped.rpcs, dropped.messages), (2, 2));
         assert_eq!(parts.concat(), [1, 2, 4]);
         assert_eq!(queue.len(), (0, 0));

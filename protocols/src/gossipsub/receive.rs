@@ -9,9 +9,9 @@ use super::codec::{Arrived, Incoming};
 use super::config::Validation;
 use super::engine::Engine;
 use super::event::{Event, Received, Refused, Verdict};
+use super::message_id::MessageId;
 use super::peer::{PeerKey, Version};
 use super::queue::Priority;
-use super::signing::MessageId;
 use super::topic::Topic;
 use super::wire::{ControlIDontWant, ControlMessage, Rpc, SubOpts, WireError};
 
@@ -337,7 +337,7 @@ impl<A: Addr> Engine<A> {
         }
         let control = ControlMessage {
             idontwant: vec![ControlIDontWant {
-                message_ids: vec![id.clone()],
+                message_ids: vec![id.to_bytes()],
             }],
             ..ControlMessage::default()
         };

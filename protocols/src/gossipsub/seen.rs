@@ -2,6 +2,7 @@
 //!
 //! Entries last `seen_ttl` from when they came and are bounded in number; the oldest leave early, and then may come again.
 
+use std::borrow::Borrow;
 use std::collections::VecDeque;
 use std::hash::Hash;
 use std::time::Duration;
@@ -51,7 +52,11 @@ impl<K: Clone + Eq + Hash, V> Seen<K, V> {
     }
 
     /// Whether there is an entry that is not over.
-    pub(super) fn contains_at(&mut self, now: Duration, key: &K) -> bool {
+    pub(super) fn contains_at<Q>(&mut self, now: Duration, key: &Q) -> bool
+    where
+        K: Borrow<Q>,
+        Q: Eq + Hash + ?Sized,
+    {
         self.expire(now);
         self.entries.contains_key(key)
     }

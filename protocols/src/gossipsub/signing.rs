@@ -7,22 +7,20 @@
 use std::fmt;
 use std::sync::Arc;
 
-use aws_lc_rs::digest::{SHA256, SHA256_OUTPUT_LEN, digest};
+use aws_lc_rs::digest::{SHA256, digest};
 use bytes::Bytes;
 use p2p::Error;
 use p2p_formats::x509::{Ed25519, Signer};
 use prost::Message as _;
 
 use super::identity::{AUTHOR, Author};
+use super::message_id::MessageId;
 use super::wire::{self, Message, SEQNO};
 
 /// What stands before the bytes that are signed.
 pub const SIGNATURE_PREFIX: &[u8] = b"libp2p-pubsub:";
 
 const RECIPIENT: &str = "the recipient";
-
-/// What names a message in one network.
-pub type MessageId = Bytes;
 
 /// How messages are made and which are taken; the same at all nodes of a network.
 #[derive(Clone)]
@@ -216,7 +214,6 @@ impl Signing {
     }
 }
 
-/// Ids stay for long and are many, so each is one block of memory.
 fn id_of(author: &[u8], seqno: &[u8]) -> MessageId {
     let mut id = [0; AUTHOR + SEQNO];
     let (from, number) = id.split_at_mut(AUTHOR);
@@ -225,15 +222,11 @@ fn id_of(author: &[u8], seqno: &[u8]) -> MessageId {
     }
     from.copy_from_slice(author);
     number.copy_from_slice(seqno);
-    Bytes::from_owner(id)
+    MessageId::copy_from_slice(&id)
 }
 
 fn hash_of(data: &[u8]) -> MessageId {
-    let hash = digest(&SHA256, data);
-    match <[u8; SHA256_OUTPUT_LEN]>::try_from(hash.as_ref()) {
-        Ok(hash) => Bytes::from_owner(hash),
-        Err(_) => Bytes::copy_from_slice(hash.as_ref()),
-    }
+    MessageId::copy_from_slice(digest(&SHA256, data).as_ref())
 }
 
 /// Whether the author signed the message that `bytes` are.

@@ -262,8 +262,8 @@ fn rpc(kind: u8, topic: &str, number: u16) -> Bytes {
     let message = |number| Signing::StrictNoSign.make(topic, data(number), 0);
     let id = |number| Signing::StrictNoSign.message_id(&message(number));
     let count = number % 11;
-    let ids: Vec<MessageId> = (0..count)
-        .map(|more| id(number.wrapping_add(more * 1000)))
+    let ids: Vec<Bytes> = (0..count)
+        .map(|more| id(number.wrapping_add(more * 1000)).into())
         .collect();
     let mut rpc = Rpc::default();
     let mut control = ControlMessage::default();
