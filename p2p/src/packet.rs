@@ -44,7 +44,7 @@ impl Headroom {
 ///
 /// Dereferences to the payload alone. Equality and `Debug` look at the payload alone, too. A packet that needs
 /// between 768 and 2048 bytes with its room takes a buffer of that size, of which each thread keeps up to 256 that
-/// were dropped (512 KiB).
+/// were dropped (512 KiB), and all threads together 512 more.
 #[derive(Default)]
 pub struct Packet {
     /// `buf[start..end]` is payload; everything else, spare capacity too, is room.

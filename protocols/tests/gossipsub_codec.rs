@@ -138,7 +138,7 @@ fn a_message_is_the_bytes_of_its_fields() {
         for (number, len) in [(1, 0), (2, 1), (3, 127), (4, 128), (5, 1024), (6, 20_000)] {
             let data = Bytes::from(vec![number; len]);
             for topic in ["t".to_owned(), "x".repeat(200)] {
-                let outgoing = codec.write(&topic, &data).expect("it fits");
+                let outgoing = codec.write(&*topic, &data).expect("it fits");
                 let mut engine = alone(Config::default(), policy.clone(), 1);
                 sent(&mut engine, ms(0));
                 engine.send(ms(0), outgoing.clone()).expect("sent");
@@ -242,7 +242,7 @@ fn what_cannot_be_sent_is_not_written() {
     let engine = alone(config, signing(0), 1);
     let codec = engine.codec();
     assert!(codec.write("", &[]).is_err());
-    assert!(codec.write(&"x".repeat(257), &[]).is_err());
+    assert!(codec.write(&*"x".repeat(257), &[]).is_err());
     let largest = (0..1000)
         .rev()
         .find(|len| codec.write("t", &vec![0; *len]).is_ok());

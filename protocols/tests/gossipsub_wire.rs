@@ -207,7 +207,9 @@ fn strict_sign_wants_every_field() {
     let id = signing.message_id(&message);
     assert_eq!(
         id,
-        [signing.author().expect("it").as_bytes(), &3_u64.to_be_bytes()].concat().into()
+        [signing.author().expect("it").as_bytes(), &3_u64.to_be_bytes()]
+            .concat()
+            .into()
     );
 }
 

@@ -9,19 +9,22 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use p2p::{Addr, Error, Result};
 use p2p_formats::varint;
 use prost::Message as _;
 
+use super::block::Block;
 use super::engine::Engine;
 use super::event::Refused;
 use super::fields::Fields;
 use super::identity::Author;
 use super::message_id::MessageId;
 use super::signing::{PolicyError, Signing};
+use super::topic::Topic;
 use super::wire::{
-    ControlMessage, DATA, DIRECT, Hello, Limits, Message, Rpc, SubOpts, WireError, frame, framed,
+    ControlMessage, DATA, DIRECT, FRAME, Hello, Limits, Message, Rpc, SubOpts, WireError, begin_frame,
+    put_frame,
 };
 
 /// Names messages otherwise than [`Signing::message_id`] does.
@@ -67,6 +70,8 @@ pub(super) struct Arrived {
     pub(super) signature: Signature,
     /// Whether it is for this node alone.
     pub(super) is_direct: bool,
+    /// Whether it shares a buffer that is not to be kept.
+    pub(super) is_borrowed: bool,
 }
 
 /// What is known of a signature.
@@ -83,7 +88,7 @@ pub(super) enum Signature {
 /// A message that is written and signed, and not sent yet.
 #[derive(Clone, Debug)]
 pub struct Outgoing {
-    pub(super) topic: String,
+    pub(super) topic: Topic,
     pub(super) id: MessageId,
     /// The message as an RPC of its own.
     pub(super) frame: Bytes,
@@ -103,27 +108,37 @@ impl Codec {
     /// Reads an RPC, names its messages, and verifies nothing yet. Whatever the bytes are, this costs no more than their
     /// length and [`Limits`] allow.
     pub fn read(&self, bytes: &Bytes) -> Incoming {
+        self.read_from(bytes, false)
+    }
+
+    /// Reads an RPC as [`read`](Self::read) does, from bytes that may be a part of a larger buffer: of what is kept of
+    /// them, copies are made.
+    pub fn read_borrowed(&self, bytes: &Bytes) -> Incoming {
+        self.read_from(bytes, true)
+    }
+
+    fn read_from(&self, bytes: &Bytes, is_borrowed: bool) -> Incoming {
+        let arrived = |messages: Vec<Bytes>, is_direct| {
+            let messages = messages.into_iter();
+            messages
+                .map(|message| {
+                    let arrived = self.arrived(message, bytes, is_direct)?;
+                    Ok(Arrived {
+                        is_borrowed,
+                        ..arrived
+                    })
+                })
+                .collect()
+        };
         let parts = Rpc::parse(bytes, &self.limits).map(|rpc| Parts {
             subscriptions: rpc.subscriptions,
             control: rpc.control,
-            messages: self.all_arrived(rpc.publish, bytes, false),
+            messages: arrived(rpc.publish, false),
             hello: rpc.hello,
-            direct: self.all_arrived(rpc.direct, bytes, true),
+            direct: arrived(rpc.direct, true),
         });
         let len = bytes.len();
         Incoming { len, parts }
-    }
-
-    fn all_arrived(
-        &self,
-        messages: Vec<Bytes>,
-        rpc: &Bytes,
-        is_direct: bool,
-    ) -> Vec<std::result::Result<Arrived, WireError>> {
-        let messages = messages.into_iter();
-        messages
-            .map(|bytes| self.arrived(bytes, rpc, is_direct))
-            .collect()
     }
 
     fn arrived(&self, bytes: Bytes, rpc: &Bytes, is_direct: bool) -> std::result::Result<Arrived, WireError> {
@@ -145,6 +160,7 @@ impl Codec {
             id,
             signature: Signature::Unknown,
             is_direct,
+            is_borrowed: false,
             alone: is_alone.then(|| rpc.clone()),
         })
     }
@@ -170,9 +186,15 @@ impl Codec {
     /// # Errors
     /// [`Error::Invalid`] for a topic that cannot be, and for a message without a name; [`Error::MtuExceeded`] if the RPC
     /// would exceed [`Limits::rpc`].
-    pub fn write(&self, topic: &str, data: &[u8]) -> Result<Outgoing> {
-        let seqno = self.begin(topic, data)?;
-        let frame = self.signing.write(topic, data, seqno);
+    pub fn write(&self, topic: impl Into<Topic>, data: &[u8]) -> Result<Outgoing> {
+        self.write_into(&mut Block::default(), topic, data)
+    }
+
+    /// Writes and signs a message as [`write`](Self::write) does, beside others that are published with it.
+    pub fn write_into(&self, block: &mut Block, topic: impl Into<Topic>, data: &[u8]) -> Result<Outgoing> {
+        let topic = topic.into();
+        let seqno = self.begin(&topic, data)?;
+        let frame = self.signing.write(block, &topic, data, seqno);
         let (size, mtu) = (frame.len(), self.limits.rpc);
         if size > mtu {
             return Err(Error::MtuExceeded { size, mtu });
@@ -182,7 +204,6 @@ impl Codec {
             Some(_) => self.name_frame(&frame),
         };
         let id = id.ok_or_else(|| Error::invalid("message id", "it is empty or too long"))?;
-        let topic = topic.to_owned();
         Ok(Outgoing { topic, id, frame })
     }
 
@@ -212,7 +233,8 @@ impl Codec {
     /// A message as an RPC of its own.
     fn framed(&self, field: u32, message: &Message) -> Result<Bytes> {
         let len = message.encoded_len();
-        let mut frame = framed(field, len);
+        let mut frame = BytesMut::with_capacity(FRAME + len);
+        begin_frame(&mut frame, field, len);
         let (size, mtu) = (frame.len() + len, self.limits.rpc);
         if size > mtu {
             return Err(Error::MtuExceeded { size, mtu });
@@ -275,15 +297,25 @@ fn direct_id(message: &Message) -> MessageId {
 }
 
 impl Arrived {
-    /// The message as an RPC of its own, which is the one that it came in if there was nothing else; and its data, which
-    /// shares that one's buffer.
-    pub(super) fn into_frame(self) -> (Bytes, Bytes) {
-        if let Some(frame) = self.alone {
+    /// The message as an RPC of its own, and its data, which shares that one's buffer: the RPC that it came in if there was
+    /// nothing else, or else a copy.
+    pub(super) fn into_frame(self, block: &mut Block) -> (Bytes, Bytes) {
+        if let Some(frame) = self.alone.filter(|_| !self.is_borrowed) {
             return (frame, self.message.data.unwrap_or_default());
         }
-        let frame = frame(&self.bytes);
+        let len = FRAME + self.bytes.len();
+        let frame = block.frame(len, |frame| put_frame(frame, &self.bytes));
         let data = message_of(&frame).and_then(|message| data_of(&message));
         (frame, data.unwrap_or_default())
+    }
+
+    /// The data of a message that is for this node alone, which came in an RPC of so many bytes.
+    pub(super) fn into_data(self, rpc: usize) -> Bytes {
+        let data = self.message.data.unwrap_or_default();
+        if self.is_borrowed || data.len() * 2 < rpc {
+            return Bytes::copy_from_slice(&data);
+        }
+        data
     }
 
     /// Who signed it.

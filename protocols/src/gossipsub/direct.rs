@@ -16,7 +16,6 @@ use super::event::{Event, Received, Refused};
 use super::identity::Author;
 use super::peer::PeerKey;
 use super::queue::Priority;
-use super::receive::owned;
 use super::signing::PolicyError;
 use super::topic::Topic;
 use super::wire::{Hello, Rpc, WireError};
@@ -247,7 +246,7 @@ impl<A: Addr> Engine<A> {
             topic: self.intern(arrived.message.topic()),
             via: peer.addr.clone(),
             author: arrived.author(),
-            data: owned(arrived.message.data.unwrap_or_default(), rpc),
+            data: arrived.into_data(rpc),
         };
         let (_, evicted) = self.told.insert(now, id, ());
         self.counts.seen_evicted += evicted as u64;

@@ -10,6 +10,7 @@ use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
 use super::backoff::Backoffs;
+use super::block::Block;
 use super::codec::Codec;
 use super::config::Config;
 use super::event::{Burst, Counts, Event, Transmit};
@@ -70,6 +71,8 @@ pub struct Engine<A> {
     /// Topics that something was said about.
     pub(super) spoken: Seen<Topic, ()>,
     pub(super) cache: MessageCache,
+    /// Memory for messages of others.
+    pub(super) block: Block,
     pub(super) validating: Seen<MessageId, Validating>,
     pub(super) backoffs: Backoffs<Who<A>>,
     /// Messages that peers were asked for and promised, with when each is overdue.
@@ -116,6 +119,7 @@ impl<A: Addr> Engine<A> {
                 config.max_cached,
                 config.max_cached_bytes,
             ),
+            block: Block::default(),
             validating: Seen::new(config.validation_timeout, config.max_validating),
             backoffs: Backoffs::new(config.max_backoffs),
             promises: BTreeMap::new(),

@@ -3,18 +3,18 @@
 //! One window for each heartbeat, the newest first. Bounded by windows, messages and bytes; the oldest leave early.
 
 use std::collections::VecDeque;
-use std::collections::hash_map::Entry as Slot;
 
 use bytes::Bytes;
 
+use super::fifo::FifoMap;
 use super::message_id::MessageId;
 use super::peer::PeerKey;
 use super::topic::Topic;
-use crate::hash::HashMap;
 
 /// A message that can be sent again.
 #[derive(Debug)]
 struct Entry {
+    topic: Topic,
     frame: Bytes,
     /// Who was sent this on request, and how often.
     sent: Vec<(PeerKey, u32)>,
@@ -23,11 +23,12 @@ struct Entry {
 /// See the [module](self).
 #[derive(Debug)]
 pub(super) struct MessageCache {
-    /// `mcache_len` windows, the newest first.
-    windows: VecDeque<VecDeque<(Topic, MessageId)>>,
+    /// How many messages there are in each of `mcache_len` windows, the newest first.
+    windows: VecDeque<usize>,
     /// `mcache_gossip`.
     gossip: usize,
-    messages: HashMap<MessageId, Entry>,
+    /// The oldest first.
+    messages: FifoMap<MessageId, Entry>,
     bytes: usize,
     max_messages: usize,
     max_bytes: usize,
@@ -36,9 +37,9 @@ pub(super) struct MessageCache {
 impl MessageCache {
     pub(super) fn new(len: usize, gossip: usize, max_messages: usize, max_bytes: usize) -> Self {
         Self {
-            windows: (0..len.max(1)).map(|_| VecDeque::new()).collect(),
+            windows: (0..len.max(1)).map(|_| 0).collect(),
             gossip,
-            messages: HashMap::default(),
+            messages: FifoMap::default(),
             bytes: 0,
             max_messages,
             max_bytes,
@@ -47,20 +48,23 @@ impl MessageCache {
 
     /// Adds a message to the newest window. One that is longer than all may be is not kept.
     pub(super) fn put(&mut self, topic: Topic, id: MessageId, frame: Bytes) {
-        if frame.len() > self.max_bytes || self.max_messages == 0 {
+        let len = frame.len();
+        if len > self.max_bytes || self.max_messages == 0 {
             return;
         }
-        let Slot::Vacant(slot) = self.messages.entry(id.clone()) else {
-            return;
-        };
-        self.bytes += frame.len();
         let sent = Vec::new();
-        slot.insert(Entry { frame, sent });
+        if !self.messages.push(id, Entry { topic, frame, sent }) {
+            return;
+        }
+        self.bytes += len;
         if let Some(newest) = self.windows.front_mut() {
-            newest.push_back((topic, id));
+            *newest += 1;
         }
         while self.messages.len() > self.max_messages || self.bytes > self.max_bytes {
             self.drop_oldest();
+            if let Some(oldest) = self.windows.iter_mut().rev().find(|count| **count > 0) {
+                *oldest -= 1;
+            }
         }
     }
 
@@ -79,19 +83,21 @@ impl MessageCache {
 
     /// The messages of a topic in the windows that are gossiped about, the newest last.
     pub(super) fn gossip_ids(&self, topic: &Topic) -> Vec<MessageId> {
-        let windows = self.windows.iter().take(self.gossip).rev().flatten();
-        windows
-            .filter(|(of, _)| of == topic)
-            .map(|(_, id)| id.clone())
+        let newest: usize = self.windows.iter().take(self.gossip).sum();
+        let older = self.messages.len().saturating_sub(newest);
+        let of_topic = self.messages.iter().skip(older);
+        of_topic
+            .filter(|(_, entry)| entry.topic == *topic)
+            .map(|(id, _)| id.clone())
             .collect()
     }
 
     /// Begins a new window, and forgets the oldest one.
     pub(super) fn shift(&mut self) {
-        for (_, id) in self.windows.pop_back().unwrap_or_default() {
-            self.forget(&id);
+        for _ in 0..self.windows.pop_back().unwrap_or_default() {
+            self.drop_oldest();
         }
-        self.windows.push_front(VecDeque::new());
+        self.windows.push_front(0);
     }
 
     /// Messages and their bytes.
@@ -100,14 +106,7 @@ impl MessageCache {
     }
 
     fn drop_oldest(&mut self) {
-        let oldest = self.windows.iter_mut().rev().find_map(VecDeque::pop_front);
-        if let Some((_, id)) = oldest {
-            self.forget(&id);
-        }
-    }
-
-    fn forget(&mut self, id: &MessageId) {
-        if let Some(entry) = self.messages.remove(id) {
+        if let Some((_, entry)) = self.messages.pop_first() {
             self.bytes -= entry.frame.len();
         }
     }

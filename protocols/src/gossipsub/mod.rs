@@ -42,6 +42,7 @@
 //! Deliberately absent: the two lax signature policies, signatures of other algorithms than Ed25519, and choking.
 
 mod backoff;
+mod block;
 mod codec;
 mod config;
 mod control;
@@ -49,6 +50,7 @@ mod direct;
 mod engine;
 mod event;
 mod fields;
+mod fifo;
 mod heartbeat;
 mod identity;
 mod inspect;
@@ -67,6 +69,7 @@ mod signing;
 mod topic;
 pub mod wire;
 
+pub use block::Block;
 pub use codec::{Codec, Incoming, Outgoing};
 pub use config::{Config, QueueConfig, Validation};
 pub use engine::Engine;

@@ -5,6 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use p2p::Addr;
 
+use super::block::Block;
 use super::codec::{Arrived, Incoming};
 use super::config::Validation;
 use super::engine::Engine;
@@ -63,7 +64,8 @@ impl<A: Addr> Engine<A> {
     /// Takes an RPC. What is wrong in it is counted and scored; there is nothing to answer to the sender.
     ///
     /// A message that is all of an RPC is kept as that: `bytes` should not be a part of a larger buffer. Of another RPC
-    /// each message is copied once. Data in events shares the buffer of its message, if it is at least half of it.
+    /// each message is copied once. Data in events shares its buffer with the message and, where that is short, with others
+    /// that came before and after it: 16 KiB at most.
     pub fn handle_rpc(&mut self, now: Duration, from: &A, bytes: &Bytes) {
         if let Some(key) = self.hear(now, from) {
             let incoming = self.codec.read(bytes);
@@ -230,7 +232,11 @@ impl<A: Addr> Engine<A> {
             return self.refuse(key, &topic, reason);
         }
         let author = arrived.author();
-        let (frame, data) = arrived.into_frame();
+        let (frame, data) = match self.config.validation {
+            // It is kept as long as those before it and after it.
+            Validation::Automatic => arrived.into_frame(&mut self.block),
+            Validation::Application => arrived.into_frame(&mut Block::default()),
+        };
         self.promises.remove(&id);
         let delivery = Delivery {
             status: Status::Validating,
@@ -248,7 +254,7 @@ impl<A: Addr> Engine<A> {
             topic: topic.clone(),
             via: peer.addr.clone(),
             author,
-            data: owned(data, frame.len()),
+            data,
         };
         match self.config.validation {
             Validation::Automatic => {
@@ -371,14 +377,5 @@ impl<A: Addr> Engine<A> {
             let (peer, reason) = (peer.addr.clone(), reason.into());
             self.events.push_back(Event::Rejected { peer, reason });
         }
-    }
-}
-
-/// Data that keeps no larger RPC in memory.
-pub(super) fn owned(data: Bytes, rpc: usize) -> Bytes {
-    if data.len() * 2 < rpc {
-        Bytes::copy_from_slice(&data)
-    } else {
-        data
     }
 }

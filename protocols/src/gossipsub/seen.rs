@@ -3,27 +3,24 @@
 //! Entries last `seen_ttl` from when they came and are bounded in number; the oldest leave early, and then may come again.
 
 use std::borrow::Borrow;
-use std::collections::VecDeque;
 use std::hash::Hash;
 use std::time::Duration;
 
-use crate::hash::HashMap;
+use super::fifo::FifoMap;
 
 /// Keys with values, each for the same time. See the [module](self).
 #[derive(Debug)]
 pub(super) struct Seen<K, V> {
-    entries: HashMap<K, V>,
-    /// In the order in which they end, since all last equally long.
-    ends: VecDeque<(Duration, K)>,
+    /// Each with its end. Since all last equally long, they end as they came.
+    entries: FifoMap<K, (Duration, V)>,
     ttl: Duration,
     max: usize,
 }
 
-impl<K: Clone + Eq + Hash, V> Seen<K, V> {
+impl<K: Eq + Hash, V> Seen<K, V> {
     pub(super) fn new(ttl: Duration, max: usize) -> Self {
         Self {
-            entries: HashMap::default(),
-            ends: VecDeque::new(),
+            entries: FifoMap::default(),
             ttl,
             max: max.max(1),
         }
@@ -32,30 +29,25 @@ impl<K: Clone + Eq + Hash, V> Seen<K, V> {
     /// Adds an entry, unless there is one. Whether there was none, and how many left early for it.
     pub(super) fn insert(&mut self, now: Duration, key: K, value: V) -> (bool, usize) {
         self.expire(now);
-        if self.entries.contains_key(&key) {
-            return (false, 0);
-        }
+        let is_new = self.entries.push(key, (now.saturating_add(self.ttl), value));
         let mut early = 0;
-        while self.entries.len() >= self.max
-            && let Some((_, oldest)) = self.ends.pop_front()
-        {
-            self.entries.remove(&oldest);
+        while self.entries.len() > self.max && self.entries.pop_first().is_some() {
             early += 1;
         }
-        self.ends.push_back((now.saturating_add(self.ttl), key.clone()));
-        self.entries.insert(key, value);
-        (true, early)
+        (is_new, early)
     }
 
-    pub(super) fn contains(&self, key: &K) -> bool {
+    pub(super) fn contains<Q: Eq + Hash + ?Sized>(&self, key: &Q) -> bool
+    where
+        K: Borrow<Q>,
+    {
         self.entries.contains_key(key)
     }
 
     /// Whether there is an entry that is not over.
-    pub(super) fn contains_at<Q>(&mut self, now: Duration, key: &Q) -> bool
+    pub(super) fn contains_at<Q: Eq + Hash + ?Sized>(&mut self, now: Duration, key: &Q) -> bool
     where
         K: Borrow<Q>,
-        Q: Eq + Hash + ?Sized,
     {
         self.expire(now);
         self.entries.contains_key(key)
@@ -63,30 +55,22 @@ impl<K: Clone + Eq + Hash, V> Seen<K, V> {
 
     /// Takes an entry out before it ends.
     pub(super) fn remove(&mut self, key: &K) -> Option<V> {
-        let value = self.entries.remove(key);
-        // What was taken out is cleared away now and then, which costs little for each.
-        if self.ends.len() >= self.entries.len().saturating_mul(2).max(64) {
-            let entries = &self.entries;
-            self.ends.retain(|(_, key)| entries.contains_key(key));
-        }
-        value
+        self.entries.remove(key).map(|(_, value)| value)
     }
 
     pub(super) fn get_mut(&mut self, key: &K) -> Option<&mut V> {
-        self.entries.get_mut(key)
+        self.entries.get_mut(key).map(|(_, value)| value)
     }
 
     /// Forgets what is over.
     pub(super) fn expire(&mut self, now: Duration) {
-        while self.ends.front().is_some_and(|(end, _)| *end <= now)
-            && let Some((_, key)) = self.ends.pop_front()
-        {
-            self.entries.remove(&key);
+        while self.entries.first().is_some_and(|(_, (end, _))| *end <= now) {
+            self.entries.pop_first();
         }
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = &K> {
-        self.entries.keys()
+        self.entries.iter().map(|(key, _)| key)
     }
 
     pub(super) fn len(&self) -> usize {
@@ -117,7 +101,7 @@ mod tests {
             seen.insert(Duration::ZERO, key, ());
             assert_eq!(seen.remove(&key), Some(()));
         }
-        assert!(seen.contains(&0) && seen.len() == 1 && seen.ends.len() <= 64);
+        assert!(seen.contains(&0) && seen.len() == 1 && seen.entries.places() <= 64);
     }
 
     proptest! {

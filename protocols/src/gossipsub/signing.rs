@@ -13,6 +13,7 @@ use p2p::Error;
 use p2p_formats::x509::{Ed25519, Signer};
 use prost::Message as _;
 
+use super::block::Block;
 use super::identity::{AUTHOR, Author};
 use super::message_id::MessageId;
 use super::wire::{self, Message, SEQNO};
@@ -99,15 +100,16 @@ impl Signing {
     }
 
     /// The bytes of a message as [`make`](Self::make) makes it, as an RPC of its own.
-    pub(super) fn write(&self, topic: &str, data: &[u8], seqno: u64) -> Bytes {
+    pub(super) fn write(&self, block: &mut Block, topic: &str, data: &[u8], seqno: u64) -> Bytes {
         let topic = topic.as_bytes();
         match self {
             Self::StrictNoSign => {
                 let len = wire::field_len(data) + wire::field_len(topic);
-                let mut frame = wire::framed(wire::PUBLISH, len);
-                wire::put_field(&mut frame, 2, data);
-                wire::put_field(&mut frame, 4, topic);
-                frame.freeze()
+                block.frame(wire::FRAME + len, |frame| {
+                    wire::begin_frame(frame, wire::PUBLISH, len);
+                    wire::put_field(frame, 2, data);
+                    wire::put_field(frame, 4, topic);
+                })
             }
             Self::StrictSign { signer, author } => {
                 let seqno = seqno.to_be_bytes();
@@ -119,10 +121,12 @@ impl Signing {
                     wire::put_field(&mut text, number, field);
                 }
                 let signature = signer.sign(&text);
-                let mut frame = wire::framed(wire::PUBLISH, len + wire::field_len(&signature));
-                frame.extend_from_slice(text.get(SIGNATURE_PREFIX.len()..).unwrap_or_default());
-                wire::put_field(&mut frame, 5, &signature);
-                frame.freeze()
+                let len = len + wire::field_len(&signature);
+                block.frame(wire::FRAME + len, |frame| {
+                    wire::begin_frame(frame, wire::PUBLISH, len);
+                    frame.extend_from_slice(text.get(SIGNATURE_PREFIX.len()..).unwrap_or_default());
+                    wire::put_field(frame, 5, &signature);
+                })
             }
         }
     }

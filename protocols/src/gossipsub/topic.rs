@@ -15,6 +15,12 @@ impl From<&str> for Topic {
     }
 }
 
+impl From<&Topic> for Topic {
+    fn from(topic: &Topic) -> Self {
+        topic.clone()
+    }
+}
+
 impl Deref for Topic {
     type Target = str;
     fn deref(&self) -> &str {

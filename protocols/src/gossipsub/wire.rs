@@ -114,9 +114,15 @@ pub enum WireError {
 
 /// A message's bytes as an RPC that holds it alone; the only copy of it that is made for however many peers.
 pub fn frame(message: &[u8]) -> Bytes {
-    let mut frame = framed(PUBLISH, message.len());
-    frame.put_slice(message);
+    let mut frame = BytesMut::with_capacity(FRAME + message.len());
+    put_frame(&mut frame, message);
     frame.freeze()
+}
+
+/// Appends a message's bytes as an RPC that holds it alone: at most [`FRAME`] bytes more.
+pub(super) fn put_frame(frame: &mut BytesMut, message: &[u8]) {
+    begin_frame(frame, PUBLISH, message.len());
+    frame.put_slice(message);
 }
 
 /// The field of an RPC with messages of topics.
@@ -124,15 +130,13 @@ pub(super) const PUBLISH: u32 = 2;
 /// The field of a message with its data.
 pub(super) const DATA: u32 = 2;
 
-/// The beginning of an RPC that holds one message of `len` bytes in this field, with room for all of it.
-pub(super) fn framed(field: u32, len: usize) -> BytesMut {
-    let mut frame = BytesMut::with_capacity(FRAME + len);
+/// Appends the beginning of an RPC that holds one message of `len` bytes in this field: at most [`FRAME`] bytes.
+pub(super) fn begin_frame(frame: &mut BytesMut, field: u32, len: usize) {
     frame.put_slice(varint::write(
         u64::from(field << 3 | 2),
         &mut [0; varint::MAX_LEN],
     ));
     frame.put_slice(varint::write(len as u64, &mut [0; varint::MAX_LEN]));
-    frame
 }
 
 /// Bytes of a field that holds bytes, of a number below 16.

@@ -17,6 +17,9 @@ use crate::driver::{PAUSE, Sleeper, Wants, found};
 /// RPCs whose signatures one thread checks, before others take part: some 250 µs.
 const SHARE: usize = 8;
 
+/// RPCs up to this length are copied before they are read, longer ones are not.
+const DATAGRAM: usize = 2048;
+
 impl<A: Addr, S: Swarm<A>> Shared<A, S> {
     /// Pulls from below and keeps the engine's time, until the swarm below is closed.
     pub(super) async fn work(self: Arc<Self>) {
@@ -47,8 +50,7 @@ impl<A: Addr, S: Swarm<A>> Shared<A, S> {
     async fn land(self: &Arc<Self>, pulled: &mut Vec<Message<A>>) {
         let mut effects = Effects::new(self.alarm.now());
         let now = effects.now;
-        // The engine keeps messages for a while, and must not keep what else there is in a buffer.
-        let read = |Message { src, payload, .. }| (src, self.codec.read(&Bytes::copy_from_slice(&payload)));
+        let read = |Message { src, payload, .. }| (src, self.read(payload));
         let mut rpcs: Vec<(A, Incoming)> = pulled.drain(..).map(read).collect();
         if self.select(&mut rpcs, &mut effects) {
             rpcs = self.verify(rpcs).await;
@@ -64,6 +66,15 @@ impl<A: Addr, S: Swarm<A>> Shared<A, S> {
         self.settle(&mut state, &mut effects);
         drop(state);
         self.carry_out(effects);
+    }
+
+    /// The engine keeps messages for a while, and must not keep what else there is in a buffer.
+    fn read(&self, rpc: Packet) -> Incoming {
+        if rpc.len() > DATAGRAM {
+            return self.codec.read_borrowed(&rpc.into_bytes());
+        }
+        // The packet's buffer is that of the next one.
+        self.codec.read(&Bytes::copy_from_slice(&rpc))
     }
 
     /// Makes peers of those who speak first. Whether any signature is to be checked.

@@ -1,13 +1,15 @@
 //! The way down: to the engine, and from it to the swarm below, where a peer that takes no more stalls no other.
 
 use std::borrow::Borrow;
+use std::future::poll_fn;
+use std::mem;
 use std::pin::pin;
 use std::sync::{Arc, PoisonError};
 use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
 use p2p::{Addr, BatchError, BatchOutcome, Error, Headroom, Message, Packet, PeerId, Reason, Result, Swarm};
-use p2p_protocols::gossipsub::{Burst, Outgoing, wire};
+use p2p_protocols::gossipsub::{Block, Burst, Outgoing, wire};
 use tokio::task::coop::{consume_budget, unconstrained};
 
 use super::event::{Departure, GossipEvent};
@@ -29,7 +31,7 @@ enum Said {
 impl<A: Addr, S: Swarm<A>> Shared<A, S> {
     pub(super) async fn tell(self: &Arc<Self>, dst: &GossipAddr<A>, packet: Packet) -> Result<()> {
         consume_budget().await;
-        let said = self.write(dst, packet)?;
+        let said = self.write(&mut Block::default(), dst, packet)?;
         let mut told = Ok(());
         self.say_all([(dst, Ok(said))], |_, result| told = result);
         told?;
@@ -44,8 +46,9 @@ impl<A: Addr, S: Swarm<A>> Shared<A, S> {
         let (mut rest, mut written) = (batch.drain(..), Vec::new());
         loop {
             consume_budget().await;
+            let mut block = Block::default();
             written.extend(rest.by_ref().take(AT_ONCE).map(|(dst, packet)| {
-                let said = self.write(&dst, packet);
+                let said = self.write(&mut block, &dst, packet);
                 (dst, said)
             }));
             if written.is_empty() {
@@ -62,6 +65,7 @@ impl<A: Addr, S: Swarm<A>> Shared<A, S> {
                 // If the swarm closes, what comes next fails.
                 let _ = self.wait_for_room(&last).await;
             }
+            step_aside().await;
         }
     }
 
@@ -104,12 +108,12 @@ impl<A: Addr, S: Swarm<A>> Shared<A, S> {
     }
 
     /// Writes and signs what goes to all of a topic.
-    fn write(&self, dst: &GossipAddr<A>, packet: Packet) -> Result<Said> {
+    fn write(&self, block: &mut Block, dst: &GossipAddr<A>, packet: Packet) -> Result<Said> {
         packet.check(self.mtu)?;
         if dst.at.is_some() {
             return Ok(Said::Direct(packet));
         }
-        let written = self.codec.write(&dst.topic, &packet)?;
+        let written = self.codec.write_into(block, &dst.topic, &packet)?;
         Ok(Said::All(written))
     }
 
@@ -246,6 +250,20 @@ impl<A: Addr, S: Swarm<A>> Shared<A, S> {
             events.push(GossipEvent::Left { peer, why });
         }
     }
+}
+
+/// Lets tasks that were woken go on here, while another thread takes on this one: they stand first in this thread's line,
+/// where no other thread looks. Tokio's `yield_now` would come back only when they have nothing left to do.
+async fn step_aside() {
+    let mut stepped = false;
+    poll_fn(|cx| {
+        if mem::replace(&mut stepped, true) {
+            return Poll::Ready(());
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await;
 }
 
 /// The RPCs of a burst, each in one packet.
