@@ -49,7 +49,7 @@ fn in_steps(engine: &mut Engine<Node>, codec: &Codec, now: Duration, from: Node,
     let mut incoming = codec.read(rpc);
     assert_eq!(incoming.len(), rpc.len());
     if engine.select(now, &from, &mut incoming) {
-        codec.verify(&mut incoming);
+        incoming.verify();
     }
     engine.handle_incoming(now, &from, incoming);
 }
@@ -113,7 +113,7 @@ fn what_nobody_verified_is_verified_in_the_end() {
     let read = [&forged, &good].map(|rpc| {
         let mut incoming = codec.read(rpc);
         assert!(!engine.select(ms(0), &Node(1), &mut incoming));
-        codec.verify(&mut incoming);
+        incoming.verify();
         incoming
     });
     engine.subscribe(secs(1), "t").expect("a topic");
@@ -186,7 +186,7 @@ fn two_copies_that_were_verified_at_once_are_one_message() {
     let mut copies = [codec.read(&good), codec.read(&good)];
     for (from, copy) in (1..).zip(&mut copies) {
         assert!(engine.select(ms(0), &Node(from), copy));
-        codec.verify(copy);
+        copy.verify();
     }
     events(&mut engine);
     for (from, copy) in (1..).zip(copies) {

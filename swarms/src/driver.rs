@@ -36,6 +36,7 @@ use p2p::{Error, Result};
 use tokio::runtime::Handle;
 
 mod alarm;
+mod aside;
 mod background;
 mod detached;
 mod line;
@@ -44,6 +45,7 @@ mod place;
 mod tests;
 
 pub(crate) use self::alarm::{Alarm, Clock, Sleeper};
+pub(crate) use self::aside::step_aside;
 pub(crate) use self::detached::Detached;
 use self::line::{Calls, Line};
 use self::place::Place;

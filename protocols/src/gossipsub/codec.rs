@@ -20,7 +20,7 @@ use super::event::Refused;
 use super::fields::Fields;
 use super::identity::Author;
 use super::message_id::MessageId;
-use super::signing::{PolicyError, Signing};
+use super::signing::{Check, PolicyError, Signing};
 use super::topic::Topic;
 use super::wire::{
     ControlMessage, DATA, DIRECT, FRAME, Hello, Limits, Message, Rpc, SubOpts, WireError, begin_frame,
@@ -83,6 +83,12 @@ pub(super) enum Signature {
     Wanted,
     Good,
     Bad(PolicyError),
+}
+
+impl From<std::result::Result<(), PolicyError>> for Signature {
+    fn from(outcome: std::result::Result<(), PolicyError>) -> Self {
+        outcome.err().map_or(Self::Good, Self::Bad)
+    }
 }
 
 /// A message that is written and signed, and not sent yet.
@@ -169,16 +175,6 @@ impl Codec {
     pub(super) fn is_own(&self, message: &Message) -> bool {
         let own = self.signing.author();
         own.is_some_and(|own| message.from.as_deref() == Some(own.as_bytes()))
-    }
-
-    /// Verifies the signatures that [`Engine::select`] asks for. It takes some 30 µs for each.
-    pub fn verify(&self, incoming: &mut Incoming) {
-        for arrived in incoming.arrived() {
-            if arrived.signature == Signature::Wanted {
-                // What it is remembers its outcome.
-                let _ = arrived.verify(&self.signing);
-            }
-        }
     }
 
     /// Writes and signs a message, which takes a number. [`Engine::send`] publishes it.
@@ -274,6 +270,42 @@ impl Incoming {
             .flat_map(|parts| parts.messages.iter_mut().chain(&mut parts.direct).flatten())
     }
 
+    /// The signatures that [`Engine::select`] asks for, to be checked by anybody, and the place of each. What is not
+    /// checked until the RPC is handled is checked then.
+    pub fn to_check(&self) -> impl Iterator<Item = (usize, Check)> {
+        let parts = self.parts.iter();
+        let arrived = parts.flat_map(|parts| parts.messages.iter().chain(&parts.direct));
+        let arrived = arrived
+            .enumerate()
+            .filter_map(|(at, arrived)| Some((at, arrived.as_ref().ok()?)));
+        let wanted = arrived.filter(|(_, arrived)| arrived.signature == Signature::Wanted);
+        wanted.map(|(at, arrived)| (at, Check::new(&arrived.message, &arrived.bytes)))
+    }
+
+    /// Checks these signatures one after the other.
+    pub fn verify(&mut self) {
+        let outcomes: Vec<_> = self.to_check().map(|(at, check)| (at, check.verify())).collect();
+        self.checked(outcomes);
+    }
+
+    /// Says what came of [checks](Self::to_check).
+    pub fn checked(
+        &mut self,
+        outcomes: impl IntoIterator<Item = (usize, std::result::Result<(), PolicyError>)>,
+    ) {
+        let Ok(parts) = &mut self.parts else { return };
+        let count = parts.messages.len();
+        for (at, outcome) in outcomes {
+            let arrived = match at.checked_sub(count) {
+                None => parts.messages.get_mut(at),
+                Some(at) => parts.direct.get_mut(at),
+            };
+            if let Some(Ok(arrived)) = arrived {
+                arrived.signature = outcome.into();
+            }
+        }
+    }
+
     /// Why the bytes are no RPC.
     pub fn error(&self) -> Option<WireError> {
         self.parts.as_ref().err().copied()
@@ -326,10 +358,7 @@ impl Arrived {
     /// Finds out about the signature, if nobody has.
     pub(super) fn verify(&mut self, signing: &Signing) -> std::result::Result<(), PolicyError> {
         if matches!(self.signature, Signature::Unknown | Signature::Wanted) {
-            self.signature = match signing.check_signature(&self.message, &self.bytes) {
-                Ok(()) => Signature::Good,
-                Err(reason) => Signature::Bad(reason),
-            };
+            self.signature = signing.check_signature(&self.message, &self.bytes).into();
         }
         match self.signature {
             Signature::Bad(reason) => Err(reason),
@@ -376,7 +405,7 @@ impl<A: Addr> Engine<A> {
     }
 
     /// Says which signatures of an RPC matter: those of messages that are new here, of topics that are wanted, from a peer
-    /// that is listened to. Whether there is any, for [`Codec::verify`] to be called.
+    /// that is listened to. Whether there is any, for [`Incoming::to_check`].
     ///
     /// It only saves time: whatever was not verified when it comes to [`Engine::handle_incoming`] is verified there.
     pub fn select(&mut self, now: Duration, from: &A, incoming: &mut Incoming) -> bool {

@@ -15,7 +15,7 @@
 //!   ([`Engine::set_writable`]) is bounded, and the more important leaves first.
 //!
 //! A driver that shares an engine between threads reads, verifies, writes and signs outside of its lock, which is most of
-//! the work: [`Codec::read`], [`Engine::select`], [`Codec::verify`] and [`Engine::handle_incoming`] are
+//! the work: [`Codec::read`], [`Engine::select`], [`Incoming::verify`] and [`Engine::handle_incoming`] are
 //! [`Engine::handle_rpc`] in four steps, and [`Codec::write`] and [`Engine::send`] are [`Engine::publish`] in two.
 //!
 //! On media without connections ([`Config::direct`]) peers introduce themselves to one another, say goodbye
@@ -79,5 +79,5 @@ pub use inspect::Kept;
 pub use message_id::MessageId;
 pub use peer::{Connection, Version};
 pub use score_params::{ScoreConfig, TopicScoreParams};
-pub use signing::{PolicyError, SIGNATURE_PREFIX, Signing};
+pub use signing::{Check, PolicyError, SIGNATURE_PREFIX, Signing};
 pub use topic::Topic;

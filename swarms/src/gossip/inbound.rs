@@ -5,17 +5,14 @@ use std::sync::Arc;
 use bytes::Bytes;
 use p2p::{Addr, Error, Headroom, Message, Packet, Reason, Result, Swarm};
 use p2p_protocols::gossipsub::{Incoming, Verdict};
-use tokio::task::JoinSet;
 use tokio::task::coop::consume_budget;
 use tokio::time::sleep;
 
+use super::checks::verify_all;
 use super::event::GossipEvent;
 use super::shared::{Arrived, Effects, Kind, LAYER, Shared, State};
 use super::{GossipAddr, Place};
 use crate::driver::{PAUSE, Sleeper, Wants, found};
-
-/// RPCs whose signatures one thread checks, before others take part: some 250 µs.
-const SHARE: usize = 8;
 
 /// RPCs up to this length are copied before they are read, longer ones are not.
 const DATAGRAM: usize = 2048;
@@ -53,7 +50,7 @@ impl<A: Addr, S: Swarm<A>> Shared<A, S> {
         let read = |Message { src, payload, .. }| (src, self.read(payload));
         let mut rpcs: Vec<(A, Incoming)> = pulled.drain(..).map(read).collect();
         if self.select(&mut rpcs, &mut effects) {
-            rpcs = self.verify(rpcs).await;
+            self.verify(&mut rpcs).await;
         }
         let mut state = self.state();
         let Some(engine) = &mut state.engine else { return };
@@ -90,33 +87,22 @@ impl<A: Addr, S: Swarm<A>> Shared<A, S> {
         any
     }
 
-    /// Checks the signatures that were selected. The threads of the runtime share them, if there are several.
-    async fn verify(&self, mut rpcs: Vec<(A, Incoming)>) -> Vec<(A, Incoming)> {
-        let mut tasks = JoinSet::new();
-        if let Some(runtime) = &self.threads {
-            while rpcs.len() > SHARE {
-                let (at, codec) = (rpcs.len() - SHARE, self.codec.clone());
-                let mut part = rpcs.split_off(at);
-                let verify = async move {
-                    for (_, rpc) in &mut part {
-                        codec.verify(rpc);
-                    }
-                    (at, part)
-                };
-                tasks.spawn_on(verify, runtime);
+    /// Checks the signatures that were selected.
+    async fn verify(&self, rpcs: &mut [(A, Incoming)]) {
+        let (mut places, mut checks) = (Vec::new(), Vec::new());
+        for (of, (_, rpc)) in rpcs.iter().enumerate() {
+            for (at, check) in rpc.to_check() {
+                places.push((of, at));
+                checks.push(check);
             }
         }
-        for (_, rpc) in &mut rpcs {
-            self.codec.verify(rpc);
+        for (number, outcome) in verify_all(checks, self.threads.as_ref()).await {
+            if let Some((of, at)) = places.get(number)
+                && let Some((_, rpc)) = rpcs.get_mut(*of)
+            {
+                rpc.checked([(*at, outcome)]);
+            }
         }
-        let mut parts = Vec::new();
-        // One fails only where the runtime ends.
-        while let Some(Ok(part)) = tasks.join_next().await {
-            parts.push(part);
-        }
-        parts.sort_by_key(|(at, _)| *at);
-        rpcs.extend(parts.into_iter().flat_map(|(_, part)| part));
-        rpcs
     }
 
     /// Makes whoever speaks first a peer.

@@ -21,6 +21,7 @@
 //! often; one that goes to nobody, comes again, or has no room is `dropped`.
 
 mod addr;
+mod checks;
 mod config;
 mod event;
 mod inbound;

@@ -1,8 +1,6 @@
 //! The way down: to the engine, and from it to the swarm below, where a peer that takes no more stalls no other.
 
 use std::borrow::Borrow;
-use std::future::poll_fn;
-use std::mem;
 use std::pin::pin;
 use std::sync::{Arc, PoisonError};
 use std::task::{Context, Poll, Waker};
@@ -15,7 +13,7 @@ use tokio::task::coop::{consume_budget, unconstrained};
 use super::event::{Departure, GossipEvent};
 use super::shared::{Effects, Kind, LAYER, Shared, State};
 use super::{GossipAddr, Place};
-use crate::driver::Wants;
+use crate::driver::{Wants, step_aside};
 
 /// Messages of a batch that are handed to the engine before what comes of them leaves: fewer than may wait for a peer.
 const AT_ONCE: usize = 128;
@@ -250,20 +248,6 @@ impl<A: Addr, S: Swarm<A>> Shared<A, S> {
             events.push(GossipEvent::Left { peer, why });
         }
     }
-}
-
-/// Lets tasks that were woken go on here, while another thread takes on this one: they stand first in this thread's line,
-/// where no other thread looks. Tokio's `yield_now` would come back only when they have nothing left to do.
-async fn step_aside() {
-    let mut stepped = false;
-    poll_fn(|cx| {
-        if mem::replace(&mut stepped, true) {
-            return Poll::Ready(());
-        }
-        cx.waker().wake_by_ref();
-        Poll::Pending
-    })
-    .await;
 }
 
 /// The RPCs of a burst, each in one packet.
