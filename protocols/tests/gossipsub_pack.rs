@@ -7,11 +7,12 @@ mod net;
 mod schema;
 
 use bytes::Bytes;
-use net::{Node, alone, events, ms, secs, sent, signing};
+use net::{Node, alone, beat, events, ms, secs, sent, signing};
 use p2p_protocols::gossipsub::wire::{
     ControlIDontWant, ControlIWant, ControlMessage, Limits, Rpc, frame, is_message,
 };
 use p2p_protocols::gossipsub::{Burst, Config, Engine, Event, Signing};
+use prost::Message as _;
 use proptest::collection::vec;
 use proptest::prelude::*;
 use schema::Schema;
@@ -201,4 +202,55 @@ fn what_came_in_a_pack_is_kept_for_itself() {
             assert_eq!((answer.to, answer.rpc), (Node(2), frame(&message)));
         }
     }
+}
+
+/// Who is told that a message need not be sent, when one of so many bytes comes, and who gets it.
+fn told(engine: &mut Engine<Node>, len: usize) -> (Vec<u32>, Vec<u32>) {
+    let message = Signing::StrictNoSign.make("t", data(len, len), 0);
+    engine.handle_rpc(secs(LATE), &Node(1), &frame(&message.encode_to_vec()));
+    let sent = sent(engine, secs(LATE));
+    let is_told = |rpc: &Rpc| {
+        rpc.control
+            .as_ref()
+            .is_some_and(|control| !control.idontwant.is_empty())
+    };
+    let to = |is: &dyn Fn(&Rpc) -> bool| {
+        sent.iter()
+            .filter(|(_, rpc)| is(rpc))
+            .map(|(to, _)| *to)
+            .collect()
+    };
+    (to(&is_told), to(&|rpc| !rpc.publish.is_empty()))
+}
+
+#[test]
+fn who_gets_a_message_at_once_is_not_told_that_it_is_here() {
+    let config = Config {
+        pack: 2000,
+        idontwant_threshold: 1000,
+        ..Config::default()
+    };
+    let mut engine = alone(config, Signing::StrictNoSign, 5);
+    beat(&mut engine, secs(2));
+    sent(&mut engine, secs(LATE));
+    assert_eq!(told(&mut engine, 900), (vec![], vec![2, 3, 4, 5]));
+    assert_eq!(told(&mut engine, 1100), (vec![], vec![2, 3, 4, 5]));
+    assert_eq!(
+        told(&mut engine, 2000),
+        (vec![2, 3, 4, 5], vec![2, 3, 4, 5]),
+        "that takes longer"
+    );
+    // Much waits for one, which is told as soon as it takes something.
+    engine.set_writable(&Node(3), false);
+    for len in 1200..1202 {
+        told(&mut engine, len);
+    }
+    assert_eq!(told(&mut engine, 1300), (vec![], vec![2, 4, 5]));
+    engine.set_writable(&Node(3), true);
+    let first = sent(&mut engine, secs(LATE))
+        .into_iter()
+        .next()
+        .map(|(_, rpc)| rpc);
+    let control = first.and_then(|rpc| rpc.control).expect("it is told first");
+    assert_eq!(control.idontwant.len(), 1);
 }

@@ -20,6 +20,7 @@ use super::event::Refused;
 use super::fields::Fields;
 use super::identity::Author;
 use super::message_id::MessageId;
+use super::peer::PeerKey;
 use super::signing::{Check, PolicyError, Signing};
 use super::topic::Topic;
 use super::wire::{
@@ -409,11 +410,11 @@ impl<A: Addr> Engine<A> {
     ///
     /// It only saves time: whatever was not verified when it comes to [`Engine::handle_incoming`] is verified there.
     pub fn select(&mut self, now: Duration, from: &A, incoming: &mut Incoming) -> bool {
-        let is_heard = self
-            .keys
-            .get(from)
-            .is_some_and(|key| !self.is_graylisted(now, *key));
-        if self.codec.signing.author().is_none() || !is_heard {
+        if self.codec.signing.author().is_none() {
+            return false;
+        }
+        let is_heard = |key: &PeerKey| !self.is_graylisted(now, *key);
+        if !self.keys.get(from).is_some_and(is_heard) {
             return false;
         }
         let mut any = false;

@@ -122,7 +122,8 @@ pub struct Config {
     pub gossip_retransmission: u32,
     /// `max_idontwant_messages`, ids in IDONTWANT that are heeded of a peer in a heartbeat. Default: 1000.
     pub max_idontwant_messages: usize,
-    /// Bytes of data from which on IDONTWANT is sent. Below, it costs more than it saves. Default: 1024.
+    /// Bytes of data from which on IDONTWANT is sent. Below, it costs more than it saves, and a peer that gets the message
+    /// itself at once, within [`pack`](Self::pack) bytes, is told nothing else. Default: 1024.
     pub idontwant_threshold: usize,
     /// Heartbeats for which an IDONTWANT of others holds. Default: 3.
     pub idontwant_ttl: u32,

@@ -124,4 +124,9 @@ impl<A> Peer<A> {
     pub(super) fn is_router(&self) -> bool {
         self.version > Version::Floodsub
     }
+
+    /// Whether it gets what is queued for it now before long: it takes more, and no more than these bytes wait for it.
+    pub(super) fn takes_at_once(&self, waiting: usize) -> bool {
+        self.writable && self.queue.len().1 <= waiting
+    }
 }

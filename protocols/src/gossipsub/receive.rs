@@ -246,7 +246,7 @@ impl<A: Addr> Engine<A> {
         let (_, evicted) = self.seen.insert(now, id.clone(), delivery);
         self.counts.seen_evicted += evicted as u64;
         if data.len() >= self.config.idontwant_threshold {
-            self.tell_idontwant(now, key, &id, &topic);
+            self.tell_idontwant(now, key, &id, &topic, frame.len());
         }
         let Some(peer) = self.peers.get(&key) else { return };
         let received = Received {
@@ -329,12 +329,18 @@ impl<A: Addr> Engine<A> {
         }
     }
 
-    /// Tells the others in the mesh that they need not send a large message that is here now.
-    fn tell_idontwant(&mut self, now: Duration, from: PeerKey, id: &MessageId, topic: &Topic) {
+    /// Tells the others in the mesh that they need not send a large message that is here now. Whoever gets the message
+    /// itself at once, in a datagram or two, learns it from that.
+    fn tell_idontwant(&mut self, now: Duration, from: PeerKey, id: &MessageId, topic: &Topic, len: usize) {
         let mesh = self.topics.get(topic).map(|state| &state.mesh);
+        let pack = self.config.pack;
+        let leaves_at_once = self.config.validation == Validation::Automatic && len <= pack;
         let heeds = |key: &PeerKey| {
             let peer = self.peers.get(key);
-            peer.is_some_and(|peer| peer.version >= Version::V1_2)
+            peer.is_some_and(|peer| {
+                let gets_it = leaves_at_once && peer.takes_at_once(pack) && !peer.dont_send.contains(id);
+                peer.version >= Version::V1_2 && !gets_it
+            })
         };
         let to = mesh.into_iter().flatten().copied();
         let to: Vec<PeerKey> = to.filter(|key| *key != from && heeds(key)).collect();
