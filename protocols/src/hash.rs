@@ -7,3 +7,6 @@ use foldhash::fast::RandomState;
 
 /// [`std::collections::HashMap`] with a fast hash.
 pub type HashMap<K, V> = std::collections::HashMap<K, V, RandomState>;
+
+/// [`std::collections::HashSet`] with a fast hash.
+pub type HashSet<K> = std::collections::HashSet<K, RandomState>;

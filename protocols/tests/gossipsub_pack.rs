@@ -12,9 +12,9 @@ use p2p_protocols::gossipsub::wire::{
     ControlIDontWant, ControlIWant, ControlMessage, Limits, Rpc, frame, is_message,
 };
 use p2p_protocols::gossipsub::{Burst, Config, Engine, Event, Signing};
-use prost::Message as _;
 use proptest::collection::vec;
 use proptest::prelude::*;
+use prost::Message as _;
 use schema::Schema;
 
 const AGED: u64 = 0;

@@ -280,7 +280,10 @@ impl Incoming {
             .enumerate()
             .filter_map(|(at, arrived)| Some((at, arrived.as_ref().ok()?)));
         let wanted = arrived.filter(|(_, arrived)| arrived.signature == Signature::Wanted);
-        wanted.map(|(at, arrived)| (at, Check::new(&arrived.message, &arrived.bytes)))
+        wanted.filter_map(|(at, arrived)| {
+            let id = arrived.id.clone().ok()?;
+            Some((at, Check::new(id, &arrived.message, &arrived.bytes)))
+        })
     }
 
     /// Checks these signatures one after the other.

@@ -236,6 +236,7 @@ fn hash_of(data: &[u8]) -> MessageId {
 /// A signature that is to be checked, and all that it takes. It shares the message's buffer.
 #[derive(Clone, Debug)]
 pub struct Check {
+    id: MessageId,
     from: Option<Bytes>,
     signature: Option<Bytes>,
     /// The message.
@@ -243,12 +244,18 @@ pub struct Check {
 }
 
 impl Check {
-    pub(super) fn new(message: &Message, bytes: &Bytes) -> Self {
+    pub(super) fn new(id: MessageId, message: &Message, bytes: &Bytes) -> Self {
         Self {
+            id,
             from: message.from.clone(),
             signature: message.signature.clone(),
             bytes: bytes.clone(),
         }
+    }
+
+    /// The message's id. Where one of several with the same id is good, the others need no check.
+    pub fn id(&self) -> &MessageId {
+        &self.id
     }
 
     /// Whether the author signed the message. It takes some 40 µs.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use p2p::{Addr, Error, Headroom, Message, Packet, Reason, Result, Swarm};
 use p2p_protocols::gossipsub::{Incoming, Verdict};
+use p2p_protocols::hash::HashSet;
 use tokio::task::coop::consume_budget;
 use tokio::time::sleep;
 
@@ -87,13 +88,17 @@ impl<A: Addr, S: Swarm<A>> Shared<A, S> {
         any
     }
 
-    /// Checks the signatures that were selected.
+    /// Checks the signatures that were selected, of one copy of each message: if that is a bad one, the engine checks the
+    /// next.
     async fn verify(&self, rpcs: &mut [(A, Incoming)]) {
         let (mut places, mut checks) = (Vec::new(), Vec::new());
+        let mut ids = HashSet::default();
         for (of, (_, rpc)) in rpcs.iter().enumerate() {
             for (at, check) in rpc.to_check() {
-                places.push((of, at));
-                checks.push(check);
+                if ids.insert(check.id().clone()) {
+                    places.push((of, at));
+                    checks.push(check);
+                }
             }
         }
         for (number, outcome) in verify_all(checks, self.threads.as_ref()).await {
