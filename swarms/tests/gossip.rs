@@ -709,3 +709,28 @@ async fn threads_share_signatures_and_messages_stay_in_order() {
         }
     }
 }
+
+/// Copies that come at the same time are checked once, and a forged one among them does not stand in the way.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_good_copy_beside_a_forged_one_is_delivered_once() {
+    for order in [[true, false, false], [false, true, false], [false, false, true]] {
+        let nodes = nodes(1, true);
+        nodes[0].subscribe(TOPIC).expect("a topic");
+        let good = published(signing(7), "truth").to_vec();
+        let mut forged = good.clone();
+        let data = forged.windows(5).position(|part| part == b"truth");
+        forged[data.expect("the data")] = b'T';
+        let strangers = [(); 3].map(|()| stranger(&nodes[0]));
+        // All of them wait before anybody looks.
+        for (stranger, is_good) in strangers.iter().zip(order) {
+            let rpc = Packet::from(if is_good { good.clone() } else { forged.clone() });
+            stranger.tell(&at(&nodes[0]), rpc).await.expect("sent");
+        }
+        assert_eq!(next(&nodes[0]).await.payload, b"truth");
+        let came = timeout(Duration::from_millis(100), nodes[0].receive()).await;
+        assert!(came.is_err(), "{came:?}");
+        let forged = order.iter().take_while(|is_good| !**is_good).count() as u64;
+        let counts = nodes[0].counts();
+        assert_eq!((counts.rejected, counts.duplicates), (forged, 2 - forged));
+    }
+}
