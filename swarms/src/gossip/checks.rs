@@ -15,7 +15,7 @@ const SHARE: usize = 4;
 type Outcome = Result<(), PolicyError>;
 
 struct Checks {
-    checks: Vec<Check>,
+    all: Vec<Check>,
     /// The first one that nobody took.
     next: AtomicUsize,
     /// Each with its place among the checks.
@@ -35,7 +35,7 @@ pub(super) async fn verify_all(checks: Vec<Check>, threads: Option<&Handle>) -> 
     };
     let shared = Arc::new(Checks {
         outcomes: Mutex::new(Vec::with_capacity(count)),
-        checks,
+        all: checks,
         next: AtomicUsize::new(0),
         done: Notify::new(),
     });
@@ -59,14 +59,14 @@ impl Checks {
     /// Takes some that nobody took, and checks them. Whether there were any.
     fn step(&self) -> bool {
         let from = self.next.fetch_add(SHARE, Relaxed);
-        let share = self.checks.iter().enumerate().skip(from).take(SHARE);
+        let share = self.all.iter().enumerate().skip(from).take(SHARE);
         let share: Vec<_> = share.map(|(at, check)| (at, check.verify())).collect();
         if share.is_empty() {
             return false;
         }
         let mut outcomes = self.outcomes.lock().unwrap_or_else(PoisonError::into_inner);
         outcomes.extend(share);
-        if outcomes.len() == self.checks.len() {
+        if outcomes.len() == self.all.len() {
             // Whoever waits for it may begin to do so later.
             self.done.notify_one();
         }
