@@ -1,12 +1,12 @@
 //! Any sequence of steps of one engine among a few peers, with what must be true after each.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use bytes::Bytes;
 use p2p_protocols::gossipsub::wire::{
-    ControlGraft, ControlIDontWant, ControlIHave, ControlIWant, ControlMessage, ControlPrune, Limits,
-    PeerInfo, Rpc, SubOpts, frame,
+    ControlGraft, ControlIDontWant, ControlIHave, ControlIWant, ControlMessage, ControlPrune, Hello, Limits,
+    Message, PeerInfo, Rpc, SubOpts, frame, is_message,
 };
 use p2p_protocols::gossipsub::{
     Config, Connection, Engine, Event, MessageId, QueueConfig, Received, ScoreConfig, Signing,
@@ -14,13 +14,17 @@ use p2p_protocols::gossipsub::{
 };
 use prost::Message as _;
 
-use crate::net::Node;
+use crate::net::{Node, signing};
 
 /// A step: what happens, and three numbers whose meaning depends on that.
 pub(crate) type Op = (u8, u8, u8, u16);
 
 const TOPICS: [&str; 3] = ["a", "b", "c"];
 const PEERS: u8 = 12;
+/// The engine's own number, for which nobody else's is taken.
+const OWN: u32 = 100;
+/// RPCs with messages that are kept to be said again to this node.
+const KEPT: usize = 8;
 
 pub(crate) struct World {
     engine: Engine<Node>,
@@ -33,6 +37,13 @@ pub(crate) struct World {
     delivered: BTreeMap<MessageId, Duration>,
     /// Messages that wait for a verdict, or did.
     asked: Vec<MessageId>,
+    signed: bool,
+    /// Peers that said that they take direct messages.
+    introduced: BTreeSet<u32>,
+    /// When each direct message was delivered last.
+    told: BTreeMap<MessageId, Duration>,
+    /// RPCs with messages that were sent last.
+    frames: VecDeque<Bytes>,
 }
 
 fn config(seed: u64) -> Config {
@@ -66,8 +77,12 @@ fn config(seed: u64) -> Config {
         max_cached: 8,
         max_cached_bytes: 256,
         max_backoffs: 64,
+        max_spoken: 2,
+        direct: seed & 8 == 0,
+        pack: [0, 100, 300, 1200][(seed >> 5) as usize % 4],
         limits: Limits {
             rpc: 400,
+            messages: 2,
             topic: 64,
             id: 64,
             ..Limits::default()
@@ -87,6 +102,12 @@ fn config(seed: u64) -> Config {
                 p3
             }),
             max_retained: 4,
+            newcomer_time: if seed & 4 == 0 {
+                Duration::MAX
+            } else {
+                Duration::from_secs(3)
+            },
+            idle_graft_every: Duration::from_secs(10),
             ..ScoreConfig::default()
         }),
         ..Config::default()
@@ -96,14 +117,19 @@ fn config(seed: u64) -> Config {
 impl World {
     pub(crate) fn new(seed: u64) -> Self {
         let now = Duration::ZERO;
+        let signed = seed & 16 > 0;
         Self {
-            engine: Engine::new(config(seed), Signing::StrictNoSign, 0, now, seed).expect("a configuration"),
+            engine: Engine::new(config(seed), policy(OWN, signed), 0, now, seed).expect("a configuration"),
             now,
             versions: BTreeMap::new(),
             explicit: BTreeSet::new(),
             rests: BTreeMap::new(),
             delivered: BTreeMap::new(),
             asked: Vec::new(),
+            signed,
+            introduced: BTreeSet::new(),
+            told: BTreeMap::new(),
+            frames: VecDeque::new(),
         }
     }
 
@@ -111,7 +137,7 @@ impl World {
         let topic = TOPICS[usize::from(topic) % TOPICS.len()];
         let node = Node(u32::from(peer % PEERS));
         let now = self.now;
-        match kind % 24 {
+        match kind % 32 {
             0 => drop(self.engine.subscribe(now, topic).expect("a topic")),
             1 => drop(self.engine.unsubscribe(now, topic)),
             2 | 3 => {
@@ -123,11 +149,18 @@ impl World {
                 };
                 if self.engine.add_peer(now, &node, connection).is_ok() {
                     self.versions.insert(node.0, version);
+                    self.introduced.remove(&node.0);
                 }
             }
-            4 => drop(self.engine.remove_peer(now, &node)),
+            4 => {
+                self.engine.remove_peer(now, &node);
+                self.introduced.remove(&node.0);
+            }
             5 => {
-                let _ = self.engine.publish(now, topic, data(number));
+                if let Ok(published) = self.engine.publish(now, topic, data(number)) {
+                    // What comes back is not delivered.
+                    self.delivered.insert(published.id, now);
+                }
             }
             6 => self.engine.set_writable(&node, number & 1 > 0),
             7 if number.is_multiple_of(32) => {
@@ -156,11 +189,47 @@ impl World {
                 let bytes = Bytes::copy_from_slice(&bytes[..usize::from(peer % 7)]);
                 self.engine.handle_rpc(now, &node, &bytes);
             }
+            24 => {
+                let hello = Rpc {
+                    hello: Some(Hello {
+                        author: author(node.0 + u32::from(number.is_multiple_of(16)), self.signed),
+                        asks: (number & 1 > 0).then_some(true),
+                        leaves: number.is_multiple_of(64).then_some(true),
+                    }),
+                    ..Rpc::default()
+                };
+                self.engine.handle_rpc(now, &node, &hello.emit());
+            }
+            25 | 26 => {
+                let to = if kind % 32 == 25 { OWN } else { OWN + 1 };
+                let rpc = direct(self.signed, node.0, to, topic, number);
+                self.engine.handle_rpc(now, &node, &rpc);
+            }
+            27 | 28 => {
+                let told = self.engine.tell(now, &node, topic, data(number));
+                assert!(told.is_err() || self.introduced.contains(&node.0), "a stranger");
+            }
+            29 => {
+                let at = usize::from(number) % self.frames.len().max(1);
+                if let Some(rpc) = self.frames.get(at).cloned() {
+                    self.engine.handle_rpc(now, &node, &rpc);
+                }
+            }
+            30 => {
+                let frames = (0..number % 5).map(|more| {
+                    let number = number.wrapping_add(more * 1000);
+                    frame(&message(self.signed, node.0, topic, number).encode_to_vec())
+                });
+                let pack = frames.collect::<Vec<_>>().concat();
+                self.engine.handle_rpc(now, &node, &pack.into());
+            }
+            31 if number.is_multiple_of(64) => self.engine.leave(now),
+            31 => self.pass(Duration::from_millis(100)),
             kind => {
                 if kind == 20 && self.engine.subscriptions().any(|joined| &**joined == topic) {
                     self.rest(node.0, topic, u64::from(number));
                 }
-                let rpc = rpc(kind, topic, number);
+                let rpc = rpc(kind, self.signed, node.0, topic, number);
                 self.engine.handle_rpc(now, &node, &rpc);
             }
         }
@@ -204,6 +273,22 @@ impl World {
         let (engine, now) = (&mut self.engine, self.now);
         while let Some(transmit) = engine.poll_transmit(now) {
             let rpc = Rpc::parse(&transmit.rpc, &engine.config().limits).expect("an RPC");
+            assert!(engine.peers().any(|peer| *peer == transmit.to), "gone");
+            check_pack(&transmit.rpc, &rpc, engine.config());
+            assert!(engine.config().direct || (rpc.hello.is_none() && rpc.direct.is_empty()));
+            for message in &rpc.direct {
+                assert!(self.introduced.contains(&transmit.to.0), "a stranger");
+                let message = Message::parse(message, &engine.config().limits).expect("a message");
+                assert_eq!(
+                    message.to.is_some(),
+                    self.signed,
+                    "it does not say for whom it is"
+                );
+            }
+            if is_message(&transmit.rpc) {
+                self.frames.truncate(KEPT - 1);
+                self.frames.push_front(transmit.rpc.clone());
+            }
             let (control, version) = (rpc.control.unwrap_or_default(), self.versions[&transmit.to.0]);
             assert!(version >= Version::V1_2 || control.idontwant.is_empty());
             assert!(version > Version::Floodsub || control == ControlMessage::default());
@@ -216,17 +301,51 @@ impl World {
             assert!(control.iwant.iter().all(|want| want.message_ids.len() <= 8));
         }
         let evicted = engine.counts().seen_evicted;
+        let own = author(OWN, self.signed);
         while let Some(event) = engine.poll_event() {
-            if let Event::Message(received) | Event::Validate(received) = event {
-                let Received { id, topic, .. } = received;
-                assert!(
-                    engine.subscriptions().any(|joined| *joined == topic),
-                    "not subscribed to"
-                );
-                let last = self.delivered.insert(id.clone(), now);
-                let again = last.is_some_and(|last| now < last + engine.config().seen_ttl);
-                assert!(!again || evicted > 0, "delivered twice");
-                self.asked.push(id);
+            match event {
+                Event::Message(received) | Event::Validate(received) => {
+                    let Received {
+                        id, topic, author, ..
+                    } = received;
+                    assert!(
+                        engine.subscriptions().any(|joined| *joined == topic),
+                        "not subscribed to"
+                    );
+                    let is_own = author.is_some_and(|author| own.as_deref() == Some(author.as_bytes()));
+                    assert!(!is_own, "its own");
+                    let last = self.delivered.insert(id.clone(), now);
+                    let again = last.is_some_and(|last| now < last + engine.config().seen_ttl);
+                    assert!(!again || evicted > 0, "delivered twice");
+                    self.asked.push(id);
+                }
+                Event::Direct(received) => {
+                    assert!(engine.config().direct && engine.peers().any(|peer| *peer == received.via));
+                    assert!(
+                        engine.local_topics().any(|topic| *topic == received.topic),
+                        "nothing to this node"
+                    );
+                    let (to, is_own) = (
+                        received.data.first(),
+                        received
+                            .author
+                            .map(|author| own.as_deref() == Some(author.as_bytes())),
+                    );
+                    assert_eq!(is_own, self.signed.then_some(false), "its own");
+                    assert!(!self.signed || to == Some(&(OWN as u8)), "for others");
+                    let last = self.told.insert(received.id, now);
+                    let again = last.is_some_and(|last| now < last + engine.config().seen_ttl);
+                    assert!(!again || evicted > 0, "told twice");
+                }
+                Event::Introduced { peer, author } => {
+                    assert!(engine.config().direct && (self.signed || author.is_none()));
+                    self.introduced.insert(peer.0);
+                }
+                Event::Left { peer } => {
+                    assert!(engine.config().direct && engine.peers().all(|other| *other != peer));
+                    self.introduced.remove(&peer.0);
+                }
+                _ => {}
             }
         }
         for topic in TOPICS {
@@ -242,6 +361,7 @@ impl World {
             }
         }
         let (kept, config) = (engine.kept(), engine.config());
+        assert!(engine.local_topics().count() <= engine.subscriptions().count() + config.max_spoken);
         assert!(engine.peers().count() <= usize::from(PEERS));
         assert!(kept.topics <= config.max_topics + TOPICS.len());
         assert!(kept.seen <= config.max_seen && kept.validating <= config.max_validating);
@@ -256,11 +376,78 @@ fn data(number: u16) -> Bytes {
     vec![number as u8 % 32; usize::from(number % 64)].into()
 }
 
+fn policy(number: u32, signed: bool) -> Signing {
+    if signed {
+        signing(number)
+    } else {
+        Signing::StrictNoSign
+    }
+}
+
+/// Who a node is, where messages are signed.
+fn author(number: u32, signed: bool) -> Option<Bytes> {
+    let signing = policy(number, signed);
+    let author = signing.author();
+    author.map(|author| Bytes::copy_from_slice(author.as_bytes()))
+}
+
+/// A message that a peer publishes.
+fn message(signed: bool, from: u32, topic: &str, number: u16) -> Message {
+    policy(from, signed).make(topic, data(number), u64::from(number))
+}
+
+/// What a peer tells a node directly, with that node's number in front.
+fn direct(signed: bool, from: u32, to: u32, topic: &str, number: u16) -> Bytes {
+    let config = Config {
+        direct: true,
+        ..Config::default()
+    };
+    let (now, node) = (Duration::ZERO, Node(to));
+    let seqno = u64::from(number % 16);
+    let mut engine = Engine::new(config, policy(from, signed), seqno, now, 0).expect("a configuration");
+    let connection = Connection {
+        version: Version::V1_2,
+        outbound: true,
+        info: None,
+    };
+    engine.add_peer(now, &node, connection).expect("room");
+    let hello = Rpc {
+        hello: Some(Hello {
+            author: author(to, signed),
+            ..Hello::default()
+        }),
+        ..Rpc::default()
+    };
+    engine.handle_rpc(now, &node, &hello.emit());
+    let data = [&[to as u8][..], &data(number)].concat();
+    engine.tell(now, &node, topic, data.into()).expect("a neighbour");
+    std::iter::from_fn(|| engine.poll_transmit(now))
+        .map(|transmit| transmit.rpc)
+        .find(|rpc| is_message(rpc))
+        .expect("the message")
+}
+
+/// What leaves as one: either one thing, or messages within the limits of packs, no two of them the same.
+fn check_pack(bytes: &Bytes, rpc: &Rpc, config: &Config) {
+    let messages: Vec<&Bytes> = rpc.publish.iter().chain(&rpc.direct).collect();
+    assert!(messages.len() <= config.limits.messages && bytes.len() <= config.limits.rpc);
+    assert!(
+        messages.len() <= 1 || bytes.len() <= config.pack,
+        "{} bytes",
+        bytes.len()
+    );
+    if !messages.is_empty() {
+        assert!(rpc.subscriptions.is_empty() && rpc.control.is_none() && rpc.hello.is_none());
+    }
+    let different: BTreeSet<&&Bytes> = messages.iter().collect();
+    assert_eq!(different.len(), messages.len(), "twice in a pack");
+}
+
 /// An RPC of a kind from 15 to 23.
-fn rpc(kind: u8, topic: &str, number: u16) -> Bytes {
+fn rpc(kind: u8, signed: bool, from: u32, topic: &str, number: u16) -> Bytes {
     let name = || Some(topic.to_owned());
-    let message = |number| Signing::StrictNoSign.make(topic, data(number), 0);
-    let id = |number| Signing::StrictNoSign.message_id(&message(number));
+    let message = |number| message(signed, from, topic, number);
+    let id = |number| policy(from, signed).message_id(&message(number));
     let count = number % 11;
     let ids: Vec<Bytes> = (0..count)
         .map(|more| id(number.wrapping_add(more * 1000)).into())
