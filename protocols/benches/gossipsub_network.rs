@@ -1,8 +1,10 @@
 //! How gossipsub spreads messages, at what cost, and what Sybils can do about it: networks of engines in virtual time.
 //!
-//! `cargo bench -p p2p-protocols --bench gossipsub_network [-- NAME…] [nodes=N] [seed=N] [attack=NAME]`, in one thread. Arguments name the figures wanted
-//! (`latency`, `idontwant`, `loss`, `attacks`, `testbed`, `size`); without any, all are taken. `nodes=N` changes the number of
-//! honest nodes of each, and `attack=NAME` takes one of the attacks. Messages are not signed: signatures change what nodes compute, and not what they say to whom.
+//! `cargo bench -p p2p-protocols --bench gossipsub_network [-- NAME…] [nodes=N] [seed=N] [attack=NAME] [scores=expecting]`, in
+//! one thread. Arguments name the figures wanted (`latency`, `idontwant`, `loss`, `attacks`, `testbed`, `size`); without
+//! any, all are taken. `nodes=N` changes the number of honest nodes of each, `attack=NAME` takes one of the attacks, and
+//! `scores=expecting` one of the two kinds of scores. Messages are not signed: signatures change what nodes compute, and
+//! not what they say to whom.
 //!
 //! The paper is Vyzovitis et al., "`GossipSub`: Attack-Resilient Message Propagation in the Filecoin and ETH2.0 Networks",
 //! arXiv:2007.02754, 2020.
@@ -52,7 +54,8 @@ fn main() {
         loss(nodes(1000), seed);
     }
     if wanted("attacks") {
-        attacks(nodes(100), seed, only);
+        let only_expecting = words.iter().any(|word| word == "scores=expecting");
+        attacks(nodes(100), seed, only, only_expecting);
     }
     if wanted("testbed") {
         testbed(nodes(100), seed);
@@ -167,7 +170,7 @@ fn loss(nodes: usize, seed: u64) {
 }
 
 /// Ten Sybils for each honest node, and as many connections to them as to ten honest ones.
-fn attacks(nodes: usize, seed: u64, only: Option<&str>) {
+fn attacks(nodes: usize, seed: u64, only: Option<&str>, only_expecting: bool) {
     let second = Duration::from_secs;
     for (name, attack, at, eclipse) in [
         ("cold_boot", Attack::Drop, second(0), false),
@@ -180,6 +183,9 @@ fn attacks(nodes: usize, seed: u64, only: Option<&str>) {
             continue;
         }
         for (scores, config) in [("evaluated", evaluated()), ("expecting", expecting(RATE))] {
+            if only_expecting && scores != "expecting" {
+                continue;
+            }
             let plan = Plan {
                 config,
                 eclipse,
