@@ -1,5 +1,10 @@
-//! Runnable examples, and the command-line tool `p2putil`.
+//! Runnable examples, and the command-line tool `p2putil`: here is what that one is made of and has tests of its own, so that
+//! the whole tool need not be compiled a second time for them.
 #![forbid(unsafe_code)]
+
+pub mod row;
+pub mod table;
+pub mod transfer;
 
 /// The code in the README, compiled and run.
 #[cfg(doctest)]

@@ -8,8 +8,8 @@ use p2p_swarms::stack::{Stack, StackText};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-use crate::row::Row;
 use crate::{Failure, first_addr, open_many};
+use p2p_examples::row::Row;
 
 /// Asks of each node.
 const ASKS: u32 = 250;

@@ -17,10 +17,10 @@ use tokio::time::timeout_at;
 
 use crate::cli::Demo;
 use crate::output::{Out, print};
-use crate::row::{Row, number, show};
-use crate::table::{Table, bytes, thousands};
-use crate::transfer::{self, HEADER, Read, Receiver, Sender};
 use crate::{Failure, asking, first_addr, network, open_many, relayed};
+use p2p_examples::row::{Row, number, show};
+use p2p_examples::table::{Table, bytes, thousands};
+use p2p_examples::transfer::{self, HEADER, Read, Receiver, Sender};
 
 /// How long one stack may take; what is not there by then is shown as missing.
 const LIMIT: Duration = Duration::from_secs(15);

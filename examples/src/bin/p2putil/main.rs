@@ -17,12 +17,9 @@ mod network;
 mod output;
 mod publishing;
 mod relayed;
-mod row;
 mod send;
 mod sim;
-mod table;
 mod tracker;
-mod transfer;
 
 use std::process::ExitCode;
 use std::time::Duration;

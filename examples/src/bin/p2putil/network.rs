@@ -11,8 +11,8 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-use crate::row::Row;
 use crate::{Failure, publishing};
+use p2p_examples::row::Row;
 
 const STACK: &str = "udp=127.0.0.1:0/p2pke/mbapp/kad";
 /// Nodes that do something at a time.

@@ -14,8 +14,8 @@ use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
 use crate::network::key;
-use crate::row::Row;
 use crate::{Failure, first_addr};
+use p2p_examples::row::Row;
 
 const STACK: &str = "udp=127.0.0.1:0/p2pke/mbapp/kad/gossip=demo";
 const TOPIC: &str = "demo";

@@ -12,7 +12,7 @@ use tokio::time::timeout;
 
 use crate::Failure;
 use crate::network::key;
-use crate::row::Row;
+use p2p_examples::row::Row;
 
 const STACK: &str = "udp=127.0.0.1:0/p2pke/mbapp/kad/quic";
 /// Asks, and how many of them are under way at a time.

@@ -12,7 +12,7 @@ use super::gossipsub::{self, Attack, Measured, Network, RATE};
 use super::network::number;
 use crate::Failure;
 use crate::output::{Out, print};
-use crate::table::{Table, bytes, thousands};
+use p2p_examples::table::{Table, bytes, thousands};
 
 /// What a network is like, and what happens to it.
 #[derive(Debug, Args)]

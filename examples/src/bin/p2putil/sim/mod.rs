@@ -12,7 +12,7 @@ use self::overlay::Overlay;
 use self::plot::Series;
 use crate::Failure;
 use crate::output::{Out, print};
-use crate::table::{Table, thousands};
+use p2p_examples::table::{Table, thousands};
 
 mod chord;
 mod gossip;

@@ -4,23 +4,25 @@ use std::fmt::Write as _;
 
 /// Rows of cells under a heading; the first column to the left, the others to the right.
 #[derive(Debug)]
-pub(crate) struct Table {
+pub struct Table {
     rows: Vec<Vec<String>>,
 }
 
 impl Table {
-    pub(crate) fn new<const N: usize>(heading: [&str; N]) -> Self {
+    /// A table with this heading and no rows.
+    pub fn new<const N: usize>(heading: [&str; N]) -> Self {
         Self {
             rows: vec![heading.map(str::to_owned).to_vec()],
         }
     }
 
-    pub(crate) fn row<const N: usize>(&mut self, cells: [String; N]) {
+    /// Adds a row below.
+    pub fn row<const N: usize>(&mut self, cells: [String; N]) {
         self.rows.push(cells.into());
     }
 
     /// The table, with a line under the heading and no line end at the end.
-    pub(crate) fn render(&self) -> String {
+    pub fn render(&self) -> String {
         let width = |column: usize| {
             let cells = self.rows.iter().filter_map(|row| row.get(column));
             cells.map(|cell| cell.chars().count()).max().unwrap_or(0)
@@ -51,7 +53,7 @@ impl Table {
 }
 
 /// `1234567` as `1,234,567`.
-pub(crate) fn thousands(number: u64) -> String {
+pub fn thousands(number: u64) -> String {
     let digits = number.to_string();
     let mut text = String::new();
     for (index, digit) in digits.chars().enumerate() {
@@ -64,7 +66,7 @@ pub(crate) fn thousands(number: u64) -> String {
 }
 
 /// Bytes as a person says them.
-pub(crate) fn bytes(count: f64) -> String {
+pub fn bytes(count: f64) -> String {
     let units = ["B", "kB", "MB", "GB"];
     let mut value = count;
     let mut unit = 0;

@@ -9,7 +9,7 @@ use crate::table::{Table, bytes, thousands};
 
 /// Something that was done many times over one stack.
 #[derive(Debug)]
-pub(crate) struct Row {
+pub struct Row {
     stack: String,
     what: &'static str,
     nodes: usize,
@@ -21,14 +21,14 @@ pub(crate) struct Row {
     start: Instant,
     time: Duration,
     /// Messages that were lost on the way, where they are counted.
-    pub(crate) lost: Option<u64>,
+    pub lost: Option<u64>,
     /// Bytes that it was about, if they are what counts.
-    pub(crate) bytes: Option<u64>,
+    pub bytes: Option<u64>,
 }
 
 impl Row {
     /// Begins something that is to be done `of` times among `nodes` nodes.
-    pub(crate) fn new(stack: &str, what: &'static str, nodes: usize, of: usize) -> Self {
+    pub fn new(stack: &str, what: &'static str, nodes: usize, of: usize) -> Self {
         Self {
             stack: stack.to_owned(),
             what,
@@ -43,29 +43,30 @@ impl Row {
         }
     }
 
-    pub(crate) fn stack(&self) -> &str {
+    /// The text of the stack.
+    pub fn stack(&self) -> &str {
         &self.stack
     }
 
     /// Begins anew: what was before is not counted.
-    pub(crate) fn begin(&mut self) {
+    pub fn begin(&mut self) {
         self.start = Instant::now();
     }
 
     /// It was done once more, in so long.
-    pub(crate) fn done(&mut self, took: Duration) {
+    pub fn done(&mut self, took: Duration) {
         self.done += 1;
         self.took.push(took);
     }
 
     /// It was done so many times, in so long altogether.
-    pub(crate) fn all_done(&mut self, done: usize, time: Duration) {
+    pub fn all_done(&mut self, done: usize, time: Duration) {
         self.done = done;
         self.time = time;
     }
 
     /// Takes what becomes of each, if it was done rightly, until all are over.
-    pub(crate) async fn collect(&mut self, each: impl Stream<Item = Option<Duration>>) {
+    pub async fn collect(&mut self, each: impl Stream<Item = Option<Duration>>) {
         let mut each = std::pin::pin!(each);
         while let Some(took) = each.next().await {
             if let Some(took) = took {
@@ -76,17 +77,17 @@ impl Row {
     }
 
     /// It is over.
-    pub(crate) fn end(&mut self) {
+    pub fn end(&mut self) {
         self.time = self.start.elapsed();
     }
 
     /// How often it was not done rightly.
-    pub(crate) fn missing(&self) -> usize {
+    pub fn missing(&self) -> usize {
         self.of.saturating_sub(self.done)
     }
 
     /// What is missing, in words.
-    pub(crate) fn complaint(&self) -> String {
+    pub fn complaint(&self) -> String {
         format!(
             "{} of {} {} over {}",
             self.missing(),
@@ -106,7 +107,8 @@ impl Row {
         number(count) / self.time.as_secs_f64().max(1e-9)
     }
 
-    pub(crate) fn json(&self) -> Value {
+    /// The row as an object for programs: times in seconds and microseconds.
+    pub fn json(&self) -> Value {
         let micros = |share| self.percentile(share).map(|took| took.as_secs_f64() * 1e6);
         let mut object = json!({
             "stack": self.stack, "what": self.what, "nodes": self.nodes, "of": self.of, "done": self.done,
@@ -153,7 +155,7 @@ impl Row {
 }
 
 /// One table of all rows.
-pub(crate) fn show(rows: &[&Row]) -> String {
+pub fn show(rows: &[&Row]) -> String {
     let mut table = Table::new(["stack", "what", "done", "lost", "median", "99 %", "rate"]);
     for row in rows {
         table.row(row.cells());
@@ -173,8 +175,9 @@ fn short(stack: &str) -> String {
     }
 }
 
+/// A count as what can be divided.
 #[expect(clippy::cast_precision_loss, reason = "counts of one run are far below 2⁵²")]
-pub(crate) fn number(count: u64) -> f64 {
+pub fn number(count: u64) -> f64 {
     count as f64
 }
 

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use p2p::{Headroom, Packet};
 
 /// Bytes in front of a chunk: kind, transmission, index, count.
-pub(crate) const HEADER: usize = 13;
+pub const HEADER: usize = 13;
 const DATA: u8 = 0;
 const ACK: u8 = 1;
 /// A chunk is lost when one that was sent so many later is acknowledged.
@@ -22,22 +22,29 @@ const AHEAD: u32 = 4096;
 
 /// A message of the transfer, read.
 #[derive(Debug)]
-pub(crate) enum Read {
+pub enum Read {
     /// A chunk; the packet holds the chunk alone.
-    Data { sent: Sent, count: u32, chunk: Packet },
+    Data {
+        /// Which transmission of which chunk it is.
+        sent: Sent,
+        /// Chunks that there are.
+        count: u32,
+        /// The chunk.
+        chunk: Packet,
+    },
     /// What arrived.
     Ack(Vec<Sent>),
 }
 
 /// One transmission of a chunk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Sent {
+pub struct Sent {
     transmission: u32,
     index: u32,
 }
 
 /// Reads a message; nothing if it is none of the transfer's.
-pub(crate) fn read(mut packet: Packet) -> Option<Read> {
+pub fn read(mut packet: Packet) -> Option<Read> {
     match packet.pop_front::<1>()? {
         [DATA] => {
             let sent = read_sent(&mut packet)?;
@@ -67,7 +74,7 @@ fn read_sent(packet: &mut Packet) -> Option<Sent> {
 }
 
 /// The message that acknowledges `acks`.
-pub(crate) fn ack(acks: &[Sent], room: Headroom) -> Packet {
+pub fn ack(acks: &[Sent], room: Headroom) -> Packet {
     let mut packet = Packet::with_capacity(room, 1 + 8 * acks.len());
     packet.push_back(&[ACK]);
     for sent in acks {
@@ -79,7 +86,7 @@ pub(crate) fn ack(acks: &[Sent], room: Headroom) -> Packet {
 
 /// Sends one file.
 #[derive(Debug)]
-pub(crate) struct Sender<F> {
+pub struct Sender<F> {
     file: F,
     hash: [u8; 32],
     chunk: usize,
@@ -98,7 +105,7 @@ pub(crate) struct Sender<F> {
 impl<F: AsRef<[u8]>> Sender<F> {
     /// Sends `file`, whose hash is `hash`, in chunks of `chunk` bytes (at least 32), up to `window` at a time.
     /// Nothing if there would be 2³² chunks or more.
-    pub(crate) fn new(file: F, hash: [u8; 32], chunk: usize, window: usize, now: Instant) -> Option<Self> {
+    pub fn new(file: F, hash: [u8; 32], chunk: usize, window: usize, now: Instant) -> Option<Self> {
         let chunk = chunk.max(hash.len());
         // One more for the hash.
         let count = u32::try_from(file.as_ref().len().div_ceil(chunk))
@@ -122,22 +129,22 @@ impl<F: AsRef<[u8]>> Sender<F> {
     }
 
     /// Whether every chunk was acknowledged.
-    pub(crate) fn is_done(&self) -> bool {
+    pub fn is_done(&self) -> bool {
         self.missing == 0
     }
 
     /// Chunks that were sent again.
-    pub(crate) fn resent(&self) -> u64 {
+    pub fn resent(&self) -> u64 {
         self.resent
     }
 
     /// When [`handle_timeout`](Self::handle_timeout) has something to do.
-    pub(crate) fn poll_timeout(&self) -> Option<Instant> {
+    pub fn poll_timeout(&self) -> Option<Instant> {
         (!self.under_way.is_empty()).then(|| self.heard + SILENCE)
     }
 
     /// The next message to send, if there is room for one under way.
-    pub(crate) fn poll_transmit(&mut self, now: Instant, room: Headroom) -> Option<Packet> {
+    pub fn poll_transmit(&mut self, now: Instant, room: Headroom) -> Option<Packet> {
         if self.under_way.len() >= self.window {
             return None;
         }
@@ -182,7 +189,7 @@ impl<F: AsRef<[u8]>> Sender<F> {
     }
 
     /// The receiver has these.
-    pub(crate) fn handle_ack(&mut self, acks: &[Sent], now: Instant) {
+    pub fn handle_ack(&mut self, acks: &[Sent], now: Instant) {
         let mut newest = 0;
         for sent in acks {
             self.under_way.remove(&sent.transmission);
@@ -202,7 +209,7 @@ impl<F: AsRef<[u8]>> Sender<F> {
     }
 
     /// It is time.
-    pub(crate) fn handle_timeout(&mut self, now: Instant) {
+    pub fn handle_timeout(&mut self, now: Instant) {
         if self.poll_timeout().is_some_and(|due| due <= now) {
             self.lost
                 .extend(std::mem::take(&mut self.under_way).into_values());
@@ -216,7 +223,7 @@ impl<F: AsRef<[u8]>> Sender<F> {
 
 /// Receives one file.
 #[derive(Debug, Default)]
-pub(crate) struct Receiver {
+pub struct Receiver {
     next: u32,
     early: BTreeMap<u32, Packet>,
     hasher: blake3::Hasher,
@@ -226,17 +233,17 @@ pub(crate) struct Receiver {
 
 impl Receiver {
     /// Whether all of the file is there, and if so whether its hash is the one that the sender sent.
-    pub(crate) fn verdict(&self) -> Option<bool> {
+    pub fn verdict(&self) -> Option<bool> {
         self.verdict
     }
 
     /// Bytes of the file that arrived and have all bytes before them.
-    pub(crate) fn received(&self) -> usize {
+    pub fn received(&self) -> usize {
         self.received
     }
 
     /// A chunk came. Returns whether to acknowledge it.
-    pub(crate) fn handle_data(&mut self, sent: Sent, count: u32, chunk: Packet) -> bool {
+    pub fn handle_data(&mut self, sent: Sent, count: u32, chunk: Packet) -> bool {
         if sent.index >= self.next.saturating_add(AHEAD) {
             return false;
         }
