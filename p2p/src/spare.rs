@@ -33,7 +33,33 @@ thread_local! {
     static SPARE: RefCell<Vec<BytesMut>> = const { RefCell::new(Vec::new()) };
 }
 
-static CASES: Mutex<Vec<Vec<BytesMut>>> = Mutex::new(Vec::new());
+static SHARED: Depot = Depot(Mutex::new(Vec::new()));
+
+/// Cases of buffers, which threads that have too many leave for those that have none.
+struct Depot(Mutex<Vec<Vec<BytesMut>>>);
+
+impl Depot {
+    /// A buffer of a thread's own, or one of the depot's, whose case comes with it.
+    fn take(&self, own: &mut Vec<BytesMut>) -> Option<BytesMut> {
+        if own.is_empty() {
+            own.append(&mut self.0.lock().ok()?.pop()?);
+        }
+        own.pop()
+    }
+
+    /// Adds a buffer to a thread's own. Where these are too many, a case of them goes to the depot, or is freed.
+    fn give(&self, own: &mut Vec<BytesMut>, buf: BytesMut) {
+        if own.len() >= KEPT {
+            let case = own.split_off(KEPT - CASE);
+            if let Ok(mut cases) = self.0.lock()
+                && cases.len() < DEPOT
+            {
+                cases.push(case);
+            }
+        }
+        own.push(buf);
+    }
+}
 
 /// A buffer of [`SIZE`] bytes, whatever they are, for a packet that needs `len` of them; `None` if that is none of its
 /// size.
@@ -42,14 +68,7 @@ pub(crate) fn take(len: usize) -> Option<BytesMut> {
         return None;
     }
     // A thread that ends has no list any more.
-    let spare = SPARE.try_with(|spare| {
-        let mut spare = spare.try_borrow_mut().ok()?;
-        if spare.is_empty() {
-            let mut case = CASES.lock().ok()?.pop()?;
-            spare.append(&mut case);
-        }
-        spare.pop()
-    });
+    let spare = SPARE.try_with(|spare| SHARED.take(&mut *spare.try_borrow_mut().ok()?));
     Some(spare.ok().flatten().unwrap_or_else(|| BytesMut::zeroed(SIZE)))
 }
 
@@ -60,28 +79,15 @@ pub(crate) fn give(buf: BytesMut) {
         return;
     }
     let _ = SPARE.try_with(|spare| {
-        let Ok(mut spare) = spare.try_borrow_mut() else {
-            return;
-        };
-        if spare.len() >= KEPT {
-            let case = spare.split_off(KEPT - CASE);
-            store(case);
+        if let Ok(mut spare) = spare.try_borrow_mut() {
+            SHARED.give(&mut spare, buf);
         }
-        spare.push(buf);
     });
-}
-
-fn store(case: Vec<BytesMut>) {
-    if let Ok(mut cases) = CASES.lock()
-        && cases.len() < DEPOT
-    {
-        cases.push(case);
-    }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::collections::HashSet;
+    use std::collections::BTreeSet;
 
     use super::*;
     use crate::{Headroom, Packet};
@@ -126,30 +132,28 @@ mod tests {
         assert_eq!(kept(), before + 1, "it moved, and gave the short buffer back");
     }
 
-    fn packets(count: usize) -> Vec<Packet> {
-        (0..count)
-            .map(|_| Packet::new(Headroom::default(), &[7; 1200]))
-            .collect()
+    /// Where these buffers are.
+    fn places<'a>(bufs: impl IntoIterator<Item = &'a BytesMut>) -> BTreeSet<*const u8> {
+        bufs.into_iter().map(|buf| buf.as_ptr()).collect()
     }
 
     #[test]
-    fn a_thread_and_the_depot_keep_no_more_than_their_limits() {
-        drop(packets(2 * KEPT + 2 * DEPOT * CASE));
-        assert!((KEPT - CASE..=KEPT).contains(&kept()), "{}", kept());
-        let cases = CASES.lock().expect("nobody panics");
-        assert!(cases.len() <= DEPOT && cases.iter().all(|case| case.len() == CASE));
-    }
+    fn what_one_thread_drops_another_takes_and_neither_keeps_more_than_its_limit() {
+        let (depot, mut dropping, mut taking) = (Depot(Mutex::default()), Vec::new(), Vec::new());
+        let bufs: Vec<_> = (0..KEPT + 2 * DEPOT * CASE)
+            .map(|_| BytesMut::zeroed(SIZE))
+            .collect();
+        let all = places(&bufs);
+        for buf in bufs {
+            depot.give(&mut dropping, buf);
+            assert!(dropping.len() <= KEPT && depot.0.lock().expect("no panic").len() <= DEPOT);
+        }
+        let left = places(&dropping);
+        assert_eq!(left.len(), KEPT);
 
-    #[test]
-    fn what_another_thread_drops_comes_back() {
-        let theirs = packets(KEPT + CASE);
-        let at: HashSet<_> = theirs.iter().map(|packet| packet.as_ptr() as usize).collect();
-        std::thread::spawn(move || drop(theirs)).join().expect("it drops");
-        // Other tests may take a case before this one does, but not all of them.
-        let again = packets(2 * KEPT);
-        let again = again
-            .iter()
-            .filter(|packet| at.contains(&(packet.as_ptr() as usize)));
-        assert!(again.count() >= 1);
+        let taken: Vec<_> = std::iter::from_fn(|| depot.take(&mut taking)).collect();
+        let places = places(&taken);
+        assert_eq!((taken.len(), places.len()), (DEPOT * CASE, DEPOT * CASE));
+        assert!(places.is_subset(&all) && places.is_disjoint(&left));
     }
 }
