@@ -3,12 +3,13 @@
 //! Without arguments three nodes of this process talk. In terminals on one or more machines, lines go to all others:
 //! `cargo run --example chat -- ann`, and `cargo run --example chat -- bob [ADDR]`, where ADDR is what ann printed.
 
-use std::{collections::HashSet, slice, sync::Arc, time::Duration};
+use std::{slice, sync::Arc, time::Duration};
 
 use p2p::{BoxAddr, BoxSecureAskSwarm, BoxSecureSwarm, BoxSwarm, Swarm};
 use p2p_discovery::{Addrs, Dht, Discovery, Mdns, MdnsConfig, Result, Several, keep_announced, keep_peers};
 use p2p_formats::x509::{PrivateKey, Registry};
-use p2p_swarms::{GossipAddr, GossipSwarm, Identity, KademliaSwarm, Mux, SwarmExt as _, UdpSwarm, gossip};
+use p2p_swarms::gossip::{self, GossipEvent};
+use p2p_swarms::{GossipAddr, GossipSwarm, Identity, KademliaSwarm, Mux, SwarmExt as _, UdpSwarm};
 use tokio::sync::mpsc::{Receiver, channel};
 use tokio::time::{sleep, timeout};
 
@@ -36,34 +37,33 @@ impl Node {
 
     /// This program's own protocol, in one loop: who is new in the chat is greeted, and is a contact for the DHT.
     async fn greet(&self) -> Result<()> {
-        let mut greeted = HashSet::<BoxAddr>::new();
         loop {
-            if let Ok(greeting) = timeout(Duration::from_millis(50), self.own.receive()).await {
-                println!("{}", String::from_utf8_lossy(&greeting?.payload));
+            tokio::select! {
+                greeting = self.own.receive() => println!("{}", String::from_utf8_lossy(&greeting?.payload)),
+                event = self.gossip.event() => if let GossipEvent::Subscribed { peer, .. } = event? {
+                    drop(self.own.tell(&peer, "* hello, neighbour".into()).await);
+                    self.dht.join(slice::from_ref(&peer))?.finish().await?;
+                }
             }
-            let there = HashSet::from_iter(self.gossip.subscribers(CHAT));
-            for peer in there.difference(&greeted) {
-                drop(self.own.tell(peer, "* hello, neighbour".into()).await);
-                self.dht.join(slice::from_ref(peer))?.finish().await?;
-            }
-            greeted = there;
         }
     }
 
     /// Once so many others are there, says the lines that come. Ends with them, once each of the others has spoken.
     async fn talk(&self, name: &str, mut lines: Receiver<String>, others: usize) -> Result<()> {
-        let mut awaited = others;
-        while awaited > 0 || !lines.is_closed() || !lines.is_empty() {
+        while self.gossip.subscribers(CHAT).len() < others {
+            sleep(Duration::from_millis(50)).await;
+        }
+        let (topic, mut awaited, mut has_ended) = (GossipAddr::topic(CHAT), others, false);
+        while awaited > 0 || !has_ended {
             tokio::select! {
-                Some(line) = lines.recv(), if self.gossip.subscribers(CHAT).len() >= others => {
-                    let line = format!("{name}: {line}");
-                    self.gossip.tell(&GossipAddr::topic(CHAT), line.as_bytes().into()).await?;
-                }
+                line = lines.recv(), if !has_ended => match line {
+                    Some(line) => self.gossip.tell(&topic, format!("{name}: {line}").as_bytes().into()).await?,
+                    None => has_ended = true,
+                },
                 message = self.gossip.receive() => {
                     println!("{}", String::from_utf8_lossy(&message?.payload));
                     awaited = awaited.saturating_sub(1);
                 }
-                () = sleep(Duration::from_millis(50)) => {}
             }
         }
         Ok(())
