@@ -303,9 +303,9 @@ impl ScoreConfig {
     /// The parameters of the paper's evaluation, for networks in which Sybils may outnumber honest nodes by far, and whose
     /// topics are as [`TopicScoreParams::evaluated`] says.
     ///
-    /// Thresholds are those of github.com/libp2p/gossipsub-hardening, `scripts/configs/1k-attack-cold-boot-covert-flash-*.json`.
-    /// P7 came after the evaluation: six misbehaviours are free, as several go with losses. P6, which the evaluation
-    /// switched off, is that of the default.
+    /// Thresholds are those of github.com/libp2p/gossipsub-hardening, `scripts/configs/1k-attack-cold-boot-covert-flash-*.json`,
+    /// but that of peer exchange, which is 0 there: nobody of so low a score should name others. P7 came after the evaluation:
+    /// six misbehaviours are free, as several go with losses. P6, which the evaluation switched off, is that of the default.
     pub fn evaluated() -> Self {
         Self {
             other_topics: Some(TopicScoreParams::evaluated()),
