@@ -1,10 +1,10 @@
 //! How gossipsub spreads messages, at what cost, and what Sybils can do about it: networks of engines in virtual time.
 //!
-//! `cargo bench -p p2p-protocols --bench gossipsub_network [-- NAME…] [nodes=N] [seed=N] [attack=NAME] [scores=expecting]`, in
+//! `cargo bench -p p2p-protocols --bench gossipsub_network [-- NAME…] [nodes=N] [seed=N] [attack=NAME] [scores=NAME]`, in
 //! one thread. Arguments name the figures wanted (`latency`, `idontwant`, `loss`, `attacks`, `testbed`, `size`); without
 //! any, all are taken. `nodes=N` changes the number of honest nodes of each, `attack=NAME` takes one of the attacks, and
-//! `scores=expecting` one of the two kinds of scores. Messages are not signed: signatures change what nodes compute, and
-//! not what they say to whom.
+//! `scores=NAME` one kind of scores. Messages are not signed: signatures change what nodes compute, and not what they say
+//! to whom.
 //!
 //! The paper is Vyzovitis et al., "`GossipSub`: Attack-Resilient Message Propagation in the Filecoin and ETH2.0 Networks",
 //! arXiv:2007.02754, 2020.
@@ -31,13 +31,14 @@ fn main() {
         .skip(1)
         .filter(|word| !word.starts_with('-'))
         .collect();
-    let number = |name: &str| {
-        let value = words.iter().find_map(|word| word.strip_prefix(name));
-        value.and_then(|value| value.parse::<u64>().ok())
-    };
+    let value = |name: &str| words.iter().find_map(|word| word.strip_prefix(name));
+    let number = |name| value(name).and_then(|value| value.parse::<u64>().ok());
     let nodes = |default: usize| number("nodes=").map_or(default, |nodes| nodes as usize);
     let seed = number("seed=").unwrap_or(1);
-    let only = words.iter().find_map(|word| word.strip_prefix("attack="));
+    let chosen = |attack: &str, scores: &str| {
+        let is = |name, it| value(name).is_none_or(|value| value == it);
+        is("attack=", attack) && is("scores=", scores)
+    };
     let names: Vec<&str> = words
         .iter()
         .map(String::as_str)
@@ -54,11 +55,10 @@ fn main() {
         loss(nodes(1000), seed);
     }
     if wanted("attacks") {
-        let only_expecting = words.iter().any(|word| word == "scores=expecting");
-        attacks(nodes(100), seed, only, only_expecting);
+        attacks(nodes(100), seed, chosen);
     }
     if wanted("testbed") {
-        testbed(nodes(100), seed);
+        testbed(nodes(100), seed, chosen);
     }
     if wanted("size") {
         size(nodes(10_000), seed);
@@ -170,7 +170,7 @@ fn loss(nodes: usize, seed: u64) {
 }
 
 /// Ten Sybils for each honest node, and as many connections to them as to ten honest ones.
-fn attacks(nodes: usize, seed: u64, only: Option<&str>, only_expecting: bool) {
+fn attacks(nodes: usize, seed: u64, chosen: impl Fn(&str, &str) -> bool) {
     let second = Duration::from_secs;
     for (name, attack, at, eclipse) in [
         ("cold_boot", Attack::Drop, second(0), false),
@@ -179,11 +179,8 @@ fn attacks(nodes: usize, seed: u64, only: Option<&str>, only_expecting: bool) {
         ("censor", Attack::Censor(SimAddr(0)), second(0), false),
         ("eclipse", Attack::Drop, second(30), true),
     ] {
-        if only.is_some_and(|only| only != name) {
-            continue;
-        }
         for (scores, config) in [("evaluated", evaluated()), ("expecting", expecting(RATE))] {
-            if only_expecting && scores != "expecting" {
+            if !chosen(name, scores) {
                 continue;
             }
             let plan = Plan {
@@ -202,14 +199,14 @@ fn attacks(nodes: usize, seed: u64, only: Option<&str>, only_expecting: bool) {
         publishers: nodes / 10,
         ..Plan::attacked(nodes, seed, Attack::Drop, Duration::ZERO)
     };
-    if only.is_none_or(|only| only == "none") {
+    if chosen("none", "expecting") {
         attacked("none", "expecting", quiet, RATE, second(120), 256);
     }
 }
 
 /// The paper's two attacks on all of a network, in its testbed scaled down, on routers as before gossipsub v1.1, with the
 /// scores of the evaluation, and with ours. Ten heartbeats between opportunistic grafting are those of its other half.
-fn testbed(nodes: usize, seed: u64) {
+fn testbed(nodes: usize, seed: u64, chosen: impl Fn(&str, &str) -> bool) {
     let rate = Plan::testbed_rate(nodes);
     for (name, at, lasts) in [("cold_boot", 0, 180), ("covert_flash", 120, 180)] {
         let grafting = Config {
@@ -222,6 +219,9 @@ fn testbed(nodes: usize, seed: u64) {
             ("evaluated_grafting", grafting),
             ("expecting", expecting(rate)),
         ] {
+            if !chosen(name, scores) {
+                continue;
+            }
             let config = Config {
                 idontwant_threshold: usize::MAX,
                 ..config
