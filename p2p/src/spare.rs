@@ -42,7 +42,8 @@ impl Depot {
     /// A buffer of a thread's own, or one of the depot's, whose case comes with it.
     fn take(&self, own: &mut Vec<BytesMut>) -> Option<BytesMut> {
         if own.is_empty() {
-            own.append(&mut self.0.lock().ok()?.pop()?);
+            let mut case = self.0.lock().ok()?.pop()?;
+            own.append(&mut case);
         }
         own.pop()
     }
