@@ -66,6 +66,6 @@ pub use kind::{Ask, Kind, Needs, Node, Plain, Secure, SecureAsk};
 pub use laws::{LAWS, Law};
 #[doc(hidden)]
 pub use macros::{check_law, checked};
-pub use profile::{Profile, SHORT};
+pub use profile::{Effort, Profile, SHORT};
 pub use report::{Checked, Outcome, Report, Unmet, Verdict};
 pub use testbed::{Testbed, run};

@@ -1,6 +1,8 @@
 //! What the medium may do, how long to wait, and which laws a kind of swarm cannot have.
 
 use std::borrow::Cow;
+use std::fmt;
+use std::str::FromStr;
 use std::time::Duration;
 
 use crate::Law;
@@ -13,6 +15,55 @@ const MOST_ATTEMPTS: usize = 20_000;
 
 /// Payloads of up to this many bytes are short: [`Profile::loss`] holds for them.
 pub const SHORT: usize = 64;
+
+/// How much traffic laws make: how many messages, lengths, orders and cancellations they try.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Effort {
+    /// A tenth of [`Normal`](Self::Normal).
+    Quick,
+    /// Some seconds of processor time for all laws on a swarm in memory. Finds faults that hit 1 message in 50.
+    #[default]
+    Normal,
+    /// Ten times as much as [`Normal`](Self::Normal).
+    Strict,
+}
+
+impl Effort {
+    /// What a law does of something of which it does `normal` by default; never nothing.
+    #[must_use]
+    pub fn amount(self, normal: usize) -> usize {
+        match self {
+            Effort::Quick => normal.div_ceil(10).max(1),
+            Effort::Normal => normal,
+            Effort::Strict => normal.saturating_mul(10),
+        }
+    }
+}
+
+impl FromStr for Effort {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "quick" => Ok(Effort::Quick),
+            "normal" => Ok(Effort::Normal),
+            "strict" => Ok(Effort::Strict),
+            _ => Err(format!("{text:?} is no effort: quick, normal and strict are")),
+        }
+    }
+}
+
+/// The value of a variable of the environment, if it is set.
+///
+/// # Panics
+/// If it is set to something else.
+fn from_environment<T: FromStr<Err: fmt::Display>>(name: &str) -> Option<T> {
+    let text = std::env::var(name).ok()?;
+    match text.parse() {
+        Ok(value) => Some(value),
+        Err(error) => panic!("the variable {name} of the environment: {error}"),
+    }
+}
 
 /// What the medium may do, how long to wait, and which laws are waived.
 ///
@@ -46,9 +97,11 @@ pub struct Profile {
     pub asks: usize,
     /// How long one law may take, before it counts as hanging.
     pub limit: Duration,
-    /// Seed of what laws leave to chance: which packets are attacked, and how. A verdict that failed by it says
-    /// it.
+    /// Seed of everything that laws draw at random: lengths, contents, orders, cancellations, and attacks. Each law draws
+    /// from a generator of its own. Every failure names the seed; `SWARMTEST_SEED` in the environment replaces it.
     pub seed: u64,
+    /// How much traffic laws make. `SWARMTEST_EFFORT` in the environment (`quick`, `normal` or `strict`) replaces it.
+    pub effort: Effort,
     /// Laws that are not checked, and why; see [`waive`](Self::waive).
     pub waived: Vec<(Cow<'static, str>, Cow<'static, str>)>,
 }
@@ -66,6 +119,7 @@ impl Default for Profile {
             asks: 1024,
             limit: Duration::from_mins(2),
             seed: 0,
+            effort: Effort::Normal,
             waived: Vec::new(),
         }
     }
@@ -80,6 +134,25 @@ impl Profile {
             loss_at_mtu: loss,
             ..Self::default()
         }
+    }
+
+    /// The same profile with a tenth of the traffic, for many runs that must be short: a matrix of generated stacks.
+    /// Rare faults pass it.
+    #[must_use]
+    pub fn quick(self) -> Self {
+        self.effort(Effort::Quick)
+    }
+
+    /// The same profile with ten times the traffic and the time for it, for a run now and then.
+    #[must_use]
+    pub fn strict(self) -> Self {
+        self.effort(Effort::Strict)
+    }
+
+    /// The same profile with this much traffic.
+    #[must_use]
+    pub fn effort(self, effort: Effort) -> Self {
+        Self { effort, ..self }
     }
 
     /// The same profile without the law of this name, and why. A name that ends in `::` waives the group.
@@ -101,6 +174,21 @@ impl Profile {
     pub fn waiver(&self, law: &Law) -> Option<&str> {
         let waiver = self.waived.iter().find(|(name, _)| covers(name, law));
         waiver.map(|(_, why)| &**why)
+    }
+
+    /// The same profile with what the environment replaces, and the time that its effort takes.
+    pub(crate) fn as_run(&self) -> Self {
+        let effort = from_environment("SWARMTEST_EFFORT").unwrap_or(self.effort);
+        Self {
+            seed: from_environment("SWARMTEST_SEED").unwrap_or(self.seed),
+            effort,
+            limit: if effort == Effort::Strict {
+                self.limit * 10
+            } else {
+                self.limit
+            },
+            ..self.clone()
+        }
     }
 
     /// The chance that a message of `len` bytes is lost.
@@ -178,6 +266,15 @@ mod tests {
         assert_eq!(arrive_at_least(23, 0.3), 1);
         let bound = arrive_at_least(200, 0.3);
         assert!((80..140).contains(&bound), "{bound} of an expected 140");
+    }
+
+    #[test]
+    fn effort_scales_amounts_and_never_to_nothing() {
+        let of = |effort: Effort, normal| effort.amount(normal);
+        assert_eq!((of(Effort::Quick, 1000), of(Effort::Quick, 4)), (100, 1));
+        assert_eq!((of(Effort::Normal, 7), of(Effort::Strict, 7)), (7, 70));
+        assert_eq!("strict".parse(), Ok(Effort::Strict));
+        assert!("lazy".parse::<Effort>().is_err());
     }
 
     #[test]

@@ -1,12 +1,14 @@
 //! Makes the nodes that laws look at, and runs laws on them.
 
 use std::any::Any;
-use std::fmt;
+use std::fmt::{self, Write as _};
 use std::future::{Future, ready};
 use std::pin::Pin;
 use std::sync::Arc;
 
 use p2p::{Addr, BoxAddr, Error, Result, Swarm};
+use rand::SeedableRng as _;
+use rand::rngs::StdRng;
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::{Instant, timeout};
 
@@ -40,6 +42,8 @@ pub struct Testbed<A> {
     forge: Option<Arc<Forge<A>>>,
     watch: Option<Arc<Watch>>,
     parallel: usize,
+    /// The law that is checked, from which it draws at random.
+    law: &'static str,
 }
 
 /// Where nodes come from.
@@ -72,6 +76,7 @@ impl<A> Clone for Testbed<A> {
             forge: self.forge.clone(),
             watch: self.watch.clone(),
             parallel: self.parallel,
+            law: self.law,
         }
     }
 }
@@ -159,6 +164,7 @@ impl<A: Addr> Testbed<A> {
             forge: None,
             watch: None,
             parallel: PARALLEL,
+            law: "",
         }
     }
 
@@ -258,17 +264,34 @@ impl<A: Addr> Testbed<A> {
         Testbed {
             source,
             has: self.has,
-            profile: self.profile.clone(),
+            profile: Arc::new(self.profile.as_run()),
             rebind,
             forge,
             watch: self.watch.clone(),
             parallel: self.parallel,
+            law: self.law,
         }
     }
 
     /// What the medium may do, and how long to wait.
     pub fn the_profile(&self) -> &Profile {
         &self.profile
+    }
+
+    /// How much a law does of something of which it does `normal` by default: a tenth in a quick run, ten times as much
+    /// in a strict one.
+    pub fn amount(&self, normal: usize) -> usize {
+        self.profile.effort.amount(normal)
+    }
+
+    /// A generator of random numbers for the law that is checked, seeded by [`Profile::seed`] and the law's name: the same
+    /// numbers each time. All that a law leaves to chance comes from it, so that a failure can be replayed.
+    pub fn rng(&self) -> StdRng {
+        // FNV-1a: the name's hash must be the same on every machine and in every version.
+        let name = self.law.bytes().fold(0xCBF2_9CE4_8422_2325_u64, |hash, byte| {
+            (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01B3)
+        });
+        StdRng::seed_from_u64(name ^ self.profile.seed)
     }
 
     /// `N` fresh nodes that can reach one another.
@@ -376,10 +399,15 @@ impl Testbed<BoxAddr> {
 
     pub(crate) async fn check_one(&self, law: &'static Law) -> Checked {
         let started = Instant::now();
-        let verdict = match self.profile.waiver(law) {
+        let mut verdict = match self.profile.waiver(law) {
             Some(why) => Verdict::Waived(why.to_owned()),
             None => self.guarded(law).await,
         };
+        if let Verdict::Failed(how) = &mut verdict {
+            let seed = self.profile.seed;
+            // Writing to a string does not fail.
+            let _ = write!(how, " (seed {seed}; SWARMTEST_SEED={seed} replays it)");
+        }
         let checked = Checked {
             law,
             verdict,
@@ -394,7 +422,11 @@ impl Testbed<BoxAddr> {
     /// Runs a law in a task of its own, so that a panic or a hang ends there.
     async fn guarded(&self, law: &'static Law) -> Verdict {
         let mut task = JoinSet::new();
-        task.spawn(crate::laws::start(law.name, self.clone()));
+        let bed = Self {
+            law: law.name,
+            ..self.clone()
+        };
+        task.spawn(crate::laws::start(law.name, bed));
         let limit = self.profile.limit;
         match timeout(limit, task.join_next()).await {
             Ok(Some(Ok(outcome))) => outcome.into(),

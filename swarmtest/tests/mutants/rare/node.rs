@@ -1,0 +1,378 @@
+//! The node with a fault.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::sync::{Arc, Mutex};
+
+use futures_util::FutureExt as _;
+use p2p::{BatchError, BatchOutcome, Counters, Message, Packet, Reason, Result, Swarm};
+use p2p_swarmtest::reference::{Address, Node};
+use tokio::task::yield_now;
+
+use super::fault::{Fate, Fault, Got, Received, Told};
+use crate::lock;
+
+/// A correct node with a fault.
+pub(crate) struct Rare {
+    pub(super) inner: Arc<Node>,
+    pub(super) addr: Address,
+    pub(super) crowd: Arc<Crowd>,
+    pub(super) own: Own,
+}
+
+/// What faults are told of one node.
+#[derive(Default)]
+pub(super) struct Own {
+    told: AtomicUsize,
+    received: AtomicUsize,
+    waiting: AtomicUsize,
+    parses: AtomicUsize,
+    batches: AtomicUsize,
+    parsed: Mutex<BTreeSet<Address>>,
+    last_src: Mutex<Option<Address>>,
+    copies: Mutex<Vec<Message<Address>>>,
+    last_told: Mutex<Vec<u8>>,
+    same: AtomicUsize,
+    pub(super) asks: AtomicUsize,
+    pub(super) asking: AtomicUsize,
+    pub(super) requests: AtomicUsize,
+}
+
+/// Nodes that were made together, and what faults are told of them.
+pub(crate) struct Crowd {
+    pub(super) fault: &'static Fault,
+    traffic: Mutex<BTreeMap<Address, Traffic>>,
+    /// Nodes that a fault does not let go of.
+    kept: Mutex<Vec<Arc<Node>>>,
+}
+
+/// What was told to one node.
+#[derive(Default)]
+struct Traffic {
+    told: usize,
+    unread: usize,
+    floods: usize,
+    full: bool,
+    gone: bool,
+    senders: BTreeSet<Address>,
+}
+
+/// How many unread messages make a flood.
+const FULL: usize = 60;
+
+impl Crowd {
+    pub(super) fn of(fault: &'static Fault) -> Arc<Self> {
+        Arc::new(Self {
+            fault,
+            traffic: Mutex::default(),
+            kept: Mutex::default(),
+        })
+    }
+
+    /// Whether a fault keeps this address.
+    pub(super) fn keeps(&self, addr: &Address) -> bool {
+        lock(&self.kept)
+            .iter()
+            .any(|node| node.local_addrs().contains(addr))
+    }
+}
+
+/// A tell that sends a part when it is dropped.
+struct Unfinished<'a> {
+    node: &'a Node,
+    message: Option<(Address, Packet)>,
+}
+
+impl Drop for Unfinished<'_> {
+    fn drop(&mut self) {
+        if let Some((dst, mut packet)) = self.message.take() {
+            packet.truncate(packet.len() / 2);
+            let _ = self.node.tell(&dst, packet).now_or_never();
+        }
+    }
+}
+
+impl Rare {
+    /// The nodes, which see one another's traffic.
+    pub(super) fn all(crowd: &Arc<Crowd>, nodes: Vec<Node>) -> Vec<Self> {
+        let nodes = nodes.into_iter().map(|node| {
+            let addr = node.local_addrs()[0];
+            lock(&crowd.traffic).insert(addr, Traffic::default());
+            Self {
+                inner: Arc::new(node),
+                addr,
+                crowd: crowd.clone(),
+                own: Own::default(),
+            }
+        });
+        nodes.collect()
+    }
+
+    fn fate(&self, dst: &Address, packet: &Packet, place: usize, batch: usize) -> Fate {
+        let index = self.own.told.fetch_add(1, SeqCst);
+        let same = {
+            let mut last = lock(&self.own.last_told);
+            if *last == packet[..] {
+                self.own.same.fetch_add(1, SeqCst) + 1
+            } else {
+                *last = packet.to_vec();
+                self.own.same.store(0, SeqCst);
+                0
+            }
+        };
+        let mut traffic = lock(&self.crowd.traffic);
+        let others_unread = traffic
+            .iter()
+            .filter(|(addr, _)| *addr != dst)
+            .map(|(_, traffic)| traffic.unread)
+            .max();
+        let other = traffic
+            .keys()
+            .copied()
+            .find(|other| *other != self.addr && other != dst);
+        let known = traffic.contains_key(dst);
+        let to = traffic.entry(*dst).or_default();
+        to.senders.insert(self.addr);
+        let told = Told {
+            index,
+            to_dst: to.told,
+            senders: to.senders.len(),
+            unread: to.unread,
+            batch,
+            place,
+            src: self.addr,
+            dst: *dst,
+            other,
+            payload: packet,
+            mtu: self.inner.mtu(),
+            same,
+            gone: to.gone || !known,
+            others_unread: others_unread.unwrap_or(0),
+            tight: packet.room().front == 0,
+            parsed: lock(&self.own.parsed).contains(dst),
+            floods: to.floods,
+        };
+        let fate = (self.crowd.fault.tell)(&told);
+        to.told += 1;
+        fate
+    }
+
+    /// Sends, and keeps the books.
+    async fn send(&self, dst: &Address, packet: Packet) -> Result<()> {
+        self.inner.tell(dst, packet).await?;
+        if let Some(to) = lock(&self.crowd.traffic).get_mut(dst) {
+            to.unread = (to.unread + 1).min(FULL + 4);
+            to.full |= to.unread >= FULL;
+        }
+        Ok(())
+    }
+
+    fn unread(&self, dst: &Address) -> usize {
+        lock(&self.crowd.traffic).get(dst).map_or(0, |to| to.unread)
+    }
+
+    async fn tell_one(&self, dst: &Address, packet: Packet, place: usize, batch: usize) -> Result<()> {
+        match self.fate(dst, &packet, place, batch) {
+            Fate::Sound => self.send(dst, packet).await,
+            Fate::Lost => Ok(()),
+            Fate::Twice => {
+                self.send(dst, packet.clone()).await?;
+                self.send(dst, packet).await
+            }
+            Fate::Changed(bytes) => self.send(dst, Packet::from(&bytes[..])).await,
+            Fate::Also(other) => {
+                self.send(&other, packet.clone()).await?;
+                self.send(dst, packet).await
+            }
+            Fate::Refused(error) => Err(error),
+            Fate::SentAndRefused(error) => {
+                self.send(dst, packet).await?;
+                Err(error)
+            }
+            Fate::Late(by) => {
+                tokio::time::sleep(by).await;
+                self.send(dst, packet).await
+            }
+            Fate::Waits => {
+                while self.unread(dst) >= FULL {
+                    tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+                }
+                self.send(dst, packet).await
+            }
+            Fate::Partial(yields) => {
+                let message = Some((*dst, packet));
+                let mut unfinished = Unfinished {
+                    node: &self.inner,
+                    message,
+                };
+                for _ in 0..yields {
+                    yield_now().await;
+                }
+                match unfinished.message.take() {
+                    Some((dst, packet)) => self.send(&dst, packet).await,
+                    None => Ok(()),
+                }
+            }
+        }
+    }
+
+    fn seen(&self, batch: Option<usize>, place: usize) -> Received {
+        Received {
+            index: self.own.received.load(SeqCst),
+            batch,
+            place,
+            waiting: self.own.waiting.load(SeqCst),
+            last_src: *lock(&self.own.last_src),
+            mtu: self.inner.mtu(),
+        }
+    }
+
+    /// What becomes of a message that came.
+    fn got(&self, message: &mut Message<Address>, batch: Option<usize>, place: usize) -> Got {
+        if let Some(to) = lock(&self.crowd.traffic).get_mut(&self.addr) {
+            to.unread = to.unread.saturating_sub(1);
+            if to.unread == 0 && std::mem::take(&mut to.full) {
+                to.floods += 1;
+            }
+        }
+        let seen = self.seen(batch, place);
+        self.own.received.fetch_add(1, SeqCst);
+        *lock(&self.own.last_src) = Some(message.src);
+        (self.crowd.fault.receive)(&seen, message)
+    }
+}
+
+/// A caller that waits.
+struct Waiting<'a>(&'a AtomicUsize);
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, SeqCst);
+    }
+}
+
+impl Swarm<Address> for Rare {
+    async fn tell(&self, dst: &Address, packet: Packet) -> Result<()> {
+        self.tell_one(dst, packet, 0, 1).await
+    }
+
+    async fn tell_batch(&self, batch: &mut Vec<(Address, Packet)>) -> Result<(), BatchError> {
+        let count = batch.len();
+        let first = batch.first().cloned();
+        (self.crowd.fault.batch)(batch);
+        let mut outcome = BatchOutcome::default();
+        for (place, (dst, packet)) in batch.drain(..).enumerate() {
+            outcome.record(self.tell_one(&dst, packet, place, count).await);
+        }
+        let left = (self.crowd.fault.batch_leaves)(count);
+        batch.extend(first.into_iter().cycle().take(left));
+        (self.crowd.fault.batch_says)(count, outcome.finish())
+    }
+
+    async fn receive(&self) -> Result<Message<Address>> {
+        if let Some(copy) = lock(&self.own.copies).pop() {
+            return Ok(copy);
+        }
+        self.own.waiting.fetch_add(1, SeqCst);
+        let _waiting = Waiting(&self.own.waiting);
+        loop {
+            let mut message = self.inner.receive().await?;
+            for _ in 0..(self.crowd.fault.holds)(&self.seen(None, 0)) {
+                yield_now().await;
+            }
+            match self.got(&mut message, None, 0) {
+                Got::Sound => return Ok(message),
+                Got::Lost => {}
+                Got::Twice => {
+                    lock(&self.own.copies).push(message.clone());
+                    return Ok(message);
+                }
+            }
+        }
+    }
+
+    async fn receive_batch(&self, out: &mut Vec<Message<Address>>, max: usize) -> Result<usize> {
+        let calls = self.own.batches.fetch_add(1, SeqCst);
+        let most = (self.crowd.fault.max)(calls, out.len(), max);
+        let mut taken = Vec::new();
+        let mut count = 0;
+        while count == 0 {
+            let before = self.inner.receive_batch(&mut taken, most).await?;
+            for _ in 0..(self.crowd.fault.holds)(&self.seen(Some(max), 0)) {
+                yield_now().await;
+            }
+            if before == 0 {
+                return Ok(0);
+            }
+            let forgotten = (self.crowd.fault.forgets)(out.len(), taken.len());
+            out.drain(..forgotten.min(out.len()));
+            for (place, mut message) in taken.drain(..).enumerate() {
+                match self.got(&mut message, Some(max), place) {
+                    Got::Sound => out.push(message),
+                    Got::Lost => continue,
+                    Got::Twice => {
+                        out.push(message.clone());
+                        out.push(message);
+                        count += 1;
+                    }
+                }
+                count += 1;
+            }
+        }
+        Ok(count)
+    }
+
+    fn mtu(&self) -> usize {
+        (self.crowd.fault.mtu)(self.own.received.load(SeqCst), self.inner.mtu())
+    }
+
+    fn local_addrs(&self) -> Vec<Address> {
+        self.inner.local_addrs()
+    }
+
+    fn parse_addr(&self, text: &str) -> Result<Address> {
+        let calls = self.own.parses.fetch_add(1, SeqCst);
+        let read = (self.crowd.fault.parse)(calls, text, self.inner.parse_addr(text));
+        if let Ok(addr) = &read {
+            lock(&self.own.parsed).insert(*addr);
+        }
+        read
+    }
+
+    async fn close(&self) {
+        if let Some(traffic) = lock(&self.crowd.traffic).get_mut(&self.addr) {
+            traffic.gone = true;
+        }
+        self.inner.close().await;
+    }
+
+    fn visit_counters(&self, visit: &mut dyn FnMut(&Counters)) {
+        self.inner.visit_counters(&mut |counters| {
+            let true_ones = counters.snapshot();
+            let sums = [
+                true_ones.sent as usize,
+                true_ones.delivered as usize,
+                true_ones.duplicated as usize,
+                true_ones.dropped_total() as usize,
+            ];
+            let [sent, delivered, duplicated, dropped] = (self.crowd.fault.count)(sums);
+            let shown = Counters::new(counters.layer());
+            shown.sent(sent);
+            shown.delivered(delivered);
+            shown.duplicated(duplicated);
+            shown.dropped_many(Reason::QueueFull, dropped);
+            visit(&shown);
+        });
+    }
+}
+
+impl Drop for Rare {
+    fn drop(&mut self) {
+        if let Some(traffic) = lock(&self.crowd.traffic).get_mut(&self.addr) {
+            traffic.gone = true;
+        }
+        if self.crowd.fault.special == "keeps the address" {
+            lock(&self.crowd.kept).push(self.inner.clone());
+        }
+    }
+}
