@@ -122,10 +122,8 @@ async fn a_tell_to_a_wrong_identity_reaches_nobody_and_says_so() {
     let Err(Error::Unreachable { addr: at, reason }) = told else {
         panic!("{told:?}")
     };
-    assert_eq!(
-        (&*at, &*reason),
-        (&*wrong.to_string(), "another peer answers at this address")
-    );
+    let expected = format!("another peer answers at this address: {}", c.id());
+    assert_eq!((&*at, &*reason), (&*wrong.to_string(), &*expected));
     assert!(matches!(
         a.lookup_public_key(&wrong).await,
         Err(Error::Unreachable { .. })

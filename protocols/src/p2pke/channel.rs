@@ -1,6 +1,7 @@
 //! All sessions with whoever is at one address: the one in use, the one before, and those that may be next.
 
 mod answer;
+mod opening;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -11,18 +12,15 @@ use p2p_formats::x509::PublicKey;
 use rand::CryptoRng;
 
 use super::path::DataPath;
-use super::session::{Session, Stage, Step};
+use super::session::{Session, Stage};
 use super::transport::Transport;
 use super::wire::{self, INIT_DONE, INIT_HELLO, InitHello, RESP_DONE, RESP_HELLO};
 use super::{Error, Local, Tai64N};
 pub use answer::Hello;
+use opening::Opening;
 
 /// Handshake messages that wait to be sent at most; the driver sends them after each call.
 const TRANSMITS: usize = 16;
-
-/// Answers to one repetition of a hello that may turn out to be none; further ones are dropped until the next.
-/// Each costs an X25519 operation, and anybody can send them.
-const FORGED_ANSWERS: u32 = 32;
 
 /// The least time by which two hellos of one channel differ.
 const TICK: Duration = Duration::from_nanos(1);
@@ -44,27 +42,27 @@ pub enum Event {
     Expired,
     /// A handshake that this side began ended without a session. If there is a path, it is still good.
     Failed {
-        /// Who was expected to answer.
+        /// The peer that was expected to answer. `None` is said of callers that expect no peer, and of those whose
+        /// peers were too many to be kept: each that waits at this address, and is told of by no other event, looks at
+        /// `found`, and connects again if that is the peer that it expects.
         expected: Option<PeerId>,
-        /// Why nobody did: [`TimedOut`](Error::TimedOut), or what was wrong with those who did.
+        /// The peer that proved its key in an answer, if any did.
+        found: Option<PeerId>,
+        /// Why there is no session: [`TimedOut`](Error::TimedOut), or what was wrong with the answer, such as
+        /// [`WrongPeer`](Error::WrongPeer).
         error: Error,
     },
 }
 
-/// The handshake that this side began.
-#[derive(Debug)]
-struct Opening {
-    session: Session,
-    expected: Option<PeerId>,
-    deadline: Duration,
-    next_send: Duration,
-    wait: Duration,
-    /// Whether the hello went out again since the last regular time, because a hello crossed it.
-    repeated: bool,
-    /// Answers since the last regular time that were none.
-    forged: u32,
-    /// What was wrong with an answer that was one, though not of the expected peer, or not of one that is welcome.
-    refused: Option<Error>,
+/// What would be lost with a channel that peers opened, the least first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Idleness {
+    /// It never carried data of the peer.
+    NeverUsed,
+    /// Nothing came for so long that nothing is sent on it.
+    Silent,
+    /// Nothing came for a while.
+    Pausing,
 }
 
 /// All sessions with whoever is at one address.
@@ -84,6 +82,14 @@ pub struct Channel {
     last_hello: Option<(PublicKey, Tai64N)>,
     /// The newest hello of this side, on the driver's clock.
     pub(super) last_opened: Option<Duration>,
+    /// When a peer's word that it has no session was last acted on.
+    hinted: Option<Duration>,
+    /// When the allowance of hellos by the peer of the session in use was last charged; see [`admit_rekey`](Self::admit_rekey).
+    rekeys: Duration,
+    /// Whether this node ever began a handshake here for a caller.
+    outbound: bool,
+    /// Whether a session before the one in use carried data of the peer.
+    carried: bool,
     path: Option<Arc<DataPath>>,
     transmits: VecDeque<Packet>,
     events: VecDeque<Event>,
@@ -100,6 +106,10 @@ impl Channel {
             answering: VecDeque::new(),
             last_hello: None,
             last_opened: None,
+            hinted: None,
+            rekeys: Duration::ZERO,
+            outbound: false,
+            carried: false,
             path: None,
             transmits: VecDeque::new(),
             events: VecDeque::new(),
@@ -121,8 +131,55 @@ impl Channel {
         self.live.is_none() && self.opening.is_none() && !self.answering.is_empty()
     }
 
-    /// A path to `expected` (to whoever is there, if `None`) that can be sent on now; or begins a handshake, whose
-    /// end is an [`Event::Established`] or an [`Event::Failed`]. A handshake that goes on already goes on.
+    /// Whether this node began the channel, or a handshake on it for a caller.
+    pub(super) fn is_outbound(&self) -> bool {
+        self.outbound
+    }
+
+    /// How little would be lost with the channel, and when it was last heard, if peers opened it and it may go: no
+    /// handshake of this node goes on, and it was not heard a moment ago with data before.
+    pub(super) fn idleness(&self, now: Duration) -> Option<(Idleness, Duration)> {
+        let path = self
+            .path
+            .as_ref()
+            .filter(|_| self.opening.is_none() && !self.outbound)?;
+        let (heard, config) = (path.current.heard_at(), &self.local.config);
+        let silence = now.saturating_sub(heard);
+        let idleness = if !self.carried && !path.current.heard_data() {
+            Idleness::NeverUsed
+        } else if silence > config.keep_alive {
+            Idleness::Silent
+        } else if silence > config.refresh_after {
+            Idleness::Pausing
+        } else {
+            return None;
+        };
+        Some((idleness, heard))
+    }
+
+    /// Admits a hello in the name of the peer of the session in use, within an allowance of its own: a flood of hellos in
+    /// other names does not keep a peer that is heard from replacing its session. Returns `false` for hellos in other
+    /// names, and beyond the allowance.
+    pub(super) fn admit_rekey(&mut self, now: Duration, hello: &InitHello<'_>) -> bool {
+        let per_second = self.local.config.hello_rate_per_source.max(1);
+        let known = self
+            .path
+            .as_ref()
+            .is_some_and(|path| path.key.as_der() == hello.key);
+        let spent = self
+            .rekeys
+            .max(now)
+            .saturating_add(Duration::from_secs(1) / per_second);
+        let admitted = known && spent <= now.saturating_add(Duration::from_secs(1));
+        if admitted {
+            self.rekeys = spent;
+        }
+        admitted
+    }
+
+    /// A path to `expected` (to any peer that is there, if `None`) that can be sent on now; or joins the handshake that
+    /// goes on, or begins one. Its end is an [`Event::Established`] or an [`Event::Failed`], at once where another peer
+    /// answers. Call [`release`](Self::release) when nobody waits for that any more.
     pub fn connect(
         &mut self,
         now: Duration,
@@ -136,7 +193,8 @@ impl Channel {
                 return Ok(Some(path.clone()));
             }
         }
-        self.open(now, expected, rng)?;
+        self.open(now, expected, false, rng)?;
+        self.outbound = true;
         Ok(None)
     }
 
@@ -144,50 +202,9 @@ impl Channel {
     /// [a renewal is due](super::Sealed::RenewalDue).
     pub fn renew(&mut self, now: Duration, rng: &mut dyn CryptoRng) -> Result<(), Error> {
         match &self.path {
-            Some(path) if self.opening.is_none() => self.open(now, Some(path.peer), rng),
-            _ => Ok(()),
+            Some(path) => self.open(now, Some(path.peer), true, rng),
+            None => Ok(()),
         }
-    }
-
-    fn open(
-        &mut self,
-        now: Duration,
-        expected: Option<PeerId>,
-        rng: &mut dyn CryptoRng,
-    ) -> Result<(), Error> {
-        if expected.is_some_and(|expected| !self.local.allows(&expected)) {
-            return Err(Error::Denied);
-        }
-        match self.opening.take() {
-            Some(opening) if expected.is_none() || opening.expected == expected => {
-                self.opening = Some(opening);
-                return Ok(());
-            }
-            Some(other) => self.fail(other.expected, Error::WrongPeer),
-            None => {}
-        }
-        // Time stamps of one channel rise even where the clock does not.
-        let stamp = self
-            .last_opened
-            .map_or(now, |last| now.max(last.saturating_add(TICK)));
-        self.last_opened = Some(stamp);
-        let session = Session::initiate(&self.local, now, Tai64N::from_unix(stamp), expected, rng)?;
-        let config = &self.local.config;
-        self.opening = Some(Box::new(Opening {
-            deadline: now.saturating_add(config.handshake_timeout),
-            next_send: now,
-            wait: config.retry_first,
-            repeated: false,
-            forged: 0,
-            refused: None,
-            session,
-            expected,
-        }));
-        if let Some(path) = &self.path {
-            path.current.quiet_until(Duration::MAX);
-        }
-        self.send_opening(now, rng);
-        Ok(())
     }
 
     /// Takes a packet from this address and gives back what was in it, if it was data.
@@ -235,42 +252,6 @@ impl Channel {
         }
     }
 
-    /// A responder's message: for the handshake that this side began, or a late copy for the live session.
-    fn handle_answer(&mut self, now: Duration, message: &[u8], rng: &mut dyn CryptoRng) -> Result<(), Error> {
-        let Some(opening) = &mut self.opening else {
-            let live = self.live.as_mut().filter(|live| live.is_initiator());
-            return match live.ok_or(Error::Unexpected)?.handle(&self.local, now, message)? {
-                Step::Nothing => Ok(()),
-                Step::Reply | Step::Established => Err(Error::Unexpected),
-            };
-        };
-        if opening.forged >= FORGED_ANSWERS {
-            return Err(Error::RateLimited);
-        }
-        let before = opening.session.stage();
-        let step = opening.session.handle(&self.local, now, message);
-        opening.forged += u32::from(step.is_err());
-        if let Err(refused @ (Error::WrongPeer | Error::Denied | Error::Key(_))) = &step {
-            opening.refused = Some(refused.clone());
-        }
-        match step? {
-            Step::Reply if before == Stage::HelloSent => {
-                // Progress: the next message gets the whole patience again.
-                opening.deadline = now.saturating_add(self.local.config.handshake_timeout);
-                opening.wait = self.local.config.retry_first;
-                self.send_opening(now, rng);
-                self.change_path();
-            }
-            Step::Reply => {
-                let message = packet(opening.session.message());
-                self.transmit(message);
-            }
-            Step::Established => self.promote_opening(),
-            Step::Nothing => {}
-        }
-        Ok(())
-    }
-
     fn confirm_by_data(&mut self) {
         if self
             .opening
@@ -298,12 +279,14 @@ impl Channel {
         }
         let of_same_peer = |live: &Session| live.peer().is_some_and(|(id, _)| id == peer);
         // A handshake that the peer may have finished already goes on: the peer may be using its keys.
-        if let Some(opening) = &self.opening
+        if let Some(opening) = &mut self.opening
             && opening.session.stage() == Stage::HelloSent
-            && opening.expected.is_none_or(|expected| expected == peer)
         {
-            self.opening = None;
+            opening.resolve(peer);
+            self.opening.take_if(|opening| !opening.is_wanted());
         }
+        let live = self.live.as_ref().and_then(Session::transport);
+        self.carried |= live.is_some_and(|live| live.heard_data());
         self.previous = self
             .live
             .take()
@@ -347,10 +330,7 @@ impl Channel {
     /// The next moment at which [`handle_timeout`](Self::handle_timeout) has something to do.
     pub fn poll_timeout(&self) -> Option<Duration> {
         let config = &self.local.config;
-        let opening = self
-            .opening
-            .as_ref()
-            .map(|opening| opening.next_send.min(opening.deadline));
+        let opening = self.opening.as_ref().map(|opening| opening.timeout());
         let answering = self
             .answering
             .front()
@@ -373,23 +353,7 @@ impl Channel {
         self.answering
             .retain(|session| session.started().saturating_add(timeout) > now);
         self.answering.shrink_to_fit();
-        if let Some(opening) = self.opening.take_if(|opening| now >= opening.deadline) {
-            self.fail(opening.expected, opening.refused.unwrap_or(Error::TimedOut));
-            if let Some(path) = &self.path {
-                path.current
-                    .quiet_until(now.saturating_add(self.local.config.refresh_after));
-            }
-            if opening.session.transport().is_some() {
-                self.change_path();
-            }
-        }
-        if self
-            .opening
-            .as_ref()
-            .is_some_and(|opening| now >= opening.next_send)
-        {
-            self.send_opening(now, rng);
-        }
+        self.opening_timeout(now, rng);
         if self
             .live
             .as_ref()
@@ -404,25 +368,6 @@ impl Channel {
         {
             self.change_path();
         }
-    }
-
-    /// Sends the opening's message and sets the time for the next.
-    fn send_opening(&mut self, now: Duration, rng: &mut dyn CryptoRng) {
-        let Some(opening) = &mut self.opening else { return };
-        let config = &self.local.config;
-        let chance = f64::from(rng.next_u32()) / f64::from(u32::MAX) * 2.0 - 1.0;
-        let jitter = 1.0 + f64::from(config.retry_jitter.clamp(0.0, 1.0)) * chance;
-        let wait = opening.wait.min(config.retry_max).min(LONGEST_WAIT);
-        opening.next_send = now.saturating_add(wait.mul_f64(jitter).max(SHORTEST_WAIT));
-        opening.wait = wait.saturating_add(wait / 2);
-        opening.repeated = false;
-        opening.forged = 0;
-        let message = packet(opening.session.message());
-        self.transmit(message);
-    }
-
-    fn fail(&mut self, expected: Option<PeerId>, error: Error) {
-        self.event(Event::Failed { expected, error });
     }
 
     /// The next packet to send to this address.

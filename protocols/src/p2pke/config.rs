@@ -39,15 +39,37 @@ pub struct Config {
     pub half_open_per_channel: usize,
     /// Channels that others have opened and not confirmed; beyond it the oldest is forgotten. Default: 1024.
     pub half_open: usize,
-    /// Channels in total; beyond it hellos are dropped and opening fails, until channels expire.
-    /// Default: 16,384.
+    /// Channels in total, beside those that are half open. At the limit a channel that peers opened goes for a new one:
+    /// first one that never carried data of its peer, then one that was silent for longer than
+    /// [`keep_alive`](Self::keep_alive), then one that was silent for longer than [`refresh_after`](Self::refresh_after)
+    /// and is not its peer's only one; of these, one of the peer or network with the most, and the longest silent. If there
+    /// is none, hellos are dropped and opening fails with [`Full`](super::Error::Full). Default: 16,384.
     pub channels: usize,
+    /// Hundredths of `channels` that only this node's own handshakes can take, so that strangers cannot keep it from
+    /// opening channels. 0: none; at most 100. Default: 12.
+    pub outbound_percent: u8,
+    /// Channels that one peer may open, from whatever addresses. At the limit its own least useful ones go; if all are
+    /// in use, its new ones are dropped. Default: 64.
+    pub channels_per_peer: usize,
+    /// Channels that peers of one network (an IPv4 /24, an IPv6 /48; not private ones) may open, as above. Counted
+    /// only where the driver [says](super::Endpoint::with_prefixes) which network an address belongs to. Default: 2048.
+    pub channels_per_prefix: usize,
     /// Hellos that are verified per second, over all sources; as many may come at once. Each costs a
     /// verification, a signature and two X25519 operations, about 0.2 ms. Default: 1000.
     pub hello_rate: u32,
+    /// Hellos that are verified per second for one network (an IPv4 /24, an IPv6 /48; not private ones); as many may come
+    /// at once. Networks share 1024 buckets by hash. Default: 250.
+    pub hello_rate_per_prefix: u32,
     /// Hellos that are verified per second for one source; as many may come at once. Sources share 4096 buckets
-    /// by hash. Default: 10.
+    /// by hash. A peer that has a session at its address has an allowance of the same size for itself, beside all these,
+    /// so that no flood keeps it from replacing the session. Default: 10.
     pub hello_rate_per_source: u32,
+    /// Data packets per second that belong to no session and whose sources are told so, over all sources; one source is
+    /// told 10 times a second at most. The answer is not longer than the packet. A peer that was told opens another
+    /// session at once instead of after [`refresh_after`](Self::refresh_after). This is as well the number of such
+    /// answers per second that this node looks at. 0: none, and sessions that a peer forgot are only found out by its
+    /// silence. Default: 1000.
+    pub hint_rate: u32,
 }
 
 impl Default for Config {
@@ -65,8 +87,13 @@ impl Default for Config {
             half_open_per_channel: 4,
             half_open: 1024,
             channels: 16_384,
+            outbound_percent: 12,
+            channels_per_peer: 64,
+            channels_per_prefix: 2048,
             hello_rate: 1000,
+            hello_rate_per_prefix: 250,
             hello_rate_per_source: 10,
+            hint_rate: 1000,
         }
     }
 }

@@ -1,19 +1,28 @@
 //! All channels of a node, by address, within the configuration's limits.
 
+mod room;
+
 use std::collections::{BTreeSet, VecDeque};
 use std::hash::Hash;
+use std::num::NonZeroU64;
 use std::sync::Arc;
 use std::time::Duration;
 
-use p2p::{Packet, PeerId};
+use p2p::{Headroom, Packet, PeerId};
 use rand::CryptoRng;
 
 use super::channel::{Channel, Event, Hello};
 use super::gate::Gate;
 use super::path::DataPath;
+use super::places::{Owner, Places};
 use super::wire::{self, InitHello};
 use super::{Error, Local};
 use crate::hash::HashMap;
+use crate::overlay::Prefix;
+use room::Room;
+
+/// Room for the layers below around a packet that no channel made.
+const ROOM: Headroom = Headroom::new(64, 32);
 
 #[derive(Debug)]
 struct Slot {
@@ -21,7 +30,9 @@ struct Slot {
     channel: Box<Channel>,
     timer: Option<Duration>,
     /// When it came, if it is half open.
-    half_open: Option<u64>,
+    half_open: Option<NonZeroU64>,
+    /// Which peer's it is, as a hash, if it counts as one that peers opened.
+    peer: Option<NonZeroU64>,
 }
 
 /// All channels of a node.
@@ -36,6 +47,9 @@ pub struct Endpoint<A> {
     timers: BTreeSet<(Duration, A)>,
     half_open: BTreeSet<(u64, A)>,
     arrivals: u64,
+    places: Places,
+    room: Room,
+    prefix_of: fn(&A) -> Option<Prefix>,
     /// The newest hello of this node.
     last_opened: Option<Duration>,
     transmits: VecDeque<(A, Packet)>,
@@ -52,10 +66,20 @@ impl<A: Clone + Ord + Hash> Endpoint<A> {
             timers: BTreeSet::new(),
             half_open: BTreeSet::new(),
             arrivals: 0,
+            places: Places::default(),
+            room: Room::default(),
+            prefix_of: |_| None,
             last_opened: None,
             transmits: VecDeque::new(),
             events: VecDeque::new(),
         }
+    }
+
+    /// Counts channels and hellos by network as well: `prefix_of` says which one an address belongs to.
+    #[must_use]
+    pub fn with_prefixes(mut self, prefix_of: fn(&A) -> Option<Prefix>) -> Self {
+        self.prefix_of = prefix_of;
+        self
     }
 
     /// Who this node is.
@@ -91,15 +115,25 @@ impl<A: Clone + Ord + Hash> Endpoint<A> {
             let mut channel = Channel::new(self.local.clone());
             // Whoever is there may remember a hello of a channel that is forgotten here.
             channel.last_opened = self.last_opened;
-            self.insert(addr.clone(), channel)?;
+            if self.confirmed() >= self.local.config.channels && !self.make_room(now) {
+                return Err(Error::Full);
+            }
+            self.insert(addr.clone(), channel);
         }
         let Some(slot) = self.channels.get_mut(addr) else {
             return Err(Error::Full);
         };
         let result = slot.channel.connect(now, expected, rng);
         self.last_opened = self.last_opened.max(slot.channel.last_opened);
-        self.settle(addr);
+        let _ = self.settle(now, addr);
         result
+    }
+
+    /// As [`Channel::release`], at this address.
+    pub fn release(&mut self, addr: &A, expected: Option<PeerId>) {
+        if let Some(slot) = self.channels.get_mut(addr) {
+            slot.channel.release(expected);
+        }
     }
 
     /// As [`Channel::renew`], at this address.
@@ -109,7 +143,7 @@ impl<A: Clone + Ord + Hash> Endpoint<A> {
         };
         let result = slot.channel.renew(now, rng);
         self.last_opened = self.last_opened.max(slot.channel.last_opened);
-        self.settle(addr);
+        let _ = self.settle(now, addr);
         result
     }
 
@@ -129,14 +163,33 @@ impl<A: Clone + Ord + Hash> Endpoint<A> {
     ) -> Result<Option<(PeerId, Packet)>, Error> {
         if wire::is_init_hello(&packet) {
             let result = self.handle_hello(now, src, &packet, rng);
-            self.settle(src);
-            return result.map(|()| None);
+            return result.and(self.settle(now, src)).map(|()| None);
         }
-        let slot = self.channels.get_mut(src).ok_or(Error::NoSession)?;
+        let Some(slot) = self.channels.get_mut(src) else {
+            self.hint(now, src, &packet);
+            return Err(Error::NoSession);
+        };
+        if wire::parse_no_session(&packet).is_some() {
+            self.gate.take_hint(now)?;
+        }
         let result = slot.channel.handle(now, packet, rng);
+        self.last_opened = self.last_opened.max(slot.channel.last_opened);
         let peer = slot.channel.path().map(|path| path.peer());
-        self.settle(src);
-        Ok(result?.and_then(|packet| Some((peer?, packet))))
+        let settled = self.settle(now, src);
+        let data = result?;
+        settled?;
+        Ok(data.and_then(|packet| Some((peer?, packet))))
+    }
+
+    /// Says that there is no session, in no more bytes than the packet has. Costs no arithmetic on keys and no memory.
+    fn hint(&mut self, now: Duration, src: &A, packet: &[u8]) {
+        if let Some(counter @ wire::FIRST_DATA..) = wire::counter(packet)
+            && packet.len() >= wire::OVERHEAD
+            && self.gate.admit_hint(now, src)
+        {
+            let hint = Packet::new(ROOM, &wire::no_session(counter));
+            self.transmits.push_back((src.clone(), hint));
+        }
     }
 
     /// The cheapest check comes first, and memory last.
@@ -148,22 +201,25 @@ impl<A: Clone + Ord + Hash> Endpoint<A> {
         rng: &mut dyn CryptoRng,
     ) -> Result<(), Error> {
         let hello = InitHello::parse(packet)?;
+        let prefix = (self.prefix_of)(src);
         if let Some(slot) = self.channels.get_mut(src) {
             if slot.channel.check(now, &hello)? == Hello::New {
-                self.gate.admit(now, src)?;
+                if !slot.channel.admit_rekey(now, &hello) {
+                    self.gate.admit_from(now, src, prefix)?;
+                }
                 slot.channel.answer(now, &hello, rng)?;
             }
             return Ok(());
         }
-        if self.channels.len() >= self.local.config.channels {
+        self.gate.check_from(now, src, prefix)?;
+        if self.inbound_is_full() && !self.has_room(now) {
             return Err(Error::Full);
         }
-        self.gate.check(now, src)?;
         let mut channel = Channel::new(self.local.clone());
         channel.check(now, &hello)?;
-        self.gate.admit(now, src)?;
+        self.gate.admit_from(now, src, prefix)?;
         channel.answer(now, &hello, rng)?;
-        self.insert(src.clone(), channel)?;
+        self.insert(src.clone(), channel);
         while self.half_open.len() >= self.local.config.half_open.max(1) {
             let Some((_, oldest)) = self.half_open.pop_first() else {
                 break;
@@ -173,17 +229,14 @@ impl<A: Clone + Ord + Hash> Endpoint<A> {
         Ok(())
     }
 
-    fn insert(&mut self, addr: A, channel: Channel) -> Result<(), Error> {
-        if self.channels.len() >= self.local.config.channels {
-            return Err(Error::Full);
-        }
+    fn insert(&mut self, addr: A, channel: Channel) {
         let slot = Slot {
             channel: Box::new(channel),
             timer: None,
             half_open: None,
+            peer: None,
         };
         self.channels.insert(addr, slot);
-        Ok(())
     }
 
     fn remove(&mut self, addr: &A) {
@@ -192,7 +245,10 @@ impl<A: Clone + Ord + Hash> Endpoint<A> {
                 self.timers.remove(&(at, addr.clone()));
             }
             if let Some(arrival) = slot.half_open {
-                self.half_open.remove(&(arrival, addr.clone()));
+                self.half_open.remove(&(arrival.get(), addr.clone()));
+            }
+            if let Some(peer) = slot.peer {
+                self.places.remove(&self.owner(addr, peer));
             }
         }
     }
@@ -203,20 +259,44 @@ impl<A: Clone + Ord + Hash> Endpoint<A> {
     }
 
     /// Takes over what a channel wants, after anything that may have changed it.
-    fn settle(&mut self, addr: &A) {
+    ///
+    /// # Errors
+    /// [`Full`](Error::Full) if a peer has just confirmed the channel and there is no place for it: it is gone.
+    fn settle(&mut self, now: Duration, addr: &A) -> Result<(), Error> {
         let Some(slot) = self.channels.get_mut(addr) else {
-            return;
+            return Ok(());
         };
-        while let Some(packet) = slot.channel.poll_transmit() {
-            self.transmits.push_back((addr.clone(), packet));
-        }
-        while let Some(event) = slot.channel.poll_event() {
-            self.events.push_back((addr.clone(), event));
-        }
         if slot.channel.is_idle() {
+            self.drain(addr);
             self.remove(addr);
-            return;
+            return Ok(());
         }
+        let inbound = slot.channel.path().filter(|_| !slot.channel.is_outbound());
+        let peer = inbound.map(|path| Owner::hash(&self.gate, &path.peer()));
+        if peer != slot.peer {
+            let before = slot.peer.take();
+            if let Some(before) = before {
+                self.places.remove(&self.owner(addr, before));
+            }
+            if let Some(peer) = peer {
+                let owner = self.owner(addr, peer);
+                if !self.admit(now, addr, &owner, before.is_some()) {
+                    self.remove(addr);
+                    if before.is_some() {
+                        self.events.push_back((addr.clone(), Event::Expired));
+                    }
+                    return Err(Error::Full);
+                }
+                self.places.add(&owner);
+                if let Some(slot) = self.channels.get_mut(addr) {
+                    slot.peer = Some(peer);
+                }
+            }
+        }
+        self.drain(addr);
+        let Some(slot) = self.channels.get_mut(addr) else {
+            return Ok(());
+        };
         let timer = slot.channel.poll_timeout();
         if timer != slot.timer {
             if let Some(at) = slot.timer {
@@ -228,14 +308,35 @@ impl<A: Clone + Ord + Hash> Endpoint<A> {
         match (slot.half_open, slot.channel.is_half_open()) {
             (None, true) => {
                 self.arrivals += 1;
-                slot.half_open = Some(self.arrivals);
+                slot.half_open = NonZeroU64::new(self.arrivals);
                 self.half_open.insert((self.arrivals, addr.clone()));
             }
             (Some(arrival), false) => {
                 slot.half_open = None;
-                self.half_open.remove(&(arrival, addr.clone()));
+                self.half_open.remove(&(arrival.get(), addr.clone()));
             }
             _ => {}
+        }
+        Ok(())
+    }
+
+    /// Takes out what a channel wants to send, and what happened on it.
+    fn drain(&mut self, addr: &A) {
+        let Some(slot) = self.channels.get_mut(addr) else {
+            return;
+        };
+        while let Some(packet) = slot.channel.poll_transmit() {
+            self.transmits.push_back((addr.clone(), packet));
+        }
+        while let Some(event) = slot.channel.poll_event() {
+            self.events.push_back((addr.clone(), event));
+        }
+    }
+
+    fn owner(&self, addr: &A, peer: NonZeroU64) -> Owner {
+        Owner {
+            peer,
+            prefix: (self.prefix_of)(addr),
         }
     }
 
@@ -254,7 +355,7 @@ impl<A: Clone + Ord + Hash> Endpoint<A> {
                 slot.timer = None;
                 slot.channel.handle_timeout(now, rng);
             }
-            self.settle(&addr);
+            let _ = self.settle(now, &addr);
         }
     }
 

@@ -94,6 +94,7 @@ mod error;
 mod gate;
 mod noise;
 mod path;
+mod places;
 mod presig;
 mod replay;
 mod session;

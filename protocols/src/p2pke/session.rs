@@ -67,6 +67,19 @@ pub enum Step {
     Nothing,
 }
 
+/// Whose answers to a hello lead to a session.
+pub(super) struct Answers<F> {
+    welcome: F,
+    /// The peer that proved its key in an answer, and is not one of them.
+    pub(super) other: Option<PeerId>,
+}
+
+impl<F: Fn(&PeerId) -> bool> Answers<F> {
+    pub(super) fn new(welcome: F) -> Self {
+        Self { welcome, other: None }
+    }
+}
+
 /// What only one of the two sides keeps while the handshake lasts.
 enum Pending {
     /// The initiator before the responder's hello, and what it takes to begin anew: Noise cannot go back behind a
@@ -183,8 +196,25 @@ impl Session {
     /// Takes a handshake message. A message that changes nothing and has an answer gets it again.
     ///
     /// # Errors
-    /// What is wrong with the message. The session is as it was, and the right message still works.
+    /// What is wrong with the message. The session is as it was, and the right message still works; except that an
+    /// `InitDone` that authenticates and does not prove the initiator's key [ends](Self::has_failed) the session.
     pub fn handle(&mut self, local: &Local, now: Duration, packet: &[u8]) -> Result<Step, Error> {
+        let expected = match &self.pending {
+            Pending::Noise(_, opened) => opened.expected,
+            _ => None,
+        };
+        let mut answers = Answers::new(|id| expected.is_none_or(|expected| expected == *id));
+        self.handle_with(local, now, packet, &mut answers)
+    }
+
+    /// The same, where `answers` says whose answers are welcome, and learns who gave another one.
+    pub(super) fn handle_with(
+        &mut self,
+        local: &Local,
+        now: Duration,
+        packet: &[u8],
+        answers: &mut Answers<impl Fn(&PeerId) -> bool>,
+    ) -> Result<Step, Error> {
         if now > self.expires(local) {
             return Err(Error::Expired);
         }
@@ -202,7 +232,9 @@ impl Session {
             return Ok(Step::Reply);
         }
         match (wire::counter(packet), self.stage()) {
-            (Some(RESP_HELLO), Stage::HelloSent) if self.initiator => self.handle_resp_hello(local, packet),
+            (Some(RESP_HELLO), Stage::HelloSent) if self.initiator => {
+                self.handle_resp_hello(local, packet, answers)
+            }
             (Some(INIT_DONE), Stage::HelloAnswered) => self.handle_init_done(now, packet),
             (Some(RESP_DONE), Stage::InitDoneSent) => self.handle_resp_done(now, packet),
             // Late copies of what this side has acted on already.
@@ -212,7 +244,12 @@ impl Session {
         }
     }
 
-    fn handle_resp_hello(&mut self, local: &Local, packet: &[u8]) -> Result<Step, Error> {
+    fn handle_resp_hello(
+        &mut self,
+        local: &Local,
+        packet: &[u8],
+        answers: &mut Answers<impl Fn(&PeerId) -> bool>,
+    ) -> Result<Step, Error> {
         let Pending::Noise(noise, opened) = &mut self.pending else {
             return Err(Error::Unexpected);
         };
@@ -227,7 +264,7 @@ impl Session {
                 _ => Error::Unauthenticated,
             })?;
         let payload = payload.get(..len).unwrap_or_default();
-        let checked = check_resp_hello(local, &binding, payload, opened.expected);
+        let checked = check_resp_hello(local, &binding, payload, answers);
         let (peer, key) = match checked {
             Ok(peer) => peer,
             Err(error) => {
@@ -257,8 +294,13 @@ impl Session {
         wire::body(packet, INIT_DONE)?;
         let mut opened = Packet::from(packet);
         transport.open_at(INIT_DONE, &mut opened)?;
-        let signature = wire::parse_init_done(&opened)?;
-        presig::verify(&**verifier, CHANNEL_BINDING, binding, signature)?;
+        // Only the maker of the hello has the keys, and it says this once: a second signature is not looked at.
+        let proof = wire::parse_init_done(&opened)
+            .and_then(|signature| Ok(presig::verify(&**verifier, CHANNEL_BINDING, binding, signature)?));
+        if let Err(error) = proof {
+            self.pending = Pending::Nothing;
+            return Err(error);
+        }
 
         let mut done = Packet::with_capacity(Headroom::new(wire::HEADER, wire::TAG), 0);
         transport.seal_at(RESP_DONE, &mut done)?;
@@ -327,6 +369,11 @@ impl Session {
         self.stage() >= Stage::RespDoneSent
     }
 
+    /// Whether the initiator had its chance to prove its key, and did not: the session never will be established.
+    pub fn has_failed(&self) -> bool {
+        self.stage == Stage::HelloAnswered && matches!(self.pending, Pending::Nothing)
+    }
+
     /// The handshake message to send, also again; empty if this side has no more to say.
     pub fn message(&self) -> &[u8] {
         if self.stage() == Stage::DataReceived {
@@ -380,19 +427,21 @@ fn check_resp_hello(
     local: &Local,
     binding: &[u8],
     payload: &[u8],
-    expected: Option<PeerId>,
+    answers: &mut Answers<impl Fn(&PeerId) -> bool>,
 ) -> Result<(PeerId, PublicKey), Error> {
     let hello = RespHello::parse(payload)?;
     let key = PublicKey::from_der(hello.key)?;
     let peer = (local.fingerprint)(&key);
-    if expected.is_some_and(|expected| expected != peer) {
-        return Err(Error::WrongPeer);
-    }
-    if !local.allows(&peer) {
+    let welcome = (answers.welcome)(&peer);
+    if welcome && !local.allows(&peer) {
         return Err(Error::Denied);
     }
     let verifier = local.registry.verifier(&key)?;
     presig::verify(&*verifier, CHANNEL_BINDING, binding, hello.signature)?;
+    if !welcome {
+        answers.other = Some(peer);
+        return Err(Error::WrongPeer);
+    }
     Ok((peer, key))
 }
 

@@ -210,6 +210,11 @@ impl Transport {
         now.saturating_sub(self.heard_at()) > self.keep_alive
     }
 
+    /// Whether a data packet was sealed under this counter.
+    pub(super) fn has_sealed(&self, counter: u32) -> bool {
+        (u64::from(FIRST_DATA)..self.next.load(Relaxed)).contains(&u64::from(counter))
+    }
+
     /// Whether all counters are used.
     pub(super) fn is_exhausted(&self) -> bool {
         self.next.load(Relaxed) >= u64::from(COUNTER_LIMIT)

@@ -8,6 +8,10 @@
 //! | 3 | `RespDone` | nothing, sealed under the responder's key |
 //! | from 16 on | data | sealed under the sender's key |
 //!
+//! A node that has no session for a data packet may say so: [`no_session`] has the form of a `RespDone` that
+//! authenticates under no key, so a peer of the Go library drops it. It is never longer than what it answers, and nothing
+//! but a reason to ask for another session.
+//!
 //! Numbers are big-endian. Sealed bodies from `InitDone` on have the 4 bytes of the counter as associated data
 //! and the counter as nonce. Counters from 4 to 15 are never sent and taken for data, as the Go library does.
 
@@ -36,6 +40,8 @@ pub(super) const INIT_DONE: u32 = 2;
 pub(super) const RESP_DONE: u32 = 3;
 
 const EPHEMERAL: usize = 32;
+/// What follows the counters in a packet that says that there is no session.
+const NO_SESSION: &[u8; TAG - HEADER] = b"no session\0\0";
 /// Bytes of a handshake message at most; longer ones are dropped unparsed. Keys and signatures of any algorithm
 /// that fits a registry fit in it.
 const MAX_HANDSHAKE: usize = 3 * MAX_KEY_DER;
@@ -53,6 +59,29 @@ pub fn is_init_hello(packet: &[u8]) -> bool {
 /// Whether a packet says that it is a message of a handshake, the first or another one.
 pub fn is_handshake(packet: &[u8]) -> bool {
     counter(packet).is_some_and(|counter| counter <= RESP_DONE)
+}
+
+/// Whether a packet has the form of a `RespHello`: only such a one costs its reader an X25519 operation.
+pub(super) fn is_resp_hello(packet: &[u8]) -> bool {
+    counter(packet) == Some(RESP_HELLO) && (HEADER + EPHEMERAL + TAG..=MAX_HANDSHAKE).contains(&packet.len())
+}
+
+/// The packet that says that there is no session for the data packet with this counter. As long as the shortest data
+/// packet, [`OVERHEAD`] bytes.
+pub fn no_session(counter: u32) -> [u8; OVERHEAD] {
+    let mut packet = [0; OVERHEAD];
+    let parts = [&RESP_DONE.to_be_bytes()[..], &counter.to_be_bytes(), NO_SESSION];
+    for (to, from) in packet.iter_mut().zip(parts.into_iter().flatten()) {
+        *to = *from;
+    }
+    packet
+}
+
+/// The counter that a [`no_session`] packet answers, if it is one. Nothing in it is proven.
+pub fn parse_no_session(packet: &[u8]) -> Option<u32> {
+    let (body, tag) = packet.split_at_checked(2 * HEADER)?;
+    let answered = counter(body.get(HEADER..)?)?;
+    (tag == NO_SESSION && counter(body) == Some(RESP_DONE)).then_some(answered)
 }
 
 /// An `InitHello` whose form is right. Nothing in it is proven.

@@ -236,6 +236,7 @@ impl Net {
             .log
             .iter()
             .filter(|(_, _, packet)| wire::counter(packet) == Some(3))
+            .filter(|(_, _, packet)| wire::parse_no_session(packet).is_none())
             .collect();
         done.dedup();
         done.len()

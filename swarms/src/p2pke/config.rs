@@ -14,15 +14,15 @@ pub type Allow = Arc<dyn Fn(&PeerId) -> bool + Send + Sync>;
 
 /// Limits of a [`P2pkeSwarm`](super::P2pkeSwarm).
 ///
-/// What peers can make a node hold at most: [`channels`](Config::channels) × 4 KiB, of which
-/// [`half_open`](Config::half_open) may have [`half_open_per_channel`](Config::half_open_per_channel) handshakes of
+/// What peers can make a node hold at most: ([`channels`](Config::channels) + [`half_open`](Config::half_open)) × 4 KiB,
+/// of which [`half_open`](Config::half_open) may have [`half_open_per_channel`](Config::half_open_per_channel) handshakes of
 /// 4 KiB each, plus [`messages`](Self::messages).
 #[derive(Clone)]
 pub struct P2pkeConfig {
     /// Limits on channels and handshakes, and how patient they are.
     pub engine: Config,
     /// Which peers may have a session; hellos of others are dropped, and telling them is
-    /// [`Error::Denied`]. Default: everybody. See [`P2pkeSwarm::disconnect`](super::P2pkeSwarm::disconnect) for sessions
+    /// [`Error::Denied`]. It is asked for each hello, outside of all locks, so it may call the swarm. Default: everybody. See [`P2pkeSwarm::disconnect`](super::P2pkeSwarm::disconnect) for sessions
     /// that exist.
     pub allow: Option<Allow>,
     /// How a key becomes a [`PeerId`]; all nodes of a swarm must do it alike. Default: SHAKE256.
@@ -79,13 +79,14 @@ impl P2pkeConfig {
         if engine.refresh_after >= engine.keep_alive || engine.rekey_after >= engine.reject_after {
             return fail("refresh_after is less than keep_alive, and rekey_after less than reject_after");
         }
+        if engine.outbound_percent > 100 {
+            return fail("outbound_percent is at most 100");
+        }
         let local = Local::with_registry(key, self.registry.clone(), engine.clone())
             .map_err(|error| Error::invalid("private key", error.to_string()))?
             .fingerprint(self.fingerprint);
-        Ok(match self.allow.clone() {
-            Some(allow) => local.allow(move |peer| allow(peer)),
-            None => local,
-        })
+        // The driver asks `allow` itself, outside of the engine's lock.
+        Ok(local)
     }
 }
 

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use p2p::{Addr, Counters, Error, Message, Packet, Result, Swarm};
+use p2p_formats::x509::PublicKey;
 use p2p_protocols::p2pke::{self, DataPath, wire};
 use tokio::task::coop::consume_budget;
 use tokio::time::sleep;
@@ -136,6 +137,10 @@ impl<A: Addr, S: Swarm<A>> Shared<A, S> {
             (&mut landing.data, &self.messages)
         };
         *count += 1;
+        if !self.is_allowed(src, &packet) {
+            dropped(counters, src, &p2pke::Error::Denied);
+            return None;
+        }
         let handled = {
             let mut state = self.state();
             let endpoint = state.endpoint.as_mut()?;
@@ -151,6 +156,22 @@ impl<A: Addr, S: Swarm<A>> Shared<A, S> {
             Err(error) => dropped(counters, src, &error),
         }
         None
+    }
+
+    /// Whether the peer that a packet begins a handshake with may have a session. Asked outside of the engine's lock.
+    fn is_allowed(&self, src: &A, packet: &Packet) -> bool {
+        if self.config.allow.is_none() {
+            return true;
+        }
+        let peer = if wire::parse_no_session(packet).is_some() {
+            self.with_path(src, |path| path.peer())
+        } else {
+            // What is wrong with a hello is the engine's to say.
+            let hello = wire::InitHello::parse(packet).ok();
+            let key = hello.and_then(|hello| PublicKey::from_der(hello.key).ok());
+            key.map(|key| (self.config.fingerprint)(&key))
+        };
+        peer.is_none_or(|peer| self.config.allows(&peer))
     }
 
     pub(super) async fn receive(&self) -> Result<Message<KeyAddr<A>>> {

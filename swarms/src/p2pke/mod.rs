@@ -95,7 +95,7 @@ impl<A: Addr, S: Swarm<A>> P2pkeSwarm<A, S> {
 
     /// Forgets every session with a peer that [`P2pkeConfig::allow`] forbids by now, and returns how many there were.
     pub fn disconnect_forbidden(&self) -> usize {
-        self.shared.disconnect(|id| !self.shared.config.allows(id))
+        self.shared.disconnect_forbidden()
     }
 }
 
@@ -105,12 +105,13 @@ impl<A: Addr, S: Swarm<A>> Swarm<KeyAddr<A>> for P2pkeSwarm<A, S> {
     /// # Errors
     /// Besides those stated there: [`TimedOut`](p2p::Error::TimedOut) if nobody answers within
     /// [`handshake_timeout`](p2p_protocols::p2pke::Config::handshake_timeout),
-    /// [`Unreachable`](p2p::Error::Unreachable) if another identity does, [`Denied`](p2p::Error::Denied) for a peer that
+    /// [`Unreachable`](p2p::Error::Unreachable) at once if another identity answers, which it names, [`Denied`](p2p::Error::Denied) for a peer that
     /// is not allowed, [`Limit`](p2p::Error::Limit) if there are as many channels as there may be, and what the swarm
     /// below says of a packet that cannot leave.
     ///
     /// # Cancel safety
-    /// A handshake under way goes on.
+    /// Cancelling sends nothing. A handshake ends with its last caller, unless the peer has proven its key already: its
+    /// hello is not sent again.
     async fn tell(&self, dst: &KeyAddr<A>, packet: Packet) -> Result<()> {
         self.shared.tell(dst, packet).await
     }

@@ -6,11 +6,8 @@ use p2p::{Addr, BatchError, BatchOutcome, Message, Packet, Result, Swarm};
 use p2p_protocols::hash::HashMap;
 use p2p_protocols::p2pke::{self, DataPath, Sealed};
 
-use super::shared::Shared;
+use super::shared::{ATTEMPTS, Shared};
 use crate::KeyAddr;
-
-/// Sessions that a message tries to leave in: one that was just made may be over when its teller runs again.
-const ATTEMPTS: usize = 3;
 
 /// Messages and where they go.
 pub(super) type Batch<A> = Vec<(A, Packet)>;
@@ -151,7 +148,7 @@ impl<A: Addr, S: Swarm<A>> Shared<A, S> {
                 return Ok(renew);
             }
         }
-        Err(self.error(dst, &last))
+        Err(self.error(dst, &last, None))
     }
 
     /// Whether `dst` is this node.

@@ -8,7 +8,8 @@ use std::time::{Duration, SystemTime};
 
 use p2p::{Addr, Counters, Error, Message, Packet, PeerId, Reason, Result, Swarm};
 use p2p_formats::x509::PrivateKey;
-use p2p_protocols::hash::HashMap;
+use p2p_protocols::hash::{HashMap, HashSet};
+use p2p_protocols::overlay::Prefix;
 use p2p_protocols::p2pke::{self, DataPath, Endpoint, Event, Local, wire};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
@@ -19,6 +20,9 @@ use crate::driver::{Alarm, Clock, Detached, Driver, Wants};
 use crate::inbox::Inbox;
 
 pub(super) const LAYER: &str = "p2pke";
+
+/// Sessions that a message tries to leave in: one that was just made may be over when its teller runs again.
+pub(super) const ATTEMPTS: usize = 3;
 
 /// One clock for all nodes of the process, so that a node which is made again never says an earlier time than before.
 static CLOCK: LazyLock<Clock> = LazyLock::new(|| {
@@ -62,20 +66,20 @@ pub(super) struct Shared<A: Addr, S> {
 pub(super) struct State<A> {
     /// Gone once the swarm is closed.
     pub(super) endpoint: Option<Endpoint<A>>,
-    /// Those who wait for a session: where, and in the order of their tickets.
-    waiting: HashMap<A, BTreeMap<u64, Waiter>>,
+    /// The callers that wait for a session: at which address, with which peer, in the order of their tickets.
+    waiting: HashMap<A, BTreeMap<PeerId, Waiters>>,
 }
 
-struct Waiter {
-    expected: PeerId,
-    opened: oneshot::Sender<Result<Arc<DataPath>>>,
-}
+type Waiters = BTreeMap<u64, oneshot::Sender<Opened>>;
+
+/// How a handshake ends for a caller; with `None` it asks again.
+type Opened = Result<Option<Arc<DataPath>>>;
 
 /// What calls of the engine led to, to be done behind its lock.
 pub(super) struct Effects<A> {
     to_send: Vec<(A, Packet)>,
-    /// Handshakes that ended, and who waits for that.
-    ended: Vec<(Waiter, Result<Arc<DataPath>>)>,
+    /// Callers whose handshakes ended, and how.
+    ended: Vec<(oneshot::Sender<Opened>, Opened)>,
     /// The alarm rings sooner than before.
     sooner: bool,
 }
@@ -98,7 +102,7 @@ impl<A: Addr, S: Swarm<A>> Shared<A, S> {
             return Err(Error::invalid("inner swarm", reason));
         }
         let local = Arc::new(config.local(key)?);
-        let endpoint = Endpoint::new(local.clone(), &mut rand::rng());
+        let endpoint = Endpoint::new(local.clone(), &mut rand::rng()).with_prefixes(Prefix::of);
         Ok(Self {
             inner,
             mtu: (mtu - wire::OVERHEAD).min(wire::MAX_MESSAGE),
@@ -168,20 +172,33 @@ impl<A: Addr, S: Swarm<A>> Shared<A, S> {
 
     /// The path to a peer; makes a session where there is none.
     pub(super) async fn session(self: &Arc<Self>, peer: &KeyAddr<A>) -> Result<Arc<DataPath>> {
-        let (mut waiting, mut to_send) = match self.connect(peer)? {
-            Connect::Ready(path) => return Ok(path),
-            Connect::Wait(waiting, to_send) => (waiting, to_send),
-        };
-        if !to_send.is_empty() {
-            // What the swarm below says of the hello is what it would say of the message.
-            let sent = self.inner.tell_batch(&mut to_send).await;
-            sent.map_err(|error| error.first)?;
+        // The caller's callback runs outside of all locks.
+        let known = self.with_path(&peer.addr, |path| path.peer() == peer.id);
+        if !known.unwrap_or(false) && !self.config.allows(&peer.id) {
+            return Err(self.error(peer, &p2pke::Error::Denied, None));
         }
-        let opened = |cx: &mut std::task::Context<'_>| {
-            let opened = Pin::new(&mut waiting.opened).poll(cx);
-            opened.map(|opened| opened.unwrap_or(Err(Error::Closed)))
-        };
-        self.driver.wait(Wants::Own(()), opened).await
+        for _ in 0..ATTEMPTS {
+            let (mut waiting, mut to_send) = match self.connect(peer)? {
+                Connect::Ready(path) => return Ok(path),
+                Connect::Wait(waiting, to_send) => (waiting, to_send),
+            };
+            if !to_send.is_empty() {
+                // What the swarm below says of the hello is what it would say of the message.
+                let sent = self.inner.tell_batch(&mut to_send).await;
+                sent.map_err(|error| error.first)?;
+            }
+            let opened = |cx: &mut std::task::Context<'_>| {
+                let opened = Pin::new(&mut waiting.opened).poll(cx);
+                opened.map(|opened| opened.unwrap_or(Err(Error::Closed)))
+            };
+            if let Some(path) = self.driver.wait(Wants::Own(()), opened).await? {
+                return Ok(path);
+            }
+        }
+        Err(Error::unreachable(
+            peer,
+            "too many callers expect other peers at this address; try again",
+        ))
     }
 
     fn connect(self: &Arc<Self>, peer: &KeyAddr<A>) -> Result<Connect<'_, A, S>> {
@@ -199,7 +216,7 @@ impl<A: Addr, S: Swarm<A>> Shared<A, S> {
             (Ok(Some(path)), _) => Ok(Connect::Ready(path)),
             (Ok(None), Some(waiting)) => Ok(Connect::Wait(waiting, to_send)),
             (Ok(None), None) => Err(Error::Closed),
-            (Err(error), _) => Err(self.error(peer, &error)),
+            (Err(error), _) => Err(self.error(peer, &error, None)),
         }
     }
 
@@ -208,15 +225,11 @@ impl<A: Addr, S: Swarm<A>> Shared<A, S> {
         let ticket = self
             .next_ticket
             .fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-        let waiter = Waiter {
-            expected: peer.id,
-            opened: sender,
-        };
-        let waiting = state.waiting.entry(peer.addr.clone()).or_default();
-        waiting.insert(ticket, waiter);
+        let here = state.waiting.entry(peer.addr.clone()).or_default();
+        here.entry(peer.id).or_default().insert(ticket, sender);
         Waiting {
             shared: self,
-            addr: peer.addr.clone(),
+            peer: peer.clone(),
             ticket,
             opened,
         }
@@ -224,6 +237,10 @@ impl<A: Addr, S: Swarm<A>> Shared<A, S> {
 
     /// Begins to replace the session at an address, which is still good.
     pub(super) fn renew(self: &Arc<Self>, addr: &A) {
+        let peer = self.with_path(addr, |path| path.peer());
+        if peer.is_none_or(|peer| !self.config.allows(&peer)) {
+            return;
+        }
         let mut effects = Effects::default();
         let mut state = self.state();
         let Some(endpoint) = &mut state.endpoint else {
@@ -248,7 +265,7 @@ impl<A: Addr, S: Swarm<A>> Shared<A, S> {
                     let waiters = waiters_for(waiting, &addr, path.peer());
                     effects
                         .ended
-                        .extend(waiters.map(|waiter| (waiter, Ok(path.clone()))));
+                        .extend(waiters.map(|waiter| (waiter, Ok(Some(path.clone())))));
                     self.set_path(addr, Some(path));
                 }
                 Event::Changed(path) => self.set_path(addr, Some(path)),
@@ -256,13 +273,27 @@ impl<A: Addr, S: Swarm<A>> Shared<A, S> {
                     tracing::debug!(layer = LAYER, %addr, "session expired");
                     self.set_path(addr, None);
                 }
-                Event::Failed { expected, error } => {
-                    tracing::debug!(layer = LAYER, peer = ?expected, %addr, %error, "no session");
-                    if let Some(id) = expected {
-                        let peer = KeyAddr::new(id, addr);
-                        let waiters = waiters_for(waiting, &peer.addr, id);
-                        let failed = waiters.map(|waiter| (waiter, Err(self.error(&peer, &error))));
-                        effects.ended.extend(failed);
+                Event::Failed {
+                    expected,
+                    found,
+                    error,
+                } => {
+                    let expected_text = expected.map(tracing::field::display);
+                    tracing::debug!(layer = LAYER, peer = expected_text, %addr, %error, "no session");
+                    let ids: Vec<_> = match expected {
+                        Some(id) => vec![id],
+                        None => waiting
+                            .get(&addr)
+                            .map_or_else(Vec::new, |here| here.keys().copied().collect()),
+                    };
+                    for id in ids {
+                        let peer = KeyAddr::new(id, addr.clone());
+                        let again = expected.is_none() && found == Some(id);
+                        let waiters = waiters_for(waiting, &addr, id).map(|waiter| {
+                            let failed = || Err(self.error(&peer, &error, found));
+                            (waiter, if again { Ok(None) } else { failed() })
+                        });
+                        effects.ended.extend(waiters);
                     }
                 }
             }
@@ -280,7 +311,7 @@ impl<A: Addr, S: Swarm<A>> Shared<A, S> {
         }
         for (waiter, path) in effects.ended {
             // Whoever does not wait any more needs no answer.
-            let _ = waiter.opened.send(path);
+            let _ = waiter.send(path);
         }
         let (count, mut to_send) = (effects.to_send.len(), effects.to_send);
         if count == 0 {
@@ -300,8 +331,11 @@ impl<A: Addr, S: Swarm<A>> Shared<A, S> {
         }
     }
 
-    /// What an error of the engine means to whoever tells `peer`.
-    pub(super) fn error(&self, peer: &KeyAddr<A>, error: &p2pke::Error) -> Error {
+    /// What an error of the engine means to a caller that tells `peer`, where `found` answered.
+    pub(super) fn error(&self, peer: &KeyAddr<A>, error: &p2pke::Error, found: Option<PeerId>) -> Error {
+        if let (p2pke::Error::WrongPeer, Some(found)) = (error, found) {
+            return Error::unreachable(peer, format!("{error}: {found}"));
+        }
         match error {
             p2pke::Error::Denied => Error::denied(peer),
             p2pke::Error::TimedOut => Error::TimedOut {
@@ -316,6 +350,16 @@ impl<A: Addr, S: Swarm<A>> Shared<A, S> {
         }
     }
 
+    /// Forgets the sessions with peers that the configuration forbids.
+    pub(super) fn disconnect_forbidden(&self) -> usize {
+        let paths = self.paths.read().unwrap_or_else(PoisonError::into_inner);
+        let mut peers: HashSet<_> = paths.values().map(|path| path.peer()).collect();
+        drop(paths);
+        // The caller's callback runs outside of all locks.
+        peers.retain(|peer| !self.config.allows(peer));
+        self.disconnect(|peer| peers.contains(peer))
+    }
+
     /// Forgets the sessions with those peers that `pick` picks.
     pub(super) fn disconnect(&self, pick: impl Fn(&PeerId) -> bool) -> usize {
         let (mut count, mut waiters) = (0, Vec::new());
@@ -326,15 +370,16 @@ impl<A: Addr, S: Swarm<A>> Shared<A, S> {
         for (addr, _) in paths.extract_if(|_, path| pick(&path.peer())) {
             count += 1;
             endpoint.disconnect(&addr);
-            // A handshake with somebody else there is over, too.
-            let here = waiting.remove(&addr).unwrap_or_default().into_values();
-            waiters.extend(here.map(|waiter| (addr.clone(), waiter)));
+            // A handshake with another peer there is over, too.
+            for (id, here) in waiting.remove(&addr).unwrap_or_default() {
+                let peer = KeyAddr::new(id, addr.clone());
+                waiters.extend(here.into_values().map(|waiter| (peer.clone(), waiter)));
+            }
         }
         drop((paths, state));
-        for (addr, waiter) in waiters {
-            let peer = KeyAddr::new(waiter.expected, addr);
+        for (peer, waiter) in waiters {
             let error = Error::unreachable(&peer, "its address was disconnected");
-            let _ = waiter.opened.send(Err(error));
+            let _ = waiter.send(Err(error));
         }
         count
     }
@@ -364,36 +409,49 @@ enum Connect<'a, A: Addr, S: Swarm<A>> {
 /// A place among those who wait for a session, given up when it is dropped.
 struct Waiting<'a, A: Addr, S: Swarm<A>> {
     shared: &'a Shared<A, S>,
-    addr: A,
+    peer: KeyAddr<A>,
     ticket: u64,
-    opened: oneshot::Receiver<Result<Arc<DataPath>>>,
+    opened: oneshot::Receiver<Opened>,
 }
 
 impl<A: Addr, S: Swarm<A>> Drop for Waiting<'_, A, S> {
+    /// The handshake ends with its last caller.
     fn drop(&mut self) {
-        let mut state = self.shared.state();
-        if let Some(waiting) = state.waiting.get_mut(&self.addr) {
-            waiting.remove(&self.ticket);
-            if waiting.is_empty() {
-                state.waiting.remove(&self.addr);
+        let (KeyAddr { id, addr }, mut state) = (&self.peer, self.shared.state());
+        let State { endpoint, waiting } = &mut *state;
+        let Some(here) = waiting.get_mut(addr) else { return };
+        if let Some(others) = here.get_mut(id) {
+            others.remove(&self.ticket);
+            if others.is_empty() {
+                here.remove(id);
             }
+        }
+        let left = match (here.is_empty(), here.contains_key(id)) {
+            (true, _) => None,
+            (false, false) => Some(*id),
+            (false, true) => return,
+        };
+        if left.is_none() {
+            waiting.remove(addr);
+        }
+        if let Some(endpoint) = endpoint {
+            endpoint.release(addr, left);
         }
     }
 }
 
-/// Takes out those who wait for `peer` at `addr`.
+/// Takes out the callers that wait for `peer` at `addr`.
 fn waiters_for<A: Addr>(
-    waiting: &mut HashMap<A, BTreeMap<u64, Waiter>>,
+    waiting: &mut HashMap<A, BTreeMap<PeerId, Waiters>>,
     addr: &A,
     peer: PeerId,
-) -> impl Iterator<Item = Waiter> {
-    let mut here = waiting.remove(addr).unwrap_or_default();
-    let found: Vec<_> = here
-        .extract_if(.., |_, waiter| waiter.expected == peer)
-        .map(|(_, waiter)| waiter)
-        .collect();
-    if !here.is_empty() {
-        waiting.insert(addr.clone(), here);
+) -> impl Iterator<Item = oneshot::Sender<Opened>> + use<A> {
+    let mut found = Waiters::new();
+    if let Some(here) = waiting.get_mut(addr) {
+        found = here.remove(&peer).unwrap_or_default();
+        if here.is_empty() {
+            waiting.remove(addr);
+        }
     }
-    found.into_iter()
+    found.into_values()
 }

@@ -56,7 +56,8 @@ impl Channel {
         }
         if let Some(opening) = &mut self.opening
             && opening.session.stage() == Stage::HelloSent
-            && opening.expected.is_none_or(|expected| expected == peer)
+            && opening.is_wanted()
+            && opening.expects(&peer)
             && opening.session.id() <= id
         {
             if opening.session.id() != id && !std::mem::replace(&mut opening.repeated, true) {
@@ -79,9 +80,7 @@ impl Channel {
         // The other side's hello goes first, so this side waits with its own for a while.
         if let Some(opening) = &mut self.opening
             && opening.session.stage() == Stage::HelloSent
-            && session
-                .peer()
-                .is_some_and(|(id, _)| opening.expected.is_none_or(|expected| expected == id))
+            && session.peer().is_some_and(|(id, _)| opening.expects(&id))
         {
             opening.next_send = opening
                 .next_send
@@ -112,7 +111,14 @@ impl Channel {
                     return Ok(());
                 }
                 Ok(_) => return Ok(()),
-                Err(other) => error = other,
+                Err(other) => {
+                    error = other;
+                    if session.has_failed() {
+                        self.answering.remove(index);
+                        self.answering.shrink_to_fit();
+                        return Err(error);
+                    }
+                }
             }
         }
         let Some(live) = self.live.as_mut().filter(|live| !live.is_initiator()) else {
