@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use p2p::{Addr, PeerId};
 use p2p_protocols::kademlia::wire::{Answer, Ask, MAX_ADDR, MAX_NODES, Message, Node};
-use p2p_protocols::kademlia::{Config, Engine, Event, Failure, NoRecords, Outcome, Refusal, Rules, Transmit};
+use p2p_protocols::kademlia::{
+    Config, Distance, Engine, Event, Failure, NoRecords, Outcome, Refusal, Rules, Transmit,
+};
 use proptest::prelude::*;
 
 use net::{BAD, Place, id, rules};
@@ -558,6 +560,281 @@ fn endless_answers_end() {
     );
     assert_eq!(engine.counts().surplus, 44 * asked as u64);
     assert_eq!(engine.in_flight(), 0);
+}
+
+/// Answers each request for nodes as `tell` says, by the number of the node that is asked; places that are false are silent.
+fn answer_all(engine: &mut Engine<Place>, tell: impl Fn(u32) -> Vec<Node<'static>>) -> Vec<Place> {
+    let mut asked = Vec::new();
+    while let Some(transmit) = engine.poll_transmit() {
+        asked.push(transmit.to.clone());
+        if transmit.to.is_false {
+            engine.handle_failure(NOW, transmit.id, Failure::Unreachable);
+            continue;
+        }
+        let number = transmit.to.number;
+        let nodes = Answer::Nodes(tell(number));
+        engine.handle_answer(NOW, transmit.id, &answer(number, nodes));
+    }
+    asked
+}
+
+fn located(engine: &mut Engine<Place>) -> Option<Place> {
+    let last = std::iter::from_fn(|| engine.poll_event()).last();
+    match last {
+        Some(Event::Done {
+            outcome: Outcome::Located { contact, .. },
+            ..
+        }) => contact.map(|contact| contact.addr),
+        other => panic!("{other:?}"),
+    }
+}
+
+fn at(place: &Place) -> Node<'static> {
+    Node {
+        id: *place.id.as_bytes(),
+        addr: Cow::Owned(place.to_string()),
+    }
+}
+
+#[test]
+fn liars_with_a_false_address_each_do_not_hide_a_node_from_one_that_knows_it() {
+    for liars in [1, 3, 8, 15] {
+        let mut engine = engine(&Config::default());
+        for number in 1..=16 {
+            meet(&mut engine, NOW, number);
+        }
+        // Of those that are asked, the honest one is the last.
+        let victim = 1000;
+        let mut by_distance: Vec<u32> = (1..=16).collect();
+        by_distance.sort_by_key(|number| Distance::between(&id(victim.into()), &id(u64::from(*number))));
+        let order = |number: u32| by_distance.iter().position(|other| *other == number);
+        engine.locate(NOW, id(victim.into())).expect("room");
+        let asked = answer_all(&mut engine, |number| match order(number) {
+            Some(order) if order < liars => {
+                let falsehoods = 3 * order as u16..3 * order as u16 + 3;
+                falsehoods.map(|it| at(&Place::wrong(victim, it + 1))).collect()
+            }
+            Some(order) if order == liars => vec![node(victim)],
+            _ => Vec::new(),
+        });
+        assert_eq!(located(&mut engine), Some(Place::new(victim)), "{liars} liars");
+        // Each of them costs one request more.
+        assert!(
+            asked.len() <= 16 + 1 + liars,
+            "{} requests, {liars} liars",
+            asked.len()
+        );
+    }
+}
+
+#[test]
+fn a_crowd_of_names_in_its_network_does_not_hide_a_node() {
+    let mut engine = engine(&Config::default());
+    for number in 1..=10 {
+        meet(&mut engine, NOW, number);
+    }
+    let victim = 0x2000_0001;
+    engine.locate(NOW, id(victim.into())).expect("room");
+    answer_all(&mut engine, |number| match number {
+        // As many as an answer may name, all of them where the victim is, and none of them there.
+        1..=9 => (0..20)
+            .map(|it| at(&Place::wrong(0x2000_0010 + 20 * number % 200 + it, 1)))
+            .collect(),
+        10 => vec![node(victim)],
+        _ => Vec::new(),
+    });
+    assert_eq!(located(&mut engine), Some(Place::new(victim)));
+}
+
+#[test]
+fn addresses_that_do_not_reach_as_far_as_those_who_name_them_are_not_dialled() {
+    let (public, private, loopback) = (0x2000_0001, 1, 0x7f00_0001);
+    let multicast = 0xe000_0001;
+    for (by, dialled) in [
+        (public, vec![0x2100_0001]),
+        (private, vec![2, 0x2100_0001]),
+        (loopback, vec![2, 0x7f00_0002, 0x2100_0001]),
+    ] {
+        let mut engine = engine(&Config::default());
+        meet(&mut engine, NOW, by);
+        engine.find_node(NOW, id(1 << 40)).expect("room");
+        let named = [2, 0x7f00_0002, 0x2100_0001, multicast];
+        let asked = answer_all(&mut engine, |number| {
+            if number == by {
+                named.into_iter().map(node).collect()
+            } else {
+                Vec::new()
+            }
+        });
+        let mut asked: Vec<u32> = asked
+            .iter()
+            .map(|place| place.number)
+            .filter(|it| *it != by)
+            .collect();
+        asked.sort_unstable();
+        let mut expected = dialled.clone();
+        expected.sort_unstable();
+        assert_eq!(asked, expected, "named by {by:x}");
+        assert_eq!(engine.counts().out_of_scope, (named.len() - dialled.len()) as u64);
+    }
+}
+
+#[test]
+fn private_addresses_are_not_named_to_strangers() {
+    let mut engine = engine(&Config::default());
+    for number in [1, 2, 0x7f00_0001, 0x2000_0001] {
+        meet(&mut engine, NOW, number);
+    }
+    let mut named_to = |number: u32| {
+        let request = ask(number, Ask::FindNode(*id(7).as_bytes()));
+        let bytes = engine.handle_request(NOW, &Place::new(number), &request);
+        let bytes = bytes.expect("a good request");
+        match Message::<Answer<'_>>::parse(&bytes).expect("a good answer").body {
+            Answer::Nodes(nodes) => nodes.len(),
+            other => panic!("{other:?}"),
+        }
+    };
+    assert_eq!(
+        [named_to(0x2200_0001), named_to(9), named_to(0x7f00_0009)],
+        [1, 3, 4]
+    );
+}
+
+#[test]
+fn a_host_of_a_private_network_and_loopback_have_limits_too() {
+    let config = Config::default();
+    let mut engine = engine(&config);
+    // 127.0.0.0/8 is one network, however many addresses it has.
+    for number in 0x7f00_0000..0x7f00_0400 {
+        meet(&mut engine, NOW, number);
+    }
+    let held = engine.contacts().count();
+    assert!(
+        (20..=8 * config.table_per_prefix).contains(&held),
+        "{held} contacts on one host"
+    );
+    let mut kept = 0;
+    for number in 0x7f00_0000..0x7f00_0400 {
+        let served = engine.handle_request(NOW, &Place::new(number), &put(number, number.into(), &[1]));
+        kept += usize::from(served.is_ok());
+    }
+    assert_eq!(kept, config.records_per_source);
+    for number in 1..=20 {
+        meet(&mut engine, NOW, number);
+    }
+    assert!(engine.contacts().count() > held, "other hosts have their places");
+    assert!(
+        engine
+            .handle_request(NOW, &Place::new(1), &put(1, 1, &[1]))
+            .is_ok()
+    );
+}
+
+#[test]
+fn strangers_that_do_not_answer_keep_neither_others_nor_its_own_contacts_from_being_asked() {
+    let config = Config::default();
+    let mut engine = engine(&config);
+    for number in 1..=5 {
+        meet(&mut engine, NOW, number);
+    }
+    // One network of strangers, all of which are asked whether they live and are silent.
+    let later = NOW + config.ask_after;
+    for number in 0x2000_0000..0x2000_0100 {
+        let request = ask(number, Ask::Ping);
+        engine
+            .handle_request(later, &Place::new(number), &request)
+            .expect("a good request");
+    }
+    assert_eq!(sent(&mut engine).len(), config.checks / 4);
+    meet(&mut engine, later, 0x2100_0000);
+    assert_eq!(engine.contacts().count(), 6, "a newcomer from elsewhere");
+    // Many networks.
+    for number in 0x3000..0x3100 {
+        let number = number << 16;
+        let request = ask(number, Ask::Ping);
+        engine
+            .handle_request(later, &Place::new(number), &request)
+            .expect("a good request");
+    }
+    assert_eq!(sent(&mut engine).len(), config.checks - config.checks / 4);
+    engine.handle_timeout(later);
+    let asked: Vec<u32> = sent(&mut engine).iter().map(|ask| ask.to.number).collect();
+    assert!(asked.iter().any(|number| (1..=5).contains(number)), "{asked:?}");
+}
+
+fn provided(engine: &mut Engine<Place>, key: u64) -> Vec<PeerId> {
+    let request = ask(9, Ask::Providers(*id(key).as_bytes()));
+    let bytes = engine.handle_request(NOW, &Place::new(9), &request);
+    let bytes = bytes.expect("a good request");
+    match Message::<Answer<'_>>::parse(&bytes).expect("a good answer").body {
+        Answer::Providers { providers, .. } => providers.iter().map(|node| PeerId::new(node.id)).collect(),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn twenty_ids_of_five_networks_do_not_keep_a_keys_providers_for_themselves() {
+    let config = Config::default();
+    let honest = 0x2200_0001;
+    // Four nodes of each of five networks, or one of each of twenty.
+    for (networks, each) in [(5, 4), (20, 1)] {
+        let mut engine = engine(&config);
+        for network in 0..networks {
+            for node in 0..each {
+                let number = 0x2000_0000 + 0x100 * network + node;
+                engine
+                    .handle_request(NOW, &Place::new(number), &provide(number, 7))
+                    .expect("room");
+            }
+        }
+        assert_eq!(engine.kept_providers(), (1, 20));
+        let before = provided(&mut engine, 7);
+        engine
+            .handle_request(NOW, &Place::new(honest), &provide(honest, 7))
+            .expect("room");
+        assert_eq!(engine.kept_providers(), (1, 20));
+        let after = provided(&mut engine, 7);
+        assert!(after.contains(&id(honest.into())), "{networks} networks");
+        assert_eq!(after[..10], before[..10], "those that came first stay");
+        // It stays while nodes of those networks say so again.
+        for number in 0x2000_0000..0x2000_0000 + 0x100 * 5 {
+            let _ = engine.handle_request(NOW, &Place::new(number), &provide(number, 7));
+        }
+        if networks == 5 {
+            assert!(provided(&mut engine, 7).contains(&id(honest.into())));
+        }
+    }
+}
+
+#[test]
+fn one_answer_full_of_invented_providers_does_not_hide_the_true_one() {
+    let mut engine = engine(&Config::default());
+    for number in 1..=10 {
+        meet(&mut engine, NOW, number);
+    }
+    engine.providers(NOW, id(7)).expect("room");
+    while let Some(transmit) = engine.poll_transmit() {
+        let number = transmit.to.number;
+        let providers = if number <= 4 {
+            (0..20).map(|it| node(1000 * number + it)).collect()
+        } else {
+            vec![node(500)]
+        };
+        let nodes = Vec::new();
+        let providers = Answer::Providers { providers, nodes };
+        engine.handle_answer(NOW, transmit.id, &answer(number, providers));
+    }
+    let last = std::iter::from_fn(|| engine.poll_event()).last();
+    match last {
+        Some(Event::Done {
+            outcome: Outcome::Providers(found),
+            ..
+        }) => {
+            assert_eq!(found.first().map(|node| node.id), Some(id(500)));
+            assert_eq!(found.len(), Config::default().providers_wanted);
+        }
+        other => panic!("{other:?}"),
+    }
 }
 
 #[test]

@@ -336,6 +336,44 @@ fn lookups_are_right_with_a_fifth_that_names_the_right_nodes_at_false_addresses(
 }
 
 #[test]
+fn an_answer_with_three_false_addresses_of_one_node_does_not_hide_it() {
+    let mut net = Net::joined(15, 150, &Config::default());
+    // All but a fifth of those that are asked first lie, in answers to lookups alone.
+    let liars: Vec<u32> = net.live.iter().copied().filter(|node| node % 4 == 0).collect();
+    let mut missing = Vec::new();
+    for at in 0..40 {
+        let target = id(1 << 41 | at);
+        let mut asker = net.random();
+        while liars.contains(&asker) {
+            asker = net.random();
+        }
+        net.hostile.extend(liars.iter().map(|liar| (*liar, Lie::Thrice)));
+        let op = net.with(asker, |engine, now| engine.find_node(now, target).expect("room"));
+        let found = nodes(net.finish(asker, op).0);
+        net.hostile.clear();
+        let nearest = net.nearest(&target, 10, asker, |node| !liars.contains(&node));
+        let there = nearest.iter().filter(|id| found.contains(id)).count();
+        // Liars are nearer to the target than some of these and take their places.
+        let crowded = found.len() == 20;
+        let expected = if crowded {
+            let all = net.nearest(&target, 20, asker, |_| true);
+            nearest.iter().filter(|id| all.contains(id)).count()
+        } else {
+            10
+        };
+        if there < expected {
+            missing.push((at, there, expected));
+        }
+    }
+    assert_eq!(missing, []);
+}
+
+#[test]
+fn lookups_are_right_with_a_fifth_that_names_nodes_at_three_false_addresses() {
+    lookups_among(Lie::Thrice);
+}
+
+#[test]
 fn lookups_are_right_with_a_fifth_that_is_silent() {
     lookups_among(Lie::Silence);
 }

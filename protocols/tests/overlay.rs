@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use p2p::{Packet, PeerId};
 use p2p_protocols::overlay::wire::{Header, MAX_DIRECT, MAX_RELAYED};
-use p2p_protocols::overlay::{Book, Budget, Found, Way};
+use p2p_protocols::overlay::{Book, Budget, Found, Returns, Scope, Way};
 use proptest::prelude::*;
 
 const NOW: Duration = Duration::from_secs(1000);
@@ -119,4 +119,90 @@ fn a_budget_is_one_of_all_and_of_each_and_new_each_second() {
     // However many neighbours there are, few are remembered.
     let mut budget = Budget::new(u64::MAX, u64::MAX);
     assert_eq!((0..5000).filter(|of| budget.spend(NOW, of, 1)).count(), 1024);
+}
+
+fn source(number: u32) -> PeerId {
+    let mut bytes = [7; 32];
+    bytes[..4].copy_from_slice(&number.to_be_bytes());
+    PeerId::new(bytes)
+}
+
+#[test]
+fn a_neighbour_that_makes_names_up_is_refused_and_displaces_only_its_own() {
+    let mut returns = Returns::default();
+    assert!(returns.note(NOW, source(1), &'a'));
+    let taken = (100..1000)
+        .filter(|number| returns.note(NOW, source(*number), &'b'))
+        .count();
+    assert_eq!(taken, 16, "in a second");
+    assert!(returns.note(NOW, source(100), &'b'), "one that was taken in");
+    for second in 1..20 {
+        for number in 0..100 {
+            let _ = returns.note(
+                NOW + Duration::from_secs(second),
+                source(1000 * second as u32 + number),
+                &'b',
+            );
+        }
+    }
+    assert_eq!(returns.find(&source(1)), ['a']);
+    assert_eq!(returns.find(&source(100)), [], "64 have come since");
+    assert_eq!(returns.find(&source(19_000)), ['b']);
+    assert!(returns.note(NOW + DUE, source(1), &'b'));
+    assert_eq!(returns.find(&source(1)), ['b', 'a'], "the latest first");
+}
+
+#[test]
+fn a_crowd_of_neighbours_displaces_those_that_brought_nothing_for_long() {
+    let mut returns = Returns::default();
+    assert!(returns.note(NOW, source(1), &0));
+    for neighbour in 1..1000_u32 {
+        let now = NOW + Duration::from_millis(u64::from(neighbour));
+        assert!(returns.note(now, source(neighbour), &neighbour));
+        assert!(returns.note(now, source(1), &0), "it goes on");
+    }
+    assert_eq!(returns.find(&source(1)).last(), Some(&0));
+    assert_eq!(returns.find(&source(2)), [], "it was heard of longest ago");
+    returns.clear();
+    assert_eq!(returns.find(&source(1)), []);
+}
+
+#[test]
+fn an_address_is_named_by_those_alone_that_are_reached_no_farther_away() {
+    let addr = |text: &str| text.parse::<std::net::SocketAddr>().expect("an address");
+    // From what reaches least far to what reaches farthest; each may name itself and those after it.
+    let classes = [
+        vec!["127.0.0.1:1", "[::1]:1", "[::ffff:127.0.0.1]:1"],
+        vec!["169.254.1.1:1", "[fe80::1]:1"],
+        vec![
+            "10.0.0.1:1",
+            "172.16.0.1:1",
+            "192.168.1.1:1",
+            "100.64.0.1:1",
+            "[fd00::1]:1",
+        ],
+        vec!["8.8.8.8:1", "203.0.113.1:1", "[2001:db8::1]:1"],
+    ];
+    for (by_class, by) in classes.iter().enumerate() {
+        for (class, named) in classes.iter().enumerate() {
+            for (by, named) in by
+                .iter()
+                .flat_map(|by| named.iter().map(move |named| (by, named)))
+            {
+                let may = Scope::may_name(&addr(by), &addr(named));
+                assert_eq!(may, class >= by_class, "{by} names {named}");
+            }
+        }
+        for nowhere in [
+            "0.0.0.0:1",
+            "224.0.0.1:1",
+            "255.255.255.255:1",
+            "[::]:1",
+            "[ff02::1]:1",
+        ] {
+            assert!(!Scope::may_name(&addr(by[0]), &addr(nowhere)), "{nowhere}");
+        }
+    }
+    // What has no IP address at its bottom is not concerned.
+    assert!(Scope::may_name(&source(1), &source(2)));
 }

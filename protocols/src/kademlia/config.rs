@@ -27,7 +27,8 @@ pub struct Config {
     pub lookup_requests: usize,
     /// Nodes that one lookup remembers; the farthest that were not asked are forgotten. Default: 512.
     pub lookup_nodes: usize,
-    /// Nodes of one network (see [`Prefix`](super::Prefix)) in one lookup; others are not asked. Default: 8.
+    /// Nodes of one network (see [`Prefix`](super::Prefix)) that one lookup asks or has answers of; others are not asked.
+    /// One host of a private network has eight times as many, here and in all limits for each prefix. Default: 8.
     pub lookup_per_prefix: usize,
     /// Contacts of one network in one bucket; others are refused. Default: 2.
     pub bucket_per_prefix: usize,
@@ -53,7 +54,8 @@ pub struct Config {
     pub refresh_every: Duration,
     /// How often all that is slow is done: expiry, refreshing, publishing again. Default: 30 s.
     pub upkeep_every: Duration,
-    /// Asks in flight for whether newcomers live. While there are so many, newcomers are ignored. Default: 16.
+    /// Asks in flight for whether newcomers live; one network gets a quarter of these, one host of a private network half.
+    /// While there are so many, newcomers are ignored. Contacts that are silent have as many of their own. Default: 16.
     pub checks: usize,
 
     /// Operations of the application at a time; a further one is an error. Default: 64.
@@ -91,7 +93,8 @@ pub struct Config {
     /// Keys of which providers are kept. At the limit the newest of those farthest from this node's id leaves.
     /// Default: 1024.
     pub provider_keys: usize,
-    /// Providers kept for a key; those that came first stay and others are refused. Default: 20, at most 64.
+    /// Providers kept for a key. At the limit a newcomer takes a place of the network that has the most, or else one by
+    /// chance among the half that came last; the half that came first stays. Default: 20, at most 64.
     pub providers_per_key: usize,
     /// Providers of one network for a key; others are refused. Default: 4.
     pub providers_per_prefix: usize,
@@ -100,7 +103,8 @@ pub struct Config {
     pub provided_per_source: usize,
     /// For how long a provider is kept without saying so again; more is cut down to this. Default: 24 h.
     pub provider_ttl: Duration,
-    /// Providers that a lookup wants to know before it ends early. Default: 20.
+    /// Providers that a lookup wants to know before it ends early, each named by two nodes; of more those that most nodes
+    /// name are the result. Default: 20.
     pub providers_wanted: usize,
 }
 

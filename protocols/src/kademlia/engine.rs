@@ -12,12 +12,12 @@ use super::config::{Config, Rules};
 use super::distance::Distance;
 use super::event::{Counts, Event, Outcome};
 use super::lookup::Lookup;
-use super::operation::{Op, Task};
+use super::operation::{Named, Op, Task};
 use super::providers::Providers;
 use super::records::Records;
 use super::table::Table;
 use super::wire::{Ask, Message};
-use crate::overlay::{Contact, Failure, OpId, RequestId, Transmit};
+use crate::overlay::{Contact, Failure, OpId, RequestId, Source, Transmit};
 
 /// What a request in flight is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,6 +32,16 @@ pub(super) enum Purpose {
     Store(OpId),
     /// A copy beside a lookup's way, of which nobody awaits anything.
     Copy,
+}
+
+/// For whom a node is asked whether it lives. Newcomers have places of their own, so that they cannot keep this node from
+/// seeing to its contacts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum For {
+    /// A newcomer, and whom it is charged to.
+    Newcomer(Source),
+    /// This node's own upkeep.
+    Upkeep,
 }
 
 #[derive(Debug)]
@@ -64,7 +74,8 @@ pub struct Engine<A> {
     pub(super) pending: HashMap<RequestId, Pending<A>>,
     /// In order, since all requests wait equally long. The first one is pending.
     pub(super) deadlines: VecDeque<(Duration, RequestId)>,
-    pub(super) checking: Vec<A>,
+    /// Where nodes are being asked whether they live, and for whom.
+    pub(super) checking: Vec<(A, For)>,
     pub(super) next_upkeep: Duration,
     /// Whether upkeep has more to do than it may at a time.
     pub(super) backlog: bool,
@@ -186,7 +197,7 @@ impl<A: Addr> Engine<A> {
     ///
     /// Each step is nearer than the one before, so a way made of such steps ends and has no loops.
     pub fn next_hop(&self, id: &PeerId) -> Option<&Contact<A>> {
-        let nearest = self.table.nearest(id, 1, None, false).into_iter().next()?;
+        let nearest = self.table.nearest(id, 1, |_| true, false).into_iter().next()?;
         let distance = |other| Distance::between(id, other);
         (distance(&nearest.id) < distance(&self.own)).then_some(nearest)
     }
@@ -282,7 +293,8 @@ impl<A: Addr> Engine<A> {
     /// [`Error::Limit`] with too many operations. Nothing is sent.
     pub fn providers(&mut self, now: Duration, key: PeerId) -> Result<OpId> {
         let op = self.new_op()?;
-        let found = self.providers.get(now, &key).cloned().collect();
+        let own = self.providers.get(now, &key).cloned();
+        let found = own.map(|contact| Named { contact, votes: 1 }).collect();
         self.begin(now, op, Task::Providers { found }, key, false);
         Ok(op)
     }
@@ -349,7 +361,7 @@ impl<A: Addr> Engine<A> {
         let config = &self.rules.config;
         Lookup::new(
             target,
-            self.table.nearest(&target, config.k, None, true),
+            self.table.nearest(&target, config.k, |_| true, true),
             width,
             config,
         )
@@ -377,18 +389,42 @@ impl<A: Addr> Engine<A> {
         });
     }
 
-    /// Asks a node whether it lives, unless that is being asked, or too much is.
-    pub(super) fn check(&mut self, now: Duration, contact: Contact<A>) -> bool {
-        if self.checking.contains(&contact.addr) {
-            return false;
+    /// Asks a contact whether it lives, unless that is being asked, or too much is.
+    pub(super) fn check(&mut self, now: Duration, contact: Contact<A>) {
+        let own = |(_, why): &&(A, For)| *why == For::Upkeep;
+        let running = self.checking.iter().filter(own).count();
+        if running < self.rules.config.checks {
+            self.begin_check(now, contact, For::Upkeep);
         }
-        if self.checking.len() >= self.rules.config.checks {
+    }
+
+    /// The same for a newcomer. One network, or one node where that is unknown, has a part of these places.
+    pub(super) fn check_newcomer(&mut self, now: Duration, contact: Contact<A>) {
+        let source = Source::of(&contact);
+        let others = self.checking.iter().filter_map(|(_, why)| match why {
+            For::Newcomer(source) => Some(*source),
+            For::Upkeep => None,
+        });
+        let most = self.rules.config.checks;
+        let (all, same) = others.fold((0, 0), |(all, same), other| {
+            (all + 1, same + usize::from(other == source))
+        });
+        let of_source = match source {
+            Source::Network(prefix) => prefix.limit(most.div_ceil(4)).min(most.div_ceil(2)),
+            Source::Node(_) => 2,
+        };
+        if all >= most || same >= of_source {
             self.counts.unchecked += 1;
-            return false;
+            return;
         }
-        self.checking.push(contact.addr.clone());
-        self.send(now, Some(contact.id), contact.addr, Ask::Ping, Purpose::Check);
-        true
+        self.begin_check(now, contact, For::Newcomer(source));
+    }
+
+    fn begin_check(&mut self, now: Duration, contact: Contact<A>, why: For) {
+        if self.checking.iter().all(|(addr, _)| *addr != contact.addr) {
+            self.checking.push((contact.addr.clone(), why));
+            self.send(now, Some(contact.id), contact.addr, Ask::Ping, Purpose::Check);
+        }
     }
 
     /// Keeps the front of the deadlines one that is waited for.

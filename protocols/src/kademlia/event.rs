@@ -131,7 +131,10 @@ pub struct Counts {
     pub false_ids: u64,
     /// Contacts named with addresses that cannot be read.
     pub bad_addrs: u64,
-    /// Nodes in answers beyond *k*, or too many of one network, and so ignored.
+    /// Contacts named at addresses that do not reach as far as those who name them (see
+    /// [`Scope`](crate::overlay::Scope)), and so ignored.
+    pub out_of_scope: u64,
+    /// Nodes in answers beyond *k*, named again in one answer, or too many of one network, and so ignored.
     pub surplus: u64,
     /// Newcomers that were not asked whether they live, since too many were being asked.
     pub unchecked: u64,

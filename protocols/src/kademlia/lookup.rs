@@ -4,15 +4,18 @@
 //! each node belongs to the path that heard of it first, and only that path asks it. A lookup is over when the *k*
 //! nearest nodes that did not fail have all answered; fewer do where a bucket is to be filled.
 //!
-//! Who names many nodes that do not answer loses credit: what such nodes alone have named is left out. A node that is
-//! named at several addresses is asked at one after the other, so that nobody hides it behind a false one.
+//! A node that names many nodes that do not answer loses credit: what such nodes alone have named is left out. An answer
+//! gives one address of a node. A node that is named at several addresses is asked at one after the other, first where most
+//! say that it is; addresses that were in vain, or that only nodes without credit named, make room for others. So no node
+//! hides another behind false addresses.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 
 use p2p::{Addr, PeerId};
 
 use super::distance::Distance;
 use super::{Config, Counts};
+use crate::hash::HashMap;
 use crate::overlay::{Contact, Prefix, Progress};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,31 +26,42 @@ enum State {
     Failed,
 }
 
-/// Addresses that one lookup tries of one node.
-const ADDRS: usize = 3;
+/// Addresses of one node that one lookup remembers and has not tried; the same of those that it tried in vain.
+const HINTS: usize = 8;
+
+/// Nodes that one address is remembered to be named by.
+const NAMERS: usize = 4;
 
 /// Nodes that name the target, remembered at most.
 const NAMED_BY: usize = 8;
 
-/// An address at which somebody says that a node is.
+/// An address at which a node is said to be.
 #[derive(Debug)]
 struct Hint<A> {
     addr: A,
     path: usize,
     hops: usize,
-    /// Who says so: the first one, until that has lost its credit.
-    named_by: Option<Distance>,
+    /// The first nodes that say so; none for what this node itself knew.
+    named_by: Vec<Distance>,
+}
+
+impl<A> Hint<A> {
+    /// How much it is worth: what this node knew by itself the most, else as much as many say the same.
+    fn votes(&self) -> usize {
+        match self.named_by.len() {
+            0 => usize::MAX,
+            votes => votes,
+        }
+    }
 }
 
 #[derive(Debug)]
 struct Candidate<A> {
     id: PeerId,
-    /// Where it is, as far as is known.
-    at: Hint<A>,
-    /// Where else it may be.
-    elsewhere: Vec<Hint<A>>,
-    /// At how many addresses it was asked in vain.
-    tried: usize,
+    /// Where it may be. The first is where it was asked, if it was.
+    hints: Vec<Hint<A>>,
+    /// Where it did not answer, the latest ones.
+    in_vain: Vec<A>,
     state: State,
     /// Whether it gave a record, or keeps what is being put.
     has_value: bool,
@@ -63,11 +77,33 @@ impl<A> Candidate<A> {
 }
 
 impl<A: Addr> Candidate<A> {
-    fn contact(&self) -> Contact<A> {
-        Contact {
-            id: self.id,
-            addr: self.at.addr.clone(),
+    fn new(id: PeerId) -> Self {
+        Self {
+            id,
+            hints: Vec::new(),
+            in_vain: Vec::new(),
+            state: State::New,
+            has_value: false,
+            named_alive: 0,
+            named_dead: 0,
         }
+    }
+
+    fn contact(&self) -> Option<Contact<A>> {
+        let addr = self.hints.first()?.addr.clone();
+        Some(Contact { id: self.id, addr })
+    }
+
+    /// Whether all that is known of it is that it is said to be in this network.
+    fn is_hearsay_of(&self, prefix: Prefix) -> bool {
+        let in_prefix = |hint: &Hint<A>| Prefix::of(&hint.addr) == Some(prefix);
+        self.state == State::New && self.hints.iter().all(in_prefix)
+    }
+
+    /// How many nodes say the same of it.
+    fn votes(&self) -> usize {
+        let votes = self.hints.iter().map(Hint::votes);
+        votes.max().unwrap_or(0)
     }
 }
 
@@ -75,6 +111,15 @@ impl<A: Addr> Candidate<A> {
 struct Path {
     in_flight: usize,
     asked: usize,
+}
+
+/// What one network has of a lookup.
+#[derive(Clone, Copy, Debug, Default)]
+struct Places {
+    /// Addresses that were named.
+    named: usize,
+    /// Nodes that are being asked or have answered.
+    taken: usize,
 }
 
 /// A lookup under way.
@@ -85,7 +130,7 @@ pub(super) struct Lookup<A> {
     width: usize,
     seen: BTreeMap<Distance, Candidate<A>>,
     paths: Vec<Path>,
-    prefixes: HashMap<Prefix, usize>,
+    prefixes: HashMap<Prefix, Places>,
     /// Who names the target.
     named_by: Vec<Distance>,
     progress: Progress,
@@ -99,7 +144,7 @@ impl<A: Addr> Lookup<A> {
             width,
             seen: BTreeMap::new(),
             paths: vec![Path::default(); config.paths],
-            prefixes: HashMap::new(),
+            prefixes: HashMap::default(),
             named_by: Vec::new(),
             progress: Progress::default(),
         };
@@ -108,7 +153,7 @@ impl<A: Addr> Lookup<A> {
                 addr: seed.addr.clone(),
                 path: at % config.paths,
                 hops: 1,
-                named_by: None,
+                named_by: Vec::new(),
             };
             lookup.add(seed.id, hint, config);
         }
@@ -131,43 +176,34 @@ impl<A: Addr> Lookup<A> {
         Distance::between(&self.target, id)
     }
 
-    /// Whether what this node names is worth a request.
-    fn has_credit(&self, by: Option<&Distance>) -> bool {
-        let by = by.and_then(|by| self.seen.get(by));
-        by.is_none_or(Candidate::has_credit)
+    /// Whether what these nodes name is worth a request.
+    fn has_credit(&self, by: &[Distance]) -> bool {
+        let mut by = by.iter().filter_map(|by| self.seen.get(by)).peekable();
+        by.peek().is_none() || by.any(Candidate::has_credit)
     }
 
-    /// Notes a node. Says whether it is worth anything.
+    /// Notes where a node is said to be. Says whether there is room for that.
     fn add(&mut self, id: PeerId, hint: Hint<A>, config: &Config) -> bool {
         let key = self.key(&id);
-        let known = self.seen.get(&key);
-        if known.is_some_and(|known| known.state != State::New && known.at.addr == hint.addr) {
-            return true;
-        }
-        let is_new = known.is_none_or(|known| known.wants(&hint.addr));
-        let vouched = known.is_none_or(|known| self.has_credit(known.at.named_by.as_ref()));
-        if is_new && let Some(prefix) = Prefix::of(&hint.addr) {
-            let count = self.prefixes.entry(prefix).or_default();
-            if *count >= config.lookup_per_prefix {
-                return false;
-            }
-            *count += 1;
-        }
         if let Some(known) = self.seen.get_mut(&key) {
-            known.add(hint, vouched);
-            return true;
+            if known.state == State::Answered || known.in_vain.contains(&hint.addr) {
+                return true;
+            }
+            if let Some(same) = known.hints.iter_mut().find(|other| other.addr == hint.addr) {
+                if (1..NAMERS).contains(&same.named_by.len()) {
+                    same.named_by.extend(hint.named_by);
+                }
+                return true;
+            }
         }
-        let candidate = Candidate {
-            id,
-            at: hint,
-            elsewhere: Vec::new(),
-            tried: 0,
-            state: State::New,
-            has_value: false,
-            named_alive: 0,
-            named_dead: 0,
-        };
-        self.seen.insert(key, candidate);
+        if !self.has_place(&key) || !self.has_room_for(&key, &hint, config) {
+            return false;
+        }
+        let candidate = self.seen.entry(key).or_insert_with(|| Candidate::new(id));
+        candidate.hints.push(hint);
+        if candidate.state == State::Failed {
+            candidate.state = State::New;
+        }
         if self.seen.len() > config.lookup_nodes {
             let mut farthest = self.seen.iter().rev();
             let idle = farthest.find(|(_, candidate)| candidate.state == State::New);
@@ -175,6 +211,56 @@ impl<A: Addr> Lookup<A> {
                 self.seen.remove(&key);
             }
         }
+        true
+    }
+
+    /// Whether one address more of a node may be remembered. One that only nodes without credit have named leaves for it,
+    /// or else the oldest that only one names.
+    fn has_place(&mut self, key: &Distance) -> bool {
+        let Some(known) = self.seen.get(key).filter(|known| known.hints.len() >= HINTS) else {
+            return true;
+        };
+        let asked = usize::from(known.state == State::Asked);
+        let hints = || known.hints.iter().enumerate().skip(asked);
+        let unworthy = hints().find(|(_, hint)| !self.has_credit(&hint.named_by));
+        let lone = || hints().find(|(_, hint)| hint.votes() == 1);
+        let Some((leaves, _)) = unworthy.or_else(lone) else {
+            return false;
+        };
+        if let Some(known) = self.seen.get_mut(key) {
+            known.hints.remove(leaves);
+        }
+        true
+    }
+
+    /// Whether one address more of its network may be remembered. Of a network that many are said to be in, the node that
+    /// the fewest name leaves for it, the farthest of those.
+    fn has_room_for(&mut self, key: &Distance, hint: &Hint<A>, config: &Config) -> bool {
+        let Some(prefix) = Prefix::of(&hint.addr) else {
+            return true;
+        };
+        let places = self.prefixes.entry(prefix).or_default();
+        places.named += 1;
+        let most = prefix.limit(config.lookup_per_prefix).saturating_mul(2);
+        if places.named <= most {
+            return true;
+        }
+        let hearsay = self.seen.iter().filter(|(_, node)| node.is_hearsay_of(prefix));
+        let (mut count, mut least): (usize, Option<(usize, Distance)>) = (0, None);
+        for (key, node) in hearsay {
+            count += 1;
+            // The last of these is the farthest.
+            if least.is_none_or(|(votes, _)| node.votes() <= votes) {
+                least = Some((node.votes(), *key));
+            }
+        }
+        let Some((votes, least)) = least.filter(|_| count >= most) else {
+            return true;
+        };
+        if votes > 1 || least <= *key {
+            return false;
+        }
+        self.seen.remove(&least);
         true
     }
 
@@ -198,12 +284,14 @@ impl<A: Addr> Lookup<A> {
                     }
                 }
                 State::New => {
-                    let hints = std::iter::once(&candidate.at).chain(&candidate.elsewhere);
-                    let usable = hints.enumerate().find(|(_, hint)| {
+                    let hints = candidate.hints.iter().enumerate().filter(|(_, hint)| {
                         let path = self.paths.get(hint.path);
-                        path.is_some_and(is_free) && self.has_credit(hint.named_by.as_ref())
+                        path.is_some_and(is_free)
+                            && self.has_credit(&hint.named_by)
+                            && self.has_network_room(&hint.addr, config)
                     });
-                    let Some((which, hint)) = usable else {
+                    // Of those that as many name, the first one.
+                    let Some((which, hint)) = hints.rev().max_by_key(|(_, hint)| hint.votes()) else {
                         continue;
                     };
                     chosen.push((*key, which));
@@ -211,6 +299,9 @@ impl<A: Addr> Lookup<A> {
                         path.in_flight += 1;
                         path.asked += 1;
                         free -= usize::from(!is_free(path));
+                    }
+                    if let Some(prefix) = Prefix::of(&hint.addr) {
+                        self.prefixes.entry(prefix).or_default().taken += 1;
                     }
                 }
                 State::Asked | State::Failed => {}
@@ -220,15 +311,18 @@ impl<A: Addr> Lookup<A> {
         let asked = chosen.into_iter().filter_map(|(key, which)| {
             let candidate = self.seen.get_mut(&key)?;
             candidate.state = State::Asked;
-            let better = which
-                .checked_sub(1)
-                .and_then(|at| candidate.elsewhere.get_mut(at));
-            if let Some(better) = better {
-                std::mem::swap(&mut candidate.at, better);
-            }
-            Some(candidate.contact())
+            candidate.hints.swap(0, which);
+            candidate.contact()
         });
         asked.collect()
+    }
+
+    /// Whether another node of this network may be asked.
+    fn has_network_room(&self, addr: &A, config: &Config) -> bool {
+        Prefix::of(addr).is_none_or(|prefix| {
+            let places = self.prefixes.get(&prefix);
+            places.is_none_or(|places| places.taken < prefix.limit(config.lookup_per_prefix))
+        })
     }
 
     /// Whether all answers that were waited for are here.
@@ -251,13 +345,10 @@ impl<A: Addr> Lookup<A> {
         counts: &mut Counts,
     ) {
         let key = self.key(id);
-        let Some((path, hops, named_by)) = self.settle(key, State::Answered) else {
+        let Some((path, hops)) = self.settle(key, State::Answered) else {
             return;
         };
         self.progress.answered += 1;
-        if let Some(by) = named_by.and_then(|by| self.seen.get_mut(&by)) {
-            by.named_alive = by.named_alive.saturating_add(1);
-        }
         if self
             .progress
             .nearest
@@ -274,7 +365,7 @@ impl<A: Addr> Lookup<A> {
                 addr,
                 path,
                 hops: hops + 1,
-                named_by: Some(key),
+                named_by: vec![key],
             };
             if !self.add(id, hint, config) {
                 counts.surplus += 1;
@@ -285,35 +376,53 @@ impl<A: Addr> Lookup<A> {
     /// Notes that a node that was asked gave no answer of use.
     pub(super) fn failed(&mut self, id: &PeerId) {
         let key = self.key(id);
-        let Some((_, _, named_by)) = self.settle(key, State::Failed) else {
+        if self.settle(key, State::Failed).is_none() {
             return;
-        };
-        self.progress.failed += 1;
-        if let Some(by) = named_by.and_then(|by| self.seen.get_mut(&by)) {
-            by.named_dead = by.named_dead.saturating_add(1);
         }
+        self.progress.failed += 1;
         if let Some(candidate) = self.seen.get_mut(&key) {
-            candidate.tried += 1;
-            if !candidate.elsewhere.is_empty() {
-                candidate.at = candidate.elsewhere.remove(0);
+            let in_vain = candidate.hints.remove(0);
+            if candidate.in_vain.len() >= HINTS {
+                candidate.in_vain.remove(0);
+            }
+            candidate.in_vain.push(in_vain.addr);
+            if !candidate.hints.is_empty() {
                 candidate.state = State::New;
             }
         }
     }
 
-    fn settle(&mut self, key: Distance, state: State) -> Option<(usize, usize, Option<Distance>)> {
+    /// Ends a request: its place is free, and those that named the node gain or lose credit.
+    fn settle(&mut self, key: Distance, state: State) -> Option<(usize, usize)> {
         let candidate = self.seen.get_mut(&key)?;
         if candidate.state != State::Asked {
             return None;
         }
         candidate.state = state;
-        let Hint {
-            path, hops, named_by, ..
-        } = candidate.at;
-        if let Some(path) = self.paths.get_mut(path) {
+        let hint = candidate.hints.first()?;
+        let (at, hops, named_by) = (hint.path, hint.hops, hint.named_by.clone());
+        let prefix = Prefix::of(&hint.addr);
+        if let Some(path) = self.paths.get_mut(at) {
             path.in_flight = path.in_flight.saturating_sub(1);
         }
-        Some((path, hops, named_by))
+        let is_there = state == State::Answered;
+        if let Some(places) = prefix
+            .filter(|_| !is_there)
+            .and_then(|it| self.prefixes.get_mut(&it))
+        {
+            places.taken = places.taken.saturating_sub(1);
+        }
+        for by in named_by {
+            if let Some(by) = self.seen.get_mut(&by) {
+                let count = if is_there {
+                    &mut by.named_alive
+                } else {
+                    &mut by.named_dead
+                };
+                *count = count.saturating_add(1);
+            }
+        }
+        Some((at, hops))
     }
 
     /// Notes that a node has what is looked for.
@@ -327,7 +436,7 @@ impl<A: Addr> Lookup<A> {
     /// The nearest nodes that have answered, at most *k*.
     pub(super) fn nearest(&self, config: &Config) -> Vec<Contact<A>> {
         let answered = self.seen.values().filter(|node| node.state == State::Answered);
-        answered.take(config.k).map(Candidate::contact).collect()
+        answered.take(config.k).filter_map(Candidate::contact).collect()
     }
 
     /// The nearest node that answered without having what was looked for, and how many that have it are nearer.
@@ -335,7 +444,7 @@ impl<A: Addr> Lookup<A> {
         let mut answered = self.seen.values().filter(|node| node.state == State::Answered);
         let at = answered.position(|node| !node.has_value)?;
         let mut answered = self.seen.values().filter(|node| node.state == State::Answered);
-        answered.nth(at).map(|node| (node.contact(), at))
+        Some((answered.nth(at)?.contact()?, at))
     }
 
     /// What is known of the target itself: where it answered, and who names it.
@@ -344,33 +453,8 @@ impl<A: Addr> Lookup<A> {
         let answered = target.filter(|node| node.state == State::Answered);
         let named_by = self.named_by.iter().filter_map(|by| self.seen.get(by));
         (
-            answered.map(Candidate::contact),
-            named_by.map(Candidate::contact).collect(),
+            answered.and_then(Candidate::contact),
+            named_by.filter_map(Candidate::contact).collect(),
         )
-    }
-}
-
-impl<A: Addr> Candidate<A> {
-    /// Whether this address is one to be tried besides those that are known.
-    fn wants(&self, addr: &A) -> bool {
-        let known = self.at.addr == *addr || self.elsewhere.iter().any(|other| other.addr == *addr);
-        let enough = self.tried + self.elsewhere.len() + 1 >= ADDRS;
-        !known && !enough && self.state != State::Answered
-    }
-
-    /// Notes where it may be; `vouched` says whether who named it so far has credit.
-    fn add(&mut self, hint: Hint<A>, vouched: bool) {
-        if self.at.addr == hint.addr {
-            if self.state == State::New && !vouched {
-                self.at = hint;
-            }
-        } else if !self.wants(&hint.addr) {
-            // It has answered, or enough of its addresses are known.
-        } else if self.state == State::Failed {
-            self.at = hint;
-            self.state = State::New;
-        } else {
-            self.elsewhere.push(hint);
-        }
     }
 }

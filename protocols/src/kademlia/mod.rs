@@ -48,7 +48,7 @@ mod upkeep;
 pub mod wire;
 
 pub use crate::overlay::{
-    Contact, Failure, NoRecords, OpId, Prefix, Progress, RequestId, Transmit, Validator,
+    Contact, Failure, NoRecords, OpId, Prefix, Progress, RequestId, Scope, Transmit, Validator,
 };
 pub use config::{Config, Rules};
 pub use distance::Distance;

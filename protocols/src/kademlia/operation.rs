@@ -10,7 +10,7 @@ use super::event::{Event, Outcome, Record};
 use super::lookup::Lookup;
 use super::records::Incoming;
 use super::wire::{Answer, Ask, Message, Node};
-use crate::overlay::{Contact, Failure, OpId, Progress, RequestId, Source};
+use crate::overlay::{Contact, Failure, OpId, Progress, RequestId, Scope, Source};
 
 #[derive(Debug)]
 pub(super) enum Task<A> {
@@ -40,9 +40,22 @@ pub(super) enum Task<A> {
     },
     Provide,
     Providers {
-        found: Vec<Contact<A>>,
+        found: Vec<Named<A>>,
     },
 }
+
+/// A provider, and how many nodes say so.
+#[derive(Debug)]
+pub(super) struct Named<A> {
+    pub(super) contact: Contact<A>,
+    pub(super) votes: usize,
+}
+
+/// How many nodes must name a provider before it counts as found while there are more nodes to ask.
+const CONFIRMED: usize = 2;
+
+/// Providers that are remembered for each one that is wanted. At the limit the oldest that one node alone names leaves.
+const REMEMBERED: usize = 8;
 
 #[derive(Debug)]
 pub(super) struct Op<A> {
@@ -64,7 +77,10 @@ impl<A: Addr> Op<A> {
     fn has_enough(&self, quorum: usize, wanted: usize) -> bool {
         match &self.task {
             Task::Get { found, .. } => *found >= quorum,
-            Task::Providers { found } => found.len() >= wanted,
+            Task::Providers { found } => {
+                let confirmed = found.iter().filter(|named| named.votes >= CONFIRMED);
+                confirmed.take(wanted).count() >= wanted
+            }
             Task::Locate => self.lookup.of_target().0.is_some(),
             _ => false,
         }
@@ -121,7 +137,7 @@ impl<A: Addr> Engine<A> {
             addr: pending.addr,
         };
         if pending.purpose == Purpose::Check {
-            self.checking.retain(|addr| *addr != contact.addr);
+            self.checking.retain(|(addr, _)| *addr != contact.addr);
         }
         let config = &self.rules.config;
         let wanted = self
@@ -147,7 +163,7 @@ impl<A: Addr> Engine<A> {
         self.skip_settled();
         self.counts.failed += 1;
         if pending.purpose == Purpose::Check {
-            self.checking.retain(|addr| *addr != pending.addr);
+            self.checking.retain(|(addr, _)| *addr != pending.addr);
         }
         let refusable = matches!(pending.purpose, Purpose::Store(_) | Purpose::Copy);
         if let Some(id) = pending.id
@@ -244,30 +260,36 @@ impl<A: Addr> Engine<A> {
                 nodes
             }
             Answer::Providers { providers, nodes } => {
-                self.providers_found(&mut op, &providers);
+                self.providers_found(&mut op, contact, &providers);
                 nodes
             }
             Answer::Pong | Answer::Kept => Vec::new(),
         };
-        let nodes = self.contacts_of(&nodes, self.rules.config.k);
+        let nodes = self.contacts_of(&nodes, contact, self.rules.config.k);
         let config = &self.rules.config;
         op.lookup.answered(&contact.id, nodes, config, &mut self.counts);
         self.tell_progress(id, &op);
         self.advance(now, id, op);
     }
 
-    /// The contacts among the nodes that somebody names, without this node and without false ids.
-    fn contacts_of(&mut self, nodes: &[Node<'_>], most: usize) -> Vec<Contact<A>> {
+    /// The contacts among the nodes that `by` names: the first `most`, each at one address, without this node, false ids,
+    /// and addresses that do not reach as far as that node's own.
+    fn contacts_of(&mut self, nodes: &[Node<'_>], by: &Contact<A>, most: usize) -> Vec<Contact<A>> {
         self.counts.surplus += nodes.len().saturating_sub(most) as u64;
-        let mut contacts = Vec::with_capacity(nodes.len().min(most));
+        let mut contacts: Vec<Contact<A>> = Vec::with_capacity(nodes.len().min(most));
         for node in nodes.iter().take(most) {
             let id = PeerId::new(node.id);
             if id == self.own {
                 continue;
             }
+            if contacts.iter().any(|known| known.id == id) {
+                self.counts.surplus += 1;
+                continue;
+            }
             match (self.rules.parse)(&node.addr) {
                 None => self.counts.bad_addrs += 1,
                 Some(addr) if !self.proves(&addr, id) => self.counts.false_ids += 1,
+                Some(addr) if !Scope::may_name(&by.addr, &addr) => self.counts.out_of_scope += 1,
                 Some(addr) => contacts.push(Contact { id, addr }),
             }
         }
@@ -319,17 +341,25 @@ impl<A: Addr> Engine<A> {
         }
     }
 
-    fn providers_found(&mut self, op: &mut Op<A>, providers: &[Node<'_>]) {
+    fn providers_found(&mut self, op: &mut Op<A>, by: &Contact<A>, providers: &[Node<'_>]) {
         let config = self.rules.config;
-        let contacts = self.contacts_of(providers, config.providers_per_key);
+        let contacts = self.contacts_of(providers, by, config.providers_per_key);
         if let Task::Providers { found } = &mut op.task {
+            let most = config.providers_wanted.saturating_mul(REMEMBERED);
             for contact in contacts {
-                let known = found.iter().any(|known| known.id == contact.id);
-                if !known && found.len() < config.providers_wanted {
-                    found.push(contact);
+                if let Some(known) = found.iter_mut().find(|known| known.contact == contact) {
+                    known.votes = known.votes.saturating_add(1);
+                    continue;
                 }
+                if found.len() >= most {
+                    let Some(lone) = found.iter().position(|named| named.votes < CONFIRMED) else {
+                        continue;
+                    };
+                    found.remove(lone);
+                }
+                found.push(Named { contact, votes: 1 });
             }
-            op.lookup.found(found.len());
+            op.lookup.found(found.len().min(config.providers_wanted));
         }
     }
 
@@ -408,7 +438,9 @@ impl<A: Addr> Engine<A> {
                 let (contact, named_by) = op.lookup.of_target();
                 Outcome::Located { contact, named_by }
             }
-            Task::Providers { found } => Outcome::Providers(std::mem::take(found)),
+            Task::Providers { found } => {
+                Outcome::Providers(most_named(std::mem::take(found), config.providers_wanted))
+            }
             Task::Get { best, worse, .. } => {
                 let worse = std::mem::take(worse);
                 let best = best.take().filter(|(_, until)| *until > now);
@@ -504,6 +536,18 @@ impl<A: Addr> Engine<A> {
             }
         }
     }
+}
+
+/// The providers that most nodes name, each at one address.
+fn most_named<A: Addr>(mut found: Vec<Named<A>>, most: usize) -> Vec<Contact<A>> {
+    found.sort_by_key(|named| std::cmp::Reverse(named.votes));
+    let mut contacts: Vec<Contact<A>> = Vec::with_capacity(found.len().min(most));
+    for Named { contact, .. } in found {
+        if contacts.len() < most && contacts.iter().all(|known| known.id != contact.id) {
+            contacts.push(contact);
+        }
+    }
+    contacts
 }
 
 /// Whole seconds of a time, as they travel.

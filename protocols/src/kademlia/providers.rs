@@ -1,9 +1,14 @@
-//! Who provides what: nodes that came first stay, so that nobody crowds others out by coming nearer.
+//! Who provides what.
+//!
+//! At the limit of a key a newcomer takes the place of one of the network that has the most places there. If all networks
+//! have as many as its own would have, it takes a place by chance among the half that came last: so the ones that came first
+//! stay, and those that came before it, however many, cannot keep it out either.
 
 use std::collections::HashMap;
 use std::time::Duration;
 
 use p2p::{Addr, PeerId};
+use rand::{Rng, RngExt as _};
 
 use super::Config;
 use super::cache::{Cache, Entry};
@@ -51,6 +56,7 @@ impl<A: Addr> Providers<A> {
         contact: Contact<A>,
         ttl: Duration,
         config: &Config,
+        rng: &mut impl Rng,
     ) -> Result<u64, Refusal> {
         if ttl.is_zero() {
             return Err(Refusal::Expired);
@@ -72,16 +78,23 @@ impl<A: Addr> Providers<A> {
                 return Ok(0);
             }
             let prefix = Prefix::of(&provider.contact.addr);
-            let same = |other: &&Provider<A>| Prefix::of(&other.contact.addr) == prefix;
+            let same = |other: &&Provider<A>| Source::of(&other.contact) == source;
             let crowd = entry.value.iter().filter(same).count();
             if charged >= config.provided_per_source
-                || entry.value.len() >= config.providers_per_key
-                || (prefix.is_some() && crowd >= config.providers_per_prefix)
+                || prefix.is_some_and(|prefix| crowd >= prefix.limit(config.providers_per_prefix))
             {
                 return Err(Refusal::Limit);
             }
+            let mut gone = None;
+            if entry.value.len() >= config.providers_per_key {
+                let leaves = replaceable(&entry.value, crowd, rng).ok_or(Refusal::Limit)?;
+                gone = Some(entry.value.remove(leaves));
+            }
             entry.value.push(provider);
             *self.sources.entry(source).or_default() += 1;
+            if let Some(gone) = gone {
+                self.uncharge(&gone.contact);
+            }
             return Ok(0);
         }
         if charged >= config.provided_per_source || config.providers_per_key == 0 {
@@ -140,6 +153,23 @@ impl<A: Addr> Providers<A> {
         let keys: Vec<PeerId> = self.keys.iter(now).map(|(key, _)| *key).collect();
         for key in keys {
             self.expire_key(now, &key);
+        }
+    }
+}
+
+/// Which provider leaves a full list for one of a network that has `crowd` places in it.
+fn replaceable<A: Addr>(providers: &[Provider<A>], crowd: usize, rng: &mut impl Rng) -> Option<usize> {
+    let mut places: HashMap<Source, (usize, usize)> = HashMap::new();
+    for (at, provider) in providers.iter().enumerate() {
+        let (count, last) = places.entry(Source::of(&provider.contact)).or_default();
+        (*count, *last) = (*count + 1, at);
+    }
+    let crowded = places.values().max_by_key(|(count, last)| (*count, *last));
+    match crowded {
+        Some((count, last)) if *count > crowd + 1 => Some(*last),
+        _ => {
+            let newer = providers.len() / 2..providers.len();
+            (!newer.is_empty()).then(|| rng.random_range(newer))
         }
     }
 }

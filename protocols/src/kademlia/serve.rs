@@ -12,7 +12,7 @@ use super::event::Refusal;
 use super::operation::seconds;
 use super::records::Incoming;
 use super::wire::{Answer, Ask, MAX_ADDR, Message, Node};
-use crate::overlay::{Contact, Source};
+use crate::overlay::{Contact, Scope, Source};
 
 impl<A: Addr> Engine<A> {
     /// Serves a request: the answer, or why there is none.
@@ -60,20 +60,27 @@ impl<A: Addr> Engine<A> {
         } else {
             None
         };
-        if let Some(unsure) = unsure {
-            self.check(now, unsure);
+        match unsure {
+            Some(newcomer) if newcomer == sender => self.check_newcomer(now, newcomer),
+            Some(unsure) => self.check(now, unsure),
+            None => {}
         }
         let room = self.rules.config.message - FRAME;
         match message.body {
             Ask::Ping => Ok(Answer::Pong),
-            Ask::FindNode(target) => Ok(Answer::Nodes(self.nodes_near(&PeerId::new(target), &id, room))),
+            Ask::FindNode(target) => Ok(Answer::Nodes(self.nodes_near(
+                &PeerId::new(target),
+                id,
+                from,
+                room,
+            ))),
             Ask::Get(key) => {
                 let key = PeerId::new(key);
                 let record = self.records.get(now, &key);
                 // A record that would have no second left on its way is none.
                 let record = record.filter(|(_, ttl)| seconds(*ttl) > 0);
                 let room = room - record.map_or(0, |(value, _)| value.len());
-                let nodes = self.nodes_near(&key, &id, room);
+                let nodes = self.nodes_near(&key, id, from, room);
                 Ok(match record {
                     None => Answer::Nodes(nodes),
                     Some((value, ttl)) => Answer::Record {
@@ -85,7 +92,7 @@ impl<A: Addr> Engine<A> {
             }
             Ask::Providers(key) => {
                 let key = PeerId::new(key);
-                let nodes = self.nodes_near(&key, &id, room / 2);
+                let nodes = self.nodes_near(&key, id, from, room / 2);
                 let providers = within(room / 2, self.providers.get(now, &key).filter_map(node));
                 Ok(Answer::Providers { providers, nodes })
             }
@@ -104,16 +111,18 @@ impl<A: Addr> Engine<A> {
             Ask::Provide { key, ttl } => {
                 let (key, ttl) = (PeerId::new(key), Duration::from_secs(ttl.into()));
                 let config = &self.rules.config;
-                self.counts.evicted += self.providers.put(now, key, sender, ttl, config)?;
+                self.counts.evicted += self.providers.put(now, key, sender, ttl, config, &mut self.rng)?;
                 Ok(Answer::Kept)
             }
         }
     }
 
-    /// The nodes to name to somebody, without themselves, as far as they fit into `room` bytes.
-    fn nodes_near(&self, target: &PeerId, asker: &PeerId, room: usize) -> Vec<Node<'static>> {
+    /// The nodes to name to an asker, without itself and those that it cannot reach from where it is, as far as they fit
+    /// into `room` bytes.
+    fn nodes_near(&self, target: &PeerId, asker: PeerId, at: &A, room: usize) -> Vec<Node<'static>> {
         let k = self.rules.config.k;
-        let nearest = self.table.nearest(target, k, Some(asker), false);
+        let is_of_use = |node: &Contact<A>| node.id != asker && Scope::may_name(at, &node.addr);
+        let nearest = self.table.nearest(target, k, is_of_use, false);
         within(room, nearest.into_iter().filter_map(node))
     }
 

@@ -183,7 +183,9 @@ impl<A: Addr> Table<A> {
             let same = usize::from(leaving_prefix == Some(prefix));
             let of_prefix = |entry: &&Entry<A>| Prefix::of(&entry.contact.addr) == Some(prefix);
             let in_bucket = bucket.entries.iter().filter(of_prefix).count();
-            if in_bucket - same >= config.bucket_per_prefix || in_table - same >= config.table_per_prefix {
+            if in_bucket - same >= prefix.limit(config.bucket_per_prefix)
+                || in_table - same >= prefix.limit(config.table_per_prefix)
+            {
                 counts.crowded += 1;
                 return nothing;
             }
@@ -273,13 +275,13 @@ impl<A: Addr> Table<A> {
         None
     }
 
-    /// The contacts nearest to `target`, nearest first, without `but`. Those that failed last time come only where
+    /// The contacts nearest to `target` that are `wanted`, nearest first. Those that failed last time come only where
     /// `all` is said, and after all others.
     pub(super) fn nearest(
         &self,
         target: &PeerId,
         count: usize,
-        but: Option<&PeerId>,
+        wanted: impl Fn(&Contact<A>) -> bool,
         all: bool,
     ) -> Vec<&Contact<A>> {
         let first = self.index(target).min(self.buckets.len());
@@ -291,18 +293,13 @@ impl<A: Addr> Table<A> {
             if found.len() >= count {
                 break;
             }
-            self.collect(
-                buckets,
-                target,
-                count,
-                |entry| entry.failures == 0,
-                but,
-                &mut found,
-            );
+            let answers = |entry: &Entry<A>| entry.failures == 0 && wanted(&entry.contact);
+            self.collect(buckets, target, count, answers, &mut found);
         }
         if all && found.len() < count {
             let every = 0..self.buckets.len();
-            self.collect(every, target, count, |entry| entry.failures > 0, but, &mut found);
+            let failed = |entry: &Entry<A>| entry.failures > 0 && wanted(&entry.contact);
+            self.collect(every, target, count, failed, &mut found);
         }
         found
     }
@@ -313,13 +310,12 @@ impl<A: Addr> Table<A> {
         target: &PeerId,
         count: usize,
         wanted: impl Fn(&Entry<A>) -> bool,
-        but: Option<&PeerId>,
         found: &mut Vec<&'a Contact<A>>,
     ) {
         let from = found.len();
         let buckets = buckets.filter_map(|at| self.buckets.get(at));
         let entries = buckets.flat_map(|bucket| &bucket.entries);
-        let entries = entries.filter(|entry| wanted(entry) && Some(&entry.contact.id) != but);
+        let entries = entries.filter(|entry| wanted(entry));
         found.extend(entries.map(|entry| &entry.contact));
         let distance = |contact: &&Contact<A>| Distance::between(target, &contact.id);
         if let Some(new) = found.get_mut(from..) {

@@ -77,7 +77,7 @@ impl<'a, T: Deserialize<'a>> Message<T> {
 }
 
 /// Reads an address's text, which is short.
-pub(crate) fn addr<'de: 'a, 'a, D: Deserializer<'de>>(from: D) -> Result<Cow<'a, str>, D::Error> {
+fn addr<'de: 'a, 'a, D: Deserializer<'de>>(from: D) -> Result<Cow<'a, str>, D::Error> {
     let text = <&str>::deserialize(from)?;
     if text.len() > MAX_ADDR {
         return Err(D::Error::custom("the address is too long"));

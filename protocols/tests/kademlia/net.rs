@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use p2p::{Addr, PeerId};
-use p2p_protocols::kademlia::wire::{Answer, Ask, Message, Node};
+use p2p_protocols::kademlia::wire::{Answer, Ask, MAX_NODES, Message, Node};
 use p2p_protocols::kademlia::{
     Config, Counts, Distance, Engine, Event, Failure, OpId, Outcome, Progress, RequestId, Rules,
 };
@@ -43,11 +43,20 @@ impl Place {
             socket: SocketAddr::new(IpAddr::V4(Ipv4Addr::from(ip)), 1),
         }
     }
+
+    /// One of several places where that node is not; 0 is where it is.
+    pub(crate) fn wrong(number: u32, falsehood: u16) -> Self {
+        let mut place = Self::new(number);
+        place.is_false = falsehood > 0;
+        place.socket.set_port(1 + falsehood);
+        place
+    }
 }
 
 impl fmt::Display for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}{}", self.number, if self.is_false { "?" } else { "" })
+        let falsehood = usize::from(self.socket.port()) - 1;
+        write!(f, "{}{}", self.number, "?".repeat(falsehood))
     }
 }
 
@@ -91,10 +100,9 @@ pub(crate) const BAD: u8 = 0xff;
 
 pub(crate) fn rules(config: &Config) -> Arc<Rules<Place>> {
     let parse = |text: &str| {
-        let number = text.strip_suffix('?');
-        let is_false = number.is_some();
-        let place = number.unwrap_or(text).parse().ok().map(Place::new)?;
-        Some(Place { is_false, ..place })
+        let number = text.trim_end_matches('?');
+        let falsehood = u16::try_from(text.len() - number.len()).ok()?;
+        Some(Place::wrong(number.parse().ok()?, falsehood))
     };
     Arc::new(Rules::new(*config, parse, Versioned))
 }
@@ -108,6 +116,8 @@ pub(crate) enum Lie {
     Inventions,
     /// It names the right nodes at false addresses.
     Addresses,
+    /// It names the right nodes, each of them three times, at three false addresses of its own.
+    Thrice,
     /// It never answers.
     Silence,
 }
@@ -410,7 +420,7 @@ impl Net {
                 friends.sort_by_cached_key(|friend| Distance::between(&target, &id_of(*friend)));
                 friends.into_iter().take(20).collect()
             }
-            Lie::Addresses => {
+            Lie::Addresses | Lie::Thrice => {
                 let mut others: Vec<u32> = self.live.iter().copied().filter(|node| *node != number).collect();
                 others.sort_by_cached_key(|node| Distance::between(&target, &id_of(*node)));
                 others.truncate(20);
@@ -424,16 +434,22 @@ impl Net {
                 inventions.into_iter().take(20).collect()
             }
         };
-        let node = |number: u32| Node {
-            id: *id_of(number).as_bytes(),
-            addr: Place {
-                is_false: lie == Lie::Addresses,
-                ..Place::new(number)
+        let falsehoods = match lie {
+            Lie::Addresses => 1..=1,
+            Lie::Thrice => {
+                let own = 1 + 3 * (number % 40) as u16;
+                own..=own + 2
             }
-            .to_string()
-            .into(),
+            Lie::Friends | Lie::Inventions | Lie::Silence => 0..=0,
         };
-        let nodes = named.into_iter().map(node).collect();
+        let node = |number: u32, falsehood| Node {
+            id: *id_of(number).as_bytes(),
+            addr: Place::wrong(number, falsehood).to_string().into(),
+        };
+        let nodes = named
+            .into_iter()
+            .flat_map(|number| falsehoods.clone().map(move |falsehood| node(number, falsehood)));
+        let nodes = nodes.take(MAX_NODES).collect();
         let answer = if wants_providers {
             Answer::Providers {
                 providers: Vec::new(),
