@@ -72,7 +72,7 @@ fn paths(up_to: usize) {
             };
             let mut ring = Ring::crowd(power as u64, config, nodes, Duration::from_millis(20));
             let stable = ring.stabilize(400);
-            let lookups = ring.lookups(LOOKUPS, false);
+            let lookups = ring.lookups(LOOKUPS);
             let expected = power as f64 / 2.0;
             println!(
                 "name=chord_path nodes={nodes} successors={successors} stable={stable} right={} of={LOOKUPS} \
@@ -114,13 +114,13 @@ fn failures() {
             assert_eq!(put, Ok(Outcome::Stored));
         }
         ring.fail(percent);
-        let before = ring.lookups_every(LOOKUPS, false, Duration::ZERO);
+        let before = ring.lookups_every(LOOKUPS, Duration::ZERO);
         failures_row("before", percent, stable, &before);
         println!(
             "name=chord_failures_paper percent={percent} lookups={LOOKUPS} wrong=0 path={path:.2} timeouts={timeouts:.2}"
         );
         let healed = ring.stabilize(200);
-        let after = ring.lookups_every(LOOKUPS, false, Duration::ZERO);
+        let after = ring.lookups_every(LOOKUPS, Duration::ZERO);
         failures_row("after", percent, healed, &after);
         let mut found = 0;
         for key in &keys {
@@ -194,7 +194,7 @@ fn churn() {
         let mut sum = Lookups::default();
         // One lookup a second; what is right is what was right when it began, less than a second ago.
         for at in 0..LOOKUPS {
-            sum += ring.lookups_every(1, false, SECOND);
+            sum += ring.lookups_every(1, SECOND);
             if at % 10 == 0 {
                 ring.rejoin();
             }
@@ -220,7 +220,7 @@ fn size(nodes: usize) {
     let joined = begin.elapsed();
     let memory = MEMORY.allocated() - before;
     let begin = Instant::now();
-    let lookups = ring.lookups(LOOKUPS, false);
+    let lookups = ring.lookups(LOOKUPS);
     println!(
         "name=chord_size nodes={nodes} stable={stable} virtual_seconds={} bootstrap_seconds={:.1} lookup_seconds={:.1} \
          right={} of={LOOKUPS} bytes_per_node={}",

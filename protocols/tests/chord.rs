@@ -22,7 +22,7 @@ fn all_right(lookups: Lookups) {
 fn one_node_is_a_ring() {
     let mut ring = Ring::of(1, Config::default(), 1);
     ring.check().unwrap();
-    all_right(ring.lookups(10, false));
+    all_right(ring.lookups(10));
     let key = PeerId::new([7; 32]);
     let put = ring.run(SimAddr(0), |node, now| node.put(now, key, b"alone", DAY));
     assert_eq!(put, Ok(Outcome::Stored));
@@ -35,7 +35,7 @@ fn nodes_that_join_one_by_one_form_the_right_ring() {
     for (seed, nodes) in [(2, 2), (3, 3), (4, 17), (5, 100)] {
         let mut ring = Ring::of(seed, Config::default(), nodes);
         ring.check().unwrap();
-        all_right(ring.lookups(200, false));
+        all_right(ring.lookups(200));
     }
 }
 
@@ -51,26 +51,16 @@ fn nodes_that_join_at_the_same_moment_form_the_right_ring() {
 }
 
 #[test]
-fn recursive_lookups_find_what_iterative_ones_find() {
-    let mut ring = Ring::of(7, Config::default(), 100);
-    let recursive = ring.lookups(300, true);
-    all_right(recursive);
-    let iterative = ring.lookups(300, false);
-    let difference = (recursive.mean_hops() - iterative.mean_hops()).abs();
-    assert!(difference < 0.3, "{recursive:?} {iterative:?}");
-}
-
-#[test]
 fn the_ring_heals_after_half_of_its_nodes_fail_at_once() {
     let mut ring = Ring::of(8, Config::default(), 120);
     ring.check().unwrap();
     ring.fail(50);
-    let before = ring.lookups(500, false);
+    let before = ring.lookups(500);
     assert_eq!((before.failed, before.wrong), (0, 0), "{before:?}");
     ring.settle();
     ring.settle();
     ring.check().unwrap();
-    let after = ring.lookups(500, false);
+    let after = ring.lookups(500);
     all_right(after);
     assert!(
         after.mean_timeouts() < before.mean_timeouts(),
@@ -109,7 +99,7 @@ fn the_ring_is_right_again_after_churn_and_lookups_work_within_it() {
     for _ in 0..20 {
         ring.sim.run_for(60 * SECOND);
         ring.rejoin();
-        let during = ring.lookups(20, false);
+        let during = ring.lookups(20);
         (asked, failed) = (asked + during.asked, failed + during.failed + during.wrong);
     }
     println!("lookups within churn: {failed} of {asked} failed or went to another than the present owner");
@@ -118,7 +108,7 @@ fn the_ring_is_right_again_after_churn_and_lookups_work_within_it() {
     ring.rejoin();
     ring.settle();
     ring.check().unwrap();
-    all_right(ring.lookups(300, false));
+    all_right(ring.lookups(300));
 }
 
 /// A ring with records, and their keys.
@@ -359,7 +349,7 @@ fn a_ring_holds_together_over_links_that_lose_a_twentieth() {
     ring.settle();
     ring.settle();
     // An ask is lost with a chance of 1 - 0.95², also the one to the owner, which is asked twice.
-    let lookups = ring.lookups(500, false);
+    let lookups = ring.lookups(500);
     assert_eq!(lookups.failed, 0, "{lookups:?}");
     assert!(lookups.right * 100 >= lookups.asked * 97, "{lookups:?}");
 }
@@ -393,7 +383,7 @@ fn rings_that_a_partition_has_left_behind_become_one_again() {
         }
         ring.sim.heal();
         assert!(ring.stabilize(60), "{:?}", ring.check());
-        all_right(ring.lookups(200, false));
+        all_right(ring.lookups(200));
     }
 }
 
@@ -401,7 +391,7 @@ fn rings_that_a_partition_has_left_behind_become_one_again() {
 fn the_same_seed_replays_a_ring() {
     let run = || {
         let mut ring = Ring::of(19, Config::default(), 20);
-        ring.lookups(50, true);
+        ring.lookups(50);
         ring.sim.trace()
     };
     assert_eq!(run(), run());
@@ -433,7 +423,7 @@ fn the_ring_comes_right_whatever_the_order_in_which_nodes_join() {
                 ring.sim.run_for(pause);
             }
             assert!(ring.stabilize(60), "{:?}", ring.check());
-            all_right(ring.lookups(100, false));
+            all_right(ring.lookups(100));
         }
     }
 }
@@ -452,7 +442,7 @@ fn without_a_successor_list_the_ring_heals_by_its_fingers() {
         ring.sim.run_for(60 * SECOND);
     }
     assert!(ring.stabilize(60), "{:?}", ring.check());
-    all_right(ring.lookups(200, false));
+    all_right(ring.lookups(200));
 }
 
 #[test]
@@ -548,5 +538,5 @@ fn a_crowd_that_joins_has_the_right_successors_within_a_second_of_the_last() {
             "{addr}"
         );
     }
-    all_right(ring.lookups(500, false));
+    all_right(ring.lookups(500));
 }

@@ -121,24 +121,6 @@ fn every_message_has_the_bytes_that_it_had() {
             },
             format!("0701{one}02{one}{one}"),
         ),
-        (
-            Ask::Route {
-                token: 300,
-                key,
-                hops: 7,
-                origin: "xyz".into(),
-            },
-            format!("08ac02{b}070378797a"),
-        ),
-        (
-            Ask::Routed {
-                token: 300,
-                hops: 7,
-                mine: true,
-                successors: vec![node()],
-            },
-            format!("09ac02070101{one}"),
-        ),
         (Ask::Nearer(node()), format!("0a{one}")),
     ];
     for (body, bytes) in asks {
@@ -468,108 +450,261 @@ fn a_flood_of_puts_does_not_become_a_flood_of_copies() {
     assert!(copies.values().all(|count| *count <= 3));
 }
 
-fn route(token: u64, hops: u8) -> Vec<u8> {
-    let key = *key(0x9000_0000).as_bytes();
-    ask(
-        1,
-        Ask::Route {
-            token,
-            key,
-            hops,
-            origin: "".into(),
-        },
-    )
-}
-
 #[test]
-fn routes_are_bounded_in_number_length_and_tries() {
-    let config = Config {
-        routes: 10,
-        route_hops: 5,
-        nearer: 3,
-        ..Config::default()
-    };
-    let mut engine = between(config, 0xf000, 0x1000, &[0x2000, 0x3000, 0x4000, 0x5000]);
-    for token in 0..100 {
-        let served = engine.handle_request(NOW, &Place(1), &route(token, 1));
-        assert_eq!(served.err(), (token >= 10).then_some(Refusal::Busy));
-    }
-    assert_eq!(
-        engine.handle_request(NOW, &Place(1), &route(1, 5)),
-        Err(Refusal::TooFar)
-    );
-    // Each that is refused goes to another, and then no farther.
-    let mut tries = 0;
-    loop {
-        let asked = sent(&mut engine);
-        if asked.is_empty() {
-            break;
-        }
-        for transmit in asked {
-            assert!(matches!(parse(&transmit.request), Ask::Route { hops: 2, .. }));
-            engine.handle_failure(NOW, transmit.id, Failure::Rejected);
-            tries += 1;
-        }
-    }
-    assert_eq!(tries, 30);
-    assert_eq!(engine.in_flight(), 0);
-    assert!(engine.handle_request(NOW, &Place(1), &route(1, 1)).is_ok());
-}
-
-#[test]
-fn what_comes_back_from_a_route_counts_only_under_its_token() {
+fn a_lookup_to_be_passed_on_is_refused_and_sends_nothing_to_a_stranger() {
     let mut engine = between(Config::default(), 0xf000, 0x1000, &[0x2000]);
-    let op = engine.lookup_recursive(NOW, key(0x9000_0000)).unwrap();
-    let asked = sent(&mut engine).remove(0);
-    let Ask::Route { token, .. } = parse(&asked.request) else {
-        panic!("{:?}", parse(&asked.request));
-    };
-    let routed = |token| {
-        ask(
-            7,
-            Ask::Routed {
-                token,
-                hops: 3,
-                mine: false,
-                successors: vec![node(0xa000)],
-            },
-        )
-    };
-    engine.handle_request(NOW, &Place(7), &routed(token ^ 1)).unwrap();
-    assert_eq!(sent(&mut engine), []);
-    // It may come before the first node has said that it passes it on.
-    engine.handle_request(NOW, &Place(7), &routed(token)).unwrap();
-    engine.handle_answer(NOW, asked.id, &answer(asked.to.0, Answer::Done));
-    let owner = sent(&mut engine).remove(0);
-    assert_eq!(owner.to, Place(0xa000));
-    let step = Answer::Step {
-        mine: true,
-        predecessor: Some(node(0x8000)),
-        nearer: Vec::new(),
-        owners: Vec::new(),
-    };
-    engine.handle_answer(NOW, owner.id, &answer(0xa000, step));
-    match ended(&mut engine) {
-        Some(Event::Done {
-            op: done,
-            outcome: Ok(Outcome::Found(found)),
-        }) => {
-            assert_eq!((done, found.hops), (op, 3));
-            assert_eq!(found.owner.unwrap().id, id(0xa000));
+    let from = ask(1, Ask::Ping);
+    let body = |tag: u8, rest: &[u8]| [&from[..from.len() - 1], &[tag], rest].concat();
+    // As they were: a token, a key, hops and an origin; a token, hops, whether it is the sender's, and successors.
+    let route = body(
+        8,
+        &[&[7][..], key(0x1800_0000).as_bytes(), &[1, 3], b"999"].concat(),
+    );
+    let routed = body(9, &[7, 1, 1, 0]);
+    for request in [route, routed] {
+        let served = engine.handle_request(NOW, &Place(1), &request);
+        assert_eq!(served, Err(Refusal::Malformed));
+        assert_eq!(sent(&mut engine), []);
+    }
+}
+
+fn wrong(number: u16, falsehood: u16) -> Node<'static> {
+    Node {
+        addr: format!("{number}{}", "?".repeat(falsehood.into())).into(),
+        ..node(number)
+    }
+}
+
+/// Ends an operation among nodes that answer each step and each request for a value as `tell` says; what goes to a false
+/// place fails.
+fn answer_all(
+    engine: &mut Engine<Lying>,
+    tell: impl Fn(u16) -> Answer<'static>,
+) -> Option<Result<Outcome<Lying>, OpError>> {
+    let mut now = NOW;
+    for _ in 0..1000 {
+        for transmit in sent(engine) {
+            if transmit.to.1 > 0 {
+                engine.handle_failure(now, transmit.id, Failure::Unreachable);
+            } else {
+                let number = transmit.to.0;
+                engine.handle_answer(now, transmit.id, &answer(number, tell(number)));
+            }
         }
+        while let Some(event) = engine.poll_event() {
+            if let Event::Done { outcome, .. } = event {
+                return Some(outcome);
+            }
+        }
+        now += Duration::from_millis(1);
+    }
+    None
+}
+
+/// A place that is the node's, or one of several where it is not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+struct Lying(u16, u16);
+
+impl fmt::Display for Lying {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}{}", self.0, "?".repeat(self.1.into()))
+    }
+}
+
+impl Addr for Lying {
+    fn peer_id(&self) -> Option<PeerId> {
+        Some(id(self.0))
+    }
+}
+
+/// An engine at 0 on a ring with 0x1000, 0x2000, 0x3000 and 0xf000 before it.
+fn among_liars() -> Engine<Lying> {
+    let parse = |text: &str| {
+        let number = text.trim_end_matches('?');
+        Some(Lying(number.parse().ok()?, (text.len() - number.len()) as u16))
+    };
+    let rules = Rules::new(Config::default(), parse, |_: &PeerId, _: &[u8]| true);
+    let mut engine = Engine::new(id(0), Arc::new(rules), NOW, 1);
+    engine
+        .handle_request(NOW, &Lying(0xf000, 0), &ask(0xf000, Ask::Stabilize))
+        .expect("a good request");
+    for _ in 0..10 {
+        for transmit in sent(&mut engine) {
+            let number = transmit.to.0;
+            let neighbours = Answer::Neighbours {
+                predecessor: Some(node(if number == 0x1000 { 0 } else { 0x1000 })),
+                successors: [0x2000, 0x3000].map(node).into(),
+            };
+            engine.handle_answer(NOW, transmit.id, &answer(number, neighbours));
+        }
+    }
+    while engine.events_left() {}
+    engine
+}
+
+fn step(predecessor: u16, nearer: Vec<Node<'static>>, owners: Vec<Node<'static>>) -> Answer<'static> {
+    Answer::Step {
+        mine: false,
+        predecessor: Some(node(predecessor)),
+        nearer,
+        owners,
+    }
+}
+
+#[test]
+fn an_answer_with_three_false_addresses_of_a_node_does_not_hide_it() {
+    let victim = 0x9000;
+    // 0x3000, which is asked first, lies in one answer, and names an honest one beside that.
+    let lies = |owners: bool| {
+        let wrong = vec![wrong(victim, 1), wrong(victim, 2), wrong(victim, 3)];
+        let honest = vec![node(0x4000)];
+        if owners {
+            step(0x2000, honest, wrong)
+        } else {
+            step(0x2000, [wrong, honest].concat(), Vec::new())
+        }
+    };
+    for as_owners in [true, false] {
+        let mut engine = among_liars();
+        engine.locate(NOW, id(victim)).unwrap();
+        let outcome = answer_all(&mut engine, |number| match number {
+            0x3000 => lies(as_owners),
+            0x4000 => step(0x3000, Vec::new(), vec![node(victim)]),
+            other => step(other - 0x1000, Vec::new(), Vec::new()),
+        });
+        match outcome {
+            Some(Ok(Outcome::Located {
+                node: Some(found), ..
+            })) => assert_eq!(found.addr, Lying(victim, 0)),
+            other => panic!("{other:?}, lies about owners: {as_owners}"),
+        }
+        // Nor from a lookup of a key that it owns.
+        let mut engine = among_liars();
+        engine.lookup(NOW, key(0x8fff_0000)).unwrap();
+        let outcome = answer_all(&mut engine, |number| match number {
+            0x3000 => lies(as_owners),
+            0x4000 => step(0x3000, Vec::new(), vec![node(victim), node(0xa000)]),
+            0xa000 => step(victim, Vec::new(), Vec::new()),
+            other => step(0x4000.min(other - 1), Vec::new(), Vec::new()),
+        });
+        match outcome {
+            Some(Ok(Outcome::Found(found))) => {
+                assert_eq!(found.owner.map(|owner| owner.addr), Some(Lying(victim, 0)));
+            }
+            other => panic!("{other:?}, lies about owners: {as_owners}"),
+        }
+    }
+}
+
+#[test]
+fn liars_with_a_false_address_each_do_not_hide_a_node() {
+    let victim = 0x9000;
+    let mut engine = among_liars();
+    engine.locate(NOW, id(victim)).unwrap();
+    // A way of liars, each of which names the next one nearer, and the victim where it is not.
+    let outcome = answer_all(&mut engine, |number| match number {
+        0x3000..0x4000 => step(
+            number - 1,
+            vec![
+                wrong(victim, number - 0x3000 + 1),
+                node(if number < 0x3008 { number + 1 } else { 0x8000 }),
+            ],
+            Vec::new(),
+        ),
+        0x8000 => step(0x7000, Vec::new(), vec![node(victim)]),
+        _ => step(0x1000, Vec::new(), Vec::new()),
+    });
+    match outcome {
+        Some(Ok(Outcome::Located {
+            node: Some(found), ..
+        })) => assert_eq!(found.addr, Lying(victim, 0)),
         other => panic!("{other:?}"),
     }
 }
 
 #[test]
-fn a_recursive_lookup_of_which_nothing_is_heard_ends() {
-    let mut engine = between(Config::default(), 0xf000, 0x1000, &[0x2000]);
-    let op = engine.lookup_recursive(NOW, key(0x9000_0000)).unwrap();
-    let asked = sent(&mut engine).remove(0);
-    engine.handle_answer(NOW, asked.id, &answer(asked.to.0, Answer::Done));
-    engine.handle_timeout(NOW + Duration::from_secs(10));
-    let outcome = Err(OpError::TimedOut);
-    assert_eq!(ended(&mut engine), Some(Event::Done { op, outcome }));
+fn a_false_address_does_not_make_a_neighbour_forgotten() {
+    let mut engine = among_liars();
+    let before = engine.successors().to_vec();
+    assert_eq!(
+        before.iter().map(|node| node.addr.0).collect::<Vec<_>>(),
+        [0x1000, 0x2000, 0x3000]
+    );
+    engine.lookup(NOW, key(0x1800_0000)).unwrap();
+    answer_all(&mut engine, |_| step(0, Vec::new(), vec![wrong(0x2000, 1)]));
+    // It is asked for a key in between, by way of one who says that it is where it is not.
+    engine.lookup(NOW, key(0x3800_0000)).unwrap();
+    answer_all(&mut engine, |number| match number {
+        0x3000 => step(0x2000, Vec::new(), vec![wrong(0x1000, 1), wrong(0x2000, 2)]),
+        _ => step(0, Vec::new(), Vec::new()),
+    });
+    assert_eq!(engine.successors(), before);
+}
+
+#[test]
+fn a_successor_that_leaves_does_not_choose_the_next_one_unasked() {
+    let config = Config::default();
+    for lives in [true, false] {
+        let mut engine = between(config, 0xf000, 0x1000, &[0x2000, 0x3000]);
+        let leave = Ask::Leave {
+            predecessor: Some(node(0)),
+            successors: vec![node(0x1800), node(0x2000)],
+        };
+        engine
+            .handle_request(NOW, &Place(0x1000), &ask(0x1000, leave))
+            .unwrap();
+        // It stays with what it knew, and asks.
+        assert_eq!(engine.successors()[0].id, id(0x2000));
+        let mut asked = sent(&mut engine);
+        let first = asked.remove(0);
+        assert_eq!((first.to, parse(&first.request)), (Place(0x1800), Ask::Stabilize));
+        if lives {
+            let neighbours = Answer::Neighbours {
+                predecessor: Some(node(0x1000)),
+                successors: vec![node(0x2000), node(0x3000)],
+            };
+            engine.handle_answer(NOW, first.id, &answer(0x1800, neighbours));
+        } else {
+            engine.handle_failure(NOW, first.id, Failure::Rejected);
+        }
+        let expected = if lives { 0x1800 } else { 0x2000 };
+        assert_eq!(engine.successors()[0].id, id(expected));
+    }
+}
+
+#[test]
+fn addresses_that_do_not_reach_as_far_as_those_who_name_them_are_not_dialled() {
+    let parse = |text: &str| {
+        let (number, ip) = text.split_once('@')?;
+        let ip: std::net::Ipv4Addr = ip.parse().ok()?;
+        Some(Networked(Place(number.parse().ok()?), ip.octets()))
+    };
+    for (by, dialled) in [
+        ([203, 0, 113, 1], false),
+        ([192, 168, 0, 9], true),
+        ([127, 0, 0, 1], true),
+    ] {
+        let rules = Rules::new(Config::default(), parse, |_: &PeerId, _: &[u8]| true);
+        let mut engine = Engine::new(id(0), Arc::new(rules), NOW, 1);
+        let (from, inside) = (Networked(Place(0xf000), by), "4096@192.168.0.1");
+        engine
+            .handle_request(NOW, &from, &ask(0xf000, Ask::Stabilize))
+            .expect("a good request");
+        let stabilize = sent(&mut engine).remove(0);
+        let predecessor = Node {
+            addr: inside.into(),
+            ..node(0x1000)
+        };
+        let neighbours = Answer::Neighbours {
+            predecessor: Some(predecessor),
+            successors: vec![node(0)],
+        };
+        engine.handle_answer(NOW, stabilize.id, &answer(0xf000, neighbours));
+        let asked = sent(&mut engine)
+            .iter()
+            .any(|transmit| transmit.to.0 == Place(0x1000));
+        assert_eq!(asked, dialled, "named by {by:?}");
+    }
 }
 
 #[test]
@@ -1142,19 +1277,6 @@ fn any_ask() -> impl Strategy<Value = (u16, Vec<u8>)> {
                 )
             }
         ),
-        (any::<u16>(), 0..3_u64, key(), any::<u8>(), "[0-9]{0,3}").prop_map(
-            move |(from, token, key, hops, origin)| {
-                of(
-                    from,
-                    Ask::Route {
-                        token,
-                        key,
-                        hops,
-                        origin: origin.into(),
-                    },
-                )
-            }
-        ),
     ]
 }
 
@@ -1227,7 +1349,6 @@ proptest! {
         let config = Config {
             successors: 4,
             operations: 4,
-            routes: 4,
             replicate_batch: 4,
             records: 10,
             record_bytes: 100,
@@ -1271,8 +1392,7 @@ proptest! {
                     let key = key(number);
                     let _ = match what % 8 {
                         0 => engine.join(now, &[Place(number as u16)]),
-                        1 | 2 => engine.lookup(now, key),
-                        3 => engine.lookup_recursive(now, key),
+                        1..=3 => engine.lookup(now, key),
                         4 => engine.get(now, key),
                         5 | 6 => engine.put(now, key, &[number as u8 >> 1; 5], Duration::from_mins(1)),
                         _ if number % 8 == 0 => engine.leave(now),
@@ -1291,7 +1411,7 @@ proptest! {
             prop_assert!(engine.successors().len() <= 4);
             prop_assert!(engine.fingers().count() <= 256);
             prop_assert!(engine.stored().0 <= 10 && engine.stored().1 <= 100);
-            // Operations and upkeep, routes, copies, records handed over, pages, neighbours asked.
+            // Operations and upkeep, copies, records handed over, pages, neighbours asked.
             prop_assert!(engine.in_flight() <= 60, "{} in flight", engine.in_flight());
         }
     }

@@ -47,12 +47,6 @@ pub struct Config {
     /// minute at most. A lookup that knows nobody else to ask, since somebody failed, is tried once more after as long.
     /// Default: 1 s.
     pub retry_pause: Duration,
-    /// How long a recursive lookup waits for what comes of it. Default: 10 s.
-    pub route_timeout: Duration,
-    /// Recursive lookups of others under way from here; further ones are refused. Default: 256.
-    pub routes: usize,
-    /// How many nodes pass a recursive lookup on; then it is dropped. Default: 64.
-    pub route_hops: u8,
 
     /// Bytes of a request or an answer at most, which the asks below must carry. Answers name as many nodes as fit.
     /// At least 1024. Default: 16 KiB.
@@ -93,9 +87,6 @@ impl Default for Config {
             bootstraps: 16,
             join_tries: 5,
             retry_pause: Duration::from_secs(1),
-            route_timeout: Duration::from_secs(10),
-            routes: 256,
-            route_hops: 64,
             message: 16 << 10,
             value: 8 << 10,
             records: 4096,

@@ -5,20 +5,19 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use p2p::{Addr, Error, PeerId, Result};
+use rand::SeedableRng as _;
 use rand::rngs::StdRng;
-use rand::{RngExt as _, SeedableRng as _};
 
 use super::config::{Config, Rules};
 use super::copies::{Copies, Pull};
 use super::event::{Counts, Event};
 use super::leave::Leaving;
 use super::operation::{Goal, Op};
-use super::route::Route;
 use super::store::Store;
 use super::table::Table;
 use super::upkeep::Upkeep;
 use super::wire::{self, Answer, Ask, Message};
-use crate::overlay::{Contact, Failure, OpId, RequestId, Transmit};
+use crate::overlay::{Contact, Failure, OpId, RequestId, Scope, Transmit};
 
 /// What a request in flight is for.
 #[derive(Debug)]
@@ -43,19 +42,16 @@ pub(super) enum Purpose<A> {
     Hand(PeerId),
     /// Leaving: a goodbye.
     Goodbye,
-    /// Somebody's recursive lookup passed on.
-    Route(Route),
-    /// What came of one, sent to whom it concerns.
-    Routed,
 }
 
 #[derive(Debug)]
 struct Pending<A> {
-    /// Who was asked, if that is known.
+    /// Who was asked, if that is known, and where.
     node: Option<PeerId>,
+    to: A,
     purpose: Purpose<A>,
-    /// Where and what to ask again if there is no answer.
-    again: Option<Box<(A, Vec<u8>)>>,
+    /// What to ask again if there is no answer.
+    again: Option<Vec<u8>>,
 }
 
 /// A node of a Chord ring. See the [module](super).
@@ -69,8 +65,6 @@ pub struct Engine<A> {
     pub(super) upkeep: Upkeep<A>,
     pub(super) copies: Copies,
     pub(super) leaving: Option<Leaving>,
-    /// Recursive lookups that are being passed on.
-    pub(super) routes: usize,
     pub(super) counts: Counts,
     pub(super) events: VecDeque<Event<A>>,
     pending: HashMap<RequestId, Pending<A>>,
@@ -83,16 +77,13 @@ pub struct Engine<A> {
 impl<A> Purpose<A> {
     /// Whether it is asked again if there is no answer: nobody else could answer it, or it is not known who else lives.
     fn is_repeated(&self) -> bool {
-        !matches!(
-            self,
-            Self::Step(..) | Self::Route(_) | Self::Introduce | Self::Probe
-        )
+        !matches!(self, Self::Step(..) | Self::Introduce | Self::Probe)
     }
 }
 
 impl<A: Addr> Engine<A> {
-    /// A node with this id: a ring of its own, until it [joins](Self::join) another or another joins it. `seed` decides jitter
-    /// and the tokens of recursive lookups.
+    /// A node with this id: a ring of its own, until it [joins](Self::join) another or another joins it. `seed` decides
+    /// jitter.
     pub fn new(own: PeerId, rules: Arc<Rules<A>>, now: Duration, seed: u64) -> Self {
         let mut rng = StdRng::seed_from_u64(seed);
         Self {
@@ -102,7 +93,6 @@ impl<A: Addr> Engine<A> {
             upkeep: Upkeep::new(now, &rules.config, &mut rng),
             copies: Copies::default(),
             leaving: None,
-            routes: 0,
             counts: Counts::default(),
             events: VecDeque::new(),
             pending: HashMap::new(),
@@ -208,18 +198,6 @@ impl<A: Addr> Engine<A> {
         self.ops.values().any(|op| matches!(op.goal, Goal::Join))
     }
 
-    /// Finds the node that succeeds a key: each node passes the request on to the next (recursive lookup), and the last
-    /// answers this one. Half as many packets one after the other, and any of the nodes can lose it.
-    /// It ends with [`Outcome::Found`](super::Outcome::Found).
-    ///
-    /// # Errors
-    /// [`Error::Limit`] with too many operations. Nothing is sent.
-    pub fn lookup_recursive(&mut self, now: Duration, key: PeerId) -> Result<OpId> {
-        let token = self.rng.random();
-        let until = now.saturating_add(self.rules.config.route_timeout);
-        self.start(now, Goal::Route { token, until }, key, Vec::new())
-    }
-
     /// Fetches the record under a key, from its owner or one of those that keep copies. It ends with [`Outcome::Value`](super::Outcome::Value).
     ///
     /// # Errors
@@ -260,7 +238,10 @@ impl<A: Addr> Engine<A> {
 
     /// Takes the answer to a request.
     pub fn handle_answer(&mut self, now: Duration, id: RequestId, answer: &[u8]) {
-        let Some(Pending { node, purpose, .. }) = self.settle(id) else {
+        let Some(Pending {
+            node, to, purpose, ..
+        }) = self.settle(id)
+        else {
             self.counts.late += 1;
             return;
         };
@@ -272,7 +253,7 @@ impl<A: Addr> Engine<A> {
         if node.is_some_and(|node| node != from) || from == self.table.own {
             self.counts.false_ids += 1;
             // Whoever we were told of is not there.
-            self.gone(now, node);
+            self.gone_from(now, node, &to);
             return self.unanswered(now, node, purpose);
         }
         self.counts.answered += 1;
@@ -293,23 +274,28 @@ impl<A: Addr> Engine<A> {
             Purpose::Copy => self.copied(now, from),
             Purpose::Pull(addr, pull) => self.pulled(now, from, &addr, pull, message.body),
             Purpose::Hand(_) | Purpose::Goodbye => self.leave_on(now),
-            Purpose::Route(_) | Purpose::Routed => self.routes -= 1,
         }
     }
 
     /// Learns that a request got no answer. What gets neither this nor an answer in time fails by itself.
     pub fn handle_failure(&mut self, now: Duration, id: RequestId, why: Failure) {
-        let Some(Pending { node, purpose, again }) = self.settle(id) else {
+        let Some(Pending {
+            node,
+            to,
+            purpose,
+            again,
+        }) = self.settle(id)
+        else {
             self.counts.late += 1;
             return;
         };
         self.counts.failed += 1;
         if why == Failure::Unreachable {
-            if let Some((to, request)) = again.map(|again| *again) {
+            if let Some(request) = again {
                 return self.send_once(now, to, node, request, purpose);
             }
             if purpose.is_repeated() || matches!(purpose, Purpose::Probe) {
-                self.gone(now, node);
+                self.gone_from(now, node, &to);
             } else {
                 self.probe(now, node);
             }
@@ -370,9 +356,7 @@ impl<A: Addr> Engine<A> {
         request: Vec<u8>,
         purpose: Purpose<A>,
     ) {
-        let again = purpose
-            .is_repeated()
-            .then(|| Box::new((to.clone(), request.clone())));
+        let again = purpose.is_repeated().then(|| request.clone());
         self.send_once(now, to, node, request, purpose);
         if let Some(pending) = self.pending.get_mut(&RequestId(self.last_id)) {
             pending.again = again;
@@ -391,8 +375,13 @@ impl<A: Addr> Engine<A> {
         self.counts.sent += 1;
         let deadline = now.saturating_add(self.rules.config.request_timeout);
         self.deadlines.push_back((deadline, id));
-        let again = None;
-        self.pending.insert(id, Pending { node, purpose, again });
+        let pending = Pending {
+            node,
+            to: to.clone(),
+            purpose,
+            again: None,
+        };
+        self.pending.insert(id, pending);
         self.transmits.push_back(Transmit { to, id, request });
     }
 
@@ -418,11 +407,6 @@ impl<A: Addr> Engine<A> {
             Purpose::Copy => self.copy_failed(now),
             Purpose::Hand(key) => self.hand_failed(now, node, &key),
             Purpose::Goodbye => self.leave_on(now),
-            Purpose::Route(route) => {
-                self.routes -= 1;
-                self.pass_on(now, route);
-            }
-            Purpose::Routed => self.routes -= 1,
             Purpose::Introduce => self.introduced(),
             Purpose::Check | Purpose::Pull(..) => {}
         }
@@ -435,6 +419,15 @@ impl<A: Addr> Engine<A> {
             && self.upkeep.begin_probe(id)
         {
             self.ask(now, &addr, Some(id), Ask::Ping, Purpose::Probe);
+        }
+    }
+
+    /// Forgets a node that is not at an address where it is known to be. That it is not at another one, where somebody says
+    /// that it is, means nothing.
+    fn gone_from(&mut self, now: Duration, node: Option<PeerId>, at: &A) {
+        let is_there = |node: &PeerId| self.table.find(node).is_some_and(|known| known.addr == *at);
+        if node.is_some_and(|node| is_there(&node)) {
+            self.gone(now, node);
         }
     }
 
@@ -462,20 +455,29 @@ impl<A: Addr> Engine<A> {
         self.last_id
     }
 
-    /// A node that somebody tells of, unless its address cannot be read or is another's.
-    pub(super) fn told_of(&mut self, node: &wire::Node<'_>) -> Option<Contact<A>> {
+    /// A node that the one at `by` tells of, unless its address cannot be read, is another's, or does not reach as far as
+    /// `by` does.
+    pub(super) fn told_of(&mut self, node: &wire::Node<'_>, by: &A) -> Option<Contact<A>> {
         let id = PeerId::new(node.id);
         let addr = (self.rules.parse)(&node.addr);
         let node = addr
-            .filter(|addr| self.is_at(&id, addr))
+            .filter(|addr| self.is_at(&id, addr) && Scope::may_name(by, addr))
             .map(|addr| Contact { id, addr });
         self.counts.bad_nodes += u64::from(node.is_none());
         node
     }
 
-    /// Those of the nodes that can be read.
-    pub(super) fn told_of_all(&mut self, nodes: &[wire::Node<'_>]) -> Vec<Contact<A>> {
-        nodes.iter().filter_map(|node| self.told_of(node)).collect()
+    /// Those of the nodes that can be read, each at one address.
+    pub(super) fn told_of_all(&mut self, nodes: &[wire::Node<'_>], by: &A) -> Vec<Contact<A>> {
+        let mut told: Vec<Contact<A>> = Vec::with_capacity(nodes.len());
+        for node in nodes {
+            if told.iter().any(|known| *known.id.as_bytes() == node.id) {
+                self.counts.bad_nodes += 1;
+            } else {
+                told.extend(self.told_of(node, by));
+            }
+        }
+        told
     }
 
     /// Whether an address may be that of the node with this id.

@@ -11,7 +11,7 @@ use crate::overlay::{Contact, OpId, Progress};
 pub enum Outcome<A> {
     /// [`join`](super::Engine::join): this node's successor, which knows it, unless it is gone again.
     Joined(Contact<A>),
-    /// [`lookup`](super::Engine::lookup) and [`lookup_recursive`](super::Engine::lookup_recursive).
+    /// [`lookup`](super::Engine::lookup).
     Found(Found<A>),
     /// [`locate`](super::Engine::locate).
     Located {
@@ -49,9 +49,6 @@ pub enum OpError {
     /// It has sent as many requests as it may.
     #[error("the lookup has sent as many requests as it may")]
     Exhausted,
-    /// What was sent on to others did not come back in time.
-    #[error("nothing came back in time")]
-    TimedOut,
     /// A better record than the one to put stands under the key.
     #[error("a better record stands under the key")]
     Stale,
@@ -103,18 +100,12 @@ pub enum Refusal {
     /// There is no room for this record.
     #[error("there is no room for this record")]
     Full,
-    /// Too many lookups are being passed on.
-    #[error("too many lookups are being passed on")]
-    Busy,
-    /// The lookup was passed on too often.
-    #[error("the lookup was passed on too often")]
-    TooFar,
     /// This node is not on the ring yet.
     #[error("this node is still joining")]
-    Joining,
+    Joining = 9,
     /// This node is leaving.
     #[error("this node is leaving")]
-    Leaving,
+    Leaving = 10,
 }
 
 impl Refusal {
@@ -143,7 +134,8 @@ pub struct Counts {
     pub malformed: u64,
     /// Requests and answers with somebody else's id.
     pub false_ids: u64,
-    /// Nodes in answers with an address that cannot be read or denies their id.
+    /// Nodes in answers with an address that cannot be read, denies their id, or does not reach as far as the address of
+    /// the node that names them (see [`Scope`](crate::overlay::Scope)).
     pub bad_nodes: u64,
     /// Requests of others that were served.
     pub served: u64,

@@ -121,7 +121,8 @@ impl<A: Addr> Engine<A> {
         neighbours.len()
     }
 
-    /// A neighbour leaves, and says who comes before and after it.
+    /// A neighbour leaves, and says who comes before and after it. Who comes after it is asked before it becomes the
+    /// successor; who comes before it is the predecessor as long as it answers.
     pub(super) fn left(
         &mut self,
         now: Duration,
@@ -135,26 +136,22 @@ impl<A: Addr> Engine<A> {
         let was_successor = is_it(self.table.successor());
         let mut after = Vec::new();
         if was_successor {
-            after = self.told_of_all(successors);
+            after = self.told_of_all(successors, &node.addr);
             // What comes after the one who leaves lies beyond it, as seen from here.
             after.retain(|next| in_open(&next.id, &node.id, &own));
         }
         let before = predecessor
             .filter(|_| was_predecessor)
-            .and_then(|node| self.told_of(node))
+            .and_then(|before| self.told_of(before, &node.addr))
             .filter(|before| before.id != own && before.id != node.id);
-        if !after.is_empty() {
-            // It knew better who is gone already.
-            self.table.set_successors(after);
-        }
+        self.gone(now, Some(node.id));
         if let Some(before) = before {
-            if self.table.successors.iter().all(|next| next.id == node.id) {
-                self.table.add_successor(before.clone());
-            }
+            let Contact { id, addr } = before.clone();
             self.table.predecessor = Some(before);
             self.upkeep.heard = now;
             self.copies.again();
+            self.ask(now, &addr, Some(id), Ask::Ping, Purpose::Check);
         }
-        self.gone(now, Some(node.id));
+        self.succeeded_by(now, &after);
     }
 }

@@ -69,6 +69,8 @@ impl<A: Addr> Engine<A> {
         op.answered += 1;
         if matches!(op.asked, Asked::Step(..)) {
             op.nearest_answered = Some(from);
+        } else if !op.locates(&from) {
+            op.ruled_out.push(from);
         }
         self.tell_progress(id, &op);
         match (std::mem::replace(&mut op.asked, Asked::Nothing), answer) {
@@ -80,8 +82,8 @@ impl<A: Addr> Engine<A> {
             ) => {
                 let step = Step {
                     mine,
-                    nearer: self.told_of_all(&nearer),
-                    owners: self.told_of_all(&owners),
+                    nearer: self.told_of_all(&nearer, &addr),
+                    owners: self.told_of_all(&owners, &addr),
                 };
                 // A bootstrap node says here for the first time who it is.
                 if self.is_at(&from, &addr) {
@@ -129,11 +131,6 @@ impl<A: Addr> Engine<A> {
             (Asked::Owner(_) | Asked::Keep, Answer::Stale) if op.record().is_some() => {
                 return self.done(now, id, &op, Err(OpError::Stale));
             }
-            (Asked::Route, Answer::Done) => {
-                // It is on its way; either what comes back or the clock goes on from here.
-                self.ops.insert(id, op);
-                return;
-            }
             _ => {
                 self.counts.malformed += 1;
                 op.failed += 1;
@@ -147,19 +144,25 @@ impl<A: Addr> Engine<A> {
         let Some(mut op) = self.current(id, sent) else {
             return;
         };
-        op.asked = Asked::Nothing;
+        let asked = std::mem::replace(&mut op.asked, Asked::Nothing);
         op.failed += 1;
         self.tell_progress(id, &op);
-        if let Some(node) = node.filter(|node| !op.locates(node)) {
-            op.ruled_out.push(node);
-            let is_it = |owner: &Option<Contact<A>>| owner.as_ref().is_some_and(|owner| owner.id == node);
-            op.owners.retain(|owner| !is_it(owner));
+        if let Some(id) = node {
+            match asked {
+                Asked::Owner(Contact { addr, .. }) | Asked::Step(_, addr, _) => {
+                    // It may be elsewhere.
+                    let asked = Contact { id, addr };
+                    op.owners.retain(|owner| owner.as_ref() != Some(&asked));
+                    op.tried.retain(|tried| *tried != id);
+                    op.looked_at.push(asked);
+                }
+                Asked::Keep | Asked::Nothing => op.ruled_out.push(id),
+            }
         }
         self.advance(now, id, op);
     }
 
-    /// Takes an operation out, if the request with this number is the last that it sent. Others came to nothing already: a
-    /// recursive lookup may be back before the request that began it is answered.
+    /// Takes an operation out, if the request with this number is the last that it sent.
     fn current(&mut self, id: OpId, sent: usize) -> Option<Box<Op<A>>> {
         (self.ops.get(&id)?.sent == sent).then(|| self.ops.remove(&id))?
     }
@@ -196,7 +199,7 @@ impl<A: Addr> Engine<A> {
         let (depth, node, addr) = if let Some((depth, node, told)) = op.again.take() {
             skip = told;
             (depth, Some(node.id), node.addr)
-        } else if let Some((depth, node)) = op.candidates.pop() {
+        } else if let Some((depth, node)) = op.next_candidate() {
             op.tried.push(node.id);
             (depth, Some(node.id), node.addr)
         } else if let Some(addr) = op.bootstraps.get(op.asked_bootstraps).cloned() {
@@ -207,30 +210,14 @@ impl<A: Addr> Engine<A> {
         };
         op.sent += 1;
         let key = *op.key.as_bytes();
-        let ask = match op.goal {
-            Goal::Route { token, .. } => Ask::Route {
-                token,
-                key,
-                hops: 1,
-                origin: "".into(),
-            },
-            _ => Ask::Step(key, skip),
-        };
-        self.ask(now, &addr, node, ask, Purpose::Step(id, op.sent));
-        op.asked = match op.goal {
-            Goal::Route { .. } => Asked::Route,
-            _ => Asked::Step(depth, addr, skip),
-        };
+        self.ask(now, &addr, node, Ask::Step(key, skip), Purpose::Step(id, op.sent));
+        op.asked = Asked::Step(depth, addr, skip);
         self.ops.insert(id, op);
     }
 
     /// Asks one who may own the key for what the operation is for.
     fn ask_owner(&mut self, now: Duration, id: OpId, mut op: Box<Op<A>>, owner: Contact<A>) {
-        if op.locates(&owner.id) {
-            op.looked_at.push(owner.addr.clone());
-        } else {
-            op.ruled_out.push(owner.id);
-        }
+        op.looked_at.push(owner.clone());
         op.sent += 1;
         let key = *op.key.as_bytes();
         let ask = match (&op.goal, op.record()) {
@@ -271,7 +258,7 @@ impl<A: Addr> Engine<A> {
                 _ => {}
             },
             Goal::Join => {}
-            Goal::Finger(_) | Goal::Find | Goal::Locate | Goal::Route { .. } | Goal::Return { .. } => {
+            Goal::Finger(_) | Goal::Find | Goal::Locate | Goal::Return { .. } => {
                 self.arrived(now, id, op, None);
                 return None;
             }
@@ -341,23 +328,20 @@ impl<A: Addr> Engine<A> {
 
     /// When the first operation that waits will have waited long enough.
     pub(super) fn next_wait(&self) -> Option<Duration> {
-        self.ops.values().filter_map(|op| op.waits_until()).min()
+        self.ops.values().filter_map(|op| op.again_at).min()
     }
 
-    /// Ends recursive lookups that took too long, and tries again what is to be tried again.
+    /// Tries again what is to be tried again.
     pub(super) fn end_waits(&mut self, now: Duration) {
-        let over = |op: &Op<A>| op.waits_until().is_some_and(|until| until <= now);
+        let over = |op: &Op<A>| op.again_at.is_some_and(|until| until <= now);
         let waiting = self.ops.iter().filter(|(_, op)| over(op));
         for id in waiting.map(|(id, _)| *id).collect::<Vec<_>>() {
             let Some(mut op) = self.ops.remove(&id) else {
                 continue;
             };
-            if op.again_at.take().is_some() {
-                self.look_at_home(&mut op);
-                self.advance(now, id, op);
-            } else {
-                self.done(now, id, &op, Err(OpError::TimedOut));
-            }
+            op.again_at = None;
+            self.look_at_home(&mut op);
+            self.advance(now, id, op);
         }
     }
 

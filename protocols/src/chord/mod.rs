@@ -12,8 +12,8 @@
 //!   with [`Refusal::rejection`]. The asks below should carry [`Config::message`] bytes.
 //! - **After each call** empty [`Engine::poll_transmit`] and [`Engine::poll_event`], and set the timer to
 //!   [`Engine::poll_timeout`]; when it rings, call [`Engine::handle_timeout`].
-//! - Operations ([`join`](Engine::join), [`lookup`](Engine::lookup), [`lookup_recursive`](Engine::lookup_recursive),
-//!   [`locate`](Engine::locate), [`get`](Engine::get), [`put`](Engine::put), [`leave`](Engine::leave)) return an [`OpId`];
+//! - Operations ([`join`](Engine::join), [`lookup`](Engine::lookup), [`locate`](Engine::locate),
+//!   [`get`](Engine::get), [`put`](Engine::put), [`leave`](Engine::leave)) return an [`OpId`];
 //!   [`Event::Progress`] says how far each is, one [`Event::Done`] what came of it. [`Engine::cancel`] ends one without an
 //!   event.
 //!
@@ -36,11 +36,11 @@
 //! only ever get nearer to their key and end after so many requests; pages of records end when they bring nothing new.
 //! Only who has answered becomes the successor. What came first stays.
 //!
-//! **Not provided.** Who owns the ids around a key owns the key: Chord has one way to each key and believes those on it. The
-//! origin of a recursive lookup is what the first node on the way says, so a liar can have one message sent to a stranger.
+//! **Not provided.** Who owns the ids around a key owns the key: Chord has one way to each key and believes those on it.
 //! What is asked for is seen by those who are asked.
 //!
-//! Deliberately absent: virtual nodes (run several engines), publishing records again (their owner does that by putting
+//! Deliberately absent: recursive lookups (the last node answers an address that the first one states, so that a liar can
+//! aim answers at a stranger, 17 times the bytes of its request), virtual nodes (run several engines), publishing records again (their owner does that by putting
 //! again), proximity of fingers, and signatures on messages (the layer below proves who speaks, the validator whose a
 //! record is).
 
@@ -52,7 +52,6 @@ mod event;
 mod leave;
 mod lookup;
 mod operation;
-mod route;
 mod serve;
 mod step;
 mod store;

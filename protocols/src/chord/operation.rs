@@ -11,9 +11,6 @@ use crate::overlay::{Contact, Progress};
 /// Nodes that name one that is to be located, remembered at most.
 const NAMED_BY: usize = 8;
 
-/// Addresses at which one that is to be located is asked for.
-const PLACES: usize = 3;
-
 /// What is to be done at the key's successor.
 #[derive(Debug)]
 pub(super) enum Goal {
@@ -24,11 +21,6 @@ pub(super) enum Goal {
     Find,
     /// Find the node whose id the key is, and no other.
     Locate,
-    /// Find its successor by way of others.
-    Route {
-        token: u64,
-        until: Duration,
-    },
     /// So many had no record.
     Get {
         missing: usize,
@@ -45,7 +37,7 @@ pub(super) enum Goal {
     },
 }
 
-/// An operation. It has one request in flight, or waits for a route.
+/// An operation. It has one request in flight, or waits before it is tried again.
 #[derive(Debug)]
 pub(super) struct Op<A> {
     pub(super) goal: Goal,
@@ -71,11 +63,13 @@ pub(super) struct Op<A> {
     pub(super) asked: Asked<A>,
     /// Who was asked for a step, or need not be.
     pub(super) tried: Vec<PeerId>,
-    /// Who was asked as the owner, or did not answer.
+    /// Who answered as the owner and is not.
     pub(super) ruled_out: Vec<PeerId>,
-    /// Where the node to be located was asked for.
-    pub(super) looked_at: Vec<A>,
-    /// Who named it.
+    /// Where a node was asked as the owner, or did not answer.
+    pub(super) looked_at: Vec<Contact<A>>,
+    /// Who has named an owner's address already; one node has one address of an owner tried.
+    pub(super) namers: Vec<(PeerId, Option<PeerId>)>,
+    /// Who named the node to be located.
     pub(super) named_by: Vec<Contact<A>>,
     pub(super) sent: usize,
     pub(super) answered: usize,
@@ -110,8 +104,6 @@ pub(super) enum Asked<A> {
     Owner(Contact<A>),
     /// To keep a record though it is not the owner, since the owner is not there.
     Keep,
-    /// To pass a lookup on.
-    Route,
 }
 
 impl<A> Op<A> {
@@ -133,6 +125,7 @@ impl<A> Op<A> {
             tried: Vec::new(),
             ruled_out: Vec::new(),
             looked_at: Vec::new(),
+            namers: Vec::new(),
             named_by: Vec::new(),
             sent: 0,
             answered: 0,
@@ -167,18 +160,15 @@ impl<A> Op<A> {
         }
     }
 
-    /// When something is to be done though nobody answers.
-    pub(super) fn waits_until(&self) -> Option<Duration> {
-        match self.goal {
-            Goal::Route { until, .. } => Some(until),
-            _ => self.again_at,
+    /// The node that most nearly precedes the key of those that were not asked.
+    pub(super) fn next_candidate(&mut self) -> Option<(usize, Contact<A>)> {
+        while let Some((depth, node)) = self.candidates.pop() {
+            // It may have been named at several addresses.
+            if !self.tried.contains(&node.id) {
+                return Some((depth, node));
+            }
         }
-    }
-
-    /// Whether it is a recursive lookup under this token that is out.
-    pub(super) fn waits_for_route(&self, token: u64) -> bool {
-        let is_it = matches!(self.goal, Goal::Route { token: own, .. } if own == token);
-        is_it && self.owners.is_empty() && matches!(self.asked, Asked::Nothing | Asked::Route)
+        None
     }
 
     /// The record to put, if there is one.
@@ -207,11 +197,17 @@ impl<A: Addr> Op<A> {
         }
     }
 
-    /// Whether asking this node as the owner is of no use. One that has moved may answer elsewhere.
+    /// Whether asking this node as the owner is of no use. One that is not where it was said to be may be elsewhere.
     pub(super) fn rules_out(&self, node: &Contact<A>) -> bool {
-        if self.locates(&node.id) {
-            return self.looked_at.len() >= PLACES || self.looked_at.contains(&node.addr);
+        self.ruled_out.contains(&node.id) || self.looked_at.contains(node)
+    }
+
+    /// Whether this is the first time that a node, or this one itself, names an owner.
+    pub(super) fn first_named(&mut self, owner: &PeerId, by: Option<PeerId>) -> bool {
+        let is_first = !self.namers.contains(&(*owner, by));
+        if is_first {
+            self.namers.push((*owner, by));
         }
-        self.ruled_out.contains(&node.id)
+        is_first
     }
 }

@@ -9,7 +9,6 @@ use super::config::FRAME;
 use super::distance::in_open;
 use super::engine::{Engine, Purpose};
 use super::event::Refusal;
-use super::route::Route;
 use super::wire::{self, Answer, Ask, MAX_ADDR, MAX_NODES, MAX_RECORDS, Message, Record};
 use crate::overlay::{Contact, Source};
 
@@ -80,46 +79,7 @@ impl<A: Addr> Engine<A> {
                 self.left(now, &asker, predecessor.as_ref(), &successors);
                 Ok(self.emit(Answer::Done))
             }
-            Ask::Route {
-                token,
-                key,
-                hops,
-                origin,
-            } => {
-                let config = &self.rules.config;
-                if hops >= config.route_hops {
-                    return Err(Refusal::TooFar);
-                }
-                if self.routes >= config.routes {
-                    return Err(Refusal::Busy);
-                }
-                let origin = match &*origin {
-                    "" => from.to_string(),
-                    origin => origin.to_owned(),
-                };
-                let route = Route {
-                    token,
-                    key: PeerId::new(key),
-                    hops,
-                    origin,
-                    tried: Vec::new(),
-                };
-                self.pass_on(now, route);
-                Ok(self.emit(Answer::Done))
-            }
-            Ask::Routed {
-                token,
-                hops,
-                mine,
-                successors,
-            } => {
-                let mut owners = self.told_of_all(&successors);
-                if mine {
-                    owners.insert(0, asker);
-                }
-                self.routed(now, token, hops, owners);
-                Ok(self.emit(Answer::Done))
-            }
+            Ask::Route(never) | Ask::Routed(never) => match never {},
             Ask::Nearer(node) => {
                 self.hear_of(now, &asker, &node);
                 Ok(self.emit(Answer::Done))
@@ -129,10 +89,7 @@ impl<A: Addr> Engine<A> {
 
     /// Who is not on the ring yet, or no longer, does not speak for it.
     fn check_membership(&self, ask: &Ask<'_>) -> Result<(), Refusal> {
-        let concerns_ring = matches!(
-            ask,
-            Ask::Step(..) | Ask::Stabilize | Ask::Put(_) | Ask::Keep(_) | Ask::Route { .. }
-        );
+        let concerns_ring = matches!(ask, Ask::Step(..) | Ask::Stabilize | Ask::Put(_) | Ask::Keep(_));
         if !concerns_ring {
             return Ok(());
         }

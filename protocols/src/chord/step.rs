@@ -71,12 +71,12 @@ impl<A: Addr> Engine<A> {
             op.hops = depth;
             if step.mine {
                 op.owners.push_back(from);
-                return self.add_owners(op, step.owners);
+                return self.add_owners(op, Some(from_id), step.owners);
             }
-            self.add_owners(op, step.owners);
+            self.add_owners(op, Some(from_id), step.owners);
             // Who joins where it was before is named itself. Where nobody else is, it succeeds whoever names it.
             if matches!(op.goal, Goal::Join) {
-                self.add_owners(op, from.into_iter().collect());
+                self.add_owners(op, None, from.into_iter().collect());
             }
             return;
         }
@@ -98,8 +98,8 @@ impl<A: Addr> Engine<A> {
             let distance = between(&node.id, &op.key);
             let new = node.id != own
                 && !op.tried.contains(&node.id)
-                && !op.ruled_out.contains(&node.id)
-                && op.candidates.iter().all(|(_, known)| known.id != node.id);
+                && !op.rules_out(&node)
+                && op.candidates.iter().all(|(_, known)| *known != node);
             if new && distance != [0; 32] && (distance < limit || limit == [0; 32]) {
                 op.candidates.push((depth + 1, node));
             }
@@ -125,19 +125,20 @@ impl<A: Addr> Engine<A> {
         let Some(told) = op.nearest.take() else { return };
         if !told.owners.is_empty() {
             op.hops = told.depth;
-            self.add_owners(op, told.owners);
+            let by = told.node.map_or(self.table.own, |node| node.id);
+            self.add_owners(op, Some(by), told.owners);
         } else if let (Some(node), Some(skip)) = (told.node, told.skip) {
             op.again = Some((told.depth, node, skip));
         }
     }
 
-    /// Adds those of the nodes that may own the key.
-    pub(super) fn add_owners(&self, op: &mut Op<A>, nodes: Vec<Contact<A>>) {
+    /// Adds those of the nodes that may own the key, and that the same node has not named before.
+    fn add_owners(&self, op: &mut Op<A>, by: Option<PeerId>, nodes: Vec<Contact<A>>) {
         let own = self.table.own;
         for node in nodes {
             if node.id == own {
                 op.owners.push_back(None);
-            } else if !op.rules_out(&node) {
+            } else if !op.rules_out(&node) && op.first_named(&node.id, by) {
                 op.owners.push_back(Some(node));
             }
         }
@@ -150,7 +151,7 @@ impl<A: Addr> Engine<A> {
         owner: &Contact<A>,
         predecessor: Option<&wire::Node<'_>>,
     ) -> bool {
-        let Some(nearer) = predecessor.and_then(|node| self.told_of(node)) else {
+        let Some(nearer) = predecessor.and_then(|node| self.told_of(node, &owner.addr)) else {
             return false;
         };
         // Who joins needs any successor that is not too near; stabilization leads back from there.
@@ -165,9 +166,12 @@ impl<A: Addr> Engine<A> {
         if !is_new || between(&op.key, &nearer.id) >= between(&op.key, &owner.id) {
             return false;
         }
+        if !op.first_named(&nearer.id, Some(owner.id)) {
+            return false;
+        }
         op.owners.push_front(Some(owner.clone()));
-        if !op.locates(&nearer.id) {
-            op.ruled_out.push(nearer.id);
+        if nearer.id == own {
+            op.ruled_out.push(own);
         }
         op.owners.push_front((nearer.id != own).then_some(nearer));
         true
@@ -184,9 +188,7 @@ impl<A: Addr> Engine<A> {
             return false;
         };
         op.owners.push_front(None);
-        if !op.locates(&before.id) {
-            op.ruled_out.push(before.id);
-        }
+        op.looked_at.push(before.clone());
         op.owners.push_front(Some(before));
         true
     }
@@ -197,7 +199,9 @@ impl<A: Addr> Engine<A> {
         op.owners.clear();
         if op.failed == 0 {
             op.ruled_out.clear();
+            op.looked_at.clear();
         }
+        op.namers.clear();
         let step = self.step(&op.key, 0, CANDIDATES);
         self.take_step(op, None, 0, 0, step);
     }

@@ -220,12 +220,40 @@ impl<A: Addr> Engine<A> {
         if nearer.addr.is_empty() && nearer.id == *by.id.as_bytes() {
             self.upkeep.hint = Some(by.clone());
         } else if self.table.successor().is_some_and(|next| next.id == by.id) {
-            self.upkeep.hint = self.told_of(nearer);
+            self.upkeep.hint = self.told_of(nearer, &by.addr);
         } else {
             return;
         }
         if self.upkeep.stabilizing.is_none() {
             self.follow_hint(now, CHAIN);
+        }
+    }
+
+    /// A successor that has left says that these come after it. It knew better who is gone already; but none that this node
+    /// does not know itself gets into its list before it has answered.
+    pub(super) fn succeeded_by(&mut self, now: Duration, told: &[Contact<A>]) {
+        let own = self.table.own;
+        let (list, first) = (&self.table.successors, told.first().cloned());
+        let known = told
+            .iter()
+            .filter_map(|next| list.iter().find(|known| known.id == next.id));
+        let mut known: Vec<Contact<A>> = known.cloned().collect();
+        if let Some(last) = known.last().map(|last| last.id) {
+            let beyond = list.iter().filter(|node| in_open(&node.id, &last, &own));
+            known.extend(beyond.cloned());
+            self.table.set_successors(known);
+        }
+        let successor = self.table.successor().map(|next| next.id);
+        let nearest = first.filter(|first| successor.is_none_or(|next| in_open(&first.id, &own, &next)));
+        if self.leaving.is_some() || told.is_empty() {
+            return;
+        }
+        if self.upkeep.stabilizing.is_some() {
+            self.upkeep.hint = nearest;
+        } else if let Some(nearest) = nearest {
+            self.ask_neighbours(now, nearest, CHAIN);
+        } else {
+            self.stabilize(now, CHAIN);
         }
     }
 
@@ -257,13 +285,13 @@ impl<A: Addr> Engine<A> {
             return self.stabilize_again(now, chain);
         }
         let before = self.copy_holders();
-        let after = self.told_of_all(&successors);
+        let after = self.told_of_all(&successors, &asked.addr);
         self.table
             .set_successors(std::iter::once(asked.clone()).chain(after));
         if before != self.copy_holders() {
             self.copies.again();
         }
-        let predecessor = predecessor.and_then(|node| self.told_of(&node));
+        let predecessor = predecessor.and_then(|node| self.told_of(&node, &asked.addr));
         let (nearer, farther) = match predecessor {
             Some(node) if in_open(&node.id, &own, &asked.id) => (Some(node), None),
             farther => (None, farther.filter(|node| node.id != own)),

@@ -1,11 +1,9 @@
 //! The requests and answers of nodes, in the frame that all overlays share ([`Message`]).
 
-use std::borrow::Cow;
-
 use serde::{Deserialize, Serialize};
 
+use crate::overlay::message::list;
 pub use crate::overlay::message::{Id, MAX_ADDR, MAX_NODES, Message, Node, VERSION};
-use crate::overlay::message::{addr, list};
 
 /// Records in one answer at most.
 pub const MAX_RECORDS: usize = 256;
@@ -47,34 +45,18 @@ pub enum Ask<'a> {
         #[serde(borrow, deserialize_with = "list::<_, _, MAX_NODES>")]
         successors: Vec<Node<'a>>,
     },
-    /// Pass this on towards a key.
-    Route {
-        /// What the origin calls it.
-        token: u64,
-        /// The key.
-        key: Id,
-        /// Nodes that have passed it on.
-        hops: u8,
-        /// Where it comes from; empty if it comes from whoever sends this.
-        #[serde(borrow, deserialize_with = "addr")]
-        origin: Cow<'a, str>,
-    },
-    /// What came of a [`Ask::Route`].
-    Routed {
-        /// What the origin called it.
-        token: u64,
-        /// Nodes that it came through.
-        hops: u8,
-        /// The sender succeeds the key itself, before those below.
-        mine: bool,
-        /// The key's successors.
-        #[serde(borrow, deserialize_with = "list::<_, _, MAX_NODES>")]
-        successors: Vec<Node<'a>>,
-    },
+    /// Was a lookup to be passed on, which let anybody aim others' answers at a stranger. Refused as malformed.
+    Route(Retired),
+    /// Was what came of one.
+    Routed(Retired),
     /// You took me for your successor. This node has come between us. Or without an address: I have come between you and
     /// your successor.
     Nearer(#[serde(borrow)] Node<'a>),
 }
+
+/// The body of a message that there is no longer. Nothing parses as one, and none can be made; its number stays taken.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Retired {}
 
 /// What is answered.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

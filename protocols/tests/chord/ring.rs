@@ -280,12 +280,12 @@ impl Ring {
     }
 
     /// Looks keys at random up from nodes at random, some at a time.
-    pub(crate) fn lookups(&mut self, count: usize, recursive: bool) -> Lookups {
-        self.lookups_every(count, recursive, Duration::from_millis(1))
+    pub(crate) fn lookups(&mut self, count: usize) -> Lookups {
+        self.lookups_every(count, Duration::from_millis(1))
     }
 
     /// The same, one after so much time.
-    pub(crate) fn lookups_every(&mut self, count: usize, recursive: bool, every: Duration) -> Lookups {
+    pub(crate) fn lookups_every(&mut self, count: usize, every: Duration) -> Lookups {
         let members = self.members();
         let mut sum = Lookups::default();
         let mut asked: HashMap<(SimAddr, OpId), (PeerId, PeerId)> = HashMap::new();
@@ -293,14 +293,7 @@ impl Ring {
         for _ in 0..count {
             let (id, from) = members[self.random.random_range(0..members.len())];
             let key = PeerId::new(self.random.random());
-            let op = self.sim.act(from, |node, now| {
-                let op = if recursive {
-                    node.0.lookup_recursive(now, key)
-                } else {
-                    node.0.lookup(now, key)
-                };
-                op.unwrap()
-            });
+            let op = self.sim.act(from, |node, now| node.0.lookup(now, key).unwrap());
             if let Some(op) = op {
                 asked.insert((from, op), (id, key));
             }
