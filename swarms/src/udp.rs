@@ -29,8 +29,8 @@ use p2p::{BatchError, BatchOutcome, Counters, Error, Message, Packet, Reason, Re
 use tokio::io::Interest;
 use tokio::task::coop;
 
-pub use self::addr::parse as parse_addr;
 pub(crate) use self::addr::{Local, canonical};
+pub use self::addr::{has_zone, parse as parse_addr};
 use self::combine::{Combine, Standing};
 pub use self::config::UdpConfig;
 use self::inbound::Inbound;

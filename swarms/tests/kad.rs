@@ -1,5 +1,7 @@
 //! Kademlia as a swarm: nodes by their ids, straight or over others, and what a stranger's bytes lead to.
 
+use std::collections::HashSet;
+use std::sync::Arc;
 use std::time::Duration;
 
 use p2p::{
@@ -7,12 +9,24 @@ use p2p::{
     Snapshot, Swarm,
 };
 use p2p_formats::x509::PrivateKey;
+use p2p_protocols::kademlia::wire as kad_wire;
 use p2p_protocols::overlay::wire::Header;
+use p2p_protocols::p2pke::{self, Endpoint, Local};
 use p2p_swarms::overlay::Identity;
-use p2p_swarms::{Faults, KademliaConfig, KademliaSwarm, KeyAddr, MemoryAddr, MemoryRealm, SwarmExt as _};
+use p2p_swarms::udp::has_zone;
+use p2p_swarms::{
+    Faults, KademliaConfig, KademliaSwarm, KeyAddr, LinkFaults, MemoryAddr, MemoryRealm, SwarmExt as _,
+};
+use rand::SeedableRng as _;
+use rand::rngs::StdRng;
 use tokio::time::{Instant, timeout};
 
 const HOUR: Duration = Duration::from_hours(1);
+
+/// A node that an answer names.
+type Named<'a> = kad_wire::Node<'a>;
+/// A request of the engine.
+type AskMessage<'a> = kad_wire::Message<kad_wire::Ask<'a>>;
 
 /// What overlays of stacks stand on, too: over this they are compiled already.
 type Inner = BoxSecureAskSwarm<BoxAddr>;
@@ -384,6 +398,192 @@ async fn what_is_passed_on_has_a_budget_and_an_end() {
     tokio::time::sleep(Duration::from_secs(1)).await;
     let after: u64 = passed_on(&net.nodes.iter().collect::<Vec<_>>());
     assert!(after - before < 4, "{} times", after - before);
+}
+
+/// A hello of P2PKE, signed with a key of its own.
+fn hello(number: u8) -> Vec<u8> {
+    let mut rng = StdRng::seed_from_u64(number.into());
+    let local = Local::new(&key(number), p2pke::Config::default()).expect("a good key");
+    let mut endpoint = Endpoint::<u8>::new(Arc::new(local), &mut rng);
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    let begun = endpoint.connect(now.expect("after 1970"), &0, None, &mut rng);
+    assert!(begun.is_ok_and(|path| path.is_none()));
+    endpoint.poll_transmit().expect("a hello").1.to_vec()
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_relayed_in_a_made_up_name_starts_no_search_and_is_answered_over_its_neighbour() {
+    let net = Net::joined(10, default).await;
+    let a = &net.nodes[4];
+    let stranger = net.sealed(99);
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    let before = counts(a, "kad-request").sent;
+    let mut brought = 0;
+    for number in 100..140 {
+        let (src, dst) = (PeerId::new([number; 32]), a.id());
+        let hello = hello(number);
+        brought += hello.len() + Header::Relayed { hops: 0, src, dst }.len();
+        tell_raw(&stranger, a, Header::Relayed { hops: 0, src, dst }, &hello).await;
+        tokio::time::sleep(Duration::from_millis(70)).await;
+    }
+    let (mut answered, mut bytes) = (HashSet::new(), 0);
+    while let Ok(answer) = timeout(Duration::from_secs(1), stranger.receive()).await {
+        let mut packet = answer.expect("open").payload;
+        bytes += packet.len();
+        match Header::pop(&mut packet) {
+            Some(Header::Relayed { src, dst, .. }) if src == a.id() => answered.insert(dst),
+            other => panic!("{other:?}"),
+        };
+    }
+    let requests = counts(a, "kad-request").sent - before;
+    // Upkeep may ask something meanwhile; each search would be some twenty.
+    assert!(requests < 10, "{requests} requests");
+    assert!(answered.len() > 30, "{} are answered", answered.len());
+    assert!(bytes <= 2 * brought, "{bytes} B in answer to {brought} B");
+    // What this node itself wants to reach over others it finds as before.
+    let b = &net.nodes[7];
+    net.cut(a, b);
+    a.tell(&b.id(), a.packet(b"hello"))
+        .await
+        .expect("a way over others");
+    assert_eq!(received(b).await, (a.id(), b"hello".to_vec()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_neighbour_brings_for_this_node_has_a_budget_of_its_own() {
+    let net = Net::joined(3, |config| {
+        config.overlay.arriving_bytes_each = 1000;
+        config.overlay.arriving_bytes = 1500;
+    })
+    .await;
+    let a = &net.nodes[1];
+    let (one, two) = (net.sealed(98), net.sealed(99));
+    let (src, dst) = (PeerId::new([3; 32]), a.id());
+    for _ in 0..100 {
+        tell_raw(&one, a, Header::Relayed { hops: 0, src, dst }, &[0; 100]).await;
+    }
+    for _ in 0..100 {
+        tell_raw(&two, a, Header::Relayed { hops: 0, src, dst }, &[0; 100]).await;
+    }
+    nothing_comes(a).await;
+    let relays = counts(a, "kad-relay");
+    assert_eq!(relays.received, 200);
+    assert_eq!(relays.dropped(Reason::Budget), 185);
+    // As many sources as it likes to make up: 16 in a second.
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    for number in 0..200 {
+        let src = PeerId::new([number; 32]);
+        tell_raw(&one, a, Header::Relayed { hops: 0, src, dst }, &[0; 1]).await;
+    }
+    nothing_comes(a).await;
+    let more = counts(a, "kad-relay").dropped(Reason::Budget) - 185;
+    assert!((183..=184).contains(&more), "{more}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_told_before_close_arrives_straight_and_over_others() {
+    for over_others in [false, true] {
+        let net = Net::joined(8, default).await;
+        let (a, b) = (&net.nodes[3], &net.nodes[6]);
+        if over_others {
+            net.cut(a, b);
+        }
+        for number in 0..50_u8 {
+            a.tell(&b.id(), a.packet(&[number])).await.expect("a way");
+        }
+        a.close().await;
+        assert!(matches!(
+            a.tell(&b.id(), a.packet(b"late")).await,
+            Err(Error::Closed)
+        ));
+        let mut arrived = Vec::new();
+        for _ in 0..50 {
+            arrived.extend(received(b).await.1);
+        }
+        arrived.sort_unstable();
+        assert_eq!(
+            arrived,
+            (0..50).collect::<Vec<u8>>(),
+            "over others: {over_others}"
+        );
+    }
+}
+
+/// Answers the engine's requests for nodes as `tell` says, pings as a good node does, and nothing else.
+async fn lie(liar: &Inner, tell: impl Fn(PeerId) -> Vec<Named<'static>>) {
+    let own = liar.local_addrs().remove(0).peer_id().expect("it proves an id");
+    while let Ok(request) = liar.receive_ask().await {
+        let mut payload = Packet::from(request.payload.to_vec());
+        let Some(Header::Engine) = Header::pop(&mut payload) else {
+            continue;
+        };
+        let answer = match AskMessage::parse(&payload).map(|message| message.body) {
+            Some(kad_wire::Ask::FindNode(target)) => kad_wire::Answer::Nodes(tell(PeerId::new(target))),
+            _ => kad_wire::Answer::Pong,
+        };
+        let answer = kad_wire::Message::new(*own.as_bytes(), answer).emit();
+        let _ = request.respond(Packet::from(answer)).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_made_up_id_at_a_nodes_true_address_does_not_make_it_unreachable() {
+    let net = Net::joined(1, default).await;
+    let slow = LinkFaults {
+        delay: Duration::from_millis(20),
+        ..LinkFaults::default()
+    };
+    net.faults.set_all(slow).expect("good faults");
+    let (victim, liar) = (&net.nodes[0], net.sealed(99));
+    let (id, at) = (victim.id(), place(victim));
+    let named = |id: PeerId| Named {
+        id: *id.as_bytes(),
+        addr: KeyAddr::new(id, at).to_string().into(),
+    };
+    let lies = lie(&liar, |target| {
+        if target != id {
+            return Vec::new();
+        }
+        let mut made_up = *id.as_bytes();
+        made_up[31] ^= 1;
+        vec![named(PeerId::new(made_up)), named(id)]
+    });
+    let asking = async {
+        let a = net.node(50, default);
+        let joining = a.join(&liar.local_addrs()).expect("room");
+        assert_eq!(joining.finish().await.expect("open"), 1);
+        let start = Instant::now();
+        let told = a.tell(&id, a.packet(b"hello")).await;
+        told.expect("it is there");
+        assert_eq!(received(victim).await, (a.id(), b"hello".to_vec()));
+        assert!(start.elapsed() < Duration::from_secs(2), "{:?}", start.elapsed());
+    };
+    tokio::select! {
+        () = asking => {}
+        () = lies => panic!("closed"),
+    }
+}
+
+#[test]
+fn an_address_with_a_zone_is_seen_at_once() {
+    for zoned in [
+        "[fe80::1%lo]:1",
+        "[fe80::1%2]:1",
+        "ID@[fe80::1%eth0]:9",
+        "a|[::1]:1|[%]:2",
+    ] {
+        assert!(has_zone(zoned), "{zoned}");
+    }
+    for other in [
+        "[fe80::1]:1",
+        "127.0.0.1:1",
+        "100%",
+        "a%b@[::1]:1",
+        "[::1]:1%2",
+        "",
+    ] {
+        assert!(!has_zone(other), "{other}");
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -11,7 +11,7 @@ use p2p_protocols::kademlia::{self, Config, Engine, NoRecords, OpId, Outcome, Re
 pub use p2p_protocols::kademlia::{Contact, Progress, Record, Validator};
 
 use crate::overlay::{
-    Event, Failure, Identity, Located, Operation, OverlayConfig, OverlaySwarm, Router, Transmit,
+    Event, Failure, Identity, Located, Operation, OverlayConfig, OverlaySwarm, Router, Transmit, parse_named,
 };
 
 /// A node of a Kademlia network, over the swarm `S`; see the [module](self).
@@ -92,7 +92,7 @@ impl<A: Addr, S: AskSwarm<A>> KademliaSwarm<A, S> {
         engine.unproven_ids = matches!(identity, Identity::Unproven(_));
         Self::with_engine(inner, identity, overlay, |inner, id, now| {
             let inner = inner.clone();
-            let parse = move |text: &str| inner.parse_addr(text).ok();
+            let parse = move |text: &str| parse_named(&*inner, text);
             let rules = Rules::new(engine, parse, validator);
             Engine::new(id, Arc::new(rules), now, rand::random())
         })

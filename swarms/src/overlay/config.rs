@@ -42,6 +42,11 @@ pub struct OverlayConfig {
     pub relay_bytes: u64,
     /// Bytes passed on in a second for each neighbour; more is dropped. Default: 256 KiB.
     pub relay_bytes_each: u64,
+    /// Bytes that neighbours bring over others for this node itself in a second, in total; more is dropped. Default: 4 MiB.
+    pub arriving_bytes: u64,
+    /// The same for each neighbour; more is dropped. A neighbour that brings messages of more than 16 nodes in a second that
+    /// it brought none of before has those of further ones dropped as well. Default: 1 MiB.
+    pub arriving_bytes_each: u64,
     /// Addresses of nodes that are known at a time. At the limit one that was not heard of for long is forgotten, and is
     /// looked for again when it is needed. Default: 4096.
     pub addresses: usize,
@@ -70,6 +75,8 @@ impl Default for OverlayConfig {
             hops: 16,
             relay_bytes: 1 << 20,
             relay_bytes_each: 256 << 10,
+            arriving_bytes: 4 << 20,
+            arriving_bytes_each: 1 << 20,
             addresses: 4096,
             due_after: Duration::from_mins(1),
             forget_after: Duration::from_mins(10),

@@ -9,12 +9,11 @@ use std::time::Duration;
 use p2p::{Addr, AskSwarm, Counters, Error, Message, Packet, PeerId, Reason, Request, Result};
 use p2p_protocols::hash::HashMap;
 use p2p_protocols::overlay::wire::{Header, MAX_DIRECT};
-use p2p_protocols::overlay::{Book, Budget, Way};
+use p2p_protocols::overlay::{Book, Budget, Returns, Way};
 use tokio::sync::{oneshot, watch};
 use tokio::time::Instant;
 
 use super::OverlayConfig;
-use super::relay::Searches;
 use super::router::{Event, Router, Transmit};
 use crate::driver::{Alarm, Clock, Detached, Driver, Wants};
 use crate::inbox::{Inbox, Limits};
@@ -35,7 +34,6 @@ pub(super) struct Core<A: Addr, S, R: Router<A>> {
     /// What came over others, still sealed.
     pub(super) over: Inbox<Message<PeerId>>,
     pub(super) detached: Detached,
-    pub(super) searches_over: Searches,
     pub(super) tells: Counters,
     pub(super) asks: Counters,
     pub(super) relays: Counters,
@@ -44,6 +42,15 @@ pub(super) struct Core<A: Addr, S, R: Router<A>> {
     wanted: AtomicBool,
     state: Mutex<State<A, R>>,
     book: RwLock<Book<A>>,
+    arriving: Mutex<Arriving<A>>,
+}
+
+/// What comes over others for this node, before anything of it is proven.
+pub(super) struct Arriving<A: Addr> {
+    returns: Returns<A>,
+    budget: Budget<A>,
+    /// The book as it was when the swarm was closed: what was accepted before still leaves.
+    closing: Option<Book<A>>,
 }
 
 pub(super) struct State<A: Addr, R: Router<A>> {
@@ -94,7 +101,6 @@ impl<A: Addr, S: AskSwarm<A>, R: Router<A>> Core<A, S, R> {
             asked: Inbox::new(config.asks),
             over: Inbox::new(over),
             detached: Detached::default(),
-            searches_over: Searches::default(),
             tells,
             asks,
             relays,
@@ -109,6 +115,11 @@ impl<A: Addr, S: AskSwarm<A>, R: Router<A>> Core<A, S, R> {
                 to_ask: Vec::new(),
             }),
             book: RwLock::new(Book::new(config.addresses, config.due_after, config.forget_after)),
+            arriving: Mutex::new(Arriving {
+                returns: Returns::default(),
+                budget: Budget::new(config.arriving_bytes, config.arriving_bytes_each),
+                closing: None,
+            }),
             inner,
             config,
         }
@@ -124,6 +135,42 @@ impl<A: Addr, S: AskSwarm<A>, R: Router<A>> Core<A, S, R> {
 
     fn book_mut(&self) -> RwLockWriteGuard<'_, Book<A>> {
         self.book.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn arriving(&self) -> MutexGuard<'_, Arriving<A>> {
+        self.arriving.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether something that a neighbour brought for this node is to be taken in. The neighbour is charged for it.
+    pub(super) fn admit(&self, now: Duration, src: PeerId, from: &A, bytes: usize) -> bool {
+        let mut arriving = self.arriving();
+        arriving.returns.note(now, src, from) && arriving.budget.spend(now, from, bytes)
+    }
+
+    /// How something that goes over others leaves for a node, without looking for that: as it is known to be reached, or else
+    /// over those that brought something in its name.
+    pub(super) fn way_over(&self, id: &PeerId) -> Option<Way<A>> {
+        if let Some(way) = self.known(id) {
+            return Some(way);
+        }
+        let arriving = self.arriving();
+        if let Some(found) = arriving
+            .closing
+            .as_ref()
+            .and_then(|book| book.find(self.alarm.now(), id))
+        {
+            return Some(found.way);
+        }
+        Some(arriving.returns.find(id))
+            .filter(|by| !by.is_empty())
+            .map(Way::Over)
+    }
+
+    /// Forgets the ways that were kept while what was accepted leaves.
+    pub(super) fn closed(&self) {
+        let mut arriving = self.arriving();
+        arriving.closing = None;
+        arriving.returns.clear();
     }
 
     pub(super) fn check_open(&self) -> Result<()> {
@@ -352,7 +399,13 @@ impl<A: Addr, S: AskSwarm<A>, R: Router<A>> Core<A, S, R> {
         drop(state);
         // Those who wait find out by the loss of the other end.
         drop(gone);
-        *self.book_mut() = Book::new(0, Duration::ZERO, Duration::ZERO);
+        let book = mem::replace(
+            &mut *self.book_mut(),
+            Book::new(0, Duration::ZERO, Duration::ZERO),
+        );
+        if !book.is_empty() {
+            self.arriving().closing = Some(book);
+        }
         self.tells.dropped_many(Reason::Closed, self.told.close());
         self.asks.dropped_many(Reason::Closed, self.asked.close());
         self.relays.dropped_many(Reason::Closed, self.over.close());

@@ -14,7 +14,9 @@
 //! # Security
 //! - Required of the caller: a swarm below whose addresses prove ids, and its key; or friends ([`Identity::Unproven`]).
 //! - Provided: what an id is told reaches that node or nobody, and what comes from an id was said by it, straight or over
-//!   others. What is passed on for others is bounded, in total and for each neighbour, and can be switched off.
+//!   others. What is passed on for others is bounded, in total and for each neighbour, and can be switched off. What comes over
+//!   others for this node is charged to the neighbour that brings it, and answered the same way: no search begins for an id
+//!   that has proven nothing.
 //! - Not provided: that what goes over others arrives. Who is on the way can drop it, and who claims to be its source can
 //!   disturb its sessions, but neither read nor change it. Who talks with whom is seen by those on the way.
 //!
@@ -49,6 +51,16 @@ use self::relay::Over;
 pub use self::router::{Event, Failure, Located, Router, Transmit};
 use crate::map::Spare;
 use crate::{AskingSwarm, KeyAddr, MapSwarm, P2pkeSwarm};
+
+/// Reads an address that a peer named.
+///
+/// A zone means something on its own host alone, and to look one up by name takes the system far longer than all the rest.
+pub(crate) fn parse_named<A: Addr, S: Swarm<A>>(inner: &S, text: &str) -> Option<A> {
+    if crate::udp::has_zone(text) {
+        return None;
+    }
+    inner.parse_addr(text).ok()
+}
 
 /// A node of an overlay with the engine `R`, over the swarm `S`; see the [module](self). Dropping it ends its tasks and
 /// frees what is below.
@@ -198,6 +210,7 @@ impl<A: Addr, S: AskSwarm<A>, R: Router<A>> Swarm<PeerId> for OverlaySwarm<A, S,
         if let Some(over) = &self.over {
             over.close().await;
         }
+        self.core.closed();
         self.core.inner.close().await;
     }
 

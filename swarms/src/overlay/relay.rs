@@ -1,7 +1,6 @@
 //! What goes over others: this node's own messages on their way out and in, and those that are passed on.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
 
 use p2p::{Addr, AskSwarm, Error, Headroom, Message, Packet, PeerId, Reason, Result, Swarm};
@@ -21,18 +20,15 @@ impl<A: Addr, S: AskSwarm<A>, R: Router<A>> Swarm<PeerId> for Over<A, S, R> {
     async fn tell(&self, dst: &PeerId, mut packet: Packet) -> Result<()> {
         packet.check(self.mtu())?;
         let core = &self.core;
-        let way = if let Some(way) = core.known(dst) {
-            way
-        } else {
-            let _searching = core.searches_over.begin()?;
-            core.way(dst).await?
-        };
+        // Nothing is looked for here: this node's own messages know the way by then, and an id that has proven nothing, in
+        // whose name anybody could have sent something, is not worth a search.
+        let unknown = || Error::unreachable(dst, "nobody is known who knows it");
+        let way = core.way_over(dst).ok_or_else(unknown)?;
         let to = match way {
             Way::Direct(addr) => addr,
             // Any of them, so that one that drops everything does not stand in the way for ever.
             Way::Over(addrs) => {
                 let at = rand::random_range(0..addrs.len().max(1));
-                let unknown = || Error::unreachable(dst, "nobody is known who knows it");
                 addrs.into_iter().nth(at).ok_or_else(unknown)?
             }
         };
@@ -79,34 +75,6 @@ impl<A: Addr, S: AskSwarm<A>, R: Router<A>> Swarm<PeerId> for Over<A, S, R> {
     }
 }
 
-/// Searches at a time for those whom something is sent to over others. Strangers can make a node answer many.
-const SEARCHES: usize = 16;
-
-/// Searches under way.
-#[derive(Debug, Default)]
-pub(super) struct Searches(AtomicUsize);
-
-impl Searches {
-    /// Counts one more, until what is returned is dropped.
-    fn begin(&self) -> Result<impl Drop> {
-        struct Under<'a>(&'a AtomicUsize);
-        impl Drop for Under<'_> {
-            fn drop(&mut self) {
-                self.0.fetch_sub(1, Relaxed);
-            }
-        }
-        let under = Under(&self.0);
-        if self.0.fetch_add(1, Relaxed) < SEARCHES {
-            Ok(under)
-        } else {
-            Err(Error::Limit {
-                what: "searches for ways over others",
-                limit: SEARCHES,
-            })
-        }
-    }
-}
-
 /// A message that came from a neighbour, on its way over others.
 pub(super) struct Passing<A> {
     pub(super) from: A,
@@ -135,6 +103,12 @@ impl<A: Addr, S: AskSwarm<A>, R: Router<A>> Core<A, S, R> {
             mut payload,
         } = passing;
         if dst == self.id {
+            if !self.sends_over {
+                return Err(Reason::Denied);
+            }
+            if !self.admit(now, src, &from, payload.len()) {
+                return Err(Reason::Budget);
+            }
             let message = Message { src, dst, payload };
             return self.over.push(message).map_err(|refused| refused.reason);
         }
