@@ -119,6 +119,7 @@ pub(crate) fn check_ttl(ttl: Duration) -> Result<()> {
     if (MIN_TTL..=MAX_TTL).contains(&ttl) {
         return Ok(());
     }
-    let reason = format!("{ttl:?} is not from {MIN_TTL:?} to {MAX_TTL:?}");
+    let [ttl, least, most] = [ttl, MIN_TTL, MAX_TTL].map(|time| time.as_secs_f64());
+    let reason = format!("{ttl} s is not from {least} s to {most} s");
     Err(Error::invalid("time to live", reason))
 }

@@ -59,7 +59,7 @@ pub enum Error {
         reason: Box<str>,
     },
     /// It took too long. Whether it was done is unknown.
-    #[error("{doing} took longer than {limit:?}")]
+    #[error("{doing} took longer than {} s", limit.as_secs_f64())]
     TimedOut {
         /// What was waited for.
         doing: &'static str,

@@ -5,13 +5,15 @@ use std::time::{Duration, Instant};
 use futures_util::{Stream, StreamExt as _};
 use serde_json::{Value, json};
 
-use crate::table::{Table, bytes, thousands};
+use crate::table::{Column, Columns, bytes, thousands, time};
 
 /// Something that was done many times over one stack.
 #[derive(Debug)]
 pub struct Row {
     stack: String,
     what: &'static str,
+    /// The same in as many letters as a table has room for.
+    shown: &'static str,
     nodes: usize,
     /// How often it should have been done, and was done rightly.
     of: usize,
@@ -32,6 +34,7 @@ impl Row {
         Self {
             stack: stack.to_owned(),
             what,
+            shown: what,
             nodes,
             of,
             done: 0,
@@ -41,6 +44,13 @@ impl Row {
             lost: None,
             bytes: None,
         }
+    }
+
+    /// In tables it is called so.
+    #[must_use]
+    pub fn shown_as(mut self, what: &'static str) -> Self {
+        self.shown = what;
+        self
     }
 
     /// The text of the stack.
@@ -128,51 +138,57 @@ impl Row {
         object
     }
 
-    fn cells(&self) -> [String; 7] {
+    fn cell(&self, heading: &str) -> String {
         let mark = if self.missing() == 0 { '✓' } else { '✗' };
-        let millis = |share| {
-            let took = self.percentile(share);
-            took.map(|took| format!("{:.2} ms", took.as_secs_f64() * 1e3))
-        };
-        let rate = match self.bytes {
-            Some(count) => format!("{}/s", bytes(self.per_second(count))),
-            None => format!("{:.0}/s", self.per_second(self.done as u64)),
-        };
-        [
-            short(&self.stack),
-            self.what.to_owned(),
-            format!(
-                "{}/{} {mark}",
-                thousands(self.done as u64),
-                thousands(self.of as u64)
-            ),
-            self.lost.map(thousands).unwrap_or_default(),
-            millis(50).unwrap_or_default(),
-            millis(99).unwrap_or_default(),
-            rate,
-        ]
-    }
-}
-
-/// One table of all rows.
-pub fn show(rows: &[&Row]) -> String {
-    let mut table = Table::new(["stack", "what", "done", "lost", "median", "99 %", "rate"]);
-    for row in rows {
-        table.row(row.cells());
-    }
-    table.render()
-}
-
-/// The text of a stack without what it has by default, and without the seed.
-fn short(stack: &str) -> String {
-    let short = stack.replace("=127.0.0.1:0", "").replace("=65536", "");
-    match short.split_once(",seed=") {
-        Some((before, after)) => {
-            let after = after.trim_start_matches(|c: char| c.is_ascii_digit());
-            format!("{before}{after}")
+        let took = |share| self.percentile(share).map(time).unwrap_or_default();
+        match heading {
+            "stack" => short(&self.stack),
+            "what" => self.shown.to_owned(),
+            "done" => {
+                let (done, of) = (thousands(self.done as u64), thousands(self.of as u64));
+                format!("{done}/{of} {mark}")
+            }
+            "lost" => self.lost.map(thousands).unwrap_or_default(),
+            "median" => took(50),
+            "99 %" => took(99),
+            _ => match self.bytes {
+                Some(count) => format!("{}/s", bytes(self.per_second(count))),
+                None => format!("{:.0}/s", self.per_second(self.done as u64)),
+            },
         }
-        None => short,
     }
+
+    /// The row as a line of a [`table`].
+    pub fn line(&self, table: &Columns) -> String {
+        table.line(|column| self.cell(column.heading))
+    }
+}
+
+/// The table of rows, fitted to lines of `width` characters, 80 or more; no row has more than `most` things to do.
+pub fn table(width: usize, most: usize) -> Columns {
+    let digits = thousands(most as u64).len();
+    let columns = [
+        ("stack", 26, 0),
+        ("what", 7, 0),
+        ("done", 2 * digits + 3, 0),
+        ("lost", 6, 3),
+        ("median", 7, 2),
+        ("99 %", 7, 4),
+        ("rate", 9, 1),
+    ];
+    let columns = columns.map(|(heading, width, rank)| Column { heading, width, rank });
+    Columns::fit(&columns, width)
+}
+
+/// The layers of a stack with what matters here: without addresses, sizes, topics and seeds.
+pub fn short(stack: &str) -> String {
+    let layers = stack.split('/').map(|layer| {
+        let mut parts = layer.split(',');
+        let name = parts.next().and_then(|layer| layer.split('=').next());
+        let options = parts.filter(|option| !option.starts_with("seed="));
+        name.into_iter().chain(options).collect::<Vec<_>>().join(",")
+    });
+    layers.collect::<Vec<_>>().join("/")
 }
 
 /// A count as what can be divided.
@@ -192,14 +208,45 @@ mod tests {
         row.done(Duration::from_millis(2));
         row.end();
         assert_eq!(row.missing(), 1);
-        let [stack, what, done, lost, median, late, _] = row.cells();
+        let cells = ["stack", "what", "done", "lost", "median", "99 %"].map(|heading| row.cell(heading));
         assert_eq!(
-            (&*stack, &*what, &*done),
-            ("udp/faulty,loss=0.1/frag", "asks", "2/3 ✗")
+            cells,
+            [
+                "udp/faulty,loss=0.1/frag",
+                "asks",
+                "2/3 ✗",
+                "",
+                "2.00 ms",
+                "2.00 ms"
+            ]
         );
-        assert_eq!((&*lost, &*median, &*late), ("", "2.00 ms", "2.00 ms"));
         row.done(Duration::from_millis(3));
-        assert_eq!(row.cells()[2], "3/3 ✓");
+        assert_eq!(row.cell("done"), "3/3 ✓");
         assert_eq!(row.json()["p50_us"], 3000.0);
+    }
+
+    #[test]
+    fn rows_fit_into_80_columns() {
+        let mut row = Row::new(
+            "udp=127.0.0.1:0/p2pke/mbapp/kad/gossip=demo",
+            "publish",
+            64,
+            16_128,
+        );
+        (0..16_128).for_each(|_| row.done(Duration::from_micros(123_456)));
+        row.end();
+        for width in [80, 100] {
+            let table = table(width, 16_128);
+            let (heading, line) = (table.heading(), row.line(&table));
+            assert!(
+                heading.lines().all(|line| line.chars().count() <= width),
+                "{heading}"
+            );
+            assert!(
+                line.chars().count() <= width && line.contains("16,128/16,128 ✓  "),
+                "{line}"
+            );
+            assert_eq!(heading.contains("99 %"), width == 100);
+        }
     }
 }

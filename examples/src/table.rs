@@ -1,6 +1,7 @@
 //! Tables for people: columns as wide as they need to be.
 
 use std::fmt::Write as _;
+use std::time::Duration;
 
 /// Rows of cells under a heading; the first column to the left, the others to the right.
 #[derive(Debug)]
@@ -52,6 +53,66 @@ impl Table {
     }
 }
 
+/// A table whose rows are printed as they come: its columns have fixed widths, and those that do not fit are left out.
+#[derive(Clone, Debug)]
+pub struct Columns {
+    columns: Vec<Column>,
+}
+
+/// A column of [`Columns`].
+#[derive(Clone, Copy, Debug)]
+pub struct Column {
+    /// What stands above it.
+    pub heading: &'static str,
+    /// Characters of its cells; a longer cell moves those behind it.
+    pub width: usize,
+    /// Where the table is too wide, columns are left out from the highest rank down; those of rank 0 stay.
+    pub rank: u8,
+}
+
+impl Columns {
+    /// The columns of `all` that fit into lines of `most` characters.
+    pub fn fit(all: &[Column], most: usize) -> Self {
+        let mut columns = all.to_vec();
+        while total(&columns) > most
+            && let Some(last) = columns
+                .iter()
+                .map(|column| column.rank)
+                .max()
+                .filter(|rank| *rank > 0)
+        {
+            columns.retain(|column| column.rank < last);
+        }
+        Self { columns }
+    }
+
+    /// The heading and the line under it.
+    pub fn heading(&self) -> String {
+        let heading = self.line(|column| column.heading.to_owned());
+        format!("{heading}\n{}", "─".repeat(total(&self.columns)))
+    }
+
+    /// A row, given the cell of each column: the first column to the left, the others to the right.
+    pub fn line(&self, cell: impl Fn(&Column) -> String) -> String {
+        let mut line = String::new();
+        for (index, column) in self.columns.iter().enumerate() {
+            let (cell, width) = (cell(column), column.width);
+            let written = match index {
+                0 => write!(line, "{cell:<width$}"),
+                _ => write!(line, "  {cell:>width$}"),
+            };
+            debug_assert!(written.is_ok(), "writing to a string");
+        }
+        line.truncate(line.trim_end().len());
+        line
+    }
+}
+
+fn total(columns: &[Column]) -> usize {
+    let widths: usize = columns.iter().map(|column| column.width).sum();
+    widths + 2 * columns.len().saturating_sub(1)
+}
+
 /// `1234567` as `1,234,567`.
 pub fn thousands(number: u64) -> String {
     let digits = number.to_string();
@@ -63,6 +124,18 @@ pub fn thousands(number: u64) -> String {
         text.push(digit);
     }
     text
+}
+
+/// A time as a person says it, in up to seven characters below 1,000 seconds.
+pub fn time(time: Duration) -> String {
+    let millis = time.as_secs_f64() * 1e3;
+    match millis {
+        ..9.995 => format!("{millis:.2} ms"),
+        ..99.95 => format!("{millis:.1} ms"),
+        ..999.5 => format!("{millis:.0} ms"),
+        ..99_950.0 => format!("{:.2} s", millis / 1e3),
+        _ => format!("{:.0} s", millis / 1e3),
+    }
 }
 
 /// Bytes as a person says them.
@@ -90,9 +163,42 @@ mod tests {
         assert_eq!(thousands(0), "0");
         assert_eq!(thousands(123), "123");
         assert_eq!(thousands(1_234_567), "1,234,567");
+        let times = [0.004, 0.999, 20.64, 877.3, 999.7, 1520.0, 123_456.0];
+        let times = times.map(|millis| time(Duration::from_secs_f64(millis / 1e3)));
+        assert_eq!(
+            times,
+            [
+                "0.00 ms", "1.00 ms", "20.6 ms", "877 ms", "1.00 s", "1.52 s", "123 s"
+            ]
+        );
         assert_eq!(bytes(999.0), "999 B");
         assert_eq!(bytes(12_345.0), "12.3 kB");
         assert_eq!(bytes(123_456_789.0), "123 MB");
+    }
+
+    #[test]
+    fn columns_that_do_not_fit_are_left_out() {
+        let column = |heading, width, rank| Column { heading, width, rank };
+        let all = [column("name", 8, 0), column("more", 6, 2), column("count", 6, 1)];
+        let shown = |most| {
+            let columns = Columns::fit(&all, most);
+            let row = columns.line(|column| column.heading.to_uppercase());
+            format!("{}\n{row}", columns.heading())
+        };
+        let line = |most| "─".repeat(most);
+        assert_eq!(
+            shown(24),
+            format!("name        more   count\n{}\nNAME        MORE   COUNT", line(24))
+        );
+        assert_eq!(
+            shown(23),
+            format!("name       count\n{}\nNAME       COUNT", line(16))
+        );
+        assert_eq!(
+            shown(1),
+            format!("name\n{}\nNAME", line(8)),
+            "what is always shown"
+        );
     }
 
     #[test]

@@ -9,6 +9,12 @@ use async_trait::async_trait;
 use crate::{Addr, Packet, Result, Swarm};
 
 /// A swarm whose nodes also ask one another.
+#[diagnostic::on_unimplemented(
+    message = "no layer of `{Self}` carries asks between addresses of type `{A}`",
+    label = "tells, and does not ask",
+    note = "put a layer that carries asks on top: `mbapp` over datagrams, or `quic`",
+    note = "a layer above that passes no asks on, such as `fragment`, hides those of the layers below it"
+)]
 pub trait AskSwarm<A: Addr>: Swarm<A> {
     /// Sends `request` to `dst` and waits for its one response, or one error.
     ///

@@ -170,7 +170,7 @@ impl Counters {
 }
 
 /// What [`Counters`] said at one moment.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
 pub struct Snapshot {
     /// Messages that left through this layer.
     pub sent: u64,
@@ -195,6 +195,42 @@ impl Snapshot {
     }
 }
 
+impl fmt::Debug for Snapshot {
+    /// Names each reason for which a message was dropped.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            sent,
+            received,
+            delivered,
+            duplicated,
+            dropped: _,
+        } = self;
+        f.debug_struct("Snapshot")
+            .field("sent", sent)
+            .field("received", received)
+            .field("delivered", delivered)
+            .field("duplicated", duplicated)
+            .field("dropped", &Dropped(self))
+            .finish()
+    }
+}
+
+/// The reasons that occurred, with their counts.
+struct Dropped<'a>(&'a Snapshot);
+
+impl fmt::Debug for Dropped<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut map = f.debug_map();
+        for reason in Reason::ALL {
+            let count = self.0.dropped(reason);
+            if count > 0 {
+                map.entry(&format_args!("{reason}"), &count);
+            }
+        }
+        map.finish()
+    }
+}
+
 impl std::ops::AddAssign for Snapshot {
     /// Adds up the counters of several nodes.
     fn add_assign(&mut self, other: Self) {
@@ -211,6 +247,16 @@ impl std::ops::AddAssign for Snapshot {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn debug_output_names_the_reasons_that_occurred() {
+        let counters = Counters::new("test");
+        counters.sent(3);
+        counters.dropped_many(Reason::QueueFull, 2);
+        counters.dropped(Reason::NoPeer);
+        let expected = "Snapshot { sent: 3, received: 0, delivered: 0, duplicated: 0, dropped: {queue_full: 2, no_peer: 1} }";
+        assert_eq!(format!("{:?}", counters.snapshot()), expected);
+    }
 
     #[test]
     fn every_reason_has_a_counter_of_its_own() {

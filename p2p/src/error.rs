@@ -56,7 +56,7 @@ pub enum Error {
     #[error("the ask was rejected: {0}")]
     Rejected(Rejection),
     /// No answer came in time. Whether the other side acted on the message is unknown.
-    #[error("{doing} took longer than {limit:?}")]
+    #[error("{doing} took longer than {} s", limit.as_secs_f64())]
     TimedOut {
         /// What was waited for.
         doing: &'static str,

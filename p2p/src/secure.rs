@@ -9,6 +9,12 @@ use crate::{Addr, Result, Swarm};
 ///
 /// The source of a message is who it says, a message to `ID@addr` reaches ID or nobody, and tampered or
 /// replayed bytes never surface.
+#[diagnostic::on_unimplemented(
+    message = "no layer of `{Self}` proves identities to addresses of type `{A}`",
+    label = "has no public key",
+    note = "put a secure layer on top: `p2pke` over datagrams, or `quic`",
+    note = "a layer above that passes no keys on hides those of the layers below it"
+)]
 pub trait SecureSwarm<A: Addr>: Swarm<A> {
     /// A node's public key; as bytes it is the key's one canonical encoding.
     type PublicKey: Clone + Eq + Debug + AsRef<[u8]> + Send + Sync + 'static;

@@ -4,7 +4,7 @@ use futures_util::StreamExt as _;
 use futures_util::future::{Either, select};
 use futures_util::stream::{FuturesUnordered, Stream, unfold};
 
-use crate::{Addr, AskSwarm, Error, Message, Packet, Rejection, Request, Result, Swarm};
+use crate::{Addr, AskSwarm, Error, Message, Packet, Rejection, Responder, Result, Swarm};
 
 /// What a handler of [`serve_asks`] is given: a request without its way back.
 #[derive(Clone, Debug)]
@@ -34,20 +34,32 @@ pub struct Asked<A> {
 /// p2p::serve_asks(&swarm, 64, async |asked| Ok(asked.payload)).await
 /// # }
 /// ```
-pub async fn serve_asks<A, S, H>(swarm: &S, limit: usize, handler: H) -> Result<()>
+///
+/// A handler borrows its state. A server that is spawned owns both, and lends the state to the handler:
+///
+/// ```
+/// # use std::sync::atomic::{AtomicU64, Ordering};
+/// # fn spawn(_: impl Future + Send + 'static) {}
+/// # fn example<A: p2p::Addr>(swarm: impl p2p::AskSwarm<A>) {
+/// spawn(async move {
+///     let served = AtomicU64::new(0);
+///     let handler = async |asked: p2p::Asked<A>| {
+///         served.fetch_add(1, Ordering::Relaxed);
+///         Ok(asked.payload)
+///     };
+///     p2p::serve_asks(&swarm, 64, handler).await
+/// });
+/// # }
+/// ```
+// Not `AsyncFn`: the compiler cannot prove that the futures of a handler that borrows are `Send` (rust-lang/rust#110338),
+// so that such a server could not be spawned.
+pub async fn serve_asks<A, S, H, F>(swarm: &S, limit: usize, handler: H) -> Result<()>
 where
     A: Addr,
     S: AskSwarm<A>,
-    H: AsyncFn(Asked<A>) -> Result<Packet, Rejection>,
+    H: Fn(Asked<A>) -> F,
+    F: Future<Output = Result<Packet, Rejection>>,
 {
-    let answer = async |request: Request<A>| {
-        let (src, dst, payload, responder) = request.into_parts();
-        match handler(Asked { src, dst, payload }).await {
-            // What cannot be sent back is the asker's loss alone, and the swarm has counted it.
-            Ok(response) => drop(responder.respond(response).await),
-            Err(why) => responder.reject(why),
-        }
-    };
     let mut running = FuturesUnordered::new();
     loop {
         while running.len() >= limit.max(1) {
@@ -65,10 +77,22 @@ where
             }
         };
         match request {
-            Ok(request) => running.push(answer(request)),
+            Ok(request) => {
+                let (src, dst, payload, responder) = request.into_parts();
+                running.push(answer(handler(Asked { src, dst, payload }), responder));
+            }
             Err(Error::Closed) => return Ok(()),
             Err(error) => return Err(error),
         }
+    }
+}
+
+/// Sends back what a handler returns.
+async fn answer(handling: impl Future<Output = Result<Packet, Rejection>>, responder: Responder) {
+    match handling.await {
+        // What cannot be sent back is the asker's loss alone, and the swarm has counted it.
+        Ok(response) => drop(responder.respond(response).await),
+        Err(why) => responder.reject(why),
     }
 }
 

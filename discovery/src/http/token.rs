@@ -57,6 +57,11 @@ impl Token {
         })
     }
 
+    /// The cell's URL as far as the server knows it: `http://HOST:PORT/CELL#…`, without the secret.
+    pub fn place(&self) -> String {
+        format!("http://{}{}#…", self.authority(), self.path())
+    }
+
     /// What members share.
     pub fn secret(&self) -> &Secret {
         &self.secret
@@ -115,6 +120,6 @@ impl FromStr for Token {
 
 impl fmt::Debug for Token {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Token(http://{}{}#…)", self.authority(), self.path())
+        write!(f, "Token({})", self.place())
     }
 }

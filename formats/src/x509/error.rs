@@ -31,7 +31,7 @@ pub enum KeyError {
         reason: Box<str>,
     },
     /// The PEM block holds something else.
-    #[error("a PEM block of {found:?} is not a key; expected {expected:?}")]
+    #[error("a PEM block of '{found}' is not a key; expected '{expected}'")]
     PemLabel {
         /// The label of the block.
         found: Box<str>,
@@ -50,7 +50,7 @@ pub enum KeyError {
         expected: ObjectIdentifier,
     },
     /// The key's size is not one of its algorithm.
-    #[error("a key of {len} bytes is none of algorithm {algorithm}, whose keys have {allowed:?} bytes")]
+    #[error("a key of {len} bytes is none of algorithm {algorithm}, whose keys have {} to {} bytes", allowed.start(), allowed.end())]
     KeySize {
         /// The key's algorithm.
         algorithm: ObjectIdentifier,

@@ -195,7 +195,15 @@ fn ended<A>(doing: &'static str, ended: Result<Outcome<A>, OpError>) -> Result<O
 
 /// The engine ended an operation as if it were another one.
 fn unexpected<A: std::fmt::Debug>(outcome: &Outcome<A>) -> Error {
-    Error::invalid("outcome", format!("{outcome:?}"))
+    tracing::error!(
+        layer = Engine::<A>::LAYERS[0],
+        ?outcome,
+        "an outcome of another kind of operation"
+    );
+    Error::invalid(
+        "outcome",
+        "the operation ended like one of another kind, which is a fault of this library",
+    )
 }
 
 impl<A: Addr> Router<A> for Engine<A> {

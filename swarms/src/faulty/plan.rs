@@ -83,7 +83,11 @@ impl LinkFaults {
             if time > LONGEST {
                 return Err(Error::invalid(
                     what,
-                    format!("{time:?} is longer than {LONGEST:?}"),
+                    format!(
+                        "{} s is longer than {} s",
+                        time.as_secs_f64(),
+                        LONGEST.as_secs_f64()
+                    ),
                 ));
             }
         }

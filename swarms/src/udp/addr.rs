@@ -6,6 +6,9 @@ use std::time::{Duration, Instant};
 
 use p2p::{Error, Result};
 
+/// Why a host name is no address: resolving it blocks, and gives different addresses at different times.
+const NO_NAME: &str = "host names are not resolved: write IP:PORT, such as 127.0.0.1:4000 or [::1]:4000";
+
 /// An IPv4 address that a dual-stack socket shows inside IPv6 is that IPv4 address, and a flow label is no
 /// part of who a peer is.
 pub(crate) fn canonical(addr: SocketAddr) -> SocketAddr {
@@ -60,6 +63,9 @@ pub fn parse(text: &str) -> Result<SocketAddr> {
         return fail(len, "an IPv6 address goes in brackets, and one port follows");
     }
     let Ok(ip) = host.parse::<Ipv4Addr>() else {
+        if host.bytes().any(|byte| byte.is_ascii_alphabetic()) {
+            return fail(0, NO_NAME);
+        }
         return fail(
             end_of_ipv4(host),
             "an IPv4 address was expected, four numbers up to 255",

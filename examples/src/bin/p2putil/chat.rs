@@ -1,5 +1,6 @@
 //! `chat`: lines of standard input go to all who are in the same room, and theirs are printed.
 
+use std::collections::BTreeSet;
 use std::io::BufRead as _;
 
 use clap::Args;
@@ -15,7 +16,7 @@ use crate::cli::Key;
 use crate::discover::{Announce, Where};
 use crate::gossip::{gossip_text, meeting, open, short};
 use crate::interrupt::interrupt;
-use crate::output::{Out, one_line};
+use crate::output::{Out, complain, one_line};
 
 /// Lines that were typed and have not left; at the limit no more are read.
 const TYPED: usize = 16;
@@ -70,7 +71,7 @@ pub(crate) async fn run(args: Chat, out: Out) -> Result<(), Failure> {
     let meeting = match meeting(Announce::new(places, args.topic.clone(), TTL), &gossip, &key) {
         // Others can still come by themselves.
         Err(Failure::Failed(why)) if by_default => {
-            eprintln!("warning: nobody is looked for: {why}");
+            complain(&format!("warning: nobody is looked for: {why}"));
             meeting(Announce::new(Vec::new(), args.topic, TTL), &gossip, &key)?
         }
         met => met?,
@@ -80,6 +81,7 @@ pub(crate) async fn run(args: Chat, out: Out) -> Result<(), Failure> {
         out.line(&format!("addr {addr}"), &json!({ "addr": addr }))?;
     }
     let (to, mut typed) = (GossipAddr::topic(&topic), typed());
+    let mut present = BTreeSet::new();
     let talking = async {
         loop {
             tokio::select! {
@@ -88,11 +90,11 @@ pub(crate) async fn run(args: Chat, out: Out) -> Result<(), Failure> {
                     let line = format!("{}: {line}", args.name);
                     // What is too long is said again, shorter; the room stays.
                     if let Err(error) = gossip.tell(&to, gossip.packet(line.as_bytes())).await {
-                        eprintln!("warning: the line was not sent: {error}");
+                        complain(&format!("warning: the line was not sent: {error}"));
                     }
                 }
                 message = gossip.receive() => show_line(&message?, out)?,
-                event = gossip.event() => show_event(&event?, &topic, out)?,
+                event = gossip.event() => show_event(&event?, &topic, &mut present, out)?,
             }
         }
     };
@@ -129,14 +131,25 @@ fn show_line(message: &Message<GossipAddr<BoxAddr>>, out: Out) -> Result<(), Fai
     )
 }
 
-/// Who comes into the room, and who goes.
-fn show_event(event: &GossipEvent<BoxAddr>, room: &str, out: Out) -> Result<(), Failure> {
-    let (peer, what) = match event {
-        GossipEvent::Subscribed { peer, topic } if **topic == *room => (peer, "came"),
-        GossipEvent::Unsubscribed { peer, topic } if **topic == *room => (peer, "went"),
-        GossipEvent::Left { peer, .. } => (peer, "went"),
+/// Prints that a peer enters or leaves the room. `present` holds those that are there: a peer that ends its subscription
+/// and then its connection leaves once, and a neighbour that never was in the room does not leave it.
+fn show_event(
+    event: &GossipEvent<BoxAddr>,
+    room: &str,
+    present: &mut BTreeSet<BoxAddr>,
+    out: Out,
+) -> Result<(), Failure> {
+    let (peer, what, is_news) = match event {
+        GossipEvent::Subscribed { peer, topic } if **topic == *room => {
+            (peer, "came", present.insert(peer.clone()))
+        }
+        GossipEvent::Unsubscribed { peer, topic } if **topic == *room => (peer, "went", present.remove(peer)),
+        GossipEvent::Left { peer, .. } => (peer, "went", present.remove(peer)),
         _ => return Ok(()),
     };
+    if !is_news {
+        return Ok(());
+    }
     let id = peer.peer_id().map(|id| id.to_string());
     out.line(
         &format!("* {} {what}", short(peer.peer_id())),

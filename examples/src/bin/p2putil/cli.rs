@@ -17,7 +17,7 @@ Stacks are written base first, layers joined by '/', arguments after '=', option
 
 Layers:
   mem[=REALM]           memory swarm; nodes of one process that name the same realm meet
-  udp[=IP:PORT]         UDP; mtu=
+  udp[=IP:PORT]         UDP; mtu=; host names such as localhost are not resolved
   faulty                loss= dup= reorder= corrupt= (0 to 1), delay= jitter= (ms), rate= (bytes/s), seed=
   frag[=MTU]            messages longer than those below
   mux, mux16, mux32, mux64, muxv =CHANNEL
@@ -137,7 +137,8 @@ pub(crate) struct Id {
 #[derive(Debug, Default, Args)]
 #[group(multiple = false)]
 pub(crate) struct Key {
-    /// The private key of the node, in PEM; without one it has a new one each time.
+    /// The private key of the node, in PEM; without one it has a new one each time. A file that others can read gets a
+    /// warning.
     #[arg(long, value_name = "FILE")]
     pub(crate) key: Option<PathBuf>,
     /// The key that 64 hex digits make. Whoever sees the command line knows it: for tests.

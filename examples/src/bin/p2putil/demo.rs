@@ -16,10 +16,10 @@ use tokio::task::JoinSet;
 use tokio::time::timeout_at;
 
 use crate::cli::Demo;
-use crate::output::{Out, print};
-use crate::{Failure, asking, first_addr, network, open_many, relayed};
-use p2p_examples::row::{Row, number, show};
-use p2p_examples::table::{Table, bytes, thousands};
+use crate::output::{Out, columns, print};
+use crate::{Failure, asking, first_addr, network, open_many, publishing, relayed};
+use p2p_examples::row::{Row, number, short, table};
+use p2p_examples::table::{Columns, Table, bytes, thousands};
 use p2p_examples::transfer::{self, HEADER, Read, Receiver, Sender};
 
 /// How long one stack may take; what is not there by then is shown as missing.
@@ -44,14 +44,12 @@ pub(crate) async fn run(args: Demo, out: Out) -> Result<(), Failure> {
     let read = File::open(&path).and_then(|content| content.take(most).read_to_end(&mut file));
     read.map_err(|error| Failure::Failed(format!("{} cannot be read: {error}", path.display())))?;
     let file: Arc<[u8]> = file.into();
-    let hash = blake3::hash(&file);
     let nodes = usize::from(args.nodes);
     let in_ring = nodes.min(IN_RING);
     if !out.is_json() {
         let name = path.file_name().unwrap_or(path.as_os_str());
         print(&format!(
-            "{nodes} nodes over UDP on loopback, {in_ring} of them in a ring; the file of the ring:\n\
-             {}{}, {}, blake3 {}\n",
+            "{nodes} nodes over UDP on loopback, {in_ring} of them in a ring; the file of the ring:\n{}{}, {}\n",
             if file.len() as u64 == most {
                 "the beginning of "
             } else {
@@ -59,9 +57,10 @@ pub(crate) async fn run(args: Demo, out: Out) -> Result<(), Failure> {
             },
             Path::new(name).display(),
             bytes(number(file.len() as u64)),
-            &hash.to_hex()[..16],
         ))?;
     }
+    let mut shown = Shown::new(out, nodes)?;
+    let hash = *blake3::hash(&file).as_bytes();
     let stacks = [
         "udp=127.0.0.1:0/frag=65536".to_owned(),
         format!("udp=127.0.0.1:0/faulty,loss=0.1,seed={}/frag=4800", args.seed),
@@ -71,41 +70,83 @@ pub(crate) async fn run(args: Demo, out: Out) -> Result<(), Failure> {
     let mut rings = Vec::new();
     for text in stacks {
         let text: StackText = text.parse()?;
-        rings.push(ring(text, &file, *hash.as_bytes(), in_ring).await?);
+        let ring = ring(text, &file, hash, in_ring).await?;
+        shown.add(&ring.row, || ring.json())?;
+        rings.push(ring);
     }
-    let mut rows = vec![asking::ring("udp=127.0.0.1:0/p2pke/mbapp".parse()?, in_ring).await?];
-    rows.extend(network::run(nodes, args.seed).await?);
-    rows.push(relayed::run(args.seed).await?);
-    let all: Vec<&Row> = rings.iter().map(|ring| &ring.row).chain(&rows).collect();
-    if out.is_json() {
-        for ring in &rings {
-            print(&ring.json().to_string())?;
-        }
-        for row in &rows {
-            print(&row.json().to_string())?;
-        }
-    } else {
-        print(&show(&all))?;
+    shown.about("each node asks the next");
+    let asks = asking::ring("udp=127.0.0.1:0/p2pke/mbapp".parse()?, in_ring).await?;
+    shown.add(&asks, || asks.json())?;
+    shown.about("a network: join, put, get, tell, publish");
+    network::run(nodes, args.seed, &mut |row| shown.add(row, || row.json())).await?;
+    shown.about("asks over a third node");
+    let relayed = relayed::run(args.seed).await?;
+    shown.add(&relayed, || relayed.json())?;
+    let missing = shown.end();
+    if !out.is_json() {
         print(EXPLAINED)?;
         if args.verbose {
             show_layers(&rings)?;
         }
     }
-    let missing: Vec<String> = all
-        .into_iter()
-        .filter(|row| row.missing() > 0)
-        .map(Row::complaint)
-        .collect();
     if missing.is_empty() {
         return Ok(());
     }
     Err(Failure::Failed(format!("not done: {}", missing.join(", "))))
 }
 
+/// What is shown of the demonstration: each row as soon as it is finished, and what goes on meanwhile.
+struct Shown {
+    out: Out,
+    table: Columns,
+    bar: ProgressBar,
+    missing: Vec<String>,
+}
+
+impl Shown {
+    fn new(out: Out, nodes: usize) -> Result<Self, Failure> {
+        let table = table(columns(), publishing::arrivals(nodes));
+        if !out.is_json() {
+            print(&table.heading())?;
+        }
+        Ok(Self {
+            out,
+            table,
+            bar: ProgressBar::hidden(),
+            missing: Vec::new(),
+        })
+    }
+
+    /// Says what goes on until the next row, on standard error where that is a terminal.
+    fn about(&mut self, what: &'static str) {
+        let style = ProgressStyle::with_template("{spinner} {msg}  {elapsed}");
+        self.bar = ProgressBar::new_spinner().with_message(what);
+        self.bar
+            .set_style(style.unwrap_or_else(|_| ProgressStyle::default_spinner()));
+        self.bar.enable_steady_tick(Duration::from_millis(100));
+    }
+
+    fn add(&mut self, row: &Row, json: impl Fn() -> serde_json::Value) -> Result<(), Failure> {
+        if row.missing() > 0 {
+            self.missing.push(row.complaint());
+        }
+        self.bar
+            .suspend(|| self.out.line(&row.line(&self.table), &json()))
+    }
+
+    /// What was not done.
+    fn end(self) -> Vec<String> {
+        self.bar.finish_and_clear();
+        self.missing
+    }
+}
+
 const EXPLAINED: &str = "
-files  whole by their hash, around a ring; lost: messages, whose chunks were sent again
-asks   to the next node of a ring, answered rightly; over 1: the only way is over a third node
-join   through one node that all know; put, get: records; tell: by ids alone; publish: to all others";
+files    whole by their BLAKE3 hash, around a ring; lost: messages, whose chunks were sent again
+asks     to the next node of a ring, answered rightly
+join     through one node that all know; put, get: records of the network
+tell     by ids alone; publish: signed, to all others
+relayed  asks over a third node, which is the only way";
 
 /// What became of one stack.
 #[derive(Debug)]
@@ -224,8 +265,8 @@ async fn ring(text: StackText, file: &Arc<[u8]>, hash: [u8; 32], nodes: usize) -
 
 /// A bar on standard error, where that is a terminal.
 fn bar(text: &StackText, len: usize) -> ProgressBar {
-    let bar = ProgressBar::new(len as u64).with_message(text.to_string());
-    let style = ProgressStyle::with_template("{msg}  {bar:30} {bytes}/{total_bytes} {binary_bytes_per_sec}");
+    let bar = ProgressBar::new(len as u64).with_message(short(&text.to_string()));
+    let style = ProgressStyle::with_template("{msg}  {wide_bar} {decimal_bytes}/{decimal_total_bytes}");
     bar.with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
 }
 

@@ -8,12 +8,12 @@ use p2p_swarms::kad::Progress;
 use p2p_swarms::stack::{Kademlia, Node, Overlay, StackText};
 use serde_json::json;
 
-use crate::Failure;
 use crate::cli::{Dht, Find, Get, Join, Key, Put};
 use crate::interrupt::interrupt;
 use crate::listen;
 use crate::output::{Out, print, put_payload, write};
 use crate::send::input;
+use crate::{Failure, closing};
 
 pub(crate) async fn run(command: Dht, out: Out) -> Result<(), Failure> {
     match command {
@@ -38,7 +38,10 @@ async fn find(args: Find, out: Out) -> Result<(), Failure> {
     let id = args.id.parse()?;
     let (node, kad) = node(network(&args.stack)?.visiting(), &args.key).await?;
     let bar = Bar::new("looking for nodes", out);
-    let found = kad.find_node(id, |progress| bar.show(progress)).await?;
+    let found = closing(&node.stack, async {
+        Ok(kad.find_node(id, |progress| bar.show(progress)).await?)
+    });
+    let found = found.await?;
     bar.end();
     for contact in &found {
         let (id, addr) = (contact.id.to_string(), contact.addr.to_string());
@@ -47,7 +50,6 @@ async fn find(args: Find, out: Out) -> Result<(), Failure> {
             &json!({ "event": "node", "id": id, "addr": addr }),
         )?;
     }
-    node.stack.close().await;
     if found.is_empty() {
         return Err(Failure::Failed("no node answered".to_owned()));
     }
@@ -58,9 +60,11 @@ async fn get(args: Get, out: Out) -> Result<(), Failure> {
     let key = key_of(&args.name);
     let (node, kad) = node(network(&args.stack)?.visiting(), &args.key).await?;
     let bar = Bar::new("looking for the record", out);
-    let found = kad.get(key, |progress| bar.show(progress)).await?;
+    let found = closing(&node.stack, async {
+        Ok(kad.get(key, |progress| bar.show(progress)).await?)
+    });
+    let found = found.await?;
     bar.end();
-    node.stack.close().await;
     let Some(record) = found else {
         return Err(Failure::Failed(format!(
             "nobody who was asked has a record of {key}"
@@ -84,9 +88,11 @@ async fn put(args: Put, out: Out) -> Result<(), Failure> {
         Bar::new("putting the record", out),
         Duration::from_secs_f64(args.ttl),
     );
-    let copies = kad.put(key, &value, ttl, |progress| bar.show(progress)).await?;
+    let copies = closing(&node.stack, async {
+        Ok(kad.put(key, &value, ttl, |progress| bar.show(progress)).await?)
+    });
+    let copies = copies.await?;
     bar.end();
-    node.stack.close().await;
     if copies == 0 {
         let why = "there is nobody else, or what they have under this key came first";
         return Err(Failure::Failed(format!("no other node keeps it: {why}")));

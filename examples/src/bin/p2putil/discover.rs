@@ -20,7 +20,7 @@ use serde_json::json;
 use tokio::time::{Instant, sleep};
 
 use crate::interrupt::interrupt;
-use crate::output::Out;
+use crate::output::{Out, complain};
 use crate::{Failure, with_causes};
 
 /// How often those who watch look at a tracker.
@@ -128,7 +128,7 @@ impl fmt::Display for Where {
     /// Without the secret of a tracker.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Where::Tracker(token) => write!(f, "{token:?}"),
+            Where::Tracker(token) => f.write_str(&token.place()),
             Where::Mdns(config) => write!(f, "mdns={}", config.service),
         }
     }
@@ -206,8 +206,12 @@ impl Announcing {
     pub(crate) async fn keep(&self) {
         if let Some(addrs) = &self.addrs {
             let kept = self.ways.iter().map(|(place, way)| {
-                let failed =
-                    move |error| eprintln!("warning: not announced at {place}: {}", with_causes(&error));
+                let failed = move |error| {
+                    complain(&format!(
+                        "warning: not announced at {place}: {}",
+                        with_causes(&error)
+                    ))
+                };
                 keep_announced(way, &self.topic, addrs, self.ttl, failed)
             });
             drop(join_all(kept).await);
@@ -218,7 +222,7 @@ impl Announcing {
     /// Announces a gossip node and makes peers of whoever is found at the same places, until the node is closed.
     pub(crate) async fn keep_with_peers(&self, node: &Gossip) -> Result<(), Failure> {
         let meeting = self.ways.iter().map(|(place, way)| {
-            let failed = move |error| eprintln!("warning: at {place}: {}", with_causes(&error));
+            let failed = move |error| complain(&format!("warning: at {place}: {}", with_causes(&error)));
             keep_peers(way, &self.topic, node, failed)
         });
         let mut meeting: FuturesUnordered<_> = meeting.collect();
@@ -233,7 +237,10 @@ impl Announcing {
     pub(crate) async fn withdraw(&self) {
         let withdrawn = self.ways.iter().map(async |(place, way)| {
             if let Err(error) = way.withdraw(&self.topic).await {
-                eprintln!("warning: not withdrawn at {place}: {}", with_causes(&error));
+                complain(&format!(
+                    "warning: not withdrawn at {place}: {}",
+                    with_causes(&error)
+                ));
             }
         });
         drop(join_all(withdrawn).await);
@@ -284,7 +291,7 @@ async fn watch(several: &Several, topic: &Topic, out: Out) -> Result<(), Failure
         };
         match change {
             None => return Ok(()),
-            Some(Err(error)) => eprintln!("warning: {}", with_causes(&error)),
+            Some(Err(error)) => complain(&format!("warning: {}", with_causes(&error))),
             Some(Ok(Change::Lost(id))) => {
                 out.line(
                     &format!("lost {id}"),

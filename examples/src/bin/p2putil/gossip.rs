@@ -10,12 +10,12 @@ use p2p_swarms::stack::{Gossip, Layer, Node, Overlay, StackText};
 use serde_json::json;
 use tokio::time::{sleep, timeout};
 
-use crate::Failure;
 use crate::cli::Key;
 use crate::discover::{Announce, Announcing};
 use crate::interrupt::interrupt;
 use crate::output::Out;
 use crate::send::input;
+use crate::{Failure, closing};
 
 /// How often it is looked whether somebody wants the topic.
 const LOOK: Duration = Duration::from_millis(20);
@@ -66,26 +66,38 @@ pub(crate) async fn publish(args: Pub, out: Out) -> Result<(), Failure> {
     let (text, topic) = gossip_text(&args.stack)?;
     let key = args.key.read(&text)?;
     let (node, gossip) = open(&text.visiting(), &key).await?;
+    closing(&node.stack, publish_from(&node, &gossip, &topic, &key, args, out)).await
+}
+
+async fn publish_from(
+    node: &Node,
+    gossip: &Gossip,
+    topic: &str,
+    key: &PrivateKey,
+    args: Pub,
+    out: Out,
+) -> Result<(), Failure> {
     let payload = node.stack.packet(&input(&args.text, node.stack.mtu())?);
     payload.check(node.stack.mtu())?;
-    let (to, size) = (GossipAddr::topic(&topic), payload.len());
-    let meeting = meeting(args.announce, &gossip, &key)?;
+    let (to, size) = (GossipAddr::topic(topic), payload.len());
+    let meeting = meeting(args.announce, gossip, key)?;
     let is_wanted = async {
-        while gossip.subscribers(&topic).is_empty() {
+        while gossip.subscribers(topic).is_empty() {
             sleep(LOOK).await;
         }
     };
     let wanted = tokio::select! {
         wanted = timeout(Duration::from_secs_f64(args.wait), is_wanted) => wanted,
-        ended = meeting.keep_with_peers(&gossip) => return ended,
+        ended = meeting.keep_with_peers(gossip) => return ended,
     };
     meeting.withdraw().await;
     if wanted.is_err() {
         let why = format!("nobody who wants {topic} was found within {} s", args.wait);
         return Err(Failure::Failed(why));
     }
-    let peers = gossip.subscribers(&topic).len();
+    let peers = gossip.subscribers(topic).len();
     gossip.tell(&to, payload).await?;
+    // It has left when this returns, and is printed then.
     node.stack.close().await;
     out.line(
         &format!("published {topic} {size} bytes to {peers} peers"),

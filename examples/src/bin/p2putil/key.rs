@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use crate::Failure;
 use crate::cli::{Id, Key, Keygen};
-use crate::output::{Out, print};
+use crate::output::{Out, complain, print};
 
 /// Bytes of a key file that are read; what is longer is no key.
 const MOST: u64 = 64 << 10;
@@ -43,7 +43,9 @@ impl Key {
     /// The key that the command line names, or a new one.
     pub(crate) fn read(&self, stack: &StackText) -> Result<PrivateKey, Failure> {
         if !stack.takes_key() && (self.key.is_some() || self.seed.is_some()) {
-            eprintln!("warning: no layer of {stack} has a key; the one given is of no use");
+            complain(&format!(
+                "warning: no layer of {stack} has a key; the one given is of no use"
+            ));
         }
         if let Some(seed) = &self.seed {
             return Ok(PrivateKey::ed25519(seed));
@@ -51,6 +53,7 @@ impl Key {
         let Some(path) = &self.key else {
             return Ok(new());
         };
+        warn_if_shared(path);
         let key = PrivateKey::from_pem(&read(path)?).map_err(|error| no_key(path, &error))?;
         public_of(path, &key)?;
         Ok(key)
@@ -61,6 +64,23 @@ impl Key {
 pub(crate) fn new() -> PrivateKey {
     PrivateKey::ed25519(&rand::random())
 }
+
+/// Warns of a key file that others than its owner can read or write.
+#[cfg(unix)]
+fn warn_if_shared(path: &Path) {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    let mode = fs::metadata(path).map(|file| file.permissions().mode());
+    if mode.is_ok_and(|mode| mode & 0o077 != 0) {
+        let path = path.display();
+        complain(&format!(
+            "warning: users other than its owner have access to the private key {path}; to end that: chmod 600 {path}"
+        ));
+    }
+}
+
+#[cfg(not(unix))]
+fn warn_if_shared(_: &Path) {}
 
 fn public(key: &PrivateKey) -> Result<PublicKey, KeyError> {
     Ok(Registry::default().signer(key)?.public_key().clone())

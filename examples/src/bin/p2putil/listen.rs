@@ -9,10 +9,10 @@ use p2p::{AskSwarm as _, BoxAddr, BoxAskSwarm, Error, Message, Request, Swarm as
 use p2p_swarms::stack::{Node, Overlay, Stack, StackText};
 use serde_json::json;
 
-use crate::Failure;
 use crate::cli::Listen;
 use crate::interrupt::interrupt;
-use crate::output::Out;
+use crate::output::{Out, complain};
+use crate::{Failure, closing};
 
 /// Answers under way at a time; nothing is received while there are more.
 const MOST_ANSWERS: usize = 256;
@@ -37,6 +37,15 @@ pub(crate) async fn run(args: Listen, out: Out) -> Result<(), Failure> {
 
 /// Prints where a node is, and what it receives until `interrupt` ends.
 pub(crate) async fn serve(
+    node: &Node,
+    echoes: bool,
+    interrupt: impl Future<Output = ()> + Unpin,
+    out: Out,
+) -> Result<(), Failure> {
+    closing(&node.stack, serve_on(node, echoes, interrupt, out)).await
+}
+
+async fn serve_on(
     node: &Node,
     echoes: bool,
     mut interrupt: impl Future<Output = ()> + Unpin,
@@ -76,8 +85,6 @@ pub(crate) async fn serve(
             }
         }
     }
-    drop(answers);
-    stack.close().await;
     Ok(())
 }
 
@@ -98,7 +105,7 @@ async fn reverse(request: Request<BoxAddr>) {
 /// What cannot be answered is the asker's loss; the listener goes on.
 fn warn(result: p2p::Result<()>) {
     if let Err(error) = result {
-        eprintln!("warning: no answer was sent: {error}");
+        complain(&format!("warning: no answer was sent: {error}"));
     }
 }
 

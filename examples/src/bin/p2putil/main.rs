@@ -29,7 +29,7 @@ use p2p::{BoxAddr, Error, PeerId, SecureSwarm as _, Swarm};
 use p2p_swarms::stack::{Stack, StackError, StackText};
 
 use cli::{Cli, Command};
-use output::{Out, print};
+use output::{Out, complain, print};
 
 /// How long tasks that are left may take to notice that the program ends.
 const SHUTDOWN: Duration = Duration::from_secs(1);
@@ -41,6 +41,8 @@ enum Failure {
     Usage(String),
     /// It was used rightly and failed: exit code 1.
     Failed(String),
+    /// The reader of standard output has closed it, as `head` does: exit code 0, since the reader has what it wanted.
+    OutputClosed,
 }
 
 impl From<StackError> for Failure {
@@ -99,6 +101,13 @@ fn first_addr(swarm: &impl Swarm<BoxAddr>) -> Result<BoxAddr, Failure> {
     first.ok_or_else(|| Failure::Failed("a node has no address".to_owned()))
 }
 
+/// Does `work` and then closes `stack`, also where the work failed: what was told before leaves.
+async fn closing<T>(stack: &Stack, work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+    let done = work.await;
+    stack.close().await;
+    done
+}
+
 /// Waits until the node at `addr` proved who it is, where `stack` has addresses that say so. An overlay finds a node out by
 /// itself, and does not have the key of one that it reaches over others.
 async fn reach(text: &StackText, stack: &Stack, addr: &BoxAddr) -> Result<(), Failure> {
@@ -150,13 +159,13 @@ fn run(cli: Cli) -> Result<(), Failure> {
 
 fn main() -> ExitCode {
     match run(Cli::parse()) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(()) | Err(Failure::OutputClosed) => ExitCode::SUCCESS,
         Err(Failure::Failed(why)) => {
-            eprintln!("error: {why}");
+            complain(&format!("error: {why}"));
             ExitCode::FAILURE
         }
         Err(Failure::Usage(why)) => {
-            eprintln!("error: {why}\n\nFor more information, try '--help'.");
+            complain(&format!("error: {why}\n\nFor more information, try '--help'."));
             ExitCode::from(2)
         }
     }

@@ -34,22 +34,26 @@ pub(crate) fn key(seed: u64, number: usize) -> PrivateKey {
 }
 
 /// Lets `nodes` nodes join one another through the first, keep records, and tell one another by id.
-pub(crate) async fn run(nodes: usize, seed: u64) -> Result<Vec<Row>, Failure> {
+///
+/// Calls `show` with each row as soon as it is finished.
+pub(crate) async fn run(
+    nodes: usize,
+    seed: u64,
+    show: &mut dyn FnMut(&Row) -> Result<(), Failure>,
+) -> Result<(), Failure> {
     let first: StackText = STACK.parse()?;
     let first = first.build_node(&key(seed, 0)).await?;
     let (joined, members) = join(first, nodes, seed).await?;
     let kads: Vec<Kademlia> = members.iter().filter_map(kademlia).collect();
-    let rows = vec![
-        joined,
-        put(&kads, seed).await,
-        get(&kads, seed).await,
-        tell(&members).await?,
-        publishing::run(&members, seed).await?,
-    ];
+    show(&joined)?;
+    show(&put(&kads, seed).await)?;
+    show(&get(&kads, seed).await)?;
+    show(&tell(&members).await?)?;
+    show(&publishing::run(&members, seed).await?)?;
     for member in &members {
         member.stack.close().await;
     }
-    Ok(rows)
+    Ok(())
 }
 
 fn kademlia(node: &Node) -> Option<Kademlia> {

@@ -69,6 +69,18 @@ pub(crate) fn put_payload(object: &mut Value, payload: &[u8]) {
     }
 }
 
+/// Prints a line to standard error. Where that cannot be written, nothing else can say so either.
+pub(crate) fn complain(text: &str) {
+    drop(writeln!(io::stderr().lock(), "{text}"));
+}
+
+/// The number of columns of the terminal that standard output is, or 80 where it is none.
+pub(crate) fn columns() -> usize {
+    console::Term::stdout()
+        .size_checked()
+        .map_or(80, |(_, columns)| columns.into())
+}
+
 /// Prints a line of text as it is, at once.
 pub(crate) fn print(text: &str) -> Result<(), Failure> {
     write(&[text.as_bytes(), b"\n"].concat())
@@ -93,6 +105,7 @@ pub(crate) fn write(bytes: &[u8]) -> Result<(), Failure> {
             Ok(Some(count)) => rest = rest.get(count..).unwrap_or_default(),
             Err(error) if error.kind() == ErrorKind::WouldBlock => sleep(WHILE_FULL),
             Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(error) if error.kind() == ErrorKind::BrokenPipe => return Err(Failure::OutputClosed),
             Err(error) => return Err(Failure::Failed(format!("the output cannot be written: {error}"))),
         }
     }

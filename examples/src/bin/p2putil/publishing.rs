@@ -30,6 +30,11 @@ const MESHES: Duration = Duration::from_secs(5);
 /// After this time without an arrival, what is under way counts as lost: longer than repair through gossip takes.
 const LOST_AFTER: Duration = Duration::from_secs(4);
 
+/// How many messages arrive, if none is missing, where so many nodes publish.
+pub(crate) fn arrivals(nodes: usize) -> usize {
+    nodes * EACH * (nodes - 1)
+}
+
 /// Lets each member publish to all others.
 pub(crate) async fn run(members: &[Node], seed: u64) -> Result<Row, Failure> {
     let count = members.len();
@@ -57,7 +62,7 @@ pub(crate) async fn run(members: &[Node], seed: u64) -> Result<Row, Failure> {
         readers.spawn(read(number, node.clone(), arrived.clone()));
     }
     drop(arrived);
-    let mut row = Row::new(STACK, "publish", count, count * EACH * (count - 1));
+    let mut row = Row::new(STACK, "publish", count, arrivals(count));
     let mut published = HashMap::new();
     for number in 0..count * EACH {
         let Some(node) = nodes.get(number % count) else {
@@ -69,7 +74,7 @@ pub(crate) async fn run(members: &[Node], seed: u64) -> Result<Row, Failure> {
         sleep(PAUSE).await;
     }
     let mut arrivals = HashSet::new();
-    while arrivals.len() < count * EACH * (count - 1) {
+    while arrivals.len() < arrivals(count) {
         let Ok(Some(arrival)) = timeout(LOST_AFTER, arriving.recv()).await else {
             break;
         };

@@ -68,7 +68,7 @@ pub(crate) async fn run(seed: u64) -> Result<Row, Failure> {
         });
         passed_on
     };
-    let mut row = Row::new(STACK, "asks over 1", 3, ASKS);
+    let mut row = Row::new(STACK, "asks over 1", 3, ASKS).shown_as("relayed");
     let (one, other) = (one.quic(&key(seed, 1000))?, other.quic(&key(seed, 1001))?);
     let to = other.local_addrs().into_iter().next();
     let to = to.ok_or_else(|| Failure::Failed("a node has no address".to_owned()))?;

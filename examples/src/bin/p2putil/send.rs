@@ -10,7 +10,7 @@ use tokio::time::timeout;
 
 use crate::cli::{Ask, Tell};
 use crate::output::{Out, print, write};
-use crate::{Failure, reach, with_causes};
+use crate::{Failure, closing, reach, with_causes};
 
 /// How long a message may take to leave a layer that delays it.
 const LEAVING: Duration = Duration::from_mins(1);
@@ -18,15 +18,19 @@ const LEAVING: Duration = Duration::from_mins(1);
 pub(crate) async fn tell(args: Tell, out: Out) -> Result<(), Failure> {
     let text: StackText = args.stack.parse()?;
     let stack = text.visiting().build_with(&args.key.read(&text)?).await?;
+    closing(&stack, tell_from(&text, &stack, args, out)).await
+}
+
+async fn tell_from(text: &StackText, stack: &Stack, args: Tell, out: Out) -> Result<(), Failure> {
     let addr = stack.parse_addr(&args.addr)?;
-    let packet = payload(&args.text, &stack)?;
+    let packet = payload(&args.text, stack)?;
     let size = packet.len();
     packet.check(stack.mtu())?;
-    reach(&text, &stack, &addr).await?;
+    reach(text, stack, &addr).await?;
     stack.tell(&addr, packet).await?;
     // What still does not leave is the medium's loss.
     drop(timeout(LEAVING, text.settled()).await);
-    if is_nowhere(&stack) {
+    if is_nowhere(stack) {
         let why = "in this process, which a memory swarm does not leave";
         return Err(Failure::Failed(format!("nobody is at {addr} {why}")));
     }
@@ -40,7 +44,6 @@ pub(crate) async fn tell(args: Tell, out: Out) -> Result<(), Failure> {
             Err(_) => return Err(Failure::Failed(format!("no message came within {secs} s"))),
         }
     }
-    stack.close().await;
     Ok(())
 }
 
@@ -48,14 +51,21 @@ pub(crate) async fn ask(args: Ask, out: Out) -> Result<(), Failure> {
     let text: StackText = args.stack.parse()?;
     text.check_asks()?;
     let stack = text.visiting().build_with(&args.key.read(&text)?).await?;
+    closing(&stack, ask_from(&text, &stack, args, out)).await
+}
+
+async fn ask_from(text: &StackText, stack: &Stack, args: Ask, out: Out) -> Result<(), Failure> {
     let Some(asks) = stack.asks() else {
         return Err(Failure::Usage(format!("{text} has no asks")));
     };
     let addr = asks.parse_addr(&args.addr)?;
-    let request = payload(&args.text, &stack)?;
+    let request = payload(&args.text, stack)?;
     let limit = Duration::from_secs_f64(args.timeout);
     let Ok(response) = timeout(limit, asks.ask(&addr, request)).await else {
-        return Err(Failure::Failed(format!("no response came within {limit:?}")));
+        return Err(Failure::Failed(format!(
+            "no response came within {} s",
+            args.timeout
+        )));
     };
     // Nothing that comes back makes a right use a wrong one.
     let response = response.map_err(|error| Failure::Failed(with_causes(&error)))?;
@@ -67,7 +77,6 @@ pub(crate) async fn ask(args: Ask, out: Out) -> Result<(), Failure> {
     } else {
         write(&[&response, &b"\n"[..]].concat())?;
     }
-    stack.close().await;
     Ok(())
 }
 

@@ -7,9 +7,9 @@ use clap::{Args, ValueEnum};
 use p2p_swarmtest::sim::SimAddr;
 use serde_json::{Value, json};
 
-use super::gossip_plot;
 use super::gossipsub::{self, Attack, Measured, Network, RATE};
 use super::network::number;
+use super::{gossip_plot, plot};
 use crate::Failure;
 use crate::output::{Out, print};
 use p2p_examples::table::{Table, bytes, thousands};
@@ -37,7 +37,7 @@ pub(crate) struct Plan {
     /// Milliseconds that a packet is under way.
     #[arg(long, value_name = "MS", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     latency: u32,
-    /// The share of packets that are lost: 0 to 1.
+    /// The share of packets that are lost: from 0 to below 1.
     #[arg(long, default_value_t = 0.0, value_parser = super::share)]
     loss: f64,
     /// Messages; 100, or 600 under attack.
@@ -138,16 +138,31 @@ fn found(what: &'static str, text: String, name: &'static str, json: Value) -> F
 }
 
 pub(super) fn run(plan: &Plan, out: Out) -> Result<(), Failure> {
+    plan.svg.as_deref().map_or(Ok(()), plot::check)?;
     let begun = Instant::now();
     let network = plan.network();
     let measured = network.measure();
-    if let Some(file) = &plan.svg {
-        gossip_plot::draw(file, &title(&network, plan), &network, &measured)?;
-    }
-    let mut rows = delivery(&measured);
-    rows.extend(meshes(&network, &measured));
+    show(plan, &network, &measured, begun, out)?;
+    let Some(file) = &plan.svg else {
+        return Ok(());
+    };
+    plot::write(
+        file,
+        &gossip_plot::draw(&title(&network, plan), &network, &measured)?,
+    )
+}
+
+fn show(
+    plan: &Plan,
+    network: &Network,
+    measured: &Measured,
+    begun: Instant,
+    out: Out,
+) -> Result<(), Failure> {
+    let mut rows = delivery(measured);
+    rows.extend(meshes(network, measured));
     if plan.attack.is_some() {
-        rows.extend(attackers(&network));
+        rows.extend(attackers(network));
     }
     let took = begun.elapsed().as_secs_f64();
     if out.is_json() {
@@ -168,7 +183,7 @@ pub(super) fn run(plan: &Plan, out: Out) -> Result<(), Failure> {
     print(&table.render())?;
     print(&format!(
         "\n{}, seed {}: {:.1} min of virtual time, {took:.1} s in truth. Trace {:016x}.",
-        title(&network, plan),
+        title(network, plan),
         plan.seed,
         network.sim.now().as_secs_f64() / 60.0,
         network.sim.trace()

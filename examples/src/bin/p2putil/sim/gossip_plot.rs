@@ -1,6 +1,5 @@
 //! What a gossipsub network did, as four plots in one SVG.
 
-use std::path::Path;
 use std::time::Duration;
 
 use plotters::coord::Shift;
@@ -29,8 +28,14 @@ struct Frame {
     legend: SeriesLabelPosition,
 }
 
-pub(super) fn draw(file: &Path, title: &str, network: &Network, measured: &Measured) -> Result<(), Failure> {
-    let area = SVGBackend::new(file, SIZE).into_drawing_area();
+pub(super) fn draw(title: &str, network: &Network, measured: &Measured) -> Result<String, Failure> {
+    let mut svg = String::new();
+    draw_into(&mut svg, title, network, measured)?;
+    Ok(svg)
+}
+
+fn draw_into(svg: &mut String, title: &str, network: &Network, measured: &Measured) -> Result<(), Failure> {
+    let area = SVGBackend::with_string(svg, SIZE).into_drawing_area();
     area.fill(&WHITE).map_err(failed)?;
     let titled = area
         .titled(title, ("sans-serif", 22).into_font())

@@ -64,7 +64,7 @@ pub(crate) struct Plan {
     /// Records that are put, and read.
     #[arg(long, default_value_t = 200, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     records: u32,
-    /// The share of packets that are lost: 0 to 1.
+    /// The share of packets that are lost: from 0 to below 1.
     #[arg(long, default_value_t = 0.0, value_parser = share)]
     loss: f64,
     /// Percent of the nodes that fail at the same moment.
@@ -85,8 +85,8 @@ pub(crate) struct Plan {
 }
 
 fn share(text: &str) -> Result<f64, String> {
-    let share = text.parse().ok().filter(|share| (0.0..=1.0).contains(share));
-    share.ok_or_else(|| "a share is a number from 0 to 1".to_owned())
+    let share = text.parse().ok().filter(|share| (0.0..1.0).contains(share));
+    share.ok_or_else(|| "a share of packets is a number from 0 to below 1".to_owned())
 }
 
 pub(crate) fn run(sim: &Sim, out: Out) -> Result<(), Failure> {
@@ -130,7 +130,10 @@ impl Report {
         self.table.row([
             what.to_owned(),
             format!("{}/{}", thousands(tally.right as u64), thousands(tally.of as u64)),
-            format!("{:.2}", tally.percent()),
+            match tally.percent() {
+                Some(percent) => format!("{percent:.2}"),
+                None => "none".to_owned(),
+            },
             mean.map(|mean| format!("{mean:.2}")).unwrap_or_default(),
             hops(50),
             hops(99),
@@ -140,6 +143,7 @@ impl Report {
 }
 
 fn simulate<O: Overlay>(name: &str, plan: &Plan, out: Out) -> Result<(), Failure> {
+    plan.svg.as_deref().map_or(Ok(()), plot::check)?;
     let begun = Instant::now();
     let mut report = Report::new(out);
     let mut network = Network::<O>::new(plan.seed, plan.loss);
@@ -171,21 +175,24 @@ fn simulate<O: Overlay>(name: &str, plan: &Plan, out: Out) -> Result<(), Failure
         let series = churn(&mut network, median, plan.minutes, &mut report)?;
         over_time = Some(series);
     }
-    if let Some(file) = &plan.svg {
-        if let Some(series) = &over_time {
-            let title = format!(
-                "{name}, {} nodes that stay for {} minutes in the median",
-                thousands(plan.nodes.into()),
-                plan.churn.unwrap_or_default()
-            );
-            plot::over_time(file, &title, series)?;
-        } else {
-            let title = format!("{name}, {} nodes: hops of lookups", thousands(plan.nodes.into()));
-            let expected = f64::from(plan.nodes).log2() / 2.0;
-            plot::hops(file, &title, &lookups.hops, expected)?;
-        }
-    }
-    finish::<O>(name, plan, &network, &report, begun)
+    finish::<O>(name, plan, &network, &report, begun)?;
+    let Some(file) = &plan.svg else {
+        return Ok(());
+    };
+    let nodes = thousands(plan.nodes.into());
+    let svg = if let Some(series) = &over_time {
+        let median = plan.churn.unwrap_or_default();
+        let title = format!("{name}, {nodes} nodes that stay for {median} minutes in the median");
+        plot::over_time(&title, series)?
+    } else {
+        let expected = f64::from(plan.nodes).log2() / 2.0;
+        plot::hops(
+            &format!("{name}, {nodes} nodes: hops of lookups"),
+            &lookups.hops,
+            expected,
+        )?
+    };
+    plot::write(file, &svg)
 }
 
 fn finish<O: Overlay>(
@@ -250,7 +257,8 @@ fn churn<O: Overlay>(
         network.run_for(next.saturating_sub(network.sim.now()));
         let tallies = [network.look_up(EACH_MINUTE, false), network.get(EACH_MINUTE)];
         for ((series, tally), sum) in series.iter_mut().zip(&tallies).zip([&mut found, &mut read]) {
-            series.points.push((number(minute as usize), tally.percent()));
+            let point = tally.percent().map(|percent| (number(minute as usize), percent));
+            series.points.extend(point);
             sum.of += tally.of;
             sum.right += tally.right;
             sum.hops.extend_from_slice(&tally.hops);

@@ -21,6 +21,7 @@ pub(super) struct Network<O: Overlay> {
     pub(super) sim: Simulation<O>,
     rules: O::Rules,
     random: StdRng,
+    /// Of the records that were put: these are read.
     keys: Vec<PeerId>,
 }
 
@@ -34,9 +35,9 @@ pub(super) struct Tally {
 }
 
 impl Tally {
-    /// The share that went right, in percent.
-    pub(super) fn percent(&self) -> f64 {
-        100.0 * number(self.right) / number(self.of.max(1))
+    /// The share that went right, in percent; nothing where there was nothing to do.
+    pub(super) fn percent(&self) -> Option<f64> {
+        (self.of > 0).then(|| 100.0 * number(self.right) / number(self.of))
     }
 
     pub(super) fn mean_hops(&self) -> Option<f64> {
@@ -63,7 +64,10 @@ enum Wanted {
     All(PeerId),
     /// The nearest node.
     First(PeerId),
-    Record,
+    /// That a record is kept under this key.
+    Put(PeerId),
+    /// A record.
+    Got,
 }
 
 impl<O: Overlay> Network<O> {
@@ -127,17 +131,18 @@ impl<O: Overlay> Network<O> {
         members
     }
 
-    /// Puts so many records.
+    /// Puts so many records; one that no node began to put counts as well.
     pub(super) fn put(&mut self, records: usize) -> Tally {
-        self.keys = (0..records).map(|_| self.id()).collect();
-        let keys = self.keys.clone();
+        let keys: Vec<PeerId> = (0..records).map(|_| self.id()).collect();
         let mut asked = HashMap::new();
         for key in keys {
-            self.begin(&mut asked, Wanted::Record, |node, now| {
+            self.begin(&mut asked, Wanted::Put(key), |node, now| {
                 node.put(now, key, b"a record").ok()
             });
         }
-        self.finish(asked)
+        let mut tally = self.finish(asked);
+        tally.of = records;
+        tally
     }
 
     /// Looks keys at random up from nodes at random. All of what is found must be right if `all` says so; otherwise the
@@ -152,12 +157,12 @@ impl<O: Overlay> Network<O> {
         self.finish(asked)
     }
 
-    /// Reads records at random from nodes at random.
+    /// Reads records at random from nodes at random: none, where none was put.
     pub(super) fn get(&mut self, count: usize) -> Tally {
         let mut asked = HashMap::new();
         for _ in 0..count.min(self.keys.len() * count) {
             let key = self.keys[self.random.random_range(0..self.keys.len())];
-            self.begin(&mut asked, Wanted::Record, |node, now| node.get(now, key).ok());
+            self.begin(&mut asked, Wanted::Got, |node, now| node.get(now, key).ok());
         }
         self.finish(asked)
     }
@@ -193,9 +198,11 @@ impl<O: Overlay> Network<O> {
                     (Wanted::First(key), Said::Found { nodes, .. }) => {
                         nodes.first() == O::right(&members, &id, &key).first()
                     }
-                    (Wanted::Record, Said::Got { there: good, .. } | Said::Kept { somewhere: good, .. }) => {
-                        *good
+                    (Wanted::Put(key), Said::Kept { somewhere: true, .. }) => {
+                        self.keys.push(key);
+                        true
                     }
+                    (Wanted::Got, Said::Got { there, .. }) => *there,
                     _ => false,
                 };
                 tally.of += 1;

@@ -1,5 +1,7 @@
 //! Plots as SVG: how many hops lookups took, and what went right over time.
 
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write as _};
 use std::path::Path;
 
 use plotters::prelude::{
@@ -25,15 +27,61 @@ pub(super) fn failed(error: impl std::fmt::Display) -> Failure {
     Failure::Failed(format!("the plot cannot be drawn: {error}"))
 }
 
+/// Fails where a plot could not be written, before a simulation that takes minutes. Changes nothing.
+pub(super) fn check(file: &Path) -> Result<(), Failure> {
+    let was_there = file.exists();
+    OpenOptions::new()
+        .append(true)
+        .create(true)
+        .open(file)
+        .map_err(|error| unwritten(file, &error))?;
+    if !was_there {
+        fs::remove_file(file).map_err(|error| unwritten(file, &error))?;
+    }
+    Ok(())
+}
+
+/// Writes a plot. Where that fails, nothing half written is left.
+pub(super) fn write(path: &Path, svg: &str) -> Result<(), Failure> {
+    let written = File::create(path).and_then(|mut file| {
+        file.write_all(svg.as_bytes())?;
+        // A device or a pipe has nothing to synchronize.
+        match file.metadata()?.is_file() {
+            true => file.sync_all(),
+            false => file.flush(),
+        }
+    });
+    written.map_err(|error| {
+        if fs::metadata(path).is_ok_and(|file| file.is_file()) {
+            // The first error says more than one about this would.
+            drop(fs::remove_file(path));
+        }
+        unwritten(path, &error)
+    })
+}
+
+fn unwritten(path: &Path, error: &io::Error) -> Failure {
+    Failure::Failed(format!(
+        "the plot cannot be written to {}: {error}",
+        path.display()
+    ))
+}
+
 /// How many of the lookups took so many hops, and where the paper's mean is.
-pub(super) fn hops(file: &Path, title: &str, hops: &[usize], expected: f64) -> Result<(), Failure> {
+pub(super) fn hops(title: &str, hops: &[usize], expected: f64) -> Result<String, Failure> {
+    let mut svg = String::new();
+    draw_hops(&mut svg, title, hops, expected)?;
+    Ok(svg)
+}
+
+fn draw_hops(svg: &mut String, title: &str, hops: &[usize], expected: f64) -> Result<(), Failure> {
     let most = hops.last().copied().unwrap_or(0);
     let share = |hop: usize| {
         let count = hops.iter().filter(|hops| **hops == hop).count();
         100.0 * number(count) / number(hops.len().max(1))
     };
     let highest = (0..=most).map(share).fold(1.0, f64::max);
-    let area = SVGBackend::new(file, SIZE).into_drawing_area();
+    let area = SVGBackend::with_string(svg, SIZE).into_drawing_area();
     area.fill(&WHITE).map_err(failed)?;
     let mut chart = ChartBuilder::on(&area)
         .caption(title, ("sans-serif", 20).into_font())
@@ -77,12 +125,18 @@ pub(super) fn hops(file: &Path, title: &str, hops: &[usize], expected: f64) -> R
 }
 
 /// What went right over time.
-pub(super) fn over_time(file: &Path, title: &str, series: &[Series]) -> Result<(), Failure> {
+pub(super) fn over_time(title: &str, series: &[Series]) -> Result<String, Failure> {
+    let mut svg = String::new();
+    draw_over_time(&mut svg, title, series)?;
+    Ok(svg)
+}
+
+fn draw_over_time(svg: &mut String, title: &str, series: &[Series]) -> Result<(), Failure> {
     let points = || series.iter().flat_map(|series| &series.points);
     let lowest = points().map(|(_, percent)| *percent).fold(100.0, f64::min);
     let from = ((lowest / 10.0).floor() * 10.0 - 5.0).max(0.0);
     let last = points().map(|(minute, _)| *minute).fold(1.0, f64::max);
-    let area = SVGBackend::new(file, SIZE).into_drawing_area();
+    let area = SVGBackend::with_string(svg, SIZE).into_drawing_area();
     area.fill(&WHITE).map_err(failed)?;
     let mut chart = ChartBuilder::on(&area)
         .caption(title, ("sans-serif", 20).into_font())
