@@ -22,6 +22,21 @@ pub enum Needs {
 }
 
 /// What a swarm of type `S` is checked as: [`Plain`], [`Ask`], [`Secure`] or [`SecureAsk`].
+///
+/// A swarm that lacks a capability is not checked for it; the compiler names the layer that is missing:
+///
+/// ```compile_fail,E0277
+/// use p2p_swarmtest::wire::Tap;
+/// use p2p_swarmtest::{Ask, Testbed};
+///
+/// // A wire's tap tells and does not ask.
+/// let bed = Testbed::over(Ask, async |taps: Vec<Tap>| Ok(taps));
+/// ```
+#[diagnostic::on_unimplemented(
+    message = "`{S}` cannot be checked as `{Self}`",
+    label = "the swarm lacks what this kind of swarm has",
+    note = "`Plain` is any swarm; `Ask` needs a layer that carries asks, `Secure` a layer that proves identities, `SecureAsk` both"
+)]
 pub trait Kind<A, S>: Copy {
     /// Whether laws with these needs apply.
     fn has(self, needs: Needs) -> bool;

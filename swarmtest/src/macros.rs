@@ -9,7 +9,7 @@ use std::pin::Pin;
 /// ([`Plain`](crate::Plain), [`Ask`](crate::Ask), [`Secure`](crate::Secure) or
 /// [`SecureAsk`](crate::SecureAsk)) and an expression for the [`Testbed`](crate::Testbed), which each test
 /// evaluates for itself. A waived law passes and prints why it is waived. One more test, `<module>::makes_nodes`, looks at
-/// the testbed alone.
+/// the testbed alone, and checks the [laws of the caller's](crate::Testbed::law).
 ///
 /// ```
 /// use p2p_swarmtest::reference::Network;
@@ -106,15 +106,23 @@ async fn check_erased(bed: crate::Testbed<p2p::BoxAddr>, chosen: Option<&'static
     let Some(name) = chosen else {
         let made = bed.nodes::<2>().await;
         assert!(made.is_ok(), "{made:?}");
+        for law in bed.own_laws() {
+            show(&bed.check_one(law).await);
+        }
         return;
     };
     let Some(law) = crate::Law::named(name) else {
         panic!("there is no law {name:?}");
     };
-    let checked = bed.check_one(law).await;
+    show(&bed.check_one(*law).await);
+}
+
+/// # Panics
+/// If the law is broken.
+fn show(checked: &crate::Checked) {
     match checked.verdict {
         crate::Verdict::Passed => {}
         crate::Verdict::Waived(_) => println!("{checked}"),
-        crate::Verdict::Failed(_) => panic!("{}: {checked}", law.sentence),
+        crate::Verdict::Failed(_) => panic!("{}: {checked}", checked.law.sentence),
     }
 }

@@ -51,7 +51,7 @@ impl From<Outcome> for Verdict {
 #[derive(Clone, Debug)]
 pub struct Checked {
     /// The law.
-    pub law: &'static Law,
+    pub law: Law,
     /// What became of it.
     pub verdict: Verdict,
     /// How long checking took, by the runtime's clock.
@@ -69,7 +69,7 @@ impl fmt::Display for Checked {
     }
 }
 
-/// The verdicts of a run, in the order of [`LAWS`](crate::LAWS). Its `Display` is a line for each law and a
+/// The verdicts of a run, in the order of [`Testbed::laws`](crate::Testbed::laws). Its `Display` is a line for each law and a
 /// line of totals.
 #[derive(Clone, Debug, Default)]
 #[must_use]

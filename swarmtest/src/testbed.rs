@@ -25,6 +25,14 @@ type Over<A> = dyn Fn(Vec<Tap>) -> Boxed<Result<Vec<Node<A>>>> + Send + Sync;
 type Rebind<A> = dyn Fn(A) -> Boxed<Result<Node<A>>> + Send + Sync;
 type Forge<A> = dyn Fn(&A, &A) -> Result<A> + Send + Sync;
 type Watch = dyn Fn(&Checked) + Send + Sync;
+type Check = dyn Fn(Testbed<BoxAddr>) -> Boxed<Outcome> + Send + Sync;
+
+/// A law of the caller's.
+#[derive(Clone)]
+struct OwnLaw {
+    law: Law,
+    check: Arc<Check>,
+}
 
 /// Laws under way at a time, unless [`Testbed::parallel`] says otherwise.
 const PARALLEL: usize = 16;
@@ -42,6 +50,8 @@ pub struct Testbed<A> {
     forge: Option<Arc<Forge<A>>>,
     watch: Option<Arc<Watch>>,
     parallel: usize,
+    /// Laws of the caller's, in the order of reports.
+    own: Vec<OwnLaw>,
     /// The law that is checked, from which it draws at random.
     law: &'static str,
 }
@@ -76,6 +86,7 @@ impl<A> Clone for Testbed<A> {
             forge: self.forge.clone(),
             watch: self.watch.clone(),
             parallel: self.parallel,
+            own: self.own.clone(),
             law: self.law,
         }
     }
@@ -164,6 +175,7 @@ impl<A: Addr> Testbed<A> {
             forge: None,
             watch: None,
             parallel: PARALLEL,
+            own: Vec::new(),
             law: "",
         }
     }
@@ -215,6 +227,74 @@ impl<A: Addr> Testbed<A> {
         self
     }
 
+    /// Adds a law of the caller's: it is checked together with those of the suite, after them in the report, in a task of
+    /// its own with the same time limit. A failure names the seed that replays it.
+    ///
+    /// `check` gets the testbed, and from it [nodes](Self::nodes), [random numbers](Self::rng) and the
+    /// [effort](Self::amount). It returns [`Unmet::Broken`] with what was seen and what should have been, or
+    /// [`Unmet::Waived`] where it cannot be checked, as [`Node::ask_side`] does for a swarm without asks.
+    ///
+    /// # Panics
+    /// If there is a law of this name already, or `name` has no group: it is written `group::law`.
+    ///
+    /// ```
+    /// use p2p::Swarm;
+    /// use p2p_swarmtest::reference::{Address, Network};
+    /// use p2p_swarmtest::{Plain, Testbed, Unmet};
+    ///
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() {
+    /// let network = Network::default();
+    /// let bed: Testbed<Address> = Testbed::new(Plain, move |count| std::future::ready(Ok(network.nodes(count))));
+    /// let bed = bed.law("order::messages_keep_their_order", "messages arrive in the order of their tells", async |bed| {
+    ///     let [from, to] = bed.nodes().await?;
+    ///     let messages = bed.amount(20);
+    ///     for number in 0..messages {
+    ///         from.tell(&to.addr()?, from.packet(&number.to_be_bytes())).await?;
+    ///     }
+    ///     for number in 0..messages {
+    ///         let payload = to.receive().await?.payload;
+    ///         if payload != number.to_be_bytes()[..] {
+    ///             return Err(Unmet::Broken(format!("message {number} was not the one at its place")));
+    ///         }
+    ///     }
+    ///     Ok(())
+    /// });
+    /// let report = bed.run().await;
+    /// assert_eq!(report.iter().last().map(|checked| checked.law.group()), Some("order"));
+    /// report.assert_ok();
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn law<F, R>(mut self, name: &'static str, sentence: &'static str, check: F) -> Self
+    where
+        F: Fn(Testbed<BoxAddr>) -> R + Send + Sync + 'static,
+        R: Future<Output = Outcome> + Send + 'static,
+    {
+        let has_group = name
+            .split_once("::")
+            .is_some_and(|(group, law)| !group.is_empty() && !law.is_empty());
+        assert!(has_group, "the law {name} has no group: it is written group::law");
+        let is_new = Law::named(name).is_none() && self.own.iter().all(|own| own.law.name != name);
+        assert!(is_new, "there is a law {name} already");
+        self.own.push(OwnLaw {
+            law: Law {
+                name,
+                sentence,
+                needs: Needs::Swarm,
+            },
+            check: Arc::new(move |bed| Box::pin(check(bed))),
+        });
+        self
+    }
+
+    /// The laws that a run checks, in the order of its report: those of the suite that apply to this kind of swarm, then
+    /// the caller's.
+    pub fn laws(&self) -> impl Iterator<Item = &Law> {
+        let own = self.own.iter().map(|own| &own.law);
+        LAWS.iter().filter(|law| self.applies(law)).chain(own)
+    }
+
     /// How many laws are checked side by side (at least one).
     #[must_use]
     pub fn parallel(mut self, laws: usize) -> Self {
@@ -236,8 +316,8 @@ impl<A: Addr> Testbed<A> {
     }
 
     /// Checks one law. Needs a tokio runtime with time.
-    pub async fn check(&self, law: &'static Law) -> Checked {
-        self.erase().check_one(law).await
+    pub async fn check(&self, law: &Law) -> Checked {
+        self.erase().check_one(*law).await
     }
 
     /// The same testbed with addresses without a type of their own, for which alone laws are compiled.
@@ -269,6 +349,7 @@ impl<A: Addr> Testbed<A> {
             forge,
             watch: self.watch.clone(),
             parallel: self.parallel,
+            own: self.own.clone(),
             law: self.law,
         }
     }
@@ -376,7 +457,7 @@ impl<A: Addr> Testbed<A> {
 
 impl Testbed<BoxAddr> {
     async fn check_all(&self) -> Report {
-        let laws: Vec<&'static Law> = LAWS.iter().filter(|law| self.applies(law)).collect();
+        let laws: Vec<Law> = self.laws().copied().collect();
         let mut checked: Vec<Option<Checked>> = vec![None; laws.len()];
         let mut waiting = laws.into_iter().enumerate();
         let mut running = JoinSet::new();
@@ -397,11 +478,11 @@ impl Testbed<BoxAddr> {
         Report::new(checked.into_iter().flatten().collect())
     }
 
-    pub(crate) async fn check_one(&self, law: &'static Law) -> Checked {
+    pub(crate) async fn check_one(&self, law: Law) -> Checked {
         let started = Instant::now();
-        let mut verdict = match self.profile.waiver(law) {
+        let mut verdict = match self.profile.waiver(&law) {
             Some(why) => Verdict::Waived(why.to_owned()),
-            None => self.guarded(law).await,
+            None => self.guarded(law.name).await,
         };
         if let Verdict::Failed(how) = &mut verdict {
             let seed = self.profile.seed;
@@ -419,20 +500,25 @@ impl Testbed<BoxAddr> {
         checked
     }
 
+    /// The caller's own laws.
+    pub(crate) fn own_laws(&self) -> Vec<Law> {
+        self.own.iter().map(|own| own.law).collect()
+    }
+
     /// Runs a law in a task of its own, so that a panic or a hang ends there.
-    async fn guarded(&self, law: &'static Law) -> Verdict {
+    async fn guarded(&self, law: &'static str) -> Verdict {
         let mut task = JoinSet::new();
-        let bed = Self {
-            law: law.name,
-            ..self.clone()
-        };
-        task.spawn(crate::laws::start(law.name, bed));
+        let bed = Self { law, ..self.clone() };
+        task.spawn(match self.own.iter().find(|own| own.law.name == law) {
+            Some(own) => (own.check)(bed),
+            None => crate::laws::start(law, bed),
+        });
         let limit = self.profile.limit;
         match timeout(limit, task.join_next()).await {
             Ok(Some(Ok(outcome))) => outcome.into(),
             Ok(Some(Err(error))) => Verdict::Failed(panic_text(error)),
             Ok(None) => Verdict::Failed("its task is gone".into()),
-            Err(_) => Verdict::Failed(format!("it did not end within {limit:?}")),
+            Err(_) => Verdict::Failed(format!("it did not end within {} s", limit.as_secs_f64())),
         }
     }
 }

@@ -3,7 +3,8 @@
 use p2p::PeerId;
 use serde_json::Value;
 
-use crate::process::{Listener, done, refused};
+use crate::keys::Folder;
+use crate::process::{Listener, done, p2putil, refused, text};
 
 const STACK: &str = "udp=127.0.0.1:0/p2pke/mbapp/kad";
 
@@ -72,6 +73,64 @@ fn records_outlive_those_who_put_them() {
     assert!(error.contains("no other node keeps it"), "{error}");
     let error = refused(["dht", "get", &stack, "a key of nothing"], 1);
     assert!(error.contains("has a record"), "{error}");
+}
+
+/// The commands of the README's block that has this line in it, with this address for the one that is written there.
+fn readme(line: &str, id: &str, addr: &str) -> Vec<Vec<String>> {
+    let readme = include_str!("../../../README.md");
+    let block = readme.split("```").find(|block| block.contains(line));
+    let commands = block
+        .expect("a block")
+        .lines()
+        .filter(|line| line.starts_with("p2putil "));
+    let command = |line: &str| {
+        let said = line.split(" #").next().unwrap_or(line);
+        let words = said.split_whitespace().skip(1);
+        let word = |word: &str| word.replace("127.0.0.1:4000", addr).replace("ID", id);
+        words.map(word).collect()
+    };
+    commands.map(command).collect()
+}
+
+#[test]
+fn the_readme_shows_a_network_that_works() {
+    let folder = Folder::new("readme");
+    let key = folder.path("node.pem");
+    let ids = done(["keygen", "--out", &key]);
+    let id = ids
+        .lines()
+        .find_map(|line| line.strip_prefix("p2pke "))
+        .expect("an id");
+    let commands = readme("p2putil dht join", id, "127.0.0.1:0");
+    let mut join = p2putil([]);
+    join.args(
+        commands[0]
+            .iter()
+            .map(|word| if word == "node.pem" { &key } else { word }),
+    );
+    let mut node = Listener::spawn(join);
+    let [addr, bootstrap] = words(&mut node, ["addr", "bootstrap"]);
+    assert_eq!(addr, id);
+    let (_, place) = bootstrap.split_once('@').expect("a place");
+    let commands = readme("p2putil dht join", id, place);
+    let printed: Vec<String> = commands[1..4]
+        .iter()
+        .map(|args| {
+            let output = p2putil([]).args(args).output().expect("it runs");
+            assert_eq!(
+                output.status.code(),
+                Some(0),
+                "{args:?}: {}",
+                text(&output.stderr)
+            );
+            text(&output.stdout).to_owned()
+        })
+        .collect();
+    assert!(
+        printed[0].starts_with("put ") && printed[0].ends_with(" 5 bytes 1 copies\n"),
+        "{printed:?}"
+    );
+    assert_eq!((&*printed[1], &*printed[2]), ("hello\n", "olleh\n"));
 }
 
 #[test]

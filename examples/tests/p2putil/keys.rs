@@ -150,6 +150,29 @@ fn a_bad_key_says_what_is_wrong_with_it() {
     );
 }
 
+#[cfg(unix)]
+#[test]
+fn a_key_that_others_can_read_gets_a_warning() {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    let folder = Folder::new("shared");
+    let key = folder.path("node.pem");
+    done(["keygen", "--out", &key]);
+    let told = |mode| {
+        fs::set_permissions(&key, fs::Permissions::from_mode(mode)).expect("it is ours");
+        let args = ["tell", "mem=shared/p2pke", "an address", "hello", "--key", &key];
+        refused(args, 2)
+    };
+    assert!(!told(0o600).contains("warning"));
+    for mode in [0o640, 0o604] {
+        let warning = told(mode);
+        assert!(
+            warning.starts_with("warning: ") && warning.contains(&format!("chmod 600 {key}")),
+            "{warning}"
+        );
+    }
+}
+
 #[test]
 fn a_seed_that_is_none_is_wrong_use() {
     for (seed, why) in [("00", "there are 2"), ("zz", "something else")] {

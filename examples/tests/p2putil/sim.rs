@@ -80,9 +80,57 @@ fn nodes_that_fail_and_nodes_that_come_and_go_are_survived_and_drawn() {
 }
 
 #[test]
+fn records_that_were_not_put_are_not_read() {
+    let lines = sim(&[
+        "kademlia",
+        "--nodes",
+        "20",
+        "--lookups",
+        "5",
+        "--records",
+        "10",
+        "--loss",
+        "0.99",
+    ]);
+    let of = |what| lines.iter().find(|line| line["what"] == what).expect(what);
+    let (put, read) = (of("records put"), of("records read"));
+    assert_eq!(
+        (&put["of"], &put["right"]),
+        (&10.into(), &0.into()),
+        "nodes cannot meet: {put}"
+    );
+    assert_eq!(
+        (&read["of"], &read["percent"]),
+        (&0.into(), &Value::Null),
+        "{read}"
+    );
+}
+
+#[test]
+fn a_plot_that_cannot_be_written_is_an_error_with_its_reason() {
+    let unwritable = if cfg!(target_os = "linux") {
+        "/dev/full"
+    } else {
+        "/nonexistent/plot.svg"
+    };
+    for path in [unwritable, "/nonexistent/plot.svg", env!("CARGO_MANIFEST_DIR")] {
+        for overlay in ["kademlia", "gossip"] {
+            let mut command = Command::new(env!("CARGO_BIN_EXE_p2putil"));
+            command.args(["sim", overlay, "--nodes", "20", "--svg", path]);
+            let output = command.output().expect("it runs");
+            let error = String::from_utf8_lossy(&output.stderr);
+            assert_eq!(output.status.code(), Some(1), "{error}");
+            assert!(error.contains(&format!("{path} cannot be written: ")), "{error}");
+        }
+    }
+}
+
+#[test]
 fn what_makes_no_sense_is_refused() {
     for args in [
         ["chord", "--loss", "1.5"],
+        ["kademlia", "--loss", "1"],
+        ["gossip", "--loss", "1"],
         ["kademlia", "--nodes", "1"],
         ["pastry", "--nodes", "9"],
     ] {

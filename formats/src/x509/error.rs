@@ -31,7 +31,7 @@ pub enum KeyError {
         reason: Box<str>,
     },
     /// The PEM block holds something else.
-    #[error("a PEM block of '{found}' is not a key; expected '{expected}'")]
+    #[error("a PEM block of {found:?} is not a key; expected {expected:?}")]
     PemLabel {
         /// The label of the block.
         found: Box<str>,

@@ -196,7 +196,7 @@ fn ended<A>(doing: &'static str, ended: Result<Outcome<A>, OpError>) -> Result<O
 /// The engine ended an operation as if it were another one.
 fn unexpected<A: std::fmt::Debug>(outcome: &Outcome<A>) -> Error {
     tracing::error!(
-        layer = Engine::<A>::LAYERS[0],
+        layer = "chord",
         ?outcome,
         "an outcome of another kind of operation"
     );

@@ -203,11 +203,7 @@ where
 
 /// The engine ended an operation as if it were another one.
 fn unexpected<A: std::fmt::Debug>(outcome: &Outcome<A>) -> Error {
-    tracing::error!(
-        layer = Engine::<A>::LAYERS[0],
-        ?outcome,
-        "an outcome of another kind of operation"
-    );
+    tracing::error!(layer = "kad", ?outcome, "an outcome of another kind of operation");
     Error::invalid(
         "outcome",
         "the operation ended like one of another kind, which is a fault of this library",

@@ -246,14 +246,31 @@ pub(crate) struct Bench {
 /// The laws.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Prints each law with its verdict, and how many passed, failed and were waived; also if it is interrupted.
+Prints each law with its verdict, and how many passed, failed and were waived; also if it is interrupted. A waived law was
+not checked, for the reason that is given. A seed gives the same lengths, contents and orders again.
 
 Examples:
   p2putil conformance udp=127.0.0.1:0/frag=65536/mux=chat
-  p2putil conformance udp/quic")]
+  p2putil conformance udp/quic --strict --seed 7
+  p2putil conformance mem --junit laws.xml --report laws.json")]
 pub(crate) struct Conformance {
     /// The stack.
     pub(crate) stack: String,
+    /// Ten times as much traffic as otherwise, which finds rarer faults and takes ten times as long.
+    #[arg(long, conflicts_with = "quick")]
+    pub(crate) strict: bool,
+    /// A tenth of the traffic, for a first look.
+    #[arg(long)]
+    pub(crate) quick: bool,
+    /// What everything random follows from; a failure names it.
+    #[arg(long, default_value_t = 0)]
+    pub(crate) seed: u64,
+    /// Also write the verdicts to a file as JUnit XML, which CI systems read.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) junit: Option<PathBuf>,
+    /// Also write the verdicts to a file as one JSON object.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) report: Option<PathBuf>,
 }
 
 /// What to do in a Kademlia network.

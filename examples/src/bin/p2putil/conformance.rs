@@ -6,27 +6,41 @@
 use std::collections::HashMap;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
 use p2p::{Addr as _, BoxAddr, PeerId, Swarm as _};
 use p2p_formats::x509::PrivateKey;
 use p2p_swarms::stack::{Layer, Stack, StackText, forged};
-use p2p_swarmtest::{Ask, Checked, LAWS, Plain, Profile, Secure, SecureAsk, Testbed, Verdict};
+use p2p_swarmtest::{Ask, Checked, Effort, Law, Plain, Profile, Secure, SecureAsk, Testbed, Verdict};
 use serde_json::json;
 
 use crate::cli::Conformance;
 use crate::interrupt::interrupt;
 use crate::output::Out;
-use crate::{Failure, key, open};
+use crate::report::{Run, object};
+use crate::{Failure, files, key, open};
 
 pub(crate) async fn run(args: Conformance, out: Out) -> Result<(), Failure> {
     let text: StackText = args.stack.parse()?;
+    let files = [&args.junit, &args.report];
+    files
+        .into_iter()
+        .flatten()
+        .try_for_each(|file| files::check(file))?;
     let interrupt = interrupt()?;
     let probe = open(&text).await?;
-    let profile = profile(&text, probe.mtu()).await?;
-    // Each law has its own limit; once all of them are over, nothing comes any more.
-    let patience = 2 * profile.limit;
+    let mut profile = profile(&text, probe.mtu()).await?;
+    profile.seed = args.seed;
+    let (effort, factor) = match (args.strict, args.quick) {
+        (true, _) => (Effort::Strict, 10),
+        (false, true) => (Effort::Quick, 1),
+        (false, false) => (Effort::Normal, 1),
+    };
+    let profile = profile.effort(effort);
+    // Each law has its own limit, which a strict run extends; once all of them are over, nothing comes any more.
+    let patience = 2 * factor * profile.limit;
+    let started = Instant::now();
     let (verdicts, arriving) = channel();
     let over = verdicts.clone();
     let bed = testbed(&text, &probe).profile(profile).watch(move |checked| {
@@ -35,7 +49,7 @@ pub(crate) async fn run(args: Conformance, out: Out) -> Result<(), Failure> {
     });
     probe.close().await;
     drop(probe);
-    let laws = LAWS.iter().filter(|law| bed.applies(law)).count();
+    let laws: Vec<Law> = bed.laws().copied().collect();
     tokio::spawn(async move {
         let end = tokio::select! {
             _ = bed.run() => Event::Over,
@@ -43,10 +57,33 @@ pub(crate) async fn run(args: Conformance, out: Out) -> Result<(), Failure> {
         };
         drop(over.send(end));
     });
-    let (tally, unchecked) = print_all(laws, &arriving, patience, out)?;
+    let (tally, unchecked) = print_all(laws.len(), &arriving, patience, out)?;
+    let run = Run {
+        stack: &text.to_string(),
+        seed: args.seed,
+        effort: match effort {
+            Effort::Quick => "quick",
+            Effort::Normal => "normal",
+            Effort::Strict => "strict",
+        },
+        laws: &laws,
+        checked: &tally.checked,
+        took: started.elapsed(),
+        unchecked,
+    };
+    if let Some(file) = &args.junit {
+        files::write(file, &run.junit()?)?;
+    }
+    if let Some(file) = &args.report {
+        files::write(file, &format!("{:#}\n", run.json()))?;
+    }
     match (unchecked, tally.failed) {
         (None, 0) => Ok(()),
-        (None, failed) => Err(Failure::Failed(format!("{text} breaks {failed} laws"))),
+        (None, failed) => Err(Failure::Failed(format!(
+            "{text} breaks {failed} {}; --seed {} gives the same run again",
+            if failed == 1 { "law" } else { "laws" },
+            args.seed
+        ))),
         (Some(why), _) => Err(Failure::Failed(format!("not every law was checked: {why}"))),
     }
 }
@@ -64,6 +101,7 @@ struct Tally {
     passed: usize,
     failed: usize,
     waived: usize,
+    checked: Vec<Checked>,
 }
 
 /// Prints the verdicts of `laws` laws as they come, then the totals. Also says why not all of them came.
@@ -92,6 +130,7 @@ fn print_all(
         passed,
         failed,
         waived,
+        ..
     } = tally;
     let unchecked = laws - (passed + failed + waived);
     let more = match unchecked {
@@ -107,17 +146,13 @@ fn print_all(
 
 impl Tally {
     fn print(&mut self, checked: &Checked, out: Out) -> Result<(), Failure> {
-        let (count, verdict, why) = match &checked.verdict {
-            Verdict::Passed => (&mut self.passed, "passed", ""),
-            Verdict::Failed(how) => (&mut self.failed, "failed", how.as_str()),
-            Verdict::Waived(why) => (&mut self.waived, "waived", why.as_str()),
-        };
-        *count += 1;
-        let object = json!({
-            "law": checked.law.name, "verdict": verdict, "why": why,
-            "secs": checked.took.as_secs_f64(),
-        });
-        out.line(&checked.to_string(), &object)
+        *match &checked.verdict {
+            Verdict::Passed => &mut self.passed,
+            Verdict::Failed(_) => &mut self.failed,
+            Verdict::Waived(_) => &mut self.waived,
+        } += 1;
+        self.checked.push(checked.clone());
+        out.line(&checked.to_string(), &object(checked))
     }
 }
 

@@ -23,7 +23,7 @@ use p2p_examples::table::{Columns, Table, bytes, thousands};
 use p2p_examples::transfer::{self, HEADER, Read, Receiver, Sender};
 
 /// How long one stack may take; what is not there by then is shown as missing.
-const LIMIT: Duration = Duration::from_secs(15);
+const LIMIT: Duration = Duration::from_mins(1);
 /// Bytes of this program that are sent where no file is named.
 const OF_THIS: u64 = 16 << 20;
 /// Bytes that a node has under way: about what the system's buffer for a socket takes.
@@ -142,7 +142,8 @@ impl Shown {
 }
 
 const EXPLAINED: &str = "
-files    whole by their BLAKE3 hash, around a ring; lost: messages, whose chunks were sent again
+files    whole by their BLAKE3 hash, around a ring
+lost     messages, whose chunks were sent again
 asks     to the next node of a ring, answered rightly
 join     through one node that all know; put, get: records of the network
 tell     by ids alone; publish: signed, to all others

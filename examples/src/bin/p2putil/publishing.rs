@@ -73,8 +73,8 @@ pub(crate) async fn run(members: &[Node], seed: u64) -> Result<Row, Failure> {
         node.tell(&GossipAddr::topic(TOPIC), packet).await?;
         sleep(PAUSE).await;
     }
-    let mut arrivals = HashSet::new();
-    while arrivals.len() < arrivals(count) {
+    let mut arrived_once = HashSet::new();
+    while arrived_once.len() < arrivals(count) {
         let Ok(Some(arrival)) = timeout(LOST_AFTER, arriving.recv()).await else {
             break;
         };
@@ -87,7 +87,7 @@ pub(crate) async fn run(members: &[Node], seed: u64) -> Result<Row, Failure> {
         // Right is what its author signed, and comes once.
         if let Some((publisher, start)) = published.get(&number)
             && *publisher == author
-            && arrivals.insert((reader, number))
+            && arrived_once.insert((reader, number))
         {
             row.done(at.saturating_duration_since(*start));
             row.end();

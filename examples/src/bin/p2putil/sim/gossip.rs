@@ -7,11 +7,11 @@ use clap::{Args, ValueEnum};
 use p2p_swarmtest::sim::SimAddr;
 use serde_json::{Value, json};
 
+use super::gossip_plot;
 use super::gossipsub::{self, Attack, Measured, Network, RATE};
 use super::network::number;
-use super::{gossip_plot, plot};
-use crate::Failure;
 use crate::output::{Out, print};
+use crate::{Failure, files};
 use p2p_examples::table::{Table, bytes, thousands};
 
 /// What a network is like, and what happens to it.
@@ -138,7 +138,7 @@ fn found(what: &'static str, text: String, name: &'static str, json: Value) -> F
 }
 
 pub(super) fn run(plan: &Plan, out: Out) -> Result<(), Failure> {
-    plan.svg.as_deref().map_or(Ok(()), plot::check)?;
+    plan.svg.as_deref().map_or(Ok(()), files::check)?;
     let begun = Instant::now();
     let network = plan.network();
     let measured = network.measure();
@@ -146,7 +146,7 @@ pub(super) fn run(plan: &Plan, out: Out) -> Result<(), Failure> {
     let Some(file) = &plan.svg else {
         return Ok(());
     };
-    plot::write(
+    files::write(
         file,
         &gossip_plot::draw(&title(&network, plan), &network, &measured)?,
     )

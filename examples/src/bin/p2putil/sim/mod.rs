@@ -10,8 +10,8 @@ use serde_json::json;
 use self::network::{Network, Tally, number};
 use self::overlay::Overlay;
 use self::plot::Series;
-use crate::Failure;
 use crate::output::{Out, print};
+use crate::{Failure, files};
 use p2p_examples::table::{Table, thousands};
 
 mod chord;
@@ -143,7 +143,7 @@ impl Report {
 }
 
 fn simulate<O: Overlay>(name: &str, plan: &Plan, out: Out) -> Result<(), Failure> {
-    plan.svg.as_deref().map_or(Ok(()), plot::check)?;
+    plan.svg.as_deref().map_or(Ok(()), files::check)?;
     let begun = Instant::now();
     let mut report = Report::new(out);
     let mut network = Network::<O>::new(plan.seed, plan.loss);
@@ -192,7 +192,7 @@ fn simulate<O: Overlay>(name: &str, plan: &Plan, out: Out) -> Result<(), Failure
             expected,
         )?
     };
-    plot::write(file, &svg)
+    files::write(file, &svg)
 }
 
 fn finish<O: Overlay>(

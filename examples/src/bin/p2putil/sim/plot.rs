@@ -1,9 +1,5 @@
 //! Plots as SVG: how many hops lookups took, and what went right over time.
 
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write as _};
-use std::path::Path;
-
 use plotters::prelude::{
     ChartBuilder, Circle, Color as _, IntoDrawingArea as _, IntoFont as _, LineSeries, PathElement, RGBColor,
     Rectangle, SVGBackend, SeriesLabelPosition, TRANSPARENT, WHITE,
@@ -25,46 +21,6 @@ pub(super) struct Series {
 
 pub(super) fn failed(error: impl std::fmt::Display) -> Failure {
     Failure::Failed(format!("the plot cannot be drawn: {error}"))
-}
-
-/// Fails where a plot could not be written, before a simulation that takes minutes. Changes nothing.
-pub(super) fn check(file: &Path) -> Result<(), Failure> {
-    let was_there = file.exists();
-    OpenOptions::new()
-        .append(true)
-        .create(true)
-        .open(file)
-        .map_err(|error| unwritten(file, &error))?;
-    if !was_there {
-        fs::remove_file(file).map_err(|error| unwritten(file, &error))?;
-    }
-    Ok(())
-}
-
-/// Writes a plot. Where that fails, nothing half written is left.
-pub(super) fn write(path: &Path, svg: &str) -> Result<(), Failure> {
-    let written = File::create(path).and_then(|mut file| {
-        file.write_all(svg.as_bytes())?;
-        // A device or a pipe has nothing to synchronize.
-        match file.metadata()?.is_file() {
-            true => file.sync_all(),
-            false => file.flush(),
-        }
-    });
-    written.map_err(|error| {
-        if fs::metadata(path).is_ok_and(|file| file.is_file()) {
-            // The first error says more than one about this would.
-            drop(fs::remove_file(path));
-        }
-        unwritten(path, &error)
-    })
-}
-
-fn unwritten(path: &Path, error: &io::Error) -> Failure {
-    Failure::Failed(format!(
-        "the plot cannot be written to {}: {error}",
-        path.display()
-    ))
 }
 
 /// How many of the lookups took so many hops, and where the paper's mean is.
