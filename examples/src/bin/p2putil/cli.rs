@@ -265,7 +265,7 @@ pub(crate) struct Conformance {
     /// What everything random follows from; a failure names it.
     #[arg(long, default_value_t = 0)]
     pub(crate) seed: u64,
-    /// Also write the verdicts to a file as JUnit XML, which CI systems read.
+    /// Also write the verdicts to a file as `JUnit` XML, which CI systems read.
     #[arg(long, value_name = "FILE")]
     pub(crate) junit: Option<PathBuf>,
     /// Also write the verdicts to a file as one JSON object.

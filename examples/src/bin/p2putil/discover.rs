@@ -210,7 +210,7 @@ impl Announcing {
                     complain(&format!(
                         "warning: not announced at {place}: {}",
                         with_causes(&error)
-                    ))
+                    ));
                 };
                 keep_announced(way, &self.topic, addrs, self.ttl, failed)
             });

@@ -1,4 +1,4 @@
-//! The verdicts of a run of the laws as a file: JUnit XML for CI systems, or one JSON object.
+//! The verdicts of a run of the laws as a file: `JUnit` XML for CI systems, or one JSON object.
 
 use std::time::Duration;
 
@@ -42,7 +42,7 @@ impl Run<'_> {
         })
     }
 
-    /// JUnit XML: a suite for each group of laws, a case for each law. Waived laws are skipped ones; those without a verdict
+    /// `JUnit` XML: a suite for each group of laws, a case for each law. Waived laws are skipped ones; those without a verdict
     /// are errors.
     pub(crate) fn junit(&self) -> Result<String, Failure> {
         let mut report = Report::new(self.stack);
@@ -50,17 +50,16 @@ impl Run<'_> {
         let mut suites: Vec<TestSuite> = Vec::new();
         for (law, checked) in self.laws() {
             let case = self.case(law, checked);
-            match suites.iter_mut().find(|suite| suite.name.as_str() == law.group()) {
-                Some(suite) => drop(suite.add_test_case(case)),
-                None => {
-                    let mut suite = TestSuite::new(law.group());
-                    suite.add_property(("stack", self.stack));
-                    suite.add_property(("seed", self.seed.to_string().as_str()));
-                    suite.add_property(("effort", self.effort));
-                    suite.add_test_case(case);
-                    suites.push(suite);
-                }
+            if let Some(suite) = suites.iter_mut().find(|suite| suite.name.as_str() == law.group()) {
+                suite.add_test_case(case);
+                continue;
             }
+            let mut suite = TestSuite::new(law.group());
+            suite.add_property(("stack", self.stack));
+            suite.add_property(("seed", self.seed.to_string().as_str()));
+            suite.add_property(("effort", self.effort));
+            suite.add_test_case(case);
+            suites.push(suite);
         }
         report.add_test_suites(suites);
         let text = report.to_string();
