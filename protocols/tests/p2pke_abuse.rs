@@ -651,3 +651,52 @@ fn a_peer_that_is_heard_is_not_asked_for_another_session() {
     }
     assert_eq!(net.handshakes(), begun);
 }
+
+#[test]
+fn hellos_of_unproven_sources_are_answered_by_no_more_bytes_than_they_have() {
+    let mut net = Net::new(2, 22, &Config::default());
+    let mut hello = hello_of(&mut net, 1, 0);
+    let (mut received, mut sent, mut answers) = (0, 0, 0);
+    for packet in 0..20_000u32 {
+        hello[4..8].copy_from_slice(&(packet / 3).to_be_bytes());
+        let source = 1000 + packet / 3 % 700;
+        received += hello.len();
+        let _ = net.deliver(source, 0, &hello);
+        while let Some((to, answer)) = net.nodes[0].endpoint.poll_transmit() {
+            assert_eq!(to, source);
+            (sent, answers) = (sent + answer.len(), answers + 1);
+            assert!(answer.len() <= hello.len());
+        }
+        // Timers of half-open channels send nothing either.
+        net.now += Duration::from_micros(100);
+        let node = &mut net.nodes[0];
+        node.endpoint.handle_timeout(net.now, &mut node.rng);
+    }
+    assert!(answers > 1000 && sent <= received, "{answers} answers");
+    assert!(net.nodes[0].endpoint.channels() <= 1024);
+    net.run_for(secs(30));
+    assert_eq!(net.nodes[0].endpoint.channels(), 0);
+    assert!(net.log.is_empty(), "nothing is sent by itself");
+}
+
+#[test]
+fn a_handshake_outlasts_a_flood_of_half_open_ones_from_its_own_network() {
+    let config = Config {
+        half_open: 64,
+        ..Config::default()
+    };
+    let mut net = Net::new(2, 23, &config);
+    net.connect(1, 0);
+    let (_, hello) = net.nodes[1].endpoint.poll_transmit().expect("a hello");
+    assert_eq!(net.deliver(1, 0, &hello), Ok(None));
+    let (_, answer) = net.nodes[0].endpoint.poll_transmit().expect("an answer");
+    // What comes within a round trip, from as many sources as packets.
+    let mut flood = hello_of(&mut net, 1, 0);
+    for packet in 0..60u32 {
+        flood[4..8].copy_from_slice(&packet.to_be_bytes());
+        let _ = net.deliver(1000 + packet, 0, &flood);
+    }
+    assert_eq!(net.deliver(0, 1, &answer), Ok(None));
+    net.run_for(Duration::ZERO);
+    net.exchange(0, 1);
+}

@@ -21,6 +21,9 @@ fn op() -> impl Strategy<Value = Op> {
     let garbage = proptest::collection::vec(any::<u8>(), 0..60);
     prop_oneof![
         2 => node().prop_map(Op::Connect),
+        1 => (node(), any::<u8>()).prop_map(|(node, id)| Op::ConnectWrongly(node, id)),
+        1 => (node(), any::<bool>()).prop_map(|(node, all)| Op::Release(node, all)),
+        1 => (node(), any::<u8>()).prop_map(|(node, counter)| Op::Hint(node, counter)),
         4 => node().prop_map(Op::Tell),
         1 => node().prop_map(Op::Renew),
         12 => at().prop_map(Op::Arrive),

@@ -23,7 +23,7 @@ enum Step {
 
 impl Arbitrary<'_> for Step {
     fn arbitrary(bytes: &mut Unstructured<'_>) -> Result<Self> {
-        Ok(Self::One(match bytes.int_in_range(0..=15)? {
+        Ok(Self::One(match bytes.int_in_range(0..=18)? {
             0 => Op::Connect(bytes.arbitrary()?),
             1 | 2 => Op::Tell(bytes.arbitrary()?),
             3 => Op::Renew(bytes.arbitrary()?),
@@ -40,6 +40,9 @@ impl Arbitrary<'_> for Step {
             9 => Op::Pass(u32::from(bytes.arbitrary::<u16>()?)),
             10 => Op::Pass(bytes.int_in_range(0..=250_000)?),
             11 => Op::Restart(bytes.arbitrary()?),
+            16 => Op::ConnectWrongly(bytes.arbitrary()?, bytes.arbitrary()?),
+            17 => Op::Release(bytes.arbitrary()?, bytes.arbitrary()?),
+            18 => Op::Hint(bytes.arbitrary()?, bytes.arbitrary()?),
             12 | 13 => return Ok(Self::Flow(bytes.int_in_range(1..=8)?)),
             _ => Op::Arrive(bytes.arbitrary()?),
         }))

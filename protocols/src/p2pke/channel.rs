@@ -13,8 +13,8 @@ use rand::CryptoRng;
 
 use super::path::DataPath;
 use super::session::{Session, Stage};
-use super::transport::Transport;
-use super::wire::{self, INIT_DONE, INIT_HELLO, InitHello, RESP_DONE, RESP_HELLO};
+use super::transport::{Transport, nanos};
+use super::wire::{self, FIRST_DATA, INIT_DONE, INIT_HELLO, InitHello, RESP_DONE, RESP_HELLO};
 use super::{Error, Local, Tai64N};
 pub use answer::Hello;
 use opening::Opening;
@@ -24,6 +24,8 @@ const TRANSMITS: usize = 16;
 
 /// The least time by which two hellos of one channel differ.
 const TICK: Duration = Duration::from_nanos(1);
+
+const SECOND: u64 = 1_000_000_000;
 
 /// No configuration makes a handshake message wait less.
 const SHORTEST_WAIT: Duration = Duration::from_millis(1);
@@ -57,7 +59,7 @@ pub enum Event {
 /// What would be lost with a channel that peers opened, the least first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Idleness {
-    /// It never carried data of the peer.
+    /// It never carried data.
     NeverUsed,
     /// Nothing came for so long that nothing is sent on it.
     Silent,
@@ -82,15 +84,22 @@ pub struct Channel {
     last_hello: Option<(PublicKey, Tai64N)>,
     /// The newest hello of this side, on the driver's clock.
     pub(super) last_opened: Option<Duration>,
-    /// When a peer's word that it has no session was last acted on.
-    hinted: Option<Duration>,
-    /// When the allowance of hellos by the peer of the session in use was last charged; see [`admit_rekey`](Self::admit_rekey).
-    rekeys: Duration,
+    /// Nanoseconds of the driver's clock before which a peer's word that it has no session is not acted on.
+    next_hint: u64,
+    /// Nanoseconds up to which the allowance of [`admit_rekey`](Self::admit_rekey) is spent.
+    rekeys_spent: u64,
     /// Whether this node ever began a handshake here for a caller.
     outbound: bool,
-    /// Whether a session before the one in use carried data of the peer.
+    /// Whether a session before the one in use carried data.
     carried: bool,
     path: Option<Arc<DataPath>>,
+    /// Boxed, as it is empty but for the moment between a call and what the driver takes out after it.
+    effects: Option<Box<Effects>>,
+}
+
+/// What calls led to.
+#[derive(Debug, Default)]
+struct Effects {
     transmits: VecDeque<Packet>,
     events: VecDeque<Event>,
 }
@@ -106,13 +115,12 @@ impl Channel {
             answering: VecDeque::new(),
             last_hello: None,
             last_opened: None,
-            hinted: None,
-            rekeys: Duration::ZERO,
+            next_hint: 0,
+            rekeys_spent: 0,
             outbound: false,
             carried: false,
             path: None,
-            transmits: VecDeque::new(),
-            events: VecDeque::new(),
+            effects: None,
         }
     }
 
@@ -145,7 +153,8 @@ impl Channel {
             .filter(|_| self.opening.is_none() && !self.outbound)?;
         let (heard, config) = (path.current.heard_at(), &self.local.config);
         let silence = now.saturating_sub(heard);
-        let idleness = if !self.carried && !path.current.heard_data() {
+        let unused = !self.carried && !path.current.heard_data() && !path.current.has_sealed(FIRST_DATA);
+        let idleness = if unused {
             Idleness::NeverUsed
         } else if silence > config.keep_alive {
             Idleness::Silent
@@ -166,13 +175,11 @@ impl Channel {
             .path
             .as_ref()
             .is_some_and(|path| path.key.as_der() == hello.key);
-        let spent = self
-            .rekeys
-            .max(now)
-            .saturating_add(Duration::from_secs(1) / per_second);
-        let admitted = known && spent <= now.saturating_add(Duration::from_secs(1));
+        let now = nanos(now);
+        let spent = (self.rekeys_spent.max(now)).saturating_add(SECOND / u64::from(per_second));
+        let admitted = known && spent <= now.saturating_add(SECOND);
         if admitted {
-            self.rekeys = spent;
+            self.rekeys_spent = spent;
         }
         admitted
     }
@@ -286,7 +293,7 @@ impl Channel {
             self.opening.take_if(|opening| !opening.is_wanted());
         }
         let live = self.live.as_ref().and_then(Session::transport);
-        self.carried |= live.is_some_and(|live| live.heard_data());
+        self.carried |= live.is_some_and(|live| live.heard_data() || live.has_sealed(FIRST_DATA));
         self.previous = self
             .live
             .take()
@@ -372,36 +379,45 @@ impl Channel {
 
     /// The next packet to send to this address.
     pub fn poll_transmit(&mut self) -> Option<Packet> {
-        pop(&mut self.transmits)
+        self.pop(|effects| effects.transmits.pop_front())
     }
 
     /// The next thing that happened.
     pub fn poll_event(&mut self) -> Option<Event> {
-        pop(&mut self.events)
+        self.pop(|effects| effects.events.pop_front())
+    }
+
+    /// Takes out an effect; the memory of all goes with the last.
+    fn pop<T>(&mut self, pop: impl FnOnce(&mut Effects) -> Option<T>) -> Option<T> {
+        let effects = self.effects.as_deref_mut()?;
+        let popped = pop(effects);
+        if effects.transmits.is_empty() && effects.events.is_empty() {
+            self.effects = None;
+        }
+        popped
     }
 
     fn transmit(&mut self, packet: Packet) {
-        if self.transmits.len() == TRANSMITS {
-            self.transmits.pop_front();
-        }
-        self.transmits.push_back(packet);
+        push(&mut self.effects.get_or_insert_default().transmits, packet);
     }
 
     fn event(&mut self, event: Event) {
-        if self.events.len() == TRANSMITS {
-            self.events.pop_front();
-        }
-        self.events.push_back(event);
+        push(&mut self.effects.get_or_insert_default().events, event);
     }
 }
 
-/// The front of a queue, whose memory is freed with its last element.
-fn pop<T>(queue: &mut VecDeque<T>) -> Option<T> {
-    let front = queue.pop_front();
-    if queue.is_empty() {
-        *queue = VecDeque::new();
+fn push_events(effects: &mut Option<Box<Effects>>, events: Vec<Event>) {
+    for event in events {
+        push(&mut effects.get_or_insert_default().events, event);
     }
-    front
+}
+
+/// Appends to a queue; at the limit the oldest goes.
+fn push<T>(queue: &mut VecDeque<T>, item: T) {
+    if queue.len() == TRANSMITS {
+        queue.pop_front();
+    }
+    queue.push_back(item);
 }
 
 /// A handshake message with room for the layers below.

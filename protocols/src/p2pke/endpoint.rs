@@ -169,7 +169,9 @@ impl<A: Clone + Ord + Hash> Endpoint<A> {
             self.hint(now, src, &packet);
             return Err(Error::NoSession);
         };
-        if wire::parse_no_session(&packet).is_some() {
+        if let Some(counter) = wire::parse_no_session(&packet)
+            && slot.channel.check_hint(now, counter)?
+        {
             self.gate.take_hint(now)?;
         }
         let result = slot.channel.handle(now, packet, rng);

@@ -16,7 +16,8 @@
 //! - **To send**, look the address up in that map and [`DataPath::seal`] each packet of a batch, without any lock.
 //!   [`Sealed::RenewalDue`] asks for one call of [`Endpoint::renew`] after the batch. Without a path, with one of
 //!   another peer, or after an error, call [`Endpoint::connect`] and wait for [`Event::Established`] (seal and send), or
-//!   [`Event::Failed`] (tell the caller).
+//!   [`Event::Failed`] (tell the caller). Callers that expect different peers at one address share a handshake, and the
+//!   identity that answers says how it ends for each; when nobody waits any more, call [`Endpoint::release`].
 //! - **To receive**, [`DataPath::open`] each packet of a batch, again without a lock.
 //!   [`Error::Unexpected`] is a handshake message and goes to [`Endpoint::handle`], as does everything from
 //!   an address without a path; any other error is a drop, counted under [`Error::reason`]. The message's source is
@@ -55,6 +56,20 @@
 //! assert_eq!((here.peer(), packet), (alice.local().id(), Packet::from("hello")));
 //! ```
 //!
+//! # Limits
+//! All are in [`Config`]. A source gets memory with its first hello that is verified, and counts as half open until it has
+//! proven its key. Channels that peers open are counted by peer, by network and in total, and a share is left for what this
+//! node opens; at a limit the least useful one goes, never one that was heard with data within
+//! [`Config::refresh_after`]. Hellos have rates in total, by network and by source, and a peer that is known at its
+//! address has an allowance beside them. An unproven source is sent at most one answer for each hello,
+//! and 20 bytes for a data packet: no more than it sent, where both sides have keys of one kind.
+//!
+//! # Peers that were started again
+//! A node that gets a data packet without a session answers with [`wire::no_session`], of 20 bytes, at most as long as the
+//! packet. The peer begins a handshake beside its session, at most once a second, and only if it sent a packet under that
+//! counter and has heard nothing authentic for 100 ms; the session goes on until the other one is confirmed. So whoever
+//! forges such an answer causes one handshake a second, and ends nothing. What was sent before is lost, as on the medium.
+//!
 //! # Security
 //! **Required of the caller.** A cryptographic RNG: an ephemeral key that can be guessed gives its session away. A
 //! clock that does not go back, also over restarts: a hello older than the last one is refused while the peer
@@ -64,7 +79,8 @@
 //! and within [`WINDOW`] counters of the newest). A path to an id leads to that id or nowhere. Keys that leak later do
 //! not open sessions that have ended (each has an ephemeral key of its own from both sides, and the keys for data
 //! are wiped with their session; what snow held during the handshake is freed, not wiped). No state for strangers before a signature; bounded work and memory after it. Nothing on the wire
-//! panics, and no forged or repeated packet ends or moves a session. Nobody takes an address over from a peer that
+//! panics, and no forged or repeated packet ends or moves a session. A false id at a node's address does not make that node
+//! unreachable. Nobody takes an address over from a peer that
 //! is heard there.
 //!
 //! **Not provided**, by version 1:
@@ -74,7 +90,10 @@
 //! - *Freshness of hellos.* The signature in a hello covers its time stamp alone. Who has seen a hello can make others of
 //!   it that cost the responder a handshake's work and lead to no session.
 //! - *Reachable addresses.* No cookie proves a source before work is done for it; a flood from made-up addresses
-//!   spends [`Config::hello_rate`] and thereby keeps newcomers out while it lasts. Established sessions go on.
+//!   spends [`Config::hello_rate`] and thereby keeps newcomers out while it lasts. Established sessions go on and are
+//!   replaced in time.
+//! - *Answers that cannot be outrun.* A node on the path that sees a hello may answer it first with a key of its own; callers
+//!   then learn of the wrong peer. The true answer to the same hello still makes a session, for the next caller.
 //! - *Denied conversations.* Both sides sign, so each can show others that the peer spoke with somebody.
 //! - *Safety from quantum computers.* What is recorded today can be opened by one tomorrow.
 //! - *An end.* No message closes a session; it expires.

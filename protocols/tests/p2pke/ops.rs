@@ -15,6 +15,12 @@ use super::net::{self, Net, millis, secs};
 #[derive(Clone, Debug)]
 pub(crate) enum Op {
     Connect(u8),
+    /// A caller expects some other peer there.
+    ConnectWrongly(u8, u8),
+    /// Callers leave: those that expect the peer, or all.
+    Release(u8, bool),
+    /// Somebody says that there is no session for the packet under this counter.
+    Hint(u8, u8),
     Tell(u8),
     Renew(u8),
     /// The packet at this place of the queue arrives.
@@ -79,6 +85,23 @@ impl World {
         self.count += 1;
         match op {
             Op::Connect(node) => self.net.connect(side(node), 1 - side(node)),
+            Op::ConnectWrongly(node, id) => {
+                let (now, at) = (self.net.now, 1 - side(node));
+                let node = &mut self.net.nodes[side(node) as usize];
+                let wrong = net::local(1000 + u32::from(id), Config::default()).id();
+                let _ = node.endpoint.connect(now, &at, Some(wrong), &mut node.rng);
+            }
+            Op::Release(node, all) => {
+                let (at, node) = (1 - side(node), side(node) as usize);
+                let expected = self.net.nodes[at as usize].id();
+                self.net.nodes[node]
+                    .endpoint
+                    .release(&at, (!all).then_some(expected));
+            }
+            Op::Hint(to, counter) => {
+                let hint = p2p_protocols::p2pke::wire::no_session(u32::from(counter % 32));
+                self.deliver(1 - side(to), side(to), &hint);
+            }
             Op::Tell(node) => {
                 let (data, from) = (format!("message {}", self.count).into_bytes(), side(node));
                 self.net.tell(from, 1 - from, &data);

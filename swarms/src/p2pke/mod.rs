@@ -21,6 +21,16 @@
 //! Whoever waits, in `receive` or in a `tell` that needs a handshake, pulls from below in its own task. While nobody
 //! does, a background task answers handshakes, keeps time, and puts messages that come into a bounded inbox.
 //!
+//! Channels that peers open are limited by peer, by network and in total, and a share is kept for what this node tells.
+//!
+//! # Peers that were started again
+//! What is told to a peer that has lost its sessions is lost. It says so, and another session is made at once: an ask is
+//! answered after its first retransmission, within a second.
+//!
+//! # Closing
+//! `close` drops nothing that a tell returned `Ok` for: it has been given to the swarm below, whose `close` decides. A tell that
+//! still waits for a handshake fails with [`Error::Closed`](p2p::Error::Closed), and its message does not leave.
+//!
 //! Deliberately absent: asks (put [`AskingSwarm`](crate::AskingSwarm) on top), messages longer than a datagram (put
 //! [`FragmentSwarm`](crate::FragmentSwarm) on top), and keep-alive packets.
 

@@ -11,8 +11,9 @@ use p2p::PeerId;
 use rand::CryptoRng;
 
 use super::super::session::{Answers, Session, Stage, Step};
+use super::super::transport::nanos;
 use super::super::{Error, Tai64N, wire};
-use super::{Channel, Event, LONGEST_WAIT, SHORTEST_WAIT, TICK, packet};
+use super::{Channel, Event, LONGEST_WAIT, SHORTEST_WAIT, TICK, packet, push_events};
 
 /// Answers to one repetition of a hello that may turn out to be none; further ones are dropped until the next.
 /// Each costs an X25519 operation, and anybody can send them. What does not cost one is not counted.
@@ -165,7 +166,7 @@ impl Channel {
             (Some(found), Some(expected)) if found == expected => opening.session.stage() == Stage::HelloSent,
             (Some(found), _) => {
                 let events = opening.disappoint(Some(found), &Error::WrongPeer);
-                self.events.extend(events);
+                push_events(&mut self.effects, events);
                 false
             }
             (None, _) => begun,
@@ -254,7 +255,7 @@ impl Channel {
         if proven.is_some() {
             opening.found = proven;
             let events = opening.disappoint(proven, &Error::WrongPeer);
-            self.events.extend(events);
+            push_events(&mut self.effects, events);
         }
         match step? {
             Step::Reply if before == Stage::HelloSent => {
@@ -274,27 +275,30 @@ impl Channel {
         Ok(())
     }
 
-    /// The peer says that it has no session for a packet. Nothing proves that, so nothing ends here: if the packet may have
-    /// been one of this side's, and nothing authentic came since, a handshake begins beside the session in use.
-    fn handle_hint(&mut self, now: Duration, counter: u32, rng: &mut dyn CryptoRng) -> Result<(), Error> {
+    /// Whether the peer's word that it has no session for a packet is a reason to begin a handshake beside the session in
+    /// use. Nothing proves that word, so nothing ends by it: the packet must have been one of this side's, nothing
+    /// authentic came since, and it is acted on once a second.
+    ///
+    /// # Errors
+    /// Why it is dropped.
+    pub(in super::super) fn check_hint(&self, now: Duration, counter: u32) -> Result<bool, Error> {
         let path = self.path.as_ref().ok_or(Error::Unexpected)?;
         if !path.current.has_sealed(counter) {
             return Err(Error::Unexpected);
         }
-        if self.opening.is_some() {
-            return Ok(());
-        }
         let heard = path.current.heard_at().saturating_add(SILENCE_BEFORE_HINT);
-        if now < heard
-            || self
-                .hinted
-                .is_some_and(|at| now < at.saturating_add(BETWEEN_HINTS))
-        {
+        if now < heard || nanos(now) < self.next_hint {
             return Err(Error::RateLimited);
         }
-        self.hinted = Some(now);
-        let peer = path.peer;
-        self.open(now, Some(peer), true, rng)
+        Ok(self.opening.is_none())
+    }
+
+    fn handle_hint(&mut self, now: Duration, counter: u32, rng: &mut dyn CryptoRng) -> Result<(), Error> {
+        if !self.check_hint(now, counter)? {
+            return Ok(());
+        }
+        self.next_hint = nanos(now.saturating_add(BETWEEN_HINTS));
+        self.renew(now, rng)
     }
 
     /// Ends the handshake if its time is over or its last caller has left, and else sends its message if that is due.
@@ -313,7 +317,7 @@ impl Channel {
         let rekeyed = opening.rekey.is_some() || opening.session.transport().is_some();
         let error = opening.refused.take().unwrap_or(Error::TimedOut);
         let events = opening.disappoint(None, &error);
-        self.events.extend(events);
+        push_events(&mut self.effects, events);
         if let Some(path) = &self.path
             && rekeyed
         {
