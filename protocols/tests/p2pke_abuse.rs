@@ -45,10 +45,10 @@ fn failures(net: &mut Net, node: u32) -> Vec<(Option<PeerId>, Option<PeerId>, Er
 
 /// Lets a hello of node 0 and its answer pass, without looking at events.
 fn one_round_trip(net: &mut Net) {
-    for (from, to) in [(0, 1), (1, 0)] {
-        while let Some((_, packet)) = net.nodes[from].endpoint.poll_transmit() {
-            net.log.push((from as u32, to as u32, packet.to_vec()));
-            let _ = net.deliver(from as u32, to as u32, &packet);
+    for (from, to) in [(0_u32, 1), (1, 0)] {
+        while let Some((_, packet)) = net.nodes[from as usize].endpoint.poll_transmit() {
+            net.log.push((from, to, packet.to_vec()));
+            let _ = net.deliver(from, to, &packet);
         }
     }
 }
