@@ -373,6 +373,31 @@ fn who_makes_ids_in_one_network_keeps_no_more_than_one_node_of_it() {
 }
 
 #[test]
+fn senders_that_fill_a_nodes_own_range_leave_room_for_others() {
+    let config = Config {
+        records: 20,
+        records_per_source: 10,
+        ..Config::default()
+    };
+    let mut engine = between(config, 0xf000, 0x1000, &[]);
+    for number in 0..20 {
+        let from = 1 + (number % 2) as u16;
+        assert!(keep(&mut engine, from, 0xf100_0000 + number, b"x").is_ok());
+    }
+    for number in 0..9 {
+        assert!(
+            keep(&mut engine, 3, 0xf200_0000 + number, b"x").is_ok() || number > 5,
+            "{number}"
+        );
+        assert_eq!(engine.stored().0, 20);
+    }
+    // All have about as many now, and nobody takes from another any more.
+    for from in [1, 2, 3] {
+        assert_eq!(keep(&mut engine, from, 0xf300_0000, b"x"), Err(Refusal::Full));
+    }
+}
+
+#[test]
 fn a_full_node_lets_the_farthest_copies_go_for_records_of_its_own_range_alone() {
     let config = Config {
         records: 10,

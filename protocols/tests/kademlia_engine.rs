@@ -762,6 +762,136 @@ fn strangers_that_do_not_answer_keep_neither_others_nor_its_own_contacts_from_be
     assert!(asked.iter().any(|number| (1..=5).contains(number)), "{asked:?}");
 }
 
+#[test]
+fn networks_that_fill_a_node_leave_room_for_records_and_providers_of_others() {
+    let config = Config {
+        records: 40,
+        records_per_source: 10,
+        provider_keys: 40,
+        provided_per_source: 10,
+        ..Config::default()
+    };
+    let mut engine = engine(&config);
+    // Keys as near to the node's id as anybody likes to choose them, from many nodes of four networks.
+    let near = |number: u32| {
+        let mut key = *id(0).as_bytes();
+        key[28..].copy_from_slice(&number.to_be_bytes());
+        key
+    };
+    for number in 0..400 {
+        let from = 0x2000_0000 + 0x100 * (number % 4) + number / 4 % 16;
+        let (key, value) = (near(number), &[1][..]);
+        let put = Ask::Put {
+            key,
+            ttl: HOUR,
+            value,
+        };
+        let _ = engine.handle_request(NOW, &Place::new(from), &ask(from, put));
+        let provide = Ask::Provide { key, ttl: HOUR };
+        let _ = engine.handle_request(NOW, &Place::new(from), &ask(from, provide));
+    }
+    assert_eq!((engine.stored().0, engine.kept_providers().0), (40, 40));
+    // One that is as far as a key can be still gets its place.
+    let honest = 0x2200_0001;
+    let mut far = *id(0).as_bytes();
+    far.iter_mut().for_each(|byte| *byte ^= 0xff);
+    let put = Ask::Put {
+        key: far,
+        ttl: HOUR,
+        value: &[1],
+    };
+    assert!(
+        engine
+            .handle_request(NOW, &Place::new(honest), &ask(honest, put))
+            .is_ok()
+    );
+    let provide = Ask::Provide { key: far, ttl: HOUR };
+    assert!(
+        engine
+            .handle_request(NOW, &Place::new(honest), &ask(honest, provide))
+            .is_ok()
+    );
+    assert_eq!((engine.stored().0, engine.kept_providers().0), (40, 40));
+    let get = engine.handle_request(NOW, &Place::new(9), &ask(9, Ask::Get(far)));
+    let get = get.expect("a good request");
+    let answer = Message::<Answer<'_>>::parse(&get).expect("a good answer");
+    assert!(matches!(answer.body, Answer::Record { .. }));
+    // It stays while they go on.
+    for number in 400..800 {
+        let from = 0x2000_0000 + 0x100 * (number % 4) + number / 4 % 16;
+        let (key, value) = (near(number), &[1][..]);
+        let put = Ask::Put {
+            key,
+            ttl: HOUR,
+            value,
+        };
+        let _ = engine.handle_request(NOW, &Place::new(from), &ask(from, put));
+    }
+    let get = engine.handle_request(NOW, &Place::new(9), &ask(9, Ask::Get(far)));
+    let get = get.expect("a good request");
+    let answer = Message::<Answer<'_>>::parse(&get).expect("a good answer");
+    assert!(matches!(answer.body, Answer::Record { .. }));
+}
+
+#[test]
+fn a_source_that_proves_nothing_gets_no_more_bytes_than_it_sent() {
+    #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+    struct Mixed(Option<PeerId>, SocketAddr);
+    impl std::fmt::Display for Mixed {
+        fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            write!(f, "{}", self.1)
+        }
+    }
+    impl Addr for Mixed {
+        fn peer_id(&self) -> Option<PeerId> {
+            self.0
+        }
+        fn socket_addr(&self) -> Option<SocketAddr> {
+            Some(self.1)
+        }
+    }
+    let parse = |text: &str| Some(Mixed(None, text.parse().ok()?));
+    let rules = Rules::new(Config::default(), parse, |_: &PeerId, _: &[u8]| true);
+    let mut engine = Engine::new(id(0), Arc::new(rules), NOW, 1);
+    let socket = |number: u8| SocketAddr::from(([32, number, 0, 1], 1));
+    for number in 1..=30 {
+        let from = Mixed(Some(id(number.into())), socket(number));
+        engine
+            .handle_request(NOW, &from, &ask(number.into(), Ask::Ping))
+            .expect("a good request");
+        for transmit in sent(&mut engine) {
+            engine.handle_answer(NOW, transmit.id, &answer(number.into(), Answer::Pong));
+        }
+    }
+    let proven = Mixed(Some(id(1)), socket(1));
+    engine
+        .handle_request(NOW, &proven, &put(1, 7, &[1; 1000]))
+        .expect("a good record");
+    engine.handle_request(NOW, &proven, &provide(1, 7)).expect("room");
+    let key = *id(7).as_bytes();
+    for request in [Ask::Ping, Ask::FindNode(key), Ask::Get(key), Ask::Providers(key)] {
+        let request = ask(99, request);
+        let unproven = Mixed(None, socket(99));
+        let answer = engine
+            .handle_request(NOW, &unproven, &request)
+            .expect("a good request");
+        assert!(
+            answer.len() <= request.len(),
+            "{} B for {} B",
+            answer.len(),
+            request.len()
+        );
+        let proven = Mixed(Some(id(99)), socket(99));
+        assert!(
+            engine
+                .handle_request(NOW, &proven, &request)
+                .expect("a good request")
+                .len()
+                >= answer.len()
+        );
+    }
+}
+
 fn provided(engine: &mut Engine<Place>, key: u64) -> Vec<PeerId> {
     let request = ask(9, Ask::Providers(*id(key).as_bytes()));
     let bytes = engine.handle_request(NOW, &Place::new(9), &request);

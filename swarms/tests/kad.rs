@@ -540,18 +540,24 @@ async fn a_made_up_id_at_a_nodes_true_address_does_not_make_it_unreachable() {
         id: *id.as_bytes(),
         addr: KeyAddr::new(id, at).to_string().into(),
     };
+    // Two of them, which are asked at the same time: one names the node, the other made-up ids where it is.
+    let honest = net.sealed(98);
     let lies = lie(&liar, |target| {
-        if target != id {
-            return Vec::new();
-        }
-        let mut made_up = *id.as_bytes();
-        made_up[31] ^= 1;
-        vec![named(PeerId::new(made_up)), named(id)]
+        let made_up = (1..20).map(|bits| {
+            let mut made_up = *id.as_bytes();
+            made_up[31] ^= bits;
+            named(PeerId::new(made_up))
+        });
+        made_up.filter(|_| target == id).collect()
+    });
+    let honesty = lie(&honest, |target| {
+        Vec::from_iter((target == id).then(|| named(id)))
     });
     let asking = async {
         let a = net.node(50, default);
-        let joining = a.join(&liar.local_addrs()).expect("room");
-        assert_eq!(joining.finish().await.expect("open"), 1);
+        let both = [liar.local_addrs(), honest.local_addrs()].concat();
+        let joining = a.join(&both).expect("room");
+        assert_eq!(joining.finish().await.expect("open"), 2);
         let start = Instant::now();
         let told = a.tell(&id, a.packet(b"hello")).await;
         told.expect("it is there");
@@ -561,6 +567,7 @@ async fn a_made_up_id_at_a_nodes_true_address_does_not_make_it_unreachable() {
     tokio::select! {
         () = asking => {}
         () = lies => panic!("closed"),
+        () = honesty => panic!("closed"),
     }
 }
 

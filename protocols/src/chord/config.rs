@@ -55,7 +55,8 @@ pub struct Config {
     /// Default: 8 KiB.
     pub value: usize,
     /// Records kept, own ones and copies. At the limit others' copies leave for records of this node's own range, those
-    /// farthest from it first; all else is refused. Default: 4096.
+    /// farthest from it first, and then records of the network that has the most, for one that has fewer; all else is
+    /// refused. Default: 4096.
     pub records: usize,
     /// Bytes of their values. As above. Default: 8 MiB.
     pub record_bytes: usize,

@@ -112,21 +112,52 @@ impl Store {
         // Right behind this node on the circle begins what is farthest before it.
         let own = incoming.own_range.map(|(_, own)| own).unwrap_or_default();
         let mut others = self.around(own);
+        let mut copies = true;
         while count > config.records || bytes > config.record_bytes {
             let (predecessor, own) = incoming.own_range.ok_or(Refusal::Full)?;
-            let (farthest, kept) = others.next().ok_or(Refusal::Full)?;
-            if in_half_open(farthest, &predecessor, &own) {
-                return Err(Refusal::Full);
-            }
+            let copy = others.next().filter(|_| copies);
+            let copy = copy.filter(|(farthest, _)| !in_half_open(farthest, &predecessor, &own));
+            copies = copy.is_some();
+            let left = copy.or_else(|| self.of_greatest(key, incoming.source, from_source, &leaving));
+            let (leaves, kept) = left.ok_or(Refusal::Full)?;
             count -= 1;
             bytes -= kept.value.len();
-            leaving.push(*farthest);
+            leaving.push(*leaves);
         }
         drop(others);
         for key in leaving {
             self.remove(&key);
         }
         Ok(())
+    }
+
+    /// A record of the source that has the most of those that stay, if that is clearly more than the one with `own` records
+    /// has: so those that come first with many leave room for others.
+    fn of_greatest(
+        &self,
+        but: PeerId,
+        source: Source,
+        own: usize,
+        leaving: &[PeerId],
+    ) -> Option<(&PeerId, &Kept)> {
+        let mut counts = self.sources.clone();
+        for gone in leaving.iter().filter_map(|key| self.records.get(key)) {
+            if let Some(count) = counts.get_mut(&gone.source) {
+                *count = count.saturating_sub(1);
+            }
+        }
+        let (greatest, count) = counts
+            .into_iter()
+            .max_by_key(|(source, count)| (*count, *source))?;
+        if greatest == source || count <= own + 1 {
+            return None;
+        }
+        let mut of_it = self
+            .records
+            .iter()
+            .rev()
+            .filter(|(_, kept)| kept.source == greatest);
+        of_it.find(|(key, _)| **key != but && !leaving.contains(key))
     }
 
     pub(super) fn remove(&mut self, key: &PeerId) {

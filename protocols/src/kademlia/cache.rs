@@ -171,6 +171,11 @@ impl<K: AsRef<[u8]> + Ord + Clone, V> Cache<K, V> {
         Some((key, entry))
     }
 
+    /// What [`pop_farthest`](Self::pop_farthest) would take out.
+    pub fn next_to_leave(&self) -> Option<(&K, &Entry<V>)> {
+        self.first_to_leave(self.farthest_over()?)
+    }
+
     fn farthest_over(&self) -> Option<usize> {
         self.buckets
             .iter()

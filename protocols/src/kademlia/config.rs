@@ -73,7 +73,8 @@ pub struct Config {
     /// Bytes of a record's value at most; longer ones are refused. At most [`message`](Self::message) less 64.
     /// Default: 8 KiB.
     pub value: usize,
-    /// Records kept for others. At the limit the newest of those farthest from this node's id leaves.
+    /// Records kept for others. At the limit the newest of those farthest from this node's id leaves, or the newest of the
+    /// network that has the most.
     /// Default: 1024.
     pub records: usize,
     /// Bytes of their values. As above. Default: 2 MiB.
@@ -90,7 +91,8 @@ pub struct Config {
     /// Own records, and keys provided, at most; a further one is an error. Default: 1024 of each.
     pub published: usize,
 
-    /// Keys of which providers are kept. At the limit the newest of those farthest from this node's id leaves.
+    /// Keys of which providers are kept. At the limit the newest of those farthest from this node's id leaves, or the newest
+    /// of the network that was first to provide the most.
     /// Default: 1024.
     pub provider_keys: usize,
     /// Providers kept for a key. At the limit a newcomer takes a place of the network that has the most, or else one by

@@ -23,8 +23,11 @@
 //! ids that are costly or at least not free to choose; a validator that proves records to be whose they should be.
 //!
 //! **Provided.** Everything that others can make grow has a limit in [`Config`]. Nobody speaks in another's name.
-//! Who names nodes that do not exist loses credit within a lookup, and one lookup's paths are disjoint. Networks of
-//! one owner get few places. What came first stays.
+//! A node that names nodes which do not exist loses credit within a lookup, and one lookup's paths are disjoint. An answer
+//! hides no node behind false addresses, and names no address that reaches less far than its sender's. Networks of one owner
+//! get few places, and those that fill a node leave room for others. A source that proves no id gets no more bytes than it
+//! sent, unless [`Config::unproven_ids`] says that all are friends: then anybody who can forge a source can have an answer,
+//! some twenty times a request, sent there.
 //!
 //! **Not provided.** Who can make enough ids near a key can keep that key's records to itself; many networks are dear,
 //! ids on them are not. Who keeps a record can say that it is good for longer than its publisher said: where that

@@ -4,7 +4,6 @@
 //! have as many as its own would have, it takes a place by chance among the half that came last: so the ones that came first
 //! stay, and those that came before it, however many, cannot keep it out either.
 
-use std::collections::HashMap;
 use std::time::Duration;
 
 use p2p::{Addr, PeerId};
@@ -13,6 +12,7 @@ use rand::{Rng, RngExt as _};
 use super::Config;
 use super::cache::{Cache, Entry};
 use super::event::Refusal;
+use crate::hash::HashMap;
 use crate::overlay::{Contact, Prefix, Source};
 
 #[derive(Debug)]
@@ -31,7 +31,7 @@ impl<A: Addr> Providers<A> {
     pub(super) fn new(own: PeerId, max: usize) -> Self {
         Self {
             keys: Cache::near(own, max),
-            sources: HashMap::new(),
+            sources: HashMap::default(),
         }
     }
 
@@ -100,9 +100,7 @@ impl<A: Addr> Providers<A> {
         if charged >= config.provided_per_source || config.providers_per_key == 0 {
             return Err(Refusal::Limit);
         }
-        if !self.keys.would_add(&key, now) {
-            return Err(Refusal::Full);
-        }
+        let mut count = self.make_room(now, &key, source)?;
         *self.sources.entry(source).or_default() += 1;
         let entry = Entry {
             value: vec![provider],
@@ -110,11 +108,50 @@ impl<A: Addr> Providers<A> {
             expires: Some(expires),
         };
         let evicted = self.keys.put(key, entry).evicted;
-        let count = u64::from(evicted.is_some());
+        count += u64::from(evicted.is_some());
         for gone in evicted.into_iter().flat_map(|(_, entry)| entry.value) {
             self.uncharge(&gone.contact);
         }
         Ok(count)
+    }
+
+    /// Makes room for a key that one of a source is the first to provide, and says how many keys left for it.
+    ///
+    /// That is the newest key of the source that was first with the most, if those are more than this one would have. Else
+    /// the farthest key leaves, unless the source that was first with that one has fewer.
+    fn make_room(&mut self, now: Duration, key: &PeerId, source: Source) -> Result<u64, Refusal> {
+        if !self.keys.is_full() {
+            return Ok(0);
+        }
+        let first =
+            |entry: &Entry<Vec<Provider<A>>>| entry.value.first().map(|first| Source::of(&first.contact));
+        let mut sources: HashMap<Source, (usize, Duration, PeerId)> = HashMap::default();
+        for (key, entry) in self.keys.iter(now) {
+            let Some(source) = first(entry) else { continue };
+            let (count, newest, last) = sources.entry(source).or_insert((0, entry.created, *key));
+            *count += 1;
+            if (entry.created, *key) >= (*newest, *last) {
+                (*newest, *last) = (entry.created, *key);
+            }
+        }
+        let count_of = |source: &Source| sources.get(source).map_or(0, |(count, ..)| *count);
+        let own = count_of(&source) + 1;
+        let greatest = sources
+            .iter()
+            .max_by_key(|(source, (count, ..))| (*count, **source));
+        if let Some((_, (_, _, leaves))) = greatest.filter(|(_, (count, ..))| *count > own) {
+            let gone = self.keys.remove(leaves);
+            for gone in gone.into_iter().flat_map(|entry| entry.value) {
+                self.uncharge(&gone.contact);
+            }
+            return Ok(1);
+        }
+        let next = self.keys.next_to_leave().and_then(|(_, entry)| first(entry));
+        if self.keys.would_add(key, now) && next.is_none_or(|next| count_of(&next) >= own) {
+            Ok(0)
+        } else {
+            Err(Refusal::Full)
+        }
     }
 
     /// Forgets who no longer says that it provides this key.
@@ -159,7 +196,7 @@ impl<A: Addr> Providers<A> {
 
 /// Which provider leaves a full list for one of a network that has `crowd` places in it.
 fn replaceable<A: Addr>(providers: &[Provider<A>], crowd: usize, rng: &mut impl Rng) -> Option<usize> {
-    let mut places: HashMap<Source, (usize, usize)> = HashMap::new();
+    let mut places: HashMap<Source, (usize, usize)> = HashMap::default();
     for (at, provider) in providers.iter().enumerate() {
         let (count, last) = places.entry(Source::of(&provider.contact)).or_default();
         (*count, *last) = (*count + 1, at);

@@ -96,8 +96,17 @@ impl Records {
             return Err(Refusal::Limit);
         }
         self.remove(key);
-        if record.value.len() > config.record_bytes || !self.cache.would_add(key, created) {
+        if record.value.len() > config.record_bytes {
             return Err(Refusal::Full);
+        }
+        let mut evicted = 0;
+        if self.cache.is_full() {
+            let own = self.count(record.source) + 1;
+            if self.pop_greatest(now, own) {
+                evicted += 1;
+            } else if !self.cache.would_add(key, created) || !self.may_displace(own) {
+                return Err(Refusal::Full);
+            }
         }
         *self.sources.entry(record.source).or_default() += 1;
         self.bytes += record.value.len();
@@ -112,15 +121,25 @@ impl Records {
             expires: Some(expires),
         };
         let put = self.cache.put(*key, entry);
-        let mut evicted = 0;
         if let Some((_, entry)) = put.evicted {
             self.uncharge(&entry);
             evicted += 1;
         }
         let mut stays = put.added;
-        while self.bytes > config.record_bytes
-            && let Some((gone, entry)) = self.cache.pop_farthest()
-        {
+        while self.bytes > config.record_bytes {
+            let own = self.count(record.source);
+            if self.pop_greatest(now, own) {
+                evicted += 1;
+                continue;
+            }
+            if !self.may_displace(own) {
+                self.remove(key);
+                stays = false;
+                break;
+            }
+            let Some((gone, entry)) = self.cache.pop_farthest() else {
+                break;
+            };
             self.uncharge(&entry);
             if gone == *key {
                 stays = false;
@@ -129,6 +148,36 @@ impl Records {
             }
         }
         if stays { Ok(evicted) } else { Err(Refusal::Full) }
+    }
+
+    /// How many records came from a source.
+    fn count(&self, source: Source) -> usize {
+        self.sources.get(&source).copied().unwrap_or(0)
+    }
+
+    /// Takes out the newest record of the source that has the most, if that is more than one with `own` records has: so those
+    /// that come first with many leave room for others.
+    fn pop_greatest(&mut self, now: Duration, own: usize) -> bool {
+        let sources = self.sources.iter().filter(|(_, count)| **count > own);
+        let Some((greatest, _)) = sources.max_by_key(|(source, count)| (**count, **source)) else {
+            return false;
+        };
+        let of_it = self
+            .cache
+            .iter(now)
+            .filter(|(_, entry)| entry.value.source == *greatest);
+        let newest = of_it.max_by_key(|(key, entry)| (entry.created, **key));
+        let Some(key) = newest.map(|(key, _)| *key) else {
+            return false;
+        };
+        self.remove(&key);
+        true
+    }
+
+    /// Whether the record that is next to leave may leave for one of a source with `own` records: not if its source has fewer.
+    fn may_displace(&self, own: usize) -> bool {
+        let next = self.cache.next_to_leave();
+        next.is_none_or(|(_, entry)| self.count(entry.value.source) >= own)
     }
 
     fn remove(&mut self, key: &PeerId) {

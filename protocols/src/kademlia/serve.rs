@@ -65,7 +65,13 @@ impl<A: Addr> Engine<A> {
             Some(unsure) => self.check(now, unsure),
             None => {}
         }
-        let room = self.rules.config.message - FRAME;
+        // Whose source is not proven may be somebody else, who must not get more than this node got.
+        let most = if proven {
+            self.rules.config.message
+        } else {
+            request.len()
+        };
+        let room = most.saturating_sub(FRAME);
         match message.body {
             Ask::Ping => Ok(Answer::Pong),
             Ask::FindNode(target) => Ok(Answer::Nodes(self.nodes_near(
@@ -78,7 +84,7 @@ impl<A: Addr> Engine<A> {
                 let key = PeerId::new(key);
                 let record = self.records.get(now, &key);
                 // A record that would have no second left on its way is none.
-                let record = record.filter(|(_, ttl)| seconds(*ttl) > 0);
+                let record = record.filter(|(value, ttl)| seconds(*ttl) > 0 && value.len() <= room);
                 let room = room - record.map_or(0, |(value, _)| value.len());
                 let nodes = self.nodes_near(&key, id, from, room);
                 Ok(match record {
