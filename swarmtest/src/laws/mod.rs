@@ -16,6 +16,7 @@ pub mod ask;
 pub mod batch;
 pub mod close;
 pub mod counters;
+pub mod exchange;
 pub mod receive;
 pub mod secure;
 pub mod tell;
@@ -113,6 +114,14 @@ macro_rules! for_each_law {
                 Swarm delivered_is_what_was_received
                     "the counter of delivered messages counts what readers received";
                 Swarm every_drop_is_counted "a message that left and was not delivered is counted as dropped";
+            }
+            exchange {
+                Swarm a_long_exchange_keeps_every_message
+                    "in a long exchange of all lengths and contents nothing is lost, repeated, altered or misattributed";
+                Swarm two_nodes_exchange_thousands
+                    "in an exchange of thousands of short messages nothing is lost, repeated or altered";
+                Swarm many_senders_are_told_apart
+                    "messages of many senders arrive once each, whole, and with their own source";
             }
             ask {
                 Ask an_ask_gets_its_response "an ask is answered with the response, whole";
