@@ -102,6 +102,13 @@ impl<A: Addr> Ledger<A> {
         self.open[to]
     }
 
+    /// A message that a node still waits for.
+    pub(crate) fn missing(&self, to: usize) -> Option<&[u8]> {
+        let mut entries = self.entries.iter();
+        let missing = entries.find(|((dst, _), entry)| *dst == to && !entry.awaited.is_empty());
+        missing.map(|((_, payload), _)| &payload[..])
+    }
+
     /// Nothing more is expected at a node for now; what was lost may still come late. Returns how many were expected.
     pub(crate) fn give_up(&mut self, to: usize) -> usize {
         for ((_, _), entry) in self.entries.iter_mut().filter(|((dst, _), _)| *dst == to) {

@@ -59,6 +59,7 @@ mod profile;
 mod queue;
 pub mod reference;
 mod report;
+mod series;
 pub mod sim;
 mod testbed;
 pub mod topology;

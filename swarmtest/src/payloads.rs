@@ -55,7 +55,9 @@ pub(crate) fn contents(rng: &mut StdRng, kind: usize, len: usize) -> Vec<u8> {
         }
         5 => {
             rng.fill(&mut bytes[..]);
-            bytes.iter_mut().for_each(|byte| *byte = b' ' + *byte % 95);
+            for byte in &mut bytes {
+                *byte = b' ' + *byte % 95;
+            }
         }
         // What does not compress is what is told most.
         _ => rng.fill(&mut bytes[..]),

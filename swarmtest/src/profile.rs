@@ -82,6 +82,9 @@ pub struct Profile {
     pub loss_at_mtu: f64,
     /// Whether the medium may duplicate. Laws that could not tell its copies from a fault are waived.
     pub duplicates: bool,
+    /// Whether the medium changes bytes and nothing above it notices. Laws that compare contents are waived. The loss must
+    /// count damaged messages as lost.
+    pub damages: bool,
     /// For how long nothing must arrive before it counts as never arriving; also the pause before something
     /// is told again. Too short hides faults and repeats more, but never fails a correct swarm.
     pub settle: Duration,
@@ -112,6 +115,7 @@ impl Default for Profile {
             loss: 0.0,
             loss_at_mtu: 0.0,
             duplicates: false,
+            damages: false,
             settle: Duration::from_millis(20),
             patience: Duration::from_secs(5),
             ask_patience: Duration::from_secs(40),
@@ -230,16 +234,17 @@ pub(crate) fn arrive_at_least(count: usize, loss: f64) -> usize {
     if loss >= 1.0 {
         return 0;
     }
-    // The binomial distribution from below, each probability made of the one before.
-    let mut probability = loss.powi(i32::try_from(count).unwrap_or(i32::MAX));
+    // The binomial distribution from below, each probability made of the one before; as logarithms, since the first of
+    // thousands is too small for a number.
+    let odds = ((1.0 - loss) / loss).ln();
+    let mut probability = loss.ln() * count as f64;
     let mut below = 0.0;
     for arrived in 0..count {
-        below += probability;
+        below += probability.exp();
         if below > DOUBT {
             return arrived;
         }
-        let odds = (1.0 - loss) / loss;
-        probability *= odds * (count - arrived) as f64 / (arrived + 1) as f64;
+        probability += odds + ((count - arrived) as f64 / (arrived + 1) as f64).ln();
     }
     count
 }
@@ -266,6 +271,8 @@ mod tests {
         assert_eq!(arrive_at_least(23, 0.3), 1);
         let bound = arrive_at_least(200, 0.3);
         assert!((80..140).contains(&bound), "{bound} of an expected 140");
+        let bound = arrive_at_least(5000, 0.2);
+        assert!((3750..3900).contains(&bound), "{bound} of an expected 4000");
     }
 
     #[test]

@@ -24,6 +24,7 @@ type Make<A> = dyn Fn(usize) -> Boxed<Result<Vec<Node<A>>>> + Send + Sync;
 type Over<A> = dyn Fn(Vec<Tap>) -> Boxed<Result<Vec<Node<A>>>> + Send + Sync;
 type Rebind<A> = dyn Fn(A) -> Boxed<Result<Node<A>>> + Send + Sync;
 type Forge<A> = dyn Fn(&A, &A) -> Result<A> + Send + Sync;
+type Beside<A> = dyn Fn(usize) -> Boxed<Result<Vec<(Node<A>, Node<BoxAddr>)>>> + Send + Sync;
 type Watch = dyn Fn(&Checked) + Send + Sync;
 type Check = dyn Fn(Testbed<BoxAddr>) -> Boxed<Outcome> + Send + Sync;
 
@@ -48,6 +49,7 @@ pub struct Testbed<A> {
     profile: Arc<Profile>,
     rebind: Option<Arc<Rebind<A>>>,
     forge: Option<Arc<Forge<A>>>,
+    beside: Option<Arc<Beside<A>>>,
     watch: Option<Arc<Watch>>,
     parallel: usize,
     /// Laws of the caller's, in the order of reports.
@@ -84,6 +86,7 @@ impl<A> Clone for Testbed<A> {
             profile: self.profile.clone(),
             rebind: self.rebind.clone(),
             forge: self.forge.clone(),
+            beside: self.beside.clone(),
             watch: self.watch.clone(),
             parallel: self.parallel,
             own: self.own.clone(),
@@ -173,6 +176,7 @@ impl<A: Addr> Testbed<A> {
             profile: Arc::default(),
             rebind: None,
             forge: None,
+            beside: None,
             watch: None,
             parallel: PARALLEL,
             own: Vec::new(),
@@ -217,6 +221,44 @@ impl<A: Addr> Testbed<A> {
     #[must_use]
     pub fn forge(mut self, forge: impl Fn(&A, &A) -> A + Send + Sync + 'static) -> Self {
         self.forge = Some(Arc::new(move |id_of, place_of| Ok(forge(id_of, place_of))));
+        self
+    }
+
+    /// How to make nodes with a sibling each: a swarm that shares everything below with the swarm under test, as another
+    /// channel of the same mux does. Siblings can tell to one another's addresses. Laws fill a sibling that does not read.
+    /// Without this, the laws on siblings are waived.
+    ///
+    /// ```
+    /// use p2p_swarmtest::reference::Network;
+    /// use p2p_swarmtest::{Plain, Testbed};
+    ///
+    /// // A correct swarm for siblings is one on the same medium; a mux's would be two of its channels.
+    /// let network = Network::default();
+    /// let again = network.clone();
+    /// let bed = Testbed::new(Plain, move |count| std::future::ready(Ok(network.nodes(count)))).beside(move |count| {
+    ///     let (nodes, siblings) = (again.nodes(count), again.nodes(count));
+    ///     std::future::ready(Ok(nodes.into_iter().zip(siblings).collect()))
+    /// });
+    /// # let _ = bed;
+    /// ```
+    #[must_use]
+    pub fn beside<S, B, T, F, R>(mut self, make: F) -> Self
+    where
+        S: Swarm<A>,
+        B: Addr,
+        T: Swarm<B>,
+        F: Fn(usize) -> R + Send + Sync + 'static,
+        R: Future<Output = Result<Vec<(S, T)>>> + Send + 'static,
+    {
+        self.beside = Some(Arc::new(move |count| {
+            let making = make(count);
+            Box::pin(async move {
+                let pairs = making.await?.into_iter();
+                Ok(pairs
+                    .map(|(node, sibling)| (Plain.node(node), Plain.node(sibling).erase()))
+                    .collect())
+            })
+        }));
         self
     }
 
@@ -341,12 +383,22 @@ impl<A: Addr> Testbed<A> {
         let forge = self.forge.clone().map(|forge| -> Arc<Forge<BoxAddr>> {
             Arc::new(move |id_of, place_of| Ok(BoxAddr::new(forge(&typed(id_of)?, &typed(place_of)?)?)))
         });
+        let beside = self.beside.clone().map(|beside| -> Arc<Beside<BoxAddr>> {
+            Arc::new(move |count| {
+                let making = beside(count);
+                Box::pin(async move {
+                    let made = making.await?.into_iter();
+                    Ok(made.map(|(node, sibling)| (node.erase(), sibling)).collect())
+                })
+            })
+        });
         Testbed {
             source,
             has: self.has,
             profile: Arc::new(self.profile.as_run()),
             rebind,
             forge,
+            beside,
             watch: self.watch.clone(),
             parallel: self.parallel,
             own: self.own.clone(),
@@ -386,6 +438,16 @@ impl<A: Addr> Testbed<A> {
         }
     }
 
+    /// `N` fresh nodes with a sibling each.
+    pub(crate) async fn with_siblings<const N: usize>(&self) -> Outcome<[(Node<A>, Node<BoxAddr>); N]> {
+        let Some(beside) = &self.beside else {
+            return Err(Unmet::Waived(
+                "the testbed does not say how to make a sibling".into(),
+            ));
+        };
+        self.made(beside(N)).await
+    }
+
     /// As [`nodes`](Self::nodes), and the wire that they are on: the first at the first of the ports.
     pub(crate) async fn wired<const N: usize>(&self) -> Outcome<(Wire, [Port; N], [Node<A>; N])> {
         let Source::Over { mtu, .. } = &self.source else {
@@ -409,7 +471,7 @@ impl<A: Addr> Testbed<A> {
         }
     }
 
-    async fn made<const N: usize>(&self, making: Boxed<Result<Vec<Node<A>>>>) -> Outcome<[Node<A>; N]> {
+    async fn made<T, const N: usize>(&self, making: Boxed<Result<Vec<T>>>) -> Outcome<[T; N]> {
         let nodes = match timeout(self.profile.limit, making).await {
             Ok(Ok(nodes)) => nodes,
             Ok(Err(error)) => return Err(Unmet::Broken(format!("no nodes were made: {}", chain(&error)))),

@@ -15,6 +15,7 @@ pub mod addr;
 pub mod ask;
 pub mod batch;
 pub mod close;
+pub mod contents;
 pub mod counters;
 pub mod exchange;
 pub mod receive;
@@ -78,6 +79,16 @@ macro_rules! for_each_law {
                     "no more messages wait for a reader that stopped than the profile says";
                 Swarm a_stopped_reader_stalls_no_other
                     "a reader that stopped holds up neither other nodes nor its own tells";
+                Swarm a_second_flood_keeps_no_more
+                    "a reader that stopped again has no more kept for it than the first time";
+                Swarm messages_arrive_again_after_a_flood
+                    "messages arrive again as soon as a reader that stopped has read what was kept";
+                Swarm telling_a_stopped_reader_takes_no_longer
+                    "telling a node that does not read takes no longer than telling one that does";
+                Swarm a_destination_that_is_gone_delays_no_other
+                    "messages told beside one to a node that is gone arrive, and no later";
+                Swarm a_full_sibling_stalls_nothing
+                    "a swarm that is not read holds up none beside it on the same nodes";
             }
             receive {
                 Swarm a_message_goes_to_one_caller "each message goes to exactly one of many callers";
@@ -108,12 +119,23 @@ macro_rules! for_each_law {
                 Swarm a_parsed_address_can_be_told_to "an address that was read from text can be told to";
                 Swarm garbage_is_invalid_addr
                     "a text that is no address is Error::InvalidAddr with the text and the place";
+                Swarm junk_around_an_address_is_not_passed_over
+                    "an address with something before, behind or within it is not read as that address";
             }
             counters {
                 Swarm sent_is_what_left "the counter of sent messages counts tells that succeeded";
                 Swarm delivered_is_what_was_received
                     "the counter of delivered messages counts what readers received";
                 Swarm every_drop_is_counted "a message that left and was not delivered is counted as dropped";
+                Swarm they_balance_over_all_nodes
+                    "over all nodes, what was sent or duplicated was delivered or dropped once all is read";
+            }
+            contents {
+                Swarm any_content_of_any_length_arrives_whole
+                    "zeros, ones, text and noise of any length arrive whole";
+                Swarm every_byte_arrives_whole "every byte arrives whole, alone, in rows, first and last";
+                Swarm what_looks_like_a_header_arrives_whole
+                    "messages that begin as headers of layers do arrive whole";
             }
             exchange {
                 Swarm a_long_exchange_keeps_every_message

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::task::Poll;
 
 use p2p::{Addr, Message, Packet, Result, Swarm as _};
+use rand::RngExt as _;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
@@ -16,72 +17,115 @@ use crate::testbed::Testbed;
 
 /// Lets several tasks receive at the same time and compares what they got.
 pub async fn a_message_goes_to_one_caller<A: Addr>(bed: &Testbed<A>) -> Outcome {
-    const TOLD: u32 = 32;
+    const BURST: u32 = 8;
     if bed.the_profile().duplicates {
         return Err(Unmet::Waived(
             "the medium duplicates, and its copies look the same".into(),
         ));
     }
+    bed.undamaged()?;
     let [a, b] = bed.nodes().await?;
-    let (results, mut got) = mpsc::channel(TOLD as usize);
+    let (results, mut got) = mpsc::unbounded_channel();
     let mut callers = JoinSet::new();
-    for _ in 0..4 {
+    for caller in 0..6 {
         let (b, results) = (b.clone(), results.clone());
         callers.spawn(async move {
-            while let Ok(message) = b.receive().await {
-                let _ = results.send(number(&message.payload)).await;
+            let mut out = Vec::new();
+            // Some take batches.
+            while let Ok(message) = match caller {
+                0..4 => b.receive().await.map(|message| out.push(message)),
+                _ => b.receive_batch(&mut out, caller).await.map(drop),
+            } {
+                let () = message;
+                for message in out.drain(..) {
+                    let _ = results.send(number(&message.payload));
+                }
             }
         });
     }
     let dst = b.addr()?;
     let mut seen = BTreeSet::new();
-    for burst in 0..TOLD / 4 {
-        bed.tell_each(&a, &dst, burst * 4..burst * 4 + 4).await?;
-        tokio::task::yield_now().await;
+    for burst in 0..bed.amount(80) as u32 {
+        bed.tell_each(&a, &dst, burst * BURST..(burst + 1) * BURST)
+            .await?;
+        let all = (burst + 1) * BURST;
+        while seen.len() < all as usize {
+            let Ok(Some(number)) = timeout(bed.settle(), got.recv()).await else {
+                break;
+            };
+            if let Some(number) = number {
+                ensure!(seen.insert(number), "a message went to two callers of receive");
+            }
+        }
     }
     while let Ok(Some(number)) = timeout(bed.settle(), got.recv()).await {
         if let Some(number) = number {
             ensure!(seen.insert(number), "a message went to two callers of receive");
         }
     }
+    let (told, came) = (bed.amount(80) * BURST as usize, seen.len());
+    let least = arrive_at_least(told, bed.the_profile().loss);
+    ensure!(
+        came >= least,
+        "of {told} messages {came} went to one of six callers, and not {least}"
+    );
     Ok(())
 }
 
 /// Lets several tasks wait, tells as many messages at once, and expects each task to return.
 pub async fn every_waiting_caller_is_woken<A: Addr>(bed: &Testbed<A>) -> Outcome {
-    woken(bed, false).await?;
-    woken(bed, true).await
+    let [a, b] = bed.nodes().await?;
+    for round in 0..bed.amount(30) {
+        // More callers than these would ask for more messages at once than small queues hold.
+        let callers = match round {
+            0 => 4,
+            _ => 1 + (round * 5) % bed.window(),
+        };
+        woken(bed, &a, &b, callers, round % 2 == 1).await?;
+    }
+    Ok(())
 }
 
-async fn woken<A: Addr>(bed: &Testbed<A>, as_batch: bool) -> Outcome {
-    const CALLERS: usize = 4;
-    let [a, b] = bed.nodes().await?;
+async fn woken<A: Addr>(
+    bed: &Testbed<A>,
+    a: &Node<A>,
+    b: &Node<A>,
+    callers: usize,
+    as_batch: bool,
+) -> Outcome {
     let dst = b.addr()?;
-    let mut again = bed.again_all(4);
-    let mut most = 0;
+    let mut again = bed.again_all(i32::try_from(callers).unwrap_or(i32::MAX));
+    let (count, mut most) = (callers, 0);
+    // Where nothing is lost, each time counts.
+    let limit = bed.quiet();
     while again.next() {
-        bed.drain(&b, usize::MAX).await?;
-        let mut callers = waiting(&b, CALLERS).await;
-        let numbers = 0..CALLERS as u32;
+        if !bed.lossless() || again.times == 1 {
+            bed.drain(b, usize::MAX).await?;
+        }
+        let mut callers = waiting(b, count).await;
+        let numbers = 0..count as u32;
         if as_batch {
             let packet = |number| Packet::from(letter(number, PLAIN).as_slice());
             let mut batch = numbers.map(|number| (dst.clone(), packet(number))).collect();
             // What a batch says is looked at elsewhere.
             let _ = a.tell_batch(&mut batch).await;
         } else {
-            bed.tell_each(&a, &dst, numbers).await?;
+            bed.tell_each(a, &dst, numbers).await?;
         }
         let mut returned = 0;
-        while let Ok(Some(done)) = timeout(bed.settle(), callers.join_next()).await {
+        while let Ok(Some(done)) = timeout(limit, callers.join_next()).await {
             done.map_err(|error| Unmet::Broken(error.to_string()))??;
             returned += 1;
         }
-        if returned == CALLERS {
+        if returned == count {
             return Ok(());
         }
         most = most.max(returned);
+        if bed.lossless() {
+            break;
+        }
     }
-    broken!("{CALLERS} messages were told while {CALLERS} callers waited; at most {most} of them returned")
+    broken!("{count} messages were told while {count} callers waited; at most {most} of them returned")
 }
 
 /// Tasks that wait in `receive`.
@@ -90,11 +134,11 @@ async fn waiting<A: Addr>(node: &Node<A>, count: usize) -> JoinSet<Result<Messag
     pending((0..count).map(|_| receive(node.clone()))).await
 }
 
-/// Cancels `receive` after zero to two polls since a message came, and expects the next call to get it.
+/// Cancels `receive` after zero to three polls since a message came, and expects later calls to get it: each time.
 pub async fn cancelling_loses_nothing<A: Addr>(bed: &Testbed<A>) -> Outcome {
     let [a, b] = bed.nodes().await?;
-    let dst = b.addr()?;
-    let rounds: u32 = if bed.lossless() { 9 } else { 60 };
+    let (dst, mut rng) = (b.addr()?, bed.rng());
+    let rounds = bed.amount(300).max(if bed.lossless() { 12 } else { 60 }) as u32;
     let mut arrived = 0;
     for round in 0..rounds {
         let told = letter(round, PLAIN);
@@ -106,10 +150,18 @@ pub async fn cancelling_loses_nothing<A: Addr>(bed: &Testbed<A>) -> Outcome {
         bed.tell_each(&a, &dst, [round]).await?;
         receive.woken(bed.settle()).await;
         let mut got = false;
-        for _ in 0..round % 3 {
+        let polls = if round < 12 {
+            round % 3
+        } else {
+            rng.random_range(0..4)
+        };
+        for _ in 0..polls {
             if let Poll::Ready(message) = receive.poll() {
                 got = number(&message?.payload) == Some(round);
                 break;
+            }
+            if rng.random() {
+                tokio::task::yield_now().await;
             }
         }
         drop(receive);
@@ -127,24 +179,39 @@ pub async fn cancelling_loses_nothing<A: Addr>(bed: &Testbed<A>) -> Outcome {
     Ok(())
 }
 
-/// Cancels the caller that was woken before it could look, while another one waits.
+/// Cancels callers that were woken before they could look, while another one waits; one to four of them, several times.
 pub async fn a_cancelled_caller_passes_its_turn_on<A: Addr>(bed: &Testbed<A>) -> Outcome {
     let [a, b] = bed.nodes().await?;
     let dst = b.addr()?;
-    let mut again = bed.again(PLAIN);
-    while again.next() {
-        bed.drain(&b, usize::MAX).await?;
-        let mut first = Held::new(b.receive());
-        if first.poll().is_ready() {
-            continue;
-        }
-        let mut second = waiting(&b, 1).await;
-        bed.tell_each(&a, &dst, [0]).await?;
-        first.woken(bed.settle()).await;
-        drop(first);
-        if let Ok(Some(Ok(Ok(_)))) = timeout(bed.settle(), second.join_next()).await {
-            return Ok(());
+    for round in 0..bed.amount(40) {
+        let cancelled = 1 + round % 4;
+        let mut again = bed.again(PLAIN);
+        loop {
+            if !again.next() {
+                broken!(
+                    "a message came for one of {cancelled} callers that were then cancelled, and the next one was not woken"
+                );
+            }
+            if again.times == 1 || !bed.lossless() {
+                bed.drain(&b, usize::MAX).await?;
+            }
+            let mut first: Vec<_> = (0..cancelled).map(|_| Held::new(b.receive())).collect();
+            if first.iter_mut().any(|receive| receive.poll().is_ready()) {
+                continue;
+            }
+            let mut second = waiting(&b, 1).await;
+            bed.tell_each(&a, &dst, [0]).await?;
+            first[0].woken(bed.settle()).await;
+            drop(first);
+            if let Ok(Some(Ok(Ok(_)))) = timeout(bed.quiet(), second.join_next()).await {
+                break;
+            }
+            if bed.lossless() {
+                broken!(
+                    "a message came for a caller that was then cancelled, and the next one was not woken"
+                );
+            }
         }
     }
-    broken!("a message came for a caller that was then cancelled, and the next one was not woken")
+    Ok(())
 }

@@ -1,6 +1,9 @@
 //! What a fault is: hooks that see a call, and say what becomes of it.
 
-#![allow(dead_code, reason = "hooks are there for faults to come")]
+#![allow(
+    dead_code,
+    reason = "what faults see is the same for each, and not each looks at all of it"
+)]
 
 use std::time::Duration;
 
@@ -79,6 +82,10 @@ pub(crate) struct Told<'a> {
     pub(crate) parsed: bool,
     /// How often the destination's queue was full and then empty.
     pub(crate) floods: usize,
+    /// Messages that wait at a sibling, at most.
+    pub(crate) siblings_unread: usize,
+    /// Nodes that are closed or gone.
+    pub(crate) closed: usize,
 }
 
 /// What becomes of a message that is told.
@@ -91,6 +98,8 @@ pub(crate) enum Fate {
     Refused(Error),
     SentAndRefused(Error),
     Late(Duration),
+    /// Kept for the reader beside its queue.
+    Stashed,
     /// Waits until the destination has room.
     Waits,
     /// Yields so often before it is sent, and sends a part when it is dropped then.

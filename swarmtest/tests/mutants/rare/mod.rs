@@ -4,8 +4,11 @@
 //! normal effort; the fault may break others too.
 
 mod asks;
+mod batches;
+mod contents;
 mod fault;
 mod node;
+mod readers;
 mod tells;
 
 use std::future::ready;
@@ -19,7 +22,13 @@ use fault::{Fault, SOUND};
 use node::{Crowd, Rare};
 
 /// Every table of faults.
-const TABLES: [&[Fault]; 2] = [tells::FAULTS, asks::FAULTS];
+const TABLES: [&[Fault]; 5] = [
+    tells::FAULTS,
+    readers::FAULTS,
+    batches::FAULTS,
+    contents::FAULTS,
+    asks::FAULTS,
+];
 
 /// The testbed of the swarm with this fault.
 fn bed(fault: &'static Fault) -> Testbed<Address> {
@@ -35,6 +44,7 @@ fn bed(fault: &'static Fault) -> Testbed<Address> {
     };
     let network = Network::new(config);
     let again = network.clone();
+    let beside = network.clone();
     let crowds = Arc::new(Mutex::new(Vec::new()));
     let made = crowds.clone();
     let bed = Testbed::new(SecureAsk, move |count| {
@@ -45,6 +55,13 @@ fn bed(fault: &'static Fault) -> Testbed<Address> {
     let bed = bed.profile(profile).forge(|id_of, place_of| Address {
         id: id_of.id,
         place: place_of.place,
+    });
+    let bed = bed.beside(move |count| {
+        let crowd = Crowd::of(fault);
+        let mut nodes = Rare::all(&crowd, beside.nodes(2 * count));
+        let siblings = nodes.split_off(count);
+        crate::lock(&crowd.siblings).extend(siblings.iter().map(|node| node.addr));
+        ready(Ok(nodes.into_iter().zip(siblings).collect()))
     });
     bed.rebind(move |addr: Address| {
         let kept = crate::lock(&crowds).iter().any(|crowd| crowd.keeps(&addr));

@@ -1,6 +1,7 @@
 //! The node with a fault.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::future::pending;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
 
@@ -33,6 +34,10 @@ pub(super) struct Own {
     copies: Mutex<Vec<Message<Address>>>,
     last_told: Mutex<Vec<u8>>,
     same: AtomicUsize,
+    lost: AtomicUsize,
+    turn: tokio::sync::Mutex<()>,
+    /// Callers that were cancelled, and whose turn is forgotten.
+    forgotten: AtomicUsize,
     pub(super) asks: AtomicUsize,
     pub(super) asking: AtomicUsize,
     pub(super) requests: AtomicUsize,
@@ -42,6 +47,8 @@ pub(super) struct Own {
 pub(crate) struct Crowd {
     pub(super) fault: &'static Fault,
     traffic: Mutex<BTreeMap<Address, Traffic>>,
+    pub(super) siblings: Mutex<BTreeSet<Address>>,
+    stash: Mutex<BTreeMap<Address, Vec<Message<Address>>>>,
     /// Nodes that a fault does not let go of.
     kept: Mutex<Vec<Arc<Node>>>,
 }
@@ -58,13 +65,15 @@ struct Traffic {
 }
 
 /// How many unread messages make a flood.
-const FULL: usize = 60;
+pub(super) const FULL: usize = 60;
 
 impl Crowd {
     pub(super) fn of(fault: &'static Fault) -> Arc<Self> {
         Arc::new(Self {
             fault,
             traffic: Mutex::default(),
+            siblings: Mutex::default(),
+            stash: Mutex::default(),
             kept: Mutex::default(),
         })
     }
@@ -130,6 +139,14 @@ impl Rare {
             .keys()
             .copied()
             .find(|other| *other != self.addr && other != dst);
+        let siblings = lock(&self.crowd.siblings);
+        let siblings_unread = traffic
+            .iter()
+            .filter(|(addr, _)| *addr != dst && siblings.contains(addr))
+            .map(|(_, traffic)| traffic.unread)
+            .max()
+            .unwrap_or(0);
+        let closed = traffic.values().filter(|traffic| traffic.gone).count();
         let known = traffic.contains_key(dst);
         let to = traffic.entry(*dst).or_default();
         to.senders.insert(self.addr);
@@ -151,6 +168,8 @@ impl Rare {
             tight: packet.room().front == 0,
             parsed: lock(&self.own.parsed).contains(dst),
             floods: to.floods,
+            siblings_unread,
+            closed,
         };
         let fate = (self.crowd.fault.tell)(&told);
         to.told += 1;
@@ -172,9 +191,16 @@ impl Rare {
     }
 
     async fn tell_one(&self, dst: &Address, packet: Packet, place: usize, batch: usize) -> Result<()> {
+        let _turn = match self.crowd.fault.special {
+            "one tell at a time" => Some(self.own.turn.lock().await),
+            _ => None,
+        };
         match self.fate(dst, &packet, place, batch) {
             Fate::Sound => self.send(dst, packet).await,
-            Fate::Lost => Ok(()),
+            Fate::Lost => {
+                self.own.lost.fetch_add(1, SeqCst);
+                Ok(())
+            }
             Fate::Twice => {
                 self.send(dst, packet.clone()).await?;
                 self.send(dst, packet).await
@@ -192,6 +218,18 @@ impl Rare {
             Fate::Late(by) => {
                 tokio::time::sleep(by).await;
                 self.send(dst, packet).await
+            }
+            Fate::Stashed => {
+                let mut stash = lock(&self.crowd.stash);
+                let stash = stash.entry(*dst).or_default();
+                if stash.len() < FULL {
+                    stash.push(Message {
+                        src: self.addr,
+                        dst: *dst,
+                        payload: packet,
+                    });
+                }
+                Ok(())
             }
             Fate::Waits => {
                 while self.unread(dst) >= FULL {
@@ -243,11 +281,14 @@ impl Rare {
 }
 
 /// A caller that waits.
-struct Waiting<'a>(&'a AtomicUsize);
+struct Waiting<'a>(&'a AtomicUsize, Option<&'a AtomicUsize>);
 
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
         self.0.fetch_sub(1, SeqCst);
+        if let Some(forgotten) = self.1 {
+            forgotten.fetch_add(1, SeqCst);
+        }
     }
 }
 
@@ -273,10 +314,34 @@ impl Swarm<Address> for Rare {
         if let Some(copy) = lock(&self.own.copies).pop() {
             return Ok(copy);
         }
-        self.own.waiting.fetch_add(1, SeqCst);
-        let _waiting = Waiting(&self.own.waiting);
+        let before = self.own.waiting.fetch_add(1, SeqCst);
+        let special = self.crowd.fault.special;
+        let mut waiting = Waiting(
+            &self.own.waiting,
+            (special == "forgets turns").then_some(&self.own.forgotten),
+        );
+        if special == "wakes six" && before >= 6 {
+            return pending().await;
+        }
         loop {
+            if special == "stashes" {
+                if let Some(message) = self.inner.receive().now_or_never() {
+                    let mut message = message?;
+                    self.got(&mut message, None, 0);
+                    return Ok(message);
+                }
+                let stashed = lock(&self.crowd.stash).get_mut(&self.addr).and_then(Vec::pop);
+                if let Some(message) = stashed {
+                    return Ok(message);
+                }
+            }
             let mut message = self.inner.receive().await?;
+            waiting.1 = None;
+            if special == "forgets turns" && self.own.forgotten.load(SeqCst) >= 3 {
+                self.own.forgotten.store(0, SeqCst);
+                lock(&self.own.copies).push(message);
+                return pending().await;
+            }
             for _ in 0..(self.crowd.fault.holds)(&self.seen(None, 0)) {
                 yield_now().await;
             }
@@ -355,6 +420,11 @@ impl Swarm<Address> for Rare {
                 true_ones.duplicated as usize,
                 true_ones.dropped_total() as usize,
             ];
+            let mut sums = sums;
+            if self.crowd.fault.special == "counts what is lost" {
+                // As sent, though not as dropped.
+                sums[0] += self.own.lost.load(SeqCst);
+            }
             let [sent, delivered, duplicated, dropped] = (self.crowd.fault.count)(sums);
             let shown = Counters::new(counters.layer());
             shown.sent(sent);

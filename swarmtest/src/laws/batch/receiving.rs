@@ -1,0 +1,230 @@
+//! Laws of `receive_batch`.
+
+use std::task::Poll;
+
+use p2p::{Addr, Message, Swarm as _};
+use rand::RngExt as _;
+use tokio::time::timeout;
+
+use crate::field::{Held, PLAIN, ensure, in_time, letter, number, settle};
+use crate::kind::Node;
+use crate::profile::arrive_at_least;
+use crate::report::Outcome;
+use crate::testbed::Testbed;
+
+/// Every maximum of `receive_batch` that is tried.
+const MAXIMA: std::ops::RangeInclusive<usize> = 1..=65;
+
+/// Maxima to try: each, or in a quick run a tenth of them and 2.
+fn maxima<A: Addr>(bed: &Testbed<A>) -> Vec<usize> {
+    let step = MAXIMA.count() / bed.amount(MAXIMA.count()).min(MAXIMA.count());
+    let mut maxima: Vec<usize> = MAXIMA.step_by(step.max(1)).collect();
+    maxima.push(2);
+    maxima
+}
+
+/// Tells letters to `b` one by one, so that some wait, and reads them with `receive_batch` of this maximum; gives the call's
+/// number of messages, and the buffer before and after, to `look`. Returns how many were told and came.
+async fn taken<A: Addr>(
+    bed: &Testbed<A>,
+    [a, b]: [&Node<A>; 2],
+    max: usize,
+    kept: &[Message<A>],
+    mut look: impl FnMut(usize, &[Message<A>]) -> Outcome,
+) -> Outcome<(usize, usize)> {
+    let count = waiting_for(bed, max);
+    bed.tell_each(a, &b.addr()?, 0..count as u32).await?;
+    tokio::task::yield_now().await;
+    let mut came = 0;
+    while came < count {
+        let mut out = kept.to_vec();
+        let Ok(taken) = timeout(bed.quiet(), b.receive_batch(&mut out, max)).await else {
+            break;
+        };
+        look(taken?, &out)?;
+        // Buffers that lost what they held are another law's business.
+        came += out.len().saturating_sub(kept.len()).max(1);
+    }
+    Ok((count, came.min(count)))
+}
+
+/// How many messages are told where the maximum is `max`: more, but no more than small queues hold.
+fn waiting_for<A: Addr>(bed: &Testbed<A>, max: usize) -> usize {
+    let most = if bed.lossless() {
+        bed.the_profile().holds.clamp(1, 60)
+    } else {
+        bed.window()
+    };
+    (max + 3).min(most)
+}
+
+/// Reads with `receive_batch` alone what is told, with every maximum.
+pub async fn receive_batch_takes_what_receives_would<A: Addr>(bed: &Testbed<A>) -> Outcome {
+    bed.undamaged()?;
+    let [a, b] = bed.nodes().await?;
+    let (mut told, mut came) = (0, 0);
+    for max in maxima(bed) {
+        for _ in 0..3 {
+            let mut next = 0;
+            let sum = taken(bed, [&a, &b], max.min(16), &[], |_, out| {
+                for message in out {
+                    let number = number(&message.payload);
+                    ensure!(
+                        number.is_none_or(|number| message.payload == *letter(number, PLAIN).as_slice()),
+                        "a message of receive_batch with a maximum of {max} was damaged"
+                    );
+                    next += usize::from(number.is_some());
+                }
+                Ok(())
+            });
+            told += sum.await?.0;
+            came += next;
+            if bed.lossless() && came < told {
+                break;
+            }
+        }
+    }
+    let least = arrive_at_least(told, bed.the_profile().loss);
+    ensure!(
+        came >= least,
+        "of {told} messages receive_batch gave {came} and not {least}"
+    );
+    Ok(())
+}
+
+/// Takes with every maximum of the messages that wait, which are more.
+pub async fn receive_batch_keeps_to_its_maximum<A: Addr>(bed: &Testbed<A>) -> Outcome {
+    let [a, b] = bed.nodes().await?;
+    for max in maxima(bed) {
+        bed.tell_each(&a, &b.addr()?, 0..waiting_for(bed, max) as u32)
+            .await?;
+        if max % 8 == 2 {
+            settle(bed).await;
+        }
+        let mut out = Vec::new();
+        let mut last = false;
+        while !last {
+            let Ok(taken) = timeout(bed.settle(), b.receive_batch(&mut out, max)).await else {
+                break;
+            };
+            let taken = taken?.max(out.len());
+            ensure!(
+                taken <= max,
+                "receive_batch with a maximum of {max} took {taken} messages"
+            );
+            last = out
+                .iter()
+                .any(|message| number(&message.payload) == Some(waiting_for(bed, max) as u32 - 1));
+            out.clear();
+        }
+    }
+    Ok(())
+}
+
+/// Receives with every maximum into a buffer that is not empty.
+pub async fn receive_batch_appends<A: Addr>(bed: &Testbed<A>) -> Outcome {
+    let [a, b] = bed.nodes().await?;
+    let first = bed.deliver(&a, &b, &letter(u32::MAX, PLAIN)).await?;
+    for (count, max) in maxima(bed).into_iter().enumerate() {
+        let held = [1, 2, 7, 8, 33, 64, 100][count % 7];
+        let kept: Vec<_> = (0..held)
+            .map(|number| Message {
+                payload: letter(number as u32, PLAIN).as_slice().into(),
+                ..first.clone()
+            })
+            .collect();
+        taken(bed, [&a, &b], max, &kept, |taken, out| {
+            ensure!(
+                out.starts_with(&kept) && out.len() == held + taken && taken > 0,
+                "receive_batch with a maximum of {max} said {taken} and left {} messages in a buffer that held {held}",
+                out.len()
+            );
+            Ok(())
+        })
+        .await?;
+    }
+    Ok(())
+}
+
+/// Asks for no message where there is none, and where some wait.
+pub async fn receive_batch_of_none_returns_at_once<A: Addr>(bed: &Testbed<A>) -> Outcome {
+    let [a, node] = bed.nodes().await?;
+    for round in 0..bed.amount(200) {
+        if round % 16 == 4 {
+            bed.tell_each(&a, &node.addr()?, 0..4).await?;
+        }
+        let mut out = Vec::new();
+        let taken = in_time(
+            "receive_batch with a maximum of 0",
+            bed.patience(),
+            node.receive_batch(&mut out, 0),
+        );
+        let taken = taken.await??;
+        ensure!(
+            taken == 0 && out.is_empty(),
+            "receive_batch with a maximum of 0 took {taken} messages"
+        );
+        if round % 16 == 15 {
+            bed.drain(&node, 8).await?;
+        }
+    }
+    Ok(())
+}
+
+/// Cancels `receive_batch` after zero to three polls since messages came; what is in its buffer counts.
+pub async fn cancelling_receive_batch_loses_nothing<A: Addr>(bed: &Testbed<A>) -> Outcome {
+    let [a, b] = bed.nodes().await?;
+    let (dst, mut rng) = (b.addr()?, bed.rng());
+    let rounds = bed.amount(200).max(if bed.lossless() { 12 } else { 60 }) as u32;
+    let (mut arrived, mut told) = (0, 0);
+    for round in 0..rounds {
+        let count = if round < 12 {
+            1
+        } else {
+            rng.random_range(1..=bed.window().min(8))
+        };
+        // A copy that the medium made of an earlier message may be here already.
+        while let Poll::Ready(message) = Held::new(b.receive()).poll() {
+            message?;
+        }
+        let mut out = Vec::new();
+        let mut receive = Held::new(b.receive_batch(&mut out, rng.random_range(1..=8)));
+        let mut done = receive.poll();
+        let numbers = told as u32..(told + count) as u32;
+        bed.tell_each(&a, &dst, numbers.clone()).await?;
+        told += count;
+        if done.is_pending() {
+            receive.woken(bed.settle()).await;
+        }
+        let polls = if round < 12 {
+            round % 3
+        } else {
+            rng.random_range(0..4)
+        };
+        for _ in 0..polls {
+            if done.is_pending() {
+                done = receive.poll();
+            }
+        }
+        drop(receive);
+        let mut missing: std::collections::BTreeSet<u32> = numbers.collect();
+        for message in &out {
+            missing.remove(&number(&message.payload).unwrap_or(u32::MAX));
+        }
+        while !missing.is_empty()
+            && let Ok(message) = timeout(bed.quiet(), b.receive()).await
+        {
+            missing.remove(&number(&message?.payload).unwrap_or(u32::MAX));
+        }
+        arrived += count - missing.len();
+        if bed.lossless() && !missing.is_empty() {
+            break;
+        }
+    }
+    let least = arrive_at_least(told, bed.the_profile().loss);
+    ensure!(
+        arrived >= least,
+        "of {told} messages that came while a receive_batch was cancelled, {arrived} were received and not {least}"
+    );
+    Ok(())
+}

@@ -1,0 +1,96 @@
+//! Laws of `tell` about the MTU.
+
+use p2p::{Addr, Error, Packet, Swarm as _};
+use rand::RngExt as _;
+
+use crate::field::{broken, ensure, in_time, letter, mtu};
+use crate::report::Outcome;
+use crate::testbed::Testbed;
+
+/// Lengths over the MTU: by little, by multiples of it, by a power of two so that a short counter wraps, and drawn.
+pub(crate) fn lengths_over<A: Addr>(bed: &Testbed<A>, mtu: usize) -> Vec<usize> {
+    let mut rng = bed.rng();
+    let mut lengths = vec![mtu + 1, mtu * 2];
+    lengths.extend([
+        mtu + 2,
+        mtu + 3,
+        mtu + 8,
+        mtu + 16,
+        mtu + 100,
+        mtu * 2 + 1,
+        mtu * 3,
+        mtu * 4,
+    ]);
+    for wrap in [1 << 8, 1 << 14, 1 << 15, 1 << 16, 1 << 17, 1 << 20] {
+        lengths.extend([wrap, wrap + 1, wrap + 16, wrap + mtu / 2, wrap + mtu]);
+    }
+    lengths.extend((0..bed.amount(100)).map(|_| mtu + rng.random_range(1..=2 * mtu)));
+    lengths.retain(|len| *len > mtu);
+    // A message in memory is no more than this.
+    lengths.retain(|len| *len <= (4 << 20).max(2 * mtu));
+    lengths
+}
+
+/// Tells messages that are too long, many of them one byte.
+pub async fn over_the_mtu_is_mtu_exceeded<A: Addr>(bed: &Testbed<A>) -> Outcome {
+    let [a, b] = bed.nodes().await?;
+    let (dst, most) = (b.addr()?, mtu(&a)?);
+    let mut lengths = lengths_over(bed, most);
+    lengths.extend(vec![most + 1; bed.amount(50)]);
+    for len in lengths {
+        let tell = a.tell(&dst, Packet::from(letter(0, len).as_slice()));
+        match in_time("a tell", bed.patience(), tell).await? {
+            Err(Error::MtuExceeded { size, mtu }) if (size, mtu) == (len, most) => {}
+            Err(error) => broken!("telling {len} bytes with an MTU of {most} failed with: {error}"),
+            Ok(()) => broken!("telling {len} bytes with an MTU of {most} succeeded"),
+        }
+    }
+    Ok(())
+}
+
+/// Tells messages that are too long, alone and in batches, and looks for any trace at the other end.
+pub async fn over_the_mtu_nothing_is_sent<A: Addr>(bed: &Testbed<A>) -> Outcome {
+    let [a, b] = bed.nodes().await?;
+    let (dst, most) = (b.addr()?, mtu(&a)?);
+    let mut lengths = lengths_over(bed, most);
+    let least = bed.again(most).least();
+    lengths.extend((lengths.len()..least).map(|count| if count % 2 == 0 { most + 1 } else { most * 2 }));
+    for (count, len) in lengths.into_iter().enumerate() {
+        let packet = Packet::from(letter(0, len).as_slice());
+        // What the tell says is the law before this one.
+        if count % 4 == 3 {
+            let mut batch = vec![(dst.clone(), packet.clone()), (dst.clone(), packet)];
+            let _ = in_time("tell_batch", bed.patience(), a.tell_batch(&mut batch)).await?;
+        } else {
+            let _ = in_time("a tell", bed.patience(), a.tell(&dst, packet)).await?;
+        }
+        if count % 64 == 63 && count > least {
+            tokio::task::yield_now().await;
+        }
+    }
+    match bed.drain(&b, 1).await?.first() {
+        Some(message) => broken!(
+            "of a message over the MTU {} bytes arrived",
+            message.payload.len()
+        ),
+        None => Ok(()),
+    }
+}
+
+/// Tells letters that fill the MTU.
+pub async fn exactly_the_mtu_works<A: Addr>(bed: &Testbed<A>) -> Outcome {
+    /// Bytes of all of them.
+    const BYTES: usize = 8 << 20;
+    let [a, b] = bed.nodes().await?;
+    let most = mtu(&a)?;
+    let came = bed.deliver(&a, &b, &letter(0, most)).await?.payload.len();
+    ensure!(came == most, "of {most} bytes {came} arrived");
+    let count = bed.amount(100).min(bed.amount(BYTES) / most);
+    let lengths = vec![most; count];
+    let series = bed.series(&a, &b, &lengths, |message, told| {
+        let came = message.payload.len();
+        ensure!(came == told.len(), "of {most} bytes {came} arrived");
+        Ok(())
+    });
+    series.await?.arrived(bed.worst_loss())
+}

@@ -1,0 +1,324 @@
+//! Laws of `tell` to readers that stopped, to nodes that are gone, and beside them.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use p2p::{Addr, Packet, Swarm as _};
+use tokio::time::{Instant, timeout};
+
+use crate::field::{PLAIN, breathe, broken, ensure, in_time, letter, number, settle};
+use crate::kind::Node;
+use crate::report::{Outcome, Unmet};
+use crate::testbed::{Testbed, chain};
+
+/// Floods a node that does not read, and tells one that does; of what was refused, nothing may arrive.
+pub async fn an_error_means_it_did_not_leave<A: Addr>(bed: &Testbed<A>) -> Outcome {
+    let [a, b] = bed.nodes().await?;
+    let dst = b.addr()?;
+    let results = bed.flood(&a, &dst).await;
+    for number in bed.drain_numbers(&b, 4 * results.len()).await? {
+        if let Some(Err(error)) = results.get(number as usize) {
+            broken!("a message arrived although telling it failed with: {error}");
+        }
+    }
+    let first = results.len() as u32;
+    let mut refused = BTreeSet::new();
+    for number in first..first + bed.amount(1000) as u32 {
+        let tell = a.tell(&dst, Packet::from(letter(number, PLAIN).as_slice()));
+        if in_time("a tell", bed.patience(), tell).await?.is_err() {
+            refused.insert(number);
+        }
+        if (number as usize).is_multiple_of(bed.window()) {
+            for number in bed.drain_numbers(&b, bed.window()).await? {
+                ensure!(
+                    !refused.contains(&number),
+                    "a message arrived although telling it failed"
+                );
+            }
+        }
+    }
+    let late = bed.drain_numbers(&b, usize::MAX).await?;
+    ensure!(
+        !late.iter().any(|number| refused.contains(number)),
+        "a message arrived although telling it failed"
+    );
+    Ok(())
+}
+
+/// Tells more than any queue holds to a node that does not read, and again when it has read.
+pub async fn a_tell_never_waits_for_the_reader<A: Addr>(bed: &Testbed<A>) -> Outcome {
+    let [a, b] = bed.nodes().await?;
+    let dst = b.addr()?;
+    let mut count = bed.the_profile().flood();
+    for _ in 0..3 {
+        for number in 0..count {
+            let tell = a.tell(&dst, Packet::from(letter(number, PLAIN).as_slice()));
+            if timeout(bed.patience(), tell).await.is_err() {
+                broken!(
+                    "after {number} messages that nobody read, a tell waits for {:?}",
+                    bed.patience()
+                );
+            }
+            breathe(number).await;
+        }
+        // What was kept once is enough the next time.
+        count = bed.drain(&b, usize::MAX).await?.len() as u32 * 2 + 64;
+        count = count.min(bed.the_profile().flood());
+    }
+    Ok(())
+}
+
+/// Tells more than may be kept, and then counts what was.
+pub async fn a_stopped_reader_costs_bounded_memory<A: Addr>(bed: &Testbed<A>) -> Outcome {
+    let [a, b] = bed.nodes().await?;
+    for _ in 0..2 {
+        let told = bed.flood(&a, &b.addr()?).await.len();
+        settle(bed).await;
+        let kept: BTreeSet<u32> = bed.drain_numbers(&b, 4 * told).await?.into_iter().collect();
+        let (kept, most) = (kept.len(), bed.the_profile().holds);
+        ensure!(
+            kept <= most,
+            "{kept} of {told} messages were kept for a reader that stopped, more than {most}"
+        );
+    }
+    Ok(())
+}
+
+/// Letters of a flood that a node kept, which are numbered from `first`.
+async fn kept<A: Addr>(bed: &Testbed<A>, node: &Node<A>, first: u32) -> Outcome<usize> {
+    let mut kept = BTreeSet::new();
+    // A reader that is late itself must not take a pause for the end.
+    while let Ok(message) = timeout(5 * bed.settle(), node.receive()).await {
+        kept.extend(number(&message?.payload).filter(|number| *number >= first));
+    }
+    Ok(kept.len())
+}
+
+/// Floods a node that does not read three times, which reads in between.
+pub async fn a_second_flood_keeps_no_more<A: Addr>(bed: &Testbed<A>) -> Outcome {
+    let [a, b] = bed.nodes().await?;
+    let dst = b.addr()?;
+    let told = bed.flood(&a, &dst).await.len();
+    let first = kept(bed, &b, 0).await?;
+    if first >= told {
+        // Nothing was too much yet, which is another law's business.
+        return Ok(());
+    }
+    let mut later = Vec::new();
+    let mut next = told as u32;
+    for _ in 0..2 {
+        let count = (2 * first + 64) as u32;
+        for number in next..next + count {
+            let tell = a.tell(&dst, Packet::from(letter(number, PLAIN).as_slice()));
+            if timeout(bed.settle(), tell).await.is_err() {
+                return Ok(());
+            }
+            breathe(number).await;
+        }
+        settle(bed).await;
+        later.push(kept(bed, &b, next).await?);
+        next += count;
+    }
+    let least = later.iter().min().copied().unwrap_or(0);
+    ensure!(
+        least <= first + first / 2 + 16,
+        "of a flood {first} messages were kept for a reader that stopped, and of later ones {later:?}"
+    );
+    Ok(())
+}
+
+/// Floods a node that does not read, lets it read all, and talks with it as before; and again.
+pub async fn messages_arrive_again_after_a_flood<A: Addr>(bed: &Testbed<A>) -> Outcome {
+    let [a, b] = bed.nodes().await?;
+    for _ in 0..3 {
+        bed.flood(&a, &b.addr()?).await;
+        kept(bed, &b, 0).await?;
+        bed.deliver(&a, &b, &letter(bed.the_profile().flood(), PLAIN))
+            .await?;
+        bed.drain(&b, usize::MAX).await?;
+        bed.series_of(&a, &b, 100, |_, _| Ok(()))
+            .await?
+            .arrived(bed.worst_loss())?;
+        bed.series_of(&b, &a, 30, |_, _| Ok(()))
+            .await?
+            .arrived(bed.worst_loss())?;
+    }
+    Ok(())
+}
+
+/// Floods one node that does not read, and talks between all the others.
+pub async fn a_stopped_reader_stalls_no_other<A: Addr>(bed: &Testbed<A>) -> Outcome {
+    let [a, stopped, c] = bed.nodes().await?;
+    bed.flood(&a, &stopped.addr()?).await;
+    let number = bed.the_profile().flood();
+    for (from, to, number) in [
+        (&a, &c, number),
+        (&c, &a, number),
+        (&stopped, &a, number + 1),
+        (&stopped, &c, number + 1),
+    ] {
+        bed.deliver(from, to, &letter(number, PLAIN)).await?;
+        bed.drain(to, usize::MAX).await?;
+        bed.series_of(from, to, 150, |_, _| Ok(()))
+            .await?
+            .arrived(bed.worst_loss())?;
+    }
+    Ok(())
+}
+
+/// How much longer something may take than its like, whatever else the machine does.
+fn much_longer(than: Duration, bed: Duration) -> Duration {
+    than * 10 + 5 * bed
+}
+
+/// Tells a node that reads and one that stopped, in turns, and compares how long tells take: the shortest of some trials each.
+pub async fn telling_a_stopped_reader_takes_no_longer<A: Addr>(bed: &Testbed<A>) -> Outcome {
+    const TRIALS: usize = 5;
+    let [a, reading, stopped] = bed.nodes().await?;
+    let dst = [reading.addr()?, stopped.addr()?];
+    bed.flood(&a, &dst[1]).await;
+    bed.deliver(&a, &reading, &letter(0, PLAIN)).await?;
+    let count = bed.amount(400) as u32;
+    let mut least = [Duration::MAX; 2];
+    for _ in 0..TRIALS {
+        for (to, least) in [0, 1].into_iter().zip(&mut least) {
+            let mut took = Duration::ZERO;
+            for number in 0..count {
+                let packet = Packet::from(letter(number, PLAIN).as_slice());
+                let started = Instant::now();
+                if timeout(bed.patience(), a.tell(&dst[to], packet)).await.is_err() {
+                    // A tell that never ends breaks another law.
+                    return Ok(());
+                }
+                took += started.elapsed();
+                if to == 0 && (number as usize).is_multiple_of(bed.window()) {
+                    // What is lost is not waited for.
+                    let _ = timeout(bed.settle(), reading.receive_batch(&mut Vec::new(), 64)).await;
+                }
+            }
+            *least = took.min(*least);
+        }
+        bed.drain(&reading, usize::MAX).await?;
+    }
+    let [reading, stopped] = least;
+    ensure!(
+        stopped <= much_longer(reading, bed.settle()),
+        "telling {count} messages takes {stopped:?} where the reader stopped, and {reading:?} where it reads"
+    );
+    Ok(())
+}
+
+/// Tells a node that is gone, and others at the same time, alone and in one batch with it.
+pub async fn a_destination_that_is_gone_delays_no_other<A: Addr>(bed: &Testbed<A>) -> Outcome {
+    let [a, b, gone] = bed.nodes().await?;
+    let dst = gone.addr()?;
+    bed.deliver(&a, &gone, &letter(0, PLAIN)).await?;
+    in_time("close", bed.patience(), gone.close()).await?;
+    drop(gone);
+    bed.deliver(&a, &b, &letter(0, PLAIN)).await?;
+    let (there, mut slow, mut longest) = (b.addr()?, [0_usize; 2], Duration::ZERO);
+    let mut took = Vec::new();
+    let mut missing = 0;
+    let most = bed.amount(100) as u32;
+    let mut rounds = 0;
+    // Where many are late, the first of them show it.
+    let until = Instant::now() + bed.patience() * 3;
+    for round in 1..=most {
+        if Instant::now() > until && round > 8 {
+            break;
+        }
+        rounds = round;
+        for beside in [false, true] {
+            let told = letter(2 * round + u32::from(beside), PLAIN);
+            let (to_gone, to_there) = (
+                (dst.clone(), Packet::from(&told[..])),
+                (there.clone(), Packet::from(&told[..])),
+            );
+            let started = Instant::now();
+            // The one that is gone first, so that the other waits if anything does.
+            let telling = async {
+                let mut batch = vec![to_there.clone()];
+                if beside && round % 2 == 0 {
+                    batch.insert(0, to_gone);
+                    let _ = a.tell_batch(&mut batch).await;
+                } else {
+                    let all = async {
+                        if beside {
+                            let _ = a.tell(&to_gone.0, to_gone.1).await;
+                        }
+                    };
+                    // Both at once: what the first waits for is its own business.
+                    let _ = tokio::join!(all, a.tell(&there, to_there.1.clone()));
+                }
+            };
+            let arriving = bed.arrival(&b, &told, bed.quiet());
+            let mut telling = std::pin::pin!(timeout(bed.patience(), telling));
+            let mut arriving = std::pin::pin!(arriving);
+            let came = tokio::select! {
+                biased;
+                came = &mut arriving => came,
+                _ = &mut telling => arriving.await,
+            }?;
+            missing += usize::from(came.is_none());
+            if came.is_none() && bed.lossless() {
+                broken!(
+                    "a message told beside one to a node that is gone did not arrive within {:?}",
+                    bed.quiet()
+                );
+            }
+            took.push((beside, started.elapsed(), came.is_some()));
+        }
+    }
+    let usual = took
+        .iter()
+        .filter(|(beside, _, came)| !beside && *came)
+        .map(|(_, took, _)| *took);
+    let mut usual: Vec<Duration> = usual.collect();
+    usual.sort();
+    let median = usual.get(usual.len() / 2).copied().unwrap_or(bed.patience());
+    let most = much_longer(median, bed.settle());
+    for (beside, took, _) in took.iter().filter(|(_, took, came)| *came && *took > most) {
+        slow[usize::from(*beside)] += 1;
+        longest = longest.max(*took);
+    }
+    // A machine that is busy with other things is slow with both.
+    ensure!(
+        slow[1] <= 2 + 3 * slow[0],
+        "of {rounds} messages told beside one to a node that is gone, {} took up to {longest:?}, where {median:?} is usual",
+        slow[1]
+    );
+    let least = crate::profile::arrive_at_least(2 * rounds as usize, bed.the_profile().loss);
+    ensure!(
+        2 * rounds as usize - missing >= least,
+        "of {} messages told beside one to a node that is gone, {missing} did not arrive",
+        2 * rounds
+    );
+    Ok(())
+}
+
+/// Floods a swarm beside the one under test, on the same nodes, that does not read, and talks on the one under test.
+pub async fn a_full_sibling_stalls_nothing<A: Addr>(bed: &Testbed<A>) -> Outcome {
+    let [(a, beside_a), (b, beside_b)] = bed.with_siblings().await?;
+    bed.deliver(&a, &b, &letter(0, PLAIN)).await?;
+    let dst = beside_b
+        .addr()
+        .map_err(|_| Unmet::Broken("a sibling has no address".into()))?;
+    for number in 0..bed.the_profile().flood() {
+        let tell = beside_a.tell(&dst, Packet::from(letter(number, PLAIN).as_slice()));
+        match timeout(bed.patience(), tell).await {
+            Ok(Err(error)) if number == 0 => broken!("a sibling cannot be told to: {}", chain(&error)),
+            Ok(_) => {}
+            Err(_) => broken!("telling a sibling did not end within {:?}", bed.patience()),
+        }
+        breathe(number).await;
+    }
+    for (from, to) in [(&a, &b), (&b, &a)] {
+        let mut series = bed.series_of(from, to, 300, |_, _| Ok(())).await?;
+        series.arrived(bed.worst_loss())?;
+        bed.rest(to, &mut series).await?;
+        if let (Some((len, _)), false) = (series.repeated(), bed.the_profile().duplicates) {
+            broken!("a message of {len} bytes arrived twice, or at the sibling's neighbour");
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,192 @@
+//! Series of letters: told in bursts that small queues hold, each burst read before the next.
+
+use std::collections::BTreeMap;
+
+use p2p::{Addr, Message, Packet, Swarm as _};
+use rand::RngExt as _;
+use rand::rngs::StdRng;
+use tokio::time::timeout;
+
+use crate::field::{LETTER, ensure, in_time, letter, number};
+use crate::kind::Node;
+use crate::payloads::length;
+use crate::profile::arrive_at_least;
+use crate::report::{Outcome, Unmet};
+use crate::testbed::Testbed;
+
+/// Letters on the way to one node, at most.
+pub(crate) const WINDOW: usize = 16;
+
+/// Bytes on the way to one node, at most, unless one letter is longer.
+pub(crate) const WINDOW_BYTES: usize = 32 << 10;
+
+/// Longest letters where the law is not about lengths.
+const LONGEST: usize = 4096;
+
+/// What became of a series.
+#[derive(Debug, Default)]
+pub(crate) struct Series {
+    /// How often each letter came, by its number, and its length.
+    came: BTreeMap<u32, (usize, usize)>,
+}
+
+impl Series {
+    /// Letters that never came: the number and the length of each.
+    pub(crate) fn missing(&self) -> impl Iterator<Item = (u32, usize)> {
+        let missing = self.came.iter().filter(|(_, (_, times))| *times == 0);
+        missing.map(|(number, (len, _))| (*number, *len))
+    }
+
+    /// Letters told.
+    pub(crate) fn told(&self) -> usize {
+        self.came.len()
+    }
+
+    /// A letter that came more than once: its length, and how often.
+    pub(crate) fn repeated(&self) -> Option<(usize, usize)> {
+        self.came.values().copied().find(|(_, times)| *times > 1)
+    }
+
+    /// Expects that no more was lost than the medium may lose.
+    pub(crate) fn arrived(&self, loss: f64) -> Outcome {
+        let (told, missing) = (self.told(), self.missing().count());
+        let least = arrive_at_least(told, loss);
+        let first = self.missing().next().map_or(0, |(_, len)| len);
+        ensure!(
+            told - missing >= least,
+            "of {told} messages {} arrived and not {least}; the first that did not has {first} bytes",
+            told - missing
+        );
+        Ok(())
+    }
+}
+
+/// Lengths of letters that are drawn.
+pub(crate) fn lengths(rng: &mut StdRng, mtu: usize, count: usize) -> Vec<usize> {
+    let most = mtu.min(LONGEST);
+    (0..count).map(|_| length(rng, most).max(LETTER)).collect()
+}
+
+impl<A: Addr> Testbed<A> {
+    /// Ends a law that compares contents, where the medium damages them.
+    pub(crate) fn undamaged(&self) -> Outcome {
+        if self.the_profile().damages {
+            return Err(Unmet::Waived(
+                "the medium damages, and nothing above it notices".into(),
+            ));
+        }
+        Ok(())
+    }
+
+    /// The chance that the medium loses a message of any length.
+    pub(crate) fn worst_loss(&self) -> f64 {
+        self.the_profile().loss.max(self.the_profile().loss_at_mtu)
+    }
+
+    /// How many messages may be on the way to a node, so that small queues hold them.
+    pub(crate) fn window(&self) -> usize {
+        WINDOW.min(self.the_profile().holds.max(1))
+    }
+
+    /// As [`deliver_packet`](Self::deliver_packet); told once, where the medium loses nothing.
+    pub(crate) async fn deliver_once(
+        &self,
+        from: &Node<A>,
+        dst: &A,
+        to: &Node<A>,
+        packet: &(dyn Fn() -> Packet + Sync),
+    ) -> Outcome<Message<A>> {
+        let told = packet();
+        if self.the_profile().loss_of(told.len()) > 0.0 {
+            return self.deliver_packet(from, dst, to, packet).await;
+        }
+        in_time("a tell", self.patience(), from.tell(dst, packet())).await??;
+        let came = self.arrival(to, &told, self.patience()).await?;
+        came.ok_or_else(|| {
+            let (len, limit) = (told.len(), self.patience());
+            Unmet::Broken(format!(
+                "a message of {len} bytes to {dst} did not arrive within {limit:?}"
+            ))
+        })
+    }
+
+    /// Tells letters of these lengths, numbered from 0, and gives each that comes to `look`, with what was told. Ends early
+    /// where one is lost that must not be.
+    pub(crate) async fn series(
+        &self,
+        from: &Node<A>,
+        to: &Node<A>,
+        lengths: &[usize],
+        mut look: impl FnMut(&Message<A>, &[u8]) -> Outcome,
+    ) -> Outcome<Series> {
+        let dst = to.addr()?;
+        let mut series = Series::default();
+        let mut next = 0;
+        while next < lengths.len() {
+            let (mut open, mut bytes) = (0, 0);
+            while let Some(len) = lengths.get(next)
+                && (open == 0 || (open < self.window() && bytes + len <= WINDOW_BYTES))
+            {
+                let told = letter(next as u32, *len);
+                in_time(
+                    "a tell",
+                    self.patience(),
+                    from.tell(&dst, Packet::from(&told[..])),
+                )
+                .await??;
+                series.came.insert(next as u32, (*len, 0));
+                (open, bytes, next) = (open + 1, bytes + len, next + 1);
+            }
+            while open > 0 {
+                let limit = if self.worst_loss() > 0.0 {
+                    self.settle()
+                } else {
+                    self.patience()
+                };
+                let Ok(message) = timeout(limit, to.receive()).await else {
+                    if self.worst_loss() > 0.0 {
+                        break;
+                    }
+                    return Ok(series);
+                };
+                let message = message?;
+                let Some((number, (len, times))) =
+                    number(&message.payload).and_then(|number| Some((number, series.came.get_mut(&number)?)))
+                else {
+                    continue;
+                };
+                *times += 1;
+                open -= usize::from(*times == 1);
+                look(&message, &letter(number, *len))?;
+            }
+        }
+        Ok(series)
+    }
+
+    /// As [`series`](Self::series), of `count` letters whose lengths are drawn.
+    pub(crate) async fn series_of(
+        &self,
+        from: &Node<A>,
+        to: &Node<A>,
+        count: usize,
+        look: impl FnMut(&Message<A>, &[u8]) -> Outcome,
+    ) -> Outcome<Series> {
+        let lengths = lengths(&mut self.rng(), crate::field::mtu(from)?, self.amount(count));
+        self.series(from, to, &lengths, look).await
+    }
+
+    /// Takes in what comes late or twice.
+    pub(crate) async fn rest(&self, to: &Node<A>, series: &mut Series) -> Outcome {
+        for number in self.drain_numbers(to, usize::MAX).await? {
+            if let Some((_, times)) = series.came.get_mut(&number) {
+                *times += 1;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Something else at random, of a list.
+pub(crate) fn any<T: Copy>(rng: &mut StdRng, of: &[T]) -> T {
+    of[rng.random_range(0..of.len())]
+}
