@@ -81,7 +81,7 @@ async fn connected(nodes: Vec<(u32, Node)>, places: &Places) -> Result<Vec<Node>
 fn profile() -> Profile {
     Profile {
         holds: 4096,
-        ..Profile::default()
+        ..Profile::default().quick()
     }
     .waive(
         "wire::",

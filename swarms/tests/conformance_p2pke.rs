@@ -148,7 +148,7 @@ fn on_bad(loss: f64) -> Profile {
         patience: Duration::from_mins(1),
         ask_patience: Duration::from_mins(1),
         loss,
-        ..Profile::lossy(0.3)
+        ..Profile::lossy(0.3).quick()
     }
 }
 
@@ -171,7 +171,7 @@ fn asks_on_bad_medium() -> Testbed<KeyAddr<BoxAddr>> {
 fn wire_profile() -> Profile {
     Profile {
         patience: Duration::from_secs(45),
-        ..profile()
+        ..profile().quick()
     }
 }
 

@@ -40,8 +40,18 @@
 //!
 //! Beside the laws: [`topology`] makes networks' shapes, and [`sim`] runs whole networks of engines in virtual time.
 //!
-//! What a law finds depends on what can be seen from outside in a bounded time: a pass is no proof. Each law
-//! is known to find at least one fault: for each there is a mutant in this crate's tests that breaks it alone.
+//! # Effort and seeds
+//! A run of [`Effort::Normal`] makes long exchanges of thousands of messages and finds faults that show in one message of 50,
+//! at one length, after 256 messages, or with several senders. [`Profile::quick`] makes a tenth of the traffic, for hundreds
+//! of stacks; [`Profile::strict`] makes ten times as much. `SWARMTEST_EFFORT=strict` does so for every profile of a test run.
+//!
+//! Everything that laws leave to chance comes from [`Profile::seed`] and the law's name. Each failure says the seed;
+//! `SWARMTEST_SEED` replaces that of every profile. On a runtime with threads, or in real time, the order of events may still
+//! differ from run to run.
+//!
+//! What a law finds depends on what can be seen from outside in a bounded time: a pass is no proof. Each law is known to
+//! find two faults, which are mutants in this crate's tests: one that breaks it always, and one that breaks it rarely or
+//! under a condition.
 //! On a lossy medium laws repeat what may be lost, so that a correct swarm passes; see [`Profile`].
 //!
 //! Deliberately absent: a clock of its own (it runs under tokio's, paused or not), a guard against swarms that block

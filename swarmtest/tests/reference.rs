@@ -43,7 +43,7 @@ fn unusual() -> [Config; 5] {
         Config { mtu: 16, ..usual },
         Config {
             queue: 20,
-            asks: 4,
+            asks: 8,
             ..usual
         },
         Config { mtu: 70_000, ..usual },

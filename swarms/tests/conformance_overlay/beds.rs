@@ -165,7 +165,7 @@ fn id(number: u32) -> PeerId {
 fn profile() -> Profile {
     Profile {
         holds: 4096,
-        ..Profile::default()
+        ..Profile::default().quick()
     }
     .waive(
         "wire::",

@@ -63,20 +63,19 @@ pub async fn a_parsed_address_can_be_told_to<A: Addr>(bed: &Testbed<A>) -> Outco
     Ok(())
 }
 
-/// What is put before, behind, and into addresses.
-const JUNK: [&str; 22] = [
+/// What is put before, behind, and into addresses. No sign and no digit: numbers may be read with those.
+const JUNK: [&str; 21] = [
     " ", "  ", "\t", "\n", "\r\n", "\0", "\0\0", "\u{a0}", "\u{200b}", "\u{feff}", "/", "//", "@", ":", ",",
-    ";", "#", "?", "%", "+", "\"", "\\",
+    ";", "#", "?", "%", "\"", "\\",
 ];
 
-/// Reads real addresses with junk before, behind and at places within, and doubled. None of them is that address, and
+/// Reads real addresses with junk before, behind and at places within, and twice in a row. None of them is that address, and
 /// what is read all the same has the text that was given.
 pub async fn junk_around_an_address_is_not_passed_over<A: Addr>(bed: &Testbed<A>) -> Outcome {
     let [a, b] = bed.nodes().await?;
     for real in [a.addr()?, b.addr()?] {
         let text = real.to_string();
         let mut texts = vec![
-            format!("{text}{text}"),
             format!("{text} {text}"),
             format!("{text},{text}"),
             format!("{text}/{text}"),
