@@ -26,7 +26,7 @@ impl Node {
         let key = PrivateKey::ed25519(&rand::random());
         let sealed = UdpSwarm::bind((ip, 0).into())?.p2pke(&key)?;
         let mux: Mux<_, _> = BoxSecureSwarm::new(sealed.erase()).mux();
-        let asks = BoxSecureAskSwarm::new(mux.open("dht")?.asks(64 << 10));
+        let asks = BoxSecureAskSwarm::new(mux.open("dht")?.mbapp(64 << 10));
         let signing = gossip::Signing::strict(Registry::default().signer(&key)?.into())?;
         let gossip = BoxSwarm::new(mux.open("gossip")?.fragment(64 << 10)).gossip(signing)?;
         gossip.subscribe(CHAT)?;

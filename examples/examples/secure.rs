@@ -16,7 +16,7 @@ type Addr = KeyAddr<SocketAddr>;
 /// Asks of up to 64 KiB over a secure channel over UDP.
 fn node(key: &PrivateKey) -> Result<impl AskSwarm<Addr> + SecureSwarm<Addr>> {
     let udp = UdpSwarm::bind(SocketAddr::from(([127, 0, 0, 1], 0)))?;
-    Ok(udp.p2pke(key)?.asks(64 << 10))
+    Ok(udp.p2pke(key)?.mbapp(64 << 10))
 }
 
 async fn run() -> Result<()> {

@@ -80,7 +80,7 @@ fn main() {
         .expect("a runtime");
     runtime.block_on(async {
         let (here, there) = (bind(), bind());
-        let (asker, server) = (bind().asks(64 << 10), bind().asks(64 << 10));
+        let (asker, server) = (bind().mbapp(64 << 10), bind().mbapp(64 << 10));
         let (mut bare, mut one, mut many) = (Vec::new(), Vec::new(), Vec::new());
         for _ in 0..ROUNDS {
             bare.push(tells(&here, &there).await);

@@ -1,6 +1,8 @@
 //! Layers as an adaptor chain, as iterators have.
 
-use p2p::{Addr, AskSwarm, Result, Swarm};
+use std::net::SocketAddr;
+
+use p2p::{Addr, AskSwarm, PeerId, Result, Swarm};
 use p2p_formats::x509::PrivateKey;
 use p2p_protocols::gossipsub::Signing;
 use p2p_protocols::mux::{Channel, Name};
@@ -8,9 +10,11 @@ use p2p_protocols::mux::{Channel, Name};
 use crate::allow::{AllowSwarm, Verdict};
 use crate::faulty::{Faults, FaultySwarm};
 use crate::map::{EraseSwarm, MapSwarm, Translate};
-use crate::overlay::Identity;
+use crate::overlay::{Identity, Router};
 use crate::{
-    AskingSwarm, ChordSwarm, FragmentSwarm, GossipSwarm, KademliaSwarm, Mux, MuxConfig, P2pkeSwarm, QuicSwarm,
+    AskingSwarm, ChordSwarm, FragmentSwarm, GossipAddr, GossipSwarm, KademliaSwarm, KeyAddr, MemoryAddr,
+    MemorySwarm, MultiAddr, MultiSwarm, Mux, MuxConfig, MuxSwarm, OverlaySwarm, P2pkeSwarm, QuicSwarm,
+    UdpSwarm,
 };
 
 /// Puts layers on a swarm: `udp.fragment(64 << 10).layer(|inner| TagSwarm::new(inner, *b"demo"))`.
@@ -37,9 +41,11 @@ pub trait SwarmExt<A: Addr>: Swarm<A> + Sized {
         Mux::with_config(self, MuxConfig::default())
     }
 
-    /// Carries asks, and messages of up to `mtu` bytes; see [`AskingSwarm`]. (Called `ask`, it would hide
-    /// [`AskSwarm::ask`](p2p::AskSwarm::ask).)
-    fn asks(self, mtu: usize) -> AskingSwarm<A, Self> {
+    /// Carries asks, and messages of up to `mtu` bytes, in the bytes of go-p2p's mbapp; see [`AskingSwarm`].
+    ///
+    /// The swarms of this crate also have it under its former name, `asks(mtu)`. That one is no method of this trait: it would
+    /// hide [`Stack::asks`](crate::stack::Stack::asks) wherever the trait is imported.
+    fn mbapp(self, mtu: usize) -> AskingSwarm<A, Self> {
         AskingSwarm::new(self, mtu)
     }
 
@@ -112,3 +118,33 @@ pub trait SwarmExt<A: Addr>: Swarm<A> + Sized {
 }
 
 impl<A: Addr, S: Swarm<A>> SwarmExt<A> for S {}
+
+/// Gives swarms the adaptor [`SwarmExt::mbapp`] under its former name.
+macro_rules! former_name {
+    ($({$($generics:tt)*} $swarm:ty: $addr:ty;)+) => {$(
+        impl<$($generics)*> $swarm
+        where
+            Self: Swarm<$addr>,
+        {
+            /// The same as [`SwarmExt::mbapp`], under its former name.
+            pub fn asks(self, mtu: usize) -> AskingSwarm<$addr, Self> {
+                AskingSwarm::new(self, mtu)
+            }
+        }
+    )+};
+}
+
+former_name! {
+    {} UdpSwarm: SocketAddr;
+    {} MemorySwarm: MemoryAddr;
+    {A: Addr, S: Swarm<A>} FaultySwarm<A, S>: A;
+    {A: Addr, S: Swarm<A>} FragmentSwarm<A, S>: A;
+    {A: Addr, S: Swarm<A>, C: Channel} MuxSwarm<A, S, C>: A;
+    {A: Addr, S: Swarm<A>} AllowSwarm<A, S>: A;
+    {A: Addr, B: Addr, S: Swarm<B>, T: Translate<A, B>} MapSwarm<A, B, S, T>: A;
+    {T} MultiSwarm<T>: MultiAddr;
+    {A: Addr, S: Swarm<A>} P2pkeSwarm<A, S>: KeyAddr<A>;
+    {A: Addr} QuicSwarm<A>: KeyAddr<A>;
+    {A: Addr, S: AskSwarm<A>, R: Router<A>} OverlaySwarm<A, S, R>: PeerId;
+    {A: Addr, S: Swarm<A>} GossipSwarm<A, S>: GossipAddr<A>;
+}

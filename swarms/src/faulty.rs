@@ -33,7 +33,7 @@ use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep};
 
-use delayed::{Delayed, deliver};
+use delayed::{Delayed, TooLate, deliver};
 pub use faults::{Faults, FaultyConfig};
 pub use plan::LinkFaults;
 use plan::{Bottleneck, Fate, Flight, Planner};
@@ -82,7 +82,7 @@ impl<A: Addr, S: Swarm<A>> FaultySwarm<A, S> {
                 necks: HashMap::new(),
                 start: None,
             }),
-            delayed: Arc::new(Delayed::new(faults.config().delayed, faults.under_way())),
+            delayed: Arc::new(Delayed::new(faults.config(), faults.under_way())),
             task: Mutex::new(None),
             closing: Notify::new(),
             ask_counters: Counters::new("faulty-ask"),
@@ -125,10 +125,25 @@ impl<A: Addr, S: Swarm<A>> FaultySwarm<A, S> {
 
     fn check(&self, packet: &Packet) -> Result<()> {
         packet.check(self.inner.mtu())?;
+        self.check_open()
+    }
+
+    fn check_open(&self) -> Result<()> {
         if self.delayed.is_closed() {
             return Err(Error::Closed);
         }
         Ok(())
+    }
+
+    /// What `call` gives, unless this layer is closed before.
+    async fn unless_closed<T>(&self, call: impl Future<Output = Result<T>>) -> Result<T> {
+        let closing = self.closing.notified();
+        self.check_open()?;
+        tokio::select! {
+            biased;
+            result = call => result,
+            () = closing => Err(Error::Closed),
+        }
     }
 
     /// Sees to it that somebody delivers what is delayed.
@@ -143,10 +158,11 @@ impl<A: Addr, S: Swarm<A>> FaultySwarm<A, S> {
         Ok(())
     }
 
-    /// Closes this layer, not the one below.
-    fn shut(&self) {
-        self.delayed.close();
+    /// Closes this layer, not the one below. Says whether messages are under way.
+    fn shut(&self) -> bool {
+        let busy = self.delayed.close();
         self.closing.notify_waiters();
+        busy
     }
 }
 
@@ -181,8 +197,10 @@ impl<A: Addr, S: Swarm<A>> FaultySwarm<A, S> {
             self.inner.tell(dst, packet).await?;
         } else {
             self.ensure_task()?;
+            let held = [(Instant::now() + flight.delay, dst.clone(), packet)];
             self.delayed
-                .hold([(Instant::now() + flight.delay, dst.clone(), packet)]);
+                .hold(held.into_iter())
+                .map_err(|TooLate { .. }| Error::Closed)?;
         }
         Ok(())
     }
@@ -192,19 +210,20 @@ impl<A: Addr, S: Swarm<A>> Swarm<A> for FaultySwarm<A, S> {
     pass_through!(inner: mtu, local_addrs, parse_addr, headroom);
 
     async fn receive(&self) -> Result<Message<A>> {
-        let message = self.inner.receive().await?;
+        let message = self.unless_closed(self.inner.receive()).await?;
         self.received(1);
         Ok(message)
     }
 
     async fn receive_batch(&self, out: &mut Vec<Message<A>>, max: usize) -> Result<usize> {
-        let count = self.inner.receive_batch(out, max).await?;
+        let count = self.unless_closed(self.inner.receive_batch(out, max)).await?;
         self.received(count);
         Ok(count)
     }
 
     async fn tell(&self, dst: &A, packet: Packet) -> Result<()> {
         if !self.faults.is_active() {
+            self.check_open()?;
             self.inner.tell(dst, packet).await?;
             self.delayed.counters.sent(1);
             return Ok(());
@@ -232,7 +251,7 @@ impl<A: Addr, S: Swarm<A>> Swarm<A> for FaultySwarm<A, S> {
     }
 
     async fn tell_batch(&self, batch: &mut Vec<(A, Packet)>) -> Result<(), BatchError> {
-        if !self.faults.is_active() {
+        if !self.faults.is_active() && !self.delayed.is_closed() {
             let count = batch.len();
             let result = self.inner.tell_batch(batch).await;
             self.delayed
@@ -245,7 +264,11 @@ impl<A: Addr, S: Swarm<A>> Swarm<A> for FaultySwarm<A, S> {
         let Sorted { held, mut copies } = self.sort(batch, &mut outcome);
         if !held.is_empty() {
             match self.ensure_task() {
-                Ok(()) => self.delayed.hold(held),
+                Ok(()) => {
+                    if let Err(TooLate { messages }) = self.delayed.hold(held.into_iter()) {
+                        counters.dropped_many(Reason::Closed, messages);
+                    }
+                }
                 Err(_) => counters.dropped_many(Reason::Refused, held.len()),
             }
         }
@@ -261,8 +284,17 @@ impl<A: Addr, S: Swarm<A>> Swarm<A> for FaultySwarm<A, S> {
         outcome.finish()
     }
 
+    /// Closes this layer at once, and the swarm below as soon as no message is delayed any more: after
+    /// [`FaultyConfig::linger`] at most, plus what handing them on takes.
+    ///
+    /// What was told before is on its way, and arrives as if the node were still there.
     async fn close(&self) {
-        self.shut();
+        if self.shut() {
+            if self.ensure_task().is_err() {
+                self.delayed.abandon();
+            }
+            self.delayed.emptied().await;
+        }
         self.inner.close().await;
     }
 
@@ -347,7 +379,7 @@ impl<A: Addr, S: Swarm<A>> FaultySwarm<A, S> {
 
 impl<A: Addr, S: AskSwarm<A>> AskSwarm<A> for FaultySwarm<A, S> {
     async fn receive_ask(&self) -> Result<Request<A>> {
-        let request = self.inner.receive_ask().await?;
+        let request = self.unless_closed(self.inner.receive_ask()).await?;
         self.ask_counters.received(1);
         self.ask_counters.delivered(1);
         Ok(request)
@@ -377,17 +409,21 @@ impl<A: Addr, S: AskSwarm<A>> AskSwarm<A> for FaultySwarm<A, S> {
         }
         self.travel(delay).await?;
         self.ask_counters.sent(1);
-        self.inner.ask(dst, request).await
+        self.unless_closed(self.inner.ask(dst, request)).await
     }
 }
 
 impl<A: Addr, S: SecureSwarm<A>> SecureSwarm<A> for FaultySwarm<A, S> {
-    pass_through!(inner: PublicKey, public_key, lookup_public_key);
+    pass_through!(inner: PublicKey, public_key);
+
+    async fn lookup_public_key(&self, addr: &A) -> Result<S::PublicKey> {
+        self.unless_closed(self.inner.lookup_public_key(addr)).await
+    }
 }
 
 impl<A, S> Drop for FaultySwarm<A, S> {
     fn drop(&mut self) {
-        self.delayed.close();
+        self.delayed.abandon();
         let task = self.task.get_mut().unwrap_or_else(PoisonError::into_inner);
         if let Some(task) = task {
             task.abort();

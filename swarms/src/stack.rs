@@ -43,7 +43,9 @@ mod error;
 mod gossip;
 mod grammar;
 mod kademlia;
+mod medium;
 mod node;
+mod nodes;
 mod overlay;
 mod read;
 #[cfg(test)]
@@ -54,5 +56,7 @@ pub use error::StackError;
 pub use gossip::Gossip;
 pub use grammar::{Channel, Layer, StackText};
 pub use kademlia::Kademlia;
+pub use medium::Medium;
 pub use node::{Node, Stack, forged};
+pub use nodes::Nodes;
 pub use overlay::{Overlay, OverlayNode};

@@ -1,6 +1,11 @@
 //! Every order of up to three layers, over memory and over UDP, keeps the laws.
 //!
-//! The orders are generated, repetitions included: 258 over each base.
+//! The orders are generated, repetitions included: 258 over each base. `cargo test` checks every fourth with little effort,
+//! another fourth for each `SWARMTEST_STACKS_SEED`; all of them, as thoroughly as `SWARMTEST_EFFORT` says:
+//!
+//! ```sh
+//! SWARMTEST_STACKS=all SWARMTEST_EFFORT=normal cargo test --workspace --test stacks
+//! ```
 
 use std::collections::HashMap;
 use std::fmt;
@@ -22,11 +27,13 @@ use p2p_swarms::{
     EraseSwarm, Faults, FaultySwarm, FragmentSwarm, LinkFaults, MapSwarm, MemoryAddr, MemoryRealm,
     MultiSwarm, Mux, UdpSwarm,
 };
-use p2p_swarmtest::{Plain, Profile, Report, Secure, SecureAsk, Testbed};
+use p2p_swarmtest::{Effort, Plain, Profile, Report, Secure, SecureAsk, Testbed};
 use tokio::task::JoinSet;
 
 /// Layers of a stack at most.
 const DEEPEST: usize = 3;
+/// Of so many stacks one is checked, unless all are.
+const SAMPLE: usize = 4;
 /// Stacks that are checked side by side.
 const AT_ONCE: usize = 8;
 /// Chance that a faulty layer loses a message.
@@ -186,6 +193,7 @@ impl Ground {
             seed: 7,
             link,
             ask_timeout: Duration::from_millis(200),
+            link_delayed: QUEUE,
             ..FaultyConfig::default()
         };
         Self {
@@ -291,9 +299,10 @@ fn profile(shape: &Shape) -> Profile {
         }
     }
     let profile = Profile {
+        effort: Effort::Quick,
         loss: 1.0 - short,
         loss_at_mtu: 1.0 - long,
-        // Each layer has a queue at most, and the base one more.
+        // Each layer has a queue at most, be it of what is under way, and the base one more.
         holds: (DEEPEST + 1) * QUEUE.items
             + if matches!(shape.base, Base::Udp) {
                 KERNEL
@@ -344,12 +353,26 @@ async fn check(shape: Shape) -> Report {
     }
 }
 
-/// Runs the suite on every stack over `base` whose number leaves `rest` when divided by `of`.
+/// Which stacks are checked: of so many the one with this number.
+fn sample() -> (usize, usize) {
+    if std::env::var("SWARMTEST_STACKS").is_ok_and(|which| which == "all") {
+        return (1, 0);
+    }
+    let seed = std::env::var("SWARMTEST_STACKS_SEED").unwrap_or_else(|_| "13".into());
+    let seed: usize = seed.parse().expect("SWARMTEST_STACKS_SEED is a number");
+    println!("every {SAMPLE}th stack, seed {seed}");
+    (SAMPLE, seed % SAMPLE)
+}
+
+/// Runs the suite on the stacks of the sample over `base` whose number leaves `rest` when divided by `of`.
 async fn check_all(base: Base, rest: usize, of: usize) {
+    let (every, chosen) = sample();
     let mut shapes = orders()
         .into_iter()
         .skip(rest)
         .step_by(of)
+        .skip(chosen)
+        .step_by(every)
         .map(|layers| Shape { base, layers });
     let mut running = JoinSet::new();
     let (mut stacks, mut failures) = (0, Vec::new());

@@ -1,37 +1,54 @@
 //! Messages under way: held until their time comes, then handed to the swarm below.
 //!
-//! Each is counted in [`UnderWay`] from when it is held to when it was handed on or dropped.
+//! Each is counted in [`UnderWay`] from when it is held to when it was handed on or dropped, and takes room of its link and
+//! of the node for as long.
 
 use std::cmp::Ordering;
-use std::collections::BinaryHeap;
+use std::collections::{BinaryHeap, HashMap};
 use std::fmt;
 use std::mem;
+use std::sync::atomic::{self, AtomicBool};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
 
 use p2p::{Addr, Counters, Packet, Reason, Swarm};
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until};
 
-use super::faults::UnderWay;
+use super::faults::{FaultyConfig, UnderWay};
 use crate::inbox::Limits;
 
 /// Messages of one node that are under way, and what became of all of its messages.
 pub(super) struct Delayed<A> {
     limits: Limits,
+    link_limits: Limits,
+    linger: Duration,
     medium: Arc<UnderWay>,
     state: Mutex<State<A>>,
+    /// The same as in the state, for calls that need no lock.
+    closed: AtomicBool,
     /// The task has something new to look at.
     changed: Notify,
+    /// Nothing is under way any more.
+    idle: Notify,
     pub(super) counters: Counters,
 }
 
 struct State<A> {
     held: BinaryHeap<Held<A>>,
-    bytes: usize,
-    /// Messages that the task has taken out and not yet counted.
-    leaving: usize,
+    /// What is held, and what the task has taken out and not yet counted.
+    total: Load,
+    /// The same by destination; only links on which something is under way.
+    links: HashMap<A, Load>,
     next: u64,
-    closed: bool,
+    /// When everything is handed on, due or not; set by closing.
+    deadline: Option<Instant>,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Load {
+    items: usize,
+    bytes: usize,
 }
 
 struct Held<A> {
@@ -42,43 +59,44 @@ struct Held<A> {
     packet: Packet,
 }
 
-impl<A> Delayed<A> {
-    pub(super) fn new(limits: Limits, medium: Arc<UnderWay>) -> Self {
+/// The node was closed before these messages could be held: nothing was counted.
+pub(super) struct TooLate {
+    pub(super) messages: usize,
+}
+
+impl<A: Addr> Delayed<A> {
+    pub(super) fn new(config: &FaultyConfig, medium: Arc<UnderWay>) -> Self {
         Self {
-            limits,
+            limits: config.delayed,
+            link_limits: config.link_delayed,
+            linger: config.linger,
             medium,
             state: Mutex::new(State {
                 held: BinaryHeap::new(),
-                bytes: 0,
-                leaving: 0,
+                total: Load::default(),
+                links: HashMap::new(),
                 next: 0,
-                closed: false,
+                deadline: None,
             }),
+            closed: AtomicBool::new(false),
             changed: Notify::new(),
+            idle: Notify::new(),
             counters: Counters::new("faulty"),
         }
     }
 
-    pub(super) fn is_closed(&self) -> bool {
-        self.lock().closed
-    }
-
-    /// How many messages are under way.
-    pub(super) fn len(&self) -> usize {
-        let state = self.lock();
-        state.held.len() + state.leaving
-    }
-
-    /// Holds messages until their time; counts those for which there is no room.
-    pub(super) fn hold(&self, messages: impl IntoIterator<Item = (Instant, A, Packet)>) {
+    /// Holds messages until their time. Those for which there is no room are dropped and counted.
+    pub(super) fn hold(
+        &self,
+        messages: impl ExactSizeIterator<Item = (Instant, A, Packet)>,
+    ) -> Result<(), TooLate> {
         let mut refused = 0;
         let mut held_now = 0;
         let mut state = self.lock();
-        let reason = if state.closed {
-            Reason::Closed
-        } else {
-            Reason::QueueFull
-        };
+        if state.deadline.is_some() {
+            let messages = messages.len();
+            return Err(TooLate { messages });
+        }
         let first = state.held.peek().map(|held| held.at);
         for (at, dst, mut packet) in messages {
             self.limits.copy_out(&mut packet);
@@ -90,57 +108,149 @@ impl<A> Delayed<A> {
                 dst,
                 packet,
             };
-            let bytes = state.bytes + held.charge();
-            if state.closed || state.held.len() >= self.limits.items || bytes > self.limits.bytes {
+            if state.make_room(&held, &self.limits, &self.link_limits) {
+                state.held.push(held);
+                held_now += 1;
+            } else {
                 refused += 1;
-                continue;
             }
-            state.bytes = bytes;
-            state.held.push(held);
-            held_now += 1;
         }
         // Under the lock, so that none is handed on before it is counted.
         self.medium.begin(held_now);
         let sooner = state.held.peek().map(|held| held.at) != first;
         drop(state);
         if refused > 0 {
-            self.counters.dropped_many(reason, refused);
+            self.counters.dropped_many(Reason::QueueFull, refused);
         }
         if sooner {
             self.changed.notify_one();
         }
+        Ok(())
     }
 
-    /// Drops what is under way, counts it, and ends the task. Idempotent.
-    pub(super) fn close(&self) {
+    /// Waits until nothing is under way.
+    pub(super) async fn emptied(&self) {
+        loop {
+            let idle = self.idle.notified();
+            if self.len() == 0 {
+                return;
+            }
+            idle.await;
+        }
+    }
+
+    /// Moves what is due into `batch`, and what room it takes into `leaving`; says when the next message is.
+    fn take_due(&self, now: Instant, batch: &mut Vec<(A, Packet)>, leaving: &mut Vec<(A, usize)>) -> Next {
         let mut state = self.lock();
-        state.closed = true;
-        state.bytes = 0;
+        let all = state.deadline.is_some_and(|deadline| deadline <= now);
+        while state.held.peek().is_some_and(|held| all || held.at <= now) {
+            let Some(held) = state.held.pop() else { break };
+            leaving.push((held.dst.clone(), held.charge()));
+            batch.push((held.dst, held.packet));
+        }
+        match (state.held.peek(), state.deadline) {
+            (Some(held), None) => Next::At(held.at),
+            (Some(held), Some(deadline)) => Next::At(held.at.min(deadline)),
+            (None, None) => Next::Unknown,
+            (None, Some(_)) => Next::Never,
+        }
+    }
+}
+
+impl<A> Delayed<A> {
+    /// Takes no more messages. Those under way are handed on when they are due, and all that are left after the time to
+    /// linger. Idempotent. Says whether something is under way.
+    pub(super) fn close(&self) -> bool {
+        let mut state = self.lock();
+        if state.deadline.is_none() {
+            state.deadline = Some(Instant::now() + self.linger);
+            self.closed.store(true, atomic::Ordering::Release);
+        }
+        let busy = state.total.items > 0;
+        drop(state);
+        self.changed.notify_one();
+        busy
+    }
+
+    /// Closes, drops what is held, and counts it. Idempotent.
+    pub(super) fn abandon(&self) {
+        self.close();
+        let mut state = self.lock();
         let held = mem::take(&mut state.held);
+        for held in &held {
+            state.total = state.total.without(held.charge());
+        }
+        // Nothing takes room any more.
+        state.links.clear();
         drop(state);
         self.counters.dropped_many(Reason::Closed, held.len());
         self.medium.end(held.len());
+        self.idle.notify_waiters();
         self.changed.notify_one();
     }
 
-    /// Moves what is due into `batch`; says when the next message is.
-    fn take_due(&self, now: Instant, batch: &mut Vec<(A, Packet)>) -> Next {
-        let mut state = self.lock();
-        while state.held.peek().is_some_and(|held| held.at <= now) {
-            let Some(held) = state.held.pop() else { break };
-            state.bytes -= held.charge();
-            batch.push((held.dst, held.packet));
-        }
-        state.leaving = batch.len();
-        match state.held.peek() {
-            _ if state.closed => Next::Never,
-            Some(held) => Next::At(held.at),
-            None => Next::Unknown,
-        }
+    pub(super) fn is_closed(&self) -> bool {
+        self.closed.load(atomic::Ordering::Acquire)
+    }
+
+    /// How many messages are under way.
+    pub(super) fn len(&self) -> usize {
+        self.lock().total.items
     }
 
     fn lock(&self) -> MutexGuard<'_, State<A>> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<A: Addr> State<A> {
+    /// Takes room for a message on its link and in the node, if there is any.
+    fn make_room(&mut self, held: &Held<A>, limits: &Limits, link_limits: &Limits) -> bool {
+        let charge = held.charge();
+        let Some(total) = self.total.with(charge, limits) else {
+            return false;
+        };
+        if let Some(link) = self.links.get_mut(&held.dst) {
+            let Some(more) = link.with(charge, link_limits) else {
+                return false;
+            };
+            *link = more;
+        } else {
+            let Some(first) = Load::default().with(charge, link_limits) else {
+                return false;
+            };
+            self.links.insert(held.dst.clone(), first);
+        }
+        self.total = total;
+        true
+    }
+
+    fn free(&mut self, dst: &A, charge: usize) {
+        self.total = self.total.without(charge);
+        if let Some(link) = self.links.get_mut(dst) {
+            *link = link.without(charge);
+            if link.items == 0 {
+                self.links.remove(dst);
+            }
+        }
+    }
+}
+
+impl Load {
+    /// With one more item of so many bytes, unless that is too much.
+    fn with(self, charge: usize, limits: &Limits) -> Option<Self> {
+        let more = Self {
+            items: self.items + 1,
+            bytes: self.bytes.saturating_add(charge),
+        };
+        (more.items <= limits.items && more.bytes <= limits.bytes).then_some(more)
+    }
+
+    fn without(self, charge: usize) -> Self {
+        Self {
+            items: self.items.saturating_sub(1),
+            bytes: self.bytes.saturating_sub(charge),
+        }
     }
 }
 
@@ -150,35 +260,35 @@ enum Next {
     Never,
 }
 
-/// Hands messages to `inner` when they are due, until closed.
+/// Hands messages to `inner` when they are due, until closed and empty.
 ///
 /// It holds on to `inner` only while it sends, so that dropping the swarm frees what is below at once.
 pub(super) async fn deliver<A: Addr, S: Swarm<A>>(delayed: Arc<Delayed<A>>, inner: Weak<S>) {
-    let mut batch = Vec::new();
+    let end = End(&delayed);
+    let (mut batch, mut leaving) = (Vec::new(), Vec::new());
     loop {
-        let next = delayed.take_due(Instant::now(), &mut batch);
+        let next = delayed.take_due(Instant::now(), &mut batch, &mut leaving);
         if !batch.is_empty() {
-            let count = batch.len();
-            let _leaving = Leaving {
-                medium: &delayed.medium,
-                count,
+            let mut leaving = Leaving {
+                delayed: &delayed,
+                messages: &mut leaving,
+                dropped: Some(Reason::Closed),
             };
             let Some(inner) = inner.upgrade() else {
-                delayed.counters.dropped_many(Reason::Closed, count);
                 batch.clear();
                 continue;
             };
             let result = inner.tell_batch(&mut batch).await;
             drop(inner);
+            leaving.dropped = None;
             let refused = result.map_or_else(|error| error.refused, |()| 0);
             if refused > 0 {
                 delayed.counters.dropped_many(Reason::Refused, refused);
             }
-            delayed.lock().leaving = 0;
             continue;
         }
         match next {
-            Next::Never => return,
+            Next::Never => break,
             Next::Unknown => delayed.changed.notified().await,
             Next::At(at) => tokio::select! {
                 () = sleep_until(at) => {}
@@ -186,17 +296,41 @@ pub(super) async fn deliver<A: Addr, S: Swarm<A>>(delayed: Arc<Delayed<A>>, inne
             },
         }
     }
+    drop(end);
+}
+
+/// Drops what is left where the task ends before its work does: nothing would hand it on, and `close` waits for it.
+struct End<'a, A>(&'a Delayed<A>);
+
+impl<A> Drop for End<'_, A> {
+    fn drop(&mut self) {
+        if self.0.is_closed() {
+            self.0.abandon();
+        }
+    }
 }
 
 /// Messages that were taken out; dropped when they were handed on, or never will be.
-struct Leaving<'a> {
-    medium: &'a UnderWay,
-    count: usize,
+struct Leaving<'a, A: Addr> {
+    delayed: &'a Delayed<A>,
+    messages: &'a mut Vec<(A, usize)>,
+    /// Why they are dropped, unless they were handed on.
+    dropped: Option<Reason>,
 }
 
-impl Drop for Leaving<'_> {
+impl<A: Addr> Drop for Leaving<'_, A> {
     fn drop(&mut self) {
-        self.medium.end(self.count);
+        let count = self.messages.len();
+        if let Some(reason) = self.dropped {
+            self.delayed.counters.dropped_many(reason, count);
+        }
+        let mut state = self.delayed.lock();
+        for (dst, charge) in self.messages.drain(..) {
+            state.free(&dst, charge);
+        }
+        drop(state);
+        self.delayed.medium.end(count);
+        self.delayed.idle.notify_waiters();
     }
 }
 

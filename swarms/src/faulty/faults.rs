@@ -23,6 +23,12 @@ pub struct FaultyConfig {
     /// Messages that are delayed at a time in each node, at most. Further ones are dropped and counted as
     /// [`Reason::QueueFull`](p2p::Reason::QueueFull). Default: 16,384 messages, 32 MiB.
     pub delayed: Limits,
+    /// The same for each link: messages of a node to one destination. So one destination whose link is slow takes no room
+    /// from the others. Default: 4096 messages, 8 MiB.
+    pub link_delayed: Limits,
+    /// How long [`close`](p2p::Swarm::close) waits for messages that are delayed. What is not due by then is handed on at
+    /// once, sooner than its link would. Default: 1 s.
+    pub linger: Duration,
     /// After what time an ask that the medium lost fails with [`Error::TimedOut`](p2p::Error::TimedOut).
     /// Default: 1 s.
     pub ask_timeout: Duration,
@@ -38,6 +44,12 @@ impl Default for FaultyConfig {
                 bytes: 32 << 20,
                 ..Limits::default()
             },
+            link_delayed: Limits {
+                items: 4 << 10,
+                bytes: 8 << 20,
+                ..Limits::default()
+            },
+            linger: Duration::from_secs(1),
             ask_timeout: Duration::from_secs(1),
         }
     }

@@ -490,10 +490,156 @@ async fn close_ends_what_is_under_way_and_wakes_all() {
             .refused,
         1
     );
-    assert_eq!(counts(&a).dropped(Reason::Closed), 1);
+    assert_eq!(numbers(&arrived(&b)), [1], "what was told before it arrives");
+    assert_eq!(counts(&a).dropped_total(), 0);
     assert_conserved(&a);
     let task = a.task.lock().unwrap().take().unwrap();
     task.await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_closing_node_is_closed_at_once_and_delivers_what_it_told() {
+    let [a, b] = nodes(&medium(LinkFaults {
+        delay: ms(400),
+        jitter: ms(100),
+        ..LinkFaults::default()
+    }));
+    for count in 0..100 {
+        a.tell(&addr(&b), number(count)).await.unwrap();
+    }
+    let start = Instant::now();
+    let mut closing = Box::pin(a.close());
+    assert!(poll_once(closing.as_mut()).is_pending());
+    let dst = addr(&b);
+    assert!(matches!(poll_once(a.receive()), Poll::Ready(Err(Error::Closed))));
+    assert!(matches!(
+        poll_once(a.receive_ask()),
+        Poll::Ready(Err(Error::Closed))
+    ));
+    assert!(matches!(
+        poll_once(a.tell(&dst, number(0))),
+        Poll::Ready(Err(Error::Closed))
+    ));
+    assert!(matches!(
+        poll_once(a.ask(&dst, number(0))),
+        Poll::Ready(Err(Error::Closed))
+    ));
+    assert!(matches!(
+        poll_once(a.lookup_public_key(&dst)),
+        Poll::Ready(Err(Error::Closed))
+    ));
+    closing.await;
+    assert!(start.elapsed() <= ms(501), "{:?}", start.elapsed());
+    let mut got = numbers(&arrived(&b));
+    got.sort_unstable();
+    assert_eq!(got, (0..100).collect::<Vec<_>>());
+    let (realm, freed) = (a.inner().realm().clone(), addr(&a));
+    realm.open_at(freed).expect("free once close returned");
+    assert_conserved(&a);
+}
+
+#[tokio::test(start_paused = true)]
+async fn closing_lingers_no_longer_than_its_limit_and_delivers_all_the_same() {
+    let [a, b] = nodes(&medium(LinkFaults {
+        delay: Duration::from_mins(10),
+        ..LinkFaults::default()
+    }));
+    a.tell(&addr(&b), number(1)).await.unwrap();
+    let start = Instant::now();
+    // Closing goes on although the first that closes does not stay.
+    assert!(poll_once(a.close()).is_pending());
+    a.close().await;
+    assert!(start.elapsed() <= ms(1001), "{:?}", start.elapsed());
+    assert_eq!(numbers(&arrived(&b)), [1]);
+    assert_conserved(&a);
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_destination_takes_no_room_of_the_others() {
+    let link_delayed = Limits {
+        items: 3,
+        ..FaultyConfig::default().link_delayed
+    };
+    let link = LinkFaults {
+        delay: ms(10),
+        ..LinkFaults::default()
+    };
+    let config = FaultyConfig {
+        link,
+        link_delayed,
+        ..FaultyConfig::default()
+    };
+    let [a, b, c] = nodes(&Faults::new(config).unwrap());
+    let mut flood = (0..10).map(|count| (addr(&b), number(count))).collect();
+    a.tell_batch(&mut flood).await.unwrap();
+    a.tell(&addr(&c), number(1)).await.unwrap();
+    assert_eq!((a.in_flight(), counts(&a).dropped(Reason::QueueFull)), (4, 7));
+    assert_conserved(&a);
+    sleep(ms(11)).await;
+    assert_eq!((arrived(&b).len(), arrived(&c).len()), (3, 1));
+    a.tell(&addr(&b), number(1)).await.unwrap();
+    assert_eq!(a.in_flight(), 1, "the room is free again");
+}
+
+/// Every fault at once, singles and batches to several destinations, a queue that overflows, and a close in the end.
+#[tokio::test(start_paused = true)]
+async fn counters_balance_over_a_long_exchange_with_every_fault() {
+    use rand::rngs::ChaCha8Rng;
+    use rand::{RngExt, SeedableRng};
+    let link = LinkFaults {
+        rate: 1 << 20,
+        rate_queue: 16 << 10,
+        corrupt: 0.05,
+        ..rough()
+    };
+    let small = |items| Limits {
+        items,
+        ..FaultyConfig::default().delayed
+    };
+    let config = FaultyConfig {
+        seed: SEED,
+        link,
+        delayed: small(150),
+        link_delayed: small(60),
+        ..FaultyConfig::default()
+    };
+    let [a, b, c, d] = nodes(&Faults::new(config).unwrap());
+    let others = [&b, &c, &d];
+    let mut rng = ChaCha8Rng::seed_from_u64(SEED);
+    let (mut told, mut got) = (0, 0);
+    for _ in 0..500 {
+        let count = rng.random_range(0..40_u64);
+        let mut batch: Vec<_> = (0..count)
+            .map(|_| {
+                let to = others[rng.random_range(0..3)];
+                (addr(to), Packet::from(vec![7; rng.random_range(0..1500)]))
+            })
+            .collect();
+        told += count;
+        if rng.random::<bool>() {
+            a.tell_batch(&mut batch).await.unwrap();
+        } else {
+            for (to, packet) in batch {
+                a.tell(&to, packet).await.unwrap();
+            }
+        }
+        assert_conserved(&a);
+        sleep(Duration::from_micros(rng.random_range(0..20_000))).await;
+        got += others.iter().map(|node| arrived(node).len() as u64).sum::<u64>();
+    }
+    a.close().await;
+    got += others.iter().map(|node| arrived(node).len() as u64).sum::<u64>();
+    assert_conserved(&a);
+    let all = counts(&a);
+    assert_eq!((all.sent, a.in_flight()), (told, 0), "seed {SEED}");
+    assert_eq!(
+        all.sent + all.duplicated,
+        got + all.dropped_total(),
+        "seed {SEED}: {all:?}"
+    );
+    for reason in [Reason::Lost, Reason::QueueFull] {
+        assert!(all.dropped(reason) > 0, "seed {SEED}: {reason:?}");
+    }
 }
 
 #[tokio::test(start_paused = true)]
@@ -579,8 +725,8 @@ async fn a_medium_is_settled_as_soon_as_nothing_is_delayed() {
 
     // What is closed or gone delays nothing.
     a.tell(&addr(&b), Packet::default()).await.unwrap();
-    b.tell(&addr(&a), Packet::default()).await.unwrap();
     a.close().await;
+    b.tell(&addr(&a), Packet::default()).await.unwrap();
     assert!(poll_once(faults.settled()).is_pending());
     drop(b);
     assert!(poll_once(faults.settled()).is_ready());

@@ -106,12 +106,31 @@ impl StackText {
         addr: Option<BoxAddr>,
         key: &'a PrivateKey,
     ) -> Boxed<'a, Result<Node, StackError>> {
-        Box::pin(self.put_layers(addr, key))
+        Box::pin(async move {
+            let mut mtus = Vec::new();
+            self.put_layers(addr, key, &mut mtus).await
+        })
     }
 
-    async fn put_layers(&self, addr: Option<BoxAddr>, key: &PrivateKey) -> Result<Node, StackError> {
+    /// A node, and the MTU up to each of its layers.
+    pub(super) fn build_recorded<'a>(
+        &'a self,
+        key: &'a PrivateKey,
+        mtus: &'a mut Vec<usize>,
+    ) -> Boxed<'a, Result<Node, StackError>> {
+        Box::pin(self.put_layers(None, key, mtus))
+    }
+
+    async fn put_layers(
+        &self,
+        addr: Option<BoxAddr>,
+        key: &PrivateKey,
+        mtus: &mut Vec<usize>,
+    ) -> Result<Node, StackError> {
         let (mut stack, layers) = self.base(addr.as_ref(), key)?;
         let mut overlays = Vec::new();
+        // A base of two layers shows its own MTU alone.
+        mtus.resize(self.layers.len() - layers.len(), stack.mtu());
         for placed in layers {
             stack = match &placed.layer {
                 Layer::Allow(list) => self.allow(stack, list, placed.argument_at)?,
@@ -134,6 +153,7 @@ impl StackText {
                 }
                 _ => put(placed, stack, key).map_err(|error| self.failed(placed, error))?,
             };
+            mtus.push(stack.mtu());
         }
         Ok(Node { stack, overlays })
     }
@@ -170,7 +190,7 @@ impl StackText {
         let Some((first, layers)) = self.layers.split_first() else {
             return Err(Piece::new(&self.text).error("a stack has at least a base"));
         };
-        let stack = base(&first.layer, at).map_err(|error| self.failed(first, error))?;
+        let stack = base(&first.layer, at, self.receive_buffer).map_err(|error| self.failed(first, error))?;
         Ok((stack, layers))
     }
 
@@ -209,7 +229,7 @@ fn random_key() -> PrivateKey {
     PrivateKey::ed25519(&rand::random())
 }
 
-fn base(layer: &Layer, at: Option<&BoxAddr>) -> Result<Stack> {
+fn base(layer: &Layer, at: Option<&BoxAddr>, receive_buffer: Option<usize>) -> Result<Stack> {
     match layer {
         Layer::Mem { realm } => {
             let realm = MemoryRealm::named(realm.as_deref().unwrap_or_default());
@@ -222,6 +242,7 @@ fn base(layer: &Layer, at: Option<&BoxAddr>) -> Result<Stack> {
         Layer::Udp { addr, mtu } => {
             let mut config = UdpConfig::default();
             config.mtu = mtu.unwrap_or(config.mtu);
+            config.receive_buffer = receive_buffer.unwrap_or(config.receive_buffer);
             let node = UdpSwarm::with_config(udp_place(*addr, at)?, config)?;
             Ok(Stack::Plain(BoxSwarm::new(EraseSwarm::erase(node))))
         }

@@ -254,6 +254,8 @@ pub struct StackText {
     pub(super) layers: Vec<Placed>,
     /// Whether nodes serve nobody in their overlays.
     pub(super) visits: bool,
+    /// What UDP sockets ask the kernel for, in bytes; the default without it.
+    pub(super) receive_buffer: Option<usize>,
 }
 
 /// A layer, and where in the text it is.
@@ -314,6 +316,15 @@ impl StackText {
         let mut visiting = self.clone();
         visiting.visits = true;
         visiting
+    }
+
+    /// The same text for nodes whose UDP sockets ask the kernel for a buffer of so many bytes for readers that are late; see
+    /// [`UdpConfig::receive_buffer`](crate::UdpConfig::receive_buffer). A flood that fills a small one need not be large.
+    #[must_use]
+    pub fn with_receive_buffer(&self, bytes: usize) -> Self {
+        let mut text = self.clone();
+        text.receive_buffer = Some(bytes);
+        text
     }
 
     /// The same text for nodes that shall not be members of the overlays of those that were built so far. What a medium
@@ -391,6 +402,7 @@ impl FromStr for StackText {
             text: text.into(),
             layers,
             visits: false,
+            receive_buffer: None,
         })
     }
 }

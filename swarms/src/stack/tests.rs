@@ -120,6 +120,18 @@ async fn has(text: &str) -> (bool, bool) {
 }
 
 #[tokio::test]
+async fn the_adaptors_of_swarm_ext_hide_no_accessor_of_a_stack() {
+    use crate::SwarmExt as _;
+    let stack = parse("udp/faulty").build().await.expect("a stack");
+    assert!(stack.asks().is_none() && stack.keys().is_none());
+    let asking = stack.mbapp(4000);
+    assert_eq!(asking.mtu(), 4000);
+    // The former name, on swarms that have no accessor of that name.
+    let swarm = crate::MemoryRealm::default().open().fragment(9000).asks(4000);
+    assert_eq!(swarm.mtu(), 4000);
+}
+
+#[tokio::test]
 async fn a_stack_has_what_all_its_layers_have() {
     assert_eq!(has("mem").await, (true, true));
     for (text, at) in [

@@ -3,15 +3,13 @@
 //! Verdicts are printed by the main thread, which runs no part of a swarm, as they come. So the line of totals is the last
 //! one whatever a swarm does: hangs, panics, or blocks its threads.
 
-use std::collections::HashMap;
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
 use p2p::{Addr as _, BoxAddr, PeerId, Swarm as _};
-use p2p_formats::x509::PrivateKey;
-use p2p_swarms::stack::{Layer, Stack, StackText, forged};
+use p2p_swarms::stack::{Medium, Nodes, Stack, StackText, forged};
 use p2p_swarmtest::{Ask, Checked, Effort, Law, Plain, Profile, Secure, SecureAsk, Testbed, Verdict};
 use serde_json::json;
 
@@ -19,10 +17,16 @@ use crate::cli::Conformance;
 use crate::interrupt::interrupt;
 use crate::output::Out;
 use crate::report::{Run, object};
-use crate::{Failure, files, key, open};
+use crate::{Failure, files, open};
+
+/// What UDP sockets ask the kernel for, so that a flood need not be large to fill it.
+const RECEIVE_BUFFER: usize = 256 << 10;
 
 pub(crate) async fn run(args: Conformance, out: Out) -> Result<(), Failure> {
-    let text: StackText = args.stack.parse()?;
+    let text = args
+        .stack
+        .parse::<StackText>()?
+        .with_receive_buffer(RECEIVE_BUFFER);
     let files = [&args.junit, &args.report];
     files
         .into_iter()
@@ -30,7 +34,7 @@ pub(crate) async fn run(args: Conformance, out: Out) -> Result<(), Failure> {
         .try_for_each(|file| files::check(file))?;
     let interrupt = interrupt()?;
     let probe = open(&text).await?;
-    let mut profile = profile(&text, probe.mtu()).await?;
+    let mut profile = profile(&text.medium().await?);
     profile.seed = args.seed;
     let (effort, factor) = match (args.strict, args.quick) {
         (true, _) => (Effort::Strict, 10),
@@ -162,45 +166,9 @@ fn bar(laws: usize) -> ProgressBar {
     ProgressBar::new(laws as u64).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
 }
 
-/// Makes nodes of a stack, each with a key of its own, which comes back with the node.
-struct Nodes {
-    text: StackText,
-    /// The key of each node, and the text of those that it was made with: they are members of the same overlays.
-    made: Mutex<HashMap<PeerId, (PrivateKey, StackText)>>,
-}
-
-impl Nodes {
-    async fn open(&self, count: usize) -> p2p::Result<Vec<Stack>> {
-        let text = self.text.apart();
-        let mut nodes = Vec::with_capacity(count);
-        for _ in 0..count {
-            let key = key::new();
-            let stack = text.build_with(&key).await?;
-            if let Some(id) = stack.local_addrs().first().and_then(p2p::Addr::peer_id) {
-                self.made().insert(id, (key, text.clone()));
-            }
-            nodes.push(stack);
-        }
-        Ok(nodes)
-    }
-
-    async fn open_again(&self, addr: &BoxAddr) -> p2p::Result<Stack> {
-        let made = addr.peer_id().and_then(|id| self.made().get(&id).cloned());
-        let (key, text) = made.unwrap_or_else(|| (key::new(), self.text.clone()));
-        Ok(text.build_at(addr, &key).await?)
-    }
-
-    fn made(&self) -> std::sync::MutexGuard<'_, HashMap<PeerId, (PrivateKey, StackText)>> {
-        self.made.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
 /// How to make nodes of this stack, with what it can do.
 fn testbed(text: &StackText, probe: &Stack) -> Testbed<BoxAddr> {
-    let nodes = Arc::new(Nodes {
-        text: text.clone(),
-        made: Mutex::default(),
-    });
+    let nodes = Arc::new(Nodes::new(text.clone()));
     let again = nodes.clone();
     /// Makes nodes, each taken out of its enum.
     macro_rules! bed {
@@ -237,66 +205,24 @@ fn testbed(text: &StackText, probe: &Stack) -> Testbed<BoxAddr> {
     })
 }
 
-/// What the medium of this stack may do, as far as its text says.
-async fn profile(text: &StackText, mtu: usize) -> Result<Profile, Failure> {
-    let mut profile = Profile::default();
-    let (mut arrives, mut arrives_at_mtu, mut whole) = (1.0, 1.0, 1.0);
-    let mut silent = false;
-    let layers: Vec<&Layer> = text.layers().collect();
-    for (index, layer) in layers.iter().enumerate() {
-        match layer {
-            Layer::Udp { .. } => {
-                // What the system's buffer for a socket holds of short messages; it drops what is more, and tells nobody.
-                profile.holds += 8192;
-                silent = true;
-            }
-            // What it drops of long ones.
-            Layer::Frag { .. } | Layer::Mbapp { .. } if silent => {
-                arrives_at_mtu = f64::min(arrives_at_mtu, 0.8);
-            }
-            Layer::Faulty { link, .. } => {
-                profile.duplicates |= link.duplicate > 0.0;
-                arrives *= 1.0 - link.loss;
-                whole *= 1.0 - link.corrupt;
-                // The longest message crosses this layer in so many pieces.
-                let below: Vec<String> = layers.iter().take(index + 1).map(ToString::to_string).collect();
-                let piece = open(&below.join("/").parse()?).await?.mtu();
-                let pieces = mtu.div_ceil(piece.saturating_sub(16).max(1));
-                arrives_at_mtu *= (1.0 - link.loss).powi(i32::try_from(pieces).unwrap_or(i32::MAX));
-                let late = 2 * (link.delay + link.jitter)
-                    + if link.reorder > 0.0 {
-                        2 * link.reorder_by
-                    } else {
-                        Duration::ZERO
-                    };
-                profile.settle += late;
-                profile.patience += late * 4;
-            }
-            // It sends again what does not arrive.
-            Layer::Quic { .. } => {
-                (arrives, arrives_at_mtu, whole, silent) = (1.0, 1.0, 1.0, false);
-                profile.duplicates = false;
-            }
-            // What was damaged or comes again ends here.
-            Layer::P2pke => {
-                (arrives, arrives_at_mtu, whole) = (arrives * whole, arrives_at_mtu * whole, 1.0);
-                profile.duplicates = false;
-            }
-            _ => {}
-        }
-    }
-    profile.loss = 1.0 - arrives;
-    profile.loss_at_mtu = 1.0 - arrives_at_mtu;
-    if text.takes_key() {
+/// What the suite may expect of nodes on this medium.
+fn profile(medium: &Medium) -> Profile {
+    let mut profile = Profile {
+        loss: medium.loss,
+        loss_at_mtu: medium.loss_at_mtu,
+        duplicates: medium.duplicates,
+        holds: medium.holds,
+        ..Profile::default()
+    };
+    profile.settle += 2 * medium.delay;
+    profile.patience += 4 * medium.delay;
+    if medium.handshakes {
         // A handshake comes before the first message, and many are under way at a time.
         profile.settle = profile.settle.max(Duration::from_millis(100));
         profile.patience = profile.patience.max(Duration::from_secs(20));
     }
-    if silent {
-        profile = profile.waive(
-            "counters::every_drop_is_counted",
-            "the system drops where its buffer is full, and tells nobody",
-        );
+    for (law, why) in &medium.waivers {
+        profile = profile.waive(*law, *why);
     }
-    Ok(profile)
+    profile
 }

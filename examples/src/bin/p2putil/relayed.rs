@@ -32,7 +32,7 @@ type Kad = KademliaSwarm<BoxAddr, Inner>;
 fn node(faults: &Faults<SocketAddr>, seed: u64, number: usize) -> Result<Kad, Failure> {
     let udp = UdpSwarm::bind(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)))?;
     let key = key(seed, number);
-    let inner = udp.faulty(faults.clone()).p2pke(&key)?.asks(64 << 10);
+    let inner = udp.faulty(faults.clone()).p2pke(&key)?.mbapp(64 << 10);
     let mut config = KademliaConfig::default();
     config.overlay.relay_bytes = 2 * PASSED_ON;
     config.overlay.relay_bytes_each = PASSED_ON;

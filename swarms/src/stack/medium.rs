@@ -1,0 +1,340 @@
+//! What the medium of a stack does to messages, as its text says it: what a profile of the conformance suite is made of.
+
+use std::time::Duration;
+
+use p2p::{Result, Swarm as _};
+use p2p_formats::x509::PrivateKey;
+
+use super::read::Piece;
+use super::{Layer, StackError, StackText};
+use crate::faulty::FaultyConfig;
+use crate::memory::MemoryConfig;
+use crate::mux::MuxConfig;
+use crate::udp::UdpConfig;
+use crate::{AskingConfig, GossipConfig, LinkFaults, OverlayConfig, P2pkeConfig, QuicConfig};
+
+/// What the nodes of a stack do to one another's messages, as far as the text says it.
+///
+/// Losses are those that the text asks for, and the likely ones of buffers that a burst fills. `short` messages have up to
+/// 64 bytes.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct Medium {
+    /// The MTU of the stack, in bytes.
+    pub mtu: usize,
+    /// Chance that a short message is lost, at most.
+    pub loss: f64,
+    /// Chance that a message of up to the MTU is lost, at most: of all of its pieces each must arrive.
+    pub loss_at_mtu: f64,
+    /// Whether a message may arrive twice.
+    pub duplicates: bool,
+    /// Whether a message may arrive with other bytes than it was told with: bits are flipped, and no layer above finds out.
+    /// Such messages are part of the losses.
+    pub damages: bool,
+    /// How long a message is under way because of what the text asks for, at most.
+    pub delay: Duration,
+    /// Whether a handshake comes before the first message.
+    pub handshakes: bool,
+    /// Messages that wait for a reader that stopped, at most, over all layers, for each node that tells to it.
+    pub holds: usize,
+    /// Laws of the suite that such a stack cannot keep, or groups of them that end in `::`, each with the reason.
+    pub waivers: Vec<(&'static str, &'static str)>,
+}
+
+/// Losses from which on laws are not checked: each would have to be repeated thousands of times.
+const MOST_LOSS: f64 = 0.95;
+/// Delays from which on laws are not checked: they would take hours.
+const MOST_DELAY: Duration = Duration::from_secs(1);
+/// The slowest links on which laws are checked, in bytes per second.
+const LEAST_RATE: u64 = 100_000;
+/// What a layer adds in front of each piece of a message that it splits, in bytes, at most.
+const PIECE_HEADER: usize = 16;
+/// Bytes of a socket's buffer that a message takes, at least: of those that come as one list of segments.
+const LEAST_CHARGE: usize = 32;
+/// Messages that one read of a UDP socket takes out of the kernel, at most.
+const READ: usize = 1024;
+
+impl StackText {
+    /// What the medium of this stack does to messages. Opens a node at a free port to see what the MTUs are, and closes it.
+    ///
+    /// # Errors
+    /// As [`build`](Self::build); and at the layer that makes a check of the laws useless: one that loses nearly
+    /// everything, or delays for longer than a second.
+    pub async fn medium(&self) -> Result<Medium, StackError> {
+        let mut text = self.apart();
+        for placed in &mut text.layers {
+            if let Layer::Udp { addr: Some(addr), .. } = &mut placed.layer {
+                addr.set_port(0);
+            }
+        }
+        let mut mtus = Vec::new();
+        let key = PrivateKey::ed25519(&rand::random());
+        let node = text.build_recorded(&key, &mut mtus).await?;
+        node.stack.close().await;
+        self.medium_with(&mtus)
+    }
+
+    /// The same where the MTUs up to each layer are known.
+    pub(super) fn medium_with(&self, mtus: &[usize]) -> Result<Medium, StackError> {
+        let mut sum = Sum::new(mtus, self.receive_buffer);
+        for (index, placed) in self.layers.iter().enumerate() {
+            let refuse = |reason: &str| {
+                let at = placed.at;
+                Err(StackError::new(
+                    &self.text,
+                    at,
+                    format!("the laws cannot be checked here: {reason}"),
+                ))
+            };
+            sum.add(index, &placed.layer);
+            if sum.arrives < 1.0 - MOST_LOSS {
+                return refuse("nearly every message is lost");
+            }
+            if sum.medium.delay > MOST_DELAY {
+                return refuse("messages take longer than a second");
+            }
+            if let Layer::Faulty { link, .. } = &placed.layer
+                && (1..LEAST_RATE).contains(&link.rate)
+            {
+                return refuse(&format!(
+                    "a link of less than {LEAST_RATE} bytes per second takes minutes for each"
+                ));
+            }
+        }
+        if self.layers.is_empty() {
+            return Err(Piece::new(&self.text).error("a stack has at least a base"));
+        }
+        Ok(sum.finish())
+    }
+}
+
+/// What the layers up to one add up to.
+struct Sum<'a> {
+    mtus: &'a [usize],
+    receive_buffer: usize,
+    medium: Medium,
+    /// Chances that a short message, and one of the MTU, arrives.
+    arrives: f64,
+    arrives_at_mtu: f64,
+    /// Chances that neither of them is damaged.
+    whole: f64,
+    whole_at_mtu: f64,
+    /// Whether something below drops and counts nothing.
+    silent: bool,
+    /// Layers with asks of their own.
+    asking: bool,
+}
+
+impl<'a> Sum<'a> {
+    fn new(mtus: &'a [usize], receive_buffer: Option<usize>) -> Self {
+        Self {
+            mtus,
+            receive_buffer: receive_buffer.unwrap_or(UdpConfig::default().receive_buffer),
+            medium: Medium {
+                mtu: mtus.last().copied().unwrap_or_default(),
+                loss: 0.0,
+                loss_at_mtu: 0.0,
+                duplicates: false,
+                damages: false,
+                delay: Duration::ZERO,
+                handshakes: false,
+                holds: 0,
+                waivers: Vec::new(),
+            },
+            arrives: 1.0,
+            arrives_at_mtu: 1.0,
+            whole: 1.0,
+            whole_at_mtu: 1.0,
+            silent: false,
+            asking: false,
+        }
+    }
+
+    /// Pieces in which a message of the stack's MTU crosses the layer of this number.
+    fn pieces(&self, index: usize) -> i32 {
+        let (below, top) = (self.mtus.get(index), self.mtus.last());
+        let (Some(below), Some(top)) = (below, top) else {
+            return 1;
+        };
+        let pieces = top.div_ceil(below.saturating_sub(PIECE_HEADER).max(1));
+        i32::try_from(pieces).unwrap_or(i32::MAX)
+    }
+
+    fn add(&mut self, index: usize, layer: &Layer) {
+        match layer {
+            Layer::Mem { .. } => self.medium.holds += MemoryConfig::default().messages.items,
+            Layer::Udp { .. } => {
+                // The kernel doubles what it is asked for.
+                self.medium.holds += 2 * self.receive_buffer / LEAST_CHARGE + READ;
+                self.silent = true;
+            }
+            Layer::Faulty { link, .. } => self.faulty(index, link),
+            Layer::Frag { .. } => self.split(),
+            Layer::Mbapp { .. } => {
+                let config = AskingConfig::default();
+                self.medium.holds += config.messages.items + config.batch;
+                self.asking = true;
+                self.split();
+            }
+            Layer::Mux(_) => {
+                let config = MuxConfig::default();
+                self.medium.holds += config.messages.items + config.batch;
+            }
+            Layer::P2pke => {
+                let config = P2pkeConfig::default();
+                self.medium.holds += config.messages.items + config.batch;
+                self.medium.handshakes = true;
+                self.authenticate();
+            }
+            Layer::Quic { .. } => {
+                let config = QuicConfig::default();
+                // A session sends again what is lost, and stops where its reader stops.
+                self.medium.holds = config.messages.items + config.max_streams as usize;
+                self.medium.handshakes = true;
+                self.medium.duplicates = false;
+                (self.arrives, self.arrives_at_mtu) = (1.0, 1.0);
+                (self.whole, self.whole_at_mtu) = (1.0, 1.0);
+                self.silent = false;
+            }
+            Layer::Kad(_) | Layer::Chord(_) => {
+                let config = OverlayConfig::default();
+                self.medium.holds += config.messages.items + config.batch;
+                self.medium.handshakes = true;
+            }
+            Layer::Gossip { .. } => {
+                let config = GossipConfig::default();
+                // Its driver leaves nothing below; what waits is in its inbox, and packed in what is under way.
+                self.medium.holds = 4 * config.messages.items;
+                self.medium.handshakes = true;
+                self.authenticate();
+            }
+            Layer::Allow(_) => {}
+        }
+    }
+
+    /// What a link does to the messages that cross it.
+    fn faulty(&mut self, index: usize, link: &LinkFaults) {
+        let pieces = self.pieces(index);
+        self.medium.duplicates |= link.duplicate > 0.0;
+        self.arrives *= 1.0 - link.loss;
+        self.arrives_at_mtu *= (1.0 - link.loss).powi(pieces);
+        self.whole *= 1.0 - link.corrupt;
+        self.whole_at_mtu *= (1.0 - link.corrupt).powi(pieces);
+        let mut late = link.delay + link.jitter;
+        if link.reorder > 0.0 {
+            late += link.reorder_by;
+        }
+        // What waits before a message, and itself.
+        if let Some(millis) = (link.rate_queue as u64 * 1000).checked_div(link.rate) {
+            late += Duration::from_millis(millis);
+            // A burst of long messages has no room to wait.
+            self.arrives_at_mtu = self.arrives_at_mtu.min(0.2);
+        }
+        self.medium.delay += late;
+        if !late.is_zero() {
+            self.medium.holds += FaultyConfig::default().link_delayed.items;
+        }
+    }
+
+    /// A layer that splits messages: of those of many pieces the kernel drops some, where it has no room for a burst.
+    fn split(&mut self) {
+        if self.silent {
+            self.arrives_at_mtu = self.arrives_at_mtu.min(0.2);
+        }
+    }
+
+    /// What was damaged or comes again ends at a layer that knows who said what.
+    fn authenticate(&mut self) {
+        self.arrives *= self.whole;
+        self.arrives_at_mtu *= self.whole_at_mtu;
+        (self.whole, self.whole_at_mtu) = (1.0, 1.0);
+        self.medium.duplicates = false;
+    }
+
+    fn finish(mut self) -> Medium {
+        self.medium.damages = self.whole < 1.0;
+        self.medium.loss = 1.0 - self.arrives * self.whole;
+        self.medium.loss_at_mtu = 1.0 - self.arrives_at_mtu * self.whole_at_mtu;
+        if self.silent {
+            self.medium.waivers.push((
+                "counters::every_drop_is_counted",
+                "the system drops where its buffer is full, and tells nobody",
+            ));
+        }
+        if self.medium.damages {
+            let why = "bits are flipped, and no layer above it finds out";
+            self.medium.waivers.extend(DAMAGED.iter().map(|law| (*law, why)));
+            if self.asking {
+                self.medium.waivers.push(("ask::", why));
+            }
+        }
+        self.medium
+    }
+}
+
+/// Laws that compare what arrives with what was told.
+const DAMAGED: &[&str] = &[
+    "tell::a_message_arrives_whole",
+    "tell::a_message_arrives_at_most_once",
+    "tell::a_cancelled_tell_leaves_whole_or_not_at_all",
+    "tell::short_room_is_no_fault",
+    "batch::tell_batch_sends_what_tells_would",
+    "batch::receive_batch_takes_what_receives_would",
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn medium(text: &str, mtus: &[usize]) -> Medium {
+        let text: StackText = text.parse().expect("a stack");
+        text.medium_with(mtus).expect("a medium")
+    }
+
+    fn near(one: f64, other: f64) -> bool {
+        (one - other).abs() < 1e-9
+    }
+
+    #[test]
+    fn losses_multiply_by_the_pieces_of_a_message() {
+        let medium = medium("mem/faulty,loss=0.1/frag=4000", &[1016, 1016, 4000]);
+        assert!(near(medium.loss, 0.1), "{medium:?}");
+        assert!(near(medium.loss_at_mtu, 1.0 - 0.9_f64.powi(4)), "{medium:?}");
+    }
+
+    #[test]
+    fn damage_is_a_loss_and_ends_at_a_layer_that_finds_out() {
+        let bare = medium("udp/faulty,corrupt=0.02", &[1232, 1232]);
+        assert!(bare.damages && near(bare.loss, 0.02), "{bare:?}");
+        let sealed = medium("udp/faulty,corrupt=0.02/p2pke", &[1232, 1232, 1200]);
+        assert!(!sealed.damages && near(sealed.loss, 0.02), "{sealed:?}");
+        let again = medium("udp/faulty,corrupt=0.02/quic", &[1232, 1232, 1 << 20]);
+        assert!(!again.damages && near(again.loss, 0.0), "{again:?}");
+    }
+
+    #[test]
+    fn what_is_under_way_counts() {
+        let text = "udp/faulty/mux=a".parse::<StackText>().expect("a stack");
+        let text = text.with_receive_buffer(1 << 16);
+        let at_once = text.medium_with(&[1232, 1232, 1230]).expect("a medium");
+        let text = "udp/faulty,delay=5/mux=a".parse::<StackText>().expect("a stack");
+        let text = text.with_receive_buffer(1 << 16);
+        let late = text.medium_with(&[1232, 1232, 1230]).expect("a medium");
+        assert_eq!(late.holds, at_once.holds + 4096);
+        assert_eq!(late.delay, Duration::from_millis(5));
+        assert_eq!(at_once.holds, 4096 + READ + 1024 + MuxConfig::default().batch);
+    }
+
+    #[test]
+    fn what_cannot_be_checked_is_refused_where_it_is() {
+        for (text, at) in [
+            ("mem/faulty,loss=0.99", 4),
+            ("mem/faulty,delay=5000/mux=a", 4),
+            ("mem/frag/faulty,rate=100", 9),
+        ] {
+            let stack: StackText = text.parse().expect("a stack");
+            let error = stack.medium_with(&[1000, 1000, 1000]).expect_err(text);
+            assert_eq!(error.at(), at, "{error}");
+        }
+    }
+}

@@ -1,0 +1,122 @@
+//! Random texts of stacks, with all words and options of the grammar.
+
+use std::fmt::Write as _;
+
+use rand::RngExt as _;
+use rand::rngs::StdRng;
+use rand::seq::IndexedRandom as _;
+
+/// Words of a text, at most.
+const DEEPEST: usize = 5;
+/// Nodes that a list of allowed addresses names: more than a run makes.
+const ALLOWED: usize = 4000;
+
+const LAYERS: [&str; 15] = [
+    // `faulty` twice: it is where most can go wrong.
+    "faulty", "faulty", "frag", "mux", "mux16", "mux32", "mux64", "muxv", "allow", "p2pke", "quic", "mbapp",
+    "kad", "chord", "gossip",
+];
+
+/// A text of one to [`DEEPEST`] words. Not each of them can be built: overlays need asks beneath them, and lists of allowed
+/// addresses name those of `mem`.
+pub(crate) fn random(rng: &mut StdRng, number: usize) -> String {
+    let mut text = if rng.random() {
+        // A realm for each stack.
+        format!("mem=random-{number}")
+    } else {
+        let base = ["udp", "udp=127.0.0.1:0", "udp=[::1]:0"]
+            .choose(rng)
+            .expect("some");
+        let mtu = option(rng, 0.3, "mtu", |rng| rng.random_range(600..9000));
+        format!("{base}{mtu}")
+    };
+    for _ in 1..rng.random_range(1..=DEEPEST) {
+        text.push('/');
+        layer(rng, &mut text);
+    }
+    text
+}
+
+fn layer(rng: &mut StdRng, text: &mut String) {
+    let word = *LAYERS.choose(rng).expect("some");
+    text.push_str(word);
+    match word {
+        "faulty" => {
+            let chance = |rng: &mut StdRng| f64::from(rng.random_range(1..=30)) / 100.0;
+            let rare = |rng: &mut StdRng| f64::from(rng.random_range(1..=50)) / 1000.0;
+            text.push_str(&option(rng, 0.4, "loss", chance));
+            text.push_str(&option(rng, 0.3, "dup", chance));
+            text.push_str(&option(rng, 0.3, "reorder", chance));
+            text.push_str(&option(rng, 0.2, "corrupt", rare));
+            text.push_str(&option(rng, 0.3, "delay", |rng| rng.random_range(1..=30)));
+            text.push_str(&option(rng, 0.3, "jitter", |rng| rng.random_range(1..=30)));
+            text.push_str(&option(rng, 0.2, "rate", |rng| {
+                rng.random_range(1_000_000_u64..1_000_000_000)
+            }));
+            text.push_str(&option(rng, 0.5, "seed", |rng| rng.random_range(0..1000)));
+        }
+        "frag" | "mbapp" | "quic" if rng.random() => {
+            let mtu = 1 << rng.random_range(11..18);
+            let _ = write!(text, "={}", mtu + rng.random_range(-9..=9));
+        }
+        "mux" => text.push_str("=channel"),
+        "mux16" => {
+            let _ = write!(text, "={}", rng.random::<u16>());
+        }
+        "mux32" => {
+            let _ = write!(text, "={}", rng.random::<u32>());
+        }
+        "mux64" | "muxv" => {
+            let _ = write!(text, "={}", rng.random::<u64>() >> rng.random_range(0..64));
+        }
+        "gossip" => text.push_str("=topic"),
+        "allow" => {
+            let list: Vec<String> = (0..ALLOWED).map(|addr| addr.to_string()).collect();
+            let _ = write!(text, "={}", list.join(";"));
+        }
+        _ => {}
+    }
+}
+
+/// `,name=value`, with this chance.
+fn option<T: ToString>(
+    rng: &mut StdRng,
+    chance: f64,
+    name: &str,
+    value: impl FnOnce(&mut StdRng) -> T,
+) -> String {
+    if rng.random_bool(chance) {
+        format!(",{name}={}", value(rng).to_string())
+    } else {
+        String::new()
+    }
+}
+
+/// The text with up to three characters changed, taken out or put in.
+pub(crate) fn broken(rng: &mut StdRng, text: &str) -> String {
+    let mut chars: Vec<char> = text.chars().collect();
+    let signs: Vec<char> = "/,;=.-0123456789abcdefgmpqux@ü\n\u{0}".chars().collect();
+    for _ in 0..rng.random_range(1..=3) {
+        let at = rng.random_range(0..=chars.len());
+        let sign = *signs.choose(rng).expect("some");
+        match rng.random_range(0..3) {
+            0 => chars.insert(at, sign),
+            1 if at < chars.len() => drop(chars.remove(at)),
+            _ if at < chars.len() => chars[at] = sign,
+            _ => chars.push(sign),
+        }
+    }
+    chars.into_iter().collect()
+}
+
+/// The text as a person reads it: without the list of all addresses.
+pub(crate) fn shown(text: &str) -> String {
+    let pieces = text.split('/').map(|piece| {
+        if piece.starts_with("allow=0;1;") {
+            "allow=0;1;…"
+        } else {
+            piece
+        }
+    });
+    pieces.collect::<Vec<_>>().join("/")
+}
