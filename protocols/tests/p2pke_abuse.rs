@@ -700,3 +700,26 @@ fn a_handshake_outlasts_a_flood_of_half_open_ones_from_its_own_network() {
     net.run_for(Duration::ZERO);
     net.exchange(0, 1);
 }
+
+#[test]
+fn channels_of_own_handshakes_that_fell_silent_go_for_new_ones() {
+    let config = Config {
+        channels: 2,
+        ..Config::default()
+    };
+    let mut net = Net::new(5, 24, &config);
+    net.establish(0, 1);
+    net.establish(0, 2);
+    let third = net.nodes[3].id();
+    let now = net.now;
+    let node = &mut net.nodes[0];
+    let refused = node.endpoint.connect(now, &3, Some(third), &mut node.rng);
+    assert!(
+        matches!(refused, Err(Error::Full)),
+        "both were heard a moment ago"
+    );
+    net.now += secs(16);
+    net.establish(0, 3);
+    net.establish(0, 4);
+    assert_eq!(net.nodes[0].endpoint.channels(), 2);
+}

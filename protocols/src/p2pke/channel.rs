@@ -144,21 +144,18 @@ impl Channel {
         self.outbound
     }
 
-    /// How little would be lost with the channel, and when it was last heard, if peers opened it and it may go: no
-    /// handshake of this node goes on, and it was not heard a moment ago with data before.
+    /// How little would be lost with the channel, and when it was last heard, if it may go: no handshake of this node goes
+    /// on, and it was not heard a moment ago with data before. One that this node opened goes only when it is silent.
     pub(super) fn idleness(&self, now: Duration) -> Option<(Idleness, Duration)> {
-        let path = self
-            .path
-            .as_ref()
-            .filter(|_| self.opening.is_none() && !self.outbound)?;
+        let path = self.path.as_ref().filter(|_| self.opening.is_none())?;
         let (heard, config) = (path.current.heard_at(), &self.local.config);
         let silence = now.saturating_sub(heard);
         let unused = !self.carried && !path.current.heard_data() && !path.current.has_sealed(FIRST_DATA);
-        let idleness = if unused {
+        let idleness = if unused && !self.outbound {
             Idleness::NeverUsed
         } else if silence > config.keep_alive {
             Idleness::Silent
-        } else if silence > config.refresh_after {
+        } else if silence > config.refresh_after && !self.outbound {
             Idleness::Pausing
         } else {
             return None;

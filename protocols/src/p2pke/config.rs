@@ -42,8 +42,8 @@ pub struct Config {
     /// Channels in total, beside those that are half open. At the limit a channel that peers opened goes for a new one:
     /// first one that never carried data of its peer, then one that was silent for longer than
     /// [`keep_alive`](Self::keep_alive), then one that was silent for longer than [`refresh_after`](Self::refresh_after)
-    /// and is not its peer's only one; of these, one of the peer or network with the most, and the longest silent. If there
-    /// is none, hellos are dropped and opening fails with [`Full`](super::Error::Full). Default: 16,384.
+    /// and is not its peer's only one; of these, one of the peer or network with the most, and the longest silent. For one
+    /// that this node opens, a silent one of its own goes as well. If there is none, hellos are dropped and opening fails with [`Full`](super::Error::Full). Default: 16,384.
     pub channels: usize,
     /// Hundredths of `channels` that only this node's own handshakes can take, so that strangers cannot keep it from
     /// opening channels. 0: none; at most 100. Default: 12.

@@ -1,4 +1,5 @@
-//! Which channels go when there are as many as there may be: the least useful of those that peers opened.
+//! Which channels go when there are as many as there may be: the least useful of those that peers opened, and for
+//! this node's own ones also silent ones that it opened.
 //!
 //! All channels are looked at, so many go at a time, and no look follows another at once: a look at 16,384 channels takes
 //! about half a millisecond, whatever strangers do.
@@ -33,7 +34,9 @@ type Rank = (Idleness, Reverse<usize>, Duration);
 /// Whose channels are looked at.
 #[derive(Clone, Copy)]
 enum Scope<'a> {
+    /// Those that this node opened, too: for one more of them.
     All,
+    Inbound,
     Peer(&'a Owner),
     Prefix(&'a Owner),
 }
@@ -67,7 +70,7 @@ impl<A: Clone + Ord + Hash> Endpoint<A> {
         {
             return found;
         }
-        let found = self.candidates(now, Scope::All).next().is_some();
+        let found = self.candidates(now, Scope::Inbound).next().is_some();
         self.room.found = Some((now.saturating_add(LOOK_IS_GOOD), found));
         found
     }
@@ -92,7 +95,7 @@ impl<A: Clone + Ord + Hash> Endpoint<A> {
         (self.places.of_peer(owner) < per_peer || self.look(now, Scope::Peer(owner), per_peer / 4))
             && (self.places.of_prefix(owner) < per_prefix
                 || self.look(now, Scope::Prefix(owner), per_prefix / SHARE))
-            && (had_place || !self.is_full_beside(1) || self.look(now, Scope::All, share))
+            && (had_place || !self.is_full_beside(1) || self.look(now, Scope::Inbound, share))
     }
 
     /// As [`evict`](Self::evict), but not twice within a short time.
@@ -126,11 +129,15 @@ impl<A: Clone + Ord + Hash> Endpoint<A> {
     /// The channels of a scope that may go, each with its rank: the lowest goes first.
     fn candidates<'a>(&'a self, now: Duration, scope: Scope<'a>) -> impl Iterator<Item = (Rank, &'a A)> {
         self.channels.iter().filter_map(move |(addr, slot)| {
-            let owner = self.owner(addr, slot.peer?);
+            let Some(peer) = slot.peer else {
+                let (idleness, heard) = slot.channel.idleness(now)?;
+                return matches!(scope, Scope::All).then_some(((idleness, Reverse(0), heard), addr));
+            };
+            let owner = self.owner(addr, peer);
             let (idleness, heard) = slot.channel.idleness(now)?;
             let most = self.places.of_peer(&owner).max(self.places.of_prefix(&owner));
             let goes = match scope {
-                Scope::All => idleness != Idleness::Pausing || most > 1,
+                Scope::All | Scope::Inbound => idleness != Idleness::Pausing || most > 1,
                 Scope::Peer(of) => of.peer == owner.peer,
                 Scope::Prefix(of) => of.prefix == owner.prefix,
             };
