@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use p2p::{Headroom, Message, Packet, Rejection};
+use p2p::{Headroom, Message, Packet, Reason, Rejection};
 use p2p_protocols::ask::{Answer, Config, Engine, Event, HEADER, Header, Key, Limits, Now, PhaseTime};
 use serde_json::Value;
 
@@ -441,4 +441,108 @@ fn what_was_forgotten_under_pressure_does_not_run_again() {
         [forgotten; 6],
         "the last four replies are not sent again so soon"
     );
+}
+
+/// A datagram of a peer's message, of which this part carries `body`.
+fn part(
+    is_ask: bool,
+    counter: u32,
+    index: u16,
+    count: u16,
+    total: usize,
+    timeout_ms: u32,
+    body: &[u8],
+) -> Vec<u8> {
+    let header = Header {
+        is_ask,
+        is_reply: false,
+        error_code: 0,
+        key: Key {
+            counter,
+            origin: PhaseTime::new(START.unix_ms),
+        },
+        total_size: total as u32,
+        part_index: index,
+        part_count: count,
+        timeout_ms,
+    };
+    [&header.emit(), body].concat()
+}
+
+fn after(elapsed: Duration) -> Now {
+    Now {
+        elapsed: START.elapsed + elapsed,
+        unix_ms: START.unix_ms + elapsed.as_millis() as u64,
+    }
+}
+
+#[test]
+fn a_message_of_more_parts_than_its_length_allows_is_not_kept() {
+    let mut server = Engine::new(Config::default(), 1232, Headroom::default(), 1);
+    // A part "0 of 65,535", and inquiries that would walk all of them.
+    let first = part(true, 1, 0, u16::MAX, 65_535, 1000, &[7]);
+    server.handle_message(START, from_peer(&first));
+    assert!(matches!(
+        server.poll_event(),
+        Some(Event::Dropped {
+            reason: Reason::Malformed,
+            ..
+        })
+    ));
+    assert_eq!(server.held(), 0);
+    // A peer whose datagrams are a tenth of ours is heard.
+    let first = part(true, 2, 0, 30, 30 * 120, 1000, &[7; 120]);
+    server.handle_message(START, from_peer(&first));
+    assert!(server.poll_event().is_none() && server.held() > 0);
+}
+
+#[test]
+fn an_ask_without_a_timeout_runs_once_as_long_as_its_handler_may_take() {
+    let mut server = engine(100);
+    let ask = part(true, 1, 0, 1, 4, 0, b"ping");
+    let mut ran = 0;
+    for seconds in [0, 1, 14, 17, 31, 60, 300, 599] {
+        let now = after(Duration::from_secs(seconds));
+        server.handle_timeout(now);
+        server.handle_message(now, from_peer(&ask));
+        while let Some(event) = server.poll_event() {
+            ran += usize::from(matches!(event, Event::Asked { .. }));
+        }
+    }
+    assert_eq!(ran, 1);
+    server.handle_timeout(after(Duration::from_secs(616)));
+    assert_eq!((server.remembered(), server.held()), (0, 0));
+}
+
+#[test]
+fn a_message_that_may_take_long_holds_up_the_expiry_of_no_other() {
+    let mut server = engine(100);
+    let long = part(true, 1, 0, 2, 100, 600_000, &[7; 76]);
+    server.handle_message(START, from_peer(&long));
+    let only_long = server.held();
+    for counter in 2..50 {
+        let tell = part(false, counter, 0, 2, 100, 0, &[7; 76]);
+        server.handle_message(START, from_peer(&tell));
+    }
+    let timeout = server.poll_timeout().expect("something expires");
+    assert_eq!(
+        timeout,
+        START.elapsed + Limits::default().timeout,
+        "the tells, not the ask"
+    );
+    server.handle_timeout(after(Limits::default().timeout));
+    assert_eq!(server.held(), only_long);
+    let mut expired = 0;
+    while let Some(event) = server.poll_event() {
+        expired += usize::from(matches!(
+            event,
+            Event::Dropped {
+                reason: Reason::Expired,
+                ..
+            }
+        ));
+    }
+    assert_eq!(expired, 48);
+    server.handle_timeout(after(Duration::from_secs(600)));
+    assert_eq!((server.held(), server.poll_timeout()), (0, None));
 }

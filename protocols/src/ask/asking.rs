@@ -14,11 +14,8 @@ use super::event::{AskId, Now};
 use super::output::Output;
 use super::recent::Recent;
 use super::split::{self, send_whole};
-use super::wire::{ALL, Header, INQUIRY_COUNTER, Key, PhaseTime};
+use super::wire::{ALL, Header, INQUIRY_COUNTER, Key, MAX_TIMEOUT, PhaseTime};
 use crate::hash::HashMap;
-
-/// The longest that an ask is waited for; longer timeouts are cut to it, so that a server need not remember longer.
-pub(super) const MAX_TIMEOUT: Duration = Duration::from_mins(10);
 
 /// Numbers messages and keeps what is asked until it is answered.
 #[derive(Debug)]

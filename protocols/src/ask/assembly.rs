@@ -11,6 +11,10 @@ use super::wire::{Header, MAX_RANGES};
 /// never takes more than the whole message does.
 const GROWTH: usize = 8;
 
+/// Bytes that each part of a message but the last carries at least, unless this node's own datagrams carry less: so a
+/// message of the MTU has a bounded number of parts, and what is kept and looked through for it is bounded, too.
+pub(super) const LEAST_CHUNK: usize = 64;
+
 /// How a message is laid out; of all its parts but the last each carries `chunk` bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Layout {
@@ -20,8 +24,9 @@ pub(super) struct Layout {
 }
 
 impl Layout {
-    /// The layout that the first part to come, of `len` bytes, implies; `None` if its header contradicts itself.
-    pub(super) fn new(header: &Header, len: usize) -> Option<Self> {
+    /// The layout that the first part to come, of `len` bytes, implies; `None` if its header contradicts itself, or its
+    /// parts carry less than `least` bytes.
+    pub(super) fn new(header: &Header, len: usize, least: usize) -> Option<Self> {
         let (count, total) = (header.part_count, usize::try_from(header.total_size).ok()?);
         let before_last = usize::from(count).checked_sub(1).filter(|more| *more > 0)?;
         let chunk = if header.part_index == count - 1 {
@@ -31,7 +36,8 @@ impl Layout {
             len
         };
         let layout = Self { count, total, chunk };
-        (header.part_index < count && layout.size(header.part_index) == Some(len)).then_some(layout)
+        let fits = chunk >= least && layout.size(header.part_index) == Some(len);
+        fits.then_some(layout)
     }
 
     /// Bytes of a part; `None` if it is not one of this message or the layout is impossible.
@@ -148,19 +154,106 @@ impl Assembly {
 
     /// The parts that are not here, the first [`MAX_RANGES`] ranges of them.
     pub(super) fn lacking(&self) -> Vec<RangeInclusive<u16>> {
+        let mut ranges = Vec::new();
+        let mut from = 0;
+        while ranges.len() < MAX_RANGES {
+            let first = self.next(from, false);
+            if first >= self.layout.count {
+                break;
+            }
+            from = self.next(first, true);
+            ranges.push(first..=from - 1);
+        }
+        ranges
+    }
+
+    /// The first part from `from` on that is here, or that is not; the number of parts if there is none. Looks at words,
+    /// not at parts: a short inquiry must not cost a walk over all of them.
+    fn next(&self, from: u16, here: bool) -> u16 {
+        let mut skip = u64::MAX << (from % 64);
+        for (at, word) in self.seen.iter().enumerate().skip(usize::from(from / 64)) {
+            let found = skip & if here { *word } else { !*word };
+            if found != 0 {
+                let part = 64 * at + found.trailing_zeros() as usize;
+                return u16::try_from(part).map_or(self.layout.count, |part| part.min(self.layout.count));
+            }
+            skip = u64::MAX;
+        }
+        // Parts behind the marks are not here.
+        let behind = u16::try_from(64 * self.seen.len()).unwrap_or(u16::MAX).max(from);
+        if here {
+            self.layout.count
+        } else {
+            behind.min(self.layout.count)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::wire::{Key, PhaseTime};
+    use super::*;
+    use proptest::prelude::*;
+
+    fn header(part_index: u16, part_count: u16) -> Header {
+        Header {
+            is_ask: false,
+            is_reply: false,
+            error_code: 0,
+            key: Key {
+                counter: 1,
+                origin: PhaseTime(0),
+            },
+            total_size: u32::from(part_count),
+            part_index,
+            part_count,
+            timeout_ms: 0,
+        }
+    }
+
+    /// The ranges as one finds them by looking at one part after the other.
+    fn lacking_part_by_part(assembly: &Assembly) -> Vec<RangeInclusive<u16>> {
         let mut ranges: Vec<RangeInclusive<u16>> = Vec::new();
-        for part in 0..self.layout.count {
-            let word = self.seen.get(usize::from(part / 64)).copied().unwrap_or(0);
-            if word & (1 << (part % 64)) != 0 {
+        for part in 0..assembly.layout.count {
+            if assembly.parts.iter().any(|(here, _)| *here == part) {
                 continue;
             }
             let full = ranges.len() == MAX_RANGES;
             match ranges.last_mut() {
-                Some(range) if range.end().checked_add(1) == Some(part) => *range = *range.start()..=part,
+                Some(range) if range.end() + 1 == part => *range = *range.start()..=part,
                 _ if full => break,
                 _ => ranges.push(part..=part),
             }
         }
         ranges
+    }
+
+    proptest! {
+        #[test]
+        fn what_lacks_is_what_a_look_at_each_part_finds(
+            count in 2_u16..700,
+            parts in proptest::collection::vec((0_u16..700, 1_u16..150), 1..12),
+        ) {
+            let layout = Layout::new(&header(0, count), 1, 1).expect("a layout");
+            let mut assembly = Assembly::new(layout);
+            for (first, len) in parts {
+                for part in (first..first + len).filter(|part| *part < count) {
+                    assembly.accept(&header(part, count), &[7], Headroom::default());
+                }
+            }
+            prop_assert_eq!(assembly.lacking(), lacking_part_by_part(&assembly));
+        }
+    }
+
+    #[test]
+    fn of_the_largest_message_what_lacks_is_found_at_its_ends() {
+        let count = u16::MAX;
+        let layout = Layout::new(&header(0, count), 1, 1).expect("a layout");
+        let mut assembly = Assembly::new(layout);
+        assert_eq!(assembly.lacking(), [0..=count - 1]);
+        assembly.accept(&header(count - 1, count), &[7], Headroom::default());
+        assert_eq!(assembly.lacking(), [0..=count - 2]);
+        assembly.accept(&header(0, count), &[7], Headroom::default());
+        assert_eq!(assembly.lacking(), [1..=count - 2]);
     }
 }

@@ -7,15 +7,15 @@ use std::time::Duration;
 
 use p2p::{Headroom, Message, Packet, Reason, Rejection, Result};
 
-use super::asking::{Asking, Due, MAX_TIMEOUT};
-use super::assembly::{Accepted, Assembly, Layout};
+use super::asking::{Asking, Due};
+use super::assembly::{Accepted, Assembly, LEAST_CHUNK, Layout};
 use super::config::Config;
 use super::event::{Answer, AskId, Event, Now, ServeId, What};
 use super::output::Output;
 use super::serving::{Known, Serving, reply_header};
 use super::shelf::{Bounds, Shelf};
 use super::split::{self, send_whole};
-use super::wire::{ALL, HEADER, Header, INQUIRY_COUNTER, Inquiry, Key, Lacks, NO_DEADLINE};
+use super::wire::{ALL, HEADER, Header, INQUIRY_COUNTER, Inquiry, Key, Lacks, MAX_TIMEOUT, NO_DEADLINE};
 
 /// The protocol for one node, over a medium of datagrams. See the [module](super).
 #[derive(Debug)]
@@ -281,13 +281,14 @@ impl<A: Clone + Eq + Hash> Engine<A> {
         let serial = if let Some(serial) = self.parts.find(&message.src, &key) {
             serial
         } else {
-            let Some(layout) = Layout::new(header, message.payload.len()) else {
+            let least = self.out.chunk.min(LEAST_CHUNK);
+            let Some(layout) = Layout::new(header, message.payload.len(), least) else {
                 self.out.dropped(message.src, What::Datagram, Reason::Malformed);
                 return;
             };
             let patience = match kind {
                 Kind::Tell => self.config.limits.timeout,
-                Kind::Ask => Duration::from_millis(header.timeout_ms.into()).min(MAX_TIMEOUT),
+                Kind::Ask => header.timeout(),
                 Kind::Reply => MAX_TIMEOUT,
             };
             let until = now.elapsed.saturating_add(patience);
@@ -321,15 +322,11 @@ impl<A: Clone + Eq + Hash> Engine<A> {
             Kind::Tell => self.out.events.push_back(Event::Told(message)),
             Kind::Ask => {
                 self.serving.begin(now, &message.src, header);
-                let timeout = match header.timeout_ms {
-                    0 => MAX_TIMEOUT,
-                    timeout => Duration::from_millis(timeout.into()),
-                };
                 let id = ServeId {
                     src: message.src.clone(),
                     key: header.key,
                 };
-                let until = now.elapsed.saturating_add(timeout);
+                let until = now.elapsed.saturating_add(header.timeout());
                 self.out.events.push_back(Event::Asked { id, message, until });
             }
             Kind::Reply => {

@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use p2p::{Headroom, Packet, Rejection};
 
-use super::asking::MAX_TIMEOUT;
 use super::config::Config;
 use super::event::Now;
 use super::output::Output;
@@ -86,8 +85,7 @@ impl<A: Clone + Eq + Hash> Serving<A> {
 
     /// Remembers a new ask, which is about to run.
     pub(super) fn begin(&mut self, now: Now, src: &A, header: &Header) {
-        let timeout = Duration::from_millis(header.timeout_ms.into()).min(MAX_TIMEOUT);
-        let until = now.elapsed.saturating_add(timeout + LINGER);
+        let until = now.elapsed.saturating_add(header.timeout() + LINGER);
         self.served.insert(src, header.key, until, Served::Running, 0);
         self.evict(now, src);
     }

@@ -1,6 +1,7 @@
 //! What is kept for strangers: items of many sources within one budget, the oldest first to go.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BinaryHeap, VecDeque};
 use std::hash::Hash;
 use std::time::Duration;
 
@@ -21,6 +22,9 @@ pub(super) struct Shelf<A, K, V> {
     sources: HashMap<A, Source<K>>,
     /// By serial number: in the order in which they came.
     items: BTreeMap<u64, Item<A, K, V>>,
+    /// When items are over, by serial number, the next one first. It is always of an item that is here; of those behind it
+    /// some may have gone.
+    deadlines: BinaryHeap<Reverse<(Duration, u64)>>,
     bytes: usize,
     next: u64,
 }
@@ -45,8 +49,10 @@ struct Source<K> {
 
 impl<A: Clone + Eq + Hash, K: Copy + Eq + Hash, V> Shelf<A, K, V> {
     /// What keeping an item takes: nodes may be half full, and a table may be moving to twice its size.
-    const ITEM: usize =
-        2 * size_of::<(u64, Item<A, K, V>)>() + 4 * size_of::<(K, u64)>() + 4 * size_of::<u64>();
+    const ITEM: usize = 2 * size_of::<(u64, Item<A, K, V>)>()
+        + 4 * size_of::<(K, u64)>()
+        + 4 * size_of::<u64>()
+        + 4 * size_of::<(Duration, u64)>();
     /// The same for a source.
     const SOURCE: usize = 4 * size_of::<(A, Source<K>)>() + 256;
 
@@ -61,6 +67,7 @@ impl<A: Clone + Eq + Hash, K: Copy + Eq + Hash, V> Shelf<A, K, V> {
             },
             sources: HashMap::default(),
             items: BTreeMap::new(),
+            deadlines: BinaryHeap::new(),
             bytes: 0,
             next: 0,
         }
@@ -87,6 +94,7 @@ impl<A: Clone + Eq + Hash, K: Copy + Eq + Hash, V> Shelf<A, K, V> {
                 bytes: 0,
             }
         });
+        self.deadlines.push(Reverse((until, serial)));
         kept.serials.insert(key, serial);
         kept.order.push_back(serial);
         kept.bytes += Self::ITEM + held;
@@ -118,6 +126,7 @@ impl<A: Clone + Eq + Hash, K: Copy + Eq + Hash, V> Shelf<A, K, V> {
 
     pub(super) fn remove(&mut self, serial: u64) -> Option<Item<A, K, V>> {
         let item = self.items.remove(&serial)?;
+        self.tidy_deadlines();
         let bytes = Self::ITEM + item.held;
         self.bytes -= bytes;
         if let Some(source) = self.sources.get_mut(&item.source) {
@@ -152,19 +161,32 @@ impl<A: Clone + Eq + Hash, K: Copy + Eq + Hash, V> Shelf<A, K, V> {
         self.remove(oldest?)
     }
 
-    /// Takes the oldest item out, if it is over. One that lasts holds up those behind it, which are few: the
-    /// bounds see to it.
+    /// Takes an item out that is over, if there is one.
     pub(super) fn expire(&mut self, now: Duration) -> Option<Item<A, K, V>> {
-        let (&serial, item) = self.items.first_key_value()?;
-        if item.until > now {
+        let &Reverse((until, serial)) = self.deadlines.peek()?;
+        if until > now {
             return None;
         }
         self.remove(serial)
     }
 
+    /// Forgets deadlines of items that have gone: those in front, and all once they are more than the others.
+    fn tidy_deadlines(&mut self) {
+        let items = &self.items;
+        if self.deadlines.len() > 2 * items.len() + 64 {
+            self.deadlines
+                .retain(|Reverse((_, serial))| items.contains_key(serial));
+        }
+        while let Some(Reverse((_, serial))) = self.deadlines.peek()
+            && !items.contains_key(serial)
+        {
+            self.deadlines.pop();
+        }
+    }
+
     /// When [`expire`](Self::expire) has something to do.
     pub(super) fn next_expiry(&self) -> Option<Duration> {
-        self.items.first_key_value().map(|(_, item)| item.until)
+        self.deadlines.peek().map(|Reverse((until, _))| *until)
     }
 
     pub(super) fn len(&self) -> usize {

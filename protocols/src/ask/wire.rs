@@ -1,12 +1,16 @@
 //! The header of every datagram, and the inquiries that ask peers make into what became of an ask.
 
 use std::ops::RangeInclusive;
+use std::time::Duration;
 
 /// Bytes of a [`Header`]: six big-endian words of 32 bits.
 pub const HEADER: usize = 24;
 
 /// Parts that a message has at most: their number is a field of 16 bits.
 pub const MAX_PARTS: usize = u16::MAX as usize;
+
+/// The longest that an ask is waited for; longer timeouts are cut to it, so that a server need not remember longer.
+pub(super) const MAX_TIMEOUT: Duration = Duration::from_mins(10);
 
 /// The timeout field of a tell: go-p2p's value for "no deadline", in milliseconds.
 pub(super) const NO_DEADLINE: u32 = 1 << 28;
@@ -81,6 +85,14 @@ pub struct Header {
 }
 
 impl Header {
+    /// How long the sender of an ask waits; no timeout means the longest.
+    pub(super) fn timeout(&self) -> Duration {
+        match self.timeout_ms {
+            0 => MAX_TIMEOUT,
+            timeout => Duration::from_millis(timeout.into()).min(MAX_TIMEOUT),
+        }
+    }
+
     /// The header at the front of `bytes`, and the part behind it; `None` if they are too short. Bits without a
     /// meaning are ignored.
     pub fn parse(bytes: &[u8]) -> Option<(Self, &[u8])> {
