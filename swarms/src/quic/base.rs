@@ -15,6 +15,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 use tokio::runtime::Handle;
 
 use super::medium::{Medium, Udp};
+use super::port::Port;
 use super::socket::SwarmSocket;
 use super::tls::Identity;
 use super::{MIN_INNER_MTU, QuicConfig};
@@ -23,6 +24,16 @@ use crate::udp;
 /// Bytes of the largest datagram that QUIC makes here: quinn panics where the length of a packet in a handshake exceeds
 /// what two bytes of a varint say.
 const MAX_DATAGRAM: usize = (1 << 14) - 1;
+
+/// Bytes that the system is asked to hold for each direction of a socket.
+const SOCKET_BUFFER: usize = 2 << 20;
+
+/// First packets of peers that dial, which wait to be looked at, for each handshake that may be under way.
+const INCOMING: usize = 16;
+
+/// The round trip that is assumed before one was measured. First packets are sent again after three times as long: a third
+/// of what RFC 9002 has, so that a dial survives several losses within the time of a handshake.
+const INITIAL_RTT: Duration = Duration::from_millis(100);
 
 /// A socket, of the system's or made of a swarm.
 pub(super) struct Base<A> {
@@ -66,7 +77,9 @@ impl<A: p2p::Addr> Base<A> {
         server
             .transport_config(transport)
             .migration(false)
-            .max_incoming(config.max_handshakes)
+            // First packets that wait to be looked at. Where hundreds of peers dial at the same time, each that finds no
+            // place here dials again a second later.
+            .max_incoming(INCOMING * config.max_handshakes)
             .incoming_buffer_size(16 << 10)
             .incoming_buffer_size_total((config.max_handshakes as u64) << 14);
         let (socket, tokio) = (self.socket.clone(), Arc::new(TokioRuntime));
@@ -80,6 +93,7 @@ impl<A: p2p::Addr> Base<A> {
         let mut transport = TransportConfig::default();
         transport
             .max_idle_timeout(Some(idle))
+            .initial_rtt(INITIAL_RTT)
             .max_concurrent_uni_streams(config.max_streams.into())
             .max_concurrent_bidi_streams(config.max_streams.into())
             .receive_window(config.receive_window.into())
@@ -112,25 +126,30 @@ impl Base<SocketAddr> {
             if addr.is_ipv6() {
                 socket.set_only_v6(!addr.ip().is_unspecified())?;
             }
+            // Sizes are wishes. What the system has by default loses most of the first packets where hundreds of peers
+            // dial at the same time.
+            let _ = socket.set_recv_buffer_size(SOCKET_BUFFER);
+            let _ = socket.set_send_buffer_size(SOCKET_BUFFER);
             socket.bind(&addr.into())?;
-            let socket = std::net::UdpSocket::from(socket);
-            let bound = socket.local_addr()?;
-            Ok((quinn::Runtime::wrap_udp_socket(&TokioRuntime, socket)?, bound))
+            Port::new(std::net::UdpSocket::from(socket))
         };
-        let (socket, bound) = bind().map_err(Error::io("binding a UDP socket for QUIC"))?;
+        let port = bind().map_err(Error::io("binding a UDP socket for QUIC"))?;
+        let bound = port.local();
+        let port = Arc::new(port);
         let medium = Arc::new(Udp {
+            port: port.clone(),
             local: udp::Local::new(bound),
             reach: udp::Reach::of(bound),
         });
         Ok(Self {
             medium,
-            socket,
+            socket: port,
             mtu: None,
         })
     }
 }
 
-fn runtime() -> Result<Handle> {
+pub(super) fn runtime() -> Result<Handle> {
     Handle::try_current().map_err(|_| Error::invalid("call", "QUIC needs a tokio runtime around it"))
 }
 

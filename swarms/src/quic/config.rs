@@ -30,8 +30,18 @@ pub struct QuicConfig {
     pub fingerprint: Fingerprint,
     /// Algorithms of keys. TLS signatures are made and checked with Ed25519 alone. Default: Ed25519.
     pub registry: Registry,
-    /// Sessions that are held. At the limit the least recently used one is closed. Default: 256.
+    /// Sessions that are held, of which a quarter is kept for peers that this node dials. Default: 256.
+    ///
+    /// At the limit another session makes room: never one with asks under way, those that peers dialled before others, of
+    /// these one of the identity that has most, and then the least recently used. Where there is none, a dial of this node
+    /// is [`Error::Limit`], and peers that dial are turned away, and dial again.
     pub max_sessions: usize,
+    /// Sessions that peers of one identity dialled. At the limit one of these makes room, or the new one is closed. Never
+    /// more than a quarter of [`max_sessions`](Self::max_sessions), nor less than two. Default: 16.
+    pub max_sessions_per_id: usize,
+    /// The same for the peers of one public network (an IPv4 /24, an IPv6 /48), half of
+    /// [`max_sessions`](Self::max_sessions). Default: 64.
+    pub max_sessions_per_prefix: usize,
     /// Handshakes that are under way, for each direction. At the limit a dial is [`Error::Limit`], and whoever dials is
     /// turned away; from a quarter of it on whoever dials must first prove their address. Default: 64.
     pub max_handshakes: usize,
@@ -42,6 +52,10 @@ pub struct QuicConfig {
     pub handshake_timeout: Duration,
     /// How long a session without traffic is kept; the smaller of both sides' values counts. Default: 30 s.
     pub idle_timeout: Duration,
+    /// How long a session that this node ends (by [`close`](p2p::Swarm::close), by being dropped, or for another session)
+    /// waits for the peer to acknowledge what was told and answered. What is not acknowledged by then may be lost. Zero
+    /// waits for nothing. Default: 3 s.
+    pub linger: Duration,
     /// How long a message waits for room in its session before it fails. Default: 10 s.
     pub send_timeout: Duration,
     /// How long an ask waits for its response. Default: 30 s.
@@ -80,10 +94,13 @@ impl Default for QuicConfig {
             fingerprint: sha3_256,
             registry: Registry::default(),
             max_sessions: 256,
+            max_sessions_per_id: 16,
+            max_sessions_per_prefix: 64,
             max_handshakes: 64,
             max_addrs: 4096,
             handshake_timeout: Duration::from_secs(5),
             idle_timeout: Duration::from_secs(30),
+            linger: Duration::from_secs(3),
             send_timeout: Duration::from_secs(10),
             ask_timeout: Duration::from_secs(30),
             message_timeout: Duration::from_secs(30),

@@ -2,11 +2,12 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::time::Duration;
 
 use p2p::{Addr, Error, Reason, Result};
 use quinn::{ConnectionError, Endpoint, TransportErrorCode};
 use tokio::sync::watch;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 use super::medium::Pinned;
 use super::node::Node;
@@ -17,6 +18,10 @@ use crate::KeyAddr;
 
 /// The TLS alert "access denied", which those get who are not allowed here.
 const ACCESS_DENIED: u8 = 49;
+
+/// How soon a peer that was busy is dialled again, at first and at most; twice as late each time, less up to a half.
+const AGAIN: Duration = Duration::from_millis(50);
+const AGAIN_MAX: Duration = Duration::from_millis(500);
 
 impl<A: Addr> Node<A> {
     /// The session with `peer`; dials where there is none.
@@ -82,16 +87,25 @@ impl<A: Addr> Node<A> {
         let crypto = tls::client(&self.identity, check, self.crypto.clone())?;
         let mut config = quinn::ClientConfig::new(Arc::new(crypto));
         config.transport_config(self.transport.clone());
-        let endpoint = self.endpoint().ok_or(Error::Closed)?;
-        let connecting = endpoint
-            .connect_with(config, pinned.at, "p2p")
-            .map_err(|error| Error::unreachable(peer, error.to_string()))?;
-        // The endpoint must not outlive the node for this dial.
-        drop(endpoint);
-        let connection = connecting.await.map_err(|error| match refusal.get() {
-            Some(refusal) => Error::unreachable(peer, refusal.as_str()),
-            None => self.lost(peer, &error),
-        })?;
+        let mut patience = AGAIN;
+        let connection = loop {
+            let endpoint = self.endpoint().ok_or(Error::Closed)?;
+            let connecting = endpoint
+                .connect_with(config.clone(), pinned.at, "p2p")
+                .map_err(|error| Error::unreachable(peer, error.to_string()))?;
+            // The endpoint must not outlive the node for this dial.
+            drop(endpoint);
+            match (connecting.await, refusal.get()) {
+                (Ok(connection), _) => break connection,
+                (Err(_), Some(refusal)) => return Err(Error::unreachable(peer, refusal.as_str())),
+                // The peer is there and has no room at the moment. The caller limits how long this goes on.
+                (Err(error), None) if is_busy(&error) && self.check_open().is_ok() => {
+                    sleep(patience.mul_f64(rand::random_range(0.5..1.0))).await;
+                    patience = (2 * patience).min(AGAIN_MAX);
+                }
+                (Err(error), None) => return Err(self.lost(peer, &error)),
+            }
+        };
         let local = self.medium.local_addrs().into_iter().next();
         let local = local.unwrap_or_else(|| peer.addr.clone());
         self.begin_session(connection, true, peer.addr.clone(), local, pinned)
@@ -107,9 +121,7 @@ impl<A: Addr> Node<A> {
             }
         }
         // Closed, or what is below is.
-        if self.shut() {
-            self.let_go();
-        }
+        self.shut();
     }
 
     fn accept(
@@ -118,6 +130,10 @@ impl<A: Addr> Node<A> {
         accepting: &Arc<AtomicUsize>,
     ) -> Result<(), Reason> {
         let limit = self.config.max_handshakes;
+        if self.check_open().is_err() {
+            incoming.refuse();
+            return Err(Reason::Closed);
+        }
         let Some(place) = Place::take(accepting, limit) else {
             incoming.refuse();
             return Err(Reason::Budget);
@@ -126,6 +142,10 @@ impl<A: Addr> Node<A> {
             // It fails for those alone who proved their address already.
             let _ = incoming.retry();
             return Err(Reason::Unauthenticated);
+        }
+        if !self.sessions().admits(place.number(), &self.config) {
+            incoming.refuse();
+            return Err(Reason::Budget);
         }
         let (at, local) = (incoming.remote_address(), incoming.local_ip());
         let Some((pinned, src, dst)) = Pinned::source(&self.medium, at, local) else {
@@ -136,19 +156,21 @@ impl<A: Addr> Node<A> {
         let node = self.clone();
         tokio::spawn(async move {
             let shaken = timeout(node.config.handshake_timeout, connecting).await;
-            drop(place);
             let begun = match shaken {
                 Ok(Ok(connection)) => {
                     node.begin_session(connection, false, src, dst, pinned)
                         .map_err(|error| match error {
                             Error::Denied { .. } => Reason::Denied,
                             Error::Closed => Reason::Closed,
+                            Error::Limit { .. } => Reason::Budget,
                             _ => Reason::Unauthenticated,
                         })
                 }
                 Ok(Err(error)) => Err(refusal(&error)),
                 Err(_) => Err(Reason::Expired),
             };
+            // It has a session or none by now.
+            drop(place);
             match begun {
                 Ok(()) => node.handshakes.delivered(1),
                 Err(reason) => node.handshakes.dropped_at(reason, &at),
@@ -156,6 +178,11 @@ impl<A: Addr> Node<A> {
         });
         Ok(())
     }
+}
+
+/// Whether a peer that was dialled had no room for another handshake or session.
+fn is_busy(error: &ConnectionError) -> bool {
+    matches!(error, ConnectionError::ConnectionClosed(close) if close.error_code == TransportErrorCode::CONNECTION_REFUSED)
 }
 
 /// Why a handshake with somebody who dialled failed.

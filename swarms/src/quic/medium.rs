@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use p2p::{Addr, Counters, Result};
 
+use super::port::Port;
 use crate::udp;
 
 /// How addresses of the swarm below and socket addresses belong together.
@@ -18,6 +19,8 @@ pub(super) trait Medium<A>: Send + Sync {
     fn unpin(&self, at: SocketAddr);
     fn local_addrs(&self) -> Vec<A>;
     fn parse_addr(&self, text: &str) -> Result<A>;
+    /// Frees a socket of QUIC's own, if that is what is below. A swarm below may have other owners.
+    fn release(&self);
     /// Frees what is below.
     fn close(&self) -> Pin<Box<dyn Future<Output = ()> + Send + '_>>;
     fn visit_counters(&self, visit: &mut dyn FnMut(&Counters));
@@ -25,6 +28,7 @@ pub(super) trait Medium<A>: Send + Sync {
 
 /// UDP on quinn's own socket, whose addresses stand for themselves.
 pub(super) struct Udp {
+    pub(super) port: Arc<Port>,
     pub(super) local: udp::Local,
     pub(super) reach: udp::Reach,
 }
@@ -47,7 +51,11 @@ impl Medium<SocketAddr> for Udp {
     fn parse_addr(&self, text: &str) -> Result<SocketAddr> {
         udp::parse_addr(text)
     }
+    fn release(&self) {
+        self.port.close();
+    }
     fn close(&self) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
+        self.release();
         Box::pin(async {})
     }
     fn visit_counters(&self, _: &mut dyn FnMut(&Counters)) {}

@@ -23,13 +23,17 @@
 
 mod base;
 mod budget;
+mod closing;
 mod config;
 mod crew;
 mod handshake;
 mod leases;
 mod medium;
 mod node;
+mod port;
+mod quotas;
 mod send;
+mod sent;
 mod serve;
 mod session;
 mod sessions;
@@ -63,10 +67,13 @@ use crate::inbox::Inbox;
 /// Bytes that a datagram of the swarm below must carry at least (RFC 9000, section 14).
 pub const MIN_INNER_MTU: usize = 1200;
 
-/// How long `close` waits for peers to learn of it.
+/// How long the end of a node waits for peers to learn of it.
 const FAREWELL: Duration = Duration::from_secs(1);
 
-/// A node on QUIC; see the [module](self). Dropping it closes it.
+/// A node on QUIC; see the [module](self).
+///
+/// Dropping it closes it: its calls end at once, and a task of the runtime does the rest of what
+/// [`close`](Swarm::close) does. The address is in use until then, at most [`QuicConfig::linger`] and a second.
 pub struct QuicSwarm<A: Addr> {
     node: Arc<Node<A>>,
 }
@@ -183,14 +190,11 @@ impl<A: Addr> Swarm<KeyAddr<A>> for QuicSwarm<A> {
         KeyAddr::parse(text, |inner| self.node.medium.parse_addr(inner))
     }
 
+    /// Closes the node; see [`Swarm::close`]. What was told, and what was answered, is acknowledged by then where the peer
+    /// is there: it is waited for up to [`QuicConfig::linger`], and a further second for peers to learn of the end.
     async fn close(&self) {
-        let endpoint = self.node.endpoint();
         self.node.shut();
-        if let Some(endpoint) = endpoint {
-            // Peers that are there hear of it at once; for others there is nothing to wait for.
-            let _ = tokio::time::timeout(FAREWELL, endpoint.wait_idle()).await;
-        }
-        self.node.let_go();
+        self.node.ended().await;
         self.node.medium.close().await;
     }
 
@@ -232,14 +236,14 @@ impl<A: Addr> SecureSwarm<KeyAddr<A>> for QuicSwarm<A> {
             self.node.check_open()?;
             return Ok(self.public_key());
         }
-        Ok(self.node.session(addr).await?.key.clone())
+        let session = self.node.unless_closed(self.node.session(addr)).await?;
+        Ok(session.key.clone())
     }
 }
 
 impl<A: Addr> Drop for QuicSwarm<A> {
     fn drop(&mut self) {
         self.node.shut();
-        self.node.let_go();
     }
 }
 

@@ -1,11 +1,13 @@
 //! What all handles and tasks of one node share: its sessions, how they begin, and how everything ends.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed, Ordering::SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use p2p::{Addr, Counters, Error, Message, PeerId, Reason, Request, Result};
+use p2p::{Addr, Counters, Error, Message, PeerId, Request, Result};
 use quinn::{ConnectionError, Endpoint};
 use rustls::crypto::CryptoProvider;
+use tokio::runtime::Handle;
+use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
 use super::QuicConfig;
@@ -13,6 +15,7 @@ use super::base::Base;
 use super::budget::Budget;
 use super::crew::Crew;
 use super::medium::{Medium, Pinned};
+use super::sent::Unacknowledged;
 use super::serve::attend;
 use super::session::{Asking, Replies, Session, Usage};
 use super::sessions::Sessions;
@@ -28,6 +31,7 @@ pub(super) struct Node<A: Addr> {
     pub(super) medium: Arc<dyn Medium<A>>,
     /// Gone once the node is closed and has said so to its peers: then its port is free.
     endpoint: Mutex<Option<Endpoint>>,
+    pub(super) runtime: Handle,
     sessions: Mutex<Sessions<A>>,
     turn: Arc<AtomicU64>,
     pub(super) crew: Arc<Crew>,
@@ -38,7 +42,13 @@ pub(super) struct Node<A: Addr> {
     pub(super) asks: Counters,
     pub(super) handshakes: Counters,
     pub(super) dialling: Arc<AtomicUsize>,
-    closed: AtomicBool,
+    /// Sessions that end in the background.
+    pub(super) lingering: Arc<AtomicUsize>,
+    pub(super) closed: AtomicBool,
+    /// Without permits: a caller that waits for one waits for the node to be closed.
+    pub(super) closing: Semaphore,
+    /// The same for the end of what a closed node still does.
+    pub(super) ended: Arc<Semaphore>,
 }
 
 impl<A: Addr> Node<A> {
@@ -50,6 +60,7 @@ impl<A: Addr> Node<A> {
         crypto: CryptoProvider,
     ) -> Result<Arc<Self>> {
         config.check()?;
+        let runtime = super::base::runtime()?;
         let (config, crypto) = (Arc::new(config), Arc::new(crypto));
         let transport = Arc::new(base.transport(&config)?);
         let check = tls::Check::anybody(config.clone());
@@ -71,7 +82,11 @@ impl<A: Addr> Node<A> {
             asks: Counters::new("quic-ask"),
             handshakes: Counters::new("quic-handshake"),
             dialling: Arc::default(),
+            lingering: Arc::default(),
             closed: AtomicBool::new(false),
+            closing: Semaphore::new(0),
+            ended: Arc::new(Semaphore::new(0)),
+            runtime,
             config,
         });
         let crew = node.crew.clone();
@@ -100,28 +115,8 @@ impl<A: Addr> Node<A> {
         self.place_of_endpoint().clone()
     }
 
-    /// Ends everything but the farewell to peers; says whether this call did. Its port is free once that is over and
-    /// [`let_go`](Self::let_go) was called.
-    pub(super) fn shut(&self) -> bool {
-        if self.closed.swap(true, SeqCst) {
-            return false;
-        }
-        self.tells.dropped_many(Reason::Closed, self.messages.close());
-        self.asks.dropped_many(Reason::Closed, self.requests.close());
-        if let Some(endpoint) = self.endpoint() {
-            endpoint.close(0_u32.into(), b"");
-        }
-        // Dropped without the lock.
-        let sessions = std::mem::take(&mut *self.sessions());
-        drop(sessions);
-        self.crew.close();
-        true
-    }
-
-    /// Drops the endpoint.
-    pub(super) fn let_go(&self) {
-        let endpoint = self.place_of_endpoint().take();
-        drop(endpoint);
+    pub(super) fn take_endpoint(&self) -> Option<Endpoint> {
+        self.place_of_endpoint().take()
     }
 
     /// What the end of a connection means to a call.
@@ -161,6 +156,8 @@ impl<A: Addr> Node<A> {
             usage: Usage::new(self.turn.clone()),
             asking: Asking::default(),
             replies: Replies::default(),
+            sent: Unacknowledged::default(),
+            heard: AtomicBool::new(false),
             _pinned: pinned,
         });
         let mut sessions = self.sessions();
@@ -169,12 +166,20 @@ impl<A: Addr> Node<A> {
         if !self.config.allows(&id) {
             return Err(Error::denied(&session.peer));
         }
-        let replaced = sessions.add(&session, self.config.max_sessions, self.config.handshake_timeout);
+        let Some(replaced) = sessions.add(&session, &self.config) else {
+            drop(sessions);
+            session.close();
+            let limit = self.config.max_sessions;
+            return Err(Error::Limit {
+                what: "sessions in use",
+                limit,
+            });
+        };
         let waiting = sessions.end_dial(&session.peer, None);
         let live = sessions.find(&session.peer);
         drop(sessions);
         for replaced in replaced {
-            replaced.close();
+            self.end_session(replaced);
         }
         self.crew.join(attend(self.clone(), session));
         if let (Some(waiting), Some(live)) = (waiting, live) {

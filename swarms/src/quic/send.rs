@@ -18,6 +18,7 @@ use super::node::Node;
 use super::session::Session;
 use super::stream::{Cut, Incoming, Outgoing, at_once, frame, within};
 use crate::KeyAddr;
+use crate::turn::{First, first};
 
 /// How long a peer that answered asks may take to make room for another one, before it counts as one that never does, and
 /// is dialled again; it has three round trips at least.
@@ -26,12 +27,12 @@ const GRACE: Duration = Duration::from_millis(250);
 const TRIES: usize = 3;
 
 /// How far a tell got without waiting.
-enum Tell {
+enum Tell<A: Addr> {
     Done(Result<()>),
     /// There is no session, or no room in it.
     Unsent(Packet),
     /// The rest of it finds no room.
-    Begun(Outgoing, Bytes),
+    Begun(Arc<Session<A>>, Outgoing, Bytes),
 }
 
 impl<A: Addr> Node<A> {
@@ -61,30 +62,40 @@ impl<A: Addr> Node<A> {
         outcome.finish()
     }
 
-    fn tell_at_once(&self, peer: &KeyAddr<A>, packet: Packet) -> Tell {
+    fn tell_at_once(&self, peer: &KeyAddr<A>, packet: Packet) -> Tell<A> {
         let checked = self.check_open().and_then(|()| packet.check(self.config.mtu));
         if let Err(error) = checked {
             return Tell::Done(Err(error));
         }
         let session = self.sessions().find(peer);
-        let opened = session.and_then(|session| at_once(session.connection.open_uni()));
-        let Some(Ok(send)) = opened else {
+        let Some(session) = session else {
+            return Tell::Unsent(packet);
+        };
+        let Some(Ok(send)) = at_once(session.connection.open_uni()) else {
             return Tell::Unsent(packet);
         };
         let (mut send, mut rest) = (Outgoing::new(send), packet.into_bytes());
-        match send.poll_send(&mut Context::from_waker(Waker::noop()), &mut rest) {
+        let mut nobody = Context::from_waker(Waker::noop());
+        match send.poll_send(&mut nobody, &mut rest, &session.sent) {
             Poll::Ready(result) => Tell::Done(self.told(peer, result)),
-            Poll::Pending => Tell::Begun(send, rest),
+            Poll::Pending => Tell::Begun(session, send, rest),
         }
     }
 
-    async fn tell_rest(self: &Arc<Self>, peer: &KeyAddr<A>, tell: Tell) -> Result<()> {
-        let (mut send, mut rest) = match tell {
+    async fn tell_rest(self: &Arc<Self>, peer: &KeyAddr<A>, tell: Tell<A>) -> Result<()> {
+        self.unless_closed(self.tell_waiting(peer, tell)).await
+    }
+
+    async fn tell_waiting(self: &Arc<Self>, peer: &KeyAddr<A>, tell: Tell<A>) -> Result<()> {
+        let (session, mut send, mut rest) = match tell {
             Tell::Done(result) => return result,
-            Tell::Begun(send, rest) => (send, rest),
-            Tell::Unsent(packet) => (self.open_tell(peer).await?, packet.into_bytes()),
+            Tell::Begun(session, send, rest) => (session, send, rest),
+            Tell::Unsent(packet) => {
+                let (session, send) = self.open_tell(peer).await?;
+                (session, send, packet.into_bytes())
+            }
         };
-        let sending = poll_fn(|cx| send.poll_send(cx, &mut rest));
+        let sending = poll_fn(|cx| send.poll_send(cx, &mut rest, &session.sent));
         match within(self.config.send_timeout, sending).await {
             Some(result) => self.told(peer, result),
             None => Err(self.no_room()),
@@ -98,7 +109,10 @@ impl<A: Addr> Node<A> {
                 Ok(())
             }
             Err(WriteError::ConnectionLost(error)) => Err(self.lost(peer, &error)),
-            Err(error) => Err(Error::unreachable(peer, error.to_string())),
+            Err(error) => {
+                self.check_open()?;
+                Err(Error::unreachable(peer, error.to_string()))
+            }
         }
     }
 
@@ -109,13 +123,13 @@ impl<A: Addr> Node<A> {
         }
     }
 
-    async fn open_tell(self: &Arc<Self>, peer: &KeyAddr<A>) -> Result<Outgoing> {
+    async fn open_tell(self: &Arc<Self>, peer: &KeyAddr<A>) -> Result<(Arc<Session<A>>, Outgoing)> {
         // The second session is for a peer that ended the first one.
         for _ in 0..2 {
             let session = self.session(peer).await?;
             match within(self.config.send_timeout, session.connection.open_uni()).await {
-                Some(Ok(send)) => return Ok(Outgoing::new(send)),
-                Some(Err(error)) => self.ended(&session, &error)?,
+                Some(Ok(send)) => return Ok((session, Outgoing::new(send))),
+                Some(Err(error)) => self.forget(&session, &error)?,
                 None => return Err(self.no_room()),
             }
         }
@@ -123,15 +137,27 @@ impl<A: Addr> Node<A> {
     }
 
     /// Forgets a session that ended, so that another one can be dialled.
-    fn ended(&self, session: &Arc<Session<A>>, error: &ConnectionError) -> Result<()> {
+    fn forget(&self, session: &Arc<Session<A>>, error: &ConnectionError) -> Result<()> {
         self.sessions().remove(session);
         tracing::debug!(layer = "quic", peer = %session.peer, %error, "the session ended");
         self.check_open()
     }
 
-    pub(super) async fn ask(self: &Arc<Self>, peer: &KeyAddr<A>, mut request: Packet) -> Result<Packet> {
+    pub(super) async fn ask(self: &Arc<Self>, peer: &KeyAddr<A>, request: Packet) -> Result<Packet> {
         self.check_open()?;
         request.check(self.config.mtu)?;
+        self.unless_closed(self.ask_waiting(peer, request)).await
+    }
+
+    /// What `call` comes to, unless the node is closed meanwhile.
+    pub(super) async fn unless_closed<T>(&self, call: impl Future<Output = Result<T>>) -> Result<T> {
+        match first(call, self.closed()).await {
+            First::Left(result) => result,
+            First::Right(()) => Err(Error::Closed),
+        }
+    }
+
+    async fn ask_waiting(self: &Arc<Self>, peer: &KeyAddr<A>, mut request: Packet) -> Result<Packet> {
         let (session, send, recv) = self.open_ask(peer).await?;
         let _asking = session.asking.begin();
         frame(&mut request);
@@ -139,7 +165,9 @@ impl<A: Addr> Node<A> {
         let mut incoming = Incoming::framed(recv, self.config.mtu);
         let exchange = poll_fn(|cx| {
             // Whoever stops the request may have answered it already.
-            if let Err(WriteError::ConnectionLost(error)) = ready!(send.poll_send(cx, &mut rest)) {
+            if let Err(WriteError::ConnectionLost(error)) =
+                ready!(send.poll_send(cx, &mut rest, &session.sent))
+            {
                 return Poll::Ready(Err(Cut::Lost(error)));
             }
             incoming.poll(cx, &session.budget)
@@ -180,7 +208,7 @@ impl<A: Addr> Node<A> {
             };
             match opened {
                 Some(Ok((send, recv))) => return Ok((session, send, recv)),
-                Some(Err(error)) => self.ended(&session, &error)?,
+                Some(Err(error)) => self.forget(&session, &error)?,
                 None => {}
             }
         }
@@ -204,7 +232,7 @@ impl<A: Addr> Node<A> {
             if session.asking.is_below_most() {
                 let third = self.sessions().retire(session);
                 if let Some(third) = third {
-                    third.close();
+                    self.end_session(third);
                 }
             }
             if !self.sessions().takes(session) {

@@ -2,6 +2,7 @@
 
 use std::future::poll_fn;
 use std::pin::pin;
+use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Weak};
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -26,28 +27,30 @@ pub(super) async fn attend<A: Addr>(node: Arc<Node<A>>, session: Arc<Session<A>>
     let mut tell = pin!(connection.accept_uni());
     let mut ask = pin!(connection.accept_bi());
     let (mut messages, mut requests) = (Vec::new(), Vec::new());
+    let (mut no_tells, mut no_asks) = (false, false);
     poll_fn(|cx| {
         let (mut tells, mut asks) = (0, 0);
-        let mut ended = false;
-        while tells < BURST
+        while !no_tells
+            && tells < BURST
             && let Poll::Ready(opened) = tell.as_mut().poll(cx)
         {
+            tell.set(connection.accept_uni());
             let Ok(recv) = opened else {
-                ended = true;
+                no_tells = true;
                 break;
             };
-            tell.set(connection.accept_uni());
             messages.extend(node.begin_tell(&session, recv, cx));
             tells += 1;
         }
-        while asks < BURST
+        while !no_asks
+            && asks < BURST
             && let Poll::Ready(opened) = ask.as_mut().poll(cx)
         {
+            ask.set(connection.accept_bi());
             let Ok(streams) = opened else {
-                ended = true;
+                no_asks = true;
                 break;
             };
-            ask.set(connection.accept_bi());
             requests.extend(node.begin_ask(&session, streams, cx));
             asks += 1;
         }
@@ -55,12 +58,18 @@ pub(super) async fn attend<A: Addr>(node: Arc<Node<A>>, session: Arc<Session<A>>
         node.put_requests(&mut requests);
         if tells + asks > 0 {
             session.usage.touch();
+            session.heard.store(true, Relaxed);
         }
         if tells == BURST || asks == BURST {
             // More may be there.
             cx.waker().wake_by_ref();
         }
-        if ended { Poll::Ready(()) } else { Poll::Pending }
+        // A session that ended still has the streams that came before, of both kinds.
+        if no_tells && no_asks {
+            Poll::Ready(())
+        } else {
+            Poll::Pending
+        }
     })
     .await;
     node.sessions().remove(&session);
@@ -200,9 +209,11 @@ struct Reply<A: Addr> {
 }
 
 impl<A: Addr> Reply<A> {
-    fn stream(&mut self) -> Option<Outgoing> {
+    fn stream(&mut self) -> Option<(Arc<Session<A>>, Outgoing)> {
         let at = self.at.take()?;
-        self.session.upgrade()?.replies.take(at)
+        let session = self.session.upgrade()?;
+        let stream = session.replies.take(at)?;
+        Some((session, stream))
     }
 }
 
@@ -213,12 +224,12 @@ impl<A: Addr> Respond for Reply<A> {
             self.reject(Rejection::OVERSIZE);
             return Err(error);
         }
-        let Some(mut stream) = self.stream() else {
+        let Some((session, mut stream)) = self.stream() else {
             return Err(Error::unreachable(&"the asker", "the session ended"));
         };
         frame(&mut response);
         let (mut rest, limit) = (response.into_bytes(), self.limit);
-        let sending = poll_fn(|cx| stream.poll_send(cx, &mut rest));
+        let sending = poll_fn(|cx| stream.poll_send(cx, &mut rest, &session.sent));
         match within(limit, sending).await {
             Some(Ok(())) => Ok(()),
             Some(Err(error)) => Err(Error::unreachable(&"the asker", error.to_string())),
@@ -233,8 +244,8 @@ impl<A: Addr> Respond for Reply<A> {
     /// other reason the stream is reset, with the code.
     fn reject(mut self: Box<Self>, why: Rejection) {
         match self.stream() {
-            Some(mut stream) if why == Rejection::DROPPED => stream.finish(),
-            Some(mut stream) => stream.reset(why),
+            Some((_, mut stream)) if why == Rejection::DROPPED => stream.finish(),
+            Some((_, mut stream)) => stream.reset(why),
             None => {}
         }
     }

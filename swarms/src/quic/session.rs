@@ -1,17 +1,22 @@
 //! One connection to a peer that proved its key.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use p2p::Addr;
 use p2p_formats::x509::PublicKey;
 use quinn::{Connection, VarInt};
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 use super::budget::Budget;
 use super::medium::Pinned;
+use super::sent::Unacknowledged;
 use super::stream::Outgoing;
 use crate::KeyAddr;
+
+/// How long a peer that dialled may take to open its first stream before its session counts as unused.
+const FIRST_STREAM: Duration = Duration::from_secs(2);
 
 pub(super) struct Session<A: Addr> {
     pub(super) peer: KeyAddr<A>,
@@ -26,13 +31,34 @@ pub(super) struct Session<A: Addr> {
     pub(super) usage: Usage,
     pub(super) asking: Asking,
     pub(super) replies: Replies,
+    pub(super) sent: Unacknowledged,
+    /// The peer has opened a stream.
+    pub(super) heard: AtomicBool,
     /// Its address stays known as long as the session does.
     pub(super) _pinned: Pinned<A>,
 }
 
 impl<A: Addr> Session<A> {
+    /// Ends it at once.
     pub(super) fn close(&self) {
+        self.sent.end();
         self.connection.close(VarInt::from_u32(0), b"");
+    }
+
+    /// Ends it once what was sent is acknowledged, and at the latest after `limit`.
+    pub(super) async fn linger(&self, limit: Duration) {
+        let _ = timeout(limit, self.sent.acknowledged()).await;
+        self.close();
+    }
+
+    /// Whether asks are under way, of this node or of the peer.
+    pub(super) fn is_busy(&self) -> bool {
+        !(self.asking.is_over() && self.replies.is_empty())
+    }
+
+    /// Whether the peer dialled a moment ago, and what it dialled for may be on its way.
+    pub(super) fn is_fresh(&self) -> bool {
+        !self.outbound && !self.heard.load(Relaxed) && self.since.elapsed() < FIRST_STREAM
     }
 }
 
@@ -111,9 +137,25 @@ struct Open {
 }
 
 impl Replies {
+    fn open(&self) -> MutexGuard<'_, Open> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether no request waits for its response.
+    pub(super) fn is_empty(&self) -> bool {
+        let open = self.open();
+        open.streams.len() == open.free.len()
+    }
+
+    /// Takes all back: there will be no responses.
+    pub(super) fn clear(&self) {
+        let open = std::mem::take(&mut *self.open());
+        drop(open);
+    }
+
     /// Keeps a stream; returns by what [`take`](Self::take) finds it.
     pub(super) fn keep(&self, stream: Outgoing) -> usize {
-        let mut open = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut open = self.open();
         let at = open.free.pop().unwrap_or(open.streams.len());
         match open.streams.get_mut(at) {
             Some(free) => *free = Some(stream),
@@ -123,7 +165,7 @@ impl Replies {
     }
 
     pub(super) fn take(&self, at: usize) -> Option<Outgoing> {
-        let mut open = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut open = self.open();
         let stream = open.streams.get_mut(at)?.take()?;
         open.free.push(at);
         Some(stream)

@@ -2,11 +2,12 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::Duration;
 
 use p2p::{Addr, Result};
 use tokio::sync::watch;
 
+use super::QuicConfig;
+use super::quotas::Quotas;
 use super::session::Session;
 use crate::KeyAddr;
 
@@ -100,19 +101,17 @@ impl<A: Addr> Sessions<A> {
     /// Of two sessions that both ends dialled at the same time, both ends take the one that the smaller id dialled.
     /// Otherwise the newest is taken: whoever dials again has lost the one before. The other one stays for what the peer
     /// still sends on it; a third one ends it.
+    ///
+    /// Nothing is added, and `None` returned, where no session can make room.
     pub(super) fn add(
         &mut self,
         session: &Arc<Session<A>>,
-        max: usize,
-        same_time: Duration,
-    ) -> Vec<Arc<Session<A>>> {
-        let mut closed = Vec::new();
-        while self.count >= max {
-            let Some(oldest) = self.least_recently_used() else {
-                break;
-            };
-            self.remove(&oldest);
-            closed.push(oldest);
+        config: &QuicConfig,
+    ) -> Option<Vec<Arc<Session<A>>>> {
+        let same_time = config.handshake_timeout;
+        let mut closed: Vec<_> = Quotas::of(config).make_room(self, session)?.into_iter().collect();
+        for gone in &closed {
+            self.remove(gone);
         }
         self.last = None;
         session.usage.touch();
@@ -138,12 +137,20 @@ impl<A: Addr> Sessions<A> {
             self.count -= 1;
             closed.push(third);
         }
-        closed
+        Some(closed)
     }
 
-    fn least_recently_used(&self) -> Option<Arc<Session<A>>> {
-        let oldest = self.all().min_by_key(|session| session.usage.last());
-        oldest.cloned()
+    /// Whether a peer that dials may have a session, where as many handshakes of peers as are `pending` are under way.
+    pub(super) fn admits(&self, pending: usize, config: &QuicConfig) -> bool {
+        Quotas::of(config).admit(self, pending)
+    }
+
+    /// Every session, which are known no more. Dials that are under way end.
+    pub(super) fn take(&mut self) -> Vec<Arc<Session<A>>> {
+        let slots = std::mem::take(self).slots.into_values();
+        slots
+            .flat_map(|slot| slot.live.into_iter().chain(slot.older))
+            .collect()
     }
 
     /// Forgets a session, if it is known.
@@ -200,7 +207,7 @@ impl<A: Addr> Sessions<A> {
         self.count
     }
 
-    fn all(&self) -> impl Iterator<Item = &Arc<Session<A>>> {
+    pub(super) fn all(&self) -> impl Iterator<Item = &Arc<Session<A>>> {
         let slots = self.slots.values();
         slots.flat_map(|slot| slot.live.iter().chain(&slot.older))
     }

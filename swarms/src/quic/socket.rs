@@ -290,6 +290,8 @@ impl<A: Addr, S: Swarm<A>> Medium<A> for SwarmSocket<A, S> {
         self.inner.parse_addr(text)
     }
 
+    fn release(&self) {}
+
     fn close(&self) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
         Box::pin(self.inner.close())
     }

@@ -12,6 +12,7 @@ use p2p::{Packet, Reason, Rejection};
 use quinn::{ReadError, RecvStream, SendStream, VarInt, WriteError};
 
 use super::budget::{Budget, Charge};
+use super::sent::{Unacknowledged, reset};
 
 /// Bytes of the length in front of a request and of a response.
 pub(super) const LENGTH: usize = 4;
@@ -171,11 +172,15 @@ impl Outgoing {
         Self(Some(send))
     }
 
-    /// Writes `rest`, of which it takes what was written, and ends the stream.
+    /// Writes `rest`, of which it takes what was written, and ends the stream; `sent` keeps it until it is acknowledged.
+    ///
+    /// # Errors
+    /// As those of a stream; [`WriteError::ClosedStream`] also where the session is about to end.
     pub(super) fn poll_send(
         &mut self,
         cx: &mut Context<'_>,
         rest: &mut Bytes,
+        sent: &Unacknowledged,
     ) -> Poll<Result<(), WriteError>> {
         while let Some(send) = &mut self.0
             && !rest.is_empty()
@@ -186,8 +191,12 @@ impl Outgoing {
                 return Poll::Ready(Err(error));
             }
         }
-        self.finish();
-        Poll::Ready(Ok(()))
+        let finished = self.0.take().is_none_or(|send| sent.finish(send));
+        Poll::Ready(if finished {
+            Ok(())
+        } else {
+            Err(WriteError::ClosedStream)
+        })
     }
 
     /// Ends the stream with what was written so far.
@@ -199,7 +208,7 @@ impl Outgoing {
     /// Takes the stream back, and says why.
     pub(super) fn reset(&mut self, why: Rejection) {
         if let Some(mut send) = self.0.take() {
-            let _ = send.reset(VarInt::from_u32(why.code().get().into()));
+            reset(&mut send, why);
         }
     }
 }

@@ -13,6 +13,8 @@ use super::{QuicConfig, QuicSwarm};
 use crate::KeyAddr;
 
 mod bounds;
+mod close;
+mod crowds;
 mod peers;
 mod sessions;
 mod wire;
@@ -45,6 +47,16 @@ fn dropped<A: Addr>(swarm: &QuicSwarm<A>, layer: &str, reason: Reason) -> u64 {
         }
     });
     count
+}
+
+/// What a node counted, for messages of tests that fail.
+fn counted<A: Addr>(swarm: &QuicSwarm<A>) -> String {
+    let sessions = swarm.node.sessions().list(|_| true);
+    let busy = sessions.iter().filter(|session| session.is_busy()).count();
+    let fresh = sessions.iter().filter(|session| session.is_fresh()).count();
+    let mut all = format!("{} sessions, {busy} busy, {fresh} fresh", sessions.len());
+    swarm.visit_counters(&mut |counters: &Counters| all += &format!("; {counters:?}"));
+    all
 }
 
 /// A peer that is no swarm: an endpoint of QUIC's library, with this crate's certificates.

@@ -1,0 +1,180 @@
+//! A UDP socket that can be closed while connections still refer to it.
+//!
+//! Handles of quinn (a connection, a stream) keep the endpoint's socket alive, and a pending `tell` or `ask` that is
+//! neither polled nor dropped keeps such a handle. So the socket is taken out of its shared place when the node has ended:
+//! the port is free then, whatever refers to this.
+
+use std::fmt;
+use std::io::{self, IoSliceMut};
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
+use std::task::{Context, Poll, Wake, Waker, ready};
+
+use quinn::udp::{RecvMeta, Transmit, UdpSocketState};
+use quinn::{AsyncUdpSocket, UdpPoller};
+use tokio::io::Interest;
+use tokio::net::UdpSocket;
+
+pub(super) struct Port {
+    /// Taken out by [`close`](Self::close). Locked for the length of a socket call, never longer.
+    socket: RwLock<Option<Socket>>,
+    local: SocketAddr,
+    may_fragment: bool,
+    send_segments: usize,
+    receive_segments: usize,
+    writers: Arc<Writers>,
+}
+
+struct Socket {
+    io: UdpSocket,
+    state: UdpSocketState,
+}
+
+impl Port {
+    /// # Errors
+    /// What the system says.
+    pub(super) fn new(socket: std::net::UdpSocket) -> io::Result<Self> {
+        let local = socket.local_addr()?;
+        let state = UdpSocketState::new((&socket).into())?;
+        let io = UdpSocket::from_std(socket)?;
+        Ok(Self {
+            local,
+            may_fragment: state.may_fragment(),
+            send_segments: state.max_gso_segments(),
+            receive_segments: state.gro_segments(),
+            socket: RwLock::new(Some(Socket { io, state })),
+            writers: Arc::default(),
+        })
+    }
+
+    /// Frees the port. What is sent afterwards is lost, and nothing is received.
+    pub(super) fn close(&self) {
+        let socket = self.socket.write().unwrap_or_else(PoisonError::into_inner).take();
+        drop(socket);
+        self.writers.wake_all();
+    }
+
+    pub(super) fn local(&self) -> SocketAddr {
+        self.local
+    }
+
+    fn socket(&self) -> RwLockReadGuard<'_, Option<Socket>> {
+        self.socket.read().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl AsyncUdpSocket for Port {
+    fn create_io_poller(self: Arc<Self>) -> Pin<Box<dyn UdpPoller>> {
+        Box::pin(Writer(self))
+    }
+
+    fn try_send(&self, transmit: &Transmit<'_>) -> io::Result<()> {
+        let socket = self.socket();
+        let Some(Socket { io, state }) = &*socket else {
+            return Ok(());
+        };
+        io.try_io(Interest::WRITABLE, || state.send(io.into(), transmit))
+    }
+
+    fn poll_recv(
+        &self,
+        cx: &mut Context<'_>,
+        bufs: &mut [IoSliceMut<'_>],
+        metas: &mut [RecvMeta],
+    ) -> Poll<io::Result<usize>> {
+        let socket = self.socket();
+        let Some(Socket { io, state }) = &*socket else {
+            return Poll::Pending;
+        };
+        loop {
+            ready!(io.poll_recv_ready(cx))?;
+            if let Ok(read) = io.try_io(Interest::READABLE, || state.recv(io.into(), bufs, metas)) {
+                return Poll::Ready(Ok(read));
+            }
+        }
+    }
+
+    fn local_addr(&self) -> io::Result<SocketAddr> {
+        Ok(self.local)
+    }
+
+    fn max_transmit_segments(&self) -> usize {
+        self.send_segments
+    }
+
+    fn max_receive_segments(&self) -> usize {
+        self.receive_segments
+    }
+
+    fn may_fragment(&self) -> bool {
+        self.may_fragment
+    }
+}
+
+impl fmt::Debug for Port {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Port")
+            .field("local", &self.local)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Connections that wait for the socket to take datagrams. A tokio socket remembers one task; this is that task, and wakes
+/// all of them.
+#[derive(Default)]
+struct Writers(Mutex<Vec<Waker>>);
+
+impl Writers {
+    fn lock(&self) -> MutexGuard<'_, Vec<Waker>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn add(&self, waker: &Waker) {
+        let mut waiting = self.lock();
+        if !waiting.iter().any(|known| known.will_wake(waker)) {
+            waiting.push(waker.clone());
+        }
+    }
+
+    fn wake_all(&self) {
+        let waiting = std::mem::take(&mut *self.lock());
+        waiting.into_iter().for_each(Waker::wake);
+    }
+}
+
+impl Wake for Writers {
+    fn wake(self: Arc<Self>) {
+        self.wake_all();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        self.wake_all();
+    }
+}
+
+struct Writer(Arc<Port>);
+
+impl UdpPoller for Writer {
+    fn poll_writable(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let port = &self.0;
+        let socket = port.socket();
+        let Some(Socket { io, .. }) = &*socket else {
+            return Poll::Ready(Ok(()));
+        };
+        let waker = Waker::from(port.writers.clone());
+        let mut all = Context::from_waker(&waker);
+        if let Poll::Ready(writable) = io.poll_send_ready(&mut all) {
+            return Poll::Ready(writable);
+        }
+        port.writers.add(cx.waker());
+        // It may have become writable before this connection was among those that wait.
+        io.poll_send_ready(&mut all)
+    }
+}
+
+impl fmt::Debug for Writer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Writer")
+    }
+}

@@ -1,0 +1,284 @@
+//! How nodes end: what was told before arrives, the port is free afterwards, and within a bound.
+
+use std::net::SocketAddr;
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::task::{Context, Waker};
+use std::time::Duration;
+
+use p2p::{Addr, AskSwarm as _, Error, Packet, Swarm as _};
+use tokio::time::{Instant, sleep, timeout};
+
+use super::{addr, counted, eventually, key, nodes, udp};
+use crate::quic::{QuicConfig, QuicSwarm};
+use crate::{KeyAddr, MemoryRealm, memory::MemoryConfig};
+
+/// Receives so many messages, in any order, which are numbered from 0.
+async fn all_arrive<A: Addr>(swarm: &QuicSwarm<A>, count: u32) {
+    let mut seen = vec![false; count as usize];
+    for received in 0..count {
+        let message = timeout(Duration::from_secs(20), swarm.receive()).await;
+        let message = message.unwrap_or_else(|_| panic!("{received} of {count} arrived: {}", counted(swarm)));
+        let payload = message.expect("open").payload;
+        let number = payload.first_chunk().map(|number| u32::from_be_bytes(*number));
+        let number = number.expect("a number") as usize;
+        assert!(
+            !std::mem::replace(&mut seen[number], true),
+            "{number} arrived twice"
+        );
+    }
+}
+
+/// Tells `count` numbered messages, of `len` bytes each.
+async fn tell<A: Addr>(swarm: &QuicSwarm<A>, to: &KeyAddr<A>, count: u32, len: usize) {
+    for number in 0..count {
+        let mut payload = vec![0; len.max(4)];
+        payload[..4].copy_from_slice(&number.to_be_bytes());
+        swarm.tell(to, Packet::from(payload)).await.expect("sent");
+    }
+}
+
+/// Keeps both cores busy until it is dropped.
+struct Load(Arc<AtomicBool>);
+
+impl Load {
+    fn begin() -> Self {
+        let over = Arc::new(AtomicBool::new(false));
+        for _ in 0..2 {
+            let over = over.clone();
+            std::thread::spawn(move || while !over.load(Relaxed) {});
+        }
+        Self(over)
+    }
+}
+
+impl Drop for Load {
+    fn drop(&mut self) {
+        self.0.store(true, Relaxed);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_told_before_close_or_drop_arrives_on_udp_under_load() {
+    let to = udp(1, QuicConfig::default());
+    let load = Load::begin();
+    for run in 0..40_u32 {
+        let node = udp(2, QuicConfig::default());
+        let count = [1, 3, 40, 300][run as usize % 4];
+        let reading = all_arrive(&to, count);
+        let telling = async {
+            tell(&node, &addr(&to), count, 40).await;
+            if run % 8 < 4 {
+                node.close().await;
+            } else {
+                drop(node);
+            }
+        };
+        tokio::join!(reading, telling);
+    }
+    drop(load);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_told_before_close_or_drop_arrives_in_memory() {
+    let realm = MemoryRealm::default();
+    let to = QuicSwarm::new(realm.open(), &key(1)).expect("a node");
+    for run in 0..200_u32 {
+        let node = QuicSwarm::new(realm.open(), &key(2)).expect("a node");
+        let count = [1, 2, 17, 100][run as usize % 4];
+        let telling = async {
+            tell(&node, &addr(&to), count, 1 + (run as usize * 97) % 3000).await;
+            if run % 8 < 4 {
+                node.close().await;
+            } else {
+                drop(node);
+            }
+        };
+        tokio::join!(all_arrive(&to, count), telling);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_told_before_close_arrives_although_the_medium_loses() {
+    println!("seed 3");
+    let config = crate::faulty::FaultyConfig {
+        seed: 3,
+        link: crate::LinkFaults {
+            loss: 0.1,
+            delay: Duration::from_millis(20),
+            ..crate::LinkFaults::default()
+        },
+        ..crate::faulty::FaultyConfig::default()
+    };
+    let faults = crate::Faults::new(config).expect("in range");
+    let realm = MemoryRealm::default();
+    let open = |seed| {
+        use crate::SwarmExt as _;
+        QuicSwarm::new(realm.open().faulty(faults.clone()), &key(seed)).expect("a node")
+    };
+    let to = open(1);
+    for _ in 0..30 {
+        let node = open(2);
+        tell(&node, &addr(&to), 20, 500).await;
+        node.close().await;
+        all_arrive(&to, 20).await;
+    }
+}
+
+#[tokio::test]
+async fn a_long_message_that_was_told_before_drop_arrives_whole() {
+    let [a, b] = nodes();
+    tell(&a, &addr(&b), 2, a.mtu()).await;
+    drop(a);
+    all_arrive(&b, 2).await;
+}
+
+#[tokio::test]
+async fn a_response_that_was_accepted_before_close_arrives() {
+    for run in 0..20 {
+        let [a, b] = nodes();
+        let to = addr(&b);
+        let answering = async {
+            let request = b.receive_ask().await.expect("a request");
+            request.respond(Packet::from(vec![7; 5000])).await.expect("sent");
+            if run % 2 == 0 {
+                b.close().await;
+            } else {
+                drop(b);
+            }
+        };
+        let (response, ()) = tokio::join!(a.ask(&to, Packet::from(b"ping")), answering);
+        assert_eq!(response.expect("it left before").len(), 5000);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn messages_whose_session_makes_room_for_another_arrive() {
+    let realm = MemoryRealm::default();
+    let config = QuicConfig {
+        max_sessions: 1,
+        ..QuicConfig::default()
+    };
+    let hub = QuicSwarm::with_config(realm.open(), &key(1), config).expect("a node");
+    let peers = [2, 3, 4].map(|seed| QuicSwarm::new(realm.open(), &key(seed)).expect("a node"));
+    for _ in 0..20 {
+        for peer in &peers {
+            tell(&hub, &addr(peer), 1, 2000).await;
+        }
+    }
+    for peer in &peers {
+        for _ in 0..20 {
+            let received = timeout(Duration::from_secs(20), peer.receive()).await;
+            received.expect("it arrives").expect("open");
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_port_is_free_once_close_returned_also_where_calls_are_kept_aside() {
+    for _ in 0..20 {
+        let [a, b] = nodes();
+        let (at, to) = (addr(&a), addr(&b));
+        tell(&a, &to, 1, 4).await;
+        let mut nobody = Context::from_waker(Waker::noop());
+        // Polled once, and then neither polled nor dropped.
+        let mut ask = pin!(a.ask(&to, Packet::from(b"ping")));
+        let mut receive = pin!(a.receive());
+        assert!(ask.as_mut().poll(&mut nobody).is_pending());
+        assert!(receive.as_mut().poll(&mut nobody).is_pending());
+        a.close().await;
+        std::net::UdpSocket::bind(at.addr).expect("the port is free");
+        assert!(matches!(ask.await, Err(Error::Closed)));
+        assert!(matches!(receive.await, Err(Error::Closed)));
+    }
+}
+
+#[tokio::test]
+async fn close_takes_effect_at_its_first_poll_also_where_it_lingers() {
+    let [a, b] = nodes();
+    let to = addr(&b);
+    tell(&a, &to, 1, 4).await;
+    // The peer is gone without a word: nothing will be acknowledged.
+    b.node.medium.release();
+    tell(&a, &to, 1, 4).await;
+    let asking = a.ask(&to, Packet::from(b"ping"));
+    let closing = async {
+        sleep(Duration::from_millis(50)).await;
+        let mut closing = pin!(a.close());
+        let mut nobody = Context::from_waker(Waker::noop());
+        assert!(closing.as_mut().poll(&mut nobody).is_pending(), "it waits");
+        let told = a.tell(&to, Packet::from(b"late")).await;
+        assert!(matches!(told, Err(Error::Closed)), "{told:?}");
+        assert!(matches!(a.receive().await, Err(Error::Closed)));
+        let began = Instant::now();
+        closing.await;
+        began.elapsed()
+    };
+    let began = Instant::now();
+    let asked = async { (asking.await, began.elapsed()) };
+    let ((asked, after), closed_after) = tokio::join!(asked, closing);
+    assert!(matches!(asked, Err(Error::Closed)), "{asked:?}");
+    assert!(
+        after < closed_after,
+        "a pending ask ends before what was told is given up"
+    );
+    assert!(closed_after < Duration::from_secs(10), "{closed_after:?}");
+}
+
+#[tokio::test]
+async fn a_dropped_node_whose_peer_is_gone_frees_its_port_within_its_bound() {
+    let config = QuicConfig {
+        linger: Duration::from_millis(300),
+        ..QuicConfig::default()
+    };
+    let (a, b) = (udp(1, config), udp(2, QuicConfig::default()));
+    let at = addr(&a);
+    tell(&a, &addr(&b), 1, 4).await;
+    b.node.medium.release();
+    tell(&a, &addr(&b), 1, 4).await;
+    drop(a);
+    let free = || std::net::UdpSocket::bind(at.addr).is_ok();
+    eventually("its port is free", free).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_of_close_that_is_cancelled_ends_the_node_all_the_same() {
+    let realm = MemoryRealm::new(MemoryConfig::default());
+    let [a, b] = [1, 2].map(|seed| QuicSwarm::new(realm.open(), &key(seed)).expect("a node"));
+    tell(&a, &addr(&b), 3, 100).await;
+    let cancelled = timeout(Duration::ZERO, a.close()).await;
+    assert!(cancelled.is_err(), "it waits");
+    all_arrive(&b, 3).await;
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    assert_eq!(b.sessions(), 0);
+}
+
+#[tokio::test]
+async fn a_node_is_dropped_outside_of_its_runtime_and_its_messages_arrive() {
+    let [a, b] = nodes();
+    tell(&a, &addr(&b), 3, 100).await;
+    std::thread::spawn(move || drop(a)).join().expect("no panic");
+    all_arrive(&b, 3).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_with_a_name_of_its_own_is_made_again_at_once_after_close() {
+    let peer = udp(1, QuicConfig::default());
+    let at: SocketAddr = addr(&udp(2, QuicConfig::default())).addr;
+    for run in 0..20 {
+        let node = match QuicSwarm::bind_udp(at, &key(2)) {
+            Ok(node) => node,
+            // The very first one was dropped.
+            Err(_) if run == 0 => {
+                eventually("it is free", || std::net::UdpSocket::bind(at).is_ok()).await;
+                QuicSwarm::bind_udp(at, &key(2)).expect("free")
+            }
+            Err(error) => panic!("run {run}: {error}"),
+        };
+        tokio::join!(all_arrive(&peer, 2), async {
+            tell(&node, &addr(&peer), 2, 10).await;
+            node.close().await;
+        });
+    }
+}

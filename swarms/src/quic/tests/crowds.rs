@@ -1,0 +1,169 @@
+//! Many peers at the same time, honest and not.
+
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use p2p::{AskSwarm as _, Packet, Swarm as _};
+use p2p_formats::x509::PrivateKey;
+use tokio::time::timeout;
+
+use super::{addr, counted, eventually, key, udp};
+use crate::MemoryRealm;
+use crate::memory::MemoryConfig;
+use crate::quic::{QuicConfig, QuicSwarm};
+
+fn nth_key(number: u32) -> PrivateKey {
+    let mut bytes = [7; 32];
+    bytes[..4].copy_from_slice(&number.to_be_bytes());
+    PrivateKey::ed25519(&bytes)
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_message_of_each_of_six_hundred_nodes_that_end_at_once_arrives() {
+    const NODES: u32 = 600;
+    // All send before any is read, as it cannot be in real time: the medium must hold that.
+    let messages = crate::inbox::Limits {
+        items: 8 << 10,
+        bytes: 64 << 20,
+        copy_below: 0,
+    };
+    let realm = MemoryRealm::new(MemoryConfig {
+        messages,
+        ..MemoryConfig::default()
+    });
+    let hub = QuicSwarm::new(realm.open(), &key(1)).expect("a node");
+    let to = addr(&hub);
+    let telling = (0..NODES).map(|number| {
+        let node = QuicSwarm::new(realm.open(), &nth_key(number)).expect("a node");
+        let (to, hub) = (to.clone(), &hub);
+        async move {
+            let told = node
+                .tell(&to, Packet::from(number.to_be_bytes().as_slice()))
+                .await;
+            told.unwrap_or_else(|error| panic!("node {number}: {error}: {}", counted(hub)));
+            node.close().await;
+        }
+    });
+    let reading = async {
+        let mut seen = std::collections::HashSet::new();
+        while seen.len() < NODES as usize {
+            let received = timeout(Duration::from_mins(1), hub.receive()).await;
+            let message = received.unwrap_or_else(|_| panic!("{} of {NODES} arrived", seen.len()));
+            seen.insert(message.expect("open").payload.to_vec());
+        }
+    };
+    tokio::join!(join_all(telling), reading);
+}
+
+#[tokio::test]
+async fn one_key_on_many_ports_takes_no_session_from_peers_with_asks_under_way() {
+    let config = || QuicConfig {
+        max_sessions: 16,
+        ..QuicConfig::default()
+    };
+    let hub = udp(1, config());
+    let to = addr(&hub);
+    let honest: Vec<_> = (2..6).map(|seed| udp(seed, QuicConfig::default())).collect();
+    let asks = honest.iter().map(|node| node.ask(&to, Packet::from(b"slow")));
+    let flood = async {
+        let mut requests = Vec::new();
+        for _ in &honest {
+            requests.push(hub.receive_ask().await.expect("a request"));
+        }
+        let mut strangers = Vec::new();
+        for _ in 0..2 * config().max_sessions {
+            let stranger = udp(99, QuicConfig::default());
+            // Its session may be closed at once.
+            let _ = stranger.tell(&to, Packet::from(b"flood")).await;
+            strangers.push(stranger);
+        }
+        eventually("the strangers are there", || hub.sessions() > honest.len()).await;
+        assert!(hub.sessions() <= honest.len() + 4, "{} sessions", hub.sessions());
+        // This node's own dials find room.
+        for seed in 50..60 {
+            let friend = udp(seed, QuicConfig::default());
+            hub.tell(&addr(&friend), Packet::from(b"hello"))
+                .await
+                .expect("room");
+        }
+        for request in requests {
+            request
+                .respond(Packet::from(b"late"))
+                .await
+                .expect("its session is there");
+        }
+    };
+    let (answers, ()) = tokio::join!(join_all(asks), flood);
+    for answer in answers {
+        assert_eq!(answer.expect("an answer"), b"late");
+    }
+}
+
+#[tokio::test]
+async fn asks_that_hold_every_session_leave_room_for_own_dials_and_no_session_is_torn_down() {
+    let config = QuicConfig {
+        max_sessions: 8,
+        ..QuicConfig::default()
+    };
+    let hub = udp(1, config);
+    let to = addr(&hub);
+    let dialling = QuicConfig {
+        handshake_timeout: Duration::from_millis(500),
+        ..QuicConfig::default()
+    };
+    let askers: Vec<_> = (10..22).map(|seed| udp(seed, dialling.clone())).collect();
+    let asks = askers.iter().map(|node| node.ask(&to, Packet::from(b"hold")));
+    let holding = async {
+        let mut requests = Vec::new();
+        for _ in 0..6 {
+            requests.push(hub.receive_ask().await.expect("a request"));
+        }
+        let friend = udp(2, QuicConfig::default());
+        hub.tell(&addr(&friend), Packet::from(b"hello"))
+            .await
+            .expect("a place is kept for it");
+        tokio::time::sleep(Duration::from_millis(700)).await;
+        for request in requests {
+            request
+                .respond(Packet::from(b"done"))
+                .await
+                .expect("its session is there");
+        }
+        // Those that found no room the first time.
+        while let Ok(request) = timeout(Duration::from_secs(1), hub.receive_ask()).await {
+            let _ = request.expect("open").respond(Packet::from(b"done")).await;
+        }
+    };
+    let (answers, ()) = tokio::join!(join_all(asks), holding);
+    let answered = answers.iter().filter(|answer| answer.is_ok()).count();
+    assert!(answered >= 6, "{answered} of 12: {answers:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_peer_that_is_busy_is_dialled_again_within_the_time_of_a_handshake() {
+    let realm = MemoryRealm::default();
+    let config = QuicConfig {
+        max_sessions: 1,
+        ..QuicConfig::default()
+    };
+    let hub = QuicSwarm::with_config(realm.open(), &key(1), config).expect("a node");
+    let [first, second] = [2, 3].map(|seed| QuicSwarm::new(realm.open(), &key(seed)).expect("a node"));
+    let to = addr(&hub);
+    let serving = async {
+        let request = hub.receive_ask().await.expect("a request");
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        request
+            .respond(Packet::from(b"1"))
+            .await
+            .expect("its session is there");
+        hub.receive().await.expect("a message")
+    };
+    let second = async {
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        second.tell(&to, Packet::from(b"2")).await.expect("room at last");
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    };
+    let (asked, message, ()) = tokio::join!(first.ask(&to, Packet::from(b"hold")), serving, second);
+    assert_eq!(asked.expect("an answer"), b"1");
+    assert_eq!(message.payload, b"2");
+}
