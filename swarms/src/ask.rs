@@ -18,6 +18,9 @@ mod shared;
 
 use shared::{Shared, Slot};
 
+/// How long `close` waits for room for responses.
+const FAREWELL: Duration = Duration::from_secs(1);
+
 /// Bounds and times of an [`AskingSwarm`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct AskingConfig {
@@ -194,6 +197,8 @@ impl<A: Addr, S: Swarm<A>> Swarm<A> for AskingSwarm<A, S> {
 
     async fn close(&self) {
         self.shared.close();
+        // Responses that were accepted, and wait for room below.
+        let _ = timeout(FAREWELL, self.shared.detached.idle()).await;
         self.shared.inner.close().await;
     }
 }

@@ -28,8 +28,9 @@ pub struct Limits {
     /// is refused, also from an empty inbox.
     pub bytes: usize,
     /// A payload shorter than this many bytes is copied into a buffer of its own when it must wait, so
-    /// that it does not keep alive the large receive buffer that it came in. 0 never copies: for packets
-    /// known to own their buffers.
+    /// that it does not keep alive the large receive buffer that it came in. Behind 64 others that wait,
+    /// payloads of up to 16 KiB are: what waits then holds hardly more than it is charged. 0 never copies:
+    /// for packets known to own their buffers.
     pub copy_below: usize,
 }
 
@@ -45,9 +46,15 @@ impl Default for Limits {
 }
 
 impl Limits {
-    /// Copies a small payload, which is about to wait, out of the buffer that it came in.
-    pub(crate) fn copy_out(&self, packet: &mut Packet) {
-        if packet.len() < self.copy_below {
+    /// Copies a small payload, which is about to wait behind so many others, out of the buffer that it came in. A reader
+    /// that keeps up takes a batch before that many wait, and pays for no copy of larger ones.
+    pub(crate) fn copy_out(&self, packet: &mut Packet, behind: usize) {
+        let below = match self.copy_below {
+            0 => 0,
+            below if behind < UNCOPIED => below,
+            below => below.max(LARGE),
+        };
+        if packet.len() < below {
             let room = packet.room();
             packet.detach(Headroom::new(
                 room.front.min(KEPT_ROOM.front),
@@ -321,6 +328,13 @@ fn wake(reader: Option<Waker>) {
     }
 }
 
+/// Items that wait at most with larger payloads in the buffers that they came in. UDP reads into buffers of 64 KiB, so these
+/// hold 4 MiB at most beyond what they are charged.
+const UNCOPIED: usize = 64;
+
+/// A payload of this length holds a quarter of such a buffer, and is not copied.
+const LARGE: usize = 16 << 10;
+
 /// Room that a packet keeps at most when it is copied out: headers and tags of a few layers.
 const KEPT_ROOM: Headroom = Headroom::new(64, 32);
 
@@ -361,7 +375,7 @@ impl<T: Queued> State<T> {
         // An item goes straight to a reader that waits for it; behind another one it must wait.
         let must_wait = self.waiting.is_empty() || !self.queue.is_empty();
         if must_wait {
-            limits.copy_out(item.payload_mut());
+            limits.copy_out(item.payload_mut(), self.queue.len());
         }
         let bytes = self.bytes + charge(&item);
         if bytes > limits.bytes {

@@ -25,7 +25,7 @@ pub(super) struct Shared<A: Addr, S: Swarm<A>> {
     pub(super) alarm: Alarm,
     pub(super) told: Inbox<Message<A>>,
     pub(super) asked: Inbox<Asked<A>>,
-    detached: Detached,
+    pub(super) detached: Detached,
     pub(super) tells: Counters,
     pub(super) asks: Counters,
     pub(super) datagrams: Counters,

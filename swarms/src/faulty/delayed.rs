@@ -99,7 +99,7 @@ impl<A: Addr> Delayed<A> {
         }
         let first = state.held.peek().map(|held| held.at);
         for (at, dst, mut packet) in messages {
-            self.limits.copy_out(&mut packet);
+            self.limits.copy_out(&mut packet, state.held.len());
             let order = state.next;
             state.next += 1;
             let held = Held {

@@ -312,3 +312,53 @@ fn under_load_each_item_reaches_exactly_one_reader() {
     });
     assert_eq!(total, ITEMS * (ITEMS + 1) / 2);
 }
+
+/// A receive buffer, of which a packet of `len` bytes is handed out: the packet, and what is left of the buffer.
+fn received(len: usize) -> (Packet, bytes::BytesMut) {
+    let mut buffer = bytes::BytesMut::zeroed(BUFFER);
+    let packet = Packet::from(buffer.split_to(len));
+    buffer.clear();
+    (packet, buffer)
+}
+
+const BUFFER: usize = 64 << 10;
+
+#[test]
+fn messages_that_wait_hold_little_more_than_they_are_charged() {
+    for len in [300, 1200, 4000] {
+        let inbox = Inbox::new(Limits::default());
+        let mut buffers = Vec::new();
+        for _ in 0..1024 {
+            let (packet, buffer) = received(len);
+            buffers.push(buffer);
+            if inbox.push(packet).is_err() {
+                break;
+            }
+        }
+        assert!(inbox.len() > 800, "{} of {len} bytes", inbox.len());
+        let pinned = buffers.iter_mut().filter(|buffer| !buffer.try_reclaim(BUFFER));
+        let pinned = pinned.count() * BUFFER;
+        assert!(
+            pinned <= Limits::default().bytes + BUFFER,
+            "{pinned} bytes for {len}"
+        );
+    }
+}
+
+#[test]
+fn packets_that_own_their_buffers_are_never_copied() {
+    let limits = Limits {
+        copy_below: 0,
+        ..Limits::default()
+    };
+    let inbox = Inbox::new(limits);
+    let mut at = Vec::new();
+    for _ in 0..200 {
+        let packet = Packet::from(vec![7; 100]);
+        at.push(packet.as_ptr());
+        inbox.push(packet).expect("room");
+    }
+    for at in at {
+        assert_eq!(inbox.try_pop().expect("open").expect("an item").as_ptr(), at);
+    }
+}
