@@ -44,6 +44,8 @@ struct Link {
     asked: [HashMap<AskId, Vec<u8>>; 2],
     responses: usize,
     timeouts: usize,
+    /// Handlers take seconds.
+    slow: bool,
 }
 
 /// What the handler makes of a request: something longer or shorter.
@@ -72,6 +74,7 @@ impl Link {
             asked: [HashMap::new(), HashMap::new()],
             responses: 0,
             timeouts: 0,
+            slow: false,
         }
     }
 
@@ -146,7 +149,11 @@ impl Link {
 
     fn serve(&mut self, node: usize, id: ServeId<usize>, request: &[u8]) {
         *self.ran.entry(request.to_vec()).or_default() += 1;
-        let takes = Duration::from_millis(self.rng.random_range(0..3_u64).pow(8));
+        let takes = if self.slow {
+            Duration::from_millis(self.rng.random_range(0..8000))
+        } else {
+            Duration::from_millis(self.rng.random_range(0..3_u64).pow(8))
+        };
         let serial = self.next();
         self.working
             .insert((self.now + takes, serial), (node, id, request.to_vec()));
@@ -156,48 +163,69 @@ impl Link {
     fn run(&mut self) {
         for steps in 0.. {
             assert!(steps < 2_000_000, "it never ends");
-            let flight = self.flights.peek().map(|Reverse((at, ..))| *at);
-            let worked = self.working.first_key_value().map(|((at, _), _)| *at);
-            let timers = [0, 1].map(|node| {
-                let busy = self.engines[node].pending() > 0;
-                self.engines[node].poll_timeout().filter(|_| busy)
-            });
-            let Some(next) = [flight, worked, timers[0], timers[1]].into_iter().flatten().min() else {
+            if !self.step() {
                 return;
+            }
+        }
+    }
+
+    /// Does what comes next; false if nothing is left to do.
+    fn step(&mut self) -> bool {
+        let flight = self.flights.peek().map(|Reverse((at, ..))| *at);
+        let worked = self.working.first_key_value().map(|((at, _), _)| *at);
+        let timers = [0, 1].map(|node| {
+            let busy = self.engines[node].pending() > 0;
+            self.engines[node].poll_timeout().filter(|_| busy)
+        });
+        let Some(next) = [flight, worked, timers[0], timers[1]].into_iter().flatten().min() else {
+            return false;
+        };
+        self.now = self.now.max(next);
+        if flight == Some(next)
+            && let Some(Reverse((_, _, dst, bytes))) = self.flights.pop()
+        {
+            let message = Message {
+                src: 1 - dst,
+                dst,
+                payload: Packet::from(bytes),
             };
-            self.now = self.now.max(next);
-            if flight == Some(next)
-                && let Some(Reverse((_, _, dst, bytes))) = self.flights.pop()
-            {
-                let message = Message {
-                    src: 1 - dst,
-                    dst,
-                    payload: Packet::from(bytes),
-                };
-                let now = self.clock(dst);
-                self.engines[dst].handle_message(now, message);
-                self.drain(dst);
-            } else if worked == Some(next)
-                && let Some((_, (node, id, request))) = self.working.pop_first()
-            {
-                let outcome = if rejects(&request) {
-                    Err(Rejection::BUSY)
-                } else {
-                    Ok(Packet::from(response(&request)))
-                };
-                let now = self.clock(node);
-                self.engines[node].respond(now, &id, outcome).expect("it fits");
-                self.drain(node);
+            let now = self.clock(dst);
+            self.engines[dst].handle_message(now, message);
+            self.drain(dst);
+        } else if worked == Some(next)
+            && let Some((_, (node, id, request))) = self.working.pop_first()
+        {
+            let outcome = if rejects(&request) {
+                Err(Rejection::BUSY)
             } else {
-                for node in [0, 1] {
-                    if timers[node] == Some(next) {
-                        let now = self.clock(node);
-                        self.engines[node].handle_timeout(now);
-                        self.drain(node);
-                    }
+                Ok(Packet::from(response(&request)))
+            };
+            let now = self.clock(node);
+            self.engines[node].respond(now, &id, outcome).expect("it fits");
+            self.drain(node);
+        } else {
+            for node in [0, 1] {
+                if timers[node] == Some(next) {
+                    let now = self.clock(node);
+                    self.engines[node].handle_timeout(now);
+                    self.drain(node);
                 }
             }
         }
+        true
+    }
+
+    /// Gives an ask up that waits, if there is one; its slot is free at once.
+    fn cancel(&mut self, node: usize) -> bool {
+        let Some(id) = self.asked[node].keys().next().copied() else {
+            return false;
+        };
+        let before = self.engines[node].pending();
+        self.asked[node].remove(&id);
+        self.engines[node].cancel(id);
+        assert_eq!(self.engines[node].pending(), before - 1);
+        self.drain(node);
+        true
     }
 
     /// Once nothing is left to do: every ask has ended, none ran twice.
@@ -208,6 +236,91 @@ impl Link {
         );
         let twice = self.ran.values().filter(|ran| **ran > 1).count();
         assert_eq!(twice, 0, "seed {seed}: asks ran more than once");
+    }
+}
+
+#[test]
+fn hundreds_of_asks_in_flight_with_slow_handlers_end_once_each_also_where_some_are_cancelled() {
+    for seed in 100..108 {
+        println!("seed {seed}");
+        let faults = Faults {
+            loss: 0.2,
+            duplicate: 0.3,
+            mangle: 0.0,
+            // Copies of a request come while its handler has it, and long after it answered.
+            delay: Duration::from_millis(4000),
+        };
+        let mut link = Link::new(seed, faults, config());
+        link.slow = true;
+        let (mut asked, mut cancelled) = (0, 0);
+        while asked < 1500 {
+            let in_flight: usize = link.asked.iter().map(HashMap::len).sum();
+            let draw = link.rng.random_range(0..20);
+            if in_flight < 400 && draw < 10 {
+                let len = if draw == 0 { 2000 } else { 30 };
+                let node = asked as usize % 2;
+                link.ask(node, request(asked, len), Duration::from_secs(60));
+                asked += 1;
+            } else if draw == 19 && link.rng.random_bool(0.2) {
+                cancelled += usize::from(link.cancel(asked as usize % 2));
+            } else {
+                link.step();
+            }
+        }
+        link.run();
+        link.check(seed);
+        assert!(cancelled > 0 && link.timeouts == 0, "{} timeouts", link.timeouts);
+        assert_eq!(link.responses + cancelled, 1500);
+        assert!(link.engines.iter().all(|engine| engine.pending() == 0));
+    }
+}
+
+#[test]
+fn an_honest_peer_is_answered_during_floods_from_one_source_and_from_many() {
+    for many in [false, true] {
+        let source = |number: u32| if many { 10 + number as usize } else { 7 };
+        let floods: [&dyn Fn(u32) -> (usize, Vec<u8>); 4] = [
+            // First parts, parts that name thousands, asks, and inquiries into asks that nobody made.
+            &|number| (source(number), forged(false, number, 0, 40, 76)),
+            &|number| (source(number), forged(true, number, 0, u16::MAX, 1)),
+            &|number| (source(number), forged(true, 1 + number, 0, 1, 8)),
+            &|number| (source(number), forged(true, 0, 0, 1, 8)),
+        ];
+        for forge in floods {
+            let mut engine = flood(5000, forge);
+            let now = |millis| Now {
+                elapsed: Duration::from_secs(1) + Duration::from_millis(millis),
+                unix_ms: 1_700_000_001_000 + millis,
+            };
+            // It asks, and is asked, in parts, while the flood goes on.
+            let id = engine
+                .ask(now(0), &1, Packet::from(vec![7; 200]), Duration::from_secs(5))
+                .expect("own asks find room");
+            let mut sent = 0;
+            while let Some((dst, _)) = engine.poll_transmit() {
+                sent += usize::from(dst == 1);
+            }
+            assert_eq!(sent, 3);
+            let mut served = false;
+            for part in 0..3 {
+                let (src, bytes) = forge(1_000_000 + u32::from(part));
+                let honest = (1, forged(true, 77, part, 3, 76));
+                for (src, bytes) in [(src, bytes), honest] {
+                    let message = Message {
+                        src,
+                        dst: 0,
+                        payload: Packet::from(bytes),
+                    };
+                    engine.handle_message(now(u64::from(part)), message);
+                    while let Some(event) = engine.poll_event() {
+                        served |= matches!(event, Event::Asked { message, .. } if message.src == 1);
+                    }
+                }
+            }
+            assert!(served, "an honest ask runs");
+            engine.cancel(id);
+            assert_eq!(engine.pending(), 0);
+        }
     }
 }
 

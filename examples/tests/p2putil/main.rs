@@ -273,7 +273,6 @@ fn what_a_process_told_over_p2pke_arrives() {
 }
 
 #[test]
-#[ignore = "pending: QUIC's close does not wait yet for what was told"]
 fn what_a_process_told_over_quic_arrives() {
     every_one_of_fifty_processes_is_heard("udp=127.0.0.1:0/quic");
 }

@@ -29,7 +29,7 @@ const MAX_DATAGRAM: usize = (1 << 14) - 1;
 const SOCKET_BUFFER: usize = 2 << 20;
 
 /// First packets of peers that dial, which wait to be looked at, for each handshake that may be under way.
-const INCOMING: usize = 16;
+const INCOMING: usize = 4;
 
 /// The round trip that is assumed before one was measured. First packets are sent again after three times as long: a third
 /// of what RFC 9002 has, so that a dial survives several losses within the time of a handshake.

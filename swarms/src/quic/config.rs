@@ -17,7 +17,9 @@ pub type Allow = Arc<dyn Fn(&PeerId) -> bool + Send + Sync>;
 ///
 /// What peers can make a node hold at most: [`max_sessions`](Self::max_sessions) ×
 /// ([`receive_window`](Self::receive_window) + [`send_window`](Self::send_window)), plus
-/// [`reassembly`](Self::reassembly), plus the two inboxes, plus some 10 KiB for each session and handshake.
+/// [`reassembly`](Self::reassembly), plus the two inboxes, plus some 10 KiB for each session and handshake, plus four first
+/// datagrams for each of [`max_handshakes`](Self::max_handshakes). Sessions that end wait in the background for what was
+/// sent to be acknowledged, at most as many as [`max_sessions`](Self::max_sessions) and for [`linger`](Self::linger).
 #[derive(Clone)]
 pub struct QuicConfig {
     /// Bytes that a message, a request or a response carries at most. Both sides must allow a size for it to pass.

@@ -194,7 +194,9 @@ impl<A: Addr> Swarm<KeyAddr<A>> for QuicSwarm<A> {
     /// is there: it is waited for up to [`QuicConfig::linger`], and a further second for peers to learn of the end.
     async fn close(&self) {
         self.node.shut();
-        self.node.ended().await;
+        // A runtime that the node was made in, and that nobody drives any more, must not hold up the caller.
+        let limit = self.node.config.linger.saturating_add(2 * FAREWELL);
+        let _ = tokio::time::timeout(limit, self.node.ended()).await;
         self.node.medium.close().await;
     }
 
