@@ -11,9 +11,13 @@ use super::wire::{Header, MAX_RANGES};
 /// never takes more than the whole message does.
 const GROWTH: usize = 8;
 
-/// Bytes that each part of a message but the last carries at least, unless this node's own datagrams carry less: so a
-/// message of the MTU has a bounded number of parts, and what is kept and looked through for it is bounded, too.
+/// Bytes that each part of a message but the last carries at least, unless this node's own datagrams carry less, or the
+/// parts are [`FEW`]: so a message of the MTU has a bounded number of parts, and what is kept and looked through for it is
+/// bounded, too.
 pub(super) const LEAST_CHUNK: usize = 64;
+
+/// Parts that may be of any length.
+const FEW: u16 = 256;
 
 /// How a message is laid out; of all its parts but the last each carries `chunk` bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,7 +29,7 @@ pub(super) struct Layout {
 
 impl Layout {
     /// The layout that the first part to come, of `len` bytes, implies; `None` if its header contradicts itself, or its
-    /// parts carry less than `least` bytes.
+    /// parts are many and carry less than `least` bytes.
     pub(super) fn new(header: &Header, len: usize, least: usize) -> Option<Self> {
         let (count, total) = (header.part_count, usize::try_from(header.total_size).ok()?);
         let before_last = usize::from(count).checked_sub(1).filter(|more| *more > 0)?;
@@ -36,7 +40,8 @@ impl Layout {
             len
         };
         let layout = Self { count, total, chunk };
-        let fits = chunk >= least && layout.size(header.part_index) == Some(len);
+        let bounded = chunk >= least || count <= FEW;
+        let fits = bounded && layout.size(header.part_index) == Some(len);
         fits.then_some(layout)
     }
 
