@@ -336,8 +336,10 @@ fn messages_that_wait_hold_little_more_than_they_are_charged() {
             }
         }
         assert!(inbox.len() > 800, "{} of {len} bytes", inbox.len());
-        let pinned = buffers.iter_mut().filter(|buffer| !buffer.try_reclaim(BUFFER));
-        let pinned = pinned.count() * BUFFER;
+        let pinned = buffers
+            .iter_mut()
+            .map(|buffer| usize::from(!buffer.try_reclaim(BUFFER)));
+        let pinned = pinned.sum::<usize>() * BUFFER;
         assert!(
             pinned <= Limits::default().bytes + BUFFER,
             "{pinned} bytes for {len}"
