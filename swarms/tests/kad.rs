@@ -551,7 +551,7 @@ async fn a_made_up_id_at_a_nodes_true_address_does_not_make_it_unreachable() {
         made_up.filter(|_| target == id).collect()
     });
     let honesty = lie(&honest, |target| {
-        Vec::from_iter((target == id).then(|| named(id)))
+        (target == id).then(|| named(id)).into_iter().collect()
     });
     let asking = async {
         let a = net.node(50, default);

@@ -101,11 +101,9 @@ fn port(text: &str, at: usize) -> Result<u16> {
 /// Of text that a peer sent such addresses are of no use, since a zone means something on its own host alone; and
 /// [`parse`] asks the system for all interfaces to find one by its name, which takes some 90 µs.
 pub fn has_zone(text: &str) -> bool {
-    let hosts = text
-        .split('[')
-        .skip(1)
-        .filter_map(|inside| inside.split(']').next());
-    hosts.into_iter().any(|host| host.contains('%'))
+    let inside = text.split('[').skip(1);
+    let mut hosts = inside.filter_map(|inside| inside.split(']').next());
+    hosts.any(|host| host.contains('%'))
 }
 
 /// An interface by index, or by name.
