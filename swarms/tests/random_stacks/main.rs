@@ -61,6 +61,7 @@ fn profile(medium: &Medium) -> Profile {
         loss: medium.loss,
         loss_at_mtu: medium.loss_at_mtu,
         duplicates: medium.duplicates,
+        damages: medium.damages,
         holds: medium.holds,
         limit: Duration::from_mins(4),
         ..Profile::default()

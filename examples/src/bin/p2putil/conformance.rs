@@ -211,6 +211,7 @@ fn profile(medium: &Medium) -> Profile {
         loss: medium.loss,
         loss_at_mtu: medium.loss_at_mtu,
         duplicates: medium.duplicates,
+        damages: medium.damages,
         holds: medium.holds,
         ..Profile::default()
     };
