@@ -5,7 +5,8 @@ use std::time::Duration;
 use p2p::{Addr as _, BoxAddr, Error, Packet, Swarm as _};
 use p2p_formats::x509::PrivateKey;
 use p2p_swarms::GossipAddr;
-use p2p_swarms::stack::{Gossip, Node, Overlay, StackText};
+use p2p_swarms::stack::{Gossip, Node, Overlay, Stack, StackText};
+use p2p_swarmtest::{Plain, Profile, Testbed, Verdict};
 use tokio::time::{sleep, timeout};
 
 /// How long anything may take that must happen.
@@ -154,4 +155,80 @@ async fn a_peer_that_is_none_is_pointed_at() {
         .tell(&stack.parse_addr("news").expect("a topic"), "hello".into())
         .await;
     assert!(matches!(told, Err(Error::Closed)), "{told:?}");
+}
+
+/// A topic names all who want it; a node's best address must be the one that reaches it alone.
+#[tokio::test(start_paused = true)]
+async fn the_best_address_of_a_node_reaches_it_alone_and_it_can_be_made_again_there() {
+    let text = parse("mem=gossip_again/gossip=news");
+    let nodes = [node(&text, 1).await, node(&text, 2).await, node(&text, 3).await];
+    let at = nodes[1].stack.local_addrs().remove(0);
+    assert_eq!(at.peer_id(), gossip(&nodes[1]).id());
+    // Building has waited until the nodes know one another.
+    nodes[0].stack.tell(&at, "alone".into()).await.expect("it leaves");
+    assert_eq!(received(&nodes[1]).await.1, b"alone");
+    let other = timeout(Duration::from_secs(5), nodes[2].stack.receive()).await;
+    assert!(other.is_err(), "{other:?}");
+    nodes[1].stack.close().await;
+    let key = PrivateKey::ed25519(&[2; 32]);
+    let again = text.build_at(&at, &key).await.expect("its address is free");
+    assert_eq!(again.local_addrs().remove(0), at);
+    nodes[0].stack.tell(&at, "again".into()).await.expect("it leaves");
+    let message = timeout(PATIENCE, again.receive()).await.expect("in time");
+    assert_eq!(message.expect("open").payload, b"again");
+}
+
+/// The laws that need an address which means one node, and can be made again.
+#[tokio::test(start_paused = true)]
+async fn a_stack_that_ends_in_gossip_keeps_the_laws_of_addresses() {
+    let needed = [
+        "tell::a_message_reaches_its_destination_alone",
+        "close::closing_frees_the_address",
+        "close::dropping_frees_the_address",
+    ];
+    for text in ["mem=gossip_laws/gossip=x", "mem=gossip_laws/p2pke/gossip=x"] {
+        let nodes = parse(text);
+        let (again, keys) = (
+            nodes.clone(),
+            std::sync::Arc::new(std::sync::Mutex::new(Vec::new())),
+        );
+        let known = keys.clone();
+        let plain = |stack: Stack| match stack {
+            Stack::Plain(swarm) => swarm,
+            _ => panic!("gossip has no asks"),
+        };
+        let profile = Profile {
+            holds: 4096,
+            ..Profile::default()
+        };
+        let bed = Testbed::new(Plain, move |count| {
+            let (text, known) = (nodes.apart(), known.clone());
+            async move {
+                let mut made = Vec::new();
+                for _ in 0..count {
+                    let key = PrivateKey::ed25519(&rand::random());
+                    let stack = plain(text.build_with(&key).await.map_err(p2p::Error::from)?);
+                    let at = p2p::Swarm::local_addrs(&stack).remove(0);
+                    known.lock().expect("no panic").push((at, key, text.clone()));
+                    made.push(stack);
+                }
+                Ok(made)
+            }
+        });
+        let bed = bed.profile(profile).rebind(move |addr: BoxAddr| {
+            let known = keys.lock().expect("no panic");
+            let made = known.iter().find(|(at, ..)| *at == addr);
+            let made = made.map(|(_, key, text)| (key.clone(), text.clone()));
+            let again = again.clone();
+            async move {
+                let (key, text) = made.unwrap_or_else(|| (PrivateKey::ed25519(&[1; 32]), again));
+                Ok(text.build_at(&addr, &key).await?)
+            }
+        });
+        for name in needed {
+            let law = p2p_swarmtest::LAWS.iter().find(|law| law.name == name);
+            let checked = bed.check(law.expect("a law of this name")).await;
+            assert_eq!(checked.verdict, Verdict::Passed, "{text}: {checked}");
+        }
+    }
 }

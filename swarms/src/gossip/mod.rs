@@ -105,14 +105,16 @@ impl<A: Addr, S: Swarm<A>> GossipSwarm<A, S> {
     /// [`Error::Closed`] after `close`.
     pub fn remove_peer(&self, addr: &A) -> Result<bool> {
         self.shared.state().forget(addr);
-        self.shared.change(|engine, now, effects| {
+        let removed = self.shared.change(|engine, now, effects| {
             let removed = engine.remove_peer(now, addr);
             if removed {
                 let (peer, why) = (addr.clone(), Departure::Removed);
                 effects.events.push(GossipEvent::Left { peer, why });
             }
             Ok(removed)
-        })
+        });
+        self.shared.peers_changed.notify_waiters();
+        removed
     }
 
     /// The peers.
@@ -124,6 +126,17 @@ impl<A: Addr, S: Swarm<A>> GossipSwarm<A, S> {
     /// Whether a peer has answered, or spoke first: it knows of this node.
     pub fn is_met(&self, peer: &A) -> bool {
         self.shared.with(|engine| engine.is_met(peer)).unwrap_or(false)
+    }
+
+    /// Waits until a peer has said hello: from then on it knows of this node, and can be told something for itself.
+    ///
+    /// # Errors
+    /// [`Error::Unreachable`] if it is no peer, or stops being one; [`Error::Closed`] after `close`.
+    ///
+    /// # Cancel safety
+    /// Cancelling changes nothing.
+    pub async fn until_met(&self, peer: &A) -> Result<()> {
+        self.shared.until_met(peer).await
     }
 
     /// Subscribes to a topic. Whether it was not subscribed to.

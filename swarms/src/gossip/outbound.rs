@@ -105,6 +105,25 @@ impl<A: Addr, S: Swarm<A>> Shared<A, S> {
         }
     }
 
+    /// Waits until a peer has said hello.
+    pub(super) async fn until_met(&self, peer: &A) -> Result<()> {
+        loop {
+            let mut changed = pin!(self.peers_changed.notified());
+            changed.as_mut().enable();
+            let (is_peer, is_met) = self.with(|engine| (engine.is_peer(peer), engine.is_met(peer)))?;
+            if is_met {
+                return Ok(());
+            }
+            if !is_peer {
+                return Err(Error::unreachable(peer, "it is no neighbour of this node"));
+            }
+            let wants = Wants::Own(Kind::Event);
+            self.driver
+                .wait(wants, |cx| changed.as_mut().poll(cx).map(Ok))
+                .await?;
+        }
+    }
+
     /// Writes and signs what goes to all of a topic.
     fn write(&self, block: &mut Block, dst: &GossipAddr<A>, packet: Packet) -> Result<Said> {
         packet.check(self.mtu)?;
@@ -243,6 +262,7 @@ impl<A: Addr, S: Swarm<A>> Shared<A, S> {
             .as_mut()
             .is_some_and(|engine| engine.remove_peer(now, &peer));
         drop(state);
+        self.peers_changed.notify_waiters();
         if removed {
             let why = Departure::Unreachable;
             events.push(GossipEvent::Left { peer, why });

@@ -52,6 +52,8 @@ pub(super) struct Shared<A: Addr, S> {
     state: Mutex<State<A>>,
     /// Tells those who wait for room that there may be some.
     pub(super) room: Notify,
+    /// Tells those who wait for a peer's hello that one came, or that a peer is none any more.
+    pub(super) peers_changed: Notify,
     /// What is on its way to peers that take no more at present.
     pub(super) sending: Mutex<JoinSet<()>>,
     /// The runtime, if it has several threads, to share what takes long.
@@ -145,6 +147,7 @@ impl<A: Addr, S: Swarm<A>> Shared<A, S> {
             events: Mutex::new(Events::new(config.events)),
             state: Mutex::new(state),
             room: Notify::new(),
+            peers_changed: Notify::new(),
             sending: Mutex::new(JoinSet::new()),
             threads: Handle::try_current()
                 .ok()
@@ -239,10 +242,12 @@ impl<A: Addr, S: Swarm<A>> Shared<A, S> {
                 if let Some(id) = author.and_then(|author| self.id_of(state, &author)) {
                     state.peers_of.entry(id).or_default().push(peer);
                 }
+                self.peers_changed.notify_waiters();
                 return;
             }
             Event::Left { peer } => {
                 state.forget(&peer);
+                self.peers_changed.notify_waiters();
                 let why = Departure::Gone;
                 GossipEvent::Left { peer, why }
             }
@@ -334,6 +339,7 @@ impl<A: Addr, S: Swarm<A>> Shared<A, S> {
         self.counters.dropped_many(Reason::Closed, self.inbox.close());
         self.events().close();
         self.room.notify_waiters();
+        self.peers_changed.notify_waiters();
         self.driver.close();
         let mut sending = self.sending.lock().unwrap_or_else(PoisonError::into_inner);
         sending.abort_all();

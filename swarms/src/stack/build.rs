@@ -12,7 +12,6 @@ use super::below::{Abilities, Below};
 use super::grammar::Placed;
 use super::read::Piece;
 use super::{Channel, Layer, Node, Stack, StackError, StackText, gossip, overlay};
-use crate::KeyAddr;
 use crate::allow::{AllowSwarm, Party, Verdict};
 use crate::ask::{AskingConfig, AskingSwarm};
 use crate::faulty::FaultySwarm;
@@ -23,6 +22,7 @@ use crate::mux::{Mux, MuxConfig, MuxSwarm};
 use crate::p2pke::P2pkeSwarm;
 use crate::quic::{MIN_INNER_MTU, QuicConfig, QuicSwarm};
 use crate::udp::{UdpConfig, UdpSwarm};
+use crate::{GossipAddr, KeyAddr};
 
 /// A future without a type of its own. One that is awaited by its type is compiled where it is awaited: with all layers of
 /// stacks, in each program and each test that builds one.
@@ -147,7 +147,7 @@ impl StackText {
                     stack
                 }
                 Layer::Gossip { topic, peers } => {
-                    let (stack, node) = gossip::put(self, placed, (topic, peers), &stack, key)?;
+                    let (stack, node) = gossip::put(self, placed, (topic, peers), &stack, key).await?;
                     overlays.push(node);
                     stack
                 }
@@ -167,8 +167,11 @@ impl StackText {
             .rev()
             .filter_map(|placed| placed.members.as_ref())
         {
-            let id = below_keys(&place).downcast_ref::<PeerId>();
-            if let Some(below) = id.and_then(|id| members.place(id)) {
+            let id = match below_keys(&place).downcast_ref::<GossipAddr<BoxAddr>>() {
+                Some(addr) => addr.peer_id(),
+                None => below_keys(&place).downcast_ref().copied(),
+            };
+            if let Some(below) = id.and_then(|id: PeerId| members.place(&id)) {
                 place = below;
             }
         }

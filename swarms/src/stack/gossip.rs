@@ -1,10 +1,12 @@
 //! A node of a gossip network as a layer of a stack: the topic of the text, and the peers it begins with.
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use p2p::{BoxAddr, BoxSwarm, Result, Swarm as _};
+use p2p::{BoxAddr, BoxSwarm, Result, Swarm, pass_through};
 use p2p_formats::x509::{Fingerprint, PrivateKey, Registry, sha3_256, shake256};
 use p2p_protocols::gossipsub::Signing;
+use tokio::time::timeout;
 
 use super::build::text_error;
 use super::grammar::Placed;
@@ -12,18 +14,44 @@ use super::overlay::Member;
 use super::read::Piece;
 use super::{Overlay, Stack, StackError, StackText};
 use crate::map::EraseSwarm;
-use crate::{GossipConfig, GossipSwarm};
+use crate::{GossipAddr, GossipConfig, GossipSwarm};
 
 /// Nodes of the same text that are the first peers of one, where the text names none.
 const PEERS: usize = 8;
+
+/// How long building a node waits, in total, until the peers that the text names have said hello.
+const NAMED_WITHIN: Duration = Duration::from_secs(2);
+/// The same for nodes of this process, which are known to be open: longer, since only a bad medium delays them.
+const OPEN_WITHIN: Duration = Duration::from_secs(10);
 
 /// A node that the word `gossip` made: for its peers, its events and its other topics.
 ///
 /// As long as there is a handle, the node is not dropped with its stack; closing the stack closes it.
 pub type Gossip = Arc<GossipSwarm<BoxAddr, BoxSwarm<BoxAddr>>>;
 
-/// Puts a gossip node on a stack, which signs what it publishes. Unless it visits, it subscribes to the topic.
-pub(super) fn put(
+/// The swarm of the layer: the node, whose best address is the one that reaches it alone.
+///
+/// A topic names all of its subscribers. `local_addrs` states the best address first, and `topic@ID` is the one at which
+/// others reach this node and at which it can be made again.
+struct NodeFirst {
+    node: Gossip,
+}
+
+type A = GossipAddr<BoxAddr>;
+
+impl Swarm<A> for NodeFirst {
+    pass_through!(node: tell, tell_batch, receive, receive_batch, mtu, parse_addr, close, headroom, visit_counters);
+
+    fn local_addrs(&self) -> Vec<A> {
+        let mut addrs = self.node.local_addrs();
+        addrs.sort_by_key(|addr| addr.at.is_none());
+        addrs
+    }
+}
+
+/// Puts a gossip node on a stack, which signs what it publishes. Unless it visits, it subscribes to the topic. Waits,
+/// within a bound, until the peers that it begins with have said hello.
+pub(super) async fn put(
     text: &StackText,
     placed: &Placed,
     (topic, peers): (&str, &str),
@@ -41,9 +69,12 @@ pub(super) fn put(
     for (at, peer) in &named {
         node.add_peer(peer).map_err(|error| fail(*at, error))?;
     }
-    if named.is_empty() {
-        for peer in members.some_open(PEERS) {
-            node.add_peer(&peer).map_err(failed)?;
+    let mut first: Vec<BoxAddr> = named.into_iter().map(|(_, peer)| peer).collect();
+    let mut within = NAMED_WITHIN;
+    if first.is_empty() {
+        (first, within) = (members.some_open(PEERS), OPEN_WITHIN);
+        for peer in &first {
+            node.add_peer(peer).map_err(failed)?;
         }
     }
     if !text.visits
@@ -53,7 +84,16 @@ pub(super) fn put(
         let is_open = Box::new(move || handle.upgrade().is_some_and(|node| node.kept().is_ok()));
         members.add(Member { id, addr, is_open });
     }
-    let stack = Stack::Plain(BoxSwarm::new(EraseSwarm::erase(node.clone())));
+    let hellos = async {
+        for peer in &first {
+            // A peer that cannot be reached is none, and others may still come.
+            drop(node.until_met(peer).await);
+        }
+    };
+    // The node goes on without those that are late, and says hello to them again.
+    drop(timeout(within, hellos).await);
+    let shown = NodeFirst { node: node.clone() };
+    let stack = Stack::Plain(BoxSwarm::new(EraseSwarm::erase(shown)));
     Ok((stack, Overlay::Gossip(node)))
 }
 
