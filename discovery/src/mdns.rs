@@ -6,9 +6,11 @@
 //!
 //! # Security
 //! Anybody on the network can announce anything in anybody's name: believe an address once a secure swarm proved it.
-//! Nodes that are known, and addresses of each, are bounded here; what the responder beneath caches is not.
+//! Nodes that are known, and addresses of each, are bounded here; what the responder beneath caches is not. What instances
+//! say of one id is merged fairly: first the addresses of the instance whose name follows from that id, which the node
+//! itself uses, then those of others in turn. So an instance that names another node's id displaces none of its addresses.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
@@ -20,6 +22,7 @@ use aws_lc_rs::digest::{SHA256, digest};
 use futures_util::stream::BoxStream;
 use mdns_sd::{IfKind, MDNS_PORT, ResolvedService, ServiceDaemon, ServiceEvent, ServiceInfo};
 use p2p::PeerId;
+use rand::RngExt as _;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
@@ -46,8 +49,12 @@ pub struct MdnsConfig {
     pub port: u16,
     /// How long after the start [`find`](Discovery::find) waits for answers, at most once. Default: 1.5 s.
     pub wait: Duration,
-    /// Announcements of others that are known at most; more are ignored. Default: 1024.
+    /// Announcements of others that are known at most. At the limit a new one takes the place of one of the id that has the
+    /// most of them, or else, by chance, of one of the topic that has the most. Default: 1024.
     pub known: usize,
+    /// Announcements that name the same id under the same topic and are known at most; more are ignored, but for that whose
+    /// name follows from both. Default: 8.
+    pub known_each: usize,
 }
 
 impl Default for MdnsConfig {
@@ -58,6 +65,7 @@ impl Default for MdnsConfig {
             port: MDNS_PORT,
             wait: Duration::from_millis(1500),
             known: 1024,
+            known_each: 8,
         }
     }
 }
@@ -79,11 +87,15 @@ struct Shared {
     search: JoinHandle<()>,
 }
 
-/// Announcements by the full names of their instances.
+/// Announcements by the full names of their instances, in lower case.
+type Instances = BTreeMap<String, (Topic, Node)>;
+
+/// What was heard of others.
 struct Heard {
-    instances: Mutex<BTreeMap<String, (Topic, Node)>>,
+    instances: Mutex<Instances>,
     version: watch::Sender<u64>,
     max: usize,
+    max_each: usize,
 }
 
 impl Mdns {
@@ -105,7 +117,8 @@ impl Mdns {
         let heard = Arc::new(Heard {
             instances: Mutex::default(),
             version: watch::Sender::new(0),
-            max: config.known,
+            max: config.known.max(1),
+            max_each: config.known_each.max(1),
         });
         let search = tokio::spawn(search(daemon.clone(), service_type(&config), heard.clone()));
         let shared = Shared {
@@ -129,18 +142,7 @@ impl Mdns {
 
     /// The full name of this node's instance under a topic.
     fn instance(&self, topic: &Topic) -> String {
-        let hash = digest(
-            &SHA256,
-            &[self.shared.id.as_ref(), topic.as_str().as_bytes()].concat(),
-        );
-        let digits = hash
-            .as_ref()
-            .iter()
-            .take(16)
-            .flat_map(|byte| [byte >> 4, byte & 15]);
-        digits
-            .filter_map(|digit| char::from_digit(digit.into(), 16))
-            .collect()
+        instance(&self.shared.id, topic)
     }
 
     fn service(&self, topic: &Topic, addrs: &Addrs) -> Result<ServiceInfo> {
@@ -165,6 +167,24 @@ impl Mdns {
             .map_err(failed("describing a service"))?
             .enable_addr_auto())
     }
+}
+
+/// The name of a node's own instance under a topic.
+fn instance(id: &PeerId, topic: &Topic) -> String {
+    let hash = digest(&SHA256, &[id.as_ref(), topic.as_str().as_bytes()].concat());
+    let digits = hash
+        .as_ref()
+        .iter()
+        .take(16)
+        .flat_map(|byte| [byte >> 4, byte & 15]);
+    digits
+        .filter_map(|digit| char::from_digit(digit.into(), 16))
+        .collect()
+}
+
+/// Whether the full name of an instance, in lower case, is that which a node itself uses.
+fn is_its_own(name: &str, topic: &Topic, node: &Node) -> bool {
+    name.split('.').next() == Some(&*instance(&node.id, topic))
 }
 
 /// The port of an address whose text ends with one of IP.
@@ -231,11 +251,20 @@ impl Heard {
         let mut instances = self.instances();
         let changed = match announcement {
             None => instances.remove(&name).is_some(),
-            Some(_) if instances.len() >= self.max && !instances.contains_key(&name) => {
-                debug!(name, "an announcement is left out: there are too many");
-                false
+            Some(announcement) => {
+                let is_same =
+                    |known: &(Topic, Node)| known.0 == announcement.0 && known.1.id == announcement.1.id;
+                let known = instances.remove(&name);
+                let has_place = known.as_ref().is_some_and(is_same);
+                if has_place || self.make_room(&mut instances, &name, &announcement) {
+                    let is_new = known.as_ref() != Some(&announcement);
+                    instances.insert(name, announcement);
+                    is_new
+                } else {
+                    debug!(name, "an announcement is left out: there are too many of this id");
+                    known.is_some()
+                }
             }
-            Some(announcement) => instances.insert(name, announcement.clone()) != Some(announcement),
         };
         drop(instances);
         if changed {
@@ -244,21 +273,76 @@ impl Heard {
         }
     }
 
-    /// Nodes under a topic, each once.
-    fn nodes(&self, topic: &Topic) -> Vec<Node> {
-        let mut nodes: BTreeMap<PeerId, Addrs> = BTreeMap::new();
-        for (of, node) in self.instances().values() {
-            if of == topic {
-                nodes
-                    .entry(node.id)
-                    .and_modify(|addrs| addrs.merge(&node.addrs))
-                    .or_insert_with(|| node.addrs.clone());
+    /// Makes room for an announcement that is new; whether there is some.
+    fn make_room(&self, instances: &mut Instances, name: &str, (topic, node): &(Topic, Node)) -> bool {
+        let same = |of: &Topic, other: &Node| of == topic && other.id == node.id;
+        let others = instances.iter().filter(|(_, (of, other))| same(of, other));
+        let others: Vec<&String> = others.map(|(name, _)| name).collect();
+        if others.len() >= self.max_each {
+            if !is_its_own(name, topic, node) {
+                return false;
+            }
+            // It comes late, and what others say of it gives way.
+            if let Some(name) = others.first().map(|name| (*name).clone()) {
+                instances.remove(&name);
             }
         }
-        nodes.into_iter().map(|(id, addrs)| Node { id, addrs }).collect()
+        if instances.len() < self.max {
+            return true;
+        }
+        let (mut of_ids, mut of_topics) = (BTreeMap::new(), BTreeMap::new());
+        for (of, other) in instances.values() {
+            *of_ids.entry(other.id).or_insert(0_usize) += 1;
+            *of_topics.entry(of.clone()).or_insert(0_usize) += 1;
+        }
+        let most = of_ids.into_iter().max_by_key(|(_, count)| *count);
+        let crowd = of_topics.into_iter().max_by_key(|(_, count)| *count);
+        let candidates: Vec<String> = instances
+            .iter()
+            .filter(|(_, (of, other))| match (most, &crowd) {
+                (Some((id, count)), _) if count > 1 => other.id == id,
+                (_, Some((topic, _))) => of == topic,
+                _ => true,
+            })
+            .map(|(name, _)| name.clone())
+            .collect();
+        let at = rand::rng().random_range(0..candidates.len().max(1));
+        if let Some(name) = candidates.get(at) {
+            instances.remove(name);
+        }
+        true
     }
 
-    fn instances(&self) -> MutexGuard<'_, BTreeMap<String, (Topic, Node)>> {
+    /// Nodes under a topic, each once.
+    fn nodes(&self, topic: &Topic) -> Vec<Node> {
+        let instances = self.instances();
+        let mut said: BTreeMap<PeerId, (Option<&Addrs>, Vec<&Addrs>)> = BTreeMap::new();
+        for (name, (of, node)) in &*instances {
+            if of == topic {
+                let (own, others) = said.entry(node.id).or_default();
+                if is_its_own(name, topic, node) {
+                    *own = Some(&node.addrs);
+                } else {
+                    others.push(&node.addrs);
+                }
+            }
+        }
+        let nodes = said.into_iter().filter_map(|(id, (own, others))| {
+            let mut addrs: Vec<&str> = own.into_iter().flat_map(Addrs::iter).collect();
+            // Each in turn, so that none displaces what another says.
+            for at in 0..MAX_ADDRS {
+                addrs.extend(others.iter().filter_map(|addrs| addrs.iter().nth(at)));
+            }
+            let mut known = BTreeSet::new();
+            addrs.retain(|addr| known.insert(*addr));
+            addrs.truncate(MAX_ADDRS);
+            let addrs = Addrs::new(addrs).ok()?;
+            Some(Node { id, addrs })
+        });
+        nodes.collect()
+    }
+
+    fn instances(&self) -> MutexGuard<'_, Instances> {
         self.instances.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -361,5 +445,93 @@ impl fmt::Debug for Mdns {
         f.debug_struct("Mdns")
             .field("id", &self.shared.id)
             .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn heard(max: usize) -> Heard {
+        Heard {
+            instances: Mutex::default(),
+            version: watch::Sender::new(0),
+            max,
+            max_each: 8,
+        }
+    }
+
+    fn node(id: u16, addrs: impl IntoIterator<Item = String>) -> Node {
+        let mut bytes = [7; 32];
+        bytes[..2].copy_from_slice(&id.to_be_bytes());
+        let addrs: Vec<String> = addrs.into_iter().collect();
+        Node {
+            id: PeerId::new(bytes),
+            addrs: Addrs::new(addrs.iter().map(String::as_str)).expect("addresses"),
+        }
+    }
+
+    fn topic(name: &str) -> Topic {
+        name.parse().expect("a topic")
+    }
+
+    /// Whether all addresses of a node are among those that are known.
+    fn knows(heard: &Heard, topic: &Topic, node: &Node) -> bool {
+        let nodes = heard.nodes(topic);
+        let known = nodes.iter().find(|known| known.id == node.id);
+        known.is_some_and(|known| {
+            node.addrs
+                .iter()
+                .all(|addr| known.addrs.iter().any(|other| other == addr))
+        })
+    }
+
+    #[test]
+    fn an_instance_that_names_another_id_displaces_none_of_its_addresses() {
+        let (heard, chat) = (heard(64), topic("chat"));
+        let victim = node(1, (0..4).map(|at| format!("true{at}")));
+        let own = format!("{}._p2p._udp.local.", instance(&victim.id, &chat));
+        for own_first in [true, false] {
+            let set_own = || heard.set(&own, Some((chat.clone(), victim.clone())));
+            if own_first {
+                set_own();
+            }
+            for liar in 0..100 {
+                let lie = node(1, (0..MAX_ADDRS).map(|at| format!("false{liar}at{at}")));
+                heard.set(&format!("0{liar}._p2p._udp.local."), Some((chat.clone(), lie)));
+            }
+            set_own();
+            assert!(knows(&heard, &chat, &victim), "{:?}", heard.nodes(&chat));
+            assert!(heard.instances().len() <= 9);
+            heard.instances().clear();
+        }
+    }
+
+    #[test]
+    fn where_no_name_follows_from_an_id_each_instance_has_its_turn() {
+        let (heard, chat) = (heard(64), topic("chat"));
+        let other = node(1, ["other".to_owned()]);
+        heard.set("z.local.", Some((chat.clone(), other.clone())));
+        for liar in 0..7 {
+            let lie = node(1, (0..MAX_ADDRS).map(|at| format!("false{liar}at{at}")));
+            heard.set(&format!("0{liar}.local."), Some((chat.clone(), lie)));
+        }
+        assert!(knows(&heard, &chat, &other));
+    }
+
+    #[test]
+    fn a_flood_of_instances_leaves_room_for_newcomers_and_for_other_topics() {
+        let (heard, chat, quiet) = (heard(64), topic("chat"), topic("quiet"));
+        let honest = node(9000, ["quiet".to_owned()]);
+        heard.set("honest.local.", Some((quiet.clone(), honest.clone())));
+        for liar in 0..1000 {
+            let lie = node(liar, ["false".to_owned()]);
+            heard.set(&format!("{liar}.local."), Some((chat.clone(), lie)));
+        }
+        assert_eq!(heard.instances().len(), 64);
+        assert!(knows(&heard, &quiet, &honest));
+        let newcomer = node(9001, ["new".to_owned()]);
+        heard.set("newcomer.local.", Some((chat.clone(), newcomer.clone())));
+        assert!(knows(&heard, &chat, &newcomer));
     }
 }

@@ -615,6 +615,91 @@ async fn a_node_tells_itself() {
     assert!(nodes[0].add_peer(&at(&nodes[0])).is_err());
 }
 
+/// A medium on which each message takes 100 ms to leave.
+struct Slow {
+    inner: MemorySwarm,
+}
+
+impl Swarm<MemoryAddr> for Slow {
+    p2p::pass_through!(inner: receive, receive_batch, mtu, local_addrs, parse_addr, close, headroom, visit_counters);
+
+    async fn tell(&self, dst: &MemoryAddr, packet: Packet) -> p2p::Result<()> {
+        sleep(Duration::from_millis(100)).await;
+        self.inner.tell(dst, packet).await
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_published_before_close_reaches_the_neighbours() {
+    let realm = MemoryRealm::default();
+    let slow = Slow { inner: realm.open() };
+    let sender = GossipSwarm::new(slow, signing(1)).expect("a node");
+    let readers: Vec<Node> = (2..5)
+        .map(|seed| GossipSwarm::new(realm.open(), signing(seed)).expect("a node"))
+        .collect();
+    for reader in &readers {
+        reader.subscribe(TOPIC).expect("a topic");
+        sender.add_peer(&at(reader)).expect("room");
+    }
+    while sender.subscribers(TOPIC).len() < readers.len() {
+        sleep(Duration::from_millis(20)).await;
+    }
+    for number in 0..5_u8 {
+        // The first is on its way then, and the others wait for it to leave.
+        sender
+            .tell(&all(), sender.packet(&[number; 900]))
+            .await
+            .expect("taken");
+    }
+    let closing = std::pin::pin!(sender.close());
+    let both = async {
+        // Closed from the first poll on, while what was told still leaves.
+        let later = sender.tell(&all(), sender.packet(b"later")).await;
+        assert!(matches!(later, Err(Error::Closed)), "{later:?}");
+    };
+    let ((), ()) = tokio::join!(biased; closing, both);
+    for reader in &readers {
+        let mut came = BTreeSet::new();
+        for _ in 0..5 {
+            came.insert(next(reader).await.payload[0]);
+        }
+        assert_eq!(came, (0..5).collect());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn closing_waits_within_a_bound_for_a_neighbour_that_takes_nothing() {
+    let realm = MemoryRealm::default();
+    let (stuck, inner, other) = (realm.open(), realm.open(), realm.open());
+    let peer = stuck.local_addr();
+    let node = GossipSwarm::new(Stuck { inner, peer }, Signing::StrictNoSign).expect("a node");
+    let other = GossipSwarm::new(other, Signing::StrictNoSign).expect("a node");
+    other.subscribe(TOPIC).expect("a topic");
+    node.add_peer(&at(&other)).expect("room");
+    node.add_peer(&peer).expect("room");
+    stuck
+        .tell(&node.inner().inner.local_addr(), Packet::from(WANTS))
+        .await
+        .expect("sent");
+    while node.subscribers(TOPIC).len() < 2 {
+        sleep(Duration::from_millis(20)).await;
+    }
+    node.tell(&all(), node.packet(b"last")).await.expect("taken");
+    let start = tokio::time::Instant::now();
+    tokio::join!(node.close(), node.close());
+    let linger = GossipConfig::default().linger;
+    assert!(
+        start.elapsed() <= linger + Duration::from_millis(200),
+        "{:?}",
+        start.elapsed()
+    );
+    assert_eq!(next(&other).await.payload, b"last");
+    assert!(
+        realm.open_at(node.inner().inner.local_addr()).is_ok(),
+        "its address is free"
+    );
+}
+
 /// A peer whom nothing can be told at present; the others can.
 struct Stuck {
     inner: MemorySwarm,

@@ -18,6 +18,7 @@
 //! which addresses ask for which cell, and the token that opens it. With that they can wipe the cell, but not read it.
 
 mod client;
+mod connections;
 mod server;
 mod sources;
 mod store;

@@ -4,8 +4,8 @@ use std::convert::Infallible;
 use std::fmt;
 use std::io;
 use std::net::{SocketAddr, TcpListener as StdListener};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -18,13 +18,14 @@ use hyper::header::{
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{HeaderMap, Method, Request, Response, StatusCode};
-use hyper_util::rt::TokioIo;
+use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, oneshot};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{sleep, timeout};
 use tracing::debug;
 
+use super::connections::{Connections, Place};
 use super::etag;
 use super::sources::{Opened, Sources};
 use super::store::{NoCell, ServerConfig, Store};
@@ -71,7 +72,16 @@ pub struct TrackerServer {
 struct State {
     store: Store,
     sources: Arc<Sources>,
+    connections: Arc<Connections>,
     counts: Counts,
+    /// Writes that have begun, which are done whatever becomes of their connections.
+    writes: Mutex<JoinSet<()>>,
+}
+
+impl State {
+    fn writes(&self) -> MutexGuard<'_, JoinSet<()>> {
+        self.writes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl TrackerServer {
@@ -91,7 +101,9 @@ impl TrackerServer {
         let sources = Sources::new(config.connections_each, config.requests_each, config.burst_each);
         let state = Arc::new(State {
             sources: Arc::new(sources),
+            connections: Arc::default(),
             counts: Counts::default(),
+            writes: Mutex::default(),
             store: Store::open(config)?,
         });
         let (stop, stopped) = oneshot::channel();
@@ -155,9 +167,22 @@ async fn accept(listener: TcpListener, state: Arc<State>, mut stopped: oneshot::
     loop {
         while connections.try_join_next().is_some() {}
         let next = async {
-            let place = room.clone().acquire_owned().await.map_err(io::Error::other)?;
             let (stream, peer) = listener.accept().await?;
-            Ok((stream, peer, place))
+            if state.connections.of_prefix(peer.ip()) >= state.store.config().connections_prefix
+                && !state.connections.close_idle(Some(peer.ip()))
+            {
+                return Ok((stream, peer, None));
+            }
+            // Those that have asked nothing yet give way.
+            let room = room.clone();
+            let place = match room.clone().try_acquire_owned() {
+                Ok(place) => place,
+                Err(_) => {
+                    state.connections.close_idle(None);
+                    room.acquire_owned().await.map_err(io::Error::other)?
+                }
+            };
+            Ok((stream, peer, Some(place)))
         };
         let next: io::Result<_> = tokio::select! {
             next = next => next,
@@ -171,18 +196,23 @@ async fn accept(listener: TcpListener, state: Arc<State>, mut stopped: oneshot::
                 continue;
             }
         };
-        let Some(opened) = state.sources.open(peer.ip()) else {
+        let opened = state.sources.open(peer.ip()).filter(|_| place.is_some());
+        let Some(opened) = opened else {
             add(&state.counts.closed);
             continue;
         };
-        let state = state.clone();
-        connections.spawn(async move {
-            converse(stream, &opened, &state).await;
-            drop((place, opened));
+        let listed = state.connections.enter(peer.ip());
+        let (number, shared) = (listed.number(), state.clone());
+        let task = connections.spawn(async move {
+            converse(stream, &opened, &listed, &shared).await;
+            drop((place, listed, opened));
         });
+        state.connections.serve(number, task);
     }
     drop(listener);
     connections.shutdown().await;
+    let mut writes = std::mem::take(&mut *state.writes());
+    while writes.join_next().await.is_some() {}
 }
 
 fn add(count: &AtomicU64) {
@@ -190,9 +220,10 @@ fn add(count: &AtomicU64) {
 }
 
 /// One request, and its answer.
-async fn converse(stream: TcpStream, opened: &Opened, state: &State) {
-    let limit = state.store.config().limit;
+async fn converse(stream: TcpStream, opened: &Opened, listed: &Place, state: &Arc<State>) {
+    let (limit, head) = (state.store.config().limit, state.store.config().head);
     let service = service_fn(async |request| {
+        listed.has_asked();
         // The answer to whoever is slow takes some time, too.
         let answer = match timeout(limit * 9 / 10, answer(request, opened, state)).await {
             Ok(Ok(answer)) => answer,
@@ -209,7 +240,8 @@ async fn converse(stream: TcpStream, opened: &Opened, state: &State) {
     });
     let connection = http1::Builder::new()
         .keep_alive(false)
-        .header_read_timeout(None)
+        .timer(TokioTimer::new())
+        .header_read_timeout(head.min(limit))
         .max_buf_size(HEAD)
         .serve_connection(TokioIo::new(stream), service);
     match timeout(limit, connection).await {
@@ -272,6 +304,10 @@ impl From<NoCell> for Refusal {
             NoCell::NotHere => Self::new(
                 StatusCode::FORBIDDEN,
                 "this server has no such cell, and makes none",
+            ),
+            NoCell::Share => Self::new(
+                StatusCode::INSUFFICIENT_STORAGE,
+                "this client has made as many cells as one may",
             ),
             NoCell::Full => Self::new(
                 StatusCode::INSUFFICIENT_STORAGE,
@@ -363,7 +399,7 @@ fn authorized(request: &Request<Incoming>) -> Result<CellId, Refusal> {
 async fn answer(
     request: Request<Incoming>,
     opened: &Opened,
-    state: &State,
+    state: &Arc<State>,
 ) -> Result<Response<Full<Bytes>>, Refusal> {
     let max = state.store.config().value;
     let checked = check(&request, opened, max);
@@ -396,8 +432,8 @@ async fn answer(
             StatusCode::BAD_REQUEST,
             "a value is not empty: DELETE removes it",
         )),
-        Method::PUT => write(state, id, &parts.headers, &value).await,
-        _ => write(state, id, &parts.headers, b"").await,
+        Method::PUT => write(state, id, opened.network(), &parts.headers, value).await,
+        _ => write(state, id, opened.network(), &parts.headers, Bytes::new()).await,
     }
 }
 
@@ -446,15 +482,47 @@ async fn load(state: &State, id: &CellId) -> Result<Response<Full<Bytes>>, Refus
     Ok(success(StatusCode::OK, &value, Bytes::from(value.clone())))
 }
 
+/// Writes a cell in a task of its own: a connection that ends meanwhile leaves no write half done.
 async fn write(
-    state: &State,
+    state: &Arc<State>,
     id: CellId,
+    client: u128,
     headers: &HeaderMap,
-    new: &[u8],
+    new: Bytes,
 ) -> Result<Response<Full<Bytes>>, Refusal> {
     let precondition = Precondition::of(headers)?;
+    let ends = || Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "the server ends");
+    let (done, outcome) = oneshot::channel();
+    let shared = state.clone();
+    let writing = async move {
+        let written = swap(&shared, id, client, &precondition, &new).await;
+        // The connection may be gone.
+        drop(done.send(written));
+    };
+    {
+        let mut writes = state.writes();
+        while writes.try_join_next().is_some() {}
+        if writes.len() >= state.store.config().connections.saturating_mul(2) {
+            let refusal = Refusal::new(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "too many values are being written",
+            );
+            return Err(refusal.with(RETRY_AFTER, "1"));
+        }
+        writes.spawn(writing);
+    }
+    outcome.await.map_err(|_| ends())?
+}
+
+async fn swap(
+    state: &State,
+    id: CellId,
+    client: u128,
+    precondition: &Precondition,
+    new: &[u8],
+) -> Result<Response<Full<Bytes>>, Refusal> {
     let failed = || Refusal::new(StatusCode::PRECONDITION_FAILED, "the value is another by now");
-    let (cell, turn) = state.store.to_write(id)?;
+    let (cell, turn) = state.store.to_write(id, client)?;
     let _turn = turn.lock().await;
     let current = cell.load().await?;
     if !precondition.holds(&current) {
@@ -466,5 +534,110 @@ async fn write(
             Ok(success(StatusCode::NO_CONTENT, new, Bytes::new()))
         }
         Swap::Differs(_) => Err(failed()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::File;
+
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+    use super::*;
+    use crate::Secret;
+
+    /// How long anything may take that must happen.
+    const PATIENCE: Duration = Duration::from_secs(60);
+
+    fn serve(config: ServerConfig) -> TrackerServer {
+        TrackerServer::bind(SocketAddr::from(([127, 0, 0, 1], 0)), config).expect("a port")
+    }
+
+    /// Waits until something holds.
+    async fn until(mut holds: impl FnMut() -> bool) {
+        let waiting = async {
+            while !holds() {
+                sleep(Duration::from_millis(5)).await;
+            }
+        };
+        timeout(PATIENCE, waiting).await.expect("it holds in time");
+    }
+
+    fn put(secret: &Secret) -> String {
+        let (id, token) = (secret.cell_id(), secret.write_token().to_text());
+        format!(
+            "PUT /{id} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {}\r\nif-none-match: *\r\ncontent-length: 5\r\n\r\nvalue",
+            *token
+        )
+    }
+
+    #[tokio::test]
+    async fn a_write_is_completed_whose_connection_ended() {
+        let folder = std::env::temp_dir().join(format!("p2p-tracker-write-{}", std::process::id()));
+        drop(std::fs::remove_dir_all(&folder));
+        let server = serve(ServerConfig {
+            folder: Some(folder.clone()),
+            ..ServerConfig::default()
+        });
+        let (secret, state) = (Secret::new([3; 32]), server.state.clone());
+        let id = secret.cell_id();
+        // Another process holds the cell's lock, so the write takes some time.
+        let lock = File::create(folder.join(format!("{id}.lock"))).expect("a file");
+        lock.lock().expect("nobody else has it");
+        let mut stream = TcpStream::connect(server.local_addr()).await.expect("it listens");
+        stream.write_all(put(&secret).as_bytes()).await.expect("sent");
+        until(|| state.store.len() == 1).await;
+        drop(stream);
+        until(|| server.served().broken == 1).await;
+        assert!(!state.store.is_kept(&id));
+        lock.unlock().expect("it was locked");
+        until(|| state.store.is_kept(&id)).await;
+        server.close().await;
+        assert_eq!(
+            std::fs::read(folder.join(id.to_string())).expect("a value"),
+            b"value"
+        );
+        std::fs::remove_dir_all(&folder).expect("removed");
+    }
+
+    #[tokio::test]
+    async fn connections_that_say_nothing_give_way_where_there_are_too_many() {
+        let server = serve(ServerConfig {
+            connections: 8,
+            limit: PATIENCE * 10,
+            head: PATIENCE * 10,
+            ..ServerConfig::default()
+        });
+        let mut idle = Vec::new();
+        for _ in 0..20 {
+            idle.push(TcpStream::connect(server.local_addr()).await.expect("it listens"));
+        }
+        let mut stream = TcpStream::connect(server.local_addr()).await.expect("it listens");
+        stream
+            .write_all(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n")
+            .await
+            .expect("sent");
+        let mut answer = Vec::new();
+        let read = timeout(PATIENCE, stream.read_to_end(&mut answer)).await;
+        read.expect("an answer in time").expect("an answer");
+        assert!(
+            answer.starts_with(b"HTTP/1.1 404"),
+            "{}",
+            String::from_utf8_lossy(&answer)
+        );
+    }
+
+    #[tokio::test]
+    async fn a_connection_without_a_head_ends_soon() {
+        let server = serve(ServerConfig {
+            limit: PATIENCE * 10,
+            head: Duration::from_millis(100),
+            ..ServerConfig::default()
+        });
+        let mut stream = TcpStream::connect(server.local_addr()).await.expect("it listens");
+        stream.write_all(b"GET / HT").await.expect("sent");
+        let mut answer = Vec::new();
+        let read = timeout(PATIENCE, stream.read_to_end(&mut answer)).await;
+        drop(read.expect("an end in time"));
     }
 }

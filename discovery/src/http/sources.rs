@@ -29,6 +29,14 @@ struct Place {
     since: Instant,
 }
 
+/// A client: an IPv4 address, an IPv6 /64.
+fn network(ip: IpAddr) -> u128 {
+    match ip.to_canonical() {
+        IpAddr::V4(ip) => u128::from(ip.to_bits()),
+        IpAddr::V6(ip) => ip.to_bits() >> 64 << 64,
+    }
+}
+
 impl Sources {
     /// At most `open` connections at a time and `rate` requests in a second each, and up to `burst` at once.
     pub(super) fn new(open: u32, rate: u32, burst: u32) -> Self {
@@ -49,10 +57,7 @@ impl Sources {
     /// A place for a connection, until it is dropped; nothing if the client has as many as it may.
     pub(super) fn open(self: &Arc<Self>, ip: IpAddr) -> Option<Opened> {
         // Whoever has an IPv6 address has the /64 around it.
-        let network: u128 = match ip.to_canonical() {
-            IpAddr::V4(ip) => u128::from(ip.to_bits()),
-            IpAddr::V6(ip) => ip.to_bits() >> 64 << 64,
-        };
+        let network = network(ip);
         let index = usize::try_from(self.hasher.hash_one(network) % PLACES as u64).unwrap_or(0);
         let may = self.with(index, |place| {
             let may = place.open < self.open;
@@ -62,6 +67,7 @@ impl Sources {
         may.then(|| Opened {
             sources: self.clone(),
             index,
+            network,
         })
     }
 
@@ -76,9 +82,15 @@ impl Sources {
 pub(super) struct Opened {
     sources: Arc<Sources>,
     index: usize,
+    network: u128,
 }
 
 impl Opened {
+    /// Whose it is.
+    pub(super) fn network(&self) -> u128 {
+        self.network
+    }
+
     /// Takes a request off what the client has left, if it has.
     pub(super) fn request(&self) -> bool {
         let (rate, most) = (u64::from(self.sources.rate), 1000 * u64::from(self.sources.burst));

@@ -24,8 +24,8 @@ use super::peer::PeerKey;
 use super::signing::{Check, PolicyError, Signing};
 use super::topic::Topic;
 use super::wire::{
-    ControlMessage, DATA, DIRECT, FRAME, Hello, Limits, Message, Rpc, SubOpts, WireError, begin_frame,
-    put_frame,
+    ControlMessage, DATA, DIRECT, FRAME, Hello, Limits, Message, PUBLISH, Rpc, SubOpts, WireError,
+    begin_frame, put_frame,
 };
 
 /// Names messages otherwise than [`Signing::message_id`] does.
@@ -122,6 +122,21 @@ impl Codec {
     /// them, copies are made.
     pub fn read_borrowed(&self, bytes: &Bytes) -> Incoming {
         self.read_from(bytes, true)
+    }
+
+    /// About how many bytes an RPC holds once it is read, its own included: what a driver that reads several before it hands
+    /// them to the engine charges for each, before it reads it. Short messages hold many times their bytes.
+    pub fn held(bytes: &[u8]) -> usize {
+        let fields = Fields::new(bytes).map_while(|field| field.ok());
+        let of_fields = fields.map(|field| {
+            let len = field.bytes().map_or(0, <[u8]>::len);
+            match field.number {
+                PUBLISH | DIRECT => MESSAGE + len,
+                // An id has three bytes and a handle on its buffer, a topic has a text of its own.
+                _ => EACH + len.saturating_mul(16),
+            }
+        });
+        of_fields.fold(bytes.len(), usize::saturating_add)
     }
 
     fn read_from(&self, bytes: &Bytes, is_borrowed: bool) -> Incoming {
@@ -259,6 +274,11 @@ impl Codec {
         (1..=self.limits.id).contains(&id.len()).then_some(id)
     }
 }
+
+/// Bytes that a message holds beside its own once it is read: its handles, its text, its id and what the allocator adds.
+const MESSAGE: usize = size_of::<std::result::Result<Arrived, WireError>>() + size_of::<Bytes>() + 128;
+/// Bytes that another field of an RPC holds beside its own.
+const EACH: usize = 128;
 
 /// What an error of a message without a usable id names.
 const NAME: &str = "a message id of a length that may be";

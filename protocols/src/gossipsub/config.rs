@@ -153,9 +153,17 @@ pub struct Config {
 
     /// Peers; further ones are refused. Default: 1024.
     pub max_peers: usize,
-    /// Peers of these that turned to this node; further ones are refused, so that those whom it turns to itself find room
-    /// however many crowd in. Default: 768.
+    /// Peers of these that turned to this node (inbound), so that those whom it turns to itself find room however many
+    /// crowd in. At the limit a newcomer takes the place of the lowest scored inbound peer of the network (IPv4 /24, IPv6
+    /// /48) with the most of them, if its own has fewer. Among networks with equally many, and where addresses are not of
+    /// IP, it takes that of one that has been here for 10 heartbeats, is in no mesh and has no score above 0, up to a 64th
+    /// of the limit in a heartbeat. Otherwise it is refused. Default: 768.
     pub max_inbound: usize,
+    /// Inbound peers with one id that their addresses prove; for a further one, that which was silent for the longest time
+    /// leaves. Default: 4.
+    pub max_inbound_per_identity: usize,
+    /// Inbound peers of one public network (IPv4 /24, IPv6 /48); at the limit as at that of `max_inbound`. Default: 256.
+    pub max_inbound_per_prefix: usize,
     /// Topics known through others; further ones are ignored. Default: 4096.
     pub max_topics: usize,
     /// Topics of one peer; further ones are ignored. Default: 128.
@@ -225,6 +233,8 @@ impl Default for Config {
             max_validating: 4096,
             max_peers: 1024,
             max_inbound: 768,
+            max_inbound_per_identity: 4,
+            max_inbound_per_prefix: 256,
             max_topics: 4096,
             max_topics_per_peer: 128,
             max_cached: 4096,

@@ -39,9 +39,9 @@ impl<A: Addr> Engine<A> {
         if ihave.is_empty() {
             return;
         }
-        peer.ihaves += 1;
-        let room = config.max_ihave_length.saturating_sub(peer.asked);
-        if peer.ihaves > config.max_ihave_messages || room == 0 {
+        peer.usage.ihaves += 1;
+        let room = config.max_ihave_length.saturating_sub(peer.usage.asked);
+        if peer.usage.ihaves > config.max_ihave_messages || room == 0 {
             self.counts.ihave_ignored += ihave.len() as u64;
             return;
         }
@@ -67,7 +67,7 @@ impl<A: Addr> Engine<A> {
         let Some(peer) = self.peers.get_mut(&key) else {
             return;
         };
-        peer.asked += wanted.len();
+        peer.usage.asked += wanted.len();
         self.counts.iwant_sent += wanted.len() as u64;
         let overdue = now.saturating_add(config.iwant_followup_time);
         let promises = self.promises.entry(promise).or_default();
@@ -88,9 +88,12 @@ impl<A: Addr> Engine<A> {
     fn handle_iwant(&mut self, now: Duration, key: PeerKey, iwant: Vec<ControlIWant>) {
         let ids = iwant.into_iter().flat_map(|want| want.message_ids);
         let ids: BTreeSet<MessageId> = ids.map(MessageId::from).collect();
+        let Some(asker) = self.peers.get(&key).map(|peer| self.number_of(&peer.who)) else {
+            return;
+        };
         for id in ids {
             let limit = self.config.gossip_retransmission;
-            if let Some(frame) = self.cache.get_for(&id, key, limit) {
+            if let Some(frame) = self.cache.get_for(&id, asker, limit) {
                 self.counts.iwant_served += 1;
                 self.counts.copies += 1;
                 self.push_message(now, key, Priority::Forwarded, frame, Some(id));
@@ -199,11 +202,11 @@ impl<A: Addr> Engine<A> {
             return;
         }
         for id in idontwant.into_iter().flat_map(|dont| dont.message_ids) {
-            if peer.idontwants >= self.config.max_idontwant_messages {
+            if peer.usage.idontwants >= self.config.max_idontwant_messages {
                 self.counts.idontwant_ignored += 1;
                 continue;
             }
-            peer.idontwants += 1;
+            peer.usage.idontwants += 1;
             peer.dont_send.insert(now, MessageId::copy_from_slice(&id), ());
         }
     }

@@ -10,6 +10,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use p2p::{Addr, Error};
 
+use super::admission::GREETINGS;
 use super::codec::Arrived;
 use super::engine::Engine;
 use super::event::{Event, Received, Refused};
@@ -94,8 +95,18 @@ impl<A: Addr> Engine<A> {
     }
 
     /// Says to a peer who this node is, and what it subscribed to; and `asks` the same of it.
+    ///
+    /// Where hellos are said again anyway, an identity that leaves and comes back over and over is greeted within a bound.
     pub(super) fn greet(&mut self, now: Duration, key: PeerKey, asks: bool) {
         if self.config.direct {
+            let Some(peer) = self.peers.get_mut(&key) else {
+                return;
+            };
+            if peer.usage.greetings >= GREETINGS {
+                self.counts.greetings_withheld += 1;
+                return;
+            }
+            peer.usage.greetings += 1;
             let author = self.codec.signing.author();
             let hello = Hello {
                 author: author.map(|author| Bytes::copy_from_slice(author.as_bytes())),
@@ -229,7 +240,11 @@ impl<A: Addr> Engine<A> {
         }
         let id = match arrived.id.clone() {
             // Where nobody signs, a number is one of those that a neighbour used.
-            Ok(id) if arrived.message.from.is_none() => [&key.0.to_be_bytes()[..], &id].concat().into(),
+            Ok(id) if arrived.message.from.is_none() => {
+                // Its numbers go on when it leaves and comes back.
+                let peer = self.peers.get(&key).map(|peer| self.number_of(&peer.who));
+                [&peer.unwrap_or_default().to_be_bytes()[..], &id].concat().into()
+            }
             Ok(id) => id,
             Err(reason) => return self.refuse_direct(key, reason),
         };

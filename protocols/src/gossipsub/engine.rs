@@ -5,10 +5,11 @@ use std::fmt;
 use std::time::Duration;
 
 use bytes::Bytes;
-use p2p::{Addr, Error, Result};
+use p2p::{Addr, Result};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
+use super::admission::Admission;
 use super::backoff::Backoffs;
 use super::block::Block;
 use super::codec::Codec;
@@ -78,6 +79,7 @@ pub struct Engine<A> {
     /// Messages that peers were asked for and promised, with when each is overdue.
     pub(super) promises: BTreeMap<MessageId, BTreeMap<PeerKey, Duration>>,
     pub(super) scores: Scores<Who<A>>,
+    pub(super) admission: Admission,
     pub(super) events: VecDeque<Event<A>>,
     pub(super) counts: Counts,
     pub(super) next_heartbeat: Duration,
@@ -87,7 +89,7 @@ pub struct Engine<A> {
     pub(super) ticks: u64,
     /// Peers that something waits for, in the order of their turns.
     ready: VecDeque<PeerKey>,
-    last_key: u32,
+    last_key: u64,
 }
 
 impl<A: Addr> Engine<A> {
@@ -124,6 +126,7 @@ impl<A: Addr> Engine<A> {
             backoffs: Backoffs::new(config.max_backoffs),
             promises: BTreeMap::new(),
             scores: Scores::new(config.score.clone()),
+            admission: Admission::default(),
             events: VecDeque::new(),
             counts: Counts::default(),
             next_heartbeat: now.saturating_add(phase),
@@ -143,7 +146,8 @@ impl<A: Addr> Engine<A> {
     ///
     /// # Errors
     /// [`Error::Limit`] with [`Config::max_peers`] peers, or with [`Config::max_inbound`] that turned to this node if this
-    /// one did, unless it is an explicit one. Nothing changes.
+    /// one did, unless it is an explicit one, or an inbound peer gives way to it: see [`Config::max_inbound`]. Such a peer
+    /// is named by [`Event::Left`].
     pub fn add_peer(&mut self, now: Duration, addr: &A, connection: Connection) -> Result<()> {
         let version = if self.config.floodsub {
             Version::Floodsub
@@ -152,13 +156,14 @@ impl<A: Addr> Engine<A> {
         };
         let explicit = self.explicit.contains(addr);
         if !explicit {
-            self.check_room(addr, connection.outbound)?;
+            self.make_room(now, addr, connection.outbound)?;
         }
         if self.keys.contains_key(addr) {
             self.remove_peer(now, addr);
         }
         self.last_key += 1;
         let (key, who) = (PeerKey(self.last_key), Who::new(addr));
+        let number = self.number_of(&who);
         let ip = addr.socket_addr().map(|addr| addr.ip());
         self.scores.add_peer(now, key, &who, ip);
         let ttl = self
@@ -176,9 +181,8 @@ impl<A: Addr> Engine<A> {
             queue: Queue::default(),
             writable: true,
             ready: false,
-            ihaves: 0,
-            asked: 0,
-            idontwants: 0,
+            usage: self.admission.return_of(number),
+            since: now,
             takes_direct: false,
             author: None,
             heard: now,
@@ -196,21 +200,6 @@ impl<A: Addr> Engine<A> {
         Ok(())
     }
 
-    /// Whether a peer finds room beside the others.
-    fn check_room(&self, addr: &A, outbound: bool) -> Result<()> {
-        let others = || self.peers.values().filter(|peer| peer.addr != *addr);
-        let crowd = |what, limit| Err(Error::Limit { what, limit });
-        let config = &self.config;
-        if others().count() >= config.max_peers {
-            return crowd("peers", config.max_peers);
-        }
-        let inbound = others().filter(|peer| !peer.outbound && !peer.explicit);
-        if !outbound && inbound.count() >= config.max_inbound {
-            return crowd("inbound peers", config.max_inbound);
-        }
-        Ok(())
-    }
-
     /// Removes a peer: it left. Its score and its backoffs are remembered.
     pub fn remove_peer(&mut self, now: Duration, addr: &A) -> bool {
         let Some(key) = self.keys.remove(addr) else {
@@ -220,6 +209,8 @@ impl<A: Addr> Engine<A> {
             return false;
         };
         self.always.remove(&key);
+        let number = self.number_of(&peer.who);
+        self.admission.leave(number, peer.usage, self.config.max_peers);
         self.counts.dropped(peer.queue.clear());
         for topic in &peer.topics {
             if let Some(state) = self.topics.get_mut(topic) {

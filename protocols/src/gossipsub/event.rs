@@ -141,7 +141,8 @@ pub enum Event<A> {
         /// Who it says that it is.
         author: Option<Author>,
     },
-    /// A peer is none any more: it said so, or nothing was heard of it for [`Config::peer_idle`](super::Config).
+    /// A peer is none any more: it said so, nothing was heard of it for [`Config::peer_idle`](super::Config), or it made
+    /// room for another one ([`Config::max_inbound`](super::Config)).
     Left {
         /// The peer.
         peer: A,
@@ -230,6 +231,10 @@ pub struct Counts {
     pub messages_dropped: u64,
     /// Messages forgotten early, which could be delivered twice.
     pub seen_evicted: u64,
+    /// Inbound peers that made room for others.
+    pub peers_evicted: u64,
+    /// Greetings that were not sent to peers that left and came back too often.
+    pub greetings_withheld: u64,
 }
 
 impl Counts {

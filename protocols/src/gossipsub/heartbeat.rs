@@ -8,6 +8,7 @@ use std::time::Duration;
 use p2p::Addr;
 use rand::seq::SliceRandom;
 
+use super::admission::Usage;
 use super::engine::Engine;
 use super::event::Event;
 use super::message_id::MessageId;
@@ -36,8 +37,9 @@ impl<A: Addr> Engine<A> {
         self.expire_validating(now);
         let kept = self.config.heartbeat_interval.saturating_mul(2);
         self.backoffs.expire(now.saturating_sub(kept));
+        self.admission.heartbeat();
         for peer in self.peers.values_mut() {
-            (peer.ihaves, peer.asked, peer.idontwants) = (0, 0, 0);
+            peer.usage = Usage::default();
             peer.dont_send.expire(now);
         }
         self.watch_peers(now);

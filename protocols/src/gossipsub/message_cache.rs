@@ -8,16 +8,19 @@ use bytes::Bytes;
 
 use super::fifo::FifoMap;
 use super::message_id::MessageId;
-use super::peer::PeerKey;
 use super::topic::Topic;
+
+/// Identities that get one message on request; further ones get none.
+const ASKERS: usize = 256;
 
 /// A message that can be sent again.
 #[derive(Debug)]
 struct Entry {
     topic: Topic,
     frame: Bytes,
-    /// Who was sent this on request, and how often.
-    sent: Vec<(PeerKey, u32)>,
+    /// Which identities were sent this on request, and how often: also those that left since, so that coming back does
+    /// not begin anew. At most [`ASKERS`].
+    sent: Vec<(u64, u32)>,
 }
 
 /// See the [module](self).
@@ -68,15 +71,16 @@ impl MessageCache {
         }
     }
 
-    /// The message as it is sent, unless this peer had it on request so often.
-    pub(super) fn get_for(&mut self, id: &MessageId, peer: PeerKey, retransmissions: u32) -> Option<Bytes> {
+    /// The message as it is sent, unless the identity with this number had it on request so often, or too many had it.
+    pub(super) fn get_for(&mut self, id: &MessageId, asker: u64, retransmissions: u32) -> Option<Bytes> {
         let entry = self.messages.get_mut(id)?;
-        let sent = entry.sent.iter_mut().find(|(to, _)| *to == peer);
+        let is_full = entry.sent.len() >= ASKERS;
+        let sent = entry.sent.iter_mut().find(|(to, _)| *to == asker);
         match sent {
             Some((_, count)) if *count >= retransmissions => return None,
             Some((_, count)) => *count += 1,
-            None if retransmissions == 0 => return None,
-            None => entry.sent.push((peer, 1)),
+            None if retransmissions == 0 || is_full => return None,
+            None => entry.sent.push((asker, 1)),
         }
         Some(entry.frame.clone())
     }
@@ -132,7 +136,7 @@ mod tests {
         for shift in 0..6 {
             let gossip = cache.gossip_ids(&Topic::from("a"));
             assert_eq!(gossip, if shift < 3 { vec![id(1)] } else { vec![] });
-            assert_eq!(cache.get_for(&id(1), PeerKey(shift), 1).is_some(), shift < 5);
+            assert_eq!(cache.get_for(&id(1), shift, 1).is_some(), shift < 5);
             cache.shift();
         }
         assert_eq!(cache.len(), (0, 0));
@@ -160,10 +164,18 @@ mod tests {
         put(&mut cache, "a", 1, 10);
         for peer in 0..3 {
             for request in 0..5 {
-                let got = cache.get_for(&id(1), PeerKey(peer), 3);
+                let got = cache.get_for(&id(1), peer, 3);
                 assert_eq!(got.is_some(), request < 3);
             }
         }
-        assert_eq!(cache.get_for(&id(1), PeerKey(9), 0), None);
+        assert_eq!(cache.get_for(&id(1), 9, 0), None);
+    }
+
+    #[test]
+    fn so_many_identities_get_a_message_on_request() {
+        let mut cache = MessageCache::new(3, 3, 4, 100);
+        put(&mut cache, "a", 1, 10);
+        let served = (0..10_000).filter(|asker| cache.get_for(&id(1), *asker, 3).is_some());
+        assert_eq!(served.count(), ASKERS);
     }
 }

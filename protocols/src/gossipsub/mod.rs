@@ -41,6 +41,7 @@
 //!
 //! Deliberately absent: the two lax signature policies, signatures of other algorithms than Ed25519, and choking.
 
+mod admission;
 mod backoff;
 mod block;
 mod codec;

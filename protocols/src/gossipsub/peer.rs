@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use p2p::{Addr, PeerId};
 
+use super::admission::Usage;
 use super::identity::Author;
 use super::message_id::MessageId;
 use super::queue::Queue;
@@ -15,7 +16,7 @@ use super::wire::PeerInfo;
 
 /// A peer of this engine, as long as it stays. None is ever used again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(super) struct PeerKey(pub(super) u32);
+pub(super) struct PeerKey(pub(super) u64);
 
 /// What a peer speaks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -99,10 +100,10 @@ pub(super) struct Peer<A> {
     pub(super) writable: bool,
     /// Whether it is among those that something waits for.
     pub(super) ready: bool,
-    /// RPCs with IHAVE, ids asked of it, and ids in IDONTWANT, since the last heartbeat.
-    pub(super) ihaves: usize,
-    pub(super) asked: usize,
-    pub(super) idontwants: usize,
+    /// What it had of its limits since the last heartbeat.
+    pub(super) usage: Usage,
+    /// When it became a peer.
+    pub(super) since: Duration,
     /// Whether it said that it takes direct messages: see [`Event::Introduced`](super::Event).
     pub(super) takes_direct: bool,
     /// Who it says that it is.

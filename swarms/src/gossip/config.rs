@@ -40,8 +40,11 @@ pub struct GossipConfig {
     pub accept_peers: bool,
     /// What peers are taken to speak. Default: gossipsub 1.2.
     pub version: Version,
-    /// How long `close` waits until goodbyes have left. Default: 100 ms.
+    /// How long `close` waits until goodbyes have left, where nothing else waits. Default: 100 ms.
     pub farewell: Duration,
+    /// How long `close` waits, in total, until what was published before has left for the peers that it waits for. What
+    /// has not by then is dropped and counted as [`Reason::Closed`](p2p::Reason::Closed). Default: 2 s.
+    pub linger: Duration,
     /// Which [`PeerId`](p2p::PeerId) a key of an author has: that of P2PKE or that of QUIC. The same at all nodes.
     /// Default: that of P2PKE.
     pub fingerprint: Fingerprint,
@@ -65,6 +68,7 @@ impl Default for GossipConfig {
             accept_peers: true,
             version: Version::V1_2,
             farewell: Duration::from_millis(100),
+            linger: Duration::from_secs(2),
             fingerprint: shake256,
             validator: None,
             message_id: None,

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use p2p::{Addr, Error, Headroom, Message, Packet, Reason, Result, Swarm};
-use p2p_protocols::gossipsub::{Incoming, Verdict};
+use p2p_protocols::gossipsub::{Codec, Incoming, Verdict};
 use p2p_protocols::hash::HashSet;
 use tokio::task::coop::consume_budget;
 use tokio::time::sleep;
@@ -17,6 +17,10 @@ use crate::driver::{PAUSE, Sleeper, Wants, found};
 
 /// RPCs up to this length are copied before they are read, longer ones are not.
 const DATAGRAM: usize = 2048;
+
+/// Bytes that RPCs which are read hold together, before they are handed to the engine; one alone may hold more, up to what
+/// [`Limits`](p2p_protocols::gossipsub::wire::Limits) allow.
+const READ: usize = 1 << 20;
 
 impl<A: Addr, S: Swarm<A>> Shared<A, S> {
     /// Pulls from below and keeps the engine's time, until the swarm below is closed.
@@ -32,7 +36,7 @@ impl<A: Addr, S: Swarm<A>> Shared<A, S> {
                     self.driver.pause().await;
                 }
                 Err(Error::Closed) => {
-                    self.shut();
+                    self.abandon();
                     return;
                 }
                 Err(error) => {
@@ -44,12 +48,26 @@ impl<A: Addr, S: Swarm<A>> Shared<A, S> {
         }
     }
 
-    /// Hands what was pulled to the engine, whose lock is not held while signatures are checked, and looks at the alarm.
+    /// Hands what was pulled to the engine, and looks at the alarm. What is read but not handed over yet is bounded, since
+    /// short messages hold many times their bytes: see [`READ`].
     async fn land(self: &Arc<Self>, pulled: &mut Vec<Message<A>>) {
+        let (mut rpcs, mut held) = (Vec::new(), 0_usize);
+        for Message { src, payload, .. } in pulled.drain(..) {
+            let charge = Codec::held(&payload);
+            if held > 0 && held.saturating_add(charge) > READ {
+                held = 0;
+                self.handle(std::mem::take(&mut rpcs)).await;
+            }
+            held = held.saturating_add(charge);
+            rpcs.push((src, self.read(payload)));
+        }
+        self.handle(rpcs).await;
+    }
+
+    /// Hands RPCs to the engine, whose lock is not held while signatures are checked.
+    async fn handle(self: &Arc<Self>, mut rpcs: Vec<(A, Incoming)>) {
         let mut effects = Effects::new(self.alarm.now());
         let now = effects.now;
-        let read = |Message { src, payload, .. }| (src, self.read(payload));
-        let mut rpcs: Vec<(A, Incoming)> = pulled.drain(..).map(read).collect();
         if self.select(&mut rpcs, &mut effects) {
             self.verify(&mut rpcs).await;
         }

@@ -22,6 +22,7 @@
 
 mod addr;
 mod checks;
+mod closing;
 mod config;
 mod event;
 mod inbound;
@@ -30,11 +31,9 @@ mod shared;
 
 use std::fmt;
 use std::sync::Arc;
-use std::time::Duration;
 
 use p2p::{Addr, BatchError, Counters, Error, Headroom, Message, Packet, PeerId, Result, Swarm};
 use p2p_protocols::gossipsub::{Counts, Engine, Kept};
-use tokio::time::timeout;
 
 pub use self::addr::{GossipAddr, Place};
 pub use self::config::{GossipConfig, NameMessage, Validator};
@@ -265,14 +264,17 @@ impl<A: Addr, S: Swarm<A>> Swarm<GossipAddr<A>> for GossipSwarm<A, S> {
         })
     }
 
-    /// Says goodbye to all peers, and closes the swarm below.
+    /// Sends what waits for peers, says goodbye to them, and closes the swarm below.
+    ///
+    /// From the first poll on this swarm takes and delivers nothing. What was told before, with `Ok`, leaves first: to
+    /// each peer at the same time, for [`GossipConfig::linger`] at most; what has not left by then is dropped and counted.
+    /// Then the swarm below is closed, and its address is free. Callers that close at the same time wait for the same.
+    ///
+    /// # Cancel safety
+    /// The swarm is closed all the same, and what waits leaves in the background, unless the swarm is dropped.
     async fn close(&self) {
-        let mut packets = self.shared.shut();
-        if !packets.is_empty() {
-            let limit: Duration = self.shared.config.farewell;
-            // Those who do not hear it find out otherwise.
-            let _ = timeout(limit, self.inner().tell_batch(&mut packets)).await;
-        }
+        self.shared.begin_close();
+        self.shared.flushed().await;
         self.inner().close().await;
     }
 
@@ -289,7 +291,7 @@ impl<A: Addr, S: Swarm<A>> Swarm<GossipAddr<A>> for GossipSwarm<A, S> {
 
 impl<A: Addr, S: Swarm<A>> Drop for GossipSwarm<A, S> {
     fn drop(&mut self) {
-        self.shared.shut();
+        self.shared.abandon();
     }
 }
 

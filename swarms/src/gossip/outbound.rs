@@ -2,6 +2,7 @@
 
 use std::borrow::Borrow;
 use std::pin::pin;
+use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, PoisonError};
 use std::task::{Context, Poll, Waker};
 
@@ -216,11 +217,13 @@ impl<A: Addr, S: Swarm<A>> Shared<A, S> {
         if let Some(engine) = &mut self.state().engine {
             engine.set_writable(&peer, false);
         }
-        let shared = self.clone();
+        let (shared, count) = (self.clone(), messages.iter().sum());
+        self.under_way.fetch_add(count, Relaxed);
         let mut tasks = self.sending.lock().unwrap_or_else(PoisonError::into_inner);
         while tasks.try_join_next().is_some() {}
         tasks.spawn(async move {
             let sent = sending.await;
+            shared.under_way.fetch_sub(count, Relaxed);
             let mut effects = Effects::new(shared.alarm.now());
             if let Some(error) = shared.sent(&peer, &messages, sent) {
                 shared.unreachable(peer, &error, &mut effects.events);

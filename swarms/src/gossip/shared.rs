@@ -1,11 +1,12 @@
 //! What the callers of one node and its work share: the engine under a lock, and what goes in and out around it.
 
 use std::mem;
+use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use p2p::{Addr, Counters, Error, Message, Packet, PeerId, Reason, Result, Swarm};
+use p2p::{Addr, Counters, Error, Message, PeerId, Reason, Result, Swarm};
 use p2p_formats::x509::{Ed25519, PublicKey};
 use p2p_protocols::gossipsub::wire::{self, PeerInfo};
 use p2p_protocols::gossipsub::{
@@ -17,9 +18,9 @@ use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
+use super::closing::Closing;
 use super::config::GossipConfig;
 use super::event::{Departure, Events, GossipEvent};
-use super::outbound::packets;
 use super::{GossipAddr, Place};
 use crate::driver::{Alarm, Clock, Driver};
 use crate::inbox::{Inbox, Limits};
@@ -56,6 +57,10 @@ pub(super) struct Shared<A: Addr, S> {
     pub(super) peers_changed: Notify,
     /// What is on its way to peers that take no more at present.
     pub(super) sending: Mutex<JoinSet<()>>,
+    /// Messages among it.
+    pub(super) under_way: AtomicUsize,
+    /// What waits to leave once the swarm is closed.
+    pub(super) closing: Closing,
     /// The runtime, if it has several threads, to share what takes long.
     pub(super) threads: Option<Handle>,
 }
@@ -149,6 +154,8 @@ impl<A: Addr, S: Swarm<A>> Shared<A, S> {
             room: Notify::new(),
             peers_changed: Notify::new(),
             sending: Mutex::new(JoinSet::new()),
+            under_way: AtomicUsize::new(0),
+            closing: Closing::default(),
             threads: Handle::try_current()
                 .ok()
                 .filter(|runtime| runtime.metrics().num_workers() > 1),
@@ -318,32 +325,6 @@ impl<A: Addr, S: Swarm<A>> Shared<A, S> {
             taken + counts.rejected + counts.ignored + counts.unrequested
         }));
         *last = now;
-    }
-
-    /// Fails everybody who waits, now and later; returns the goodbyes.
-    pub(super) fn shut(&self) -> Vec<(A, Packet)> {
-        let mut state = self.state();
-        let mut goodbyes = Vec::new();
-        if let Some(mut engine) = state.engine.take() {
-            let now = self.alarm.now();
-            // What still waits is not worth waiting for.
-            engine.leave(now);
-            let (mut burst, room) = (Burst::default(), self.inner.headroom());
-            while let Some(peer) = engine.poll_transmits(now, usize::MAX, &mut burst) {
-                goodbyes.extend(packets(&peer, room, &burst));
-            }
-            goodbyes.retain(|(_, packet)| !wire::is_message(packet));
-        }
-        state.peers_of.clear();
-        drop(state);
-        self.counters.dropped_many(Reason::Closed, self.inbox.close());
-        self.events().close();
-        self.room.notify_waiters();
-        self.peers_changed.notify_waiters();
-        self.driver.close();
-        let mut sending = self.sending.lock().unwrap_or_else(PoisonError::into_inner);
-        sending.abort_all();
-        goodbyes
     }
 }
 

@@ -78,24 +78,97 @@ pub(crate) async fn run(args: Tracker, out: Out) -> Result<(), Failure> {
 }
 
 /// The secret of this folder, which its owner alone can read; a new one if there is none.
+///
+/// It is written beside its place, synced, and linked there, so that a crash leaves a whole secret or none, and so that of two
+/// processes that begin at the same time one takes that of the other.
 fn kept(folder: &Path) -> io::Result<Secret> {
     fs::create_dir_all(folder)?;
     let path = folder.join("secret");
-    let secret = Secret::random();
+    if let Some(secret) = read_secret(&path)? {
+        return Ok(secret);
+    }
+    let (secret, beside) = (
+        Secret::random(),
+        folder.join(format!("secret.{}.new", std::process::id())),
+    );
     let mut options = OpenOptions::new();
-    options.write(true).create_new(true);
+    options.write(true).create(true).truncate(true);
     #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    match options.open(&path) {
-        Ok(mut file) => {
-            file.write_all(secret.to_text().as_bytes())?;
-            file.sync_all()?;
+    let mut file = options.open(&beside)?;
+    file.write_all(secret.to_text().as_bytes())?;
+    file.sync_all()?;
+    drop(file);
+    // Unlike a rename it replaces nothing.
+    let linked = fs::hard_link(&beside, &path);
+    let linked = match linked {
+        Err(error) if error.kind() == io::ErrorKind::Unsupported => fs::rename(&beside, &path),
+        linked => linked,
+    };
+    drop(fs::remove_file(&beside));
+    match linked {
+        Ok(()) => {
+            #[cfg(unix)]
+            fs::File::open(folder)?.sync_all()?;
             Ok(secret)
         }
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-            let text = fs::read_to_string(&path)?;
-            text.trim().parse().map_err(io::Error::other)
+            read_secret(&path)?.ok_or_else(|| io::Error::other("another process took the secret away"))
         }
         Err(error) => Err(error),
+    }
+}
+
+/// The secret in a file, if the file is there.
+fn read_secret(path: &Path) -> io::Result<Option<Secret>> {
+    let text = match fs::read_to_string(path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    if text.trim().is_empty() {
+        let path = path.display();
+        return Err(io::Error::other(format!(
+            "{path} is empty, since it was not written to its end: remove it to get a new secret, under which members announce \
+             anew"
+        )));
+    }
+    text.trim().parse().map(Some).map_err(io::Error::other)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn folder(name: &str) -> PathBuf {
+        let folder = std::env::temp_dir().join(format!("p2putil-tracker-{name}-{}", std::process::id()));
+        drop(fs::remove_dir_all(&folder));
+        folder
+    }
+
+    #[test]
+    fn a_secret_is_there_as_a_whole_and_stays() {
+        let folder = folder("stays");
+        let secret = kept(&folder).expect("a new one");
+        assert!(kept(&folder).expect("the same") == secret);
+        let names = fs::read_dir(&folder)
+            .expect("a folder")
+            .map(|entry| entry.expect("an entry").file_name());
+        assert_eq!(names.collect::<Vec<_>>(), ["secret"]);
+        fs::remove_dir_all(&folder).expect("removed");
+    }
+
+    /// What a crash between creating and writing left before.
+    #[test]
+    fn an_empty_secret_is_refused_with_what_to_do() {
+        let folder = folder("empty");
+        fs::create_dir_all(&folder).expect("a folder");
+        fs::write(folder.join("secret"), "").expect("written");
+        let error = kept(&folder).expect_err("there is none").to_string();
+        assert!(
+            error.contains("is empty") && error.contains("remove it"),
+            "{error}"
+        );
+        fs::remove_dir_all(&folder).expect("removed");
     }
 }

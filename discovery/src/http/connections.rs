@@ -1,0 +1,122 @@
+//! The connections of a server: those that have not asked anything yet give way where there are too many.
+
+use std::collections::{BTreeMap, HashMap};
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::task::AbortHandle;
+
+/// Addresses that one client probably has: an IPv4 /24, an IPv6 /48.
+pub(super) fn prefix(ip: IpAddr) -> u128 {
+    match ip.to_canonical() {
+        IpAddr::V4(ip) => u128::from(ip.to_bits() >> 8),
+        IpAddr::V6(ip) => ip.to_bits() >> 80 << 80,
+    }
+}
+
+/// See the [module](self).
+#[derive(Debug, Default)]
+pub(super) struct Connections {
+    open: Mutex<Open>,
+}
+
+#[derive(Debug, Default)]
+struct Open {
+    /// By their numbers, which grow.
+    all: HashMap<u64, Connection>,
+    last: u64,
+}
+
+#[derive(Debug)]
+struct Connection {
+    prefix: u128,
+    /// Whether the head of a request came.
+    has_asked: bool,
+    task: Option<AbortHandle>,
+}
+
+/// A connection's place, until it is dropped.
+#[derive(Debug)]
+pub(super) struct Place {
+    connections: Arc<Connections>,
+    number: u64,
+}
+
+impl Connections {
+    fn open(&self) -> MutexGuard<'_, Open> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A place for a connection from there.
+    pub(super) fn enter(self: &Arc<Self>, ip: IpAddr) -> Place {
+        let mut open = self.open();
+        open.last += 1;
+        let number = open.last;
+        let connection = Connection {
+            prefix: prefix(ip),
+            has_asked: false,
+            task: None,
+        };
+        open.all.insert(number, connection);
+        drop(open);
+        Place {
+            connections: self.clone(),
+            number,
+        }
+    }
+
+    /// Says which task serves a connection, unless that ended already.
+    pub(super) fn serve(&self, number: u64, task: AbortHandle) {
+        if let Some(connection) = self.open().all.get_mut(&number) {
+            connection.task = Some(task);
+        }
+    }
+
+    /// Connections from the prefix of this address.
+    pub(super) fn of_prefix(&self, ip: IpAddr) -> usize {
+        let prefix = prefix(ip);
+        let open = self.open();
+        open.all
+            .values()
+            .filter(|connection| connection.prefix == prefix)
+            .count()
+    }
+
+    /// Ends the oldest connection that has asked nothing yet: of the prefix with the most of them, or of that of `ip`.
+    /// Whether there was one.
+    pub(super) fn close_idle(&self, of: Option<IpAddr>) -> bool {
+        let mut open = self.open();
+        let mut idle: BTreeMap<u128, (usize, u64)> = BTreeMap::new();
+        for (number, connection) in &open.all {
+            let fits = of.is_none_or(|ip| prefix(ip) == connection.prefix);
+            if fits && !connection.has_asked && connection.task.is_some() {
+                let (count, oldest) = idle.entry(connection.prefix).or_insert((0, *number));
+                (*count, *oldest) = (*count + 1, (*oldest).min(*number));
+            }
+        }
+        let most = idle.into_values().max_by_key(|(count, _)| *count);
+        // It leaves its place at once, since its task may take a moment to end.
+        let ended = most.and_then(|(_, number)| open.all.remove(&number)?.task);
+        drop(open);
+        ended.map(|task| task.abort()).is_some()
+    }
+}
+
+impl Place {
+    pub(super) fn number(&self) -> u64 {
+        self.number
+    }
+
+    /// The head of a request came.
+    pub(super) fn has_asked(&self) {
+        if let Some(connection) = self.connections.open().all.get_mut(&self.number) {
+            connection.has_asked = true;
+        }
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.connections.open().all.remove(&self.number);
+    }
+}

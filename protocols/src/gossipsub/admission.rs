@@ -1,0 +1,201 @@
+//! Which peers find room: places per identity, per network and in total.
+//!
+//! Peers that turned to this node are inbound, and anybody can make many of them. So inbound places are counted per identity
+//! and per network, and where all are taken, a network with few of them gets one of the network with the most. Peers that
+//! do nothing give way to others now and then, so that no crowd keeps all places by being the first.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::time::Duration;
+
+use p2p::{Addr, Error, Result};
+use rand::RngExt;
+
+use super::engine::Engine;
+use super::event::Event;
+use super::peer::{Peer, PeerKey, Who};
+use crate::hash::HashMap;
+use crate::overlay::Prefix;
+
+/// Heartbeats that an idle inbound peer stays at least, where its network has no more places than that of the newcomer.
+const SETTLED: u32 = 10;
+/// The part of the inbound places that change hands in a heartbeat, where networks have equally many.
+const REPLACED_PART: usize = 64;
+/// Greetings that one identity gets in a heartbeat, however often it leaves and comes back: enough for a restart.
+pub(super) const GREETINGS: u32 = 8;
+
+/// Addresses that one operator probably has: an IPv4 /24, an IPv6 /48. Also of private networks, unlike [`Prefix`], since
+/// it only decides whose place is given to whom.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Network(u128);
+
+impl Network {
+    fn of<A: Addr>(addr: &A) -> Option<Self> {
+        let network = match addr.socket_addr()?.ip().to_canonical() {
+            IpAddr::V4(ip) => u128::from(ip.to_bits() >> 8),
+            IpAddr::V6(ip) => ip.to_bits() >> 80 << 80,
+        };
+        Some(Self(network))
+    }
+}
+
+/// What a peer has had of its limits since the last heartbeat. It outlasts the peer: an identity that leaves and comes
+/// back goes on with it.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Usage {
+    /// RPCs with IHAVE.
+    pub(super) ihaves: usize,
+    /// Ids asked of it.
+    pub(super) asked: usize,
+    /// Ids in IDONTWANT.
+    pub(super) idontwants: usize,
+    /// Times that it was greeted.
+    pub(super) greetings: u32,
+}
+
+/// Bounds of what one heartbeat allows across peers.
+#[derive(Debug, Default)]
+pub(super) struct Admission {
+    /// What those had that left since the last heartbeat, by identity. Bounded by [`Config::max_peers`](super::Config);
+    /// beyond that an identity that leaves begins anew.
+    left: HashMap<u64, Usage>,
+    /// Idle peers that gave way to others since the last heartbeat.
+    replaced: usize,
+}
+
+impl Admission {
+    pub(super) fn heartbeat(&mut self) {
+        self.left.clear();
+        self.replaced = 0;
+    }
+
+    pub(super) fn leave(&mut self, who: u64, usage: Usage, max: usize) {
+        if self.left.len() < max {
+            self.left.insert(who, usage);
+        }
+    }
+
+    pub(super) fn return_of(&mut self, who: u64) -> Usage {
+        self.left.remove(&who).unwrap_or_default()
+    }
+}
+
+impl<A: Addr> Engine<A> {
+    /// Names an identity in tables that need not keep all of it.
+    pub(super) fn number_of(&self, who: &Who<A>) -> u64 {
+        use std::hash::BuildHasher as _;
+        self.keys.hasher().hash_one(who)
+    }
+
+    /// Makes room for a peer: nothing happens where there is some, or else the least useful inbound peer leaves.
+    pub(super) fn make_room(&mut self, now: Duration, addr: &A, outbound: bool) -> Result<()> {
+        let crowd = |what, limit| Err(Error::Limit { what, limit });
+        let config = &self.config;
+        let (max_peers, max_inbound) = (config.max_peers, config.max_inbound);
+        let (per_identity, per_prefix) = (config.max_inbound_per_identity, config.max_inbound_per_prefix);
+        let inbound = |peer: &Peer<A>| !peer.outbound && !peer.explicit && peer.addr != *addr;
+        if !outbound {
+            let who = Who::new(addr);
+            let same = self
+                .peers
+                .iter()
+                .filter(|(_, peer)| inbound(peer) && peer.who == who);
+            let same: Vec<(Duration, PeerKey)> = same.map(|(key, peer)| (peer.heard, *key)).collect();
+            if same.len() >= per_identity.max(1)
+                && let Some((_, silent)) = same.iter().min()
+            {
+                // It moved, or takes more than its share.
+                self.evict(now, *silent);
+            }
+            if let Some(prefix) = Prefix::of(addr) {
+                let near = self.peers.values();
+                let near = near.filter(|peer| inbound(peer) && Prefix::of(&peer.addr) == Some(prefix));
+                if near.count() >= per_prefix && !self.replace(now, addr, false) {
+                    return crowd("inbound peers of one IP prefix", per_prefix);
+                }
+            }
+        }
+        let others = self.peers.values().filter(|peer| peer.addr != *addr).count();
+        if others >= max_peers {
+            return if self.replace(now, addr, outbound) {
+                Ok(())
+            } else {
+                crowd("peers", max_peers)
+            };
+        }
+        let taken = self.peers.values().filter(|peer| inbound(peer)).count();
+        if !outbound && taken >= max_inbound && !self.replace(now, addr, false) {
+            return crowd("inbound peers", max_inbound);
+        }
+        Ok(())
+    }
+
+    /// Takes a place from an inbound peer for another one. Whether there was one to take.
+    fn replace(&mut self, now: Duration, addr: &A, outbound: bool) -> bool {
+        let own = Network::of(addr);
+        let mut sizes: BTreeMap<Option<Network>, usize> = BTreeMap::new();
+        let mut inbound: Vec<(PeerKey, Option<Network>)> = Vec::new();
+        for (key, peer) in &self.peers {
+            if !peer.outbound && !peer.explicit && peer.addr != *addr {
+                let network = Network::of(&peer.addr);
+                *sizes.entry(network).or_default() += 1;
+                inbound.push((*key, network));
+            }
+        }
+        let own_size = if outbound {
+            0
+        } else {
+            sizes.get(&own).copied().unwrap_or(0)
+        };
+        let largest = sizes.iter().max_by_key(|(_, size)| **size);
+        let Some((largest, size)) = largest.map(|(network, size)| (*network, *size)) else {
+            return false;
+        };
+        // One that is not the newcomer's, and keeps more than the newcomer's will have then.
+        let is_crowd = largest.is_some() && (outbound || largest != own) && size > own_size + 1;
+        if is_crowd {
+            inbound.retain(|(_, network)| *network == largest);
+        } else {
+            if self.admission.replaced >= (self.config.max_inbound / REPLACED_PART).max(1) {
+                return false;
+            }
+            let settled = self.config.heartbeat_interval.saturating_mul(SETTLED);
+            inbound.retain(|(key, network)| {
+                let of = sizes.get(network).copied().unwrap_or(0);
+                let peer = self.peers.get(key);
+                let is_idle = peer.is_some_and(|peer| {
+                    let in_mesh = |topic| {
+                        self.topics
+                            .get(topic)
+                            .is_some_and(|state| state.mesh.contains(key))
+                    };
+                    now.saturating_sub(peer.since) >= settled && !peer.topics.iter().any(in_mesh)
+                });
+                of >= own_size && is_idle && self.scores.score(now, *key) <= 0.0
+            });
+        }
+        let mut ranked: Vec<(f64, u32, PeerKey)> = Vec::with_capacity(inbound.len());
+        for (key, _) in inbound {
+            ranked.push((self.scores.score(now, key), self.rng.random(), key));
+        }
+        let least = ranked
+            .into_iter()
+            .min_by(|one, other| one.0.total_cmp(&other.0).then(one.1.cmp(&other.1)));
+        let Some((_, _, key)) = least else {
+            return false;
+        };
+        self.admission.replaced += usize::from(!is_crowd);
+        self.evict(now, key);
+        true
+    }
+
+    /// Ends a peer so that another finds room.
+    fn evict(&mut self, now: Duration, key: PeerKey) {
+        let Some(peer) = self.peers.get(&key).map(|peer| peer.addr.clone()) else {
+            return;
+        };
+        self.remove_peer(now, &peer);
+        self.counts.peers_evicted += 1;
+        self.events.push_back(Event::Left { peer });
+    }
+}

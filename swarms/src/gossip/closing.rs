@@ -1,0 +1,186 @@
+//! The end of a node: what waits leaves, then goodbyes, within a bound.
+
+use std::mem;
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use p2p::{Addr, Packet, Reason, Swarm};
+use p2p_protocols::gossipsub::{Burst, wire};
+use tokio::sync::Notify;
+use tokio::task::{AbortHandle, JoinSet};
+use tokio::time::timeout;
+
+use super::outbound::packets;
+use super::shared::Shared;
+
+/// How far closing is.
+#[derive(Debug, Default)]
+pub(super) struct Closing {
+    stage: Mutex<Stage>,
+    done: Notify,
+}
+
+#[derive(Debug, Default)]
+enum Stage {
+    #[default]
+    Open,
+    /// A task sends what waits.
+    Flushing(AbortHandle),
+    /// Nothing is left to be done.
+    Done,
+}
+
+/// What is left to be sent to one peer, the goodbye last.
+struct Rest<A> {
+    packets: Vec<(A, Packet)>,
+    messages: usize,
+}
+
+impl Closing {
+    fn stage(&self) -> MutexGuard<'_, Stage> {
+        self.stage.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn finish(&self) {
+        *self.stage() = Stage::Done;
+        self.done.notify_waiters();
+    }
+}
+
+impl<A: Addr, S: Swarm<A>> Shared<A, S> {
+    /// Closes at once, and begins to send what waits. Does nothing the second time.
+    pub(super) fn begin_close(self: &Arc<Self>) {
+        let mut stage = self.closing.stage();
+        if !matches!(*stage, Stage::Open) {
+            return;
+        }
+        let rest = self.shut();
+        let mut sending = mem::take(&mut *self.sending.lock().unwrap_or_else(PoisonError::into_inner));
+        while sending.try_join_next().is_some() {}
+        if rest.is_empty() && sending.is_empty() {
+            drop(stage);
+            return self.closing.finish();
+        }
+        let shared = self.clone();
+        let flush = tokio::spawn(async move {
+            shared.flush(rest, sending).await;
+            shared.closing.finish();
+        });
+        *stage = Stage::Flushing(flush.abort_handle());
+    }
+
+    /// Waits until what waited has left, or its time is over.
+    pub(super) async fn flushed(&self) {
+        loop {
+            let mut done = std::pin::pin!(self.closing.done.notified());
+            done.as_mut().enable();
+            if matches!(*self.closing.stage(), Stage::Done) {
+                return;
+            }
+            done.await;
+        }
+    }
+
+    /// Ends at once: what waits is dropped.
+    pub(super) fn abandon(&self) {
+        let rest = self.shut();
+        let messages = rest.iter().map(|rest| rest.messages).sum();
+        self.counters.dropped_many(Reason::Closed, messages);
+        let mut sending = self.sending.lock().unwrap_or_else(PoisonError::into_inner);
+        sending.abort_all();
+        drop(sending);
+        if let Stage::Flushing(flush) = mem::replace(&mut *self.closing.stage(), Stage::Done) {
+            flush.abort();
+        }
+        self.closing.done.notify_waiters();
+    }
+
+    /// Fails everybody who waits, now and later; returns what is left to be sent.
+    fn shut(&self) -> Vec<Rest<A>> {
+        let mut state = self.state();
+        let mut left: Vec<Rest<A>> = Vec::new();
+        if let Some(mut engine) = state.engine.take() {
+            let (now, room) = (self.alarm.now(), self.inner.headroom());
+            let count = |burst: &Burst| {
+                let parts = burst.rpcs().flatten();
+                parts.filter(|part| wire::is_message(part)).count()
+            };
+            let peers: Vec<A> = engine.peers().cloned().collect();
+            let (mut burst, mut ready) = (Burst::default(), Vec::new());
+            // Messages first, and goodbyes behind them.
+            for is_goodbye in [false, true] {
+                if is_goodbye {
+                    engine.leave(now);
+                } else {
+                    while let Some(peer) = engine.poll_transmits(now, usize::MAX, &mut burst) {
+                        ready.push((peer, mem::take(&mut burst)));
+                    }
+                    // What still waits then is for peers that something is on its way to.
+                    peers.iter().for_each(|peer| engine.set_writable(peer, true));
+                }
+                while let Some(peer) = engine.poll_transmits(now, usize::MAX, &mut burst) {
+                    ready.push((peer, mem::take(&mut burst)));
+                }
+            }
+            for (peer, burst) in ready {
+                let (messages, packets) = (count(&burst), packets(&peer, room, &burst));
+                match left
+                    .iter_mut()
+                    .find(|rest| rest.packets.first().is_some_and(|(to, _)| *to == peer))
+                {
+                    Some(rest) => {
+                        rest.packets.extend(packets);
+                        rest.messages += messages;
+                    }
+                    None => left.push(Rest { packets, messages }),
+                }
+            }
+        }
+        state.peers_of.clear();
+        drop(state);
+        self.counters.dropped_many(Reason::Closed, self.inbox.close());
+        self.events().close();
+        self.room.notify_waiters();
+        self.peers_changed.notify_waiters();
+        self.driver.close();
+        left
+    }
+
+    /// Sends what is left, to all peers at the same time, so that one that takes nothing stalls no other.
+    async fn flush(self: &Arc<Self>, rest: Vec<Rest<A>>, mut under_way: JoinSet<()>) {
+        let mut messages: usize = rest.iter().map(|rest| rest.messages).sum();
+        let has_messages = messages > 0 || self.under_way.load(Relaxed) > 0;
+        let limit: Duration = if has_messages {
+            self.config.linger.max(self.config.farewell)
+        } else {
+            self.config.farewell
+        };
+        let mut sending = JoinSet::new();
+        for rest in rest {
+            self.send_rest(&mut sending, rest);
+        }
+        let all = async {
+            while let Some(sent) = sending.join_next().await {
+                messages -= sent.unwrap_or(0).min(messages);
+            }
+            while under_way.join_next().await.is_some() {}
+        };
+        // Those who do not hear a goodbye find out otherwise.
+        drop(timeout(limit, all).await);
+        self.counters.dropped_many(Reason::Closed, messages);
+    }
+
+    /// Sends what is left for one peer in a task, which resolves to the number of its messages.
+    fn send_rest(self: &Arc<Self>, sending: &mut JoinSet<usize>, mut rest: Rest<A>) {
+        let shared = self.clone();
+        sending.spawn(async move {
+            if let Err(error) = shared.inner.tell_batch(&mut rest.packets).await {
+                // Which RPCs did not leave is not said.
+                let refused = error.refused.min(rest.messages);
+                shared.counters.dropped_many(Reason::Refused, refused);
+            }
+            rest.messages
+        });
+    }
+}
