@@ -139,7 +139,7 @@ async fn a_cell_at_a_server_swaps() {
 #[tokio::test]
 async fn a_tracker_at_a_server_is_lawful() {
     let server = serve(|config| config.value = 64 << 10);
-    let bed = TrackerBed::new(HttpCell::new(token(&server, 7))).ttl(Duration::from_secs(1));
+    let bed = TrackerBed::new(HttpCell::new(token(&server, 7))).ttl(Duration::from_secs(3));
     assert_eq!(laws::check(&bed).await, Ok(()));
 }
 

@@ -17,7 +17,7 @@ use tokio::time::{sleep, timeout};
 
 const TOPIC: &str = "news";
 const NODES: usize = 7;
-const ROUNDS: usize = 12;
+const ROUNDS: usize = 8;
 /// Messages of a round, fewer than wait for a reader.
 const MESSAGES: usize = 60;
 
@@ -97,7 +97,7 @@ fn connect(members: &[Member], at: usize, rng: &mut StdRng) {
 
 #[tokio::test(start_paused = true)]
 async fn among_connected_subscribers_each_message_arrives_once_whatever_the_nodes_do() {
-    for seed in [1_u64, 2] {
+    for seed in [1_u64] {
         println!("seed {seed}");
         let (mut rng, realm) = (StdRng::seed_from_u64(seed), MemoryRealm::default());
         let mut keys = 0_u8;

@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::FutureExt as _;
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::body::{Body as _, Incoming};
 use hyper::header::{
@@ -482,7 +483,8 @@ async fn load(state: &State, id: &CellId) -> Result<Response<Full<Bytes>>, Refus
     Ok(success(StatusCode::OK, &value, Bytes::from(value.clone())))
 }
 
-/// Writes a cell in a task of its own: a connection that ends meanwhile leaves no write half done.
+/// Writes a cell. What is not done at once is done by a task of its own: a connection that ends meanwhile leaves no write
+/// half done.
 async fn write(
     state: &Arc<State>,
     id: CellId,
@@ -492,12 +494,17 @@ async fn write(
 ) -> Result<Response<Full<Bytes>>, Refusal> {
     let precondition = Precondition::of(headers)?;
     let ends = || Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "the server ends");
-    let (done, outcome) = oneshot::channel();
     let shared = state.clone();
+    let swapping = async move { swap(&shared, id, client, &precondition, &new).await };
+    let mut swapping = Box::pin(swapping);
+    // Values in memory are written without another task.
+    if let Some(written) = swapping.as_mut().now_or_never() {
+        return written;
+    }
+    let (done, outcome) = oneshot::channel();
     let writing = async move {
-        let written = swap(&shared, id, client, &precondition, &new).await;
         // The connection may be gone.
-        drop(done.send(written));
+        drop(done.send(swapping.await));
     };
     {
         let mut writes = state.writes();

@@ -110,8 +110,8 @@ impl<A: Addr> Engine<A> {
             if let Some(prefix) = Prefix::of(addr) {
                 let near = self.peers.values();
                 let near = near.filter(|peer| inbound(peer) && Prefix::of(&peer.addr) == Some(prefix));
-                if near.count() >= per_prefix && !self.replace(now, addr, false) {
-                    return crowd("inbound peers of one IP prefix", per_prefix);
+                if near.count() >= prefix.limit(per_prefix) && !self.replace(now, addr, false) {
+                    return crowd("inbound peers of one IP prefix", prefix.limit(per_prefix));
                 }
             }
         }

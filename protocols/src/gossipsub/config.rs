@@ -162,7 +162,8 @@ pub struct Config {
     /// Inbound peers with one id that their addresses prove; for a further one, that which was silent for the longest time
     /// leaves. Default: 4.
     pub max_inbound_per_identity: usize,
-    /// Inbound peers of one public network (IPv4 /24, IPv6 /48); at the limit as at that of `max_inbound`. Default: 256.
+    /// Inbound peers of one public network (IPv4 /24, IPv6 /48); more for a private address and for loopback, see
+    /// [`Prefix::limit`](crate::overlay::Prefix::limit). At the limit as at that of `max_inbound`. Default: 256.
     pub max_inbound_per_prefix: usize,
     /// Topics known through others; further ones are ignored. Default: 4096.
     pub max_topics: usize,

@@ -73,7 +73,7 @@ pub enum GossipEvent<A> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Departure {
-    /// It said so, or nothing was heard of it for long.
+    /// It said so, nothing was heard of it for long, or it made room for another one.
     Gone,
     /// It cannot be reached.
     Unreachable,
