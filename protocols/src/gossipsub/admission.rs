@@ -110,28 +110,24 @@ impl<A: Addr> Engine<A> {
             if let Some(prefix) = Prefix::of(addr) {
                 let near = self.peers.values();
                 let near = near.filter(|peer| inbound(peer) && Prefix::of(&peer.addr) == Some(prefix));
-                if near.count() >= prefix.limit(per_prefix) && !self.replace(now, addr, false) {
+                if near.count() >= prefix.limit(per_prefix) && !self.replace(now, addr) {
                     return crowd("inbound peers of one IP prefix", prefix.limit(per_prefix));
                 }
             }
         }
         let others = self.peers.values().filter(|peer| peer.addr != *addr).count();
         if others >= max_peers {
-            return if self.replace(now, addr, outbound) {
-                Ok(())
-            } else {
-                crowd("peers", max_peers)
-            };
+            return crowd("peers", max_peers);
         }
         let taken = self.peers.values().filter(|peer| inbound(peer)).count();
-        if !outbound && taken >= max_inbound && !self.replace(now, addr, false) {
+        if !outbound && taken >= max_inbound && !self.replace(now, addr) {
             return crowd("inbound peers", max_inbound);
         }
         Ok(())
     }
 
     /// Takes a place from an inbound peer for another one. Whether there was one to take.
-    fn replace(&mut self, now: Duration, addr: &A, outbound: bool) -> bool {
+    fn replace(&mut self, now: Duration, addr: &A) -> bool {
         let own = Network::of(addr);
         let mut sizes: BTreeMap<Option<Network>, usize> = BTreeMap::new();
         let mut inbound: Vec<(PeerKey, Option<Network>)> = Vec::new();
@@ -142,17 +138,13 @@ impl<A: Addr> Engine<A> {
                 inbound.push((*key, network));
             }
         }
-        let own_size = if outbound {
-            0
-        } else {
-            sizes.get(&own).copied().unwrap_or(0)
-        };
+        let own_size = sizes.get(&own).copied().unwrap_or(0);
         let largest = sizes.iter().max_by_key(|(_, size)| **size);
         let Some((largest, size)) = largest.map(|(network, size)| (*network, *size)) else {
             return false;
         };
         // One that is not the newcomer's, and keeps more than the newcomer's will have then.
-        let is_crowd = largest.is_some() && (outbound || largest != own) && size > own_size + 1;
+        let is_crowd = largest.is_some() && largest != own && size > own_size + 1;
         if is_crowd {
             inbound.retain(|(_, network)| *network == largest);
         } else {
