@@ -4,11 +4,12 @@
 //! what this layer adds. The target is what `cargo mutants` runs against; the README has the command.
 
 use std::future::ready;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
 
 use p2p::{
-    Addr, AskSwarm, BoxAddr, BoxAskSwarm, BoxSwarm, Error, Packet, Reason, Rejection, SecureSwarm as _,
-    Snapshot, Swarm,
+    Addr, AskSwarm, BoxAddr, BoxAskSwarm, BoxSwarm, Error, Header, HeaderSwarm, Headroom, Packet, Reason,
+    Rejection, SecureSwarm as _, Snapshot, Swarm,
 };
 use p2p_swarms::allow::{AllowSwarm, Party, Verdict};
 use p2p_swarms::map::{EraseSwarm, MapSwarm, Translate};
@@ -405,6 +406,22 @@ async fn multi() {
             check(one.tell(&odd, one.packet(b"?")).await.is_err(), || {
                 "an unknown scheme was told to".into()
             })?;
+            let text = |text: &str| {
+                one.parse_addr(text)
+                    .err()
+                    .map(|error| error.to_string())
+                    .unwrap_or_default()
+            };
+            let unknown = text("green://1");
+            check(
+                unknown.contains("at byte 0") && unknown.contains("red, blue"),
+                || unknown.clone(),
+            )?;
+            let odd_inside = text("red://x");
+            check(odd_inside.contains("at byte 6"), || odd_inside.clone())?;
+            check(text("red").contains("at byte 3"), || text("red"))?;
+            let room = one.transport("red").map(Swarm::headroom);
+            equal(&Some(one.headroom()), &room, "the room of a packet")?;
             check(one.transport("green").is_none(), || {
                 "there is a transport of an unknown scheme".into()
             })?;
@@ -556,4 +573,274 @@ async fn faulty() {
         swarm.faulty(faults.clone())
     ));
     keeps_all_laws(bed.profile(profile)).await;
+}
+
+/// Two bytes in front of a message and one behind it.
+#[derive(Debug)]
+struct Tag;
+
+impl Header for Tag {
+    const LAYER: &'static str = "tag";
+
+    fn len(&self) -> usize {
+        3
+    }
+
+    fn write(&self, packet: &mut Packet) {
+        packet.push_front(b"<-");
+        packet.push_back(b">");
+    }
+
+    fn read(&self, packet: &mut Packet) -> Result<(), Reason> {
+        match (packet.pop_front::<2>(), packet.pop_back::<1>()) {
+            (Some([b'<', b'-']), Some([b'>'])) => Ok(()),
+            _ => Err(Reason::Malformed),
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn header() {
+    let bed = over_memory!(SecureAsk, |swarm: MemorySwarm| Ok(HeaderSwarm::new(swarm, Tag)));
+    let bed = bed.law(
+        "header::what_has_no_header_is_dropped",
+        "a message without the header is dropped and counted, and a request without it is rejected",
+        async |_| {
+            let (one, other) = pair();
+            let node = HeaderSwarm::new(one, Tag);
+            let here = first(&node)?;
+            equal(&node.mtu(), &(other.mtu() - 3), "the MTU")?;
+            for bad in [&b"x"[..], b"<-x", b"->x>", b""] {
+                other.tell(&here, other.packet(bad)).await?;
+            }
+            other.tell(&here, other.packet(b"<-good>")).await?;
+            hears(&node, b"good").await?;
+            let seen = counted(&node, "tag");
+            equal(
+                &(seen.received, seen.delivered, seen.dropped(Reason::Malformed)),
+                &(5, 1, 4),
+                "what was received, delivered and dropped",
+            )?;
+            let mut batch = vec![
+                (first(&other)?, node.packet(b"one")),
+                (first(&other)?, node.packet(b"two")),
+            ];
+            node.tell_batch(&mut batch)
+                .await
+                .map_err(|error| Unmet::Broken(error.to_string()))?;
+            hears(&other, b"<-one>").await?;
+            hears(&other, b"<-two>").await?;
+            equal(&counted(&node, "tag").sent, &2, "messages sent")?;
+            let asking = timeout(SOON, other.ask(&here, other.packet(b"bad")));
+            match tokio::join!(asking, timeout(NEVER, node.receive_ask())) {
+                (Ok(Err(Error::Rejected(_))), Err(_)) => Ok(()),
+                other => Err(Unmet::Broken(format!(
+                    "a request without the header was {other:?}"
+                ))),
+            }
+        },
+    );
+    keeps_all_laws(bed).await;
+}
+
+/// Does the same at random to a packet and to a plain list of bytes.
+async fn packets_are_bytes(bed: Testbed<BoxAddr>) -> Outcome {
+    use rand::RngExt as _;
+
+    let mut rng = bed.rng();
+    for _ in 0..bed.amount(300) {
+        let mut bytes: Vec<u8> = (0..rng.random_range(0..80)).map(|_| rng.random()).collect();
+        let room = Headroom::new(rng.random_range(0..40), rng.random_range(0..40));
+        let mut packet = match rng.random_range(0..3) {
+            0 => Packet::new(room, &bytes),
+            1 => Packet::from(&bytes[..]),
+            _ => Packet::from(bytes.clone()),
+        };
+        for _ in 0..20 {
+            let len = rng.random_range(0..100_usize);
+            let cut = len.min(bytes.len());
+            match rng.random_range(0..9) {
+                0 => {
+                    packet.push_front(&bytes.clone());
+                    bytes.extend_from_within(..);
+                }
+                1 => {
+                    packet.push_back(b"tail");
+                    bytes.extend_from_slice(b"tail");
+                }
+                2 => {
+                    let due = bytes.first_chunk::<3>().copied();
+                    equal(&packet.pop_front::<3>(), &due, "the first three bytes")?;
+                    bytes.drain(..if due.is_some() { 3 } else { 0 });
+                }
+                3 => {
+                    let due = bytes.last_chunk::<3>().copied();
+                    equal(&packet.pop_back::<3>(), &due, "the last three bytes")?;
+                    bytes.truncate(bytes.len() - if due.is_some() { 3 } else { 0 });
+                }
+                4 => {
+                    packet.advance(len);
+                    bytes.drain(..cut);
+                }
+                5 => {
+                    packet.truncate(len);
+                    bytes.truncate(len);
+                }
+                6 => {
+                    let front = packet.split_front(len);
+                    equal(&&*front, &&bytes[..cut], "the front part")?;
+                    bytes.drain(..cut);
+                }
+                7 => {
+                    packet.detach(room);
+                    equal(
+                        &packet.room().front,
+                        &room.front,
+                        "the room in front after it was detached",
+                    )?;
+                    check(packet.room().back >= room.back, || {
+                        "there is less room behind".into()
+                    })?;
+                }
+                _ => {
+                    packet.grow_front(2).copy_from_slice(b"up");
+                    bytes.splice(..0, *b"up");
+                }
+            }
+            equal(&&*packet, &&bytes[..], "the payload")?;
+            let same =
+                packet == bytes[..] && packet == packet.clone() && packet.is_empty() == bytes.is_empty();
+            check(same && packet.held() >= packet.len(), || {
+                "a packet is not what it holds".into()
+            })?;
+            check(packet.check(bytes.len()).is_ok(), || {
+                "a packet does not fit into its length".into()
+            })?;
+            if let Some(less) = bytes.len().checked_sub(1) {
+                check(packet.check(less).is_err(), || "a packet fits into less".into())?;
+            }
+        }
+        let (buffer, start) = packet.clone().into_buffer();
+        equal(&buffer.get(start..), &Some(&bytes[..]), "the buffer")?;
+        equal(&packet.into_bytes()[..].to_vec(), &bytes, "the bytes")?;
+    }
+    check(
+        Packet::from(b"abc") == b"abc" && Packet::from("abc") == b"abc",
+        || "a text is another".into(),
+    )?;
+    check(
+        Packet::from(b"abc") != b"abd" && Packet::from("abc") != Packet::from("ab"),
+        || "two packets are one".into(),
+    )
+}
+
+#[tokio::test(start_paused = true)]
+async fn packets_and_servers() {
+    let bed = over_memory!(Plain, |swarm: MemorySwarm| Ok(swarm));
+    let bed = bed
+        .law(
+            "packet::a_packet_is_its_bytes",
+            "a packet holds what a list of bytes would",
+            packets_are_bytes,
+        )
+        .law(
+            "serve::no_more_than_the_limit_at_a_time",
+            "a server answers every ask, no more at a time than its limit, until it is closed",
+            async |_| {
+                let (client, server) = pair();
+                let to = first(&server)?;
+                let (now, most) = (AtomicUsize::new(0), AtomicUsize::new(0));
+                let handler = async |asked: p2p::Asked<MemoryAddr>| {
+                    most.fetch_max(now.fetch_add(1, Relaxed) + 1, Relaxed);
+                    tokio::time::sleep(Duration::from_millis(10)).await;
+                    now.fetch_sub(1, Relaxed);
+                    if asked.payload == b"bad" {
+                        Err(Rejection::BUSY)
+                    } else {
+                        Ok(asked.payload)
+                    }
+                };
+                let asking = async {
+                    let asks = (0..20_u8).map(|number| client.ask(&to, client.packet(&[number])));
+                    let answers = futures_util::future::join_all(asks).await;
+                    for (number, answer) in (0_u8..).zip(answers) {
+                        equal(&&*answer?, &&[number][..], "the answer")?;
+                    }
+                    match client.ask(&to, client.packet(b"bad")).await {
+                        Err(Error::Rejected(Rejection::BUSY)) => {}
+                        other => return Err(Unmet::Broken(format!("a rejected ask was {other:?}"))),
+                    }
+                    server.close().await;
+                    Ok(())
+                };
+                let serving = timeout(Duration::from_mins(1), p2p::serve_asks(&server, 4, handler));
+                let (served, asked): (_, Outcome) = tokio::join!(serving, asking);
+                asked?;
+                check(matches!(served, Ok(Ok(()))), || {
+                    format!("serving ended with {served:?}")
+                })?;
+                equal(&most.load(Relaxed), &4, "asks at a time")
+            },
+        );
+    keeps_all_laws(bed).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_mux_and_its_channels() {
+    let bed = over_memory!(Plain, |swarm: MemorySwarm| Ok(swarm));
+    let bed = bed.law(
+        "mux::a_mux_closes_all_its_channels",
+        "channels live by themselves, and end with their mux",
+        async |_| {
+            let realm = MemoryRealm::default();
+            let (ours, theirs) = (realm.open().mux(), realm.open().mux());
+            let names = ["a", "b", "c"];
+            let open = |mux: &Mux<_, _>| {
+                names
+                    .map(|name| mux.open(name))
+                    .into_iter()
+                    .collect::<p2p::Result<Vec<_>>>()
+            };
+            let (from, to) = (open(&ours)?, open(&theirs)?);
+            let addr = first(&to[0])?;
+            // All channels wait at once, and each hears its own.
+            let hearing = futures_util::future::join_all(
+                to.iter()
+                    .zip(names)
+                    .map(|(node, name)| hears(node, name.as_bytes())),
+            );
+            let telling = async {
+                for _ in 0..10 {
+                    tokio::task::yield_now().await;
+                }
+                for (node, name) in from.iter().zip(names).rev() {
+                    node.tell(&addr, node.packet(name.as_bytes())).await?;
+                }
+                Ok::<(), Unmet>(())
+            };
+            let (heard, told) = tokio::join!(hearing, telling);
+            told?;
+            heard.into_iter().collect::<Outcome<Vec<_>>>()?;
+            to[1].close().await;
+            from[2].tell(&addr, from[2].packet(b"still")).await?;
+            hears(&to[2], b"still").await?;
+            let pending = async { to[2].receive().await.err() };
+            let closing = async {
+                tokio::task::yield_now().await;
+                theirs.close().await;
+            };
+            let (ended, ()) = tokio::join!(timeout(SOON, pending), closing);
+            check(matches!(ended, Ok(Some(Error::Closed))), || {
+                format!("a channel ended with {ended:?}")
+            })?;
+            check(matches!(theirs.open("d"), Err(Error::Closed)), || {
+                "a closed mux opened a channel".into()
+            })?;
+            drop((ours, from));
+            check(realm.open_at(MemoryAddr::new(0)).is_ok(), || {
+                "the swarm below outlives its mux and all channels".into()
+            })
+        },
+    );
+    keeps_all_laws(bed).await;
 }
