@@ -41,8 +41,13 @@ pub trait Swarm<A: Addr>: Send + Sync + 'static {
     /// [`InvalidAddr`](crate::Error::InvalidAddr), which says where the text stops making sense.
     fn parse_addr(&self, text: &str) -> Result<A>;
 
-    /// Ends this swarm and the ones below it; every pending and later call fails with
-    /// [`Error::Closed`](crate::Error::Closed). Idempotent.
+    /// Ends this swarm and the ones below it. Idempotent.
+    ///
+    /// Three steps, in this order: pending receives and every later call fail with
+    /// [`Error::Closed`](crate::Error::Closed); what `tell` and `respond` accepted before is sent, within a bound that
+    /// the layer states, so that it arrives where the medium loses nothing; the address is freed. When `close` has
+    /// returned, another swarm can be bound to the address. Dropping a swarm without closing it frees the address soon
+    /// afterwards, and may lose what was accepted last.
     ///
     /// # Cancel safety
     /// The swarm is closed from the first poll on; cancelling only stops waiting for what is being freed.

@@ -62,7 +62,11 @@ fn late() -> Testbed<MemoryAddr> {
         jitter: Duration::from_millis(5),
         ..LinkFaults::default()
     };
-    faulty(link, Profile::default())
+    let pending = "pending: what is delayed is lost when the swarm closes";
+    faulty(
+        link,
+        Profile::default().waive("close::what_was_told_before_close_arrives", pending),
+    )
 }
 
 /// Everything that a network does to packets, short of damage.

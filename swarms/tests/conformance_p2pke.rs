@@ -190,7 +190,12 @@ fn asks_on_wire() -> Testbed<KeyAddr<BoxAddr>> {
         let nodes = taps.into_iter().map(|tap| node(boxed(tap), &keys).asks(4000));
         ready(Ok(nodes.collect()))
     };
-    bed(Testbed::over(SecureAsk, nodes), wire_profile())
+    // An ask of a node that is gone ends when the session and the handshake behind it have been given up.
+    let profile = Profile {
+        ask_patience: Duration::from_mins(1),
+        ..wire_profile()
+    };
+    bed(Testbed::over(SecureAsk, nodes), profile)
 }
 
 /// Attacked, and lossy besides.

@@ -48,6 +48,18 @@ pub(crate) fn letter(number: u32, len: usize) -> Vec<u8> {
     bytes
 }
 
+/// `len` bytes that depend on the seed and do not compress.
+pub(crate) fn noise(seed: u64, len: usize) -> Vec<u8> {
+    let mut state = seed | 1;
+    let next = std::iter::repeat_with(move || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        (state >> 24) as u8
+    });
+    next.take(len).collect()
+}
+
 /// The number of a letter.
 pub(crate) fn number(payload: &[u8]) -> Option<u32> {
     let (magic, rest) = payload.split_first_chunk::<4>()?;
@@ -346,6 +358,11 @@ impl<F: Future> Held<F> {
         self.future.as_mut().poll(&mut Context::from_waker(&waker))
     }
 
+    /// The future itself, to be awaited.
+    pub(crate) fn future(self) -> Pin<Box<F>> {
+        self.future
+    }
+
     /// Waits until the future asks to be polled, for `limit` at most.
     pub(crate) async fn woken(&mut self, limit: Duration) -> bool {
         timeout(limit, self.woken.0.notified()).await.is_ok()
@@ -376,10 +393,23 @@ pub(crate) async fn pending<T: Send + 'static, F: Future<Output = T> + Send + 's
 pub(crate) async fn all_closed<T: Send + 'static>(
     call: &str,
     limit: Duration,
+    calls: JoinSet<Result<T>>,
+) -> Outcome {
+    all_closed_but(call, limit, calls, |_| false).await
+}
+
+/// As [`all_closed`], but for calls that may have failed before, in a way that `excused` knows.
+pub(crate) async fn all_closed_but<T: Send + 'static>(
+    call: &str,
+    limit: Duration,
     mut calls: JoinSet<Result<T>>,
+    excused: impl Fn(&Error) -> bool,
 ) -> Outcome {
     while let Some(done) = in_time(call, limit, calls.join_next()).await? {
-        closed(call, done.map_err(|error| Unmet::Broken(error.to_string()))?)?;
+        let result = done.map_err(|error| Unmet::Broken(error.to_string()))?;
+        if !matches!(&result, Err(error) if excused(error)) {
+            closed(call, result)?;
+        }
     }
     Ok(())
 }

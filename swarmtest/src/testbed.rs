@@ -448,6 +448,14 @@ impl<A: Addr> Testbed<A> {
         self.made(beside(N)).await
     }
 
+    /// Bytes of a datagram on the suite's own wire.
+    pub(crate) fn the_wire_mtu(&self) -> usize {
+        match &self.source {
+            Source::Over { mtu, .. } => *mtu,
+            Source::Made(_) => MTU,
+        }
+    }
+
     /// As [`nodes`](Self::nodes), and the wire that they are on: the first at the first of the ports.
     pub(crate) async fn wired<const N: usize>(&self) -> Outcome<(Wire, [Port; N], [Node<A>; N])> {
         let Source::Over { mtu, .. } = &self.source else {
@@ -483,13 +491,22 @@ impl<A: Addr> Testbed<A> {
             .map_err(|_| Unmet::Broken(format!("asked for {N} nodes, the testbed made {made}")))
     }
 
+    /// One attempt to make a node at the address of one that is gone.
+    pub(crate) async fn rebound_at_once(&self, addr: &A) -> Outcome<Result<Node<A>>> {
+        let making = self.the_rebind()?(addr.clone());
+        let made = timeout(self.profile.patience, making).await;
+        made.map_err(|_| Unmet::Broken(format!("{addr} cannot be taken again")))
+    }
+
+    fn the_rebind(&self) -> Outcome<&Rebind<A>> {
+        self.rebind.as_deref().ok_or_else(|| {
+            Unmet::Waived("the testbed does not say how to make a node at a given address".into())
+        })
+    }
+
     /// A node at the address of one that is gone, as soon as that is free.
     pub(crate) async fn rebound(&self, addr: &A) -> Outcome<Node<A>> {
-        let Some(rebind) = &self.rebind else {
-            return Err(Unmet::Waived(
-                "the testbed does not say how to make a node at a given address".into(),
-            ));
-        };
+        let rebind = self.the_rebind()?;
         let started = Instant::now();
         loop {
             match timeout(self.profile.patience, rebind(addr.clone())).await {

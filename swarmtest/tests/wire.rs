@@ -33,7 +33,9 @@ conformance!(#[tokio::test] mod in_real_time: SecureAsk => bed(0));
 
 /// Runs the laws that leave anything to chance.
 async fn passes_all_of(seeds: std::ops::Range<u64>) {
-    let by_chance = |law: &&Law| law.name.contains("tamper") || law.name.contains("replay");
+    // Those of every length and of long runs take too long for so many seeds.
+    let long = |law: &Law| law.name.contains("_at_any_length_") || law.name.contains("_however_late");
+    let by_chance = |law: &&Law| (law.name.contains("tamper") || law.name.contains("replay")) && !long(law);
     let attacks: Vec<_> = LAWS.iter().filter(by_chance).collect();
     assert_eq!(attacks.len(), 6);
     for seed in seeds {

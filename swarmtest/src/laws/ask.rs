@@ -19,6 +19,20 @@ use crate::profile::arrive_at_least;
 use crate::report::{Outcome, Unmet};
 use crate::testbed::{Testbed, chain};
 
+mod busy;
+mod ends;
+mod load;
+
+pub use busy::{
+    a_handler_may_ask_back, asks_are_answered_while_tells_flood, every_waiting_receive_ask_is_woken,
+};
+pub use ends::{
+    a_dropped_request_takes_no_longer_than_an_answer, a_late_answer_reaches_no_other_ask,
+    a_server_that_goes_ends_the_asks_of_others, a_slow_handler_runs_once,
+    an_ask_without_a_response_frees_its_slot, every_code_of_a_rejection_arrives,
+};
+pub use load::{asks_of_every_length_are_answered, of_many_asks_each_gets_its_own_response};
+
 /// The code of a rejection that no library has a meaning for.
 const CODE: Rejection = match NonZeroU8::new(200) {
     Some(code) => Rejection::new(code),

@@ -1,12 +1,32 @@
 //! Laws of `close` and of dropping a swarm.
 
-use p2p::{Addr, AskSwarm as _, Packet, SecureSwarm as _, Swarm as _};
+use p2p::{Addr, AskSwarm as _, Error, Packet, SecureSwarm as _, Swarm as _};
 use tokio::task::JoinSet;
 
-use crate::field::{PLAIN, all_closed, broken, closed, ensure, in_time, letter, pending, settle};
+use crate::field::{PLAIN, all_closed, all_closed_but, broken, closed, in_time, letter, pending, settle};
 use crate::kind::Node;
 use crate::report::Outcome;
 use crate::testbed::Testbed;
+
+mod crowd;
+mod frees;
+mod order;
+
+pub use crowd::{
+    close_may_be_called_by_many_tasks, close_waits_for_no_call_that_is_held,
+    closing_in_a_flood_ends_every_call,
+};
+pub use frees::{
+    a_node_made_again_is_reached_by_others, closing_frees_an_address_in_use, closing_frees_the_address,
+    dropping_frees_an_address_in_use, dropping_frees_the_address,
+};
+pub use order::{
+    a_closed_peer_is_no_closed_swarm, close_takes_effect_at_its_first_poll,
+    what_was_answered_before_close_arrives, what_was_told_before_close_arrives,
+};
+
+/// Calls of one kind that wait at the same time.
+const MANY: usize = 48;
 
 async fn close<A: Addr>(bed: &Testbed<A>, node: &Node<A>) -> Outcome {
     in_time("close", bed.patience(), node.close()).await
@@ -25,8 +45,8 @@ pub async fn a_pending_receive_is_closed<A: Addr>(bed: &Testbed<A>) -> Outcome {
     let [node] = bed.nodes().await?;
     let single = |node: Node<A>| async move { node.receive().await };
     let batch = |node: Node<A>| async move { node.receive_batch(&mut Vec::new(), 4).await };
-    let singles = pending((0..3).map(|_| single(node.clone()))).await;
-    let batches = pending([batch(node.clone())]).await;
+    let singles = pending((0..MANY).map(|_| single(node.clone()))).await;
+    let batches = pending((0..MANY).map(|_| batch(node.clone()))).await;
     close(bed, &node).await?;
     all_closed("a pending receive", bed.patience(), singles).await?;
     all_closed("a pending receive_batch", bed.patience(), batches).await
@@ -37,26 +57,27 @@ pub async fn a_pending_receive_ask_is_closed<A: Addr>(bed: &Testbed<A>) -> Outco
     let [node] = bed.nodes().await?;
     let asks = node.ask_side()?.clone();
     let call = |asks: p2p::BoxAskSwarm<A>| async move { asks.receive_ask().await };
-    let calls = pending((0..3).map(|_| call(asks.clone()))).await;
+    let calls = pending((0..MANY).map(|_| call(asks.clone()))).await;
     close(bed, &node).await?;
     all_closed("a pending receive_ask", bed.patience(), calls).await
 }
 
 /// Asks of `a` that `b` does not answer.
-async fn asks<A: Addr>(a: &Node<A>, b: &Node<A>) -> Outcome<JoinSet<p2p::Result<Packet>>> {
+async fn asks<A: Addr>(a: &Node<A>, b: &Node<A>, count: usize) -> Outcome<JoinSet<p2p::Result<Packet>>> {
     let (asks, dst) = (a.ask_side()?.clone(), b.addr()?);
     let ask = |asks: p2p::BoxAskSwarm<A>, dst: A| async move {
         asks.ask(&dst, Packet::from(letter(0, PLAIN).as_slice())).await
     };
-    Ok(pending((0..3).map(|_| ask(asks.clone(), dst.clone()))).await)
+    Ok(pending((0..count).map(|_| ask(asks.clone(), dst.clone()))).await)
 }
 
 /// Closes the asker while asks wait for their responses.
 pub async fn a_pending_ask_is_closed<A: Addr>(bed: &Testbed<A>) -> Outcome {
     let [a, b] = bed.nodes().await?;
-    let asks = asks(&a, &b).await?;
+    let asks = asks(&a, &b, bed.the_profile().asks.clamp(1, MANY)).await?;
     close(bed, &a).await?;
-    all_closed("a pending ask", bed.patience(), asks).await
+    let refused = |error: &Error| matches!(error, Error::Limit { .. } | Error::Rejected(_));
+    all_closed_but("a pending ask", bed.patience(), asks, refused).await
 }
 
 /// Closes while the key of a node that is gone is looked up.
@@ -120,7 +141,7 @@ pub async fn later_asks_are_closed<A: Addr>(bed: &Testbed<A>) -> Outcome {
 /// Receives asks after `close`, with requests in the queue.
 pub async fn later_receive_asks_are_closed<A: Addr>(bed: &Testbed<A>) -> Outcome {
     let [a, b] = bed.nodes().await?;
-    let _asks = asks(&a, &b).await?;
+    let _asks = asks(&a, &b, 3).await?;
     settle(bed).await;
     close(bed, &b).await?;
     let receive = b.ask_side()?.receive_ask();
@@ -151,30 +172,4 @@ pub async fn closing_closes_no_other_node<A: Addr>(bed: &Testbed<A>) -> Outcome 
     let _ = tokio::time::timeout(bed.settle(), a.tell(&gone, Packet::default())).await;
     bed.deliver(&a, &c, &letter(0, PLAIN)).await?;
     bed.deliver(&c, &a, &letter(0, PLAIN)).await.map(drop)
-}
-
-/// Makes a node at the address of one that was closed, and tells it something.
-pub async fn closing_frees_the_address<A: Addr>(bed: &Testbed<A>) -> Outcome {
-    let [a, b] = bed.nodes().await?;
-    let addr = b.addr()?;
-    close(bed, &b).await?;
-    taken_again(bed, &a, &addr).await
-}
-
-/// Makes a node at the address of one that was dropped, and tells it something.
-pub async fn dropping_frees_the_address<A: Addr>(bed: &Testbed<A>) -> Outcome {
-    let [a, b] = bed.nodes().await?;
-    let addr = b.addr()?;
-    drop(b);
-    taken_again(bed, &a, &addr).await
-}
-
-async fn taken_again<A: Addr>(bed: &Testbed<A>, a: &Node<A>, addr: &A) -> Outcome {
-    let node = bed.rebound(addr).await?;
-    let local = node.local_addrs();
-    ensure!(
-        local.contains(addr),
-        "a node made at {addr} has the addresses {local:?}"
-    );
-    bed.deliver_at(a, addr, &node, &letter(0, PLAIN)).await.map(drop)
 }

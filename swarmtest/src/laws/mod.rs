@@ -18,6 +18,7 @@ pub mod close;
 pub mod contents;
 pub mod counters;
 pub mod exchange;
+pub mod garbage;
 pub mod receive;
 pub mod secure;
 pub mod tell;
@@ -170,6 +171,25 @@ macro_rules! for_each_law {
                 Ask a_held_receive_stalls_no_ask
                     "asks are answered while a receive is held at either end, neither polled nor dropped";
                 Ask cancelling_receive_ask_loses_nothing "cancelling receive_ask loses no request";
+                Ask of_many_asks_each_gets_its_own_response
+                    "of hundreds of asks between three nodes each runs once and gets its own response";
+                Ask asks_of_every_length_are_answered
+                    "requests and responses of every length work, at the first attempt where nothing is lost";
+                Ask an_ask_without_a_response_frees_its_slot
+                    "rejected and dropped requests, more than may be under way, leave room for new asks";
+                Ask every_code_of_a_rejection_arrives "the asker learns each of the 255 codes of rejections";
+                Ask a_dropped_request_takes_no_longer_than_an_answer
+                    "the asker learns that its request was dropped about as soon as it gets an answer";
+                Ask a_slow_handler_runs_once
+                    "a handler that takes seconds runs once for each ask, and answers no other";
+                Ask a_late_answer_reaches_no_other_ask
+                    "the answer to an ask that was cancelled meanwhile reaches no other ask";
+                Ask a_server_that_goes_ends_the_asks_of_others
+                    "asks of a node that is closed or dropped while it holds requests end";
+                Ask asks_are_answered_while_tells_flood "asks are answered while many messages are told";
+                Ask a_handler_may_ask_back "a handler may ask the asker before it answers";
+                Ask every_waiting_receive_ask_is_woken
+                    "as many waiting callers of receive_ask are woken as there are requests";
             }
             secure {
                 Secure src_is_who_it_says "the source of a message names the node that sent it";
@@ -180,6 +200,17 @@ macro_rules! for_each_law {
                     "a message to an identity at another node's place reaches nobody";
                 Secure a_wrong_id_has_no_key
                     "looking up an identity at another node's place does not give that node's key";
+                Secure a_wrong_id_reaches_nobody_beside_the_true_one
+                    "a message to a wrong identity reaches nobody also where the true one at that place is known";
+                Secure a_wrong_id_makes_nobody_unreachable
+                    "calls to wrong identities at a node's place keep nobody from reaching that node";
+                Secure a_flooded_node_proves_its_key
+                    "a node with more unread messages than it holds proves its key to another";
+            }
+            garbage {
+                Swarm messages_arrive_again_after_garbage
+                    "packets of garbage, from anywhere, keep no later message from arriving";
+                Swarm garbage_is_counted "packets that make no sense are counted as dropped";
             }
             wire {
                 Secure tells_cannot_be_read_on_the_wire "nothing of what a message says can be read on the wire";
@@ -203,6 +234,14 @@ macro_rules! for_each_law {
                     "looking up a node that is gone does not give the key of another at its address";
                 Secure diverted_packets_bring_nothing
                     "packets that are diverted to another node bring it no message and no request";
+                Secure no_length_can_be_read_on_the_wire
+                    "no byte of a message of any length can be read on the wire, and no stream of key is used twice";
+                Secure the_same_message_never_looks_the_same
+                    "a message that is told again gives other packets";
+                Secure tampering_at_any_length_changes_no_message
+                    "while packets of messages of any length are tampered with, none arrives changed";
+                Secure replay_repeats_no_message_however_late
+                    "a packet that is sent again brings no message again, after more messages than 16 bits can count";
                 Secure messages_arrive_again_after_tampering
                     "messages arrive again as soon as packets are not tampered with any more";
                 Secure messages_arrive_again_after_replay
@@ -224,8 +263,29 @@ macro_rules! for_each_law {
                     "receive_ask after close fails with Error::Closed, also where requests wait";
                 Secure later_lookups_are_closed "lookups after close fail with Error::Closed";
                 Swarm closing_closes_no_other_node "other nodes work on after one is closed";
-                Swarm closing_frees_the_address "the address of a closed node can be taken again";
+                Swarm closing_frees_the_address
+                    "the address of a closed node can be taken again as soon as close has returned";
                 Swarm dropping_frees_the_address "the address of a dropped node can be taken again";
+                Swarm closing_frees_an_address_in_use
+                    "close frees the address also after cancelled calls and where requests are held";
+                Swarm dropping_frees_an_address_in_use
+                    "dropping frees the address also after cancelled calls and where requests are held";
+                Swarm a_node_made_again_is_reached_by_others
+                    "a node that is made at the address of a closed one reaches its peers and is reached by them";
+                Swarm close_takes_effect_at_its_first_poll
+                    "close that was polled once and given up has closed the swarm";
+                Swarm what_was_told_before_close_arrives
+                    "what tell accepted before close arrives, where the medium loses nothing";
+                Ask what_was_answered_before_close_arrives
+                    "a response that was accepted before close arrives, where the medium loses nothing";
+                Swarm a_closed_peer_is_no_closed_swarm
+                    "calls to a peer that is closed do not fail with Error::Closed, and the node works on";
+                Swarm close_may_be_called_by_many_tasks
+                    "close ends for each of many tasks that call it, also where others were given up";
+                Swarm close_waits_for_no_call_that_is_held
+                    "close does not wait for calls that are neither polled nor dropped, and they end with Error::Closed";
+                Swarm closing_in_a_flood_ends_every_call
+                    "every call of many tasks that tell and receive ends when either end is closed";
             }
         }
     };

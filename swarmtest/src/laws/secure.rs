@@ -10,6 +10,13 @@ use crate::kind::Node;
 use crate::report::Outcome;
 use crate::testbed::{Testbed, chain};
 
+mod wrong;
+
+pub use wrong::{
+    a_flooded_node_proves_its_key, a_wrong_id_makes_nobody_unreachable,
+    a_wrong_id_reaches_nobody_beside_the_true_one,
+};
+
 /// Lets two nodes tell a third in turn, and compares the sources.
 pub async fn src_is_who_it_says<A: Addr>(bed: &Testbed<A>) -> Outcome {
     let [a, c, reader] = bed.nodes().await?;

@@ -2,14 +2,15 @@
 
 use std::future::pending;
 use std::sync::Arc;
-use std::sync::atomic::Ordering::SeqCst;
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::time::Duration;
 
 use p2p::{AskSwarm, Error, Packet, Rejection, Request, Respond, Responder, Result, Swarm as _};
 use p2p_swarmtest::reference::Address;
+use tokio::sync::oneshot;
 use tokio::task::yield_now;
 
-use crate::{Crowd, Mutant, damage, lock};
+use crate::{Crowd, Mutant, Own, damage, lock};
 
 fn late() -> Error {
     Error::TimedOut {
@@ -56,8 +57,55 @@ impl Mutant {
                 let other = lock(&own.stash).replace(response.clone());
                 Ok(other.filter(|_| others).unwrap_or(response))
             }
+            "ask::of_many_asks_each_gets_its_own_response" => {
+                own.asking.fetch_add(1, SeqCst);
+                let response = self.inner.ask(dst, request).await;
+                let others = own.asking.fetch_sub(1, SeqCst) > 20;
+                let response = response?;
+                let other = lock(&own.stash).replace(response.clone());
+                Ok(other.filter(|_| others).unwrap_or(response))
+            }
+            "ask::a_slow_handler_runs_once" => {
+                let again = async {
+                    tokio::time::sleep(Duration::from_secs(2)).await;
+                    self.inner.ask(dst, request.clone()).await
+                };
+                tokio::select! { biased; outcome = self.inner.ask(dst, request.clone()) => outcome, outcome = again => outcome }
+            }
+            "ask::a_late_answer_reaches_no_other_ask" => {
+                let (open, late) = oneshot::channel();
+                lock(&own.open_asks).push(open);
+                let mut cancelled = Cancelled(&self.crowd, Some(request.to_vec()));
+                let late = async {
+                    match late.await {
+                        Ok(response) => Ok(response),
+                        Err(_) => pending().await,
+                    }
+                };
+                let outcome = tokio::select! { biased; outcome = late => outcome, outcome = self.inner.ask(dst, request) => outcome };
+                cancelled.1 = None;
+                outcome
+            }
             _ => self.inner.ask(dst, request).await,
         }
+    }
+}
+
+/// An ask that is remembered when it is cancelled.
+struct Cancelled<'a>(&'a Crowd, Option<Vec<u8>>);
+
+impl Drop for Cancelled<'_> {
+    fn drop(&mut self) {
+        lock(&self.0.cancelled).extend(self.1.take());
+    }
+}
+
+/// A caller of `receive_ask`.
+struct Caller<'a>(&'a AtomicUsize);
+
+impl Drop for Caller<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, SeqCst);
     }
 }
 
@@ -76,12 +124,47 @@ impl AskSwarm<Address> for Mutant {
                 return Err(late());
             }
             "close::later_asks_are_closed" if was_closed => return Err(late()),
+            "ask::an_ask_without_a_response_frees_its_slot" if self.own.rejected.load(SeqCst) >= 60 => {
+                return Err(Error::Limit {
+                    what: "asks",
+                    limit: 60,
+                });
+            }
+            "ask::asks_are_answered_while_tells_flood"
+                if self
+                    .crowd
+                    .known(dst)
+                    .is_some_and(|own| own.received.load(SeqCst) > 100) =>
+            {
+                return Err(late());
+            }
+            "ask::a_handler_may_ask_back" if Arc::strong_count(&self.own.serving) > 1 => return Err(late()),
             _ => {}
         }
+        let (own, len) = (&*self.own, request.len());
         let mut outcome = self.ask_below(dst, request).await;
         match (&mut outcome, self.breaks) {
             (Ok(response), "ask::an_ask_gets_its_response") if (65..=200).contains(&response.len()) => {
                 damage(response);
+            }
+            (Ok(response), "ask::asks_of_every_length_are_answered") if (5..8).contains(&len) => {
+                damage(response)
+            }
+            (Err(Error::Rejected(_)), "ask::an_ask_without_a_response_frees_its_slot") => {
+                own.rejected.fetch_add(1, SeqCst);
+            }
+            (Err(Error::Rejected(why)), "ask::every_code_of_a_rejection_arrives")
+                if why.code().get() == 77 =>
+            {
+                *why = Rejection::DROPPED;
+            }
+            (Err(Error::Rejected(_)), "ask::a_dropped_request_takes_no_longer_than_an_answer") => {
+                tokio::time::sleep(Duration::from_millis(500)).await;
+            }
+            (Err(Error::Rejected(_)), "ask::a_server_that_goes_ends_the_asks_of_others")
+                if self.crowd.is_gone(dst) =>
+            {
+                pending().await
             }
             (Err(Error::Rejected(why)), "ask::a_rejection_carries_its_code") => *why = Rejection::DROPPED,
             (Err(Error::Unreachable { .. }), "ask::an_ask_that_nobody_answers_ends") => pending().await,
@@ -93,7 +176,18 @@ impl AskSwarm<Address> for Mutant {
 
     async fn receive_ask(&self) -> Result<Request<Address>> {
         let was_closed = self.closed();
+        let fussy = self.breaks("ask::every_waiting_receive_ask_is_woken");
+        let before = self.own.waiting.fetch_add(usize::from(fussy), SeqCst);
+        let caller = fussy.then(|| Caller(&self.own.waiting));
+        while fussy
+            && before >= 4
+            && !self.closed()
+            && (self.own.waiting.load(SeqCst) > 2 || Arc::strong_count(&self.own.serving) > 1)
+        {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
         let received = self.inner.receive_ask().await;
+        drop(caller);
         match self.breaks {
             "close::later_receive_asks_are_closed" if was_closed => pending().await,
             "close::a_pending_receive_ask_is_closed" if !was_closed && received.is_err() => pending().await,
@@ -106,8 +200,16 @@ impl AskSwarm<Address> for Mutant {
             "ask::dst_is_a_local_address" => dst = src,
             _ => {}
         }
+        self.own.asked.store(true, SeqCst);
         let back = Back {
             inner: back,
+            _serving: self.own.serving.clone(),
+            closes: self
+                .breaks("close::what_was_answered_before_close_arrives")
+                .then(|| (self.own.clone(), self.inner.mtu())),
+            late: self
+                .breaks("ask::a_late_answer_reaches_no_other_ask")
+                .then(|| (self.crowd.clone(), src, payload.to_vec())),
             keeps: self
                 .breaks("ask::a_dropped_request_is_an_error_at_once")
                 .then(|| self.crowd.clone()),
@@ -126,11 +228,39 @@ struct Back {
     keeps: Option<Arc<Crowd>>,
     /// Who responds with more than this many bytes does not learn that it failed.
     hides: Option<usize>,
+    _serving: Arc<()>,
+    /// What was accepted is lost where the node is closed then.
+    closes: Option<(Arc<Own>, usize)>,
+    /// Who asked what: an answer to who has cancelled goes to another of its asks.
+    late: Option<(Arc<Crowd>, Address, Vec<u8>)>,
 }
 
 #[async_trait::async_trait]
 impl Respond for Back {
     async fn respond(self: Box<Self>, response: Packet) -> Result<()> {
+        if let Some((own, _)) = self.closes.filter(|(_, most)| response.len() <= *most) {
+            let inner = self.inner;
+            tokio::spawn(async move {
+                yield_now().await;
+                if !own.closed.load(SeqCst) {
+                    let _ = inner.respond(response).await;
+                }
+            });
+            return Ok(());
+        }
+        if let Some((crowd, asker, request)) = &self.late
+            && lock(&crowd.cancelled).contains(request)
+            && let Some(own) = crowd.known(asker)
+        {
+            let mut open = lock(&own.open_asks);
+            let mut response = Some(response);
+            while let Some(packet) = response.take()
+                && !open.is_empty()
+            {
+                response = open.remove(0).send(packet).err();
+            }
+            return Ok(());
+        }
         let hidden = self.hides.is_some_and(|most| response.len() > most);
         let outcome = self.inner.respond(response).await;
         if hidden { Ok(()) } else { outcome }

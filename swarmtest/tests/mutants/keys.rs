@@ -26,6 +26,12 @@ impl SecureSwarm<Address> for Mutant {
                 limit: Duration::ZERO,
             });
         }
+        if self.breaks("secure::a_flooded_node_proves_its_key") && self.crowd.unread(addr) > 20 {
+            return Err(Error::TimedOut {
+                doing: "looking up",
+                limit: Duration::ZERO,
+            });
+        }
         let looked_at = match self.breaks {
             "secure::a_wrong_id_has_no_key" => self.crowd.at(addr.place).unwrap_or(*addr),
             _ => *addr,

@@ -138,8 +138,23 @@ impl Mutant {
                 return Ok(message);
             }
         }
+        if self.breaks("close::close_waits_for_no_call_that_is_held") {
+            own.waiting.fetch_add(1, SeqCst);
+            let _waiting = Waiting {
+                count: &own.waiting,
+                on_cancel: None,
+            };
+            return self.inner.receive().await;
+        }
         let was_closed = self.closed();
         match self.inner.receive().await {
+            Err(Error::Closed)
+                if !was_closed
+                    && own.received.load(SeqCst) >= 64
+                    && self.breaks("close::closing_in_a_flood_ends_every_call") =>
+            {
+                pending().await
+            }
             Err(Error::Closed) if was_closed && self.breaks("close::later_receives_are_closed") => {
                 pending().await
             }
@@ -237,11 +252,50 @@ impl Swarm<Address> for Mutant {
                 }
             }
             "addr::a_parsed_address_can_be_told_to" if lock(&own.parsed).contains(dst) => return Ok(()),
+            "secure::a_wrong_id_reaches_nobody_beside_the_true_one" => match self.crowd.at(dst.place) {
+                Some(there) if there == *dst => {
+                    lock(&own.known_true).insert(there);
+                }
+                Some(there) if lock(&own.known_true).contains(&there) => {
+                    return self.send(&there, packet).await;
+                }
+                _ => {}
+            },
+            "secure::a_wrong_id_makes_nobody_unreachable" => match self.crowd.at(dst.place) {
+                Some(there) if there != *dst => {
+                    lock(&own.wronged).insert(there);
+                }
+                Some(there) if lock(&own.wronged).contains(&there) => return Ok(()),
+                _ => {}
+            },
             "secure::a_wrong_id_reaches_nobody" => {
                 let dst = self.crowd.at(dst.place).unwrap_or(*dst);
                 return self.send(&dst, packet).await;
             }
             "close::later_tells_are_closed" if self.closed() => return Ok(()),
+            "close::a_closed_peer_is_no_closed_swarm" if self.crowd.is_gone(dst) => {
+                return Err(Error::Closed);
+            }
+            "close::a_node_made_again_is_reached_by_others"
+                if self.crowd.is_gone(dst) && own.received.load(SeqCst) > 0 =>
+            {
+                return Ok(());
+            }
+            "close::what_was_told_before_close_arrives" => {
+                if self.closed() {
+                    return Err(Error::Closed);
+                }
+                packet.check(most)?;
+                let (node, own, dst) = (self.inner.clone(), self.own.clone(), *dst);
+                *lock(&self.crowd.unread).entry(dst).or_default() += 1;
+                tokio::spawn(async move {
+                    yield_now().await;
+                    if !own.closed.load(SeqCst) {
+                        let _ = node.tell(&dst, packet).await;
+                    }
+                });
+                return Ok(());
+            }
             _ => {}
         }
         self.send(dst, packet).await
@@ -364,7 +418,19 @@ impl Swarm<Address> for Mutant {
         if self.own.closed.swap(true, SeqCst) && self.breaks("close::close_is_idempotent") {
             pending::<()>().await;
         }
+        match self.breaks {
+            "close::close_takes_effect_at_its_first_poll" => yield_now().await,
+            "close::close_may_be_called_by_many_tasks" if self.own.closes.fetch_add(1, SeqCst) >= 8 => {
+                pending().await
+            }
+            "close::closing_frees_an_address_in_use" if self.own.asked.load(SeqCst) => return,
+            _ => {}
+        }
         self.inner.close().await;
+        while self.breaks("close::close_waits_for_no_call_that_is_held") && self.own.waiting.load(SeqCst) > 0
+        {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
         self.own.closing.notify_waiters();
         lock(&self.own.waiters).clear();
         let nodes = lock(&self.crowd.nodes);

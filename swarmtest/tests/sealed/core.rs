@@ -62,6 +62,7 @@ pub(super) struct State {
     pub(super) first_at: HashMap<Port, PeerId>,
     pub(super) last_key: HashMap<Port, Public>,
     pub(super) resented: HashSet<Name>,
+    pub(super) senseless: HashMap<Port, usize>,
 }
 
 /// A node's state, and the tap that it is on.

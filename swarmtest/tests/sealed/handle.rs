@@ -19,6 +19,19 @@ impl Core {
     pub(crate) fn handle(self: &Arc<Self>, message: &Message<Port>) {
         self.counters.received(1);
         let (src, bytes) = (message.src, &*message.payload);
+        assert!(
+            self.fault != Fault::PanicsOnShort || bytes.len() != 1,
+            "a packet of one byte"
+        );
+        let known = bytes.first().is_some_and(|kind| *kind <= FAULTY);
+        if self.fault == Fault::Shuns {
+            let mut state = self.state();
+            let count = state.senseless.entry(src).or_default();
+            *count += usize::from(!known);
+            if *count > 40 {
+                return;
+            }
+        }
         let handled = match bytes.first() {
             Some(&HELLO) => self.handle_hello(src, bytes),
             Some(&ANSWER) => self.handle_answer(src, bytes),
@@ -26,7 +39,12 @@ impl Core {
             Some(&UNKNOWN) => self.handle_unknown(src, bytes),
             _ => None,
         };
-        if handled.is_none() {
+        let uncounted = match self.fault {
+            Fault::Uncounted => !known,
+            Fault::UncountedEmpty => bytes.is_empty(),
+            _ => false,
+        };
+        if handled.is_none() && !uncounted {
             self.counters.dropped(Reason::Unauthenticated);
         }
     }
@@ -187,6 +205,9 @@ impl Core {
             session.dead = self.fault == Fault::EndedByReplay && session.refused >= ENOUGH;
             self.counters.dropped(Reason::Duplicate);
             return Some(());
+        }
+        if counter % self.fault.forgets_after() == self.fault.forgets_after() - 1 {
+            session.window = Window::default();
         }
         session.window.add(counter);
         let mut peer = session.peer;

@@ -5,17 +5,25 @@
 //! key that it had.
 
 mod impostor;
+mod lengths;
 mod plain;
 mod replay;
-mod scene;
+pub(super) mod scene;
 mod tamper;
 
 pub use impostor::{
     an_impostor_gets_no_ask, an_impostor_gets_no_message, an_impostor_has_no_key, an_impostor_has_no_say,
     diverted_packets_bring_nothing, messages_arrive_again_after_diversion,
 };
+pub use lengths::{
+    no_length_can_be_read_on_the_wire, tampering_at_any_length_changes_no_message,
+    the_same_message_never_looks_the_same,
+};
 pub use plain::{asks_cannot_be_read_on_the_wire, tells_cannot_be_read_on_the_wire};
-pub use replay::{messages_arrive_again_after_replay, replay_repeats_no_ask, replay_repeats_no_message};
+pub use replay::{
+    messages_arrive_again_after_replay, replay_repeats_no_ask, replay_repeats_no_message,
+    replay_repeats_no_message_however_late,
+};
 pub use tamper::{
     messages_arrive_again_after_tampering, tampering_changes_no_ask, tampering_changes_no_message,
 };

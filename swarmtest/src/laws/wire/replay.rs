@@ -1,7 +1,9 @@
 //! Packets arrive again.
 
+use std::sync::{Arc, Mutex, PoisonError};
+
 use p2p::Addr;
-use rand::seq::SliceRandom as _;
+use rand::seq::{IndexedRandom as _, SliceRandom as _};
 
 use super::scene::Scene;
 use crate::field::PLAIN;
@@ -40,6 +42,60 @@ pub async fn replay_repeats_no_message<A: Addr>(bed: &Testbed<A>) -> Outcome {
     }
     scene.settle().await?;
     scene.inject(early).await?;
+    scene.at_most_once()
+}
+
+/// Behind how many newer packets old ones are sent again.
+const BEHIND: [usize; 24] = [
+    1, 2, 31, 33, 63, 64, 65, 127, 129, 255, 257, 511, 513, 1023, 1025, 2047, 2049, 4095, 4097, 8191, 8193,
+    16_385, 32_769, 65_537,
+];
+
+/// Real time after which a run that is not strict tells no more.
+const LONG: std::time::Duration = std::time::Duration::from_secs(3);
+
+/// Tells more messages than a counter of 16 bits can count, and sends old packets again all the while: the first ones at
+/// every power of two, and some that are as far behind as a window may be long.
+pub async fn replay_repeats_no_message_however_late<A: Addr>(bed: &Testbed<A>) -> Outcome {
+    let mut scene = Scene::new::<2>(bed).await?;
+    scene.reach(0, 1).await?;
+    let sent = Arc::new(Mutex::new(Vec::new()));
+    let (keep, way) = (sent.clone(), (scene.ports[0], scene.ports[1]));
+    scene.wire.attack(move |packet| {
+        if (packet.src, packet.dst) == way {
+            keep.lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .push(packet.clone());
+        }
+        vec![packet]
+    });
+    let (started, most) = (std::time::Instant::now(), bed.amount(70_000).min(200_000));
+    let patient = most > 70_000;
+    for told in 1..=most {
+        scene.tell(0, 1, PLAIN).await;
+        let near_power = told > 128 && (told - 1).is_power_of_two() || told.is_multiple_of(1 << 13);
+        if !told.is_multiple_of(128) && !near_power {
+            continue;
+        }
+        scene.read().await?;
+        if !patient && told > 10_000 && started.elapsed() > LONG {
+            break;
+        }
+        let old: Vec<Datagram> = {
+            let sent = sent.lock().unwrap_or_else(PoisonError::into_inner);
+            let some = BEHIND.sample(&mut scene.rng, 4);
+            let behind = some.filter_map(|behind| sent.get(sent.len().checked_sub(*behind)?));
+            let first = sent.iter().take(if near_power { 128 } else { 1 });
+            behind.chain(first).cloned().collect()
+        };
+        scene.put(old).await;
+    }
+    let first: Vec<Datagram> = {
+        let sent = sent.lock().unwrap_or_else(PoisonError::into_inner);
+        let last = sent.len().saturating_sub(300);
+        sent.iter().take(300).chain(&sent[last..]).cloned().collect()
+    };
+    scene.inject(first).await?;
     scene.at_most_once()
 }
 

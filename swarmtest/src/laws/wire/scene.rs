@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use p2p::{Addr, AskSwarm as _, Packet, SecureSwarm as _, Swarm as _};
-use rand::SeedableRng as _;
 use rand::rngs::StdRng;
 use tokio::sync::mpsc;
 use tokio::task::{JoinSet, yield_now};
@@ -20,15 +19,15 @@ use crate::wire::{Datagram, Port, Wire};
 const AT_ONCE: usize = 32;
 
 /// Nodes on a wire, and what they said.
-pub(super) struct Scene<'a, A> {
-    pub(super) bed: &'a Testbed<A>,
-    pub(super) wire: Wire,
-    pub(super) ports: Vec<Port>,
-    pub(super) nodes: Vec<Node<A>>,
-    pub(super) addrs: Vec<A>,
-    pub(super) rng: StdRng,
+pub(in crate::laws) struct Scene<'a, A> {
+    pub(in crate::laws) bed: &'a Testbed<A>,
+    pub(in crate::laws) wire: Wire,
+    pub(in crate::laws) ports: Vec<Port>,
+    pub(in crate::laws) nodes: Vec<Node<A>>,
+    pub(in crate::laws) addrs: Vec<A>,
+    pub(in crate::laws) rng: StdRng,
     /// Whether what surfaces must be right. Laws of what comes after an attack only look for what arrives.
-    pub(super) strict: bool,
+    pub(in crate::laws) strict: bool,
     said: BTreeMap<u32, Said>,
     tasks: JoinSet<()>,
     surface: mpsc::UnboundedSender<Surfaced<A>>,
@@ -45,7 +44,7 @@ struct Said {
 }
 
 /// An ask that waits for its response. Dropping it gives it up.
-pub(super) struct Asking {
+pub(in crate::laws) struct Asking {
     request: Vec<u8>,
     outcome: JoinSet<p2p::Result<Packet>>,
 }
@@ -60,7 +59,7 @@ struct Surfaced<A> {
 
 impl<'a, A: Addr> Scene<'a, A> {
     /// `N` nodes that read their messages and answer their asks from now on.
-    pub(super) async fn new<const N: usize>(bed: &'a Testbed<A>) -> Outcome<Self> {
+    pub(in crate::laws) async fn new<const N: usize>(bed: &'a Testbed<A>) -> Outcome<Self> {
         let (wire, ports, nodes) = bed.wired::<N>().await?;
         let (surface, surfaced) = mpsc::unbounded_channel();
         let mut scene = Self {
@@ -69,7 +68,7 @@ impl<'a, A: Addr> Scene<'a, A> {
             ports: Vec::new(),
             nodes: Vec::new(),
             addrs: Vec::new(),
-            rng: StdRng::seed_from_u64(bed.the_profile().seed),
+            rng: bed.rng(),
             strict: true,
             said: BTreeMap::new(),
             tasks: JoinSet::new(),
@@ -122,7 +121,7 @@ impl<'a, A: Addr> Scene<'a, A> {
     }
 
     /// Closes a node and puts one with another key at its port.
-    pub(super) async fn usurp(&mut self, at: usize) -> Outcome<usize> {
+    pub(in crate::laws) async fn usurp(&mut self, at: usize) -> Outcome<usize> {
         // How long closing takes is another law's business; the port is taken from it anyway.
         let _ = timeout(self.bed.patience(), self.nodes[at].close()).await;
         let port = self.ports[at];
@@ -136,7 +135,7 @@ impl<'a, A: Addr> Scene<'a, A> {
     }
 
     /// Whether the nodes ask.
-    pub(super) fn asks(&self) -> bool {
+    pub(in crate::laws) fn asks(&self) -> bool {
         self.nodes.iter().all(|node| node.ask_side().is_ok())
     }
 
@@ -155,13 +154,13 @@ impl<'a, A: Addr> Scene<'a, A> {
 
     /// Tells a letter once. Whether it leaves does not matter, and it is not waited for any longer than for a
     /// message to arrive.
-    pub(super) async fn tell(&mut self, from: usize, to: usize, len: usize) {
+    pub(in crate::laws) async fn tell(&mut self, from: usize, to: usize, len: usize) {
         let packet = Packet::from(self.say(from, to, len, false));
         let _ = timeout(self.bed.settle(), self.nodes[from].tell(&self.addrs[to], packet)).await;
     }
 
     /// Asks with a letter, in a task.
-    pub(super) fn asking(&mut self, from: usize, to: usize, len: usize) -> Outcome<Asking> {
+    pub(in crate::laws) fn asking(&mut self, from: usize, to: usize, len: usize) -> Outcome<Asking> {
         let request = self.say(from, to, len, true);
         let (asks, dst) = (self.nodes[from].ask_side()?.clone(), self.addrs[to].clone());
         let packet = Packet::from(request.as_slice());
@@ -171,7 +170,7 @@ impl<'a, A: Addr> Scene<'a, A> {
     }
 
     /// Compares the response, if one comes within `limit`, and says whether one did; then gives the ask up.
-    pub(super) async fn answered(&self, mut asking: Asking, limit: Duration) -> Outcome<bool> {
+    pub(in crate::laws) async fn answered(&self, mut asking: Asking, limit: Duration) -> Outcome<bool> {
         let Ok(Some(Ok(Ok(response)))) = timeout(limit, asking.outcome.join_next()).await else {
             return Ok(false);
         };
@@ -184,13 +183,19 @@ impl<'a, A: Addr> Scene<'a, A> {
     }
 
     /// Asks with a letter, and compares the response; says whether one came within `limit`.
-    pub(super) async fn ask(&mut self, from: usize, to: usize, len: usize, limit: Duration) -> Outcome<bool> {
+    pub(in crate::laws) async fn ask(
+        &mut self,
+        from: usize,
+        to: usize,
+        len: usize,
+        limit: Duration,
+    ) -> Outcome<bool> {
         let asking = self.asking(from, to, len)?;
         self.answered(asking, limit).await
     }
 
     /// Asks until a response comes.
-    pub(super) async fn is_answered(&mut self, from: usize, to: usize) -> Outcome {
+    pub(in crate::laws) async fn is_answered(&mut self, from: usize, to: usize) -> Outcome {
         let mut again = self.bed.again_round_trip(PLAIN);
         while again.next() {
             if self
@@ -204,7 +209,7 @@ impl<'a, A: Addr> Scene<'a, A> {
     }
 
     /// Tells letters until one arrives.
-    pub(super) async fn reach(&mut self, from: usize, to: usize) -> Outcome {
+    pub(in crate::laws) async fn reach(&mut self, from: usize, to: usize) -> Outcome {
         let mut again: Again = self.bed.again(PLAIN);
         while again.next() {
             let first = self.said.len() as u32;
@@ -228,13 +233,13 @@ impl<'a, A: Addr> Scene<'a, A> {
     }
 
     /// Compares what has surfaced by now.
-    pub(super) async fn read(&mut self) -> Outcome {
+    pub(in crate::laws) async fn read(&mut self) -> Outcome {
         yield_now().await;
         self.look(Duration::ZERO, |_| false).await
     }
 
     /// Compares what surfaces until nothing does any more.
-    pub(super) async fn settle(&mut self) -> Outcome {
+    pub(in crate::laws) async fn settle(&mut self) -> Outcome {
         self.look(self.bed.settle(), |_| false).await
     }
 
@@ -306,7 +311,7 @@ impl<'a, A: Addr> Scene<'a, A> {
     }
 
     /// [`Unmet::Broken`] if a letter surfaced more than once.
-    pub(super) fn at_most_once(&self) -> Outcome {
+    pub(in crate::laws) fn at_most_once(&self) -> Outcome {
         for said in self.said.values() {
             ensure!(
                 said.surfaced <= 1,
@@ -320,7 +325,7 @@ impl<'a, A: Addr> Scene<'a, A> {
     }
 
     /// [`Unmet::Waived`] if addresses name nobody: then there is nobody to be mistaken for.
-    pub(super) fn names_ids(&self) -> Outcome {
+    pub(in crate::laws) fn names_ids(&self) -> Outcome {
         if self.addrs.iter().all(|addr| addr.peer_id().is_some()) {
             return Ok(());
         }
@@ -328,7 +333,13 @@ impl<'a, A: Addr> Scene<'a, A> {
     }
 
     /// Lets datagrams arrive that nobody sent, a few at a time.
-    pub(super) async fn inject(&mut self, datagrams: impl IntoIterator<Item = Datagram>) -> Outcome {
+    pub(in crate::laws) async fn inject(&mut self, datagrams: impl IntoIterator<Item = Datagram>) -> Outcome {
+        self.put(datagrams).await;
+        self.settle().await
+    }
+
+    /// As [`inject`](Self::inject), and does not wait for what surfaces.
+    pub(in crate::laws) async fn put(&mut self, datagrams: impl IntoIterator<Item = Datagram>) {
         let mut datagrams = datagrams.into_iter().peekable();
         while datagrams.peek().is_some() {
             let some: Vec<Datagram> = datagrams.by_ref().take(AT_ONCE).collect();
@@ -345,10 +356,9 @@ impl<'a, A: Addr> Scene<'a, A> {
             yield_now().await;
             let _ = timeout(self.bed.settle(), taken).await;
         }
-        self.settle().await
     }
 
-    pub(super) fn seed(&self) -> String {
+    pub(in crate::laws) fn seed(&self) -> String {
         format!("seed {}", self.bed.the_profile().seed)
     }
 }

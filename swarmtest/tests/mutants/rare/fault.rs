@@ -136,6 +136,16 @@ pub(crate) struct Asked<'a> {
     pub(crate) under_way: usize,
     pub(crate) request: &'a [u8],
     pub(crate) mtu: usize,
+    /// Asks of this node that were rejected.
+    pub(crate) rejected: usize,
+    /// Asks of this node that were cancelled.
+    pub(crate) cancelled: usize,
+    /// Whether this node holds requests that it has not answered.
+    pub(crate) serving: bool,
+    /// Whether the destination is closed or gone.
+    pub(crate) gone: bool,
+    /// Messages that all nodes told the destination.
+    pub(crate) told: usize,
 }
 
 /// What becomes of an ask.
@@ -145,6 +155,16 @@ pub(crate) enum AskFate {
     Damaged,
     /// It is asked twice.
     Twice,
+    /// It is asked again after so long, whether or not it is answered.
+    TwiceAfter(Duration),
+    /// It gets the response of the ask before.
+    Swapped,
+    /// Its outcome comes so much later.
+    Late(Duration),
+    /// It fails where it is refused, at last, with what the asker takes for a code of its own.
+    Recoded(u8),
+    /// It never ends where it fails.
+    Endless,
     Refused(Error),
 }
 

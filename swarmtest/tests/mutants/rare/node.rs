@@ -41,6 +41,12 @@ pub(super) struct Own {
     pub(super) asks: AtomicUsize,
     pub(super) asking: AtomicUsize,
     pub(super) requests: AtomicUsize,
+    pub(super) rejected: AtomicUsize,
+    pub(super) cancelled: AtomicUsize,
+    /// Held by each request that is not answered yet.
+    pub(super) serving: Arc<()>,
+    pub(super) last_response: Mutex<Option<Packet>>,
+    closes: AtomicUsize,
 }
 
 /// Nodes that were made together, and what faults are told of them.
@@ -76,6 +82,16 @@ impl Crowd {
             stash: Mutex::default(),
             kept: Mutex::default(),
         })
+    }
+
+    /// Whether a node is closed or gone.
+    pub(super) fn is_gone(&self, addr: &Address) -> bool {
+        lock(&self.traffic).get(addr).is_none_or(|to| to.gone)
+    }
+
+    /// Messages that were told to a node.
+    pub(super) fn told(&self, addr: &Address) -> usize {
+        lock(&self.traffic).get(addr).map_or(0, |to| to.told)
     }
 
     /// Whether a fault keeps this address.
@@ -407,6 +423,23 @@ impl Swarm<Address> for Rare {
     async fn close(&self) {
         if let Some(traffic) = lock(&self.crowd.traffic).get_mut(&self.addr) {
             traffic.gone = true;
+        }
+        let closes = self.own.closes.fetch_add(1, SeqCst);
+        let most = match self.crowd.fault.special {
+            "closes twice" => 2,
+            "closes 11 times" => 11,
+            _ => usize::MAX,
+        };
+        if closes >= most {
+            std::future::pending::<()>().await;
+        }
+        let used = self.own.received.load(SeqCst) > 0;
+        if used && self.crowd.fault.special == "closes later once used" {
+            yield_now().await;
+        }
+        let told = self.own.told.load(SeqCst) > 0;
+        if told && self.crowd.fault.special == "keeps the address of a teller" {
+            lock(&self.crowd.kept).push(self.inner.clone());
         }
         self.inner.close().await;
     }

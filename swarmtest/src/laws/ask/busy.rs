@@ -1,0 +1,119 @@
+//! Asks while something else goes on.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use p2p::{Addr, AskSwarm as _, Packet, Swarm as _};
+use tokio::sync::Barrier;
+use tokio::task::JoinSet;
+use tokio::time::{sleep, timeout};
+
+use super::load::answer;
+use crate::field::{PLAIN, broken, ensure, letter, mtu, noise, pending, reversed, serve};
+use crate::report::{Outcome, Unmet};
+use crate::testbed::Testbed;
+
+/// Floods a node with tells from two others, and asks it meanwhile.
+pub async fn asks_are_answered_while_tells_flood<A: Addr>(bed: &Testbed<A>) -> Outcome {
+    let [a, b, c] = bed.nodes().await?;
+    let most = mtu(&a)?.min(mtu(&b)?);
+    let _serving = serve(&b, move |request| answer(&request.payload, most))?;
+    let dst = b.addr()?;
+    let mut flood = JoinSet::new();
+    for node in [a.clone(), c.clone()] {
+        let dst = dst.clone();
+        flood.spawn(async move {
+            loop {
+                for number in 0..24 {
+                    let _ = node.tell(&dst, Packet::from(letter(number, PLAIN))).await;
+                }
+                // Time stands still in some runtimes while there is anything to do.
+                sleep(Duration::from_millis(1)).await;
+            }
+        });
+    }
+    let reader = b.clone();
+    flood.spawn(async move { while reader.receive().await.is_ok() {} });
+    for at in 0..bed.amount(80) as u64 {
+        let request = noise(at * 2 + 9, PLAIN + at as usize * 7 % (most.min(900) - PLAIN + 1));
+        sleep(Duration::from_millis(1)).await;
+        let asker = if at % 3 == 2 { &c } else { &a };
+        let response = bed.ask(asker, &dst, &request).await?;
+        ensure!(
+            *response == *answer(&request, most),
+            "an ask while tells flood got a response that is not its own"
+        );
+    }
+    Ok(())
+}
+
+/// Asks a node whose handler asks the asker before it answers.
+pub async fn a_handler_may_ask_back<A: Addr>(bed: &Testbed<A>) -> Outcome {
+    if !bed.lossless() {
+        return Err(Unmet::Waived(
+            "of two asks, one in the other, the medium may lose either".into(),
+        ));
+    }
+    let [a, b] = bed.nodes().await?;
+    let _answering = serve(&a, |request| reversed(&request.payload))?;
+    let (server, asks) = (b.ask_side()?.clone(), b.clone());
+    let (bed_of_b, back) = (bed.clone(), a.addr()?);
+    let _serving = pending([async move {
+        while let Ok(request) = server.receive_ask().await {
+            if let Ok(response) = bed_of_b.ask(&asks, &back, &request.payload).await {
+                let _ = request.respond(response).await;
+            }
+        }
+    }])
+    .await;
+    for number in 0..bed.amount(20) as u32 {
+        let request = letter(number, PLAIN);
+        let response = bed.ask(&a, &b.addr()?, &request).await?;
+        ensure!(
+            *response == *reversed(&request),
+            "an ask whose handler asked back got a response that is not its own"
+        );
+    }
+    Ok(())
+}
+
+/// Lets several callers wait for requests, each of which answers when all have one.
+pub async fn every_waiting_receive_ask_is_woken<A: Addr>(bed: &Testbed<A>) -> Outcome {
+    const CALLERS: usize = 6;
+    if !bed.lossless() {
+        return Err(Unmet::Waived("the medium may lose some of the requests".into()));
+    }
+    for round in 0..bed.amount(12) as u32 {
+        let [a, b] = bed.nodes().await?;
+        let (server, asks, dst) = (b.ask_side()?.clone(), a.ask_side()?.clone(), b.addr()?);
+        if round % 2 == 1 {
+            let _serving = serve(&b, |_| Vec::new())?;
+            bed.ask(&a, &dst, &letter(0, PLAIN)).await?;
+        }
+        let all = Arc::new(Barrier::new(CALLERS));
+        let call = |server: p2p::BoxAskSwarm<A>, all: Arc<Barrier>| async move {
+            let request = server.receive_ask().await?;
+            all.wait().await;
+            request.respond(Packet::default()).await
+        };
+        let _calls = pending((0..CALLERS).map(|_| call(server.clone(), all.clone()))).await;
+        let ask = |number: usize, asks: p2p::BoxAskSwarm<A>, dst: A| async move {
+            asks.ask(&dst, Packet::from(letter(number as u32, PLAIN))).await
+        };
+        let mut asking = pending((0..CALLERS).map(|number| ask(number, asks.clone(), dst.clone()))).await;
+        let mut answered = 0;
+        while let Ok(Some(done)) = timeout(bed.patience(), asking.join_next()).await {
+            match done.map_err(|error| Unmet::Broken(error.to_string()))? {
+                Ok(_) => answered += 1,
+                // So few are allowed at a time.
+                Err(error) if super::load::is_refused(&error) => return Ok(()),
+                Err(error) => broken!("an ask failed: {error}"),
+            }
+        }
+        ensure!(
+            answered == CALLERS,
+            "of {CALLERS} callers of receive_ask and as many asks, {answered} were answered (round {round})"
+        );
+    }
+    Ok(())
+}

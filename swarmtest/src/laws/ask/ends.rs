@@ -1,0 +1,374 @@
+//! Asks that end otherwise than with a response, and what they leave behind.
+
+use std::num::NonZeroU8;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
+use std::time::Duration;
+
+use p2p::{Addr, AskSwarm as _, Error, Packet, Rejection, Request, Swarm as _};
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep, timeout};
+
+use super::load::is_refused;
+use crate::field::{Held, PLAIN, broken, ensure, in_time, letter, mtu, number, pending, reversed, serve};
+use crate::report::{Outcome, Unmet};
+use crate::testbed::{Testbed, chain};
+
+/// Asks under way at a time in laws that count slots.
+const WINDOW: u32 = 32;
+
+/// More asks than may be under way, or a few where each may be lost.
+fn more_than_slots<A: Addr>(bed: &Testbed<A>) -> u32 {
+    let asks = bed.the_profile().asks;
+    let count = if bed.lossless() {
+        bed.amount(asks.saturating_mul(2).saturating_add(64))
+            .max(asks + 8)
+            .min(20_000)
+    } else {
+        16
+    };
+    u32::try_from(count).unwrap_or(20_000)
+}
+
+/// How a handler gives no response.
+#[derive(Clone, Copy, Debug)]
+enum Refusal {
+    Reject,
+    Drop,
+    Oversize,
+    Cancel,
+}
+
+/// Makes more asks than there are slots that are rejected, dropped, answered with too much, and whose answer is
+/// cancelled; then asks.
+pub async fn an_ask_without_a_response_frees_its_slot<A: Addr>(bed: &Testbed<A>) -> Outcome {
+    for refusal in [Refusal::Reject, Refusal::Drop, Refusal::Oversize, Refusal::Cancel] {
+        let [a, b] = bed.nodes().await?;
+        let (server, most) = (b.ask_side()?.clone(), mtu(&b)?);
+        let serving = pending([async move {
+            while let Ok(request) = server.receive_ask().await {
+                match refusal {
+                    Refusal::Reject => request.reject(Rejection::DENIED),
+                    Refusal::Drop => drop(request),
+                    Refusal::Oversize => drop(request.respond(Packet::from(vec![0; most + 1])).await),
+                    Refusal::Cancel => drop(Held::new(request.respond(Packet::from(letter(0, PLAIN))))),
+                }
+            }
+        }])
+        .await;
+        let (asks, dst) = (a.ask_side()?.clone(), b.addr()?);
+        let left = Arc::new(AtomicU32::new(more_than_slots(bed)));
+        let mut asking = JoinSet::new();
+        for _ in 0..WINDOW {
+            let (asks, dst, left, bed) = (asks.clone(), dst.clone(), left.clone(), bed.clone());
+            asking.spawn(async move {
+                while left
+                    .fetch_update(SeqCst, SeqCst, |left| left.checked_sub(1))
+                    .is_ok()
+                {
+                    let ask = asks.ask(&dst, Packet::from(letter(0, PLAIN)));
+                    if let Ok(response) = in_time("an ask", bed.the_profile().ask_patience, ask).await? {
+                        broken!("an ask without a response got {} bytes", response.len());
+                    }
+                }
+                Ok::<_, Unmet>(())
+            });
+        }
+        while let Some(done) = asking.join_next().await {
+            done.map_err(|error| Unmet::Broken(error.to_string()))??;
+        }
+        drop(serving);
+        let _serving = serve(&b, |request| reversed(&request.payload))?;
+        if let Err(Unmet::Broken(how)) = bed.ask(&a, &dst, &letter(1, PLAIN)).await {
+            broken!("after many asks that ended by {refusal:?}, {how}");
+        }
+    }
+    Ok(())
+}
+
+/// Rejects with each code.
+pub async fn every_code_of_a_rejection_arrives<A: Addr>(bed: &Testbed<A>) -> Outcome {
+    let [a, b] = bed.nodes().await?;
+    let server = b.ask_side()?.clone();
+    let _serving = pending([async move {
+        while let Ok(request) = server.receive_ask().await {
+            let code = request.payload.first().copied().and_then(NonZeroU8::new);
+            request.reject(code.map_or(Rejection::DROPPED, Rejection::new));
+        }
+    }])
+    .await;
+    let dst = b.addr()?;
+    let step = if bed.lossless() { 1 } else { 16 };
+    for code in (1..=u8::MAX).step_by(step) {
+        let wanted = NonZeroU8::new(code).map(Rejection::new);
+        let why = |outcome| match outcome {
+            Err(Error::Rejected(why)) => Ok(why),
+            Err(error) => Err(format!("a rejected ask failed with: {}", chain(&error))),
+            Ok(_) => Err("a rejected ask was answered".to_owned()),
+        };
+        let came = bed.ask_until(&a, &dst, &[code], why).await?;
+        ensure!(
+            Some(came) == wanted,
+            "a rejection with code {code} arrived with code {}",
+            came.code()
+        );
+    }
+    Ok(())
+}
+
+/// Measures answers and dropped requests in turn.
+pub async fn a_dropped_request_takes_no_longer_than_an_answer<A: Addr>(bed: &Testbed<A>) -> Outcome {
+    if !bed.lossless() {
+        return Err(Unmet::Waived(
+            "the medium loses requests, which takes time".into(),
+        ));
+    }
+    let [a, b] = bed.nodes().await?;
+    let server = b.ask_side()?.clone();
+    let _serving = pending([async move {
+        while let Ok(request) = server.receive_ask().await {
+            if number(&request.payload).is_some_and(|number| number % 2 == 1) {
+                drop(request);
+            } else {
+                let _ = request.respond(Packet::default()).await;
+            }
+        }
+    }])
+    .await;
+    let (asks, dst) = (a.ask_side()?, b.addr()?);
+    bed.ask(&a, &dst, &letter(0, PLAIN)).await?;
+    // Of a runtime with a clock of its own nothing is late by chance.
+    let allowance = if virtual_time() {
+        bed.settle()
+    } else {
+        bed.patience() / 5
+    };
+    let mut answers = Vec::new();
+    for number in 0..2 * bed.amount(120).max(8) as u32 {
+        let started = Instant::now();
+        let ask = asks.ask(&dst, Packet::from(letter(number, PLAIN)));
+        let outcome = in_time("an ask", bed.the_profile().ask_patience, ask).await?;
+        let took = started.elapsed();
+        if number % 2 == 0 {
+            answers.push(took);
+            continue;
+        }
+        answers.sort_unstable();
+        let usual = answers.get(answers.len() / 2).copied().unwrap_or_default();
+        ensure!(
+            matches!(outcome, Err(Error::Rejected(_))),
+            "a dropped request was not Error::Rejected at the asker"
+        );
+        ensure!(
+            took <= 20 * usual + allowance,
+            "a dropped request took {took:?}, an answer {usual:?} in the median"
+        );
+    }
+    Ok(())
+}
+
+/// Whether the runtime's clock stands still while there is anything to do, and jumps when there is not.
+fn virtual_time() -> bool {
+    let started = Instant::now();
+    std::thread::sleep(Duration::from_millis(2));
+    started.elapsed() < Duration::from_millis(1)
+}
+
+/// Lets requests wait for seconds, or for most of one where that takes real time, and asks something else meanwhile and
+/// afterwards.
+pub async fn a_slow_handler_runs_once<A: Addr>(bed: &Testbed<A>) -> Outcome {
+    let slow = if virtual_time() {
+        vec![Duration::from_secs(3), Duration::from_secs(12)]
+    } else {
+        vec![Duration::from_millis(900)]
+    };
+    let [a, b] = bed.nodes().await?;
+    let (server, dst) = (b.ask_side()?.clone(), b.addr()?);
+    let runs = Arc::new([const { AtomicU32::new(0) }; 64]);
+    let (counted, waits) = (runs.clone(), slow.clone());
+    let _serving = pending([async move {
+        let mut late = JoinSet::new();
+        while let Ok(request) = server.receive_ask().await {
+            let number = number(&request.payload).unwrap_or(0);
+            if let Some(runs) = counted.get(number as usize) {
+                runs.fetch_add(1, SeqCst);
+            }
+            let wait = waits.get(number as usize / 8).copied();
+            late.spawn(async move {
+                sleep(wait.unwrap_or_default()).await;
+                let response = Packet::from(reversed(&request.payload));
+                let _ = request.respond(response).await;
+            });
+        }
+    }])
+    .await;
+    for (round, _) in slow.iter().enumerate() {
+        let asks = a.ask_side()?.clone();
+        let limit = bed.the_profile().ask_patience;
+        let ask = |number: u32, asks: p2p::BoxAskSwarm<A>, dst: A| async move {
+            let request = letter(number, PLAIN + number as usize);
+            let outcome = timeout(limit, asks.ask(&dst, Packet::from(request.as_slice()))).await;
+            (outcome, request)
+        };
+        let first = round as u32 * 8;
+        let mut asking =
+            pending((first..first + 4).map(|number| ask(number, asks.clone(), dst.clone()))).await;
+        bed.ask(&a, &dst, &letter(u32::MAX - round as u32, PLAIN)).await?;
+        while let Some(done) = asking.join_next().await {
+            let (outcome, request) = done.map_err(|error| Unmet::Broken(error.to_string()))?;
+            match outcome {
+                Ok(Ok(response)) => ensure!(
+                    *response == *reversed(&request),
+                    "an ask that a handler took long for got the response to another one"
+                ),
+                // A layer may have a deadline.
+                Ok(Err(_)) => {}
+                Err(_) => broken!("an ask that a handler took long for did not end within {limit:?}"),
+            }
+            let request = letter(u32::MAX / 2 - round as u32, PLAIN);
+            let response = bed.ask(&a, &dst, &request).await?;
+            ensure!(
+                *response == *reversed(&request),
+                "an ask behind one that a handler took long for got another's response"
+            );
+        }
+    }
+    let most = runs.iter().map(|runs| runs.load(SeqCst)).max();
+    ensure!(most <= Some(1), "a slow handler ran {most:?} times for one ask");
+    Ok(())
+}
+
+/// Cancels asks whose requests are held, asks anew, and answers the old requests before the new ones.
+pub async fn a_late_answer_reaches_no_other_ask<A: Addr>(bed: &Testbed<A>) -> Outcome {
+    let [a, b] = bed.nodes().await?;
+    let (asks, server, dst) = (a.ask_side()?.clone(), b.ask_side()?.clone(), b.addr()?);
+    {
+        let _serving = serve(&b, |request| reversed(&request.payload))?;
+        bed.ask(&a, &dst, &letter(u32::MAX, PLAIN)).await?;
+    }
+    let mut width = 16_u32;
+    let rounds = more_than_slots(bed).div_ceil(width);
+    for round in 0..rounds {
+        let begin = |first: u32, width: u32| {
+            let ask = |number: u32, asks: p2p::BoxAskSwarm<A>, dst: A| async move {
+                let request = letter(number, PLAIN + (number % 50) as usize);
+                let outcome = asks.ask(&dst, Packet::from(request.as_slice())).await;
+                (outcome, request)
+            };
+            let (asks, dst) = (asks.clone(), dst.clone());
+            pending((first..first + width).map(move |number| ask(number, asks.clone(), dst.clone())))
+        };
+        let mut given_up = begin(round * 64, width).await;
+        let old = requests(bed, &server, &mut given_up, width, round * 64).await?;
+        let refused = given_up.len() < width as usize;
+        given_up.shutdown().await;
+        let mut asking = begin(round * 64 + 32, width).await;
+        for request in old {
+            let answer = Packet::from(reversed(&request.payload));
+            let _ = in_time("a late answer", bed.patience(), request.respond(answer)).await?;
+        }
+        let new = requests(bed, &server, &mut asking, width, round * 64 + 32).await?;
+        let expected = new.len();
+        for request in new.into_iter().rev() {
+            let answer = Packet::from(reversed(&request.payload));
+            let _ = in_time("an answer", bed.patience(), request.respond(answer)).await?;
+        }
+        let mut answered = 0;
+        while let Ok(Some(done)) = timeout(bed.quiet(), asking.join_next()).await {
+            let (outcome, request) = done.map_err(|error| Unmet::Broken(error.to_string()))?;
+            match outcome {
+                Ok(response) => {
+                    ensure!(
+                        *response == *reversed(&request),
+                        "an ask got the late response to one that was cancelled"
+                    );
+                    answered += 1;
+                }
+                Err(error) if is_refused(&error) || !bed.lossless() => {}
+                Err(error) => broken!("after cancelled asks, an ask failed: {}", chain(&error)),
+            }
+        }
+        ensure!(
+            answered == expected && expected > 0 || !bed.lossless(),
+            "of {width} asks after {} cancelled ones {expected} were received and {answered} answered",
+            round * width + width
+        );
+        if refused {
+            width = (width / 2).max(1);
+        }
+    }
+    Ok(())
+}
+
+/// The requests of asks that have just begun, with numbers from `first` on; fewer if some asks ended already.
+async fn requests<A: Addr, T: Send + 'static>(
+    bed: &Testbed<A>,
+    server: &p2p::BoxAskSwarm<A>,
+    asking: &mut JoinSet<(p2p::Result<Packet>, T)>,
+    width: u32,
+    first: u32,
+) -> Outcome<Vec<Request<A>>> {
+    let mut out = Vec::new();
+    let until = Instant::now() + bed.quiet();
+    while out.len() < width as usize {
+        let wait = if asking.len() < width as usize {
+            bed.settle()
+        } else {
+            bed.quiet()
+        };
+        match timeout(wait, server.receive_ask()).await {
+            Ok(request) => {
+                let request = request?;
+                if number(&request.payload).is_some_and(|number| (first..first + width).contains(&number)) {
+                    out.push(request);
+                }
+            }
+            Err(_) if Instant::now() < until && asking.is_empty() => break,
+            Err(_) => break,
+        }
+    }
+    Ok(out)
+}
+
+/// Closes, and drops, a node that holds requests and has others waiting.
+pub async fn a_server_that_goes_ends_the_asks_of_others<A: Addr>(bed: &Testbed<A>) -> Outcome {
+    let (closing, dropping) = tokio::join!(goes(bed, true), goes(bed, false));
+    closing.and(dropping)
+}
+
+async fn goes<A: Addr>(bed: &Testbed<A>, closes: bool) -> Outcome {
+    let [a, b] = bed.nodes().await?;
+    let (asks, dst) = (a.ask_side()?.clone(), b.addr()?);
+    let ask = |asks: p2p::BoxAskSwarm<A>, dst: A| async move {
+        asks.ask(&dst, Packet::from(letter(0, PLAIN))).await
+    };
+    let mut asking = pending((0..6).map(|_| ask(asks.clone(), dst.clone()))).await;
+    let mut held = Vec::new();
+    for _ in 0..3 {
+        if let Ok(request) = timeout(bed.settle(), b.ask_side()?.receive_ask()).await {
+            held.push(request?);
+        }
+    }
+    if closes {
+        in_time("close", bed.patience(), b.close()).await?;
+    } else {
+        drop(b);
+    }
+    for (at, request) in held.into_iter().enumerate() {
+        match at {
+            0 => drop(
+                in_time(
+                    "a late answer",
+                    bed.patience(),
+                    request.respond(Packet::default()),
+                )
+                .await?,
+            ),
+            1 => request.reject(Rejection::BUSY),
+            _ => drop(request),
+        }
+    }
+    let limit = bed.the_profile().ask_patience;
+    let all = async { while asking.join_next().await.is_some() {} };
+    in_time("asks of a node that went while it held requests", limit, all).await
+}

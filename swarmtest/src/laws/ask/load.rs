@@ -1,0 +1,326 @@
+//! Asks of seeded lengths and contents, many at a time and in every direction, and a record of what was received.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::SeqCst};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use p2p::{Addr, AskSwarm as _, Error, Packet, Rejection, Swarm as _};
+use tokio::sync::Notify;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep};
+
+use crate::field::{PLAIN, broken, ensure, in_time, letter, mtu, noise};
+use crate::kind::Node;
+use crate::report::{Outcome, Unmet};
+use crate::testbed::{Testbed, chain};
+
+/// Bytes of a request and of a response at most, but for laws of lengths.
+const LONGEST: usize = 2048;
+
+/// Asks of one node that are under way at a time.
+const WINDOW: u32 = 48;
+
+fn hash(bytes: &[u8]) -> u64 {
+    bytes.iter().fold(0xCBF2_9CE4_8422_2325, |hash, byte| {
+        (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01B3)
+    })
+}
+
+/// A request with this number: its length and content depend on it.
+fn request(number: u32, most: usize) -> Vec<u8> {
+    let seed = hash(&number.to_le_bytes());
+    let len = (seed >> 16) as usize % (most.min(LONGEST) - 3);
+    [&number.to_le_bytes()[..], &noise(seed, len)].concat()
+}
+
+/// The response to a request, of another length, now and then of none.
+pub(super) fn answer(request: &[u8], most: usize) -> Vec<u8> {
+    let seed = hash(request);
+    let len = match seed % 13 {
+        0 => 0,
+        _ => (seed >> 20) as usize % (most.min(LONGEST) + 1),
+    };
+    noise(seed, len)
+}
+
+/// Whether an ask was turned away because there are too many; such a one may be asked again.
+pub(super) fn is_refused(error: &Error) -> bool {
+    matches!(error, Error::Limit { .. }) || matches!(error, Error::Rejected(why) if *why == Rejection::BUSY)
+}
+
+/// What was received of the asks of each node.
+struct Seen<A> {
+    runs: BTreeMap<u32, usize>,
+    sources: BTreeMap<u32, Vec<A>>,
+    fault: Option<String>,
+}
+
+struct Load<A> {
+    most: usize,
+    seen: Mutex<Seen<A>>,
+    next: AtomicU32,
+    answered: AtomicU32,
+    /// Whether some ask was turned away: then none is held back.
+    crowded: AtomicBool,
+    release: Notify,
+}
+
+/// The asker is in the number's last two bits.
+const ASKERS: u32 = 4;
+
+impl<A: Addr> Load<A> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, Seen<A>> {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Records a request.
+    fn record(&self, payload: &[u8], src: &A, is_local: bool) {
+        let Some(number) = payload.first_chunk().map(|bytes| u32::from_le_bytes(*bytes)) else {
+            return;
+        };
+        let mut seen = self.lock();
+        if payload != request(number, self.most) {
+            seen.fault = Some(format!(
+                "a request of {} bytes came that was not asked",
+                payload.len()
+            ));
+        }
+        if !is_local {
+            seen.fault = Some("the destination of a request is none of the receiver's addresses".into());
+        }
+        let runs = seen.runs.entry(number).or_default();
+        *runs += 1;
+        if *runs > 1 {
+            let runs = *runs;
+            seen.fault = Some(format!("a request was received {runs} times"));
+        }
+        let asker = number % ASKERS;
+        let others = |(other, sources): (&u32, &Vec<A>)| *other != asker && sources.contains(src);
+        if seen.sources.iter().any(others) {
+            seen.fault = Some(format!("requests of two nodes name {src} as their source"));
+        }
+        let sources = seen.sources.entry(asker).or_default();
+        if !sources.contains(src) {
+            sources.push(src.clone());
+        }
+    }
+}
+
+/// Receives requests and answers each after a time of its own; keeps the first one until it is released.
+fn serve_late<A: Addr>(bed: &Testbed<A>, node: &Node<A>, load: &Arc<Load<A>>) -> Outcome<JoinSet<()>> {
+    let mut serving = JoinSet::new();
+    let (asks, node, load) = (node.ask_side()?.clone(), node.clone(), load.clone());
+    let slowest = bed.settle().as_micros() as u64 / 4;
+    serving.spawn(async move {
+        let (mut late, mut count) = (JoinSet::new(), 0_u64);
+        while let Ok(request) = asks.receive_ask().await {
+            load.record(
+                &request.payload,
+                &request.src,
+                node.local_addrs().contains(&request.dst),
+            );
+            let number = count;
+            count += 1;
+            while late.try_join_next().is_some() {}
+            let load = load.clone();
+            late.spawn(async move {
+                if number == 0 {
+                    let released = load.release.notified();
+                    if !load.crowded.load(SeqCst) {
+                        released.await;
+                    }
+                } else if number % 3 > 0 {
+                    sleep(Duration::from_micros(hash(&number.to_le_bytes()) % (slowest + 1))).await;
+                }
+                let response = answer(&request.payload, load.most);
+                // The asker sees what goes wrong here.
+                let _ = request.respond(Packet::from(response)).await;
+            });
+        }
+    });
+    Ok(serving)
+}
+
+/// Lets three nodes ask one another, many asks at a time, which are answered in other orders, and the first one last.
+pub async fn of_many_asks_each_gets_its_own_response<A: Addr>(bed: &Testbed<A>) -> Outcome {
+    let [a, b, c] = bed.nodes().await?;
+    let each = bed.amount(500) as u32;
+    let load = Arc::new(Load {
+        most: mtu(&a)?.min(mtu(&b)?),
+        seen: Mutex::new(Seen {
+            runs: BTreeMap::new(),
+            sources: BTreeMap::new(),
+            fault: None,
+        }),
+        next: AtomicU32::new(0),
+        answered: AtomicU32::new(0),
+        crowded: AtomicBool::new(false),
+        release: Notify::new(),
+    });
+    let _serving = (serve_late(bed, &b, &load)?, serve_late(bed, &a, &load)?);
+    let mut asking = JoinSet::new();
+    for (asker, (from, to)) in [(&a, &b), (&c, &b), (&b, &a)].into_iter().enumerate() {
+        let target = Arc::new(AtomicU32::new(each));
+        for _ in 0..WINDOW.min(each) {
+            let worker = worker(bed, from, &to.addr()?, &load, asker as u32, &target)?;
+            asking.spawn(worker);
+        }
+    }
+    let mut last = (Instant::now(), 0);
+    let deadline = bed.the_profile().ask_patience;
+    while !asking.is_empty() {
+        match tokio::time::timeout(bed.patience(), asking.join_next()).await {
+            Ok(Some(done)) => done.map_err(|error| Unmet::Broken(error.to_string()))??,
+            _ => {}
+        }
+        let answered = load.answered.load(SeqCst);
+        if answered != last.1 {
+            last = (Instant::now(), answered);
+        }
+        // Those that were held back are all that is left.
+        if asking.len() <= 3 || load.crowded.load(SeqCst) {
+            load.crowded.store(true, SeqCst);
+            load.release.notify_waiters();
+        }
+        let stalled = last.0.elapsed();
+        ensure!(
+            stalled <= 2 * deadline,
+            "of {} asks {answered} were answered, and none any more",
+            3 * each
+        );
+    }
+    if let Some(fault) = load.lock().fault.take() {
+        broken!("{fault}");
+    }
+    let sources = load.lock().sources.clone();
+    for (asker, (asked, from)) in [(&b, &a), (&b, &c), (&a, &b)].into_iter().enumerate() {
+        for src in sources.get(&(asker as u32)).into_iter().flatten().take(4) {
+            bed.deliver_at(asked, src, from, &letter(0, PLAIN)).await?;
+        }
+    }
+    Ok(())
+}
+
+/// Asks, one after another, until so many asks of this node are answered.
+fn worker<A: Addr>(
+    bed: &Testbed<A>,
+    from: &Node<A>,
+    dst: &A,
+    load: &Arc<Load<A>>,
+    asker: u32,
+    left: &Arc<AtomicU32>,
+) -> Outcome<impl Future<Output = Outcome> + Send + use<A>> {
+    let (bed, asks) = (bed.clone(), from.ask_side()?.clone());
+    let (dst, load, left) = (dst.clone(), load.clone(), left.clone());
+    Ok(async move {
+        let take = |left: u32| left.checked_sub(1);
+        let mut failures = 0;
+        while left.fetch_update(SeqCst, SeqCst, take).is_ok() {
+            loop {
+                let number = load.next.fetch_add(1, SeqCst) * ASKERS + asker;
+                let request = request(number, load.most);
+                let ask = asks.ask(&dst, Packet::from(request.as_slice()));
+                match in_time("an ask", bed.the_profile().ask_patience, ask).await? {
+                    Ok(response) => {
+                        ensure!(
+                            *response == *answer(&request, load.most),
+                            "one of many asks got a response that is not its own: {} bytes for {}",
+                            response.len(),
+                            answer(&request, load.most).len()
+                        );
+                        load.answered.fetch_add(1, SeqCst);
+                        break;
+                    }
+                    Err(error) if is_refused(&error) => {
+                        if !load.crowded.swap(true, SeqCst) {
+                            load.release.notify_waiters();
+                        }
+                        sleep(bed.settle() / 4).await;
+                    }
+                    Err(error) => {
+                        // A full buffer below may lose some of so many.
+                        failures += 1;
+                        ensure!(
+                            failures < 20 || !bed.lossless(),
+                            "asks failed again and again, at last with: {}",
+                            chain(&error)
+                        );
+                        if failures % 8 == 7 {
+                            break;
+                        }
+                        sleep(bed.settle() / 4).await;
+                    }
+                }
+            }
+        }
+        Ok(())
+    })
+}
+
+/// Asks with requests and responses of every length, one after another; none fails where nothing is lost.
+pub async fn asks_of_every_length_are_answered<A: Addr>(bed: &Testbed<A>) -> Outcome {
+    let [a, b] = bed.nodes().await?;
+    let most = mtu(&a)?.min(mtu(&b)?);
+    let server = b.ask_side()?.clone();
+    let mut serving = JoinSet::new();
+    serving.spawn(async move {
+        while let Ok(request) = server.receive_ask().await {
+            let len = request
+                .payload
+                .first_chunk()
+                .map_or(0, |len| u32::from_le_bytes(*len) as usize);
+            let response = noise(hash(&request.payload), len.min(most));
+            let _ = request.respond(Packet::from(response)).await;
+        }
+    });
+    let dst = b.addr()?;
+    bed.ask(&a, &dst, &[]).await?;
+    let asks = a.ask_side()?;
+    let lengths = lengths(bed, most);
+    for (at, &len) in lengths.iter().enumerate() {
+        let back = lengths[lengths.len() - 1 - at];
+        let mut request = noise(at as u64 * 2 + 77, len);
+        let wanted = match request.first_chunk_mut() {
+            Some(head) => {
+                *head = (back as u32).to_le_bytes();
+                noise(hash(&request), back)
+            }
+            None => noise(hash(&request), 0),
+        };
+        let response = if bed.lossless() && bed.the_profile().loss_at_mtu <= 0.0 {
+            let ask = asks.ask(&dst, Packet::from(request.as_slice()));
+            match in_time("an ask", bed.the_profile().ask_patience, ask).await? {
+                Ok(response) => response,
+                Err(error) => broken!("an ask of {len} bytes failed: {}", chain(&error)),
+            }
+        } else {
+            bed.ask(&a, &dst, &request).await?
+        };
+        ensure!(
+            *response == *wanted,
+            "the response to a request of {len} bytes came with {} bytes and not with its {} bytes",
+            response.len(),
+            wanted.len()
+        );
+    }
+    Ok(())
+}
+
+/// Lengths from 0 on, and around everything that may be a boundary.
+fn lengths<A: Addr>(bed: &Testbed<A>, most: usize) -> Vec<usize> {
+    let small = 0..=bed.amount(320).min(2048);
+    let mut lengths: Vec<usize> = small.collect();
+    let powers = (3..22).map(|bits| 1_usize << bits);
+    let parts =
+        [1000, 1180, 1200, 1232, 1252, 1280, 1400, 1452, 1472, 1500, 4000].map(|part| [part, 2 * part]);
+    let around = powers.chain(parts.into_iter().flatten()).chain([most / 2, most]);
+    for near in around {
+        lengths.extend([near.saturating_sub(1), near, near + 1]);
+    }
+    if !bed.lossless() {
+        lengths = lengths.into_iter().step_by(8).collect();
+    }
+    lengths.retain(|len| *len <= most);
+    lengths
+}

@@ -1,0 +1,218 @@
+//! Closing and dropping free the address.
+
+use std::time::Duration;
+
+use p2p::{Addr, AskSwarm as _, Packet, Request, SecureSwarm as _, Swarm as _};
+use tokio::time::timeout;
+
+use super::close;
+use crate::field::{Held, PLAIN, broken, ensure, letter, pending};
+use crate::kind::Node;
+use crate::report::Outcome;
+use crate::testbed::{Testbed, chain};
+
+/// Nodes that are closed. An address may be taken by another program between closing and binding, so one refusal alone
+/// proves nothing.
+const TRIALS: u32 = 4;
+
+/// Closes a node and makes another at its address, at the first attempt, and tells that something.
+pub async fn closing_frees_the_address<A: Addr>(bed: &Testbed<A>) -> Outcome {
+    let mut refused = 0;
+    for trial in 0..TRIALS {
+        let [a, b, c] = bed.nodes().await?;
+        let addr = b.addr()?;
+        if trial % 2 == 1 {
+            bed.deliver(&a, &b, &letter(trial, PLAIN)).await?;
+            bed.deliver(&b, &a, &letter(trial, PLAIN)).await?;
+        }
+        close(bed, &b).await?;
+        taken_at_once(bed, &c, &addr, &mut refused).await?;
+    }
+    Ok(())
+}
+
+/// Drops a node and makes another at its address, and tells that something.
+pub async fn dropping_frees_the_address<A: Addr>(bed: &Testbed<A>) -> Outcome {
+    for trial in 0..TRIALS {
+        let [a, b, c] = bed.nodes().await?;
+        let addr = b.addr()?;
+        if trial % 2 == 1 {
+            bed.deliver(&a, &b, &letter(trial, PLAIN)).await?;
+            bed.deliver(&b, &a, &letter(trial, PLAIN)).await?;
+        }
+        drop(b);
+        taken_again(bed, &c, &addr).await?;
+    }
+    Ok(())
+}
+
+/// As [`closing_frees_the_address`], with nodes in every kind of use.
+pub async fn closing_frees_an_address_in_use<A: Addr>(bed: &Testbed<A>) -> Outcome {
+    let mut refused = 0;
+    for usage in Usage::ALL {
+        let [a, b, other, c] = bed.nodes().await?;
+        let addr = b.addr()?;
+        let held = use_node(bed, [&a, &b, &other], usage).await?;
+        close(bed, &b).await?;
+        taken_at_once(bed, &c, &addr, &mut refused).await?;
+        drop(held);
+    }
+    Ok(())
+}
+
+/// As [`dropping_frees_the_address`], with nodes in every kind of use.
+pub async fn dropping_frees_an_address_in_use<A: Addr>(bed: &Testbed<A>) -> Outcome {
+    for usage in Usage::ALL {
+        let [a, b, other, c] = bed.nodes().await?;
+        let addr = b.addr()?;
+        let held = use_node(bed, [&a, &b, &other], usage).await?;
+        drop(b);
+        if let Err(crate::Unmet::Broken(how)) = taken_again(bed, &c, &addr).await {
+            broken!("after {usage:?}, {how}");
+        }
+        drop(held);
+    }
+    Ok(())
+}
+
+/// Closes a node that knows another and makes one at its address: each reaches the other, as soon as an ask would have
+/// ended.
+pub async fn a_node_made_again_is_reached_by_others<A: Addr>(bed: &Testbed<A>) -> Outcome {
+    let [a, b] = bed.nodes().await?;
+    let (addr, known) = (b.addr()?, a.addr()?);
+    bed.deliver(&a, &b, &letter(0, PLAIN)).await?;
+    bed.deliver(&b, &a, &letter(0, PLAIN)).await?;
+    close(bed, &b).await?;
+    let node = bed.rebound(&addr).await?;
+    let until = tokio::time::Instant::now() + bed.the_profile().ask_patience;
+    for (from, to, dst) in [(&a, &node, &addr), (&node, &a, &known)] {
+        loop {
+            match bed.deliver_at(from, dst, to, &letter(1, PLAIN)).await {
+                Err(crate::Unmet::Broken(how)) if tokio::time::Instant::now() >= until => {
+                    broken!("after one of two nodes was made again, {how}")
+                }
+                Err(crate::Unmet::Broken(_)) => {}
+                outcome => {
+                    outcome?;
+                    break;
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+/// What a node does before it goes.
+#[derive(Clone, Copy, Debug)]
+enum Usage {
+    /// Calls were polled once and dropped.
+    CancelledCalls,
+    /// A request was received and is still held.
+    HeldRequest,
+    /// Messages and requests wait that it did not read.
+    UnreadMessages,
+    /// It asked, and gave up before the answer came.
+    CancelledAsks,
+    /// Its last act is a tell to a node that it does not know, which is cancelled.
+    LastTell,
+}
+
+impl Usage {
+    const ALL: [Usage; 5] = [
+        Usage::CancelledCalls,
+        Usage::HeldRequest,
+        Usage::UnreadMessages,
+        Usage::CancelledAsks,
+        Usage::LastTell,
+    ];
+}
+
+/// Uses the second node; gives the requests that are held.
+async fn use_node<A: Addr>(
+    bed: &Testbed<A>,
+    [a, b, other]: [&Node<A>; 3],
+    usage: Usage,
+) -> Outcome<Vec<Request<A>>> {
+    let (to_a, to_b) = (a.addr()?, b.addr()?);
+    let packet = || Packet::from(letter(0, PLAIN).as_slice());
+    let mut held = Vec::new();
+    match usage {
+        Usage::CancelledCalls => {
+            let mut buffer = Vec::new();
+            let _ = Held::new(b.receive()).poll();
+            let _ = Held::new(b.receive_batch(&mut buffer, 4)).poll();
+            let _ = Held::new(b.tell(&to_a, packet())).poll();
+            if let Ok(asks) = b.ask_side() {
+                let _ = Held::new(asks.receive_ask()).poll();
+            }
+            if let Ok(keys) = b.secure_side() {
+                let _ = Held::new(keys.lookup_public_key(&to_a)).poll();
+            }
+        }
+        Usage::HeldRequest => {
+            if let (Ok(asker), Ok(server)) = (a.ask_side(), b.ask_side()) {
+                let (asker, to_b) = (asker.clone(), to_b.clone());
+                let asking = pending([async move { asker.ask(&to_b, packet()).await }]).await;
+                if let Ok(request) = timeout(bed.quiet(), server.receive_ask()).await {
+                    held.push(request?);
+                }
+                drop(asking);
+            }
+        }
+        Usage::UnreadMessages => {
+            bed.tell_each(a, &to_b, 0..8).await?;
+            if let Ok(asker) = a.ask_side() {
+                let mut ask = Held::new(asker.ask(&to_b, packet()));
+                let _ = ask.poll();
+                tokio::time::sleep(bed.settle()).await;
+                let _ = ask.poll();
+            }
+        }
+        Usage::CancelledAsks => {
+            if let Ok(asker) = b.ask_side() {
+                for _ in 0..4 {
+                    let mut ask = Held::new(asker.ask(&to_a, packet()));
+                    let _ = ask.poll();
+                    tokio::time::sleep(Duration::from_millis(1)).await;
+                    let _ = ask.poll();
+                }
+            }
+        }
+        Usage::LastTell => {
+            let unknown = other.addr()?;
+            let _ = Held::new(b.tell(&unknown, packet())).poll();
+        }
+    }
+    Ok(held)
+}
+
+/// Makes a node at the address of one that was closed, at the first attempt, and tells it something.
+async fn taken_at_once<A: Addr>(bed: &Testbed<A>, a: &Node<A>, addr: &A, refused: &mut u32) -> Outcome {
+    match bed.rebound_at_once(addr).await? {
+        Ok(node) => reached(bed, a, addr, &node).await,
+        Err(error) => {
+            *refused += 1;
+            ensure!(
+                *refused < 2,
+                "{addr} is not free when close has returned: {}",
+                chain(&error)
+            );
+            taken_again(bed, a, addr).await
+        }
+    }
+}
+
+/// Makes a node at this address as soon as it is free, and tells it something.
+async fn taken_again<A: Addr>(bed: &Testbed<A>, a: &Node<A>, addr: &A) -> Outcome {
+    let node = bed.rebound(addr).await?;
+    reached(bed, a, addr, &node).await
+}
+
+async fn reached<A: Addr>(bed: &Testbed<A>, a: &Node<A>, addr: &A, node: &Node<A>) -> Outcome {
+    let local = node.local_addrs();
+    ensure!(
+        local.contains(addr),
+        "a node made at {addr} has the addresses {local:?}"
+    );
+    bed.deliver_at(a, addr, node, &letter(0, PLAIN)).await.map(drop)
+}

@@ -1,0 +1,237 @@
+//! What close does first and what it does with calls that were accepted before.
+
+use std::collections::BTreeSet;
+
+use p2p::{Addr, AskSwarm as _, Error, Packet, SecureSwarm as _, Swarm as _};
+use tokio::task::{JoinSet, yield_now};
+use tokio::time::timeout;
+
+use super::close;
+use crate::field::{Held, LETTER, PLAIN, broken, ensure, in_time, letter, mtu, number, pending, serve};
+use crate::kind::Node;
+use crate::report::{Outcome, Unmet};
+use crate::testbed::Testbed;
+
+/// Calls of a closed swarm that did not fail with [`Error::Closed`], by name.
+async fn not_closed<A: Addr>(bed: &Testbed<A>, node: &Node<A>, dst: &A) -> Outcome<BTreeSet<&'static str>> {
+    let packet = || Packet::from(letter(0, PLAIN).as_slice());
+    let limit = bed.patience();
+    let mut found = BTreeSet::new();
+    let mut look = |call, is_closed: bool| {
+        if !is_closed {
+            found.insert(call);
+        }
+    };
+    let told = timeout(limit, node.tell(dst, packet())).await;
+    look("tell", matches!(told, Ok(Err(Error::Closed))));
+    let mut batch = vec![(dst.clone(), packet())];
+    let told = timeout(limit, node.tell_batch(&mut batch)).await;
+    look(
+        "tell_batch",
+        matches!(told, Ok(Err(error)) if matches!(error.first, Error::Closed)),
+    );
+    let received = timeout(limit, node.receive()).await;
+    look("receive", matches!(received, Ok(Err(Error::Closed))));
+    let mut out = Vec::new();
+    let received = timeout(limit, node.receive_batch(&mut out, 4)).await;
+    look("receive_batch", matches!(received, Ok(Err(Error::Closed))));
+    if let Ok(asks) = node.ask_side() {
+        let asked = timeout(limit, asks.ask(dst, packet())).await;
+        look("ask", matches!(asked, Ok(Err(Error::Closed))));
+        let received = timeout(limit, asks.receive_ask()).await;
+        look("receive_ask", matches!(received, Ok(Err(Error::Closed))));
+    }
+    if let Ok(keys) = node.secure_side() {
+        let found = timeout(limit, keys.lookup_public_key(dst)).await;
+        look("lookup_public_key", matches!(found, Ok(Err(Error::Closed))));
+    }
+    Ok(found)
+}
+
+/// Polls `close` once and drops it, then makes every call: what fails with [`Error::Closed`] after `close` does so then.
+pub async fn close_takes_effect_at_its_first_poll<A: Addr>(bed: &Testbed<A>) -> Outcome {
+    for used in [false, true] {
+        let [a, b] = bed.nodes().await?;
+        let dst = b.addr()?;
+        if used {
+            bed.deliver(&a, &b, &letter(0, PLAIN)).await?;
+            bed.deliver(&b, &a, &letter(0, PLAIN)).await?;
+        }
+        // A copy of what was told before may come late.
+        let mut waiting: Vec<_> = (0..16).map(|_| Held::new(a.receive())).collect();
+        waiting.retain_mut(|receive| receive.poll().is_pending());
+        let _ = Held::new(a.close()).poll();
+        let early = not_closed(bed, &a, &dst).await?;
+        let mut ended = Ok(());
+        for receive in waiting {
+            ended = ended.and(
+                in_time("a receive", bed.patience(), receive.future())
+                    .await
+                    .map(drop),
+            );
+        }
+        close(bed, &a).await?;
+        // What does not fail after close either is another law's business.
+        let late = not_closed(bed, &a, &dst).await?;
+        if let Some(call) = early.difference(&late).next() {
+            broken!("{call} works on after close was polled once and given up");
+        }
+        ensure!(
+            late.contains("receive") || ended.is_ok(),
+            "a pending receive goes on after close was polled once and given up"
+        );
+    }
+    Ok(())
+}
+
+/// The numbers of the letters that arrive, in a task that reads until it is dropped.
+fn reading<A: Addr>(node: &Node<A>) -> (JoinSet<()>, tokio::sync::mpsc::UnboundedReceiver<(u32, usize)>) {
+    let (told, numbers) = tokio::sync::mpsc::unbounded_channel();
+    let (node, mut tasks) = (node.clone(), JoinSet::new());
+    tasks.spawn(async move {
+        while let Ok(message) = node.receive().await {
+            if let Some(number) = number(&message.payload) {
+                let _ = told.send((number, message.payload.len()));
+            }
+        }
+    });
+    (tasks, numbers)
+}
+
+fn needs_no_loss<A: Addr>(bed: &Testbed<A>) -> Outcome {
+    if bed.lossless() && bed.the_profile().loss_at_mtu <= 0.0 {
+        return Ok(());
+    }
+    Err(Unmet::Waived("the medium may lose what was told last".into()))
+}
+
+/// Tells some messages, closes at once, and counts what arrives of those that were accepted: on new nodes each time, with
+/// and without a message before.
+pub async fn what_was_told_before_close_arrives<A: Addr>(bed: &Testbed<A>) -> Outcome {
+    needs_no_loss(bed)?;
+    for (round, count) in [1, 1, 2, 16, 1, 5, 16, 3, 1, 8].into_iter().enumerate() {
+        let [a, b] = bed.nodes().await?;
+        let (dst, most) = (b.addr()?, mtu(&a)?.min(8 << 10));
+        if round % 2 == 1 {
+            bed.deliver(&a, &b, &letter(u32::MAX, PLAIN)).await?;
+        }
+        let (_reading, mut came) = reading(&b);
+        let mut accepted = BTreeSet::new();
+        let packet = |number: u32| {
+            let len = LETTER + (number as usize * 397 + round * 31) % (most - LETTER);
+            Packet::from(letter(number, len))
+        };
+        if round % 3 == 2 {
+            let mut batch = (0..count).map(|number| (dst.clone(), packet(number))).collect();
+            if in_time("tell_batch", bed.patience(), a.tell_batch(&mut batch))
+                .await?
+                .is_ok()
+            {
+                accepted.extend(0..count);
+            }
+        } else {
+            for number in 0..count {
+                if in_time("a tell", bed.patience(), a.tell(&dst, packet(number)))
+                    .await?
+                    .is_ok()
+                {
+                    accepted.insert(number);
+                }
+                if number % 4 == 3 {
+                    yield_now().await;
+                }
+            }
+        }
+        close(bed, &a).await?;
+        let told = accepted.len();
+        let arrive = async {
+            while !accepted.is_empty() {
+                let Some((number, _)) = came.recv().await else {
+                    break;
+                };
+                accepted.remove(&number);
+            }
+        };
+        let _ = timeout(bed.patience(), arrive).await;
+        ensure!(
+            accepted.is_empty(),
+            "of {told} messages that tell accepted right before close, {} did not arrive (round {round})",
+            accepted.len()
+        );
+    }
+    Ok(())
+}
+
+/// Answers, and closes at once.
+pub async fn what_was_answered_before_close_arrives<A: Addr>(bed: &Testbed<A>) -> Outcome {
+    needs_no_loss(bed)?;
+    for round in 0..6_u32 {
+        let [a, b] = bed.nodes().await?;
+        let (asks, server, dst) = (a.ask_side()?.clone(), b.ask_side()?.clone(), b.addr()?);
+        if round % 2 == 1 {
+            let serving = serve(&b, |_| Vec::new())?;
+            bed.ask(&a, &dst, &letter(1, PLAIN)).await?;
+            drop(serving);
+        }
+        let asking = async move { asks.ask(&dst, Packet::from(letter(0, PLAIN).as_slice())).await };
+        let mut asking = pending([asking]).await;
+        let request = in_time("receive_ask", bed.patience(), server.receive_ask()).await??;
+        let len = LETTER + (round as usize * 151) % (mtu(&b)?.min(4096) - LETTER);
+        let answer = request.respond(Packet::from(letter(round, len)));
+        let accepted = in_time("a response", bed.patience(), answer).await?.is_ok();
+        close(bed, &b).await?;
+        let outcome = in_time("an ask", bed.the_profile().ask_patience, asking.join_next()).await?;
+        let arrived = matches!(outcome, Some(Ok(Ok(response))) if response == *letter(round, len).as_slice());
+        ensure!(
+            arrived || !accepted,
+            "a response that was accepted right before close did not arrive (round {round})"
+        );
+    }
+    Ok(())
+}
+
+/// Calls a peer that was closed, with and without a message before, then another.
+pub async fn a_closed_peer_is_no_closed_swarm<A: Addr>(bed: &Testbed<A>) -> Outcome {
+    for used in [true, false] {
+        let [a, b, c] = bed.nodes().await?;
+        let (gone, there) = (b.addr()?, c.addr()?);
+        if used {
+            bed.deliver(&a, &b, &letter(0, PLAIN)).await?;
+            bed.deliver(&b, &a, &letter(0, PLAIN)).await?;
+        }
+        close(bed, &b).await?;
+        let packet = || Packet::from(letter(1, PLAIN).as_slice());
+        let works = timeout(bed.patience(), a.tell(&there, packet())).await;
+        if matches!(works, Ok(Err(Error::Closed))) {
+            // It closes with others, which is another law's business.
+            return Ok(());
+        }
+        let mut found = Vec::new();
+        for _ in 0..4 {
+            let told = timeout(bed.settle(), a.tell(&gone, packet())).await;
+            found.push(("tell", matches!(told, Ok(Err(Error::Closed)))));
+            let mut batch = vec![(gone.clone(), packet()), (there.clone(), packet())];
+            let told = timeout(bed.settle(), a.tell_batch(&mut batch)).await;
+            let is_closed = matches!(told, Ok(Err(error)) if matches!(error.first, Error::Closed));
+            found.push(("tell_batch", is_closed));
+            if let Ok(asks) = a.ask_side() {
+                let asked = timeout(bed.settle(), asks.ask(&gone, packet())).await;
+                found.push(("ask", matches!(asked, Ok(Err(Error::Closed)))));
+            }
+            if let Ok(keys) = a.secure_side() {
+                let looked = timeout(bed.settle(), keys.lookup_public_key(&gone)).await;
+                found.push(("lookup_public_key", matches!(looked, Ok(Err(Error::Closed)))));
+            }
+            tokio::time::sleep(bed.settle() / 4).await;
+        }
+        if let Some((call, _)) = found.iter().find(|(_, is_closed)| *is_closed) {
+            broken!("{call} to a peer that is closed failed with Error::Closed");
+        }
+        let works = timeout(bed.patience(), a.tell(&there, packet())).await;
+        ensure!(
+            !matches!(works, Ok(Err(Error::Closed))),
+            "calls to a peer that is closed closed the node"
+        );
+    }
+    Ok(())
+}
