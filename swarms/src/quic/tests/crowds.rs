@@ -107,11 +107,7 @@ async fn asks_that_hold_every_session_leave_room_for_own_dials_and_no_session_is
     };
     let hub = udp(1, config);
     let to = addr(&hub);
-    let dialling = QuicConfig {
-        handshake_timeout: Duration::from_millis(500),
-        ..QuicConfig::default()
-    };
-    let askers: Vec<_> = (10..22).map(|seed| udp(seed, dialling.clone())).collect();
+    let askers: Vec<_> = (10..22).map(|seed| udp(seed, QuicConfig::default())).collect();
     let asks = askers.iter().map(|node| node.ask(&to, Packet::from(b"hold")));
     let holding = async {
         let mut requests = Vec::new();
