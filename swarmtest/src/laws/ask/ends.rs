@@ -184,6 +184,7 @@ pub async fn a_slow_handler_runs_once<A: Addr>(bed: &Testbed<A>) -> Outcome {
     };
     let [a, b] = bed.nodes().await?;
     let (server, dst) = (b.ask_side()?.clone(), b.addr()?);
+    let most = mtu(&a)?.min(mtu(&b)?);
     let runs = Arc::new([const { AtomicU32::new(0) }; 64]);
     let (counted, waits) = (runs.clone(), slow.clone());
     let _serving = pending([async move {
@@ -206,7 +207,7 @@ pub async fn a_slow_handler_runs_once<A: Addr>(bed: &Testbed<A>) -> Outcome {
         let asks = a.ask_side()?.clone();
         let limit = bed.the_profile().ask_patience;
         let ask = |number: u32, asks: p2p::BoxAskSwarm<A>, dst: A| async move {
-            let request = letter(number, PLAIN + number as usize);
+            let request = letter(number, most.min(PLAIN + number as usize));
             let outcome = timeout(limit, asks.ask(&dst, Packet::from(request.as_slice()))).await;
             (outcome, request)
         };
@@ -242,6 +243,7 @@ pub async fn a_slow_handler_runs_once<A: Addr>(bed: &Testbed<A>) -> Outcome {
 pub async fn a_late_answer_reaches_no_other_ask<A: Addr>(bed: &Testbed<A>) -> Outcome {
     let [a, b] = bed.nodes().await?;
     let (asks, server, dst) = (a.ask_side()?.clone(), b.ask_side()?.clone(), b.addr()?);
+    let most = mtu(&a)?.min(mtu(&b)?);
     {
         let _serving = serve(&b, |request| reversed(&request.payload))?;
         bed.ask(&a, &dst, &letter(u32::MAX, PLAIN)).await?;
@@ -251,7 +253,7 @@ pub async fn a_late_answer_reaches_no_other_ask<A: Addr>(bed: &Testbed<A>) -> Ou
     for round in 0..rounds {
         let begin = |first: u32, width: u32| {
             let ask = |number: u32, asks: p2p::BoxAskSwarm<A>, dst: A| async move {
-                let request = letter(number, PLAIN + (number % 50) as usize);
+                let request = letter(number, most.min(PLAIN + (number % 50) as usize));
                 let outcome = asks.ask(&dst, Packet::from(request.as_slice())).await;
                 (outcome, request)
             };
