@@ -62,11 +62,7 @@ fn late() -> Testbed<MemoryAddr> {
         jitter: Duration::from_millis(5),
         ..LinkFaults::default()
     };
-    let pending = "pending: what is delayed is lost when the swarm closes";
-    faulty(
-        link,
-        Profile::default().waive("close::what_was_told_before_close_arrives", pending),
-    )
+    faulty(link, Profile::default())
 }
 
 /// Everything that a network does to packets, short of damage.

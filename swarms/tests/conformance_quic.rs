@@ -62,14 +62,7 @@ fn profile() -> Profile {
         "tell::a_destination_that_is_gone_delays_no_other",
         "pending: a batch waits for a session with a node that is gone",
     )
-    .waive("close::what_was_told_before_close_arrives", PENDING)
-    .waive("close::what_was_answered_before_close_arrives", PENDING)
-    .waive("close::closing_frees_the_address", PENDING)
-    .waive("close::closing_frees_an_address_in_use", PENDING)
 }
-
-const PENDING: &str =
-    "pending: QUIC closes its connections before what was accepted has left, and its port later";
 
 /// QUIC on UDP and in memory is compiled for just these, and once for everything else: on a swarm without a type.
 type Boxed = BoxSwarm<BoxAddr>;

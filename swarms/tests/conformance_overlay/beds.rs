@@ -235,11 +235,7 @@ pub(crate) fn p2pke_on_udp<N: Node>() -> Testbed<PeerId> {
 
 pub(crate) fn quic_on_udp<N: Node>() -> Testbed<PeerId> {
     let open = |at: Option<BoxAddr>, number| Ok(boxed(QuicSwarm::new(udp(at.as_ref())?, &key(number))?));
-    let pending = "pending: QUIC closes its connections before what was accepted has left";
-    let profile = udp_profile()
-        .waive("close::what_was_told_before_close_arrives", pending)
-        .waive("close::what_was_answered_before_close_arrives", pending);
-    bed::<N, _>(Medium::new(true, open), profile)
+    bed::<N, _>(Medium::new(true, open), udp_profile())
 }
 
 pub(crate) fn layers_on_p2pke_on_udp<N: Node>() -> Testbed<PeerId> {
