@@ -248,7 +248,7 @@ fn hundreds_of_asks_in_flight_with_slow_handlers_end_once_each_also_where_some_a
             duplicate: 0.3,
             mangle: 0.0,
             // Copies of a request come while its handler has it, and long after it answered.
-            delay: Duration::from_millis(4000),
+            delay: Duration::from_secs(4),
         };
         let mut link = Link::new(seed, faults, config());
         link.slow = true;
@@ -259,7 +259,7 @@ fn hundreds_of_asks_in_flight_with_slow_handlers_end_once_each_also_where_some_a
             if in_flight < 400 && draw < 10 {
                 let len = if draw == 0 { 2000 } else { 30 };
                 let node = asked as usize % 2;
-                link.ask(node, request(asked, len), Duration::from_secs(60));
+                link.ask(node, request(asked, len), Duration::from_mins(1));
                 asked += 1;
             } else if draw == 19 && link.rng.random_bool(0.2) {
                 cancelled += usize::from(link.cancel(asked as usize % 2));

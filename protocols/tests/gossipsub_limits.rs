@@ -208,8 +208,10 @@ fn one_network_has_its_share_of_inbound_places() {
         share
     );
     // Numbers of one /24 end here, so another limit takes their place.
-    let mut config = Config::default();
-    config.max_inbound_per_prefix = 16;
+    let config = Config {
+        max_inbound_per_prefix: 16,
+        ..Config::default()
+    };
     let mut engine = alone(config, Signing::StrictNoSign, 0);
     assert_eq!(
         (0..=255)
@@ -349,7 +351,7 @@ fn floods_of_every_kind_leave_an_honest_peer_served() {
 /// Times that a peer names are cut before anything is added to them, also near the end of all time.
 #[test]
 fn backoffs_of_peers_never_overflow_a_time() {
-    let late = Duration::MAX - secs(1);
+    let late = Duration::MAX.saturating_sub(secs(1));
     let mut engine =
         Engine::new(Config::default(), Signing::StrictNoSign, 0, late, 5).expect("a configuration");
     engine.subscribe(late, "t").expect("a topic");

@@ -794,7 +794,9 @@ fn networks_that_fill_a_node_leave_room_for_records_and_providers_of_others() {
     // One that is as far as a key can be still gets its place.
     let honest = 0x2200_0001;
     let mut far = *id(0).as_bytes();
-    far.iter_mut().for_each(|byte| *byte ^= 0xff);
+    for byte in &mut far {
+        *byte ^= 0xff;
+    }
     let put = Ask::Put {
         key: far,
         ttl: HOUR,

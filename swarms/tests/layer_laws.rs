@@ -724,14 +724,13 @@ async fn packets_are_bytes(bed: Testbed<BoxAddr>) -> Outcome {
         equal(&buffer.get(start..), &Some(&bytes[..]), "the buffer")?;
         equal(&packet.into_bytes()[..].to_vec(), &bytes, "the bytes")?;
     }
-    check(
-        Packet::from(b"abc") == b"abc" && Packet::from("abc") == b"abc",
-        || "a text is another".into(),
-    )?;
-    check(
-        Packet::from(b"abc") != b"abd" && Packet::from("abc") != Packet::from("ab"),
-        || "two packets are one".into(),
-    )
+    let (of_bytes, of_text, shorter) = (Packet::from(b"abc"), Packet::from("abc"), Packet::from("ab"));
+    check(of_bytes == b"abc" && of_text == b"abc", || {
+        "a text is another".into()
+    })?;
+    check(of_bytes != b"abd" && of_text != shorter, || {
+        "two packets are one".into()
+    })
 }
 
 #[tokio::test(start_paused = true)]
@@ -774,10 +773,10 @@ async fn packets_and_servers() {
                     Ok(())
                 };
                 let serving = timeout(Duration::from_mins(1), p2p::serve_asks(&server, 4, handler));
-                let (served, asked): (_, Outcome) = tokio::join!(serving, asking);
-                asked?;
-                check(matches!(served, Ok(Ok(()))), || {
-                    format!("serving ended with {served:?}")
+                let (end, answered): (_, Outcome) = tokio::join!(serving, asking);
+                answered?;
+                check(matches!(end, Ok(Ok(()))), || {
+                    format!("serving ended with {end:?}")
                 })?;
                 equal(&most.load(Relaxed), &4, "asks at a time")
             },

@@ -176,12 +176,11 @@ async fn accept(listener: TcpListener, state: Arc<State>, mut stopped: oneshot::
             }
             // Those that have asked nothing yet give way.
             let room = room.clone();
-            let place = match room.clone().try_acquire_owned() {
-                Ok(place) => place,
-                Err(_) => {
-                    state.connections.close_idle(None);
-                    room.acquire_owned().await.map_err(io::Error::other)?
-                }
+            let place = if let Ok(place) = room.clone().try_acquire_owned() {
+                place
+            } else {
+                state.connections.close_idle(None);
+                room.acquire_owned().await.map_err(io::Error::other)?
             };
             Ok((stream, peer, Some(place)))
         };
@@ -554,7 +553,7 @@ mod tests {
     use crate::Secret;
 
     /// How long anything may take that must happen.
-    const PATIENCE: Duration = Duration::from_secs(60);
+    const PATIENCE: Duration = Duration::from_mins(1);
 
     fn serve(config: ServerConfig) -> TrackerServer {
         TrackerServer::bind(SocketAddr::from(([127, 0, 0, 1], 0)), config).expect("a port")

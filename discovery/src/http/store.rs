@@ -334,7 +334,8 @@ mod tests {
         write(&store, 1_000_000, 7).expect("room");
         write(&store, 1_000_000, 7).expect("again");
         for number in 0..2000 {
-            drop(write(&store, number, 100 + u128::from(number / 60)));
+            // Beyond the limits a write is refused, or displaces another; both are fine here.
+            let _ = write(&store, number, 100 + u128::from(number / 60));
         }
         assert_eq!(store.len(), store.config().cells);
         write(&store, 2_000_000, 8).expect("a newcomer finds room");

@@ -127,7 +127,7 @@ impl Codec {
     /// About how many bytes an RPC holds once it is read, its own included: what a driver that reads several before it hands
     /// them to the engine charges for each, before it reads it. Short messages hold many times their bytes.
     pub fn held(bytes: &[u8]) -> usize {
-        let fields = Fields::new(bytes).map_while(|field| field.ok());
+        let fields = Fields::new(bytes).map_while(Result::ok);
         let of_fields = fields.map(|field| {
             let len = field.bytes().map_or(0, <[u8]>::len);
             match field.number {

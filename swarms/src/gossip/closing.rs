@@ -117,7 +117,9 @@ impl<A: Addr, S: Swarm<A>> Shared<A, S> {
                         ready.push((peer, mem::take(&mut burst)));
                     }
                     // What still waits then is for peers that something is on its way to.
-                    peers.iter().for_each(|peer| engine.set_writable(peer, true));
+                    for peer in &peers {
+                        engine.set_writable(peer, true);
+                    }
                 }
                 while let Some(peer) = engine.poll_transmits(now, usize::MAX, &mut burst) {
                     ready.push((peer, mem::take(&mut burst)));

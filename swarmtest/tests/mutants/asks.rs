@@ -148,7 +148,7 @@ impl AskSwarm<Address> for Mutant {
                 damage(response);
             }
             (Ok(response), "ask::asks_of_every_length_are_answered") if (5..8).contains(&len) => {
-                damage(response)
+                damage(response);
             }
             (Err(Error::Rejected(_)), "ask::an_ask_without_a_response_frees_its_slot") => {
                 own.rejected.fetch_add(1, SeqCst);
@@ -164,7 +164,7 @@ impl AskSwarm<Address> for Mutant {
             (Err(Error::Rejected(_)), "ask::a_server_that_goes_ends_the_asks_of_others")
                 if self.crowd.is_gone(dst) =>
             {
-                pending().await
+                pending::<()>().await;
             }
             (Err(Error::Rejected(why)), "ask::a_rejection_carries_its_code") => *why = Rejection::DROPPED,
             (Err(Error::Unreachable { .. }), "ask::an_ask_that_nobody_answers_ends") => pending().await,

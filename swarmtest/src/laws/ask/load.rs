@@ -170,9 +170,8 @@ pub async fn of_many_asks_each_gets_its_own_response<A: Addr>(bed: &Testbed<A>) 
     let mut last = (Instant::now(), 0);
     let deadline = bed.the_profile().ask_patience;
     while !asking.is_empty() {
-        match tokio::time::timeout(bed.patience(), asking.join_next()).await {
-            Ok(Some(done)) => done.map_err(|error| Unmet::Broken(error.to_string()))??,
-            _ => {}
+        if let Ok(Some(done)) = tokio::time::timeout(bed.patience(), asking.join_next()).await {
+            done.map_err(|error| Unmet::Broken(error.to_string()))??;
         }
         let answered = load.answered.load(SeqCst);
         if answered != last.1 {

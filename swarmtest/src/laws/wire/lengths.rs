@@ -46,7 +46,11 @@ pub async fn no_length_can_be_read_on_the_wire<A: Addr>(bed: &Testbed<A>) -> Out
         for _ in 0..if len < RUN { 64 / (8 * len) + 2 } else { 1 } {
             number += 1;
             let said = noise(number.wrapping_mul(0x9E37_79B9_7F4A_7C15), len);
-            let (from, to) = if number % 2 == 0 { (&a, &b) } else { (&b, &a) };
+            let (from, to) = if number.is_multiple_of(2) {
+                (&a, &b)
+            } else {
+                (&b, &a)
+            };
             wire.record();
             bed.deliver(from, to, &said).await?;
             let seen: HashSet<Vec<u8>> = wire.recorded().into_iter().map(|packet| packet.bytes).collect();
