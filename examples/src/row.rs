@@ -234,7 +234,7 @@ mod tests {
             16_128,
         );
         (0..16_128).for_each(|_| row.done(Duration::from_micros(123_456)));
-        row.end();
+        row.all_done(16_128, Duration::from_secs(3));
         for width in [80, 100] {
             let table = table(width, 16_128);
             let (heading, line) = (table.heading(), row.line(&table));

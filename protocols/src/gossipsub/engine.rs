@@ -99,7 +99,7 @@ impl<A: Addr> Engine<A> {
     /// nanoseconds of the system's clock.
     ///
     /// # Errors
-    /// [`Error::Invalid`] as [`Config::check`] says.
+    /// [`Error::Invalid`](p2p::Error::Invalid) as [`Config::check`] says.
     pub fn new(config: Config, signing: Signing, seqno: u64, now: Duration, seed: u64) -> Result<Self> {
         config.check()?;
         let mut rng = StdRng::seed_from_u64(seed);
@@ -145,7 +145,7 @@ impl<A: Addr> Engine<A> {
     /// Adds a peer, or says anew how it came to be one. It is told what this node subscribed to.
     ///
     /// # Errors
-    /// [`Error::Limit`] with [`Config::max_peers`] peers, or with [`Config::max_inbound`] that turned to this node if this
+    /// [`Error::Limit`](p2p::Error::Limit) with [`Config::max_peers`] peers, or with [`Config::max_inbound`] that turned to this node if this
     /// one did, unless it is an explicit one, or an inbound peer gives way to it: see [`Config::max_inbound`]. Such a peer
     /// is named by [`Event::Left`].
     pub fn add_peer(&mut self, now: Duration, addr: &A, connection: Connection) -> Result<()> {
