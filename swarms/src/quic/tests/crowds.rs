@@ -99,42 +99,6 @@ async fn one_key_on_many_ports_takes_no_session_from_peers_with_asks_under_way()
     }
 }
 
-#[tokio::test]
-async fn asks_that_hold_every_session_leave_room_for_own_dials_and_no_session_is_torn_down() {
-    let config = QuicConfig {
-        max_sessions: 8,
-        ..QuicConfig::default()
-    };
-    let hub = udp(1, config);
-    let to = addr(&hub);
-    let askers: Vec<_> = (10..22).map(|seed| udp(seed, QuicConfig::default())).collect();
-    let asks = askers.iter().map(|node| node.ask(&to, Packet::from(b"hold")));
-    let holding = async {
-        let mut requests = Vec::new();
-        for _ in 0..6 {
-            requests.push(hub.receive_ask().await.expect("a request"));
-        }
-        let friend = udp(2, QuicConfig::default());
-        hub.tell(&addr(&friend), Packet::from(b"hello"))
-            .await
-            .expect("a place is kept for it");
-        tokio::time::sleep(Duration::from_millis(700)).await;
-        for request in requests {
-            request
-                .respond(Packet::from(b"done"))
-                .await
-                .expect("its session is there");
-        }
-        // Those that found no room the first time.
-        while let Ok(request) = timeout(Duration::from_secs(1), hub.receive_ask()).await {
-            let _ = request.expect("open").respond(Packet::from(b"done")).await;
-        }
-    };
-    let (answers, ()) = tokio::join!(join_all(asks), holding);
-    let answered = answers.iter().filter(|answer| answer.is_ok()).count();
-    assert!(answered >= 6, "{answered} of 12: {answers:?}");
-}
-
 #[tokio::test(start_paused = true)]
 async fn a_peer_that_is_busy_is_dialled_again_within_the_time_of_a_handshake() {
     let realm = MemoryRealm::default();
