@@ -26,6 +26,7 @@ const LONGEST: usize = 64 << 10;
 
 /// Four nodes tell one another messages of all lengths and contents.
 pub async fn a_long_exchange_keeps_every_message<A: Addr>(bed: &Testbed<A>) -> Outcome {
+    bed.undamaged()?;
     let nodes: [_; 4] = bed.nodes().await?;
     let pair = |rng: &mut StdRng| {
         let from = rng.random_range(0..4);
@@ -36,6 +37,7 @@ pub async fn a_long_exchange_keeps_every_message<A: Addr>(bed: &Testbed<A>) -> O
 
 /// Two nodes tell each other many short messages.
 pub async fn two_nodes_exchange_thousands<A: Addr>(bed: &Testbed<A>) -> Outcome {
+    bed.undamaged()?;
     let nodes: [_; 2] = bed.nodes().await?;
     let pair = |rng: &mut StdRng| {
         if rng.random_range(0..4) == 0 {
@@ -49,6 +51,7 @@ pub async fn two_nodes_exchange_thousands<A: Addr>(bed: &Testbed<A>) -> Outcome 
 
 /// Seven nodes tell one reader, which tells them sometimes.
 pub async fn many_senders_are_told_apart<A: Addr>(bed: &Testbed<A>) -> Outcome {
+    bed.undamaged()?;
     let nodes: [_; 8] = bed.nodes().await?;
     let pair = |rng: &mut StdRng| {
         let other = rng.random_range(1..8);
