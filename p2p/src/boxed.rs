@@ -352,18 +352,3 @@ impl Addr for BoxAddr {
         self.0.socket_addr()
     }
 }
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn addresses_of_different_types_differ_and_keep_their_own_order() {
-        let socket = |text: &str| BoxAddr::new(text.parse::<SocketAddr>().expect("a socket address"));
-        let (one, two) = (socket("127.0.0.1:1"), socket("127.0.0.1:2"));
-        let id = BoxAddr::new(PeerId::ZERO);
-        assert!(one < two && one != two && one == one.clone() && one != id && (one < id) == (two < id));
-        assert_eq!(one.downcast_ref::<SocketAddr>().map(SocketAddr::port), Some(1));
-        assert_eq!(Addr::peer_id(&id), Some(PeerId::ZERO));
-    }
-}

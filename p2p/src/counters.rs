@@ -243,34 +243,3 @@ impl std::ops::AddAssign for Snapshot {
         }
     }
 }
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn debug_output_names_the_reasons_that_occurred() {
-        let counters = Counters::new("test");
-        counters.sent(3);
-        counters.dropped_many(Reason::QueueFull, 2);
-        counters.dropped(Reason::NoPeer);
-        let expected = "Snapshot { sent: 3, received: 0, delivered: 0, duplicated: 0, dropped: {queue_full: 2, no_peer: 1} }";
-        assert_eq!(format!("{:?}", counters.snapshot()), expected);
-    }
-
-    #[test]
-    fn every_reason_has_a_counter_of_its_own() {
-        let counters = Counters::new("test");
-        for (count, reason) in Reason::ALL.into_iter().enumerate() {
-            counters.dropped_many(reason, count + 1);
-        }
-        let snapshot = counters.snapshot();
-        for (count, reason) in Reason::ALL.into_iter().enumerate() {
-            assert_eq!(snapshot.dropped(reason), count as u64 + 1, "{reason}");
-        }
-        assert_eq!(
-            snapshot.dropped_total(),
-            (1..=Reason::ALL.len() as u64).sum::<u64>()
-        );
-    }
-}

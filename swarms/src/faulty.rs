@@ -17,8 +17,6 @@
 mod delayed;
 mod faults;
 mod plan;
-#[cfg(test)]
-mod tests;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};

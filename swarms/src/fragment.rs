@@ -14,9 +14,6 @@ use tokio::time::{Instant, timeout_at};
 use crate::inbox::{self, Inbox};
 use crate::turn::{Driving, Turn, Wait};
 
-#[cfg(test)]
-mod tests;
-
 /// Bytes in front of a message of one part: an id of up to five, a part and a total of one each.
 const HEADER: usize = 7;
 

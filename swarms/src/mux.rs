@@ -2,8 +2,6 @@
 
 mod channel;
 mod dispatch;
-#[cfg(test)]
-mod tests;
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

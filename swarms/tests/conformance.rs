@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use p2p::Result;
 use p2p_swarms::fragment::FragmentSwarm;
 use p2p_swarms::{MemoryAddr, MemoryRealm, UdpConfig, UdpSwarm};
-use p2p_swarmtest::{Plain, Profile, Secure, SecureAsk, Testbed, conformance};
+use p2p_swarmtest::{Plain, Profile, SecureAsk, Testbed, conformance};
 
 /// The kernel drops what its buffers cannot hold, and does not say so to the socket.
 const UNCOUNTED: [&str; 2] = [
@@ -63,15 +63,6 @@ fn udp() -> Testbed<SocketAddr> {
         .rebind(|addr| ready(bind(addr)))
 }
 
-fn fragments_over_memory() -> Testbed<MemoryAddr> {
-    let realm = MemoryRealm::default();
-    Testbed::new(Secure, move |count| {
-        let open = |_| FragmentSwarm::new(realm.open(), 256 << 10);
-        ready(Ok((0..count).map(open).collect()))
-    })
-    .profile(without_wire())
-}
-
 fn fragments_over_udp() -> Testbed<SocketAddr> {
     let layer = |swarm| FragmentSwarm::new(swarm, 16 << 10);
     Testbed::new(Plain, move |count| {
@@ -83,5 +74,4 @@ fn fragments_over_udp() -> Testbed<SocketAddr> {
 conformance!(#[tokio::test(start_paused = true)] mod memory: SecureAsk => memory());
 conformance!(#[tokio::test] mod memory_in_real_time: SecureAsk => memory());
 conformance!(#[tokio::test] mod udp: Plain => udp());
-conformance!(#[tokio::test] mod fragments_over_memory: Secure => fragments_over_memory());
 conformance!(#[tokio::test] mod fragments_over_udp: Plain => fragments_over_udp());

@@ -3,7 +3,10 @@
 use p2p::{Addr, AskSwarm, BoxAddr, Error, Packet, Reason, SecureSwarm, Swarm};
 use p2p_swarms::map::{EraseSwarm, MapSwarm, Translate};
 use p2p_swarms::{MemoryAddr, MemoryRealm, MemorySwarm};
+use p2p_swarmtest::{SecureAsk, Testbed};
 use proptest::prelude::*;
+
+use crate::{counted, keeps_all_laws, poll_once, profile};
 
 /// Shows only even memory addresses, as half of themselves with an `h` before.
 struct Halves;
@@ -35,10 +38,9 @@ impl Translate<Half, MemoryAddr> for Halves {
         let number = text
             .strip_prefix('h')
             .ok_or_else(|| Error::addr(text, 0, "an h was expected"))?;
-        let number = number
-            .parse()
-            .map_err(|_| Error::addr(text, 1, "a number was expected"))?;
-        Ok(Half(number))
+        let fits = |half: &i64| half.checked_mul(2).is_some() && half.to_string() == number;
+        let half = number.parse().ok().filter(fits).map(Half);
+        half.ok_or_else(|| Error::addr(text, 1, "half of a number was expected"))
     }
 }
 
@@ -52,9 +54,28 @@ fn halves() -> (Halved, MemorySwarm, Halved) {
 }
 
 fn dropped(swarm: &impl Swarm<Half>) -> u64 {
-    let mut dropped = 0;
-    swarm.visit_counters(&mut |counters| dropped += counters.snapshot().dropped(Reason::NoAddr));
-    dropped
+    counted(swarm, "map").dropped(Reason::NoAddr)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_translated_swarm_keeps_all_laws() {
+    let realm = MemoryRealm::default();
+    let again = realm.clone();
+    let bed = Testbed::new(SecureAsk, move |count| {
+        let made = (0..count).map(|_| {
+            let even = realm.open();
+            // The next number is odd, and nobody's.
+            drop(realm.open());
+            MapSwarm::new(even, Halves)
+        });
+        std::future::ready(Ok(made.collect::<Vec<_>>()))
+    })
+    .rebind(move |half: Half| {
+        let node = Halves.down(&half).and_then(|addr| again.open_at(addr));
+        std::future::ready(node.map(|node| MapSwarm::new(node, Halves)))
+    });
+    // Nodes that are made at the same time would get each other's numbers.
+    keeps_all_laws(bed.parallel(1).profile(profile())).await;
 }
 
 #[tokio::test]
@@ -87,7 +108,11 @@ async fn what_has_no_translation_upwards_is_counted_and_dropped() {
     let mut out = Vec::new();
     assert_eq!(two.receive_batch(&mut out, 10).await.expect("received"), 1);
     assert_eq!(&*out[0].payload, b"a half");
-    assert_eq!(dropped(&two), 1);
+    let counts = counted(&two, "map");
+    assert_eq!(
+        (counts.received, counts.delivered, counts.dropped(Reason::NoAddr)),
+        (2, 1, 1)
+    );
     // An ask without a translation is rejected at once, while the reader waits on.
     let ask = one.ask(&to, Packet::default());
     let rejected = tokio::select! {
@@ -96,6 +121,14 @@ async fn what_has_no_translation_upwards_is_counted_and_dropped() {
     };
     assert!(matches!(rejected, Err(Error::Rejected(_))), "{rejected:?}");
     assert_eq!(dropped(&two), 2);
+    // A batch of such messages alone is not the end of waiting, and what is in the buffer stays.
+    one.tell(&to, "no half".into()).await.expect("told");
+    assert!(poll_once(two.receive_batch(&mut out, 10)).is_pending());
+    assert_eq!((out.len(), dropped(&two)), (1, 3));
+    one.tell(&to, "no half".into()).await.expect("told");
+    zero.tell(&Half(1), "single".into()).await.expect("told");
+    assert_eq!(&*two.receive().await.expect("received").payload, b"single");
+    assert_eq!(two.receive_batch(&mut out, 0).await.expect("at once"), 0);
 }
 
 #[tokio::test]
@@ -113,6 +146,7 @@ async fn what_has_no_translation_downwards_is_a_typed_error_and_holds_up_nothing
     ];
     let error = zero.tell_batch(&mut batch).await.expect_err("one is refused");
     assert_eq!((error.sent, error.refused, batch.len()), (2, 1, 0));
+    assert_eq!(counted(&zero, "map").sent, 2);
     let mut out = Vec::new();
     assert_eq!(
         two.receive_batch(&mut out, 10).await.expect("received"),

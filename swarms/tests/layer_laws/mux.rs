@@ -1,14 +1,20 @@
+//! Channels over one swarm: apart from one another, each with a life of its own.
+
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
-use p2p::{AskSwarm, Packet, Rejection, SecureSwarm, Snapshot};
-use p2p_protocols::mux::Varint;
+use p2p::{AskSwarm, Error, Packet, Reason, Rejection, SecureSwarm, Swarm};
+use p2p_protocols::mux::{Channel, Name, Varint};
+use p2p_swarms::inbox::Limits;
+use p2p_swarms::memory::{MemoryAddr, MemoryConfig, MemoryRealm, MemorySwarm};
+use p2p_swarms::{Mux, MuxConfig, MuxSwarm, SwarmExt as _};
+use p2p_swarmtest::SecureAsk;
 use tokio::time::timeout;
 
-use super::*;
-use crate::memory::{MemoryAddr, MemoryConfig, MemoryRealm, MemorySwarm};
+use crate::{counted as layer, keeps_all_laws, over_memory};
 
 type Chan<C = Name> = MuxSwarm<MemoryAddr, MemorySwarm, C>;
 
@@ -25,16 +31,6 @@ fn addr<C: Channel>(channel: &Chan<C>) -> MemoryAddr {
     channel.inner().local_addr()
 }
 
-fn layer(swarm: &impl Swarm<MemoryAddr>, name: &str) -> Snapshot {
-    let mut found = Snapshot::default();
-    swarm.visit_counters(&mut |counters| {
-        if counters.layer() == name {
-            found += counters.snapshot();
-        }
-    });
-    found
-}
-
 async fn tell<C: Channel>(from: &Chan<C>, to: &Chan<C>, text: &str) {
     let packet = from.packet(text.as_bytes());
     from.tell(&addr(to), packet).await.expect("it fits");
@@ -43,6 +39,19 @@ async fn tell<C: Channel>(from: &Chan<C>, to: &Chan<C>, text: &str) {
 async fn hears<C: Channel>(channel: &Chan<C>, text: &str) {
     let message = channel.receive().await.expect("open");
     assert_eq!(message.payload, *text.as_bytes(), "on {}", channel.channel());
+}
+
+#[tokio::test(start_paused = true)]
+async fn channels_of_every_kind_keep_all_laws() {
+    keeps_all_laws(over_memory!(SecureAsk, |swarm| Mux::<_, _>::new(swarm).open("chat"))).await;
+    keeps_all_laws(over_memory!(SecureAsk, |swarm: MemorySwarm| swarm
+        .mux_by::<u16>()
+        .open(7_u16)))
+    .await;
+    keeps_all_laws(over_memory!(SecureAsk, |swarm: MemorySwarm| swarm
+        .mux_by::<u64>()
+        .open(7_u64)))
+    .await;
 }
 
 #[tokio::test]
@@ -107,6 +116,38 @@ async fn the_mtu_is_the_one_below_less_this_channels_header() {
     assert_eq!(b.receive().await.expect("open").payload, *longest);
     let refused = a.tell(&addr(&b), Packet::from(vec![1; a.mtu() + 1])).await;
     assert!(matches!(refused, Err(Error::MtuExceeded { .. })));
+    // A name that leaves no byte for a payload is one, still; a longer one is none.
+    let realm = MemoryRealm::new(MemoryConfig {
+        mtu: 5,
+        ..MemoryConfig::default()
+    });
+    let mux = Mux::new(realm.open());
+    for (name, mtu) in [
+        ("abc", Some(1)),
+        ("abcd", Some(0)),
+        ("abcde", None),
+        ("abcdefgh", None),
+    ] {
+        match mux.open(name) {
+            Ok(channel) => assert_eq!(Some(channel.mtu()), mtu),
+            Err(error) => assert!(mtu.is_none() && matches!(error, Error::Invalid { .. }), "{error}"),
+        }
+    }
+}
+
+#[tokio::test]
+async fn no_more_channels_are_open_than_the_limit() {
+    let config = MuxConfig {
+        channels: 2,
+        ..MuxConfig::default()
+    };
+    let [mux, _] = pair::<Name>(config);
+    let _one = mux.open("one").expect("the first");
+    let two = mux.open("two").expect("the second");
+    let full = mux.open("three");
+    assert!(matches!(full, Err(Error::Limit { limit: 2, .. })), "{full:?}");
+    drop(two);
+    mux.open("three").expect("there is room again");
 }
 
 #[tokio::test]
@@ -220,8 +261,15 @@ async fn closing_the_mux_closes_its_channels_and_the_swarm_below() {
         .clone()
         .map(|channel| tokio::spawn(async move { channel.receive().await }));
     tokio::task::yield_now().await;
+    let asking = channels
+        .clone()
+        .map(|channel| tokio::spawn(async move { channel.receive_ask().await }));
+    tokio::task::yield_now().await;
     a.close().await;
     for reader in readers {
+        assert!(matches!(reader.await.expect("no panic"), Err(Error::Closed)));
+    }
+    for reader in asking {
         assert!(matches!(reader.await.expect("no panic"), Err(Error::Closed)));
     }
     assert!(matches!(a.open("three"), Err(Error::Closed)));
@@ -244,6 +292,68 @@ async fn the_swarm_below_is_dropped_with_the_last_handle() {
         raw.ask(&to, Packet::default()).await,
         Err(Error::Unreachable { .. })
     ));
+}
+
+/// Readers start work in the background, which has a handle, too.
+#[tokio::test(start_paused = true)]
+async fn what_was_read_from_is_dropped_with_the_last_handle() {
+    let realm = MemoryRealm::new(MemoryConfig::default());
+    for close_first in [false, true] {
+        let mux = Mux::new(realm.open());
+        let other_handle = mux.clone();
+        let channels = ["one", "two"].map(|name| mux.open(name).expect("new"));
+        let at = addr(&channels[0]);
+        for channel in &channels {
+            assert!(poll_once(&mut Box::pin(channel.receive())).await.is_pending());
+            assert!(poll_once(&mut Box::pin(channel.receive_ask())).await.is_pending());
+        }
+        drop(mux);
+        let [one, two] = channels;
+        drop(one);
+        drop(other_handle);
+        two.tell(&at, two.packet(b"self")).await.expect("still open");
+        hears(&two, "self").await;
+        if close_first {
+            two.close().await;
+        }
+        drop(two);
+        realm.open_at(at).expect("the address is free");
+    }
+}
+
+/// Each reader is a task of its own, and waits before anything comes.
+#[tokio::test(start_paused = true)]
+async fn each_message_wakes_the_reader_of_its_channel() {
+    let [a, b] = names();
+    let kinds = ["a", "b", "c", "d", "e"];
+    let from = kinds.map(|name| a.open(name).expect("new"));
+    let to = kinds.map(|name| Arc::new(b.open(name).expect("new")));
+    let at = addr(&to[0]);
+    for round in 0..50 {
+        let readers = to.clone().map(|channel| {
+            tokio::spawn(async move {
+                let name = channel.channel().to_string();
+                timeout(Duration::from_millis(1), hears(&channel, &name)).await
+            })
+        });
+        tokio::task::yield_now().await;
+        let mut batch = Vec::new();
+        for at_channel in 0..5 {
+            // In another order each time, alone or as one batch below.
+            let channel = &from[(at_channel * 2 + round) % 5];
+            if round % 2 == 0 {
+                tell(channel, &to[0], &channel.channel().to_string()).await;
+            } else {
+                let name = channel.channel().to_string();
+                batch.push((at, Packet::from(format!("\u{1}{name}{name}").as_str())));
+            }
+        }
+        a.inner().tell_batch(&mut batch).await.expect("told");
+        for reader in readers {
+            let heard = reader.await.expect("no panic");
+            heard.expect("it is woken at once, not by a look now and then");
+        }
+    }
 }
 
 #[tokio::test]

@@ -5,7 +5,10 @@ use std::fmt;
 use p2p::{Addr, AskSwarm, Error, Packet, PeerId, Reason, Rejection, SecureSwarm, Swarm};
 use p2p_swarms::allow::{AllowSwarm, Party, Verdict};
 use p2p_swarms::map::{MapSwarm, Translate};
-use p2p_swarms::{MemoryAddr, MemoryRealm, MemorySwarm};
+use p2p_swarms::{MemoryAddr, MemoryRealm, MemorySwarm, SwarmExt as _};
+use p2p_swarmtest::SecureAsk;
+
+use crate::{counted, keeps_all_laws, over_memory, poll_once};
 
 /// A memory address that names an identity: all bytes are the number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -52,9 +55,13 @@ fn pair(others: Verdict) -> (AllowSwarm<Named, Node>, Node) {
 }
 
 fn denied(swarm: &impl Swarm<Named>) -> u64 {
-    let mut denied = 0;
-    swarm.visit_counters(&mut |counters| denied += counters.snapshot().dropped(Reason::Denied));
-    denied
+    counted(swarm, "allow").dropped(Reason::Denied)
+}
+
+#[tokio::test(start_paused = true)]
+async fn where_everybody_is_allowed_all_laws_hold() {
+    let allowing = |swarm: MemorySwarm| Ok(swarm.allow(Verdict::Allow));
+    keeps_all_laws(over_memory!(SecureAsk, allowing)).await;
 }
 
 #[tokio::test]
@@ -74,11 +81,12 @@ async fn nothing_goes_to_a_denied_address() {
     let error = a.tell_batch(&mut batch).await.expect_err("two are refused");
     assert_eq!((error.sent, error.refused, batch.len()), (1, 2, 0));
     assert_eq!(&*a.receive().await.expect("received").payload, b"yes");
-    b.close().await;
-    assert!(
-        matches!(b.receive().await, Err(Error::Closed)),
-        "nothing was queued at B"
-    );
+    let mut batch = vec![(B, "no".into())];
+    let error = a.tell_batch(&mut batch).await.expect_err("all are refused");
+    assert_eq!((error.sent, error.refused, batch.len()), (0, 1, 0));
+    assert!(poll_once(b.receive()).is_pending(), "nothing is there at B");
+    assert!(poll_once(b.receive_ask()).is_pending());
+    assert_eq!(counted(&a, "allow").sent, 1);
 }
 
 #[tokio::test]
@@ -128,14 +136,56 @@ async fn rules_change_while_a_reader_waits() {
     assert!(a.allows(&B));
 }
 
+/// All rules that there can be for one address, and one about somebody else beside them.
 #[tokio::test]
-async fn a_denial_wins_over_a_permission() {
-    for (addr, peer) in [(Verdict::Allow, Verdict::Deny), (Verdict::Deny, Verdict::Allow)] {
-        let (a, _b) = pair(Verdict::Allow);
-        a.set(Party::Addr(B), addr);
-        a.set(Party::Peer(id(1)), peer);
-        assert!(!a.allows(&B));
+async fn a_denial_wins_over_a_permission_and_others_get_the_default() {
+    let verdicts = [None, Some(Verdict::Allow), Some(Verdict::Deny)];
+    for others in [Verdict::Allow, Verdict::Deny] {
+        for (addr, peer) in verdicts
+            .iter()
+            .flat_map(|addr| verdicts.map(|peer| (*addr, peer)))
+        {
+            for about_another in verdicts {
+                let (a, _b) = pair(others);
+                let rules = [
+                    (Party::Addr(B), addr),
+                    (Party::Peer(id(1)), peer),
+                    (Party::Peer(id(9)), about_another),
+                ];
+                for (party, verdict) in rules
+                    .iter()
+                    .filter_map(|(party, verdict)| Some((party, (*verdict)?)))
+                {
+                    a.set(party.clone(), verdict);
+                }
+                let due = match [addr, peer] {
+                    [None, None] => others == Verdict::Allow,
+                    rules => !rules.contains(&Some(Verdict::Deny)),
+                };
+                assert_eq!(a.allows(&B), due, "{others:?}, {rules:?}");
+            }
+        }
     }
+}
+
+#[tokio::test]
+async fn a_batch_of_denied_messages_alone_is_not_the_end_of_waiting() {
+    let (a, b) = pair(Verdict::Allow);
+    a.set(Party::Peer(id(1)), Verdict::Deny);
+    b.tell_batch(&mut (0..5).map(|_| (A, "denied".into())).collect())
+        .await
+        .expect("told");
+    let mut out = Vec::new();
+    assert!(poll_once(a.receive_batch(&mut out, 10)).is_pending());
+    assert_eq!((out.len(), denied(&a)), (0, 5));
+    let mut mixed = vec![(A, "mine".into()), (A, "mine, too".into())];
+    a.inner().tell_batch(&mut mixed).await.expect("told");
+    b.tell(&A, "denied".into()).await.expect("told");
+    assert_eq!(a.receive_batch(&mut out, 10).await.expect("received"), 2);
+    assert_eq!((out.len(), denied(&a)), (2, 6));
+    let counts = counted(&a, "allow");
+    assert_eq!((counts.received, counts.delivered), (8, 2));
+    assert_eq!(a.receive_batch(&mut out, 0).await.expect("at once"), 0);
 }
 
 #[tokio::test]

@@ -1,14 +1,18 @@
 //! Several transports as one swarm: addresses, fairness, and what one transport's end means.
 
 use p2p::{
-    AskSwarm, BoxAddr, BoxAskSwarm, BoxSecureSwarm, BoxSwarm, Error, Packet, PeerId, SecureSwarm, Swarm,
+    Addr as _, AskSwarm, BoxAddr, BoxAskSwarm, BoxSecureSwarm, BoxSwarm, Error, Headroom, Packet, PeerId,
+    SecureSwarm, Swarm,
 };
 use p2p_swarms::map::EraseSwarm;
 use p2p_swarms::memory::MemoryConfig;
 use p2p_swarms::multi::{MixedSwarm, MultiAddr, MultiSwarm};
-use p2p_swarms::{MemoryRealm, MemorySwarm};
+use p2p_swarms::{MemoryRealm, MemorySwarm, SwarmExt as _};
+use p2p_swarmtest::{Ask, Profile, Testbed};
 use proptest::prelude::*;
 use serde_json::Value;
+
+use crate::{counted, keeps_all_laws, profile};
 
 fn erased(swarm: MemorySwarm) -> BoxAskSwarm<BoxAddr> {
     BoxAskSwarm::new(EraseSwarm::erase(swarm))
@@ -29,6 +33,19 @@ fn addr(node: &impl Swarm<MultiAddr>, scheme: &str) -> MultiAddr {
     addrs.find(|addr| addr.scheme() == scheme).expect("has one")
 }
 
+#[tokio::test(start_paused = true)]
+async fn several_transports_keep_all_laws() {
+    let realms = realms();
+    let bed = Testbed::new(Ask, move |count| {
+        std::future::ready(Ok((0..count).map(|_| node(&realms)).collect()))
+    });
+    let holds = Profile {
+        holds: 2048,
+        ..profile()
+    };
+    keeps_all_laws(bed.profile(holds)).await;
+}
+
 #[tokio::test]
 async fn each_message_goes_through_the_transport_of_its_scheme() {
     let realms = realms();
@@ -46,10 +63,19 @@ async fn each_message_goes_through_the_transport_of_its_scheme() {
         batch.push((addr(&b, scheme), scheme.into()));
     }
     a.tell_batch(&mut batch).await.expect("told");
+    for scheme in ["red", "blue"] {
+        let transport = a.transport(scheme).expect("it is there");
+        assert_eq!(counted(transport, "mem").sent, 5);
+    }
+    assert!(a.transport("green").is_none());
     let mut out = Vec::new();
     while out.len() < 10 {
         b.receive_batch(&mut out, 100).await.expect("received");
     }
+    assert_eq!(counted(&a, "multi").sent, 10);
+    let counts = counted(&b, "multi");
+    assert_eq!((counts.received, counts.delivered), (10, 10));
+    assert_eq!(counted(&b, "mem").delivered, 10, "of all transports");
     for message in out {
         assert_eq!(message.src, addr(&a, message.dst.scheme()));
         assert_eq!(&*message.payload, message.dst.scheme().as_bytes());
@@ -79,6 +105,23 @@ async fn a_busy_transport_does_not_starve_a_quiet_one() {
         schemes.push(message.dst.scheme().to_owned());
     }
     assert_eq!(schemes, ["red", "blue", "red", "blue"]);
+    // Also of three, and in batches.
+    let realms = [0, 1, 2].map(|_| MemoryRealm::default());
+    let [a, b] = [0, 1].map(|_| {
+        let transports = ["red", "green", "blue"].into_iter().zip(&realms);
+        MultiSwarm::new(transports.map(|(scheme, realm)| (scheme, erased(realm.open()))))
+            .expect("three schemes")
+    });
+    for to in b.local_addrs().iter().cycle().take(30) {
+        a.tell(to, to.scheme().into()).await.expect("told");
+    }
+    let mut schemes = Vec::new();
+    for _ in 0..6 {
+        let mut out = Vec::new();
+        assert_eq!(b.receive_batch(&mut out, 1).await.expect("received"), 1);
+        schemes.push(out[0].dst.scheme().to_owned());
+    }
+    assert_eq!(schemes, ["red", "green", "blue", "red", "green", "blue"]);
 }
 
 #[tokio::test]
@@ -195,7 +238,7 @@ fn schemes_that_cannot_be_parsed_back_are_refused() {
 }
 
 fn vectors() -> Value {
-    serde_json::from_str(include_str!("vectors/addrs.json")).expect("the vectors are JSON")
+    serde_json::from_str(include_str!("../vectors/addrs.json")).expect("the vectors are JSON")
 }
 
 fn text<'a>(case: &'a Value, name: &str) -> &'a str {
@@ -265,6 +308,49 @@ fn an_error_says_which_byte_and_what_would_fit() {
     );
     let error = node.parse_addr("mem://1x").expect_err("not a number").to_string();
     assert!(error.contains("byte 7"), "{error}");
+    let error = node.parse_addr("mem").expect_err("no scheme").to_string();
+    assert!(error.contains("byte 3"), "{error}");
+}
+
+#[test]
+fn an_address_names_what_it_names_within_its_transport() {
+    let within = |addr| MultiAddr::new("any", addr);
+    let socket = std::net::SocketAddr::from(([127, 0, 0, 1], 9));
+    let (local, peer) = (
+        within(BoxAddr::new(socket)),
+        within(BoxAddr::new(PeerId::new([7; 32]))),
+    );
+    assert_eq!((local.socket_addr(), local.peer_id()), (Some(socket), None));
+    assert_eq!(
+        (peer.socket_addr(), peer.peer_id()),
+        (None, Some(PeerId::new([7; 32])))
+    );
+}
+
+#[test]
+fn a_packet_has_room_for_the_headers_of_every_transport() {
+    let plain = |swarm| BoxSwarm::new(EraseSwarm::erase(swarm));
+    let long_name = MemorySwarm::new()
+        .mux()
+        .open("a".repeat(30).as_str())
+        .expect("the first");
+    let transports = [
+        ("bare", plain(MemorySwarm::new())),
+        (
+            "parts",
+            BoxSwarm::new(EraseSwarm::erase(MemorySwarm::new().fragment(1 << 20))),
+        ),
+        ("channel", BoxSwarm::new(EraseSwarm::erase(long_name))),
+    ];
+    let rooms = transports.clone().map(|(_, transport)| transport.headroom());
+    let most = rooms.iter().fold(Headroom::default(), |most, room| {
+        Headroom::new(most.front.max(room.front), most.back.max(room.back))
+    });
+    assert_eq!(rooms[0], Headroom::default());
+    assert_eq!(
+        MultiSwarm::new(transports).expect("three schemes").headroom(),
+        most
+    );
 }
 
 #[tokio::test]

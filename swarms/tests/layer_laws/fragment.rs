@@ -1,10 +1,14 @@
+//! Messages longer than the MTU below: whole or not at all, each to one reader, within bounds.
+
 use std::sync::Arc;
 use std::time::Duration;
 
-use p2p::{Error, Snapshot};
+use p2p::{Error, Packet, Reason, SecureSwarm, Swarm};
+use p2p_swarms::memory::{MemoryAddr, MemoryConfig, MemoryRealm, MemorySwarm};
+use p2p_swarms::{FragmentSwarm, SwarmExt as _};
+use p2p_swarmtest::Secure;
 
-use super::*;
-use crate::memory::{MemoryAddr, MemoryConfig, MemoryRealm, MemorySwarm};
+use crate::{counted as layer, keeps_all_laws, over_memory};
 
 type Frag = FragmentSwarm<MemoryAddr, MemorySwarm>;
 
@@ -28,14 +32,33 @@ fn payload(len: usize, seed: usize) -> Vec<u8> {
     (0..len).map(|at| (at * 7 + seed) as u8).collect()
 }
 
-fn layer(swarm: &impl Swarm<MemoryAddr>, name: &str) -> Snapshot {
-    let mut found = Snapshot::default();
-    swarm.visit_counters(&mut |counters| {
-        if counters.layer() == name {
-            found += counters.snapshot();
+#[tokio::test(start_paused = true)]
+async fn long_messages_keep_all_laws() {
+    keeps_all_laws(over_memory!(Secure, |swarm: MemorySwarm| Ok(
+        swarm.fragment(256 << 10)
+    )))
+    .await;
+    let twice = |swarm: MemorySwarm| Ok(swarm.fragment(4096).fragment(20_000));
+    keeps_all_laws(over_memory!(Secure, twice)).await;
+}
+
+/// Refuses messages that begin with certain bytes.
+struct Picky {
+    inner: MemorySwarm,
+    refuses: fn(&[u8]) -> bool,
+}
+
+type A = MemoryAddr;
+
+impl Swarm<A> for Picky {
+    p2p::pass_through!(inner: receive, receive_batch, mtu, local_addrs, parse_addr, close);
+
+    async fn tell(&self, dst: &A, packet: Packet) -> p2p::Result<()> {
+        if (self.refuses)(&packet) {
+            return Err(Error::unreachable(dst, "this is refused"));
         }
-    });
-    found
+        self.inner.tell(dst, packet).await
+    }
 }
 
 #[tokio::test]
@@ -102,6 +125,61 @@ async fn what_nobody_took_yet_goes_to_the_next_receiver() {
     assert_eq!(layer(&b, "frag").delivered, 10);
 }
 
+#[tokio::test]
+async fn what_one_reader_left_comes_in_batches_of_no_more_than_the_maximum() {
+    let (a, b) = pair(100, 4000);
+    let (mut next, mut seen) = (0_u8, 0_u8);
+    for max in [1, 2, 3, 8, 40] {
+        for _ in 0..50 {
+            a.tell(&addr(&b), a.packet(&[next])).await.expect("it fits");
+            next += 1;
+        }
+        // Pulls all, and takes one.
+        assert_eq!(b.receive().await.expect("open").payload, &[seen]);
+        let mut out = Vec::new();
+        while out.len() < 49 {
+            let before = out.len();
+            let due = max.min(49 - before);
+            assert_eq!(b.receive_batch(&mut out, max).await.expect("open"), due);
+            assert_eq!(out.len(), before + due);
+            assert_eq!(
+                layer(&b, "frag").delivered,
+                u64::from(seen) + 1 + out.len() as u64
+            );
+        }
+        for message in &out {
+            seen += 1;
+            assert_eq!(message.payload, &[seen]);
+        }
+        seen += 1;
+    }
+    let mut out = Vec::new();
+    assert_eq!(b.receive_batch(&mut out, 0).await.expect("at once"), 0);
+}
+
+#[tokio::test]
+async fn a_message_counts_as_sent_if_a_part_of_it_left() {
+    let realm = realm(100);
+    let to = realm.open().local_addr();
+    let refusals: [(fn(&[u8]) -> bool, [u64; 2]); 3] = [
+        (|_| false, [1, 4]),
+        (|fragment| fragment[1] > 1, [1, 2]),
+        (|_| true, [0, 0]),
+    ];
+    for (refuses, due) in refusals {
+        let a = FragmentSwarm::new(
+            Picky {
+                inner: realm.open(),
+                refuses,
+            },
+            1000,
+        );
+        let told = a.tell(&to, a.packet(&payload(300, 1))).await;
+        assert_eq!(told.is_ok(), due == [1, 4], "{told:?}");
+        assert_eq!([layer(&a, "frag").sent, layer(&a, "frag-piece").sent], due);
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn each_message_goes_to_one_of_many_receivers_also_when_some_are_cancelled() {
     let (a, b) = pair(100, 1000);
@@ -162,6 +240,9 @@ async fn a_message_without_its_rest_is_given_up_while_somebody_waits() {
     raw.tell(&addr(&b), Packet::from(&[0, 0, 2, 9]))
         .await
         .expect("it fits");
+    let soon = tokio::time::timeout(Duration::from_millis(1), b.receive()).await;
+    assert!(soon.is_err());
+    assert!((1..1000).contains(&b.held()), "{} bytes", b.held());
     let waited = tokio::time::timeout(Duration::from_mins(1), b.receive()).await;
     assert!(waited.is_err());
     let counts = layer(&b, "frag");

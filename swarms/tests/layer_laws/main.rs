@@ -1,0 +1,87 @@
+//! The laws alone, on small stacks in memory and under paused time: seconds for all of them.
+//!
+//! Every layer that has no protocol of its own is under test here with the suite's laws, and with laws of its own that state
+//! what this layer adds. This target is what `cargo mutants` runs against; `docs/mutants.md` has the command and the figures.
+
+mod allow;
+mod core;
+mod counters;
+mod faulty;
+mod fragment;
+mod map;
+mod multi;
+mod mux;
+mod packets;
+#[path = "../../../p2p/tests/peer_id.rs"]
+mod peer_id;
+
+use std::pin::pin;
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use p2p::{Addr, Snapshot, Swarm};
+use p2p_swarms::{MemoryRealm, MemorySwarm};
+use p2p_swarmtest::{Profile, Testbed};
+use tokio::time::timeout;
+
+/// How long something may take that happens at once; it is virtual time.
+const SOON: Duration = Duration::from_secs(5);
+
+fn profile() -> Profile {
+    let profile = Profile {
+        holds: 1024,
+        ..Profile::default()
+    };
+    profile.waive(
+        "wire::",
+        "messages go from node to node in memory, and there is no wire",
+    )
+}
+
+async fn keeps_all_laws<A: Addr>(bed: Testbed<A>) {
+    bed.run().await.assert_ok();
+}
+
+/// A testbed of the memory swarm under what `layer` puts on it.
+macro_rules! over_memory {
+    ($kind:expr, $layer:expr) => {{
+        let realm = p2p_swarms::MemoryRealm::default();
+        let again = realm.clone();
+        let layer = $layer;
+        let layer_again = layer.clone();
+        p2p_swarmtest::Testbed::new($kind, move |count| {
+            let nodes = (0..count).map(|_| layer(realm.open()));
+            std::future::ready(nodes.collect::<p2p::Result<Vec<_>>>())
+        })
+        .rebind(move |addr| std::future::ready(again.open_at(addr).and_then(&layer_again)))
+        .profile(crate::profile())
+    }};
+}
+pub(crate) use over_memory;
+
+fn pair() -> [MemorySwarm; 2] {
+    let realm = MemoryRealm::default();
+    [realm.open(), realm.open()]
+}
+
+async fn hears<A: Addr>(node: &impl Swarm<A>, payload: &[u8]) -> A {
+    let message = timeout(SOON, node.receive()).await;
+    let message = message.expect("it is heard").expect("the swarm is open");
+    assert_eq!(*message.payload, *payload);
+    message.src
+}
+
+/// The counters of all layers of this name.
+fn counted<A: Addr>(node: &impl Swarm<A>, layer: &str) -> Snapshot {
+    let mut sum = Snapshot::default();
+    node.visit_counters(&mut |counters| {
+        if counters.layer() == layer {
+            sum += counters.snapshot();
+        }
+    });
+    sum
+}
+
+fn poll_once<F: Future>(future: F) -> Poll<F::Output> {
+    pin!(future).poll(&mut Context::from_waker(Waker::noop()))
+}
