@@ -16,7 +16,7 @@ use p2p::{
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
 use tokio::sync::oneshot;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 use crate::queue::{Gate, Queue, lock};
 
@@ -60,6 +60,9 @@ pub struct Config {
     pub asks: usize,
     /// How long an ask or a lookup takes at most.
     pub deadline: Duration,
+    /// How long a message, a request or a response is on its way at most. Each takes a time of its own, so that they
+    /// overtake one another. Needs a tokio runtime with time, unless it is zero.
+    pub delay: Duration,
 }
 
 impl Default for Config {
@@ -73,6 +76,7 @@ impl Default for Config {
             queue: 64,
             asks: 64,
             deadline: Duration::from_secs(10),
+            delay: Duration::ZERO,
         }
     }
 }
@@ -105,6 +109,14 @@ impl Medium {
 
     fn happens(&self, chance: f64) -> bool {
         chance > 0.0 && lock(&self.chances).random_bool(chance)
+    }
+
+    /// How long the next message is on its way.
+    fn delay(&self) -> Duration {
+        if self.config.delay.is_zero() {
+            return Duration::ZERO;
+        }
+        self.config.delay.mul_f64(lock(&self.chances).random())
     }
 
     /// The node that has this identity at this place.
@@ -182,6 +194,8 @@ struct State {
     requests: Queue<Request<Address>>,
     gate: Gate,
     counters: Counters,
+    /// Messages on their way, which count as those that wait do.
+    in_flight: AtomicUsize,
 }
 
 impl State {
@@ -192,6 +206,16 @@ impl State {
             requests: Queue::default(),
             gate: Gate::default(),
             counters: Counters::new("reference"),
+            in_flight: AtomicUsize::new(0),
+        }
+    }
+
+    /// Takes a message off the medium.
+    fn arrive(&self, message: Message<Address>, ahead: usize, most: usize) {
+        if self.gate.is_closed() {
+            self.counters.dropped(Reason::Closed);
+        } else if self.messages.push(message, ahead, most).is_err() {
+            self.counters.dropped(Reason::QueueFull);
         }
     }
 }
@@ -244,8 +268,18 @@ impl Node {
             } else {
                 0
             };
-            if to.messages.push(message, ahead, config.queue).is_err() {
+            let (to, most, delay) = (to.clone(), config.queue, self.medium.delay());
+            if delay.is_zero() {
+                to.arrive(message, ahead, most);
+            } else if to.messages.len() + to.in_flight.load(SeqCst) >= most {
                 to.counters.dropped(Reason::QueueFull);
+            } else {
+                to.in_flight.fetch_add(1, SeqCst);
+                tokio::spawn(async move {
+                    sleep(delay).await;
+                    to.arrive(message, ahead, most);
+                    to.in_flight.fetch_sub(1, SeqCst);
+                });
             }
         }
     }
@@ -358,6 +392,13 @@ impl Drop for Slot {
     }
 }
 
+/// Waits for so long. No wait is no chance to be cancelled, and needs no clock.
+async fn sleep_unless_zero(delay: Duration) {
+    if !delay.is_zero() {
+        sleep(delay).await;
+    }
+}
+
 impl AskSwarm<Address> for Node {
     async fn ask(&self, dst: &Address, request: Packet) -> Result<Packet> {
         self.state.gate.check_open()?;
@@ -375,6 +416,7 @@ impl AskSwarm<Address> for Node {
             limit: config.deadline,
         };
         let (asker, outcome) = oneshot::channel();
+        sleep_unless_zero(self.medium.delay()).await;
         if !self.medium.happens(config.loss) {
             let Some(to) = self.medium.find(dst) else {
                 return Err(Error::unreachable(dst, "nobody is there"));
@@ -390,10 +432,13 @@ impl AskSwarm<Address> for Node {
         }
         let answered = async {
             match timeout(config.deadline, outcome).await {
-                Ok(Ok(outcome)) => outcome.map_err(Error::Rejected),
+                Ok(Ok(outcome)) => {
+                    sleep_unless_zero(self.medium.delay()).await;
+                    outcome.map_err(Error::Rejected)
+                }
                 // The request or the response was lost.
                 Ok(Err(_)) => {
-                    tokio::time::sleep(config.deadline).await;
+                    sleep(config.deadline).await;
                     Err(late())
                 }
                 Err(_) => Err(late()),
@@ -425,7 +470,7 @@ impl SecureSwarm<Address> for Node {
             if let Some(found) = self.medium.find(addr) {
                 return Ok(Key(*found.addr.id.as_bytes()));
             }
-            tokio::time::sleep(limit).await;
+            sleep(limit).await;
             Err(Error::TimedOut {
                 doing: "looking up a key",
                 limit,

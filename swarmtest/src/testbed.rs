@@ -22,6 +22,7 @@ use crate::wire::{Port, Tap, Wire};
 type Boxed<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 type Make<A> = dyn Fn(usize) -> Boxed<Result<Vec<Node<A>>>> + Send + Sync;
 type Over<A> = dyn Fn(Vec<Tap>) -> Boxed<Result<Vec<Node<A>>>> + Send + Sync;
+type Restart<A> = dyn Fn(Tap, A) -> Boxed<Result<Node<A>>> + Send + Sync;
 type Rebind<A> = dyn Fn(A) -> Boxed<Result<Node<A>>> + Send + Sync;
 type Forge<A> = dyn Fn(&A, &A) -> Result<A> + Send + Sync;
 type Beside<A> = dyn Fn(usize) -> Boxed<Result<Vec<(Node<A>, Node<BoxAddr>)>>> + Send + Sync;
@@ -48,6 +49,7 @@ pub struct Testbed<A> {
     has: [bool; 4],
     profile: Arc<Profile>,
     rebind: Option<Arc<Rebind<A>>>,
+    restart: Option<Arc<Restart<A>>>,
     forge: Option<Arc<Forge<A>>>,
     beside: Option<Arc<Beside<A>>>,
     watch: Option<Arc<Watch>>,
@@ -85,6 +87,7 @@ impl<A> Clone for Testbed<A> {
             has: self.has,
             profile: self.profile.clone(),
             rebind: self.rebind.clone(),
+            restart: self.restart.clone(),
             forge: self.forge.clone(),
             beside: self.beside.clone(),
             watch: self.watch.clone(),
@@ -175,6 +178,7 @@ impl<A: Addr> Testbed<A> {
             source,
             profile: Arc::default(),
             rebind: None,
+            restart: None,
             forge: None,
             beside: None,
             watch: None,
@@ -212,6 +216,34 @@ impl<A: Addr> Testbed<A> {
         self.rebind = Some(Arc::new(move |addr| {
             let swarm = rebind(addr);
             Box::pin(async move { Ok(Plain.node(swarm.await?)) })
+        }));
+        self
+    }
+
+    /// How to make a node with the key of one that is gone, on a tap at its port of the suite's own wire, given that node's
+    /// address. Without it, and on other media, the laws on restarts are waived.
+    ///
+    /// ```
+    /// use p2p::{Addr, Result, SecureSwarm};
+    /// use p2p_swarmtest::wire::Tap;
+    /// use p2p_swarmtest::{Secure, Testbed};
+    ///
+    /// /// A testbed of a secure layer: `seal` puts it on a tap, with a new key or with that of an address.
+    /// fn bed<A: Addr, S: SecureSwarm<A>>(seal: fn(Tap, Option<A>) -> Result<S>) -> Testbed<A> {
+    ///     Testbed::over(Secure, move |taps| async move { taps.into_iter().map(|tap| seal(tap, None)).collect() })
+    ///         .restart(Secure, move |tap, addr| async move { seal(tap, Some(addr)) })
+    /// }
+    /// ```
+    #[must_use]
+    pub fn restart<K, S, F, R>(mut self, kind: K, restart: F) -> Self
+    where
+        K: Kind<A, S> + Send + Sync + 'static,
+        F: Fn(Tap, A) -> R + Send + Sync + 'static,
+        R: Future<Output = Result<S>> + Send + 'static,
+    {
+        self.restart = Some(Arc::new(move |tap, addr| {
+            let swarm = restart(tap, addr);
+            Box::pin(async move { Ok(kind.node(swarm.await?)) })
         }));
         self
     }
@@ -380,6 +412,15 @@ impl<A: Addr> Testbed<A> {
                 Err(error) => Box::pin(ready(Err(error))),
             })
         });
+        let restart = self.restart.clone().map(|restart| -> Arc<Restart<BoxAddr>> {
+            Arc::new(move |tap, addr| match typed(&addr) {
+                Ok(addr) => {
+                    let making = restart(tap, addr);
+                    Box::pin(async move { Ok(making.await?.erase()) })
+                }
+                Err(error) => Box::pin(ready(Err(error))),
+            })
+        });
         let forge = self.forge.clone().map(|forge| -> Arc<Forge<BoxAddr>> {
             Arc::new(move |id_of, place_of| Ok(BoxAddr::new(forge(&typed(id_of)?, &typed(place_of)?)?)))
         });
@@ -397,6 +438,7 @@ impl<A: Addr> Testbed<A> {
             has: self.has,
             profile: Arc::new(self.profile.as_run()),
             rebind,
+            restart,
             forge,
             beside,
             watch: self.watch.clone(),
@@ -476,6 +518,28 @@ impl<A: Addr> Testbed<A> {
             Source::Made(_) => Err(Unmet::Waived(
                 "the testbed makes nodes on taps of nobody's".into(),
             )),
+        }
+    }
+
+    /// [`Unmet::Waived`] where no node can be made with the key of another.
+    pub(crate) fn can_restart(&self) -> Outcome<&Restart<A>> {
+        self.restart.as_deref().ok_or_else(|| {
+            Unmet::Waived("the testbed does not say how to make a node with the key of another".into())
+        })
+    }
+
+    /// A node on this tap with the key of the one that was at this address.
+    pub(crate) async fn restarted(&self, tap: Tap, addr: &A) -> Outcome<Node<A>> {
+        let making = self.can_restart()?(tap, addr.clone());
+        match timeout(self.profile.patience, making).await {
+            Ok(Ok(node)) => Ok(node),
+            Ok(Err(error)) => Err(Unmet::Broken(format!(
+                "no node was made with the key of {addr}: {}",
+                chain(&error)
+            ))),
+            Err(_) => Err(Unmet::Broken(format!(
+                "no node was made with the key of {addr} in time"
+            ))),
         }
     }
 

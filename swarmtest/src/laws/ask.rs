@@ -1,6 +1,6 @@
 //! Laws of `ask` and `receive_ask`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroU8;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::Poll;
@@ -83,21 +83,26 @@ pub async fn responses_are_never_mixed_up<A: Addr>(bed: &Testbed<A>) -> Outcome 
     }])
     .await;
     let dst = b.addr()?;
-    let mut asking = JoinSet::new();
-    for number in 0..16 {
-        let (bed, a, dst) = (bed.clone(), a.clone(), dst.clone());
-        asking.spawn(async move {
-            let request = letter(number, PLAIN);
-            let response = bed.ask(&a, &dst, &request).await?;
-            ensure!(
-                response == *reversed(&request).as_slice(),
-                "an ask got the response to another one"
-            );
-            Ok::<_, Unmet>(())
-        });
-    }
-    while let Some(done) = asking.join_next().await {
-        done.map_err(|error| Unmet::Broken(error.to_string()))??;
+    let width = bed.the_profile().asks.clamp(1, 16) as u32;
+    // A lost ask takes as long as the swarm waits for a response.
+    let rounds = if bed.lossless() { bed.amount(20) } else { 1 };
+    for round in 0..rounds as u32 {
+        let mut asking = JoinSet::new();
+        for number in round * width..(round + 1) * width {
+            let (bed, a, dst) = (bed.clone(), a.clone(), dst.clone());
+            asking.spawn(async move {
+                let request = letter(number, PLAIN);
+                let response = bed.ask(&a, &dst, &request).await?;
+                ensure!(
+                    response == *reversed(&request).as_slice(),
+                    "an ask got the response to another one"
+                );
+                Ok::<_, Unmet>(())
+            });
+        }
+        while let Some(done) = asking.join_next().await {
+            done.map_err(|error| Unmet::Broken(error.to_string()))??;
+        }
     }
     Ok(())
 }
@@ -121,7 +126,8 @@ pub async fn the_handler_runs_at_most_once<A: Addr>(bed: &Testbed<A>) -> Outcome
         })?);
     }
     let (asks, dst) = (a.ask_side()?, b.addr()?);
-    for number in 0..16 {
+    let count = if bed.lossless() { bed.amount(300) } else { 16 };
+    for number in 0..count as u32 {
         let ask = asks.ask(&dst, Packet::from(letter(number, PLAIN).as_slice()));
         // Whether it is answered is another law's business.
         let _ = in_time("an ask", bed.the_profile().ask_patience, ask).await?;
@@ -146,9 +152,11 @@ pub async fn an_ask_that_nobody_answers_ends<A: Addr>(bed: &Testbed<A>) -> Outco
     }
 }
 
-/// Has every request handled by `handle`, and asks until the asker gets [`Error::Rejected`] soon.
+/// Has every request handled by `handle`, and asks until the asker gets [`Error::Rejected`] soon; then `more` times, each
+/// of which counts where nothing is lost.
 async fn rejected<A: Addr>(
     bed: &Testbed<A>,
+    more: usize,
     handle: impl Fn(Request<A>) + Send + 'static,
 ) -> Outcome<Rejection> {
     let [a, b] = bed.nodes().await?;
@@ -162,16 +170,23 @@ async fn rejected<A: Addr>(
     let (asks, dst) = (a.ask_side()?, b.addr()?);
     let mut again = bed.again_round_trip(PLAIN);
     let mut why = String::new();
+    let more = if bed.lossless() { more } else { 0 };
+    let mut number = 0;
     while again.next() {
-        match timeout(
-            bed.patience(),
-            asks.ask(&dst, Packet::from(letter(0, PLAIN).as_slice())),
-        )
-        .await
-        {
-            Ok(Err(Error::Rejected(rejection))) => return Ok(rejection),
+        let ask = asks.ask(&dst, Packet::from(letter(number, PLAIN).as_slice()));
+        match timeout(bed.patience(), ask).await {
+            Ok(Err(Error::Rejected(rejection))) if number as usize >= more => return Ok(rejection),
+            Ok(Err(Error::Rejected(_))) => {
+                number += 1;
+                again = bed.again_round_trip(PLAIN);
+                continue;
+            }
             Ok(Err(error)) => why = format!("failed with: {}", chain(&error)),
             Ok(Ok(response)) => broken!("a rejected ask was answered with {} bytes", response.len()),
+            Err(_) if number > 0 => broken!(
+                "a rejected ask did not end within {:?}, where {number} before it did",
+                bed.patience()
+            ),
             Err(_) => why = format!("did not end within {:?}", bed.patience()),
         }
         sleep(bed.settle()).await;
@@ -181,12 +196,12 @@ async fn rejected<A: Addr>(
 
 /// Drops requests.
 pub async fn a_dropped_request_is_an_error_at_once<A: Addr>(bed: &Testbed<A>) -> Outcome {
-    rejected(bed, drop).await.map(drop)
+    rejected(bed, bed.amount(100), drop).await.map(drop)
 }
 
 /// Rejects with a code of the application's own.
 pub async fn a_rejection_carries_its_code<A: Addr>(bed: &Testbed<A>) -> Outcome {
-    let learnt = rejected(bed, |request| request.reject(CODE)).await?;
+    let learnt = rejected(bed, 0, |request| request.reject(CODE)).await?;
     ensure!(learnt == CODE, "a rejection with {CODE} arrived as \"{learnt}\"");
     Ok(())
 }
@@ -208,7 +223,12 @@ pub async fn a_cancelled_ask_frees_its_slot<A: Addr>(bed: &Testbed<A>) -> Outcom
     }
 }
 
-/// Asks with one byte too many.
+/// Bytes by which a payload is longer than the MTU: by 1, by multiples of it, and by what 16 bits cannot count.
+fn too_many(most: usize) -> impl Iterator<Item = usize> {
+    [1, 2, 7, 16, 64, most, most + 1, 2 * most, 1 << 16, (1 << 16) + 1].into_iter()
+}
+
+/// Asks with too many bytes.
 pub async fn a_request_over_the_mtu_is_refused<A: Addr>(bed: &Testbed<A>) -> Outcome {
     let [a, b] = bed.nodes().await?;
     let (received, mut requests) = mpsc::channel(16);
@@ -217,14 +237,14 @@ pub async fn a_request_over_the_mtu_is_refused<A: Addr>(bed: &Testbed<A>) -> Out
         Vec::new()
     })?;
     let (asks, dst, most) = (a.ask_side()?, b.addr()?, mtu(&a)?);
-    let ask = asks.ask(&dst, Packet::from(letter(0, most + 1).as_slice()));
-    match in_time("an ask over the MTU", bed.patience(), ask).await? {
-        Err(Error::MtuExceeded { size, mtu }) if (size, mtu) == (most + 1, most) => {}
-        Err(error) => broken!(
-            "an ask of {} bytes with an MTU of {most} failed with: {error}",
-            most + 1
-        ),
-        Ok(_) => broken!("an ask of {} bytes with an MTU of {most} was answered", most + 1),
+    for over in too_many(most) {
+        let len = most + over;
+        let ask = asks.ask(&dst, Packet::from(letter(0, len).as_slice()));
+        match in_time("an ask over the MTU", bed.patience(), ask).await? {
+            Err(Error::MtuExceeded { size, mtu }) if (size, mtu) == (len, most) => {}
+            Err(error) => broken!("an ask of {len} bytes with an MTU of {most} failed with: {error}"),
+            Ok(_) => broken!("an ask of {len} bytes with an MTU of {most} was answered"),
+        }
     }
     match timeout(bed.settle(), requests.recv()).await {
         Ok(Some(len)) => broken!("of a request over the MTU {len} bytes arrived"),
@@ -251,18 +271,25 @@ pub async fn empty_works_both_ways<A: Addr>(bed: &Testbed<A>) -> Outcome {
     Ok(())
 }
 
-/// Answers with one byte too many.
+/// Answers with too many bytes.
 pub async fn a_response_over_the_mtu_fails_at_both_ends<A: Addr>(bed: &Testbed<A>) -> Outcome {
     let [a, b] = bed.nodes().await?;
     let (results, mut responded) = mpsc::channel(64);
     let (server, most) = (b.ask_side()?.clone(), mtu(&b)?);
     let _serving = pending([async move {
         while let Ok(request) = server.receive_ask().await {
-            let _ = results.try_send(request.respond(Packet::from(letter(0, most + 1))).await);
+            let len = number(&request.payload).map_or(most + 1, |len| len as usize);
+            let _ = results.try_send((len, request.respond(Packet::from(letter(0, len))).await));
         }
     }])
     .await;
     let (asks, dst) = (a.ask_side()?, b.addr()?);
+    // A lost ask takes as long as the swarm waits for a response.
+    let count = if bed.lossless() { usize::MAX } else { 1 };
+    let mut lengths = too_many(most).map(|over| most + over).take(count);
+    let Some(mut len) = lengths.next() else {
+        return Ok(());
+    };
     let mut again = bed.again_round_trip(PLAIN);
     while again.next() {
         let limit = if bed.lossless() {
@@ -270,20 +297,27 @@ pub async fn a_response_over_the_mtu_fails_at_both_ends<A: Addr>(bed: &Testbed<A
         } else {
             bed.the_profile().ask_patience
         };
-        let ask = asks.ask(&dst, Packet::from(letter(0, PLAIN).as_slice()));
+        let ask = asks.ask(&dst, Packet::from(letter(len as u32, PLAIN).as_slice()));
         if let Ok(response) = in_time("an ask whose response is over the MTU", limit, ask).await? {
             broken!(
-                "of a response of {} bytes with an MTU of {most}, {} came",
-                most + 1,
+                "of a response of {len} bytes with an MTU of {most}, {} came",
                 response.len()
             );
         }
         match timeout(bed.settle(), responded.recv()).await {
-            Ok(Some(Err(Error::MtuExceeded { size, mtu }))) if (size, mtu) == (most + 1, most) => {
-                return Ok(());
+            Ok(Some((made, Err(Error::MtuExceeded { size, mtu })))) if (size, mtu) == (made, most) => {
+                match lengths.next() {
+                    Some(next) => len = next,
+                    None => return Ok(()),
+                }
+                again = bed.again_round_trip(PLAIN);
             }
-            Ok(Some(Err(error))) => broken!("responding with more than the MTU failed with: {error}"),
-            Ok(Some(Ok(()))) => broken!("responding with more than the MTU succeeded"),
+            Ok(Some((made, Err(error)))) => {
+                broken!("responding with {made} bytes with an MTU of {most} failed with: {error}")
+            }
+            Ok(Some((made, Ok(())))) => {
+                broken!("responding with {made} bytes with an MTU of {most} succeeded")
+            }
             // The request was lost.
             _ => {}
         }
@@ -291,39 +325,69 @@ pub async fn a_response_over_the_mtu_fails_at_both_ends<A: Addr>(bed: &Testbed<A
     broken!("no request arrived in {} attempts", again.times)
 }
 
-/// The source and the destination of a request from the first node to the second.
-async fn addresses<A: Addr>(bed: &Testbed<A>, a: &Node<A>, b: &Node<A>) -> Outcome<(A, A)> {
-    let (seen, mut requests) = mpsc::channel(64);
+/// The sources and the destinations of requests from the first node to the second.
+async fn addresses<A: Addr>(
+    bed: &Testbed<A>,
+    a: &Node<A>,
+    b: &Node<A>,
+) -> Outcome<(BTreeSet<A>, BTreeSet<A>)> {
+    let (seen, mut requests) = mpsc::unbounded_channel();
     let _serving = serve(b, move |request| {
-        let _ = seen.try_send((request.src.clone(), request.dst.clone()));
+        let _ = seen.send((request.src.clone(), request.dst.clone()));
         Vec::new()
     })?;
-    bed.ask(a, &b.addr()?, &letter(0, PLAIN)).await?;
-    let request = in_time("a request", bed.patience(), requests.recv()).await?;
-    request.ok_or_else(|| Unmet::Broken("a request was answered that was not received".into()))
+    let (mut sources, mut destinations) = (BTreeSet::new(), BTreeSet::new());
+    for number in 0..bed.amount(40) as u32 {
+        bed.ask(a, &b.addr()?, &letter(number, PLAIN)).await?;
+        let Some((src, dst)) = in_time("a request", bed.patience(), requests.recv()).await? else {
+            broken!("a request was answered that was not received");
+        };
+        sources.insert(src);
+        destinations.insert(dst);
+    }
+    Ok((sources, destinations))
 }
 
 /// Tells to where a request came from.
 pub async fn src_can_be_told_to<A: Addr>(bed: &Testbed<A>) -> Outcome {
     let [a, b] = bed.nodes().await?;
-    let (src, _) = addresses(bed, &a, &b).await?;
-    bed.deliver_at(&b, &src, &a, &letter(0, PLAIN)).await.map(drop)
+    let (sources, _) = addresses(bed, &a, &b).await?;
+    for src in sources.iter().take(8) {
+        bed.deliver_at(&b, src, &a, &letter(0, PLAIN)).await?;
+    }
+    Ok(())
 }
 
 /// Looks for the destination of a request among the receiver's addresses.
 pub async fn dst_is_a_local_address<A: Addr>(bed: &Testbed<A>) -> Outcome {
     let [a, b] = bed.nodes().await?;
-    let (_, dst) = addresses(bed, &a, &b).await?;
+    let (_, destinations) = addresses(bed, &a, &b).await?;
     let local = b.local_addrs();
-    ensure!(
-        local.contains(&dst),
-        "the destination {dst} is not among the local addresses {local:?}"
-    );
+    for dst in destinations {
+        ensure!(
+            local.contains(&dst),
+            "the destination {dst} is not among the local addresses {local:?}"
+        );
+    }
     Ok(())
+}
+
+/// Asks until the ask is answered, which where nothing is lost takes no longer than anything that must happen.
+async fn ask_soon<A: Addr>(bed: &Testbed<A>, asker: &Node<A>, dst: &A, request: &[u8]) -> Outcome<Packet> {
+    let ask = bed.ask(asker, dst, request);
+    if bed.lossless() {
+        in_time("an ask", bed.patience(), ask).await.flatten()
+    } else {
+        ask.await
+    }
 }
 
 /// Holds some requests back for ever, and answers the others.
 pub async fn a_slow_handler_holds_up_no_other<A: Addr>(bed: &Testbed<A>) -> Outcome {
+    let slow_ones = (bed.the_profile().asks / 2).min(12);
+    if slow_ones == 0 {
+        return Err(Unmet::Waived("a node may have one ask under way".into()));
+    }
     let [a, b] = bed.nodes().await?;
     let server = b.ask_side()?.clone();
     let _serving = pending([async move {
@@ -341,11 +405,17 @@ pub async fn a_slow_handler_holds_up_no_other<A: Addr>(bed: &Testbed<A>) -> Outc
     let slow = |asks: p2p::BoxAskSwarm<A>, dst: A| async move {
         asks.ask(&dst, Packet::from(letter(0, PLAIN).as_slice())).await
     };
-    let _slow = pending((0..4).map(|_| slow(asks.clone(), dst.clone()))).await;
-    match bed.ask(&a, &dst, &letter(1, PLAIN)).await {
-        Err(Unmet::Broken(how)) => broken!("while four others waited, {how}"),
-        outcome => outcome.map(drop),
+    let mut waiting = Vec::new();
+    for waits in 1..=slow_ones {
+        waiting.push(pending([slow(asks.clone(), dst.clone())]).await);
+        for number in 1..=bed.amount(8) as u32 {
+            match ask_soon(bed, &a, &dst, &letter(number, PLAIN)).await {
+                Err(Unmet::Broken(how)) => broken!("while {waits} others waited, {how}"),
+                outcome => drop(outcome?),
+            }
+        }
     }
+    Ok(())
 }
 
 /// Floods a node that answers asks but reads no messages.
@@ -353,11 +423,21 @@ pub async fn a_stopped_reader_of_tells_stalls_no_ask<A: Addr>(bed: &Testbed<A>) 
     let [a, b] = bed.nodes().await?;
     let _serving = serve(&b, |request| reversed(&request.payload))?;
     let dst = b.addr()?;
-    let flood = bed.flood(&a, &dst).await.len();
-    match bed.ask(&a, &dst, &letter(0, PLAIN)).await {
-        Err(Unmet::Broken(how)) => broken!("after {flood} messages that nobody read, {how}"),
-        outcome => outcome.map(drop),
+    let (flood, most) = (bed.flood(&a, &dst).await.len(), mtu(&a)?.min(mtu(&b)?));
+    for number in 0..bed.amount(40).max(4) as u32 {
+        let len = [PLAIN, 700, LETTER, 40][number as usize % 4].min(most);
+        let request = letter(number, len);
+        match bed.ask(&a, &dst, &request).await {
+            Err(Unmet::Broken(how)) => {
+                broken!("after {flood} messages that were not read, of a request of {len} bytes: {how}")
+            }
+            response => ensure!(
+                response? == *reversed(&request).as_slice(),
+                "after {flood} messages that were not read, an ask got a response that is not its own"
+            ),
+        }
     }
+    Ok(())
 }
 
 /// Polls a `receive` at either end once and keeps it aside, as a program does that awaits something long in another arm
@@ -373,15 +453,8 @@ pub async fn a_held_receive_stalls_no_ask<A: Addr>(bed: &Testbed<A>) -> Outcome 
     }
     let _serving = serve(&b, |request| reversed(&request.payload))?;
     let dst = b.addr()?;
-    for number in 0..4 {
-        let request = letter(number, PLAIN);
-        let ask = bed.ask(&a, &dst, &request);
-        let answered = if bed.lossless() {
-            in_time("an ask", bed.patience(), ask).await.flatten()
-        } else {
-            ask.await
-        };
-        match answered {
+    for number in 0..bed.amount(40).max(4) as u32 {
+        match ask_soon(bed, &a, &dst, &letter(number, PLAIN)).await {
             Err(Unmet::Broken(how)) => broken!("while a receive was held at either end, {how}"),
             answered => drop(answered?),
         }
@@ -393,7 +466,7 @@ pub async fn a_held_receive_stalls_no_ask<A: Addr>(bed: &Testbed<A>) -> Outcome 
 pub async fn cancelling_receive_ask_loses_nothing<A: Addr>(bed: &Testbed<A>) -> Outcome {
     let [a, b] = bed.nodes().await?;
     let (asks, server, dst) = (a.ask_side()?, b.ask_side()?, b.addr()?);
-    let rounds: u32 = if bed.lossless() { 9 } else { 60 };
+    let rounds = if bed.lossless() { bed.amount(90) as u32 } else { 60 };
     let mut answered = 0;
     for round in 0..rounds {
         let mut receive = Held::new(server.receive_ask());

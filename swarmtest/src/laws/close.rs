@@ -3,7 +3,9 @@
 use p2p::{Addr, AskSwarm as _, Error, Packet, SecureSwarm as _, Swarm as _};
 use tokio::task::JoinSet;
 
-use crate::field::{PLAIN, all_closed, all_closed_but, broken, closed, in_time, letter, pending, settle};
+use crate::field::{
+    PLAIN, all_closed, all_closed_but, broken, closed, in_time, letter, mtu, pending, settle,
+};
 use crate::kind::Node;
 use crate::report::Outcome;
 use crate::testbed::Testbed;
@@ -85,57 +87,69 @@ pub async fn a_pending_lookup_is_closed<A: Addr>(bed: &Testbed<A>) -> Outcome {
     let [a, b] = bed.nodes().await?;
     let (keys, addr) = (a.secure_side()?.clone(), b.addr()?);
     close(bed, &b).await?;
-    let mut lookup = pending([async move { keys.lookup_public_key(&addr).await }]).await;
+    let lookup = |keys: p2p::BoxSecureSwarm<A>, addr: A| async move { keys.lookup_public_key(&addr).await };
+    let mut lookups = pending((0..MANY / 2).map(|_| lookup(keys.clone(), addr.clone()))).await;
     // One that ends by itself before the swarm is closed has its own result.
-    if lookup.try_join_next().is_some() {
+    if lookups.try_join_next().is_some() {
         return Ok(());
     }
     close(bed, &a).await?;
-    all_closed("a pending lookup", bed.patience(), lookup).await
+    all_closed("a pending lookup", bed.patience(), lookups).await
 }
 
 /// Tells after `close`.
 pub async fn later_tells_are_closed<A: Addr>(bed: &Testbed<A>) -> Outcome {
     let [a, b] = bed.nodes().await?;
     let dst = b.addr()?;
+    let most = mtu(&a)?;
     close(bed, &a).await?;
-    let packet = || Packet::from(letter(0, PLAIN).as_slice());
-    closed(
-        "a tell after close",
-        in_time("a tell", bed.patience(), a.tell(&dst, packet())).await?,
-    )?;
-    let mut batch = vec![(dst.clone(), packet()), (dst, packet())];
-    match in_time("tell_batch", bed.patience(), a.tell_batch(&mut batch)).await? {
-        Ok(()) => broken!("tell_batch after close succeeded"),
-        Err(error) => closed::<()>("tell_batch after close", Err(error.first)),
+    for number in 0..bed.amount(30) as u32 {
+        let packet = || Packet::from(letter(number, most.min(PLAIN + 31 * number as usize)).as_slice());
+        closed(
+            "a tell after close",
+            in_time("a tell", bed.patience(), a.tell(&dst, packet())).await?,
+        )?;
+        let mut batch = vec![(dst.clone(), packet()), (dst.clone(), packet())];
+        match in_time("tell_batch", bed.patience(), a.tell_batch(&mut batch)).await? {
+            Ok(()) => broken!("tell_batch after close succeeded"),
+            Err(error) => closed::<()>("tell_batch after close", Err(error.first))?,
+        }
     }
+    Ok(())
 }
 
 /// Receives after `close`, with a message in the queue.
 pub async fn later_receives_are_closed<A: Addr>(bed: &Testbed<A>) -> Outcome {
     let [a, b] = bed.nodes().await?;
-    bed.tell_each(&a, &b.addr()?, 0..4).await?;
+    bed.tell_each(&a, &b.addr()?, 0..bed.window() as u32).await?;
     settle(bed).await;
     close(bed, &b).await?;
-    closed(
-        "receive after close",
-        in_time("receive", bed.patience(), b.receive()).await?,
-    )?;
-    let mut out = Vec::new();
-    let batch = in_time("receive_batch", bed.patience(), b.receive_batch(&mut out, 4));
-    closed("receive_batch after close", batch.await?)
+    for _ in 0..bed.amount(20) {
+        closed(
+            "receive after close",
+            in_time("receive", bed.patience(), b.receive()).await?,
+        )?;
+        let mut out = Vec::new();
+        let batch = in_time("receive_batch", bed.patience(), b.receive_batch(&mut out, 4));
+        closed("receive_batch after close", batch.await?)?;
+    }
+    Ok(())
 }
 
 /// Asks after `close`.
 pub async fn later_asks_are_closed<A: Addr>(bed: &Testbed<A>) -> Outcome {
     let [a, b] = bed.nodes().await?;
-    let dst = b.addr()?;
+    let (dst, most) = (b.addr()?, mtu(&a)?);
     close(bed, &a).await?;
-    let ask = a.ask_side()?.ask(&dst, Packet::from(letter(0, PLAIN).as_slice()));
-    closed(
-        "an ask after close",
-        in_time("an ask", bed.patience(), ask).await?,
-    )
+    for number in 0..bed.amount(20) as u32 {
+        let request = letter(number, most.min(PLAIN + 31 * number as usize));
+        let ask = a.ask_side()?.ask(&dst, Packet::from(request.as_slice()));
+        closed(
+            "an ask after close",
+            in_time("an ask", bed.patience(), ask).await?,
+        )?;
+    }
+    Ok(())
 }
 
 /// Receives asks after `close`, with requests in the queue.
@@ -144,32 +158,49 @@ pub async fn later_receive_asks_are_closed<A: Addr>(bed: &Testbed<A>) -> Outcome
     let _asks = asks(&a, &b, 3).await?;
     settle(bed).await;
     close(bed, &b).await?;
-    let receive = b.ask_side()?.receive_ask();
-    closed(
-        "receive_ask after close",
-        in_time("receive_ask", bed.patience(), receive).await?,
-    )
+    for _ in 0..bed.amount(20) {
+        let receive = b.ask_side()?.receive_ask();
+        closed(
+            "receive_ask after close",
+            in_time("receive_ask", bed.patience(), receive).await?,
+        )?;
+    }
+    Ok(())
 }
 
-/// Looks a key up after `close`.
+/// Looks keys up after `close`: one that was never looked up, and one that was.
 pub async fn later_lookups_are_closed<A: Addr>(bed: &Testbed<A>) -> Outcome {
-    let [a, b] = bed.nodes().await?;
-    let addr = b.addr()?;
+    let [a, b, known] = bed.nodes().await?;
+    let addrs = [b.addr()?, known.addr()?];
+    bed.deliver(&a, &known, &letter(0, PLAIN)).await?;
+    let keys = a.secure_side()?;
+    // Whether it succeeds is another law's business.
+    let _ = tokio::time::timeout(bed.patience(), keys.lookup_public_key(&addrs[1])).await;
     close(bed, &a).await?;
-    let lookup = a.secure_side()?.lookup_public_key(&addr);
-    closed(
-        "a lookup after close",
-        in_time("a lookup", bed.patience(), lookup).await?,
-    )
+    for addr in addrs.iter().cycle().take(2 * bed.amount(10)) {
+        let lookup = keys.lookup_public_key(addr);
+        closed(
+            "a lookup after close",
+            in_time("a lookup", bed.patience(), lookup).await?,
+        )?;
+    }
+    Ok(())
 }
 
-/// Closes one of three nodes; the others talk.
+/// Closes nodes, one after another; the others talk.
 pub async fn closing_closes_no_other_node<A: Addr>(bed: &Testbed<A>) -> Outcome {
-    let [a, b, c] = bed.nodes().await?;
-    let gone = b.addr()?;
-    close(bed, &b).await?;
-    // It may be refused or go nowhere.
-    let _ = tokio::time::timeout(bed.settle(), a.tell(&gone, Packet::default())).await;
-    bed.deliver(&a, &c, &letter(0, PLAIN)).await?;
-    bed.deliver(&c, &a, &letter(0, PLAIN)).await.map(drop)
+    let [a, c, leaving @ ..]: [_; 5] = bed.nodes().await?;
+    for node in leaving {
+        let gone = node.addr()?;
+        close(bed, &node).await?;
+        // It may be refused or go nowhere.
+        let _ = tokio::time::timeout(bed.settle(), a.tell(&gone, Packet::default())).await;
+        for (from, to) in [(&a, &c), (&c, &a)] {
+            bed.deliver(from, to, &letter(u32::MAX, PLAIN)).await?;
+            let lengths = vec![PLAIN; bed.amount(60)];
+            let series = bed.series(from, to, &lengths, |_, _| Ok(())).await?;
+            series.arrived(bed.worst_loss())?;
+        }
+    }
+    Ok(())
 }

@@ -241,7 +241,9 @@ macro_rules! for_each_law {
                 Secure tampering_at_any_length_changes_no_message
                     "while packets of messages of any length are tampered with, none arrives changed";
                 Secure replay_repeats_no_message_however_late
-                    "a packet that is sent again brings no message again, after more messages than 16 bits can count";
+                    "a packet that is sent again brings no message again, after tens of thousands of others";
+                Secure replay_after_a_restart_repeats_nothing
+                    "packets that are sent again to a node that was made again with its key bring nothing again";
                 Secure messages_arrive_again_after_tampering
                     "messages arrive again as soon as packets are not tampered with any more";
                 Secure messages_arrive_again_after_replay

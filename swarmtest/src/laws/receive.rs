@@ -17,7 +17,6 @@ use crate::testbed::Testbed;
 
 /// Lets several tasks receive at the same time and compares what they got.
 pub async fn a_message_goes_to_one_caller<A: Addr>(bed: &Testbed<A>) -> Outcome {
-    const BURST: u32 = 8;
     if bed.the_profile().duplicates {
         return Err(Unmet::Waived(
             "the medium duplicates, and its copies look the same".into(),
@@ -44,11 +43,12 @@ pub async fn a_message_goes_to_one_caller<A: Addr>(bed: &Testbed<A>) -> Outcome 
         });
     }
     let dst = b.addr()?;
+    let burst_len = bed.window().min(8) as u32;
     let mut seen = BTreeSet::new();
     for burst in 0..bed.amount(80) as u32 {
-        bed.tell_each(&a, &dst, burst * BURST..(burst + 1) * BURST)
+        bed.tell_each(&a, &dst, burst * burst_len..(burst + 1) * burst_len)
             .await?;
-        let all = (burst + 1) * BURST;
+        let all = (burst + 1) * burst_len;
         while seen.len() < all as usize {
             let Ok(Some(number)) = timeout(bed.settle(), got.recv()).await else {
                 break;
@@ -63,7 +63,7 @@ pub async fn a_message_goes_to_one_caller<A: Addr>(bed: &Testbed<A>) -> Outcome 
             ensure!(seen.insert(number), "a message went to two callers of receive");
         }
     }
-    let (told, came) = (bed.amount(80) * BURST as usize, seen.len());
+    let (told, came) = (bed.amount(80) * burst_len as usize, seen.len());
     let least = arrive_at_least(told, bed.the_profile().loss);
     ensure!(
         came >= least,
@@ -78,7 +78,7 @@ pub async fn every_waiting_caller_is_woken<A: Addr>(bed: &Testbed<A>) -> Outcome
     for round in 0..bed.amount(30) {
         // More callers than these would ask for more messages at once than small queues hold.
         let callers = match round {
-            0 => 4,
+            0 => bed.window().min(4),
             _ => 1 + (round * 5) % bed.window(),
         };
         woken(bed, &a, &b, callers, round % 2 == 1).await?;

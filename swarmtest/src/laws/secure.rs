@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use p2p::{Addr, Packet, SecureSwarm as _, Swarm as _};
+use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use crate::field::{PLAIN, broken, ensure, in_time, letter, number};
@@ -20,31 +21,43 @@ pub use wrong::{
 /// Lets two nodes tell a third in turn, and compares the sources.
 pub async fn src_is_who_it_says<A: Addr>(bed: &Testbed<A>) -> Outcome {
     let [a, c, reader] = bed.nodes().await?;
-    let dst = reader.addr()?;
-    let mut missing: BTreeSet<u32> = (0..4).collect();
-    let mut again = bed.again(PLAIN);
-    while again.next() {
-        for number in 0..4 {
-            bed.tell_each(if number % 2 == 0 { &a } else { &c }, &dst, [number])
-                .await?;
-        }
-        while let Ok(message) = timeout(bed.settle(), reader.receive()).await {
-            let message = message?;
-            let Some(number) = number(&message.payload) else {
-                continue;
-            };
-            let sender = if number % 2 == 0 { &a } else { &c };
-            is_from(bed, &reader, &message.src, sender).await?;
-            missing.remove(&number);
-            if missing.is_empty() {
-                return Ok(());
+    let (dst, senders) = (reader.addr()?, [&a, &c]);
+    // What was found of a source stays so: one lookup for each is enough.
+    let mut proven: [Vec<A>; 2] = Default::default();
+    let together = bed.window().min(4) as u32;
+    for round in 0..bed.amount(60) as u32 {
+        let told = together * round..together * (round + 1);
+        let mut missing: BTreeSet<u32> = told.clone().collect();
+        let mut again = bed.again(PLAIN);
+        while !missing.is_empty() {
+            ensure!(
+                again.next(),
+                "of {together} messages of two nodes, told {} times, {} never arrived",
+                again.times - 1,
+                missing.len()
+            );
+            for number in told.clone() {
+                bed.tell_each(senders[number as usize % 2], &dst, [number])
+                    .await?;
+            }
+            while let Ok(message) = timeout(bed.settle(), reader.receive()).await {
+                let message = message?;
+                let Some(number) = number(&message.payload) else {
+                    continue;
+                };
+                let sender = number as usize % 2;
+                if !proven[sender].contains(&message.src) {
+                    is_from(bed, &reader, &message.src, senders[sender]).await?;
+                    proven[sender].push(message.src);
+                }
+                missing.remove(&number);
+                if missing.is_empty() {
+                    break;
+                }
             }
         }
     }
-    broken!(
-        "of four messages of two nodes, told {} times, these never arrived: {missing:?}",
-        again.times
-    )
+    Ok(())
 }
 
 /// Compares identities; where addresses have none, keys.
@@ -81,9 +94,9 @@ async fn lookup<A: Addr>(bed: &Testbed<A>, node: &Node<A>, addr: &A) -> Outcome<
     )
 }
 
-/// Compares the public keys of three nodes.
+/// Compares the public keys of eight nodes.
 pub async fn nodes_have_keys_of_their_own<A: Addr>(bed: &Testbed<A>) -> Outcome {
-    let nodes: [_; 3] = bed.nodes().await?;
+    let nodes: [_; 8] = bed.nodes().await?;
     let mut keys = BTreeSet::new();
     for node in &nodes {
         let key = node.secure_side()?.public_key().as_ref().to_vec();
@@ -92,10 +105,11 @@ pub async fn nodes_have_keys_of_their_own<A: Addr>(bed: &Testbed<A>) -> Outcome 
     Ok(())
 }
 
-/// Looks up in both directions.
+/// Looks up in both directions, again and again.
 pub async fn lookup_gives_the_other_nodes_key<A: Addr>(bed: &Testbed<A>) -> Outcome {
-    let [a, b] = bed.nodes().await?;
-    for (from, to) in [(&a, &b), (&b, &a)] {
+    let [a, b, c] = bed.nodes().await?;
+    let pairs = [(&a, &b), (&b, &a), (&c, &b), (&a, &c)];
+    for (from, to) in pairs.into_iter().cycle().take(4 * bed.amount(20)) {
         let found = lookup(bed, from, &to.addr()?).await?;
         let own = to.secure_side()?.public_key();
         ensure!(
@@ -107,16 +121,32 @@ pub async fn lookup_gives_the_other_nodes_key<A: Addr>(bed: &Testbed<A>) -> Outc
     Ok(())
 }
 
-/// Tells to the identity of one node at the place of another.
+/// Tells to the identity of one node at the place of another, alone and in batches.
 pub async fn a_wrong_id_reaches_nobody<A: Addr>(bed: &Testbed<A>) -> Outcome {
+    /// Tells at a time.
+    const TOGETHER: u32 = 10;
     let [a, named, other] = bed.nodes().await?;
     let forged = bed.forged(&named.addr()?, &other.addr()?)?;
-    for number in 0..bed.again(PLAIN).least() as u32 {
-        let tell = a.tell(&forged, Packet::from(letter(number, PLAIN).as_slice()));
-        // It may wait for a handshake that never ends well.
-        let _ = timeout(bed.settle(), tell).await;
+    let packet = |number: u32| Packet::from(letter(number, PLAIN).as_slice());
+    let mut reached = 0;
+    for round in 0..bed
+        .amount(8)
+        .max(bed.again(PLAIN).least().div_ceil(TOGETHER as usize)) as u32
+    {
+        let mut tells = JoinSet::new();
+        for number in 0..TOGETHER {
+            let (a, forged, limit) = (a.clone(), forged.clone(), bed.settle());
+            let packet = packet(round * TOGETHER + number);
+            // It may wait for a handshake that never ends well.
+            tells.spawn(async move { drop(timeout(limit, a.tell(&forged, packet)).await) });
+        }
+        while tells.join_next().await.is_some() {}
+        let mut batch = (0..TOGETHER)
+            .map(|number| (forged.clone(), packet(number)))
+            .collect();
+        let _ = timeout(bed.settle(), a.tell_batch(&mut batch)).await;
+        reached += bed.drain_numbers(&other, 64).await?.len();
     }
-    let reached = bed.drain_numbers(&other, 64).await?.len();
     ensure!(
         reached == 0,
         "{reached} messages to {forged} reached another identity"
@@ -129,11 +159,19 @@ pub async fn a_wrong_id_has_no_key<A: Addr>(bed: &Testbed<A>) -> Outcome {
     let [a, named, other] = bed.nodes().await?;
     let forged = bed.forged(&named.addr()?, &other.addr()?)?;
     let (keys, wrong) = (a.secure_side()?, other.secure_side()?.public_key());
-    for _ in 0..bed.again(PLAIN).least() {
-        // It may wait for a handshake that never ends well.
-        if let Ok(Ok(found)) = timeout(bed.settle(), keys.lookup_public_key(&forged)).await {
+    let least = bed.again(PLAIN).least().max(bed.amount(60));
+    let mut looked = 0;
+    while looked < least {
+        let mut lookups = JoinSet::new();
+        for _ in 0..8 {
+            let (keys, forged, limit) = (keys.clone(), forged.clone(), bed.settle());
+            // It may wait for a handshake that never ends well.
+            lookups.spawn(async move { timeout(limit, keys.lookup_public_key(&forged)).await });
+        }
+        looked += lookups.len();
+        while let Some(found) = lookups.join_next().await {
             ensure!(
-                found != wrong,
+                !matches!(found, Ok(Ok(Ok(found))) if found == wrong),
                 "looking up {forged} gave the key of another identity"
             );
         }

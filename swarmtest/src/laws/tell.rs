@@ -121,16 +121,16 @@ pub async fn a_message_arrives_whole<A: Addr>(bed: &Testbed<A>) -> Outcome {
 
 /// Tells bursts without a pause and counts what arrives of all of them.
 pub async fn a_burst_arrives_as_far_as_the_medium_lets_it<A: Addr>(bed: &Testbed<A>) -> Outcome {
-    const BURST: u32 = 16;
+    let burst_len = bed.window() as u32;
     let bursts = bed.amount(80) as u32;
     let [a, b] = bed.nodes().await?;
     let dst = b.addr()?;
     let mut arrived = BTreeSet::new();
     for burst in 0..bursts {
-        if bed.lossless() && arrived.len() < (burst * BURST) as usize {
+        if bed.lossless() && arrived.len() < (burst * burst_len) as usize {
             break;
         }
-        let numbers = burst * BURST..(burst + 1) * BURST;
+        let numbers = burst * burst_len..(burst + 1) * burst_len;
         bed.tell_each(&a, &dst, numbers.clone()).await?;
         while arrived.len() < numbers.end as usize {
             let Ok(message) = timeout(bed.quiet(), b.receive()).await else {
@@ -139,32 +139,37 @@ pub async fn a_burst_arrives_as_far_as_the_medium_lets_it<A: Addr>(bed: &Testbed
             arrived.extend(number(&message?.payload));
         }
     }
-    let (told, came) = ((BURST * bursts) as usize, arrived.len());
+    let (told, came) = ((burst_len * bursts) as usize, arrived.len());
     let least = arrive_at_least(told, bed.the_profile().loss);
     ensure!(
         came >= least,
-        "of {told} messages told in bursts of {BURST}, {came} arrived and not {least}"
+        "of {told} messages told in bursts of {burst_len}, {came} arrived and not {least}"
     );
     Ok(())
 }
 
 /// Tells from several tasks, a few messages each; when they have come, again.
 pub async fn tells_of_many_tasks_all_arrive<A: Addr>(bed: &Testbed<A>) -> Outcome {
-    const TASKS: u32 = 5;
     const EACH: u32 = 3;
+    /// More messages at once than these are more than small queues hold.
+    const TASKS: u32 = 5;
+    let (each, tasks) = match bed.window() as u32 {
+        room if room >= EACH * TASKS => (EACH, TASKS),
+        room => (1, room),
+    };
     let waves = bed.amount(80) as u32;
     let [a, b] = bed.nodes().await?;
     let dst = b.addr()?;
     let mut arrived = BTreeSet::new();
     for wave in 0..waves {
-        if bed.lossless() && arrived.len() < (wave * TASKS * EACH) as usize {
+        if bed.lossless() && arrived.len() < (wave * tasks * each) as usize {
             break;
         }
         let mut tellers = JoinSet::new();
-        for task in wave * TASKS..(wave + 1) * TASKS {
+        for task in wave * tasks..(wave + 1) * tasks {
             let (bed, a, dst) = (bed.clone(), a.clone(), dst.clone());
             tellers.spawn(async move {
-                for number in task * EACH..(task + 1) * EACH {
+                for number in task * each..(task + 1) * each {
                     bed.tell_each(&a, &dst, [number]).await?;
                     tokio::task::yield_now().await;
                 }
@@ -174,18 +179,18 @@ pub async fn tells_of_many_tasks_all_arrive<A: Addr>(bed: &Testbed<A>) -> Outcom
         while let Some(done) = tellers.join_next().await {
             done.map_err(|error| Unmet::Broken(error.to_string()))??;
         }
-        while arrived.len() < ((wave + 1) * TASKS * EACH) as usize {
+        while arrived.len() < ((wave + 1) * tasks * each) as usize {
             let Ok(message) = timeout(bed.quiet(), b.receive()).await else {
                 break;
             };
             arrived.extend(number(&message?.payload));
         }
     }
-    let (told, came) = ((TASKS * EACH * waves) as usize, arrived.len());
+    let (told, came) = ((tasks * each * waves) as usize, arrived.len());
     let least = arrive_at_least(told, bed.the_profile().loss);
     ensure!(
         came >= least,
-        "of {told} messages told by {TASKS} tasks at a time, {came} arrived and not {least}"
+        "of {told} messages told by {tasks} tasks at a time, {came} arrived and not {least}"
     );
     Ok(())
 }

@@ -6,10 +6,10 @@ use std::time::Duration;
 use p2p_swarmtest::wire::Tap;
 use p2p_swarmtest::{Law, Profile, Report, SecureAsk, Testbed, Verdict};
 
-use crate::sealed::{ASKS, Fault, Name, QUEUE, Sealed};
+use crate::sealed::{ASKS, Fault, Keys, Name, QUEUE};
 
 /// Each fault, and the law that it breaks.
-const FAULTS: [(Fault, &str); 24] = [
+const FAULTS: [(Fault, &str); 25] = [
     (Fault::ReadableTells, "tells_cannot_be_read_on_the_wire"),
     (Fault::OneByte, "tells_cannot_be_read_on_the_wire"),
     (Fault::OneStream, "tells_cannot_be_read_on_the_wire"),
@@ -32,6 +32,7 @@ const FAULTS: [(Fault, &str); 24] = [
     (Fault::PairedStream, "the_same_message_never_looks_the_same"),
     (Fault::MalleableTail, "tampering_at_any_length_changes_no_message"),
     (Fault::WindowRestarts, "replay_repeats_no_message_however_late"),
+    (Fault::Derived, "replay_after_a_restart_repeats_nothing"),
     (Fault::Shuns, "messages_arrive_again_after_garbage"),
     (Fault::Uncounted, "garbage_is_counted"),
 ];
@@ -40,7 +41,26 @@ const FAULTS: [(Fault, &str); 24] = [
 const SIBLING: &str = "tell::a_full_sibling_stalls_nothing";
 
 /// Faults that show rarely, and the law that finds each.
-const RARE: [(Fault, &str); 6] = [
+const RARE: [(Fault, &str); 22] = [
+    (Fault::ReadableAtTimes, "tells_cannot_be_read_on_the_wire"),
+    (Fault::ReadableAsksAtTimes, "asks_cannot_be_read_on_the_wire"),
+    (Fault::MalleableAtTimes, "tampering_changes_no_message"),
+    (Fault::MalleableAsksAtTimes, "tampering_changes_no_ask"),
+    (Fault::RepeatedAtTimes, "replay_repeats_no_message"),
+    (Fault::RepeatedAsksAtTimes, "replay_repeats_no_ask"),
+    (Fault::UncheckedTellsLate, "an_impostor_gets_no_message"),
+    (Fault::UncheckedAsksLate, "an_impostor_gets_no_ask"),
+    (Fault::NamedByPortAtTimes, "an_impostor_has_no_say"),
+    (Fault::KeyByPortAtTimes, "an_impostor_has_no_key"),
+    (Fault::KeyForAllAtTimes, "diverted_packets_bring_nothing"),
+    (
+        Fault::EndedByMuchTampering,
+        "messages_arrive_again_after_tampering",
+    ),
+    (Fault::EndedByMuchReplay, "messages_arrive_again_after_replay"),
+    (Fault::ResentfulLate, "messages_arrive_again_after_diversion"),
+    (Fault::DerivedLate, "replay_after_a_restart_repeats_nothing"),
+    (Fault::SharedStream, "no_length_can_be_read_on_the_wire"),
     (Fault::ReadableAtTimes, "no_length_can_be_read_on_the_wire"),
     (Fault::LatePairs, "the_same_message_never_looks_the_same"),
     (Fault::MalleableOnce, "tampering_at_any_length_changes_no_message"),
@@ -81,10 +101,13 @@ fn bed(fault: Fault, profile: Profile) -> Testbed<Name> {
         patience: Duration::from_secs(2),
         ..profile
     };
+    let keys = Keys::default();
+    let old = keys.clone();
     let bed = Testbed::over(SecureAsk, move |taps: Vec<Tap>| {
-        let nodes = taps.into_iter().map(|tap| Sealed::new(tap, fault));
+        let nodes = taps.into_iter().map(|tap| keys.node(tap, fault));
         ready(Ok(nodes.collect()))
-    });
+    })
+    .restart(SecureAsk, move |tap, name| ready(old.again(tap, &name, fault)));
     let forged = |id_of: &Name, place_of: &Name| Name {
         id: id_of.id,
         at: place_of.at,

@@ -63,6 +63,9 @@ pub(super) struct State {
     pub(super) last_key: HashMap<Port, Public>,
     pub(super) resented: HashSet<Name>,
     pub(super) senseless: HashMap<Port, usize>,
+    /// Answers of others in a peer's place.
+    pub(super) wrong_answers: HashMap<Name, usize>,
+    lookups: usize,
 }
 
 /// A node's state, and the tap that it is on.
@@ -77,13 +80,16 @@ pub(crate) struct Core {
     pub(super) opened: Notify,
     state: Mutex<State>,
     pub(super) fault: Fault,
+    /// Whether another node had this key before.
+    pub(super) again: bool,
 }
 
 impl Core {
-    pub(crate) fn new(tap: Tap, fault: Fault) -> Self {
+    pub(crate) fn new(tap: Tap, pair: Pair, again: bool, fault: Fault) -> Self {
         Self {
             tap,
-            pair: Pair::new(),
+            pair,
+            again,
             counters: Counters::new("sealed"),
             messages: Inbox::new(),
             requests: Inbox::new(),
@@ -139,10 +145,15 @@ impl Core {
     }
 
     pub(crate) async fn lookup(&self, addr: &Name) -> Result<Vec<u8>> {
-        if self.fault == Fault::KeyByPort
-            && let Some(key) = self.state().last_key.get(&addr.at)
+        self.check_open()?;
         {
-            return Ok(key.to_vec());
+            let mut state = self.state();
+            state.lookups += 1;
+            let by_port = self.fault == Fault::KeyByPort
+                || self.fault == Fault::KeyByPortAtTimes && state.lookups.is_multiple_of(8);
+            if let Some(key) = state.last_key.get(&addr.at).filter(|_| by_port) {
+                return Ok(key.to_vec());
+            }
         }
         self.unless_closed(async {
             let number = self.session(addr).await?;
@@ -207,7 +218,8 @@ impl Core {
     fn seal(&self, dst: &Name, frame: &Frame<'_>) -> Option<Vec<u8>> {
         let mut state = self.state();
         let unchecked = match (self.fault, frame) {
-            (Fault::UncheckedTells, Frame::Tell(_)) | (Fault::UncheckedAsks, Frame::Request(..)) => {
+            (Fault::UncheckedTells | Fault::UncheckedTellsLate, Frame::Tell(_))
+            | (Fault::UncheckedAsks | Fault::UncheckedAsksLate, Frame::Request(..)) => {
                 state.unchecked.get(dst).copied()
             }
             _ => None,

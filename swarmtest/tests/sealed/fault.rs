@@ -57,6 +57,34 @@ pub(crate) enum Fault {
     WindowRestartsLate,
     /// After packets that make no sense, nothing more is taken from that port.
     Shuns,
+    /// One ask in 20 can be read.
+    ReadableAsksAtTimes,
+    /// One tell in 20, or ask in ten, has an authentic header alone.
+    MalleableAtTimes,
+    MalleableAsksAtTimes,
+    /// One tell in 50, or request in 20, may come again.
+    RepeatedAtTimes,
+    RepeatedAsksAtTimes,
+    /// After six answers of others, a new session with a known peer goes to any that answers: for tells, or for asks.
+    UncheckedTellsLate,
+    UncheckedAsksLate,
+    /// One packet in ten is named by its port.
+    NamedByPortAtTimes,
+    /// One lookup in eight gives the key of the last peer at that port.
+    KeyByPortAtTimes,
+    /// All peers can open one tell in ten.
+    KeyForAllAtTimes,
+    /// Many packets that cannot be opened, or are repeated, end their session.
+    EndedByMuchTampering,
+    EndedByMuchReplay,
+    /// A peer in whose place others answered eight times is not asked again.
+    ResentfulLate,
+    /// From the twentieth on, tells of both directions are added to one stream.
+    SharedStream,
+    /// What the responder adds to a session follows from its key and from the hello: without conditions, or such that after
+    /// a restart the first 30 packets of a session are refused.
+    Derived,
+    DerivedLate,
     /// A packet of one byte panics.
     PanicsOnShort,
     /// Packets of no known kind, or empty ones, are not counted.
@@ -90,7 +118,56 @@ impl Fault {
             Fault::LatePairs if counter >= 60 => odd(counter / 2, 0, 0),
             Fault::MalleableTail if len % 16 == 3 => odd(counter, 0, 3),
             Fault::MalleableOnce if len == 201 => odd(counter, 0, len),
+            Fault::MalleableAtTimes if counter % 20 == 13 => odd(counter, 0, len),
+            Fault::SharedStream if counter >= 20 => odd(counter, 0, 0),
             _ => None,
+        }
+    }
+
+    /// As [`odd`](Self::odd), of frames other than tells.
+    fn odd_ask(self, counter: u64, len: usize) -> Option<Odd> {
+        let (readable, loose) = match self {
+            Fault::ReadableAsksAtTimes if counter % 20 == 13 => (len, 0),
+            Fault::MalleableAsksAtTimes if counter % 10 == 7 => (0, len),
+            _ => return None,
+        };
+        Some(Odd {
+            stream: counter,
+            readable,
+            loose,
+        })
+    }
+
+    /// Whether what the responder adds to a session follows from its key and the hello.
+    pub(super) fn derives(self) -> bool {
+        matches!(self, Fault::Derived | Fault::DerivedLate)
+    }
+
+    /// Whether a packet with this counter may be opened by all peers of its sender.
+    fn is_for_all(self, counter: u64) -> bool {
+        self == Fault::KeyForAll || self == Fault::KeyForAllAtTimes && counter % 10 == 7
+    }
+
+    /// Whether a session ends after so many packets that could not be opened.
+    pub(super) fn ends_by_tampering(self, refused: usize) -> bool {
+        self == Fault::EndedByTampering || self == Fault::EndedByMuchTampering && refused >= 15
+    }
+
+    /// Whether a session ends after so many packets that were repeated.
+    pub(super) fn ends_by_replay(self, refused: usize) -> bool {
+        self == Fault::EndedByReplay && refused >= 8 || self == Fault::EndedByMuchReplay && refused >= 100
+    }
+
+    /// Whether a frame that was seen before is taken again.
+    pub(super) fn repeats(self, frame: &Frame<'_>, counter: u64, is_past: bool) -> bool {
+        let is_request = matches!(frame, Frame::Request(..));
+        match self {
+            Fault::RepeatedTells => frame.is_tell(),
+            Fault::RepeatedAsks => is_request,
+            Fault::RepeatedAtTimes => frame.is_tell() && counter % 50 == 33,
+            Fault::RepeatedAsksAtTimes => is_request && counter % 20 == 13,
+            Fault::ForgetfulWindow => is_past,
+            _ => false,
         }
     }
 
@@ -112,8 +189,14 @@ impl Fault {
             [&wrong[..], &text, &tag].concat()
         };
         let len = text.len();
-        if let Some(odd) = self.odd(counter, len).filter(|_| frame.is_tell()) {
-            return authentic(odd.add(key, &text), len - odd.loose);
+        let odd = if frame.is_tell() {
+            self.odd(counter, len)
+        } else {
+            self.odd_ask(counter, len)
+        };
+        if let Some(odd) = odd {
+            let stream = self.stream_of(session, key);
+            return authentic(odd.add(&stream, &text), len - odd.loose);
         }
         match (self, frame.is_tell()) {
             (Fault::ReadableTells, true) | (Fault::ReadableAsks, false) => authentic(text, len),
@@ -122,11 +205,22 @@ impl Fault {
             (Fault::MalleableTells, true) | (Fault::MalleableAsks, false) => {
                 authentic(key.stream(counter, &text), 0)
             }
-            (Fault::KeyForAll, true) => [&wrong[..], &for_all(sender).seal(counter, &wrong, &text)].concat(),
+            (fault, true) if fault.is_for_all(counter) => {
+                [&wrong[..], &for_all(sender).seal(counter, &wrong, &text)].concat()
+            }
             _ => {
                 let header = header(DATA, session.theirs, counter);
                 [&header[..], &key.seal(counter, &header, &text)].concat()
             }
+        }
+    }
+
+    /// The key whose stream odd frames are added to.
+    fn stream_of(self, session: &Session, key: &AeadKey) -> AeadKey {
+        if self == Fault::SharedStream {
+            AeadKey::of_both(&session.seal, &session.open)
+        } else {
+            key.clone()
         }
     }
 
@@ -147,8 +241,12 @@ impl Fault {
             let header = [header, &text[..covered]].concat();
             key.open(counter, &header, tag).map(|_| text.to_vec())
         };
-        if let Some(odd) = self.odd(counter, text.len()) {
-            return authentic(text.len() - odd.loose).map(|text| odd.add(key, &text));
+        let odd = self
+            .odd(counter, text.len())
+            .or(self.odd_ask(counter, text.len()));
+        if let Some(odd) = odd {
+            let stream = self.stream_of(session, key);
+            return authentic(text.len() - odd.loose).map(|text| odd.add(&stream, &text));
         }
         match self {
             Fault::ReadableTells | Fault::ReadableAsks => authentic(text.len()),
@@ -157,7 +255,7 @@ impl Fault {
             Fault::MalleableTells | Fault::MalleableAsks => {
                 authentic(0).map(|text| key.stream(counter, &text))
             }
-            Fault::KeyForAll => for_all(&session.peer_key).open(counter, header, sealed),
+            fault if fault.is_for_all(counter) => for_all(&session.peer_key).open(counter, header, sealed),
             _ => None,
         }
     }
@@ -176,7 +274,9 @@ impl Fault {
             .filter(|session| session.confirmed && session.peer.at == src);
         there.find_map(|session| {
             let text = match self {
-                Fault::KeyForAll => for_all(&session.peer_key).open(counter, header, sealed),
+                fault if fault.is_for_all(counter) => {
+                    for_all(&session.peer_key).open(counter, header, sealed)
+                }
                 Fault::Reflected => session.seal.open(counter, header, sealed),
                 _ => None,
             };

@@ -8,11 +8,8 @@ use p2p_swarmtest::wire::Port;
 use super::core::{Core, State, random};
 use super::fault::Fault;
 use super::frame::{ANSWER, DATA, FAULTY, Frame, HELLO, UNKNOWN, split_answer, split_hello};
-use super::session::{PROOF, Pair, Session, TAG, Transcript, Window, id_of, keys};
+use super::session::{PROOF, Pair, Session, TAG, Transcript, Window, hash, id_of, keys};
 use super::{Back, Name};
-
-/// Repeated packets after which one of the faults shows.
-const ENOUGH: usize = 8;
 
 impl Core {
     /// Takes a packet off the wire.
@@ -51,7 +48,13 @@ impl Core {
 
     fn handle_hello(&self, src: Port, hello: &[u8]) -> Option<()> {
         let (number, short, long) = split_hello(hello)?;
-        let (own, own_short) = (random(), Pair::new());
+        let (own, own_short) = if self.fault.derives() {
+            let seed = hash(&[b"derived", &self.pair.public, hello]);
+            let own = u64::from_be_bytes(*seed.first_chunk()?);
+            (own, Pair::from_seed(&seed))
+        } else {
+            (random(), Pair::new())
+        };
         let answer = [
             &[ANSWER][..],
             &u64::to_be_bytes(number),
@@ -70,6 +73,9 @@ impl Core {
             id: id_of(&long),
             at: src,
         };
+        if self.state().sessions.get(own).is_some() {
+            return self.put(src, [answer, proof].concat()).ok();
+        }
         let session = Session {
             peer,
             peer_key: long,
@@ -121,12 +127,22 @@ impl Core {
         };
         if !is_named {
             let renewed = state.current.contains_key(&name) && !state.met.contains(&peer.id);
+            let wrong = state.wrong_answers.entry(name).or_default();
+            *wrong += 1;
+            let is_late = *wrong > 6;
             match self.fault {
                 Fault::UncheckedTells | Fault::UncheckedAsks if renewed => {
                     state.sessions.insert(number, session);
                     state.unchecked.insert(name, number);
                 }
+                Fault::UncheckedTellsLate | Fault::UncheckedAsksLate if renewed && is_late => {
+                    state.sessions.insert(number, session);
+                    state.unchecked.insert(name, number);
+                }
                 Fault::Resentful => {
+                    state.resented.insert(name);
+                }
+                Fault::ResentfulLate if is_late => {
                     state.resented.insert(name);
                 }
                 _ => {}
@@ -189,20 +205,19 @@ impl Core {
             return None;
         }
         let Some(text) = self.fault.open(session, counter, header, sealed) else {
-            session.dead = self.fault == Fault::EndedByTampering;
+            session.refused += 1;
+            session.dead = self.fault.ends_by_tampering(session.refused);
             return None;
         };
+        if self.again && self.fault == Fault::DerivedLate && counter < 30 {
+            return None;
+        }
         let frame = Frame::parse(&text)?;
-        let is_new = session.window.is_new(counter)
-            || match self.fault {
-                Fault::RepeatedTells => frame.is_tell(),
-                Fault::RepeatedAsks => matches!(frame, Frame::Request(..)),
-                Fault::ForgetfulWindow => session.window.is_past(counter),
-                _ => false,
-            };
+        let is_past = session.window.is_past(counter);
+        let is_new = session.window.is_new(counter) || self.fault.repeats(&frame, counter, is_past);
         if !is_new {
             session.refused += 1;
-            session.dead = self.fault == Fault::EndedByReplay && session.refused >= ENOUGH;
+            session.dead = self.fault.ends_by_replay(session.refused);
             self.counters.dropped(Reason::Duplicate);
             return Some(());
         }
@@ -215,7 +230,8 @@ impl Core {
             state.sessions.confirm(number);
             self.is_open(&mut state, number);
         }
-        if self.fault == Fault::NamedByPort {
+        let by_port = self.fault == Fault::NamedByPortAtTimes && counter % 10 == 7;
+        if by_port || self.fault == Fault::NamedByPort {
             peer.id = *state.first_at.get(&src)?;
         }
         drop(state);
@@ -254,7 +270,8 @@ impl Core {
     fn answered(&self, peer: Name, number: u64, outcome: Result<Packet, Rejection>) {
         let mut state = self.state();
         // With a fault, whoever has the session may answer.
-        let may = |asked: &Name| *asked == peer || self.fault == Fault::UncheckedAsks;
+        let unchecked = matches!(self.fault, Fault::UncheckedAsks | Fault::UncheckedAsksLate);
+        let may = |asked: &Name| *asked == peer || unchecked;
         if state.asks.get(&number).is_some_and(|(asked, _)| may(asked))
             && let Some((_, asker)) = state.asks.remove(&number)
         {

@@ -12,13 +12,15 @@ mod frame;
 mod handle;
 mod session;
 
+use std::collections::HashMap;
 use std::future::pending;
 use std::sync::atomic::Ordering::SeqCst;
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use p2p::{
-    AskSwarm, Counters, Error, Message, Packet, Rejection, Request, Respond, Result, SecureSwarm, Swarm,
+    AskSwarm, Counters, Error, Message, Packet, PeerId, Rejection, Request, Respond, Result, SecureSwarm,
+    Swarm,
 };
 use p2p_swarmtest::wire::Tap;
 use tokio::sync::oneshot;
@@ -29,6 +31,7 @@ use self::core::Core;
 pub(crate) use self::fault::Fault;
 use self::frame::{Frame, OVERHEAD};
 pub(crate) use self::session::Name;
+use self::session::{Pair, id_of};
 
 /// Messages and requests that wait for a reader at most.
 pub(crate) const QUEUE: usize = 64;
@@ -45,9 +48,34 @@ pub(crate) struct Sealed {
     task: AbortHandle,
 }
 
+/// The keys of nodes, so that one can be made again.
+#[derive(Clone, Default)]
+pub(crate) struct Keys(Arc<Mutex<HashMap<PeerId, [u8; 32]>>>);
+
+impl Keys {
+    /// A node with a key that was never used.
+    pub(crate) fn node(&self, tap: Tap, fault: Fault) -> Sealed {
+        let mut seed = [0; 32];
+        aws_lc_rs::rand::fill(&mut seed).expect("randomness");
+        let pair = Pair::from_seed(&seed);
+        let mut seeds = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        seeds.insert(id_of(&pair.public), seed);
+        Sealed::new(tap, pair, false, fault)
+    }
+
+    /// A node with the key of the one that was called so.
+    pub(crate) fn again(&self, tap: Tap, name: &Name, fault: Fault) -> Result<Sealed> {
+        let seeds = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let seed = seeds
+            .get(&name.id)
+            .ok_or_else(|| Error::invalid("key", "no node had it"))?;
+        Ok(Sealed::new(tap, Pair::from_seed(seed), true, fault))
+    }
+}
+
 impl Sealed {
-    pub(crate) fn new(tap: Tap, fault: Fault) -> Self {
-        let core = Arc::new(Core::new(tap, fault));
+    fn new(tap: Tap, pair: Pair, again: bool, fault: Fault) -> Self {
+        let core = Arc::new(Core::new(tap, pair, again, fault));
         let reader = core.clone();
         let task = tokio::spawn(async move {
             while let Ok(message) = reader.tap.receive().await {

@@ -38,7 +38,15 @@ pub(crate) struct Pair {
 
 impl Pair {
     pub(crate) fn new() -> Self {
-        let private = PrivateKey::generate(&X25519).expect("randomness");
+        Self::of(PrivateKey::generate(&X25519).expect("randomness"))
+    }
+
+    /// The pair that follows from these bytes.
+    pub(crate) fn from_seed(seed: &[u8; 32]) -> Self {
+        Self::of(PrivateKey::from_private_key(&X25519, seed).expect("32 bytes"))
+    }
+
+    fn of(private: PrivateKey) -> Self {
         let public = private.compute_public_key().expect("a key");
         let public = *public.as_ref().first_chunk().expect("32 bytes");
         Self { private, public }
@@ -85,6 +93,12 @@ pub(crate) struct AeadKey([u8; 32]);
 impl AeadKey {
     pub(crate) fn new(bytes: [u8; 32]) -> Self {
         Self(bytes)
+    }
+
+    /// A key that follows from two, in either order.
+    pub(crate) fn of_both(one: &Self, other: &Self) -> Self {
+        let (first, second) = (one.0.min(other.0), one.0.max(other.0));
+        Self(hash(&[b"both", &first, &second]))
     }
 
     fn key(&self) -> LessSafeKey {

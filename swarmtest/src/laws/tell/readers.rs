@@ -310,7 +310,8 @@ pub async fn a_destination_that_is_gone_delays_no_other<A: Addr>(bed: &Testbed<A
 /// Floods a swarm beside the one under test, on the same nodes, that does not read, and talks on the one under test.
 pub async fn a_full_sibling_stalls_nothing<A: Addr>(bed: &Testbed<A>) -> Outcome {
     let [(a, beside_a), (b, beside_b)] = bed.with_siblings().await?;
-    bed.deliver(&a, &b, &letter(0, PLAIN)).await?;
+    // A late copy must not be taken for a letter of the series.
+    bed.deliver(&a, &b, &letter(u32::MAX, PLAIN)).await?;
     let dst = beside_b
         .addr()
         .map_err(|_| Unmet::Broken("a sibling has no address".into()))?;

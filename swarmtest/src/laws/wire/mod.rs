@@ -1,13 +1,13 @@
 //! Laws of secure swarms that need a look at the medium beneath, on the suite's own [wire](crate::wire).
 //!
-//! Whoever is on the way sees, keeps, changes, repeats and diverts packets, and may put another node at the
-//! address of one that is gone. Not tried: guessing keys, traffic analysis, and a node that comes back with the
-//! key that it had.
+//! An attacker on the way sees, keeps, changes, repeats and diverts packets, and may put another node at the
+//! address of one that is gone. Not tried: guessing keys, and traffic analysis.
 
 mod impostor;
 mod lengths;
 mod plain;
 mod replay;
+mod restart;
 pub(super) mod scene;
 mod tamper;
 
@@ -24,6 +24,7 @@ pub use replay::{
     messages_arrive_again_after_replay, replay_repeats_no_ask, replay_repeats_no_message,
     replay_repeats_no_message_however_late,
 };
+pub use restart::replay_after_a_restart_repeats_nothing;
 pub use tamper::{
     messages_arrive_again_after_tampering, tampering_changes_no_ask, tampering_changes_no_message,
 };

@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 
 use p2p::Addr;
+use rand::RngExt as _;
 
 use crate::field::{PLAIN, broken, ensure, letter, mtu, reversed, serve};
 use crate::kind::Node;
@@ -70,7 +71,10 @@ async fn cannot_be_read<A: Addr>(talk: &Talk<'_, A>) -> Outcome {
     let most = mtu(&talk.a)?.min(mtu(&talk.b)?);
     let long = LONG.min(most);
     // The first packets, with whatever opens a session, included.
-    for (number, len) in [PLAIN, 64.min(most), long].into_iter().enumerate() {
+    let first = [PLAIN, 64.min(most), long];
+    let mut rng = talk.bed.rng();
+    let more = (0..talk.bed.amount(60)).map(|_| rng.random_range(PLAIN..=long));
+    for (number, len) in first.into_iter().chain(more).enumerate() {
         let said = letter(number as u32, len);
         let seen = talk.say(&said).await?;
         ensure!(!seen.is_empty(), "a message arrived, and nothing was on the wire");
@@ -83,7 +87,7 @@ async fn cannot_be_read<A: Addr>(talk: &Talk<'_, A>) -> Outcome {
             );
         }
     }
-    let (one, two) = (letter(10, long), letter(11, long));
+    let (one, two) = (letter(u32::MAX, long), letter(u32::MAX - 1, long));
     let (first, second) = (talk.say(&one).await?, talk.say(&two).await?);
     same_key_stream(&first, &second, &one, &two)?;
     // A message that repeats itself, if packets do not anyway.

@@ -85,6 +85,13 @@ impl<'a, A: Addr> Scene<'a, A> {
         let at = self.nodes.len();
         self.addrs.push(node.addr()?);
         self.ports.push(port);
+        self.read_at(at, &node);
+        self.nodes.push(node);
+        Ok(at)
+    }
+
+    /// Reads messages and answers asks of the node at this place from now on.
+    fn read_at(&mut self, at: usize, node: &Node<A>) {
         let (surface, reader) = (self.surface.clone(), node.clone());
         self.tasks.spawn(async move {
             while let Ok(message) = reader.receive().await {
@@ -116,8 +123,21 @@ impl<'a, A: Addr> Scene<'a, A> {
                 }
             });
         }
-        self.nodes.push(node);
-        Ok(at)
+    }
+
+    /// Ends a node and puts one with the same key at its port, which takes its place here.
+    pub(in crate::laws) async fn restart(&mut self, at: usize) -> Outcome {
+        // How long closing takes is another law's business; the port is taken from it anyway.
+        let _ = timeout(self.bed.patience(), self.nodes[at].close()).await;
+        let tap = self.wire.open_at(self.ports[at]);
+        let node = self.bed.restarted(tap, &self.addrs[at]).await?;
+        ensure!(
+            self.nodes[at].secure_side()?.public_key() == node.secure_side()?.public_key(),
+            "a node that the testbed made again has another key"
+        );
+        self.read_at(at, &node);
+        self.nodes[at] = node;
+        Ok(())
     }
 
     /// Closes a node and puts one with another key at its port.

@@ -22,7 +22,7 @@ const EDGE: usize = 64;
 /// Changed packets that others are spliced with.
 const EARLIER: usize = 32;
 
-/// Rounds of messages while packets are changed by chance.
+/// Rounds of messages, at least, while packets are changed by chance.
 const ROUNDS: usize = 12;
 
 /// Holds single packets back and changes every bit of them, then changes packets by chance.
@@ -43,7 +43,7 @@ pub async fn tampering_changes_no_message<A: Addr>(bed: &Testbed<A>) -> Outcome 
         );
     }
     tamper(&scene, 0.5, true);
-    for _ in 0..ROUNDS {
+    for _ in 0..bed.amount(60).max(ROUNDS) {
         for (from, to) in [(0, 2), (1, 2), (2, 0)] {
             scene.tell(from, to, PLAIN).await;
             scene.tell(from, to, 120).await;
@@ -73,7 +73,7 @@ pub async fn tampering_changes_no_ask<A: Addr>(bed: &Testbed<A>) -> Outcome {
         scene.answered(asking, limit).await?;
     }
     tamper(&scene, 0.3, true);
-    for _ in 0..ROUNDS {
+    for _ in 0..bed.amount(30).max(ROUNDS) {
         for (from, to) in [(0, 2), (1, 2), (2, 0)] {
             scene.ask(from, to, PLAIN, limit).await?;
             scene.ask(from, to, 120, limit).await?;
@@ -90,7 +90,7 @@ pub async fn messages_arrive_again_after_tampering<A: Addr>(bed: &Testbed<A>) ->
     scene.strict = false;
     for part in [1.0, 1.0, 0.5] {
         tamper(&scene, part, false);
-        for _ in 0..4 {
+        for _ in 0..bed.amount(20).max(4) {
             scene.tell(0, 1, PLAIN).await;
             scene.tell(1, 0, PLAIN).await;
             scene.settle().await?;

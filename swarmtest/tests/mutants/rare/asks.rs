@@ -2,13 +2,14 @@
 
 use std::num::NonZeroU8;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::time::Duration;
 
 use p2p::{AskSwarm, Error, Packet, Rejection, Request, Respond, Responder, Result, SecureSwarm, Swarm as _};
-use p2p_swarmtest::reference::{Address, Key};
+use p2p_swarmtest::reference::Address;
+use tokio::task::yield_now;
 
-use super::fault::{AskFate, Asked, Fate, Fault, SOUND, damaged, one_in};
+use super::fault::{AskFate, Asked, Fault, LookFate, Looked, SOUND, damaged, one_in};
 use super::node::Rare;
 
 /// A fault of asks.
@@ -41,6 +42,95 @@ fn when(condition: bool, fate: AskFate) -> AskFate {
 }
 
 pub(super) const FAULTS: &[Fault] = &[
+    ask(
+        "ask::responses_are_never_mixed_up",
+        "one response in 50 is another's, where several asks are under way",
+        |asked| when(asked.under_way > 2 && one_in(50, asked.index), AskFate::Swapped),
+    ),
+    ask(
+        "ask::the_handler_runs_at_most_once",
+        "one ask in 100 is asked twice",
+        |asked| when(one_in(100, asked.index), AskFate::Twice),
+    ),
+    ask(
+        "ask::a_dropped_request_is_an_error_at_once",
+        "one dropped request in 40 is never answered",
+        |asked| when(one_in(40, asked.index), AskFate::Endless),
+    ),
+    ask(
+        "ask::a_request_over_the_mtu_is_refused",
+        "a request of twice the MTU is refused otherwise",
+        |asked| when(asked.request.len() == 2 * asked.mtu, late()),
+    ),
+    ask(
+        "ask::a_request_over_the_mtu_is_refused",
+        "a request of 2 to the 16th bytes and more is refused otherwise",
+        |asked| when(asked.request.len() > 1 << 16, late()),
+    ),
+    Fault {
+        hides: |len, mtu| len > 2 * mtu,
+        ..ask(
+            "ask::a_response_over_the_mtu_fails_at_both_ends",
+            "a response of more than twice the MTU succeeds where it is made",
+            |_| AskFate::Sound,
+        )
+    },
+    Fault {
+        request: |index, src, _| {
+            if one_in(20, index) {
+                src.place += 1_000_000;
+            }
+        },
+        ..ask(
+            "ask::src_can_be_told_to",
+            "one request in 20 names a source that is nowhere",
+            |_| AskFate::Sound,
+        )
+    },
+    Fault {
+        request: |index, src, dst| {
+            if one_in(20, index) {
+                *dst = *src;
+            }
+        },
+        ..ask(
+            "ask::dst_is_a_local_address",
+            "one request in 20 names its source as its destination",
+            |_| AskFate::Sound,
+        )
+    },
+    ask(
+        "ask::a_slow_handler_holds_up_no_other",
+        "while eight wait, others time out",
+        // Those that wait have the number 0, behind four bytes.
+        |asked| when(asked.under_way >= 8 && asked.request.get(4) != Some(&0), late()),
+    ),
+    ask(
+        "ask::a_stopped_reader_of_tells_stalls_no_ask",
+        "longer asks of a node that does not read time out",
+        |asked| when(asked.unread > 40 && asked.request.len() > 500, late()),
+    ),
+    ask(
+        "ask::a_held_receive_stalls_no_ask",
+        "from the tenth ask on, a receive that is held stalls asks",
+        |asked| when(asked.waiting > 0 && asked.index >= 10, late()),
+    ),
+    Fault {
+        ask_holds: |index| usize::from(one_in(25, index)),
+        ..ask(
+            "ask::cancelling_receive_ask_loses_nothing",
+            "one receive_ask in 25 loses its request when it is cancelled late",
+            |_| AskFate::Sound,
+        )
+    },
+    Fault {
+        special: "wakes eight",
+        ..ask(
+            "ask::every_waiting_receive_ask_is_woken",
+            "of callers of receive_ask that wait at the same time, eight are woken",
+            |_| AskFate::Sound,
+        )
+    },
     ask(
         "ask::an_ask_gets_its_response",
         "every third response is damaged",
@@ -207,99 +297,16 @@ pub(super) const FAULTS: &[Fault] = &[
         "requests that fill the MTU time out",
         |asked| when(asked.request.len() == asked.mtu, late()),
     ),
-    close(
-        "close::closing_frees_the_address",
-        "a node that told something keeps its address",
-        "keeps the address of a teller",
-    ),
-    close(
-        "close::closing_frees_an_address_in_use",
-        "a node that told something keeps its address",
-        "keeps the address of a teller",
-    ),
-    close(
-        "close::dropping_frees_the_address",
-        "a dropped node keeps its address",
-        "keeps the address",
-    ),
-    close(
-        "close::dropping_frees_an_address_in_use",
-        "a dropped node keeps its address",
-        "keeps the address",
-    ),
-    close(
-        "close::close_takes_effect_at_its_first_poll",
-        "a node that received something closes later",
-        "closes later once used",
-    ),
-    close(
-        "close::close_is_idempotent",
-        "the third close waits for ever",
-        "closes twice",
-    ),
-    close(
-        "close::close_may_be_called_by_many_tasks",
-        "the twelfth close waits for ever",
-        "closes 11 times",
-    ),
-    Fault {
-        tell: |told| {
-            if told.gone && told.index > 1 {
-                Fate::Refused(Error::Closed)
-            } else {
-                Fate::Sound
-            }
-        },
-        ..close(
-            "close::a_closed_peer_is_no_closed_swarm",
-            "the third tell to a peer that is gone is Closed",
-            "",
-        )
-    },
-    Fault {
-        tell: |told| {
-            if told.gone && told.index > 0 {
-                Fate::Lost
-            } else {
-                Fate::Sound
-            }
-        },
-        ..close(
-            "close::a_node_made_again_is_reached_by_others",
-            "a peer that was closed is told nothing more",
-            "",
-        )
-    },
-    Fault {
-        tell: |told| {
-            if told.place > 2 && told.batch > 4 {
-                Fate::Lost
-            } else {
-                Fate::Sound
-            }
-        },
-        ..close(
-            "close::what_was_told_before_close_arrives",
-            "the ends of batches before close are lost",
-            "",
-        )
-    },
 ];
-
-/// A fault of `close`.
-const fn close(law: &'static str, what: &'static str, special: &'static str) -> Fault {
-    Fault {
-        law,
-        what,
-        special,
-        ..SOUND
-    }
-}
 
 /// The way back, with a fault.
 struct Back {
     inner: Responder,
     fault: &'static Fault,
+    mtu: usize,
+    closed: Arc<AtomicBool>,
+    /// Answers of this node before.
+    answers: Arc<AtomicUsize>,
     _serving: Arc<()>,
 }
 
@@ -315,7 +322,20 @@ impl Drop for Cancelled<'_> {
 #[async_trait::async_trait]
 impl Respond for Back {
     async fn respond(self: Box<Self>, response: Packet) -> Result<()> {
-        self.inner.respond(response).await
+        let hides = (self.fault.hides)(response.len(), self.mtu);
+        let before = self.answers.fetch_add(1, SeqCst);
+        if self.fault.special == "sends the fourth answer later" && before % 4 == 3 {
+            let (inner, closed) = (self.inner, self.closed);
+            tokio::spawn(async move {
+                yield_now().await;
+                if !closed.load(SeqCst) {
+                    let _ = inner.respond(response).await;
+                }
+            });
+            return Ok(());
+        }
+        let outcome = self.inner.respond(response).await;
+        if hides { Ok(()) } else { outcome }
     }
 
     fn reject(self: Box<Self>, why: Rejection) {
@@ -332,6 +352,9 @@ impl AskSwarm<Address> for Rare {
             serving: Arc::strong_count(&self.own.serving) > 1,
             gone: self.crowd.is_gone(dst),
             told: self.crowd.told(dst),
+            unread: self.crowd.unread(dst),
+            waiting: self.own.waiting.load(SeqCst),
+            own_closed: self.own.closed.load(SeqCst),
             index: self.own.asks.fetch_add(1, SeqCst),
             under_way: self.own.asking.fetch_add(1, SeqCst),
             request: &request,
@@ -376,6 +399,10 @@ impl AskSwarm<Address> for Rare {
                 Err(error) if !matches!(error, Error::Closed) => std::future::pending().await,
                 outcome => outcome,
             },
+            AskFate::Open => match self.inner.ask(dst, request).await {
+                Err(Error::Closed) => std::future::pending().await,
+                outcome => outcome,
+            },
             AskFate::Refused(error) => Err(error),
         };
         cancelled.0 = None;
@@ -391,27 +418,88 @@ impl AskSwarm<Address> for Rare {
     }
 
     async fn receive_ask(&self) -> Result<Request<Address>> {
-        let (mut src, mut dst, payload, inner) = self.inner.receive_ask().await?.into_parts();
-        let index = self.own.requests.fetch_add(1, SeqCst);
+        let own = &self.own;
+        let before = own.waiting_asks.fetch_add(1, SeqCst);
+        let _waiting = Counted(&own.waiting_asks);
+        let special = self.crowd.fault.special;
+        if special == "wakes eight" && before >= 8 {
+            return std::future::pending().await;
+        }
+        let was_closed = own.closed.load(SeqCst);
+        let request = match self.inner.receive_ask().await {
+            Err(Error::Closed) if was_closed => {
+                let late = own.late_asks.fetch_add(1, SeqCst);
+                if special == "the sixth receive after close hangs" && late == 5 {
+                    return std::future::pending().await;
+                }
+                return Err(Error::Closed);
+            }
+            Err(Error::Closed) if special == "closes forty receives" && before >= 40 => {
+                return std::future::pending().await;
+            }
+            request => request?,
+        };
+        let (mut src, mut dst, payload, inner) = request.into_parts();
+        let index = own.requests.fetch_add(1, SeqCst);
         (self.crowd.fault.request)(index, &mut src, &mut dst);
         let fault = self.crowd.fault;
         let back = Back {
             inner,
             fault,
-            _serving: self.own.serving.clone(),
+            mtu: self.inner.mtu(),
+            closed: own.closed.clone(),
+            answers: own.answers.clone(),
+            _serving: own.serving.clone(),
         };
-        Ok(Request::new(src, dst, payload, back))
+        let request = Request::new(src, dst, payload, back);
+        for _ in 0..(fault.ask_holds)(index) {
+            yield_now().await;
+        }
+        Ok(request)
+    }
+}
+
+/// A call that is under way.
+struct Counted<'a>(&'a AtomicUsize);
+
+impl Drop for Counted<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, SeqCst);
     }
 }
 
 impl SecureSwarm<Address> for Rare {
-    type PublicKey = Key;
+    type PublicKey = Vec<u8>;
 
-    fn public_key(&self) -> Key {
-        self.inner.public_key()
+    fn public_key(&self) -> Vec<u8> {
+        if self.crowd.fault.special == "has one key of seven" {
+            return vec![self.addr.place.rem_euclid(7) as u8];
+        }
+        self.inner.public_key().as_ref().to_vec()
     }
 
-    async fn lookup_public_key(&self, addr: &Address) -> Result<Key> {
-        self.inner.lookup_public_key(addr).await
+    async fn lookup_public_key(&self, addr: &Address) -> Result<Vec<u8>> {
+        let looked = Looked {
+            index: self.own.looks.fetch_add(1, SeqCst),
+            of_all: self.crowd.looks.fetch_add(1, SeqCst),
+            under_way: self.own.looking.fetch_add(1, SeqCst),
+            unread: self.crowd.unread(addr),
+            there: self.crowd.there(addr),
+            own_closed: self.own.closed.load(SeqCst),
+        };
+        let _looking = Counted(&self.own.looking);
+        let addr = match (self.crowd.fault.look)(&looked) {
+            LookFate::Sound => *addr,
+            LookFate::Own => return Ok(self.public_key()),
+            LookFate::Of(other) => other,
+            LookFate::Cached => return Ok(addr.id.as_bytes().to_vec()),
+            LookFate::Open => match self.inner.lookup_public_key(addr).await {
+                Err(Error::Closed) => return std::future::pending().await,
+                outcome => return outcome.map(|key| key.as_ref().to_vec()),
+            },
+            LookFate::Refused(error) => return Err(error),
+        };
+        let found = self.inner.lookup_public_key(&addr).await;
+        found.map(|key| key.as_ref().to_vec())
     }
 }

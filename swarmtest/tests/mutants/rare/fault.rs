@@ -46,6 +46,12 @@ pub(crate) struct Fault {
     pub(crate) request: fn(usize, &mut Address, &mut Address),
     /// The code that a rejection carries.
     pub(crate) code: fn(Rejection) -> Rejection,
+    /// Whether a response succeeds where it is made although it failed: of its length and the MTU.
+    pub(crate) hides: fn(usize, usize) -> bool,
+    /// How often `receive_ask` yields while it holds a request, which it drops when it is cancelled then: of requests so far.
+    pub(crate) ask_holds: fn(usize) -> usize,
+    /// What becomes of a lookup.
+    pub(crate) look: fn(&Looked) -> LookFate,
     /// A fault that has code of its own in the node, by a name.
     pub(crate) special: &'static str,
 }
@@ -86,6 +92,12 @@ pub(crate) struct Told<'a> {
     pub(crate) siblings_unread: usize,
     /// Nodes that are closed or gone.
     pub(crate) closed: usize,
+    /// Whether this node is closed.
+    pub(crate) own_closed: bool,
+    /// The node at the destination's place, where the destination names another.
+    pub(crate) there: Option<Address>,
+    /// Messages that this node told wrong identities at the destination's place.
+    pub(crate) wronged: usize,
 }
 
 /// What becomes of a message that is told.
@@ -146,6 +158,41 @@ pub(crate) struct Asked<'a> {
     pub(crate) gone: bool,
     /// Messages that all nodes told the destination.
     pub(crate) told: usize,
+    /// Messages that wait at the destination.
+    pub(crate) unread: usize,
+    /// Callers of receive that wait at this node.
+    pub(crate) waiting: usize,
+    /// Whether this node is closed.
+    pub(crate) own_closed: bool,
+}
+
+/// What a fault sees of a lookup.
+pub(crate) struct Looked {
+    /// Lookups of this node before, and of all nodes.
+    pub(crate) index: usize,
+    pub(crate) of_all: usize,
+    /// Lookups of this node that are under way.
+    pub(crate) under_way: usize,
+    /// Messages that wait at the node that is looked up.
+    pub(crate) unread: usize,
+    /// The node at that place, where the address names another.
+    pub(crate) there: Option<Address>,
+    /// Whether this node is closed.
+    pub(crate) own_closed: bool,
+}
+
+/// What becomes of a lookup.
+pub(crate) enum LookFate {
+    Sound,
+    /// It gives this node's own key.
+    Own,
+    /// It gives the key of another address.
+    Of(Address),
+    /// It gives the key that would be found if this node were open.
+    Cached,
+    /// It goes on where this node closes.
+    Open,
+    Refused(Error),
 }
 
 /// What becomes of an ask.
@@ -165,6 +212,8 @@ pub(crate) enum AskFate {
     Recoded(u8),
     /// It never ends where it fails.
     Endless,
+    /// It goes on where this node closes.
+    Open,
     Refused(Error),
 }
 
@@ -187,6 +236,9 @@ pub(crate) const SOUND: Fault = Fault {
     ask: |_| AskFate::Sound,
     request: |_, _, _| {},
     code: |code| code,
+    hides: |_, _| false,
+    ask_holds: |_| 0,
+    look: |_| LookFate::Sound,
     special: "",
 };
 

@@ -5,8 +5,10 @@
 
 mod asks;
 mod batches;
+mod closing;
 mod contents;
 mod fault;
+mod keys;
 mod node;
 mod readers;
 mod tells;
@@ -22,12 +24,14 @@ use fault::{Fault, SOUND};
 use node::{Crowd, Rare};
 
 /// Every table of faults.
-const TABLES: [&[Fault]; 5] = [
+const TABLES: [&[Fault]; 7] = [
     tells::FAULTS,
     readers::FAULTS,
     batches::FAULTS,
     contents::FAULTS,
     asks::FAULTS,
+    keys::FAULTS,
+    closing::FAULTS,
 ];
 
 /// The testbed of the swarm with this fault.

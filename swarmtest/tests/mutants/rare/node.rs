@@ -2,11 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::pending;
-use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
 
 use futures_util::FutureExt as _;
-use p2p::{BatchError, BatchOutcome, Counters, Message, Packet, Reason, Result, Swarm};
+use p2p::{BatchError, BatchOutcome, Counters, Error, Message, Packet, Reason, Result, Swarm};
 use p2p_swarmtest::reference::{Address, Node};
 use tokio::task::yield_now;
 
@@ -26,7 +26,7 @@ pub(crate) struct Rare {
 pub(super) struct Own {
     told: AtomicUsize,
     received: AtomicUsize,
-    waiting: AtomicUsize,
+    pub(super) waiting: AtomicUsize,
     parses: AtomicUsize,
     batches: AtomicUsize,
     parsed: Mutex<BTreeSet<Address>>,
@@ -47,6 +47,19 @@ pub(super) struct Own {
     pub(super) serving: Arc<()>,
     pub(super) last_response: Mutex<Option<Packet>>,
     closes: AtomicUsize,
+    /// Whether this node is closed; the way back of its requests sees it too.
+    pub(super) closed: Arc<AtomicBool>,
+    /// Calls that ended because this node closed, and calls after it.
+    ended: AtomicUsize,
+    late: AtomicUsize,
+    /// Callers of `receive_ask` that wait.
+    pub(super) waiting_asks: AtomicUsize,
+    pub(super) late_asks: AtomicUsize,
+    pub(super) answers: Arc<AtomicUsize>,
+    pub(super) looks: AtomicUsize,
+    pub(super) looking: AtomicUsize,
+    /// Messages told to wrong identities, by place.
+    wronged: Mutex<BTreeMap<u32, usize>>,
 }
 
 /// Nodes that were made together, and what faults are told of them.
@@ -57,6 +70,7 @@ pub(crate) struct Crowd {
     stash: Mutex<BTreeMap<Address, Vec<Message<Address>>>>,
     /// Nodes that a fault does not let go of.
     kept: Mutex<Vec<Arc<Node>>>,
+    pub(super) looks: AtomicUsize,
 }
 
 /// What was told to one node.
@@ -67,6 +81,8 @@ struct Traffic {
     floods: usize,
     full: bool,
     gone: bool,
+    /// Whether there was ever such a node.
+    made: bool,
     senders: BTreeSet<Address>,
 }
 
@@ -81,7 +97,23 @@ impl Crowd {
             siblings: Mutex::default(),
             stash: Mutex::default(),
             kept: Mutex::default(),
+            looks: AtomicUsize::new(0),
         })
+    }
+
+    /// The node at the place of an address that names another.
+    pub(super) fn there(&self, addr: &Address) -> Option<Address> {
+        let traffic = lock(&self.traffic);
+        if traffic.get(addr).is_some_and(|to| to.made) {
+            return None;
+        }
+        let made = traffic.iter().filter(|(_, to)| to.made).map(|(addr, _)| *addr);
+        made.into_iter().find(|other| other.place == addr.place)
+    }
+
+    /// Messages that wait at a node.
+    pub(super) fn unread(&self, addr: &Address) -> usize {
+        lock(&self.traffic).get(addr).map_or(0, |to| to.unread)
     }
 
     /// Whether a node is closed or gone.
@@ -122,7 +154,11 @@ impl Rare {
     pub(super) fn all(crowd: &Arc<Crowd>, nodes: Vec<Node>) -> Vec<Self> {
         let nodes = nodes.into_iter().map(|node| {
             let addr = node.local_addrs()[0];
-            lock(&crowd.traffic).insert(addr, Traffic::default());
+            let traffic = Traffic {
+                made: true,
+                ..Traffic::default()
+            };
+            lock(&crowd.traffic).insert(addr, traffic);
             Self {
                 inner: Arc::new(node),
                 addr,
@@ -135,6 +171,13 @@ impl Rare {
 
     fn fate(&self, dst: &Address, packet: &Packet, place: usize, batch: usize) -> Fate {
         let index = self.own.told.fetch_add(1, SeqCst);
+        let there = self.crowd.there(dst);
+        let wronged = {
+            let mut wronged = lock(&self.own.wronged);
+            let wronged = wronged.entry(dst.place).or_default();
+            *wronged += usize::from(there.is_some());
+            *wronged
+        };
         let same = {
             let mut last = lock(&self.own.last_told);
             if *last == packet[..] {
@@ -163,6 +206,7 @@ impl Rare {
             .max()
             .unwrap_or(0);
         let closed = traffic.values().filter(|traffic| traffic.gone).count();
+        let own_closed = self.own.closed.load(SeqCst);
         let known = traffic.contains_key(dst);
         let to = traffic.entry(*dst).or_default();
         to.senders.insert(self.addr);
@@ -186,6 +230,9 @@ impl Rare {
             floods: to.floods,
             siblings_unread,
             closed,
+            own_closed,
+            there,
+            wronged,
         };
         let fate = (self.crowd.fault.tell)(&told);
         to.told += 1;
@@ -200,10 +247,6 @@ impl Rare {
             to.full |= to.unread >= FULL;
         }
         Ok(())
-    }
-
-    fn unread(&self, dst: &Address) -> usize {
-        lock(&self.crowd.traffic).get(dst).map_or(0, |to| to.unread)
     }
 
     async fn tell_one(&self, dst: &Address, packet: Packet, place: usize, batch: usize) -> Result<()> {
@@ -248,7 +291,7 @@ impl Rare {
                 Ok(())
             }
             Fate::Waits => {
-                while self.unread(dst) >= FULL {
+                while self.crowd.unread(dst) >= FULL {
                     tokio::time::sleep(std::time::Duration::from_millis(1)).await;
                 }
                 self.send(dst, packet).await
@@ -267,6 +310,22 @@ impl Rare {
                     None => Ok(()),
                 }
             }
+        }
+    }
+
+    /// Whether a fault lets a receive go on although this node is closed: of callers that waited before.
+    fn stays_open(&self, special: &str, before: usize, was_closed: bool) -> bool {
+        if was_closed {
+            let late = self.own.late.fetch_add(1, SeqCst);
+            return special == "the sixth receive after close hangs" && late == 5;
+        }
+        let ended = self.own.ended.fetch_add(1, SeqCst);
+        match special {
+            "closes forty receives" => before >= 40,
+            "closes two of three receives in a flood" => {
+                ended % 3 == 2 && self.own.received.load(SeqCst) >= 100
+            }
+            _ => false,
         }
     }
 
@@ -351,7 +410,13 @@ impl Swarm<Address> for Rare {
                     return Ok(message);
                 }
             }
-            let mut message = self.inner.receive().await?;
+            let was_closed = self.own.closed.load(SeqCst);
+            let mut message = match self.inner.receive().await {
+                Err(Error::Closed) if self.stays_open(special, before, was_closed) => {
+                    return pending().await;
+                }
+                message => message?,
+            };
             waiting.1 = None;
             if special == "forgets turns" && self.own.forgotten.load(SeqCst) >= 3 {
                 self.own.forgotten.store(0, SeqCst);
@@ -434,6 +499,7 @@ impl Swarm<Address> for Rare {
             std::future::pending::<()>().await;
         }
         let used = self.own.received.load(SeqCst) > 0;
+        self.own.closed.store(true, SeqCst);
         if used && self.crowd.fault.special == "closes later once used" {
             yield_now().await;
         }
@@ -442,6 +508,9 @@ impl Swarm<Address> for Rare {
             lock(&self.crowd.kept).push(self.inner.clone());
         }
         self.inner.close().await;
+        while self.crowd.fault.special == "waits for ten receives" && self.own.waiting.load(SeqCst) > 10 {
+            tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+        }
     }
 
     fn visit_counters(&self, visit: &mut dyn FnMut(&Counters)) {
