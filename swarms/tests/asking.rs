@@ -211,7 +211,11 @@ async fn a_response_leaves_although_its_server_turns_to_something_else() {
     let [asker, server] = [(); 2].map(|()| realm.open().asks(8000));
     let dst = server.local_addrs()[0];
     let limit = Duration::from_secs(1);
-    let ask = || asker.ask_within(&dst, asker.packet(b"ping"), limit);
+    let begun = tokio::time::Instant::now();
+    let ask = async || {
+        let answer = asker.ask_within(&dst, asker.packet(b"ping"), limit).await;
+        (answer, begun.elapsed())
+    };
     let serving = async {
         // Both are there before one is taken.
         tokio::time::sleep(Duration::from_millis(1)).await;
@@ -219,8 +223,10 @@ async fn a_response_leaves_although_its_server_turns_to_something_else() {
         request.respond(server.packet(b"pong")).await.expect("room");
         tokio::time::sleep(2 * limit).await;
     };
-    let (one, other, ()) = tokio::join!(ask(), ask(), serving);
+    let ((one, took), (other, _), ()) = tokio::join!(ask(), ask(), serving);
     assert_eq!(one.expect("an answer"), b"pong");
+    // Later it would come as the answer to an inquiry.
+    assert!(took < Duration::from_millis(10), "{took:?}");
     assert!(matches!(other, Err(Error::TimedOut { .. })), "{other:?}");
 }
 
