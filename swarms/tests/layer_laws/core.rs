@@ -87,7 +87,6 @@ async fn boxed_swarms_keep_all_laws() {
     keeps_all_laws(bed.profile(crate::profile())).await;
 }
 
-/// Nothing that others would hide: two bytes in front, one behind.
 #[test]
 fn a_header_of_no_bytes_is_empty() {
     #[derive(Debug)]
@@ -444,7 +443,11 @@ async fn keys_without_a_type_are_the_bytes_of_those_with_one() {
     let [one, two] = pair();
     let (key, to) = (one.public_key(), one.local_addr());
     let bytes: &[u8] = key.as_ref();
-    let text: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+    let text = bytes
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect::<Vec<_>>()
+        .concat();
     let (one, two) = (BoxSecureSwarm::new(one), BoxSecureSwarm::new(two));
     assert_eq!(one.public_key().as_ref(), bytes);
     assert_eq!(two.lookup_public_key(&to).await.unwrap().as_ref(), bytes);
@@ -462,9 +465,10 @@ async fn keys_without_a_type_are_the_bytes_of_those_with_one() {
 /// A request that is only dropped, one whose way back is, and one that is rejected; each is told at once.
 #[tokio::test(start_paused = true)]
 async fn a_request_that_is_let_go_is_rejected() {
+    type LetGo = fn(Request<MemoryAddr>);
     let [one, two] = pair();
     let to = two.local_addr();
-    let lets_go: [(fn(Request<MemoryAddr>), Rejection); 3] = [
+    let lets_go: [(LetGo, Rejection); 3] = [
         (drop, Rejection::DROPPED),
         (|request| drop(request.into_parts().3), Rejection::DROPPED),
         (|request| request.reject(Rejection::BUSY), Rejection::BUSY),

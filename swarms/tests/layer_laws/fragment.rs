@@ -42,10 +42,12 @@ async fn long_messages_keep_all_laws() {
     keeps_all_laws(over_memory!(Secure, twice)).await;
 }
 
-/// Refuses messages that begin with certain bytes.
+type Refuses = fn(&[u8]) -> bool;
+
+/// Refuses to send certain messages.
 struct Picky {
     inner: MemorySwarm,
-    refuses: fn(&[u8]) -> bool,
+    refuses: Refuses,
 }
 
 type A = MemoryAddr;
@@ -161,7 +163,7 @@ async fn what_one_reader_left_comes_in_batches_of_no_more_than_the_maximum() {
 async fn a_message_counts_as_sent_if_a_part_of_it_left() {
     let realm = realm(100);
     let to = realm.open().local_addr();
-    let refusals: [(fn(&[u8]) -> bool, [u64; 2]); 3] = [
+    let refusals: [(Refuses, [u64; 2]); 3] = [
         (|_| false, [1, 4]),
         (|fragment| fragment[1] > 1, [1, 2]),
         (|_| true, [0, 0]),
