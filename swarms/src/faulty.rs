@@ -31,7 +31,7 @@ use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep};
 
-use delayed::{Delayed, TooLate, deliver};
+use delayed::{Delayed, End, TooLate, deliver};
 pub use faults::{Faults, FaultyConfig};
 pub use plan::LinkFaults;
 use plan::{Bottleneck, Fate, Flight, Planner};
@@ -150,7 +150,7 @@ impl<A: Addr, S: Swarm<A>> FaultySwarm<A, S> {
         if task.as_ref().is_none_or(JoinHandle::is_finished) {
             let runtime = Handle::try_current()
                 .map_err(|error| Error::invalid("context", format!("a delay needs a runtime: {error}")))?;
-            let deliver = deliver(self.delayed.clone(), Arc::downgrade(&self.inner));
+            let deliver = deliver(End(self.delayed.clone()), Arc::downgrade(&self.inner));
             *task = Some(runtime.spawn(deliver));
         }
         Ok(())

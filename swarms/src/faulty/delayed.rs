@@ -263,14 +263,14 @@ enum Next {
 /// Hands messages to `inner` when they are due, until closed and empty.
 ///
 /// It holds on to `inner` only while it sends, so that dropping the swarm frees what is below at once.
-pub(super) async fn deliver<A: Addr, S: Swarm<A>>(delayed: Arc<Delayed<A>>, inner: Weak<S>) {
-    let end = End(&delayed);
+pub(super) async fn deliver<A: Addr, S: Swarm<A>>(end: End<A>, inner: Weak<S>) {
+    let delayed = &*end.0;
     let (mut batch, mut leaving) = (Vec::new(), Vec::new());
     loop {
         let next = delayed.take_due(Instant::now(), &mut batch, &mut leaving);
         if !batch.is_empty() {
             let mut leaving = Leaving {
-                delayed: &delayed,
+                delayed,
                 messages: &mut leaving,
                 dropped: Some(Reason::Closed),
             };
@@ -296,13 +296,13 @@ pub(super) async fn deliver<A: Addr, S: Swarm<A>>(delayed: Arc<Delayed<A>>, inne
             },
         }
     }
-    drop(end);
 }
 
-/// Drops what is left where the task ends before its work does: nothing would hand it on, and `close` waits for it.
-struct End<'a, A>(&'a Delayed<A>);
+/// Drops what is left where the task ends before its work does, or before it began: nothing would hand it on, and `close`
+/// waits for it.
+pub(super) struct End<A>(pub(super) Arc<Delayed<A>>);
 
-impl<A> Drop for End<'_, A> {
+impl<A> Drop for End<A> {
     fn drop(&mut self) {
         if self.0.is_closed() {
             self.0.abandon();

@@ -185,6 +185,7 @@ async fn a_batch_of_denied_messages_alone_is_not_the_end_of_waiting() {
     assert_eq!((out.len(), denied(&a)), (2, 6));
     let counts = counted(&a, "allow");
     assert_eq!((counts.received, counts.delivered), (8, 2));
+    assert!(format!("{a:?}").starts_with("AllowSwarm { inner: MapSwarm { inner: MemorySwarm"));
     assert_eq!(a.receive_batch(&mut out, 0).await.expect("at once"), 0);
 }
 

@@ -176,6 +176,11 @@ async fn a_header_layer_drops_and_counts_what_is_not_its_own() {
         "{answer:?}"
     );
     assert!(request, "the ask of another network is not received");
+    // A batch of such messages alone is not the end of waiting.
+    let mut batch = (0..5).map(|_| (addr(&ours), Packet::from(b"x"))).collect();
+    theirs.tell_batch(&mut batch).await.unwrap();
+    assert!(poll_once(ours.receive_batch(&mut got, 100)).is_pending());
+    assert_eq!(counted(&ours, "tag").received, 12);
 }
 
 /// Polls a future until its counterpart had its turn, and says whether it is still pending.
@@ -290,6 +295,7 @@ async fn an_ask_side_is_a_tower_service() {
     let realm = MemoryRealm::default();
     let (client, server) = (Arc::new(realm.open()), realm.open());
     let mut service = AskService::new(client);
+    assert_eq!(format!("{:?}", service.clone()), "AskService");
     std::future::poll_fn(|cx| service.poll_ready(cx)).await.unwrap();
     let to = server.local_addr();
     let (answer, _) = join(service.call((to, Packet::from(b"up"))), async {
@@ -506,5 +512,76 @@ async fn a_request_that_is_let_go_is_rejected() {
     assert!(
         matches!(answer, Err(Error::Rejected(Rejection::OVERSIZE))),
         "{answer:?}"
+    );
+}
+
+/// Notes what becomes of a request.
+struct Fate(Arc<std::sync::Mutex<Vec<String>>>);
+
+#[async_trait::async_trait]
+impl p2p::Respond for Fate {
+    async fn respond(self: Box<Self>, response: Packet) -> p2p::Result<()> {
+        self.0.lock().unwrap().push(format!("{response:?}"));
+        Ok(())
+    }
+    fn reject(self: Box<Self>, why: Rejection) {
+        self.0.lock().unwrap().push(why.to_string());
+    }
+}
+
+#[tokio::test]
+async fn each_request_has_one_fate() {
+    let fates = Arc::default();
+    let request = || Request::new((), (), Packet::default(), Fate(Arc::clone(&fates)));
+    request().respond(Packet::from(b"!")).await.unwrap();
+    request().reject(Rejection::BUSY);
+    drop(request());
+    let (_, _, _, responder) = request().into_parts();
+    drop(responder);
+    drop(request().respond(Packet::from(b"never polled")));
+    request()
+        .limit_response(0)
+        .respond(Packet::from(b"!"))
+        .await
+        .unwrap_err();
+    let dropped = "dropped without an answer";
+    let over = "the request or the response exceeds the MTU";
+    let due = [
+        "Packet(1 bytes: 21)",
+        "the node is busy",
+        dropped,
+        dropped,
+        dropped,
+        over,
+    ];
+    assert_eq!(*fates.lock().unwrap(), due);
+}
+
+#[test]
+fn ids_are_their_bytes() {
+    let bytes: [u8; 32] = std::array::from_fn(|at| at as u8);
+    let id = PeerId::from(bytes);
+    assert_eq!(
+        (id, id.as_bytes(), id.as_ref()),
+        (PeerId::new(bytes), &bytes, &bytes[..])
+    );
+    let text = id.to_string();
+    assert_eq!(
+        (format!("{id:?}"), format!("{id:>45}")),
+        (format!("PeerId({text})"), format!("  {text}"))
+    );
+    let wrong = |text: &str| match text.parse::<PeerId>() {
+        Err(Error::InvalidAddr { at, .. }) => at,
+        other => panic!("{text}: {other:?}"),
+    };
+    let odd_end = format!("{}0", &text[..42]);
+    assert_eq!(
+        (
+            wrong("a!b"),
+            wrong("abc"),
+            wrong(&format!("{text}a")),
+            wrong(&odd_end)
+        ),
+        (1, 3, 43, 42)
     );
 }

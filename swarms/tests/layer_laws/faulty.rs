@@ -170,6 +170,18 @@ async fn a_seed_replays_a_run_and_batches_change_nothing() {
     assert_eq!(once, run(SEED, 1).await);
     assert_eq!(once, run(SEED, 7).await);
     assert_ne!(once, run(SEED + 1, 1).await);
+    // The same for a medium whose faults are set later.
+    let seeded = async |seed| {
+        let [a, b] = nodes(&Faults::seeded(seed));
+        a.faults().set_all(rough()).unwrap();
+        a.tell_batch(&mut (0..100).map(|count| (addr(&b), number(count))).collect())
+            .await
+            .unwrap();
+        a.faults().settled().await;
+        numbers(&arrived(&b))
+    };
+    assert_eq!(seeded(1).await, seeded(1).await);
+    assert_ne!(seeded(1).await, seeded(2).await);
 }
 
 #[tokio::test(start_paused = true)]

@@ -80,6 +80,8 @@ async fn every_length_up_to_the_mtu_arrives_whole_and_one_more_byte_is_refused()
 async fn the_mtu_is_what_255_fragments_hold() {
     let (a, b) = pair(100, usize::MAX);
     assert_eq!(a.mtu(), 255 * 85);
+    let frame = a.packet(b"").room();
+    assert_eq!((frame.front, frame), (7, a.headroom()));
     let sent = payload(a.mtu(), 3);
     a.tell(&addr(&b), Packet::from(&*sent)).await.expect("it fits");
     assert_eq!(b.receive().await.expect("open").payload, *sent);
@@ -182,6 +184,30 @@ async fn a_message_counts_as_sent_if_a_part_of_it_left() {
     }
 }
 
+#[tokio::test]
+async fn a_message_that_left_in_part_harms_none_behind_it() {
+    let realm = realm(100);
+    let b = FragmentSwarm::new(realm.open(), 1000);
+    let inner = realm.open();
+    let a = FragmentSwarm::new(
+        Picky {
+            inner,
+            refuses: |fragment| fragment.ends_with(b"last"),
+        },
+        1000,
+    );
+    for len in [300, 400, 200, 300] {
+        let mut cut = payload(len, 1);
+        cut.extend(b"last");
+        assert!(a.tell(&addr(&b), a.packet(&cut)).await.is_err());
+        for seed in 0..3 {
+            let sent = payload(len + 20, seed);
+            a.tell(&addr(&b), a.packet(&sent)).await.expect("it fits");
+            assert_eq!(b.receive().await.expect("open").payload, *sent);
+        }
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn each_message_goes_to_one_of_many_receivers_also_when_some_are_cancelled() {
     let (a, b) = pair(100, 1000);
@@ -242,8 +268,11 @@ async fn a_message_without_its_rest_is_given_up_while_somebody_waits() {
     raw.tell(&addr(&b), Packet::from(&[0, 0, 2, 9]))
         .await
         .expect("it fits");
-    let soon = tokio::time::timeout(Duration::from_millis(1), b.receive()).await;
-    assert!(soon.is_err());
+    let mut out = Vec::new();
+    for _ in 0..2 {
+        let soon = tokio::time::timeout(Duration::from_millis(1), b.receive_batch(&mut out, 9)).await;
+        assert!(soon.is_err(), "half a message is none: {soon:?}");
+    }
     assert!((1..1000).contains(&b.held()), "{} bytes", b.held());
     let waited = tokio::time::timeout(Duration::from_mins(1), b.receive()).await;
     assert!(waited.is_err());

@@ -186,6 +186,13 @@ async fn closing_wakes_whoever_waits_also_where_there_are_no_asks() {
         node.close().await;
     });
     assert!(matches!(ask, Err(Error::Closed)) && matches!(message, Err(Error::Closed)));
+    // A transport without asks says so, until it is closed.
+    let alone = MixedSwarm::from(BoxSwarm::new(EraseSwarm::erase(realms[0].open())));
+    let error = alone.ask(to.addr(), Packet::default()).await;
+    assert!(matches!(error, Err(Error::Unreachable { .. })), "{error:?}");
+    alone.close().await;
+    let error = alone.ask(to.addr(), Packet::default()).await;
+    assert!(matches!(error, Err(Error::Closed)), "{error:?}");
     assert!(matches!(
         node.ask(&to, Packet::default()).await,
         Err(Error::Closed)

@@ -111,6 +111,7 @@ async fn the_mtu_is_the_one_below_less_this_channels_header() {
         b.open(&name).expect("the first"),
     );
     assert_eq!(a.mtu(), (64 << 10) - 202);
+    assert_eq!(a.packet(b"").room().front, 202);
     let longest = vec![1; a.mtu()];
     a.tell(&addr(&b), a.packet(&longest)).await.expect("it fits");
     assert_eq!(b.receive().await.expect("open").payload, *longest);

@@ -17,7 +17,7 @@ fn change(rng: &mut StdRng, packet: &mut Packet, model: &mut Vec<u8>) {
     let len = rng.random_range(0..100_usize);
     let cut = len.min(model.len());
     let room = packet.room();
-    match rng.random_range(0..9) {
+    match rng.random_range(0..10) {
         0 => {
             let header = bytes(rng, len);
             let at = packet.as_ptr();
@@ -38,7 +38,8 @@ fn change(rng: &mut StdRng, packet: &mut Packet, model: &mut Vec<u8>) {
                 assert_eq!(packet.room().front, room.front);
                 assert_eq!(packet.as_ptr(), at, "the payload did not move");
             } else {
-                assert!(packet.room().front >= 64 && packet.room().back >= 32);
+                let Headroom { front, back } = packet.room();
+                assert!(front >= 64 && (32..32 + 2048).contains(&back), "{front}, {back}");
             }
             model.extend(tail);
         }
@@ -78,9 +79,13 @@ fn change(rng: &mut StdRng, packet: &mut Packet, model: &mut Vec<u8>) {
             assert_eq!(packet.room().front, asked.front);
             assert!(packet.room().back >= asked.back);
         }
-        _ => {
+        8 => {
             packet.grow_front(2).copy_from_slice(b"up");
             model.splice(..0, *b"up");
+        }
+        _ => {
+            packet.iter_mut().for_each(|byte| *byte ^= 0x55);
+            model.iter_mut().for_each(|byte| *byte ^= 0x55);
         }
     }
 }
@@ -208,6 +213,14 @@ fn the_buffers_of_dropped_datagrams_are_those_of_the_next_ones() {
         let mut room = Packet::new(Headroom::new(68, 700), &[]);
         room.grow_front(68);
         assert!(before.contains(&room.as_ptr()), "room counts");
+        // More than a thread keeps go to others, or nowhere.
+        let all: Vec<_> = (0..600)
+            .map(|number| Packet::new(Headroom::default(), &[number as u8; 1200]))
+            .collect();
+        let whole = |(number, packet): (usize, &Packet)| *packet == &[number as u8; 1200];
+        assert!(all.iter().enumerate().all(whole));
+        drop(all);
+        assert!(datagrams().all(|packet| packet == &[7; 1200]));
     };
     std::thread::spawn(test).join().expect("it holds");
 }

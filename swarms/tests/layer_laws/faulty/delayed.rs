@@ -125,6 +125,21 @@ async fn one_destination_takes_no_room_of_the_others() {
     assert_eq!((arrived(&b).len(), arrived(&c).len()), (3, 1));
     a.tell(&addr(&b), number(1)).await.unwrap();
     assert_eq!(a.in_flight(), 1, "the room is free again");
+    // One leaves, and makes room for one.
+    a.faults()
+        .set_all(LinkFaults {
+            delay: ms(100),
+            ..link
+        })
+        .unwrap();
+    a.tell(&addr(&b), number(2)).await.unwrap();
+    a.tell(&addr(&b), number(3)).await.unwrap();
+    sleep(ms(11)).await;
+    assert_eq!(a.in_flight(), 2);
+    for _ in 0..5 {
+        a.tell(&addr(&b), number(4)).await.unwrap();
+    }
+    assert_eq!(a.in_flight(), 3);
 }
 
 #[tokio::test(start_paused = true)]
@@ -158,6 +173,14 @@ async fn a_closing_node_is_closed_at_once_and_delivers_what_it_told() {
         poll_once(a.lookup_public_key(&dst)),
         Poll::Ready(Err(Error::Closed))
     ));
+    // Also where the medium does nothing any more, and the swarm below is still open.
+    a.faults().set_all(LinkFaults::default()).unwrap();
+    assert!(matches!(
+        poll_once(a.tell(&dst, number(0))),
+        Poll::Ready(Err(Error::Closed))
+    ));
+    let mut batch = vec![(dst, number(0))];
+    assert!(matches!(poll_once(a.tell_batch(&mut batch)), Poll::Ready(Err(error)) if error.refused == 1));
     closing.await;
     assert!(start.elapsed() <= ms(501), "{:?}", start.elapsed());
     let mut got = numbers(&arrived(&b));
@@ -354,4 +377,45 @@ async fn times_of_closing_and_of_asks_are_the_configured_ones() {
     assert_eq!(start.elapsed(), ms(300));
     assert_eq!(numbers(&arrived(&b)), [1]);
     assert!(format!("{faults:?}").contains("linger: 300ms"), "{faults:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn messages_that_are_due_at_the_same_time_arrive_in_their_order() {
+    let [a, b] = nodes(&medium(LinkFaults {
+        delay: ms(10),
+        ..LinkFaults::default()
+    }));
+    for part in 0..10 {
+        a.tell(&addr(&b), number(10 * part)).await.unwrap();
+        a.tell_batch(&mut (1..10).map(|more| (addr(&b), number(10 * part + more))).collect())
+            .await
+            .unwrap();
+    }
+    sleep(ms(11)).await;
+    assert_eq!(numbers(&arrived(&b)), (0..100).collect::<Vec<_>>());
+}
+
+/// What is delayed is handed on by a task, which ends with its runtime; `close` may be called in another one.
+#[test]
+fn close_ends_where_the_runtime_of_delayed_messages_does() {
+    let runtime = || {
+        tokio::runtime::Builder::new_current_thread()
+            .enable_time()
+            .build()
+            .unwrap()
+    };
+    let (telling, closing) = (runtime(), runtime());
+    let [a, b] = nodes(&medium(LinkFaults {
+        delay: ms(600_000),
+        ..LinkFaults::default()
+    }));
+    telling.block_on(a.tell(&addr(&b), number(1))).unwrap();
+    closing.block_on(async {
+        let mut close = Box::pin(a.close());
+        assert!(poll_once(close.as_mut()).is_pending());
+        telling.shutdown_background();
+        assert!(poll_once(close).is_ready(), "nobody would hand it on");
+    });
+    assert_eq!(counts(&a).dropped(Reason::Closed), 1);
+    assert_conserved(&a);
 }

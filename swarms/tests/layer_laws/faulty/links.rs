@@ -1,8 +1,9 @@
 //! What a link does to what crosses it: loss, copies, damage, jitter, a rate, cuts.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
-use p2p::{Packet, Reason, Swarm as _};
+use p2p::{Error, Packet, Reason, Swarm as _};
 use p2p_swarms::{Faults, LinkFaults, MemoryAddr};
 use tokio::time::{Instant, sleep};
 
@@ -258,14 +259,18 @@ async fn damage_hits_every_bit_of_a_message() {
         corrupt: 1.0,
         ..LinkFaults::default()
     }));
-    let mut hit = BTreeSet::new();
-    for _ in 0..1000 {
-        a.tell(&addr(&b), Packet::from(&[0; 4])).await.unwrap();
-        let bits = u32::from_be_bytes(arrived(&b)[0][..].try_into().unwrap());
-        assert_eq!(bits.count_ones(), 1, "seed {SEED}");
-        hit.insert(bits);
+    for told in [0, u32::MAX, 0x5555_5555] {
+        let mut hit = BTreeSet::new();
+        for _ in 0..1000 {
+            a.tell(&addr(&b), Packet::from(&told.to_be_bytes()))
+                .await
+                .unwrap();
+            let came = u32::from_be_bytes(arrived(&b)[0][..].try_into().unwrap());
+            assert_eq!((told ^ came).count_ones(), 1, "seed {SEED}");
+            hit.insert(told ^ came);
+        }
+        assert_eq!(hit.len(), 32, "seed {SEED}");
     }
-    assert_eq!(hit.len(), 32, "seed {SEED}");
 }
 
 #[tokio::test(start_paused = true)]
@@ -308,4 +313,51 @@ async fn chances_are_what_the_link_says() {
     );
     assert!(both.len() > 100);
     assert_ne!(counts(&one), counts(&two));
+}
+
+#[test]
+fn settings_out_of_range_are_errors() {
+    const HOUR: Duration = Duration::from_hours(1);
+    let usual = LinkFaults::default();
+    let chances: [fn(&mut LinkFaults) -> &mut f64; 4] = [
+        |link| &mut link.loss,
+        |link| &mut link.duplicate,
+        |link| &mut link.reorder,
+        |link| &mut link.corrupt,
+    ];
+    for chance in chances {
+        for (value, fits) in [
+            (0.0, true),
+            (0.5, true),
+            (1.0, true),
+            (1.1, false),
+            (-0.1, false),
+            (f64::NAN, false),
+        ] {
+            let mut link = usual;
+            *chance(&mut link) = value;
+            assert_eq!(link.check().is_ok(), fits, "{link:?}");
+        }
+    }
+    let times: [fn(&mut LinkFaults) -> &mut Duration; 3] = [
+        |link| &mut link.delay,
+        |link| &mut link.jitter,
+        |link| &mut link.reorder_by,
+    ];
+    for time in times {
+        for (value, fits) in [
+            (HOUR, true),
+            (HOUR + Duration::from_nanos(1), false),
+            (2 * HOUR, false),
+            (Duration::MAX, false),
+        ] {
+            let mut link = usual;
+            *time(&mut link) = value;
+            let error = link.check();
+            assert!(
+                error.is_ok() == fits && (fits || matches!(error, Err(Error::Invalid { .. }))),
+                "{link:?}"
+            );
+        }
+    }
 }
