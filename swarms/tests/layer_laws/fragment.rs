@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use p2p::{Error, Packet, Reason, SecureSwarm, Swarm};
 use p2p_swarms::memory::{MemoryAddr, MemoryConfig, MemoryRealm, MemorySwarm};
-use p2p_swarms::{FragmentSwarm, SwarmExt as _};
+use p2p_swarms::{Faults, FragmentSwarm, LinkFaults, SwarmExt as _};
 use p2p_swarmtest::Secure;
 
 use crate::{counted as layer, keeps_all_laws, over_memory};
@@ -182,6 +182,35 @@ async fn a_message_counts_as_sent_if_a_part_of_it_left() {
         assert_eq!(told.is_ok(), due == [1, 4], "{told:?}");
         assert_eq!([layer(&a, "frag").sent, layer(&a, "frag-piece").sent], due);
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn messages_whose_fragments_overtake_one_another_arrive_whole() {
+    let jitter = Duration::from_millis(20);
+    let faults = Faults::seeded(7);
+    let link = LinkFaults {
+        jitter,
+        ..LinkFaults::default()
+    };
+    faults.set_all(link).expect("in range");
+    let realm = realm(100);
+    let [a, b] =
+        [realm.open(), realm.open()].map(|node| FragmentSwarm::new(node.faulty(faults.clone()), 1000));
+    let to = b.inner().inner().local_addr();
+    let mut sent: Vec<_> = (0..100).map(|at| payload(200 + at, at)).collect();
+    for payload in &sent {
+        a.tell(&to, a.packet(payload)).await.expect("it fits");
+    }
+    let mut received = Vec::new();
+    for _ in 0..sent.len() {
+        let message = tokio::time::timeout(crate::SOON, b.receive()).await;
+        let message = message.expect("it arrives").expect("open");
+        received.push(message.payload.to_vec());
+    }
+    assert_ne!(received, sent, "some overtook others");
+    received.sort();
+    sent.sort();
+    assert_eq!(received, sent);
 }
 
 #[tokio::test]

@@ -182,6 +182,7 @@ async fn erased_swarms_refuse_addresses_of_other_kinds() {
     a.tell(&to, "erased".into()).await.expect("told");
     let message = b.receive().await.expect("received");
     assert_eq!(message.src, a.parse_addr("0").expect("an address"));
+    assert!(format!("{a:?}").starts_with("MapSwarm { inner: MemorySwarm"));
     let other = BoxAddr::new(p2p::PeerId::ZERO);
     let error = a.tell(&other, Packet::default()).await;
     assert!(matches!(error, Err(Error::InvalidAddr { .. })), "{error:?}");

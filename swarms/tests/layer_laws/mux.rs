@@ -357,6 +357,40 @@ async fn each_message_wakes_the_reader_of_its_channel() {
     }
 }
 
+/// The same for requests: all wait at once, and are answered before anything else happens.
+#[tokio::test(start_paused = true)]
+async fn each_request_wakes_the_reader_of_its_channel() {
+    let [a, b] = names();
+    let kinds = ["a", "b", "c"];
+    let from = kinds.map(|name| a.open(name).expect("new"));
+    let to = kinds.map(|name| Arc::new(b.open(name).expect("new")));
+    let at = addr(&to[0]);
+    for round in 0..30 {
+        let readers = to.clone().map(|channel| {
+            tokio::spawn(async move {
+                let request = channel.receive_ask().await.expect("open");
+                let name = channel.channel().to_string();
+                assert_eq!(request.payload, *name.as_bytes());
+                request
+                    .respond(Packet::from(&*name))
+                    .await
+                    .expect("the asker waits");
+            })
+        });
+        tokio::task::yield_now().await;
+        for at_channel in 0..3 {
+            let name = kinds[(at_channel * 2 + round) % 3];
+            let channel = &from[(at_channel * 2 + round) % 3];
+            let asked = timeout(Duration::from_millis(1), channel.ask(&at, Packet::from(name))).await;
+            let answer = asked.expect("its reader is woken at once");
+            assert_eq!(answer.expect("answered"), *name.as_bytes());
+        }
+        for reader in readers {
+            reader.await.expect("no panic");
+        }
+    }
+}
+
 #[tokio::test]
 async fn asks_go_to_their_channel_and_responses_carry_no_frame() {
     let [a, b] = names();
