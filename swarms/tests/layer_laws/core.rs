@@ -231,6 +231,10 @@ async fn a_boxed_swarm_is_the_same_swarm() {
     );
     one.tell(&to, one.packet(b"hello")).await.unwrap();
     assert_eq!(plain.receive().await.unwrap().payload, b"hello");
+    assert_eq!(
+        (counted(&one, "tag").sent, counted(&plain, "tag").delivered),
+        (1, 1)
+    );
     assert_eq!(two.parse_addr(&to.to_string()).unwrap(), to);
     plain.close().await;
     assert!(matches!(two.receive_ask().await, Err(Error::Closed)));

@@ -161,6 +161,24 @@ async fn what_one_reader_left_comes_in_batches_of_no_more_than_the_maximum() {
     assert_eq!(b.receive_batch(&mut out, 0).await.expect("at once"), 0);
 }
 
+/// The longest of them fills its fragment.
+#[tokio::test]
+async fn a_message_of_one_fragment_goes_down_and_comes_up_in_its_own_buffer() {
+    let (a, b) = pair(100, 1000);
+    for len in [0, 1, 84, 85] {
+        let packet = a.packet(&payload(len, 1));
+        let at = packet.as_ptr();
+        a.tell(&addr(&b), packet).await.expect("it fits");
+        assert_eq!(b.receive().await.expect("open").payload.as_ptr(), at);
+        let packet = a.packet(&payload(len, 1));
+        let at = packet.as_ptr();
+        a.tell_batch(&mut vec![(addr(&b), packet)])
+            .await
+            .expect("it fits");
+        assert_eq!(b.receive().await.expect("open").payload.as_ptr(), at);
+    }
+}
+
 #[tokio::test]
 async fn a_message_counts_as_sent_if_a_part_of_it_left() {
     let realm = realm(100);

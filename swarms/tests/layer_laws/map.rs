@@ -1,6 +1,8 @@
 //! What a swarm under other addresses keeps, and what it drops.
 
-use p2p::{Addr, AskSwarm, BoxAddr, Error, Packet, Reason, SecureSwarm, Swarm};
+use std::sync::Mutex;
+
+use p2p::{Addr, AskSwarm, BatchError, BoxAddr, Error, Packet, Reason, SecureSwarm, Swarm};
 use p2p_swarms::map::{EraseSwarm, MapSwarm, Translate};
 use p2p_swarms::{MemoryAddr, MemoryRealm, MemorySwarm};
 use p2p_swarmtest::{SecureAsk, Testbed};
@@ -154,6 +156,48 @@ async fn what_has_no_translation_downwards_is_a_typed_error_and_holds_up_nothing
         "one piece"
     );
     assert_eq!(&*out[1].payload, b"last");
+}
+
+/// Notes where the batches that it is handed are, and how many fit there.
+struct Below {
+    inner: MemorySwarm,
+    batches: Mutex<Vec<(usize, usize)>>,
+}
+
+type A = MemoryAddr;
+
+impl Swarm<A> for Below {
+    p2p::pass_through!(inner: tell, receive, mtu, local_addrs, parse_addr, close);
+
+    async fn tell_batch(&self, batch: &mut Vec<(A, Packet)>) -> Result<(), BatchError> {
+        let place = (batch.as_ptr().addr(), batch.capacity());
+        self.batches.lock().expect("no panic").push(place);
+        self.inner.tell_batch(batch).await
+    }
+}
+
+#[tokio::test]
+async fn batches_of_usual_lengths_share_a_buffer() {
+    let below = Below {
+        inner: MemorySwarm::new(),
+        batches: Mutex::default(),
+    };
+    let swarm = MapSwarm::new(below, Halves);
+    let tell = async |count: usize, half: i64| {
+        let mut batch = (0..count).map(|_| (Half(half), Packet::default())).collect();
+        let told = swarm.tell_batch(&mut batch).await;
+        assert_eq!(told.is_ok(), half == 0);
+        std::mem::take(&mut *swarm.inner().batches.lock().expect("no panic"))
+    };
+    let first = tell(1000, 0).await;
+    assert_eq!(first.len(), 1);
+    for count in [1000, 3, 500] {
+        assert_eq!(tell(count, 0).await, first, "the same buffer");
+    }
+    assert_eq!(tell(3, i64::MAX).await, [], "what is refused does not go below");
+    // What a huge batch needed is not kept.
+    tell(5000, 0).await;
+    assert!(tell(3, 0).await[0].1 <= 1024);
 }
 
 #[tokio::test]

@@ -377,6 +377,14 @@ async fn times_of_closing_and_of_asks_are_the_configured_ones() {
     assert_eq!(start.elapsed(), ms(300));
     assert_eq!(numbers(&arrived(&b)), [1]);
     assert!(format!("{faults:?}").contains("linger: 300ms"), "{faults:?}");
+    assert!(
+        format!("{a:?}").contains("Delayed { messages: 0, limits"),
+        "{a:?}"
+    );
+    // Where nothing is under way there is nothing to wait for.
+    tokio::task::yield_now().await;
+    assert!(poll_once(b.close()).is_ready());
+    assert_eq!(Handle::current().metrics().num_alive_tasks(), 0);
 }
 
 #[tokio::test(start_paused = true)]

@@ -319,6 +319,7 @@ async fn chances_are_what_the_link_says() {
 fn settings_out_of_range_are_errors() {
     const HOUR: Duration = Duration::from_hours(1);
     let usual = LinkFaults::default();
+    assert!(usual.is_none() && !LinkFaults { rate: 1, ..usual }.is_none());
     let chances: [fn(&mut LinkFaults) -> &mut f64; 4] = [
         |link| &mut link.loss,
         |link| &mut link.duplicate,
@@ -337,6 +338,7 @@ fn settings_out_of_range_are_errors() {
             let mut link = usual;
             *chance(&mut link) = value;
             assert_eq!(link.check().is_ok(), fits, "{link:?}");
+            assert_eq!(fits && link.is_none(), value == 0.0, "{link:?}");
         }
     }
     let times: [fn(&mut LinkFaults) -> &mut Duration; 3] = [
