@@ -540,7 +540,7 @@ async fn each_request_has_one_fate() {
     request().respond(Packet::from(b"!")).await.unwrap();
     request().reject(Rejection::BUSY);
     drop(request());
-    let (_, _, _, responder) = request().into_parts();
+    let ((), (), _, responder) = request().into_parts();
     drop(responder);
     drop(request().respond(Packet::from(b"never polled")));
     request()

@@ -84,8 +84,12 @@ fn change(rng: &mut StdRng, packet: &mut Packet, model: &mut Vec<u8>) {
             model.splice(..0, *b"up");
         }
         _ => {
-            packet.iter_mut().for_each(|byte| *byte ^= 0x55);
-            model.iter_mut().for_each(|byte| *byte ^= 0x55);
+            for byte in packet.iter_mut() {
+                *byte ^= 0x55;
+            }
+            for byte in model {
+                *byte ^= 0x55;
+            }
         }
     }
 }
@@ -214,7 +218,7 @@ fn the_buffers_of_dropped_datagrams_are_those_of_the_next_ones() {
         room.grow_front(68);
         assert!(before.contains(&room.as_ptr()), "room counts");
         // More than a thread keeps go to others, or nowhere.
-        let all: Vec<_> = (0..600)
+        let all: Vec<_> = (0..600_u32)
             .map(|number| Packet::new(Headroom::default(), &[number as u8; 1200]))
             .collect();
         let whole = |(number, packet): (usize, &Packet)| *packet == &[number as u8; 1200];
