@@ -177,25 +177,33 @@ fn wire_profile() -> Profile {
 
 fn wire() -> Testbed<KeyAddr<BoxAddr>> {
     let keys = Keys::default();
+    let old = keys.clone();
     let nodes = move |taps: Vec<Tap>| {
         let nodes = taps.into_iter().map(|tap| node(boxed(tap), &keys));
         ready(Ok(nodes.collect()))
     };
-    bed(Testbed::over(Secure, nodes), wire_profile())
+    bed(Testbed::over(Secure, nodes), wire_profile()).restart(Secure, move |tap, addr: KeyAddr<BoxAddr>| {
+        ready(boxed(tap).p2pke(&old.of(&addr.id)))
+    })
 }
 
 fn asks_on_wire() -> Testbed<KeyAddr<BoxAddr>> {
     let keys = Keys::default();
+    let old = keys.clone();
     let nodes = move |taps: Vec<Tap>| {
         let nodes = taps.into_iter().map(|tap| node(boxed(tap), &keys).asks(4000));
         ready(Ok(nodes.collect()))
+    };
+    let again = move |tap, addr: KeyAddr<BoxAddr>| {
+        let node = boxed(tap).p2pke(&old.of(&addr.id));
+        ready(node.map(|node| node.asks(4000)))
     };
     // An ask of a node that is gone ends when the session and the handshake behind it have been given up.
     let profile = Profile {
         ask_patience: Duration::from_mins(1),
         ..wire_profile()
     };
-    bed(Testbed::over(SecureAsk, nodes), profile)
+    bed(Testbed::over(SecureAsk, nodes), profile).restart(SecureAsk, again)
 }
 
 /// Attacked, and lossy besides.

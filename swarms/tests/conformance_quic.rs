@@ -134,6 +134,7 @@ fn quic() -> Testbed<KeyAddr<BoxAddr>> {
 
 fn wire() -> Testbed<KeyAddr<BoxAddr>> {
     let keys = Keys::default();
+    let old = keys.clone();
     let nodes = move |taps: Vec<Tap>| {
         let nodes = taps.into_iter();
         let nodes = nodes.map(|tap| QuicSwarm::with_config(boxed(tap), &keys.next(), config()));
@@ -144,7 +145,11 @@ fn wire() -> Testbed<KeyAddr<BoxAddr>> {
         patience: Duration::from_secs(5),
         ..profile()
     };
-    bed(Testbed::over(SecureAsk, nodes)).profile(profile)
+    let again = move |tap, addr: KeyAddr<BoxAddr>| {
+        ready(QuicSwarm::with_config(boxed(tap), &old.of(&addr.id), config()))
+    };
+    let bed = bed(Testbed::over(SecureAsk, nodes)).profile(profile);
+    bed.restart(SecureAsk, again)
 }
 
 fn fragments_on_quic() -> Testbed<KeyAddr<BoxAddr>> {

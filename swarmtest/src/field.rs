@@ -11,8 +11,8 @@ use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
 
+use crate::chance::attempts;
 use crate::kind::Node;
-use crate::profile::attempts;
 use crate::report::{Outcome, Unmet};
 use crate::testbed::{Testbed, chain};
 

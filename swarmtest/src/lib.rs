@@ -58,6 +58,7 @@
 //! their thread, and a look at what is beneath a swarm that brings its own medium.
 #![forbid(unsafe_code)]
 
+mod chance;
 mod erased;
 mod field;
 mod kind;

@@ -7,10 +7,10 @@ use rand::RngExt as _;
 use rand::rngs::StdRng;
 use tokio::time::timeout;
 
+use crate::chance::arrive_at_least;
 use crate::field::{LETTER, ensure, in_time, letter, number};
 use crate::kind::Node;
 use crate::payloads::length;
-use crate::profile::arrive_at_least;
 use crate::report::{Outcome, Unmet};
 use crate::testbed::Testbed;
 

@@ -10,12 +10,12 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
+use crate::chance::arrive_at_least;
 use crate::field::{
     Held, LETTER, PLAIN, breathe, broken, ensure, in_time, letter, mtu, number, pending, reversed, serve,
     settle,
 };
 use crate::kind::Node;
-use crate::profile::arrive_at_least;
 use crate::report::{Outcome, Unmet};
 use crate::testbed::{Testbed, chain};
 

@@ -9,9 +9,9 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
+use crate::chance::arrive_at_least;
 use crate::field::{Held, PLAIN, broken, ensure, letter, number, pending};
 use crate::kind::Node;
-use crate::profile::arrive_at_least;
 use crate::report::{Outcome, Unmet};
 use crate::testbed::Testbed;
 

@@ -13,9 +13,9 @@ use tokio::time::timeout;
 pub use bounds::*;
 pub use readers::*;
 
+use crate::chance::arrive_at_least;
 use crate::field::{Held, LETTER, PLAIN, broken, ensure, letter, mtu, number};
 use crate::payloads::length;
-use crate::profile::arrive_at_least;
 use crate::report::{Outcome, Unmet};
 use crate::series::{any, lengths};
 use crate::testbed::Testbed;

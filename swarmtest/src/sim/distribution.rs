@@ -57,8 +57,8 @@ fn scaled(duration: Duration, factor: f64) -> Duration {
 
 #[cfg(test)]
 mod tests {
+    use super::super::mix::Mix;
     use super::*;
-    use crate::sim::mix::Mix;
 
     fn mean(distribution: Distribution) -> f64 {
         let mut mix = Mix(7);

@@ -214,7 +214,7 @@ fn worker<A: Addr>(
     let (dst, load, left) = (dst.clone(), load.clone(), left.clone());
     Ok(async move {
         let take = |left: u32| left.checked_sub(1);
-        let mut failures = 0;
+        let (mut failures, mut refusals) = (0, 0_u32);
         while left.fetch_update(SeqCst, SeqCst, take).is_ok() {
             loop {
                 let number = load.next.fetch_add(1, SeqCst) * ASKERS + asker;
@@ -229,13 +229,16 @@ fn worker<A: Addr>(
                             answer(&request, load.most).len()
                         );
                         load.answered.fetch_add(1, SeqCst);
+                        refusals = 0;
                         break;
                     }
                     Err(error) if is_refused(&error) => {
                         if !load.crowded.swap(true, SeqCst) {
                             load.release.notify_waiters();
                         }
-                        sleep(bed.settle() / 4).await;
+                        // Backs off: a node that stays busy is not asked all the time.
+                        sleep(bed.settle() / 4 * (1 << refusals.min(6))).await;
+                        refusals += 1;
                     }
                     Err(error) => {
                         // A full buffer below may lose some of so many.

@@ -6,9 +6,9 @@ use p2p::{Addr, Message, Swarm as _};
 use rand::RngExt as _;
 use tokio::time::timeout;
 
+use crate::chance::arrive_at_least;
 use crate::field::{Held, PLAIN, ensure, in_time, letter, number, settle};
 use crate::kind::Node;
-use crate::profile::arrive_at_least;
 use crate::report::Outcome;
 use crate::testbed::Testbed;
 

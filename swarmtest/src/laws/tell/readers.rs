@@ -298,7 +298,7 @@ pub async fn a_destination_that_is_gone_delays_no_other<A: Addr>(bed: &Testbed<A
         "of {rounds} messages told beside one to a node that is gone, {} took up to {longest:?}, where {median:?} is usual",
         slow[1]
     );
-    let least = crate::profile::arrive_at_least(2 * rounds as usize, bed.the_profile().loss);
+    let least = crate::chance::arrive_at_least(2 * rounds as usize, bed.the_profile().loss);
     ensure!(
         2 * rounds as usize - missing >= least,
         "of {} messages told beside one to a node that is gone, {missing} did not arrive",

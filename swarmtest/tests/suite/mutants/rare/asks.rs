@@ -381,7 +381,7 @@ impl AskSwarm<Address> for Rare {
             }
             AskFate::Swapped => {
                 let response = self.inner.ask(dst, request).await;
-                let before = crate::lock(&self.own.last_response).clone();
+                let before = crate::mutants::lock(&self.own.last_response).clone();
                 response.map(|response| before.unwrap_or(response))
             }
             AskFate::Late(by) => {
@@ -408,7 +408,7 @@ impl AskSwarm<Address> for Rare {
         cancelled.0 = None;
         self.own.asking.fetch_sub(1, SeqCst);
         match &outcome {
-            Ok(response) => *crate::lock(&self.own.last_response) = Some(response.clone()),
+            Ok(response) => *crate::mutants::lock(&self.own.last_response) = Some(response.clone()),
             Err(Error::Rejected(_)) => {
                 self.own.rejected.fetch_add(1, SeqCst);
             }

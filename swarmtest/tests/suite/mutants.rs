@@ -6,8 +6,7 @@
 mod asks;
 mod keys;
 mod rare;
-#[path = "../sealed/mod.rs"]
-mod sealed;
+
 mod tells;
 mod traffic;
 mod wire;
@@ -441,7 +440,7 @@ macro_rules! each {
             mod $group {$(
                 #[tokio::test(start_paused = true)]
                 async fn $law() {
-                    crate::is_found(concat!(stringify!($group), "::", stringify!($law))).await;
+                    crate::mutants::is_found(concat!(stringify!($group), "::", stringify!($law))).await;
                 }
             )+}
         )+}
@@ -449,7 +448,7 @@ macro_rules! each {
             mod $group {$(
                 #[tokio::test(start_paused = true)]
                 async fn $law() {
-                    crate::is_found_although_rare(concat!(stringify!($group), "::", stringify!($law))).await;
+                    crate::mutants::is_found_although_rare(concat!(stringify!($group), "::", stringify!($law))).await;
                 }
             )+}
         )+}

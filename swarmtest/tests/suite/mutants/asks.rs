@@ -10,7 +10,7 @@ use p2p_swarmtest::reference::Address;
 use tokio::sync::oneshot;
 use tokio::task::yield_now;
 
-use crate::{Crowd, Mutant, Own, damage, lock};
+use super::{Crowd, Mutant, Own, damage, lock};
 
 fn late() -> Error {
     Error::TimedOut {

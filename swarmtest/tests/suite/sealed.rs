@@ -4,8 +4,6 @@
 //! packets off the wire. [`session`] has the cryptography, [`frame`] the bytes, [`core`] the state, [`handle`] what
 //! is done with packets, [`fault`] what is done wrong, and this file the traits.
 
-#![allow(dead_code, reason = "each test uses its part")]
-
 mod core;
 mod fault;
 mod frame;

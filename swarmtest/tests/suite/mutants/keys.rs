@@ -6,7 +6,7 @@ use std::time::Duration;
 use p2p::{Error, Result, SecureSwarm};
 use p2p_swarmtest::reference::Address;
 
-use crate::Mutant;
+use super::Mutant;
 
 impl SecureSwarm<Address> for Mutant {
     type PublicKey = Vec<u8>;

@@ -11,7 +11,7 @@ use p2p_swarmtest::reference::{Address, Node};
 use tokio::task::yield_now;
 
 use super::fault::{Fate, Fault, Got, Received, Told};
-use crate::lock;
+use crate::mutants::lock;
 
 /// A correct node with a fault.
 pub(crate) struct Rare {

@@ -1,13 +1,11 @@
 //! A correct secure swarm on the suite's wire keeps every law, whatever is tried.
 
-mod sealed;
-
 use std::future::ready;
 use std::time::Duration;
 
+use crate::sealed::{ASKS, Fault, Keys, Name, QUEUE};
 use p2p_swarmtest::wire::Tap;
 use p2p_swarmtest::{LAWS, Law, Profile, SecureAsk, Testbed, Verdict, conformance};
-use sealed::{ASKS, Fault, Keys, Name, QUEUE};
 
 fn bed(seed: u64) -> Testbed<Name> {
     let profile = Profile {
@@ -59,11 +57,6 @@ async fn passes_all_of(seeds: std::ops::Range<u64>) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_correct_secure_swarm_passes_100_of_100_attacks_first_half() {
-    passes_all_of(0..50).await;
-}
-
-#[tokio::test(start_paused = true)]
-async fn the_correct_secure_swarm_passes_100_of_100_attacks_second_half() {
-    passes_all_of(50..100).await;
+async fn the_correct_secure_swarm_passes_20_of_20_attacks() {
+    passes_all_of(0..20).await;
 }

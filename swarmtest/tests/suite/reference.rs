@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use p2p_swarmtest::reference::{Address, Config, Network};
 use p2p_swarmtest::{Checked, Effort, Profile, SecureAsk, Testbed, conformance};
+use tokio::task::JoinSet;
 
 fn profile(config: Config) -> Profile {
     Profile {
@@ -87,26 +88,37 @@ fn unusual() -> [Config; 13] {
 
 #[tokio::test(start_paused = true)]
 async fn unusual_swarms_pass() {
-    passes_unusual(Effort::Normal).await;
+    passes_unusual(&unusual(), Effort::Normal).await;
 }
 
 #[tokio::test]
 async fn unusual_swarms_pass_in_real_time() {
-    passes_unusual(Effort::Quick).await;
+    // What is late by chance as well as by the medium may look lost.
+    let configs = unusual().into_iter().filter(|config| config.delay.is_zero());
+    passes_unusual(&configs.collect::<Vec<_>>(), Effort::Quick).await;
 }
 
-async fn passes_unusual(effort: Effort) {
+/// Runs all of them side by side: in real time most of a run waits.
+async fn passes_unusual(configs: &[Config], effort: Effort) {
+    let mut running: JoinSet<_> = configs
+        .iter()
+        .copied()
+        .map(|config| async move {
+            let bed = bed(config).profile(profile(config).effort(effort));
+            (config, bed.run().await)
+        })
+        .collect();
     let mut faults = Vec::new();
-    for config in unusual() {
-        let report = bed(config).profile(profile(config).effort(effort)).run().await;
+    while let Some(done) = running.join_next().await {
+        let (config, report) = done.expect("a run that ends");
         faults.extend(report.failures().map(|fault| format!("{config:?}: {fault}")));
     }
     assert!(faults.is_empty(), "{}", faults.join("\n"));
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_correct_lossy_swarm_passes_100_of_100() {
-    for seed in 0..100_u64 {
+async fn the_correct_lossy_swarm_passes_40_of_40() {
+    for seed in 0..40_u64 {
         let config = Config {
             loss: 0.3,
             duplication: 0.2,
@@ -115,8 +127,8 @@ async fn the_correct_lossy_swarm_passes_100_of_100() {
             deadline: Duration::from_millis(200),
             ..Config::default()
         };
-        // One in ten with all the traffic.
-        let effort = if seed.is_multiple_of(10) {
+        // One in twenty with all the traffic.
+        let effort = if seed.is_multiple_of(20) {
             Effort::Normal
         } else {
             Effort::Quick

@@ -7,8 +7,8 @@ use p2p::{Message, Packet};
 use p2p_swarmtest::reference::Address;
 use tokio::task::yield_now;
 
-use crate::tells::FULL;
-use crate::{Mutant, damage, lock};
+use super::tells::FULL;
+use super::{Mutant, damage, lock};
 
 impl Mutant {
     /// Whether a fault of this kind loses a message; others hold it up or change it.

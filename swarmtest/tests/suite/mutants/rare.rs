@@ -53,7 +53,7 @@ fn bed(fault: &'static Fault) -> Testbed<Address> {
     let made = crowds.clone();
     let bed = Testbed::new(SecureAsk, move |count| {
         let crowd = Crowd::of(fault);
-        crate::lock(&made).push(crowd.clone());
+        crate::mutants::lock(&made).push(crowd.clone());
         ready(Ok(Rare::all(&crowd, network.nodes(count))))
     });
     let bed = bed.profile(profile).forge(|id_of, place_of| Address {
@@ -64,11 +64,13 @@ fn bed(fault: &'static Fault) -> Testbed<Address> {
         let crowd = Crowd::of(fault);
         let mut nodes = Rare::all(&crowd, beside.nodes(2 * count));
         let siblings = nodes.split_off(count);
-        crate::lock(&crowd.siblings).extend(siblings.iter().map(|node| node.addr));
+        crate::mutants::lock(&crowd.siblings).extend(siblings.iter().map(|node| node.addr));
         ready(Ok(nodes.into_iter().zip(siblings).collect()))
     });
     bed.rebind(move |addr: Address| {
-        let kept = crate::lock(&crowds).iter().any(|crowd| crowd.keeps(&addr));
+        let kept = crate::mutants::lock(&crowds)
+            .iter()
+            .any(|crowd| crowd.keeps(&addr));
         ready(if kept {
             Err(p2p::Error::invalid("address", "taken"))
         } else {

@@ -11,7 +11,7 @@ use p2p_swarmtest::reference::{Address, Node};
 use tokio::sync::{Notify, oneshot};
 use tokio::task::yield_now;
 
-use crate::{Mutant, damage, lock};
+use super::{Mutant, damage, lock};
 
 /// Messages of this many bytes are those that some faults hit.
 const MIDDLE: std::ops::Range<usize> = 65..200;

@@ -250,6 +250,6 @@ pub(crate) fn one_in(n: usize, index: usize) -> bool {
 /// The payload with one bit of its last byte changed.
 pub(crate) fn damaged(payload: &[u8]) -> Vec<u8> {
     let mut bytes = payload.to_vec();
-    crate::damage(&mut bytes);
+    crate::mutants::damage(&mut bytes);
     bytes
 }
