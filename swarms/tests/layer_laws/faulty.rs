@@ -3,7 +3,7 @@
 use std::task::Poll;
 use std::time::Duration;
 
-use p2p::{AskSwarm, Error, Message, Packet, Reason, SecureSwarm, Snapshot, Swarm};
+use p2p::{AskSwarm, Error, Message, Packet, Reason, Snapshot, Swarm};
 use p2p_swarms::faulty::FaultyConfig;
 use p2p_swarms::inbox::Limits;
 use p2p_swarms::{Faults, FaultySwarm, LinkFaults, MemoryAddr, MemoryRealm, MemorySwarm, SwarmExt as _};
@@ -354,11 +354,4 @@ async fn asks_are_delayed_and_lost_but_neither_doubled_nor_damaged() {
     let all = counted(&a, "faulty-ask");
     let delivered = counted(&b, "faulty-ask").delivered;
     assert_eq!((all.sent, delivered, all.dropped_total()), (3, 1, 2));
-}
-
-#[test]
-fn keys_pass_through() {
-    let [a, b] = nodes(&medium(rough()));
-    let looked_up = poll_once(a.lookup_public_key(&addr(&b)));
-    assert!(matches!(looked_up, Poll::Ready(Ok(key)) if key == b.public_key()));
 }

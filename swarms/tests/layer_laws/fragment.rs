@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use p2p::{Error, Packet, Reason, SecureSwarm, Swarm};
+use p2p::{Error, Packet, Reason, Swarm};
 use p2p_swarms::memory::{MemoryAddr, MemoryConfig, MemoryRealm, MemorySwarm};
 use p2p_swarms::{Faults, FragmentSwarm, LinkFaults, SwarmExt as _};
 use p2p_swarmtest::Secure;
@@ -366,13 +366,6 @@ async fn closing_wakes_receivers_and_gives_up_what_is_half_there() {
     let told = b.tell(&addr(&b), Packet::default()).await;
     assert!(matches!(told, Err(Error::Closed)));
     assert_eq!(layer(&*b, "frag").dropped(Reason::Closed), 1);
-}
-
-#[tokio::test]
-async fn keys_pass_through() {
-    let (a, b) = pair(100, 1000);
-    let key = a.lookup_public_key(&addr(&b)).await.expect("open");
-    assert_eq!(key, b.public_key());
 }
 
 #[tokio::test]

@@ -6,7 +6,6 @@ use p2p::{Addr, AskSwarm, BatchError, BoxAddr, Error, Packet, Reason, SecureSwar
 use p2p_swarms::map::{EraseSwarm, MapSwarm, Translate};
 use p2p_swarms::{MemoryAddr, MemoryRealm, MemorySwarm};
 use p2p_swarmtest::{SecureAsk, Testbed};
-use proptest::prelude::*;
 
 use crate::{counted, keeps_all_laws, poll_once, profile};
 
@@ -234,16 +233,4 @@ async fn erased_swarms_refuse_addresses_of_other_kinds() {
         b.lookup_public_key(&message.src).await.expect("known"),
         a.public_key()
     );
-}
-
-proptest! {
-    #[test]
-    fn any_text_is_an_address_that_displays_or_an_error_within_the_text(text in ".{0,30}|h?[0-9-]{0,21}") {
-        let (halved, _, other) = halves();
-        match halved.parse_addr(&text) {
-            Ok(addr) => prop_assert_eq!(other.parse_addr(&addr.to_string()).expect("parses back"), addr),
-            Err(Error::InvalidAddr { at, .. }) => prop_assert!(at <= text.len().max(1)),
-            Err(error) => return Err(TestCaseError::fail(error.to_string())),
-        }
-    }
 }

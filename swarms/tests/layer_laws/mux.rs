@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
-use p2p::{AskSwarm, Error, Packet, Reason, Rejection, SecureSwarm, Swarm};
+use p2p::{AskSwarm, Error, Packet, Reason, Rejection, Swarm};
 use p2p_protocols::mux::{Channel, Name, Varint};
 use p2p_swarms::inbox::Limits;
 use p2p_swarms::memory::{MemoryAddr, MemoryConfig, MemoryRealm, MemorySwarm};
@@ -448,16 +448,6 @@ async fn closing_a_channel_ends_its_asks() {
     let _request = b.receive_ask().await.expect("open");
     a.close().await;
     assert!(matches!(asking.await.expect("no panic"), Err(Error::Closed)));
-}
-
-#[tokio::test]
-async fn keys_pass_through() {
-    let [a, b] = names();
-    let (a, b) = (a.open("chat").expect("new"), b.open("chat").expect("new"));
-    assert_eq!(
-        a.lookup_public_key(&addr(&b)).await.expect("open"),
-        b.public_key()
-    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
