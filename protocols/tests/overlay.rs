@@ -1,10 +1,11 @@
 //! Headers of overlays, the book of addresses, and the budget of relays.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use p2p::{Packet, PeerId};
 use p2p_protocols::overlay::wire::{Header, MAX_DIRECT, MAX_RELAYED};
-use p2p_protocols::overlay::{Book, Budget, Found, Returns, Scope, Way};
+use p2p_protocols::overlay::{Book, Budget, Found, Prefix, Returns, Scope, Way};
 use proptest::prelude::*;
 
 const NOW: Duration = Duration::from_secs(1000);
@@ -205,4 +206,116 @@ fn an_address_is_named_by_those_alone_that_are_reached_no_farther_away() {
     }
     // What has no IP address at its bottom is not concerned.
     assert!(Scope::may_name(&source(1), &source(2)));
+}
+
+/// Who floods: addresses of one network, and of many.
+const CROWDS: [(&str, fn(u16) -> SocketAddr); 2] = [
+    ("one network", |at| {
+        ([203, 0, 113, (at % 256) as u8], 1 + at / 256).into()
+    }),
+    ("many networks", |at| {
+        let [high, low] = at.to_be_bytes();
+        ([48, high, low, 1], 1).into()
+    }),
+];
+
+fn honest(number: u8) -> SocketAddr {
+    ([60, number, 0, 1], 1).into()
+}
+
+#[test]
+fn a_crowd_that_speaks_first_takes_no_place_in_the_book_of_nodes_that_were_looked_for() {
+    for (crowd, at) in CROWDS {
+        let mut book: Book<SocketAddr> = Book::new(400, DUE, FORGET);
+        for number in 0..100 {
+            book.learn(NOW, id(number), Way::Direct(honest(number)));
+        }
+        book.meet(NOW, id(200), honest(200));
+        for number in 0..5000_u16 {
+            let now = NOW + Duration::from_millis(number.into());
+            book.meet(now, source(number.into()), at(number));
+            assert!(book.len() <= 400);
+        }
+        let now = NOW + Duration::from_secs(5);
+        let found = |book: &Book<SocketAddr>, number| book.find(now, &id(number)).is_some();
+        assert!((0..100).all(|number| found(&book, number)), "{crowd}");
+        assert_eq!(
+            found(&book, 200),
+            crowd == "one network",
+            "{crowd}: one that spoke before the crowd"
+        );
+        // Honest newcomers and this node's own searches find room.
+        book.meet(now, id(201), honest(201));
+        assert!(found(&book, 201), "{crowd}");
+        for number in 100..190 {
+            book.learn(now, id(number), Way::Direct(honest(number)));
+        }
+        assert!((0..190).all(|number| found(&book, number)), "{crowd}");
+        assert!(book.len() <= 400);
+        // One of the crowd that is looked for counts as such, and is forgotten like any other.
+        book.learn(now, source(4999), Way::Direct(at(4999)));
+        assert!(book.forget(&source(4999), now) && !book.forget(&source(4999), now));
+    }
+    // One identity that moves all the time has one place.
+    let mut book: Book<SocketAddr> = Book::new(4, DUE, FORGET);
+    book.learn(NOW, id(1), Way::Direct(honest(1)));
+    for number in 0..5000_u16 {
+        book.meet(NOW, id(9), ([203, 0, 113, 1], 1 + number).into());
+    }
+    assert_eq!((book.len(), book.find(NOW, &id(1)).is_some()), (2, true));
+}
+
+#[test]
+fn a_crowd_of_neighbours_leaves_an_honest_one_its_share_of_the_budget() {
+    let one: fn(u16) -> SocketAddr = |_| ([203, 0, 113, 1], 1).into();
+    for (crowd, at) in CROWDS.into_iter().chain([("one identity", one)]) {
+        let mut budget = Budget::new(100_000, 40_000);
+        let mut served = 0;
+        for second in 0..3 {
+            let now = NOW + Duration::from_secs(second);
+            let mut taken = 0;
+            for number in 0..900_u16 {
+                let from = at(number);
+                while budget.spend_in(now, &from, Prefix::of(&from), 50) {
+                    taken += 50;
+                }
+            }
+            served = 0;
+            let from = honest(1);
+            while budget.spend_in(now, &from, Prefix::of(&from), 50) {
+                served += 50;
+            }
+            assert!(taken + served <= 100_000);
+        }
+        // An even share of half of it: among 901 networks 55 B, among two a quarter.
+        let least = if crowd == "many networks" { 50 } else { 25_000 };
+        assert!(served >= least, "{crowd}: {served} B");
+    }
+    // More networks than are told apart do not keep one out that was served in the second before.
+    let mut budget = Budget::new(1 << 30, 1 << 20);
+    let from = honest(1);
+    assert!(budget.spend_in(NOW, &from, Prefix::of(&from), 1));
+    let later = NOW + Duration::from_secs(1);
+    let (_, many) = CROWDS[1];
+    let others = (0..5000).filter(|number| {
+        let from = many(*number);
+        budget.spend_in(later, &from, Prefix::of(&from), 1)
+    });
+    assert_eq!(others.count(), 1024);
+    assert!(budget.spend_in(later, &from, Prefix::of(&from), 1));
+}
+
+#[test]
+fn a_crowd_of_neighbours_in_one_network_displaces_its_own_alone() {
+    let mut returns = Returns::default();
+    let from = honest(1);
+    assert!(returns.note_in(NOW, source(1), &from, Prefix::of(&from)));
+    let (_, at) = CROWDS[0];
+    for number in 0..1000_u16 {
+        let now = NOW + Duration::from_millis(u64::from(number) + 1);
+        let from = at(number);
+        assert!(returns.note_in(now, source(100 + u32::from(number)), &from, Prefix::of(&from)));
+    }
+    assert_eq!(returns.find(&source(1)), [from], "it was heard of longest ago");
+    assert_eq!(returns.find(&source(1099)), [at(999)]);
 }

@@ -15,8 +15,9 @@ pub struct Config {
     pub successors: usize,
     /// Nodes that keep a record: its key's successor and those after it. At most `successors` + 1. Default: 3.
     pub copies: usize,
-    /// Whether to believe an id that the sender's address does not prove. Only among friends: anybody can be
-    /// anybody then. Default: no.
+    /// Whether to believe an id that the sender's address does not prove. Only among friends: any node can claim any id
+    /// then. A source with an IP address gets an answer only once it has shown by a token that it receives at that
+    /// address, so a node sends a forged source fewer bytes than came in its name. Default: no.
     pub unproven_ids: bool,
 
     /// How long an answer is waited for. What only one node can answer is asked a second time; whoever is silent twice is
@@ -55,8 +56,8 @@ pub struct Config {
     /// Default: 8 KiB.
     pub value: usize,
     /// Records kept, own ones and copies. At the limit others' copies leave for records of this node's own range, those
-    /// farthest from it first, and then records of the network that has the most, for one that has fewer; all else is
-    /// refused. Default: 4096.
+    /// farthest from it first, and then records of the network that has the most, for one that has fewer; for a copy of a
+    /// network with fewer a copy of that network leaves; all else is refused. Default: 4096.
     pub records: usize,
     /// Bytes of their values. As above. Default: 8 MiB.
     pub record_bytes: usize,

@@ -53,14 +53,12 @@ impl<A: Addr> Engine<A> {
     /// Keeps a record that somebody leaves here.
     pub(super) fn keep(&mut self, now: Duration, record: Record<'_>, source: Source) -> Result<(), Refusal> {
         let key = PeerId::new(record.key);
-        let own_range = self
-            .table
-            .own_range()
-            .filter(|(from, to)| in_half_open(&key, from, to));
+        let own_range = self.table.own_range();
         let incoming = Incoming {
             record,
             source,
             own_range,
+            is_own: own_range.is_some_and(|(from, to)| in_half_open(&key, &from, &to)),
         };
         self.store.put(now, &incoming, &self.rules)
     }

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use p2p::{Addr, Error, PeerId, Result};
-use rand::SeedableRng as _;
 use rand::rngs::StdRng;
+use rand::{RngExt as _, SeedableRng as _};
 
 use super::config::{Config, Rules};
 use super::copies::{Copies, Pull};
@@ -17,6 +17,7 @@ use super::store::Store;
 use super::table::Table;
 use super::upkeep::Upkeep;
 use super::wire::{self, Answer, Ask, Message};
+use crate::overlay::validation::{AddressValidator, as_challenge, with_token};
 use crate::overlay::{Contact, Failure, OpId, RequestId, Scope, Transmit};
 
 /// What a request in flight is for.
@@ -52,6 +53,8 @@ struct Pending<A> {
     purpose: Purpose<A>,
     /// What to ask again if there is no answer.
     again: Option<Vec<u8>>,
+    /// What to send again with a token, if the node may ask for one.
+    request: Option<Box<[u8]>>,
 }
 
 /// A node of a Chord ring. See the [module](super).
@@ -67,6 +70,8 @@ pub struct Engine<A> {
     pub(super) leaving: Option<Leaving>,
     pub(super) counts: Counts,
     pub(super) events: VecDeque<Event<A>>,
+    /// Which sources that prove no id receive what is sent to them.
+    pub(super) validator: AddressValidator<A>,
     pending: HashMap<RequestId, Pending<A>>,
     /// In order, since all requests wait equally long. The first one is pending.
     deadlines: VecDeque<(Duration, RequestId)>,
@@ -95,6 +100,8 @@ impl<A: Addr> Engine<A> {
             leaving: None,
             counts: Counts::default(),
             events: VecDeque::new(),
+            // Not from the randomness that decides jitter, so that what a seed leads to stays the same.
+            validator: AddressValidator::new(StdRng::seed_from_u64(!seed).random()),
             pending: HashMap::new(),
             deadlines: VecDeque::new(),
             transmits: VecDeque::new(),
@@ -239,12 +246,24 @@ impl<A: Addr> Engine<A> {
     /// Takes the answer to a request.
     pub fn handle_answer(&mut self, now: Duration, id: RequestId, answer: &[u8]) {
         let Some(Pending {
-            node, to, purpose, ..
+            node,
+            to,
+            purpose,
+            request,
+            again,
         }) = self.settle(id)
         else {
             self.counts.late += 1;
             return;
         };
+        if let (Some(challenge), Some(request)) = (as_challenge(answer), request) {
+            let request = with_token(&challenge, &request);
+            self.send_once(now, to, node, request.clone(), purpose);
+            if let Some(pending) = self.pending.get_mut(&RequestId(self.last_id)) {
+                (pending.request, pending.again) = (None, again.map(|_| request));
+            }
+            return;
+        }
         let Some(message) = Message::<Answer<'_>>::parse(answer) else {
             self.counts.malformed += 1;
             return self.unanswered(now, node, purpose);
@@ -257,6 +276,9 @@ impl<A: Addr> Engine<A> {
             return self.unanswered(now, node, purpose);
         }
         self.counts.answered += 1;
+        if self.rules.config.unproven_ids && AddressValidator::is_forgeable(&to) {
+            self.validator.validate(&to);
+        }
         match purpose {
             Purpose::Op(op, sent) | Purpose::Step(op, sent) => {
                 self.op_answered(now, op, sent, from, message.body);
@@ -284,6 +306,7 @@ impl<A: Addr> Engine<A> {
             to,
             purpose,
             again,
+            ..
         }) = self.settle(id)
         else {
             self.counts.late += 1;
@@ -375,11 +398,13 @@ impl<A: Addr> Engine<A> {
         self.counts.sent += 1;
         let deadline = now.saturating_add(self.rules.config.request_timeout);
         self.deadlines.push_back((deadline, id));
+        let is_kept = self.rules.config.unproven_ids && AddressValidator::is_forgeable(&to);
         let pending = Pending {
             node,
             to: to.clone(),
             purpose,
             again: None,
+            request: is_kept.then(|| request.as_slice().into()),
         };
         self.pending.insert(id, pending);
         self.transmits.push_back(Transmit { to, id, request });

@@ -139,6 +139,8 @@ pub struct Counts {
     pub bad_nodes: u64,
     /// Requests of others that were served.
     pub served: u64,
+    /// Requests of sources that can be forged which were answered by a token alone. See [`Config::unproven_ids`](super::Config::unproven_ids).
+    pub challenged: u64,
     /// Other requests that were refused, for any [`Refusal`].
     pub refused: u64,
     /// Records in answers that were refused.

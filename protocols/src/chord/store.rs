@@ -36,8 +36,10 @@ pub(super) struct Incoming<'a> {
     pub(super) record: Record<'a>,
     /// Who does.
     pub(super) source: Source,
-    /// The arc of which the record is, if it is this node's own: from its predecessor to itself.
+    /// The arc of this node's own records, from its predecessor to itself, if it has one.
     pub(super) own_range: Option<(PeerId, PeerId)>,
+    /// Whether the record is of that arc.
+    pub(super) is_own: bool,
 }
 
 impl Store {
@@ -114,11 +116,16 @@ impl Store {
         let mut others = self.around(own);
         let mut copies = true;
         while count > config.records || bytes > config.record_bytes {
-            let (predecessor, own) = incoming.own_range.ok_or(Refusal::Full)?;
-            let copy = others.next().filter(|_| copies);
-            let copy = copy.filter(|(farthest, _)| !in_half_open(farthest, &predecessor, &own));
+            // A copy takes no place but that of a copy of a source with more records.
+            let copy = incoming
+                .own_range
+                .filter(|_| incoming.is_own)
+                .and_then(|(predecessor, own)| {
+                    let copy = others.next().filter(|_| copies);
+                    copy.filter(|(farthest, _)| !in_half_open(farthest, &predecessor, &own))
+                });
             copies = copy.is_some();
-            let left = copy.or_else(|| self.of_greatest(key, incoming.source, from_source, &leaving));
+            let left = copy.or_else(|| self.of_greatest(key, incoming, from_source, &leaving));
             let (leaves, kept) = left.ok_or(Refusal::Full)?;
             count -= 1;
             bytes -= kept.value.len();
@@ -136,7 +143,7 @@ impl Store {
     fn of_greatest(
         &self,
         but: PeerId,
-        source: Source,
+        incoming: &Incoming<'_>,
         own: usize,
         leaving: &[PeerId],
     ) -> Option<(&PeerId, &Kept)> {
@@ -149,7 +156,7 @@ impl Store {
         let (greatest, count) = counts
             .into_iter()
             .max_by_key(|(source, count)| (*count, *source))?;
-        if greatest == source || count <= own + 1 {
+        if greatest == incoming.source || count <= own + 1 {
             return None;
         }
         let mut of_it = self
@@ -157,7 +164,11 @@ impl Store {
             .iter()
             .rev()
             .filter(|(_, kept)| kept.source == greatest);
-        of_it.find(|(key, _)| **key != but && !leaving.contains(key))
+        let may_leave = |key: &PeerId| {
+            let is_own = |(from, to): (PeerId, PeerId)| in_half_open(key, &from, &to);
+            incoming.is_own || !incoming.own_range.is_some_and(is_own)
+        };
+        of_it.find(|(key, _)| **key != but && !leaving.contains(key) && may_leave(key))
     }
 
     pub(super) fn remove(&mut self, key: &PeerId) {

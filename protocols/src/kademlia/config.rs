@@ -30,15 +30,16 @@ pub struct Config {
     /// Nodes of one network (see [`Prefix`](super::Prefix)) that one lookup asks or has answers of; others are not asked.
     /// One host of a private network has eight times as many, here and in all limits for each prefix. Default: 8.
     pub lookup_per_prefix: usize,
-    /// Contacts of one network in one bucket; others are refused. Default: 2.
+    /// Contacts of one network in one bucket, with those that wait; others are refused. Default: 2.
     pub bucket_per_prefix: usize,
     /// Contacts of one network in all buckets; others are refused. Default: 10.
     pub table_per_prefix: usize,
     /// After how many failed asks in a row a contact gives its place to one that waits. Until then, from its first
     /// failure on, it is not named to others. Default: 2.
     pub failures: u8,
-    /// Whether to believe an id that the sender's address does not prove. Only among friends: anybody can be
-    /// anybody then. Default: no.
+    /// Whether to believe an id that the sender's address does not prove. Only among friends: any node can claim any id
+    /// then. A source with an IP address gets an answer only once it has shown by a token that it receives at that
+    /// address, so a node sends a forged source fewer bytes than came in its name. Default: no.
     pub unproven_ids: bool,
 
     /// Whether this node serves others. One that does not, and refuses their requests, gets into no bucket: for those who

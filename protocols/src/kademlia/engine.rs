@@ -17,6 +17,7 @@ use super::providers::Providers;
 use super::records::Records;
 use super::table::Table;
 use super::wire::{Ask, Message};
+use crate::overlay::validation::{AddressValidator, Challenge, with_token};
 use crate::overlay::{Contact, Failure, OpId, RequestId, Source, Transmit};
 
 /// What a request in flight is for.
@@ -49,6 +50,8 @@ pub(super) struct Pending<A> {
     pub(super) id: Option<PeerId>,
     pub(super) addr: A,
     pub(super) purpose: Purpose,
+    /// What to send again with a token, if the node may ask for one.
+    pub(super) request: Option<Box<[u8]>>,
 }
 
 #[derive(Debug)]
@@ -81,6 +84,8 @@ pub struct Engine<A> {
     pub(super) backlog: bool,
     pub(super) events: VecDeque<Event<A>>,
     pub(super) counts: Counts,
+    /// Which sources that prove no id receive what is sent to them.
+    pub(super) validator: AddressValidator<A>,
     transmits: VecDeque<Transmit<A>>,
     last_id: u64,
 }
@@ -105,6 +110,8 @@ impl<A: Addr> Engine<A> {
             backlog: false,
             events: VecDeque::new(),
             counts: Counts::default(),
+            // Not from the randomness that decides jitter, so that what a seed leads to stays the same.
+            validator: AddressValidator::new(StdRng::seed_from_u64(!seed).random()),
             transmits: VecDeque::new(),
             last_id: 0,
             rng,
@@ -376,17 +383,41 @@ impl<A: Addr> Engine<A> {
         ask: Ask<'_>,
         purpose: Purpose,
     ) {
-        let request = RequestId(self.new_id());
+        let bytes = Message::new(*self.own.as_bytes(), ask).emit();
+        let is_kept = self.rules.config.unproven_ids && AddressValidator::is_forgeable(&addr);
+        let request = is_kept.then(|| bytes.as_slice().into());
+        let pending = Pending {
+            id,
+            addr,
+            purpose,
+            request,
+        };
+        self.transmit(now, pending, bytes);
+    }
+
+    fn transmit(&mut self, now: Duration, pending: Pending<A>, request: Vec<u8>) {
+        let id = RequestId(self.new_id());
         let deadline = now.saturating_add(self.rules.config.request_timeout);
-        self.deadlines.push_back((deadline, request));
-        let to = addr.clone();
-        self.pending.insert(request, Pending { id, addr, purpose });
+        self.deadlines.push_back((deadline, id));
+        let to = pending.addr.clone();
+        self.pending.insert(id, pending);
         self.counts.sent += 1;
-        self.transmits.push_back(Transmit {
-            to,
-            id: request,
-            request: Message::new(*self.own.as_bytes(), ask).emit(),
-        });
+        self.transmits.push_back(Transmit { to, id, request });
+    }
+
+    /// Sends a request once more, with the token that its node asks for. Returns whether there was one that may be.
+    pub(super) fn send_with_token(&mut self, now: Duration, id: RequestId, challenge: &Challenge) -> bool {
+        let request = self
+            .pending
+            .get_mut(&id)
+            .and_then(|pending| pending.request.take());
+        let Some(request) = request else { return false };
+        let Some(pending) = self.pending.remove(&id) else {
+            return false;
+        };
+        self.skip_settled();
+        self.transmit(now, pending, with_token(challenge, &request));
+        true
     }
 
     /// Asks a contact whether it lives, unless that is being asked, or too much is.

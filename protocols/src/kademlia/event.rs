@@ -125,6 +125,8 @@ pub struct Counts {
     pub late: u64,
     /// Requests of others that were served.
     pub served: u64,
+    /// Requests of sources that can be forged which were answered by a token alone. See [`Config::unproven_ids`](super::Config::unproven_ids).
+    pub challenged: u64,
     /// Requests and answers that could not be read, or do not fit what was asked.
     pub malformed: u64,
     /// Requests and answers with somebody else's id, and contacts named with an id that their address denies.

@@ -148,6 +148,13 @@ impl<A: Addr> Lookup<A> {
             named_by: Vec::new(),
             progress: Progress::default(),
         };
+        lookup.seed(seeds, config);
+        lookup
+    }
+
+    /// Adds contacts of this node's own, the nearest first. Returns whether there is any.
+    pub(super) fn seed(&mut self, seeds: Vec<&Contact<A>>, config: &Config) -> bool {
+        let mut is_new = false;
         for (at, seed) in seeds.into_iter().enumerate() {
             let hint = Hint {
                 addr: seed.addr.clone(),
@@ -155,9 +162,14 @@ impl<A: Addr> Lookup<A> {
                 hops: 1,
                 named_by: Vec::new(),
             };
-            lookup.add(seed.id, hint, config);
+            is_new |= self.add(seed.id, hint, config);
         }
-        lookup
+        is_new
+    }
+
+    /// Whether a node is among those that the lookup has heard of.
+    pub(super) fn has_seen(&self, id: &PeerId) -> bool {
+        self.seen.contains_key(&self.key(id))
     }
 
     pub(super) fn target(&self) -> PeerId {

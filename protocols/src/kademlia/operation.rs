@@ -10,6 +10,7 @@ use super::event::{Event, Outcome, Record};
 use super::lookup::Lookup;
 use super::records::Incoming;
 use super::wire::{Answer, Ask, Message, Node};
+use crate::overlay::validation::{AddressValidator, as_challenge};
 use crate::overlay::{Contact, Failure, OpId, Progress, RequestId, Scope, Source};
 
 #[derive(Debug)]
@@ -101,6 +102,11 @@ impl<A: Addr> Engine<A> {
     ///
     /// An answer that cannot be read, comes from somebody else or does not fit the request is a failure, and counted.
     pub fn handle_answer(&mut self, now: Duration, id: RequestId, answer: &[u8]) {
+        if let Some(challenge) = as_challenge(answer)
+            && self.send_with_token(now, id, &challenge)
+        {
+            return;
+        }
         let Some(pending) = self.pending.get(&id) else {
             self.counts.late += 1;
             return;
@@ -132,6 +138,9 @@ impl<A: Addr> Engine<A> {
         };
         self.skip_settled();
         self.counts.answered += 1;
+        if self.rules.config.unproven_ids && AddressValidator::is_forgeable(&pending.addr) {
+            self.validator.validate(&pending.addr);
+        }
         let contact = Contact {
             id: from,
             addr: pending.addr,
@@ -385,6 +394,8 @@ impl<A: Addr> Engine<A> {
             }
             if op.lookup.is_exhausted(&config) {
                 self.counts.exhausted += 1;
+            } else if self.seeds_again(&mut op) {
+                continue;
             }
             if !self.looks_into_next_bucket(now, &mut op) {
                 self.finish(now, id, op);
@@ -392,6 +403,19 @@ impl<A: Addr> Engine<A> {
             }
         }
         self.ops.insert(id, op);
+    }
+
+    /// Adds further contacts to a lookup of which none that was asked has answered, so that nodes that are near to a key and
+    /// silent do not keep it from those that are there. Returns whether there are any.
+    fn seeds_again(&self, op: &mut Op<A>) -> bool {
+        let progress = op.progress();
+        if progress.answered > 0 || progress.failed == 0 {
+            return false;
+        }
+        let config = &self.rules.config;
+        let is_new = |contact: &Contact<A>| !op.lookup.has_seen(&contact.id);
+        let seeds = self.table.nearest(&op.lookup.target(), config.k, is_new, false);
+        op.lookup.seed(seeds, config)
     }
 
     /// Whether a join has nobody to ask yet. Begins its lookup as soon as it has.

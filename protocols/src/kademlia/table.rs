@@ -205,6 +205,16 @@ impl<A: Addr> Table<A> {
             self.len -= 1;
             self.uncount(leaving_prefix);
         } else {
+            if let Some(prefix) = prefix {
+                let of_prefix = |other: &&Entry<A>| {
+                    other.contact.id != entry.contact.id && Prefix::of(&other.contact.addr) == Some(prefix)
+                };
+                let held = bucket.entries.iter().chain(&bucket.waiting).filter(of_prefix);
+                if held.count() >= prefix.limit(config.bucket_per_prefix) {
+                    counts.crowded += 1;
+                    return nothing;
+                }
+            }
             return bucket.wait(now, entry, config);
         }
         self.len += 1;

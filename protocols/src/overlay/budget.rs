@@ -1,24 +1,42 @@
-//! How much a node passes on for others in a second, in total and for each neighbour.
+//! How much a node passes on for others in a second: in total, for each neighbour, and for each network.
 
 use std::hash::Hash;
 use std::time::Duration;
 
+use super::Prefix;
 use crate::hash::HashMap;
 
 /// Seconds are counted one by one: what was not used in one is not saved up for the next.
 const WINDOW: Duration = Duration::from_secs(1);
 
-/// Neighbours that are told apart in one second. Further ones get nothing before the next one.
-const NEIGHBOURS: usize = 1024;
+/// Sources that are told apart in one second. Further ones get nothing before the next one, unless they were served in the
+/// last one.
+const SOURCES: usize = 1024;
+
+/// Whom bytes are charged to: all neighbours of one network together, since ids and ports cost nothing.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+enum Source<A> {
+    Network(Prefix),
+    Neighbour(A),
+}
 
 /// Bytes that may be passed on.
+///
+/// Half of the total is divided evenly among the networks that bring something, now or in the last second; a neighbour without an
+/// IP address is a network of its own. The other half goes to those that want more than that, in the order in which they come.
+/// So neither a neighbour nor a crowd in one network takes everything from the others.
 #[derive(Debug)]
 pub struct Budget<A> {
     total: u64,
     each: u64,
     since: Duration,
     spent: u64,
+    /// What of it went beyond the even shares.
+    extra: u64,
     by: HashMap<A, u64>,
+    sources: HashMap<Source<A>, u64>,
+    /// The sources of the second before.
+    before: HashMap<Source<A>, u64>,
 }
 
 impl<A: Hash + Eq + Clone> Budget<A> {
@@ -29,26 +47,62 @@ impl<A: Hash + Eq + Clone> Budget<A> {
             each,
             since: Duration::ZERO,
             spent: 0,
+            extra: 0,
             by: HashMap::default(),
+            sources: HashMap::default(),
+            before: HashMap::default(),
         }
     }
 
-    /// Spends `bytes` for a neighbour, or says that there is not so much left.
+    /// Spends `bytes` for a neighbour without an IP address. Returns whether there are so many left.
     pub fn spend(&mut self, now: Duration, neighbour: &A, bytes: usize) -> bool {
-        if now.saturating_sub(self.since) >= WINDOW {
+        self.spend_in(now, neighbour, None, bytes)
+    }
+
+    /// Spends `bytes` for a neighbour of this network. Returns whether there are so many left.
+    pub fn spend_in(&mut self, now: Duration, neighbour: &A, prefix: Option<Prefix>, bytes: usize) -> bool {
+        let elapsed = now.saturating_sub(self.since);
+        if elapsed >= WINDOW {
             self.since = now;
-            self.spent = 0;
+            (self.spent, self.extra) = (0, 0);
             self.by.clear();
+            std::mem::swap(&mut self.sources, &mut self.before);
+            self.sources.clear();
+            if elapsed >= 2 * WINDOW {
+                self.before.clear();
+            }
         }
         let bytes = bytes as u64;
-        let total = self.spent.saturating_add(bytes);
-        let own = self.by.get(neighbour).copied().unwrap_or(0).saturating_add(bytes);
-        let known = self.by.len() < NEIGHBOURS || self.by.contains_key(neighbour);
-        if total > self.total || own > self.each || !known {
+        let source = prefix.map_or_else(|| Source::Neighbour(neighbour.clone()), Source::Network);
+        let known = self.sources.get(&source).copied();
+        let is_served = self.before.contains_key(&source);
+        let count = self.sources.len() + usize::from(known.is_none());
+        // At the limit of neighbours a further one is counted by its network alone.
+        let own = match self.by.get(neighbour) {
+            Some(own) => *own,
+            None if self.by.len() < SOURCES => 0,
+            None => known.unwrap_or(0),
+        };
+        let has_place = count <= SOURCES || (is_served && count <= 2 * SOURCES);
+        if !has_place {
             return false;
         }
+        // One that gets nothing now has its share in the next second.
+        let of_source = self.sources.entry(source).or_default();
+        let half = self.total / 2;
+        let share = half / (count.max(self.before.len()) as u64).max(1);
+        let within = share.saturating_sub(*of_source).min(bytes);
+        let (total, own) = (self.spent.saturating_add(bytes), own.saturating_add(bytes));
+        let extra = self.extra.saturating_add(bytes - within);
+        if total > self.total || own > self.each || extra > self.total - half {
+            return false;
+        }
+        *of_source += bytes;
+        self.extra = extra;
         self.spent = total;
-        self.by.insert(neighbour.clone(), own);
+        if self.by.len() < SOURCES || self.by.contains_key(neighbour) {
+            self.by.insert(neighbour.clone(), own);
+        }
         true
     }
 }

@@ -18,6 +18,7 @@ mod operation;
 mod record;
 mod returns;
 mod rules;
+pub(crate) mod validation;
 pub mod wire;
 
 pub use book::{Book, Found, Way};
@@ -28,3 +29,4 @@ pub use operation::{Failure, OpId, Progress, RequestId, Transmit};
 pub use record::{NoRecords, Validator};
 pub use returns::Returns;
 pub use rules::Rules;
+pub use validation::TOKEN_BYTES;

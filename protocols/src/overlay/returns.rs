@@ -8,13 +8,14 @@
 //! # Limits
 //! Each neighbour is remembered with 64 sources, of which it may name 16 new ones a second; further ones
 //! are refused. Of its own sources the one that it brought something of least recently leaves for a new one. Of
-//! 256 neighbours the one that brought something least recently leaves.
+//! 256 neighbours the one that brought something least recently leaves, of those of one network if that has more than a quarter.
 
 use std::hash::Hash;
 use std::time::Duration;
 
 use p2p::PeerId;
 
+use super::Prefix;
 use crate::hash::HashMap;
 
 /// Sources of one neighbour.
@@ -28,6 +29,7 @@ const SECOND: Duration = Duration::from_secs(1);
 
 #[derive(Debug)]
 struct Neighbour {
+    prefix: Option<Prefix>,
     /// Sources, the one heard of least recently first.
     sources: Vec<PeerId>,
     heard: Duration,
@@ -54,9 +56,16 @@ impl<A: Hash + Eq + Clone> Returns<A> {
     /// Notes that `neighbour` brought a message that says to be of `source`. Says whether it is to be taken in.
     #[must_use]
     pub fn note(&mut self, now: Duration, source: PeerId, neighbour: &A) -> bool {
+        self.note_in(now, source, neighbour, None)
+    }
+
+    /// The same for a neighbour of this network.
+    #[must_use]
+    pub fn note_in(&mut self, now: Duration, source: PeerId, neighbour: &A, prefix: Option<Prefix>) -> bool {
         if !self.neighbours.contains_key(neighbour) {
-            self.make_room();
+            self.make_room(prefix);
             let new = Neighbour {
+                prefix,
                 sources: Vec::new(),
                 heard: now,
                 since: now,
@@ -104,11 +113,21 @@ impl<A: Hash + Eq + Clone> Returns<A> {
         self.neighbours.clear();
     }
 
-    fn make_room(&mut self) {
-        if self.neighbours.len() < NEIGHBOURS {
+    fn make_room(&mut self, prefix: Option<Prefix>) {
+        let of_it = |known: &Neighbour| prefix.is_some() && known.prefix == prefix;
+        let crowd = self.neighbours.values().filter(|known| of_it(known)).count();
+        let is_crowded = prefix.is_some_and(|prefix| crowd >= prefix.limit(NEIGHBOURS / 4));
+        if self.neighbours.len() < NEIGHBOURS && !is_crowded {
             return;
         }
-        let oldest = self.neighbours.iter().min_by_key(|(_, known)| known.heard);
+        let others = self.neighbours.iter();
+        let oldest = if is_crowded {
+            others
+                .filter(|(_, known)| of_it(known))
+                .min_by_key(|(_, known)| known.heard)
+        } else {
+            others.min_by_key(|(_, known)| known.heard)
+        };
         if let Some(addr) = oldest.map(|(addr, _)| addr.clone()) {
             self.neighbours.remove(&addr);
         }

@@ -13,6 +13,8 @@ use p2p_protocols::chord::{
     Validator,
 };
 
+use p2p_protocols::overlay::TOKEN_BYTES;
+
 use crate::overlay::{
     Event, Failure, Identity, Located, Operation, OverlayConfig, OverlaySwarm, Router, Transmit, parse_named,
 };
@@ -91,8 +93,9 @@ impl<A: Addr, S: AskSwarm<A>> ChordSwarm<A, S> {
             );
             return Err(Error::invalid("inner swarm", reason));
         }
-        engine.message = engine.message.min(inner.mtu() - 1);
         engine.unproven_ids = matches!(identity, Identity::Unproven(_));
+        let token = if engine.unproven_ids { TOKEN_BYTES } else { 0 };
+        engine.message = engine.message.min(inner.mtu() - 1 - token);
         Self::with_engine(inner, identity, overlay, |inner, id, now| {
             let inner = inner.clone();
             let parse = move |text: &str| parse_named(&*inner, text);

@@ -10,6 +10,8 @@ use p2p::{Addr, AskSwarm, Error, PeerId, Rejection, Result};
 use p2p_protocols::kademlia::{self, Config, Engine, NoRecords, OpId, Outcome, RequestId, Rules};
 pub use p2p_protocols::kademlia::{Contact, Progress, Record, Validator};
 
+use p2p_protocols::overlay::TOKEN_BYTES;
+
 use crate::overlay::{
     Event, Failure, Identity, Located, Operation, OverlayConfig, OverlaySwarm, Router, Transmit, parse_named,
 };
@@ -88,8 +90,9 @@ impl<A: Addr, S: AskSwarm<A>> KademliaSwarm<A, S> {
             );
             return Err(Error::invalid("inner swarm", reason));
         }
-        engine.message = engine.message.min(inner.mtu() - 1);
         engine.unproven_ids = matches!(identity, Identity::Unproven(_));
+        let token = if engine.unproven_ids { TOKEN_BYTES } else { 0 };
+        engine.message = engine.message.min(inner.mtu() - 1 - token);
         Self::with_engine(inner, identity, overlay, |inner, id, now| {
             let inner = inner.clone();
             let parse = move |text: &str| parse_named(&*inner, text);

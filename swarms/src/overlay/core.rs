@@ -9,7 +9,7 @@ use std::time::Duration;
 use p2p::{Addr, AskSwarm, Counters, Error, Message, Packet, PeerId, Reason, Request, Result};
 use p2p_protocols::hash::HashMap;
 use p2p_protocols::overlay::wire::{Header, MAX_DIRECT};
-use p2p_protocols::overlay::{Book, Budget, Returns, Way};
+use p2p_protocols::overlay::{Book, Budget, Prefix, Returns, Way};
 use tokio::sync::{oneshot, watch};
 use tokio::time::Instant;
 
@@ -144,7 +144,8 @@ impl<A: Addr, S: AskSwarm<A>, R: Router<A>> Core<A, S, R> {
     /// Whether something that a neighbour brought for this node is to be taken in. The neighbour is charged for it.
     pub(super) fn admit(&self, now: Duration, src: PeerId, from: &A, bytes: usize) -> bool {
         let mut arriving = self.arriving();
-        arriving.returns.note(now, src, from) && arriving.budget.spend(now, from, bytes)
+        let prefix = Prefix::of(from);
+        arriving.returns.note_in(now, src, from, prefix) && arriving.budget.spend_in(now, from, prefix, bytes)
     }
 
     /// How something that goes over others leaves for a node, without looking for that: as it is known to be reached, or else
@@ -355,9 +356,16 @@ impl<A: Addr, S: AskSwarm<A>, R: Router<A>> Core<A, S, R> {
         }
     }
 
-    /// Takes in how a node is reached.
-    pub(super) fn learn(&self, now: Duration, id: PeerId, way: Way<A>) {
+    /// Takes in how a node is reached that this node has looked for.
+    fn learn(&self, now: Duration, id: PeerId, way: Way<A>) {
         if id != self.id && self.book_mut().learn(now, id, way) {
+            tracing::debug!(layer = R::LAYERS[0], peer = %id, "is reached otherwise now");
+        }
+    }
+
+    /// Notes that a node speaks from an address where it was not known to be.
+    pub(super) fn meet(&self, now: Duration, id: PeerId, addr: A) {
+        if id != self.id && self.book_mut().meet(now, id, addr) {
             tracing::debug!(layer = R::LAYERS[0], peer = %id, "is reached otherwise now");
         }
     }

@@ -13,7 +13,6 @@ use p2p::{
     Addr, AskSwarm, BoxAskSwarm, Error, Headroom, Message, Packet, PeerId, Reason, Rejection, Request,
     Result, Swarm,
 };
-use p2p_protocols::overlay::Way;
 use p2p_protocols::overlay::wire::Header;
 use tokio::time::{sleep, timeout};
 
@@ -226,7 +225,7 @@ impl<A: Addr, S: AskSwarm<A>, R: Router<A>> Core<A, S, R> {
         self.deliver(own);
         drop(book);
         for (id, addr) in moved {
-            self.learn(now, id, Way::Direct(addr));
+            self.meet(now, id, addr);
         }
         for passing in passing {
             self.pass(now, passing);
@@ -290,7 +289,7 @@ impl<A: Addr, S: AskSwarm<A>, R: Router<A>> Core<A, S, R> {
         match self.source(header, &src) {
             Ok(id) => {
                 if !self.book().heard(now, &id, &src) {
-                    self.learn(now, id, Way::Direct(src));
+                    self.meet(now, id, src);
                 }
                 let request = Request::from_parts(id, self.id, payload, responder);
                 self.hand_over(request.limit_response(self.mtu));
@@ -310,7 +309,7 @@ impl<A: Addr, S: AskSwarm<A>, R: Router<A>> Core<A, S, R> {
             book.contains(&id) && !book.heard(now, &id, src)
         };
         if moved {
-            self.learn(now, id, Way::Direct(src.clone()));
+            self.meet(now, id, src.clone());
         }
     }
 

@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use p2p::{Addr, AskSwarm, Error, Headroom, Message, Packet, PeerId, Reason, Result, Swarm};
-use p2p_protocols::overlay::Way;
 use p2p_protocols::overlay::wire::{Header, MAX_RELAYED};
+use p2p_protocols::overlay::{Prefix, Way};
 
 use super::core::Core;
 use super::router::Router;
@@ -120,7 +120,12 @@ impl<A: Addr, S: AskSwarm<A>, R: Router<A>> Core<A, S, R> {
             let mut state = self.state();
             let engine = state.engine.as_ref().ok_or(Reason::Closed)?;
             let next = engine.next_hop(&dst);
-            (next, state.budget.spend(now, &from, payload.len()))
+            (
+                next,
+                state
+                    .budget
+                    .spend_in(now, &from, Prefix::of(&from), payload.len()),
+            )
         };
         if !affordable {
             return Err(Reason::Budget);
