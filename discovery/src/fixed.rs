@@ -27,7 +27,9 @@ impl FixedList {
         let nodes = self.topics.entry(topic.clone()).or_default();
         nodes
             .entry(node.id)
-            .and_modify(|addrs| addrs.merge(&node.addrs))
+            .and_modify(|addrs| {
+                *addrs = Addrs::merged(&[addrs, &node.addrs]).unwrap_or_else(|| addrs.clone())
+            })
             .or_insert(node.addrs);
         self
     }

@@ -29,7 +29,7 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tracing::debug;
 
 use crate::discovery::check_ttl;
-use crate::node::MAX_ADDRS;
+use crate::node::{MAX_ADDRS, in_turn};
 use crate::watch::followed;
 use crate::{Addrs, Change, Discovery, Error, Node, Result, Topic};
 
@@ -328,14 +328,7 @@ impl Heard {
             }
         }
         let nodes = said.into_iter().filter_map(|(id, (own, others))| {
-            let mut addrs: Vec<&str> = own.into_iter().flat_map(Addrs::iter).collect();
-            // Each in turn, so that none displaces what another says.
-            for at in 0..MAX_ADDRS {
-                addrs.extend(others.iter().filter_map(|addrs| addrs.iter().nth(at)));
-            }
-            let mut known = BTreeSet::new();
-            addrs.retain(|addr| known.insert(*addr));
-            addrs.truncate(MAX_ADDRS);
+            let addrs = in_turn(own.into_iter().flat_map(Addrs::iter), &others);
             let addrs = Addrs::new(addrs).ok()?;
             Some(Node { id, addrs })
         });

@@ -1,5 +1,7 @@
 //! A node as it is found: who it is, and where it says that it is reached.
 
+use std::collections::BTreeSet;
+
 use p2p::PeerId;
 
 use crate::{Error, Result};
@@ -72,18 +74,35 @@ impl Addrs {
         Ok(())
     }
 
-    /// Adds those of another announcement of the same node, as many as there is room for.
-    pub(crate) fn merge(&mut self, other: &Self) {
-        for addr in &other.0 {
-            // There is no other reason than room: they were checked.
-            if self.push(addr).is_err() {
-                return;
-            }
+    /// What several sources say of one node: those of the first source at the front. Where there are too many, each source in
+    /// turn adds one, so that none displaces what another says. Nothing without sources.
+    pub(crate) fn merged(said: &[&Self]) -> Option<Self> {
+        let chosen: BTreeSet<&str> = in_turn([], said).into_iter().collect();
+        let mut merged = Self(Vec::with_capacity(chosen.len()));
+        for addr in said
+            .iter()
+            .flat_map(|addrs| addrs.iter())
+            .filter(|addr| chosen.contains(addr))
+        {
+            // They were checked, and there is room.
+            drop(merged.push(addr));
         }
+        (!merged.0.is_empty()).then_some(merged)
     }
 
     /// Each of them, the best first.
     pub fn iter(&self) -> impl Iterator<Item = &str> {
         self.0.iter().map(|addr| &**addr)
     }
+}
+
+/// At most [`MAX_ADDRS`] addresses, none twice: these first, then one of each source in turn.
+pub(crate) fn in_turn<'a>(first: impl IntoIterator<Item = &'a str>, said: &[&'a Addrs]) -> Vec<&'a str> {
+    let in_turn = (0..MAX_ADDRS).flat_map(|at| said.iter().filter_map(move |addrs| addrs.iter().nth(at)));
+    let mut known = BTreeSet::new();
+    let all = first
+        .into_iter()
+        .chain(in_turn)
+        .filter(|addr| known.insert(*addr));
+    all.take(MAX_ADDRS).collect()
 }

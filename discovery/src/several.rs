@@ -121,17 +121,19 @@ impl Discovery for Several {
         self.each(|way| way.withdraw(topic)).await.map(drop)
     }
 
-    /// All that the ways find, where addresses of one node in several ways are one after the other.
+    /// All that the ways find, where addresses of one node in several ways are one after the other. Where they are more than
+    /// [`MAX_ADDRS`](crate::MAX_ADDRS), each way has its share of them.
     async fn find(&self, topic: &Topic) -> Result<Vec<Node>> {
         let found = self.each(|way| way.find(topic)).await?;
-        let mut nodes: BTreeMap<PeerId, Addrs> = BTreeMap::new();
-        for node in found.into_iter().flatten().flatten() {
-            nodes
-                .entry(node.id)
-                .and_modify(|addrs| addrs.merge(&node.addrs))
-                .or_insert(node.addrs);
+        let mut nodes: BTreeMap<PeerId, Vec<&Addrs>> = BTreeMap::new();
+        for node in found.iter().flatten().flatten() {
+            nodes.entry(node.id).or_default().push(&node.addrs);
         }
-        Ok(nodes.into_iter().map(|(id, addrs)| Node { id, addrs }).collect())
+        let merged = nodes.into_iter().filter_map(|(id, said)| {
+            let addrs = Addrs::merged(&said)?;
+            Some(Node { id, addrs })
+        });
+        Ok(merged.collect())
     }
 
     fn watch(&self, topic: &Topic) -> BoxStream<'static, Result<Change>> {
@@ -194,10 +196,6 @@ impl Merged {
 
 /// The addresses of all ways, those of the first at the front.
 fn all(ways: &BTreeMap<usize, Addrs>) -> Option<Addrs> {
-    let mut addrs = ways.values();
-    let mut all = addrs.next()?.clone();
-    for addrs in addrs {
-        all.merge(addrs);
-    }
-    Some(all)
+    let said: Vec<&Addrs> = ways.values().collect();
+    Addrs::merged(&said)
 }

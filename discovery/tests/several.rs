@@ -71,6 +71,35 @@ async fn what_several_ways_find_is_merged_and_each_node_comes_once() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_way_that_names_many_addresses_of_a_node_displaces_none_of_another_way() {
+    let many: Vec<String> = (0..16).map(|at| format!("false{at}")).collect();
+    let many: Vec<&str> = many.iter().map(String::as_str).collect();
+    let few = ["true", "false3", "truer"];
+    for ways in [[&many[..], &few[..]], [&few, &many]] {
+        let several = Several::new(ways.map(|said| list(&[node(1, said)])));
+        let found = several.find(&topic()).await.expect("both work");
+        let watched = several
+            .watch(&topic())
+            .take(2)
+            .map(|change| change.expect("no error"));
+        let watched = watched.collect::<Vec<_>>().await.pop();
+        let once = ways
+            .into_iter()
+            .fold(FixedList::new(), |list, said| list.with(&topic(), node(1, said)));
+        let listed = once.find(&topic()).await.expect("a list");
+        assert_eq!(
+            (watched, &listed),
+            (Some(Change::Found(found[0].clone())), &found)
+        );
+        let found: Vec<&str> = found[0].addrs.iter().collect();
+        assert_eq!(found.len(), 16);
+        assert!(few.iter().all(|addr| found.contains(addr)), "{found:?}");
+        // The better way is still in front.
+        assert_eq!(found[0], ways[0][0]);
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_way_that_never_answers_holds_up_a_search_for_its_time_alone() {
     let several = Several::new([
         Arc::new(Silent) as Arc<dyn Discovery>,

@@ -3,6 +3,7 @@
 //! gossipsub v1.0 "Control Messages", v1.1 "Spam Protection Measures", v1.2 "IDONTWANT Message".
 
 use std::collections::BTreeSet;
+use std::hash::BuildHasher as _;
 use std::time::Duration;
 
 use p2p::Addr;
@@ -10,11 +11,13 @@ use rand::seq::{IndexedRandom, SliceRandom};
 
 use super::engine::Engine;
 use super::event::Event;
+use super::message_cache::Asker;
 use super::message_id::MessageId;
-use super::peer::{PeerKey, Version};
+use super::peer::{PeerKey, Version, hash_of};
 use super::queue::Priority;
 use super::topic::Topic;
 use super::wire::{ControlGraft, ControlIDontWant, ControlIHave, ControlIWant, ControlMessage, ControlPrune};
+use crate::overlay::Prefix;
 
 impl<A: Addr> Engine<A> {
     pub(super) fn handle_control(&mut self, now: Duration, key: PeerKey, control: ControlMessage) {
@@ -88,8 +91,14 @@ impl<A: Addr> Engine<A> {
     fn handle_iwant(&mut self, now: Duration, key: PeerKey, iwant: Vec<ControlIWant>) {
         let ids = iwant.into_iter().flat_map(|want| want.message_ids);
         let ids: BTreeSet<MessageId> = ids.map(MessageId::from).collect();
-        let Some(asker) = self.peers.get(&key).map(|peer| self.number_of(&peer.who)) else {
+        let Some(peer) = self.peers.get(&key) else {
             return;
+        };
+        let network = Prefix::of(&peer.addr);
+        let asker = Asker {
+            who: self.number_of(&peer.who),
+            network: network.map(|network| (self.keys.hasher().hash_one(network) as u32, network)),
+            is_chosen: peer.outbound || peer.explicit,
         };
         for id in ids {
             let limit = self.config.gossip_retransmission;
@@ -207,7 +216,8 @@ impl<A: Addr> Engine<A> {
                 continue;
             }
             peer.usage.idontwants += 1;
-            peer.dont_send.insert(now, MessageId::copy_from_slice(&id), ());
+            let hash = hash_of(self.keys.hasher(), &id);
+            peer.dont_send.insert(now, hash, ());
         }
     }
 }

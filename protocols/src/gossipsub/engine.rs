@@ -17,7 +17,7 @@ use super::config::Config;
 use super::event::{Burst, Counts, Event, Transmit};
 use super::message_cache::MessageCache;
 use super::message_id::MessageId;
-use super::peer::{Connection, Peer, PeerKey, Version, Who};
+use super::peer::{Connection, Peer, PeerKey, Version, Who, hash_of};
 use super::queue::{Item, Pack, Priority, Queue};
 use super::receive::{Delivery, Validating};
 use super::score::Scores;
@@ -26,6 +26,7 @@ use super::signing::Signing;
 use super::topic::Topic;
 use super::wire::{ControlMessage, Rpc, SubOpts};
 use crate::hash::HashMap;
+use crate::overlay::Prefix;
 
 /// Bytes around a topic, an id or a peer in an RPC, at most.
 const AROUND_EACH: usize = 16;
@@ -45,6 +46,8 @@ pub(super) struct TopicState {
     pub(super) fanout: Option<(BTreeSet<PeerKey>, Duration)>,
     /// From when on an idle peer finds room in the mesh.
     pub(super) next_idle: Duration,
+    /// The network of the peer that was the first to name it, which is charged for it.
+    pub(super) charged: Option<Prefix>,
 }
 
 impl TopicState {
@@ -64,6 +67,8 @@ pub struct Engine<A> {
     /// Peers that get every message of their topics: explicit ones, and those of floodsub.
     pub(super) always: BTreeSet<PeerKey>,
     pub(super) topics: BTreeMap<Topic, TopicState>,
+    /// How many topics each network is charged for.
+    pub(super) topics_of: HashMap<Prefix, usize>,
     /// Topics that this node subscribed to or left lately, with heartbeats since: see [`direct`](super::direct).
     pub(super) changed: BTreeMap<Topic, u32>,
     pub(super) seen: Seen<MessageId, Delivery>,
@@ -111,6 +116,7 @@ impl<A: Addr> Engine<A> {
             explicit: BTreeSet::new(),
             always: BTreeSet::new(),
             topics: BTreeMap::new(),
+            topics_of: HashMap::default(),
             changed: BTreeMap::new(),
             seen: Seen::new(config.seen_ttl, config.max_seen),
             told: Seen::new(config.seen_ttl, config.max_seen),
@@ -329,9 +335,12 @@ impl<A: Addr> Engine<A> {
             if !peer.writable {
                 continue;
             }
+            let hasher = self.keys.hasher();
             let Peer { queue, dont_send, .. } = peer;
+            let is_unwanted =
+                |id: &MessageId| dont_send.len() > 0 && dont_send.contains(&hash_of(hasher, id));
             while out.ends.len() < max.max(1) {
-                let dropped = queue.pop(now, |id| dont_send.contains(id), pack, &mut out.parts);
+                let dropped = queue.pop(now, is_unwanted, pack, &mut out.parts);
                 self.counts.dropped(dropped);
                 if !out.end() {
                     break;
@@ -438,8 +447,14 @@ impl<A: Addr> Engine<A> {
 
     /// Forgets a topic that nobody wants.
     pub(super) fn forget_topic(&mut self, topic: &str) {
-        if self.topics.get(topic).is_some_and(TopicState::is_nothing) {
-            self.topics.remove(topic);
+        if self.topics.get(topic).is_some_and(TopicState::is_nothing)
+            && let Some(charged) = self.topics.remove(topic).and_then(|state| state.charged)
+            && let Some(count) = self.topics_of.get_mut(&charged)
+        {
+            *count -= 1;
+            if *count == 0 {
+                self.topics_of.remove(&charged);
+            }
         }
     }
 }

@@ -9,9 +9,30 @@ use bytes::Bytes;
 use super::fifo::FifoMap;
 use super::message_id::MessageId;
 use super::topic::Topic;
+use crate::overlay::Prefix;
 
-/// Identities that get one message on request; further ones get none.
+/// Identities that get one message on request, a quarter of them of one network; further ones get none. As many more are kept for
+/// peers that this node turned to itself.
 const ASKERS: usize = 256;
+
+/// Who asks for messages.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Asker {
+    /// Its identity's number.
+    pub(super) who: u64,
+    /// Its network, with a short hash of it.
+    pub(super) network: Option<(u32, Prefix)>,
+    /// Whether this node turned to it.
+    pub(super) is_chosen: bool,
+}
+
+/// How often an identity was sent a message on request.
+#[derive(Clone, Copy, Debug)]
+struct Sent {
+    who: u64,
+    network: Option<u32>,
+    count: u32,
+}
 
 /// A message that can be sent again.
 #[derive(Debug)]
@@ -19,8 +40,8 @@ struct Entry {
     topic: Topic,
     frame: Bytes,
     /// Which identities were sent this on request, and how often: also those that left since, so that coming back does
-    /// not begin anew. At most [`ASKERS`].
-    sent: Vec<(u64, u32)>,
+    /// not begin anew. At most twice [`ASKERS`].
+    sent: Vec<Sent>,
 }
 
 /// See the [module](self).
@@ -72,15 +93,21 @@ impl MessageCache {
     }
 
     /// The message as it is sent, unless the identity with this number had it on request so often, or too many had it.
-    pub(super) fn get_for(&mut self, id: &MessageId, asker: u64, retransmissions: u32) -> Option<Bytes> {
+    pub(super) fn get_for(&mut self, id: &MessageId, asker: Asker, retransmissions: u32) -> Option<Bytes> {
         let entry = self.messages.get_mut(id)?;
-        let is_full = entry.sent.len() >= ASKERS;
-        let sent = entry.sent.iter_mut().find(|(to, _)| *to == asker);
-        match sent {
-            Some((_, count)) if *count >= retransmissions => return None,
-            Some((_, count)) => *count += 1,
-            None if retransmissions == 0 || is_full => return None,
-            None => entry.sent.push((asker, 1)),
+        if let Some(sent) = entry.sent.iter_mut().find(|sent| sent.who == asker.who) {
+            if sent.count >= retransmissions {
+                return None;
+            }
+            sent.count += 1;
+        } else if retransmissions == 0 || !has_place(&entry.sent, asker) {
+            return None;
+        } else {
+            entry.sent.push(Sent {
+                who: asker.who,
+                network: asker.network.map(|(hash, _)| hash),
+                count: 1,
+            });
         }
         Some(entry.frame.clone())
     }
@@ -116,9 +143,30 @@ impl MessageCache {
     }
 }
 
+/// Whether one more may get a message on request.
+fn has_place(sent: &[Sent], asker: Asker) -> bool {
+    if asker.is_chosen {
+        return sent.len() < 2 * ASKERS;
+    }
+    let is_crowd = asker.network.is_some_and(|(hash, network)| {
+        let same = sent.iter().filter(|sent| sent.network == Some(hash));
+        same.count() >= network.limit(ASKERS / 4)
+    });
+    sent.len() < ASKERS && !is_crowd
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// One without an IP address that turned to this node.
+    fn asker(who: u64) -> Asker {
+        Asker {
+            who,
+            network: None,
+            is_chosen: false,
+        }
+    }
 
     fn id(n: u8) -> MessageId {
         vec![n].into()
@@ -136,7 +184,7 @@ mod tests {
         for shift in 0..6 {
             let gossip = cache.gossip_ids(&Topic::from("a"));
             assert_eq!(gossip, if shift < 3 { vec![id(1)] } else { vec![] });
-            assert_eq!(cache.get_for(&id(1), shift, 1).is_some(), shift < 5);
+            assert_eq!(cache.get_for(&id(1), asker(shift), 1).is_some(), shift < 5);
             cache.shift();
         }
         assert_eq!(cache.len(), (0, 0));
@@ -164,18 +212,42 @@ mod tests {
         put(&mut cache, "a", 1, 10);
         for peer in 0..3 {
             for request in 0..5 {
-                let got = cache.get_for(&id(1), peer, 3);
+                let got = cache.get_for(&id(1), asker(peer), 3);
                 assert_eq!(got.is_some(), request < 3);
             }
         }
-        assert_eq!(cache.get_for(&id(1), 9, 0), None);
+        assert_eq!(cache.get_for(&id(1), asker(9), 0), None);
     }
 
     #[test]
     fn so_many_identities_get_a_message_on_request() {
         let mut cache = MessageCache::new(3, 3, 4, 100);
         put(&mut cache, "a", 1, 10);
-        let served = (0..10_000).filter(|asker| cache.get_for(&id(1), *asker, 3).is_some());
+        let served = (0..10_000).filter(|who| cache.get_for(&id(1), asker(*who), 3).is_some());
         assert_eq!(served.count(), ASKERS);
+        // Peers that this node turned to have places of their own.
+        let chosen = |who| Asker {
+            is_chosen: true,
+            ..asker(who)
+        };
+        let served = (20_000..30_000).filter(|who| cache.get_for(&id(1), chosen(*who), 3).is_some());
+        assert_eq!(served.count(), ASKERS);
+    }
+
+    #[test]
+    fn one_network_does_not_take_all_places_of_those_that_ask() {
+        let mut cache = MessageCache::new(3, 3, 4, 100);
+        put(&mut cache, "a", 1, 10);
+        let of = |who, network: u8| Asker {
+            network: Some((network.into(), Prefix::V4([203, 0, network]))),
+            ..asker(who)
+        };
+        let mut served = |network: u8| {
+            let from = 1000 * u64::from(network);
+            let served =
+                (from..from + 300).filter(|who| cache.get_for(&id(1), of(*who, network), 3).is_some());
+            served.count()
+        };
+        assert_eq!((served(1), served(2)), (ASKERS / 4, ASKERS / 4));
     }
 }

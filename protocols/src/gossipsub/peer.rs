@@ -2,13 +2,13 @@
 
 use std::collections::BTreeSet;
 use std::fmt;
+use std::hash::BuildHasher;
 use std::time::Duration;
 
 use p2p::{Addr, PeerId};
 
 use super::admission::Usage;
 use super::identity::Author;
-use super::message_id::MessageId;
 use super::queue::Queue;
 use super::seen::Seen;
 use super::topic::Topic;
@@ -116,8 +116,9 @@ pub(super) struct Peer<A> {
     pub(super) answered: bool,
     /// Heartbeats since it became a peer, where peers say hello.
     pub(super) beats: u32,
-    /// Messages that it need not get.
-    pub(super) dont_send: Seen<MessageId, ()>,
+    /// Messages that it need not get, by [`hash_of`] their ids: they are of any length, and a peer may name many. That one in 2^64
+    /// is taken for another costs that peer a copy.
+    pub(super) dont_send: Seen<u64, ()>,
 }
 
 impl<A> Peer<A> {
@@ -130,4 +131,9 @@ impl<A> Peer<A> {
     pub(super) fn takes_at_once(&self, waiting: usize) -> bool {
         self.writable && self.queue.len().1 <= waiting
     }
+}
+
+/// A message's id in [`Peer::dont_send`]. `hasher` is the node's own, so that others do not know what hashes alike.
+pub(super) fn hash_of(hasher: &impl BuildHasher, id: &[u8]) -> u64 {
+    hasher.hash_one(id)
 }

@@ -11,10 +11,11 @@ use super::config::Validation;
 use super::engine::Engine;
 use super::event::{Event, Received, Refused, Verdict};
 use super::message_id::MessageId;
-use super::peer::{PeerKey, Version};
+use super::peer::{PeerKey, Version, hash_of};
 use super::queue::Priority;
 use super::topic::Topic;
 use super::wire::{ControlIDontWant, ControlMessage, Rpc, SubOpts, WireError};
+use crate::overlay::Prefix;
 
 /// What became of a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -173,19 +174,33 @@ impl<A: Addr> Engine<A> {
             if peer.topics.contains(name) {
                 return;
             }
-            let is_full = topic.is_none() && self.topics.len() >= self.config.max_topics;
+            let network = Prefix::of(&peer.addr);
+            // A quarter is for topics of peers that this node turned to itself.
+            let reserve = if peer.outbound || peer.explicit {
+                0
+            } else {
+                self.config.max_topics / 4
+            };
+            let is_charged = network.is_some_and(|network| {
+                let count = self.topics_of.get(&network).copied().unwrap_or(0);
+                count >= network.limit(self.config.max_topics.div_ceil(4))
+            });
+            let is_full =
+                topic.is_none() && (is_charged || self.topics.len() >= self.config.max_topics - reserve);
             if is_full || peer.topics.len() >= self.config.max_topics_per_peer {
                 self.counts.subscriptions_ignored += 1;
                 return;
             }
+            let is_new = topic.is_none();
             let topic = topic.unwrap_or_else(|| Topic::from(name));
             peer.topics.insert(topic.clone());
             let addr = peer.addr.clone();
-            self.topics
-                .entry(topic.clone())
-                .or_default()
-                .subscribers
-                .insert(key);
+            let state = self.topics.entry(topic.clone()).or_default();
+            state.subscribers.insert(key);
+            if let Some(network) = network.filter(|_| is_new) {
+                state.charged = Some(network);
+                *self.topics_of.entry(network).or_default() += 1;
+            }
             self.events.push_back(Event::Subscribed { peer: addr, topic });
         } else if let Some(topic) = topic.filter(|topic| peer.topics.remove(topic)) {
             let addr = peer.addr.clone();
@@ -310,6 +325,7 @@ impl<A: Addr> Engine<A> {
         let Some(state) = self.topics.get(topic) else {
             return;
         };
+        let hash = hash_of(self.keys.hasher(), id);
         let always = self.always.intersection(&state.subscribers);
         let all = state
             .mesh
@@ -320,7 +336,7 @@ impl<A: Addr> Engine<A> {
             .filter(|key| first != Some(*key) && !later.contains(key))
             .filter(|key| {
                 let peer = self.peers.get(key);
-                peer.is_some_and(|peer| !peer.dont_send.contains(id))
+                peer.is_some_and(|peer| !peer.dont_send.contains(&hash))
             })
             .collect();
         for key in to {
@@ -335,10 +351,11 @@ impl<A: Addr> Engine<A> {
         let mesh = self.topics.get(topic).map(|state| &state.mesh);
         let pack = self.config.pack;
         let leaves_at_once = self.config.validation == Validation::Automatic && len <= pack;
+        let hash = hash_of(self.keys.hasher(), id);
         let heeds = |key: &PeerKey| {
             let peer = self.peers.get(key);
             peer.is_some_and(|peer| {
-                let gets_it = leaves_at_once && peer.takes_at_once(pack) && !peer.dont_send.contains(id);
+                let gets_it = leaves_at_once && peer.takes_at_once(pack) && !peer.dont_send.contains(&hash);
                 peer.version >= Version::V1_2 && !gets_it
             })
         };

@@ -13,6 +13,9 @@ use super::score_params::{ScoreConfig, TopicScoreParams};
 use super::topic::Topic;
 use crate::hash::HashMap;
 
+/// Scores of peers that left which are looked at for one that may be forgotten.
+const LOOKED_AT: usize = 64;
+
 /// Counters of one peer in one topic.
 #[derive(Clone, Copy, Debug, Default)]
 struct TopicStats {
@@ -57,6 +60,13 @@ pub(super) struct Scores<W> {
     left: HashMap<W, (Duration, PeerStats)>,
     /// Who left, the first one first. An entry whose peer came back and left again is passed over.
     left_order: VecDeque<(Duration, W)>,
+}
+
+impl PeerStats {
+    fn is_penalized(&self) -> bool {
+        let of_topic = |stats: &TopicStats| stats.mesh_failure_penalty + stats.invalid_message_deliveries;
+        self.behaviour_penalty + self.topics.values().map(of_topic).sum::<f64>() > 0.0
+    }
 }
 
 impl TopicStats {
@@ -152,9 +162,16 @@ impl<W: Clone + Eq + Hash> Scores<W> {
         }
         let until = now.saturating_add(config.retain_score);
         let max = config.max_retained.max(1);
-        while self.left_order.len() >= max
-            && let Some((until, who)) = self.left_order.pop_front()
-        {
+        while self.left_order.len() >= max {
+            // A crowd that comes and leaves does not make this node forget who misbehaved.
+            let mut oldest = self.left_order.iter().take(LOOKED_AT);
+            let harmless = oldest.position(|(until, who)| {
+                let kept = self.left.get(who).filter(|(of, _)| of == until);
+                kept.is_none_or(|(_, stats)| !stats.is_penalized())
+            });
+            let Some((until, who)) = self.left_order.remove(harmless.unwrap_or(0)) else {
+                break;
+            };
             self.forget(until, &who);
         }
         self.left_order.push_back((until, who.clone()));

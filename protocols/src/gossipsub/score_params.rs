@@ -109,7 +109,8 @@ pub struct ScoreConfig {
     pub decay_to_zero: f64,
     /// `RetainScore`, how long the score of a peer that left is remembered. Default: 1 h.
     pub retain_score: Duration,
-    /// Scores of peers that left; the one kept longest is forgotten. Default: 4096.
+    /// Scores of peers that left; the one kept longest without a penalty is forgotten, of the 64 kept longest, or else the one kept
+    /// longest. Default: 4096.
     pub max_retained: usize,
     /// `GossipThreshold`. Default: -10.
     pub gossip_threshold: f64,

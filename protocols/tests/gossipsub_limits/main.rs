@@ -1,6 +1,7 @@
 //! What one identity, one network and many of them can take of a gossipsub node, and what others still get then.
 
-#[path = "gossipsub/net.rs"]
+mod floods;
+#[path = "../gossipsub/net.rs"]
 mod net;
 
 use std::time::Duration;
