@@ -10,7 +10,7 @@
 //! say of one id is merged fairly: first the addresses of the instance whose name follows from that id, which the node
 //! itself uses, then those of others in turn. So an instance that names another node's id displaces none of its addresses.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;

@@ -16,8 +16,8 @@ use crate::{Change, Discovery, Error, Node, Topic};
 
 /// How long until whoever was found and is no peer is tried again.
 pub const TRY_AGAIN: Duration = Duration::from_secs(10);
-/// Nodes that are made peers and kept so, at most. At the limit one that is no peer, for it does not answer, leaves for one that
-/// is found later: that which was tried the most. Where all are peers, those that are found later are passed over.
+/// Nodes that are made peers and kept so, at most. At the limit those that are found later are passed over until one is
+/// lost.
 pub const MAX_KEPT: usize = 1024;
 
 /// Makes peers of a gossip node whoever `discovery` finds under a topic, for as long as it is awaited; what goes wrong is
@@ -44,7 +44,7 @@ pub async fn keep_peers<A: Addr, S: Swarm<A>>(
                 Ok(Change::Found(new)) => {
                     let id = new.id;
                     let before = found.remove(&id);
-                    if before.is_none() && found.len() >= MAX_KEPT && !make_room(&mut found, node)? {
+                    if before.is_none() && found.len() >= MAX_KEPT {
                         debug!(%id, "found, and passed over: there is no room");
                         continue;
                     }
@@ -81,23 +81,6 @@ pub async fn keep_peers<A: Addr, S: Swarm<A>>(
             }
         }
     }
-}
-
-/// Forgets the node that was tried the most of those that are no peers. Returns whether there was one.
-fn make_room<A: Addr, S: Swarm<A>>(
-    found: &mut BTreeMap<PeerId, Found<A>>,
-    node: &GossipSwarm<A, S>,
-) -> p2p::Result<bool> {
-    let peers = Known::of(node).peers;
-    let is_peer = |it: &Found<A>| it.addrs.iter().any(|addr| peers.contains(addr));
-    let others = found.iter().filter(|(_, it)| !is_peer(it));
-    let Some(id) = others.max_by_key(|(_, it)| it.next).map(|(id, _)| *id) else {
-        return Ok(false);
-    };
-    if let Some(at) = found.remove(&id).and_then(|gone| gone.at) {
-        node.remove_peer(&at)?;
-    }
-    Ok(true)
 }
 
 /// Addresses that need not be turned to.

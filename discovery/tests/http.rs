@@ -158,7 +158,7 @@ impl Apart {
 #[async_trait]
 impl Cell for Apart {
     fn max(&self) -> usize {
-        self.cell.max()
+        Cell::max(&self.cell)
     }
 
     async fn load(&self) -> Result<Vec<u8>, Error> {

@@ -5,9 +5,7 @@ mod beds;
 use std::time::Duration;
 
 use p2p::{PeerId, Swarm as _};
-use p2p_discovery::{
-    Addrs, Discovery as _, FixedList, MAX_KEPT, MemoryCell, Node, TRY_AGAIN, Topic, keep_peers,
-};
+use p2p_discovery::{Addrs, Discovery as _, FixedList, MemoryCell, Node, TRY_AGAIN, Topic, keep_peers};
 use p2p_swarms::gossip::Signing;
 use p2p_swarms::{GossipAddr, GossipConfig, GossipSwarm, MemoryAddr, MemoryRealm, MemorySwarm};
 use tokio::time::{sleep, timeout};
@@ -164,34 +162,4 @@ async fn what_is_no_address_below_is_handed_over_and_holds_up_nobody() {
         () = until(&a, &expected) => {}
     }
     assert_eq!(failures.len(), 1, "{failures:?}");
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_crowd_of_nodes_that_do_not_answer_does_not_keep_one_out_that_does() {
-    let realm = MemoryRealm::default();
-    let (a, b) = (node(&realm), node(&realm));
-    b.add_peer(&a.inner().local_addr()).expect("room");
-    let topic = topic();
-    let id = |number: u32| {
-        let mut id = [0; 32];
-        id[..4].copy_from_slice(&number.to_be_bytes());
-        PeerId::new(id)
-    };
-    let gone = |number| Node {
-        id: id(number),
-        addrs: Addrs::new([realm.open().local_addr()]).expect("an address"),
-    };
-    let crowd = (0..MAX_KEPT as u32 + 100).map(gone);
-    let list = crowd.fold(FixedList::new(), |list, node| list.with(&topic, node));
-    // It is found last.
-    let list = list.with(&topic, listed(0xff, addrs(&[&b])));
-    let known = async {
-        while !a.peers().contains(&b.inner().local_addr()) {
-            sleep(Duration::from_secs(1)).await;
-        }
-    };
-    tokio::select! {
-        ended = keep_peers(&list, &topic, &a, |_| {}) => panic!("{ended:?}"),
-        in_time = timeout(TTL, known) => in_time.expect("it becomes a peer"),
-    }
 }

@@ -165,8 +165,8 @@ pub struct Config {
     /// Inbound peers of one public network (IPv4 /24, IPv6 /48); more for a private address and for loopback, see
     /// [`Prefix::limit`](crate::overlay::Prefix::limit). At the limit as at that of `max_inbound`. Default: 256.
     pub max_inbound_per_prefix: usize,
-    /// Topics known through others; further ones are ignored. A quarter of them is for peers that this node turned to itself, and
-    /// the peers of one network (see [`Prefix`](crate::overlay::Prefix)) name a quarter at most. Default: 4096.
+    /// Topics known through others; further ones are ignored. A quarter more is for peers that this node turned to itself, and the
+    /// peers of one network (see [`Prefix`](crate::overlay::Prefix)) name a quarter at most. Default: 4096.
     pub max_topics: usize,
     /// Topics of one peer; further ones are ignored. Default: 128.
     pub max_topics_per_peer: usize,

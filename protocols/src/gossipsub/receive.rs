@@ -175,18 +175,18 @@ impl<A: Addr> Engine<A> {
                 return;
             }
             let network = Prefix::of(&peer.addr);
-            // A quarter is for topics of peers that this node turned to itself.
+            // A quarter more is for topics of peers that this node turned to itself.
             let reserve = if peer.outbound || peer.explicit {
-                0
-            } else {
                 self.config.max_topics / 4
+            } else {
+                0
             };
             let is_charged = network.is_some_and(|network| {
                 let count = self.topics_of.get(&network).copied().unwrap_or(0);
                 count >= network.limit(self.config.max_topics.div_ceil(4))
             });
-            let is_full =
-                topic.is_none() && (is_charged || self.topics.len() >= self.config.max_topics - reserve);
+            let is_full = topic.is_none()
+                && (is_charged || self.topics.len() >= self.config.max_topics.saturating_add(reserve));
             if is_full || peer.topics.len() >= self.config.max_topics_per_peer {
                 self.counts.subscriptions_ignored += 1;
                 return;

@@ -16,8 +16,9 @@ pub enum Identity<'a> {
     Key(&'a PrivateKey),
     /// Whoever the swarm below proves. Nothing goes over others, since it would not be sealed.
     Proven,
-    /// Whoever this says, on a swarm whose addresses prove nothing: among friends, since anybody can be anybody there.
-    /// What goes over others is as it is.
+    /// Whoever this says, on a swarm whose addresses prove nothing: among friends, since any node can claim any id there.
+    /// What goes over others is as it is. A source with an IP address gets an answer once it has shown by a token that it
+    /// receives what is sent there.
     Unproven(PeerId),
 }
 
@@ -38,17 +39,20 @@ pub struct OverlayConfig {
     pub relay: bool,
     /// How often a message that goes over others is passed on at most. Default: 16.
     pub hops: u8,
-    /// Bytes passed on for others in a second, in total; more is dropped. Default: 1 MiB.
+    /// Bytes passed on for others in a second, in total; more is dropped. Half of it is divided evenly among the networks that
+    /// bring something (see [`Prefix`](p2p_protocols::overlay::Prefix)). Default: 1 MiB.
     pub relay_bytes: u64,
     /// Bytes passed on in a second for each neighbour; more is dropped. Default: 256 KiB.
     pub relay_bytes_each: u64,
-    /// Bytes that neighbours bring over others for this node itself in a second, in total; more is dropped. Default: 4 MiB.
+    /// Bytes that neighbours bring over others for this node itself in a second, in total; more is dropped. Shared as above.
+    /// Default: 4 MiB.
     pub arriving_bytes: u64,
     /// The same for each neighbour; more is dropped. A neighbour that brings messages of more than 16 nodes in a second that
     /// it brought none of before has those of further ones dropped as well. Default: 1 MiB.
     pub arriving_bytes_each: u64,
     /// Addresses of nodes that are known at a time. At the limit one that was not heard of for long is forgotten, and is
-    /// looked for again when it is needed. Default: 4096.
+    /// looked for again when it is needed. Nodes that speak first displace none that this node looked for, and at the limit
+    /// one network of them gets no more than an eighth. Default: 4096.
     pub addresses: usize,
     /// A node that is told something, and was not heard of for so long, is looked for again beside that. Default: 60 s.
     pub due_after: Duration,

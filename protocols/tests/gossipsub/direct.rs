@@ -1,0 +1,519 @@
+//! Laws of direct messages and of hellos: who hears them, who does not, and what is refused.
+
+use std::time::Duration;
+
+use crate::net::{Node, beat, connection, events, secs, sent, signing};
+use bytes::Bytes;
+use p2p::{Addr as _, Error};
+use p2p_protocols::gossipsub::wire::{DIRECT, Hello, Limits, Message, Rpc, frame, is_message, overhead};
+use p2p_protocols::gossipsub::{Config, Engine, Event, PolicyError, Refused, Signing, Version};
+use prost::Message as _;
+
+const NOW: Duration = Duration::from_secs(1);
+
+fn config() -> Config {
+    Config {
+        direct: true,
+        ..Config::default()
+    }
+}
+
+fn policy(number: u32, signed: bool) -> Signing {
+    if signed {
+        signing(number)
+    } else {
+        Signing::StrictNoSign
+    }
+}
+
+/// Engines in a row, each a peer of the next, all of whom subscribed. Node 0 is the first.
+struct Row(Vec<Engine<Node>>);
+
+impl Row {
+    fn new(count: u32, signed: bool, config: &Config) -> Self {
+        let engine = |number| {
+            let signing = policy(number, signed);
+            let mut engine =
+                Engine::new(config.clone(), signing, 0, Duration::ZERO, 7).expect("a configuration");
+            engine.subscribe(NOW, "t").expect("a topic");
+            engine
+        };
+        let mut row = Self((0..count).map(engine).collect());
+        for one in 1..count {
+            row.0[one as usize]
+                .add_peer(NOW, &Node(one - 1), connection(Version::V1_2, true))
+                .expect("room");
+            row.0[one as usize - 1]
+                .add_peer(NOW, &Node(one), connection(Version::V1_2, false))
+                .expect("room");
+        }
+        row.exchange(NOW);
+        row.0.iter_mut().for_each(|engine| drop(events(engine)));
+        row
+    }
+
+    /// Carries all that there is, until there is nothing; returns the RPCs, and who got each from whom.
+    fn exchange(&mut self, now: Duration) -> Vec<(u32, u32, Bytes)> {
+        let mut carried = Vec::new();
+        loop {
+            let mut any = false;
+            for from in 0..self.0.len() {
+                while let Some(transmit) = self.0[from].poll_transmit(now) {
+                    any = true;
+                    let (to, from) = (transmit.to.0, from as u32);
+                    self.0[to as usize].handle_rpc(now, &Node(from), &transmit.rpc);
+                    carried.push((from, to, transmit.rpc));
+                }
+            }
+            if !any {
+                return carried;
+            }
+        }
+    }
+
+    /// What each node was told directly, with who said it.
+    fn told(&mut self) -> Vec<(usize, u32, Bytes)> {
+        let mut told = Vec::new();
+        for (at, engine) in self.0.iter_mut().enumerate() {
+            for event in events(engine) {
+                match event {
+                    Event::Direct(received) => told.push((at, received.via.0, received.data)),
+                    Event::Message(received) => panic!("{received:?}"),
+                    _ => {}
+                }
+            }
+        }
+        told
+    }
+}
+
+/// The direct message that a node would send another, as it is on the wire.
+fn direct(row: &mut Row, from: usize, to: u32) -> Bytes {
+    row.0[from]
+        .tell(NOW, &Node(to), "t", "secret".into())
+        .expect("a neighbour");
+    let transmit = row.0[from].poll_transmit(NOW).expect("an RPC");
+    assert!(is_message(&transmit.rpc));
+    transmit.rpc
+}
+
+#[test]
+fn a_direct_message_reaches_its_neighbour_alone() {
+    for signed in [false, true] {
+        let mut row = Row::new(4, signed, &config());
+        row.0[1]
+            .tell(NOW, &Node(2), "t", "hello".into())
+            .expect("a neighbour");
+        row.0[1]
+            .tell(NOW, &Node(2), "t", "hello".into())
+            .expect("another message");
+        let carried = row.exchange(NOW);
+        let messages = carried
+            .iter()
+            .map(|(.., rpc)| Rpc::parse(rpc, &Limits::default()).expect("an RPC").direct.len());
+        assert_eq!(messages.sum::<usize>(), 2, "nobody passes them on");
+        let hello = Bytes::from("hello");
+        assert_eq!(row.told(), [(2, 1, hello.clone()), (2, 1, hello)]);
+        // Nor is it gossiped about.
+        for at in 0..4 {
+            beat(&mut row.0[at], secs(10));
+        }
+        assert!(row.exchange(secs(10)).iter().all(|(.., rpc)| !is_message(rpc)));
+        assert_eq!(row.told(), []);
+        assert_eq!(row.0[1].counts().told, 2);
+        assert_eq!(row.0[2].counts().direct, 2);
+    }
+}
+
+#[test]
+fn who_is_no_neighbour_or_takes_none_is_unreachable() {
+    let mut row = Row::new(3, true, &config());
+    let told = row.0[0].tell(NOW, &Node(2), "t", "hello".into());
+    assert!(matches!(told, Err(Error::Unreachable { .. })), "{told:?}");
+    // One that speaks gossipsub alone.
+    row.0[0]
+        .add_peer(NOW, &Node(9), connection(Version::V1_2, false))
+        .expect("room");
+    let told = row.0[0].tell(NOW, &Node(9), "t", "hello".into());
+    assert!(matches!(told, Err(Error::Unreachable { .. })), "{told:?}");
+    // One that takes them, and does not say who it is.
+    let hello = Rpc {
+        hello: Some(Hello::default()),
+        ..Rpc::default()
+    };
+    row.0[0].handle_rpc(NOW, &Node(9), &hello.emit());
+    let told = row.0[0].tell(NOW, &Node(9), "t", "hello".into());
+    assert!(matches!(told, Err(Error::Unreachable { .. })), "{told:?}");
+}
+
+#[test]
+fn a_direct_message_comes_once() {
+    for signed in [false, true] {
+        let mut row = Row::new(2, signed, &config());
+        let rpc = direct(&mut row, 0, 1);
+        for _ in 0..3 {
+            row.0[1].handle_rpc(NOW, &Node(0), &rpc);
+        }
+        assert_eq!(row.told().len(), 1);
+        assert_eq!(row.0[1].counts().duplicates, 2);
+    }
+}
+
+#[test]
+fn a_direct_message_for_another_is_refused_and_cannot_be_published() {
+    let mut row = Row::new(3, true, &config());
+    let rpc = direct(&mut row, 0, 1);
+    // Its neighbour hands it on as it is.
+    row.0[2].handle_rpc(NOW, &Node(1), &rpc);
+    assert_eq!(row.told(), []);
+    assert_eq!(row.0[2].counts().rejected, 1);
+    assert!(row.0[2].score(NOW, &Node(1)) >= 0.0, "it may have been mistaken");
+    // Or as a message of the topic.
+    let message = Rpc::parse(&rpc, &Limits::default())
+        .expect("an RPC")
+        .direct
+        .remove(0);
+    row.0[2].handle_rpc(NOW, &Node(1), &frame(&message));
+    let refused = events(&mut row.0[2]);
+    let reason = Refused::Policy(PolicyError::Unwanted("the recipient"));
+    assert!(
+        refused.contains(&Event::Rejected {
+            peer: Node(1),
+            reason
+        }),
+        "{refused:?}"
+    );
+}
+
+#[test]
+fn a_published_message_is_no_direct_one() {
+    let mut row = Row::new(2, true, &config());
+    row.0[0].publish(NOW, "t", "hello".into()).expect("published");
+    let published = row.0[0].poll_transmit(NOW).expect("an RPC").rpc;
+    let message = Rpc::parse(&published, &Limits::default())
+        .expect("an RPC")
+        .publish
+        .remove(0);
+    let rpc = Rpc {
+        direct: vec![message],
+        ..Rpc::default()
+    };
+    row.0[1].handle_rpc(NOW, &Node(0), &rpc.emit());
+    assert_eq!(row.told(), []);
+    assert_eq!(row.0[1].counts().rejected, 1);
+}
+
+#[test]
+fn a_forged_direct_message_is_refused_and_scored_and_hides_no_true_one() {
+    let rpc = direct(&mut Row::new(2, true, &config()), 0, 1);
+    for at in 0..rpc.len() {
+        let mut forged = rpc.to_vec();
+        forged[at] ^= 1;
+        let mut row = Row::new(2, true, &config());
+        row.0[1].handle_rpc(NOW, &Node(0), &forged.into());
+        assert_eq!(row.told(), [], "byte {at}");
+    }
+    // One after the other, at one node.
+    let mut row = Row::new(2, true, &config());
+    for at in 0..rpc.len() {
+        let mut forged = rpc.to_vec();
+        forged[at] ^= 1;
+        row.0[1].handle_rpc(NOW, &Node(0), &forged.into());
+    }
+    assert_eq!(row.told(), []);
+    // By now it is not listened to any more.
+    assert!(row.0[1].score(NOW, &Node(0)) < 0.0);
+    assert!(row.0[1].counts().graylisted > 0);
+    row.0[1].handle_rpc(NOW, &Node(0), &rpc);
+    assert_eq!(row.told(), []);
+    // At one who saw but one forgery it comes.
+    let mut row = Row::new(2, true, &config());
+    let rpc = direct(&mut row, 0, 1);
+    let mut forged = rpc.to_vec();
+    let last = forged.len() - 1;
+    // The recipient is the last field; the data is before the signature.
+    let data = forged
+        .windows(6)
+        .position(|part| part == b"secret")
+        .expect("the data");
+    assert!(data < last);
+    forged[data] ^= 1;
+    row.0[1].handle_rpc(NOW, &Node(0), &forged.into());
+    row.0[1].handle_rpc(NOW, &Node(0), &rpc);
+    assert_eq!(row.told().len(), 1);
+}
+
+#[test]
+fn where_nobody_signs_a_direct_message_says_nothing_of_anybody() {
+    let message = |change: fn(&mut Message)| {
+        let mut message = Message {
+            topic: Some("t".into()),
+            data: Some("hello".into()),
+            seqno: Some(Bytes::from_static(&[0; 8])),
+            ..Message::default()
+        };
+        change(&mut message);
+        let rpc = Rpc {
+            direct: vec![message.encode_to_vec().into()],
+            ..Rpc::default()
+        };
+        rpc.emit()
+    };
+    let changes: [fn(&mut Message); 6] = [
+        |message| message.from = Some("somebody".into()),
+        |message| message.signature = Some("a signature".into()),
+        |message| message.key = Some("a key".into()),
+        |message| message.to = Some("somebody".into()),
+        |message| message.seqno = None,
+        |message| message.topic = None,
+    ];
+    for change in changes {
+        let mut row = Row::new(2, false, &config());
+        row.0[1].handle_rpc(NOW, &Node(0), &message(change));
+        assert_eq!((row.told(), row.0[1].counts().rejected), (vec![], 1));
+    }
+    let mut row = Row::new(2, false, &config());
+    row.0[1].handle_rpc(NOW, &Node(0), &message(|_| ()));
+    assert_eq!(row.told().len(), 1);
+}
+
+#[test]
+fn direct_messages_of_topics_that_are_nothing_to_this_node_are_ignored() {
+    let mut row = Row::new(2, true, &config());
+    row.0[0]
+        .tell(NOW, &Node(1), "other", "hello".into())
+        .expect("a neighbour");
+    row.exchange(NOW);
+    assert_eq!((row.told(), row.0[1].counts().unrequested), (vec![], 1));
+    // Of those that it spoke of it takes answers: also of a topic that it left.
+    row.0[1]
+        .publish(NOW, "other", "a question".into())
+        .expect("published");
+    row.0[1].unsubscribe(NOW, "t");
+    row.0[0]
+        .tell(NOW, &Node(1), "other", "hello".into())
+        .expect("a neighbour");
+    row.0[0]
+        .tell(NOW, &Node(1), "t", "hello".into())
+        .expect("a neighbour");
+    row.exchange(NOW);
+    assert_eq!(row.told().len(), 1);
+    let topics: Vec<String> = row.0[1].local_topics().map(ToString::to_string).collect();
+    assert_eq!(topics, ["other"]);
+}
+
+#[test]
+fn topics_spoken_of_are_bounded() {
+    let mut row = Row::new(1, true, &config());
+    for number in 0..1000 {
+        let _ = row.0[0].publish(NOW, &format!("topic {number}"), "hello".into());
+    }
+    assert_eq!(row.0[0].local_topics().count(), 1 + config().max_spoken);
+}
+
+#[test]
+fn what_is_too_long_is_refused_and_the_overhead_is_what_it_takes_at_most() {
+    for signed in [false, true] {
+        for rpc in [1000, 1200, 16_500, 70_000] {
+            let mut config = config();
+            config.limits.rpc = rpc;
+            let mut row = Row::new(2, signed, &config);
+            let topic = "t".repeat(config.limits.topic);
+            row.0[1]
+                .publish(NOW, &topic, "so that it is taken".into())
+                .expect("published");
+            let most = rpc - overhead(config.limits.topic, rpc, signed);
+            let data = |len: usize| Bytes::from(vec![7; len]);
+            row.0[0].tell(NOW, &Node(1), &topic, data(most)).expect("it fits");
+            row.0[0].publish(NOW, &topic, data(most)).expect("it fits");
+            row.exchange(NOW);
+            assert_eq!(row.told().len(), 1);
+            // What is too long for any topic.
+            let told = row.0[0].tell(NOW, &Node(1), "t", data(rpc));
+            assert!(matches!(told, Err(Error::MtuExceeded { .. })), "{told:?}");
+            // A few bytes are lost to lengths that take less.
+            let told = row.0[0].tell(NOW, &Node(1), &topic, data(most + 16));
+            assert!(matches!(told, Err(Error::MtuExceeded { .. })), "{told:?}");
+        }
+    }
+}
+
+#[test]
+fn without_the_extension_nobody_says_hello_and_nothing_is_taken() {
+    let mut row = Row::new(2, true, &config());
+    let rpc = direct(&mut row, 0, 1);
+    let mut plain = crate::net::alone(Config::default(), signing(1), 0);
+    plain
+        .add_peer(NOW, &Node(0), connection(Version::V1_2, false))
+        .expect("room");
+    let said = sent(&mut plain, NOW);
+    assert!(said.iter().all(|(_, rpc)| rpc.hello.is_none()), "{said:?}");
+    plain.handle_rpc(NOW, &Node(0), &rpc);
+    assert_eq!((plain.counts().unrequested, events(&mut plain)), (1, vec![]));
+}
+
+#[test]
+fn hellos_that_were_lost_are_said_again_less_and_less_often() {
+    let mut row = Row::new(1, true, &config());
+    row.0[0]
+        .add_peer(NOW, &Node(5), connection(Version::V1_2, true))
+        .expect("room");
+    let mut hellos = 0;
+    for second in 1..=100 {
+        beat(&mut row.0[0], secs(second));
+        hellos += sent(&mut row.0[0], secs(second))
+            .iter()
+            .filter(|(_, rpc)| rpc.hello.as_ref().is_some_and(Hello::asks))
+            .count();
+    }
+    // At once, and after 1, 2, 4, 8, 16, 32 and 64 heartbeats.
+    assert_eq!(hellos, 8);
+    let answer = Rpc {
+        hello: Some(Hello::default()),
+        ..Rpc::default()
+    };
+    row.0[0].handle_rpc(secs(100), &Node(5), &answer.emit());
+    assert!(row.0[0].is_met(&Node(5)));
+}
+
+#[test]
+fn a_message_that_a_link_of_the_mesh_lost_is_gossiped_about_on_that_link() {
+    let mut row = Row::new(2, false, &config());
+    for second in 2..5 {
+        row.0.iter_mut().for_each(|engine| beat(engine, secs(second)));
+        row.exchange(secs(second));
+    }
+    assert_eq!(row.0[0].mesh("t").count(), 1);
+    row.0.iter_mut().for_each(|engine| drop(events(engine)));
+    row.0[0].publish(secs(5), "t", "lost".into()).expect("published");
+    assert_eq!(sent(&mut row.0[0], secs(5)).len(), 1, "and it is lost");
+    row.0.iter_mut().for_each(|engine| beat(engine, secs(6)));
+    row.exchange(secs(6));
+    let got = events(&mut row.0[1]);
+    assert!(
+        matches!(&got[..], [Event::Message(received)] if received.data == "lost"),
+        "{got:?}"
+    );
+}
+
+/// At which seconds a node says to node 5 that it subscribed to "t", or that it left it.
+fn said(engine: &mut Engine<Node>, from: u64, subscribe: bool) -> Vec<u64> {
+    let mut said = Vec::new();
+    for second in from..from + 100 {
+        beat(engine, secs(second));
+        for (to, rpc) in sent(engine, secs(second)) {
+            let of_topic = rpc.subscriptions.iter().filter(|change| change.topicid() == "t");
+            assert!(of_topic.clone().all(|change| change.subscribe() == subscribe));
+            assert!(of_topic.clone().count() <= 1, "{rpc:?}");
+            said.extend(of_topic.filter(|_| to == 5).map(|_| second - from));
+        }
+    }
+    said
+}
+
+#[test]
+fn subscriptions_and_their_end_are_said_again_less_and_less_often_as_they_may_be_lost() {
+    let mut engine =
+        Engine::new(config(), Signing::StrictNoSign, 0, Duration::ZERO, 7).expect("a configuration");
+    beat(&mut engine, secs(1));
+    let peer = Node(5);
+    engine
+        .add_peer(NOW, &peer, connection(Version::V1_2, true))
+        .expect("room");
+    let hello = Rpc {
+        hello: Some(Hello::default()),
+        ..Rpc::default()
+    };
+    engine.handle_rpc(NOW, &peer, &hello.emit());
+    // Nothing is said again and again of what did not change.
+    assert_eq!(said(&mut engine, 2, true), []);
+    engine.subscribe(secs(101), "t").expect("a topic");
+    // At once; after 1, 2, 4, 8, 16, 32 and 64 heartbeats; and at 120 seconds, as always.
+    let times = said(&mut engine, 102, true);
+    assert_eq!(times, [0, 0, 1, 3, 7, 15, 19, 31, 63]);
+    engine.unsubscribe(secs(201), "t");
+    assert_eq!(said(&mut engine, 202, false), [0, 0, 1, 3, 7, 15, 31, 63]);
+    // Who comes gets all of it as often.
+    engine.subscribe(secs(301), "t").expect("a topic");
+    said(&mut engine, 302, true);
+    engine.remove_peer(secs(401), &peer);
+    engine
+        .add_peer(secs(401), &peer, connection(Version::V1_2, true))
+        .expect("room");
+    engine.handle_rpc(secs(401), &peer, &hello.emit());
+    let times = said(&mut engine, 402, true);
+    assert!(times.len() >= 8 && times[..6] == [0, 0, 1, 3, 7, 15], "{times:?}");
+}
+
+#[test]
+fn a_flood_of_hellos_is_answered_once_in_a_heartbeat() {
+    let mut row = Row::new(1, true, &config());
+    row.0[0]
+        .add_peer(NOW, &Node(5), connection(Version::V1_2, false))
+        .expect("room");
+    let _ = sent(&mut row.0[0], NOW);
+    let hello = Rpc {
+        hello: Some(Hello {
+            asks: Some(true),
+            ..Hello::default()
+        }),
+        ..Rpc::default()
+    };
+    for _ in 0..100 {
+        row.0[0].handle_rpc(NOW, &Node(5), &hello.emit());
+    }
+    let said = sent(&mut row.0[0], NOW);
+    assert_eq!(said.iter().filter(|(_, rpc)| rpc.hello.is_some()).count(), 1);
+}
+
+#[test]
+fn who_leaves_is_no_peer_any_more() {
+    let mut row = Row::new(3, true, &config());
+    row.0[1].leave(NOW);
+    row.exchange(NOW);
+    for at in [0, 2] {
+        assert!(events(&mut row.0[at]).contains(&Event::Left { peer: Node(1) }));
+        assert!(!row.0[at].is_peer(&Node(1)));
+        assert_eq!(row.0[at].subscribers("t").count(), 0);
+    }
+}
+
+#[test]
+fn who_is_silent_for_long_is_no_peer_any_more() {
+    let config = Config {
+        peer_idle: secs(30),
+        ..config()
+    };
+    let mut row = Row::new(2, true, &config);
+    beat(&mut row.0[0], secs(30));
+    assert!(row.0[0].is_peer(&Node(1)));
+    beat(&mut row.0[0], secs(33));
+    assert!(!row.0[0].is_peer(&Node(1)));
+    assert!(events(&mut row.0[0]).contains(&Event::Left { peer: Node(1) }));
+}
+
+#[test]
+fn an_author_is_named_by_hellos_and_by_signatures_alike() {
+    let mut row = Row::new(2, true, &config());
+    let author = *signing(0).author().expect("it signs");
+    assert_eq!(row.0[1].author(&Node(0)), Some(author));
+    row.0[0]
+        .tell(NOW, &Node(1), "t", "hello".into())
+        .expect("a neighbour");
+    row.exchange(NOW);
+    let heard = events(&mut row.0[1]).into_iter().find_map(|event| match event {
+        Event::Direct(received) => received.author,
+        _ => None,
+    });
+    assert_eq!(heard, Some(author));
+    assert_eq!(row.0[1].author(&Node(9)), None);
+    assert!(
+        Node(9).peer_id().is_some(),
+        "an id that is proven is another matter"
+    );
+}
+
+#[test]
+fn the_extensions_fields_take_four_bytes_as_experiments_should() {
+    const { assert!(DIRECT > 0x20_0000 && DIRECT << 3 < 1 << 28) }
+}

@@ -1,0 +1,215 @@
+//! Contacts: which nodes have a place in a bucket, and for how long.
+
+use std::time::Duration;
+
+use p2p_protocols::kademlia::wire::{Answer, Ask, Message};
+use p2p_protocols::kademlia::{Config, Engine, Failure};
+
+use super::setup::{NOW, answer, ask, engine, meet, put, sent};
+use crate::net::{Place, id};
+
+#[test]
+fn a_contact_is_one_that_has_answered() {
+    let mut engine = engine(&Config::default());
+    for number in 1..=1000 {
+        let request = ask(number, Ask::Ping);
+        engine
+            .handle_request(NOW, &Place::new(number), &request)
+            .expect("a good request");
+    }
+    assert_eq!(engine.contacts().count(), 0);
+    let checks = sent(&mut engine);
+    assert_eq!(checks.len(), Config::default().checks);
+    assert_eq!(engine.counts().unchecked, 1000 - checks.len() as u64);
+    let (first, others) = checks.split_first().expect("some checks");
+    engine.handle_answer(NOW, first.id, &answer(first.to.number, Answer::Pong));
+    for other in others {
+        engine.handle_failure(NOW, other.id, Failure::Unreachable);
+    }
+    assert_eq!(engine.contacts().count(), 1);
+    assert_eq!(engine.in_flight(), 0);
+}
+
+#[test]
+fn who_is_there_and_answers_stays() {
+    let config = Config {
+        k: 4,
+        ..Config::default()
+    };
+    let mut engine = engine(&config);
+    // Nodes that share no bit with this one: all in one bucket.
+    let in_bucket = |number: &u32| (id(0).as_bytes()[0] ^ id(u64::from(*number)).as_bytes()[0]) >= 0x80;
+    let numbers: Vec<u32> = (1..).filter(in_bucket).take(20).collect();
+    let mut now = NOW;
+    for number in &numbers {
+        now += Duration::from_secs(1);
+        meet(&mut engine, now, *number);
+    }
+    let held = |engine: &Engine<Place>| -> Vec<u32> {
+        engine.contacts().map(|contact| contact.addr.number).collect()
+    };
+    assert_eq!(held(&engine), numbers[..4]);
+    // Later, the one not heard of for the longest time is asked; it answers and stays.
+    now += config.ask_after;
+    meet(&mut engine, now, numbers[1]);
+    engine.handle_timeout(now);
+    let asked = sent(&mut engine);
+    assert_eq!(
+        asked.iter().map(|ask| ask.to.number).collect::<Vec<_>>(),
+        [numbers[0]]
+    );
+    engine.handle_answer(now, asked[0].id, &answer(numbers[0], Answer::Pong));
+    assert_eq!(engine.counts().replaced, 0);
+    // The next one does not answer twice. Four wait for its place, and the newest of them gets it.
+    for _ in 0..config.failures {
+        now += config.ask_after;
+        for number in [numbers[0], numbers[1], numbers[3]] {
+            meet(&mut engine, now, number);
+        }
+        engine.handle_timeout(now);
+        let asked = sent(&mut engine);
+        assert_eq!(
+            asked.iter().map(|ask| ask.to.number).collect::<Vec<_>>(),
+            [numbers[2]]
+        );
+        engine.handle_failure(now, asked[0].id, Failure::Unreachable);
+    }
+    let held = held(&engine);
+    assert!(
+        held.contains(&numbers[7]) && !held.contains(&numbers[2]),
+        "{held:?}"
+    );
+    assert_eq!(engine.counts().replaced, 1);
+}
+
+#[test]
+fn who_moves_is_asked_at_the_old_address_and_then_known_at_the_new_one() {
+    let config = Config::default();
+    let mut engine = engine(&config);
+    meet(&mut engine, NOW, 1);
+    let moved = Place {
+        is_false: true,
+        ..Place::new(1)
+    };
+    let hear = |engine: &mut Engine<Place>, now| {
+        let request = ask(1, Ask::Ping);
+        engine.handle_request(now, &moved, &request).expect("its own id");
+        sent(engine)
+    };
+    let check = hear(&mut engine, NOW);
+    assert_eq!(check[0].to, Place::new(1));
+    engine.handle_answer(NOW, check[0].id, &answer(1, Answer::Pong));
+    assert!(
+        hear(&mut engine, NOW).is_empty(),
+        "it has two addresses, and was asked just now"
+    );
+    let later = NOW + config.upkeep_every;
+    let check = hear(&mut engine, later);
+    engine.handle_failure(later, check[0].id, Failure::Unreachable);
+    let check = sent(&mut engine);
+    assert_eq!(check[0].to, moved);
+    engine.handle_answer(later, check[0].id, &answer(1, Answer::Pong));
+    let held: Vec<_> = engine.contacts().map(|contact| contact.addr.clone()).collect();
+    assert_eq!(held, [moved]);
+}
+
+#[test]
+fn one_network_gets_few_places() {
+    let mut engine = engine(&Config::default());
+    // A public /24, whose nodes all answer.
+    for number in 0x2000_0000..0x2000_0100 {
+        meet(&mut engine, NOW, number);
+    }
+    let held = engine.contacts().count();
+    assert!(
+        (2..=Config::default().table_per_prefix).contains(&held),
+        "{held} of one network"
+    );
+    assert_eq!(engine.counts().crowded, 256 - held as u64);
+    // Another one is not kept out by that.
+    meet(&mut engine, NOW, 0x2100_0000);
+    assert_eq!(engine.contacts().count(), held + 1);
+}
+
+#[test]
+fn private_addresses_are_not_named_to_strangers() {
+    let mut engine = engine(&Config::default());
+    for number in [1, 2, 0x7f00_0001, 0x2000_0001] {
+        meet(&mut engine, NOW, number);
+    }
+    let mut named_to = |number: u32| {
+        let request = ask(number, Ask::FindNode(*id(7).as_bytes()));
+        let bytes = engine.handle_request(NOW, &Place::new(number), &request);
+        let bytes = bytes.expect("a good request");
+        match Message::<Answer<'_>>::parse(&bytes).expect("a good answer").body {
+            Answer::Nodes(nodes) => nodes.len(),
+            other => panic!("{other:?}"),
+        }
+    };
+    assert_eq!(
+        [named_to(0x2200_0001), named_to(9), named_to(0x7f00_0009)],
+        [1, 3, 4]
+    );
+}
+
+#[test]
+fn a_host_of_a_private_network_and_loopback_have_limits_too() {
+    let config = Config::default();
+    let mut engine = engine(&config);
+    // 127.0.0.0/8 is one network, however many addresses it has.
+    for number in 0x7f00_0000..0x7f00_0400 {
+        meet(&mut engine, NOW, number);
+    }
+    let held = engine.contacts().count();
+    assert!(
+        (20..=8 * config.table_per_prefix).contains(&held),
+        "{held} contacts on one host"
+    );
+    let mut kept = 0;
+    for number in 0x7f00_0000..0x7f00_0400 {
+        let served = engine.handle_request(NOW, &Place::new(number), &put(number, number.into(), &[1]));
+        kept += usize::from(served.is_ok());
+    }
+    assert_eq!(kept, config.records_per_source);
+    for number in 1..=20 {
+        meet(&mut engine, NOW, number);
+    }
+    assert!(engine.contacts().count() > held, "other hosts have their places");
+    assert!(
+        engine
+            .handle_request(NOW, &Place::new(1), &put(1, 1, &[1]))
+            .is_ok()
+    );
+}
+
+#[test]
+fn strangers_that_do_not_answer_keep_neither_others_nor_its_own_contacts_from_being_asked() {
+    let config = Config::default();
+    let mut engine = engine(&config);
+    for number in 1..=5 {
+        meet(&mut engine, NOW, number);
+    }
+    // One network of strangers, all of which are asked whether they live and are silent.
+    let later = NOW + config.ask_after;
+    for number in 0x2000_0000..0x2000_0100 {
+        let request = ask(number, Ask::Ping);
+        engine
+            .handle_request(later, &Place::new(number), &request)
+            .expect("a good request");
+    }
+    assert_eq!(sent(&mut engine).len(), config.checks / 4);
+    meet(&mut engine, later, 0x2100_0000);
+    assert_eq!(engine.contacts().count(), 6, "a newcomer from elsewhere");
+    // Many networks.
+    for number in 0x3000..0x3100 {
+        let number = number << 16;
+        let request = ask(number, Ask::Ping);
+        engine
+            .handle_request(later, &Place::new(number), &request)
+            .expect("a good request");
+    }
+    assert_eq!(sent(&mut engine).len(), config.checks - config.checks / 4);
+    engine.handle_timeout(later);
+    let asked: Vec<u32> = sent(&mut engine).iter().map(|ask| ask.to.number).collect();
+    assert!(asked.iter().any(|number| (1..=5).contains(number)), "{asked:?}");
+}

@@ -1,0 +1,156 @@
+//! Lookups among nodes that lie.
+
+use std::borrow::Cow;
+
+use p2p_protocols::kademlia::wire::{Answer, Node};
+use p2p_protocols::kademlia::{Config, Distance, Engine, Event, Failure, Outcome};
+
+use super::setup::{NOW, answer, engine, meet, node};
+use crate::net::{Place, id};
+
+#[test]
+fn endless_answers_end() {
+    let config = Config::default();
+    let mut engine = engine(&config);
+    for number in 1..=30 {
+        meet(&mut engine, NOW, number);
+    }
+    let op = engine.find_node(NOW, id(1 << 40)).expect("room");
+    // Every node answers at once, with as many nodes as fit that nobody has heard of.
+    let (mut next, mut asked) = (1000, 0);
+    while let Some(transmit) = engine.poll_transmit() {
+        asked += 1;
+        let nodes = (0..64).map(|at| node(next + at)).collect();
+        next += 64;
+        engine.handle_answer(
+            NOW,
+            transmit.id,
+            &answer(transmit.to.number, Answer::Nodes(nodes)),
+        );
+    }
+    assert!(asked <= config.lookup_requests, "{asked} requests");
+    let last = std::iter::from_fn(|| engine.poll_event()).last();
+    assert!(
+        matches!(last, Some(Event::Done { op: done, outcome: Outcome::Nodes(nodes), .. })
+        if done == op && nodes.len() == config.k)
+    );
+    assert_eq!(engine.counts().surplus, 44 * asked as u64);
+    assert_eq!(engine.in_flight(), 0);
+}
+
+/// Answers each request for nodes as `tell` says, by the number of the node that is asked; places that are false are silent.
+fn answer_all(engine: &mut Engine<Place>, tell: impl Fn(u32) -> Vec<Node<'static>>) -> Vec<Place> {
+    let mut asked = Vec::new();
+    while let Some(transmit) = engine.poll_transmit() {
+        asked.push(transmit.to.clone());
+        if transmit.to.is_false {
+            engine.handle_failure(NOW, transmit.id, Failure::Unreachable);
+            continue;
+        }
+        let number = transmit.to.number;
+        let nodes = Answer::Nodes(tell(number));
+        engine.handle_answer(NOW, transmit.id, &answer(number, nodes));
+    }
+    asked
+}
+
+fn located(engine: &mut Engine<Place>) -> Option<Place> {
+    let last = std::iter::from_fn(|| engine.poll_event()).last();
+    match last {
+        Some(Event::Done {
+            outcome: Outcome::Located { contact, .. },
+            ..
+        }) => contact.map(|contact| contact.addr),
+        other => panic!("{other:?}"),
+    }
+}
+
+fn at(place: &Place) -> Node<'static> {
+    Node {
+        id: *place.id.as_bytes(),
+        addr: Cow::Owned(place.to_string()),
+    }
+}
+
+#[test]
+fn liars_with_a_false_address_each_do_not_hide_a_node_from_one_that_knows_it() {
+    for liars in [1, 3, 8, 15] {
+        let mut engine = engine(&Config::default());
+        for number in 1..=16 {
+            meet(&mut engine, NOW, number);
+        }
+        // Of those that are asked, the honest one is the last.
+        let victim = 1000;
+        let mut by_distance: Vec<u32> = (1..=16).collect();
+        by_distance.sort_by_key(|number| Distance::between(&id(victim.into()), &id(u64::from(*number))));
+        let order = |number: u32| by_distance.iter().position(|other| *other == number);
+        engine.locate(NOW, id(victim.into())).expect("room");
+        let asked = answer_all(&mut engine, |number| match order(number) {
+            Some(order) if order < liars => {
+                let falsehoods = 3 * order as u16..3 * order as u16 + 3;
+                falsehoods.map(|it| at(&Place::wrong(victim, it + 1))).collect()
+            }
+            Some(order) if order == liars => vec![node(victim)],
+            _ => Vec::new(),
+        });
+        assert_eq!(located(&mut engine), Some(Place::new(victim)), "{liars} liars");
+        // Each of them costs one request more.
+        assert!(
+            asked.len() <= 16 + 1 + liars,
+            "{} requests, {liars} liars",
+            asked.len()
+        );
+    }
+}
+
+#[test]
+fn a_crowd_of_names_in_its_network_does_not_hide_a_node() {
+    let mut engine = engine(&Config::default());
+    for number in 1..=10 {
+        meet(&mut engine, NOW, number);
+    }
+    let victim = 0x2000_0001;
+    engine.locate(NOW, id(victim.into())).expect("room");
+    answer_all(&mut engine, |number| match number {
+        // As many as an answer may name, all of them where the victim is, and none of them there.
+        1..=9 => (0..20)
+            .map(|it| at(&Place::wrong(0x2000_0010 + 20 * number % 200 + it, 1)))
+            .collect(),
+        10 => vec![node(victim)],
+        _ => Vec::new(),
+    });
+    assert_eq!(located(&mut engine), Some(Place::new(victim)));
+}
+
+#[test]
+fn addresses_that_do_not_reach_as_far_as_those_who_name_them_are_not_dialled() {
+    let (public, private, loopback) = (0x2000_0001, 1, 0x7f00_0001);
+    let multicast = 0xe000_0001;
+    for (by, dialled) in [
+        (public, vec![0x2100_0001]),
+        (private, vec![2, 0x2100_0001]),
+        (loopback, vec![2, 0x7f00_0002, 0x2100_0001]),
+    ] {
+        let mut engine = engine(&Config::default());
+        meet(&mut engine, NOW, by);
+        engine.find_node(NOW, id(1 << 40)).expect("room");
+        let named = [2, 0x7f00_0002, 0x2100_0001, multicast];
+        let asked = answer_all(&mut engine, |number| {
+            if number == by {
+                named.into_iter().map(node).collect()
+            } else {
+                Vec::new()
+            }
+        });
+        let mut asked: Vec<u32> = asked
+            .iter()
+            .map(|place| place.number)
+            .filter(|it| *it != by)
+            .collect();
+        asked.sort_unstable();
+        let mut expected = dialled.clone();
+        expected.sort_unstable();
+        assert_eq!(asked, expected, "named by {by:x}");
+        assert_eq!(engine.counts().out_of_scope, (named.len() - dialled.len()) as u64);
+    }
+}
