@@ -2,7 +2,6 @@
 
 mod any;
 mod floods;
-
 mod identity;
 mod liars;
 mod operations;
