@@ -58,10 +58,6 @@ fn profile() -> Profile {
         asks: 1024 + 256,
         ..Profile::default().quick()
     }
-    .waive(
-        "tell::a_destination_that_is_gone_delays_no_other",
-        "pending: a batch waits for a session with a node that is gone",
-    )
 }
 
 /// QUIC on UDP and in memory is compiled for just these, and once for everything else: on a swarm without a type.
@@ -115,11 +111,7 @@ fn bad_medium() -> Testbed<KeyAddr<BoxAddr>> {
     };
     let faults = Faults::new(config).expect("faults in range");
     let realm = MemoryRealm::default();
-    let balance = profile().waive(
-        "counters::they_balance_over_all_nodes",
-        "pending: not every message that a lossy medium takes is counted in time",
-    );
-    over(move || boxed(realm.open().faulty(faults.clone()))).profile(balance)
+    over(move || boxed(realm.open().faulty(faults.clone())))
 }
 
 fn mux() -> Testbed<KeyAddr<BoxAddr>> {
@@ -140,16 +132,10 @@ fn wire() -> Testbed<KeyAddr<BoxAddr>> {
         let nodes = nodes.map(|tap| QuicSwarm::with_config(boxed(tap), &keys.next(), config()));
         ready(nodes.collect::<Result<Vec<_>>>())
     };
-    // In real time somebody waits for this.
-    let profile = Profile {
-        patience: Duration::from_secs(5),
-        ..profile()
-    };
     let again = move |tap, addr: KeyAddr<BoxAddr>| {
         ready(QuicSwarm::with_config(boxed(tap), &old.of(&addr.id), config()))
     };
-    let bed = bed(Testbed::over(SecureAsk, nodes)).profile(profile);
-    bed.restart(SecureAsk, again)
+    bed(Testbed::over(SecureAsk, nodes)).restart(SecureAsk, again)
 }
 
 fn fragments_on_quic() -> Testbed<KeyAddr<BoxAddr>> {
@@ -184,12 +170,13 @@ fn udp() -> Testbed<KeyAddr<SocketAddr>> {
     bed(Testbed::new(SecureAsk, nodes).rebind(rebind))
 }
 
+// What is on no socket of the system's runs in virtual time, and so at the same speed everywhere.
 conformance!(#[tokio::test] mod on_udp: SecureAsk => udp());
-conformance!(#[tokio::test] mod on_memory: SecureAsk => memory());
-conformance!(#[tokio::test] mod on_the_wire: SecureAsk => wire());
-conformance!(#[tokio::test] mod on_mux: SecureAsk => mux());
-conformance!(#[tokio::test] mod on_quic: SecureAsk => quic());
-conformance!(#[tokio::test] mod on_fragments_on_quic: SecureAsk => fragments_on_quic());
-conformance!(#[tokio::test] mod on_p2pke: SecureAsk => p2pke());
+conformance!(#[tokio::test(start_paused = true)] mod on_memory: SecureAsk => memory());
+conformance!(#[tokio::test(start_paused = true)] mod on_the_wire: SecureAsk => wire());
+conformance!(#[tokio::test(start_paused = true)] mod on_mux: SecureAsk => mux());
+conformance!(#[tokio::test(start_paused = true)] mod on_quic: SecureAsk => quic());
+conformance!(#[tokio::test(start_paused = true)] mod on_fragments_on_quic: SecureAsk => fragments_on_quic());
+conformance!(#[tokio::test(start_paused = true)] mod on_p2pke: SecureAsk => p2pke());
 conformance!(#[tokio::test] mod on_a_udp_swarm: SecureAsk => udp_swarm());
-conformance!(#[tokio::test] mod on_a_bad_medium: SecureAsk => bad_medium());
+conformance!(#[tokio::test(start_paused = true)] mod on_a_bad_medium: SecureAsk => bad_medium());

@@ -4,13 +4,14 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use p2p::{Error, Result, Swarm};
+use p2p::{Counters, Error, Reason, Result, Swarm};
 use quinn::congestion::CubicConfig;
 use quinn::crypto::rustls::QuicServerConfig;
 use quinn::{
     ConnectionId, ConnectionIdGenerator, Endpoint, EndpointConfig, IdleTimeout, ServerConfig, TokioRuntime,
     TransportConfig, VarInt,
 };
+use quinn_proto::InvalidCid;
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::runtime::Handle;
 
@@ -29,7 +30,7 @@ const MAX_DATAGRAM: usize = (1 << 14) - 1;
 const SOCKET_BUFFER: usize = 2 << 20;
 
 /// First packets of peers that dial, which wait to be looked at, for each handshake that may be under way.
-const INCOMING: usize = 4;
+pub(super) const INCOMING: usize = 4;
 
 /// The round trip that is assumed before one was measured. First packets are sent again after three times as long: a third
 /// of what RFC 9002 has, so that a dial survives several losses within the time of a handshake.
@@ -66,9 +67,11 @@ impl<A: p2p::Addr> Base<A> {
         tls: QuicServerConfig,
         config: &QuicConfig,
         transport: Arc<TransportConfig>,
+        handshakes: &Arc<Counters>,
     ) -> Result<Endpoint> {
         let mut endpoint = EndpointConfig::new(Arc::new(identity.reset.clone()));
-        endpoint.cid_generator(|| Box::new(RandomIds));
+        let handshakes = handshakes.clone();
+        endpoint.cid_generator(move || Box::new(RandomIds(handshakes.clone())));
         if let Some(mtu) = self.mtu {
             let checked = endpoint.max_udp_payload_size(mtu);
             checked.map_err(|error| Error::invalid("QUIC configuration", error.to_string()))?;
@@ -155,13 +158,20 @@ pub(super) fn runtime() -> Result<Handle> {
 
 /// Ids of connections that are random and no more. Quinn's own tell by a key which ones this endpoint made, and so after
 /// a restart nobody would hear that their connection is gone.
-struct RandomIds;
+struct RandomIds(Arc<Counters>);
 
 const ID_LEN: usize = 8;
 
 impl ConnectionIdGenerator for RandomIds {
     fn generate_cid(&mut self) -> ConnectionId {
         ConnectionId::new(&rand::random::<[u8; ID_LEN]>())
+    }
+    /// Called for a datagram of a connection that is not known, which may be told so. It is counted here, as QUIC's library
+    /// says nothing of it.
+    fn validate(&self, _: &ConnectionId) -> Result<(), InvalidCid> {
+        self.0.received(1);
+        self.0.dropped(Reason::NoPeer);
+        Ok(())
     }
     fn cid_len(&self) -> usize {
         ID_LEN

@@ -3,40 +3,45 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
-/// Bytes of unfinished messages, over all sessions or in one.
+/// Bytes of unfinished messages of one peer, in all its sessions.
 #[derive(Debug)]
 pub(super) struct Budget {
     held: AtomicUsize,
     max: usize,
-    above: Option<Arc<Budget>>,
+    total: Arc<Total>,
 }
 
-impl Budget {
-    pub(super) fn new(max: usize, above: Option<Arc<Budget>>) -> Self {
+/// Bytes of unfinished messages of all peers.
+///
+/// The last quarter is for responses to this node's own asks, and what is left of the second half for peers that hold no more
+/// than one message: those that hold much leave room for those that hold little.
+#[derive(Debug)]
+pub(super) struct Total {
+    held: AtomicUsize,
+    max: usize,
+    /// What one message may need.
+    one: usize,
+}
+
+impl Total {
+    pub(super) fn new(max: usize, one: usize) -> Self {
         Self {
             held: AtomicUsize::new(0),
             max,
-            above,
+            one,
         }
     }
 
-    fn take(&self, bytes: usize) -> bool {
-        if self.held.fetch_add(bytes, Relaxed).saturating_add(bytes) > self.max {
-            self.held.fetch_sub(bytes, Relaxed);
-            return false;
-        }
-        if self.above.as_ref().is_some_and(|above| !above.take(bytes)) {
-            self.held.fetch_sub(bytes, Relaxed);
-            return false;
-        }
-        true
-    }
-
-    fn release(&self, bytes: usize) {
-        self.held.fetch_sub(bytes, Relaxed);
-        if let Some(above) = &self.above {
-            above.release(bytes);
-        }
+    /// How much is given to a peer that holds this much.
+    fn limit(&self, held: usize, own: bool) -> usize {
+        let share = if own {
+            self.max
+        } else if held <= self.one {
+            self.max - self.max / 4
+        } else {
+            self.max / 2
+        };
+        share.max(self.one).min(self.max)
     }
 
     #[cfg(test)]
@@ -45,23 +50,66 @@ impl Budget {
     }
 }
 
+/// Adds to what is held, unless that exceeds `max`; returns what is held then.
+fn add(held: &AtomicUsize, bytes: usize, max: usize) -> Option<usize> {
+    let now = held.fetch_add(bytes, Relaxed).saturating_add(bytes);
+    if now > max {
+        held.fetch_sub(bytes, Relaxed);
+        return None;
+    }
+    Some(now)
+}
+
+impl Budget {
+    pub(super) fn new(max: usize, total: Arc<Total>) -> Self {
+        Self {
+            held: AtomicUsize::new(0),
+            max,
+            total,
+        }
+    }
+
+    fn take(&self, bytes: usize, own: bool) -> bool {
+        let Some(held) = add(&self.held, bytes, self.max) else {
+            return false;
+        };
+        let limit = self.total.limit(held, own);
+        if add(&self.total.held, bytes, limit).is_none() {
+            self.held.fetch_sub(bytes, Relaxed);
+            return false;
+        }
+        true
+    }
+
+    fn release(&self, bytes: usize) {
+        self.held.fetch_sub(bytes, Relaxed);
+        self.total.held.fetch_sub(bytes, Relaxed);
+    }
+}
+
 /// Bytes that are taken from a budget until this is dropped.
 #[derive(Debug)]
 pub(super) struct Charge {
     budget: Arc<Budget>,
+    /// For a response to an ask of this node.
+    own: bool,
     bytes: usize,
 }
 
 impl Charge {
-    pub(super) fn new(budget: &Arc<Budget>) -> Self {
+    pub(super) fn new(budget: &Arc<Budget>, own: bool) -> Self {
         let budget = budget.clone();
-        Self { budget, bytes: 0 }
+        Self {
+            budget,
+            own,
+            bytes: 0,
+        }
     }
 
     /// Charges up to so many bytes in all, if the budget has them.
     pub(super) fn raise(&mut self, bytes: usize) -> bool {
         let more = bytes.saturating_sub(self.bytes);
-        let enough = more == 0 || self.budget.take(more);
+        let enough = more == 0 || self.budget.take(more, self.own);
         if enough {
             self.bytes += more;
         }
@@ -80,13 +128,36 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_budget_holds_in_each_session_and_in_total() {
-        let total = Arc::new(Budget::new(100, None));
-        let sessions = [(); 3].map(|()| Budget::new(60, Some(total.clone())));
-        assert!(sessions[0].take(60) && !sessions[0].take(1));
-        assert!(!sessions[1].take(41) && sessions[1].take(40) && !sessions[2].take(1));
-        sessions[0].release(60);
-        assert!(sessions[2].take(60));
-        assert_eq!(total.held(), 100);
+    fn a_budget_holds_for_each_peer_and_in_total() {
+        let total = Arc::new(Total::new(100, 10));
+        let peers = [(); 4].map(|()| Budget::new(40, total.clone()));
+        assert!(peers[0].take(40, false) && !peers[0].take(1, false));
+        assert!(
+            !peers[1].take(11, false) && peers[1].take(10, false),
+            "half is held"
+        );
+        assert!(
+            !peers[2].take(11, false) && peers[2].take(10, false),
+            "it holds little"
+        );
+        assert!(
+            peers[3].take(10, false) && !peers[3].take(6, false),
+            "three quarters are held at most"
+        );
+        assert_eq!(total.held(), 70);
+        assert!(
+            peers[3].take(30, true) && !peers[2].take(1, true),
+            "the rest is for answers"
+        );
+        peers[0].release(40);
+        assert!(peers[2].take(1, true));
+        assert_eq!(total.held(), 61);
+    }
+
+    #[test]
+    fn one_message_has_room_in_an_empty_budget_however_small_that_is() {
+        let total = Arc::new(Total::new(100, 90));
+        let peer = Budget::new(95, total);
+        assert!(peer.take(90, false) && !peer.take(1, false));
     }
 }

@@ -2,17 +2,21 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed, Ordering::SeqCst};
+use std::time::Duration;
 
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
 use p2p::{Addr, Reason};
 use quinn::Endpoint;
 use tokio::sync::Semaphore;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout, timeout_at};
 
 use super::FAREWELL;
 use super::node::Node;
 use super::session::Session;
+
+/// Longer waits are cut to this, so that no clock overflows.
+const LONGEST: Duration = Duration::from_secs(1 << 30);
 
 impl<A: Addr> Node<A> {
     /// Closes the node: no call succeeds from now on. A task waits until what was sent is acknowledged, says so to peers,
@@ -23,7 +27,7 @@ impl<A: Addr> Node<A> {
         }
         self.tells.dropped_many(Reason::Closed, self.messages.close());
         self.asks.dropped_many(Reason::Closed, self.requests.close());
-        let sessions = self.sessions().take();
+        let sessions = self.sessions().take(false);
         for session in &sessions {
             // Whoever asked hears at once that there will be no response.
             session.replies.clear();
@@ -33,11 +37,13 @@ impl<A: Addr> Node<A> {
         let ended = Ended(self.ended.clone());
         let node = self.clone();
         self.runtime.spawn(async move {
-            let limit = node.config.linger;
-            let mut lingering: FuturesUnordered<_> =
-                sessions.iter().map(|session| session.linger(limit)).collect();
-            while lingering.next().await.is_some() {}
-            drop(lingering);
+            let until = Instant::now() + node.config.linger.min(LONGEST);
+            let mut sending = node.sending.subscribe();
+            // What was told while its peer was dialled is sent first.
+            let _ = timeout_at(until, sending.wait_for(|sending| *sending == 0)).await;
+            let mut sessions = sessions;
+            sessions.extend(node.sessions().take(true));
+            node.linger(&sessions, until).await;
             drop(sessions);
             if let Some(endpoint) = node.take_endpoint() {
                 farewell(endpoint).await;
@@ -45,6 +51,17 @@ impl<A: Addr> Node<A> {
             node.medium.release();
             drop(ended);
         });
+    }
+
+    /// Ends sessions of a closed node once what was sent is acknowledged, and at the latest at `until`.
+    async fn linger(&self, sessions: &[Arc<Session<A>>], until: Instant) {
+        let limit = until.saturating_duration_since(Instant::now());
+        let lingering = sessions.iter().map(async |session| {
+            session.linger(limit, &self.tells).await;
+            session.discard(&self.tells);
+        });
+        let mut lingering: FuturesUnordered<_> = lingering.collect();
+        while lingering.next().await.is_some() {}
     }
 
     /// Waits until the node is closed.
@@ -60,15 +77,18 @@ impl<A: Addr> Node<A> {
     /// Ends a session that the node does without; at once if nothing is under way, or where many end at the time.
     pub(super) fn end_session(&self, session: Arc<Session<A>>) {
         if session.sent.end_if_acknowledged() {
-            return session.close();
+            if session.outbound || session.heard.load(Relaxed) {
+                return session.close(&self.tells);
+            }
+            return session.turn_away();
         }
         let place = Lingering::begin(&self.lingering);
         if place.number > self.config.max_sessions {
-            return session.close();
+            return session.close(&self.tells);
         }
-        let limit = self.config.linger;
+        let (tells, limit) = (self.tells.clone(), self.config.linger);
         self.runtime.spawn(async move {
-            session.linger(limit).await;
+            session.linger(limit, &tells).await;
             drop(place);
         });
     }

@@ -70,10 +70,11 @@ pub struct QuicConfig {
     pub receive_window: u32,
     /// Bytes that a session holds until the peer has them. Default: 4 MiB.
     pub send_window: u32,
-    /// Bytes of messages whose end is still missing, over all sessions. At the limit the message that grows is dropped.
-    /// Default: 64 MiB.
+    /// Bytes of messages whose end is still missing, over all sessions. At the limit the message that grows is dropped. Peers
+    /// that hold more than one message take no more than half of it, and a quarter is kept for responses to asks of this
+    /// node. Default: 64 MiB.
     pub reassembly: usize,
-    /// The same for each session. Default: 16 MiB.
+    /// The same for each peer, in all its sessions. Default: 16 MiB.
     pub session_reassembly: usize,
     /// Messages that wait for a reader; at the limit the newest is dropped. Default: 1024 messages, 16 MiB.
     pub messages: Limits,

@@ -1,14 +1,16 @@
 //! How sessions come to be: this node dials, or is dialled.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
 
 use p2p::{Addr, Error, Reason, Result};
-use quinn::{ConnectionError, Endpoint, TransportErrorCode};
+use quinn::{ConnectionError, ConnectionId, Endpoint, TransportErrorCode};
 use tokio::sync::watch;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
+use super::base::INCOMING;
 use super::medium::Pinned;
 use super::node::Node;
 use super::session::Session;
@@ -21,7 +23,7 @@ const ACCESS_DENIED: u8 = 49;
 
 /// How soon a peer that was busy is dialled again, at first and at most; twice as late each time, less up to a half.
 const AGAIN: Duration = Duration::from_millis(50);
-const AGAIN_MAX: Duration = Duration::from_millis(500);
+pub(super) const AGAIN_MAX: Duration = Duration::from_millis(500);
 
 impl<A: Addr> Node<A> {
     /// The session with `peer`; dials where there is none.
@@ -46,7 +48,7 @@ impl<A: Addr> Node<A> {
         }
     }
 
-    fn begin_dial(
+    pub(super) fn begin_dial(
         self: &Arc<Self>,
         sessions: &mut Sessions<A>,
         peer: &KeyAddr<A>,
@@ -99,7 +101,7 @@ impl<A: Addr> Node<A> {
                 (Ok(connection), _) => break connection,
                 (Err(_), Some(refusal)) => return Err(Error::unreachable(peer, refusal.as_str())),
                 // The peer is there and has no room at the moment. The caller limits how long this goes on.
-                (Err(error), None) if is_busy(&error) && self.check_open().is_ok() => {
+                (Err(error), None) if is_busy(&error) && self.dials(peer) => {
                     sleep(patience.mul_f64(rand::random_range(0.5..1.0))).await;
                     patience = (2 * patience).min(AGAIN_MAX);
                 }
@@ -111,12 +113,18 @@ impl<A: Addr> Node<A> {
         self.begin_session(connection, true, peer.addr.clone(), local, pinned)
     }
 
+    /// Whether a peer is still to be dialled: always while the node is open, and then for what was told before.
+    fn dials(&self, peer: &KeyAddr<A>) -> bool {
+        self.check_open().is_ok() || self.sessions().waiting(peer).is_some()
+    }
+
     /// Takes whoever dials this node, until the endpoint is closed.
     pub(super) async fn listen(self: Arc<Self>, endpoint: Endpoint) {
         let accepting = Arc::default();
+        let mut refused = Refused::default();
         while let Some(incoming) = endpoint.accept().await {
             self.handshakes.received(1);
-            if let Err(reason) = self.accept(incoming, &accepting) {
+            if let Err(reason) = self.accept(incoming, &accepting, &mut refused) {
                 self.handshakes.dropped(reason);
             }
         }
@@ -128,23 +136,31 @@ impl<A: Addr> Node<A> {
         self: &Arc<Self>,
         incoming: quinn::Incoming,
         accepting: &Arc<AtomicUsize>,
+        refused: &mut Refused,
     ) -> Result<(), Reason> {
         let limit = self.config.max_handshakes;
         if self.check_open().is_err() {
             incoming.refuse();
             return Err(Reason::Closed);
         }
-        let Some(place) = Place::take(accepting, limit) else {
+        if refused.knows(&incoming, self.config.handshake_timeout) {
             incoming.refuse();
+            return Err(Reason::Duplicate);
+        }
+        let Some(place) = Place::take(accepting, limit) else {
+            refused.refuse(incoming, limit);
             return Err(Reason::Budget);
         };
-        if place.number() > limit.div_ceil(4) && incoming.may_retry() {
+        let number = place.number();
+        // Also where those who need no proof would take much of the room that is left for sessions.
+        let is_full = number > limit.div_ceil(4) || !self.sessions().admits(4 * number, &self.config);
+        if is_full && incoming.may_retry() {
             // It fails for those alone who proved their address already.
             let _ = incoming.retry();
             return Err(Reason::Unauthenticated);
         }
-        if !self.sessions().admits(place.number(), &self.config) {
-            incoming.refuse();
+        if !self.sessions().admits(number, &self.config) {
+            refused.refuse(incoming, limit);
             return Err(Reason::Budget);
         }
         let (at, local) = (incoming.remote_address(), incoming.local_ip());
@@ -196,6 +212,31 @@ fn refusal(error: &ConnectionError) -> Reason {
         // The other side gave up.
         ConnectionError::ConnectionClosed(_) | ConnectionError::ApplicationClosed(_) => Reason::Lost,
         _ => Reason::Unauthenticated,
+    }
+}
+
+/// The dials that were refused lately. A first packet that was sent again before the refusal arrived would begin a handshake
+/// that its peer knows nothing of, and that takes the place of others until its time is over.
+#[derive(Default)]
+struct Refused(VecDeque<(ConnectionId, Instant)>);
+
+impl Refused {
+    /// Whether this dial was refused within `time`.
+    fn knows(&mut self, incoming: &quinn::Incoming, time: Duration) -> bool {
+        while self.0.front().is_some_and(|(_, since)| since.elapsed() > time) {
+            self.0.pop_front();
+        }
+        let dial = incoming.orig_dst_cid();
+        self.0.iter().any(|(refused, _)| *refused == dial)
+    }
+
+    /// Refuses a dial, and remembers some for each of `handshakes`.
+    fn refuse(&mut self, incoming: quinn::Incoming, handshakes: usize) {
+        if self.0.len() >= INCOMING * handshakes {
+            self.0.pop_front();
+        }
+        self.0.push_back((incoming.orig_dst_cid(), Instant::now()));
+        incoming.refuse();
     }
 }
 

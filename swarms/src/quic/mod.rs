@@ -15,8 +15,9 @@
 //!
 //! # Limits
 //! All are in [`QuicConfig`]. A message whose reader has no room is dropped here and counted; the sender does not wait for
-//! readers. The counters `quic` and `quic-ask` count messages and asks, `quic-handshake` those who dial, and `quic-socket`
-//! datagrams of the swarm below, where there is one. A response that comes back makes an ask `sent`.
+//! readers. The counters `quic` and `quic-ask` count messages and asks, `quic-handshake` those who dial and datagrams of no
+//! session, and `quic-socket` datagrams of the swarm below, where there is one. A response that comes back makes an ask
+//! `sent`.
 //!
 //! Deliberately absent: streams, order between messages, migration of sessions to other addresses, data before the
 //! handshake is done, and resumption.
@@ -26,6 +27,7 @@ mod budget;
 mod closing;
 mod config;
 mod crew;
+mod datagram;
 mod handshake;
 mod leases;
 mod medium;
@@ -42,6 +44,7 @@ mod stream;
 #[cfg(test)]
 mod tests;
 mod tls;
+mod waiting;
 
 use std::fmt;
 use std::net::SocketAddr;

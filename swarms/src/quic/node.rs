@@ -7,18 +7,19 @@ use p2p::{Addr, Counters, Error, Message, PeerId, Request, Result};
 use quinn::{ConnectionError, Endpoint};
 use rustls::crypto::CryptoProvider;
 use tokio::runtime::Handle;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 use tokio::time::Instant;
 
 use super::QuicConfig;
 use super::base::Base;
-use super::budget::Budget;
+use super::budget::{Budget, Total};
 use super::crew::Crew;
 use super::medium::{Medium, Pinned};
 use super::sent::Unacknowledged;
 use super::serve::attend;
 use super::session::{Asking, Replies, Session, Usage};
 use super::sessions::Sessions;
+use super::stream::WAITING;
 use super::tls::{self, Identity};
 use crate::KeyAddr;
 use crate::inbox::Inbox;
@@ -37,11 +38,13 @@ pub(super) struct Node<A: Addr> {
     pub(super) crew: Arc<Crew>,
     pub(super) messages: Inbox<Message<KeyAddr<A>>>,
     pub(super) requests: Inbox<Request<KeyAddr<A>>>,
-    pub(super) budget: Arc<Budget>,
-    pub(super) tells: Counters,
+    pub(super) budget: Arc<Total>,
+    pub(super) tells: Arc<Counters>,
     pub(super) asks: Counters,
-    pub(super) handshakes: Counters,
+    pub(super) handshakes: Arc<Counters>,
     pub(super) dialling: Arc<AtomicUsize>,
+    /// Tasks that send what waited for a dial.
+    pub(super) sending: Arc<watch::Sender<usize>>,
     /// Sessions that end in the background.
     pub(super) lingering: Arc<AtomicUsize>,
     pub(super) closed: AtomicBool,
@@ -65,7 +68,8 @@ impl<A: Addr> Node<A> {
         let transport = Arc::new(base.transport(&config)?);
         let check = tls::Check::anybody(config.clone());
         let tls = tls::server(&identity, check, crypto.clone())?;
-        let endpoint = base.endpoint(&identity, tls, &config, transport.clone())?;
+        let handshakes = Arc::new(Counters::new("quic-handshake"));
+        let endpoint = base.endpoint(&identity, tls, &config, transport.clone(), &handshakes)?;
         let node = Arc::new(Self {
             identity,
             crypto,
@@ -77,11 +81,12 @@ impl<A: Addr> Node<A> {
             crew: Arc::default(),
             messages: Inbox::new(config.messages),
             requests: Inbox::new(config.asks),
-            budget: Arc::new(Budget::new(config.reassembly, None)),
-            tells: Counters::new("quic"),
+            budget: Arc::new(Total::new(config.reassembly, 2 * config.mtu + WAITING)),
+            tells: Arc::new(Counters::new("quic")),
             asks: Counters::new("quic-ask"),
-            handshakes: Counters::new("quic-handshake"),
+            handshakes,
             dialling: Arc::default(),
+            sending: Arc::new(watch::Sender::new(0)),
             lingering: Arc::default(),
             closed: AtomicBool::new(false),
             closing: Semaphore::new(0),
@@ -144,13 +149,17 @@ impl<A: Addr> Node<A> {
     ) -> Result<()> {
         let (key, id) = tls::peer(&connection, &self.config)
             .ok_or_else(|| Error::unreachable(&addr, "the peer showed no certificate"))?;
-        let total = Some(self.budget.clone());
+        let mut sessions = self.sessions();
+        // One for all sessions of the peer.
+        let known = sessions.all().find(|session| session.peer.id == id);
+        let budget = known.map(|session| session.budget.clone());
+        let new = || Arc::new(Budget::new(self.config.session_reassembly, self.budget.clone()));
         let session = Arc::new(Session {
             peer: KeyAddr::new(id, addr),
             local: KeyAddr::new(self.identity.id, local),
             key,
             connection,
-            budget: Arc::new(Budget::new(self.config.session_reassembly, total)),
+            budget: budget.unwrap_or_else(new),
             outbound: dialled,
             since: Instant::now(),
             usage: Usage::new(self.turn.clone()),
@@ -160,15 +169,17 @@ impl<A: Addr> Node<A> {
             heard: AtomicBool::new(false),
             _pinned: pinned,
         });
-        let mut sessions = self.sessions();
-        // Both under the lock: there is no further session after `shut`, and none that `disconnect_forbidden` missed.
-        self.check_open()?;
+        // Both under the lock: after `shut` there is no further session but for messages that were told before, and none that
+        // `disconnect_forbidden` missed.
+        if sessions.waiting(&session.peer).is_none() {
+            self.check_open()?;
+        }
         if !self.config.allows(&id) {
             return Err(Error::denied(&session.peer));
         }
         let Some(replaced) = sessions.add(&session, &self.config) else {
             drop(sessions);
-            session.close();
+            session.turn_away();
             let limit = self.config.max_sessions;
             return Err(Error::Limit {
                 what: "sessions in use",
@@ -198,7 +209,7 @@ impl<A: Addr> Node<A> {
         }
         drop(sessions);
         for session in &ended {
-            session.close();
+            session.close(&self.tells);
         }
         ended.len()
     }

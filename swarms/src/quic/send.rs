@@ -4,6 +4,7 @@ use std::future::poll_fn;
 use std::num::NonZeroU8;
 use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
@@ -12,10 +13,11 @@ use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
 use p2p::{Addr, BatchError, BatchOutcome, Error, Packet, Reason, Rejection, Result};
 use quinn::{ConnectionError, RecvStream, SendStream, VarInt, WriteError};
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
+use super::handshake::AGAIN_MAX;
 use super::node::Node;
-use super::session::Session;
+use super::session::{Session, is_turned_away};
 use super::stream::{Cut, Incoming, Outgoing, at_once, frame, within};
 use crate::KeyAddr;
 use crate::turn::{First, first};
@@ -27,7 +29,7 @@ const GRACE: Duration = Duration::from_millis(250);
 const TRIES: usize = 3;
 
 /// How far a tell got without waiting.
-enum Tell<A: Addr> {
+pub(super) enum Tell<A: Addr> {
     Done(Result<()>),
     /// There is no session, or no room in it.
     Unsent(Packet),
@@ -43,7 +45,8 @@ impl<A: Addr> Node<A> {
         }
     }
 
-    /// Messages do not wait for those to other peers, who must be dialled or have no room.
+    /// Messages do not wait for those to other peers, and the batch waits for no dial, unless more wait for that than
+    /// [`Waiting`](super::waiting::Waiting) holds.
     pub(super) async fn tell_batch(
         self: &Arc<Self>,
         batch: &mut Vec<(KeyAddr<A>, Packet)>,
@@ -51,7 +54,11 @@ impl<A: Addr> Node<A> {
         let mut outcome = BatchOutcome::default();
         let mut waiting = FuturesUnordered::new();
         for (peer, packet) in batch.drain(..) {
-            match self.tell_at_once(&peer, packet) {
+            let told = match self.tell_at_once(&peer, packet) {
+                Tell::Unsent(packet) => self.tell_later(&peer, packet),
+                told => told,
+            };
+            match told {
                 Tell::Done(result) => outcome.record(result),
                 rest => waiting.push(async move { self.tell_rest(&peer, rest).await }),
             }
@@ -100,6 +107,21 @@ impl<A: Addr> Node<A> {
             Some(result) => self.told(peer, result),
             None => Err(self.no_room()),
         }
+    }
+
+    /// Sends a message in this session; `None` where it finds no room in time.
+    pub(super) async fn send_whole(
+        &self,
+        session: &Session<A>,
+        packet: Packet,
+    ) -> Option<Result<(), WriteError>> {
+        let limit = self.config.send_timeout;
+        let send = match within(limit, session.connection.open_uni()).await? {
+            Ok(send) => send,
+            Err(error) => return Some(Err(WriteError::ConnectionLost(error))),
+        };
+        let (mut send, mut rest) = (Outgoing::new(send), packet.into_bytes());
+        within(limit, poll_fn(|cx| send.poll_send(cx, &mut rest, &session.sent))).await
     }
 
     fn told(&self, peer: &KeyAddr<A>, result: Result<(), WriteError>) -> Result<()> {
@@ -158,28 +180,63 @@ impl<A: Addr> Node<A> {
     }
 
     async fn ask_waiting(self: &Arc<Self>, peer: &KeyAddr<A>, mut request: Packet) -> Result<Packet> {
-        let (session, send, recv) = self.open_ask(peer).await?;
-        let _asking = session.asking.begin();
         frame(&mut request);
-        let (mut send, mut rest) = (Outgoing::new(send), request.into_bytes());
-        let mut incoming = Incoming::framed(recv, self.config.mtu);
-        let exchange = poll_fn(|cx| {
+        let mut request = request.into_bytes();
+        let mut until = None;
+        loop {
+            let (session, send, recv) = self.open_ask(peer).await?;
+            // A peer that had no room for the session took nothing of it.
+            let copy = (!session.heard.load(Relaxed)).then(|| request.clone());
+            let limit = self.config.ask_timeout;
+            let exchange = timeout(limit, self.exchange(&session, send, recv, request)).await;
+            let exchanged = exchange.map_err(|_| Error::TimedOut {
+                doing: "waiting for the response",
+                limit,
+            })?;
+            match (exchanged, copy) {
+                (Ok(response), _) => {
+                    self.asks.sent(1);
+                    return Ok(response);
+                }
+                (Err(Cut::Lost(error)), Some(copy)) if is_turned_away(&error) => {
+                    self.forget(&session, &error)?;
+                    let until = *until.get_or_insert_with(|| Instant::now() + self.config.handshake_timeout);
+                    if Instant::now() >= until {
+                        return Err(self.lost(peer, &error));
+                    }
+                    sleep(AGAIN_MAX.mul_f64(rand::random_range(0.1..0.5))).await;
+                    request = copy;
+                }
+                (Err(cut), _) => return Err(self.unanswered(peer, cut)),
+            }
+        }
+    }
+
+    /// Sends a request, and waits for its response.
+    async fn exchange(
+        &self,
+        session: &Session<A>,
+        send: SendStream,
+        recv: RecvStream,
+        mut request: Bytes,
+    ) -> Result<Packet, Cut> {
+        let _asking = session.asking.begin();
+        let mut send = Outgoing::new(send);
+        let mut incoming = Incoming::response(recv, self.config.mtu);
+        let response = poll_fn(|cx| {
             // Whoever stops the request may have answered it already.
             if let Err(WriteError::ConnectionLost(error)) =
-                ready!(send.poll_send(cx, &mut rest, &session.sent))
+                ready!(send.poll_send(cx, &mut request, &session.sent))
             {
                 return Poll::Ready(Err(Cut::Lost(error)));
             }
             incoming.poll(cx, &session.budget)
         });
-        let limit = self.config.ask_timeout;
-        let response = timeout(limit, exchange).await.map_err(|_| Error::TimedOut {
-            doing: "waiting for the response",
-            limit,
-        })?;
-        let response = response.map_err(|cut| self.unanswered(peer, cut))?;
-        self.asks.sent(1);
-        Ok(response)
+        let response = response.await;
+        if response.is_ok() && !session.heard.load(Relaxed) {
+            session.heard.store(true, Relaxed);
+        }
+        response
     }
 
     fn unanswered(&self, peer: &KeyAddr<A>, cut: Cut) -> Error {

@@ -3,7 +3,7 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use p2p::Rejection;
-use quinn::{SendStream, VarInt};
+use quinn::{Dir, SendStream, StoppedError, VarInt};
 
 /// Streams that are kept before the first look for acknowledged ones.
 const FIRST_SWEEP: usize = 64;
@@ -66,27 +66,47 @@ impl Unacknowledged {
 
     /// Waits until all is acknowledged, or the peer does not want it, or the connection ended. Then nothing further is sent.
     pub(super) async fn acknowledged(&self) {
-        while let Some(streams) = self.take() {
-            for stream in streams {
-                let _ = stream.stopped().await;
+        while let Some(mut taken) = self.take() {
+            while let Some(stream) = taken.streams.last() {
+                if let Err(StoppedError::ConnectionLost(_)) = stream.stopped().await {
+                    return;
+                }
+                taken.streams.pop();
             }
         }
     }
 
-    fn take(&self) -> Option<Vec<SendStream>> {
+    fn take(&self) -> Option<Taken<'_>> {
         let mut kept = self.lock();
+        if kept.streams.is_empty() {
+            kept.ended = true;
+            return None;
+        }
         let streams = std::mem::take(&mut kept.streams);
-        kept.ended |= streams.is_empty();
-        (!streams.is_empty()).then_some(streams)
+        drop(kept);
+        Some(Taken { sent: self, streams })
     }
 
-    /// Sends nothing further, and waits for nothing.
-    pub(super) fn end(&self) {
+    /// Sends nothing further, and waits for nothing. Returns how many tells are not acknowledged.
+    pub(super) fn end(&self) -> usize {
         let mut kept = self.lock();
         kept.ended = true;
         let streams = std::mem::take(&mut kept.streams);
         drop(kept);
-        drop(streams);
+        let is_told = |stream: &&SendStream| stream.id().dir() == Dir::Uni && stream.priority().is_ok();
+        streams.iter().filter(is_told).count()
+    }
+}
+
+/// Streams that are waited for. Those that are left when the wait ends go back.
+struct Taken<'a> {
+    sent: &'a Unacknowledged,
+    streams: Vec<SendStream>,
+}
+
+impl Drop for Taken<'_> {
+    fn drop(&mut self) {
+        self.sent.lock().streams.append(&mut self.streams);
     }
 }
 

@@ -73,6 +73,7 @@ pub(super) async fn attend<A: Addr>(node: Arc<Node<A>>, session: Arc<Session<A>>
     })
     .await;
     node.sessions().remove(&session);
+    session.lose(&node.tells);
 }
 
 impl<A: Addr> Node<A> {
@@ -89,7 +90,9 @@ impl<A: Addr> Node<A> {
         }
         let (node, session) = (self.clone(), session.clone());
         self.crew.join(async move {
+            let mut unfinished = Unfinished(Some(node.tells.clone()));
             let received = node.finish(incoming, &session).await;
+            unfinished.0 = None;
             let mut messages = node.message(&session, received).into_iter().collect();
             node.put_messages(&mut messages);
         });
@@ -104,7 +107,7 @@ impl<A: Addr> Node<A> {
         cx: &mut Context<'_>,
     ) -> Option<Request<KeyAddr<A>>> {
         let send = Outgoing::new(send);
-        let mut incoming = Incoming::framed(recv, self.config.mtu);
+        let mut incoming = Incoming::request(recv, self.config.mtu);
         if let Poll::Ready(received) = incoming.poll(cx, &session.budget) {
             // Dropping the receiving half tells a peer that keeps its side open that no more is wanted, which frees the
             // stream.
@@ -173,6 +176,18 @@ impl<A: Addr> Node<A> {
         }
         if extended.accepted > 0 {
             self.crew.notify(Kind::Ask);
+        }
+    }
+}
+
+/// Counts a message as dropped whose end is not waited for any more, as the node ends.
+struct Unfinished(Option<Arc<Counters>>);
+
+impl Drop for Unfinished {
+    fn drop(&mut self) {
+        if let Some(counters) = &self.0 {
+            counters.received(1);
+            counters.dropped(Reason::Closed);
         }
     }
 }

@@ -4,19 +4,28 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use p2p::Addr;
+use p2p::{Addr, Counters, Reason};
 use p2p_formats::x509::PublicKey;
-use quinn::{Connection, VarInt};
+use quinn::{Connection, ConnectionError, VarInt};
 use tokio::time::{Instant, timeout};
 
 use super::budget::Budget;
 use super::medium::Pinned;
 use super::sent::Unacknowledged;
-use super::stream::Outgoing;
+use super::stream::{Outgoing, at_once};
 use crate::KeyAddr;
 
 /// How long a peer that dialled may take to open its first stream before its session counts as unused.
 const FIRST_STREAM: Duration = Duration::from_secs(2);
+
+/// The code with which a session ends that found no room, or made room before its peer used it. Nothing that the peer sent in
+/// it was taken.
+const NO_ROOM: VarInt = VarInt::from_u32(1);
+
+/// Whether a peer ended a session with [`NO_ROOM`].
+pub(super) fn is_turned_away(error: &ConnectionError) -> bool {
+    matches!(error, ConnectionError::ApplicationClosed(close) if close.error_code == NO_ROOM)
+}
 
 pub(super) struct Session<A: Addr> {
     pub(super) peer: KeyAddr<A>,
@@ -32,23 +41,41 @@ pub(super) struct Session<A: Addr> {
     pub(super) asking: Asking,
     pub(super) replies: Replies,
     pub(super) sent: Unacknowledged,
-    /// The peer has opened a stream.
+    /// The peer has opened a stream, or answered an ask.
     pub(super) heard: AtomicBool,
     /// Its address stays known as long as the session does.
     pub(super) _pinned: Pinned<A>,
 }
 
 impl<A: Addr> Session<A> {
-    /// Ends it at once.
-    pub(super) fn close(&self) {
-        self.sent.end();
+    /// Ends it at once. Messages that were told in it and are not acknowledged may be lost, and count as dropped.
+    pub(super) fn close(&self, tells: &Counters) {
+        self.lose(tells);
         self.connection.close(VarInt::from_u32(0), b"");
     }
 
+    /// Ends it for want of room. The peer may dial again.
+    pub(super) fn turn_away(&self) {
+        self.connection.close(NO_ROOM, b"");
+    }
+
+    /// Counts what the end of its connection may have lost.
+    pub(super) fn lose(&self, tells: &Counters) {
+        tells.dropped_many(Reason::Lost, self.sent.end());
+    }
+
     /// Ends it once what was sent is acknowledged, and at the latest after `limit`.
-    pub(super) async fn linger(&self, limit: Duration) {
+    pub(super) async fn linger(&self, limit: Duration, tells: &Counters) {
         let _ = timeout(limit, self.sent.acknowledged()).await;
-        self.close();
+        self.close(tells);
+    }
+
+    /// Counts the messages that arrived and are not taken any more.
+    pub(super) fn discard(&self, tells: &Counters) {
+        while let Some(Ok(_)) = at_once(self.connection.accept_uni()) {
+            tells.received(1);
+            tells.dropped_at(Reason::Closed, &self.peer);
+        }
     }
 
     /// Whether asks are under way, of this node or of the peer.

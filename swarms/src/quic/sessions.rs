@@ -3,12 +3,13 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use p2p::{Addr, Result};
+use p2p::{Addr, Packet, Result};
 use tokio::sync::watch;
 
 use super::QuicConfig;
 use super::quotas::Quotas;
 use super::session::Session;
+use super::waiting::Waiting;
 use crate::KeyAddr;
 
 /// What a dial ended with, once it did.
@@ -30,6 +31,8 @@ struct Slot<A: Addr> {
     older: Option<Arc<Session<A>>>,
     /// The dial that is under way, and who waits for it.
     dial: Option<(u64, watch::Sender<Dialled<A>>)>,
+    /// Messages that wait for it, until the task that sends them finds none.
+    waiting: Option<Waiting>,
 }
 
 impl<A: Addr> Default for Sessions<A> {
@@ -49,6 +52,7 @@ impl<A: Addr> Default for Slot<A> {
             live: None,
             older: None,
             dial: None,
+            waiting: None,
         }
     }
 }
@@ -145,12 +149,40 @@ impl<A: Addr> Sessions<A> {
         Quotas::of(config).admit(self, pending)
     }
 
-    /// Every session, which are known no more. Dials that are under way end.
-    pub(super) fn take(&mut self) -> Vec<Arc<Session<A>>> {
-        let slots = std::mem::take(self).slots.into_values();
-        slots
-            .flat_map(|slot| slot.live.into_iter().chain(slot.older))
-            .collect()
+    /// Messages that wait for the dial to `peer`.
+    pub(super) fn waiting(&mut self, peer: &KeyAddr<A>) -> Option<&mut Waiting> {
+        self.slots.get_mut(peer)?.waiting.as_mut()
+    }
+
+    /// Notes that messages wait for the dial to `peer`.
+    pub(super) fn wait(&mut self, peer: &KeyAddr<A>, waiting: Waiting) {
+        self.slots.entry(peer.clone()).or_default().waiting = Some(waiting);
+    }
+
+    /// The next message that waits for the dial to `peer`. After the last one none does.
+    pub(super) fn next_waiting(&mut self, peer: &KeyAddr<A>) -> Option<Packet> {
+        let slot = self.slots.get_mut(peer)?;
+        let next = slot.waiting.as_mut().and_then(Waiting::pop);
+        if next.is_none() {
+            slot.waiting = None;
+            self.tidy(peer);
+        }
+        next
+    }
+
+    /// Every session, which are known no more. Dials that are under way end, but for those for which messages wait: they go
+    /// on until `ended`.
+    pub(super) fn take(&mut self, ended: bool) -> Vec<Arc<Session<A>>> {
+        (self.last, self.count) = (None, 0);
+        let mut taken = Vec::new();
+        for slot in self.slots.values_mut() {
+            taken.extend(slot.live.take().into_iter().chain(slot.older.take()));
+            if ended || slot.waiting.is_none() {
+                slot.dial = None;
+            }
+        }
+        self.slots.retain(|_, slot| slot.waiting.is_some());
+        taken
     }
 
     /// Forgets a session, if it is known.
@@ -198,6 +230,7 @@ impl<A: Addr> Sessions<A> {
             && slot.live.is_none()
             && slot.older.is_none()
             && slot.dial.is_none()
+            && slot.waiting.is_none()
         {
             self.slots.remove(peer);
         }

@@ -18,6 +18,7 @@ use quinn::udp::{RecvMeta, Transmit};
 use quinn::{AsyncUdpSocket, UdpPoller};
 use tokio::runtime::Handle;
 
+use super::datagram;
 use super::leases::{Leases, PORT};
 use super::medium::Medium;
 
@@ -133,8 +134,8 @@ impl<A: Addr> Inbound<A> {
                 counters.dropped_at(Reason::Oversize, &message.src);
                 continue;
             };
-            if len == 0 {
-                counters.dropped_at(Reason::Malformed, &message.src);
+            if let Err(reason) = datagram::check(&message.payload) {
+                counters.dropped_at(reason, &message.src);
                 continue;
             }
             let Some(addr) = leases.lease(&message.src, Some(&message.dst)) else {

@@ -41,6 +41,8 @@ pub(super) struct Incoming {
     /// A length stands in front, and what follows the bytes that it counts is ignored.
     framed: bool,
     mtu: usize,
+    /// The response to an ask of this node.
+    own: bool,
     /// Charged while the rest is waited for.
     charge: Option<Charge>,
 }
@@ -53,8 +55,16 @@ impl Incoming {
         Self::new(recv, false, mtu)
     }
 
-    pub(super) fn framed(recv: RecvStream, mtu: usize) -> Self {
+    pub(super) fn request(recv: RecvStream, mtu: usize) -> Self {
         Self::new(recv, true, mtu)
+    }
+
+    pub(super) fn response(recv: RecvStream, mtu: usize) -> Self {
+        let own = true;
+        Self {
+            own,
+            ..Self::new(recv, true, mtu)
+        }
     }
 
     fn new(recv: RecvStream, framed: bool, mtu: usize) -> Self {
@@ -63,6 +73,7 @@ impl Incoming {
             buf: BytesMut::new(),
             framed,
             mtu,
+            own: false,
             charge: None,
         }
     }
@@ -85,7 +96,7 @@ impl Incoming {
                 self.read::<16>(cx)
             };
             let Poll::Ready(more) = read else {
-                let charge = self.charge.get_or_insert_with(|| Charge::new(budget));
+                let charge = self.charge.get_or_insert_with(|| Charge::new(budget, self.own));
                 if !charge.raise(WAITING + self.buf.capacity()) {
                     return Poll::Ready(Err(Cut::Dropped(Reason::Budget)));
                 }

@@ -7,10 +7,10 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::task::{Context, Waker};
 use std::time::Duration;
 
-use p2p::{Addr, AskSwarm as _, Error, Packet, Swarm as _};
+use p2p::{Addr, AskSwarm as _, Error, Packet, Reason, Swarm as _};
 use tokio::time::{Instant, sleep, timeout};
 
-use super::{addr, counted, eventually, key, nodes, udp};
+use super::{addr, counted, dropped, eventually, key, nodes, udp};
 use crate::quic::{QuicConfig, QuicSwarm};
 use crate::{KeyAddr, MemoryRealm, memory::MemoryConfig};
 
@@ -97,6 +97,50 @@ async fn what_was_told_before_close_or_drop_arrives_in_memory() {
         };
         tokio::join!(all_arrive(&to, count), telling);
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_batch_that_waits_for_dials_arrives_before_close_or_drop_and_what_cannot_is_counted() {
+    let realm = MemoryRealm::default();
+    let to = QuicSwarm::new(realm.open(), &key(1)).expect("a node");
+    let silent = realm.open();
+    let nobody = KeyAddr::new(to.id(), silent.local_addr());
+    for run in 0..40_u32 {
+        let node = QuicSwarm::new(realm.open(), &key(2)).expect("a node");
+        let count = [1, 3, 17, 100][run as usize % 4];
+        let packet = |number: u32| Packet::from(number.to_be_bytes().as_slice());
+        let mut batch: Vec<_> = (0..count).map(|number| (addr(&to), packet(number))).collect();
+        batch.insert(run as usize % batch.len(), (nobody.clone(), packet(0)));
+        let telling = async {
+            let told = node.tell_batch(&mut batch).await;
+            told.expect("there is room here");
+            if run % 8 < 4 {
+                node.close().await;
+                let (lost, closed) = (Reason::NoPeer, Reason::Closed);
+                assert_eq!(dropped(&node, "quic", lost) + dropped(&node, "quic", closed), 1);
+            } else {
+                drop(node);
+            }
+        };
+        tokio::join!(all_arrive(&to, count), telling);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn messages_in_a_session_whose_peer_vanishes_are_counted_as_lost() {
+    let realm = MemoryRealm::default();
+    let b_below = Arc::new(realm.open());
+    let a = QuicSwarm::new(realm.open(), &key(1)).expect("a node");
+    let b = QuicSwarm::new(b_below.clone(), &key(2)).expect("a node");
+    tell(&a, &addr(&b), 1, 4).await;
+    all_arrive(&b, 1).await;
+    // Without a word.
+    b_below.close().await;
+    let to = addr(&b);
+    tell(&a, &to, 5, 4).await;
+    sleep(QuicConfig::default().idle_timeout * 2).await;
+    assert_eq!(a.sessions(), 0);
+    assert_eq!(dropped(&a, "quic", Reason::Lost), 5);
 }
 
 #[tokio::test(start_paused = true)]

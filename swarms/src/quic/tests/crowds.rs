@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use p2p::{AskSwarm as _, Packet, Swarm as _};
+use p2p::{AskSwarm as _, Packet, SecureSwarm as _, Swarm as _};
 use p2p_formats::x509::PrivateKey;
 use tokio::time::timeout;
 
@@ -11,8 +11,9 @@ use super::{addr, counted, eventually, key, udp};
 use crate::MemoryRealm;
 use crate::memory::MemoryConfig;
 use crate::quic::{QuicConfig, QuicSwarm};
+use crate::{Faults, LinkFaults, SwarmExt as _};
 
-fn nth_key(number: u32) -> PrivateKey {
+pub(super) fn nth_key(number: u32) -> PrivateKey {
     let mut bytes = [7; 32];
     bytes[..4].copy_from_slice(&number.to_be_bytes());
     PrivateKey::ed25519(&bytes)
@@ -97,6 +98,108 @@ async fn one_key_on_many_ports_takes_no_session_from_peers_with_asks_under_way()
     for answer in answers {
         assert_eq!(answer.expect("an answer"), b"late");
     }
+}
+
+/// A medium on which everything takes some time. First packets are sent again before an answer to them can arrive.
+fn far(delay: Duration) -> impl Fn(u32, QuicConfig) -> QuicSwarm<crate::MemoryAddr> {
+    let config = crate::faulty::FaultyConfig {
+        link: LinkFaults {
+            delay,
+            ..LinkFaults::default()
+        },
+        ..crate::faulty::FaultyConfig::default()
+    };
+    let faults = Faults::new(config).expect("in range");
+    let realm = MemoryRealm::default();
+    move |seed, config| {
+        QuicSwarm::with_config(realm.open().faulty(faults.clone()), &nth_key(seed), config).expect("a node")
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn asks_that_hold_every_session_leave_room_for_own_dials_and_no_session_is_torn_down() {
+    let config = QuicConfig {
+        max_sessions: 8,
+        ..QuicConfig::default()
+    };
+    let open = far(Duration::from_millis(200));
+    let hub = open(1, config);
+    let to = addr(&hub);
+    let askers: Vec<_> = (10..22).map(|seed| open(seed, QuicConfig::default())).collect();
+    let asks = askers.iter().map(|node| node.ask(&to, Packet::from(b"hold")));
+    let holding = async {
+        let mut requests = Vec::new();
+        for number in 0..6 {
+            let request = timeout(Duration::from_mins(1), hub.receive_ask()).await;
+            let request = request.unwrap_or_else(|_| panic!("{number} asks arrived: {}", counted(&hub)));
+            requests.push(request.expect("open"));
+        }
+        let friend = open(2, QuicConfig::default());
+        hub.tell(&addr(&friend), Packet::from(b"hello"))
+            .await
+            .expect("a place is kept for it");
+        tokio::time::sleep(Duration::from_millis(700)).await;
+        for request in requests {
+            request
+                .respond(Packet::from(b"done"))
+                .await
+                .expect("its session is there");
+        }
+        // Those that found no room the first time.
+        while let Ok(request) = timeout(Duration::from_secs(8), hub.receive_ask()).await {
+            let _ = request.expect("open").respond(Packet::from(b"done")).await;
+        }
+    };
+    let (answers, ()) = tokio::join!(join_all(asks), holding);
+    let answered = answers.iter().filter(|answer| answer.is_ok()).count();
+    assert!(answered >= 6, "{answered} of 12: {answers:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_ask_in_a_session_that_makes_room_before_it_is_used_is_asked_again() {
+    let config = QuicConfig {
+        max_sessions: 1,
+        ..QuicConfig::default()
+    };
+    let open = far(Duration::from_millis(50));
+    let hub = open(1, config);
+    let [first, second] = [2, 3].map(|seed| open(seed, QuicConfig::default()));
+    let to = addr(&hub);
+    first.lookup_public_key(&to).await.expect("a session");
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    let sessions = || {
+        let mut begun = 0;
+        hub.visit_counters(&mut |counters| {
+            if counters.layer() == "quic-handshake" {
+                begun = counters.snapshot().delivered;
+            }
+        });
+        begun
+    };
+    assert_eq!(sessions(), 1);
+    let asking = async {
+        while sessions() < 2 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        // Its session has ended, which it learns in 50 ms.
+        assert_eq!(first.sessions(), 1);
+        first.ask(&to, Packet::from(b"1")).await
+    };
+    let serving = async {
+        for _ in 0..2 {
+            let request = hub.receive_ask().await.expect("open");
+            request
+                .respond(Packet::from(b"done"))
+                .await
+                .expect("its session is there");
+        }
+    };
+    let asked = async { tokio::join!(second.ask(&to, Packet::from(b"2")), asking, serving) };
+    let (second, first, ()) = timeout(Duration::from_mins(1), asked)
+        .await
+        .expect("both are answered");
+    assert_eq!(second.expect("an answer"), b"done");
+    assert_eq!(first.expect("an answer"), b"done");
 }
 
 #[tokio::test(start_paused = true)]

@@ -16,6 +16,7 @@ use crate::KeyAddr;
 mod bounds;
 mod close;
 mod crowds;
+mod floods;
 mod peers;
 mod sessions;
 mod wire;

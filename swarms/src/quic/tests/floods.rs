@@ -1,0 +1,260 @@
+//! Floods of each limit, from one identity, from one network and from many: honest peers are served, and the node dials.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use p2p::{Addr, AskSwarm as _, Error, Packet, PeerId, Reason, Result, Swarm as _};
+use quinn::SendStream;
+use tokio::time::timeout;
+
+use super::crowds::nth_key;
+use super::{Raw, addr, counted, dropped, eventually, key, udp};
+use crate::memory::{MemoryAddr, MemoryConfig};
+use crate::quic::{QuicConfig, QuicSwarm};
+use crate::{KeyAddr, MemoryRealm, SwarmExt as _};
+
+/// Whether a peer is answered, its messages arrive, and the node dials a friend of its own.
+async fn serves<A: Addr>(hub: &QuicSwarm<A>, honest: &QuicSwarm<A>, friend: &QuicSwarm<A>, len: usize) {
+    let (to, back) = (addr(hub), addr(friend));
+    let served = async {
+        let answering = async {
+            let request = hub.receive_ask().await.expect("open");
+            request
+                .respond(Packet::from(b"served"))
+                .await
+                .expect("its session is there");
+        };
+        let (answer, ()) = tokio::join!(honest.ask(&to, Packet::from(vec![1; len])), answering);
+        let answer = answer.unwrap_or_else(|error| panic!("{error}: {}", counted(hub)));
+        assert_eq!(answer, b"served");
+        honest.tell(&to, Packet::from(vec![2; len])).await.expect("sent");
+        while hub.receive().await.expect("open").payload != vec![2; len] {}
+        let answering = async {
+            let request = friend.receive_ask().await.expect("open");
+            request
+                .respond(Packet::from(vec![3; len]))
+                .await
+                .expect("its session is there");
+        };
+        let (answer, ()) = tokio::join!(hub.ask(&back, Packet::from(b"own")), answering);
+        assert_eq!(answer.expect("a place is kept for it").len(), len);
+    };
+    let served = timeout(Duration::from_mins(1), served).await;
+    served.unwrap_or_else(|_| panic!("not served: {}", counted(hub)));
+}
+
+/// Begins messages that never end, of `len` bytes each. One that the node does not take is no error.
+async fn begin(connection: &quinn::Connection, messages: usize, len: usize) -> Vec<SendStream> {
+    let mut streams = Vec::new();
+    for _ in 0..messages {
+        let mut send = connection.open_uni().await.expect("a stream");
+        let _ = send.write_all(&vec![7; len]).await;
+        streams.push(send);
+    }
+    streams
+}
+
+#[tokio::test]
+async fn streams_that_never_end_leave_room_for_others() {
+    let hub = udp(1, QuicConfig::default());
+    let mut kept = Vec::new();
+    // One identity with several sessions, and several identities.
+    for seed in [2, 2, 2, 3, 4] {
+        let raw = Raw::new(seed);
+        let connection = raw.dial(&hub).await;
+        let streams = QuicConfig::default().max_streams as usize;
+        kept.push((begin(&connection, streams, 1).await, Vec::new()));
+        let more = timeout(Duration::from_millis(50), connection.open_uni());
+        assert!(more.await.is_err(), "no further one is granted");
+        for _ in 0..streams {
+            let (mut send, recv) = connection.open_bi().await.expect("a stream");
+            send.write_all(&[0, 0]).await.expect("written");
+            kept.last_mut().expect("one").1.push((send, recv, raw.0.clone()));
+        }
+    }
+    serves(
+        &hub,
+        &udp(50, QuicConfig::default()),
+        &udp(51, QuicConfig::default()),
+        20_000,
+    )
+    .await;
+    drop(kept);
+}
+
+fn small_budgets() -> QuicConfig {
+    QuicConfig {
+        mtu: 50_000,
+        session_reassembly: 300_000,
+        reassembly: 1_000_000,
+        ..QuicConfig::default()
+    }
+}
+
+#[tokio::test]
+async fn one_identity_with_many_sessions_takes_no_more_than_one_peers_share_of_the_budget() {
+    let hub = udp(1, small_budgets());
+    let mut kept = Vec::new();
+    for _ in 0..5 {
+        let raw = Raw::new(2);
+        let connection = raw.dial(&hub).await;
+        kept.push((begin(&connection, 6, 49_000).await, raw));
+    }
+    eventually("much is dropped", || dropped(&hub, "quic", Reason::Budget) >= 20).await;
+    assert!(
+        hub.node.budget.held() <= 300_000,
+        "{} bytes",
+        hub.node.budget.held()
+    );
+    serves(&hub, &udp(50, small_budgets()), &udp(51, small_budgets()), 50_000).await;
+    drop(kept);
+}
+
+#[tokio::test]
+async fn many_identities_with_long_messages_leave_room_for_one_message_and_for_answers() {
+    let hub = udp(1, small_budgets());
+    let mut kept = Vec::new();
+    for seed in 2..10 {
+        let raw = Raw::new(seed);
+        let connection = raw.dial(&hub).await;
+        kept.push((begin(&connection, 6, 49_000).await, raw));
+    }
+    eventually("much is dropped", || dropped(&hub, "quic", Reason::Budget) >= 20).await;
+    assert!(
+        hub.node.budget.held() <= 750_000,
+        "{} bytes",
+        hub.node.budget.held()
+    );
+    serves(&hub, &udp(50, small_budgets()), &udp(51, small_budgets()), 50_000).await;
+    drop(kept);
+}
+
+/// A realm whose nodes have addresses of public networks, 256 in each.
+struct Internet(MemoryRealm);
+
+impl Internet {
+    fn new() -> Self {
+        let messages = crate::inbox::Limits {
+            items: 8 << 10,
+            bytes: 64 << 20,
+            copy_below: 0,
+        };
+        Self(MemoryRealm::new(MemoryConfig {
+            messages,
+            ..MemoryConfig::default()
+        }))
+    }
+
+    fn node(&self, network: u8, host: u8, key: u32, config: QuicConfig) -> QuicSwarm<SocketAddr> {
+        let number = i64::from(u32::from(Ipv4Addr::new(8, 8, network, host)));
+        let memory = self.0.open_at(MemoryAddr::new(number)).expect("free");
+        let down = |at: &SocketAddr| match at {
+            SocketAddr::V4(at) => Ok(MemoryAddr::new(i64::from(u32::from(*at.ip())))),
+            SocketAddr::V6(_) => Err(Error::invalid("address", "it is none of this network")),
+        };
+        let up = |at: MemoryAddr| {
+            let ip = u32::try_from(at.number()).ok()?;
+            Some(SocketAddr::from((Ipv4Addr::from(ip), 443)))
+        };
+        QuicSwarm::with_config(memory.map((down, up)), &nth_key(key), config).expect("a node")
+    }
+}
+
+fn few_sessions() -> QuicConfig {
+    QuicConfig {
+        max_sessions: 16,
+        ..QuicConfig::default()
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn asks_of_one_network_that_are_held_leave_room_for_other_networks() {
+    let net = Internet::new();
+    let hub = net.node(1, 1, 1, few_sessions());
+    let to = addr(&hub);
+    let strangers: Vec<_> = (0..24)
+        .map(|n| net.node(2, n, 100 + u32::from(n), QuicConfig::default()))
+        .collect();
+    let asks = strangers.iter().map(|node| node.ask(&to, Packet::from(b"hold")));
+    let holding = async {
+        let mut held = Vec::new();
+        // Until those that find no room have given up.
+        while let Ok(request) = timeout(Duration::from_secs(8), hub.receive_ask()).await {
+            held.push(request.expect("open"));
+        }
+        assert_eq!(held.len(), 8, "half of what there is: {}", counted(&hub));
+        let (honest, friend) = (
+            net.node(3, 1, 2, QuicConfig::default()),
+            net.node(4, 1, 3, QuicConfig::default()),
+        );
+        serves(&hub, &honest, &friend, 5000).await;
+        for request in held {
+            request
+                .respond(Packet::from(b"done"))
+                .await
+                .expect("its session is there");
+        }
+    };
+    let (answers, ()) = tokio::join!(join_all(asks), holding);
+    assert_eq!(answers.iter().filter(|answer| answer.is_ok()).count(), 8);
+}
+
+#[tokio::test(start_paused = true)]
+async fn sessions_of_many_identities_and_networks_leave_room_for_others() {
+    let net = Internet::new();
+    let hub = net.node(1, 1, 1, few_sessions());
+    let to = addr(&hub);
+    let strangers: Vec<_> = (0..60)
+        .map(|n| net.node(10 + n, 1, 100 + u32::from(n), QuicConfig::default()))
+        .collect();
+    let telling = strangers
+        .iter()
+        .map(|node| node.tell(&to, Packet::from(b"flood")));
+    let (_, ()) = tokio::join!(join_all(telling), async {
+        while timeout(Duration::from_secs(8), hub.receive()).await.is_ok() {}
+    });
+    assert!(hub.sessions() <= 12, "{}", counted(&hub));
+    let (honest, friend) = (
+        net.node(3, 1, 2, QuicConfig::default()),
+        net.node(4, 1, 3, QuicConfig::default()),
+    );
+    serves(&hub, &honest, &friend, 5000).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn answers_to_made_up_sources_are_shorter_than_what_they_sent() -> Result<()> {
+    const DIALS: u32 = 200;
+    let realm = Internet::new().0;
+    let hub = QuicSwarm::new(realm.open(), &key(1))?;
+    let to = addr(&hub);
+    // First packets of dials, as an attacker makes them.
+    let tap = realm.open();
+    let nobody = KeyAddr::new(PeerId::ZERO, tap.local_addr());
+    let mut first = Vec::new();
+    for _ in 0..DIALS {
+        let client = QuicSwarm::new(realm.open(), &key(3))?;
+        let dial = client.tell(&nobody, Packet::from(b"x"));
+        tokio::select! {
+            message = tap.receive() => first.push(message?.payload),
+            _ = dial => unreachable!("nobody answers"),
+        }
+    }
+    let made_up: Vec<_> = first.iter().map(|_| realm.open()).collect();
+    let sent: usize = first.iter().map(|packet| packet.len()).sum();
+    for (source, packet) in made_up.iter().zip(first) {
+        source.tell(&to.addr, packet).await?;
+    }
+    let answers = made_up.iter().map(async |source| {
+        let mut bytes = 0;
+        while let Ok(answer) = timeout(Duration::from_secs(8), source.receive()).await {
+            bytes += answer.expect("open").payload.len();
+        }
+        bytes
+    });
+    let answered: usize = join_all(answers).await.into_iter().sum();
+    assert!(answered > 0 && answered < sent, "{answered} bytes for {sent}");
+    let node = |seed| QuicSwarm::new(realm.open(), &key(seed)).expect("a node");
+    serves(&hub, &node(4), &node(5), 5000).await;
+    Ok(())
+}
