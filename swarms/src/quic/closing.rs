@@ -77,10 +77,10 @@ impl<A: Addr> Node<A> {
     /// Ends a session that the node does without; at once if nothing is under way, or where many end at the time.
     pub(super) fn end_session(&self, session: Arc<Session<A>>) {
         if session.sent.end_if_acknowledged() {
-            if session.outbound || session.heard.load(Relaxed) {
-                return session.close(&self.tells);
+            if session.outbound || !session.turn_away() {
+                session.close(&self.tells);
             }
-            return session.turn_away();
+            return;
         }
         let place = Lingering::begin(&self.lingering);
         if place.number > self.config.max_sessions {

@@ -17,7 +17,7 @@ use super::crew::Crew;
 use super::medium::{Medium, Pinned};
 use super::sent::Unacknowledged;
 use super::serve::attend;
-use super::session::{Asking, Replies, Session, Usage};
+use super::session::{Asking, Heard, Replies, Session, Usage};
 use super::sessions::Sessions;
 use super::stream::WAITING;
 use super::tls::{self, Identity};
@@ -166,7 +166,7 @@ impl<A: Addr> Node<A> {
             asking: Asking::default(),
             replies: Replies::default(),
             sent: Unacknowledged::default(),
-            heard: AtomicBool::new(false),
+            heard: Heard::default(),
             _pinned: pinned,
         });
         // Both under the lock: after `shut` there is no further session but for messages that were told before, and none that

@@ -4,7 +4,6 @@ use std::future::poll_fn;
 use std::num::NonZeroU8;
 use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
 use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
@@ -186,7 +185,7 @@ impl<A: Addr> Node<A> {
         loop {
             let (session, send, recv) = self.open_ask(peer).await?;
             // A peer that had no room for the session took nothing of it.
-            let copy = (!session.heard.load(Relaxed)).then(|| request.clone());
+            let copy = (!session.heard.is_heard()).then(|| request.clone());
             let limit = self.config.ask_timeout;
             let exchange = timeout(limit, self.exchange(&session, send, recv, request)).await;
             let exchanged = exchange.map_err(|_| Error::TimedOut {
@@ -233,8 +232,8 @@ impl<A: Addr> Node<A> {
             incoming.poll(cx, &session.budget)
         });
         let response = response.await;
-        if response.is_ok() && !session.heard.load(Relaxed) {
-            session.heard.store(true, Relaxed);
+        if response.is_ok() {
+            session.heard.hear();
         }
         response
     }

@@ -2,7 +2,6 @@
 
 use std::future::poll_fn;
 use std::pin::pin;
-use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Weak};
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -39,15 +38,20 @@ pub(super) async fn attend<A: Addr>(node: Arc<Node<A>>, session: Arc<Session<A>>
                 no_tells = true;
                 break;
             };
-            messages.extend(node.begin_tell(&session, recv, cx));
             tells += 1;
+            if !session.heard.hear() {
+                node.tells.received(1);
+                node.tells.dropped_at(Reason::Budget, &session.peer);
+                continue;
+            }
+            messages.extend(node.begin_tell(&session, recv, cx));
         }
         while !no_asks
             && asks < BURST
             && let Poll::Ready(opened) = ask.as_mut().poll(cx)
         {
             ask.set(connection.accept_bi());
-            let Ok(streams) = opened else {
+            let Some(streams) = opened.ok().filter(|_| session.heard.hear()) else {
                 no_asks = true;
                 break;
             };
@@ -58,7 +62,6 @@ pub(super) async fn attend<A: Addr>(node: Arc<Node<A>>, session: Arc<Session<A>>
         node.put_requests(&mut requests);
         if tells + asks > 0 {
             session.usage.touch();
-            session.heard.store(true, Relaxed);
         }
         if tells == BURST || asks == BURST {
             // More may be there.

@@ -1,6 +1,6 @@
 //! One connection to a peer that proved its key.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering::Relaxed, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -41,8 +41,7 @@ pub(super) struct Session<A: Addr> {
     pub(super) asking: Asking,
     pub(super) replies: Replies,
     pub(super) sent: Unacknowledged,
-    /// The peer has opened a stream, or answered an ask.
-    pub(super) heard: AtomicBool,
+    pub(super) heard: Heard,
     /// Its address stays known as long as the session does.
     pub(super) _pinned: Pinned<A>,
 }
@@ -54,9 +53,14 @@ impl<A: Addr> Session<A> {
         self.connection.close(VarInt::from_u32(0), b"");
     }
 
-    /// Ends it for want of room. The peer may dial again.
-    pub(super) fn turn_away(&self) {
-        self.connection.close(NO_ROOM, b"");
+    /// Ends it for want of room, so that the peer may dial again, unless something of the peer was taken; returns whether it
+    /// did.
+    pub(super) fn turn_away(&self) -> bool {
+        let unheard = self.heard.refuse();
+        if unheard {
+            self.connection.close(NO_ROOM, b"");
+        }
+        unheard
     }
 
     /// Counts what the end of its connection may have lost.
@@ -85,7 +89,30 @@ impl<A: Addr> Session<A> {
 
     /// Whether the peer dialled a moment ago, and what it dialled for may be on its way.
     pub(super) fn is_fresh(&self) -> bool {
-        !self.outbound && !self.heard.load(Relaxed) && self.since.elapsed() < FIRST_STREAM
+        !self.outbound && !self.heard.is_heard() && self.since.elapsed() < FIRST_STREAM
+    }
+}
+
+/// Whether anything of the peer was taken in a session: a stream that it opened, or its answer to an ask.
+#[derive(Default)]
+pub(super) struct Heard(AtomicU8);
+
+const HEARD: u8 = 1;
+const REFUSED: u8 = 2;
+
+impl Heard {
+    pub(super) fn is_heard(&self) -> bool {
+        self.0.load(Relaxed) == HEARD
+    }
+
+    /// Notes that something is taken; false if nothing may be, as the peer was told so.
+    pub(super) fn hear(&self) -> bool {
+        self.is_heard() || !matches!(self.0.compare_exchange(0, HEARD, SeqCst, SeqCst), Err(REFUSED))
+    }
+
+    /// Takes nothing from now on; false if something was taken.
+    fn refuse(&self) -> bool {
+        !matches!(self.0.compare_exchange(0, REFUSED, SeqCst, SeqCst), Err(HEARD))
     }
 }
 

@@ -29,7 +29,7 @@ async fn serves<A: Addr>(hub: &QuicSwarm<A>, honest: &QuicSwarm<A>, friend: &Qui
         let answer = answer.unwrap_or_else(|error| panic!("{error}: {}", counted(hub)));
         assert_eq!(answer, b"served");
         honest.tell(&to, Packet::from(vec![2; len])).await.expect("sent");
-        while hub.receive().await.expect("open").payload != vec![2; len] {}
+        while hub.receive().await.expect("open").payload != vec![2; len][..] {}
         let answering = async {
             let request = friend.receive_ask().await.expect("open");
             request
@@ -115,12 +115,12 @@ async fn one_identity_with_many_sessions_takes_no_more_than_one_peers_share_of_t
 async fn many_identities_with_long_messages_leave_room_for_one_message_and_for_answers() {
     let hub = udp(1, small_budgets());
     let mut kept = Vec::new();
-    for seed in 2..10 {
+    for seed in 2..7 {
         let raw = Raw::new(seed);
         let connection = raw.dial(&hub).await;
         kept.push((begin(&connection, 6, 49_000).await, raw));
     }
-    eventually("much is dropped", || dropped(&hub, "quic", Reason::Budget) >= 20).await;
+    eventually("much is dropped", || dropped(&hub, "quic", Reason::Budget) >= 15).await;
     assert!(
         hub.node.budget.held() <= 750_000,
         "{} bytes",
