@@ -196,7 +196,7 @@ impl<A: Addr> Testbed<A> {
             .collect())
     }
 
-    /// Tells more letters than any queue holds, while nobody reads them. Gives each one's result; stops
+    /// Tells more letters than any queue holds, while none is read. Gives each one's result; stops
     /// where a tell stalls, which is another law's business.
     pub(crate) async fn flood(&self, from: &Node<A>, dst: &A) -> Vec<Result<()>> {
         let mut results = Vec::new();

@@ -1,6 +1,6 @@
 //! The laws of a swarm, as functions with names, and the suite that checks them on any swarm.
 //!
-//! Whoever wrote a swarm says how to make connected nodes of it and what its medium may do; [`run`] gives a
+//! The author of a swarm says how to make connected nodes of it and what its medium may do; [`run`] gives a
 //! verdict for each law, [`conformance!`] makes a test of each. [`LAWS`] lists them all with their sentences.
 //!
 //! ```

@@ -85,7 +85,7 @@ pub struct Profile {
     /// How long anything that must happen may take. Waited for in full only where it does not happen, and by the laws
     /// of impostors and diversion: sessions should be renewed within it, or those laws see first ones alone.
     pub patience: Duration,
-    /// How long an ask that nobody answers, or a lookup of somebody who is not there, may take to end.
+    /// How long an ask without an answer, or a lookup of a node that is gone, may take to end.
     pub ask_patience: Duration,
     /// Most messages that may wait for a reader that stopped, in all layers and in the medium. Some laws
     /// tell more than twice as many, so a run on a medium that holds few is quicker with a lower figure.

@@ -1,4 +1,4 @@
-//! What waits for readers in this crate's own swarms, and how closing wakes whoever waits.
+//! What waits for readers in this crate's own swarms, and how closing wakes the callers that wait.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
@@ -50,7 +50,7 @@ impl<T> Queue<T> {
             if let Some(item) = self.try_pop() {
                 return item;
             }
-            // `notify_one` leaves a permit where nobody waits, and a waiter that is cancelled passes its on.
+            // `notify_one` leaves a permit where no caller waits, and a waiter that is cancelled passes its on.
             self.filled.notified().await;
         }
     }
@@ -65,7 +65,7 @@ impl<T> Queue<T> {
     }
 }
 
-/// Open until it is closed, which whoever waits learns at once.
+/// Open until it is closed, which every waiting caller learns at once.
 #[derive(Debug)]
 pub(crate) struct Gate {
     closed: AtomicBool,

@@ -1,7 +1,7 @@
 //! A small, correct swarm in memory with every capability, and a medium that loses, duplicates and reorders.
 //!
 //! It shows the laws kept in the plainest way, and is what the suite's own mutants break. It is not meant
-//! for speed; keys prove nothing, since nobody here lies.
+//! for speed; keys prove nothing, since no node here lies.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -23,7 +23,7 @@ use crate::queue::{Gate, Queue, lock};
 /// An identity at a place: `<peer id>@<number>`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Address {
-    /// Who is meant.
+    /// The identity that is meant.
     pub id: PeerId,
     /// Where it is.
     pub place: u32,
@@ -419,7 +419,7 @@ impl AskSwarm<Address> for Node {
         sleep_unless_zero(self.medium.delay()).await;
         if !self.medium.happens(config.loss) {
             let Some(to) = self.medium.find(dst) else {
-                return Err(Error::unreachable(dst, "nobody is there"));
+                return Err(Error::unreachable(dst, "no node is there"));
             };
             let back = Back {
                 medium: self.medium.clone(),

@@ -515,9 +515,7 @@ impl<A: Addr> Testbed<A> {
     pub(crate) async fn on<const N: usize>(&self, taps: [Tap; N]) -> Outcome<[Node<A>; N]> {
         match &self.source {
             Source::Over { make, .. } => self.made(make(taps.into())).await,
-            Source::Made(_) => Err(Unmet::Waived(
-                "the testbed makes nodes on taps of nobody's".into(),
-            )),
+            Source::Made(_) => Err(Unmet::Waived("the testbed makes its nodes on no taps".into())),
         }
     }
 

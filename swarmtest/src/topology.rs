@@ -1,4 +1,4 @@
-//! Shapes of networks as graphs: who is a neighbour of whom, the same for the same seed.
+//! Shapes of networks as graphs: which nodes are neighbours, the same for the same seed.
 //!
 //! Deliberately absent: links, delays and addresses. A graph says which nodes to connect, and what makes the
 //! nodes connects them.
@@ -140,7 +140,7 @@ impl Topology {
         let edges = rings.flat_map(|reach| (0..nodes).map(move |node| (node, (node + reach) % nodes)));
         let mut graph = Self::of(nodes, edges.clone());
         for (node, old) in edges {
-            // A node that knows all others has nobody new to know.
+            // A node that knows all others has no new neighbour to find.
             if rng.random_bool(rewire) && graph.neighbours[node].len() < nodes - 1 {
                 let new = loop {
                     let new = rng.random_range(0..nodes);

@@ -1,7 +1,7 @@
 //! A medium of datagrams that the suite owns: it shows every packet, and does to packets what an attacker on
 //! the way would.
 //!
-//! A [`Tap`] is one node's end of a [`Wire`] and a plain swarm: whoever tests a layer puts it on taps; see
+//! A [`Tap`] is one node's end of a [`Wire`] and a plain swarm: a layer under test goes on taps; see
 //! [`Testbed::over`](crate::Testbed::over). The laws of the group [`wire`](crate::laws::wire) attack.
 //!
 //! Deliberately absent: loss, delay and reordering of the medium's own accord. What is not attacked arrives, at once.
@@ -92,7 +92,7 @@ impl Wire {
         self.open_at(Port(free))
     }
 
-    /// A tap at this port. Whoever is there already is cut off: nothing of theirs leaves or arrives any more.
+    /// A tap at this port. A tap that is there already is cut off: nothing of its own leaves or arrives any more.
     pub fn open_at(&self, port: Port) -> Tap {
         let end = Arc::new(End {
             port,
@@ -132,7 +132,7 @@ impl Wire {
         *lock(&self.0.attack) = None;
     }
 
-    /// Lets a datagram arrive that nobody sent. It is neither recorded nor attacked.
+    /// Lets a datagram arrive that no tap sent. It is neither recorded nor attacked.
     pub fn inject(&self, datagram: Datagram) {
         if let Some(to) = self.0.find(datagram.dst) {
             to.counters.duplicated(1);

@@ -197,13 +197,13 @@ macro_rules! for_each_law {
                 Secure lookup_gives_the_other_nodes_key
                     "the public key that is looked up is the other node's public_key()";
                 Secure a_wrong_id_reaches_nobody
-                    "a message to an identity at another node's place reaches nobody";
+                    "a message to an identity at another node's place reaches no node";
                 Secure a_wrong_id_has_no_key
                     "looking up an identity at another node's place does not give that node's key";
                 Secure a_wrong_id_reaches_nobody_beside_the_true_one
-                    "a message to a wrong identity reaches nobody also where the true one at that place is known";
+                    "a message to a wrong identity reaches no node, also where the true one at that place is known";
                 Secure a_wrong_id_makes_nobody_unreachable
-                    "calls to wrong identities at a node's place keep nobody from reaching that node";
+                    "calls to wrong identities at a node's place keep no other call from reaching that node";
                 Secure a_flooded_node_proves_its_key
                     "a node with more unread messages than it holds proves its key to another";
             }
@@ -217,7 +217,7 @@ macro_rules! for_each_law {
                 SecureAsk asks_cannot_be_read_on_the_wire
                     "nothing of what a request and its response say can be read on the wire";
                 Secure tampering_changes_no_message
-                    "while packets are tampered with, what arrives was told, bit for bit, by who it names";
+                    "while packets are tampered with, what arrives was told, bit for bit, by the node that it names";
                 SecureAsk tampering_changes_no_ask
                     "while packets are tampered with, requests and responses are what was sent, bit for bit";
                 Secure replay_repeats_no_message

@@ -17,7 +17,7 @@ pub struct Churn {
     /// The share of departures that are announced ([`Engine::handle_leave`](super::Engine::handle_leave)): 0 to 1.
     /// The others are failures.
     pub announced: f64,
-    /// No session ends from this time on, and nobody comes back.
+    /// No session ends from this time on, and no node comes back.
     pub until: Duration,
 }
 

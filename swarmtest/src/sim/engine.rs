@@ -48,7 +48,7 @@ impl FromStr for SimAddr {
 /// What an engine wants sent.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Transmit {
-    /// A message one way. Nobody learns whether it arrived.
+    /// A message one way. The sender does not learn whether it arrived.
     Tell {
         /// To whom.
         dst: SimAddr,
@@ -69,7 +69,7 @@ pub enum Transmit {
 /// Why an ask got no answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Failure {
-    /// Nothing came in time: the request or its answer was lost, cut off, too slow, or nobody is there.
+    /// Nothing came in time: the request or its answer was lost, cut off, too slow, or there is no node.
     TimedOut,
     /// The other engine refused ([`handle_request`](Engine::handle_request) gave `None`).
     Rejected,
@@ -96,7 +96,7 @@ impl std::error::Error for Failure {}
 /// Everything but the polls and the handler of an engine's own traffic has a default: an engine that only tells
 /// implements `handle_message` alone, one that only asks `handle_request` and `handle_answer`.
 pub trait Engine {
-    /// What the node reports to whoever runs the simulation.
+    /// What the node reports to the owner of the simulation.
     type Event;
 
     /// A tell arrived.

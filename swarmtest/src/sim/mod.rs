@@ -1,4 +1,4 @@
-//! Thousands of engines under one clock that nobody waits for: a simulator of whole networks that a seed replays.
+//! Thousands of engines under one clock that needs no real time: a simulator of whole networks that a seed replays.
 //!
 //! A [`Simulation`] holds engines ([`Engine`]), one queue of what happens next, and virtual time. Between the nodes lie
 //! [`Links`]: latency (sampled, or from a matrix), jitter, loss and bandwidth. Nodes come and go by hand, by script

@@ -25,7 +25,7 @@ pub struct Config {
 }
 
 impl Default for Config {
-    /// Seed 0; [`Links::default`]; asks wait for 500 ms, and who leaves runs on for 2 s.
+    /// Seed 0; [`Links::default`]; asks wait for 500 ms, and a node that leaves runs on for 2 s.
     fn default() -> Self {
         Self {
             seed: 0,
@@ -51,7 +51,7 @@ pub struct Asks {
 
 /// Engines of one kind, the network between them, and virtual time.
 ///
-/// What is held grows with what is under way, and with events that nobody takes ([`events`](Self::events)).
+/// What is held grows with what is under way, and with events that are not taken ([`events`](Self::events)).
 #[derive(Debug)]
 pub struct Simulation<E: Engine> {
     config: Config,
@@ -74,7 +74,7 @@ pub struct Simulation<E: Engine> {
 #[derive(Debug)]
 struct Node<E> {
     engine: Option<E>,
-    /// How often a node was started under this address: what belongs to an earlier life finds nobody.
+    /// How often a node was started under this address: what belongs to an earlier life finds no node.
     life: u32,
     /// The part of a partitioned network in which it is.
     part: u32,
@@ -322,7 +322,7 @@ impl<E: Engine> Simulation<E> {
         Duration::from_nanos(self.now)
     }
 
-    /// Takes what engines reported, oldest first: when, who, what.
+    /// Takes what engines reported, oldest first: the time, the node, the event.
     pub fn events(&mut self) -> impl Iterator<Item = (Duration, SimAddr, E::Event)> {
         self.events.drain(..)
     }

@@ -419,7 +419,7 @@ async fn is_found(breaks: &'static str) {
     }
     let report = grade(breaks).await;
     assert_eq!(broken(&report, breaks), [breaks], "\n{report}");
-    // Nobody has a look at the medium here; the mutants that have one stand in a file of their own.
+    // No law has a look at the medium here; the mutants that have one stand in a file of their own.
     assert!(
         report
             .waived()

@@ -156,7 +156,7 @@ impl AskSwarm<Name> for Sealed {
                 .await?;
             match timeout(DEADLINE, outcome).await {
                 Ok(Ok(outcome)) => outcome.map_err(Error::Rejected),
-                // Who would answer is gone with the node.
+                // The sender of the outcome is gone with the node.
                 Ok(Err(_)) => pending().await,
                 Err(_) => Err(Error::TimedOut {
                     doing: "an ask",

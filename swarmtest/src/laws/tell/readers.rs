@@ -55,7 +55,7 @@ pub async fn a_tell_never_waits_for_the_reader<A: Addr>(bed: &Testbed<A>) -> Out
             let tell = a.tell(&dst, Packet::from(letter(number, PLAIN).as_slice()));
             if timeout(bed.patience(), tell).await.is_err() {
                 broken!(
-                    "after {number} messages that nobody read, a tell waits for {:?}",
+                    "after {number} messages that were not read, a tell waits for {:?}",
                     bed.patience()
                 );
             }

@@ -17,7 +17,7 @@ const FRIEND: usize = 0;
 const VICTIM: usize = 1;
 /// One that the friend knows as well.
 const OTHER: usize = 2;
-/// One that knows nobody.
+/// One that knows no other.
 const STRANGER: usize = 3;
 
 /// Four nodes, of which the first has exchanged messages with the second and the third.
@@ -90,7 +90,7 @@ pub async fn an_impostor_has_no_say<A: Addr>(bed: &Testbed<A>) -> Outcome {
 pub async fn an_impostor_has_no_key<A: Addr>(bed: &Testbed<A>) -> Outcome {
     let mut scene = acquainted(bed).await?;
     let impostor = scene.usurp(VICTIM).await?;
-    // Who is named as the source of that is the law before this one.
+    // Which source that names is the law before this one.
     scene.strict = false;
     let wrong = scene.nodes[impostor].secure_side()?.public_key();
     for end in attempts(bed) {

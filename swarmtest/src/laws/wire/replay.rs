@@ -15,7 +15,7 @@ use crate::wire::{Datagram, Port};
 const MANY: usize = 10_000;
 const SOME: usize = 4000;
 
-/// A port where nobody ever was.
+/// A port where there was never a node.
 const NOWHERE: Port = Port(u32::MAX - 1);
 
 /// Doubles every packet, then sends all of them again in several ways, and the first ones again after many

@@ -274,7 +274,7 @@ impl<'a, A: Addr> Scene<'a, A> {
         Ok(())
     }
 
-    /// Whatever surfaces was said with these bits, to this node, in this way, by who it names.
+    /// Whatever surfaces was said with these bits, to this node, in this way, by the node that it names.
     async fn compare(&mut self, surfaced: Surfaced<A>) -> Outcome {
         if !self.strict {
             let known = number(&surfaced.payload).and_then(|number| self.said.get_mut(&number));
@@ -293,7 +293,7 @@ impl<'a, A: Addr> Scene<'a, A> {
         let known = number(&payload).and_then(|number| self.said.get_mut(&number));
         let Some(said) = known.filter(|said| said.asked == asked) else {
             broken!(
-                "a {what} of {} bytes surfaced that nobody sent ({seed})",
+                "a {what} of {} bytes surfaced that was never sent ({seed})",
                 payload.len()
             );
         };
@@ -344,7 +344,7 @@ impl<'a, A: Addr> Scene<'a, A> {
         Ok(())
     }
 
-    /// [`Unmet::Waived`] if addresses name nobody: then there is nobody to be mistaken for.
+    /// [`Unmet::Waived`] if addresses name no identity: then no node can be mistaken for another.
     pub(in crate::laws) fn names_ids(&self) -> Outcome {
         if self.addrs.iter().all(|addr| addr.peer_id().is_some()) {
             return Ok(());
@@ -352,7 +352,7 @@ impl<'a, A: Addr> Scene<'a, A> {
         Err(Unmet::Waived("its addresses name no identity".into()))
     }
 
-    /// Lets datagrams arrive that nobody sent, a few at a time.
+    /// Lets datagrams arrive that no node sent, a few at a time.
     pub(in crate::laws) async fn inject(&mut self, datagrams: impl IntoIterator<Item = Datagram>) -> Outcome {
         self.put(datagrams).await;
         self.settle().await
@@ -367,7 +367,7 @@ impl<'a, A: Addr> Scene<'a, A> {
             for datagram in some {
                 self.wire.inject(datagram);
             }
-            // What nobody takes off the wire is lost to this law, and no fault.
+            // What no node takes off the wire is lost to this law, and no fault.
             let taken = async {
                 while ports.iter().any(|port| self.wire.waiting(*port) > 0) {
                     sleep(Duration::from_millis(1)).await;

@@ -226,12 +226,12 @@ struct Back {
     inner: Responder,
     /// Dropped requests are never answered.
     keeps: Option<Arc<Crowd>>,
-    /// Who responds with more than this many bytes does not learn that it failed.
+    /// A response of more than this many bytes succeeds where it is made although it failed.
     hides: Option<usize>,
     _serving: Arc<()>,
     /// What was accepted is lost where the node is closed then.
     closes: Option<(Arc<Own>, usize)>,
-    /// Who asked what: an answer to who has cancelled goes to another of its asks.
+    /// The asker and the request: an answer to an ask that was cancelled goes to another of the asker's.
     late: Option<(Arc<Crowd>, Address, Vec<u8>)>,
 }
 

@@ -94,7 +94,7 @@ impl Mutant {
             return self.inner.receive().await;
         }
         if self.breaks("receive::every_waiting_caller_is_woken") {
-            // Only one waits below; the others wait for a new call, and nobody tells them when it returns.
+            // Only one waits below; the others wait for a new call, and are not woken when it returns.
             own.called.notify_waiters();
             while own.waiting.load(SeqCst) > 0 && !self.closed() {
                 tokio::select! {

@@ -133,7 +133,7 @@ pub(crate) async fn are_found(breaks: &str) {
     for (fault, _) in faults {
         let report = grade(*fault).await;
         assert_eq!(super::broken(&report, breaks), [breaks], "{fault:?}\n{report}");
-        // The address of a node that is gone is freed, which laws above see; who takes it has another key.
+        // The address of a node that is gone is freed, which laws above see; a node that takes it has another key.
         assert!(
             report.waived().all(|checked| {
                 let law = checked.law.name;

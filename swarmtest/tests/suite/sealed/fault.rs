@@ -27,20 +27,20 @@ pub(crate) enum Fault {
     ForgetfulWindow,
     /// A tell that comes back is taken for one of the peer's.
     Reflected,
-    /// A new session with somebody known goes to whoever answers, if nobody knows better: for tells, or for asks.
+    /// A new session with a known peer goes to any node that answers: for tells, or for asks.
     UncheckedTells,
     UncheckedAsks,
-    /// Whoever speaks from a port is who spoke from there first.
+    /// A node that speaks from a port is taken for the first that spoke from there.
     NamedByPort,
-    /// Whoever spoke from a port last has the key of who is looked up there.
+    /// A lookup gives the key of the node that spoke from that port last.
     KeyByPort,
     /// All of a node's peers can open what it tells any of them.
     KeyForAll,
-    /// A packet that cannot be opened ends its session, and nobody hears of it.
+    /// A packet that cannot be opened ends its session, and neither side learns of it.
     EndedByTampering,
     /// So do some that are repeated.
     EndedByReplay,
-    /// Who did not answer once is not asked again.
+    /// A peer that did not answer once is not asked again.
     Resentful,
     /// The last bytes of some tells can be read.
     ReadableTail,
@@ -299,7 +299,7 @@ fn same_byte(text: &[u8]) -> Vec<u8> {
     text.iter().map(|byte| byte ^ 0x5a).collect()
 }
 
-/// A key that whoever knows the sender's public key can have.
+/// A key that follows from the sender's public key.
 fn for_all(sender: &Public) -> AeadKey {
     AeadKey::new(hash(&[b"for all", sender]))
 }

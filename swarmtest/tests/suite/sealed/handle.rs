@@ -168,7 +168,7 @@ impl Core {
         self.opened.notify_waiters();
     }
 
-    /// The peer does not know a session any more, or somebody says so: a new one will show.
+    /// The peer does not know a session any more, or a packet says so: a new one will show.
     fn handle_unknown(&self, src: Port, packet: &[u8]) -> Option<()> {
         let number = u64::from_be_bytes(*packet.get(1..)?.as_array()?);
         let mut state = self.state();
@@ -185,7 +185,7 @@ impl Core {
         let number = u64::from_be_bytes(*header[1..9].as_array()?);
         let counter = u64::from_be_bytes(*header[9..].as_array()?);
         let mut state = self.state();
-        // Whoever put the initiator's hello at another address may have given it the right answer all the same:
+        // An attacker that put the initiator's hello at another address may have given it the right answer all the same:
         // then each side has the session at an address where the other does not.
         let known = state
             .sessions
@@ -269,7 +269,7 @@ impl Core {
 
     fn answered(&self, peer: Name, number: u64, outcome: Result<Packet, Rejection>) {
         let mut state = self.state();
-        // With a fault, whoever has the session may answer.
+        // With a fault, any peer that has the session may answer.
         let unchecked = matches!(self.fault, Fault::UncheckedAsks | Fault::UncheckedAsksLate);
         let may = |asked: &Name| *asked == peer || unchecked;
         if state.asks.get(&number).is_some_and(|(asked, _)| may(asked))

@@ -1,6 +1,6 @@
 //! The toy's cryptography: a handshake of three Diffie-Hellman agreements, and sealed packets with counters.
 //!
-//! The primitives are real, the way they are put together is nobody's but this file's. It has no identity hiding,
+//! The primitives are real, the way they are put together is this file's own. It has no identity hiding,
 //! no cookies and no proofs. It is here to be broken in known ways, and must not be used for anything else.
 
 use std::collections::{BTreeSet, HashMap};

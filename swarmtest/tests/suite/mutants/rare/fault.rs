@@ -57,6 +57,7 @@ pub(crate) struct Fault {
 }
 
 /// What a fault sees of a message that is told.
+#[expect(clippy::struct_excessive_bools, reason = "each is a condition of its own")]
 pub(crate) struct Told<'a> {
     /// Messages that this node told before.
     pub(crate) index: usize,
