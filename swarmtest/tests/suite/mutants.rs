@@ -323,6 +323,7 @@ const ALSO: &[(&str, &[&str])] = &[
     (
         "tell::a_message_reaches_its_destination_alone",
         &[
+            "batch::a_refused_message_holds_up_none_behind_it",
             "batch::tell_batch_sends_what_tells_would",
             "tell::a_full_sibling_stalls_nothing",
         ],
