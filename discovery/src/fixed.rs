@@ -28,7 +28,7 @@ impl FixedList {
         nodes
             .entry(node.id)
             .and_modify(|addrs| {
-                *addrs = Addrs::merged(&[addrs, &node.addrs]).unwrap_or_else(|| addrs.clone())
+                *addrs = Addrs::merged(&[addrs, &node.addrs]).unwrap_or_else(|| addrs.clone());
             })
             .or_insert(node.addrs);
         self

@@ -208,8 +208,11 @@ fn an_address_is_named_by_those_alone_that_are_reached_no_farther_away() {
     assert!(Scope::may_name(&source(1), &source(2)));
 }
 
+/// The name of a crowd, and the node of each number.
+type Crowd = (&'static str, fn(u16) -> SocketAddr);
+
 /// Who floods: addresses of one network, and of many.
-const CROWDS: [(&str, fn(u16) -> SocketAddr); 2] = [
+const CROWDS: [Crowd; 2] = [
     ("one network", |at| {
         ([203, 0, 113, (at % 256) as u8], 1 + at / 256).into()
     }),

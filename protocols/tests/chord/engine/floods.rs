@@ -12,8 +12,11 @@ use p2p_protocols::chord::{Config, Engine, Event, Failure, Outcome, Rules};
 use super::setup::{HOUR, NOW, Networked};
 use crate::place::{Place, answer, ask, id, key, node, parse, sent};
 
+/// The name of a crowd, and the node of each number.
+type Crowd = (&'static str, fn(u16) -> Networked);
+
 /// Who floods: a node, and its IP address.
-const CROWDS: [(&str, fn(u16) -> Networked); 3] = [
+const CROWDS: [Crowd; 3] = [
     ("one identity", |_| Networked(Place(0x5000), [32, 0, 0, 1])),
     ("one network", |at| {
         Networked(Place(0x5000 + at % 256), [32, 0, 0, (at % 256) as u8])
@@ -198,7 +201,7 @@ fn a_flood_of_every_request_keeps_no_honest_node_and_no_own_operation_out() {
             matches!(
                 event,
                 Event::Done {
-                    outcome: Ok(Outcome::Stored { .. }),
+                    outcome: Ok(Outcome::Stored),
                     ..
                 }
             )

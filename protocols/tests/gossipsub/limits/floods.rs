@@ -13,8 +13,11 @@ use prost::Message as _;
 use super::{add_inbound, control, hello, in_network, iwant};
 use crate::net::{Node, add, alone, beat, connection, events, messages, ms, secs, sent};
 
+/// The name of a crowd, and the node of each number.
+type Crowd = (&'static str, fn(u32) -> u32);
+
 /// Who floods. Numbers from 2^24 on are addresses, of which 2^8 share a network.
-const CROWDS: [(&str, fn(u32) -> u32); 3] = [
+const CROWDS: [Crowd; 3] = [
     ("one identity", |_| in_network(7, 1)),
     ("one network", |at| in_network(7, (at % 250) as u8)),
     ("many networks", |at| 0x3000_0000 + (at % 700) * 256),

@@ -10,8 +10,11 @@ use p2p_protocols::kademlia::{Config, Engine, Event, Failure, Outcome};
 use super::setup::{HOUR, NOW, answer, ask, engine, meet, node, provide, put, sent};
 use crate::net::{Place, id};
 
+/// The name of a crowd, and the node of each number.
+type Crowd = (&'static str, fn(u32) -> u32);
+
 /// Who floods.
-const CROWDS: [(&str, fn(u32) -> u32); 3] = [
+const CROWDS: [Crowd; 3] = [
     ("one identity", |_| 0x2000_0001),
     ("one network", |at| 0x2000_0000 + at % 256),
     ("many networks", |at| 0x3000_0000 + (at % 1500) * 256),
@@ -247,7 +250,10 @@ fn nodes_of_one_network_do_not_take_the_places_that_wait_in_a_bucket() {
         meet(&mut engine, NOW, number);
     }
     // An honest newcomer waits beside it.
-    let honest = (0x5000..).map(|at| at << 16).find(far).expect("one of them");
+    let honest = (0x5000..0x6000)
+        .map(|at| at << 16)
+        .find(far)
+        .expect("one of them");
     meet(&mut engine, NOW, honest);
     // One of the friends fails.
     let mut now = NOW;
