@@ -4,6 +4,7 @@
 
 pub mod row;
 pub mod table;
+pub mod testbed;
 pub mod transfer;
 
 /// The code in the README, compiled and run.

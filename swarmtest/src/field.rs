@@ -95,6 +95,17 @@ pub(crate) fn mtu<A: Addr>(node: &Node<A>) -> Outcome<usize> {
 }
 
 impl<A: Addr> Testbed<A> {
+    /// The length of the longest message to tell that can be expected to arrive.
+    pub(crate) fn longest(&self, node: &Node<A>) -> Outcome<usize> {
+        Ok(mtu(node)?.min(self.the_profile().longest.max(PLAIN)))
+    }
+
+    /// The length of the longest request and response between two nodes that can be expected to arrive.
+    pub(crate) fn longest_ask(&self, a: &Node<A>, b: &Node<A>) -> Outcome<usize> {
+        let most = mtu(a)?.min(mtu(b)?);
+        Ok(most.min(self.the_profile().longest_ask.max(PLAIN)))
+    }
+
     pub(crate) fn settle(&self) -> Duration {
         self.the_profile().settle
     }

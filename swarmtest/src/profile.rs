@@ -71,9 +71,15 @@ pub struct Profile {
     /// Chance that a message of up to [`SHORT`] bytes is lost, at most; from 0 to below 1. Higher values
     /// mean more repetition.
     pub loss: f64,
-    /// Chance that a longer message, of up to `mtu()` bytes, is lost, at most. A layer that splits messages
-    /// multiplies the loss below it.
+    /// Chance that a longer message, of up to `mtu()` and up to [`longest`](Self::longest) bytes, is lost, at most. A layer
+    /// that splits messages multiplies the loss below it.
     pub loss_at_mtu: f64,
+    /// Bytes of the longest message that laws expect to arrive. Where all of a message's pieces must arrive and each of them may
+    /// be lost, a message of the MTU may never do: with 30 % of 56 pieces lost, 1 of 470 million does. Laws tell no longer
+    /// messages then, and [`tell::exactly_the_mtu_works`](crate::laws::tell::exactly_the_mtu_works) is waived. Default: no limit.
+    pub longest: usize,
+    /// The same for requests and responses, whose pieces a layer may send again. Default: no limit.
+    pub longest_ask: usize,
     /// Whether the medium may duplicate. Laws that could not tell its copies from a fault are waived.
     pub duplicates: bool,
     /// Whether the medium changes bytes and nothing above it notices. Laws that compare contents are waived. The loss must
@@ -108,6 +114,8 @@ impl Default for Profile {
         Self {
             loss: 0.0,
             loss_at_mtu: 0.0,
+            longest: usize::MAX,
+            longest_ask: usize::MAX,
             duplicates: false,
             damages: false,
             settle: Duration::from_millis(20),

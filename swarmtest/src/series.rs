@@ -171,7 +171,7 @@ impl<A: Addr> Testbed<A> {
         count: usize,
         look: impl FnMut(&Message<A>, &[u8]) -> Outcome,
     ) -> Outcome<Series> {
-        let lengths = lengths(&mut self.rng(), crate::field::mtu(from)?, self.amount(count));
+        let lengths = lengths(&mut self.rng(), self.longest(from)?, self.amount(count));
         self.series(from, to, &lengths, look).await
     }
 

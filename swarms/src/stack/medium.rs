@@ -2,9 +2,11 @@
 
 use std::time::Duration;
 
-use p2p::{Result, Swarm as _};
+use p2p::{Error, Packet, Result, Swarm as _};
 use p2p_formats::x509::PrivateKey;
+use tokio::time::timeout;
 
+use super::grammar::Placed;
 use super::read::Piece;
 use super::{Layer, StackError, StackText};
 use crate::faulty::FaultyConfig;
@@ -24,8 +26,14 @@ pub struct Medium {
     pub mtu: usize,
     /// Chance that a short message is lost, at most.
     pub loss: f64,
-    /// Chance that a message of up to the MTU is lost, at most: of all of its pieces each must arrive.
+    /// Chance that a message of up to the MTU, and up to [`longest`](Self::longest), is lost, at most: of all of its pieces
+    /// each must arrive.
     pub loss_at_mtu: f64,
+    /// Bytes of the longest message that arrives with a chance of at least 30 %, or is lost no likelier than a short one: the
+    /// MTU, where few pieces are lost.
+    pub longest: usize,
+    /// The same for requests and responses, whose pieces `mbapp` and `quic` send again.
+    pub longest_ask: usize,
     /// Whether a message may arrive twice.
     pub duplicates: bool,
     /// Whether a message may arrive with other bytes than it was told with: bits are flipped, and no layer above finds out.
@@ -43,12 +51,20 @@ pub struct Medium {
 
 /// Losses from which on laws are not checked: each would have to be repeated thousands of times.
 const MOST_LOSS: f64 = 0.95;
+/// Chance from which on a message is told again until it arrives; see [`Medium::longest`].
+const LIKELY: f64 = 0.3;
+/// Chance that a message of several pieces arrives where a buffer has no room for a burst of them, at least.
+const BURST_ARRIVES: f64 = 0.2;
 /// Delays from which on laws are not checked: they would take hours.
 const MOST_DELAY: Duration = Duration::from_secs(1);
 /// The slowest links on which laws are checked, in bytes per second.
 const LEAST_RATE: u64 = 100_000;
 /// What a layer adds in front of each piece of a message that it splits, in bytes, at most.
 const PIECE_HEADER: usize = 16;
+/// How long a tell may take that shows whether an allow-list denies it.
+const PROBE: Duration = Duration::from_millis(100);
+/// What `mbapp` adds in front of a message, in bytes, at most.
+const ASK_HEADER: usize = 64;
 /// Bytes of a socket's buffer that a message takes, at least: of those that come as one list of segments.
 const LEAST_CHARGE: usize = 32;
 /// Messages that one read of a UDP socket takes out of the kernel, at most.
@@ -58,8 +74,8 @@ impl StackText {
     /// What the medium of this stack does to messages. Opens a node at a free port to see what the MTUs are, and closes it.
     ///
     /// # Errors
-    /// As [`build`](Self::build); and at the layer that makes a check of the laws useless: one that loses nearly
-    /// everything, or delays for longer than a second.
+    /// As [`build`](Self::build); and at the layer that makes a check of the laws useless: one that loses nearly everything, delays
+    /// for longer than a second, allows none of the nodes, or is an overlay where messages are damaged unnoticed.
     pub async fn medium(&self) -> Result<Medium, StackError> {
         let mut text = self.apart();
         for placed in &mut text.layers {
@@ -70,24 +86,42 @@ impl StackText {
         let mut mtus = Vec::new();
         let key = PrivateKey::ed25519(&rand::random());
         let node = text.build_recorded(&key, &mut mtus).await?;
+        let own = node.stack.local_addrs().into_iter().next();
+        let list = self
+            .layers
+            .iter()
+            .rfind(|placed| matches!(placed.layer, Layer::Allow(_)));
+        let mut denied = None;
+        if let (Some(own), Some(list)) = (own, list) {
+            // One that does not leave in time is not denied.
+            let told = timeout(PROBE, node.stack.tell(&own, Packet::default())).await;
+            denied = matches!(told, Ok(Err(Error::Denied { .. }))).then_some(list);
+        }
         node.stack.close().await;
+        if let Some(list) = denied {
+            let reason = "the list allows no node that is made for a check";
+            return Err(self.unchecked(list, reason));
+        }
         self.medium_with(&mtus)
+    }
+
+    fn unchecked(&self, placed: &Placed, reason: &str) -> StackError {
+        let reason = format!("the laws cannot be checked here: {reason}");
+        StackError::new(&self.text, placed.at, reason)
     }
 
     /// The same where the MTUs up to each layer are known.
     pub(super) fn medium_with(&self, mtus: &[usize]) -> Result<Medium, StackError> {
         let mut sum = Sum::new(mtus, self.receive_buffer);
         for (index, placed) in self.layers.iter().enumerate() {
-            let refuse = |reason: &str| {
-                let at = placed.at;
-                Err(StackError::new(
-                    &self.text,
-                    at,
-                    format!("the laws cannot be checked here: {reason}"),
-                ))
-            };
+            let refuse = |reason: &str| Err(self.unchecked(placed, reason));
+            if sum.medium.damages && matches!(placed.layer, Layer::Kad(_) | Layer::Chord(_)) {
+                return refuse(
+                    "bits of what nodes say of one another are flipped, and no layer below finds out",
+                );
+            }
             sum.add(index, &placed.layer);
-            if sum.arrives < 1.0 - MOST_LOSS {
+            if sum.arrives(1) < 1.0 - MOST_LOSS {
                 return refuse("nearly every message is lost");
             }
             if sum.medium.delay > MOST_DELAY {
@@ -113,16 +147,24 @@ struct Sum<'a> {
     mtus: &'a [usize],
     receive_buffer: usize,
     medium: Medium,
-    /// Chances that a short message, and one of the MTU, arrives.
-    arrives: f64,
-    arrives_at_mtu: f64,
-    /// Chances that neither of them is damaged.
-    whole: f64,
-    whole_at_mtu: f64,
+    /// Links that lose or damage.
+    links: Vec<Link>,
+    /// Whether long messages may find a buffer without room for all of their pieces.
+    bursts: bool,
+    /// Bytes of the longest requests and responses that can be expected to arrive.
+    longest_ask: usize,
     /// Whether something below drops and counts nothing.
     silent: bool,
     /// Layers with asks of their own.
     asking: bool,
+}
+
+/// A link that loses or damages what crosses it.
+struct Link {
+    /// Bytes of a piece, without headers.
+    piece: usize,
+    /// Chance that a piece arrives as it was.
+    arrives: f64,
 }
 
 impl<'a> Sum<'a> {
@@ -134,6 +176,8 @@ impl<'a> Sum<'a> {
                 mtu: mtus.last().copied().unwrap_or_default(),
                 loss: 0.0,
                 loss_at_mtu: 0.0,
+                longest: 0,
+                longest_ask: 0,
                 duplicates: false,
                 damages: false,
                 delay: Duration::ZERO,
@@ -141,23 +185,37 @@ impl<'a> Sum<'a> {
                 holds: 0,
                 waivers: Vec::new(),
             },
-            arrives: 1.0,
-            arrives_at_mtu: 1.0,
-            whole: 1.0,
-            whole_at_mtu: 1.0,
+            links: Vec::new(),
+            bursts: false,
+            longest_ask: usize::MAX,
             silent: false,
             asking: false,
         }
     }
 
-    /// Pieces in which a message of the stack's MTU crosses the layer of this number.
-    fn pieces(&self, index: usize) -> i32 {
-        let (below, top) = (self.mtus.get(index), self.mtus.last());
-        let (Some(below), Some(top)) = (below, top) else {
-            return 1;
+    /// Chance that a message of so many bytes arrives as it was told.
+    fn arrives(&self, len: usize) -> f64 {
+        let crosses = |link: &Link| {
+            let pieces = len.div_ceil(link.piece);
+            link.arrives.powi(i32::try_from(pieces).unwrap_or(i32::MAX))
         };
-        let pieces = top.div_ceil(below.saturating_sub(PIECE_HEADER).max(1));
-        i32::try_from(pieces).unwrap_or(i32::MAX)
+        self.links.iter().map(crosses).product()
+    }
+
+    /// Bytes of the longest message of up to `most` that arrives likely enough to be told until it does.
+    fn longest(&self, most: usize) -> usize {
+        let least = self.arrives(1).min(LIKELY);
+        let (mut arrives, mut beyond) = (1, most.saturating_add(1));
+        // The chance falls with the length.
+        while arrives + 1 < beyond {
+            let middle = arrives.midpoint(beyond);
+            if self.arrives(middle) >= least {
+                arrives = middle;
+            } else {
+                beyond = middle;
+            }
+        }
+        arrives.min(most)
     }
 
     fn add(&mut self, index: usize, layer: &Layer) {
@@ -169,12 +227,20 @@ impl<'a> Sum<'a> {
                 self.silent = true;
             }
             Layer::Faulty { link, .. } => self.faulty(index, link),
-            Layer::Frag { .. } => self.split(),
+            Layer::Frag { .. } => self.bursts |= self.silent,
             Layer::Mbapp { .. } => {
                 let config = AskingConfig::default();
                 self.medium.holds += config.messages.items + config.batch;
                 self.asking = true;
-                self.split();
+                self.bursts |= self.silent;
+                // A piece that is lost is sent again, so each must be likely to arrive, and not all at once.
+                let below = self.mtus.get(index).copied().unwrap_or_default();
+                let likely = self.longest(below);
+                self.longest_ask = if likely < below {
+                    likely.saturating_sub(ASK_HEADER)
+                } else {
+                    usize::MAX
+                };
             }
             Layer::Mux(_) => {
                 let config = MuxConfig::default();
@@ -192,9 +258,10 @@ impl<'a> Sum<'a> {
                 self.medium.holds = config.messages.items + config.max_streams as usize;
                 self.medium.handshakes = true;
                 self.medium.duplicates = false;
-                (self.arrives, self.arrives_at_mtu) = (1.0, 1.0);
-                (self.whole, self.whole_at_mtu) = (1.0, 1.0);
-                self.silent = false;
+                self.medium.damages = false;
+                self.links.clear();
+                self.longest_ask = usize::MAX;
+                (self.silent, self.bursts) = (false, false);
             }
             Layer::Kad(_) | Layer::Chord(_) => {
                 let config = OverlayConfig::default();
@@ -214,12 +281,13 @@ impl<'a> Sum<'a> {
 
     /// What a link does to the messages that cross it.
     fn faulty(&mut self, index: usize, link: &LinkFaults) {
-        let pieces = self.pieces(index);
         self.medium.duplicates |= link.duplicate > 0.0;
-        self.arrives *= 1.0 - link.loss;
-        self.arrives_at_mtu *= (1.0 - link.loss).powi(pieces);
-        self.whole *= 1.0 - link.corrupt;
-        self.whole_at_mtu *= (1.0 - link.corrupt).powi(pieces);
+        self.medium.damages |= link.corrupt > 0.0;
+        let below = self.mtus.get(index).copied().unwrap_or(usize::MAX);
+        self.links.push(Link {
+            piece: below.saturating_sub(PIECE_HEADER).max(1),
+            arrives: (1.0 - link.loss) * (1.0 - link.corrupt),
+        });
         let mut late = link.delay + link.jitter;
         if link.reorder > 0.0 {
             late += link.reorder_by;
@@ -228,7 +296,7 @@ impl<'a> Sum<'a> {
         if let Some(millis) = (link.rate_queue as u64 * 1000).checked_div(link.rate) {
             late += Duration::from_millis(millis);
             // A burst of long messages has no room to wait.
-            self.arrives_at_mtu = self.arrives_at_mtu.min(0.2);
+            self.bursts = true;
         }
         self.medium.delay += late;
         if !late.is_zero() {
@@ -236,25 +304,23 @@ impl<'a> Sum<'a> {
         }
     }
 
-    /// A layer that splits messages: of those of many pieces the kernel drops some, where it has no room for a burst.
-    fn split(&mut self) {
-        if self.silent {
-            self.arrives_at_mtu = self.arrives_at_mtu.min(0.2);
-        }
-    }
-
     /// What was damaged or comes again ends at a layer that knows who said what.
     fn authenticate(&mut self) {
-        self.arrives *= self.whole;
-        self.arrives_at_mtu *= self.whole_at_mtu;
-        (self.whole, self.whole_at_mtu) = (1.0, 1.0);
+        self.medium.damages = false;
         self.medium.duplicates = false;
     }
 
     fn finish(mut self) -> Medium {
-        self.medium.damages = self.whole < 1.0;
-        self.medium.loss = 1.0 - self.arrives * self.whole;
-        self.medium.loss_at_mtu = 1.0 - self.arrives_at_mtu * self.whole_at_mtu;
+        self.medium.longest = self.longest(self.medium.mtu);
+        self.medium.longest_ask = self.longest_ask.min(self.medium.mtu);
+        self.medium.loss = 1.0 - self.arrives(1);
+        let at_mtu = self.arrives(self.medium.longest);
+        self.medium.loss_at_mtu = 1.0
+            - if self.bursts {
+                at_mtu.min(BURST_ARRIVES)
+            } else {
+                at_mtu
+            };
         if self.silent {
             self.medium.waivers.push((
                 "counters::every_drop_is_counted",
@@ -300,6 +366,30 @@ mod tests {
         let medium = medium("mem/faulty,loss=0.1/frag=4000", &[1016, 1016, 4000]);
         assert!(near(medium.loss, 0.1), "{medium:?}");
         assert!(near(medium.loss_at_mtu, 1.0 - 0.9_f64.powi(4)), "{medium:?}");
+        assert_eq!(medium.longest, 4000, "{medium:?}");
+    }
+
+    #[test]
+    fn what_hardly_arrives_is_not_expected_to() {
+        // Of 56 pieces all arrive once in 470 million tells; asks send pieces again.
+        let asking = medium("udp/faulty,loss=0.3/p2pke/mbapp", &[1232, 1232, 1200, 65_536]);
+        assert_eq!(asking.longest, 3 * 1216, "{asking:?}");
+        assert!(asking.loss_at_mtu < 0.81, "{asking:?}");
+        assert_eq!(asking.longest_ask, 65_536, "{asking:?}");
+        let pieces = medium(
+            "mem/faulty,loss=0.3/frag=65536/mbapp",
+            &[1016, 1016, 65_536, 65_536],
+        );
+        assert!(pieces.longest_ask < 3 * 1000, "{pieces:?}");
+        let whole = medium(
+            "mem/faulty,loss=0.3/frag=65536/quic",
+            &[1016, 1016, 65_536, 1 << 20],
+        );
+        assert_eq!(
+            (whole.longest, whole.longest_ask),
+            (1 << 20, 1 << 20),
+            "{whole:?}"
+        );
     }
 
     #[test]
@@ -331,6 +421,7 @@ mod tests {
             ("mem/faulty,loss=0.99", 4),
             ("mem/faulty,delay=5000/mux=a", 4),
             ("mem/frag/faulty,rate=100", 9),
+            ("mem/faulty,corrupt=0.01/kad", 24),
         ] {
             let stack: StackText = text.parse().expect("a stack");
             let error = stack.medium_with(&[1000, 1000, 1000]).expect_err(text);

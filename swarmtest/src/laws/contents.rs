@@ -3,7 +3,7 @@
 use p2p::{Addr, Packet, Swarm as _};
 use tokio::time::timeout;
 
-use crate::field::{ensure, in_time, mtu};
+use crate::field::{ensure, in_time};
 use crate::kind::Node;
 use crate::laws::tell::all_lengths;
 use crate::ledger::Ledger;
@@ -58,7 +58,7 @@ async fn told<A: Addr>(
 pub async fn any_content_of_any_length_arrives_whole<A: Addr>(bed: &Testbed<A>) -> Outcome {
     bed.undamaged()?;
     let nodes = bed.nodes().await?;
-    let mut lengths = all_lengths(bed, 0, mtu(&nodes[0])?);
+    let mut lengths = all_lengths(bed, 0, bed.longest(&nodes[0])?);
     // Long ones say less about contents, and all of them would take long.
     lengths.retain(|len| *len <= 4096 || len % 7 == 0);
     let mut rng = bed.rng();
@@ -73,7 +73,7 @@ pub async fn any_content_of_any_length_arrives_whole<A: Addr>(bed: &Testbed<A>) 
 pub async fn every_byte_arrives_whole<A: Addr>(bed: &Testbed<A>) -> Outcome {
     bed.undamaged()?;
     let nodes = bed.nodes().await?;
-    let most = mtu(&nodes[0])?;
+    let most = bed.longest(&nodes[0])?;
     let payloads = (0..=u8::MAX).flat_map(|byte| {
         let mut first = vec![0; 40.min(most)];
         first[0] = byte;
@@ -98,7 +98,7 @@ pub async fn every_byte_arrives_whole<A: Addr>(bed: &Testbed<A>) -> Outcome {
 pub async fn what_looks_like_a_header_arrives_whole<A: Addr>(bed: &Testbed<A>) -> Outcome {
     bed.undamaged()?;
     let nodes = bed.nodes().await?;
-    let most = mtu(&nodes[0])?;
+    let most = bed.longest(&nodes[0])?;
     let mut rng = bed.rng();
     let mut payloads = Vec::new();
     for which in 0..MAGICS {

@@ -108,7 +108,7 @@ impl<'a, A: Addr> Exchange<'a, A> {
             ledger: Ledger::new(bed.the_profile(), nodes),
             rng: bed.rng(),
             mtu,
-            longest: mtu.min(longest),
+            longest: bed.longest(&nodes[0])?.min(longest),
         })
     }
 

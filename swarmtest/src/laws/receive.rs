@@ -72,14 +72,23 @@ pub async fn a_message_goes_to_one_caller<A: Addr>(bed: &Testbed<A>) -> Outcome 
     Ok(())
 }
 
+/// Attempts to have several messages arrive at once, unless even single ones need more.
+const MOST_ATTEMPTS: usize = 250;
+
 /// Lets several tasks wait, tells as many messages at once, and expects each task to return.
 pub async fn every_waiting_caller_is_woken<A: Addr>(bed: &Testbed<A>) -> Outcome {
     let [a, b] = bed.nodes().await?;
+    // Messages that arrive together often enough to be told again until all of them do.
+    let enough = |count: &usize| {
+        let count = i32::try_from(*count).unwrap_or(i32::MAX);
+        bed.again_all(count).least() <= MOST_ATTEMPTS
+    };
+    let together = (1..=bed.window()).rev().find(enough).unwrap_or(1);
     for round in 0..bed.amount(30) {
         // More callers than these would ask for more messages at once than small queues hold.
         let callers = match round {
-            0 => bed.window().min(4),
-            _ => 1 + (round * 5) % bed.window(),
+            0 => 4.min(together),
+            _ => 1 + (round * 5) % together,
         };
         woken(bed, &a, &b, callers, round % 2 == 1).await?;
     }

@@ -68,7 +68,7 @@ pub(crate) fn all_lengths<A: Addr>(bed: &Testbed<A>, least: usize, mtu: usize) -
 /// Tells letters of all lengths, each until it arrives.
 pub async fn every_length_up_to_the_mtu_arrives<A: Addr>(bed: &Testbed<A>) -> Outcome {
     let [a, b] = bed.nodes().await?;
-    let mut lengths = all_lengths(bed, LETTER, mtu(&a)?);
+    let mut lengths = all_lengths(bed, LETTER, bed.longest(&a)?);
     let mut again = bed.again(usize::MAX);
     while again.next() {
         let series = bed.series(&a, &b, &lengths, |_, _| Ok(())).await?;
@@ -99,7 +99,7 @@ pub async fn every_length_up_to_the_mtu_arrives<A: Addr>(bed: &Testbed<A>) -> Ou
 pub async fn a_message_arrives_whole<A: Addr>(bed: &Testbed<A>) -> Outcome {
     bed.undamaged()?;
     let [a, b] = bed.nodes().await?;
-    let most = mtu(&a)?;
+    let most = bed.longest(&a)?;
     let mut lengths = lengths(&mut bed.rng(), most, bed.amount(1000));
     lengths.extend([LETTER, 31, 48, 96, 200, 1000, most / 2, most - 1].map(|len| len.clamp(LETTER, most)));
     bed.series(&a, &b, &lengths, |message, told| {
@@ -218,8 +218,9 @@ pub async fn a_message_arrives_at_most_once<A: Addr>(bed: &Testbed<A>) -> Outcom
     }
     bed.undamaged()?;
     let [a, b] = bed.nodes().await?;
-    let mut lengths = lengths(&mut bed.rng(), mtu(&a)?, bed.amount(500));
-    lengths.extend([LETTER, PLAIN, 64, 120, 160, 200, 1000].map(|len| len.min(a.mtu())));
+    let most = bed.longest(&a)?;
+    let mut lengths = lengths(&mut bed.rng(), most, bed.amount(500));
+    lengths.extend([LETTER, PLAIN, 64, 120, 160, 200, 1000].map(|len| len.min(most)));
     let mut series = bed.series(&a, &b, &lengths, |_, _| Ok(())).await?;
     bed.rest(&b, &mut series).await?;
     match series.repeated() {
@@ -232,7 +233,7 @@ pub async fn a_message_arrives_at_most_once<A: Addr>(bed: &Testbed<A>) -> Outcom
 pub async fn a_cancelled_tell_leaves_whole_or_not_at_all<A: Addr>(bed: &Testbed<A>) -> Outcome {
     bed.undamaged()?;
     let [a, b] = bed.nodes().await?;
-    let (dst, most) = (b.addr()?, mtu(&a)?);
+    let (dst, most) = (b.addr()?, bed.longest(&a)?);
     let mut rng = bed.rng();
     let rounds = bed.amount(30).max(bed.again(most).least() / bed.window() + 1);
     let mut lengths: Vec<usize> = Vec::new();
@@ -274,7 +275,7 @@ pub async fn a_cancelled_tell_leaves_whole_or_not_at_all<A: Addr>(bed: &Testbed<
 pub async fn short_room_is_no_fault<A: Addr>(bed: &Testbed<A>) -> Outcome {
     bed.undamaged()?;
     let [a, b] = bed.nodes().await?;
-    let (dst, most, enough) = (b.addr()?, mtu(&a)?, a.headroom());
+    let (dst, most, enough) = (b.addr()?, bed.longest(&a)?, a.headroom());
     let mut rng = bed.rng();
     for count in 0..bed.amount(150) {
         let room = match count {

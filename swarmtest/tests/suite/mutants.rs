@@ -325,6 +325,7 @@ const ALSO: &[(&str, &[&str])] = &[
         &[
             "batch::a_refused_message_holds_up_none_behind_it",
             "batch::tell_batch_sends_what_tells_would",
+            "batch::a_refused_message_holds_up_none_behind_it",
             "tell::a_full_sibling_stalls_nothing",
         ],
     ),

@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
+use p2p::{Packet, Result, Swarm, pass_through};
 use p2p_swarmtest::reference::{Address, Config, Network};
-use p2p_swarmtest::{Checked, Effort, Profile, SecureAsk, Testbed, conformance};
+use p2p_swarmtest::{Checked, Effort, Plain, Profile, SecureAsk, Testbed, Verdict, conformance};
 use tokio::task::JoinSet;
 
 fn profile(config: Config) -> Profile {
@@ -158,4 +159,49 @@ async fn a_quick_run_on_a_healthy_swarm_waits_for_less_than_a_second() {
         |checked: &Checked| ["wire", "garbage"].contains(&checked.law.group()) || checked.law.name == slow;
     assert!(report.waived().all(may_be_waived));
     assert!(waited < Duration::from_secs(1), "{waited:?}");
+}
+
+/// Loses every message of more than [`PIECES`] bytes, as a layer does that splits them where pieces are lost.
+struct LosesLong<S> {
+    inner: S,
+}
+
+const PIECES: usize = 1000;
+
+/// What `pass_through` calls the type of addresses.
+type A = Address;
+
+impl<S: Swarm<Address>> Swarm<Address> for LosesLong<S> {
+    pass_through!(inner: receive, mtu, local_addrs, parse_addr, close, receive_batch, headroom, visit_counters);
+
+    async fn tell(&self, dst: &Address, packet: Packet) -> Result<()> {
+        if (PIECES..=self.mtu()).contains(&packet.len()) {
+            return Ok(());
+        }
+        self.inner.tell(dst, packet).await
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_too_long_to_arrive_is_not_waited_for() {
+    let network = Network::new(Config::default());
+    let profile = Profile {
+        loss_at_mtu: 0.01,
+        longest: PIECES - 1,
+        ..profile(Config::default())
+    };
+    let bed = Testbed::new(Plain, move |count| {
+        let nodes = network.nodes(count).into_iter();
+        std::future::ready(Ok(nodes.map(|inner| LosesLong { inner }).collect::<Vec<_>>()))
+    })
+    .profile(profile.quick());
+    let report = bed.run().await;
+    report.assert_ok();
+    let waived = report
+        .iter()
+        .find(|checked| checked.law.name == "tell::exactly_the_mtu_works");
+    assert!(matches!(
+        waived.map(|checked| &checked.verdict),
+        Some(Verdict::Waived(_))
+    ));
 }

@@ -3,21 +3,20 @@
 //! Verdicts are printed by the main thread, which runs no part of a swarm, as they come. So the line of totals is the last
 //! one whatever a swarm does: hangs, panics, or blocks its threads.
 
-use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
-use p2p::{Addr as _, BoxAddr, PeerId, Swarm as _};
-use p2p_swarms::stack::{Medium, Nodes, Stack, StackText, forged};
-use p2p_swarmtest::{Ask, Checked, Effort, Law, Plain, Profile, Secure, SecureAsk, Testbed, Verdict};
+use p2p_examples::testbed::testbed;
+use p2p_swarms::stack::StackText;
+use p2p_swarmtest::{Checked, Effort, Law, Verdict};
 use serde_json::json;
 
 use crate::cli::Conformance;
 use crate::interrupt::interrupt;
 use crate::output::Out;
 use crate::report::{Run, object};
-use crate::{Failure, files, open};
+use crate::{Failure, files};
 
 /// What UDP sockets ask the kernel for, so that a flood need not be large to fill it.
 const RECEIVE_BUFFER: usize = 256 << 10;
@@ -33,8 +32,8 @@ pub(crate) async fn run(args: Conformance, out: Out) -> Result<(), Failure> {
         .flatten()
         .try_for_each(|file| files::check(file))?;
     let interrupt = interrupt()?;
-    let probe = open(&text).await?;
-    let mut profile = profile(&text.medium().await?);
+    let bed = testbed(&text).await?;
+    let mut profile = bed.the_profile().clone();
     profile.seed = args.seed;
     let (effort, factor) = match (args.strict, args.quick) {
         (true, _) => (Effort::Strict, 10),
@@ -47,12 +46,10 @@ pub(crate) async fn run(args: Conformance, out: Out) -> Result<(), Failure> {
     let started = Instant::now();
     let (verdicts, arriving) = channel();
     let over = verdicts.clone();
-    let bed = testbed(&text, &probe).profile(profile).watch(move |checked| {
+    let bed = bed.profile(profile).watch(move |checked| {
         // It fails where the end is already printed.
         drop(verdicts.send(Event::Checked(checked.clone())));
     });
-    probe.close().await;
-    drop(probe);
     let laws: Vec<Law> = bed.laws().copied().collect();
     tokio::spawn(async move {
         let end = tokio::select! {
@@ -164,66 +161,4 @@ impl Tally {
 fn bar(laws: usize) -> ProgressBar {
     let style = ProgressStyle::with_template("{bar:30} {pos}/{len} laws  {msg}");
     ProgressBar::new(laws as u64).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
-}
-
-/// How to make nodes of this stack, with what it can do.
-fn testbed(text: &StackText, probe: &Stack) -> Testbed<BoxAddr> {
-    let nodes = Arc::new(Nodes::new(text.clone()));
-    let again = nodes.clone();
-    /// Makes nodes, each taken out of its enum.
-    macro_rules! bed {
-        ($kind:expr, $variant:ident) => {
-            Testbed::new($kind, move |count| {
-                let nodes = nodes.clone();
-                async move {
-                    let made = nodes.open(count).await?.into_iter().map(|node| match node {
-                        Stack::$variant(swarm) => Ok(swarm),
-                        _ => Err(p2p::Error::invalid("stack", "its nodes differ")),
-                    });
-                    made.collect::<p2p::Result<Vec<_>>>()
-                }
-            })
-        };
-    }
-    let bed = match probe {
-        Stack::Plain(_) => bed!(Plain, Plain),
-        Stack::Ask(_) => bed!(Ask, Ask),
-        Stack::Secure(_) => bed!(Secure, Secure),
-        Stack::SecureAsk(_) => bed!(SecureAsk, SecureAsk),
-    };
-    let bed = bed.rebind(move |addr: BoxAddr| {
-        let again = again.clone();
-        async move { again.open_again(&addr).await }
-    });
-    let names_ids = |addr: &BoxAddr| forged(addr, PeerId::ZERO).is_some();
-    if !probe.local_addrs().first().is_some_and(names_ids) {
-        return bed;
-    }
-    bed.forge(|id_of, place_of| {
-        let forged = id_of.peer_id().and_then(|id| forged(place_of, id));
-        forged.unwrap_or_else(|| place_of.clone())
-    })
-}
-
-/// What the suite may expect of nodes on this medium.
-fn profile(medium: &Medium) -> Profile {
-    let mut profile = Profile {
-        loss: medium.loss,
-        loss_at_mtu: medium.loss_at_mtu,
-        duplicates: medium.duplicates,
-        damages: medium.damages,
-        holds: medium.holds,
-        ..Profile::default()
-    };
-    profile.settle += 2 * medium.delay;
-    profile.patience += 4 * medium.delay;
-    if medium.handshakes {
-        // A handshake comes before the first message, and many are under way at a time.
-        profile.settle = profile.settle.max(Duration::from_millis(100));
-        profile.patience = profile.patience.max(Duration::from_secs(20));
-    }
-    for (law, why) in &medium.waivers {
-        profile = profile.waive(*law, *why);
-    }
-    profile
 }

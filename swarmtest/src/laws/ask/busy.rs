@@ -9,14 +9,14 @@ use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
 use super::load::answer;
-use crate::field::{PLAIN, broken, ensure, letter, mtu, noise, pending, reversed, serve};
+use crate::field::{PLAIN, broken, ensure, letter, noise, pending, reversed, serve};
 use crate::report::{Outcome, Unmet};
 use crate::testbed::Testbed;
 
 /// Floods a node with tells from two others, and asks it meanwhile.
 pub async fn asks_are_answered_while_tells_flood<A: Addr>(bed: &Testbed<A>) -> Outcome {
     let [a, b, c] = bed.nodes().await?;
-    let most = mtu(&a)?.min(mtu(&b)?);
+    let most = bed.longest_ask(&a, &b)?;
     let _serving = serve(&b, move |request| answer(&request.payload, most))?;
     let dst = b.addr()?;
     let mut flood = JoinSet::new();

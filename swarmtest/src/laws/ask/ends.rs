@@ -184,7 +184,7 @@ pub async fn a_slow_handler_runs_once<A: Addr>(bed: &Testbed<A>) -> Outcome {
     };
     let [a, b] = bed.nodes().await?;
     let (server, dst) = (b.ask_side()?.clone(), b.addr()?);
-    let most = mtu(&a)?.min(mtu(&b)?);
+    let most = bed.longest_ask(&a, &b)?;
     let runs = Arc::new([const { AtomicU32::new(0) }; 64]);
     let (counted, waits) = (runs.clone(), slow.clone());
     let _serving = pending([async move {
@@ -248,7 +248,7 @@ pub async fn a_slow_handler_runs_once<A: Addr>(bed: &Testbed<A>) -> Outcome {
 pub async fn a_late_answer_reaches_no_other_ask<A: Addr>(bed: &Testbed<A>) -> Outcome {
     let [a, b] = bed.nodes().await?;
     let (asks, server, dst) = (a.ask_side()?.clone(), b.ask_side()?.clone(), b.addr()?);
-    let most = mtu(&a)?.min(mtu(&b)?);
+    let most = bed.longest_ask(&a, &b)?;
     {
         let _serving = serve(&b, |request| reversed(&request.payload))?;
         bed.ask(&a, &dst, &letter(u32::MAX, PLAIN)).await?;

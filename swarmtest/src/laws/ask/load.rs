@@ -10,7 +10,7 @@ use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 
-use crate::field::{PLAIN, broken, ensure, in_time, letter, mtu, noise};
+use crate::field::{PLAIN, broken, ensure, in_time, letter, noise};
 use crate::kind::Node;
 use crate::report::{Outcome, Unmet};
 use crate::testbed::{Testbed, chain};
@@ -147,7 +147,7 @@ pub async fn of_many_asks_each_gets_its_own_response<A: Addr>(bed: &Testbed<A>) 
     let [a, b, c] = bed.nodes().await?;
     let each = bed.amount(500) as u32;
     let load = Arc::new(Load {
-        most: mtu(&a)?.min(mtu(&b)?),
+        most: bed.longest_ask(&a, &b)?,
         seen: Mutex::new(Seen {
             runs: BTreeMap::new(),
             sources: BTreeMap::new(),
@@ -263,7 +263,7 @@ fn worker<A: Addr>(
 /// Asks with requests and responses of every length, one after another; none fails where nothing is lost.
 pub async fn asks_of_every_length_are_answered<A: Addr>(bed: &Testbed<A>) -> Outcome {
     let [a, b] = bed.nodes().await?;
-    let most = mtu(&a)?.min(mtu(&b)?);
+    let most = bed.longest_ask(&a, &b)?;
     let server = b.ask_side()?.clone();
     let mut serving = JoinSet::new();
     serving.spawn(async move {

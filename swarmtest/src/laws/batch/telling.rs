@@ -54,6 +54,7 @@ struct Shapes {
     /// Messages that may be on the way to each destination.
     room: usize,
     mtu: usize,
+    longest: usize,
     next: u32,
 }
 
@@ -101,7 +102,7 @@ impl Shapes {
             }) else {
                 break;
             };
-            let len = length(&mut self.rng, LONGEST.min(self.mtu)).max(LETTER);
+            let len = length(&mut self.rng, LONGEST.min(self.longest)).max(LETTER);
             batch.push((dst[to].clone(), Packet::from(&letter(self.next, len)[..])));
             shape.letters.push((to, self.next, len));
             open[to] = (open[to].0 + 1, open[to].1 + len);
@@ -143,11 +144,12 @@ async fn shaped<A: Addr>(
     } else {
         MOST
     };
-    let mtu = mtu(&a)?;
+    let (mtu, longest) = (mtu(&a)?, bed.longest(&a)?);
     let mut shapes = Shapes {
         rng,
         room,
         mtu,
+        longest,
         // A late letter of those that measured the capacity must not be taken for one of a batch.
         next: 1 << 20,
     };

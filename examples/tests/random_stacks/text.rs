@@ -11,6 +11,9 @@ const DEEPEST: usize = 5;
 /// Nodes that a list of allowed addresses names: more than a run makes.
 const ALLOWED: usize = 4000;
 
+/// Stands where the address of a node is to be written through which others join an overlay.
+pub(crate) const JOIN: &str = "JOIN";
+
 const LAYERS: [&str; 15] = [
     // `faulty` twice: it is where most can go wrong.
     "faulty", "faulty", "frag", "mux", "mux16", "mux32", "mux64", "muxv", "allow", "p2pke", "quic", "mbapp",
@@ -50,8 +53,9 @@ fn layer(rng: &mut StdRng, text: &mut String) {
             text.push_str(&option(rng, 0.2, "corrupt", rare));
             text.push_str(&option(rng, 0.3, "delay", |rng| rng.random_range(1..=30)));
             text.push_str(&option(rng, 0.3, "jitter", |rng| rng.random_range(1..=30)));
+            // From the slowest that can be checked on.
             text.push_str(&option(rng, 0.2, "rate", |rng| {
-                rng.random_range(1_000_000_u64..1_000_000_000)
+                100_000 * 10_u64.pow(rng.random_range(0..4)) * rng.random_range(1..10)
             }));
             text.push_str(&option(rng, 0.5, "seed", |rng| rng.random_range(0..1000)));
         }
@@ -69,7 +73,13 @@ fn layer(rng: &mut StdRng, text: &mut String) {
         "mux64" | "muxv" => {
             let _ = write!(text, "={}", rng.random::<u64>() >> rng.random_range(0..64));
         }
+        "gossip" if rng.random() => {
+            let _ = write!(text, "=topic,peers={JOIN}");
+        }
         "gossip" => text.push_str("=topic"),
+        "kad" | "chord" if rng.random() => {
+            let _ = write!(text, "={JOIN}");
+        }
         "allow" => {
             let list: Vec<String> = (0..ALLOWED).map(|addr| addr.to_string()).collect();
             let _ = write!(text, "={}", list.join(";"));

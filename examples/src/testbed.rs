@@ -1,0 +1,95 @@
+//! The conformance suite's testbed of a stack that is written as text.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use p2p::{Addr as _, BoxAddr, Error, PeerId, Swarm as _};
+use p2p_swarms::stack::{Medium, Nodes, Stack, StackError, StackText, forged};
+use p2p_swarmtest::{Ask, Plain, Profile, Secure, SecureAsk, Testbed};
+
+/// Returns a testbed of nodes of this stack, with the [`profile`] of its medium.
+///
+/// Opens a node, to see that it can be done and what it is, and closes it.
+///
+/// # Errors
+/// As [`StackText::build`] and [`StackText::medium`].
+pub async fn testbed(text: &StackText) -> Result<Testbed<BoxAddr>, StackError> {
+    let profile = profile(&text.medium().await?);
+    let probe = text.apart().build().await?;
+    let bed = bed(text, &probe);
+    probe.close().await;
+    Ok(bed.profile(profile))
+}
+
+/// How to make nodes of this stack, with what `probe`, one of them, can do.
+fn bed(text: &StackText, probe: &Stack) -> Testbed<BoxAddr> {
+    let nodes = Arc::new(Nodes::new(text.clone()));
+    let again = nodes.clone();
+    /// Makes nodes, each taken out of its enum.
+    macro_rules! bed {
+        ($kind:ident) => {
+            Testbed::new($kind, move |count| {
+                let nodes = nodes.clone();
+                async move {
+                    let made = nodes.open(count).await?.into_iter().map(|node| match node {
+                        Stack::$kind(swarm) => Ok(swarm),
+                        _ => Err(Error::invalid("stack", "its nodes differ")),
+                    });
+                    made.collect::<p2p::Result<Vec<_>>>()
+                }
+            })
+        };
+    }
+    let bed = match probe {
+        Stack::Plain(_) => bed!(Plain),
+        Stack::Ask(_) => bed!(Ask),
+        Stack::Secure(_) => bed!(Secure),
+        Stack::SecureAsk(_) => bed!(SecureAsk),
+    };
+    let bed = bed.rebind(move |addr: BoxAddr| {
+        let again = again.clone();
+        async move { again.open_again(&addr).await }
+    });
+    let names_ids = |addr: &BoxAddr| forged(addr, PeerId::ZERO).is_some();
+    if !probe.local_addrs().first().is_some_and(names_ids) {
+        return bed;
+    }
+    bed.forge(|id_of, place_of| {
+        let forged = id_of.peer_id().and_then(|id| forged(place_of, id));
+        forged.unwrap_or_else(|| place_of.clone())
+    })
+}
+
+/// Returns what the suite may expect of nodes on this medium.
+///
+/// # Panics
+/// If the medium waives a law that the suite does not have.
+#[must_use]
+pub fn profile(medium: &Medium) -> Profile {
+    let mut profile = Profile {
+        loss: medium.loss,
+        loss_at_mtu: medium.loss_at_mtu,
+        longest: medium.longest,
+        longest_ask: medium.longest_ask,
+        duplicates: medium.duplicates,
+        damages: medium.damages,
+        holds: medium.holds,
+        ..Profile::default()
+    };
+    profile.settle += 2 * medium.delay;
+    profile.patience += 4 * medium.delay;
+    if medium.handshakes {
+        // A handshake comes before the first message, and many are under way at a time.
+        profile.settle = profile.settle.max(Duration::from_millis(100));
+        profile.patience = profile.patience.max(Duration::from_secs(20));
+    }
+    if medium.loss > 0.0 || medium.loss_at_mtu > 0.0 || medium.damages {
+        profile.patience = profile.patience.max(Duration::from_mins(1));
+        profile.ask_patience = Duration::from_mins(2);
+        profile.limit = Duration::from_mins(4);
+    }
+    for (law, why) in &medium.waivers {
+        profile = profile.waive(*law, *why);
+    }
+    profile
+}
