@@ -90,8 +90,11 @@
 //! - *Freshness of hellos.* The signature in a hello covers its time stamp alone. Who has seen a hello can make others of
 //!   it that cost the responder a handshake's work and lead to no session.
 //! - *Reachable addresses.* No cookie proves a source before work is done for it; a flood from made-up addresses
-//!   spends [`Config::hello_rate`] and thereby keeps newcomers out while it lasts. Established sessions go on and are
-//!   replaced in time.
+//!   spends [`Config::hello_rate`] and thereby keeps newcomers out while it lasts. So does a flood in the name of one
+//!   newcomer: it spends [`Config::hello_rate_per_source`], and [`Config::half_open_per_channel`] hellos within a round trip
+//!   displace the newcomer's own; 32 well-formed forged answers after each of its hellos have the true one dropped. Its
+//!   handshake is repeated and goes through when the flood ends, within [`Config::handshake_timeout`] of its begin. Established
+//!   sessions go on and are replaced in time.
 //! - *Answers that cannot be outrun.* A node on the path that sees a hello may answer it first with a key of its own; callers
 //!   then learn of the wrong peer. The true answer to the same hello still makes a session, for the next caller.
 //! - *Denied conversations.* Both sides sign, so each can show others that the peer spoke with somebody.

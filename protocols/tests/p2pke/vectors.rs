@@ -1,17 +1,16 @@
 //! Sessions speak byte for byte as observed, except where the observed peer is at fault; each exception is named.
 
-mod hex;
-
 use std::convert::Infallible;
 use std::time::Duration;
 
-use hex::hex as bytes;
 use p2p::Packet;
 use p2p_formats::x509::{PrivateKey, shake256};
 use p2p_protocols::p2pke::wire::{self, InitHello};
 use p2p_protocols::p2pke::{Config, Error, Local, Session, SessionId, Stage, Step, Tai64N};
 use rand::rand_core::{TryCryptoRng, TryRng};
 use serde_json::Value;
+
+use super::hex::hex as bytes;
 
 /// Randomness that was recorded.
 struct Recorded(Vec<u8>);
@@ -117,7 +116,7 @@ fn open(session: &Session, now: Duration, message: &[u8]) -> Result<Vec<u8>, Err
 }
 
 fn vectors() -> Value {
-    serde_json::from_str(include_str!("vectors/p2pke_v1.json")).expect("JSON")
+    serde_json::from_str(include_str!("../vectors/p2pke_v1.json")).expect("JSON")
 }
 
 fn cases<'a>(vectors: &'a Value, name: &str) -> &'a [Value] {

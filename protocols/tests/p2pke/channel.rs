@@ -1,22 +1,18 @@
 //! The faults that others shipped, and what channels promise: each a law, in virtual time and from printed seeds.
 
-#[path = "p2pke/net.rs"]
-mod net;
-
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
-use net::{Net, hello_of, key, local, millis, secs};
 use p2p::{Packet, Reason};
-use p2p_formats::x509::{
-    Algorithm, Ed25519, KeyError, ObjectIdentifier, PrivateKey, PublicKey, Registry, Signer, Verifier,
-    shake256,
-};
+use p2p_formats::x509::{KeyError, shake256};
 use p2p_protocols::p2pke::wire::{self, InitHello};
 use p2p_protocols::p2pke::{Channel, Config, Error, Event, Hello, Local, Sealed, Tai64N};
 use rand::SeedableRng;
 use rand::rngs::StdRng;
+
+use super::net::{Net, hello_of, key, local, millis, secs};
+use super::strange::{Strange, strange};
 
 #[test]
 fn no_state_for_a_source_before_a_valid_hello() {
@@ -107,59 +103,19 @@ fn one_source_cannot_spend_the_verifications_of_others() {
     net.establish(0, 1);
 }
 
-/// Ed25519 that counts what it is asked for.
-#[derive(Clone, Debug, Default)]
-struct Counting(Arc<AtomicUsize>);
-
-#[derive(Debug)]
-struct CountingVerifier(Box<dyn Verifier>, Arc<AtomicUsize>);
-
-impl Verifier for CountingVerifier {
-    fn verify(&self, message: &[u8], signature: &[u8]) -> Result<(), KeyError> {
-        self.1.fetch_add(1, Relaxed);
-        self.0.verify(message, signature)
-    }
-}
-
-impl Algorithm for Counting {
-    fn oid(&self) -> ObjectIdentifier {
-        Ed25519::OID
-    }
-    fn public_key_len(&self) -> std::ops::RangeInclusive<usize> {
-        32..=32
-    }
-    fn private_key_len(&self) -> std::ops::RangeInclusive<usize> {
-        32..=32
-    }
-    fn verifier(&self, key: &PublicKey) -> Result<Box<dyn Verifier>, KeyError> {
-        Ok(Box::new(CountingVerifier(Ed25519.verifier(key)?, self.0.clone())))
-    }
-    fn signer(&self, key: &PrivateKey) -> Result<Box<dyn Signer>, KeyError> {
-        Ed25519.signer(key)
-    }
-}
-
-/// A net whose node 1 counts its verifications.
-fn counting_net(seed: u64) -> (Net, Counting) {
-    let counting = Counting::default();
-    let mut net = Net::new(2, seed, &Config::default());
-    let registry = Registry::empty().with(counting.clone());
-    let local = Local::with_registry(&key(1), registry, Config::default()).expect("a good key");
-    net.replace(1, local);
-    (net, counting)
-}
-
 #[test]
 fn a_handshake_costs_each_side_no_verification_twice() {
-    let (mut net, counting) = counting_net(4);
+    let mut net = Net::new(2, 4, &Config::default());
+    let counting = strange(&mut net, 1);
     net.duplicate = true;
     net.establish(0, 1);
-    assert_eq!(counting.0.load(Relaxed), 2, "the hello's and the proof's");
+    assert_eq!(counting.verified.load(Relaxed), 2, "the hello's and the proof's");
 }
 
 #[test]
 fn a_hello_that_is_not_newer_than_the_last_is_dropped_before_any_verification() {
-    let (mut net, counting) = counting_net(5);
+    let mut net = Net::new(2, 5, &Config::default());
+    let counting = strange(&mut net, 1);
     let old = hello_of(&mut net, 0, 1);
     net.now += secs(1);
     net.establish(0, 1);
@@ -170,13 +126,13 @@ fn a_hello_that_is_not_newer_than_the_last_is_dropped_before_any_verification() 
         .expect("one")
         .2
         .clone();
-    let spent = counting.0.load(Relaxed);
+    let spent = counting.verified.load(Relaxed);
     assert_eq!(net.deliver(0, 1, &old), Err(Error::Stale));
     let mut same_time = used.clone();
     same_time[4] ^= 1;
     assert_eq!(net.deliver(0, 1, &same_time), Err(Error::Stale));
     assert_eq!(net.deliver(0, 1, &used), Ok(None), "the very one is known");
-    assert_eq!(counting.0.load(Relaxed), spent);
+    assert_eq!(counting.verified.load(Relaxed), spent);
     assert_eq!(
         net.nodes[1].endpoint.poll_transmit(),
         None,
@@ -529,16 +485,12 @@ fn a_key_is_pinned_while_its_owner_is_heard() {
 
 #[test]
 fn peers_that_are_not_allowed_cost_no_verification_and_get_no_answer() {
-    let counting = Counting::default();
+    let counting = Strange::default();
     let mut net = Net::new(2, 18, &Config::default());
-    let registry = Registry::empty().with(counting.clone());
-    let strict = Local::with_registry(&key(1), registry, Config::default())
-        .expect("a good key")
-        .allow(|_| false);
-    net.replace(1, strict);
+    net.replace(1, counting.local(1).allow(|_| false));
     let hello = hello_of(&mut net, 0, 1);
     assert_eq!(net.deliver(0, 1, &hello), Err(Error::Denied));
-    assert_eq!(counting.0.load(Relaxed), 0);
+    assert_eq!(counting.verified.load(Relaxed), 0);
     let expected = net.nodes[0].id();
     let now = net.now;
     let node = &mut net.nodes[1];

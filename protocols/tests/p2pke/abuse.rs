@@ -1,20 +1,17 @@
 //! Attacks on P2PKE's engine, each with what it must not achieve, in virtual time and from printed seeds.
 
-#[path = "p2pke/net.rs"]
-mod net;
-
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
-use net::{Net, hello_of, key, local, millis, secs};
 use p2p::{Packet, PeerId};
-use p2p_formats::x509::{
-    Algorithm, Ed25519, KeyError, ObjectIdentifier, PrivateKey, PublicKey, Registry, Signer, Verifier,
-};
-use p2p_protocols::p2pke::{Config, Endpoint, Error, Event, Local, Sealed, wire};
+use p2p_formats::x509::KeyError;
+use p2p_protocols::p2pke::{Config, Endpoint, Error, Event, Sealed, wire};
 use rand::SeedableRng;
 use rand::rngs::StdRng;
+
+use super::net::{Net, hello_of, local, millis, secs};
+use super::strange::strange;
 
 /// An id that no node has.
 fn made_up(number: u8) -> PeerId {
@@ -190,75 +187,6 @@ fn a_caller_that_comes_back_has_the_whole_patience() {
     assert!(net.nodes[0].failed.is_empty());
     net.run_for(secs(2));
     assert_eq!(net.nodes[0].failed, [(9, Error::TimedOut)]);
-}
-
-/// Ed25519 that counts verifications, and whose signers sign well only so many times.
-#[derive(Clone, Debug)]
-struct Strange {
-    verified: Arc<AtomicUsize>,
-    good: Arc<AtomicUsize>,
-}
-
-impl Default for Strange {
-    fn default() -> Self {
-        Self {
-            verified: Arc::default(),
-            good: Arc::new(usize::MAX.into()),
-        }
-    }
-}
-
-#[derive(Debug)]
-struct StrangeVerifier(Box<dyn Verifier>, Strange);
-#[derive(Debug)]
-struct StrangeSigner(Box<dyn Signer>, Strange);
-
-impl Verifier for StrangeVerifier {
-    fn verify(&self, message: &[u8], signature: &[u8]) -> Result<(), KeyError> {
-        self.1.verified.fetch_add(1, Relaxed);
-        self.0.verify(message, signature)
-    }
-}
-
-impl Signer for StrangeSigner {
-    fn public_key(&self) -> &PublicKey {
-        self.0.public_key()
-    }
-    fn sign(&self, message: &[u8]) -> Vec<u8> {
-        let mut signature = self.0.sign(message);
-        if self.1.good.load(Relaxed) == 0 {
-            signature[7] ^= 1;
-        } else {
-            self.1.good.fetch_sub(1, Relaxed);
-        }
-        signature
-    }
-}
-
-impl Algorithm for Strange {
-    fn oid(&self) -> ObjectIdentifier {
-        Ed25519::OID
-    }
-    fn public_key_len(&self) -> std::ops::RangeInclusive<usize> {
-        32..=32
-    }
-    fn private_key_len(&self) -> std::ops::RangeInclusive<usize> {
-        32..=32
-    }
-    fn verifier(&self, key: &PublicKey) -> Result<Box<dyn Verifier>, KeyError> {
-        Ok(Box::new(StrangeVerifier(Ed25519.verifier(key)?, self.clone())))
-    }
-    fn signer(&self, key: &PrivateKey) -> Result<Box<dyn Signer>, KeyError> {
-        Ok(Box::new(StrangeSigner(Ed25519.signer(key)?, self.clone())))
-    }
-}
-
-fn strange(net: &mut Net, node: u32) -> Strange {
-    let strange = Strange::default();
-    let registry = Registry::empty().with(strange.clone());
-    let local = Local::with_registry(&key(node), registry, Config::default()).expect("a good key");
-    net.replace(node, local);
-    strange
 }
 
 #[test]
@@ -722,4 +650,22 @@ fn channels_of_own_handshakes_that_fell_silent_go_for_new_ones() {
     net.establish(0, 3);
     net.establish(0, 4);
     assert_eq!(net.nodes[0].endpoint.channels(), 2);
+}
+
+/// Version 1 has no cookie, so a flood in a newcomer's name delays it; see "Not provided" in the module.
+#[test]
+fn hellos_and_answers_in_a_newcomers_name_delay_its_handshake_and_do_not_end_it() {
+    let mut net = Net::new(3, 21, &Config::default());
+    let mut hello = hello_of(&mut net, 2, 1);
+    net.connect(0, 1);
+    for spoofed in 0..400_u32 {
+        hello[4..8].copy_from_slice(&spoofed.to_be_bytes());
+        // Its answers reach node 0 as answers to a hello that it did not send.
+        let _ = net.deliver(0, 1, &hello);
+        net.run_for(millis(5));
+    }
+    assert!(net.nodes[0].failed.is_empty());
+    assert!(net.nodes[1].endpoint.channels() <= 1);
+    net.run_for(secs(2));
+    net.exchange(0, 1);
 }

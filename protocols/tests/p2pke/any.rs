@@ -1,18 +1,14 @@
 //! Whatever happens to packets on the way: no panic, nothing read that was not said, and no stuck state.
 
-#[path = "p2pke/net.rs"]
-mod net;
-#[path = "p2pke/ops.rs"]
-mod ops;
-
 use std::time::Duration;
 
-use net::Net;
-use ops::{Op, World};
 use p2p_protocols::p2pke::wire::{self, InitHello};
 use p2p_protocols::p2pke::{Config, Error};
 use proptest::prelude::*;
 use proptest::sample::Index;
+
+use super::net::{self, Net};
+use super::ops::{Op, World};
 
 fn op() -> impl Strategy<Value = Op> {
     let node = || 0..2u8;
