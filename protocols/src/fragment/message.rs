@@ -18,6 +18,8 @@ pub(super) struct Partial<A> {
     pub(super) src: A,
     pub(super) id: u32,
     pub(super) begun: Duration,
+    /// Whether a fragment came since it was last asked.
+    pub(super) grew: bool,
     total: u8,
     /// One bit for each part that is here.
     seen: [u64; 4],
@@ -53,6 +55,7 @@ impl<A> Partial<A> {
             src,
             id: header.id(),
             begun,
+            grew: false,
             total: header.total(),
             seen: [0; 4],
             parts: Vec::new(),
@@ -63,7 +66,7 @@ impl<A> Partial<A> {
     /// Memory of a message with `bytes` of buffers: its entries in an ordered and in a hashed table count
     /// several times, for nodes half full and for a table that is moved to twice its size.
     pub(super) const fn cost(bytes: usize) -> usize {
-        2 * size_of::<(u64, Self)>() + 4 * size_of::<((A, u32), u64)>() + 64 + bytes
+        2 * size_of::<(u64, Self)>() + 6 * size_of::<u64>() + 4 * size_of::<((A, u32), u64)>() + 64 + bytes
     }
 
     /// The most that one message of `mtu` bytes can cost.
@@ -117,6 +120,7 @@ impl<A> Partial<A> {
             self.buf.resize(room.front, 0);
         }
         self.buf.extend_from_slice(payload);
+        self.grew = !self.parts.is_empty();
         self.parts.push(Part {
             number: header.part(),
             end: self.buf.len(),

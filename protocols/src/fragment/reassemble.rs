@@ -13,8 +13,10 @@ use crate::hash::HashMap;
 
 /// What a [`Reassembler`] keeps at most.
 ///
-/// Bytes are memory: buffers with their spare capacity, and the bookkeeping about them. At a limit the oldest
-/// message goes, whole. The byte limits are raised to what one message of the MTU can take, if they are smaller.
+/// Bytes are memory: buffers with their spare capacity, and the bookkeeping about them. At a limit of a source its oldest
+/// message goes, whole; at the limit of all sources the oldest that did not grow since it was last passed over, so that
+/// messages that go on to arrive stay before a flood of those that never do. The byte limits are raised to what one message
+/// of the MTU can take, if they are smaller.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// Bytes of all messages together. More lets more senders send long messages at a time.
@@ -81,8 +83,9 @@ pub struct GivenUp<A> {
 /// that disagrees is dropped. A fragment that comes again is dropped too; one that comes again with other
 /// bytes shows that its sender started over, so the message begins anew with it.
 ///
-/// A sender is known by its address only: who can forge it can spoil its messages, and enough forged ones
-/// displace everybody's. Put a layer below that proves the source where that matters.
+/// A sender is known by its address only: an attacker that can forge it can spoil its messages, and one that fills
+/// [`Limits::bytes`] from forged addresses between two fragments of a message displaces it. Put a layer below that proves the
+/// source where that matters.
 #[derive(Debug)]
 pub struct Reassembler<A> {
     limits: Limits,
@@ -93,6 +96,8 @@ pub struct Reassembler<A> {
     sources: HashMap<A, Source>,
     /// In the order in which they were begun, which is the one in which they expire.
     partial: BTreeMap<u64, Partial<A>>,
+    /// Keys in the order in which messages give way to new ones, with some of messages that are gone.
+    turns: VecDeque<u64>,
     /// In the order in which they ended. They go first where memory is short.
     ended: BTreeMap<u64, (A, Ended)>,
     next_key: u64,
@@ -113,6 +118,9 @@ struct Source {
     /// Keys of its messages, the oldest first.
     partial: VecDeque<u64>,
 }
+
+/// Keys of messages that are gone and still have a turn, at most, beside as many as twice those that are not.
+const MOST_GONE: usize = 64;
 
 /// Memory of a source apart from its messages; the table may be moving to twice its size.
 const fn source_cost<A>() -> usize {
@@ -135,6 +143,7 @@ impl<A: Clone + Eq + Hash> Reassembler<A> {
             index: HashMap::default(),
             sources: HashMap::default(),
             partial: BTreeMap::new(),
+            turns: VecDeque::new(),
             ended: BTreeMap::new(),
             next_key: 0,
             looked: None,
@@ -239,6 +248,7 @@ impl<A: Clone + Eq + Hash> Reassembler<A> {
             self.forget(key);
         }
         while self.spares.forget() {}
+        self.turns.clear();
     }
 
     fn find(&self, src: &A, id: u32) -> Option<u64> {
@@ -270,6 +280,10 @@ impl<A: Clone + Eq + Hash> Reassembler<A> {
         source.partial.push_back(key);
         self.charge(src, partial.held());
         self.partial.insert(key, partial);
+        if self.turns.len() > 2 * self.partial.len() + MOST_GONE {
+            self.turns.retain(|key| self.partial.contains_key(key));
+        }
+        self.turns.push_back(key);
         self.last = key;
         self.enforce(now, src);
         Handled::Kept { first: true }
@@ -384,13 +398,29 @@ impl<A: Clone + Eq + Hash> Reassembler<A> {
             }
             if let Some((&oldest, _)) = self.ended.first_key_value() {
                 self.forget(oldest);
-            } else if let Some((&oldest, _)) = self.partial.first_key_value()
-                && now.is_some()
+            } else if now.is_some()
+                && let Some(key) = self.least_useful()
             {
-                self.give_up(oldest, Reason::Budget, now);
+                self.give_up(key, Reason::Budget, now);
             } else {
                 break;
             }
         }
+    }
+
+    /// The oldest message that did not grow since it was last passed over: a second-chance (clock) order, which costs a
+    /// fragment one flag.
+    fn least_useful(&mut self) -> Option<u64> {
+        while let Some(key) = self.turns.pop_front() {
+            match self.partial.get_mut(&key) {
+                Some(partial) if partial.grew => {
+                    partial.grew = false;
+                    self.turns.push_back(key);
+                }
+                Some(_) => return Some(key),
+                None => {}
+            }
+        }
+        None
     }
 }

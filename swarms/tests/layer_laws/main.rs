@@ -7,6 +7,7 @@ mod allow;
 mod core;
 mod counters;
 mod faulty;
+mod floods;
 mod fragment;
 mod map;
 mod multi;
