@@ -234,7 +234,8 @@ impl<'a> Sum<'a> {
                 self.asking = true;
                 self.bursts |= self.silent;
                 // A piece that is lost is sent again, so each must be likely to arrive, and not all at once.
-                let below = self.mtus.get(index).copied().unwrap_or_default();
+                let below = index.checked_sub(1).and_then(|below| self.mtus.get(below));
+                let below = below.copied().unwrap_or_default();
                 let likely = self.longest(below);
                 self.longest_ask = if likely < below {
                     likely.saturating_sub(ASK_HEADER)
