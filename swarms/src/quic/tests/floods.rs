@@ -241,7 +241,7 @@ async fn answers_to_made_up_sources_are_shorter_than_what_they_sent() -> Result<
         }
     }
     let made_up: Vec<_> = first.iter().map(|_| realm.open()).collect();
-    let sent: usize = first.iter().map(|packet| packet.len()).sum();
+    let sent: usize = first.iter().map(Packet::len).sum();
     for (source, packet) in made_up.iter().zip(first) {
         source.tell(&to.addr, packet).await?;
     }
