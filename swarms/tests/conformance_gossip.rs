@@ -178,11 +178,7 @@ fn quic_on_udp() -> Testbed<GossipAddr<BoxAddr>> {
         let addr = below::<KeyAddr<SocketAddr>>(addr).map(|addr| addr.addr);
         Ok(boxed(QuicSwarm::new(udp(addr)?, &key(number))?))
     };
-    let pending = "pending: QUIC keeps no order, so a goodbye may overtake a long message, and its sender is forgotten by then";
-    bed(
-        open,
-        udp_profile().waive("close::what_was_told_before_close_arrives", pending),
-    )
+    bed(open, udp_profile())
 }
 
 conformance!(#[tokio::test(start_paused = true)] mod on_memory: Plain => memory());

@@ -4,14 +4,14 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use p2p::{Addr, Error, Headroom, Message, Packet, Reason, Result, Swarm};
-use p2p_protocols::gossipsub::{Codec, Incoming, Verdict};
+use p2p_protocols::gossipsub::{Codec, Engine, Incoming, Verdict};
 use p2p_protocols::hash::HashSet;
 use tokio::task::coop::consume_budget;
 use tokio::time::sleep;
 
 use super::checks::verify_all;
 use super::event::GossipEvent;
-use super::shared::{Arrived, Effects, Kind, LAYER, Shared, State};
+use super::shared::{Arrived, Effects, Kind, LAYER, Shared};
 use super::{GossipAddr, Place};
 use crate::driver::{PAUSE, Sleeper, Wants, found};
 
@@ -74,6 +74,10 @@ impl<A: Addr, S: Swarm<A>> Shared<A, S> {
         let mut state = self.state();
         let Some(engine) = &mut state.engine else { return };
         for (src, rpc) in rpcs {
+            // A medium without order may bring a goodbye before messages that left before it, in one batch with them.
+            if !engine.is_peer(&src) && !self.meet(engine, &src, &rpc, &mut effects) {
+                continue;
+            }
             engine.handle_incoming(now, &src, rpc);
         }
         if self.alarm.rings(now) {
@@ -93,16 +97,18 @@ impl<A: Addr, S: Swarm<A>> Shared<A, S> {
         self.codec.read(&Bytes::copy_from_slice(&rpc))
     }
 
-    /// Makes peers of those who speak first. Whether any signature is to be checked.
-    fn select(&self, rpcs: &mut [(A, Incoming)], effects: &mut Effects<A>) -> bool {
+    /// Makes sources that are not known peers, and drops the RPCs of those that cannot be. Returns whether any signature is to
+    /// be checked.
+    fn select(&self, rpcs: &mut Vec<(A, Incoming)>, effects: &mut Effects<A>) -> bool {
         let (mut state, mut any) = (self.state(), false);
-        for (src, rpc) in rpcs {
-            self.meet(&mut state, src, rpc, effects);
-            let Some(engine) = &mut state.engine else {
-                return false;
-            };
-            any |= engine.select(effects.now, src, rpc);
-        }
+        let Some(engine) = &mut state.engine else {
+            return false;
+        };
+        rpcs.retain_mut(|(src, rpc)| {
+            let is_peer = engine.is_peer(src) || self.meet(engine, src, rpc, effects);
+            any |= is_peer && engine.select(effects.now, src, rpc);
+            is_peer
+        });
         any
     }
 
@@ -128,17 +134,15 @@ impl<A: Addr, S: Swarm<A>> Shared<A, S> {
         }
     }
 
-    /// Makes whoever speaks first a peer.
-    fn meet(&self, state: &mut State<A>, src: &A, rpc: &Incoming, effects: &mut Effects<A>) {
-        let Some(engine) = &mut state.engine else { return };
-        if engine.is_peer(src) {
-            return;
-        }
+    /// Makes a source that speaks first a peer. Returns whether it became one; if not, the drop is counted.
+    fn meet(&self, engine: &mut Engine<A>, src: &A, rpc: &Incoming, effects: &mut Effects<A>) -> bool {
         if !self.config.accept_peers {
-            return self.counters.dropped_at(Reason::Denied, src);
+            self.counters.dropped_at(Reason::Denied, src);
+            return false;
         }
         if rpc.error().is_some() {
-            return self.counters.dropped_at(Reason::Malformed, src);
+            self.counters.dropped_at(Reason::Malformed, src);
+            return false;
         }
         let connection = self.connection(src, false);
         match engine.add_peer(effects.now, src, connection) {
@@ -146,10 +150,12 @@ impl<A: Addr, S: Swarm<A>> Shared<A, S> {
                 tracing::debug!(layer = LAYER, peer = %src, "a new peer");
                 let (peer, outbound) = (src.clone(), false);
                 effects.events.push(GossipEvent::Joined { peer, outbound });
+                true
             }
             Err(error) => {
                 tracing::trace!(layer = LAYER, peer = %src, %error, "no new peer");
                 self.counters.dropped_at(Reason::Budget, src);
+                false
             }
         }
     }
