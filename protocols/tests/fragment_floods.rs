@@ -39,7 +39,7 @@ fn arrives_beside(engine: &mut Reassembler<u32>, id: u32, mut flood: impl FnMut(
                 return;
             }
             Handled::Kept { first } => {
-                assert_eq!(first, part == 0, "the message was given up before part {part}")
+                assert_eq!(first, part == 0, "the message was given up before part {part}");
             }
             Handled::Dropped(reason) => panic!("part {part} of an honest message was dropped: {reason:?}"),
         }
