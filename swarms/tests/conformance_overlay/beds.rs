@@ -10,6 +10,7 @@ use p2p::{
     Addr, AskSwarm, BoxAddr, BoxSecureAskSwarm, BoxSecureSwarm, Error, PeerId, Result, SecureSwarm, Swarm,
 };
 use p2p_formats::x509::PrivateKey;
+use p2p_swarms::quic::QuicConfig;
 use p2p_swarms::{
     ChordSwarm, Identity, KademliaSwarm, KeyAddr, MemoryRealm, QuicSwarm, SwarmExt as _, UdpConfig, UdpSwarm,
 };
@@ -234,8 +235,18 @@ pub(crate) fn p2pke_on_udp<N: Node>() -> Testbed<PeerId> {
 }
 
 pub(crate) fn quic_on_udp<N: Node>() -> Testbed<PeerId> {
-    let open = |at: Option<BoxAddr>, number| Ok(boxed(QuicSwarm::new(udp(at.as_ref())?, &key(number))?));
-    bed::<N, _>(Medium::new(true, open), udp_profile())
+    let open = |at: Option<BoxAddr>, number| {
+        let mut config = QuicConfig::default();
+        config.handshake_timeout = Duration::from_secs(2);
+        let quic = QuicSwarm::with_config(udp(at.as_ref())?, &key(number), config)?;
+        Ok(boxed(quic))
+    };
+    // A tell to a node that is gone ends after a search in which each dial of it takes 2 s.
+    let profile = Profile {
+        patience: Duration::from_secs(20),
+        ..udp_profile()
+    };
+    bed::<N, _>(Medium::new(true, open), profile)
 }
 
 pub(crate) fn layers_on_p2pke_on_udp<N: Node>() -> Testbed<PeerId> {

@@ -1,5 +1,6 @@
 //! Laws of the counters, for swarms that show them.
 
+use futures_util::future::try_join_all;
 use p2p::{Addr, Packet, Snapshot, Swarm as _};
 use rand::RngExt as _;
 use rand::rngs::StdRng;
@@ -221,10 +222,11 @@ struct Balance<'a, A> {
     number: u32,
 }
 
-impl<A: Addr> Balance<'_, A> {
-    /// Tells some messages, alone and in batches: to this node, or to any.
+impl<'a, A: Addr> Balance<'a, A> {
+    /// Tells some messages, alone and in batches: to any node, one call after another; or to this one, side by side, since a
+    /// call takes as long as a search where the node is gone.
     async fn burst(&mut self, only: Option<usize>) -> Outcome {
-        let mut room = self.bed.window();
+        let (mut room, mut calls) = (self.bed.window(), Vec::new());
         while room > 0 {
             let from = self.rng.random_range(0..3);
             let to = only.unwrap_or((from + self.rng.random_range(1..4)) % 4);
@@ -237,21 +239,31 @@ impl<A: Addr> Balance<'_, A> {
             let mut batch = Vec::new();
             for _ in 0..count {
                 self.number += 1;
-                batch.push((
-                    self.addrs[to].clone(),
-                    Packet::from(&letter(self.number, PLAIN)[..]),
-                ));
+                let packet = Packet::from(&letter(self.number, PLAIN)[..]);
+                batch.push((self.addrs[to].clone(), packet));
             }
-            // What is refused is not sent, and the counters say so.
-            let limit = self.bed.patience();
-            let node = &self.nodes[from];
-            if let (1, Some((dst, packet))) = (count, batch.first().cloned()) {
-                let _ = in_time("a tell", limit, node.tell(&dst, packet)).await?;
+            calls.push(self.call(from, batch));
+        }
+        if only.is_some() {
+            return try_join_all(calls).await.map(drop);
+        }
+        for call in calls {
+            call.await?;
+        }
+        Ok(())
+    }
+
+    /// Tells one message or a batch. What is refused is not sent, and the counters say so.
+    fn call(&self, from: usize, mut batch: Vec<(A, Packet)>) -> impl Future<Output = Outcome> + use<'a, A> {
+        let (node, limit) = (&self.nodes[from], self.bed.patience());
+        async move {
+            if let [(dst, packet)] = &batch[..] {
+                let _ = in_time("a tell", limit, node.tell(dst, packet.clone())).await?;
             } else {
                 let _ = in_time("tell_batch", limit, node.tell_batch(&mut batch)).await?;
             }
+            Ok(())
         }
-        Ok(())
     }
 
     /// Messages sent or duplicated, delivered, and dropped.
