@@ -19,9 +19,9 @@
 //!
 //! # #[tokio::main(flavor = "current_thread")]
 //! # async fn main() -> p2p::Result<()> {
-//! let node = |seed: u8| {
+//! let node = |seed: u8| -> p2p::Result<_> {
 //!     let udp = UdpSwarm::bind(([127, 0, 0, 1], 0).into())?;
-//!     p2p::Result::Ok(udp.p2pke(&PrivateKey::ed25519(&[seed; 32]))?.mbapp(64 << 10))
+//!     Ok(udp.p2pke(&PrivateKey::ed25519(&[seed; 32]))?.mbapp(64 << 10))
 //! };
 //! let (server, client) = (node(1)?, node(2)?);
 //! let to = server.local_addrs()[0].clone(); // ID@127.0.0.1:PORT
