@@ -3,7 +3,6 @@
 #![no_main]
 #![forbid(unsafe_code)]
 
-use std::collections::BTreeMap;
 use std::net::{SocketAddr, UdpSocket};
 use std::sync::Arc;
 use std::time::Duration;
