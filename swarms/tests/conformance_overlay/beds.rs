@@ -10,7 +10,6 @@ use p2p::{
     Addr, AskSwarm, BoxAddr, BoxSecureAskSwarm, BoxSecureSwarm, Error, PeerId, Result, SecureSwarm, Swarm,
 };
 use p2p_formats::x509::PrivateKey;
-use p2p_swarms::quic::QuicConfig;
 use p2p_swarms::{
     ChordSwarm, Identity, KademliaSwarm, KeyAddr, MemoryRealm, QuicSwarm, SwarmExt as _, UdpConfig, UdpSwarm,
 };
@@ -234,17 +233,20 @@ pub(crate) fn p2pke_on_udp<N: Node>() -> Testbed<PeerId> {
     bed::<N, _>(Medium::new(true, open), udp_profile())
 }
 
-pub(crate) fn quic_on_udp<N: Node>() -> Testbed<PeerId> {
-    let open = |at: Option<BoxAddr>, number| {
-        let mut config = QuicConfig::default();
-        config.handshake_timeout = Duration::from_secs(2);
-        let quic = QuicSwarm::with_config(udp(at.as_ref())?, &key(number), config)?;
-        Ok(boxed(quic))
+/// In memory, so that searches for nodes that are gone, which dial them, take no real time.
+pub(crate) fn quic_on_memory<N: Node>() -> Testbed<PeerId> {
+    let realm = MemoryRealm::default();
+    let open = move |at: Option<BoxAddr>, number| {
+        let below = match at {
+            None => realm.open(),
+            Some(at) => realm.open_at(typed::<KeyAddr<_>>(&at)?.addr)?,
+        };
+        Ok(boxed(QuicSwarm::new(below, &key(number))?))
     };
-    // A tell to a node that is gone ends after a search in which each dial of it takes 2 s.
+    // A tell to a node that is gone ends after a search in which each dial of it takes 5 s.
     let profile = Profile {
-        patience: Duration::from_secs(20),
-        ..udp_profile()
+        patience: Duration::from_mins(1),
+        ..profile()
     };
     bed::<N, _>(Medium::new(true, open), profile)
 }

@@ -15,7 +15,7 @@ mod kad {
     conformance!(#[tokio::test] mod on_memory_in_real_time: SecureAsk => beds::memory::<Node>());
     conformance!(#[tokio::test(start_paused = true)] mod on_p2pke_on_memory: SecureAsk => beds::p2pke_on_memory::<Node>());
     conformance!(#[tokio::test] mod on_p2pke_on_udp: SecureAsk => beds::p2pke_on_udp::<Node>());
-    conformance!(#[tokio::test] mod on_quic_on_udp: SecureAsk => beds::quic_on_udp::<Node>());
+    conformance!(#[tokio::test(start_paused = true)] mod on_quic_on_memory: SecureAsk => beds::quic_on_memory::<Node>());
     conformance!(#[tokio::test] mod layers_on_p2pke_on_udp: Secure => beds::layers_on_p2pke_on_udp::<Node>());
 }
 
@@ -27,6 +27,6 @@ mod chord {
     conformance!(#[tokio::test(start_paused = true)] mod on_memory: SecureAsk => beds::memory::<Node>());
     conformance!(#[tokio::test] mod on_memory_in_real_time: SecureAsk => beds::memory::<Node>());
     conformance!(#[tokio::test] mod on_p2pke_on_udp: SecureAsk => beds::p2pke_on_udp::<Node>());
-    conformance!(#[tokio::test] mod on_quic_on_udp: SecureAsk => beds::quic_on_udp::<Node>());
+    conformance!(#[tokio::test(start_paused = true)] mod on_quic_on_memory: SecureAsk => beds::quic_on_memory::<Node>());
     conformance!(#[tokio::test] mod layers_on_p2pke_on_udp: Secure => beds::layers_on_p2pke_on_udp::<Node>());
 }
