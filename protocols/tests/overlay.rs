@@ -211,7 +211,7 @@ fn an_address_is_named_by_those_alone_that_are_reached_no_farther_away() {
 /// The name of a crowd, and the node of each number.
 type Crowd = (&'static str, fn(u16) -> SocketAddr);
 
-/// Who floods: addresses of one network, and of many.
+/// The flooding sources: addresses of one network, and of many.
 const CROWDS: [Crowd; 2] = [
     ("one network", |at| {
         ([203, 0, 113, (at % 256) as u8], 1 + at / 256).into()

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use p2p::{Addr, Error, PeerId, Result};
+use rand::SeedableRng as _;
 use rand::rngs::StdRng;
-use rand::{RngExt as _, SeedableRng as _};
 
 use super::config::{Config, Rules};
 use super::copies::{Copies, Pull};
@@ -100,8 +100,7 @@ impl<A: Addr> Engine<A> {
             leaving: None,
             counts: Counts::default(),
             events: VecDeque::new(),
-            // Not from the randomness that decides jitter, so that what a seed leads to stays the same.
-            validator: AddressValidator::new(StdRng::seed_from_u64(!seed).random()),
+            validator: AddressValidator::new(seed, rules.config.unproven_ids),
             pending: HashMap::new(),
             deadlines: VecDeque::new(),
             transmits: VecDeque::new(),
@@ -276,9 +275,7 @@ impl<A: Addr> Engine<A> {
             return self.unanswered(now, node, purpose);
         }
         self.counts.answered += 1;
-        if self.rules.config.unproven_ids && AddressValidator::is_forgeable(&to) {
-            self.validator.validate(&to);
-        }
+        self.validator.validate(&to);
         match purpose {
             Purpose::Op(op, sent) | Purpose::Step(op, sent) => {
                 self.op_answered(now, op, sent, from, message.body);
@@ -398,13 +395,12 @@ impl<A: Addr> Engine<A> {
         self.counts.sent += 1;
         let deadline = now.saturating_add(self.rules.config.request_timeout);
         self.deadlines.push_back((deadline, id));
-        let is_kept = self.rules.config.unproven_ids && AddressValidator::is_forgeable(&to);
         let pending = Pending {
             node,
             to: to.clone(),
             purpose,
             again: None,
-            request: is_kept.then(|| request.as_slice().into()),
+            request: self.validator.copy(&to, &request),
         };
         self.pending.insert(id, pending);
         self.transmits.push_back(Transmit { to, id, request });

@@ -10,7 +10,7 @@ use super::distance::in_open;
 use super::engine::{Engine, Purpose};
 use super::event::Refusal;
 use super::wire::{self, Answer, Ask, MAX_ADDR, MAX_NODES, MAX_RECORDS, Message, Record};
-use crate::overlay::validation::{AddressValidator, Admission};
+use crate::overlay::validation::Admission;
 use crate::overlay::{Contact, Source};
 
 /// Bytes of a record around its value, and of a node around its address, at most.
@@ -22,16 +22,13 @@ impl<A: Addr> Engine<A> {
     /// # Errors
     /// See [`Refusal`]. Nothing is kept of a request that is refused.
     pub fn handle_request(&mut self, now: Duration, from: &A, request: &[u8]) -> Result<Vec<u8>, Refusal> {
-        let mut request = request;
-        if self.rules.config.unproven_ids && AddressValidator::is_forgeable(from) {
-            match self.validator.admit(from, request) {
-                Admission::Serve(inner) => request = inner,
-                Admission::Challenge(challenge) => {
-                    self.counts.challenged += 1;
-                    return Ok(challenge.into());
-                }
+        let request = match self.validator.admit(from, request) {
+            Admission::Serve(request) => request,
+            Admission::Challenge(challenge) => {
+                self.counts.challenged += 1;
+                return Ok(challenge.into());
             }
-        }
+        };
         let served = self.serve(now, from, request);
         match &served {
             Ok(_) => self.counts.served += 1,

@@ -96,7 +96,7 @@ impl<A: Addr> Engine<A> {
         };
         let network = Prefix::of(&peer.addr);
         let asker = Asker {
-            who: self.number_of(&peer.who),
+            identity: self.number_of(&peer.who),
             network: network.map(|network| (self.keys.hasher().hash_one(network) as u32, network)),
             is_chosen: peer.outbound || peer.explicit,
         };

@@ -15,11 +15,11 @@ use crate::overlay::Prefix;
 /// peers that this node turned to itself.
 const ASKERS: usize = 256;
 
-/// Who asks for messages.
+/// A peer that asks for messages.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Asker {
     /// Its identity's number.
-    pub(super) who: u64,
+    pub(super) identity: u64,
     /// Its network, with a short hash of it.
     pub(super) network: Option<(u32, Prefix)>,
     /// Whether this node turned to it.
@@ -29,7 +29,7 @@ pub(super) struct Asker {
 /// How often an identity was sent a message on request.
 #[derive(Clone, Copy, Debug)]
 struct Sent {
-    who: u64,
+    identity: u64,
     network: Option<u32>,
     count: u32,
 }
@@ -95,7 +95,7 @@ impl MessageCache {
     /// The message as it is sent, unless the identity with this number had it on request so often, or too many had it.
     pub(super) fn get_for(&mut self, id: &MessageId, asker: Asker, retransmissions: u32) -> Option<Bytes> {
         let entry = self.messages.get_mut(id)?;
-        if let Some(sent) = entry.sent.iter_mut().find(|sent| sent.who == asker.who) {
+        if let Some(sent) = entry.sent.iter_mut().find(|sent| sent.identity == asker.identity) {
             if sent.count >= retransmissions {
                 return None;
             }
@@ -104,7 +104,7 @@ impl MessageCache {
             return None;
         } else {
             entry.sent.push(Sent {
-                who: asker.who,
+                identity: asker.identity,
                 network: asker.network.map(|(hash, _)| hash),
                 count: 1,
             });
@@ -160,9 +160,9 @@ mod tests {
     use super::*;
 
     /// One without an IP address that turned to this node.
-    fn asker(who: u64) -> Asker {
+    fn asker(identity: u64) -> Asker {
         Asker {
-            who,
+            identity,
             network: None,
             is_chosen: false,
         }
@@ -223,14 +223,15 @@ mod tests {
     fn so_many_identities_get_a_message_on_request() {
         let mut cache = MessageCache::new(3, 3, 4, 100);
         put(&mut cache, "a", 1, 10);
-        let served = (0..10_000).filter(|who| cache.get_for(&id(1), asker(*who), 3).is_some());
+        let served = (0..10_000).filter(|identity| cache.get_for(&id(1), asker(*identity), 3).is_some());
         assert_eq!(served.count(), ASKERS);
         // Peers that this node turned to have places of their own.
-        let chosen = |who| Asker {
+        let chosen = |identity| Asker {
             is_chosen: true,
-            ..asker(who)
+            ..asker(identity)
         };
-        let served = (20_000..30_000).filter(|who| cache.get_for(&id(1), chosen(*who), 3).is_some());
+        let served =
+            (20_000..30_000).filter(|identity| cache.get_for(&id(1), chosen(*identity), 3).is_some());
         assert_eq!(served.count(), ASKERS);
     }
 
@@ -238,14 +239,14 @@ mod tests {
     fn one_network_does_not_take_all_places_of_those_that_ask() {
         let mut cache = MessageCache::new(3, 3, 4, 100);
         put(&mut cache, "a", 1, 10);
-        let of = |who, network: u8| Asker {
+        let of = |identity, network: u8| Asker {
             network: Some((network.into(), Prefix::V4([203, 0, network]))),
-            ..asker(who)
+            ..asker(identity)
         };
         let mut served = |network: u8| {
             let from = 1000 * u64::from(network);
-            let served =
-                (from..from + 300).filter(|who| cache.get_for(&id(1), of(*who, network), 3).is_some());
+            let served = (from..from + 300)
+                .filter(|identity| cache.get_for(&id(1), of(*identity, network), 3).is_some());
             served.count()
         };
         assert_eq!((served(1), served(2)), (ASKERS / 4, ASKERS / 4));

@@ -163,7 +163,7 @@ impl<W: Clone + Eq + Hash> Scores<W> {
         let until = now.saturating_add(config.retain_score);
         let max = config.max_retained.max(1);
         while self.left_order.len() >= max {
-            // A crowd that comes and leaves does not make this node forget who misbehaved.
+            // A crowd that comes and leaves does not make this node forget the penalties of others.
             let mut oldest = self.left_order.iter().take(LOOKED_AT);
             let harmless = oldest.position(|(until, who)| {
                 let kept = self.left.get(who).filter(|(of, _)| of == until);

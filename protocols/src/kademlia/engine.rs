@@ -110,8 +110,7 @@ impl<A: Addr> Engine<A> {
             backlog: false,
             events: VecDeque::new(),
             counts: Counts::default(),
-            // Not from the randomness that decides jitter, so that what a seed leads to stays the same.
-            validator: AddressValidator::new(StdRng::seed_from_u64(!seed).random()),
+            validator: AddressValidator::new(seed, rules.config.unproven_ids),
             transmits: VecDeque::new(),
             last_id: 0,
             rng,
@@ -384,8 +383,7 @@ impl<A: Addr> Engine<A> {
         purpose: Purpose,
     ) {
         let bytes = Message::new(*self.own.as_bytes(), ask).emit();
-        let is_kept = self.rules.config.unproven_ids && AddressValidator::is_forgeable(&addr);
-        let request = is_kept.then(|| bytes.as_slice().into());
+        let request = self.validator.copy(&addr, &bytes);
         let pending = Pending {
             id,
             addr,

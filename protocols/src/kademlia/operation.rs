@@ -10,7 +10,7 @@ use super::event::{Event, Outcome, Record};
 use super::lookup::Lookup;
 use super::records::Incoming;
 use super::wire::{Answer, Ask, Message, Node};
-use crate::overlay::validation::{AddressValidator, as_challenge};
+use crate::overlay::validation::as_challenge;
 use crate::overlay::{Contact, Failure, OpId, Progress, RequestId, Scope, Source};
 
 #[derive(Debug)]
@@ -138,9 +138,7 @@ impl<A: Addr> Engine<A> {
         };
         self.skip_settled();
         self.counts.answered += 1;
-        if self.rules.config.unproven_ids && AddressValidator::is_forgeable(&pending.addr) {
-            self.validator.validate(&pending.addr);
-        }
+        self.validator.validate(&pending.addr);
         let contact = Contact {
             id: from,
             addr: pending.addr,

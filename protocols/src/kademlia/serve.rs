@@ -12,7 +12,7 @@ use super::event::Refusal;
 use super::operation::seconds;
 use super::records::Incoming;
 use super::wire::{Answer, Ask, MAX_ADDR, Message, Node};
-use crate::overlay::validation::{AddressValidator, Admission};
+use crate::overlay::validation::Admission;
 use crate::overlay::{Contact, Scope, Source};
 
 impl<A: Addr> Engine<A> {
@@ -25,16 +25,13 @@ impl<A: Addr> Engine<A> {
     /// See [`Refusal`]. Nothing is kept of a request that is refused.
     pub fn handle_request(&mut self, now: Duration, from: &A, request: &[u8]) -> Result<Vec<u8>, Refusal> {
         let own = *self.own.as_bytes();
-        let mut request = request;
-        if self.rules.config.unproven_ids && AddressValidator::is_forgeable(from) {
-            match self.validator.admit(from, request) {
-                Admission::Serve(inner) => request = inner,
-                Admission::Challenge(challenge) => {
-                    self.counts.challenged += 1;
-                    return Ok(challenge.into());
-                }
+        let request = match self.validator.admit(from, request) {
+            Admission::Serve(request) => request,
+            Admission::Challenge(challenge) => {
+                self.counts.challenged += 1;
+                return Ok(challenge.into());
             }
-        }
+        };
         let served = self.serve(now, from, request);
         let served = served.map(|answer| {
             let bytes = answer.estimate();

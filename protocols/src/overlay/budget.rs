@@ -13,7 +13,7 @@ const WINDOW: Duration = Duration::from_secs(1);
 /// last one.
 const SOURCES: usize = 1024;
 
-/// Whom bytes are charged to: all neighbours of one network together, since ids and ports cost nothing.
+/// What bytes are charged to: all neighbours of one network together, since ids and ports cost nothing.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 enum Source<A> {
     Network(Prefix),

@@ -16,6 +16,8 @@
 use std::collections::VecDeque;
 
 use p2p::Addr;
+use rand::rngs::StdRng;
+use rand::{RngExt as _, SeedableRng as _};
 
 use super::Prefix;
 use crate::hash::HashSet;
@@ -36,6 +38,7 @@ pub(crate) type Challenge = [u8; TOKEN_BYTES];
 /// Which addresses are validated.
 #[derive(Debug)]
 pub(crate) struct AddressValidator<A> {
+    is_on: bool,
     key: [u8; 32],
     validated: HashSet<A>,
     /// The same, the oldest first.
@@ -52,22 +55,32 @@ pub(crate) enum Admission<'a> {
 }
 
 impl<A: Addr> AddressValidator<A> {
-    /// A validator without addresses. `key` is random, and secret.
-    pub(crate) fn new(key: [u8; 32]) -> Self {
+    /// A validator without addresses, for an engine that is seeded by `seed`; does nothing unless it `is_on`.
+    pub(crate) fn new(seed: u64, is_on: bool) -> Self {
         Self {
-            key,
+            is_on,
+            // Not from the randomness that decides jitter, so that what a seed leads to stays the same.
+            key: StdRng::seed_from_u64(!seed).random(),
             validated: HashSet::default(),
             order: VecDeque::new(),
         }
     }
 
-    /// Whether a source can be forged: it has an IP address at its bottom and proves no id.
-    pub(crate) fn is_forgeable(addr: &A) -> bool {
-        addr.peer_id().is_none() && addr.socket_addr().is_some()
+    /// Whether an address must be validated: it can be forged, as it has an IP address at its bottom and proves no id.
+    fn applies_to(&self, addr: &A) -> bool {
+        self.is_on && addr.peer_id().is_none() && addr.socket_addr().is_some()
     }
 
-    /// Decides on a request of a source that can be forged.
+    /// The copy of a request that is kept in case that `to` asks for a token.
+    pub(crate) fn copy(&self, to: &A, request: &[u8]) -> Option<Box<[u8]>> {
+        self.applies_to(to).then(|| request.into())
+    }
+
+    /// Decides on a request.
     pub(crate) fn admit<'a>(&mut self, from: &A, request: &'a [u8]) -> Admission<'a> {
+        if !self.applies_to(from) {
+            return Admission::Serve(request);
+        }
         let own = self.challenge(from);
         match request.split_first_chunk::<TOKEN_BYTES>() {
             Some((challenge, rest)) if request.first() == Some(&TOKEN) => {
@@ -88,7 +101,7 @@ impl<A: Addr> AddressValidator<A> {
 
     /// Notes that an address has answered a request of this node.
     pub(crate) fn validate(&mut self, addr: &A) {
-        if self.validated.contains(addr) {
+        if !self.applies_to(addr) || self.validated.contains(addr) {
             return;
         }
         let prefix = Prefix::of(addr);

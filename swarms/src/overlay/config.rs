@@ -16,7 +16,7 @@ pub enum Identity<'a> {
     Key(&'a PrivateKey),
     /// Whoever the swarm below proves. Nothing goes over others, since it would not be sealed.
     Proven,
-    /// Whoever this says, on a swarm whose addresses prove nothing: among friends, since any node can claim any id there.
+    /// The id that this node claims, on a swarm whose addresses prove nothing: among friends, since any node can claim any id there.
     /// What goes over others is as it is. A source with an IP address gets an answer once it has shown by a token that it
     /// receives what is sent there.
     Unproven(PeerId),

@@ -18,7 +18,7 @@ const LONGEST_ID: u8 = 20;
 /// Checks the parts of a datagram's header that need no key.
 ///
 /// # Errors
-/// [`Reason::Malformed`] for what is too short, has a version that nobody speaks here, or too long a connection id.
+/// [`Reason::Malformed`] for what is too short, has a version that is not spoken here, or too long a connection id.
 pub(super) fn check(datagram: &[u8]) -> Result<(), Reason> {
     if datagram.len() < SHORTEST {
         return Err(Reason::Malformed);
@@ -34,16 +34,12 @@ pub(super) fn check(datagram: &[u8]) -> Result<(), Reason> {
     };
     // No version is negotiation, and 0xff000000 and what follows are the drafts that QUIC's library speaks.
     let spoken = matches!(u32::from_be_bytes(*version), 0 | 1 | 0xff00_0000..=0xff00_00ff);
-    let id_fits = rest.first().is_some_and(|length| *length <= LONGEST_ID);
-    if if spoken {
-        id_fits
+    let is_usable = if spoken {
+        rest.first().is_some_and(|length| *length <= LONGEST_ID)
     } else {
         datagram.len() >= SHORTEST_FIRST
-    } {
-        Ok(())
-    } else {
-        Err(Reason::Malformed)
-    }
+    };
+    if is_usable { Ok(()) } else { Err(Reason::Malformed) }
 }
 
 #[cfg(test)]

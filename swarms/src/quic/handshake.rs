@@ -152,7 +152,7 @@ impl<A: Addr> Node<A> {
             return Err(Reason::Budget);
         };
         let number = place.number();
-        // Also where those who need no proof would take much of the room that is left for sessions.
+        // Also where dials without that proof would take much of the room that is left for sessions.
         let is_full = number > limit.div_ceil(4) || !self.sessions().admits(4 * number, &self.config);
         if is_full && incoming.may_retry() {
             // It fails for those alone who proved their address already.

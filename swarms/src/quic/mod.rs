@@ -15,7 +15,7 @@
 //!
 //! # Limits
 //! All are in [`QuicConfig`]. A message whose reader has no room is dropped here and counted; the sender does not wait for
-//! readers. The counters `quic` and `quic-ask` count messages and asks, `quic-handshake` those who dial and datagrams of no
+//! readers. The counters `quic` and `quic-ask` count messages and asks, `quic-handshake` inbound dials and datagrams of no
 //! session, and `quic-socket` datagrams of the swarm below, where there is one. A response that comes back makes an ask
 //! `sent`.
 //!

@@ -183,7 +183,7 @@ impl<A: Addr> Node<A> {
     }
 }
 
-/// Counts a message as dropped whose end is not waited for any more, as the node ends.
+/// Counts a message as dropped if its task ends before its end has arrived.
 struct Unfinished(Option<Arc<Counters>>);
 
 impl Drop for Unfinished {

@@ -136,7 +136,7 @@ async fn rules_change_while_a_reader_waits() {
     assert!(a.allows(&B));
 }
 
-/// All rules that there can be for one address, and one about somebody else beside them.
+/// All rules that there can be for one address, and one about another address beside them.
 #[tokio::test]
 async fn a_denial_wins_over_a_permission_and_others_get_the_default() {
     let verdicts = [None, Some(Verdict::Allow), Some(Verdict::Deny)];

@@ -65,7 +65,7 @@ async fn a_translated_swarm_keeps_all_laws() {
     let bed = Testbed::new(SecureAsk, move |count| {
         let made = (0..count).map(|_| {
             let even = realm.open();
-            // The next number is odd, and nobody's.
+            // The next number is odd, and belongs to no node.
             drop(realm.open());
             MapSwarm::new(even, Halves)
         });

@@ -1,4 +1,4 @@
-//! Floods of a node's queues by peers that have proven who they are.
+//! Floods of a node's queues by peers that have proven their identity.
 
 use std::time::Duration;
 

@@ -148,7 +148,7 @@ proptest! {
                     if !asked.is_empty() {
                         let transmit: p2p_protocols::chord::Transmit<Place> =
                             asked.swap_remove(which % asked.len());
-                        // Most answers come from whom they should.
+                        // Most answers come from the node that was asked.
                         let from = if from % 8 == 0 { from } else { transmit.to.0 };
                         if let Some(place) = bytes.get_mut(1..33) {
                             place.copy_from_slice(id(from).as_bytes());

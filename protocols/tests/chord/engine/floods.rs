@@ -15,7 +15,7 @@ use crate::place::{Place, answer, ask, id, key, node, parse, sent};
 /// The name of a crowd, and the node of each number.
 type Crowd = (&'static str, fn(u16) -> Networked);
 
-/// Who floods: a node, and its IP address.
+/// The flooding nodes: an id, and its IP address.
 const CROWDS: [Crowd; 3] = [
     ("one identity", |_| Networked(Place(0x5000), [32, 0, 0, 1])),
     ("one network", |at| {
@@ -106,9 +106,9 @@ fn ring(config: Config) -> Engine<Networked> {
 }
 
 /// Sends every kind of request `times` times.
-fn flood(engine: &mut Engine<Networked>, config: &Config, who: fn(u16) -> Networked, times: u16) {
+fn flood(engine: &mut Engine<Networked>, config: &Config, source: fn(u16) -> Networked, times: u16) {
     for at in 0..times {
-        let from = who(at);
+        let from = source(at);
         let number = from.0.0;
         // Anywhere but in the node's own range: of many sources with a record each there, none leaves for another.
         let random = key(u32::from(at).wrapping_mul(0x9e37_79b9) >> 1);
@@ -149,7 +149,7 @@ fn flood(engine: &mut Engine<Networked>, config: &Config, who: fn(u16) -> Networ
 
 #[test]
 fn a_flood_of_every_request_keeps_no_honest_node_and_no_own_operation_out() {
-    for (crowd, who) in CROWDS {
+    for (crowd, source) in CROWDS {
         let config = small();
         let mut engine = ring(config);
         let neighbours = |engine: &Engine<Networked>| {
@@ -157,7 +157,7 @@ fn a_flood_of_every_request_keeps_no_honest_node_and_no_own_operation_out() {
             (engine.predecessor().map(|node| node.id), after)
         };
         let before = neighbours(&engine);
-        flood(&mut engine, &config, who, 2000);
+        flood(&mut engine, &config, source, 2000);
         assert_eq!(neighbours(&engine), before, "{crowd}");
         // An honest node leaves a record of the own range, and a copy of another.
         let from = honest(0x3000);
@@ -181,7 +181,7 @@ fn a_flood_of_every_request_keeps_no_honest_node_and_no_own_operation_out() {
             let kept = engine.handle_request(NOW, &from, &ask(0x3000, Ask::Keep(copy)));
             assert!(kept.is_ok(), "{crowd}: {kept:?}");
         }
-        flood(&mut engine, &config, who, 300);
+        flood(&mut engine, &config, source, 300);
         let get = engine.handle_request(NOW, &from, &ask(0x3000, Ask::Get(own.key)));
         let get = get.expect("a good request");
         let got = Message::<Answer<'_>>::parse(&get).expect("a good answer").body;

@@ -259,7 +259,7 @@ fn nothing_that_leads_away_from_a_key_is_followed() {
     let step = Answer::Step {
         mine: false,
         predecessor: None,
-        // Behind the one who answers, itself, the asker, and a node that is not at its address.
+        // Behind the answering node, itself, the asker, and a node that is not at its address.
         nearer: vec![
             node(0x0800),
             node(0xa000),
@@ -298,7 +298,7 @@ fn a_false_address_does_not_make_a_neighbour_forgotten() {
     );
     engine.lookup(NOW, key(0x1800_0000)).unwrap();
     answer_all(&mut engine, |_| step(0, Vec::new(), vec![wrong(0x2000, 1)]));
-    // It is asked for a key in between, by way of one who says that it is where it is not.
+    // It is asked for a key in between, by way of a node that gives a false address.
     engine.lookup(NOW, key(0x3800_0000)).unwrap();
     answer_all(&mut engine, |number| match number {
         0x3000 => step(0x2000, Vec::new(), vec![wrong(0x1000, 1), wrong(0x2000, 2)]),

@@ -134,7 +134,7 @@ fn senders_that_fill_a_nodes_own_range_leave_room_for_others() {
         );
         assert_eq!(engine.stored().0, 20);
     }
-    // All have about as many now, and nobody takes from another any more.
+    // All have about as many now, and none takes places of another any more.
     for from in [1, 2, 3] {
         assert_eq!(keep(&mut engine, from, 0xf300_0000, b"x"), Err(Refusal::Full));
     }

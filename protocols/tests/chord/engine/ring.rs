@@ -75,7 +75,7 @@ fn who_is_displaced_as_predecessor_is_told_by_whom_and_asks_that_one_at_once() {
     assert_eq!(parse(&told.request), Ask::Nearer(node(0xf800)));
     engine.handle_answer(NOW, told.id, &answer(0xf000, Answer::Done));
 
-    // Neither what lies beyond the successor nor what somebody else says is asked.
+    // Neither what lies beyond the successor nor what another node says is asked.
     let nearer = |from, number| ask(from, Ask::Nearer(node(number)));
     engine
         .handle_request(NOW, &Place(0x3000), &nearer(0x3000, 0x4000))
@@ -90,7 +90,7 @@ fn who_is_displaced_as_predecessor_is_told_by_whom_and_asks_that_one_at_once() {
     let asked = sent(&mut engine).remove(0);
     assert_eq!((asked.to, parse(&asked.request)), (Place(0x1000), Ask::Stabilize));
     assert_eq!(engine.successors()[0].id, id(0x3000), "until it answers");
-    // Who has come itself needs nobody to speak for it, but must be nearer, and in its own name.
+    // A node that speaks itself needs no other to name it, but must be nearer, and in its own name.
     let own = |number: u16| {
         Ask::Nearer(Node {
             addr: "".into(),
@@ -238,7 +238,7 @@ fn a_join_ends_when_the_successor_knows_this_node_and_can_be_cancelled_until_the
 fn the_next_hop_is_always_nearer_and_a_predecessor_is_known_too() {
     let engine = between(Config::default(), 0xf000, 0x1000, &[0x2000, 0x3000]);
     let next = |number| engine.next_hop(&id(number)).map(|next| next.addr.0);
-    assert_eq!(next(0x0800), None, "nobody is nearer");
+    assert_eq!(next(0x0800), None, "no node is nearer");
     assert_eq!(next(0x1000), Some(0x1000));
     assert_eq!(next(0x2fff), Some(0x2000));
     assert_eq!(next(0x9000), Some(0x3000));

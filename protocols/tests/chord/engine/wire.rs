@@ -184,7 +184,7 @@ fn messages_are_never_longer_than_they_may_be() {
     for transmit in sent(&mut engine) {
         assert!(transmit.request.len() <= limit);
     }
-    // Who has an address that does not fit any message is not told of.
+    // A node whose address fits into no message is not named.
     let mut engine = Engine::new(id(0), rules, NOW, 1);
     let far = Long(id(0x1000), 213);
     engine

@@ -16,7 +16,7 @@ use crate::net::{Node, add, alone, beat, connection, events, messages, ms, secs,
 /// The name of a crowd, and the node of each number.
 type Crowd = (&'static str, fn(u32) -> u32);
 
-/// Who floods. Numbers from 2^24 on are addresses, of which 2^8 share a network.
+/// The flooding nodes. Numbers from 2^24 on are addresses, of which 2^8 share a network.
 const CROWDS: [Crowd; 3] = [
     ("one identity", |_| in_network(7, 1)),
     ("one network", |at| in_network(7, (at % 250) as u8)),
@@ -75,10 +75,10 @@ fn topics_of_a_crowd_leave_room_for_those_of_others() {
         max_topics: 400,
         ..Config::default()
     };
-    for (crowd, who) in CROWDS {
+    for (crowd, source) in CROWDS {
         let mut engine = alone(config.clone(), Signing::StrictNoSign, 0);
         for at in 0..700 {
-            let from = who(at);
+            let from = source(at);
             join(&mut engine, ms(0), from);
             let topics = (0..50).map(|topic| format!("{from} {at} {topic}"));
             engine.handle_rpc(ms(0), &Node(from), &subscribe(topics));
@@ -111,7 +111,7 @@ fn topics_of_a_crowd_leave_room_for_those_of_others() {
             .expect("own topics are not among those of others");
         // A network that leaves its topics has its part back.
         for at in 0..700 {
-            engine.remove_peer(ms(0), &Node(who(at)));
+            engine.remove_peer(ms(0), &Node(source(at)));
         }
         let from = in_network(7, 2);
         join(&mut engine, ms(0), from);
@@ -122,7 +122,7 @@ fn topics_of_a_crowd_leave_room_for_those_of_others() {
 
 #[test]
 fn a_crowd_that_asks_for_a_message_keeps_no_other_from_getting_it() {
-    for (crowd, who) in CROWDS {
+    for (crowd, source) in CROWDS {
         // Without scores, so that all of a network is heard.
         let config = Config {
             score: None,
@@ -131,13 +131,13 @@ fn a_crowd_that_asks_for_a_message_keeps_no_other_from_getting_it() {
         let mut engine = alone(config, Signing::StrictNoSign, 0);
         let published = engine.publish(ms(0), "t", vec![1; 1000].into());
         let id = published
-            .expect("it is kept, though nobody wants it")
+            .expect("it is kept, though no peer wants it")
             .id
             .to_bytes();
         let request = iwant(vec![id]);
         let (mut asked, mut copies) = (0, 0);
         for at in 0..700 {
-            let from = who(at);
+            let from = source(at);
             join(&mut engine, ms(0), from);
             asked += request.len();
             engine.handle_rpc(ms(0), &Node(from), &request);
@@ -160,11 +160,11 @@ fn a_crowd_that_asks_for_a_message_keeps_no_other_from_getting_it() {
 
 #[test]
 fn idontwant_without_end_is_bounded_and_concerns_the_peer_that_said_it_alone() {
-    for (crowd, who) in CROWDS {
+    for (crowd, source) in CROWDS {
         let mut engine = alone(Config::default(), Signing::StrictNoSign, 1);
         add(&mut engine, ms(0), 2, false);
         for at in 0..300_u32 {
-            let from = who(at);
+            let from = source(at);
             join(&mut engine, ms(0), from);
             let id = |number: u32| {
                 let mut id = vec![b'x'; 128];
@@ -211,7 +211,7 @@ fn idontwant_without_end_is_bounded_and_concerns_the_peer_that_said_it_alone() {
 
 #[test]
 fn a_flood_of_messages_for_a_slow_peer_leaves_its_control_and_own_messages_in_front() {
-    for (crowd, who) in CROWDS {
+    for (crowd, source) in CROWDS {
         let mut engine = alone(Config::default(), Signing::StrictNoSign, 1);
         beat(&mut engine, secs(1));
         sent(&mut engine, secs(1));
@@ -220,7 +220,7 @@ fn a_flood_of_messages_for_a_slow_peer_leaves_its_control_and_own_messages_in_fr
             .publish(secs(1), "t", Bytes::from_static(b"own"))
             .expect("queued");
         for at in 0..3000_u32 {
-            let from = who(at);
+            let from = source(at);
             join(&mut engine, secs(1), from);
             engine.handle_rpc(
                 secs(1),
@@ -287,14 +287,14 @@ fn a_crowd_that_comes_and_leaves_does_not_make_a_node_forget_who_misbehaved() {
     }
     let score = engine.score(ms(100), &Node(bad));
     assert!(score < 0.0, "{score}");
-    for (crowd, who) in CROWDS {
+    for (crowd, source) in CROWDS {
         engine.remove_peer(ms(100), &Node(bad));
         for at in 0..6000 {
             // Of many networks each time another identity.
             let from = if crowd == "many networks" {
                 0x3000_0000 + at * 256
             } else {
-                who(at)
+                source(at)
             };
             add_inbound(&mut engine, ms(100), from);
             engine.remove_peer(ms(100), &Node(from));
@@ -315,7 +315,7 @@ fn peers_that_are_exchanged_without_end_are_bounded() {
         }),
         ..Config::default()
     };
-    for (crowd, who) in CROWDS {
+    for (crowd, source) in CROWDS {
         let mut engine = alone(config.clone(), Signing::StrictNoSign, 1);
         let peers = engine.config().prune_peers;
         let named = (0..1000_u32).map(|number| PeerInfo {
@@ -332,7 +332,7 @@ fn peers_that_are_exchanged_without_end_are_bounded() {
             ..ControlMessage::default()
         });
         for at in 0..100 {
-            let from = who(at);
+            let from = source(at);
             join(&mut engine, ms(0), from);
             engine.handle_rpc(ms(0), &Node(from), &prune);
             let exchanged: Vec<usize> = events(&mut engine)
@@ -382,7 +382,7 @@ fn direct_messages_of_a_crowd_keep_none_of_an_honest_peer_out() {
         rpc.emit()
     };
     let introduce = hello(Hello::default());
-    for (crowd, who) in CROWDS {
+    for (crowd, source) in CROWDS {
         let mut engine = alone(config.clone(), Signing::StrictNoSign, 0);
         let told = |engine: &mut Engine<Node>| {
             let direct = events(engine)
@@ -391,7 +391,7 @@ fn direct_messages_of_a_crowd_keep_none_of_an_honest_peer_out() {
             direct.count()
         };
         for at in 0..3000 {
-            let from = who(at);
+            let from = source(at);
             join(&mut engine, ms(0), from);
             engine.handle_rpc(ms(0), &Node(from), &introduce);
             for topic in ["t", "not spoken of"] {

@@ -13,7 +13,7 @@ use crate::net::{Place, id};
 /// The name of a crowd, and the node of each number.
 type Crowd = (&'static str, fn(u32) -> u32);
 
-/// Who floods.
+/// The flooding nodes.
 const CROWDS: [Crowd; 3] = [
     ("one identity", |_| 0x2000_0001),
     ("one network", |at| 0x2000_0000 + at % 256),
@@ -79,9 +79,9 @@ fn small() -> Config {
 }
 
 /// Sends every kind of request `times` times. What the flooding nodes are asked, every other one answers with its own kind.
-fn flood(engine: &mut Engine<Place>, config: &Config, who: fn(u32) -> u32, times: u32) {
+fn flood(engine: &mut Engine<Place>, config: &Config, source: fn(u32) -> u32, times: u32) {
     for at in 0..times {
-        let number = who(at);
+        let number = source(at);
         let from = Place::new(number);
         let target = *id(u64::from(at)).as_bytes();
         let key = 1_000_000 + u64::from(at);
@@ -163,7 +163,7 @@ fn finish(engine: &mut Engine<Place>) -> Option<Outcome<Place>> {
 
 #[test]
 fn a_flood_of_every_request_keeps_no_honest_node_and_no_own_operation_out() {
-    for (crowd, who) in CROWDS {
+    for (crowd, source) in CROWDS {
         let config = small();
         let mut engine = engine(&config);
         for number in FRIENDS {
@@ -171,7 +171,7 @@ fn a_flood_of_every_request_keeps_no_honest_node_and_no_own_operation_out() {
         }
         let friends: BTreeSet<u32> = engine.contacts().map(|contact| contact.addr.number).collect();
         assert_eq!(friends.len(), FRIENDS.len(), "{crowd}");
-        flood(&mut engine, &config, who, 3000);
+        flood(&mut engine, &config, source, 3000);
         // Those that were there stay, and are named.
         let after: BTreeSet<u32> = engine.contacts().map(|contact| contact.addr.number).collect();
         assert!(after.is_superset(&friends), "{crowd}: {after:?}");
@@ -200,7 +200,7 @@ fn a_flood_of_every_request_keeps_no_honest_node_and_no_own_operation_out() {
             assert!(kept.is_ok(), "{crowd}: {kept:?}");
         }
         assert_eq!(left(&mut engine), (Some(value.into()), true), "{crowd}");
-        flood(&mut engine, &config, who, 300);
+        flood(&mut engine, &config, source, 300);
         let (record, is_provider) = left(&mut engine);
         assert_eq!(record.as_deref(), Some(value), "{crowd}");
         // Of a key's providers the half that came last changes by chance, if each is of another network.

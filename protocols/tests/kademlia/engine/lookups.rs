@@ -16,7 +16,7 @@ fn endless_answers_end() {
         meet(&mut engine, NOW, number);
     }
     let op = engine.find_node(NOW, id(1 << 40)).expect("room");
-    // Every node answers at once, with as many nodes as fit that nobody has heard of.
+    // Every node answers at once, with as many unknown nodes as fit.
     let (mut next, mut asked) = (1000, 0);
     while let Some(transmit) = engine.poll_transmit() {
         asked += 1;

@@ -62,7 +62,7 @@ fn networks_that_fill_a_node_leave_room_for_records_and_providers_of_others() {
         ..Config::default()
     };
     let mut engine = engine(&config);
-    // Keys as near to the node's id as anybody likes to choose them, from many nodes of four networks.
+    // Keys as near to the node's id as a node likes to choose them, from many nodes of four networks.
     let near = |number: u32| {
         let mut key = *id(0).as_bytes();
         key[28..].copy_from_slice(&number.to_be_bytes());

@@ -68,7 +68,7 @@ fn bad_records_are_refused_and_good_ones_stay() {
         .expect("a better record");
     assert_eq!(record(&mut engine, NOW, 7), Some(vec![6]));
     assert_eq!(engine.stored(), (1, 1));
-    // Nobody keeps a record for longer than the limit.
+    // No node keeps a record for longer than the limit.
     let key = *id(8).as_bytes();
     let forever = ask(
         1,

@@ -237,7 +237,7 @@ async fn answers_to_made_up_sources_are_shorter_than_what_they_sent() -> Result<
         let dial = client.tell(&nobody, Packet::from(b"x"));
         tokio::select! {
             message = tap.receive() => first.push(message?.payload),
-            _ = dial => unreachable!("nobody answers"),
+            _ = dial => unreachable!("no node answers"),
         }
     }
     let made_up: Vec<_> = first.iter().map(|_| realm.open()).collect();

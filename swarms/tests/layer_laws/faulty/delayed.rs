@@ -422,7 +422,7 @@ fn close_ends_where_the_runtime_of_delayed_messages_does() {
         let mut close = Box::pin(a.close());
         assert!(poll_once(close.as_mut()).is_pending());
         telling.shutdown_background();
-        assert!(poll_once(close).is_ready(), "nobody would hand it on");
+        assert!(poll_once(close).is_ready(), "no task would hand it on");
     });
     assert_eq!(counts(&a).dropped(Reason::Closed), 1);
     assert_conserved(&a);

@@ -178,7 +178,7 @@ async fn a_link_of_its_own_differs_from_the_others_until_it_is_reset() {
     );
 }
 
-/// Messages that nobody is there to receive, each to an address of its own.
+/// Messages without a receiver, each to an address of its own.
 fn to_many(from: i64, count: i64) -> Vec<(MemoryAddr, Packet)> {
     let to = |at| (MemoryAddr::new(from + at), Packet::from(vec![0; 100]));
     (0..count).map(to).collect()
