@@ -251,9 +251,10 @@ pub(crate) fn quic_on_memory<N: Node>() -> Testbed<PeerId> {
     bed::<N, _>(Medium::new(true, open), profile)
 }
 
-pub(crate) fn layers_on_p2pke_on_udp<N: Node>() -> Testbed<PeerId> {
+pub(crate) fn layers_on_p2pke_on_memory<N: Node>() -> Testbed<PeerId> {
     let nodes = |count| async move {
-        let open = |_: Option<BoxAddr>, number| sealed(udp(None)?, number);
+        let realm = MemoryRealm::default();
+        let open = move |_: Option<BoxAddr>, number| sealed(realm.open(), number);
         let nodes = Medium::new(true, open).nodes::<N>(count).await?;
         nodes
             .into_iter()
@@ -262,8 +263,7 @@ pub(crate) fn layers_on_p2pke_on_udp<N: Node>() -> Testbed<PeerId> {
     };
     let profile = Profile {
         holds: 8192,
-        limit: Duration::from_mins(3),
-        ..udp_profile()
+        ..profile()
     };
     Testbed::new(Secure, nodes).profile(profile)
 }
