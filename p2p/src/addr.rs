@@ -1,4 +1,4 @@
-//! What a swarm sends to.
+//! The address of a node.
 
 use std::fmt::{Debug, Display};
 use std::hash::Hash;
@@ -6,16 +6,16 @@ use std::net::SocketAddr;
 
 use crate::PeerId;
 
-/// An address of a node in one swarm.
+/// The address of a node in one swarm.
 ///
-/// Its `Display` is the text that [`Swarm::parse_addr`](crate::Swarm::parse_addr) takes back.
+/// [`Swarm::parse_addr`](crate::Swarm::parse_addr) parses the text that its `Display` writes.
 pub trait Addr: Clone + Eq + Ord + Hash + Debug + Display + Send + Sync + 'static {
-    /// The identity that this address names, here or in a layer below, if it names one.
+    /// Returns the identity that this address names, in this layer or in one below, if it names any.
     fn peer_id(&self) -> Option<PeerId> {
         None
     }
 
-    /// The IP address and port at the bottom, if that is what is there.
+    /// Returns the IP address and port of the base, if it has one.
     fn socket_addr(&self) -> Option<SocketAddr> {
         None
     }

@@ -8,7 +8,30 @@ use async_trait::async_trait;
 
 use crate::{Addr, Packet, Result, Swarm};
 
-/// A swarm whose nodes also ask one another.
+/// A swarm that also carries requests with responses.
+///
+/// # Example
+/// A client and a server on any swarm with asks:
+///
+/// ```
+/// use p2p::{Addr, AskSwarm};
+///
+/// async fn client<A: Addr>(swarm: &impl AskSwarm<A>, server: &A) -> p2p::Result<usize> {
+///     let response = swarm.ask(server, swarm.packet(b"how long is this?")).await?;
+///     Ok(response.len())
+/// }
+///
+/// async fn server<A: Addr>(swarm: &impl AskSwarm<A>) -> p2p::Result<()> {
+///     loop {
+///         let request = swarm.receive_ask().await?;
+///         let response = swarm.packet(&request.payload);
+///         // An error concerns this one response: the asking node may be gone.
+///         let _ = request.respond(response).await;
+///     }
+/// }
+/// ```
+///
+/// [`serve_asks`](crate::serve_asks) is such a server with a limit on concurrent requests.
 #[diagnostic::on_unimplemented(
     message = "no layer of `{Self}` carries asks between addresses of type `{A}`",
     label = "tells, and does not ask",
@@ -16,23 +39,24 @@ use crate::{Addr, Packet, Result, Swarm};
     note = "a layer above that passes no asks on, such as `fragment`, hides those of the layers below it"
 )]
 pub trait AskSwarm<A: Addr>: Swarm<A> {
-    /// Sends `request` to `dst` and waits for its one response, or one error.
+    /// Sends `request` to `dst` and waits for its response, or one error.
     ///
-    /// The handler at the other end runs at most once for each ask, also where the medium duplicates.
+    /// The handler on the other node runs at most once for each ask, also when the medium duplicates
+    /// messages.
     ///
     /// # Errors
-    /// [`Rejected`](crate::Error::Rejected) if the other side dropped or rejected it,
-    /// [`TimedOut`](crate::Error::TimedOut) where a layer has a deadline,
+    /// [`Rejected`](crate::Error::Rejected) if the other node dropped or rejected the request,
+    /// [`TimedOut`](crate::Error::TimedOut) if a layer has a deadline,
     /// [`MtuExceeded`](crate::Error::MtuExceeded) for a request over [`mtu`](Swarm::mtu).
     ///
     /// # Cancel safety
-    /// A cancelled ask frees its slot; the other side may have acted on it.
+    /// A cancelled ask frees its slot; the other node may have processed the request.
     fn ask(&self, dst: &A, request: Packet) -> impl Future<Output = Result<Packet>> + Send;
 
     /// Waits for the next request. Each request goes to exactly one caller.
     ///
     /// # Cancel safety
-    /// Cancelling loses nothing: the request goes to the next caller.
+    /// Cancelling loses no request: the next caller receives it.
     fn receive_ask(&self) -> impl Future<Output = Result<Request<A>>> + Send;
 }
 
@@ -40,19 +64,19 @@ impl<A: Addr, S: AskSwarm<A>> AskSwarm<A> for Arc<S> {
     crate::pass_through!(*: ask, receive_ask);
 }
 
-/// A request that waits for its response. Dropping it rejects it, which the asker learns at once.
+/// A received request that waits for its response. Dropping it rejects the request at once.
 pub struct Request<A> {
-    /// Who asks; can be told to.
+    /// The address of the node that sent the request. A `tell` or `ask` to it reaches that node.
     pub src: A,
-    /// Which of the receiver's addresses was asked.
+    /// The receiver's own address that the request was sent to.
     pub dst: A,
-    /// What is asked.
+    /// The bytes of the request.
     pub payload: Packet,
     responder: Responder,
 }
 
 impl<A> Request<A> {
-    /// A request whose outcome goes to `respond`.
+    /// Creates a request with `respond` as the handler of its outcome.
     pub fn new(src: A, dst: A, payload: Packet, respond: impl Respond) -> Self {
         Self {
             src,
@@ -65,31 +89,31 @@ impl<A> Request<A> {
         }
     }
 
-    /// Answers, and waits for local room until the response left, or will leave by itself, together with those to
-    /// requests that wait.
+    /// Sends the response. Waits for local room until the response is sent, or is queued to be sent together
+    /// with the responses to other waiting requests.
     ///
     /// # Errors
     /// [`MtuExceeded`](crate::Error::MtuExceeded) for a response over the swarm's MTU. After any error the
-    /// asker gets a rejection at once, where it can still be reached.
+    /// request is rejected at once, if the asking node is still reachable.
     ///
     /// # Cancel safety
-    /// Cancelling before the response left rejects the request.
+    /// Cancelling before the response is sent rejects the request.
     pub async fn respond(self, response: Packet) -> Result<()> {
         self.responder.respond(response).await
     }
 
-    /// Answers that there will be no response, and why.
+    /// Rejects the request with a reason.
     pub fn reject(self, why: Rejection) {
         self.responder.reject(why);
     }
 
-    /// The request without its responder, which can then be moved elsewhere: `payload` may be read, or
-    /// taken and sent on, while the responder waits.
+    /// Splits the request into source, destination, payload and responder. The payload can be read or sent on
+    /// while the responder waits elsewhere.
     pub fn into_parts(self) -> (A, A, Packet, Responder) {
         (self.src, self.dst, self.payload, self.responder)
     }
 
-    /// The inverse of [`into_parts`](Self::into_parts), for a layer that translates or holds back a request.
+    /// Joins the parts of [`into_parts`](Self::into_parts), for a layer that translates or delays a request.
     pub fn from_parts(src: A, dst: A, payload: Packet, responder: Responder) -> Self {
         Self {
             src,
@@ -99,16 +123,16 @@ impl<A> Request<A> {
         }
     }
 
-    /// Bounds the response to `mtu` bytes, if it is not bounded to fewer already.
+    /// Limits the response to `mtu` bytes, unless its limit is lower already.
     ///
-    /// A layer whose MTU is smaller than the one below does this to the requests that it passes up.
+    /// A layer with a smaller MTU than the swarm below calls this for the requests that it passes up.
     #[must_use]
     pub fn limit_response(mut self, mtu: usize) -> Self {
         self.responder.mtu = self.responder.mtu.min(mtu);
         self
     }
 
-    /// The same request with both addresses translated.
+    /// Translates both addresses and keeps the rest.
     pub fn map_addrs<B>(self, mut translate: impl FnMut(A) -> B) -> Request<B> {
         let (src, dst) = (translate(self.src), translate(self.dst));
         Request {
@@ -131,15 +155,15 @@ impl<A: fmt::Debug> fmt::Debug for Request<A> {
     }
 }
 
-/// The way back of one request. Dropping it rejects the request.
+/// The handle that answers one request. Dropping it rejects the request.
 pub struct Responder {
     respond: Option<Box<dyn Respond>>,
-    /// Bytes that a response carries at most, by the layers that the request came through.
+    /// Maximum length of the response in bytes: the smallest limit of the layers that the request passed.
     mtu: usize,
 }
 
 impl Responder {
-    /// See [`Request::respond`].
+    /// Sends the response; see [`Request::respond`].
     pub async fn respond(mut self, response: Packet) -> Result<()> {
         if let Err(error) = response.check(self.mtu) {
             self.reject(Rejection::OVERSIZE);
@@ -151,7 +175,7 @@ impl Responder {
         }
     }
 
-    /// See [`Request::reject`].
+    /// Rejects the request; see [`Request::reject`].
     pub fn reject(mut self, why: Rejection) {
         if let Some(respond) = self.respond.take() {
             respond.reject(why);
@@ -173,43 +197,44 @@ impl fmt::Debug for Responder {
     }
 }
 
-/// What a swarm that receives asks gives each [`Request`]: the way its outcome goes back.
+/// Sends the outcome of one request. A swarm that receives asks implements it for its [`Request`]s.
 #[async_trait]
 pub trait Respond: Send + Sync + 'static {
-    /// Sends the response. On an error, and when the future is dropped before the response left, the
+    /// Sends the response. On an error, and if the future is dropped before the response is sent, the
     /// implementation rejects the request instead.
     async fn respond(self: Box<Self>, response: Packet) -> Result<()>;
 
-    /// Tells the asker that there will be no response. Never waits.
+    /// Sends a rejection. Never waits.
     fn reject(self: Box<Self>, why: Rejection);
 }
 
-/// Why a request gets no response: a code from 1 to 255, which goes over the wire as it is.
+/// The reason for refusing a request: a code from 1 to 255, the same on the wire.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Rejection(NonZeroU8);
 
 impl Rejection {
     /// The request was dropped without an answer.
     pub const DROPPED: Rejection = Rejection(NonZeroU8::MIN);
-    /// The node serves as many requests as it will at a time.
+    /// The node is serving its maximum number of requests.
     pub const BUSY: Rejection = Rejection(NonZeroU8::MIN.saturating_add(1));
     /// The request or the response is longer than the node's MTU.
     pub const OVERSIZE: Rejection = Rejection(NonZeroU8::MIN.saturating_add(2));
-    /// Nobody answers on that channel.
+    /// No reader is open on that channel.
     pub const NO_CHANNEL: Rejection = Rejection(NonZeroU8::MIN.saturating_add(3));
 
-    /// The node has forbidden the asker's address.
+    /// The node denies the asking node's address.
     pub const DENIED: Rejection = Rejection(NonZeroU8::MIN.saturating_add(4));
 
-    /// The request may have been served before; the node has forgotten what became of it, and does not serve it again.
+    /// The request may have been served before; the node no longer has the outcome and does not serve it
+    /// again.
     pub const FORGOTTEN: Rejection = Rejection(NonZeroU8::MIN.saturating_add(5));
 
-    /// A rejection with a code of the application's own. Codes below 16 are this crate's.
+    /// Creates a rejection with an application's code. Codes below 16 are reserved for this crate.
     pub const fn new(code: NonZeroU8) -> Self {
         Self(code)
     }
 
-    /// The code.
+    /// Returns the code.
     pub const fn code(self) -> NonZeroU8 {
         self.0
     }
@@ -221,9 +246,11 @@ impl fmt::Display for Rejection {
             Self::DROPPED => f.write_str("dropped without an answer"),
             Self::BUSY => f.write_str("the node is busy"),
             Self::OVERSIZE => f.write_str("the request or the response exceeds the MTU"),
-            Self::NO_CHANNEL => f.write_str("nobody answers on that channel"),
-            Self::DENIED => f.write_str("the asker is not allowed there"),
-            Self::FORGOTTEN => f.write_str("it may have been served before, and the node forgot the outcome"),
+            Self::NO_CHANNEL => f.write_str("no reader is open on that channel"),
+            Self::DENIED => f.write_str("the asking node is not allowed there"),
+            Self::FORGOTTEN => {
+                f.write_str("the request may have been served before, and its outcome was forgotten")
+            }
             Self(code) => write!(f, "code {code}"),
         }
     }

@@ -1,6 +1,6 @@
-//! Swarms and addresses whose type is chosen at run time.
+//! Swarms and addresses with a type that is chosen at run time.
 //!
-//! Each call through a box costs one allocation for its future; a batch pays it once.
+//! Each call through a box allocates one future; a batch is one call.
 
 use std::any::{Any, TypeId};
 use std::cmp::Ordering;
@@ -101,12 +101,12 @@ impl<A: Addr, S: SecureSwarm<A>> ErasedSecureSwarm<A> for S {
     }
 }
 
-/// Both capabilities at once.
+/// [`AskSwarm`] and [`SecureSwarm`] together.
 trait ErasedSecureAskSwarm<A: Addr>: ErasedAskSwarm<A> + ErasedSecureSwarm<A> {}
 
 impl<A: Addr, S: AskSwarm<A> + SecureSwarm<A>> ErasedSecureAskSwarm<A> for S {}
 
-/// A public key whose type is not known: its canonical bytes.
+/// A public key of any type: its canonical bytes.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct BoxKey(Arc<[u8]>);
 
@@ -138,7 +138,7 @@ macro_rules! boxed {
         }
 
         impl<A> Clone for $name<A> {
-            /// Another handle on the same swarm.
+            /// Creates another handle to the same swarm.
             fn clone(&self) -> Self {
                 Self(self.0.clone())
             }
@@ -192,7 +192,7 @@ macro_rules! boxed {
     };
 }
 
-/// Passes asks on to the erased swarm.
+/// Forwards asks to the erased swarm.
 macro_rules! boxed_ask {
     ($name:ident) => {
         impl<A: Addr> AskSwarm<A> for $name<A> {
@@ -205,7 +205,7 @@ macro_rules! boxed_ask {
         }
 
         impl<A: Addr> From<$name<A>> for BoxSwarm<A> {
-            /// Another handle that hides the capability, too.
+            /// Creates a handle to the same swarm without its other capabilities.
             fn from(swarm: $name<A>) -> Self {
                 Self(swarm.0)
             }
@@ -213,7 +213,7 @@ macro_rules! boxed_ask {
     };
 }
 
-/// Passes keys on to the erased swarm.
+/// Forwards keys to the erased swarm.
 macro_rules! boxed_secure {
     ($name:ident) => {
         impl<A: Addr> SecureSwarm<A> for $name<A> {
@@ -229,19 +229,19 @@ macro_rules! boxed_secure {
 }
 
 boxed!(
-    /// A [`Swarm`] whose type is chosen at run time.
+    /// A [`Swarm`] with a type that is chosen at run time.
     BoxSwarm, ErasedSwarm, Swarm
 );
 boxed!(
-    /// An [`AskSwarm`] whose type is chosen at run time.
+    /// An [`AskSwarm`] with a type that is chosen at run time.
     BoxAskSwarm, ErasedAskSwarm, AskSwarm
 );
 boxed!(
-    /// A [`SecureSwarm`] whose type is chosen at run time.
+    /// A [`SecureSwarm`] with a type that is chosen at run time.
     BoxSecureSwarm, ErasedSecureSwarm, SecureSwarm
 );
 boxed!(
-    /// An [`AskSwarm`] and [`SecureSwarm`] whose type is chosen at run time.
+    /// An [`AskSwarm`] and [`SecureSwarm`] with a type that is chosen at run time.
     BoxSecureAskSwarm, ErasedSecureAskSwarm, AskSwarm, SecureSwarm
 );
 boxed_ask!(BoxAskSwarm);
@@ -250,7 +250,7 @@ boxed_secure!(BoxSecureSwarm);
 boxed_secure!(BoxSecureAskSwarm);
 
 impl<A: Addr> From<BoxSecureSwarm<A>> for BoxSwarm<A> {
-    /// Another handle that hides the capability, too.
+    /// Creates a handle to the same swarm without its other capabilities.
     fn from(swarm: BoxSecureSwarm<A>) -> Self {
         Self(swarm.0)
     }
@@ -290,7 +290,7 @@ impl<A: Addr> ErasedAddr for A {
     }
 }
 
-/// An address whose type is chosen at run time. Addresses of different types are never equal.
+/// An address with a type that is chosen at run time. Addresses of different types are never equal.
 #[derive(Clone)]
 pub struct BoxAddr(Arc<dyn ErasedAddr>);
 
@@ -300,7 +300,7 @@ impl BoxAddr {
         Self(Arc::new(addr))
     }
 
-    /// The address within, if it is of type `A`.
+    /// Returns the inner address if its type is `A`.
     pub fn downcast_ref<A: Addr>(&self) -> Option<&A> {
         self.0.as_any().downcast_ref()
     }

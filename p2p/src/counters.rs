@@ -1,39 +1,39 @@
-//! What became of every message: each layer counts, and drops have reasons.
+//! Counters of each layer: messages sent, received, delivered and dropped, with a reason for each drop.
 
 use std::fmt::{self, Display};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-/// Why a message was dropped.
+/// The reason for dropping a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Reason {
-    /// Its bytes are not what this layer's peer would send.
+    /// Its bytes are invalid for this layer.
     Malformed,
     /// The reader's queue was full.
     QueueFull,
-    /// A byte budget was spent; this was the oldest or the one too many.
+    /// A byte budget was exhausted: the oldest message, or the message that exceeded it, was dropped.
     Budget,
-    /// It waited too long for what belongs to it.
+    /// Its time limit passed before the rest of the message, or the event that it needed, arrived.
     Expired,
-    /// It was here before.
+    /// The same message arrived before.
     Duplicate,
-    /// Nobody opened its channel.
+    /// No reader is open on its channel.
     NoChannel,
-    /// An allow-list forbids its address.
+    /// An allow-list denies its address.
     Denied,
-    /// It is longer than this node takes.
+    /// It is longer than this node's limit.
     Oversize,
-    /// Nobody is at its destination.
+    /// No node is reachable at its destination.
     NoPeer,
-    /// Its sender could not be proven.
+    /// Its source could not be authenticated.
     Unauthenticated,
-    /// The medium lost it, or was told to.
+    /// The medium lost it, or was configured to lose it.
     Lost,
     /// The medium is partitioned.
     Partitioned,
     /// The layer below refused to send it.
     Refused,
-    /// The swarm closed while it waited.
+    /// The swarm was closed while the message was queued.
     Closed,
     /// Its address has no translation.
     NoAddr,
@@ -59,7 +59,7 @@ impl Reason {
         Reason::NoAddr,
     ];
 
-    /// The reason as a label in metrics and events.
+    /// Returns the reason as a label for metrics and events.
     pub const fn as_str(self) -> &'static str {
         match self {
             Reason::Malformed => "malformed",
@@ -89,9 +89,9 @@ impl Display for Reason {
 
 /// The counters of one layer of one node.
 ///
-/// Over all nodes of a swarm, `sent + duplicated = delivered + dropped + in flight` at every layer, with
-/// one unit: a message of this layer (drops of pieces, such as fragments, are counted in pieces apart from
-/// that; the layer's docs say so).
+/// Over all nodes of a swarm, `sent + duplicated = delivered + dropped + in flight` holds at every layer, in
+/// messages of this layer. Drops of parts of messages, such as fragments, are counted separately, in parts;
+/// the documentation of the layer says so.
 #[derive(Debug)]
 pub struct Counters {
     layer: &'static str,
@@ -103,7 +103,7 @@ pub struct Counters {
 }
 
 impl Counters {
-    /// Counters at zero for the layer of this name.
+    /// Creates zeroed counters for the layer `layer`.
     pub fn new(layer: &'static str) -> Self {
         Self {
             layer,
@@ -115,49 +115,49 @@ impl Counters {
         }
     }
 
-    /// The name of the layer that counts here.
+    /// Returns the name of the layer.
     pub fn layer(&self) -> &'static str {
         self.layer
     }
 
-    /// `count` messages left through this layer.
+    /// Counts `count` messages that were sent through this layer.
     pub fn sent(&self, count: usize) {
         self.sent.fetch_add(count as u64, Relaxed);
     }
 
-    /// `count` messages arrived from below, before any check.
+    /// Counts `count` messages that arrived from the layer below, before any check.
     pub fn received(&self, count: usize) {
         self.received.fetch_add(count as u64, Relaxed);
     }
 
-    /// `count` messages went to a reader.
+    /// Counts `count` messages that were delivered to a reader.
     pub fn delivered(&self, count: usize) {
         self.delivered.fetch_add(count as u64, Relaxed);
     }
 
-    /// The medium made `count` messages out of nothing.
+    /// Counts `count` messages that the medium created without a sender.
     pub fn duplicated(&self, count: usize) {
         self.duplicated.fetch_add(count as u64, Relaxed);
     }
 
-    /// A message was dropped.
+    /// Counts a dropped message.
     pub fn dropped(&self, reason: Reason) {
         self.dropped_many(reason, 1);
         tracing::trace!(layer = self.layer, reason = reason.as_str(), "dropped");
     }
 
-    /// A message from or to `peer` was dropped.
+    /// Counts a dropped message from or to `peer`.
     pub fn dropped_at(&self, reason: Reason, peer: &impl Display) {
         self.dropped_many(reason, 1);
         tracing::trace!(layer = self.layer, reason = reason.as_str(), %peer, "dropped");
     }
 
-    /// `count` messages were dropped for the same reason.
+    /// Counts `count` messages that were dropped for the same reason.
     pub fn dropped_many(&self, reason: Reason, count: usize) {
         self.dropped[reason as usize].fetch_add(count as u64, Relaxed);
     }
 
-    /// The counters as they are now.
+    /// Returns the current values.
     pub fn snapshot(&self) -> Snapshot {
         Snapshot {
             sent: self.sent.load(Relaxed),
@@ -169,34 +169,34 @@ impl Counters {
     }
 }
 
-/// What [`Counters`] said at one moment.
+/// The values of [`Counters`] at one moment.
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
 pub struct Snapshot {
-    /// Messages that left through this layer.
+    /// Messages that were sent through this layer.
     pub sent: u64,
-    /// Messages that arrived from below, before any check.
+    /// Messages that arrived from the layer below, before any check.
     pub received: u64,
-    /// Messages that went to a reader.
+    /// Messages that were delivered to a reader.
     pub delivered: u64,
-    /// Messages that the medium made out of nothing.
+    /// Messages that the medium created without a sender.
     pub duplicated: u64,
     dropped: [u64; Reason::ALL.len()],
 }
 
 impl Snapshot {
-    /// Messages dropped for this reason.
+    /// Returns the number of messages dropped for this reason.
     pub fn dropped(&self, reason: Reason) -> u64 {
         self.dropped[reason as usize]
     }
 
-    /// Messages dropped for any reason.
+    /// Returns the number of messages dropped for any reason.
     pub fn dropped_total(&self) -> u64 {
         self.dropped.iter().sum()
     }
 }
 
 impl fmt::Debug for Snapshot {
-    /// Names each reason for which a message was dropped.
+    /// Lists only the reasons that occurred.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self {
             sent,

@@ -1,21 +1,21 @@
-//! The one flat error of every swarm: what went wrong, where, and what to do about it.
+//! The flat error type of all swarms: each variant has a cause, a place and a remedy.
 
 use std::io;
 use std::time::Duration;
 
 use crate::Rejection;
 
-/// What every fallible call of a swarm returns.
+/// The result of every fallible call of a swarm.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// Why a call failed.
+/// The reason for which a call failed.
 ///
-/// From `tell` it means that the message did not leave. No variant is fatal but [`Error::Closed`]: after
-/// any other the swarm works on.
+/// An error of `tell` means that the message was not sent. Only [`Error::Closed`] is final; after any other
+/// error the swarm keeps working.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// The swarm was closed, here or by whoever owns a layer below. Every later call fails like this.
+    /// The swarm, or a layer below it, is closed. Every later call fails with the same error.
     #[error("the swarm is closed")]
     Closed,
     /// The message is longer than `mtu()` allows; nothing was sent.
@@ -25,72 +25,72 @@ pub enum Error {
     MtuExceeded {
         /// Bytes of the message.
         size: usize,
-        /// Bytes that this swarm carries at most.
+        /// Maximum message size of this swarm, in bytes.
         mtu: usize,
     },
     /// A text is not an address of this swarm.
     #[error("{text:?} is not an address: at byte {at}, {reason}")]
     InvalidAddr {
-        /// The text as it was given.
+        /// The invalid text.
         text: Box<str>,
-        /// Byte of `text` where it stops making sense.
+        /// Offset of the first invalid byte in `text`.
         at: usize,
-        /// What was expected there.
+        /// The syntax that was expected there.
         reason: Box<str>,
     },
-    /// No way to this address is known; nothing was sent.
+    /// No route to this address is known; nothing was sent.
     #[error("{addr} cannot be reached: {reason}")]
     Unreachable {
         /// The address in text form.
         addr: Box<str>,
-        /// Why not.
+        /// The cause.
         reason: Box<str>,
     },
-    /// An allow-list forbids this address; nothing was sent.
+    /// An allow-list denies this address; nothing was sent.
     #[error("{addr} is not allowed here")]
     Denied {
         /// The address in text form.
         addr: Box<str>,
     },
-    /// The ask reached the other side, which answered that it will not respond.
+    /// The ask reached the other node, which refused to respond.
     #[error("the ask was rejected: {0}")]
     Rejected(Rejection),
-    /// No answer came in time. Whether the other side acted on the message is unknown.
+    /// No answer arrived in time. The other node may have processed the message.
     #[error("{doing} took longer than {} s", limit.as_secs_f64())]
     TimedOut {
-        /// What was waited for.
+        /// The operation that timed out.
         doing: &'static str,
-        /// How long it was waited for.
+        /// The timeout.
         limit: Duration,
     },
-    /// A configured limit is reached; nothing was sent. Wait, or raise the limit.
+    /// A configured limit is reached; nothing was sent. Retry later, or raise the limit.
     #[error("the limit of {limit} {what} is reached")]
     Limit {
-        /// What there is too much of.
+        /// The limited resource.
         what: &'static str,
-        /// How much of it is allowed.
+        /// The value of the limit.
         limit: usize,
     },
-    /// An argument, a file or a configuration is not what it must be. No state changed.
+    /// An argument, a file or a configuration is invalid. No state changed.
     #[error("invalid {what}: {reason}")]
     Invalid {
-        /// What is invalid.
+        /// The invalid item.
         what: &'static str,
-        /// What is wrong with it, and where.
+        /// The cause, and its position.
         reason: Box<str>,
     },
-    /// The operating system refused.
+    /// A call of the operating system failed.
     #[error("{doing} failed")]
     Io {
-        /// What was tried.
+        /// The operation that failed.
         doing: &'static str,
-        /// What the operating system said.
+        /// The error of the operating system.
         source: io::Error,
     },
 }
 
 impl Error {
-    /// [`Error::InvalidAddr`] for `text`, at byte `at`, because of `reason`.
+    /// Creates [`Error::InvalidAddr`] for `text`, at byte `at`, because of `reason`.
     pub fn addr(text: &str, at: usize, reason: impl Into<Box<str>>) -> Self {
         Error::InvalidAddr {
             text: text.into(),
@@ -99,7 +99,7 @@ impl Error {
         }
     }
 
-    /// [`Error::Invalid`] for a `what`, because of `reason`.
+    /// Creates [`Error::Invalid`] for `what`, because of `reason`.
     pub fn invalid(what: &'static str, reason: impl Into<Box<str>>) -> Self {
         Error::Invalid {
             what,
@@ -107,7 +107,7 @@ impl Error {
         }
     }
 
-    /// [`Error::Unreachable`] for `addr`, because of `reason`.
+    /// Creates [`Error::Unreachable`] for `addr`, because of `reason`.
     pub fn unreachable(addr: &impl ToString, reason: impl Into<Box<str>>) -> Self {
         Error::Unreachable {
             addr: addr.to_string().into(),
@@ -115,21 +115,21 @@ impl Error {
         }
     }
 
-    /// [`Error::Denied`] for `addr`.
+    /// Creates [`Error::Denied`] for `addr`.
     pub fn denied(addr: &impl ToString) -> Self {
         Error::Denied {
             addr: addr.to_string().into(),
         }
     }
 
-    /// Turns an I/O error into [`Error::Io`], saying what was being done: `.map_err(Error::io("binding"))`.
+    /// Converts an I/O error into [`Error::Io`] with the operation's name: `.map_err(Error::io("binding"))`.
     pub fn io(doing: &'static str) -> impl FnOnce(io::Error) -> Self {
         move |source| Error::Io { doing, source }
     }
 
-    /// The same error again, for each message of a batch that failed as one.
+    /// Copies the error, for each message of a batch that failed as a whole.
     ///
-    /// [`io::Error`] cannot be cloned; its kind and text are kept.
+    /// [`io::Error`] is not `Clone`; the copy keeps its kind and text.
     #[must_use]
     pub fn again(&self) -> Self {
         match self {
@@ -163,23 +163,23 @@ impl Error {
     }
 }
 
-/// Some messages of a batch did not leave.
+/// Some messages of a batch were not sent.
 #[derive(Debug, thiserror::Error)]
-#[error("{refused} messages of a batch did not leave, {sent} did; the first refusal: {first}")]
+#[error("{refused} messages of a batch were not sent, {sent} were; first error: {first}")]
 pub struct BatchError {
-    /// Messages that left.
+    /// Number of messages that were sent.
     pub sent: usize,
-    /// Messages that did not.
+    /// Number of messages that were not sent.
     pub refused: usize,
-    /// Why the first of them did not.
+    /// The error of the first message that was not sent.
     #[source]
     pub first: Error,
 }
 
-/// Adds up what became of each message of a batch.
+/// Collects the results of the messages of a batch.
 ///
-/// `sent` and `refused` are called for each message (or for each group that left as one); `finish` gives
-/// the result of the whole [`tell_batch`](crate::Swarm::tell_batch).
+/// Call `sent` or `refused` for each message, or for each group that was sent at once; `finish` returns the
+/// result of the whole [`tell_batch`](crate::Swarm::tell_batch).
 #[derive(Debug, Default)]
 pub struct BatchOutcome {
     sent: usize,
@@ -188,18 +188,18 @@ pub struct BatchOutcome {
 }
 
 impl BatchOutcome {
-    /// `count` messages left.
+    /// Records that `count` messages were sent.
     pub fn sent(&mut self, count: usize) {
         self.sent += count;
     }
 
-    /// `count` messages did not leave, because of `error`.
+    /// Records that `count` messages were not sent because of `error`.
     pub fn refused(&mut self, count: usize, error: Error) {
         self.refused += count;
         self.first.get_or_insert(error);
     }
 
-    /// Adds one message's own result.
+    /// Records the result of one message.
     pub fn record(&mut self, result: Result<()>) {
         match result {
             Ok(()) => self.sent(1),
@@ -207,7 +207,7 @@ impl BatchOutcome {
         }
     }
 
-    /// Adds the result of handing `count` messages on as one batch.
+    /// Records the result of sending `count` messages as one batch.
     pub fn record_batch(&mut self, count: usize, result: Result<(), BatchError>) {
         match result {
             Ok(()) => self.sent(count),
@@ -218,7 +218,7 @@ impl BatchOutcome {
         }
     }
 
-    /// `Ok` if every message left.
+    /// Returns `Ok` if every message was sent.
     pub fn finish(self) -> Result<(), BatchError> {
         match self.first {
             None => Ok(()),

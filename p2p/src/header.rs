@@ -1,4 +1,4 @@
-//! A layer that only adds and checks a header: state two functions, get singles, batches and asks.
+//! A layer that only adds and checks a header: two functions define it for tells, batches and asks.
 
 use std::fmt::Debug;
 use std::marker::PhantomData;
@@ -8,15 +8,15 @@ use crate::{
     Request, Result, SecureSwarm, Swarm, pass_through,
 };
 
-/// A header that each message and each request carries.
+/// A header that every message and every request carries. The [front page](crate#example) has an example.
 pub trait Header: Debug + Send + Sync + 'static {
     /// The layer's name in counters.
     const LAYER: &'static str;
 
-    /// Bytes that [`write`](Self::write) adds, at most. Never changes.
+    /// Returns the maximum number of bytes that [`write`](Self::write) adds. The value never changes.
     fn len(&self) -> usize;
 
-    /// Whether nothing is added.
+    /// Returns whether the header has no bytes.
     fn is_empty(&self) -> bool {
         self.len() == 0
     }
@@ -24,16 +24,16 @@ pub trait Header: Debug + Send + Sync + 'static {
     /// Adds the header to a packet on its way down.
     fn write(&self, packet: &mut Packet);
 
-    /// Checks the header of a packet on its way up and takes it off.
+    /// Checks and removes the header of a packet on its way up.
     ///
     /// # Errors
-    /// Why the packet is dropped, if it is not one of this layer's.
+    /// The reason for dropping the packet, if its header is not of this layer.
     fn read(&self, packet: &mut Packet) -> Result<(), Reason>;
 }
 
-/// A swarm whose every message carries the header `H`.
+/// A layer that puts the header `H` on every message.
 ///
-/// Responses to asks carry no header: the request's way back says where they belong.
+/// Responses to asks carry no header: the responder of the request routes them.
 #[derive(Debug)]
 pub struct HeaderSwarm<A, S, H> {
     inner: S,
@@ -43,7 +43,7 @@ pub struct HeaderSwarm<A, S, H> {
 }
 
 impl<A, S, H: Header> HeaderSwarm<A, S, H> {
-    /// Puts `header` on every message that goes through `inner`.
+    /// Wraps `inner` and puts `header` on each message.
     pub fn new(inner: S, header: H) -> Self {
         Self {
             inner,
@@ -53,12 +53,12 @@ impl<A, S, H: Header> HeaderSwarm<A, S, H> {
         }
     }
 
-    /// The swarm below.
+    /// Returns the swarm below.
     pub fn inner(&self) -> &S {
         &self.inner
     }
 
-    /// Takes the header off; counts what becomes of the packet.
+    /// Removes the header and counts the packet as delivered or dropped. Returns whether it is delivered.
     fn accept(&self, payload: &mut Packet, src: &impl Addr) -> bool {
         self.counters.received(1);
         match self.header.read(payload) {

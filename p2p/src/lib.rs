@@ -1,11 +1,74 @@
-//! A swarm is a group of nodes that send messages to one another; these are the traits that make swarms stack.
+//! A swarm is a group of nodes that send messages to one another; this crate has the traits that make swarms
+//! stack.
 //!
-//! [`Swarm`] is one node's view: [`tell`](Swarm::tell) and [`receive`](Swarm::receive), an MTU, addresses.
-//! [`AskSwarm`] adds request and response, [`SecureSwarm`] adds keys. A layer wraps a swarm and is one again,
-//! so whatever runs on a swarm runs on a stack of them.
+//! [`Swarm`] is one node's view of the group. A *base* implements it over a medium such as UDP. A *layer*
+//! wraps a swarm and implements the same trait, so a program that is written against [`Swarm`] runs on every
+//! stack of layers.
 //!
-//! Deliberately absent: a runtime, sockets, clocks, streams, and any assumption of IP. Bases and layers are in
-//! `p2p-swarms`, and the laws that every swarm keeps in `p2p-swarmtest`.
+//! ```text
+//!   program     tell(dst, packet) │                 ▲ receive() -> Message
+//!                                 ▼                 │
+//!   layer       writes its header into the packet   checks the header and removes it
+//!                                 │                 ▲
+//!   base        sends the packet  ▼                 │ receives a packet
+//! ```
+//!
+//! One [`Packet`] travels through the whole stack: it has room in front for all headers, so no layer copies
+//! the payload.
+//!
+//! # What is here
+//!
+//! | item | purpose |
+//! | --- | --- |
+//! | [`Swarm`] | sends and receives messages; has an MTU, addresses and counters |
+//! | [`AskSwarm`] | adds requests with responses |
+//! | [`SecureSwarm`] | adds authenticated public keys |
+//! | [`Packet`], [`Headroom`], [`Message`] | the buffer of a message, and a received message with its addresses |
+//! | [`Request`], [`Responder`], [`Rejection`] | a received request, the handle that answers it, and the codes for refusing it |
+//! | [`Addr`], [`PeerId`] | an address in one swarm, and the identity of a node |
+//! | [`Header`], [`HeaderSwarm`], [`pass_through!`] | helpers for writing a layer |
+//! | [`serve_asks`], [`messages`] | a request server with a concurrency limit, and a stream of messages |
+//! | [`BoxSwarm`], [`BoxAddr`] and relatives | swarms and addresses with a type that is chosen at run time |
+//! | [`Counters`], [`Snapshot`], [`Reason`] | what each layer sent, received, delivered and dropped, and why |
+//! | [`Error`], [`BatchError`] | the errors of all swarms |
+//!
+//! # Example
+//! A layer that marks every message with one byte and drops messages without the mark. It works on any swarm:
+//!
+//! ```
+//! use p2p::{Addr, Header, HeaderSwarm, Packet, Reason, Swarm};
+//!
+//! #[derive(Debug)]
+//! struct Tag(u8);
+//!
+//! impl Header for Tag {
+//!     const LAYER: &'static str = "tag";
+//!
+//!     fn len(&self) -> usize {
+//!         1
+//!     }
+//!     fn write(&self, packet: &mut Packet) {
+//!         packet.push_front(&[self.0]);
+//!     }
+//!     fn read(&self, packet: &mut Packet) -> Result<(), Reason> {
+//!         match packet.pop_front() {
+//!             Some([tag]) if tag == self.0 => Ok(()),
+//!             _ => Err(Reason::Malformed),
+//!         }
+//!     }
+//! }
+//!
+//! async fn greet<A: Addr>(swarm: impl Swarm<A>, dst: A) -> p2p::Result<()> {
+//!     let tagged = HeaderSwarm::new(swarm, Tag(7));
+//!     tagged.tell(&dst, tagged.packet(b"hello")).await?;
+//!     let message = tagged.receive().await?;
+//!     println!("{} bytes from {}", message.payload.len(), message.src);
+//!     Ok(())
+//! }
+//! ```
+//!
+//! Deliberately absent: a runtime, sockets, clocks, streams, and any assumption of IP. Bases and layers are
+//! in `p2p-swarms`; the laws that every swarm must keep are in `p2p-swarmtest`.
 #![forbid(unsafe_code)]
 
 mod addr;

@@ -1,20 +1,20 @@
-//! A message as it is received.
+//! A received message and its addresses.
 
 use crate::Packet;
 
-/// A message: who sent it, to which of our addresses, and what it says.
+/// A received message: its source, its destination and its payload.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Message<A> {
-    /// Who sent it; can be told to.
+    /// The address of the sender. A [`tell`](crate::Swarm::tell) to it reaches the sender.
     pub src: A,
-    /// Which of the receiver's addresses it was sent to.
+    /// The receiver's own address that the message was sent to.
     pub dst: A,
-    /// What it says.
+    /// The bytes of the message.
     pub payload: Packet,
 }
 
 impl<A> Message<A> {
-    /// The same message with both addresses translated.
+    /// Translates both addresses and keeps the payload.
     pub fn map_addrs<B>(self, mut translate: impl FnMut(A) -> B) -> Message<B> {
         Message {
             src: translate(self.src),

@@ -1,12 +1,12 @@
-//! One buffer for a message's whole way down and up a stack: bytes with room in front and behind.
+//! One buffer for a message on its whole way down and up a stack: bytes with room in front and behind.
 //!
-//! A layer writes its header into the room in front ([`Packet::push_front`]), a cipher its tag into the
-//! room behind ([`Packet::push_back`]), and both are taken off again on the way up by moving an edge. No
-//! layer copies the payload. Where the room is too short the packet moves to a larger buffer, so
-//! correctness never depends on what [`Headroom`] a sender guessed.
+//! A layer writes its header into the room in front ([`Packet::push_front`]), a cipher writes its tag into
+//! the room behind ([`Packet::push_back`]), and both are removed on the way up by moving an edge. No layer
+//! copies the payload. If the room is too short, the packet moves to a larger buffer, so correctness never
+//! depends on the [`Headroom`] that a sender chose.
 //!
-//! Deliberately absent: shared payloads. A packet is the only writer of its bytes, so that a layer may
-//! seal and open in place; sending one payload to many peers copies it once for each.
+//! Deliberately absent: shared payloads. A packet is the only owner of its bytes, so that a layer can encrypt
+//! and decrypt in place. Sending one payload to many peers copies it once for each.
 
 use std::fmt;
 use std::ops::{Deref, DerefMut};
@@ -15,22 +15,22 @@ use bytes::{Bytes, BytesMut};
 
 use crate::{Error, Result, spare};
 
-/// Bytes that the layers below will add to a message, in front of it and behind it.
+/// Bytes that the layers below add in front of a message and behind it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Headroom {
     /// Bytes of headers in front.
     pub front: usize,
-    /// Bytes of tags or padding behind.
+    /// Bytes of authentication tags or padding behind.
     pub back: usize,
 }
 
 impl Headroom {
-    /// Room for `front` bytes in front and `back` bytes behind.
+    /// Creates room for `front` bytes in front and `back` bytes behind.
     pub const fn new(front: usize, back: usize) -> Self {
         Self { front, back }
     }
 
-    /// The room of this layer and of the ones below it together.
+    /// Returns the room of this layer and of the layers below it together.
     #[must_use]
     pub const fn plus(self, below: Headroom) -> Self {
         Self {
@@ -40,22 +40,37 @@ impl Headroom {
     }
 }
 
-/// A message's bytes, with room to grow in front and behind.
+/// The bytes of a message, with room to grow in front and behind.
 ///
-/// Dereferences to the payload alone. Equality and `Debug` look at the payload alone, too. A packet that needs
-/// between 768 and 2048 bytes with its room takes a buffer of that size, of which each thread keeps up to 256 that
-/// were dropped (512 KiB), and all threads together 512 more.
+/// Dereferences to the payload. Equality and `Debug` use the payload only.
+///
+/// # Example
+/// ```
+/// use p2p::{Headroom, Packet};
+///
+/// let mut packet = Packet::new(Headroom::new(4, 16), b"payload");
+/// packet.push_front(b"head"); // uses the room, does not move the payload
+/// assert_eq!(packet, b"headpayload");
+///
+/// assert_eq!(packet.pop_front::<4>(), Some(*b"head"));
+/// assert_eq!(packet.room().front, 4); // the removed header is room again
+/// assert_eq!(packet, b"payload");
+/// ```
+///
+/// # Limits
+/// A packet that needs between 768 and 2048 bytes, room included, takes a 2048-byte buffer from a pool. The
+/// pool keeps up to 256 dropped buffers for each thread (512 KiB), and 512 more for all threads together.
 #[derive(Default)]
 pub struct Packet {
-    /// `buf[start..end]` is payload; everything else, spare capacity too, is room.
+    /// `buf[start..end]` is the payload; the rest, including spare capacity, is room.
     buf: BytesMut,
     start: usize,
     end: usize,
-    /// Whether the buffer is one of [`spare`], and wholly this packet's.
+    /// Whether `buf` came from the pool in [`spare`] and was never split.
     spare: bool,
 }
 
-/// Room that a packet gets when it must move anyway, so that the next header does not move it again.
+/// Room around a packet that had to move, so that the next header does not move it again.
 const REGROW: Headroom = Headroom::new(64, 32);
 
 impl Packet {
@@ -66,8 +81,8 @@ impl Packet {
         packet
     }
 
-    /// An empty packet with `room` around a payload of up to `capacity` bytes; fill it with
-    /// [`push_back`](Self::push_back).
+    /// Creates an empty packet with `room` around a payload of up to `capacity` bytes;
+    /// [`push_back`](Self::push_back) fills it.
     pub fn with_capacity(room: Headroom, capacity: usize) -> Self {
         let (start, len) = (room.front, room.front + capacity + room.back);
         let Some(buf) = spare::take(len) else {
@@ -83,9 +98,9 @@ impl Packet {
         }
     }
 
-    /// Takes `buf` as it is: the first `start` bytes are room, the rest is payload. No copy.
+    /// Takes `buf` without copying: the first `start` bytes are room, the rest is payload.
     ///
-    /// `start` beyond the end counts as the end.
+    /// A `start` beyond the end counts as the end.
     pub fn from_buffer(buf: BytesMut, start: usize) -> Self {
         let start = start.min(buf.len());
         Self {
@@ -96,7 +111,7 @@ impl Packet {
         }
     }
 
-    /// The buffer and where in it the payload starts. No copy.
+    /// Returns the buffer and the offset of the payload in it, without copying.
     pub fn into_buffer(mut self) -> (BytesMut, usize) {
         self.spare = false;
         let mut buf = std::mem::take(&mut self.buf);
@@ -104,24 +119,24 @@ impl Packet {
         (buf, self.start)
     }
 
-    /// The payload as [`Bytes`], which can be cloned without a copy. No copy.
+    /// Converts the payload into [`Bytes`], without copying.
     pub fn into_bytes(self) -> Bytes {
         let (mut buf, start) = self.into_buffer();
         bytes::Buf::advance(&mut buf, start);
         buf.freeze()
     }
 
-    /// Bytes of the payload.
+    /// Returns the length of the payload in bytes.
     pub fn len(&self) -> usize {
         self.end - self.start
     }
 
-    /// Whether the payload is empty. An empty packet is a message all the same.
+    /// Returns whether the payload is empty. An empty packet is a valid message.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// The room left in front and behind.
+    /// Returns the room that is left in front and behind.
     pub fn room(&self) -> Headroom {
         Headroom {
             front: self.start,
@@ -129,14 +144,17 @@ impl Packet {
         }
     }
 
-    /// Memory that this packet holds at least, in bytes: room, payload and spare capacity.
+    /// Returns the memory that this packet holds at least, in bytes: room, payload and spare capacity.
     ///
-    /// A packet split from a larger receive buffer keeps all of that buffer alive; see
+    /// A packet that was split from a larger receive buffer keeps all of that buffer alive; see
     /// [`detach`](Self::detach).
     pub fn held(&self) -> usize {
         self.buf.capacity()
     }
 
+    /// Checks the length of the payload.
+    ///
+    /// # Errors
     /// [`Error::MtuExceeded`] if the payload is longer than `mtu` bytes.
     pub fn check(&self, mtu: usize) -> Result<()> {
         if self.len() <= mtu {
@@ -149,12 +167,12 @@ impl Packet {
         }
     }
 
-    /// Writes `header` in front of the payload, into the room if there is enough.
+    /// Writes `header` in front of the payload, into the room if it is large enough.
     pub fn push_front(&mut self, header: &[u8]) {
         self.grow_front(header.len()).copy_from_slice(header);
     }
 
-    /// Moves the front edge by `len` bytes and returns them to be written.
+    /// Moves the front edge by `len` bytes and returns them for writing.
     pub fn grow_front(&mut self, len: usize) -> &mut [u8] {
         if self.start < len {
             self.move_to(Headroom::new(len + REGROW.front, REGROW.back));
@@ -164,19 +182,20 @@ impl Packet {
         &mut self.buf[self.start..end]
     }
 
-    /// Takes the first `N` bytes off the payload, or nothing if there are fewer. They become room.
+    /// Removes the first `N` bytes of the payload and returns them, or `None` if the payload is shorter. They
+    /// become room.
     pub fn pop_front<const N: usize>(&mut self) -> Option<[u8; N]> {
         let header = *self.first_chunk::<N>()?;
         self.start += N;
         Some(header)
     }
 
-    /// Drops the first `len` bytes of the payload (all of it, if there are fewer). They become room.
+    /// Removes the first `len` bytes of the payload, or all of it if it is shorter. They become room.
     pub fn advance(&mut self, len: usize) {
         self.start += len.min(self.len());
     }
 
-    /// Writes `tail` behind the payload, into the room if there is enough.
+    /// Writes `tail` behind the payload, into the room if it is large enough.
     pub fn push_back(&mut self, tail: &[u8]) {
         let end = self.end + tail.len();
         if let Some(room) = self.buf.get_mut(self.end..end) {
@@ -195,22 +214,23 @@ impl Packet {
         self.end = self.buf.len();
     }
 
-    /// Cuts the payload to its first `len` bytes; does nothing if it is shorter. The rest becomes room.
+    /// Shortens the payload to its first `len` bytes; has no effect on a shorter one. The rest becomes room.
     pub fn truncate(&mut self, len: usize) {
         self.end = self.start + len.min(self.len());
     }
 
-    /// Takes the last `N` bytes off the payload, or nothing if there are fewer. They become room.
+    /// Removes the last `N` bytes of the payload and returns them, or `None` if the payload is shorter. They
+    /// become room.
     pub fn pop_back<const N: usize>(&mut self) -> Option<[u8; N]> {
         let tail = *self.last_chunk::<N>()?;
         self.truncate(self.len() - N);
         Some(tail)
     }
 
-    /// Splits the first `len` bytes of the payload off into a packet of their own. No copy.
+    /// Splits the first `len` bytes of the payload off into another packet, without copying.
     ///
-    /// The front part gets the room in front and keeps none behind; the rest has none in front.
-    /// `len` beyond the end takes all.
+    /// The returned packet keeps the room in front and has none behind; `self` has none in front. A `len`
+    /// beyond the end takes the whole payload.
     #[must_use]
     pub fn split_front(&mut self, len: usize) -> Packet {
         self.spare = false;
@@ -220,7 +240,7 @@ impl Packet {
         Packet::from_buffer(front, std::mem::take(&mut self.start))
     }
 
-    /// Copies the payload into a buffer of its own, so that no larger buffer is kept alive by it.
+    /// Copies the payload into a new buffer, so that it does not keep a larger buffer alive.
     ///
     /// A queue calls this for small packets that must wait.
     pub fn detach(&mut self, room: Headroom) {
@@ -242,7 +262,7 @@ impl Drop for Packet {
 }
 
 impl Clone for Packet {
-    /// Copies the payload, with the room in front and room for tags behind.
+    /// Copies the payload, with the room in front and room for a tag behind.
     fn clone(&self) -> Self {
         let room = Headroom::new(self.start, self.room().back.min(REGROW.back));
         Packet::new(room, self)
@@ -287,7 +307,7 @@ impl From<&str> for Packet {
 }
 
 impl From<Vec<u8>> for Packet {
-    /// Takes the vector without a copy. It has no room in front, so the first header moves it.
+    /// Takes the vector without copying. It has no room in front, so the first header moves it.
     fn from(payload: Vec<u8>) -> Self {
         Packet::from_buffer(BytesMut::from(Bytes::from(payload)), 0)
     }
@@ -354,7 +374,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_popped_is_room_for_a_relay() {
+    fn a_popped_header_becomes_room() {
         let mut packet = Packet::from(b"headbody".to_vec());
         let _: Option<[u8; 4]> = packet.pop_front();
         let at = packet.as_ptr();
@@ -365,7 +385,7 @@ mod tests {
     }
 
     #[test]
-    fn split_parts_are_writable_and_apart() {
+    fn split_parts_are_writable_and_independent() {
         let mut rest = Packet::new(Headroom::new(2, 0), b"aabbcc");
         let mut first = rest.split_front(2);
         first.push_front(b"12");
@@ -375,7 +395,7 @@ mod tests {
         assert_eq!(rest, b"56bbcc");
     }
 
-    /// What a test does to a packet and to a plain vector alike.
+    /// An operation that the test applies to a packet and to a plain vector.
     #[derive(Clone, Debug)]
     enum Op {
         PushFront(Vec<u8>),
@@ -400,7 +420,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn behaves_like_a_vector(front in 0..80usize, back in 0..80usize,
+        fn a_packet_behaves_like_a_vector(front in 0..80usize, back in 0..80usize,
                                  payload in proptest::collection::vec(any::<u8>(), 0..2100usize),
                                  ops in proptest::collection::vec(op(), 0..20)) {
             let mut packet = Packet::new(Headroom::new(front, back), &payload);

@@ -1,12 +1,12 @@
-//! `pass_through!`: the methods that a layer does not change, in one line.
+//! `pass_through!` forwards the methods that a layer does not change to the swarm below.
 
 /// Implements methods of [`Swarm`](crate::Swarm), [`AskSwarm`](crate::AskSwarm) and
 /// [`SecureSwarm`](crate::SecureSwarm) by calling the same method of a field.
 ///
-/// `pass_through!(inner: local_addrs, parse_addr, close);` goes inside an `impl … Swarm<A> for …` block whose
-/// address type is called `A`; `inner` is the field's name. `visit_counters` shows the counters of the field
-/// alone; a layer that counts writes it out. `PublicKey` stands for the associated type of `SecureSwarm` and
-/// takes it from the type `S`.
+/// Use `pass_through!(inner: local_addrs, parse_addr, close);` inside an `impl … Swarm<A> for …` block. The
+/// address type must be named `A`; `inner` is the name of the field. `visit_counters` visits the counters of
+/// the field only; a layer with counters implements it by hand. `PublicKey` is the associated type of
+/// `SecureSwarm`; it comes from a type parameter `S`.
 ///
 /// ```
 /// use p2p::{Addr, Swarm, pass_through};

@@ -1,4 +1,4 @@
-//! Who a node is: 32 bytes, usually the hash of its public key.
+//! The identity of a node: 32 bytes, usually the hash of its public key.
 
 use std::fmt;
 use std::str::FromStr;
@@ -11,8 +11,8 @@ use crate::{Error, Result};
 
 /// The identity of a node: 32 bytes.
 ///
-/// Its text is 43 characters of base64 without padding, in an alphabet whose order is that of ASCII, so
-/// that texts sort as the bytes do. Parsing takes that one spelling alone: trailing bits must be zero.
+/// Its text is 43 characters of base64 without padding, in an alphabet that is ordered as in ASCII, so that
+/// texts sort as the bytes do. Parsing accepts only this spelling: trailing bits must be zero.
 #[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct PeerId([u8; 32]);
 
@@ -23,19 +23,19 @@ const TEXT: GeneralPurpose = match Alphabet::new(ALPHABET) {
     Err(_) => panic!("64 distinct printable characters"),
 };
 
-/// Characters of a [`PeerId`] in text form.
+/// Length of a [`PeerId`] in text form, in characters.
 const TEXT_LEN: usize = 43;
 
 impl PeerId {
-    /// The id that is all zero, which belongs to nobody.
+    /// The id of zero bytes only. No node has it.
     pub const ZERO: PeerId = PeerId([0; 32]);
 
-    /// The id with these bytes.
+    /// Creates an id from its bytes.
     pub const fn new(bytes: [u8; 32]) -> Self {
         Self(bytes)
     }
 
-    /// The id's bytes.
+    /// Returns the bytes of the id.
     pub const fn as_bytes(&self) -> &[u8; 32] {
         &self.0
     }

@@ -1,14 +1,24 @@
-//! Swarms whose addresses are backed by keys.
+//! Swarms that authenticate their addresses with public keys.
 
 use std::fmt::Debug;
 use std::sync::Arc;
 
 use crate::{Addr, Result, Swarm};
 
-/// A swarm that proves who sent a message.
+/// A swarm that authenticates the source of every message.
 ///
-/// The source of a message is who it says, a message to `ID@addr` reaches ID or nobody, and tampered or
-/// replayed bytes never surface.
+/// # Security
+/// The source address of a message is authenticated, a message to `ID@addr` is delivered only to the node with that ID,
+/// and modified or replayed bytes are never delivered.
+///
+/// # Example
+/// ```
+/// use p2p::{Addr, SecureSwarm};
+///
+/// async fn same_key<A: Addr>(swarm: &impl SecureSwarm<A>, a: &A, b: &A) -> p2p::Result<bool> {
+///     Ok(swarm.lookup_public_key(a).await? == swarm.lookup_public_key(b).await?)
+/// }
+/// ```
 #[diagnostic::on_unimplemented(
     message = "no layer of `{Self}` proves identities to addresses of type `{A}`",
     label = "has no public key",
@@ -16,20 +26,20 @@ use crate::{Addr, Result, Swarm};
     note = "a layer above that passes no keys on hides those of the layers below it"
 )]
 pub trait SecureSwarm<A: Addr>: Swarm<A> {
-    /// A node's public key; as bytes it is the key's one canonical encoding.
+    /// A node's public key. `as_ref` returns its one canonical encoding.
     type PublicKey: Clone + Eq + Debug + AsRef<[u8]> + Send + Sync + 'static;
 
-    /// This node's public key.
+    /// Returns this node's public key.
     fn public_key(&self) -> Self::PublicKey;
 
-    /// The public key of the node at `addr`, which may need a handshake with it.
+    /// Returns the public key of the node at `addr`. May perform a handshake with it.
     ///
     /// # Errors
-    /// [`Unreachable`](crate::Error::Unreachable) or [`TimedOut`](crate::Error::TimedOut) if it does not prove
-    /// its key in time.
+    /// [`Unreachable`](crate::Error::Unreachable) or [`TimedOut`](crate::Error::TimedOut) if the node does
+    /// not prove its key in time.
     ///
     /// # Cancel safety
-    /// Cancelling stops waiting; a handshake under way goes on.
+    /// Cancelling ends the wait; a handshake in progress continues.
     fn lookup_public_key(&self, addr: &A) -> impl Future<Output = Result<Self::PublicKey>> + Send;
 }
 

@@ -1,4 +1,4 @@
-//! Ways to consume a swarm: serve its asks with a handler, read its messages as a stream.
+//! Helpers that consume a swarm: a request server and a stream of messages.
 
 use futures_util::StreamExt as _;
 use futures_util::future::{Either, select};
@@ -6,28 +6,28 @@ use futures_util::stream::{FuturesUnordered, Stream, unfold};
 
 use crate::{Addr, AskSwarm, Error, Message, Packet, Rejection, Responder, Result, Swarm};
 
-/// What a handler of [`serve_asks`] is given: a request without its way back.
+/// The argument of a [`serve_asks`] handler: a request without its responder.
 #[derive(Clone, Debug)]
 pub struct Asked<A> {
-    /// Who asks.
+    /// The address of the node that sent the request.
     pub src: A,
-    /// Which of our addresses was asked.
+    /// The receiver's own address that the request was sent to.
     pub dst: A,
-    /// What is asked.
+    /// The bytes of the request.
     pub payload: Packet,
 }
 
-/// Answers the asks of `swarm` with `handler`, at most `limit` of them at a time (at least one), until the
-/// swarm is closed.
+/// Answers the asks of `swarm` with `handler` until the swarm is closed. At most `limit` handlers run at a
+/// time (at least one).
 ///
-/// At the limit no further ask is received: asks wait in the swarm's own bounded queue. All handlers run in
-/// the caller's task; a handler that computes for long should move to a thread or task of its own.
+/// At the limit no further ask is received; asks wait in the swarm's bounded queue. All handlers run in the
+/// caller's task, so a handler with long computations should move them to another thread or task.
 ///
 /// # Errors
 /// The first error of [`receive_ask`](AskSwarm::receive_ask) other than [`Error::Closed`], which is `Ok`.
 ///
 /// # Cancel safety
-/// Cancelling rejects the asks whose handlers are still running.
+/// Cancelling rejects the asks that have running handlers.
 ///
 /// ```
 /// # async fn example<A: p2p::Addr>(swarm: impl p2p::AskSwarm<A>) -> p2p::Result<()> {
@@ -35,7 +35,8 @@ pub struct Asked<A> {
 /// # }
 /// ```
 ///
-/// A handler borrows its state. A server that is spawned owns both, and lends the state to the handler:
+/// A handler borrows its state. A spawned server owns the swarm and the state, and lends the state to the
+/// handler:
 ///
 /// ```
 /// # use std::sync::atomic::{AtomicU64, Ordering};
@@ -51,8 +52,8 @@ pub struct Asked<A> {
 /// });
 /// # }
 /// ```
-// Not `AsyncFn`: the compiler cannot prove that the futures of a handler that borrows are `Send` (rust-lang/rust#110338),
-// so that such a server could not be spawned.
+// Not `AsyncFn`: the compiler cannot prove that the futures of a handler that borrows are `Send`
+// (rust-lang/rust#110338), so a task could not spawn such a server.
 pub async fn serve_asks<A, S, H, F>(swarm: &S, limit: usize, handler: H) -> Result<()>
 where
     A: Addr,
@@ -65,7 +66,7 @@ where
         while running.len() >= limit.max(1) {
             running.next().await;
         }
-        // One receive at a time; it is kept across the handlers that end meanwhile.
+        // The receive future is kept while handlers end, so that no request is lost.
         let mut next = Box::pin(swarm.receive_ask());
         let request = loop {
             if running.is_empty() {
@@ -87,19 +88,19 @@ where
     }
 }
 
-/// Sends back what a handler returns.
+/// Sends the handler's result back to the asking node.
 async fn answer(handling: impl Future<Output = Result<Packet, Rejection>>, responder: Responder) {
     match handling.await {
-        // What cannot be sent back is the asker's loss alone, and the swarm has counted it.
+        // A failed response affects the asking node only, and the swarm has counted it.
         Ok(response) => drop(responder.respond(response).await),
         Err(why) => responder.reject(why),
     }
 }
 
-/// The messages of `swarm` as a stream, which ends when the swarm is closed.
+/// Returns the messages of `swarm` as a stream, which ends when the swarm is closed.
 ///
 /// # Errors
-/// An item is what [`receive`](Swarm::receive) returned; after an error the stream goes on.
+/// Each item is the result of one [`receive`](Swarm::receive); the stream continues after an error.
 pub fn messages<A: Addr, S: Swarm<A>>(swarm: S) -> impl Stream<Item = Result<Message<A>>> + Send {
     unfold(swarm, async |swarm| match swarm.receive().await {
         Err(Error::Closed) => None,

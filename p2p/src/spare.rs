@@ -1,32 +1,33 @@
-//! Buffers of packets that were dropped, kept for the next packets.
+//! A pool of packet buffers: dropped packets leave their buffers for new ones.
 //!
-//! A datagram is about as long as the next one, and mostly dropped by the thread that makes the next one. A general
-//! allocator takes longer over such blocks than the copy into them does. Where one thread makes what another drops, buffers
-//! go back through a depot that all threads share, many at a time (Bonwick and Adams, "Magazines and Vmem", 2001).
+//! Datagrams are of similar length, and the thread that drops one mostly makes the next. A general allocator
+//! takes longer for a block of this size than copying a datagram into it. When one thread allocates packets
+//! and another drops them, buffers return in batches through a pool that all threads share (the magazines of
+//! Bonwick and Adams, "Magazines and Vmem", 2001).
 //!
 //! # Limits
-//! A thread keeps [`KEPT`] buffers of [`SIZE`] bytes, 512 KiB, until it ends, and the depot [`DEPOT`] times [`CASE`] of
-//! them, 1 MiB. Beyond that, buffers are freed at once.
+//! A thread keeps at most [`KEPT`] buffers of [`SIZE`] bytes, 512 KiB, until it ends. The shared pool keeps
+//! at most [`DEPOT`] batches of [`CASE`] buffers, 1 MiB. Buffers beyond these limits are freed.
 
 use std::cell::RefCell;
 use std::sync::Mutex;
 
 use bytes::BytesMut;
 
-/// Bytes of a buffer: a datagram of an ordinary link, with room around it.
+/// Size of a buffer in bytes: a datagram of an ordinary link, with room around it.
 pub(crate) const SIZE: usize = 2048;
 
-/// Packets that need less are left to the allocator, which is quick about them, so that a short message is charged what
-/// it is long.
+/// Packets that need less memory use the allocator, which is fast for small blocks, so that a short message
+/// is charged its own length only.
 const LEAST: usize = 768;
 
-/// Buffers that a thread keeps.
+/// Maximum number of buffers in a thread's list.
 const KEPT: usize = 256;
 
-/// Buffers that go to the depot and come from it together.
+/// Number of buffers that move to or from the shared pool at once.
 const CASE: usize = 64;
 
-/// Cases that the depot keeps.
+/// Maximum number of batches in the shared pool.
 const DEPOT: usize = 8;
 
 thread_local! {
@@ -35,11 +36,11 @@ thread_local! {
 
 static SHARED: Depot = Depot(Mutex::new(Vec::new()));
 
-/// Cases of buffers, which threads that have too many leave for those that have none.
+/// The shared pool: batches of buffers from threads that have too many, for threads that have none.
 struct Depot(Mutex<Vec<Vec<BytesMut>>>);
 
 impl Depot {
-    /// A buffer of a thread's own, or one of the depot's, whose case comes with it.
+    /// Takes a buffer from the thread's list; refills an empty list with one batch of the shared pool.
     fn take(&self, own: &mut Vec<BytesMut>) -> Option<BytesMut> {
         if own.is_empty() {
             let mut case = self.0.lock().ok()?.pop()?;
@@ -48,7 +49,8 @@ impl Depot {
         own.pop()
     }
 
-    /// Adds a buffer to a thread's own. Where these are too many, a case of them goes to the depot, or is freed.
+    /// Adds a buffer to the thread's list. If the list is full, moves a batch to the shared pool, or frees
+    /// the batch if the pool is full.
     fn give(&self, own: &mut Vec<BytesMut>, buf: BytesMut) {
         if own.len() >= KEPT {
             let case = own.split_off(KEPT - CASE);
@@ -62,20 +64,21 @@ impl Depot {
     }
 }
 
-/// A buffer of [`SIZE`] bytes, whatever they are, for a packet that needs `len` of them; `None` if that is none of its
-/// size.
+/// Returns a buffer of [`SIZE`] bytes with arbitrary contents for a packet of `len` bytes, or `None` if a
+/// packet of that length does not use the pool.
 pub(crate) fn take(len: usize) -> Option<BytesMut> {
     if !(LEAST..=SIZE).contains(&len) {
         return None;
     }
-    // A thread that ends has no list any more.
+    // The thread-local list of an ending thread is already destroyed.
     let spare = SPARE.try_with(|spare| SHARED.take(&mut *spare.try_borrow_mut().ok()?));
     Some(spare.ok().flatten().unwrap_or_else(|| BytesMut::zeroed(SIZE)))
 }
 
-/// Gives back what [`take`] gave, of which no part was split off.
+/// Returns a buffer of [`take`] to the pool. The caller must not have split it.
 pub(crate) fn give(buf: BytesMut) {
-    // It may have been cut or have grown, and a buffer is not to be zeroed again.
+    // A buffer that was shortened or reallocated is freed, because restoring its length would mean zeroing it
+    // again.
     if buf.len() != SIZE || buf.capacity() != SIZE {
         return;
     }
@@ -98,7 +101,7 @@ mod tests {
     }
 
     #[test]
-    fn the_buffer_of_a_dropped_packet_is_that_of_the_next_one() {
+    fn the_buffer_of_a_dropped_packet_is_used_again() {
         let first = Packet::new(Headroom::new(10, 10), &[1; 1200]);
         let at = first.as_ptr();
         drop(first);
@@ -109,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn a_buffer_of_which_a_part_lives_on_is_not_used_again() {
+    fn a_split_buffer_is_not_used_again() {
         let mut rest = Packet::new(Headroom::default(), &[3; 1200]);
         let before = kept();
         let front = rest.split_front(600);
@@ -120,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn what_left_its_packet_does_not_come_back() {
+    fn a_buffer_taken_out_of_a_packet_does_not_return_to_the_pool() {
         let packet = Packet::new(Headroom::default(), &[5; 1200]);
         let before = kept();
         let (buf, start) = packet.into_buffer();
@@ -130,16 +133,20 @@ mod tests {
         long.push_back(&[6; 2000]);
         assert_eq!(long.len(), 3200);
         drop(long);
-        assert_eq!(kept(), before + 1, "it moved, and gave the short buffer back");
+        assert_eq!(
+            kept(),
+            before + 1,
+            "the packet moved and returned the short buffer"
+        );
     }
 
-    /// Where these buffers are.
+    /// Returns the addresses of the buffers.
     fn places<'a>(bufs: impl IntoIterator<Item = &'a BytesMut>) -> BTreeSet<*const u8> {
         bufs.into_iter().map(|buf| buf.as_ptr()).collect()
     }
 
     #[test]
-    fn what_one_thread_drops_another_takes_and_neither_keeps_more_than_its_limit() {
+    fn threads_share_buffers_and_no_list_exceeds_its_limit() {
         let (depot, mut dropping, mut taking) = (Depot(Mutex::default()), Vec::new(), Vec::new());
         let bufs: Vec<_> = (0..KEPT + 2 * DEPOT * CASE)
             .map(|_| BytesMut::zeroed(SIZE))

@@ -1,4 +1,4 @@
-//! The asking side of a swarm as a [`tower_service::Service`].
+//! [`AskSwarm::ask`] as a [`tower_service::Service`].
 
 use std::fmt;
 use std::future::Future;
@@ -11,16 +11,17 @@ use tower_service::Service;
 
 use crate::{Addr, AskSwarm, Error, Packet, Result};
 
-/// A service whose call is an ask: takes `(destination, request)`, gives the response.
+/// A service that asks: its request is `(destination, request)`, its response is the ask's response.
 ///
-/// It is always ready; put a concurrency limit or a load shedder of `tower` in front as with any service.
+/// `poll_ready` always returns ready. For backpressure, wrap it in a concurrency limit or a load shedder of
+/// `tower`.
 pub struct AskService<A, S> {
     swarm: Arc<S>,
     addr: PhantomData<fn() -> A>,
 }
 
 impl<A, S> AskService<A, S> {
-    /// Asks through `swarm`.
+    /// Creates a service that sends its requests through `swarm`.
     pub fn new(swarm: Arc<S>) -> Self {
         Self {
             swarm,

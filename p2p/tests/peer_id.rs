@@ -1,4 +1,4 @@
-//! Text form of peer ids, beside what the Go library was seen to do.
+//! The text form of peer ids, compared with recorded results of the Go library.
 
 use p2p::{Error, PeerId};
 use proptest::prelude::*;
@@ -21,7 +21,7 @@ fn id(hex: &Value) -> PeerId {
 }
 
 #[test]
-fn texts_are_those_of_the_go_library() {
+fn texts_equal_those_of_the_go_library() {
     let vectors = vectors();
     for case in list(&vectors, "text") {
         assert_eq!(case["text"], id(&case["bytes"]).to_string(), "{}", case["name"]);
@@ -41,9 +41,9 @@ fn texts_are_those_of_the_go_library() {
     assert!(ids.len() > 10 && ids.is_sorted(), "texts sort as the bytes do");
 }
 
-/// The Go library takes some texts that spell no id (it ignores what it cannot decode): here they are errors.
+/// The Go library accepts some texts that are not ids, because it ignores what it cannot decode; here they are errors.
 #[test]
-fn one_text_for_each_id() {
+fn each_id_has_exactly_one_text() {
     let vectors = vectors();
     for case in list(&vectors, "parse") {
         let text = case["text"].as_str().expect("text");

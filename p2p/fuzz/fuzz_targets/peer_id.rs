@@ -1,4 +1,4 @@
-//! Any text is a peer id with this one spelling, or a typed error; any 32 bytes are one.
+//! Any text is the one spelling of a peer id, or a typed error; any 32 bytes are a peer id.
 #![no_main]
 #![forbid(unsafe_code)]
 
@@ -21,14 +21,14 @@ fuzz_target!(|bytes: &[u8]| {
     if let Ok(text) = std::str::from_utf8(bytes) {
         check(text);
     }
-    // The same bytes as digits, of which there may be too few or too many.
+    // The same bytes as digits: their number may be wrong.
     check(
         &bytes
             .iter()
             .map(|byte| char::from(DIGITS[usize::from(*byte) % 64]))
             .collect::<String>(),
     );
-    // The same bytes as an id, filled up with the first of them.
+    // The same bytes as an id, padded with their first byte.
     let mut id = [bytes.first().copied().unwrap_or_default(); 32];
     id.iter_mut().zip(bytes).for_each(|(to, from)| *to = *from);
     assert_eq!(PeerId::new(id).to_string().parse().ok(), Some(PeerId::new(id)));

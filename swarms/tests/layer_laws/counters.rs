@@ -83,12 +83,12 @@ fn reasons_and_rejections_have_texts_of_their_own() {
             3,
             "the request or the response exceeds the MTU",
         ),
-        (Rejection::NO_CHANNEL, 4, "nobody answers on that channel"),
-        (Rejection::DENIED, 5, "the asker is not allowed there"),
+        (Rejection::NO_CHANNEL, 4, "no reader is open on that channel"),
+        (Rejection::DENIED, 5, "the asking node is not allowed there"),
         (
             Rejection::FORGOTTEN,
             6,
-            "it may have been served before, and the node forgot the outcome",
+            "the request may have been served before, and its outcome was forgotten",
         ),
         (Rejection::new(NonZeroU8::MAX), 255, "code 255"),
     ];
