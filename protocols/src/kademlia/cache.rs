@@ -1,7 +1,7 @@
-//! A bounded map that keeps what is near a locus: at its limit the newest of the farthest entries leaves.
+//! A bounded map of keys by distance: at its limit it evicts from the bucket that is farthest from its locus.
 //!
-//! That is the cache of go-p2p's `kademlia` package, but for two faults of it. What has expired is never given out
-//! here, swept or not, and sweeping lowers the count. And [`Cache::would_add`] foretells exactly what
+//! Follows the cache of go-p2p's `kademlia` package, without two of its faults: expired entries are never
+//! returned, swept or not, and a sweep lowers the count. [`Cache::would_add`] predicts exactly what
 //! [`Cache::put`] does.
 
 use std::cmp::Ordering;
@@ -12,14 +12,14 @@ use p2p::{Error, Result};
 
 use super::distance::{compare, shared_bits};
 
-/// A value, with when it came and when it goes.
+/// A value with its creation and expiry times.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Entry<V> {
     /// The value.
     pub value: V,
-    /// When it came. Of entries that are equally far, the newest leaves first.
+    /// Creation time. Of entries in the same bucket, the newest is evicted first.
     pub created: Duration,
-    /// From when on it is gone; `None` is never.
+    /// Expiry time; `None` means never.
     pub expires: Option<Duration>,
 }
 
@@ -29,16 +29,17 @@ impl<V> Entry<V> {
     }
 }
 
-/// What became of a [`Cache::put`].
+/// The result of a [`Cache::put`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Put<K, V> {
-    /// Whether there is now a key that was not there before: the one that was put.
+    /// Whether the key was added and kept.
     pub added: bool,
-    /// What left. It may be what was just put.
+    /// The evicted entry, which can be the new one.
     pub evicted: Option<(K, Entry<V>)>,
 }
 
-/// At most `max` entries near a locus. Bucket *n* holds the keys that share exactly *n* bits with the locus.
+/// A map of at most `max` entries. Bucket *n* holds the keys that share exactly *n* leading bits with the
+/// locus.
 #[derive(Clone, Debug)]
 pub struct Cache<K, V> {
     locus: K,
@@ -49,14 +50,15 @@ pub struct Cache<K, V> {
 }
 
 impl<K: AsRef<[u8]> + Ord + Clone, V> Cache<K, V> {
-    /// An empty cache. Buckets with `min_per_bucket` entries or fewer lose none.
+    /// Creates an empty cache. Buckets with `min_per_bucket` entries or fewer lose none.
     ///
     /// # Errors
-    /// [`Error::Invalid`] if `max` is too few for each bucket to have its minimum.
+    /// [`Error::Invalid`] if `max` is too small for the minimum of every bucket.
     pub fn new(locus: K, max: usize, min_per_bucket: usize) -> Result<Self> {
         let least = min_per_bucket.saturating_mul(8 * locus.as_ref().len());
         if max < least {
-            let reason = format!("{max} entries are fewer than the {least} that the buckets keep at least");
+            let reason =
+                format!("a limit of {max} entries is below the {least} that the buckets keep at least");
             return Err(Error::invalid("cache", reason));
         }
         Ok(Self {
@@ -65,7 +67,7 @@ impl<K: AsRef<[u8]> + Ord + Clone, V> Cache<K, V> {
         })
     }
 
-    /// An empty cache without a minimum for each bucket.
+    /// Creates an empty cache without a minimum for buckets.
     pub fn near(locus: K, max: usize) -> Self {
         Self {
             locus,
@@ -76,17 +78,17 @@ impl<K: AsRef<[u8]> + Ord + Clone, V> Cache<K, V> {
         }
     }
 
-    /// Entries, with those that have expired and were not swept yet.
+    /// Returns the number of entries, including expired entries that were not swept yet.
     pub fn len(&self) -> usize {
         self.len
     }
 
-    /// Whether there is no entry.
+    /// Returns whether there is no entry.
     pub fn is_empty(&self) -> bool {
         self.len == 0
     }
 
-    /// Whether one entry more makes one leave.
+    /// Returns whether another entry would cause an eviction.
     pub fn is_full(&self) -> bool {
         self.len >= self.max
     }
@@ -99,19 +101,20 @@ impl<K: AsRef<[u8]> + Ord + Clone, V> Cache<K, V> {
         self.buckets.get(self.bucket_of(key))?.get(key)
     }
 
-    /// The entry with this key, unless it has expired.
+    /// Returns the entry of a key, unless it has expired.
     pub fn get(&self, now: Duration, key: &K) -> Option<&Entry<V>> {
         self.find(key).filter(|entry| entry.is_live(now))
     }
 
-    /// As [`get`](Self::get), to change. When it was created must stay.
+    /// Returns the entry of a key for modification, unless it has expired. The caller must not change its
+    /// creation time.
     pub fn get_mut(&mut self, now: Duration, key: &K) -> Option<&mut Entry<V>> {
         let bucket = self.bucket_of(key);
         let entry = self.buckets.get_mut(bucket)?.get_mut(key)?;
         entry.is_live(now).then_some(entry)
     }
 
-    /// Whether [`put`](Self::put) of this key with this time of creation would add it, and it would stay.
+    /// Returns whether [`put`](Self::put) would add and keep a key with this creation time.
     pub fn would_add(&self, key: &K, created: Duration) -> bool {
         if self.find(key).is_some() || self.max == 0 {
             return false;
@@ -132,8 +135,8 @@ impl<K: AsRef<[u8]> + Ord + Clone, V> Cache<K, V> {
         }
     }
 
-    /// Puts an entry in, and one out if that is one too many: the newest in the farthest bucket that has more
-    /// than its minimum. With a maximum of 0 nothing goes in.
+    /// Inserts an entry. If the cache was full, evicts the newest entry of the farthest bucket that has more
+    /// than its minimum. A cache with a `max` of 0 stores nothing.
     pub fn put(&mut self, key: K, entry: Entry<V>) -> Put<K, V> {
         if self.max == 0 {
             return Put {
@@ -163,7 +166,7 @@ impl<K: AsRef<[u8]> + Ord + Clone, V> Cache<K, V> {
         }
     }
 
-    /// Takes out what [`put`](Self::put) would take out at the limit.
+    /// Evicts the entry that [`put`](Self::put) would evict at the limit.
     pub fn pop_farthest(&mut self) -> Option<(K, Entry<V>)> {
         let bucket = self.farthest_over()?;
         let key = self.first_to_leave(bucket)?.0.clone();
@@ -171,7 +174,7 @@ impl<K: AsRef<[u8]> + Ord + Clone, V> Cache<K, V> {
         Some((key, entry))
     }
 
-    /// What [`pop_farthest`](Self::pop_farthest) would take out.
+    /// Returns the entry that [`pop_farthest`](Self::pop_farthest) would evict.
     pub fn next_to_leave(&self) -> Option<(&K, &Entry<V>)> {
         self.first_to_leave(self.farthest_over()?)
     }
@@ -191,7 +194,7 @@ impl<K: AsRef<[u8]> + Ord + Clone, V> Cache<K, V> {
         self.eviction_order(a, a_created, b, b_created) == Ordering::Greater
     }
 
-    /// The newer is the greater; of two that came at the same time, the farther, then the one that sorts last.
+    /// Orders entries for eviction: newer is greater; then the farther, then the greater key.
     fn eviction_order(&self, a: &K, a_created: Duration, b: &K, b_created: Duration) -> Ordering {
         let by_distance = || compare(self.locus.as_ref(), a.as_ref(), b.as_ref());
         a_created
@@ -200,7 +203,7 @@ impl<K: AsRef<[u8]> + Ord + Clone, V> Cache<K, V> {
             .then_with(|| a.cmp(b))
     }
 
-    /// Takes an entry out, expired or not.
+    /// Removes an entry, expired or not.
     pub fn remove(&mut self, key: &K) -> Option<Entry<V>> {
         let bucket = self.bucket_of(key);
         let entry = self.buckets.get_mut(bucket)?.remove(key)?;
@@ -208,7 +211,7 @@ impl<K: AsRef<[u8]> + Ord + Clone, V> Cache<K, V> {
         Some(entry)
     }
 
-    /// Takes out all that has expired.
+    /// Removes and returns all expired entries.
     pub fn expire(&mut self, now: Duration) -> Vec<(K, Entry<V>)> {
         let buckets = self.buckets.iter_mut();
         let expired: Vec<_> = buckets
@@ -218,7 +221,7 @@ impl<K: AsRef<[u8]> + Ord + Clone, V> Cache<K, V> {
         expired
     }
 
-    /// With how many bits in common with the locus a key is sure to be accepted.
+    /// Returns the number of bits that a key must share with the locus to be certain of a place.
     pub fn accepting_prefix_len(&self) -> usize {
         if self.len + 1 < self.max {
             return 0;
@@ -226,22 +229,23 @@ impl<K: AsRef<[u8]> + Ord + Clone, V> Cache<K, V> {
         self.farthest_over().map_or(self.buckets.len(), |at| at + 1)
     }
 
-    /// Entries that have not expired, in no order that means anything.
+    /// Iterates over the entries that have not expired, in arbitrary order.
     pub fn iter(&self, now: Duration) -> impl Iterator<Item = (&K, &Entry<V>)> {
         let entries = self.buckets.iter().flatten();
         entries.filter(move |(_, entry)| entry.is_live(now))
     }
 
-    /// Entries that have not expired, by bucket: first the bucket that `key` would be in and those nearer to the
-    /// locus, then outwards; nearest to `key` first within each. That is by distance but for the buckets between
-    /// `key` and the locus, whose entries are all about as far from `key`.
+    /// Iterates over the entries that have not expired, by bucket: the bucket of `key` first, then buckets
+    /// nearer to the locus, then buckets farther out; within a bucket the nearest to `key` first. This is the
+    /// order of distance, except for the buckets between `key` and the locus, which are all about equally far
+    /// from `key`.
     pub fn toward(&self, now: Duration, key: &K) -> impl Iterator<Item = (&K, &Entry<V>)> {
         let first = self.bucket_of(key).min(self.buckets.len());
         let order = (first..self.buckets.len()).chain((0..first).rev());
         order.flat_map(move |bucket| self.sorted(now, bucket, key))
     }
 
-    /// The same, up to the first that is no nearer to `key` than the locus is.
+    /// As [`toward`](Self::toward), up to the first entry that is not nearer to `key` than the locus is.
     pub fn closer(&self, now: Duration, key: &K) -> impl Iterator<Item = (&K, &Entry<V>)> {
         let locus = self.locus.as_ref();
         self.toward(now, key)

@@ -1,17 +1,18 @@
-//! How far apart two ids are: their bits, exclusive or, read as a number (Maymounkov and Mazières 2002, section 2.1).
+//! The XOR metric: the distance of two ids is their exclusive or, read as a number (Maymounkov and Mazières
+//! 2002, section 2.1).
 
 use std::cmp::Ordering;
 
 use p2p::PeerId;
 
-/// The exclusive or of two ids. Distances order as 256-bit numbers do.
+/// The exclusive or of two ids, ordered as a 256-bit number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Distance {
     high: u128,
     low: u128,
 }
 
-/// An id as a number of two digits.
+/// Splits an id into its two 128-bit halves.
 fn digits(id: &PeerId) -> (u128, u128) {
     let (high, low) = id.as_bytes().split_at(16);
     let digit = |bytes: &[u8]| bytes.try_into().map_or(0, u128::from_be_bytes);
@@ -19,7 +20,7 @@ fn digits(id: &PeerId) -> (u128, u128) {
 }
 
 impl Distance {
-    /// From one id to the other, or back.
+    /// Returns the distance between two ids. It is symmetric.
     pub fn between(a: &PeerId, b: &PeerId) -> Self {
         let (a, b) = (digits(a), digits(b));
         Self {
@@ -28,7 +29,7 @@ impl Distance {
         }
     }
 
-    /// How many bits the two ids share at their front: 256 for the same id.
+    /// Returns the number of leading bits that the two ids share: 256 for equal ids.
     pub fn shared_bits(&self) -> usize {
         let bits = match self.high {
             0 => 128 + self.low.leading_zeros(),
@@ -38,19 +39,20 @@ impl Distance {
     }
 }
 
-/// The exclusive or of two keys of any length, over the length of the shorter.
+/// Returns the exclusive or of two keys of any length, over the length of the shorter.
 pub fn distance(a: &[u8], b: &[u8]) -> Vec<u8> {
     a.iter().zip(b).map(|(a, b)| a ^ b).collect()
 }
 
-/// Zero bits in front of the first that is one; all of them if none is.
+/// Returns the number of leading zero bits; all bits if no bit is set.
 pub fn leading_zeros(bytes: &[u8]) -> usize {
     let whole = bytes.iter().take_while(|byte| **byte == 0).count();
     let rest = bytes.get(whole).map_or(0, |byte| byte.leading_zeros() as usize);
     8 * whole + rest
 }
 
-/// Zero bits in front of the distance of two keys; as `leading_zeros(&distance(a, b))`, without memory.
+/// Returns the number of leading bits that two keys share. Equal to `leading_zeros(&distance(a, b))`, without
+/// an allocation.
 pub fn shared_bits(a: &[u8], b: &[u8]) -> usize {
     let whole = a.iter().zip(b).take_while(|(a, b)| a == b).count();
     let rest = match (a.get(whole), b.get(whole)) {
@@ -60,10 +62,10 @@ pub fn shared_bits(a: &[u8], b: &[u8]) -> usize {
     8 * whole + rest
 }
 
-/// Whether `a` (`Less`) or `b` (`Greater`) is nearer to `x`.
+/// Compares the distances of `a` and `b` to `x`: `Less` if `a` is nearer, `Greater` if `b` is nearer.
 ///
-/// Keys of different lengths compare over the shortest of the three; beyond that, if `x` is longer, the shorter of
-/// `a` and `b` is the nearer.
+/// Keys of different lengths compare over the shortest of the three; if these bytes are equal and `x` is
+/// longer, the shorter of `a` and `b` is nearer.
 pub fn compare(x: &[u8], a: &[u8], b: &[u8]) -> Ordering {
     let shortest = x.len().min(a.len()).min(b.len());
     let distances = x.iter().zip(a).zip(b).map(|((x, a), b)| (x ^ a).cmp(&(x ^ b)));
@@ -77,7 +79,7 @@ pub fn compare(x: &[u8], a: &[u8], b: &[u8]) -> Ordering {
     })
 }
 
-/// Whether the first `bits` bits of `x` are those of `prefix`. Not, if either has fewer bits.
+/// Returns whether the first `bits` bits of `x` and `prefix` are equal; `false` if either has fewer bits.
 pub fn has_prefix(x: &[u8], prefix: &[u8], bits: usize) -> bool {
     bits <= 8 * x.len().min(prefix.len()) && shared_bits(x, prefix) >= bits
 }

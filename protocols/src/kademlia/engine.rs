@@ -1,4 +1,4 @@
-//! All of a node: its tables, its operations and its requests in flight.
+//! The engine of one node: its tables, its operations and its requests in flight.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
@@ -20,26 +20,26 @@ use super::wire::{Ask, Message};
 use crate::overlay::validation::{AddressValidator, Challenge, with_token};
 use crate::overlay::{Contact, Failure, OpId, RequestId, Source, Transmit};
 
-/// What a request in flight is for.
+/// The purpose of a request in flight.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Purpose {
-    /// To learn who is at an address.
+    /// Learns the id of the node at a bootstrap address.
     Bootstrap(OpId),
-    /// To learn whether somebody lives.
+    /// Checks whether a node answers.
     Check,
-    /// One step of a lookup.
+    /// Makes one step of a lookup.
     Lookup(OpId),
-    /// One copy of what an operation puts or provides.
+    /// Stores one copy of an operation's record or provider announcement.
     Store(OpId),
-    /// A copy beside a lookup's way, of which nobody awaits anything.
+    /// Stores a copy along the path of a lookup; no operation waits for the result.
     Copy,
 }
 
-/// For whom a node is asked whether it lives. Newcomers have places of their own, so that they cannot keep this node from
-/// seeing to its contacts.
+/// The reason for pinging a node. Newcomers have a limit of their own, so that they cannot delay the checks
+/// of contacts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum For {
-    /// A newcomer, and whom it is charged to.
+    /// A newcomer, with the source that the ping is charged to.
     Newcomer(Source),
     /// This node's own upkeep.
     Upkeep,
@@ -50,7 +50,7 @@ pub(super) struct Pending<A> {
     pub(super) id: Option<PeerId>,
     pub(super) addr: A,
     pub(super) purpose: Purpose,
-    /// What to send again with a token, if the node may ask for one.
+    /// The request, to be sent again with a token if the node asks for one.
     pub(super) request: Option<Box<[u8]>>,
 }
 
@@ -61,7 +61,7 @@ pub(super) struct Published {
     pub(super) next: Duration,
 }
 
-/// A node of a Kademlia network. See the [module](super).
+/// One node of a Kademlia network. See the [module](super).
 #[derive(Debug)]
 pub struct Engine<A> {
     pub(super) own: PeerId,
@@ -71,27 +71,28 @@ pub struct Engine<A> {
     pub(super) records: Records,
     pub(super) providers: Providers<A>,
     pub(super) published: BTreeMap<PeerId, Published>,
-    /// Keys that this node provides, with when to say so again.
+    /// Keys that this node provides, with the time of the next announcement.
     pub(super) provided: BTreeMap<PeerId, Duration>,
     pub(super) ops: BTreeMap<OpId, Box<Op<A>>>,
     pub(super) pending: HashMap<RequestId, Pending<A>>,
-    /// In order, since all requests wait equally long. The first one is pending.
+    /// Ordered, because all requests have the same timeout. The first request is still pending.
     pub(super) deadlines: VecDeque<(Duration, RequestId)>,
-    /// Where nodes are being asked whether they live, and for whom.
+    /// Addresses with a ping in flight, and the reason.
     pub(super) checking: Vec<(A, For)>,
     pub(super) next_upkeep: Duration,
-    /// Whether upkeep has more to do than it may at a time.
+    /// Whether the last upkeep left work undone because of its limit.
     pub(super) backlog: bool,
     pub(super) events: VecDeque<Event<A>>,
     pub(super) counts: Counts,
-    /// Which sources that prove no id receive what is sent to them.
+    /// Source addresses that have returned a token.
     pub(super) validator: AddressValidator<A>,
     transmits: VecDeque<Transmit<A>>,
     last_id: u64,
 }
 
 impl<A: Addr> Engine<A> {
-    /// A node with this id and no contacts. `seed` decides jitter and which ids are looked up to refresh buckets.
+    /// Creates a node with this id and no contacts. `seed` seeds jitter and the choice of ids that refresh
+    /// buckets.
     pub fn new(own: PeerId, rules: Arc<Rules<A>>, now: Duration, seed: u64) -> Self {
         let mut rng = StdRng::seed_from_u64(seed);
         let config = rules.config;
@@ -118,45 +119,46 @@ impl<A: Addr> Engine<A> {
         }
     }
 
-    /// This node's id.
+    /// Returns this node's id.
     pub fn id(&self) -> PeerId {
         self.own
     }
 
-    /// The configuration, with its numbers in the range where they mean something.
+    /// Returns the configuration, with all numbers clamped to their valid ranges.
     pub fn config(&self) -> &Config {
         &self.rules.config
     }
 
-    /// Nodes that have answered and have a place in a bucket.
+    /// Iterates over the contacts in all buckets. Each of them has answered a request.
     pub fn contacts(&self) -> impl Iterator<Item = &Contact<A>> {
         self.table.iter()
     }
 
-    /// How many records of others are kept, and the bytes of their values.
+    /// Returns the number of records kept for other nodes, and the total bytes of their values.
     pub fn stored(&self) -> (usize, usize) {
         (self.records.len(), self.records.bytes())
     }
 
-    /// How many keys have providers here, and the providers of all of them together.
+    /// Returns the number of keys with known providers, and the total number of providers.
     pub fn kept_providers(&self) -> (usize, usize) {
         self.providers.len()
     }
 
-    /// Requests in flight.
+    /// Returns the number of requests in flight.
     pub fn in_flight(&self) -> usize {
         self.pending.len()
     }
 
-    /// What was done and refused so far.
+    /// Returns the counters since the engine was created.
     pub fn counts(&self) -> Counts {
         self.counts
     }
 
-    /// Gets to know the network through some of its nodes. Without any, through the contacts that there are.
+    /// Joins the network through bootstrap nodes, or through the existing contacts if `bootstraps` is empty.
     ///
-    /// This asks who they are and waits for all of them, looks this node's own id up, then a few nodes for each bucket of
-    /// which a quarter is not known yet. At least one of them should be honest. It ends with [`Outcome::Joined`].
+    /// Asks each bootstrap address for its id and waits for all answers, looks up this node's own id, then
+    /// looks up a few nodes for each bucket that is less than a quarter full. At least one bootstrap node
+    /// should be honest. Ends with [`Outcome::Joined`].
     ///
     /// # Errors
     /// [`Error::Limit`] with too many operations. Nothing is sent.
@@ -179,7 +181,7 @@ impl<A: Addr> Engine<A> {
         Ok(op)
     }
 
-    /// Finds the nodes nearest to an id. It ends with [`Outcome::Nodes`].
+    /// Finds the nodes nearest to an id. Ends with [`Outcome::Nodes`].
     ///
     /// # Errors
     /// [`Error::Limit`] with too many operations. Nothing is sent.
@@ -189,7 +191,8 @@ impl<A: Addr> Engine<A> {
         Ok(op)
     }
 
-    /// Finds one node, and makes sure that it answers. It ends with [`Outcome::Located`], as soon as that is so.
+    /// Finds one node and verifies that it answers. Ends with [`Outcome::Located`] as soon as the node
+    /// answers.
     ///
     /// # Errors
     /// [`Error::Limit`] with too many operations. Nothing is sent.
@@ -199,18 +202,19 @@ impl<A: Addr> Engine<A> {
         Ok(op)
     }
 
-    /// The contact nearest to an id, if it is nearer than this node: the next step on the way there.
+    /// Returns the contact nearest to an id if it is nearer than this node: the next hop of a route.
     ///
-    /// Each step is nearer than the one before, so a way made of such steps ends and has no loops.
+    /// Each hop is nearer than the one before, so a route of such hops ends and has no loops.
     pub fn next_hop(&self, id: &PeerId) -> Option<&Contact<A>> {
         let nearest = self.table.nearest(id, 1, |_| true, false).into_iter().next()?;
         let distance = |other| Distance::between(id, other);
         (distance(&nearest.id) < distance(&self.own)).then_some(nearest)
     }
 
-    /// Finds a record. It ends with [`Outcome::Record`], the best of those that a quorum of nodes gave.
+    /// Finds a record. Ends with [`Outcome::Record`]: the best record among the answers of a quorum of nodes.
     ///
-    /// The best record goes to the nearest node that was asked and did not have it, and to those that had a worse one.
+    /// The best record is then stored on the nearest asked node that did not have it, and on those that had a
+    /// worse one.
     ///
     /// # Errors
     /// [`Error::Limit`] with too many operations. Nothing is sent.
@@ -229,12 +233,13 @@ impl<A: Addr> Engine<A> {
         Ok(op)
     }
 
-    /// Puts a record on the nodes nearest to its key, and again from time to time until
-    /// [`unpublish`](Self::unpublish). It ends with [`Outcome::Kept`].
+    /// Stores a record on the nodes nearest to its key, and repeats this periodically until
+    /// [`unpublish`](Self::unpublish). Ends with [`Outcome::Kept`].
     ///
     /// # Errors
-    /// [`Error::Invalid`] if the validator says so and for a `ttl` below one second, [`Error::MtuExceeded`] for too long a value, [`Error::Limit`] with
-    /// too many operations or own records. Nothing is sent.
+    /// [`Error::Invalid`] if the validator rejects the record or `ttl` is below one second,
+    /// [`Error::MtuExceeded`] for a value that is too long, [`Error::Limit`] with too many operations or own
+    /// records. Nothing is sent.
     pub fn put(&mut self, now: Duration, key: PeerId, value: &[u8], ttl: Duration) -> Result<OpId> {
         let config = self.rules.config;
         if value.len() > config.value {
@@ -244,10 +249,10 @@ impl<A: Addr> Engine<A> {
             });
         }
         if !self.rules.validator.is_valid(&key, value) {
-            return Err(Error::invalid("record", "the validator does not take it"));
+            return Err(Error::invalid("record", "the validator rejects it"));
         }
         if ttl < Duration::from_secs(1) {
-            return Err(Error::invalid("record", "its time to live is less than a second"));
+            return Err(Error::invalid("record", "its time to live is below one second"));
         }
         if !self.published.contains_key(&key) {
             limit("published records", self.published.len(), config.published)?;
@@ -266,13 +271,14 @@ impl<A: Addr> Engine<A> {
         Ok(op)
     }
 
-    /// Publishes a record no more. Copies of it last until they expire.
+    /// Stops republishing a record. Copies of it remain until they expire. Returns whether it was being
+    /// published.
     pub fn unpublish(&mut self, key: &PeerId) -> bool {
         self.published.remove(key).is_some()
     }
 
-    /// Tells the nodes nearest to a key that this node provides it, and again from time to time until
-    /// [`stop_providing`](Self::stop_providing). It ends with [`Outcome::Kept`].
+    /// Announces this node as a provider to the nodes nearest to a key, and repeats this periodically until
+    /// [`stop_providing`](Self::stop_providing). Ends with [`Outcome::Kept`].
     ///
     /// # Errors
     /// [`Error::Limit`] with too many operations or keys. Nothing is sent.
@@ -288,12 +294,13 @@ impl<A: Addr> Engine<A> {
         Ok(op)
     }
 
-    /// Provides a key no more. Others learn it as what they keep expires.
+    /// Stops announcing this node as a provider of a key. Announcements remain until they expire. Returns
+    /// whether the key was being provided.
     pub fn stop_providing(&mut self, key: &PeerId) -> bool {
         self.provided.remove(key).is_some()
     }
 
-    /// Finds who provides a key. It ends with [`Outcome::Providers`].
+    /// Finds the providers of a key. Ends with [`Outcome::Providers`].
     ///
     /// # Errors
     /// [`Error::Limit`] with too many operations. Nothing is sent.
@@ -305,28 +312,28 @@ impl<A: Addr> Engine<A> {
         Ok(op)
     }
 
-    /// Gives an operation up. No event comes of it any more.
+    /// Cancels an operation. It produces no further events. Returns whether it was running.
     pub fn cancel(&mut self, op: OpId) -> bool {
         self.ops.remove(&op).is_some()
     }
 
-    /// The next request to ask.
+    /// Returns the next request to send.
     pub fn poll_transmit(&mut self) -> Option<Transmit<A>> {
         self.transmits.pop_front()
     }
 
-    /// The next event.
+    /// Returns the next event.
     pub fn poll_event(&mut self) -> Option<Event<A>> {
         self.events.pop_front()
     }
 
-    /// When [`handle_timeout`](Self::handle_timeout) is due.
+    /// Returns the time at which [`handle_timeout`](Self::handle_timeout) is due.
     pub fn poll_timeout(&self) -> Duration {
         let first = self.deadlines.front().map(|(at, _)| *at);
         first.map_or(self.next_upkeep, |at| at.min(self.next_upkeep))
     }
 
-    /// Gives up what is overdue, and does what time asks for.
+    /// Fails requests past their deadline and runs upkeep if it is due.
     pub fn handle_timeout(&mut self, now: Duration) {
         while let Some((_, id)) = self.deadlines.front().copied().filter(|(at, _)| *at <= now) {
             self.deadlines.pop_front();
@@ -403,7 +410,8 @@ impl<A: Addr> Engine<A> {
         self.transmits.push_back(Transmit { to, id, request });
     }
 
-    /// Sends a request once more, with the token that its node asks for. Returns whether there was one that may be.
+    /// Resends a request with the token that its node asked for. Returns whether it was sent; a request is
+    /// resent at most once.
     pub(super) fn send_with_token(&mut self, now: Duration, id: RequestId, challenge: &Challenge) -> bool {
         let request = self
             .pending
@@ -418,7 +426,7 @@ impl<A: Addr> Engine<A> {
         true
     }
 
-    /// Asks a contact whether it lives, unless that is being asked, or too much is.
+    /// Pings a contact, unless a ping to it is in flight or the limit for contacts is reached.
     pub(super) fn check(&mut self, now: Duration, contact: Contact<A>) {
         let own = |(_, why): &&(A, For)| *why == For::Upkeep;
         let running = self.checking.iter().filter(own).count();
@@ -427,7 +435,8 @@ impl<A: Addr> Engine<A> {
         }
     }
 
-    /// The same for a newcomer. One network, or one node where that is unknown, has a part of these places.
+    /// Pings a newcomer, within the limits for newcomers: in total, and for each network, or each node if its
+    /// network is unknown.
     pub(super) fn check_newcomer(&mut self, now: Duration, contact: Contact<A>) {
         let source = Source::of(&contact);
         let others = self.checking.iter().filter_map(|(_, why)| match why {
@@ -456,7 +465,7 @@ impl<A: Addr> Engine<A> {
         }
     }
 
-    /// Keeps the front of the deadlines one that is waited for.
+    /// Removes settled requests from the front of the deadlines.
     pub(super) fn skip_settled(&mut self) {
         while let Some((_, id)) = self.deadlines.front()
             && !self.pending.contains_key(id)

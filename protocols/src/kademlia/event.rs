@@ -1,4 +1,4 @@
-//! What goes in and comes out beside bytes: operations, their progress and results, refusals and counts.
+//! Events, outcomes of operations, refusals and counters.
 
 use std::num::NonZeroU8;
 use std::time::Duration;
@@ -7,102 +7,105 @@ use p2p::Rejection;
 
 use crate::overlay::{Contact, OpId, Progress};
 
-/// What an operation ended with.
+/// The result of an operation.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome<A> {
-    /// [`join`](super::Engine::join): how many contacts there are now. With none, nobody answered.
+    /// The result of [`join`](super::Engine::join): the number of known contacts; zero means that no
+    /// bootstrap node answered.
     Joined {
-        /// Contacts in all buckets.
+        /// Number of contacts in all buckets.
         contacts: usize,
     },
-    /// [`find_node`](super::Engine::find_node): nodes that answered, the nearest first, at most *k*.
+    /// The result of [`find_node`](super::Engine::find_node): nodes that answered, the nearest first, at most
+    /// *k*.
     Nodes(Vec<Contact<A>>),
-    /// [`locate`](super::Engine::locate).
+    /// The result of [`locate`](super::Engine::locate).
     Located {
-        /// Where the node has just answered.
+        /// The node at the address where it just answered, or `None` if it did not answer.
         contact: Option<Contact<A>>,
-        /// Who names it, the first ones, at most 8: it may be there for them if not for this node.
+        /// The first nodes, at most 8, that named it: they may reach it even if this node does not.
         named_by: Vec<Contact<A>>,
     },
-    /// [`get`](super::Engine::get): the best record found.
+    /// The result of [`get`](super::Engine::get): the best record found.
     Record(Option<Record>),
-    /// [`put`](super::Engine::put) and [`provide`](super::Engine::provide): how many other nodes keep it.
+    /// The result of [`put`](super::Engine::put) and [`provide`](super::Engine::provide).
     Kept {
-        /// Nodes that said that they keep it.
+        /// Number of other nodes that confirmed a copy.
         copies: usize,
     },
-    /// [`providers`](super::Engine::providers): who provides the key, as others say. None of them was asked.
+    /// The result of [`providers`](super::Engine::providers): the providers that other nodes named. They were
+    /// not contacted.
     Providers(Vec<Contact<A>>),
 }
 
 /// A record that was found.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Record {
-    /// Its value.
+    /// The value of the record.
     pub value: Vec<u8>,
-    /// For how long it is good, at least.
+    /// Remaining lifetime of the record.
     pub ttl: Duration,
 }
 
-/// What an [`Engine`](super::Engine) says.
+/// An event of an [`Engine`](super::Engine).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event<A> {
-    /// An operation got on.
+    /// An operation made progress.
     Progress {
-        /// Which.
+        /// The operation.
         op: OpId,
-        /// How far it is.
+        /// Its progress so far.
         progress: Progress,
     },
     /// An operation ended.
     Done {
-        /// Which.
+        /// The operation.
         op: OpId,
-        /// With what.
+        /// Its result.
         outcome: Outcome<A>,
-        /// How far it got.
+        /// Its final progress.
         progress: Progress,
     },
 }
 
-/// Why a request is not served.
+/// The reason for refusing a request. Nothing of a refused request is kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
 #[non_exhaustive]
 pub enum Refusal {
-    /// The bytes are no request.
+    /// The request cannot be parsed.
     #[error("the request is malformed")]
     Malformed,
-    /// It is longer than any request may be.
+    /// The request, or the record in it, exceeds the size limit.
     #[error("the request or the record is too long")]
     Oversize,
-    /// The id in it is not that of the address that it came from, or it is this node's own.
+    /// The id in the request differs from that of its source address, or is this node's own.
     #[error("the id is not the sender's")]
     FalseId,
-    /// Its address proves no id, and only proven ones may leave something here.
+    /// The source address does not authenticate the id, which is required for storing.
     #[error("the sender's id is not proven")]
     Unproven,
-    /// The validator does not take the record.
+    /// The validator rejects the record.
     #[error("the record is not valid")]
     Invalid,
-    /// There is a record that is at least as good.
-    #[error("a better record is kept")]
+    /// A record that is at least as good is stored.
+    #[error("a record that is at least as good is stored")]
     Stale,
-    /// The record has no time left.
+    /// The record has no lifetime left.
     #[error("the record has expired")]
     Expired,
-    /// The sender, or its network, has as much here as it may.
+    /// The sender, or its network, has reached its limit.
     #[error("the sender has reached its limit")]
     Limit,
-    /// There is no room for this key.
+    /// The store is full, and this key replaces no other.
     #[error("there is no room for this key")]
     Full,
-    /// This node serves nobody.
-    #[error("this node serves nobody")]
+    /// This node serves no requests; see [`Config::serves`](super::Config::serves).
+    #[error("this node serves no requests")]
     Visitor,
 }
 
 impl Refusal {
-    /// As the code of a rejected ask: 32 and up.
+    /// Returns the rejection code of the ask: [`Rejection::OVERSIZE`], or a code from 32 up.
     pub fn rejection(self) -> Rejection {
         if self == Self::Oversize {
             return Rejection::OVERSIZE;
@@ -112,44 +115,46 @@ impl Refusal {
     }
 }
 
-/// What an engine has done and refused since it began.
+/// Counters of an engine since it was created.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
     /// Requests sent.
     pub sent: u64,
-    /// Good answers to them.
+    /// Valid answers received.
     pub answered: u64,
     /// Requests that failed or timed out.
     pub failed: u64,
-    /// Answers to no request in flight.
+    /// Answers that match no request in flight.
     pub late: u64,
-    /// Requests of others that were served.
+    /// Requests of other nodes that were served.
     pub served: u64,
-    /// Requests of sources that can be forged which were answered by a token alone. See [`Config::unproven_ids`](super::Config::unproven_ids).
+    /// Requests from unauthenticated sources that were answered with a token only. See
+    /// [`Config::unproven_ids`](super::Config::unproven_ids).
     pub challenged: u64,
-    /// Requests and answers that could not be read, or do not fit what was asked.
+    /// Requests and answers that cannot be parsed, and answers that do not match their request.
     pub malformed: u64,
-    /// Requests and answers with somebody else's id, and contacts named with an id that their address denies.
+    /// Requests and answers with another node's id, and named contacts with an id that their address
+    /// contradicts.
     pub false_ids: u64,
-    /// Contacts named with addresses that cannot be read.
+    /// Named contacts with addresses that cannot be parsed.
     pub bad_addrs: u64,
-    /// Contacts named at addresses that do not reach as far as those who name them (see
-    /// [`Scope`](crate::overlay::Scope)), and so ignored.
+    /// Named contacts that were ignored because their address has a narrower scope than the address of the
+    /// naming node (see [`Scope`](crate::overlay::Scope)).
     pub out_of_scope: u64,
-    /// Nodes in answers beyond *k*, named again in one answer, or too many of one network, and so ignored.
+    /// Named nodes that were ignored: beyond *k*, repeated in one answer, or too many of one network.
     pub surplus: u64,
-    /// Newcomers that were not asked whether they live, since too many were being asked.
+    /// Newcomers that were not pinged because too many pings were in flight.
     pub unchecked: u64,
-    /// Contacts refused since there are enough of their network.
+    /// Contacts refused because of the limits per network.
     pub crowded: u64,
-    /// Contacts that others took the place of.
+    /// Contacts that were replaced by others.
     pub replaced: u64,
-    /// Puts and providers refused, for any [`Refusal`].
+    /// Requests refused with any [`Refusal`] other than malformed ones and false ids.
     pub refused: u64,
-    /// Records found that were not valid, or worse than another.
+    /// Received records that were invalid, or worse than another.
     pub bad_records: u64,
-    /// Records and keys with providers that left for nearer or older ones.
+    /// Records and keys with providers that were evicted.
     pub evicted: u64,
-    /// Lookups that ended since they had sent as many requests as they may.
+    /// Lookups that ended at their request limit.
     pub exhausted: u64,
 }

@@ -1,13 +1,15 @@
-//! One iterative lookup: ask the nearest nodes known for nearer ones, until none nearer is left.
+//! One iterative lookup: asks the nearest known nodes for nearer ones until there are none.
 //!
-//! Maymounkov and Mazières 2002, section 2.3; disjoint paths as in S/Kademlia (Baumgart and Mies 2007, section 4.4):
-//! each node belongs to the path that heard of it first, and only that path asks it. A lookup is over when the *k*
-//! nearest nodes that did not fail have all answered; fewer do where a bucket is to be filled.
+//! Maymounkov and Mazières 2002, section 2.3; disjoint paths as in S/Kademlia (Baumgart and Mies 2007,
+//! section 4.4): each node belongs to the path that named it first, and only that path asks it. A lookup ends
+//! when the *k* nearest nodes that did not fail have answered; a lookup that fills a bucket needs fewer.
 //!
-//! A node that names many nodes that do not answer loses credit: what such nodes alone have named is left out. An answer
-//! gives one address of a node. A node that is named at several addresses is asked at one after the other, first where most
-//! say that it is; addresses that were in vain, or that only nodes without credit named, make room for others. So no node
-//! hides another behind false addresses.
+//! # Security
+//! - A node that names many nodes that do not answer loses credit. Addresses that only nodes without credit
+//!   have named are not asked.
+//! - An answer gives one address for each node. If several addresses were named for a node, the lookup tries
+//!   them in turn, the most named first. Addresses that failed, or that only nodes without credit named, are
+//!   replaced by new ones. So no node can hide another behind false addresses.
 
 use std::collections::BTreeMap;
 
@@ -26,27 +28,28 @@ enum State {
     Failed,
 }
 
-/// Addresses of one node that one lookup remembers and has not tried; the same of those that it tried in vain.
+/// Maximum number of untried addresses of one node that a lookup remembers, and of failed ones.
 const HINTS: usize = 8;
 
-/// Nodes that one address is remembered to be named by.
+/// Maximum number of naming nodes that are remembered for one address.
 const NAMERS: usize = 4;
 
-/// Nodes that name the target, remembered at most.
+/// Maximum number of nodes naming the target that are remembered.
 const NAMED_BY: usize = 8;
 
-/// An address at which a node is said to be.
+/// A claimed address of a node.
 #[derive(Debug)]
 struct Hint<A> {
     addr: A,
     path: usize,
     hops: usize,
-    /// The first nodes that say so; none for what this node itself knew.
+    /// The first nodes that named this address; empty for this node's own knowledge.
     named_by: Vec<Distance>,
 }
 
 impl<A> Hint<A> {
-    /// How much it is worth: what this node knew by itself the most, else as much as many say the same.
+    /// Returns the rank of the address: the number of nodes that named it, or the maximum for this node's own
+    /// knowledge.
     fn votes(&self) -> usize {
         match self.named_by.len() {
             0 => usize::MAX,
@@ -58,19 +61,20 @@ impl<A> Hint<A> {
 #[derive(Debug)]
 struct Candidate<A> {
     id: PeerId,
-    /// Where it may be. The first is where it was asked, if it was.
+    /// Claimed addresses. If the node was asked, the first is the address that was used.
     hints: Vec<Hint<A>>,
-    /// Where it did not answer, the latest ones.
+    /// The latest addresses at which it did not answer.
     in_vain: Vec<A>,
     state: State,
-    /// Whether it gave a record, or keeps what is being put.
+    /// Whether the node returned a record.
     has_value: bool,
     named_alive: u32,
     named_dead: u32,
 }
 
 impl<A> Candidate<A> {
-    /// Some of those that an honest node names have just left; it takes more than that to lose credit.
+    /// Returns whether addresses named by this node are tried. An honest node also names some nodes that have
+    /// just left, so a few failures are tolerated.
     fn has_credit(&self) -> bool {
         self.named_dead < 4 + 2 * self.named_alive
     }
@@ -94,13 +98,13 @@ impl<A: Addr> Candidate<A> {
         Some(Contact { id: self.id, addr })
     }
 
-    /// Whether all that is known of it is that it is said to be in this network.
+    /// Returns whether the node was not asked yet and all its claimed addresses are in this network.
     fn is_hearsay_of(&self, prefix: Prefix) -> bool {
         let in_prefix = |hint: &Hint<A>| Prefix::of(&hint.addr) == Some(prefix);
         self.state == State::New && self.hints.iter().all(in_prefix)
     }
 
-    /// How many nodes say the same of it.
+    /// Returns the number of nodes that agree on its best address.
     fn votes(&self) -> usize {
         let votes = self.hints.iter().map(Hint::votes);
         votes.max().unwrap_or(0)
@@ -113,31 +117,32 @@ struct Path {
     asked: usize,
 }
 
-/// What one network has of a lookup.
+/// The share of one network in a lookup.
 #[derive(Clone, Copy, Debug, Default)]
 struct Places {
-    /// Addresses that were named.
+    /// Number of addresses that were named.
     named: usize,
-    /// Nodes that are being asked or have answered.
+    /// Number of nodes that are being asked or have answered.
     taken: usize,
 }
 
-/// A lookup under way.
+/// A lookup in progress.
 #[derive(Debug)]
 pub(super) struct Lookup<A> {
     target: PeerId,
-    /// How many of the nearest must have answered.
+    /// Number of nearest nodes that must answer.
     width: usize,
     seen: BTreeMap<Distance, Candidate<A>>,
     paths: Vec<Path>,
     prefixes: HashMap<Prefix, Places>,
-    /// Who names the target.
+    /// Nodes that named the target.
     named_by: Vec<Distance>,
     progress: Progress,
 }
 
 impl<A: Addr> Lookup<A> {
-    /// A lookup that begins with these contacts, the nearest first, and ends with the `width` nearest.
+    /// Creates a lookup that starts with these contacts, the nearest first, and ends when the `width` nearest
+    /// nodes have answered.
     pub(super) fn new(target: PeerId, seeds: Vec<&Contact<A>>, width: usize, config: &Config) -> Self {
         let mut lookup = Self {
             target,
@@ -152,7 +157,7 @@ impl<A: Addr> Lookup<A> {
         lookup
     }
 
-    /// Adds contacts of this node's own, the nearest first. Returns whether there is any.
+    /// Adds own contacts, the nearest first. Returns whether any was added.
     pub(super) fn seed(&mut self, seeds: Vec<&Contact<A>>, config: &Config) -> bool {
         let mut is_new = false;
         for (at, seed) in seeds.into_iter().enumerate() {
@@ -167,7 +172,7 @@ impl<A: Addr> Lookup<A> {
         is_new
     }
 
-    /// Whether a node is among those that the lookup has heard of.
+    /// Returns whether the lookup has heard of a node.
     pub(super) fn has_seen(&self, id: &PeerId) -> bool {
         self.seen.contains_key(&self.key(id))
     }
@@ -188,13 +193,13 @@ impl<A: Addr> Lookup<A> {
         Distance::between(&self.target, id)
     }
 
-    /// Whether what these nodes name is worth a request.
+    /// Returns whether an address named by these nodes is worth a request.
     fn has_credit(&self, by: &[Distance]) -> bool {
         let mut by = by.iter().filter_map(|by| self.seen.get(by)).peekable();
         by.peek().is_none() || by.any(Candidate::has_credit)
     }
 
-    /// Notes where a node is said to be. Says whether there is room for that.
+    /// Records a claimed address of a node. Returns whether there was room for it.
     fn add(&mut self, id: PeerId, hint: Hint<A>, config: &Config) -> bool {
         let key = self.key(&id);
         if let Some(known) = self.seen.get_mut(&key) {
@@ -226,8 +231,8 @@ impl<A: Addr> Lookup<A> {
         true
     }
 
-    /// Whether one address more of a node may be remembered. One that only nodes without credit have named leaves for it,
-    /// or else the oldest that only one names.
+    /// Returns whether another address of a node can be remembered. If its list is full, removes an address
+    /// that only nodes without credit have named, or else the oldest that a single node named.
     fn has_place(&mut self, key: &Distance) -> bool {
         let Some(known) = self.seen.get(key).filter(|known| known.hints.len() >= HINTS) else {
             return true;
@@ -245,8 +250,8 @@ impl<A: Addr> Lookup<A> {
         true
     }
 
-    /// Whether one address more of its network may be remembered. Of a network that many are said to be in, the node that
-    /// the fewest name leaves for it, the farthest of those.
+    /// Returns whether another address of its network can be remembered. If the network has too many, removes
+    /// the node that the fewest others name, and of those the farthest.
     fn has_room_for(&mut self, key: &Distance, hint: &Hint<A>, config: &Config) -> bool {
         let Some(prefix) = Prefix::of(&hint.addr) else {
             return true;
@@ -261,7 +266,7 @@ impl<A: Addr> Lookup<A> {
         let (mut count, mut least): (usize, Option<(usize, Distance)>) = (0, None);
         for (key, node) in hearsay {
             count += 1;
-            // The last of these is the farthest.
+            // `<=` selects the farthest of equals.
             if least.is_none_or(|(votes, _)| node.votes() <= votes) {
                 least = Some((node.votes(), *key));
             }
@@ -276,12 +281,13 @@ impl<A: Addr> Lookup<A> {
         true
     }
 
-    /// Whom to ask next: on each path the nearest that it has, as long as the path has requests left.
+    /// Selects the nodes to ask next: for each path the nearest node it knows, within the path's request
+    /// limit.
     pub(super) fn next_asks(&mut self, config: &Config) -> Vec<Contact<A>> {
         let per_path = (config.alpha / config.paths).max(1);
         let budget = config.lookup_requests / config.paths;
         let is_free = |path: &Path| path.in_flight < per_path && path.asked < budget;
-        // Most answers free one path, so that one request ends the search among all that were heard of.
+        // Most answers free one path, so the scan usually stops after one request.
         let mut free = self.paths.iter().filter(|path| is_free(path)).count();
         let (mut answered, mut chosen) = (0, Vec::new());
         for (key, candidate) in &self.seen {
@@ -302,7 +308,7 @@ impl<A: Addr> Lookup<A> {
                             && self.has_credit(&hint.named_by)
                             && self.has_network_room(&hint.addr, config)
                     });
-                    // Of those that as many name, the first one.
+                    // Of addresses with equally many votes, the first.
                     let Some((which, hint)) = hints.rev().max_by_key(|(_, hint)| hint.votes()) else {
                         continue;
                     };
@@ -329,7 +335,7 @@ impl<A: Addr> Lookup<A> {
         asked.collect()
     }
 
-    /// Whether another node of this network may be asked.
+    /// Returns whether another node of this network may be asked.
     fn has_network_room(&self, addr: &A, config: &Config) -> bool {
         Prefix::of(addr).is_none_or(|prefix| {
             let places = self.prefixes.get(&prefix);
@@ -337,18 +343,18 @@ impl<A: Addr> Lookup<A> {
         })
     }
 
-    /// Whether all answers that were waited for are here.
+    /// Returns whether no request is in flight.
     pub(super) fn is_idle(&self) -> bool {
         self.paths.iter().all(|path| path.in_flight == 0)
     }
 
-    /// Whether the lookup has sent all that it may.
+    /// Returns whether all paths have reached their request limit.
     pub(super) fn is_exhausted(&self, config: &Config) -> bool {
         let budget = config.lookup_requests / config.paths;
         self.paths.iter().all(|path| path.asked >= budget)
     }
 
-    /// Takes the answer of a node that was asked, with the nodes that it names.
+    /// Processes the answer of an asked node and the nodes that it names.
     pub(super) fn answered(
         &mut self,
         id: &PeerId,
@@ -385,7 +391,7 @@ impl<A: Addr> Lookup<A> {
         }
     }
 
-    /// Notes that a node that was asked gave no answer of use.
+    /// Records that an asked node gave no useful answer.
     pub(super) fn failed(&mut self, id: &PeerId) {
         let key = self.key(id);
         if self.settle(key, State::Failed).is_none() {
@@ -404,7 +410,7 @@ impl<A: Addr> Lookup<A> {
         }
     }
 
-    /// Ends a request: its place is free, and those that named the node gain or lose credit.
+    /// Ends a request: frees its slot, and updates the credit of the nodes that named the asked node.
     fn settle(&mut self, key: Distance, state: State) -> Option<(usize, usize)> {
         let candidate = self.seen.get_mut(&key)?;
         if candidate.state != State::Asked {
@@ -437,7 +443,7 @@ impl<A: Addr> Lookup<A> {
         Some((at, hops))
     }
 
-    /// Notes that a node has what is looked for.
+    /// Records that a node has the value that is looked up.
     pub(super) fn has_value(&mut self, id: &PeerId) {
         let key = self.key(id);
         if let Some(candidate) = self.seen.get_mut(&key) {
@@ -445,13 +451,14 @@ impl<A: Addr> Lookup<A> {
         }
     }
 
-    /// The nearest nodes that have answered, at most *k*.
+    /// Returns the nearest nodes that answered, at most *k*.
     pub(super) fn nearest(&self, config: &Config) -> Vec<Contact<A>> {
         let answered = self.seen.values().filter(|node| node.state == State::Answered);
         answered.take(config.k).filter_map(Candidate::contact).collect()
     }
 
-    /// The nearest node that answered without having what was looked for, and how many that have it are nearer.
+    /// Returns the nearest node that answered without having the value, and the number of nearer nodes that
+    /// have it.
     pub(super) fn nearest_without(&self) -> Option<(Contact<A>, usize)> {
         let mut answered = self.seen.values().filter(|node| node.state == State::Answered);
         let at = answered.position(|node| !node.has_value)?;
@@ -459,7 +466,7 @@ impl<A: Addr> Lookup<A> {
         Some((answered.nth(at)?.contact()?, at))
     }
 
-    /// What is known of the target itself: where it answered, and who names it.
+    /// Returns the target itself, if it answered, and the nodes that named it.
     pub(super) fn of_target(&self) -> (Option<Contact<A>>, Vec<Contact<A>>) {
         let target = self.seen.get(&self.key(&self.target));
         let answered = target.filter(|node| node.state == State::Answered);

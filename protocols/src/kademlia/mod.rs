@@ -1,40 +1,55 @@
-//! Kademlia: nodes, records and providers found by key, in about log2(N)/2 steps or fewer, without anybody in charge.
+//! Kademlia: finds nodes, records and providers by key in about log2(N)/2 steps or fewer, without a central
+//! node.
 //!
-//! Maymounkov and Mazières, "Kademlia: A Peer-to-peer Information System Based on the XOR Metric" (2002); disjoint
-//! paths from Baumgart and Mies, "S/Kademlia" (2007). An [`Engine`] is one node. It keeps contacts in buckets, keeps
-//! records and providers for others, and looks things up; all that it sends are asks.
+//! Petar Maymounkov and David Mazières, "Kademlia: A Peer-to-peer Information System Based on the XOR Metric"
+//! (2002), with the disjoint paths of Ingmar Baumgart and Sebastian Mies, "S/Kademlia: A Practicable Approach
+//! Towards Secure Key-Based Routing" (2007). An [`Engine`] is one node: it keeps contacts in buckets, stores
+//! records and providers for other nodes, and performs lookups. Everything that it sends is an ask.
 //!
-//! # How to drive it
-//! - **To ask**, take [`Engine::poll_transmit`]; give what comes of each to [`Engine::handle_answer`] or
-//!   [`Engine::handle_failure`]. What gets neither in time fails by itself.
-//! - **To serve**, give each ask that arrives to [`Engine::handle_request`] and respond with what it returns, or reject
-//!   with [`Refusal::rejection`]. The asks below must carry [`Config::message`] bytes.
-//! - **After each call** empty [`Engine::poll_transmit`] and [`Engine::poll_event`], and set the timer to
-//!   [`Engine::poll_timeout`]; when it rings, call [`Engine::handle_timeout`].
-//! - Operations ([`join`](Engine::join), [`find_node`](Engine::find_node), [`locate`](Engine::locate),
-//!   [`get`](Engine::get), [`put`](Engine::put), [`provide`](Engine::provide), [`providers`](Engine::providers)) return an [`OpId`]; [`Event::Progress`] says how far
-//!   each is, one [`Event::Done`] what came of it. [`Engine::cancel`] ends one without an event.
+//! # Driving an engine
+//! - **Requests.** Send what [`Engine::poll_transmit`] returns. Pass each response to
+//!   [`Engine::handle_answer`] and each error to [`Engine::handle_failure`]. The engine fails a request
+//!   without either after a timeout.
+//! - **Serving.** Pass each incoming ask to [`Engine::handle_request`]. Respond with the returned bytes, or
+//!   reject with [`Refusal::rejection`]. The layer that carries the asks must have an MTU of
+//!   [`Config::message`] bytes.
+//! - **After each call**, drain [`Engine::poll_transmit`] and [`Engine::poll_event`], and set a timer to
+//!   [`Engine::poll_timeout`]. When it expires, call [`Engine::handle_timeout`].
+//! - **Operations** ([`join`](Engine::join), [`find_node`](Engine::find_node), [`locate`](Engine::locate),
+//!   [`get`](Engine::get), [`put`](Engine::put), [`provide`](Engine::provide),
+//!   [`providers`](Engine::providers)) return an [`OpId`]. [`Event::Progress`] reports their progress, one
+//!   [`Event::Done`] the result. [`Engine::cancel`] ends an operation without an event.
 //!
-//! Only who has answered a request gets a place in a bucket, and who has one and answers keeps it. A record is kept
-//! if the application's [`Validator`] takes it. A provider is who says so, at the address that it says so from.
+//! # Protocol
+//! A node gets a place in a bucket only after it has answered a request, and keeps the place as long as it
+//! answers. A record is stored if the application's [`Validator`] accepts it. A provider announces itself;
+//! its address is the source of the announcement.
+//!
+//! # Limits
+//! Everything that other nodes can make grow has a limit in [`Config`]; each field says what is dropped at
+//! the limit. [`Counts`] has a counter for each kind of drop.
 //!
 //! # Security
-//! **Required of the caller.** Addresses that prove ids, as P2PKE's and QUIC's do ([`Addr::peer_id`](p2p::Addr)), and
-//! ids that are costly or at least not free to choose; a validator that proves records to be whose they should be.
+//! **Required of the caller.** Addresses that authenticate ids, such as those of P2PKE and QUIC
+//! ([`Addr::peer_id`](p2p::Addr)); ids that are costly, or at least not free, to choose; a validator that
+//! authenticates the owner of a record.
 //!
-//! **Provided.** Everything that others can make grow has a limit in [`Config`]. Nobody speaks in another's name.
-//! A node that names nodes which do not exist loses credit within a lookup, and one lookup's paths are disjoint. An answer
-//! hides no node behind false addresses, and names no address that reaches less far than its sender's. Networks of one owner
-//! get few places, and those that fill a node leave room for others. A source that proves no id gets no more bytes than it
-//! sent, unless [`Config::unproven_ids`] says that all are friends: then anybody who can forge a source can have an answer,
-//! some twenty times a request, sent there.
+//! **Provided.** No node can speak in another node's name. A node that names nodes which do not exist loses
+//! credit within a lookup, and the paths of a lookup are disjoint. An answer cannot hide a node behind false
+//! addresses, and cannot name an address with a narrower scope than the sender's. Networks with one owner get
+//! few places, and sources that fill a node's stores leave room for others. A source that does not
+//! authenticate its id gets no more bytes than it sent, unless [`Config::unproven_ids`] declares all nodes
+//! trusted: then an attacker who can forge a source address can redirect an answer, of about twenty times the
+//! size of the request, to it.
 //!
-//! **Not provided.** Who can make enough ids near a key can keep that key's records to itself; many networks are dear,
-//! ids on them are not. Who keeps a record can say that it is good for longer than its publisher said: where that
-//! matters, a record says itself until when, and the validator looks. Providers that are found were not asked. What is asked for is seen by those who are asked.
+//! **Not provided.** An attacker with enough ids near a key can withhold that key's records; many networks
+//! are expensive, ids in them are not. A node that stores a record can claim a longer lifetime than the
+//! publisher set: if this matters, include the expiry in the record and check it in the validator. Providers
+//! in a result were not contacted. The asked nodes see what is asked for.
 //!
-//! Deliberately absent: a mark of clients that do not serve (who refuses, as [`Config::serves`] says, is in no bucket
-//! anyway), and signatures on messages (the layer below proves who speaks, the validator whose a record is).
+//! Deliberately absent: a flag for clients that do not serve (a node that refuses requests, see
+//! [`Config::serves`], is in no bucket anyway), and signatures on messages (the layer below authenticates the
+//! sender, the validator authenticates records).
 
 pub mod cache;
 mod config;

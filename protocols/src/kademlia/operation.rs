@@ -1,4 +1,4 @@
-//! Operations: a lookup, what is gathered on its way, and what is done at its end.
+//! Operations: a lookup, the results that it collects, and the work after it.
 
 use std::time::Duration;
 
@@ -16,27 +16,27 @@ use crate::overlay::{Contact, Failure, OpId, Progress, RequestId, Scope, Source}
 #[derive(Debug)]
 pub(super) enum Task<A> {
     Join {
-        /// Bootstraps that have not answered yet.
+        /// Number of bootstrap nodes that have not answered yet.
         asked: usize,
         /// Whether the lookup of this node's own id has begun.
         begun: bool,
-        /// Buckets that are to be looked into after that.
+        /// Buckets to fill after that lookup.
         buckets: Option<Vec<usize>>,
     },
     FindNode,
     Locate,
     Get {
-        /// The best record so far, and when it expires.
+        /// The best record so far, and its expiry time.
         best: Option<(Vec<u8>, Duration)>,
-        /// Nodes that gave a valid record, this one among them.
+        /// Number of nodes that returned a valid record, including this node.
         found: usize,
-        /// Who gave the best, and who a worse one.
+        /// The nodes that returned the best record, and those that returned a worse one.
         holders: Vec<Contact<A>>,
         worse: Vec<Contact<A>>,
     },
     Put {
         value: Vec<u8>,
-        /// When it expires, however long the lookup takes.
+        /// Expiry time, independent of how long the lookup takes.
         until: Duration,
     },
     Provide,
@@ -45,26 +45,27 @@ pub(super) enum Task<A> {
     },
 }
 
-/// A provider, and how many nodes say so.
+/// A provider, and the number of nodes that named it.
 #[derive(Debug)]
 pub(super) struct Named<A> {
     pub(super) contact: Contact<A>,
     pub(super) votes: usize,
 }
 
-/// How many nodes must name a provider before it counts as found while there are more nodes to ask.
+/// Number of nodes that must name a provider before it counts towards ending a lookup early.
 const CONFIRMED: usize = 2;
 
-/// Providers that are remembered for each one that is wanted. At the limit the oldest that one node alone names leaves.
+/// Number of providers that are remembered for each wanted one. At the limit, the oldest that only one node
+/// named is removed.
 const REMEMBERED: usize = 8;
 
 #[derive(Debug)]
 pub(super) struct Op<A> {
     pub(super) lookup: Lookup<A>,
     pub(super) task: Task<A>,
-    /// Whether this node does it by itself, so that nobody waits for an event.
+    /// Whether this is upkeep of the node, without events for the application.
     pub(super) upkeep: bool,
-    /// Copies on their way, once the lookup is over.
+    /// Number of copies in flight, once the lookup is over.
     pub(super) storing: Option<usize>,
     pub(super) copies: usize,
 }
@@ -74,7 +75,7 @@ impl<A: Addr> Op<A> {
         self.lookup.progress()
     }
 
-    /// Whether there is no need to look any further.
+    /// Returns whether the lookup can end early.
     fn has_enough(&self, quorum: usize, wanted: usize) -> bool {
         match &self.task {
             Task::Get { found, .. } => *found >= quorum,
@@ -98,9 +99,10 @@ impl<A: Addr> Op<A> {
 }
 
 impl<A: Addr> Engine<A> {
-    /// Takes the answer to a request.
+    /// Processes the answer to a request.
     ///
-    /// An answer that cannot be read, comes from somebody else or does not fit the request is a failure, and counted.
+    /// An answer that cannot be parsed, has another node's id or does not match the request counts as a
+    /// failure of the request.
     pub fn handle_answer(&mut self, now: Duration, id: RequestId, answer: &[u8]) {
         if let Some(challenge) = as_challenge(answer)
             && self.send_with_token(now, id, &challenge)
@@ -161,7 +163,7 @@ impl<A: Addr> Engine<A> {
         }
     }
 
-    /// Takes the news that a request gets no answer.
+    /// Processes the failure of a request.
     pub fn handle_failure(&mut self, now: Duration, id: RequestId, failure: Failure) {
         let Some(pending) = self.pending.remove(&id) else {
             self.counts.late += 1;
@@ -200,7 +202,7 @@ impl<A: Addr> Engine<A> {
         }
     }
 
-    /// Whether an id is that of whoever is at this address.
+    /// Returns whether the address authenticates the id, or all ids are accepted.
     pub(super) fn proves(&self, addr: &A, id: PeerId) -> bool {
         addr.peer_id()
             .map_or(self.rules.config.unproven_ids, |proven| proven == id)
@@ -214,7 +216,7 @@ impl<A: Addr> Engine<A> {
                 Some(Task::Get { .. }) => matches!(answer, Answer::Nodes(_) | Answer::Record { .. }),
                 Some(Task::Providers { .. }) => matches!(answer, Answer::Providers { .. }),
                 Some(_) => matches!(answer, Answer::Nodes(_)),
-                // The operation has ended or was given up; that the node lives is of use all the same.
+                // The operation has ended or was cancelled; the answer still shows that the node is alive.
                 None => true,
             },
         }
@@ -279,8 +281,8 @@ impl<A: Addr> Engine<A> {
         self.advance(now, id, op);
     }
 
-    /// The contacts among the nodes that `by` names: the first `most`, each at one address, without this node, false ids,
-    /// and addresses that do not reach as far as that node's own.
+    /// Converts the nodes that `by` named into contacts: the first `most`, each at one address. Leaves out
+    /// this node, false ids, and addresses with a narrower scope than that of `by`.
     fn contacts_of(&mut self, nodes: &[Node<'_>], by: &Contact<A>, most: usize) -> Vec<Contact<A>> {
         self.counts.surplus += nodes.len().saturating_sub(most) as u64;
         let mut contacts: Vec<Contact<A>> = Vec::with_capacity(nodes.len().min(most));
@@ -370,7 +372,7 @@ impl<A: Addr> Engine<A> {
         }
     }
 
-    /// Sends what an operation can send, and ends it if nothing is left to do.
+    /// Sends the requests that an operation can send now, and finishes it if nothing is left to do.
     pub(super) fn advance(&mut self, now: Duration, id: OpId, mut op: Box<Op<A>>) {
         if op.storing.is_some() {
             self.ops.insert(id, op);
@@ -403,8 +405,8 @@ impl<A: Addr> Engine<A> {
         self.ops.insert(id, op);
     }
 
-    /// Adds further contacts to a lookup of which none that was asked has answered, so that nodes that are near to a key and
-    /// silent do not keep it from those that are there. Returns whether there are any.
+    /// Adds further contacts to a lookup in which no node has answered, so that unresponsive nodes near a key
+    /// do not hide live ones. Returns whether any was added.
     fn seeds_again(&self, op: &mut Op<A>) -> bool {
         let progress = op.progress();
         if progress.answered > 0 || progress.failed == 0 {
@@ -416,7 +418,7 @@ impl<A: Addr> Engine<A> {
         op.lookup.seed(seeds, config)
     }
 
-    /// Whether a join has nobody to ask yet. Begins its lookup as soon as it has.
+    /// Returns whether a join still waits for bootstrap nodes. Starts its lookup as soon as it does not.
     fn waits_for_bootstraps(&mut self, now: Duration, op: &mut Op<A>) -> bool {
         let Task::Join { asked, begun, .. } = &mut op.task else {
             return false;
@@ -424,7 +426,7 @@ impl<A: Addr> Engine<A> {
         if *begun {
             return false;
         }
-        // All of them: of one alone, a hostile one could lead the whole join astray.
+        // Wait for all of them: a single hostile bootstrap node could mislead the whole join.
         if *asked > 0 {
             return true;
         }
@@ -447,7 +449,7 @@ impl<A: Addr> Engine<A> {
         true
     }
 
-    /// Does what comes after the lookup.
+    /// Performs the work after the lookup.
     fn finish(&mut self, now: Duration, id: OpId, mut op: Box<Op<A>>) {
         let config = self.rules.config;
         let key = op.lookup.target();
@@ -513,7 +515,7 @@ impl<A: Addr> Engine<A> {
         self.ops.insert(id, op);
     }
 
-    /// Keeps a record here, too, if this node is among the nearest.
+    /// Also stores a record here if this node is among the nearest.
     fn keep_if_near(&mut self, now: Duration, lookup: &Lookup<A>, value: &[u8], ttl: Duration) {
         let (key, config) = (lookup.target(), self.rules.config);
         let nodes = lookup.nearest(&config);
@@ -527,14 +529,14 @@ impl<A: Addr> Engine<A> {
                 source: Source::Node(self.own),
                 replicate_at: self.replicate_at(now),
             };
-            // A better one that is here already stays.
+            // A better record that is already stored stays.
             if let Ok(evicted) = self.records.put(now, &record, &self.rules) {
                 self.counts.evicted += evicted;
             }
         }
     }
 
-    /// Gives a record to the nearest node that did not have it, and to those that had a worse one.
+    /// Sends a record to the nearest node that did not have it, and to those that had a worse one.
     fn spread(
         &mut self,
         now: Duration,
@@ -546,7 +548,8 @@ impl<A: Addr> Engine<A> {
         let key = *lookup.target().as_bytes();
         let mut copies: Vec<_> = worse.into_iter().map(|contact| (contact, ttl)).collect();
         if let Some((contact, nearer)) = lookup.nearest_without() {
-            // Section 2.3: the more nodes are nearer to the key, the shorter does a cached copy last.
+            // Section 2.3: the lifetime of a cached copy decreases exponentially with the number of nodes
+            // that are nearer to the key.
             let share = 1_u32 << nearer.min(20);
             copies.push((contact, ttl / share));
         }
@@ -560,7 +563,7 @@ impl<A: Addr> Engine<A> {
     }
 }
 
-/// The providers that most nodes name, each at one address.
+/// Returns the providers that most nodes named, each with one address.
 fn most_named<A: Addr>(mut found: Vec<Named<A>>, most: usize) -> Vec<Contact<A>> {
     found.sort_by_key(|named| std::cmp::Reverse(named.votes));
     let mut contacts: Vec<Contact<A>> = Vec::with_capacity(found.len().min(most));
@@ -572,7 +575,7 @@ fn most_named<A: Addr>(mut found: Vec<Named<A>>, most: usize) -> Vec<Contact<A>>
     contacts
 }
 
-/// Whole seconds of a time, as they travel.
+/// Converts a duration into whole seconds, as sent on the wire.
 pub(super) fn seconds(time: Duration) -> u32 {
     u32::try_from(time.as_secs()).unwrap_or(u32::MAX)
 }

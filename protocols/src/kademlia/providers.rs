@@ -1,8 +1,8 @@
-//! Who provides what.
+//! The provider store.
 //!
-//! At the limit of a key a newcomer takes the place of one of the network that has the most places there. If all networks
-//! have as many as its own would have, it takes a place by chance among the half that came last: so the ones that came first
-//! stay, and those that came before it, however many, cannot keep it out either.
+//! When the list of a key is full, a newcomer replaces a provider of the network that has the most places in
+//! it. If no network has more than the newcomer's would have, it replaces a random provider of the newer
+//! half. So the oldest providers stay, and no number of earlier ones can keep a newcomer out.
 
 use std::time::Duration;
 
@@ -35,12 +35,12 @@ impl<A: Addr> Providers<A> {
         }
     }
 
-    /// Keys, and providers of all of them together.
+    /// Returns the number of keys, and the total number of providers.
     pub(super) fn len(&self) -> (usize, usize) {
         (self.keys.len(), self.sources.values().sum())
     }
 
-    /// Who provides a key, those that came first at the front.
+    /// Returns the providers of a key, the oldest first.
     pub(super) fn get(&self, now: Duration, key: &PeerId) -> impl Iterator<Item = &Contact<A>> {
         let entry = self.keys.get(now, key);
         let all = entry.into_iter().flat_map(|entry| &entry.value);
@@ -48,7 +48,7 @@ impl<A: Addr> Providers<A> {
             .map(|provider| &provider.contact)
     }
 
-    /// Keeps a provider, and says how many keys left for it.
+    /// Stores a provider. Returns the number of keys that were evicted.
     pub(super) fn put(
         &mut self,
         now: Duration,
@@ -70,7 +70,8 @@ impl<A: Addr> Providers<A> {
             entry.expires = entry.expires.max(Some(expires));
             let mut known = entry.value.iter_mut();
             if let Some(known) = known.find(|known| known.contact.id == provider.contact.id) {
-                // It may have moved; that it is charged to where it came from first keeps the count right.
+                // The provider may have moved. It stays charged to its first source, which keeps the counts
+                // consistent.
                 known.expires = expires;
                 if Source::of(&known.contact) == source {
                     known.contact = provider.contact;
@@ -115,10 +116,11 @@ impl<A: Addr> Providers<A> {
         Ok(count)
     }
 
-    /// Makes room for a key that one of a source is the first to provide, and says how many keys left for it.
+    /// Makes room for a key with its first provider, of `source`. Returns the number of keys that were
+    /// evicted.
     ///
-    /// That is the newest key of the source that was first with the most, if those are more than this one would have. Else
-    /// the farthest key leaves, unless the source that was first with that one has fewer.
+    /// Evicts the newest key of the source with the most keys, if it has more than this source would have.
+    /// Otherwise the cache evicts its farthest key, unless that key's source has fewer keys than this one.
     fn make_room(&mut self, now: Duration, key: &PeerId, source: Source) -> Result<u64, Refusal> {
         if !self.keys.is_full() {
             return Ok(0);
@@ -154,7 +156,7 @@ impl<A: Addr> Providers<A> {
         }
     }
 
-    /// Forgets who no longer says that it provides this key.
+    /// Removes the expired providers of a key.
     fn expire_key(&mut self, now: Duration, key: &PeerId) {
         let Some(mut entry) = self.keys.remove(key) else {
             return;
@@ -194,7 +196,7 @@ impl<A: Addr> Providers<A> {
     }
 }
 
-/// Which provider leaves a full list for one of a network that has `crowd` places in it.
+/// Selects the provider that a newcomer replaces in a full list; its network has `crowd` places in the list.
 fn replaceable<A: Addr>(providers: &[Provider<A>], crowd: usize, rng: &mut impl Rng) -> Option<usize> {
     let mut places: HashMap<Source, (usize, usize)> = HashMap::default();
     for (at, provider) in providers.iter().enumerate() {

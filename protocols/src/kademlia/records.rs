@@ -1,4 +1,4 @@
-//! Records kept for others, within limits on number, bytes and source.
+//! The record store: records kept for other nodes, with limits on number, bytes and source.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -14,7 +14,7 @@ use crate::overlay::Source;
 pub(super) struct Kept {
     pub(super) value: Vec<u8>,
     source: Source,
-    /// When to see to copies, unless somebody else has done so by then.
+    /// Time at which to replicate the record, unless another node does so before.
     pub(super) replicate_at: Duration,
 }
 
@@ -25,7 +25,7 @@ pub(super) struct Records {
     sources: HashMap<Source, usize>,
 }
 
-/// A record on its way in.
+/// A record to store.
 pub(super) struct Incoming<'a> {
     pub(super) key: PeerId,
     pub(super) value: &'a [u8],
@@ -51,14 +51,14 @@ impl Records {
         self.bytes
     }
 
-    /// A record's value, and for how long it is good.
+    /// Returns a record's value and its remaining lifetime.
     pub(super) fn get(&self, now: Duration, key: &PeerId) -> Option<(&[u8], Duration)> {
         let entry = self.cache.get(now, key)?;
         let ttl = entry.expires?.saturating_sub(now);
         Some((&entry.value.value, ttl))
     }
 
-    /// Keeps a record, and says how many others left for it.
+    /// Stores a record. Returns the number of other records that were evicted.
     pub(super) fn put<A>(
         &mut self,
         now: Duration,
@@ -89,7 +89,8 @@ impl Records {
         }
         let old = self.cache.get(now, key);
         let before = old.map(|entry| entry.value.source);
-        // A better record is as old as the one that it takes the place of, so that it is not the first to leave.
+        // A better record inherits the age of the one that it replaces, so that it is not the first to be
+        // evicted.
         let created = old.map_or(now, |entry| entry.created);
         let charged = self.sources.get(&record.source).copied().unwrap_or(0);
         if before != Some(record.source) && charged >= config.records_per_source {
@@ -150,13 +151,13 @@ impl Records {
         if stays { Ok(evicted) } else { Err(Refusal::Full) }
     }
 
-    /// How many records came from a source.
+    /// Returns the number of records of a source.
     fn count(&self, source: Source) -> usize {
         self.sources.get(&source).copied().unwrap_or(0)
     }
 
-    /// Takes out the newest record of the source that has the most, if that is more than one with `own` records has: so those
-    /// that come first with many leave room for others.
+    /// Evicts the newest record of the source with the most records, if that is more than `own`. So sources
+    /// that arrive first with many records leave room for others. Returns whether a record was evicted.
     fn pop_greatest(&mut self, now: Duration, own: usize) -> bool {
         let sources = self.sources.iter().filter(|(_, count)| **count > own);
         let Some((greatest, _)) = sources.max_by_key(|(source, count)| (**count, **source)) else {
@@ -174,7 +175,8 @@ impl Records {
         true
     }
 
-    /// Whether the record that is next to leave may leave for one of a source with `own` records: not if its source has fewer.
+    /// Returns whether a source with `own` records may displace the next record to evict: not if that
+    /// record's source has fewer.
     fn may_displace(&self, own: usize) -> bool {
         let next = self.cache.next_to_leave();
         next.is_none_or(|(_, entry)| self.count(entry.value.source) >= own)
@@ -202,7 +204,7 @@ impl Records {
         }
     }
 
-    /// A record whose copies should be seen to, which is then not due until `again`.
+    /// Returns a record that is due for replication, and schedules its next replication at `again`.
     pub(super) fn next_to_replicate(
         &mut self,
         now: Duration,

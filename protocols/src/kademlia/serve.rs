@@ -1,4 +1,4 @@
-//! Requests of others, each answered at once out of what is here.
+//! Serves requests of other nodes, each at once from local state.
 
 use std::borrow::Cow;
 use std::time::Duration;
@@ -16,13 +16,13 @@ use crate::overlay::validation::Admission;
 use crate::overlay::{Contact, Scope, Source};
 
 impl<A: Addr> Engine<A> {
-    /// Serves a request: the answer, or why there is none.
+    /// Serves a request. Returns the answer.
     ///
-    /// A sender that is not known, and for which there is a place, is asked whether it lives; one that is known
-    /// elsewhere, whether it still is there.
+    /// An unknown sender is pinged if there is a place for it. A sender that is known at another address is
+    /// pinged there.
     ///
     /// # Errors
-    /// See [`Refusal`]. Nothing is kept of a request that is refused.
+    /// See [`Refusal`]. Nothing of a refused request is kept.
     pub fn handle_request(&mut self, now: Duration, from: &A, request: &[u8]) -> Result<Vec<u8>, Refusal> {
         let own = *self.own.as_bytes();
         let request = match self.validator.admit(from, request) {
@@ -73,7 +73,7 @@ impl<A: Addr> Engine<A> {
             Some(unsure) => self.check(now, unsure),
             None => {}
         }
-        // Whose source is not proven may be somebody else, who must not get more than this node got.
+        // An unauthenticated source may be forged: it gets no more bytes than were received in its name.
         let most = if proven {
             self.rules.config.message
         } else {
@@ -91,7 +91,7 @@ impl<A: Addr> Engine<A> {
             Ask::Get(key) => {
                 let key = PeerId::new(key);
                 let record = self.records.get(now, &key);
-                // A record that would have no second left on its way is none.
+                // A record with less than a second left is not returned.
                 let record = record.filter(|(value, ttl)| seconds(*ttl) > 0 && value.len() <= room);
                 let room = room - record.map_or(0, |(value, _)| value.len());
                 let nodes = self.nodes_near(&key, id, from, room);
@@ -131,8 +131,8 @@ impl<A: Addr> Engine<A> {
         }
     }
 
-    /// The nodes to name to an asker, without itself and those that it cannot reach from where it is, as far as they fit
-    /// into `room` bytes.
+    /// Returns the nodes to name to `asker`, up to `room` bytes: without the asker, and without nodes that it
+    /// cannot reach from its scope.
     fn nodes_near(&self, target: &PeerId, asker: PeerId, at: &A, room: usize) -> Vec<Node<'static>> {
         let k = self.rules.config.k;
         let is_of_use = |node: &Contact<A>| node.id != asker && Scope::may_name(at, &node.addr);
@@ -140,8 +140,8 @@ impl<A: Addr> Engine<A> {
         within(room, nearest.into_iter().filter_map(node))
     }
 
-    /// When to see to a record's copies. Those who keep one do so at different times, so that one of them is first
-    /// and the others need not.
+    /// Returns the time of a record's next replication. The jitter makes one of the nodes that store a record
+    /// the first, and the others need not replicate it.
     pub(super) fn replicate_at(&mut self, now: Duration) -> Duration {
         let jitter = self.rng.random_range(0.75..1.25);
         let wait = self.rules.config.replicate_every;
@@ -149,7 +149,7 @@ impl<A: Addr> Engine<A> {
     }
 }
 
-/// As many nodes from the front as fit into `room` bytes.
+/// Returns the longest prefix of `nodes` that fits into `room` bytes.
 fn within(mut room: usize, nodes: impl Iterator<Item = Node<'static>>) -> Vec<Node<'static>> {
     let fitting = nodes.take_while(|node| {
         let left = room.checked_sub(node.len());

@@ -1,7 +1,7 @@
-//! The contacts of a node, in buckets by distance; who has been there long and still answers stays.
+//! The routing table: contacts in buckets by distance; long-lived contacts that answer keep their places.
 //!
-//! Maymounkov and Mazières 2002, sections 2.2 and 4.1. Only who has answered a request is let in, so nobody gets a
-//! place by sending alone.
+//! Maymounkov and Mazières 2002, sections 2.2 and 4.1. A node enters the table only after it has answered a
+//! request, so sending alone earns no place.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -18,21 +18,22 @@ struct Entry<A> {
     contact: Contact<A>,
     heard: Duration,
     failures: u8,
-    /// Where else it has spoken from while it is asked whether it still is where it was, and since when.
+    /// Another address that the node has sent from, and since when; set while the node is pinged at its known
+    /// address.
     elsewhere: Option<Box<(A, Duration)>>,
 }
 
 #[derive(Clone, Debug)]
 struct Bucket<A> {
-    /// The one that was not heard of for the longest time first.
+    /// Ordered by last contact, the least recent first.
     entries: Vec<Entry<A>>,
-    /// The newest last.
+    /// Ordered by age, the newest last.
     waiting: Vec<Entry<A>>,
-    /// When something was looked up here.
+    /// Time of the last lookup in this bucket.
     looked_up: Duration,
 }
 
-/// All contacts. Bucket *n* holds those that share exactly *n* bits with this node's id.
+/// All contacts. Bucket *n* holds those that share exactly *n* leading bits with this node's id.
 #[derive(Debug)]
 pub(super) struct Table<A> {
     own: PeerId,
@@ -41,11 +42,11 @@ pub(super) struct Table<A> {
     len: usize,
 }
 
-/// What a contact that has answered makes the table want.
+/// What the table needs after a contact has answered.
 pub(super) struct Wanted<A> {
-    /// To ask this one whether it still lives, since somebody waits for its place.
+    /// A contact to ping because a newcomer waits for its place.
     pub(super) check: Option<Contact<A>>,
-    /// Whether the contact is new here.
+    /// Whether the contact was added.
     pub(super) added: bool,
 }
 
@@ -72,10 +73,11 @@ impl<A: Addr> Table<A> {
         Distance::between(&self.own, id).shared_bits()
     }
 
-    /// How many contacts of a bucket suffice, so that newcomers need not be asked whether they live for its sake.
+    /// Returns the number of contacts in a bucket above which newcomers are not pinged for it.
     ///
-    /// Half of its places, if there are far more nodes for it than those; what this node looks up brings more. All in deeper
-    /// buckets are about as many as there are nodes for this one. Where there are few, this node should know each.
+    /// Half the places, if there are many more nodes for the bucket than places; this node's lookups bring
+    /// more. The deeper buckets together have about as many contacts as there are nodes for this bucket. If
+    /// there are few, this node should know all of them.
     fn enough(&self, index: usize, config: &Config) -> usize {
         let deeper = self.buckets.iter().skip(index + 1);
         let population: usize = deeper.map(|bucket| bucket.entries.len()).sum();
@@ -86,10 +88,10 @@ impl<A: Addr> Table<A> {
         }
     }
 
-    /// Whom to ask whether it lives because a node sent something: that node, if there is a place for it, or itself
-    /// at its old address, if it has come from another one.
+    /// Processes a message from a node. Returns the contact to ping: the sender if there is a place for it,
+    /// or, if it is known at another address, the contact at that address.
     ///
-    /// If the address proves who sends, a contact that sends something lives.
+    /// If the source address authenticates the sender, a message from a contact shows that it is alive.
     pub(super) fn heard(
         &mut self,
         now: Duration,
@@ -112,7 +114,8 @@ impl<A: Addr> Table<A> {
                 if failed {
                     return Some(contact.clone());
                 }
-                // It has two addresses, or has moved; then the new one gets in once the old one has failed.
+                // The node has two addresses or has moved. If it has moved, the new address replaces the old
+                // one once that has failed.
                 let last = entry.elsewhere.as_ref().map(|elsewhere| elsewhere.1);
                 if last.is_some_and(|last| now.saturating_sub(last) < config.upkeep_every) {
                     return None;
@@ -138,7 +141,7 @@ impl<A: Addr> Table<A> {
         (!waits && place).then(|| contact.clone())
     }
 
-    /// Takes in a contact that has just answered.
+    /// Processes an answer of a contact; adds it if there is a place.
     pub(super) fn answered(
         &mut self,
         now: Duration,
@@ -238,9 +241,9 @@ impl<A: Addr> Table<A> {
         }
     }
 
-    /// Notes that a contact did not answer. Its place goes to one that waits, if it failed often enough; without
-    /// one that waits it stays, since the fault may be on this side. Says where else it should be asked, if it has
-    /// spoken from there.
+    /// Records that a contact did not answer. After enough failures its place goes to a waiting contact;
+    /// without a waiting one it stays, since the fault may be local. Returns another address of the node to
+    /// ping, if it has sent from one.
     pub(super) fn failed(
         &mut self,
         now: Duration,
@@ -256,7 +259,7 @@ impl<A: Addr> Table<A> {
             return None;
         }
         let failures = entry.failures.saturating_add(1);
-        // It goes behind the others, so that the next one is asked next time.
+        // The contact moves to the end, so that another one is checked next time.
         bucket.refresh(at, now);
         let entry = bucket.entries.last_mut()?;
         entry.failures = failures;
@@ -268,7 +271,8 @@ impl<A: Addr> Table<A> {
         if failures < config.failures {
             return None;
         }
-        // `answered` lets one that waits in, as long as its network has not got too much; the list shrinks each time.
+        // `answered` adds a waiting contact unless its network has too many; the list shrinks in each
+        // iteration.
         while let Some(next) = self
             .buckets
             .get_mut(index)
@@ -285,8 +289,8 @@ impl<A: Addr> Table<A> {
         None
     }
 
-    /// The contacts nearest to `target` that are `wanted`, nearest first. Those that failed last time come only where
-    /// `all` is said, and after all others.
+    /// Returns the `wanted` contacts nearest to `target`, the nearest first. Contacts with a failure are
+    /// included only with `all`, after all others.
     pub(super) fn nearest(
         &self,
         target: &PeerId,
@@ -296,7 +300,8 @@ impl<A: Addr> Table<A> {
     ) -> Vec<&Contact<A>> {
         let first = self.index(target).min(self.buckets.len());
         let mut found = Vec::with_capacity(count);
-        // All in the target's bucket are nearer to it than any in deeper ones; those are nearer than the ones before.
+        // Contacts in the target's bucket are nearer to it than those in deeper buckets, which are nearer
+        // than those in shallower ones.
         let deeper = self.buckets.len().min(first + 1)..self.buckets.len();
         let outwards = (0..first).rev().map(|bucket| bucket..bucket + 1);
         for buckets in [first..first + 1, deeper].into_iter().chain(outwards) {
@@ -341,7 +346,7 @@ impl<A: Addr> Table<A> {
         found.truncate(count);
     }
 
-    /// Of each bucket, the contact that was not heard of for the longest time, if that is long.
+    /// Returns the least recently heard contact of each bucket, if it was silent for `ask_after`.
     pub(super) fn silent(&self, now: Duration, config: &Config) -> Vec<Contact<A>> {
         let first = |bucket: &Bucket<A>| {
             let entry = bucket.entries.first()?;
@@ -350,7 +355,7 @@ impl<A: Addr> Table<A> {
         self.buckets.iter().filter_map(first).collect()
     }
 
-    /// Notes that something is being looked up near `target`.
+    /// Records a lookup near `target`.
     pub(super) fn looked_up(&mut self, now: Duration, target: &PeerId) {
         let index = self.index(target);
         if let Some(bucket) = self.buckets.get_mut(index) {
@@ -358,14 +363,14 @@ impl<A: Addr> Table<A> {
         }
     }
 
-    /// A bucket in which nothing was looked up for long.
+    /// Returns a bucket without a recent lookup.
     pub(super) fn neglected(&self, now: Duration, config: &Config) -> Option<usize> {
         let old = |bucket: &Bucket<A>| now.saturating_sub(bucket.looked_up) >= config.refresh_every;
         self.buckets.iter().position(old)
     }
 
-    /// Buckets that a node that has just joined should look into: all as far as its nearest neighbour, but those of which it
-    /// knows some nodes by then.
+    /// Returns the buckets that a node should fill after a join: those up to its nearest neighbour, without
+    /// those that are more than a quarter full.
     pub(super) fn to_fill(&self, config: &Config) -> Vec<usize> {
         let filled = |bucket: &Bucket<A>| bucket.entries.len() > config.k / 4;
         let buckets = self.buckets.iter().enumerate();
@@ -377,7 +382,7 @@ impl<A: Addr> Table<A> {
             .collect()
     }
 
-    /// An id that belongs in this bucket.
+    /// Returns a random id that belongs in this bucket.
     pub(super) fn random_id(&self, bucket: usize, rng: &mut impl Rng) -> PeerId {
         let mut bytes: [u8; 32] = rng.random();
         for (at, (byte, own)) in bytes.iter_mut().zip(*self.own.as_bytes()).enumerate() {
@@ -409,7 +414,7 @@ impl<A: Addr> Bucket<A> {
         }
     }
 
-    /// Who may lose its place.
+    /// Returns the contact that may be replaced.
     fn worst(&self, config: &Config) -> Option<usize> {
         if self.entries.len() < config.k {
             return None;
@@ -419,7 +424,7 @@ impl<A: Addr> Bucket<A> {
         (worst.failures >= config.failures).then_some(at)
     }
 
-    /// Lets a newcomer wait for a place.
+    /// Adds a newcomer to the waiting list.
     fn wait(&mut self, now: Duration, entry: Entry<A>, config: &Config) -> Wanted<A> {
         self.waiting.retain(|other| other.contact.id != entry.contact.id);
         self.waiting.push(entry);

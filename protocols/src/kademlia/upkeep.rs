@@ -1,4 +1,4 @@
-//! What a node does by itself: forget, ask the silent, publish again, copy, refresh.
+//! Upkeep: expires entries, pings silent contacts, republishes, replicates and refreshes.
 
 use std::time::Duration;
 
@@ -18,7 +18,7 @@ impl<A: Addr> Engine<A> {
             self.check(now, contact);
         }
         let running = self.ops.values().filter(|op| op.upkeep).count();
-        // With all places taken, there may be more to do as soon as one is free.
+        // If all slots are taken, more work may be due as soon as one is free.
         self.backlog = false;
         for _ in running..config.upkeep_operations {
             let Some((task, target)) = self.next_duty(now) else {
@@ -30,7 +30,7 @@ impl<A: Addr> Engine<A> {
         self.backlog = true;
     }
 
-    /// Something that is due. It is not due again until its next time.
+    /// Returns the next due piece of work, and schedules its next time.
     fn next_duty(&mut self, now: Duration) -> Option<(Task<A>, PeerId)> {
         let config = self.rules.config;
         if let Some((key, published)) = self.published.iter_mut().find(|(_, own)| own.next <= now) {

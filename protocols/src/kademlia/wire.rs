@@ -1,4 +1,4 @@
-//! The requests and answers of nodes, in the frame that all overlays share ([`Message`]).
+//! Requests and answers of nodes, in the frame that all overlays share ([`Message`]).
 
 use serde::{Deserialize, Serialize};
 
@@ -6,67 +6,67 @@ pub(super) use crate::overlay::message::SHORT;
 use crate::overlay::message::list;
 pub use crate::overlay::message::{MAX_ADDR, MAX_NODES, Message, Node, VERSION};
 
-/// What is asked.
+/// A request.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Ask<'a> {
-    /// Are you there?
+    /// Checks whether the node is alive.
     Ping,
-    /// Which nodes do you know that are nearest to this id?
+    /// Requests the known nodes nearest to this id.
     FindNode([u8; 32]),
-    /// Which record do you have under this key, and which nodes are nearest to it?
+    /// Requests the record with this key, and the nodes nearest to it.
     Get([u8; 32]),
-    /// Keep this record.
+    /// Stores a record.
     Put {
-        /// Its key.
+        /// The record's key.
         key: [u8; 32],
-        /// For how many seconds.
+        /// Lifetime in seconds.
         ttl: u32,
-        /// Its value.
+        /// The record's value.
         value: &'a [u8],
     },
-    /// Who provides this key, and which nodes are nearest to it?
+    /// Requests the providers of this key, and the nodes nearest to it.
     Providers([u8; 32]),
-    /// The sender provides this key.
+    /// Announces the sender as a provider of a key.
     Provide {
         /// The key.
         key: [u8; 32],
-        /// For how many seconds.
+        /// Lifetime in seconds.
         ttl: u32,
     },
 }
 
-/// What is answered.
+/// An answer.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Answer<'a> {
-    /// To [`Ask::Ping`].
+    /// Answers [`Ask::Ping`].
     Pong,
-    /// To [`Ask::FindNode`], and to [`Ask::Get`] without a record.
+    /// Answers [`Ask::FindNode`], and [`Ask::Get`] without a record.
     Nodes(#[serde(borrow, deserialize_with = "list::<_, _, MAX_NODES>")] Vec<Node<'a>>),
-    /// To [`Ask::Get`].
+    /// Answers [`Ask::Get`] with a record.
     Record {
-        /// For how many seconds more the record is good.
+        /// Remaining lifetime in seconds.
         ttl: u32,
-        /// Its value.
+        /// The record's value.
         value: &'a [u8],
         /// The nodes nearest to its key.
         #[serde(borrow, deserialize_with = "list::<_, _, MAX_NODES>")]
         nodes: Vec<Node<'a>>,
     },
-    /// To [`Ask::Providers`].
+    /// Answers [`Ask::Providers`].
     Providers {
-        /// Who provides the key.
+        /// The providers of the key.
         #[serde(borrow, deserialize_with = "list::<_, _, MAX_NODES>")]
         providers: Vec<Node<'a>>,
-        /// The nodes nearest to it.
+        /// The nodes nearest to the key.
         #[serde(borrow, deserialize_with = "list::<_, _, MAX_NODES>")]
         nodes: Vec<Node<'a>>,
     },
-    /// To [`Ask::Put`] and [`Ask::Provide`].
+    /// Answers [`Ask::Put`] and [`Ask::Provide`].
     Kept,
 }
 
 impl Answer<'_> {
-    /// About how many bytes it takes.
+    /// Returns the approximate length of the answer in bytes.
     pub(super) fn estimate(&self) -> usize {
         let len = |nodes: &[Node<'_>]| nodes.iter().map(Node::len).sum::<usize>();
         let body = match self {
