@@ -1,75 +1,82 @@
-//! Bounds and times.
+//! Limits and intervals.
 
 use std::time::Duration;
 
 use crate::overlay::Validator;
 
-/// Bytes of a message around a record's value or its lists of nodes, and more than that.
+/// Upper bound of the bytes in a message around a record's value or its lists of nodes.
 pub(super) const FRAME: usize = 128;
 
-/// How an [`Engine`](super::Engine) behaves, and what it keeps at most.
+/// Limits, intervals and policies of an [`Engine`](super::Engine).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Config {
-    /// Length of the successor list: *r* of the paper (section 5.3), at most 64. The ring holds as long as one of so many
-    /// neighbours lives; with 2·log2 N of them, also when half of all nodes fail at once. Default: 20.
+    /// Length of the successor list: *r* of the paper (section 5.3), at most 64. The ring stays connected as
+    /// long as each node has a live successor in its list; with 2·log2 N of them, also when half of all nodes
+    /// fail at once. Default: 20.
     pub successors: usize,
-    /// Nodes that keep a record: its key's successor and those after it. At most `successors` + 1. Default: 3.
+    /// Nodes that keep a record: its key's successor and the nodes after it. At most `successors` + 1.
+    /// Default: 3.
     pub copies: usize,
-    /// Whether to believe an id that the sender's address does not prove. Only among friends: any node can claim any id
-    /// then. A source with an IP address gets an answer only once it has shown by a token that it receives at that
-    /// address, so a node sends a forged source fewer bytes than came in its name. Default: no.
+    /// Whether to accept an id that the sender's address does not authenticate. Use it only among trusted
+    /// nodes: any node can then claim any id. A source with an IP address gets an answer only after it has
+    /// returned a token sent to that address, so a node sends a forged source fewer bytes than it received.
+    /// Default: no.
     pub unproven_ids: bool,
 
-    /// How long an answer is waited for. What only one node can answer is asked a second time; whoever is silent twice is
-    /// forgotten. Default: 5 s.
+    /// Timeout of a request. A request that only one node can answer is sent a second time; a node that
+    /// misses both timeouts is forgotten. Default: 5 s.
     pub request_timeout: Duration,
-    /// How often the successor is asked for its neighbours, give or take a quarter. Default: 10 s.
+    /// Interval of stabilization, in which the node asks its successor for its neighbours; jittered by a
+    /// quarter. Default: 10 s.
     pub stabilize_every: Duration,
-    /// How often a finger is seen to, give or take a quarter: the node that it was is asked whether it still is, and if not, it
-    /// is looked up. The first round of all fingers runs without waiting.
+    /// Interval at which a finger is fixed, jittered by a quarter: the node asks the old finger whether it
+    /// still is the finger, and otherwise looks it up. The first round of all fingers runs without pauses.
     /// Default: 10 s.
     pub fix_fingers_every: Duration,
 
-    /// How often this node looks its place up by way of those that it has joined by, give or take a quarter. So rings that a
-    /// partition has left behind become one again, as long as one of those is there. Default: 2 min.
+    /// Interval at which this node looks up its own place through its bootstrap nodes, jittered by a quarter.
+    /// This merges the rings that a partition left behind, as long as one of the bootstrap nodes is alive.
+    /// Default: 2 min.
     pub rejoin_every: Duration,
 
-    /// Operations of the application at a time; a further one is an error. Default: 64.
+    /// Concurrent operations of the application; a further one is an error. Default: 64.
     pub operations: usize,
-    /// Requests of one lookup in total; then it ends. Default: 64.
+    /// Requests of one lookup in total; at the limit it ends. Default: 64.
     pub lookup_requests: usize,
-    /// Nodes that an answer names that are nearer to a key. More finds ways round dead nodes. At most 64. Default: 8.
+    /// Nodes nearer to a key that an answer names. A higher value finds more ways around dead nodes. At most
+    /// 64. Default: 8.
     pub nearer: usize,
-    /// Addresses that one join asks; further ones are ignored. Default: 16.
+    /// Bootstrap addresses that one join asks; further ones are ignored. Default: 16.
     pub bootstraps: usize,
-    /// How often a join is tried before it fails: nodes that are just joining themselves take nobody in. Default: 5.
+    /// Attempts of a join before it fails: nodes that are joining themselves accept no others. Default: 5.
     pub join_tries: u32,
-    /// How long after the first try of a join the second is made; each later one waits twice as long as the one before, a
-    /// minute at most. A lookup that knows nobody else to ask, since somebody failed, is tried once more after as long.
-    /// Default: 1 s.
+    /// Pause between the first and the second attempt of a join; it doubles for each later one, up to one
+    /// minute. A lookup that runs out of nodes to ask after a failure is tried once more after the first
+    /// pause. Default: 1 s.
     pub retry_pause: Duration,
 
-    /// Bytes of a request or an answer at most, which the asks below must carry. Answers name as many nodes as fit.
-    /// At least 1024. Default: 16 KiB.
+    /// Maximum bytes of a request or an answer. The layer that carries the asks must have this MTU. Answers
+    /// name as many nodes as fit. At least 1024. Default: 16 KiB.
     pub message: usize,
-    /// Bytes of a record's value at most; longer ones are refused. At most [`message`](Self::message) less 128.
-    /// Default: 8 KiB.
+    /// Maximum bytes of a record's value; longer values are refused. At most [`message`](Self::message) less
+    /// 128. Default: 8 KiB.
     pub value: usize,
-    /// Records kept, own ones and copies. At the limit others' copies leave for records of this node's own range, those
-    /// farthest from it first, and then records of the network that has the most, for one that has fewer; for a copy of a
-    /// network with fewer a copy of that network leaves; all else is refused. Default: 4096.
+    /// Records kept, own ones and copies. At the limit, a record of this node's own range evicts copies,
+    /// those farthest from the range first, and then a record of the network that has the most if its own
+    /// network has fewer. A copy evicts a copy of the network that has the most if its own network has fewer.
+    /// All other records are refused. Default: 4096.
     pub records: usize,
-    /// Bytes of their values. As above. Default: 8 MiB.
+    /// Total bytes of their values, with the same eviction. Default: 8 MiB.
     pub record_bytes: usize,
-    /// Records kept that came from one network, or one node where that is unknown, since ids cost nothing; further ones are
-    /// refused. Default: 2048.
+    /// Records kept from one network, or from one node if its network is unknown, because ids cost nothing;
+    /// further ones are refused. Default: 2048.
     pub records_per_source: usize,
-    /// For how long a record is kept at most; more is cut down to this. Default: 24 h.
+    /// Maximum lifetime of a record; a longer one is shortened to this. Default: 24 h.
     pub record_ttl: Duration,
-    /// How often all own records are copied to the successors though nothing has changed. A copy that nobody has left here
-    /// anew for three times as long goes back to its key's successor. Default: 10 min.
+    /// Interval at which all own records are copied to the successors even if nothing has changed. A copy
+    /// that was not renewed for three intervals goes back to its key's successor. Default: 10 min.
     pub replicate_every: Duration,
-    /// Copies that are under way to others at a time. Default: 32.
+    /// Copies in flight to other nodes. Default: 32.
     pub replicate_batch: usize,
 }
 
@@ -102,7 +109,7 @@ impl Default for Config {
 }
 
 impl Config {
-    /// The same with every number in the range where it means something.
+    /// Clamps every number to its valid range.
     fn clamped(self) -> Self {
         let most = super::wire::MAX_NODES;
         let tick = Duration::from_millis(1);
@@ -126,11 +133,12 @@ impl Config {
     }
 }
 
-/// What engines of one ring have in common.
+/// What all engines of one ring share.
 pub type Rules<A> = crate::overlay::Rules<A, Config>;
 
 impl<A> Rules<A> {
-    /// `parse` reads an address's text (a swarm's `parse_addr` does); `validator` says which records are good.
+    /// Creates the rules. `parse` parses the text of an address, as a swarm's `parse_addr` does; `validator`
+    /// accepts or rejects records.
     pub fn new(
         config: Config,
         parse: impl Fn(&str) -> Option<A> + Send + Sync + 'static,

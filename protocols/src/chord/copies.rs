@@ -1,5 +1,5 @@
-//! Records on their way to where they belong: copies along the successor list, a newcomer's records from its successor,
-//! and copies that belong elsewhere by now back to their key's successor.
+//! Replication: copies along the successor list, the transfer of a newcomer's records from its successor, and
+//! the return of misplaced copies to their key's successor.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -14,43 +14,43 @@ use super::store::Incoming;
 use super::wire::{Answer, Ask, Message, Record};
 use crate::overlay::{Contact, Source};
 
-/// Keys that wait to be copied at most; for more than that, all are copied.
+/// Maximum number of keys that wait to be copied; beyond this, all own records are copied.
 const QUEUE: usize = 256;
-/// Copies that go back to their key's successor at a time.
+/// Number of copies that are returned to their key's successor at a time.
 const RETURNED: usize = 4;
 
-/// How far copying this node's own records is.
+/// The progress of copying this node's own records.
 #[derive(Debug, Default)]
 pub(super) struct Copies {
-    /// Records that have just come.
+    /// New records.
     queue: VecDeque<PeerId>,
-    /// The last record that was copied, while all are.
+    /// The last copied record while all own records are copied.
     sweep: Option<PeerId>,
-    /// All are to be copied, once those are that are now.
+    /// Whether all own records are to be copied again after the current sweep.
     again: bool,
     in_flight: usize,
     returning: usize,
 }
 
-/// Records that are being fetched.
+/// The state of a transfer from the successor.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Pull {
-    /// The arc that is still to come, from `after`, without it, to `until`, with it.
+    /// The arc that is still missing: after `after`, up to and including `until`.
     pub(super) after: PeerId,
     pub(super) until: PeerId,
-    /// Then also the arc from the successor to here.
+    /// If set, the arc from the successor to this id follows.
     pub(super) copies_until: Option<PeerId>,
 }
 
 impl Copies {
-    /// All own records are to be copied: the neighbours have changed, or it was long ago.
+    /// Requests a copy of all own records, because the neighbours changed or the interval has passed.
     pub(super) fn again(&mut self) {
         self.again = true;
     }
 }
 
 impl<A: Addr> Engine<A> {
-    /// Keeps a record that somebody leaves here.
+    /// Stores a record that a node sent.
     pub(super) fn keep(&mut self, now: Duration, record: Record<'_>, source: Source) -> Result<(), Refusal> {
         let key = PeerId::new(record.key);
         let own_range = self.table.own_range();
@@ -63,13 +63,13 @@ impl<A: Addr> Engine<A> {
         self.store.put(now, &incoming, &self.rules)
     }
 
-    /// The nodes that keep copies of this node's records.
+    /// Returns the nodes that keep copies of this node's records.
     pub(super) fn copy_holders(&self) -> Vec<Contact<A>> {
         let others = self.rules.config.copies - 1;
         self.table.successors.iter().take(others).cloned().collect()
     }
 
-    /// Copies a record that has just come.
+    /// Copies a new record to the successors.
     pub(super) fn copy(&mut self, now: Duration, key: PeerId) {
         if self.copies.queue.len() < QUEUE {
             self.copies.queue.push_back(key);
@@ -79,7 +79,7 @@ impl<A: Addr> Engine<A> {
         self.copy_on(now);
     }
 
-    /// Leaves copies with this node's successors, as many at a time as may be under way.
+    /// Sends queued copies to the successors, up to the limit of copies in flight.
     pub(super) fn copy_on(&mut self, now: Duration) {
         let holders = self.copy_holders();
         if holders.is_empty() {
@@ -103,11 +103,12 @@ impl<A: Addr> Engine<A> {
         }
     }
 
-    /// The next of all own records, if all are to be copied.
+    /// Returns the next own record of the sweep, if all are to be copied.
     fn next_of_sweep(&mut self, now: Duration) -> Option<PeerId> {
         let (from, own) = self.table.own_range()?;
         let after = match self.copies.sweep {
-            // The last one there can be; after it the circle would begin anew.
+            // The record at this node's own id is the last of the range; the next one would start the circle
+            // again.
             Some(last) if last == own => None,
             Some(last) if in_half_open(&last, &from, &own) => Some(last),
             Some(_) => Some(from),
@@ -122,26 +123,27 @@ impl<A: Addr> Engine<A> {
         key
     }
 
-    /// A copy was left with a successor.
+    /// Processes a successor's confirmation of a copy.
     pub(super) fn copied(&mut self, now: Duration, by: PeerId) {
         self.heard(now, by);
         self.copy_failed(now);
     }
 
-    /// A copy was not taken; the next time that all are copied will tell.
+    /// Processes a copy that was not stored. The next sweep sends it again.
     pub(super) fn copy_failed(&mut self, now: Duration) {
         self.copies.in_flight = self.copies.in_flight.saturating_sub(1);
         self.copy_on(now);
     }
 
-    /// Fetches records from the successor: those of this node's range, then the copies for those before it.
+    /// Requests records from the successor: those of this node's range, then the copies of the range before
+    /// it.
     pub(super) fn pull(&mut self, now: Duration, from: &A, id: PeerId, pull: Pull) {
         let keys = Ask::Keys(*pull.after.as_bytes(), *pull.until.as_bytes());
         let purpose = Purpose::Pull(from.clone(), pull);
         self.ask(now, from, Some(id), keys, purpose);
     }
 
-    /// Records came from the successor. Each page must bring something new, so that they come to an end.
+    /// Processes a page of records. Each page must bring a new record, so that the transfer ends.
     pub(super) fn pulled(
         &mut self,
         now: Duration,
@@ -188,8 +190,8 @@ impl<A: Addr> Engine<A> {
         }
     }
 
-    /// Puts some copies that nobody has left here anew where they belong. So a record reaches its key's successor though the
-    /// transfer to it failed, and what one had to keep once does not stay for ever.
+    /// Sends some copies that were not renewed to their key's successor. So a record reaches its owner even
+    /// if the transfer to it failed, and copies that are no longer needed here are removed.
     pub(super) fn return_strays(&mut self, now: Duration) {
         let Some(own_range) = self.table.own_range() else {
             return;
@@ -218,7 +220,8 @@ impl<A: Addr> Engine<A> {
         }
     }
 
-    /// A copy is with its key's successor, or is not. If it is, this node forgets it, unless somebody left it here meanwhile.
+    /// Processes the end of a return. If the copy is at its key's successor, removes it here, unless it was
+    /// renewed meanwhile.
     pub(super) fn returned(&mut self, key: &PeerId, since: Duration, is_there: bool) {
         self.copies.returning = self.copies.returning.saturating_sub(1);
         if is_there && self.store.seen(key).is_some_and(|seen| seen <= since) {

@@ -1,15 +1,15 @@
-//! Distances on the circle of ids: big-endian numbers modulo 2 to their number of bits.
+//! Distances on the circle of ids: big-endian numbers modulo 2 to the number of their bits.
 
 use std::cmp::Ordering;
 
 use p2p::PeerId;
 
-/// How far it is from `from` to `to`, clockwise: `(to - from) mod 2^(8 N)`.
+/// Returns the clockwise distance from `from` to `to`: `(to - from) mod 2^(8 N)`.
 #[must_use]
 pub fn forward<const N: usize>(from: &[u8; N], to: &[u8; N]) -> [u8; N] {
     let mut distance = [0; N];
     let mut borrow = false;
-    // Eight bytes at a time, from the lowest; what is left of them is in front.
+    // Eight bytes at a time from the lowest; the bytes that are left over are the highest.
     let (first_out, out) = distance.as_rchunks_mut::<8>();
     let (first_to, to) = to.as_rchunks::<8>();
     let (first_from, from) = from.as_rchunks::<8>();
@@ -26,7 +26,7 @@ pub fn forward<const N: usize>(from: &[u8; N], to: &[u8; N]) -> [u8; N] {
     distance
 }
 
-/// The difference of the two as plain numbers. It does not wrap around the circle.
+/// Returns the absolute difference of the two as plain numbers, without wrapping around the circle.
 #[must_use]
 pub fn absolute<const N: usize>(one: &[u8; N], other: &[u8; N]) -> [u8; N] {
     match one.cmp(other) {
@@ -35,22 +35,24 @@ pub fn absolute<const N: usize>(one: &[u8; N], other: &[u8; N]) -> [u8; N] {
     }
 }
 
-/// [`forward`] between ids.
+/// Returns [`forward`] between ids.
 pub(super) fn between(from: &PeerId, to: &PeerId) -> [u8; 32] {
     forward(from.as_bytes(), to.as_bytes())
 }
 
-/// Whether `id` lies in the open arc from `from` to `to`; from an id to itself that is the whole circle without it.
+/// Returns whether `id` is in the open arc from `from` to `to`. The arc from an id to itself is the whole
+/// circle without that id.
 pub(super) fn in_open(id: &PeerId, from: &PeerId, to: &PeerId) -> bool {
     id != from && id != to && (from == to || between(from, id) < between(from, to))
 }
 
-/// Whether `id` lies in the arc from `from`, without it, to `to`, with it; from an id to itself that is the whole circle.
+/// Returns whether `id` is in the arc after `from`, up to and including `to`. The arc from an id to itself is
+/// the whole circle.
 pub(super) fn in_half_open(id: &PeerId, from: &PeerId, to: &PeerId) -> bool {
     id == to || in_open(id, from, to)
 }
 
-/// The id that is 2 to the power of `bit` after `id`.
+/// Returns the id at the distance of 2 to the power of `bit` after `id`.
 pub(super) fn after(id: &PeerId, bit: u8) -> PeerId {
     let mut sum = *id.as_bytes();
     let lowest = 31 - usize::from(bit / 8);
@@ -66,7 +68,7 @@ pub(super) fn after(id: &PeerId, bit: u8) -> PeerId {
     PeerId::new(sum)
 }
 
-/// The lowest bit whose power of two is more than the distance; 256 if there is none.
+/// Returns the lowest bit with a power of two above the distance; 256 if there is none.
 pub(super) fn bit_beyond(distance: &[u8; 32]) -> u16 {
     let mut zeros = 0;
     for byte in distance {
@@ -89,17 +91,17 @@ mod tests {
     }
 
     #[test]
-    fn arcs_wrap_and_end_where_they_say() {
+    fn arcs_wrap_and_include_the_right_ends() {
         let (a, b, c) = (id(1, 0), id(100, 0), id(200, 0));
         assert!(in_open(&b, &a, &c) && !in_open(&b, &c, &a));
-        assert!(in_open(&a, &c, &b), "over zero");
+        assert!(in_open(&a, &c, &b), "across zero");
         assert!(!in_open(&a, &a, &c) && !in_open(&c, &a, &c));
         assert!(in_half_open(&c, &a, &c) && !in_half_open(&a, &a, &c));
         assert!(in_open(&b, &a, &a) && !in_open(&a, &a, &a) && in_half_open(&a, &a, &a));
     }
 
     #[test]
-    fn a_distance_and_what_is_added_for_it_cancel_out_in_any_width() {
+    fn adding_a_distance_to_its_start_gives_its_end_in_any_width() {
         fn check<const N: usize>(from: [u8; N], to: [u8; N]) {
             let mut sum = forward(&from, &to);
             let mut carry = 0_u16;
@@ -114,7 +116,7 @@ mod tests {
             let mut state = seed;
             std::array::from_fn::<u8, 20, _>(|at| {
                 state = state.wrapping_mul(97).wrapping_add(31);
-                // Long runs of zeros and ones make the borrow travel.
+                // Long runs of zeros and ones propagate the borrow.
                 [0, 0xff, state][(at / 5 + usize::from(seed)) % 3]
             })
         };
@@ -127,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn powers_of_two_are_added_with_their_carry() {
+    fn powers_of_two_are_added_with_carry() {
         assert_eq!(after(&id(0, 0), 0), id(0, 1));
         assert_eq!(after(&id(0xff, 5), 248), id(0, 5));
         assert_eq!(after(&id(3, 0), 255), id(0x83, 0));
@@ -135,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn the_bit_beyond_a_distance_is_the_first_power_over_it() {
+    fn bit_beyond_is_the_first_power_above_a_distance() {
         for (bit, power) in [(0, after(&id(0, 0), 0)), (7, id(0, 0x80)), (255, id(0x80, 0))] {
             assert_eq!(after(&PeerId::ZERO, bit), power);
             assert_eq!(bit_beyond(power.as_bytes()), u16::from(bit) + 1);

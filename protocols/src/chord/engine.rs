@@ -1,4 +1,4 @@
-//! All of a node: its table, its records, its operations and its requests in flight.
+//! The engine of one node: its table, its records, its operations and its requests in flight.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
@@ -20,44 +20,45 @@ use super::wire::{self, Answer, Ask, Message};
 use crate::overlay::validation::{AddressValidator, as_challenge, with_token};
 use crate::overlay::{Contact, Failure, OpId, RequestId, Scope, Transmit};
 
-/// What a request in flight is for.
+/// The purpose of a request in flight.
 #[derive(Debug)]
 pub(super) enum Purpose<A> {
-    /// The request of an operation that has this number, at the key's owner.
+    /// The request with this number of an operation, to a possible owner of the key.
     Op(OpId, usize),
-    /// The same on the way there, where others would do as well.
+    /// The request with this number of an operation, to a node on the way, which other nodes could answer as
+    /// well.
     Step(OpId, usize),
-    /// Asking whether one lives that did not answer.
+    /// Checks whether a node that did not answer is alive.
     Probe,
-    /// Asking the successor, or one that may be it, for its neighbours.
+    /// Asks the successor, or a node that may be the successor, for its neighbours.
     Stabilize(Contact<A>),
-    /// Asking whether the predecessor lives.
+    /// Checks whether the predecessor is alive.
     Check,
-    /// Telling the predecessor, of which the successor has told, that this node has come.
+    /// Introduces this node to the predecessor that the successor named.
     Introduce,
-    /// Leaving a copy with a successor.
+    /// Stores a copy at a successor.
     Copy,
-    /// Fetching records from the successor, which is at this address.
+    /// Requests records from the successor at this address.
     Pull(A, Pull),
-    /// Leaving: the record of this key handed over.
+    /// Hands over the record with this key on leaving.
     Hand(PeerId),
-    /// Leaving: a goodbye.
+    /// Says goodbye on leaving.
     Goodbye,
 }
 
 #[derive(Debug)]
 struct Pending<A> {
-    /// Who was asked, if that is known, and where.
+    /// The id of the asked node, if known, and its address.
     node: Option<PeerId>,
     to: A,
     purpose: Purpose<A>,
-    /// What to ask again if there is no answer.
+    /// The request to repeat after a timeout.
     again: Option<Vec<u8>>,
-    /// What to send again with a token, if the node may ask for one.
+    /// The request to send again with a token, if the node asks for one.
     request: Option<Box<[u8]>>,
 }
 
-/// A node of a Chord ring. See the [module](super).
+/// One node of a Chord ring. See the [module](super).
 #[derive(Debug)]
 pub struct Engine<A> {
     pub(super) rules: Arc<Rules<A>>,
@@ -70,25 +71,26 @@ pub struct Engine<A> {
     pub(super) leaving: Option<Leaving>,
     pub(super) counts: Counts,
     pub(super) events: VecDeque<Event<A>>,
-    /// Which sources that prove no id receive what is sent to them.
+    /// Source addresses that have returned a token.
     pub(super) validator: AddressValidator<A>,
     pending: HashMap<RequestId, Pending<A>>,
-    /// In order, since all requests wait equally long. The first one is pending.
+    /// Ordered, because all requests have the same timeout. The first request is still pending.
     deadlines: VecDeque<(Duration, RequestId)>,
     transmits: VecDeque<Transmit<A>>,
     last_id: u64,
 }
 
 impl<A> Purpose<A> {
-    /// Whether it is asked again if there is no answer: nobody else could answer it, or it is not known who else lives.
+    /// Returns whether the request is repeated after a timeout: no other node could answer it, or no other
+    /// live node is known.
     fn is_repeated(&self) -> bool {
         !matches!(self, Self::Step(..) | Self::Introduce | Self::Probe)
     }
 }
 
 impl<A: Addr> Engine<A> {
-    /// A node with this id: a ring of its own, until it [joins](Self::join) another or another joins it. `seed` decides
-    /// jitter.
+    /// Creates a node with this id. It is a ring of its own until it [joins](Self::join) another ring or
+    /// another node joins it. `seed` seeds the jitter.
     pub fn new(own: PeerId, rules: Arc<Rules<A>>, now: Duration, seed: u64) -> Self {
         let mut rng = StdRng::seed_from_u64(seed);
         Self {
@@ -110,63 +112,68 @@ impl<A: Addr> Engine<A> {
         }
     }
 
-    /// The configuration, with its numbers in the range where they mean something.
+    /// Returns the configuration, with all numbers clamped to their valid ranges.
     pub fn config(&self) -> &Config {
         &self.rules.config
     }
 
-    /// This node's id.
+    /// Returns this node's id.
     pub fn id(&self) -> PeerId {
         self.table.own
     }
 
-    /// The node before this one on the ring, if it is known.
+    /// Returns the node before this one on the ring, if it is known.
     pub fn predecessor(&self) -> Option<&Contact<A>> {
         self.table.predecessor.as_ref()
     }
 
-    /// The nodes after this one on the ring, the next first.
+    /// Returns the nodes after this one on the ring, the nearest first.
     pub fn successors(&self) -> &[Contact<A>] {
         &self.table.successors
     }
 
-    /// Fingers, each with its number: it succeeds 2 to the power of that after this node. Equal ones are listed once,
-    /// under the lowest number, and none that is the successor.
+    /// Iterates over the fingers, each with its number: finger *n* succeeds the id that is 2 to the power of
+    /// *n* after this node. Equal fingers are listed once, with the lowest number, and the successor is not
+    /// listed.
     pub fn fingers(&self) -> impl Iterator<Item = &(u8, Contact<A>)> {
         self.table.fingers()
     }
 
-    /// How many records are kept, and the bytes of their values.
+    /// Returns the number of records kept, and the total bytes of their values.
     pub fn stored(&self) -> (usize, usize) {
         (self.store.len(), self.store.bytes())
     }
 
-    /// Whether a record that has not expired is kept under this key, as its owner or as a copy.
+    /// Returns whether a record with this key that has not expired is kept, as the owner or as a copy.
     pub fn keeps(&self, now: Duration, key: &PeerId) -> bool {
         self.store.get(now, key).is_some()
     }
 
-    /// Requests in flight.
+    /// Returns the number of requests in flight.
     pub fn in_flight(&self) -> usize {
         self.pending.len()
     }
 
-    /// What was done and refused so far.
+    /// Returns the counters since the engine was created.
     pub fn counts(&self) -> Counts {
         self.counts
     }
 
-    /// Joins the ring of the first of these nodes that answers: finds its successor, tells it, and fetches the records
-    /// that are this node's from it. It ends with [`Outcome::Joined`](super::Outcome::Joined): then lookups find this node.
-    /// The whole ring knows it after some rounds of stabilization. Until it has joined, it takes nobody else in.
+    /// Joins the ring of the first bootstrap node that answers: finds this node's successor, notifies it, and
+    /// requests the records of this node's range from it. Ends with
+    /// [`Outcome::Joined`](super::Outcome::Joined); from then on lookups find this node. The whole ring knows
+    /// it after some rounds of stabilization. Until the join ends, the node accepts no other node.
     ///
-    /// If none of them takes it in, it tries again, [`Config::join_tries`] times in all.
+    /// If the join fails, it is tried again, [`Config::join_tries`] times in total.
     ///
     /// # Errors
     /// [`Error::Invalid`] without an address, and [`Error::Limit`] with too many operations. Nothing is sent.
     pub fn join(&mut self, now: Duration, bootstraps: &[A]) -> Result<OpId> {
         if bootstraps.is_empty() {
-            return Err(Error::invalid("bootstrap", "there is no address to join by"));
+            return Err(Error::invalid(
+                "bootstrap",
+                "a join needs at least one bootstrap address",
+            ));
         }
         let (own, limit) = (self.table.own, self.rules.config.bootstraps);
         let bootstraps: Vec<A> = bootstraps.iter().take(limit).cloned().collect();
@@ -174,8 +181,8 @@ impl<A: Addr> Engine<A> {
         self.start(now, Goal::Join, own, bootstraps)
     }
 
-    /// Finds the node that succeeds a key by asking one node after the other (iterative lookup).
-    /// It ends with [`Outcome::Found`](super::Outcome::Found).
+    /// Finds the node that succeeds a key by asking one node after another (iterative lookup). Ends with
+    /// [`Outcome::Found`](super::Outcome::Found).
     ///
     /// # Errors
     /// [`Error::Limit`] with too many operations. Nothing is sent.
@@ -183,7 +190,7 @@ impl<A: Addr> Engine<A> {
         self.start(now, Goal::Find, key, Vec::new())
     }
 
-    /// Finds one node, and makes sure that it answers. It ends with [`Outcome::Located`](super::Outcome::Located).
+    /// Finds one node and verifies that it answers. Ends with [`Outcome::Located`](super::Outcome::Located).
     ///
     /// # Errors
     /// [`Error::Limit`] with too many operations. Nothing is sent.
@@ -191,20 +198,21 @@ impl<A: Addr> Engine<A> {
         self.start(now, Goal::Locate, id, Vec::new())
     }
 
-    /// The node from which it is the shortest way on to an id, if that is shorter than from here: the next step on the way
-    /// there.
+    /// Returns the known node with the shortest distance to an id, if it is shorter than this node's: the
+    /// next hop of a route.
     ///
-    /// Each step is nearer than the one before, so a way made of such steps ends and has no loops.
+    /// Each hop is nearer than the one before, so a route of such hops ends and has no loops.
     pub fn next_hop(&self, id: &PeerId) -> Option<&Contact<A>> {
         self.table.next_hop(id)
     }
 
-    /// Whether this node looks for its place on the ring.
+    /// Returns whether this node is looking up its place on the ring.
     pub fn is_joining(&self) -> bool {
         self.ops.values().any(|op| matches!(op.goal, Goal::Join))
     }
 
-    /// Fetches the record under a key, from its owner or one of those that keep copies. It ends with [`Outcome::Value`](super::Outcome::Value).
+    /// Gets the record with a key, from its owner or a node with a copy. Ends with
+    /// [`Outcome::Value`](super::Outcome::Value).
     ///
     /// # Errors
     /// [`Error::Limit`] with too many operations. Nothing is sent.
@@ -212,13 +220,15 @@ impl<A: Addr> Engine<A> {
         self.start(now, Goal::Get { missing: 0 }, key, Vec::new())
     }
 
-    /// Stores a record with its key's successor, which copies it to those after it. It ends with [`Outcome::Stored`](super::Outcome::Stored).
+    /// Stores a record at its key's successor, which copies it to the nodes after it. Ends with
+    /// [`Outcome::Stored`](super::Outcome::Stored).
     ///
-    /// It is kept for `ttl`, rounded up to seconds, as far as those who keep it allow. To keep it longer put it again.
+    /// The record lives for `ttl`, rounded up to seconds and limited by the nodes that keep it. To keep it
+    /// longer, put it again.
     ///
     /// # Errors
-    /// [`Error::MtuExceeded`] for too long a value, [`Error::Invalid`] if the validator does not take it or `ttl` is zero,
-    /// [`Error::Limit`] with too many operations. Nothing is sent.
+    /// [`Error::MtuExceeded`] for a value that is too long, [`Error::Invalid`] if the validator rejects the
+    /// record or `ttl` is zero, [`Error::Limit`] with too many operations. Nothing is sent.
     pub fn put(&mut self, now: Duration, key: PeerId, value: &[u8], ttl: Duration) -> Result<OpId> {
         let mtu = self.rules.config.value;
         if value.len() > mtu {
@@ -226,10 +236,10 @@ impl<A: Addr> Engine<A> {
             return Err(Error::MtuExceeded { size, mtu });
         }
         if !self.rules.validator.is_valid(&key, value) {
-            return Err(Error::invalid("record", "the validator does not take it"));
+            return Err(Error::invalid("record", "the validator rejects it"));
         }
         if ttl.is_zero() {
-            return Err(Error::invalid("record", "it expires at once"));
+            return Err(Error::invalid("record", "its time to live is zero"));
         }
         let seconds = ttl.as_secs().saturating_add(u64::from(ttl.subsec_nanos() > 0));
         let ttl = u32::try_from(seconds).unwrap_or(u32::MAX);
@@ -237,12 +247,12 @@ impl<A: Addr> Engine<A> {
         self.start(now, Goal::Put { ttl, value }, key, Vec::new())
     }
 
-    /// Gives an operation up. No event comes of it any more.
+    /// Cancels an operation. It produces no further events. Returns whether it was running.
     pub fn cancel(&mut self, op: OpId) -> bool {
         self.ops.remove(&op).is_some() || self.upkeep.joined.take_if(|joined| joined.op == op).is_some()
     }
 
-    /// Takes the answer to a request.
+    /// Processes the answer to a request.
     pub fn handle_answer(&mut self, now: Duration, id: RequestId, answer: &[u8]) {
         let Some(Pending {
             node,
@@ -270,7 +280,7 @@ impl<A: Addr> Engine<A> {
         let from = PeerId::new(message.from);
         if node.is_some_and(|node| node != from) || from == self.table.own {
             self.counts.false_ids += 1;
-            // Whoever we were told of is not there.
+            // The named node is not at this address.
             self.gone_from(now, node, &to);
             return self.unanswered(now, node, purpose);
         }
@@ -296,7 +306,8 @@ impl<A: Addr> Engine<A> {
         }
     }
 
-    /// Learns that a request got no answer. What gets neither this nor an answer in time fails by itself.
+    /// Processes the failure of a request. The engine fails a request without an answer or a failure after a
+    /// timeout.
     pub fn handle_failure(&mut self, now: Duration, id: RequestId, why: Failure) {
         let Some(Pending {
             node,
@@ -323,22 +334,22 @@ impl<A: Addr> Engine<A> {
         self.unanswered(now, node, purpose);
     }
 
-    /// The next request to send.
+    /// Returns the next request to send.
     pub fn poll_transmit(&mut self) -> Option<Transmit<A>> {
         self.transmits.pop_front()
     }
 
-    /// The next event.
+    /// Returns the next event.
     pub fn poll_event(&mut self) -> Option<Event<A>> {
         self.events.pop_front()
     }
 
-    /// When the first request in flight will have waited long enough.
+    /// Returns the earliest deadline of the requests in flight.
     pub(super) fn next_deadline(&self) -> Option<Duration> {
         self.deadlines.front().map(|(at, _)| *at)
     }
 
-    /// Gives up what is overdue.
+    /// Fails requests past their deadline.
     pub(super) fn expire_requests(&mut self, now: Duration) {
         while let Some((_, id)) = self.deadlines.front().copied().filter(|(at, _)| *at <= now) {
             self.deadlines.pop_front();
@@ -416,7 +427,7 @@ impl<A: Addr> Engine<A> {
         pending
     }
 
-    /// What follows when a request came to nothing.
+    /// Processes a request without a valid answer.
     fn unanswered(&mut self, now: Duration, node: Option<PeerId>, purpose: Purpose<A>) {
         match purpose {
             Purpose::Op(op, sent) | Purpose::Step(op, sent) => self.op_failed(now, op, sent, node),
@@ -433,7 +444,7 @@ impl<A: Addr> Engine<A> {
         }
     }
 
-    /// Asks one that did not answer whether it lives, if this node relies on it.
+    /// Pings a node that did not answer, if it is in the table.
     fn probe(&mut self, now: Duration, node: Option<PeerId>) {
         let known = node.and_then(|node| self.table.find(&node)).cloned();
         if let Some(Contact { id, addr }) = known
@@ -443,8 +454,8 @@ impl<A: Addr> Engine<A> {
         }
     }
 
-    /// Forgets a node that is not at an address where it is known to be. That it is not at another one, where somebody says
-    /// that it is, means nothing.
+    /// Forgets a node that is not at its known address. A failure at another address, which some node named,
+    /// proves nothing.
     fn gone_from(&mut self, now: Duration, node: Option<PeerId>, at: &A) {
         let is_there = |node: &PeerId| self.table.find(node).is_some_and(|known| known.addr == *at);
         if node.is_some_and(|node| is_there(&node)) {
@@ -452,7 +463,7 @@ impl<A: Addr> Engine<A> {
         }
     }
 
-    /// Forgets a node that is not there.
+    /// Forgets a node that is not alive.
     pub(super) fn gone(&mut self, now: Duration, node: Option<PeerId>) {
         let Some(node) = node else { return };
         let had = self.table.successor().is_some();
@@ -476,8 +487,8 @@ impl<A: Addr> Engine<A> {
         self.last_id
     }
 
-    /// A node that the one at `by` tells of, unless its address cannot be read, is another's, or does not reach as far as
-    /// `by` does.
+    /// Converts a node that the node at `by` named into a contact, unless its address cannot be parsed, has
+    /// another id, or has a narrower scope than `by`.
     pub(super) fn told_of(&mut self, node: &wire::Node<'_>, by: &A) -> Option<Contact<A>> {
         let id = PeerId::new(node.id);
         let addr = (self.rules.parse)(&node.addr);
@@ -488,7 +499,7 @@ impl<A: Addr> Engine<A> {
         node
     }
 
-    /// Those of the nodes that can be read, each at one address.
+    /// Converts all named nodes, each at one address.
     pub(super) fn told_of_all(&mut self, nodes: &[wire::Node<'_>], by: &A) -> Vec<Contact<A>> {
         let mut told: Vec<Contact<A>> = Vec::with_capacity(nodes.len());
         for node in nodes {
@@ -501,7 +512,7 @@ impl<A: Addr> Engine<A> {
         told
     }
 
-    /// Whether an address may be that of the node with this id.
+    /// Returns whether an address can belong to the node with this id.
     pub(super) fn is_at(&self, id: &PeerId, addr: &A) -> bool {
         match addr.peer_id() {
             Some(proven) => proven == *id,

@@ -1,4 +1,4 @@
-//! What goes in and comes out beside bytes: operations and their results, requests, refusals and counts.
+//! Events, outcomes of operations, refusals and counters.
 
 use std::num::NonZeroU8;
 
@@ -6,98 +6,100 @@ use p2p::Rejection;
 
 use crate::overlay::{Contact, OpId, Progress};
 
-/// What came of an operation.
+/// The result of an operation.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome<A> {
-    /// [`join`](super::Engine::join): this node's successor, which knows it, unless it is gone again.
+    /// The result of [`join`](super::Engine::join): this node's successor, which knows this node unless it
+    /// has failed since.
     Joined(Contact<A>),
-    /// [`lookup`](super::Engine::lookup).
+    /// The result of [`lookup`](super::Engine::lookup).
     Found(Found<A>),
-    /// [`locate`](super::Engine::locate).
+    /// The result of [`locate`](super::Engine::locate).
     Located {
-        /// The node, which has just answered.
+        /// The node, which has just answered, or `None` if it did not.
         node: Option<Contact<A>>,
-        /// Who names it, the first ones, at most 8: it may be there for them if not for this node.
+        /// The first nodes, at most 8, that named it: they may reach it even if this node does not.
         named_by: Vec<Contact<A>>,
     },
-    /// [`get`](super::Engine::get): the record's value, if one was found.
+    /// The result of [`get`](super::Engine::get): the record's value, if one was found.
     Value(Option<Vec<u8>>),
-    /// [`put`](super::Engine::put): the record is with its key's successor, or with one that will be.
+    /// The result of [`put`](super::Engine::put): the record is stored at its key's successor, or at the node
+    /// that will be.
     Stored,
-    /// [`leave`](super::Engine::leave): the neighbours know, or do not answer.
+    /// The result of [`leave`](super::Engine::leave): the neighbours were notified, or do not answer.
     Left,
 }
 
-/// Who succeeds a key, and what it took to find out.
+/// The successor of a key, and the cost of the lookup.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Found<A> {
     /// The key's successor, which has answered. `None` is this node itself.
     pub owner: Option<Contact<A>>,
-    /// Nodes on the way, one after the other, to the one that knew the successor: the path length of the paper.
+    /// Nodes in sequence on the way to the one that knew the successor: the path length of the paper.
     pub hops: usize,
-    /// Requests on the way that got no answer.
+    /// Requests of the lookup that got no answer.
     pub failed: usize,
 }
 
-/// Why an operation did not succeed.
+/// The reason for which an operation failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
 #[non_exhaustive]
 pub enum OpError {
-    /// None of the nodes that it could have asked answered.
-    #[error("none of the nodes that are known answered")]
+    /// None of the known nodes answered.
+    #[error("none of the known nodes answered")]
     NoAnswer,
-    /// It has sent as many requests as it may.
-    #[error("the lookup has sent as many requests as it may")]
+    /// The lookup has reached its request limit.
+    #[error("the lookup has reached its request limit")]
     Exhausted,
-    /// A better record than the one to put stands under the key.
-    #[error("a better record stands under the key")]
+    /// A better record is stored under the key.
+    #[error("a better record is stored under the key")]
     Stale,
 }
 
-/// What an [`Engine`](super::Engine) says.
+/// An event of an [`Engine`](super::Engine).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event<A> {
-    /// An operation got on.
+    /// An operation made progress.
     Progress {
-        /// Which.
+        /// The operation.
         op: OpId,
-        /// How far it is.
+        /// Its progress so far.
         progress: Progress,
     },
-    /// An operation is over.
+    /// An operation ended.
     Done {
-        /// Which.
+        /// The operation.
         op: OpId,
-        /// How it ended.
+        /// Its result.
         outcome: Result<Outcome<A>, OpError>,
     },
-    /// All neighbours are gone: this node is a ring of its own. Join again to meet the others.
+    /// All neighbours have failed: this node is a ring of its own. Join again to reach the others.
     Alone,
 }
 
-/// Why a request is not served.
+/// The reason for refusing a request. Nothing of a refused request is kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
 #[non_exhaustive]
 pub enum Refusal {
-    /// The bytes are no request.
+    /// The request cannot be parsed.
     #[error("the request is malformed")]
     Malformed,
-    /// The id in it is not that of the address that it came from, or it is this node's own.
+    /// The id in the request differs from that of its source address, or is this node's own.
     #[error("the id is not the sender's")]
     FalseId,
-    /// The request or the value is longer than this node takes.
+    /// The request or the value exceeds this node's size limit.
     #[error("the request or the record is too long")]
     Oversize,
-    /// The application does not take this value under this key.
+    /// The validator rejects the record.
     #[error("the record is not valid")]
     Invalid,
-    /// There is a record that is at least as good.
-    #[error("a better record is kept")]
+    /// A record that is at least as good is stored.
+    #[error("a record that is at least as good is stored")]
     Stale,
-    /// The sender has as much here as it may.
+    /// The sender has reached its limit.
     #[error("the sender has reached its limit")]
     Limit,
-    /// There is no room for this record.
+    /// The store is full, and this record replaces no other.
     #[error("there is no room for this record")]
     Full,
     /// This node is not on the ring yet.
@@ -109,7 +111,7 @@ pub enum Refusal {
 }
 
 impl Refusal {
-    /// As the code of a rejected ask: 32 and up.
+    /// Returns the rejection code of the ask: [`Rejection::OVERSIZE`], or a code from 32 up.
     pub fn rejection(self) -> Rejection {
         if self == Self::Oversize {
             return Rejection::OVERSIZE;
@@ -119,32 +121,33 @@ impl Refusal {
     }
 }
 
-/// What an engine has done and refused since it began.
+/// Counters of an engine since it was created.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
     /// Requests sent.
     pub sent: u64,
-    /// Good answers to them.
+    /// Valid answers received.
     pub answered: u64,
     /// Requests that failed or timed out.
     pub failed: u64,
-    /// Answers and failures of no request in flight.
+    /// Answers and failures that match no request in flight.
     pub late: u64,
-    /// Requests and answers that could not be read, or do not fit what was asked.
+    /// Requests and answers that cannot be parsed, and answers that do not match their request.
     pub malformed: u64,
-    /// Requests and answers with somebody else's id.
+    /// Requests and answers with another node's id.
     pub false_ids: u64,
-    /// Nodes in answers with an address that cannot be read, denies their id, or does not reach as far as the address of
-    /// the node that names them (see [`Scope`](crate::overlay::Scope)).
+    /// Nodes in answers with an address that cannot be parsed, has another id, or has a narrower scope than
+    /// the address of the naming node (see [`Scope`](crate::overlay::Scope)).
     pub bad_nodes: u64,
-    /// Requests of others that were served.
+    /// Requests of other nodes that were served.
     pub served: u64,
-    /// Requests of sources that can be forged which were answered by a token alone. See [`Config::unproven_ids`](super::Config::unproven_ids).
+    /// Requests from unauthenticated sources that were answered with a token only. See
+    /// [`Config::unproven_ids`](super::Config::unproven_ids).
     pub challenged: u64,
-    /// Other requests that were refused, for any [`Refusal`].
+    /// Requests refused with any [`Refusal`] other than malformed ones and false ids.
     pub refused: u64,
     /// Records in answers that were refused.
     pub bad_records: u64,
-    /// Copies that went back to their key's successor, since nobody had left them here anew.
+    /// Copies that were returned to their key's successor because they were not renewed.
     pub returned: u64,
 }

@@ -1,4 +1,4 @@
-//! Leaving: records handed over, then a goodbye (section 5.4 of the paper).
+//! Leaving: hands over the records, then says goodbye (section 5.4 of the paper).
 
 use std::time::Duration;
 
@@ -10,30 +10,31 @@ use super::event::Outcome;
 use super::wire::{self, Ask, Message};
 use crate::overlay::{Contact, OpId};
 
-/// Records of one who leaves that are under way at a time.
+/// Records in flight while leaving.
 const HANDED: usize = 16;
 
-/// A node that is leaving.
+/// The state of leaving.
 #[derive(Debug)]
 pub(super) struct Leaving {
     op: OpId,
-    /// The last record that was handed over.
+    /// The key of the last record that was handed over.
     after: PeerId,
-    /// There are no more.
+    /// Whether all records were handed over.
     handed: bool,
     in_flight: usize,
     told: bool,
 }
 
 impl<A: Addr> Engine<A> {
-    /// Hands this node's records to its successor and says goodbye to both neighbours. It ends with [`Outcome::Left`]; stop the
-    /// node then. A node that has left serves what is in flight, and does not come back: make a new engine to join again.
+    /// Hands this node's records to its successor and notifies both neighbours. Ends with [`Outcome::Left`];
+    /// stop the node then. A node that has left serves what is in flight and cannot join again; create a new
+    /// engine for that.
     ///
     /// # Errors
-    /// [`Error::Invalid`] if it is leaving already.
+    /// [`Error::Invalid`] if the node is already leaving.
     pub fn leave(&mut self, now: Duration) -> Result<OpId> {
         if self.leaving.is_some() {
-            return Err(Error::invalid("operation", "this node is leaving already"));
+            return Err(Error::invalid("operation", "this node is already leaving"));
         }
         let op = OpId(self.next_id());
         let after = self.table.own_range().map_or(self.table.own, |(from, _)| from);
@@ -48,7 +49,7 @@ impl<A: Addr> Engine<A> {
         Ok(op)
     }
 
-    /// One more request of those that leaving takes is over: sends the next, or ends it.
+    /// Continues after one request of leaving has ended: sends the next requests, or finishes.
     pub(super) fn leave_on(&mut self, now: Duration) {
         let Some(mut leaving) = self.leaving.take() else {
             return;
@@ -82,7 +83,7 @@ impl<A: Addr> Engine<A> {
         }
     }
 
-    /// Hands a record to the successor. Whether there is one of either.
+    /// Hands a record to the successor. Returns whether there are both.
     fn hand(&mut self, now: Duration, key: &PeerId) -> bool {
         let own = *self.table.own.as_bytes();
         let Some(Contact { id, addr }) = self.table.successor().cloned() else {
@@ -96,14 +97,15 @@ impl<A: Addr> Engine<A> {
         true
     }
 
-    /// A record was not taken. If that was since the successor is gone, the next one gets it.
+    /// Processes a record that was not accepted. If the successor has failed, sends the record to the next
+    /// one.
     pub(super) fn hand_failed(&mut self, now: Duration, to: Option<PeerId>, key: &PeerId) {
         if self.table.successor().map(|next| next.id) == to || !self.hand(now, key) {
             self.leave_on(now);
         }
     }
 
-    /// Tells both neighbours. How many that are.
+    /// Notifies both neighbours. Returns the number of requests.
     fn say_goodbye(&mut self, now: Duration) -> usize {
         let (successor, predecessor) = (self.table.successor(), self.table.predecessor.as_ref());
         let mut neighbours: Vec<Contact<A>> = successor.into_iter().chain(predecessor).cloned().collect();
@@ -121,8 +123,8 @@ impl<A: Addr> Engine<A> {
         neighbours.len()
     }
 
-    /// A neighbour leaves, and says who comes before and after it. Who comes after it is asked before it becomes the
-    /// successor; who comes before it is the predecessor as long as it answers.
+    /// Processes the goodbye of a neighbour, which names the nodes before and after it. A node after it is
+    /// asked before it becomes the successor; the node before it is the predecessor as long as it answers.
     pub(super) fn left(
         &mut self,
         now: Duration,
@@ -137,7 +139,7 @@ impl<A: Addr> Engine<A> {
         let mut after = Vec::new();
         if was_successor {
             after = self.told_of_all(successors, &node.addr);
-            // What comes after the one who leaves lies beyond it, as seen from here.
+            // The successors of the leaving node are beyond it.
             after.retain(|next| in_open(&next.id, &node.id, &own));
         }
         let before = predecessor

@@ -1,8 +1,9 @@
-//! Operations: find a key's successor, then do there what is to be done.
+//! Operations: find a key's successor, then perform the operation there.
 //!
-//! A lookup goes from node to node, always to the one that most nearly precedes the key of those it has heard of and not yet
-//! asked (section 4.3 of the paper), until one says who the key's successors are. The first of these that answers is the owner,
-//! or that one's predecessor, if it lies nearer to the key. Nothing is believed that leads away from the key.
+//! A lookup asks one node after another, always the one that most nearly precedes the key among the known
+//! nodes that were not asked (section 4.3 of the paper), until a node names the key's successors. The owner
+//! is the first of these that answers, or that node's predecessor if it is nearer to the key. Nodes that lead
+//! away from the key are ignored.
 
 use std::time::Duration;
 
@@ -15,10 +16,10 @@ use super::step::{CANDIDATES, Step};
 use super::wire::{Answer, Ask};
 use crate::overlay::{Contact, OpId, Source};
 
-/// Longest time between two tries of a join.
+/// Maximum pause between two attempts of a join.
 const LONGEST_PAUSE: Duration = Duration::from_mins(1);
 
-/// Requests that may show that a finger has not changed, or hardly, before it is looked up.
+/// Maximum number of requests that verify a finger, before it is looked up.
 const GUESSES: usize = 3;
 
 impl<A: Addr> Engine<A> {
@@ -37,7 +38,7 @@ impl<A: Addr> Engine<A> {
         id
     }
 
-    /// Begins with what this node knows itself; who joins knows nothing yet.
+    /// Starts with this node's own knowledge; a joining node has none.
     fn look_at_home(&mut self, op: &mut Op<A>) {
         if matches!(op.goal, Goal::Locate) {
             let known = self.table.find(&op.key).cloned();
@@ -54,7 +55,7 @@ impl<A: Addr> Engine<A> {
         }
     }
 
-    /// The current request of an operation was answered.
+    /// Processes the answer to the current request of an operation.
     pub(super) fn op_answered(
         &mut self,
         now: Duration,
@@ -85,7 +86,7 @@ impl<A: Addr> Engine<A> {
                     nearer: self.told_of_all(&nearer, &addr),
                     owners: self.told_of_all(&owners, &addr),
                 };
-                // A bootstrap node says here for the first time who it is.
+                // A bootstrap node states its id here for the first time.
                 if self.is_at(&from, &addr) {
                     let node = Contact { id: from, addr };
                     self.take_step(&mut op, Some(node), depth, skip, step);
@@ -112,7 +113,7 @@ impl<A: Addr> Engine<A> {
                     if let Goal::Get { missing } = &mut op.goal {
                         *missing += 1;
                     } else if let Some(record) = op.record() {
-                        // Whoever is in between is not there; this one will be the successor, or near it.
+                        // The nodes in between have failed; this node will be the successor, or near it.
                         let keep = Ask::Keep(record);
                         let purpose = Purpose::Op(id, op.sent + 1);
                         self.ask(now, &owner.addr, Some(owner.id), keep, purpose);
@@ -139,7 +140,7 @@ impl<A: Addr> Engine<A> {
         self.advance(now, id, op);
     }
 
-    /// The current request of an operation came to nothing.
+    /// Processes the failure of the current request of an operation.
     pub(super) fn op_failed(&mut self, now: Duration, id: OpId, sent: usize, node: Option<PeerId>) {
         let Some(mut op) = self.current(id, sent) else {
             return;
@@ -150,7 +151,7 @@ impl<A: Addr> Engine<A> {
         if let Some(id) = node {
             match asked {
                 Asked::Owner(Contact { addr, .. }) | Asked::Step(_, addr, _) => {
-                    // It may be elsewhere.
+                    // The node may be at another address.
                     let asked = Contact { id, addr };
                     op.owners.retain(|owner| owner.as_ref() != Some(&asked));
                     op.tried.retain(|tried| *tried != id);
@@ -162,12 +163,12 @@ impl<A: Addr> Engine<A> {
         self.advance(now, id, op);
     }
 
-    /// Takes an operation out, if the request with this number is the last that it sent.
+    /// Removes and returns an operation if the request with this number is its last one.
     fn current(&mut self, id: OpId, sent: usize) -> Option<Box<Op<A>>> {
         (self.ops.get(&id)?.sent == sent).then(|| self.ops.remove(&id))?
     }
 
-    /// Sends an operation's next request, or ends it.
+    /// Sends the next request of an operation, or ends it.
     pub(super) fn advance(&mut self, now: Duration, id: OpId, mut op: Box<Op<A>>) {
         let config = self.rules.config;
         if matches!(op.goal, Goal::Get { missing } if missing >= config.copies) {
@@ -215,7 +216,7 @@ impl<A: Addr> Engine<A> {
         self.ops.insert(id, op);
     }
 
-    /// Asks one who may own the key for what the operation is for.
+    /// Sends the request of the operation to a possible owner of the key.
     fn ask_owner(&mut self, now: Duration, id: OpId, mut op: Box<Op<A>>, owner: Contact<A>) {
         op.looked_at.push(owner.clone());
         op.sent += 1;
@@ -231,7 +232,7 @@ impl<A: Addr> Engine<A> {
         self.ops.insert(id, op);
     }
 
-    /// Does what is to be done where this node itself may be the owner; gives the operation back if that is not the end of it.
+    /// Performs the operation locally if this node may be the owner. Returns the operation if it continues.
     fn at_home(&mut self, now: Duration, id: OpId, mut op: Box<Op<A>>) -> Option<Box<Op<A>>> {
         match &mut op.goal {
             Goal::Get { missing } => {
@@ -266,7 +267,7 @@ impl<A: Addr> Engine<A> {
         Some(op)
     }
 
-    /// The key's successor has answered; `None` is this node.
+    /// Processes the answer of the key's successor; `None` is this node.
     fn arrived(&mut self, now: Duration, id: OpId, op: Box<Op<A>>, owner: Option<Contact<A>>) {
         match (&op.goal, owner) {
             (Goal::Join, Some(owner)) => {
@@ -292,13 +293,13 @@ impl<A: Addr> Engine<A> {
         }
     }
 
-    /// Ends an operation that found nobody, or lets it try again later.
+    /// Ends an operation that found no node, or schedules another attempt.
     fn fail(&mut self, now: Duration, id: OpId, mut op: Box<Op<A>>, why: OpError) {
         let config = &self.rules.config;
         let tries = match op.goal {
             _ if op.upkeep => 1,
             Goal::Join => config.join_tries,
-            // Who failed is forgotten by then, and perhaps replaced.
+            // By then the failed node is forgotten, and perhaps replaced.
             _ if why == OpError::NoAnswer && op.failed > 0 && op.named_by.is_empty() => 2,
             _ => 1,
         };
@@ -326,12 +327,12 @@ impl<A: Addr> Engine<A> {
         }
     }
 
-    /// When the first operation that waits will have waited long enough.
+    /// Returns the time of the next scheduled attempt.
     pub(super) fn next_wait(&self) -> Option<Duration> {
         self.ops.values().filter_map(|op| op.again_at).min()
     }
 
-    /// Tries again what is to be tried again.
+    /// Starts the scheduled attempts that are due.
     pub(super) fn end_waits(&mut self, now: Duration) {
         let over = |op: &Op<A>| op.again_at.is_some_and(|until| until <= now);
         let waiting = self.ops.iter().filter(|(_, op)| over(op));

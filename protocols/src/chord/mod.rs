@@ -1,48 +1,66 @@
-//! Chord: nodes on a circle of ids, each key with the node that comes next, found in about ½ log2(N) steps.
+//! Chord: nodes on a circle of ids, where each key belongs to the next node, found in about ½ log2(N) steps.
 //!
-//! Stoica, Morris, Liben-Nowell, Karger, Kaashoek, Dabek and Balakrishnan, "Chord: A Scalable Peer-to-peer Lookup Service
-//! for Internet Applications" (SIGCOMM 2001; IEEE/ACM Transactions on Networking 11(1), 2003). An [`Engine`] is one node,
-//! with ids of 256 bits. It keeps its place on the ring (predecessor, successor list, fingers), keeps records for keys
-//! that are its own and copies of its predecessors', and looks keys up; all that it sends are asks.
+//! Ion Stoica, Robert Morris, David Liben-Nowell, David Karger, M. Frans Kaashoek, Frank Dabek and Hari
+//! Balakrishnan, "Chord: A Scalable Peer-to-peer Lookup Service for Internet Applications" (SIGCOMM 2001;
+//! IEEE/ACM Transactions on Networking 11(1), 2003). An [`Engine`] is one node with a 256-bit id. It
+//! maintains its place on the ring (predecessor, successor list, fingers), stores the records of its own
+//! range and copies of its predecessors' records, and performs lookups. Everything that it sends is an ask.
 //!
-//! # How to drive it
-//! - **To ask**, take [`Engine::poll_transmit`]; give what comes of each to [`Engine::handle_answer`] or
-//!   [`Engine::handle_failure`]. What gets neither in time fails by itself.
-//! - **To serve**, give each ask that arrives to [`Engine::handle_request`] and respond with what it returns, or reject
-//!   with [`Refusal::rejection`]. The asks below should carry [`Config::message`] bytes.
-//! - **After each call** empty [`Engine::poll_transmit`] and [`Engine::poll_event`], and set the timer to
-//!   [`Engine::poll_timeout`]; when it rings, call [`Engine::handle_timeout`].
-//! - Operations ([`join`](Engine::join), [`lookup`](Engine::lookup), [`locate`](Engine::locate),
-//!   [`get`](Engine::get), [`put`](Engine::put), [`leave`](Engine::leave)) return an [`OpId`];
-//!   [`Event::Progress`] says how far each is, one [`Event::Done`] what came of it. [`Engine::cancel`] ends one without an
-//!   event.
+//! # Driving an engine
+//! - **Requests.** Send what [`Engine::poll_transmit`] returns. Pass each response to
+//!   [`Engine::handle_answer`] and each error to [`Engine::handle_failure`]. The engine fails a request
+//!   without either after a timeout.
+//! - **Serving.** Pass each incoming ask to [`Engine::handle_request`]. Respond with the returned bytes, or
+//!   reject with [`Refusal::rejection`]. The layer that carries the asks should have an MTU of
+//!   [`Config::message`] bytes.
+//! - **After each call**, drain [`Engine::poll_transmit`] and [`Engine::poll_event`], and set a timer to
+//!   [`Engine::poll_timeout`]. When it expires, call [`Engine::handle_timeout`].
+//! - **Operations** ([`join`](Engine::join), [`lookup`](Engine::lookup), [`locate`](Engine::locate),
+//!   [`get`](Engine::get), [`put`](Engine::put), [`leave`](Engine::leave)) return an [`OpId`].
+//!   [`Event::Progress`] reports their progress, one [`Event::Done`] the result. [`Engine::cancel`] ends an
+//!   operation without an event.
 //!
-//! A node that joins fetches its records from its successor; who leaves hands them over; what is stored is copied along
-//! the successor list, again whenever that changes. A copy that nobody renews goes back to its key's successor, so that a
-//! transfer that failed is made good. Stabilization and the notification of the successor are one request, and a node asks
-//! its successor's predecessor at once, not a round later, if that is its new successor. Who has got a nearer
-//! predecessor tells the old one, which asks the newcomer at once; the paper leaves that to the next round. A join ends
-//! when both neighbours know the newcomer.
+//! # Protocol
+//! **Stabilization.** The paper's `stabilize` and `notify` are one request. If the successor's predecessor is
+//! the new successor, the node asks it at once, not in the next round. A node that gets a nearer predecessor
+//! tells the old one, which asks the newcomer at once; the paper leaves that to the next round. A node
+//! becomes the successor only after it has answered.
 //!
-//! One lost packet drops nobody: what only one node can answer is asked twice, and who is silent on the way to somewhere is
-//! asked whether it lives before it is forgotten. A partition leaves two rings, and stabilization alone never makes them one
-//! again; so each node looks its own place up from time to time by way of those that it joined by, and tells whom it finds.
+//! **Joining.** A join ends when both neighbours know the newcomer, and is tried again a limited number of
+//! times. A joining node requests the records of its range from its successor. A node that is joining or
+//! leaving refuses requests about the ring.
+//!
+//! **Records.** Stored records are copied along the successor list, and again whenever the list changes. A
+//! copy that is not renewed goes back to its key's successor, which repairs failed transfers. A leaving node
+//! hands its records over.
+//!
+//! **Failures.** A lost packet removes no node: a request that only one node can answer is sent twice, and a
+//! silent node on the way of a lookup is pinged before it is forgotten. A finger is asked whether it still is
+//! the finger before it is looked up.
+//!
+//! **Partitions.** A partition leaves two rings, which stabilization alone never merges. So each node
+//! periodically looks up its own place through its bootstrap nodes, and notifies the node that it finds.
+//!
+//! # Limits
+//! Everything that other nodes can make grow has a limit in [`Config`]; each field says what is dropped or
+//! refused at the limit. [`Counts`] has a counter for each kind of refusal.
 //!
 //! # Security
-//! **Required of the caller.** Addresses that prove ids, as P2PKE's and QUIC's do ([`Addr::peer_id`](p2p::Addr)), ids that
-//! cannot be chosen freely, and a [`Validator`] that proves records to be whose they should be: anybody may put.
+//! **Required of the caller.** Addresses that authenticate ids, such as those of P2PKE and QUIC
+//! ([`Addr::peer_id`](p2p::Addr)); ids that cannot be chosen freely; a [`Validator`] that authenticates the
+//! owner of a record, because any node may put one.
 //!
-//! **Provided.** Everything that others can make grow has a limit in [`Config`]. Nobody speaks in another's name. Lookups
-//! only ever get nearer to their key and end after so many requests; pages of records end when they bring nothing new.
-//! Only who has answered becomes the successor. What came first stays.
+//! **Provided.** No node can speak in another node's name. Each step of a lookup is nearer to the key, and a
+//! lookup ends after a limited number of requests; a transfer of records ends when a page brings nothing new.
+//! A node becomes the successor only after it has answered. At a limit, older records stay.
 //!
-//! **Not provided.** Who owns the ids around a key owns the key: Chord has one way to each key and believes those on it.
-//! What is asked for is seen by those who are asked.
+//! **Not provided.** An attacker that owns the ids around a key controls the key: Chord has one way to each
+//! key and trusts the nodes on it. The asked nodes see what is asked for.
 //!
-//! Deliberately absent: recursive lookups (the last node answers an address that the first one states, so that a liar can
-//! aim answers at a stranger, 17 times the bytes of its request), virtual nodes (run several engines), publishing records again (their owner does that by putting
-//! again), proximity of fingers, and signatures on messages (the layer below proves who speaks, the validator whose a
-//! record is).
+//! Deliberately absent: recursive lookups (the last node answers an address that the first one states, so
+//! that an attacker could redirect answers to a victim, 17 times the bytes of its request), virtual nodes
+//! (run several engines), republishing of records (their owner puts them again), proximity of fingers, and
+//! signatures on messages (the layer below authenticates the sender, the validator authenticates records).
 
 mod config;
 mod copies;

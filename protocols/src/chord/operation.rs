@@ -1,4 +1,4 @@
-//! An operation: what it is for, whom it knows, and whom it has asked.
+//! The state of one operation: its goal, the nodes it knows, and the nodes it has asked.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -8,20 +8,20 @@ use p2p::{Addr, PeerId};
 use super::wire::Record;
 use crate::overlay::{Contact, Progress};
 
-/// Nodes that name one that is to be located, remembered at most.
+/// Maximum number of remembered nodes that named the node to locate.
 const NAMED_BY: usize = 8;
 
-/// What is to be done at the key's successor.
+/// The work to do at the key's successor.
 #[derive(Debug)]
 pub(super) enum Goal {
     /// Become its predecessor.
     Join,
-    /// Take it as the finger of this number.
+    /// Use it as the finger with this number.
     Finger(u8),
     Find,
-    /// Find the node whose id the key is, and no other.
+    /// Find the node with the key as its id, and no other.
     Locate,
-    /// So many had no record.
+    /// Get the record; `missing` nodes had none.
     Get {
         missing: usize,
     },
@@ -29,7 +29,7 @@ pub(super) enum Goal {
         ttl: u32,
         value: Vec<u8>,
     },
-    /// The same with a copy that belongs elsewhere.
+    /// Return a copy to its key's successor.
     Return {
         since: Duration,
         ttl: u32,
@@ -37,72 +37,74 @@ pub(super) enum Goal {
     },
 }
 
-/// An operation. It has one request in flight, or waits before it is tried again.
+/// An operation. It has one request in flight, or waits for another attempt.
 #[derive(Debug)]
 pub(super) struct Op<A> {
     pub(super) goal: Goal,
     pub(super) key: PeerId,
-    /// The engine's own. No event comes of it.
+    /// Whether this is upkeep of the engine, without events for the application.
     pub(super) upkeep: bool,
     pub(super) bootstraps: Vec<A>,
-    /// How many of them were asked.
+    /// Number of bootstrap nodes that were asked.
     pub(super) asked_bootstraps: usize,
-    /// How often it was tried before, and when it will be tried again.
+    /// Number of earlier attempts, and the time of the next one.
     pub(super) tries: u32,
     pub(super) again_at: Option<Duration>,
-    /// Nodes that precede the key, with how many nodes led there; the nearest last.
+    /// Nodes that precede the key, with the number of nodes that led there; the nearest last.
     pub(super) candidates: Vec<(usize, Contact<A>)>,
     /// Nodes that may succeed the key, the most likely first. `None` is this node.
     pub(super) owners: VecDeque<Option<Contact<A>>>,
-    /// Who was nearest to the key of those who told of nearer nodes.
+    /// The node nearest to the key among those that named nearer nodes.
     pub(super) nearest: Option<Told<A>>,
-    /// Whom to ask for more than it has told of: how many nodes led there, and how many it is to leave out.
+    /// A node to ask for more nodes: the number of nodes that led to it, and the number of nodes to skip.
     pub(super) again: Option<(usize, Contact<A>, u8)>,
-    /// It asks the finger that there is whether it still is that, or those just before it.
+    /// Whether the operation verifies the known finger, or the nodes just before it, instead of looking it
+    /// up.
     pub(super) guessing: bool,
     pub(super) asked: Asked<A>,
-    /// Who was asked for a step, or need not be.
+    /// Nodes that were asked for a step, or need not be.
     pub(super) tried: Vec<PeerId>,
-    /// Who answered as the owner and is not.
+    /// Nodes that answered as the owner and are not.
     pub(super) ruled_out: Vec<PeerId>,
-    /// Where a node was asked as the owner, or did not answer.
+    /// Contacts that were asked as the owner, or did not answer.
     pub(super) looked_at: Vec<Contact<A>>,
-    /// Who has named an owner's address already; one node has one address of an owner tried.
+    /// Pairs of an owner and the node that named it; each node may name one address of an owner.
     pub(super) namers: Vec<(PeerId, Option<PeerId>)>,
-    /// Who named the node to be located.
+    /// Nodes that named the node to locate.
     pub(super) named_by: Vec<Contact<A>>,
     pub(super) sent: usize,
     pub(super) answered: usize,
     pub(super) hops: usize,
     pub(super) failed: usize,
-    /// The last that told of a step.
+    /// The last node that answered a step.
     pub(super) nearest_answered: Option<PeerId>,
 }
 
-/// One that told of nodes nearer to the key, before it is known whether they live.
+/// A node that named nodes nearer to the key, before it is known whether they are alive.
 #[derive(Clone, Debug)]
 pub(super) struct Told<A> {
-    /// From it to the key.
+    /// Its distance to the key.
     pub(super) distance: [u8; 32],
-    /// How many nodes led to it.
+    /// Number of nodes that led to it.
     pub(super) depth: usize,
-    /// Who it is, unless it is this node.
+    /// The node; `None` is this node.
     pub(super) node: Option<Contact<A>>,
-    /// How many nodes it has told of, if it may know more.
+    /// Number of nodes that it has named, if it may know more.
     pub(super) skip: Option<u8>,
-    /// Nodes that succeed the key if none of those lives.
+    /// Nodes that succeed the key if none of the nearer nodes is alive.
     pub(super) owners: Vec<Contact<A>>,
 }
 
-/// What is in flight.
+/// The request in flight.
 #[derive(Clone, Debug)]
 pub(super) enum Asked<A> {
     Nothing,
-    /// A step, of the node at this address, to which so many nodes led; it leaves out so many that it told of.
+    /// A step, from the node at this address: the number of nodes that led there, the address, and the number
+    /// of nodes to skip.
     Step(usize, A, u8),
-    /// What is to be done at the owner.
+    /// The operation's request, to a possible owner.
     Owner(Contact<A>),
-    /// To keep a record though it is not the owner, since the owner is not there.
+    /// A request to keep a record at a node that is not the owner, because the owner has failed.
     Keep,
 }
 
@@ -135,7 +137,7 @@ impl<A> Op<A> {
         }
     }
 
-    /// Forgets whom it asked, and waits.
+    /// Resets the lookup and schedules another attempt.
     pub(super) fn start_again(&mut self, at: Duration) {
         let goal = std::mem::replace(&mut self.goal, Goal::Find);
         let bootstraps = std::mem::take(&mut self.bootstraps);
@@ -160,10 +162,10 @@ impl<A> Op<A> {
         }
     }
 
-    /// The node that most nearly precedes the key of those that were not asked.
+    /// Returns the unasked node that most nearly precedes the key.
     pub(super) fn next_candidate(&mut self) -> Option<(usize, Contact<A>)> {
         while let Some((depth, node)) = self.candidates.pop() {
-            // It may have been named at several addresses.
+            // The node may have been named at several addresses.
             if !self.tried.contains(&node.id) {
                 return Some((depth, node));
             }
@@ -171,7 +173,7 @@ impl<A> Op<A> {
         None
     }
 
-    /// The record to put, if there is one.
+    /// Returns the record to put, if the operation has one.
     pub(super) fn record(&self) -> Option<Record<'_>> {
         match &self.goal {
             Goal::Put { ttl, value } | Goal::Return { ttl, value, .. } => Some(Record {
@@ -185,24 +187,25 @@ impl<A> Op<A> {
 }
 
 impl<A: Addr> Op<A> {
-    /// Whether this is the node that is to be located.
+    /// Returns whether this is the node to locate.
     pub(super) fn locates(&self, id: &PeerId) -> bool {
         matches!(self.goal, Goal::Locate) && *id == self.key
     }
 
-    /// Notes that somebody names it.
+    /// Records a node that named the node to locate.
     pub(super) fn named(&mut self, by: &Contact<A>) {
         if self.named_by.len() < NAMED_BY && !self.named_by.contains(by) {
             self.named_by.push(by.clone());
         }
     }
 
-    /// Whether asking this node as the owner is of no use. One that is not where it was said to be may be elsewhere.
+    /// Returns whether it is useless to ask this node as the owner. A node that is not at a named address may
+    /// be at another.
     pub(super) fn rules_out(&self, node: &Contact<A>) -> bool {
         self.ruled_out.contains(&node.id) || self.looked_at.contains(node)
     }
 
-    /// Whether this is the first time that a node, or this one itself, names an owner.
+    /// Records that a node, or this node itself, named an owner. Returns whether it is the first time.
     pub(super) fn first_named(&mut self, owner: &PeerId, by: Option<PeerId>) -> bool {
         let is_first = !self.namers.contains(&(*owner, by));
         if is_first {

@@ -1,4 +1,4 @@
-//! Requests of others, each answered at once out of what is here.
+//! Serves requests of other nodes, each at once from local state.
 
 use std::borrow::Cow;
 use std::time::Duration;
@@ -13,14 +13,14 @@ use super::wire::{self, Answer, Ask, MAX_ADDR, MAX_NODES, MAX_RECORDS, Message, 
 use crate::overlay::validation::Admission;
 use crate::overlay::{Contact, Source};
 
-/// Bytes of a record around its value, and of a node around its address, at most.
+/// Upper bound of the bytes of a record around its value, and of a node around its address.
 const AROUND: usize = 40;
 
 impl<A: Addr> Engine<A> {
-    /// Serves a request: the answer, or why there is none.
+    /// Serves a request. Returns the answer.
     ///
     /// # Errors
-    /// See [`Refusal`]. Nothing is kept of a request that is refused.
+    /// See [`Refusal`]. Nothing of a refused request is kept.
     pub fn handle_request(&mut self, now: Duration, from: &A, request: &[u8]) -> Result<Vec<u8>, Refusal> {
         let request = match self.validator.admit(from, request) {
             Admission::Serve(request) => request,
@@ -95,7 +95,7 @@ impl<A: Addr> Engine<A> {
         }
     }
 
-    /// Who is not on the ring yet, or no longer, does not speak for it.
+    /// Refuses requests about the ring while this node is joining or leaving.
     fn check_membership(&self, ask: &Ask<'_>) -> Result<(), Refusal> {
         let concerns_ring = matches!(ask, Ask::Step(..) | Ask::Stabilize | Ask::Put(_) | Ask::Keep(_));
         if !concerns_ring {
@@ -138,7 +138,7 @@ impl<A: Addr> Engine<A> {
         ))
     }
 
-    /// Somebody takes this node for its successor.
+    /// Processes the notification of a node that has this node as its successor.
     fn notified(&mut self, now: Duration, node: Contact<A>) {
         let own = self.table.own;
         let known = self.table.predecessor.as_ref();
@@ -163,7 +163,7 @@ impl<A: Addr> Engine<A> {
         }
     }
 
-    /// Records of an arc, as many as fit an answer.
+    /// Returns a page of the records in an arc, as many as fit into an answer.
     fn page(&self, now: Duration, after: PeerId, until: PeerId) -> Vec<u8> {
         let mut records = Vec::new();
         let mut room = self.rules.config.message - FRAME + AROUND;
@@ -189,11 +189,11 @@ impl<A: Addr> Engine<A> {
     }
 }
 
-/// Bytes that are left in a message for nodes.
+/// The space left for nodes in a message, in bytes.
 pub(super) struct Room(usize);
 
 impl Room {
-    /// A node as others are told of it, if that fits.
+    /// Converts a contact into its wire form, if it fits.
     pub(super) fn tell_of<A: Addr>(&mut self, node: &Contact<A>) -> Option<wire::Node<'static>> {
         let addr = node.addr.to_string();
         if addr.len() > MAX_ADDR {
@@ -206,7 +206,7 @@ impl Room {
         })
     }
 
-    /// The first of the nodes, as many as fit.
+    /// Converts the first of the nodes, as many as fit.
     pub(super) fn tell_of_all<A: Addr>(&mut self, nodes: &[Contact<A>]) -> Vec<wire::Node<'static>> {
         let nodes = nodes.iter().take(MAX_NODES);
         nodes.map_while(|node| self.tell_of(node)).collect()

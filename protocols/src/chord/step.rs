@@ -1,4 +1,5 @@
-//! What nodes tell about a key, this one among them, and how much of it is believed: nothing that leads away from the key.
+//! Steps of a lookup: what nodes, including this one, know about a key. Nodes that lead away from the key are
+//! ignored.
 
 use p2p::{Addr, PeerId};
 
@@ -8,24 +9,25 @@ use super::operation::{Goal, Op, Told};
 use super::wire;
 use crate::overlay::Contact;
 
-/// Nodes that an operation remembers at most and has not asked; those farthest from the key are forgotten.
+/// Maximum number of unasked nodes that an operation remembers; the farthest from the key are forgotten.
 pub(super) const CANDIDATES: usize = 64;
 
-/// Requests of one who joins after which it takes the successor that it has, while ever more come between the two.
+/// Number of requests of a join after which it takes the successor that it has, if new nodes keep appearing
+/// in between.
 const JOIN_WALK: usize = 16;
 
-/// What a node knows about a key.
+/// A node's knowledge about a key.
 pub(super) struct Step<A> {
-    /// It succeeds the key itself, before those below.
+    /// Whether the node itself succeeds the key, before the nodes in `owners`.
     pub(super) mine: bool,
-    /// Nodes between it and the key. Without any, it or its successor succeeds the key.
+    /// Nodes between it and the key. If empty, the node or its successor succeeds the key.
     pub(super) nearer: Vec<Contact<A>>,
     /// Nodes of its successor list that succeed the key.
     pub(super) owners: Vec<Contact<A>>,
 }
 
 impl<A: Addr> Engine<A> {
-    /// What this node knows about a key; of the nodes nearer to it so many at most, after so many that are nearer still.
+    /// Returns this node's knowledge about a key, with up to `count` nearer nodes after the nearest `skip`.
     pub(super) fn step(&self, key: &PeerId, skip: usize, count: usize) -> Step<A> {
         let table = &self.table;
         let mine = table.owns(key);
@@ -50,7 +52,8 @@ impl<A: Addr> Engine<A> {
         }
     }
 
-    /// Takes what a node knows about the key; `None` is this node. It has left out the first `skip` that it knows.
+    /// Processes a node's knowledge about the key; `None` is this node. The node has skipped the nearest
+    /// `skip` nodes.
     pub(super) fn take_step(
         &mut self,
         op: &mut Op<A>,
@@ -74,13 +77,15 @@ impl<A: Addr> Engine<A> {
                 return self.add_owners(op, Some(from_id), step.owners);
             }
             self.add_owners(op, Some(from_id), step.owners);
-            // Who joins where it was before is named itself. Where nobody else is, it succeeds whoever names it.
+            // A node that joins at its previous place is named itself. If there is no other node, it succeeds
+            // the node that names it.
             if matches!(op.goal, Goal::Join) {
                 self.add_owners(op, None, from.into_iter().collect());
             }
             return;
         }
-        // What is not nearer to the key than who tells of it leads nowhere. This also ends every circle.
+        // A node that is not nearer to the key than the node that names it is ignored. This also ends all
+        // loops.
         let limit = between(&from_id, &op.key);
         if op.nearest.as_ref().is_none_or(|known| limit <= known.distance) {
             let told = u8::try_from(step.nearer.len()).ok();
@@ -110,8 +115,8 @@ impl<A: Addr> Engine<A> {
         op.candidates.drain(..surplus);
     }
 
-    /// If none of the nodes lives that the nearest one told of, believes it about the rest: who succeeds the key then, or who
-    /// else lies in between.
+    /// If none of the nodes that the nearest node named is alive, uses the rest of its answer: the successors
+    /// that it named, or further nodes in between.
     pub(super) fn fall_back(&self, op: &mut Op<A>) {
         let between_them = |told: &Told<A>, node: &Contact<A>| between(&node.id, &op.key) < told.distance;
         let hopeful = |told: &Told<A>| {
@@ -132,7 +137,7 @@ impl<A: Addr> Engine<A> {
         }
     }
 
-    /// Adds those of the nodes that may own the key, and that the same node has not named before.
+    /// Adds the nodes that may own the key and that the same node has not named before.
     fn add_owners(&self, op: &mut Op<A>, by: Option<PeerId>, nodes: Vec<Contact<A>>) {
         let own = self.table.own;
         for node in nodes {
@@ -144,7 +149,8 @@ impl<A: Addr> Engine<A> {
         }
     }
 
-    /// Whether the predecessor of one who might own the key lies between the two, so that it is to be tried first.
+    /// Returns whether the predecessor of a possible owner is between it and the key, and is therefore asked
+    /// first.
     pub(super) fn is_behind(
         &mut self,
         op: &mut Op<A>,
@@ -154,7 +160,8 @@ impl<A: Addr> Engine<A> {
         let Some(nearer) = predecessor.and_then(|node| self.told_of(node, &owner.addr)) else {
             return false;
         };
-        // Who joins needs any successor that is not too near; stabilization leads back from there.
+        // A joining node can use any successor that is not too near; stabilization finds the right one from
+        // there.
         if matches!(op.goal, Goal::Join) && op.sent >= JOIN_WALK {
             return false;
         }
@@ -177,7 +184,7 @@ impl<A: Addr> Engine<A> {
         true
     }
 
-    /// The same where this node itself might own the key.
+    /// Does the same as [`is_behind`](Self::is_behind) if this node is the possible owner.
     pub(super) fn is_behind_home(&self, op: &mut Op<A>) -> bool {
         let before = self.table.predecessor.as_ref();
         let before = before.filter(|before| {
@@ -193,7 +200,7 @@ impl<A: Addr> Engine<A> {
         true
     }
 
-    /// Looks a finger up, since it is none of those that it was likely to be.
+    /// Looks up a finger because none of the likely nodes is the finger.
     pub(super) fn guess_no_more(&mut self, op: &mut Op<A>) {
         op.guessing = false;
         op.owners.clear();

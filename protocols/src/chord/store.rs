@@ -1,4 +1,4 @@
-//! The records that a node keeps: its own range and copies of others'.
+//! The record store: records of the node's own range, and copies of other nodes' records.
 
 use std::collections::{BTreeMap, HashMap};
 use std::ops::Bound::{Excluded, Unbounded};
@@ -12,12 +12,12 @@ use super::event::Refusal;
 use super::wire::Record;
 use crate::overlay::Source;
 
-/// Records by key, within limits on their number and bytes, in total and for each network that they come from.
+/// Records by key, with limits on their number and bytes, in total and for each source network.
 #[derive(Debug, Default)]
 pub(super) struct Store {
     records: BTreeMap<PeerId, Kept>,
     bytes: usize,
-    /// How many records came from whom.
+    /// Number of records by source.
     sources: HashMap<Source, usize>,
 }
 
@@ -25,20 +25,20 @@ pub(super) struct Store {
 struct Kept {
     value: Box<[u8]>,
     expires: Duration,
-    /// When somebody last left it here.
+    /// Time at which the record was last stored.
     seen: Duration,
     source: Source,
 }
 
-/// A record that somebody leaves here.
+/// A record to store.
 #[derive(Debug)]
 pub(super) struct Incoming<'a> {
     pub(super) record: Record<'a>,
-    /// Who does.
+    /// The source of the record.
     pub(super) source: Source,
     /// The arc of this node's own records, from its predecessor to itself, if it has one.
     pub(super) own_range: Option<(PeerId, PeerId)>,
-    /// Whether the record is of that arc.
+    /// Whether the record is in that arc.
     pub(super) is_own: bool,
 }
 
@@ -51,12 +51,12 @@ impl Store {
         self.bytes
     }
 
-    /// A record that has not expired.
+    /// Returns a record that has not expired.
     pub(super) fn get(&self, now: Duration, key: &PeerId) -> Option<Record<'_>> {
         record(now, key, self.records.get(key)?)
     }
 
-    /// Keeps a record. Of two under one key the better one stays; the same again is good for as long as the longer lasts.
+    /// Stores a record. Of two records with one key, the better one stays; an equal one extends the lifetime.
     pub(super) fn put<A>(
         &mut self,
         now: Duration,
@@ -95,7 +95,7 @@ impl Store {
         Ok(())
     }
 
-    /// Lets copies leave for a record of the own range, if there is no room without that.
+    /// Evicts records if there is no room for a new one.
     fn make_room<A>(
         &mut self,
         key: PeerId,
@@ -111,12 +111,12 @@ impl Store {
         let mut count = self.records.len() + usize::from(old.is_none());
         let mut bytes = self.bytes - old.map_or(0, |old| old.value.len()) + incoming.record.value.len();
         let mut leaving = Vec::new();
-        // Right behind this node on the circle begins what is farthest before it.
+        // The keys right after this node on the circle are the farthest before it.
         let own = incoming.own_range.map(|(_, own)| own).unwrap_or_default();
         let mut others = self.around(own);
         let mut copies = true;
         while count > config.records || bytes > config.record_bytes {
-            // A copy takes no place but that of a copy of a source with more records.
+            // A copy only replaces a copy of a source with more records.
             let copy = incoming
                 .own_range
                 .filter(|_| incoming.is_own)
@@ -138,8 +138,8 @@ impl Store {
         Ok(())
     }
 
-    /// A record of the source that has the most of those that stay, if that is clearly more than the one with `own` records
-    /// has: so those that come first with many leave room for others.
+    /// Returns a record of the source with the most remaining records, if that is clearly more than `own`. So
+    /// sources that arrive first with many records leave room for others.
     fn of_greatest(
         &self,
         but: PeerId,
@@ -184,7 +184,7 @@ impl Store {
         }
     }
 
-    /// Forgets what has expired.
+    /// Removes expired records.
     pub(super) fn expire(&mut self, now: Duration) {
         let expired = self.records.iter().filter(|(_, kept)| kept.expires <= now);
         for key in expired.map(|(key, _)| *key).collect::<Vec<_>>() {
@@ -192,14 +192,16 @@ impl Store {
         }
     }
 
-    /// Records in the arc from `from`, without it, to `to`, with it, in the order of the circle.
+    /// Iterates over the records in the arc after `from`, up to and including `to`, in the order of the
+    /// circle.
     pub(super) fn range(&self, now: Duration, from: PeerId, to: PeerId) -> impl Iterator<Item = Record<'_>> {
         self.around(from)
             .take_while(move |(key, _)| in_half_open(key, &from, &to))
             .filter_map(move |(key, kept)| record(now, key, kept))
     }
 
-    /// Takes the keys of some records outside an arc that nobody has left here since `since`, and notes them as seen now.
+    /// Returns keys of some records outside an arc that were not stored again since `since`, and marks them
+    /// as seen now.
     pub(super) fn strays(
         &mut self,
         now: Duration,
@@ -221,12 +223,12 @@ impl Store {
             .collect()
     }
 
-    /// When somebody last left the record here.
+    /// Returns the time at which the record was last stored.
     pub(super) fn seen(&self, key: &PeerId) -> Option<Duration> {
         self.records.get(key).map(|kept| kept.seen)
     }
 
-    /// All records in the order of the circle, from this key on, without it; it comes last.
+    /// Iterates over all records in the order of the circle, starting after this key and ending with it.
     fn around(&self, from: PeerId) -> impl Iterator<Item = (&PeerId, &Kept)> {
         let above = self.records.range((Excluded(from), Unbounded));
         above.chain(self.records.range(..=from))
@@ -235,7 +237,7 @@ impl Store {
 
 fn record<'a>(now: Duration, key: &PeerId, kept: &'a Kept) -> Option<Record<'a>> {
     let left = kept.expires.checked_sub(now).filter(|left| !left.is_zero())?;
-    // Rounded up, so that a copy does not lose a second each time that it moves.
+    // Rounded up, so that a copy does not lose a second on each transfer.
     let ttl = left.as_secs().saturating_add(u64::from(left.subsec_nanos() > 0));
     Some(Record {
         key: *key.as_bytes(),

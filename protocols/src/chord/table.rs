@@ -1,4 +1,4 @@
-//! Whom a node knows: its predecessor, the successor list, and fingers across the circle.
+//! The routing table of a node: its predecessor, its successor list, and its fingers.
 
 use p2p::PeerId;
 
@@ -7,7 +7,7 @@ use crate::overlay::Contact;
 
 /// The routing state of one node.
 ///
-/// Fingers are kept sparsely: of those that are the same node only the lowest, and none that is the successor. So there
+/// Fingers are stored sparsely: of equal fingers only the lowest, and none that is the successor. So there
 /// are about log2 N of them, not 256.
 #[derive(Debug)]
 pub(super) struct Table<A> {
@@ -15,7 +15,7 @@ pub(super) struct Table<A> {
     pub(super) predecessor: Option<Contact<A>>,
     /// In the order of the circle, without this node.
     pub(super) successors: Vec<Contact<A>>,
-    /// By the lowest bit whose power of two leads there.
+    /// Ordered by the lowest finger number of each node.
     fingers: Vec<(u8, Contact<A>)>,
     max: usize,
 }
@@ -39,24 +39,24 @@ impl<A: Clone + Eq> Table<A> {
         self.fingers.iter()
     }
 
-    /// All that are known, some of them more than once.
+    /// Iterates over all known nodes; some occur more than once.
     fn all(&self) -> impl Iterator<Item = &Contact<A>> {
         let fingers = self.fingers.iter().map(|(_, node)| node);
         self.successors.iter().chain(fingers).chain(&self.predecessor)
     }
 
-    /// Where this node is.
+    /// Returns the contact of a known node.
     pub(super) fn find(&self, id: &PeerId) -> Option<&Contact<A>> {
         self.all().find(|node| node.id == *id)
     }
 
-    /// The node from which it is the shortest way on to an id, if that is shorter than from here.
+    /// Returns the known node with the shortest distance to an id, if it is shorter than this node's.
     pub(super) fn next_hop(&self, id: &PeerId) -> Option<&Contact<A>> {
         let nearest = self.all().min_by_key(|node| between(&node.id, id))?;
         (between(&nearest.id, id) < between(&self.own, id)).then_some(nearest)
     }
 
-    /// Whether this node succeeds the key, as far as it knows.
+    /// Returns whether this node succeeds the key, as far as it knows.
     pub(super) fn owns(&self, key: &PeerId) -> bool {
         match &self.predecessor {
             Some(predecessor) => super::distance::in_half_open(key, &predecessor.id, &self.own),
@@ -64,10 +64,11 @@ impl<A: Clone + Eq> Table<A> {
         }
     }
 
-    /// The nodes that are known to precede a key, the nearest first: so many after the first so many.
+    /// Returns up to `count` known nodes that precede a key, the nearest first, after the nearest `skip`.
     pub(super) fn preceding(&self, key: &PeerId, skip: usize, count: usize) -> Vec<&Contact<A>> {
         let zero = [0; 32];
-        // Whoever is nearer to the key than this node lies between the two. From a key to itself that is all the circle.
+        // A node that is nearer to the key than this node is between the two. The arc from a key to itself is
+        // the whole circle.
         let reach = between(&self.own, key);
         let known = self
             .successors
@@ -85,13 +86,14 @@ impl<A: Clone + Eq> Table<A> {
         nodes.map(|(_, node)| node).collect()
     }
 
-    /// Takes a successor and those after it; keeps what is in the order of the circle. Whether anything changed.
+    /// Sets the successor list, as far as the nodes are in the order of the circle. Returns whether it
+    /// changed.
     pub(super) fn set_successors(&mut self, nodes: impl IntoIterator<Item = Contact<A>>) -> bool {
         let mut list: Vec<Contact<A>> = Vec::with_capacity(self.successors.len());
         let mut reached = [0; 32];
         for node in nodes {
             let distance = between(&self.own, &node.id);
-            // The list of one who is almost at this node ends with this node and what follows it.
+            // The list of a node just before this one ends with this node and its successors.
             if distance <= reached || list.len() == self.max {
                 break;
             }
@@ -103,7 +105,7 @@ impl<A: Clone + Eq> Table<A> {
         changed
     }
 
-    /// Takes the node in where it belongs in the successor list. Whether it is first now and was not before.
+    /// Inserts a node into the successor list. Returns whether it is the new successor.
     pub(super) fn add_successor(&mut self, node: Contact<A>) -> bool {
         if node.id == self.own || self.successors.iter().any(|known| known.id == node.id) {
             return false;
@@ -117,13 +119,14 @@ impl<A: Clone + Eq> Table<A> {
         at == 0
     }
 
-    /// The finger of this number, as far as is known.
+    /// Returns the finger with this number, if it is known.
     pub(super) fn finger(&self, bit: u8) -> Option<&Contact<A>> {
         let (_, node) = self.fingers.iter().rfind(|(lowest, _)| *lowest <= bit)?;
         (bit_beyond(&between(&self.own, &node.id)) > u16::from(bit)).then_some(node)
     }
 
-    /// Takes a finger: the node that succeeds 2 to the power of `bit` after this one. Gives the next bit to look up.
+    /// Sets a finger: the node that succeeds 2 to the power of `bit` after this one. Returns the number of
+    /// the next finger to look up.
     pub(super) fn set_finger(&mut self, bit: u8, node: Option<Contact<A>>) -> u16 {
         let next = match &node {
             Some(node) => bit_beyond(&between(&self.own, &node.id)).max(u16::from(bit) + 1),
@@ -139,7 +142,7 @@ impl<A: Clone + Eq> Table<A> {
         next
     }
 
-    /// The first bit whose finger is beyond the successor; fingers below it are forgotten.
+    /// Returns the number of the first finger beyond the successor, and forgets lower ones.
     pub(super) fn first_finger(&mut self) -> Option<u8> {
         let distance = between(&self.own, &self.successor()?.id);
         let first = bit_beyond(&distance);
@@ -147,7 +150,8 @@ impl<A: Clone + Eq> Table<A> {
         u8::try_from(first).ok()
     }
 
-    /// Forgets a node that does not answer. Whether the successor is one from afar now, since none of the list is left.
+    /// Forgets a node that does not answer. Returns whether the successor list became empty and was refilled
+    /// with a finger or the predecessor.
     pub(super) fn forget(&mut self, id: &PeerId) -> bool {
         let had = !self.successors.is_empty();
         self.successors.retain(|node| node.id != *id);
@@ -163,7 +167,7 @@ impl<A: Clone + Eq> Table<A> {
         !self.successors.is_empty()
     }
 
-    /// The arc whose keys this node succeeds, from its predecessor to itself.
+    /// Returns the arc of keys that this node succeeds, from its predecessor to itself.
     pub(super) fn own_range(&self) -> Option<(PeerId, PeerId)> {
         self.predecessor.as_ref().map(|node| (node.id, self.own))
     }

@@ -1,7 +1,8 @@
-//! What keeps the ring together: stabilization, notification, fingers (section 4.4 of the paper).
+//! Upkeep of the ring: stabilization, notification, fingers (section 4.4 of the paper).
 //!
-//! Only who has answered becomes the successor: who tells of a node that does not live can cost a request, not a pointer.
-//! (Zave, "Reasoning about Identifier Spaces: How to Make Chord Correct", 2017, shows why that matters.)
+//! A node becomes the successor only after it has answered, so naming a dead node can cost a request but not
+//! the pointer. Pamela Zave, "Reasoning about Identifier Spaces: How to Make Chord Correct" (2017), shows why
+//! this matters.
 
 use std::time::Duration;
 
@@ -18,43 +19,44 @@ use super::operation::Goal;
 use super::wire::{Answer, Ask};
 use crate::overlay::{Contact, OpId};
 
-/// How many nodes one round asks on the way back to the successor, each nearer than the one before; the rest waits for the
-/// next round. It matters when many have joined at the same place at the same time.
+/// Maximum number of nodes that one round asks on the way back to the successor, each nearer than the one
+/// before. The next round continues. This matters when many nodes have joined at the same place at the same
+/// time.
 const CHAIN: u8 = 32;
 
-/// When what is due, and how far it is.
+/// The schedule of upkeep, and its state.
 #[derive(Debug)]
 pub(super) struct Upkeep<A> {
     stabilize_at: Duration,
     fix_at: Duration,
     replicate_at: Duration,
     rejoin_at: Duration,
-    /// By whom this node has joined.
+    /// Addresses of the bootstrap nodes.
     pub(super) bootstraps: Vec<A>,
-    /// Who is being asked whether it lives.
+    /// Nodes with a liveness check in flight.
     probing: Vec<PeerId>,
-    /// When the predecessor was last heard of.
+    /// Time of the last message from the predecessor.
     pub(super) heard: Duration,
-    /// While somebody is being asked for its neighbours: how many more this round may ask.
+    /// While a node is being asked for its neighbours: the number of further nodes that this round may ask.
     stabilizing: Option<u8>,
-    /// One that the successor says lies before it, to be asked when nobody else is.
+    /// A node that the successor named as lying before it, to be asked next.
     hint: Option<Contact<A>>,
-    /// The records of this node's range are still to be fetched.
+    /// Whether the records of this node's range are still to be requested.
     fetch: bool,
     fixing: bool,
-    /// The finger to look up next; the first one if there is none.
+    /// The number of the finger to look up next; `None` is the first one.
     finger: Option<u8>,
-    /// The first round of fingers is not over: each follows at once upon the one before.
+    /// Whether the first round of fingers is running, in which each lookup follows the previous one at once.
     first_round: bool,
-    /// A join whose successor is known, and is being told.
+    /// A join with a known successor that is being notified.
     pub(super) joined: Option<Joined>,
 }
 
-/// A join that is almost over.
+/// A join that is almost complete.
 #[derive(Debug)]
 pub(super) struct Joined {
     pub(super) op: OpId,
-    /// The predecessor is being told as well.
+    /// Whether the predecessor is being notified as well.
     introducing: bool,
 }
 
@@ -78,12 +80,12 @@ impl<A> Upkeep<A> {
         }
     }
 
-    /// There is a ring now that was not there before.
+    /// Restarts the rounds of fingers for a new ring.
     pub(super) fn begin_fingers(&mut self) {
         (self.first_round, self.finger) = (true, None);
     }
 
-    /// Whether nobody asks this node already whether it lives.
+    /// Records a liveness check. Returns `false` if one is already in flight.
     pub(super) fn begin_probe(&mut self, node: PeerId) -> bool {
         let begins = !self.probing.contains(&node);
         if begins {
@@ -96,7 +98,7 @@ impl<A> Upkeep<A> {
         self.probing.retain(|other| *other != node);
     }
 
-    /// There is no ring any more.
+    /// Schedules a rejoin soon, because the ring is lost.
     pub(super) fn rejoin_soon(&mut self, now: Duration, config: &Config) {
         self.rejoin_at = self.rejoin_at.min(now.saturating_add(config.retry_pause));
     }
@@ -108,7 +110,8 @@ fn jittered(every: Duration, rng: &mut StdRng) -> Duration {
 }
 
 impl<A: Addr> Engine<A> {
-    /// When [`handle_timeout`](Self::handle_timeout) is due. A node that is leaving keeps nothing up any more.
+    /// Returns the time at which [`handle_timeout`](Self::handle_timeout) is due. A leaving node has no
+    /// upkeep.
     pub fn poll_timeout(&self) -> Option<Duration> {
         let upkeep = self.upkeep.stabilize_at.min(self.upkeep.fix_at);
         let upkeep = upkeep.min(self.upkeep.rejoin_at);
@@ -117,7 +120,7 @@ impl<A: Addr> Engine<A> {
         upkeep.into_iter().chain(waiting).min()
     }
 
-    /// Gives up what is overdue, and does what time asks for.
+    /// Fails requests past their deadline, and runs the upkeep that is due.
     pub fn handle_timeout(&mut self, now: Duration) {
         self.expire_requests(now);
         self.end_waits(now);
@@ -150,7 +153,7 @@ impl<A: Addr> Engine<A> {
         }
     }
 
-    /// Looks this node's place up by way of those that it has joined by, beginning with any of them.
+    /// Looks up this node's place through the bootstrap nodes, starting with a random one.
     fn rejoin(&mut self, now: Duration) {
         if self.upkeep.bootstraps.is_empty() || self.is_joining() {
             return;
@@ -162,10 +165,12 @@ impl<A: Addr> Engine<A> {
         self.begin(now, Goal::Join, own, bootstraps, true);
     }
 
-    /// This is who succeeds this node, as those say. If that is news, there are two rings, or it is too new to be known.
+    /// Processes this node's successor according to the bootstrap nodes. If it differs from the known one,
+    /// there are two rings, or the node has joined very recently.
     ///
-    /// It is told of this node though it may not be the successor: so it learns its predecessor, and that one, which it
-    /// tells, its successor. When each node of one ring has done so, all are in the other.
+    /// The found node is notified of this node even if it may not be the successor: so it learns its
+    /// predecessor, and that node, which it tells, learns its successor. When each node of one ring has done
+    /// so, all are in the other ring.
     pub(super) fn found_place(&mut self, now: Duration, owner: Contact<A>) {
         let own = self.table.own;
         match self.table.successor() {
@@ -179,7 +184,7 @@ impl<A: Addr> Engine<A> {
         }
     }
 
-    /// Hears from a node; that the predecessor lives is worth knowing.
+    /// Records a message from a node, which shows that the predecessor is alive.
     pub(super) fn heard(&mut self, now: Duration, from: PeerId) {
         let predecessor = self.table.predecessor.as_ref();
         if predecessor.is_some_and(|node| node.id == from) {
@@ -210,9 +215,11 @@ impl<A: Addr> Engine<A> {
         self.ask(now, &addr, Some(id), Ask::Stabilize, Purpose::Stabilize(node));
     }
 
-    /// The successor says that another has come between: that one is asked at once, not a round later.
+    /// Processes the successor's message that another node has joined in between: asks that node at once, not
+    /// in the next round.
     ///
-    /// So a newcomer is known to its predecessor as soon as messages travel, and so are many who have come at once.
+    /// So a newcomer is known to its predecessor after a few message delays, also when many nodes join at
+    /// once.
     pub(super) fn hear_of(&mut self, now: Duration, by: &Contact<A>, nearer: &super::wire::Node<'_>) {
         if self.leaving.is_some() {
             return;
@@ -229,8 +236,8 @@ impl<A: Addr> Engine<A> {
         }
     }
 
-    /// A successor that has left says that these come after it. It knew better who is gone already; but none that this node
-    /// does not know itself gets into its list before it has answered.
+    /// Processes the successors of a successor that has left. The list shows which nodes are already gone;
+    /// but a node that is unknown here enters the list only after it has answered.
     pub(super) fn succeeded_by(&mut self, now: Duration, told: &[Contact<A>]) {
         let own = self.table.own;
         let (list, first) = (&self.table.successors, told.first().cloned());
@@ -266,7 +273,7 @@ impl<A: Addr> Engine<A> {
         }
     }
 
-    /// The successor, or one that lies before it, has told of its neighbours.
+    /// Processes the neighbours of the successor, or of a node before it.
     pub(super) fn stabilized(&mut self, now: Duration, asked: &Contact<A>, answer: Answer<'_>) {
         self.heard(now, asked.id);
         let Answer::Neighbours {
@@ -281,7 +288,7 @@ impl<A: Addr> Engine<A> {
         let own = self.table.own;
         let successor = self.table.successor().map(|node| node.id);
         if successor.is_some_and(|known| known != asked.id && !in_open(&asked.id, &own, &known)) {
-            // Another has taken its place meanwhile.
+            // Another node has become the successor meanwhile.
             return self.stabilize_again(now, chain);
         }
         let before = self.copy_holders();
@@ -297,8 +304,9 @@ impl<A: Addr> Engine<A> {
             farther => (None, farther.filter(|node| node.id != own)),
         };
         if let Some(before) = farther.as_ref().filter(|_| self.table.predecessor.is_none()) {
-            // Whom the successor took for its predecessor is this node's, until that one speaks for itself, or does not
-            // answer. So lookups that come by way of the successor find who is there at once.
+            // The successor's previous predecessor is this node's predecessor until that node notifies this
+            // one, or fails to answer. So lookups that arrive through the successor find the right node at
+            // once.
             self.table.predecessor = Some(before.clone());
             self.upkeep.heard = now;
         }
@@ -317,7 +325,7 @@ impl<A: Addr> Engine<A> {
             self.introduce(now, before);
         }
         if std::mem::take(&mut self.upkeep.fetch) {
-            // What lies behind the successor's predecessor is this node's from now on.
+            // The keys after the successor's predecessor belong to this node from now on.
             let copies_until = farther.map(|node| node.id);
             let pull = Pull {
                 after: copies_until.unwrap_or(asked.id),
@@ -339,13 +347,13 @@ impl<A: Addr> Engine<A> {
         }
     }
 
-    /// One that was asked for its neighbours did not answer, or not as it should.
+    /// Processes the failure of a request for neighbours.
     pub(super) fn stabilize_failed(&mut self, now: Duration, asked: &Contact<A>) {
         let chain = self.upkeep.stabilizing.take().unwrap_or(0);
         let is_successor = self.table.successor().is_some_and(|next| next.id == asked.id);
         if is_successor {
             if self.table.successors.len() < 2 {
-                // It is all that there is. The next round asks again.
+                // It is the only successor. The next round asks again.
                 return;
             }
             self.gone(now, Some(asked.id));
@@ -353,7 +361,8 @@ impl<A: Addr> Engine<A> {
         self.stabilize_again(now, chain);
     }
 
-    /// Tells the predecessor that this node has come, so that it is known there though the successor should fail at once.
+    /// Introduces this node to its predecessor, so that it is known there even if the successor fails at
+    /// once.
     fn introduce(&mut self, now: Duration, before: &Contact<A>) {
         let own = super::wire::Node {
             id: *self.table.own.as_bytes(),
@@ -375,7 +384,7 @@ impl<A: Addr> Engine<A> {
         self.taken_in();
     }
 
-    /// Ends a join, once both neighbours know this node, or are gone.
+    /// Ends a join once both neighbours know this node or have failed.
     pub(super) fn taken_in(&mut self) {
         if self.upkeep.stabilizing.is_some() {
             return;
@@ -387,7 +396,8 @@ impl<A: Addr> Engine<A> {
         }
     }
 
-    /// This node has found its place. The operation that wanted that, if one did, ends once it is known there.
+    /// Processes the discovery of this node's place. The join operation, if any, ends once the neighbours
+    /// know this node.
     pub(super) fn joined(&mut self, now: Duration, successor: Contact<A>, op: Option<OpId>) {
         if let Some(op) = op {
             let introducing = false;
@@ -402,7 +412,7 @@ impl<A: Addr> Engine<A> {
         }
     }
 
-    /// The first other node has come: both are a ring now, each the other's successor.
+    /// Forms a ring with the first other node: each is the other's successor.
     pub(super) fn found_ring(&mut self, now: Duration, other: Contact<A>) {
         self.table.add_successor(other);
         self.upkeep.begin_fingers();
@@ -411,7 +421,7 @@ impl<A: Addr> Engine<A> {
         }
     }
 
-    /// None of the successor list is left: finds this node's place anew through those that it still knows.
+    /// Looks up this node's place through the remaining known nodes after all successors have failed.
     pub(super) fn find_place(&mut self, now: Duration) {
         if self.leaving.is_some() || self.is_joining() {
             return;
@@ -436,14 +446,15 @@ impl<A: Addr> Engine<A> {
         self.begin(now, Goal::Finger(bit), key, Vec::new(), true);
     }
 
-    /// A finger was looked up, and `next` is the one after it.
+    /// Processes the end of a finger's lookup; `next` is the number of the next finger.
     pub(super) fn finger_fixed(&mut self, now: Duration, next: u16) {
         self.upkeep.fixing = false;
         self.upkeep.finger = u8::try_from(next).ok();
         if self.upkeep.finger.is_none() {
             self.upkeep.first_round = false;
         } else if self.upkeep.first_round {
-            // Not from here, where one finger's lookup may end within another's: the clock calls at once.
+            // The timer starts the next lookup at once. It cannot start here, where one finger's lookup may
+            // end within another's.
             self.upkeep.fix_at = now;
         }
     }

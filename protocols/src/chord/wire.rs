@@ -1,102 +1,107 @@
-//! The requests and answers of nodes, in the frame that all overlays share ([`Message`]).
+//! Requests and answers of nodes, in the frame that all overlays share ([`Message`]).
 
 use serde::{Deserialize, Serialize};
 
 use crate::overlay::message::list;
 pub use crate::overlay::message::{Id, MAX_ADDR, MAX_NODES, Message, Node, VERSION};
 
-/// Records in one answer at most.
+/// Maximum number of records in one answer.
 pub const MAX_RECORDS: usize = 256;
 
 /// A record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Record<'a> {
-    /// Its key.
+    /// The record's key.
     pub key: Id,
-    /// For how many seconds it is good.
+    /// Remaining lifetime in seconds.
     pub ttl: u32,
-    /// Its value.
+    /// The record's value.
     pub value: &'a [u8],
 }
 
-/// What is asked.
+/// A request.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Ask<'a> {
-    /// Are you there?
+    /// Checks whether the node is alive.
     Ping,
-    /// Who succeeds this id, or is nearer to it than you are, apart from the so many nearest that you told of?
+    /// Requests the successors of this id, or nodes nearer to it than the receiver, after skipping the given
+    /// number of nearest ones.
     Step(Id, u8),
-    /// I take you for my successor: whom do you take for your predecessor, and who comes after you?
+    /// Notifies the receiver that the sender has it as its successor, and requests its predecessor and
+    /// successors.
     Stabilize,
-    /// Which record do you have under this key?
+    /// Requests the record with this key.
     Get(Id),
-    /// Keep this record, which should be yours.
+    /// Stores a record that the receiver should own.
     #[serde(borrow)]
     Put(Record<'a>),
-    /// Keep a copy of this record, whosever it is.
+    /// Stores a copy of a record, regardless of its owner.
     Keep(Record<'a>),
-    /// Which records do you have from the first key, without it, to the second?
+    /// Requests the records after the first key, up to and including the second.
     Keys(Id, Id),
-    /// I leave: this is my predecessor, and these come after me.
+    /// Announces that the sender leaves, with its neighbours.
     Leave {
-        /// My predecessor.
+        /// The sender's predecessor.
         predecessor: Option<Node<'a>>,
-        /// My successors.
+        /// The sender's successors.
         #[serde(borrow, deserialize_with = "list::<_, _, MAX_NODES>")]
         successors: Vec<Node<'a>>,
     },
-    /// Was a lookup to be passed on, which let anybody aim others' answers at a stranger. Refused as malformed.
+    /// Formerly a lookup to forward. It allowed an attacker to redirect other nodes' answers to a victim.
+    /// Refused as malformed.
     Route(Retired),
-    /// Was what came of one.
+    /// Formerly the result of a forwarded lookup.
     Routed(Retired),
-    /// You took me for your successor. This node has come between us. Or without an address: I have come between you and
-    /// your successor.
+    /// Tells a node that has the sender as its successor about a node that joined between them. Without an
+    /// address: the sender has joined between the receiver and its successor.
     Nearer(#[serde(borrow)] Node<'a>),
 }
 
-/// The body of a message that there is no longer. Nothing parses as one, and none can be made; its number stays taken.
+/// The body of a retired message. It has no values, so it cannot be parsed or made; its number stays
+/// reserved.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Retired {}
 
-/// What is answered.
+/// An answer.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Answer<'a> {
-    /// To what needs no more.
+    /// Confirms a request that needs no other answer.
     Done,
-    /// To [`Ask::Step`].
+    /// Answers [`Ask::Step`].
     Step {
-        /// The answerer succeeds the key itself, before those below.
+        /// Whether the answering node itself succeeds the key, before the nodes in `owners`.
         mine: bool,
-        /// The answerer's predecessor.
+        /// The answering node's predecessor.
         #[serde(borrow)]
         predecessor: Option<Node<'a>>,
-        /// Nodes between the answerer and the key, the nearest to the key first.
+        /// Nodes between the answering node and the key, the nearest to the key first.
         #[serde(borrow, deserialize_with = "list::<_, _, MAX_NODES>")]
         nearer: Vec<Node<'a>>,
-        /// The key's successors, as far as the answerer's successor list shows them.
+        /// The key's successors, as far as the answering node's successor list shows them.
         #[serde(borrow, deserialize_with = "list::<_, _, MAX_NODES>")]
         owners: Vec<Node<'a>>,
     },
-    /// To [`Ask::Stabilize`].
+    /// Answers [`Ask::Stabilize`].
     Neighbours {
-        /// The answerer's predecessor, before it heard from the asker.
+        /// The answering node's predecessor, before it processed the request.
         predecessor: Option<Node<'a>>,
-        /// Who comes after the answerer.
+        /// The answering node's successors.
         #[serde(borrow, deserialize_with = "list::<_, _, MAX_NODES>")]
         successors: Vec<Node<'a>>,
     },
-    /// To [`Ask::Get`] with a record: for how many seconds it is good, and its value.
+    /// Answers [`Ask::Get`] with a record: its remaining lifetime in seconds, and its value.
     Value(u32, &'a [u8]),
-    /// To [`Ask::Get`] without a record, and to [`Ask::Put`] of a record that belongs to another: my predecessor.
+    /// Answers [`Ask::Get`] without a record, and [`Ask::Put`] of a record that another node owns, with the
+    /// answering node's predecessor.
     Elsewhere(#[serde(borrow)] Option<Node<'a>>),
-    /// To [`Ask::Put`] and [`Ask::Keep`] of a record that is no better than the one there.
+    /// Answers [`Ask::Put`] and [`Ask::Keep`] of a record that is no better than the stored one.
     Stale,
-    /// To [`Ask::Keys`].
+    /// Answers [`Ask::Keys`].
     Keys {
         /// Records, in the order of the circle.
         #[serde(borrow, deserialize_with = "list::<_, _, MAX_RECORDS>")]
         records: Vec<Record<'a>>,
-        /// There are more after the last.
+        /// Whether there are more records after the last one.
         more: bool,
     },
 }
