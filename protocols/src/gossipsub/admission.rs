@@ -1,8 +1,8 @@
-//! Which peers find room: places per identity, per network and in total.
+//! Admission of peers: limits per identity, per network and in total.
 //!
-//! Peers that turned to this node are inbound, and anybody can make many of them. So inbound places are counted per identity
-//! and per network, and where all are taken, a network with few of them gets one of the network with the most. Peers that
-//! do nothing give way to others now and then, so that no crowd keeps all places by being the first.
+//! Inbound peers connected to this node; anyone can create many of them. So inbound peers are counted per
+//! identity and per network. At a limit, a network with few peers takes a place from the network with the
+//! most. Idle peers are replaced now and then, so that no group keeps all places by being first.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -17,15 +17,17 @@ use super::peer::{Peer, PeerKey, Who};
 use crate::hash::HashMap;
 use crate::overlay::Prefix;
 
-/// Heartbeats that an idle inbound peer stays at least, where its network has no more places than that of the newcomer.
+/// Minimum number of heartbeats that an idle inbound peer stays, unless its network has more places than the
+/// newcomer's.
 const SETTLED: u32 = 10;
-/// The part of the inbound places that change hands in a heartbeat, where networks have equally many.
+/// The fraction (1/64) of inbound places that may change in one heartbeat between networks with equally many
+/// peers.
 const REPLACED_PART: usize = 64;
-/// Greetings that one identity gets in a heartbeat, however often it leaves and comes back: enough for a restart.
+/// Greetings to one identity in one heartbeat, however often it reconnects: enough for a restart.
 pub(super) const GREETINGS: u32 = 8;
 
-/// Addresses that one operator probably has: an IPv4 /24, an IPv6 /48. Also of private networks, unlike [`Prefix`], since
-/// it only decides whose place is given to whom.
+/// A range of addresses that probably belongs to one operator: an IPv4 /24 or an IPv6 /48. Unlike [`Prefix`],
+/// it also groups private networks, because it only decides which peer is replaced.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Network(u128);
 
@@ -39,27 +41,27 @@ impl Network {
     }
 }
 
-/// What a peer has had of its limits since the last heartbeat. It outlasts the peer: an identity that leaves and comes
-/// back goes on with it.
+/// The limits that a peer has used since the last heartbeat. Kept when the peer leaves, so that an identity
+/// that reconnects continues with it.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Usage {
     /// RPCs with IHAVE.
     pub(super) ihaves: usize,
-    /// Ids asked of it.
+    /// Ids requested from the peer.
     pub(super) asked: usize,
     /// Ids in IDONTWANT.
     pub(super) idontwants: usize,
-    /// Times that it was greeted.
+    /// Greetings sent to the peer.
     pub(super) greetings: u32,
 }
 
-/// Bounds of what one heartbeat allows across peers.
+/// Limits of one heartbeat across peers.
 #[derive(Debug, Default)]
 pub(super) struct Admission {
-    /// What those had that left since the last heartbeat, by identity. Bounded by [`Config::max_peers`](super::Config);
-    /// beyond that an identity that leaves begins anew.
+    /// The usage of peers that left since the last heartbeat, by identity. Bounded by
+    /// [`Config::max_peers`](super::Config); beyond that, the usage of a leaving identity is lost.
     left: HashMap<u64, Usage>,
-    /// Idle peers that gave way to others since the last heartbeat.
+    /// Number of idle peers that were replaced since the last heartbeat.
     replaced: usize,
 }
 
@@ -81,13 +83,16 @@ impl Admission {
 }
 
 impl<A: Addr> Engine<A> {
-    /// Names an identity in tables that need not keep all of it.
+    /// Returns a number for an identity, for tables that need not store all of it.
     pub(super) fn number_of(&self, who: &Who<A>) -> u64 {
         use std::hash::BuildHasher as _;
         self.keys.hasher().hash_one(who)
     }
 
-    /// Makes room for a peer: nothing happens where there is some, or else the least useful inbound peer leaves.
+    /// Makes room for a peer. If a limit is reached, removes the least useful inbound peer.
+    ///
+    /// # Errors
+    /// [`Error::Limit`] if no peer may be removed for it.
     pub(super) fn make_room(&mut self, now: Duration, addr: &A, outbound: bool) -> Result<()> {
         let crowd = |what, limit| Err(Error::Limit { what, limit });
         let config = &self.config;
@@ -104,7 +109,7 @@ impl<A: Addr> Engine<A> {
             if same.len() >= per_identity.max(1)
                 && let Some((_, silent)) = same.iter().min()
             {
-                // It moved, or takes more than its share.
+                // The identity moved, or exceeds its share.
                 self.evict(now, *silent);
             }
             if let Some(prefix) = Prefix::of(addr) {
@@ -126,7 +131,7 @@ impl<A: Addr> Engine<A> {
         Ok(())
     }
 
-    /// Takes a place from an inbound peer for another one. Whether there was one to take.
+    /// Removes an inbound peer to make room for another one. Returns whether one was removed.
     fn replace(&mut self, now: Duration, addr: &A) -> bool {
         let own = Network::of(addr);
         let mut sizes: BTreeMap<Option<Network>, usize> = BTreeMap::new();
@@ -143,7 +148,7 @@ impl<A: Addr> Engine<A> {
         let Some((largest, size)) = largest.map(|(network, size)| (*network, *size)) else {
             return false;
         };
-        // One that is not the newcomer's, and keeps more than the newcomer's will have then.
+        // A network other than the newcomer's that keeps more places than the newcomer's will then have.
         let is_crowd = largest.is_some() && largest != own && size > own_size + 1;
         if is_crowd {
             inbound.retain(|(_, network)| *network == largest);
@@ -181,7 +186,7 @@ impl<A: Addr> Engine<A> {
         true
     }
 
-    /// Ends a peer so that another finds room.
+    /// Removes a peer to make room for another one.
     fn evict(&mut self, now: Duration, key: PeerKey) {
         let Some(peer) = self.peers.get(&key).map(|peer| peer.addr.clone()) else {
             return;

@@ -1,13 +1,14 @@
-//! Who must not be grafted before when: gossipsub v1.1, "PRUNE Backoff".
+//! Backoffs: the times before which a peer must not be grafted again (gossipsub v1.1, "PRUNE Backoff").
 //!
-//! A backoff outlasts the connection. They are bounded in number; those that end first leave early.
+//! A backoff outlasts the connection. Their number is bounded; at the limit, the one that ends first is
+//! forgotten.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::topic::Topic;
 
-/// See the [module](self). `W` names a peer across connections.
+/// The backoffs of one node; see the [module](self). `W` identifies a peer across connections.
 #[derive(Debug)]
 pub(super) struct Backoffs<W> {
     until: BTreeMap<(W, Topic), Duration>,
@@ -24,7 +25,7 @@ impl<W: Clone + Ord> Backoffs<W> {
         }
     }
 
-    /// Sets a backoff, which becomes longer by this but never shorter.
+    /// Sets a backoff. It can extend an existing backoff but not shorten it.
     pub(super) fn set(&mut self, who: &W, topic: &Topic, until: Duration) {
         let key = (who.clone(), topic.clone());
         if let Some(old) = self.until.get(&key).copied() {
@@ -41,12 +42,12 @@ impl<W: Clone + Ord> Backoffs<W> {
         self.until.insert(key, until);
     }
 
-    /// Until when there is one.
+    /// Returns the end of a backoff, if there is one.
     pub(super) fn until(&self, who: &W, topic: &Topic) -> Option<Duration> {
         self.until.get(&(who.clone(), topic.clone())).copied()
     }
 
-    /// Forgets those that were over at this time.
+    /// Removes the backoffs that ended before this time.
     pub(super) fn expire(&mut self, before: Duration) {
         while self.ends.first().is_some_and(|(until, ..)| *until < before)
             && let Some((_, who, topic)) = self.ends.pop_first()
@@ -67,7 +68,7 @@ mod tests {
     const SECOND: fn(u64) -> Duration = Duration::from_secs;
 
     #[test]
-    fn a_backoff_only_becomes_longer() {
+    fn a_backoff_is_never_shortened() {
         let (mut backoffs, topic) = (Backoffs::new(10), Topic::from("t"));
         backoffs.set(&1, &topic, SECOND(60));
         backoffs.set(&1, &topic, SECOND(10));
@@ -82,7 +83,7 @@ mod tests {
     }
 
     #[test]
-    fn those_that_end_first_leave_where_there_are_too_many() {
+    fn at_the_limit_the_backoff_that_ends_first_is_forgotten() {
         let (mut backoffs, topic) = (Backoffs::new(3), Topic::from("t"));
         for who in [5, 3, 4, 1, 2] {
             backoffs.set(&who, &topic, SECOND(who));

@@ -1,23 +1,25 @@
-//! Frames one behind the other in blocks of memory, which many of them share.
+//! An arena for frames: consecutive frames share blocks of memory.
 //!
-//! Messages come and go in the same order, so a block is given back as a whole, and a message costs no allocation. Only what
-//! is kept equally long belongs into one: one frame keeps its block in memory.
+//! Messages arrive and leave in the same order, so a block is freed as a whole and a message costs no
+//! allocation. Frames in one block should have equal lifetimes, because one frame keeps its whole block in
+//! memory.
 
 use bytes::{Bytes, BytesMut};
 
-/// Bytes of a block at most. A frame longer than a quarter of it has memory of its own.
+/// Maximum size of a block in bytes. A frame longer than a quarter of it has its own allocation.
 pub(super) const BLOCK: usize = 16 << 10;
 
-/// What is left of the newest block. The first is as long as its first frame, and each twice as long as the one before it.
+/// The rest of the newest block. The first block has the length of its first frame; each later one is twice
+/// as long as the one before.
 #[derive(Debug, Default)]
 pub struct Block {
     left: BytesMut,
-    /// Bytes of the newest block.
+    /// Length of the newest block in bytes.
     len: usize,
 }
 
 impl Block {
-    /// A frame of at most `len` bytes, which `write` appends.
+    /// Returns a frame of at most `len` bytes, which `write` appends.
     pub(super) fn frame(&mut self, len: usize, write: impl FnOnce(&mut BytesMut)) -> Bytes {
         if len > BLOCK / 4 {
             let mut frame = BytesMut::with_capacity(len);
@@ -44,10 +46,10 @@ mod tests {
     }
 
     #[test]
-    fn blocks_grow_with_what_comes() {
+    fn blocks_double_in_length() {
         let mut block = Block::default();
         let mut blocks = Vec::new();
-        // All are kept, so that no memory is used twice.
+        // All frames are kept, so that no memory is reused.
         let frames: Vec<Bytes> = (0..100)
             .map(|_| {
                 let frame = frame(&mut block, 1000);
@@ -61,7 +63,7 @@ mod tests {
     }
 
     #[test]
-    fn long_frames_stand_alone() {
+    fn long_frames_have_their_own_allocation() {
         let mut block = Block {
             left: BytesMut::new(),
             len: BLOCK,

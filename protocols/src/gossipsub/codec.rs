@@ -1,8 +1,8 @@
-//! What of messages needs no engine: reading, naming and verifying them on the way in, writing and signing them on the
-//! way out.
+//! The part of message processing that needs no engine: parsing, identifying and verifying incoming messages;
+//! encoding and signing outgoing ones.
 //!
-//! This is where most of a node's work is, and none of its state. A driver that shares an engine between threads does
-//! it outside of the engine's lock; [`Engine::handle_rpc`] and [`Engine::publish`] do all of it at once.
+//! This is most of a node's work, and none of its state. A driver that shares an engine between threads does
+//! it without the engine's lock; [`Engine::handle_rpc`] and [`Engine::publish`] do all of it at once.
 
 use std::fmt;
 use std::sync::Arc;
@@ -28,23 +28,23 @@ use super::wire::{
     begin_frame, put_frame,
 };
 
-/// Names messages otherwise than [`Signing::message_id`] does.
+/// An application's function for message ids, instead of [`Signing::message_id`].
 type NameMessage = Arc<dyn Fn(&Message) -> MessageId + Send + Sync>;
 
-/// Reads and writes messages as one node does. Clones number messages together.
+/// Parses and encodes the messages of one node. Clones share the sequence number.
 #[derive(Clone)]
 pub struct Codec {
     pub(super) signing: Signing,
     pub(super) name: Option<NameMessage>,
     limits: Limits,
-    /// The number of the last message.
+    /// The sequence number of the last message.
     seqno: Arc<AtomicU64>,
 }
 
-/// An RPC that came, read but not yet acted upon. It shares the buffer that it came in.
+/// A received RPC that is parsed but not processed. It shares the buffer that it arrived in.
 #[derive(Clone, Debug)]
 pub struct Incoming {
-    /// Bytes of the RPC.
+    /// Length of the RPC in bytes.
     pub(super) len: usize,
     pub(super) parts: std::result::Result<Parts, WireError>,
 }
@@ -55,32 +55,32 @@ pub(super) struct Parts {
     pub(super) control: Option<ControlMessage>,
     pub(super) messages: Vec<std::result::Result<Arrived, WireError>>,
     pub(super) hello: Option<Hello>,
-    /// Messages for this node alone.
+    /// Messages for this node only.
     pub(super) direct: Vec<std::result::Result<Arrived, WireError>>,
 }
 
-/// A message that came, well formed.
+/// A received message that is well formed.
 #[derive(Clone, Debug)]
 pub(super) struct Arrived {
     pub(super) message: Message,
     bytes: Bytes,
-    /// The RPC that it came in, if there was nothing else in it.
+    /// The RPC, if it contains only this message.
     alone: Option<Bytes>,
-    /// Its name, if it is as the policy wants it, signature aside.
+    /// Its id, if its fields follow the policy; the signature is checked separately.
     pub(super) id: std::result::Result<MessageId, Refused>,
     pub(super) signature: Signature,
-    /// Whether it is for this node alone.
+    /// Whether the message is for this node only.
     pub(super) is_direct: bool,
-    /// Whether it shares a buffer that is not to be kept.
+    /// Whether it shares a buffer that must not be kept.
     pub(super) is_borrowed: bool,
 }
 
-/// What is known of a signature.
+/// The state of a signature check.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Signature {
-    /// Nothing yet: the message may be one that is known already.
+    /// Not checked; the message may be a duplicate.
     Unknown,
-    /// Nothing, and it will matter.
+    /// Not checked, and needed.
     Wanted,
     Good,
     Bad(PolicyError),
@@ -92,12 +92,12 @@ impl From<std::result::Result<(), PolicyError>> for Signature {
     }
 }
 
-/// A message that is written and signed, and not sent yet.
+/// A message that is encoded and signed, and not sent yet.
 #[derive(Clone, Debug)]
 pub struct Outgoing {
     pub(super) topic: Topic,
     pub(super) id: MessageId,
-    /// The message as an RPC of its own.
+    /// The message as an RPC with only this message.
     pub(super) frame: Bytes,
 }
 
@@ -112,27 +112,28 @@ impl Codec {
         }
     }
 
-    /// Reads an RPC, names its messages, and verifies nothing yet. Whatever the bytes are, this costs no more than their
-    /// length and [`Limits`] allow.
+    /// Parses an RPC and computes the ids of its messages; verifies nothing. For any input, the cost is
+    /// bounded by its length and by [`Limits`].
     pub fn read(&self, bytes: &Bytes) -> Incoming {
         self.read_from(bytes, false)
     }
 
-    /// Reads an RPC as [`read`](Self::read) does, from bytes that may be a part of a larger buffer: of what is kept of
-    /// them, copies are made.
+    /// Parses an RPC like [`read`](Self::read), from bytes that may be part of a larger buffer: whatever is
+    /// kept is copied.
     pub fn read_borrowed(&self, bytes: &Bytes) -> Incoming {
         self.read_from(bytes, true)
     }
 
-    /// About how many bytes an RPC holds once it is read, its own included: what a driver that reads several before it hands
-    /// them to the engine charges for each, before it reads it. Short messages hold many times their bytes.
+    /// Returns the approximate memory of an RPC once it is parsed, in bytes, including its buffer. A driver
+    /// that parses several RPCs before it hands them to the engine charges this amount for each before
+    /// parsing. Short messages hold many times their length.
     pub fn held(bytes: &[u8]) -> usize {
         let fields = Fields::new(bytes).map_while(Result::ok);
         let of_fields = fields.map(|field| {
             let len = field.bytes().map_or(0, <[u8]>::len);
             match field.number {
                 PUBLISH | DIRECT => MESSAGE + len,
-                // An id has three bytes and a handle on its buffer, a topic has a text of its own.
+                // An id can have three bytes and needs a handle to its buffer; a topic has its own string.
                 _ => EACH + len.saturating_mul(16),
             }
         });
@@ -174,7 +175,7 @@ impl Codec {
                 Err(reason) => Err(reason.into()),
             }
         };
-        // The shortest field that can hold it is the one that others would write.
+        // A field with the shortest encoding is the one that other nodes would produce.
         let is_alone = rpc.len() == 1 + varint::len(bytes.len() as u64) + bytes.len();
         Ok(Arrived {
             message,
@@ -187,22 +188,23 @@ impl Codec {
         })
     }
 
-    /// Whether a message says that this node made it.
+    /// Returns whether the message names this node as its author.
     pub(super) fn is_own(&self, message: &Message) -> bool {
         let own = self.signing.author();
         own.is_some_and(|own| message.from.as_deref() == Some(own.as_bytes()))
     }
 
-    /// Writes and signs a message, which takes a number. [`Engine::send`] publishes it.
+    /// Encodes and signs a message with the next sequence number. [`Engine::send`] publishes it.
     ///
     /// # Errors
-    /// [`Error::Invalid`] for a topic that cannot be, and for a message without a name; [`Error::MtuExceeded`] if the RPC
-    /// would exceed [`Limits::rpc`].
+    /// [`Error::Invalid`] for an invalid topic, and for a message without a valid id; [`Error::MtuExceeded`]
+    /// if the RPC would exceed [`Limits::rpc`].
     pub fn write(&self, topic: impl Into<Topic>, data: &[u8]) -> Result<Outgoing> {
         self.write_into(&mut Block::default(), topic, data)
     }
 
-    /// Writes and signs a message as [`write`](Self::write) does, beside others that are published with it.
+    /// Encodes and signs a message like [`write`](Self::write), in the same block as other messages that are
+    /// published with it.
     pub fn write_into(&self, block: &mut Block, topic: impl Into<Topic>, data: &[u8]) -> Result<Outgoing> {
         let topic = topic.into();
         let seqno = self.begin(&topic, data)?;
@@ -215,24 +217,24 @@ impl Codec {
             None => Some(self.signing.own_id(data, seqno)),
             Some(_) => self.name_frame(&frame),
         };
-        let id = id.ok_or_else(|| Error::invalid("message id", "it is empty or too long"))?;
+        let id = id.ok_or_else(|| Error::invalid("message id", "its length is zero or above the limit"))?;
         Ok(Outgoing { topic, id, frame })
     }
 
-    /// The id of a message that is an RPC of its own.
+    /// Returns the id of the message in an RPC with only this message.
     fn name_frame(&self, frame: &Bytes) -> Option<MessageId> {
         let message = Message::parse(&message_of(frame)?, &self.limits).ok()?;
         self.name(&message)
     }
 
-    /// Writes and signs a message for one peer alone, who is named in it where messages are signed.
+    /// Encodes and signs a message for one peer only, which a signed message names.
     pub(super) fn write_direct(&self, topic: &str, data: Bytes, to: Option<&Author>) -> Result<Bytes> {
         let seqno = self.begin(topic, &data)?;
         let message = self.signing.make_direct(topic, data, seqno, to);
         self.framed(DIRECT, &message)
     }
 
-    /// The number of a message that can be.
+    /// Checks the topic and the length, and returns the next sequence number.
     fn begin(&self, topic: &str, data: &[u8]) -> Result<u64> {
         self.check_topic(topic)?;
         let (size, mtu) = (data.len(), self.limits.rpc);
@@ -242,7 +244,7 @@ impl Codec {
         Ok(self.seqno.fetch_add(1, Ordering::Relaxed).wrapping_add(1))
     }
 
-    /// A message as an RPC of its own.
+    /// Encodes a message as an RPC with only this message.
     fn framed(&self, field: u32, message: &Message) -> Result<Bytes> {
         let len = message.encoded_len();
         let mut frame = BytesMut::with_capacity(FRAME + len);
@@ -251,7 +253,7 @@ impl Codec {
         if size > mtu {
             return Err(Error::MtuExceeded { size, mtu });
         }
-        // There is room for all of it.
+        // The buffer has room for all of it.
         let _ = message.encode(&mut frame);
         Ok(frame.freeze())
     }
@@ -265,7 +267,7 @@ impl Codec {
         Ok(())
     }
 
-    /// The id of a message, if it is one that may be.
+    /// Returns the id of a message, if its length is valid.
     fn name(&self, message: &Message) -> Option<MessageId> {
         let id = match &self.name {
             Some(name) => name(message),
@@ -275,13 +277,14 @@ impl Codec {
     }
 }
 
-/// Bytes that a message holds beside its own once it is read: its handles, its text, its id and what the allocator adds.
+/// Upper bound of the bytes that a parsed message holds besides its own: handles, strings, id and allocator
+/// overhead.
 const MESSAGE: usize = size_of::<std::result::Result<Arrived, WireError>>() + size_of::<Bytes>() + 128;
-/// Bytes that another field of an RPC holds beside its own.
+/// Upper bound of the bytes that another field of an RPC holds besides its own.
 const EACH: usize = 128;
 
-/// What an error of a message without a usable id names.
-const NAME: &str = "a message id of a length that may be";
+/// The missing item in the error of a message without a valid id.
+const NAME: &str = "a message id of valid length";
 
 impl Incoming {
     pub(super) fn arrived(&mut self) -> impl Iterator<Item = &mut Arrived> {
@@ -291,8 +294,8 @@ impl Incoming {
             .flat_map(|parts| parts.messages.iter_mut().chain(&mut parts.direct).flatten())
     }
 
-    /// The signatures that [`Engine::select`] asks for, to be checked by anybody, and the place of each. What is not
-    /// checked until the RPC is handled is checked then.
+    /// Returns the signatures that [`Engine::select`] marked, each with its index, for a check on any thread.
+    /// A signature that is not checked by then is checked when the RPC is handled.
     pub fn to_check(&self) -> impl Iterator<Item = (usize, Check)> {
         let parts = self.parts.iter();
         let arrived = parts.flat_map(|parts| parts.messages.iter().chain(&parts.direct));
@@ -306,13 +309,13 @@ impl Incoming {
         })
     }
 
-    /// Checks these signatures one after the other.
+    /// Checks these signatures one after another.
     pub fn verify(&mut self) {
         let outcomes: Vec<_> = self.to_check().map(|(at, check)| (at, check.verify())).collect();
         self.checked(outcomes);
     }
 
-    /// Says what came of [checks](Self::to_check).
+    /// Records the results of [checks](Self::to_check).
     pub fn checked(
         &mut self,
         outcomes: impl IntoIterator<Item = (usize, std::result::Result<(), PolicyError>)>,
@@ -330,31 +333,32 @@ impl Incoming {
         }
     }
 
-    /// Why the bytes are no RPC.
+    /// Returns the parse error of the RPC, if there is one.
     pub fn error(&self) -> Option<WireError> {
         self.parts.as_ref().err().copied()
     }
 
-    /// Bytes of the RPC.
+    /// Returns the length of the RPC in bytes.
     pub fn len(&self) -> usize {
         self.len
     }
 
-    /// Whether the RPC has no bytes; such a one says nothing.
+    /// Returns whether the RPC has no bytes. An empty RPC has no effect.
     pub fn is_empty(&self) -> bool {
         self.len == 0
     }
 }
 
-/// What a direct message is known by: its author and number, or its number among those of a neighbour.
+/// Returns the id of a direct message: its author and sequence number, or its number among those of a
+/// neighbour.
 fn direct_id(message: &Message) -> MessageId {
     let [from, seqno] = [&message.from, &message.seqno].map(|field| field.as_deref().unwrap_or_default());
     [from, seqno].concat().into()
 }
 
 impl Arrived {
-    /// The message as an RPC of its own, and its data, which shares that one's buffer: the RPC that it came in if there was
-    /// nothing else, or else a copy.
+    /// Returns the message as an RPC with only this message, and its data, which shares that buffer. Uses the
+    /// received RPC if it contains nothing else, or else a copy.
     pub(super) fn into_frame(self, block: &mut Block) -> (Bytes, Bytes) {
         if let Some(frame) = self.alone.filter(|_| !self.is_borrowed) {
             return (frame, self.message.data.unwrap_or_default());
@@ -365,7 +369,7 @@ impl Arrived {
         (frame, data.unwrap_or_default())
     }
 
-    /// The data of a message that is for this node alone, which came in an RPC of so many bytes.
+    /// Returns the data of a direct message that arrived in an RPC of `rpc` bytes.
     pub(super) fn into_data(self, rpc: usize) -> Bytes {
         let data = self.message.data.unwrap_or_default();
         if self.is_borrowed || data.len() * 2 < rpc {
@@ -374,12 +378,12 @@ impl Arrived {
         data
     }
 
-    /// Who signed it.
+    /// Returns the author of the message.
     pub(super) fn author(&self) -> Option<Author> {
         self.message.from.as_deref().and_then(Author::from_bytes)
     }
 
-    /// Finds out about the signature, if nobody has.
+    /// Verifies the signature, unless its result is known.
     pub(super) fn verify(&mut self, signing: &Signing) -> std::result::Result<(), PolicyError> {
         if matches!(self.signature, Signature::Unknown | Signature::Wanted) {
             self.signature = signing.check_signature(&self.message, &self.bytes).into();
@@ -391,13 +395,13 @@ impl Arrived {
     }
 }
 
-/// The message of an RPC that holds it alone; it shares the buffer.
+/// Returns the message of an RPC with only this message, sharing its buffer.
 fn message_of(frame: &Bytes) -> Option<Bytes> {
     let field = Fields::new(frame).next()?.ok()?;
     Some(frame.slice_ref(field.bytes().ok()?))
 }
 
-/// The data of a message that is well formed; it shares the buffer.
+/// Returns the data of a well-formed message, sharing its buffer.
 fn data_of(message: &Bytes) -> Option<Bytes> {
     let mut fields = Fields::new(message).flatten();
     let data = fields.find(|field| field.number == DATA)?;
@@ -405,33 +409,34 @@ fn data_of(message: &Bytes) -> Option<Bytes> {
 }
 
 impl Outgoing {
-    /// The message's id.
+    /// Returns the id of the message.
     pub fn id(&self) -> &MessageId {
         &self.id
     }
 
-    /// Its topic.
+    /// Returns the topic of the message.
     pub fn topic(&self) -> &str {
         &self.topic
     }
 }
 
 impl<A: Addr> Engine<A> {
-    /// What reads and writes messages as this engine does, for use outside of its lock.
+    /// Returns the codec of this engine, for use without the engine's lock.
     pub fn codec(&self) -> &Codec {
         &self.codec
     }
 
-    /// Names messages by this function, which must be the same at all nodes. An id must not be empty nor longer than
-    /// [`Limits::id`]; such messages are refused. Codecs that were cloned before go on as they did.
+    /// Sets the function for message ids, which must be the same at all nodes. An id must not be empty or
+    /// longer than [`Limits::id`]; messages with other ids are refused. Clones of the codec made before keep
+    /// their function.
     pub fn set_message_id(&mut self, name: impl Fn(&Message) -> MessageId + Send + Sync + 'static) {
         self.codec.name = Some(Arc::new(name));
     }
 
-    /// Says which signatures of an RPC matter: those of messages that are new here, of topics that are wanted, from a peer
-    /// that is listened to. Whether there is any, for [`Incoming::to_check`].
+    /// Marks the signatures of an RPC that need a check: those of new messages of joined topics from a peer
+    /// that is not graylisted. Returns whether there is any, for [`Incoming::to_check`].
     ///
-    /// It only saves time: whatever was not verified when it comes to [`Engine::handle_incoming`] is verified there.
+    /// This only saves time: [`Engine::handle_incoming`] verifies whatever was not verified before.
     pub fn select(&mut self, now: Duration, from: &A, incoming: &mut Incoming) -> bool {
         if self.codec.signing.author().is_none() {
             return false;

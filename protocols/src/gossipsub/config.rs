@@ -1,4 +1,4 @@
-//! Parameters of the specifications, under their names, and bounds.
+//! Parameters of the specifications, with their names, and limits.
 
 use std::time::Duration;
 
@@ -8,33 +8,35 @@ use super::queue::Priority;
 use super::score_params::ScoreConfig;
 use super::wire::Limits;
 
-/// When a message of others is delivered and passed on.
+/// The condition for delivering and forwarding a message of another node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Validation {
-    /// As soon as the signature policy takes it.
+    /// The signature policy accepts it.
     Automatic,
-    /// When the application says so, with [`Engine::validate`](super::Engine::validate).
+    /// The application accepts it with [`Engine::validate`](super::Engine::validate).
     Application,
 }
 
-/// What may wait for one peer at most, and for how long. See [`Counts::queue_dropped`](super::Counts).
+/// Limits of the queue of one peer. [`Counts::queue_dropped`](super::Counts) counts what is dropped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct QueueConfig {
-    /// Bytes of all that waits; the oldest of the least important leaves. Default: 4 MiB.
+    /// Bytes of the whole queue; beyond this, the oldest item of the lowest priority is dropped. Default: 4
+    /// MiB.
     pub bytes: usize,
-    /// RPCs with subscriptions, GRAFT, PRUNE and IDONTWANT; the oldest leaves. They do not age. Default: 256.
+    /// RPCs with subscriptions, GRAFT, PRUNE and IDONTWANT; beyond this, the oldest is dropped. They do not
+    /// expire. Default: 256.
     pub control: usize,
-    /// This node's own messages; the oldest leaves. Default: 1024.
+    /// This node's own messages; beyond this, the oldest is dropped. Default: 1024.
     pub own: usize,
-    /// How old they may become. Default: 5 s.
+    /// Age at which they are dropped. Default: 5 s.
     pub own_age: Duration,
-    /// Messages of others; the oldest leaves. Default: 1024.
+    /// Messages of other nodes; beyond this, the oldest is dropped. Default: 1024.
     pub forwarded: usize,
-    /// How old they may become. Default: 1 s.
+    /// Age at which they are dropped. Default: 1 s.
     pub forwarded_age: Duration,
-    /// IHAVE and IWANT; the oldest leaves. Default: 64.
+    /// IHAVE and IWANT; beyond this, the oldest is dropped. Default: 64.
     pub gossip: usize,
-    /// How old they may become. Default: 1 s.
+    /// Age at which they are dropped. Default: 1 s.
     pub gossip_age: Duration,
 }
 
@@ -54,7 +56,7 @@ impl Default for QueueConfig {
 }
 
 impl QueueConfig {
-    /// How many of this priority may wait, and how long.
+    /// Returns the maximum length and age of the lane of this priority.
     pub(super) fn lane(&self, priority: Priority) -> (usize, Duration) {
         match priority {
             Priority::Control => (self.control, Duration::MAX),
@@ -65,132 +67,145 @@ impl QueueConfig {
     }
 }
 
-/// How an [`Engine`](super::Engine) behaves, and what it keeps at most.
+/// Parameters and limits of an [`Engine`](super::Engine).
 #[derive(Clone, Debug, PartialEq)]
 #[expect(
     clippy::struct_excessive_bools,
-    reason = "each is a switch of its own, most of them by the name that a specification gives it"
+    reason = "the switches are independent, and most have the name that a specification gives them"
 )]
 pub struct Config {
-    /// `D`, peers wanted in a mesh. More is faster and costs more copies. Default: 6.
+    /// `D`, the desired number of peers in a mesh. A higher value is faster and sends more copies. Default:
+    /// 6.
     pub d: usize,
-    /// `D_lo`, below which the heartbeat grafts. Default: 4.
+    /// `D_lo`; a mesh below it is extended by the heartbeat. Default: 4.
     pub d_lo: usize,
-    /// `D_hi`, beyond which it prunes, and from which on only outbound peers may graft. Default: 12.
+    /// `D_hi`; a mesh above it is pruned by the heartbeat, and accepts only outbound peers. Default: 12.
     pub d_hi: usize,
-    /// `D_score`, of those kept when pruning, how many by their score; the others by chance. Default: 4.
+    /// `D_score`, the number of peers that a pruned mesh keeps by score; the others are random. Default: 4.
     pub d_score: usize,
-    /// `D_out`, outbound peers of a mesh at least: below `d_lo` and at most half of `d`. Default: 2.
+    /// `D_out`, the minimum number of outbound peers in a mesh: below `d_lo` and at most half of `d`.
+    /// Default: 2.
     pub d_out: usize,
-    /// `D_lazy`, peers that gossip goes to at least. Default: 6.
+    /// `D_lazy`, the minimum number of peers that gossip goes to. Default: 6.
     pub d_lazy: usize,
-    /// `GossipFactor`, the part of the peers outside the mesh that gossip goes to. Default: 0.25.
+    /// `GossipFactor`, the fraction of the peers outside the mesh that gossip goes to. Default: 0.25.
     pub gossip_factor: f64,
     /// `heartbeat_interval`. Default: 1 s.
     pub heartbeat_interval: Duration,
-    /// `fanout_ttl`, how long a topic's fanout is kept after the last message. Default: 60 s.
+    /// `fanout_ttl`, the time after the last message for which the fanout of a topic is kept. Default: 60 s.
     pub fanout_ttl: Duration,
-    /// `mcache_len`, heartbeats for which messages are kept for those who ask. Default: 5.
+    /// `mcache_len`, heartbeats for which messages are kept for IWANT requests. Default: 5.
     pub mcache_len: usize,
-    /// `mcache_gossip`, heartbeats for which they are gossiped about. Default: 3.
+    /// `mcache_gossip`, heartbeats for which messages are announced in IHAVE. Default: 3.
     pub mcache_gossip: usize,
-    /// `seen_ttl`, for how long a message is known again; after that it is a new one. Default: 2 min.
+    /// `seen_ttl`, the time for which a message is recognised as a duplicate; after that it counts as new.
+    /// Default: 2 min.
     pub seen_ttl: Duration,
     /// `PruneBackoff`. Default: 1 min.
     pub prune_backoff: Duration,
     /// `UnsubscribeBackoff`. Default: 10 s.
     pub unsubscribe_backoff: Duration,
-    /// `FloodPublish`, whether own messages go to all subscribers, not to the mesh alone. Default: yes.
+    /// `FloodPublish`, whether own messages go to all subscribers instead of the mesh only. Default: yes.
     pub flood_publish: bool,
-    /// Whether a PRUNE names other peers. Default: yes.
+    /// Whether PRUNE names other peers. Default: yes.
     pub peer_exchange: bool,
-    /// Peers that a PRUNE names, and that are taken of one; further ones are ignored. Default: 16.
+    /// Number of peers that a PRUNE names, and that are accepted from one; further ones are ignored. Default:
+    /// 16.
     pub prune_peers: usize,
     /// Heartbeats between checks for opportunistic grafting. Default: 60.
     pub opportunistic_graft_ticks: u64,
-    /// Peers that it grafts. Default: 2.
+    /// Number of peers that it grafts. Default: 2.
     pub opportunistic_graft_peers: usize,
-    /// A GRAFT within this time after the PRUNE counts twice as misbehaviour. Default: 10 s.
+    /// A GRAFT within this time after a PRUNE counts twice as misbehaviour. Default: 10 s.
     pub graft_flood_threshold: Duration,
-    /// RPCs with IHAVE that are looked at of a peer in a heartbeat; further ones are ignored. Default: 10.
+    /// RPCs with IHAVE that are processed for one peer in one heartbeat; further ones are ignored. Default:
+    /// 10.
     pub max_ihave_messages: usize,
-    /// Ids in an IHAVE, and ids asked of one peer in a heartbeat; further ones are ignored. Default: 5000.
+    /// Ids in one IHAVE, and ids requested from one peer in one heartbeat; further ones are ignored. Default:
+    /// 5000.
     pub max_ihave_length: usize,
-    /// How long a peer that was asked by IWANT has; then it is misbehaviour. Default: 3 s.
+    /// Time in which a peer must answer an IWANT; after that it counts as misbehaviour. Default: 3 s.
     pub iwant_followup_time: Duration,
-    /// How often a peer gets one message by IWANT. Default: 3.
+    /// Number of times that one peer gets one message by IWANT. Default: 3.
     pub gossip_retransmission: u32,
-    /// `max_idontwant_messages`, ids in IDONTWANT that are heeded of a peer in a heartbeat. Default: 1000.
+    /// `max_idontwant_messages`, ids in IDONTWANT that are honoured for one peer in one heartbeat. Default:
+    /// 1000.
     pub max_idontwant_messages: usize,
-    /// Bytes of data from which on IDONTWANT is sent. Below, it costs more than it saves, and a peer that gets the message
-    /// itself at once, within [`pack`](Self::pack) bytes, is told nothing else. Default: 1024.
+    /// Minimum size of the data in bytes for which IDONTWANT is sent. Below it, IDONTWANT costs more than it
+    /// saves. A peer that gets the message itself at once, within [`pack`](Self::pack) bytes, gets no
+    /// IDONTWANT. Default: 1024.
     pub idontwant_threshold: usize,
-    /// Heartbeats for which an IDONTWANT of others holds. Default: 3.
+    /// Heartbeats for which a received IDONTWANT is valid. Default: 3.
     pub idontwant_ttl: u32,
-    /// How often an explicit peer that is not connected is asked for. Default: 5 min.
+    /// Interval at which the application is asked to connect an absent explicit peer. Default: 5 min.
     pub direct_connect_every: Duration,
-    /// How often subscriptions and GRAFTs are said again, which only matters where RPCs are lost. Not below
-    /// `prune_backoff`. Default: 2 min.
+    /// Interval at which subscriptions and GRAFTs are repeated, which matters only if RPCs get lost. Not
+    /// below `prune_backoff`. Default: 2 min.
     pub announce_every: Duration,
-    /// Whether the router floods: each message to all subscribers, and nothing else. Default: no.
+    /// Whether the router uses floodsub: it sends each message to all subscribers, and nothing else. Default:
+    /// no.
     pub floodsub: bool,
-    /// Whether peers introduce themselves to one another, take messages for them alone, say subscriptions again soon, and
-    /// gossip to those in the mesh where there are fewer than `d_lazy` others: an extension of this library for media
-    /// without connections, on which RPCs may get lost. Others pass over it. Default: no.
+    /// Whether peers introduce themselves to one another, accept direct messages, repeat changed
+    /// subscriptions soon, and send gossip to mesh peers if there are fewer than `d_lazy` others: an
+    /// extension of this library for media without connections, on which RPCs may get lost. Other
+    /// implementations ignore it. Default: no.
     pub direct: bool,
-    /// For how long nothing may be heard of a peer before it is none any more. Where there are connections, their end
-    /// says more. Default: for ever.
+    /// Time without a message after which a peer is removed. With connections, their end is a better signal.
+    /// Default: never.
     pub peer_idle: Duration,
-    /// Topics that this node spoke of and did not subscribe to, of which it takes answers; the oldest are forgotten.
-    /// Default: 256.
+    /// Topics that this node sent to without a subscription, for which direct answers are accepted; beyond
+    /// this, the oldest is forgotten. Default: 256.
     pub max_spoken: usize,
-    /// Who decides whether a message is delivered. Default: the signature policy.
+    /// The condition for delivering a message. Default: the signature policy.
     pub validation: Validation,
-    /// How long the application has for that; then the message is ignored. Default: 30 s.
+    /// Time that the application has for a decision; after that, the message is ignored. Default: 30 s.
     pub validation_timeout: Duration,
-    /// Messages that wait for it; the oldest is ignored. Default: 4096.
+    /// Messages that wait for a decision; beyond this, the oldest is ignored. Default: 4096.
     pub max_validating: usize,
 
     /// Peers; further ones are refused. Default: 1024.
     pub max_peers: usize,
-    /// Peers of these that turned to this node (inbound), so that those whom it turns to itself find room however many
-    /// crowd in. At the limit a newcomer takes the place of the lowest scored inbound peer of the network (IPv4 /24, IPv6
-    /// /48) with the most of them, if its own has fewer. Among networks with equally many, and where addresses are not of
-    /// IP, it takes that of one that has been here for 10 heartbeats, is in no mesh and has no score above 0, up to a 64th
-    /// of the limit in a heartbeat. Otherwise it is refused. Default: 768.
+    /// Inbound peers among them, so that outbound peers find room however many nodes connect. At the limit, a
+    /// newcomer replaces the inbound peer with the lowest score in the network (IPv4 /24, IPv6 /48) with the
+    /// most inbound peers, if its own network has fewer. Among networks with equally many peers, and for
+    /// addresses without IP, it replaces a peer that has been connected for 10 heartbeats, is in no mesh and
+    /// has no score above 0, for up to a 64th of the limit in one heartbeat. Otherwise it is refused.
+    /// Default: 768.
     pub max_inbound: usize,
-    /// Inbound peers with one id that their addresses prove; for a further one, that which was silent for the longest time
-    /// leaves. Default: 4.
+    /// Inbound peers with one authenticated id; for a further one, the peer that was silent for the longest
+    /// time is removed. Default: 4.
     pub max_inbound_per_identity: usize,
-    /// Inbound peers of one public network (IPv4 /24, IPv6 /48); more for a private address and for loopback, see
-    /// [`Prefix::limit`](crate::overlay::Prefix::limit). At the limit as at that of `max_inbound`. Default: 256.
+    /// Inbound peers of one public network (IPv4 /24, IPv6 /48); more for a private address and for loopback,
+    /// see [`Prefix::limit`](crate::overlay::Prefix::limit). At the limit, peers are replaced as with
+    /// `max_inbound`. Default: 256.
     pub max_inbound_per_prefix: usize,
-    /// Topics known through others; further ones are ignored. A quarter more is for peers that this node turned to itself, and the
-    /// peers of one network (see [`Prefix`](crate::overlay::Prefix)) name a quarter at most. Default: 4096.
+    /// Topics that peers named; further ones are ignored. Outbound peers may name a quarter more; the peers
+    /// of one network (see [`Prefix`](crate::overlay::Prefix)) may name a quarter at most. Default: 4096.
     pub max_topics: usize,
     /// Topics of one peer; further ones are ignored. Default: 128.
     pub max_topics_per_peer: usize,
-    /// Messages in the message cache; the oldest leave. Default: 4096.
+    /// Messages in the message cache; beyond this, the oldest are dropped. Default: 4096.
     pub max_cached: usize,
-    /// Their bytes. Default: 32 MiB.
+    /// Total bytes of these messages. Default: 32 MiB.
     pub max_cached_bytes: usize,
-    /// Messages that are known again; the oldest are forgotten. Default: 65536.
+    /// Messages that are recognised as duplicates; beyond this, the oldest are forgotten. Default: 65536.
     pub max_seen: usize,
-    /// Backoffs; the one that ends first is forgotten. Default: 16384.
+    /// Backoffs; beyond this, the one that ends first is forgotten. Default: 16384.
     pub max_backoffs: usize,
-    /// The longest backoff that others may set; more is cut down to this. Default: 1 h.
+    /// Maximum backoff that other nodes may set; a longer one is shortened to this. Default: 1 h.
     pub max_backoff: Duration,
-    /// What waits for one peer.
+    /// Limits of the queue of one peer.
     pub queue: QueueConfig,
-    /// Bytes of messages that leave together as one RPC, if they wait for a peer at the same time; not beyond `limits.rpc`,
-    /// nor more messages than `limits.messages`, since others are taken to have the same limits. More is less work for
-    /// each message. But where the medium below cuts what is long into fragments, all messages of an RPC are lost with
-    /// any of these, so more than a datagram is for media that lose nothing. At 0 each message leaves alone. Default:
+    /// Maximum bytes of messages that are sent together as one RPC if they are queued for one peer at the
+    /// same time. Not above `limits.rpc`, nor more messages than `limits.messages`, because other nodes are
+    /// assumed to have the same limits. A higher value means less work for each message. But if the medium
+    /// below splits long messages into fragments, the loss of one fragment loses all messages of the RPC, so
+    /// use more than a datagram only on media that lose nothing. With 0, each message is sent alone. Default:
     /// 1200, about a datagram.
     pub pack: usize,
-    /// What one RPC may have.
+    /// Limits of one RPC.
     pub limits: Limits,
-    /// How peers are scored. Without, all scores are zero.
+    /// Parameters of peer scoring. With `None`, all scores are zero.
     pub score: Option<ScoreConfig>,
 }
 
@@ -253,10 +268,10 @@ impl Default for Config {
 }
 
 impl Config {
-    /// Whether the numbers go together as the specifications say.
+    /// Checks that the parameters are consistent, as the specifications require.
     ///
     /// # Errors
-    /// [`Error::Invalid`] names the first rule that is broken.
+    /// [`Error::Invalid`] with the first violated rule.
     pub fn check(&self) -> Result<()> {
         let rules = [
             (

@@ -1,4 +1,4 @@
-//! What routers tell one another, each within its limits: IHAVE, IWANT, GRAFT, PRUNE, IDONTWANT.
+//! Control messages and their limits: IHAVE, IWANT, GRAFT, PRUNE, IDONTWANT.
 //!
 //! gossipsub v1.0 "Control Messages", v1.1 "Spam Protection Measures", v1.2 "IDONTWANT Message".
 
@@ -61,7 +61,7 @@ impl<A: Addr> Engine<A> {
         let mut wanted: Vec<MessageId> = wanted.into_iter().collect();
         wanted.shuffle(&mut self.rng);
         wanted.truncate(room);
-        // What does not fit is asked for when it is gossiped about again.
+        // The ids that do not fit are requested when they are announced again.
         wanted.truncate(self.fitting(wanted.iter().map(|id| id.len())));
         let Some(promise) = wanted.choose(&mut self.rng).cloned() else {
             return;
@@ -110,11 +110,11 @@ impl<A: Addr> Engine<A> {
         }
     }
 
-    /// Each topic once, however often it is named.
+    /// Processes each topic once, however often it is named.
     fn handle_graft(&mut self, now: Duration, key: PeerKey, graft: &[ControlGraft]) {
         let named: BTreeSet<&str> = graft.iter().map(ControlGraft::topic_id).collect();
         for name in named {
-            // GRAFTs for topics that are not joined are not answered: nobody should be made to.
+            // GRAFTs for topics that are not joined get no answer, so that no peer can provoke one.
             let joined = self.topics.get_key_value(name).filter(|(_, state)| state.joined);
             let Some((topic, state)) = joined else { continue };
             if state.mesh.contains(&key) {
@@ -125,7 +125,7 @@ impl<A: Addr> Engine<A> {
                 return;
             };
             if !state.subscribers.contains(&key) {
-                // The subscription was lost, or comes later. It is implied.
+                // The subscription was lost or is still in flight; the GRAFT implies it.
                 if peer.topics.len() >= self.config.max_topics_per_peer {
                     self.counts.subscriptions_ignored += 1;
                     continue;
@@ -174,7 +174,7 @@ impl<A: Addr> Engine<A> {
             }
             self.leave_mesh(now, key, &topic);
             let Some(peer) = self.peers.get(&key) else { return };
-            // Whatever they say, it is a time that can be added to another.
+            // Clamp the peer's value, so that it can be added to a time without overflow.
             let backoff = match prune.backoff.filter(|seconds| *seconds > 0) {
                 Some(seconds) => Duration::from_secs(seconds).min(self.config.max_backoff),
                 None => self.config.prune_backoff,

@@ -1,9 +1,10 @@
-//! What peers tell one another beside topics: who they are, and messages for one of them alone.
+//! Direct messages and introductions: an extension of this library, enabled by
+//! [`Config::direct`](super::Config).
 //!
-//! An extension of this library, if [`Config::direct`](super::Config) says so. A swarm's addresses can be told to, and so
-//! must be the source of a message: what is told to a neighbour is in a field of the RPC of its own, is never passed on,
-//! and says for whom it is, if it is signed. Others pass over the field. Peers say [hello](super::wire::Hello) to one
-//! another: there are no connections on a medium of messages, so this is how one gets to know of the other.
+//! The source of a swarm's message is an address that can be told to. A message to one neighbour is in its
+//! own field of the RPC, is never forwarded, and names its recipient if it is signed. Other implementations
+//! ignore the field. Peers send [hello](super::wire::Hello) to one another, because a medium of messages has
+//! no connections that would announce a peer.
 
 use std::time::Duration;
 
@@ -21,24 +22,24 @@ use super::signing::PolicyError;
 use super::topic::Topic;
 use super::wire::{Hello, Rpc, WireError};
 
-/// Heartbeats for which subscriptions are said again, each time after twice as many as the last time. After that,
-/// [`announce_every`](super::Config::announce_every) says when.
+/// Heartbeats for which subscriptions are repeated, at doubling intervals. After that,
+/// [`announce_every`](super::Config::announce_every) is the interval.
 const REPEATED_FOR: u32 = 64;
 
 impl<A: Addr> Engine<A> {
-    /// Tells one peer alone something about a topic. It is never passed on; it is lost with the RPC that it is in.
+    /// Sends a message about a topic to one peer only. It is never forwarded, and is lost if its RPC is lost.
     ///
     /// # Errors
-    /// [`Error::Unreachable`] for who is no peer, or has not said that it takes direct messages;
-    /// [`Error::Invalid`] for a topic that cannot be; [`Error::MtuExceeded`] if the RPC would exceed
-    /// [`Limits::rpc`](super::wire::Limits). Nothing is sent.
+    /// [`Error::Unreachable`] for an address that is not a peer, or for a peer that has not announced that it
+    /// accepts direct messages; [`Error::Invalid`] for an invalid topic; [`Error::MtuExceeded`] if the RPC
+    /// would exceed [`Limits::rpc`](super::wire::Limits). Nothing is sent.
     pub fn tell(&mut self, now: Duration, peer: &A, topic: &str, data: Bytes) -> p2p::Result<()> {
         let key = self.keys.get(peer).copied();
         let found = key.and_then(|key| Some((key, self.peers.get(&key)?)));
-        let (key, known) = found.ok_or_else(|| Error::unreachable(peer, "it is no neighbour"))?;
-        // Where messages are signed, they must say for whom they are.
+        let (key, known) = found.ok_or_else(|| Error::unreachable(peer, "it is not a neighbour"))?;
+        // A signed message must name its recipient.
         if !known.takes_direct || (known.author.is_none() && self.codec.signing.author().is_some()) {
-            return Err(Error::unreachable(peer, "it did not say who it is"));
+            return Err(Error::unreachable(peer, "it has not sent its identity"));
         }
         let frame = self.codec.write_direct(topic, data, known.author.as_ref())?;
         let topic = self.intern(topic);
@@ -48,7 +49,7 @@ impl<A: Addr> Engine<A> {
         Ok(())
     }
 
-    /// Says goodbye to all peers: leaves all topics, and tells them that this node does.
+    /// Says goodbye to all peers: leaves all topics and announces that this node leaves.
     pub fn leave(&mut self, now: Duration) {
         let joined: Vec<Topic> = self.subscriptions().cloned().collect();
         for topic in joined {
@@ -67,36 +68,38 @@ impl<A: Addr> Engine<A> {
         }
     }
 
-    /// The topics that direct messages are taken of: those subscribed to, and those lately spoken of.
+    /// Returns the topics for which direct messages are accepted: the subscribed ones, and those that this
+    /// node recently sent to.
     pub fn local_topics(&self) -> impl Iterator<Item = &Topic> {
         let spoken = self.spoken.iter();
         let only = spoken.filter(|topic| !self.topics.get(*topic).is_some_and(|state| state.joined));
         self.subscriptions().chain(only)
     }
 
-    /// Who a peer says that it is; nothing where nobody signs, or if it has said nothing yet.
+    /// Returns the author id that a peer claims; `None` if messages are not signed, or the peer has not sent
+    /// it yet.
     pub fn author(&self, peer: &A) -> Option<Author> {
         let key = self.keys.get(peer)?;
         self.peers.get(key)?.author
     }
 
-    /// Whether a peer said hello.
+    /// Returns whether a peer has sent hello.
     pub fn is_met(&self, peer: &A) -> bool {
         let key = self.keys.get(peer);
         key.and_then(|key| self.peers.get(key))
             .is_some_and(|peer| peer.met)
     }
 
-    /// Remembers that this node said something about a topic, so that answers are taken.
+    /// Records that this node sent to a topic, so that direct answers are accepted.
     pub(super) fn speak_of(&mut self, now: Duration, topic: &Topic) {
         if !self.spoken.contains(topic) {
             self.spoken.insert(now, topic.clone(), ());
         }
     }
 
-    /// Says to a peer who this node is, and what it subscribed to; and `asks` the same of it.
+    /// Sends this node's identity and subscriptions to a peer; with `asks`, requests the same from it.
     ///
-    /// Where hellos are said again anyway, an identity that leaves and comes back over and over is greeted within a bound.
+    /// If hellos are enabled, the number of greetings to an identity that reconnects repeatedly is limited.
     pub(super) fn greet(&mut self, now: Duration, key: PeerKey, asks: bool) {
         if self.config.direct {
             let Some(peer) = self.peers.get_mut(&key) else {
@@ -143,7 +146,7 @@ impl<A: Addr> Engine<A> {
             let peer = peer.addr.clone();
             self.events.push_back(Event::Introduced { peer, author });
         }
-        // Once in a heartbeat, so that nobody is made to say much by saying little.
+        // Answer once per heartbeat, so that a short hello cannot provoke many long answers.
         if let Some(peer) = self.peers.get_mut(&key)
             && hello.asks()
             && !std::mem::replace(&mut peer.answered, true)
@@ -152,8 +155,8 @@ impl<A: Addr> Engine<A> {
         }
     }
 
-    /// Says hello again to those who did not say it yet, and what this node subscribed to, to those who came lately; less
-    /// and less often. Forgets those of whom nothing was heard for long.
+    /// Sends hello again to peers that have not sent it, and subscriptions to recent peers, at increasing
+    /// intervals. Removes peers that were silent for too long.
     pub(super) fn watch_peers(&mut self, now: Duration) {
         let (mut unmet, mut met, mut gone) = (Vec::new(), Vec::new(), Vec::new());
         for (key, peer) in &mut self.peers {
@@ -183,8 +186,8 @@ impl<A: Addr> Engine<A> {
         self.repeat_changes(now);
     }
 
-    /// Remembers that this node subscribed to a topic or left it, so that it is said again: nobody says that an RPC was
-    /// lost. Where there are too many changes at a time, further ones are said once.
+    /// Records a subscription or its end, so that it is repeated: a lost RPC is not reported. If too many
+    /// changes are recorded at a time, further ones are sent once.
     pub(super) fn note_change(&mut self, topic: &Topic) {
         if self.config.direct && self.changed.len() < self.config.max_topics {
             self.changed.insert(topic.clone(), 0);
@@ -212,13 +215,13 @@ impl<A: Addr> Engine<A> {
         }
     }
 
-    /// Whether direct messages of a topic are taken.
+    /// Returns whether direct messages of a topic are accepted.
     pub(super) fn hears_of(&self, topic: &str) -> bool {
         let is_joined = self.topics.get(topic).is_some_and(|state| state.joined);
         self.config.direct && (is_joined || self.spoken.contains(&Topic::from(topic)))
     }
 
-    /// Cheapest first, as for messages of topics.
+    /// Performs the cheapest checks first, as for messages of topics.
     pub(super) fn handle_direct(
         &mut self,
         now: Duration,
@@ -239,9 +242,9 @@ impl<A: Addr> Engine<A> {
             return;
         }
         let id = match arrived.id.clone() {
-            // Where nobody signs, a number is one of those that a neighbour used.
+            // Without signatures, the id is a sequence number of the neighbour.
             Ok(id) if arrived.message.from.is_none() => {
-                // Its numbers go on when it leaves and comes back.
+                // Its numbers continue after a reconnect.
                 let peer = self.peers.get(&key).map(|peer| self.number_of(&peer.who));
                 [&peer.unwrap_or_default().to_be_bytes()[..], &id].concat().into()
             }
@@ -272,7 +275,7 @@ impl<A: Addr> Engine<A> {
     fn refuse_direct(&mut self, key: PeerKey, reason: impl Into<Refused>) {
         let reason = reason.into();
         self.counts.rejected += 1;
-        // Who sends something to the wrong one was told something wrong.
+        // A sender that addressed the wrong node was misinformed; it is not penalised.
         if reason != PolicyError::ForOthers.into() {
             self.scores.penalize(key, 1);
         }

@@ -1,4 +1,4 @@
-//! All of a node: its peers, its topics, and what it remembers of messages.
+//! The engine of one node: its peers, its topics, and its message state.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt;
@@ -28,25 +28,25 @@ use super::wire::{ControlMessage, Rpc, SubOpts};
 use crate::hash::HashMap;
 use crate::overlay::Prefix;
 
-/// Bytes around a topic, an id or a peer in an RPC, at most.
+/// Upper bound of the bytes around a topic, an id or a peer in an RPC.
 const AROUND_EACH: usize = 16;
-/// Bytes around all of them, at most.
+/// Upper bound of the bytes around all of them.
 const AROUND_ALL: usize = 48;
 
-/// What is known of a topic.
+/// The state of a topic.
 #[derive(Debug, Default)]
 pub(super) struct TopicState {
-    /// Whether this node subscribed to it.
+    /// Whether this node has subscribed to it.
     pub(super) joined: bool,
-    /// Peers that want it.
+    /// Peers that have subscribed to it.
     pub(super) subscribers: BTreeSet<PeerKey>,
-    /// Neighbours; all of them are subscribers. Empty unless joined.
+    /// Mesh peers; all of them are subscribers. Empty unless joined.
     pub(super) mesh: BTreeSet<PeerKey>,
-    /// Where own messages of a topic go that is not joined, and when the last one did.
+    /// The peers that own messages go to while the topic is not joined, and the time of the last message.
     pub(super) fanout: Option<(BTreeSet<PeerKey>, Duration)>,
-    /// From when on an idle peer finds room in the mesh.
+    /// Time from which on the mesh accepts an idle peer.
     pub(super) next_idle: Duration,
-    /// The network of the peer that was the first to name it, which is charged for it.
+    /// The network of the peer that named the topic first, which is charged for it.
     pub(super) charged: Option<Prefix>,
 }
 
@@ -56,7 +56,7 @@ impl TopicState {
     }
 }
 
-/// A node of a gossipsub network. See the [module](super).
+/// One node of a gossipsub network. See the [module](super).
 pub struct Engine<A> {
     pub(super) config: Config,
     pub(super) codec: Codec,
@@ -64,24 +64,25 @@ pub struct Engine<A> {
     pub(super) peers: BTreeMap<PeerKey, Peer<A>>,
     pub(super) keys: HashMap<A, PeerKey>,
     pub(super) explicit: BTreeSet<A>,
-    /// Peers that get every message of their topics: explicit ones, and those of floodsub.
+    /// Peers that get every message of their topics: explicit peers and floodsub peers.
     pub(super) always: BTreeSet<PeerKey>,
     pub(super) topics: BTreeMap<Topic, TopicState>,
-    /// How many topics each network is charged for.
+    /// Number of topics that each network is charged for.
     pub(super) topics_of: HashMap<Prefix, usize>,
-    /// Topics that this node subscribed to or left lately, with heartbeats since: see [`direct`](super::direct).
+    /// Topics that this node recently subscribed to or left, with the number of heartbeats since: see
+    /// [`direct`](super::direct).
     pub(super) changed: BTreeMap<Topic, u32>,
     pub(super) seen: Seen<MessageId, Delivery>,
-    /// Direct messages that are known again.
+    /// Direct messages that are recognised as duplicates.
     pub(super) told: Seen<MessageId, ()>,
-    /// Topics that something was said about.
+    /// Topics that this node sent to.
     pub(super) spoken: Seen<Topic, ()>,
     pub(super) cache: MessageCache,
-    /// Memory for messages of others.
+    /// Memory for messages of other nodes.
     pub(super) block: Block,
     pub(super) validating: Seen<MessageId, Validating>,
     pub(super) backoffs: Backoffs<Who<A>>,
-    /// Messages that peers were asked for and promised, with when each is overdue.
+    /// Messages requested from peers that announced them, with the deadline of each.
     pub(super) promises: BTreeMap<MessageId, BTreeMap<PeerKey, Duration>>,
     pub(super) scores: Scores<Who<A>>,
     pub(super) admission: Admission,
@@ -92,19 +93,19 @@ pub struct Engine<A> {
     pub(super) next_announce: Duration,
     pub(super) next_connect: Duration,
     pub(super) ticks: u64,
-    /// Peers that something waits for, in the order of their turns.
+    /// Peers with a nonempty queue, in the order of their turns.
     ready: VecDeque<PeerKey>,
     last_key: u64,
 }
 
 impl<A: Addr> Engine<A> {
-    /// A node without peers and topics. `seed` decides whom it chooses.
+    /// Creates a node without peers and topics. `seed` seeds its random choices.
     ///
-    /// `seqno` is before the number of its first message. No number may come twice, also after a restart: take the
-    /// nanoseconds of the system's clock.
+    /// `seqno` precedes the sequence number of its first message. No number may be used twice, even after a
+    /// restart: use the nanoseconds of the system clock.
     ///
     /// # Errors
-    /// [`Error::Invalid`](p2p::Error::Invalid) as [`Config::check`] says.
+    /// [`Error::Invalid`](p2p::Error::Invalid) as described at [`Config::check`].
     pub fn new(config: Config, signing: Signing, seqno: u64, now: Duration, seed: u64) -> Result<Self> {
         config.check()?;
         let mut rng = StdRng::seed_from_u64(seed);
@@ -148,12 +149,12 @@ impl<A: Addr> Engine<A> {
         })
     }
 
-    /// Adds a peer, or says anew how it came to be one. It is told what this node subscribed to.
+    /// Adds a peer, or replaces its connection. Sends it this node's subscriptions.
     ///
     /// # Errors
-    /// [`Error::Limit`](p2p::Error::Limit) with [`Config::max_peers`] peers, or with [`Config::max_inbound`] that turned to this node if this
-    /// one did, unless it is an explicit one, or an inbound peer gives way to it: see [`Config::max_inbound`]. Such a peer
-    /// is named by [`Event::Left`].
+    /// [`Error::Limit`](p2p::Error::Limit) with [`Config::max_peers`] peers, or for an inbound peer with
+    /// [`Config::max_inbound`] inbound peers, unless the peer is explicit or replaces an inbound peer: see
+    /// [`Config::max_inbound`]. [`Event::Left`] reports a replaced peer.
     pub fn add_peer(&mut self, now: Duration, addr: &A, connection: Connection) -> Result<()> {
         let version = if self.config.floodsub {
             Version::Floodsub
@@ -206,7 +207,7 @@ impl<A: Addr> Engine<A> {
         Ok(())
     }
 
-    /// Removes a peer: it left. Its score and its backoffs are remembered.
+    /// Removes a peer that left. Its score and its backoffs are kept. Returns whether it was present.
     pub fn remove_peer(&mut self, now: Duration, addr: &A) -> bool {
         let Some(key) = self.keys.remove(addr) else {
             return false;
@@ -239,8 +240,8 @@ impl<A: Addr> Engine<A> {
         true
     }
 
-    /// Makes an address that of an explicit peer, with which there is an agreement: it always gets every message, and is
-    /// in no mesh. It should have this node as an explicit peer, too.
+    /// Makes an address an explicit peer, by agreement of both sides: it always gets every message, and is in
+    /// no mesh. The other node should have this node as an explicit peer as well.
     pub fn add_explicit(&mut self, now: Duration, addr: A) {
         if let Some(peer) = self.keys.get(&addr).and_then(|key| self.peers.get_mut(key)) {
             peer.explicit = true;
@@ -256,7 +257,7 @@ impl<A: Addr> Engine<A> {
         self.next_connect = now;
     }
 
-    /// Ends the agreement.
+    /// Removes an address from the explicit peers. Returns whether it was one.
     pub fn remove_explicit(&mut self, addr: &A) -> bool {
         if let Some(key) = self.keys.get(addr)
             && let Some(peer) = self.peers.get_mut(key)
@@ -269,14 +270,15 @@ impl<A: Addr> Engine<A> {
         self.explicit.remove(addr)
     }
 
-    /// Sets P5, what the application thinks of a peer. Anything but a finite number is 0.
+    /// Sets P5, the application-specific score of a peer. A value that is not finite counts as 0.
     pub fn set_app_specific_score(&mut self, addr: &A, score: f64) {
         if let Some(key) = self.keys.get(addr) {
             self.scores.set_app_specific(*key, score);
         }
     }
 
-    /// Says whether a peer takes more at present. What waits for one that does not is bounded and ages.
+    /// Sets whether a peer accepts more RPCs now. The queue of a peer that does not is bounded, and its items
+    /// expire.
     pub fn set_writable(&mut self, addr: &A, writable: bool) {
         let Some(key) = self.keys.get(addr).copied() else {
             return;
@@ -290,15 +292,15 @@ impl<A: Addr> Engine<A> {
         }
     }
 
-    /// Whether there is no use in publishing more to a topic at present: all who want it [take no
-    /// more](Self::set_writable), and half of what may wait for each of them does.
+    /// Returns whether publishing to a topic is useless at present: no subscriber [accepts
+    /// more](Self::set_writable), and the queue of each is at least half full.
     pub fn is_pressed(&self, topic: &str) -> bool {
         let subscribers = self.topics.get(topic).map(|state| &state.subscribers);
         let mut keys = subscribers.into_iter().flatten().peekable();
         keys.peek().is_some() && keys.all(|key| self.is_peer_pressed(*key))
     }
 
-    /// Whether there is no use in [telling](Self::tell) a peer more at present.
+    /// Returns whether [telling](Self::tell) a peer more is useless at present.
     pub fn is_pressed_by(&self, peer: &A) -> bool {
         let key = self.keys.get(peer);
         key.is_some_and(|key| self.is_peer_pressed(*key))
@@ -309,7 +311,7 @@ impl<A: Addr> Engine<A> {
         peer.is_some_and(|peer| !peer.writable && peer.queue.is_half_full(&self.config.queue))
     }
 
-    /// The next RPC to send. Peers take turns.
+    /// Returns the next RPC to send. Peers take turns.
     pub fn poll_transmit(&mut self, now: Duration) -> Option<Transmit<A>> {
         let mut burst = Burst::default();
         let to = self.poll_transmits(now, 1, &mut burst)?;
@@ -320,7 +322,8 @@ impl<A: Addr> Engine<A> {
         Some(Transmit { to, rpc })
     }
 
-    /// The next RPCs to one peer, `max` at most and at least one, in place of what was in `out`. Peers take turns.
+    /// Replaces the contents of `out` with the next RPCs to one peer, at least one and at most `max`, and
+    /// returns the peer. Peers take turns.
     pub fn poll_transmits(&mut self, now: Duration, max: usize, out: &mut Burst) -> Option<A> {
         out.clear();
         let pack = Pack {
@@ -357,22 +360,22 @@ impl<A: Addr> Engine<A> {
         None
     }
 
-    /// The next event.
+    /// Returns the next event.
     pub fn poll_event(&mut self) -> Option<Event<A>> {
         self.events.pop_front()
     }
 
-    /// When [`handle_timeout`](Self::handle_timeout) is due.
+    /// Returns the time at which [`handle_timeout`](Self::handle_timeout) is due.
     pub fn poll_timeout(&self) -> Duration {
         self.next_heartbeat
     }
 
-    /// Queues an RPC for a peer that is no message.
+    /// Queues an RPC that is not a message.
     pub(super) fn push(&mut self, now: Duration, key: PeerKey, priority: Priority, rpc: Bytes) {
         self.push_item(now, key, priority, Item::new(rpc));
     }
 
-    /// Queues a message for a peer.
+    /// Queues a message.
     pub(super) fn push_message(
         &mut self,
         now: Duration,
@@ -410,7 +413,7 @@ impl<A: Addr> Engine<A> {
         self.push(now, key, priority, rpc.emit());
     }
 
-    /// Tells a peer what this node subscribed to, or no longer.
+    /// Announces subscriptions, or their end, to a peer.
     pub(super) fn announce(&mut self, now: Duration, key: PeerKey, topics: &[Topic], subscribe: bool) {
         let mut rest = topics;
         while !rest.is_empty() {
@@ -431,7 +434,7 @@ impl<A: Addr> Engine<A> {
         }
     }
 
-    /// How many parts of these lengths fit into one RPC, with what is around each and around all of them.
+    /// Returns how many parts of these lengths fit into one RPC, including their overhead.
     pub(super) fn fitting(&self, parts: impl Iterator<Item = usize>) -> usize {
         let mut room = self.config.limits.rpc.saturating_sub(AROUND_ALL);
         parts
@@ -445,7 +448,7 @@ impl<A: Addr> Engine<A> {
             .count()
     }
 
-    /// Forgets a topic that nobody wants.
+    /// Removes a topic without subscribers and local interest.
     pub(super) fn forget_topic(&mut self, topic: &str) {
         if self.topics.get(topic).is_some_and(TopicState::is_nothing)
             && let Some(charged) = self.topics.remove(topic).and_then(|state| state.charged)

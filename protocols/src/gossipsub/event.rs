@@ -1,4 +1,4 @@
-//! What comes out beside RPCs: messages, changes and counts.
+//! Events, transmits and counters.
 
 use bytes::Bytes;
 
@@ -9,26 +9,27 @@ use super::signing::PolicyError;
 use super::topic::Topic;
 use super::wire::{PeerInfo, WireError};
 
-/// An RPC to be sent.
+/// An RPC to send.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Transmit<A> {
-    /// To whom.
+    /// The destination.
     pub to: A,
-    /// Its bytes. All copies of one message that is alone in its RPC share them.
+    /// The bytes. If a message is alone in its RPC, all copies of it share them.
     pub rpc: Bytes,
 }
 
-/// RPCs to one peer, each in parts: one after the other, its parts are the RPC. So messages that leave together are
-/// copied once, to where they are sent from.
+/// RPCs to one peer, each as a list of parts: the RPC is the concatenation of its parts. So messages that are
+/// sent together are copied once, into the packet.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Burst {
     pub(super) parts: Vec<Bytes>,
-    /// After how many parts each RPC ends.
+    /// The number of parts after which each RPC ends.
     pub(super) ends: Vec<usize>,
 }
 
 impl Burst {
-    /// The RPCs' parts. Each RPC has one at least, and only one unless all are messages.
+    /// Iterates over the parts of each RPC. An RPC has at least one part, and more than one only if all are
+    /// messages.
     pub fn rpcs(&self) -> impl Iterator<Item = &[Bytes]> {
         let starts = std::iter::once(0).chain(self.ends.iter().copied());
         let ranges = starts.zip(&self.ends);
@@ -40,7 +41,7 @@ impl Burst {
         self.ends.clear();
     }
 
-    /// Ends an RPC, unless nothing came since the last one. Whether there is one.
+    /// Ends an RPC, if parts were added since the last one. Returns whether there is one.
     pub(super) fn end(&mut self) -> bool {
         let (end, last) = (self.parts.len(), self.ends.last().copied().unwrap_or(0));
         if end > last {
@@ -50,59 +51,59 @@ impl Burst {
     }
 }
 
-/// A message of a topic that this node subscribed to.
+/// A received message: of a subscribed topic, or for this node only.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Received<A> {
-    /// Its id.
+    /// The message id.
     pub id: MessageId,
-    /// Its topic.
+    /// The topic.
     pub topic: Topic,
-    /// Who passed it on.
+    /// The peer that forwarded it.
     pub via: A,
-    /// Its author, whom its signature proves; nothing where nobody signs.
+    /// The author, authenticated by the signature; `None` if messages are not signed.
     pub author: Option<Author>,
-    /// What it says.
+    /// The data.
     pub data: Bytes,
 }
 
-/// Why a message of others is not passed on.
+/// The reason for refusing a message of another node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
 #[non_exhaustive]
 pub enum Refused {
-    /// The bytes are no message.
+    /// The message cannot be parsed.
     #[error(transparent)]
     Wire(#[from] WireError),
-    /// The signature policy does not take it.
+    /// The message violates the signature policy.
     #[error(transparent)]
     Policy(#[from] PolicyError),
-    /// The application rejected it.
-    #[error("the application rejected it")]
+    /// The application rejected the message.
+    #[error("the application rejected the message")]
     Application,
 }
 
-/// What an [`Engine`](super::Engine) says.
+/// An event of an [`Engine`](super::Engine).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event<A> {
-    /// A message, once.
+    /// A message of a subscribed topic. Each message is reported once.
     Message(Received<A>),
-    /// A message that [`Engine::validate`](super::Engine::validate) should say what to do with. If that is to
-    /// accept it, this was its delivery: there is no other event.
+    /// A message that waits for a decision by [`Engine::validate`](super::Engine::validate). If the
+    /// application accepts it, this event was its delivery: no other event follows.
     Validate(Received<A>),
-    /// A peer wants a topic.
+    /// A peer subscribed to a topic.
     Subscribed {
         /// The peer.
         peer: A,
         /// The topic.
         topic: Topic,
     },
-    /// A peer no longer wants a topic.
+    /// A peer unsubscribed from a topic.
     Unsubscribed {
         /// The peer.
         peer: A,
         /// The topic.
         topic: Topic,
     },
-    /// A peer came into a mesh.
+    /// A peer joined a mesh.
     Grafted {
         /// The peer.
         peer: A,
@@ -118,122 +119,124 @@ pub enum Event<A> {
     },
     /// A message was refused.
     Rejected {
-        /// Who sent it.
+        /// The peer that sent it.
         peer: A,
-        /// Why.
+        /// The reason.
         reason: Refused,
     },
-    /// A trusted peer names others of a topic that this node may turn to.
+    /// A trusted peer named other peers of a topic, for this node to connect to.
     PeerExchange {
-        /// Who names them.
+        /// The peer that named them.
         peer: A,
         /// The topic.
         topic: Topic,
-        /// At most [`Config::prune_peers`](super::Config::prune_peers). Their records are not checked yet.
+        /// The named peers, at most [`Config::prune_peers`](super::Config::prune_peers). Their records are
+        /// not verified.
         peers: Vec<PeerInfo>,
     },
-    /// A message for this node alone, from a peer.
+    /// A message for this node only, from a peer.
     Direct(Received<A>),
-    /// A peer says that it takes direct messages, and who it is, where messages are signed. It is claimed, not proven.
+    /// A peer announced that it accepts direct messages, with its author id if messages are signed. The id is
+    /// claimed, not authenticated.
     Introduced {
         /// The peer.
         peer: A,
-        /// Who it says that it is.
+        /// The author id that it claims.
         author: Option<Author>,
     },
-    /// A peer is none any more: it said so, nothing was heard of it for [`Config::peer_idle`](super::Config), or it made
-    /// room for another one ([`Config::max_inbound`](super::Config)).
+    /// A peer was removed: it left, was silent for [`Config::peer_idle`](super::Config), or was replaced by
+    /// another one ([`Config::max_inbound`](super::Config)).
     Left {
         /// The peer.
         peer: A,
     },
-    /// An explicit peer is not there and should be turned to.
+    /// An explicit peer is not connected; the application should connect it.
     Connect {
         /// The peer.
         peer: A,
     },
 }
 
-/// What the application says of a message.
+/// The application's decision about a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Verdict {
-    /// It is passed on.
+    /// Forward the message.
     Accept,
-    /// It is not passed on, and nobody is blamed.
+    /// Drop the message without a penalty.
     Ignore,
-    /// It is not passed on, and whoever sent it is scored for it (P4).
+    /// Drop the message and penalise the peers that sent it (P4).
     Reject,
 }
 
-/// What was published.
+/// The result of publishing a message.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Published {
-    /// The message's id.
+    /// The message id.
     pub id: MessageId,
-    /// To how many peers it is being sent. With none, it is kept for those who ask.
+    /// Number of peers that it is sent to. If zero, the message is only kept for IWANT requests.
     pub peers: usize,
 }
 
-/// What an engine has done and refused since it began.
+/// Counters of an engine since it was created.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
-    /// RPCs that came, of all kinds.
+    /// RPCs received, of all kinds.
     pub rpcs: u64,
-    /// RPCs of addresses that are no peers, and so ignored.
+    /// RPCs ignored because their source is not a peer.
     pub strangers: u64,
-    /// RPCs of graylisted peers, and so ignored.
+    /// RPCs ignored because their sender is graylisted.
     pub graylisted: u64,
-    /// RPCs that could not be read or were beyond a limit.
+    /// RPCs that cannot be parsed or exceed a limit.
     pub malformed: u64,
-    /// Messages that came for the first time and were valid.
+    /// Valid messages received for the first time.
     pub delivered: u64,
-    /// Messages that came again.
+    /// Duplicate messages received.
     pub duplicates: u64,
-    /// Messages refused by the policy or the application.
+    /// Messages refused by the signature policy or the application.
     pub rejected: u64,
-    /// Messages that the application ignored, or did not say anything about in time.
+    /// Messages that the application ignored, or did not decide about in time.
     pub ignored: u64,
-    /// Messages of topics that this node did not subscribe to.
+    /// Messages of topics without a subscription.
     pub unrequested: u64,
-    /// Messages of this node that came back.
+    /// Messages of this node that returned to it.
     pub own: u64,
-    /// Messages that this node published.
+    /// Messages published by this node.
     pub published: u64,
-    /// Of these, those that went to nobody.
+    /// Published messages that were sent to no peer.
     pub unheard: u64,
-    /// Direct messages that this node sent.
+    /// Direct messages sent.
     pub told: u64,
-    /// Direct messages that came for the first time and were valid.
+    /// Valid direct messages received for the first time.
     pub direct: u64,
-    /// Copies of messages that were queued for peers.
+    /// Copies of messages queued for peers.
     pub copies: u64,
-    /// Messages that were asked of others.
+    /// Message ids requested with IWANT.
     pub iwant_sent: u64,
-    /// Messages that were sent to who asked.
+    /// Messages sent in answer to IWANT.
     pub iwant_served: u64,
-    /// IHAVE that were ignored, being too many or from peers of too low a score.
+    /// IHAVE messages ignored because of a limit or a low score of the sender.
     pub ihave_ignored: u64,
-    /// Messages that were asked of a peer and did not come in time.
+    /// Requested messages that a peer did not send in time.
     pub broken_promises: u64,
     /// IDONTWANT sent.
     pub idontwant_sent: u64,
-    /// Ids in IDONTWANT beyond the limit, and so ignored.
+    /// Ids in IDONTWANT that were ignored because of the limit.
     pub idontwant_ignored: u64,
     /// GRAFTs refused.
     pub graft_refused: u64,
-    /// Peers in exchanges that were ignored.
+    /// Peers in peer exchanges that were ignored.
     pub exchange_ignored: u64,
-    /// Subscriptions beyond a limit, and so ignored.
+    /// Subscriptions that were ignored because of a limit.
     pub subscriptions_ignored: u64,
-    /// RPCs that left a queue unsent: no room, too old, or no longer wanted.
+    /// RPCs dropped from a queue: no room, too old, or unwanted.
     pub queue_dropped: u64,
-    /// Of these, those that were messages.
+    /// Dropped RPCs that were messages.
     pub messages_dropped: u64,
-    /// Messages forgotten early, which could be delivered twice.
+    /// Messages forgotten before [`Config::seen_ttl`](super::Config), which could be delivered twice.
     pub seen_evicted: u64,
-    /// Inbound peers that made room for others.
+    /// Inbound peers that were replaced by others.
     pub peers_evicted: u64,
-    /// Greetings that were not sent to peers that left and came back too often.
+    /// Greetings that were not sent to peers that reconnected too often.
     pub greetings_withheld: u64,
 }
 

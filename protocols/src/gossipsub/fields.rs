@@ -1,21 +1,22 @@
-//! Protobuf's fields one after another, without a schema: what is checked before anything is allocated for it.
+//! Iterates over protobuf fields without a schema, so that a message is checked before anything is allocated
+//! for it.
 //!
-//! Groups, which nobody writes any more, are refused.
+//! Groups, which are deprecated in protobuf, are refused.
 
 use p2p_formats::varint;
 
 use super::wire::WireError;
 
-/// What a field holds.
+/// The value of a field.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Value<'a> {
     Varint,
     Bytes(&'a [u8]),
-    /// Four or eight bytes, which no field of ours has.
+    /// Four or eight bytes; no field of this schema has this type.
     Fixed,
 }
 
-/// A field: its number, what it holds, and all of its bytes.
+/// A field: its number, its value, and all its bytes.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Field<'a> {
     pub(super) number: u32,
@@ -24,7 +25,7 @@ pub(super) struct Field<'a> {
 }
 
 impl<'a> Field<'a> {
-    /// The bytes of a field that must hold some.
+    /// Returns the bytes of a field that must be length-delimited.
     pub(super) fn bytes(&self) -> Result<&'a [u8], WireError> {
         match self.value {
             Value::Bytes(bytes) => Ok(bytes),
@@ -40,7 +41,7 @@ impl<'a> Field<'a> {
     }
 }
 
-/// The fields of a message. After an error there are no more.
+/// The fields of a message. The iterator ends after an error.
 #[derive(Clone, Debug)]
 pub(super) struct Fields<'a>(&'a [u8]);
 

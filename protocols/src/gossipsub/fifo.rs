@@ -1,7 +1,8 @@
-//! Entries that are found by their keys, and leave in the order in which they came.
+//! A map that also keeps its entries in insertion order.
 //!
-//! The table holds numbers alone, and the entries stand in one line: with a hundred thousand of them, a key that is not
-//! there is looked up, added, and the oldest one taken off without leaving the processor's nearer caches.
+//! The hash table stores 32-bit numbers only, and the entries are in one queue. With a hundred thousand
+//! entries, looking up an absent key, adding it and removing the oldest entry stays within the processor's
+//! nearer caches.
 
 use std::borrow::Borrow;
 use std::collections::VecDeque;
@@ -11,24 +12,24 @@ use foldhash::fast::RandomState;
 use hashbrown::HashTable;
 use hashbrown::hash_table::Entry as Slot;
 
-/// Vacant places that need no clearing away.
+/// Number of vacant places in the queue that need no compaction.
 const FEW: usize = 64;
 
 #[derive(Debug)]
 struct Entry<K, V> {
     hash: u64,
     key: K,
-    /// Gone if it was taken out of the line.
+    /// `None` if the entry was removed.
     value: Option<V>,
 }
 
-/// See the [module](self). Its user bounds it: at most 2^32 entries.
+/// See the [module](self). The user must bound it to at most 2^32 entries.
 #[derive(Debug)]
 pub(super) struct FifoMap<K, V> {
-    /// Each entry's number: how many came before it, cut to 32 bits.
+    /// The number of each entry: the count of entries before it, modulo 2^32.
     table: HashTable<u32>,
     line: VecDeque<Entry<K, V>>,
-    /// The number of the first in line.
+    /// The number of the first entry in the queue.
     first: u32,
     hasher: RandomState,
 }
@@ -76,7 +77,7 @@ impl<K: Eq + Hash, V> FifoMap<K, V> {
         self.line.get_mut(place)?.value.as_mut()
     }
 
-    /// Adds an entry at the end of the line, unless there is one with this key. Whether there was none.
+    /// Appends an entry, unless the key exists. Returns whether it was appended.
     pub(super) fn push(&mut self, key: K, value: V) -> bool {
         let (hash, number) = (
             self.hasher.hash_one(&key),
@@ -94,7 +95,7 @@ impl<K: Eq + Hash, V> FifoMap<K, V> {
         true
     }
 
-    /// The first in line.
+    /// Returns the oldest entry.
     pub(super) fn first(&mut self) -> Option<(&K, &V)> {
         while let Some(Entry { value: None, .. }) = self.line.front() {
             self.line.pop_front();
@@ -104,7 +105,7 @@ impl<K: Eq + Hash, V> FifoMap<K, V> {
         Some((&entry.key, entry.value.as_ref()?))
     }
 
-    /// Takes off the first in line.
+    /// Removes and returns the oldest entry.
     pub(super) fn pop_first(&mut self) -> Option<(K, V)> {
         self.first()?;
         let (entry, number) = (self.line.pop_front()?, self.first);
@@ -115,7 +116,7 @@ impl<K: Eq + Hash, V> FifoMap<K, V> {
         Some((entry.key, entry.value?))
     }
 
-    /// Takes an entry out of the line.
+    /// Removes an entry.
     pub(super) fn remove<Q: Eq + Hash + ?Sized>(&mut self, key: &Q) -> Option<V>
     where
         K: Borrow<Q>,
@@ -127,7 +128,7 @@ impl<K: Eq + Hash, V> FifoMap<K, V> {
         if let Ok(found) = self.table.find_entry(entry.hash, |other| *other == number) {
             found.remove();
         }
-        // Vacant places are cleared away now and then, which costs little for each.
+        // Vacant places are compacted now and then, at a low amortised cost.
         if self.line.len() >= self.table.len().saturating_mul(2).max(FEW) {
             self.close_ranks();
         }
@@ -147,13 +148,13 @@ impl<K: Eq + Hash, V> FifoMap<K, V> {
         }
     }
 
-    /// All entries, as they came.
+    /// Iterates over all entries in insertion order.
     pub(super) fn iter(&self) -> impl Iterator<Item = (&K, &V)> {
         let entries = self.line.iter();
         entries.filter_map(|entry| Some((&entry.key, entry.value.as_ref()?)))
     }
 
-    /// Places in the line, vacant ones too.
+    /// Returns the number of places in the queue, including vacant ones.
     #[cfg(test)]
     pub(super) fn places(&self) -> usize {
         self.line.len()
@@ -183,8 +184,8 @@ mod tests {
 
     proptest! {
         #[test]
-        fn it_does_as_a_list_of_pairs_does(ops in ops(), start in any::<u32>()) {
-            // Numbers may begin anew at any place.
+        fn it_behaves_like_a_list_of_pairs(ops in ops(), start in any::<u32>()) {
+            // Numbers may wrap around at any point.
             let mut map = FifoMap { first: start, ..FifoMap::default() };
             let mut model: Vec<(u8, u16)> = Vec::new();
             for op in ops {

@@ -1,6 +1,7 @@
-//! What a node does each second: meshes, fanout, gossip, scores.
+//! The heartbeat: maintains meshes, fanout and scores, and sends gossip.
 //!
-//! gossipsub v1.0 "Heartbeat", v1.1 "Heartbeat Maintenance", "Opportunistic Grafting", "Adaptive Gossip Dissemination".
+//! gossipsub v1.0 "Heartbeat", v1.1 "Heartbeat Maintenance", "Opportunistic Grafting", "Adaptive Gossip
+//! Dissemination".
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -18,7 +19,7 @@ use super::topic::Topic;
 use super::wire::{ControlIHave, ControlMessage, Rpc};
 
 impl<A: Addr> Engine<A> {
-    /// Does what time asks for. Heartbeats that were missed are not made up for.
+    /// Runs the heartbeat if it is due. Missed heartbeats are not made up for.
     pub fn handle_timeout(&mut self, now: Duration) {
         if now < self.next_heartbeat {
             return;
@@ -60,7 +61,7 @@ impl<A: Addr> Engine<A> {
         self.remind(now);
     }
 
-    /// Peers that did not send what they had, and were asked for, are scored for it (P7).
+    /// Penalises peers that did not send a requested message that they had announced (P7).
     fn collect_promises(&mut self, now: Duration) {
         let mut broken = Vec::new();
         self.promises.retain(|_, peers| {
@@ -83,7 +84,7 @@ impl<A: Addr> Engine<A> {
         let Some(every) = self.scores.config().map(|config| config.decay_interval) else {
             return;
         };
-        // Not more often than a peer could have mattered.
+        // Bounds the work after a long pause; older decay intervals no longer matter.
         for _ in 0..64 {
             if self.next_decay > now {
                 return;
@@ -99,8 +100,8 @@ impl<A: Addr> Engine<A> {
         state.map(|state| state.mesh.clone()).unwrap_or_default()
     }
 
-    /// Afterwards there are at most `d_hi`, none of a negative score; and at least `d` if there were too few and others
-    /// are there.
+    /// Maintains the mesh of a topic. Afterwards it has at most `d_hi` peers, none with a negative score; if
+    /// it had too few and others are available, it has at least `d`.
     fn maintain_mesh(&mut self, now: Duration, topic: &Topic) {
         let backoff = self.config.prune_backoff;
         for key in self.mesh_of(topic) {
@@ -141,14 +142,14 @@ impl<A: Addr> Engine<A> {
         }
         let mut keys = self.graftable(now, topic, |_| true);
         keys.retain(|key| pick(self, *key));
-        // Chance decides among those of the same standing.
+        // The order is random among peers of equal standing.
         keys.sort_by_cached_key(|key| self.scores.standing(now, *key, topic));
         for key in keys.into_iter().take(wanted) {
             self.graft(now, key, topic);
         }
     }
 
-    /// Where half of a mesh does little, some who do more than that half are taken in.
+    /// If the median score of a mesh is low, grafts some peers with a score above the median.
     fn graft_better(&mut self, now: Duration, topic: &Topic) {
         let config = self.scores.config();
         let Some(threshold) = config.map(|config| config.opportunistic_graft_threshold) else {
@@ -168,7 +169,7 @@ impl<A: Addr> Engine<A> {
         }
     }
 
-    /// Keeps `d`: the best `d_score`, others by chance, and `d_out` outbound ones among them.
+    /// Prunes a mesh to `d` peers: the best `d_score` and random others, with at least `d_out` outbound ones.
     fn prune_surplus(&mut self, now: Duration, topic: &Topic) {
         let mesh: Vec<PeerKey> = self.mesh_of(topic).into_iter().collect();
         let mut ranked: Vec<(f64, PeerKey)> = mesh
@@ -185,7 +186,7 @@ impl<A: Addr> Engine<A> {
         let mut dropped = keys.split_off(self.config.d.min(keys.len()));
         let is_outbound = |key: &PeerKey| self.peers.get(key).is_some_and(|peer| peer.outbound);
         let mut outbound = keys.iter().filter(|key| is_outbound(key)).count();
-        // Those chosen by chance give way first, then the worse ones of those chosen by score.
+        // Outbound peers replace the random ones first, then the lower scored ones.
         for at in (0..keys.len()).rev() {
             if outbound >= self.config.d_out {
                 break;
@@ -205,7 +206,7 @@ impl<A: Addr> Engine<A> {
         }
     }
 
-    /// Subscribers that own messages of a topic may go to, without those of `but`.
+    /// Returns subscribers for the fanout of a topic, without those of `but`.
     pub(super) fn fanout_candidates(
         &mut self,
         now: Duration,
@@ -245,7 +246,7 @@ impl<A: Addr> Engine<A> {
         }
     }
 
-    /// Tells some of those outside the mesh what there was lately.
+    /// Announces recent messages to some peers outside the mesh.
     fn gossip(&mut self, now: Duration, topic: &Topic) {
         let mut ids = self.cache.gossip_ids(topic);
         let Some(state) = self.topics.get(topic).filter(|_| !ids.is_empty()) else {
@@ -272,7 +273,8 @@ impl<A: Addr> Engine<A> {
         keys.shuffle(&mut self.rng);
         keys.truncate(wanted);
         if self.config.direct && keys.len() < self.config.d_lazy {
-            // Where RPCs get lost, those who are in the mesh miss messages too, and may have nobody else to tell them.
+            // If RPCs get lost, mesh peers miss messages as well, and may have no other peer that announces
+            // them.
             let mut mesh: Vec<PeerKey> = self.mesh_of(topic).into_iter().collect();
             mesh.shuffle(&mut self.rng);
             mesh.truncate(self.config.d_lazy - keys.len());
@@ -282,7 +284,7 @@ impl<A: Addr> Engine<A> {
         let all = (self.fitting_ids(topic, &ids).min(max) >= ids.len()).then(|| ihave(topic, &ids));
         for key in keys {
             let rpc = all.clone().unwrap_or_else(|| {
-                // Each gets others, so that together they get to know of all.
+                // Each peer gets a different subset, so that together they learn of all.
                 ids.shuffle(&mut self.rng);
                 let fitting = self.fitting_ids(topic, &ids).min(max);
                 ihave(topic, ids.get(..fitting).unwrap_or(&ids))
@@ -291,14 +293,14 @@ impl<A: Addr> Engine<A> {
         }
     }
 
-    /// How many of these ids fit into an IHAVE of a topic.
+    /// Returns how many of these ids fit into an IHAVE of a topic.
     fn fitting_ids(&self, topic: &Topic, ids: &[MessageId]) -> usize {
         let lens = ids.iter().map(|id| id.len());
         let parts = std::iter::once(topic.len()).chain(lens);
         self.fitting(parts).saturating_sub(1)
     }
 
-    /// Says again what may have been lost, and asks for explicit peers that are not there.
+    /// Repeats what may have been lost, and requests connections to absent explicit peers.
     fn remind(&mut self, now: Duration) {
         if now >= self.next_connect {
             self.next_connect = now.saturating_add(self.config.direct_connect_every);

@@ -1,18 +1,20 @@
-//! libp2p's peer ids of Ed25519 keys, which name the authors of messages.
+//! libp2p peer ids of Ed25519 keys, which identify the authors of messages.
 //!
-//! libp2p specification, peer-ids: a key's protobuf of 36 bytes is short enough to be its own hash, so the id says the
-//! key. Deliberately absent: ids of other algorithms, which do not.
+//! libp2p specification, peer-ids: an Ed25519 key's protobuf has 36 bytes and is short enough to use the
+//! identity hash, so the id contains the key. Deliberately absent: ids of other algorithms, which do not
+//! contain it.
 
 use std::fmt;
 
 use aws_lc_rs::signature::{ED25519, UnparsedPublicKey};
 
-/// Bytes of an Ed25519 key.
+/// Length of an Ed25519 key in bytes.
 const KEY: usize = 32;
-/// The identity multihash of 36 bytes, which are a protobuf: key type 1 (Ed25519), and a key of 32 bytes.
+/// The header of the identity multihash of 36 bytes, and of the protobuf in it: key type 1 (Ed25519), and a
+/// key of 32 bytes.
 const HEAD: [u8; 6] = [0x00, 0x24, 0x08, 0x01, 0x12, 0x20];
 
-/// Bytes of an author's id.
+/// Length of an author's id in bytes.
 pub(super) const AUTHOR: usize = HEAD.len() + KEY;
 
 /// The libp2p peer id of an Ed25519 key.
@@ -20,7 +22,7 @@ pub(super) const AUTHOR: usize = HEAD.len() + KEY;
 pub struct Author([u8; AUTHOR]);
 
 impl Author {
-    /// The id of this key.
+    /// Creates the id of a key.
     pub fn new(key: &[u8; KEY]) -> Self {
         let mut id = [0; AUTHOR];
         let (head, rest) = id.split_at_mut(HEAD.len());
@@ -29,28 +31,28 @@ impl Author {
         Self(id)
     }
 
-    /// The id with these bytes, if it is one of an Ed25519 key.
+    /// Parses an id; returns `None` if it is not the id of an Ed25519 key.
     pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
         let key = bytes.strip_prefix(&HEAD)?;
         Some(Self::new(key.try_into().ok()?))
     }
 
-    /// The id's bytes.
+    /// Returns the bytes of the id.
     pub fn as_bytes(&self) -> &[u8] {
         &self.0
     }
 
-    /// The key as libp2p writes it: a protobuf.
+    /// Returns the key in libp2p's protobuf encoding.
     pub fn encoded_key(&self) -> &[u8] {
         self.0.get(2..).unwrap_or_default()
     }
 
-    /// The key itself.
+    /// Returns the key.
     pub fn key(&self) -> &[u8] {
         self.0.get(HEAD.len()..).unwrap_or_default()
     }
 
-    /// Whether the key's owner signed these bytes.
+    /// Returns whether the owner of the key signed these bytes.
     pub fn verifies(&self, message: &[u8], signature: &[u8]) -> bool {
         UnparsedPublicKey::new(&ED25519, self.key())
             .verify(message, signature)

@@ -1,4 +1,4 @@
-//! What an engine lets others see of itself.
+//! Accessors for an engine's state.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -11,81 +11,81 @@ use super::event::Counts;
 use super::peer::PeerKey;
 use super::topic::Topic;
 
-/// How much an engine keeps.
+/// Sizes of an engine's state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Kept {
-    /// Topics that somebody wants.
+    /// Topics with a subscriber or local interest.
     pub topics: usize,
-    /// Messages that are known again.
+    /// Messages that are recognised as duplicates.
     pub seen: usize,
-    /// Messages that wait for the application.
+    /// Messages that wait for the application's decision.
     pub validating: usize,
     /// Messages in the message cache.
     pub cached: usize,
-    /// Their bytes.
+    /// Total bytes of these messages.
     pub cached_bytes: usize,
-    /// RPCs that wait for peers.
+    /// RPCs in the queues of peers.
     pub queued: usize,
-    /// Their bytes. Copies of one message share them.
+    /// Total bytes of these RPCs. Copies of one message share memory.
     pub queued_bytes: usize,
     /// Backoffs.
     pub backoffs: usize,
-    /// Messages that were asked of others.
+    /// Messages requested from peers.
     pub promises: usize,
 }
 
 impl<A: Addr> Engine<A> {
-    /// The configuration.
+    /// Returns the configuration.
     pub fn config(&self) -> &Config {
         &self.config
     }
 
-    /// What was done and refused so far.
+    /// Returns the counters since the engine was created.
     pub fn counts(&self) -> Counts {
         self.counts
     }
 
-    /// A peer's score; 0 for who is no peer.
+    /// Returns the score of a peer; 0 for an address that is not a peer.
     pub fn score(&self, now: Duration, addr: &A) -> f64 {
         let key = self.keys.get(addr);
         key.map_or(0.0, |key| self.scores.score(now, *key))
     }
 
-    /// The peers.
+    /// Iterates over the peers.
     pub fn peers(&self) -> impl Iterator<Item = &A> {
         self.peers.values().map(|peer| &peer.addr)
     }
 
-    /// Whether this is the address of a peer.
+    /// Returns whether an address is a peer.
     pub fn is_peer(&self, addr: &A) -> bool {
         self.keys.contains_key(addr)
     }
 
-    /// The topics that this node subscribed to.
+    /// Iterates over the topics that this node has subscribed to.
     pub fn subscriptions(&self) -> impl Iterator<Item = &Topic> {
         let joined = self.topics.iter().filter(|(_, state)| state.joined);
         joined.map(|(topic, _)| topic)
     }
 
-    /// The peers that want a topic.
+    /// Iterates over the peers that have subscribed to a topic.
     pub fn subscribers(&self, topic: &str) -> impl Iterator<Item = &A> {
         let keys = self.topics.get(topic).map(|state| &state.subscribers);
         self.addrs(keys)
     }
 
-    /// The mesh of a topic.
+    /// Iterates over the mesh of a topic.
     pub fn mesh(&self, topic: &str) -> impl Iterator<Item = &A> {
         let keys = self.topics.get(topic).map(|state| &state.mesh);
         self.addrs(keys)
     }
 
-    /// The fanout of a topic.
+    /// Iterates over the fanout of a topic.
     pub fn fanout(&self, topic: &str) -> impl Iterator<Item = &A> {
         let fanout = self.topics.get(topic).and_then(|state| state.fanout.as_ref());
         self.addrs(fanout.map(|(keys, _)| keys))
     }
 
-    /// How much is kept, to be held against the bounds.
+    /// Returns the sizes of the engine's state, for comparison with its limits.
     pub fn kept(&self) -> Kept {
         let (cached, cached_bytes) = self.cache.len();
         let waiting = self.peers.values().map(|peer| peer.queue.len());

@@ -1,4 +1,4 @@
-//! Joining and leaving topics, and who is in a mesh: gossipsub v1.0 "Topic Membership", v1.1 "PRUNE Backoff".
+//! Topic membership and meshes: gossipsub v1.0 "Topic Membership", v1.1 "PRUNE Backoff".
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -16,11 +16,12 @@ use super::topic::Topic;
 use super::wire::{ControlGraft, ControlMessage, ControlPrune, PeerInfo};
 
 impl<A: Addr> Engine<A> {
-    /// Subscribes to a topic: all peers are told, and a mesh is made. Whether it was not subscribed to.
+    /// Subscribes to a topic: announces it to all peers and builds a mesh. Returns `false` if it was already
+    /// subscribed.
     ///
     /// # Errors
-    /// [`Error::Invalid`](p2p::Error) if the name is empty or longer than [`Limits::topic`](super::wire::Limits). Nothing
-    /// changes.
+    /// [`Error::Invalid`](p2p::Error) if the name is empty or longer than
+    /// [`Limits::topic`](super::wire::Limits). Nothing changes.
     pub fn subscribe(&mut self, now: Duration, name: &str) -> Result<bool> {
         self.codec.check_topic(name)?;
         let topic = self.intern(name);
@@ -48,7 +49,8 @@ impl<A: Addr> Engine<A> {
         Ok(true)
     }
 
-    /// Leaves a topic: all peers are told. Whether it was subscribed to.
+    /// Unsubscribes from a topic: announces it to all peers and prunes the mesh. Returns `false` if it was
+    /// not subscribed.
     pub fn unsubscribe(&mut self, now: Duration, name: &str) -> bool {
         let Some(state) = self.topics.get_mut(name).filter(|state| state.joined) else {
             return false;
@@ -68,14 +70,14 @@ impl<A: Addr> Engine<A> {
         true
     }
 
-    /// The name as it is shared, if the topic is known.
+    /// Returns the shared string of a topic, if the topic is known.
     pub(super) fn intern(&self, name: &str) -> Topic {
         let known = self.topics.get_key_value(name);
         known.map_or_else(|| Topic::from(name), |(topic, _)| topic.clone())
     }
 
-    /// Who could come into a mesh, in an order left to chance: subscribers of no negative score that are routers, not
-    /// explicit, not in it yet, and not in a backoff.
+    /// Returns the peers that can be grafted into a mesh, in random order: subscribers without a negative
+    /// score that are routers, not explicit, not in the mesh and not in a backoff.
     pub(super) fn graftable(
         &mut self,
         now: Duration,
@@ -85,7 +87,7 @@ impl<A: Addr> Engine<A> {
         let Some(state) = self.topics.get(topic) else {
             return Vec::new();
         };
-        // The other side counts from when it got to know, and clears at its heartbeat.
+        // The other side counts from the receipt of the PRUNE, and clears backoffs at its heartbeat.
         let slack = self.config.heartbeat_interval.saturating_mul(2);
         let candidates = state.subscribers.difference(&state.mesh).copied();
         let mut keys: Vec<PeerKey> = candidates
@@ -102,8 +104,9 @@ impl<A: Addr> Engine<A> {
         keys
     }
 
-    /// Whether a mesh has no place for a peer that turned here. Places beyond `d_lo` are for newcomers and for those who
-    /// delivered something. One who did not gets one of them now and then, as an honest one may have had nothing to say.
+    /// Returns whether a mesh has no place for an inbound peer. Places beyond `d_lo` are for newcomers and
+    /// for peers that delivered a message. An idle peer gets one of them now and then, because an honest peer
+    /// may have had nothing to send.
     pub(super) fn is_mesh_full(&mut self, now: Duration, key: PeerKey, topic: &Topic) -> bool {
         let Some(state) = self.topics.get_mut(topic) else {
             return true;
@@ -121,7 +124,7 @@ impl<A: Addr> Engine<A> {
         false
     }
 
-    /// Takes a peer into a mesh and tells it.
+    /// Adds a peer to a mesh and notifies it.
     pub(super) fn graft(&mut self, now: Duration, key: PeerKey, topic: &Topic) {
         self.join_mesh(now, key, topic);
         self.push_control(
@@ -137,7 +140,7 @@ impl<A: Addr> Engine<A> {
         );
     }
 
-    /// Puts a peer out of a mesh, if it is in, and tells it. Neither may graft the other for a while.
+    /// Removes a peer from a mesh and notifies it. Neither side may graft the other during the backoff.
     pub(super) fn prune(
         &mut self,
         now: Duration,
@@ -199,7 +202,7 @@ impl<A: Addr> Engine<A> {
         }
     }
 
-    /// Some subscribers of good standing, for a peer that is pruned.
+    /// Returns some subscribers in good standing, for the peer exchange of a PRUNE.
     fn others(&mut self, now: Duration, than: PeerKey, topic: &Topic) -> Vec<PeerInfo> {
         let subscribers = self.topics.get(topic).map(|state| &state.subscribers);
         let infos: Vec<PeerInfo> = subscribers
@@ -218,7 +221,7 @@ impl<A: Addr> Engine<A> {
         chosen
     }
 
-    /// How many of these are outbound.
+    /// Returns the number of outbound peers among these.
     pub(super) fn outbound(&self, keys: &BTreeSet<PeerKey>) -> usize {
         let outbound = |key: &&PeerKey| self.peers.get(key).is_some_and(|peer| peer.outbound);
         keys.iter().filter(outbound).count()

@@ -1,6 +1,7 @@
-//! Messages of the last heartbeats, for those who ask: gossipsub v1.0, "Message Cache".
+//! The messages of recent heartbeats, for IWANT requests: gossipsub v1.0, "Message Cache".
 //!
-//! One window for each heartbeat, the newest first. Bounded by windows, messages and bytes; the oldest leave early.
+//! One window for each heartbeat, the newest first. Windows, messages and bytes are bounded; beyond a limit,
+//! the oldest messages are dropped.
 
 use std::collections::VecDeque;
 
@@ -11,22 +12,22 @@ use super::message_id::MessageId;
 use super::topic::Topic;
 use crate::overlay::Prefix;
 
-/// Identities that get one message on request, a quarter of them of one network; further ones get none. As many more are kept for
-/// peers that this node turned to itself.
+/// Maximum number of identities that get one message by IWANT, a quarter of them from one network; further
+/// ones get none. As many more places are reserved for outbound peers.
 const ASKERS: usize = 256;
 
-/// A peer that asks for messages.
+/// A peer that requests messages.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Asker {
-    /// Its identity's number.
+    /// The number of its identity.
     pub(super) identity: u64,
     /// Its network, with a short hash of it.
     pub(super) network: Option<(u32, Prefix)>,
-    /// Whether this node turned to it.
+    /// Whether it is an outbound or explicit peer.
     pub(super) is_chosen: bool,
 }
 
-/// How often an identity was sent a message on request.
+/// Number of times that an identity got a message by IWANT.
 #[derive(Clone, Copy, Debug)]
 struct Sent {
     identity: u64,
@@ -39,19 +40,19 @@ struct Sent {
 struct Entry {
     topic: Topic,
     frame: Bytes,
-    /// Which identities were sent this on request, and how often: also those that left since, so that coming back does
-    /// not begin anew. At most twice [`ASKERS`].
+    /// The identities that got this message by IWANT, including those that have left, so that a reconnect
+    /// does not reset the count. At most twice [`ASKERS`].
     sent: Vec<Sent>,
 }
 
-/// See the [module](self).
+/// The message cache; see the [module](self).
 #[derive(Debug)]
 pub(super) struct MessageCache {
-    /// How many messages there are in each of `mcache_len` windows, the newest first.
+    /// Number of messages in each of the `mcache_len` windows, the newest first.
     windows: VecDeque<usize>,
     /// `mcache_gossip`.
     gossip: usize,
-    /// The oldest first.
+    /// Ordered by age, the oldest first.
     messages: FifoMap<MessageId, Entry>,
     bytes: usize,
     max_messages: usize,
@@ -70,7 +71,7 @@ impl MessageCache {
         }
     }
 
-    /// Adds a message to the newest window. One that is longer than all may be is not kept.
+    /// Adds a message to the newest window. A message longer than the limit is not stored.
     pub(super) fn put(&mut self, topic: Topic, id: MessageId, frame: Bytes) {
         let len = frame.len();
         if len > self.max_bytes || self.max_messages == 0 {
@@ -92,7 +93,8 @@ impl MessageCache {
         }
     }
 
-    /// The message as it is sent, unless the identity with this number had it on request so often, or too many had it.
+    /// Returns a message for an IWANT request, unless the identity got it `retransmissions` times already, or
+    /// too many identities got it.
     pub(super) fn get_for(&mut self, id: &MessageId, asker: Asker, retransmissions: u32) -> Option<Bytes> {
         let entry = self.messages.get_mut(id)?;
         if let Some(sent) = entry.sent.iter_mut().find(|sent| sent.identity == asker.identity) {
@@ -112,7 +114,7 @@ impl MessageCache {
         Some(entry.frame.clone())
     }
 
-    /// The messages of a topic in the windows that are gossiped about, the newest last.
+    /// Returns the ids of a topic's messages in the windows for gossip, the newest last.
     pub(super) fn gossip_ids(&self, topic: &Topic) -> Vec<MessageId> {
         let newest: usize = self.windows.iter().take(self.gossip).sum();
         let older = self.messages.len().saturating_sub(newest);
@@ -123,7 +125,7 @@ impl MessageCache {
             .collect()
     }
 
-    /// Begins a new window, and forgets the oldest one.
+    /// Starts a new window, and drops the oldest one.
     pub(super) fn shift(&mut self) {
         for _ in 0..self.windows.pop_back().unwrap_or_default() {
             self.drop_oldest();
@@ -131,7 +133,7 @@ impl MessageCache {
         self.windows.push_front(0);
     }
 
-    /// Messages and their bytes.
+    /// Returns the number of messages, and their total bytes.
     pub(super) fn len(&self) -> (usize, usize) {
         (self.messages.len(), self.bytes)
     }
@@ -143,7 +145,7 @@ impl MessageCache {
     }
 }
 
-/// Whether one more may get a message on request.
+/// Returns whether one more identity may get a message by IWANT.
 fn has_place(sent: &[Sent], asker: Asker) -> bool {
     if asker.is_chosen {
         return sent.len() < 2 * ASKERS;
@@ -159,7 +161,7 @@ fn has_place(sent: &[Sent], asker: Asker) -> bool {
 mod tests {
     use super::*;
 
-    /// One without an IP address that turned to this node.
+    /// An inbound peer without an IP address.
     fn asker(identity: u64) -> Asker {
         Asker {
             identity,
@@ -177,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn a_message_is_gossiped_about_for_some_windows_and_kept_for_more() {
+    fn a_message_is_announced_for_mcache_gossip_windows_and_kept_for_mcache_len() {
         let mut cache = MessageCache::new(5, 3, 100, 1000);
         put(&mut cache, "a", 1, 10);
         put(&mut cache, "b", 2, 10);
@@ -191,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn the_oldest_leave_where_there_are_too_many() {
+    fn beyond_a_limit_the_oldest_messages_are_dropped() {
         let mut cache = MessageCache::new(3, 3, 4, 100);
         for n in 0..6 {
             put(&mut cache, "a", n, 10);
@@ -207,7 +209,7 @@ mod tests {
     }
 
     #[test]
-    fn each_peer_gets_a_message_on_request_so_often() {
+    fn each_identity_gets_a_message_by_iwant_a_limited_number_of_times() {
         let mut cache = MessageCache::new(3, 3, 4, 100);
         put(&mut cache, "a", 1, 10);
         for peer in 0..3 {
@@ -220,12 +222,12 @@ mod tests {
     }
 
     #[test]
-    fn so_many_identities_get_a_message_on_request() {
+    fn a_limited_number_of_identities_get_a_message_by_iwant() {
         let mut cache = MessageCache::new(3, 3, 4, 100);
         put(&mut cache, "a", 1, 10);
         let served = (0..10_000).filter(|identity| cache.get_for(&id(1), asker(*identity), 3).is_some());
         assert_eq!(served.count(), ASKERS);
-        // Peers that this node turned to have places of their own.
+        // Outbound peers have places of their own.
         let chosen = |identity| Asker {
             is_chosen: true,
             ..asker(identity)
@@ -236,7 +238,7 @@ mod tests {
     }
 
     #[test]
-    fn one_network_does_not_take_all_places_of_those_that_ask() {
+    fn one_network_cannot_take_all_places_for_iwant() {
         let mut cache = MessageCache::new(3, 3, 4, 100);
         put(&mut cache, "a", 1, 10);
         let of = |identity, network: u8| Asker {

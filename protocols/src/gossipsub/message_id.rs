@@ -1,4 +1,4 @@
-//! What names a message: short names are kept in place, so that a copy is a few bytes and no allocation.
+//! Message ids. Short ids are stored inline, so a copy needs no allocation.
 
 use std::borrow::Borrow;
 use std::cmp::Ordering;
@@ -11,22 +11,23 @@ use bytes::Bytes;
 use super::identity::AUTHOR;
 use super::wire::SEQNO;
 
-/// Bytes that are kept in place: an author and a number, and more than a hash.
+/// Maximum length of an inline id: an author and a sequence number, which is longer than a hash.
 const SHORT: usize = AUTHOR + SEQNO;
 
-/// What names a message in one network. Up to 46 bytes cost no allocation; clones of longer ones share theirs.
+/// The id of a message in one network. Ids of up to 46 bytes are stored inline; clones of longer ones share
+/// memory.
 #[derive(Clone)]
 pub struct MessageId(Name);
 
 #[derive(Clone)]
 enum Name {
-    /// The first so many of these bytes, at most all of them.
+    /// The length of the id, and a buffer that starts with it.
     Short(u8, [u8; SHORT]),
     Long(Bytes),
 }
 
 impl MessageId {
-    /// The id with these bytes.
+    /// Copies an id from its bytes.
     pub fn copy_from_slice(bytes: &[u8]) -> Self {
         let mut short = [0; SHORT];
         match (short.get_mut(..bytes.len()), u8::try_from(bytes.len())) {
@@ -38,7 +39,7 @@ impl MessageId {
         }
     }
 
-    /// Its bytes as a buffer.
+    /// Returns the bytes of the id as a buffer.
     pub fn to_bytes(&self) -> Bytes {
         match &self.0 {
             Name::Short(..) => Bytes::copy_from_slice(self),
@@ -81,7 +82,7 @@ impl From<Vec<u8>> for MessageId {
     }
 }
 
-/// What is kept shares no buffer with what it came in.
+/// Copies the bytes, so that the id does not keep the received buffer alive.
 impl From<Bytes> for MessageId {
     fn from(bytes: Bytes) -> Self {
         Self::copy_from_slice(&bytes)
@@ -114,7 +115,7 @@ impl Ord for MessageId {
     }
 }
 
-/// As that of the bytes, by which tables are asked, too.
+/// Equal to the hash of the bytes, because tables are also looked up by bytes.
 impl Hash for MessageId {
     fn hash<H: Hasher>(&self, state: &mut H) {
         (**self).hash(state);
@@ -136,7 +137,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn it_is_its_bytes_whatever_their_number() {
+    fn an_id_equals_its_bytes_for_any_length() {
         let all: Vec<Vec<u8>> = (0..300_usize).map(|len| vec![len as u8; len]).collect();
         let ids: Vec<MessageId> = all.iter().map(|bytes| bytes.clone().into()).collect();
         let (set, tree): (HashSet<_>, BTreeSet<_>) =

@@ -1,45 +1,86 @@
-//! Gossipsub: messages of a topic to all who subscribed to it, over meshes of few neighbours and gossip between all.
+//! Gossipsub: delivers messages of a topic to all its subscribers, through meshes of few neighbours and
+//! gossip between all.
 //!
-//! libp2p specifications: pubsub/README.md, gossipsub v1.0, v1.1 and v1.2; Vyzovitis et al., "`GossipSub`: Attack-Resilient
-//! Message Propagation in the Filecoin and ETH2.0 Networks" (2020). An [`Engine`] is one node, a router of all versions,
-//! or of floodsub ([`Config::floodsub`]). Neighbours of a mesh pass messages on as they come; at each heartbeat some of
-//! the others are told which there were, and ask for those that they miss.
+//! libp2p specifications: pubsub/README.md, gossipsub v1.0, v1.1 and v1.2; Dimitris Vyzovitis et al.,
+//! "`GossipSub`: Attack-Resilient Message Propagation in the Filecoin and ETH2.0 Networks" (2020). An
+//! [`Engine`] is one node: a router of all versions, or of floodsub ([`Config::floodsub`]). Mesh neighbours
+//! forward messages as they arrive. At each heartbeat, some other peers get the ids of recent messages
+//! (IHAVE) and request those that they miss (IWANT).
 //!
-//! # How to drive it
-//! - Tell it who is there ([`Engine::add_peer`], [`Engine::remove_peer`]), and give it what they send
-//!   ([`Engine::handle_rpc`]): one message of a swarm is one RPC.
-//! - [`subscribe`](Engine::subscribe), [`unsubscribe`](Engine::unsubscribe), [`publish`](Engine::publish); and
-//!   [`validate`](Engine::validate), where the application decides ([`Validation::Application`]).
-//! - **After each call** empty [`Engine::poll_transmit`] and [`Engine::poll_event`], and set the timer to
-//!   [`Engine::poll_timeout`]; when it rings, call [`Engine::handle_timeout`]. What waits for a peer that takes no more
-//!   ([`Engine::set_writable`]) is bounded, and the more important leaves first.
+//! # Driving an engine
+//! - **Peers.** Report peers with [`Engine::add_peer`] and [`Engine::remove_peer`], and pass what they send
+//!   to [`Engine::handle_rpc`]: one message of a swarm is one RPC.
+//! - **Topics.** Call [`subscribe`](Engine::subscribe), [`unsubscribe`](Engine::unsubscribe) and
+//!   [`publish`](Engine::publish); and [`validate`](Engine::validate) if the application decides about
+//!   messages ([`Validation::Application`]).
+//! - **After each call**, drain [`Engine::poll_transmit`] and [`Engine::poll_event`], and set a timer to
+//!   [`Engine::poll_timeout`]. When it expires, call [`Engine::handle_timeout`]. [`Engine::set_writable`]
+//!   reports that a peer accepts no more RPCs for now; its queue is bounded, and drained in order of
+//!   priority.
 //!
-//! A driver that shares an engine between threads reads, verifies, writes and signs outside of its lock, which is most of
-//! the work: [`Codec::read`], [`Engine::select`], [`Incoming::verify`] and [`Engine::handle_incoming`] are
-//! [`Engine::handle_rpc`] in four steps, and [`Codec::write`] and [`Engine::send`] are [`Engine::publish`] in two.
+//! A driver that shares an engine between threads parses, verifies, encodes and signs without the engine's
+//! lock, which is most of the work. [`Codec::read`], [`Engine::select`], [`Incoming::verify`] and
+//! [`Engine::handle_incoming`] are [`Engine::handle_rpc`] in four steps; [`Codec::write`] and
+//! [`Engine::send`] are [`Engine::publish`] in two. [`Engine::select`] only saves time: whatever was not
+//! verified before is verified in the engine.
 //!
-//! On media without connections ([`Config::direct`]) peers introduce themselves to one another, say goodbye
-//! ([`Engine::leave`]), and are forgotten when they are silent ([`Config::peer_idle`]); and one can be told something that
-//! nobody else hears ([`Engine::tell`]). This is an extension, in fields that other implementations pass over.
+//! # Protocol
+//! **Encoding.** [`wire`] counts and measures an RPC before it is decoded. A message is encoded once, as an
+//! RPC of its own; the queues of all peers, the message cache and IWANT answers share that buffer. Short
+//! messages share larger blocks of memory, because they arrive and leave together.
 //!
-//! RPCs may get lost: what was lost of messages is asked for by who hears of them, and subscriptions and GRAFTs are said
-//! again ([`Config::announce_every`]). One buffer holds a message, for however many peers it waits.
+//! **Reception.** The checks are, in this order: topic, fields, duplicate, signature. An id is recorded only
+//! after its signature was verified, so a forged message cannot suppress the authentic one.
+//!
+//! **Queues.** The queue of a peer has four priorities (control, own, forwarded, gossip), each limited in
+//! length and age, and all together in bytes. A received IDONTWANT is applied when a copy leaves the queue.
+//! IDONTWANT is not sent to a peer that gets the message itself at once.
+//!
+//! **Scores.** Scores, backoffs and the limits of one heartbeat belong to a peer's identity, also when it
+//! reconnects. Scores can require proof: a peer that was never first with a message is a newcomer for
+//! [`ScoreConfig::newcomer_time`], then idle; idle peers are grafted after others, and get a place beyond
+//! `d_lo` only now and then.
+//!
+//! **Admission.** The limit for inbound peers is below [`Config::max_peers`], so that there is room for
+//! outbound ones. At the limit, the network with the most inbound peers gives a place to a network with
+//! fewer.
+//!
+//! **Media that lose messages.** Lost messages are requested by nodes that hear of them, and subscriptions
+//! and GRAFTs are repeated ([`Config::announce_every`]).
+//!
+//! **Media without connections** ([`Config::direct`]). Peers introduce themselves to one another, say goodbye
+//! ([`Engine::leave`]), and are removed when they are silent ([`Config::peer_idle`]). A node can send a
+//! message to one peer only ([`Engine::tell`]). Changed subscriptions are repeated after 1, 2, 4 … 64
+//! heartbeats, and mesh peers get gossip if there are few others. This is an extension, in fields that other
+//! implementations ignore.
+//!
+//! # Limits
+//! Everything that other nodes can make grow has a limit in [`Config`] or [`wire::Limits`]; each field says
+//! what is dropped at the limit. [`Counts`] has a counter for each kind of drop.
 //!
 //! # Security
-//! **Required of the caller.** Addresses that are those of the senders, and better prove their ids: a peer's score follows
-//! its id. What comes of a peer exchange is claimed, not proven. Numbers of messages that are not used twice.
+//! **Required of the caller.** Addresses that are the true sources of the RPCs, and preferably authenticate
+//! their ids, because a peer's score follows its id. Verification of the records in a peer exchange, which
+//! are claims. Sequence numbers that are never used twice.
 //!
-//! **Provided.** Everything that others can make grow has a limit in [`Config`]. With [`Signing::StrictSign`] nobody speaks
-//! in another's name, and a forged message does not keep the true one away. Peers that send what is invalid, break
-//! promises, graft in a backoff, or do not forward where that is expected lose score, leave the meshes and are ignored in
-//! the end; [`ScoreConfig::check`] holds the numbers against what they should bring about.
+//! **Provided.** With [`Signing::StrictSign`] no node can publish in another node's name, and a forged
+//! message does not suppress the authentic one. Peers that send invalid messages, break promises, graft
+//! during a backoff, or do not forward where this is expected lose score, are removed from the meshes and are
+//! finally ignored; [`ScoreConfig::check`] verifies that the parameters have this effect.
 //!
-//! **Not provided.** After [`Config::seen_ttl`] an old message is a new one: where that matters the application looks at
-//! what it says. Who wants a topic is known to all peers. How many messages a topic should have is not known, so that
-//! peers who keep still are scored only where [`TopicScoreParams`] say what to expect (P3): [`ScoreConfig::expecting`]
-//! does, and belongs where Sybils may outnumber the others.
+//! **Not provided.** After [`Config::seen_ttl`] a replayed message counts as new; if this matters, the
+//! application must detect replays. All peers learn a node's subscriptions. The message rate of a topic is
+//! unknown, so peers that do not forward are penalised only if [`TopicScoreParams`] state the expected rate
+//! (P3): use [`ScoreConfig::expecting`] if Sybils may outnumber the other nodes.
 //!
-//! Deliberately absent: the two lax signature policies, signatures of other algorithms than Ed25519, and choking.
+//! Deliberately absent: the two lax signature policies, signatures with algorithms other than Ed25519, and
+//! choking.
+//!
+//! # Tests
+//! `tests/gossipsub/ops.rs` states the invariants, for a property test and a fuzz target.
+//! `tests/gossipsub/others.rs` compares the bytes with rust-protobuf, and ids and signatures with
+//! libp2p-identity. `tests/gossipsub/simulated/` simulates whole networks; the bench `gossipsub_network` and
+//! `p2putil sim gossip` use it as well.
 
 mod admission;
 mod backoff;

@@ -1,4 +1,4 @@
-//! Other nodes: what they speak, what they want, and what waits for them.
+//! The state of a peer: its version, its subscriptions, and its queue.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -14,14 +14,14 @@ use super::seen::Seen;
 use super::topic::Topic;
 use super::wire::PeerInfo;
 
-/// A peer of this engine, as long as it stays. None is ever used again.
+/// The key of a peer of this engine until it leaves. Keys are never reused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) struct PeerKey(pub(super) u64);
 
-/// What a peer speaks.
+/// The protocol version of a peer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Version {
-    /// `/floodsub/1.0.0`: it gets every message of its topics, and nothing else.
+    /// `/floodsub/1.0.0`: gets every message of its topics, and nothing else.
     Floodsub,
     /// `/meshsub/1.0.0`: meshes and gossip.
     V1_0,
@@ -32,10 +32,10 @@ pub enum Version {
 }
 
 impl Version {
-    /// All of them, the newest first: the order in which they are offered.
+    /// All versions, the newest first: the order in which they are offered.
     pub const ALL: [Self; 4] = [Self::V1_2, Self::V1_1, Self::V1_0, Self::Floodsub];
 
-    /// The protocol's id.
+    /// Returns the protocol id.
     pub fn protocol(self) -> &'static str {
         match self {
             Self::Floodsub => "/floodsub/1.0.0",
@@ -45,7 +45,7 @@ impl Version {
         }
     }
 
-    /// What has this id.
+    /// Parses a protocol id.
     pub fn from_protocol(id: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|version| version.protocol() == id)
     }
@@ -57,19 +57,20 @@ impl fmt::Display for Version {
     }
 }
 
-/// How a peer came to be one.
+/// Properties of a peer's connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Connection {
-    /// What it speaks.
+    /// The protocol version of the peer.
     pub version: Version,
-    /// Whether this node turned to it, and not the other way round: such peers are harder for others to choose.
+    /// Whether this node initiated the connection: an attacker has less influence on the choice of outbound
+    /// peers.
     pub outbound: bool,
-    /// What others are told of it in a peer exchange. Without, or without an id, or if it is longer than
-    /// [`Limits`](super::wire::Limits) allow, they are not told of it.
+    /// The information about this peer for peer exchanges. Without it, without an id in it, or if it exceeds
+    /// [`Limits`](super::wire::Limits), other nodes are not told of this peer.
     pub info: Option<PeerInfo>,
 }
 
-/// Names a peer across connections: by its id, if its address proves one.
+/// Identifies a peer across connections: by its id, if its address authenticates one.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) enum Who<A> {
     Id(PeerId),
@@ -96,44 +97,46 @@ pub(super) struct Peer<A> {
     pub(super) explicit: bool,
     pub(super) topics: BTreeSet<Topic>,
     pub(super) queue: Queue,
-    /// Whether it takes more at present.
+    /// Whether it accepts more RPCs now.
     pub(super) writable: bool,
-    /// Whether it is among those that something waits for.
+    /// Whether it is in the list of peers with a nonempty queue.
     pub(super) ready: bool,
-    /// What it had of its limits since the last heartbeat.
+    /// The limits that it has used since the last heartbeat.
     pub(super) usage: Usage,
-    /// When it became a peer.
+    /// The time at which it became a peer.
     pub(super) since: Duration,
-    /// Whether it said that it takes direct messages: see [`Event::Introduced`](super::Event).
+    /// Whether it announced that it accepts direct messages: see [`Event::Introduced`](super::Event).
     pub(super) takes_direct: bool,
-    /// Who it says that it is.
+    /// The author id that it claims.
     pub(super) author: Option<Author>,
-    /// When it was heard of last, or became a peer.
+    /// The time of its last RPC, or at which it became a peer.
     pub(super) heard: Duration,
-    /// Whether it said hello.
+    /// Whether it has sent hello.
     pub(super) met: bool,
     /// Whether its hello was answered since the last heartbeat.
     pub(super) answered: bool,
-    /// Heartbeats since it became a peer, where peers say hello.
+    /// Heartbeats since it became a peer, if hellos are enabled.
     pub(super) beats: u32,
-    /// Messages that it need not get, by [`hash_of`] their ids: they are of any length, and a peer may name many. That one in 2^64
-    /// is taken for another costs that peer a copy.
+    /// Messages that it does not want, by [`hash_of`] their ids: ids have any length, and a peer may name
+    /// many. A collision, with a probability of one in 2^64, costs this peer one copy.
     pub(super) dont_send: Seen<u64, ()>,
 }
 
 impl<A> Peer<A> {
-    /// Whether it has meshes.
+    /// Returns whether it has meshes.
     pub(super) fn is_router(&self) -> bool {
         self.version > Version::Floodsub
     }
 
-    /// Whether it gets what is queued for it now before long: it takes more, and no more than these bytes wait for it.
+    /// Returns whether it will soon get what is queued for it now: it accepts more, and its queue has at most
+    /// `waiting` bytes.
     pub(super) fn takes_at_once(&self, waiting: usize) -> bool {
         self.writable && self.queue.len().1 <= waiting
     }
 }
 
-/// A message's id in [`Peer::dont_send`]. `hasher` is the node's own, so that others do not know what hashes alike.
+/// Returns the hash of a message's id in [`Peer::dont_send`]. `hasher` has the node's random seed, so that
+/// other nodes cannot find collisions.
 pub(super) fn hash_of(hasher: &impl BuildHasher, id: &[u8]) -> u64 {
     hasher.hash_one(id)
 }

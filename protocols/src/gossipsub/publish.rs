@@ -1,4 +1,4 @@
-//! Own messages, and whom they go to.
+//! Publishing: own messages and their destinations.
 
 use std::time::Duration;
 
@@ -14,25 +14,26 @@ use super::receive::Delivery;
 use super::topic::Topic;
 
 impl<A: Addr> Engine<A> {
-    /// Publishes a message to a topic, whether subscribed to or not. It is not delivered here.
+    /// Publishes a message to a topic, with or without a subscription. The message is not delivered to this
+    /// node.
     ///
     /// # Errors
-    /// [`Error::Invalid`] for a topic that cannot be, and if the same was published just now where messages are named by
-    /// what they say; [`Error::MtuExceeded`] if the RPC would exceed [`Limits::rpc`](super::wire::Limits). Nothing is
+    /// [`Error::Invalid`] for an invalid topic, and for a recent duplicate if message ids depend on the data
+    /// only; [`Error::MtuExceeded`] if the RPC would exceed [`Limits::rpc`](super::wire::Limits). Nothing is
     /// sent.
     #[expect(
         clippy::needless_pass_by_value,
-        reason = "what becomes of the data is the engine's own business"
+        reason = "the signature should not expose whether the data is copied"
     )]
     pub fn publish(&mut self, now: Duration, topic: &str, data: Bytes) -> Result<Published> {
         let outgoing = self.codec.write(topic, &data)?;
         self.send(now, outgoing)
     }
 
-    /// Publishes a message that [`Codec::write`](super::Codec::write) has written.
+    /// Publishes a message that [`Codec::write`](super::Codec::write) encoded.
     ///
     /// # Errors
-    /// [`Error::Invalid`] if the same was published just now where messages are named by what they say. Nothing is sent.
+    /// [`Error::Invalid`] for a recent duplicate if message ids depend on the data only. Nothing is sent.
     pub fn send(&mut self, now: Duration, outgoing: Outgoing) -> Result<Published> {
         let Outgoing { topic, id, frame } = outgoing;
         let (is_new, evicted) = self.seen.insert(now, id.clone(), Delivery::own(now));
@@ -40,7 +41,7 @@ impl<A: Addr> Engine<A> {
         if !is_new {
             return Err(Error::invalid(
                 "message",
-                "the same was published or received lately",
+                "the same message was recently published or received",
             ));
         }
         let topic = self.intern(&topic);
@@ -57,7 +58,7 @@ impl<A: Addr> Engine<A> {
         Ok(Published { id, peers })
     }
 
-    /// Whom an own message goes to.
+    /// Returns the peers that an own message goes to.
     fn publish_to(&mut self, now: Duration, topic: &Topic) -> Vec<PeerKey> {
         let threshold = self.scores.config().map(|config| config.publish_threshold);
         let state = self.topics.entry(topic.clone()).or_default();

@@ -1,7 +1,8 @@
-//! What waits to be sent to one peer: four lanes by priority, each bounded in length and age, all bounded in bytes.
+//! The send queue of one peer: four lanes by priority, each limited in length and age, and all together in
+//! bytes.
 //!
-//! Where there is no room the oldest of the least important lane leaves, and never for something less important. Messages
-//! that wait one behind the other leave as one RPC, as far as they fit.
+//! At the byte limit, the oldest item of the lowest priority is dropped, but never for an item of lower
+//! priority. Consecutive messages are sent as one RPC, as many as fit.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -11,14 +12,14 @@ use bytes::Bytes;
 use super::config::QueueConfig;
 use super::message_id::MessageId;
 
-/// How important something is that waits; the most important first.
+/// The priority of an item, the highest first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Priority {
     /// Subscriptions, GRAFT, PRUNE, IDONTWANT.
     Control,
     /// This node's own messages.
     Own,
-    /// Messages of others.
+    /// Messages of other nodes.
     Forwarded,
     /// IHAVE and IWANT.
     Gossip,
@@ -26,18 +27,18 @@ pub(super) enum Priority {
 
 const LANES: usize = 4;
 
-/// Something that waits.
+/// An item of the queue.
 #[derive(Debug)]
 pub(super) struct Item {
     rpc: Bytes,
-    /// The message that it is, if peers may say that they do not want it.
+    /// The id of the message, if peers may refuse it with IDONTWANT.
     id: Option<MessageId>,
     is_message: bool,
     expires: Duration,
 }
 
 impl Item {
-    /// An RPC that is no message.
+    /// Creates an item for an RPC that is not a message.
     pub(super) fn new(rpc: Bytes) -> Self {
         Self {
             rpc,
@@ -47,7 +48,7 @@ impl Item {
         }
     }
 
-    /// A message.
+    /// Creates an item for a message.
     pub(super) fn message(rpc: Bytes, id: Option<MessageId>) -> Self {
         Self {
             id,
@@ -57,7 +58,7 @@ impl Item {
     }
 }
 
-/// RPCs that left unsent, and how many of them were messages.
+/// Number of RPCs that were dropped, and of messages among them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Dropped {
     pub(super) rpcs: u64,
@@ -71,14 +72,14 @@ impl Dropped {
     }
 }
 
-/// How much messages that leave as one RPC may be; one alone may be longer.
+/// Limits of messages that are sent as one RPC; a single message may be longer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Pack {
     pub(super) bytes: usize,
     pub(super) messages: usize,
 }
 
-/// See the [module](self).
+/// The send queue of one peer; see the [module](self).
 #[derive(Debug, Default)]
 pub(super) struct Queue {
     lanes: [VecDeque<Item>; LANES],
@@ -86,7 +87,7 @@ pub(super) struct Queue {
 }
 
 impl Queue {
-    /// Adds something. Returns what left for it, itself if there is no room.
+    /// Adds an item. Returns what was dropped for it, which is the item itself if there is no room.
     pub(super) fn push(
         &mut self,
         now: Duration,
@@ -121,8 +122,8 @@ impl Queue {
         dropped
     }
 
-    /// Appends the parts of the next RPC to `out`: something alone, or messages, as many as fit into a pack. Returns what
-    /// was passed over: too old, or no longer wanted.
+    /// Appends the parts of the next RPC to `out`: one item that is not a message, or as many messages as fit
+    /// into `pack`. Returns what was dropped because it was too old or unwanted.
     pub(super) fn pop(
         &mut self,
         now: Duration,
@@ -156,13 +157,13 @@ impl Queue {
         dropped
     }
 
-    /// Whether half of what may wait of this node's own messages does, or half of the bytes.
+    /// Returns whether the lane of own messages, or the queue's bytes, are at half their limit.
     pub(super) fn is_half_full(&self, config: &QueueConfig) -> bool {
         let [_, own, ..] = &self.lanes;
         own.len() >= config.own / 2 || self.bytes >= config.bytes / 2
     }
 
-    /// Drops all that waits.
+    /// Drops the whole queue.
     pub(super) fn clear(&mut self) -> Dropped {
         let mut dropped = Dropped::default();
         let lanes = self.lanes.iter_mut().flat_map(|lane| lane.drain(..));
@@ -175,7 +176,7 @@ impl Queue {
         self.lanes.iter().all(VecDeque::is_empty)
     }
 
-    /// RPCs that wait, and their bytes.
+    /// Returns the number of queued RPCs, and their total bytes.
     pub(super) fn len(&self) -> (usize, usize) {
         (self.lanes.iter().map(VecDeque::len).sum(), self.bytes)
     }
@@ -230,7 +231,7 @@ mod tests {
             },
         );
         rpcs.into_iter()
-            .map(|rpc| <[u8; 1]>::try_from(rpc).expect("one message each")[0])
+            .map(|rpc| <[u8; 1]>::try_from(rpc).expect("one message per RPC")[0])
             .collect()
     }
 
@@ -247,7 +248,7 @@ mod tests {
     }
 
     #[test]
-    fn the_most_important_leaves_first_and_the_first_of_these() {
+    fn the_highest_priority_is_sent_first_in_fifo_order() {
         let mut queue = Queue::default();
         for (n, priority) in [
             (1, Priority::Gossip),
@@ -263,14 +264,14 @@ mod tests {
     }
 
     #[test]
-    fn a_full_lane_loses_its_oldest() {
+    fn a_full_lane_drops_its_oldest_item() {
         let mut queue = Queue::default();
         let dropped: u64 = (1..=5).map(|n| push(&mut queue, Priority::Own, n, 1)).sum();
         assert_eq!((dropped, drain(&mut queue, NOW)), (2, vec![3, 4, 5]));
     }
 
     #[test]
-    fn bytes_are_taken_from_the_least_important() {
+    fn at_the_byte_limit_the_lowest_priority_is_dropped() {
         let mut queue = Queue::default();
         push(&mut queue, Priority::Gossip, 1, 40);
         push(&mut queue, Priority::Forwarded, 2, 40);
@@ -281,7 +282,7 @@ mod tests {
     }
 
     #[test]
-    fn messages_leave_together_in_their_order_as_far_as_they_fit() {
+    fn messages_that_fit_are_sent_together_in_order() {
         let mut queue = Queue::default();
         for (n, priority, len) in [
             (1, Priority::Own, 10),
@@ -307,7 +308,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pack_has_no_more_messages_than_it_may() {
+    fn a_pack_respects_the_limit_of_messages() {
         let mut queue = Queue::default();
         (1..=3).for_each(|n| {
             push(&mut queue, Priority::Own, n, 1);
@@ -320,7 +321,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_old_or_unwanted_is_in_no_pack() {
+    fn a_pack_leaves_out_expired_and_unwanted_messages() {
         let mut queue = Queue::default();
         let config = config();
         let mut push = |at, priority, n: u8| {
@@ -345,7 +346,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_old_or_unwanted_is_passed_over() {
+    fn expired_and_unwanted_messages_are_dropped() {
         let mut queue = Queue::default();
         push(&mut queue, Priority::Forwarded, 1, 1);
         push(&mut queue, Priority::Forwarded, 99, 1);

@@ -1,4 +1,4 @@
-//! What comes in, and messages on their way: received, validated, passed on.
+//! Reception: processes RPCs, and validates and forwards messages.
 
 use std::time::Duration;
 
@@ -17,28 +17,28 @@ use super::topic::Topic;
 use super::wire::{ControlIDontWant, ControlMessage, Rpc, SubOpts, WireError};
 use crate::overlay::Prefix;
 
-/// What became of a message.
+/// The status of a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Status {
-    /// The application has not said yet.
+    /// The application has not decided yet.
     Validating,
-    /// It was passed on at this time.
+    /// The message was accepted at this time.
     Valid(Duration),
     Invalid,
     Ignored,
 }
 
-/// A message that is known again, and who had it.
+/// A known message, and the peers that sent it.
 #[derive(Debug)]
 pub(super) struct Delivery {
     status: Status,
-    /// Who delivered it first, unless it is an own one.
+    /// The peer that sent it first; `None` for an own message.
     first: Option<PeerKey>,
-    /// Who did after that, but for those who come long after it was taken.
+    /// The peers that sent it later, except long after it was accepted.
     later: Vec<PeerKey>,
 }
 
-/// A message that waits for the application.
+/// A message that waits for the application's decision.
 #[derive(Debug)]
 pub(super) struct Validating {
     topic: Topic,
@@ -46,7 +46,7 @@ pub(super) struct Validating {
 }
 
 impl Delivery {
-    /// An own message.
+    /// The entry of an own message.
     pub(super) fn own(now: Duration) -> Self {
         Self {
             status: Status::Valid(now),
@@ -55,18 +55,18 @@ impl Delivery {
         }
     }
 
-    /// Who delivered it, the first one first.
+    /// Iterates over the peers that sent it, the first one first.
     fn by(&self) -> impl Iterator<Item = PeerKey> {
         self.first.into_iter().chain(self.later.iter().copied())
     }
 }
 
 impl<A: Addr> Engine<A> {
-    /// Takes an RPC. What is wrong in it is counted and scored; there is nothing to answer to the sender.
+    /// Processes an RPC. Faults are counted and scored; the sender gets no answer.
     ///
-    /// A message that is all of an RPC is kept as that: `bytes` should not be a part of a larger buffer. Of another RPC
-    /// each message is copied once. Data in events shares its buffer with the message and, where that is short, with others
-    /// that came before and after it: 16 KiB at most.
+    /// A message that is alone in its RPC is kept as that RPC, so `bytes` should not be part of a larger
+    /// buffer. Of other RPCs, each message is copied once. Data in events shares its buffer with the message
+    /// and, if it is short, with neighbouring messages, up to 16 KiB.
     pub fn handle_rpc(&mut self, now: Duration, from: &A, bytes: &Bytes) {
         if let Some(key) = self.hear(now, from) {
             let incoming = self.codec.read(bytes);
@@ -74,15 +74,15 @@ impl<A: Addr> Engine<A> {
         }
     }
 
-    /// Takes an RPC that [`Codec::read`](super::Codec::read) has read. What was not verified yet and matters is verified
-    /// now.
+    /// Processes an RPC that [`Codec::read`](super::Codec::read) parsed. Verifies the signatures that are
+    /// needed and were not verified before.
     pub fn handle_incoming(&mut self, now: Duration, from: &A, incoming: Incoming) {
         if let Some(key) = self.hear(now, from) {
             self.act(now, key, incoming);
         }
     }
 
-    /// Who it is that sent an RPC, if it is listened to.
+    /// Returns the key of the sender of an RPC, unless the RPC is ignored.
     fn hear(&mut self, now: Duration, from: &A) -> Option<PeerKey> {
         self.counts.rpcs += 1;
         let Some(key) = self.keys.get(from).copied() else {
@@ -96,7 +96,7 @@ impl<A: Addr> Engine<A> {
         Some(key)
     }
 
-    /// Whether a peer's score is so low that nothing it says is looked at.
+    /// Returns whether a peer's score is so low that its RPCs are ignored.
     pub(super) fn is_graylisted(&self, now: Duration, key: PeerKey) -> bool {
         let is_explicit = self.peers.get(&key).is_some_and(|peer| peer.explicit);
         let threshold = self.scores.config().map(|config| config.graylist_threshold);
@@ -135,7 +135,7 @@ impl<A: Addr> Engine<A> {
         }
     }
 
-    /// Says what to do with a message of [`Event::Validate`]. Whether it was still waited for.
+    /// Decides about a message of [`Event::Validate`]. Returns whether the decision was still awaited.
     pub fn validate(&mut self, now: Duration, id: &MessageId, verdict: Verdict) -> bool {
         self.expire_validating(now);
         let Some(waiting) = self.validating.remove(id) else {
@@ -175,7 +175,7 @@ impl<A: Addr> Engine<A> {
                 return;
             }
             let network = Prefix::of(&peer.addr);
-            // A quarter more is for topics of peers that this node turned to itself.
+            // A quarter more is reserved for topics of outbound peers.
             let reserve = if peer.outbound || peer.explicit {
                 self.config.max_topics / 4
             } else {
@@ -216,7 +216,7 @@ impl<A: Addr> Engine<A> {
         }
     }
 
-    /// Cheapest first: the topic, the fields, whether it is known, and then the signature.
+    /// Performs the cheapest checks first: the topic, the fields, the duplicate check, then the signature.
     fn handle_message(&mut self, now: Duration, key: PeerKey, arrived: Result<Arrived, WireError>) {
         let mut arrived = match arrived {
             Ok(arrived) => arrived,
@@ -248,7 +248,7 @@ impl<A: Addr> Engine<A> {
         }
         let author = arrived.author();
         let (frame, data) = match self.config.validation {
-            // It is kept as long as those before it and after it.
+            // Its lifetime equals that of its neighbours in the block.
             Validation::Automatic => arrived.into_frame(&mut self.block),
             Validation::Application => arrived.into_frame(&mut Block::default()),
         };
@@ -306,7 +306,7 @@ impl<A: Addr> Engine<A> {
         }
     }
 
-    /// A message is valid: whoever had it by now is scored for it, and all others in the mesh get it.
+    /// Accepts a message: scores the peers that sent it so far, and forwards it to all others in the mesh.
     fn accept(&mut self, now: Duration, id: &MessageId, topic: &Topic, frame: &Bytes) {
         let (mut first, mut later) = (None, Vec::new());
         if let Some(delivery) = self.seen.get_mut(id) {
@@ -345,8 +345,8 @@ impl<A: Addr> Engine<A> {
         }
     }
 
-    /// Tells the others in the mesh that they need not send a large message that is here now. Whoever gets the message
-    /// itself at once, in a datagram or two, learns it from that.
+    /// Sends IDONTWANT for a large received message to other mesh peers. A peer that gets the message itself
+    /// at once, in a datagram or two, needs none.
     fn tell_idontwant(&mut self, now: Duration, from: PeerKey, id: &MessageId, topic: &Topic, len: usize) {
         let mesh = self.topics.get(topic).map(|state| &state.mesh);
         let pack = self.config.pack;
@@ -381,14 +381,14 @@ impl<A: Addr> Engine<A> {
         }
     }
 
-    /// Messages that nobody said anything about in time are ignored.
+    /// Ignores messages whose decision timed out.
     pub(super) fn expire_validating(&mut self, now: Duration) {
         let before = self.validating.len();
         self.validating.expire(now);
         self.counts.ignored += (before - self.validating.len()) as u64;
     }
 
-    /// A message is not as it should be. Its id means nothing then, so it is not remembered by it.
+    /// Refuses an invalid message. Its id cannot be trusted, so it is not recorded.
     fn refuse(&mut self, key: PeerKey, topic: &Topic, reason: impl Into<Refused>) {
         self.counts.rejected += 1;
         self.scores.invalid(key, topic);

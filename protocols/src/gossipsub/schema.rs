@@ -1,34 +1,34 @@
-//! The protobuf schema of an RPC, as types.
+//! The protobuf schema of an RPC.
 
 use bytes::Bytes;
 
-/// What one peer sends to another at once.
+/// An RPC: everything that one peer sends to another at once.
 #[derive(Clone, PartialEq, Eq, prost::Message)]
 pub struct Rpc {
-    /// Topics that the sender wants or no longer wants.
+    /// Changes of the sender's subscriptions.
     #[prost(message, repeated, tag = "1")]
     pub subscriptions: Vec<SubOpts>,
-    /// Messages, each as its own bytes: a signature is over these.
+    /// Messages as encoded bytes, because signatures cover these bytes.
     #[prost(bytes = "bytes", repeated, tag = "2")]
     pub publish: Vec<Bytes>,
-    /// What routers tell one another.
+    /// Control messages.
     #[prost(message, optional, tag = "3")]
     pub control: Option<ControlMessage>,
-    /// Who the sender is, and that it takes direct messages.
+    /// The sender's introduction.
     #[prost(message, optional, tag = "2125874")]
     pub hello: Option<Hello>,
-    /// Messages for the receiver alone, each as its own bytes.
+    /// Messages for the receiver only, as encoded bytes.
     #[prost(bytes = "bytes", repeated, tag = "2125875")]
     pub direct: Vec<Bytes>,
 }
 
-/// How nodes introduce themselves to one another.
+/// The introduction of a node.
 #[derive(Clone, PartialEq, Eq, prost::Message)]
 pub struct Hello {
-    /// The sender's libp2p peer id, where messages are signed. It is claimed, not proven.
+    /// The sender's libp2p peer id, if messages are signed. It is claimed, not authenticated.
     #[prost(bytes = "bytes", optional, tag = "1")]
     pub author: Option<Bytes>,
-    /// Whether the sender knows nothing of the receiver, and would like to.
+    /// Whether the sender requests the receiver's hello and subscriptions.
     #[prost(bool, optional, tag = "2")]
     pub asks: Option<bool>,
     /// Whether the sender leaves.
@@ -36,13 +36,13 @@ pub struct Hello {
     pub leaves: Option<bool>,
 }
 
-/// A change of what the sender wants.
+/// A change of a subscription.
 #[derive(Clone, PartialEq, Eq, prost::Message)]
 pub struct SubOpts {
-    /// Whether it is wanted from now on.
+    /// Whether it begins.
     #[prost(bool, optional, tag = "1")]
     pub subscribe: Option<bool>,
-    /// Which topic.
+    /// The topic.
     #[prost(string, optional, tag = "2")]
     pub topicid: Option<String>,
 }
@@ -50,30 +50,30 @@ pub struct SubOpts {
 /// A message of a topic.
 #[derive(Clone, PartialEq, Eq, prost::Message)]
 pub struct Message {
-    /// Its author's libp2p peer id.
+    /// The author's libp2p peer id.
     #[prost(bytes = "bytes", optional, tag = "1")]
     pub from: Option<Bytes>,
-    /// What it says.
+    /// The data.
     #[prost(bytes = "bytes", optional, tag = "2")]
     pub data: Option<Bytes>,
-    /// Its author's number for it: eight bytes, the first the most significant.
+    /// The author's sequence number: eight bytes, big-endian.
     #[prost(bytes = "bytes", optional, tag = "3")]
     pub seqno: Option<Bytes>,
-    /// Its topic. There is one in every message.
+    /// The topic. Every message has one.
     #[prost(string, optional, tag = "4")]
     pub topic: Option<String>,
-    /// Its author's signature.
+    /// The author's signature.
     #[prost(bytes = "bytes", optional, tag = "5")]
     pub signature: Option<Bytes>,
-    /// The author's public key, where `from` does not say it.
+    /// The author's public key, if `from` does not contain it.
     #[prost(bytes = "bytes", optional, tag = "6")]
     pub key: Option<Bytes>,
-    /// The libp2p peer id of whom a direct message is for. In no message of a topic.
+    /// The recipient's libp2p peer id, in direct messages only.
     #[prost(bytes = "bytes", optional, tag = "2125876")]
     pub to: Option<Bytes>,
 }
 
-/// What routers tell one another.
+/// The control messages of an RPC.
 #[derive(Clone, PartialEq, Eq, prost::Message)]
 pub struct ControlMessage {
     /// Messages that the sender has.
@@ -82,13 +82,13 @@ pub struct ControlMessage {
     /// Messages that the sender wants.
     #[prost(message, repeated, tag = "2")]
     pub iwant: Vec<ControlIWant>,
-    /// Meshes that the sender takes the receiver into.
+    /// Topics with a mesh that the sender adds the receiver to.
     #[prost(message, repeated, tag = "3")]
     pub graft: Vec<ControlGraft>,
-    /// Meshes that the sender puts the receiver out of.
+    /// Topics with a mesh that the sender removes the receiver from.
     #[prost(message, repeated, tag = "4")]
     pub prune: Vec<ControlPrune>,
-    /// Messages that the sender need not get any more (v1.2).
+    /// Messages that the sender does not want (v1.2).
     #[prost(message, repeated, tag = "5")]
     pub idontwant: Vec<ControlIDontWant>,
 }
@@ -112,7 +112,7 @@ pub struct ControlIWant {
     pub message_ids: Vec<Bytes>,
 }
 
-/// The sender takes the receiver into its mesh of a topic.
+/// Adds the receiver to the sender's mesh of a topic.
 #[derive(Clone, PartialEq, Eq, prost::Message)]
 pub struct ControlGraft {
     /// The topic.
@@ -120,32 +120,32 @@ pub struct ControlGraft {
     pub topic_id: Option<String>,
 }
 
-/// The sender puts the receiver out of its mesh of a topic.
+/// Removes the receiver from the sender's mesh of a topic.
 #[derive(Clone, PartialEq, Eq, prost::Message)]
 pub struct ControlPrune {
     /// The topic.
     #[prost(string, optional, tag = "1")]
     pub topic_id: Option<String>,
-    /// Others whom the receiver may turn to (v1.1).
+    /// Other peers that the receiver may connect to (v1.1).
     #[prost(message, repeated, tag = "2")]
     pub peers: Vec<PeerInfo>,
-    /// For how many seconds neither may take the other in again (v1.1).
+    /// Backoff in seconds during which neither side may graft the other (v1.1).
     #[prost(uint64, optional, tag = "3")]
     pub backoff: Option<u64>,
 }
 
-/// A peer whom others may turn to.
+/// A peer that other nodes may connect to.
 #[derive(Clone, PartialEq, Eq, prost::Message)]
 pub struct PeerInfo {
-    /// Its id.
+    /// The peer's id.
     #[prost(bytes = "bytes", optional, tag = "1")]
     pub peer_id: Option<Bytes>,
-    /// Where it is, signed by itself.
+    /// The peer's addresses, signed by itself.
     #[prost(bytes = "bytes", optional, tag = "2")]
     pub signed_peer_record: Option<Bytes>,
 }
 
-/// The sender need not get these messages any more.
+/// Messages that the sender does not want.
 #[derive(Clone, PartialEq, Eq, prost::Message)]
 pub struct ControlIDontWant {
     /// Their ids.

@@ -1,7 +1,7 @@
-//! What each peer's behaviour is worth here: gossipsub v1.1, "The Score Function".
+//! Peer scores: gossipsub v1.1, "The Score Function".
 //!
-//! Scores are kept for a while when a peer leaves, so that coming back does not clear them; those that are kept are
-//! bounded in number. Nobody is told of them.
+//! Scores are kept for a while after a peer leaves, so that a reconnect does not reset them; the number of
+//! kept scores is bounded. Scores are local and never sent.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::hash::Hash;
@@ -13,25 +13,25 @@ use super::score_params::{ScoreConfig, TopicScoreParams};
 use super::topic::Topic;
 use crate::hash::HashMap;
 
-/// Scores of peers that left which are looked at for one that may be forgotten.
+/// Number of kept scores that are searched for one without a penalty.
 const LOOKED_AT: usize = 64;
 
 /// Counters of one peer in one topic.
 #[derive(Clone, Copy, Debug, Default)]
 struct TopicStats {
-    /// Since when it is in the mesh.
+    /// The time at which it joined the mesh.
     in_mesh: Option<Duration>,
     first_message_deliveries: f64,
     mesh_message_deliveries: f64,
     mesh_failure_penalty: f64,
     invalid_message_deliveries: f64,
-    /// Whether it ever was the first with a valid message.
+    /// Whether it was ever the first with a valid message.
     proven: bool,
 }
 
 #[derive(Debug, Default)]
 struct PeerStats {
-    /// When it became a peer for the first time, as far as is remembered.
+    /// The time at which it first became a peer, as far as is known.
     since: Duration,
     topics: BTreeMap<Topic, TopicStats>,
     app_specific: f64,
@@ -39,26 +39,26 @@ struct PeerStats {
     ip: Option<IpAddr>,
 }
 
-/// What a peer has shown of itself in a topic: the less, the later it is chosen.
+/// The standing of a peer in a topic; peers of a later standing are chosen later.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Standing {
-    /// It was the first with a message, at least once; or nobody asks for that.
+    /// It was the first with a message at least once; or no proof is required.
     Proven,
-    /// It had no time for that yet.
+    /// It has not had enough time for that.
     Newcomer,
-    /// It has been here for long, and never was.
+    /// It has had enough time, and never was.
     Idle,
 }
 
-/// See the [module](self). `W` names a peer across connections.
+/// The scores of all peers; see the [module](self). `W` identifies a peer across connections.
 #[derive(Debug)]
 pub(super) struct Scores<W> {
     config: Option<ScoreConfig>,
     peers: BTreeMap<PeerKey, PeerStats>,
-    /// How many peers have an address.
+    /// Number of peers by IP address.
     ips: HashMap<IpAddr, usize>,
     left: HashMap<W, (Duration, PeerStats)>,
-    /// Who left, the first one first. An entry whose peer came back and left again is passed over.
+    /// Peers that left, the earliest first. The entry of a peer that came back and left again is obsolete.
     left_order: VecDeque<(Duration, W)>,
 }
 
@@ -70,7 +70,7 @@ impl PeerStats {
 }
 
 impl TopicStats {
-    /// How many deliveries are missing, once that counts.
+    /// Returns the number of missing deliveries, once they count.
     fn deficit(&self, now: Duration, params: &TopicScoreParams) -> f64 {
         let since = self.in_mesh.map(|since| now.saturating_sub(since));
         let counts = since.is_some_and(|time| time > params.mesh_message_deliveries_activation);
@@ -93,7 +93,7 @@ impl TopicStats {
                 + params.invalid_message_deliveries_weight * invalid * invalid)
     }
 
-    /// Out of the mesh; what was missing is remembered.
+    /// Removes the peer from the mesh, and records its missing deliveries.
     fn prune(&mut self, now: Duration, params: &TopicScoreParams) {
         let deficit = self.deficit(now, params);
         self.mesh_failure_penalty += deficit * deficit;
@@ -163,7 +163,7 @@ impl<W: Clone + Eq + Hash> Scores<W> {
         let until = now.saturating_add(config.retain_score);
         let max = config.max_retained.max(1);
         while self.left_order.len() >= max {
-            // A crowd that comes and leaves does not make this node forget the penalties of others.
+            // Peers that come and leave in large numbers must not displace the penalties of others.
             let mut oldest = self.left_order.iter().take(LOOKED_AT);
             let harmless = oldest.position(|(until, who)| {
                 let kept = self.left.get(who).filter(|(of, _)| of == until);
@@ -178,7 +178,7 @@ impl<W: Clone + Eq + Hash> Scores<W> {
         self.left.insert(who, (until, stats));
     }
 
-    /// A peer's score: what it did here, and where it is.
+    /// Returns the score of a peer: its behaviour, and its IP address.
     pub(super) fn score(&self, now: Duration, key: PeerKey) -> f64 {
         let (Some(config), Some(stats)) = (&self.config, self.peers.get(&key)) else {
             return 0.0;
@@ -197,7 +197,7 @@ impl<W: Clone + Eq + Hash> Scores<W> {
             + config.behaviour_penalty_weight * penalty * penalty
     }
 
-    /// What a peer has shown of itself, where [`ScoreConfig::newcomer_time`] has an end.
+    /// Returns the standing of a peer, if [`ScoreConfig::newcomer_time`] is finite.
     pub(super) fn standing(&self, now: Duration, key: PeerKey, topic: &Topic) -> Standing {
         let time = self.config.as_ref().map(|config| config.newcomer_time);
         let (Some(time), Some(stats)) = (time.filter(|time| *time < Duration::MAX), self.peers.get(&key))
@@ -213,7 +213,7 @@ impl<W: Clone + Eq + Hash> Scores<W> {
         }
     }
 
-    /// How often an idle peer is taken all the same, if there are any.
+    /// Returns the interval at which an idle peer is accepted, if there are idle peers.
     pub(super) fn idle_graft_every(&self) -> Option<Duration> {
         let config = self.config.as_ref();
         let config = config.filter(|config| config.newcomer_time < Duration::MAX)?;
@@ -226,7 +226,7 @@ impl<W: Clone + Eq + Hash> Scores<W> {
         }
     }
 
-    /// P7: the peer misbehaved so often.
+    /// P7: records `count` cases of misbehaviour.
     pub(super) fn penalize(&mut self, key: PeerKey, count: u32) {
         if let Some(stats) = self.peers.get_mut(&key) {
             stats.behaviour_penalty += f64::from(count);
@@ -241,7 +241,7 @@ impl<W: Clone + Eq + Hash> Scores<W> {
         self.with(key, topic, |stats, params| stats.prune(now, params));
     }
 
-    /// The peer was the first with a valid message.
+    /// Records that the peer was the first with a valid message.
     pub(super) fn first(&mut self, key: PeerKey, topic: &Topic) {
         self.with(key, topic, |stats, params| {
             let cap = params.first_message_deliveries_cap;
@@ -251,7 +251,7 @@ impl<W: Clone + Eq + Hash> Scores<W> {
         self.near_first(key, topic);
     }
 
-    /// The peer had a valid message about as early as the first one.
+    /// Records that the peer sent a valid message about as early as the first one.
     pub(super) fn near_first(&mut self, key: PeerKey, topic: &Topic) {
         self.with(key, topic, |stats, params| {
             if stats.in_mesh.is_some() {
@@ -261,18 +261,18 @@ impl<W: Clone + Eq + Hash> Scores<W> {
         });
     }
 
-    /// P4: the peer sent something invalid.
+    /// P4: records an invalid message.
     pub(super) fn invalid(&mut self, key: PeerKey, topic: &Topic) {
         self.with(key, topic, |stats, _| stats.invalid_message_deliveries += 1.0);
     }
 
-    /// For how long after it was taken another delivery of a message counts.
+    /// Returns the time after acceptance within which another delivery of a message counts.
     pub(super) fn window(&self, topic: &Topic) -> Duration {
         let params = self.config.as_ref().and_then(|config| config.topic(topic));
         params.map_or(Duration::ZERO, |params| params.mesh_message_delivery_window)
     }
 
-    /// One [`ScoreConfig::decay_interval`] has passed.
+    /// Decays the counters after one [`ScoreConfig::decay_interval`].
     pub(super) fn decay(&mut self, now: Duration) {
         let Some(config) = &self.config else { return };
         let decay = |value: &mut f64, factor: f64| {
@@ -310,7 +310,7 @@ impl<W: Clone + Eq + Hash> Scores<W> {
         }
     }
 
-    /// Forgets who left, unless it came back and left again.
+    /// Removes the score of a peer that left, unless the peer came back and left again.
     fn forget(&mut self, until: Duration, who: &W) {
         if self.left.get(who).is_some_and(|(of, _)| *of == until) {
             self.left.remove(who);

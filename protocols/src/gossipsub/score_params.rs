@@ -1,12 +1,12 @@
-//! Parameters of peer scores, and what must be true of them.
+//! Parameters of peer scores, and the conditions that they must meet.
 //!
-//! gossipsub v1.1, "Overview of New Parameters", under its names. [`ScoreConfig::check`] holds them against the
-//! specification's constraints and against three properties, which are those that real configurations were found to
-//! lack (Kumar et al., "Formal Model-Driven Analysis of Resilience of `GossipSub` to Attacks from Misbehaving Peers",
+//! The names are those of gossipsub v1.1, "Overview of New Parameters". [`ScoreConfig::check`] verifies the
+//! specification's constraints and three properties that real configurations were found to lack (Ankit Kumar
+//! et al., "Formal Model-Driven Analysis of Resilience of `GossipSub` to Attacks from Misbehaving Peers",
 //! CVE-2022-47547):
-//! 1. Who stays in a mesh and forwards nothing gets a negative score, however long it stays.
-//! 2. That is so too if it forwards as well as can be in all other topics.
-//! 3. A few invalid messages or broken promises make a graylisted peer of the best one.
+//! 1. A peer that stays in a mesh and forwards nothing gets a negative score, however long it stays.
+//! 2. The same holds if it forwards perfectly in all other topics.
+//! 3. A few invalid messages or broken promises graylist even the peer with the best score.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -15,10 +15,11 @@ use p2p::{Error, Result};
 
 use super::topic::Topic;
 
-/// Invalid messages, or misbehaviours, that a peer of the best score gets away with at most.
+/// Maximum number of invalid messages, or cases of misbehaviour, that the peer with the best score can
+/// afford.
 const FORGIVEN: u32 = 100;
 
-/// What behaviour in one topic is worth.
+/// Score parameters of one topic.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct TopicScoreParams {
     /// `TopicWeight`. Default: 1.
@@ -35,7 +36,7 @@ pub struct TopicScoreParams {
     pub first_message_deliveries_decay: f64,
     /// `FirstMessageDeliveriesCap`. Default: 50.
     pub first_message_deliveries_cap: f64,
-    /// P3, `MeshMessageDeliveriesWeight`. Default: 0, as how many messages a topic has is not known.
+    /// P3, `MeshMessageDeliveriesWeight`. Default: 0, because the message rate of a topic is unknown.
     pub mesh_message_deliveries_weight: f64,
     /// `MeshMessageDeliveriesDecay`. Default: 0.98.
     pub mesh_message_deliveries_decay: f64,
@@ -81,25 +82,25 @@ impl Default for TopicScoreParams {
     }
 }
 
-/// How peers are scored, and from which score on what happens.
+/// Score parameters, and the thresholds of the score.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ScoreConfig {
-    /// Parameters of topics.
+    /// Parameters of individual topics.
     pub topics: BTreeMap<Topic, TopicScoreParams>,
-    /// Those of all other topics; without, what happens in these does not count. Default: the defaults.
+    /// Parameters of all other topics; with `None`, these do not count. Default: the defaults.
     pub other_topics: Option<TopicScoreParams>,
-    /// `TopicScoreCap`, what all topics together are worth at most; 0 is no cap. Default: 20.
+    /// `TopicScoreCap`, the maximum score of all topics together; 0 means no cap. Default: 20.
     pub topic_score_cap: f64,
     /// P5, `AppSpecificWeight`. Default: 1.
     pub app_specific_weight: f64,
     /// P6, `IPColocationFactorWeight`. Default: -5.
     pub ip_colocation_factor_weight: f64,
-    /// `IPColocationFactorThreshold`, peers of one IP address that are free. Loopback addresses are always free.
-    /// Default: 10.
+    /// `IPColocationFactorThreshold`, peers with one IP address without a penalty. Loopback addresses have no
+    /// penalty. Default: 10.
     pub ip_colocation_factor_threshold: usize,
     /// P7, `BehaviourPenaltyWeight`. Default: -10.
     pub behaviour_penalty_weight: f64,
-    /// How much misbehaviour is free. Default: 0.
+    /// Misbehaviour without a penalty. Default: 0.
     pub behaviour_penalty_threshold: f64,
     /// `BehaviourPenaltyDecay`. Default: 0.98.
     pub behaviour_penalty_decay: f64,
@@ -107,10 +108,10 @@ pub struct ScoreConfig {
     pub decay_interval: Duration,
     /// `DecayToZero`. Default: 0.01.
     pub decay_to_zero: f64,
-    /// `RetainScore`, how long the score of a peer that left is remembered. Default: 1 h.
+    /// `RetainScore`, the time for which the score of a peer that left is kept. Default: 1 h.
     pub retain_score: Duration,
-    /// Scores of peers that left; the one kept longest without a penalty is forgotten, of the 64 kept longest, or else the one kept
-    /// longest. Default: 4096.
+    /// Kept scores of peers that left. At the limit, of the 64 oldest, the oldest without a penalty is
+    /// forgotten, or else the oldest. Default: 4096.
     pub max_retained: usize,
     /// `GossipThreshold`. Default: -10.
     pub gossip_threshold: f64,
@@ -118,18 +119,19 @@ pub struct ScoreConfig {
     pub publish_threshold: f64,
     /// `GraylistThreshold`. Default: -80.
     pub graylist_threshold: f64,
-    /// `AcceptPXThreshold`. Default: 30, which only the application's P5 can give.
+    /// `AcceptPXThreshold`. Default: 30, which only the application-specific score (P5) can reach.
     pub accept_px_threshold: f64,
     /// `OpportunisticGraftThreshold`. Default: 1.
     pub opportunistic_graft_threshold: f64,
-    /// For how long a peer that was never the first with a message of a topic is taken for a newcomer there. After that it
-    /// is idle: others are grafted before it, and its GRAFT finds no room in a mesh that has `d_lo`, unless this node turned
-    /// to it, or [`idle_graft_every`](Self::idle_graft_every) lets it in. So Sybils without number cannot take turns in the
-    /// places up to `d_hi`, each of them until P3 counts. Not in the specification, which leaves to each router whom it
-    /// takes. Default: for ever, as if it were not there.
+    /// Time for which a peer that was never the first with a message of a topic counts as a newcomer. After
+    /// that it is idle: other peers are grafted before it, and its GRAFT finds no room in a mesh with `d_lo`
+    /// peers, unless the peer is outbound or [`idle_graft_every`](Self::idle_graft_every) allows it. So
+    /// unlimited Sybils cannot take turns in the places up to `d_hi`, each until P3 counts. Not part of the
+    /// specification, which leaves the choice to each router. Default: unlimited, which disables it.
     pub newcomer_time: Duration,
-    /// How often one idle peer's GRAFT finds room up to `d_hi` all the same, since honest nodes that publish nothing are
-    /// idle for those whose mesh they are not in. The first time comes by chance. Default: 30 min.
+    /// Interval at which one idle peer's GRAFT finds room up to `d_hi`, because honest nodes that publish
+    /// nothing are idle for nodes that do not have them in the mesh. The first time is random. Default: 30
+    /// min.
     pub idle_graft_every: Duration,
 }
 
@@ -161,11 +163,13 @@ impl Default for ScoreConfig {
 }
 
 impl TopicScoreParams {
-    /// The parameters of the paper's evaluation, which expect something of everyone in a mesh (P3): who delivered fewer
-    /// than ten messages in the last minutes, a minute after it came into the mesh, gets a negative score.
+    /// Returns the parameters of the paper's evaluation, which expect deliveries from every mesh peer (P3): a
+    /// peer that delivered fewer than ten messages in the last minutes gets a negative score, from one minute
+    /// after it joined the mesh.
     ///
-    /// For topics of three messages a second or more, of many publishers. With fewer, honest peers would be thought to
-    /// keep still. Source: github.com/libp2p/gossipsub-hardening, `scripts/configs/1k-attack-*.json`, "topic".
+    /// For topics with three messages a second or more, from many publishers. With fewer, honest peers would
+    /// count as silent. Source: github.com/libp2p/gossipsub-hardening, `scripts/configs/1k-attack-*.json`,
+    /// "topic".
     pub fn evaluated() -> Self {
         Self {
             topic_weight: 0.25,
@@ -188,17 +192,20 @@ impl TopicScoreParams {
         }
     }
 
-    /// What a topic of so many messages a second, of many publishers, lets expect of everyone in a mesh (P3): one in 120
-    /// of them first, or as good as first. That is a tenth of the least share of a mesh of twelve; with few publishers,
-    /// there are honest peers that are farther from all of them than this node is, and never are first.
+    /// Returns parameters for a topic with this message rate, from many publishers, which expect deliveries
+    /// from every mesh peer (P3): one in 120 messages first, or nearly first. That is a tenth of the smallest
+    /// share in a mesh of twelve. With few publishers, some honest peers are farther from all of them than
+    /// this node is, and are never first.
     ///
-    /// Who keeps still loses five times what can be gained, so that nobody stays for what it did before: after twenty
-    /// seconds if it never delivered, and within thirty if it did, however much (what is counted for P3 has a cap at twice
-    /// of what is expected, so that the past weighs little). That is remembered for an hour (P3b). Below five messages a
-    /// second all of it takes longer in proportion. **Only for topics that never fall silent**: where nobody publishes for
-    /// twenty seconds, everybody keeps still. Anything but a positive number is taken for the smallest.
+    /// A silent peer loses five times the score that it can gain, so that earlier deliveries do not keep its
+    /// place: after twenty seconds if it never delivered, and within thirty if it did, however much (the cap
+    /// of the P3 counter is twice the expected number, so that the past has little weight). The penalty is
+    /// kept for an hour (P3b). Below five messages a second, all of these times are longer in proportion.
+    /// **Only for topics that are never silent**: if no node publishes for twenty seconds, every peer counts
+    /// as silent. A value that is not positive counts as the smallest rate.
     pub fn expecting(messages_per_second: f64) -> Self {
-        // In so many seconds the least share of an honest peer is twelve messages: enough to tell it from chance.
+        // In this number of seconds, the smallest share of an honest peer is twelve messages: enough to
+        // distinguish it from chance.
         let is_sound = messages_per_second > 1e-3;
         let rate = if is_sound {
             messages_per_second.min(1e6)
@@ -222,7 +229,7 @@ impl TopicScoreParams {
             mesh_message_deliveries_weight: silence,
             mesh_message_deliveries_decay: decay,
             mesh_message_deliveries_threshold: threshold,
-            // From here it takes as long to fall below the threshold as until P3 counts, about.
+            // From this cap, falling below the threshold takes about as long as the time until P3 counts.
             mesh_message_deliveries_cap: threshold * 2.0,
             mesh_message_deliveries_activation: Duration::from_secs_f64(memory * 2.0 / 3.0),
             mesh_failure_penalty_weight: silence,
@@ -281,18 +288,18 @@ impl TopicScoreParams {
         rules.iter().find(|(holds, _)| !holds).map(|(_, rule)| *rule)
     }
 
-    /// The best that one can get in this topic.
+    /// Returns the maximum score in this topic.
     fn best(&self) -> f64 {
         self.longest()
             + self.topic_weight * self.first_message_deliveries_weight * self.first_message_deliveries_cap
     }
 
-    /// What staying for long is worth.
+    /// Returns the maximum score for time in the mesh.
     fn longest(&self) -> f64 {
         self.topic_weight * self.time_in_mesh_weight * self.time_in_mesh_cap
     }
 
-    /// What it costs to forward nothing, where that counts.
+    /// Returns the penalty for forwarding nothing, if there is one.
     fn silence(&self) -> Option<f64> {
         let deficit = self.mesh_message_deliveries_threshold * self.mesh_message_deliveries_threshold;
         let cost = self.topic_weight * self.mesh_message_deliveries_weight * deficit;
@@ -301,12 +308,14 @@ impl TopicScoreParams {
 }
 
 impl ScoreConfig {
-    /// The parameters of the paper's evaluation, for networks in which Sybils may outnumber honest nodes by far, and whose
-    /// topics are as [`TopicScoreParams::evaluated`] says.
+    /// Returns the parameters of the paper's evaluation, for networks in which Sybils may far outnumber
+    /// honest nodes, with topics as described at [`TopicScoreParams::evaluated`].
     ///
-    /// Thresholds are those of github.com/libp2p/gossipsub-hardening, `scripts/configs/1k-attack-cold-boot-covert-flash-*.json`,
-    /// but that of peer exchange, which is 0 there: nobody of so low a score should name others. P7 came after the evaluation:
-    /// six misbehaviours are free, as several go with losses. P6, which the evaluation switched off, is that of the default.
+    /// The thresholds are those of github.com/libp2p/gossipsub-hardening,
+    /// `scripts/configs/1k-attack-cold-boot-covert-flash-*.json`, except that of peer exchange, which is 0
+    /// there: a peer with such a low score should not name others. P7 was specified after the evaluation: six
+    /// cases of misbehaviour have no penalty, because losses cause several. P6, which the evaluation
+    /// disabled, has its default.
     pub fn evaluated() -> Self {
         Self {
             other_topics: Some(TopicScoreParams::evaluated()),
@@ -321,11 +330,12 @@ impl ScoreConfig {
         }
     }
 
-    /// Parameters for networks in which Sybils may outnumber honest nodes, and whose topics have so many messages a second,
-    /// of many publishers: see [`TopicScoreParams::expecting`].
+    /// Returns parameters for networks in which Sybils may outnumber honest nodes, with topics of this
+    /// message rate, from many publishers: see [`TopicScoreParams::expecting`].
     ///
-    /// Who keeps still leaves the meshes and goes on getting gossip; five invalid messages or a dozen misbehaviours
-    /// graylist a peer. Six misbehaviours are free, as several go with losses.
+    /// A silent peer is removed from the meshes and still gets gossip; five invalid messages or a dozen cases
+    /// of misbehaviour graylist a peer. Six cases of misbehaviour have no penalty, because losses cause
+    /// several.
     pub fn expecting(messages_per_second: f64) -> Self {
         Self {
             other_topics: Some(TopicScoreParams::expecting(messages_per_second)),
@@ -341,12 +351,12 @@ impl ScoreConfig {
         }
     }
 
-    /// The parameters of a topic.
+    /// Returns the parameters of a topic.
     pub fn topic(&self, topic: &Topic) -> Option<&TopicScoreParams> {
         self.topics.get(topic).or(self.other_topics.as_ref())
     }
 
-    /// The best score that a peer can get from topics, if `others` more than the configured ones are joined.
+    /// Returns the maximum score from topics if `others` topics besides the configured ones are joined.
     fn best(&self, others: u32) -> f64 {
         let configured: f64 = self.topics.values().map(TopicScoreParams::best).sum();
         let other = self.other_topics.as_ref().map_or(0.0, TopicScoreParams::best);
@@ -361,10 +371,11 @@ impl ScoreConfig {
         }
     }
 
-    /// Whether the specification's constraints and those properties hold that make a score mean something.
+    /// Checks the specification's constraints, and the properties in the [module](self) documentation that
+    /// make a score effective.
     ///
     /// # Errors
-    /// [`Error::Invalid`] names the first rule that is broken.
+    /// [`Error::Invalid`] with the first violated rule.
     pub fn check(&self) -> Result<()> {
         let broken = |rule: &str| Err(Error::invalid("score parameters", rule));
         let rules = [
@@ -411,17 +422,22 @@ impl ScoreConfig {
         if let Some(rule) = all().find_map(TopicScoreParams::broken_rule) {
             return broken(rule);
         }
-        // The worst case of a bounded number of topics without parameters of their own; a cap makes it any number.
+        // The worst case for a bounded number of topics without their own parameters; with a cap, for any
+        // number.
         let best = self.best(if self.topic_score_cap > 0.0 { 1 << 20 } else { 1 });
         for params in all() {
             if let Some(silence) = params.silence() {
                 if params.longest() + silence >= 0.0 {
-                    return broken("who forwards nothing in a mesh can keep a score that is not negative");
+                    return broken(
+                        "a peer that forwards nothing in a mesh can keep a score that is not negative",
+                    );
                 }
-                // What all topics give is capped as a whole, so other topics may give more than the cap.
+                // The cap applies to the sum of all topics, so the sum of the others may exceed it.
                 let others = self.uncapped_best() - params.best();
                 if self.capped(others + params.longest() + silence) >= 0.0 {
-                    return broken("who forwards nothing in one topic can make up for it in the others");
+                    return broken(
+                        "a peer that forwards nothing in one topic can compensate for it in other topics",
+                    );
                 }
             }
             let cost = params.topic_weight * params.invalid_message_deliveries_weight;
@@ -433,12 +449,12 @@ impl ScoreConfig {
         if surplus <= 0.0
             || best + self.behaviour_penalty_weight * surplus * surplus >= self.graylist_threshold
         {
-            return broken("a hundred misbehaviours do not graylist a peer");
+            return broken("a hundred cases of misbehaviour do not graylist a peer");
         }
         Ok(())
     }
 
-    /// The best of the configured topics and one other, without the cap.
+    /// Returns the maximum score of the configured topics and one other, without the cap.
     fn uncapped_best(&self) -> f64 {
         self.topics
             .values()

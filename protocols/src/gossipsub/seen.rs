@@ -1,6 +1,7 @@
-//! Which messages there were lately: each is taken once.
+//! A set of recent keys, which detects duplicates.
 //!
-//! Entries last `seen_ttl` from when they came and are bounded in number; the oldest leave early, and then may come again.
+//! An entry lives for `seen_ttl` after its insertion. The number of entries is bounded; beyond it, the oldest
+//! are forgotten, and their keys count as new again.
 
 use std::borrow::Borrow;
 use std::hash::Hash;
@@ -8,10 +9,10 @@ use std::time::Duration;
 
 use super::fifo::FifoMap;
 
-/// Keys with values, each for the same time. See the [module](self).
+/// Keys with values, all with the same lifetime. See the [module](self).
 #[derive(Debug)]
 pub(super) struct Seen<K, V> {
-    /// Each with its end. Since all last equally long, they end as they came.
+    /// Each entry with its expiry. All have the same lifetime, so they expire in insertion order.
     entries: FifoMap<K, (Duration, V)>,
     ttl: Duration,
     max: usize,
@@ -26,7 +27,7 @@ impl<K: Eq + Hash, V> Seen<K, V> {
         }
     }
 
-    /// Adds an entry, unless there is one. Whether there was none, and how many left early for it.
+    /// Adds an entry, unless the key exists. Returns whether it was added, and how many entries were evicted.
     pub(super) fn insert(&mut self, now: Duration, key: K, value: V) -> (bool, usize) {
         self.expire(now);
         let is_new = self.entries.push(key, (now.saturating_add(self.ttl), value));
@@ -44,7 +45,7 @@ impl<K: Eq + Hash, V> Seen<K, V> {
         self.entries.contains_key(key)
     }
 
-    /// Whether there is an entry that is not over.
+    /// Returns whether the key has an entry that has not expired.
     pub(super) fn contains_at<Q: Eq + Hash + ?Sized>(&mut self, now: Duration, key: &Q) -> bool
     where
         K: Borrow<Q>,
@@ -53,7 +54,7 @@ impl<K: Eq + Hash, V> Seen<K, V> {
         self.entries.contains_key(key)
     }
 
-    /// Takes an entry out before it ends.
+    /// Removes an entry before it expires.
     pub(super) fn remove(&mut self, key: &K) -> Option<V> {
         self.entries.remove(key).map(|(_, value)| value)
     }
@@ -62,7 +63,7 @@ impl<K: Eq + Hash, V> Seen<K, V> {
         self.entries.get_mut(key).map(|(_, value)| value)
     }
 
-    /// Forgets what is over.
+    /// Removes expired entries.
     pub(super) fn expire(&mut self, now: Duration) {
         while self.entries.first().is_some_and(|(_, (end, _))| *end <= now) {
             self.entries.pop_first();
@@ -84,7 +85,7 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn an_entry_lasts_from_when_it_first_came() {
+    fn a_duplicate_does_not_extend_an_entry() {
         let second = Duration::from_secs;
         let mut seen = Seen::new(second(10), 100);
         assert_eq!(seen.insert(second(0), 1, ()), (true, 0));
@@ -94,7 +95,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_taken_out_leaves_nothing_behind() {
+    fn removed_entries_use_no_memory() {
         let mut seen = Seen::new(Duration::from_secs(10), 1000);
         seen.insert(Duration::ZERO, 0, ());
         for key in 1..10_000 {
@@ -106,7 +107,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn it_is_a_set_of_the_newest(keys in prop::collection::vec(0..20_u8, 0..100), max in 1..10_usize) {
+        fn it_keeps_the_newest_keys(keys in prop::collection::vec(0..20_u8, 0..100), max in 1..10_usize) {
             let mut seen = Seen::new(Duration::MAX, max);
             let mut model: Vec<u8> = Vec::new();
             for key in keys {

@@ -1,8 +1,9 @@
-//! Signature policies: what a message must say of its author, and how messages are named.
+//! Signature policies: the fields that identify and sign a message, and the message ids.
 //!
-//! pubsub/README.md, "Message Signing" and "Message Identification". [`Signing::StrictSign`] stamps each message with
-//! its author and a number and signs it; [`Signing::StrictNoSign`] does none of this, and refuses what does.
-//! Deliberately absent: the two lax policies, which the specification calls insecure.
+//! pubsub/README.md, "Message Signing" and "Message Identification". [`Signing::StrictSign`] adds the author,
+//! a sequence number and a signature to each message; [`Signing::StrictNoSign`] adds none of these, and
+//! refuses messages with them. Deliberately absent: the two lax policies, which the specification calls
+//! insecure.
 
 use std::fmt;
 use std::sync::Arc;
@@ -18,51 +19,51 @@ use super::identity::{AUTHOR, Author};
 use super::message_id::MessageId;
 use super::wire::{self, Message, SEQNO};
 
-/// What stands before the bytes that are signed.
+/// The prefix of the signed bytes.
 pub const SIGNATURE_PREFIX: &[u8] = b"libp2p-pubsub:";
 
 const RECIPIENT: &str = "the recipient";
 
-/// How messages are made and which are taken; the same at all nodes of a network.
+/// The signature policy. It must be the same at all nodes of a network.
 #[derive(Clone)]
 pub enum Signing {
-    /// Every message says its author and number, and is signed.
+    /// Every message has an author, a sequence number and a signature.
     StrictSign {
         /// The key of this node's messages: Ed25519.
         signer: Arc<dyn Signer>,
         /// Its libp2p peer id.
         author: Author,
     },
-    /// No message says who made it.
+    /// No message names its author.
     StrictNoSign,
 }
 
-/// Why a message is not as the policy wants it.
+/// The reason for which a message violates the policy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
 #[non_exhaustive]
 pub enum PolicyError {
-    /// A field must be there.
+    /// A required field is missing.
     #[error("{0} is missing")]
     Missing(&'static str),
-    /// A field must not be there.
-    #[error("{0} must not be there")]
+    /// A forbidden field is present.
+    #[error("{0} must be absent")]
     Unwanted(&'static str),
     /// The author is not the id of an Ed25519 key.
     #[error("the author is not the id of an ed25519 key")]
     UnknownAuthor,
-    /// The key is not the one that the author's id says.
-    #[error("the key is not the author's")]
+    /// The key differs from the key in the author's id.
+    #[error("the key differs from the author's key")]
     ForeignKey,
-    /// The message is for one node alone, and not for this one.
+    /// The message is for another node only.
     #[error("the message is for another node")]
     ForOthers,
-    /// The author did not sign this.
+    /// The signature is not the author's.
     #[error("the signature is not the author's")]
     BadSignature,
 }
 
 impl Signing {
-    /// [`Signing::StrictSign`] with this key.
+    /// Creates [`Signing::StrictSign`] with a key.
     ///
     /// # Errors
     /// [`Error::Invalid`] if it is not an Ed25519 key.
@@ -76,7 +77,7 @@ impl Signing {
         Ok(Self::StrictSign { signer, author })
     }
 
-    /// The author of this node's messages, if they say one.
+    /// Returns the author of this node's messages, if they name one.
     pub fn author(&self) -> Option<&Author> {
         match self {
             Self::StrictSign { author, .. } => Some(author),
@@ -84,7 +85,7 @@ impl Signing {
         }
     }
 
-    /// Makes a message. `seqno` is its number among those of this node.
+    /// Makes a message with the sequence number `seqno`.
     pub fn make(&self, topic: &str, data: Bytes, seqno: u64) -> Message {
         let mut message = Message {
             topic: Some(topic.to_owned()),
@@ -99,7 +100,7 @@ impl Signing {
         message
     }
 
-    /// The bytes of a message as [`make`](Self::make) makes it, as an RPC of its own.
+    /// Encodes a message, as [`make`](Self::make) makes it, as an RPC with only this message.
     pub(super) fn write(&self, block: &mut Block, topic: &str, data: &[u8], seqno: u64) -> Bytes {
         let topic = topic.as_bytes();
         match self {
@@ -131,8 +132,8 @@ impl Signing {
         }
     }
 
-    /// Makes a message for one peer alone, whose name is in it where messages are signed. It has a number in any case:
-    /// what is said to one peer twice is not the same message.
+    /// Makes a message for one peer only. A signed message names its recipient. It always has a sequence
+    /// number, because two equal messages to one peer are distinct.
     pub(super) fn make_direct(&self, topic: &str, data: Bytes, seqno: u64, to: Option<&Author>) -> Message {
         let mut message = Message {
             topic: Some(topic.to_owned()),
@@ -148,7 +149,7 @@ impl Signing {
         message
     }
 
-    /// Whether a direct message has the fields that it should, and is for this node.
+    /// Checks that a direct message has the required fields and is for this node.
     pub(super) fn check_direct(&self, message: &Message) -> Result<(), PolicyError> {
         match self {
             Self::StrictSign { author, .. } => match &message.to {
@@ -166,14 +167,14 @@ impl Signing {
         }
     }
 
-    /// Whether a message has the fields that the policy wants, and no others. This costs nothing.
+    /// Checks that a message has the fields that the policy requires, and no others. The cost is negligible.
     ///
     /// # Errors
-    /// [`PolicyError`], but for [`PolicyError::BadSignature`].
+    /// [`PolicyError`], except [`PolicyError::BadSignature`].
     pub fn check_fields(&self, message: &Message) -> Result<(), PolicyError> {
         match self {
             Self::StrictSign { .. } => {
-                // Who gets a direct message cannot publish it.
+                // Prevents the recipient of a direct message from publishing it.
                 unwanted([(RECIPIENT, &message.to)])?;
                 check_author(message)
             }
@@ -187,10 +188,10 @@ impl Signing {
         }
     }
 
-    /// Whether the author signed the message that `bytes` are. It takes some 30 µs.
+    /// Verifies the author's signature of the message with the encoding `bytes`. This takes some 30 µs.
     ///
     /// # Errors
-    /// [`PolicyError::BadSignature`]; those of [`check_fields`](Self::check_fields) come before.
+    /// [`PolicyError::BadSignature`]; those of [`check_fields`](Self::check_fields) must be checked before.
     pub fn check_signature(&self, message: &Message, bytes: &[u8]) -> Result<(), PolicyError> {
         match self {
             Self::StrictSign { .. } => verify(message.from.as_deref(), message.signature.as_deref(), bytes),
@@ -198,8 +199,8 @@ impl Signing {
         }
     }
 
-    /// The id that a message has unless the application names messages otherwise: the author and the number, one after
-    /// the other, or the SHA-256 of the data where there are none.
+    /// Returns the default id of a message: the concatenation of its author and sequence number, or the
+    /// SHA-256 of its data if the policy has neither.
     pub fn message_id(&self, message: &Message) -> MessageId {
         let [from, seqno, data] =
             [&message.from, &message.seqno, &message.data].map(|field| field.as_deref().unwrap_or_default());
@@ -209,7 +210,7 @@ impl Signing {
         }
     }
 
-    /// The id of a message of this node.
+    /// Returns the id of a message of this node.
     pub(super) fn own_id(&self, data: &[u8], seqno: u64) -> MessageId {
         match self {
             Self::StrictSign { author, .. } => id_of(author.as_bytes(), &seqno.to_be_bytes()),
@@ -233,13 +234,13 @@ fn hash_of(data: &[u8]) -> MessageId {
     MessageId::copy_from_slice(digest(&SHA256, data).as_ref())
 }
 
-/// A signature that is to be checked, and all that it takes. It shares the message's buffer.
+/// A pending signature check with its inputs. It shares the message's buffer.
 #[derive(Clone, Debug)]
 pub struct Check {
     id: MessageId,
     from: Option<Bytes>,
     signature: Option<Bytes>,
-    /// The message.
+    /// The encoded message.
     bytes: Bytes,
 }
 
@@ -253,12 +254,13 @@ impl Check {
         }
     }
 
-    /// The message's id. Where one of several with the same id is good, the others need no check.
+    /// Returns the message id. If one of several messages with the same id is authentic, the others need no
+    /// check.
     pub fn id(&self) -> &MessageId {
         &self.id
     }
 
-    /// Whether the author signed the message. It takes some 40 µs.
+    /// Verifies the author's signature. This takes some 40 µs.
     ///
     /// # Errors
     /// [`PolicyError::UnknownAuthor`] and [`PolicyError::BadSignature`].
@@ -267,7 +269,7 @@ impl Check {
     }
 }
 
-/// Whether the author signed the message that `bytes` are.
+/// Verifies the author's signature of the message with the encoding `bytes`.
 fn verify(from: Option<&[u8]>, signature: Option<&[u8]>, bytes: &[u8]) -> Result<(), PolicyError> {
     let author = from.and_then(Author::from_bytes);
     let author = author.ok_or(PolicyError::UnknownAuthor)?;
@@ -282,12 +284,12 @@ fn verify(from: Option<&[u8]>, signature: Option<&[u8]>, bytes: &[u8]) -> Result
 fn sign(message: &mut Message, signer: &dyn Signer) {
     let mut text = Vec::with_capacity(SIGNATURE_PREFIX.len() + message.encoded_len());
     text.extend_from_slice(SIGNATURE_PREFIX);
-    // A vector grows as needed, so there is always room.
+    // Encoding into a vector cannot fail.
     let _ = message.encode(&mut text);
     message.signature = Some(signer.sign(&text).into());
 }
 
-/// Whether a message says who made it, and nothing that contradicts itself.
+/// Checks that a message names its author consistently.
 fn check_author(message: &Message) -> Result<(), PolicyError> {
     let fields = [
         ("the author", &message.from),

@@ -1,11 +1,11 @@
-//! The name of a topic. Clones share it.
+//! Topic names.
 
 use std::borrow::Borrow;
 use std::fmt;
 use std::ops::Deref;
 use std::sync::Arc;
 
-/// The name of a topic. Clones share it.
+/// The name of a topic. Clones share memory.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Topic(Arc<str>);
 

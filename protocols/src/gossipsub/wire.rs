@@ -1,15 +1,16 @@
-//! The bytes of an RPC: protobuf, in the schema of the libp2p specifications.
+//! The encoding of an RPC: protobuf, in the schema of the libp2p specifications.
 //!
-//! The schema is that of pubsub/README.md, gossipsub v1.0 (control messages), v1.1 (peer exchange and backoff) and v1.2
-//! (IDONTWANT). Nothing frames it here: one message of a swarm is one RPC. [`Rpc::parse`] and [`Message::parse`] count
-//! and measure all that there is before they allocate for it; unknown fields are passed over, groups are refused.
+//! The schema is that of pubsub/README.md, gossipsub v1.0 (control messages), v1.1 (peer exchange and
+//! backoff) and v1.2 (IDONTWANT). There is no framing: one message of a swarm is one RPC. [`Rpc::parse`] and
+//! [`Message::parse`] count and measure everything before they allocate for it; unknown fields are ignored,
+//! groups are refused.
 //!
-//! Two RPCs written one after the other are one RPC with what is in both, as protobuf says. So a message is encoded
-//! once, as an RPC of its own ([`frame`]), whoever it is sent to, and messages that leave together are such RPCs one after
-//! the other.
+//! In protobuf, the concatenation of two RPCs is one RPC with the contents of both. So a message is encoded
+//! once, as an RPC of its own ([`frame`]), for all destinations, and messages that are sent together are the
+//! concatenation of such RPCs.
 //!
-//! Fields of this library's own ([`HELLO`], [`DIRECT`], [`TO`]) have numbers beyond 2²¹, as the specification of
-//! gossipsub's extensions wants of experimental ones; routers of others pass over them.
+//! The fields of this library ([`HELLO`], [`DIRECT`], [`TO`]) have numbers beyond 2²¹, as the specification
+//! of gossipsub's extensions requires for experimental ones; other routers ignore them.
 
 use bytes::{BufMut, Bytes, BytesMut};
 use p2p_formats::varint;
@@ -24,38 +25,38 @@ pub use super::schema::{
 
 /// The field of an RPC with a [`Hello`].
 pub const HELLO: u32 = 2_125_874;
-/// The field of an RPC with messages for the receiver alone.
+/// The field of an RPC with messages for the receiver only.
 pub const DIRECT: u32 = 2_125_875;
-/// The field of a message that says whom it is for.
+/// The field of a message with its recipient.
 pub const TO: u32 = 2_125_876;
 
-/// Bytes that [`frame`] adds at most.
+/// Maximum number of bytes that [`frame`] adds.
 pub const FRAME: usize = 4 + varint::MAX_LEN;
-/// Bytes of an author's id: the longest that libp2p makes, a key of 42 bytes as it is.
+/// Maximum length of an author's id in bytes: libp2p's identity hash of a 42-byte key.
 pub const MAX_FROM: usize = 44;
-/// Bytes of a sequence number.
+/// Length of a sequence number in bytes.
 pub const SEQNO: usize = 8;
-/// Bytes of a signature: that of RSA with 4096 bits.
+/// Maximum length of a signature in bytes: that of RSA with 4096 bits.
 pub const MAX_SIGNATURE: usize = 512;
-/// Bytes of a public key: that of RSA with 4096 bits and what is around it, and more.
+/// Maximum length of a public key in bytes: an RSA key with 4096 bits and its encoding are shorter.
 pub const MAX_KEY: usize = 1024;
 
-/// What an RPC may have at most. Beyond any of these all of it is refused.
+/// Limits of an RPC. An RPC beyond any of them is refused as a whole.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Bytes of an RPC, and of a message with all that is around it. Default: 1 MiB, as the specification suggests.
+    /// Bytes of an RPC, and of a message with its overhead. Default: 1 MiB, as the specification suggests.
     pub rpc: usize,
-    /// Subscriptions of an RPC. Default: 1024.
+    /// Subscriptions in an RPC. Default: 1024.
     pub subscriptions: usize,
-    /// Messages of an RPC. Default: 4096.
+    /// Messages in an RPC. Default: 4096.
     pub messages: usize,
     /// Entries of a control message, and the peers in them, together. Default: 4096.
     pub control: usize,
-    /// Ids of messages of an RPC. Default: 16384.
+    /// Message ids in an RPC. Default: 16384.
     pub ids: usize,
-    /// Bytes of a topic; the shortest has one. Default: 256.
+    /// Bytes of a topic; the minimum is one. Default: 256.
     pub topic: usize,
-    /// Bytes of a message's id; the shortest has one. Default: 128.
+    /// Bytes of a message id; the minimum is one. Default: 128.
     pub id: usize,
     /// Bytes of a signed peer record. Default: 4096.
     pub record: usize,
@@ -76,50 +77,50 @@ impl Default for Limits {
     }
 }
 
-/// Why bytes are no RPC or no message. Nothing was kept of them.
+/// The reason for which bytes are not an RPC or a message. Nothing of them was kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
 #[non_exhaustive]
 pub enum WireError {
-    /// They are no protobuf, or a field has the type of another.
+    /// The bytes are not protobuf, or a field has the wrong type.
     #[error("the bytes are not protobuf of this schema")]
     Malformed,
-    /// A text is not UTF-8.
+    /// A topic is not UTF-8.
     #[error("a topic is not UTF-8")]
     Text,
-    /// A part is longer or shorter than it may be.
+    /// The length of a part is out of bounds.
     #[error("{what} of {len} bytes is out of bounds, at most {max}")]
     Length {
         /// The part.
         what: &'static str,
-        /// Its bytes.
+        /// Its length in bytes.
         len: usize,
-        /// How many it may have.
+        /// The maximum length.
         max: usize,
     },
-    /// There are more of one kind than there may be.
+    /// There are too many items of one kind.
     #[error("there are more than {max} {what}")]
     TooMany {
-        /// What there is too much of.
+        /// The kind.
         what: &'static str,
-        /// How many there may be.
+        /// The maximum number.
         max: usize,
     },
-    /// A field that can be there once is there twice.
-    #[error("{0} is there twice")]
+    /// A singular field occurs twice.
+    #[error("{0} occurs twice")]
     Twice(&'static str),
-    /// A field is not there and must be.
+    /// A required field is missing.
     #[error("{0} is missing")]
     Missing(&'static str),
 }
 
-/// A message's bytes as an RPC that holds it alone; the only copy of it that is made for however many peers.
+/// Encodes a message as an RPC with only this message; all destinations share this copy.
 pub fn frame(message: &[u8]) -> Bytes {
     let mut frame = BytesMut::with_capacity(FRAME + message.len());
     put_frame(&mut frame, message);
     frame.freeze()
 }
 
-/// Appends a message's bytes as an RPC that holds it alone: at most [`FRAME`] bytes more.
+/// Appends a message as an RPC with only this message: at most [`FRAME`] bytes more.
 pub(super) fn put_frame(frame: &mut BytesMut, message: &[u8]) {
     begin_frame(frame, PUBLISH, message.len());
     frame.put_slice(message);
@@ -130,7 +131,7 @@ pub(super) const PUBLISH: u32 = 2;
 /// The field of a message with its data.
 pub(super) const DATA: u32 = 2;
 
-/// Appends the beginning of an RPC that holds one message of `len` bytes in this field: at most [`FRAME`] bytes.
+/// Appends the header of an RPC with one message of `len` bytes in this field: at most [`FRAME`] bytes.
 pub(super) fn begin_frame(frame: &mut BytesMut, field: u32, len: usize) {
     frame.put_slice(varint::write(
         u64::from(field << 3 | 2),
@@ -139,19 +140,19 @@ pub(super) fn begin_frame(frame: &mut BytesMut, field: u32, len: usize) {
     frame.put_slice(varint::write(len as u64, &mut [0; varint::MAX_LEN]));
 }
 
-/// Bytes of a field that holds bytes, of a number below 16.
+/// Returns the encoded length of a bytes field with a number below 16.
 pub(super) fn field_len(bytes: &[u8]) -> usize {
     1 + varint::len(bytes.len() as u64) + bytes.len()
 }
 
-/// Writes such a field.
+/// Appends a bytes field with a number below 16.
 pub(super) fn put_field(out: &mut impl BufMut, number: u8, bytes: &[u8]) {
     out.put_u8(number << 3 | 2);
     out.put_slice(varint::write(bytes.len() as u64, &mut [0; varint::MAX_LEN]));
     out.put_slice(bytes);
 }
 
-/// Whether an RPC of this node's making is a message, of a topic or for one peer alone.
+/// Returns whether an RPC of this node starts with a message, of a topic or for one peer only.
 pub fn is_message(rpc: &[u8]) -> bool {
     [PUBLISH, DIRECT].iter().any(|field| {
         let mut tag = [0; varint::MAX_LEN];
@@ -159,22 +160,22 @@ pub fn is_message(rpc: &[u8]) -> bool {
     })
 }
 
-/// Bytes that are added to the data of a message at most, where topics have `topic` bytes, an RPC has `rpc`, and messages
-/// are signed with Ed25519 or not at all.
+/// Returns the maximum number of bytes that are added to the data of a message, if topics have at most
+/// `topic` bytes, an RPC has at most `rpc`, and messages are signed with Ed25519 or not at all.
 pub fn overhead(topic: usize, rpc: usize, signed: bool) -> usize {
     let (rpc, text) = (varint::len(rpc as u64), varint::len(topic as u64) + topic);
-    // The field of the RPC, the data's, the sequence number and the topic.
+    // The field of the RPC, the data field, the sequence number and the topic.
     let all = (4 + rpc) + (1 + rpc) + (2 + SEQNO) + (1 + text);
     // The author, the signature, and the recipient of a direct message.
     all + if signed { (2 + 38) + (2 + 64) + (5 + 38) } else { 0 }
 }
 
 impl Rpc {
-    /// The RPC that these bytes are. What it holds shares their buffer.
+    /// Parses an RPC. Its contents share the buffer of `bytes`.
     ///
     /// # Errors
-    /// [`WireError`], before anything is allocated, for all but text that is not UTF-8. The messages within are not
-    /// looked into: see [`Message::parse`].
+    /// [`WireError`], before anything is allocated, except for text that is not UTF-8. The messages in the
+    /// RPC are not parsed: see [`Message::parse`].
     pub fn parse(bytes: &Bytes, limits: &Limits) -> Result<Self, WireError> {
         length("the RPC", bytes.len(), 0, limits.rpc)?;
         let mut count = Count::new(limits);
@@ -199,7 +200,7 @@ impl Rpc {
             is_more = true;
         }
         if !is_more {
-            // Most RPCs are messages and nothing else.
+            // Most RPCs contain only messages.
             let mut publish = Vec::with_capacity(count.messages);
             let messages = Fields::new(bytes).flatten();
             publish.extend(messages.filter_map(|field| Some(bytes.slice_ref(field.bytes().ok()?))));
@@ -208,18 +209,18 @@ impl Rpc {
                 ..Self::default()
             });
         }
-        // All but the encoding of texts has been looked at.
+        // Everything was checked except the encoding of texts.
         Self::decode(bytes.clone()).map_err(|_| WireError::Text)
     }
 
-    /// Its bytes.
+    /// Encodes the RPC.
     pub fn emit(&self) -> Bytes {
         self.encode_to_vec().into()
     }
 }
 
 impl PeerInfo {
-    /// Whether others would take it.
+    /// Returns whether it is within the limits of other nodes.
     pub(super) fn fits(&self, limits: &Limits) -> bool {
         let id = self.peer_id.as_ref().map_or(0, Bytes::len);
         let record = self.signed_peer_record.as_ref().map_or(0, Bytes::len);
@@ -228,10 +229,10 @@ impl PeerInfo {
 }
 
 impl Message {
-    /// The message that these bytes are. What it holds shares their buffer.
+    /// Parses a message. Its contents share the buffer of `bytes`.
     ///
     /// # Errors
-    /// [`WireError`]: also without a topic, and if any field is there twice.
+    /// [`WireError`], also if the topic is missing, or any field occurs twice.
     pub fn parse(bytes: &Bytes, limits: &Limits) -> Result<Self, WireError> {
         let mut message = Self::default();
         for field in Fields::new(bytes) {
@@ -292,7 +293,7 @@ fn hello(bytes: &[u8]) -> Result<(), WireError> {
     Ok(())
 }
 
-/// What was counted of an RPC so far.
+/// The counts of an RPC so far.
 struct Count<'a> {
     limits: &'a Limits,
     subscriptions: usize,
@@ -424,7 +425,7 @@ fn once(seen: &mut bool, what: &'static str) -> Result<(), WireError> {
     Ok(())
 }
 
-/// A message's bytes without its signature and key, which are what is signed, after `prefix`.
+/// Returns the signed bytes of a message: `prefix`, then the message without its signature and key.
 pub(super) fn unsigned(message: &[u8], prefix: &[u8]) -> Result<Vec<u8>, WireError> {
     let mut bytes = Vec::with_capacity(prefix.len() + message.len());
     bytes.extend_from_slice(prefix);
