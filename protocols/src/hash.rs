@@ -1,7 +1,8 @@
-//! Tables on the way of every message.
+//! Hash tables for the path of every message.
 //!
-//! Keyed by chance, so that peers who do not see the hashes cannot choose keys that collide; and bounded, as everything
-//! that peers can grow. That is why a hash that is several times faster than the standard library's will do.
+//! They are seeded randomly, so that peers, which never see the hashes, cannot choose keys that collide; and
+//! they are bounded, like everything that peers can grow. This allows a hash function that is several times
+//! faster than the standard library's.
 
 use foldhash::fast::RandomState;
 

@@ -1,4 +1,4 @@
-//! The asks of this node that have no answer yet.
+//! The client side: asks of this node without an answer.
 
 use std::collections::BTreeSet;
 use std::hash::Hash;
@@ -17,17 +17,18 @@ use super::split::{self, send_whole};
 use super::wire::{ALL, Header, INQUIRY_COUNTER, Key, MAX_TIMEOUT, PhaseTime};
 use crate::hash::HashMap;
 
-/// Numbers messages and keeps what is asked until it is answered.
+/// Numbers messages, and keeps requests until they are answered.
 #[derive(Debug)]
 pub(super) struct Asking<A> {
     config: Config,
-    /// For jitter.
+    /// Seeds the jitter.
     rng: StdRng,
     pending: HashMap<u32, Pending<A>>,
-    /// When each of them has something to do next.
+    /// The time of the next action for each pending ask.
     timers: BTreeSet<(Duration, u32)>,
     counter: u32,
-    /// The latest origin time. It never runs backwards, or peers could take a new ask for one that they forgot.
+    /// The latest origin time. It never decreases, because peers could otherwise run a new ask that they take
+    /// for a forgotten one.
     latest_ms: u64,
     /// Peers that have answered an inquiry: they run no ask twice.
     attentive: Recent<A, ()>,
@@ -42,15 +43,15 @@ struct Pending<A> {
     deadline: Duration,
     next: Duration,
     interval: Duration,
-    /// An inquiry is under way that was not answered.
+    /// Whether an inquiry is in flight that was not answered.
     inquired: bool,
 }
 
-/// What to do for an ask whose timer is due.
+/// The action for an ask with an expired timer.
 #[derive(Debug)]
 pub(super) enum Due {
     TimedOut(AskId),
-    /// Nothing came of the reply, or some parts: see what.
+    /// Some or all parts of the reply are missing: inquire.
     Inquire(Key),
 }
 
@@ -71,7 +72,7 @@ impl<A: Clone + Eq + Hash> Asking<A> {
         self.counter = first.wrapping_sub(1);
     }
 
-    /// The key of the next message.
+    /// Returns the key of the next message.
     pub(super) fn next_key(&mut self, now: Now) -> Key {
         self.latest_ms = self.latest_ms.max(now.unix_ms);
         loop {
@@ -96,7 +97,7 @@ impl<A: Clone + Eq + Hash> Asking<A> {
     ) -> Result<AskId> {
         let limit = self.config.limits.asks;
         if self.pending.len() >= limit {
-            let what = "asks without an answer";
+            let what = "pending asks";
             return Err(Error::Limit { what, limit });
         }
         let timeout = timeout.min(MAX_TIMEOUT);
@@ -137,14 +138,14 @@ impl<A: Clone + Eq + Hash> Asking<A> {
         Ok(AskId(key))
     }
 
-    /// Whether this ask still waits for its answer, and from `src`.
+    /// Returns whether this ask still waits for an answer from `src`.
     pub(super) fn expects(&self, key: Key, src: &A) -> bool {
         self.pending
             .get(&key.counter)
             .is_some_and(|pending| pending.header.key == key && pending.dst == *src)
     }
 
-    /// Ends an ask; gives the peer asked and how long it was to be waited for.
+    /// Ends an ask. Returns the asked peer and the timeout.
     pub(super) fn end(&mut self, id: AskId) -> Option<(A, Duration)> {
         if self.pending.get(&id.0.counter)?.header.key != id.0 {
             return None;
@@ -154,7 +155,7 @@ impl<A: Clone + Eq + Hash> Asking<A> {
         Some((pending.dst, pending.limit))
     }
 
-    /// The next ask whose timer is due. An ask that goes on has its timer set again.
+    /// Returns the next ask with an expired timer. The timer of an ask that continues is set again.
     pub(super) fn handle_timeout(&mut self, now: Now) -> Option<(A, Due)> {
         let &(at, counter) = self.timers.first()?;
         if at > now.elapsed {
@@ -164,7 +165,7 @@ impl<A: Clone + Eq + Hash> Asking<A> {
         let pending = self.pending.get_mut(&counter)?;
         let key = pending.header.key;
         if pending.deadline <= now.elapsed {
-            // Its timer is gone; whoever ends the ask does the rest.
+            // The timer is removed; the caller ends the ask.
             return Some((pending.dst.clone(), Due::TimedOut(AskId(key))));
         }
         pending.interval = (pending.interval * 2).min(self.config.retry_max);
@@ -173,7 +174,7 @@ impl<A: Clone + Eq + Hash> Asking<A> {
         Some((pending.dst.clone(), Due::Inquire(key)))
     }
 
-    /// Asks once more, where that is safe and no more than an inquiry would be: says whether it did.
+    /// Sends a request again, if that is safe and costs no more than an inquiry. Returns whether it was sent.
     pub(super) fn ask_again(&self, key: Key, out: &mut Output<A>) -> bool {
         let Some(pending) = self.pending.get(&key.counter) else {
             return false;
@@ -186,14 +187,14 @@ impl<A: Clone + Eq + Hash> Asking<A> {
         safe
     }
 
-    /// Notes that an inquiry about an ask was sent.
+    /// Records that an inquiry about an ask was sent.
     pub(super) fn inquired(&mut self, key: Key) {
         if let Some(pending) = self.pending.get_mut(&key.counter) {
             pending.inquired = true;
         }
     }
 
-    /// Takes the answer to an inquiry: sends what the server lacks, once for each inquiry.
+    /// Processes the answer to an inquiry: sends the parts that the server lacks, once for each inquiry.
     pub(super) fn handle_report(
         &mut self,
         now: Now,
@@ -209,7 +210,7 @@ impl<A: Clone + Eq + Hash> Asking<A> {
             return;
         }
         out.send_parts(&pending.dst, &pending.header, &pending.request, lacking);
-        // The peer is there, so that what is lost now is worth asking for soon.
+        // The peer is reachable, so further losses are worth an early retransmission.
         self.timers.remove(&(pending.next, key.counter));
         pending.interval = self.config.retry;
         pending.wait(now, &mut self.rng);
@@ -226,7 +227,7 @@ impl<A: Clone + Eq + Hash> Asking<A> {
 }
 
 impl<A> Pending<A> {
-    /// Sets the timer: after the interval, a quarter more or less, so that asks of one moment fall apart.
+    /// Sets the timer to the interval with a jitter of a quarter, so that simultaneous asks spread out.
     fn wait(&mut self, now: Now, rng: &mut StdRng) {
         let jittered = self.interval.mul_f64(rng.random_range(0.75..1.25));
         self.next = now.elapsed.saturating_add(jittered).min(self.deadline);

@@ -1,4 +1,4 @@
-//! One message on its way to being whole.
+//! The reassembly of one message.
 
 use std::ops::RangeInclusive;
 
@@ -7,19 +7,19 @@ use p2p::{Headroom, Packet, Reason};
 
 use super::wire::{Header, MAX_RANGES};
 
-/// How many times its content a growing buffer may take, so that it is moved once or twice, not at each part. It
-/// never takes more than the whole message does.
+/// Factor by which a growing buffer may exceed its contents, so that it is reallocated once or twice instead
+/// of for each part. It never exceeds the whole message.
 const GROWTH: usize = 8;
 
-/// Bytes that each part of a message but the last carries at least, unless this node's own datagrams carry less, or the
-/// parts are [`FEW`]: so a message of the MTU has a bounded number of parts, and what is kept and looked through for it is
-/// bounded, too.
+/// Minimum bytes of each part of a message except the last, unless this node's own datagrams carry less, or
+/// there are at most [`FEW`] parts. So a message of the MTU has a bounded number of parts, and the memory and
+/// the work for it are bounded, too.
 pub(super) const LEAST_CHUNK: usize = 64;
 
-/// Parts that may be of any length.
+/// Number of parts up to which they may have any length.
 const FEW: u16 = 256;
 
-/// How a message is laid out; of all its parts but the last each carries `chunk` bytes.
+/// The layout of a message: each part except the last carries `chunk` bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Layout {
     count: u16,
@@ -28,8 +28,8 @@ pub(super) struct Layout {
 }
 
 impl Layout {
-    /// The layout that the first part to come, of `len` bytes, implies; `None` if its header contradicts itself, or its
-    /// parts are many and carry less than `least` bytes.
+    /// Derives the layout from the first received part, of `len` bytes. Returns `None` if its header is
+    /// inconsistent, or there are many parts with less than `least` bytes each.
     pub(super) fn new(header: &Header, len: usize, least: usize) -> Option<Self> {
         let (count, total) = (header.part_count, usize::try_from(header.total_size).ok()?);
         let before_last = usize::from(count).checked_sub(1).filter(|more| *more > 0)?;
@@ -45,7 +45,8 @@ impl Layout {
         fits.then_some(layout)
     }
 
-    /// Bytes of a part; `None` if it is not one of this message or the layout is impossible.
+    /// Returns the length of a part in bytes; `None` if the part is not in this message or the layout is
+    /// impossible.
     fn size(&self, part: u16) -> Option<usize> {
         let last = self.total.checked_sub(self.chunk * usize::from(self.count - 1))?;
         if last == 0 || last > self.chunk || part >= self.count {
@@ -55,19 +56,19 @@ impl Layout {
     }
 }
 
-/// A message of which some parts are here. Its memory grows with what came, never with what a header claims.
+/// A partially received message. Its memory grows with the received bytes, never with what a header claims.
 #[derive(Debug)]
 pub(super) struct Assembly {
     layout: Layout,
-    /// A bit for each part that is here, up to the last of them.
+    /// One bit for each received part, up to the last of them.
     seen: Vec<u64>,
-    /// In the order in which they came, which is the order of their bytes in `buf`: numbers, and where they end.
+    /// Numbers of the received parts and the ends of their bytes in `buf`, in order of arrival.
     parts: Vec<(u16, usize)>,
     /// Room in front, then the parts.
     buf: BytesMut,
 }
 
-/// What a message made of a part.
+/// The result of adding a part.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Accepted {
     Kept,
@@ -85,21 +86,21 @@ impl Assembly {
         }
     }
 
-    /// The most that a message of `mtu` bytes, in `parts` parts, can hold.
+    /// Returns the maximum memory of a message of `mtu` bytes in `parts` parts.
     pub(super) fn max_held(mtu: usize, parts: usize, room: Headroom) -> usize {
         let marks = parts.min(usize::from(u16::MAX)) * 2 * (size_of::<(u16, usize)>() + 1);
         mtu.saturating_mul(2)
             .saturating_add(2 * (room.front + room.back) + marks + 64)
     }
 
-    /// What this message holds now, without what it takes to find it.
+    /// Returns the current memory of this message, without the table entries.
     pub(super) fn held(&self) -> usize {
         self.buf.capacity()
             + self.parts.capacity() * size_of::<(u16, usize)>()
             + self.seen.capacity() * size_of::<u64>()
     }
 
-    /// Adds a part. The first part that came has fixed the layout; of a part that comes again the first counts.
+    /// Adds a part. The first received part has fixed the layout; of a repeated part, the first copy counts.
     pub(super) fn accept(&mut self, header: &Header, body: &[u8], room: Headroom) -> Accepted {
         if usize::try_from(header.total_size).ok() != Some(self.layout.total)
             || self.layout.size(header.part_index) != Some(body.len())
@@ -138,7 +139,8 @@ impl Assembly {
         }
     }
 
-    /// The message, once it is whole: in one buffer, in order. Of parts that came in order nothing is copied again.
+    /// Returns the complete message in one buffer, in order. Parts that arrived in order are not copied
+    /// again.
     pub(super) fn assemble(self, room: Headroom) -> Packet {
         if self.parts.is_sorted_by_key(|(part, _)| *part) {
             return Packet::from_buffer(self.buf, room.front);
@@ -157,7 +159,7 @@ impl Assembly {
         whole
     }
 
-    /// The parts that are not here, the first [`MAX_RANGES`] ranges of them.
+    /// Returns the missing parts: the first [`MAX_RANGES`] ranges.
     pub(super) fn lacking(&self) -> Vec<RangeInclusive<u16>> {
         let mut ranges = Vec::new();
         let mut from = 0;
@@ -172,8 +174,8 @@ impl Assembly {
         ranges
     }
 
-    /// The first part from `from` on that is here, or that is not; the number of parts if there is none. Looks at words,
-    /// not at parts: a short inquiry must not cost a walk over all of them.
+    /// Returns the first part from `from` on that is received (`here`) or missing; the number of parts if
+    /// there is none. Scans words instead of parts, so that a short inquiry cannot cause a long scan.
     fn next(&self, from: u16, here: bool) -> u16 {
         let mut skip = u64::MAX << (from % 64);
         for (at, word) in self.seen.iter().enumerate().skip(usize::from(from / 64)) {
@@ -184,7 +186,7 @@ impl Assembly {
             }
             skip = u64::MAX;
         }
-        // Parts behind the marks are not here.
+        // Parts beyond the last word are missing.
         let behind = u16::try_from(64 * self.seen.len()).unwrap_or(u16::MAX).max(from);
         if here {
             self.layout.count
@@ -216,7 +218,7 @@ mod tests {
         }
     }
 
-    /// The ranges as one finds them by looking at one part after the other.
+    /// Finds the same ranges by checking one part after another.
     fn lacking_part_by_part(assembly: &Assembly) -> Vec<RangeInclusive<u16>> {
         let mut ranges: Vec<RangeInclusive<u16>> = Vec::new();
         for part in 0..assembly.layout.count {
@@ -235,7 +237,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_lacks_is_what_a_look_at_each_part_finds(
+        fn missing_ranges_equal_those_of_a_scan_by_part(
             count in 2_u16..700,
             parts in proptest::collection::vec((0_u16..700, 1_u16..150), 1..12),
         ) {
@@ -251,7 +253,7 @@ mod tests {
     }
 
     #[test]
-    fn of_the_largest_message_what_lacks_is_found_at_its_ends() {
+    fn missing_ranges_of_the_largest_message_include_both_ends() {
         let count = u16::MAX;
         let layout = Layout::new(&header(0, count), 1, 1).expect("a layout");
         let mut assembly = Assembly::new(layout);

@@ -1,39 +1,40 @@
-//! Bounds and times.
+//! Limits and intervals.
 
 use std::time::Duration;
 
-/// What an [`Engine`](super::Engine) keeps at most.
+/// Limits of an [`Engine`](super::Engine).
 ///
-/// Bytes are memory: buffers with their spare capacity, and the bookkeeping about them. Byte limits are raised to what
-/// one message of the MTU takes, if they are smaller.
+/// Bytes are memory: buffers with their spare capacity, and bookkeeping. Byte limits below the size of one
+/// message of the MTU are raised to it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Asks of this node that wait for an answer; a further one is an error at once. Their requests are kept until
-    /// then.
+    /// Pending asks of this node; a further one is an error. Their requests are kept until they end.
     pub asks: usize,
-    /// Bytes of messages that are not whole, of all sources. The oldest message goes.
+    /// Bytes of incomplete messages from all sources. Beyond this, the oldest message is dropped.
     pub part_bytes: usize,
-    /// Bytes of messages of one source that are not whole. Its oldest goes.
+    /// Bytes of incomplete messages from one source. Beyond this, its oldest message is dropped.
     pub source_part_bytes: usize,
-    /// Messages of one source that are not whole. Its oldest goes.
+    /// Incomplete messages from one source. Beyond this, its oldest message is dropped.
     pub source_messages: usize,
-    /// How long a tell may take to be whole. An ask may take as long as its asker waits.
+    /// Time in which a tell must be complete. An ask has as much time as its sender waits.
     pub timeout: Duration,
-    /// Bytes of replies, of all sources, kept in case they were lost. The oldest goes: its asker, if it still
-    /// waits, gets [`Rejection::FORGOTTEN`](p2p::Rejection::FORGOTTEN), and so do asks from it that were made no later and arrive afterwards.
+    /// Bytes of replies to all sources that are kept for retransmission. Beyond this, the oldest is
+    /// forgotten: the asking node, if it still waits, gets
+    /// [`Rejection::FORGOTTEN`](p2p::Rejection::FORGOTTEN), as do asks from it that were made no later and
+    /// arrive afterwards.
     pub reply_bytes: usize,
-    /// The same for one source.
+    /// Bytes of replies to one source.
     pub source_reply_bytes: usize,
-    /// Asks of one source that are remembered. The oldest goes, as above.
+    /// Remembered asks of one source. Beyond this, the oldest is forgotten, with the same effect.
     pub source_replies: usize,
-    /// Peers of which it is known that they answer inquiries, and sources of which it is known that asks were
-    /// forgotten. At the limit those that are not used go; asks of theirs that arrive late enough could run again.
+    /// Peers that are known to answer inquiries, and sources with forgotten asks. Beyond this, unused entries
+    /// are forgotten; a very late ask of such a source could run twice.
     pub peers: usize,
 }
 
 impl Default for Limits {
-    /// 4096 asks; parts: 32 MiB, of a source 4 MiB in 256 messages, 10 s; replies: 32 MiB, of a source 16 MiB and
-    /// 16,384; 4096 peers.
+    /// 4096 asks; incomplete messages: 32 MiB, 4 MiB in 256 messages for one source, 10 s; replies: 32 MiB,
+    /// 16 MiB and 16,384 asks for one source; 4096 peers.
     fn default() -> Self {
         Self {
             asks: 4096,
@@ -49,17 +50,17 @@ impl Default for Limits {
     }
 }
 
-/// How an [`Engine`](super::Engine) behaves.
+/// The configuration of an [`Engine`](super::Engine).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Config {
-    /// Bytes of a tell, a request or a response at most; longer ones that arrive are dropped.
+    /// Maximum bytes of a tell, a request or a response; longer messages are dropped on arrival.
     pub mtu: usize,
-    /// How long an ask waits before it inquires for the first time. Shorter repairs losses sooner; much shorter
-    /// than the round trip makes datagrams for nothing. Each further wait is twice as long.
+    /// Interval before the first inquiry of an ask; it doubles for each further one. A shorter interval
+    /// repairs losses sooner; far below the round-trip time, it sends unnecessary datagrams.
     pub retry: Duration,
-    /// The longest wait between inquiries. The number of tries within a deadline follows from it.
+    /// Maximum interval between inquiries. The number of attempts within a deadline follows from it.
     pub retry_max: Duration,
-    /// What is kept at most.
+    /// Limits.
     pub limits: Limits,
 }
 

@@ -1,4 +1,4 @@
-//! Both sides of the protocol in one engine.
+//! The engine: client and server side of the protocol.
 
 use std::hash::Hash;
 use std::num::NonZeroU8;
@@ -17,7 +17,7 @@ use super::shelf::{Bounds, Shelf};
 use super::split::{self, send_whole};
 use super::wire::{ALL, HEADER, Header, INQUIRY_COUNTER, Inquiry, Key, Lacks, MAX_TIMEOUT, NO_DEADLINE};
 
-/// The protocol for one node, over a medium of datagrams. See the [module](super).
+/// The protocol of one node, over a medium of datagrams. See the [module](super).
 #[derive(Debug)]
 pub struct Engine<A> {
     config: Config,
@@ -35,7 +35,8 @@ enum Kind {
 }
 
 impl<A: Clone + Eq + Hash> Engine<A> {
-    /// An engine over a medium that carries `inner_mtu` bytes and wants `room` around them. `seed` decides jitter.
+    /// Creates an engine over a medium with an MTU of `inner_mtu` bytes that needs `room` around a datagram.
+    /// `seed` seeds the jitter.
     pub fn new(config: Config, inner_mtu: usize, room: Headroom, seed: u64) -> Self {
         let chunk = split::chunk(inner_mtu);
         let mtu = split::mtu(config.mtu, chunk);
@@ -53,7 +54,7 @@ impl<A: Clone + Eq + Hash> Engine<A> {
             source_bytes: limits.source_part_bytes,
             source_items: limits.source_messages,
         };
-        // Peers may cut their messages somewhat smaller than this node does.
+        // Peers may split their messages into smaller parts than this node does.
         let largest = Assembly::max_held(mtu, 4 * mtu.div_ceil(chunk), out.room_for_header());
         Self {
             asking: Asking::new(config, seed),
@@ -64,20 +65,21 @@ impl<A: Clone + Eq + Hash> Engine<A> {
         }
     }
 
-    /// Numbers messages from `first` on, and not from 1 as go-p2p. Peers know asks by number and millisecond: a node that is
-    /// made where one was a moment ago must not begin as that one did, or it gets the answers to the other's asks.
+    /// Sets the number of the first message, which is 1 by default, as in go-p2p. Peers identify an ask by
+    /// its number and millisecond: a node that replaces a very recent one must start with another number, or
+    /// it gets answers to its predecessor's asks.
     #[must_use]
     pub fn counting_from(mut self, first: u32) -> Self {
         self.asking.count_from(first);
         self
     }
 
-    /// Bytes of a message at most.
+    /// Returns the maximum message length in bytes.
     pub fn mtu(&self) -> usize {
         self.config.mtu
     }
 
-    /// Bytes of a message that one datagram carries.
+    /// Returns the number of message bytes in one datagram.
     pub fn chunk(&self) -> usize {
         self.out.chunk
     }
@@ -103,17 +105,17 @@ impl<A: Clone + Eq + Hash> Engine<A> {
         Ok(())
     }
 
-    /// Sends a request, and sees to it for `timeout` (at most 10 minutes).
+    /// Sends a request and retransmits it as needed for `timeout` (at most 10 minutes).
     ///
     /// # Errors
-    /// [`MtuExceeded`](p2p::Error::MtuExceeded), and [`Limit`](p2p::Error::Limit) with too many asks pending; nothing
-    /// is sent.
+    /// [`MtuExceeded`](p2p::Error::MtuExceeded), and [`Limit`](p2p::Error::Limit) with too many pending asks;
+    /// nothing is sent.
     pub fn ask(&mut self, now: Now, dst: &A, request: Packet, timeout: Duration) -> Result<AskId> {
         request.check(self.config.mtu)?;
         self.asking.ask(now, dst, request, timeout, &mut self.out)
     }
 
-    /// Gives an ask up. Nothing is sent for it any more, and no event comes.
+    /// Cancels an ask. Nothing more is sent for it, and no event follows.
     pub fn cancel(&mut self, id: AskId) {
         self.end(id);
     }
@@ -121,7 +123,7 @@ impl<A: Clone + Eq + Hash> Engine<A> {
     /// Answers an ask.
     ///
     /// # Errors
-    /// [`MtuExceeded`](p2p::Error::MtuExceeded) for a response over the MTU; the asker gets
+    /// [`MtuExceeded`](p2p::Error::MtuExceeded) for a response over the MTU; the asking node gets
     /// [`Rejection::OVERSIZE`] instead.
     pub fn respond(&mut self, now: Now, id: &ServeId<A>, response: Result<Packet, Rejection>) -> Result<()> {
         let fits = response
@@ -135,7 +137,7 @@ impl<A: Clone + Eq + Hash> Engine<A> {
         fits
     }
 
-    /// Takes a datagram.
+    /// Processes a received datagram.
     pub fn handle_message(&mut self, now: Now, mut message: Message<A>) {
         let Some((header, _)) = Header::parse(&message.payload) else {
             self.out.dropped(message.src, What::Datagram, Reason::Malformed);
@@ -170,7 +172,7 @@ impl<A: Clone + Eq + Hash> Engine<A> {
         }
     }
 
-    /// Gives up what is overdue and asks after what is late.
+    /// Ends what has timed out, and sends inquiries that are due.
     pub fn handle_timeout(&mut self, now: Now) {
         while let Some((dst, due)) = self.asking.handle_timeout(now) {
             match due {
@@ -189,7 +191,7 @@ impl<A: Clone + Eq + Hash> Engine<A> {
         self.serving.handle_timeout(now);
     }
 
-    /// The next datagram to send.
+    /// Returns the next datagram to send.
     pub fn poll_transmit(&mut self) -> Option<(A, Packet)> {
         let transmit = self.out.transmits.pop_front();
         if transmit.is_none() {
@@ -198,12 +200,12 @@ impl<A: Clone + Eq + Hash> Engine<A> {
         transmit
     }
 
-    /// The next event.
+    /// Returns the next event.
     pub fn poll_event(&mut self) -> Option<Event<A>> {
         self.out.events.pop_front()
     }
 
-    /// When [`handle_timeout`](Self::handle_timeout) is due.
+    /// Returns the time at which [`handle_timeout`](Self::handle_timeout) is due.
     pub fn poll_timeout(&self) -> Option<Duration> {
         let timeouts = [
             self.asking.poll_timeout(),
@@ -213,22 +215,22 @@ impl<A: Clone + Eq + Hash> Engine<A> {
         timeouts.into_iter().flatten().min()
     }
 
-    /// Asks of this node without an answer.
+    /// Returns the number of pending asks of this node.
     pub fn pending(&self) -> usize {
         self.asking.len()
     }
 
-    /// Asks of others that are remembered, running or not.
+    /// Returns the number of remembered asks of other nodes, running or not.
     pub fn remembered(&self) -> usize {
         self.serving.held().0
     }
 
-    /// Bytes that everything kept for others is charged: messages that are not whole, and replies.
+    /// Returns the bytes charged for other nodes: incomplete messages and replies.
     pub fn held(&self) -> usize {
         self.parts.held() + self.serving.held().1
     }
 
-    /// Whether a datagram is of any use. Of an ask that is here already, sends the reply or says that there is none.
+    /// Returns whether a datagram is useful. For a known ask, sends the reply again or reports its state.
     fn admits(&mut self, now: Now, kind: Kind, header: &Header, src: &A) -> bool {
         match kind {
             Kind::Tell => true,
@@ -259,7 +261,7 @@ impl<A: Clone + Eq + Hash> Engine<A> {
         self.serving.reply(now, src, key, why, &mut self.out);
     }
 
-    /// Drops a message that is too long; who asked or is asked learns it at once.
+    /// Drops a message that is too long, and notifies the asking side at once.
     fn oversize(&mut self, now: Now, kind: Kind, header: &Header, src: A) {
         let why = Rejection::OVERSIZE;
         match kind {
@@ -316,7 +318,7 @@ impl<A: Clone + Eq + Hash> Engine<A> {
         }
     }
 
-    /// Takes a message that is whole.
+    /// Processes a complete message.
     fn whole(&mut self, now: Now, kind: Kind, header: &Header, message: Message<A>) {
         match kind {
             Kind::Tell => self.out.events.push_back(Event::Told(message)),
@@ -345,7 +347,7 @@ impl<A: Clone + Eq + Hash> Engine<A> {
         }
     }
 
-    /// Ends an ask, with what came of its reply.
+    /// Ends an ask, and drops the received parts of its reply.
     fn end(&mut self, id: AskId) -> Option<Duration> {
         let (dst, limit) = self.asking.end(id)?;
         if let Some(serial) = self.parts.find(&dst, &(Kind::Reply, id.0)) {
@@ -363,7 +365,7 @@ impl<A: Clone + Eq + Hash> Engine<A> {
         self.out.dropped(src, what, reason);
     }
 
-    /// Asks after an ask: again, where that does no harm, or what became of it.
+    /// Sends the request again, if that is safe, or an inquiry.
     fn inquire(&mut self, now: Now, dst: &A, key: Key) {
         let begun = self.parts.find(dst, &(Kind::Reply, key));
         if begun.is_none() && self.asking.ask_again(key, &mut self.out) {

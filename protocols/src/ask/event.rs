@@ -1,4 +1,4 @@
-//! What goes in and out of the engine besides datagrams.
+//! Inputs and outputs of the engine besides datagrams.
 
 use std::time::Duration;
 
@@ -6,76 +6,76 @@ use p2p::{Message, Packet, Reason, Rejection};
 
 use super::wire::Key;
 
-/// What the clocks show.
+/// The time of two clocks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Now {
-    /// Time since any fixed moment; never runs backwards.
+    /// Time since any fixed moment; monotonic.
     pub elapsed: Duration,
-    /// Milliseconds since the Unix epoch. It may jump; peers see it in headers, and nothing waits by it.
+    /// Milliseconds since the Unix epoch. It may jump; it is sent in headers, and no timer uses it.
     pub unix_ms: u64,
 }
 
-/// An ask of this node.
+/// Identifies an ask of this node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct AskId(pub(super) Key);
 
-/// An ask of another node, which this one answers.
+/// Identifies an ask of another node, which this node answers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ServeId<A> {
     pub(super) src: A,
     pub(super) key: Key,
 }
 
-/// What came of the datagrams and of time.
+/// An event of an engine.
 #[derive(Debug)]
 pub enum Event<A> {
     /// A tell arrived.
     Told(Message<A>),
-    /// An ask arrived, for the first time; answer it with [`Engine::respond`](super::Engine::respond).
+    /// A new ask arrived; answer it with [`Engine::respond`](super::Engine::respond).
     Asked {
-        /// What the response belongs to.
+        /// Identifies the ask for the response.
         id: ServeId<A>,
         /// The request.
         message: Message<A>,
-        /// When the asker stops waiting.
+        /// The time at which the asking node stops waiting.
         until: Duration,
     },
-    /// An ask of this node is over. Each ask that was not cancelled gets one of these.
+    /// An ask of this node ended. Each ask that was not cancelled gets exactly one of these events.
     Answered {
-        /// Which.
+        /// The ask.
         id: AskId,
-        /// How it ended.
+        /// Its result.
         answer: Answer,
     },
-    /// Something was dropped, to be counted.
+    /// A drop, to be counted.
     Dropped {
-        /// Who sent it.
+        /// The source.
         src: A,
-        /// What it was.
+        /// The dropped item.
         what: What,
-        /// Why.
+        /// The reason.
         reason: Reason,
     },
 }
 
-/// How an ask ended.
+/// The result of an ask.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Answer {
-    /// With a response.
+    /// A response.
     Response(Packet),
-    /// The peer will not respond.
+    /// A rejection by the peer.
     Rejected(Rejection),
-    /// Nothing came in time.
+    /// No answer within this timeout.
     TimedOut(Duration),
 }
 
-/// What was dropped.
+/// The kind of a dropped item.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum What {
-    /// A tell, whole or with some parts missing.
+    /// A tell, complete or not.
     Tell,
     /// An ask that had not run.
     Ask,
-    /// A datagram alone: a part, a duplicate, a reply that nobody waits for.
+    /// A single datagram: a part, a duplicate, or a reply to no pending ask.
     Datagram,
 }

@@ -1,4 +1,4 @@
-//! Where both sides of the protocol put what they send and say.
+//! The queues of datagrams and events that both sides of the protocol fill.
 
 use std::collections::VecDeque;
 use std::ops::RangeInclusive;
@@ -10,16 +10,16 @@ use super::serving::reply_header;
 use super::split::{send_parts, send_whole};
 use super::wire::{HEADER, Header, INQUIRY_CODE, INQUIRY_COUNTER, Inquiry, Key, PhaseTime};
 
-/// Datagrams and events that the driver has yet to take, and how datagrams are to be made.
+/// Datagrams and events for the driver, and the parameters of datagrams.
 #[derive(Debug)]
 pub(super) struct Output<A> {
-    /// Bytes of a message that one datagram carries.
+    /// Message bytes in one datagram.
     pub(super) chunk: usize,
     pub(super) transmits: VecDeque<(A, Packet)>,
     pub(super) events: VecDeque<Event<A>>,
-    /// What the layers below want around a datagram.
+    /// Room that the layers below need around a datagram.
     pub(super) room: Headroom,
-    /// Bytes sent again that nobody took yet.
+    /// Bytes that were retransmitted and not taken by the driver yet.
     pub(super) resent: usize,
 }
 
@@ -36,7 +36,8 @@ impl<A> Output<A> {
 }
 
 impl<A: Clone> Output<A> {
-    /// Bytes that are sent again, at most, before the driver takes them. Peers that still lack some inquire again.
+    /// Maximum bytes that are retransmitted before the driver takes them. Peers that still lack parts inquire
+    /// again.
     const BURST: usize = 1 << 20;
 
     pub(super) fn room_for_header(&self) -> Headroom {

@@ -1,10 +1,10 @@
-//! A map that forgets what was not used for longest.
+//! A map that forgets the least recently inserted entries.
 
 use std::hash::Hash;
 
 use crate::hash::HashMap;
 
-/// At most `limit` entries; when half of them are new, the other half is forgotten.
+/// At most `limit` entries. When half of them are new, the other half is forgotten.
 #[derive(Debug)]
 pub(super) struct Recent<K, V> {
     newer: HashMap<K, V>,

@@ -1,4 +1,4 @@
-//! The asks of others that this node answers or has answered.
+//! The server side: asks of other nodes that this node answers or has answered.
 
 use std::hash::Hash;
 use std::ops::RangeInclusive;
@@ -14,14 +14,14 @@ use super::shelf::{Bounds, Shelf};
 use super::split::{self, send_whole};
 use super::wire::{ALL, Header, Key};
 
-/// How long after its deadline an ask is remembered: longer than the medium delays a datagram.
+/// Time for which an ask is remembered after its deadline: longer than the maximum delay of a datagram.
 const LINGER: Duration = Duration::from_secs(15);
 
 /// Remembers asks with their replies, so that none runs twice.
 #[derive(Debug)]
 pub(super) struct Serving<A> {
     served: Shelf<A, Key, Served>,
-    /// Of sources whose asks had to be forgotten early.
+    /// Sources with asks that were forgotten early.
     floors: Recent<A, Floor>,
 }
 
@@ -35,14 +35,14 @@ enum Served {
     },
 }
 
-/// Up to which origin time asks of a source may have run although they are not remembered.
+/// The origin time up to which asks of a source may have run although they are not remembered.
 #[derive(Clone, Copy, Debug)]
 struct Floor {
     origin_ms: u64,
     until: Duration,
 }
 
-/// What is known of an ask.
+/// The state of an ask.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Known {
     New,
@@ -83,14 +83,14 @@ impl<A: Clone + Eq + Hash> Serving<A> {
         }
     }
 
-    /// Remembers a new ask, which is about to run.
+    /// Records a new ask, which is about to run.
     pub(super) fn begin(&mut self, now: Now, src: &A, header: &Header) {
         let until = now.elapsed.saturating_add(header.timeout() + LINGER);
         self.served.insert(src, header.key, until, Served::Running, 0);
         self.evict(now, src);
     }
 
-    /// Replies to an ask and keeps the reply.
+    /// Sends a reply and keeps it.
     pub(super) fn reply(
         &mut self,
         now: Now,
@@ -122,8 +122,8 @@ impl<A: Clone + Eq + Hash> Serving<A> {
         }
     }
 
-    /// Sends parts of a reply that was sent before; only now and then, since it may be much longer than what
-    /// asked for it.
+    /// Retransmits parts of a reply, at a limited rate, because the reply can be much longer than the
+    /// inquiry.
     pub(super) fn reply_again(
         &mut self,
         now: Now,
@@ -151,7 +151,7 @@ impl<A: Clone + Eq + Hash> Serving<A> {
         self.served.next_expiry()
     }
 
-    /// Asks remembered, and bytes charged for them.
+    /// Returns the number of remembered asks, and the bytes charged for them.
     pub(super) fn held(&self) -> (usize, usize) {
         (self.served.len(), self.served.held())
     }
@@ -177,7 +177,7 @@ impl<A: Clone + Eq + Hash> Serving<A> {
     }
 }
 
-/// The header of a reply, without sizes.
+/// Returns the header of a reply, without sizes.
 pub(super) fn reply_header(key: Key, rejection: Option<Rejection>) -> Header {
     Header {
         is_ask: true,

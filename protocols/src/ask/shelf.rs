@@ -1,4 +1,4 @@
-//! What is kept for strangers: items of many sources within one budget, the oldest first to go.
+//! A bounded store for items of many sources: at a limit, the oldest item is evicted.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap, VecDeque};
@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crate::hash::HashMap;
 
-/// Bounds of a [`Shelf`].
+/// Limits of a [`Shelf`].
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Bounds {
     pub(super) bytes: usize,
@@ -15,15 +15,15 @@ pub(super) struct Bounds {
     pub(super) source_items: usize,
 }
 
-/// Items by source and key. Every item is charged what it holds and what keeping it takes.
+/// Items by source and key. Every item is charged its memory and its bookkeeping.
 #[derive(Debug)]
 pub(super) struct Shelf<A, K, V> {
     bounds: Bounds,
     sources: HashMap<A, Source<K>>,
-    /// By serial number: in the order in which they came.
+    /// By serial number: in insertion order.
     items: BTreeMap<u64, Item<A, K, V>>,
-    /// When items are over, by serial number, the next one first. It is always of an item that is here; of those behind it
-    /// some may have gone.
+    /// Expiry times with serial numbers, the earliest first. The first one always belongs to a stored item;
+    /// of the others, some may be obsolete.
     deadlines: BinaryHeap<Reverse<(Duration, u64)>>,
     bytes: usize,
     next: u64,
@@ -33,7 +33,7 @@ pub(super) struct Shelf<A, K, V> {
 pub(super) struct Item<A, K, V> {
     pub(super) source: A,
     pub(super) key: K,
-    /// When it is over.
+    /// Expiry time.
     pub(super) until: Duration,
     pub(super) value: V,
     held: usize,
@@ -42,21 +42,21 @@ pub(super) struct Item<A, K, V> {
 #[derive(Debug)]
 struct Source<K> {
     serials: HashMap<K, u64>,
-    /// Of its items, the oldest first.
+    /// Serial numbers of its items, the oldest first.
     order: VecDeque<u64>,
     bytes: usize,
 }
 
 impl<A: Clone + Eq + Hash, K: Copy + Eq + Hash, V> Shelf<A, K, V> {
-    /// What keeping an item takes: nodes may be half full, and a table may be moving to twice its size.
+    /// Bookkeeping of an item: tree nodes may be half full, and a table may be growing to twice its size.
     const ITEM: usize = 2 * size_of::<(u64, Item<A, K, V>)>()
         + 4 * size_of::<(K, u64)>()
         + 4 * size_of::<u64>()
         + 4 * size_of::<(Duration, u64)>();
-    /// The same for a source.
+    /// Bookkeeping of a source.
     const SOURCE: usize = 4 * size_of::<(A, Source<K>)>() + 256;
 
-    /// An empty shelf. The bounds are raised so that one item of `largest` bytes has its place.
+    /// Creates an empty store. The limits are raised so that one item of `largest` bytes fits.
     pub(super) fn new(bounds: Bounds, largest: usize) -> Self {
         let source_bytes = bounds.source_bytes.max(largest.saturating_add(Self::ITEM));
         Self {
@@ -73,7 +73,7 @@ impl<A: Clone + Eq + Hash, K: Copy + Eq + Hash, V> Shelf<A, K, V> {
         }
     }
 
-    /// The serial number of an item.
+    /// Returns the serial number of an item.
     pub(super) fn find(&self, source: &A, key: &K) -> Option<u64> {
         self.sources.get(source)?.serials.get(key).copied()
     }
@@ -82,7 +82,7 @@ impl<A: Clone + Eq + Hash, K: Copy + Eq + Hash, V> Shelf<A, K, V> {
         self.items.get_mut(&serial).map(|item| &mut item.value)
     }
 
-    /// Keeps a new item that holds `held` bytes; [`evict`](Self::evict) must follow.
+    /// Stores a new item that holds `held` bytes; the caller must call [`evict`](Self::evict) afterwards.
     pub(super) fn insert(&mut self, source: &A, key: K, until: Duration, value: V, held: usize) -> u64 {
         let serial = self.next;
         self.next += 1;
@@ -112,7 +112,7 @@ impl<A: Clone + Eq + Hash, K: Copy + Eq + Hash, V> Shelf<A, K, V> {
         serial
     }
 
-    /// Says that an item holds `held` bytes by now; [`evict`](Self::evict) must follow.
+    /// Updates the bytes that an item holds; the caller must call [`evict`](Self::evict) afterwards.
     pub(super) fn charge(&mut self, serial: u64, held: usize) {
         if let Some(item) = self.items.get_mut(&serial)
             && item.held != held
@@ -132,7 +132,8 @@ impl<A: Clone + Eq + Hash, K: Copy + Eq + Hash, V> Shelf<A, K, V> {
         if let Some(source) = self.sources.get_mut(&item.source) {
             source.bytes -= bytes;
             source.serials.remove(&item.key);
-            // Serial numbers only grow, so the order is sorted. Mostly it is the first or the last one.
+            // Serial numbers only increase, so the order is sorted. Mostly the item is the first or the last
+            // one.
             if source.order.back() == Some(&serial) {
                 source.order.pop_back();
             } else if let Ok(at) = source.order.binary_search(&serial) {
@@ -146,8 +147,7 @@ impl<A: Clone + Eq + Hash, K: Copy + Eq + Hash, V> Shelf<A, K, V> {
         Some(item)
     }
 
-    /// Takes an item out that must go because `source`, or all together, exceed their bounds. To be called until
-    /// there is none.
+    /// Removes an item if `source`, or the whole store, exceeds its limits. Call it until it returns `None`.
     pub(super) fn evict(&mut self, source: &A) -> Option<Item<A, K, V>> {
         let oldest = match self.sources.get(source) {
             Some(kept)
@@ -161,7 +161,7 @@ impl<A: Clone + Eq + Hash, K: Copy + Eq + Hash, V> Shelf<A, K, V> {
         self.remove(oldest?)
     }
 
-    /// Takes an item out that is over, if there is one.
+    /// Removes an expired item, if there is one.
     pub(super) fn expire(&mut self, now: Duration) -> Option<Item<A, K, V>> {
         let &Reverse((until, serial)) = self.deadlines.peek()?;
         if until > now {
@@ -170,7 +170,7 @@ impl<A: Clone + Eq + Hash, K: Copy + Eq + Hash, V> Shelf<A, K, V> {
         self.remove(serial)
     }
 
-    /// Forgets deadlines of items that have gone: those in front, and all once they are more than the others.
+    /// Removes obsolete deadlines: those in front, and all if they outnumber the others.
     fn tidy_deadlines(&mut self) {
         let items = &self.items;
         if self.deadlines.len() > 2 * items.len() + 64 {
@@ -184,7 +184,7 @@ impl<A: Clone + Eq + Hash, K: Copy + Eq + Hash, V> Shelf<A, K, V> {
         }
     }
 
-    /// When [`expire`](Self::expire) has something to do.
+    /// Returns the time at which [`expire`](Self::expire) has work.
     pub(super) fn next_expiry(&self) -> Option<Duration> {
         self.deadlines.peek().map(|Reverse((until, _))| *until)
     }
@@ -193,7 +193,7 @@ impl<A: Clone + Eq + Hash, K: Copy + Eq + Hash, V> Shelf<A, K, V> {
         self.items.len()
     }
 
-    /// Bytes charged: within the bounds after each eviction.
+    /// Returns the bytes charged: within the limits after eviction.
     pub(super) fn held(&self) -> usize {
         self.bytes
     }

@@ -1,4 +1,4 @@
-//! Takes a message apart into datagrams that a smaller MTU carries.
+//! Splits a message into datagrams for a smaller MTU.
 
 use std::collections::VecDeque;
 use std::ops::RangeInclusive;
@@ -8,18 +8,18 @@ use p2p::{Headroom, Packet};
 
 use super::wire::{HEADER, Header, MAX_PARTS};
 
-/// Bytes of a message that one datagram carries where the swarm below carries `inner_mtu`; at least one.
+/// Returns the message bytes in one datagram for an inner MTU of `inner_mtu`; at least one.
 pub(super) fn chunk(inner_mtu: usize) -> usize {
     inner_mtu.saturating_sub(HEADER).max(1)
 }
 
-/// Bytes of the longest message, and no more than `configured`.
+/// Returns the maximum message length in bytes, at most `configured`.
 pub(super) fn mtu(configured: usize, chunk: usize) -> usize {
     let most = chunk.saturating_mul(MAX_PARTS).min(u32::MAX as usize);
     configured.min(most)
 }
 
-/// The header of a message of `len` bytes, with its sizes filled in. `len` is at most [`mtu`].
+/// Returns the header of a message of `len` bytes with its sizes. `len` is at most [`mtu`].
 pub(super) fn sized(header: Header, len: usize, chunk: usize) -> Header {
     Header {
         total_size: len as u32,
@@ -29,14 +29,14 @@ pub(super) fn sized(header: Header, len: usize, chunk: usize) -> Header {
     }
 }
 
-/// Sends a message that needs one datagram only: no copy, and no allocation if it has room for the header.
+/// Sends a message in a single datagram: no copy, and no allocation if it has room for the header.
 pub(super) fn send_whole<A>(out: &mut VecDeque<(A, Packet)>, dst: A, header: &Header, mut packet: Packet) {
     packet.push_front(&header.emit());
     out.push_back((dst, packet));
 }
 
-/// Sends those parts of `message` that are in `ranges`, copied into one buffer from which the datagrams are sliced,
-/// each with `room` around it; returns the bytes sent.
+/// Sends the parts of `message` in `ranges`. Copies them into one buffer, from which the datagrams are
+/// sliced, each with `room` around it. Returns the bytes sent.
 pub(super) fn send_parts<A: Clone>(
     out: &mut VecDeque<(A, Packet)>,
     dst: &A,
@@ -47,7 +47,7 @@ pub(super) fn send_parts<A: Clone>(
     room: Headroom,
 ) -> usize {
     let count = header.part_count.max(1);
-    // Each part goes once, whatever the ranges are.
+    // Each part is sent once, for any ranges.
     let mut next = 0;
     let mut wanted = Vec::new();
     for range in ranges {
@@ -72,7 +72,8 @@ pub(super) fn send_parts<A: Clone>(
         buf.resize(room.front, 0);
         buf.extend_from_slice(&header.emit());
         buf.extend_from_slice(body);
-        // The room behind stays with the datagram, unless this is the last one, which has the rest anyway.
+        // The room behind stays with the datagram, except for the last one, which keeps the rest of the
+        // buffer.
         let cut = (buf.len() + room.back).min(buf.capacity());
         let rest = buf.split_off(cut);
         out.push_back((

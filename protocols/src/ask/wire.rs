@@ -1,36 +1,37 @@
-//! The header of every datagram, and the inquiries that ask peers make into what became of an ask.
+//! The header of every datagram, and the inquiries about the state of an ask.
 
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-/// Bytes of a [`Header`]: six big-endian words of 32 bits.
+/// Length of a [`Header`] in bytes: six big-endian words of 32 bits.
 pub const HEADER: usize = 24;
 
-/// Parts that a message has at most: their number is a field of 16 bits.
+/// Maximum number of parts of a message: the number is a field of 16 bits.
 pub const MAX_PARTS: usize = u16::MAX as usize;
 
-/// The longest that an ask is waited for; longer timeouts are cut to it, so that a server need not remember longer.
+/// Maximum timeout of an ask; longer ones are shortened to it, so that a server need not remember longer.
 pub(super) const MAX_TIMEOUT: Duration = Duration::from_mins(10);
 
-/// The timeout field of a tell: go-p2p's value for "no deadline", in milliseconds.
+/// The timeout field of a tell in milliseconds: go-p2p's value for "no deadline".
 pub(super) const NO_DEADLINE: u32 = 1 << 28;
 
 const ASK: u32 = 1 << 31;
 const REPLY: u32 = 1 << 30;
 
-/// A moment as 32 bits of milliseconds, good for telling times apart that are less than 12 days from one another.
+/// A time as 32 bits of milliseconds, which distinguishes times that are less than 12 days apart.
 ///
-/// The top bit says which of two interleaved sequences of epochs, 2³¹ ms long each and half a length apart, the
-/// others count from, so that no moment is close to where its sequence wraps.
+/// The top bit selects one of two interleaved sequences of epochs, each 2³¹ ms long and half a length apart;
+/// the other bits count from the start of that epoch. So no time is close to the point where its sequence
+/// wraps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct PhaseTime(pub u32);
 
 impl PhaseTime {
     const EPOCH: i64 = 1 << 31;
-    /// How much later than the even epochs the odd ones begin.
+    /// Offset of the odd epochs from the even epochs.
     const ODD: i64 = 1 << 30;
 
-    /// The phase of a moment given in milliseconds since the Unix epoch.
+    /// Converts a time in milliseconds since the Unix epoch.
     pub fn new(unix_ms: u64) -> Self {
         let unix_ms = i64::try_from(unix_ms).unwrap_or(i64::MAX);
         let phase = unix_ms.rem_euclid(Self::EPOCH);
@@ -40,11 +41,11 @@ impl PhaseTime {
         } else {
             (1 << 31, (unix_ms - Self::ODD).rem_euclid(Self::EPOCH))
         };
-        // A remainder of 2³¹ fits.
+        // A remainder modulo 2³¹ fits.
         Self(bit | u32::try_from(since).unwrap_or_default())
     }
 
-    /// The moment, in milliseconds since the Unix epoch, that a node whose clock shows `clock_ms` takes this for.
+    /// Returns the time in milliseconds since the Unix epoch, as seen by a node with the clock `clock_ms`.
     pub fn recover(self, clock_ms: u64) -> u64 {
         let clock = i64::try_from(clock_ms).unwrap_or(i64::MAX);
         let offset = if self.0 >> 31 == 0 { 0 } else { Self::ODD };
@@ -54,38 +55,38 @@ impl PhaseTime {
     }
 }
 
-/// What tells one ask of a node from all its others; a reply carries that of its ask.
+/// Identifies an ask among all asks of a node; a reply has the key of its ask.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Key {
-    /// Counts the messages of one swarm, from 1.
+    /// The number of the message in its swarm, from 1.
     pub counter: u32,
-    /// When the message was made, by the sender's clock.
+    /// The creation time of the message, by the sender's clock.
     pub origin: PhaseTime,
 }
 
-/// What stands in front of each part of a message.
+/// The header of each part of a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Header {
-    /// The message is an ask, or the reply to one.
+    /// Whether the message is an ask, or the reply to one.
     pub is_ask: bool,
-    /// The message is a reply. Without `is_ask` this means nothing.
+    /// Whether the message is a reply. Meaningless without `is_ask`.
     pub is_reply: bool,
-    /// Of a reply: 0, or why there is no response.
+    /// In a reply: 0, or the reason for the rejection.
     pub error_code: u8,
-    /// Which message.
+    /// Identifies the message.
     pub key: Key,
-    /// Bytes of the whole message.
+    /// Length of the whole message in bytes.
     pub total_size: u32,
-    /// Which part of it this is, from 0.
+    /// The index of this part, from 0.
     pub part_index: u16,
-    /// How many parts it has. An empty message has 0.
+    /// The number of parts. An empty message has 0.
     pub part_count: u16,
-    /// How long the sender waits for the answer, in milliseconds.
+    /// The timeout of the ask in milliseconds.
     pub timeout_ms: u32,
 }
 
 impl Header {
-    /// How long the sender of an ask waits; no timeout means the longest.
+    /// Returns the timeout of an ask; a value of zero means the maximum.
     pub(super) fn timeout(&self) -> Duration {
         match self.timeout_ms {
             0 => MAX_TIMEOUT,
@@ -93,8 +94,8 @@ impl Header {
         }
     }
 
-    /// The header at the front of `bytes`, and the part behind it; `None` if they are too short. Bits without a
-    /// meaning are ignored.
+    /// Parses the header at the front of `bytes`. Returns it and the part behind it; `None` if `bytes` is too
+    /// short. Unknown bits are ignored.
     pub fn parse(bytes: &[u8]) -> Option<(Self, &[u8])> {
         let (words, body) = bytes.split_first_chunk::<HEADER>()?;
         let mut words = words
@@ -121,7 +122,7 @@ impl Header {
         Some((header, body))
     }
 
-    /// The header's bytes.
+    /// Encodes the header.
     pub fn emit(&self) -> [u8; HEADER] {
         let flag = |set, bit| if set { bit } else { 0 };
         let words = [
@@ -140,39 +141,39 @@ impl Header {
     }
 }
 
-/// The counter of inquiries: no message has it, so that no ask can take an inquiry for its reply.
+/// The counter of inquiries: no message has it, so an inquiry cannot match a pending ask.
 pub(super) const INQUIRY_COUNTER: u32 = 0;
 
-/// The error code of inquiries, so that even who mistook one for a reply would see a failed ask and no response.
+/// The error code of inquiries: a peer that mistakes one for a reply sees a failed ask, not a response.
 pub(super) const INQUIRY_CODE: u8 = u8::MAX;
 
-/// Who says which parts it lacks.
+/// The direction of an inquiry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Lacks {
-    /// The asker, parts of the reply: a question.
+    /// The asking node lacks parts of the reply: a question.
     Reply,
-    /// The server, parts of the request: the answer to that question while there is no reply. If it lacks none it
-    /// is at work.
+    /// The server lacks parts of the request: the answer to the question while there is no reply. With no
+    /// parts, the request is being processed.
     Request,
 }
 
-/// One node's account of an ask that both know.
+/// An inquiry about an ask.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Inquiry {
     pub(super) about: Key,
     pub(super) lacks: Lacks,
-    /// The parts lacked, as far as they fit; those not named may be lacked as well, if there are as many ranges as fit.
+    /// The missing parts, up to the maximum number of ranges; at the maximum, further parts may be missing.
     pub(super) parts: Vec<RangeInclusive<u16>>,
 }
 
-/// Ranges that one inquiry names at most, so that it fits small MTUs and small budgets; further ones come up in the next.
+/// Maximum number of ranges in one inquiry, so that it fits small MTUs; the next inquiry names further ones.
 pub(super) const MAX_RANGES: usize = 12;
 
-/// All parts, however many there are.
+/// All parts of any message.
 pub(super) const ALL: RangeInclusive<u16> = 0..=u16::MAX;
 
 impl Inquiry {
-    /// What `bytes`, the body of a datagram with [`INQUIRY_COUNTER`], say; `None` if it is nothing of this form.
+    /// Parses the body of a datagram with [`INQUIRY_COUNTER`]; `None` if it is invalid.
     pub(super) fn parse(bytes: &[u8]) -> Option<Self> {
         let (&lacks, rest) = bytes.split_first()?;
         let (counter, rest) = rest.split_first_chunk()?;
@@ -201,7 +202,7 @@ impl Inquiry {
         })
     }
 
-    /// The body of the inquiry.
+    /// Encodes the body of the inquiry.
     pub(super) fn emit(&self) -> Vec<u8> {
         let mut bytes = vec![match self.lacks {
             Lacks::Reply => 0,
@@ -240,7 +241,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_parses_is_what_was_emitted(bytes in proptest::collection::vec(any::<u8>(), 0..80)) {
+        fn parsing_and_encoding_round_trip(bytes in proptest::collection::vec(any::<u8>(), 0..80)) {
             if let Some(inquiry) = Inquiry::parse(&bytes) {
                 prop_assert_eq!(inquiry.emit(), bytes);
             }

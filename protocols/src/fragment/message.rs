@@ -1,4 +1,4 @@
-//! One message on its way to being whole, and what is remembered of it afterwards.
+//! The reassembly of one message, and the record of a finished message.
 
 use std::time::Duration;
 
@@ -8,44 +8,44 @@ use p2p::{Headroom, Packet, Reason};
 use super::spare::Spares;
 use super::wire::{Header, MAX_PARTS};
 
-/// How many times its content a growing buffer may take, so that it is moved once or twice, not at each
-/// fragment. It never takes more than twice what the whole message can.
+/// Factor by which a growing buffer may exceed its contents, so that it is reallocated once or twice instead
+/// of for each fragment. It never exceeds twice the maximum of the whole message.
 const GROWTH: usize = 8;
 
-/// A message of which some fragments are here.
+/// A partially received message.
 #[derive(Debug)]
 pub(super) struct Partial<A> {
     pub(super) src: A,
     pub(super) id: u32,
     pub(super) begun: Duration,
-    /// Whether a fragment came since it was last asked.
+    /// Whether a fragment arrived since the flag was last cleared.
     pub(super) grew: bool,
     total: u8,
-    /// One bit for each part that is here.
+    /// One bit for each received part.
     seen: [u64; 4],
-    /// In the order in which they came, which is the order of their bytes in `buf`.
+    /// In order of arrival, which is the order of their bytes in `buf`.
     parts: Vec<Part>,
-    /// Room in front, then the payloads. It grows with what came, never with what a header claims.
+    /// Room in front, then the payloads. It grows with the received bytes, never with what a header claims.
     buf: BytesMut,
 }
 
 #[derive(Clone, Copy, Debug)]
 struct Part {
     number: u8,
-    /// Where in `buf` it ends; it starts where the one before it ends.
+    /// The end of its bytes in `buf`; they start at the end of the part before.
     end: usize,
 }
 
-/// What a message made of a fragment.
+/// The result of adding a fragment.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Accepted {
     Kept,
     Whole,
-    /// The fragment is not part of it, or was here before.
+    /// The fragment does not belong to the message, or is a duplicate.
     Refused(Reason),
     /// The message exceeds the MTU.
     Oversize,
-    /// The sender began another message under the same id.
+    /// The sender started another message with the same id.
     Restarted,
 }
 
@@ -63,25 +63,25 @@ impl<A> Partial<A> {
         }
     }
 
-    /// Memory of a message with `bytes` of buffers: its entries in an ordered and in a hashed table count
-    /// several times, for nodes half full and for a table that is moved to twice its size.
+    /// Returns the memory of a message with `bytes` of buffers. Its entries in an ordered and a hashed table
+    /// count several times, for nodes that are half full and for a table that grows to twice its size.
     pub(super) const fn cost(bytes: usize) -> usize {
         2 * size_of::<(u64, Self)>() + 6 * size_of::<u64>() + 4 * size_of::<((A, u32), u64)>() + 64 + bytes
     }
 
-    /// The most that one message of `mtu` bytes can cost.
+    /// Returns the maximum memory of one message of `mtu` bytes.
     pub(super) const fn max_cost(mtu: usize, room: Headroom) -> usize {
         let whole = mtu.saturating_add(room.front + room.back);
         let parts = Self::cost(2 * MAX_PARTS * size_of::<Part>());
         parts.saturating_add(whole.saturating_mul(2))
     }
 
-    /// What this message costs now.
+    /// Returns the current memory of this message.
     pub(super) fn held(&self) -> usize {
         Self::cost(self.buf.capacity() + self.parts.capacity() * size_of::<Part>())
     }
 
-    /// Fragments that are here.
+    /// Returns the number of received fragments.
     pub(super) fn parts(&self) -> usize {
         self.parts.len()
     }
@@ -99,7 +99,7 @@ impl<A> Partial<A> {
             return Accepted::Refused(Reason::Malformed);
         }
         let bit = 1 << (header.part() % 64);
-        // Of a part's 8 bits two choose the word, so it is there.
+        // Two of the part's 8 bits select the word, so it exists.
         let Some(seen) = self.seen.get_mut(usize::from(header.part() / 64)) else {
             return Accepted::Refused(Reason::Malformed);
         };
@@ -132,8 +132,8 @@ impl<A> Partial<A> {
         }
     }
 
-    /// Makes place for `more` bytes: in a buffer that is held anyway, if it is about as large as the whole message,
-    /// else as growth by what came allows.
+    /// Makes room for `more` bytes: in a spare buffer, if one has about the size of the whole message, or
+    /// else by growing.
     fn reserve(&mut self, more: usize, mtu: usize, room: Headroom, spares: &mut Spares) {
         let needed = self.buf.len().max(room.front) + more;
         if needed <= self.buf.capacity() {
@@ -151,7 +151,7 @@ impl<A> Partial<A> {
         }
     }
 
-    /// The fragments that are here, with their numbers.
+    /// Iterates over the received fragments with their numbers.
     fn payloads(&self, front: usize) -> impl Iterator<Item = (u8, &[u8])> {
         let mut start = front;
         self.parts.iter().map(move |part| {
@@ -166,8 +166,8 @@ impl<A> Partial<A> {
         payloads.find_map(|(at, payload)| (at == number).then_some(payload))
     }
 
-    /// Ends the message: its payload, in one buffer, in order. Of fragments that came in order nothing is
-    /// copied again. The buffer is remembered among `spares`.
+    /// Returns the payload in one buffer, in order. Fragments that arrived in order are not copied again.
+    /// Records the buffer in `spares`.
     pub(super) fn assemble(&mut self, room: Headroom, spares: &mut Spares) -> Packet {
         spares.remember(&mut self.buf);
         let in_order = self
@@ -182,7 +182,7 @@ impl<A> Partial<A> {
         }
     }
 
-    /// A copy of the payload, in order. Apart, for the sake of the stack of whoever needs no copy.
+    /// Copies the payload in order. A separate function, so that callers without a copy need less stack.
     #[cold]
     #[inline(never)]
     fn sorted(&self, room: Headroom) -> Packet {
@@ -199,7 +199,7 @@ impl<A> Partial<A> {
         whole
     }
 
-    /// What is remembered of the message after `at`, when it ended because of `reason`.
+    /// Returns the record of the message, which ended at `at` for `reason`.
     pub(super) fn end(&self, at: Duration, reason: Reason, front: usize) -> Ended {
         Ended {
             id: self.id,
@@ -214,24 +214,24 @@ impl<A> Partial<A> {
     }
 }
 
-/// A message that is whole or was given up, known for a while by the marks of its fragments.
+/// The record of a complete or dropped message, which recognises its late fragments for a while.
 #[derive(Debug)]
 pub(super) struct Ended {
     pub(super) id: u32,
     pub(super) at: Duration,
-    /// Why a late fragment of it is dropped.
+    /// The reason for dropping its late fragments.
     pub(super) reason: Reason,
     total: u8,
     marks: Box<[u32]>,
 }
 
 impl Ended {
-    /// What it costs, beside [`Partial::cost`] for the tables.
+    /// Returns the memory of the record, besides [`Partial::cost`] for the tables.
     pub(super) fn held(&self) -> usize {
         size_of_val(&*self.marks)
     }
 
-    /// Whether this fragment is of this message, rather than of another one with the same id.
+    /// Returns whether this fragment belongs to this message, rather than to another one with the same id.
     pub(super) fn owns(&self, header: Header, payload: &[u8]) -> bool {
         let mark = mark(header.part(), payload);
         let same_part = |known: &&u32| (**known ^ mark).trailing_zeros() >= u8::BITS;
@@ -244,8 +244,8 @@ impl Ended {
     }
 }
 
-/// Tells fragments apart that are not meant to look alike: by length and by the bytes at both ends. The low 8 bits
-/// are the part's number.
+/// Returns a short fingerprint of a fragment, from its length and the bytes at both ends. It is not
+/// collision-resistant. The low 8 bits are the number of the part.
 fn mark(part: u8, payload: &[u8]) -> u32 {
     let number = |bytes: Option<&[u8; 8]>| bytes.map_or(0, |bytes| u64::from_le_bytes(*bytes));
     let mixed = [number(payload.first_chunk()), number(payload.last_chunk())];

@@ -1,10 +1,18 @@
-//! Messages longer than an MTU, as fragments that a stranger on a lossy medium may lose, repeat, forge or reorder.
+//! Splits messages longer than an MTU into fragments, and reassembles them from untrusted sources on a lossy
+//! medium.
 //!
-//! The wire form is that of go-p2p's `fragswarm`. [`split`](split()) takes a message apart, [`Ids`] numbers it, and a
-//! [`Reassembler`] puts it together within [`Limits`]. Under pressure whole messages go, the oldest first:
-//! fragments dropped one by one would leave nothing but ruins of many.
+//! The encoding is that of go-p2p's `fragswarm`. [`split`](split()) splits a message, [`Ids`] numbers it, and
+//! a [`Reassembler`] reassembles it.
 //!
-//! Deliberately absent: retransmission, and any promise about who sent a fragment.
+//! # Limits
+//! [`Limits`] bounds the memory of incomplete messages, in total and for each source. At a limit, whole
+//! messages are dropped, the oldest first: dropping single fragments would leave many incomplete messages.
+//! [`Reassembler::poll_given_up`] reports each dropped message.
+//!
+//! # Security
+//! Sources are not authenticated: see [`Reassembler`].
+//!
+//! Deliberately absent: retransmission, and authentication of fragments.
 
 mod message;
 mod reassemble;

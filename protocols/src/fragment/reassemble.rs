@@ -1,4 +1,4 @@
-//! Puts messages together again from fragments that strangers sent.
+//! Reassembles messages from fragments of untrusted sources.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::hash::Hash;
@@ -11,31 +11,31 @@ use super::spare::Spares;
 use super::wire::Header;
 use crate::hash::HashMap;
 
-/// What a [`Reassembler`] keeps at most.
+/// Limits of a [`Reassembler`].
 ///
-/// Bytes are memory: buffers with their spare capacity, and the bookkeeping about them. At a limit of a source its oldest
-/// message goes, whole; at the limit of all sources the oldest that did not grow since it was last passed over, so that
-/// messages that go on to arrive stay before a flood of those that never do. The byte limits are raised to what one message
-/// of the MTU can take, if they are smaller.
+/// Bytes are memory: buffers with their spare capacity, and bookkeeping. At a limit of one source, its oldest
+/// message is dropped as a whole. At the total limit, the oldest message that did not grow since it was last
+/// skipped is dropped, so that messages in progress survive a flood of messages that never complete. Byte
+/// limits below the maximum size of one message of the MTU are raised to it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Bytes of all messages together. More lets more senders send long messages at a time.
+    /// Bytes of all messages together. A higher value lets more senders send long messages at a time.
     pub bytes: usize,
-    /// Bytes of the messages of one source. More lets one sender have more long messages under way, and lets
-    /// one attacker displace more of everybody's.
+    /// Bytes of the messages of one source. A higher value lets one sender have more long messages in
+    /// progress, and lets one attacker displace more of other sources' messages.
     pub source_bytes: usize,
-    /// Messages of one source that are begun and not whole. Their own oldest goes.
+    /// Incomplete messages of one source. Beyond this, its oldest message is dropped.
     pub source_messages: usize,
-    /// How long after its first fragment a message may take to be whole.
+    /// Time after its first fragment in which a message must be complete.
     pub timeout: Duration,
-    /// How long late fragments of a message that is whole, or was dropped, are known as such. Longer catches
-    /// later duplicates; shorter lets a sender that restarted, and counts from 0 again, be heard earlier where its
-    /// fragments look like the ones before.
+    /// Time for which late fragments of a complete or dropped message are recognised. A longer time detects
+    /// later duplicates; a shorter time accepts a restarted sender, which counts from 0 again, earlier if its
+    /// fragments resemble the previous ones.
     pub linger: Duration,
 }
 
 impl Default for Limits {
-    /// 32 MiB, of these 4 MiB for a source; 256 messages of a source; 10 s, as go-p2p; 1 s.
+    /// 32 MiB, of these 4 MiB for one source; 256 messages of one source; 10 s, as in go-p2p; 1 s.
     fn default() -> Self {
         Self {
             bytes: 32 << 20,
@@ -47,45 +47,46 @@ impl Default for Limits {
     }
 }
 
-/// What became of a fragment.
+/// The result of a fragment.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Handled {
-    /// It was a message or completed one.
+    /// It completed a message.
     Whole {
         /// The message, without headers.
         message: Packet,
-        /// How many fragments it took.
+        /// Number of fragments of the message.
         parts: usize,
     },
-    /// It waits for the rest of its message.
+    /// It was stored until the rest of its message arrives.
     Kept {
-        /// Whether it is the first one that came of it.
+        /// Whether it is the first received fragment of its message.
         first: bool,
     },
-    /// It was dropped alone, for this reason.
+    /// Only this fragment was dropped, for this reason.
     Dropped(Reason),
 }
 
-/// A message that was given up before it was whole.
+/// A message that was dropped before it was complete.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct GivenUp<A> {
-    /// Who sent it.
+    /// The source.
     pub src: A,
-    /// Why it was given up.
+    /// The reason.
     pub reason: Reason,
-    /// How many fragments of it were here.
+    /// Number of its received fragments.
     pub parts: usize,
 }
 
 /// Reassembles the messages of all sources within [`Limits`].
 ///
-/// `now` is the time since any fixed moment. The first fragment of a message fixes its number of parts; one
-/// that disagrees is dropped. A fragment that comes again is dropped too; one that comes again with other
-/// bytes shows that its sender started over, so the message begins anew with it.
+/// `now` is the time since any fixed moment. The first fragment of a message fixes its number of parts; a
+/// fragment that disagrees is dropped. A repeated fragment is dropped, too; if its bytes differ, its sender
+/// has restarted, and the message starts again with it.
 ///
-/// A sender is known by its address only: an attacker that can forge it can spoil its messages, and one that fills
-/// [`Limits::bytes`] from forged addresses between two fragments of a message displaces it. Put a layer below that proves the
-/// source where that matters.
+/// # Security
+/// A sender is identified by its address only. An attacker that can forge the address can corrupt its
+/// messages, and an attacker that fills [`Limits::bytes`] from forged addresses between two fragments of a
+/// message displaces it. Use a layer below that authenticates the source if this matters.
 #[derive(Debug)]
 pub struct Reassembler<A> {
     limits: Limits,
@@ -94,24 +95,24 @@ pub struct Reassembler<A> {
     /// The key of each message in one of the two tables below.
     index: HashMap<(A, u32), u64>,
     sources: HashMap<A, Source>,
-    /// In the order in which they were begun, which is the one in which they expire.
+    /// In the order in which they began, which is the order of their timeouts.
     partial: BTreeMap<u64, Partial<A>>,
-    /// Keys in the order in which messages give way to new ones, with some of messages that are gone.
+    /// Keys in the order in which messages are considered for eviction, including some of removed messages.
     turns: VecDeque<u64>,
-    /// In the order in which they ended. They go first where memory is short.
+    /// In the order in which they ended. They are evicted first.
     ended: BTreeMap<u64, (A, Ended)>,
     next_key: u64,
-    /// When what is overdue was last looked for: the fragments of a batch come at one time.
+    /// The time of the last check for timeouts: the fragments of a batch have the same time.
     looked: Option<Duration>,
-    /// Of messages, and of what is remembered of them.
+    /// Bytes of messages and records.
     bytes: usize,
     spares: Spares,
-    /// The message that the last fragment belonged to, and mostly the next one does, too.
+    /// The message of the last fragment; mostly the next fragment belongs to it, too.
     last: u64,
     given_up: VecDeque<GivenUp<A>>,
 }
 
-/// What one source holds.
+/// The state of one source.
 #[derive(Debug, Default)]
 struct Source {
     bytes: usize,
@@ -119,16 +120,16 @@ struct Source {
     partial: VecDeque<u64>,
 }
 
-/// Keys of messages that are gone and still have a turn, at most, beside as many as twice those that are not.
+/// Maximum number of obsolete keys in `turns`, besides twice the number of messages.
 const MOST_GONE: usize = 64;
 
-/// Memory of a source apart from its messages; the table may be moving to twice its size.
+/// Returns the memory of a source without its messages; the table may be growing to twice its size.
 const fn source_cost<A>() -> usize {
     4 * size_of::<(A, Source)>() + 64
 }
 
 impl<A: Clone + Eq + Hash> Reassembler<A> {
-    /// Reassembles messages of up to `mtu` bytes, and leaves `room` in front of each.
+    /// Creates a reassembler for messages of up to `mtu` bytes, with `room` in front of each.
     pub fn new(limits: Limits, mtu: usize, room: Headroom) -> Self {
         let source_bytes = limits.source_bytes.max(Partial::<A>::max_cost(mtu, room));
         Self {
@@ -154,9 +155,9 @@ impl<A: Clone + Eq + Hash> Reassembler<A> {
         }
     }
 
-    /// Takes a fragment from `src`.
+    /// Processes a fragment from `src`.
     ///
-    /// A message of one part passes without a copy and without leaving a trace.
+    /// A message of one part passes without a copy and without any state.
     pub fn handle(&mut self, now: Duration, src: &A, mut packet: Packet) -> Handled {
         let Ok((header, len)) = Header::read(&packet) else {
             return Handled::Dropped(Reason::Malformed);
@@ -185,7 +186,8 @@ impl<A: Clone + Eq + Hash> Reassembler<A> {
             if let Some(handled) = self.extend(now, key, header, payload) {
                 return handled;
             }
-            // The sender began another message under this id, unless this is left of one that has ended.
+            // The sender started another message with this id, unless this is a late fragment of an ended
+            // one.
             match self.ended.get(&key) {
                 Some((_, ended)) if ended.owns(header, payload) => return Handled::Dropped(ended.reason),
                 Some(_) => self.forget(key),
@@ -195,7 +197,7 @@ impl<A: Clone + Eq + Hash> Reassembler<A> {
         self.begin(now, src, header, payload)
     }
 
-    /// Gives up what is overdue at `now`.
+    /// Drops the messages that have timed out at `now`.
     pub fn handle_timeout(&mut self, now: Duration) {
         self.looked = Some(now);
         while let Some((&key, partial)) = self.partial.first_key_value()
@@ -210,7 +212,7 @@ impl<A: Clone + Eq + Hash> Reassembler<A> {
         }
     }
 
-    /// When [`handle_timeout`](Self::handle_timeout) has something to do next.
+    /// Returns the time at which [`handle_timeout`](Self::handle_timeout) is due.
     pub fn poll_timeout(&self) -> Option<Duration> {
         let partial = self.partial.first_key_value();
         let ended = self.ended.first_key_value();
@@ -219,27 +221,27 @@ impl<A: Clone + Eq + Hash> Reassembler<A> {
         [overdue, forgotten].into_iter().flatten().min()
     }
 
-    /// The next message that was given up, to be counted. Drain this after every other call.
+    /// Returns the next dropped message, to be counted. Drain this after every other call.
     pub fn poll_given_up(&mut self) -> Option<GivenUp<A>> {
         self.given_up.pop_front()
     }
 
-    /// Messages that are begun and not whole.
+    /// Returns the number of incomplete messages.
     pub fn in_flight(&self) -> usize {
         self.partial.len()
     }
 
-    /// Bytes that everything kept is charged: never more than [`Limits::bytes`] after a call.
+    /// Returns the bytes charged: after a call, never more than [`Limits::bytes`].
     pub fn held(&self) -> usize {
         self.bytes + self.spares.held()
     }
 
-    /// The limits in force.
+    /// Returns the effective limits.
     pub fn limits(&self) -> &Limits {
         &self.limits
     }
 
-    /// Gives up everything, because of `reason`.
+    /// Drops everything for this reason.
     pub fn clear(&mut self, reason: Reason) {
         while let Some((&key, _)) = self.partial.first_key_value() {
             self.give_up(key, reason, None);
@@ -266,11 +268,11 @@ impl<A: Clone + Eq + Hash> Reassembler<A> {
         self.next_key
     }
 
-    /// Begins a message with the first fragment that came of it.
+    /// Starts a message with its first received fragment.
     fn begin(&mut self, now: Duration, src: &A, header: Header, payload: &[u8]) -> Handled {
         let key = self.new_key();
         let mut partial = Partial::new(src.clone(), header, now);
-        // It is neither whole nor too long: it has several parts, and this one was checked.
+        // It cannot be complete or too long: it has several parts, and this one was checked.
         partial.accept(header, payload, self.mtu, self.room, &mut self.spares);
         self.index.insert((src.clone(), header.id()), key);
         let source = self.sources.entry(src.clone()).or_insert_with(|| {
@@ -289,7 +291,8 @@ impl<A: Clone + Eq + Hash> Reassembler<A> {
         Handled::Kept { first: true }
     }
 
-    /// Adds to a message that is begun; `None` if it has ended, or the fragment shows that its sender started over.
+    /// Adds a fragment to a message in progress. Returns `None` if the message has ended, or the fragment
+    /// shows that its sender has restarted.
     fn extend(&mut self, now: Duration, key: u64, header: Header, payload: &[u8]) -> Option<Handled> {
         let partial = self.partial.get_mut(&key)?;
         self.last = key;
@@ -324,7 +327,7 @@ impl<A: Clone + Eq + Hash> Reassembler<A> {
         Some(Handled::Whole { message, parts })
     }
 
-    /// Drops a message whole; remembers it if `at` says when that is.
+    /// Drops a message as a whole. If `at` is set, keeps a record of it.
     fn give_up(&mut self, key: u64, reason: Reason, at: Option<Duration>) {
         let Some(partial) = self.remove(key) else { return };
         self.given_up.push_back(GivenUp {
@@ -341,7 +344,7 @@ impl<A: Clone + Eq + Hash> Reassembler<A> {
         }
     }
 
-    /// Takes a message out of everything but the index.
+    /// Removes a message from all tables except the index.
     fn remove(&mut self, key: u64) -> Option<Partial<A>> {
         let partial = self.partial.remove(&key)?;
         self.bytes -= partial.held();
@@ -378,7 +381,7 @@ impl<A: Clone + Eq + Hash> Reassembler<A> {
         }
     }
 
-    /// Gives up the oldest messages, of `src` and then of all, until everything is within its limits.
+    /// Drops the oldest messages, of `src` and then of all sources, until the limits hold.
     fn enforce(&mut self, now: Duration, src: &A) {
         while let Some(source) = self.sources.get(src)
             && (source.bytes > self.limits.source_bytes || source.partial.len() > self.limits.source_messages)
@@ -389,8 +392,8 @@ impl<A: Clone + Eq + Hash> Reassembler<A> {
         self.shrink(Some(now));
     }
 
-    /// Brings the total within its limit: spare buffers go first, then what has ended, then, if `now` is known, what
-    /// has not.
+    /// Enforces the total limit: frees spare buffers first, then records of ended messages, then, if `now` is
+    /// set, incomplete messages.
     fn shrink(&mut self, now: Option<Duration>) {
         while self.held() > self.limits.bytes {
             if self.spares.forget() {
@@ -408,8 +411,8 @@ impl<A: Clone + Eq + Hash> Reassembler<A> {
         }
     }
 
-    /// The oldest message that did not grow since it was last passed over: a second-chance (clock) order, which costs a
-    /// fragment one flag.
+    /// Returns the oldest message that did not grow since it was last skipped: a second-chance (clock) order,
+    /// which costs one flag for each fragment.
     fn least_useful(&mut self) -> Option<u64> {
         while let Some(key) = self.turns.pop_front() {
             match self.partial.get_mut(&key) {

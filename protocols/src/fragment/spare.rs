@@ -1,31 +1,31 @@
-//! Buffers of messages that were delivered, for the next messages: sparing the system making new ones.
+//! A cache of the buffers of delivered messages, which saves allocations for the next messages.
 
 use bytes::BytesMut;
 
-/// Buffers that are remembered.
+/// Maximum number of cached buffers.
 const REMEMBERED: usize = 4;
 
-/// Bytes of a buffer that is worth remembering: an allocator keeps smaller ones at hand itself.
+/// Minimum size of a cached buffer in bytes: allocators cache smaller ones themselves.
 const SMALLEST: usize = 8 << 10;
 
-/// Bytes of a buffer that is remembered at most.
+/// Maximum size of a cached buffer in bytes.
 const LARGEST: usize = 256 << 10;
 
-/// What is remembered, the oldest first.
+/// The cached buffers, the oldest first.
 #[derive(Debug, Default)]
 pub(super) struct Spares {
-    /// Empty handles, and how large the buffers are.
+    /// Empty handles, with the sizes of the buffers.
     lent: Vec<(BytesMut, usize)>,
     held: usize,
 }
 
 impl Spares {
-    /// Bytes that are remembered, whether their messages are still in use or not.
+    /// Returns the bytes of the cached buffers, whether their messages are still in use or not.
     pub(super) fn held(&self) -> usize {
         self.held
     }
 
-    /// A buffer for `whole` bytes or up to twice as many, if one is free.
+    /// Returns a buffer for `whole` bytes, with up to twice that size, if one is free.
     pub(super) fn take(&mut self, whole: usize) -> Option<BytesMut> {
         let fits = |bytes: usize| (whole..=2 * whole).contains(&bytes);
         let free = |(buf, bytes): &mut (BytesMut, usize)| fits(*bytes) && buf.try_reclaim(*bytes);
@@ -35,7 +35,7 @@ impl Spares {
         Some(buf)
     }
 
-    /// Remembers a buffer that is about to be delivered, in place of the oldest if there are many.
+    /// Caches a buffer that is about to be delivered; at the limit, replaces the oldest.
     pub(super) fn remember(&mut self, buf: &mut BytesMut) {
         let bytes = buf.capacity();
         if (SMALLEST..=LARGEST).contains(&bytes) {
@@ -47,7 +47,7 @@ impl Spares {
         }
     }
 
-    /// Forgets the oldest; returns false if there was none.
+    /// Removes the oldest buffer. Returns `false` if there was none.
     pub(super) fn forget(&mut self) -> bool {
         let some = !self.lent.is_empty();
         if some {
@@ -62,16 +62,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_buffer_is_taken_again_once_its_message_is_dropped_and_only_for_one_of_its_size() {
+    fn a_buffer_is_reused_after_its_message_is_dropped_and_for_a_similar_size_only() {
         let mut spares = Spares::default();
         let mut buf = BytesMut::zeroed(SMALLEST);
         let at = buf.as_ptr();
         spares.remember(&mut buf);
-        assert!(spares.take(SMALLEST).is_none(), "it is in use");
+        assert!(spares.take(SMALLEST).is_none(), "the buffer is in use");
         drop(buf);
-        assert!(spares.take(SMALLEST + 1).is_none(), "it is too small");
-        assert!(spares.take(SMALLEST / 2 - 1).is_none(), "it is too large");
-        let taken = spares.take(SMALLEST - 1).expect("it is free");
+        assert!(spares.take(SMALLEST + 1).is_none(), "the buffer is too small");
+        assert!(spares.take(SMALLEST / 2 - 1).is_none(), "the buffer is too large");
+        let taken = spares.take(SMALLEST - 1).expect("the buffer is free");
         assert_eq!(
             (taken.as_ptr(), taken.capacity(), spares.held()),
             (at, SMALLEST, 0)
@@ -79,7 +79,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_remembered_is_bounded() {
+    fn the_cache_is_bounded() {
         let mut spares = Spares::default();
         for bytes in [1, SMALLEST - 1, LARGEST + 1] {
             spares.remember(&mut BytesMut::zeroed(bytes));

@@ -1,4 +1,4 @@
-//! Takes a message apart into fragments that a smaller MTU carries.
+//! Splits a message into fragments for a smaller MTU.
 
 use std::hash::Hash;
 
@@ -8,28 +8,29 @@ use p2p::{Error, Headroom, Packet, Result};
 use super::wire::{Header, MAX_HEADER, MAX_PARTS, OVERHEAD};
 use crate::hash::HashMap;
 
-/// Payload bytes that one fragment carries where the swarm below carries `inner_mtu`; at least one.
+/// Returns the payload bytes of one fragment for an inner MTU of `inner_mtu`; at least one.
 pub fn chunk(inner_mtu: usize) -> usize {
     inner_mtu.saturating_sub(OVERHEAD).max(1)
 }
 
-/// Bytes of the longest message that fragments of `chunk` bytes carry, and no more than `configured`.
+/// Returns the maximum length in bytes of a message in fragments of `chunk` bytes, at most `configured`.
 pub fn mtu(configured: usize, chunk: usize) -> usize {
     configured.min(chunk.saturating_mul(MAX_PARTS))
 }
 
-/// Hands the fragments of message `id` to `emit`, in order, each with `room` around it.
+/// Passes the fragments of message `id` to `emit`, in order, each with `room` around it.
 ///
-/// A message of one part keeps its own buffer: no copy, and no allocation if it has room for the header. A
-/// longer one is copied once, into one buffer from which the fragments are sliced. Where `room` is empty, or
-/// filled by the layers below to the last byte, they lie in memory without a gap, so that a base can send them
-/// as one buffer.
+/// A message of one part keeps its buffer: no copy, and no allocation if it has room for the header. A longer
+/// one is copied once, into one buffer from which the fragments are sliced. If `room` is empty, or the layers
+/// below fill it completely, the fragments are contiguous in memory, so that a base can send them as one
+/// buffer.
 ///
-/// `slab` remembers that buffer, and the next call with it takes the buffer again if all fragments are dropped by
-/// then and it is at most twice as large as needed. Start with an empty one.
+/// `slab` keeps that buffer, and the next call reuses it if all fragments have been dropped and it is at most
+/// twice as large as needed. Start with an empty one.
 ///
 /// # Errors
-/// [`MtuExceeded`](Error::MtuExceeded) if the message takes more than [`MAX_PARTS`]; nothing is emitted.
+/// [`MtuExceeded`](Error::MtuExceeded) if the message needs more than [`MAX_PARTS`] fragments; nothing is
+/// emitted.
 pub fn split(
     id: u32,
     mut packet: Packet,
@@ -70,19 +71,20 @@ pub fn split(
         let rest = buf.split_off(buf.len() + room.back);
         emit(Packet::from_buffer(std::mem::replace(buf, rest), room.front));
     }
-    // What is left at the end goes with the rest: a short message in it would keep all of the buffer alive.
+    // The unused end stays with the last fragment: a short later message in it would keep the whole buffer
+    // alive.
     *buf = buf.split_off(buf.capacity());
     Ok(())
 }
 
-/// The ids of the messages to each destination: they count from 0, as the wire form asks for.
+/// The ids of messages by destination: they count from 0, as the encoding requires.
 ///
-/// The number of destinations is bounded; those that nothing was sent to for longest are forgotten. From then
-/// on new destinations start at the highest forgotten count, so that none sees an id again which it may still
-/// be reassembling.
+/// The number of destinations is bounded; the least recently used are forgotten. After that, new destinations
+/// start at the highest forgotten count, so that no destination sees an id again that it may still be
+/// reassembling.
 #[derive(Debug)]
 pub struct Ids<A> {
-    /// Destinations sent to lately, and before that. When `recent` fills it takes the place of `older`.
+    /// Recently used destinations, and those used before. When `recent` is full, it replaces `older`.
     recent: HashMap<A, u32>,
     older: HashMap<A, u32>,
     half: usize,
@@ -90,7 +92,7 @@ pub struct Ids<A> {
 }
 
 impl<A: Clone + Eq + Hash> Ids<A> {
-    /// Counts for up to `limit` destinations (at least two).
+    /// Creates counters for up to `limit` destinations (at least two).
     pub fn new(limit: usize) -> Self {
         Self {
             recent: HashMap::default(),
@@ -100,7 +102,7 @@ impl<A: Clone + Eq + Hash> Ids<A> {
         }
     }
 
-    /// The id of the next message to `dst`. After 2³² messages it starts over.
+    /// Returns the id of the next message to `dst`. Wraps around after 2³² messages.
     pub fn next(&mut self, dst: &A) -> u32 {
         if let Some(next) = self.recent.get_mut(dst) {
             let id = *next;
@@ -116,7 +118,7 @@ impl<A: Clone + Eq + Hash> Ids<A> {
         id
     }
 
-    /// Destinations that are counted for now.
+    /// Returns the number of destinations with a counter.
     pub fn destinations(&self) -> usize {
         self.recent.len() + self.older.len()
     }

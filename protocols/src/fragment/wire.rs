@@ -2,16 +2,16 @@
 
 use p2p_formats::varint::{self, VarintError};
 
-/// Parts that a message has at most. A total of 256 would not fit the 8 bits that peers keep it in.
+/// Maximum number of parts of a message. A total of 256 would not fit into the 8 bits that peers store.
 pub const MAX_PARTS: usize = 255;
 
-/// Bytes of the inner MTU that are set aside for a header: three varints of up to five bytes.
+/// Bytes of the inner MTU reserved for a header: three varints of up to five bytes.
 pub const OVERHEAD: usize = 15;
 
-/// Bytes that [`Header::write`] makes at most: an id of 32 bits, a part and a total of 8.
+/// Maximum length in bytes of an encoded [`Header`]: an id of 32 bits, a part and a total of 8 bits.
 pub const MAX_HEADER: usize = 9;
 
-/// Which fragment of which message this is. `part < total` always.
+/// The header of a fragment. `part < total` always.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Header {
     pub(super) id: u32,
@@ -19,22 +19,22 @@ pub struct Header {
     pub(super) total: u8,
 }
 
-/// Why bytes are not a fragment.
+/// The reason for which bytes are not a fragment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum WireError {
     /// A field is not a varint.
     #[error("a field of the fragment's header is malformed")]
     Varint(#[from] VarintError),
-    /// The id does not fit 32 bits.
+    /// The id exceeds 32 bits.
     #[error("the message id {0} exceeds 32 bits")]
     Id(u64),
-    /// More parts than [`MAX_PARTS`].
+    /// There are more parts than [`MAX_PARTS`].
     #[error("{0} parts exceed the limit of 255")]
     Total(u64),
-    /// The part is not one of the total.
+    /// The index of the part is not below the total.
     #[error("part {part} is not one of {total}")]
     Part {
-        /// The part's index, from 0.
+        /// The index of the part, from 0.
         part: u64,
         /// The number of parts.
         total: u64,
@@ -42,7 +42,7 @@ pub enum WireError {
 }
 
 impl Header {
-    /// The header of part `part` (from 0) of the `total` parts of message `id`.
+    /// Creates the header of part `part` (from 0) of the `total` parts of message `id`.
     ///
     /// # Errors
     /// [`WireError::Part`] unless `part < total`.
@@ -57,28 +57,28 @@ impl Header {
         }
     }
 
-    /// The message's id, unique among the sender's recent ones to this receiver.
+    /// Returns the id of the message, unique among the sender's recent messages to this receiver.
     pub fn id(&self) -> u32 {
         self.id
     }
 
-    /// The part's index, from 0.
+    /// Returns the index of the part, from 0.
     pub fn part(&self) -> u8 {
         self.part
     }
 
-    /// How many parts the message has, at least one.
+    /// Returns the number of parts, at least one.
     pub fn total(&self) -> u8 {
         self.total
     }
 
-    /// Reads the header at the start of `input`; returns it and its length in bytes.
+    /// Parses the header at the start of `input`. Returns it and its length in bytes.
     ///
     /// # Errors
-    /// What is wrong with it. Values out of range are errors: go-p2p narrows them to the field's bits and takes
-    /// the message for another one.
+    /// [`WireError`]. Values out of range are errors: go-p2p truncates them to the width of the field and
+    /// confuses messages.
     pub fn read(input: &[u8]) -> Result<(Self, usize), WireError> {
-        // One byte each for part and total, and one or two for the id: the common case at a glance.
+        // Fast path: one byte each for part and total, and one or two for the id.
         if let [id @ 0..0x80, part @ 0..0x80, total @ 0..0x80, ..] = *input
             && part < total
         {
@@ -112,7 +112,7 @@ impl Header {
         }
     }
 
-    /// Writes the header into `buf`; returns the part written.
+    /// Writes the header into `buf`. Returns the written bytes.
     pub fn write<'a>(&self, buf: &'a mut [u8; MAX_HEADER]) -> &'a [u8] {
         let Self { id, part, total } = *self;
         if let (0..0x4000, 0..0x80, 0..0x80) = (id, part, total) {
@@ -134,12 +134,12 @@ impl Header {
         &buf[..len]
     }
 
-    /// Bytes that [`write`](Self::write) makes.
+    /// Returns the length that [`write`](Self::write) produces.
     pub fn len(&self) -> usize {
         varint::len(self.id.into()) + varint::len(self.part.into()) + varint::len(self.total.into())
     }
 
-    /// Never: a header has three bytes at least.
+    /// Returns `false`: a header has at least three bytes.
     pub fn is_empty(&self) -> bool {
         false
     }

@@ -1,12 +1,6 @@
 //! Parameters of peer scores, and the conditions that they must meet.
 //!
-//! The names are those of gossipsub v1.1, "Overview of New Parameters". [`ScoreConfig::check`] verifies the
-//! specification's constraints and three properties that real configurations were found to lack (Ankit Kumar
-//! et al., "Formal Model-Driven Analysis of Resilience of `GossipSub` to Attacks from Misbehaving Peers",
-//! CVE-2022-47547):
-//! 1. A peer that stays in a mesh and forwards nothing gets a negative score, however long it stays.
-//! 2. The same holds if it forwards perfectly in all other topics.
-//! 3. A few invalid messages or broken promises graylist even the peer with the best score.
+//! The names are those of gossipsub v1.1, "Overview of New Parameters".
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -371,8 +365,13 @@ impl ScoreConfig {
         }
     }
 
-    /// Checks the specification's constraints, and the properties in the [module](self) documentation that
-    /// make a score effective.
+    /// Checks the specification's constraints, and three properties that make a score effective.
+    ///
+    /// Real configurations were found to lack these properties (Ankit Kumar et al., "Formal Model-Driven Analysis
+    /// of Resilience of `GossipSub` to Attacks from Misbehaving Peers", CVE-2022-47547):
+    /// 1. A peer that stays in a mesh and forwards nothing gets a negative score, however long it stays.
+    /// 2. The same holds if it forwards perfectly in all other topics.
+    /// 3. A few invalid messages or broken promises graylist even the peer with the best score.
     ///
     /// # Errors
     /// [`Error::Invalid`] with the first violated rule.

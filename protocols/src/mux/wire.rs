@@ -1,4 +1,4 @@
-//! The framings: what stands in front of a payload to say which channel it is for.
+//! The framings: the header that names the channel of a payload.
 
 use std::borrow::{Borrow, Cow};
 use std::fmt::{self, Debug, Display};
@@ -6,43 +6,43 @@ use std::hash::Hash;
 
 use p2p_formats::varint::{self, VarintError};
 
-/// Why bytes are not a frame.
+/// The reason for which bytes are not a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum WireError {
     /// A varint is malformed.
     #[error("the frame's varint is malformed")]
     Varint(#[from] VarintError),
-    /// The frame ends before its header does.
+    /// The frame is shorter than its header.
     #[error("a header of {needed} bytes exceeds the frame of {len} bytes")]
     Truncated {
-        /// Bytes of the header.
+        /// Length of the header in bytes.
         needed: u64,
-        /// Bytes of the frame.
+        /// Length of the frame in bytes.
         len: usize,
     },
 }
 
-/// What names a channel, and how it is written in front of a payload.
+/// A channel, with the encoding of its header.
 pub trait Channel: Clone + Debug + Display + Eq + Hash + Borrow<Self::Key> + Send + Sync + 'static {
-    /// What a frame names a channel by, without allocating.
+    /// A borrowed form of the channel, for lookups without an allocation.
     type Key: ?Sized + Eq + Hash + ToOwned;
 
-    /// The header of this channel: exactly the bytes that go in front of each payload.
+    /// Returns the header of this channel: the exact bytes in front of each payload.
     fn header(&self) -> Box<[u8]>;
 
-    /// Reads the channel at the start of `frame`; returns it and the header's length in bytes.
+    /// Parses the channel at the start of `frame`. Returns it and the length of the header in bytes.
     ///
     /// # Errors
-    /// What is wrong with the frame.
+    /// [`WireError`] if the frame is invalid.
     fn read(frame: &[u8]) -> Result<(Cow<'_, Self::Key>, usize), WireError>;
 }
 
-/// A channel's name: any bytes, mostly a word. As text, bytes that are not UTF-8 are shown escaped.
+/// The name of a channel: any bytes, usually a word. `Display` escapes bytes that are not UTF-8.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Name(Box<[u8]>);
 
 impl Name {
-    /// The bytes of the name.
+    /// Returns the bytes of the name.
     pub fn as_bytes(&self) -> &[u8] {
         &self.0
     }
@@ -104,7 +104,7 @@ impl Channel for Name {
     }
 }
 
-/// A channel's number, written in as few bytes as it needs.
+/// The number of a channel, encoded in as few bytes as possible.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Varint(pub u64);
 
@@ -120,7 +120,7 @@ impl Display for Varint {
     }
 }
 
-/// `uvarint(channel) payload`; overlong forms are read, too.
+/// `uvarint(channel) payload`; overlong encodings are accepted.
 impl Channel for Varint {
     type Key = Varint;
 
@@ -134,7 +134,7 @@ impl Channel for Varint {
     }
 }
 
-/// Big-endian, `payload`.
+/// The number in big-endian, then the payload.
 macro_rules! fixed {
     ($($number:ty),+) => {$(
         impl Channel for $number {

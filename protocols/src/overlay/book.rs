@@ -1,10 +1,11 @@
-//! Where nodes are, as far as was heard: learnt, aged, replaced when a node moves, and never more than so many.
+//! A bounded table of node addresses: entries are learned, expire, and are replaced when a node moves.
 //!
 //! # Limits
-//! Nodes that this node looked for ([`learn`](Book::learn)) and nodes that spoke first ([`meet`](Book::meet)) are told apart. In a
-//! full book a node leaves for a newcomer, of a few the one that was not heard of for the longest time. Those that spoke first
-//! take no place of those that were looked for, unless they have less than a quarter of all places. In a full book a network (see
-//! [`Prefix`]) that has an eighth of all places gets no more of them by speaking first.
+//! The table distinguishes nodes that this node looked up ([`learn`](Book::learn)) from nodes that sent a
+//! message first ([`meet`](Book::meet)). In a full table a newcomer replaces, of up to eight candidates, the
+//! least recently heard node. Nodes that sent first do not replace looked-up nodes, unless they have less
+//! than a quarter of all places. In a full table, a network (see [`Prefix`]) with an eighth of all places
+//! gets no more of them by sending first.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -15,76 +16,79 @@ use p2p::{Addr, PeerId};
 use super::Prefix;
 use crate::hash::HashMap;
 
-/// Entries that are looked at to find one that leaves.
+/// Number of candidates for eviction.
 const LOOKED_AT: usize = 8;
 
-/// How a node is reached.
+/// The route to a node.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Way<A> {
-    /// At this address.
+    /// Directly, at this address.
     Direct(A),
-    /// Over one of these nodes, which know it.
+    /// Through one of these nodes, which know it.
     Over(Vec<A>),
 }
 
-/// What a [`Book`] says of a node.
+/// The result of [`Book::find`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Found<A> {
-    /// How it is reached.
+    /// The route to the node.
     pub way: Way<A>,
-    /// Whether it should be looked for again, since nothing was heard of it for some time. Said once in that time.
+    /// Whether the node should be looked up again, because nothing was heard from it for some time. Returned
+    /// once in that time.
     pub is_due: bool,
 }
 
 #[derive(Debug)]
 struct Entry<A> {
     way: Way<A>,
-    /// Nanoseconds. Both change while the book is only read.
+    /// Nanoseconds. Both change under a shared borrow.
     heard: AtomicU64,
     asked: AtomicU64,
     from: From,
-    /// Its place in the queue of its kind.
+    /// Its position in the queue of its kind.
     turn: u64,
 }
 
-/// How a node came into the book.
+/// The origin of an entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum From {
-    /// This node looked for it.
+    /// This node looked it up.
     Sought,
-    /// It spoke first, from this network.
+    /// It sent first, from this network.
     Met(Option<Prefix>),
 }
 
 /// Addresses by id.
 ///
-/// What is done for each message (looking an address up, noting that it was heard of) needs the book for reading only.
+/// The operations for each message (finding an address, recording that a node was heard) need shared access
+/// only.
 #[derive(Debug)]
 pub struct Book<A> {
     entries: HashMap<PeerId, Entry<A>>,
     sought: Queue,
     met: Queue,
-    /// How many of those that spoke first are in each network.
+    /// Number of nodes that sent first, by network.
     networks: HashMap<Prefix, usize>,
     max: usize,
     turns: u64,
-    /// After how long without a word a node should be looked for again.
+    /// Silence in nanoseconds after which a node should be looked up again.
     due_after: u64,
-    /// After how long it is forgotten.
+    /// Silence in nanoseconds after which a node is forgotten.
     forget_after: u64,
     swept: u64,
 }
 
-/// Entries of one kind in the order in which they are looked at for one that leaves.
+/// Entries of one kind, in the order in which they are considered for eviction.
 #[derive(Debug, Default)]
 struct Queue {
-    /// Each with its turn; one whose entry has another turn, or is gone, means nothing.
+    /// Each entry with its turn; obsolete if the entry has another turn or is gone.
     order: VecDeque<(u64, PeerId)>,
     len: usize,
 }
 
 impl<A: Addr> Book<A> {
-    /// Notes that a node speaks, at this address, in place of what was known. Returns whether it was reached otherwise before.
+    /// Records that a node sent a message from this address; replaces the previous route. Returns whether the
+    /// node had another route before.
     pub fn meet(&mut self, now: Duration, id: PeerId, addr: A) -> bool {
         let prefix = Prefix::of(&addr);
         self.take(now, id, Way::Direct(addr), From::Met(prefix))
@@ -92,8 +96,8 @@ impl<A: Addr> Book<A> {
 }
 
 impl<A: Clone + Eq> Book<A> {
-    /// A book of at most `max` nodes. One that is not heard of is to be looked for after `due_after`, and forgotten after
-    /// `forget_after`.
+    /// Creates a table of at most `max` nodes. A silent node is due for a lookup after `due_after`, and
+    /// forgotten after `forget_after`.
     pub fn new(max: usize, due_after: Duration, forget_after: Duration) -> Self {
         Self {
             entries: HashMap::default(),
@@ -108,17 +112,17 @@ impl<A: Clone + Eq> Book<A> {
         }
     }
 
-    /// Nodes in it, with those that are to be forgotten.
+    /// Returns the number of nodes, including expired ones.
     pub fn len(&self) -> usize {
         self.entries.len()
     }
 
-    /// Whether nobody is in it.
+    /// Returns whether the table is empty.
     pub fn is_empty(&self) -> bool {
         self.entries.is_empty()
     }
 
-    /// How a node is reached, if that is known.
+    /// Returns the route to a node, if it is known.
     pub fn find(&self, now: Duration, id: &PeerId) -> Option<Found<A>> {
         let now = nanos(now);
         let entry = self.entries.get(id)?;
@@ -137,12 +141,12 @@ impl<A: Clone + Eq> Book<A> {
         })
     }
 
-    /// Whether anything is known of a node.
+    /// Returns whether a node has an entry.
     pub fn contains(&self, id: &PeerId) -> bool {
         self.entries.contains_key(id)
     }
 
-    /// Notes that a node was heard of at an address. Says no if it is not known to be there; then
+    /// Records that a node was heard at an address. Returns `false` if it is not known at this address; then
     /// [`learn`](Self::learn) it.
     #[must_use]
     pub fn heard(&self, now: Duration, id: &PeerId, addr: &A) -> bool {
@@ -154,13 +158,14 @@ impl<A: Clone + Eq> Book<A> {
         entry.is_some()
     }
 
-    /// Takes in how a node is reached that this node looked for, in place of what was known. Returns whether it was reached
-    /// otherwise before.
+    /// Records the route to a node that this node looked up; replaces the previous route. Returns whether the
+    /// node had another route before.
     pub fn learn(&mut self, now: Duration, id: PeerId, way: Way<A>) -> bool {
         self.take(now, id, way, From::Sought)
     }
 
-    /// Forgets a node that is not there, unless it was heard of after `since`.
+    /// Removes a node that is not reachable, unless it was heard after `since`. Returns whether it was
+    /// removed.
     pub fn forget(&mut self, id: &PeerId, since: Duration) -> bool {
         let entry = self.entries.get(id);
         let gone = entry.is_some_and(|entry| entry.heard.load(Relaxed) <= nanos(since));
@@ -200,7 +205,7 @@ impl<A: Clone + Eq> Book<A> {
         false
     }
 
-    /// Counts an entry as one of its kind, and returns its turn.
+    /// Counts an entry in its queue. Returns its turn.
     fn count(&mut self, id: PeerId, from: From) -> u64 {
         self.turns += 1;
         if let From::Met(Some(prefix)) = from {
@@ -247,9 +252,9 @@ impl<A: Clone + Eq> Book<A> {
         true
     }
 
-    /// Makes room for one entry of this kind. Returns whether there is some.
+    /// Makes room for one entry of this kind. Returns whether there is room.
     fn make_room(&mut self, now: u64, from: From) -> bool {
-        // To look through all each time would cost too much in a flood.
+        // Scanning the whole table for each newcomer would cost too much in a flood.
         if now.saturating_sub(self.swept) >= self.due_after {
             self.swept = now;
             let old = |entry: &Entry<A>| now.saturating_sub(entry.heard.load(Relaxed)) >= self.forget_after;
@@ -279,7 +284,7 @@ impl<A: Clone + Eq> Book<A> {
         };
         let of_met = self.sought.len == 0 || (enough && self.met.len > 0);
         let queue = if of_met { &mut self.met } else { &mut self.sought };
-        // Those that are looked at and stay are looked at again last.
+        // Candidates that stay go to the end of the queue.
         let mut looked_at: Vec<(u64, u64, PeerId)> = Vec::with_capacity(LOOKED_AT);
         while looked_at.len() < LOOKED_AT
             && let Some((turn, id)) = queue.order.pop_front()
@@ -296,7 +301,7 @@ impl<A: Clone + Eq> Book<A> {
 }
 
 impl From {
-    /// A node that was looked for stays one though it speaks later.
+    /// A looked-up node remains one if it sends later.
     fn or(self, other: Self) -> Self {
         match (self, other) {
             (Self::Sought, _) | (_, Self::Sought) => Self::Sought,

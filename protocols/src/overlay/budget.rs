@@ -1,4 +1,4 @@
-//! How much a node passes on for others in a second: in total, for each neighbour, and for each network.
+//! Limits on relayed traffic per second: in total, for each neighbour, and for each network.
 
 use std::hash::Hash;
 use std::time::Duration;
@@ -6,41 +6,43 @@ use std::time::Duration;
 use super::Prefix;
 use crate::hash::HashMap;
 
-/// Seconds are counted one by one: what was not used in one is not saved up for the next.
+/// The counting interval; unused budget is not carried over to the next.
 const WINDOW: Duration = Duration::from_secs(1);
 
-/// Sources that are told apart in one second. Further ones get nothing before the next one, unless they were served in the
-/// last one.
+/// Maximum number of sources in one second. Further ones get nothing until the next second, unless they were
+/// served in the previous one.
 const SOURCES: usize = 1024;
 
-/// What bytes are charged to: all neighbours of one network together, since ids and ports cost nothing.
+/// The source that bytes are charged to: all neighbours of one network together, because ids and ports cost
+/// nothing.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 enum Source<A> {
     Network(Prefix),
     Neighbour(A),
 }
 
-/// Bytes that may be passed on.
+/// A budget of bytes for relaying.
 ///
-/// Half of the total is divided evenly among the networks that bring something, now or in the last second; a neighbour without an
-/// IP address is a network of its own. The other half goes to those that want more than that, in the order in which they come.
-/// So neither a neighbour nor a crowd in one network takes everything from the others.
+/// Half of the total is divided evenly among the networks that send something in this second or the previous
+/// one; a neighbour without an IP address is a network of its own. The other half goes to those that need
+/// more, in order of arrival. So neither a neighbour nor many neighbours in one network can take the whole
+/// budget.
 #[derive(Debug)]
 pub struct Budget<A> {
     total: u64,
     each: u64,
     since: Duration,
     spent: u64,
-    /// What of it went beyond the even shares.
+    /// The bytes used beyond the even shares.
     extra: u64,
     by: HashMap<A, u64>,
     sources: HashMap<Source<A>, u64>,
-    /// The sources of the second before.
+    /// The sources of the previous second.
     before: HashMap<Source<A>, u64>,
 }
 
 impl<A: Hash + Eq + Clone> Budget<A> {
-    /// So many bytes a second in total, and so many of them for each neighbour at most.
+    /// Creates a budget of `total` bytes per second, with at most `each` for one neighbour.
     pub fn new(total: u64, each: u64) -> Self {
         Self {
             total,
@@ -54,12 +56,12 @@ impl<A: Hash + Eq + Clone> Budget<A> {
         }
     }
 
-    /// Spends `bytes` for a neighbour without an IP address. Returns whether there are so many left.
+    /// Spends `bytes` for a neighbour without an IP address. Returns `false` if the budget does not suffice.
     pub fn spend(&mut self, now: Duration, neighbour: &A, bytes: usize) -> bool {
         self.spend_in(now, neighbour, None, bytes)
     }
 
-    /// Spends `bytes` for a neighbour of this network. Returns whether there are so many left.
+    /// Spends `bytes` for a neighbour in this network. Returns `false` if the budget does not suffice.
     pub fn spend_in(&mut self, now: Duration, neighbour: &A, prefix: Option<Prefix>, bytes: usize) -> bool {
         let elapsed = now.saturating_sub(self.since);
         if elapsed >= WINDOW {
@@ -77,7 +79,7 @@ impl<A: Hash + Eq + Clone> Budget<A> {
         let known = self.sources.get(&source).copied();
         let is_served = self.before.contains_key(&source);
         let count = self.sources.len() + usize::from(known.is_none());
-        // At the limit of neighbours a further one is counted by its network alone.
+        // At the limit of neighbours, a further one is counted by its network only.
         let own = match self.by.get(neighbour) {
             Some(own) => *own,
             None if self.by.len() < SOURCES => 0,
@@ -87,7 +89,7 @@ impl<A: Hash + Eq + Clone> Budget<A> {
         if !has_place {
             return false;
         }
-        // One that gets nothing now has its share in the next second.
+        // A source that gets nothing now has a share in the next second.
         let of_source = self.sources.entry(source).or_default();
         let half = self.total / 2;
         let share = half / (count.max(self.before.len()) as u64).max(1);

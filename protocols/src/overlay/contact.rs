@@ -1,27 +1,27 @@
-//! A node as others know it, the network that it is in, and whom something is charged to.
+//! Contacts, networks, and the sources that limits are charged to.
 
 use std::net::IpAddr;
 
 use p2p::{Addr, PeerId};
 
-/// A node's id and where it is reached.
+/// The id and the address of a node.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Contact<A> {
-    /// Its id.
+    /// The id.
     pub id: PeerId,
-    /// Its address.
+    /// The address.
     pub addr: A,
 }
 
-/// How many places of one private host, or one host's loopback, weigh as much as one place of a public network.
+/// Number of places of a private host, or of loopback, that count as one place of a public network.
 ///
-/// At home, in a laboratory and in tests many nodes share a host, and one owner has all of them anyway.
+/// At home, in a laboratory and in tests, many nodes share a host, and have one owner anyway.
 const LOCAL_SHARE: usize = 8;
 
-/// A network whose addresses probably belong to one owner: an IPv4 /24, an IPv6 /48.
+/// A network with addresses that probably have one owner: an IPv4 /24 or an IPv6 /48.
 ///
-/// In a private network that is one host, and all of loopback is one: limits hold there, too, but are eight times as large
-/// where they are about places among nodes ([`limit`](Self::limit)).
+/// In a private network it is one host, and all of loopback is one: limits apply there as well, but limits on
+/// places among nodes are eight times as high ([`limit`](Self::limit)).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Prefix {
     /// The first three bytes of a public IPv4 address.
@@ -37,7 +37,7 @@ pub enum Prefix {
 }
 
 impl Prefix {
-    /// The network of an address, if there is an IP address at its bottom.
+    /// Returns the network of an address, if its base address is an IP address.
     pub fn of<A: Addr>(addr: &A) -> Option<Self> {
         let ip = addr.socket_addr()?.ip().to_canonical();
         Some(match (ip, Scope::of_ip(ip)) {
@@ -49,7 +49,7 @@ impl Prefix {
         })
     }
 
-    /// How many places it may have where a public network has `places`.
+    /// Returns the limit of this network, if that of a public network is `places`.
     #[must_use]
     pub fn limit(&self, places: usize) -> usize {
         match self {
@@ -67,11 +67,11 @@ fn first<const ALL: usize, const N: usize>(bytes: [u8; ALL]) -> [u8; N] {
     first
 }
 
-/// How far an IP address reaches, the least far first.
+/// The scope of an IP address, the narrowest first.
 ///
-/// An address that a peer names is dialled only if it reaches as far as the one at which that peer itself is reached, or
-/// farther ([`may_name`](Self::may_name)). Otherwise a stranger could aim this node at hosts of its own network, or at
-/// services on its own host.
+/// An address that a peer names is used only if its scope is at least that of the peer's own address
+/// ([`may_name`](Self::may_name)). Otherwise a remote attacker could direct this node to hosts of its own
+/// network, or to services on its own host.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Scope {
     /// An address that no single node has: unspecified, multicast or broadcast.
@@ -80,14 +80,14 @@ pub enum Scope {
     Loopback,
     /// This link: IPv4 169.254/16, IPv6 `fe80::/10`.
     LinkLocal,
-    /// A private network: those of RFC 1918, 100.64/10 behind a carrier's translator, IPv6 `fc00::/7`.
+    /// A private network: RFC 1918, 100.64/10 of carrier-grade NAT, IPv6 `fc00::/7`.
     Private,
-    /// Everywhere else.
+    /// All other addresses.
     Global,
 }
 
 impl Scope {
-    /// The scope of an address, if there is an IP address at its bottom.
+    /// Returns the scope of an address, if its base address is an IP address.
     pub fn of<A: Addr>(addr: &A) -> Option<Self> {
         addr.socket_addr()
             .map(|socket| Self::of_ip(socket.ip().to_canonical()))
@@ -112,10 +112,10 @@ impl Scope {
         }
     }
 
-    /// Whether a peer that is reached at `by` is believed to know of a node at `named`.
+    /// Returns whether a peer at `by` may name a node at `named`.
     ///
-    /// Addresses without an IP address at the bottom have no scope and are not restricted, nor is what such a peer names,
-    /// but for addresses that no node has.
+    /// Addresses without an IP address have no scope and are not restricted; neither are addresses that such
+    /// a peer names, except addresses that no node can have.
     pub fn may_name<A: Addr>(by: &A, named: &A) -> bool {
         let Some(named) = Self::of(named) else { return true };
         let by = Self::of(by).unwrap_or(Self::Loopback);
@@ -123,7 +123,7 @@ impl Scope {
     }
 }
 
-/// Whom something is charged to: a network if there is one, since ids cost nothing, and else an id.
+/// The source that a limit is charged to: a network if there is one, because ids cost nothing, or else an id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) enum Source {
     Network(Prefix),

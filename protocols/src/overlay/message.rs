@@ -1,5 +1,5 @@
-//! Requests and answers of engines: postcard, with the version and the sender in front. Addresses travel as text, so that
-//! any swarm's addresses can.
+//! The frame of requests and answers: postcard, with the version and the sender in front. Addresses are sent
+//! as text, so that any swarm's addresses fit.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -10,73 +10,73 @@ use serde::{Deserialize, Deserializer, Serialize};
 
 /// The first byte of every message.
 pub const VERSION: u8 = 1;
-/// Nodes in one list at most.
+/// Maximum number of nodes in one list.
 pub const MAX_NODES: usize = 64;
-/// Bytes of an address in text form at most.
+/// Maximum length of an address in text form, in bytes.
 pub const MAX_ADDR: usize = 255;
 
-/// Bytes that are enough for a request without a record, and for an answer without nodes.
+/// Sufficient capacity in bytes for a request without a record, and for an answer without nodes.
 pub(crate) const SHORT: usize = 80;
 
 /// An id or a key, big-endian.
 pub type Id = [u8; 32];
 
-/// A node, as one tells another of it.
+/// A node, as named in a message.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Node<'a> {
-    /// Its id.
+    /// The id.
     pub id: Id,
-    /// Its address, as text.
+    /// The address as text.
     #[serde(borrow, deserialize_with = "addr")]
     pub addr: Cow<'a, str>,
 }
 
 impl Node<'_> {
-    /// Its bytes in a list, at most.
+    /// Returns the maximum encoded length in a list, in bytes.
     pub(crate) fn len(&self) -> usize {
         32 + 2 + self.addr.len()
     }
 }
 
-/// A request or an answer, and whose it is.
+/// A request or an answer with its sender.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Message<T> {
     version: u8,
-    /// The sender's id, as it says. The address below proves it or not.
+    /// The id that the sender claims. The address below may authenticate it.
     pub from: Id,
-    /// What it says.
+    /// The request or the answer.
     pub body: T,
 }
 
 impl<T: Serialize> Message<T> {
-    /// A message of this version.
+    /// Creates a message of this version.
     pub fn new(from: Id, body: T) -> Self {
         let version = VERSION;
         Self { version, from, body }
     }
 
-    /// Its bytes.
+    /// Encodes the message.
     pub fn emit(&self) -> Vec<u8> {
         self.emit_within(SHORT)
     }
 
-    /// The same, where about so many bytes are expected.
+    /// Encodes the message into a buffer with this initial capacity.
     pub(crate) fn emit_within(&self, bytes: usize) -> Vec<u8> {
-        // Nothing here can refuse to be written: all lengths are known, and the bytes grow as needed.
+        // Encoding cannot fail: all lengths are known, and the buffer grows as needed.
         postcard::to_extend(self, Vec::with_capacity(bytes)).unwrap_or_default()
     }
 }
 
 impl<'a, T: Deserialize<'a>> Message<T> {
-    /// The message that all of these bytes are. What it takes in memory is bounded by the bytes, but for a few kilobytes,
-    /// whatever they claim.
+    /// Parses a message from all of `bytes`. Its memory is bounded by the length of `bytes` plus a few
+    /// kilobytes, whatever lengths they claim.
     pub fn parse(bytes: &'a [u8]) -> Option<Self> {
         let (message, rest) = postcard::take_from_bytes::<Self>(bytes).ok()?;
         (rest.is_empty() && message.version == VERSION).then_some(message)
     }
 }
 
-/// Reads an address's text, which is short.
+/// Parses an address within the length limit.
 fn addr<'de: 'a, 'a, D: Deserializer<'de>>(from: D) -> Result<Cow<'a, str>, D::Error> {
     let text = <&str>::deserialize(from)?;
     if text.len() > MAX_ADDR {
@@ -85,7 +85,7 @@ fn addr<'de: 'a, 'a, D: Deserializer<'de>>(from: D) -> Result<Cow<'a, str>, D::E
     Ok(Cow::Borrowed(text))
 }
 
-/// Reads a list of at most `MAX` without trusting how long it says that it is.
+/// Parses a list of at most `MAX` items without trusting its claimed length.
 pub(crate) fn list<'de, D: Deserializer<'de>, T: Deserialize<'de>, const MAX: usize>(
     from: D,
 ) -> Result<Vec<T>, D::Error> {
@@ -103,7 +103,7 @@ pub(crate) fn list<'de, D: Deserializer<'de>, T: Deserialize<'de>, const MAX: us
             if said > MAX {
                 return Err(S::Error::custom("the list is too long"));
             }
-            // At most a few kilobytes, however long it says that it is.
+            // Reserves at most a few kilobytes, whatever length is claimed.
             let mut items = Vec::with_capacity(said.min(MAX_NODES));
             while let Some(item) = seq.next_element()? {
                 if items.len() == MAX {

@@ -1,14 +1,22 @@
-//! What overlays addressed by id have in common: headers, who is where, and what may be relayed.
+//! The common parts of overlays addressed by id: headers, address tables, relay limits, and shared engine
+//! types.
 //!
-//! An overlay's nodes find one another by an engine such as [`kademlia`](crate::kademlia). Beside it stand the bytes in
-//! front of each message ([`wire`]), the addresses that were learnt ([`Book`]), the bounds of what is passed on for
-//! others ([`Budget`]), and the ways back to those that are known from what others brought alone ([`Returns`]). Relaying itself is one rule: pass on to a node that is nearer to the destination than oneself, or
-//! to the destination. So each way is without loops and ends.
+//! The nodes of an overlay find one another with an engine such as [`kademlia`](crate::kademlia). This module
+//! adds the header of each message ([`wire`]), the learned addresses ([`Book`]), the limits on relayed
+//! traffic ([`Budget`]), and the return routes to nodes that are known from relayed messages only
+//! ([`Returns`]). Relaying has one rule: forward to a node that is nearer to the destination than this node,
+//! or to the destination. So each route ends and has no loops.
 //!
-//! What the engines share is here as well: contacts, operations and requests, the [`Rules`] of a network with their
-//! [`Validator`], and the frame of what they say to one another ([`message`]).
+//! The engines also share contacts, operations and requests, the [`Rules`] of a network with their
+//! [`Validator`], and the frame of their messages ([`message`]).
 //!
-//! Deliberately absent: the engines, and whatever seals what is relayed.
+//! # Security
+//! [`Scope`] decides which named addresses are used: those with at least the scope of the peer that names
+//! them. [`Prefix`] defines which addresses share a limit: a public /24 or /48, a host of a private network,
+//! or loopback. The source of a relayed message is not authenticated: answers go back over the neighbour that
+//! brought the message, which is charged for it, and no lookup starts for it ([`Returns`]).
+//!
+//! Deliberately absent: the engines, and the encryption of relayed messages.
 
 mod book;
 mod budget;

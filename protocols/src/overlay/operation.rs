@@ -1,47 +1,47 @@
-//! Operations and requests of an engine, as its driver sees them.
+//! Operations and requests of an engine, as seen by its driver.
 
 use p2p::PeerId;
 
-/// An operation of the application. None is ever used again.
+/// Identifies an operation of the application. Never reused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct OpId(pub(crate) u64);
 
-/// A request in flight. None is ever used again.
+/// Identifies a request in flight. Never reused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RequestId(pub u64);
 
-/// A request to be asked.
+/// A request to send.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Transmit<A> {
-    /// Whom to ask.
+    /// The destination.
     pub to: A,
-    /// Name this with the answer or the failure.
+    /// The id to pass with the answer or the failure.
     pub id: RequestId,
-    /// The request.
+    /// The encoded request.
     pub request: Vec<u8>,
 }
 
-/// Why a request got no answer.
+/// The reason for which a request got no answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Failure {
-    /// Nobody answered: no way there, or no answer in time.
+    /// No route, or no answer in time.
     Unreachable,
-    /// The node answered that it will not.
+    /// The node rejected the request.
     Rejected,
 }
 
-/// How far an operation is.
+/// The progress of an operation.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Progress {
-    /// Requests that left.
+    /// Requests sent.
     pub asked: usize,
-    /// Good answers to them.
+    /// Valid answers received.
     pub answered: usize,
-    /// Requests that failed, or got an answer that is none.
+    /// Requests that failed, or got an invalid answer.
     pub failed: usize,
     /// Records or providers found.
     pub found: usize,
-    /// How many nodes had to be asked, one after the other, to get an answer from the nearest node so far.
+    /// Number of nodes asked in sequence to reach the nearest node that has answered so far.
     pub hops: usize,
     /// The nearest node that has answered.
     pub nearest: Option<PeerId>,

@@ -1,13 +1,14 @@
-//! Which records are good: the application knows, engines ask.
+//! Validation of records by the application.
 
 use p2p::PeerId;
 
-/// Which records are good, and which of two is the better. The application knows.
+/// Decides which records are valid, and which of two is better. Implemented by the application.
 pub trait Validator: Send + Sync {
-    /// Whether `value` may stand under `key`. It is asked before anything is kept or given out.
+    /// Returns whether `value` is valid for `key`. Called before a record is stored or returned.
     fn is_valid(&self, key: &PeerId, value: &[u8]) -> bool;
 
-    /// Whether the valid value `new` takes the place of the valid value `old`. By default what came first stays.
+    /// Returns whether the valid value `new` replaces the valid value `old`. By default the older value
+    /// stays.
     fn supersedes(&self, key: &PeerId, new: &[u8], old: &[u8]) -> bool {
         let _ = (key, new, old);
         false
@@ -30,7 +31,7 @@ impl Validator for Box<dyn Validator> {
     }
 }
 
-/// Refuses all records: for a network that only finds nodes.
+/// Rejects all records, for a network that only finds nodes.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct NoRecords;
 

@@ -1,14 +1,14 @@
-//! By which neighbours messages came that were relayed to this node, so that answers to nodes that have proven nothing go
-//! back the same way, and what each neighbour may bring.
+//! Return routes: the neighbours that relayed messages of a source, so that answers to unauthenticated
+//! sources go back the same way, and limits on what each neighbour may relay.
 //!
-//! What is relayed names its source, and proves nothing. If this node looked for each source in order to answer it, one
-//! packet in a made-up name would cost a whole search. So an answer goes back over a neighbour that brought something of
-//! that source, and the neighbour is charged for what it brings.
+//! A relayed message names its source without proof. If this node looked up each source in order to answer
+//! it, one packet with a forged source would cost a whole lookup. So an answer goes back over a neighbour
+//! that relayed a message of that source, and the neighbour is charged for what it relays.
 //!
 //! # Limits
-//! Each neighbour is remembered with 64 sources, of which it may name 16 new ones a second; further ones
-//! are refused. Of its own sources the one that it brought something of least recently leaves for a new one. Of
-//! 256 neighbours the one that brought something least recently leaves, of those of one network if that has more than a quarter.
+//! Each neighbour has up to 64 sources, and may name 16 new ones per second; further ones are refused. At the
+//! limit of its sources, the least recently used is replaced. At the limit of 256 neighbours, the least
+//! recently heard is replaced, within one network if that has more than a quarter of the places.
 
 use std::hash::Hash;
 use std::time::Duration;
@@ -18,11 +18,11 @@ use p2p::PeerId;
 use super::Prefix;
 use crate::hash::HashMap;
 
-/// Sources of one neighbour.
+/// Maximum number of sources of one neighbour.
 const SOURCES: usize = 64;
-/// New sources that one neighbour may name in a second.
+/// Maximum number of new sources of one neighbour per second.
 const NEWCOMERS: usize = 16;
-/// Neighbours that are told apart.
+/// Maximum number of neighbours.
 const NEIGHBOURS: usize = 256;
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -30,15 +30,15 @@ const SECOND: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 struct Neighbour {
     prefix: Option<Prefix>,
-    /// Sources, the one heard of least recently first.
+    /// Sources, the least recently used first.
     sources: Vec<PeerId>,
     heard: Duration,
-    /// The second that is counted, and the new sources in it.
+    /// The start of the current second, and the new sources in it.
     since: Duration,
     newcomers: usize,
 }
 
-/// By which neighbours the messages of each source came. `A` is a neighbour's address.
+/// The neighbours that relayed messages of each source. `A` is the address of a neighbour.
 #[derive(Debug)]
 pub struct Returns<A> {
     neighbours: HashMap<A, Neighbour>,
@@ -53,13 +53,14 @@ impl<A> Default for Returns<A> {
 }
 
 impl<A: Hash + Eq + Clone> Returns<A> {
-    /// Notes that `neighbour` brought a message that says to be of `source`. Says whether it is to be taken in.
+    /// Records that `neighbour` relayed a message that claims to be from `source`. Returns whether to accept
+    /// the message.
     #[must_use]
     pub fn note(&mut self, now: Duration, source: PeerId, neighbour: &A) -> bool {
         self.note_in(now, source, neighbour, None)
     }
 
-    /// The same for a neighbour of this network.
+    /// Does the same for a neighbour in this network.
     #[must_use]
     pub fn note_in(&mut self, now: Duration, source: PeerId, neighbour: &A, prefix: Option<Prefix>) -> bool {
         if !self.neighbours.contains_key(neighbour) {
@@ -80,7 +81,7 @@ impl<A: Hash + Eq + Clone> Returns<A> {
         if now.saturating_sub(known.since) >= SECOND {
             (known.since, known.newcomers) = (now, 0);
         }
-        // Most messages are of the source that the last one was of.
+        // Most messages have the same source as the last one.
         match known.sources.iter().rposition(|other| *other == source) {
             Some(at) => {
                 if let Some(tail) = known.sources.get_mut(at..) {
@@ -99,7 +100,7 @@ impl<A: Hash + Eq + Clone> Returns<A> {
         true
     }
 
-    /// Neighbours that brought something of a source, the latest first.
+    /// Returns the neighbours that relayed messages of a source, the most recent first.
     pub fn find(&self, source: &PeerId) -> Vec<A> {
         let brought = |known: &Neighbour| known.sources.contains(source);
         let found = self.neighbours.iter().filter(|(_, known)| brought(known));
@@ -108,7 +109,7 @@ impl<A: Hash + Eq + Clone> Returns<A> {
         found.into_iter().map(|(_, addr)| addr).collect()
     }
 
-    /// Forgets everything.
+    /// Removes everything.
     pub fn clear(&mut self) {
         self.neighbours.clear();
     }

@@ -1,13 +1,14 @@
-//! What engines of one network have in common: limits, how addresses are read, which records are good.
+//! The rules of one network, which its engines share: limits, parsing of addresses, and validation of
+//! records.
 
 use std::fmt;
 
 use super::Validator;
 
-/// Reads an address's text.
+/// Parses the text of an address.
 type Parse<A> = dyn Fn(&str) -> Option<A> + Send + Sync;
 
-/// What engines of one network have in common. `C` is their configuration.
+/// The rules of one network, which its engines share. `C` is their configuration.
 pub struct Rules<A, C> {
     pub(crate) config: C,
     pub(crate) parse: Box<Parse<A>>,
@@ -15,7 +16,7 @@ pub struct Rules<A, C> {
 }
 
 impl<A, C> Rules<A, C> {
-    /// With this configuration as it is.
+    /// Creates rules with this configuration, unchanged.
     pub(crate) fn with(
         config: C,
         parse: impl Fn(&str) -> Option<A> + Send + Sync + 'static,
@@ -28,7 +29,7 @@ impl<A, C> Rules<A, C> {
         }
     }
 
-    /// The configuration, with its numbers in the range where they mean something.
+    /// Returns the configuration, with all numbers clamped to their valid ranges.
     pub fn config(&self) -> &C {
         &self.config
     }

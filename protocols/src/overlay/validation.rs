@@ -1,17 +1,19 @@
-//! Address validation: a source that proves no id first shows that it receives what is sent to its address.
+//! Address validation: an unauthenticated source must show that it receives packets at its address.
 //!
-//! UDP sources can be forged, and an answer of an overlay is longer than its request. On a swarm whose addresses prove no ids a
-//! node therefore answers the first request of an address by a token alone, as QUIC does by Retry (RFC 9000, section 8.1). The
-//! asker sends the request again with the token in front. What is sent to a forged source is thus a fraction of what came.
+//! UDP sources can be forged, and an answer of an overlay is longer than its request. So on a swarm with
+//! addresses that do not authenticate ids, a node answers the first request of an address with a token only,
+//! like QUIC's Retry (RFC 9000, section 8.1). The sender repeats the request with the token in front. A
+//! forged source thus gets a fraction of the bytes that were sent in its name.
 //!
 //! # Protocol
-//! The challenge is the byte 2 and 8 bytes of token; a request with a token is the challenge with the request behind it. Messages
-//! of engines begin with their version, 1, so the two cannot be confused. A token is a keyed hash of the address, so a node keeps
-//! nothing for an address before it has shown that it receives.
+//! A challenge is the byte 2 and an 8-byte token; a request with a token is the challenge followed by the
+//! request. Messages of engines start with their version, 1, so the two are distinct. A token is a keyed hash
+//! of the address, so a node keeps no state for an address before its validation.
 //!
 //! # Limits
-//! 1,024 validated addresses are remembered, a quarter of them for one network (see [`Prefix`]). At the limit the oldest leaves,
-//! of the newcomer's network if that has its part. It is asked for the token once more, which costs it a round trip.
+//! 1,024 validated addresses are remembered, a quarter of them for one network (see [`Prefix`]). At the limit
+//! the oldest is forgotten, or the oldest of the newcomer's network if that has its quarter. A forgotten
+//! address must return a token again, which costs it a round trip.
 
 use std::collections::VecDeque;
 
@@ -24,59 +26,60 @@ use crate::hash::HashSet;
 
 /// The first byte of a challenge, and of a request with a token.
 const TOKEN: u8 = 2;
-/// Bytes of a token.
+/// Length of a token in bytes.
 const LEN: usize = 8;
-/// Addresses that are remembered.
+/// Maximum number of remembered addresses.
 const ADDRESSES: usize = 1024;
 
-/// Bytes that a token adds in front of a request.
+/// Number of bytes that a token adds in front of a request.
 pub const TOKEN_BYTES: usize = 1 + LEN;
 
-/// A token with the byte in front that says what it is.
+/// A token with its leading type byte.
 pub(crate) type Challenge = [u8; TOKEN_BYTES];
 
-/// Which addresses are validated.
+/// The set of validated addresses.
 #[derive(Debug)]
 pub(crate) struct AddressValidator<A> {
     is_on: bool,
     key: [u8; 32],
     validated: HashSet<A>,
-    /// The same, the oldest first.
+    /// The same addresses, the oldest first.
     order: VecDeque<A>,
 }
 
-/// What is to be done with a request.
+/// The decision about a request.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Admission<'a> {
-    /// Serve this request: the source receives what is sent to it.
+    /// Serve this request: the source receives packets at its address.
     Serve(&'a [u8]),
-    /// Answer this and nothing else.
+    /// Answer with this challenge only.
     Challenge(Challenge),
 }
 
 impl<A: Addr> AddressValidator<A> {
-    /// A validator without addresses, for an engine that is seeded by `seed`; does nothing unless it `is_on`.
+    /// Creates a validator without addresses, for an engine with this seed. It has no effect unless `is_on`.
     pub(crate) fn new(seed: u64, is_on: bool) -> Self {
         Self {
             is_on,
-            // Not from the randomness that decides jitter, so that what a seed leads to stays the same.
+            // A separate random stream, so that the engine's jitter for a seed does not change.
             key: StdRng::seed_from_u64(!seed).random(),
             validated: HashSet::default(),
             order: VecDeque::new(),
         }
     }
 
-    /// Whether an address must be validated: it can be forged, as it has an IP address at its bottom and proves no id.
+    /// Returns whether an address needs validation: it can be forged, because its base address is an IP
+    /// address and it authenticates no id.
     fn applies_to(&self, addr: &A) -> bool {
         self.is_on && addr.peer_id().is_none() && addr.socket_addr().is_some()
     }
 
-    /// The copy of a request that is kept in case that `to` asks for a token.
+    /// Copies a request if `to` may ask for a token.
     pub(crate) fn copy(&self, to: &A, request: &[u8]) -> Option<Box<[u8]>> {
         self.applies_to(to).then(|| request.into())
     }
 
-    /// Decides on a request.
+    /// Decides about a request.
     pub(crate) fn admit<'a>(&mut self, from: &A, request: &'a [u8]) -> Admission<'a> {
         if !self.applies_to(from) {
             return Admission::Serve(request);
@@ -99,7 +102,7 @@ impl<A: Addr> AddressValidator<A> {
         }
     }
 
-    /// Notes that an address has answered a request of this node.
+    /// Records that an address has answered a request of this node.
     pub(crate) fn validate(&mut self, addr: &A) {
         if !self.applies_to(addr) || self.validated.contains(addr) {
             return;
@@ -131,13 +134,13 @@ impl<A: Addr> AddressValidator<A> {
     }
 }
 
-/// The challenge that an answer is, if it is one.
+/// Returns the challenge in an answer, if the answer is one.
 pub(crate) fn as_challenge(answer: &[u8]) -> Option<Challenge> {
     let challenge = Challenge::try_from(answer).ok()?;
     (challenge.first() == Some(&TOKEN)).then_some(challenge)
 }
 
-/// A request with the token that was asked for, in place of one that it has.
+/// Returns a request with the requested token, which replaces an earlier one.
 pub(crate) fn with_token(challenge: &Challenge, request: &[u8]) -> Vec<u8> {
     let bare = match request.split_first_chunk::<TOKEN_BYTES>() {
         Some(([TOKEN, ..], bare)) => bare,

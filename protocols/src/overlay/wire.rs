@@ -1,59 +1,60 @@
-//! The bytes in front of each message and request of an overlay: what it is, and where that is not known, whose.
+//! The header of each message and request of an overlay: its type, and its source and destination if the
+//! layer below does not authenticate them.
 //!
-//! | first byte | then | where | what follows |
+//! | first byte | then | used for | what follows |
 //! | --- | --- | --- | --- |
-//! | 0 | | addresses below prove ids | the payload |
-//! | 1 | | requests | one of the engine |
-//! | 2 | source, destination | they do not | the payload |
-//! | 3 | hops left (1 byte), source, destination | messages | a message on its way over others |
+//! | 0 | | messages and requests, if addresses below authenticate ids | the payload |
+//! | 1 | | requests | a request of the engine |
+//! | 2 | source, destination | messages and requests, otherwise | the payload |
+//! | 3 | hops left (1 byte), source, destination | messages | a relayed message |
 //!
 //! Ids are their 32 bytes. Responses have no header.
 
 use p2p::{Packet, PeerId};
 
-/// What follows is the payload; the address below says who sent it.
+/// The payload follows; the address below identifies the sender.
 const DIRECT: u8 = 0;
-/// What follows is a request of the engine.
+/// A request of the engine follows.
 const ENGINE: u8 = 1;
-/// The sender's id and the receiver's follow, then the payload.
+/// The ids of the sender and the receiver follow, then the payload.
 const NAMED: u8 = 2;
-/// The hops left and the ids of sender and receiver follow, then the payload.
+/// The hops left and the ids of the sender and the receiver follow, then the payload.
 const RELAYED: u8 = 3;
 
-/// Bytes of the longest header of a message or a request that goes straight to its destination.
+/// Length in bytes of the longest header of a message or a request that is sent directly.
 pub const MAX_DIRECT: usize = 1 + 2 * ID;
-/// Bytes of the header of a message that goes over others.
+/// Length in bytes of the header of a relayed message.
 pub const MAX_RELAYED: usize = 2 + 2 * ID;
 
 const ID: usize = 32;
 
-/// What stands in front of a message or a request.
+/// The header of a message or a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Header {
-    /// A payload from who the address below proves.
+    /// A payload with a source that the address below authenticates.
     Direct,
     /// A request of the engine.
     Engine,
-    /// A payload whose source and destination are what its sender says.
+    /// A payload with a source and a destination that its sender claims.
     Named {
-        /// Who says to have sent it.
+        /// The claimed source.
         src: PeerId,
-        /// For whom it is.
+        /// The destination.
         dst: PeerId,
     },
-    /// A message on its way over others.
+    /// A relayed message.
     Relayed {
-        /// How often it may be passed on.
+        /// The number of times that it may still be forwarded.
         hops: u8,
-        /// Who says to have sent it.
+        /// The claimed source.
         src: PeerId,
-        /// For whom it is.
+        /// The destination.
         dst: PeerId,
     },
 }
 
 impl Header {
-    /// Its bytes.
+    /// Returns the length of the header in bytes.
     pub const fn len(&self) -> usize {
         match self {
             Self::Direct | Self::Engine => 1,
@@ -62,12 +63,12 @@ impl Header {
         }
     }
 
-    /// Whether it has none, which is never so.
+    /// Returns `false`: every header has at least one byte.
     pub const fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// Writes it in front of a packet.
+    /// Writes the header in front of a packet.
     pub fn push(&self, packet: &mut Packet) {
         let ids = |packet: &mut Packet, src: &PeerId, dst: &PeerId| {
             packet.push_front(dst.as_bytes());
@@ -87,7 +88,7 @@ impl Header {
         }
     }
 
-    /// Takes it off a packet; a packet without one is no message of an overlay.
+    /// Removes the header of a packet; `None` if the packet is not a message of an overlay.
     pub fn pop(packet: &mut Packet) -> Option<Self> {
         let [kind] = packet.pop_front()?;
         match kind {

@@ -1,4 +1,17 @@
-//! All sessions with whoever is at one address: the one in use, the one before, and those that may be next.
+//! The sessions with one remote address: current, previous, and pending.
+//!
+//! | state | field | ends when |
+//! | --- | --- | --- |
+//! | opening: this side sent a hello | `opening` | confirmed; [`Config::handshake_timeout`](super::Config::handshake_timeout) without progress; or no caller waits |
+//! | answering: this side answered a hello | `answering` | confirmed; `handshake_timeout`; or more than `half_open_per_channel` newer ones |
+//! | current session | `live` | replaced by a confirmed one; or `reject_after` |
+//! | previous session, only opens data | `previous` | the next session is confirmed; or `reject_after` |
+//!
+//! | timer | at | action |
+//! | --- | --- | --- |
+//! | retransmit | `retry_first`, growing by half up to `retry_max`, with jitter | sends the handshake message of `opening` again |
+//! | handshake timeout | `handshake_timeout` after the last progress | ends `opening`, or forgets an entry of `answering` |
+//! | expiry | `reject_after` after the session began | drops `live` or `previous` |
 
 mod answer;
 mod opening;
@@ -19,85 +32,86 @@ use super::{Error, Local, Tai64N};
 pub use answer::Hello;
 use opening::Opening;
 
-/// Handshake messages that wait to be sent at most; the driver sends them after each call.
+/// Maximum number of queued handshake messages, and of queued events; the driver drains them after each call.
 const TRANSMITS: usize = 16;
 
-/// The least time by which two hellos of one channel differ.
+/// Minimum difference between the time stamps of two hellos of one channel.
 const TICK: Duration = Duration::from_nanos(1);
 
 const SECOND: u64 = 1_000_000_000;
 
-/// No configuration makes a handshake message wait less.
+/// Minimum interval between handshake messages, for any configuration.
 const SHORTEST_WAIT: Duration = Duration::from_millis(1);
 
-/// Nor longer.
+/// Maximum interval between handshake messages, for any configuration.
 const LONGEST_WAIT: Duration = Duration::from_hours(1);
 
-/// What happened on a channel.
+/// An event of a channel.
 #[derive(Clone, Debug)]
 pub enum Event {
-    /// A session was established: seal and open with this path from now on, and send what waited for it.
+    /// A session was established: use this path from now on, and send the data that waited for it.
     Established(Arc<DataPath>),
-    /// The keys to open with changed, and those to seal with did not: use this path from now on.
+    /// The set of keys for opening data changed, and the key for sealing did not: use this path from now on.
     Changed(Arc<DataPath>),
     /// The last session expired. Nothing can be sent until the channel is opened again.
     Expired,
-    /// A handshake that this side began ended without a session. If there is a path, it is still good.
+    /// A handshake of this side ended without a session. An existing path remains valid.
     Failed {
-        /// The peer that was expected to answer. `None` is said of callers that expect no peer, and of those whose
-        /// peers were too many to be kept: each that waits at this address, and is told of by no other event, looks at
-        /// `found`, and connects again if that is the peer that it expects.
+        /// The expected peer. `None` concerns callers that expect no particular peer, and callers with
+        /// expected peers beyond the number that is stored: each caller that waits at this address, and gets
+        /// no other event, compares `found` with its expected peer and connects again if they are equal.
         expected: Option<PeerId>,
-        /// The peer that proved its key in an answer, if any did.
+        /// The peer that proved its key in an answer, if any.
         found: Option<PeerId>,
-        /// Why there is no session: [`TimedOut`](Error::TimedOut), or what was wrong with the answer, such as
+        /// The cause: [`TimedOut`](Error::TimedOut), or the fault of the answer, such as
         /// [`WrongPeer`](Error::WrongPeer).
         error: Error,
     },
 }
 
-/// What would be lost with a channel that peers opened, the least first.
+/// The value of a channel that a peer opened, the least valuable first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Idleness {
     /// It never carried data.
     NeverUsed,
-    /// Nothing came for so long that nothing is sent on it.
+    /// It was silent for so long that nothing may be sent on it.
     Silent,
-    /// Nothing came for a while.
+    /// It was silent for a while.
     Pausing,
 }
 
-/// All sessions with whoever is at one address.
+/// The sessions with one remote address: current, previous, and pending.
 ///
-/// One session is in use. Handshakes go on beside it, and it is replaced when another one is confirmed by the
-/// peer's key, not before. The session before it opens what was still on its way.
+/// One session is current. Handshakes run beside it, and it is replaced only when another session is
+/// confirmed by the peer's key. The previous session still opens packets that were in flight.
 #[derive(Debug)]
 pub struct Channel {
     local: Arc<Local>,
     live: Option<Session>,
     previous: Option<Arc<Transport>>,
-    /// Boxed, as most channels have none most of the time; for the same reason empty queues are freed.
+    /// Boxed, because most channels have no handshake most of the time. For the same reason, empty queues are
+    /// freed.
     opening: Option<Box<Opening>>,
-    /// Hellos that were answered and not yet confirmed, the oldest first.
+    /// Hellos that were answered and are not confirmed, the oldest first.
     answering: VecDeque<Session>,
-    /// The newest hello that led to a session, and whose it was.
+    /// The newest hello that led to a session, with its peer's key.
     last_hello: Option<(PublicKey, Tai64N)>,
-    /// The newest hello of this side, on the driver's clock.
+    /// The time of this side's newest hello, on the driver's clock.
     pub(super) last_opened: Option<Duration>,
-    /// Nanoseconds of the driver's clock before which a peer's word that it has no session is not acted on.
+    /// Time in nanoseconds of the driver's clock before which no-session notices are ignored.
     next_hint: u64,
-    /// Nanoseconds up to which the allowance of [`admit_rekey`](Self::admit_rekey) is spent.
+    /// Time in nanoseconds up to which the allowance of [`admit_rekey`](Self::admit_rekey) is used.
     rekeys_spent: u64,
-    /// Whether this node ever began a handshake here for a caller.
+    /// Whether this node ever started a handshake here for a caller.
     outbound: bool,
-    /// Whether a session before the one in use carried data.
+    /// Whether a session before the current one carried data.
     carried: bool,
     path: Option<Arc<DataPath>>,
-    /// Boxed, as it is empty but for the moment between a call and what the driver takes out after it.
+    /// Boxed, because it is empty except between a call and the driver's drain after it.
     effects: Option<Box<Effects>>,
 }
 
-/// What calls led to.
+/// The effects of calls, for the driver.
 #[derive(Debug, Default)]
 struct Effects {
     transmits: VecDeque<Packet>,
@@ -105,7 +119,7 @@ struct Effects {
 }
 
 impl Channel {
-    /// A channel without sessions. Allocates nothing.
+    /// Creates a channel without sessions. Allocates nothing.
     pub fn new(local: Arc<Local>) -> Self {
         Self {
             local,
@@ -124,28 +138,29 @@ impl Channel {
         }
     }
 
-    /// The keys in use and whose data they carry, if a session is established.
+    /// Returns the current path, if a session is established.
     pub fn path(&self) -> Option<&Arc<DataPath>> {
         self.path.as_ref()
     }
 
-    /// Whether nothing is left: no session, and no handshake from either side.
+    /// Returns whether the channel has no session and no handshake of either side.
     pub fn is_idle(&self) -> bool {
         self.live.is_none() && self.opening.is_none() && self.answering.is_empty()
     }
 
-    /// Whether only others want something of this channel, and have proven nothing yet.
+    /// Returns whether the channel has only answered hellos, and its peers have not proven a key.
     pub fn is_half_open(&self) -> bool {
         self.live.is_none() && self.opening.is_none() && !self.answering.is_empty()
     }
 
-    /// Whether this node began the channel, or a handshake on it for a caller.
+    /// Returns whether this node opened the channel, or started a handshake on it for a caller.
     pub(super) fn is_outbound(&self) -> bool {
         self.outbound
     }
 
-    /// How little would be lost with the channel, and when it was last heard, if it may go: no handshake of this node goes
-    /// on, and it was not heard a moment ago with data before. One that this node opened goes only when it is silent.
+    /// Returns the value of the channel and the time of its last authentic packet, if it may be removed: not
+    /// during a handshake of this node, nor shortly after a packet if it carried data. A channel that this
+    /// node opened may be removed only after a long silence.
     pub(super) fn idleness(&self, now: Duration) -> Option<(Idleness, Duration)> {
         let path = self.path.as_ref().filter(|_| self.opening.is_none())?;
         let (heard, config) = (path.current.heard_at(), &self.local.config);
@@ -163,9 +178,9 @@ impl Channel {
         Some((idleness, heard))
     }
 
-    /// Admits a hello in the name of the peer of the session in use, within an allowance of its own: a flood of hellos in
-    /// other names does not keep a peer that is heard from replacing its session. Returns `false` for hellos in other
-    /// names, and beyond the allowance.
+    /// Admits a hello with the key of the current session's peer, within a separate allowance, so that a
+    /// flood of hellos with other keys cannot prevent a peer from replacing its session. Returns `false` for
+    /// other keys, and beyond the allowance.
     pub(super) fn admit_rekey(&mut self, now: Duration, hello: &InitHello<'_>) -> bool {
         let per_second = self.local.config.hello_rate_per_source.max(1);
         let known = self
@@ -181,9 +196,10 @@ impl Channel {
         admitted
     }
 
-    /// A path to `expected` (to any peer that is there, if `None`) that can be sent on now; or joins the handshake that
-    /// goes on, or begins one. Its end is an [`Event::Established`] or an [`Event::Failed`], at once where another peer
-    /// answers. Call [`release`](Self::release) when nobody waits for that any more.
+    /// Returns a path to `expected` (or to any peer, if `None`) if there is a usable one. Otherwise joins the
+    /// handshake in progress, or starts one. The handshake ends with [`Event::Established`] or
+    /// [`Event::Failed`]; the latter at once if another peer answers. Call [`release`](Self::release) when no
+    /// caller waits for it.
     pub fn connect(
         &mut self,
         now: Duration,
@@ -202,8 +218,8 @@ impl Channel {
         Ok(None)
     }
 
-    /// Begins a handshake beside the session in use, unless one goes on already. Call it when a seal says that
-    /// [a renewal is due](super::Sealed::RenewalDue).
+    /// Starts a rekey: a handshake beside the current session, unless one is in progress. Call it when
+    /// [`Transport::seal`] returns [`RenewalDue`](super::Sealed::RenewalDue).
     pub fn renew(&mut self, now: Duration, rng: &mut dyn CryptoRng) -> Result<(), Error> {
         match &self.path {
             Some(path) => self.open(now, Some(path.peer), true, rng),
@@ -211,13 +227,13 @@ impl Channel {
         }
     }
 
-    /// Takes a packet from this address and gives back what was in it, if it was data.
+    /// Processes a packet from this address. Returns its contents if it was data.
     ///
-    /// Data goes to the [path](Self::path) directly and only what the path calls
-    /// [`Unexpected`](Error::Unexpected) comes here; while there is no path, everything does.
+    /// Once there is a [path](Self::path), pass data to it, and only packets that it reports as
+    /// [`Unexpected`](Error::Unexpected) to this method; before that, pass every packet here.
     ///
     /// # Errors
-    /// Why the packet is dropped. No session is the worse for it.
+    /// The reason for dropping the packet. No session changes.
     pub fn handle(
         &mut self,
         now: Duration,
@@ -272,7 +288,7 @@ impl Channel {
         }
     }
 
-    /// Makes a session that is confirmed the one in use.
+    /// Makes a confirmed session the current one.
     fn promote(&mut self, session: Session) {
         let Some((peer, key)) = session.peer() else { return };
         if !session.is_initiator() {
@@ -282,7 +298,8 @@ impl Channel {
             self.answering.shrink_to_fit();
         }
         let of_same_peer = |live: &Session| live.peer().is_some_and(|(id, _)| id == peer);
-        // A handshake that the peer may have finished already goes on: the peer may be using its keys.
+        // If the peer may have completed the pending handshake, it continues, because the peer may be using
+        // its keys.
         if let Some(opening) = &mut self.opening
             && opening.session.stage() == Stage::HelloSent
         {
@@ -302,7 +319,7 @@ impl Channel {
         }
     }
 
-    /// Makes the path of what sessions there are. An event must tell of it.
+    /// Makes the path from the existing sessions. The caller must report it in an event.
     fn make_path(&mut self) -> Option<Arc<DataPath>> {
         let live = self.live.as_ref()?;
         let (peer, key) = live.peer()?;
@@ -331,7 +348,7 @@ impl Channel {
         }
     }
 
-    /// The next moment at which [`handle_timeout`](Self::handle_timeout) has something to do.
+    /// Returns the time at which [`handle_timeout`](Self::handle_timeout) is due.
     pub fn poll_timeout(&self) -> Option<Duration> {
         let config = &self.local.config;
         let opening = self.opening.as_ref().map(|opening| opening.timeout());
@@ -350,7 +367,7 @@ impl Channel {
         [opening, answering, previous, live].into_iter().flatten().min()
     }
 
-    /// Does what time asks for: repeats handshake messages, and ends what is too old.
+    /// Retransmits handshake messages that are due, and ends expired sessions and handshakes.
     pub fn handle_timeout(&mut self, now: Duration, rng: &mut dyn CryptoRng) {
         self.confirm_by_data();
         let timeout = self.local.config.handshake_timeout;
@@ -374,17 +391,17 @@ impl Channel {
         }
     }
 
-    /// The next packet to send to this address.
+    /// Returns the next packet to send to this address.
     pub fn poll_transmit(&mut self) -> Option<Packet> {
         self.pop(|effects| effects.transmits.pop_front())
     }
 
-    /// The next thing that happened.
+    /// Returns the next event.
     pub fn poll_event(&mut self) -> Option<Event> {
         self.pop(|effects| effects.events.pop_front())
     }
 
-    /// Takes out an effect; the memory of all goes with the last.
+    /// Removes an effect; frees the memory of an empty list.
     fn pop<T>(&mut self, pop: impl FnOnce(&mut Effects) -> Option<T>) -> Option<T> {
         let effects = self.effects.as_deref_mut()?;
         let popped = pop(effects);
@@ -409,7 +426,7 @@ fn push_events(effects: &mut Option<Box<Effects>>, events: Vec<Event>) {
     }
 }
 
-/// Appends to a queue; at the limit the oldest goes.
+/// Appends to a queue; at the limit, drops the oldest item.
 fn push<T>(queue: &mut VecDeque<T>, item: T) {
     if queue.len() == TRANSMITS {
         queue.pop_front();
@@ -417,7 +434,7 @@ fn push<T>(queue: &mut VecDeque<T>, item: T) {
     queue.push_back(item);
 }
 
-/// A handshake message with room for the layers below.
+/// Makes a packet of a handshake message, with room for the layers below.
 fn packet(message: &[u8]) -> Packet {
     Packet::new(Headroom::new(64, 32), message)
 }

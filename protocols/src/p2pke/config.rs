@@ -1,4 +1,4 @@
-//! The limits and the patience of a node, and who it is.
+//! The configuration of a node: limits, timeouts, and its key.
 
 use std::fmt;
 use std::time::Duration;
@@ -6,69 +6,74 @@ use std::time::Duration;
 use p2p::PeerId;
 use p2p_formats::x509::{Fingerprint, KeyError, PrivateKey, PublicKey, Registry, Signer, shake256};
 
-/// Limits and patience. The defaults suit a peer of the Go library, which has them fixed.
+/// Limits and timeouts. The defaults match the fixed values of the Go library.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// Age at which a session that is sent on is replaced. Longer: more is lost with a key that leaks.
+    /// Age at which a session in use is replaced (rekey). A longer time exposes more data if a key leaks.
     /// Default: 120 s.
     pub rekey_after: Duration,
-    /// Data messages after which a session that is sent on is replaced. Default: 2³¹ − 1, half of what the counter can
-    /// count.
+    /// Number of data messages after which a session in use is replaced. Default: 2³¹ − 1, half of the
+    /// counter's range.
     pub rekey_after_messages: u32,
-    /// Age from which a session is not used any more, whatever comes. Longer than the peer's: packets of the last
-    /// seconds are dropped there. Default: 180 s.
+    /// Age from which a session is not used at all. If it is longer than the peer's value, the peer drops the
+    /// packets of the last seconds. Default: 180 s.
     pub reject_after: Duration,
-    /// Silence after which a sender asks for a new session while it goes on with the old one. The Go library
+    /// Silence after which a sender starts a rekey while it keeps using the current session. The Go library
     /// forgets a session on which it only receives, so this must be less than `keep_alive`. Default: 10 s.
     pub refresh_after: Duration,
-    /// Silence after which a session is not sent on any more, because the peer may have forgotten it. Any
+    /// Silence after which nothing is sent on a session, because the peer may have forgotten it. Any
     /// authentic packet ends a silence. Default: 15 s.
     pub keep_alive: Duration,
-    /// Wait before a handshake message is repeated for the first time; each further wait is half as long again.
-    /// Default: 250 ms.
+    /// Timeout before the first retransmission of a handshake message; each further timeout is longer by
+    /// half. Default: 250 ms.
     pub retry_first: Duration,
-    /// The longest wait between two repetitions. Default: 1 s.
+    /// Maximum retransmission timeout. Default: 1 s.
     pub retry_max: Duration,
-    /// Part of each wait that is left to chance, so that nodes that were cut off do not come back in step.
-    /// Default: 0.2 (a wait of 1 s is 0.8 s to 1.2 s).
+    /// Relative jitter of each timeout, so that nodes that lost their connection at the same time do not
+    /// return in step. Default: 0.2 (1 s becomes 0.8 s to 1.2 s).
     pub retry_jitter: f32,
-    /// Time without progress after which a handshake ends with [`Error::TimedOut`](super::Error::TimedOut), and
-    /// half-open ones of others are forgotten. Default: 15 s, which 30 % of loss outlast once in 50,000 times.
+    /// Time without progress after which a handshake ends with [`Error::TimedOut`](super::Error::TimedOut),
+    /// and half-open sessions of other nodes are forgotten. Default: 15 s; with 30 % loss, one handshake in
+    /// 50,000 takes longer.
     pub handshake_timeout: Duration,
-    /// Hellos that one channel answers at the same time; the oldest goes first. Default: 4.
+    /// Hellos that one channel answers at the same time; beyond this, the oldest is forgotten. Default: 4.
     pub half_open_per_channel: usize,
-    /// Channels that others have opened and not confirmed; beyond it the oldest is forgotten. Default: 1024.
+    /// Channels that other nodes have opened and not confirmed; beyond this, the oldest is forgotten.
+    /// Default: 1024.
     pub half_open: usize,
-    /// Channels in total, beside those that are half open. At the limit a channel that peers opened goes for a new one:
-    /// first one that never carried data of its peer, then one that was silent for longer than
-    /// [`keep_alive`](Self::keep_alive), then one that was silent for longer than [`refresh_after`](Self::refresh_after)
-    /// and is not its peer's only one; of these, one of the peer or network with the most, and the longest silent. For one
-    /// that this node opens, a silent one of its own goes as well. If there is none, hellos are dropped and opening fails with [`Full`](super::Error::Full). Default: 16,384.
+    /// Channels in total, without half-open ones. At the limit, a channel that a peer opened is removed for a
+    /// new one: first a channel that never carried data of its peer, then one that was silent for longer than
+    /// [`keep_alive`](Self::keep_alive), then one that was silent for longer than
+    /// [`refresh_after`](Self::refresh_after) and is not its peer's only one; among these, one of the peer or
+    /// network with the most, and the longest silent. For a channel that this node opens, its own silent ones
+    /// are removed as well. If no channel may be removed, hellos are dropped, and opening fails with
+    /// [`Full`](super::Error::Full). Default: 16,384.
     pub channels: usize,
-    /// Hundredths of `channels` that only this node's own handshakes can take, so that strangers cannot keep it from
-    /// opening channels. 0: none; at most 100. Default: 12.
+    /// Percentage of `channels` that is reserved for this node's own handshakes, so that other nodes cannot
+    /// prevent it from opening channels. At most 100; 0 reserves none. Default: 12.
     pub outbound_percent: u8,
-    /// Channels that one peer may open, from whatever addresses. At the limit its own least useful ones go; if all are
-    /// in use, its new ones are dropped. Default: 64.
+    /// Channels that one peer may open, from any addresses. At the limit, its least valuable ones are
+    /// removed; if all are in use, its new ones are dropped. Default: 64.
     pub channels_per_peer: usize,
-    /// Channels that peers of one network (an IPv4 /24, an IPv6 /48; not private ones) may open, as above. Counted
-    /// only where the driver [says](super::Endpoint::with_prefixes) which network an address belongs to. Default: 2048.
+    /// Channels that the peers of one network (an IPv4 /24 or an IPv6 /48; not private ones) may open, with
+    /// the same rule. Counted only if the driver [provides](super::Endpoint::with_prefixes) the network of an
+    /// address. Default: 2048.
     pub channels_per_prefix: usize,
-    /// Hellos that are verified per second, over all sources; as many may come at once. Each costs a
+    /// Hellos that are verified per second, from all sources; the burst size is the same. Each costs a
     /// verification, a signature and two X25519 operations, about 0.2 ms. Default: 1000.
     pub hello_rate: u32,
-    /// Hellos that are verified per second for one network (an IPv4 /24, an IPv6 /48; not private ones); as many may come
-    /// at once. Networks share 1024 buckets by hash. Default: 250.
+    /// Hellos that are verified per second for one network (an IPv4 /24 or an IPv6 /48; not private ones);
+    /// the burst size is the same. Networks share 1024 buckets by hash. Default: 250.
     pub hello_rate_per_prefix: u32,
-    /// Hellos that are verified per second for one source; as many may come at once. Sources share 4096 buckets
-    /// by hash. A peer that has a session at its address has an allowance of the same size for itself, beside all these,
-    /// so that no flood keeps it from replacing the session. Default: 10.
+    /// Hellos that are verified per second for one source; the burst size is the same. Sources share 4096
+    /// buckets by hash. A peer with a session at its address has a separate allowance of the same size, so
+    /// that no flood prevents it from replacing the session. Default: 10.
     pub hello_rate_per_source: u32,
-    /// Data packets per second that belong to no session and whose sources are told so, over all sources; one source is
-    /// told 10 times a second at most. The answer is not longer than the packet. A peer that was told opens another
-    /// session at once instead of after [`refresh_after`](Self::refresh_after). This is as well the number of such
-    /// answers per second that this node looks at. 0: none, and sessions that a peer forgot are only found out by its
-    /// silence. Default: 1000.
+    /// Data packets without a session that are answered with a no-session notice per second, for all sources;
+    /// one source gets at most 10 per second. The notice is not longer than the packet. A peer that gets one
+    /// starts another handshake at once instead of after [`refresh_after`](Self::refresh_after). The same
+    /// number of received notices is processed per second. With 0, there are no notices, and a session that a
+    /// peer forgot is detected by silence only. Default: 1000.
     pub hint_rate: u32,
 }
 
@@ -98,10 +103,10 @@ impl Default for Config {
     }
 }
 
-/// Whether a peer may have a session here.
+/// Decides whether a peer may have a session here.
 type Allow = Box<dyn Fn(&PeerId) -> bool + Send + Sync>;
 
-/// Who a node is, whom it speaks with, and its configuration: what all its channels share.
+/// The key, the allow-list and the configuration of a node, which all its channels share.
 pub struct Local {
     pub(super) signer: Box<dyn Signer>,
     pub(super) registry: Registry,
@@ -112,18 +117,18 @@ pub struct Local {
 }
 
 impl Local {
-    /// A node with this key, the default registry and SHAKE256 as fingerprint, that speaks with everyone.
+    /// Creates a node with this key, the default registry, SHAKE256 as its fingerprint, and no allow-list.
     ///
     /// # Errors
-    /// The key's, if it does not load.
+    /// The key's error, if it does not load.
     pub fn new(key: &PrivateKey, config: Config) -> Result<Self, KeyError> {
         Self::with_registry(key, Registry::default(), config)
     }
 
-    /// A node with this key and these algorithms.
+    /// Creates a node with this key and these algorithms.
     ///
     /// # Errors
-    /// The key's, if it does not load.
+    /// The key's error, if it does not load.
     pub fn with_registry(key: &PrivateKey, registry: Registry, config: Config) -> Result<Self, KeyError> {
         let signer = registry.signer(key)?;
         Ok(Self {
@@ -136,7 +141,7 @@ impl Local {
         })
     }
 
-    /// Uses another fingerprint. All nodes of a swarm need the same.
+    /// Sets another fingerprint. All nodes of a swarm must use the same.
     #[must_use]
     pub fn fingerprint(mut self, fingerprint: Fingerprint) -> Self {
         self.fingerprint = fingerprint;
@@ -144,19 +149,20 @@ impl Local {
         self
     }
 
-    /// Speaks only with peers for which `allow` says yes. It is asked before any arithmetic is done for them.
+    /// Sets the allow-list: only peers for which `allow` returns true may have a session. It is called before
+    /// any cryptographic operation for the peer.
     #[must_use]
     pub fn allow(mut self, allow: impl Fn(&PeerId) -> bool + Send + Sync + 'static) -> Self {
         self.allow = Some(Box::new(allow));
         self
     }
 
-    /// This node's id.
+    /// Returns this node's id.
     pub fn id(&self) -> PeerId {
         self.id
     }
 
-    /// This node's public key.
+    /// Returns this node's public key.
     pub fn public_key(&self) -> &PublicKey {
         self.signer.public_key()
     }

@@ -1,4 +1,4 @@
-//! All channels of a node, by address, within the configuration's limits.
+//! The channels of a node by address, within the configured limits.
 
 mod room;
 
@@ -26,19 +26,19 @@ const ROOM: Headroom = Headroom::new(64, 32);
 
 #[derive(Debug)]
 struct Slot {
-    /// Boxed, so that free places of the map are small.
+    /// Boxed, so that vacant entries of the map are small.
     channel: Box<Channel>,
     timer: Option<Duration>,
-    /// When it came, if it is half open.
+    /// The arrival number, if the channel is half-open.
     half_open: Option<NonZeroU64>,
-    /// Which peer's it is, as a hash, if it counts as one that peers opened.
+    /// The hash of the peer's id, if the channel counts as opened by a peer.
     peer: Option<NonZeroU64>,
 }
 
 /// All channels of a node.
 ///
-/// A source gets memory here with its first hello that is verified, not before, and loses it when its last
-/// session or handshake is gone.
+/// A source gets memory with its first verified hello, not before, and loses it with its last session or
+/// handshake.
 #[derive(Debug)]
 pub struct Endpoint<A> {
     local: Arc<Local>,
@@ -50,14 +50,14 @@ pub struct Endpoint<A> {
     places: Places,
     room: Room,
     prefix_of: fn(&A) -> Option<Prefix>,
-    /// The newest hello of this node.
+    /// The time of this node's newest hello.
     last_opened: Option<Duration>,
     transmits: VecDeque<(A, Packet)>,
     events: VecDeque<(A, Event)>,
 }
 
 impl<A: Clone + Ord + Hash> Endpoint<A> {
-    /// A node without channels. Draws 8 bytes of randomness.
+    /// Creates a node without channels. Draws 8 bytes of randomness.
     pub fn new(local: Arc<Local>, rng: &mut dyn CryptoRng) -> Self {
         Self {
             gate: Gate::new(&local.config, rng.next_u64()),
@@ -75,32 +75,32 @@ impl<A: Clone + Ord + Hash> Endpoint<A> {
         }
     }
 
-    /// Counts channels and hellos by network as well: `prefix_of` says which one an address belongs to.
+    /// Also counts channels and hellos by network: `prefix_of` returns the network of an address.
     #[must_use]
     pub fn with_prefixes(mut self, prefix_of: fn(&A) -> Option<Prefix>) -> Self {
         self.prefix_of = prefix_of;
         self
     }
 
-    /// Who this node is.
+    /// Returns this node's key and configuration.
     pub fn local(&self) -> &Arc<Local> {
         &self.local
     }
 
-    /// How many channels there are, established or not.
+    /// Returns the number of channels, established or not.
     pub fn channels(&self) -> usize {
         self.channels.len()
     }
 
-    /// The path to whoever has a session at `addr`.
+    /// Returns the path to the peer with a session at `addr`.
     pub fn path(&self, addr: &A) -> Option<&Arc<DataPath>> {
         self.channels.get(addr)?.channel.path()
     }
 
-    /// As [`Channel::connect`], at this address.
+    /// Does the same as [`Channel::connect`] for this address.
     ///
     /// # Errors
-    /// [`Full`](Error::Full) if that takes one more channel than are allowed; [`Denied`](Error::Denied).
+    /// [`Full`](Error::Full) if this would exceed the limit of channels; [`Denied`](Error::Denied).
     pub fn connect(
         &mut self,
         now: Duration,
@@ -113,7 +113,7 @@ impl<A: Clone + Ord + Hash> Endpoint<A> {
                 return Err(Error::Denied);
             }
             let mut channel = Channel::new(self.local.clone());
-            // Whoever is there may remember a hello of a channel that is forgotten here.
+            // The node at this address may remember a hello of a channel that is forgotten here.
             channel.last_opened = self.last_opened;
             if self.confirmed() >= self.local.config.channels && !self.make_room(now) {
                 return Err(Error::Full);
@@ -129,14 +129,14 @@ impl<A: Clone + Ord + Hash> Endpoint<A> {
         result
     }
 
-    /// As [`Channel::release`], at this address.
+    /// Does the same as [`Channel::release`] for this address.
     pub fn release(&mut self, addr: &A, expected: Option<PeerId>) {
         if let Some(slot) = self.channels.get_mut(addr) {
             slot.channel.release(expected);
         }
     }
 
-    /// As [`Channel::renew`], at this address.
+    /// Does the same as [`Channel::renew`] for this address.
     pub fn renew(&mut self, now: Duration, addr: &A, rng: &mut dyn CryptoRng) -> Result<(), Error> {
         let Some(slot) = self.channels.get_mut(addr) else {
             return Ok(());
@@ -147,13 +147,13 @@ impl<A: Clone + Ord + Hash> Endpoint<A> {
         result
     }
 
-    /// Takes a packet from `src` and gives back what was in it and whose it is, if it was data.
+    /// Processes a packet from `src`. Returns its contents and its peer if it was data.
     ///
-    /// Packets of an address with a [path](Self::path) need not come here, but for those that the path calls
-    /// [`Unexpected`](Error::Unexpected).
+    /// For an address with a [path](Self::path), only packets that the path reports as
+    /// [`Unexpected`](Error::Unexpected) need to be passed here.
     ///
     /// # Errors
-    /// Why the packet is dropped. No session is the worse for it.
+    /// The reason for dropping the packet. No session changes.
     pub fn handle(
         &mut self,
         now: Duration,
@@ -183,7 +183,8 @@ impl<A: Clone + Ord + Hash> Endpoint<A> {
         Ok(data.and_then(|packet| Some((peer?, packet))))
     }
 
-    /// Says that there is no session, in no more bytes than the packet has. Costs no arithmetic on keys and no memory.
+    /// Queues a no-session notice, which is not longer than the packet. Performs no public-key operation and
+    /// allocates no state.
     fn hint(&mut self, now: Duration, src: &A, packet: &[u8]) {
         if let Some(counter @ wire::FIRST_DATA..) = wire::counter(packet)
             && packet.len() >= wire::OVERHEAD
@@ -194,7 +195,7 @@ impl<A: Clone + Ord + Hash> Endpoint<A> {
         }
     }
 
-    /// The cheapest check comes first, and memory last.
+    /// Performs the cheapest check first, and allocates last.
     fn handle_hello(
         &mut self,
         now: Duration,
@@ -255,15 +256,16 @@ impl<A: Clone + Ord + Hash> Endpoint<A> {
         }
     }
 
-    /// Forgets whoever is at this address, with all keys.
+    /// Forgets the channel of this address, with all its keys.
     pub fn disconnect(&mut self, addr: &A) {
         self.remove(addr);
     }
 
-    /// Takes over what a channel wants, after anything that may have changed it.
+    /// Updates timers, limits and queues after a channel may have changed.
     ///
     /// # Errors
-    /// [`Full`](Error::Full) if a peer has just confirmed the channel and there is no place for it: it is gone.
+    /// [`Full`](Error::Full) if a peer has just confirmed the channel and the limits leave no place for it;
+    /// the channel is then removed.
     fn settle(&mut self, now: Duration, addr: &A) -> Result<(), Error> {
         let Some(slot) = self.channels.get_mut(addr) else {
             return Ok(());
@@ -322,7 +324,7 @@ impl<A: Clone + Ord + Hash> Endpoint<A> {
         Ok(())
     }
 
-    /// Takes out what a channel wants to send, and what happened on it.
+    /// Takes the queued packets and events of a channel.
     fn drain(&mut self, addr: &A) {
         let Some(slot) = self.channels.get_mut(addr) else {
             return;
@@ -342,12 +344,12 @@ impl<A: Clone + Ord + Hash> Endpoint<A> {
         }
     }
 
-    /// The next moment at which [`handle_timeout`](Self::handle_timeout) has something to do.
+    /// Returns the time at which [`handle_timeout`](Self::handle_timeout) is due.
     pub fn poll_timeout(&self) -> Option<Duration> {
         self.timers.first().map(|(at, _)| *at)
     }
 
-    /// Does what time asks for on all channels.
+    /// Processes the expired timers of all channels.
     pub fn handle_timeout(&mut self, now: Duration, rng: &mut dyn CryptoRng) {
         while self.poll_timeout().is_some_and(|at| at <= now) {
             let Some((_, addr)) = self.timers.pop_first() else {
@@ -361,12 +363,12 @@ impl<A: Clone + Ord + Hash> Endpoint<A> {
         }
     }
 
-    /// The next packet to send, and where to.
+    /// Returns the next packet to send, with its destination.
     pub fn poll_transmit(&mut self) -> Option<(A, Packet)> {
         self.transmits.pop_front()
     }
 
-    /// The next thing that happened, and where.
+    /// Returns the next event, with its address.
     pub fn poll_event(&mut self) -> Option<(A, Event)> {
         self.events.pop_front()
     }

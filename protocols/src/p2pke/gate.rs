@@ -1,4 +1,4 @@
-//! How many packets of strangers are worth an answer: rates over all sources, for each network, and for each source.
+//! Rate limits for hellos and no-session notices: in total, per network, and per source.
 
 use std::fmt;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -7,21 +7,21 @@ use std::time::Duration;
 use super::{Config, Error};
 use crate::overlay::Prefix;
 
-/// Sources share this many buckets by hash.
+/// Number of buckets that sources share by hash.
 const BUCKETS: usize = 4096;
 
-/// Networks share this many, and so do sources of data that belongs to no session.
+/// Number of buckets that networks share, and that sources of data without a session share.
 const FEW_BUCKETS: usize = 1024;
 
-/// How often a second one source is told that there is no session, at most.
+/// Maximum number of no-session notices to one source per second.
 const HINTS_PER_SOURCE: u32 = 10;
 
 const SECOND: u64 = 1_000_000_000;
 
-/// Rates over all sources, for each network and for each source, in fixed memory (at most 48 KiB), whatever comes.
+/// Rate limits in total, per network and per source, in fixed memory (at most 48 KiB) for any input.
 ///
-/// A bucket is one number, the moment up to which its rate is spent (the generic cell rate algorithm, ITU-T
-/// I.371): a packet moves it on by one interval, and is refused while it is more than a second ahead of now.
+/// A bucket is one number, the time up to which its rate is used (the generic cell rate algorithm, ITU-T
+/// I.371): a packet advances it by one interval, and is refused while it is more than a second ahead of now.
 pub struct Gate {
     seed: u64,
     hellos: Rate,
@@ -34,7 +34,7 @@ pub struct Gate {
 
 /// One bucket.
 struct Rate {
-    /// Nanoseconds between two packets; none pass if there is none.
+    /// Nanoseconds between two packets; `None` admits none.
     interval: Option<u64>,
     spent: u64,
 }
@@ -62,7 +62,7 @@ fn after_one_more(interval: Option<u64>, spent: u64, now: u64) -> Option<u64> {
     (spent <= now.saturating_add(SECOND)).then_some(spent)
 }
 
-/// Buckets by hash, made when the first is charged.
+/// Buckets by hash, allocated with the first packet.
 struct Rates {
     interval: Option<u64>,
     buckets: usize,
@@ -104,7 +104,7 @@ impl fmt::Debug for Gate {
     }
 }
 
-/// What the buckets of a hello would be after it.
+/// The values of a hello's buckets after admitting it.
 struct Charge {
     all: u64,
     source: (u64, u64),
@@ -112,7 +112,8 @@ struct Charge {
 }
 
 impl Gate {
-    /// A gate with the configuration's rates. The seed keeps attackers from choosing whose bucket they share.
+    /// Creates a gate with the configured rates. The seed prevents an attacker from choosing sources that
+    /// share a bucket.
     pub fn new(config: &Config, seed: u64) -> Self {
         Self {
             seed,
@@ -125,12 +126,15 @@ impl Gate {
         }
     }
 
-    /// Says whether [`admit`](Self::admit) would let a hello of this source pass. Charges nothing.
+    /// Returns whether [`admit`](Self::admit) would admit a hello of this source. Charges nothing.
+    ///
+    /// # Errors
+    /// [`Error::RateLimited`].
     pub fn check(&self, now: Duration, source: &impl Hash) -> Result<(), Error> {
         self.check_from(now, source, None)
     }
 
-    /// The same for a source in a network.
+    /// Does the same for a source in a network.
     pub(super) fn check_from(
         &self,
         now: Duration,
@@ -142,15 +146,15 @@ impl Gate {
             .ok_or(Error::RateLimited)
     }
 
-    /// Lets one hello of this source pass.
+    /// Admits one hello of this source.
     ///
     /// # Errors
-    /// [`Error::RateLimited`], and it costs the source nothing.
+    /// [`Error::RateLimited`]; the source is then not charged.
     pub fn admit(&mut self, now: Duration, source: &impl Hash) -> Result<(), Error> {
         self.admit_from(now, source, None)
     }
 
-    /// The same for a source in a network.
+    /// Does the same for a source in a network.
     pub(super) fn admit_from(
         &mut self,
         now: Duration,
@@ -183,7 +187,7 @@ impl Gate {
         })
     }
 
-    /// Whether a source of data that belongs to no session is told so.
+    /// Returns whether a source of data without a session gets a no-session notice.
     pub(super) fn admit_hint(&mut self, now: Duration, source: &impl Hash) -> bool {
         let (now, source) = (nanos(now), self.hash(source));
         let (Some(all), Some(spent)) = (self.hints.next(now), self.hints_of_source.next(source, now)) else {
@@ -194,7 +198,7 @@ impl Gate {
         true
     }
 
-    /// Whether a peer's word that it has no session is looked at.
+    /// Admits a received no-session notice.
     pub(super) fn take_hint(&mut self, now: Duration) -> Result<(), Error> {
         self.hints_taken.admit(nanos(now)).ok_or(Error::RateLimited)
     }

@@ -1,32 +1,33 @@
-//! P2PKE version 1: channels between keys, over any medium that carries datagrams.
+//! P2PKE version 1: secure channels between public keys, over any medium that carries datagrams.
 //!
-//! Two nodes prove their keys to each other in a handshake of four messages, [`Session`], and seal what they say
-//! from then on. A [`Channel`] holds the sessions with whoever is at one address and replaces them in time;
-//! an [`Endpoint`] holds the channels of a node and its limits. None of them does I/O.
+//! Two nodes prove their keys to each other in a handshake of four messages ([`Session`]), and then encrypt
+//! and authenticate data. A [`Channel`] has the sessions with one remote address and replaces them in time;
+//! an [`Endpoint`] has the channels of a node and its limits. None of them does I/O.
 //!
 //! The bytes are those of the Go library go-p2p; see [`wire`]. The handshake is
-//! `Noise_NN_25519_ChaChaPoly_BLAKE2b` (Noise specification, revision 34) with an empty prologue; each side signs
-//! the handshake's hash with its long-term key, the responder the hash of the first message, the initiator that of
-//! both. What is signed is a digest under a purpose (`BLAKE2Xb`).
+//! `Noise_NN_25519_ChaChaPoly_BLAKE2b` (Noise Protocol Framework, revision 34) with an empty prologue. Each
+//! side signs a handshake hash with its long-term key: the responder that of the first message, the initiator
+//! that of both. The signed bytes are a digest with a purpose (`BLAKE2Xb`).
 //!
-//! # How to drive it
-//! A driver has one [`Endpoint`] under a lock, a clock that began at Unix time and only moves on, an RNG, and beside
-//! them a map from addresses to `Arc<`[`DataPath`]`>` that many threads read.
+//! # Driving an endpoint
+//! A driver has one [`Endpoint`] in a lock, a clock that starts at Unix time and is monotonic, an RNG, and a
+//! map from addresses to `Arc<`[`DataPath`]`>` that many threads read.
 //!
-//! - **To send**, look the address up in that map and [`DataPath::seal`] each packet of a batch, without any lock.
-//!   [`Sealed::RenewalDue`] asks for one call of [`Endpoint::renew`] after the batch. Without a path, with one of
-//!   another peer, or after an error, call [`Endpoint::connect`] and wait for [`Event::Established`] (seal and send), or
-//!   [`Event::Failed`] (tell the caller). Callers that expect different peers at one address share a handshake, and the
-//!   identity that answers says how it ends for each; when nobody waits any more, call [`Endpoint::release`].
-//! - **To receive**, [`DataPath::open`] each packet of a batch, again without a lock.
-//!   [`Error::Unexpected`] is a handshake message and goes to [`Endpoint::handle`], as does everything from
-//!   an address without a path; any other error is a drop, counted under [`Error::reason`]. The message's source is
-//!   [`DataPath::peer`] at that address.
-//! - **After each call** of the endpoint, empty [`Endpoint::poll_transmit`] and [`Endpoint::poll_event`], keep the map
-//!   up to date ([`Event::Established`] and [`Event::Changed`] put, [`Event::Expired`] takes out), and set the timer to
-//!   [`Endpoint::poll_timeout`]; when it rings, call [`Endpoint::handle_timeout`].
-//! - A packet wants [`wire::HEADER`] bytes of room in front and [`wire::TAG`] behind; a message may have the MTU below
-//!   less [`wire::OVERHEAD`], and at most [`wire::MAX_MESSAGE`].
+//! - **To send**, look up the path and call [`DataPath::seal`] for each packet of a batch, without a lock.
+//!   After [`Sealed::RenewalDue`], call [`Endpoint::renew`] once after the batch, which starts a rekey.
+//!   Without a path, with a path to another peer, or after an error, call [`Endpoint::connect`] and wait for
+//!   [`Event::Established`] (seal and send) or [`Event::Failed`] (report to the caller). Callers that expect
+//!   different peers at one address share a handshake, and the identity in the answer resolves each of them.
+//!   Call [`Endpoint::release`] when no caller waits.
+//! - **To receive**, call [`DataPath::open`] for each packet of a batch, again without a lock.
+//!   [`Error::Unexpected`] means a handshake message: pass it to [`Endpoint::handle`], as well as every
+//!   packet from an address without a path. Any other error is a drop, counted with [`Error::reason`]. The
+//!   source of the message is [`DataPath::peer`] at that address.
+//! - **After each call** of the endpoint, drain [`Endpoint::poll_transmit`] and [`Endpoint::poll_event`],
+//!   update the map ([`Event::Established`] and [`Event::Changed`] insert a path, [`Event::Expired`] removes
+//!   it), and set a timer to [`Endpoint::poll_timeout`]. When it expires, call [`Endpoint::handle_timeout`].
+//! - A packet needs [`wire::HEADER`] bytes of room in front and [`wire::TAG`] behind. The MTU is the MTU
+//!   below less [`wire::OVERHEAD`], and at most [`wire::MAX_MESSAGE`].
 //!
 //! ```
 //! use std::{sync::Arc, time::Duration};
@@ -57,57 +58,66 @@
 //! ```
 //!
 //! # Limits
-//! All are in [`Config`]. A source gets memory with its first hello that is verified, and counts as half open until it has
-//! proven its key. Channels that peers open are counted by peer, by network and in total, and a share is left for what this
-//! node opens; at a limit the least useful one goes, never one that was heard with data within
-//! [`Config::refresh_after`]. Hellos have rates in total, by network and by source, and a peer that is known at its
-//! address has an allowance beside them. An unproven source is sent at most one answer for each hello,
-//! and 20 bytes for a data packet: no more than it sent, where both sides have keys of one kind.
+//! All limits are in [`Config`]. A source gets memory with its first verified hello, and counts as half-open
+//! until it has proven its key. Channels that peers open are counted by peer, by network and in total, and a
+//! share is reserved for channels that this node opens. At a limit the least valuable channel is removed, but
+//! never one that carried data and had an authentic packet within [`Config::refresh_after`]. Hellos have rate
+//! limits in total, by network and by source; a peer that is known at its address has a separate allowance.
+//! An unauthenticated source gets at most one answer for each hello, and 20 bytes for a data packet: no more
+//! than it sent, if both sides have keys of the same kind.
 //!
-//! # Peers that were started again
-//! A node that gets a data packet without a session answers with [`wire::no_session`], of 20 bytes, at most as long as the
-//! packet. The peer begins a handshake beside its session, at most once a second, and only if it sent a packet under that
-//! counter and has heard nothing authentic for 100 ms; the session goes on until the other one is confirmed. So whoever
-//! forges such an answer causes one handshake a second, and ends nothing. What was sent before is lost, as on the medium.
+//! # Restarted peers
+//! A node that receives a data packet without a session answers with a no-session notice
+//! ([`wire::no_session`]) of 20 bytes, which is not longer than the packet. The peer starts a handshake
+//! beside its session, at most once a second, and only if it sent a packet with that counter and received
+//! nothing authentic for 100 ms. The session stays in use until another one is confirmed. So a forged notice
+//! can cause one handshake a second, and ends nothing. Data that was sent before is lost, as on the medium.
 //!
 //! # Security
-//! **Required of the caller.** A cryptographic RNG: an ephemeral key that can be guessed gives its session away. A
-//! clock that does not go back, also over restarts: a hello older than the last one is refused while the peer
-//! remembers that. Private keys that stay private. To compare [`DataPath::peer`] with whom a message is for.
+//! **Required of the caller.** A cryptographic RNG: a predictable ephemeral key exposes its session. A clock
+//! that never goes back, even over restarts: a hello that is older than the last one is refused while the
+//! peer remembers the last one. Private keys that stay private. A comparison of [`DataPath::peer`] with the
+//! intended recipient of a message.
 //!
-//! **Provided.** Data is read by the peer alone, comes from the peer, unchanged and at most once (within a session
-//! and within [`WINDOW`] counters of the newest). A path to an id leads to that id or nowhere. Keys that leak later do
-//! not open sessions that have ended (each has an ephemeral key of its own from both sides, and the keys for data
-//! are wiped with their session; what snow held during the handshake is freed, not wiped). No state for strangers before a signature; bounded work and memory after it. Nothing on the wire
-//! panics, and no forged or repeated packet ends or moves a session. A false id at a node's address does not make that node
-//! unreachable. Nobody takes an address over from a peer that
-//! is heard there.
+//! **Provided.** Data can be read by the peer only, is authenticated as the peer's, unmodified, and delivered
+//! at most once (within a session, and within [`WINDOW`] counters of the newest). A path to an id leads to
+//! that id or does not exist. Long-term keys that leak later do not expose past sessions: each session has
+//! ephemeral keys of both sides, and its data keys are zeroized with it; what snow holds during the handshake
+//! is freed, not zeroized. A node keeps no state for a source before it has verified a signature, and its
+//! work and memory are bounded after that. No packet can cause a panic, and no forged or replayed packet ends
+//! or changes a session. A false id at a node's address does not make that node unreachable. An address
+//! cannot be taken over from a peer with recent authentic packets.
 //!
-//! **Not provided**, by version 1:
-//! - *Hidden identities.* The initiator's public key is in clear in its hello, with the time by its clock. The
-//!   responder's is sealed, and anyone who sends it a valid hello learns it, unless the allow-list refuses them.
-//! - *Hidden traffic.* Lengths, times, counters and the kinds of messages are in clear; nothing is padded.
-//! - *Freshness of hellos.* The signature in a hello covers its time stamp alone. Who has seen a hello can make others of
-//!   it that cost the responder a handshake's work and lead to no session.
-//! - *Reachable addresses.* No cookie proves a source before work is done for it; a flood from made-up addresses
-//!   spends [`Config::hello_rate`] and thereby keeps newcomers out while it lasts. So does a flood in the name of one
-//!   newcomer: it spends [`Config::hello_rate_per_source`], and [`Config::half_open_per_channel`] hellos within a round trip
-//!   displace the newcomer's own; 32 well-formed forged answers after each of its hellos have the true one dropped. Its
-//!   handshake is repeated and goes through when the flood ends, within [`Config::handshake_timeout`] of its begin. Established
-//!   sessions go on and are replaced in time.
-//! - *Answers that cannot be outrun.* A node on the path that sees a hello may answer it first with a key of its own; callers
-//!   then learn of the wrong peer. The true answer to the same hello still makes a session, for the next caller.
-//! - *Denied conversations.* Both sides sign, so each can show others that the peer spoke with somebody.
-//! - *Safety from quantum computers.* What is recorded today can be opened by one tomorrow.
-//! - *An end.* No message closes a session; it expires.
+//! **Not provided** by version 1:
+//! - *Identity hiding.* The initiator's public key is unencrypted in its hello, with the time of its clock.
+//!   The responder's is encrypted, and any node that sends a valid hello learns it, unless the allow-list
+//!   denies it.
+//! - *Traffic hiding.* Lengths, times, counters and kinds of messages are visible; nothing is padded.
+//! - *Fresh hellos.* The signature in a hello covers its time stamp only. An attacker that has seen a hello
+//!   can make others from it, which cost the responder the work of a handshake and lead to no session.
+//! - *Return routability.* No cookie validates a source address before work is done for it. A flood from
+//!   forged addresses uses up [`Config::hello_rate`] and so excludes newcomers while it lasts. So does a
+//!   flood with one newcomer's address: it uses up [`Config::hello_rate_per_source`], and
+//!   [`Config::half_open_per_channel`] hellos within a round trip displace the newcomer's own; 32 well-formed
+//!   forged answers after each of its hellos cause the authentic answer to be dropped. The handshake is
+//!   retransmitted and succeeds if the flood ends within [`Config::handshake_timeout`]. Established sessions
+//!   stay in use and are replaced in time.
+//! - *Protection from fast answers.* A node on the path that sees a hello can answer it first with its own
+//!   key; callers then learn of the wrong peer. The authentic answer to the same hello still creates a
+//!   session, for the next caller.
+//! - *Deniability.* Both sides sign, so each can prove to others that it communicated with the peer.
+//! - *Post-quantum security.* A future quantum computer can decrypt recorded traffic.
+//! - *Session termination.* No message closes a session; it expires.
 //!
-//! Deliberately absent: versions other than 1, roaming (an address is an address), keep-alive packets (the
-//! protocol has none: a sender that hears nothing asks for a new session instead), and sockets, tasks, clocks.
+//! Deliberately absent: versions other than 1, roaming (a channel belongs to one address), keep-alive packets
+//! (the protocol has none: a sender that receives nothing starts a rekey instead), and sockets, tasks,
+//! clocks.
 //!
-//! # Where the Go library is otherwise
-//! Counters always begin at 16, also when data overtakes the end of the handshake. Empty messages are delivered. The
-//! version is checked. Several hellos are answered side by side, instead of the lowest alone. A Go initiator whose
-//! `RespDone` is overtaken by data is stuck until its session expires, and nothing here can help it.
+//! # Differences from the Go library
+//! Counters always start at 16, even if data overtakes the end of the handshake. Empty messages are
+//! delivered. The version is checked. Several hellos are answered concurrently, instead of the lowest only. A
+//! Go initiator whose `RespDone` is overtaken by data is stuck until its session expires; this side cannot
+//! prevent that.
 
 mod channel;
 mod config;

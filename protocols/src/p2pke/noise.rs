@@ -1,7 +1,7 @@
-//! The handshake `Noise_NN_25519_ChaChaPoly_BLAKE2b`: snow's state machine over primitives of our choice.
+//! The handshake `Noise_NN_25519_ChaChaPoly_BLAKE2b`: snow's state machine with other primitives.
 //!
-//! X25519 and ChaCha20-Poly1305 are those of aws-lc-rs, `BLAKE2b` is that of `blake2b_simd`; each is a good deal
-//! faster than what snow brings along. The ephemeral key's randomness is handed in.
+//! X25519 and ChaCha20-Poly1305 are those of aws-lc-rs, `BLAKE2b` is that of `blake2b_simd`; each is much
+//! faster than snow's. The randomness of the ephemeral key is an argument.
 
 use std::sync::LazyLock;
 
@@ -30,7 +30,7 @@ static PARAMS: LazyLock<NoiseParams> = LazyLock::new(|| {
         .expect("a constant name of the Noise specification")
 });
 
-/// The state of a handshake before its first message.
+/// Returns the state of a handshake before its first message.
 pub(super) fn handshake(initiator: bool, ephemeral: Ephemeral) -> Result<Box<HandshakeState>, snow::Error> {
     let builder = Builder::with_resolver(PARAMS.clone(), Box::new(Primitives(ephemeral)));
     let state = if initiator {
@@ -61,7 +61,7 @@ impl CryptoResolver for Primitives {
     }
 }
 
-/// Gives its bytes once: a handshake draws one ephemeral key.
+/// Returns its bytes once: a handshake draws one ephemeral key.
 struct Once(Option<Ephemeral>);
 
 impl Random for Once {
@@ -109,7 +109,8 @@ impl Dh for Curve25519 {
         self.key = None;
         if let Ok(private) = privkey.try_into() {
             self.private = Zeroizing::new(private);
-            // Without a key the handshake fails with `Dh` where it needs one; this call cannot say so.
+            // This call cannot report an error; without a key, the handshake fails with `Dh` when it needs
+            // one.
             let _ = self.load();
         }
     }
@@ -127,7 +128,7 @@ impl Dh for Curve25519 {
         &*self.private
     }
 
-    /// Fails for points of low order, as the shared secret would be known to everyone.
+    /// Fails for points of low order, because the shared secret would be public.
     fn dh(&self, pubkey: &[u8], out: &mut [u8]) -> Result<(), snow::Error> {
         let key = self.key.as_ref().ok_or(snow::Error::Dh)?;
         let peer = pubkey.first_chunk::<DH_LEN>().ok_or(snow::Error::Dh)?;
@@ -186,7 +187,7 @@ impl Cipher for ChaChaPoly {
         self.0 = aead_key(key);
     }
 
-    /// Snow gives `out` room for the tag and cannot be told of an error; what it gets without a key is zeros.
+    /// Snow provides room for the tag in `out` and accepts no error; without a key, the output is zeros.
     fn encrypt(&self, counter: u64, authtext: &[u8], plaintext: &[u8], out: &mut [u8]) -> usize {
         let len = plaintext.len() + TAG;
         let Some(out) = out.get_mut(..len) else {

@@ -1,7 +1,7 @@
-//! What a driver seals and opens data with: the keys of a channel at one moment.
+//! The keys of a channel at one moment, for sealing and opening data.
 //!
-//! A driver keeps one for each peer beside the channel and sends and receives data with it alone, without the
-//! channel's lock. The channel hands out a new one whenever its keys change.
+//! A driver keeps one for each peer beside the channel, and sends and receives data with it, without the
+//! channel's lock. The channel returns a new one whenever its keys change.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,31 +12,31 @@ use p2p_formats::x509::PublicKey;
 use super::Error;
 use super::transport::{Sealed, Transport, data_counter};
 
-/// Whose data a channel carries at the moment, and the keys for it. Immutable; share it as you like.
+/// The peer of a channel and the keys for its data, at one moment. Immutable, and shareable between threads.
 #[derive(Debug)]
 pub struct DataPath {
     pub(super) peer: PeerId,
     pub(super) key: PublicKey,
     pub(super) current: Arc<Transport>,
-    /// The session before, for packets that were on their way; and the one that the peer may be first to use.
+    /// The previous session, for packets in flight, and a pending one that the peer may use first.
     pub(super) others: Vec<Arc<Transport>>,
 }
 
-/// Packets up to this size are saved on the stack while several keys are tried on them.
+/// Packets up to this size in bytes are saved on the stack while several keys are tried.
 const SAVED: usize = 2048;
 
 impl DataPath {
-    /// Who is at the other end.
+    /// Returns the peer's id.
     pub fn peer(&self) -> PeerId {
         self.peer
     }
 
-    /// The public key of who is at the other end.
+    /// Returns the peer's public key.
     pub fn public_key(&self) -> &PublicKey {
         &self.key
     }
 
-    /// When the newest keys end: they seal and open up to and including this moment.
+    /// Returns the expiry of the newest keys: they seal and open up to and including this time.
     pub fn expires(&self) -> Duration {
         self.current.expires()
     }
@@ -46,18 +46,18 @@ impl DataPath {
         self.current.seal(now, packet)
     }
 
-    /// Opens a data packet in place with whichever keys it was sealed.
+    /// Opens a data packet in place, with the keys of any session of the path.
     ///
     /// # Errors
-    /// [`Unexpected`](Error::Unexpected) for a handshake message, which goes to
-    /// [`Channel::handle`](super::Channel::handle) as it is; any other means that the packet is to be dropped,
-    /// and its bytes are undefined.
+    /// [`Unexpected`](Error::Unexpected) for a handshake message, which must be passed unchanged to
+    /// [`Channel::handle`](super::Channel::handle). After any other error, drop the packet; its bytes are
+    /// undefined.
     pub fn open(&self, now: Duration, packet: &mut Packet) -> Result<(), Error> {
         if self.others.is_empty() {
             return self.current.open(now, packet);
         }
         data_counter(packet)?;
-        // A cipher that does not authenticate leaves rubbish behind, so the packet is put back for the next.
+        // A failed decryption leaves undefined bytes, so the packet is restored before the next attempt.
         let mut stack = [0; SAVED];
         let mut heap = Vec::new();
         let saved: &[u8] = if let Some(saved) = stack.get_mut(..packet.len()) {
@@ -78,7 +78,7 @@ impl DataPath {
                 packet.copy_from_slice(saved);
             }
             last = transport.open(now, packet);
-            // What is a replay to one session may be new to another; otherwise it stays the more telling error.
+            // A replay in one session may be new in another; otherwise `Replayed` is the more specific error.
             if !(last == Err(Error::Unauthenticated) && result == Err(Error::Replayed)) {
                 result.clone_from(&last);
             }

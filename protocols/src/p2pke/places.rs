@@ -1,4 +1,4 @@
-//! How many channels peers have opened: in total, by peer and by network.
+//! The number of channels that peers have opened: in total, by peer and by network.
 
 use std::num::NonZeroU64;
 
@@ -8,7 +8,7 @@ use super::gate::Gate;
 use crate::hash::HashMap;
 use crate::overlay::Prefix;
 
-/// Which peer and network a channel counts for.
+/// The peer and the network that a channel is charged to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Owner {
     /// A keyed hash of the peer's id: 8 bytes for each channel instead of 32.
@@ -17,13 +17,13 @@ pub(super) struct Owner {
 }
 
 impl Owner {
-    /// The hash of a peer's id. Two ids share one by chance only, and then one allowance.
+    /// Returns the hash of a peer's id. Two peers with the same hash share their allowance.
     pub(super) fn hash(gate: &Gate, peer: &PeerId) -> NonZeroU64 {
         NonZeroU64::new(gate.hash(peer)).unwrap_or(NonZeroU64::MIN)
     }
 }
 
-/// The channels that peers opened and confirmed.
+/// Counts of the channels that peers opened and confirmed.
 #[derive(Debug, Default)]
 pub(super) struct Places {
     total: usize,

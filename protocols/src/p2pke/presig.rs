@@ -1,21 +1,21 @@
-//! What is signed: not a message itself, but its `BLAKE2Xb` digest under a purpose.
+//! Signing digests: a signature covers the `BLAKE2Xb` digest of a message and its purpose.
 //!
-//! A signature made for one purpose is thereby none for another. The digest is `BLAKE2Xb` with 64 bytes of output,
-//! which is not BLAKE2b-512: `BLAKE2X` hashes the root hash once more under another parameter block. Source:
-//! Aumasson, Neves, Wilcox-O'Hearn, Winnerlein, "BLAKE2X".
+//! So a signature for one purpose is invalid for another. The digest is `BLAKE2Xb` with 64 bytes of output,
+//! which differs from BLAKE2b-512: `BLAKE2X` hashes the root hash again with another parameter block. Source:
+//! Jean-Philippe Aumasson, Samuel Neves, Zooko Wilcox-O'Hearn, Christian Winnerlein, "BLAKE2X".
 
 use blake2b_simd::{OUTBYTES, Params};
 use p2p_formats::x509::{KeyError, Signer, Verifier};
 
-/// Purpose of the signature over a hello's time stamp.
+/// The purpose of the signature of a hello's time stamp.
 pub(super) const TIMESTAMP: &str = "p2pke/timestamp";
-/// Purpose of the signatures over the handshake's hash.
+/// The purpose of the signatures of the handshake hash.
 pub(super) const CHANNEL_BINDING: &str = "p2pke/channel-binding";
 
-/// In every parameter block, beside the offset: how many bytes of output there are.
+/// The output length in the node offset of every parameter block.
 const XOF_LENGTH: u64 = (OUTBYTES as u64) << 32;
 
-/// The 64 bytes that are signed for `message` under `purpose`, which has at most 255 bytes.
+/// Returns the 64-byte signing digest of `message` for `purpose`, which has at most 255 bytes.
 pub(super) fn presig(purpose: &str, message: &[u8]) -> [u8; OUTBYTES] {
     debug_assert!(u8::try_from(purpose.len()).is_ok());
     let root = Params::new()
@@ -40,7 +40,7 @@ pub(super) fn sign(signer: &dyn Signer, purpose: &str, message: &[u8]) -> Vec<u8
     signer.sign(&presig(purpose, message))
 }
 
-/// Checks a signature over `message` for `purpose`.
+/// Verifies a signature of `message` for `purpose`.
 pub(super) fn verify(
     verifier: &dyn Verifier,
     purpose: &str,
@@ -63,12 +63,12 @@ mod tests {
     }
 
     #[test]
-    fn digests_are_as_observed() {
+    fn digests_equal_the_recorded_ones() {
         let vectors: Value =
             serde_json::from_str(include_str!("../../tests/vectors/p2pke_v1.json")).expect("JSON");
         let cases = vectors["presig_cases"].as_array().expect("cases");
         let mut checked = 0;
-        // The last case is a purpose of 256 bytes, which no caller here has.
+        // The last case has a purpose of 256 bytes, which no caller here has.
         for case in cases.iter().filter(|case| case["purpose"].is_string()) {
             let purpose = case["purpose"].as_str().expect("a string");
             assert_eq!(

@@ -1,16 +1,16 @@
-//! Which counters were here before: a window that moves with the newest authentic one.
+//! Replay protection: a window of received counters that moves with the newest authentic one.
 
 use super::wire::COUNTER_LIMIT;
 
 const BLOCK_BITS: u32 = u64::BITS;
 const BLOCKS: u32 = 128;
 
-/// Counters behind the newest one that are still told apart: those further behind are refused.
+/// Size of the window: counters farther behind the newest one are refused.
 pub const WINDOW: u32 = (BLOCKS - 1) * BLOCK_BITS;
 
-/// A sliding window over counters (RFC 6479): a ring of blocks of bits, of which one is always being cleared.
+/// A sliding window of counters (RFC 6479): a ring of blocks of bits, one of which is always cleared.
 ///
-/// Feed it authenticated counters only. 1 KiB.
+/// Pass authenticated counters only. Its size is 1 KiB.
 #[derive(Debug)]
 pub struct ReplayWindow {
     newest: u32,
@@ -18,7 +18,7 @@ pub struct ReplayWindow {
 }
 
 impl ReplayWindow {
-    /// A window in which every counter is new.
+    /// Creates a window in which every counter is new.
     pub const fn new() -> Self {
         Self {
             newest: 0,
@@ -26,14 +26,14 @@ impl ReplayWindow {
         }
     }
 
-    /// Whether [`accept`](Self::accept) would accept this counter. Nothing changes.
+    /// Returns whether [`accept`](Self::accept) would accept this counter. Changes nothing.
     pub fn is_new(&self, counter: u32) -> bool {
         counter < COUNTER_LIMIT
             && (counter > self.newest
                 || (self.newest - counter <= WINDOW && self.ring[slot(counter)] & bit(counter) == 0))
     }
 
-    /// Marks a counter as seen; says whether it was new.
+    /// Marks a counter as received. Returns whether it was new.
     pub fn accept(&mut self, counter: u32) -> bool {
         if !self.is_new(counter) {
             return false;
@@ -57,7 +57,7 @@ impl Default for ReplayWindow {
     }
 }
 
-/// In range by construction: a remainder of the ring's length.
+/// In range by construction: a remainder modulo the length of the ring.
 const fn slot(counter: u32) -> usize {
     (counter / BLOCK_BITS % BLOCKS) as usize
 }

@@ -1,8 +1,8 @@
-//! One handshake and the keys that come of it.
+//! One handshake and the resulting keys.
 //!
-//! A session is made by the first message and lives until its keys expire. Each handshake message affects it
-//! once; the same message again gets the same answer again, which is how a lost answer is replaced. Nothing is
-//! verified twice.
+//! A session begins with the first message and lives until its keys expire. Each handshake message changes it
+//! once; a repeated message gets the same answer again, which replaces a lost answer. No message is verified
+//! twice.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,12 +18,13 @@ use super::transport::{Transport, aead_key};
 use super::wire::{self, INIT_DONE, INIT_HELLO, InitHello, RESP_DONE, RESP_HELLO, RespHello};
 use super::{Error, Local, Tai64N, noise};
 
-/// Names a session: the BLAKE2b-256 hash of its `InitHello`. Of two hellos that cross, the lower one stays.
+/// Identifies a session: the BLAKE2b-256 hash of its `InitHello`. Of two hellos that cross, the lower one has
+/// precedence.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SessionId(pub [u8; 32]);
 
 impl SessionId {
-    /// The name of the session that this `InitHello` begins.
+    /// Returns the id of the session that this `InitHello` begins.
     pub fn of(hello: &[u8]) -> Self {
         Self(digest(hello))
     }
@@ -38,39 +39,39 @@ fn digest(bytes: &[u8]) -> [u8; 32] {
     out
 }
 
-/// How far a session has come.
+/// The stage of a session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Stage {
     /// The initiator has sent its hello.
     HelloSent,
-    /// The responder has answered a hello. The initiator has proven nothing that a replay would not.
+    /// The responder has answered a hello. The initiator has proven nothing that a replay could not.
     HelloAnswered,
-    /// The initiator knows the responder, and has proven itself.
+    /// The initiator has verified the responder, and has sent its own proof.
     InitDoneSent,
-    /// The responder knows the initiator, and has said so.
+    /// The responder has verified the initiator, and has confirmed it.
     RespDoneSent,
-    /// The initiator knows that it is known.
+    /// The initiator has received the confirmation.
     RespDoneReceived,
-    /// Data came: both know.
+    /// Data arrived: both sides have verified each other.
     DataReceived,
 }
 
-/// What a handshake message led to.
+/// The result of a handshake message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use]
 pub enum Step {
     /// Send [`Session::message`].
     Reply,
-    /// The session is established. Send [`Session::message`] if there is one.
+    /// The session is established. Send [`Session::message`] if it is not empty.
     Established,
-    /// There is nothing to do.
+    /// No action is needed.
     Nothing,
 }
 
-/// Whose answers to a hello lead to a session.
+/// The peers whose answers to a hello are accepted.
 pub(super) struct Answers<F> {
     welcome: F,
-    /// The peer that proved its key in an answer, and is not one of them.
+    /// A peer that proved its key in an answer, and is not accepted.
     pub(super) other: Option<PeerId>,
 }
 
@@ -80,17 +81,17 @@ impl<F: Fn(&PeerId) -> bool> Answers<F> {
     }
 }
 
-/// What only one of the two sides keeps while the handshake lasts.
+/// The state that only one of the two sides keeps during the handshake.
 enum Pending {
-    /// The initiator before the responder's hello, and what it takes to begin anew: Noise cannot go back behind a
-    /// message that authenticates and is yet not good, and anybody on the way can send such a one.
+    /// The initiator before the responder's hello, with the inputs for a restart: an attacker on the path can
+    /// send an answer that authenticates but is invalid, and Noise cannot undo such a message.
     Noise(Box<HandshakeState>, Opened),
-    /// The responder before the initiator's proof: what the proof must be of.
+    /// The responder before the initiator's proof: the hash that the proof must sign, and the key.
     Binding(Box<[u8]>, Box<dyn Verifier>),
     Nothing,
 }
 
-/// What a hello was made of.
+/// The inputs of a hello.
 struct Opened {
     ephemeral: noise::Ephemeral,
     payload: Box<[u8]>,
@@ -98,7 +99,7 @@ struct Opened {
 }
 
 impl Opened {
-    /// The handshake's state with the hello, the same each time.
+    /// Returns the state of the handshake and the hello, the same each time.
     fn noise(&self) -> Result<(Box<HandshakeState>, Box<[u8]>), Error> {
         let mut noise = noise::handshake(true, self.ephemeral.clone()).map_err(|error| internal(&error))?;
         let message = write(&mut noise, INIT_HELLO, &self.payload)?;
@@ -114,9 +115,9 @@ pub struct Session {
     timestamp: Tai64N,
     stage: Stage,
     pending: Pending,
-    /// The handshake message to repeat.
+    /// The handshake message for retransmission.
     message: Box<[u8]>,
-    /// The digest of the last handshake message that was accepted.
+    /// The digest of the last accepted handshake message.
     accepted: [u8; 32],
     peer: Option<(PeerId, PublicKey)>,
     transport: Option<Arc<Transport>>,
@@ -125,7 +126,7 @@ pub struct Session {
 impl Session {
     /// Begins a session: [`message`](Self::message) is the hello to send. Draws 32 bytes of randomness.
     ///
-    /// If somebody is `expected`, answers of others are errors, and the session goes on waiting.
+    /// With an `expected` peer, answers of other peers are errors, and the session keeps waiting.
     pub fn initiate(
         local: &Local,
         now: Duration,
@@ -157,8 +158,8 @@ impl Session {
 
     /// Answers a hello: [`message`](Self::message) is the answer. Draws 32 bytes of randomness.
     ///
-    /// Costs a verification, two X25519 operations and a signature, in this order. Whether the hello is worth it
-    /// (it is new, its key welcome, its sender not too eager) is for the caller to see first.
+    /// Costs a verification, two X25519 operations and a signature, in this order. The caller must check
+    /// first that the hello is new, its key is allowed, and its source is within the rate limits.
     pub fn respond(
         local: &Local,
         now: Duration,
@@ -193,11 +194,12 @@ impl Session {
         })
     }
 
-    /// Takes a handshake message. A message that changes nothing and has an answer gets it again.
+    /// Processes a handshake message. A repeated message is answered again if it has an answer.
     ///
     /// # Errors
-    /// What is wrong with the message. The session is as it was, and the right message still works; except that an
-    /// `InitDone` that authenticates and does not prove the initiator's key [ends](Self::has_failed) the session.
+    /// The fault of the message. The session is unchanged and still accepts the correct message, with one
+    /// exception: an `InitDone` that authenticates and does not prove the initiator's key
+    /// [ends](Self::has_failed) the session.
     pub fn handle(&mut self, local: &Local, now: Duration, packet: &[u8]) -> Result<Step, Error> {
         let expected = match &self.pending {
             Pending::Noise(_, opened) => opened.expected,
@@ -207,7 +209,7 @@ impl Session {
         self.handle_with(local, now, packet, &mut answers)
     }
 
-    /// The same, where `answers` says whose answers are welcome, and learns who gave another one.
+    /// Does the same, with the accepted peers in `answers`, which also records a peer that is not accepted.
     pub(super) fn handle_with(
         &mut self,
         local: &Local,
@@ -237,7 +239,7 @@ impl Session {
             }
             (Some(INIT_DONE), Stage::HelloAnswered) => self.handle_init_done(now, packet),
             (Some(RESP_DONE), Stage::InitDoneSent) => self.handle_resp_done(now, packet),
-            // Late copies of what this side has acted on already.
+            // Late copies of messages that were already processed.
             (Some(INIT_HELLO | INIT_DONE), _) if !self.initiator && may_repeat => Ok(Step::Nothing),
             (Some(RESP_HELLO | RESP_DONE), _) if self.initiator && may_repeat => Ok(Step::Nothing),
             _ => Err(Error::Unexpected),
@@ -256,7 +258,7 @@ impl Session {
         let body = wire::body(packet, RESP_HELLO)?;
         let binding: Box<[u8]> = noise.get_handshake_hash().into();
         let mut payload = vec![0; body.len()];
-        // Snow takes the state back by itself if the message does not authenticate.
+        // Snow restores its state if the message does not authenticate.
         let len = noise
             .read_message(body, &mut payload)
             .map_err(|error| match error {
@@ -294,7 +296,8 @@ impl Session {
         wire::body(packet, INIT_DONE)?;
         let mut opened = Packet::from(packet);
         transport.open_at(INIT_DONE, &mut opened)?;
-        // Only the maker of the hello has the keys, and it says this once: a second signature is not looked at.
+        // Only the sender of the hello has these keys, and it sends one signature: another one is not
+        // verified.
         let proof = wire::parse_init_done(&opened)
             .and_then(|signature| Ok(presig::verify(&**verifier, CHANNEL_BINDING, binding, signature)?));
         if let Err(error) = proof {
@@ -321,13 +324,14 @@ impl Session {
         Ok(Step::Established)
     }
 
-    /// The initiator's handshake ends with the responder's word or with its first data, whichever comes first.
+    /// The initiator's handshake ends with the responder's confirmation or its first data.
     fn established(&mut self) {
         self.stage = Stage::RespDoneReceived;
         self.message = Box::default();
     }
 
-    /// Data came under this initiator's keys before the responder's word did. Says whether that ends a handshake.
+    /// Processes data that arrived before the responder's confirmation. Returns whether this completes the
+    /// handshake.
     pub(super) fn confirm_by_data(&mut self) -> bool {
         let confirmed = self.stage == Stage::InitDoneSent
             && self
@@ -340,17 +344,17 @@ impl Session {
         confirmed
     }
 
-    /// The session's name.
+    /// Returns the id of the session.
     pub fn id(&self) -> SessionId {
         self.id
     }
 
-    /// Whether this side sent the hello.
+    /// Returns whether this side sent the hello.
     pub fn is_initiator(&self) -> bool {
         self.initiator
     }
 
-    /// How far the session has come.
+    /// Returns the stage of the session.
     pub fn stage(&self) -> Stage {
         let heard_data = self
             .transport
@@ -364,17 +368,17 @@ impl Session {
         }
     }
 
-    /// Whether both sides have proven their keys, so that data may flow.
+    /// Returns whether both sides have proven their keys, so that data can be sent.
     pub fn is_established(&self) -> bool {
         self.stage() >= Stage::RespDoneSent
     }
 
-    /// Whether the initiator had its chance to prove its key, and did not: the session never will be established.
+    /// Returns whether the initiator's proof was invalid: the session can never be established.
     pub fn has_failed(&self) -> bool {
         self.stage == Stage::HelloAnswered && matches!(self.pending, Pending::Nothing)
     }
 
-    /// The handshake message to send, also again; empty if this side has no more to say.
+    /// Returns the handshake message to send or retransmit; empty if there is none.
     pub fn message(&self) -> &[u8] {
         if self.stage() == Stage::DataReceived {
             &[]
@@ -383,28 +387,28 @@ impl Session {
         }
     }
 
-    /// When the hello says that it was made.
+    /// Returns the time stamp of the hello.
     pub fn timestamp(&self) -> Tai64N {
         self.timestamp
     }
 
-    /// When this side began the session, on the driver's clock.
+    /// Returns the time at which this side began the session, on the driver's clock.
     pub fn started(&self) -> Duration {
         self.started
     }
 
-    /// The last moment at which the session is used.
+    /// Returns the last time at which the session is used.
     pub fn expires(&self, local: &Local) -> Duration {
         self.started.saturating_add(local.config.reject_after)
     }
 
-    /// The peer's id and key as soon as it says them. Proven only once the session
-    /// [is established](Self::is_established), or by the stage [`InitDoneSent`](Stage::InitDoneSent).
+    /// Returns the peer's id and key once it has sent them. They are proven only if the session [is
+    /// established](Self::is_established), or at the stage [`InitDoneSent`](Stage::InitDoneSent).
     pub fn peer(&self) -> Option<(PeerId, &PublicKey)> {
         self.peer.as_ref().map(|(id, key)| (*id, key))
     }
 
-    /// The keys for data, if data may come: from the moment on that the peer has proven its own.
+    /// Returns the keys for data, once the peer has proven its key.
     pub fn transport(&self) -> Option<&Arc<Transport>> {
         self.transport
             .as_ref()
@@ -422,7 +426,7 @@ impl std::fmt::Debug for Session {
     }
 }
 
-/// Who the responder is, if that is proven and welcome.
+/// Returns the responder's id and key, if they are proven and accepted.
 fn check_resp_hello(
     local: &Local,
     binding: &[u8],
@@ -451,7 +455,7 @@ fn ephemeral(rng: &mut dyn CryptoRng) -> noise::Ephemeral {
     bytes
 }
 
-/// Writes a handshake message: the counter, then what Noise makes of the payload.
+/// Encodes a handshake message: the counter, then the Noise message with the payload.
 fn write(noise: &mut HandshakeState, counter: u32, payload: &[u8]) -> Result<Box<[u8]>, Error> {
     let mut message = vec![0; wire::HEADER + 32 + payload.len() + wire::TAG];
     let (header, body) = message.split_at_mut(wire::HEADER);
@@ -463,7 +467,7 @@ fn write(noise: &mut HandshakeState, counter: u32, payload: &[u8]) -> Result<Box
     Ok(message.into())
 }
 
-/// The keys that come of a finished handshake.
+/// Derives the data keys of a completed handshake.
 fn split(
     local: &Local,
     started: Duration,
@@ -479,14 +483,14 @@ fn split(
     };
     match (aead_key(&seal), aead_key(&open)) {
         (Some(seal), Some(open)) => Ok(Transport::new(&local.config, started, initiator, seal, open)),
-        _ => Err(Error::Malformed("keys that the cipher does not take")),
+        _ => Err(Error::Malformed("keys that the cipher rejects")),
     }
 }
 
-/// The only error that Noise has for a message whose form was checked: its ephemeral key.
+/// Converts a Noise error. A message of valid form can only have an invalid ephemeral key.
 fn internal(error: &snow::Error) -> Error {
     match error {
         snow::Error::Dh => Error::LowOrder,
-        _ => Error::Malformed("a message that Noise does not take"),
+        _ => Error::Malformed("a message that Noise rejects"),
     }
 }

@@ -2,14 +2,14 @@
 
 use std::time::Duration;
 
-/// A moment in international atomic time, to the nanosecond: 12 bytes, big-endian.
+/// A time in International Atomic Time with a resolution of one nanosecond: 12 bytes, big-endian.
 ///
 /// Source: D. J. Bernstein, "TAI64, TAI64N, and TAI64NA". Leap seconds are those announced up to 2017, and 10
 /// before 1972.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Tai64N([u8; 12]);
 
-/// Seconds of Unix time from which TAI is one more second ahead, which is 10 before the first of them.
+/// Seconds of Unix time at which TAI gains one more second; it is 10 seconds ahead before the first of them.
 const LEAPS: [u64; 27] = [
     78_796_800,
     94_694_400,
@@ -41,10 +41,10 @@ const LEAPS: [u64; 27] = [
 ];
 
 impl Tai64N {
-    /// Bytes of a time stamp.
+    /// Length of a time stamp in bytes.
     pub const LEN: usize = 12;
 
-    /// The moment that is `unix` after the beginning of 1970, as Unix counts.
+    /// Converts a Unix time.
     pub fn from_unix(unix: Duration) -> Self {
         let leaps = LEAPS.iter().take_while(|from| unix.as_secs() >= **from).count() as u64;
         let label = (1 << 62) + unix.as_secs().saturating_add(10 + leaps).min((1 << 62) - 1);
@@ -54,12 +54,12 @@ impl Tai64N {
         Self(bytes)
     }
 
-    /// The time stamp with these bytes, whatever they say: it is only ever compared.
+    /// Creates a time stamp from any 12 bytes: time stamps are only compared.
     pub const fn from_bytes(bytes: [u8; Self::LEN]) -> Self {
         Self(bytes)
     }
 
-    /// The time stamp's bytes.
+    /// Returns the bytes of the time stamp.
     pub const fn as_bytes(&self) -> &[u8; Self::LEN] {
         &self.0
     }

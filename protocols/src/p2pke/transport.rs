@@ -1,6 +1,6 @@
-//! The keys of one established session: seals and opens data in place, from any number of threads at once.
+//! The keys of one established session: seals and opens data in place, from any number of threads.
 //!
-//! The only lock is the replay window's own, which is held for some nanoseconds before and after the cipher.
+//! The only lock is that of the replay window; it is held for some nanoseconds before and after the cipher.
 
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
@@ -13,34 +13,34 @@ use p2p::Packet;
 use super::wire::{self, COUNTER_LIMIT, FIRST_DATA, HEADER, OVERHEAD, RESP_DONE, TAG};
 use super::{Config, Error, ReplayWindow};
 
-/// The cipher's nonce for a counter: 4 zero bytes, then the counter in little-endian.
+/// Returns the cipher's nonce for a counter: 4 zero bytes, then the counter in little-endian.
 pub(super) fn nonce(counter: u64) -> Nonce {
     let mut bytes = [0; 12];
     bytes[4..].copy_from_slice(&counter.to_le_bytes());
     Nonce::assume_unique_for_key(bytes)
 }
 
-/// A ChaCha20-Poly1305 key; `None` only if the library cannot allocate.
+/// Creates a ChaCha20-Poly1305 key; `None` only if the library cannot allocate.
 pub(super) fn aead_key(key: &[u8; 32]) -> Option<LessSafeKey> {
     UnboundKey::new(&CHACHA20_POLY1305, key)
         .ok()
         .map(LessSafeKey::new)
 }
 
-/// The two keys of one session, with the counter of one and the replay window of the other.
+/// The two keys of one session, with the send counter and the replay window.
 pub struct Transport {
     seal: LessSafeKey,
     open: LessSafeKey,
-    /// The counter of the next message; beyond the limit it counts on, and nothing is sealed.
+    /// The counter of the next message; beyond the limit it keeps counting, and nothing is sealed.
     next: AtomicU64,
     window: Mutex<ReplayWindow>,
-    /// The newest counter in the window: one beyond it is new without a look there.
+    /// The newest counter in the window: a higher one is new without a check of the window.
     newest: AtomicU32,
-    /// Nanoseconds of the driver's clock at which something authentic last came.
+    /// Time of the last authentic packet, in nanoseconds of the driver's clock.
     heard: AtomicU64,
-    /// Whether data came.
+    /// Whether data arrived.
     heard_data: AtomicBool,
-    /// Nanoseconds of the driver's clock before which a seal does not ask for a new session.
+    /// Time in nanoseconds of the driver's clock before which sealing does not request a rekey.
     quiet_until: AtomicU64,
     expires: Duration,
     rekey_at: Duration,
@@ -49,13 +49,13 @@ pub struct Transport {
     keep_alive: Duration,
 }
 
-/// What sealing a packet found about its session.
+/// The result of sealing a packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use]
 pub enum Sealed {
-    /// Nothing is to be done.
+    /// No action is needed.
     Fresh,
-    /// A new session is due: call [`Channel::renew`](super::Channel::renew) soon. The packet is good to be sent.
+    /// A rekey is due: call [`Channel::renew`](super::Channel::renew) soon. The packet can be sent.
     RenewalDue,
 }
 
@@ -67,7 +67,7 @@ impl Transport {
         seal: LessSafeKey,
         open: LessSafeKey,
     ) -> Self {
-        // The initiator renews first, so that the two sides seldom do it at once.
+        // The initiator starts the rekey earlier, so that both sides seldom do it at once.
         let spread = config.reject_after.saturating_sub(config.rekey_after) / 3;
         let wait = if initiator { Duration::ZERO } else { spread };
         Self {
@@ -87,11 +87,11 @@ impl Transport {
         }
     }
 
-    /// Seals a packet in place: the counter goes into the room in front, the tag into the room behind.
+    /// Seals a packet in place: writes the counter into the room in front, and the tag into the room behind.
     ///
     /// # Errors
     /// [`Expired`](Error::Expired), [`Exhausted`](Error::Exhausted) or [`Silent`](Error::Silent): this
-    /// session cannot be used (any more), and the packet is as it was.
+    /// session cannot be used now, and the packet is unchanged.
     pub fn seal(&self, now: Duration, packet: &mut Packet) -> Result<Sealed, Error> {
         if now > self.expires {
             return Err(Error::Expired);
@@ -118,24 +118,24 @@ impl Transport {
         })
     }
 
-    /// Seals a packet under a counter that must not have been used before.
+    /// Seals a packet with a counter that must not have been used before.
     pub(super) fn seal_at(&self, counter: u32, packet: &mut Packet) -> Result<(), Error> {
         let header = counter.to_be_bytes();
         let tag = self
             .seal
             .seal_in_place_separate_tag(nonce(counter.into()), Aad::from(header), packet)
-            .map_err(|_| Error::Malformed("a message that is too long for the cipher"))?;
+            .map_err(|_| Error::Malformed("a message too long for the cipher"))?;
         packet.push_back(tag.as_ref());
         packet.push_front(&header);
         Ok(())
     }
 
-    /// Opens a data packet in place: what is left of it is what was sealed.
+    /// Opens a data packet in place: the packet then contains the sealed message.
     ///
     /// # Errors
-    /// [`Unauthenticated`](Error::Unauthenticated), and the packet's bytes are undefined; or
-    /// [`Malformed`](Error::Malformed), [`Replayed`](Error::Replayed), [`Expired`](Error::Expired) or
-    /// [`Unexpected`](Error::Unexpected) (a handshake message), and they may be as they were.
+    /// After [`Unauthenticated`](Error::Unauthenticated), the packet's bytes are undefined.
+    /// [`Malformed`](Error::Malformed), [`Replayed`](Error::Replayed), [`Expired`](Error::Expired) and
+    /// [`Unexpected`](Error::Unexpected) (a handshake message) may leave them unchanged.
     pub fn open(&self, now: Duration, packet: &mut Packet) -> Result<(), Error> {
         let counter = data_counter(packet)?;
         self.check(now, counter)?;
@@ -155,7 +155,7 @@ impl Transport {
         Ok(())
     }
 
-    /// What can be said of a counter before the packet is proven: costs less than the cipher.
+    /// Checks a counter before the packet is authenticated, at a lower cost than the cipher's.
     fn check(&self, now: Duration, counter: u32) -> Result<(), Error> {
         if now > self.expires {
             Err(Error::Expired)
@@ -168,7 +168,7 @@ impl Transport {
         }
     }
 
-    /// Opens whatever was sealed under a counter. Handshake messages have fixed ones, which no window sees.
+    /// Opens a packet with this counter. Handshake messages have fixed counters, which are not in the window.
     pub(super) fn open_at(&self, counter: u32, packet: &mut Packet) -> Result<(), Error> {
         let header: [u8; HEADER] = packet.pop_front().ok_or(Error::Malformed("no counter"))?;
         self.open
@@ -182,7 +182,7 @@ impl Transport {
         self.window.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Something authentic came. The packets of a batch come at one moment, and the first of them says so.
+    /// Records an authentic packet. The packets of a batch have the same time, so only the first one writes.
     pub(super) fn hear(&self, now: Duration) {
         let now = nanos(now);
         if self.heard.load(Relaxed) < now {
@@ -190,37 +190,37 @@ impl Transport {
         }
     }
 
-    /// Whether data came in this session.
+    /// Returns whether data arrived in this session.
     pub fn heard_data(&self) -> bool {
         self.heard_data.load(Relaxed)
     }
 
-    /// When something authentic last came, on the driver's clock.
+    /// Returns the time of the last authentic packet, on the driver's clock.
     pub fn heard_at(&self) -> Duration {
         Duration::from_nanos(self.heard.load(Relaxed))
     }
 
-    /// When the session ends: it seals and opens up to and including this moment.
+    /// Returns the expiry of the session: it seals and opens up to and including this time.
     pub fn expires(&self) -> Duration {
         self.expires
     }
 
-    /// Whether the peer has been silent for so long that it may have forgotten the session.
+    /// Returns whether the peer has been silent for so long that it may have forgotten the session.
     pub(super) fn is_silent(&self, now: Duration) -> bool {
         now.saturating_sub(self.heard_at()) > self.keep_alive
     }
 
-    /// Whether a data packet was sealed under this counter.
+    /// Returns whether a data packet was sealed with this counter.
     pub(super) fn has_sealed(&self, counter: u32) -> bool {
         (u64::from(FIRST_DATA)..self.next.load(Relaxed)).contains(&u64::from(counter))
     }
 
-    /// Whether all counters are used.
+    /// Returns whether all counters are used.
     pub(super) fn is_exhausted(&self) -> bool {
         self.next.load(Relaxed) >= u64::from(COUNTER_LIMIT)
     }
 
-    /// Keeps seals from asking for a new session until then.
+    /// Suppresses rekey requests until this time.
     pub(super) fn quiet_until(&self, until: Duration) {
         self.quiet_until.store(nanos(until), Relaxed);
     }
@@ -239,7 +239,7 @@ pub(super) fn nanos(time: Duration) -> u64 {
     u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }
 
-/// The counter of a data packet that is long enough to be one.
+/// Returns the counter of a data packet of valid length.
 pub(super) fn data_counter(packet: &[u8]) -> Result<u32, Error> {
     match wire::counter(packet) {
         Some(counter) if counter <= RESP_DONE => Err(Error::Unexpected),
@@ -262,7 +262,7 @@ mod tests {
     }
 
     #[test]
-    fn the_last_counter_is_used_and_none_beyond_it() {
+    fn no_counter_beyond_the_last_is_used() {
         let [there, here] = pair(&Config::default());
         there.next.store((COUNTER_LIMIT - 1).into(), Relaxed);
         let mut packet = Packet::from(b"last");
@@ -271,13 +271,13 @@ mod tests {
         assert_eq!(here.open(Duration::ZERO, &mut packet), Ok(()));
         for _ in 0..3 {
             assert_eq!(there.seal(Duration::ZERO, &mut packet), Err(Error::Exhausted));
-            assert_eq!(packet, b"last", "as it was");
+            assert_eq!(packet, b"last", "unchanged");
         }
         assert!(there.is_exhausted());
     }
 
     #[test]
-    fn sealing_in_the_room_of_a_packet_does_not_move_it() {
+    fn sealing_a_packet_with_room_does_not_move_it() {
         let [there, here] = pair(&Config::default());
         let mut packet = Packet::new(p2p::Headroom::new(HEADER, TAG), b"in place");
         let at = packet.as_ptr();

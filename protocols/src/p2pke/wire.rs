@@ -1,37 +1,38 @@
-//! The bytes of P2PKE version 1: a counter of 4 bytes, then a handshake message or sealed data.
+//! The encoding of P2PKE version 1: a counter of 4 bytes, then a handshake message or encrypted data.
 //!
 //! | counter | message | body |
 //! | --- | --- | --- |
-//! | 0 | `InitHello` | ephemeral key, protobuf, length of the protobuf (16 bits), all in clear |
-//! | 1 | `RespHello` | ephemeral key, protobuf sealed under the handshake's key |
-//! | 2 | `InitDone` | protobuf sealed under the initiator's key |
-//! | 3 | `RespDone` | nothing, sealed under the responder's key |
-//! | from 16 on | data | sealed under the sender's key |
+//! | 0 | `InitHello` | ephemeral key, protobuf, length of the protobuf (16 bits), unencrypted |
+//! | 1 | `RespHello` | ephemeral key, protobuf encrypted with the handshake key |
+//! | 2 | `InitDone` | protobuf encrypted with the initiator's key |
+//! | 3 | `RespDone` | nothing, sealed with the responder's key |
+//! | from 16 | data | encrypted with the sender's key |
 //!
-//! A node that has no session for a data packet may say so: [`no_session`] has the form of a `RespDone` that
-//! authenticates under no key, so a peer of the Go library drops it. It is never longer than what it answers, and nothing
-//! but a reason to ask for another session.
+//! A node without a session for a data packet may answer with a no-session notice ([`no_session`]). It has
+//! the form of a `RespDone` that authenticates under no key, so a peer of the Go library drops it. It is
+//! never longer than the packet that it answers, and only suggests another handshake.
 //!
-//! Numbers are big-endian. Sealed bodies from `InitDone` on have the 4 bytes of the counter as associated data
-//! and the counter as nonce. Counters from 4 to 15 are never sent and taken for data, as the Go library does.
+//! Numbers are big-endian. Encrypted bodies from `InitDone` on have the 4 bytes of the counter as associated
+//! data and the counter as the nonce. Counters from 4 to 15 are never sent and are treated as data, as in the
+//! Go library.
 
 use p2p_formats::x509::MAX_KEY_DER;
 
 use super::{Error, Tai64N};
 
-/// Bytes in front of every message: the counter.
+/// Length of the counter in front of every message, in bytes.
 pub const HEADER: usize = 4;
-/// Bytes behind every sealed message: the tag.
+/// Length of the tag behind every encrypted message, in bytes.
 pub const TAG: usize = 16;
-/// Bytes that a data message is longer than what it carries.
+/// Bytes that a data message adds to its payload.
 pub const OVERHEAD: usize = HEADER + TAG;
 /// The counter of the first data message in each direction.
 pub const FIRST_DATA: u32 = 16;
-/// Counters below this one can be used.
+/// The limit of counters: only lower ones are used.
 pub const COUNTER_LIMIT: u32 = u32::MAX - 1;
-/// Bytes that one data message carries at most.
+/// Maximum payload of one data message in bytes.
 pub const MAX_MESSAGE: usize = 65_515;
-/// The version that hellos state.
+/// The version in hellos.
 pub const VERSION: u32 = 1;
 
 pub(super) const INIT_HELLO: u32 = 0;
@@ -40,34 +41,34 @@ pub(super) const INIT_DONE: u32 = 2;
 pub(super) const RESP_DONE: u32 = 3;
 
 const EPHEMERAL: usize = 32;
-/// What follows the counters in a packet that says that there is no session.
+/// The end of a no-session notice, after the two counters.
 const NO_SESSION: &[u8; TAG - HEADER] = b"no session\0\0";
-/// Bytes of a handshake message at most; longer ones are dropped unparsed. Keys and signatures of any algorithm
-/// that fits a registry fit in it.
+/// Maximum length of a handshake message in bytes; longer ones are dropped without parsing. Keys and
+/// signatures of any registered algorithm fit.
 const MAX_HANDSHAKE: usize = 3 * MAX_KEY_DER;
 
-/// The counter at the front of a packet, if it is long enough to have one.
+/// Returns the counter of a packet, if it is long enough to have one.
 pub fn counter(packet: &[u8]) -> Option<u32> {
     packet.first_chunk().map(|bytes| u32::from_be_bytes(*bytes))
 }
 
-/// Whether a packet says that it is the first message of a handshake.
+/// Returns whether a packet has the counter of the first handshake message.
 pub fn is_init_hello(packet: &[u8]) -> bool {
     counter(packet) == Some(INIT_HELLO)
 }
 
-/// Whether a packet says that it is a message of a handshake, the first or another one.
+/// Returns whether a packet has the counter of a handshake message.
 pub fn is_handshake(packet: &[u8]) -> bool {
     counter(packet).is_some_and(|counter| counter <= RESP_DONE)
 }
 
-/// Whether a packet has the form of a `RespHello`: only such a one costs its reader an X25519 operation.
+/// Returns whether a packet has the form of a `RespHello`: only these cost the receiver an X25519 operation.
 pub(super) fn is_resp_hello(packet: &[u8]) -> bool {
     counter(packet) == Some(RESP_HELLO) && (HEADER + EPHEMERAL + TAG..=MAX_HANDSHAKE).contains(&packet.len())
 }
 
-/// The packet that says that there is no session for the data packet with this counter. As long as the shortest data
-/// packet, [`OVERHEAD`] bytes.
+/// Encodes a no-session notice for the data packet with this counter. It has [`OVERHEAD`] bytes, the length
+/// of the shortest data packet.
 pub fn no_session(counter: u32) -> [u8; OVERHEAD] {
     let mut packet = [0; OVERHEAD];
     let parts = [&RESP_DONE.to_be_bytes()[..], &counter.to_be_bytes(), NO_SESSION];
@@ -77,28 +78,28 @@ pub fn no_session(counter: u32) -> [u8; OVERHEAD] {
     packet
 }
 
-/// The counter that a [`no_session`] packet answers, if it is one. Nothing in it is proven.
+/// Returns the counter that a [`no_session`] notice answers, if the packet is one. It is not authenticated.
 pub fn parse_no_session(packet: &[u8]) -> Option<u32> {
     let (body, tag) = packet.split_at_checked(2 * HEADER)?;
     let answered = counter(body.get(HEADER..)?)?;
     (tag == NO_SESSION && counter(body) == Some(RESP_DONE)).then_some(answered)
 }
 
-/// An `InitHello` whose form is right. Nothing in it is proven.
+/// An `InitHello` of valid form. It is not authenticated.
 #[derive(Clone, Copy, Debug)]
 pub struct InitHello<'a> {
     /// The whole packet.
     pub packet: &'a [u8],
-    /// When the initiator says that it made the hello.
+    /// The time stamp that the initiator claims.
     pub timestamp: Tai64N,
     /// The initiator's public key in DER.
     pub key: &'a [u8],
-    /// The initiator's signature over the time stamp.
+    /// The initiator's signature of the time stamp.
     pub signature: &'a [u8],
 }
 
 impl<'a> InitHello<'a> {
-    /// Parses a whole packet. Costs no arithmetic and no memory.
+    /// Parses a whole packet. Performs no public-key operation and no allocation.
     pub fn parse(packet: &'a [u8]) -> Result<Self, Error> {
         let payload = body(packet, INIT_HELLO)?
             .get(EPHEMERAL..)
@@ -107,7 +108,7 @@ impl<'a> InitHello<'a> {
             .split_last_chunk::<2>()
             .ok_or(Error::Malformed("a hello without a length"))?;
         if usize::from(u16::from_be_bytes(*len)) != message.len() {
-            return Err(Error::Malformed("a hello whose length is another"));
+            return Err(Error::Malformed("a hello with a wrong length"));
         }
         let mut version = 0;
         let [mut timestamp, mut key, mut signature] = [&[][..]; 3];
@@ -128,7 +129,7 @@ impl<'a> InitHello<'a> {
         }
         let timestamp = timestamp
             .try_into()
-            .map_err(|_| Error::Malformed("a time stamp that has not 12 bytes"))?;
+            .map_err(|_| Error::Malformed("a time stamp without exactly 12 bytes"))?;
         Ok(Self {
             packet,
             timestamp: Tai64N::from_bytes(timestamp),
@@ -137,7 +138,7 @@ impl<'a> InitHello<'a> {
         })
     }
 
-    /// The payload that goes into the Noise message behind the ephemeral key.
+    /// Encodes the payload of the Noise message behind the ephemeral key.
     pub(super) fn payload(timestamp: Tai64N, key: &[u8], signature: &[u8]) -> Vec<u8> {
         let mut out = vec![1 << 3, VERSION as u8];
         put_bytes(&mut out, 2, timestamp.as_bytes());
@@ -149,7 +150,7 @@ impl<'a> InitHello<'a> {
     }
 }
 
-/// What a `RespHello` says once it is opened.
+/// The contents of a decrypted `RespHello`.
 #[derive(Debug)]
 pub(super) struct RespHello<'a> {
     pub(super) key: &'a [u8],
@@ -177,7 +178,7 @@ impl<'a> RespHello<'a> {
     }
 }
 
-/// The signature in an `InitDone` that is opened.
+/// Returns the signature in a decrypted `InitDone`.
 pub(super) fn parse_init_done(message: &[u8]) -> Result<&[u8], Error> {
     let mut signature = &[][..];
     for field in Fields(message) {
@@ -194,10 +195,10 @@ pub(super) fn init_done(signature: &[u8]) -> Vec<u8> {
     out
 }
 
-/// What follows the counter of a handshake message, which must be this one.
+/// Returns the body of a handshake message, which must have the `expected` counter.
 pub(super) fn body(packet: &[u8], expected: u32) -> Result<&[u8], Error> {
     if packet.len() > MAX_HANDSHAKE {
-        return Err(Error::Malformed("a handshake message that is too long"));
+        return Err(Error::Malformed("a handshake message too long to parse"));
     }
     match packet.split_first_chunk() {
         Some((counter, body)) if u32::from_be_bytes(*counter) == expected => Ok(body),
@@ -209,11 +210,11 @@ pub(super) fn body(packet: &[u8], expected: u32) -> Result<&[u8], Error> {
 enum Value<'a> {
     Number(u64),
     Bytes(&'a [u8]),
-    /// Eight or four bytes, which no message here has.
+    /// Eight or four bytes; no message here has this type.
     Fixed,
 }
 
-/// The fields of a protobuf message; ends after the first error.
+/// The fields of a protobuf message; the iterator ends after the first error.
 struct Fields<'a>(&'a [u8]);
 
 impl<'a> Fields<'a> {
@@ -271,7 +272,7 @@ impl<'a> Iterator for Fields<'a> {
     }
 }
 
-/// Appends a field of bytes.
+/// Appends a bytes field.
 fn put_bytes(out: &mut Vec<u8>, field: u8, bytes: &[u8]) {
     out.push(field << 3 | 2);
     let mut len = bytes.len();
@@ -288,7 +289,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    /// Bytes that are nearly messages: fields of small numbers and any kind.
+    /// Generates bytes that are nearly messages: fields with small numbers and any type.
     fn nearly() -> impl Strategy<Value = Vec<u8>> {
         let field = (1..6u8, 0..8u8, proptest::collection::vec(any::<u8>(), 0..12)).prop_map(
             |(number, kind, bytes)| match kind {
@@ -309,7 +310,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_opened_payload_is_a_message_of_its_own_bytes_or_an_error(
+        fn any_decrypted_payload_parses_into_its_own_bytes_or_an_error(
             bytes in prop_oneof![nearly(), proptest::collection::vec(any::<u8>(), 0..80)],
         ) {
             if let Ok(RespHello { key, signature }) = RespHello::parse(&bytes) {
@@ -321,7 +322,7 @@ mod tests {
         }
 
         #[test]
-        fn what_is_written_is_read(key: Vec<u8>, signature: Vec<u8>) {
+        fn encoding_and_parsing_round_trip(key: Vec<u8>, signature: Vec<u8>) {
             let payload = RespHello::payload(&key, &signature);
             let read = RespHello::parse(&payload).map(|read| (read.key, read.signature));
             prop_assert_eq!(read.ok(), Some((&key[..], &signature[..])));

@@ -28,7 +28,7 @@ fn no_state_for_a_source_before_a_valid_hello() {
         (vec![0; 3], Error::NoSession),
         (
             hello[..40].to_vec(),
-            Error::Malformed("a hello whose length is another"),
+            Error::Malformed("a hello with a wrong length"),
         ),
         (vec![0; 9], Error::Malformed("a hello without an ephemeral key")),
         (vec![0xff; 1200], Error::NoSession),

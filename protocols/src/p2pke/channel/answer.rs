@@ -1,4 +1,4 @@
-//! The answering side of a channel: hellos are looked at, answered, and confirmed by their makers' proofs.
+//! The responder side of a channel: checks hellos, answers them, and verifies the proofs of their initiators.
 
 use std::time::Duration;
 
@@ -10,21 +10,21 @@ use super::super::session::{Session, SessionId, Stage, Step};
 use super::super::wire::InitHello;
 use super::{Channel, packet};
 
-/// What a hello needs before it is answered.
+/// The result of [`Channel::check`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Hello {
-    /// Nothing more: it is known, and if it has an answer, that goes out again.
+    /// The hello is known, and its answer, if any, is sent again.
     Known,
-    /// Verification, by [`Channel::answer`].
+    /// The hello needs verification by [`Channel::answer`].
     New,
 }
 
 impl Channel {
-    /// Looks at a hello without arithmetic on keys: whether it is known, new, or to be dropped.
+    /// Checks a hello without a public-key operation: whether it is known, new, or to be dropped.
     ///
     /// # Errors
     /// [`Stale`](Error::Stale), [`Denied`](Error::Denied), [`WrongPeer`](Error::WrongPeer),
-    /// [`Superseded`](Error::Superseded), or what is wrong with the key's form.
+    /// [`Superseded`](Error::Superseded), or the key's error.
     pub fn check(&mut self, now: Duration, hello: &InitHello<'_>) -> Result<Hello, Error> {
         let id = SessionId::of(hello.packet);
         if let Some(session) = self.answering.iter().find(|session| session.id() == id) {
@@ -47,7 +47,8 @@ impl Channel {
         if !self.local.allows(&peer) {
             return Err(Error::Denied);
         }
-        // The key is pinned while its owner is heard; an address changes hands only after a silence.
+        // The key is pinned while its owner sends authentic packets; another key can take the address only
+        // after a silence.
         if let Some(path) = &self.path
             && path.peer != peer
             && !path.current.is_silent(now)
@@ -69,7 +70,7 @@ impl Channel {
         Ok(Hello::New)
     }
 
-    /// Verifies a hello that [`check`](Self::check) called new, and answers it.
+    /// Verifies a hello that [`check`](Self::check) reported as new, and answers it.
     pub fn answer(
         &mut self,
         now: Duration,
@@ -77,7 +78,7 @@ impl Channel {
         rng: &mut dyn CryptoRng,
     ) -> Result<(), Error> {
         let session = Session::respond(&self.local, now, hello, rng)?;
-        // The other side's hello goes first, so this side waits with its own for a while.
+        // The other side's hello has precedence, so this side delays its own.
         if let Some(opening) = &mut self.opening
             && opening.session.stage() == Stage::HelloSent
             && session.peer().is_some_and(|(id, _)| opening.expects(&id))
@@ -94,7 +95,7 @@ impl Channel {
         Ok(())
     }
 
-    /// The proof of an initiator: for one of the hellos that were answered, or a late copy for the live session.
+    /// Processes an initiator's proof: for an answered hello, or a late copy for the current session.
     pub(super) fn handle_init_done(&mut self, now: Duration, message: &[u8]) -> Result<(), Error> {
         let mut error = Error::Unexpected;
         for index in (0..self.answering.len()).rev() {

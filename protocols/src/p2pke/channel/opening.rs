@@ -1,9 +1,10 @@
-//! The initiating side of a channel: one hello an address, which any number of callers wait for, each for its own peer.
+//! The initiator side of a channel: one hello for each address, shared by any number of callers, each with
+//! its expected peer.
 //!
-//! A hello does not name the peer that it is for, so callers that expect different peers at one address share it. The
-//! identity in the answer decides: callers that expect that peer get the session, the others learn at once which peer is
-//! there. The handshake ends with its last caller; a hello that is on its way then may still be answered until it would have
-//! been sent again.
+//! A hello does not name its recipient, so callers that expect different peers at one address share it. The
+//! identity in the answer resolves them: callers that expect that peer get the session, the others learn at
+//! once which peer answered. The handshake ends with its last caller; a hello in flight can still be answered
+//! until its retransmission would be due.
 
 use std::time::Duration;
 
@@ -15,55 +16,57 @@ use super::super::transport::nanos;
 use super::super::{Error, Tai64N, wire};
 use super::{Channel, Event, LONGEST_WAIT, SHORTEST_WAIT, TICK, packet, push_events};
 
-/// Answers to one repetition of a hello that may turn out to be none; further ones are dropped until the next.
-/// Each costs an X25519 operation, and anybody can send them. What does not cost one is not counted.
+/// Maximum number of invalid answers to one transmission of a hello; further ones are dropped until the next
+/// transmission. Each costs an X25519 operation, and anyone can send them. Answers that cost none are not
+/// counted.
 const FORGED_ANSWERS: u32 = 32;
 
-/// Peers that one hello expects by name. Callers that expect yet other peers are told by the identity that answers, and
-/// ask again if it is theirs.
+/// Maximum number of expected peers that one hello stores. Callers with other expected peers are told which
+/// identity answers, and connect again if it is theirs.
 const EXPECTED: usize = 8;
 
-/// The least time between two hints that are acted on, and between the last authentic packet and a hint.
+/// Minimum interval between two no-session notices that are processed, and minimum silence before one.
 const BETWEEN_HINTS: Duration = Duration::from_secs(1);
 const SILENCE_BEFORE_HINT: Duration = Duration::from_millis(100);
 
-/// The handshake that this side began.
+/// A handshake that this side began.
 #[derive(Debug)]
 pub(super) struct Opening {
     pub(super) session: Session,
-    /// The peers that callers expect, and whether any caller still waits.
+    /// The peers that callers expect, and whether a caller still waits for each.
     expected: Vec<(PeerId, bool)>,
-    /// Callers wait that take any peer.
+    /// Whether callers wait that accept any peer.
     anyone: bool,
-    /// Callers wait that expect a peer beyond those of the list.
+    /// Whether callers wait that expect a peer beyond those in `expected`.
     crowded: bool,
-    /// The peer of the session in use, if this handshake is to replace it.
+    /// The peer of the current session, if this handshake is a rekey.
     rekey: Option<PeerId>,
     deadline: Duration,
     pub(super) next_send: Duration,
     wait: Duration,
-    /// Whether the hello went out again since the last regular time, because a hello crossed it.
+    /// Whether the hello was sent again since the last regular transmission, because a hello of the peer
+    /// crossed it.
     pub(super) repeated: bool,
-    /// Answers since the last regular time that were none.
+    /// Number of invalid answers since the last regular transmission.
     forged: u32,
     /// The peer that proved its key in the last answer.
     found: Option<PeerId>,
-    /// What was wrong with an answer that was one, though not of the expected peer, or not of one that is welcome.
+    /// The fault of a valid answer from a peer that is not expected or not allowed.
     refused: Option<Error>,
 }
 
 impl Opening {
-    /// Whether a caller or the session in use still wants what this handshake leads to.
+    /// Returns whether a caller or the current session still needs this handshake.
     pub(super) fn is_wanted(&self) -> bool {
         self.anyone || self.crowded || self.rekey.is_some() || self.expected.iter().any(|(_, waits)| *waits)
     }
 
-    /// Whether an answer of this peer leads to a session.
+    /// Returns whether an answer of this peer leads to a session.
     pub(super) fn expects(&self, peer: &PeerId) -> bool {
         self.anyone || self.rekey == Some(*peer) || self.expected.iter().any(|(id, _)| id == peer)
     }
 
-    /// Notes a caller; says whether its peer found a place.
+    /// Records a caller and its expected peer.
     fn join(&mut self, expected: Option<PeerId>) {
         let Some(expected) = expected else {
             self.anyone = true;
@@ -74,7 +77,7 @@ impl Opening {
             return;
         }
         if self.expected.len() >= EXPECTED {
-            // Peers that are not waited for any more give way.
+            // Peers without a waiting caller make room.
             self.expected.retain(|(_, waits)| *waits);
         }
         if self.expected.len() < EXPECTED {
@@ -84,14 +87,15 @@ impl Opening {
         }
     }
 
-    /// The callers' peer has a session: what remains of the handshake is for others.
+    /// Removes the expectations that a session with this peer fulfils.
     pub(super) fn resolve(&mut self, peer: PeerId) {
         self.anyone = false;
         self.rekey.take_if(|rekey| *rekey == peer);
         self.expected.retain(|(id, _)| *id != peer);
     }
 
-    /// Takes out the expectations that this identity does not meet (all of them, if there is none), and says how they end.
+    /// Removes the expectations that this identity does not fulfil (all of them, if `None`). Returns their
+    /// events.
     fn disappoint(&mut self, found: Option<PeerId>, error: &Error) -> Vec<Event> {
         let failed = |expected| Event::Failed {
             expected,
@@ -120,14 +124,14 @@ impl Opening {
         events
     }
 
-    /// When [`Channel::handle_timeout`] has something to do for it.
+    /// Returns the time at which [`Channel::handle_timeout`] is due for this handshake.
     pub(super) fn timeout(&self) -> Duration {
         self.next_send.min(self.deadline)
     }
 }
 
 impl Channel {
-    /// Joins the handshake that goes on, or begins one.
+    /// Joins the handshake in progress, or begins one.
     pub(super) fn open(
         &mut self,
         now: Duration,
@@ -142,7 +146,7 @@ impl Channel {
         let mut begun = false;
         if let Some(opening) = &mut self.opening {
             if !opening.is_wanted() {
-                // Its hello may be used for as long as its keys last.
+                // The hello can be used for as long as its keys last.
                 let last = opening.session.expires(&self.local).saturating_sub(timeout);
                 opening.deadline = opening.deadline.max(now.saturating_add(timeout).min(last));
             }
@@ -162,7 +166,7 @@ impl Channel {
             opening.join(expected);
         }
         let again = match (opening.found, expected) {
-            // The answer to this very hello is known already, and is asked for again if it is welcome by now.
+            // The answer to this hello is already known; if it is acceptable now, it is requested again.
             (Some(found), Some(expected)) if found == expected => opening.session.stage() == Stage::HelloSent,
             (Some(found), _) => {
                 let events = opening.disappoint(Some(found), &Error::WrongPeer);
@@ -177,9 +181,9 @@ impl Channel {
         Ok(())
     }
 
-    /// A hello, which is not sent yet.
+    /// Creates a hello without sending it.
     fn begin(&mut self, now: Duration, rng: &mut dyn CryptoRng) -> Result<Opening, Error> {
-        // Time stamps of one channel rise even where the clock does not.
+        // Time stamps of one channel increase even if the clock does not.
         let stamp = self
             .last_opened
             .map_or(now, |last| now.max(last.saturating_add(TICK)));
@@ -202,8 +206,9 @@ impl Channel {
         })
     }
 
-    /// No caller waits for `expected` at this address any more, or none for any peer, if `None`. A hello that nobody waits
-    /// for is not sent again. A handshake whose peer has proven its key goes on: the peer may be using the session.
+    /// Records that no caller waits for `expected` at this address, or for any peer, if `None`. A hello
+    /// without a waiting caller is not retransmitted. A handshake in which the peer has proven its key
+    /// continues, because the peer may be using the session.
     pub fn release(&mut self, expected: Option<PeerId>) {
         let Some(opening) = &mut self.opening else { return };
         for (id, waits) in &mut opening.expected {
@@ -214,7 +219,7 @@ impl Channel {
         }
     }
 
-    /// A responder's message: for the handshake that this side began, or a late copy for the live session.
+    /// Processes a responder's message: for this side's handshake, or a late copy for the current session.
     pub(super) fn handle_answer(
         &mut self,
         now: Duration,
@@ -259,7 +264,7 @@ impl Channel {
         }
         match step? {
             Step::Reply if before == Stage::HelloSent => {
-                // Progress: the next message gets the whole patience again.
+                // Progress: the next message gets a full timeout.
                 opening.deadline = now.saturating_add(self.local.config.handshake_timeout);
                 opening.wait = self.local.config.retry_first;
                 self.send_opening(now, rng);
@@ -275,12 +280,12 @@ impl Channel {
         Ok(())
     }
 
-    /// Whether the peer's word that it has no session for a packet is a reason to begin a handshake beside the session in
-    /// use. Nothing proves that word, so nothing ends by it: the packet must have been one of this side's, nothing
-    /// authentic came since, and it is acted on once a second.
+    /// Returns whether a no-session notice of the peer should start a handshake beside the current session.
+    /// The notice is not authenticated, so it ends nothing: it must name a packet of this side, nothing
+    /// authentic may have arrived since, and it is processed at most once a second.
     ///
     /// # Errors
-    /// Why it is dropped.
+    /// The reason for dropping the notice.
     pub(in super::super) fn check_hint(&self, now: Duration, counter: u32) -> Result<bool, Error> {
         let path = self.path.as_ref().ok_or(Error::Unexpected)?;
         if !path.current.has_sealed(counter) {
@@ -301,7 +306,8 @@ impl Channel {
         self.renew(now, rng)
     }
 
-    /// Ends the handshake if its time is over or its last caller has left, and else sends its message if that is due.
+    /// Ends the handshake if it has timed out or its last caller has left; otherwise retransmits its message
+    /// if that is due.
     pub(super) fn opening_timeout(&mut self, now: Duration, rng: &mut dyn CryptoRng) {
         let Some(opening) = &mut self.opening else { return };
         let left = opening.session.stage() == Stage::HelloSent && !opening.is_wanted();
@@ -329,7 +335,7 @@ impl Channel {
         }
     }
 
-    /// Sends the opening's message and sets the time for the next.
+    /// Sends the message of the handshake, and schedules its retransmission.
     fn send_opening(&mut self, now: Duration, rng: &mut dyn CryptoRng) {
         let Some(opening) = &mut self.opening else { return };
         let config = &self.local.config;

@@ -1,8 +1,8 @@
-//! Which channels go when there are as many as there may be: the least useful of those that peers opened, and for
-//! this node's own ones also silent ones that it opened.
+//! Eviction of channels at a limit: the least valuable channels of peers and, for this node's own new
+//! channels, also silent channels that it opened.
 //!
-//! All channels are looked at, so many go at a time, and no look follows another at once: a look at 16,384 channels takes
-//! about half a millisecond, whatever strangers do.
+//! A scan visits all channels, so it removes many at a time, and scans have a minimum interval: a scan of
+//! 16,384 channels takes about half a millisecond, whatever other nodes send.
 
 use std::cmp::Reverse;
 use std::hash::Hash;
@@ -12,29 +12,30 @@ use super::super::channel::{Event, Idleness};
 use super::super::places::Owner;
 use super::Endpoint;
 
-/// The least time between two looks that strangers cause, and for how long their result is good.
+/// Minimum interval between two scans for channels of peers, and the time for which a result is reused.
 const BETWEEN_LOOKS: Duration = Duration::from_millis(20);
 const LOOK_IS_GOOD: Duration = Duration::from_millis(100);
 
-/// One in so many channels goes at a time.
+/// The fraction (1/64) of channels that one scan removes.
 const SHARE: usize = 64;
 
-/// What the last looks found.
+/// The results of the last scans.
 #[derive(Debug, Default)]
 pub(super) struct Room {
-    /// No look for strangers before.
+    /// The time before which no scan for a peer's channel starts.
     next_look: Duration,
-    /// Whether a channel could go, and until when that is taken for true.
+    /// Whether a channel could be removed, and until when this result is used.
     found: Option<(Duration, bool)>,
 }
 
-/// Which channel goes first: the lowest. Of those that are equally idle, one of the peer or network with the most.
+/// The order of removal, the lowest first. Of equally idle channels, one of the peer or network with the most
+/// is removed first.
 type Rank = (Idleness, Reverse<usize>, Duration);
 
-/// Whose channels are looked at.
+/// The channels that a scan considers.
 #[derive(Clone, Copy)]
 enum Scope<'a> {
-    /// Those that this node opened, too: for one more of them.
+    /// All, including those that this node opened: for a new one of this node.
     All,
     Inbound,
     Peer(&'a Owner),
@@ -42,17 +43,17 @@ enum Scope<'a> {
 }
 
 impl<A: Clone + Ord + Hash> Endpoint<A> {
-    /// Channels that are not half open.
+    /// Returns the number of channels that are not half-open.
     pub(super) fn confirmed(&self) -> usize {
         self.channels.len().saturating_sub(self.half_open.len())
     }
 
-    /// Whether peers have opened as many channels as they may.
+    /// Returns whether peers have opened the maximum number of channels.
     pub(super) fn inbound_is_full(&self) -> bool {
         self.is_full_beside(0)
     }
 
-    /// The same while so many channels are neither half open nor counted.
+    /// Returns the same while `uncounted` channels are neither half-open nor counted.
     fn is_full_beside(&self, uncounted: usize) -> bool {
         let config = &self.local.config;
         let reserved = config
@@ -63,7 +64,7 @@ impl<A: Clone + Ord + Hash> Endpoint<A> {
         self.places.total().saturating_add(outbound.max(reserved)) >= config.channels
     }
 
-    /// Whether a channel would go for a stranger's.
+    /// Returns whether a channel could be removed for a peer's new one.
     pub(super) fn has_room(&mut self, now: Duration) -> bool {
         if let Some((until, found)) = self.room.found
             && now < until
@@ -75,18 +76,18 @@ impl<A: Clone + Ord + Hash> Endpoint<A> {
         found
     }
 
-    /// Makes room for a channel of this node itself.
+    /// Makes room for a new channel of this node. Returns whether there is room.
     pub(super) fn make_room(&mut self, now: Duration) -> bool {
         self.evict(now, Scope::All, self.local.config.channels / SHARE)
     }
 
-    /// Whether there is a place for a channel that a peer has just confirmed; makes one where that is possible. A channel
-    /// that only changes its owner needs no further place in total.
+    /// Returns whether there is a place for a channel that a peer has just confirmed; makes one if possible.
+    /// A channel that only changes its peer needs no additional place in total.
     pub(super) fn admit(&mut self, now: Duration, addr: &A, owner: &Owner, had_place: bool) -> bool {
         let config = &self.local.config;
         let (per_peer, per_prefix) = (config.channels_per_peer.max(1), config.channels_per_prefix.max(1));
         let share = config.channels / SHARE;
-        // It is neither half open nor counted at the moment, and takes the place that it is given.
+        // At this moment, the channel is neither half-open nor counted; it takes the place that it gets.
         if let Some(slot) = self.channels.get_mut(addr)
             && let Some(arrival) = slot.half_open.take()
         {
@@ -98,7 +99,7 @@ impl<A: Clone + Ord + Hash> Endpoint<A> {
             && (had_place || !self.is_full_beside(1) || self.look(now, Scope::Inbound, share))
     }
 
-    /// As [`evict`](Self::evict), but not twice within a short time.
+    /// Does the same as [`evict`](Self::evict), with a minimum interval between scans.
     fn look(&mut self, now: Duration, scope: Scope<'_>, count: usize) -> bool {
         if now < self.room.next_look {
             return false;
@@ -108,7 +109,8 @@ impl<A: Clone + Ord + Hash> Endpoint<A> {
         self.evict(now, scope, count)
     }
 
-    /// Removes the least useful channels of a scope, at least one and so many at most; says whether there was one.
+    /// Removes the least valuable channels of a scope, at least one and at most `count`. Returns whether
+    /// there was one.
     fn evict(&mut self, now: Duration, scope: Scope<'_>, count: usize) -> bool {
         let mut candidates: Vec<_> = self
             .candidates(now, scope)
@@ -126,7 +128,7 @@ impl<A: Clone + Ord + Hash> Endpoint<A> {
         !candidates.is_empty()
     }
 
-    /// The channels of a scope that may go, each with its rank: the lowest goes first.
+    /// Iterates over the removable channels of a scope with their rank: the lowest is removed first.
     fn candidates<'a>(&'a self, now: Duration, scope: Scope<'a>) -> impl Iterator<Item = (Rank, &'a A)> {
         self.channels.iter().filter_map(move |(addr, slot)| {
             let Some(peer) = slot.peer else {
