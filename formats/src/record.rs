@@ -1,18 +1,21 @@
-//! Signed records: a statement as bytes, with the key of whoever says it and the signature over both.
+//! Signed records: a payload, its signer's key, and a signature over both.
 //!
-//! What the statement is about is not in the record: writer and reader name the same *context*, a text such as
-//! `p2p discovery announcement 1`, and a record that was signed for one context is not valid in another.
+//! The subject of the payload is not in the record: the signer and the reader use the same *context*, a text
+//! such as `p2p discovery announcement 1`, and a record that is signed for one context is invalid in another.
 //!
 //! # Encoding
-//! A version byte (1), the length of the key as a varint, the key as its canonical `SubjectPublicKeyInfo` in DER, the
-//! length of the payload as a varint, the payload, and the signature, which takes the rest. Lengths are in the shortest
-//! form, so one record has one encoding. What is signed is `p2p signed record` and a zero byte; then context, key and
-//! payload, each behind its length as a varint.
+//! A version byte (1), the length of the key as a varint, the key as its canonical `SubjectPublicKeyInfo` in
+//! DER, the length of the payload as a varint, the payload, and the signature, which takes the rest. Lengths
+//! are in the shortest form, so a record has exactly one encoding. The signed bytes are `p2p signed record`
+//! and a zero byte, followed by context, key and payload, each after its length as a varint.
+//!
+//! # Limits
+//! [`MAX_PAYLOAD`] and [`MAX_RECORD`]; both are checked before anything else.
 //!
 //! # Security
-//! Required of the caller: a context for each purpose; a time or a number in the payload where an old record must not
-//! pass for a new one. Provided: nothing of a record is given out before its signature was checked; sizes are checked
-//! before any of that. Not provided: secrecy, freshness.
+//! Required of the caller: a different context for each purpose; a time or a number in the payload if an old
+//! record must not be accepted as a new one. Provided: nothing of a record is returned before its signature
+//! is verified. Not provided: secrecy, freshness.
 
 use p2p::PeerId;
 
@@ -21,60 +24,60 @@ use crate::x509::{Fingerprint, KeyError, MAX_KEY_DER, PublicKey, Registry, Signe
 
 /// The first byte of a record.
 pub const RECORD_VERSION: u8 = 1;
-/// Bytes of a payload at most.
+/// Maximum length of a payload in bytes.
 pub const MAX_PAYLOAD: usize = 64 << 10;
-/// Bytes of a signature at most: enough for ML-DSA-87.
+/// Maximum length of a signature in bytes: enough for ML-DSA-87.
 const MAX_SIGNATURE: usize = 8 << 10;
-/// Bytes of a record at most.
+/// Maximum length of a record in bytes.
 pub const MAX_RECORD: usize = 1 + 2 * varint::MAX_LEN + MAX_KEY_DER + MAX_PAYLOAD + MAX_SIGNATURE;
 
 const PREFIX: &[u8] = b"p2p signed record\0";
 
-/// Why bytes are no record that can be relied on, or why none was made.
+/// The reason for which a record is invalid, or cannot be created.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum RecordError {
-    /// It is longer than any record may be; nothing of it was looked at.
-    #[error("{what} of {len} bytes is longer than the {max} bytes that are accepted")]
+    /// The record, or a part of it, exceeds its maximum length; nothing was parsed.
+    #[error("{what} of {len} bytes exceeds the limit of {max} bytes")]
     TooLong {
-        /// What is too long.
+        /// The part that is too long.
         what: &'static str,
-        /// Its bytes.
+        /// Its length in bytes.
         len: usize,
-        /// Bytes that are accepted.
+        /// The maximum length in bytes.
         max: usize,
     },
-    /// It is of another version, or no record at all.
-    #[error("the record has version {found}, and {RECORD_VERSION} is understood")]
+    /// The version is unknown, or the bytes are not a record.
+    #[error("the record has version {found}; only version {RECORD_VERSION} is supported")]
     Version {
-        /// Its first byte.
+        /// The first byte.
         found: u8,
     },
-    /// The bytes stop making sense.
+    /// The bytes are not a record.
     #[error("not a record: at byte {at}, expected {expected}")]
     Malformed {
-        /// Where in the record.
+        /// Offset of the first invalid byte in the record.
         at: usize,
-        /// What should be there.
+        /// The syntax that was expected there.
         expected: &'static str,
     },
-    /// The key is none, or none that the registry knows.
+    /// The key is invalid, or its algorithm is not registered.
     #[error("the key at byte {at} of the record cannot be used")]
     Key {
-        /// Where in the record the key begins.
+        /// Offset of the key in the record.
         at: usize,
-        /// What is wrong with it.
+        /// The cause.
         source: KeyError,
     },
     /// The signature is not by this key over this payload in this context.
     #[error("the signature at byte {at} of the record is not valid")]
     BadSignature {
-        /// Where in the record the signature begins.
+        /// Offset of the signature in the record.
         at: usize,
     },
 }
 
-/// A record whose signature was found to be right.
+/// A record with a verified signature.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SignedRecord<'a> {
     key: PublicKey,
@@ -82,10 +85,11 @@ pub struct SignedRecord<'a> {
 }
 
 impl<'a> SignedRecord<'a> {
-    /// Signs a payload in a context, and writes the record.
+    /// Signs a payload in a context. Returns the encoded record.
     ///
     /// # Errors
-    /// [`RecordError::TooLong`] with a payload of more than [`MAX_PAYLOAD`] bytes, or a signature longer than any is.
+    /// [`RecordError::TooLong`] for a payload of more than [`MAX_PAYLOAD`] bytes, or for a signature of
+    /// excessive length.
     pub fn sign(signer: &dyn Signer, context: &str, payload: &[u8]) -> Result<Vec<u8>, RecordError> {
         check_len("a payload", payload.len(), MAX_PAYLOAD)?;
         let key = signer.public_key();
@@ -98,10 +102,10 @@ impl<'a> SignedRecord<'a> {
         Ok(record)
     }
 
-    /// Reads a record that was signed in this context, and checks its signature.
+    /// Parses a record that was signed in this context, and verifies its signature.
     ///
     /// # Errors
-    /// Every [`RecordError`].
+    /// Any [`RecordError`].
     pub fn open(record: &'a [u8], context: &str, registry: &Registry) -> Result<Self, RecordError> {
         check_len("a record", record.len(), MAX_RECORD)?;
         match record.first() {
@@ -127,17 +131,17 @@ impl<'a> SignedRecord<'a> {
         Ok(Self { key, payload })
     }
 
-    /// Who signed it.
+    /// Returns the signer's key.
     pub fn key(&self) -> &PublicKey {
         &self.key
     }
 
-    /// The id of whoever signed it.
+    /// Returns the signer's id.
     pub fn signer(&self, fingerprint: Fingerprint) -> PeerId {
         fingerprint(&self.key)
     }
 
-    /// What was signed.
+    /// Returns the signed payload.
     pub fn payload(&self) -> &'a [u8] {
         self.payload
     }
@@ -162,7 +166,7 @@ fn push_field(out: &mut Vec<u8>, field: &[u8]) {
     out.extend_from_slice(field);
 }
 
-/// The field behind the length at `at`, and where it ends.
+/// Reads a length-prefixed field at `at`. Returns the field and its end.
 fn read_field<'a>(
     record: &'a [u8],
     at: usize,
@@ -178,7 +182,10 @@ fn read_field<'a>(
     check_len(what, len, max)?;
     let start = at + used;
     let field = record.get(start..start + len);
-    let field = field.ok_or(malformed(record.len(), "more bytes, as the length before says"))?;
+    let field = field.ok_or(malformed(
+        record.len(),
+        "more bytes, according to the length before",
+    ))?;
     Ok((field, start + len))
 }
 

@@ -1,24 +1,25 @@
-//! Unsigned LEB128 varints, read and written as Go's `encoding/binary` does.
+//! Unsigned LEB128 varints, as in Go's `encoding/binary`.
 //!
-//! Seven bits a byte, least significant first; the high bit says that more follows. Writing makes the
-//! shortest form. Reading takes overlong forms of up to ten bytes too, because deployed peers do; whoever
-//! needs one form for each value compares lengths with [`len`]. Nothing is allocated.
+//! Each byte carries seven bits, least significant first; the high bit means that another byte follows.
+//! Writing produces the shortest form. Reading also accepts overlong forms of up to ten bytes, because
+//! deployed peers do; a caller that needs one form for each value compares the length with [`len`]. Nothing
+//! is allocated.
 
-/// Bytes of the longest varint.
+/// Maximum length of a varint in bytes.
 pub const MAX_LEN: usize = 10;
 
-/// Why bytes are not a varint.
+/// The reason for which bytes are not a varint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum VarintError {
     /// The input ends before the varint does.
-    #[error("the varint is cut short")]
+    #[error("the varint is truncated")]
     Truncated,
-    /// The value takes more than 64 bits, or the form more than [`MAX_LEN`] bytes.
+    /// The value exceeds 64 bits, or the encoding exceeds [`MAX_LEN`] bytes.
     #[error("the varint exceeds 64 bits")]
     Overflow,
 }
 
-/// Bytes that [`write()`] makes of `value`: 1 to [`MAX_LEN`].
+/// Returns the length in bytes that [`write()`] produces for `value`: 1 to [`MAX_LEN`].
 pub const fn len(value: u64) -> usize {
     match (64 - value.leading_zeros() as usize).div_ceil(7) {
         0 => 1,
@@ -26,7 +27,7 @@ pub const fn len(value: u64) -> usize {
     }
 }
 
-/// Writes `value` into `buf`; returns the part written.
+/// Writes `value` into `buf`. Returns the written bytes.
 pub fn write(mut value: u64, buf: &mut [u8; MAX_LEN]) -> &[u8] {
     let len = len(value);
     let (written, _) = buf.split_at_mut(len);
@@ -40,16 +41,16 @@ pub fn write(mut value: u64, buf: &mut [u8; MAX_LEN]) -> &[u8] {
     written
 }
 
-/// Reads the varint at the start of `input`; returns its value and its length in bytes.
+/// Reads the varint at the start of `input`. Returns its value and its length in bytes.
 ///
 /// # Errors
-/// [`Truncated`](VarintError::Truncated) if `input` ends within it, [`Overflow`](VarintError::Overflow) if it
-/// does not fit 64 bits.
+/// [`Truncated`](VarintError::Truncated) if `input` ends within the varint,
+/// [`Overflow`](VarintError::Overflow) if the value does not fit into 64 bits.
 #[inline]
 pub fn read(input: &[u8]) -> Result<(u64, usize), VarintError> {
     let mut value = 0;
     for (at, &byte) in input.iter().take(MAX_LEN).enumerate() {
-        // The tenth byte has room for the 64th bit alone.
+        // The tenth byte has room for the 64th bit only.
         if at == MAX_LEN - 1 && byte > 1 {
             return Err(VarintError::Overflow);
         }
@@ -71,7 +72,7 @@ mod tests {
     }
 
     #[test]
-    fn edges_are_written_as_leb128_says() {
+    fn boundary_values_are_encoded_as_leb128() {
         for (value, bytes) in [
             (0, &[0][..]),
             (127, &[0x7f]),
@@ -87,7 +88,7 @@ mod tests {
     }
 
     #[test]
-    fn overlong_forms_are_read() {
+    fn overlong_forms_are_accepted() {
         assert_eq!(read(&[0x80, 0]), Ok((0, 2)));
         assert_eq!(read(&[0x81, 0x80, 0x80, 0, 9]), Ok((1, 4)));
         let mut longest = [0x80; MAX_LEN];
@@ -96,7 +97,7 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_fit_is_an_overflow() {
+    fn a_value_above_64_bits_is_an_overflow() {
         let mut input = [0xff; MAX_LEN];
         input[MAX_LEN - 1] = 2;
         assert_eq!(read(&input), Err(VarintError::Overflow));
@@ -105,7 +106,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_written_is_read(value: u64, shift in 0..64u32, tail: Vec<u8>) {
+        fn encoding_and_parsing_round_trip(value: u64, shift in 0..64u32, tail: Vec<u8>) {
             let value = value >> shift;
             let mut bytes = written(value);
             let size = bytes.len();

@@ -1,4 +1,4 @@
-//! Certificates read as they were observed, written so that they are read again, and refused for the slightest change.
+//! Certificates: recorded ones parse, written ones parse again, and every modification is refused.
 
 use p2p::PeerId;
 use p2p_formats::x509::{
@@ -28,7 +28,7 @@ fn ours(seed: u8) -> Vec<u8> {
 }
 
 #[test]
-fn observed_certificates_give_the_key_that_they_are_about() {
+fn recorded_certificates_give_their_keys() {
     for case in observed() {
         let key = certified_key(&bytes(&case["certificate_der"]), &Registry::default())
             .expect("a good certificate");
@@ -39,7 +39,7 @@ fn observed_certificates_give_the_key_that_they_are_about() {
 }
 
 #[test]
-fn what_is_written_is_read_and_is_the_same_each_time() {
+fn certificates_are_deterministic_and_parse_again() {
     let signer = Registry::default()
         .signer(&PrivateKey::ed25519(&[0; 32]))
         .expect("a good key");
@@ -54,7 +54,7 @@ fn what_is_written_is_read_and_is_the_same_each_time() {
 }
 
 #[test]
-fn no_changed_bit_is_accepted() {
+fn every_flipped_bit_is_refused() {
     for certificate in [ours(7), bytes(&observed()[0]["certificate_der"])] {
         for bit in 0..8 * certificate.len() {
             let mut mangled = certificate.clone();
@@ -66,7 +66,7 @@ fn no_changed_bit_is_accepted() {
 
 #[test]
 fn a_certificate_signed_by_another_key_is_refused() {
-    // The same lengths throughout, so that one signature fits into the other certificate.
+    // All lengths are equal, so that one signature fits into the other certificate.
     let (mut mine, theirs) = (ours(1), ours(2));
     let signature = mine.len() - 64;
     mine[signature..].copy_from_slice(&theirs[signature..]);
@@ -84,7 +84,7 @@ fn an_algorithm_that_is_not_registered_is_refused_by_name() {
 }
 
 #[test]
-fn bytes_behind_and_too_many_bytes_are_refused() {
+fn trailing_bytes_and_excessive_lengths_are_refused() {
     let mut certificate = ours(1);
     certificate.push(0);
     let at = certificate.len() - 1;
@@ -102,12 +102,12 @@ fn bytes_behind_and_too_many_bytes_are_refused() {
 
 proptest! {
     #[test]
-    fn no_bytes_make_it_panic(bytes in proptest::collection::vec(any::<u8>(), 0..400)) {
+    fn arbitrary_bytes_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..400)) {
         let _ = certified_key(&bytes, &Registry::default());
     }
 
     #[test]
-    fn no_cut_or_overwritten_certificate_makes_it_panic(
+    fn truncated_and_overwritten_certificates_never_panic(
         at in 0..200usize, with in proptest::collection::vec(any::<u8>(), 0..8), keep in 0..300usize,
     ) {
         let mut certificate = ours(3);

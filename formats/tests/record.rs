@@ -1,4 +1,5 @@
-//! Signed records: one encoding each, valid in one context alone, and any other bytes are a typed error.
+//! Signed records: each has one encoding and is valid in one context only, and all other bytes are a typed
+//! error.
 
 use std::fmt::Write as _;
 
@@ -22,7 +23,7 @@ fn open(record: &[u8]) -> Result<SignedRecord<'_>, RecordError> {
 }
 
 #[test]
-fn what_was_signed_comes_back_with_its_signer() {
+fn a_record_returns_its_payload_and_signer() {
     let bytes = record(b"hello");
     let opened = open(&bytes).expect("its own");
     assert_eq!(opened.payload(), b"hello");
@@ -44,7 +45,8 @@ fn the_encoding_is_pinned() {
     assert_eq!(signature, SIGNATURE);
 }
 
-/// Ed25519 is deterministic: of the seed 01…, over the prefix, the context, the key and `hello`.
+/// Ed25519 is deterministic: the signature of the key with the seed 01…, over the prefix, the context, the
+/// key and `hello`.
 const SIGNATURE: &str = "7dcd8f3d3516e23e9bfb0f551b228a1d30769450eb60d45bd5bae8b313a70afd\
     3ce92efed784b7b1b30f2121d875823c5ef902f2a75db97e8c4dd28dda3dcb0e";
 
@@ -56,7 +58,7 @@ fn a_record_of_one_context_is_not_valid_in_another() {
 }
 
 #[test]
-fn every_changed_bit_and_every_cut_is_an_error() {
+fn every_flipped_bit_and_every_truncation_is_an_error() {
     let good = record(b"hello");
     for bit in 0..8 * good.len() {
         let mut bytes = good.clone();
@@ -70,11 +72,14 @@ fn every_changed_bit_and_every_cut_is_an_error() {
 }
 
 #[test]
-fn errors_say_what_and_where() {
+fn errors_name_the_fault_and_its_offset() {
     let good = record(b"hello");
     let error = |bytes: &[u8]| open(bytes).expect_err("bad").to_string();
     assert_eq!(error(b""), "not a record: at byte 0, expected a version");
-    assert_eq!(error(&[9, 0]), "the record has version 9, and 1 is understood");
+    assert_eq!(
+        error(&[9, 0]),
+        "the record has version 9; only version 1 is supported"
+    );
     assert_eq!(
         error(&good[..20]),
         "not a record: at byte 20, expected more bytes, as the length before says"
@@ -96,7 +101,7 @@ fn errors_say_what_and_where() {
     );
     assert_eq!(
         error(&[&[1, 0xff, 0xff, 0xff, 0x7f][..], &[0; 9]].concat()),
-        "a key of 268435455 bytes is longer than the 4096 bytes that are accepted"
+        "a key of 268435455 bytes exceeds the limit of 4096 bytes"
     );
     assert!(matches!(
         open(&vec![1; MAX_RECORD + 1]),
@@ -115,7 +120,7 @@ proptest! {
     }
 
     #[test]
-    fn any_payload_in_any_context_goes_there_and_back(payload in proptest::collection::vec(any::<u8>(), 0..300),
+    fn any_payload_in_any_context_round_trips(payload in proptest::collection::vec(any::<u8>(), 0..300),
                                                       context in ".{0,200}", seed in any::<u8>()) {
         let signer = signer(seed);
         let bytes = SignedRecord::sign(&*signer, &context, &payload).expect("short");

@@ -1,4 +1,5 @@
-//! Keys read, written, loaded and hashed as they were observed, and no byte string does worse than an error.
+//! Keys: parsing, encoding, loading and hashing equal the recorded results, and any bytes give at worst an
+//! error.
 
 use p2p::PeerId;
 use p2p_formats::x509::{
@@ -35,7 +36,7 @@ fn cases<'a>(vectors: &'a Value, name: &str) -> &'a [Value] {
 }
 
 #[test]
-fn ed25519_keys_are_written_and_sign_as_observed() {
+fn ed25519_keys_and_signatures_equal_the_recorded_ones() {
     let registry = Registry::default();
     for case in cases(&vectors("x509_keys.json"), "ed25519") {
         let seed: [u8; 32] = bytes(&case["seed"]).try_into().expect("32 bytes");
@@ -70,7 +71,7 @@ fn ed25519_keys_are_written_and_sign_as_observed() {
 }
 
 #[test]
-fn public_keys_parse_load_and_hash_as_observed() {
+fn public_keys_parse_load_and_hash_as_recorded() {
     let vectors = vectors("x509_keys.json");
     let registry = Registry::default();
     for name in ["public_parse_cases", "foreign_public_keys"] {
@@ -99,12 +100,12 @@ fn public_keys_parse_load_and_hash_as_observed() {
 }
 
 #[test]
-fn private_keys_parse_and_load_as_observed_and_pkcs8_as_well() {
+fn private_keys_parse_and_load_as_recorded_and_as_pkcs8() {
     for case in cases(&vectors("x509_keys.json"), "private_parse_cases") {
         let name = text(&case["name"]);
         let parsed = PrivateKey::from_der(&bytes(&case["input"]));
         if name.starts_with("PKCS#8") {
-            // The Go library does not read the standard form; this one does.
+            // The Go library does not accept the standard form; this one does.
             let key = parsed.expect("PKCS#8");
             assert_eq!(*key.to_pkcs8(), bytes(&case["input"]));
             assert!(Registry::default().signer(&key).is_ok());
@@ -124,7 +125,7 @@ fn private_keys_parse_and_load_as_observed_and_pkcs8_as_well() {
 }
 
 #[test]
-fn fingerprints_are_as_observed() {
+fn fingerprints_equal_the_recorded_ones() {
     for case in cases(&vectors("peer_id.json"), "fingerprint") {
         let key = PublicKey::from_der(&bytes(&case["spki_der"])).expect("a key");
         assert_eq!(
@@ -137,7 +138,7 @@ fn fingerprints_are_as_observed() {
 }
 
 #[test]
-fn pem_goes_there_and_back_as_openssl_writes_it() {
+fn pem_round_trips_in_the_form_of_openssl() {
     // RFC 8410, section 10.3.
     let private = "-----BEGIN PRIVATE KEY-----\n\
         MC4CAQAwBQYDK2VwBCIEINTuctv5E1hK1bbY8fdp+K06/nwoy/HU++CXqI9EdVhC\n\
@@ -177,7 +178,7 @@ fn secrets_are_not_shown() {
     }
 }
 
-/// An algorithm that fails the test when it is asked to do anything.
+/// An algorithm that fails the test when it is used.
 #[derive(Debug)]
 struct Untouchable;
 
@@ -202,11 +203,11 @@ impl Algorithm for Untouchable {
 }
 
 #[test]
-fn a_huge_key_is_refused_before_any_algorithm_sees_it() {
+fn a_huge_key_is_refused_before_any_algorithm_processes_it() {
     let oid = Untouchable.oid();
     let registry = Registry::default().with(Untouchable);
     assert_eq!(registry.algorithms().count(), 2);
-    let huge = PublicKey::new(oid, &[1; 2048]).expect("it parses all the same");
+    let huge = PublicKey::new(oid, &[1; 2048]).expect("it parses");
     assert!(matches!(
         registry.verifier(&huge),
         Err(KeyError::KeySize { len: 2048, .. })
@@ -235,7 +236,7 @@ fn a_huge_key_is_refused_before_any_algorithm_sees_it() {
 }
 
 #[test]
-fn errors_say_where_the_encoding_stops_making_sense() {
+fn errors_give_the_offset_of_the_fault() {
     let good = PrivateKey::ed25519(&[7; 32]).to_pkcs8();
     for (at, byte, expected_at) in [
         (0, 0x31, 0),
@@ -258,7 +259,7 @@ fn errors_say_where_the_encoding_stops_making_sense() {
     );
 }
 
-/// A valid encoding with some bytes changed, or any bytes.
+/// Generates a valid encoding with some bytes changed, or arbitrary bytes.
 fn mangled() -> impl Strategy<Value = Vec<u8>> {
     let valid = prop_oneof![
         any::<[u8; 32]>().prop_map(|seed| PrivateKey::ed25519(&seed).to_pkcs8().to_vec()),
@@ -298,7 +299,7 @@ proptest! {
         if let Ok(key) = PrivateKey::from_der(&der) {
             for der in [key.to_pkcs8(), key.to_bit_string()] {
                 if der.len() <= MAX_KEY_DER {
-                    let again = PrivateKey::from_der(&der).expect("what was written is read");
+                    let again = PrivateKey::from_der(&der).expect("the encoding parses");
                     prop_assert_eq!(again.algorithm(), key.algorithm());
                     prop_assert_eq!(again.secret(), key.secret());
                 }

@@ -1,4 +1,5 @@
-//! Any bytes are a signed record or a typed error; one that is good is written in one way, and every change is seen.
+//! Any bytes are a signed record or a typed error; a valid record has one encoding, and every change is
+//! detected.
 #![no_main]
 #![forbid(unsafe_code)]
 
@@ -10,7 +11,7 @@ use p2p_formats::x509::{PrivateKey, Registry};
 #[derive(Arbitrary, Debug)]
 enum Input {
     Bytes(Vec<u8>),
-    /// A good record with bytes changed, put in and cut off, opened in its own context or another.
+    /// A valid record with bytes changed, inserted and removed, opened in its own context or another.
     Changed {
         seed: u8,
         context: String,
@@ -24,7 +25,7 @@ enum Input {
 
 fuzz_target!(|input: Input| match input {
     Input::Bytes(bytes) => {
-        // Nobody guesses a signature.
+        // A signature cannot be guessed.
         assert!(SignedRecord::open(&bytes, "fuzz", &Registry::default()).is_err());
     }
     Input::Changed {

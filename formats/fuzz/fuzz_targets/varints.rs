@@ -1,4 +1,4 @@
-//! Any bytes begin with a varint, overlong or not, or with a typed error; what is written is read as the same.
+//! Any bytes start with a varint, overlong or not, or with a typed error; encoding and parsing round-trip.
 #![no_main]
 #![forbid(unsafe_code)]
 
@@ -16,11 +16,11 @@ fuzz_target!(|input: &[u8]| {
                     && used <= input.len().min(MAX_LEN)
             );
             assert_eq!(varint::read(shortest), Ok((value, shortest.len())));
-            // What is longer than the shortest form has nothing but zeros on top.
+            // Bits beyond the shortest form are all zero.
             assert!(
                 used == shortest.len() || input[shortest.len()..used].iter().all(|byte| byte & 0x7f == 0)
             );
-            // What follows does not matter, and nothing less will do.
+            // Following bytes do not matter, and every byte of the varint does.
             assert_eq!(varint::read(&input[..used]), Ok((value, used)));
             assert_eq!(varint::read(&input[..used - 1]), Err(VarintError::Truncated));
         }

@@ -1,4 +1,4 @@
-//! Any bytes are a key, a certificate or a typed error; what was read is written so that it is read as the same.
+//! Any bytes are a key, a certificate or a typed error; encoding and parsing round-trip.
 #![no_main]
 #![forbid(unsafe_code)]
 
@@ -13,7 +13,7 @@ use p2p_formats::x509::{
 enum Input {
     Der(Vec<u8>),
     Pem(String),
-    /// The text form of any bytes, under either label.
+    /// The text form of any bytes, with either label.
     Armoured {
         private: bool,
         der: Vec<u8>,
@@ -23,13 +23,13 @@ enum Input {
         algorithm: Vec<u8>,
         key: Vec<u8>,
     },
-    /// A good key, and a signature by it, or any other.
+    /// A valid key with its signature, or any other signature.
     Signed {
         seed: [u8; 32],
         message: Vec<u8>,
         other: Vec<u8>,
     },
-    /// A good key or certificate with bytes changed, put in, and cut off.
+    /// A valid key or certificate with bytes changed, inserted and removed.
     Changed {
         form: u8,
         seed: u8,
@@ -53,7 +53,7 @@ fn public(key: &PublicKey) {
 
 fn private(key: &PrivateKey) {
     let same = |read: &PrivateKey| (read.algorithm(), read.secret()) == (key.algorithm(), key.secret());
-    // What is written is longer than what was read, where that had left something out.
+    // The encoding is longer than the input if the input lacked optional parts.
     if key.to_pkcs8().len() <= MAX_KEY_DER {
         assert!(PrivateKey::from_der(&key.to_pkcs8()).is_ok_and(|read| same(&read)));
         assert!(PrivateKey::from_pem(&key.to_pem()).is_ok_and(|read| same(&read)));
@@ -93,7 +93,7 @@ fn pem(text: &str) {
     }
 }
 
-/// Base64 in lines, as good as any hand would write it.
+/// Encodes `der` as PEM with this label.
 fn armoured(label: &str, der: &[u8]) -> String {
     const ALPHABET: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     let mut text = String::new();

@@ -1,53 +1,53 @@
-//! Self-signed certificates: a public key in the envelope that TLS wants, and nothing more.
+//! Self-signed certificates: a public key in the envelope that TLS requires.
 //!
-//! [`certify`] writes one, [`certified_key`] reads one and checks that its own key signed it.
+//! [`certify`] writes a certificate; [`certified_key`] reads one and verifies that its own key signed it.
 //!
-//! Deliberately absent: chains, names, extensions, revocation, and validity periods. The peer's identity is the hash of
-//! its key, so a certificate has nothing to add: what is written is valid for ever and the same each time, and whatever
-//! else stands in a certificate that is read is read over, once the signature over it is good.
+//! Deliberately absent: chains, names, extensions, revocation, and validity periods. The identity of a peer
+//! is the hash of its key, so a certificate adds nothing: a written one never expires and is deterministic,
+//! and all other contents of a read one are ignored once its signature is verified.
 
 use ::der::{Tag, TagNumber};
 
 use super::der::{BIT_STRING, Elements, INTEGER, SEQUENCE, element, write_algorithm};
 use super::{KeyError, PublicKey, Registry, Signer, sha3_256};
 
-/// Bytes of a certificate that are read at most.
+/// Maximum length in bytes of a certificate to read.
 pub const MAX_CERTIFICATE_DER: usize = 8192;
 
 const UTC_TIME: u8 = 0x17;
 const GENERALIZED_TIME: u8 = 0x18;
-/// `[0] EXPLICIT`: where the version stands.
+/// `[0] EXPLICIT`: the tag of the version.
 const VERSION: u8 = 0xa0;
 
-/// Why a certificate was not accepted. No state changed.
+/// The reason for refusing a certificate. No state changed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum CertificateError {
-    /// It is longer than any certificate that is read.
-    #[error("a certificate of {len} bytes is longer than the {max} bytes that are read")]
+    /// The certificate exceeds the maximum length.
+    #[error("a certificate of {len} bytes exceeds the limit of {max} bytes")]
     TooLong {
-        /// Bytes that were given.
+        /// Its length in bytes.
         len: usize,
-        /// Bytes that are read.
+        /// The maximum length in bytes.
         max: usize,
     },
     /// The bytes are not the DER of a certificate.
     #[error("not a certificate in DER: at byte {at}, expected {expected}")]
     Der {
-        /// Where in the certificate the encoding stops making sense.
+        /// Offset of the first invalid byte in the certificate.
         at: usize,
-        /// What should be there.
+        /// The syntax that was expected there.
         expected: &'static str,
     },
-    /// Its key is of no algorithm that is known here, or it did not sign the certificate.
+    /// The algorithm of its key is not registered, or the key did not sign the certificate.
     #[error("the certificate's key: {0}")]
     Key(#[source] KeyError),
 }
 
-/// A certificate of `signer`'s key, signed by it, in DER.
+/// Creates a certificate of `signer`'s key, signed by that key, in DER.
 ///
-/// It has X.509 version 3, no names and no extensions, and does not expire (RFC 5280, 4.1.2.5). The signature algorithm
-/// is named by the identifier of the key, as RFC 8410 has it for Ed25519.
+/// It has X.509 version 3, no names and no extensions, and does not expire (RFC 5280, 4.1.2.5). The signature
+/// algorithm has the identifier of the key, as RFC 8410 specifies for Ed25519.
 pub fn certify(signer: &dyn Signer) -> Vec<u8> {
     let key = signer.public_key();
     let algorithm = write_algorithm(key.algorithm());
@@ -75,13 +75,13 @@ pub fn certify(signer: &dyn Signer) -> Vec<u8> {
     element(SEQUENCE, &[&to_be_signed, &algorithm, &signature]).to_vec()
 }
 
-/// The key that `certificate` is about, after checking that it signed the certificate itself.
+/// Returns the key of `certificate` after verifying that this key signed the certificate.
 ///
-/// Lengths, structure and the algorithm are checked before any arithmetic on keys. What the certificate says beyond its
-/// key is not looked at, validity included.
+/// Lengths, structure and the algorithm are checked before any public-key operation. The other contents of
+/// the certificate are ignored, including its validity period.
 ///
 /// # Errors
-/// Any [`CertificateError`]; one signed by another key is [`KeyError::BadSignature`].
+/// Any [`CertificateError`]; a certificate signed by another key is [`KeyError::BadSignature`].
 pub fn certified_key(certificate: &[u8], registry: &Registry) -> Result<PublicKey, CertificateError> {
     if certificate.len() > MAX_CERTIFICATE_DER {
         return Err(CertificateError::TooLong {
@@ -92,9 +92,9 @@ pub fn certified_key(certificate: &[u8], registry: &Registry) -> Result<PublicKe
     let mut outer = Elements::new(certificate, 0, "a certificate").map_err(structure)?;
     let mut envelope = outer.enter(Tag::Sequence, "a certificate").map_err(structure)?;
     let signed = raw(&mut envelope)?;
-    let mut signed_at = Elements::new(signed.bytes, signed.at, "what is signed").map_err(structure)?;
+    let mut signed_at = Elements::new(signed.bytes, signed.at, "the signed part").map_err(structure)?;
     let mut body = signed_at
-        .enter(Tag::Sequence, "what is signed")
+        .enter(Tag::Sequence, "the signed part")
         .map_err(structure)?;
     let outer_algorithm = envelope.algorithm().map_err(structure)?;
     let signature = envelope.bit_string().map_err(structure)?;
@@ -122,7 +122,7 @@ pub fn certified_key(certificate: &[u8], registry: &Registry) -> Result<PublicKe
     if body.algorithm().map_err(structure)? != outer_algorithm {
         return Err(CertificateError::Der {
             at: algorithm_at,
-            expected: "the signature algorithm that is named outside",
+            expected: "the same signature algorithm as in the envelope",
         });
     }
     for expected in ["an issuer", "a validity period", "a subject"] {
@@ -143,7 +143,7 @@ pub fn certified_key(certificate: &[u8], registry: &Registry) -> Result<PublicKe
     Ok(key)
 }
 
-/// One element, its tag and length included, and where it stands.
+/// One element with its tag and length, and its offset.
 struct Raw<'a> {
     bytes: &'a [u8],
     at: usize,

@@ -1,4 +1,5 @@
-//! The bytes of keys and certificates: strict DER in and out, with what the Go library reads over read over as well.
+//! The DER encoding of keys and certificates: strict, except that it skips the same optional parts as the Go
+//! library.
 
 use ::der::asn1::{AnyRef, ObjectIdentifier};
 use ::der::{Decode, Reader, SliceReader, Tag};
@@ -13,7 +14,7 @@ pub(super) const BIT_STRING: u8 = 0x03;
 const OCTET_STRING: u8 = 0x04;
 const OID: u8 = 0x06;
 
-/// Algorithms whose PKCS#8 wraps the secret in one more octet string (RFC 8410, section 7).
+/// Algorithms with a PKCS#8 encoding that wraps the secret in another octet string (RFC 8410, section 7).
 const CURVE_PRIVATE_KEYS: [ObjectIdentifier; 4] = [
     ObjectIdentifier::new_unwrap("1.3.101.110"),
     ObjectIdentifier::new_unwrap("1.3.101.111"),
@@ -21,13 +22,13 @@ const CURVE_PRIVATE_KEYS: [ObjectIdentifier; 4] = [
     ObjectIdentifier::new_unwrap("1.3.101.113"),
 ];
 
-/// What an encoding says, whether it is of a public or of a private key.
+/// The contents of a public or private key's encoding: the algorithm and the key.
 pub(super) type Named = (ObjectIdentifier, Zeroizing<Vec<u8>>);
 
-/// Reads elements one after another, and says where it stopped.
+/// Reads elements one after another, and tracks the offset.
 pub(super) struct Elements<'a> {
     reader: SliceReader<'a>,
-    /// Where this reader's first byte is in the whole input.
+    /// The offset of this reader's first byte in the whole input.
     base: usize,
 }
 
@@ -49,7 +50,7 @@ impl<'a> Elements<'a> {
         Tag::peek(&self.reader).ok()
     }
 
-    /// The contents of the next element, which must have this tag, and where they start.
+    /// Returns the contents of the next element, which must have this tag, and their offset.
     pub(super) fn expect(&mut self, tag: Tag, expected: &'static str) -> Result<(&'a [u8], usize), KeyError> {
         let wrong = KeyError::Der {
             at: self.at(),
@@ -64,7 +65,7 @@ impl<'a> Elements<'a> {
         }
     }
 
-    /// The next element whatever it is, with its tag and length.
+    /// Returns the next element of any type, with its tag and length.
     pub(super) fn tlv(&mut self) -> Result<&'a [u8], KeyError> {
         let wrong = KeyError::Der {
             at: self.at(),
@@ -73,13 +74,13 @@ impl<'a> Elements<'a> {
         self.reader.tlv_bytes().map_err(|_| wrong)
     }
 
-    /// The contents of the next element as elements; what this leaves unread is read over.
+    /// Returns the contents of the next element as elements; unread ones are skipped.
     pub(super) fn enter(&mut self, tag: Tag, expected: &'static str) -> Result<Elements<'a>, KeyError> {
         let (contents, at) = self.expect(tag, expected)?;
         Elements::new(contents, at, expected)
     }
 
-    /// An `AlgorithmIdentifier`, of which only the identifier counts.
+    /// Returns the identifier of an `AlgorithmIdentifier`; its parameters are ignored.
     pub(super) fn algorithm(&mut self) -> Result<ObjectIdentifier, KeyError> {
         let mut identifier = self.enter(Tag::Sequence, "an algorithm identifier")?;
         let (oid, at) = identifier.expect(Tag::ObjectIdentifier, "an object identifier")?;
@@ -89,7 +90,7 @@ impl<'a> Elements<'a> {
         })
     }
 
-    /// A bit string, shifted so that its last bit is the last bit of the last byte.
+    /// Returns a bit string, shifted so that its last bit is the last bit of the last byte.
     pub(super) fn bit_string(&mut self) -> Result<Zeroizing<Vec<u8>>, KeyError> {
         let (contents, at) = self.expect(Tag::BitString, "a bit string")?;
         let wrong = KeyError::Der {
@@ -118,7 +119,7 @@ impl<'a> Elements<'a> {
     }
 }
 
-/// The one element that `der` is, with nothing behind it.
+/// Returns the only element of `der`, with nothing behind it.
 fn whole(der: &[u8]) -> Result<Elements<'_>, KeyError> {
     if der.len() > MAX_KEY_DER {
         return Err(KeyError::TooLong {
@@ -144,7 +145,8 @@ pub(super) fn read_spki(der: &[u8]) -> Result<Named, KeyError> {
     Ok((elements.algorithm()?, elements.bit_string()?))
 }
 
-/// Reads a private key: PKCS#8, version 1 or 2, or the shape of a `SubjectPublicKeyInfo` with the secret in it.
+/// Reads a private key: PKCS#8, version 1 or 2, or the structure of a `SubjectPublicKeyInfo` with the secret
+/// in it.
 pub(super) fn read_private(der: &[u8]) -> Result<Named, KeyError> {
     let mut elements = whole(der)?;
     if elements.next_tag() != Some(Tag::Integer) {
@@ -192,7 +194,8 @@ pub(super) fn write_algorithm(algorithm: ObjectIdentifier) -> Zeroizing<Vec<u8>>
     element(SEQUENCE, &[&element(OID, &[algorithm.as_bytes()])])
 }
 
-/// One element: tag, shortest length, contents. Allocates once, so that no copy of a secret is left behind.
+/// Encodes one element: tag, shortest length, contents. Allocates once, so that no copy of a secret is left
+/// behind.
 pub(super) fn element(tag: u8, contents: &[&[u8]]) -> Zeroizing<Vec<u8>> {
     let len: usize = contents.iter().map(|part| part.len()).sum();
     let mut out = Zeroizing::new(Vec::with_capacity(len + 10));

@@ -1,4 +1,4 @@
-//! Ed25519 (RFC 8032, RFC 8410), by aws-lc-rs, which signs about twice as fast as the pure Rust libraries.
+//! Ed25519 (RFC 8032, RFC 8410) with aws-lc-rs, which signs about twice as fast as the pure Rust libraries.
 
 use std::fmt;
 use std::ops::RangeInclusive;
@@ -15,7 +15,7 @@ const SIGNATURE_LEN: usize = 64;
 pub struct Ed25519;
 
 impl Ed25519 {
-    /// The algorithm's name in keys.
+    /// The object identifier of the algorithm.
     pub const OID: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.101.112");
 }
 

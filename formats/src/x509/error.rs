@@ -1,36 +1,36 @@
-//! What can be wrong with a key or a signature.
+//! Errors of keys and signatures.
 
 use std::ops::RangeInclusive;
 
 use super::ObjectIdentifier;
 
-/// Why a key was not read or not loaded, or a signature not accepted. No state changed.
+/// The reason for which a key cannot be parsed or loaded, or a signature is invalid. No state changed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum KeyError {
-    /// The encoding is longer than any key that is accepted.
-    #[error("a key of {len} bytes is longer than the {max} bytes that are accepted")]
+    /// The encoding exceeds the maximum length.
+    #[error("a key of {len} bytes exceeds the limit of {max} bytes")]
     TooLong {
-        /// Bytes that were given.
+        /// Its length in bytes.
         len: usize,
-        /// Bytes that are accepted.
+        /// The maximum length in bytes.
         max: usize,
     },
     /// The bytes are not the DER of a key.
     #[error("not a key in DER: at byte {at}, expected {expected}")]
     Der {
-        /// Where in the input the encoding stops making sense.
+        /// Offset of the first invalid byte in the input.
         at: usize,
-        /// What should be there.
+        /// The syntax that was expected there.
         expected: &'static str,
     },
     /// The text is not PEM.
     #[error("not a key in PEM: {reason}")]
     Pem {
-        /// What is wrong with the text.
+        /// The cause.
         reason: Box<str>,
     },
-    /// The PEM block holds something else.
+    /// The PEM block is not a key.
     #[error("a PEM block of {found:?} is not a key; expected {expected:?}")]
     PemLabel {
         /// The label of the block.
@@ -38,7 +38,7 @@ pub enum KeyError {
         /// The label of a key.
         expected: &'static str,
     },
-    /// No algorithm of this name is in the registry.
+    /// The algorithm is not in the registry.
     #[error("no algorithm {0} is registered")]
     UnknownAlgorithm(ObjectIdentifier),
     /// The key is for another algorithm.
@@ -46,21 +46,21 @@ pub enum KeyError {
     WrongAlgorithm {
         /// The key's algorithm.
         found: ObjectIdentifier,
-        /// The algorithm that was asked to load it.
+        /// The algorithm that was to load it.
         expected: ObjectIdentifier,
     },
-    /// The key's size is not one of its algorithm.
-    #[error("a key of {len} bytes is none of algorithm {algorithm}, whose keys have {} to {} bytes", allowed.start(), allowed.end())]
+    /// The length of the key is invalid for its algorithm.
+    #[error("a key of {len} bytes is invalid for algorithm {algorithm}, which has keys of {} to {} bytes", allowed.start(), allowed.end())]
     KeySize {
         /// The key's algorithm.
         algorithm: ObjectIdentifier,
-        /// Bytes of the key.
+        /// The length of the key in bytes.
         len: usize,
-        /// Bytes that keys of this algorithm have.
+        /// The valid lengths in bytes.
         allowed: RangeInclusive<usize>,
     },
-    /// The key has the right size and yet is none of its algorithm.
-    #[error("the bytes are no key of algorithm {0}")]
+    /// The key has a valid length, but its algorithm rejects it.
+    #[error("the bytes are not a valid key of algorithm {0}")]
     Rejected(ObjectIdentifier),
     /// The signature is not by this key over this message.
     #[error("the signature is not valid")]

@@ -1,4 +1,4 @@
-//! From a public key to the 32 bytes that name its owner.
+//! Fingerprints: the 32-byte ids of public keys.
 
 use p2p::PeerId;
 use sha3::digest::{ExtendableOutput, FixedOutput, Update, XofReader};
@@ -6,10 +6,10 @@ use sha3::{Sha3_256, Shake256};
 
 use super::PublicKey;
 
-/// How a swarm names the owner of a key. Two nodes must use the same one to agree on who is who.
+/// A function from a public key to its owner's id. Nodes must use the same one to agree on ids.
 pub type Fingerprint = fn(&PublicKey) -> PeerId;
 
-/// SHAKE256 of the canonical `SubjectPublicKeyInfo`, 32 bytes of output: the id in P2PKE swarms.
+/// Returns SHAKE256 of the canonical `SubjectPublicKeyInfo` with 32 bytes of output: the id in P2PKE swarms.
 pub fn shake256(key: &PublicKey) -> PeerId {
     let mut hash = Shake256::default();
     hash.update(key.as_der());
@@ -18,7 +18,7 @@ pub fn shake256(key: &PublicKey) -> PeerId {
     PeerId::new(id)
 }
 
-/// SHA3-256 of the canonical `SubjectPublicKeyInfo`: the id in QUIC swarms.
+/// Returns SHA3-256 of the canonical `SubjectPublicKeyInfo`: the id in QUIC swarms.
 pub fn sha3_256(key: &PublicKey) -> PeerId {
     let mut hash = Sha3_256::default();
     hash.update(key.as_der());

@@ -1,4 +1,4 @@
-//! Keys as bytes with an algorithm's name; nothing here computes with them.
+//! Keys as bytes with an algorithm identifier; nothing here performs public-key operations.
 
 use std::fmt;
 use std::hash::{Hash, Hasher};
@@ -9,12 +9,12 @@ use zeroize::Zeroizing;
 
 use super::{Ed25519, KeyError, ObjectIdentifier, der};
 
-/// Bytes of a key's DER at most: enough for RSA of 16384 bits and for ML-DSA-87, with room to spare.
+/// Maximum length of a key's DER in bytes: more than enough for RSA with 16384 bits and for ML-DSA-87.
 ///
-/// Anything longer is refused before it is parsed.
+/// A longer encoding is refused without parsing.
 pub const MAX_KEY_DER: usize = 4096;
 
-/// Bytes of a key's PEM at most, with text around it.
+/// Maximum length of a key's PEM in bytes, with surrounding text.
 const MAX_KEY_PEM: usize = 4 * MAX_KEY_DER;
 
 const PUBLIC_LABEL: &str = "PUBLIC KEY";
@@ -22,22 +22,22 @@ const PRIVATE_LABEL: &str = "PRIVATE KEY";
 
 /// A public key of any algorithm. Clones share one buffer.
 ///
-/// As bytes (`AsRef<[u8]>`) it is its canonical `SubjectPublicKeyInfo` in DER, without algorithm parameters.
+/// `AsRef<[u8]>` returns its canonical `SubjectPublicKeyInfo` in DER, without algorithm parameters.
 #[derive(Clone)]
 pub struct PublicKey {
     algorithm: ObjectIdentifier,
-    /// The canonical DER, which ends with the key's own bytes.
+    /// The canonical DER, which ends with the raw key.
     der: Bytes,
-    /// Bytes of the key itself.
+    /// Length of the raw key in bytes.
     len: usize,
 }
 
 impl PublicKey {
-    /// The key with these bytes, as its algorithm writes them.
+    /// Creates a key from its raw bytes, in the encoding of its algorithm.
     ///
     /// # Errors
-    /// [`KeyError::TooLong`] if its DER would exceed [`MAX_KEY_DER`]. Whether the bytes are a key is seen when
-    /// a [`Registry`](super::Registry) loads it.
+    /// [`KeyError::TooLong`] if its DER would exceed [`MAX_KEY_DER`]. The bytes are validated when a
+    /// [`Registry`](super::Registry) loads the key.
     pub fn new(algorithm: ObjectIdentifier, key: &[u8]) -> Result<Self, KeyError> {
         let der = std::mem::take(&mut *der::write_spki(algorithm, key));
         if der.len() > MAX_KEY_DER {
@@ -53,34 +53,35 @@ impl PublicKey {
         })
     }
 
-    /// Reads a `SubjectPublicKeyInfo`. Parameters are dropped; see the [module](super) for what that means.
+    /// Parses a `SubjectPublicKeyInfo`. Drops algorithm parameters; see the [module](super) for the
+    /// consequences.
     pub fn from_der(der: &[u8]) -> Result<Self, KeyError> {
         let (algorithm, key) = der::read_spki(der)?;
         Self::new(algorithm, &key)
     }
 
-    /// Reads a PEM block labelled `PUBLIC KEY`.
+    /// Parses a PEM block with the label `PUBLIC KEY`.
     pub fn from_pem(text: &str) -> Result<Self, KeyError> {
         Self::from_der(&read_pem(text, PUBLIC_LABEL)?)
     }
 
-    /// Writes a PEM block labelled `PUBLIC KEY`.
+    /// Encodes the key as a PEM block with the label `PUBLIC KEY`.
     pub fn to_pem(&self) -> String {
         std::mem::take(&mut *write_pem(PUBLIC_LABEL, &self.der))
     }
 
-    /// The algorithm that the key is for.
+    /// Returns the algorithm of the key.
     pub fn algorithm(&self) -> ObjectIdentifier {
         self.algorithm
     }
 
-    /// The key as its algorithm writes it: 32 bytes for Ed25519.
+    /// Returns the raw key in the encoding of its algorithm: 32 bytes for Ed25519.
     pub fn key_bytes(&self) -> &[u8] {
         let start = self.der.len().saturating_sub(self.len);
         self.der.get(start..).unwrap_or_default()
     }
 
-    /// The canonical `SubjectPublicKeyInfo` in DER.
+    /// Returns the canonical `SubjectPublicKeyInfo` in DER.
     pub fn as_der(&self) -> &[u8] {
         &self.der
     }
@@ -117,7 +118,7 @@ impl fmt::Debug for PublicKey {
     }
 }
 
-/// A private key of any algorithm. Its secret is wiped when it is dropped, and not shown by `Debug`.
+/// A private key of any algorithm. Its secret is zeroized when it is dropped, and not shown by `Debug`.
 #[derive(Clone)]
 pub struct PrivateKey {
     algorithm: ObjectIdentifier,
@@ -125,7 +126,7 @@ pub struct PrivateKey {
 }
 
 impl PrivateKey {
-    /// The key with this secret, as its algorithm writes it.
+    /// Creates a key from its secret, in the encoding of its algorithm.
     pub fn new(algorithm: ObjectIdentifier, secret: &[u8]) -> Self {
         Self {
             algorithm,
@@ -133,45 +134,45 @@ impl PrivateKey {
         }
     }
 
-    /// The Ed25519 key of this seed, which must come from a good source of randomness.
+    /// Creates the Ed25519 key of this seed, which must come from a cryptographic source of randomness.
     pub fn ed25519(seed: &[u8; 32]) -> Self {
         Self::new(Ed25519::OID, seed)
     }
 
-    /// Reads PKCS#8, or the shape of a `SubjectPublicKeyInfo` with the secret in its bit string.
+    /// Parses PKCS#8, or the structure of a `SubjectPublicKeyInfo` with the secret in its bit string.
     pub fn from_der(der: &[u8]) -> Result<Self, KeyError> {
         let (algorithm, secret) = der::read_private(der)?;
         Ok(Self { algorithm, secret })
     }
 
-    /// Reads a PEM block labelled `PRIVATE KEY`, with either of the encodings that
-    /// [`from_der`](Self::from_der) reads.
+    /// Parses a PEM block with the label `PRIVATE KEY`, with one of the encodings that
+    /// [`from_der`](Self::from_der) accepts.
     pub fn from_pem(text: &str) -> Result<Self, KeyError> {
         Self::from_der(&read_pem(text, PRIVATE_LABEL)?)
     }
 
-    /// Writes a PEM block labelled `PRIVATE KEY` with PKCS#8 in it.
+    /// Encodes the key as a PEM block with the label `PRIVATE KEY` and PKCS#8 in it.
     pub fn to_pem(&self) -> Zeroizing<String> {
         write_pem(PRIVATE_LABEL, &self.to_pkcs8())
     }
 
-    /// Writes PKCS#8, version 1, in DER.
+    /// Encodes the key as PKCS#8, version 1, in DER.
     pub fn to_pkcs8(&self) -> Zeroizing<Vec<u8>> {
         der::write_pkcs8(self.algorithm, &self.secret)
     }
 
-    /// Writes the shape of a `SubjectPublicKeyInfo` with the secret in its bit string, which is how the Go
-    /// library stores private keys.
+    /// Encodes the key in the structure of a `SubjectPublicKeyInfo` with the secret in its bit string, as the
+    /// Go library stores private keys.
     pub fn to_bit_string(&self) -> Zeroizing<Vec<u8>> {
         der::write_spki(self.algorithm, &self.secret)
     }
 
-    /// The algorithm that the key is for.
+    /// Returns the algorithm of the key.
     pub fn algorithm(&self) -> ObjectIdentifier {
         self.algorithm
     }
 
-    /// The secret as its algorithm writes it: the 32 bytes of the seed for Ed25519.
+    /// Returns the secret in the encoding of its algorithm: the 32 bytes of the seed for Ed25519.
     pub fn secret(&self) -> &[u8] {
         &self.secret
     }
@@ -194,7 +195,7 @@ fn read_pem(text: &str, expected: &'static str) -> Result<Zeroizing<Vec<u8>>, Ke
     }
     if !text.contains("-----BEGIN ") {
         return Err(KeyError::Pem {
-            reason: format!("it has no line -----BEGIN {expected}-----").into(),
+            reason: format!("there is no line -----BEGIN {expected}-----").into(),
         });
     }
     let (label, der) = pem::decode_vec(text.as_bytes()).map_err(|error| KeyError::Pem {
@@ -213,8 +214,7 @@ fn read_pem(text: &str, expected: &'static str) -> Result<Zeroizing<Vec<u8>>, Ke
 
 fn write_pem(label: &'static str, der: &[u8]) -> Zeroizing<String> {
     Zeroizing::new(
-        pem::encode_string(label, LineEnding::LF, der).expect(
-            "the label is a constant without forbidden characters, and a key's length fits any count",
-        ),
+        pem::encode_string(label, LineEnding::LF, der)
+            .expect("the label is a valid constant, and the length of a key cannot overflow"),
     )
 }

@@ -1,24 +1,30 @@
-//! Keys named by the algorithm they are for: read from files and packets, loaded by a registry, hashed into ids.
+//! Keys of any algorithm: parsed from files and packets, loaded by a registry, and hashed into ids.
 //!
-//! - [`PublicKey`] and [`PrivateKey`] are bytes with an algorithm's object identifier. They parse whatever
-//!   the algorithm is, so that a key of a future algorithm can be stored, shown and passed on.
-//! - [`Registry`] turns them into a [`Signer`] and a [`Verifier`]. [`Ed25519`] is in it from the start;
-//!   [`Registry::with`] adds others. Algorithm and sizes are checked here, before any arithmetic.
-//! - [`certify`] and [`certified_key`] put a public key into a self-signed certificate, as TLS wants it, and take it out.
-//! - A [`Fingerprint`] makes a public key into a [`PeerId`](p2p::PeerId): [`shake256`] for P2PKE, [`sha3_256`]
-//!   for QUIC. One key has two ids, and a swarm takes any other fingerprint in their place.
+//! - [`PublicKey`] and [`PrivateKey`] are bytes with the object identifier of an algorithm. They parse for
+//!   any algorithm, so that a key of a future algorithm can be stored, shown and forwarded.
+//! - [`Registry`] loads them as a [`Signer`] and a [`Verifier`]. Its default has [`Ed25519`];
+//!   [`Registry::with`] adds other algorithms. It checks the algorithm and all lengths before any public-key
+//!   operation.
+//! - [`certify`] and [`certified_key`] put a public key into a self-signed certificate for TLS, and extract
+//!   it.
+//! - A [`Fingerprint`] maps a public key to a [`PeerId`](p2p::PeerId): [`shake256`] for P2PKE, [`sha3_256`]
+//!   for QUIC. So a key has two ids; a swarm can be configured with another fingerprint.
 //!
 //! # Encodings
 //! A public key is a `SubjectPublicKeyInfo` (RFC 5280, 4.1.2.7; RFC 8410 for Ed25519). A private key is
-//! PKCS#8 (RFC 5958), or the same shape as a public key with the secret in the bit string, as the Go library
-//! writes it; both are read, and PKCS#8 is what [`PrivateKey::to_pem`] writes. Algorithm parameters and
-//! elements behind the known ones are read over and dropped, so **the canonical encoding, of which ids are
-//! made, has none**: an RSA key's id is not the hash of the encoding that other programs write.
+//! PKCS#8 (RFC 5958), or the structure of a public key with the secret in the bit string, as the Go library
+//! writes it; both are accepted, and [`PrivateKey::to_pem`] writes PKCS#8. Algorithm parameters and elements
+//! after the known ones are ignored and dropped, so **the canonical encoding, which is hashed into ids, has
+//! none**: the id of an RSA key is not the hash of the encoding that other programs write.
+//!
+//! # Limits
+//! [`MAX_KEY_DER`] and [`MAX_CERTIFICATE_DER`]: longer inputs are refused without parsing.
 //!
 //! # Security
-//! Required of the caller: seeds from a good source of randomness, and files that others cannot read.
-//! Provided: secrets are wiped when dropped and never shown by `Debug`; keys and signatures of a wrong size
-//! are refused before an algorithm sees them. Not provided: certificates' chains, validity periods, revocation.
+//! Required of the caller: seeds from a cryptographic source of randomness, and key files that others cannot
+//! read. Provided: secrets are zeroized when dropped and never shown by `Debug`; keys and signatures of
+//! invalid length are refused before an algorithm processes them. Not provided: certificate chains, validity
+//! periods, revocation.
 
 mod certificate;
 mod der;

@@ -1,4 +1,4 @@
-//! Which algorithms a node knows: from keys as bytes to keys that sign and verify.
+//! The registry of signature algorithms: it loads keys from bytes for signing and verification.
 
 use std::collections::BTreeMap;
 use std::fmt::Debug;
@@ -7,67 +7,67 @@ use std::sync::Arc;
 
 use super::{Ed25519, KeyError, ObjectIdentifier, PrivateKey, PublicKey};
 
-/// A private key that is loaded.
+/// A loaded private key.
 pub trait Signer: Debug + Send + Sync {
-    /// The public key that belongs to it.
+    /// Returns the corresponding public key.
     fn public_key(&self) -> &PublicKey;
 
     /// Signs a message.
     fn sign(&self, message: &[u8]) -> Vec<u8>;
 }
 
-/// A public key that is loaded.
+/// A loaded public key.
 pub trait Verifier: Debug + Send + Sync {
-    /// Checks that `signature` is by this key's owner, over `message`.
+    /// Verifies that `signature` is a signature of `message` by this key.
     ///
     /// # Errors
-    /// [`KeyError::BadSignature`], also for a signature of a wrong size.
+    /// [`KeyError::BadSignature`], also for a signature of invalid length.
     fn verify(&self, message: &[u8], signature: &[u8]) -> Result<(), KeyError>;
 }
 
-/// A signature algorithm: how its keys are named, how long they are, how they are loaded.
+/// A signature algorithm: its identifier, the lengths of its keys, and how they are loaded.
 ///
-/// The lengths are bounds on what strangers may make this node compute: a registry refuses anything else before
-/// the algorithm sees it.
+/// The lengths bound the work that a remote peer can cause: a registry refuses other lengths before the
+/// algorithm processes them.
 pub trait Algorithm: Debug + Send + Sync {
-    /// The name of the algorithm in keys.
+    /// Returns the object identifier of the algorithm.
     fn oid(&self) -> ObjectIdentifier;
 
-    /// Bytes that a public key has.
+    /// Returns the valid lengths of a public key in bytes.
     fn public_key_len(&self) -> RangeInclusive<usize>;
 
-    /// Bytes that a private key has.
+    /// Returns the valid lengths of a private key in bytes.
     fn private_key_len(&self) -> RangeInclusive<usize>;
 
-    /// Loads a public key, whose algorithm and length are right.
+    /// Loads a public key of this algorithm and of valid length.
     fn verifier(&self, key: &PublicKey) -> Result<Box<dyn Verifier>, KeyError>;
 
-    /// Loads a private key, whose algorithm and length are right.
+    /// Loads a private key of this algorithm and of valid length.
     fn signer(&self, key: &PrivateKey) -> Result<Box<dyn Signer>, KeyError>;
 }
 
-/// The algorithms that a node knows. The default knows Ed25519.
+/// The signature algorithms of a node. The default has Ed25519.
 #[derive(Clone, Debug)]
 pub struct Registry {
     algorithms: BTreeMap<ObjectIdentifier, Arc<dyn Algorithm>>,
 }
 
 impl Registry {
-    /// A registry that knows nothing yet.
+    /// Creates a registry without algorithms.
     pub fn empty() -> Self {
         Self {
             algorithms: BTreeMap::new(),
         }
     }
 
-    /// Adds an algorithm; one of the same name is replaced.
+    /// Adds an algorithm; replaces one with the same identifier.
     #[must_use]
     pub fn with(mut self, algorithm: impl Algorithm + 'static) -> Self {
         self.algorithms.insert(algorithm.oid(), Arc::new(algorithm));
         self
     }
 
-    /// The names of the algorithms.
+    /// Iterates over the identifiers of the algorithms.
     pub fn algorithms(&self) -> impl Iterator<Item = ObjectIdentifier> {
         self.algorithms.keys().copied()
     }
@@ -75,8 +75,8 @@ impl Registry {
     /// Loads a public key.
     ///
     /// # Errors
-    /// [`UnknownAlgorithm`](KeyError::UnknownAlgorithm), [`KeySize`](KeyError::KeySize), or what the algorithm
-    /// finds wrong.
+    /// [`UnknownAlgorithm`](KeyError::UnknownAlgorithm), [`KeySize`](KeyError::KeySize), or an error of the
+    /// algorithm.
     pub fn verifier(&self, key: &PublicKey) -> Result<Box<dyn Verifier>, KeyError> {
         let algorithm = self.find(key.algorithm())?;
         check_len(key.algorithm(), key.key_bytes().len(), algorithm.public_key_len())?;
@@ -86,8 +86,8 @@ impl Registry {
     /// Loads a private key.
     ///
     /// # Errors
-    /// [`UnknownAlgorithm`](KeyError::UnknownAlgorithm), [`KeySize`](KeyError::KeySize), or what the algorithm
-    /// finds wrong.
+    /// [`UnknownAlgorithm`](KeyError::UnknownAlgorithm), [`KeySize`](KeyError::KeySize), or an error of the
+    /// algorithm.
     pub fn signer(&self, key: &PrivateKey) -> Result<Box<dyn Signer>, KeyError> {
         let algorithm = self.find(key.algorithm())?;
         check_len(key.algorithm(), key.secret().len(), algorithm.private_key_len())?;
