@@ -82,7 +82,7 @@ fn errors_name_the_fault_and_its_offset() {
     );
     assert_eq!(
         error(&good[..20]),
-        "not a record: at byte 20, expected more bytes, as the length before says"
+        "not a record: at byte 20, expected more bytes, according to the length before"
     );
     // The same length in two bytes.
     let mut overlong = good.clone();

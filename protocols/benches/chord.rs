@@ -1,11 +1,11 @@
-//! What Chord finds, in how many steps, with how much memory and time, beside the paper: rings in virtual time.
+//! Chord's path lengths, success rates, memory and time, compared with the paper: rings in virtual time.
 //!
-//! Arguments name the figures wanted (`paths`, `failures`, `churn`, `size`); without any, all are taken. `nodes=N` changes
-//! the number of nodes of `size`, `up-to=K` makes 2^K the largest ring of `paths`.
+//! Arguments select the figures (`paths`, `failures`, `churn`, `size`); without any, all are measured.
+//! `nodes=N` changes the number of nodes of `size`, `up-to=K` makes 2^K the largest ring of `paths`.
 //!
-//! The paper is Stoica et al., "Chord: A Scalable Peer-to-peer Lookup Protocol for Internet Applications", IEEE/ACM
-//! Transactions on Networking 11(1), 2003: its section V-C for path lengths, V-D with table II for nodes that fail at once,
-//! V-E with table III for nodes that come and go. Its values below are those of the text.
+//! The paper is Stoica et al., "Chord: A Scalable Peer-to-peer Lookup Protocol for Internet Applications",
+//! IEEE/ACM Transactions on Networking 11(1), 2003: section V-C for path lengths, V-D with table II for
+//! simultaneous failures, V-E with table III for churn. The values of the paper below are those of its text.
 
 #![allow(
     clippy::cast_precision_loss,
@@ -61,7 +61,8 @@ fn main() {
     }
 }
 
-/// Mean path lengths: as in the paper with a successor and fingers alone, and with this crate's successor list.
+/// Mean path lengths: with only a successor and fingers, as in the paper, and with this crate's successor
+/// list.
 fn paths(up_to: usize) {
     for power in 8..=up_to {
         let nodes = 1 << power;
@@ -85,8 +86,8 @@ fn paths(up_to: usize) {
     }
 }
 
-/// Table II: 1000 nodes with 20 successors, of which a part fails at once. (Percent, mean path length, mean timeouts.) All
-/// 10,000 lookups found the right node in each case.
+/// Table II: 1000 nodes with 20 successors, a part of which fails at once. (Percentage, mean path length,
+/// mean timeouts.) All 10,000 lookups found the right node in each case.
 const TABLE_II: [(usize, f64, f64); 6] = [
     (0, 3.84, 0.0),
     (10, 4.03, 0.60),
@@ -98,7 +99,7 @@ const TABLE_II: [(usize, f64, f64); 6] = [
 
 fn failures() {
     for (percent, path, timeouts) in TABLE_II {
-        // Time stands almost still between rounds, so that none happens while lookups run.
+        // Time almost stops between rounds, so that no round runs during lookups.
         let config = Config {
             stabilize_every: 1000 * SECOND,
             fix_fingers_every: 1000 * SECOND,
@@ -109,7 +110,7 @@ fn failures() {
         let stable = ring.stabilize(200);
         let keys: Vec<PeerId> = (0..1000).map(|_| PeerId::new(ring.random.random())).collect();
         for key in &keys {
-            let from = ring.anyone().expect("somebody is up");
+            let from = ring.anyone().expect("a node is up");
             let put = ring.run(from, |node, now| node.put(now, *key, b"value", 86_400 * SECOND));
             assert_eq!(put, Ok(Outcome::Stored));
         }
@@ -124,11 +125,11 @@ fn failures() {
         failures_row("after", percent, healed, &after);
         let mut found = 0;
         for key in &keys {
-            let from = ring.anyone().expect("somebody is up");
+            let from = ring.anyone().expect("a node is up");
             let got = ring.run(from, |node, now| node.get(now, *key));
             found += usize::from(matches!(got, Ok(Outcome::Value(Some(_)))));
         }
-        // Of a record's three nodes one must be left.
+        // One of the three nodes with a record must be alive.
         let expected = 1.0 - (percent as f64 / 100.0).powi(3);
         println!(
             "name=chord_records_after_failure percent={percent} ours={:.4} expected={expected:.4}",
@@ -148,8 +149,8 @@ fn failures_row(when: &str, percent: usize, stable: bool, lookups: &Lookups) {
     );
 }
 
-/// Table III: 1000 nodes, of which so many a second come, and as many leave and say so.
-/// (Rate, mean path length, mean timeouts, failures of 10,000 lookups.)
+/// Table III: 1000 nodes; this number joins per second, and as many leave with a goodbye. (Rate, mean path
+/// length, mean timeouts, failures of 10,000 lookups.)
 const TABLE_III: [(f64, f64, f64, usize); 8] = [
     (0.05, 3.90, 0.05, 0),
     (0.10, 3.83, 0.11, 0),
@@ -163,7 +164,7 @@ const TABLE_III: [(f64, f64, f64, usize); 8] = [
 
 fn churn() {
     for (seed, (rate, path, timeouts, failed)) in (1..).zip(TABLE_III) {
-        // As in the paper, a round of stabilization each 30 s, and one finger in each.
+        // As in the paper, a round of stabilization every 30 s, and one finger in each.
         let config = Config {
             stabilize_every: 30 * SECOND,
             fix_fingers_every: 30 * SECOND,
@@ -192,7 +193,8 @@ fn churn() {
         });
         ring.sim.run_for(1000 * SECOND);
         let mut sum = Lookups::default();
-        // One lookup a second; what is right is what was right when it began, less than a second ago.
+        // One lookup per second; the right node is the one that was right at its start, less than a second
+        // ago.
         for at in 0..LOOKUPS {
             sum += ring.lookups_every(1, SECOND);
             if at % 10 == 0 {
@@ -211,7 +213,7 @@ fn churn() {
     }
 }
 
-/// A ring made by joins, then as many lookups: time and memory.
+/// A ring formed by joins, then as many lookups: time and memory.
 fn size(nodes: usize) {
     let before = MEMORY.allocated();
     let begin = Instant::now();

@@ -1,7 +1,9 @@
-//! What a message costs a gossipsub engine: publishing it, receiving it, and its signature beside other libraries.
+//! The cost of a message in a gossipsub engine: publishing, receiving, and its signature compared with other
+//! libraries.
 //!
-//! `cargo bench -p p2p-protocols --bench gossipsub [-- NAME…]`, names being `unsigned`, `signed`, `signatures`. One
-//! thread, messages of 1 KiB, two nodes; a figure is the median of the rounds' in nanoseconds for a message.
+//! `cargo bench -p p2p-protocols --bench gossipsub [-- NAME…]`, with the names `unsigned`, `signed`,
+//! `signatures`. One thread, messages of 1 KiB, two nodes; a figure is the median of the rounds in
+//! nanoseconds per message.
 
 #![allow(
     clippy::cast_precision_loss,
@@ -56,7 +58,7 @@ fn payload(number: u64) -> Bytes {
     data.into()
 }
 
-/// Two engines that are in one another's mesh.
+/// Two engines in each other's mesh.
 struct Pair {
     engines: [Engine<Node>; 2],
     now: Duration,
@@ -93,7 +95,7 @@ impl Pair {
         pair
     }
 
-    /// Lets time go by, and hands on all that the two have to say.
+    /// Advances the time, and delivers all RPCs of both nodes.
     fn pass(&mut self, time: Duration) {
         let until = self.now + time;
         while self.now < until {
@@ -110,7 +112,7 @@ impl Pair {
         }
     }
 
-    /// Nanoseconds that publishing and receiving take.
+    /// Returns the nanoseconds for publishing and for receiving.
     fn messages(&mut self, count: u64) -> [f64; 2] {
         let mut times = [Duration::ZERO; 2];
         let [one, other] = &mut self.engines;
@@ -157,7 +159,7 @@ fn engines(signed: bool) {
     }
 }
 
-/// Nanoseconds that each of so many calls takes.
+/// Returns the nanoseconds per call.
 fn time(mut call: impl FnMut(u64)) -> f64 {
     let start = Instant::now();
     (0..SIGNATURES).for_each(&mut call);
@@ -195,7 +197,7 @@ fn signatures() {
             let key = ring::signature::UnparsedPublicKey::new(&ring::signature::ED25519, &public);
             key.verify(message(at), signature(at)).expect("good");
         }));
-        // Its point is decompressed once, which the two others do each time.
+        // Its point is decompressed once; the two others do it each time.
         let key = dalek.public();
         verify[2].push(time(|at| assert!(key.verify(message(at), signature(at)))));
     }

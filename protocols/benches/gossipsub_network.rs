@@ -1,13 +1,14 @@
-//! How gossipsub spreads messages, at what cost, and what Sybils can do about it: networks of engines in virtual time.
+//! The propagation of messages in gossipsub networks, its cost, and the effect of Sybils: networks of engines
+//! in virtual time.
 //!
-//! `cargo bench -p p2p-protocols --bench gossipsub_network [-- NAME…] [nodes=N] [seed=N] [attack=NAME] [scores=NAME]`, in
-//! one thread. Arguments name the figures wanted (`latency`, `idontwant`, `loss`, `attacks`, `testbed`, `size`); without
-//! any, all are taken. `nodes=N` changes the number of honest nodes of each, `attack=NAME` takes one of the attacks, and
-//! `scores=NAME` one kind of scores. Messages are not signed: signatures change what nodes compute, and not what they say
-//! to whom.
+//! `cargo bench -p p2p-protocols --bench gossipsub_network [-- NAME…] [nodes=N] [seed=N] [attack=NAME]
+//! [scores=NAME]`, in one thread. Arguments select the figures (`latency`, `idontwant`, `loss`, `attacks`,
+//! `testbed`, `size`); without any, all are measured. `nodes=N` changes the number of honest nodes of each,
+//! `attack=NAME` selects one attack, and `scores=NAME` one kind of scores. Messages are not signed:
+//! signatures change the computation of nodes, but not their traffic.
 //!
-//! The paper is Vyzovitis et al., "`GossipSub`: Attack-Resilient Message Propagation in the Filecoin and ETH2.0 Networks",
-//! arXiv:2007.02754, 2020.
+//! The paper is Vyzovitis et al., "`GossipSub`: Attack-Resilient Message Propagation in the Filecoin and
+//! ETH2.0 Networks", arXiv:2007.02754, 2020.
 
 #![allow(
     clippy::cast_precision_loss,
@@ -69,7 +70,7 @@ fn secs(time: Duration) -> f64 {
     time.as_secs_f64()
 }
 
-/// What was delivered and when, beside the shortest ways of the network.
+/// The deliveries and their delays, compared with the shortest paths of the network.
 fn row(name: &str, what: &str, measured: &Measured) {
     assert_eq!(measured.twice, 0, "a message was delivered twice");
     println!(
@@ -114,7 +115,7 @@ fn latency(nodes: usize, seed: u64) {
     }
 }
 
-/// Messages of 128 KiB on ways out of a few megabits a second, with IDONTWANT and without.
+/// Messages of 128 KiB on uplinks of a few megabits per second, with and without IDONTWANT.
 fn idontwant(nodes: usize, seed: u64) {
     for megabits in [10, 20, 50] {
         let copies = [usize::MAX, 1024].map(|threshold| {
@@ -125,7 +126,7 @@ fn idontwant(nodes: usize, seed: u64) {
                 ..Plan::new(nodes, seed)
             };
             plan.config.idontwant_threshold = threshold;
-            // A second is less than what it takes to send one message to all of a mesh.
+            // A second is shorter than the time to send one message to the whole mesh.
             plan.config.queue.forwarded_age = Duration::from_secs(10);
             let mut network = Network::new(plan);
             network.run(Duration::from_secs(5));
@@ -149,7 +150,7 @@ fn idontwant(nodes: usize, seed: u64) {
     }
 }
 
-/// One RPC in ten is lost, subscriptions and GRAFTs from the beginning on too.
+/// Ten percent loss of RPCs, including subscriptions and GRAFTs from the start.
 fn loss(nodes: usize, seed: u64) {
     for percent in [10, 30] {
         let plan = Plan {
@@ -188,7 +189,7 @@ fn attacks(nodes: usize, seed: u64, chosen: impl Fn(&str, &str) -> bool) {
                 eclipse,
                 ..Plan::attacked(nodes, seed, attack, at)
             };
-            // A flood is over soon, or never.
+            // A flood ends soon, or never.
             let lasts = second(if attack == Attack::Spam { 30 } else { 120 });
             attacked(name, scores, plan, RATE, lasts, 256);
         }
@@ -204,8 +205,9 @@ fn attacks(nodes: usize, seed: u64, chosen: impl Fn(&str, &str) -> bool) {
     }
 }
 
-/// The paper's two attacks on all of a network, in its testbed scaled down, on routers as before gossipsub v1.1, with the
-/// scores of the evaluation, and with ours. Ten heartbeats between opportunistic grafting are those of its other half.
+/// The paper's two attacks on the whole network, in its scaled-down testbed, on routers before gossipsub
+/// v1.1, with the scores of the evaluation, and with ours. Ten heartbeats between opportunistic grafting are
+/// those of the paper's other half.
 fn testbed(nodes: usize, seed: u64, chosen: impl Fn(&str, &str) -> bool) {
     let rate = Plan::testbed_rate(nodes);
     for (name, at, lasts) in [("cold_boot", 0, 180), ("covert_flash", 120, 180)] {
@@ -238,7 +240,7 @@ fn attacked(name: &str, scores: &str, plan: Plan, rate: f64, lasts: Duration, si
     let (honest, sybils, connections) = (plan.nodes, plan.sybils, plan.degree);
     let network = Network::under_attack(plan, rate, at + lasts, size);
     let beats = |beats: Option<u64>| beats.map_or_else(|| "none".to_owned(), |beats| beats.to_string());
-    // What is shortly after the last messages shows what they brought about.
+    // The state shortly after the last messages shows their effect.
     let end = at + lasts;
     let share = |from: Duration| {
         let later = network
@@ -269,7 +271,7 @@ fn attacked(name: &str, scores: &str, plan: Plan, rate: f64, lasts: Duration, si
     row("attack", &what, &network.measure());
 }
 
-/// One publisher, a hundred messages: real time, and the most memory that the process had.
+/// One publisher, a hundred messages: real time, and the peak memory of the process.
 fn size(nodes: usize, seed: u64) {
     let begun = Instant::now();
     let mut network = Network::new(Plan::new(nodes, seed));
@@ -288,10 +290,11 @@ fn size(nodes: usize, seed: u64) {
     row("size", &what, &network.measure());
 }
 
-/// What the process has computed so far; only Linux says it.
+/// Returns the user CPU time of the process so far, in seconds; Linux only.
 fn user_seconds() -> Option<f64> {
     let stat = std::fs::read_to_string("/proc/self/stat").ok()?;
-    // The name, which comes second, is in parentheses and may have spaces; then user time is the twelfth, in hundredths.
+    // The second field, the name, is in parentheses and may contain spaces; user time is the twelfth after
+    // it, in hundredths of a second.
     let ticks: f64 = stat
         .rsplit(')')
         .next()?
@@ -302,7 +305,7 @@ fn user_seconds() -> Option<f64> {
     Some(ticks / 100.0)
 }
 
-/// The most memory that the process has had, in MiB; only Linux says it.
+/// Returns the peak memory of the process in MiB; Linux only.
 fn peak_resident() -> Option<f64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;

@@ -1,7 +1,8 @@
-//! What Kademlia finds, in how many steps, with how much traffic, memory and time: on networks in virtual time.
+//! Kademlia's success rates, hops, traffic, memory and time: networks in virtual time.
 //!
-//! `cargo bench -p p2p-protocols --bench kademlia [-- NAME…] [nodes=N]`, in one thread. Arguments name the figures wanted (`stable`, `churn`, `hostile`); without any, all are taken. `nodes=N`
-//! changes the size of the stable network.
+//! `cargo bench -p p2p-protocols --bench kademlia [-- NAME…] [nodes=N]`, in one thread. Arguments select the
+//! figures (`stable`, `churn`, `hostile`); without any, all are measured. `nodes=N` changes the size of the
+//! stable network.
 
 #![allow(
     clippy::cast_precision_loss,
@@ -117,7 +118,7 @@ fn stable(size: usize) {
     println!("name=kademlia_requests_per_lookup value={:.1}", mean(requests));
 }
 
-/// 500 nodes whose sessions last 10 minutes in the median, and 200 records, for an hour.
+/// 500 nodes with sessions of 10 minutes in the median, and 200 records, for an hour.
 fn churn() {
     let (size, records) = (500, 200);
     let median = 600.0;
@@ -154,7 +155,7 @@ fn churn() {
             net.join(number);
             leaves.push((lifetime(&mut net), number));
         }
-        // Whoever has been there for a while reads a record.
+        // A node that has been up for a while reads a record.
         let reader = net.live[net.rng.random_range(0..net.live.len() / 2)];
         let key = keys[net.rng.random_range(0..keys.len())];
         let op = net.with(reader, |engine, now| engine.get(now, key).expect("room"));
@@ -177,7 +178,7 @@ fn churn() {
     println!("name=kademlia_churn_requests_per_node_per_second value={per_node:.2}");
 }
 
-/// 2000 nodes of which every fifth lies.
+/// 2000 nodes; every fifth one lies.
 fn hostile(lie: Lie, name: &str) {
     let size = 2000;
     let mut net = Net::new(3, &Config::default());
@@ -203,7 +204,7 @@ fn hostile(lie: Lie, name: &str) {
         let op = net.with(asker, |engine, now| engine.find_node(now, target).expect("room"));
         let (outcome, progress) = net.finish(asker, op);
         let found = ids(&outcome);
-        // Right is: all honest nodes among the 20 that are nearest were found.
+        // A lookup is right if it found all honest nodes among the 20 nearest.
         let all = net.nearest(&target, 20, asker, |_| true);
         let honest = net.nearest(&target, 20, asker, |node| !net.hostile.contains_key(&node));
         let missed = honest.iter().any(|id| all.contains(id) && !found.contains(id));

@@ -1,6 +1,7 @@
-//! What sealing, opening and handshakes cost beside the bare primitives, and which library's cipher is faster.
+//! The cost of sealing, opening and handshakes, compared with the bare primitives and with other libraries'
+//! ciphers.
 //!
-//! Each line is the median of nine rounds, in which ours and the peer take turns.
+//! Each line is the median of nine rounds, in which ours and the other take turns.
 
 use std::hint::black_box;
 use std::sync::Arc;
@@ -17,7 +18,7 @@ use ring::aead as ring_aead;
 const ROUNDS: usize = 9;
 const NOW: Duration = Duration::from_secs(1_700_000_000);
 
-/// Prints the medians of two things in turn, as a rate per second.
+/// Prints the medians of two alternating measurements, as a rate per second.
 fn compare(name: &str, count: u32, mut ours: impl FnMut(), mut peer: impl FnMut()) {
     let mut rates = [const { Vec::new() }; 2];
     for round in 0..=ROUNDS {
@@ -27,7 +28,7 @@ fn compare(name: &str, count: u32, mut ours: impl FnMut(), mut peer: impl FnMut(
                 work();
             }
             let rate = f64::from(count) / begin.elapsed().as_secs_f64();
-            // The first round warms up.
+            // The first round is a warm-up.
             if round > 0 {
                 rates[turn].push(rate);
             }
@@ -150,7 +151,7 @@ fn data(size: usize) {
     );
 }
 
-/// A handshake of both sides, beside the operations on keys that it cannot do without: two ephemeral keys, two
+/// A handshake of both sides, compared with its necessary public-key operations: two ephemeral keys, two
 /// agreements, three signatures, three verifications.
 fn handshakes() {
     let mut rng = StdRng::seed_from_u64(1);
@@ -189,7 +190,7 @@ fn handshakes() {
     );
 }
 
-/// What the responder keeps for each of many established peers, against the most that it is meant to be.
+/// Memory of the responder for each of many established peers, compared with the target.
 fn memory() {
     const PEERS: u64 = 5000;
     const LIMIT: u64 = 4096;

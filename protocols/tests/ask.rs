@@ -1,4 +1,4 @@
-//! The ask engine against what a go-p2p peer was seen to send and to make of what it got.
+//! The ask engine, compared with recorded traffic of a go-p2p peer.
 
 use std::time::Duration;
 
@@ -43,7 +43,7 @@ const START: Now = Now {
     unix_ms: 1_700_000_000_000,
 };
 
-/// Who talks to the engine under test.
+/// The peer of the engine under test.
 const PEER: &str = "peer";
 
 fn engine(inner_mtu: usize) -> Engine<&'static str> {
@@ -68,7 +68,7 @@ fn sent(engine: &mut Engine<&'static str>) -> Vec<Vec<u8>> {
 }
 
 #[test]
-fn headers_are_those_of_the_vectors() {
+fn headers_equal_the_vectors() {
     for vector in list(&vectors(), "encode") {
         let (encoded, body) = (hex(&vector["encoded"]), hex(&vector["body"]));
         let expected = header(vector);
@@ -80,7 +80,7 @@ fn headers_are_those_of_the_vectors() {
 }
 
 #[test]
-fn bits_without_a_meaning_are_ignored() {
+fn unknown_header_bits_are_ignored() {
     let plain = header(&list(&vectors(), "encode")[2]);
     let mut bytes = plain.emit();
     bytes[0] |= 0x3f;
@@ -90,7 +90,7 @@ fn bits_without_a_meaning_are_ignored() {
 }
 
 #[test]
-fn what_is_shorter_than_a_header_is_none() {
+fn a_truncated_header_is_rejected() {
     for vector in list(&vectors(), "too_short") {
         let bytes = vec![0; number(vector, "length")];
         let rejected = vector["rejected"].as_bool().expect("a bool");
@@ -99,7 +99,7 @@ fn what_is_shorter_than_a_header_is_none() {
 }
 
 #[test]
-fn phase_times_are_those_of_the_vectors() {
+fn phase_times_equal_the_vectors() {
     for vector in list(&vectors(), "phase_time_unit_ms") {
         let unix_ms: u64 = number(vector, "unix_ms");
         let phase = PhaseTime(number(vector, "phase_time"));
@@ -148,8 +148,8 @@ fn messages_are_reassembled_as_in_the_vectors() {
                 .map_or_else(Vec::new, |all| all.iter().map(hex).collect());
             assert_eq!(delivered, expected, "{}", vector["name"]);
         }
-        // The peer keeps messages whose sizes contradict each other, and is stopped by some of them. Here these
-        // leave nothing behind.
+        // The go-p2p peer keeps messages with inconsistent sizes, and some of them block it. Here they leave
+        // no state.
         let contradictory = vector["name"]
             .as_str()
             .is_some_and(|name| name.starts_with("last part longer") || name.starts_with("offset beyond"));
@@ -160,7 +160,7 @@ fn messages_are_reassembled_as_in_the_vectors() {
     }
 }
 
-/// When the messages of a capture were made.
+/// The time at which the messages of a capture were created.
 fn at(origin: u32) -> Now {
     Now {
         unix_ms: PhaseTime(origin).recover(START.unix_ms),
@@ -168,7 +168,7 @@ fn at(origin: u32) -> Now {
     }
 }
 
-/// The payload that the datagrams of one message carry.
+/// Returns the payload in the datagrams of one message.
 fn payload(messages: &[&Value]) -> Vec<u8> {
     messages
         .iter()
@@ -177,7 +177,7 @@ fn payload(messages: &[&Value]) -> Vec<u8> {
 }
 
 #[test]
-fn what_is_sent_is_what_a_go_peer_sends() {
+fn sent_datagrams_equal_those_of_a_go_peer() {
     let mut asker = engine(100);
     for vector in list(&vectors(), "wire") {
         let name = &vector["name"];
@@ -198,7 +198,7 @@ fn what_is_sent_is_what_a_go_peer_sends() {
             asker.tell(now, &PEER, packet).expect("it fits");
             let mut expected = bytes(&outgoing);
             for datagram in &mut expected {
-                // A deadline of a tell is nothing that these swarms have.
+                // These swarms have no deadline for a tell.
                 datagram[20..24].copy_from_slice(&(1_u32 << 28).to_be_bytes());
             }
             assert_eq!(sent(&mut asker), expected, "{name}");
@@ -249,7 +249,7 @@ fn what_is_sent_is_what_a_go_peer_sends() {
 }
 
 #[test]
-fn a_node_that_is_made_again_asks_what_was_not_asked_before() {
+fn a_restarted_node_does_not_reuse_ask_keys() {
     let mut server = engine(100);
     for first in [7, 100, 1 << 31, u32::MAX - 50] {
         let mut asker = engine(100).counting_from(first);
@@ -268,7 +268,7 @@ fn a_node_that_is_made_again_asks_what_was_not_asked_before() {
 }
 
 #[test]
-fn a_reply_counts_from_the_peer_that_was_asked_only() {
+fn a_reply_is_accepted_only_from_the_asked_peer() {
     let mut asker = engine(100);
     asker
         .ask(START, &PEER, Packet::from(b"ping"), Duration::from_secs(1))
@@ -276,22 +276,23 @@ fn a_reply_counts_from_the_peer_that_was_asked_only() {
     let mut reply = sent(&mut asker).remove(0);
     reply[0] |= 0x40;
     let stranger = Message {
-        src: "stranger",
+        src: "other",
         ..from_peer(&reply)
     };
     asker.handle_message(START, stranger);
     assert!(matches!(
         asker.poll_event(),
-        Some(Event::Dropped { src: "stranger", .. })
+        Some(Event::Dropped { src: "other", .. })
     ));
-    // Nor one with another origin time.
+    // A reply with another origin time is not accepted either.
     reply[7] ^= 1;
     asker.handle_message(START, from_peer(&reply));
     assert!(matches!(asker.poll_event(), Some(Event::Dropped { .. })));
     assert_eq!(asker.pending(), 1);
 }
 
-/// A go-p2p server runs an ask again that comes again; so whatever time passes, it must come once.
+/// A go-p2p server runs a repeated ask again, so the request must be sent only once, however long the answer
+/// takes.
 #[test]
 fn a_peer_that_ignores_inquiries_gets_an_ask_once() {
     let mut asker = engine(100);
@@ -305,7 +306,7 @@ fn a_peer_that_ignores_inquiries_gets_an_ask_once() {
         asker.handle_timeout(Now { elapsed: at, ..START });
         for datagram in sent(&mut asker) {
             let (header, _) = Header::parse(&datagram).expect("a header");
-            // A go-p2p peer drops a reply to an ask that it did not make, and its asks never have counter 0.
+            // A go-p2p peer drops a reply to an unknown ask, and its asks never have counter 0.
             assert!(header.is_ask && header.is_reply && header.key.counter == 0 && header.error_code != 0);
             inquiries += 1;
         }
@@ -369,7 +370,7 @@ fn the_mtu_passes_and_one_byte_more_is_an_error() {
 }
 
 #[test]
-fn who_exceeds_the_mtu_of_a_peer_learns_it_at_once() {
+fn a_message_over_the_peers_mtu_is_rejected_at_once() {
     let config = |mtu| Config {
         mtu,
         ..Config::default()
@@ -396,7 +397,7 @@ fn who_exceeds_the_mtu_of_a_peer_learns_it_at_once() {
 }
 
 #[test]
-fn what_was_forgotten_under_pressure_does_not_run_again() {
+fn a_forgotten_ask_does_not_run_again() {
     let config = Config {
         limits: Limits {
             source_replies: 4,
@@ -439,11 +440,11 @@ fn what_was_forgotten_under_pressure_does_not_run_again() {
     assert_eq!(
         codes[10..],
         [forgotten; 6],
-        "the last four replies are not sent again so soon"
+        "the last four replies are not retransmitted so soon"
     );
 }
 
-/// A datagram of a peer's message, of which this part carries `body`.
+/// Makes a datagram of a peer's message with `body` as this part.
 fn part(
     is_ask: bool,
     counter: u32,
@@ -477,9 +478,9 @@ fn after(elapsed: Duration) -> Now {
 }
 
 #[test]
-fn a_message_of_more_parts_than_its_length_allows_is_not_kept() {
+fn a_message_with_too_many_parts_for_its_length_is_not_kept() {
     let mut server = Engine::new(Config::default(), 1232, Headroom::default(), 1);
-    // A part "0 of 65,535", and inquiries that would walk all of them.
+    // A part "0 of 65,535", and inquiries that would scan all of them.
     let first = part(true, 1, 0, u16::MAX, 65_535, 1000, &[7]);
     server.handle_message(START, from_peer(&first));
     assert!(matches!(
@@ -490,14 +491,14 @@ fn a_message_of_more_parts_than_its_length_allows_is_not_kept() {
         })
     ));
     assert_eq!(server.held(), 0);
-    // A peer whose datagrams are a tenth of ours is heard.
+    // A peer with datagrams of a tenth of our size is accepted.
     let first = part(true, 2, 0, 30, 30 * 120, 1000, &[7; 120]);
     server.handle_message(START, from_peer(&first));
     assert!(server.poll_event().is_none() && server.held() > 0);
 }
 
 #[test]
-fn an_ask_without_a_timeout_runs_once_as_long_as_its_handler_may_take() {
+fn an_ask_without_a_timeout_runs_once_within_the_maximum_timeout() {
     let mut server = engine(100);
     let ask = part(true, 1, 0, 1, 4, 0, b"ping");
     let mut ran = 0;
@@ -515,7 +516,7 @@ fn an_ask_without_a_timeout_runs_once_as_long_as_its_handler_may_take() {
 }
 
 #[test]
-fn a_message_that_may_take_long_holds_up_the_expiry_of_no_other() {
+fn a_message_with_a_long_timeout_does_not_delay_the_expiry_of_others() {
     let mut server = engine(100);
     let long = part(true, 1, 0, 2, 100, 600_000, &[7; 76]);
     server.handle_message(START, from_peer(&long));

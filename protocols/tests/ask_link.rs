@@ -1,4 +1,4 @@
-//! Two ask engines over a link that loses, repeats, delays and mangles datagrams, in virtual time.
+//! Two ask engines over a link that loses, duplicates, delays and corrupts datagrams, in virtual time.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap, HashMap};
@@ -13,17 +13,17 @@ use rand::rngs::StdRng;
 const INNER_MTU: usize = 100;
 const MTU: usize = 4000;
 
-/// What the link does to a datagram, each with this probability.
+/// Faults of the link, each with its probability per datagram.
 #[derive(Clone, Copy, Debug)]
 struct Faults {
     loss: f64,
     duplicate: f64,
     mangle: f64,
-    /// The longest delay; datagrams overtake one another.
+    /// The maximum delay; datagrams overtake one another.
     delay: Duration,
 }
 
-/// A datagram under way.
+/// A datagram in flight.
 type Flight = Reverse<(Duration, u64, usize, Vec<u8>)>;
 
 /// A node, the ask that it serves, and the request.
@@ -36,25 +36,25 @@ struct Link {
     engines: [Engine<usize>; 2],
     flights: BinaryHeap<Flight>,
     serial: u64,
-    /// How often the handler ran, by request.
+    /// Number of times that the handler ran, by request.
     ran: HashMap<Vec<u8>, u32>,
-    /// Responses that a handler takes a while for.
+    /// Responses of slow handlers.
     working: BTreeMap<(Duration, u64), Work>,
-    /// Asks of both nodes that wait.
+    /// Pending asks of both nodes.
     asked: [HashMap<AskId, Vec<u8>>; 2],
     responses: usize,
     timeouts: usize,
-    /// Handlers take seconds.
+    /// Whether handlers take seconds.
     slow: bool,
 }
 
-/// What the handler makes of a request: something longer or shorter.
+/// Returns the handler's response to a request: longer or shorter than it.
 fn response(request: &[u8]) -> Vec<u8> {
     let len = (request.len() * 7919) % MTU;
     request.iter().rev().copied().cycle().take(len).collect()
 }
 
-/// Requests whose first byte says so are rejected.
+/// Returns whether the handler rejects a request, which depends on its first byte.
 fn rejects(request: &[u8]) -> bool {
     request.first() == Some(&0xee)
 }
@@ -78,7 +78,7 @@ impl Link {
         }
     }
 
-    /// The clocks of the nodes differ by hours.
+    /// Returns a node's time; the clocks of the nodes differ by hours.
     fn clock(&self, node: usize) -> Now {
         Now {
             elapsed: self.now,
@@ -112,7 +112,7 @@ impl Link {
                 }
                 let mut bytes = packet.to_vec();
                 if self.rng.random_bool(self.faults.mangle) && bytes.len() > HEADER {
-                    // Anything but the body, which only a secure layer can vouch for.
+                    // Corrupts the header only; only a secure layer can protect the body.
                     let at = self.rng.random_range(0..HEADER);
                     bytes[at] ^= self.rng.random_range(1..=u8::MAX);
                 }
@@ -129,10 +129,10 @@ impl Link {
                     match answer {
                         Answer::Response(packet) => {
                             self.responses += 1;
-                            // A damaged header may put a part in another's place; only a secure layer below
-                            // can tell.
+                            // A corrupted header can exchange parts, which only a secure layer below can
+                            // detect.
                             let right = *packet == *response(&request);
-                            assert!(right || self.faults.mangle > 0.0, "a response came changed");
+                            assert!(right || self.faults.mangle > 0.0, "a response was modified");
                         }
                         Answer::Rejected(why) => {
                             self.responses += 1;
@@ -159,17 +159,17 @@ impl Link {
             .insert((self.now + takes, serial), (node, id, request.to_vec()));
     }
 
-    /// Lets time pass until nothing is left to do.
+    /// Advances the time until nothing is left to do.
     fn run(&mut self) {
         for steps in 0.. {
-            assert!(steps < 2_000_000, "it never ends");
+            assert!(steps < 2_000_000, "the run does not end");
             if !self.step() {
                 return;
             }
         }
     }
 
-    /// Does what comes next; false if nothing is left to do.
+    /// Processes the next event. Returns `false` if nothing is left to do.
     fn step(&mut self) -> bool {
         let flight = self.flights.peek().map(|Reverse((at, ..))| *at);
         let worked = self.working.first_key_value().map(|((at, _), _)| *at);
@@ -215,7 +215,7 @@ impl Link {
         true
     }
 
-    /// Gives an ask up that waits, if there is one; its slot is free at once.
+    /// Cancels a pending ask, if there is one; its slot is free at once.
     fn cancel(&mut self, node: usize) -> bool {
         let Some(id) = self.asked[node].keys().next().copied() else {
             return false;
@@ -228,11 +228,11 @@ impl Link {
         true
     }
 
-    /// Once nothing is left to do: every ask has ended, none ran twice.
+    /// Checks, after nothing is left to do, that every ask has ended and none ran twice.
     fn check(&self, seed: u64) {
         assert!(
             self.asked.iter().all(HashMap::is_empty),
-            "seed {seed}: an ask never ended"
+            "seed {seed}: an ask did not end"
         );
         let twice = self.ran.values().filter(|ran| **ran > 1).count();
         assert_eq!(twice, 0, "seed {seed}: asks ran more than once");
@@ -240,14 +240,14 @@ impl Link {
 }
 
 #[test]
-fn hundreds_of_asks_in_flight_with_slow_handlers_end_once_each_also_where_some_are_cancelled() {
+fn hundreds_of_asks_in_flight_with_slow_handlers_and_cancellations_each_end_once() {
     for seed in 100..108 {
         println!("seed {seed}");
         let faults = Faults {
             loss: 0.2,
             duplicate: 0.3,
             mangle: 0.0,
-            // Copies of a request come while its handler has it, and long after it answered.
+            // Copies of a request arrive while its handler runs, and long after its answer.
             delay: Duration::from_secs(4),
         };
         let mut link = Link::new(seed, faults, config());
@@ -276,11 +276,11 @@ fn hundreds_of_asks_in_flight_with_slow_handlers_end_once_each_also_where_some_a
 }
 
 #[test]
-fn an_honest_peer_is_answered_during_floods_from_one_source_and_from_many() {
+fn an_honest_peer_is_answered_during_floods_from_one_or_many_sources() {
     for many in [false, true] {
         let source = |number: u32| if many { 10 + number as usize } else { 7 };
         let floods: [&dyn Fn(u32) -> (usize, Vec<u8>); 4] = [
-            // First parts, parts that name thousands, asks, and inquiries into asks that nobody made.
+            // First parts, parts that claim thousands, asks, and inquiries about unknown asks.
             &|number| (source(number), forged(false, number, 0, 40, 76)),
             &|number| (source(number), forged(true, number, 0, u16::MAX, 1)),
             &|number| (source(number), forged(true, 1 + number, 0, 1, 8)),
@@ -292,10 +292,10 @@ fn an_honest_peer_is_answered_during_floods_from_one_source_and_from_many() {
                 elapsed: Duration::from_secs(1) + Duration::from_millis(millis),
                 unix_ms: 1_700_000_001_000 + millis,
             };
-            // It asks, and is asked, in parts, while the flood goes on.
+            // The honest peer asks and is asked, in parts, during the flood.
             let id = engine
                 .ask(now(0), &1, Packet::from(vec![7; 200]), Duration::from_secs(5))
-                .expect("own asks find room");
+                .expect("there is room for own asks");
             let mut sent = 0;
             while let Some((dst, _)) = engine.poll_transmit() {
                 sent += usize::from(dst == 1);
@@ -331,7 +331,7 @@ fn config() -> Config {
     }
 }
 
-/// A request that no other one equals.
+/// Makes a unique request.
 fn request(serial: u32, len: usize) -> Vec<u8> {
     let mut request = serial.to_be_bytes().to_vec();
     request.resize(len.max(4), serial as u8);
@@ -340,7 +340,7 @@ fn request(serial: u32, len: usize) -> Vec<u8> {
 }
 
 #[test]
-fn of_ten_thousand_asks_over_thirty_percent_loss_none_is_lost_and_none_runs_twice() {
+fn ten_thousand_asks_over_thirty_percent_loss_each_run_once() {
     let seed = 20;
     let faults = Faults {
         loss: 0.3,
@@ -376,7 +376,7 @@ fn a_lossless_link_carries_each_message_once() {
         let request = request(len as u32, len);
         let datagrams = len.div_ceil(76) + response(&request).len().div_ceil(76).max(1);
         link.ask(0, request, Duration::from_secs(30));
-        // One more is the handler's turn.
+        // One more step is the handler's.
         while let Some(Reverse((_, _, dst, bytes))) = link.flights.pop() {
             let message = Message {
                 src: 1 - dst,
@@ -402,7 +402,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
     #[test]
-    fn every_ask_ends_in_one_outcome_and_runs_at_most_once(
+    fn every_ask_ends_once_and_runs_at_most_once(
         seed in any::<u32>(),
         loss in 0.0..0.9,
         duplicate in 0.0..0.9,
@@ -413,7 +413,7 @@ proptest! {
         retry in 1_u64..2000,
     ) {
         let faults = Faults { loss, duplicate, mangle, delay: Duration::from_millis(delay) };
-        // With room for all replies and no mangling, an ask fails by loss alone.
+        // With room for all replies and no corruption, an ask fails because of loss only.
         let config = Config {
             retry: Duration::from_millis(retry),
             limits: Limits { source_replies: source_replies.max(20), ..Limits::default() },
@@ -428,12 +428,12 @@ proptest! {
         let mangled = mangle > 0.0;
         prop_assert!(link.asked.iter().all(HashMap::is_empty));
         prop_assert_eq!(link.responses + link.timeouts, count);
-        // A mangled counter makes another ask of it.
+        // A corrupted counter makes a different ask.
         prop_assert!(mangled || link.ran.values().all(|ran| *ran == 1));
     }
 
     #[test]
-    fn no_sequence_of_datagrams_panics_or_exceeds_the_bounds(
+    fn no_sequence_of_datagrams_panics_or_exceeds_the_limits(
         datagrams in proptest::collection::vec(
             (0..5_usize, 0..8_u8, proptest::collection::vec(any::<u8>(), 0..60)), 0..200),
     ) {
@@ -449,7 +449,7 @@ proptest! {
         let mut engine = Engine::new(config, INNER_MTU, Headroom::default(), 1);
         for (step, (src, form, mut bytes)) in datagrams.into_iter().enumerate() {
             let now = Now { elapsed: Duration::from_millis(step as u64 * 50), unix_ms: 1_700_000_000_000 };
-            // Some of the fields as somebody would choose them who knows the form.
+            // Some of the fields as an attacker would choose them.
             if let Some(flags) = bytes.first_mut() && form & 1 != 0 {
                 *flags &= 0xc0;
             }
@@ -466,7 +466,7 @@ proptest! {
             while engine.poll_transmit().is_some() {}
             while let Some(event) = engine.poll_event() {
                 if let Event::Asked { id, message, .. } = event {
-                    engine.respond(now, &id, Ok(message.payload)).expect("it is no longer than the request");
+                    engine.respond(now, &id, Ok(message.payload)).expect("the response is not longer than the request");
                 }
             }
             prop_assert!(engine.held() <= 60_000, "{} bytes", engine.held());
@@ -474,7 +474,7 @@ proptest! {
     }
 }
 
-/// A source invents `count` datagrams; the engine must stay within its bounds, and an honest ask must pass.
+/// A source forges `count` datagrams; the engine must stay within its limits, and an honest ask must succeed.
 fn flood(count: u32, forge: impl Fn(u32) -> (usize, Vec<u8>)) -> Engine<usize> {
     let limits = Limits {
         part_bytes: 1 << 20,
@@ -543,7 +543,7 @@ fn a_flood_of_asks_stays_within_the_budget() {
         (number as usize, forged(true, 1 + number, 0, 1, 8))
     });
     assert!(engine.remembered() < 2000);
-    // What lasts is forgotten in the end, so that nothing of the flood stays.
+    // Remembered asks expire, so that nothing of the flood remains.
     let later = Now {
         elapsed: Duration::from_hours(1),
         unix_ms: 1_700_003_600_000,

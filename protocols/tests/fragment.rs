@@ -1,4 +1,4 @@
-//! The fragment engine against observed encodings, a model, and bytes that nobody sane would send.
+//! The fragment engine, compared with recorded encodings and a model, and with malformed input.
 
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
@@ -59,7 +59,7 @@ fn whole(handled: Handled) -> Option<Vec<u8>> {
 }
 
 #[test]
-fn headers_are_encoded_as_observed() {
+fn header_encodings_equal_the_recorded_ones() {
     for row in rows(&vectors(), "encode") {
         let encoded = hex(&row["encoded"]);
         if row["parses"] == false {
@@ -83,10 +83,10 @@ fn headers_are_encoded_as_observed() {
 }
 
 #[test]
-fn headers_are_rejected_as_observed_and_never_narrowed() {
+fn headers_are_rejected_as_recorded_and_never_truncated() {
     for row in rows(&vectors(), "parse") {
         let name = row["name"].as_str().expect("a name");
-        // Where go-p2p narrows a value and takes the message for another one, ours is an error.
+        // go-p2p truncates these values and confuses messages; here they are errors.
         let narrowed = ["part 256", "total 257", "id 2^"]
             .iter()
             .any(|begin| name.starts_with(begin));
@@ -102,7 +102,7 @@ fn headers_are_rejected_as_observed_and_never_narrowed() {
 }
 
 #[test]
-fn messages_are_split_as_observed() {
+fn messages_are_split_as_recorded() {
     for row in rows(&vectors(), "fragment_sets") {
         let number_to_this = number(&row["message_number_to_this_address"]);
         let payload: Vec<u8> = (0..number(&row["payload_len"]))
@@ -124,7 +124,7 @@ fn messages_are_split_as_observed() {
 }
 
 #[test]
-fn reassembly_is_as_observed() {
+fn reassembly_equals_the_recorded_one() {
     for row in rows(&vectors(), "reassembly") {
         let mut engine = reassembler();
         for step in rows(row, "steps") {
@@ -183,7 +183,7 @@ fn a_message_of_255_parts_passes_and_one_of_256_is_refused() {
 }
 
 #[test]
-fn fragments_without_room_lie_side_by_side() {
+fn fragments_without_room_are_contiguous() {
     let mut parts = fragments(3, &[9; 1000], 100, Headroom::default()).into_iter();
     let (mut buf, _) = parts.next().expect("ten parts").into_buffer();
     let start = buf.as_ptr();
@@ -194,7 +194,7 @@ fn fragments_without_room_lie_side_by_side() {
 }
 
 #[test]
-fn a_slab_is_cut_again_once_its_fragments_are_dropped_and_only_for_messages_of_its_size() {
+fn a_slab_is_reused_after_its_fragments_are_dropped_for_messages_of_similar_size_only() {
     let mut slab = BytesMut::new();
     let mut cut = |len: usize| {
         let mut parts = Vec::new();
@@ -215,13 +215,13 @@ fn a_slab_is_cut_again_once_its_fragments_are_dropped_and_only_for_messages_of_i
     let short = cut(250);
     assert!(
         !(at..at + 1000).contains(&short[0].as_ptr().addr()),
-        "it would keep four times its size"
+        "the buffer would keep four times its size"
     );
     assert_eq!(cut(900)[0].as_ptr().addr(), at);
 }
 
 #[test]
-fn the_buffer_of_a_message_is_used_again_once_it_is_dropped_and_is_charged_meanwhile() {
+fn a_message_buffer_is_charged_until_dropped_and_then_reused() {
     let payload = vec![5; 50_000];
     let mut engine = reassembler();
     let message = |engine: &mut Reassembler<u32>, id| {
@@ -230,7 +230,7 @@ fn the_buffer_of_a_message_is_used_again_once_it_is_dropped_and_is_charged_meanw
             Handled::Whole { message, .. } => Some(message),
             _ => None,
         });
-        last.expect("all its fragments came")
+        last.expect("all fragments arrived")
     };
     let first = message(&mut engine, 0);
     let (at, held) = (first.as_ptr().addr(), engine.held());
@@ -246,7 +246,7 @@ fn the_buffer_of_a_message_is_used_again_once_it_is_dropped_and_is_charged_meanw
 }
 
 #[test]
-fn fragments_have_the_room_that_was_asked_for() {
+fn fragments_have_the_requested_room() {
     for part in fragments(3, &[9; 1000], 100, Headroom::new(20, 16)) {
         let (at, room) = (part.as_ptr(), part.room());
         let mut part = part;
@@ -291,7 +291,7 @@ fn in_order_fragments_leave_room_for_a_relay() {
 }
 
 #[test]
-fn other_bytes_under_a_live_id_begin_the_message_anew() {
+fn different_bytes_for_a_pending_id_restart_the_message() {
     let mut engine = reassembler();
     for part in 0..2 {
         engine.handle(Duration::ZERO, &1, fragment(0, part, 3, b"old"));
@@ -307,7 +307,7 @@ fn other_bytes_under_a_live_id_begin_the_message_anew() {
 }
 
 #[test]
-fn a_restarted_sender_is_heard_although_its_ids_were_used() {
+fn a_restarted_sender_is_accepted_although_its_ids_were_used() {
     let mut engine = reassembler();
     for text in ["old one", "new one"] {
         let parts = fragments(0, text.as_bytes(), 4, Headroom::default());
@@ -320,7 +320,7 @@ fn a_restarted_sender_is_heard_although_its_ids_were_used() {
 }
 
 #[test]
-fn late_fragments_of_a_whole_message_are_duplicates() {
+fn late_fragments_of_a_complete_message_are_duplicates() {
     let mut engine = reassembler();
     let parts = fragments(0, b"0123456789", 4, Headroom::default());
     for part in &parts {
@@ -336,7 +336,7 @@ fn late_fragments_of_a_whole_message_are_duplicates() {
 }
 
 #[test]
-fn what_is_not_whole_in_time_is_given_up_whole() {
+fn an_incomplete_message_is_dropped_as_a_whole_after_its_timeout() {
     let mut engine = reassembler();
     engine.handle(SECOND, &1, fragment(0, 0, 2, b"half"));
     assert_eq!(engine.poll_timeout(), Some(11 * SECOND));
@@ -348,13 +348,13 @@ fn what_is_not_whole_in_time_is_given_up_whole() {
         engine.poll_given_up().map(|given_up| given_up.reason),
         Some(Reason::Expired)
     );
-    // A straggler does not open it again.
+    // A late fragment does not start it again.
     let late = engine.handle(11 * SECOND, &1, fragment(0, 1, 2, b"half"));
     assert_eq!(late, Handled::Dropped(Reason::Expired));
 }
 
 #[test]
-fn a_message_that_outgrows_the_mtu_is_given_up_whole() {
+fn a_message_over_the_mtu_is_dropped_as_a_whole() {
     let mut engine = Reassembler::new(Limits::default(), 10, Headroom::default());
     assert_eq!(
         engine.handle(Duration::ZERO, &1, fragment(1, 0, 1, &[0; 11])),
@@ -372,14 +372,14 @@ fn a_message_that_outgrows_the_mtu_is_given_up_whole() {
 }
 
 #[test]
-fn the_first_fragment_allocates_for_its_own_bytes_only() {
+fn the_first_fragment_allocates_only_for_its_own_bytes() {
     let mut engine = reassembler();
     engine.handle(Duration::ZERO, &1, fragment(0, 0, 255, &[0; 1000]));
     assert!(engine.held() < 1000 + 2048, "{}", engine.held());
 }
 
 #[test]
-fn a_source_over_its_budget_loses_its_own_oldest() {
+fn a_source_over_its_budget_loses_its_oldest_message() {
     let limits = Limits {
         source_bytes: 0,
         ..Limits::default()
@@ -424,7 +424,7 @@ fn ids_count_from_zero_for_each_destination_and_never_repeat_early() {
 
 type Parts = BTreeMap<u8, Vec<u8>>;
 
-/// What a reassembler without limits does: keeps every first fragment, delivers when all are there.
+/// A model without limits: stores every first fragment, delivers when all have arrived.
 #[derive(Default)]
 struct Model {
     begun: BTreeMap<(u32, u32), (u8, Parts)>,
@@ -457,9 +457,9 @@ impl Model {
 }
 
 proptest! {
-    /// A part's bytes follow from its message here, as they do for a sender that does not restart.
+    /// The bytes of a part follow from its message here, as for a sender that does not restart.
     #[test]
-    fn agrees_with_the_model(steps in proptest::collection::vec(
+    fn reassembly_agrees_with_the_model(steps in proptest::collection::vec(
         (0..3u32, 0..3u32, 1..5u8, 0..5u8), 0..200), front in 0..40usize, back in 0..40usize) {
         let mut engine = Reassembler::new(Limits::default(), 4096, Headroom::new(front, back));
         let mut model = Model::default();
@@ -473,7 +473,7 @@ proptest! {
     }
 
     #[test]
-    fn what_was_split_arrives_in_any_order(payload in proptest::collection::vec(any::<u8>(), 0..3000),
+    fn fragments_reassemble_in_any_order(payload in proptest::collection::vec(any::<u8>(), 0..3000),
                                            chunk in 12..200usize, seed: u64, repeat in 1..3usize) {
         let mut parts = fragments(9, &payload, chunk, Headroom::new(3, 2));
         let mut state = seed | 1;
@@ -500,7 +500,7 @@ proptest! {
         for (src, wait, mut bytes, shaped) in steps {
             now += Duration::from_millis(wait.into()) * 50;
             if shaped && bytes.len() > 3 {
-                // Few ids and totals, so that fragments meet.
+                // Few ids and totals, so that fragments collide.
                 bytes[0] %= 4;
                 bytes[2] = 2 + bytes[2] % 3;
                 bytes[1] %= bytes[2];
@@ -523,7 +523,7 @@ proptest! {
         while let Some(up) = engine.poll_given_up() {
             gone += up.parts;
         }
-        prop_assert_eq!(kept, gone, "every fragment that was kept is accounted for");
+        prop_assert_eq!(kept, gone, "every stored fragment is accounted for");
         prop_assert_eq!((engine.held(), engine.in_flight(), engine.poll_timeout()), (0, 0, None));
     }
 }

@@ -1,4 +1,4 @@
-//! Floods of every limit of reassembly: from one source, and from as many as an attacker can make up.
+//! Floods of every limit of reassembly: from one source, and from as many as an attacker can forge.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use p2p_protocols::fragment::{Handled, Header, Limits, MAX_HEADER, Reassembler};
 
 /// The source of an honest peer's fragments.
 const HONEST: u32 = 0;
-/// Bytes of each fragment.
+/// Length of each fragment in bytes.
 const CHUNK: usize = 1000;
 /// Parts of an honest message.
 const PARTS: u8 = 100;
@@ -28,7 +28,7 @@ fn engine() -> Reassembler<u32> {
     Reassembler::new(limits, usize::from(PARTS) * CHUNK, Headroom::default())
 }
 
-/// Expects an honest message to arrive although `flood` runs before each of its fragments.
+/// Checks that an honest message completes although `flood` runs before each of its fragments.
 fn arrives_beside(engine: &mut Reassembler<u32>, id: u32, mut flood: impl FnMut(&mut Reassembler<u32>)) {
     for part in 0..PARTS {
         flood(engine);
@@ -39,17 +39,17 @@ fn arrives_beside(engine: &mut Reassembler<u32>, id: u32, mut flood: impl FnMut(
                 return;
             }
             Handled::Kept { first } => {
-                assert_eq!(first, part == 0, "the message was given up before part {part}");
+                assert_eq!(first, part == 0, "the message was dropped before part {part}");
             }
             Handled::Dropped(reason) => panic!("part {part} of an honest message was dropped: {reason:?}"),
         }
         assert!(engine.held() <= engine.limits().bytes);
     }
-    panic!("all parts are here, and no message");
+    panic!("all parts arrived without a message");
 }
 
 #[test]
-fn a_message_that_goes_on_to_arrive_outlasts_a_flood_of_begun_ones_from_made_up_sources() {
+fn a_message_in_progress_survives_a_flood_of_first_fragments_from_forged_sources() {
     let (mut engine, mut source) = (engine(), HONEST);
     arrives_beside(&mut engine, 7, |engine| {
         for _ in 0..200 {
@@ -57,12 +57,12 @@ fn a_message_that_goes_on_to_arrive_outlasts_a_flood_of_begun_ones_from_made_up_
             engine.handle(Duration::ZERO, &source, fragment(0, 0, 255));
         }
     });
-    let up = engine.poll_given_up().expect("one of those that never arrive");
+    let up = engine.poll_given_up().expect("a message that never completes");
     assert!(up.src != HONEST && up.reason == Reason::Budget, "{up:?}");
 }
 
 #[test]
-fn two_fragments_of_each_message_of_a_flood_buy_it_no_more_room() {
+fn a_flood_with_two_fragments_per_message_gets_no_more_room() {
     let (mut engine, mut source) = (engine(), HONEST);
     arrives_beside(&mut engine, 7, |engine| {
         // The buffer of each has room for eight fragments.
@@ -76,7 +76,7 @@ fn two_fragments_of_each_message_of_a_flood_buy_it_no_more_room() {
 }
 
 #[test]
-fn one_source_that_fills_its_share_takes_nothing_of_the_others() {
+fn a_source_that_fills_its_share_displaces_no_other() {
     let (mut engine, mut id) = (engine(), 0);
     arrives_beside(&mut engine, 7, |engine| {
         for _ in 0..50 {
@@ -90,9 +90,9 @@ fn one_source_that_fills_its_share_takes_nothing_of_the_others() {
 }
 
 #[test]
-fn what_ended_is_forgotten_before_anything_that_still_arrives() {
+fn records_of_ended_messages_are_evicted_before_incomplete_messages() {
     let (mut engine, mut source) = (engine(), HONEST);
-    // Whole messages of a flood are remembered for a while, so that their copies are known.
+    // Complete messages of a flood are remembered for a while, so that their copies are recognised.
     arrives_beside(&mut engine, 7, |engine| {
         for _ in 0..100 {
             source += 1;
@@ -105,14 +105,14 @@ fn what_ended_is_forgotten_before_anything_that_still_arrives() {
 }
 
 #[test]
-fn an_honest_source_is_served_right_after_a_flood_that_filled_everything() {
+fn an_honest_source_is_served_right_after_a_flood() {
     let mut engine = engine();
     for source in 1..5000 {
         engine.handle(Duration::ZERO, &source, fragment(0, 0, 255));
         assert!(engine.held() <= engine.limits().bytes);
     }
     arrives_beside(&mut engine, 7, |_| {});
-    // And what the flood began is gone in time.
+    // The messages of the flood have timed out.
     engine.handle_timeout(engine.limits().timeout);
     assert_eq!(engine.in_flight(), 0);
 }

@@ -1,4 +1,4 @@
-//! What a node of a network takes of memory, with all that it knows.
+//! The memory of a node in a network, with all its state.
 
 use std::alloc::System;
 
@@ -13,7 +13,7 @@ mod net;
 #[global_allocator]
 static MEMORY: Cap<System> = Cap::new(System, usize::MAX);
 
-/// One test in this file, so that nothing else takes memory meanwhile.
+/// The only test in this file, so that no other test allocates at the same time.
 #[test]
 fn a_node_takes_less_than_64_kib() {
     let before = MEMORY.allocated();

@@ -1,4 +1,4 @@
-//! The five framings against observed encodings, and bytes that nobody sane would send.
+//! The five framings, compared with recorded encodings, and with malformed input.
 
 use p2p_protocols::mux::{Channel, Name, Varint, WireError};
 use proptest::prelude::*;
@@ -18,7 +18,7 @@ fn number(row: &Value) -> u64 {
     }
 }
 
-/// Checks every row of one framing; `channel` makes its channel out of a row.
+/// Checks every row of one framing; `channel` makes the channel of a row.
 fn encodes_as_observed<C: Channel>(framing: &str, channel: impl Fn(&Value) -> C) {
     let vectors = vectors();
     for row in vectors[framing].as_array().expect("a list") {
@@ -28,7 +28,7 @@ fn encodes_as_observed<C: Channel>(framing: &str, channel: impl Fn(&Value) -> C)
             encoded,
             "{framing} {channel}"
         );
-        let (key, len) = C::read(&encoded).expect("it was observed to be read");
+        let (key, len) = C::read(&encoded).expect("the recorded peer parses it");
         assert!(
             *key == *channel.borrow() && encoded[len..] == payload,
             "{framing} {channel}"
@@ -37,7 +37,7 @@ fn encodes_as_observed<C: Channel>(framing: &str, channel: impl Fn(&Value) -> C)
 }
 
 #[test]
-fn frames_are_encoded_as_observed() {
+fn frame_encodings_equal_the_recorded_ones() {
     encodes_as_observed("string", |row| Name::from(&hex(&row["channel_utf8"])));
     encodes_as_observed("uint16", |row| u16::try_from(number(row)).expect("16 bits"));
     encodes_as_observed("uint32", |row| u32::try_from(number(row)).expect("32 bits"));
@@ -46,7 +46,7 @@ fn frames_are_encoded_as_observed() {
 }
 
 #[test]
-fn frames_are_read_and_rejected_as_observed() {
+fn frames_are_parsed_and_rejected_as_recorded() {
     let vectors = vectors();
     for row in vectors["demux_cases"].as_array().expect("a list") {
         let input = hex(&row["input"]);
@@ -63,7 +63,7 @@ fn frames_are_read_and_rejected_as_observed() {
             continue;
         }
         let channel = row.get("channel_utf8").unwrap_or(&row["channel_hex"]);
-        let (key, len) = read.expect("it was observed to be read");
+        let (key, len) = read.expect("the recorded peer parses it");
         assert_eq!(
             (key, input[len..].to_vec()),
             (hex(channel), hex(&row["payload"])),
@@ -73,12 +73,12 @@ fn frames_are_read_and_rejected_as_observed() {
 }
 
 #[test]
-fn a_name_shows_what_is_not_text_escaped() {
+fn a_name_escapes_bytes_that_are_not_text() {
     assert_eq!(Name::from("dht").to_string(), "dht");
     assert_eq!(Name::from(&[0xff, b'a']).to_string(), r"\xffa");
 }
 
-/// A frame that reads is the header of its channel (or an overlong form of it), then the payload.
+/// Checks that a parsed frame is the header of its channel (or an overlong form of it), then the payload.
 fn reads_or_rejects<C: Channel>(bytes: &[u8]) -> Result<(), TestCaseError>
 where
     <C::Key as ToOwned>::Owned: Into<C>,
@@ -87,7 +87,7 @@ where
         let channel: C = key.into_owned().into();
         prop_assert!(channel.header().len() <= len && len <= bytes.len());
         let again = [&*channel.header(), &bytes[len..]].concat();
-        let (key, len) = C::read(&again).expect("what was written is read");
+        let (key, len) = C::read(&again).expect("the encoding parses");
         prop_assert!(
             *key == *channel.borrow() && again.ends_with(&bytes[bytes.len() - (again.len() - len)..])
         );
@@ -108,9 +108,9 @@ proptest! {
     }
 
     #[test]
-    fn every_name_is_read_back(name: Vec<u8>, payload: Vec<u8>) {
+    fn every_name_round_trips(name: Vec<u8>, payload: Vec<u8>) {
         let frame = [&*Name::from(&name).header(), &payload].concat();
-        let (read, len) = Name::read(&frame).expect("what was written is read");
+        let (read, len) = Name::read(&frame).expect("the encoding parses");
         prop_assert_eq!((&*read, &frame[len..]), (&*name, &*payload));
     }
 }

@@ -1,4 +1,4 @@
-//! Headers of overlays, the book of addresses, and the budget of relays.
+//! Headers of overlays, the address table, return routes, and the relay budget.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -21,7 +21,7 @@ fn book(max: usize) -> Book<u32> {
 }
 
 #[test]
-fn every_header_has_the_bytes_that_it_had() {
+fn the_encoding_of_every_header_is_pinned() {
     let (src, dst) = (id(0xaa), id(0xbb));
     let ids = [[0xaa; 32], [0xbb; 32]].concat();
     let headers = [
@@ -59,7 +59,7 @@ proptest! {
 }
 
 #[test]
-fn who_is_not_heard_of_is_looked_for_and_then_forgotten() {
+fn a_silent_node_is_due_for_a_lookup_and_then_forgotten() {
     let mut book = book(8);
     assert_eq!(book.find(NOW, &id(1)), None);
     book.learn(NOW, id(1), Way::Direct(1));
@@ -72,7 +72,7 @@ fn who_is_not_heard_of_is_looked_for_and_then_forgotten() {
     assert_eq!(
         book.find(NOW + DUE, &id(1)),
         found(false),
-        "it is being looked for"
+        "a lookup is already due"
     );
     assert!(book.heard(NOW + DUE, &id(1), &1));
     assert_eq!(book.find(NOW + DUE + FORGET / 2, &id(1)), found(true));
@@ -80,7 +80,7 @@ fn who_is_not_heard_of_is_looked_for_and_then_forgotten() {
 }
 
 #[test]
-fn who_moves_is_known_at_the_new_address() {
+fn a_moved_node_is_known_at_the_new_address() {
     let mut book = book(8);
     assert!(!book.learn(NOW, id(1), Way::Direct(1)));
     assert!(!book.heard(NOW, &id(1), &2) && !book.heard(NOW, &id(2), &1));
@@ -88,13 +88,13 @@ fn who_moves_is_known_at_the_new_address() {
     assert!(book.heard(NOW, &id(1), &2) && !book.heard(NOW, &id(1), &1));
     assert!(
         !book.forget(&id(1), NOW.saturating_sub(DUE)),
-        "it was heard of since then"
+        "the node was heard since then"
     );
     assert!(book.forget(&id(1), NOW) && !book.forget(&id(1), NOW));
 }
 
 #[test]
-fn a_full_book_makes_room_and_forgets_the_old_ones_first() {
+fn a_full_table_forgets_the_oldest_entries_first() {
     let mut book = book(100);
     for number in 0..100 {
         book.learn(NOW, id(number), Way::Direct(number.into()));
@@ -102,7 +102,7 @@ fn a_full_book_makes_room_and_forgets_the_old_ones_first() {
     let later = NOW + FORGET;
     assert!(book.heard(later, &id(7), &7));
     book.learn(later, id(200), Way::Direct(200));
-    assert_eq!(book.len(), 2, "all but those that were heard of are forgotten");
+    assert_eq!(book.len(), 2, "all silent nodes are forgotten");
     for number in 0..=255 {
         book.learn(later, id(number), Way::Direct(number.into()));
         assert!(book.find(later, &id(number)).is_some());
@@ -111,13 +111,13 @@ fn a_full_book_makes_room_and_forgets_the_old_ones_first() {
 }
 
 #[test]
-fn a_budget_is_one_of_all_and_of_each_and_new_each_second() {
+fn a_budget_limits_the_total_and_each_neighbour_per_second() {
     let mut budget = Budget::new(100, 60);
     assert!(budget.spend(NOW, &1, 60) && !budget.spend(NOW, &1, 1));
     assert!(budget.spend(NOW, &2, 40) && !budget.spend(NOW, &3, 1));
     let later = NOW + Duration::from_secs(1);
     assert!(budget.spend(later, &1, 60) && !budget.spend(later, &1, usize::MAX));
-    // However many neighbours there are, few are remembered.
+    // Of any number of neighbours, few are remembered.
     let mut budget = Budget::new(u64::MAX, u64::MAX);
     assert_eq!((0..5000).filter(|of| budget.spend(NOW, of, 1)).count(), 1024);
 }
@@ -129,14 +129,14 @@ fn source(number: u32) -> PeerId {
 }
 
 #[test]
-fn a_neighbour_that_makes_names_up_is_refused_and_displaces_only_its_own() {
+fn a_neighbour_with_forged_sources_is_limited_and_displaces_only_its_own() {
     let mut returns = Returns::default();
     assert!(returns.note(NOW, source(1), &'a'));
     let taken = (100..1000)
         .filter(|number| returns.note(NOW, source(*number), &'b'))
         .count();
     assert_eq!(taken, 16, "in a second");
-    assert!(returns.note(NOW, source(100), &'b'), "one that was taken in");
+    assert!(returns.note(NOW, source(100), &'b'), "a known source");
     for second in 1..20 {
         for number in 0..100 {
             let _ = returns.note(
@@ -147,31 +147,35 @@ fn a_neighbour_that_makes_names_up_is_refused_and_displaces_only_its_own() {
         }
     }
     assert_eq!(returns.find(&source(1)), ['a']);
-    assert_eq!(returns.find(&source(100)), [], "64 have come since");
+    assert_eq!(
+        returns.find(&source(100)),
+        [],
+        "64 newer sources have replaced it"
+    );
     assert_eq!(returns.find(&source(19_000)), ['b']);
     assert!(returns.note(NOW + DUE, source(1), &'b'));
-    assert_eq!(returns.find(&source(1)), ['b', 'a'], "the latest first");
+    assert_eq!(returns.find(&source(1)), ['b', 'a'], "the most recent first");
 }
 
 #[test]
-fn a_crowd_of_neighbours_displaces_those_that_brought_nothing_for_long() {
+fn many_neighbours_displace_the_least_recently_heard_ones() {
     let mut returns = Returns::default();
     assert!(returns.note(NOW, source(1), &0));
     for neighbour in 1..1000_u32 {
         let now = NOW + Duration::from_millis(u64::from(neighbour));
         assert!(returns.note(now, source(neighbour), &neighbour));
-        assert!(returns.note(now, source(1), &0), "it goes on");
+        assert!(returns.note(now, source(1), &0), "the neighbour is accepted");
     }
     assert_eq!(returns.find(&source(1)).last(), Some(&0));
-    assert_eq!(returns.find(&source(2)), [], "it was heard of longest ago");
+    assert_eq!(returns.find(&source(2)), [], "it was the least recently heard");
     returns.clear();
     assert_eq!(returns.find(&source(1)), []);
 }
 
 #[test]
-fn an_address_is_named_by_those_alone_that_are_reached_no_farther_away() {
+fn an_address_may_be_named_only_by_peers_of_the_same_or_a_narrower_scope() {
     let addr = |text: &str| text.parse::<std::net::SocketAddr>().expect("an address");
-    // From what reaches least far to what reaches farthest; each may name itself and those after it.
+    // From the narrowest scope to the widest; each may name itself and those after it.
     let classes = [
         vec!["127.0.0.1:1", "[::1]:1", "[::ffff:127.0.0.1]:1"],
         vec!["169.254.1.1:1", "[fe80::1]:1"],
@@ -204,11 +208,11 @@ fn an_address_is_named_by_those_alone_that_are_reached_no_farther_away() {
             assert!(!Scope::may_name(&addr(by[0]), &addr(nowhere)), "{nowhere}");
         }
     }
-    // What has no IP address at its bottom is not concerned.
+    // Addresses without an IP address are not restricted.
     assert!(Scope::may_name(&source(1), &source(2)));
 }
 
-/// The name of a crowd, and the node of each number.
+/// The name of a group of attackers, and the node for each number.
 type Crowd = (&'static str, fn(u16) -> SocketAddr);
 
 /// The flooding sources: addresses of one network, and of many.
@@ -227,7 +231,7 @@ fn honest(number: u8) -> SocketAddr {
 }
 
 #[test]
-fn a_crowd_that_speaks_first_takes_no_place_in_the_book_of_nodes_that_were_looked_for() {
+fn nodes_that_send_first_do_not_replace_looked_up_nodes() {
     for (crowd, at) in CROWDS {
         let mut book: Book<SocketAddr> = Book::new(400, DUE, FORGET);
         for number in 0..100 {
@@ -245,9 +249,9 @@ fn a_crowd_that_speaks_first_takes_no_place_in_the_book_of_nodes_that_were_looke
         assert_eq!(
             found(&book, 200),
             crowd == "one network",
-            "{crowd}: one that spoke before the crowd"
+            "{crowd}: a node that sent before the attackers"
         );
-        // Honest newcomers and this node's own searches find room.
+        // Honest newcomers and this node's own lookups find room.
         book.meet(now, id(201), honest(201));
         assert!(found(&book, 201), "{crowd}");
         for number in 100..190 {
@@ -255,11 +259,11 @@ fn a_crowd_that_speaks_first_takes_no_place_in_the_book_of_nodes_that_were_looke
         }
         assert!((0..190).all(|number| found(&book, number)), "{crowd}");
         assert!(book.len() <= 400);
-        // One of the crowd that is looked for counts as such, and is forgotten like any other.
+        // An attacker that is looked up counts as such, and is forgotten like any other.
         book.learn(now, source(4999), Way::Direct(at(4999)));
         assert!(book.forget(&source(4999), now) && !book.forget(&source(4999), now));
     }
-    // One identity that moves all the time has one place.
+    // An identity that keeps moving has one place.
     let mut book: Book<SocketAddr> = Book::new(4, DUE, FORGET);
     book.learn(NOW, id(1), Way::Direct(honest(1)));
     for number in 0..5000_u16 {
@@ -269,7 +273,7 @@ fn a_crowd_that_speaks_first_takes_no_place_in_the_book_of_nodes_that_were_looke
 }
 
 #[test]
-fn a_crowd_of_neighbours_leaves_an_honest_one_its_share_of_the_budget() {
+fn many_neighbours_leave_an_honest_one_its_share_of_the_budget() {
     let one: fn(u16) -> SocketAddr = |_| ([203, 0, 113, 1], 1).into();
     for (crowd, at) in CROWDS.into_iter().chain([("one identity", one)]) {
         let mut budget = Budget::new(100_000, 40_000);
@@ -294,7 +298,7 @@ fn a_crowd_of_neighbours_leaves_an_honest_one_its_share_of_the_budget() {
         let least = if crowd == "many networks" { 50 } else { 25_000 };
         assert!(served >= least, "{crowd}: {served} B");
     }
-    // More networks than are told apart do not keep one out that was served in the second before.
+    // More networks than are distinguished do not exclude one that was served in the second before.
     let mut budget = Budget::new(1 << 30, 1 << 20);
     let from = honest(1);
     assert!(budget.spend_in(NOW, &from, Prefix::of(&from), 1));
@@ -309,7 +313,7 @@ fn a_crowd_of_neighbours_leaves_an_honest_one_its_share_of_the_budget() {
 }
 
 #[test]
-fn a_crowd_of_neighbours_in_one_network_displaces_its_own_alone() {
+fn many_neighbours_in_one_network_displace_only_their_own() {
     let mut returns = Returns::default();
     let from = honest(1);
     assert!(returns.note_in(NOW, source(1), &from, Prefix::of(&from)));
@@ -319,6 +323,10 @@ fn a_crowd_of_neighbours_in_one_network_displaces_its_own_alone() {
         let from = at(number);
         assert!(returns.note_in(now, source(100 + u32::from(number)), &from, Prefix::of(&from)));
     }
-    assert_eq!(returns.find(&source(1)), [from], "it was heard of longest ago");
+    assert_eq!(
+        returns.find(&source(1)),
+        [from],
+        "it was the least recently heard"
+    );
     assert_eq!(returns.find(&source(1099)), [at(999)]);
 }

@@ -1,5 +1,5 @@
-//! Any sequence of asks and datagrams between two nodes: each ask ends once, its handler runs at most once and its
-//! response is its own, unless datagrams were forged; and what is kept is bounded, and not kept for ever.
+//! Any sequence of asks and datagrams between two nodes: each ask ends once, its handler runs at most once,
+//! and its response is the right one, unless datagrams were forged; state is bounded and expires.
 #![no_main]
 #![forbid(unsafe_code)]
 
@@ -14,9 +14,9 @@ use p2p_protocols_fuzz::Steps;
 
 const INNER_MTU: usize = 100;
 const MTU: usize = 2000;
-/// Datagrams on their way; further ones are lost.
+/// Maximum number of datagrams in flight; further ones are lost.
 const MOST: usize = 2000;
-/// How long the medium delays a datagram at most. An ask is remembered a second longer than that after its deadline.
+/// Maximum delay of a datagram. An ask is remembered for a second longer after its deadline.
 const DELAY: Duration = Duration::from_secs(14);
 
 const LIMITS: Limits = Limits {
@@ -31,7 +31,7 @@ const LIMITS: Limits = Limits {
     peers: 8,
 };
 
-/// Numbers are taken modulo what there is: nodes, datagrams, asks.
+/// Numbers are taken modulo the number of nodes, datagrams or asks.
 #[derive(Arbitrary, Debug)]
 enum Step {
     Tell {
@@ -65,7 +65,7 @@ enum Step {
         byte: u8,
         bits: u8,
     },
-    /// A header of this node's kind, of any contents.
+    /// A header of a valid form with arbitrary contents.
     Forge {
         node: u8,
         header: [u8; HEADER],
@@ -83,24 +83,24 @@ enum Step {
 struct World {
     now: Duration,
     engines: [Engine<u8>; 2],
-    /// To whom, what, and since when.
+    /// Destination, bytes, and time of sending.
     wire: Vec<(u8, Vec<u8>, Duration)>,
     asked: [HashMap<AskId, Vec<u8>>; 2],
     serving: Vec<(u8, ServeId<u8>, Vec<u8>)>,
     ran: HashMap<Vec<u8>, u32>,
     count: u32,
-    /// Whether somebody on the way made or changed datagrams: only a secure layer below would see it.
+    /// Whether datagrams were forged or modified in flight, which only a secure layer would detect.
     forged: bool,
 }
 
-/// What is asked or told: a number that is used once, and some bytes that follow from it.
+/// Returns the data of a request or tell: a unique number, and bytes derived from it.
 fn text(number: u32, len: u16) -> Vec<u8> {
     let len = usize::from(len) % (MTU - 4);
     let bytes = (0..len).map(|at| (number as usize * 31 + at) as u8);
     number.to_be_bytes().into_iter().chain(bytes).collect()
 }
 
-/// What the handler makes of a request: something longer or shorter.
+/// Returns the handler's response to a request: longer or shorter than it.
 fn response(request: &[u8]) -> Vec<u8> {
     let len = (request.len() * 7919) % MTU;
     request.iter().rev().copied().cycle().take(len).collect()
@@ -137,7 +137,7 @@ impl World {
         &mut self.engines[usize::from(node)]
     }
 
-    /// Takes what the engines want to send, and looks at what happened.
+    /// Takes the engines' transmits, and processes their events.
     fn drain(&mut self) {
         for node in 0..2 {
             while let Some((dst, packet)) = self.engine(node).poll_transmit() {
@@ -280,7 +280,7 @@ impl World {
         self.drain();
     }
 
-    /// Lets everything run out.
+    /// Runs until all state has expired.
     fn finish(mut self) {
         for _ in 0..8 {
             self.wire.clear();

@@ -1,4 +1,4 @@
-//! Any bytes are served, refused or taken as an answer, and leave a node within its limits.
+//! Any bytes are served, refused or processed as an answer, and the node stays within its limits.
 #![no_main]
 #![forbid(unsafe_code)]
 
@@ -17,7 +17,7 @@ fuzz_target!(|input: (bool, Vec<u8>)| {
     let (now, from) = (Duration::ZERO, PeerId::new([1; 32]));
     let mut engine = Engine::new(PeerId::ZERO, rules, now, 0);
     if as_request {
-        // The second time it may find what the first has left.
+        // The second time, it may find state of the first.
         for _ in 0..2 {
             let _ = engine.handle_request(now, &from, &bytes);
         }

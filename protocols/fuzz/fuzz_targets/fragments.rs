@@ -14,12 +14,12 @@ const MTU: usize = 2000;
 
 #[derive(Arbitrary, Debug)]
 enum Step {
-    /// Bytes as they are.
+    /// Arbitrary bytes.
     Raw {
         src: u8,
         bytes: Vec<u8>,
     },
-    /// A header in its range, so that reassembly itself is reached.
+    /// A valid header, so that reassembly itself is reached.
     Fragment {
         src: u8,
         id: u8,
@@ -72,7 +72,7 @@ fuzz_target!(|steps: Steps<Step>| {
         while reassembler.poll_given_up().is_some() {}
         assert!(reassembler.held() <= reassembler.limits().bytes);
     }
-    // Nothing is kept for ever.
+    // All state expires.
     now += limits.timeout + limits.linger;
     reassembler.handle_timeout(now);
     reassembler.handle_timeout(now + limits.linger);

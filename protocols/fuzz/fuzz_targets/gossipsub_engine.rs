@@ -1,5 +1,5 @@
-//! Any sequence of steps of a gossipsub engine among a few peers: meshes are meshes, nothing is delivered twice, direct
-//! messages are for this node alone, backoffs are obeyed, and everything stays within its bounds.
+//! Any sequence of steps of a gossipsub engine among a few peers: the invariants of meshes hold, nothing is
+//! delivered twice, direct messages are for this node only, backoffs are honoured, and all state is bounded.
 #![no_main]
 #![forbid(unsafe_code)]
 

@@ -1,5 +1,5 @@
-//! Any bytes are an error or an RPC within its limits that is written again; so are the messages in it, and a node that
-//! gets them stays within its bounds, whether it knows of hellos and direct messages or not.
+//! Any bytes are an error or an RPC within the limits that round-trips, as are its messages; a node that
+//! receives them stays within its limits, with and without hellos and direct messages.
 #![no_main]
 #![forbid(unsafe_code)]
 

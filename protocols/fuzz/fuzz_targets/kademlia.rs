@@ -1,4 +1,4 @@
-//! Any bytes are served, refused or taken as an answer, and leave a node within its limits.
+//! Any bytes are served, refused or processed as an answer, and the node stays within its limits.
 #![no_main]
 #![forbid(unsafe_code)]
 

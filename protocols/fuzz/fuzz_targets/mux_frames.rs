@@ -1,11 +1,11 @@
-//! Any bytes are a frame whose channel's own header reads back as the same channel, or a typed error.
+//! Any bytes are a frame with a channel that round-trips, or a typed error.
 #![no_main]
 #![forbid(unsafe_code)]
 
 use libfuzzer_sys::fuzz_target;
 use p2p_protocols::mux::{Channel, Name, Varint};
 
-/// Reads a frame, then what its channel would write itself.
+/// Parses a frame, then the encoded header of its channel.
 fn check<C: Channel>(frame: &[u8], channel: impl Fn(&C::Key) -> C) {
     let Ok((key, len)) = C::read(frame) else { return };
     assert!(len <= frame.len());

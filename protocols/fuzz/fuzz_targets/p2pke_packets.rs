@@ -1,4 +1,5 @@
-//! Any packets from any sources: no panic, no session, nothing read, and no more channels and answers than are allowed.
+//! Any packets from any sources: no panic, no session, no data is delivered, and channels and answers stay
+//! within their limits.
 #![no_main]
 #![forbid(unsafe_code)]
 
@@ -19,25 +20,25 @@ const START: Duration = Duration::from_secs(1_700_000_000);
 
 #[derive(Arbitrary, Debug)]
 enum Step {
-    /// Bytes as they are.
+    /// Arbitrary bytes.
     Raw {
         src: u8,
         bytes: Vec<u8>,
     },
-    /// Bytes behind one of the first counters, so that the messages' own parsers are reached.
+    /// Arbitrary bytes after one of the first counters, so that the parsers of messages are reached.
     Body {
         src: u8,
         counter: u8,
         bytes: Vec<u8>,
     },
-    /// A hello of the right form, proven or not.
+    /// A hello of valid form, authentic or not.
     Hello {
         src: u8,
         of: u8,
         millis: u16,
         flips: Vec<(u16, u8)>,
     },
-    /// A hello of the right form, made of any parts.
+    /// A hello of valid form with arbitrary parts.
     Made {
         src: u8,
         version: u8,
@@ -45,7 +46,7 @@ enum Step {
         key: Vec<u8>,
         signature: Vec<u8>,
     },
-    /// What this node said, to somebody else.
+    /// A packet of this node, delivered to another address.
     Echo {
         src: u8,
         nth: u8,
@@ -70,7 +71,7 @@ fn local(seed: u8) -> Local {
     Local::new(&PrivateKey::ed25519(&[seed; 32]), config).expect("a good key")
 }
 
-/// A hello of each of some nodes, whose owners never go on.
+/// A hello of each of some nodes, which never continue their handshakes.
 static HELLOS: LazyLock<Vec<Vec<u8>>> = LazyLock::new(|| {
     let hello = |seed| {
         let mut rng = StdRng::seed_from_u64(seed);
@@ -153,7 +154,7 @@ fuzz_target!(|steps: Steps<Step>| {
             }
             Step::Connect { addr, expected } => {
                 let expected = expected.map(|nth| ids[usize::from(nth) % ids.len()]);
-                // It may be refused: there are only so many channels.
+                // It may be refused: the number of channels is limited.
                 let _ = endpoint.connect(now, &addr, expected, &mut rng);
                 (addr, Vec::new())
             }
@@ -177,18 +178,18 @@ fuzz_target!(|steps: Steps<Step>| {
                 said.push(packet.to_vec());
             }
         }
-        // At most one for each channel whose time it was.
+        // At most one for each channel with an expired timer.
         assert!(answers <= 24, "{answers} packets were sent at once");
         while let Some((_, event)) = endpoint.poll_event() {
             assert!(
                 !matches!(event, Event::Established(_) | Event::Changed(_)),
-                "a session with nobody"
+                "a session without a peer"
             );
         }
         assert!(endpoint.channels() <= 24);
         assert!(endpoint.path(&src).is_none());
     }
-    // Nothing is kept for ever.
+    // All state expires.
     for _ in 0..4 {
         now += Duration::from_secs(600);
         endpoint.handle_timeout(now, &mut rng);

@@ -1,5 +1,5 @@
-//! Any sequence of valid, stale, repeated, reordered and mangled packets between two nodes: nothing is read that was
-//! not said, and once good packets flow the nodes read each other.
+//! Any sequence of valid, stale, duplicated, reordered and corrupted packets between two nodes: no data is
+//! delivered that was not sent, and after valid packets flow again, the nodes can communicate.
 #![no_main]
 #![forbid(unsafe_code)]
 
@@ -13,11 +13,11 @@ use libfuzzer_sys::fuzz_target;
 use ops::{Op, World};
 use p2p_protocols_fuzz::Steps;
 
-/// A step; those that let packets arrive come oftener.
+/// A step; steps that deliver packets are more frequent.
 #[derive(Debug)]
 enum Step {
     One(Op),
-    /// So many packets arrive, one after another, so that few bytes make a session.
+    /// A number of packets arrive one after another, so that few bytes complete a handshake.
     Flow(u8),
 }
 

@@ -1,6 +1,7 @@
-//! Long sequences of steps from few bytes: what the fuzzer wrote comes first, and what follows is drawn by it.
+//! Long sequences of steps from few bytes: first the steps that the fuzzer wrote, then steps drawn from a
+//! generator that they seed.
 //!
-//! The fuzzer begins with short inputs, which alone would hardly get two nodes past their handshake.
+//! The fuzzer starts with short inputs, which alone would hardly get two nodes past their handshake.
 #![forbid(unsafe_code)]
 
 use std::hash::{DefaultHasher, Hasher as _};
@@ -12,12 +13,12 @@ use rand::{Rng as _, SeedableRng as _};
 /// Bytes that are drawn for each unit of the first byte of an input: up to some hundred steps.
 const DRAWN: usize = 4;
 
-/// Steps to take one after another, and a seed for whatever else is left to chance.
+/// Steps to take one after another, and a seed for other random choices.
 #[derive(Debug)]
 pub struct Steps<T> {
-    /// Follows from the whole input.
+    /// Derived from the whole input.
     pub seed: u64,
-    /// What happens.
+    /// The steps.
     pub steps: Vec<T>,
 }
 

@@ -285,11 +285,11 @@ impl Config {
             ),
             (
                 (0.0..=1.0).contains(&self.gossip_factor),
-                "gossip_factor is not within 0 and 1",
+                "gossip_factor is not between 0 and 1",
             ),
             (
                 self.mcache_gossip <= self.mcache_len && self.mcache_len <= 1024,
-                "mcache_gossip exceeds mcache_len, or that exceeds 1024",
+                "mcache_gossip exceeds mcache_len, or mcache_len exceeds 1024",
             ),
             (
                 self.limits

@@ -84,10 +84,7 @@ impl<A: Addr> Who<A> {
 }
 
 #[derive(Debug)]
-#[allow(
-    clippy::struct_excessive_bools,
-    reason = "they are independent of one another"
-)]
+#[allow(clippy::struct_excessive_bools, reason = "the flags are independent")]
 pub(super) struct Peer<A> {
     pub(super) addr: A,
     pub(super) who: Who<A>,

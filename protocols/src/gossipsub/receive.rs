@@ -381,7 +381,7 @@ impl<A: Addr> Engine<A> {
         }
     }
 
-    /// Ignores messages whose decision timed out.
+    /// Ignores messages with a decision that timed out.
     pub(super) fn expire_validating(&mut self, now: Duration) {
         let before = self.validating.len();
         self.validating.expire(now);

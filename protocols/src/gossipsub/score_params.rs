@@ -269,7 +269,7 @@ impl TopicScoreParams {
             (
                 self.mesh_message_deliveries_threshold > 0.0
                     && self.mesh_message_deliveries_cap >= self.mesh_message_deliveries_threshold,
-                "mesh_message_deliveries_cap is below the threshold, or that is not positive",
+                "mesh_message_deliveries_cap is below the threshold, or the threshold is not positive",
             ),
             (
                 decay(self.first_message_deliveries_decay)
@@ -399,11 +399,11 @@ impl ScoreConfig {
             ),
             (
                 self.ip_colocation_factor_weight <= 0.0 && self.ip_colocation_factor_threshold >= 1,
-                "ip_colocation_factor_weight is positive, or its threshold zero",
+                "ip_colocation_factor_weight is positive, or its threshold is zero",
             ),
             (
                 self.behaviour_penalty_weight < 0.0 && self.behaviour_penalty_threshold >= 0.0,
-                "behaviour_penalty_weight is not negative, or its threshold is",
+                "behaviour_penalty_weight is not negative, or its threshold is negative",
             ),
             (
                 self.behaviour_penalty_decay > 0.0 && self.behaviour_penalty_decay < 1.0,

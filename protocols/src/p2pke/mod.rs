@@ -115,9 +115,9 @@
 //!
 //! # Differences from the Go library
 //! Counters always start at 16, even if data overtakes the end of the handshake. Empty messages are
-//! delivered. The version is checked. Several hellos are answered concurrently, instead of the lowest only. A
-//! Go initiator whose `RespDone` is overtaken by data is stuck until its session expires; this side cannot
-//! prevent that.
+//! delivered. The version is checked. Several hellos are answered concurrently, instead of the lowest only. If
+//! data overtakes the `RespDone` to a Go initiator, the initiator is stuck until its session expires; this side
+//! cannot prevent that.
 
 mod channel;
 mod config;

@@ -68,7 +68,7 @@ pub enum Step {
     Nothing,
 }
 
-/// The peers whose answers to a hello are accepted.
+/// The peers that may answer a hello.
 pub(super) struct Answers<F> {
     welcome: F,
     /// A peer that proved its key in an answer, and is not accepted.

@@ -1,4 +1,4 @@
-//! One Chord node: what its bytes are, what it takes from others, and what it never takes.
+//! One Chord engine: its encoding, the requests it accepts, and those that it refuses.
 
 mod any;
 mod floods;

@@ -1,6 +1,9 @@
-//! Addresses that prove ids, for one engine alone.
+//! Addresses that authenticate ids, for tests of one engine.
 
-#![allow(dead_code, reason = "each of those who include this uses a part of it")]
+#![allow(
+    dead_code,
+    reason = "each test crate that includes this module uses a part of it"
+)]
 
 use std::fmt;
 use std::sync::Arc;
@@ -9,7 +12,7 @@ use p2p::{Addr, PeerId};
 use p2p_protocols::chord::wire::{Answer, Ask, Message, Node};
 use p2p_protocols::chord::{Config, Engine, Rules, Transmit, Validator};
 
-/// Where a node is. Its id follows from its number, as it would from a key.
+/// The address of a node. Its id follows from its number, as it would from a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct Place(pub(crate) u16);
 
@@ -25,19 +28,19 @@ impl Addr for Place {
     }
 }
 
-/// The id that begins with this number: 0x8000 is opposite to 0.
+/// Returns the id that starts with this number: 0x8000 is opposite to 0.
 pub(crate) fn id(number: u16) -> PeerId {
     key(u32::from(number) << 16)
 }
 
-/// The key that begins with this number.
+/// Returns the key that starts with this number.
 pub(crate) fn key(number: u32) -> PeerId {
     let mut bytes = [0; 32];
     bytes[..4].copy_from_slice(&number.to_be_bytes());
     PeerId::new(bytes)
 }
 
-/// Any bytes that do not begin with `BAD`; what is greater is better.
+/// Accepts any bytes that do not start with `BAD`; the greater value is better.
 struct Greater;
 
 pub(crate) const BAD: u8 = 0xff;
@@ -72,13 +75,11 @@ pub(crate) fn node(number: u16) -> Node<'static> {
     }
 }
 
-/// All that an engine wants to ask.
+/// Returns all requests that an engine sends.
 pub(crate) fn sent<A: Addr>(engine: &mut Engine<A>) -> Vec<Transmit<A>> {
     std::iter::from_fn(|| engine.poll_transmit()).collect()
 }
 
 pub(crate) fn parse(request: &[u8]) -> Ask<'_> {
-    Message::parse(request)
-        .expect("engines send what can be read")
-        .body
+    Message::parse(request).expect("engines send valid requests").body
 }

@@ -1,6 +1,6 @@
-//! Chord engines under the simulator, and what is true of a ring as seen from above.
+//! Chord engines in the simulator, and checks of the whole ring.
 
-#![allow(dead_code)] // Each of those who include this uses a part of it.
+#![allow(dead_code)] // Each test crate that includes this module uses a part of it.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -16,7 +16,7 @@ use rand::{RngExt as _, SeedableRng as _};
 
 pub(crate) const SECOND: Duration = Duration::from_secs(1);
 
-/// The engine as the simulator wants it.
+/// An adapter from the engine to the simulator.
 pub(crate) struct Simulated(pub(crate) Engine<SimAddr>);
 
 impl sim::Engine for Simulated {
@@ -53,28 +53,28 @@ impl sim::Engine for Simulated {
     }
 
     fn poll_event(&mut self) -> Option<Event<SimAddr>> {
-        // How far an operation is would take more memory than the nodes do.
+        // Storing progress events would take more memory than the nodes do.
         let mut events = std::iter::from_fn(|| self.0.poll_event());
         events.find(|event| !matches!(event, Event::Progress { .. }))
     }
 }
 
-/// A ring of engines, and randomness to ask it with.
+/// A ring of engines, and randomness for its requests.
 pub(crate) struct Ring {
     pub(crate) sim: Simulation<Simulated>,
     pub(crate) rules: Arc<Rules<SimAddr>>,
     pub(crate) random: StdRng,
 }
 
-/// What became of many lookups.
+/// The results of many lookups.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Lookups {
     pub(crate) asked: usize,
-    /// Ended with the right node.
+    /// Lookups that found the right node.
     pub(crate) right: usize,
-    /// Ended with another node.
+    /// Lookups that found another node.
     pub(crate) wrong: usize,
-    /// Ended without one.
+    /// Lookups that found no node.
     pub(crate) failed: usize,
     hops: usize,
     timeouts: usize,
@@ -114,7 +114,7 @@ pub(crate) fn rules(config: Config) -> Arc<Rules<SimAddr>> {
 }
 
 impl Ring {
-    /// No nodes yet.
+    /// Creates a ring without nodes.
     pub(crate) fn new(seed: u64, config: Config) -> Self {
         println!("seed={seed}");
         let sim = Simulation::new(sim::Config {
@@ -128,7 +128,7 @@ impl Ring {
         }
     }
 
-    /// A ring of so many, who joined one after the other by anyone who had, and settled.
+    /// Creates a ring of `nodes` nodes that joined one after another through random nodes, and settled.
     pub(crate) fn of(seed: u64, config: Config, nodes: usize) -> Self {
         let mut ring = Self::new(seed, config);
         for _ in 0..nodes {
@@ -139,19 +139,19 @@ impl Ring {
         ring
     }
 
-    /// One more node, with an id at random, joins by anybody who has.
+    /// Adds a node with a random id that joins through a random node.
     pub(crate) fn join(&mut self) -> SimAddr {
         let contact = self.member();
         self.join_by(contact)
     }
 
-    /// One more node joins by this one.
+    /// Adds a node that joins through `contact`.
     pub(crate) fn join_by(&mut self, contact: Option<SimAddr>) -> SimAddr {
         let id = PeerId::new(self.random.random());
         self.join_as(id, contact)
     }
 
-    /// One more node with this id joins by this one.
+    /// Adds a node with this id that joins through `contact`.
     pub(crate) fn join_as(&mut self, id: PeerId, contact: Option<SimAddr>) -> SimAddr {
         let seed = self.sim.seed(self.sim.next_addr());
         let mut engine = Engine::new(id, self.rules.clone(), self.sim.now(), seed);
@@ -161,11 +161,12 @@ impl Ring {
         self.sim.add(Simulated(engine))
     }
 
-    /// A ring of so many, who joined in a crowd, `every` so often; it is right once [`check`](Self::check) says so.
+    /// Creates a ring of `nodes` nodes that join at an interval of `every`; it is correct once
+    /// [`check`](Self::check) succeeds.
     pub(crate) fn crowd(seed: u64, config: Config, nodes: usize, every: Duration) -> Self {
         let mut ring = Self::new(seed, config);
         for number in 0..nodes {
-            // Those who came last are not there yet.
+            // The last nodes have not joined yet.
             let known = u32::try_from(number.saturating_sub(100) / 2).unwrap();
             let contact = (number > 0).then(|| SimAddr(ring.random.random_range(0..=known)));
             ring.join_by(contact);
@@ -174,7 +175,8 @@ impl Ring {
         ring
     }
 
-    /// Runs until every node's table is right, so many rounds of stabilization at most. Whether it is.
+    /// Runs until every table is correct, for at most `rounds` rounds of stabilization. Returns whether all
+    /// are correct.
     pub(crate) fn stabilize(&mut self, rounds: u32) -> bool {
         let round = self.rules.config().stabilize_every;
         for _ in 0..rounds {
@@ -188,13 +190,13 @@ impl Ring {
         self.check().is_ok()
     }
 
-    /// Some rounds of stabilization, and one of fingers.
+    /// Runs some rounds of stabilization, and one round of fingers.
     pub(crate) fn settle(&mut self) {
         self.sim.run_for(400 * SECOND);
         self.sim.events().for_each(drop);
     }
 
-    /// Lets those who are alone though they should not be join by somebody who is not.
+    /// Lets isolated nodes join again through a node that is not isolated.
     pub(crate) fn rejoin(&mut self) {
         let is_alone = |(addr, node): (SimAddr, &Simulated)| {
             (node.0.successors().is_empty() && !node.0.is_joining()).then_some(addr)
@@ -208,14 +210,14 @@ impl Ring {
         }
     }
 
-    /// A node that is up, each as likely.
+    /// Returns a random live node.
     pub(crate) fn anyone(&mut self) -> Option<SimAddr> {
         let up = self.sim.up();
         let nth = (up > 0).then(|| self.random.random_range(0..up))?;
         self.sim.nodes().nth(nth).map(|(addr, _)| addr)
     }
 
-    /// A node on the ring, each as likely; while there is no ring, the first node.
+    /// Returns a random node on the ring; the first node while there is no ring.
     pub(crate) fn member(&mut self) -> Option<SimAddr> {
         let on_ring = |(addr, node): (SimAddr, &Simulated)| (!node.0.successors().is_empty()).then_some(addr);
         let members: Vec<SimAddr> = self.sim.nodes().filter_map(on_ring).collect();
@@ -225,7 +227,7 @@ impl Ring {
         Some(members[self.random.random_range(0..members.len())])
     }
 
-    /// Stops this share of the nodes, in percent, at the same moment.
+    /// Stops this percentage of the nodes at the same moment.
     pub(crate) fn fail(&mut self, percent: usize) {
         let mut up: Vec<SimAddr> = self.sim.nodes().map(|(addr, _)| addr).collect();
         for _ in 0..up.len() * percent / 100 {
@@ -234,14 +236,15 @@ impl Ring {
         }
     }
 
-    /// All who are up, in the order of the circle.
+    /// Returns all live nodes, in the order of the circle.
     pub(crate) fn members(&self) -> Vec<(PeerId, SimAddr)> {
         let mut members: Vec<_> = self.sim.nodes().map(|(addr, node)| (node.0.id(), addr)).collect();
         members.sort_unstable();
         members
     }
 
-    /// Whether every node has the right predecessor, successor list and fingers; otherwise, what is wrong.
+    /// Checks that every node has the right predecessor, successor list and fingers. Returns the fault
+    /// otherwise.
     pub(crate) fn check(&self) -> Result<(), String> {
         let members = self.members();
         let count = members.len();
@@ -279,12 +282,12 @@ impl Ring {
         Ok(())
     }
 
-    /// Looks keys at random up from nodes at random, some at a time.
+    /// Looks up random keys from random nodes, some at a time.
     pub(crate) fn lookups(&mut self, count: usize) -> Lookups {
         self.lookups_every(count, Duration::from_millis(1))
     }
 
-    /// The same, one after so much time.
+    /// Looks up random keys from random nodes, at this interval.
     pub(crate) fn lookups_every(&mut self, count: usize, every: Duration) -> Lookups {
         let members = self.members();
         let mut sum = Lookups::default();
@@ -323,7 +326,7 @@ impl Ring {
                     Err(_) => sum.failed += 1,
                 }
             }
-            // Who stops takes its lookups along.
+            // The lookups of a stopped node end with it.
             let sim = &self.sim;
             let lives = |addr, id| sim.engine(addr).is_some_and(|node| node.0.id() == id);
             asked.retain(|(from, _), (id, _)| lives(*from, *id));
@@ -333,10 +336,10 @@ impl Ring {
             }
             self.sim.run_for(SECOND);
         }
-        panic!("{} lookups never end", asked.len());
+        panic!("{} lookups do not end", asked.len());
     }
 
-    /// Runs an operation of one node to its end, a minute at most.
+    /// Runs an operation of one node to its end, for at most a minute.
     pub(crate) fn run(
         &mut self,
         node: SimAddr,
@@ -356,17 +359,17 @@ impl Ring {
             }
             self.sim.run_for(SECOND / 10);
         }
-        panic!("the operation never ends");
+        panic!("the operation does not end");
     }
 }
 
-/// The member that succeeds a key.
+/// Returns the member that succeeds a key.
 pub(crate) fn owner(members: &[(PeerId, SimAddr)], key: &PeerId) -> (PeerId, SimAddr) {
     let at = members.partition_point(|(id, _)| id < key);
     members[at % members.len()]
 }
 
-/// 2 to the power of `bit` after an id, by way of the distance that has that one bit.
+/// Returns the id that is 2 to the power of `bit` after an id, by means of the distance with that one bit.
 fn power_after(id: &PeerId, bit: u8) -> PeerId {
     let mut power = [0; 32];
     power[31 - usize::from(bit / 8)] = 1 << (bit % 8);

@@ -1,4 +1,4 @@
-//! Rings of simulated nodes: they form, heal and find what they keep.
+//! Rings of simulated nodes: formation, repair and retrieval.
 
 use std::time::Duration;
 
@@ -65,7 +65,8 @@ fn the_ring_heals_after_half_of_its_nodes_fail_at_once() {
     );
 }
 
-/// From now on and for so long, all nodes come and go: half of those who go say goodbye, and all come back as others.
+/// For this time, all nodes come and go: half of the leaving nodes say goodbye, and all return as other
+/// nodes.
 fn come_and_go(ring: &mut Ring, how_long: Duration) {
     let rules = ring.rules.clone();
     let mut ids = StdRng::seed_from_u64(ring.random.random());
@@ -108,7 +109,7 @@ fn the_ring_is_right_again_after_churn_and_lookups_work_within_it() {
     all_right(ring.lookups(300));
 }
 
-/// A ring with records, and their keys.
+/// Creates a ring with records, and returns their keys.
 fn with_records(seed: u64, nodes: usize, records: u8) -> (Ring, Vec<PeerId>) {
     let mut ring = Ring::of(seed, Config::default(), nodes);
     let keys: Vec<PeerId> = (0..records).map(|_| PeerId::new(ring.random.random())).collect();
@@ -129,7 +130,7 @@ fn all_found(ring: &mut Ring, keys: &[PeerId]) {
     }
 }
 
-/// Each record is with its owner and the two after it; how many others still have it does not matter.
+/// Checks that each record is stored by its owner and the two nodes after it; other copies do not matter.
 fn all_in_place(ring: &Ring, keys: &[PeerId]) {
     let (members, now) = (ring.members(), ring.sim.now());
     for key in keys {
@@ -146,7 +147,7 @@ fn all_in_place(ring: &Ring, keys: &[PeerId]) {
 }
 
 #[test]
-fn what_is_put_is_kept_by_its_owner_and_those_after_it_and_anyone_gets_it() {
+fn a_put_record_is_stored_by_its_owner_and_the_nodes_after_it_and_found_by_all() {
     let (mut ring, keys) = with_records(10, 40, 50);
     ring.check().unwrap();
     all_in_place(&ring, &keys);
@@ -159,7 +160,7 @@ fn what_is_put_is_kept_by_its_owner_and_those_after_it_and_anyone_gets_it() {
 }
 
 #[test]
-fn who_joins_gets_the_records_that_are_now_its_own() {
+fn a_joining_node_gets_the_records_of_its_range() {
     let (mut ring, keys) = with_records(11, 10, 100);
     for _ in 0..20 {
         ring.join();
@@ -175,7 +176,8 @@ fn who_joins_gets_the_records_that_are_now_its_own() {
 fn a_newcomer_has_its_records_before_any_copying() {
     let (mut ring, keys) = with_records(12, 2, 200);
     let newcomer = ring.join();
-    // A lookup of its place and a few pages take less than a second; copying begins with a round of stabilization.
+    // A lookup of its place and a few pages take less than a second; copying starts with a round of
+    // stabilization.
     ring.sim.run_for(SECOND);
     let members = ring.members();
     let now = ring.sim.now();
@@ -189,7 +191,7 @@ fn a_newcomer_has_its_records_before_any_copying() {
 }
 
 #[test]
-fn who_leaves_hands_its_records_over_and_the_ring_closes_at_once() {
+fn a_leaving_node_hands_its_records_over_and_the_ring_closes_at_once() {
     let config = Config {
         copies: 1,
         ..Config::default()
@@ -216,7 +218,7 @@ fn who_leaves_hands_its_records_over_and_the_ring_closes_at_once() {
 }
 
 #[test]
-fn records_outlive_those_who_keep_them_one_after_the_other() {
+fn records_survive_when_their_holders_fail_one_after_another() {
     let (mut ring, keys) = with_records(14, 30, 60);
     for _ in 0..20 {
         let unlucky = ring.anyone().unwrap();
@@ -228,7 +230,7 @@ fn records_outlive_those_who_keep_them_one_after_the_other() {
 }
 
 #[test]
-fn in_small_rings_nodes_find_one_another_whoever_is_gone_and_who_comes_again_is_taken_in() {
+fn small_rings_survive_any_failure_and_accept_returning_nodes() {
     for seed in 40..60 {
         for (nodes, pause) in [(2, 1), (3, 0), (3, 1), (4, 0), (4, 1), (4, 20)] {
             let mut ring = Ring::new(seed, Config::default());
@@ -256,7 +258,7 @@ fn in_small_rings_nodes_find_one_another_whoever_is_gone_and_who_comes_again_is_
                         let found = ring.run(*from, |node, now| node.locate(now, *to));
                         let Ok(Outcome::Located { node: Some(node), .. }) = &found else {
                             panic!(
-                                "{from} does not find {addr} of {members:?}, where {gone} is gone: {found:?}"
+                                "{from} does not find {addr} of {members:?}, where {gone} has failed: {found:?}"
                             );
                         };
                         assert_eq!(node.addr, *addr);
@@ -281,7 +283,7 @@ fn in_small_rings_nodes_find_one_another_whoever_is_gone_and_who_comes_again_is_
 }
 
 #[test]
-fn records_can_be_put_and_got_while_their_owner_is_dead_and_not_yet_missed() {
+fn records_can_be_put_and_got_while_a_dead_owner_is_undetected() {
     let mut ring = Ring::of(15, Config::default(), 30);
     let key = PeerId::new(ring.random.random());
     let (_, dead) = owner(&ring.members(), &key);
@@ -311,7 +313,7 @@ fn records_expire() {
 }
 
 #[test]
-fn a_join_by_the_dead_ends_with_an_error() {
+fn a_join_through_dead_nodes_fails() {
     let mut ring = Ring::of(17, Config::default(), 2);
     ring.sim.fail(SimAddr(0));
     ring.sim.fail(SimAddr(1));
@@ -324,7 +326,7 @@ fn a_join_by_the_dead_ends_with_an_error() {
 }
 
 #[test]
-fn a_ring_holds_together_over_links_that_lose_a_twentieth() {
+fn a_ring_survives_five_percent_loss() {
     let mut ring = Ring::new(18, Config::default());
     ring.sim = sim::Simulation::new(sim::Config {
         seed: 18,
@@ -337,7 +339,7 @@ fn a_ring_holds_together_over_links_that_lose_a_twentieth() {
     for _ in 0..50 {
         let node = ring.join();
         ring.sim.run_for(3 * SECOND);
-        // Whose bootstrap node did not answer tries another, as an application would.
+        // A node with an unresponsive bootstrap node tries another, as an application would.
         while ring.sim.up() > 1 && ring.sim.engine(node).unwrap().0.successors().is_empty() {
             let contact = ring.member().unwrap();
             let _ = ring.run(node, |engine, now| engine.join(now, &[contact]));
@@ -345,14 +347,14 @@ fn a_ring_holds_together_over_links_that_lose_a_twentieth() {
     }
     ring.settle();
     ring.settle();
-    // An ask is lost with a chance of 1 - 0.95², also the one to the owner, which is asked twice.
+    // An ask is lost with a probability of 1 - 0.95², including the one to the owner, which is sent twice.
     let lookups = ring.lookups(500);
     assert_eq!(lookups.failed, 0, "{lookups:?}");
     assert!(lookups.right * 100 >= lookups.asked * 97, "{lookups:?}");
 }
 
 #[test]
-fn rings_that_a_partition_has_left_behind_become_one_again() {
+fn rings_merge_after_a_partition() {
     for (seed, by_first) in [(60, true), (61, false)] {
         let mut ring = Ring::new(seed, Config::default());
         for number in 0..40 {
@@ -368,7 +370,7 @@ fn rings_that_a_partition_has_left_behind_become_one_again() {
         ring.check().unwrap();
         ring.sim.partition(|addr| addr.0 % 2);
         ring.sim.run_for(900 * SECOND);
-        // Two rings: nobody knows one of the other part any more.
+        // Two rings: no node knows one of the other part.
         for (addr, node) in ring.sim.nodes() {
             let others = node
                 .0
@@ -395,7 +397,7 @@ fn the_same_seed_replays_a_ring() {
 }
 
 #[test]
-fn the_ring_comes_right_whatever_the_order_in_which_nodes_join() {
+fn the_ring_becomes_correct_for_any_order_of_joins() {
     type Order = fn(&mut Vec<PeerId>);
     let orders: [(&str, Order); 3] = [
         ("clockwise", |ids| ids.sort_unstable()),
@@ -426,13 +428,13 @@ fn the_ring_comes_right_whatever_the_order_in_which_nodes_join() {
 }
 
 #[test]
-fn without_a_successor_list_the_ring_heals_by_its_fingers() {
+fn without_a_successor_list_the_ring_heals_through_fingers() {
     let config = Config {
         successors: 1,
         ..Config::default()
     };
     let mut ring = Ring::of(30, config, 60);
-    // One after the other, so that what is known suffices to find the next place.
+    // One after another, so that the remaining contacts suffice to find the next place.
     for _ in 0..20 {
         let unlucky = ring.anyone().unwrap();
         ring.sim.fail(unlucky);
@@ -443,7 +445,7 @@ fn without_a_successor_list_the_ring_heals_by_its_fingers() {
 }
 
 #[test]
-fn copies_that_belong_elsewhere_by_now_go_there_and_are_kept_no_longer() {
+fn misplaced_copies_are_returned_and_removed() {
     let config = Config {
         replicate_every: 60 * SECOND,
         ..Config::default()
@@ -454,7 +456,7 @@ fn copies_that_belong_elsewhere_by_now_go_there_and_are_kept_no_longer() {
         let put = ring.run(SimAddr(0), |node, now| node.put(now, *key, &[value; 10], DAY));
         assert_eq!(put, Ok(Outcome::Stored));
     }
-    // All three keep all; with 20 more, each keeps some.
+    // All three store all records; with 20 more nodes, each stores some.
     for _ in 0..20 {
         ring.join();
         ring.sim.run_for(SECOND);
@@ -467,14 +469,14 @@ fn copies_that_belong_elsewhere_by_now_go_there_and_are_kept_no_longer() {
 }
 
 #[test]
-fn a_record_whose_transfer_was_missed_comes_to_its_owner_all_the_same() {
+fn a_record_reaches_its_owner_after_a_failed_transfer() {
     let config = Config {
         replicate_every: 60 * SECOND,
         ..Config::default()
     };
     let mut ring = Ring::of(32, config, 20);
     let key = PeerId::new(ring.random.random());
-    // Left with three who are not its owner, as by a transfer that went wrong.
+    // Stored at three nodes that are not its owner, as after a failed transfer.
     let members = ring.members();
     let (right, _) = owner(&members, &key);
     let at = members.iter().position(|(id, _)| *id == right).unwrap();
@@ -522,7 +524,7 @@ fn records_survive_while_nodes_come_and_go() {
 }
 
 #[test]
-fn a_crowd_that_joins_has_the_right_successors_within_a_second_of_the_last() {
+fn simultaneous_joins_have_the_right_successors_within_a_second_of_the_last() {
     let mut ring = Ring::crowd(34, Config::default(), 300, SECOND / 50);
     ring.sim.run_for(SECOND);
     let members = ring.members();

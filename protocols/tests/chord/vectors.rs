@@ -1,11 +1,11 @@
-//! Chord's two distances against what go-p2p was seen to do.
+//! Chord's two distances, compared with recorded results of go-p2p.
 
 use p2p_protocols::chord::distance::{absolute, forward};
 use serde_json::Value;
 
 use crate::hex::hex;
 
-/// Both distances of numbers of this many bytes.
+/// Returns both distances of numbers with this length in bytes.
 fn both<const N: usize>(from: &[u8], to: &[u8]) -> (Vec<u8>, Vec<u8>) {
     let (from, to) = (from.try_into().expect("N bytes"), to.try_into().expect("N bytes"));
     (forward::<N>(from, to).into(), absolute::<N>(from, to).into())
@@ -24,7 +24,7 @@ fn distances(from: &[u8], to: &[u8]) -> (Vec<u8>, Vec<u8>) {
 }
 
 #[test]
-fn distances_are_those_of_the_vectors() {
+fn distances_equal_the_vectors() {
     let vectors: Value =
         serde_json::from_str(include_str!("../vectors/chord.json")).expect("the vectors are JSON");
     for (name, is_forward) in [("distance_forward", true), ("distance_absolute", false)] {

@@ -1,4 +1,4 @@
-//! Whatever happens to an engine, and in whatever order, its invariants hold.
+//! The engine's invariants hold for any sequence of inputs.
 
 use crate::ops::{Op, World};
 use proptest::collection::vec;
@@ -9,7 +9,7 @@ proptest! {
     #[test]
     fn invariants_hold_after_any_steps(
         seed: u64,
-        // Some peers and subscriptions first, without which little happens.
+        // Some peers and subscriptions first, because little happens without them.
         peers in vec((Just(2_u8), 0..12_u8, any::<u8>(), any::<u16>()), 4..10),
         steps in vec(any::<Op>(), 0..400),
     ) {

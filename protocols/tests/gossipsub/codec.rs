@@ -1,4 +1,5 @@
-//! Reading, verifying and writing apart from the engine: it comes to the same, and costs no more than it must.
+//! Parsing, verifying and encoding outside the engine: the results are equal, and no unnecessary work is
+//! done.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -11,13 +12,14 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use prost::Message as _;
 
-/// What a node of this number writes, as an RPC.
+/// Returns a message of this node as an RPC.
 fn written(author: u32, topic: &str, number: u64) -> Bytes {
     let message = signing(author).make(topic, Bytes::from_static(b"hello"), number);
     frame(&message.encode_to_vec())
 }
 
-/// One message of a kind: good ones, some of which come twice; own ones; forged, cut, of other topics, unsigned, control.
+/// Returns a message of a kind: valid ones, some of them twice; own ones; forged, truncated, of other topics,
+/// unsigned, control.
 fn rpc(kind: u8, number: u8) -> Bytes {
     let (author, seqno) = (20 + u32::from(number % 3), u64::from(number % 16));
     let good = written(author, "t", seqno);
@@ -54,7 +56,7 @@ fn in_steps(engine: &mut Engine<Node>, codec: &Codec, now: Duration, from: Node,
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(32))]
     #[test]
-    fn in_steps_it_comes_to_the_same(
+    fn processing_in_steps_gives_the_same_result(
         policy: bool,
         rpcs in vec((0..12_u8, any::<u8>(), 1..6_u32), 0..60),
     ) {
@@ -74,15 +76,15 @@ proptest! {
 }
 
 #[test]
-fn only_what_is_new_and_wanted_is_verified() {
+fn only_new_messages_of_joined_topics_are_selected() {
     let mut engine = alone(Config::default(), signing(0), 3);
     let codec = engine.codec().clone();
     let mut selects = |from: u32, rpc: &Bytes| engine.select(ms(0), &Node(from), &mut codec.read(rpc));
     let good = written(20, "t", 1);
     assert!(selects(1, &good));
-    assert!(!selects(9, &good), "of a stranger");
+    assert!(!selects(9, &good), "from an address that is not a peer");
     assert!(!selects(1, &written(20, "u", 1)), "of another topic");
-    assert!(!selects(1, &written(0, "t", 1)), "an own one");
+    assert!(!selects(1, &written(0, "t", 1)), "an own message");
     assert!(!selects(1, &rpc(8, 0)), "without a signature");
     assert!(!selects(1, &rpc(11, 0)), "with another's key");
     assert!(!selects(1, &good.slice(..20)), "not an RPC");
@@ -91,18 +93,21 @@ fn only_what_is_new_and_wanted_is_verified() {
     engine.set_app_specific_score(&Node(3), -1e9);
     assert!(
         !engine.select(ms(0), &Node(3), &mut codec.read(&written(20, "t", 2))),
-        "of one that is not listened to"
+        "from a graylisted peer"
     );
 
     let mut unsigned = alone(Config::default(), Signing::StrictNoSign, 1);
     let message = Signing::StrictNoSign.make("t", Bytes::new(), 0);
     let mut incoming = unsigned.codec().read(&frame(&message.encode_to_vec()));
-    assert!(!unsigned.select(ms(0), &Node(1), &mut incoming), "nobody signs");
+    assert!(
+        !unsigned.select(ms(0), &Node(1), &mut incoming),
+        "messages are unsigned"
+    );
 }
 
-/// What changed since it was looked at may make a message wanted; a forged one gets no further for that.
+/// A change after the selection may make a message wanted; a forged one is still refused.
 #[test]
-fn what_nobody_verified_is_verified_in_the_end() {
+fn an_unverified_message_is_verified_when_it_is_handled() {
     let mut engine = alone(Config::default(), signing(0), 2);
     engine.unsubscribe(ms(0), "t");
     let codec = engine.codec().clone();
@@ -127,9 +132,9 @@ fn what_nobody_verified_is_verified_in_the_end() {
     );
 }
 
-/// What is written at once is what is written field by field.
+/// Encoding in one pass equals encoding field by field.
 #[test]
-fn a_message_is_the_bytes_of_its_fields() {
+fn one_pass_encoding_equals_field_by_field_encoding() {
     for policy in [signing(0), Signing::StrictNoSign] {
         let codec = alone(Config::default(), policy.clone(), 0).codec().clone();
         for (number, len) in [(1, 0), (2, 1), (3, 127), (4, 128), (5, 1024), (6, 20_000)] {
@@ -155,7 +160,7 @@ fn a_message_is_the_bytes_of_its_fields() {
     }
 }
 
-/// What a peer gets that asks for a message.
+/// Returns the answer to a peer's IWANT for a message.
 fn sent_to_asker(engine: &mut Engine<Node>, id: &MessageId) -> Rpc {
     sent(engine, ms(0));
     let iwant = ControlIWant {
@@ -174,9 +179,9 @@ fn sent_to_asker(engine: &mut Engine<Node>, id: &MessageId) -> Rpc {
     answers.pop().expect("an answer").1
 }
 
-/// A message that was found good is not verified again, so nothing can be put in its place.
+/// A message that was verified is not verified again, so nothing can be substituted for it.
 #[test]
-fn two_copies_that_were_verified_at_once_are_one_message() {
+fn two_copies_verified_at_once_are_delivered_once() {
     let mut engine = alone(Config::default(), signing(0), 2);
     let codec = engine.codec().clone();
     let good = written(20, "t", 1);
@@ -194,7 +199,7 @@ fn two_copies_that_were_verified_at_once_are_one_message() {
 }
 
 #[test]
-fn no_number_comes_twice_whichever_thread_writes() {
+fn sequence_numbers_are_unique_across_threads() {
     let mut engine = alone(Config::default(), signing(0), 1);
     let codec = engine.codec().clone();
     let write = |codec: &Codec| {
@@ -227,7 +232,7 @@ fn no_number_comes_twice_whichever_thread_writes() {
 }
 
 #[test]
-fn what_cannot_be_sent_is_not_written() {
+fn invalid_messages_are_not_encoded() {
     let limits = Limits {
         rpc: 1000,
         ..Limits::default()

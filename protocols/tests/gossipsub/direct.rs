@@ -1,4 +1,4 @@
-//! Laws of direct messages and of hellos: who hears them, who does not, and what is refused.
+//! Direct messages and hellos: which nodes receive them, and which are refused.
 
 use std::time::Duration;
 
@@ -26,7 +26,7 @@ fn policy(number: u32, signed: bool) -> Signing {
     }
 }
 
-/// Engines in a row, each a peer of the next, all of whom subscribed. Node 0 is the first.
+/// A row of engines, each a peer of the next, all subscribed. Node 0 is the first.
 struct Row(Vec<Engine<Node>>);
 
 impl Row {
@@ -52,7 +52,7 @@ impl Row {
         row
     }
 
-    /// Carries all that there is, until there is nothing; returns the RPCs, and who got each from whom.
+    /// Delivers all RPCs until there are none. Returns them with their sources and destinations.
     fn exchange(&mut self, now: Duration) -> Vec<(u32, u32, Bytes)> {
         let mut carried = Vec::new();
         loop {
@@ -71,7 +71,7 @@ impl Row {
         }
     }
 
-    /// What each node was told directly, with who said it.
+    /// Returns the direct messages of each node, with their sources.
     fn told(&mut self) -> Vec<(usize, u32, Bytes)> {
         let mut told = Vec::new();
         for (at, engine) in self.0.iter_mut().enumerate() {
@@ -87,7 +87,7 @@ impl Row {
     }
 }
 
-/// The direct message that a node would send another, as it is on the wire.
+/// Returns the encoded direct message from one node to another.
 fn direct(row: &mut Row, from: usize, to: u32) -> Bytes {
     row.0[from]
         .tell(NOW, &Node(to), "t", "secret".into())
@@ -98,7 +98,7 @@ fn direct(row: &mut Row, from: usize, to: u32) -> Bytes {
 }
 
 #[test]
-fn a_direct_message_reaches_its_neighbour_alone() {
+fn a_direct_message_reaches_only_its_neighbour() {
     for signed in [false, true] {
         let mut row = Row::new(4, signed, &config());
         row.0[1]
@@ -111,10 +111,10 @@ fn a_direct_message_reaches_its_neighbour_alone() {
         let messages = carried
             .iter()
             .map(|(.., rpc)| Rpc::parse(rpc, &Limits::default()).expect("an RPC").direct.len());
-        assert_eq!(messages.sum::<usize>(), 2, "nobody passes them on");
+        assert_eq!(messages.sum::<usize>(), 2, "direct messages are not forwarded");
         let hello = Bytes::from("hello");
         assert_eq!(row.told(), [(2, 1, hello.clone()), (2, 1, hello)]);
-        // Nor is it gossiped about.
+        // It is not gossiped either.
         for at in 0..4 {
             beat(&mut row.0[at], secs(10));
         }
@@ -126,17 +126,17 @@ fn a_direct_message_reaches_its_neighbour_alone() {
 }
 
 #[test]
-fn who_is_no_neighbour_or_takes_none_is_unreachable() {
+fn telling_a_peer_that_accepts_no_direct_messages_fails() {
     let mut row = Row::new(3, true, &config());
     let told = row.0[0].tell(NOW, &Node(2), "t", "hello".into());
     assert!(matches!(told, Err(Error::Unreachable { .. })), "{told:?}");
-    // One that speaks gossipsub alone.
+    // A peer that implements only gossipsub.
     row.0[0]
         .add_peer(NOW, &Node(9), connection(Version::V1_2, false))
         .expect("room");
     let told = row.0[0].tell(NOW, &Node(9), "t", "hello".into());
     assert!(matches!(told, Err(Error::Unreachable { .. })), "{told:?}");
-    // One that takes them, and does not say who it is.
+    // A peer that accepts direct messages and has not sent its identity.
     let hello = Rpc {
         hello: Some(Hello::default()),
         ..Rpc::default()
@@ -147,7 +147,7 @@ fn who_is_no_neighbour_or_takes_none_is_unreachable() {
 }
 
 #[test]
-fn a_direct_message_comes_once() {
+fn a_direct_message_is_delivered_once() {
     for signed in [false, true] {
         let mut row = Row::new(2, signed, &config());
         let rpc = direct(&mut row, 0, 1);
@@ -163,11 +163,14 @@ fn a_direct_message_comes_once() {
 fn a_direct_message_for_another_is_refused_and_cannot_be_published() {
     let mut row = Row::new(3, true, &config());
     let rpc = direct(&mut row, 0, 1);
-    // Its neighbour hands it on as it is.
+    // The recipient's neighbour forwards it unchanged.
     row.0[2].handle_rpc(NOW, &Node(1), &rpc);
     assert_eq!(row.told(), []);
     assert_eq!(row.0[2].counts().rejected, 1);
-    assert!(row.0[2].score(NOW, &Node(1)) >= 0.0, "it may have been mistaken");
+    assert!(
+        row.0[2].score(NOW, &Node(1)) >= 0.0,
+        "the sender may have been misinformed"
+    );
     // Or as a message of the topic.
     let message = Rpc::parse(&rpc, &Limits::default())
         .expect("an RPC")
@@ -186,7 +189,7 @@ fn a_direct_message_for_another_is_refused_and_cannot_be_published() {
 }
 
 #[test]
-fn a_published_message_is_no_direct_one() {
+fn a_published_message_is_not_accepted_as_a_direct_one() {
     let mut row = Row::new(2, true, &config());
     row.0[0].publish(NOW, "t", "hello".into()).expect("published");
     let published = row.0[0].poll_transmit(NOW).expect("an RPC").rpc;
@@ -204,7 +207,7 @@ fn a_published_message_is_no_direct_one() {
 }
 
 #[test]
-fn a_forged_direct_message_is_refused_and_scored_and_hides_no_true_one() {
+fn a_forged_direct_message_is_refused_and_scored_and_does_not_suppress_the_authentic_one() {
     let rpc = direct(&mut Row::new(2, true, &config()), 0, 1);
     for at in 0..rpc.len() {
         let mut forged = rpc.to_vec();
@@ -213,7 +216,7 @@ fn a_forged_direct_message_is_refused_and_scored_and_hides_no_true_one() {
         row.0[1].handle_rpc(NOW, &Node(0), &forged.into());
         assert_eq!(row.told(), [], "byte {at}");
     }
-    // One after the other, at one node.
+    // One after another, at the same node.
     let mut row = Row::new(2, true, &config());
     for at in 0..rpc.len() {
         let mut forged = rpc.to_vec();
@@ -221,12 +224,12 @@ fn a_forged_direct_message_is_refused_and_scored_and_hides_no_true_one() {
         row.0[1].handle_rpc(NOW, &Node(0), &forged.into());
     }
     assert_eq!(row.told(), []);
-    // By now it is not listened to any more.
+    // By now the sender is graylisted.
     assert!(row.0[1].score(NOW, &Node(0)) < 0.0);
     assert!(row.0[1].counts().graylisted > 0);
     row.0[1].handle_rpc(NOW, &Node(0), &rpc);
     assert_eq!(row.told(), []);
-    // At one who saw but one forgery it comes.
+    // A node that received a single forgery accepts the authentic message.
     let mut row = Row::new(2, true, &config());
     let rpc = direct(&mut row, 0, 1);
     let mut forged = rpc.to_vec();
@@ -244,7 +247,7 @@ fn a_forged_direct_message_is_refused_and_scored_and_hides_no_true_one() {
 }
 
 #[test]
-fn where_nobody_signs_a_direct_message_says_nothing_of_anybody() {
+fn an_unsigned_direct_message_names_no_node() {
     let message = |change: fn(&mut Message)| {
         let mut message = Message {
             topic: Some("t".into()),
@@ -278,14 +281,14 @@ fn where_nobody_signs_a_direct_message_says_nothing_of_anybody() {
 }
 
 #[test]
-fn direct_messages_of_topics_that_are_nothing_to_this_node_are_ignored() {
+fn direct_messages_of_other_topics_are_ignored() {
     let mut row = Row::new(2, true, &config());
     row.0[0]
         .tell(NOW, &Node(1), "other", "hello".into())
         .expect("a neighbour");
     row.exchange(NOW);
     assert_eq!((row.told(), row.0[1].counts().unrequested), (vec![], 1));
-    // Of those that it spoke of it takes answers: also of a topic that it left.
+    // It accepts answers for topics that it sent to, also for a topic that it left.
     row.0[1]
         .publish(NOW, "other", "a question".into())
         .expect("published");
@@ -303,7 +306,7 @@ fn direct_messages_of_topics_that_are_nothing_to_this_node_are_ignored() {
 }
 
 #[test]
-fn topics_spoken_of_are_bounded() {
+fn the_number_of_topics_sent_to_is_bounded() {
     let mut row = Row::new(1, true, &config());
     for number in 0..1000 {
         let _ = row.0[0].publish(NOW, &format!("topic {number}"), "hello".into());
@@ -312,7 +315,7 @@ fn topics_spoken_of_are_bounded() {
 }
 
 #[test]
-fn what_is_too_long_is_refused_and_the_overhead_is_what_it_takes_at_most() {
+fn oversize_messages_are_refused_and_the_overhead_is_an_upper_bound() {
     for signed in [false, true] {
         for rpc in [1000, 1200, 16_500, 70_000] {
             let mut config = config();
@@ -328,10 +331,10 @@ fn what_is_too_long_is_refused_and_the_overhead_is_what_it_takes_at_most() {
             row.0[0].publish(NOW, &topic, data(most)).expect("it fits");
             row.exchange(NOW);
             assert_eq!(row.told().len(), 1);
-            // What is too long for any topic.
+            // Too long for any topic.
             let told = row.0[0].tell(NOW, &Node(1), "t", data(rpc));
             assert!(matches!(told, Err(Error::MtuExceeded { .. })), "{told:?}");
-            // A few bytes are lost to lengths that take less.
+            // A few bytes are lost because some lengths are encoded shorter.
             let told = row.0[0].tell(NOW, &Node(1), &topic, data(most + 16));
             assert!(matches!(told, Err(Error::MtuExceeded { .. })), "{told:?}");
         }
@@ -339,7 +342,7 @@ fn what_is_too_long_is_refused_and_the_overhead_is_what_it_takes_at_most() {
 }
 
 #[test]
-fn without_the_extension_nobody_says_hello_and_nothing_is_taken() {
+fn without_the_extension_no_hello_is_sent_or_accepted() {
     let mut row = Row::new(2, true, &config());
     let rpc = direct(&mut row, 0, 1);
     let mut plain = crate::net::alone(Config::default(), signing(1), 0);
@@ -353,7 +356,7 @@ fn without_the_extension_nobody_says_hello_and_nothing_is_taken() {
 }
 
 #[test]
-fn hellos_that_were_lost_are_said_again_less_and_less_often() {
+fn lost_hellos_are_repeated_at_increasing_intervals() {
     let mut row = Row::new(1, true, &config());
     row.0[0]
         .add_peer(NOW, &Node(5), connection(Version::V1_2, true))
@@ -377,7 +380,7 @@ fn hellos_that_were_lost_are_said_again_less_and_less_often() {
 }
 
 #[test]
-fn a_message_that_a_link_of_the_mesh_lost_is_gossiped_about_on_that_link() {
+fn a_message_lost_on_a_mesh_link_is_announced_on_that_link() {
     let mut row = Row::new(2, false, &config());
     for second in 2..5 {
         row.0.iter_mut().for_each(|engine| beat(engine, secs(second)));
@@ -386,7 +389,7 @@ fn a_message_that_a_link_of_the_mesh_lost_is_gossiped_about_on_that_link() {
     assert_eq!(row.0[0].mesh("t").count(), 1);
     row.0.iter_mut().for_each(|engine| drop(events(engine)));
     row.0[0].publish(secs(5), "t", "lost".into()).expect("published");
-    assert_eq!(sent(&mut row.0[0], secs(5)).len(), 1, "and it is lost");
+    assert_eq!(sent(&mut row.0[0], secs(5)).len(), 1, "the RPC is lost");
     row.0.iter_mut().for_each(|engine| beat(engine, secs(6)));
     row.exchange(secs(6));
     let got = events(&mut row.0[1]);
@@ -396,7 +399,7 @@ fn a_message_that_a_link_of_the_mesh_lost_is_gossiped_about_on_that_link() {
     );
 }
 
-/// At which seconds a node says to node 5 that it subscribed to "t", or that it left it.
+/// Returns the seconds at which a node announces to node 5 that it subscribed to "t", or left it.
 fn said(engine: &mut Engine<Node>, from: u64, subscribe: bool) -> Vec<u64> {
     let mut said = Vec::new();
     for second in from..from + 100 {
@@ -412,7 +415,7 @@ fn said(engine: &mut Engine<Node>, from: u64, subscribe: bool) -> Vec<u64> {
 }
 
 #[test]
-fn subscriptions_and_their_end_are_said_again_less_and_less_often_as_they_may_be_lost() {
+fn changes_of_subscriptions_are_repeated_at_increasing_intervals() {
     let mut engine =
         Engine::new(config(), Signing::StrictNoSign, 0, Duration::ZERO, 7).expect("a configuration");
     beat(&mut engine, secs(1));
@@ -425,7 +428,7 @@ fn subscriptions_and_their_end_are_said_again_less_and_less_often_as_they_may_be
         ..Rpc::default()
     };
     engine.handle_rpc(NOW, &peer, &hello.emit());
-    // Nothing is said again and again of what did not change.
+    // Unchanged subscriptions are not repeated.
     assert_eq!(said(&mut engine, 2, true), []);
     engine.subscribe(secs(101), "t").expect("a topic");
     // At once; after 1, 2, 4, 8, 16, 32 and 64 heartbeats; and at 120 seconds, as always.
@@ -433,7 +436,7 @@ fn subscriptions_and_their_end_are_said_again_less_and_less_often_as_they_may_be
     assert_eq!(times, [0, 0, 1, 3, 7, 15, 19, 31, 63]);
     engine.unsubscribe(secs(201), "t");
     assert_eq!(said(&mut engine, 202, false), [0, 0, 1, 3, 7, 15, 31, 63]);
-    // Who comes gets all of it as often.
+    // A new peer gets all of it as often.
     engine.subscribe(secs(301), "t").expect("a topic");
     said(&mut engine, 302, true);
     engine.remove_peer(secs(401), &peer);
@@ -446,7 +449,7 @@ fn subscriptions_and_their_end_are_said_again_less_and_less_often_as_they_may_be
 }
 
 #[test]
-fn a_flood_of_hellos_is_answered_once_in_a_heartbeat() {
+fn a_flood_of_hellos_is_answered_once_per_heartbeat() {
     let mut row = Row::new(1, true, &config());
     row.0[0]
         .add_peer(NOW, &Node(5), connection(Version::V1_2, false))
@@ -467,7 +470,7 @@ fn a_flood_of_hellos_is_answered_once_in_a_heartbeat() {
 }
 
 #[test]
-fn who_leaves_is_no_peer_any_more() {
+fn a_peer_that_leaves_is_removed() {
     let mut row = Row::new(3, true, &config());
     row.0[1].leave(NOW);
     row.exchange(NOW);
@@ -479,7 +482,7 @@ fn who_leaves_is_no_peer_any_more() {
 }
 
 #[test]
-fn who_is_silent_for_long_is_no_peer_any_more() {
+fn a_silent_peer_is_removed() {
     let config = Config {
         peer_idle: secs(30),
         ..config()
@@ -493,7 +496,7 @@ fn who_is_silent_for_long_is_no_peer_any_more() {
 }
 
 #[test]
-fn an_author_is_named_by_hellos_and_by_signatures_alike() {
+fn hellos_and_signatures_name_the_same_author() {
     let mut row = Row::new(2, true, &config());
     let author = *signing(0).author().expect("it signs");
     assert_eq!(row.0[1].author(&Node(0)), Some(author));
@@ -507,13 +510,10 @@ fn an_author_is_named_by_hellos_and_by_signatures_alike() {
     });
     assert_eq!(heard, Some(author));
     assert_eq!(row.0[1].author(&Node(9)), None);
-    assert!(
-        Node(9).peer_id().is_some(),
-        "an id that is proven is another matter"
-    );
+    assert!(Node(9).peer_id().is_some(), "an authenticated id is different");
 }
 
 #[test]
-fn the_extensions_fields_take_four_bytes_as_experiments_should() {
+fn the_extension_fields_have_four_byte_tags() {
     const { assert!(DIRECT > 0x20_0000 && DIRECT << 3 < 1 << 28) }
 }

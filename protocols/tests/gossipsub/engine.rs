@@ -13,7 +13,7 @@ fn text(number: usize) -> Bytes {
     format!("message {number}").into()
 }
 
-/// Publishes messages from one node after the other, and returns them.
+/// Publishes messages from one node after another, and returns them.
 fn publish(net: &mut Net, count: usize, every: Duration, make: impl Fn(usize) -> Bytes) -> Vec<(u32, Bytes)> {
     let nodes = net.engines.len();
     let messages = (0..count).map(|number| ((number % nodes) as u32, make(number)));
@@ -212,7 +212,7 @@ fn nodes_that_leave_and_return_are_meshed_again() {
 }
 
 #[test]
-fn all_copies_of_a_message_are_one_buffer() {
+fn all_copies_of_a_message_share_one_buffer() {
     let mut engine = alone(Config::default(), Signing::StrictNoSign, 8);
     sent(&mut engine, ms(0));
     engine.publish(ms(0), "t", text(1)).expect("published");
@@ -235,7 +235,7 @@ fn all_copies_of_a_message_are_one_buffer() {
     );
 }
 
-/// The bytes of a message of "t" as an RPC.
+/// Returns a message of "t" as an RPC.
 fn message(number: usize) -> Bytes {
     let mut other = alone(Config::default(), Signing::StrictNoSign, 1);
     sent(&mut other, ms(0));
@@ -244,7 +244,7 @@ fn message(number: usize) -> Bytes {
 }
 
 #[test]
-fn the_application_decides_what_is_passed_on() {
+fn the_application_decides_what_is_forwarded() {
     let config = Config {
         validation: Validation::Application,
         ..Config::default()
@@ -258,7 +258,7 @@ fn the_application_decides_what_is_passed_on() {
         let mut engine = alone(config.clone(), Signing::StrictNoSign, 6);
         sent(&mut engine, ms(0));
         events(&mut engine);
-        // Who sends it again before the verdict shares what comes of it, and does not get it back.
+        // A peer that sends it again before the decision is scored with the sender, and does not get it back.
         engine.handle_rpc(ms(0), &Node(1), &message(1));
         engine.handle_rpc(ms(0), &Node(2), &message(1));
         assert!(sent(&mut engine, ms(0)).is_empty());
@@ -277,7 +277,7 @@ fn the_application_decides_what_is_passed_on() {
             scored * score > 0.0 || (scored == 0.0 && score == 0.0),
             "{verdict:?}: {scored}"
         );
-        // It is known again, whatever was said of it.
+        // It is recognised as a duplicate after any decision.
         engine.handle_rpc(ms(1), &Node(3), &message(1));
         assert!(sent(&mut engine, ms(1)).is_empty());
         assert_eq!(engine.kept().validating, 0);
@@ -345,7 +345,7 @@ fn explicit_peers_get_everything_and_are_in_no_mesh() {
 }
 
 #[test]
-fn a_full_mesh_takes_outbound_peers_only_and_names_others_to_the_rest() {
+fn a_full_mesh_accepts_only_outbound_peers_and_names_others_to_the_rest() {
     let mut engine: Engine<Node> =
         Engine::new(Config::default(), Signing::StrictNoSign, 0, ms(0), 1).expect("an engine");
     engine.subscribe(ms(0), "t").expect("a topic");
@@ -391,7 +391,7 @@ fn a_full_mesh_takes_outbound_peers_only_and_names_others_to_the_rest() {
 }
 
 #[test]
-fn nobody_is_told_of_a_peer_whose_id_is_not_known() {
+fn a_peer_without_a_known_id_is_not_named_to_others() {
     let mut engine = alone(Config::default(), Signing::StrictNoSign, 1);
     let connection = Connection {
         version: Version::V1_2,
@@ -409,7 +409,8 @@ fn nobody_is_told_of_a_peer_whose_id_is_not_known() {
     assert!(!prunes.is_empty() && prunes.iter().all(|prune| prune.peers.is_empty()));
 }
 
-/// Gossip, requests, subscriptions and peer exchanges are cut to what an RPC may have; nothing is lost by it in the end.
+/// Gossip, requests, subscriptions and peer exchanges are limited to the size of an RPC; nothing is lost in
+/// the end.
 #[test]
 fn everything_fits_into_small_rpcs() {
     let config = Config {
@@ -439,7 +440,7 @@ fn everything_fits_into_small_rpcs() {
 }
 
 #[test]
-fn no_rpc_is_longer_than_it_may_be() {
+fn no_rpc_exceeds_the_size_limit() {
     let mut engine = alone(Config::default(), Signing::StrictNoSign, 1);
     let limit = Limits::default().rpc;
     let around = message(1).len() - text(1).len() + 4;

@@ -1,4 +1,5 @@
-//! What one identity, one network and many of them can take of a gossipsub node, and what others still get then.
+//! The resources that one identity, one network or many of them can take from a gossipsub node, and what
+//! other peers then still get.
 
 mod floods;
 
@@ -35,7 +36,7 @@ fn hello(hello: Hello) -> Bytes {
     rpc.emit()
 }
 
-/// A node whose number stands for the `at`-th address in the /24 of 203.`net`.0.0; each has an id of its own.
+/// Returns the number of a node at the `at`-th address in the /24 of 203.`net`.0.0; each node has its own id.
 fn in_network(net: u8, at: u8) -> u32 {
     u32::from_be_bytes([203, net, 0, at])
 }
@@ -45,7 +46,7 @@ fn add_inbound(engine: &mut Engine<Node>, now: Duration, number: u32) -> bool {
     engine.add_peer(now, &Node(number), connection).is_ok()
 }
 
-/// Bytes that wait for a peer.
+/// Returns the bytes queued for a peer.
 fn bytes_sent(engine: &mut Engine<Node>, now: Duration) -> usize {
     std::iter::from_fn(|| engine.poll_transmit(now))
         .map(|transmit| transmit.rpc.len())
@@ -53,7 +54,7 @@ fn bytes_sent(engine: &mut Engine<Node>, now: Duration) -> usize {
 }
 
 #[test]
-fn leaving_and_returning_does_not_reset_the_limit_of_iwant() {
+fn reconnecting_does_not_reset_the_limit_of_iwant() {
     let mut engine = alone(Config::default(), Signing::StrictNoSign, 2);
     let published: Vec<Bytes> = (0..20_u8)
         .map(|number| {
@@ -74,13 +75,13 @@ fn leaving_and_returning_does_not_reset_the_limit_of_iwant() {
     }
     let limit = engine.config().gossip_retransmission as usize;
     assert_eq!(copies, limit * published.len(), "of {asked} bytes asked");
-    // Others have their own share.
+    // Other peers have their own share.
     engine.handle_rpc(ms(100), &Node(2), &iwant(published.clone()));
     assert_eq!(messages(sent(&mut engine, ms(100))).len(), published.len());
 }
 
 #[test]
-fn leaving_and_returning_does_not_reset_what_a_heartbeat_allows() {
+fn reconnecting_does_not_reset_the_limits_of_a_heartbeat() {
     let mut engine = alone(Config::default(), Signing::StrictNoSign, 1);
     let max = engine.config().max_ihave_messages;
     let mut wanted = 0;
@@ -111,7 +112,7 @@ fn leaving_and_returning_does_not_reset_what_a_heartbeat_allows() {
 }
 
 #[test]
-fn goodbyes_and_hellos_in_turn_are_not_answered_with_all_subscriptions_each_time() {
+fn alternating_goodbyes_and_hellos_are_not_answered_with_all_subscriptions_each_time() {
     let config = Config {
         direct: true,
         ..Config::default()
@@ -141,7 +142,7 @@ fn goodbyes_and_hellos_in_turn_are_not_answered_with_all_subscriptions_each_time
         }
     }
     assert!(went <= came * 3, "{went} bytes answer {came}");
-    // One that came back too often learns all of it at the next heartbeat.
+    // A peer that reconnected too often learns all of it at the next heartbeat.
     assert!(add_inbound(&mut engine, ms(200), 1));
     engine.handle_rpc(ms(200), &Node(1), &asks);
     sent(&mut engine, ms(200));
@@ -154,17 +155,17 @@ fn goodbyes_and_hellos_in_turn_are_not_answered_with_all_subscriptions_each_time
 }
 
 #[test]
-fn a_crowd_in_one_network_does_not_keep_newcomers_of_others_out() {
+fn many_peers_in_one_network_do_not_exclude_newcomers_of_others() {
     for now in [ms(0), secs(60)] {
         let config = Config {
             max_inbound_per_prefix: 768,
             ..Config::default()
         };
         let mut engine = alone(config, Signing::StrictNoSign, 0);
-        // 768 ids at one IP: where the lowest byte does not count, all are in one network.
+        // 768 ids at one IP address: the lowest byte does not count, so all are in one network.
         let crowd = (0..=255_u8).flat_map(|at| (0..3).map(move |more| (at, more)));
         for (at, more) in crowd {
-            // The IP is that of the /24; ids differ.
+            // The IP address is that of the /24; ids differ.
             let number = in_network(more, at);
             assert!(add_inbound(&mut engine, ms(0), number));
         }
@@ -173,7 +174,7 @@ fn a_crowd_in_one_network_does_not_keep_newcomers_of_others_out() {
         for newcomer in 10..200 {
             assert!(
                 add_inbound(&mut engine, now, in_network(newcomer, 1)),
-                "{newcomer} is kept out"
+                "{newcomer} is refused"
             );
             assert!(engine.is_peer(&Node(in_network(newcomer, 1))));
         }
@@ -182,12 +183,12 @@ fn a_crowd_in_one_network_does_not_keep_newcomers_of_others_out() {
             .filter(|event| matches!(event, Event::Left { .. }));
         assert_eq!(left.count(), 190);
         assert_eq!(engine.counts().peers_evicted, 190);
-        // The crowd gets none of these places back, however often it comes.
+        // The group gets none of these places back, however often it connects.
         for at in 0..=255 {
             add_inbound(&mut engine, now, in_network(0, at));
         }
         assert!((10..200).all(|newcomer| engine.is_peer(&Node(in_network(newcomer, 1)))));
-        // Whom this node turns to itself finds room beside them.
+        // Outbound peers find room beside them.
         for number in 1..=200 {
             let outbound = connection(Version::V1_2, true);
             engine.add_peer(now, &Node(number), outbound).expect("room");
@@ -206,7 +207,7 @@ fn one_network_has_its_share_of_inbound_places() {
             .count(),
         share
     );
-    // Numbers of one /24 end here, so another limit takes their place.
+    // The numbers of one /24 end here, so the other limit applies.
     let config = Config {
         max_inbound_per_prefix: 16,
         ..Config::default()
@@ -222,7 +223,7 @@ fn one_network_has_its_share_of_inbound_places() {
 }
 
 #[test]
-fn places_change_hands_where_all_are_alike_but_not_those_of_peers_that_do_something() {
+fn idle_peers_of_equal_networks_are_replaced_and_active_peers_stay() {
     let mut engine = alone(Config::default(), Signing::StrictNoSign, 0);
     for number in 1..=768 {
         add(&mut engine, ms(0), number, false);
@@ -243,11 +244,11 @@ fn places_change_hands_where_all_are_alike_but_not_those_of_peers_that_do_someth
     assert_eq!(engine.peers().count(), 768);
     assert!(
         mesh.iter().all(|peer| engine.is_peer(peer)),
-        "one of the mesh was sent away"
+        "a mesh peer was removed"
     );
 }
 
-/// What peers say in one RPC: as much as there may be of each kind.
+/// Returns the RPCs of a peer with the maximum of each kind of content.
 fn everything(from: u32, round: u32) -> Vec<Bytes> {
     let id =
         |number: u32| Bytes::from([from.to_be_bytes(), round.to_be_bytes(), number.to_be_bytes()].concat());
@@ -292,8 +293,8 @@ fn everything(from: u32, round: u32) -> Vec<Bytes> {
     ]
 }
 
-/// Floods of everything there is, from one identity, from one network and from many: what is kept stays within its bounds,
-/// no duration overflows, and an honest peer gets what this node publishes.
+/// Floods of every kind, from one identity, from one network and from many: state stays within its limits, no
+/// duration overflows, and an honest peer gets what this node publishes.
 #[test]
 fn floods_of_every_kind_leave_an_honest_peer_served() {
     let one = |_: u32| 5_u32;
@@ -333,7 +334,7 @@ fn floods_of_every_kind_leave_an_honest_peer_served() {
             got.iter().any(|(to, _)| *to == 1),
             "{name}: the honest peer got nothing"
         );
-        // It comes back at once after a restart, too.
+        // It also reconnects at once after a restart.
         engine.remove_peer(now, &Node(1));
         add(&mut engine, now, 1, false);
         engine
@@ -342,12 +343,12 @@ fn floods_of_every_kind_leave_an_honest_peer_served() {
         let got = messages(sent(&mut engine, now));
         assert!(
             got.iter().any(|(to, _)| *to == 1),
-            "{name}: the honest peer was kept out"
+            "{name}: the honest peer was refused"
         );
     }
 }
 
-/// Times that a peer names are cut before anything is added to them, also near the end of all time.
+/// Times that a peer names are clamped before anything is added to them, also near the end of all time.
 #[test]
 fn backoffs_of_peers_never_overflow_a_time() {
     let late = Duration::MAX.saturating_sub(secs(1));
@@ -363,14 +364,14 @@ fn backoffs_of_peers_never_overflow_a_time() {
     sent(&mut engine, Duration::MAX);
 }
 
-/// What is charged for an RPC before it is read is what it holds then, if not more.
+/// The memory charged for an RPC before parsing is at least what it holds after parsing.
 #[test]
 fn short_messages_are_charged_what_they_hold() {
     let engine = alone(Config::default(), Signing::StrictNoSign, 0);
     let message = b"\x12\x03\x22\x01t";
     let rpc = Bytes::from(message.repeat(4000));
     let charged = Codec::held(&rpc);
-    // 20 kB held 1.5 MB when they were read.
+    // 20 kB held 1.5 MB when they were parsed.
     assert!(charged >= 1_200_000, "{charged} for {}", rpc.len());
     assert!(engine.codec().read(&rpc).error().is_none());
     assert!(Codec::held(b"") == 0 && Codec::held(b"\xff\xff") <= 2048);

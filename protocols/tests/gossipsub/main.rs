@@ -1,4 +1,4 @@
-//! Gossipsub: its bytes, one engine, networks of engines in virtual time, and what peers can take of a node.
+//! Gossipsub: its encoding, one engine, networks of engines in virtual time, and its limits under attack.
 
 mod any;
 mod codec;

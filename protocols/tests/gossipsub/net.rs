@@ -1,7 +1,7 @@
 //! A network of gossipsub engines in virtual time. Each run follows from its seed.
 //!
-//! A copy takes 20 to 80 ms, and where links have a rate, each node sends one RPC after the other at it. After each step
-//! of a node the invariants of its meshes are checked, and of what it sends to whom.
+//! A copy takes 20 to 80 ms; on links with a rate, each node sends one RPC after another. After each step of
+//! a node, the invariants of its meshes and of its RPCs are checked.
 
 #![allow(dead_code, reason = "each test uses a part")]
 
@@ -21,7 +21,7 @@ use rand::rngs::StdRng;
 use rand::seq::SliceRandom;
 use rand::{RngExt, SeedableRng};
 
-/// Where a node is.
+/// The address of a node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct Node(pub(crate) u32);
 
@@ -38,7 +38,7 @@ impl Addr for Node {
         Some(PeerId::new(id))
     }
 
-    /// Those from 2^24 on share one address for each 2^8.
+    /// Nodes from 2^24 on share one address for each 2^8.
     fn socket_addr(&self) -> Option<SocketAddr> {
         let ip = IpAddr::V4(Ipv4Addr::from(self.0 & 0xffff_ff00));
         (self.0 >= 1 << 24).then(|| SocketAddr::new(ip, 1))
@@ -68,7 +68,8 @@ pub(crate) fn connection(version: Version, outbound: bool) -> Connection {
     }
 }
 
-/// An engine of a node alone, with peers from 1 on that want the topic "t", as it does. All of them are inbound.
+/// Returns the engine of one node, with `peers` inbound peers, numbered from 1, that have subscribed to the
+/// topic "t", as it has.
 pub(crate) fn alone(config: Config, signing: Signing, peers: u32) -> Engine<Node> {
     let mut engine = Engine::new(config, signing, 0, Duration::ZERO, 5).expect("a configuration");
     for number in 1..=peers {
@@ -85,7 +86,7 @@ pub(crate) fn add(engine: &mut Engine<Node>, now: Duration, number: u32, outboun
     engine.handle_rpc(now, &peer, &Bytes::from_static(b"\x0a\x05\x08\x01\x12\x01t"));
 }
 
-/// What an engine sends, and to whom.
+/// Returns the RPCs that an engine sends, with their destinations.
 pub(crate) fn sent(engine: &mut Engine<Node>, now: Duration) -> Vec<(u32, Rpc)> {
     std::iter::from_fn(|| engine.poll_transmit(now))
         .map(|transmit| {
@@ -97,7 +98,7 @@ pub(crate) fn sent(engine: &mut Engine<Node>, now: Duration) -> Vec<(u32, Rpc)> 
         .collect()
 }
 
-/// The messages in what was sent, however they were packed.
+/// Returns the messages of the sent RPCs, packed in any way.
 pub(crate) fn messages(sent: Vec<(u32, Rpc)>) -> Vec<(u32, Bytes)> {
     let each = |(to, rpc): (u32, Rpc)| rpc.publish.into_iter().map(move |message| (to, message));
     sent.into_iter().flat_map(each).collect()
@@ -107,7 +108,7 @@ pub(crate) fn events(engine: &mut Engine<Node>) -> Vec<Event<Node>> {
     std::iter::from_fn(|| engine.poll_event()).collect()
 }
 
-/// Heartbeats until this time.
+/// Runs heartbeats until this time.
 pub(crate) fn beat(engine: &mut Engine<Node>, until: Duration) {
     while engine.poll_timeout() <= until {
         engine.handle_timeout(engine.poll_timeout());
@@ -126,9 +127,9 @@ pub(crate) struct Net {
     pub(crate) versions: Vec<Version>,
     pub(crate) now: Duration,
     pub(crate) loss: f64,
-    /// Bytes a second that a node can send; 0 is any number.
+    /// Upload rate of a node in bytes per second; 0 means unlimited.
     pub(crate) rate: f64,
-    /// How often each node was given each message.
+    /// Number of times that each node received each message.
     pub(crate) got: Vec<BTreeMap<Bytes, usize>>,
     pub(crate) rng: StdRng,
     steps: BinaryHeap<Reverse<(Duration, u64, Step)>>,
@@ -169,7 +170,7 @@ impl Net {
         net
     }
 
-    /// `one` turns to `other`.
+    /// Connects `one` to `other`.
     pub(crate) fn connect(&mut self, one: u32, other: u32) {
         for (at, peer, outbound) in [(one, other, true), (other, one, false)] {
             let connection = connection(self.versions[peer as usize], outbound);
@@ -180,7 +181,7 @@ impl Net {
         self.settle(other);
     }
 
-    /// Each node turns to so many others.
+    /// Connects each node to `each` others.
     pub(crate) fn connect_all(&mut self, each: usize) {
         let nodes = self.engines.len() as u32;
         for one in 0..nodes {
@@ -241,7 +242,7 @@ impl Net {
         self.now = until;
     }
 
-    /// Sends what a node has to send, notes what it says, and checks that its meshes are meshes.
+    /// Sends a node's RPCs, records its events, and checks its meshes.
     pub(crate) fn settle(&mut self, at: u32) {
         self.send(at);
         let engine = &mut self.engines[at as usize];
@@ -283,7 +284,8 @@ impl Net {
         }
     }
 
-    /// Nobody gets what its version does not know, or more than an RPC may have.
+    /// Checks that an RPC contains only what the version of its destination knows, and stays within the
+    /// limits.
     fn check(&self, to: u32, rpc: &Bytes, limits: &Limits) {
         let rpc = Rpc::parse(rpc, limits).expect("an RPC within the limits");
         let (version, control) = (self.versions[to as usize], rpc.control.unwrap_or_default());
@@ -308,7 +310,7 @@ impl Net {
         self.steps.push(Reverse((at, self.count, step)));
     }
 
-    /// Every node but the publisher got each of these once.
+    /// Checks that every node except the publisher received each of these messages once.
     pub(crate) fn assert_delivered(&self, messages: &[(u32, Bytes)]) {
         for (at, got) in self.got.iter().enumerate() {
             for (from, data) in messages {

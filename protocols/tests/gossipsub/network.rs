@@ -1,4 +1,5 @@
-//! Laws of whole gossipsub networks under the simulator, small editions of what `benches/gossipsub_network.rs` measures.
+//! Laws of whole gossipsub networks in the simulator: small versions of what `benches/gossipsub_network.rs`
+//! measures.
 
 #![allow(clippy::cast_precision_loss, reason = "counts are far below 2^52")]
 
@@ -10,7 +11,7 @@ use p2p_swarmtest::sim::SimAddr;
 
 const SECOND: Duration = Duration::from_secs(1);
 
-/// A hundred messages, one from each of a hundred nodes.
+/// Publishes a hundred messages, one from each of a hundred nodes.
 fn spread(plan: Plan) -> (Network, Measured) {
     eprintln!("seed {}", plan.seed);
     let mut network = Network::new(plan);
@@ -19,7 +20,7 @@ fn spread(plan: Plan) -> (Network, Measured) {
     network.run(5 * SECOND);
     let measured = network.measure();
     eprintln!(
-        "{:.4} % of {}, median {:?}, 99 % {:?}, shortest ways {:?} and {:?}, {:.2} copies",
+        "{:.4} % of {}, median {:?}, 99 % {:?}, shortest paths {:?} and {:?}, {:.2} copies",
         measured.delivered(),
         measured.due,
         measured.latency(50.0),
@@ -33,14 +34,15 @@ fn spread(plan: Plan) -> (Network, Measured) {
 }
 
 #[test]
-fn everybody_gets_everything_about_as_soon_as_the_shortest_ways_allow() {
+fn all_nodes_get_all_messages_about_as_fast_as_the_shortest_paths_allow() {
     for seed in [1, 2] {
         let (network, measured) = spread(Plan::new(100, seed));
         assert_eq!(measured.latencies.len(), measured.due);
         for percent in [50.0, 99.0] {
             let (latency, bound) = (measured.latency(percent), measured.bound(percent));
             assert!(latency >= bound, "{percent} %: faster than possible");
-            // So few nodes are two or three steps apart, and one more is not within a fifth.
+            // In such a small network, nodes are two or three hops apart, and one more hop is more than a
+            // fifth.
             assert!(
                 latency <= bound + network.plan.latency,
                 "{percent} %: {latency:?}, not {bound:?}"
@@ -49,7 +51,7 @@ fn everybody_gets_everything_about_as_soon_as_the_shortest_ways_allow() {
         let mean = |times: &[Duration]| times.iter().sum::<Duration>().as_secs_f64() / times.len() as f64;
         let (latency, bound) = (mean(&measured.latencies), mean(&measured.bounds));
         assert!(latency <= 1.2 * bound, "{latency} s in the mean, not {bound}");
-        // A copy from each neighbour but those that had it from here.
+        // A copy from each neighbour except those that got it from here.
         let degrees = network.degrees();
         let most = degrees[degrees.len() - 1] as f64;
         assert!(measured.mean_copies() >= 1.0 && measured.mean_copies() <= most);
@@ -64,7 +66,7 @@ fn a_seed_replays_a_network() {
 }
 
 #[test]
-fn where_sending_takes_long_idontwant_saves_half_of_the_copies() {
+fn on_slow_links_idontwant_saves_half_of_the_copies() {
     let copies = |threshold| {
         let mut plan = Plan {
             degree: 20,
@@ -87,20 +89,21 @@ fn where_sending_takes_long_idontwant_saves_half_of_the_copies() {
 }
 
 #[test]
-fn gossip_repairs_a_medium_that_loses_one_in_ten() {
+fn gossip_repairs_ten_percent_loss() {
     let plan = Plan {
         loss: 0.1,
         ..Plan::new(100, 4)
     };
     let (network, measured) = spread(plan);
     assert!(measured.delivered() >= 99.9, "{}", measured.delivered());
-    assert!(network.sum(|counts| counts.iwant_served) > 0, "nobody asked");
-    // Losses are nobody's fault.
+    assert!(network.sum(|counts| counts.iwant_served) > 0, "no IWANT was sent");
+    // Losses are not held against peers.
     let last = network.samples.last().expect("a sample");
     assert!(last.honest_negative < 0.01, "{last:?}");
 }
 
-/// Twenty honest nodes with eight connections each, and two hundred Sybils, a hundred of them connected to each.
+/// A plan with twenty honest nodes with eight connections each, and two hundred Sybils, a hundred of them
+/// connected to each.
 fn small(attack: Attack, at: Duration) -> Plan {
     let plan = Plan::attacked(20, 5, attack, at);
     eprintln!("seed {}", plan.seed);
@@ -111,12 +114,12 @@ fn small(attack: Attack, at: Duration) -> Plan {
     }
 }
 
-/// All was delivered, and no honest node fell out with another.
+/// Checks that all messages were delivered, and no honest node penalised another.
 fn assert_unharmed(network: &Network) {
     let measured = network.measure();
     let last = network.samples.last().expect("a sample");
     eprintln!(
-        "{:.4} % of {}, 99 % within {:?}; majorities after {:?}, none after {:?}, longest stay {}, at last {last:?}",
+        "{:.4} % of {}, 99 % within {:?}; majorities after {:?}, none after {:?}, longest stay {}, finally {last:?}",
         measured.delivered(),
         measured.due,
         measured.latency(99.0),
@@ -127,29 +130,29 @@ fn assert_unharmed(network: &Network) {
     assert_eq!(
         measured.latencies.len(),
         measured.due,
-        "not everything was delivered"
+        "some messages were not delivered"
     );
     assert_eq!(measured.twice, 0);
     for sample in &network.samples {
         assert!(
             sample.honest_negative <= 0.0,
-            "honest nodes of a negative score: {sample:?}"
+            "honest nodes with a negative score: {sample:?}"
         );
     }
 }
 
 #[test]
-fn sybils_that_drop_from_the_beginning_are_out_when_p3_counts_and_stay_out() {
+fn sybils_that_drop_from_the_start_are_pruned_when_p3_counts_and_stay_out() {
     let network = Network::under_attack(small(Attack::Drop, Duration::ZERO), RATE, 110 * SECOND, 256);
     assert!(
         network.samples[0].sybils > network.samples[0].honest,
-        "they were in"
+        "Sybils were in the meshes"
     );
     assert_unharmed(&network);
     assert!(network.sybils_out().is_some_and(|beats| beats <= 25));
     assert!(network.longest_stay <= 25);
-    // Those that were in none until now try again and again, and find room where a mesh lacks nodes: as long as honest
-    // ones are in a backoff from before.
+    // Sybils that were in no mesh yet keep trying, and find room in a mesh that lacks nodes while honest ones
+    // are in a backoff.
     for sample in network.samples.iter().filter(|sample| sample.at > 25 * SECOND) {
         let most = if sample.at > 90 * SECOND { 0.02 } else { 0.1 };
         assert!(sample.sybil_share() < most, "{sample:?}");
@@ -157,7 +160,7 @@ fn sybils_that_drop_from_the_beginning_are_out_when_p3_counts_and_stay_out() {
 }
 
 #[test]
-fn honest_nodes_of_which_half_say_nothing_stay_in_the_meshes() {
+fn honest_nodes_that_publish_nothing_stay_in_the_meshes() {
     let plan = Plan {
         sybils: 0,
         sybil_degree: 0,
@@ -177,30 +180,30 @@ fn honest_nodes_of_which_half_say_nothing_stay_in_the_meshes() {
 }
 
 #[test]
-fn sybils_that_turn_at_once_are_out_within_thirty_five_heartbeats() {
+fn sybils_that_start_dropping_at_once_are_pruned_within_thirty_five_heartbeats() {
     let network = Network::under_attack(small(Attack::Drop, 30 * SECOND), RATE, 70 * SECOND, 256);
     let turned = &network.samples[29];
-    assert!(turned.sybils > turned.honest, "they were in");
+    assert!(turned.sybils > turned.honest, "Sybils were in the meshes");
     assert_unharmed(&network);
     assert!(network.honest_majority().is_some_and(|beats| beats <= 35));
     assert!(network.longest_stay <= 35);
 }
 
 #[test]
-fn sybils_that_flood_are_graylisted_and_cost_a_bounded_amount() {
+fn flooding_sybils_are_graylisted_and_their_cost_is_bounded() {
     let network = Network::under_attack(small(Attack::Spam, 10 * SECOND), RATE, 20 * SECOND, 256);
     assert_unharmed(&network);
     assert!(network.longest_stay <= 15);
     let node = network.node(3);
     let counts = node.engine.counts();
-    // Most of what a hundred Sybils sent was not even looked at.
+    // Most of what a hundred Sybils sent was ignored.
     assert!(counts.graylisted > counts.rpcs / 2, "{counts:?}");
     assert!(counts.iwant_sent <= 100 * 10 * 50 * 20, "{counts:?}");
     assert!(node.engine.kept().promises <= 100 * 10 * 4);
 }
 
 #[test]
-fn sybils_that_drop_what_one_says_do_not_keep_it_from_others() {
+fn sybils_that_censor_one_publisher_do_not_stop_its_messages() {
     let network = Network::under_attack(
         small(Attack::Censor(SimAddr(0)), Duration::ZERO),
         RATE,
@@ -211,7 +214,7 @@ fn sybils_that_drop_what_one_says_do_not_keep_it_from_others() {
 }
 
 #[test]
-fn a_node_that_comes_among_sybils_gets_everything() {
+fn a_node_that_joins_among_sybils_gets_all_messages() {
     let plan = Plan {
         eclipse: true,
         sybils: 1500,
@@ -220,14 +223,14 @@ fn a_node_that_comes_among_sybils_gets_everything() {
     let network = Network::under_attack(plan, RATE, 50 * SECOND, 256);
     let joiner = network.node(19);
     let (config, peers) = (joiner.engine.config(), joiner.engine.peers().count());
-    assert_eq!(peers, config.max_inbound + 8, "it is not as crowded as can be");
+    assert_eq!(peers, config.max_inbound + 8, "the node is not at its limit");
     assert_unharmed(&network);
     assert!(network.longest_stay <= 25);
 }
 
-/// The parameters mean what they say.
+/// The parameters meet the documented claims.
 #[test]
-fn score_parameters_for_such_networks_keep_their_promises() {
+fn score_parameters_meet_their_documented_claims() {
     for score in [ScoreConfig::evaluated(), ScoreConfig::default()] {
         score.check().expect("sound");
     }

@@ -1,4 +1,4 @@
-//! Any sequence of steps of one engine among a few peers, with what must be true after each.
+//! Any sequence of steps of one engine among a few peers, with the invariants after each step.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
@@ -16,14 +16,14 @@ use prost::Message as _;
 
 use crate::net::{Node, signing};
 
-/// A step: what happens, and three numbers whose meaning depends on that.
+/// A step: its kind, and three numbers with a meaning that depends on the kind.
 pub(crate) type Op = (u8, u8, u8, u16);
 
 const TOPICS: [&str; 3] = ["a", "b", "c"];
 const PEERS: u8 = 12;
-/// The engine's own number, for which nobody else's is taken.
+/// The engine's own number, which no peer has.
 const OWN: u32 = 100;
-/// RPCs with messages that are kept to be said again to this node.
+/// Encoded RPCs with messages, kept for sending them to this node again.
 const KEPT: usize = 8;
 
 pub(crate) struct World {
@@ -31,18 +31,18 @@ pub(crate) struct World {
     now: Duration,
     versions: BTreeMap<u32, Version>,
     explicit: BTreeSet<u32>,
-    /// Until when a peer that pruned this node must not be in a mesh.
+    /// The end of the backoff of each peer that pruned this node.
     rests: BTreeMap<(u32, &'static str), Duration>,
-    /// When each message was delivered last.
+    /// The last delivery time of each message.
     delivered: BTreeMap<MessageId, Duration>,
-    /// Messages that wait for a verdict, or did.
+    /// Messages with a pending or past decision.
     asked: Vec<MessageId>,
     signed: bool,
-    /// Peers that said that they take direct messages.
+    /// Peers that announced that they accept direct messages.
     introduced: BTreeSet<u32>,
-    /// When each direct message was delivered last.
+    /// The last delivery time of each direct message.
     told: BTreeMap<MessageId, Duration>,
-    /// RPCs with messages that were sent last.
+    /// The RPCs with messages that were sent last.
     frames: VecDeque<Bytes>,
 }
 
@@ -158,7 +158,7 @@ impl World {
             }
             5 => {
                 if let Ok(published) = self.engine.publish(now, topic, data(number)) {
-                    // What comes back is not delivered.
+                    // A message that returns to its author is not delivered.
                     self.delivered.insert(published.id, now);
                 }
             }
@@ -207,7 +207,10 @@ impl World {
             }
             27 | 28 => {
                 let told = self.engine.tell(now, &node, topic, data(number));
-                assert!(told.is_err() || self.introduced.contains(&node.0), "a stranger");
+                assert!(
+                    told.is_err() || self.introduced.contains(&node.0),
+                    "not introduced"
+                );
             }
             29 => {
                 let at = usize::from(number) % self.frames.len().max(1);
@@ -236,7 +239,7 @@ impl World {
         self.check();
     }
 
-    /// A PRUNE that is heeded: it comes from a router that is not graylisted.
+    /// Records an effective PRUNE: one of a router that is not graylisted.
     fn rest(&mut self, peer: u32, topic: &'static str, seconds: u64) {
         let score = self.engine.score(self.now, &Node(peer));
         let heeded = self.engine.peers().any(|other| other.0 == peer)
@@ -277,12 +280,12 @@ impl World {
             check_pack(&transmit.rpc, &rpc, engine.config());
             assert!(engine.config().direct || (rpc.hello.is_none() && rpc.direct.is_empty()));
             for message in &rpc.direct {
-                assert!(self.introduced.contains(&transmit.to.0), "a stranger");
+                assert!(self.introduced.contains(&transmit.to.0), "not introduced");
                 let message = Message::parse(message, &engine.config().limits).expect("a message");
                 assert_eq!(
                     message.to.is_some(),
                     self.signed,
-                    "it does not say for whom it is"
+                    "the message does not name its recipient"
                 );
             }
             if is_message(&transmit.rpc) {
@@ -313,7 +316,7 @@ impl World {
                         "not subscribed to"
                     );
                     let is_own = author.is_some_and(|author| own.as_deref() == Some(author.as_bytes()));
-                    assert!(!is_own, "its own");
+                    assert!(!is_own, "an own message");
                     let last = self.delivered.insert(id.clone(), now);
                     let again = last.is_some_and(|last| now < last + engine.config().seen_ttl);
                     assert!(!again || evicted > 0, "delivered twice");
@@ -323,7 +326,7 @@ impl World {
                     assert!(engine.config().direct && engine.peers().any(|peer| *peer == received.via));
                     assert!(
                         engine.local_topics().any(|topic| *topic == received.topic),
-                        "nothing to this node"
+                        "neither subscribed nor sent to"
                     );
                     let (to, is_own) = (
                         received.data.first(),
@@ -331,11 +334,11 @@ impl World {
                             .author
                             .map(|author| own.as_deref() == Some(author.as_bytes())),
                     );
-                    assert_eq!(is_own, self.signed.then_some(false), "its own");
-                    assert!(!self.signed || to == Some(&(OWN as u8)), "for others");
+                    assert_eq!(is_own, self.signed.then_some(false), "an own message");
+                    assert!(!self.signed || to == Some(&(OWN as u8)), "for another node");
                     let last = self.told.insert(received.id, now);
                     let again = last.is_some_and(|last| now < last + engine.config().seen_ttl);
-                    assert!(!again || evicted > 0, "told twice");
+                    assert!(!again || evicted > 0, "a direct message was delivered twice");
                 }
                 Event::Introduced { peer, author } => {
                     assert!(engine.config().direct && (self.signed || author.is_none()));
@@ -384,19 +387,19 @@ fn policy(number: u32, signed: bool) -> Signing {
     }
 }
 
-/// Who a node is, where messages are signed.
+/// Returns the author of a node, if messages are signed.
 fn author(number: u32, signed: bool) -> Option<Bytes> {
     let signing = policy(number, signed);
     let author = signing.author();
     author.map(|author| Bytes::copy_from_slice(author.as_bytes()))
 }
 
-/// A message that a peer publishes.
+/// Returns a message that a peer publishes.
 fn message(signed: bool, from: u32, topic: &str, number: u16) -> Message {
     policy(from, signed).make(topic, data(number), u64::from(number))
 }
 
-/// What a peer tells a node directly, with that node's number in front.
+/// Returns a direct message of a peer to a node, with that node's number in front.
 fn direct(signed: bool, from: u32, to: u32, topic: &str, number: u16) -> Bytes {
     let config = Config {
         direct: true,
@@ -427,7 +430,7 @@ fn direct(signed: bool, from: u32, to: u32, topic: &str, number: u16) -> Bytes {
         .expect("the message")
 }
 
-/// What leaves as one: either one thing, or messages within the limits of packs, no two of them the same.
+/// Checks an RPC: it is a single item, or distinct messages within the limits of packs.
 fn check_pack(bytes: &Bytes, rpc: &Rpc, config: &Config) {
     let messages: Vec<&Bytes> = rpc.publish.iter().chain(&rpc.direct).collect();
     assert!(messages.len() <= config.limits.messages && bytes.len() <= config.limits.rpc);
@@ -440,10 +443,10 @@ fn check_pack(bytes: &Bytes, rpc: &Rpc, config: &Config) {
         assert!(rpc.subscriptions.is_empty() && rpc.control.is_none() && rpc.hello.is_none());
     }
     let different: BTreeSet<&&Bytes> = messages.iter().collect();
-    assert_eq!(different.len(), messages.len(), "twice in a pack");
+    assert_eq!(different.len(), messages.len(), "a duplicate in a pack");
 }
 
-/// An RPC of a kind from 15 to 23.
+/// Returns an RPC of a kind from 15 to 23.
 fn rpc(kind: u8, signed: bool, from: u32, topic: &str, number: u16) -> Bytes {
     let name = || Some(topic.to_owned());
     let message = |number| message(signed, from, topic, number);
@@ -473,7 +476,7 @@ fn rpc(kind: u8, signed: bool, from: u32, topic: &str, number: u16) -> Bytes {
                     signed_peer_record: None,
                 })
                 .collect(),
-            // The largest stands for all that are too large.
+            // The largest one represents all that are too large.
             backoff: Some(if number == u16::MAX {
                 u64::MAX
             } else {

@@ -1,5 +1,5 @@
-//! Gossipsub's bytes beside those of others: RPCs as rust-protobuf writes and reads them by the specifications' schema, and
-//! peer ids and signatures as rust-libp2p's crate for identities makes and verifies them.
+//! Gossipsub's encoding compared with other implementations: RPCs with rust-protobuf and the specifications'
+//! schema, and peer ids and signatures with rust-libp2p's identity crate.
 
 use std::sync::Arc;
 
@@ -18,7 +18,7 @@ use proptest::prelude::*;
 use prost::Message as _;
 use protobuf::reflect::ReflectValueBox;
 
-/// Limits that nothing here comes near to, and no topic too short.
+/// Limits that no test input reaches.
 fn limits() -> Limits {
     Limits {
         id: 1 << 10,
@@ -108,7 +108,7 @@ fn bytes(len: std::ops::Range<usize>) -> impl Strategy<Value = Bytes> {
     vec(any::<u8>(), len).prop_map(Bytes::from)
 }
 
-/// A topic: any text of so many characters, and now and then one whose length takes two bytes.
+/// Generates a topic: any text, occasionally with a length that takes two bytes.
 fn topic() -> impl Strategy<Value = Option<String>> {
     prop_oneof![
         9 => "\\PC{1,20}",
@@ -195,7 +195,7 @@ prop_compose! {
 
 proptest! {
     #[test]
-    fn rpcs_are_the_bytes_that_another_implementation_writes((own, messages) in any_rpc()) {
+    fn rpc_encodings_equal_those_of_rust_protobuf((own, messages) in any_rpc()) {
         let schema = Schema::new();
         let theirs = Bytes::from(rpc(&schema, &own, &messages).bytes());
         prop_assert_eq!(&own.emit(), &theirs);
@@ -209,9 +209,9 @@ proptest! {
         }
     }
 
-    /// What a policy makes, with and without a signature.
+    /// Messages of a policy, with and without a signature.
     #[test]
-    fn messages_are_the_bytes_that_another_implementation_writes(
+    fn message_encodings_equal_those_of_rust_protobuf(
         seed: [u8; 32],
         data in bytes(0..2000),
         topic in topic(),
@@ -225,7 +225,7 @@ proptest! {
     }
 
     #[test]
-    fn keys_have_the_same_ids(seed: [u8; 32]) {
+    fn peer_ids_equal_those_of_libp2p(seed: [u8; 32]) {
         let (key, policy) = (key(&seed), signing(&seed));
         let author = policy.author().expect("it signs");
         prop_assert_eq!(author.as_bytes(), key.public().to_peer_id().to_bytes());
@@ -237,13 +237,14 @@ proptest! {
     }
 
     #[test]
-    fn they_verify_what_we_sign(seed: [u8; 32], data in bytes(0..2000), topic in topic(), seqno: u64) {
+    fn libp2p_verifies_our_signatures(seed: [u8; 32], data in bytes(0..2000), topic in topic(), seqno: u64) {
         let own = signing(&seed).make(&topic.unwrap_or_default(), data, seqno);
         let signature = own.signature.clone().expect("signed");
         let author = own.from.clone().expect("an author");
         let text = signed_text(&own);
         let id = libp2p_identity::PeerId::from_bytes(&author).expect("an id");
-        // An id of an identity hash is the key, which is how they find the key of a message without one.
+        // An id with the identity hash contains the key, which other implementations use for a message
+        // without a key.
         let key = PublicKey::try_decode_protobuf(id.as_ref().digest()).expect("a key");
         prop_assert!(key.verify(&text, &signature));
         let mut other = text;
@@ -252,7 +253,7 @@ proptest! {
     }
 
     #[test]
-    fn we_verify_what_they_sign(
+    fn we_verify_signatures_of_libp2p(
         seed: [u8; 32],
         data in bytes(0..2000),
         topic in topic(),
@@ -282,18 +283,18 @@ proptest! {
     }
 }
 
-/// Their key from these bytes, which are the private key.
+/// Returns libp2p's key pair for this private key.
 fn key(seed: &[u8; 32]) -> Keypair {
     Keypair::ed25519_from_bytes(*seed).expect("32 bytes")
 }
 
-/// Ours.
+/// Returns our policy for this private key.
 fn signing(seed: &[u8; 32]) -> Signing {
     let key = PrivateKey::ed25519(seed);
     Signing::strict(Arc::from(Registry::default().signer(&key).expect("a key"))).expect("ed25519")
 }
 
-/// What is signed of a message, as rust-protobuf writes it.
+/// Returns the signed bytes of a message, as rust-protobuf encodes them.
 fn signed_text(own: &Message) -> Vec<u8> {
     let bare = Message {
         signature: None,

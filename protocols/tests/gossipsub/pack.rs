@@ -1,4 +1,5 @@
-//! Messages that wait for a peer at the same time leave together: in their order, within bounds, and as anybody reads them.
+//! Messages that are queued for one peer at the same time are sent together: in order, within limits, and
+//! readable by any implementation.
 
 use crate::net::{Node, alone, beat, events, ms, secs, sent, signing};
 use crate::schema::Schema;
@@ -30,7 +31,7 @@ fn control(control: ControlMessage) -> Bytes {
     .emit()
 }
 
-/// A node with a peer that takes nothing yet.
+/// Returns a node with a peer that accepts nothing yet.
 fn held(pack: usize, messages: usize, policy: Signing) -> Engine<Node> {
     let limits = Limits {
         messages,
@@ -55,7 +56,7 @@ fn released(engine: &mut Engine<Node>) -> Vec<Bytes> {
         .collect()
 }
 
-/// What another node makes of RPCs: the data, none of which is within a pack.
+/// Returns the data that another node receives from these RPCs; none of it shares a pack's buffer.
 fn delivered(rpcs: &[Bytes], policy: Signing) -> Vec<Bytes> {
     let mut other = alone(Config::default(), policy, 2);
     sent(&mut other, secs(LATE));
@@ -69,14 +70,14 @@ fn delivered(rpcs: &[Bytes], policy: Signing) -> Vec<Bytes> {
         _ => None,
     });
     let received: Vec<Bytes> = received.collect();
-    assert_eq!(forwarded, received.len(), "to the other peer");
+    assert_eq!(forwarded, received.len(), "forwarded to the other peer");
     received
 }
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
     #[test]
-    fn messages_leave_together_in_their_order_and_within_bounds(
+    fn messages_are_sent_together_in_order_and_within_limits(
         messages in vec((0..400_usize, prop::bool::weighted(0.2)), 1..60),
         aged in 0..10_usize,
         pack in prop_oneof![Just(0), 200..3000_usize],
@@ -123,7 +124,7 @@ proptest! {
 }
 
 #[test]
-fn parts_are_the_rpcs_and_only_messages_are_packed() {
+fn parts_concatenate_to_the_rpcs_and_only_messages_are_packed() {
     let mut engine = held(1 << 10, 100, Signing::StrictNoSign);
     let mut twin = held(1 << 10, 100, Signing::StrictNoSign);
     for engine in [&mut engine, &mut twin] {
@@ -152,12 +153,12 @@ fn parts_are_the_rpcs_and_only_messages_are_packed() {
     let others = std::iter::from_fn(|| twin.poll_transmit(ms(0)));
     let others: Vec<Bytes> = others.map(|transmit| transmit.rpc).collect();
     assert_eq!(rpcs, others);
-    // 120 bytes of 1024.
+    // Eight messages of about 120 bytes fit into 1024 bytes.
     assert_eq!(rpcs.len(), 2 + 40_usize.div_ceil(8));
 }
 
 #[test]
-fn what_came_in_a_pack_is_kept_for_itself() {
+fn messages_of_a_pack_are_kept_separately() {
     for policy in [signing(0), Signing::StrictNoSign] {
         let mut engine = held(1 << 16, 100, policy.clone());
         let mut ids = Vec::new();
@@ -183,7 +184,7 @@ fn what_came_in_a_pack_is_kept_for_itself() {
             assert!(!within.contains(&received.data.as_ptr()));
         }
         sent(&mut other, secs(LATE));
-        // Who asks for one gets this one, written as it came.
+        // A peer that requests one gets exactly this one, encoded as it arrived.
         for (id, message) in ids.into_iter().zip(publish) {
             let message_ids = vec![id.into()];
             let iwant = vec![ControlIWant { message_ids }];
@@ -198,7 +199,8 @@ fn what_came_in_a_pack_is_kept_for_itself() {
     }
 }
 
-/// Who is told that a message need not be sent, when one of so many bytes comes, and who gets it.
+/// Returns the peers that get an IDONTWANT when a message of this length arrives, and those that get the
+/// message.
 fn told(engine: &mut Engine<Node>, len: usize) -> (Vec<u32>, Vec<u32>) {
     let message = Signing::StrictNoSign.make("t", data(len, len), 0);
     engine.handle_rpc(secs(LATE), &Node(1), &frame(&message.encode_to_vec()));
@@ -218,7 +220,7 @@ fn told(engine: &mut Engine<Node>, len: usize) -> (Vec<u32>, Vec<u32>) {
 }
 
 #[test]
-fn who_gets_a_message_at_once_is_not_told_that_it_is_here() {
+fn a_peer_that_gets_a_message_at_once_gets_no_idontwant() {
     let config = Config {
         pack: 2000,
         idontwant_threshold: 1000,
@@ -232,9 +234,9 @@ fn who_gets_a_message_at_once_is_not_told_that_it_is_here() {
     assert_eq!(
         told(&mut engine, 2000),
         (vec![2, 3, 4, 5], vec![2, 3, 4, 5]),
-        "that takes longer"
+        "a message that is not sent at once"
     );
-    // Much waits for one, which is told as soon as it takes something.
+    // One peer has a long queue, and gets the IDONTWANT as soon as it accepts anything.
     engine.set_writable(&Node(3), false);
     for len in 1200..1202 {
         told(&mut engine, len);

@@ -1,4 +1,4 @@
-//! The specifications' schema as rust-protobuf has it: messages that are made and read by the names of their fields.
+//! The specifications' schema in rust-protobuf: messages that are built and parsed by field names.
 
 use protobuf::descriptor::field_descriptor_proto::{Label, Type};
 use protobuf::descriptor::{DescriptorProto, FieldDescriptorProto, FileDescriptorProto};
@@ -10,7 +10,7 @@ const SCHEMA: &str = include_str!("rpc.proto");
 
 pub(crate) struct Schema(FileDescriptor);
 
-/// A message in the making.
+/// A message that is being built.
 pub(crate) struct Fields {
     kind: MessageDescriptor,
     pub(crate) message: Box<dyn MessageDyn>,
@@ -62,7 +62,7 @@ impl Schema {
         Fields { kind, message }
     }
 
-    /// What it makes of these bytes, written again.
+    /// Parses these bytes and encodes the result again.
     pub(crate) fn read_and_write(&self, name: &str, bytes: &[u8]) -> Vec<u8> {
         let kind = self.message(name).kind;
         let message = kind.parse_from_bytes(bytes).expect("a message");

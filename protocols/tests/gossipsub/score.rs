@@ -1,4 +1,4 @@
-//! Peer scores, and how gossipsub bears peers that misbehave.
+//! Peer scores, and the reaction to misbehaving peers.
 
 use std::time::Duration;
 
@@ -61,7 +61,7 @@ fn ihave(ids: impl Iterator<Item = u32>) -> Bytes {
     })
 }
 
-/// A message of "t" that nobody signed.
+/// Returns an unsigned message of "t".
 fn message(number: usize) -> Bytes {
     frame(
         &Signing::StrictNoSign
@@ -103,7 +103,7 @@ fn p1_grows_with_the_time_in_the_mesh_up_to_its_cap() {
 }
 
 #[test]
-fn p2_counts_who_was_first_up_to_its_cap_and_decays() {
+fn p2_counts_first_deliveries_up_to_its_cap_and_decays() {
     let mut engine = engine(2);
     engine.handle_rpc(ms(0), &Node(1), &message(1));
     engine.handle_rpc(ms(0), &Node(2), &message(1));
@@ -115,7 +115,7 @@ fn p2_counts_who_was_first_up_to_its_cap_and_decays() {
     assert_score(&engine, ms(0), 1, 10.0);
     engine.handle_rpc(ms(0), &Node(1), &prune(None, 0));
     beat(&mut engine, secs(10));
-    // Nine or ten decays have passed, as the first heartbeat came.
+    // Nine or ten decays have passed, depending on the first heartbeat.
     let score = engine.score(secs(10), &Node(1));
     assert!(
         (10.0 * 0.98_f64.powi(10) - 1e-9..10.0 * 0.98_f64.powi(9) + 1e-9).contains(&score),
@@ -133,11 +133,11 @@ fn silent() -> TopicScoreParams {
 }
 
 #[test]
-fn p3_puts_out_who_forwards_too_little_and_p3b_remembers_it() {
+fn p3_prunes_a_peer_that_forwards_too_little_and_p3b_remembers_it() {
     let mut engine = alone(with_topic(silent()), Signing::StrictNoSign, 2);
     let mut number = 0;
     for second in 0..31 {
-        // The second peer forwards, if late; the first does not.
+        // The second peer forwards, but late; the first does not.
         for _ in 0..2 {
             number += 1;
             let now = secs(second);
@@ -150,7 +150,7 @@ fn p3_puts_out_who_forwards_too_little_and_p3b_remembers_it() {
     let score = engine.score(secs(32), &Node(1));
     assert!((-16.0..-15.0).contains(&score), "{score}");
     assert!(engine.score(secs(32), &Node(2)) > 0.0);
-    // It may not come back at once.
+    // It may not return at once.
     engine.handle_rpc(secs(32), &Node(1), &graft());
     assert_eq!(engine.mesh("t").count(), 1);
 }
@@ -182,12 +182,12 @@ fn p4_is_the_square_of_invalid_messages() {
         engine.handle_rpc(ms(0), &Node(1), &forged(1));
         assert_score(&engine, ms(0), 1, -f64::from(count * count));
     }
-    // The true one is not kept away by it.
+    // It does not suppress the authentic message.
     let good = signing(1).make("t", Bytes::from_static(b"x"), 1).encode_to_vec();
     events(&mut engine);
     engine.handle_rpc(ms(0), &Node(1), &frame(&good));
     assert!(matches!(&events(&mut engine)[..], [Event::Message(_)]));
-    // Nor does it count any more once that is known; another one does, and the next is not even looked at.
+    // After that, a further one does not count; another one does, and the next is ignored.
     for number in [1, 2, 3] {
         engine.handle_rpc(ms(0), &Node(1), &forged(number));
     }
@@ -196,7 +196,7 @@ fn p4_is_the_square_of_invalid_messages() {
 }
 
 #[test]
-fn p5_is_what_the_application_says() {
+fn p5_is_the_applications_score() {
     let mut engine = engine(2);
     engine.set_app_specific_score(&Node(1), -3.0);
     engine.set_app_specific_score(&Node(2), f64::NAN);
@@ -207,7 +207,7 @@ fn p5_is_what_the_application_says() {
 }
 
 #[test]
-fn p6_is_the_square_of_those_too_many_at_one_address() {
+fn p6_is_the_square_of_surplus_peers_at_one_address() {
     let mut engine = engine(1);
     let first = 1 << 24;
     for number in 0..13 {
@@ -234,7 +234,7 @@ fn p7_is_the_square_of_misbehaviour_and_is_kept_when_a_peer_leaves() {
     assert_score(&engine, ms(0), 1, 0.0);
     add(&mut engine, ms(1), 1, true);
     assert_score(&engine, ms(1), 1, -40.0);
-    // The backoff, too, outlasts the connection.
+    // The backoff outlasts the connection as well.
     beat(&mut engine, secs(50));
     assert_eq!(engine.mesh("t").count(), 0);
     engine.remove_peer(secs(50), &Node(1));
@@ -245,7 +245,7 @@ fn p7_is_the_square_of_misbehaviour_and_is_kept_when_a_peer_leaves() {
 }
 
 #[test]
-fn a_backoff_is_obeyed_and_none_is_longer_than_it_may_be() {
+fn a_backoff_is_honoured_and_limited() {
     for (told, least) in [(Some(5), 5), (None, 60), (Some(0), 60), (Some(u64::MAX), 3600)] {
         let mut engine = engine(1);
         engine.handle_rpc(ms(0), &Node(1), &prune(told, 0));
@@ -281,13 +281,13 @@ fn a_graft_in_a_backoff_is_pruned_and_scored() {
     assert_eq!((control.prune.len(), control.prune[0].backoff), (1, Some(60)));
     assert_eq!(engine.mesh("t").count(), 0);
     assert!(engine.score(secs(20), &Node(1)) < 41.0);
-    // It begins anew.
+    // The backoff starts again.
     engine.handle_rpc(secs(79), &Node(1), &graft());
     assert_eq!(engine.mesh("t").count(), 0);
 }
 
 #[test]
-fn peers_of_an_exchange_are_taken_from_the_trusted_and_not_more_than_there_should_be() {
+fn peer_exchange_is_accepted_from_trusted_peers_and_limited() {
     let mut engine = engine(2);
     engine.set_app_specific_score(&Node(2), 30.0);
     events(&mut engine);
@@ -308,7 +308,7 @@ fn peers_of_an_exchange_are_taken_from_the_trusted_and_not_more_than_there_shoul
 }
 
 #[test]
-fn who_floods_with_ihave_is_asked_a_little_and_then_not_heard_any_more() {
+fn a_flood_of_ihave_causes_few_requests_and_is_then_ignored() {
     let mut engine = engine(1);
     let mut asked = 0;
     for second in 0..20 {
@@ -333,7 +333,7 @@ fn who_floods_with_ihave_is_asked_a_little_and_then_not_heard_any_more() {
 }
 
 #[test]
-fn who_keeps_its_promises_is_not_blamed() {
+fn kept_promises_are_not_penalised() {
     let mut engine = engine(8);
     let id = |number: usize| {
         let made = Signing::StrictNoSign.make("t", format!("{number}").into(), 0);
@@ -359,7 +359,7 @@ fn who_keeps_its_promises_is_not_blamed() {
 }
 
 #[test]
-fn who_floods_with_iwant_gets_each_message_so_often() {
+fn a_flood_of_iwant_gets_each_message_a_limited_number_of_times() {
     let mut engine = engine(1);
     let published = engine
         .publish(ms(0), "t", Bytes::from_static(b"x"))
@@ -381,7 +381,7 @@ fn who_floods_with_iwant_gets_each_message_so_often() {
 }
 
 #[test]
-fn a_message_that_comes_again_is_delivered_once_until_it_is_forgotten() {
+fn a_duplicate_is_not_delivered_until_the_message_is_forgotten() {
     let mut engine = engine(3);
     events(&mut engine);
     for at in [0, 1, 60, 119] {
@@ -394,7 +394,7 @@ fn a_message_that_comes_again_is_delivered_once_until_it_is_forgotten() {
 }
 
 #[test]
-fn what_cannot_be_read_is_counted_and_scored() {
+fn malformed_rpcs_are_counted_and_scored() {
     let mut engine = engine(1);
     for bad in [&b"\xff"[..], b"\x0a\x02\x08\x01", b"\x12\x02\x12\x00"] {
         let before = engine.score(ms(0), &Node(1));
@@ -407,7 +407,7 @@ fn what_cannot_be_read_is_counted_and_scored() {
 }
 
 #[test]
-fn own_messages_that_come_back_are_not_delivered() {
+fn own_messages_that_return_are_not_delivered() {
     let mut engine = alone(Config::default(), signing(0), 2);
     sent(&mut engine, ms(0));
     events(&mut engine);
@@ -443,7 +443,7 @@ fn subscriptions_of_a_peer_and_of_all_are_bounded() {
 }
 
 #[test]
-fn peers_beyond_the_limit_are_refused_but_explicit_ones() {
+fn peers_beyond_the_limit_are_refused_except_explicit_ones() {
     let config = Config {
         max_peers: 3,
         ..Config::default()
@@ -461,9 +461,10 @@ fn peers_beyond_the_limit_are_refused_but_explicit_ones() {
     assert_eq!(engine.peers().count(), 4);
 }
 
-/// However many turn to a node, those that it turns to itself find room: otherwise a crowd could keep it from all others.
+/// Outbound peers find room regardless of the number of inbound peers: otherwise many attackers could isolate
+/// a node.
 #[test]
-fn a_crowd_leaves_room_for_those_whom_a_node_turns_to() {
+fn many_inbound_peers_leave_room_for_outbound_peers() {
     let mut engine = alone(Config::default(), Signing::StrictNoSign, 0);
     let connection = |outbound| Connection {
         version: Version::V1_2,
@@ -481,15 +482,11 @@ fn a_crowd_leaves_room_for_those_whom_a_node_turns_to() {
     }
     let refused = engine.add_peer(ms(0), &Node(3001), connection(false));
     assert!(matches!(refused, Err(Error::Limit { limit: 768, .. })));
-    assert_eq!(
-        engine.peers().count(),
-        768 + 20,
-        "who is refused anew stays what it was"
-    );
+    assert_eq!(engine.peers().count(), 768 + 20, "a refused peer keeps its state");
 }
 
 #[test]
-fn better_peers_are_grafted_where_a_mesh_does_little() {
+fn a_mesh_with_low_scores_grafts_better_peers() {
     let mut engine = engine(12);
     let mesh: Vec<u32> = engine.mesh("t").map(|peer| peer.0).collect();
     assert_eq!(mesh.len(), 6);
@@ -503,7 +500,7 @@ fn better_peers_are_grafted_where_a_mesh_does_little() {
     assert_eq!(engine.mesh("t").count(), 8);
 }
 
-/// Peers from the first to the last one send a GRAFT; whether each is in the mesh then.
+/// Lets the peers in this range send a GRAFT. Returns the number of peers that are in the mesh afterwards.
 fn grafted(engine: &mut Engine<Node>, now: Duration, peers: std::ops::RangeInclusive<u32>) -> usize {
     for peer in peers.clone() {
         engine.handle_rpc(now, &Node(peer), &graft());
@@ -516,7 +513,7 @@ fn grafted(engine: &mut Engine<Node>, now: Duration, peers: std::ops::RangeInclu
 }
 
 #[test]
-fn who_never_delivered_finds_little_room_in_a_mesh_but_newcomers_do() {
+fn idle_peers_find_little_room_in_a_mesh_but_newcomers_do() {
     let every = secs(600);
     let mut config = with_topic(TopicScoreParams::default());
     let score = config.score.as_mut().expect("scores");
@@ -527,12 +524,12 @@ fn who_never_delivered_finds_little_room_in_a_mesh_but_newcomers_do() {
     for peer in &before[d_lo..] {
         engine.handle_rpc(ms(0), peer, &prune(None, 0));
     }
-    // One of them delivered something, and comes in; then the mesh has a place more than `d_lo`.
+    // One of them delivered something, and is accepted; then the mesh has one peer more than `d_lo`.
     let out: Vec<u32> = (1..=100).filter(|peer| !before.contains(&Node(*peer))).collect();
     engine.handle_rpc(secs(1), &Node(out[0]), &message(1));
     engine.handle_rpc(secs(31), &Node(out[0]), &graft());
     assert_eq!(engine.mesh("t").count(), d_lo + 1);
-    // Of all others, one comes in each time.
+    // Of all others, one is accepted each time.
     let idle: Vec<Node> = out[1..].iter().map(|peer| Node(*peer)).collect();
     let mut taken = 0;
     for (number, peer) in (0..).zip(idle.iter().take(64)) {
@@ -541,13 +538,13 @@ fn who_never_delivered_finds_little_room_in_a_mesh_but_newcomers_do() {
         taken += usize::from(engine.mesh("t").any(|of| of == peer));
     }
     assert!((3..=5).contains(&taken), "{taken} in four times as long");
-    // Newcomers come in until there are `d_hi`.
+    // Newcomers are accepted up to `d_hi`.
     let now = secs(31) + every * 4;
     for peer in 201..=220 {
         add(&mut engine, now, peer, false);
     }
     assert_eq!(grafted(&mut engine, now, 201..=220), d_hi - d_lo - 1 - taken);
-    // Without scores that ask for it all are alike.
+    // Without scores that require proof, all peers are equal.
     let score = config.score.as_mut().expect("scores");
     score.newcomer_time = Duration::MAX;
     let mut engine = alone(config, Signing::StrictNoSign, 20);
@@ -556,7 +553,7 @@ fn who_never_delivered_finds_little_room_in_a_mesh_but_newcomers_do() {
 }
 
 #[test]
-fn a_peer_of_a_low_score_is_told_nothing() {
+fn a_peer_with_a_low_score_gets_nothing() {
     let mut engine = engine(8);
     let (out, low) = (engine.mesh("t").map(|peer| peer.0).collect::<Vec<_>>(), -60.0);
     let outside = (1..=8).find(|peer| !out.contains(peer)).expect("one");
@@ -579,18 +576,18 @@ fn refused(change: impl FnOnce(&mut ScoreConfig)) -> String {
 }
 
 #[test]
-fn score_configurations_are_held_against_what_they_should_bring_about() {
+fn score_configurations_without_the_required_effects_are_refused() {
     ScoreConfig::default().check().expect("the default");
     Config::default().check().expect("the default");
     with_topic(silent()).check().expect("with P3");
     let topic = |params: TopicScoreParams| move |config: &mut ScoreConfig| config.other_topics = Some(params);
-    // The fault of CVE-2022-47547: staying is worth more than not forwarding costs.
+    // The fault of CVE-2022-47547: the reward for staying exceeds the penalty for not forwarding.
     let idle = TopicScoreParams {
         time_in_mesh_weight: 1.0,
         ..silent()
     };
     assert!(refused(topic(idle)).contains("forwards nothing in a mesh"));
-    // And its kin: what is earned in one topic pays for silence in another.
+    // A related fault: the score of one topic compensates for silence in another.
     let rich = TopicScoreParams {
         first_message_deliveries_weight: 10.0,
         ..TopicScoreParams::default()
@@ -613,7 +610,7 @@ fn score_configurations_are_held_against_what_they_should_bring_about() {
 }
 
 #[test]
-fn messages_have_limits_of_their_own() {
+fn messages_have_separate_limits() {
     let limits = Limits::default();
     let mut message = Message {
         topic: Some(topic()),

@@ -1,4 +1,4 @@
-//! The bytes of gossipsub's RPCs, written out by hand from protobuf's rules, and its signatures.
+//! The encoding of gossipsub's RPCs, written by hand from the rules of protobuf, and its signatures.
 
 use std::sync::Arc;
 
@@ -36,7 +36,7 @@ fn signed() -> (Signing, Message) {
     (signing, message)
 }
 
-/// Every field of the schema once.
+/// Returns an RPC with every field of the schema once, and its encoding.
 fn full() -> (Rpc, Vec<u8>) {
     let id = |byte: u8| vec![Bytes::from(vec![byte; 2])];
     let rpc = Rpc {
@@ -87,14 +87,14 @@ fn full() -> (Rpc, Vec<u8>) {
 }
 
 #[test]
-fn every_field_is_written_as_protobuf_says() {
+fn every_field_is_encoded_as_protobuf() {
     let (rpc, written) = full();
     assert_eq!(rpc.emit(), written);
     assert_eq!(parse(&written), Ok(rpc));
 }
 
 #[test]
-fn a_message_is_written_as_protobuf_says() {
+fn a_message_is_encoded_as_protobuf() {
     let (_, message) = signed();
     let (from, signature) = (
         message.from.clone().expect("it"),
@@ -120,7 +120,7 @@ fn a_message_is_written_as_protobuf_says() {
 
 /// The key of libp2p's specification of peer ids, "Test vectors".
 #[test]
-fn an_authors_id_is_its_key_in_protobuf_as_its_own_hash() {
+fn an_authors_id_is_the_identity_hash_of_its_key() {
     let key = b"\x1e\xd1\xe8\xfa\xe2\xc4\xa1\x44\xb8\xbe\x8f\xd4\xb4\x7b\xf3\xd3\xb3\x4b\x87\x1c\x3c\xac\xf6\x01\x0f\x0e\x42\xd4\x74\xfc\xe2\x7e";
     let author = Author::new(key);
     assert_eq!(author.encoded_key(), [b"\x08\x01\x12\x20", &key[..]].concat());
@@ -132,7 +132,7 @@ fn an_authors_id_is_its_key_in_protobuf_as_its_own_hash() {
 }
 
 #[test]
-fn what_is_signed_is_the_prefix_and_the_message_without_signature_and_key() {
+fn the_signature_covers_the_prefix_and_the_message_without_signature_and_key() {
     let (signing, message) = signed();
     let bare = Message {
         signature: None,
@@ -155,7 +155,7 @@ fn what_is_signed_is_the_prefix_and_the_message_without_signature_and_key() {
 }
 
 #[test]
-fn a_changed_message_is_not_the_authors() {
+fn a_modified_message_fails_verification() {
     let (signing, message) = signed();
     let good = message.encode_to_vec();
     assert_eq!(signing.check_signature(&message, &good), Ok(()));
@@ -168,7 +168,7 @@ fn a_changed_message_is_not_the_authors() {
         });
         assert!(!taken, "byte {at} was changed");
     }
-    // Fields that nobody knows are signed, too.
+    // Unknown fields are signed as well.
     let more = [&good[..], b"\x38\x01"].concat();
     assert_eq!(
         signing.check_signature(&message, &more),
@@ -177,7 +177,7 @@ fn a_changed_message_is_not_the_authors() {
 }
 
 #[test]
-fn strict_sign_wants_every_field() {
+fn strict_sign_requires_every_field() {
     let (signing, message) = signed();
     let without = |change: fn(&mut Message)| {
         let mut message = message.clone();
@@ -214,7 +214,7 @@ fn strict_sign_wants_every_field() {
 }
 
 #[test]
-fn strict_no_sign_wants_none_of_them() {
+fn strict_no_sign_forbids_every_field() {
     let signing = Signing::StrictNoSign;
     let message = signing.make("t", Bytes::from_static(b"abc"), 9);
     assert_eq!(message.encode_to_vec(), b"\x12\x03abc\x22\x01t");
@@ -244,7 +244,7 @@ fn strict_no_sign_wants_none_of_them() {
     assert_eq!(signing.message_id(&message)[..4], [0xba, 0x78, 0x16, 0xbf]);
 }
 
-/// Each field at its limit and one beyond it.
+/// Each field at its limit, and one beyond it.
 #[test]
 #[allow(clippy::too_many_lines, reason = "one case for each limit")]
 fn every_limit_holds_exactly() {
@@ -354,7 +354,7 @@ fn every_limit_holds_exactly() {
 }
 
 #[test]
-fn fields_of_the_wrong_type_or_twice_are_refused() {
+fn fields_of_the_wrong_type_and_repeated_fields_are_refused() {
     for (bad, error) in [
         (&b"\x08\x01"[..], WireError::Malformed),
         (b"\x0a", WireError::Malformed),
@@ -383,19 +383,19 @@ fn fields_of_the_wrong_type_or_twice_are_refused() {
     ));
 }
 
-/// Unknown fields, of every type that there is, are passed over.
+/// Unknown fields of every type are ignored.
 #[test]
-fn what_later_versions_add_is_passed_over() {
+fn fields_of_later_versions_are_ignored() {
     let (rpc, mut written) = full();
     written.extend(b"\x38\x01\x39\0\0\0\0\0\0\0\0\x3a\x01x\x3d\0\0\0\0");
     assert_eq!(parse(&written), Ok(rpc));
 }
 
-/// A change of these bytes breaks every network that runs; it must be meant.
+/// A change of these bytes breaks every running network, so it must be deliberate.
 #[test]
-fn encodings_stay_as_they_are() {
+fn encodings_are_pinned() {
     let (mut rpc, _) = full();
-    // What is beside the specifications is pinned by what is written above.
+    // The fields beyond the specifications are pinned by the bytes above.
     (rpc.hello, rpc.direct) = (None, Vec::new());
     let (_, message) = signed();
     let mut all = rpc.emit().to_vec();
@@ -407,7 +407,7 @@ fn encodings_stay_as_they_are() {
     );
 }
 
-/// Bytes that are nearly an RPC: a real one with some of them changed.
+/// Generates nearly valid RPCs: a real one with some bytes changed.
 fn nearly() -> impl Strategy<Value = Vec<u8>> {
     vec((any::<prop::sample::Index>(), any::<u8>()), 0..4).prop_map(|changes| {
         let (_, mut written) = full();
@@ -421,7 +421,7 @@ fn nearly() -> impl Strategy<Value = Vec<u8>> {
 
 proptest! {
     #[test]
-    fn any_bytes_are_an_error_or_an_rpc_that_is_written_again(
+    fn any_bytes_are_an_error_or_an_rpc_that_round_trips(
         bytes in prop_oneof![vec(any::<u8>(), 0..64), nearly()]
     ) {
         if let Ok(rpc) = parse(&bytes) {
@@ -432,7 +432,7 @@ proptest! {
     }
 
     #[test]
-    fn any_bytes_are_an_error_or_a_message_that_is_written_again(
+    fn any_bytes_are_an_error_or_a_message_that_round_trips(
         bytes in prop_oneof![vec(any::<u8>(), 0..64), vec(any::<u8>(), 0..32).prop_map(|mut bytes| {
             bytes.extend(b"\x22\x01t");
             bytes

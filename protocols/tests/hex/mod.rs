@@ -1,8 +1,8 @@
-//! Bytes of a vector.
+//! Hexadecimal strings in test vectors.
 
 use serde_json::Value;
 
-/// The bytes that a JSON string spells.
+/// Returns the bytes of a hexadecimal JSON string.
 pub(crate) fn hex(text: &Value) -> Vec<u8> {
     let text = text.as_str().expect("a string");
     let digit = |at: usize| u8::from_str_radix(&text[at..at + 2], 16).expect("two hex digits");

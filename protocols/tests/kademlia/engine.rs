@@ -1,4 +1,4 @@
-//! One Kademlia node: what its bytes are, what it takes from others, and what it never takes.
+//! One Kademlia engine: its encoding, the requests it accepts, and those that it refuses.
 
 mod contacts;
 mod floods;

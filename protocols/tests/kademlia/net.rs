@@ -1,6 +1,6 @@
-//! A network of engines in virtual time: a queue of what happens when, and nothing else.
+//! A network of engines in virtual time: a queue of events.
 //!
-//! Each run follows from its seed. Requests and answers take 20 to 80 ms; what goes to nobody is lost.
+//! Each run follows from its seed. Requests and answers take 20 to 80 ms; messages to absent nodes are lost.
 
 #![allow(dead_code, reason = "each test and the bench uses a part")]
 
@@ -19,7 +19,8 @@ use p2p_protocols::kademlia::{
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
-/// Where a node is. Its id follows from its number, as it would from a key; a false place leads to nobody.
+/// The address of a node. Its id follows from its number, as it would from a key; a false address leads to no
+/// node.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct Place {
     pub(crate) number: u32,
@@ -29,7 +30,8 @@ pub(crate) struct Place {
 }
 
 impl Place {
-    /// Numbers below 2^24 are in one private network; others are public addresses.
+    /// Returns the address of a node. Numbers below 2^24 are in one private network; others are public
+    /// addresses.
     pub(crate) fn new(number: u32) -> Self {
         let ip = if number < 1 << 24 {
             number | 10 << 24
@@ -44,7 +46,7 @@ impl Place {
         }
     }
 
-    /// One of several places where that node is not; 0 is where it is.
+    /// Returns one of several false addresses of that node; 0 is the true one.
     pub(crate) fn wrong(number: u32, falsehood: u16) -> Self {
         let mut place = Self::new(number);
         place.is_false = falsehood > 0;
@@ -70,7 +72,7 @@ impl Addr for Place {
     }
 }
 
-/// An id that looks random (`SplitMix64`).
+/// Returns an id that looks random (`SplitMix64`).
 pub(crate) fn id(number: u64) -> PeerId {
     let mut bytes = [0; 32];
     for (at, chunk) in (1_u64..).zip(bytes.chunks_mut(8)) {
@@ -82,7 +84,7 @@ pub(crate) fn id(number: u64) -> PeerId {
     PeerId::new(bytes)
 }
 
-/// Records that say which version they are: any bytes, the first of which is the version.
+/// Accepts records with a version: any bytes, the first of which is the version.
 struct Versioned;
 
 impl p2p_protocols::kademlia::Validator for Versioned {
@@ -107,16 +109,16 @@ pub(crate) fn rules(config: &Config) -> Arc<Rules<Place>> {
     Arc::new(Rules::new(*config, parse, Versioned))
 }
 
-/// How a hostile node answers.
+/// The lies of a hostile node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Lie {
-    /// It names the hostile nodes nearest to what is looked for, and has no record.
+    /// It names the hostile nodes nearest to the target, and has no record.
     Friends,
-    /// It names nodes very near to what is looked for that do not exist.
+    /// It names non-existent nodes very near to the target.
     Inventions,
     /// It names the right nodes at false addresses.
     Addresses,
-    /// It names the right nodes, each of them three times, at three false addresses of its own.
+    /// It names each of the right nodes three times, at three different false addresses.
     Thrice,
     /// It never answers.
     Silence,
@@ -129,7 +131,7 @@ enum Happening {
     Wake(u32),
 }
 
-/// What happens, in order of time. It moves about in the queue, so it is short.
+/// An event, ordered by time. It is moved in the queue, so it is small.
 struct Due {
     when: (Duration, u64),
     happening: Box<Happening>,
@@ -159,14 +161,14 @@ pub(crate) struct Net {
     pub(crate) now: Duration,
     pub(crate) rng: StdRng,
     pub(crate) engines: HashMap<u32, Box<Engine<Place>>>,
-    /// Numbers of those that are there, hostile ones among them.
+    /// Numbers of the live nodes, including hostile ones.
     pub(crate) live: Vec<u32>,
     pub(crate) hostile: HashMap<u32, Lie>,
     pub(crate) done: HashMap<(u32, OpId), (Outcome<Place>, Progress)>,
-    /// Only if it is watched: it takes more memory than the engines do.
+    /// Set only if it is watched, because it takes more memory than the engines.
     pub(crate) progress: HashMap<(u32, OpId), Vec<Progress>>,
     pub(crate) watch: bool,
-    /// Requests that arrived somewhere, and their bytes and those of their answers.
+    /// Delivered requests, and the bytes of these and of their answers.
     pub(crate) traffic: (u64, u64),
     rules: Arc<Rules<Place>>,
     queue: BinaryHeap<Reverse<Due>>,
@@ -196,7 +198,7 @@ impl Net {
         }
     }
 
-    /// A network of `count` nodes that have joined one after the other, each through three that were there.
+    /// Creates a network of `count` nodes that joined one after another, each through three live nodes.
     pub(crate) fn joined(seed: u64, count: usize, config: &Config) -> Self {
         let mut net = Self::new(seed, config);
         for _ in 0..count {
@@ -208,7 +210,7 @@ impl Net {
         net
     }
 
-    /// A node that knows nobody.
+    /// Adds a node without contacts.
     pub(crate) fn add(&mut self) -> u32 {
         let number = self.next;
         self.next += 1;
@@ -240,7 +242,7 @@ impl Net {
         let mut bootstraps = Vec::new();
         while others && bootstraps.len() < 3 {
             let other = self.random();
-            // The first one is honest: who is told of liars alone is in their network and in no other.
+            // The first one is honest: a node that is told of liars only is in their network and in no other.
             if other != number && !(bootstraps.is_empty() && self.hostile.contains_key(&other)) {
                 bootstraps.push(Place::new(other));
             }
@@ -248,7 +250,7 @@ impl Net {
         self.with(number, |engine, now| engine.join(now, &bootstraps).expect("room"))
     }
 
-    /// Does something with a node, and takes over what it wants.
+    /// Performs an action on a node, and processes its effects.
     pub(crate) fn with<T>(&mut self, number: u32, work: impl FnOnce(&mut Engine<Place>, Duration) -> T) -> T {
         let engine = self.engines.get_mut(&number).expect("a node of this number");
         let result = work(engine, self.now);
@@ -260,7 +262,7 @@ impl Net {
         self.done.get(&(number, op))
     }
 
-    /// Goes on until this operation is done.
+    /// Runs until this operation is done.
     pub(crate) fn finish(&mut self, number: u32, op: OpId) -> (Outcome<Place>, Progress) {
         let limit = self.now + Duration::from_mins(10);
         while !self.done.contains_key(&(number, op)) {
@@ -275,7 +277,7 @@ impl Net {
         self.now = until;
     }
 
-    /// The `count` nodes nearest to an id, without one, among those that `which` says.
+    /// Returns the `count` nodes nearest to an id, without one, among those that `which` accepts.
     pub(crate) fn nearest(
         &self,
         target: &PeerId,
@@ -310,7 +312,7 @@ impl Net {
         self.now + Duration::from_micros(self.rng.random_range(20_000..80_000))
     }
 
-    /// Takes over what a node wants to send, say and be woken for.
+    /// Processes the transmits, events and timeout of a node.
     fn settle(&mut self, number: u32) {
         let Some(mut engine) = self.engines.remove(&number) else {
             return;
@@ -346,7 +348,7 @@ impl Net {
         }
     }
 
-    /// The next thing that happens, if it happens by then.
+    /// Processes the next event, if it happens by then.
     fn step(&mut self, until: Duration) -> bool {
         if self.queue.peek().is_none_or(|Reverse(due)| due.when.0 > until) {
             return false;
@@ -369,7 +371,7 @@ impl Net {
                 }
             }
             Happening::Wake(number) => {
-                // An earlier wake was asked for in the meantime, or the node has left.
+                // An earlier wake-up was requested meanwhile, or the node has left.
                 if self.wakes.get(&number) == Some(&at) {
                     self.wakes.remove(&number);
                     self.with(number, Engine::handle_timeout);
@@ -402,7 +404,7 @@ impl Net {
         self.later(at, happening);
     }
 
-    /// What a hostile node answers to a request; to some it answers as others do.
+    /// Returns a hostile node's answer to a request; to some requests it answers like others.
     fn lie(&mut self, lie: Lie, number: u32, request: &[u8]) -> Option<Vec<u8>> {
         let request = Message::<Ask<'_>>::parse(request)?;
         let (target, wants_providers) = match request.body {
@@ -462,7 +464,7 @@ impl Net {
     }
 }
 
-/// The id of the node with this number.
+/// Returns the id of the node with this number.
 fn id_of(number: u32) -> PeerId {
     id(u64::from(number))
 }

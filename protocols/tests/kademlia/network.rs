@@ -1,4 +1,4 @@
-//! Networks of Kademlia nodes: what operations find when all is well, under churn, and among liars.
+//! Networks of Kademlia nodes: the results of operations without faults, under churn, and among liars.
 
 use std::time::Duration;
 
@@ -24,7 +24,7 @@ fn value(outcome: Outcome<Place>) -> Option<Vec<u8>> {
     }
 }
 
-/// A node puts a record, and says how many others keep it.
+/// Puts a record from a node. Returns the number of other nodes that store it.
 fn put(net: &mut Net, from: u32, key: PeerId, value: &[u8], ttl: Duration) -> usize {
     let op = net.with(from, |engine, now| {
         engine.put(now, key, value, ttl).expect("room")
@@ -40,7 +40,7 @@ fn get(net: &mut Net, by: u32, key: PeerId) -> Option<Vec<u8>> {
     value(net.finish(by, op).0)
 }
 
-/// Nodes that keep a record.
+/// Returns the number of nodes that store a record.
 fn stored(net: &Net) -> usize {
     net.engines
         .values()
@@ -63,7 +63,7 @@ fn on_a_stable_network_every_lookup_is_exact_and_short() {
             "lookup {at}"
         );
         hops += progress.hops as u32;
-        // Whoever watches sees it come.
+        // A watching application sees the progress.
         let seen = &net.progress[&(asker, op)];
         assert_eq!(seen.len(), progress.answered + progress.failed);
         assert!(
@@ -77,7 +77,7 @@ fn on_a_stable_network_every_lookup_is_exact_and_short() {
 }
 
 #[test]
-fn a_node_is_located_as_soon_as_it_answers_and_one_that_nobody_has_is_not() {
+fn a_node_is_located_as_soon_as_it_answers_and_an_absent_one_is_not() {
     let mut net = Net::joined(12, 200, &Config::default());
     let (mut requests, mut all) = (0, 0);
     for _ in 0..50 {
@@ -98,7 +98,7 @@ fn a_node_is_located_as_soon_as_it_answers_and_one_that_nobody_has_is_not() {
     }
     assert!(
         2 * requests < all,
-        "{requests} requests to locate, {all} to find all that are near"
+        "{requests} requests to locate, {all} to find all near nodes"
     );
     let asker = net.random();
     let op = net.with(asker, |engine, now| {
@@ -112,7 +112,7 @@ fn a_node_is_located_as_soon_as_it_answers_and_one_that_nobody_has_is_not() {
 }
 
 #[test]
-fn a_node_that_is_gone_is_named_but_not_located() {
+fn a_dead_node_is_named_but_not_located() {
     let mut net = Net::joined(13, 60, &Config::default());
     let (asker, gone) = (net.live[3], net.live[40]);
     net.remove(gone);
@@ -126,7 +126,7 @@ fn a_node_that_is_gone_is_named_but_not_located() {
 }
 
 #[test]
-fn steps_to_the_next_hop_end_at_the_nearest_node() {
+fn a_route_of_next_hops_ends_at_the_nearest_node() {
     let net = Net::joined(14, 300, &Config::default());
     for at in 0..100 {
         let target = id(1 << 40 | at);
@@ -143,7 +143,7 @@ fn steps_to_the_next_hop_end_at_the_nearest_node() {
 }
 
 #[test]
-fn what_was_put_is_read_by_all_and_ends_in_time() {
+fn a_put_record_is_found_by_all_and_expires() {
     let mut net = Net::joined(2, 100, &Config::default());
     let (publisher, key) = (net.random(), id(1 << 40));
     assert_eq!(put(&mut net, publisher, key, &[1, 2], HOUR), 20);
@@ -159,8 +159,8 @@ fn what_was_put_is_read_by_all_and_ends_in_time() {
 }
 
 #[test]
-fn a_record_that_is_read_spreads_along_the_way() {
-    // Tables so small that the way to a record leads past nodes that do not have it.
+fn a_record_is_cached_along_the_path_of_a_lookup() {
+    // Tables are so small that the path to a record leads past nodes that do not have it.
     let config = Config {
         k: 4,
         quorum: 1,
@@ -177,7 +177,7 @@ fn a_record_that_is_read_spreads_along_the_way() {
 }
 
 #[test]
-fn a_record_that_is_published_lasts_and_one_that_is_not_ends() {
+fn a_published_record_lasts_and_an_unpublished_one_expires() {
     let mut net = Net::joined(3, 60, &Config::default());
     let (publisher, key) = (net.random(), id(1 << 40));
     put(&mut net, publisher, key, &[1], HOUR);
@@ -187,12 +187,12 @@ fn a_record_that_is_published_lasts_and_one_that_is_not_ends() {
 }
 
 #[test]
-fn the_better_record_wins_and_mends_the_worse() {
+fn the_better_record_wins_and_replaces_the_worse() {
     let mut net = Net::joined(4, 100, &Config::default());
     let key = id(1 << 40);
     let publisher = net.random();
     put(&mut net, publisher, key, &[1], HOUR);
-    // Half of those who keep it do not hear of the new one.
+    // Half of the nodes that store it do not get the new one.
     let keepers: Vec<u32> = net
         .live
         .iter()
@@ -214,7 +214,8 @@ fn the_better_record_wins_and_mends_the_worse() {
     for reader in net.live.clone() {
         worse += usize::from(get(&mut net, reader, key) != Some(vec![2]));
     }
-    // A reader looks at a quorum alone, so the first ones may see the old one; they see it never after it is mended.
+    // A reader compares a quorum only, so the first readers may get the old record; after it is repaired,
+    // none does.
     assert!(worse <= 10, "{worse} read the worse record");
     let reader = net.random();
     assert_eq!(get(&mut net, reader, key), Some(vec![2]));
@@ -247,7 +248,7 @@ fn providers_are_found_until_they_stop() {
     all.sort();
     assert_eq!(found(&mut net), all);
     net.run_for(3 * HOUR);
-    assert_eq!(found(&mut net), all, "they say so again");
+    assert_eq!(found(&mut net), all, "providers repeat their announcements");
     for provider in &providers {
         net.with(*provider, |engine, _| assert!(engine.stop_providing(&key)));
     }
@@ -264,7 +265,8 @@ fn records_outlive_their_publishers_under_churn() {
         let publisher = net.random();
         put(&mut net, publisher, *key, &[1; 50], 24 * HOUR);
     }
-    // Sessions of a median of 10 minutes: in each minute each node leaves with a chance of 1 - 2^(-1/10).
+    // Sessions with a median of 10 minutes: in each minute, each node leaves with a probability of 1 -
+    // 2^(-1/10).
     let leaves = 1.0 - 0.5_f64.powf(0.1);
     let (mut reads, mut failures) = (0, 0);
     for _ in 0..30 {
@@ -318,7 +320,7 @@ fn lookups_among(lie: Lie) {
 }
 
 #[test]
-fn lookups_are_right_with_a_fifth_that_names_its_friends() {
+fn lookups_are_right_with_a_fifth_that_names_hostile_nodes() {
     lookups_among(Lie::Friends);
 }
 
@@ -333,9 +335,9 @@ fn lookups_are_right_with_a_fifth_that_names_the_right_nodes_at_false_addresses(
 }
 
 #[test]
-fn an_answer_with_three_false_addresses_of_one_node_does_not_hide_it() {
+fn three_false_addresses_in_one_answer_do_not_hide_a_node() {
     let mut net = Net::joined(15, 150, &Config::default());
-    // All but a fifth of those that are asked first lie, in answers to lookups alone.
+    // All but a fifth of the nodes that are asked first lie, in answers to lookups only.
     let liars: Vec<u32> = net.live.iter().copied().filter(|node| node % 4 == 0).collect();
     let mut missing = Vec::new();
     for at in 0..40 {
@@ -350,7 +352,7 @@ fn an_answer_with_three_false_addresses_of_one_node_does_not_hide_it() {
         net.hostile.clear();
         let nearest = net.nearest(&target, 10, asker, |node| !liars.contains(&node));
         let there = nearest.iter().filter(|id| found.contains(id)).count();
-        // Liars are nearer to the target than some of these and take their places.
+        // Some liars are nearer to the target and take the places of these.
         let crowded = found.len() == 20;
         let expected = if crowded {
             let all = net.nearest(&target, 20, asker, |_| true);
@@ -406,7 +408,7 @@ fn a_run_is_the_same_with_the_same_seed() {
 }
 
 #[test]
-fn a_record_that_was_found_says_for_how_long() {
+fn a_found_record_has_its_remaining_lifetime() {
     let mut net = Net::joined(10, 40, &Config::default());
     let (publisher, reader, key) = (net.live[0], net.live[1], id(1 << 40));
     put(&mut net, publisher, key, &[1], HOUR);

@@ -1,4 +1,4 @@
-//! Distances and the cache against what go-p2p was seen to do, and the cache against a model.
+//! Distances and the cache, compared with recorded results of go-p2p, and the cache with a model.
 
 use std::cmp::Ordering;
 use std::time::Duration;
@@ -29,7 +29,7 @@ fn keys(value: &Value) -> Vec<Vec<u8>> {
 }
 
 #[test]
-fn distances_are_those_of_the_vectors() {
+fn distances_equal_the_vectors() {
     for vector in list(&vectors(), "distance") {
         let (a, b) = (hex(&vector["a"]), hex(&vector["b"]));
         assert_eq!(distance(&a, &b), hex(&vector["distance"]));
@@ -43,7 +43,7 @@ fn distances_are_those_of_the_vectors() {
 }
 
 #[test]
-fn comparisons_are_those_of_the_vectors() {
+fn comparisons_equal_the_vectors() {
     for vector in list(&vectors(), "distance_cmp") {
         let order = compare(&hex(&vector["x"]), &hex(&vector["a"]), &hex(&vector["b"]));
         let expected = vector["cmp"].as_i64().expect("a number").cmp(&0);
@@ -57,7 +57,7 @@ fn comparisons_are_those_of_the_vectors() {
 }
 
 #[test]
-fn prefixes_are_those_of_the_vectors() {
+fn prefixes_equal_the_vectors() {
     let mut seen = 0;
     for vector in list(&vectors(), "has_prefix")
         .iter()
@@ -68,7 +68,7 @@ fn prefixes_are_those_of_the_vectors() {
             &hex(&vector["prefix"]),
             number(vector, "nbits"),
         );
-        // Where go-p2p panics, since the prefix has too few bits, the answer is no.
+        // go-p2p panics if the prefix has too few bits; here the result is `false`.
         assert_eq!(result, vector["result"].as_bool().unwrap_or(false), "{vector}");
         seen += 1;
     }
@@ -76,7 +76,7 @@ fn prefixes_are_those_of_the_vectors() {
 }
 
 #[test]
-fn iteration_is_that_of_the_vectors() {
+fn iteration_equals_the_vectors() {
     let vectors = vectors();
     let vector = &vectors["iteration"];
     let mut cache = Cache::new(hex(&vector["locus"]), number(vector, "max"), 0).expect("room for all");
@@ -109,8 +109,8 @@ fn entry<V>(value: V, created: usize, expires: usize) -> Entry<V> {
     }
 }
 
-/// Puts of which go-p2p foretells something else than what it does, and one that it foretells wrongly with a maximum
-/// of 0; `would_add` foretells what happens.
+/// Puts for which go-p2p predicts another result than its own, one of them with a maximum of 0; `would_add`
+/// predicts correctly.
 const FORETOLD_WRONGLY: [(&str, &str); 3] = [
     (
         "new entry evicts itself when its own bucket is the farthest",
@@ -121,7 +121,7 @@ const FORETOLD_WRONGLY: [(&str, &str); 3] = [
 ];
 
 #[test]
-fn the_cache_does_what_the_vectors_say() {
+fn the_cache_behaves_as_in_the_vectors() {
     let mut wrongly = 0;
     for vector in list(&vectors(), "cache") {
         let name = vector["name"].as_str().expect("a name");
@@ -153,7 +153,7 @@ fn the_cache_does_what_the_vectors_say() {
                 }
                 "get" => {
                     let found = cache.get(now, &key).map(|entry| entry.value.as_str());
-                    // go-p2p gives out what has expired.
+                    // go-p2p returns expired entries.
                     let expired = name.starts_with("expiry") && op["at"] == 15 && op["exists"] == true;
                     let expected =
                         (op["exists"] == true && !expired).then(|| op["value"].as_str().expect("a value"));
@@ -174,7 +174,7 @@ fn the_cache_does_what_the_vectors_say() {
                     assert_eq!(expired, keys(&op["expired"]), "{name}: {op}");
                     assert_eq!(cache.len(), keys(&op["keys_sorted"]).len(), "{name}: {op}");
                     if op["at"] == 25 {
-                        // From here on go-p2p counts two entries that are gone, and evicts too soon.
+                        // From here on, go-p2p counts two removed entries, and evicts too early.
                         break;
                     }
                     continue;
@@ -208,7 +208,7 @@ fn after_expiry_there_is_room_again() {
     assert_eq!(cache.len(), 2);
 }
 
-/// What a test does to a cache.
+/// An operation on a cache.
 #[derive(Clone, Debug)]
 enum Op {
     Put(u8, u8),
@@ -228,7 +228,7 @@ fn op() -> impl Strategy<Value = Op> {
     ]
 }
 
-/// The same as a plain list.
+/// A model of the cache as a plain list.
 struct Model {
     locus: u8,
     max: usize,
@@ -281,7 +281,7 @@ impl Model {
 
 proptest! {
     #[test]
-    fn the_cache_is_its_model(
+    fn the_cache_equals_its_model(
         locus in any::<u8>(),
         min in 0..3_usize,
         more in 0..20_usize,

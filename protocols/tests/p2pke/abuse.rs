@@ -1,4 +1,4 @@
-//! Attacks on P2PKE's engine, each with what it must not achieve, in virtual time and from printed seeds.
+//! Attacks on P2PKE's engine, each with the property that must hold, in virtual time and with printed seeds.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -13,7 +13,7 @@ use rand::rngs::StdRng;
 use super::net::{Net, hello_of, local, millis, secs};
 use super::strange::strange;
 
-/// An id that no node has.
+/// Returns an id that no node has.
 fn made_up(number: u8) -> PeerId {
     local(10_000 + u32::from(number), Config::default()).id()
 }
@@ -24,7 +24,7 @@ fn connect(net: &mut Net, from: u32, to: u32, expected: PeerId) {
     assert!(matches!(connected, Ok(None)), "{connected:?}");
 }
 
-/// The events of a node: who was expected, who was found, and how it ended.
+/// Returns the failures of a node: the expected peer, the found peer, and the error.
 fn failures(net: &mut Net, node: u32) -> Vec<(Option<PeerId>, Option<PeerId>, Error)> {
     let endpoint = &mut net.nodes[node as usize].endpoint;
     let events = std::iter::from_fn(|| endpoint.poll_event());
@@ -40,7 +40,7 @@ fn failures(net: &mut Net, node: u32) -> Vec<(Option<PeerId>, Option<PeerId>, Er
         .collect()
 }
 
-/// Lets a hello of node 0 and its answer pass, without looking at events.
+/// Delivers a hello of node 0 and its answer, without processing events.
 fn one_round_trip(net: &mut Net) {
     for (from, to) in [(0_u32, 1), (1, 0)] {
         while let Some((_, packet)) = net.nodes[from as usize].endpoint.poll_transmit() {
@@ -51,7 +51,7 @@ fn one_round_trip(net: &mut Net) {
 }
 
 #[test]
-fn made_up_ids_at_a_nodes_address_do_not_make_it_unreachable() {
+fn false_ids_at_a_nodes_address_do_not_make_it_unreachable() {
     for before in [0, 1, 7, 8, 20] {
         let mut net = Net::new(2, 1, &Config::default());
         let begun = net.now;
@@ -64,7 +64,7 @@ fn made_up_ids_at_a_nodes_address_do_not_make_it_unreachable() {
         }
         net.run_for(Duration::ZERO);
         if before >= 8 {
-            // Its place was taken; it learns that its peer is there, and asks again.
+            // Its expectation was displaced; the caller learns that its peer answers, and connects again.
             net.connect(0, 1);
             net.run_for(Duration::ZERO);
         }
@@ -79,7 +79,7 @@ fn made_up_ids_at_a_nodes_address_do_not_make_it_unreachable() {
 }
 
 #[test]
-fn a_caller_that_expects_another_peer_learns_within_a_round_trip_which_is_there() {
+fn a_caller_with_another_expected_peer_learns_the_found_peer_within_a_round_trip() {
     let mut net = Net::new(2, 2, &Config::default());
     let there = net.nodes[1].id();
     connect(&mut net, 0, 1, made_up(0));
@@ -87,7 +87,7 @@ fn a_caller_that_expects_another_peer_learns_within_a_round_trip_which_is_there(
     one_round_trip(&mut net);
     let expected = [0, 1].map(|number| (Some(made_up(number)), Some(there), Error::WrongPeer));
     assert_eq!(failures(&mut net, 0), expected);
-    // The next one needs no packet for some time, and nothing goes on.
+    // The next caller needs no packet for some time, and no handshake is in progress.
     connect(&mut net, 0, 1, made_up(2));
     assert_eq!(net.nodes[0].endpoint.poll_transmit(), None);
     assert_eq!(
@@ -100,7 +100,7 @@ fn a_caller_that_expects_another_peer_learns_within_a_round_trip_which_is_there(
 }
 
 #[test]
-fn a_wrong_id_at_the_address_of_a_session_leaves_the_session_alone() {
+fn a_wrong_id_at_the_address_of_a_session_does_not_affect_the_session() {
     let mut net = Net::new(2, 3, &Config::default());
     net.establish(0, 1);
     net.now += secs(1);
@@ -118,7 +118,8 @@ fn a_wrong_id_at_the_address_of_a_session_leaves_the_session_alone() {
         net.now += millis(10);
         net.run_for(Duration::ZERO);
     }
-    // A few hellos in that second, so that the peer's allowance is not used up, and the session can be replaced.
+    // A few hellos in that second, so that the peer's allowance is not used up, and the session can be
+    // replaced.
     assert!(net.log.len() < 20, "{}", net.log.len());
     net.now += secs(9);
     net.renew(0, 1);
@@ -161,12 +162,12 @@ fn a_handshake_ends_with_its_last_caller() {
     net.nodes[0].endpoint.release(&9, None);
     net.run_for(secs(20));
     assert_eq!(net.log.len(), during);
-    assert!(net.nodes[0].failed.is_empty(), "nobody is told");
+    assert!(net.nodes[0].failed.is_empty(), "no caller gets an event");
     assert_eq!(net.nodes[0].endpoint.channels(), 0);
 }
 
 #[test]
-fn callers_that_come_and_go_send_no_more_hellos_than_one_that_stays() {
+fn short_lived_callers_send_no_more_hellos_than_a_waiting_one() {
     let mut net = Net::new(1, 6, &Config::default());
     for _ in 0..200 {
         net.connect(0, 9);
@@ -177,7 +178,7 @@ fn callers_that_come_and_go_send_no_more_hellos_than_one_that_stays() {
 }
 
 #[test]
-fn a_caller_that_comes_back_has_the_whole_patience() {
+fn a_returning_caller_gets_a_full_timeout() {
     let mut net = Net::new(1, 7, &Config::default());
     net.connect(0, 9);
     net.run_for(secs(14));
@@ -190,10 +191,10 @@ fn a_caller_that_comes_back_has_the_whole_patience() {
 }
 
 #[test]
-fn one_hello_pays_for_one_proof() {
+fn one_hello_admits_one_proof() {
     let mut net = Net::new(2, 8, &Config::default());
     let victim = strange(&mut net, 1);
-    // The hello is signed well, the proof is not.
+    // The signature of the hello is valid, that of the proof is not.
     strange(&mut net, 0).good.store(1, Relaxed);
     net.connect(0, 1);
     one_round_trip(&mut net);
@@ -206,17 +207,18 @@ fn one_hello_pays_for_one_proof() {
     assert_eq!(
         victim.verified.load(Relaxed),
         2,
-        "the hello's, and one of the proof"
+        "the hello's, and one for the proof"
     );
     assert_eq!(net.nodes[1].endpoint.channels(), 0);
 }
 
 #[test]
-fn a_bad_proof_ends_no_other_handshake_and_no_session() {
+fn an_invalid_proof_ends_no_other_handshake_and_no_session() {
     let mut net = Net::new(2, 9, &Config::default());
     net.establish(0, 1);
     net.now += secs(1);
-    // Node 0's key signs a hello from its address, and somebody else does not know it for the proof.
+    // Node 0's key signs a hello from its address, and another instance does not have the state for the
+    // proof.
     let mut other = Net::new(2, 10, &Config::default());
     other.now = net.now;
     strange(&mut other, 0).good.store(1, Relaxed);
@@ -235,7 +237,7 @@ fn a_bad_proof_ends_no_other_handshake_and_no_session() {
 }
 
 #[test]
-fn cheap_forgeries_do_not_use_up_what_is_meant_for_answers() {
+fn cheap_forgeries_do_not_use_up_the_allowance_for_answers() {
     let mut net = Net::new(2, 11, &Config::default());
     net.connect(0, 1);
     let (_, hello) = net.nodes[0].endpoint.poll_transmit().expect("a hello");
@@ -257,7 +259,7 @@ fn cheap_forgeries_do_not_use_up_what_is_meant_for_answers() {
     net.exchange(0, 1);
 }
 
-/// Keys that shake hands with node 0, from any number of addresses.
+/// Keys that perform handshakes with node 0, from any number of addresses.
 struct Crowd {
     rng: StdRng,
     config: Config,
@@ -271,7 +273,8 @@ impl Crowd {
         }
     }
 
-    /// A handshake of the key `who` from the address `from`; says whether it was confirmed.
+    /// Performs a handshake of the key `who` from the address `from`. Returns its endpoint if it was
+    /// confirmed.
     fn open(&mut self, net: &mut Net, who: u32, from: u32) -> Option<Endpoint<u32>> {
         let local = Arc::new(local(who, self.config.clone()));
         let mut endpoint = Endpoint::<u32>::new(local, &mut self.rng);
@@ -293,7 +296,7 @@ impl Crowd {
         endpoint.path(&0).is_some().then_some(endpoint)
     }
 
-    /// Says something at the address `from`.
+    /// Sends data from the address `from`.
     fn say(net: &mut Net, endpoint: &Endpoint<u32>, from: u32) {
         let mut packet = Packet::from(b"said");
         let sealed = endpoint.path(&0).expect("a session").seal(net.now, &mut packet);
@@ -314,7 +317,7 @@ fn crowded(seed: u64, change: impl FnOnce(&mut Config)) -> (Net, Crowd) {
 }
 
 #[test]
-fn one_key_from_many_ports_takes_its_own_share_of_the_channels() {
+fn one_key_from_many_ports_gets_only_its_share_of_the_channels() {
     for talks in [false, true] {
         let (mut net, mut crowd) = crowded(12, |_| {});
         let honest = crowd.open(&mut net, 50, 50).expect("room");
@@ -332,7 +335,7 @@ fn one_key_from_many_ports_takes_its_own_share_of_the_channels() {
             (60..=70).contains(&channels),
             "{channels} channels, talks: {talks}"
         );
-        // Newcomers get in, own handshakes succeed, and the session from before is there.
+        // Newcomers are accepted, own handshakes succeed, and the earlier session still exists.
         net.establish(1, 0);
         net.establish(0, 2);
         Crowd::say(&mut net, &honest, 50);
@@ -340,7 +343,7 @@ fn one_key_from_many_ports_takes_its_own_share_of_the_channels() {
 }
 
 #[test]
-fn many_keys_that_hold_every_channel_leave_room_for_own_handshakes() {
+fn many_keys_that_fill_the_channels_leave_room_for_own_handshakes() {
     let (mut net, mut crowd) = crowded(13, |_| {});
     let mut sessions = Vec::new();
     for who in 0..600 {
@@ -358,7 +361,11 @@ fn many_keys_that_hold_every_channel_leave_room_for_own_handshakes() {
     let held = net.nodes[0].endpoint.channels();
     assert!((220..=230).contains(&held), "all but the share of 12 %: {held}");
     let hello = hello_of(&mut net, 1, 0);
-    assert_eq!(net.deliver(1, 0, &hello), Err(Error::Full), "all are in use");
+    assert_eq!(
+        net.deliver(1, 0, &hello),
+        Err(Error::Full),
+        "all channels are in use"
+    );
     for node in 1..4 {
         net.connect(0, node);
     }
@@ -369,7 +376,7 @@ fn many_keys_that_hold_every_channel_leave_room_for_own_handshakes() {
 }
 
 #[test]
-fn channels_that_never_carried_data_go_before_those_that_did() {
+fn channels_that_never_carried_data_are_evicted_first() {
     let (mut net, mut crowd) = crowded(14, |_| {});
     let used: Vec<_> = (0..50u32)
         .map(|who| {
@@ -378,10 +385,10 @@ fn channels_that_never_carried_data_go_before_those_that_did() {
             (100 + who, session)
         })
         .collect();
-    // Each with a key of its own, and from an address of its own.
+    // Each with its own key, and from its own address.
     for who in 0..1000 {
         let opened = crowd.open(&mut net, 1000 + who, 1000 + who);
-        assert!(opened.is_some(), "newcomer {who} gets in");
+        assert!(opened.is_some(), "newcomer {who} is accepted");
         net.now += millis(10);
         if who % 400 == 0 {
             for (from, session) in &used {
@@ -396,7 +403,7 @@ fn channels_that_never_carried_data_go_before_those_that_did() {
 }
 
 #[test]
-fn one_network_takes_its_own_share_of_channels_and_hellos() {
+fn one_network_gets_only_its_share_of_channels_and_hellos() {
     let prefix_of = |addr: &u32| (*addr >= 1000).then_some(p2p_protocols::overlay::Prefix::V4([1, 2, 3]));
     let (mut net, mut crowd) = crowded(15, |config| {
         config.channels_per_prefix = 32;
@@ -424,7 +431,7 @@ fn one_network_takes_its_own_share_of_channels_and_hellos() {
 }
 
 #[test]
-fn a_flood_of_strangers_hellos_keeps_no_known_peer_from_replacing_its_session() {
+fn a_flood_of_hellos_does_not_prevent_known_peers_from_rekeying() {
     const PEERS: u32 = 50;
     let mut net = Net::new(1, 16, &Config::default());
     let mut crowd = Crowd::new(16);
@@ -432,7 +439,7 @@ fn a_flood_of_strangers_hellos_keeps_no_known_peer_from_replacing_its_session() 
         .map(|peer| crowd.open(&mut net, 100 + peer, 100 + peer).expect("room"))
         .collect();
     net.now += secs(11);
-    // 48 Mbit/s of hellos of 165 bytes are 36,000 a second; here for one second, a renewal each 20 ms.
+    // 48 Mbit/s of hellos of 165 bytes are 36,000 per second; here for one second, with a rekey every 20 ms.
     let mut garbage = hello_of(&mut net, 0, 0);
     let mut renewed = 0;
     for (number, peer) in (0..).zip(&mut peers) {
@@ -461,7 +468,7 @@ fn a_flood_of_strangers_hellos_keeps_no_known_peer_from_replacing_its_session() 
 }
 
 #[test]
-fn hellos_in_the_name_of_a_known_peer_are_bounded() {
+fn hellos_with_a_known_peers_key_are_rate_limited() {
     let mut net = Net::new(2, 17, &Config::default());
     let counting = strange(&mut net, 1);
     net.establish(0, 1);
@@ -480,7 +487,7 @@ fn hellos_in_the_name_of_a_known_peer_are_bounded() {
 }
 
 #[test]
-fn a_peer_that_forgot_its_sessions_is_reached_again_in_two_round_trips() {
+fn a_restarted_peer_is_reachable_again_in_two_round_trips() {
     let mut net = Net::new(2, 18, &Config::default());
     net.establish(0, 1);
     net.replace(1, local(1, Config::default()));
@@ -496,7 +503,7 @@ fn a_peer_that_forgot_its_sessions_is_reached_again_in_two_round_trips() {
 }
 
 #[test]
-fn data_without_a_session_is_answered_by_fewer_bytes_than_it_has_and_makes_no_state() {
+fn data_without_a_session_gets_a_shorter_answer_and_creates_no_state() {
     let mut net = Net::new(1, 19, &Config::default());
     let (mut received, mut sent, mut answers) = (0, 0, 0);
     for number in 0..100_000u32 {
@@ -515,7 +522,7 @@ fn data_without_a_session_is_answered_by_fewer_bytes_than_it_has_and_makes_no_st
     assert!(sent <= received && answers <= 1000, "{answers} answers");
     assert_eq!(net.nodes[0].endpoint.channels(), 0);
     assert_eq!(net.nodes[0].endpoint.poll_timeout(), None);
-    // One source is answered ten times a second.
+    // One source gets ten notices per second.
     net.now += secs(2);
     let packet = [&16u32.to_be_bytes()[..], &[7; 16]].concat();
     let answered = (0..1000).filter(|_| {
@@ -526,7 +533,7 @@ fn data_without_a_session_is_answered_by_fewer_bytes_than_it_has_and_makes_no_st
 }
 
 #[test]
-fn spoofed_words_of_a_lost_session_reset_nothing_and_cause_a_bounded_number_of_handshakes() {
+fn forged_no_session_notices_reset_nothing_and_cause_a_bounded_number_of_handshakes() {
     let mut net = Net::new(2, 20, &Config::default());
     net.establish(0, 1);
     let (mut delivered, begun) = (0, net.handshakes());
@@ -552,12 +559,12 @@ fn spoofed_words_of_a_lost_session_reset_nothing_and_cause_a_bounded_number_of_h
     );
     let handshakes = net.handshakes() - begun;
     println!("{handshakes} handshakes in 10 s");
-    assert!(handshakes <= 21, "one a second from each side: {handshakes}");
+    assert!(handshakes <= 21, "one per second from each side: {handshakes}");
     net.exchange(0, 1);
 }
 
 #[test]
-fn a_peer_that_is_heard_is_not_asked_for_another_session() {
+fn a_notice_is_ignored_while_the_peer_sends_authentic_packets() {
     let mut net = Net::new(2, 21, &Config::default());
     net.establish(0, 1);
     let begun = net.handshakes();
@@ -581,7 +588,7 @@ fn a_peer_that_is_heard_is_not_asked_for_another_session() {
 }
 
 #[test]
-fn hellos_of_unproven_sources_are_answered_by_no_more_bytes_than_they_have() {
+fn hellos_of_unauthenticated_sources_are_not_amplified() {
     let mut net = Net::new(2, 22, &Config::default());
     let mut hello = hello_of(&mut net, 1, 0);
     let (mut received, mut sent, mut answers) = (0, 0, 0);
@@ -604,11 +611,11 @@ fn hellos_of_unproven_sources_are_answered_by_no_more_bytes_than_they_have() {
     assert!(net.nodes[0].endpoint.channels() <= 1024);
     net.run_for(secs(30));
     assert_eq!(net.nodes[0].endpoint.channels(), 0);
-    assert!(net.log.is_empty(), "nothing is sent by itself");
+    assert!(net.log.is_empty(), "nothing is sent without a request");
 }
 
 #[test]
-fn a_handshake_outlasts_a_flood_of_half_open_ones_from_its_own_network() {
+fn a_handshake_survives_a_flood_of_half_open_ones_from_its_network() {
     let config = Config {
         half_open: 64,
         ..Config::default()
@@ -618,7 +625,7 @@ fn a_handshake_outlasts_a_flood_of_half_open_ones_from_its_own_network() {
     let (_, hello) = net.nodes[1].endpoint.poll_transmit().expect("a hello");
     assert_eq!(net.deliver(1, 0, &hello), Ok(None));
     let (_, answer) = net.nodes[0].endpoint.poll_transmit().expect("an answer");
-    // What comes within a round trip, from as many sources as packets.
+    // All packets of one round trip, each from another source.
     let mut flood = hello_of(&mut net, 1, 0);
     for packet in 0..60u32 {
         flood[4..8].copy_from_slice(&packet.to_be_bytes());
@@ -630,7 +637,7 @@ fn a_handshake_outlasts_a_flood_of_half_open_ones_from_its_own_network() {
 }
 
 #[test]
-fn channels_of_own_handshakes_that_fell_silent_go_for_new_ones() {
+fn silent_channels_of_own_handshakes_are_evicted_for_new_ones() {
     let config = Config {
         channels: 2,
         ..Config::default()
@@ -644,7 +651,7 @@ fn channels_of_own_handshakes_that_fell_silent_go_for_new_ones() {
     let refused = node.endpoint.connect(now, &3, Some(third), &mut node.rng);
     assert!(
         matches!(refused, Err(Error::Full)),
-        "both were heard a moment ago"
+        "both sent authentic packets a moment ago"
     );
     net.now += secs(16);
     net.establish(0, 3);
@@ -652,9 +659,9 @@ fn channels_of_own_handshakes_that_fell_silent_go_for_new_ones() {
     assert_eq!(net.nodes[0].endpoint.channels(), 2);
 }
 
-/// Version 1 has no cookie, so a flood in a newcomer's name delays it; see "Not provided" in the module.
+/// Version 1 has no cookie, so a flood with a newcomer's address delays it; see "Not provided" in the module.
 #[test]
-fn hellos_and_answers_in_a_newcomers_name_delay_its_handshake_and_do_not_end_it() {
+fn hellos_and_answers_with_a_newcomers_address_delay_its_handshake_and_do_not_end_it() {
     let mut net = Net::new(3, 21, &Config::default());
     let mut hello = hello_of(&mut net, 2, 1);
     net.connect(0, 1);

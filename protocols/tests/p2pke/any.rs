@@ -1,4 +1,4 @@
-//! Whatever happens to packets on the way: no panic, nothing read that was not said, and no stuck state.
+//! Arbitrary packets on the path: no panic, no forged data is delivered, and no state is stuck.
 
 use std::time::Duration;
 
@@ -38,7 +38,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(300))]
 
     #[test]
-    fn no_sequence_of_packets_forges_repeats_or_gets_stuck(seed in any::<u64>(),
+    fn no_sequence_of_packets_forges_or_replays_data_or_gets_stuck(seed in any::<u64>(),
                                                           ops in proptest::collection::vec(op(), 0..120)) {
         let mut world = World::new(seed);
         for op in ops {
@@ -58,7 +58,7 @@ proptest! {
     }
 
     #[test]
-    fn a_hello_with_any_bytes_changed_opens_nothing(changes in proptest::collection::vec((any::<Index>(), 1..255u8), 1..4),
+    fn a_modified_hello_opens_no_session(changes in proptest::collection::vec((any::<Index>(), 1..255u8), 1..4),
                                                     cut in 0..40usize) {
         let mut net = Net::new(2, 1, &Config::default());
         let mut hello = net::hello_of(&mut net, 0, 1);
@@ -69,7 +69,7 @@ proptest! {
         }
         hello.truncate(hello.len() - cut);
         let _ = net.deliver(0, 1, &hello);
-        // Whatever it left behind, the right one works and is answered to the right one.
+        // In any state, the correct message works and the answer goes to the right node.
         net.now += Duration::from_secs(1);
         let verdict = net.deliver(0, 1, &original);
         prop_assert!(matches!(verdict, Ok(None) | Err(Error::Superseded)), "{:?}", verdict);

@@ -1,4 +1,5 @@
-//! The faults that others shipped, and what channels promise: each a law, in virtual time and from printed seeds.
+//! The guarantees of channels, and faults of other implementations, each stated as a law, in virtual time and
+//! with printed seeds.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -46,7 +47,7 @@ fn no_state_for_a_source_before_a_valid_hello() {
 }
 
 #[test]
-fn a_million_spoofed_hellos_leave_memory_and_established_traffic_where_they_were() {
+fn a_million_spoofed_hellos_affect_neither_memory_nor_established_traffic() {
     let config = Config {
         half_open: 64,
         ..Config::default()
@@ -55,7 +56,7 @@ fn a_million_spoofed_hellos_leave_memory_and_established_traffic_where_they_were
     net.establish(0, 1);
     let mut hello = hello_of(&mut net, 2, 1);
     for packet in 0..1_000_000u32 {
-        // Nothing covers the ephemeral key, so that each of these is valid and has a name of its own.
+        // Nothing authenticates the ephemeral key, so each of these hellos is valid and has its own id.
         hello[4..8].copy_from_slice(&packet.to_be_bytes());
         let verdict = net.deliver(1000 + packet, 1, &hello);
         assert!(
@@ -91,7 +92,7 @@ fn a_million_spoofed_hellos_leave_memory_and_established_traffic_where_they_were
 }
 
 #[test]
-fn one_source_cannot_spend_the_verifications_of_others() {
+fn one_source_cannot_use_up_the_verifications_of_others() {
     let mut net = Net::new(3, 3, &Config::default());
     let mut hello = hello_of(&mut net, 2, 1);
     let mut answered = 0;
@@ -104,7 +105,7 @@ fn one_source_cannot_spend_the_verifications_of_others() {
 }
 
 #[test]
-fn a_handshake_costs_each_side_no_verification_twice() {
+fn a_handshake_costs_no_side_the_same_verification_twice() {
     let mut net = Net::new(2, 4, &Config::default());
     let counting = strange(&mut net, 1);
     net.duplicate = true;
@@ -113,7 +114,7 @@ fn a_handshake_costs_each_side_no_verification_twice() {
 }
 
 #[test]
-fn a_hello_that_is_not_newer_than_the_last_is_dropped_before_any_verification() {
+fn a_replayed_hello_is_dropped_before_any_verification() {
     let mut net = Net::new(2, 5, &Config::default());
     let counting = strange(&mut net, 1);
     let old = hello_of(&mut net, 0, 1);
@@ -131,22 +132,18 @@ fn a_hello_that_is_not_newer_than_the_last_is_dropped_before_any_verification() 
     let mut same_time = used.clone();
     same_time[4] ^= 1;
     assert_eq!(net.deliver(0, 1, &same_time), Err(Error::Stale));
-    assert_eq!(net.deliver(0, 1, &used), Ok(None), "the very one is known");
+    assert_eq!(net.deliver(0, 1, &used), Ok(None), "the same hello is known");
     assert_eq!(counting.verified.load(Relaxed), spent);
-    assert_eq!(
-        net.nodes[1].endpoint.poll_transmit(),
-        None,
-        "and has no answer any more"
-    );
+    assert_eq!(net.nodes[1].endpoint.poll_transmit(), None, "and is not answered");
     net.exchange(0, 1);
 }
 
 #[test]
-fn a_prospective_session_replaces_a_live_one_only_after_key_confirmation() {
+fn a_pending_session_replaces_the_current_one_only_after_key_confirmation() {
     let mut net = Net::new(2, 6, &Config::default());
     net.establish(0, 1);
     let before = net.nodes[1].endpoint.path(&0).expect("established").clone();
-    // Somebody replays the time stamp and signature of a newer hello under ephemeral keys of their own.
+    // An attacker replays the time stamp and signature of a newer hello with its own ephemeral keys.
     net.now += secs(1);
     let mut newer = hello_of(&mut net, 0, 1);
     for packet in 0..8u8 {
@@ -159,7 +156,7 @@ fn a_prospective_session_replaces_a_live_one_only_after_key_confirmation() {
 }
 
 #[test]
-fn a_spoofer_cannot_hold_the_slot() {
+fn a_spoofer_cannot_block_the_handshake() {
     for seed in 0..20 {
         let mut net = Net::new(2, seed, &Config::default());
         net.now += secs(1);
@@ -169,13 +166,13 @@ fn a_spoofer_cannot_hold_the_slot() {
             spoofed[4] = packet;
             let _ = net.deliver(0, 1, &spoofed);
         }
-        // The channel's own rate recovers before the second repetition.
+        // The channel's own rate recovers before the second retransmission.
         net.establish(0, 1);
     }
 }
 
 #[test]
-fn any_authentic_packet_is_a_sign_of_life() {
+fn any_authentic_packet_ends_a_silence() {
     let mut net = Net::new(2, 8, &Config::default());
     net.establish(0, 1);
     for second in 0..110 {
@@ -194,7 +191,7 @@ fn any_authentic_packet_is_a_sign_of_life() {
 }
 
 #[test]
-fn silence_asks_for_a_new_session_and_then_refuses_the_old_one() {
+fn silence_requests_a_rekey_and_then_refuses_the_old_session() {
     let mut net = Net::new(2, 9, &Config::default());
     net.establish(0, 1);
     net.now += secs(10);
@@ -211,7 +208,7 @@ fn silence_asks_for_a_new_session_and_then_refuses_the_old_one() {
 }
 
 #[test]
-fn a_sender_that_is_never_answered_keeps_its_peer_informed() {
+fn a_sender_without_answers_still_reaches_its_peer() {
     let mut net = Net::new(2, 10, &Config::default());
     net.establish(0, 1);
     for second in 0..600 {
@@ -224,7 +221,7 @@ fn a_sender_that_is_never_answered_keeps_its_peer_informed() {
 }
 
 #[test]
-fn sessions_are_replaced_by_age_before_they_expire() {
+fn sessions_are_rekeyed_by_age_before_they_expire() {
     let mut net = Net::new(2, 11, &Config::default());
     net.establish(0, 1);
     for second in 1..=1000 {
@@ -239,7 +236,7 @@ fn sessions_are_replaced_by_age_before_they_expire() {
 }
 
 #[test]
-fn sessions_are_replaced_by_count() {
+fn sessions_are_rekeyed_by_message_count() {
     let config = Config {
         rekey_after_messages: 100,
         ..Config::default()
@@ -315,11 +312,11 @@ fn retries_back_off_with_jitter_and_end() {
     }
     starts.sort();
     starts.dedup();
-    assert_eq!(starts.len(), 20, "no two alike");
+    assert_eq!(starts.len(), 20, "no two are equal");
 }
 
 #[test]
-fn an_unauthentic_packet_moves_nothing() {
+fn an_unauthenticated_packet_changes_nothing() {
     let mut net = Net::new(2, 14, &Config::default());
     net.establish(0, 1);
     let (_, first) = net.seal(0, 1, b"first").expect("established");
@@ -340,7 +337,7 @@ fn an_unauthentic_packet_moves_nothing() {
 }
 
 #[test]
-fn empty_messages_are_messages() {
+fn empty_messages_are_delivered() {
     let mut net = Net::new(2, 15, &Config::default());
     net.establish(0, 1);
     net.tell(0, 1, b"");
@@ -349,7 +346,7 @@ fn empty_messages_are_messages() {
 }
 
 #[test]
-fn sides_that_open_at_once_agree_and_the_lower_hello_goes_first() {
+fn simultaneous_opens_agree_and_the_lower_hello_has_precedence() {
     for seed in 0..50 {
         let mut net = Net::new(2, seed, &Config::default());
         let mut hellos = Vec::new();
@@ -380,7 +377,7 @@ fn sides_that_open_at_once_agree_and_the_lower_hello_goes_first() {
         assert_eq!(
             net.nodes[lower].endpoint.poll_transmit(),
             None,
-            "once between two regular times"
+            "once between two regular transmissions"
         );
         assert_eq!(net.deliver(low, high, &hellos[lower]), Ok(None));
         let answer = net.nodes[higher].endpoint.poll_transmit().expect("an answer").1;
@@ -393,7 +390,7 @@ fn sides_that_open_at_once_agree_and_the_lower_hello_goes_first() {
 }
 
 #[test]
-fn handshakes_outlast_30_percent_of_loss() {
+fn handshakes_survive_30_percent_loss() {
     for seed in 0..200 {
         let mut net = Net::new(2, seed, &Config::default());
         net.loss = 30;
@@ -418,16 +415,16 @@ fn handshakes_outlast_30_percent_of_loss() {
 }
 
 #[test]
-fn an_impostor_at_the_right_address_gets_nothing_and_ends_nothing() {
+fn an_impostor_at_the_right_address_receives_nothing_and_ends_nothing() {
     let mut net = Net::new(3, 16, &Config::default());
-    // Node 2 answers what node 0 sends to node 1.
+    // Node 2 answers a hello of node 0 to node 1.
     net.connect(0, 1);
     let (_, hello) = net.nodes[0].endpoint.poll_transmit().expect("a hello");
     assert_eq!(net.deliver(0, 2, &hello), Ok(None));
     let (_, answer) = net.nodes[2].endpoint.poll_transmit().expect("an answer");
     assert_eq!(net.deliver(1, 0, &answer), Err(Error::WrongPeer));
     assert_eq!(net.nodes[0].endpoint.poll_transmit(), None);
-    // The right answer to the same hello still works.
+    // The authentic answer to the same hello still works.
     assert_eq!(net.deliver(0, 1, &hello), Ok(None));
     net.run_for(secs(1));
     net.exchange(0, 1);
@@ -435,13 +432,13 @@ fn an_impostor_at_the_right_address_gets_nothing_and_ends_nothing() {
 }
 
 #[test]
-fn a_handshake_that_only_others_answer_says_so_at_its_end() {
+fn a_handshake_answered_only_by_other_peers_reports_the_wrong_peer() {
     let mut net = Net::new(3, 19, &Config::default());
     net.connect(0, 1);
     for _ in 0..40 {
         net.collect();
         for (from, to, packet) in std::mem::take(&mut net.wire) {
-            // Node 2 is where node 1 should be.
+            // Node 2 is at the address of node 1.
             match (from, to) {
                 (0, 1) => drop(net.deliver(0, 2, &packet)),
                 _ => assert!(net.deliver(1, 0, &packet).is_err()),
@@ -454,7 +451,7 @@ fn a_handshake_that_only_others_answer_says_so_at_its_end() {
     }
     net.collect();
     assert_eq!(net.nodes[0].failed, [(1, Error::WrongPeer)]);
-    // Whom nobody answers has nothing to say but that.
+    // Without any answer, the error is a timeout.
     net.wire.clear();
     net.connect(0, 1);
     net.loss = 100;
@@ -463,7 +460,7 @@ fn a_handshake_that_only_others_answer_says_so_at_its_end() {
 }
 
 #[test]
-fn a_key_is_pinned_while_its_owner_is_heard() {
+fn a_key_is_pinned_while_its_owner_sends_authentic_packets() {
     let mut net = Net::new(3, 17, &Config::default());
     net.establish(0, 1);
     net.now += secs(1);
@@ -475,7 +472,7 @@ fn a_key_is_pinned_while_its_owner_is_heard() {
     assert_eq!(
         net.deliver(0, 1, &hello),
         Ok(None),
-        "after a silence the address may be another's"
+        "after a silence another peer may take the address"
     );
     assert_eq!(
         net.nodes[1].endpoint.path(&0).expect("until confirmed").peer(),
@@ -484,7 +481,7 @@ fn a_key_is_pinned_while_its_owner_is_heard() {
 }
 
 #[test]
-fn peers_that_are_not_allowed_cost_no_verification_and_get_no_answer() {
+fn denied_peers_cost_no_verification_and_get_no_answer() {
     let counting = Strange::default();
     let mut net = Net::new(2, 18, &Config::default());
     net.replace(1, counting.local(1).allow(|_| false));
@@ -525,7 +522,7 @@ fn channels_are_bounded_and_freed() {
 }
 
 #[test]
-fn packets_of_the_session_before_are_still_opened() {
+fn packets_of_the_previous_session_are_still_opened() {
     let mut net = Net::new(2, 20, &Config::default());
     net.establish(0, 1);
     let (_, straggler) = net.seal(0, 1, b"straggler").expect("established");
@@ -543,12 +540,12 @@ fn packets_of_the_session_before_are_still_opened() {
 }
 
 #[test]
-fn a_peer_that_lost_its_state_is_reached_again() {
+fn a_peer_that_lost_its_state_is_reachable_again() {
     let mut net = Net::new(2, 21, &Config::default());
     net.establish(0, 1);
     net.now += secs(1);
     net.replace(1, local(1, Config::default()));
-    // It opens by itself, and its newer hello wins after confirmation.
+    // The restarted node opens, and its newer hello wins after confirmation.
     net.establish(1, 0);
     net.exchange(0, 1);
     // Or the other side notices the silence.
@@ -571,7 +568,7 @@ fn every_drop_has_a_reason() {
 }
 
 #[test]
-fn nothing_shows_a_secret() {
+fn debug_output_shows_no_secret() {
     let mut net = Net::new(2, 22, &Config::default());
     net.establish(0, 1);
     let shown = format!("{:?} {:?}", net.nodes[0].endpoint, net.nodes[0].endpoint.path(&1));
@@ -583,7 +580,7 @@ fn nothing_shows_a_secret() {
 }
 
 #[test]
-fn many_threads_seal_under_counters_of_their_own() {
+fn threads_seal_with_distinct_counters() {
     let mut net = Net::new(2, 23, &Config::default());
     net.establish(0, 1);
     let path = net.nodes[0].endpoint.path(&1).expect("established").clone();
@@ -611,7 +608,7 @@ fn many_threads_seal_under_counters_of_their_own() {
 }
 
 #[test]
-fn a_hello_to_whom_was_forgotten_in_the_same_moment_is_newer_than_the_last() {
+fn a_hello_after_a_channel_was_forgotten_at_the_same_time_is_newer_than_the_last() {
     let mut net = Net::new(2, 24, &Config::default());
     for _ in 0..3 {
         net.connect(0, 1);
@@ -622,7 +619,7 @@ fn a_hello_to_whom_was_forgotten_in_the_same_moment_is_newer_than_the_last() {
 }
 
 #[test]
-fn a_hello_made_twice_in_one_moment_is_newer_the_second_time() {
+fn the_second_hello_at_the_same_time_is_newer() {
     let local = Arc::new(local(0, Config::default()));
     let mut rng = StdRng::seed_from_u64(24);
     let mut channel = Channel::new(local);
@@ -636,7 +633,7 @@ fn a_hello_made_twice_in_one_moment_is_newer_the_second_time() {
         );
         let hello = channel.poll_transmit().expect("a hello");
         stamps.push(InitHello::parse(&hello).expect("well formed").timestamp);
-        // Its time ends, and the clock goes back.
+        // The handshake times out, and the clock goes back.
         channel.handle_timeout(secs(25), &mut rng);
     }
     assert!(stamps.is_sorted_by(|a, b| a < b), "{stamps:?}");
@@ -653,7 +650,7 @@ fn local_key(node: u8) -> Local {
 }
 
 #[test]
-fn a_look_at_a_hello_changes_nothing() {
+fn checking_a_hello_changes_nothing() {
     let mut net = Net::new(2, 25, &Config::default());
     let hello = hello_of(&mut net, 0, 1);
     let hello = InitHello::parse(&hello).expect("well formed");
@@ -665,7 +662,7 @@ fn a_look_at_a_hello_changes_nothing() {
 }
 
 #[test]
-fn whoever_has_no_expectation_joins_a_handshake_that_goes_on() {
+fn a_caller_without_an_expected_peer_joins_a_pending_handshake() {
     let mut net = Net::new(2, 26, &Config::default());
     net.connect(0, 1);
     let now = net.now;
@@ -687,7 +684,7 @@ fn whoever_has_no_expectation_joins_a_handshake_that_goes_on() {
 }
 
 #[test]
-fn no_configuration_makes_a_timer_ring_forever() {
+fn no_configuration_makes_a_timer_expire_without_end() {
     let zero = Duration::ZERO;
     let config = Config {
         retry_first: zero,
@@ -702,7 +699,7 @@ fn no_configuration_makes_a_timer_ring_forever() {
 }
 
 #[test]
-fn forged_answers_cost_a_bounded_amount_and_end_nothing() {
+fn forged_answers_have_a_bounded_cost_and_end_nothing() {
     let mut net = Net::new(2, 28, &Config::default());
     net.connect(0, 1);
     net.collect();

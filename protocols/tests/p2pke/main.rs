@@ -1,4 +1,4 @@
-//! P2PKE's engine: what its channels promise, attacks, arbitrary networks, and observed bytes.
+//! P2PKE's engine: guarantees of channels, attacks, arbitrary networks, and recorded bytes.
 
 mod abuse;
 mod any;

@@ -1,4 +1,4 @@
-//! Some nodes, a medium that does what a test wants, and a clock that the test moves.
+//! Some nodes, a medium under the control of the test, and a virtual clock.
 
 #![allow(dead_code, reason = "each test file uses its part")]
 
@@ -49,12 +49,12 @@ impl Node {
 pub(crate) struct Net {
     pub(crate) now: Duration,
     pub(crate) nodes: Vec<Node>,
-    /// What is on its way: from, to, bytes.
+    /// Packets in flight: source, destination, bytes.
     pub(crate) wire: VecDeque<(u32, u32, Vec<u8>)>,
-    /// Everything that was ever on its way, and since when.
+    /// All packets that were ever sent, with their times.
     pub(crate) log: Vec<(u32, u32, Vec<u8>)>,
     pub(crate) times: Vec<Duration>,
-    /// Packets in a hundred that are lost.
+    /// Percentage of lost packets.
     pub(crate) loss: u32,
     /// Whether each packet arrives twice.
     pub(crate) duplicate: bool,
@@ -67,7 +67,7 @@ impl Net {
         Self::quiet(nodes, seed, config)
     }
 
-    /// The same, where whoever chose the seed shows it.
+    /// Does the same without printing the seed, for callers that print it themselves.
     pub(crate) fn quiet(nodes: u32, seed: u64, config: &Config) -> Self {
         let mut rng = StdRng::seed_from_u64(seed);
         Self {
@@ -95,12 +95,12 @@ impl Net {
         }
     }
 
-    /// Starts a node anew.
+    /// Restarts a node.
     pub(crate) fn replace(&mut self, node: u32, local: Local) {
         self.nodes[node as usize] = Self::node(local, self.rng.random());
     }
 
-    /// Gives one packet to a node, as if it came from `from`.
+    /// Delivers one packet to a node, as if it came from `from`.
     pub(crate) fn deliver(&mut self, from: u32, to: u32, bytes: &[u8]) -> Result<Option<Vec<u8>>, Error> {
         let Some(node) = self.nodes.get_mut(to as usize) else {
             return Ok(None);
@@ -114,7 +114,7 @@ impl Net {
         }))
     }
 
-    /// Moves what the nodes want to send onto the wire, and looks at what happened.
+    /// Moves the nodes' packets to the medium, and processes events.
     pub(crate) fn collect(&mut self) {
         for (from, node) in (0..).zip(&mut self.nodes) {
             while let Some((to, packet)) = node.endpoint.poll_transmit() {
@@ -139,7 +139,7 @@ impl Net {
         }
     }
 
-    /// Lets time pass, and everything arrive at once.
+    /// Advances the time, and delivers everything at once.
     pub(crate) fn run_for(&mut self, time: Duration) {
         let end = self.now + time;
         loop {
@@ -185,7 +185,7 @@ impl Net {
         self.exchange(from, to);
     }
 
-    /// Checks that both sides have a session and read each other.
+    /// Checks that both sides have a session and can read each other's data.
     pub(crate) fn exchange(&mut self, one: u32, two: u32) {
         for (from, to) in [(one, two), (two, one)] {
             let (_, packet) = self.seal(from, to, b"exchange").expect("established");
@@ -213,7 +213,7 @@ impl Net {
         Ok(packet.to_vec())
     }
 
-    /// Sends a message as a driver does: renews when that is due, opens when it must.
+    /// Sends a message as a driver does: rekeys when it is due, opens if necessary.
     pub(crate) fn tell(&mut self, from: u32, to: u32, data: &[u8]) {
         let Ok((sealed, packet)) = self.seal(from, to, data) else {
             self.nodes[from as usize].waiting.push((to, data.to_vec()));
@@ -230,7 +230,7 @@ impl Net {
         assert_eq!(node.endpoint.renew(self.now, &to, &mut node.rng), Ok(()));
     }
 
-    /// Handshakes that were confirmed, seen from the wire.
+    /// Returns the number of confirmed handshakes, as seen on the medium.
     pub(crate) fn handshakes(&self) -> usize {
         let mut done: Vec<_> = self
             .log
@@ -242,7 +242,7 @@ impl Net {
         done.len()
     }
 
-    /// When the session between two nodes ends.
+    /// Returns the expiry of the session between two nodes.
     pub(crate) fn expires(&self, one: u32, two: u32) -> Duration {
         let path = self.nodes[one as usize].endpoint.path(&two);
         path.expect("established").expires()
@@ -253,7 +253,7 @@ fn shake(node: u32) -> PeerId {
     local(node, Config::default()).id()
 }
 
-/// A hello that `from` would send to `to`; nobody learns of it.
+/// Returns a hello from `from` to `to` without sending it.
 pub(crate) fn hello_of(net: &mut Net, from: u32, to: u32) -> Vec<u8> {
     let mut node = Net::node(local(from, Config::default()), net.rng.random());
     let now = net.now;

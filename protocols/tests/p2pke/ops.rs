@@ -1,7 +1,7 @@
-//! Two nodes and what is between them, one thing happening after another: nothing is read that was not said, nor
-//! twice, and in the end they read each other.
+//! Two nodes and the path between them, with any sequence of steps: no data is delivered that was not sent,
+//! or twice, and in the end both sides can communicate.
 //!
-//! Property tests and a fuzz target take the same steps.
+//! Property tests and a fuzz target use the same steps.
 
 #![allow(dead_code, reason = "each test uses its part")]
 
@@ -11,35 +11,35 @@ use p2p_protocols::p2pke::Config;
 
 use super::net::{self, Net, millis, secs};
 
-/// What happens next. Numbers are taken modulo what there is: nodes, packets, bytes.
+/// The next step. Numbers are taken modulo the number of nodes, packets or bytes.
 #[derive(Clone, Debug)]
 pub(crate) enum Op {
     Connect(u8),
-    /// A caller expects some other peer there.
+    /// A caller expects another peer there.
     ConnectWrongly(u8, u8),
     /// Callers leave: those that expect the peer, or all.
     Release(u8, bool),
-    /// Somebody says that there is no session for the packet under this counter.
+    /// An attacker sends a no-session notice for the packet with this counter.
     Hint(u8, u8),
     Tell(u8),
     Renew(u8),
-    /// The packet at this place of the queue arrives.
+    /// The packet at this position of the queue arrives.
     Arrive(u16),
-    /// It arrives, and stays on its way.
+    /// It arrives, and a copy stays in flight.
     Repeat(u16),
     Lose(u16),
     /// A packet of any time arrives at a node, as if from the other.
     Replay(u16, u8),
-    /// So it does with some bytes changed, and perhaps up to an eighth of it cut.
+    /// The same with some bytes changed, and up to an eighth of it removed.
     Mangle(u16, u8, Vec<(u16, u8)>, u8),
-    /// So do any bytes behind a small counter.
+    /// Any bytes after a small counter arrive.
     Garbage(u8, u8, Vec<u8>),
     /// Milliseconds pass.
     Pass(u32),
     Restart(u8),
 }
 
-/// Two nodes, and what they said that was not read yet.
+/// Two nodes, and their sent data that was not delivered yet.
 pub(crate) struct World {
     pub(crate) net: Net,
     config: Config,
@@ -70,12 +70,12 @@ impl World {
         }
     }
 
-    /// Delivers and checks what comes out: it was said, by the other one, and was not read before.
+    /// Delivers a packet and checks its contents: they were sent by the other node, and not delivered before.
     fn deliver(&mut self, from: u32, to: u32, bytes: &[u8]) {
         if let Ok(Some(data)) = self.net.deliver(from, to, bytes) {
             assert!(
                 self.said[from as usize].remove(&data),
-                "{data:?} was not said, or was read before"
+                "{data:?} was not sent, or was delivered before"
             );
         }
         self.net.collect();
@@ -148,7 +148,7 @@ impl World {
                 }
             }
             Op::Restart(node) => {
-                // What waited there will never be sent.
+                // The data that waited there will never be sent.
                 let local = net::local(side(node), self.config.clone());
                 self.net.replace(side(node), local);
             }
@@ -157,7 +157,7 @@ impl World {
         assert!(self.net.nodes.iter().all(|node| node.endpoint.channels() <= 1));
     }
 
-    /// From here on every packet arrives. A node that was forgotten learns of it by the other's silence.
+    /// From here on every packet arrives. A forgotten node learns of it from the other's silence.
     pub(crate) fn finish(mut self) {
         self.net.wire.clear();
         self.net.run_for(secs(35));

@@ -1,4 +1,4 @@
-//! A signature algorithm that counts, and that can be told to sign badly.
+//! A signature algorithm that counts verifications and can be set to sign incorrectly.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
@@ -10,12 +10,12 @@ use p2p_protocols::p2pke::{Config, Local};
 
 use super::net::{Net, key};
 
-/// Ed25519 that counts verifications, and whose signers sign well only so many times.
+/// Ed25519 with a counter of verifications, and with signers that sign correctly a limited number of times.
 #[derive(Clone, Debug)]
 pub(crate) struct Strange {
-    /// Signatures that were verified.
+    /// Number of verified signatures.
     pub(crate) verified: Arc<AtomicUsize>,
-    /// Good signatures that are left.
+    /// Number of remaining correct signatures.
     pub(crate) good: Arc<AtomicUsize>,
 }
 
@@ -74,14 +74,14 @@ impl Algorithm for Strange {
 }
 
 impl Strange {
-    /// The node of this number, whose key and peers' keys are of this kind.
+    /// Returns the node with this number, with keys of this algorithm.
     pub(crate) fn local(&self, node: u32) -> Local {
         let registry = Registry::empty().with(self.clone());
         Local::with_registry(&key(node), registry, Config::default()).expect("a good key")
     }
 }
 
-/// Puts a node with such a key in the place of this one.
+/// Replaces this node by one with such a key.
 pub(crate) fn strange(net: &mut Net, node: u32) -> Strange {
     let strange = Strange::default();
     net.replace(node, strange.local(node));

@@ -1,4 +1,5 @@
-//! Sessions speak byte for byte as observed, except where the observed peer is at fault; each exception is named.
+//! Sessions behave byte for byte as recorded, except where the recorded peer is at fault; each exception is
+//! listed.
 
 use std::convert::Infallible;
 use std::time::Duration;
@@ -12,7 +13,7 @@ use serde_json::Value;
 
 use super::hex::hex as bytes;
 
-/// Randomness that was recorded.
+/// Recorded randomness.
 struct Recorded(Vec<u8>);
 
 impl TryRng for Recorded {
@@ -66,7 +67,7 @@ impl Script {
         ))
     }
 
-    /// The initiator, as far as this stage.
+    /// Returns the initiator at this stage.
     fn initiator(&self, stage: Stage) -> Session {
         let timestamp = Tai64N::from_unix(self.now);
         let mut session = Session::initiate(
@@ -76,7 +77,7 @@ impl Script {
             None,
             &mut self.rng("initiator"),
         )
-        .expect("a hello can always be made");
+        .expect("creating a hello succeeds");
         if stage >= Stage::InitDoneSent {
             let step = session.handle(&self.initiator, self.now, &self.message("resp_hello"));
             assert_eq!(step, Ok(Step::Reply));
@@ -88,7 +89,7 @@ impl Script {
         session
     }
 
-    /// The responder, as far as this stage.
+    /// Returns the responder at this stage.
     fn responder(&self, stage: Stage) -> Session {
         let hello = self.message("init_hello");
         let hello = InitHello::parse(&hello).expect("well formed");
@@ -124,7 +125,7 @@ fn cases<'a>(vectors: &'a Value, name: &str) -> &'a [Value] {
 }
 
 #[test]
-fn handshakes_and_data_are_as_observed_on_both_sides() {
+fn handshakes_and_data_equal_the_recorded_ones_on_both_sides() {
     let vectors = vectors();
     for case in cases(&vectors, "handshakes") {
         let script = Script::new(case);
@@ -182,7 +183,7 @@ fn handshakes_and_data_are_as_observed_on_both_sides() {
 }
 
 #[test]
-fn time_stamps_are_as_observed() {
+fn time_stamps_equal_the_recorded_ones() {
     let vectors = vectors();
     for case in cases(&vectors, "tai64n_cases") {
         let unix = Duration::new(
@@ -198,7 +199,7 @@ fn time_stamps_are_as_observed() {
     assert!(Tai64N::from_unix(Duration::MAX) > Tai64N::from_unix(Duration::from_secs(1 << 40)));
 }
 
-/// A session in the situation that a case is about.
+/// A session in the situation of a case.
 enum Situation {
     FreshResponder,
     Session(Box<Session>),
@@ -235,7 +236,7 @@ fn situation(script: &Script, to: &str, name: &str) -> Situation {
     }
 }
 
-/// What a session did with a packet, in the words of the vectors.
+/// The reaction of a session to a packet, in the terms of the vectors.
 #[derive(Debug, PartialEq)]
 enum Did {
     Data(Vec<u8>),
@@ -286,23 +287,23 @@ fn deliver(
     })
 }
 
-/// Where this side is right and the observed peer is not; `None` where they agree.
+/// Returns the correct reaction where the recorded peer is at fault; `None` where they agree.
 fn corrected(name: &str, step: usize) -> Option<Did> {
     match name {
-        // The replay filter says so without an error there.
+        // The recorded replay filter reports no error there.
         _ if name.starts_with("replayed counter") => (step == 1).then_some(Did::Refused),
         "out of order within the window is accepted once each" => (step == 3).then_some(Did::Refused),
         _ if name.starts_with("incoming counter 2^32") => Some(Did::Refused),
         // The version is checked here.
         _ if name.starts_with("crafted: version") => Some(Did::Refused),
-        // There is no session to keep quiet about.
+        // There is no session, so there is nothing to ignore.
         "InitDone at a fresh responder" => Some(Did::Refused),
         _ => None,
     }
 }
 
 #[test]
-fn sessions_answer_every_packet_as_observed_or_better() {
+fn sessions_answer_every_packet_as_recorded_or_better() {
     let vectors = vectors();
     let script = Script::new(&vectors["handshakes"][0]);
     let mut steps = 0;
@@ -322,11 +323,11 @@ fn sessions_answer_every_packet_as_observed_or_better() {
         let mut situation = situation(&script, to, name);
         for (index, step) in cases(case, "steps").iter().enumerate() {
             if !step["input"].is_string() {
-                // What the observed peer sends next is checked by the two tests below.
+                // The next message of the recorded peer is checked by the two tests below.
                 continue;
             }
             let mut expected = Did::observed(step);
-            // Refused by the replay window, which is no error there.
+            // Refused by the replay window, which is not an error in the recording.
             if expected == Did::Nothing
                 && wire::counter(&bytes(&step["input"])).is_some_and(|counter| counter > 3)
             {
@@ -390,7 +391,7 @@ fn the_first_counter_is_16_also_when_data_overtakes_the_end_of_the_handshake() {
 }
 
 #[test]
-fn a_message_that_reuses_a_handshake_nonce_gets_no_answer_and_no_reader() {
+fn a_message_that_reuses_a_handshake_nonce_is_neither_answered_nor_delivered() {
     let vectors = vectors();
     let script = Script::new(&vectors["handshakes"][0]);
     let case = cases(&vectors, "cases")
@@ -429,7 +430,7 @@ fn a_hello_of_low_order_is_refused() {
 }
 
 #[test]
-fn hellos_that_cross_go_in_the_order_observed() {
+fn crossing_hellos_have_the_recorded_precedence() {
     let vectors = vectors();
     for case in cases(&vectors["simultaneous_open"], "cases") {
         let [a, b] = ["a", "b"].map(|side| {
@@ -439,7 +440,7 @@ fn hellos_that_cross_go_in_the_order_observed() {
             assert_eq!(id.0[..], bytes(&case[format!("id_{side}").as_str()]));
             id
         });
-        // Whose hello is lower repeats it; the other answers. The channel's tests show that both happen.
+        // The side with the lower hello sends it again; the other answers. The channel's tests show both.
         assert_eq!(Some(a < b), case["a_smaller"].as_bool());
         assert_eq!(case["a_answers_b_with"] == "InitHello", a < b);
     }
@@ -455,7 +456,7 @@ fn hellos_that_cross_go_in_the_order_observed() {
 }
 
 #[test]
-fn an_answer_of_low_order_is_refused_and_the_right_one_still_works() {
+fn an_answer_of_low_order_is_refused_and_the_authentic_one_still_works() {
     let vectors = vectors();
     let script = Script::new(&vectors["handshakes"][0]);
     let mut initiator = script.initiator(Stage::HelloSent);

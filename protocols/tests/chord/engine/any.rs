@@ -9,7 +9,7 @@ use proptest::prelude::*;
 use super::setup::{NOW, between};
 use crate::place::{Place, answer, ask, id, key, node, sent};
 
-/// Something that happens to an engine.
+/// An input of the engine.
 #[derive(Clone, Debug)]
 enum Happening {
     Bytes(u16, Vec<u8>),
@@ -125,7 +125,7 @@ fn any_happening() -> impl Strategy<Value = Happening> {
 
 proptest! {
     #[test]
-    fn nothing_that_happens_makes_a_node_panic_or_grow(
+    fn no_sequence_of_inputs_panics_or_exceeds_the_limits(
         happenings in prop::collection::vec(any_happening(), 1..200),
     ) {
         let config = Config {
@@ -148,7 +148,7 @@ proptest! {
                     if !asked.is_empty() {
                         let transmit: p2p_protocols::chord::Transmit<Place> =
                             asked.swap_remove(which % asked.len());
-                        // Most answers come from the node that was asked.
+                        // Most answers come from the asked node.
                         let from = if from % 8 == 0 { from } else { transmit.to.0 };
                         if let Some(place) = bytes.get_mut(1..33) {
                             place.copy_from_slice(id(from).as_bytes());
@@ -164,7 +164,7 @@ proptest! {
                     }
                 }
                 Happening::Time(nanos) => {
-                    // Up to a minute on, or to where time ends.
+                    // Advances up to a minute, or to the end of time.
                     now = if nanos == u64::MAX { Duration::MAX } else {
                         now.saturating_add(Duration::from_nanos(nanos % 60_000_000_000))
                     };
@@ -188,12 +188,12 @@ proptest! {
             }
             asked.extend(sent);
             let events = std::iter::from_fn(|| engine.poll_event()).count();
-            // Each operation gets on and ends, and the node may be alone.
+            // Each operation makes progress and ends, and the node may be alone.
             prop_assert!(events <= 12, "{} events at once", events);
             prop_assert!(engine.successors().len() <= 4);
             prop_assert!(engine.fingers().count() <= 256);
             prop_assert!(engine.stored().0 <= 10 && engine.stored().1 <= 100);
-            // Operations and upkeep, copies, records handed over, pages, neighbours asked.
+            // Operations and upkeep, copies, records handed over, pages, requests for neighbours.
             prop_assert!(engine.in_flight() <= 60, "{} in flight", engine.in_flight());
         }
     }

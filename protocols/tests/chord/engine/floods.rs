@@ -1,5 +1,5 @@
-//! Floods of every limit: from one identity, from one network, and from many networks. Each time an honest node is still served,
-//! and this node's own operations still work.
+//! Floods of every limit: from one identity, from one network, and from many networks. During each, an honest
+//! node is served, and this node's own operations work.
 
 use std::net::Ipv4Addr;
 use std::sync::Arc;
@@ -12,10 +12,10 @@ use p2p_protocols::chord::{Config, Engine, Event, Failure, Outcome, Rules};
 use super::setup::{HOUR, NOW, Networked};
 use crate::place::{Place, answer, ask, id, key, node, parse, sent};
 
-/// The name of a crowd, and the node of each number.
+/// The name of a group of attackers, and the node for each number.
 type Crowd = (&'static str, fn(u16) -> Networked);
 
-/// The flooding nodes: an id, and its IP address.
+/// A flooding node: an id, and its IP address.
 const CROWDS: [Crowd; 3] = [
     ("one identity", |_| Networked(Place(0x5000), [32, 0, 0, 1])),
     ("one network", |at| {
@@ -27,7 +27,7 @@ const CROWDS: [Crowd; 3] = [
     }),
 ];
 
-/// An honest node, in a network of its own.
+/// Returns an honest node in its own network.
 fn honest(number: u16) -> Networked {
     let [high, low] = number.to_be_bytes();
     Networked(Place(number), [60, high, low, 1])
@@ -51,7 +51,7 @@ fn small() -> Config {
     }
 }
 
-/// Answers what goes to honest nodes on a ring of 0, 0x1000, 0x2000, 0x3000 and 0xf000, and nothing else.
+/// Answers requests to honest nodes on a ring of 0, 0x1000, 0x2000, 0x3000 and 0xf000, and no others.
 fn settle(engine: &mut Engine<Networked>) -> Vec<Event<Networked>> {
     let mut events = Vec::new();
     for _ in 0..200 {
@@ -110,7 +110,7 @@ fn flood(engine: &mut Engine<Networked>, config: &Config, source: fn(u16) -> Net
     for at in 0..times {
         let from = source(at);
         let number = from.0.0;
-        // Anywhere but in the node's own range: of many sources with a record each there, none leaves for another.
+        // Keys outside the node's own range: records there, each of another source, do not evict one another.
         let random = key(u32::from(at).wrapping_mul(0x9e37_79b9) >> 1);
         let record = |key| Record {
             key,
@@ -148,7 +148,7 @@ fn flood(engine: &mut Engine<Networked>, config: &Config, source: fn(u16) -> Net
 }
 
 #[test]
-fn a_flood_of_every_request_keeps_no_honest_node_and_no_own_operation_out() {
+fn a_flood_of_every_request_excludes_no_honest_node_and_no_own_operation() {
     for (crowd, source) in CROWDS {
         let config = small();
         let mut engine = ring(config);
@@ -159,7 +159,7 @@ fn a_flood_of_every_request_keeps_no_honest_node_and_no_own_operation_out() {
         let before = neighbours(&engine);
         flood(&mut engine, &config, source, 2000);
         assert_eq!(neighbours(&engine), before, "{crowd}");
-        // An honest node leaves a record of the own range, and a copy of another.
+        // An honest node stores a record of the own range, and a copy of another.
         let from = honest(0x3000);
         let value = &[9; 150][..];
         let own = Record {
@@ -186,7 +186,7 @@ fn a_flood_of_every_request_keeps_no_honest_node_and_no_own_operation_out() {
         let get = get.expect("a good request");
         let got = Message::<Answer<'_>>::parse(&get).expect("a good answer").body;
         assert_eq!(got, Answer::Value(HOUR, value), "{crowd}");
-        // Own operations: all that may run at a time begin and end.
+        // Own operations: the maximum number starts and ends.
         for at in 0..config.operations {
             engine.lookup(NOW, key(0x1800_0000 + at as u32)).expect("room");
         }

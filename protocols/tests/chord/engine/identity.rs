@@ -1,4 +1,4 @@
-//! Which ids an engine believes.
+//! Authentication of ids.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -12,17 +12,21 @@ use super::setup::{NOW, between, engine, record};
 use crate::place::{Place, answer, ask, id, key, node, sent};
 
 #[test]
-fn nobody_speaks_in_anothers_name() {
+fn no_node_can_speak_in_anothers_name() {
     let mut engine = engine(Config::default());
     let refused = |engine: &mut Engine<Place>, at: u16, says: u16| {
         engine.handle_request(NOW, &Place(at), &ask(says, Ask::Stabilize))
     };
     assert_eq!(refused(&mut engine, 1, 2), Err(Refusal::FalseId));
-    assert_eq!(refused(&mut engine, 0, 0), Err(Refusal::FalseId), "its own");
+    assert_eq!(
+        refused(&mut engine, 0, 0),
+        Err(Refusal::FalseId),
+        "the node's own id"
+    );
     assert!(engine.predecessor().is_none() && engine.successors().is_empty());
     assert_eq!(engine.counts().false_ids, 2);
 
-    // A node that another answers for is not there.
+    // A node that another node answers for is not alive.
     let mut engine = between(Config::default(), 0xf000, 0x1000, &[0x2000]);
     engine.lookup(NOW, key(0x0800_0000)).unwrap();
     let asked = sent(&mut engine).remove(0);
@@ -39,7 +43,7 @@ fn nobody_speaks_in_anothers_name() {
 }
 
 #[test]
-fn unproven_ids_are_believed_only_if_that_is_asked_for() {
+fn unproven_ids_are_accepted_only_if_configured() {
     #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
     struct Anywhere;
     impl fmt::Display for Anywhere {
@@ -65,7 +69,7 @@ fn unproven_ids_are_believed_only_if_that_is_asked_for() {
 }
 
 #[test]
-fn a_source_that_can_be_forged_gets_fewer_bytes_than_came_until_it_shows_that_it_receives() {
+fn an_unvalidated_source_gets_fewer_bytes_than_it_sent() {
     let config = Config {
         unproven_ids: true,
         ..Config::default()
@@ -73,7 +77,7 @@ fn a_source_that_can_be_forged_gets_fewer_bytes_than_came_until_it_shows_that_it
     let parse = |text: &str| text.parse().ok();
     let rules = Rules::new(config, parse, |_: &PeerId, _: &[u8]| true);
     let mut engine: Engine<SocketAddr> = Engine::new(id(0), Arc::new(rules), NOW, 1);
-    // A neighbour makes a ring with it, and leaves records.
+    // A neighbour forms a ring with it, and stores records.
     let neighbour = SocketAddr::from(([32, 0, 0, 1], 1));
     let serve = |engine: &mut Engine<SocketAddr>, body: Ask<'_>| {
         let request = ask(0xf000, body);
@@ -124,7 +128,7 @@ fn a_source_that_can_be_forged_gets_fewer_bytes_than_came_until_it_shows_that_it
     }
     assert!(answered * 3 < received, "{answered} B for {received} B");
     assert_eq!(engine.counts().challenged, 1 + 100 * 14);
-    // This node in turn gets a token once, and sends the same again with it.
+    // This node in turn gets a token once, and sends the same request again with it.
     engine.lookup(NOW, key(0x8000_0000)).expect("room");
     let transmit = engine.poll_transmit().expect("the neighbour is asked");
     engine.handle_answer(NOW, transmit.id, &[2; 9]);

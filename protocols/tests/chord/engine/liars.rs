@@ -1,4 +1,4 @@
-//! Lookups among nodes that lie.
+//! Lookups among lying nodes.
 
 use std::fmt;
 use std::sync::Arc;
@@ -12,11 +12,12 @@ use super::setup::{Drain, NOW, Networked, between, ended};
 use crate::place::{Place, answer, ask, id, key, node, parse, sent};
 
 #[test]
-fn a_lookup_to_be_passed_on_is_refused_and_sends_nothing_to_a_stranger() {
+fn a_recursive_lookup_is_refused_and_sends_nothing_to_its_origin() {
     let mut engine = between(Config::default(), 0xf000, 0x1000, &[0x2000]);
     let from = ask(1, Ask::Ping);
     let body = |tag: u8, rest: &[u8]| [&from[..from.len() - 1], &[tag], rest].concat();
-    // As they were: a token, a key, hops and an origin; a token, hops, whether it is the sender's, and successors.
+    // The retired encodings: a token, a key, hops and an origin; a token, hops, whether it is the sender's,
+    // and successors.
     let route = body(
         8,
         &[&[7][..], key(0x1800_0000).as_bytes(), &[1, 3], b"999"].concat(),
@@ -36,8 +37,8 @@ fn wrong(number: u16, falsehood: u16) -> Node<'static> {
     }
 }
 
-/// Ends an operation among nodes that answer each step and each request for a value as `tell` says; what goes to a false
-/// place fails.
+/// Runs an operation among nodes that answer each step and each request for a value as `tell` returns;
+/// requests to a false place fail.
 fn answer_all(
     engine: &mut Engine<Lying>,
     tell: impl Fn(u16) -> Answer<'static>,
@@ -62,7 +63,7 @@ fn answer_all(
     None
 }
 
-/// A place that is the node's, or one of several where it is not.
+/// An address: the node's own, or one of several false ones.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 struct Lying(u16, u16);
 
@@ -78,7 +79,7 @@ impl Addr for Lying {
     }
 }
 
-/// An engine at 0 on a ring with 0x1000, 0x2000, 0x3000 and 0xf000 before it.
+/// Makes an engine at 0 on a ring with 0x1000, 0x2000, 0x3000, and 0xf000 before it.
 fn among_liars() -> Engine<Lying> {
     let parse = |text: &str| {
         let number = text.trim_end_matches('?');
@@ -113,9 +114,9 @@ fn step(predecessor: u16, nearer: Vec<Node<'static>>, owners: Vec<Node<'static>>
 }
 
 #[test]
-fn an_answer_with_three_false_addresses_of_a_node_does_not_hide_it() {
+fn three_false_addresses_in_one_answer_do_not_hide_a_node() {
     let victim = 0x9000;
-    // 0x3000, which is asked first, lies in one answer, and names an honest one beside that.
+    // 0x3000, which is asked first, lies in one answer, and also names an honest node in it.
     let lies = |owners: bool| {
         let wrong = vec![wrong(victim, 1), wrong(victim, 2), wrong(victim, 3)];
         let honest = vec![node(0x4000)];
@@ -139,7 +140,7 @@ fn an_answer_with_three_false_addresses_of_a_node_does_not_hide_it() {
             })) => assert_eq!(found.addr, Lying(victim, 0)),
             other => panic!("{other:?}, lies about owners: {as_owners}"),
         }
-        // Nor from a lookup of a key that it owns.
+        // It is not hidden from a lookup of a key that it owns either.
         let mut engine = among_liars();
         engine.lookup(NOW, key(0x8fff_0000)).unwrap();
         let outcome = answer_all(&mut engine, |number| match number {
@@ -158,11 +159,11 @@ fn an_answer_with_three_false_addresses_of_a_node_does_not_hide_it() {
 }
 
 #[test]
-fn liars_with_a_false_address_each_do_not_hide_a_node() {
+fn many_liars_with_one_false_address_each_do_not_hide_a_node() {
     let victim = 0x9000;
     let mut engine = among_liars();
     engine.locate(NOW, id(victim)).unwrap();
-    // A way of liars, each of which names the next one nearer, and the victim where it is not.
+    // A chain of liars, each of which names the next one nearer, and the victim at a false address.
     let outcome = answer_all(&mut engine, |number| match number {
         0x3000..0x4000 => step(
             number - 1,
@@ -184,7 +185,7 @@ fn liars_with_a_false_address_each_do_not_hide_a_node() {
 }
 
 #[test]
-fn addresses_that_do_not_reach_as_far_as_those_who_name_them_are_not_dialled() {
+fn addresses_with_a_narrower_scope_than_the_naming_node_are_not_used() {
     let parse = |text: &str| {
         let (number, ip) = text.split_once('@')?;
         let ip: std::net::Ipv4Addr = ip.parse().ok()?;
@@ -219,7 +220,7 @@ fn addresses_that_do_not_reach_as_far_as_those_who_name_them_are_not_dialled() {
 }
 
 #[test]
-fn a_lookup_among_those_who_name_nodes_without_end_ends() {
+fn a_lookup_among_nodes_that_always_name_nearer_ones_ends() {
     let mut engine = between(Config::default(), 0xf000, 0x1000, &[]);
     let target = 0x9000_u16;
     let op = engine.lookup(NOW, id(target)).unwrap();
@@ -230,7 +231,7 @@ fn a_lookup_among_those_who_name_nodes_without_end_ends() {
         };
         asked += 1;
         assert!(asked <= 64);
-        // Always nearer, never there.
+        // Always nearer, never at the key.
         let nearer = (0..64).map(|number| node(next + number)).collect();
         next += 0x100;
         let step = Answer::Step {
@@ -252,14 +253,14 @@ fn a_lookup_among_those_who_name_nodes_without_end_ends() {
 }
 
 #[test]
-fn nothing_that_leads_away_from_a_key_is_followed() {
+fn nodes_that_lead_away_from_a_key_are_ignored() {
     let mut engine = between(Config::default(), 0xf000, 0x1000, &[]);
     let op = engine.lookup(NOW, id(0x9000)).unwrap();
     let asked = sent(&mut engine).remove(0);
     let step = Answer::Step {
         mine: false,
         predecessor: None,
-        // Behind the answering node, itself, the asker, and a node that is not at its address.
+        // Behind the answering node, itself, the asking node, and a node with a false address.
         nearer: vec![
             node(0x0800),
             node(0xa000),
@@ -274,7 +275,7 @@ fn nothing_that_leads_away_from_a_key_is_followed() {
     };
     engine.handle_answer(NOW, asked.id, &answer(0x1000, step));
     assert_eq!(engine.counts().bad_nodes, 1);
-    // Only the question what else it knows is left.
+    // Only the request for further nodes is left.
     let again = sent(&mut engine).remove(0);
     assert_eq!(parse(&again.request), Ask::Step(*id(0x9000).as_bytes(), 4));
     let nothing = Answer::Step {
@@ -289,7 +290,7 @@ fn nothing_that_leads_away_from_a_key_is_followed() {
 }
 
 #[test]
-fn a_false_address_does_not_make_a_neighbour_forgotten() {
+fn a_false_address_does_not_remove_a_neighbour() {
     let mut engine = among_liars();
     let before = engine.successors().to_vec();
     assert_eq!(
@@ -298,7 +299,7 @@ fn a_false_address_does_not_make_a_neighbour_forgotten() {
     );
     engine.lookup(NOW, key(0x1800_0000)).unwrap();
     answer_all(&mut engine, |_| step(0, Vec::new(), vec![wrong(0x2000, 1)]));
-    // It is asked for a key in between, by way of a node that gives a false address.
+    // It is asked for a key in between, through a node that gives a false address.
     engine.lookup(NOW, key(0x3800_0000)).unwrap();
     answer_all(&mut engine, |number| match number {
         0x3000 => step(0x2000, Vec::new(), vec![wrong(0x1000, 1), wrong(0x2000, 2)]),

@@ -9,7 +9,7 @@ use super::setup::{NOW, between, ended, engine, once};
 use crate::place::{Place, answer, id, key, node, sent};
 
 #[test]
-fn requests_that_nobody_settles_fail_by_themselves() {
+fn unanswered_requests_time_out() {
     let mut engine = engine(once());
     let op = engine.join(NOW, &[Place(5)]).unwrap();
     let asked = sent(&mut engine).remove(0);
@@ -22,7 +22,7 @@ fn requests_that_nobody_settles_fail_by_themselves() {
     assert_eq!(engine.in_flight(), 0);
 }
 
-/// An engine at 0 that wants to know where 0x2000 is, and is told by the one at 0x1000 that it comes next.
+/// Makes an engine at 0 that locates 0x2000, which the node at 0x1000 names as its successor.
 fn locating() -> (Engine<Place>, p2p_protocols::chord::OpId) {
     let mut engine = between(Config::default(), 0xf000, 0x1000, &[]);
     let op = engine.locate(NOW, id(0x2000)).unwrap();
@@ -39,7 +39,7 @@ fn locating() -> (Engine<Place>, p2p_protocols::chord::OpId) {
 }
 
 #[test]
-fn a_node_is_located_when_it_answers_itself() {
+fn a_node_is_located_when_it_answers() {
     let (mut engine, op) = locating();
     let asked = sent(&mut engine).remove(0);
     assert_eq!(asked.to, Place(0x2000));
@@ -58,7 +58,7 @@ fn a_node_is_located_when_it_answers_itself() {
         }),
     }) = ended(&mut engine)
     else {
-        panic!("it is not found");
+        panic!("the node was not found");
     };
     assert_eq!((ended_op, found.addr), (op, Place(0x2000)));
     assert_eq!(
@@ -68,7 +68,7 @@ fn a_node_is_located_when_it_answers_itself() {
 }
 
 #[test]
-fn of_a_node_that_does_not_answer_is_told_who_names_it() {
+fn locating_a_silent_node_returns_the_nodes_that_named_it() {
     let (mut engine, op) = locating();
     let mut now = NOW;
     let mut asked = sent(&mut engine);

@@ -1,4 +1,4 @@
-//! Records: which ones a node keeps, for which sender, and where their copies go.
+//! Records: which records a node stores, for which source, and where their copies go.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,7 +11,7 @@ use super::setup::{HOUR, NOW, Networked, between, ended, engine, keep, record};
 use crate::place::{BAD, Place, answer, ask, id, key, node, parse, sent};
 
 #[test]
-fn oversize_and_invalid_records_are_refused_and_the_longest_is_kept() {
+fn oversize_and_invalid_records_are_refused_and_the_longest_is_stored() {
     let config = Config {
         value: 100,
         ..Config::default()
@@ -38,7 +38,7 @@ fn oversize_and_invalid_records_are_refused_and_the_longest_is_kept() {
 }
 
 #[test]
-fn the_better_record_stays_and_who_puts_a_worse_one_is_told() {
+fn the_better_record_stays_and_putting_a_worse_one_fails() {
     let mut engine = between(Config::default(), 0xf000, 0x1000, &[]);
     let stale = |bytes: Vec<u8>| Message::<Answer<'_>>::parse(&bytes).unwrap().body == Answer::Stale;
     assert!(!stale(keep(&mut engine, 1, 5, b"b").unwrap()));
@@ -50,7 +50,7 @@ fn the_better_record_stays_and_who_puts_a_worse_one_is_told() {
     let value = Message::<Answer<'_>>::parse(&get).unwrap().body;
     assert_eq!(value, Answer::Value(HOUR, b"c"));
 
-    // The putter, too.
+    // The storing node itself as well.
     let op = engine
         .put(NOW, key(0x0800_0000), b"a", Duration::from_secs(9))
         .unwrap();
@@ -78,11 +78,12 @@ fn a_flood_of_records_is_bounded_in_total_and_for_each_sender() {
     }
     for number in 0..1000 {
         let kept = keep(&mut engine, 2, 0x3000_0000 + number, b"x");
-        // First as many as there is room for, then in place of the other's, until both have as many.
+        // First as many as there is room for, then in place of the other source's, until both have equally
+        // many.
         assert_eq!(kept.is_ok(), number < 50, "{number}");
     }
     assert_eq!(engine.stored(), (100, 100));
-    // Room for more bytes than there are is not made by taking the same again.
+    // Storing the same record again does not make room for more bytes.
     assert_eq!(
         keep(&mut engine, 2, 0x3000_0000, &[b'y'; 402]),
         Err(Refusal::Full)
@@ -92,7 +93,7 @@ fn a_flood_of_records_is_bounded_in_total_and_for_each_sender() {
 }
 
 #[test]
-fn who_makes_ids_in_one_network_keeps_no_more_than_one_node_of_it() {
+fn many_ids_in_one_network_store_no_more_than_one_node() {
     let config = Config {
         records_per_source: 20,
         ..Config::default()
@@ -116,7 +117,7 @@ fn who_makes_ids_in_one_network_keeps_no_more_than_one_node_of_it() {
 }
 
 #[test]
-fn senders_that_fill_a_nodes_own_range_leave_room_for_others() {
+fn sources_that_fill_the_own_range_leave_room_for_others() {
     let config = Config {
         records: 20,
         records_per_source: 10,
@@ -134,14 +135,14 @@ fn senders_that_fill_a_nodes_own_range_leave_room_for_others() {
         );
         assert_eq!(engine.stored().0, 20);
     }
-    // All have about as many now, and none takes places of another any more.
+    // All sources have about equally many now, and none displaces another.
     for from in [1, 2, 3] {
         assert_eq!(keep(&mut engine, from, 0xf300_0000, b"x"), Err(Refusal::Full));
     }
 }
 
 #[test]
-fn a_full_node_lets_the_farthest_copies_go_for_records_of_its_own_range_alone() {
+fn a_full_node_evicts_the_farthest_copies_only_for_records_of_its_own_range() {
     let config = Config {
         records: 10,
         ..Config::default()
@@ -165,13 +166,13 @@ fn a_full_node_lets_the_farthest_copies_go_for_records_of_its_own_range_alone() 
     assert_eq!(
         keep(&mut engine, 1, 0xf900_0000, b"own"),
         Err(Refusal::Full),
-        "own ones do not leave"
+        "own records are not evicted"
     );
     assert_eq!(engine.stored(), (10, 30));
 }
 
 #[test]
-fn a_flood_of_puts_does_not_become_a_flood_of_copies() {
+fn a_flood_of_puts_does_not_cause_a_flood_of_copies() {
     let config = Config {
         replicate_batch: 8,
         ..Config::default()
@@ -183,7 +184,7 @@ fn a_flood_of_puts_does_not_become_a_flood_of_copies() {
     }
     let mut asked = sent(&mut engine);
     assert!(asked.len() <= 10, "{}", asked.len());
-    // All the same all of them get there, none more than three times to each.
+    // Still, all of them are copied, none more than three times to each node.
     let mut copies = std::collections::BTreeMap::new();
     let mut now = NOW;
     while copies.len() < 2000 {
@@ -214,12 +215,12 @@ fn a_flood_of_puts_does_not_become_a_flood_of_copies() {
             asked = sent(&mut engine);
         }
     }
-    // From the queue, from a round over all that was under way, and from the one after it.
+    // From the queue, from a sweep over all that was in progress, and from the next sweep.
     assert!(copies.values().all(|count| *count <= 3));
 }
 
 #[test]
-fn pages_of_records_that_bring_nothing_new_end() {
+fn a_transfer_ends_when_a_page_brings_nothing_new() {
     let mut engine = engine(Config::default());
     engine.join(NOW, &[Place(0x1000)]).unwrap();
     let step = || Answer::Step {
@@ -237,7 +238,7 @@ fn pages_of_records_that_bring_nothing_new_end() {
             },
             Ask::Keys(..) => {
                 pages += 1;
-                // The same page again and again: not after the one that was asked after.
+                // The same page again and again, instead of the next one.
                 Answer::Keys {
                     records: vec![record(0x2000_0000, b"x"), record(0x3000_0000, b"y")],
                     more: true,

@@ -7,7 +7,7 @@ use super::setup::{NOW, between, ended, engine, once};
 use crate::place::{Place, answer, ask, id, node, parse, sent};
 
 #[test]
-fn a_successor_that_leaves_does_not_choose_the_next_one_unasked() {
+fn the_node_after_a_leaving_successor_is_asked_before_it_is_used() {
     let config = Config::default();
     for lives in [true, false] {
         let mut engine = between(config, 0xf000, 0x1000, &[0x2000, 0x3000]);
@@ -18,7 +18,7 @@ fn a_successor_that_leaves_does_not_choose_the_next_one_unasked() {
         engine
             .handle_request(NOW, &Place(0x1000), &ask(0x1000, leave))
             .unwrap();
-        // It stays with what it knew, and asks.
+        // The node keeps its list and asks the named node.
         assert_eq!(engine.successors()[0].id, id(0x2000));
         let mut asked = sent(&mut engine);
         let first = asked.remove(0);
@@ -38,7 +38,7 @@ fn a_successor_that_leaves_does_not_choose_the_next_one_unasked() {
 }
 
 #[test]
-fn who_is_told_of_and_does_not_answer_never_becomes_the_successor() {
+fn a_named_node_that_does_not_answer_never_becomes_the_successor() {
     let mut engine = between(Config::default(), 0xf000, 0x1000, &[0x2000]);
     for _ in 0..20 {
         let now = engine.poll_timeout().unwrap();
@@ -46,7 +46,7 @@ fn who_is_told_of_and_does_not_answer_never_becomes_the_successor() {
         let mut asked = sent(&mut engine);
         while let Some(transmit) = asked.pop() {
             let neighbours = Answer::Neighbours {
-                // An invention just behind the asker, another each time.
+                // A made-up node just behind the asking node, a different one each time.
                 predecessor: Some(node(0x0100 + transmit.to.0 % 7)),
                 successors: vec![node(0x2000)],
             };
@@ -66,7 +66,7 @@ fn who_is_told_of_and_does_not_answer_never_becomes_the_successor() {
 }
 
 #[test]
-fn who_is_displaced_as_predecessor_is_told_by_whom_and_asks_that_one_at_once() {
+fn a_displaced_predecessor_is_told_of_the_new_one_and_asks_it_at_once() {
     let mut engine = between(Config::default(), 0xf000, 0x3000, &[]);
     let stabilize = ask(0xf800, Ask::Stabilize);
     engine.handle_request(NOW, &Place(0xf800), &stabilize).unwrap();
@@ -75,7 +75,7 @@ fn who_is_displaced_as_predecessor_is_told_by_whom_and_asks_that_one_at_once() {
     assert_eq!(parse(&told.request), Ask::Nearer(node(0xf800)));
     engine.handle_answer(NOW, told.id, &answer(0xf000, Answer::Done));
 
-    // Neither what lies beyond the successor nor what another node says is asked.
+    // A node beyond the successor is not asked, nor one that another node names.
     let nearer = |from, number| ask(from, Ask::Nearer(node(number)));
     engine
         .handle_request(NOW, &Place(0x3000), &nearer(0x3000, 0x4000))
@@ -90,7 +90,7 @@ fn who_is_displaced_as_predecessor_is_told_by_whom_and_asks_that_one_at_once() {
     let asked = sent(&mut engine).remove(0);
     assert_eq!((asked.to, parse(&asked.request)), (Place(0x1000), Ask::Stabilize));
     assert_eq!(engine.successors()[0].id, id(0x3000), "until it answers");
-    // A node that speaks itself needs no other to name it, but must be nearer, and in its own name.
+    // A node that notifies directly needs no other to name it, but must be nearer, and use its own id.
     let own = |number: u16| {
         Ask::Nearer(Node {
             addr: "".into(),
@@ -102,7 +102,7 @@ fn who_is_displaced_as_predecessor_is_told_by_whom_and_asks_that_one_at_once() {
             .handle_request(NOW, &Place(from), &ask(from, own(said)))
             .unwrap();
     }
-    // However many it tells of, one is asked at a time.
+    // Of many named nodes, one is asked at a time.
     for number in 0x1000..0x1100 {
         engine
             .handle_request(NOW, &Place(0x3000), &nearer(0x3000, number))
@@ -123,7 +123,7 @@ fn who_is_displaced_as_predecessor_is_told_by_whom_and_asks_that_one_at_once() {
 }
 
 #[test]
-fn tables_stay_small_whatever_neighbours_say() {
+fn tables_stay_bounded_for_any_answers_of_neighbours() {
     let config = Config {
         successors: 5,
         ..Config::default()
@@ -149,7 +149,7 @@ fn tables_stay_small_whatever_neighbours_say() {
 }
 
 #[test]
-fn who_is_still_joining_takes_nobody_in() {
+fn a_joining_node_accepts_no_other() {
     let mut engine = engine(once());
     engine.join(NOW, &[Place(5)]).unwrap();
     let step = ask(9, Ask::Step(*id(7).as_bytes(), 0));
@@ -171,7 +171,7 @@ fn who_is_still_joining_takes_nobody_in() {
 }
 
 #[test]
-fn a_join_is_tried_again_each_time_later_and_then_fails() {
+fn a_join_is_retried_with_backoff_and_then_fails() {
     let mut engine = engine(Config {
         join_tries: 4,
         ..Config::default()
@@ -185,7 +185,7 @@ fn a_join_is_tried_again_each_time_later_and_then_fails() {
         let now = match engine.poll_timeout() {
             _ if asked_at.is_empty() => NOW,
             Some(at) => at,
-            None => panic!("it waits for nothing"),
+            None => panic!("there is no timeout"),
         };
         engine.handle_timeout(now);
         let mut asked = sent(&mut engine);
@@ -203,7 +203,7 @@ fn a_join_is_tried_again_each_time_later_and_then_fails() {
 }
 
 #[test]
-fn a_join_ends_when_the_successor_knows_this_node_and_can_be_cancelled_until_then() {
+fn a_join_ends_when_the_successor_knows_this_node_and_is_cancellable_until_then() {
     for cancel in [false, true] {
         let mut engine = engine(Config::default());
         let op = engine.join(NOW, &[Place(0x1000)]).unwrap();
@@ -235,7 +235,7 @@ fn a_join_ends_when_the_successor_knows_this_node_and_can_be_cancelled_until_the
 }
 
 #[test]
-fn the_next_hop_is_always_nearer_and_a_predecessor_is_known_too() {
+fn the_next_hop_is_always_nearer_and_can_be_the_predecessor() {
     let engine = between(Config::default(), 0xf000, 0x1000, &[0x2000, 0x3000]);
     let next = |number| engine.next_hop(&id(number)).map(|next| next.addr.0);
     assert_eq!(next(0x0800), None, "no node is nearer");

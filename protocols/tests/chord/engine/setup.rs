@@ -1,4 +1,4 @@
-//! One engine at 0 with neighbours of the test's choice.
+//! One engine at 0 with chosen neighbours.
 
 use std::fmt;
 use std::time::Duration;
@@ -16,7 +16,7 @@ pub(crate) fn engine(config: Config) -> Engine<Place> {
     Engine::new(id(0), rules(config), NOW, 1)
 }
 
-/// An engine at 0 with this successor and predecessor, and these nodes after the successor.
+/// Makes an engine at 0 with this successor and predecessor, and these nodes after the successor.
 pub(crate) fn between(config: Config, predecessor: u16, successor: u16, after: &[u16]) -> Engine<Place> {
     let mut engine = engine(config);
     let stabilize = ask(predecessor, Ask::Stabilize);
@@ -59,7 +59,7 @@ impl<A: Addr> Drain for Engine<A> {
     }
 }
 
-/// A join is tried once.
+/// A configuration in which a join is tried once.
 pub(crate) fn once() -> Config {
     Config {
         join_tries: 1,
@@ -67,7 +67,7 @@ pub(crate) fn once() -> Config {
     }
 }
 
-/// What is over, whatever got on before.
+/// Returns the first event that is not progress.
 pub(crate) fn ended(engine: &mut Engine<Place>) -> Option<Event<Place>> {
     let mut events = std::iter::from_fn(|| engine.poll_event());
     events.find(|event| !matches!(event, Event::Progress { .. }))
@@ -90,7 +90,7 @@ pub(crate) fn keep(
     engine.handle_request(NOW, &Place(from), &ask(from, Ask::Keep(record(number, value))))
 }
 
-/// An address of a network, which proves an id.
+/// An address in a network that authenticates an id.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct Networked(pub(crate) Place, pub(crate) [u8; 4]);
 

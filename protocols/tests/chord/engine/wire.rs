@@ -1,4 +1,4 @@
-//! The bytes of messages, and their bounds.
+//! The encoding of messages, and their limits.
 
 use std::fmt;
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use super::setup::{NOW, record};
 use crate::place::{answer, ask, id, key, sent};
 
 #[test]
-fn every_message_has_the_bytes_that_it_had() {
+fn the_encoding_of_every_message_is_pinned() {
     let hex = |bytes: Vec<u8>| -> String {
         let digits = bytes.iter().flat_map(|byte| [byte >> 4, byte & 15]);
         digits
@@ -81,7 +81,7 @@ fn every_message_has_the_bytes_that_it_had() {
 }
 
 #[test]
-fn what_is_not_wholly_a_message_is_none() {
+fn partial_and_invalid_messages_are_rejected() {
     let neighbours = |count: usize, addr: &str| {
         let node = Node {
             id: [1; 32],
@@ -116,8 +116,8 @@ fn what_is_not_wholly_a_message_is_none() {
 }
 
 #[test]
-fn messages_are_never_longer_than_they_may_be() {
-    /// An address as long as its number says.
+fn messages_never_exceed_the_size_limit() {
+    /// An address with a length equal to its number.
     #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
     struct Long(PeerId, usize);
     impl fmt::Display for Long {
@@ -184,7 +184,7 @@ fn messages_are_never_longer_than_they_may_be() {
     for transmit in sent(&mut engine) {
         assert!(transmit.request.len() <= limit);
     }
-    // A node whose address fits into no message is not named.
+    // A node with an address that fits into no message is not named.
     let mut engine = Engine::new(id(0), rules, NOW, 1);
     let far = Long(id(0x1000), 213);
     engine

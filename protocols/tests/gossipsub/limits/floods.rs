@@ -13,26 +13,26 @@ use prost::Message as _;
 use super::{add_inbound, control, hello, in_network, iwant};
 use crate::net::{Node, add, alone, beat, connection, events, messages, ms, secs, sent};
 
-/// The name of a crowd, and the node of each number.
+/// The name of a group of attackers, and the node for each number.
 type Crowd = (&'static str, fn(u32) -> u32);
 
-/// The flooding nodes. Numbers from 2^24 on are addresses, of which 2^8 share a network.
+/// A flooding node. Numbers from 2^24 on are addresses, of which 2^8 share a network.
 const CROWDS: [Crowd; 3] = [
     ("one identity", |_| in_network(7, 1)),
     ("one network", |at| in_network(7, (at % 250) as u8)),
     ("many networks", |at| 0x3000_0000 + (at % 700) * 256),
 ];
 
-/// An honest peer that turned to this node, and one that this node turned to.
+/// An honest inbound peer, and an honest outbound one.
 const HONEST: u32 = 0x5000_0000;
 const CHOSEN: u32 = 0x5100_0000;
 
-/// Whether nothing that this crowd says is heard, since so many peers at one IP address have low scores.
+/// Returns whether this group is ignored, because so many peers at one IP address have low scores.
 fn is_graylisted(crowd: &str) -> bool {
     crowd == "one network"
 }
 
-/// Makes a node an inbound peer, if it is none and there is room.
+/// Makes a node an inbound peer, if it is not one and there is room.
 fn join(engine: &mut Engine<Node>, now: Duration, number: u32) {
     if !engine.is_peer(&Node(number)) {
         add_inbound(engine, now, number);
@@ -70,7 +70,7 @@ fn wants(engine: &Engine<Node>, topic: &str, peer: u32) -> bool {
 }
 
 #[test]
-fn topics_of_a_crowd_leave_room_for_those_of_others() {
+fn topics_of_many_attackers_leave_room_for_those_of_others() {
     let config = Config {
         max_topics: 400,
         ..Config::default()
@@ -91,14 +91,14 @@ fn topics_of_a_crowd_leave_room_for_those_of_others() {
             &Node(HONEST),
             &subscribe(["t".to_owned(), "honest".to_owned()]),
         );
-        // Topics that this node joined are always known; others as far as a network's part goes.
+        // Topics that this node joined are always known; others, within the share of a network.
         assert!(wants(&engine, "t", HONEST), "{crowd}");
         assert_eq!(
             wants(&engine, "honest", HONEST),
             crowd != "many networks",
             "{crowd}"
         );
-        // Peers that this node turned to have a part of their own.
+        // Outbound peers have a separate share.
         engine
             .add_peer(ms(0), &Node(CHOSEN), connection(Version::V1_2, true))
             .expect("room");
@@ -109,7 +109,7 @@ fn topics_of_a_crowd_leave_room_for_those_of_others() {
         engine
             .subscribe(ms(0), "mine")
             .expect("own topics are not among those of others");
-        // A network that leaves its topics has its part back.
+        // A network that leaves its topics gets its share back.
         for at in 0..700 {
             engine.remove_peer(ms(0), &Node(source(at)));
         }
@@ -121,9 +121,9 @@ fn topics_of_a_crowd_leave_room_for_those_of_others() {
 }
 
 #[test]
-fn a_crowd_that_asks_for_a_message_keeps_no_other_from_getting_it() {
+fn many_requests_for_a_message_do_not_exclude_another_peer() {
     for (crowd, source) in CROWDS {
-        // Without scores, so that all of a network is heard.
+        // Without scores, so that no network is ignored.
         let config = Config {
             score: None,
             ..Config::default()
@@ -159,7 +159,7 @@ fn a_crowd_that_asks_for_a_message_keeps_no_other_from_getting_it() {
 }
 
 #[test]
-fn idontwant_without_end_is_bounded_and_concerns_the_peer_that_said_it_alone() {
+fn a_flood_of_idontwant_is_bounded_and_affects_only_its_sender() {
     for (crowd, source) in CROWDS {
         let mut engine = alone(Config::default(), Signing::StrictNoSign, 1);
         add(&mut engine, ms(0), 2, false);
@@ -181,7 +181,7 @@ fn idontwant_without_end_is_bounded_and_concerns_the_peer_that_said_it_alone() {
         if crowd == "one identity" {
             assert_eq!(engine.counts().idontwant_ignored, 300 * 200 - 1000);
         }
-        // Peer 2 says that it does not want the message that peer 1 sends next; peer 1 is no concern of it.
+        // Peer 2 does not want the message that peer 1 sends next; this must not concern peer 1.
         let data = vec![9; 2000];
         let publish = publish("t", data);
         let mut other = alone(Config::default(), Signing::StrictNoSign, 3);
@@ -210,7 +210,7 @@ fn idontwant_without_end_is_bounded_and_concerns_the_peer_that_said_it_alone() {
 }
 
 #[test]
-fn a_flood_of_messages_for_a_slow_peer_leaves_its_control_and_own_messages_in_front() {
+fn a_flood_of_messages_for_a_slow_peer_does_not_delay_its_control_and_own_messages() {
     for (crowd, source) in CROWDS {
         let mut engine = alone(Config::default(), Signing::StrictNoSign, 1);
         beat(&mut engine, secs(1));
@@ -261,14 +261,14 @@ fn a_flood_of_messages_for_a_slow_peer_leaves_its_control_and_own_messages_in_fr
 }
 
 #[test]
-fn a_crowd_that_comes_and_leaves_does_not_make_a_node_forget_who_misbehaved() {
+fn reconnecting_attackers_do_not_displace_the_penalties_of_others() {
     let mut engine = alone(Config::default(), Signing::StrictNoSign, 0);
     let bad = in_network(9, 1);
     add(&mut engine, ms(0), bad, false);
     let graft = |topic: &str| ControlGraft {
         topic_id: Some(topic.to_owned()),
     };
-    // GRAFT while a backoff runs, over and over.
+    // GRAFT during a backoff, repeatedly.
     for round in 0..20 {
         let prune = ControlPrune {
             topic_id: Some("t".into()),
@@ -290,7 +290,7 @@ fn a_crowd_that_comes_and_leaves_does_not_make_a_node_forget_who_misbehaved() {
     for (crowd, source) in CROWDS {
         engine.remove_peer(ms(100), &Node(bad));
         for at in 0..6000 {
-            // Of many networks each time another identity.
+            // Another identity each time, from many networks.
             let from = if crowd == "many networks" {
                 0x3000_0000 + at * 256
             } else {
@@ -306,8 +306,8 @@ fn a_crowd_that_comes_and_leaves_does_not_make_a_node_forget_who_misbehaved() {
 }
 
 #[test]
-fn peers_that_are_exchanged_without_end_are_bounded() {
-    // Of any peer whose score is not low.
+fn a_flood_of_peer_exchanges_is_bounded() {
+    // From any peer with a score that is not low.
     let config = Config {
         score: Some(ScoreConfig {
             accept_px_threshold: 0.0,
@@ -354,7 +354,7 @@ fn peers_that_are_exchanged_without_end_are_bounded() {
             "{crowd}"
         );
         assert!(engine.kept().backoffs <= engine.config().max_backoffs, "{crowd}");
-        // An honest peer is grafted all the same.
+        // An honest peer is still grafted.
         add(&mut engine, ms(0), HONEST, false);
         beat(&mut engine, secs(3));
         assert!(engine.mesh("t").any(|peer| *peer == Node(HONEST)), "{crowd}");
@@ -362,7 +362,7 @@ fn peers_that_are_exchanged_without_end_are_bounded() {
 }
 
 #[test]
-fn direct_messages_of_a_crowd_keep_none_of_an_honest_peer_out() {
+fn direct_messages_of_many_attackers_do_not_exclude_an_honest_peer() {
     let config = Config {
         direct: true,
         max_seen: 1000,
@@ -411,7 +411,7 @@ fn direct_messages_of_a_crowd_keep_none_of_an_honest_peer_out() {
         engine.handle_rpc(ms(0), &Node(HONEST), &tell(1, "t"));
         engine.handle_rpc(ms(0), &Node(HONEST), &tell(1, "t"));
         assert_eq!(told(&mut engine), 1, "{crowd}");
-        // And this node can tell it something.
+        // This node can also send it a direct message.
         let own = engine.tell(ms(0), &Node(HONEST), "t", Bytes::from_static(b"own"));
         assert!(own.is_ok(), "{crowd}: {own:?}");
     }
@@ -434,7 +434,7 @@ impl Addr for At {
 }
 
 #[test]
-fn one_identity_at_many_addresses_has_few_inbound_places() {
+fn one_identity_at_many_addresses_gets_few_inbound_places() {
     let config = Config {
         max_inbound: 20,
         ..Config::default()

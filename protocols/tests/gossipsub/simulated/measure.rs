@@ -1,4 +1,4 @@
-//! What messages did: who got them, when, and how often; and how meshes and scores were meanwhile.
+//! Measurements: which nodes got which messages, when and how often, and the state of meshes and scores.
 
 use std::collections::{HashMap, VecDeque};
 use std::ops::Range;
@@ -11,41 +11,41 @@ use p2p_swarmtest::topology::Topology;
 use super::TOPIC;
 use super::network::Network;
 
-/// What became of some messages.
+/// The propagation of some messages.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Measured {
-    /// Pairs of a message and an honest node that should get it.
+    /// Number of pairs of a message and an honest node that should get it.
     pub(crate) due: usize,
-    /// How long it took for those who got it, in order.
+    /// Delays of the deliveries, sorted.
     pub(crate) latencies: Vec<Duration>,
-    /// How long the shortest ways among honest nodes are, in order: nothing can be faster.
+    /// Delays of the shortest paths among honest nodes, sorted: a lower bound.
     pub(crate) bounds: Vec<Duration>,
-    /// How often each node was sent each message, in order.
+    /// Number of copies of each message that each node received, sorted.
     pub(crate) copies: Vec<u32>,
-    /// Messages that were delivered twice, which must not be.
+    /// Messages that were delivered twice, which must not happen.
     pub(crate) twice: u32,
-    /// Bytes that honest nodes sent, since the beginning.
+    /// Bytes that honest nodes sent since the start.
     pub(crate) message_bytes: u64,
     pub(crate) control_bytes: u64,
 }
 
-/// How the meshes of honest nodes are.
+/// The state of the meshes of honest nodes.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Sample {
     pub(crate) at: Duration,
-    /// Neighbours in meshes, of those who are attacked all together.
+    /// Mesh neighbours of all attacked nodes together.
     pub(crate) honest: usize,
     pub(crate) sybils: usize,
-    /// The fewest honest neighbours that a node has.
+    /// The smallest number of honest neighbours of a node.
     pub(crate) least_honest: usize,
-    /// The most Sybils in one mesh.
+    /// The largest number of Sybils in one mesh.
     pub(crate) most_sybils: usize,
     /// Whether each mesh has more honest nodes than Sybils.
     pub(crate) has_majority: bool,
-    /// Mean scores of the honest and of the Sybils, as honest nodes see those that they are connected to.
+    /// Mean scores of honest nodes and of Sybils, as seen by the honest nodes that are connected to them.
     pub(crate) honest_score: f64,
     pub(crate) sybil_score: f64,
-    /// The share of the honest whose score is negative.
+    /// The fraction of honest nodes with a negative score.
     pub(crate) honest_negative: f64,
 }
 
@@ -87,7 +87,7 @@ impl Measured {
         measured
     }
 
-    /// The share that was delivered, in percent.
+    /// Returns the percentage of deliveries.
     pub(crate) fn delivered(&self) -> f64 {
         100.0 * self.latencies.len() as f64 / self.due.max(1) as f64
     }
@@ -106,13 +106,13 @@ impl Measured {
     }
 }
 
-/// So many percent are at most this long.
+/// Returns the value that this percentage of the sorted list does not exceed.
 fn percentile(sorted: &[Duration], percent: f64) -> Duration {
     let at = (sorted.len() as f64 * percent / 100.0).ceil() as usize;
     sorted.get(at.saturating_sub(1)).copied().unwrap_or_default()
 }
 
-/// Steps from one node to each; without an end for those out of reach.
+/// Returns the number of hops from one node to each; infinite for unreachable nodes.
 fn distances_from(topology: &Topology, start: usize) -> Vec<usize> {
     let mut distances = vec![usize::MAX; topology.len()];
     distances[start] = 0;
@@ -164,7 +164,7 @@ impl Sample {
         sample
     }
 
-    /// The share of Sybils in the meshes.
+    /// Returns the fraction of Sybils in the meshes.
     pub(crate) fn sybil_share(&self) -> f64 {
         self.sybils as f64 / (self.sybils + self.honest).max(1) as f64
     }
@@ -175,12 +175,12 @@ fn mean(values: &[f64]) -> f64 {
 }
 
 impl Network {
-    /// A count of all honest nodes together.
+    /// Returns a counter's sum over all honest nodes.
     pub(crate) fn sum(&self, count: impl Fn(Counts) -> u64) -> u64 {
         self.honest().map(|node| count(node.engine.counts())).sum()
     }
 
-    /// How many neighbours each honest node has in its mesh, in order.
+    /// Returns the mesh degrees of honest nodes, sorted.
     pub(crate) fn degrees(&self) -> Vec<usize> {
         let mut degrees: Vec<usize> = self
             .honest()
@@ -190,7 +190,7 @@ impl Network {
         degrees
     }
 
-    /// Heartbeats after the attack began until this was so of the meshes for the first time.
+    /// Returns the number of heartbeats after the start of the attack until the meshes first met a condition.
     fn first(&self, is_so: impl Fn(&Sample) -> bool) -> Option<u64> {
         let mut since = self
             .samples
@@ -200,13 +200,14 @@ impl Network {
         Some(first.at.saturating_sub(self.plan.attack_at).as_secs())
     }
 
-    /// Heartbeats until no Sybil was in any mesh. Others, which had not been in one, may try later.
+    /// Returns the number of heartbeats until no Sybil was in any mesh. Sybils that were in none may try
+    /// later.
     pub(crate) fn sybils_out(&self) -> Option<u64> {
         self.first(|sample| sample.sybils == 0)
     }
 
-    /// Heartbeats until Sybils held less than this share of the links of meshes, for the first time, and until they did for
-    /// as long as there were messages.
+    /// Returns the number of heartbeats until Sybils had less than this fraction of the mesh links for the
+    /// first time, and until they had so for as long as messages were sent.
     pub(crate) fn sybils_below(&self, share: f64) -> (Option<u64>, Option<u64>) {
         let begin = self.plan.attack_at;
         let end = self.published.last().map_or(begin, |(_, at)| *at);
@@ -224,7 +225,7 @@ impl Network {
         )
     }
 
-    /// Heartbeats until each mesh had more honest nodes than Sybils.
+    /// Returns the number of heartbeats until each mesh had more honest nodes than Sybils.
     pub(crate) fn honest_majority(&self) -> Option<u64> {
         self.first(|sample| sample.has_majority)
     }

@@ -1,12 +1,12 @@
-//! Gossipsub engines under the simulator, honest ones and Sybils, and what is true of them as seen from above.
+//! Gossipsub engines in the simulator, honest ones and Sybils, with global measurements.
 //!
-//! Tests, the bench and `p2putil sim gossip` share it. Each run follows from its plan, which has a seed. Messages are not
-//! signed (`StrictNoSign`), which changes what nodes compute and not what they say to whom.
+//! Tests, the bench and `p2putil sim gossip` use it. Each run follows from its plan, which has a seed.
+//! Messages are not signed (`StrictNoSign`), which changes the computation of nodes, but not their traffic.
 
 #![allow(
     dead_code,
     unused_imports,
-    reason = "each of those who include this uses a part of it"
+    reason = "each test crate that includes this module uses a part of it"
 )]
 #![allow(
     clippy::cast_precision_loss,
@@ -23,5 +23,5 @@ pub(crate) use measure::{Measured, Sample};
 pub(crate) use network::{Network, Plan, RATE, evaluated, expecting, unprotected};
 pub(crate) use sybil::Attack;
 
-/// The topic that all of them want.
+/// The topic that all nodes subscribe to.
 pub(crate) const TOPIC: &str = "t";

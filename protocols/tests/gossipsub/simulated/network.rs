@@ -1,4 +1,4 @@
-//! A network by plan: who is connected to whom, when, and who publishes.
+//! A network from a plan: its connections, its schedule, and its publishers.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -15,39 +15,40 @@ use super::measure::{Measured, Sample};
 use super::node::{Honest, Node, data};
 use super::sybil::{Attack, Sybil};
 
-/// What a network is like.
+/// The plan of a network.
 #[derive(Clone, Debug)]
 pub(crate) struct Plan {
-    /// Honest nodes.
+    /// Number of honest nodes.
     pub(crate) nodes: usize,
-    /// Connections of each among them: a random regular graph, whose edges have a direction by chance.
+    /// Number of connections of each honest node to others: a random regular graph with random directions.
     pub(crate) degree: usize,
-    /// One way, of all links.
+    /// One-way latency of all links.
     pub(crate) latency: Duration,
-    /// The share of it that a packet may take longer, by chance.
+    /// The fraction of the latency that is added at random.
     pub(crate) jitter: f64,
-    /// The share of RPCs that are lost.
+    /// The fraction of RPCs that are lost.
     pub(crate) loss: f64,
-    /// Bytes a second that an honest node sends. Without, any number.
+    /// Upload rate of an honest node in bytes per second; `None` means unlimited.
     pub(crate) uplink: Option<u64>,
-    /// Honest nodes that publish; the others only want to hear.
+    /// Number of honest nodes that publish; the others only receive.
     pub(crate) publishers: usize,
-    /// Of the honest ones.
+    /// Configuration of the honest nodes.
     pub(crate) config: Config,
-    /// Those who attack, how, and from when on; they are connected before all others.
+    /// The number of attackers, their attack, and its start; they connect before all others.
     pub(crate) sybils: usize,
-    /// Honest nodes that each of them turns to.
+    /// Number of honest nodes that each attacker connects to.
     pub(crate) sybil_degree: usize,
-    /// Whether all of them turn to the last honest node alone, which comes only when the attack begins.
+    /// Whether all attackers connect only to the last honest node, which joins when the attack starts.
     pub(crate) eclipse: bool,
     pub(crate) attack: Attack,
     pub(crate) attack_at: Duration,
-    /// Decides everything.
+    /// Seeds everything.
     pub(crate) seed: u64,
 }
 
 impl Plan {
-    /// Nodes of the default configuration with eight connections each, links of 100 ms, and no attackers.
+    /// Returns a plan with the default configuration, eight connections for each node, links of 100 ms, and
+    /// no attackers.
     pub(crate) fn new(nodes: usize, seed: u64) -> Self {
         Self {
             nodes,
@@ -67,8 +68,8 @@ impl Plan {
         }
     }
 
-    /// Nodes as in the paper's evaluation, with ten Sybils for each, so that each node has twenty connections to honest
-    /// nodes and two hundred to Sybils.
+    /// Returns a plan as in the paper's evaluation, with ten Sybils for each node, so that each node has
+    /// twenty connections to honest nodes and two hundred to Sybils.
     pub(crate) fn attacked(nodes: usize, seed: u64, attack: Attack, at: Duration) -> Self {
         Self {
             degree: 20.min(nodes - 2),
@@ -84,9 +85,10 @@ impl Plan {
 }
 
 impl Plan {
-    /// The testbed of the paper's evaluation, with so many honest nodes in place of a thousand: a tenth of them publish,
-    /// links take 25 ms, each honest node turns to twenty others, and four times as many Sybils to twenty each. Each
-    /// publisher says as much as theirs: 120 messages a second of a hundred.
+    /// Returns the testbed of the paper's evaluation, with this number of honest nodes instead of a thousand:
+    /// a tenth of them publish, links take 25 ms, each honest node connects to twenty others, and four times
+    /// as many Sybils connect to twenty each. Each publisher has the rate of the evaluation: 120 messages per
+    /// second from a hundred.
     ///
     /// Source: github.com/libp2p/gossipsub-hardening, `scripts/configs/1k-attack-*.json`.
     pub(crate) fn testbed(nodes: usize, seed: u64, config: Config, at: Duration) -> Self {
@@ -100,14 +102,14 @@ impl Plan {
         }
     }
 
-    /// Messages a second in [`testbed`](Self::testbed).
+    /// Returns the message rate in [`testbed`](Self::testbed), per second.
     pub(crate) fn testbed_rate(nodes: usize) -> f64 {
         0.12 * nodes as f64
     }
 }
 
-/// The routers of the same evaluation before it brought about gossipsub v1.1: without scores, quotas, flood publishing,
-/// adaptive gossip and opportunistic grafting.
+/// Returns the routers of the same evaluation before gossipsub v1.1: without scores, quotas, flood
+/// publishing, adaptive gossip and opportunistic grafting.
 pub(crate) fn unprotected() -> Config {
     Config {
         score: None,
@@ -118,10 +120,10 @@ pub(crate) fn unprotected() -> Config {
     }
 }
 
-/// Messages a second of a network under attack.
+/// Message rate of a network under attack, per second.
 pub(crate) const RATE: f64 = 5.0;
 
-/// The same routers with scores that expect so many messages a second.
+/// Returns the same routers with scores that expect this message rate.
 pub(crate) fn expecting(rate: f64) -> Config {
     Config {
         score: Some(ScoreConfig::expecting(rate)),
@@ -129,7 +131,8 @@ pub(crate) fn expecting(rate: f64) -> Config {
     }
 }
 
-/// The routers of the paper's evaluation: libp2p/gossipsub-hardening, `scripts/configs/1k-attack-*.json`.
+/// Returns the routers of the paper's evaluation: libp2p/gossipsub-hardening,
+/// `scripts/configs/1k-attack-*.json`.
 pub(crate) fn evaluated() -> Config {
     Config {
         d: 8,
@@ -142,27 +145,27 @@ pub(crate) fn evaluated() -> Config {
     }
 }
 
-/// See the [module](super).
+/// A network; see the [module](super).
 pub(crate) struct Network {
     pub(crate) plan: Plan,
     pub(crate) sim: Simulation<Node>,
-    /// Of the honest nodes.
+    /// The connections of the honest nodes.
     pub(crate) topology: Topology,
-    /// Who published which message, and when.
+    /// The publisher and the time of each message.
     pub(crate) published: Vec<(SimAddr, Duration)>,
-    /// One for each second.
+    /// One sample for each second.
     pub(crate) samples: Vec<Sample>,
-    /// For how many seconds on end a Sybil that attacks has been in the mesh of an honest node.
+    /// For how many consecutive seconds an attacking Sybil has been in the mesh of an honest node.
     stays: HashMap<(SimAddr, SimAddr), u64>,
-    /// The most of them.
+    /// The maximum of these.
     pub(crate) longest_stay: u64,
-    /// Messages before this one do not count.
+    /// The first message that is measured.
     first: usize,
     random: StdRng,
 }
 
 impl Network {
-    /// All are connected and have subscribed; nothing has arrived yet.
+    /// Creates a network in which all nodes are connected and subscribed; nothing has arrived yet.
     pub(crate) fn new(plan: Plan) -> Self {
         let mut config = sim::Config {
             seed: plan.seed,
@@ -201,7 +204,7 @@ impl Network {
         network
     }
 
-    /// The last node comes, and the Sybils turn to it before it has turned to anybody.
+    /// Adds the last node; the Sybils connect to it before it has connected to any node.
     fn join(&mut self) {
         let joiner = self.plan.nodes - 1;
         self.connect_sybils();
@@ -246,7 +249,7 @@ impl Network {
         }
     }
 
-    /// `from` turns to `to`.
+    /// Connects `from` to `to`.
     fn connect(&mut self, from: SimAddr, to: SimAddr) {
         for (at, peer, outbound) in [(from, to, true), (to, from, false)] {
             self.sim.act(at, |node, now| match node {
@@ -256,7 +259,7 @@ impl Network {
                         outbound,
                         info: None,
                     };
-                    // A node that is full refuses.
+                    // A full node refuses.
                     let _ = node.at(now).add_peer(now, &peer, connection);
                 }
                 Node::Sybil(sybil) => sybil.connect(peer),
@@ -273,7 +276,7 @@ impl Network {
         node.honest().expect("it is honest")
     }
 
-    /// Whether Sybils turn to this honest node.
+    /// Returns whether Sybils connect to this honest node.
     pub(crate) fn is_attacked(&self, node: usize) -> bool {
         !self.plan.eclipse || node == self.plan.nodes - 1
     }
@@ -282,7 +285,7 @@ impl Network {
         (addr.0 as usize) < self.plan.nodes
     }
 
-    /// Lets time pass, and looks at all meshes each second.
+    /// Advances the time, and samples all meshes each second.
     pub(crate) fn run(&mut self, time: Duration) {
         let end = self.sim.now() + time;
         while self.sim.now() < end {
@@ -324,12 +327,12 @@ impl Network {
         });
     }
 
-    /// The network under its attack: so many messages a second from the beginning until `until`, each by another honest
-    /// node; and then, while the last ones arrive, as long as gossip needs.
+    /// Runs the network under its attack: `rate` messages per second until `until`, each from another honest
+    /// node; then waits for the last ones for as long as gossip needs.
     pub(crate) fn under_attack(plan: Plan, rate: f64, until: Duration, size: usize) -> Self {
         let mut network = Self::new(plan);
         network.run(Duration::from_secs(1));
-        // A node that comes late could not have got what was published before.
+        // A node that joins late could not have received earlier messages.
         let publishers = network.plan.nodes - usize::from(network.plan.eclipse);
         let publishers = publishers.min(network.plan.publishers);
         let every = Duration::from_secs_f64(1.0 / rate);
@@ -344,7 +347,7 @@ impl Network {
         network
     }
 
-    /// So many messages, one after the other, each by another of the first `publishers` nodes.
+    /// Publishes `count` messages one after another, each from another of the first `publishers` nodes.
     pub(crate) fn publish_all(&mut self, count: usize, publishers: usize, every: Duration, size: usize) {
         for message in 0..count {
             self.publish(message % publishers, size);
@@ -352,12 +355,12 @@ impl Network {
         }
     }
 
-    /// From now on it counts what happens.
+    /// Starts the measurement.
     pub(crate) fn measure_from_here(&mut self) {
         self.first = self.published.len();
     }
 
-    /// What became of the messages since [`measure_from_here`](Self::measure_from_here).
+    /// Returns the propagation of the messages since [`measure_from_here`](Self::measure_from_here).
     pub(crate) fn measure(&self) -> Measured {
         Measured::of(self, self.first..self.published.len())
     }

@@ -1,4 +1,4 @@
-//! An engine as the simulator wants it, with a way out that carries so many bytes a second.
+//! An adapter from the engine to the simulator, with an uplink of limited rate.
 
 use std::time::Duration;
 
@@ -9,36 +9,37 @@ use p2p_swarmtest::sim::{self, SimAddr};
 use super::TOPIC;
 use super::sybil::Sybil;
 
-/// A node that is what it seems, or not.
+/// An honest node or a Sybil.
 pub(crate) enum Node {
     Honest(Box<Honest>),
     Sybil(Box<Sybil>),
 }
 
-/// Tests look at the engine; what is measured is noted here.
+/// An honest node: the engine for tests, and its measurements.
 pub(crate) struct Honest {
     pub(crate) engine: Engine<SimAddr>,
     now: Duration,
-    /// Bytes a second. Without, there is room for everything.
+    /// Upload rate in bytes per second; `None` means unlimited.
     uplink: Option<u64>,
-    /// What is being sent, and when the last of its bytes has left. Until then all else waits in the engine, where it is
-    /// ordered by priority and may turn out not to be wanted any more.
+    /// The RPC that is being sent, and the time at which its last byte has left. Until then, all others wait
+    /// in the engine, which orders them by priority and may drop unwanted ones.
     sending: Option<(Duration, sim::Transmit)>,
-    /// When each message was delivered, by its number.
+    /// Delivery time of each message, by number.
     pub(crate) got: Vec<Option<Duration>>,
-    /// How often it came.
+    /// Number of received copies of each message.
     pub(crate) copies: Vec<u32>,
-    /// Messages that were delivered twice, which must not be.
+    /// Messages that were delivered twice, which must not happen.
     pub(crate) twice: u32,
-    /// Bytes of RPCs that were sent: with messages, and of all other kinds.
+    /// Bytes of sent RPCs: with messages, and of all other kinds.
     pub(crate) message_bytes: u64,
     pub(crate) control_bytes: u64,
 }
 
-/// The number and the publisher that each message of an RPC says, and the message as an RPC of its own.
+/// Iterates over the messages of an RPC: the number, the publisher, and the message as an RPC with only this
+/// message.
 pub(super) fn messages(mut rpc: &[u8]) -> impl Iterator<Item = (u32, u32, &[u8])> {
     std::iter::from_fn(move || {
-        // The RPC's field of messages, and in it the field of data, which comes first where nobody signs.
+        // The RPC's field of messages, and in it the data field, which is the first in an unsigned message.
         let (message, rest) = field(rpc)?;
         let (alone, _) = rpc.split_at(rpc.len() - rest.len());
         rpc = rest;
@@ -47,14 +48,14 @@ pub(super) fn messages(mut rpc: &[u8]) -> impl Iterator<Item = (u32, u32, &[u8])
     })
 }
 
-/// The number and the publisher in a message's data.
+/// Returns the number and the publisher in a message's data.
 fn said(data: &[u8]) -> Option<(u32, u32)> {
     let (number, rest) = data.split_first_chunk()?;
     let publisher = rest.first_chunk()?;
     Some((u32::from_be_bytes(*number), u32::from_be_bytes(*publisher)))
 }
 
-/// The bytes of field 2, if that is what comes first, and those after it.
+/// Returns the bytes of field 2, if it is the first field, and the bytes after it.
 fn field(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
     let rest = bytes.strip_prefix(&[2 << 3 | 2])?;
     let end = rest.iter().position(|byte| byte & 0x80 == 0)?;
@@ -66,7 +67,7 @@ fn field(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
     rest.split_at_checked(len)
 }
 
-/// What a message says: its number, who publishes it, and as many zeros as make it this long.
+/// Returns the data of a message: its number, its publisher, and zeros up to this length.
 pub(super) fn data(number: u32, publisher: SimAddr, size: usize) -> Bytes {
     let mut data = vec![0; size.max(8)];
     data[..4].copy_from_slice(&number.to_be_bytes());
@@ -95,7 +96,7 @@ impl Honest {
         self.engine.publish(now, TOPIC, data).expect("published");
     }
 
-    /// The engine, for what is done to it from outside.
+    /// Returns the engine, for operations from outside.
     pub(super) fn at(&mut self, now: Duration) -> &mut Engine<SimAddr> {
         self.now = now;
         &mut self.engine

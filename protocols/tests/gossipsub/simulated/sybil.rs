@@ -1,7 +1,8 @@
-//! Attackers, as those of the paper's evaluation: routers that know just enough to get into meshes and stay there.
+//! Attackers of the paper's evaluation: routers that implement just enough to enter meshes and stay in them.
 //!
-//! They graft whoever wants the topic, take every GRAFT, graft again when the backoff of a PRUNE is over, never gossip
-//! and never answer an IWANT (libp2p/gossipsub-hardening, `test/badboy.go`). What they pass on is what the attack says.
+//! They graft every subscriber, accept every GRAFT, graft again after the backoff of a PRUNE, never gossip
+//! and never answer an IWANT (libp2p/gossipsub-hardening, `test/badboy.go`). The attack decides which
+//! messages they forward.
 
 use std::collections::{BTreeSet, HashSet, VecDeque};
 use std::time::Duration;
@@ -17,22 +18,24 @@ use rand::{RngExt as _, SeedableRng as _};
 use super::TOPIC;
 use super::node::messages;
 
-/// After a PRUNE they wait for its backoff and up to so much longer.
+/// Maximum random time that they wait after the backoff of a PRUNE.
 const REGRAFT: Duration = Duration::from_mins(1);
 const REGRAFT_JITTER: f64 = 15.0;
 
-/// RPCs with IHAVE that a spammer sends to each peer in a second, and the ids in each.
+/// RPCs with IHAVE that a flooding Sybil sends to each peer per second, and the ids in each.
 const SPAM_IHAVES: usize = 12;
 const SPAM_IDS: usize = 50;
 
-/// What Sybils do from a time on; before that they pass everything on.
+/// The behaviour of Sybils from a time on; before that they forward everything.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Attack {
-    /// They pass nothing on. From the beginning it is the paper's cold boot attack; later, its covert flash attack.
+    /// They forward nothing. From the start, this is the paper's cold boot attack; later, its covert flash
+    /// attack.
     Drop,
-    /// They pass nothing on and flood: IHAVE of messages that are not, IWANT, GRAFT in backoffs, invalid messages.
+    /// They forward nothing and flood: IHAVE of non-existent messages, IWANT, GRAFT during backoffs, invalid
+    /// messages.
     Spam,
-    /// They drop what one node publishes, and pass all else on.
+    /// They drop the messages of one publisher, and forward all others.
     Censor(SimAddr),
 }
 
@@ -44,7 +47,7 @@ pub(crate) struct Sybil {
     seen: HashSet<u32>,
     regrafts: BTreeSet<(Duration, SimAddr)>,
     next_spam: Duration,
-    /// RPCs that cost more to make than to send, so each is sent again and again.
+    /// RPCs that are more expensive to make than to send, so each is sent repeatedly.
     spam: Vec<Vec<u8>>,
     out: VecDeque<sim::Transmit>,
     random: StdRng,
@@ -160,7 +163,7 @@ impl Sybil {
         for rpc in self.spam.clone() {
             self.send(peer, rpc);
         }
-        // An author where there must not be one, other data each time, and the topic.
+        // A forbidden author, different data each time, and the topic.
         let mut invalid = b"\x0a\x01x\x12\x08".to_vec();
         invalid.extend(self.random.random::<[u8; 8]>());
         invalid.extend(b"\x22\x01t");
@@ -172,7 +175,7 @@ impl Sybil {
     }
 }
 
-/// An IHAVE of messages that there are not, and an IWANT of the same.
+/// Returns an IHAVE and an IWANT for non-existent messages.
 fn gossip_of_nothing(random: &mut StdRng) -> Vec<u8> {
     let ids = (0..SPAM_IDS).map(|_| Bytes::copy_from_slice(&random.random::<[u8; 32]>()));
     let message_ids: Vec<Bytes> = ids.collect();

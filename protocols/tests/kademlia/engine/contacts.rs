@@ -1,4 +1,4 @@
-//! Contacts: which nodes have a place in a bucket, and for how long.
+//! Contacts: which nodes get a place in a bucket, and for how long.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use super::setup::{NOW, answer, ask, engine, meet, put, sent};
 use crate::net::{Place, id};
 
 #[test]
-fn a_contact_is_one_that_has_answered() {
+fn a_node_becomes_a_contact_only_after_it_has_answered() {
     let mut engine = engine(&Config::default());
     for number in 1..=1000 {
         let request = ask(number, Ask::Ping);
@@ -31,7 +31,7 @@ fn a_contact_is_one_that_has_answered() {
 }
 
 #[test]
-fn who_is_there_and_answers_stays() {
+fn contacts_that_answer_stay() {
     let config = Config {
         k: 4,
         ..Config::default()
@@ -49,7 +49,7 @@ fn who_is_there_and_answers_stays() {
         engine.contacts().map(|contact| contact.addr.number).collect()
     };
     assert_eq!(held(&engine), numbers[..4]);
-    // Later, the one not heard of for the longest time is asked; it answers and stays.
+    // Later, the least recently heard contact is pinged; it answers and stays.
     now += config.ask_after;
     meet(&mut engine, now, numbers[1]);
     engine.handle_timeout(now);
@@ -60,7 +60,7 @@ fn who_is_there_and_answers_stays() {
     );
     engine.handle_answer(now, asked[0].id, &answer(numbers[0], Answer::Pong));
     assert_eq!(engine.counts().replaced, 0);
-    // The next one does not answer twice. Four wait for its place, and the newest of them gets it.
+    // The next one does not answer twice. Four nodes wait for its place, and the newest of them gets it.
     for _ in 0..config.failures {
         now += config.ask_after;
         for number in [numbers[0], numbers[1], numbers[3]] {
@@ -83,7 +83,7 @@ fn who_is_there_and_answers_stays() {
 }
 
 #[test]
-fn who_moves_is_asked_at_the_old_address_and_then_known_at_the_new_one() {
+fn a_moved_contact_is_pinged_at_the_old_address_and_then_known_at_the_new_one() {
     let config = Config::default();
     let mut engine = engine(&config);
     meet(&mut engine, NOW, 1);
@@ -101,7 +101,7 @@ fn who_moves_is_asked_at_the_old_address_and_then_known_at_the_new_one() {
     engine.handle_answer(NOW, check[0].id, &answer(1, Answer::Pong));
     assert!(
         hear(&mut engine, NOW).is_empty(),
-        "it has two addresses, and was asked just now"
+        "the node has two addresses, and was pinged just now"
     );
     let later = NOW + config.upkeep_every;
     let check = hear(&mut engine, later);
@@ -116,7 +116,7 @@ fn who_moves_is_asked_at_the_old_address_and_then_known_at_the_new_one() {
 #[test]
 fn one_network_gets_few_places() {
     let mut engine = engine(&Config::default());
-    // A public /24, whose nodes all answer.
+    // A public /24, with nodes that all answer.
     for number in 0x2000_0000..0x2000_0100 {
         meet(&mut engine, NOW, number);
     }
@@ -126,13 +126,13 @@ fn one_network_gets_few_places() {
         "{held} of one network"
     );
     assert_eq!(engine.counts().crowded, 256 - held as u64);
-    // Another one is not kept out by that.
+    // This does not exclude another network.
     meet(&mut engine, NOW, 0x2100_0000);
     assert_eq!(engine.contacts().count(), held + 1);
 }
 
 #[test]
-fn private_addresses_are_not_named_to_strangers() {
+fn private_addresses_are_not_named_to_public_nodes() {
     let mut engine = engine(&Config::default());
     for number in [1, 2, 0x7f00_0001, 0x2000_0001] {
         meet(&mut engine, NOW, number);
@@ -153,10 +153,10 @@ fn private_addresses_are_not_named_to_strangers() {
 }
 
 #[test]
-fn a_host_of_a_private_network_and_loopback_have_limits_too() {
+fn private_hosts_and_loopback_have_limits() {
     let config = Config::default();
     let mut engine = engine(&config);
-    // 127.0.0.0/8 is one network, however many addresses it has.
+    // 127.0.0.0/8 is one network, with any number of addresses.
     for number in 0x7f00_0000..0x7f00_0400 {
         meet(&mut engine, NOW, number);
     }
@@ -183,13 +183,13 @@ fn a_host_of_a_private_network_and_loopback_have_limits_too() {
 }
 
 #[test]
-fn strangers_that_do_not_answer_keep_neither_others_nor_its_own_contacts_from_being_asked() {
+fn silent_newcomers_do_not_prevent_pings_to_others_or_to_contacts() {
     let config = Config::default();
     let mut engine = engine(&config);
     for number in 1..=5 {
         meet(&mut engine, NOW, number);
     }
-    // One network of strangers, all of which are asked whether they live and are silent.
+    // One network of unknown nodes, all of which are pinged and do not answer.
     let later = NOW + config.ask_after;
     for number in 0x2000_0000..0x2000_0100 {
         let request = ask(number, Ask::Ping);

@@ -1,5 +1,5 @@
-//! Floods of every limit: from one identity, from one network, and from many networks. Each time an honest node is still served,
-//! and this node's own operations still work.
+//! Floods of every limit: from one identity, from one network, and from many networks. During each, an honest
+//! node is served, and this node's own operations work.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -10,7 +10,7 @@ use p2p_protocols::kademlia::{Config, Engine, Event, Failure, Outcome};
 use super::setup::{HOUR, NOW, answer, ask, engine, meet, node, provide, put, sent};
 use crate::net::{Place, id};
 
-/// The name of a crowd, and the node of each number.
+/// The name of a group of attackers, and the node for each number.
 type Crowd = (&'static str, fn(u32) -> u32);
 
 /// The flooding nodes.
@@ -31,17 +31,17 @@ const FRIENDS: [u32; 12] = {
     friends
 };
 
-/// An honest node that comes during the flood, in a network of its own.
+/// An honest node that arrives during the flood, in its own network.
 const HONEST: u32 = 0x5000_0001;
 
-/// A key that an honest node and those that flood use: near to this node's id, as keys are that are put here.
+/// Returns a key that an honest node and the attackers use: near to this node's id, as stored keys are.
 fn shared() -> [u8; 32] {
     let mut key = *id(0).as_bytes();
     key[31] ^= 1;
     key
 }
 
-/// What is kept under that key, and whether the honest node is among its providers.
+/// Returns the record with this key, and whether the honest node is among its providers.
 fn left(engine: &mut Engine<Place>) -> (Option<Vec<u8>>, bool) {
     let mut ask = |body| {
         let bytes = engine.handle_request(NOW, &Place::new(FRIENDS[0]), &ask(FRIENDS[0], body));
@@ -78,7 +78,8 @@ fn small() -> Config {
     }
 }
 
-/// Sends every kind of request `times` times. What the flooding nodes are asked, every other one answers with its own kind.
+/// Sends every kind of request `times` times. Every other flooding node answers requests with the matching
+/// kind.
 fn flood(engine: &mut Engine<Place>, config: &Config, source: fn(u32) -> u32, times: u32) {
     for at in 0..times {
         let number = source(at);
@@ -128,7 +129,7 @@ fn flood(engine: &mut Engine<Place>, config: &Config, source: fn(u32) -> u32, ti
     }
 }
 
-/// Ends an operation among nodes of which those at `FRIENDS` answer, and name one another.
+/// Runs an operation among nodes of which those in `FRIENDS` answer, and name one another.
 fn finish(engine: &mut Engine<Place>) -> Option<Outcome<Place>> {
     let friends = || FRIENDS.map(node).into();
     for _ in 0..1000 {
@@ -162,7 +163,7 @@ fn finish(engine: &mut Engine<Place>) -> Option<Outcome<Place>> {
 }
 
 #[test]
-fn a_flood_of_every_request_keeps_no_honest_node_and_no_own_operation_out() {
+fn a_flood_of_every_request_excludes_no_honest_node_and_no_own_operation() {
     for (crowd, source) in CROWDS {
         let config = small();
         let mut engine = engine(&config);
@@ -172,7 +173,7 @@ fn a_flood_of_every_request_keeps_no_honest_node_and_no_own_operation_out() {
         let friends: BTreeSet<u32> = engine.contacts().map(|contact| contact.addr.number).collect();
         assert_eq!(friends.len(), FRIENDS.len(), "{crowd}");
         flood(&mut engine, &config, source, 3000);
-        // Those that were there stay, and are named.
+        // The earlier contacts stay, and are named.
         let after: BTreeSet<u32> = engine.contacts().map(|contact| contact.addr.number).collect();
         assert!(after.is_superset(&friends), "{crowd}: {after:?}");
         let asked = ask(HONEST, Ask::FindNode(*id(1).as_bytes()));
@@ -183,7 +184,7 @@ fn a_flood_of_every_request_keeps_no_honest_node_and_no_own_operation_out() {
             matches!(nodes, Answer::Nodes(nodes) if !nodes.is_empty()),
             "{crowd}"
         );
-        // What an honest node leaves here is kept while the flood goes on, also under a key that the crowd uses.
+        // What an honest node stores is kept during the flood, also with a key that the attackers use.
         let from = Place::new(HONEST);
         let value = &[9; 10][..];
         let put = Ask::Put {
@@ -203,9 +204,9 @@ fn a_flood_of_every_request_keeps_no_honest_node_and_no_own_operation_out() {
         flood(&mut engine, &config, source, 300);
         let (record, is_provider) = left(&mut engine);
         assert_eq!(record.as_deref(), Some(value), "{crowd}");
-        // Of a key's providers the half that came last changes by chance, if each is of another network.
+        // Of a key's providers, the newer half changes at random if each is in another network.
         assert!(is_provider || crowd == "many networks", "{crowd}");
-        // Own operations: all that may run at a time begin and end.
+        // Own operations: the maximum number starts and ends.
         let mut begun = 0;
         for key in 0..config.operations as u64 {
             begun += usize::from(engine.find_node(NOW, id(key)).is_ok());
@@ -233,19 +234,19 @@ fn a_flood_of_every_request_keeps_no_honest_node_and_no_own_operation_out() {
 }
 
 #[test]
-fn nodes_of_one_network_do_not_take_the_places_that_wait_in_a_bucket() {
+fn nodes_of_one_network_cannot_take_all_waiting_places_of_a_bucket() {
     let config = Config {
         k: 4,
         ..Config::default()
     };
     let mut engine = engine(&config);
     let far = |number: &u32| (id(0).as_bytes()[0] ^ id(u64::from(*number)).as_bytes()[0]) >= 0x80;
-    // The bucket is full of friends of as many networks.
+    // The bucket is full of honest nodes in as many networks.
     let friends: Vec<u32> = (0x4000..).map(|at| at << 16).filter(far).take(4).collect();
     for number in &friends {
         meet(&mut engine, NOW, *number);
     }
-    // One network would wait for all places, and answers each time that it is asked.
+    // One network claims all waiting places, and answers each ping.
     for number in (0x2000_0000..0x2000_0100).filter(far) {
         meet(&mut engine, NOW, number);
     }
@@ -255,7 +256,7 @@ fn nodes_of_one_network_do_not_take_the_places_that_wait_in_a_bucket() {
         .find(far)
         .expect("one of them");
     meet(&mut engine, NOW, honest);
-    // One of the friends fails.
+    // One of the contacts fails.
     let mut now = NOW;
     for _ in 0..config.failures {
         now += config.ask_after;

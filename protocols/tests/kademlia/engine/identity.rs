@@ -1,4 +1,4 @@
-//! Which ids an engine believes, and what a node gets that proves none.
+//! Authentication of ids, and the limits of unauthenticated sources.
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -12,7 +12,7 @@ use super::setup::{NOW, answer, ask, engine, provide, put, sent};
 use crate::net::{Place, id};
 
 #[test]
-fn nobody_speaks_in_anothers_name() {
+fn no_node_can_speak_in_anothers_name() {
     let mut engine = engine(&Config::default());
     let from = Place::new(1);
     for claimed in [0, 2] {
@@ -23,23 +23,20 @@ fn nobody_speaks_in_anothers_name() {
     engine
         .handle_request(NOW, &from, &ask(1, Ask::Ping))
         .expect("its own id");
-    let check = engine.poll_transmit().expect("it is asked whether it lives");
+    let check = engine.poll_transmit().expect("the node is pinged");
     engine.handle_answer(NOW, check.id, &answer(2, Answer::Pong));
     assert_eq!(engine.contacts().count(), 0);
     assert_eq!(engine.counts().false_ids, 3);
 }
 
 #[test]
-fn who_proves_no_id_leaves_nothing() {
+fn an_unauthenticated_source_cannot_store_anything() {
     let parse = |text: &str| text.parse::<SocketAddr>().ok();
     let rules = Rules::new(Config::default(), parse, |_: &PeerId, _: &[u8]| true);
     let mut engine = Engine::new(id(0), Arc::new(rules), NOW, 1);
     let from: SocketAddr = "127.0.0.1:1".parse().expect("an address");
     assert!(engine.handle_request(NOW, &from, &ask(1, Ask::Ping)).is_ok());
-    assert!(
-        sent(&mut engine).is_empty(),
-        "it is not even asked whether it lives"
-    );
+    assert!(sent(&mut engine).is_empty(), "the node is not pinged");
     for request in [put(1, 7, &[1]), provide(1, 7)] {
         assert_eq!(
             engine.handle_request(NOW, &from, &request),
@@ -49,7 +46,7 @@ fn who_proves_no_id_leaves_nothing() {
 }
 
 #[test]
-fn who_serves_nobody_has_no_place_anywhere() {
+fn a_node_that_does_not_serve_is_in_no_bucket() {
     let config = Config {
         serves: false,
         ..Config::default()
@@ -64,7 +61,7 @@ fn who_serves_nobody_has_no_place_anywhere() {
     let asked = member.handle_request(NOW, &Place::new(1), &ask(1, Ask::Ping));
     asked.expect("it is served");
     let checks = sent(&mut member);
-    assert_eq!(checks.len(), 1, "whether it serves, too");
+    assert_eq!(checks.len(), 1, "the ping also shows whether the node serves");
     for check in checks {
         member.handle_failure(NOW, check.id, Failure::Rejected);
     }
@@ -72,7 +69,7 @@ fn who_serves_nobody_has_no_place_anywhere() {
 }
 
 #[test]
-fn a_source_that_proves_nothing_gets_no_more_bytes_than_it_sent() {
+fn an_unauthenticated_source_gets_no_more_bytes_than_it_sent() {
     #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
     struct Mixed(Option<PeerId>, SocketAddr);
     impl std::fmt::Display for Mixed {
@@ -130,7 +127,8 @@ fn a_source_that_proves_nothing_gets_no_more_bytes_than_it_sent() {
     }
 }
 
-/// A node of a network in which addresses prove nothing, which has met 30 others and keeps something under key 7.
+/// Returns a node of a network without authenticated addresses, with 30 contacts and a record and a provider
+/// under key 7.
 fn unproven() -> Engine<SocketAddr> {
     let config = Config {
         unproven_ids: true,
@@ -161,7 +159,7 @@ fn unproven() -> Engine<SocketAddr> {
 }
 
 #[test]
-fn a_source_that_can_be_forged_gets_fewer_bytes_than_came_until_it_shows_that_it_receives() {
+fn an_unvalidated_source_gets_fewer_bytes_than_it_sent() {
     let mut engine = unproven();
     let key = *id(7).as_bytes();
     let mut victim = SocketAddr::from(([198, 51, 100, 1], 1));
@@ -192,7 +190,7 @@ fn a_source_that_can_be_forged_gets_fewer_bytes_than_came_until_it_shows_that_it
         }
     }
     assert!(answered * 3 < received, "{answered} B for {received} B");
-    // The true node at an address gets all of the answer, with one round trip more the first time.
+    // The true node at an address gets the whole answer, with one more round trip for the first time.
     let request = ask(99, Ask::Get(key));
     let challenge = engine
         .handle_request(NOW, &victim, &request)
@@ -203,14 +201,14 @@ fn a_source_that_can_be_forged_gets_fewer_bytes_than_came_until_it_shows_that_it
     let stolen = engine
         .handle_request(NOW, &elsewhere, &with_token)
         .expect("a challenge");
-    assert_eq!(stolen.len(), 9, "a token is good for one address");
+    assert_eq!(stolen.len(), 9, "a token is valid for one address");
     for request in [with_token, request] {
         let answer = engine
             .handle_request(NOW, &victim, &request)
             .expect("a good request");
         assert!(answer.len() > 1000, "{} B", answer.len());
     }
-    // A crowd of validated addresses in one network costs others nothing.
+    // Many validated addresses in one network do not affect others.
     for port in 1000..4000 {
         let from = SocketAddr::from(([203, 0, 113, 1], port));
         let request = ask(98, Ask::Ping);
@@ -223,7 +221,7 @@ fn a_source_that_can_be_forged_gets_fewer_bytes_than_came_until_it_shows_that_it
 }
 
 #[test]
-fn a_node_that_is_asked_for_a_token_sends_its_request_again_with_it() {
+fn a_request_is_repeated_with_the_requested_token() {
     let mut engine = unproven();
     sent(&mut engine);
     engine.find_node(NOW, id(1 << 40)).expect("room");
@@ -233,7 +231,7 @@ fn a_node_that_is_asked_for_a_token_sends_its_request_again_with_it() {
         let to = transmit.to;
         let SocketAddr::V4(at) = to else { panic!("{to}") };
         let number = u32::from(at.ip().octets()[1]);
-        // Each asks for a token the first time, and gets it with the same request behind it.
+        // Each node asks for a token the first time, and gets it with the same request behind it.
         if challenged.insert(to) {
             assert_eq!(transmit.request.first(), Some(&1));
             engine.handle_answer(NOW, transmit.id, &[2, 1, 2, 3, 4, 5, 6, 7, 8]);
@@ -250,7 +248,7 @@ fn a_node_that_is_asked_for_a_token_sends_its_request_again_with_it() {
         }
     }
     assert!(matches!(done, Some(Outcome::Nodes(nodes)) if nodes.len() == 20));
-    // One that asks for tokens without end does not get requests without end.
+    // A node that keeps asking for tokens does not cause unlimited requests.
     engine.locate(NOW, id(1 << 41)).expect("room");
     let mut asked = 0;
     while let Some(transmit) = engine.poll_transmit() {

@@ -1,4 +1,4 @@
-//! Lookups among nodes that lie.
+//! Lookups among lying nodes.
 
 use std::borrow::Cow;
 
@@ -9,7 +9,7 @@ use super::setup::{NOW, answer, engine, meet, node};
 use crate::net::{Place, id};
 
 #[test]
-fn endless_answers_end() {
+fn endless_answers_do_not_prolong_a_lookup() {
     let config = Config::default();
     let mut engine = engine(&config);
     for number in 1..=30 {
@@ -38,7 +38,8 @@ fn endless_answers_end() {
     assert_eq!(engine.in_flight(), 0);
 }
 
-/// Answers each request for nodes as `tell` says, by the number of the node that is asked; places that are false are silent.
+/// Answers each request for nodes as `tell` returns for the number of the asked node; false addresses do not
+/// answer.
 fn answer_all(engine: &mut Engine<Place>, tell: impl Fn(u32) -> Vec<Node<'static>>) -> Vec<Place> {
     let mut asked = Vec::new();
     while let Some(transmit) = engine.poll_transmit() {
@@ -73,13 +74,13 @@ fn at(place: &Place) -> Node<'static> {
 }
 
 #[test]
-fn liars_with_a_false_address_each_do_not_hide_a_node_from_one_that_knows_it() {
+fn many_liars_with_one_false_address_each_do_not_hide_a_node() {
     for liars in [1, 3, 8, 15] {
         let mut engine = engine(&Config::default());
         for number in 1..=16 {
             meet(&mut engine, NOW, number);
         }
-        // Of those that are asked, the honest one is the last.
+        // The honest node is the last one asked.
         let victim = 1000;
         let mut by_distance: Vec<u32> = (1..=16).collect();
         by_distance.sort_by_key(|number| Distance::between(&id(victim.into()), &id(u64::from(*number))));
@@ -94,7 +95,7 @@ fn liars_with_a_false_address_each_do_not_hide_a_node_from_one_that_knows_it() {
             _ => Vec::new(),
         });
         assert_eq!(located(&mut engine), Some(Place::new(victim)), "{liars} liars");
-        // Each of them costs one request more.
+        // Each of them costs one more request.
         assert!(
             asked.len() <= 16 + 1 + liars,
             "{} requests, {liars} liars",
@@ -104,7 +105,7 @@ fn liars_with_a_false_address_each_do_not_hide_a_node_from_one_that_knows_it() {
 }
 
 #[test]
-fn a_crowd_of_names_in_its_network_does_not_hide_a_node() {
+fn many_named_nodes_in_its_network_do_not_hide_a_node() {
     let mut engine = engine(&Config::default());
     for number in 1..=10 {
         meet(&mut engine, NOW, number);
@@ -112,7 +113,8 @@ fn a_crowd_of_names_in_its_network_does_not_hide_a_node() {
     let victim = 0x2000_0001;
     engine.locate(NOW, id(victim.into())).expect("room");
     answer_all(&mut engine, |number| match number {
-        // As many as an answer may name, all of them where the victim is, and none of them there.
+        // The maximum number of nodes in an answer, all of them in the victim's network, and none of them
+        // alive.
         1..=9 => (0..20)
             .map(|it| at(&Place::wrong(0x2000_0010 + 20 * number % 200 + it, 1)))
             .collect(),
@@ -123,7 +125,7 @@ fn a_crowd_of_names_in_its_network_does_not_hide_a_node() {
 }
 
 #[test]
-fn addresses_that_do_not_reach_as_far_as_those_who_name_them_are_not_dialled() {
+fn addresses_with_a_narrower_scope_than_the_naming_node_are_not_used() {
     let (public, private, loopback) = (0x2000_0001, 1, 0x7f00_0001);
     let multicast = 0xe000_0001;
     for (by, dialled) in [

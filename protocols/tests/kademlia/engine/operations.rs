@@ -9,7 +9,7 @@ use super::setup::{NOW, answer, engine, meet, sent};
 use crate::net::{Place, id};
 
 #[test]
-fn an_answer_to_nothing_or_to_something_else_is_none() {
+fn answers_without_a_matching_request_are_ignored() {
     let mut engine = engine(&Config::default());
     meet(&mut engine, NOW, 1);
     engine.find_node(NOW, id(1 << 40)).expect("room");
@@ -23,7 +23,7 @@ fn an_answer_to_nothing_or_to_something_else_is_none() {
 }
 
 #[test]
-fn requests_that_get_no_answer_end_in_time() {
+fn unanswered_requests_time_out() {
     let config = Config::default();
     let mut engine = engine(&config);
     engine.join(NOW, &[Place::new(1), Place::new(2)]).expect("room");
@@ -43,7 +43,7 @@ fn requests_that_get_no_answer_end_in_time() {
 }
 
 #[test]
-fn operations_have_a_limit_and_can_be_given_up() {
+fn operations_have_a_limit_and_can_be_cancelled() {
     let config = Config {
         operations: 2,
         published: 1,
@@ -64,7 +64,7 @@ fn operations_have_a_limit_and_can_be_given_up() {
     );
     assert!(
         engine.put(NOW, id(7), &[1], Duration::from_millis(999)).is_err(),
-        "a record without a second left"
+        "a record with less than a second left"
     );
     for transmit in sent(&mut engine) {
         engine.handle_failure(NOW, transmit.id, Failure::Unreachable);

@@ -1,4 +1,4 @@
-//! Providers that a node keeps for others, and those that a lookup finds.
+//! Providers that a node stores for others, and those that a lookup finds.
 
 use p2p_protocols::kademlia::wire::{Answer, Ask, Message};
 use p2p_protocols::kademlia::{Config, Event, Outcome};
@@ -7,7 +7,7 @@ use super::setup::{HOUR, NOW, answer, ask, engine, meet, node, provide, provided
 use crate::net::{Place, id};
 
 #[test]
-fn a_flood_of_providers_costs_what_is_configured_and_moves_nobody() {
+fn a_flood_of_providers_stays_within_limits_and_displaces_no_other() {
     let config = Config {
         provider_keys: 50,
         provided_per_source: 10,
@@ -40,7 +40,7 @@ fn a_flood_of_providers_costs_what_is_configured_and_moves_nobody() {
         }
     }
     assert!(engine.kept_providers().0 <= 50);
-    // One public network provides a key from few nodes.
+    // One public network provides a key from a few nodes.
     let mut kept = 0;
     for number in 0x2000_0000..0x2000_0020 {
         kept += usize::from(
@@ -53,7 +53,7 @@ fn a_flood_of_providers_costs_what_is_configured_and_moves_nobody() {
 }
 
 #[test]
-fn networks_that_fill_a_node_leave_room_for_records_and_providers_of_others() {
+fn networks_that_fill_a_node_leave_room_for_others() {
     let config = Config {
         records: 40,
         records_per_source: 10,
@@ -62,7 +62,7 @@ fn networks_that_fill_a_node_leave_room_for_records_and_providers_of_others() {
         ..Config::default()
     };
     let mut engine = engine(&config);
-    // Keys as near to the node's id as a node likes to choose them, from many nodes of four networks.
+    // Keys as near to the node's id as an attacker chooses, from many nodes of four networks.
     let near = |number: u32| {
         let mut key = *id(0).as_bytes();
         key[28..].copy_from_slice(&number.to_be_bytes());
@@ -81,7 +81,7 @@ fn networks_that_fill_a_node_leave_room_for_records_and_providers_of_others() {
         let _ = engine.handle_request(NOW, &Place::new(from), &ask(from, provide));
     }
     assert_eq!((engine.stored().0, engine.kept_providers().0), (40, 40));
-    // One that is as far as a key can be still gets its place.
+    // A key at the maximum distance still gets a place.
     let honest = 0x2200_0001;
     let mut far = *id(0).as_bytes();
     for byte in &mut far {
@@ -108,7 +108,7 @@ fn networks_that_fill_a_node_leave_room_for_records_and_providers_of_others() {
     let get = get.expect("a good request");
     let answer = Message::<Answer<'_>>::parse(&get).expect("a good answer");
     assert!(matches!(answer.body, Answer::Record { .. }));
-    // It stays while they go on.
+    // It stays while the attack continues.
     for number in 400..800 {
         let from = 0x2000_0000 + 0x100 * (number % 4) + number / 4 % 16;
         let (key, value) = (near(number), &[1][..]);
@@ -126,7 +126,7 @@ fn networks_that_fill_a_node_leave_room_for_records_and_providers_of_others() {
 }
 
 #[test]
-fn twenty_ids_of_five_networks_do_not_keep_a_keys_providers_for_themselves() {
+fn twenty_ids_of_five_networks_do_not_exclude_other_providers_of_a_key() {
     let config = Config::default();
     let honest = 0x2200_0001;
     // Four nodes of each of five networks, or one of each of twenty.
@@ -148,8 +148,8 @@ fn twenty_ids_of_five_networks_do_not_keep_a_keys_providers_for_themselves() {
         assert_eq!(engine.kept_providers(), (1, 20));
         let after = provided(&mut engine, 7);
         assert!(after.contains(&id(honest.into())), "{networks} networks");
-        assert_eq!(after[..10], before[..10], "those that came first stay");
-        // It stays while nodes of those networks say so again.
+        assert_eq!(after[..10], before[..10], "the older half stays");
+        // It stays while the nodes of those networks repeat their announcements.
         for number in 0x2000_0000..0x2000_0000 + 0x100 * 5 {
             let _ = engine.handle_request(NOW, &Place::new(number), &provide(number, 7));
         }
@@ -160,7 +160,7 @@ fn twenty_ids_of_five_networks_do_not_keep_a_keys_providers_for_themselves() {
 }
 
 #[test]
-fn one_answer_full_of_invented_providers_does_not_hide_the_true_one() {
+fn one_answer_full_of_made_up_providers_does_not_hide_the_true_one() {
     let mut engine = engine(&Config::default());
     for number in 1..=10 {
         meet(&mut engine, NOW, number);

@@ -1,4 +1,4 @@
-//! Records that a node keeps for others.
+//! Records that a node stores for others.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,7 +10,7 @@ use super::setup::{HOUR, NOW, ask, engine, provide, put, record, sent};
 use crate::net::{BAD, Place, id};
 
 #[test]
-fn what_has_expired_is_never_given_out() {
+fn expired_entries_are_never_returned() {
     let mut engine = engine(&Config::default());
     engine
         .handle_request(NOW, &Place::new(1), &put(1, 7, &[1]))
@@ -39,7 +39,7 @@ fn what_has_expired_is_never_given_out() {
 }
 
 #[test]
-fn bad_records_are_refused_and_good_ones_stay() {
+fn invalid_records_are_refused_and_valid_ones_stay() {
     let mut engine = engine(&Config::default());
     let from = Place::new(1);
     let mut try_put = |value: &[u8]| engine.handle_request(NOW, &from, &put(1, 7, value)).map(|_| ());
@@ -85,7 +85,7 @@ fn bad_records_are_refused_and_good_ones_stay() {
 }
 
 #[test]
-fn a_flood_of_puts_costs_what_is_configured() {
+fn a_flood_of_puts_stays_within_limits() {
     let config = Config {
         records: 50,
         record_bytes: 4000,
@@ -110,7 +110,7 @@ fn a_flood_of_puts_costs_what_is_configured() {
 }
 
 #[test]
-fn a_network_without_records_takes_none() {
+fn a_network_without_records_refuses_them() {
     let parse = |text: &str| text.parse().ok().map(Place::new);
     let rules = Rules::new(Config::default(), parse, NoRecords);
     let mut engine = Engine::new(id(0), Arc::new(rules), NOW, 1);

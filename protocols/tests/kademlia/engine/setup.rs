@@ -1,4 +1,4 @@
-//! One engine, and messages of others to it.
+//! One engine, and messages of other nodes to it.
 
 use std::borrow::Cow;
 use std::time::Duration;
@@ -45,7 +45,7 @@ pub(crate) fn sent<A: Addr>(engine: &mut Engine<A>) -> Vec<Transmit<A>> {
     std::iter::from_fn(|| engine.poll_transmit()).collect()
 }
 
-/// Lets a node send something and answer the ask that it gets for that.
+/// Lets a node send a request and answer the ping that follows.
 pub(crate) fn meet(engine: &mut Engine<Place>, now: Duration, number: u32) {
     let from = Place::new(number);
     engine

@@ -1,4 +1,4 @@
-//! The bytes of messages, and their bounds.
+//! The encoding of messages, and their limits.
 
 use std::borrow::Cow;
 use std::time::Duration;
@@ -11,7 +11,7 @@ use super::setup::{NOW, answer, ask, engine, meet, node, provide, put};
 use crate::net::{Place, id};
 
 #[test]
-fn every_message_has_the_bytes_that_it_had() {
+fn the_encoding_of_every_message_is_pinned() {
     let hex = |bytes: Vec<u8>| -> String {
         let digits = bytes.iter().flat_map(|byte| [byte >> 4, byte & 15]);
         digits
@@ -55,7 +55,7 @@ fn every_message_has_the_bytes_that_it_had() {
 }
 
 #[test]
-fn what_is_not_wholly_a_message_is_none() {
+fn partial_and_invalid_messages_are_rejected() {
     let good = answer(1, Answer::Nodes(vec![node(2), node(3)]));
     assert!(Message::<Answer<'_>>::parse(&good).is_some());
     for len in 0..good.len() {
@@ -83,7 +83,7 @@ fn what_is_not_wholly_a_message_is_none() {
 }
 
 #[test]
-fn answers_fit_the_messages_that_there_may_be() {
+fn answers_fit_the_configured_message_size() {
     let config = Config {
         message: 700,
         ..Config::default()
@@ -121,7 +121,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(2000))]
 
     #[test]
-    fn arbitrary_bytes_are_survived(
+    fn arbitrary_bytes_never_panic(
         mut bytes in proptest::collection::vec(any::<u8>(), 0..200),
         shape in 0..4_u8,
         tag in 0..6_u8,
