@@ -185,8 +185,14 @@ fn the_demo_shows_what_became_of_everything() {
 
 #[test]
 fn every_law_has_a_verdict() {
-    for stack in ["mem=laws", "udp/quic"] {
-        let shown = done(["conformance", stack]);
+    // Under load a law on real sockets may exceed its time limit, so QUIC has little traffic here.
+    for (stack, effort) in [("mem=laws", None), ("udp/quic", Some("--quick"))] {
+        let run = p2putil(["conformance", stack])
+            .args(effort)
+            .output()
+            .expect("it runs");
+        let (shown, error) = (text(&run.stdout), text(&run.stderr));
+        assert_eq!(run.status.code(), Some(0), "{error}{shown}");
         let mut lines: Vec<&str> = shown.lines().collect();
         let total = lines.pop().expect("a total");
         assert!(total.contains(" passed, 0 failed"), "{total}");

@@ -1,6 +1,5 @@
-//! P2PKE as nodes use it: exchanges, what it counts and tells, and attacks.
+//! P2PKE as nodes use it: exchanges, floods and attacks.
 
-mod events;
 mod exchange;
 mod floods;
 mod hostile;

@@ -1,4 +1,7 @@
 //! Whatever P2PKE drops or gives up is a counter and an event, which name the layer, the peer and the cause.
+//!
+//! The one test is a program of its own. `tracing` asks the first thread that reaches an event whether any subscriber wants
+//! it, and remembers the answer for all threads: a test without a subscriber, beside this one, would switch events off.
 
 use std::collections::BTreeMap;
 use std::fmt::Debug;
