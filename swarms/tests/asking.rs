@@ -67,7 +67,8 @@ fn lossy() -> Testbed<MemoryAddr> {
     let profile = Profile {
         // Four datagrams.
         loss_at_mtu: 0.77,
-        ..Profile::lossy(0.3)
+        // A flood beside asks of which each takes a second, at normal effort, is four million messages.
+        ..Profile::lossy(0.3).quick()
     };
     Testbed::new(SecureAsk, move |count| {
         ready(Ok((0..count)
