@@ -5,8 +5,8 @@ use std::net::SocketAddr;
 
 use p2p::Result;
 use p2p_swarms::fragment::FragmentSwarm;
-use p2p_swarms::{MemoryAddr, MemoryRealm, UdpConfig, UdpSwarm};
-use p2p_swarmtest::{Plain, Profile, SecureAsk, Testbed, conformance};
+use p2p_swarms::{MemoryAddr, MemoryRealm, Mux, UdpConfig, UdpSwarm};
+use p2p_swarmtest::{Law, Plain, Profile, SecureAsk, Testbed, Verdict, conformance};
 
 /// The kernel drops what its buffers cannot hold, and does not say so to the socket.
 const UNCOUNTED: [&str; 2] = [
@@ -69,6 +69,22 @@ fn fragments_over_udp() -> Testbed<SocketAddr> {
         ready(bind_many(count).map(|made| made.into_iter().map(layer).collect()))
     })
     .profile(profile())
+}
+
+#[tokio::test]
+async fn a_full_channel_over_udp_stalls_no_other() {
+    let channel = |mux: &Mux<_, _>, name| mux.open(name).expect("a new channel");
+    let bed = udp().beside(move |count| {
+        let made = bind_many(count).map(|made| {
+            let muxes = made.into_iter().map(Mux::<_, _>::new);
+            let pairs = muxes.map(|mux| (channel(&mux, "chat"), channel(&mux, "files")));
+            pairs.collect()
+        });
+        ready(made)
+    });
+    let law = Law::named("tell::a_full_sibling_stalls_nothing").expect("a law of the list");
+    let checked = bed.check(law).await;
+    assert_eq!(checked.verdict, Verdict::Passed, "{checked}");
 }
 
 conformance!(#[tokio::test(start_paused = true)] mod memory: SecureAsk => memory());
