@@ -29,9 +29,10 @@ pub struct AskingConfig {
     pub engine: ask::Config,
     /// How long [`ask`](AskSwarm::ask) waits for an answer, at most 10 minutes. Default: 30 s, as go-p2p.
     pub timeout: Duration,
-    /// Messages that wait for this node's reader. At the limit the newest is dropped and counted.
+    /// Messages that wait for this node's reader. At the limit one of the source with the most is dropped
+    /// and counted.
     pub messages: inbox::Limits,
-    /// Requests that wait for this node's reader. At the limit the asker gets
+    /// Requests that wait for this node's reader. At the limit an asker with the most gets
     /// [`Rejection::BUSY`](p2p::Rejection::BUSY) at once.
     pub asks: inbox::Limits,
     /// Datagrams that are pulled from below at a time. More cost more memory while they are looked at, fewer

@@ -1,31 +1,41 @@
 //! One bounded queue between whoever has messages and whoever reads them.
 //!
-//! Putting never waits: what does not fit is given back, and the caller counts it as
+//! Putting never waits: what finds no place is given back, and the caller counts it as
 //! [`Reason::QueueFull`]. A batch goes in and comes out under one lock and with one wake-up. Bounded in
 //! items and in bytes, where an item is charged the memory that it really holds.
 //!
-//! Deliberately absent: priorities, fairness between sources, and making room by dropping what is old.
+//! A full inbox drops a message of the source with the most waiting messages ([`shares`]), so a source that floods does
+//! not keep others' messages out. Where no source has more than that of the new message, the new message is dropped.
+//!
+//! Deliberately absent: priorities, and making room by dropping what is old.
 
 use std::collections::VecDeque;
+use std::collections::hash_map::RandomState;
 use std::fmt;
 use std::future::poll_fn;
 use std::mem;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
-use p2p::{Error, Headroom, Message, Packet, Reason, Request, Result};
+use p2p::{Addr, Error, Headroom, Message, Packet, Reason, Request, Result};
 use tokio::task::coop::cooperative;
 
+use self::shares::Shares;
+pub use self::shares::Source;
+
+#[cfg(test)]
+mod floods;
+mod shares;
 #[cfg(test)]
 mod tests;
 
 /// Bounds of an [`Inbox`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Items that wait at most; further ones are refused. At 0 nothing gets in.
+    /// Items that wait at most; beyond them, one of the source with the most is dropped. At 0 nothing gets in.
     pub items: usize,
-    /// Bytes that waiting items hold at most, their bookkeeping included; an item that would exceed them
-    /// is refused, also from an empty inbox.
+    /// Bytes that waiting items hold at most, their bookkeeping included; beyond them, items of the source with the most
+    /// are dropped. An item that exceeds them alone is refused.
     pub bytes: usize,
     /// A payload shorter than this many bytes is copied into a buffer of its own when it must wait, so
     /// that it does not keep alive the large receive buffer that it came in. Behind 64 others that wait,
@@ -70,6 +80,12 @@ pub trait Queued {
     fn payload(&self) -> &Packet;
     /// The same, to copy it out of a larger buffer.
     fn payload_mut(&mut self) -> &mut Packet;
+    /// The source that a place in a full inbox is charged to. By default all items have one source, so a full inbox
+    /// refuses new ones.
+    fn source(&self, hasher: &RandomState) -> Source {
+        let _ = hasher;
+        Source::default()
+    }
 }
 
 impl Queued for Packet {
@@ -81,21 +97,27 @@ impl Queued for Packet {
     }
 }
 
-impl<A> Queued for Message<A> {
+impl<A: Addr> Queued for Message<A> {
     fn payload(&self) -> &Packet {
         &self.payload
     }
     fn payload_mut(&mut self) -> &mut Packet {
         &mut self.payload
+    }
+    fn source(&self, hasher: &RandomState) -> Source {
+        Source::of(&self.src, hasher)
     }
 }
 
-impl<A> Queued for Request<A> {
+impl<A: Addr> Queued for Request<A> {
     fn payload(&self) -> &Packet {
         &self.payload
     }
     fn payload_mut(&mut self) -> &mut Packet {
         &mut self.payload
+    }
+    fn source(&self, hasher: &RandomState) -> Source {
+        Source::of(&self.src, hasher)
     }
 }
 
@@ -107,11 +129,11 @@ pub struct Inbox<T> {
     state: Mutex<State<T>>,
 }
 
-/// An item that did not get in.
+/// Items that found no place.
 #[derive(Debug)]
 pub struct Refused<T> {
-    /// The item, unchanged.
-    pub item: T,
+    /// The new item, or those that waited and made room for it.
+    pub items: Vec<T>,
     /// [`Reason::QueueFull`] or [`Reason::Closed`].
     pub reason: Reason,
 }
@@ -119,11 +141,11 @@ pub struct Refused<T> {
 /// What became of a batch.
 #[derive(Debug)]
 pub struct Extended<T> {
-    /// How many items got in.
+    /// How many more items wait than before.
     pub accepted: usize,
-    /// The items that did not, in their order.
+    /// The items that found no place: new ones, or ones that waited and made room for new ones of other sources.
     pub refused: Vec<T>,
-    /// Why they did not: [`Reason::QueueFull`] or [`Reason::Closed`].
+    /// Why they found none: [`Reason::QueueFull`] or [`Reason::Closed`].
     pub reason: Reason,
 }
 
@@ -135,6 +157,7 @@ impl<T> Inbox<T> {
             state: Mutex::new(State {
                 queue: VecDeque::new(),
                 bytes: 0,
+                shares: None,
                 closed: false,
                 waiting: Waiting::default(),
             }),
@@ -169,6 +192,7 @@ impl<T> Inbox<T> {
         let mut state = self.lock();
         state.closed = true;
         state.bytes = 0;
+        state.shares = None;
         let dropped = mem::take(&mut state.queue);
         let waiting = mem::take(&mut state.waiting.wakers);
         drop(state);
@@ -187,13 +211,15 @@ impl<T: Queued> Inbox<T> {
     /// Puts one item in. Never waits.
     ///
     /// # Errors
-    /// The item back, if the inbox is full or closed.
+    /// The items that found no place, if the inbox is full or closed.
     pub fn push(&self, item: T) -> Result<(), Refused<T>> {
         let mut state = self.lock();
-        let reason = state.refusal();
-        state
-            .push(item, &self.limits)
-            .map_err(|item| Refused { item, reason })?;
+        if let Err(item) = state.push(item, &self.limits) {
+            let reason = state.refusal();
+            let mut items = Vec::new();
+            state.push_full(item, &self.limits, &mut items);
+            return Err(Refused { items, reason });
+        }
         let reader = state.waiting.first();
         drop(state);
         wake(reader);
@@ -216,10 +242,10 @@ impl<T: Queued> Inbox<T> {
         let mut refused = Vec::new();
         for item in items {
             if let Err(item) = state.push_for(&mut wanted, item, &self.limits) {
-                refused.push(item);
+                state.push_full(item, &self.limits, &mut refused);
             }
         }
-        let accepted = state.queue.len() - before;
+        let accepted = state.queue.len().saturating_sub(before);
         let reason = state.refusal();
         let reader = if accepted > 0 { state.waiting.first() } else { None };
         drop(state);
@@ -289,6 +315,7 @@ impl<T: Queued> Inbox<T> {
     pub fn remove(&self, mut unwanted: impl FnMut(&T) -> bool) -> Vec<T> {
         let mut state = self.lock();
         let mut removed = Vec::new();
+        state.shares = None;
         for _ in 0..state.queue.len() {
             let Some(item) = state.queue.pop_front() else {
                 break;
@@ -342,6 +369,8 @@ const KEPT_ROOM: Headroom = Headroom::new(64, 32);
 struct State<T> {
     queue: VecDeque<T>,
     bytes: usize,
+    /// What waits by source, from when the inbox was full until half of it was read.
+    shares: Option<Box<Shares>>,
     closed: bool,
     waiting: Waiting,
 }
@@ -364,10 +393,11 @@ impl<T: Queued> State<T> {
         }
         *wanted -= 1;
         self.bytes += charge(&item);
-        self.queue.push_back(item);
+        self.append(item, limits);
         Ok(())
     }
 
+    /// Puts an item in, or gives it back where there is no room.
     fn push(&mut self, mut item: T, limits: &Limits) -> Result<(), T> {
         if self.closed || self.queue.len() >= limits.items {
             return Err(item);
@@ -382,13 +412,56 @@ impl<T: Queued> State<T> {
             return Err(item);
         }
         self.bytes = bytes;
-        self.queue.push_back(item);
+        self.append(item, limits);
         Ok(())
+    }
+
+    /// Makes room for an item by dropping items of the source with the most, or refuses it.
+    #[cold]
+    #[inline(never)]
+    fn push_full(&mut self, mut item: T, limits: &Limits, refused: &mut Vec<T>) {
+        if self.closed || limits.items == 0 || charge(&item) > limits.bytes {
+            refused.push(item);
+            return;
+        }
+        if self.shares.as_ref().is_some_and(|shares| shares.is_over()) {
+            self.shares = None;
+        }
+        while !self.queue.is_empty() {
+            let queue = &mut self.queue;
+            let shares = self.shares.get_or_insert_with(|| Shares::new(queue, limits));
+            let Some(place) = shares.victim(&item, limits) else {
+                refused.push(item);
+                return;
+            };
+            limits.copy_out(item.payload_mut(), queue.len());
+            let without = self.bytes - queue.get(place).map_or(0, charge);
+            let bytes = without + charge(&item);
+            // What is wanted at once may have exceeded the limit already.
+            if bytes <= limits.bytes.max(self.bytes) {
+                self.bytes = bytes;
+                refused.extend(shares.replace(queue, place, item, limits));
+                return;
+            }
+            self.bytes = without;
+            shares.remove(place);
+            refused.extend(queue.remove(place));
+        }
+        self.bytes = charge(&item);
+        self.append(item, limits);
+    }
+
+    fn append(&mut self, item: T, limits: &Limits) {
+        if self.shares.is_some() {
+            self.count(&item, limits);
+        }
+        self.queue.push_back(item);
     }
 
     fn pop(&mut self) -> Option<T> {
         let item = self.queue.pop_front()?;
         self.bytes -= charge(&item);
+        self.popped(1);
         Some(item)
     }
 
@@ -403,7 +476,31 @@ impl<T: Queued> State<T> {
             self.queue.iter().take(count).map(charge).sum()
         };
         out.extend(self.queue.drain(..count));
+        self.popped(count);
         Some(count)
+    }
+
+    #[cold]
+    fn count(&mut self, item: &T, limits: &Limits) {
+        if let Some(shares) = &mut self.shares {
+            shares.push(item, limits);
+        }
+    }
+
+    fn popped(&mut self, count: usize) {
+        if self.shares.is_some() {
+            self.uncount(count);
+        }
+    }
+
+    #[cold]
+    fn uncount(&mut self, count: usize) {
+        if let Some(shares) = &mut self.shares {
+            shares.pop(count);
+            if shares.is_over() {
+                self.shares = None;
+            }
+        }
     }
 }
 

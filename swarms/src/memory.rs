@@ -36,10 +36,10 @@ use realm::Node;
 pub struct MemoryConfig {
     /// Bytes that a message, a request or a response carries at most. Default: 64 KiB.
     pub mtu: usize,
-    /// Messages that wait for a node's reader. At the limit the newest is dropped and counted by the
+    /// Messages that wait for a node's reader. At the limit one of the source with the most is dropped and counted by the
     /// receiver as [`Reason::QueueFull`]. Default: 1024 messages, 4 MiB, never copied.
     pub messages: Limits,
-    /// Requests that wait for a node's reader. At the limit the asker gets
+    /// Requests that wait for a node's reader. At the limit an asker with the most gets
     /// [`Rejection::BUSY`](p2p::Rejection::BUSY) at once. Default: 1024 requests, 4 MiB, never copied.
     pub asks: Limits,
 }
@@ -99,10 +99,11 @@ impl MemorySwarm {
             payload,
         });
         if let Some(peer) = self.realm.node(dst) {
-            let put = peer.messages.extend(run);
+            let mut count = 0;
+            let put = peer.messages.extend(run.inspect(|_| count += 1));
             let refused = put.refused.len();
-            self.node.counters.sent(put.accepted + refused);
-            peer.counters.received(put.accepted + refused);
+            self.node.counters.sent(count);
+            peer.counters.received(count);
             if refused > 0 {
                 peer.counters.dropped_many(put.reason, refused);
             }
@@ -135,7 +136,9 @@ impl Swarm<MemoryAddr> for MemorySwarm {
             payload: packet,
         };
         if let Err(refused) = peer.messages.push(message) {
-            peer.counters.dropped_at(refused.reason, &self.node.addr);
+            for message in refused.items {
+                peer.counters.dropped_at(refused.reason, &message.src);
+            }
         }
         Ok(())
     }

@@ -21,11 +21,11 @@ use channel::Queues;
 pub struct MuxConfig {
     /// Channels that are open at a time; opening more is [`Error::Limit`]. Default: 1024.
     pub channels: usize,
-    /// Messages that wait for the reader of one channel. At the limit the newest is dropped and counted as
-    /// [`Reason::QueueFull`]. Default: 1024 messages, 4 MiB.
+    /// Messages that wait for the reader of one channel. At the limit one of the source with the most is
+    /// dropped and counted as [`Reason::QueueFull`]. Default: 1024 messages, 4 MiB.
     pub messages: Limits,
-    /// Requests that wait for the reader of one channel. At the limit the asker gets
-    /// [`Rejection::BUSY`](p2p::Rejection::BUSY) at once. Default: 1024 requests, 4 MiB.
+    /// Requests that wait for the reader of one channel. At the limit an asker with the most
+    /// gets [`Rejection::BUSY`](p2p::Rejection::BUSY) at once. Default: 1024 requests, 4 MiB.
     pub asks: Limits,
     /// Messages that are pulled from below at a time. More cost more memory while they are looked at, fewer
     /// cost more calls. Default: 64.

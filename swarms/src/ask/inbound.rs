@@ -11,7 +11,7 @@ use tokio::time::sleep;
 use super::replies::Reply;
 use super::shared::{Asked, Shared, Slot, Want};
 use crate::driver::{PAUSE, Sleeper, Wants, found};
-use crate::inbox::{Inbox, Queued};
+use crate::inbox::{Extended, Inbox, Queued};
 
 /// One batch on its way up, and the room for the next.
 struct Landing<A> {
@@ -94,9 +94,10 @@ impl<A: Addr, S: Swarm<A>> Shared<A, S> {
         match event {
             Event::Told(message) => {
                 self.tells.received(1);
-                match landing.put(Want::Told, message, &self.told) {
-                    Ok(others) => landing.told += others,
-                    Err((message, reason)) => self.tells.dropped_at(reason, &message.src),
+                let put = landing.put(Want::Told, message, &self.told);
+                landing.told += put.accepted;
+                for message in put.refused {
+                    self.tells.dropped_at(put.reason, &message.src);
                 }
             }
             Event::Asked { id, message, until } => {
@@ -104,12 +105,11 @@ impl<A: Addr, S: Swarm<A>> Shared<A, S> {
                 let reply = Reply::new(self, id);
                 let request = Request::new(message.src, message.dst, message.payload, reply);
                 let asked = Asked { request, until };
-                match landing.put(Want::Asked, asked, &self.asked) {
-                    Ok(others) => landing.asked += others,
-                    Err((Asked { request, .. }, reason)) => {
-                        self.asks.dropped_at(reason, &request.src);
-                        request.reject(Rejection::BUSY);
-                    }
+                let put = landing.put(Want::Asked, asked, &self.asked);
+                landing.asked += put.accepted;
+                for Asked { request, .. } in put.refused {
+                    self.asks.dropped_at(put.reason, &request.src);
+                    request.reject(Rejection::BUSY);
                 }
             }
             Event::Answered { id, answer } => {
@@ -195,9 +195,9 @@ impl<A: Addr, S: Swarm<A>> Shared<A, S> {
 }
 
 impl<A> Landing<A> {
-    /// Puts an item into its inbox; gives back what does not fit. Says how many others are to be told of it: nobody, if
-    /// the one who drives wants one more of this kind.
-    fn put<I: Queued>(&mut self, kind: Want, item: I, inbox: &Inbox<I>) -> Result<usize, (I, Reason)> {
+    /// Puts an item into its inbox; gives back what finds no place. `accepted` is how many others are to be told of it:
+    /// nobody, if the one who drives wants one more of this kind.
+    fn put<I: Queued>(&mut self, kind: Want, item: I, inbox: &Inbox<I>) -> Extended<I> {
         let own = match &mut self.own {
             Some(Wants::Items(wanted, left @ 1..)) if *wanted == kind => {
                 *left -= 1;
@@ -205,10 +205,8 @@ impl<A> Landing<A> {
             }
             _ => 0,
         };
-        let put = inbox.extend_for(own, [item]);
-        match put.refused.into_iter().next() {
-            Some(item) => Err((item, put.reason)),
-            None => Ok(1 - own),
-        }
+        let mut put = inbox.extend_for(own, [item]);
+        put.accepted = put.accepted.saturating_sub(own);
+        put
     }
 }

@@ -1,5 +1,6 @@
 //! What the callers of one swarm, its responders and its work share.
 
+use std::collections::hash_map::RandomState;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, SystemTime};
@@ -11,7 +12,7 @@ use tokio::time::Instant;
 
 use super::AskingConfig;
 use crate::driver::{Alarm, Clock, Detached, Driver};
-use crate::inbox::{Inbox, Queued};
+use crate::inbox::{Inbox, Queued, Source};
 
 #[derive(Debug)]
 pub(super) struct Shared<A: Addr, S: Swarm<A>> {
@@ -56,12 +57,15 @@ pub(super) struct Asked<A> {
     pub(super) until: Duration,
 }
 
-impl<A> Queued for Asked<A> {
+impl<A: Addr> Queued for Asked<A> {
     fn payload(&self) -> &Packet {
         self.request.payload()
     }
     fn payload_mut(&mut self) -> &mut Packet {
         self.request.payload_mut()
+    }
+    fn source(&self, hasher: &RandomState) -> Source {
+        self.request.source(hasher)
     }
 }
 

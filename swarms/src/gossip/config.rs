@@ -22,7 +22,7 @@ pub struct GossipConfig {
     /// The router. Its `direct`, `validation` and `peer_idle` are set by what is said here, and its `limits.rpc` is cut to
     /// the MTU below. A longer `limits.topic` leaves less for payloads.
     pub engine: Config,
-    /// Messages that wait for the reader. At the limit the newest is dropped and counted as
+    /// Messages that wait for the reader. At the limit one of the author with the most is dropped and counted as
     /// [`Reason::QueueFull`](p2p::Reason::QueueFull). Default: 1024 messages, 4 MiB.
     pub messages: Limits,
     /// Events that wait for the reader. At the limit the oldest is dropped and counted. Default: 1024.

@@ -176,7 +176,7 @@ impl<A: Addr, S: Swarm<A>> Shared<A, S> {
         let (src, dst) = (dst.clone(), dst.clone());
         match self.inbox.push(Message { src, dst, payload }) {
             Ok(()) => self.driver.put(Kind::Message, 1),
-            Err(refused) => self.counters.dropped(refused.reason),
+            Err(refused) => self.counters.dropped_many(refused.reason, refused.items.len()),
         }
     }
 

@@ -87,8 +87,8 @@ fn a_full_inbox_gives_the_new_items_back() {
     );
     let refused = inbox.push(Packet::from("5")).unwrap_err();
     assert_eq!(
-        (refused.item, refused.reason),
-        (Packet::from("5"), Reason::QueueFull)
+        (refused.items, refused.reason),
+        (packets(&["5"]), Reason::QueueFull)
     );
     ready(inbox.pop()).unwrap();
     inbox.push(Packet::from("6")).unwrap();
@@ -295,8 +295,8 @@ fn under_load_each_item_reaches_exactly_one_reader() {
     let total = runtime.block_on(async {
         for count in 1..=ITEMS {
             let mut item = Packet::from(&count.to_be_bytes());
-            while let Err(refused) = inbox.push(item) {
-                item = refused.item;
+            while let Err(mut refused) = inbox.push(item) {
+                item = refused.items.remove(0);
                 tokio::task::yield_now().await;
             }
         }

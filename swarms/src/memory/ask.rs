@@ -1,5 +1,6 @@
 //! Asks between nodes of a realm.
 
+use std::collections::hash_map::RandomState;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -9,7 +10,7 @@ use tokio::sync::oneshot;
 
 use super::MemoryAddr;
 use super::realm::Node;
-use crate::inbox::Queued;
+use crate::inbox::{Queued, Source};
 
 /// A request that waits for the node's reader.
 #[derive(Debug)]
@@ -25,6 +26,9 @@ impl Queued for Asked {
     }
     fn payload_mut(&mut self) -> &mut Packet {
         self.request.payload_mut()
+    }
+    fn source(&self, hasher: &RandomState) -> Source {
+        self.request.source(hasher)
     }
 }
 
@@ -49,11 +53,18 @@ pub(super) async fn ask(asker: &Node, peer: &Arc<Node>, request: Packet, mtu: us
     asker.ask_counters.sent(1);
     peer.ask_counters.received(1);
     if let Err(refused) = peer.asks.push(queued) {
-        peer.ask_counters.dropped_at(refused.reason, &asker.addr);
-        return Err(match refused.reason {
-            Reason::Closed => gone(peer),
-            _ => Error::Rejected(Rejection::BUSY),
-        });
+        let mut is_refused = false;
+        for queued in refused.items {
+            peer.ask_counters.dropped_at(refused.reason, &queued.request.src);
+            is_refused |= queued.id == id;
+            queued.request.reject(Rejection::BUSY);
+        }
+        if is_refused {
+            return Err(match refused.reason {
+                Reason::Closed => gone(peer),
+                _ => Error::Rejected(Rejection::BUSY),
+            });
+        }
     }
     let mut place = Place {
         peer,

@@ -138,7 +138,7 @@ impl<A: Addr, S: AskSwarm<A>, C: Channel> Shared<A, S, C> {
     /// Hands a request to its channel.
     fn dispatch_ask(&self, mut request: Request<A>) {
         self.ask_counters.received(1);
-        let refused = {
+        let (refused, reason, rejection) = {
             let channels = self.channels();
             match route(&channels, None, &request.payload) {
                 Ok((queues, header)) => {
@@ -151,13 +151,12 @@ impl<A: Addr, S: AskSwarm<A>, C: Channel> Shared<A, S, C> {
                     if !own {
                         self.asks.put(queues.id(), put.accepted);
                     }
-                    let refused = put.refused.into_iter().next();
-                    refused.map(|request| (request, put.reason, Rejection::BUSY))
+                    (put.refused, put.reason, Rejection::BUSY)
                 }
-                Err(reason) => Some((request, reason, Rejection::NO_CHANNEL)),
+                Err(reason) => (vec![request], reason, Rejection::NO_CHANNEL),
             }
         };
-        if let Some((request, reason, rejection)) = refused {
+        for request in refused {
             self.ask_counters.dropped_at(reason, &request.src);
             request.reject(rejection);
         }

@@ -58,9 +58,10 @@ pub struct OverlayConfig {
     pub due_after: Duration,
     /// A node that was not heard of for so long is looked for before it is told something. Default: 10 min.
     pub forget_after: Duration,
-    /// Messages that wait for this node's reader. At the limit the newest is dropped and counted.
+    /// Messages that wait for this node's reader. At the limit one of the node with the most is dropped and
+    /// counted.
     pub messages: Limits,
-    /// Requests that wait for this node's reader. At the limit the asker gets
+    /// Requests that wait for this node's reader. At the limit an asker with the most gets
     /// [`Rejection::BUSY`](p2p::Rejection::BUSY) at once.
     pub asks: Limits,
     /// Messages that are pulled from below at a time. Default: 64.

@@ -389,7 +389,11 @@ impl<A: Addr, S: AskSwarm<A>, R: Router<A>> Core<A, S, R> {
         };
         match self.told.push(message) {
             Ok(()) => self.driver.put((), 1),
-            Err(refused) => self.tells.dropped_at(refused.reason, &self.id),
+            Err(refused) => {
+                for message in refused.items {
+                    self.tells.dropped_at(refused.reason, &message.src);
+                }
+            }
         }
         Ok(())
     }

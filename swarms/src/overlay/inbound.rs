@@ -315,8 +315,10 @@ impl<A: Addr, S: AskSwarm<A>, R: Router<A>> Core<A, S, R> {
 
     fn hand_over(&self, request: Request<PeerId>) {
         if let Err(refused) = self.asked.push(request) {
-            self.asks.dropped_at(refused.reason, &refused.item.src);
-            refused.item.reject(Rejection::BUSY);
+            for request in refused.items {
+                self.asks.dropped_at(refused.reason, &request.src);
+                request.reject(Rejection::BUSY);
+            }
         }
     }
 

@@ -110,7 +110,12 @@ impl<A: Addr, S: AskSwarm<A>, R: Router<A>> Core<A, S, R> {
                 return Err(Reason::Budget);
             }
             let message = Message { src, dst, payload };
-            return self.over.push(message).map_err(|refused| refused.reason);
+            return self.over.push(message).map_err(|refused| {
+                // The caller counts one.
+                let others = refused.items.len().saturating_sub(1);
+                self.relays.dropped_many(refused.reason, others);
+                refused.reason
+            });
         }
         if !self.config.relay {
             return Err(Reason::Denied);

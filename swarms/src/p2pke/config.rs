@@ -29,8 +29,8 @@ pub struct P2pkeConfig {
     pub fingerprint: Fingerprint,
     /// Algorithms of keys. Default: Ed25519.
     pub registry: Registry,
-    /// Messages that wait for a reader; at the limit the newest is dropped and counted. Default: 1024 messages, 4 MiB,
-    /// payloads under 256 bytes are copied.
+    /// Messages that wait for a reader; at the limit one of the peer or network with the most is dropped and counted.
+    /// Default: 1024 messages, 4 MiB, payloads under 256 bytes are copied.
     pub messages: Limits,
     /// Packets that are pulled from below at a time, and that may wait beside [`messages`](Self::messages) for a reader
     /// who took some of them. Fewer cost more calls. Default: 64.

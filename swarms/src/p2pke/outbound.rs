@@ -168,7 +168,11 @@ impl<A: Addr, S: Swarm<A>> Shared<A, S> {
         };
         match self.inbox.push(message) {
             Ok(()) => self.driver.put((), 1),
-            Err(refused) => self.messages.dropped_at(refused.reason, dst),
+            Err(refused) => {
+                for message in refused.items {
+                    self.messages.dropped_at(refused.reason, &message.src);
+                }
+            }
         }
     }
 }
