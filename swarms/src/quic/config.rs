@@ -44,8 +44,10 @@ pub struct QuicConfig {
     /// The same for the peers of one public network (an IPv4 /24, an IPv6 /48), half of
     /// [`max_sessions`](Self::max_sessions). Default: 64.
     pub max_sessions_per_prefix: usize,
-    /// Handshakes that are under way, for each direction. At the limit a dial is [`Error::Limit`], and whoever dials is
-    /// turned away; from a quarter of it on whoever dials must first prove their address. Default: 64.
+    /// Handshakes that are under way, for each direction. At the limit a dial takes the place of one that is without a session
+    /// for a fifth of [`handshake_timeout`](Self::handshake_timeout), which fails with [`Error::Limit`], as does the new one if
+    /// there is none; dials to one public network take three quarters of the places at most. A peer that dials is turned away at
+    /// the limit, and from a quarter of it on must first prove its address. Default: 64.
     pub max_handshakes: usize,
     /// Addresses of the swarm below that are known at a time; those of sessions and handshakes are always known. At the
     /// limit the one that was not used for longest is forgotten. Unused on UDP. Default: 4096.
@@ -76,9 +78,9 @@ pub struct QuicConfig {
     pub reassembly: usize,
     /// The same for each peer, in all its sessions. Default: 16 MiB.
     pub session_reassembly: usize,
-    /// Messages that wait for a reader; at the limit the newest is dropped. Default: 1024 messages, 16 MiB.
+    /// Messages that wait for a reader; at the limit one of the source with the most is dropped. Default: 1024 messages, 16 MiB.
     pub messages: Limits,
-    /// Requests that wait for a reader; at the limit the asker gets [`BUSY`](p2p::Rejection::BUSY) at once.
+    /// Requests that wait for a reader; at the limit an asker with the most gets [`BUSY`](p2p::Rejection::BUSY) at once.
     /// Default: 1024 requests, 16 MiB.
     pub asks: Limits,
 }

@@ -57,18 +57,24 @@ impl<A: Addr> Node<A> {
             return Err(Error::denied(peer));
         }
         let limit = self.config.max_handshakes;
-        let place = Place::take(&self.dialling, limit).ok_or(Error::Limit {
+        let full = move || Error::Limit {
             what: "dials under way",
             limit,
-        })?;
+        };
+        let mut place = self.dials.take(&peer.addr, &self.config).ok_or_else(full)?;
         let (number, receiver) = sessions.begin_dial(peer);
         let (node, peer) = (self.clone(), peer.clone());
         tokio::spawn(async move {
             let limit = node.config.handshake_timeout;
             let doing = "the handshake with the peer";
-            let connected = timeout(limit, node.connect(&peer)).await;
+            let connected = tokio::select! {
+                biased;
+                connected = timeout(limit, node.connect(&peer)) => {
+                    connected.unwrap_or(Err(Error::TimedOut { doing, limit }))
+                }
+                () = place.is_taken() => Err(full()),
+            };
             drop(place);
-            let connected = connected.unwrap_or(Err(Error::TimedOut { doing, limit }));
             let mut sessions = node.sessions();
             let waiting = sessions.end_dial(&peer, Some(number));
             let session = sessions.find(&peer);

@@ -28,6 +28,7 @@ mod closing;
 mod config;
 mod crew;
 mod datagram;
+mod dials;
 mod handshake;
 mod leases;
 mod medium;

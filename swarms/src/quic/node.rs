@@ -14,6 +14,7 @@ use super::QuicConfig;
 use super::base::Base;
 use super::budget::{Budget, Total};
 use super::crew::Crew;
+use super::dials::Dials;
 use super::medium::{Medium, Pinned};
 use super::sent::Unacknowledged;
 use super::serve::attend;
@@ -42,7 +43,7 @@ pub(super) struct Node<A: Addr> {
     pub(super) tells: Arc<Counters>,
     pub(super) asks: Counters,
     pub(super) handshakes: Arc<Counters>,
-    pub(super) dialling: Arc<AtomicUsize>,
+    pub(super) dials: Arc<Dials>,
     /// Tasks that send what waited for a dial.
     pub(super) sending: Arc<watch::Sender<usize>>,
     /// Sessions that end in the background.
@@ -85,7 +86,7 @@ impl<A: Addr> Node<A> {
             tells: Arc::new(Counters::new("quic")),
             asks: Counters::new("quic-ask"),
             handshakes,
-            dialling: Arc::default(),
+            dials: Arc::default(),
             sending: Arc::new(watch::Sender::new(0)),
             lingering: Arc::default(),
             closed: AtomicBool::new(false),

@@ -1,6 +1,7 @@
 //! Floods of each limit, from one identity, from one network and from many: honest peers are served, and the node dials.
 
 use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::join_all;
@@ -257,4 +258,39 @@ async fn answers_to_made_up_sources_are_shorter_than_what_they_sent() -> Result<
     let node = |seed| QuicSwarm::new(realm.open(), &key(seed)).expect("a node");
     serves(&hub, &node(4), &node(5), 5000).await;
     Ok(())
+}
+
+/// A hub of which each dial place is taken by a dead destination of these networks, and a dial to a node of another network.
+async fn dead_destinations(networks: impl Fn(u8) -> u8, wait: Duration) {
+    let net = Internet::new();
+    let hub = Arc::new(net.node(1, 1, 1, QuicConfig::default()));
+    let friend = net.node(4, 1, 3, QuicConfig::default());
+    let dials = (0..64).map(|n| {
+        let nowhere = SocketAddr::from((Ipv4Addr::new(8, 8, networks(n), 2 + n), 443));
+        let (hub, to) = (hub.clone(), KeyAddr::new(PeerId::from([n; 32]), nowhere));
+        tokio::spawn(async move { hub.tell(&to, Packet::from(b"dead")).await })
+    });
+    let dials: Vec<_> = dials.collect();
+    tokio::time::sleep(wait).await;
+    let back = addr(&friend);
+    let (told, received) = tokio::join!(hub.tell(&back, Packet::from(b"own")), friend.receive());
+    told.expect("a place is there for it");
+    assert_eq!(received.expect("open").payload, b"own");
+    assert!(
+        join_all(dials)
+            .await
+            .into_iter()
+            .all(|dial| dial.expect("no panic").is_err()),
+        "no dead destination answers"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn dead_destinations_in_one_network_leave_dials_to_others() {
+    dead_destinations(|_| 9, Duration::from_millis(1)).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn dead_destinations_in_many_networks_give_their_places_to_other_dials() {
+    dead_destinations(|n| 100 + n, Duration::from_millis(1001)).await;
 }

@@ -1,0 +1,116 @@
+//! Which dial gives its place to another one: dead destinations must not keep this node from dialling.
+
+use std::cmp::Reverse;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use p2p::Addr;
+use p2p_protocols::overlay::Prefix;
+use tokio::sync::oneshot;
+use tokio::time::Instant;
+
+use super::QuicConfig;
+
+/// The part of [`QuicConfig::handshake_timeout`] after which a dial that has no session yet gives its place to another one.
+const PATIENCE: u32 = 5;
+
+/// The dials of this node that are under way.
+#[derive(Default)]
+pub(super) struct Dials(Mutex<State>);
+
+#[derive(Default)]
+struct State {
+    /// In the order in which they began.
+    under_way: Vec<Dial>,
+    next_number: u64,
+}
+
+struct Dial {
+    number: u64,
+    network: Option<Prefix>,
+    since: Instant,
+    /// Dropped when another dial takes the place.
+    _stop: oneshot::Sender<()>,
+}
+
+/// The place of a dial that is under way.
+pub(super) struct DialPlace {
+    dials: Arc<Dials>,
+    number: u64,
+    stopped: oneshot::Receiver<()>,
+}
+
+impl Dials {
+    /// A place for a dial to `addr`: a free one, or that of a dial which got no session for a while, first of the network
+    /// that has most of the places. One public network gets three quarters of them at most.
+    pub(super) fn take<A: Addr>(self: &Arc<Self>, addr: &A, config: &QuicConfig) -> Option<DialPlace> {
+        let network = Prefix::of(addr);
+        let mut state = self.lock();
+        let limit = config.max_handshakes;
+        let is_full = state.under_way.len() >= limit;
+        let has_share = network.is_some_and(|own| state.count(network) >= own.limit(limit - limit / 4));
+        if is_full || has_share {
+            let only = if has_share { Some(network) } else { None };
+            let place = state.stale(only, config)?;
+            state.under_way.remove(place);
+        }
+        let number = state.next_number;
+        state.next_number += 1;
+        let (stop, stopped) = oneshot::channel();
+        state.under_way.push(Dial {
+            number,
+            network,
+            since: Instant::now(),
+            _stop: stop,
+        });
+        drop(state);
+        Some(DialPlace {
+            dials: self.clone(),
+            number,
+            stopped,
+        })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn count(&self, network: Option<Prefix>) -> usize {
+        self.under_way
+            .iter()
+            .filter(|dial| dial.network == network)
+            .count()
+    }
+
+    /// Where the dial is that gives its place to another one, if one does; with `only`, one of that network.
+    fn stale(&self, only: Option<Option<Prefix>>, config: &QuicConfig) -> Option<usize> {
+        let patience = config.handshake_timeout / PATIENCE;
+        let dials = self.under_way.iter().enumerate();
+        let stale = dials.filter(|(_, dial)| {
+            only.is_none_or(|network| dial.network == network) && dial.since.elapsed() >= patience
+        });
+        let (place, _) = stale.min_by_key(|(place, dial)| {
+            let of_network = dial.network.map_or(1, |_| self.count(dial.network));
+            (Reverse(of_network), *place)
+        })?;
+        Some(place)
+    }
+}
+
+impl DialPlace {
+    /// Waits until another dial takes the place.
+    pub(super) async fn is_taken(&mut self) {
+        // Nothing is ever sent.
+        let _ = (&mut self.stopped).await;
+    }
+}
+
+impl Drop for DialPlace {
+    fn drop(&mut self) {
+        self.dials
+            .lock()
+            .under_way
+            .retain(|dial| dial.number != self.number);
+    }
+}
