@@ -23,6 +23,9 @@ const SETTLED: u32 = 10;
 /// The fraction (1/64) of inbound places that may change in one heartbeat between networks with equally many
 /// peers.
 const REPLACED_PART: usize = 64;
+/// Entries for identities that left beyond [`Config::max_peers`](super::Config); the identities of one entry
+/// share their limits.
+const CROWD: usize = 1024;
 /// Greetings to one identity in one heartbeat, however often it reconnects: enough for a restart.
 pub(super) const GREETINGS: u32 = 8;
 
@@ -55,12 +58,27 @@ pub(super) struct Usage {
     pub(super) greetings: u32,
 }
 
+impl Usage {
+    /// The larger of two usages in each respect.
+    fn max(self, other: Self) -> Self {
+        Self {
+            ihaves: self.ihaves.max(other.ihaves),
+            asked: self.asked.max(other.asked),
+            idontwants: self.idontwants.max(other.idontwants),
+            greetings: self.greetings.max(other.greetings),
+        }
+    }
+}
+
 /// Limits of one heartbeat across peers.
 #[derive(Debug, Default)]
 pub(super) struct Admission {
     /// The usage of peers that left since the last heartbeat, by identity. Bounded by
-    /// [`Config::max_peers`](super::Config); beyond that, the usage of a leaving identity is lost.
+    /// [`Config::max_peers`](super::Config).
     left: HashMap<u64, Usage>,
+    /// The usage of identities that left beyond that bound, by a hash: empty, or [`CROWD`] entries. So no
+    /// identity resets its limits by making others leave first.
+    crowd: Vec<Usage>,
     /// Number of idle peers that were replaced since the last heartbeat.
     replaced: usize,
 }
@@ -68,18 +86,33 @@ pub(super) struct Admission {
 impl Admission {
     pub(super) fn heartbeat(&mut self) {
         self.left.clear();
+        self.crowd.clear();
         self.replaced = 0;
     }
 
     pub(super) fn leave(&mut self, who: u64, usage: Usage, max: usize) {
         if self.left.len() < max {
             self.left.insert(who, usage);
+            return;
+        }
+        self.crowd.resize(CROWD, Usage::default());
+        if let Some(shared) = self.crowd.get_mut(entry(who)) {
+            *shared = shared.max(usage);
         }
     }
 
     pub(super) fn return_of(&mut self, who: u64) -> Usage {
-        self.left.remove(&who).unwrap_or_default()
+        let of_crowd = || self.crowd.get(entry(who)).copied();
+        let own = self.left.get(&who).copied().or_else(of_crowd);
+        self.left.remove(&who);
+        own.unwrap_or_default()
     }
+}
+
+/// Where an identity is among the entries of the crowd.
+fn entry(who: u64) -> usize {
+    // The high bits: tables use the low ones.
+    usize::try_from((who >> 32) % CROWD as u64).unwrap_or(0)
 }
 
 impl<A: Addr> Engine<A> {

@@ -15,6 +15,7 @@ use super::peer::{PeerKey, Version, hash_of};
 use super::queue::Priority;
 use super::topic::Topic;
 use super::wire::{ControlIDontWant, ControlMessage, Rpc, SubOpts, WireError};
+use crate::hash::HashMap;
 use crate::overlay::Prefix;
 
 /// The status of a message.
@@ -43,6 +44,8 @@ pub(super) struct Delivery {
 pub(super) struct Validating {
     topic: Topic,
     frame: Bytes,
+    /// The peer that delivered it first.
+    by: PeerKey,
 }
 
 impl Delivery {
@@ -278,7 +281,11 @@ impl<A: Addr> Engine<A> {
             }
             Validation::Application => {
                 self.expire_validating(now);
-                let waiting = Validating { topic, frame };
+                if self.validating.len() >= self.config.max_validating {
+                    self.make_room_to_validate();
+                }
+                let by = key;
+                let waiting = Validating { topic, frame, by };
                 let (_, evicted) = self.validating.insert(now, id, waiting);
                 self.counts.ignored += evicted as u64;
                 self.events.push_back(Event::Validate(received));
@@ -378,6 +385,30 @@ impl<A: Addr> Engine<A> {
         for key in to {
             self.counts.idontwant_sent += 1;
             self.push(now, key, Priority::Control, rpc.clone());
+        }
+    }
+
+    /// Ignores the oldest waiting message of the peer that delivered the most of them, in the network that did.
+    fn make_room_to_validate(&mut self) {
+        // A peer without an IP address is a network of its own.
+        let network = |by: PeerKey| {
+            let prefix = self.peers.get(&by).and_then(|peer| Prefix::of(&peer.addr));
+            (prefix, prefix.is_none().then_some(by))
+        };
+        let (mut of_network, mut of_peer) = (HashMap::default(), HashMap::default());
+        for (_, waiting) in self.validating.entries() {
+            *of_network.entry(network(waiting.by)).or_insert(0_usize) += 1;
+            *of_peer.entry(waiting.by).or_insert(0_usize) += 1;
+        }
+        let counted = self.validating.entries().map(|(id, waiting)| {
+            let networks = of_network.get(&network(waiting.by)).copied();
+            ((networks, of_peer.get(&waiting.by).copied()), id)
+        });
+        // Of equal ones the first is the oldest.
+        let most = counted.reduce(|most, next| if next.0 > most.0 { next } else { most });
+        if let Some(id) = most.map(|(_, id)| id.clone()) {
+            self.validating.remove(&id);
+            self.counts.ignored += 1;
         }
     }
 

@@ -70,6 +70,11 @@ impl<K: Eq + Hash, V> Seen<K, V> {
         }
     }
 
+    /// Keys and values, the oldest first.
+    pub(super) fn entries(&self) -> impl Iterator<Item = (&K, &V)> {
+        self.entries.iter().map(|(key, (_, value))| (key, value))
+    }
+
     pub(super) fn iter(&self) -> impl Iterator<Item = &K> {
         self.entries.iter().map(|(key, _)| key)
     }

@@ -112,6 +112,35 @@ fn reconnecting_does_not_reset_the_limits_of_a_heartbeat() {
 }
 
 #[test]
+fn a_crowd_that_leaves_does_not_reset_what_a_heartbeat_allows_one_peer() {
+    let config = Config {
+        max_peers: 16,
+        ..Config::default()
+    };
+    let mut engine = alone(config, Signing::StrictNoSign, 1);
+    let max = engine.config().max_ihave_messages;
+    // More identities than may be peers come and go.
+    for number in 100..200 {
+        add_inbound(&mut engine, ms(0), number);
+        engine.remove_peer(ms(0), &Node(number));
+    }
+    for round in 0..200_u32 {
+        let ihave = ControlIHave {
+            topic_id: Some("t".into()),
+            message_ids: vec![Bytes::copy_from_slice(&round.to_be_bytes())],
+        };
+        let rpc = control(ControlMessage {
+            ihave: vec![ihave],
+            ..ControlMessage::default()
+        });
+        engine.handle_rpc(ms(1), &Node(1), &rpc);
+        engine.remove_peer(ms(1), &Node(1));
+        add(&mut engine, ms(1), 1, false);
+    }
+    assert_eq!(engine.counts().ihave_ignored, 200 - max as u64);
+}
+
+#[test]
 fn alternating_goodbyes_and_hellos_are_not_answered_with_all_subscriptions_each_time() {
     let config = Config {
         direct: true,

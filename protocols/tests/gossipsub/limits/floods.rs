@@ -7,7 +7,7 @@ use p2p::{Addr, PeerId};
 use p2p_protocols::gossipsub::wire::{
     ControlGraft, ControlIDontWant, ControlMessage, ControlPrune, Hello, Message, PeerInfo, Rpc, SubOpts,
 };
-use p2p_protocols::gossipsub::{Config, Engine, Event, ScoreConfig, Signing, Version};
+use p2p_protocols::gossipsub::{Config, Engine, Event, ScoreConfig, Signing, Validation, Verdict, Version};
 use prost::Message as _;
 
 use super::{add_inbound, control, hello, in_network, iwant};
@@ -155,6 +155,41 @@ fn many_requests_for_a_message_do_not_exclude_another_peer() {
         };
         assert_eq!(gets(HONEST, false), crowd != "many networks", "{crowd}");
         assert!(gets(CHOSEN, true), "{crowd}");
+    }
+}
+
+#[test]
+fn messages_of_a_crowd_that_wait_for_the_application_keep_none_of_an_honest_peer_out() {
+    let config = Config {
+        max_validating: 100,
+        validation: Validation::Application,
+        score: None,
+        ..Config::default()
+    };
+    for (crowd, source) in CROWDS {
+        let mut engine = alone(config.clone(), Signing::StrictNoSign, 0);
+        add_inbound(&mut engine, ms(0), HONEST);
+        // What came before the flood waits, and so does what comes behind it.
+        for (part, number) in [("before", 0), ("behind", 1000)] {
+            engine.handle_rpc(ms(0), &Node(HONEST), &publish("t", part.as_bytes().to_vec()));
+            for at in number..number + 1000 {
+                let from = source(at);
+                join(&mut engine, ms(0), from);
+                engine.handle_rpc(ms(0), &Node(from), &publish("t", at.to_be_bytes().to_vec()));
+                assert!(engine.kept().validating <= 100, "{crowd}");
+            }
+        }
+        let ids = events(&mut engine).into_iter().filter_map(|event| match event {
+            Event::Validate(received) if received.via == Node(HONEST) => Some(received.id),
+            _ => None,
+        });
+        let waiting: Vec<bool> = ids
+            .map(|id| engine.validate(ms(0), &id, Verdict::Accept))
+            .collect();
+        // Of as many peers as there are places the oldest message goes.
+        let expected = if crowd == "many networks" { 0 } else { 2 };
+        let still = waiting.iter().filter(|still| **still).count();
+        assert!(waiting.len() == 2 && still >= expected, "{crowd}: {waiting:?}");
     }
 }
 
