@@ -3,7 +3,7 @@
 //! A discovery says who is there, a gossip node who answers. Whoever was found and is no peer (it did not answer, or there
 //! was no room) is tried again, at its next address. Peers that no discovery names are left alone.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::time::Duration;
 
 use futures_util::StreamExt as _;
@@ -16,9 +16,12 @@ use crate::{Change, Discovery, Error, Node, Topic};
 
 /// How long until whoever was found and is no peer is tried again.
 pub const TRY_AGAIN: Duration = Duration::from_secs(10);
-/// Nodes that are made peers and kept so, at most. At the limit those that are found later are passed over until one is
-/// lost.
+/// Nodes that are made peers and kept so, at most. At the limit as many of those that are found later wait, and the oldest of
+/// them is forgotten. Nodes that do not answer give their places to nodes that wait, and wait themselves then.
 pub const MAX_KEPT: usize = 1024;
+
+/// How often in a row a node is tried without an answer before it gives its place to one that waits.
+const SILENT: u32 = 2;
 
 /// Makes peers of a gossip node whoever `discovery` finds under a topic, for as long as it is awaited; what goes wrong is
 /// handed to `failed`, and does not end it.
@@ -38,17 +41,19 @@ pub async fn keep_peers<A: Addr, S: Swarm<A>>(
     let mut again = interval(TRY_AGAIN);
     again.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut found: BTreeMap<PeerId, Found<A>> = BTreeMap::new();
+    let mut waiting: VecDeque<(PeerId, Found<A>)> = VecDeque::new();
     loop {
         tokio::select! {
             Some(change) = changes.next() => match change {
                 Ok(Change::Found(new)) => {
                     let id = new.id;
                     let before = found.remove(&id);
-                    if before.is_none() && found.len() >= MAX_KEPT {
-                        debug!(%id, "found, and passed over: there is no room");
-                        continue;
-                    }
+                    waiting.retain(|(known, _)| *known != id);
                     match Found::read(&new, node) {
+                        Ok(new) if before.is_none() && found.len() >= MAX_KEPT => {
+                            debug!(%id, "found, and waits: there is no room");
+                            wait(&mut waiting, id, new);
+                        }
                         Ok(new) => {
                             // It stays a peer where it is reached as before.
                             let at = before.and_then(|before| before.at);
@@ -65,6 +70,7 @@ pub async fn keep_peers<A: Addr, S: Swarm<A>>(
                     }
                 }
                 Ok(Change::Lost(id)) => {
+                    waiting.retain(|(known, _)| *known != id);
                     if let Some(at) = found.remove(&id).and_then(|lost| lost.at) {
                         node.remove_peer(&at)?;
                     }
@@ -74,6 +80,7 @@ pub async fn keep_peers<A: Addr, S: Swarm<A>>(
             _ = again.tick() => {
                 // A node that is closed has no peers, and says so here.
                 node.kept()?;
+                take_turns(&mut found, &mut waiting, node)?;
                 let known = Known::of(node);
                 for found in found.values_mut() {
                     found.keep(node, &known, &mut failed)?;
@@ -81,6 +88,48 @@ pub async fn keep_peers<A: Addr, S: Swarm<A>>(
             }
         }
     }
+}
+
+/// Lets a node wait for a place.
+fn wait<A>(waiting: &mut VecDeque<(PeerId, Found<A>)>, id: PeerId, found: Found<A>) {
+    if waiting.len() >= MAX_KEPT {
+        waiting.pop_front();
+    }
+    waiting.push_back((id, found));
+}
+
+/// Gives the places of nodes that do not answer, and free ones, to those that wait.
+fn take_turns<A: Addr, S: Swarm<A>>(
+    found: &mut BTreeMap<PeerId, Found<A>>,
+    waiting: &mut VecDeque<(PeerId, Found<A>)>,
+    node: &GossipSwarm<A, S>,
+) -> p2p::Result<()> {
+    for found in found.values_mut() {
+        let is_met = found.at.as_ref().is_some_and(|at| node.is_met(at));
+        found.silent = if is_met { 0 } else { found.silent.saturating_add(1) };
+    }
+    let silent = found.iter().filter(|(_, found)| found.silent >= SILENT);
+    let mut silent: Vec<PeerId> = silent.map(|(id, _)| *id).collect();
+    for _ in 0..waiting.len() {
+        let gone = if found.len() < MAX_KEPT {
+            None
+        } else if let Some(id) = silent.pop() {
+            found.remove_entry(&id)
+        } else {
+            break;
+        };
+        if let Some((id, next)) = waiting.pop_front() {
+            found.insert(id, next);
+        }
+        if let Some((id, mut gone)) = gone {
+            if let Some(at) = gone.at.take() {
+                node.remove_peer(&at)?;
+            }
+            gone.silent = 0;
+            wait(waiting, id, gone);
+        }
+    }
+    Ok(())
 }
 
 /// Addresses that need not be turned to.
@@ -104,6 +153,8 @@ struct Found<A> {
     next: usize,
     /// The one at which it was made a peer.
     at: Option<A>,
+    /// How often in a row it was tried without an answer.
+    silent: u32,
 }
 
 impl<A: Addr> Found<A> {
@@ -125,6 +176,7 @@ impl<A: Addr> Found<A> {
                 addrs,
                 next: 0,
                 at: None,
+                silent: 0,
             }),
         }
     }

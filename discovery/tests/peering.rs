@@ -5,7 +5,9 @@ mod beds;
 use std::time::Duration;
 
 use p2p::{PeerId, Swarm as _};
-use p2p_discovery::{Addrs, Discovery as _, FixedList, MemoryCell, Node, TRY_AGAIN, Topic, keep_peers};
+use p2p_discovery::{
+    Addrs, Discovery as _, FixedList, MAX_KEPT, MemoryCell, Node, TRY_AGAIN, Topic, keep_peers,
+};
 use p2p_swarms::gossip::Signing;
 use p2p_swarms::{GossipAddr, GossipConfig, GossipSwarm, MemoryAddr, MemoryRealm, MemorySwarm};
 use tokio::time::{sleep, timeout};
@@ -162,4 +164,34 @@ async fn what_is_no_address_below_is_handed_over_and_holds_up_nobody() {
         () = until(&a, &expected) => {}
     }
     assert_eq!(failures.len(), 1, "{failures:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn as_many_silent_nodes_as_are_kept_do_not_keep_one_that_answers_out() {
+    let realm = MemoryRealm::default();
+    let (a, b) = (node(&realm), node(&realm));
+    b.add_peer(&a.inner().local_addr()).expect("room");
+    let mut list = FixedList::new();
+    for number in 0..MAX_KEPT as i64 {
+        let mut id = [0; 32];
+        id[..8].copy_from_slice(&number.to_be_bytes());
+        let nowhere = Addrs::new([MemoryAddr::new(1_000_000 + number)]).expect("addresses");
+        let silent = Node {
+            id: PeerId::new(id),
+            addrs: nowhere,
+        };
+        list = list.with(&topic(), silent);
+    }
+    // It is found last.
+    let (list, topic) = (list.with(&topic(), listed(255, addrs(&[&b]))), topic());
+    let met = async {
+        while !a.is_met(&b.inner().local_addr()) {
+            sleep(Duration::from_millis(100)).await;
+        }
+    };
+    tokio::select! {
+        ended = keep_peers(&list, &topic, &a, |_| ()) => panic!("{ended:?}"),
+        met = timeout(TRY_AGAIN * 6, met) => met.expect("in time"),
+    }
+    assert!(a.peers().len() <= MAX_KEPT);
 }

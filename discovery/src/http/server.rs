@@ -633,6 +633,44 @@ mod tests {
         );
     }
 
+    /// A connection from an address of loopback.
+    async fn connect_from(ip: [u8; 4], server: &TrackerServer) -> TcpStream {
+        let socket = tokio::net::TcpSocket::new_v4().expect("a socket");
+        socket.bind((ip, 0).into()).expect("a free port");
+        socket.connect(server.local_addr()).await.expect("it listens")
+    }
+
+    #[tokio::test]
+    async fn slow_requests_of_one_network_leave_connections_to_others() {
+        let server = serve(ServerConfig {
+            connections: 12,
+            connections_prefix: 4,
+            limit: PATIENCE * 10,
+            head: PATIENCE * 10,
+            ..ServerConfig::default()
+        });
+        let mut slow = Vec::new();
+        for host in 1..=20 {
+            // Each has asked, and holds its connection, since the value never comes.
+            let mut stream = connect_from([127, 0, 1, host], &server).await;
+            let secret = put(&Secret::new([host; 32]));
+            let head = secret.strip_suffix("value").expect("a value");
+            // One that is closed is no error.
+            let _ = stream.write_all(head.as_bytes()).await;
+            slow.push(stream);
+            sleep(Duration::from_millis(5)).await;
+        }
+        let mut stream = connect_from([127, 0, 2, 1], &server).await;
+        stream
+            .write_all(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n")
+            .await
+            .expect("sent");
+        let mut answer = Vec::new();
+        let read = timeout(PATIENCE, stream.read_to_end(&mut answer)).await;
+        read.expect("an answer in time").expect("an answer");
+        assert!(answer.starts_with(b"HTTP/1.1 404"));
+    }
+
     #[tokio::test]
     async fn a_connection_without_a_head_ends_soon() {
         let server = serve(ServerConfig {
