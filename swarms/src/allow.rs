@@ -1,13 +1,19 @@
-//! `AllowSwarm`: who may send to this node, and to whom it sends.
+//! Restricts which peers a node receives from and sends to.
 //!
-//! Each rule gives one address, or one identity at any address, a [`Verdict`]; everybody else gets the default
-//! verdict. A denial wins over a permission. Nothing goes out to a denied address (the sender gets
-//! [`Error::Denied`]), messages from one are dropped and counted, and its asks are rejected at once.
+//! Each rule gives one address, or one identity at any address, a [`Verdict`]; all other peers get the
+//! default verdict. A denial takes precedence over a permission. Sends to a denied address fail with
+//! [`Error::Denied`], messages from a denied address are dropped and counted, and its asks are rejected at
+//! once.
 //!
-//! - Required of the caller: on a medium where sources can be forged, a secure layer below; rules by identity
-//!   match nothing on a swarm whose addresses name none.
-//! - Provided: the verdict at the time of the call; a change holds for every later message.
-//! - Not provided: wildcards, and ends of connections below. Layers below still talk to a denied node.
+//! # Security
+//! - Required of the caller: a secure layer below, on a medium where sources can be forged. Rules by identity
+//!   match nothing on a swarm whose addresses contain no identity.
+//! - Provided: the verdict at the time of the call; a change applies to every later message.
+//! - Not provided: wildcards, and closing of connections. Layers below still exchange packets with a denied
+//!   node.
+//!
+//! # Limits
+//! The number of rules is not bounded: the caller sets each of them.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
@@ -21,18 +27,18 @@ use p2p::{
 /// Whether messages pass, in both directions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// They pass.
+    /// Messages pass.
     Allow,
-    /// They do not.
+    /// Messages are refused.
     Deny,
 }
 
-/// Whom a rule is about.
+/// The subject of a rule.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Party<A> {
-    /// The identity, at whatever address it is.
+    /// An identity, at any address.
     Peer(PeerId),
-    /// The address, whoever is there.
+    /// An address, with any identity.
     Addr(A),
 }
 
@@ -46,10 +52,10 @@ impl<A: fmt::Display> fmt::Display for Party<A> {
 }
 
 impl<A: Addr> Party<A> {
-    /// A [`PeerId`] if `text` spells one, else an address of `swarm`.
+    /// Parses a [`PeerId`], or else an address of `swarm`.
     ///
     /// # Errors
-    /// [`Error::InvalidAddr`] if it is neither.
+    /// Returns [`Error::InvalidAddr`] if `text` is neither.
     pub fn parse(text: &str, swarm: &impl Swarm<A>) -> Result<Self> {
         match text.parse() {
             Ok(id) => Ok(Party::Peer(id)),
@@ -58,7 +64,7 @@ impl<A: Addr> Party<A> {
     }
 }
 
-/// The rules; as many as the caller sets.
+/// The rules, in any number that the caller sets.
 #[derive(Debug)]
 struct Rules<A> {
     others: Verdict,
@@ -79,7 +85,7 @@ impl<A: Addr> Rules<A> {
     }
 }
 
-/// A swarm in which only allowed addresses are heard and spoken to.
+/// A layer that receives from and sends to allowed addresses only.
 pub struct AllowSwarm<A, S> {
     inner: S,
     rules: RwLock<Rules<A>>,
@@ -87,9 +93,9 @@ pub struct AllowSwarm<A, S> {
 }
 
 impl<A, S> AllowSwarm<A, S> {
-    /// Treats everybody in `inner` as `others` says until rules are [`set`](Self::set).
+    /// Creates a layer that applies `others` to every peer until rules are [`set`](Self::set).
     ///
-    /// [`Verdict::Deny`] makes an allow-list of the rules, [`Verdict::Allow`] a deny-list.
+    /// With [`Verdict::Deny`] the rules are an allow-list, with [`Verdict::Allow`] a deny-list.
     pub fn new(inner: S, others: Verdict) -> Self {
         Self {
             inner,
@@ -102,14 +108,14 @@ impl<A, S> AllowSwarm<A, S> {
         }
     }
 
-    /// The swarm below.
+    /// Returns the swarm below.
     pub fn inner(&self) -> &S {
         &self.inner
     }
 }
 
 impl<A: Addr, S> AllowSwarm<A, S> {
-    /// Gives `party` a verdict of its own, from now on.
+    /// Sets the verdict of `party`, which applies from now on.
     pub fn set(&self, party: Party<A>, verdict: Verdict) {
         self.change(|rules| match party {
             Party::Peer(id) => rules.peers.insert(id, verdict),
@@ -117,7 +123,7 @@ impl<A: Addr, S> AllowSwarm<A, S> {
         });
     }
 
-    /// Takes the verdict of `party` back: the one for others holds again.
+    /// Removes the verdict of `party`: the default verdict applies again.
     pub fn unset(&self, party: &Party<A>) {
         self.change(|rules| match party {
             Party::Peer(id) => rules.peers.remove(id),
@@ -125,12 +131,12 @@ impl<A: Addr, S> AllowSwarm<A, S> {
         });
     }
 
-    /// Changes what holds for everybody without a rule.
+    /// Sets the default verdict, which applies to every peer without a rule.
     pub fn set_others(&self, verdict: Verdict) {
         self.change(|rules| rules.others = verdict);
     }
 
-    /// Whether messages to and from `addr` pass now.
+    /// Returns whether messages to and from `addr` currently pass.
     pub fn allows(&self, addr: &A) -> bool {
         let rules = self.rules.read().unwrap_or_else(PoisonError::into_inner);
         rules.allows(addr)

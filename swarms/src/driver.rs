@@ -1,27 +1,34 @@
-//! One future that moves a layer, polled by whoever waits for something of that layer.
+//! Polls a layer's work from the task that is waiting for its result (leader/followers).
 //!
-//! A layer with an engine has work that never ends: pull from below, hand what came to the engine, keep its time. A task
-//! for it would cost a hop for every message. So it is a future that belongs to nobody ([`Driver::start`]), and those who
-//! wait ([`Driver::wait`]) poll it in their own tasks: of those who wait at the same time one is called when the work
-//! can go on, and finds what it waits for, or leaves it where others find it and calls them. Nobody holds the work
-//! between two polls, so a caller that is cancelled loses nothing, and one that nobody polls any more (a `receive` kept
-//! aside by `select!` while another branch goes on) holds up nobody for long.
+//! A layer with an engine has background work: receive from the swarm below, feed the engine, fire timers. A
+//! dedicated task would add a scheduler hop to every message. Instead, the work is a future that the
+//! [`Driver`] owns ([`Driver::start`]), and callers in [`Driver::wait`] poll it:
 //!
-//! A layer has readers of several kinds (of messages, of requests), and each is woken for its own. What nobody but one
-//! caller waits for, such as the answer to its ask, wakes that caller by itself: there may be thousands of them, and the
-//! line is short.
+//! - One waiting caller, the leader, polls the work when it can make progress. It takes its own item, leaves
+//!   items for other callers in the layer's queues, and wakes those callers ([`Driver::put`]).
+//! - If the leader is cancelled, or its task stops polling it (a `receive` that `select!` keeps but does not
+//!   poll), another waiting caller becomes the leader after at most a few milliseconds. No caller holds the
+//!   work between two polls, so no item is lost.
+//! - While no caller waits, or the woken caller does not poll, a background task polls the work, so that
+//!   handshakes and timers make progress. It backs off as soon as a reader calls, since readers usually call
+//!   again, and checks at intervals whether they still do. A caller that waits for one result, such as an
+//!   ask, is not expected to call again: before it returns, it polls the work once more, so that the work is
+//!   left pending on its next event.
 //!
-//! While nobody waits, or whoever was called does not come, a background task takes over. Readers mostly come again: it
-//! stands back as soon as one comes, and while there is something to do it looks now and then whether they still do. Who
-//! came for an answer is not expected again, and leaves the work waiting for what comes next.
+//! A layer has several kinds of items (messages, requests), and each waiting caller is woken for its own kind
+//! only. A result that concerns one caller, such as the response to its ask, wakes that caller directly
+//! ([`Wants::Own`]), because thousands of callers may wait for results while few wait for items.
 //!
-//! Who comes while the work can go on takes no place among those who wait: where what it waits for is there already, a
-//! call takes the lock of the line twice and leaves no trace.
+//! A caller that finds its item ready does not register a waker: it takes the lock of the wait list twice and
+//! leaves no state behind.
 //!
-//! Beside it stand what such work is made of: an engine's time ([`Alarm`]), and packets that nobody waits for
-//! ([`Detached`]).
+//! The module also holds an engine's timer ([`Alarm`]) and sends that no caller awaits ([`Detached`]).
 //!
-//! Deliberately absent: what the work is, and its results. Both are the layer's.
+//! Deliberately absent: the work itself and its results. Both belong to the layer.
+//!
+//! # Cancel safety
+//! [`Driver::wait`] is cancel safe: cancelling it loses no item and passes pending wake-ups to another
+//! caller.
 
 use std::fmt;
 use std::future::{Future, poll_fn};
@@ -50,30 +57,30 @@ pub(crate) use self::detached::Detached;
 use self::line::{Calls, Line};
 use self::place::Place;
 
-/// How long nothing is pulled from a swarm that failed.
+/// Delay before the next receive after the swarm below returned an error.
 pub(crate) const PAUSE: Duration = Duration::from_millis(20);
 
-/// Polls of the work in one go, before the task of who polls has its turn again.
+/// Maximum number of polls of the work in one go, before the polling task yields.
 const POLLS: usize = 8;
 
 type Work = Pin<Box<dyn Future<Output = ()> + Send>>;
 
-/// What somebody waits for.
+/// What a caller waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Wants<K> {
-    /// Items of a kind, so many at most: [`Driver::put`] wakes for them.
+    /// Up to this many items of a kind; [`Driver::put`] wakes the caller.
     Items(K, usize),
-    /// What wakes the caller by itself. Who leaves it there need not do so if the work is
-    /// [polled for](Driver::polled_for) it.
+    /// A result that wakes the caller directly. The code that stores the result need not wake the caller that
+    /// [currently polls](Driver::polled_for) the work.
     Own(K),
 }
 
-/// The work of one layer, and those who wait for what comes of it: items of the kinds `K`, or something that wakes them
-/// by itself.
+/// The work of one layer, and the callers that wait for its results: items of the kinds `K`, or results that
+/// wake their caller directly.
 pub(crate) struct Driver<K>(Arc<Desk<K>>);
 
 impl<K: Kind> Driver<K> {
-    /// A driver without work.
+    /// Creates a driver without work.
     pub(crate) fn new() -> Self {
         Self(Arc::new(Desk {
             line: Mutex::new(Line::default()),
@@ -83,10 +90,11 @@ impl<K: Kind> Driver<K> {
         }))
     }
 
-    /// Begins `work`, which is polled until it ends or the driver is closed. Those who came before wait for it.
+    /// Starts `work`, which is polled until it ends or the driver is closed. Callers that are already waiting
+    /// start to poll it.
     ///
     /// # Errors
-    /// [`Error::Invalid`] outside of a tokio runtime.
+    /// Returns [`Error::Invalid`] outside of a tokio runtime.
     pub(crate) fn start(&self, work: impl Future<Output = ()> + Send + 'static) -> Result<()> {
         let runtime = Handle::try_current()
             .map_err(|_| Error::invalid("call", "this swarm needs a tokio runtime around it"))?;
@@ -104,10 +112,11 @@ impl<K: Kind> Driver<K> {
         Ok(())
     }
 
-    /// Begins the work that `make` makes, unless it has begun. For layers that may be made outside of a runtime.
+    /// Starts the work that `make` returns, unless it has been started. For layers that may be created
+    /// outside of a runtime.
     ///
     /// # Errors
-    /// As [`start`](Self::start).
+    /// Returns the errors of [`start`](Self::start).
     pub(crate) fn start_once<W>(&self, make: impl FnOnce() -> W) -> Result<()>
     where
         W: Future<Output = ()> + Send + 'static,
@@ -122,14 +131,15 @@ impl<K: Kind> Driver<K> {
         started
     }
 
-    /// Waits until `take` has something, which is what the caller `wants`, and polls the work meanwhile.
+    /// Waits until `take` returns a result, and polls the work meanwhile. `wants` says what the caller waits
+    /// for.
     ///
     /// # Errors
-    /// [`Error::Closed`] if the driver is closed and `take` has nothing; for items also what the work
-    /// [failed](Self::fail) with.
+    /// Returns [`Error::Closed`] if the driver is closed and `take` returns nothing. A caller that waits for
+    /// items also receives the error that the work [reported](Self::fail).
     ///
     /// # Cancel safety
-    /// Cancelling loses nothing: others are called for the work and for items.
+    /// Cancelling loses nothing: the work and any pending wake-up pass to other callers.
     pub(crate) async fn wait<T>(
         &self,
         wants: Wants<K>,
@@ -139,13 +149,14 @@ impl<K: Kind> Driver<K> {
         poll_fn(|cx| place.poll(cx, &mut take)).await
     }
 
-    /// What the one who polls the work wants, if that is somebody who waits: it looks for it afterwards.
+    /// Returns what the caller that polls the work wants, or `None` if the background polls it. That caller
+    /// calls `take` after the poll.
     pub(crate) fn polled_for(&self) -> Option<Wants<K>> {
         self.0.line().polled_for
     }
 
-    /// Says that there are so many items more to be taken by those who want some of this kind. What the work left for the
-    /// one who polls it, who looks for it afterwards, need not be counted.
+    /// Announces `items` new items of this kind and wakes as many waiting callers. Items for the caller that
+    /// polls the work need not be counted: it calls `take` after the poll.
     pub(crate) fn put(&self, kind: K, items: usize) {
         if items == 0 {
             return;
@@ -154,7 +165,8 @@ impl<K: Kind> Driver<K> {
         wake_all(notified);
     }
 
-    /// Leaves an error for the next one who wants items and finds none. It replaces one that nobody has taken.
+    /// Stores an error for the next caller that wants items and finds none. It replaces an earlier error that
+    /// no caller has taken.
     pub(crate) fn fail(&self, error: Error) {
         let mut line = self.0.line();
         line.failure = Some(error);
@@ -163,26 +175,27 @@ impl<K: Kind> Driver<K> {
         wake_all(notified);
     }
 
-    /// Lets whoever polls the work look whether it was for them before there is more of it. For the work alone.
+    /// Yields to the polling caller, which checks for its item before the work continues. Only the work may
+    /// call this.
     pub(crate) async fn pause(&self) {
         let mut paused = false;
         poll_fn(|_| {
             if mem::replace(&mut paused, true) {
                 return Poll::Ready(());
             }
-            // Cheaper than to wake it.
+            // Cheaper than waking the work.
             self.0.paused.store(true, Relaxed);
             Poll::Pending
         })
         .await;
     }
 
-    /// Says that the work can go on.
+    /// Marks the work as able to make progress and wakes a caller to poll it.
     pub(crate) fn wake(&self) {
         self.0.wake_by_ref();
     }
 
-    /// Drops the work, now or when the one who polls it is done, and wakes everybody.
+    /// Drops the work, after the current poll if one is running, and wakes all waiting callers.
     pub(crate) fn close(&self) {
         let mut line = self.0.line();
         line.closed = true;
@@ -196,19 +209,20 @@ impl<K: Kind> Driver<K> {
     }
 }
 
-/// What tells kinds of items apart.
+/// Distinguishes kinds of items.
 pub(crate) trait Kind: Copy + PartialEq + Send + 'static {}
 
 impl<K: Copy + PartialEq + Send + 'static> Kind for K {}
 
 struct Desk<K> {
     line: Mutex<Line<K>>,
-    /// Locked while it is polled, by whoever set [`Line::polling`], and when it comes and goes. With its waker, which is
-    /// this desk: both go when the driver is closed.
+    /// Locked while it is polled, by the caller that set [`Line::polling`], and when it is started or
+    /// dropped. Stored with its waker, which refers to this struct: both are dropped when the driver is
+    /// closed.
     work: Mutex<Option<(Work, Waker)>>,
-    /// The work can go on although nobody woke it: it [paused](Driver::pause).
+    /// Set if the work [yielded](Driver::pause): it can make progress although its waker was not called.
     paused: AtomicBool,
-    /// Whether [`Driver::start_once`] has begun the work.
+    /// Set once [`Driver::start_once`] has started the work.
     started: AtomicBool,
 }
 
@@ -221,7 +235,7 @@ impl<K: Kind> Desk<K> {
         self.work.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Polls the work once. The caller has [begun](Line::begin) to.
+    /// Polls the work once. The caller has already called [`Line::begin`].
     fn poll_work(&self) {
         let mut work = self.work();
         let ended = work
@@ -232,7 +246,7 @@ impl<K: Kind> Desk<K> {
         drop(ended);
     }
 
-    /// The line after the work was polled, which knows whether it paused.
+    /// Returns the wait list after a poll, with `due` set if the work yielded.
     fn line_after_poll(&self) -> MutexGuard<'_, Line<K>> {
         let mut line = self.line();
         if self.paused.load(Relaxed) {
@@ -248,7 +262,7 @@ impl<K: Kind> Desk<K> {
     }
 }
 
-/// The work's waker.
+/// The waker of the work.
 impl<K: Kind> Wake for Desk<K> {
     fn wake(self: Arc<Self>) {
         self.wake_by_ref();
@@ -263,7 +277,7 @@ impl<K: Kind> Wake for Desk<K> {
     }
 }
 
-/// The time in which somebody polls the work; it ends also where the work panics.
+/// Marks that a caller polls the work. The mark is removed on drop, also if the work panics.
 struct Shift<'a, K: Kind>(Option<&'a Desk<K>>);
 
 impl<'a, K: Kind> Shift<'a, K> {
@@ -271,7 +285,7 @@ impl<'a, K: Kind> Shift<'a, K> {
         Self(Some(desk))
     }
 
-    /// Ends it, and calls others for what is left if the one who polled goes away.
+    /// Removes the mark. If the polling caller leaves (`goes`), wakes another caller for remaining work.
     fn end(mut self, line: MutexGuard<'_, Line<K>>, goes: bool) {
         if let Some(desk) = self.0.take() {
             Self::leave(desk, line, goes);
@@ -298,12 +312,12 @@ impl<K: Kind> Drop for Shift<'_, K> {
     }
 }
 
-/// What looking for something that may not be there yet comes to.
+/// Converts a lookup into a poll: an absent item is pending.
 pub(crate) fn found<T>(taken: Result<Option<T>>) -> Poll<Result<T>> {
     taken.transpose().map_or(Poll::Pending, Poll::Ready)
 }
 
-/// Wakes those who are called to poll the work.
+/// Wakes the caller and the background task that were chosen to poll the work.
 fn make(calls: Calls) {
     let [called, background] = calls;
     if let Some(called) = called {

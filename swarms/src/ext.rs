@@ -1,4 +1,4 @@
-//! Layers as an adaptor chain, as iterators have.
+//! Layers as adaptor methods: each method wraps the swarm that it is called on, as iterator adaptors do.
 
 use std::net::SocketAddr;
 
@@ -17,11 +17,12 @@ use crate::{
     UdpSwarm,
 };
 
-/// Puts layers on a swarm: `udp.fragment(64 << 10).layer(|inner| TagSwarm::new(inner, *b"demo"))`.
+/// Adaptor methods for layers, such as `udp.fragment(64 << 10).layer(|inner| TagSwarm::new(inner,
+/// *b"demo"))`.
 ///
-/// Every method is the layer's plain constructor under another name.
+/// Each method calls the constructor of its layer.
 pub trait SwarmExt<A: Addr>: Swarm<A> + Sized {
-    /// Puts any layer on this swarm: one of your own, or one that has no method here.
+    /// Wraps this swarm in any layer: a user's own, or one that has no method here.
     fn layer<L>(self, wrap: impl FnOnce(Self) -> L) -> L {
         wrap(self)
     }
@@ -31,52 +32,54 @@ pub trait SwarmExt<A: Addr>: Swarm<A> + Sized {
         FragmentSwarm::new(self, mtu)
     }
 
-    /// Opens channels that have names over this swarm; see [`Mux::new`].
+    /// Opens named channels over this swarm; see [`Mux::new`].
     fn mux(self) -> Mux<A, Self, Name> {
         Mux::new(self)
     }
 
-    /// Opens channels of another kind over this swarm: `udp.mux_by::<u16>().open(7_u16)`.
+    /// Opens channels of another kind over this swarm, for example `udp.mux_by::<u16>().open(7_u16)`; see
+    /// [`Mux`].
     fn mux_by<C: Channel>(self) -> Mux<A, Self, C> {
         Mux::with_config(self, MuxConfig::default())
     }
 
-    /// Carries asks, and messages of up to `mtu` bytes, in the bytes of go-p2p's mbapp; see [`AskingSwarm`].
+    /// Adds asks, and messages of up to `mtu` bytes, in go-p2p's mbapp format; see [`AskingSwarm`].
     ///
-    /// The swarms of this crate also have it under its former name, `asks(mtu)`. That one is no method of this trait: it would
-    /// hide [`Stack::asks`](crate::stack::Stack::asks) wherever the trait is imported.
+    /// The swarms of this crate also have this method under its former name, `asks(mtu)`, as an inherent
+    /// method: as a trait method it would hide [`Stack::asks`](crate::stack::Stack::asks) wherever this trait
+    /// is imported.
     fn mbapp(self, mtu: usize) -> AskingSwarm<A, Self> {
         AskingSwarm::new(self, mtu)
     }
 
-    /// Runs P2PKE over this swarm, with the identity of `key`; see [`P2pkeSwarm::new`].
+    /// Runs P2PKE over this swarm with the identity of `key`; see [`P2pkeSwarm::new`].
     ///
     /// # Errors
-    /// As [`P2pkeSwarm::new`].
+    /// Returns the errors of [`P2pkeSwarm::new`].
     fn p2pke(self, key: &PrivateKey) -> Result<P2pkeSwarm<A, Self>> {
         P2pkeSwarm::new(self, key)
     }
 
-    /// Runs QUIC over this swarm, with the identity of `key`; see [`QuicSwarm::new`].
+    /// Runs QUIC over this swarm with the identity of `key`; see [`QuicSwarm::new`].
     ///
     /// # Errors
-    /// As [`QuicSwarm::new`].
+    /// Returns the errors of [`QuicSwarm::new`].
     fn quic(self, key: &PrivateKey) -> Result<QuicSwarm<A>> {
         QuicSwarm::new(self, key)
     }
 
-    /// A node of a gossip network over this swarm, which has no peers yet; see [`GossipSwarm::new`].
+    /// Creates a gossipsub node over this swarm, with no peers yet; see [`GossipSwarm::new`].
     ///
     /// # Errors
-    /// As [`GossipSwarm::new`].
+    /// Returns the errors of [`GossipSwarm::new`].
     fn gossip(self, signing: Signing) -> Result<GossipSwarm<A, Self>> {
         GossipSwarm::new(self, signing)
     }
 
-    /// A node of a Chord ring over this swarm, which it has not joined yet; see [`ChordSwarm::new`].
+    /// Creates a Chord node over this swarm, which has not joined a ring yet; see [`ChordSwarm::new`].
     ///
     /// # Errors
-    /// As [`ChordSwarm::new`].
+    /// Returns the errors of [`ChordSwarm::new`].
     fn chord(self, identity: Identity<'_>) -> Result<ChordSwarm<A, Self>>
     where
         Self: AskSwarm<A>,
@@ -84,11 +87,13 @@ pub trait SwarmExt<A: Addr>: Swarm<A> + Sized {
         ChordSwarm::new(self, identity)
     }
 
-    /// Makes this swarm a Kademlia network, in which nodes are told and asked by their ids: a node that knows nobody yet, to
-    /// be [`join`](KademliaSwarm::join)ed; see [`KademliaSwarm::new`].
+    /// Creates a Kademlia node over this swarm, in which nodes are told and asked by their ids; see
+    /// [`KademliaSwarm::new`].
+    ///
+    /// The node has no contacts until [`join`](KademliaSwarm::join).
     ///
     /// # Errors
-    /// As [`KademliaSwarm::new`].
+    /// Returns the errors of [`KademliaSwarm::new`].
     fn kademlia(self, identity: Identity<'_>) -> Result<KademliaSwarm<A, Self>>
     where
         Self: AskSwarm<A>,
@@ -96,22 +101,22 @@ pub trait SwarmExt<A: Addr>: Swarm<A> + Sized {
         KademliaSwarm::new(self, identity)
     }
 
-    /// This swarm under other addresses; see [`MapSwarm`].
+    /// Presents this swarm under other addresses; see [`MapSwarm`].
     fn map<B: Addr, T: Translate<B, A>>(self, translate: T) -> MapSwarm<B, A, Self, T> {
         MapSwarm::new(self, translate)
     }
 
-    /// This swarm under addresses whose type is hidden; see [`EraseSwarm`].
+    /// Hides the address type of this swarm; see [`EraseSwarm`].
     fn erase(self) -> EraseSwarm<A, Self> {
         MapSwarm::erase(self)
     }
 
-    /// This swarm with rules on who is heard and spoken to; see [`AllowSwarm`].
+    /// Adds rules on which peers this swarm receives from and sends to; see [`AllowSwarm`].
     fn allow(self, others: Verdict) -> AllowSwarm<A, Self> {
         AllowSwarm::new(self, others)
     }
 
-    /// Puts the faults of a medium on what is sent through this swarm.
+    /// Applies the faults of a medium to everything that is sent through this swarm; see [`FaultySwarm`].
     fn faulty(self, faults: Faults<A>) -> FaultySwarm<A, Self> {
         FaultySwarm::new(self, faults)
     }
@@ -119,7 +124,7 @@ pub trait SwarmExt<A: Addr>: Swarm<A> + Sized {
 
 impl<A: Addr, S: Swarm<A>> SwarmExt<A> for S {}
 
-/// Gives swarms the adaptor [`SwarmExt::mbapp`] under its former name.
+/// Adds the adaptor [`SwarmExt::mbapp`] to swarms under its former name.
 macro_rules! former_name {
     ($({$($generics:tt)*} $swarm:ty: $addr:ty;)+) => {$(
         impl<$($generics)*> $swarm

@@ -1,4 +1,16 @@
-//! Carries messages longer than the MTU below, as fragments.
+//! Fragments and reassembles messages longer than the MTU below.
+//!
+//! The format is that of go-p2p's `fragswarm`. Fragments are not retransmitted: a message arrives if all its
+//! fragments do.
+//!
+//! # Limits
+//! A message has at most 255 fragments and [`FragmentConfig::mtu`] bytes. Incomplete messages are bounded in
+//! bytes, total and per source, and in time by [`Limits`]; at a bound the oldest incomplete message is
+//! dropped as a whole.
+//!
+//! # Security
+//! Fragments are not authenticated: a peer that forges sources can complete or spoil messages of others. Use
+//! a secure layer below where that matters.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -14,21 +26,23 @@ use tokio::time::{Instant, timeout_at};
 use crate::inbox::{self, Inbox};
 use crate::turn::{Driving, Turn, Wait};
 
-/// Bytes in front of a message of one part: an id of up to five, a part and a total of one each.
+/// Length of the header of an unfragmented message: an id of up to five bytes, then one byte each for part
+/// and total.
 const HEADER: usize = 7;
 
 /// Bounds of a [`FragmentSwarm`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FragmentConfig {
-    /// Bytes that a message carries at most; never more than 255 fragments do. Default: 64 KiB.
+    /// Maximum length of a message in bytes; 255 fragments are the upper bound. Default: 64 KiB.
     pub mtu: usize,
-    /// What half-received messages may take, and for how long. At a limit the oldest one is dropped, whole.
+    /// Bounds of incomplete messages in bytes and time. At a bound the oldest incomplete message is dropped
+    /// as a whole.
     pub reassembly: Limits,
-    /// Destinations whose message ids are counted. At the limit those that nothing was sent to for longest are
-    /// forgotten, and new ones no longer start at 0. Default: 4096.
+    /// Number of destinations with a message id counter. At the bound, the least recently used counters are
+    /// removed, and new destinations no longer start at 0. Default: 4096.
     pub destinations: usize,
-    /// Fragments that are pulled from below at a time. More cost more memory while they are looked at, fewer
-    /// cost more calls. Default: 64.
+    /// Maximum number of fragments that are received from below at a time. A larger number costs memory while
+    /// a batch is processed, a smaller one costs more calls. Default: 64.
     pub batch: usize,
 }
 
@@ -43,19 +57,20 @@ impl Default for FragmentConfig {
     }
 }
 
-/// A swarm whose messages may be longer than those of the swarm below, in the bytes of go-p2p's `fragswarm`.
+/// A layer that carries messages longer than the MTU below, in go-p2p's `fragswarm` format.
 ///
-/// A message that fits one fragment goes down and comes up in its own buffer. A longer one is copied once
-/// into a burst that leaves as one batch, and once where it is put together. Nothing is sent again: a message
-/// arrives if all its fragments do. Asks end here: fragmenting is for tells.
+/// A message that fits into one fragment keeps its buffer on both sides. A longer one is copied once into a
+/// batch of fragments, and once on reassembly. Fragments are not retransmitted: a message arrives if all its
+/// fragments do. This layer does not pass asks on; put `mbapp` above it for asks.
 ///
-/// Whoever receives pulls from below in its own task; of receivers that wait side by side one pulls for all.
-/// While somebody does, half-received messages are given up on time, which takes a tokio runtime with time enabled;
-/// while nobody does, they wait, within [`Limits`].
+/// The task that calls `receive` also receives from below; of several waiting readers one receives for all.
+/// While a reader waits, incomplete messages expire on time, which needs a tokio runtime with time enabled.
+/// While no reader waits, they stay, within [`Limits`].
 ///
-/// Counters: `frag` counts messages, and a message is `received` with the first of its fragments. One that was
-/// refused below after some of its fragments left counts as sent: its remains are dropped where they
-/// arrive. `frag-piece` counts fragments: `delivered` are those that made it into a whole message.
+/// Counters: `frag` counts messages; a message counts as `received` with the first of its fragments. A
+/// message that the swarm below refused after some of its fragments were sent counts as sent: the receiver
+/// drops the remaining fragments. `frag-piece` counts fragments: `delivered` are those that became part of a
+/// complete message.
 #[derive(Debug)]
 pub struct FragmentSwarm<A, S> {
     inner: S,
@@ -66,18 +81,18 @@ pub struct FragmentSwarm<A, S> {
     burst: Mutex<Burst<A>>,
     engine: Mutex<Reassembler<A>>,
     epoch: Instant,
-    /// Messages that were completed by somebody who wanted fewer: at most one batch.
+    /// Complete messages beyond the number that the receiving call asked for: at most one batch.
     ready: Inbox<Message<A>>,
     turn: Turn<Pulled<A>>,
     counters: Counters,
     pieces: Counters,
 }
 
-/// What the last message of several parts left for the next one.
+/// Buffers of the last fragmented message, reused for the next one.
 #[derive(Debug)]
 struct Burst<A> {
     slab: BytesMut,
-    /// Empty.
+    /// Always empty here.
     parts: Vec<(A, Packet)>,
 }
 
@@ -90,15 +105,15 @@ impl<A> Default for Burst<A> {
     }
 }
 
-/// Bytes of the longest message whose burst is kept for the next one.
+/// Buffers of messages up to this many bytes are reused.
 const KEPT: usize = 128 << 10;
 
-/// What only the one who pulls has.
+/// State of the reader that receives from below.
 #[derive(Debug)]
 struct Pulled<A> {
-    /// Empty but while a batch is looked at.
+    /// Empty except while a batch is processed.
     messages: Vec<Message<A>>,
-    /// When the engine has something to do next.
+    /// The next timeout of the engine.
     timeout: Option<Duration>,
 }
 
@@ -112,7 +127,7 @@ impl<A> Default for Pulled<A> {
 }
 
 impl<A: Addr, S: Swarm<A>> FragmentSwarm<A, S> {
-    /// Carries messages of up to `mtu` bytes over `inner`, or of as many as 255 fragments hold.
+    /// Creates a layer over `inner` with messages of up to `mtu` bytes, or as many as 255 fragments hold.
     pub fn new(inner: S, mtu: usize) -> Self {
         let config = FragmentConfig {
             mtu,
@@ -121,7 +136,7 @@ impl<A: Addr, S: Swarm<A>> FragmentSwarm<A, S> {
         Self::with_config(inner, config)
     }
 
-    /// The same with other bounds.
+    /// Creates a layer with the given bounds.
     pub fn with_config(inner: S, config: FragmentConfig) -> Self {
         let chunk = fragment::chunk(inner.mtu());
         let mtu = fragment::mtu(config.mtu, chunk);
@@ -134,7 +149,7 @@ impl<A: Addr, S: Swarm<A>> FragmentSwarm<A, S> {
             burst: Mutex::default(),
             engine: Mutex::new(Reassembler::new(config.reassembly, mtu, room)),
             epoch: Instant::now(),
-            // Nothing is pulled while something is ready, so one batch bounds it.
+            // Nothing is received while messages are ready, so one batch is the bound.
             ready: Inbox::new(inbox::Limits {
                 items: usize::MAX,
                 bytes: usize::MAX,
@@ -147,12 +162,12 @@ impl<A: Addr, S: Swarm<A>> FragmentSwarm<A, S> {
         }
     }
 
-    /// The swarm below.
+    /// Returns the swarm below.
     pub fn inner(&self) -> &S {
         &self.inner
     }
 
-    /// Bytes that half-received messages hold now, their bookkeeping included.
+    /// Returns the number of bytes that incomplete messages hold, including bookkeeping.
     pub fn held(&self) -> usize {
         self.engine().held()
     }
@@ -180,7 +195,7 @@ impl<A: Addr, S: Swarm<A>> FragmentSwarm<A, S> {
     /// Sends a message of several parts as one batch.
     async fn tell_parts(&self, dst: &A, packet: Packet) -> Result<()> {
         let (len, count) = (packet.len(), packet.len().div_ceil(self.chunk));
-        // Taken out, so that tells side by side do not wait for one another's copying.
+        // Taken out, so that concurrent tells do not wait for each other's copy.
         let Burst { mut slab, mut parts } = std::mem::take(&mut *self.burst());
         parts.reserve(count);
         let (id, room) = (self.next_id(dst), self.inner.headroom());
@@ -207,7 +222,8 @@ impl<A: Addr, S: Swarm<A>> FragmentSwarm<A, S> {
         self.pieces.sent(pieces);
     }
 
-    /// Pulls from below until at least one message is whole; hands up to `max` to `out`, keeps the rest ready.
+    /// Receives from below until at least one message is complete. Passes up to `max` messages to `out` and
+    /// keeps the rest.
     async fn pull(
         &self,
         mut driving: Driving<'_, Pulled<A>>,
@@ -220,7 +236,7 @@ impl<A: Addr, S: Swarm<A>> FragmentSwarm<A, S> {
             let pulling = self.inner.receive_batch(messages, batch);
             match timeout.and_then(|timeout| self.epoch.checked_add(timeout)) {
                 None => drop(pulling.await?),
-                // Late is no failure: it is time to look at what is overdue.
+                // An expired deadline is not an error: overdue messages are handled below.
                 Some(deadline) => drop(timeout_at(deadline, pulling).await.unwrap_or(Ok(0))?),
             }
             let count = self.land(&mut driving, max, &mut out);
@@ -230,7 +246,7 @@ impl<A: Addr, S: Swarm<A>> FragmentSwarm<A, S> {
         }
     }
 
-    /// Looks at what was pulled; returns how many messages `out` was handed.
+    /// Processes received fragments; returns the number of messages that were passed to `out`.
     fn land(&self, pulled: &mut Pulled<A>, max: usize, mut out: impl FnMut(Message<A>)) -> usize {
         let now = self.epoch.elapsed();
         let mut engine = self.engine();
@@ -257,7 +273,7 @@ impl<A: Addr, S: Swarm<A>> FragmentSwarm<A, S> {
         count
     }
 
-    /// Gives a fragment to the engine; returns the message that it completes.
+    /// Passes a fragment to the engine; returns the message that it completes.
     fn accept(
         &self,
         engine: &mut Reassembler<A>,
@@ -308,8 +324,8 @@ impl<A: Addr, S: Swarm<A>> Swarm<A> for FragmentSwarm<A, S> {
         self.inner.visit_counters(visit);
     }
 
-    /// See [`Swarm::tell`]. After an error the message is never whole anywhere, although some of its fragments may have
-    /// left.
+    /// Sends a message; see [`Swarm::tell`]. After an error the message is never delivered, although some of
+    /// its fragments may have been sent.
     async fn tell(&self, dst: &A, mut packet: Packet) -> Result<()> {
         packet.check(self.mtu)?;
         if packet.len() > self.chunk {

@@ -1,4 +1,4 @@
-//! One bounded queue between whoever has messages and whoever reads them.
+//! A bounded queue between the code that produces messages and the tasks that read them.
 //!
 //! Putting never waits: what finds no place is given back, and the caller counts it as
 //! [`Reason::QueueFull`]. A batch goes in and comes out under one lock and with one wake-up. Bounded in
@@ -37,15 +37,15 @@ pub struct Limits {
     /// Bytes that waiting items hold at most, their bookkeeping included; beyond them, items of the source with the most
     /// are dropped. An item that exceeds them alone is refused.
     pub bytes: usize,
-    /// A payload shorter than this many bytes is copied into a buffer of its own when it must wait, so
-    /// that it does not keep alive the large receive buffer that it came in. Behind 64 others that wait,
-    /// payloads of up to 16 KiB are: what waits then holds hardly more than it is charged. 0 never copies:
-    /// for packets known to own their buffers.
+    /// A payload shorter than this many bytes is copied into a buffer of its own when it must wait, so that
+    /// it does not keep the large receive buffer that it arrived in. Behind 64 waiting items, payloads of up
+    /// to 16 KiB are copied: the memory held is then hardly more than what is charged. 0 disables copying,
+    /// for packets that are known to own their buffers.
     pub copy_below: usize,
 }
 
 impl Default for Limits {
-    /// 1024 items, 4 MiB, payloads under 256 bytes are copied.
+    /// Returns 1024 items, 4 MiB, and copying of payloads under 256 bytes.
     fn default() -> Self {
         Self {
             items: 1024,
@@ -56,8 +56,8 @@ impl Default for Limits {
 }
 
 impl Limits {
-    /// Copies a small payload, which is about to wait behind so many others, out of the buffer that it came in. A reader
-    /// that keeps up takes a batch before that many wait, and pays for no copy of larger ones.
+    /// Copies a small payload, about to wait behind the given number of items, out of its receive buffer. A
+    /// reader that keeps up takes a batch before that many wait, and no large payload is copied.
     pub(crate) fn copy_out(&self, packet: &mut Packet, behind: usize) {
         let below = match self.copy_below {
             0 => 0,
@@ -74,11 +74,11 @@ impl Limits {
     }
 }
 
-/// What may wait in an [`Inbox`].
+/// An item of an [`Inbox`].
 pub trait Queued {
-    /// The packet that the item carries.
+    /// Returns the packet that the item carries.
     fn payload(&self) -> &Packet;
-    /// The same, to copy it out of a larger buffer.
+    /// Returns the packet mutably, so that it can be copied out of a larger buffer.
     fn payload_mut(&mut self) -> &mut Packet;
     /// The source that a place in a full inbox is charged to. By default all items have one source, so a full inbox
     /// refuses new ones.
@@ -123,7 +123,7 @@ impl<A: Addr> Queued for Request<A> {
 
 /// A bounded queue with any number of writers and readers.
 ///
-/// Each item goes to exactly one reader. Readers that wait are served in the order in which they came.
+/// Each item goes to exactly one reader. Waiting readers are served first come, first served.
 pub struct Inbox<T> {
     limits: Limits,
     state: Mutex<State<T>>,
@@ -138,7 +138,7 @@ pub struct Refused<T> {
     pub reason: Reason,
 }
 
-/// What became of a batch.
+/// The result of pushing a batch.
 #[derive(Debug)]
 pub struct Extended<T> {
     /// How many more items wait than before.
@@ -150,7 +150,7 @@ pub struct Extended<T> {
 }
 
 impl<T> Inbox<T> {
-    /// An empty inbox.
+    /// Creates an empty inbox.
     pub fn new(limits: Limits) -> Self {
         Self {
             limits,
@@ -164,30 +164,29 @@ impl<T> Inbox<T> {
         }
     }
 
-    /// How many items wait.
+    /// Returns the number of waiting items.
     pub fn len(&self) -> usize {
         self.lock().queue.len()
     }
 
-    /// Whether no item waits.
+    /// Returns whether no item waits.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// Bytes that the waiting items are charged.
+    /// Returns the number of bytes that the waiting items are charged.
     pub fn held(&self) -> usize {
         self.lock().bytes
     }
 
-    /// Whether [`close`](Self::close) was called.
+    /// Returns whether [`close`](Self::close) was called.
     pub fn is_closed(&self) -> bool {
         self.lock().closed
     }
 
-    /// Refuses everything from now on, drops what waits and wakes every reader with [`Error::Closed`].
+    /// Refuses all further items, drops the waiting ones and wakes every reader with [`Error::Closed`].
     ///
-    /// Returns how many items were dropped, so that they can be counted. Idempotent: a second call
-    /// returns 0.
+    /// Returns the number of dropped items, for the caller to count. Idempotent: a second call returns 0.
     pub fn close(&self) -> usize {
         let mut state = self.lock();
         state.closed = true;
@@ -208,7 +207,7 @@ impl<T> Inbox<T> {
 }
 
 impl<T: Queued> Inbox<T> {
-    /// Puts one item in. Never waits.
+    /// Pushes one item. Never waits.
     ///
     /// # Errors
     /// The items that found no place, if the inbox is full or closed.
@@ -226,16 +225,16 @@ impl<T: Queued> Inbox<T> {
         Ok(())
     }
 
-    /// Puts a batch in: one lock, one wake-up. Never waits.
+    /// Pushes a batch with one lock and one wake-up. Never waits.
     ///
-    /// An item that is refused does not hold up smaller ones behind it. `items` is advanced under the
-    /// lock: it must neither block nor use this inbox.
+    /// A refused item does not block smaller ones behind it. `items` is advanced under the lock: it must
+    /// neither block nor use this inbox.
     pub fn extend(&self, items: impl IntoIterator<Item = T>) -> Extended<T> {
         self.extend_for(0, items)
     }
 
-    /// Puts a batch in, as [`extend`](Self::extend) does, of which the caller sees to it that as many as are `wanted` are
-    /// taken out before anything else happens: those do not count against the limits and are not copied.
+    /// Pushes a batch, as [`extend`](Self::extend) does, of which the caller takes `wanted` items out
+    /// immediately: those do not count against the limits and are not copied.
     pub(crate) fn extend_for(&self, mut wanted: usize, items: impl IntoIterator<Item = T>) -> Extended<T> {
         let mut state = self.lock();
         let before = state.queue.len();
@@ -257,10 +256,10 @@ impl<T: Queued> Inbox<T> {
         }
     }
 
-    /// Takes the next item, if one is there.
+    /// Pops the next item, if there is one.
     ///
     /// # Errors
-    /// [`Error::Closed`] after [`close`](Self::close).
+    /// Returns [`Error::Closed`] after [`close`](Self::close).
     pub fn try_pop(&self) -> Result<Option<T>> {
         let mut state = self.lock();
         match state.pop() {
@@ -269,10 +268,10 @@ impl<T: Queued> Inbox<T> {
         }
     }
 
-    /// Appends to `out` what is there already, up to `max` items; returns how many.
+    /// Appends up to `max` waiting items to `out`; returns their number.
     ///
     /// # Errors
-    /// [`Error::Closed`] after [`close`](Self::close).
+    /// Returns [`Error::Closed`] after [`close`](Self::close).
     pub fn try_pop_batch(&self, out: &mut Vec<T>, max: usize) -> Result<usize> {
         let mut state = self.lock();
         match state.pop_batch(out, max) {
@@ -284,23 +283,23 @@ impl<T: Queued> Inbox<T> {
     /// Waits for the next item.
     ///
     /// # Errors
-    /// [`Error::Closed`] after [`close`](Self::close).
+    /// Returns [`Error::Closed`] after [`close`](Self::close).
     ///
     /// # Cancel safety
-    /// Cancelling loses neither an item nor a wake-up: both go to the next reader.
+    /// Cancelling loses neither an item nor a wake-up: both pass to the next reader.
     pub async fn pop(&self) -> Result<T> {
         let mut turn = Turn::new(self);
         cooperative(poll_fn(|cx| turn.poll(cx, State::pop))).await
     }
 
-    /// Waits for at least one item, then appends what is there to `out`, up to `max` items; returns how
-    /// many. With a `max` of 0 it returns 0 at once.
+    /// Waits for at least one item, then appends up to `max` items to `out`; returns their number. With a
+    /// `max` of 0 it returns 0 at once.
     ///
     /// # Errors
-    /// [`Error::Closed`] after [`close`](Self::close).
+    /// Returns [`Error::Closed`] after [`close`](Self::close).
     ///
     /// # Cancel safety
-    /// As for [`pop`](Self::pop): nothing is in `out` before the call returns.
+    /// Cancel safe as [`pop`](Self::pop) is: `out` is unchanged until the call returns.
     pub async fn pop_batch(&self, out: &mut Vec<T>, max: usize) -> Result<usize> {
         if max == 0 {
             return Ok(0);
@@ -309,7 +308,7 @@ impl<T: Queued> Inbox<T> {
         cooperative(poll_fn(|cx| turn.poll(cx, |state| state.pop_batch(out, max)))).await
     }
 
-    /// Takes out what `unwanted` picks, wherever it waits, and gives it back.
+    /// Removes and returns the items for which `unwanted` returns true.
     ///
     /// `unwanted` is called under the lock: it must neither block nor use this inbox.
     pub fn remove(&self, mut unwanted: impl FnMut(&T) -> bool) -> Vec<T> {
@@ -343,26 +342,26 @@ impl<T> fmt::Debug for Inbox<T> {
     }
 }
 
-/// What an item costs: the memory of its packet, and its place in the queue.
+/// Returns the cost of an item: the memory of its packet, and its slot in the queue.
 fn charge<T: Queued>(item: &T) -> usize {
     item.payload().held() + size_of::<T>()
 }
 
-/// Wakes a reader, after the lock was given back, so that it does not run into it.
+/// Wakes a reader after the lock was released, so that it does not contend for it.
 fn wake(reader: Option<Waker>) {
     if let Some(waker) = reader {
         waker.wake();
     }
 }
 
-/// Items that wait at most with larger payloads in the buffers that they came in. UDP reads into buffers of 64 KiB, so these
-/// hold 4 MiB at most beyond what they are charged.
+/// Maximum number of items with larger payloads that wait in the buffers that they arrived in. UDP reads into
+/// buffers of 64 KiB, so these hold at most 4 MiB beyond what they are charged.
 const UNCOPIED: usize = 64;
 
-/// A payload of this length holds a quarter of such a buffer, and is not copied.
+/// A payload of this length occupies a quarter of such a buffer, and is not copied.
 const LARGE: usize = 16 << 10;
 
-/// Room that a packet keeps at most when it is copied out: headers and tags of a few layers.
+/// Maximum headroom of a copied packet: headers and tags of a few layers.
 const KEPT_ROOM: Headroom = Headroom::new(64, 32);
 
 #[derive(Debug)]
@@ -386,7 +385,7 @@ impl<T> State<T> {
 }
 
 impl<T: Queued> State<T> {
-    /// Puts an item in, past the limits if it is `wanted`.
+    /// Pushes an item, beyond the limits if it is `wanted`.
     fn push_for(&mut self, wanted: &mut usize, item: T, limits: &Limits) -> Result<(), T> {
         if *wanted == 0 || self.closed {
             return self.push(item, limits);
@@ -402,7 +401,7 @@ impl<T: Queued> State<T> {
         if self.closed || self.queue.len() >= limits.items {
             return Err(item);
         }
-        // An item goes straight to a reader that waits for it; behind another one it must wait.
+        // An item goes directly to a waiting reader; behind another item it must wait.
         let must_wait = self.waiting.is_empty() || !self.queue.is_empty();
         if must_wait {
             limits.copy_out(item.payload_mut(), self.queue.len());
@@ -504,11 +503,11 @@ impl<T: Queued> State<T> {
     }
 }
 
-/// Readers that wait, first come first served.
+/// Waiting readers, first come, first served.
 ///
-/// Whoever puts something in wakes the first of them. A reader that leaves something behind wakes the next
-/// one, and so does one that was woken and then cancelled. So while items and readers both wait, one reader
-/// is on its way, and a batch costs one wake-up.
+/// A push wakes the first reader. A reader that leaves items behind wakes the next one, and so does a reader
+/// that was woken and then cancelled. So while items and readers both wait, one reader has been woken, and a
+/// batch costs one wake-up.
 #[derive(Debug, Default)]
 struct Waiting {
     /// In the order of their tickets.
@@ -544,7 +543,7 @@ impl Waiting {
     }
 }
 
-/// One reader's wait for something to come.
+/// The wait of one reader.
 struct Turn<'a, T> {
     inbox: &'a Inbox<T>,
     ticket: Option<u64>,
@@ -563,7 +562,7 @@ impl<'a, T> Turn<'a, T> {
         let mut state = self.inbox.lock();
         if state.queue.is_empty() && !state.closed {
             let known = self.ticket.and_then(|ticket| state.waiting.position(ticket));
-            // Kept until the lock is given back: dropping a waker may run somebody's code.
+            // Kept until the lock is released: dropping a waker may run foreign code.
             let _outdated = match known.and_then(|at| state.waiting.wakers.get_mut(at)) {
                 Some((_, waker)) if waker.will_wake(cx.waker()) => None,
                 Some((_, waker)) => Some(mem::replace(waker, cx.waker().clone())),

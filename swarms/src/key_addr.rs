@@ -1,37 +1,37 @@
-//! `ID@inner`: where a node is, and who must be there.
+//! The address type of secure swarms, `ID@inner`: the identity of a node, and its address below.
 
 use std::fmt;
 use std::net::SocketAddr;
 
 use p2p::{Addr, Error, PeerId, Result};
 
-/// An address of the swarm below, and the identity that a secure swarm proves behind it.
+/// An address of the swarm below with the identity that a secure swarm proves for it.
 ///
-/// Its text is the [`PeerId`], an `@`, and the inner address, which may itself contain more of them.
+/// Its text is the [`PeerId`], an `@`, and the inner address, which may itself contain further `@`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct KeyAddr<A> {
-    /// Who must be there.
+    /// The identity that the node must prove.
     pub id: PeerId,
-    /// Where that is.
+    /// The address of the node in the swarm below.
     pub addr: A,
 }
 
 impl<A> KeyAddr<A> {
-    /// `id` at `addr`.
+    /// Creates the address of the identity `id` at `addr`.
     pub fn new(id: PeerId, addr: A) -> Self {
         Self { id, addr }
     }
 
-    /// Parses `ID@inner`, where `parse_inner` parses what stands behind the first `@`.
+    /// Parses `ID@inner`; `parse_inner` parses the part behind the first `@`.
     ///
     /// # Errors
-    /// [`Error::InvalidAddr`], whose position is one in the whole of `text`.
+    /// Returns [`Error::InvalidAddr`] with a position in the whole of `text`.
     pub fn parse(text: &str, parse_inner: impl FnOnce(&str) -> Result<A>) -> Result<Self> {
         let Some((id, inner)) = text.split_once('@') else {
             return Err(Error::addr(
                 text,
                 text.len(),
-                "a peer id, an @ and an inner address were expected, and there is no @",
+                "expected a peer id, an @ and an inner address, but found no @",
             ));
         };
         let id_len = id.len();
@@ -41,7 +41,7 @@ impl<A> KeyAddr<A> {
     }
 }
 
-/// The same error, told of the text around what the inner parser saw.
+/// Converts an error of the inner parser to positions in the whole text.
 fn shift(error: Error, text: &str, by: usize) -> Error {
     match error {
         Error::InvalidAddr { at, reason, .. } => Error::addr(text, at + by, reason),

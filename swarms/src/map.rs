@@ -1,11 +1,12 @@
-//! `MapSwarm`: the same swarm under other addresses.
+//! Presents a swarm under other addresses.
 //!
-//! A translation goes both ways: down for what is sent, where it may fail with a typed error, and up for what
-//! arrives, where a message whose address has no translation is counted and dropped. Messages, asks and keys
-//! pass untouched, batches in one piece. [`Erase`] is the translation to [`BoxAddr`], which lets swarms of
-//! different kinds stand side by side.
+//! A translation works in both directions: down for destinations, where it may fail with a typed error, and
+//! up for the addresses of received messages, where a message without a translation is counted and dropped.
+//! Payloads, asks and keys pass unchanged, and batches stay batches. [`Erase`] is the translation to
+//! [`BoxAddr`], which lets swarms of different kinds be used together.
 //!
-//! Deliberately absent: a table. A translation that must remember what it saw keeps its own, with its own bound.
+//! Deliberately absent: a table. A translation that must remember addresses keeps its own table, with its own
+//! bound.
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -16,32 +17,35 @@ use p2p::{
     Request, Result, SecureSwarm, Swarm, pass_through,
 };
 
-/// Translates between the addresses `A` that a [`MapSwarm`] shows and the addresses `B` of the swarm below.
+/// Translates between the addresses `A` that a [`MapSwarm`] presents and the addresses `B` of the swarm
+/// below.
 ///
-/// A pair of functions `(down, up)` is a translation. Both ways must agree: `up(down(a))` is `a`.
+/// A pair of functions `(down, up)` is a translation. Both directions must agree: `up(down(a))` is `a`.
 pub trait Translate<A, B>: Send + Sync + 'static {
-    /// Whether [`up`](Self::up) translates every address. A layer that can drop nothing shows no counters.
+    /// Whether [`up`](Self::up) translates every address. A layer that cannot drop anything shows no
+    /// counters.
     const TOTAL: bool = false;
 
-    /// The address below that `addr` stands for.
+    /// Returns the address of the swarm below that `addr` stands for.
     ///
     /// # Errors
-    /// Why there is none, which is what the caller of `tell` or `ask` gets; nothing was sent.
+    /// Returns the error that the caller of `tell` or `ask` receives if there is no such address; nothing was
+    /// sent.
     fn down(&self, addr: &A) -> Result<B>;
 
-    /// The address that stands for `addr`; `None` drops the message that carries it.
+    /// Returns the address that stands for `addr`; with `None`, the message that carries it is dropped.
     fn up(&self, addr: B) -> Option<A>;
 
-    /// The address that `text` spells; `below` parses texts of the swarm below.
+    /// Parses an address from `text`; `below` parses addresses of the swarm below.
     ///
-    /// As provided it takes the texts of the swarm below, which is right only where the `Display` of both kinds
-    /// of address is the same.
+    /// The default implementation accepts the texts of the swarm below, which is correct only if both address
+    /// types have the same `Display`.
     ///
     /// # Errors
-    /// [`Error::InvalidAddr`], with the byte of `text` where it stops making sense.
+    /// Returns [`Error::InvalidAddr`] with the byte position of the first invalid part of `text`.
     fn parse(&self, text: &str, below: impl Fn(&str) -> Result<B>) -> Result<A> {
         self.up(below(text)?)
-            .ok_or_else(|| Error::addr(text, 0, "this address has no translation here"))
+            .ok_or_else(|| Error::addr(text, 0, "this address has no translation"))
     }
 }
 
@@ -59,7 +63,7 @@ where
     }
 }
 
-/// The translation that hides the type of every address.
+/// A translation that hides the type of every address.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Erase;
 
@@ -71,7 +75,7 @@ impl<A: Addr> Translate<BoxAddr, A> for Erase {
             Error::addr(
                 &addr.to_string(),
                 0,
-                "it is an address of another kind of swarm: parse its text with this one",
+                "the address belongs to another kind of swarm: parse its text with this swarm",
             )
         })
     }
@@ -81,10 +85,10 @@ impl<A: Addr> Translate<BoxAddr, A> for Erase {
     }
 }
 
-/// A swarm whose addresses have no type of their own any more.
+/// A swarm whose address type is erased to [`BoxAddr`].
 pub type EraseSwarm<A, S> = MapSwarm<BoxAddr, A, S, Erase>;
 
-/// The swarm `S`, whose addresses are `B`, under the addresses `A`.
+/// A layer that presents the swarm `S`, with addresses `B`, under the addresses `A`.
 pub struct MapSwarm<A, B, S, T> {
     inner: S,
     translate: T,
@@ -95,7 +99,7 @@ pub struct MapSwarm<A, B, S, T> {
 }
 
 impl<A, B, S, T> MapSwarm<A, B, S, T> {
-    /// Shows `inner` under the addresses that `translate` makes.
+    /// Creates a layer that presents `inner` under the addresses of `translate`.
     pub fn new(inner: S, translate: T) -> Self {
         Self {
             inner,
@@ -107,7 +111,7 @@ impl<A, B, S, T> MapSwarm<A, B, S, T> {
         }
     }
 
-    /// The swarm below.
+    /// Returns the swarm below.
     pub fn inner(&self) -> &S {
         &self.inner
     }
@@ -121,10 +125,10 @@ impl<A: Addr, S: Swarm<A>> EraseSwarm<A, S> {
 }
 
 impl<A: Addr, B: Addr, S, T: Translate<A, B>> MapSwarm<A, B, S, T> {
-    /// Translates where something came from and went to; counts what has no translation.
+    /// Translates source and destination of a received message; counts addresses without a translation.
     fn up(&self, src: B, dst: B) -> Option<(A, A)> {
         let up = |addr: B| {
-            // Only a translation that can fail pays for a copy to show in the event.
+            // Only a translation that can fail needs a copy for the trace event.
             let shown = (!T::TOTAL).then(|| addr.clone());
             let translated = self.translate.up(addr);
             if let (None, Some(addr)) = (&translated, &shown) {
@@ -253,9 +257,9 @@ impl<A, B, S: fmt::Debug, T> fmt::Debug for MapSwarm<A, B, S, T> {
     }
 }
 
-/// A buffer kept between batches, so that a batch in steady state allocates nothing.
+/// A buffer that is kept between batches, so that a batch in steady state does not allocate.
 ///
-/// One buffer is kept, of at most [`KEPT`](Self::KEPT) items; calls at the same time make their own.
+/// One buffer of at most [`KEPT`](Self::KEPT) items is kept; concurrent calls allocate their own.
 #[derive(Debug)]
 pub(crate) struct Spare<X>(Mutex<Vec<X>>);
 
@@ -266,10 +270,10 @@ impl<X> Default for Spare<X> {
 }
 
 impl<X> Spare<X> {
-    /// Items that a kept buffer holds at most.
+    /// Maximum capacity of the kept buffer, in items.
     const KEPT: usize = 1024;
 
-    /// An empty buffer.
+    /// Takes the kept buffer, or creates an empty one.
     pub(crate) fn take(&self) -> Vec<X> {
         match self.0.try_lock() {
             Ok(mut spare) => std::mem::take(&mut spare),
@@ -278,7 +282,7 @@ impl<X> Spare<X> {
         }
     }
 
-    /// Gives a buffer back; what is in it is dropped.
+    /// Returns a buffer; its contents are dropped.
     pub(crate) fn give(&self, mut buffer: Vec<X>) {
         buffer.clear();
         if buffer.capacity() <= Self::KEPT {

@@ -1,15 +1,20 @@
-//! A swarm inside one process: a message is moved from the sender's hands into the receiver's queue.
+//! A swarm inside one process: a message moves from the sender directly into the receiver's queue.
 //!
-//! It is the medium for tests, for simulations and for nodes that share a process. It behaves as a datagram
-//! network that loses nothing but what its reader has no room for: a tell never waits for the reader, and
-//! a tell to an address that nobody has is lost, as it would be on UDP (`Ok`, counted as
-//! [`Reason::NoPeer`]). An ask expects an answer, so there the same is an error at once.
+//! It serves tests, simulations, and nodes that share a process. It behaves like a datagram network that
+//! drops a message only if the receiver's queue is full. A tell never waits for the reader. A tell to an
+//! unused address is lost, as on UDP: it returns `Ok` and is counted as [`Reason::NoPeer`]. An ask to an
+//! unused address fails at once.
 //!
-//! It also plays a secure swarm, so that layers which need keys can be tested on it. **That is no
-//! security**: a [`MemoryKey`] follows from the address and proves nothing.
+//! Deliberately absent: latency, loss and reordering ([`faulty`](crate::SwarmExt::faulty) adds those to any
+//! swarm), and any copy of a payload.
 //!
-//! Deliberately absent: latency, loss and reordering (a layer adds those to any swarm), and any copy
-//! of a payload.
+//! # Security
+//! A memory swarm implements `SecureSwarm`, so that layers that need keys can be tested on it. **It provides
+//! no security**: a [`MemoryKey`] is derived from the address and proves nothing.
+//!
+//! # Limits
+//! The queues of each node are bounded by [`MemoryConfig`]; at a bound the newest message is dropped, and the
+//! newest request is rejected.
 
 mod addr;
 mod ask;
@@ -34,7 +39,7 @@ use realm::Node;
 /// Bounds of the nodes of a realm.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MemoryConfig {
-    /// Bytes that a message, a request or a response carries at most. Default: 64 KiB.
+    /// Maximum length of a message, a request or a response in bytes. Default: 64 KiB.
     pub mtu: usize,
     /// Messages that wait for a node's reader. At the limit one of the source with the most is dropped and counted by the
     /// receiver as [`Reason::QueueFull`]. Default: 1024 messages, 4 MiB, never copied.
@@ -60,9 +65,9 @@ impl Default for MemoryConfig {
 
 /// A node of a [`MemoryRealm`]. Dropping it closes it.
 ///
-/// Counters: `mem` counts messages and `mem-ask` requests; over all nodes of a realm
-/// `sent = delivered + dropped + in flight` for each of the two. A drop for want of room is counted by the
-/// receiver, one for want of a receiver by the sender.
+/// Counters: `mem` counts messages and `mem-ask` requests. Over all nodes of a realm, `sent = delivered +
+/// dropped + in flight` for each of the two. A drop because of a full queue is counted by the receiver, a
+/// drop because of a missing receiver by the sender.
 #[derive(Debug)]
 pub struct MemorySwarm {
     realm: MemoryRealm,
@@ -70,23 +75,24 @@ pub struct MemorySwarm {
 }
 
 impl MemorySwarm {
-    /// A node in a realm of its own, with the defaults: `MemorySwarm::new().realm().open()` is its peer.
+    /// Creates a node in a new realm with the default bounds; `MemorySwarm::new().realm().open()` creates a
+    /// peer of it.
     #[expect(clippy::new_without_default, reason = "opening a node is not a neutral value")]
     pub fn new() -> Self {
         MemoryRealm::default().open()
     }
 
-    /// The realm that this node is in.
+    /// Returns the realm of this node.
     pub fn realm(&self) -> &MemoryRealm {
         &self.realm
     }
 
-    /// This node's address.
+    /// Returns this node's address.
     pub fn local_addr(&self) -> MemoryAddr {
         self.node.addr
     }
 
-    /// Moves the first messages of `batch` that go to the same node, at least one, to that node.
+    /// Moves the first messages of `batch` with the same destination, at least one, to that node.
     fn hand_over<B>(&self, batch: &mut std::iter::Peekable<B>)
     where
         B: Iterator<Item = (MemoryAddr, Packet)>,
@@ -118,9 +124,10 @@ impl MemorySwarm {
 impl Swarm<MemoryAddr> for MemorySwarm {
     /// Moves the packet into the queue of `dst`; see [`Swarm::tell`].
     ///
-    /// A message to an address that nobody has is lost: `Ok`, and counted as [`Reason::NoPeer`].
+    /// A message to an unused address is lost: the call returns `Ok`, and the loss is counted as
+    /// [`Reason::NoPeer`].
     async fn tell(&self, dst: &MemoryAddr, packet: Packet) -> Result<()> {
-        // A task that only tells lets its receivers run now and then.
+        // A task that only tells must yield to its receivers at intervals.
         consume_budget().await;
         self.node.check_open()?;
         packet.check(self.realm.config().mtu)?;
@@ -202,16 +209,16 @@ impl Swarm<MemoryAddr> for MemorySwarm {
 }
 
 impl AskSwarm<MemoryAddr> for MemorySwarm {
-    /// Moves the request into the queue of `dst` and waits for its outcome; see [`AskSwarm::ask`].
+    /// Moves the request into the queue of `dst` and waits for the response; see [`AskSwarm::ask`].
     ///
-    /// Besides the errors stated there: [`Error::Unreachable`] if nobody has the address, and if the node
-    /// is closed before it answered.
+    /// Returns [`Error::Unreachable`] also if no node has the address, or the node is closed before it
+    /// responds.
     async fn ask(&self, dst: &MemoryAddr, request: Packet) -> Result<Packet> {
         consume_budget().await;
         self.node.check_open()?;
         request.check(self.realm.config().mtu)?;
         let Some(peer) = self.realm.node(*dst) else {
-            return Err(Error::unreachable(dst, "nobody in this realm has the address"));
+            return Err(Error::unreachable(dst, "no node in this realm has the address"));
         };
         ask::ask(&self.node, &peer, request, self.realm.config().mtu).await
     }
@@ -226,7 +233,7 @@ impl AskSwarm<MemoryAddr> for MemorySwarm {
 impl SecureSwarm<MemoryAddr> for MemorySwarm {
     type PublicKey = MemoryKey;
 
-    /// A key that follows from the address: no security.
+    /// Returns a key that is derived from the address: no security.
     fn public_key(&self) -> MemoryKey {
         self.node.addr.key()
     }
@@ -235,7 +242,7 @@ impl SecureSwarm<MemoryAddr> for MemorySwarm {
         self.node.check_open()?;
         match self.realm.node(*addr) {
             Some(peer) => Ok(peer.addr.key()),
-            None => Err(Error::unreachable(addr, "nobody in this realm has the address")),
+            None => Err(Error::unreachable(addr, "no node in this realm has the address")),
         }
     }
 }

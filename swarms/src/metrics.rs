@@ -1,18 +1,18 @@
-//! The counters of a stack, through the [`metrics`] facade.
+//! Exports the counters of a stack through the [`metrics`] facade.
 //!
-//! Layers count in atomics of their own ([`p2p::Counters`]), so a message pays nothing for this; [`export`]
-//! copies the counters over whenever the program wants them seen, such as when its metrics are scraped.
+//! Layers count in atomics of their own ([`p2p::Counters`]), so a message pays nothing for metrics.
+//! [`export`] copies the counters whenever the program needs them, for example when its metrics are scraped.
 //!
-//! Deliberately absent: a task that exports by itself, and any recorder.
+//! Deliberately absent: a task that exports by itself, and a recorder.
 
 use metrics::{Label, counter};
 use p2p::{Addr, Reason, Swarm};
 
-/// Sets the counters of every layer of `swarm` in the current recorder.
+/// Exports the counters of every layer of `swarm` to the current recorder.
 ///
-/// `p2p_sent_total`, `p2p_received_total`, `p2p_delivered_total`, `p2p_duplicated_total` and
-/// `p2p_dropped_total` count messages. Their labels: `node` as given here, `layer`, `depth` in the stack
-/// (0 is the outermost), and for drops the `reason`.
+/// The counters `p2p_sent_total`, `p2p_received_total`, `p2p_delivered_total`, `p2p_duplicated_total` and
+/// `p2p_dropped_total` count messages. Their labels are `node` as given here, `layer`, `depth` in the stack
+/// (0 is the outermost layer), and for drops the `reason`.
 pub fn export<A: Addr>(swarm: &impl Swarm<A>, node: &str) {
     let mut depth = 0_usize;
     swarm.visit_counters(&mut |counters| {

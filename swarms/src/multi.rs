@@ -1,14 +1,14 @@
-//! `MultiSwarm`: several transports as one swarm, whose addresses are `scheme://address`.
+//! Combines several transports into one swarm with addresses of the form `scheme://address`.
 //!
-//! The scheme chooses the transport; everything after the first `://` is that transport's own address text.
-//! Messages and asks are received from all transports in turn, so that a busy one does not starve a quiet one;
-//! no task and no queue is added. The MTU is the smallest of all.
+//! The scheme selects the transport; the text after the first `://` is an address of that transport. Messages
+//! and asks are received from all transports in turn, so that a busy transport does not starve a quiet one,
+//! without an additional task or queue. The MTU is the smallest of all transports.
 //!
-//! A transport that closes by itself takes none of the others with it: from then on, telling to it is
-//! [`Error::Unreachable`], and the whole is closed when the last one is. Other errors of a transport's
-//! `receive` go to the caller once, and the next call begins with the next transport.
+//! A transport that closes by itself does not affect the others: from then on, telling to it fails with
+//! [`Error::Unreachable`], and the whole swarm is closed when the last transport is. Other errors of a
+//! transport's `receive` are returned to the caller once, and the next call starts with the next transport.
 //!
-//! Deliberately absent: any choice between transports. An address says how it is reached.
+//! Deliberately absent: a choice between transports. The address determines the transport.
 
 use std::fmt;
 use std::future::poll_fn;
@@ -29,10 +29,10 @@ mod mixed;
 
 pub use mixed::MixedSwarm;
 
-/// What stands between the scheme and the address.
+/// The separator between scheme and address.
 const SEPARATOR: &str = "://";
 
-/// An address and the scheme of the transport that reaches it.
+/// An address with the scheme of its transport.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct MultiAddr {
     scheme: Arc<str>,
@@ -40,7 +40,7 @@ pub struct MultiAddr {
 }
 
 impl MultiAddr {
-    /// `addr` in the transport of that scheme.
+    /// Creates an address of the transport with the given scheme.
     pub fn new(scheme: impl Into<Arc<str>>, addr: BoxAddr) -> Self {
         Self {
             scheme: scheme.into(),
@@ -48,12 +48,12 @@ impl MultiAddr {
         }
     }
 
-    /// Which transport.
+    /// Returns the scheme of the transport.
     pub fn scheme(&self) -> &str {
         &self.scheme
     }
 
-    /// The address within that transport.
+    /// Returns the address within that transport.
     pub fn addr(&self) -> &BoxAddr {
         &self.addr
     }
@@ -79,7 +79,7 @@ impl Addr for MultiAddr {
 struct Transport<T> {
     scheme: Arc<str>,
     swarm: T,
-    /// It closed by itself.
+    /// Set once the transport has closed by itself.
     gone: AtomicBool,
     spare: Spare<(BoxAddr, Packet)>,
 }
@@ -96,24 +96,24 @@ impl<T> Transport<T> {
 
 /// Several transports as one swarm.
 ///
-/// It has asks where `T` has them, and keys where `T` has them; [`MixedSwarm`] is a `T` of which some have asks
-/// and others do not.
+/// It has asks if `T` has asks, and keys if `T` has keys. [`MixedSwarm`] is a `T` for transports of which
+/// only some have asks.
 #[derive(Debug)]
 pub struct MultiSwarm<T> {
     transports: Box<[Transport<T>]>,
-    /// The transport that is polled first by the next call that receives.
+    /// Index of the transport that the next receiving call polls first.
     turn: AtomicUsize,
     closed: AtomicBool,
     counters: Counters,
 }
 
 impl<T> MultiSwarm<T> {
-    /// Puts `transports` side by side, each under its scheme; the best first, as in
-    /// [`local_addrs`](Swarm::local_addrs).
+    /// Combines `transports`, each under its scheme, in order of preference:
+    /// [`local_addrs`](Swarm::local_addrs) keeps the order.
     ///
     /// # Errors
-    /// [`Error::Invalid`] without any transport, and for a scheme that is empty, contains `://`, or is there
-    /// already.
+    /// Returns [`Error::Invalid`] without any transport, and for a scheme that is empty, contains `://`, or
+    /// is used twice.
     pub fn new<N: Into<Arc<str>>>(transports: impl IntoIterator<Item = (N, T)>) -> Result<Self> {
         let mut list: Vec<Transport<T>> = Vec::new();
         for (scheme, swarm) in transports {
@@ -121,11 +121,9 @@ impl<T> MultiSwarm<T> {
             let wrong = if scheme.is_empty() {
                 Some("it is empty".to_owned())
             } else if scheme.contains(SEPARATOR) {
-                Some(format!(
-                    "{scheme:?} contains {SEPARATOR:?}, where an address would be split"
-                ))
+                Some(format!("{scheme:?} contains the separator {SEPARATOR:?}"))
             } else if list.iter().any(|other| other.scheme == scheme) {
-                Some(format!("{scheme:?} is the scheme of two transports"))
+                Some(format!("two transports have the scheme {scheme:?}"))
             } else {
                 None
             };
@@ -150,7 +148,7 @@ impl<T> MultiSwarm<T> {
         })
     }
 
-    /// The transport of this scheme, if there is one.
+    /// Returns the transport of this scheme, if there is one.
     pub fn transport(&self, scheme: &str) -> Option<&T> {
         let transport = self
             .transports
@@ -163,7 +161,7 @@ impl<T> MultiSwarm<T> {
         self.closed.load(Relaxed) || self.transports.iter().all(Transport::is_gone)
     }
 
-    /// Where in the list the transport for `addr` is.
+    /// Returns the index of the transport for `addr`.
     fn route(&self, addr: &MultiAddr) -> Result<usize> {
         let by_scheme = |transport: &Transport<T>| transport.scheme == addr.scheme;
         match self.transports.iter().position(by_scheme) {
@@ -178,10 +176,10 @@ impl<T> MultiSwarm<T> {
         let mut known = self.transports.iter().map(|transport| &*transport.scheme);
         let first = known.next().unwrap_or_default().to_owned();
         let known = known.fold(first, |list, scheme| list + ", " + scheme);
-        format!("no transport has the scheme {found:?}; there is: {known}")
+        format!("no transport has the scheme {found:?}; known schemes: {known}")
     }
 
-    /// What the error of one transport means for the whole.
+    /// Translates the error of one transport for the whole swarm.
     fn translate(&self, index: usize, dst: &MultiAddr, error: Error) -> Error {
         if !matches!(error, Error::Closed) {
             return error;
@@ -194,7 +192,7 @@ impl<T> MultiSwarm<T> {
         }
     }
 
-    /// Makes the same call to each transport in turn; the first that is ready wins, and the others are
+    /// Makes the same call to each transport in turn. The first that is ready wins, and the others are
     /// cancelled, which loses nothing.
     async fn first<'a, R, F>(&'a self, call: impl Fn(&'a Transport<T>) -> F) -> Result<(&'a Transport<T>, R)>
     where
@@ -202,7 +200,7 @@ impl<T> MultiSwarm<T> {
     {
         let count = self.transports.len();
         let turn = self.turn.load(Relaxed);
-        // What was not polled yet is not made: where the first is ready, no other call is begun.
+        // Calls are created lazily: if the first is ready, no other call is made.
         let mut ahead = (turn..turn + count)
             .map(|index| index % count)
             .filter(|index| !self.transports[*index].is_gone());
@@ -268,7 +266,7 @@ impl<T: Swarm<BoxAddr>> Swarm<MultiAddr> for MultiSwarm<T> {
             return Err(Error::addr(
                 text,
                 text.len(),
-                format!("a scheme and {SEPARATOR:?} must come first"),
+                format!("expected a scheme and {SEPARATOR:?} first"),
             ));
         };
         let by_scheme = |transport: &&Transport<T>| &*transport.scheme == scheme;
@@ -373,15 +371,15 @@ impl<T: AskSwarm<BoxAddr>> AskSwarm<MultiAddr> for MultiSwarm<T> {
 
     async fn receive_ask(&self) -> Result<Request<MultiAddr>> {
         let (from, request) = self.first(|transport| transport.swarm.receive_ask()).await?;
-        // A transport of a larger MTU would take what the others do not.
+        // A transport with a larger MTU would accept a longer response than the others.
         Ok(request
             .map_addrs(|addr| from.addr(addr))
             .limit_response(self.mtu()))
     }
 }
 
-/// Required of the caller: all transports speak for the same key. [`public_key`](SecureSwarm::public_key) is
-/// that of the first.
+/// Required of the caller: all transports use the same key. [`public_key`](SecureSwarm::public_key) returns
+/// that of the first transport.
 impl<T: SecureSwarm<BoxAddr>> SecureSwarm<MultiAddr> for MultiSwarm<T> {
     type PublicKey = T::PublicKey;
 

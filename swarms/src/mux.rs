@@ -1,4 +1,4 @@
-//! Many channels over one swarm, each a swarm again.
+//! Multiplexes channels over one swarm; each channel is a swarm.
 
 mod channel;
 mod dispatch;
@@ -19,7 +19,7 @@ use channel::Queues;
 /// Bounds of a [`Mux`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MuxConfig {
-    /// Channels that are open at a time; opening more is [`Error::Limit`]. Default: 1024.
+    /// Maximum number of open channels; opening more fails with [`Error::Limit`]. Default: 1024.
     pub channels: usize,
     /// Messages that wait for the reader of one channel. At the limit one of the source with the most is
     /// dropped and counted as [`Reason::QueueFull`]. Default: 1024 messages, 4 MiB.
@@ -27,8 +27,8 @@ pub struct MuxConfig {
     /// Requests that wait for the reader of one channel. At the limit an asker with the most
     /// gets [`Rejection::BUSY`](p2p::Rejection::BUSY) at once. Default: 1024 requests, 4 MiB.
     pub asks: Limits,
-    /// Messages that are pulled from below at a time. More cost more memory while they are looked at, fewer
-    /// cost more calls. Default: 64.
+    /// Maximum number of messages that are received from below at a time. A larger number costs memory while
+    /// a batch is dispatched, a smaller one costs more calls. Default: 64.
     pub batch: usize,
 }
 
@@ -43,39 +43,39 @@ impl Default for MuxConfig {
     }
 }
 
-/// Opens channels over one swarm, in the bytes of go-p2p's `p2pmux`.
+/// Opens channels over one swarm, in go-p2p's `p2pmux` format.
 ///
-/// The type of the channels chooses the framing: [`Name`] (the default), `u16`, `u32`, `u64` or
+/// The channel type chooses the framing: [`Name`] (the default), `u16`, `u32`, `u64` or
 /// [`Varint`](p2p_protocols::mux::Varint).
 ///
-/// Of all channels whose readers wait, one pulls from below, and hands to the others' queues what is theirs. Once somebody
-/// has read, a background task pulls while nobody does, or whoever should does not come, so that a `receive` that is kept
-/// aside stalls no other channel. A channel that nobody reads costs its queue and no more. Receiving needs a tokio runtime;
-/// outside of one it fails with [`Error::Invalid`].
+/// Of all channels with waiting readers, one receives from below and delivers messages to the queues of the
+/// others. After the first read, a background task receives while no reader polls, so that a `receive` that
+/// is kept but not polled does not block other channels. A channel without a reader costs only its queue.
+/// Receiving needs a tokio runtime; outside of one it fails with [`Error::Invalid`].
 ///
-/// A `Mux` is a handle: clones and channels share the swarm below, which is dropped, and its port freed, with the
-/// last of them. Until then channels may be opened, and opened again after they were closed or dropped. Where no
-/// `Mux` is left, so that none can be opened again, closing the last open channel closes the swarm below.
+/// A `Mux` is a handle: clones and channels share the swarm below, which is dropped, and its port freed, with
+/// the last of them. Until then channels may be opened, and opened again after they were closed or dropped.
+/// If no `Mux` is left, closing the last open channel closes the swarm below.
 ///
-/// Counters: `mux` counts the messages of all channels together, and `mux-ask` their requests.
+/// Counters: `mux` counts the messages of all channels together, `mux-ask` their requests.
 #[derive(Debug)]
 pub struct Mux<A, S, C = Name> {
     shared: Arc<Shared<A, S, C>>,
 }
 
-/// What channels share.
+/// State that all channels share.
 #[derive(Debug)]
 struct Shared<A, S, C> {
     inner: S,
     config: MuxConfig,
     channels: Mutex<Channels<A, C>>,
-    /// Pulls messages. Its kinds are the [ids](Queues::id) of queues.
+    /// Receives messages. Its kinds are the [ids](Queues::id) of queues.
     messages: Driver<usize>,
-    /// Pulls requests.
+    /// Receives requests.
     asks: Driver<usize>,
     counters: Counters,
     ask_counters: Counters,
-    /// Handles by which channels can be opened. Without any, the last channel that is closed closes the swarm below.
+    /// Number of handles that can open channels. At zero, closing the last channel closes the swarm below.
     handles: AtomicUsize,
 }
 
@@ -86,14 +86,15 @@ struct Channels<A, C> {
 }
 
 impl<A, S> Mux<A, S> {
-    /// Channels that have names, over `inner`.
+    /// Creates a mux with named channels over `inner`.
     pub fn new(inner: S) -> Self {
         Self::with_config(inner, MuxConfig::default())
     }
 }
 
 impl<A, S, C> Mux<A, S, C> {
-    /// Channels of any kind, with other bounds: `Mux::<_, _, u16>::with_config(inner, MuxConfig::default())`.
+    /// Creates a mux with channels of any kind and with other bounds, for example `Mux::<_, _,
+    /// u16>::with_config(inner, MuxConfig::default())`.
     pub fn with_config(inner: S, config: MuxConfig) -> Self {
         Self {
             shared: Arc::new(Shared {
@@ -112,18 +113,18 @@ impl<A, S, C> Mux<A, S, C> {
         }
     }
 
-    /// The swarm below.
+    /// Returns the swarm below.
     pub fn inner(&self) -> &S {
         &self.shared.inner
     }
 }
 
 impl<A: Addr, S: Swarm<A>, C: Channel> Mux<A, S, C> {
-    /// Opens a channel, which hears what comes from now on.
+    /// Opens a channel, which receives the messages that arrive from now on.
     ///
     /// # Errors
-    /// [`Error::Invalid`] if the channel is open already or its header leaves no room for a payload,
-    /// [`Error::Limit`] if too many are open, [`Error::Closed`] after [`close`](Self::close).
+    /// Returns [`Error::Invalid`] if the channel is already open or its header leaves no room for a payload,
+    /// [`Error::Limit`] if too many channels are open, and [`Error::Closed`] after [`close`](Self::close).
     pub fn open(&self, channel: impl Into<C>) -> Result<MuxSwarm<A, S, C>> {
         let channel = channel.into();
         let header = channel.header();
@@ -139,7 +140,7 @@ impl<A: Addr, S: Swarm<A>, C: Channel> Mux<A, S, C> {
             return Err(Error::Closed);
         }
         if channels.open.contains_key(channel.borrow()) {
-            return Err(Error::invalid("channel", format!("{channel} is open already")));
+            return Err(Error::invalid("channel", format!("{channel} is already open")));
         }
         if channels.open.len() >= limit {
             return Err(Error::Limit {
@@ -169,7 +170,7 @@ impl<A: Addr, S: Swarm<A>, C: Channel> Mux<A, S, C> {
 }
 
 impl<A, S, C> Clone for Mux<A, S, C> {
-    /// Another handle on the same channels.
+    /// Returns another handle on the same channels.
     fn clone(&self) -> Self {
         self.shared.handles.fetch_add(1, Ordering::Relaxed);
         Self {
@@ -192,22 +193,22 @@ impl<A, S, C> Shared<A, S, C> {
         self.channels.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether no channel is open and none can be opened any more.
+    /// Returns whether no channel is open and none can be opened.
     fn is_over(&self) -> bool {
         self.handles.load(Ordering::Acquire) == 0 && self.channels().open.is_empty()
     }
 
-    /// Ends a channel and counts what waited in it.
+    /// Closes a channel and counts the messages and requests that waited in it.
     fn shut(&self, queues: &Queues<A, C>) {
         let (messages, asks) = queues.close();
-        // Its readers find out by themselves.
+        // The readers find the queue closed.
         self.messages.put(queues.id(), usize::MAX);
         self.asks.put(queues.id(), usize::MAX);
         self.counters.dropped_many(Reason::Closed, messages);
         self.ask_counters.dropped_many(Reason::Closed, asks);
     }
 
-    /// Drops the work, which keeps the swarm below.
+    /// Drops the work, which holds a reference to the swarm below.
     fn end(&self) {
         self.messages.close();
         self.asks.close();

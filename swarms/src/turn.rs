@@ -1,20 +1,26 @@
-//! Whoever waits drives: of all callers that wait for messages, one at a time pulls from below for everybody.
+//! One of the waiting callers receives from below for all of them (leader/followers without a background
+//! task).
 //!
-//! A layer that hands messages to several readers needs somebody to pull them out of the swarm below. A task
-//! of its own would cost a hop for every message; so the readers do it. Each waits for its own item or for
-//! the [`Turn`], whichever comes first ([`Turn::drive_or_pop`]). The one that drives delivers to the others' inboxes,
-//! which wakes them, and gives the turn back when it has something for itself or is cancelled: dropping
-//! [`Driving`] wakes the next. While nobody waits, nobody drives, and messages wait in the swarm below.
+//! A layer that delivers messages to several readers must receive them from the swarm below. A dedicated task
+//! would add a scheduler hop to every message, so the readers do it: each waits for its own item or for the
+//! [`Turn`], whichever comes first ([`Turn::drive_or_pop`]). The reader that holds the turn delivers to the
+//! inboxes of the others, which wakes them, and releases the turn when it has an item of its own or is
+//! cancelled: dropping [`Driving`] wakes the next reader. While no reader waits, messages wait in the swarm
+//! below.
 //!
-//! The turn carries a value of the layer's, such as the buffer that batches are pulled into: only the one who
-//! drives has it.
+//! The turn carries a value of the layer, such as the buffer that batches are received into. Only its holder
+//! can access the value.
 //!
-//! A reader whose call was polled, and then is neither polled again nor dropped, keeps the turn, and with it everybody
-//! who waits. So this is for layers with one kind of reader, such as fragments. Where others would be stalled (asks beside
-//! messages, channels beside one another), or something must move while nobody waits, the work belongs to nobody: see
-//! `driver.rs`.
+//! # Limits
+//! A reader whose call was polled once, and then is neither polled again nor dropped, keeps the turn and
+//! blocks all other readers. Use this only for layers with one kind of reader, such as fragmenting. Layers
+//! that have asks beside messages, several channels, or work that must progress while no caller waits use the
+//! crate's private `driver` module.
 //!
 //! Deliberately absent: a background task, and timers.
+//!
+//! # Cancel safety
+//! [`Turn::drive_or_pop`] is cancel safe.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -29,30 +35,30 @@ use p2p::Result;
 
 use crate::inbox::{Inbox, Queued};
 
-/// The right to drive, and the value that goes with it.
+/// The right to receive from below, and the value that goes with it.
 pub struct Turn<T> {
     state: Mutex<State<T>>,
 }
 
 struct State<T> {
-    /// Here while nobody drives.
+    /// Present while no reader holds the turn.
     value: Option<T>,
-    /// Those who would drive, in the order of their tickets.
+    /// Readers that wait for the turn, in the order of their tickets.
     waiting: VecDeque<(u64, Waker)>,
     next_ticket: u64,
 }
 
-/// What a call of [`Turn::drive_or_pop`] ended with.
+/// The result of [`Turn::drive_or_pop`].
 #[derive(Debug)]
 pub enum Wait<'a, T: Default, I> {
-    /// An item came to the inbox.
+    /// An item arrived in the inbox.
     Item(I),
-    /// It is the caller's turn, and nothing is in the inbox.
+    /// The caller holds the turn, and the inbox is empty.
     Drive(Driving<'a, T>),
 }
 
 impl<T: Default> Turn<T> {
-    /// A turn that nobody has.
+    /// Creates a turn that no reader holds.
     pub fn new(value: T) -> Self {
         Self {
             state: Mutex::new(State {
@@ -63,24 +69,26 @@ impl<T: Default> Turn<T> {
         }
     }
 
-    /// Takes the turn if nobody has it.
+    /// Takes the turn if no reader holds it.
     pub fn try_drive(&self) -> Option<Driving<'_, T>> {
         let value = self.lock().value.take()?;
         Some(Driving { turn: self, value })
     }
 
-    /// Waits for an item in `inbox`, or for the turn, whichever comes first; an item goes before.
+    /// Waits for an item in `inbox`, or for the turn, whichever comes first; an item takes precedence.
     ///
-    /// Only who drives may put items into `inbox`. So while the caller drives none come but by its own doing;
-    /// it may be closed, though, and who drives for long watches for that (see [`first`]).
+    /// Only the holder of the turn may put items into `inbox`. While the caller holds the turn, no item
+    /// arrives except those that it puts there itself. The inbox may be closed meanwhile; a caller that holds
+    /// the turn for long watches for that (see [`first`]).
     ///
     /// # Errors
-    /// [`Error::Closed`](p2p::Error::Closed) if `inbox` is closed.
+    /// Returns [`Error::Closed`](p2p::Error::Closed) if `inbox` is closed.
     ///
     /// # Cancel safety
-    /// Cancelling loses neither an item, nor the turn, nor a wake-up: all go to the next who waits.
+    /// Cancelling loses neither an item, nor the turn, nor a wake-up: all pass to the next waiting reader.
     pub async fn drive_or_pop<I: Queued>(&self, inbox: &Inbox<I>) -> Result<Wait<'_, T, I>> {
-        // The inbox is looked at after the turn was taken: whoever had it before may have delivered last.
+        // The inbox is checked after the turn was taken, because the previous holder may have delivered just
+        // before.
         let driving = self.try_drive();
         if let Some(item) = inbox.try_pop()? {
             return Ok(Wait::Item(item));
@@ -120,14 +128,14 @@ impl<T> State<T> {
         self.waiting.remove(at).map(|(_, waker)| waker)
     }
 
-    /// Whom to wake because nobody drives.
+    /// Returns the waker of the next reader if no reader holds the turn.
     fn next(&mut self) -> Option<Waker> {
         self.value.as_ref()?;
         self.waiting.pop_front().map(|(_, waker)| waker)
     }
 }
 
-/// A place among those who wait for the turn.
+/// An entry among the readers that wait for the turn.
 struct Place<'a, T> {
     turn: &'a Turn<T>,
     ticket: Option<u64>,
@@ -146,7 +154,7 @@ impl<'a, T: Default> Future for Place<'a, T> {
             return Poll::Ready(Driving { turn, value });
         }
         let known = self.ticket.and_then(|ticket| state.position(ticket));
-        // Kept until the lock is given back: dropping a waker may run somebody's code.
+        // Kept until the lock is released: dropping a waker may run foreign code.
         let _outdated = match known.and_then(|at| state.waiting.get_mut(at)) {
             Some((_, waker)) if waker.will_wake(cx.waker()) => None,
             Some((_, waker)) => Some(mem::replace(waker, cx.waker().clone())),
@@ -168,7 +176,7 @@ impl<T> Drop for Place<'_, T> {
         let Some(ticket) = self.ticket else { return };
         let mut state = self.turn.lock();
         let own = state.leave(ticket);
-        // Whoever was woken for the turn and does not take it passes the wake-up on.
+        // A reader that was woken for the turn and does not take it passes the wake-up on.
         let next = if own.is_none() { state.next() } else { None };
         drop(state);
         if let Some(waker) = next {
@@ -177,7 +185,7 @@ impl<T> Drop for Place<'_, T> {
     }
 }
 
-/// The turn, while it is the caller's. Dropping it wakes the next who waits for it.
+/// The turn, held by the caller. Dropping it wakes the next waiting reader.
 #[derive(Debug)]
 pub struct Driving<'a, T: Default> {
     turn: &'a Turn<T>,
@@ -213,13 +221,13 @@ impl<T: Default> Drop for Driving<'_, T> {
 /// Which of two futures was ready first.
 #[derive(Debug)]
 pub enum First<L, R> {
-    /// The first one; it goes before if both are.
+    /// The first future; it takes precedence if both are ready.
     Left(L),
-    /// The second one.
+    /// The second future.
     Right(R),
 }
 
-/// Waits for the first of two futures and drops the other.
+/// Waits for the first of two futures to complete and drops the other.
 pub async fn first<L, R>(left: impl Future<Output = L>, right: impl Future<Output = R>) -> First<L, R> {
     let (mut left, mut right) = (pin!(left), pin!(right));
     poll_fn(|cx| {

@@ -1,14 +1,24 @@
-//! UDP, in batches where there are batches: what leaves together is one segmented send, what arrived is read
-//! by the buffer.
+//! UDP with batching: messages sent together leave as one segmented send (GSO), and received datagrams are
+//! read many at a time (GRO).
 //!
-//! Deliberately absent: a background task. Whoever calls `receive` reads the socket, takes what it wants, and
-//! leaves the rest of the read to the next caller. Also absent: any retransmission, order, or fragmenting by
-//! IP; datagrams have the don't-fragment bit.
+//! A task that calls `receive` reads the socket, takes the messages that it wants, and leaves the rest of the
+//! read to the next caller.
+//!
+//! Deliberately absent: a background task, retransmission, ordering, and IP fragmentation (datagrams have the
+//! don't-fragment bit set).
 //!
 //! # Limits
-//! The kernel holds [`receive_buffer`](UdpConfig::receive_buffer) bytes for readers that are late, and drops
-//! what exceeds it; it does not say so, hence such drops are missing from the counters. What was read waits
-//! for the next caller in at most [`read_buffers`](UdpConfig::read_buffers) × 64 KiB.
+//! The kernel buffers [`receive_buffer`](UdpConfig::receive_buffer) bytes for slow readers and drops what
+//! exceeds it. It does not report such drops, so they are missing from the counters. Messages that were read
+//! wait for the next caller in at most [`read_buffers`](UdpConfig::read_buffers) × 64 KiB.
+//!
+//! # Security
+//! Source addresses can be forged, and payloads are neither encrypted nor authenticated: put
+//! [`p2pke`](crate::SwarmExt::p2pke) or [`quic`](crate::SwarmExt::quic) above where that matters.
+//!
+//! # Cancel safety
+//! Cancelling `receive` loses no message. A cancelled `tell` either sent its message or did not; it is never
+//! sent later.
 
 mod addr;
 mod combine;
@@ -41,12 +51,12 @@ use self::waiters::{Waiter, Waiters};
 
 /// A node on UDP; see the [module](self).
 ///
-/// A message goes to one node: destinations that are multicast, broadcast or unspecified, and port 0, are
-/// [`Error::Unreachable`], as is what the network refuses. Messages longer than [`mtu`](Swarm::mtu) are
-/// received all the same, from peers with a larger MTU: up to 65,507 bytes.
+/// A message goes to one node: multicast, broadcast and unspecified destinations, and port 0, fail with
+/// [`Error::Unreachable`], as do destinations that the network refuses. Messages longer than
+/// [`mtu`](Swarm::mtu) are still received from peers with a larger MTU, up to 65,507 bytes.
 #[derive(Debug)]
 pub struct UdpSwarm {
-    /// Taken out by `close`, which frees the port. Held for the length of a socket call, never longer.
+    /// Taken by `close`, which frees the port. Locked only for the duration of a socket call.
     socket: RwLock<Option<Socket>>,
     local: Local,
     reach: Reach,
@@ -60,11 +70,12 @@ pub struct UdpSwarm {
 }
 
 impl UdpSwarm {
-    /// Binds `addr` with the default limits. `0.0.0.0` stands for every IPv4 address of the host, `[::]` for
-    /// every address of both families; port 0 for a free port.
+    /// Binds `addr` with the default limits. `0.0.0.0` binds every IPv4 address of the host, `[::]` every
+    /// address of both families, and port 0 a free port.
     ///
     /// # Errors
-    /// [`Error::Io`] if the system refuses, [`Error::Invalid`] outside of a tokio runtime with I/O.
+    /// Returns [`Error::Io`] if the operating system refuses, and [`Error::Invalid`] outside of a tokio
+    /// runtime with I/O.
     pub fn bind(addr: SocketAddr) -> Result<Self> {
         Self::with_config(addr, UdpConfig::default())
     }
@@ -72,14 +83,14 @@ impl UdpSwarm {
     /// Binds `addr` with the limits of `config`.
     ///
     /// # Errors
-    /// As [`bind`](Self::bind), and [`Error::Invalid`] for a limit out of its range.
+    /// Returns the errors of [`bind`](Self::bind), and [`Error::Invalid`] for a limit that is out of range.
     pub fn with_config(addr: SocketAddr, config: UdpConfig) -> Result<Self> {
         config.check()?;
         let socket = Socket::bind(addr, &config)?;
         let bound = socket
             .io
             .local_addr()
-            .map_err(Error::io("asking for the bound address"))?;
+            .map_err(Error::io("reading the bound address"))?;
         Ok(Self {
             local: Local::new(bound),
             reach: Reach::of(bound),
@@ -94,7 +105,7 @@ impl UdpSwarm {
         })
     }
 
-    /// Runs `call` on the socket, unless it is closed.
+    /// Calls `call` with the socket, unless it is closed.
     fn with_socket<T>(&self, call: impl FnOnce(&Socket) -> T) -> Result<T> {
         let socket = self.socket.read().unwrap_or_else(PoisonError::into_inner);
         match &*socket {
@@ -114,7 +125,7 @@ impl UdpSwarm {
         self.inbound.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits until messages are there, and gives them to `take`, which must take at least one.
+    /// Waits for messages and passes them to `take`, which must take at least one.
     fn poll_inbound<T>(
         &self,
         cx: &mut Context<'_>,
@@ -129,7 +140,7 @@ impl UdpSwarm {
                 let mut emptied = false;
                 let read = || {
                     emptied = inbound.read(socket, &self.local, &self.counters)?;
-                    // Said to tokio as well, so that the next call need not ask the kernel again.
+                    // Reported to tokio as well, so that the next call need not ask the kernel again.
                     if emptied { Err(WouldBlock.into()) } else { Ok(()) }
                 };
                 match socket.io.try_io(Interest::READABLE, read) {
@@ -143,7 +154,7 @@ impl UdpSwarm {
                 }
             })?;
             if let Err(error) = ready!(read) {
-                // What a socket reports here is the fate of an earlier send, or a shortage that passes.
+                // A socket error here belongs to an earlier send, or is a temporary shortage of resources.
                 tracing::debug!(layer = "udp", %error, "reading failed");
                 failures += 1;
                 if failures == MAX_FAILURES {
@@ -154,19 +165,19 @@ impl UdpSwarm {
                 }
             }
         }
-        // A message of before `close` is not for a call after it.
+        // A message received before `close` must not be returned after it.
         if self.is_closed() {
             return Poll::Ready(Err(Error::Closed));
         }
         progress.made_progress();
         let taken = take(&mut inbound);
         drop(inbound);
-        // There may be more for whoever waits, here or in the socket; see `Waiters`.
+        // More messages may be available for other readers, here or in the socket; see `Waiters`.
         self.readers.wake_one();
         Poll::Ready(Ok(taken))
     }
 
-    /// Waits until the socket takes datagrams again.
+    /// Waits until the socket is writable.
     async fn writable(&self) -> Result<()> {
         let mut waiter = Waiter::new(&self.writers);
         poll_fn(|cx| match self.poll_writable(cx, &mut waiter) {
@@ -185,7 +196,7 @@ impl UdpSwarm {
         })
     }
 
-    /// Sends one message that does not look for company.
+    /// Sends one message without combining it with others.
     async fn send_alone(&self, dst: SocketAddr, packet: Packet) -> Result<()> {
         loop {
             let sent: io::Result<()> = self.with_socket(|socket| Outbound::send_one(socket, dst, &packet))?;
@@ -200,7 +211,7 @@ impl UdpSwarm {
         }
     }
 
-    /// Sends one message together with those that are told meanwhile.
+    /// Sends one message together with those that are told at the same time.
     async fn send_combined(&self, message: Outgoing) -> Result<()> {
         let mut place = Place {
             swarm: self,
@@ -211,7 +222,7 @@ impl UdpSwarm {
         poll_fn(|cx| place.poll(cx, &mut message)).await
     }
 
-    /// Sends what waits to leave together; true if the socket takes no more.
+    /// Sends the queued messages; returns true if the socket is not writable any more.
     fn flush(&self, flush: combine::Flush) -> Result<bool> {
         let (mut at, mut failed) = (0, Vec::new());
         let sent = self.with_socket(|socket| {
@@ -225,8 +236,8 @@ impl UdpSwarm {
         });
         let (all, progress) = (flush.batch.len(), *sent.as_ref().unwrap_or(&0));
         self.combine.finish(flush, progress, failed);
-        // Without progress the socket wakes one of them when it has room. Waking all of them here would have
-        // them try in turn, and wake one another, for as long as it has none.
+        // Without progress, the socket wakes one waiter when it is writable. Waking all of them here would
+        // make them try in turn and wake each other for as long as it is not.
         if progress > 0 || sent.is_err() {
             self.writers.wake_all();
         }
@@ -234,10 +245,10 @@ impl UdpSwarm {
     }
 }
 
-/// Reads of a socket that fail one after the other before a caller of `receive` is told.
+/// Consecutive read errors of the socket before `receive` returns an error.
 const MAX_FAILURES: usize = 16;
 
-/// A tell that leaves together with others. Dropping it takes it back, if it did not leave yet.
+/// A tell that is combined with others. Dropping it withdraws the message, if it was not sent yet.
 struct Place<'a> {
     swarm: &'a UdpSwarm,
     waiter: Waiter<'a>,
@@ -259,7 +270,7 @@ impl Place<'_> {
                 }
                 None if queue.len() < self.swarm.config.combine => {
                     self.ticket = message.take().map(|message| queue.join(message));
-                    // Those who are about to tell join meanwhile.
+                    // Other tasks join meanwhile.
                     cx.waker().wake_by_ref();
                     return Poll::Pending;
                 }
@@ -267,7 +278,7 @@ impl Place<'_> {
                 Some(Standing::Waiting) | None => queue.flush(),
             };
             let Some(flush) = flush else {
-                // Another thread is sending, and wakes everyone when it is done.
+                // Another thread is sending, and wakes all waiters when it is done.
                 self.waiter.wait(cx.waker());
                 return Poll::Pending;
             };
@@ -304,7 +315,7 @@ impl Swarm<SocketAddr> for UdpSwarm {
     }
 
     async fn tell_batch(&self, batch: &mut Vec<Outgoing>) -> Result<(), BatchError> {
-        // Taken out, so that a cancelled call does not leave behind what was sent already.
+        // Taken out, so that a cancelled call does not leave messages behind that were sent already.
         let mut taken = std::mem::take(batch);
         let mut outcome = BatchOutcome::default();
         if self.is_closed() {

@@ -1,4 +1,4 @@
-//! An engine's time: what its clock says, and when it wants to be asked again.
+//! An engine's clock and its timeout.
 
 use std::future::{Future as _, poll_fn};
 use std::pin::{Pin, pin};
@@ -9,7 +9,7 @@ use std::time::Duration;
 use p2p::{Addr, Message, Result, Swarm};
 use tokio::time::{Instant, Sleep, sleep_until};
 
-/// A clock that only moves on, by tokio's, which tests may pause.
+/// A monotonic clock on tokio's time, which tests may pause.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Clock {
     anchor: Instant,
@@ -17,12 +17,12 @@ pub(crate) struct Clock {
 }
 
 impl Clock {
-    /// A clock that says `at_anchor` at the moment `anchor`.
+    /// Creates a clock that reads `at_anchor` at the instant `anchor`.
     pub(crate) fn new(anchor: Instant, at_anchor: Duration) -> Self {
         Self { anchor, at_anchor }
     }
 
-    /// The same clock, always so much further.
+    /// Returns the same clock, always ahead by the given duration.
     pub(crate) fn ahead(&self, by: Duration) -> Self {
         Self {
             at_anchor: self.at_anchor.saturating_add(by),
@@ -34,7 +34,7 @@ impl Clock {
         let now = Instant::now();
         match now.checked_duration_since(self.anchor) {
             Some(after) => self.at_anchor.saturating_add(after),
-            // A paused clock may stand before the anchor.
+            // A paused clock may be before the anchor.
             None => self.at_anchor.saturating_sub(self.anchor.duration_since(now)),
         }
     }
@@ -47,10 +47,10 @@ impl Clock {
     }
 }
 
-/// No time is set.
+/// Value for "no timeout set".
 const NEVER: u64 = u64::MAX;
 
-/// The moment at which an engine has something to do. Set and asked under the engine's lock, waited for without it.
+/// The next timeout of an engine. Set and read under the engine's lock, awaited without it.
 #[derive(Debug)]
 pub(crate) struct Alarm {
     clock: Clock,
@@ -58,7 +58,7 @@ pub(crate) struct Alarm {
     at: AtomicU64,
 }
 
-/// What waits for an [`Alarm`].
+/// The state of a task that waits for an [`Alarm`].
 #[derive(Default)]
 pub(crate) struct Sleeper(Option<(u64, Pin<Box<Sleep>>)>);
 
@@ -74,26 +74,26 @@ impl Alarm {
         self.clock.now()
     }
 
-    /// Sets the alarm to what the engine wants. Says whether that is sooner than before, so that whoever sleeps must be
+    /// Sets the timeout. Returns whether it is earlier than before, in which case a sleeping task must be
     /// woken to see it.
     pub(crate) fn set(&self, at: Option<Duration>) -> bool {
         let at = at.map_or(NEVER, nanos);
         self.at.swap(at, Relaxed) > at
     }
 
-    /// Sets the alarm to what the engine wants if that is sooner than before, and says so: for engines that need not be
-    /// asked at the very moment, so that it is not set anew for each thing that has a deadline.
+    /// Sets the timeout only if it is earlier than the current one, and returns whether it is. For engines
+    /// that tolerate early timeouts, so that the timer is not reset for each item that has a deadline.
     pub(crate) fn set_sooner(&self, at: Option<Duration>) -> bool {
         let at = at.map_or(NEVER, nanos);
         self.at.fetch_min(at, Relaxed) > at
     }
 
-    /// Whether the moment has come.
+    /// Returns whether the timeout has expired.
     pub(crate) fn rings(&self, now: Duration) -> bool {
         self.at.load(Relaxed) <= nanos(now)
     }
 
-    /// Waits for the moment, whichever is set now.
+    /// Waits for the timeout that is currently set.
     pub(crate) fn poll(&self, cx: &mut Context<'_>, sleeper: &mut Sleeper) -> Poll<()> {
         let at = self.at.load(Relaxed);
         let until = self
@@ -114,10 +114,10 @@ impl Alarm {
         }
     }
 
-    /// Waits for messages from below, so many at most, or for the moment, whichever comes first.
+    /// Waits for up to `max` messages from below, or for the timeout, whichever comes first.
     ///
     /// # Errors
-    /// As [`Swarm::receive_batch`].
+    /// Returns the errors of [`Swarm::receive_batch`].
     ///
     /// # Cancel safety
     /// Cancelling loses nothing.

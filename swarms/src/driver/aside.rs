@@ -1,11 +1,12 @@
-//! Stepping aside, for tasks that have much to do.
+//! Yielding to woken tasks, for tasks with much work.
 
 use std::future::poll_fn;
 use std::mem;
 use std::task::Poll;
 
-/// Lets tasks that were woken go on here, while another thread takes on this one: they stand first in this thread's line,
-/// where no other thread looks. Tokio's `yield_now` would come back only when they have nothing left to do.
+/// Yields to tasks that were just woken, which run on this thread, while another thread may take over this
+/// task. Woken tasks are first in this thread's LIFO slot, which other threads do not steal from. Tokio's
+/// `yield_now` would resume only when the thread has no other work left.
 pub(crate) async fn step_aside() {
     let mut stepped = false;
     poll_fn(|cx| {

@@ -1,4 +1,4 @@
-//! Polls the work while nobody else does.
+//! Polls the work while no caller does.
 
 use std::future::poll_fn;
 use std::sync::Arc;
@@ -11,16 +11,16 @@ use tokio::time::timeout;
 use super::line::Duty;
 use super::{Desk, Kind, POLLS, Shift, make};
 
-/// How long the work waits for somebody to come before the background does. Who receives in a loop comes much sooner, and
-/// pays for the background with a hundred wake-ups a second at most.
+/// How long the background task waits for a caller before it polls the work itself. A reader that receives in
+/// a loop calls much sooner; the background task costs it at most a hundred wake-ups a second.
 pub(super) const GRACE: Duration = Duration::from_millis(10);
 
-/// Polls the work while nobody else does, until the driver is closed.
+/// Polls the work while no caller does, until the driver is closed.
 pub(super) async fn run<K: Kind>(desk: Arc<Desk<K>>) {
     while poll_fn(|cx| desk.stand_by(cx)).await {
         loop {
             let before = desk.line().sight();
-            // Until it is time to look, or nobody is expected to come.
+            // Until the next check is due, or the duty changes.
             let watched = timeout(GRACE, poll_fn(|cx| desk.watch(cx))).await;
             if watched.is_ok() || desk.line().look(before) != Duty::Watch {
                 break;
@@ -30,7 +30,7 @@ pub(super) async fn run<K: Kind>(desk: Arc<Desk<K>>) {
 }
 
 impl<K: Kind> Desk<K> {
-    /// Does the background's duty until that is to watch. Says whether the driver is open.
+    /// Polls the work or rests, until the duty is to watch. Returns whether the driver is open.
     fn stand_by(&self, cx: &mut Context<'_>) -> Poll<bool> {
         for polls in 0.. {
             let mut line = self.line();
@@ -50,8 +50,8 @@ impl<K: Kind> Desk<K> {
                 drop(line);
                 cx.waker().wake_by_ref();
             } else {
-                // Somebody may have come in the midst of it, and what is left is theirs. Nobody called them: whoever
-                // polls the work sees to what is left.
+                // A caller may have registered during this poll, and the remaining work is for it. No other
+                // code wakes it, because the polling side is responsible for remaining work.
                 let calls = line.call();
                 drop(line);
                 make(calls);
@@ -64,7 +64,7 @@ impl<K: Kind> Desk<K> {
         Poll::Pending
     }
 
-    /// Waits for as long as the background's duty is to watch.
+    /// Waits while the duty is to watch.
     fn watch(&self, cx: &Context<'_>) -> Poll<()> {
         let mut line = self.line();
         if line.closed || line.duty != Duty::Watch {

@@ -1,4 +1,5 @@
-//! Packets that nobody waits for: they leave at once, or in a task of their own if there is no room at the moment.
+//! Sends that no caller awaits: each completes at once, or continues in a task of its own while it waits for
+//! room.
 
 use std::future::Future;
 use std::pin::pin;
@@ -10,7 +11,8 @@ use p2p::Reason;
 use tokio::runtime::Handle;
 use tokio::sync::Notify;
 
-/// Sends that may wait for room at a time. Further ones are dropped; engines send again what matters.
+/// Maximum number of sends that may wait for room at a time. Further sends are dropped; engines retransmit
+/// what matters.
 const WAITING: usize = 64;
 
 /// The sends of one layer that wait for room.
@@ -23,7 +25,7 @@ struct Places {
     idle: Notify,
 }
 
-/// The place of one send, given back when it is over: also if it panics, or its task is dropped.
+/// The slot of one send, released when the send ends, panics, or its task is dropped.
 struct Place(Arc<Places>);
 
 impl Drop for Place {
@@ -35,16 +37,17 @@ impl Drop for Place {
 }
 
 impl Detached {
-    /// Begins `sending`, and sees to it that it goes on.
+    /// Starts `sending`, and spawns a task for it if it does not complete at once.
     ///
     /// # Errors
-    /// Why it does not.
+    /// Returns the drop reason: [`Reason::Refused`] outside of a runtime, [`Reason::QueueFull`] if too many
+    /// sends wait.
     pub(crate) fn send(&self, sending: impl Future<Output = ()> + Send + 'static) -> Result<(), Reason> {
-        // Layers below may set timers.
+        // Layers below may set timers, which need a runtime.
         let runtime = Handle::try_current().map_err(|_| Reason::Refused)?;
         let mut sending = Box::pin(sending);
-        let mut nobody = Context::from_waker(Waker::noop());
-        if sending.as_mut().poll(&mut nobody).is_ready() {
+        let mut noop = Context::from_waker(Waker::noop());
+        if sending.as_mut().poll(&mut noop).is_ready() {
             return Ok(());
         }
         let taken = self.0.taken.fetch_add(1, SeqCst);
@@ -80,25 +83,29 @@ mod tests {
     use tokio::task::yield_now;
 
     #[tokio::test]
-    async fn sends_that_panic_give_their_places_back() {
+    async fn a_send_that_panics_releases_its_slot() {
         let sends = Detached::default();
         for _ in 0..2 * WAITING {
             let sending = async {
                 yield_now().await;
                 panic!("on purpose");
             };
-            sends.send(sending).expect("a place");
+            sends.send(sending).expect("a free slot");
             sends.idle().await;
         }
     }
 
     #[tokio::test]
-    async fn no_more_sends_wait_than_have_places() {
+    async fn the_number_of_waiting_sends_is_bounded() {
         let sends = Detached::default();
         for _ in 0..WAITING {
-            sends.send(pending()).expect("a place");
+            sends.send(pending()).expect("a free slot");
         }
         assert_eq!(sends.send(pending()), Err(Reason::QueueFull));
-        assert_eq!(sends.send(async {}), Ok(()), "what leaves at once needs no place");
+        assert_eq!(
+            sends.send(async {}),
+            Ok(()),
+            "a send that completes at once needs no slot"
+        );
     }
 }

@@ -1,4 +1,4 @@
-//! Who waits, who polls the work, and who is to be woken.
+//! The wait list: which callers wait, which one polls the work, and which to wake.
 
 use std::collections::VecDeque;
 use std::mem;
@@ -13,28 +13,29 @@ use super::{Kind, Wants};
     reason = "each is a fact that holds or not, whatever the others do"
 )]
 pub(super) struct Line<K> {
-    /// The work can go on.
+    /// Set if the work can make progress.
     pub(super) due: bool,
-    /// Somebody polls the work, and will see whether it can go on.
+    /// Set while a caller or the background task polls the work. It checks afterwards whether more is due.
     pub(super) polling: bool,
-    /// What whoever polls the work takes itself.
+    /// What the caller that polls the work wants; it takes that itself.
     pub(super) polled_for: Option<Wants<K>>,
-    /// How often somebody began to poll the work.
+    /// Number of polls begun.
     polls: u64,
-    /// How often somebody came for items.
+    /// Number of calls for items.
     visits: u64,
-    /// Somebody came for items not long ago, and mostly comes again. Who waited for something else need not.
+    /// Set if a reader called recently and is expected to call again. Callers that wait for a single result
+    /// are not.
     readers_return: bool,
-    /// How often items were put anywhere.
+    /// Number of times that items were announced.
     pub(super) puts: u64,
-    /// Those who want items, in the order of their tickets.
+    /// Callers that want items, in the order of their tickets.
     readers: VecDeque<Waiting<K>>,
-    /// Those who want something else, in the order of their tickets.
+    /// Callers that want a single result, in the order of their tickets.
     others: VecDeque<Waiting<K>>,
     next_ticket: u64,
     pub(super) duty: Duty,
     pub(super) background: Option<Waker>,
-    /// What the work failed with, for the next who wants items.
+    /// The error of the work, for the next caller that wants items.
     pub(super) failure: Option<Error>,
     pub(super) closed: bool,
 }
@@ -63,35 +64,36 @@ impl<K> Default for Line<K> {
 struct Waiting<K> {
     ticket: u64,
     kind: K,
-    /// Woken to poll the work, and not polled since.
+    /// Set if the caller was woken to poll the work and has not been polled since.
     called: bool,
-    /// Woken to take an item, and not polled since; or polls the work, and looks afterwards.
+    /// Set if the caller was woken to take an item and has not been polled since, or if it polls the work and
+    /// looks afterwards.
     notified: bool,
     waker: Waker,
 }
 
-/// What the background does.
+/// What the background task does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Duty {
-    /// Polls the work whenever nobody else can be called.
+    /// Polls the work whenever no caller can be woken for it.
     Work,
-    /// Looks, after some time, whether somebody else polls the work.
+    /// Checks, after some time, whether a caller polls the work.
     Watch,
-    /// Nothing: somebody else polled the work, and there was nothing to do since.
+    /// Nothing: a caller polled the work, and nothing was due since.
     Rest,
 }
 
-/// Whom to wake once the lock is given back.
+/// Wakers to call after the lock is released.
 pub(super) type Calls = [Option<Waker>; 2];
 
 impl<K: Kind> Line<K> {
-    /// Whom to wake because the work can go on.
+    /// Returns the wakers to call because the work can make progress.
     #[must_use]
     pub(super) fn call(&mut self) -> Calls {
         if !self.due || self.polling || self.closed {
             return Calls::default();
         }
-        // Who wants items finds them in the same poll.
+        // Readers first: they find their items in the same poll.
         let mut waiting = self.readers.iter_mut().chain(&mut self.others);
         let called = waiting.find(|waiting| !waiting.called);
         let called = called.map(|waiting| {
@@ -113,12 +115,12 @@ impl<K: Kind> Line<K> {
         [called, background]
     }
 
-    /// Whether the work can go on, and nobody is at it.
+    /// Returns whether the work can make progress and is not being polled.
     pub(super) fn is_free(&self) -> bool {
         self.due && !self.polling && !self.closed
     }
 
-    /// Somebody comes who waits for this.
+    /// Records a call that waits for `wants`.
     pub(super) fn come(&mut self, wants: Wants<K>) {
         if let Wants::Items(..) = wants {
             self.visits += 1;
@@ -129,7 +131,7 @@ impl<K: Kind> Line<K> {
         }
     }
 
-    /// Begins a poll of the work for one with these wants, who has this place in the line, if any.
+    /// Records the start of a poll, by a caller with these wants and this entry, if any.
     pub(super) fn begin(&mut self, wants: Option<Wants<K>>, ticket: Option<u64>) {
         (self.due, self.polling, self.polled_for) = (false, true, wants);
         self.polls += 1;
@@ -141,7 +143,7 @@ impl<K: Kind> Line<K> {
         }
     }
 
-    /// Whom to wake because there are so many items more of this kind to be taken.
+    /// Returns the wakers to call because of `items` new items of this kind.
     #[must_use]
     pub(super) fn notify(&mut self, kind: K, items: usize) -> Vec<Waker> {
         self.puts += 1;
@@ -149,13 +151,13 @@ impl<K: Kind> Line<K> {
         notify(self.readers.iter_mut().filter(unaware).take(items))
     }
 
-    /// Whom to wake because there is something for everybody who wants items.
+    /// Returns the wakers of all callers that want items.
     #[must_use]
     pub(super) fn notify_every_kind(&mut self) -> Vec<Waker> {
         notify(self.readers.iter_mut().filter(|waiting| !waiting.notified))
     }
 
-    /// Those among whom one with these wants waits.
+    /// Returns the queue of callers with such wants.
     fn queue(&mut self, wants: Wants<K>) -> &mut VecDeque<Waiting<K>> {
         match wants {
             Wants::Items(..) => &mut self.readers,
@@ -169,8 +171,8 @@ impl<K: Kind> Line<K> {
         queue.get_mut(at)
     }
 
-    /// Takes or keeps a place for one with these wants, who looks for what it wants after that. Returns its ticket, and a
-    /// waker that is not needed any more, to be dropped without the lock.
+    /// Registers a caller or updates its entry; the caller looks for its item afterwards. Returns its ticket,
+    /// and a replaced waker, to be dropped without the lock.
     pub(super) fn stand(
         &mut self,
         wants: Wants<K>,
@@ -195,15 +197,15 @@ impl<K: Kind> Line<K> {
         (ticket, None)
     }
 
-    /// Gives a place up. Returns whether its owner was woken for an item and did not come, and its waker, to be dropped
-    /// without the lock.
+    /// Removes an entry. Returns whether its caller was notified of an item and has not been polled since,
+    /// and its waker, to be dropped without the lock.
     pub(super) fn leave(&mut self, wants: Wants<K>, ticket: u64) -> (bool, Option<Waker>) {
         let queue = self.queue(wants);
         let left = position(queue, ticket).and_then(|at| queue.remove(at));
         left.map_or((false, None), |left| (left.notified, Some(left.waker)))
     }
 
-    /// Empties the line; returns whom to wake for that.
+    /// Empties the wait list and returns all wakers.
     pub(super) fn take_everybody(&mut self) -> impl Iterator<Item = Waker> + use<K> {
         let waiting = [mem::take(&mut self.readers), mem::take(&mut self.others)];
         let background = self.background.take();
@@ -218,13 +220,13 @@ impl<K: Kind> Line<K> {
         }
     }
 
-    /// How many wait.
+    /// Returns the number of waiting callers.
     pub(super) fn waiting(&self) -> usize {
         self.readers.len() + self.others.len()
     }
 
-    /// What the background does now that it has watched for a while; `before` is what it [saw](Self::sight) when it began
-    /// to.
+    /// Decides what the background task does after it has watched for a while. `before` is the [`Sight`] from
+    /// when it began.
     pub(super) fn look(&mut self, before: Sight) -> Duty {
         self.readers_return = self.visits != before.visits;
         let mut waiting = self.readers.iter().chain(&self.others);
@@ -241,7 +243,7 @@ impl<K: Kind> Line<K> {
     }
 }
 
-/// How far things were at some time.
+/// Counter values at some moment.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Sight {
     polls: u64,

@@ -1,4 +1,4 @@
-//! One call that waits, and polls the work meanwhile.
+//! One waiting call, which polls the work meanwhile.
 
 use std::sync::MutexGuard;
 use std::task::{Context, Poll};
@@ -9,13 +9,13 @@ use tokio::task::coop::has_budget_remaining;
 use super::line::Line;
 use super::{Desk, Kind, POLLS, Shift, Wants, make, wake_all};
 
-/// A place among those who wait, which its owner takes when there is nothing to do at once. Leaving it hands on what its
-/// owner was called for.
+/// An entry in the wait list, registered only if there is nothing to do at once. Dropping it passes a pending
+/// wake-up to another caller.
 pub(super) struct Place<'a, K: Kind> {
     desk: &'a Desk<K>,
     wants: Wants<K>,
     ticket: Option<u64>,
-    /// It got what it waited for.
+    /// Set once the call has its result.
     served: bool,
 }
 
@@ -29,7 +29,7 @@ impl<'a, K: Kind> Place<'a, K> {
         }
     }
 
-    /// Looks for what is wanted, and polls the work while it can go on and nothing is there.
+    /// Calls `take`, and polls the work while it can make progress and `take` returns nothing.
     pub(super) fn poll<T>(
         &mut self,
         cx: &mut Context<'_>,
@@ -61,8 +61,8 @@ impl<'a, K: Kind> Place<'a, K> {
             if taken.is_ready() {
                 self.served = true;
                 if line.due && matches!(self.wants, Wants::Own(_)) {
-                    // Readers mostly come again and go on. Others leave the work as they would like to find it: waiting
-                    // for something to come.
+                    // Readers usually call again and continue the work. Other callers leave the work pending
+                    // on its next event.
                     line.begin(None, self.ticket);
                     drop(line);
                     self.desk.poll_work();
@@ -82,12 +82,12 @@ impl<'a, K: Kind> Place<'a, K> {
                 break;
             }
         }
-        // What somebody has put there since it was looked for would be found too late.
+        // An item that was stored since the last `take` would otherwise be found too late.
         let again = (line.puts != puts_before).then_some(take);
         self.stand(line, Some(shift), free, cx, again)
     }
 
-    /// Why nothing is to be waited for.
+    /// Returns the error that ends the wait, if there is one.
     fn over(&self, line: &mut Line<K>) -> Option<Error> {
         match self.wants {
             _ if line.closed => Some(Error::Closed),
@@ -96,8 +96,8 @@ impl<'a, K: Kind> Place<'a, K> {
         }
     }
 
-    /// Takes a place in the line, or says that its owner came. If the work is `free` to go on, it does when this task has
-    /// its turn again. Something may have been put there before this place was taken: then `take` it.
+    /// Registers the caller in the wait list. If the work can make progress (`free`), it wakes its own task
+    /// to continue later. Calls `take` again if an item may have been stored before the registration.
     fn stand<T>(
         &mut self,
         mut line: MutexGuard<'_, Line<K>>,
@@ -112,7 +112,7 @@ impl<'a, K: Kind> Place<'a, K> {
             Some(shift) => shift.end(line, false),
             None => drop(line),
         }
-        // Only now: dropping a waker may run somebody's code.
+        // Only after the lock is released: dropping a waker may run foreign code.
         drop(outdated);
         let taken = take.map_or(Poll::Pending, |take| take(cx));
         if taken.is_ready() {

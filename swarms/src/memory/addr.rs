@@ -5,25 +5,25 @@ use std::str::FromStr;
 
 use p2p::{Addr, Error, Result};
 
-/// The address of a node in a [`MemoryRealm`](super::MemoryRealm): a number, in text form decimal.
+/// The address of a node in a [`MemoryRealm`](super::MemoryRealm): a number in decimal text form.
 ///
-/// Parsing takes what other implementations take: a sign and leading zeros are allowed, spaces,
-/// underscores and other bases are not. The text form has neither.
+/// Parsing accepts what other implementations accept: a sign and leading zeros, but no spaces, underscores or
+/// other bases. The text form contains neither.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct MemoryAddr(i64);
 
 impl MemoryAddr {
-    /// The address of this number.
+    /// Creates the address with this number.
     pub const fn new(number: i64) -> Self {
         Self(number)
     }
 
-    /// The number.
+    /// Returns the number.
     pub const fn number(self) -> i64 {
         self.0
     }
 
-    /// The key of whoever has this address.
+    /// Returns the key of the node at this address.
     pub(super) fn key(self) -> MemoryKey {
         let mut key = *b"no security: memory node\0\0\0\0\0\0\0\0";
         let (_, number) = key.split_at_mut(24);
@@ -48,20 +48,20 @@ impl FromStr for MemoryAddr {
             let digits = text.strip_prefix(['+', '-']).unwrap_or(text);
             let sign = text.len() - digits.len();
             match digits.find(|c: char| !c.is_ascii_digit()) {
-                Some(at) => Error::addr(text, sign + at, "a decimal digit was expected"),
-                None if digits.is_empty() => Error::addr(text, sign, "a decimal number was expected"),
+                Some(at) => Error::addr(text, sign + at, "expected a decimal digit"),
+                None if digits.is_empty() => Error::addr(text, sign, "expected a decimal number"),
                 None => Error::addr(text, sign, "the number does not fit into 64 bits"),
             }
         })
     }
 }
 
-/// What a memory swarm calls a public key. **It is no security**: the key follows from the address, nothing
-/// is signed, and whoever opens the address has the key.
+/// The public key of a memory node. **It provides no security**: the key is derived from the address, nothing
+/// is signed, and any node that opens the address has the key.
 ///
-/// It is consistent, which is what layers under test need: a node has one key, two nodes have two, and
-/// [`lookup_public_key`](p2p::SecureSwarm::lookup_public_key) says what
-/// [`public_key`](p2p::SecureSwarm::public_key) says at the other end.
+/// It is consistent, which is what layers under test need: one node has one key, two nodes have two keys, and
+/// [`lookup_public_key`](p2p::SecureSwarm::lookup_public_key) returns what
+/// [`public_key`](p2p::SecureSwarm::public_key) returns at the other end.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct MemoryKey([u8; 32]);
 

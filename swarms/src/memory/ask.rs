@@ -15,7 +15,7 @@ use crate::inbox::{Queued, Source};
 /// A request that waits for the node's reader.
 #[derive(Debug)]
 pub(super) struct Asked {
-    /// Which of the node's asks this is, so that it can be withdrawn.
+    /// Identifies the ask at its node, so that it can be withdrawn.
     id: u64,
     pub(super) request: Request<MemoryAddr>,
 }
@@ -32,9 +32,9 @@ impl Queued for Asked {
     }
 }
 
-/// Asks `peer` in the name of `asker`, and waits for the outcome.
+/// Sends an ask from `asker` to `peer`, and waits for the result.
 pub(super) async fn ask(asker: &Node, peer: &Arc<Node>, request: Packet, mtu: usize) -> Result<Packet> {
-    // Both are told of a close that happens from here on; one that happened before is seen below.
+    // Both futures are notified of a later close; an earlier close is checked below.
     let asker_closes = asker.closing.notified();
     let peer_closes = peer.closing.notified();
     asker.check_open()?;
@@ -86,10 +86,10 @@ pub(super) async fn ask(asker: &Node, peer: &Arc<Node>, request: Packet, mtu: us
 }
 
 fn gone(peer: &Node) -> Error {
-    Error::unreachable(&peer.addr, "the node was closed before it answered")
+    Error::unreachable(&peer.addr, "the node was closed before it responded")
 }
 
-/// An ask's place in the peer's queue, given back when the ask is cancelled.
+/// The queue entry of an ask at the peer, removed when the ask is cancelled.
 struct Place<'a> {
     peer: &'a Node,
     id: u64,
@@ -107,7 +107,7 @@ impl Drop for Place<'_> {
     }
 }
 
-/// The way back of a request.
+/// Returns the response to the asker.
 struct Reply {
     outcome: oneshot::Sender<Result<Packet>>,
     peer: Arc<Node>,
@@ -122,7 +122,7 @@ impl Respond for Reply {
             self.reject(Rejection::OVERSIZE);
             return Err(oversize);
         }
-        // An asker that is gone has cancelled: as on a network, the responder does not learn it.
+        // The asker may have cancelled: as on a network, the responder is not told.
         let _ = self.outcome.send(Ok(response));
         Ok(())
     }

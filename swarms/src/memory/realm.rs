@@ -1,4 +1,4 @@
-//! Which nodes can reach one another, and which of them has which address.
+//! A realm: a set of memory nodes that reach each other, by address.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
@@ -12,13 +12,13 @@ use super::ask::Asked;
 use super::{MemoryAddr, MemoryConfig, MemorySwarm};
 use crate::inbox::Inbox;
 
-/// A medium inside this process: its nodes reach one another and nobody else.
+/// A medium inside this process: its nodes reach each other and no other nodes.
 ///
-/// Clones are the same realm. It lives as long as a clone or one of its nodes does.
+/// Clones refer to the same realm. It exists as long as a clone or one of its nodes does.
 #[derive(Clone)]
 pub struct MemoryRealm(Arc<Realm>);
 
-/// Realms by name, for as long as somebody holds them.
+/// Realms by name, as long as they are in use.
 static NAMED: Mutex<BTreeMap<Box<str>, Weak<Realm>>> = Mutex::new(BTreeMap::new());
 
 struct Realm {
@@ -29,13 +29,13 @@ struct Realm {
 #[derive(Default)]
 struct Nodes {
     by_addr: HashMap<MemoryAddr, Arc<Node>>,
-    /// Where the search for a free address begins. It only grows, so that a message to a node that is gone
-    /// does not reach the next one that is opened.
+    /// The number at which the search for a free address begins. It only grows, so that a message to a closed
+    /// node does not reach the next node that is opened.
     next: i64,
 }
 
 impl MemoryRealm {
-    /// A new realm, apart from all others.
+    /// Creates a realm that is separate from all others.
     pub fn new(config: MemoryConfig) -> Self {
         Self(Arc::new(Realm {
             config,
@@ -43,7 +43,8 @@ impl MemoryRealm {
         }))
     }
 
-    /// The realm of this name in this process: a new one, with the defaults, if nobody holds it.
+    /// Returns the realm of this name in this process. Creates it with the default bounds if it is not in
+    /// use.
     pub fn named(name: &str) -> Self {
         let mut named = NAMED.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(realm) = named.get(name).and_then(Weak::upgrade) {
@@ -55,12 +56,12 @@ impl MemoryRealm {
         realm
     }
 
-    /// The bounds of its nodes.
+    /// Returns the bounds of its nodes.
     pub fn config(&self) -> &MemoryConfig {
         &self.0.config
     }
 
-    /// Opens a node at an address that no node of this realm had from `open` before: 0, 1, 2 and so on.
+    /// Opens a node at the next address that `open` has not used in this realm: 0, 1, 2 and so on.
     pub fn open(&self) -> MemorySwarm {
         let mut nodes = self.nodes();
         let mut addr = MemoryAddr::new(nodes.next);
@@ -71,16 +72,16 @@ impl MemoryRealm {
         self.add(nodes, addr)
     }
 
-    /// Opens the node at `addr`.
+    /// Opens a node at `addr`.
     ///
     /// # Errors
-    /// [`Error::Invalid`] if a node is open there.
+    /// Returns [`Error::Invalid`] if a node is already open there.
     pub fn open_at(&self, addr: MemoryAddr) -> Result<MemorySwarm> {
         let nodes = self.nodes();
         if nodes.by_addr.contains_key(&addr) {
             return Err(Error::invalid(
                 "address",
-                format!("{addr} is taken in this realm"),
+                format!("{addr} is already in use in this realm"),
             ));
         }
         Ok(self.add(nodes, addr))
@@ -95,19 +96,19 @@ impl MemoryRealm {
         }
     }
 
-    /// Who has this address.
+    /// Returns the node with this address.
     pub(super) fn node(&self, addr: MemoryAddr) -> Option<Arc<Node>> {
         let nodes = self.0.nodes.read().unwrap_or_else(PoisonError::into_inner);
         nodes.by_addr.get(&addr).cloned()
     }
 
-    /// Frees the address of `node` and ends whatever waits for it.
+    /// Frees the address of `node` and ends the calls that wait for it.
     pub(super) fn shut(&self, node: &Node) {
         if node.closed.swap(true, Ordering::AcqRel) {
             return;
         }
         self.nodes().by_addr.remove(&node.addr);
-        // The askers learn why before their requests are dropped.
+        // Askers receive the error before their requests are dropped.
         node.closing.notify_waiters();
         let messages = node.messages.close();
         node.counters.dropped_many(Reason::Closed, messages);
@@ -121,7 +122,7 @@ impl MemoryRealm {
 }
 
 impl Default for MemoryRealm {
-    /// A new realm with the default bounds.
+    /// Creates a realm with the default bounds.
     fn default() -> Self {
         Self::new(MemoryConfig::default())
     }
@@ -135,7 +136,7 @@ impl fmt::Debug for MemoryRealm {
     }
 }
 
-/// What others need of a node.
+/// The state of a node that other nodes access.
 #[derive(Debug)]
 pub(super) struct Node {
     pub(super) addr: MemoryAddr,
@@ -145,7 +146,7 @@ pub(super) struct Node {
     pub(super) ask_counters: Counters,
     pub(super) next_ask: AtomicU64,
     closed: AtomicBool,
-    /// Wakes those whose asks wait here or were sent from here.
+    /// Notifies the asks that wait here or were sent from here.
     pub(super) closing: Notify,
 }
 

@@ -1,16 +1,16 @@
-//! `MixedSwarm`: a transport that may or may not have asks.
+//! A transport with or without asks.
 
 use p2p::{AskSwarm, BoxAddr, BoxAskSwarm, BoxSwarm, Error, Packet, Request, Result, Swarm, pass_through};
 use tokio::sync::Semaphore;
 
-/// A transport of a [`MultiSwarm`](super::MultiSwarm) that may or may not have asks.
+/// A transport of a [`MultiSwarm`](super::MultiSwarm) with or without asks.
 ///
-/// Where it has none, asking is [`Error::Unreachable`], and no ask is ever received.
+/// Without asks, asking fails with [`Error::Unreachable`], and `receive_ask` waits until the swarm is closed.
 #[derive(Debug)]
 pub struct MixedSwarm {
     swarm: BoxSwarm<BoxAddr>,
     asks: Option<BoxAskSwarm<BoxAddr>>,
-    /// Never has a permit: waiting for one is waiting for the end.
+    /// Never has a permit: acquiring one waits until the swarm is closed.
     open: Semaphore,
 }
 
@@ -51,7 +51,7 @@ impl AskSwarm<A> for MixedSwarm {
         match &self.asks {
             Some(asks) => asks.ask(dst, request).await,
             None if self.open.is_closed() => Err(Error::Closed),
-            None => Err(Error::unreachable(dst, "this transport has no asks")),
+            None => Err(Error::unreachable(dst, "this transport does not support asks")),
         }
     }
 

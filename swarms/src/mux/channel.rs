@@ -14,15 +14,15 @@ use super::{MuxConfig, Shared};
 use crate::inbox::Inbox;
 use crate::turn::{First, first};
 
-/// One channel, and what waits for its readers.
+/// One channel, and the queues of its readers.
 #[derive(Debug)]
 pub(super) struct Queues<A, C> {
     pub(super) channel: C,
-    /// What goes in front of its messages.
+    /// The header of its messages.
     pub(super) header: Box<[u8]>,
     pub(super) messages: Inbox<Message<A>>,
     pub(super) asks: Inbox<Request<A>>,
-    /// Without permits: whoever waits for one waits for the channel to close.
+    /// Has no permits: acquiring one waits until the channel closes.
     closing: Semaphore,
 }
 
@@ -37,12 +37,13 @@ impl<A, C> Queues<A, C> {
         }
     }
 
-    /// What tells it apart from others that live at the same time.
+    /// Returns a value that distinguishes this channel from all others that exist at the same time.
     pub(super) fn id(&self) -> usize {
         ptr::from_ref(self).addr()
     }
 
-    /// Wakes those who wait for the channel to close; returns how many messages and requests were dropped.
+    /// Wakes the calls that wait for the channel to close; returns the numbers of messages and requests that
+    /// were dropped.
     pub(super) fn close(&self) -> (usize, usize) {
         self.closing.close();
         (self.messages.close(), self.asks.close())
@@ -66,10 +67,11 @@ impl<A, C> Queues<A, C> {
     }
 }
 
-/// One channel of a [`Mux`](super::Mux): a swarm of those nodes that opened the same channel.
+/// One channel of a [`Mux`](super::Mux): a swarm of the nodes that opened the same channel.
 ///
-/// Its MTU is the one below less the bytes of its own header. Closing or dropping it ends this channel alone,
-/// which may then be opened again; see [`Mux`](super::Mux) for when the swarm below ends. Requests carry the channel, responses need not.
+/// Its MTU is that of the swarm below minus the length of its header. Closing or dropping it ends this
+/// channel only, which may then be opened again; [`Mux`](super::Mux) says when the swarm below is closed.
+/// Requests carry the header, responses do not.
 #[derive(Debug)]
 pub struct MuxSwarm<A, S, C: Channel = Name> {
     shared: Arc<Shared<A, S, C>>,
@@ -81,12 +83,12 @@ impl<A, S, C: Channel> MuxSwarm<A, S, C> {
         Self { shared, queues }
     }
 
-    /// Which channel this is.
+    /// Returns the channel.
     pub fn channel(&self) -> &C {
         &self.queues.channel
     }
 
-    /// The swarm below, which all channels share.
+    /// Returns the swarm below, which all channels share.
     pub fn inner(&self) -> &S {
         &self.shared.inner
     }
@@ -94,7 +96,7 @@ impl<A, S, C: Channel> MuxSwarm<A, S, C> {
     fn shut(&self) {
         let mut channels = self.shared.channels();
         let key = self.queues.channel.borrow();
-        // Closed before, it may have been opened again by somebody else.
+        // A channel that was closed earlier may have been opened again under the same name.
         if channels
             .open
             .get(key)
@@ -117,7 +119,7 @@ impl<A, S, C: Channel> Drop for MuxSwarm<A, S, C> {
 }
 
 impl<A: Addr, S: Swarm<A>, C: Channel> MuxSwarm<A, S, C> {
-    /// Checks a packet and writes the header in front of it.
+    /// Checks the length of a packet and prepends the header.
     fn frame(&self, packet: &mut Packet) -> Result<()> {
         packet.check(self.mtu())?;
         packet.push_front(&self.queues.header);
@@ -142,7 +144,7 @@ impl<A: Addr, S: Swarm<A>, C: Channel> Swarm<A> for MuxSwarm<A, S, C> {
         Headroom::new(self.queues.header.len(), 0).plus(self.shared.inner.headroom())
     }
 
-    /// Shows the counters of the mux, which all channels share, then the ones below.
+    /// Visits the counters of the mux, which all channels share, then those of the swarm below.
     fn visit_counters(&self, visit: &mut dyn FnMut(&Counters)) {
         visit(&self.shared.counters);
         visit(&self.shared.ask_counters);
@@ -190,7 +192,8 @@ impl<A: Addr, S: Swarm<A>, C: Channel> Swarm<A> for MuxSwarm<A, S, C> {
         self.shared.receive_batch(&self.queues, out, max).await
     }
 
-    /// Ends this channel, and the swarm below if it was the last and no [`Mux`](super::Mux) is left. Idempotent.
+    /// Closes this channel, and the swarm below if this was the last channel and no [`Mux`](super::Mux) is
+    /// left. Idempotent.
     async fn close(&self) {
         self.shut();
         if self.shared.is_over() {

@@ -1,4 +1,4 @@
-//! The way up: pull from below, and hand what came to the queues of its channels.
+//! The receive path: receives from below and delivers to the queues of the channels.
 
 use std::iter;
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use super::{Channels, Shared};
 use crate::driver::{PAUSE, Wants, found};
 
 impl<A: Addr, S: Swarm<A>, C: Channel> Shared<A, S, C> {
-    /// Pulls messages until the swarm below is closed.
+    /// Receives messages until the swarm below is closed.
     pub(super) async fn pull_messages(self: Arc<Self>) {
         let (mut pulled, mut last) = (Vec::new(), None);
         loop {
@@ -32,8 +32,8 @@ impl<A: Addr, S: Swarm<A>, C: Channel> Shared<A, S, C> {
         }
     }
 
-    /// Hands what was pulled to its channels. `last` is the one that the last message was for: messages of one channel
-    /// follow one another.
+    /// Delivers received messages to their channels. `last` is the channel of the previous message, since
+    /// messages of one channel usually follow one another.
     fn dispatch(&self, pulled: &mut Vec<Message<A>>, last: &mut Option<Arc<Queues<A, C>>>) {
         self.counters.received(pulled.len());
         let mut own = self.messages.polled_for();
@@ -56,7 +56,7 @@ impl<A: Addr, S: Swarm<A>, C: Channel> Shared<A, S, C> {
         let mut found = None;
         while let Some((queues, message)) = routed.next() {
             found = Some(queues);
-            // Neighbours that go to the same channel go in under one lock and with one wake-up.
+            // Consecutive messages of one channel are delivered under one lock and with one wake-up.
             let more = iter::from_fn(|| routed.next_if(|(next, _)| Arc::ptr_eq(next, queues)));
             let run = iter::once(message).chain(more.map(|(_, message)| message));
             let wanted = match &own {
@@ -76,7 +76,7 @@ impl<A: Addr, S: Swarm<A>, C: Channel> Shared<A, S, C> {
         let found = found.filter(|queues| !known(queues)).cloned();
         drop(channels);
         if found.is_some() {
-            // What it replaces goes without the lock.
+            // The replaced value is dropped without the lock.
             *last = found;
         }
     }
@@ -118,7 +118,7 @@ impl<A: Addr, S: Swarm<A>, C: Channel> Shared<A, S, C> {
 }
 
 impl<A: Addr, S: AskSwarm<A>, C: Channel> Shared<A, S, C> {
-    /// Pulls requests until the swarm below is closed.
+    /// Receives requests until the swarm below is closed.
     async fn pull_asks(self: Arc<Self>) {
         loop {
             match self.inner.receive_ask().await {
@@ -135,7 +135,7 @@ impl<A: Addr, S: AskSwarm<A>, C: Channel> Shared<A, S, C> {
         }
     }
 
-    /// Hands a request to its channel.
+    /// Delivers a request to its channel.
     fn dispatch_ask(&self, mut request: Request<A>) {
         self.ask_counters.received(1);
         let (refused, reason, rejection) = {
@@ -143,7 +143,7 @@ impl<A: Addr, S: AskSwarm<A>, C: Channel> Shared<A, S, C> {
             match route(&channels, None, &request.payload) {
                 Ok((queues, header)) => {
                     request.payload.advance(header);
-                    // An overlong header of the peer's does not count: channels have one MTU.
+                    // A longer than necessary header from the peer does not count: all channels use one MTU.
                     let mtu = self.inner.mtu().saturating_sub(queues.header.len());
                     let request = request.limit_response(mtu);
                     let own = self.asks.polled_for() == Some(Wants::Items(queues.id(), 1));
@@ -172,10 +172,10 @@ impl<A: Addr, S: AskSwarm<A>, C: Channel> Shared<A, S, C> {
     }
 }
 
-/// Where a message goes, and the length of its header.
+/// The channel of a message, and the length of its header.
 type Route<'a, A, C> = (&'a Arc<Queues<A, C>>, usize);
 
-/// The channel that `frame` is for, and the length of its header. `last` is the one that it mostly is for.
+/// Finds the channel of `frame` and the length of its header. `last` is the most likely channel.
 fn route<'a, A: Addr, C: Channel>(
     channels: &'a Channels<A, C>,
     last: Option<&'a Arc<Queues<A, C>>>,

@@ -1,4 +1,4 @@
-//! Socket addresses as text, in their one canonical form, and those of this host.
+//! Text form of socket addresses, canonical addresses, and the addresses of this host.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
 use std::sync::{Mutex, PoisonError};
@@ -6,11 +6,11 @@ use std::time::{Duration, Instant};
 
 use p2p::{Error, Result};
 
-/// Why a host name is no address: resolving it blocks, and gives different addresses at different times.
+/// Reason for refusing host names: resolving blocks, and may return different addresses at different times.
 const NO_NAME: &str = "host names are not resolved: write IP:PORT, such as 127.0.0.1:4000 or [::1]:4000";
 
-/// An IPv4 address that a dual-stack socket shows inside IPv6 is that IPv4 address, and a flow label is no
-/// part of who a peer is.
+/// Returns the canonical form of an address: an IPv4-mapped IPv6 address, as a dual-stack socket reports it,
+/// becomes an IPv4 address, and the flow label is removed, because it does not identify a peer.
 pub(crate) fn canonical(addr: SocketAddr) -> SocketAddr {
     match addr {
         SocketAddr::V4(_) => addr,
@@ -21,12 +21,12 @@ pub(crate) fn canonical(addr: SocketAddr) -> SocketAddr {
     }
 }
 
-/// Parses `1.2.3.4:5`, `[2001:db8::1]:5` and `[fe80::1%2]:5`; a zone is an interface's index or name.
+/// Parses `1.2.3.4:5`, `[2001:db8::1]:5` and `[fe80::1%2]:5`; a zone is the index or name of an interface.
 ///
-/// An IPv4 address that is written inside IPv6 becomes that IPv4 address.
+/// An IPv4-mapped IPv6 address becomes an IPv4 address.
 ///
 /// # Errors
-/// [`Error::InvalidAddr`], at the byte where the text stops making sense.
+/// Returns [`Error::InvalidAddr`] with the byte position of the first invalid part.
 pub fn parse(text: &str) -> Result<SocketAddr> {
     let fail = |at: usize, reason: &str| Err(Error::addr(text, at, reason));
     if let Some(inside) = text.strip_prefix('[') {
@@ -39,7 +39,7 @@ pub fn parse(text: &str) -> Result<SocketAddr> {
             None => (host, None),
         };
         let Ok(ip) = ip_text.parse::<Ipv6Addr>() else {
-            return fail(1 + end_of_ipv6(ip_text), "an IPv6 address was expected");
+            return fail(1 + end_of_ipv6(ip_text), "expected an IPv6 address");
         };
         let scope = match zone {
             None => 0,
@@ -48,7 +48,7 @@ pub fn parse(text: &str) -> Result<SocketAddr> {
                 None => {
                     return fail(
                         1 + ip_text.len() + 1,
-                        "the zone is no interface of this host, by index or by name",
+                        "the zone is neither the index nor the name of an interface of this host",
                     );
                 }
             },
@@ -60,7 +60,7 @@ pub fn parse(text: &str) -> Result<SocketAddr> {
     let len = text.find(':').unwrap_or(text.len());
     let (host, rest) = text.split_at(len);
     if rest.bytes().filter(|byte| *byte == b':').count() > 1 {
-        return fail(len, "an IPv6 address goes in brackets, and one port follows");
+        return fail(len, "an IPv6 address must be in brackets, followed by one port");
     }
     let Ok(ip) = host.parse::<Ipv4Addr>() else {
         if host.bytes().any(|byte| byte.is_ascii_alphabetic()) {
@@ -68,27 +68,30 @@ pub fn parse(text: &str) -> Result<SocketAddr> {
         }
         return fail(
             end_of_ipv4(host),
-            "an IPv4 address was expected, four numbers up to 255",
+            "expected an IPv4 address: four numbers up to 255",
         );
     };
     Ok(SocketAddr::new(ip.into(), port(text, len)?))
 }
 
-/// The port that `text` has from byte `at` on: a colon and a decimal number.
+/// Parses the port in `text` from byte `at` on: a colon and a decimal number.
 fn port(text: &str, at: usize) -> Result<u16> {
     let fail = |at: usize, reason: &str| Err(Error::addr(text, at, reason));
     let Some(digits) = text.get(at..).and_then(|rest| rest.strip_prefix(':')) else {
-        return fail(at, "a colon and a port were expected");
+        return fail(at, "expected a colon and a port");
     };
     let start = at + 1;
     if let Some(odd) = digits.bytes().position(|byte| !byte.is_ascii_digit()) {
-        return fail(start + odd, "a port has decimal digits only");
+        return fail(start + odd, "a port consists of decimal digits");
     }
     if digits.is_empty() {
-        return fail(start, "a port was expected");
+        return fail(start, "expected a port");
     }
     if digits.len() > 1 && digits.starts_with('0') {
-        return fail(start, "a port has no leading zero, which others read as octal");
+        return fail(
+            start,
+            "a port must not have a leading zero, which some parsers read as octal",
+        );
     }
     match digits.parse() {
         Ok(port) => Ok(port),
@@ -96,17 +99,17 @@ fn port(text: &str, at: usize) -> Result<u16> {
     }
 }
 
-/// Whether a text has an IPv6 address with a zone somewhere in it, such as `[fe80::1%2]:5`.
+/// Returns whether a text contains an IPv6 address with a zone, such as `[fe80::1%2]:5`.
 ///
-/// Of text that a peer sent such addresses are of no use, since a zone means something on its own host alone; and
-/// [`parse`] asks the system for all interfaces to find one by its name, which takes some 90 µs.
+/// In text from a peer such addresses are useless, since a zone is only meaningful on its own host. [`parse`]
+/// lists all interfaces of the system to resolve a zone by name, which takes about 90 µs.
 pub fn has_zone(text: &str) -> bool {
     let inside = text.split('[').skip(1);
     let mut hosts = inside.filter_map(|inside| inside.split(']').next());
     hosts.any(|host| host.contains('%'))
 }
 
-/// An interface by index, or by name.
+/// Resolves an interface by index or name.
 fn scope_id(zone: &str) -> Option<u32> {
     if !zone.is_empty() && zone.bytes().all(|byte| byte.is_ascii_digit()) {
         return zone.parse().ok();
@@ -116,7 +119,8 @@ fn scope_id(zone: &str) -> Option<u32> {
     named.and_then(|interface| interface.index)
 }
 
-/// Where `host` stops being four numbers up to 255 without leading zeros, joined by dots.
+/// Returns the position where `host` stops being four numbers up to 255 without leading zeros, separated by
+/// dots.
 fn end_of_ipv4(host: &str) -> usize {
     let mut at = 0;
     for octet in host.split('.').take(4) {
@@ -132,22 +136,22 @@ fn end_of_ipv4(host: &str) -> usize {
     (at - 1).min(host.len())
 }
 
-/// Where `host` has the first character that no IPv6 address has, or its end.
+/// Returns the position of the first character in `host` that cannot occur in an IPv6 address, or its end.
 fn end_of_ipv6(host: &str) -> usize {
     host.bytes()
         .position(|byte| !byte.is_ascii_hexdigit() && byte != b':' && byte != b'.')
         .unwrap_or(host.len())
 }
 
-/// How long what the host said about its interfaces is believed while unknown addresses are asked for.
+/// Minimum interval between two queries of the host's interfaces for unknown destination addresses.
 const REFRESH: Duration = Duration::from_secs(1);
 
-/// The addresses at which a socket is reached.
+/// The addresses of a socket.
 #[derive(Debug)]
 pub(crate) enum Local {
     /// Bound to one address, which is the only one.
     One(SocketAddr),
-    /// Bound to a wildcard, which stands for all addresses of the host.
+    /// Bound to a wildcard address, which stands for all addresses of the host.
     All { wildcard: SocketAddr, host: Mutex<Host> },
 }
 
@@ -173,7 +177,7 @@ impl Local {
         }
     }
 
-    /// The addresses of the host as they are now, the ones that others can reach first.
+    /// Returns the current addresses of the host, the most widely reachable first.
     pub(crate) fn addrs(&self) -> Vec<SocketAddr> {
         match self {
             Self::One(addr) => vec![*addr],
@@ -185,10 +189,11 @@ impl Local {
         }
     }
 
-    /// The one of [`addrs`](Self::addrs) that a datagram to `dst` came to.
+    /// Returns the one of [`addrs`](Self::addrs) that a datagram to `dst` arrived at.
     ///
-    /// A host may take datagrams for addresses that no interface names: all of 127.0.0.0/8, broadcasts, an
-    /// address that it had until just now. They count as having come to its first address of that family.
+    /// A host may accept datagrams for addresses that belong to no interface: all of 127.0.0.0/8, broadcast
+    /// addresses, an address that was just removed. Such datagrams count as arrived at the first address of
+    /// the same family.
     pub(crate) fn dst(&self, dst: Option<IpAddr>) -> SocketAddr {
         let (wildcard, host) = match self {
             Self::One(addr) => return *addr,
@@ -221,7 +226,7 @@ impl Host {
     }
 }
 
-/// The addresses of this host's interfaces that a socket bound to `wildcard` listens to. Never empty.
+/// Returns the addresses of this host's interfaces that a socket bound to `wildcard` listens on. Never empty.
 fn host_addrs(wildcard: SocketAddr) -> Vec<SocketAddr> {
     let port = wildcard.port();
     let mut addrs = Vec::new();
@@ -239,7 +244,7 @@ fn host_addrs(wildcard: SocketAddr) -> Vec<SocketAddr> {
     if addrs.is_empty() {
         addrs.push(SocketAddr::new(Ipv4Addr::LOCALHOST.into(), port));
     }
-    // What reaches furthest first: global, then within the link, then within the host.
+    // Sorted by reach: global, then link-local, then loopback.
     addrs.sort_by_key(|addr| match addr.ip() {
         ip if ip.is_loopback() => 2,
         IpAddr::V4(ip) => u8::from(ip.is_link_local()),

@@ -1,9 +1,9 @@
-//! Lets tells that are made at about the same time leave together, as one segmented send.
+//! Combines concurrent tells into one segmented send.
 //!
-//! A tell that combines joins the queue and yields once; whoever is polled first afterwards sends the whole
-//! queue, and each finds its own result when it is polled again. Nobody depends on another tell being polled:
-//! each could send for all. While tells find no company they go out directly, and only now and then one
-//! looks again.
+//! A tell that combines joins the queue and yields once. The first task that is polled afterwards sends the
+//! whole queue, and each task finds its own result when it is polled again. No tell depends on another one
+//! being polled: each can send for all. If a tell finds no others to combine with, the next tells are sent
+//! directly, and only at intervals does one try again.
 
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -12,19 +12,21 @@ use p2p::{Error, Result};
 
 use super::outbound::Outgoing;
 
-/// Tells that go out directly after one that found no company, at first and at most; doubled each time.
+/// Number of tells that are sent directly after one found no others: initial and maximum value; doubled each
+/// time.
 const ALONE: (u32, u32) = (64, 1024);
 
 #[derive(Debug)]
 pub(super) struct Combine {
-    /// Tells to let out directly before one looks for company. Races make it inexact, which does no harm.
+    /// Number of tells to send directly before the next attempt to combine. Races make it inexact, which is
+    /// harmless.
     direct: AtomicU32,
     queue: Mutex<Queue>,
 }
 
-/// Tells that wait to leave together, and what became of the ones before.
+/// Tells that wait to be sent together, and the results of earlier ones.
 ///
-/// Tickets count up. Those below `done` have a result, those in `tickets` wait, the rest is being sent.
+/// Tickets count up. Those below `done` have a result, those in `tickets` wait, and the rest are being sent.
 #[derive(Debug)]
 pub(super) struct Queue {
     waiting: Vec<Outgoing>,
@@ -33,14 +35,14 @@ pub(super) struct Queue {
     done: u64,
     sending: bool,
     failed: Vec<(u64, Error)>,
-    /// Tells that were cancelled while they were being sent: nobody asks for their results.
+    /// Tells that were cancelled while they were being sent: their results are discarded.
     cancelled: Vec<u64>,
     alone: u32,
-    /// Emptied vectors of the last flush, for the next.
+    /// Emptied vectors of the last flush, reused by the next.
     spare: (Vec<Outgoing>, Vec<u64>),
 }
 
-/// Where a tell stands.
+/// The state of a tell.
 #[derive(Debug)]
 pub(super) enum Standing {
     Waiting,
@@ -74,7 +76,7 @@ impl Combine {
         }
     }
 
-    /// Whether the tell that asks goes out directly.
+    /// Returns whether the calling tell is to be sent directly.
     pub(super) fn goes_alone(&self) -> bool {
         let left = self.direct.load(Relaxed);
         if left > 0 {
@@ -87,8 +89,8 @@ impl Combine {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Ends a flush: the first `sent` messages have results, of which `failed` are errors (by position), the
-    /// others wait again.
+    /// Completes a flush: the first `sent` messages have results, of which `failed` are errors (by position);
+    /// the others return to the queue.
     pub(super) fn finish(&self, mut flush: Flush, sent: usize, failed: Vec<(usize, Error)>) {
         let mut queue = self.lock();
         if flush.batch.len() == 1 && queue.waiting.is_empty() {
@@ -122,12 +124,12 @@ impl Combine {
 }
 
 impl Queue {
-    /// Tells that wait.
+    /// Returns the number of tells that wait.
     pub(super) fn len(&self) -> usize {
         self.waiting.len()
     }
 
-    /// Joins the queue; returns the ticket to ask with.
+    /// Adds a message to the queue; returns its ticket.
     pub(super) fn join(&mut self, message: Outgoing) -> u64 {
         let ticket = self.next;
         self.next += 1;
@@ -136,7 +138,7 @@ impl Queue {
         ticket
     }
 
-    /// Where the tell with `ticket` stands. A result is given once.
+    /// Returns the state of the tell with `ticket`. A result is returned once.
     pub(super) fn standing(&mut self, ticket: u64) -> Standing {
         if ticket < self.done {
             if self.failed.is_empty() {
@@ -145,14 +147,14 @@ impl Queue {
             let at = self.failed.iter().position(|(failed, _)| *failed == ticket);
             return Standing::Done(at.map_or(Ok(()), |at| Err(self.failed.swap_remove(at).1)));
         }
-        // What is being sent is older than what waits.
+        // Tickets that are being sent are lower than those that wait.
         match self.tickets.first() {
             Some(first) if *first <= ticket => Standing::Waiting,
             _ => Standing::Sending,
         }
     }
 
-    /// Takes all that waits, to be sent by the caller, unless another caller is sending.
+    /// Takes all waiting messages for the caller to send, unless another caller is sending.
     pub(super) fn flush(&mut self) -> Option<Flush> {
         if self.sending {
             return None;
@@ -165,7 +167,7 @@ impl Queue {
         })
     }
 
-    /// Forgets a tell that was cancelled; if it still waits, it never leaves.
+    /// Removes a cancelled tell; if it still waits, it is never sent.
     pub(super) fn forget(&mut self, ticket: u64) {
         if ticket < self.done {
             self.failed.retain(|(failed, _)| *failed != ticket);

@@ -1,4 +1,4 @@
-//! What a UDP swarm can be told.
+//! Configuration of a UDP swarm.
 
 use p2p::{Error, Result};
 
@@ -6,23 +6,22 @@ use p2p::{Error, Result};
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct UdpConfig {
-    /// Bytes that one message carries at most, 1 to 65,507. Default 1232, which crosses any IPv6 path.
+    /// Maximum length of a message in bytes, 1 to 65,507. Default: 1232, which fits every IPv6 path.
     ///
-    /// Datagrams are never fragmented on their way: where a link takes less, telling fails, or the message
-    /// is lost. Over the internet more than about 1450 rarely works; over loopback all of it does.
+    /// Datagrams are never fragmented: if a link has a smaller MTU, the tell fails or the message is lost.
+    /// More than about 1450 bytes rarely works over the internet; over loopback every length does.
     pub mtu: usize,
-    /// Bytes that the kernel may hold for a reader that is late, as asked for; the kernel caps it without
-    /// a word. Default 2 MiB. What does not fit there is dropped by the kernel and not counted here.
+    /// Requested size of the kernel's receive buffer in bytes; the kernel may silently grant less. Default: 2
+    /// MiB. The kernel drops messages that do not fit, and they are not counted here.
     pub receive_buffer: usize,
-    /// Bytes that the kernel may hold on their way out, as asked for. Default 1 MiB. A tell waits while it
-    /// is full.
+    /// Requested size of the kernel's send buffer in bytes. Default: 1 MiB. A tell waits while it is full.
     pub send_buffer: usize,
-    /// Buffers of 64 KiB that one read of the socket fills at most, 1 to 4. Default 4.
+    /// Maximum number of 64 KiB buffers that one read of the socket fills, 1 to 4. Default: 4.
     ///
-    /// They are made as bursts need them: a quiet swarm has two. Messages of one read that nobody took yet
-    /// wait in this memory, and the socket is not read again before they are taken.
+    /// They are allocated when bursts need them: a quiet swarm has two. Messages of one read that were not
+    /// taken yet wait in this memory, and the socket is not read again until they are taken.
     pub read_buffers: usize,
-    /// Tells that wait at a time to leave together, at most. Default 256. One more makes them leave at once.
+    /// Maximum number of tells that wait to be sent together. Default: 256. One more tell sends them at once.
     pub combine: usize,
 }
 
@@ -59,5 +58,5 @@ impl UdpConfig {
     }
 }
 
-/// What an IPv4 datagram carries at most: 65,535 less the headers of IPv4 and UDP.
+/// Maximum payload of an IPv4 datagram: 65,535 minus the IPv4 and UDP headers.
 pub(super) const MAX_MTU: usize = 65_507;

@@ -1,7 +1,7 @@
-//! One segmented send out of many packets, wherever they lie.
+//! Sends many packets from separate buffers as one segmented send.
 //!
-//! Linux takes a list of pieces and cuts their sum into segments (`UDP_SEGMENT`), so nothing is joined first. Elsewhere
-//! the pieces are joined, for `quinn-udp` to send.
+//! Linux takes a list of buffers and cuts their concatenation into segments (`UDP_SEGMENT`), so they need not
+//! be joined first. On other systems the buffers are joined and sent by `quinn-udp`.
 
 use std::io;
 use std::net::SocketAddr;
@@ -11,13 +11,14 @@ use tokio::io::Interest;
 use super::outbound::Outgoing;
 use super::socket::Socket;
 
-/// Datagrams of one segmented send, at most.
+/// Maximum number of datagrams in one segmented send.
 pub(super) const MAX_SEGMENTS: usize = 64;
 
-/// Sends the datagrams of `run` as one: to `dst`, each of `segment` bytes, but for the last, which may be shorter.
+/// Sends the datagrams of `run` to `dst` as one segmented send. Each has `segment` bytes, except the last,
+/// which may be shorter.
 ///
 /// # Errors
-/// What the system says. Then none of them left.
+/// Returns the error of the operating system. In that case none of them was sent.
 #[cfg(any(target_os = "linux", target_os = "android"))]
 pub(super) fn send(socket: &Socket, dst: SocketAddr, segment: u16, run: &[Outgoing]) -> io::Result<()> {
     use socket2::{MsgHdr, SockAddr, SockRef};
@@ -41,7 +42,8 @@ pub(super) fn send(socket: &Socket, dst: SocketAddr, segment: u16, run: &[Outgoi
     }
 }
 
-/// The control message that asks for segments: `struct cmsghdr` (`cmsg(3)`) with a `u16`, padded to a word.
+/// Returns the control message that requests segmentation: `struct cmsghdr` (`cmsg(3)`) with a `u16`, padded
+/// to a word.
 #[cfg(any(target_os = "linux", target_os = "android"))]
 fn control(segment: u16) -> [u8; HEADER + size_of::<usize>()] {
     const SOL_UDP: i32 = 17;
@@ -55,11 +57,11 @@ fn control(segment: u16) -> [u8; HEADER + size_of::<usize>()] {
     control
 }
 
-/// A length, a level and a type.
+/// Length of a control message header: length, level and type.
 #[cfg(any(target_os = "linux", target_os = "android"))]
 const HEADER: usize = size_of::<usize>() + 2 * size_of::<i32>();
 
-/// The same where there are no lists.
+/// Fallback for systems without scatter-gather segmentation.
 #[cfg(not(any(target_os = "linux", target_os = "android")))]
 pub(super) fn send(socket: &Socket, dst: SocketAddr, segment: u16, run: &[Outgoing]) -> io::Result<()> {
     let joined: Vec<u8> = run

@@ -1,9 +1,9 @@
-//! Reads whole batches off the socket and cuts them into messages.
+//! Reads batches of datagrams from the socket and splits them into messages.
 //!
-//! A read fills buffers of 64 KiB, each with the datagrams that the kernel joined. A buffer that came back
-//! well filled is cut up without a copy and replaced by another, which is an earlier one again once all of its
-//! packets are dropped. What came in a buffer that is mostly empty is copied out, so that a small packet that
-//! someone keeps costs what it is long.
+//! A read fills buffers of 64 KiB, each with datagrams that the kernel coalesced (GRO). A buffer that is at
+//! least half full is split without a copy and replaced; it is reused once all of its packets are dropped.
+//! Datagrams in a mostly empty buffer are copied, so that a small packet that is kept for long does not keep
+//! a large buffer.
 
 use std::collections::VecDeque;
 use std::io::{self, IoSliceMut};
@@ -16,29 +16,29 @@ use quinn_udp::{BATCH_SIZE, RecvMeta};
 use super::addr::{Local, canonical};
 use super::socket::Socket;
 
-/// Bytes that the kernel joins into one buffer, at most.
+/// Maximum number of bytes that the kernel coalesces into one buffer.
 const BUFFER: usize = 1 << 16;
 
-/// A buffer that holds at least this much is handed out, not copied out.
+/// A buffer with at least this many bytes is split without a copy.
 const WELL_FILLED: usize = BUFFER / 2;
 
-/// Buffers that one read fills at most. More gain nothing: the kernel has joined datagrams into them already, and what
-/// is read should still be in the cache when it is looked at.
+/// Maximum number of buffers that one read fills. More bring no gain: the kernel has already coalesced
+/// datagrams into them, and the data should still be in the cache when it is processed.
 pub(super) const WIDEST: usize = if BATCH_SIZE < 4 { BATCH_SIZE } else { 4 };
 
-/// Buffers handed out that are remembered, to be taken again when their packets are gone.
+/// Number of lent buffers that are remembered for reuse.
 const REMEMBERED: usize = 32;
 
 #[derive(Debug)]
 pub(super) struct Inbound {
-    /// Messages of the last read that nobody took yet.
+    /// Messages of the last read that were not taken yet.
     ready: VecDeque<Message<SocketAddr>>,
-    /// Each of full length, which is kept so that it need not be zeroed for each read.
+    /// Each has its full length, so that it need not be zeroed for each read.
     buffers: Vec<BytesMut>,
-    /// What is left of buffers that were handed out.
+    /// Remainders of buffers whose contents were handed out.
     lent: VecDeque<BytesMut>,
     metas: [RecvMeta; WIDEST],
-    /// Buffers that the next read fills at most: twice those of the last one that filled all it had.
+    /// Number of buffers for the next read: doubled after a read that filled all buffers.
     width: usize,
     widest: usize,
 }
@@ -55,24 +55,24 @@ impl Inbound {
         }
     }
 
-    /// Messages that wait to be taken.
+    /// Returns the number of messages that wait.
     pub(super) fn waiting(&self) -> usize {
         self.ready.len()
     }
 
-    /// Takes the message that waits longest.
+    /// Takes the oldest message.
     pub(super) fn next(&mut self) -> Option<Message<SocketAddr>> {
         self.ready.pop_front()
     }
 
-    /// Takes up to `max` messages into `out`; returns how many.
+    /// Moves up to `max` messages to `out`; returns their number.
     pub(super) fn take(&mut self, out: &mut Vec<Message<SocketAddr>>, max: usize) -> usize {
         let count = self.ready.len().min(max);
         out.extend(self.ready.drain(..count));
         count
     }
 
-    /// Drops all that waits, and the buffers; returns how many messages it were.
+    /// Drops all waiting messages and the buffers; returns the number of messages.
     pub(super) fn clear(&mut self) -> usize {
         let waiting = std::mem::take(&mut self.ready).len();
         self.buffers = Vec::new();
@@ -98,21 +98,21 @@ impl Inbound {
         let filled = read == self.width;
         self.width =
             if filled { self.width * 2 } else { read + 1 }.clamp(NARROW.min(self.widest), self.widest);
-        // Elsewhere a read brings one message, whatever there is.
+        // On other systems a read returns one message, however many are waiting.
         Ok(!filled && cfg!(any(target_os = "linux", target_os = "android")))
     }
 
-    /// Cuts what was read into buffer `index` into messages.
+    /// Splits the contents of buffer `index` into messages.
     fn cut(&mut self, index: usize, local: &Local, counters: &Counters) {
         let (meta, buffer) = (&self.metas[index], &mut self.buffers[index]);
         let (src, dst) = (canonical(meta.addr), local.dst(meta.dst_ip));
         let len = meta.len.min(buffer.len());
-        // A stride of 0 is an empty datagram, which is a message, too.
+        // A stride of 0 is an empty datagram, which is a valid message.
         let stride = meta.stride.clamp(1, len.max(1));
         let count = len.div_ceil(stride).max(1);
         counters.received(count);
         if src.port() == 0 {
-            // Nobody can answer it: it does not come from a socket.
+            // A datagram with source port 0 cannot be answered: it was not sent by a socket.
             counters.dropped_many(Reason::Malformed, count);
             return;
         }
@@ -147,9 +147,10 @@ impl Inbound {
         self.lent.push_back(used);
     }
 
-    /// A buffer for reading: one that was lent and is free again, or a new one.
+    /// Returns a buffer for reading: a lent one that is free again, or a new one.
     fn fresh(&mut self) -> BytesMut {
-        // Readers drop packets in about the order in which they came, so the oldest is the one to ask.
+        // Readers drop packets roughly in the order of arrival, so the oldest buffer is the most likely to be
+        // free.
         if let Some(mut oldest) = self.lent.pop_front() {
             if oldest.try_reclaim(BUFFER) {
                 oldest.resize(BUFFER, 0);
@@ -161,6 +162,6 @@ impl Inbound {
     }
 }
 
-/// Buffers that a read has at least, where the configuration allows it: the second one tells whether the
+/// Minimum number of buffers of a read, where the configuration permits: the second buffer shows whether the
 /// socket was emptied.
 const NARROW: usize = 2;

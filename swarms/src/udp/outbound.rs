@@ -1,4 +1,4 @@
-//! Sends batches: datagrams that follow one another to one peer, and are equally long, leave as one.
+//! Sends batches: consecutive datagrams of equal length to one peer leave as one segmented send.
 
 use std::io;
 use std::net::SocketAddr;
@@ -9,16 +9,17 @@ use p2p::{BatchOutcome, Packet, Result};
 use super::gather::{self, MAX_SEGMENTS};
 use super::socket::{Reach, Socket, refusal};
 
-/// Bytes of one segmented send, at most: what an IPv6 packet carries less the headers of IPv6 and UDP.
+/// Maximum number of bytes of one segmented send: the maximum of an IPv6 packet minus the IPv6 and UDP
+/// headers.
 const MAX_SEND: usize = 65_535 - 48;
 
-/// A message on its way out: where to, in the socket's form, and what.
+/// A message to be sent: the destination in the form that the socket takes, and the payload.
 pub(super) type Outgoing = (SocketAddr, Packet);
 
-/// What sends of one swarm share.
+/// State that all sends of one swarm share.
 #[derive(Debug)]
 pub(super) struct Outbound {
-    /// Datagrams that the device cuts one send into at most; 1 once it turned out that it does not.
+    /// Maximum number of segments of one send; 1 once the device has shown that it does not segment.
     segments: AtomicUsize,
 }
 
@@ -33,7 +34,7 @@ impl Outbound {
     pub(super) fn send_one(socket: &Socket, dst: SocketAddr, payload: &[u8]) -> io::Result<()> {
         match socket.io.try_send_to(payload, dst) {
             Ok(_) => Ok(()),
-            // Not this datagram's fault: an earlier one was answered by an ICMP message.
+            // The error belongs to an earlier datagram, which was answered by an ICMP message.
             Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
                 socket.io.try_send_to(payload, dst).map(drop)
             }
@@ -41,8 +42,8 @@ impl Outbound {
         }
     }
 
-    /// Sends `batch` from its message `from` on, until all are gone or the socket takes no more, and says
-    /// to `done` for each message in turn what became of it. Returns the first one that is still to be sent.
+    /// Sends `batch` from index `from` until all messages are sent or the socket is not writable, and passes
+    /// the result of each message to `done`. Returns the index of the first message that is still to be sent.
     pub(super) fn send(
         &self,
         socket: &Socket,
@@ -57,7 +58,8 @@ impl Outbound {
             match (len > 1).then(|| send_run(socket, run)) {
                 Some(Ok(())) => done(len, Ok(())),
                 Some(Err(error)) if error.kind() == io::ErrorKind::WouldBlock => break,
-                // Alone, or one of them is at fault, or the device cannot segment: each on its own shows.
+                // A single datagram, or one of them is at fault, or the device cannot segment: sending each
+                // on its own shows which.
                 failed => {
                     let mut left = 0;
                     for (at, (dst, packet)) in run.iter().enumerate() {
@@ -78,7 +80,7 @@ impl Outbound {
                     {
                         tracing::info!(
                             layer = "udp",
-                            "this device does not segment: datagrams leave one by one"
+                            "the device does not support segmentation: datagrams are sent one at a time"
                         );
                         self.segments.store(1, Relaxed);
                     }
@@ -97,18 +99,18 @@ fn send_run(socket: &Socket, run: &[Outgoing]) -> io::Result<()> {
     let Some((dst, first)) = run.first() else {
         return Ok(());
     };
-    // Longer ones exceed what one send takes, and are alone in their run.
+    // A longer packet exceeds the limit of one send, and is alone in its run.
     gather::send(socket, *dst, first.len() as u16, run)
 }
 
-/// Whether an error may be that of a device that does not segment: EIO or EINVAL, on Linux and Android, which
-/// alone segment.
+/// Returns whether an error may come from a device that does not segment: EIO or EINVAL on Linux and Android,
+/// the only systems that segment.
 fn is_of_segmenting(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(5 | 22))
 }
 
-/// How many messages at the front of `batch` can leave as one segmented send: to one peer, of one length,
-/// but for the last, which may be shorter.
+/// Returns the number of messages at the front of `batch` that can leave as one segmented send: to one peer
+/// and of one length, except the last, which may be shorter.
 fn run_len(batch: &[Outgoing], max: usize) -> usize {
     let Some((dst, first)) = batch.first() else {
         return 0;
@@ -128,9 +130,9 @@ fn run_len(batch: &[Outgoing], max: usize) -> usize {
     run
 }
 
-/// Drops from `batch` what cannot be sent, and turns every destination into the socket's form.
+/// Removes messages that cannot be sent from `batch`, and converts every destination to the socket's form.
 pub(super) fn admit(batch: &mut Vec<Outgoing>, reach: Reach, mtu: usize, outcome: &mut BatchOutcome) {
-    // Most batches go to one peer, or to few in runs.
+    // Most batches go to one peer, or to few peers in runs.
     let mut last: Option<(SocketAddr, SocketAddr)> = None;
     batch.retain_mut(|(dst, packet)| {
         let to = packet.check(mtu).and_then(|()| match last {

@@ -1,4 +1,4 @@
-//! A bound socket, and what its errors mean to a sender.
+//! A bound socket, and the translation of its errors.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr, SocketAddrV6};
@@ -20,7 +20,7 @@ pub(super) struct Socket {
 impl Socket {
     pub(super) fn bind(addr: SocketAddr, config: &UdpConfig) -> Result<Self> {
         if Handle::try_current().is_err() {
-            let reason = "a UDP swarm is bound within a tokio runtime that drives I/O";
+            let reason = "a UDP swarm must be bound within a tokio runtime with I/O enabled";
             return Err(Error::invalid("place to bind", reason));
         }
         open(addr, config).map_err(Error::io("binding a UDP socket"))
@@ -32,7 +32,7 @@ fn open(addr: SocketAddr, config: &UdpConfig) -> io::Result<Socket> {
     if addr.ip() == IpAddr::V6(std::net::Ipv6Addr::UNSPECIFIED) {
         socket.set_only_v6(false)?;
     }
-    // Sizes are wishes: a system that grants less still works, it only drops or waits earlier.
+    // Buffer sizes are requests: with less, the system drops packets or blocks earlier, but still works.
     let _ = socket.set_recv_buffer_size(config.receive_buffer);
     let _ = socket.set_send_buffer_size(config.send_buffer);
     socket.bind(&addr.into())?;
@@ -42,7 +42,7 @@ fn open(addr: SocketAddr, config: &UdpConfig) -> io::Result<Socket> {
     Ok(Socket { io, state })
 }
 
-/// Which addresses a socket can send to.
+/// The address families that a socket can send to.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Reach {
     V4,
@@ -59,12 +59,13 @@ impl Reach {
         }
     }
 
-    /// The form of `dst` that the socket takes.
+    /// Returns `dst` in the form that the socket takes.
     ///
     /// # Errors
-    /// [`Error::Unreachable`] for what is no single node's address, or not of the socket's family.
+    /// Returns [`Error::Unreachable`] if `dst` is not the address of a single node, or not of the socket's
+    /// family.
     pub(crate) fn check(self, dst: &SocketAddr) -> Result<SocketAddr> {
-        // Most are plain addresses of one host: neither in 0.0.0.0/8 nor from 224.0.0.0 on.
+        // Fast path for ordinary unicast addresses: neither in 0.0.0.0/8 nor from 224.0.0.0 on.
         if let (SocketAddr::V4(to), Self::V4) = (dst, self)
             && (1..224).contains(&to.ip().octets()[0])
             && to.port() != 0
@@ -73,14 +74,18 @@ impl Reach {
         }
         let fail = |reason: &str| Err(Error::unreachable(dst, reason));
         if dst.port() == 0 {
-            return fail("nobody has port 0");
+            return fail("port 0 cannot receive");
         }
-        // An IPv4 address may come in its form within IPv6.
+        // An IPv4 address may be given in its IPv4-mapped IPv6 form.
         match (super::addr::canonical(*dst), self) {
-            (to, _) if to.ip().is_unspecified() => fail("the unspecified address is nobody's"),
-            (to, _) if to.ip().is_multicast() => fail("a message goes to one node, not to a multicast group"),
+            (to, _) if to.ip().is_unspecified() => {
+                fail("the unspecified address is not the address of a node")
+            }
+            (to, _) if to.ip().is_multicast() => {
+                fail("a message goes to one node: multicast is not supported")
+            }
             (SocketAddr::V4(to), _) if to.ip().is_broadcast() => {
-                fail("a message goes to one node, not to all of a network")
+                fail("a message goes to one node: broadcast is not supported")
             }
             (SocketAddr::V4(_), Self::V6) => fail("this socket is bound to an IPv6 address"),
             (SocketAddr::V6(_), Self::V4) => fail("this socket is bound to an IPv4 address"),
@@ -92,12 +97,12 @@ impl Reach {
     }
 }
 
-/// What a refusal by the operating system means to the sender of `size` bytes to `dst`.
+/// Translates an error of the operating system for the sender of `size` bytes to `dst`.
 pub(super) fn refusal(error: io::Error, dst: &SocketAddr, size: usize) -> Error {
     if is_too_long(&error) {
         return Error::unreachable(
             dst,
-            format!("a datagram of {size} bytes does not fit through the link: configure a smaller MTU"),
+            format!("a datagram of {size} bytes exceeds the MTU of the link: configure a smaller MTU"),
         );
     }
     match error.kind() {
@@ -115,8 +120,8 @@ pub(super) fn refusal(error: io::Error, dst: &SocketAddr, size: usize) -> Error 
     }
 }
 
-/// Whether a datagram was longer than the link takes. The number is that of Linux and Android; elsewhere
-/// the error keeps its own text.
+/// Returns whether a datagram exceeded the MTU of the link. The number is that of Linux and Android
+/// (EMSGSIZE); on other systems the error keeps its own text.
 fn is_too_long(error: &io::Error) -> bool {
     cfg!(any(target_os = "linux", target_os = "android")) && error.raw_os_error() == Some(90)
 }

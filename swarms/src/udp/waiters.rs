@@ -1,18 +1,18 @@
-//! Tasks that wait for a socket: each has a place of its own, and a wake-up that nobody takes is passed on.
+//! Queues tasks that wait for a socket, and passes unused wake-ups on.
 //!
-//! A tokio socket remembers one task for each direction. A [`Waiters`] is that task: it hands the wake-up on
-//! to one of those who wait, or to all of them.
+//! A tokio socket stores one waker for each direction. A [`Waiters`] is that waker: it forwards a wake-up to
+//! one waiting task, or to all of them.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Wake, Waker};
 
-/// Those who wait for one direction of a socket.
+/// The tasks that wait for one direction of a socket.
 #[derive(Debug, Default)]
 pub(super) struct Waiters {
     line: Mutex<Line>,
-    /// Length of the line, so that a caller who finds nobody waiting need not lock.
+    /// Length of the queue, so that a caller need not lock if no task waits.
     len: AtomicUsize,
 }
 
@@ -27,7 +27,7 @@ impl Waiters {
         self.line.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Wakes the one who has waited longest.
+    /// Wakes the task that has waited longest.
     pub(super) fn wake_one(&self) {
         if self.len.load(Relaxed) == 0 {
             return;
@@ -43,7 +43,7 @@ impl Waiters {
         }
     }
 
-    /// Wakes everyone.
+    /// Wakes all tasks.
     pub(super) fn wake_all(&self) {
         let woken = {
             let mut line = self.lock();
@@ -56,7 +56,7 @@ impl Waiters {
     }
 }
 
-/// What the socket wakes: one of the waiters. Whoever is served wakes the next.
+/// The waker that the socket calls: it wakes one task. A task that has been served wakes the next.
 impl Wake for Waiters {
     fn wake(self: Arc<Self>) {
         self.wake_one();
@@ -67,7 +67,7 @@ impl Wake for Waiters {
     }
 }
 
-/// One call's place in the line. Dropping it leaves the line; a wake-up that it had got goes to the next.
+/// The queue entry of one call. Dropping it removes the entry and passes a received wake-up on.
 #[derive(Debug)]
 pub(super) struct Waiter<'a> {
     waiters: &'a Waiters,
@@ -79,7 +79,7 @@ impl<'a> Waiter<'a> {
         Self { waiters, place: None }
     }
 
-    /// Waits to be woken through `waker`, at the place that it has already, or at the end of the line.
+    /// Registers `waker` at the existing entry, or at the end of the queue.
     pub(super) fn wait(&mut self, waker: &Waker) {
         let mut line = self.waiters.lock();
         let known = self.place;
@@ -98,7 +98,7 @@ impl<'a> Waiter<'a> {
 impl Drop for Waiter<'_> {
     fn drop(&mut self) {
         let Some(place) = self.place else { return };
-        // Nobody is in the line: not this call, which was woken, and nobody whom it would have to wake.
+        // The queue is empty: this call was woken, and there is no other task to wake.
         if self.waiters.len.load(Relaxed) == 0 {
             return;
         }
@@ -106,7 +106,7 @@ impl Drop for Waiter<'_> {
         line.wakers.retain(|(other, _)| *other != place);
         self.waiters.len.store(line.wakers.len(), Relaxed);
         drop(line);
-        // Whether this call was served, or was woken and then cancelled: there may be more for the next.
+        // Whether this call was served, or was woken and then cancelled: there may be more for the next task.
         self.waiters.wake_one();
     }
 }
