@@ -1,4 +1,22 @@
-//! Asks over any swarm of datagrams: each gets one answer or one error, whatever the medium loses or repeats.
+//! Asks over any datagram swarm: each ask gets one response or one error, whatever the medium loses or
+//! duplicates.
+//!
+//! The format is that of go-p2p's mbapp. The engine, [`p2p_protocols::ask`], retransmits requests, suppresses
+//! duplicates and reassembles long messages; this module drives it. Tells are fragmented, but not
+//! retransmitted.
+//!
+//! # Limits
+//! The queues are bounded by [`AskingConfig`], and the engine by [`ask::Config`]. At a bound the newest
+//! message is dropped and counted, and the newest request is rejected with
+//! [`Rejection::BUSY`](p2p::Rejection::BUSY).
+//!
+//! # Security
+//! Sources are as trustworthy as those of the swarm below. Over a medium with forged sources put this layer
+//! above [`p2pke`](crate::SwarmExt::p2pke).
+//!
+//! # Cancel safety
+//! Cancelling a receive loses nothing. Cancelling an ask frees its slot; the peer may have acted on the
+//! request.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,16 +36,16 @@ mod shared;
 
 use shared::{Shared, Slot};
 
-/// How long `close` waits for room for responses.
+/// How long `close` waits for room to send responses.
 const FAREWELL: Duration = Duration::from_secs(1);
 
-/// Bounds and times of an [`AskingSwarm`].
+/// Bounds and timeouts of an [`AskingSwarm`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct AskingConfig {
-    /// The MTU (default: 64 KiB; more takes more than 65,535 datagrams of the swarm below), how soon asks are
-    /// inquired after, and what is kept at most.
+    /// The MTU (default: 64 KiB; more needs more than 65,535 datagrams of the swarm below), the
+    /// retransmission times, and the bounds of what is kept.
     pub engine: ask::Config,
-    /// How long [`ask`](AskSwarm::ask) waits for an answer, at most 10 minutes. Default: 30 s, as go-p2p.
+    /// Timeout of [`ask`](AskSwarm::ask), at most 10 minutes. Default: 30 s, as in go-p2p.
     pub timeout: Duration,
     /// Messages that wait for this node's reader. At the limit one of the source with the most is dropped
     /// and counted.
@@ -35,8 +53,8 @@ pub struct AskingConfig {
     /// Requests that wait for this node's reader. At the limit an asker with the most gets
     /// [`Rejection::BUSY`](p2p::Rejection::BUSY) at once.
     pub asks: inbox::Limits,
-    /// Datagrams that are pulled from below at a time. More cost more memory while they are looked at, fewer
-    /// cost more calls. Default: 64.
+    /// Maximum number of datagrams that are received from below at a time. A larger number costs memory while
+    /// a batch is processed, a smaller one costs more calls. Default: 64.
     pub batch: usize,
 }
 
@@ -52,58 +70,58 @@ impl Default for AskingConfig {
     }
 }
 
-/// Asks, and tells of any length, over a swarm of datagrams, in the bytes of go-p2p's `mbapp`.
+/// A layer that adds asks, and tells of any length, to a datagram swarm, in go-p2p's `mbapp` format.
 ///
-/// See [`p2p_protocols::ask`] for what is done about loss and duplicates, and what a go-p2p peer sees of it. Tells
-/// that take several datagrams arrive if all of them do.
+/// [`p2p_protocols::ask`] describes how loss and duplicates are handled, and what a go-p2p peer observes.
+/// Tells that need several datagrams arrive if all of them do.
 ///
-/// Whoever waits in [`receive`](Swarm::receive), [`receive_ask`](AskSwarm::receive_ask) or [`ask`](AskSwarm::ask)
-/// pulls from below in its own task; of those who wait side by side one pulls for all. Once somebody has waited, a
-/// background task pulls while nobody does, or whoever should does not come: askers whose response was lost get it again,
-/// and a `receive` that is kept aside stalls no ask. What comes meanwhile waits in the inboxes of
-/// [`AskingConfig::messages`] and [`AskingConfig::asks`]. It needs a tokio runtime with time enabled; outside of one
-/// those calls fail with [`Error::Invalid`].
+/// A task that waits in [`receive`](Swarm::receive), [`receive_ask`](AskSwarm::receive_ask) or
+/// [`ask`](AskSwarm::ask) also receives from below; of several waiting tasks one receives for all. After the
+/// first call, a background task receives while no caller polls. So an asker whose response was lost gets it
+/// again, and a `receive` that is kept but not polled does not block asks. Messages that arrive meanwhile
+/// wait in the queues of [`AskingConfig::messages`] and [`AskingConfig::asks`]. These calls need a tokio
+/// runtime with time enabled; outside of one they fail with [`Error::Invalid`].
 ///
-/// Counters: `mbapp` counts tells, `mbapp-ask` requests, and `mbapp-datagram` what they are made of: its drops are
-/// datagrams that were dropped alone.
+/// Counters: `mbapp` counts tells, `mbapp-ask` requests, and `mbapp-datagram` their datagrams: its drops are
+/// datagrams that were dropped individually.
 #[derive(Debug)]
 pub struct AskingSwarm<A: Addr, S: Swarm<A>> {
     shared: Arc<Shared<A, S>>,
 }
 
 impl<A: Addr, S: Swarm<A>> AskingSwarm<A, S> {
-    /// Carries asks, and messages of up to `mtu` bytes, over `inner`.
+    /// Creates a layer over `inner` with asks and messages of up to `mtu` bytes.
     pub fn new(inner: S, mtu: usize) -> Self {
         let mut config = AskingConfig::default();
         config.engine.mtu = mtu;
         Self::with_config(inner, config)
     }
 
-    /// The same with other bounds and times.
+    /// Creates a layer with the given bounds and timeouts.
     pub fn with_config(inner: S, config: AskingConfig) -> Self {
         Self {
             shared: Arc::new(Shared::new(inner, config)),
         }
     }
 
-    /// The swarm below.
+    /// Returns the swarm below.
     pub fn inner(&self) -> &S {
         &self.shared.inner
     }
 
-    /// Bytes that are kept for others now: messages that are not whole, and replies.
+    /// Returns the number of bytes that are held for peers: incomplete messages and replies.
     pub fn held(&self) -> usize {
         self.shared.held()
     }
 
-    /// Asks as [`ask`](AskSwarm::ask) does, with a deadline of its own: at most 10 minutes.
+    /// Sends an ask as [`ask`](AskSwarm::ask) does, with its own timeout of at most 10 minutes.
     ///
     /// # Errors
-    /// Besides those of `ask`: [`Error::Limit`] if too many asks of this node are without an answer, and what the
-    /// swarm below says if the request cannot leave.
+    /// Returns the errors of `ask`, [`Error::Limit`] if too many asks of this node are in flight, and the
+    /// error of the swarm below if the request cannot be sent.
     ///
     /// # Cancel safety
-    /// A cancelled ask frees its slot; the other side may have acted on it.
+    /// A cancelled ask frees its slot; the peer may have acted on the request.
     pub async fn ask_within(&self, dst: &A, request: Packet, limit: Duration) -> Result<Packet> {
         let shared = &*self.shared;
         let slot = Arc::new(Slot::default());
@@ -151,8 +169,8 @@ impl<A: Addr, S: Swarm<A>> Swarm<A> for AskingSwarm<A, S> {
         self.shared.inner.visit_counters(visit);
     }
 
-    /// See [`Swarm::tell`]. After an error the message is never whole anywhere, although some of its datagrams may
-    /// have left.
+    /// Sends a message; see [`Swarm::tell`]. After an error the message is never delivered, although some of
+    /// its datagrams may have been sent.
     async fn tell(&self, dst: &A, packet: Packet) -> Result<()> {
         let shared = &*self.shared;
         let single = packet.len() <= shared.chunk;
@@ -198,7 +216,7 @@ impl<A: Addr, S: Swarm<A>> Swarm<A> for AskingSwarm<A, S> {
 
     async fn close(&self) {
         self.shared.close();
-        // Responses that were accepted, and wait for room below.
+        // Responses that were accepted and wait for room below.
         let _ = timeout(FAREWELL, self.shared.detached.idle()).await;
         self.shared.inner.close().await;
     }
@@ -232,7 +250,7 @@ impl<A: Addr, S: Swarm<A>> Drop for AskingSwarm<A, S> {
     }
 }
 
-/// An ask without an answer, given up when it is dropped.
+/// An ask in flight, cancelled when it is dropped.
 struct Pending<'a, A: Addr, S: Swarm<A>> {
     shared: &'a Shared<A, S>,
     id: AskId,

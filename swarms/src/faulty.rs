@@ -1,18 +1,23 @@
-//! A bad network as a layer: what is sent through it is lost, doubled, reordered, delayed, damaged or cut off.
+//! Simulates a bad network as a layer: messages sent through it are lost, duplicated, reordered, delayed,
+//! corrupted or cut off.
 //!
-//! Faults happen where a message is sent; receiving passes straight through. All choices follow from a seed
-//! ([`Faults`]): the nth message of a node meets the same fate in every run with the same settings. Times
-//! are kept by tokio's clock, to its precision of 1 ms, and exactly where that clock is paused. Without
-//! faults a message passes straight through: no copy, no allocation, no task.
+//! Faults apply where a message is sent; receiving passes through unchanged. All choices are derived from a
+//! seed ([`Faults`]): the nth message of a node has the same fate in every run with the same settings. Times
+//! follow tokio's clock with its precision of 1 ms, and are exact if that clock is paused. Without faults a
+//! message passes through without a copy, an allocation or a task.
 //!
-//! In the order in which a message meets them: a cut link, loss, the queue of a link with a rate, delay with
-//! jitter and hold-back, and damage; a duplicate is made behind the rate, and has a delay and damage of its
-//! own. On a layer that encrypts, damage is done to ciphertext below it and to plaintext above it.
+//! Faults apply in this order: a cut link, loss, the queue of a link with a rate limit, delay with jitter and
+//! hold-back, and corruption. A duplicate is created behind the rate limit, and has its own delay and
+//! corruption. Below an encrypting layer, ciphertext is corrupted, and above it plaintext.
 //!
-//! Asks are delayed and lost as messages are, but neither doubled nor damaged. A lost one fails with
-//! [`Error::TimedOut`] after [`FaultyConfig::ask_timeout`], as an ask on a medium with a deadline would.
+//! Asks are delayed and lost like messages, but neither duplicated nor corrupted. A lost ask fails with
+//! [`Error::TimedOut`] after [`FaultyConfig::ask_timeout`], as an ask with a timeout on a real medium would.
 //!
-//! Deliberately absent: faults on the way in. Give the same [`Faults`] to both ends instead.
+//! Deliberately absent: faults on receiving. Give the same [`Faults`] to both ends instead.
+//!
+//! # Limits
+//! The number and bytes of delayed messages are bounded per node and per link ([`FaultyConfig`]); further
+//! messages are dropped and counted as [`Reason::QueueFull`].
 
 mod delayed;
 mod faults;
@@ -36,13 +41,13 @@ pub use faults::{Faults, FaultyConfig};
 pub use plan::LinkFaults;
 use plan::{Bottleneck, Fate, Flight, Planner};
 
-/// A swarm on a bad medium.
+/// A layer that applies the faults of a medium.
 ///
-/// A tell that meets a fault is `Ok` and counted: at the sender, as [`Reason::Lost`],
+/// A tell that a fault affects returns `Ok`, and the drop is counted at the sender as [`Reason::Lost`],
 /// [`Reason::Partitioned`], [`Reason::QueueFull`] (no room to wait), [`Reason::Refused`] (the swarm below
-/// refused a delayed message or a duplicate) or [`Reason::Closed`]. So on each node, in the counters of `faulty`,
-/// `sent + duplicated = dropped +` [`in_flight`](Self::in_flight) `+` what was sent through the layer below.
-/// `faulty-ask` counts requests.
+/// refused a delayed message or a duplicate) or [`Reason::Closed`]. So on each node, in the counters of
+/// `faulty`, `sent + duplicated = dropped +` [`in_flight`](Self::in_flight) `+` the number of messages sent
+/// through the layer below. `faulty-ask` counts requests.
 ///
 /// Delays need a tokio runtime with its timer enabled.
 #[derive(Debug)]
@@ -57,20 +62,20 @@ pub struct FaultySwarm<A, S> {
     ask_counters: Counters,
 }
 
-/// What the fate of the next message depends on, besides the settings.
+/// The state that determines the fate of the next message, besides the settings.
 #[derive(Debug)]
 struct Choices<A> {
     planner: Planner,
     necks: HashMap<A, Bottleneck>,
-    /// The moment from which the bottlenecks count.
+    /// The instant from which the bottlenecks count time.
     start: Option<Instant>,
 }
 
-/// Links with a rate on which something is under way, at most; a message on a further one is dropped.
+/// Maximum number of rate-limited links with messages in flight; a message on a further link is dropped.
 const BUSY_LINKS: usize = 4096;
 
 impl<A: Addr, S: Swarm<A>> FaultySwarm<A, S> {
-    /// Puts `faults` on what is sent through `inner`.
+    /// Creates a layer that applies `faults` to messages sent through `inner`.
     pub fn new(inner: S, faults: Faults<A>) -> Self {
         Self {
             local: inner.local_addrs(),
@@ -88,26 +93,26 @@ impl<A: Addr, S: Swarm<A>> FaultySwarm<A, S> {
         }
     }
 
-    /// The swarm below.
+    /// Returns the swarm below.
     pub fn inner(&self) -> &S {
         &self.inner
     }
 
-    /// The settings of the medium.
+    /// Returns the settings of the medium.
     pub fn faults(&self) -> &Faults<A> {
         &self.faults
     }
 
-    /// How many messages are delayed at the moment.
+    /// Returns the number of messages that are currently delayed.
     pub fn in_flight(&self) -> usize {
         self.delayed.len()
     }
 
-    /// What the medium does to the next message, or why it drops it.
+    /// Decides the fate of the next message, or returns the reason for dropping it.
     fn decide(&self, dst: &A, len: usize) -> Result<(Flight, Option<Flight>), Reason> {
         let link = self.faults.link(&self.local, dst);
         let mut choices = self.choices.lock().unwrap_or_else(PoisonError::into_inner);
-        // A message that meets a cut takes its draws too, so that those behind it keep their fates.
+        // A message on a cut link also consumes its random draws, so that later messages keep their fates.
         let fate = choices.planner.fate(&link.unwrap_or_default(), len);
         let link = link.ok_or(Reason::Partitioned)?;
         let Fate::Sent { original, duplicate } = fate else {
@@ -133,7 +138,7 @@ impl<A: Addr, S: Swarm<A>> FaultySwarm<A, S> {
         Ok(())
     }
 
-    /// What `call` gives, unless this layer is closed before.
+    /// Returns the result of `call`, unless this layer is closed first.
     async fn unless_closed<T>(&self, call: impl Future<Output = Result<T>>) -> Result<T> {
         let closing = self.closing.notified();
         self.check_open()?;
@@ -144,7 +149,7 @@ impl<A: Addr, S: Swarm<A>> FaultySwarm<A, S> {
         }
     }
 
-    /// Sees to it that somebody delivers what is delayed.
+    /// Spawns the task that delivers delayed messages, if it does not run.
     fn ensure_task(&self) -> Result<()> {
         let mut task = self.task.lock().unwrap_or_else(PoisonError::into_inner);
         if task.as_ref().is_none_or(JoinHandle::is_finished) {
@@ -156,7 +161,7 @@ impl<A: Addr, S: Swarm<A>> FaultySwarm<A, S> {
         Ok(())
     }
 
-    /// Closes this layer, not the one below. Says whether messages are under way.
+    /// Closes this layer, not the swarm below. Returns whether messages are in flight.
     fn shut(&self) -> bool {
         let busy = self.delayed.close();
         self.closing.notify_waiters();
@@ -165,7 +170,8 @@ impl<A: Addr, S: Swarm<A>> FaultySwarm<A, S> {
 }
 
 impl<A: Addr> Choices<A> {
-    /// How long a message takes to cross the narrowest place on its way to `dst`; nothing if it cannot wait.
+    /// Returns the time that a message needs to cross the rate limit on its way to `dst`, or `None` if it
+    /// cannot be queued.
     fn cross(&mut self, link: &LinkFaults, dst: &A, len: usize) -> Option<Duration> {
         if link.rate == 0 {
             return Some(Duration::ZERO);
@@ -188,7 +194,7 @@ impl<A: Addr, S: Swarm<A>> FaultySwarm<A, S> {
         self.delayed.counters.delivered(count);
     }
 
-    /// Sends one copy of a message on its way.
+    /// Sends one copy of a message, now or later.
     async fn launch(&self, dst: &A, mut packet: Packet, flight: Flight) -> Result<()> {
         flight.damage(&mut packet);
         if flight.delay.is_zero() {
@@ -282,10 +288,10 @@ impl<A: Addr, S: Swarm<A>> Swarm<A> for FaultySwarm<A, S> {
         outcome.finish()
     }
 
-    /// Closes this layer at once, and the swarm below as soon as no message is delayed any more: after
-    /// [`FaultyConfig::linger`] at most, plus what handing them on takes.
+    /// Closes this layer at once, and the swarm below when no message is delayed any more: after at most
+    /// [`FaultyConfig::linger`], plus the time for sending them on.
     ///
-    /// What was told before is on its way, and arrives as if the node were still there.
+    /// Messages told before are in flight, and arrive as if the node still existed.
     async fn close(&self) {
         if self.shut() {
             if self.ensure_task().is_err() {
@@ -303,16 +309,16 @@ impl<A: Addr, S: Swarm<A>> Swarm<A> for FaultySwarm<A, S> {
     }
 }
 
-/// What a batch becomes, besides those messages that leave at once.
+/// The parts of a batch other than messages that are sent at once.
 struct Sorted<A> {
     /// Messages and duplicates that arrive later.
     held: Vec<(Instant, A, Packet)>,
-    /// Duplicates that leave at once.
+    /// Duplicates that are sent at once.
     copies: Vec<(A, Packet)>,
 }
 
 impl<A: Addr, S: Swarm<A>> FaultySwarm<A, S> {
-    /// Leaves in `batch` what leaves at once, and counts the rest.
+    /// Keeps the messages in `batch` that are to be sent at once, and counts the others.
     fn sort(&self, batch: &mut Vec<(A, Packet)>, outcome: &mut BatchOutcome) -> Sorted<A> {
         let counters = &self.delayed.counters;
         let now = Instant::now();
@@ -358,7 +364,7 @@ impl<A: Addr, S: Swarm<A>> FaultySwarm<A, S> {
         sorted
     }
 
-    /// Waits for as long as an ask is under way.
+    /// Waits while an ask is in flight.
     async fn travel(&self, time: Duration) -> Result<()> {
         if time.is_zero() {
             return Ok(());
@@ -385,7 +391,7 @@ impl<A: Addr, S: AskSwarm<A>> AskSwarm<A> for FaultySwarm<A, S> {
 
     /// Sends a request through the medium; see [`AskSwarm::ask`].
     ///
-    /// One that is lost, cut off or has no room fails with [`Error::TimedOut`] after
+    /// A request that is lost, cut off or finds the queue full fails with [`Error::TimedOut`] after
     /// [`FaultyConfig::ask_timeout`].
     async fn ask(&self, dst: &A, request: Packet) -> Result<Packet> {
         self.check(&request)?;

@@ -1,4 +1,4 @@
-//! The way up: pull from below, hand what came to the engine, and what comes of it to whom it belongs.
+//! The receive path: receives from below, feeds the engine, and delivers the resulting events.
 
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -13,19 +13,19 @@ use super::shared::{Asked, Shared, Slot, Want};
 use crate::driver::{PAUSE, Sleeper, Wants, found};
 use crate::inbox::{Extended, Inbox, Queued};
 
-/// One batch on its way up, and the room for the next.
+/// One received batch, with buffers that are reused for the next.
 struct Landing<A> {
     pulled: Vec<Message<A>>,
     events: Vec<Event<A>>,
-    /// What the one who drives wants itself, and has not got: that is not copied, and wakes nobody.
+    /// What the polling caller still wants for itself: such items are not copied and wake no other caller.
     own: Option<Wants<Want>>,
-    /// What is for others.
+    /// Number of messages for other callers.
     told: usize,
     asked: usize,
 }
 
 impl<A: Addr, S: Swarm<A>> Shared<A, S> {
-    /// Pulls from below and keeps the engine's time, until the swarm below is closed.
+    /// Receives from below and handles the engine's timeouts, until the swarm below is closed.
     async fn work(self: Arc<Self>) {
         let mut sleeper = Sleeper::default();
         let mut landing = Landing {
@@ -46,7 +46,7 @@ impl<A: Addr, S: Swarm<A>> Shared<A, S> {
                 }
                 Err(Error::Closed) => return self.close(),
                 Err(error) => {
-                    tracing::debug!(layer = self.datagrams.layer(), %error, "nothing can be received");
+                    tracing::debug!(layer = self.datagrams.layer(), %error, "receiving failed");
                     self.driver.fail(error);
                     sleep(PAUSE).await;
                 }
@@ -54,7 +54,7 @@ impl<A: Addr, S: Swarm<A>> Shared<A, S> {
         }
     }
 
-    /// Looks at what was pulled and at the alarm, and hands everything to whom it belongs. Never waits.
+    /// Processes received datagrams and expired timers, and delivers the results. Never waits.
     fn land(self: &Arc<Self>, landing: &mut Landing<A>) {
         let now = self.now();
         self.datagrams.received(landing.pulled.len());
@@ -89,7 +89,7 @@ impl<A: Addr, S: Swarm<A>> Shared<A, S> {
         self.driver.put(Want::Asked, std::mem::take(&mut landing.asked));
     }
 
-    /// Hands over what came of an event.
+    /// Delivers one event.
     fn deliver(self: &Arc<Self>, event: Event<A>, landing: &mut Landing<A>) {
         match event {
             Event::Told(message) => {
@@ -173,7 +173,7 @@ impl<A: Addr, S: Swarm<A>> Shared<A, S> {
                 self.asks.delivered(1);
                 return Ok(request);
             }
-            // Its asker has given up.
+            // The asker has given up.
             self.asks.dropped_at(Reason::Expired, &request.src);
         }
     }

@@ -1,8 +1,9 @@
-//! The way back of requests: while others wait to be served, responses wait for theirs, and leave together.
+//! The response path: responses to consecutive requests are sent together.
 //!
-//! Who serves one request after another would send a datagram at a time. So a response that is followed by requests
-//! waits for their responses; the last of them takes all along. A task that is spawned with the first one sends what waits
-//! as soon as it runs, in case that whoever serves turns to something else.
+//! A task that serves one request after another would send one datagram at a time. So while further requests
+//! wait to be served, a response waits for theirs, and the last one sends all of them. A task that is spawned
+//! with the first waiting response sends them as soon as it runs, in case the serving task does something
+//! else.
 
 use std::sync::{Arc, Weak};
 
@@ -13,10 +14,10 @@ use tokio::runtime::Handle;
 
 use super::shared::Shared;
 
-/// Datagrams of replies that wait for one another, at most.
+/// Maximum number of reply datagrams that wait for each other.
 const TOGETHER: usize = 64;
 
-/// The way back of one request. It does not keep the swarm alive.
+/// Returns the response of one request. It does not keep the swarm alive.
 pub(super) struct Reply<A: Addr, S: Swarm<A>> {
     shared: Weak<Shared<A, S>>,
     id: ServeId<A>,
@@ -31,8 +32,8 @@ impl<A: Addr, S: Swarm<A>> Reply<A, S> {
 
 #[async_trait]
 impl<A: Addr, S: Swarm<A>> Respond for Reply<A, S> {
-    /// Once the engine has the response it is kept, so that a responder that is cancelled here rejects nothing: the
-    /// asker gets the response when it inquires.
+    /// The engine keeps the response, so a responder that is cancelled here rejects nothing: the asker gets
+    /// the response when it retransmits the request.
     async fn respond(self: Box<Self>, response: Packet) -> Result<()> {
         let shared = self.shared.upgrade().ok_or(Error::Closed)?;
         shared.state().check_open()?;
@@ -41,7 +42,7 @@ impl<A: Addr, S: Swarm<A>> Respond for Reply<A, S> {
             return fits;
         }
         match datagrams.pop() {
-            // Alone, it leaves together with tells that are made at the same time.
+            // A single datagram is sent together with concurrent tells.
             Some((dst, datagram)) if datagrams.is_empty() => shared.inner.tell(&dst, datagram).await?,
             last => {
                 datagrams.extend(last);
@@ -60,7 +61,8 @@ impl<A: Addr, S: Swarm<A>> Respond for Reply<A, S> {
 }
 
 impl<A: Addr, S: Swarm<A>> Shared<A, S> {
-    /// Gives the engine the outcome of a request; returns what is to be sent, and whether the response fits.
+    /// Passes the result of a request to the engine; returns the datagrams to send, and whether the response
+    /// fits.
     fn answer(&self, id: &ServeId<A>, outcome: Result<Packet, Rejection>) -> (Vec<(A, Packet)>, Result<()>) {
         let now = self.now();
         let mut state = self.state();
@@ -74,7 +76,8 @@ impl<A: Addr, S: Swarm<A>> Shared<A, S> {
         (datagrams, fits)
     }
 
-    /// Keeps `datagrams` if others are to follow, and says so; if there are none to follow, adds those that were kept.
+    /// Stores `datagrams` if further responses are to follow, and returns true. Otherwise adds the stored
+    /// ones to `datagrams`.
     fn put_off(self: &Arc<Self>, datagrams: &mut Vec<(A, Packet)>) -> bool {
         let others_wait = !self.asked.is_empty();
         let mut state = self.state();
@@ -94,7 +97,7 @@ impl<A: Addr, S: Swarm<A>> Shared<A, S> {
         true
     }
 
-    /// Has the replies that wait sent, should nobody else do.
+    /// Spawns a task that sends the stored replies if no responder does.
     fn see_off(self: &Arc<Self>) {
         let shared = self.clone();
         let send = move || {

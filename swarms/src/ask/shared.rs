@@ -1,4 +1,4 @@
-//! What the callers of one swarm, its responders and its work share.
+//! State shared by the callers of one swarm, its responders and its driver.
 
 use std::collections::hash_map::RandomState;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -19,7 +19,7 @@ pub(super) struct Shared<A: Addr, S: Swarm<A>> {
     pub(super) inner: S,
     pub(super) config: AskingConfig,
     pub(super) mtu: usize,
-    /// Bytes of a message that one datagram carries.
+    /// Number of message bytes that one datagram carries.
     pub(super) chunk: usize,
     state: Mutex<State<A>>,
     pub(super) driver: Driver<Want>,
@@ -36,7 +36,7 @@ pub(super) struct Shared<A: Addr, S: Swarm<A>> {
 pub(super) struct State<A> {
     pub(super) engine: Engine<A>,
     slots: HashMap<AskId, Arc<Slot>>,
-    /// Replies that leave together.
+    /// Replies that are to be sent together.
     pub(super) replies: Vec<(A, Packet)>,
     closed: bool,
 }
@@ -53,7 +53,7 @@ pub(super) enum Want {
 #[derive(Debug)]
 pub(super) struct Asked<A> {
     pub(super) request: Request<A>,
-    /// When its asker gives up.
+    /// The time at which the asker gives up.
     pub(super) until: Duration,
 }
 
@@ -69,7 +69,7 @@ impl<A: Addr> Queued for Asked<A> {
     }
 }
 
-/// Where the outcome of one ask is left for its asker.
+/// Holds the result of one ask until the asker takes it.
 #[derive(Debug, Default)]
 pub(super) struct Slot(Mutex<Outcome>);
 
@@ -80,7 +80,7 @@ struct Outcome {
 }
 
 impl Slot {
-    /// Leaves the outcome; returns whom to wake.
+    /// Stores the result; returns the waker to call.
     pub(super) fn fill(&self, response: Result<Packet>) -> Option<Waker> {
         let mut outcome = self.outcome();
         outcome.response = Some(response);
@@ -98,7 +98,7 @@ impl Slot {
         } else {
             outcome.asker.replace(cx.waker().clone())
         };
-        // Only now: dropping a waker may run somebody's code.
+        // Only after the lock is released: dropping a waker may run foreign code.
         drop(outcome);
         drop(outdated);
         Poll::Pending
@@ -153,7 +153,7 @@ impl<A: Addr, S: Swarm<A>> Shared<A, S> {
         self.state().engine.held()
     }
 
-    /// Begins an ask whose outcome goes to `slot`; returns the datagrams to be sent for it.
+    /// Starts an ask whose result goes to `slot`; returns the datagrams to send.
     pub(super) fn begin(
         &self,
         dst: &A,
@@ -175,24 +175,24 @@ impl<A: Addr, S: Swarm<A>> Shared<A, S> {
         Ok((id, datagrams))
     }
 
-    /// Forgets an ask, if it is not over.
+    /// Cancels an ask, if it has not ended.
     pub(super) fn end(&self, id: AskId) {
         let mut state = self.state();
         state.engine.cancel(id);
         state.slots.remove(&id);
     }
 
-    /// Takes out the slot of an ask that is over, if its asker still waits.
+    /// Removes and returns the slot of an ended ask, if its asker still waits.
     pub(super) fn take_slot(&self, id: AskId) -> Option<Arc<Slot>> {
         self.state().slots.remove(&id)
     }
 
-    /// Makes sure that the alarm rings soon enough; says whether it must be set sooner.
+    /// Sets the timer if the engine's timeout is earlier; returns whether it was.
     pub(super) fn arm(&self, state: &mut State<A>) -> bool {
         self.alarm.set_sooner(state.engine.poll_timeout())
     }
 
-    /// Writes the header of a message that one datagram carries.
+    /// Writes the header of a message that fits into one datagram.
     pub(super) fn mark(&self, dst: &A, packet: Packet) -> Result<Packet> {
         let now = self.now();
         let mut state = self.state();
@@ -200,7 +200,8 @@ impl<A: Addr, S: Swarm<A>> Shared<A, S> {
         state.mark(now, dst, packet)
     }
 
-    /// Writes the headers of those messages of a batch that one datagram carries; takes out and returns the others.
+    /// Writes the headers of the messages in a batch that fit into one datagram; removes and returns the
+    /// others.
     pub(super) fn mark_batch(
         &self,
         batch: &mut Vec<(A, Packet)>,
@@ -229,7 +230,7 @@ impl<A: Addr, S: Swarm<A>> Shared<A, S> {
         long
     }
 
-    /// Takes a message apart.
+    /// Fragments a message.
     pub(super) fn split(&self, dst: &A, packet: Packet, out: &mut Vec<(A, Packet)>) -> Result<()> {
         let now = self.now();
         let mut state = self.state();
@@ -239,13 +240,13 @@ impl<A: Addr, S: Swarm<A>> Shared<A, S> {
         Ok(())
     }
 
-    /// Sends datagrams that only count together.
+    /// Sends datagrams that are useful only together.
     pub(super) async fn send(&self, datagrams: &mut Vec<(A, Packet)>) -> Result<()> {
         let sent = self.inner.tell_batch(datagrams).await;
         sent.map_err(|error| error.first)
     }
 
-    /// Sends what nobody waits for: at once, or in a task of its own if there is no room at the moment.
+    /// Sends datagrams that no caller awaits: at once, or in a task of its own while it waits for room.
     pub(super) fn send_detached(self: &Arc<Self>, mut datagrams: Vec<(A, Packet)>) {
         let count = datagrams.len();
         if count == 0 {
@@ -253,7 +254,7 @@ impl<A: Addr, S: Swarm<A>> Shared<A, S> {
         }
         let shared = self.clone();
         let sending = async move {
-            // What cannot be sent is lost as on the medium: peers inquire again.
+            // A failed send is a loss, as on the medium: peers retransmit.
             drop(shared.inner.tell_batch(&mut datagrams).await);
         };
         if let Err(reason) = self.detached.send(sending) {
@@ -261,12 +262,12 @@ impl<A: Addr, S: Swarm<A>> Shared<A, S> {
         }
     }
 
-    /// Fails everybody who waits, now and later. What was answered leaves, as far as there is room at once.
+    /// Fails all current and later calls. Stored responses are sent as far as there is room at once.
     pub(super) fn close(self: &Arc<Self>) {
         let mut state = self.state();
         state.closed = true;
         let replies = std::mem::take(&mut state.replies);
-        // Those who wait find out by the driver.
+        // Waiting callers are woken by the driver.
         let slots = std::mem::take(&mut state.slots);
         drop(state);
         drop(slots);
@@ -288,7 +289,7 @@ impl<A: Addr> State<A> {
 
     fn mark(&mut self, now: Now, dst: &A, packet: Packet) -> Result<Packet> {
         self.engine.tell(now, dst, packet)?;
-        // A message of one datagram makes one.
+        // A message of one datagram causes one transmit.
         Ok(self
             .engine
             .poll_transmit()

@@ -1,8 +1,18 @@
-//! A Chord ring as a swarm: nodes by their ids, records by their keys, over any swarm with asks.
+//! A Chord ring as a swarm: nodes by id and records by key, over any swarm with asks.
 //!
-//! The engine is [`p2p_protocols::chord`]; what an overlay does with it stands at [`overlay`](crate::overlay). Made, a node
-//! is a ring of its own: `join` it through the addresses below of one or more that are there. A node that goes for good
-//! should `leave`, so that what it keeps is handed over at once.
+//! The engine is [`p2p_protocols::chord`]; [`overlay`](crate::overlay) describes how messages are sent to
+//! ids. A new node is a ring of its own: `join` it through the addresses, in the swarm below, of one or more
+//! existing nodes. A node that shuts down permanently should `leave` first, which hands its records over.
+//!
+//! # Limits
+//! See [`ChordConfig`]: [`Config`] bounds the engine, [`OverlayConfig`] relaying and queues.
+//!
+//! # Security
+//! See [`overlay`](crate::overlay#security). A record is accepted only if the [`Validator`] accepts it; the
+//! default validator accepts none.
+//!
+//! # Cancel safety
+//! Dropping a [`ChordOperation`] cancels it.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,20 +32,20 @@ use crate::overlay::{
 /// A node of a Chord ring, over the swarm `S`; see the [module](self).
 pub type ChordSwarm<A, S> = OverlaySwarm<A, S, Engine<A>>;
 
-/// An operation of a [`ChordSwarm`].
+/// A running operation of a [`ChordSwarm`].
 pub type ChordOperation<A, S, T> = Operation<A, S, Engine<A>, T>;
 
-/// Bounds of the MTU below: the engine's shortest message, and a byte in front.
+/// Minimum MTU of the swarm below: the engine's minimum message length, and one byte of header.
 const MIN_INNER_MTU: usize = 1025;
 
-/// Bounds and rules of a [`ChordSwarm`].
+/// Configuration of a [`ChordSwarm`].
 pub struct ChordConfig {
-    /// The engine's. Its [`message`](Config::message) is cut down to what the swarm below carries, and ids are believed
-    /// where the identity is [`Identity::Unproven`], whatever it says.
+    /// Configuration of the engine. Its [`message`](Config::message) is reduced to the MTU of the swarm
+    /// below, and unproven ids are accepted if the identity is [`Identity::Unproven`], whatever it says.
     pub engine: Config,
-    /// The overlay's.
+    /// Configuration of the overlay.
     pub overlay: OverlayConfig,
-    /// Which records are good. Default: none.
+    /// Decides which records are valid. Default: none is.
     pub validator: Box<dyn Validator>,
 }
 
@@ -50,7 +60,7 @@ impl Default for ChordConfig {
 }
 
 impl ChordConfig {
-    /// Keeps records that this validator takes.
+    /// Sets the validator of records.
     #[must_use]
     pub fn validator(mut self, validator: impl Validator + 'static) -> Self {
         self.validator = Box::new(validator);
@@ -68,18 +78,19 @@ impl std::fmt::Debug for ChordConfig {
 }
 
 impl<A: Addr, S: AskSwarm<A>> ChordSwarm<A, S> {
-    /// A node over `inner` that keeps no records for others, with the default limits.
+    /// Creates a node over `inner` that stores no records for other nodes, with the default limits.
     ///
     /// # Errors
-    /// As [`with_config`](Self::with_config).
+    /// Returns the errors of [`with_config`](Self::with_config).
     pub fn new(inner: S, identity: Identity<'_>) -> Result<Self> {
         Self::with_config(inner, identity, ChordConfig::default())
     }
 
-    /// The same with other limits and rules.
+    /// Creates a node with the given configuration.
     ///
     /// # Errors
-    /// As [`OverlaySwarm::with_engine`].
+    /// Returns the errors of [`OverlaySwarm::with_engine`], and [`Error::Invalid`] if the MTU below is too
+    /// small.
     pub fn with_config(inner: S, identity: Identity<'_>, config: ChordConfig) -> Result<Self> {
         let ChordConfig {
             mut engine,
@@ -88,7 +99,7 @@ impl<A: Addr, S: AskSwarm<A>> ChordSwarm<A, S> {
         } = config;
         if inner.mtu() < MIN_INNER_MTU {
             let reason = format!(
-                "Chord needs an MTU of {MIN_INNER_MTU} bytes, and there are {}",
+                "Chord needs an MTU of at least {MIN_INNER_MTU} bytes below, and it is {}",
                 inner.mtu()
             );
             return Err(Error::invalid("inner swarm", reason));
@@ -104,13 +115,15 @@ impl<A: Addr, S: AskSwarm<A>> ChordSwarm<A, S> {
         })
     }
 
-    /// Joins the ring of the first of these nodes that takes this one in, by their addresses below. Comes to this node's
-    /// successor, as soon as that knows this node, so that others find it. It is tried
-    /// [`join_tries`](Config::join_tries) times before it fails.
+    /// Joins the ring of the first of these nodes (by their addresses below) that accepts this node.
+    ///
+    /// Resolves to this node's successor, once the successor knows this node, so that other nodes find it.
+    /// The join is tried [`join_tries`](Config::join_tries) times before it fails.
     ///
     /// # Errors
-    /// [`Error::Invalid`] without an address, [`Error::Limit`] with too many operations, [`Error::Closed`]. The operation's:
-    /// [`Error::Unreachable`] if none of them took this node in.
+    /// Returns [`Error::Invalid`] without an address, [`Error::Limit`] if too many operations run, and
+    /// [`Error::Closed`]. The operation returns [`Error::Unreachable`] if none of the nodes accepted this
+    /// node.
     pub fn join(&self, bootstraps: &[A]) -> Result<ChordOperation<A, S, Contact<A>>> {
         let take = |outcome| match ended("joining", outcome)? {
             Outcome::Joined(successor) => Ok(successor),
@@ -119,11 +132,12 @@ impl<A: Addr, S: AskSwarm<A>> ChordSwarm<A, S> {
         self.begin(|engine, now| engine.join(now, bootstraps), take)
     }
 
-    /// Finds the node that succeeds a key, and what it took to find it.
+    /// Looks up the successor of a key, with the cost of the lookup.
     ///
     /// # Errors
-    /// [`Error::Limit`] with too many operations, [`Error::Closed`]. The operation's: [`Error::Unreachable`] if none of those
-    /// who know the way answered, or the lookup has sent as many requests as it may.
+    /// Returns [`Error::Limit`] if too many operations run, and [`Error::Closed`]. The operation returns
+    /// [`Error::Unreachable`] if no node on the route answered, or the lookup has sent the maximum number of
+    /// requests.
     pub fn lookup(&self, key: PeerId) -> Result<ChordOperation<A, S, Found<A>>> {
         let take = |outcome| match ended("looking a key up", outcome)? {
             Outcome::Found(found) => Ok(found),
@@ -135,7 +149,7 @@ impl<A: Addr, S: AskSwarm<A>> ChordSwarm<A, S> {
     /// Fetches a record, if there is one.
     ///
     /// # Errors
-    /// As [`lookup`](Self::lookup).
+    /// Returns the errors of [`lookup`](Self::lookup).
     pub fn get(&self, key: PeerId) -> Result<ChordOperation<A, S, Option<Vec<u8>>>> {
         let take = |outcome| match ended("getting a record", outcome)? {
             Outcome::Value(value) => Ok(value),
@@ -144,13 +158,15 @@ impl<A: Addr, S: AskSwarm<A>> ChordSwarm<A, S> {
         self.begin(|engine, now| engine.get(now, key), take)
     }
 
-    /// Puts a record with its key's successor, which copies it to those after it. It is kept for `ttl`, rounded up to
-    /// seconds, as far as those who keep it allow. To keep it for longer put it again.
+    /// Stores a record at the successor of its key, which replicates it to the nodes after it.
+    ///
+    /// The record is kept for `ttl`, rounded up to seconds, as far as the limits of the storing nodes permit.
+    /// Put it again to extend that.
     ///
     /// # Errors
-    /// As [`lookup`](Self::lookup), [`Error::Invalid`] for a record that the validator does not take or that expires at
-    /// once, [`Error::MtuExceeded`] for one that is too long. The operation's: [`Error::Invalid`] if a better record stands
-    /// under the key.
+    /// Returns the errors of [`lookup`](Self::lookup), [`Error::Invalid`] for a record that the validator
+    /// rejects or that expires immediately, and [`Error::MtuExceeded`] for one that is too long. The
+    /// operation returns [`Error::Invalid`] if a better record exists under the key.
     pub fn put(&self, key: PeerId, value: &[u8], ttl: Duration) -> Result<ChordOperation<A, S, ()>> {
         let take = |outcome| match ended("putting a record", outcome)? {
             Outcome::Stored => Ok(()),
@@ -159,10 +175,11 @@ impl<A: Addr, S: AskSwarm<A>> ChordSwarm<A, S> {
         self.begin(|engine, now| engine.put(now, key, value, ttl), take)
     }
 
-    /// Hands this node's records to its successor and says goodbye to its neighbours. Close the swarm then.
+    /// Hands this node's records to its successor and announces the departure to its neighbours. Close the
+    /// swarm afterwards.
     ///
     /// # Errors
-    /// [`Error::Invalid`] if it is leaving already, [`Error::Closed`].
+    /// Returns [`Error::Invalid`] if the node is already leaving, and [`Error::Closed`].
     pub fn leave(&self) -> Result<ChordOperation<A, S, ()>> {
         let take = |outcome| match ended("leaving", outcome)? {
             Outcome::Left => Ok(()),
@@ -171,24 +188,24 @@ impl<A: Addr, S: AskSwarm<A>> ChordSwarm<A, S> {
         self.begin(Engine::leave, take)
     }
 
-    /// The nodes after this one on the ring, the next first.
+    /// Returns the nodes after this one on the ring, the nearest first.
     ///
     /// # Errors
-    /// [`Error::Closed`].
+    /// Returns [`Error::Closed`] if the swarm is closed.
     pub fn successors(&self) -> Result<Vec<Contact<A>>> {
         self.with(|engine, _| engine.successors().to_vec())
     }
 
-    /// The node before this one on the ring, if it is known.
+    /// Returns the node before this one on the ring, if it is known.
     ///
     /// # Errors
-    /// [`Error::Closed`].
+    /// Returns [`Error::Closed`] if the swarm is closed.
     pub fn predecessor(&self) -> Result<Option<Contact<A>>> {
         self.with(|engine, _| engine.predecessor().cloned())
     }
 }
 
-/// What an operation came to, or its error as a swarm's.
+/// Converts the result of an operation to the error type of swarms.
 fn ended<A>(doing: &'static str, ended: Result<Outcome<A>, OpError>) -> Result<Outcome<A>> {
     ended.map_err(|why| match why {
         OpError::Stale => Error::invalid("record", why.to_string()),
@@ -196,16 +213,16 @@ fn ended<A>(doing: &'static str, ended: Result<Outcome<A>, OpError>) -> Result<O
     })
 }
 
-/// The engine ended an operation as if it were another one.
+/// Returns the error for an outcome that belongs to another kind of operation.
 fn unexpected<A: std::fmt::Debug>(outcome: &Outcome<A>) -> Error {
     tracing::error!(
         layer = "chord",
         ?outcome,
-        "an outcome of another kind of operation"
+        "the outcome belongs to another kind of operation"
     );
     Error::invalid(
         "outcome",
-        "the operation ended like one of another kind, which is a fault of this library",
+        "the outcome belongs to another kind of operation, which is a bug of this library",
     )
 }
 

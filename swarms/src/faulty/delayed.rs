@@ -1,7 +1,7 @@
-//! Messages under way: held until their time comes, then handed to the swarm below.
+//! Messages in flight: held until they are due, then passed to the swarm below.
 //!
-//! Each is counted in [`UnderWay`] from when it is held to when it was handed on or dropped, and takes room of its link and
-//! of the node for as long.
+//! Each message is counted in [`UnderWay`], and occupies room of its link and of the node, until it was sent
+//! on or dropped.
 
 use std::cmp::Ordering;
 use std::collections::{BinaryHeap, HashMap};
@@ -18,30 +18,30 @@ use tokio::time::{Instant, sleep_until};
 use super::faults::{FaultyConfig, UnderWay};
 use crate::inbox::Limits;
 
-/// Messages of one node that are under way, and what became of all of its messages.
+/// The messages of one node that are in flight, and the counters of all of its messages.
 pub(super) struct Delayed<A> {
     limits: Limits,
     link_limits: Limits,
     linger: Duration,
     medium: Arc<UnderWay>,
     state: Mutex<State<A>>,
-    /// The same as in the state, for calls that need no lock.
+    /// The same value as in the state, for calls that do not lock.
     closed: AtomicBool,
-    /// The task has something new to look at.
+    /// Notifies the task that its next deadline may have changed.
     changed: Notify,
-    /// Nothing is under way any more.
+    /// Notifies waiters that nothing is in flight.
     idle: Notify,
     pub(super) counters: Counters,
 }
 
 struct State<A> {
     held: BinaryHeap<Held<A>>,
-    /// What is held, and what the task has taken out and not yet counted.
+    /// The messages that are held, and those that the task has taken but not yet counted.
     total: Load,
-    /// The same by destination; only links on which something is under way.
+    /// The same by destination; only links with messages in flight.
     links: HashMap<A, Load>,
     next: u64,
-    /// When everything is handed on, due or not; set by closing.
+    /// The time at which all messages are sent on, due or not; set by closing.
     deadline: Option<Instant>,
 }
 
@@ -53,13 +53,13 @@ struct Load {
 
 struct Held<A> {
     at: Instant,
-    /// Breaks ties: of what arrives at the same time the first sent is the first.
+    /// Breaks ties: of messages due at the same time the first sent comes first.
     order: u64,
     dst: A,
     packet: Packet,
 }
 
-/// The node was closed before these messages could be held: nothing was counted.
+/// The node was closed before these messages could be held; nothing was counted.
 pub(super) struct TooLate {
     pub(super) messages: usize,
 }
@@ -85,7 +85,7 @@ impl<A: Addr> Delayed<A> {
         }
     }
 
-    /// Holds messages until their time. Those for which there is no room are dropped and counted.
+    /// Holds messages until they are due. Messages without room are dropped and counted.
     pub(super) fn hold(
         &self,
         messages: impl ExactSizeIterator<Item = (Instant, A, Packet)>,
@@ -115,7 +115,7 @@ impl<A: Addr> Delayed<A> {
                 refused += 1;
             }
         }
-        // Under the lock, so that none is handed on before it is counted.
+        // Under the lock, so that no message is sent on before it is counted.
         self.medium.begin(held_now);
         let sooner = state.held.peek().map(|held| held.at) != first;
         drop(state);
@@ -128,7 +128,7 @@ impl<A: Addr> Delayed<A> {
         Ok(())
     }
 
-    /// Waits until nothing is under way.
+    /// Waits until nothing is in flight.
     pub(super) async fn emptied(&self) {
         loop {
             let idle = self.idle.notified();
@@ -139,7 +139,8 @@ impl<A: Addr> Delayed<A> {
         }
     }
 
-    /// Moves what is due into `batch`, and what room it takes into `leaving`; says when the next message is.
+    /// Moves due messages into `batch`, and the room that they occupy into `leaving`; returns when the next
+    /// message is due.
     fn take_due(&self, now: Instant, batch: &mut Vec<(A, Packet)>, leaving: &mut Vec<(A, usize)>) -> Next {
         let mut state = self.lock();
         let all = state.deadline.is_some_and(|deadline| deadline <= now);
@@ -158,8 +159,8 @@ impl<A: Addr> Delayed<A> {
 }
 
 impl<A> Delayed<A> {
-    /// Takes no more messages. Those under way are handed on when they are due, and all that are left after the time to
-    /// linger. Idempotent. Says whether something is under way.
+    /// Refuses further messages. Messages in flight are sent on when they are due, and the remaining ones
+    /// after the linger time. Idempotent. Returns whether messages are in flight.
     pub(super) fn close(&self) -> bool {
         let mut state = self.lock();
         if state.deadline.is_none() {
@@ -172,7 +173,7 @@ impl<A> Delayed<A> {
         busy
     }
 
-    /// Closes, drops what is held, and counts it. Idempotent.
+    /// Closes, drops the held messages, and counts them. Idempotent.
     pub(super) fn abandon(&self) {
         self.close();
         let mut state = self.lock();
@@ -180,7 +181,7 @@ impl<A> Delayed<A> {
         for held in &held {
             state.total = state.total.without(held.charge());
         }
-        // Nothing takes room any more.
+        // No message occupies room any more.
         state.links.clear();
         drop(state);
         self.counters.dropped_many(Reason::Closed, held.len());
@@ -193,7 +194,7 @@ impl<A> Delayed<A> {
         self.closed.load(atomic::Ordering::Acquire)
     }
 
-    /// How many messages are under way.
+    /// Returns the number of messages in flight.
     pub(super) fn len(&self) -> usize {
         self.lock().total.items
     }
@@ -204,7 +205,7 @@ impl<A> Delayed<A> {
 }
 
 impl<A: Addr> State<A> {
-    /// Takes room for a message on its link and in the node, if there is any.
+    /// Reserves room for a message on its link and in the node, if there is any.
     fn make_room(&mut self, held: &Held<A>, limits: &Limits, link_limits: &Limits) -> bool {
         let charge = held.charge();
         let Some(total) = self.total.with(charge, limits) else {
@@ -237,7 +238,7 @@ impl<A: Addr> State<A> {
 }
 
 impl Load {
-    /// With one more item of so many bytes, unless that is too much.
+    /// Returns the load with one more item of this many bytes, unless that exceeds the limits.
     fn with(self, charge: usize, limits: &Limits) -> Option<Self> {
         let more = Self {
             items: self.items + 1,
@@ -260,9 +261,9 @@ enum Next {
     Never,
 }
 
-/// Hands messages to `inner` when they are due, until closed and empty.
+/// Passes messages to `inner` when they are due, until closed and empty.
 ///
-/// It holds on to `inner` only while it sends, so that dropping the swarm frees what is below at once.
+/// It holds `inner` only while it sends, so that dropping the swarm frees the swarm below at once.
 pub(super) async fn deliver<A: Addr, S: Swarm<A>>(end: End<A>, inner: Weak<S>) {
     let delayed = &*end.0;
     let (mut batch, mut leaving) = (Vec::new(), Vec::new());
@@ -298,8 +299,8 @@ pub(super) async fn deliver<A: Addr, S: Swarm<A>>(end: End<A>, inner: Weak<S>) {
     }
 }
 
-/// Drops what is left where the task ends before its work does, or before it began: nothing would hand it on, and `close`
-/// waits for it.
+/// Drops the remaining messages if the task ends early or never starts: no other code would send them on, and
+/// `close` waits for that.
 pub(super) struct End<A>(pub(super) Arc<Delayed<A>>);
 
 impl<A> Drop for End<A> {
@@ -310,11 +311,11 @@ impl<A> Drop for End<A> {
     }
 }
 
-/// Messages that were taken out; dropped when they were handed on, or never will be.
+/// Messages that were taken out; dropped when they were sent on or never will be.
 struct Leaving<'a, A: Addr> {
     delayed: &'a Delayed<A>,
     messages: &'a mut Vec<(A, usize)>,
-    /// Why they are dropped, unless they were handed on.
+    /// The drop reason, unless the messages were sent on.
     dropped: Option<Reason>,
 }
 
@@ -345,7 +346,7 @@ impl<A> Held<A> {
 }
 
 impl<A> Ord for Held<A> {
-    /// The heap's greatest is the earliest.
+    /// Reversed, so that the greatest element of the heap is the earliest message.
     fn cmp(&self, other: &Self) -> Ordering {
         other.key().cmp(&self.key())
     }

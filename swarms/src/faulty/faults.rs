@@ -1,4 +1,4 @@
-//! The settings of a medium, held by the swarms on it and by whoever changes them.
+//! The settings of a medium, shared by its swarms and the code that changes them.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -13,24 +13,23 @@ use super::LinkFaults;
 use super::plan::Planner;
 use crate::inbox::Limits;
 
-/// Settings that last as long as the medium.
+/// Settings that are fixed for the lifetime of the medium.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct FaultyConfig {
-    /// What all choices follow from. Default: 0.
+    /// Seed of all choices. Default: 0.
     pub seed: u64,
-    /// What every link does that has no settings of its own. Default: nothing.
+    /// Faults of every link without settings of its own. Default: none.
     pub link: LinkFaults,
-    /// Messages that are delayed at a time in each node, at most. Further ones are dropped and counted as
+    /// Maximum number and bytes of delayed messages in each node. Further messages are dropped and counted as
     /// [`Reason::QueueFull`](p2p::Reason::QueueFull). Default: 16,384 messages, 32 MiB.
     pub delayed: Limits,
-    /// The same for each link: messages of a node to one destination. So one destination whose link is slow takes no room
-    /// from the others. Default: 4096 messages, 8 MiB.
+    /// The same for each link (the messages of a node to one destination), so that one slow link does not
+    /// take room from the others. Default: 4096 messages, 8 MiB.
     pub link_delayed: Limits,
-    /// How long [`close`](p2p::Swarm::close) waits for messages that are delayed. What is not due by then is handed on at
-    /// once, sooner than its link would. Default: 1 s.
+    /// How long [`close`](p2p::Swarm::close) waits for delayed messages. Messages that are not due by then
+    /// are sent on at once, earlier than their link would deliver them. Default: 1 s.
     pub linger: Duration,
-    /// After what time an ask that the medium lost fails with [`Error::TimedOut`](p2p::Error::TimedOut).
-    /// Default: 1 s.
+    /// Time after which a lost ask fails with [`Error::TimedOut`](p2p::Error::TimedOut). Default: 1 s.
     pub ask_timeout: Duration,
 }
 
@@ -55,25 +54,25 @@ impl Default for FaultyConfig {
     }
 }
 
-/// The faults of a medium, changeable while it runs.
+/// The faults of a medium, which can be changed while it is in use.
 ///
-/// Clones are the same medium. Give one to each [`FaultySwarm`](super::FaultySwarm) on it, and keep one to change it: a change
-/// holds for what is sent from then on, and leaves alone what is under way. A link leads from any one of the
-/// sender's [`local_addrs`](p2p::Swarm::local_addrs) to the address that is told. Settings grow only by what
-/// is set here, never by what is sent.
+/// Clones refer to the same medium. Give one to each [`FaultySwarm`](super::FaultySwarm) on it, and keep one
+/// to change it: a change applies to messages sent from then on, not to those in flight. A link leads from
+/// any of the sender's [`local_addrs`](p2p::Swarm::local_addrs) to the destination address. The settings grow
+/// with calls of this type only, never with messages.
 pub struct Faults<A>(Arc<Shared<A>>);
 
 struct Shared<A> {
     config: FaultyConfig,
-    /// Whether there is anything to look up.
+    /// Whether any fault is set.
     active: AtomicBool,
     settings: Mutex<Settings<A>>,
-    /// Swarms made so far: each has its own stream of choices.
+    /// Number of swarms created so far: each has its own random stream.
     nodes: AtomicU64,
     under_way: Arc<UnderWay>,
 }
 
-/// How many messages are delayed on a medium, over all swarms on it.
+/// The number of delayed messages on a medium, over all of its swarms.
 #[derive(Debug, Default)]
 pub(super) struct UnderWay {
     count: AtomicUsize,
@@ -93,7 +92,7 @@ impl UnderWay {
 
     async fn settled(&self) {
         loop {
-            // Whoever ends the last one from here on wakes this.
+            // From here on the end of the last message wakes this task.
             let none = self.none.notified();
             if self.count.load(Ordering::Acquire) == 0 {
                 return;
@@ -117,10 +116,10 @@ struct Link {
 }
 
 impl<A: Addr> Faults<A> {
-    /// A medium with these settings.
+    /// Creates a medium with these settings.
     ///
     /// # Errors
-    /// [`Error::Invalid`](p2p::Error::Invalid) as [`LinkFaults::check`] has it.
+    /// Returns [`Error::Invalid`](p2p::Error::Invalid) under the conditions of [`LinkFaults::check`].
     pub fn new(config: FaultyConfig) -> Result<Self> {
         config.link.check()?;
         Ok(Self(Arc::new(Shared {
@@ -135,7 +134,7 @@ impl<A: Addr> Faults<A> {
         })))
     }
 
-    /// A medium that does nothing yet, with choices that follow from `seed`.
+    /// Creates a medium without faults whose choices are derived from `seed`.
     pub fn seeded(seed: u64) -> Self {
         let config = FaultyConfig {
             seed,
@@ -144,43 +143,45 @@ impl<A: Addr> Faults<A> {
         Self::new(config).unwrap_or_else(|_| unreachable!("a link without faults is valid"))
     }
 
-    /// Sets what every link does that has no settings of its own.
+    /// Sets the faults of every link without settings of its own.
     ///
     /// # Errors
-    /// [`Error::Invalid`](p2p::Error::Invalid) as [`LinkFaults::check`] has it; nothing changed.
+    /// Returns [`Error::Invalid`](p2p::Error::Invalid) under the conditions of [`LinkFaults::check`]; nothing
+    /// is changed.
     pub fn set_all(&self, faults: LinkFaults) -> Result<()> {
         faults.check()?;
         self.change(|settings| settings.link = faults);
         Ok(())
     }
 
-    /// Sets what the link from `src` to `dst` does.
+    /// Sets the faults of the link from `src` to `dst`.
     ///
     /// # Errors
-    /// [`Error::Invalid`](p2p::Error::Invalid) as [`LinkFaults::check`] has it; nothing changed.
+    /// Returns [`Error::Invalid`](p2p::Error::Invalid) under the conditions of [`LinkFaults::check`]; nothing
+    /// is changed.
     pub fn set_link(&self, src: &A, dst: &A, faults: LinkFaults) -> Result<()> {
         faults.check()?;
         self.change(|settings| settings.link(src, dst).faults = Some(faults));
         Ok(())
     }
 
-    /// Lets the link from `src` to `dst` do what all others do.
+    /// Removes the settings of the link from `src` to `dst`: the default faults apply again.
     pub fn reset_link(&self, src: &A, dst: &A) {
         self.change(|settings| settings.link(src, dst).faults = None);
     }
 
-    /// Cuts the way from `src` to `dst`, that way only: what is told there is dropped and counted as
+    /// Cuts the link from `src` to `dst` in this direction: messages sent there are dropped and counted as
     /// [`Reason::Partitioned`](p2p::Reason::Partitioned).
     pub fn cut(&self, src: &A, dst: &A) {
         self.change(|settings| settings.link(src, dst).cut = true);
     }
 
-    /// Opens the way from `src` to `dst` again, with the settings that it had.
+    /// Restores the link from `src` to `dst`, with its former settings.
     pub fn mend(&self, src: &A, dst: &A) {
         self.change(|settings| settings.link(src, dst).cut = false);
     }
 
-    /// Cuts both ways between every one of `left` and every one of `right`.
+    /// Cuts both directions between every address in `left` and every address in `right`.
     pub fn partition(&self, left: &[A], right: &[A]) {
         self.change(|settings| {
             for one in left {
@@ -192,7 +193,7 @@ impl<A: Addr> Faults<A> {
         });
     }
 
-    /// Opens all ways again, each with the settings that it had.
+    /// Restores all links, with their former settings.
     pub fn heal(&self) {
         self.change(|settings| {
             for link in settings.links.values_mut().flat_map(HashMap::values_mut) {
@@ -201,10 +202,10 @@ impl<A: Addr> Faults<A> {
         });
     }
 
-    /// Waits until no message is delayed, at any node: each was handed to the swarm below its layer, or dropped.
+    /// Waits until no message is delayed at any node: each was passed to the swarm below or dropped.
     ///
     /// # Cancel safety
-    /// It changes nothing.
+    /// Cancelling has no effect.
     pub async fn settled(&self) {
         self.0.under_way.settled().await;
     }
@@ -217,17 +218,17 @@ impl<A: Addr> Faults<A> {
         &self.0.config
     }
 
-    /// Whether any message needs a look at all.
+    /// Returns whether any fault is set.
     pub(super) fn is_active(&self) -> bool {
         self.0.active.load(Ordering::Acquire)
     }
 
-    /// The choices of the next swarm on this medium.
+    /// Returns the random choices of the next swarm on this medium.
     pub(super) fn planner(&self) -> Planner {
         Planner::new(self.0.config.seed, self.0.nodes.fetch_add(1, Ordering::Relaxed))
     }
 
-    /// What the link from whoever has the addresses `local` to `dst` does; nothing if it is cut.
+    /// Returns the faults of the link from a node with the addresses `local` to `dst`; `None` if it is cut.
     pub(super) fn link(&self, local: &[A], dst: &A) -> Option<LinkFaults> {
         let settings = self.lock();
         let Some(links) = settings.links.get(dst) else {

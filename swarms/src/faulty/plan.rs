@@ -1,4 +1,4 @@
-//! Decides what becomes of a message: chance and arithmetic, no clock and no queue.
+//! Decides the fate of a message: random choices and arithmetic, without a clock or a queue.
 
 use std::time::Duration;
 
@@ -6,28 +6,28 @@ use p2p::{Error, Result};
 use rand::rngs::ChaCha8Rng;
 use rand::{RngExt, SeedableRng};
 
-/// What a link does to the messages that cross it. The default does nothing.
+/// Faults of a link. The default has none.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct LinkFaults {
     /// Probability that a message is lost.
     pub loss: f64,
-    /// Probability that a message arrives twice, each time with a delay of its own.
+    /// Probability that a message arrives twice, each copy with its own delay.
     pub duplicate: f64,
-    /// Probability that a message is held back for [`reorder_by`](Self::reorder_by), so that those sent
-    /// meanwhile overtake it.
+    /// Probability that a message is held back for [`reorder_by`](Self::reorder_by), so that later messages
+    /// overtake it.
     pub reorder: f64,
-    /// Probability that one bit of a message is flipped. An empty message has none.
+    /// Probability that one bit of a message is flipped. An empty message has no bits.
     pub corrupt: f64,
-    /// Time that every message takes.
+    /// Delay of every message.
     pub delay: Duration,
-    /// Time that it takes in addition: evenly distributed from 0 to this.
+    /// Additional delay, uniformly distributed between 0 and this value.
     pub jitter: Duration,
     /// How long a reordered message is held back. Default: 10 ms.
     pub reorder_by: Duration,
     /// Bytes per second, or 0 for no limit. Messages cross one after the other, each in `len / rate`.
     pub rate: u64,
-    /// Bytes that may wait to cross when there is a rate; a message that would exceed them is dropped and
-    /// counted as [`Reason::QueueFull`](p2p::Reason::QueueFull), unless the link is idle. Default: 256 KiB.
+    /// Bytes that may wait to cross a link with a rate. A message that exceeds it is dropped and counted as
+    /// [`Reason::QueueFull`](p2p::Reason::QueueFull), unless the link is idle. Default: 256 KiB.
     pub rate_queue: usize,
 }
 
@@ -47,11 +47,11 @@ impl Default for LinkFaults {
     }
 }
 
-/// The longest delay, jitter or hold-back of a link.
+/// Maximum delay, jitter or hold-back of a link.
 const LONGEST: Duration = Duration::from_hours(1);
 
 impl LinkFaults {
-    /// Whether messages cross unchanged and at once.
+    /// Returns whether messages cross unchanged and at once.
     pub fn is_none(&self) -> bool {
         let chances = [self.loss, self.duplicate, self.reorder, self.corrupt];
         chances.iter().all(|chance| *chance <= 0.0)
@@ -60,8 +60,10 @@ impl LinkFaults {
             && self.rate == 0
     }
 
+    /// Checks the values.
+    ///
     /// # Errors
-    /// [`Error::Invalid`] for a probability that is not between 0 and 1, and for times over an hour.
+    /// Returns [`Error::Invalid`] for a probability that is not between 0 and 1, and for times over an hour.
     pub fn check(&self) -> Result<()> {
         let chances = [
             ("loss", self.loss),
@@ -95,7 +97,7 @@ impl LinkFaults {
     }
 }
 
-/// What becomes of one message.
+/// The fate of one message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Fate {
     Lost,
@@ -109,12 +111,12 @@ pub(super) enum Fate {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Flight {
     pub(super) delay: Duration,
-    /// Which bit is flipped.
+    /// Index of the bit to flip.
     pub(super) corrupt: Option<usize>,
 }
 
 impl Flight {
-    /// Flips the bit that the medium flips.
+    /// Flips the bit that the medium corrupts.
     pub(super) fn damage(self, payload: &mut [u8]) {
         if let Some(bit) = self.corrupt
             && let Some(byte) = payload.get_mut(bit / 8)
@@ -126,22 +128,22 @@ impl Flight {
 
 /// Draws the fates of one node's messages.
 ///
-/// A fate depends on the seed, on the settings and on how many messages came before, and each takes the
-/// same number of draws: to change one setting changes no other choice.
+/// A fate depends on the seed, the settings, and the number of earlier messages. Each fate takes the same
+/// number of draws, so changing one setting changes no other choice.
 #[derive(Debug)]
 pub(super) struct Planner {
     rng: ChaCha8Rng,
 }
 
 impl Planner {
-    /// The `node`th stream of choices that belongs to `seed`.
+    /// Creates the random stream of the `node`th node for `seed`.
     pub(super) fn new(seed: u64, node: u64) -> Self {
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
         rng.set_stream(node);
         Self { rng }
     }
 
-    /// The fate of the next message, of `len` bytes.
+    /// Returns the fate of the next message, of `len` bytes.
     pub(super) fn fate(&mut self, link: &LinkFaults, len: usize) -> Fate {
         let lost = self.happens(link.loss);
         let duplicated = self.happens(link.duplicate);
@@ -174,22 +176,23 @@ impl Planner {
         }
     }
 
-    /// Never for 0, always for 1.
+    /// Returns true with the given probability: never for 0, always for 1.
     fn happens(&mut self, chance: f64) -> bool {
         self.rng.random::<f64>() < chance
     }
 }
 
-/// The narrowest place of a link: messages cross it one after the other.
+/// The rate limit of a link: messages cross it one after the other.
 ///
-/// Time is counted from any fixed moment.
+/// Time is counted from any fixed instant.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Bottleneck {
     free_at: Duration,
 }
 
 impl Bottleneck {
-    /// How long after `now` a message of `len` bytes has crossed, or nothing if too much waits already.
+    /// Returns the time after `now` at which a message of `len` bytes has crossed, or `None` if too many
+    /// bytes wait already.
     pub(super) fn cross(&mut self, link: &LinkFaults, len: usize, now: Duration) -> Option<Duration> {
         if link.rate == 0 {
             return Some(Duration::ZERO);
@@ -207,7 +210,7 @@ impl Bottleneck {
         Some(busy + takes)
     }
 
-    /// Whether nothing is on its way, so that this may be forgotten.
+    /// Returns whether nothing is crossing, so that this can be removed.
     pub(super) fn is_idle(&self, now: Duration) -> bool {
         self.free_at <= now
     }
@@ -240,7 +243,7 @@ mod tests {
     }
 
     #[test]
-    fn a_seed_gives_the_same_fates_again_and_another_gives_others() {
+    fn equal_seeds_give_equal_fates_and_different_seeds_different_ones() {
         let link = rough();
         assert_eq!(fates(SEED, 0, &link, 100), fates(SEED, 0, &link, 100));
         assert_ne!(fates(SEED, 0, &link, 100), fates(SEED, 1, &link, 100));
@@ -248,7 +251,7 @@ mod tests {
     }
 
     #[test]
-    fn a_seed_means_the_same_on_every_machine_and_in_every_version() {
+    fn a_seed_has_the_same_fates_on_every_machine_and_in_every_version() {
         let lost: String = fates(SEED, 0, &rough(), 40)
             .iter()
             .map(|fate| if *fate == Fate::Lost { 'x' } else { '.' })
@@ -257,7 +260,7 @@ mod tests {
     }
 
     #[test]
-    fn to_change_one_setting_changes_no_other_choice() {
+    fn changing_one_setting_changes_no_other_choice() {
         let link = rough();
         let lossless = LinkFaults { loss: 0.0, ..link };
         let late = LinkFaults {
@@ -275,7 +278,7 @@ mod tests {
     }
 
     #[test]
-    fn faults_happen_as_often_as_they_should() {
+    fn faults_occur_with_their_probability() {
         const COUNT: u32 = 20_000;
         let link = rough();
         let (mut lost, mut duplicated, mut reordered, mut corrupted, mut copies) = (0, 0, 0, 0, 0);
@@ -292,7 +295,7 @@ mod tests {
                 let mut extra = flight
                     .delay
                     .checked_sub(link.delay)
-                    .expect("the delay is a floor");
+                    .expect("the delay is the minimum");
                 if extra > link.jitter {
                     reordered += 1;
                     extra = extra.saturating_sub(link.reorder_by);
@@ -323,7 +326,7 @@ mod tests {
     }
 
     #[test]
-    fn chance_0_is_never_and_chance_1_always() {
+    fn probability_0_is_never_and_probability_1_is_always() {
         for fate in fates(SEED, 0, &LinkFaults::default(), 1000) {
             let original = Flight {
                 delay: Duration::ZERO,
@@ -369,7 +372,7 @@ mod tests {
     }
 
     #[test]
-    fn damage_flips_one_bit() {
+    fn corruption_flips_one_bit() {
         let mut payload = [0u8; 100];
         Flight {
             delay: Duration::ZERO,
@@ -387,12 +390,12 @@ mod tests {
                 0
             ),
             Planner::new(SEED, 0).fate(&LinkFaults::default(), 0),
-            "an empty message has no bit"
+            "an empty message has no bits"
         );
     }
 
     #[test]
-    fn a_bottleneck_passes_its_rate_and_holds_its_queue() {
+    fn a_rate_limited_link_passes_its_rate_and_bounds_its_queue() {
         let link = LinkFaults {
             rate: 1000,
             rate_queue: 250,
@@ -403,18 +406,22 @@ mod tests {
         assert!(neck.is_idle(ms(0)));
         assert_eq!(neck.cross(&link, 100, ms(0)), Some(ms(100)));
         assert_eq!(neck.cross(&link, 100, ms(0)), Some(ms(200)));
-        assert_eq!(neck.cross(&link, 100, ms(0)), None, "200 wait, 250 may");
+        assert_eq!(
+            neck.cross(&link, 100, ms(0)),
+            None,
+            "200 bytes wait, the limit is 250"
+        );
         assert_eq!(neck.cross(&link, 50, ms(0)), Some(ms(250)));
         assert_eq!(
             neck.cross(&link, 100, ms(100)),
             Some(ms(250)),
-            "100 crossed meanwhile"
+            "100 bytes have crossed meanwhile"
         );
         assert!(!neck.is_idle(ms(349)) && neck.is_idle(ms(350)));
         assert_eq!(
             neck.cross(&link, 1000, ms(400)),
             Some(ms(1000)),
-            "an idle link takes any message"
+            "an idle link accepts a message of any length"
         );
     }
 }

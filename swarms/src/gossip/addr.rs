@@ -1,4 +1,5 @@
-//! `topic` and `topic@peer`: what is told to all who want a topic, and whom a message of it came from.
+//! Addresses of gossip swarms: `topic` for all subscribers of a topic, and `topic@peer` for the source of a
+//! message.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -8,53 +9,53 @@ use p2p_protocols::gossipsub::Topic;
 
 /// An address of a gossip network over a swarm with addresses `A`.
 ///
-/// Its text is the topic, and the peer, if there is one, behind an `@`. In topics, `@` is written `%40` and `%` is
-/// written `%25`; peers may contain what they want.
+/// Its text is the topic, followed by `@` and the peer, if there is one. In topics, `@` is escaped as `%40`
+/// and `%` as `%25`; the text of the peer is not escaped.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct GossipAddr<A> {
     /// The topic.
     pub topic: Topic,
-    /// One node of it; without, all who subscribed.
+    /// One node of the topic; `None` addresses all subscribers.
     pub at: Option<Place<A>>,
 }
 
-/// One node of a gossip network.
+/// A node of a gossip network.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Place<A> {
-    /// Who signs messages with the key of this id.
+    /// The node that signs messages with the key of this id.
     Author(PeerId),
-    /// Where messages are not signed: the neighbour that passed one on, which may not be its author.
+    /// Where messages are not signed: the neighbour that forwarded the message, which may not be its author.
     Neighbour(A),
 }
 
 impl<A> GossipAddr<A> {
-    /// All who subscribed to a topic.
+    /// Creates the address of all subscribers of a topic.
     pub fn topic(topic: &str) -> Self {
         let topic = Topic::from(topic);
         Self { topic, at: None }
     }
 
-    /// One node of a topic.
+    /// Creates the address of one node in a topic.
     pub fn at(topic: Topic, place: Place<A>) -> Self {
         let at = Some(place);
         Self { topic, at }
     }
 
-    /// Parses an address whose topic has at most `max` bytes, and whose peer `parse_place` parses.
+    /// Parses an address whose topic has at most `max` bytes; `parse_place` parses the peer.
     ///
     /// # Errors
-    /// [`Error::InvalidAddr`], whose position is one in the whole of `text`.
+    /// Returns [`Error::InvalidAddr`] with a position in the whole of `text`.
     pub fn parse(text: &str, max: usize, parse_place: impl FnOnce(&str) -> Result<Place<A>>) -> Result<Self> {
         let (name, place) = match text.split_once('@') {
             Some((name, place)) => (name, Some(place)),
             None => (text, None),
         };
         let topic = unescape(name).map_err(|at| {
-            let reason = "a % in a topic is followed by 25 (for %) or 40 (for @)";
+            let reason = "a % in a topic must be followed by 25 (for %) or 40 (for @)";
             Error::addr(text, at, reason)
         })?;
         if topic.is_empty() || topic.len() > max {
-            let reason = format!("a topic has 1 to {max} bytes, this one has {}", topic.len());
+            let reason = format!("a topic must have 1 to {max} bytes, this one has {}", topic.len());
             return Err(Error::addr(text, 0, reason));
         }
         let at = place.map(|place| {
@@ -68,7 +69,7 @@ impl<A> GossipAddr<A> {
     }
 }
 
-/// What a topic's text says, or where it stops making sense.
+/// Unescapes a topic, or returns the position of the first invalid escape.
 fn unescape(text: &str) -> Result<String, usize> {
     let mut topic = String::with_capacity(text.len());
     let mut rest = text;
@@ -140,17 +141,17 @@ mod tests {
 
     proptest! {
         #[test]
-        fn parsing_is_the_inverse_of_writing(topic in "[a-z%@2405 é]{1,12}", node in prop::option::of(any::<i64>())) {
+        fn parsing_is_the_inverse_of_display(topic in "[a-z%@2405 é]{1,12}", node in prop::option::of(any::<i64>())) {
             let at = node.map(|node| Place::Neighbour(MemoryAddr::new(node)));
             let addr = GossipAddr { topic: Topic::from(&*topic), at };
             prop_assert_eq!(parse(&addr.to_string()).expect("its own text"), addr);
         }
 
         #[test]
-        fn a_topic_is_written_as_it_was_read_and_the_whole_reads_back(text in "[a-z%@2405]{0,12}") {
+        fn a_parsed_topic_displays_as_its_text_and_the_whole_parses_back(text in "[a-z%@2405]{0,12}") {
             if let Ok(addr) = parse(&text) {
                 let written = addr.to_string();
-                // A number below may have been read with zeros in front; topics have one text alone.
+                // The number of a node may have leading zeros in the text; topics have exactly one text.
                 prop_assert_eq!(written.split('@').next(), text.split('@').next());
                 prop_assert_eq!(parse(&written).expect("its own text"), addr);
             }
@@ -158,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn errors_say_where() {
+    fn errors_contain_the_position() {
         for (text, position) in [("", 0), ("a%", 1), ("a%41b", 1), ("@x", 0), ("a@?", 2)] {
             match parse(text) {
                 Err(Error::InvalidAddr { at, .. }) => assert_eq!(at, position, "{text:?}"),

@@ -1,4 +1,4 @@
-//! Signatures that came together, checked by as many threads as have nothing else to do.
+//! Verifies signatures of one batch on all idle worker threads.
 
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -9,25 +9,26 @@ use tokio::sync::Notify;
 
 use crate::driver::step_aside;
 
-/// Signatures that a thread takes at a time: some 160 µs.
+/// Number of signatures that a thread takes at a time: about 160 µs.
 const SHARE: usize = 4;
 
 type Outcome = Result<(), PolicyError>;
 
 struct Checks {
     all: Vec<Check>,
-    /// The first one that nobody took.
+    /// Index of the first check that no thread has taken.
     next: AtomicUsize,
-    /// Each with its place among the checks.
+    /// Results, each with the index of its check.
     outcomes: Mutex<Vec<(usize, Outcome)>>,
-    /// All outcomes are there.
+    /// Notified when all results are there.
     done: Notify,
 }
 
-/// What comes of each check, with its place among them. Threads that come too late to help are not waited for.
+/// Returns the result of each check with its index. Does not wait for threads that start after all checks
+/// were taken.
 ///
 /// # Cancel safety
-/// If it is cancelled, those who help stop after what they have taken.
+/// After cancellation, the helping threads stop after the checks that they have taken.
 pub(super) async fn verify_all(checks: Vec<Check>, threads: Option<&Handle>) -> Vec<(usize, Outcome)> {
     let count = checks.len();
     let Some(threads) = threads.filter(|_| count > SHARE) else {
@@ -56,7 +57,7 @@ impl Checks {
         }
     }
 
-    /// Takes some that nobody took, and checks them. Whether there were any.
+    /// Takes the next checks and verifies them. Returns whether there were any.
     fn step(&self) -> bool {
         let from = self.next.fetch_add(SHARE, Relaxed);
         let share = self.all.iter().enumerate().skip(from).take(SHARE);
@@ -67,7 +68,7 @@ impl Checks {
         let mut outcomes = self.outcomes.lock().unwrap_or_else(PoisonError::into_inner);
         outcomes.extend(share);
         if outcomes.len() == self.all.len() {
-            // Whoever waits for it may begin to do so later.
+            // The waiting task may start to wait later, so one notification is stored.
             self.done.notify_one();
         }
         true

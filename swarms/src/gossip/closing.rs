@@ -1,4 +1,4 @@
-//! The end of a node: what waits leaves, then goodbyes, within a bound.
+//! Closing a node: queued messages are sent, then goodbyes, within a time limit.
 
 use std::mem;
 use std::sync::atomic::Ordering::Relaxed;
@@ -14,7 +14,7 @@ use tokio::time::timeout;
 use super::outbound::packets;
 use super::shared::Shared;
 
-/// How far closing is.
+/// The state of closing.
 #[derive(Debug, Default)]
 pub(super) struct Closing {
     stage: Mutex<Stage>,
@@ -25,13 +25,13 @@ pub(super) struct Closing {
 enum Stage {
     #[default]
     Open,
-    /// A task sends what waits.
+    /// A task sends the queued messages.
     Flushing(AbortHandle),
-    /// Nothing is left to be done.
+    /// Closing is complete.
     Done,
 }
 
-/// What is left to be sent to one peer, the goodbye last.
+/// The remaining messages for one peer, with the goodbye last.
 struct Rest<A> {
     packets: Vec<(A, Packet)>,
     messages: usize,
@@ -49,7 +49,7 @@ impl Closing {
 }
 
 impl<A: Addr, S: Swarm<A>> Shared<A, S> {
-    /// Closes at once, and begins to send what waits. Does nothing the second time.
+    /// Closes at once, and starts to send queued messages. Idempotent.
     pub(super) fn begin_close(self: &Arc<Self>) {
         let mut stage = self.closing.stage();
         if !matches!(*stage, Stage::Open) {
@@ -70,7 +70,7 @@ impl<A: Addr, S: Swarm<A>> Shared<A, S> {
         *stage = Stage::Flushing(flush.abort_handle());
     }
 
-    /// Waits until what waited has left, or its time is over.
+    /// Waits until the queued messages were sent, or their time limit has passed.
     pub(super) async fn flushed(&self) {
         loop {
             let mut done = std::pin::pin!(self.closing.done.notified());
@@ -82,7 +82,7 @@ impl<A: Addr, S: Swarm<A>> Shared<A, S> {
         }
     }
 
-    /// Ends at once: what waits is dropped.
+    /// Ends at once: queued messages are dropped.
     pub(super) fn abandon(&self) {
         let rest = self.shut();
         let messages = rest.iter().map(|rest| rest.messages).sum();
@@ -96,7 +96,7 @@ impl<A: Addr, S: Swarm<A>> Shared<A, S> {
         self.closing.done.notify_waiters();
     }
 
-    /// Fails everybody who waits, now and later; returns what is left to be sent.
+    /// Fails all current and later calls; returns the messages that are left to send.
     fn shut(&self) -> Vec<Rest<A>> {
         let mut state = self.state();
         let mut left: Vec<Rest<A>> = Vec::new();
@@ -108,7 +108,7 @@ impl<A: Addr, S: Swarm<A>> Shared<A, S> {
             };
             let peers: Vec<A> = engine.peers().cloned().collect();
             let (mut burst, mut ready) = (Burst::default(), Vec::new());
-            // Messages first, and goodbyes behind them.
+            // Messages first, then goodbyes.
             for is_goodbye in [false, true] {
                 if is_goodbye {
                     engine.leave(now);
@@ -116,7 +116,7 @@ impl<A: Addr, S: Swarm<A>> Shared<A, S> {
                     while let Some(peer) = engine.poll_transmits(now, usize::MAX, &mut burst) {
                         ready.push((peer, mem::take(&mut burst)));
                     }
-                    // What still waits then is for peers that something is on its way to.
+                    // The messages that remain are for peers with a send in progress.
                     for peer in &peers {
                         engine.set_writable(peer, true);
                     }
@@ -149,7 +149,7 @@ impl<A: Addr, S: Swarm<A>> Shared<A, S> {
         left
     }
 
-    /// Sends what is left, to all peers at the same time, so that one that takes nothing stalls no other.
+    /// Sends the remaining messages to all peers concurrently, so that a blocked peer does not delay others.
     async fn flush(self: &Arc<Self>, rest: Vec<Rest<A>>, mut under_way: JoinSet<()>) {
         let mut messages: usize = rest.iter().map(|rest| rest.messages).sum();
         let has_messages = messages > 0 || self.under_way.load(Relaxed) > 0;
@@ -168,17 +168,17 @@ impl<A: Addr, S: Swarm<A>> Shared<A, S> {
             }
             while under_way.join_next().await.is_some() {}
         };
-        // Those who do not hear a goodbye find out otherwise.
+        // Peers that receive no goodbye notice the silence.
         drop(timeout(limit, all).await);
         self.counters.dropped_many(Reason::Closed, messages);
     }
 
-    /// Sends what is left for one peer in a task, which resolves to the number of its messages.
+    /// Sends the remaining messages of one peer in a task, which resolves to their number.
     fn send_rest(self: &Arc<Self>, sending: &mut JoinSet<usize>, mut rest: Rest<A>) {
         let shared = self.clone();
         sending.spawn(async move {
             if let Err(error) = shared.inner.tell_batch(&mut rest.packets).await {
-                // Which RPCs did not leave is not said.
+                // The error does not say which RPCs were not sent.
                 let refused = error.refused.min(rest.messages);
                 shared.counters.dropped_many(Reason::Refused, refused);
             }

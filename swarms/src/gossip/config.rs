@@ -1,4 +1,4 @@
-//! How a node of a gossip network behaves, and what it keeps at most.
+//! Configuration of a gossip node: behaviour and bounds.
 
 use std::fmt;
 use std::sync::Arc;
@@ -10,49 +10,54 @@ use p2p_protocols::gossipsub::{Author, Config, MessageId, Topic, Verdict, Versio
 
 use crate::inbox::Limits;
 
-/// What the application says of a message of a topic, given its author, where messages are signed, and its data.
+/// The application's verdict on a message, given its topic, its author (where messages are signed), and its
+/// data.
 pub type Validator = Arc<dyn Fn(&Topic, Option<&Author>, &[u8]) -> Verdict + Send + Sync>;
 
-/// Names messages; see [`Engine::set_message_id`](p2p_protocols::gossipsub::Engine::set_message_id).
+/// Computes message ids; see [`Engine::set_message_id`](p2p_protocols::gossipsub::Engine::set_message_id).
 pub type NameMessage = Arc<dyn Fn(&Message) -> MessageId + Send + Sync>;
 
-/// How a [`GossipSwarm`](super::GossipSwarm) behaves, and what it keeps at most.
+/// Configuration of a [`GossipSwarm`](super::GossipSwarm).
 #[derive(Clone)]
 pub struct GossipConfig {
-    /// The router. Its `direct`, `validation` and `peer_idle` are set by what is said here, and its `limits.rpc` is cut to
-    /// the MTU below. A longer `limits.topic` leaves less for payloads.
+    /// Configuration of the router. The other fields of this struct determine its `direct`, `validation` and
+    /// `peer_idle`, and `limits.rpc` is reduced to the MTU below. A longer `limits.topic` leaves less for
+    /// payloads.
     pub engine: Config,
     /// Messages that wait for the reader. At the limit one of the author with the most is dropped and counted as
     /// [`Reason::QueueFull`](p2p::Reason::QueueFull). Default: 1024 messages, 4 MiB.
     pub messages: Limits,
-    /// Events that wait for the reader. At the limit the oldest is dropped and counted. Default: 1024.
+    /// Maximum number of events that wait for the reader. At the bound the oldest is dropped and counted.
+    /// Default: 1024.
     pub events: usize,
-    /// Messages that are pulled from below at a time. More cost more memory while they are looked at, fewer cost more
-    /// calls. Default: 64.
+    /// Maximum number of messages that are received from below at a time. A larger number costs memory while
+    /// a batch is processed, a smaller one costs more calls. Default: 64.
     pub batch: usize,
-    /// RPCs that leave for one peer as one batch, each with as many messages as [`pack`](Config::pack) lets. Default: 64.
+    /// Maximum number of RPCs that are sent to one peer as one batch, each with as many messages as
+    /// [`pack`](Config::pack) permits. Default: 64.
     pub burst: usize,
-    /// For how long nothing may be heard of a peer before it is none any more. Peers say something every
-    /// [`announce_every`](Config::announce_every) at least. Default: 6 min.
+    /// Time after which a silent peer is removed. Peers send at least every
+    /// [`announce_every`](Config::announce_every). Default: 6 min.
     pub peer_idle: Duration,
-    /// Whether whoever sends an RPC becomes a peer, up to [`max_peers`](Config::max_peers). Without, only those that were
-    /// added by hand are listened to. Default: yes.
+    /// Whether a node that sends an RPC becomes a peer, up to [`max_peers`](Config::max_peers). If not, RPCs
+    /// of nodes that were not added are dropped. Default: yes.
     pub accept_peers: bool,
-    /// What peers are taken to speak. Default: gossipsub 1.2.
+    /// The protocol version that peers are assumed to support. Default: gossipsub 1.2.
     pub version: Version,
-    /// How long `close` waits until goodbyes have left, where nothing else waits. Default: 100 ms.
+    /// How long `close` waits until goodbyes were sent, if no messages are queued. Default: 100 ms.
     pub farewell: Duration,
-    /// How long `close` waits, in total, until what was published before has left for the peers that it waits for. What
-    /// has not by then is dropped and counted as [`Reason::Closed`](p2p::Reason::Closed). Default: 2 s.
+    /// How long `close` waits in total until published messages were sent to the peers that they are queued
+    /// for. The remaining ones are dropped and counted as [`Reason::Closed`](p2p::Reason::Closed). Default: 2
+    /// s.
     pub linger: Duration,
-    /// Which [`PeerId`](p2p::PeerId) a key of an author has: that of P2PKE or that of QUIC. The same at all nodes.
-    /// Default: that of P2PKE.
+    /// Derives the [`PeerId`](p2p::PeerId) of an author's key, as P2PKE or QUIC does. Must be the same at all
+    /// nodes. Default: that of P2PKE.
     pub fingerprint: Fingerprint,
-    /// Decides about each message before it is delivered and passed on. It must not take long. Default: none, the
-    /// signature policy decides.
+    /// Decides on each message before it is delivered and forwarded. It must return quickly. Default: none,
+    /// only the signature policy applies.
     pub validator: Option<Validator>,
-    /// Names messages, the same at all nodes. Default: by author and number, or by the hash of the data where messages
-    /// are not signed.
+    /// Computes message ids. Must be the same at all nodes. Default: author and sequence number, or the hash
+    /// of the data where messages are not signed.
     pub message_id: Option<NameMessage>,
 }
 
@@ -77,7 +82,7 @@ impl Default for GossipConfig {
 }
 
 impl GossipConfig {
-    /// A node of floodsub: each message goes to all subscribers.
+    /// Returns the configuration of a floodsub node: each message is sent to all subscribers.
     pub fn floodsub() -> Self {
         let mut config = Self::default();
         config.engine.floodsub = true;
@@ -85,7 +90,7 @@ impl GossipConfig {
         config
     }
 
-    /// Decides about each message before it is delivered and passed on.
+    /// Sets the validator, which decides on each message before it is delivered and forwarded.
     #[must_use]
     pub fn validator(
         mut self,

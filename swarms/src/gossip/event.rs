@@ -1,83 +1,83 @@
-//! What a node says of itself and of its neighbours: a bounded stream, of which the oldest is dropped.
+//! Events of a node: a bounded queue that drops the oldest event when it is full.
 
 use std::collections::VecDeque;
 
 use p2p_protocols::gossipsub::{Refused, Topic};
 
-/// What happened at a [`GossipSwarm`](super::GossipSwarm).
+/// An event of a [`GossipSwarm`](super::GossipSwarm).
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum GossipEvent<A> {
-    /// Somebody became a peer.
+    /// A node became a peer.
     Joined {
         /// The peer.
         peer: A,
-        /// Whether this node turned to it, and not the other way round.
+        /// Whether this node initiated the contact.
         outbound: bool,
     },
-    /// A peer is none any more.
+    /// A peer was removed.
     Left {
         /// The peer.
         peer: A,
-        /// Why.
+        /// The reason.
         why: Departure,
     },
-    /// A peer wants a topic.
+    /// A peer subscribed to a topic.
     Subscribed {
         /// The peer.
         peer: A,
         /// The topic.
         topic: Topic,
     },
-    /// A peer no longer wants a topic.
+    /// A peer unsubscribed from a topic.
     Unsubscribed {
         /// The peer.
         peer: A,
         /// The topic.
         topic: Topic,
     },
-    /// A peer came into the mesh of a topic.
+    /// A peer was added to the mesh of a topic.
     Grafted {
         /// The peer.
         peer: A,
         /// The topic.
         topic: Topic,
     },
-    /// A peer left the mesh of a topic.
+    /// A peer was removed from the mesh of a topic.
     Pruned {
         /// The peer.
         peer: A,
         /// The topic.
         topic: Topic,
     },
-    /// Something of a peer's was refused.
+    /// A message or RPC of a peer was rejected.
     Rejected {
-        /// Who sent it.
+        /// The peer.
         peer: A,
-        /// Why.
+        /// The reason.
         reason: Refused,
     },
-    /// A peer of good standing names others of a topic, whom this node may [add](super::GossipSwarm::add_peer). Their
-    /// addresses are claimed, not proven.
+    /// A peer of good standing names other nodes of a topic, which this node may
+    /// [add](super::GossipSwarm::add_peer). Their addresses are claimed, not proven.
     PeerExchange {
-        /// Who names them.
+        /// The peer that names them.
         peer: A,
         /// The topic.
         topic: Topic,
-        /// Where they are.
+        /// Their addresses.
         peers: Vec<A>,
     },
 }
 
-/// Why a peer is none any more.
+/// Why a peer was removed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Departure {
-    /// It said so, nothing was heard of it for long, or it made room for another one.
+    /// It sent a goodbye, was silent for too long, or made room for another peer.
     Gone,
     /// It cannot be reached.
     Unreachable,
-    /// This node's own wish.
+    /// This node removed it.
     Removed,
 }
 
@@ -115,13 +115,13 @@ impl<A> Events<A> {
         self.queue.pop_front()
     }
 
-    /// Drops all, also what comes later.
+    /// Drops all current and later events.
     pub(super) fn close(&mut self) {
         self.closed = true;
         self.queue.clear();
     }
 
-    /// How many were dropped because nobody read them.
+    /// Returns the number of events that were dropped because the queue was full.
     pub(super) fn dropped(&self) -> u64 {
         self.dropped
     }

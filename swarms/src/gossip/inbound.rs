@@ -1,4 +1,5 @@
-//! The way up, and the work that never ends: pull from below, hand RPCs to the engine, keep its time.
+//! The receive path and the driver's loop: receives from below, feeds RPCs to the engine, and handles its
+//! timeouts.
 
 use std::sync::Arc;
 
@@ -15,15 +16,15 @@ use super::shared::{Arrived, Effects, Kind, LAYER, Shared};
 use super::{GossipAddr, Place};
 use crate::driver::{PAUSE, Sleeper, Wants, found};
 
-/// RPCs up to this length are copied before they are read, longer ones are not.
+/// RPCs up to this length are copied before they are parsed, longer ones are not.
 const DATAGRAM: usize = 2048;
 
-/// Bytes that RPCs which are read hold together, before they are handed to the engine; one alone may hold more, up to what
-/// [`Limits`](p2p_protocols::gossipsub::wire::Limits) allow.
+/// Maximum number of bytes that parsed RPCs hold together before they are passed to the engine; a single RPC
+/// may hold more, up to what [`Limits`](p2p_protocols::gossipsub::wire::Limits) allow.
 const READ: usize = 1 << 20;
 
 impl<A: Addr, S: Swarm<A>> Shared<A, S> {
-    /// Pulls from below and keeps the engine's time, until the swarm below is closed.
+    /// Receives from below and handles the engine's timeouts, until the swarm below is closed.
     pub(super) async fn work(self: Arc<Self>) {
         let (mut pulled, mut sleeper) = (Vec::new(), Sleeper::default());
         loop {
@@ -40,7 +41,7 @@ impl<A: Addr, S: Swarm<A>> Shared<A, S> {
                     return;
                 }
                 Err(error) => {
-                    tracing::debug!(layer = LAYER, %error, "nothing can be received");
+                    tracing::debug!(layer = LAYER, %error, "receiving failed");
                     self.driver.fail(error);
                     sleep(PAUSE).await;
                 }
@@ -48,8 +49,8 @@ impl<A: Addr, S: Swarm<A>> Shared<A, S> {
         }
     }
 
-    /// Hands what was pulled to the engine, and looks at the alarm. What is read but not handed over yet is bounded, since
-    /// short messages hold many times their bytes: see [`READ`].
+    /// Passes received messages to the engine, and handles expired timers. Parsed RPCs that were not passed
+    /// on yet are bounded, since short messages hold many times their encoded length: see [`READ`].
     async fn land(self: &Arc<Self>, pulled: &mut Vec<Message<A>>) {
         let (mut rpcs, mut held) = (Vec::new(), 0_usize);
         for Message { src, payload, .. } in pulled.drain(..) {
@@ -64,7 +65,7 @@ impl<A: Addr, S: Swarm<A>> Shared<A, S> {
         self.handle(rpcs).await;
     }
 
-    /// Hands RPCs to the engine, whose lock is not held while signatures are checked.
+    /// Passes RPCs to the engine. Its lock is not held while signatures are verified.
     async fn handle(self: &Arc<Self>, mut rpcs: Vec<(A, Incoming)>) {
         let mut effects = Effects::new(self.alarm.now());
         let now = effects.now;
@@ -74,7 +75,8 @@ impl<A: Addr, S: Swarm<A>> Shared<A, S> {
         let mut state = self.state();
         let Some(engine) = &mut state.engine else { return };
         for (src, rpc) in rpcs {
-            // A medium without order may bring a goodbye before messages that left before it, in one batch with them.
+            // An unordered medium may deliver a goodbye before messages that were sent before it, in one
+            // batch.
             if !engine.is_peer(&src) && !self.meet(engine, &src, &rpc, &mut effects) {
                 continue;
             }
@@ -88,17 +90,17 @@ impl<A: Addr, S: Swarm<A>> Shared<A, S> {
         self.carry_out(effects);
     }
 
-    /// The engine keeps messages for a while, and must not keep what else there is in a buffer.
+    /// The engine keeps messages for some time, and must not keep the rest of a buffer alive.
     fn read(&self, rpc: Packet) -> Incoming {
         if rpc.len() > DATAGRAM {
             return self.codec.read_borrowed(&rpc.into_bytes());
         }
-        // The packet's buffer is that of the next one.
+        // The packet's buffer is reused for the next packet.
         self.codec.read(&Bytes::copy_from_slice(&rpc))
     }
 
-    /// Makes sources that are not known peers, and drops the RPCs of those that cannot be. Returns whether any signature is to
-    /// be checked.
+    /// Adds unknown sources as peers, and drops the RPCs of sources that cannot become peers. Returns whether
+    /// any signature is to be verified.
     fn select(&self, rpcs: &mut Vec<(A, Incoming)>, effects: &mut Effects<A>) -> bool {
         let (mut state, mut any) = (self.state(), false);
         let Some(engine) = &mut state.engine else {
@@ -112,8 +114,8 @@ impl<A: Addr, S: Swarm<A>> Shared<A, S> {
         any
     }
 
-    /// Checks the signatures that were selected, of one copy of each message: if that is a bad one, the engine checks the
-    /// next.
+    /// Verifies the selected signatures, of one copy of each message: if that signature is invalid, the
+    /// engine verifies the next copy.
     async fn verify(&self, rpcs: &mut [(A, Incoming)]) {
         let (mut places, mut checks) = (Vec::new(), Vec::new());
         let mut ids = HashSet::default();
@@ -134,7 +136,8 @@ impl<A: Addr, S: Swarm<A>> Shared<A, S> {
         }
     }
 
-    /// Makes a source that speaks first a peer. Returns whether it became one; if not, the drop is counted.
+    /// Adds a source that contacts this node as a peer. Returns whether it was added; if not, the drop is
+    /// counted.
     fn meet(&self, engine: &mut Engine<A>, src: &A, rpc: &Incoming, effects: &mut Effects<A>) -> bool {
         if !self.config.accept_peers {
             self.counters.dropped_at(Reason::Denied, src);
@@ -147,20 +150,20 @@ impl<A: Addr, S: Swarm<A>> Shared<A, S> {
         let connection = self.connection(src, false);
         match engine.add_peer(effects.now, src, connection) {
             Ok(()) => {
-                tracing::debug!(layer = LAYER, peer = %src, "a new peer");
+                tracing::debug!(layer = LAYER, peer = %src, "a peer was added");
                 let (peer, outbound) = (src.clone(), false);
                 effects.events.push(GossipEvent::Joined { peer, outbound });
                 true
             }
             Err(error) => {
-                tracing::trace!(layer = LAYER, peer = %src, %error, "no new peer");
+                tracing::trace!(layer = LAYER, peer = %src, %error, "the peer was not added");
                 self.counters.dropped_at(Reason::Budget, src);
                 false
             }
         }
     }
 
-    /// Asks the application about messages; those that it takes are delivered.
+    /// Passes messages to the application's validator, and delivers those that it accepts.
     pub(super) fn ask_application(self: &Arc<Self>, effects: &mut Effects<A>) {
         let to_validate = std::mem::take(&mut effects.to_validate);
         let Some(validator) = self.config.validator.as_ref().filter(|_| !to_validate.is_empty()) else {

@@ -1,24 +1,51 @@
-//! Gossip as a swarm: what is told to a topic reaches all who subscribed to it, over neighbours.
+//! Publish and subscribe as a swarm: a message told to a topic reaches all subscribers, forwarded by
+//! neighbours.
 //!
-//! The router is gossipsub 1.2 or floodsub ([`p2p_protocols::gossipsub`]), with the bytes of libp2p's; one message below is
-//! one RPC, with one message or with several that left together ([`Config::pack`]). Telling to `topic` publishes. A
-//! message's source is `topic@peer`: its author, where messages are signed, or the neighbour that passed it on, where they
-//! are not. Telling to that reaches this node alone, if it is a neighbour; other implementations pass over such messages.
+//! The router is gossipsub 1.2 or floodsub ([`p2p_protocols::gossipsub`]) with libp2p's wire format. Telling
+//! to `topic` publishes. The source of a message is `topic@peer`: its author where messages are signed, or
+//! the neighbour that forwarded it where they are not. Telling to that address reaches this node only, if it
+//! is a neighbour. It travels in a field of the RPC that other implementations ignore
+//! ([`p2p_protocols::gossipsub`], `direct`).
 //!
-//! There are no connections: who was [added](GossipSwarm::add_peer) is a peer, and so is whoever speaks first, within
-//! limits. Peers say hello to one another and what they want, and say so again now and then, since any of it may be lost.
-//! Who says goodbye, is silent for long, or cannot be reached is none any more.
+//! # Peers
+//! There are no connections. A node becomes a peer when it is [added](GossipSwarm::add_peer), or when it
+//! sends first, within limits. Peers exchange hellos and their subscriptions, and repeat them at intervals,
+//! since each may be lost. A peer is removed when it sends a goodbye, is silent for long, or cannot be
+//! reached.
+//!
+//! # RPCs
+//! One message of the swarm below is one RPC. Messages that wait for a peer at the same time leave as one RPC
+//! ([`Config::pack`], about a datagram; more is for media without loss): their frames are concatenated, which
+//! protobuf parses as one RPC. The receiver copies each message out of the packet once, and its payload and
+//! its entry in the message cache share that copy. The RPCs of each peer leave as one batch. If a batch
+//! cannot be sent at once, a task of its own waits, and that peer gets no further RPCs until then, so a slow
+//! neighbour delays no other. A tell waits only if none of the peers that subscribe to the topic accepts
+//! more.
+//!
+//! Signatures are verified on all threads of the runtime, once per message, and in the order of arrival. A
+//! task that publishes a batch yields to the tasks that it woke.
 //!
 //! # Security
-//! - Required of the caller: a swarm below whose addresses are those of the senders. Ids that it proves make scores and
-//!   neighbours certain; where it proves none, a neighbour can claim to be somebody and so get what is told to that one.
-//! - Provided, with [`Signing::StrictSign`]: nobody speaks in another's name. Where nobody signs, a message could be
-//!   anybody's. What each peer can make this node keep, send and compute is bounded.
-//! - Not provided: secrecy of what is published. Who wants a topic is known to its neighbours.
+//! - Required of the caller: a swarm below whose source addresses are correct. If the swarm below proves ids,
+//!   scores and neighbours are reliable; if not, a neighbour can claim another node's identity and so receive
+//!   direct messages for it.
+//! - Provided, with [`Signing::StrictSign`]: no node can publish in the name of another. Without signatures
+//!   any node may be the author of a message. The memory, traffic and computation that each peer can cause
+//!   are bounded.
+//! - Not provided: confidentiality of published messages and of subscriptions towards neighbours.
 //!
 //! # Limits
-//! All are in [`GossipConfig`]. Counters: `gossip` counts copies of messages. One that goes to many is `duplicated` so
-//! often; one that goes to nobody, comes again, or has no room is `dropped`.
+//! All limits are in [`GossipConfig`]. The counters `gossip` count copies of messages: each further copy
+//! counts as `duplicated`, and a message without subscribers, a repeated message, or one without room counts
+//! as `dropped`.
+//!
+//! # Closing
+//! `close` takes the engine away at once, and sends queued messages, followed by goodbyes, to all peers
+//! concurrently and within a time limit.
+//!
+//! # Cancel safety
+//! Cancelling a receive or an event loses nothing. A cancelled tell has published its message or not; `close`
+//! continues in the background.
 
 mod addr;
 mod checks;
@@ -44,48 +71,49 @@ pub use p2p_protocols::gossipsub::{
     Version, wire,
 };
 
-/// A node of a gossip network; see the [module](self). Dropping it ends its tasks and frees what is below.
+/// A node of a gossip network; see the [module](self). Dropping it ends its tasks and drops the swarm below.
 pub struct GossipSwarm<A: Addr, S: Swarm<A>> {
     shared: Arc<Shared<A, S>>,
 }
 
 impl<A: Addr, S: Swarm<A>> GossipSwarm<A, S> {
-    /// A node without peers and topics, with the default limits.
+    /// Creates a node without peers and topics, with the default limits.
     ///
     /// # Errors
-    /// [`Error::Invalid`] for an `inner` whose MTU leaves no room for a message, and outside of a tokio runtime.
+    /// Returns [`Error::Invalid`] if the MTU of `inner` leaves no room for a message, and outside of a tokio
+    /// runtime.
     pub fn new(inner: S, signing: Signing) -> Result<Self> {
         Self::with_config(inner, signing, GossipConfig::default())
     }
 
-    /// The same with other limits.
+    /// Creates a node with the given limits.
     ///
     /// # Errors
-    /// As [`new`](Self::new), and [`Error::Invalid`] for limits that cannot work.
+    /// Returns the errors of [`new`](Self::new), and [`Error::Invalid`] for limits that cannot work.
     pub fn with_config(inner: S, signing: Signing, config: GossipConfig) -> Result<Self> {
         let shared = Arc::new(Shared::new(inner, signing, config)?);
         shared.driver.start(shared.clone().work())?;
         Ok(Self { shared })
     }
 
-    /// Who this node is, where messages are signed.
+    /// Returns this node's identity, where messages are signed.
     pub fn id(&self) -> Option<PeerId> {
         self.shared.id
     }
 
-    /// The swarm below.
+    /// Returns the swarm below.
     pub fn inner(&self) -> &S {
         &self.shared.inner
     }
 
-    /// Makes a node a peer, and says hello. Adding one again does nothing.
+    /// Adds a node as a peer, and sends a hello. Does nothing if it is a peer.
     ///
     /// # Errors
-    /// [`Error::Limit`] with as many peers as there may be; [`Error::Invalid`] for this node's own address;
-    /// [`Error::Closed`] after `close`.
+    /// Returns [`Error::Limit`] if the maximum number of peers is reached, [`Error::Invalid`] for this node's
+    /// own address, and [`Error::Closed`] after `close`.
     pub fn add_peer(&self, addr: &A) -> Result<()> {
         if self.inner().local_addrs().contains(addr) {
-            return Err(Error::invalid("peer", "it is this node itself"));
+            return Err(Error::invalid("peer", "the address is that of this node"));
         }
         self.shared.change(|engine, now, effects| {
             if !engine.is_peer(addr) {
@@ -97,11 +125,11 @@ impl<A: Addr, S: Swarm<A>> GossipSwarm<A, S> {
         })
     }
 
-    /// Makes a peer none any more. Whether it was one. It becomes one again if it speaks, unless
-    /// [`accept_peers`](GossipConfig::accept_peers) says otherwise.
+    /// Removes a peer. Returns whether it was present. It becomes a peer again if it sends, unless
+    /// [`accept_peers`](GossipConfig::accept_peers) is disabled.
     ///
     /// # Errors
-    /// [`Error::Closed`] after `close`.
+    /// Returns [`Error::Closed`] after `close`.
     pub fn remove_peer(&self, addr: &A) -> Result<bool> {
         self.shared.state().forget(addr);
         let removed = self.shared.change(|engine, now, effects| {
@@ -116,21 +144,22 @@ impl<A: Addr, S: Swarm<A>> GossipSwarm<A, S> {
         removed
     }
 
-    /// The peers.
+    /// Returns the peers.
     pub fn peers(&self) -> Vec<A> {
         let peers = self.shared.with(|engine| engine.peers().cloned().collect());
         peers.unwrap_or_default()
     }
 
-    /// Whether a peer has answered, or spoke first: it knows of this node.
+    /// Returns whether a peer has answered, or sent first: it knows this node.
     pub fn is_met(&self, peer: &A) -> bool {
         self.shared.with(|engine| engine.is_met(peer)).unwrap_or(false)
     }
 
-    /// Waits until a peer has said hello: from then on it knows of this node, and can be told something for itself.
+    /// Waits until a peer has sent a hello: from then on it knows this node, and accepts direct messages.
     ///
     /// # Errors
-    /// [`Error::Unreachable`] if it is no peer, or stops being one; [`Error::Closed`] after `close`.
+    /// Returns [`Error::Unreachable`] if the node is not a peer, or is removed meanwhile, and
+    /// [`Error::Closed`] after `close`.
     ///
     /// # Cancel safety
     /// Cancelling changes nothing.
@@ -138,24 +167,24 @@ impl<A: Addr, S: Swarm<A>> GossipSwarm<A, S> {
         self.shared.until_met(peer).await
     }
 
-    /// Subscribes to a topic. Whether it was not subscribed to.
+    /// Subscribes to a topic. Returns whether the subscription is new.
     ///
     /// # Errors
-    /// [`Error::Invalid`] if the topic is empty or too long; [`Error::Closed`] after `close`.
+    /// Returns [`Error::Invalid`] if the topic is empty or too long, and [`Error::Closed`] after `close`.
     pub fn subscribe(&self, topic: &str) -> Result<bool> {
         self.shared.change(|engine, now, _| engine.subscribe(now, topic))
     }
 
-    /// Leaves a topic. Whether it was subscribed to.
+    /// Unsubscribes from a topic. Returns whether it was subscribed to.
     ///
     /// # Errors
-    /// [`Error::Closed`] after `close`.
+    /// Returns [`Error::Closed`] after `close`.
     pub fn unsubscribe(&self, topic: &str) -> Result<bool> {
         self.shared
             .change(|engine, now, _| Ok(engine.unsubscribe(now, topic)))
     }
 
-    /// The topics that this node subscribed to.
+    /// Returns the topics that this node is subscribed to.
     pub fn topics(&self) -> Vec<Topic> {
         let topics = self
             .shared
@@ -163,7 +192,7 @@ impl<A: Addr, S: Swarm<A>> GossipSwarm<A, S> {
         topics.unwrap_or_default()
     }
 
-    /// The peers that want a topic.
+    /// Returns the peers that are subscribed to a topic.
     pub fn subscribers(&self, topic: &str) -> Vec<A> {
         let peers = self
             .shared
@@ -171,7 +200,7 @@ impl<A: Addr, S: Swarm<A>> GossipSwarm<A, S> {
         peers.unwrap_or_default()
     }
 
-    /// The mesh of a topic: neighbours who pass its messages on as they come.
+    /// Returns the mesh of a topic: the neighbours that forward its messages immediately.
     pub fn mesh(&self, topic: &str) -> Vec<A> {
         let peers = self.shared.with(|engine| engine.mesh(topic).cloned().collect());
         peers.unwrap_or_default()
@@ -180,7 +209,7 @@ impl<A: Addr, S: Swarm<A>> GossipSwarm<A, S> {
     /// Waits for the next event.
     ///
     /// # Errors
-    /// [`Error::Closed`] after `close`.
+    /// Returns [`Error::Closed`] after `close`.
     ///
     /// # Cancel safety
     /// Cancelling loses nothing.
@@ -188,27 +217,27 @@ impl<A: Addr, S: Swarm<A>> GossipSwarm<A, S> {
         self.shared.event().await
     }
 
-    /// Events that were dropped because nobody read them.
+    /// Returns the number of events that were dropped because the queue was full.
     pub fn events_dropped(&self) -> u64 {
         self.shared.events().dropped()
     }
 
-    /// A peer's score; 0 for who is no peer.
+    /// Returns a peer's score; 0 for a node that is not a peer.
     pub fn score(&self, peer: &A) -> f64 {
         let now = self.shared.alarm.now();
         let score = self.shared.with(|engine| engine.score(now, peer));
         score.unwrap_or(0.0)
     }
 
-    /// What the router has done and refused so far; nothing after `close`.
+    /// Returns the counters of the router; all zero after `close`.
     pub fn counts(&self) -> Counts {
         self.shared.with(Engine::counts).unwrap_or_default()
     }
 
-    /// How much the router keeps.
+    /// Returns how much the router holds.
     ///
     /// # Errors
-    /// [`Error::Closed`] after `close`.
+    /// Returns [`Error::Closed`] after `close`.
     pub fn kept(&self) -> Result<Kept> {
         self.shared.with(Engine::kept)
     }
@@ -218,9 +247,9 @@ impl<A: Addr, S: Swarm<A>> Swarm<GossipAddr<A>> for GossipSwarm<A, S> {
     /// Publishes to a topic, or tells one node; see [`Swarm::tell`].
     ///
     /// # Errors
-    /// Besides those stated there: [`Error::Unreachable`] for a node that is no neighbour or takes no direct messages,
-    /// and [`Error::Invalid`] for a topic that is too long, and for what was published already where messages are named
-    /// by what they say.
+    /// Returns, in addition to the errors stated there, [`Error::Unreachable`] for a node that is not a
+    /// neighbour or accepts no direct messages, and [`Error::Invalid`] for a topic that is too long, and for
+    /// data that was published before where message ids are derived from the data.
     async fn tell(&self, dst: &GossipAddr<A>, packet: Packet) -> Result<()> {
         self.shared.tell(dst, packet).await
     }
@@ -237,12 +266,13 @@ impl<A: Addr, S: Swarm<A>> Swarm<GossipAddr<A>> for GossipSwarm<A, S> {
         self.shared.receive_batch(out, max).await
     }
 
-    /// Bytes that a message carries, however long its topic is.
+    /// Returns the maximum length of a message in bytes, which holds for topics of any length.
     fn mtu(&self) -> usize {
         self.shared.mtu
     }
 
-    /// The topics that this node subscribed to; and itself in each of them, and in those that it lately spoke of.
+    /// Returns the topics that this node is subscribed to, and its own address in each of them and in those
+    /// that it recently published to.
     fn local_addrs(&self) -> Vec<GossipAddr<A>> {
         let shared = &self.shared;
         let local = shared.with(|engine| engine.local_topics().cloned().collect::<Vec<_>>());
@@ -264,14 +294,16 @@ impl<A: Addr, S: Swarm<A>> Swarm<GossipAddr<A>> for GossipSwarm<A, S> {
         })
     }
 
-    /// Sends what waits for peers, says goodbye to them, and closes the swarm below.
+    /// Sends queued messages, then goodbyes, and closes the swarm below.
     ///
-    /// From the first poll on this swarm takes and delivers nothing. What was told before, with `Ok`, leaves first: to
-    /// each peer at the same time, for [`GossipConfig::linger`] at most; what has not left by then is dropped and counted.
-    /// Then the swarm below is closed, and its address is free. Callers that close at the same time wait for the same.
+    /// From the first poll on, this swarm accepts and delivers nothing. Messages for which a tell returned
+    /// `Ok` are sent first, to all peers concurrently, for at most [`GossipConfig::linger`]; the remaining
+    /// ones are dropped and counted. Then the swarm below is closed, and its address is free. Concurrent
+    /// callers wait for the same end.
     ///
     /// # Cancel safety
-    /// The swarm is closed all the same, and what waits leaves in the background, unless the swarm is dropped.
+    /// The swarm is closed in any case, and queued messages are sent in the background, unless the swarm is
+    /// dropped.
     async fn close(&self) {
         self.shared.begin_close();
         self.shared.flushed().await;
@@ -279,7 +311,7 @@ impl<A: Addr, S: Swarm<A>> Swarm<GossipAddr<A>> for GossipSwarm<A, S> {
     }
 
     fn headroom(&self) -> Headroom {
-        // Each message is encoded into a buffer of its own, which all its copies are made of.
+        // Each message is encoded into a buffer of its own, which all of its copies share.
         Headroom::default()
     }
 

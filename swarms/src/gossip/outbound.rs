@@ -1,4 +1,5 @@
-//! The way down: to the engine, and from it to the swarm below, where a peer that takes no more stalls no other.
+//! The send path: to the engine, and from the engine to the swarm below, such that a slow peer does not delay
+//! others.
 
 use std::borrow::Borrow;
 use std::pin::pin;
@@ -16,14 +17,15 @@ use super::shared::{Effects, Kind, LAYER, Shared, State};
 use super::{GossipAddr, Place};
 use crate::driver::{Wants, step_aside};
 
-/// Messages of a batch that are handed to the engine before what comes of them leaves: fewer than may wait for a peer.
+/// Number of messages of a batch that are passed to the engine before its output is sent: fewer than may wait
+/// for a peer.
 const AT_ONCE: usize = 128;
 
-/// A message on its way out.
+/// An outbound message.
 enum Said {
-    /// To all of a topic, written and signed.
+    /// For all subscribers of a topic, encoded and signed.
     All(Outgoing),
-    /// To one node, whose name is signed with it.
+    /// For one node; the signature covers its address.
     Direct(Packet),
 }
 
@@ -68,7 +70,7 @@ impl<A: Addr, S: Swarm<A>> Shared<A, S> {
         }
     }
 
-    /// Hands messages to the engine, and sends what comes of them.
+    /// Passes messages to the engine, and sends its output.
     fn say_all<D: Borrow<GossipAddr<A>>>(
         self: &Arc<Self>,
         messages: impl IntoIterator<Item = (D, Result<Said>)>,
@@ -85,7 +87,8 @@ impl<A: Addr, S: Swarm<A>> Shared<A, S> {
         self.carry_out(effects);
     }
 
-    /// Waits until somebody takes more of what goes to this address, if much waits for all who want it.
+    /// Waits until a peer accepts more messages for this address, if the queues of all its subscribers are
+    /// full.
     async fn wait_for_room(&self, dst: &GossipAddr<A>) -> Result<()> {
         loop {
             let mut room = pin!(self.room.notified());
@@ -93,7 +96,7 @@ impl<A: Addr, S: Swarm<A>> Shared<A, S> {
             let pressed = self.with(|engine| match &dst.at {
                 None => engine.is_pressed(&dst.topic),
                 Some(Place::Neighbour(peer)) => engine.is_pressed_by(peer),
-                // There are few direct messages.
+                // Direct messages are rare.
                 Some(Place::Author(_)) => false,
             })?;
             if !pressed {
@@ -106,7 +109,7 @@ impl<A: Addr, S: Swarm<A>> Shared<A, S> {
         }
     }
 
-    /// Waits until a peer has said hello.
+    /// Waits until a peer has sent a hello.
     pub(super) async fn until_met(&self, peer: &A) -> Result<()> {
         loop {
             let mut changed = pin!(self.peers_changed.notified());
@@ -116,7 +119,10 @@ impl<A: Addr, S: Swarm<A>> Shared<A, S> {
                 return Ok(());
             }
             if !is_peer {
-                return Err(Error::unreachable(peer, "it is no neighbour of this node"));
+                return Err(Error::unreachable(
+                    peer,
+                    "the node is not a neighbour of this node",
+                ));
             }
             let wants = Wants::Own(Kind::Event);
             self.driver
@@ -125,7 +131,7 @@ impl<A: Addr, S: Swarm<A>> Shared<A, S> {
         }
     }
 
-    /// Writes and signs what goes to all of a topic.
+    /// Encodes and signs a message for all subscribers of a topic.
     fn write(&self, block: &mut Block, dst: &GossipAddr<A>, packet: Packet) -> Result<Said> {
         packet.check(self.mtu)?;
         if dst.at.is_some() {
@@ -154,13 +160,16 @@ impl<A: Addr, S: Swarm<A>> Shared<A, S> {
                 let claimants = peers_of.get(id).map(Vec::as_slice).unwrap_or_default();
                 let claimants = proven(claimants, id);
                 if claimants.is_empty() {
-                    return Err(Error::unreachable(dst, "it is no neighbour of this node"));
+                    return Err(Error::unreachable(
+                        dst,
+                        "the node is not a neighbour of this node",
+                    ));
                 }
                 let data = packet.into_bytes();
                 for peer in claimants {
                     engine.tell(effects.now, peer, &dst.topic, data.clone())?;
                 }
-                // Only the one who is named takes it.
+                // Only the node that is named accepts it.
                 self.counters.duplicated(claimants.len() - 1);
             }
             (Said::Direct(_), None) => {}
@@ -169,7 +178,7 @@ impl<A: Addr, S: Swarm<A>> Shared<A, S> {
         Ok(())
     }
 
-    /// A message of this node to itself.
+    /// Delivers a message of this node to itself.
     fn loop_back(&self, dst: &GossipAddr<A>, payload: Packet) {
         self.counters.sent(1);
         self.counters.received(1);
@@ -180,7 +189,7 @@ impl<A: Addr, S: Swarm<A>> Shared<A, S> {
         }
     }
 
-    /// Does what calls of the engine led to. Never waits.
+    /// Applies the effects of engine calls. Never waits.
     pub(super) fn carry_out(self: &Arc<Self>, mut effects: Effects<A>) {
         self.ask_application(&mut effects);
         if effects.sooner {
@@ -201,17 +210,17 @@ impl<A: Addr, S: Swarm<A>> Shared<A, S> {
         }
     }
 
-    /// Sends RPCs to a peer. Where there is no room at the moment, a task of its own waits for it, and the peer gets no
-    /// more until then. Returns why the peer cannot be reached.
+    /// Sends RPCs to a peer. If there is no room, a task of its own waits for it, and the peer gets no more
+    /// until then. Returns the error if the peer cannot be reached.
     fn send(self: &Arc<Self>, peer: A, burst: &Burst) -> Option<Error> {
         let count = |parts: &[Bytes]| parts.iter().filter(|part| wire::is_message(part)).count();
         let messages: Vec<usize> = burst.rpcs().map(count).collect();
         let mut packets = packets(&peer, self.inner.headroom(), burst);
         let shared = self.clone();
         let mut sending = Box::pin(async move { shared.inner.tell_batch(&mut packets).await });
-        // The budget of whoever happens to call is no reason to wait.
-        let mut nobody = Context::from_waker(Waker::noop());
-        if let Poll::Ready(sent) = pin!(unconstrained(sending.as_mut())).poll(&mut nobody) {
+        // The cooperative budget of the calling task must not force a wait.
+        let mut noop = Context::from_waker(Waker::noop());
+        if let Poll::Ready(sent) = pin!(unconstrained(sending.as_mut())).poll(&mut noop) {
             return self.sent(&peer, &messages, sent);
         }
         if let Some(engine) = &mut self.state().engine {
@@ -240,11 +249,12 @@ impl<A: Addr, S: Swarm<A>> Shared<A, S> {
         None
     }
 
-    /// Counts what did not leave, given the messages of each RPC. Returns why the peer cannot be reached.
+    /// Counts messages that were not sent, given the number of messages in each RPC. Returns the error if the
+    /// peer cannot be reached.
     fn sent(&self, peer: &A, messages: &[usize], sent: Result<(), BatchError>) -> Option<Error> {
         let error = sent.err()?;
-        tracing::debug!(layer = LAYER, %peer, error = %error.first, "RPCs did not leave");
-        // Which RPCs did not leave is not said. From one that does not on, mostly none does.
+        tracing::debug!(layer = LAYER, %peer, error = %error.first, "RPCs could not be sent");
+        // The error does not say which RPCs were not sent; usually all after the first failed one.
         let refused = messages.iter().rev().take(error.refused);
         self.counters.dropped_many(Reason::Refused, refused.sum());
         let lost = matches!(
@@ -254,9 +264,9 @@ impl<A: Addr, S: Swarm<A>> Shared<A, S> {
         lost.then_some(error.first)
     }
 
-    /// A peer cannot be reached, so it is none any more.
+    /// Removes a peer that cannot be reached.
     fn unreachable(&self, peer: A, error: &Error, events: &mut Vec<GossipEvent<A>>) {
-        tracing::debug!(layer = LAYER, %peer, %error, "a peer is gone");
+        tracing::debug!(layer = LAYER, %peer, %error, "the peer is unreachable");
         let now = self.alarm.now();
         let mut state = self.state();
         state.forget(&peer);
@@ -273,7 +283,7 @@ impl<A: Addr, S: Swarm<A>> Shared<A, S> {
     }
 }
 
-/// The RPCs of a burst, each in one packet.
+/// Returns the RPCs of a batch, each in one packet.
 pub(super) fn packets<A: Addr>(peer: &A, room: Headroom, burst: &Burst) -> Vec<(A, Packet)> {
     let packets = burst.rpcs().map(|parts| {
         let mut packet = Packet::with_capacity(room, parts.iter().map(Bytes::len).sum());
@@ -285,7 +295,8 @@ pub(super) fn packets<A: Addr>(peer: &A, room: Headroom, burst: &Burst) -> Vec<(
     packets.collect()
 }
 
-/// Those among peers who say that they have an id whose address proves it; all of them where none does.
+/// Returns the peer whose address proves the id, among the peers that claim it; all of them if none proves
+/// it.
 fn proven<'a, A: Addr>(peers: &'a [A], id: &PeerId) -> &'a [A] {
     let proven = peers.iter().position(|peer| peer.peer_id().as_ref() == Some(id));
     proven.and_then(|at| peers.get(at..=at)).unwrap_or(peers)

@@ -1,4 +1,4 @@
-//! What the callers of one node and its work share: the engine under a lock, and what goes in and out around it.
+//! State shared by the callers of one node and its driver: the engine under a lock, and the queues around it.
 
 use std::mem;
 use std::sync::atomic::AtomicUsize;
@@ -27,7 +27,7 @@ use crate::inbox::{Inbox, Limits};
 
 pub(super) const LAYER: &str = "gossip";
 
-/// What is before the text of an address where the records of libp2p have something else.
+/// Prefix of an address in the field where libp2p has a signed peer record.
 const RECORD: &str = "p2p-addr:";
 
 /// What callers wait for.
@@ -41,9 +41,9 @@ pub(super) struct Shared<A: Addr, S> {
     pub(super) inner: S,
     pub(super) config: GossipConfig,
     pub(super) mtu: usize,
-    /// Who this node is, where messages are signed.
+    /// This node's identity, where messages are signed.
     pub(super) id: Option<PeerId>,
-    /// Reads and writes messages without the engine's lock.
+    /// Encodes and decodes messages without the engine's lock.
     pub(super) codec: Codec,
     pub(super) driver: Driver<Kind>,
     pub(super) alarm: Alarm,
@@ -51,33 +51,33 @@ pub(super) struct Shared<A: Addr, S> {
     pub(super) counters: Counters,
     events: Mutex<Events<A>>,
     state: Mutex<State<A>>,
-    /// Tells those who wait for room that there may be some.
+    /// Notifies callers that wait for room.
     pub(super) room: Notify,
-    /// Tells those who wait for a peer's hello that one came, or that a peer is none any more.
+    /// Notifies callers that wait for a peer's hello that one arrived, or that a peer was removed.
     pub(super) peers_changed: Notify,
-    /// What is on its way to peers that take no more at present.
+    /// Sends in progress to peers that currently accept no more.
     pub(super) sending: Mutex<JoinSet<()>>,
-    /// Messages among it.
+    /// Number of messages in these sends.
     pub(super) under_way: AtomicUsize,
-    /// What waits to leave once the swarm is closed.
+    /// The state of closing, and messages to send before it ends.
     pub(super) closing: Closing,
-    /// The runtime, if it has several threads, to share what takes long.
+    /// The runtime, if it has several threads, for verifying signatures in parallel.
     pub(super) threads: Option<Handle>,
 }
 
 pub(super) struct State<A> {
-    /// Gone once the swarm is closed.
+    /// `None` once the swarm is closed.
     pub(super) engine: Option<Box<Engine<A>>>,
-    /// Peers by who they say that they are.
+    /// Peers by the identity that they claim.
     pub(super) peers_of: HashMap<PeerId, Vec<A>>,
     ids: HashMap<Author, PeerId>,
     last: Counts,
 }
 
-/// What calls of the engine led to, to be done without its lock.
+/// Effects of engine calls, to be applied without its lock.
 pub(super) struct Effects<A> {
     pub(super) now: Duration,
-    /// RPCs by peer.
+    /// RPCs to send, by peer.
     pub(super) to_send: Vec<(A, Burst)>,
     pub(super) messages: Vec<Arrived<A>>,
     pub(super) to_validate: Vec<Arrived<A>>,
@@ -85,7 +85,7 @@ pub(super) struct Effects<A> {
     pub(super) sooner: bool,
 }
 
-/// A message, and where in the network it came from.
+/// A message with its author.
 pub(super) struct Arrived<A> {
     pub(super) received: Received<A>,
     pub(super) author: Option<PeerId>,
@@ -135,7 +135,7 @@ impl<A: Addr, S: Swarm<A>> Shared<A, S> {
             ids: HashMap::default(),
             last: Counts::default(),
         };
-        // Payloads are in buffers of their own.
+        // Payloads have buffers of their own.
         let messages = Limits {
             copy_below: 0,
             ..config.messages
@@ -171,12 +171,12 @@ impl<A: Addr, S: Swarm<A>> Shared<A, S> {
         self.events.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Looks at the engine.
+    /// Reads the engine.
     pub(super) fn with<T>(&self, look: impl FnOnce(&Engine<A>) -> T) -> Result<T> {
         self.state().engine.as_deref().map(look).ok_or(Error::Closed)
     }
 
-    /// Does something with the engine, and then what it led to.
+    /// Calls the engine, and applies the effects.
     pub(super) fn change<T>(
         self: &Arc<Self>,
         call: impl FnOnce(&mut Engine<A>, Duration, &mut Effects<A>) -> Result<T>,
@@ -191,7 +191,7 @@ impl<A: Addr, S: Swarm<A>> Shared<A, S> {
         result
     }
 
-    /// Where this node is, for those who answer what it said of a topic.
+    /// Returns the address of this node for replies to its messages.
     pub(super) fn here(&self) -> Option<Place<A>> {
         match self.id {
             Some(id) => Some(Place::Author(id)),
@@ -199,7 +199,7 @@ impl<A: Addr, S: Swarm<A>> Shared<A, S> {
         }
     }
 
-    /// How a peer is told of to others, and comes to be one.
+    /// Returns how a peer is described to other peers, and who initiated the contact.
     pub(super) fn connection(&self, addr: &A, outbound: bool) -> Connection {
         let id = addr.peer_id().map(|id| Bytes::copy_from_slice(id.as_bytes()));
         Connection {
@@ -212,8 +212,7 @@ impl<A: Addr, S: Swarm<A>> Shared<A, S> {
         }
     }
 
-    /// Takes over what the engine has to say after calls. `effects` are to be [carried out](Self::carry_out) without the
-    /// lock.
+    /// Collects the effects of engine calls. `effects` are to be [applied](Self::carry_out) without the lock.
     pub(super) fn settle(&self, state: &mut State<A>, effects: &mut Effects<A>) {
         let Some(mut engine) = state.engine.take() else {
             return;
@@ -270,7 +269,7 @@ impl<A: Addr, S: Swarm<A>> Shared<A, S> {
                 let peers = peers.iter().filter_map(|info| self.located(info)).collect();
                 GossipEvent::PeerExchange { peer, topic, peers }
             }
-            // This swarm makes no peer an explicit one.
+            // This swarm has no explicit peers.
             Event::Connect { .. } => return,
         };
         effects.events.push(event);
@@ -285,13 +284,13 @@ impl<A: Addr, S: Swarm<A>> Shared<A, S> {
         }
     }
 
-    /// The id of an author's key.
+    /// Returns the id of an author's key.
     fn id_of(&self, state: &mut State<A>, author: &Author) -> Option<PeerId> {
         if let Some(id) = state.ids.get(author) {
             return Some(*id);
         }
         let id = identify(author, &self.config)?;
-        // Some are looked up anew then, which costs a hash.
+        // Removed entries are recomputed, which costs one hash.
         if state.ids.len() >= self.config.engine.max_peers {
             state.ids.clear();
         }
@@ -299,13 +298,13 @@ impl<A: Addr, S: Swarm<A>> Shared<A, S> {
         Some(id)
     }
 
-    /// Where a peer is that others name.
+    /// Returns the address of a peer that others name.
     fn located(&self, info: &PeerInfo) -> Option<A> {
         let record = std::str::from_utf8(info.signed_peer_record.as_ref()?).ok()?;
         self.inner.parse_addr(record.strip_prefix(RECORD)?).ok()
     }
 
-    /// Counts messages, which are copies: one that goes to many is so many.
+    /// Counts messages as copies: one that is sent to several peers counts once for each.
     fn count(&self, last: &mut Counts, now: Counts) {
         let diff =
             |count: fn(&Counts) -> u64| usize::try_from(count(&now) - count(last)).unwrap_or(usize::MAX);
@@ -329,7 +328,7 @@ impl<A: Addr, S: Swarm<A>> Shared<A, S> {
 }
 
 impl<A: Addr> State<A> {
-    /// Forgets who somebody is who is no peer any more.
+    /// Removes the claimed identity of a peer.
     pub(super) fn forget(&mut self, addr: &A) {
         self.peers_of.retain(|_, peers| {
             peers.retain(|peer| peer != addr);
@@ -337,14 +336,14 @@ impl<A: Addr> State<A> {
         });
     }
 
-    /// Says what the application thinks of a message.
+    /// Passes the application's verdict on a message to the engine.
     pub(super) fn validate(&mut self, now: Duration, id: &MessageId, verdict: super::Verdict) -> bool {
         let engine = self.engine.as_mut();
         engine.is_some_and(|engine| engine.validate(now, id, verdict))
     }
 }
 
-/// What one message may carry where topics are as long as they may be.
+/// Returns the maximum payload of a message with the longest permitted topic.
 fn mtu(config: &Config, signed: bool) -> Result<usize> {
     let limits = &config.limits;
     let overhead = wire::overhead(limits.topic, limits.rpc, signed);
@@ -353,20 +352,21 @@ fn mtu(config: &Config, signed: bool) -> Result<usize> {
         _ => Err(Error::invalid(
             "swarm below gossip",
             format!(
-                "an RPC of {} bytes has no room for a message with a topic of {} bytes; a shorter limits.topic helps",
+                "an RPC of {} bytes has no room for a message with a topic of {} bytes: configure a shorter limits.topic",
                 limits.rpc, limits.topic
             ),
         )),
     }
 }
 
-/// The id of an author's key.
+/// Returns the id of an author's key.
 fn identify(author: &Author, config: &GossipConfig) -> Option<PeerId> {
     let key = PublicKey::new(Ed25519::OID, author.key()).ok()?;
     Some((config.fingerprint)(&key))
 }
 
-/// Before the numbers of this node's messages: what the clock says, so that none comes twice after a restart.
+/// Returns the first sequence number of this node: the system time, so that no number repeats after a
+/// restart.
 fn first_seqno() -> u64 {
     let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
     since.map_or(0, |since| u64::try_from(since.as_nanos()).unwrap_or(u64::MAX))

@@ -1,7 +1,18 @@
-//! A Kademlia network as a swarm: nodes by their ids, records by their keys, over any swarm with asks.
+//! A Kademlia network as a swarm: nodes by id and records by key, over any swarm with asks.
 //!
-//! The engine is [`p2p_protocols::kademlia`]; what an overlay does with it stands at [`overlay`](crate::overlay). Made,
-//! a node knows nobody: `join` it through the addresses below of one or more that are there.
+//! The engine is [`p2p_protocols::kademlia`]; [`overlay`](crate::overlay) describes how messages are sent to
+//! ids. A new node has no contacts: `join` it through the addresses, in the swarm below, of one or more
+//! existing nodes.
+//!
+//! # Limits
+//! See [`KademliaConfig`]: [`Config`] bounds the engine, [`OverlayConfig`] relaying and queues.
+//!
+//! # Security
+//! See [`overlay`](crate::overlay#security). A record is accepted only if the [`Validator`] accepts it; the
+//! default validator accepts none.
+//!
+//! # Cancel safety
+//! Dropping a [`KademliaOperation`] cancels it.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,20 +30,20 @@ use crate::overlay::{
 /// A node of a Kademlia network, over the swarm `S`; see the [module](self).
 pub type KademliaSwarm<A, S> = OverlaySwarm<A, S, Engine<A>>;
 
-/// An operation of a [`KademliaSwarm`].
+/// A running operation of a [`KademliaSwarm`].
 pub type KademliaOperation<A, S, T> = Operation<A, S, Engine<A>, T>;
 
-/// Bounds of the MTU below: the engine's shortest message, and a byte in front.
+/// Minimum MTU of the swarm below: the engine's minimum message length, and one byte of header.
 const MIN_INNER_MTU: usize = 513;
 
-/// Bounds and rules of a [`KademliaSwarm`].
+/// Configuration of a [`KademliaSwarm`].
 pub struct KademliaConfig {
-    /// The engine's. Its [`message`](Config::message) is cut down to what the swarm below carries, and ids are believed
-    /// where the identity is [`Identity::Unproven`], whatever it says.
+    /// Configuration of the engine. Its [`message`](Config::message) is reduced to the MTU of the swarm
+    /// below, and unproven ids are accepted if the identity is [`Identity::Unproven`], whatever it says.
     pub engine: Config,
-    /// The overlay's.
+    /// Configuration of the overlay.
     pub overlay: OverlayConfig,
-    /// Which records are good. Default: none.
+    /// Decides which records are valid. Default: none is.
     pub validator: Box<dyn Validator>,
 }
 
@@ -47,7 +58,7 @@ impl Default for KademliaConfig {
 }
 
 impl KademliaConfig {
-    /// Keeps records that this validator takes.
+    /// Sets the validator of records.
     #[must_use]
     pub fn validator(mut self, validator: impl Validator + 'static) -> Self {
         self.validator = Box::new(validator);
@@ -65,18 +76,19 @@ impl std::fmt::Debug for KademliaConfig {
 }
 
 impl<A: Addr, S: AskSwarm<A>> KademliaSwarm<A, S> {
-    /// A node over `inner` that keeps no records for others, with the default limits.
+    /// Creates a node over `inner` that stores no records for other nodes, with the default limits.
     ///
     /// # Errors
-    /// As [`with_config`](Self::with_config).
+    /// Returns the errors of [`with_config`](Self::with_config).
     pub fn new(inner: S, identity: Identity<'_>) -> Result<Self> {
         Self::with_config(inner, identity, KademliaConfig::default())
     }
 
-    /// The same with other limits and rules.
+    /// Creates a node with the given configuration.
     ///
     /// # Errors
-    /// As [`OverlaySwarm::with_engine`].
+    /// Returns the errors of [`OverlaySwarm::with_engine`], and [`Error::Invalid`] if the MTU below is too
+    /// small.
     pub fn with_config(inner: S, identity: Identity<'_>, config: KademliaConfig) -> Result<Self> {
         let KademliaConfig {
             mut engine,
@@ -85,7 +97,7 @@ impl<A: Addr, S: AskSwarm<A>> KademliaSwarm<A, S> {
         } = config;
         if inner.mtu() < MIN_INNER_MTU {
             let reason = format!(
-                "Kademlia needs an MTU of {MIN_INNER_MTU} bytes, and there are {}",
+                "Kademlia needs an MTU of at least {MIN_INNER_MTU} bytes below, and it is {}",
                 inner.mtu()
             );
             return Err(Error::invalid("inner swarm", reason));
@@ -101,11 +113,13 @@ impl<A: Addr, S: AskSwarm<A>> KademliaSwarm<A, S> {
         })
     }
 
-    /// Gets to know the network through some of its nodes, by their addresses below; without any, through the contacts
-    /// that there are. Comes to how many contacts there are then: with none, nobody answered.
+    /// Joins the network through some of its nodes, by their addresses below; without any, through the
+    /// existing contacts.
+    ///
+    /// Resolves to the number of known contacts; zero means that no bootstrap node answered.
     ///
     /// # Errors
-    /// [`Error::Limit`] with too many operations, [`Error::Closed`].
+    /// Returns [`Error::Limit`] if too many operations run, and [`Error::Closed`].
     pub fn join(&self, bootstraps: &[A]) -> Result<KademliaOperation<A, S, usize>> {
         let take = |outcome| match outcome {
             Outcome::Joined { contacts } => Ok(contacts),
@@ -114,10 +128,10 @@ impl<A: Addr, S: AskSwarm<A>> KademliaSwarm<A, S> {
         self.begin(|engine, now| engine.join(now, bootstraps), take)
     }
 
-    /// Finds the nodes nearest to an id.
+    /// Looks up the nodes nearest to an id.
     ///
     /// # Errors
-    /// As [`join`](Self::join).
+    /// Returns the errors of [`join`](Self::join).
     pub fn find_node(&self, id: PeerId) -> Result<KademliaOperation<A, S, Vec<Contact<A>>>> {
         let take = |outcome| match outcome {
             Outcome::Nodes(nodes) => Ok(nodes),
@@ -126,10 +140,10 @@ impl<A: Addr, S: AskSwarm<A>> KademliaSwarm<A, S> {
         self.begin(|engine, now| engine.find_node(now, id), take)
     }
 
-    /// Finds a record: the best of those that a quorum of nodes gives.
+    /// Looks up a record: the best of those that a quorum of nodes returns.
     ///
     /// # Errors
-    /// As [`join`](Self::join).
+    /// Returns the errors of [`join`](Self::join).
     pub fn get(&self, key: PeerId) -> Result<KademliaOperation<A, S, Option<Record>>> {
         let take = |outcome| match outcome {
             Outcome::Record(record) => Ok(record),
@@ -138,45 +152,51 @@ impl<A: Addr, S: AskSwarm<A>> KademliaSwarm<A, S> {
         self.begin(|engine, now| engine.get(now, key), take)
     }
 
-    /// Puts a record on the nodes nearest to its key, and again from time to time until
-    /// [`unpublish`](Self::unpublish). Comes to how many other nodes keep it.
+    /// Stores a record at the nodes nearest to its key, and republishes it until
+    /// [`unpublish`](Self::unpublish).
+    ///
+    /// Resolves to the number of other nodes that store it.
     ///
     /// # Errors
-    /// As [`join`](Self::join), [`Error::Invalid`] for a record that the validator does not take or that lasts for less
-    /// than a second, [`Error::MtuExceeded`] for one that is too long, [`Error::Limit`] with too many own records.
+    /// Returns the errors of [`join`](Self::join), [`Error::Invalid`] for a record that the validator rejects
+    /// or whose lifetime is less than a second, [`Error::MtuExceeded`] for one that is too long, and
+    /// [`Error::Limit`] if this node has too many records of its own.
     pub fn put(&self, key: PeerId, value: &[u8], ttl: Duration) -> Result<KademliaOperation<A, S, usize>> {
         self.begin(|engine, now| engine.put(now, key, value, ttl), kept)
     }
 
-    /// Publishes a record no more; says whether it was published. Copies last until they expire.
+    /// Stops republishing a record. Returns whether it was published. Existing copies last until they expire.
     ///
     /// # Errors
-    /// [`Error::Closed`].
+    /// Returns [`Error::Closed`] if the swarm is closed.
     pub fn unpublish(&self, key: &PeerId) -> Result<bool> {
         self.with(|engine, _| engine.unpublish(key))
     }
 
-    /// Tells the nodes nearest to a key that this node provides it, and again from time to time until
-    /// [`stop_providing`](Self::stop_providing). Comes to how many other nodes keep that.
+    /// Announces to the nodes nearest to a key that this node provides it, and repeats it until
+    /// [`stop_providing`](Self::stop_providing).
+    ///
+    /// Resolves to the number of other nodes that store the announcement.
     ///
     /// # Errors
-    /// As [`join`](Self::join), and [`Error::Limit`] with too many keys.
+    /// Returns the errors of [`join`](Self::join), and [`Error::Limit`] if this node provides too many keys.
     pub fn provide(&self, key: PeerId) -> Result<KademliaOperation<A, S, usize>> {
         self.begin(|engine, now| engine.provide(now, key), kept)
     }
 
-    /// Provides a key no more; says whether it was provided. Others learn it as what they keep expires.
+    /// Stops providing a key. Returns whether it was provided. Existing announcements last until they expire.
     ///
     /// # Errors
-    /// [`Error::Closed`].
+    /// Returns [`Error::Closed`] if the swarm is closed.
     pub fn stop_providing(&self, key: &PeerId) -> Result<bool> {
         self.with(|engine, _| engine.stop_providing(key))
     }
 
-    /// Finds who provides a key, as others say. None of them was asked.
+    /// Looks up the providers of a key as other nodes report them. The providers themselves are not
+    /// contacted.
     ///
     /// # Errors
-    /// As [`join`](Self::join).
+    /// Returns the errors of [`join`](Self::join).
     pub fn providers(&self, key: PeerId) -> Result<KademliaOperation<A, S, Vec<Contact<A>>>> {
         let take = |outcome| match outcome {
             Outcome::Providers(nodes) => Ok(nodes),
@@ -185,10 +205,10 @@ impl<A: Addr, S: AskSwarm<A>> KademliaSwarm<A, S> {
         self.begin(|engine, now| engine.providers(now, key), take)
     }
 
-    /// How many nodes have a place in a bucket.
+    /// Returns the number of nodes in the buckets.
     ///
     /// # Errors
-    /// [`Error::Closed`].
+    /// Returns [`Error::Closed`] if the swarm is closed.
     pub fn contacts(&self) -> Result<usize> {
         self.with(|engine, _| engine.contacts().count())
     }
@@ -204,12 +224,16 @@ where
     }
 }
 
-/// The engine ended an operation as if it were another one.
+/// Returns the error for an outcome that belongs to another kind of operation.
 fn unexpected<A: std::fmt::Debug>(outcome: &Outcome<A>) -> Error {
-    tracing::error!(layer = "kad", ?outcome, "an outcome of another kind of operation");
+    tracing::error!(
+        layer = "kad",
+        ?outcome,
+        "the outcome belongs to another kind of operation"
+    );
     Error::invalid(
         "outcome",
-        "the operation ended like one of another kind, which is a fault of this library",
+        "the outcome belongs to another kind of operation, which is a bug of this library",
     )
 }
 

@@ -1,4 +1,5 @@
-//! What the callers of one overlay and its work share: the engine under a lock, and the book of addresses beside it.
+//! State shared by the callers of one overlay and its driver: the engine under a lock, and the address book
+//! beside it.
 
 use std::mem;
 use std::pin::Pin;
@@ -23,7 +24,7 @@ pub(super) struct Core<A: Addr, S, R: Router<A>> {
     pub(super) id: PeerId,
     /// Whether addresses below prove ids.
     pub(super) proven: bool,
-    /// Whether this node's own messages may go over others.
+    /// Whether this node's own messages may be relayed.
     pub(super) sends_over: bool,
     pub(super) mtu: usize,
     pub(super) config: OverlayConfig,
@@ -31,30 +32,30 @@ pub(super) struct Core<A: Addr, S, R: Router<A>> {
     pub(super) alarm: Alarm,
     pub(super) told: Inbox<Message<PeerId>>,
     pub(super) asked: Inbox<Request<PeerId>>,
-    /// What came over others, still sealed.
+    /// Relayed messages for this node, still encrypted.
     pub(super) over: Inbox<Message<PeerId>>,
     pub(super) detached: Detached,
     pub(super) tells: Counters,
     pub(super) asks: Counters,
     pub(super) relays: Counters,
     pub(super) requests: Counters,
-    /// Whether requests wait to be asked.
+    /// Whether requests of the engine wait to be sent.
     wanted: AtomicBool,
     state: Mutex<State<A, R>>,
     book: RwLock<Book<A>>,
     arriving: Mutex<Arriving<A>>,
 }
 
-/// What comes over others for this node, before anything of it is proven.
+/// Relayed messages for this node, before they are authenticated.
 pub(super) struct Arriving<A: Addr> {
     returns: Returns<A>,
     budget: Budget<A>,
-    /// The book as it was when the swarm was closed: what was accepted before still leaves.
+    /// The address book from before the swarm was closed: messages that were accepted before are still sent.
     closing: Option<Book<A>>,
 }
 
 pub(super) struct State<A: Addr, R: Router<A>> {
-    /// Gone once the swarm is closed.
+    /// `None` once the swarm is closed.
     pub(super) engine: Option<R>,
     pub(super) budget: Budget<A>,
     operations: HashMap<R::OpId, Waiter<A, R>>,
@@ -63,13 +64,13 @@ pub(super) struct State<A: Addr, R: Router<A>> {
     to_ask: Vec<Transmit<A, R::RequestId>>,
 }
 
-/// Whoever waits for an operation.
+/// The caller that waits for an operation.
 pub(super) struct Waiter<A: Addr, R: Router<A>> {
     pub(super) progress: watch::Sender<R::Progress>,
     pub(super) done: oneshot::Sender<R::Outcome>,
 }
 
-/// A search for a node, and those who wait for it.
+/// A lookup of a node, and the callers that wait for it.
 struct Search<A> {
     since: Duration,
     waiting: Vec<oneshot::Sender<Result<Way<A>>>>,
@@ -141,15 +142,15 @@ impl<A: Addr, S: AskSwarm<A>, R: Router<A>> Core<A, S, R> {
         self.arriving.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether something that a neighbour brought for this node is to be taken in. The neighbour is charged for it.
+    /// Returns whether to accept a relayed message for this node. The neighbour that relayed it is charged.
     pub(super) fn admit(&self, now: Duration, src: PeerId, from: &A, bytes: usize) -> bool {
         let mut arriving = self.arriving();
         let prefix = Prefix::of(from);
         arriving.returns.note_in(now, src, from, prefix) && arriving.budget.spend_in(now, from, prefix, bytes)
     }
 
-    /// How something that goes over others leaves for a node, without looking for that: as it is known to be reached, or else
-    /// over those that brought something in its name.
+    /// Returns the route for a relayed message to a node, without a lookup: the known route, or else the
+    /// neighbours that relayed messages of its id.
     pub(super) fn way_over(&self, id: &PeerId) -> Option<Way<A>> {
         if let Some(way) = self.known(id) {
             return Some(way);
@@ -167,7 +168,7 @@ impl<A: Addr, S: AskSwarm<A>, R: Router<A>> Core<A, S, R> {
             .map(Way::Over)
     }
 
-    /// Forgets the ways that were kept while what was accepted leaves.
+    /// Drops the routes that were kept while accepted messages were sent.
     pub(super) fn closed(&self) {
         let mut arriving = self.arriving();
         arriving.closing = None;
@@ -181,7 +182,7 @@ impl<A: Addr, S: AskSwarm<A>, R: Router<A>> Core<A, S, R> {
         }
     }
 
-    /// The header of what goes straight to a node.
+    /// Returns the header of messages that are sent to a node directly.
     pub(super) fn header(&self, dst: &PeerId) -> Header {
         if self.proven {
             Header::Direct
@@ -193,7 +194,7 @@ impl<A: Addr, S: AskSwarm<A>, R: Router<A>> Core<A, S, R> {
         }
     }
 
-    /// Does something with the engine from outside of the work, and takes over what it wants.
+    /// Calls the engine from outside of the driver, and handles its effects.
     pub(super) fn with_engine<T>(&self, call: impl FnOnce(&mut R, Duration) -> T) -> Result<T> {
         let mut state = self.state();
         let engine = state.engine.as_mut().ok_or(Error::Closed)?;
@@ -206,7 +207,7 @@ impl<A: Addr, S: AskSwarm<A>, R: Router<A>> Core<A, S, R> {
         Ok(result)
     }
 
-    /// Takes over what the engine has to say after a call. Says whether there is something for the work to do.
+    /// Handles the effects of an engine call. Returns whether there is work for the driver.
     pub(super) fn settle(&self, state: &mut State<A, R>) -> bool {
         let before = state.to_ask.len();
         let Some(mut engine) = state.engine.take() else {
@@ -224,7 +225,7 @@ impl<A: Addr, S: AskSwarm<A>, R: Router<A>> Core<A, S, R> {
                     Some(id) => self.searched(state, id, outcome),
                     None => {
                         if let Some(waiter) = state.operations.remove(&op) {
-                            // Whoever does not wait any more needs no answer.
+                            // A caller that no longer waits needs no result.
                             let _ = waiter.done.send(outcome);
                         }
                     }
@@ -240,7 +241,7 @@ impl<A: Addr, S: AskSwarm<A>, R: Router<A>> Core<A, S, R> {
         sooner || wants
     }
 
-    /// The requests that wait to be asked.
+    /// Takes the requests that wait to be sent.
     pub(super) fn take_requests(&self) -> Vec<Transmit<A, R::RequestId>> {
         if !self.has_requests() {
             return Vec::new();
@@ -254,7 +255,7 @@ impl<A: Addr, S: AskSwarm<A>, R: Router<A>> Core<A, S, R> {
         self.wanted.load(Relaxed)
     }
 
-    /// Begins an operation of the application.
+    /// Starts an operation of the application.
     pub(super) fn begin(
         &self,
         call: impl FnOnce(&mut R, Duration) -> Result<R::OpId>,
@@ -272,7 +273,7 @@ impl<A: Addr, S: AskSwarm<A>, R: Router<A>> Core<A, S, R> {
         Ok(op)
     }
 
-    /// Gives an operation of the application up.
+    /// Cancels an operation of the application.
     pub(super) fn cancel(&self, op: R::OpId) {
         let mut state = self.state();
         if state.operations.remove(&op).is_some()
@@ -282,17 +283,17 @@ impl<A: Addr, S: AskSwarm<A>, R: Router<A>> Core<A, S, R> {
         }
     }
 
-    /// How a node is reached, as far as that is known without asking anybody.
+    /// Returns the route to a node, as far as it is known without a lookup.
     pub(super) fn known(&self, id: &PeerId) -> Option<Way<A>> {
         let found = self.book().find(self.alarm.now(), id)?;
         if found.is_due {
-            // Beside the message, which need not wait for it.
+            // Concurrently: the message need not wait for the lookup.
             let _ = self.search(*id, None);
         }
         Some(found.way)
     }
 
-    /// How a node is reached; looks for it, if that is not known.
+    /// Returns the route to a node; looks it up if it is not known.
     pub(super) async fn way(&self, id: &PeerId) -> Result<Way<A>> {
         match self.known(id) {
             Some(way) => Ok(way),
@@ -300,7 +301,7 @@ impl<A: Addr, S: AskSwarm<A>, R: Router<A>> Core<A, S, R> {
         }
     }
 
-    /// Looks for a node.
+    /// Looks a node up.
     async fn find(&self, id: &PeerId) -> Result<Way<A>> {
         let (sender, mut found) = oneshot::channel();
         self.search(*id, Some(sender))?;
@@ -311,7 +312,7 @@ impl<A: Addr, S: AskSwarm<A>, R: Router<A>> Core<A, S, R> {
         self.driver.wait(Wants::Own(()), wait).await
     }
 
-    /// Begins to look for a node, or waits with those who do.
+    /// Starts a lookup of a node, or joins the one in progress.
     fn search(&self, id: PeerId, waiting: Option<oneshot::Sender<Result<Way<A>>>>) -> Result<()> {
         let mut state = self.state();
         if let Some(search) = state.searches.get_mut(&id) {
@@ -333,7 +334,7 @@ impl<A: Addr, S: AskSwarm<A>, R: Router<A>> Core<A, S, R> {
         Ok(())
     }
 
-    /// Takes over what a search came to.
+    /// Handles the result of a lookup.
     fn searched(&self, state: &mut State<A, R>, id: PeerId, outcome: R::Outcome) {
         let Some(search) = state.searches.remove(&id) else {
             return;
@@ -342,8 +343,8 @@ impl<A: Addr, S: AskSwarm<A>, R: Router<A>> Core<A, S, R> {
         let found = R::located(outcome);
         let way = match found.addr {
             Some(addr) => Ok(Way::Direct(addr)),
-            None if found.named_by.is_empty() => Err("nobody who was asked knows a node of this id"),
-            None if !self.sends_over => Err("it does not answer, and nothing goes over others here"),
+            None if found.named_by.is_empty() => Err("no node that was asked knows this id"),
+            None if !self.sends_over => Err("the node does not answer, and relaying is not enabled"),
             None => Ok(Way::Over(found.named_by)),
         };
         match &way {
@@ -356,28 +357,28 @@ impl<A: Addr, S: AskSwarm<A>, R: Router<A>> Core<A, S, R> {
         }
     }
 
-    /// Takes in how a node is reached that this node has looked for.
+    /// Records the route to a node that this node has looked up.
     fn learn(&self, now: Duration, id: PeerId, way: Way<A>) {
         if id != self.id && self.book_mut().learn(now, id, way) {
-            tracing::debug!(layer = R::LAYERS[0], peer = %id, "is reached otherwise now");
+            tracing::debug!(layer = R::LAYERS[0], peer = %id, "the route to the node has changed");
         }
     }
 
-    /// Notes that a node speaks from an address where it was not known to be.
+    /// Records that a node sends from a new address.
     pub(super) fn meet(&self, now: Duration, id: PeerId, addr: A) {
         if id != self.id && self.book_mut().meet(now, id, addr) {
-            tracing::debug!(layer = R::LAYERS[0], peer = %id, "is reached otherwise now");
+            tracing::debug!(layer = R::LAYERS[0], peer = %id, "the route to the node has changed");
         }
     }
 
-    /// Notes that a message or a request could not leave for a node: the next one looks for it anew.
+    /// Records that sending to a node failed: the next message looks it up again.
     pub(super) fn failed(&self, id: &PeerId, error: &Error) {
         if matches!(error, Error::Unreachable { .. } | Error::TimedOut { .. }) {
             self.book_mut().forget(id, self.alarm.now());
         }
     }
 
-    /// A message of this node to itself.
+    /// Delivers a message of this node to itself.
     pub(super) fn loop_back(&self, payload: Packet) -> Result<()> {
         self.check_open()?;
         self.tells.sent(1);
@@ -398,7 +399,7 @@ impl<A: Addr, S: AskSwarm<A>, R: Router<A>> Core<A, S, R> {
         Ok(())
     }
 
-    /// Fails everybody who waits, now and later.
+    /// Fails all current and later calls.
     pub(super) fn close(&self) {
         let mut state = self.state();
         let gone = (
@@ -409,7 +410,7 @@ impl<A: Addr, S: AskSwarm<A>, R: Router<A>> Core<A, S, R> {
         );
         state.searched_by.clear();
         drop(state);
-        // Those who wait find out by the loss of the other end.
+        // Waiting callers notice that the sender was dropped.
         drop(gone);
         let book = mem::replace(
             &mut *self.book_mut(),

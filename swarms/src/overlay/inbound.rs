@@ -1,4 +1,5 @@
-//! The way up, and the work that never ends: pull from below, serve the engine's requests, ask for it, keep its time.
+//! The receive path and the driver's loop: receives from below, serves and sends the engine's requests, and
+//! handles its timeouts.
 
 use std::future::poll_fn;
 use std::pin::{Pin, pin};
@@ -21,31 +22,31 @@ use super::relay::Passing;
 use super::router::{Failure, Router, Transmit};
 use crate::driver::{PAUSE, Sleeper, Wants, found};
 
-/// Batches of messages in a row, before something else has its turn.
+/// Maximum number of consecutive message batches before other events are handled.
 const IN_A_ROW: u32 = 8;
 
-/// What the work waits for.
+/// The next event of the driver's loop.
 enum Came<A, I> {
     Messages,
     Request(Request<A>),
     Answer(A, I, Result<Packet>),
     Time,
-    /// What went over others, opened.
+    /// A relayed message, decrypted.
     Over(Message<PeerId>),
     OverRequest(Request<PeerId>),
     Failed(Error),
-    /// The engine wants to ask something.
+    /// The engine has requests to send.
     Wanted,
 }
 
 type Asking<A, I> = FuturesUnordered<BoxFuture<'static, (A, I, Result<Packet>)>>;
 
 impl<A: Addr, S: AskSwarm<A>, R: Router<A>> Core<A, S, R> {
-    /// Pulls from below and from `over`, until the swarm below is closed.
+    /// Receives from below and from `over`, until the swarm below is closed.
     pub(super) async fn work(self: Arc<Self>, over: Option<BoxAskSwarm<PeerId>>) {
         let (inner, over) = (self.inner.clone(), over.as_ref());
         let (mut pulled, mut sleeper, mut asking) = (Vec::new(), Sleeper::default(), Asking::new());
-        // These two wait on while messages come and go.
+        // These two futures persist over iterations.
         let mut requests = pin!(inner.receive_ask());
         let mut over_told = pin!(over.map(Swarm::receive));
         let mut over_asked = pin!(over.map(AskSwarm::receive_ask));
@@ -129,7 +130,7 @@ impl<A: Addr, S: AskSwarm<A>, R: Router<A>> Core<A, S, R> {
                 }
                 Came::Failed(Error::Closed) => return self.close(),
                 Came::Failed(error) => {
-                    tracing::debug!(layer = R::LAYERS[0], %error, "nothing can be received");
+                    tracing::debug!(layer = R::LAYERS[0], %error, "receiving failed");
                     self.driver.fail(error);
                     sleep(PAUSE).await;
                 }
@@ -137,7 +138,7 @@ impl<A: Addr, S: AskSwarm<A>, R: Router<A>> Core<A, S, R> {
         }
     }
 
-    /// Asks something for the engine.
+    /// Sends a request of the engine.
     fn request(
         &self,
         transmit: Transmit<A, R::RequestId>,
@@ -166,7 +167,7 @@ impl<A: Addr, S: AskSwarm<A>, R: Router<A>> Core<A, S, R> {
         if answer.is_ok()
             && let Some(peer) = to.peer_id()
         {
-            // Whether or not it is known there.
+            // The result is ignored: the address may be unknown.
             let _ = self.book().heard(now, &peer, to);
         }
         let mut state = self.state();
@@ -175,19 +176,19 @@ impl<A: Addr, S: AskSwarm<A>, R: Router<A>> Core<A, S, R> {
             Ok(answer) => engine.handle_answer(now, id, Ok(&answer)),
             Err(Error::Rejected(_)) => engine.handle_answer(now, id, Err(Failure::Rejected)),
             Err(error) => {
-                tracing::trace!(layer = R::LAYERS[3], peer = %to, %error, "no answer");
+                tracing::trace!(layer = R::LAYERS[3], peer = %to, %error, "no response");
                 engine.handle_answer(now, id, Err(Failure::Unreachable));
             }
         }
         self.settle(&mut state);
     }
 
-    /// Hands messages that were pulled to whom they belong. Never waits.
+    /// Delivers received messages. Never waits.
     fn land(self: &Arc<Self>, pulled: &mut Vec<Message<A>>) {
         let now = self.alarm.now();
         let (mut moved, mut passing) = (Vec::new(), Vec::new());
         let book = self.book();
-        // Messages of one node follow one another.
+        // Messages of one node usually follow one another.
         let mut last: Option<(PeerId, A)> = None;
         let own = pulled.drain(..).filter_map(|message| {
             let Message { src, mut payload, .. } = message;
@@ -232,7 +233,7 @@ impl<A: Addr, S: AskSwarm<A>, R: Router<A>> Core<A, S, R> {
         }
     }
 
-    /// Whose a message is that came straight from `src`.
+    /// Returns the source of a message that `src` sent directly.
     fn source(&self, header: Option<Header>, src: &A) -> Result<PeerId, Reason> {
         match header {
             Some(Header::Direct) if self.proven => src.peer_id().ok_or(Reason::Unauthenticated),
@@ -301,7 +302,8 @@ impl<A: Addr, S: AskSwarm<A>, R: Router<A>> Core<A, S, R> {
         }
     }
 
-    /// Follows a node that moves, if it is known: who asks for the engine is at the address that it asks from.
+    /// Updates the address of a known node that has moved: a node that sends an engine request is at its
+    /// source address.
     fn still_known(&self, now: Duration, src: &A) {
         let Some(id) = src.peer_id() else { return };
         let moved = {
@@ -357,7 +359,7 @@ impl<A: Addr, S: AskSwarm<A>, R: Router<A>> Core<A, S, R> {
     }
 }
 
-/// Polls a future that may not be there.
+/// Polls a future that may be absent.
 fn poll_some<F: Future>(future: Pin<&mut Option<F>>, cx: &mut Context<'_>) -> Option<F::Output> {
     match future.as_pin_mut()?.poll(cx) {
         Poll::Ready(output) => Some(output),

@@ -1,30 +1,45 @@
-//! Overlays over any swarm with asks: a node is told and asked by its id, wherever it is.
+//! Overlays over any swarm with asks: nodes are told and asked by id, independent of their addresses.
 //!
-//! An engine that finds nodes by id ([`Router`]) asks over the swarm below; beside that this node's own messages and
-//! requests go there, with one byte in front that says so. A message to an id goes straight to the address that is known
-//! for it: one look-up, no copy, no task between. Where none is known, the engine looks for the node and makes sure that
-//! it answers. Addresses are learnt from what nodes send and from what the engine finds; they age, and a node that comes
-//! from elsewhere is known there from then on.
+//! An engine that finds nodes by id ([`Router`]) sends its requests over the swarm below. This node's own
+//! messages and requests share that swarm, distinguished by one byte of header. A message to an id goes
+//! directly to its known address, with one lookup and without a copy or a task switch. If no address is
+//! known, the engine looks the node up and verifies that it answers. Addresses are learned from received
+//! messages and from lookups. They expire, and a node that sends from a new address is known there from then
+//! on.
 //!
-//! A node that others know, but that does not answer this one (it is behind a translator of addresses, or in another
-//! part of the network), is told over others: over one that knows it, and from there each time to a node nearer to it. What
-//! goes this way is a lossy swarm of datagrams of its own, and on it stand the layers that stand on others: P2PKE seals it
-//! from end to end, asks make it whole.
+//! # Relaying
+//! A node that other nodes reach, but this one does not (it is behind a NAT, or in another part of the
+//! network), is told over relays: over a neighbour that knows it, and from there at each hop to a node nearer
+//! to it. Each relay forwards only to a node nearer to the destination, or to the destination, so routes have
+//! no loops.
+//!
+//! Relayed messages form a lossy datagram swarm of their own, with the usual layers on top: P2PKE encrypts
+//! end to end, and mbapp adds asks and long messages. The source in a relayed message is not proven. A reply
+//! goes back over the neighbour that relayed the message, which is charged for it, and does not start a
+//! lookup.
+//!
+//! # A new overlay
+//! Implement [`Router`] for its engine and define an alias of [`OverlaySwarm`], as [`crate::kad`] does.
 //!
 //! # Security
-//! - Required of the caller: a swarm below whose addresses prove ids, and its key; or friends ([`Identity::Unproven`]).
-//! - Provided: what an id is told reaches that node or nobody, and what comes from an id was said by it, straight or over
-//!   others. What is passed on for others is bounded, in total and for each neighbour, and can be switched off. What comes over
-//!   others for this node is charged to the neighbour that brings it, and answered the same way: no search begins for an id
-//!   that has proven nothing.
-//! - Not provided: that what goes over others arrives. Who is on the way can drop it, and who claims to be its source can
-//!   disturb its sessions, but neither read nor change it. Who talks with whom is seen by those on the way.
+//! - Required of the caller: a swarm below whose addresses prove ids, and its key; or mutually trusted nodes
+//!   ([`Identity::Unproven`]).
+//! - Provided: a message to an id reaches that node or no node, and a message from an id was sent by it,
+//!   direct or relayed. Relaying for other nodes is bounded, in total and per neighbour, and can be disabled.
+//!   Relayed messages for this node are charged to the neighbour that relays them, and replies take the same
+//!   route: no lookup starts for an id that has proven nothing.
+//! - Not provided: delivery of relayed messages. A relay can drop them, and a node that claims to be their
+//!   source can disturb its sessions, but neither can read or change them. Relays see source and destination.
 //!
 //! # Limits
-//! All are in [`OverlayConfig`] and the engine's configuration. There are four [`Counters`]: messages, requests, what is
-//! passed on for others, and requests of the engine.
+//! All limits are in [`OverlayConfig`] and the engine's configuration. There are four [`Counters`]: messages,
+//! requests, relayed messages, and requests of the engine.
 //!
-//! Deliberately absent: holes through translators of addresses, and acknowledged relays: who wants to know asks.
+//! # Cancel safety
+//! Cancelling a receive loses nothing. Cancelling a tell sends nothing, and a lookup in progress continues.
+//! Dropping an [`Operation`] cancels it.
+//!
+//! Deliberately absent: NAT traversal, and acknowledged relaying: use asks for acknowledgements.
 
 mod config;
 mod core;
@@ -52,9 +67,10 @@ pub use self::router::{Event, Failure, Located, Router, Transmit};
 use crate::map::Spare;
 use crate::{AskingSwarm, KeyAddr, MapSwarm, P2pkeSwarm};
 
-/// Reads an address that a peer named.
+/// Parses an address that a peer sent.
 ///
-/// A zone means something on its own host alone, and to look one up by name takes the system far longer than all the rest.
+/// An IPv6 zone is only meaningful on its own host, and looking one up by name is slow, so addresses with a
+/// zone are refused.
 pub(crate) fn parse_named<A: Addr, S: Swarm<A>>(inner: &S, text: &str) -> Option<A> {
     if crate::udp::has_zone(text) {
         return None;
@@ -62,22 +78,22 @@ pub(crate) fn parse_named<A: Addr, S: Swarm<A>>(inner: &S, text: &str) -> Option
     inner.parse_addr(text).ok()
 }
 
-/// A node of an overlay with the engine `R`, over the swarm `S`; see the [module](self). Dropping it ends its tasks and
-/// frees what is below.
+/// A node of an overlay with the engine `R`, over the swarm `S`; see the [module](self). Dropping it ends its
+/// tasks and drops the swarm below.
 pub struct OverlaySwarm<A: Addr, S: AskSwarm<A>, R: Router<A>> {
     core: Arc<Core<A, S, R>>,
-    /// What goes over others, sealed and made whole.
+    /// Relayed messages, encrypted and reassembled.
     over: Option<BoxAskSwarm<PeerId>>,
     spare: Spare<(A, Packet)>,
 }
 
 impl<A: Addr, S: AskSwarm<A>, R: Router<A>> OverlaySwarm<A, S, R> {
-    /// A node over `inner`, with the engine that `make` makes for an id at a time. Engines find addresses' meaning in the
-    /// swarm that they are given.
+    /// Creates a node over `inner`, with the engine that `make` returns for the node's id and the current
+    /// time. The engine parses addresses with the swarm that it is given.
     ///
     /// # Errors
-    /// [`Error::Invalid`] if the swarm below proves no id and one is needed, for a key that is not that id's, for an MTU
-    /// below that is too small, and outside of a tokio runtime.
+    /// Returns [`Error::Invalid`] if the swarm below proves no id and one is needed, for a key that does not
+    /// belong to that id, for an MTU below that is too small, and outside of a tokio runtime.
     pub fn with_engine(
         inner: S,
         identity: Identity<'_>,
@@ -86,7 +102,7 @@ impl<A: Addr, S: AskSwarm<A>, R: Router<A>> OverlaySwarm<A, S, R> {
     ) -> Result<Self> {
         let inner = Arc::new(inner);
         let proven_id = inner.local_addrs().iter().find_map(Addr::peer_id);
-        let no_id = || Error::invalid("inner swarm", "its addresses prove no id");
+        let no_id = || Error::invalid("inner swarm", "its addresses do not prove an id");
         let id = match identity {
             Identity::Unproven(id) => id,
             Identity::Key(_) | Identity::Proven => proven_id.ok_or_else(no_id)?,
@@ -109,7 +125,7 @@ impl<A: Addr, S: AskSwarm<A>, R: Router<A>> OverlaySwarm<A, S, R> {
         })
     }
 
-    /// The layers on what goes over others.
+    /// Creates the layers on top of the relayed datagrams.
     fn carrier(core: &Arc<Core<A, S, R>>, identity: Identity<'_>) -> Result<Option<BoxAskSwarm<PeerId>>> {
         let datagrams = Over { core: core.clone() };
         let mut asking = core.config.asking;
@@ -125,32 +141,32 @@ impl<A: Addr, S: AskSwarm<A>, R: Router<A>> OverlaySwarm<A, S, R> {
         let mut sealing = core.config.sealing.clone();
         sealing.fingerprint = config::fingerprint_of(key, core.id, &sealing.registry)?;
         let sealed = P2pkeSwarm::with_config(datagrams, key, sealing)?;
-        // Whoever is proven to be at an id's place is that id, or nobody.
+        // An id is its own address: a proven peer has that id, or the message is dropped.
         let down = |id: &PeerId| Ok(KeyAddr::new(*id, *id));
         let up = |addr: KeyAddr<PeerId>| (addr.id == addr.addr).then_some(addr.id);
         let by_id = MapSwarm::new(sealed, (down, up));
         Ok(Some(BoxAskSwarm::new(AskingSwarm::with_config(by_id, asking))))
     }
 
-    /// This node's id.
+    /// Returns this node's id.
     pub fn id(&self) -> PeerId {
         self.core.id
     }
 
-    /// The swarm below.
+    /// Returns the swarm below.
     pub fn inner(&self) -> &S {
         &self.core.inner
     }
 
-    /// How many nodes' addresses are known.
+    /// Returns the number of nodes with a known address.
     pub fn known(&self) -> usize {
         self.core.book().len()
     }
 
-    /// Begins an operation of the engine. `take` makes of its outcome what the caller wants.
+    /// Starts an operation of the engine. `take` converts its outcome to the caller's result.
     ///
     /// # Errors
-    /// [`Error::Closed`], and what the engine says.
+    /// Returns [`Error::Closed`], and the errors of the engine.
     pub fn begin<T>(
         &self,
         call: impl FnOnce(&mut R, Duration) -> Result<R::OpId>,
@@ -159,24 +175,25 @@ impl<A: Addr, S: AskSwarm<A>, R: Router<A>> OverlaySwarm<A, S, R> {
         Operation::begin(&self.core, call, take)
     }
 
-    /// Does something with the engine at once.
+    /// Calls the engine synchronously.
     ///
     /// # Errors
-    /// [`Error::Closed`].
+    /// Returns [`Error::Closed`] if the swarm is closed.
     pub fn with<T>(&self, call: impl FnOnce(&mut R, Duration) -> T) -> Result<T> {
         self.core.with_engine(call)
     }
 }
 
 impl<A: Addr, S: AskSwarm<A>, R: Router<A>> Swarm<PeerId> for OverlaySwarm<A, S, R> {
-    /// See [`Swarm::tell`]. Waits for a search if it is not known how the node is reached.
+    /// Sends a message; see [`Swarm::tell`]. Waits for a lookup if the route to the node is not known.
     ///
     /// # Errors
-    /// Besides those stated there: [`Unreachable`](Error::Unreachable) if nobody knows a node of this id, or it does not
-    /// answer and nothing may go over others; what the swarm below says of a message that cannot leave.
+    /// Returns, in addition to the errors stated there, [`Unreachable`](Error::Unreachable) if no node knows
+    /// the id, or the node does not answer and relaying is not possible, and the error of the swarm below if
+    /// the message cannot be sent.
     ///
     /// # Cancel safety
-    /// A search under way goes on.
+    /// A lookup in progress continues.
     async fn tell(&self, dst: &PeerId, packet: Packet) -> Result<()> {
         self.tell_one(dst, packet).await
     }
@@ -248,7 +265,8 @@ impl<A: Addr, S: AskSwarm<A> + SecureSwarm<A>, R: Router<A>> SecureSwarm<PeerId>
         self.core.inner.public_key()
     }
 
-    /// See [`SecureSwarm::lookup_public_key`]. A node that is reached over others alone gives no key.
+    /// Looks up the key of a node; see [`SecureSwarm::lookup_public_key`]. Fails for a node that is reached
+    /// over relays only.
     async fn lookup_public_key(&self, addr: &PeerId) -> Result<S::PublicKey> {
         self.look_up_key(addr).await
     }

@@ -1,4 +1,4 @@
-//! An operation of an overlay's engine, as its caller has it: how far it is, and what comes of it.
+//! A running operation of an overlay's engine: its progress and its result.
 
 use std::fmt;
 use std::pin::{Pin, pin};
@@ -11,9 +11,9 @@ use super::core::{Core, Waiter};
 use super::router::Router;
 use crate::driver::Wants;
 
-/// Something that an overlay does for its caller. Dropping it gives it up.
+/// A running operation of an overlay. Dropping it cancels it.
 ///
-/// It goes on while nobody looks at it.
+/// It makes progress without being polled.
 pub struct Operation<A: Addr, S: AskSwarm<A>, R: Router<A>, T> {
     core: Arc<Core<A, S, R>>,
     op: R::OpId,
@@ -44,12 +44,12 @@ impl<A: Addr, S: AskSwarm<A>, R: Router<A>, T> Operation<A, S, R, T> {
         })
     }
 
-    /// How far it is.
+    /// Returns its current progress.
     pub fn progress(&self) -> R::Progress {
         *self.progress.borrow()
     }
 
-    /// Waits until it got on, and says how far it is; `None` once it is over.
+    /// Waits for progress and returns it; returns `None` once the operation has ended.
     ///
     /// # Cancel safety
     /// Cancelling loses nothing.
@@ -64,13 +64,13 @@ impl<A: Addr, S: AskSwarm<A>, R: Router<A>, T> Operation<A, S, R, T> {
         matches!(changed, Ok(Ok(()))).then(|| *self.progress.borrow())
     }
 
-    /// Waits for what comes of it, and tells `watch` each time how far it is.
+    /// Waits for the result, and calls `watch` with each progress.
     ///
     /// # Errors
-    /// As [`finish`](Self::finish).
+    /// Returns the errors of [`finish`](Self::finish).
     ///
     /// # Cancel safety
-    /// Cancelling gives the operation up.
+    /// Cancelling cancels the operation.
     pub async fn watch(mut self, mut watch: impl FnMut(R::Progress)) -> Result<T> {
         while let Some(progress) = self.progressed().await {
             watch(progress);
@@ -78,13 +78,14 @@ impl<A: Addr, S: AskSwarm<A>, R: Router<A>, T> Operation<A, S, R, T> {
         self.finish().await
     }
 
-    /// Waits for what comes of it.
+    /// Waits for the result.
     ///
     /// # Errors
-    /// [`Error::Closed`] if the swarm is closed before it ends, and those of the operation.
+    /// Returns [`Error::Closed`] if the swarm is closed before the operation ends, and the errors of the
+    /// operation.
     ///
     /// # Cancel safety
-    /// Cancelling gives the operation up.
+    /// Cancelling cancels the operation.
     pub async fn finish(mut self) -> Result<T> {
         let done = &mut self.done;
         let wait = |cx: &mut std::task::Context<'_>| {

@@ -1,4 +1,4 @@
-//! The way down: straight to where a node is known to be; over others, where it does not answer there.
+//! The send path: directly to the known address of a node, or over relays if it does not answer there.
 
 use std::pin::pin;
 
@@ -14,10 +14,10 @@ use super::router::Router;
 use crate::driver::Wants;
 
 impl<A: Addr, S: AskSwarm<A>, R: Router<A>> OverlaySwarm<A, S, R> {
-    /// What carries messages over others; there is one if anything was ever found to be reached so.
+    /// Returns the swarm of relayed messages; it exists if a route over relays was found.
     fn over(&self, dst: &PeerId) -> Result<&BoxAskSwarm<PeerId>> {
         let over = self.over.as_ref();
-        over.ok_or_else(|| Error::unreachable(dst, "nothing goes over others here"))
+        over.ok_or_else(|| Error::unreachable(dst, "relaying is not enabled"))
     }
 
     pub(super) async fn tell_one(&self, dst: &PeerId, mut packet: Packet) -> Result<()> {
@@ -65,7 +65,7 @@ impl<A: Addr, S: AskSwarm<A>, R: Router<A>> OverlaySwarm<A, S, R> {
             outcome.record_batch(count, result);
         }
         self.spare.give(below);
-        // Nodes that must be looked for are looked for side by side.
+        // Lookups of several nodes run concurrently.
         let others = others.into_iter();
         let mut telling: FuturesUnordered<_> = others
             .map(|(dst, packet)| async move { self.tell_one(&dst, packet).await })
@@ -81,7 +81,7 @@ impl<A: Addr, S: AskSwarm<A>, R: Router<A>> OverlaySwarm<A, S, R> {
         request.check(core.mtu)?;
         if *dst == core.id {
             core.check_open()?;
-            return Err(Error::unreachable(dst, "a node does not ask itself"));
+            return Err(Error::unreachable(dst, "a node cannot ask itself"));
         }
         let answer = match core.way(dst).await? {
             Way::Direct(addr) => {
@@ -123,7 +123,7 @@ impl<A: Addr, S: AskSwarm<A> + SecureSwarm<A>, R: Router<A>> OverlaySwarm<A, S, 
             }
             Way::Over(_) => Err(Error::unreachable(
                 dst,
-                "it is reached over others, and the swarm below cannot ask it for its key",
+                "the node is reached over relays, and the swarm below cannot look up its key",
             )),
         }
     }

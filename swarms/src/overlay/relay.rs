@@ -1,4 +1,4 @@
-//! What goes over others: this node's own messages on their way out and in, and those that are passed on.
+//! Relayed messages: this node's own, outbound and inbound, and those that it forwards.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,23 +10,23 @@ use p2p_protocols::overlay::{Prefix, Way};
 use super::core::Core;
 use super::router::Router;
 
-/// The datagrams that go over others, as a swarm: neither whole nor sealed nor certain to arrive.
+/// Relayed datagrams as a swarm: neither reassembled, nor encrypted, nor reliable.
 pub(super) struct Over<A: Addr, S, R: Router<A>> {
     pub(super) core: Arc<Core<A, S, R>>,
 }
 
 impl<A: Addr, S: AskSwarm<A>, R: Router<A>> Swarm<PeerId> for Over<A, S, R> {
-    /// Sends to the destination itself, if it is reached, and else to one of those who know it.
+    /// Sends directly to the destination if it is reachable, and otherwise to a neighbour that knows it.
     async fn tell(&self, dst: &PeerId, mut packet: Packet) -> Result<()> {
         packet.check(self.mtu())?;
         let core = &self.core;
-        // Nothing is looked for here: this node's own messages know the way by then, and an id that has proven nothing, in
-        // whose name anybody could have sent something, is not worth a search.
-        let unknown = || Error::unreachable(dst, "nobody is known who knows it");
+        // No lookup starts here: the route of this node's own messages is known by then, and an id that has
+        // proven nothing, in whose name any node could have sent a message, must not cause a lookup.
+        let unknown = || Error::unreachable(dst, "no neighbour that reaches it is known");
         let way = core.way_over(dst).ok_or_else(unknown)?;
         let to = match way {
             Way::Direct(addr) => addr,
-            // Any of them, so that one that drops everything does not stand in the way for ever.
+            // A random one, so that a neighbour that drops everything does not block the route for ever.
             Way::Over(addrs) => {
                 let at = rand::random_range(0..addrs.len().max(1));
                 addrs.into_iter().nth(at).ok_or_else(unknown)?
@@ -75,7 +75,7 @@ impl<A: Addr, S: AskSwarm<A>, R: Router<A>> Swarm<PeerId> for Over<A, S, R> {
     }
 }
 
-/// A message that came from a neighbour, on its way over others.
+/// A relayed message from a neighbour, to deliver or forward.
 pub(super) struct Passing<A> {
     pub(super) from: A,
     pub(super) hops: u8,
@@ -85,7 +85,7 @@ pub(super) struct Passing<A> {
 }
 
 impl<A: Addr, S: AskSwarm<A>, R: Router<A>> Core<A, S, R> {
-    /// Takes in a message that came over others, or passes it on.
+    /// Delivers a relayed message to this node, or forwards it.
     pub(super) fn pass(self: &Arc<Self>, now: Duration, passing: Passing<A>) {
         self.relays.received(1);
         let src = passing.src;
@@ -148,7 +148,7 @@ impl<A: Addr, S: AskSwarm<A>, R: Router<A>> Core<A, S, R> {
         Header::Relayed { hops, src, dst }.push(&mut payload);
         let core = self.clone();
         self.relays.sent(1);
-        // What cannot leave is lost as on the medium: what is sealed is asked for again.
+        // A failed send is a loss, as on the medium: the layers above retransmit.
         self.detached.send(async move {
             if core.inner.tell(&next, payload).await.is_err() {
                 core.relays.dropped_many(Reason::Refused, 1);

@@ -1,4 +1,4 @@
-//! What an overlay asks of its engine: where a node is, which node is next on the way there, and what to send for that.
+//! The contract between an overlay and its engine: lookups, next hops, and requests to send.
 
 use std::fmt::Debug;
 use std::hash::Hash;
@@ -8,95 +8,96 @@ use p2p::{Addr, PeerId, Rejection, Result};
 
 /// An engine that finds nodes by id. It has no clock, lock, task or socket.
 ///
-/// After each call the driver empties [`poll_transmit`](Self::poll_transmit) and [`poll_event`](Self::poll_event), and
-/// looks at [`poll_timeout`](Self::poll_timeout).
+/// After each call the driver drains [`poll_transmit`](Self::poll_transmit) and
+/// [`poll_event`](Self::poll_event), and reads [`poll_timeout`](Self::poll_timeout).
 pub trait Router<A: Addr>: Debug + Send + Sized + 'static {
-    /// The names of the counters: messages, requests, what is passed on for others, requests of the engine.
+    /// Names of the counters: messages, requests, relayed messages, requests of the engine.
     const LAYERS: [&'static str; 4];
 
-    /// An operation under way.
+    /// Identifies a running operation.
     type OpId: Copy + Eq + Hash + Debug + Send + Sync;
-    /// A request in flight.
+    /// Identifies a request in flight.
     type RequestId: Copy + Debug + Send;
-    /// What an operation ends with.
+    /// The result of an operation.
     type Outcome: Debug + Send;
-    /// How far an operation is.
+    /// The progress of an operation.
     type Progress: Copy + Default + Debug + Send + Sync;
 
-    /// Begins to find one node, and to make sure that it answers.
+    /// Starts the lookup of one node, and verifies that it answers.
     ///
     /// # Errors
-    /// [`Error::Limit`](p2p::Error::Limit) with too many operations.
+    /// Returns [`Error::Limit`](p2p::Error::Limit) if too many operations run.
     fn locate(&mut self, now: Duration, id: PeerId) -> Result<Self::OpId>;
 
-    /// What such an operation came to.
+    /// Converts the outcome of a lookup.
     fn located(outcome: Self::Outcome) -> Located<A>;
 
-    /// The node that is nearer to `id` than this one, by the measure of this overlay: the next one on the way there.
+    /// Returns the next hop towards `id`: a node nearer to it than this node, by the distance of this
+    /// overlay.
     fn next_hop(&self, id: &PeerId) -> Option<(PeerId, A)>;
 
-    /// Gives an operation up.
+    /// Cancels an operation.
     fn cancel(&mut self, op: Self::OpId);
 
     /// Serves a request of another node.
     ///
     /// # Errors
-    /// Why it does not.
+    /// Returns the reason for rejecting it.
     fn handle_request(&mut self, now: Duration, from: &A, request: &[u8]) -> Result<Vec<u8>, Rejection>;
 
-    /// Takes what came of a request.
+    /// Processes the result of a request.
     fn handle_answer(&mut self, now: Duration, id: Self::RequestId, answer: Result<&[u8], Failure>);
 
-    /// Does what time asks for.
+    /// Processes expired timers.
     fn handle_timeout(&mut self, now: Duration);
 
-    /// The next request to be asked.
+    /// Returns the next request to send.
     fn poll_transmit(&mut self) -> Option<Transmit<A, Self::RequestId>>;
 
-    /// What became of an operation.
+    /// Returns the next event of an operation.
     fn poll_event(&mut self) -> Option<Event<A, Self>>;
 
-    /// When [`handle_timeout`](Self::handle_timeout) is due.
+    /// Returns the time at which [`handle_timeout`](Self::handle_timeout) is due.
     fn poll_timeout(&self) -> Option<Duration>;
 
-    /// How long an answer is waited for.
+    /// Returns the timeout of a request.
     fn request_timeout(&self) -> Duration;
 }
 
-/// Where a node is.
+/// The location of a node.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Located<A> {
-    /// Where it has just answered.
+    /// The address at which it has just answered.
     pub addr: Option<A>,
-    /// Who knows it, if it did not answer.
+    /// Nodes that know it, if it did not answer.
     pub named_by: Vec<A>,
 }
 
-/// A request to be asked.
+/// A request to send.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Transmit<A, I> {
-    /// Whom.
+    /// The node to ask.
     pub to: A,
-    /// The engine's name for it.
+    /// The engine's identifier of the request.
     pub id: I,
-    /// The request.
+    /// The encoded request.
     pub request: Vec<u8>,
 }
 
-/// Why a request got no answer.
+/// Why a request got no response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Failure {
-    /// Nobody answered.
+    /// The node did not respond.
     Unreachable,
-    /// The node answered that it will not.
+    /// The node rejected the request.
     Rejected,
 }
 
-/// What became of an operation.
+/// An event of an operation.
 #[derive(Debug)]
 pub enum Event<A: Addr, R: Router<A>> {
-    /// It got on.
+    /// The operation made progress.
     Progress(R::OpId, R::Progress),
-    /// It is over.
+    /// The operation ended.
     Done(R::OpId, R::Outcome),
 }

@@ -1,4 +1,4 @@
-//! What a node on P2PKE allows, and what it holds at most.
+//! Configuration of a P2PKE node: permitted peers and limits.
 
 use std::fmt;
 use std::sync::Arc;
@@ -9,31 +9,35 @@ use p2p_protocols::p2pke::{Config, Local};
 
 use crate::inbox::Limits;
 
-/// Which peers may have a session here; see [`P2pkeConfig::allow`].
+/// Decides which peers may have a session; see [`P2pkeConfig::allow`].
 pub type Allow = Arc<dyn Fn(&PeerId) -> bool + Send + Sync>;
 
 /// Limits of a [`P2pkeSwarm`](super::P2pkeSwarm).
 ///
-/// What peers can make a node hold at most: ([`channels`](Config::channels) + [`half_open`](Config::half_open)) × 4 KiB,
-/// of which [`half_open`](Config::half_open) may have [`half_open_per_channel`](Config::half_open_per_channel) handshakes of
-/// 4 KiB each, plus [`messages`](Self::messages).
+/// Peers can make a node hold at most ([`channels`](Config::channels) + [`half_open`](Config::half_open)) × 4
+/// KiB. Of these, [`half_open`](Config::half_open) may have
+/// [`half_open_per_channel`](Config::half_open_per_channel) handshakes of 4 KiB each. Queued
+/// [`messages`](Self::messages) come in addition.
 #[derive(Clone)]
 pub struct P2pkeConfig {
-    /// Limits on channels and handshakes, and how patient they are.
+    /// Limits of channels and handshakes, and their timeouts.
     pub engine: Config,
-    /// Which peers may have a session; hellos of others are dropped, and telling them is
-    /// [`Error::Denied`]. It is asked for each hello, outside of all locks, so it may call the swarm. Default: everybody. See [`P2pkeSwarm::disconnect`](super::P2pkeSwarm::disconnect) for sessions
-    /// that exist.
+    /// Decides which peers may have a session. Hellos of other peers are dropped, and telling them fails with
+    /// [`Error::Denied`].
+    ///
+    /// The callback is called for each hello, outside of all locks, so it may call the swarm. Default: every
+    /// peer. [`P2pkeSwarm::disconnect`](super::P2pkeSwarm::disconnect) ends existing sessions.
     pub allow: Option<Allow>,
-    /// How a key becomes a [`PeerId`]; all nodes of a swarm must do it alike. Default: SHAKE256.
+    /// Derives a [`PeerId`] from a key; all nodes of a swarm must use the same function. Default: SHAKE256.
     pub fingerprint: Fingerprint,
-    /// Algorithms of keys. Default: Ed25519.
+    /// Key algorithms. Default: Ed25519.
     pub registry: Registry,
     /// Messages that wait for a reader; at the limit one of the peer or network with the most is dropped and counted.
     /// Default: 1024 messages, 4 MiB, payloads under 256 bytes are copied.
     pub messages: Limits,
-    /// Packets that are pulled from below at a time, and that may wait beside [`messages`](Self::messages) for a reader
-    /// who took some of them. Fewer cost more calls. Default: 64.
+    /// Maximum number of packets that are received from below at a time. As many may wait, in addition to
+    /// [`messages`](Self::messages), for a reader that took some of them. A smaller number costs more calls.
+    /// Default: 64.
     pub batch: usize,
 }
 
@@ -51,41 +55,43 @@ impl Default for P2pkeConfig {
 }
 
 impl P2pkeConfig {
-    /// Lets these peers in and nobody else.
+    /// Allows sessions with the peers for which `allow` returns true, and no others.
     #[must_use]
     pub fn allow(mut self, allow: impl Fn(&PeerId) -> bool + Send + Sync + 'static) -> Self {
         self.allow = Some(Arc::new(allow));
         self
     }
 
-    /// Whether `peer` may have a session.
+    /// Returns whether `peer` may have a session.
     pub(super) fn allows(&self, peer: &PeerId) -> bool {
         self.allow.as_ref().is_none_or(|allow| allow(peer))
     }
 
-    /// The identity that the engine works with.
+    /// Creates the identity that the engine uses.
     ///
     /// # Errors
-    /// [`Error::Invalid`] for values that cannot work, and for a key that does not load.
+    /// Returns [`Error::Invalid`] for values that cannot work, and for a key that cannot be loaded.
     pub(super) fn local(&self, key: &PrivateKey) -> Result<Local> {
         let fail = |reason: &str| Err(Error::invalid("P2PKE configuration", reason));
         let engine = &self.engine;
         if engine.channels == 0 || engine.half_open == 0 || engine.half_open_per_channel == 0 {
-            return fail("channels, half_open and half_open_per_channel are at least 1");
+            return fail("channels, half_open and half_open_per_channel must be at least 1");
         }
         if self.batch == 0 {
-            return fail("batch is at least 1");
+            return fail("batch must be at least 1");
         }
         if engine.refresh_after >= engine.keep_alive || engine.rekey_after >= engine.reject_after {
-            return fail("refresh_after is less than keep_alive, and rekey_after less than reject_after");
+            return fail(
+                "refresh_after must be less than keep_alive, and rekey_after less than reject_after",
+            );
         }
         if engine.outbound_percent > 100 {
-            return fail("outbound_percent is at most 100");
+            return fail("outbound_percent must be at most 100");
         }
         let local = Local::with_registry(key, self.registry.clone(), engine.clone())
             .map_err(|error| Error::invalid("private key", error.to_string()))?
             .fingerprint(self.fingerprint);
-        // The driver asks `allow` itself, outside of the engine's lock.
+        // The driver calls `allow` itself, outside of the engine's lock.
         Ok(local)
     }
 }

@@ -1,4 +1,5 @@
-//! The way up: open with the path of the source, without the engine's lock; what no path opens goes to the engine.
+//! The receive path: opens packets with the data path of their source, without the engine's lock, and passes
+//! the others to the engine.
 
 use std::collections::VecDeque;
 use std::mem;
@@ -15,10 +16,10 @@ use super::shared::{Effects, LAYER, Shared};
 use crate::KeyAddr;
 use crate::driver::{PAUSE, Sleeper, Wants, found};
 
-/// One batch on its way up.
+/// State while one batch is received.
 struct Landing<A> {
     now: Duration,
-    /// The path of the last message: messages of one peer follow one another.
+    /// The data path of the previous message: messages of one peer usually follow one another.
     last: Option<(A, Arc<DataPath>)>,
     effects: Effects<A>,
     data: usize,
@@ -26,7 +27,8 @@ struct Landing<A> {
 }
 
 impl<A: Addr, S: Swarm<A>> Shared<A, S> {
-    /// Pulls from below, opens, and keeps the engine's time, until the swarm below is closed.
+    /// Receives from below, opens packets, and handles the engine's timeouts, until the swarm below is
+    /// closed.
     pub(super) async fn work(self: Arc<Self>) {
         let (mut pulled, mut opened, mut sleeper) = (Vec::new(), VecDeque::new(), Sleeper::default());
         loop {
@@ -40,7 +42,7 @@ impl<A: Addr, S: Swarm<A>> Shared<A, S> {
                 }
                 Err(Error::Closed) => return self.close(),
                 Err(error) => {
-                    tracing::debug!(layer = LAYER, %error, "nothing can be received");
+                    tracing::debug!(layer = LAYER, %error, "receiving failed");
                     self.driver.fail(error);
                     sleep(PAUSE).await;
                 }
@@ -48,7 +50,7 @@ impl<A: Addr, S: Swarm<A>> Shared<A, S> {
         }
     }
 
-    /// Opens what was pulled and looks at the alarm. Never waits.
+    /// Opens received packets and handles expired timers. Never waits.
     fn land(self: &Arc<Self>, pulled: &mut Vec<Message<A>>, opened: &mut VecDeque<Message<KeyAddr<A>>>) {
         let mut landing = Landing {
             now: self.alarm.now(),
@@ -74,7 +76,7 @@ impl<A: Addr, S: Swarm<A>> Shared<A, S> {
         self.carry_out(landing.effects);
     }
 
-    /// Gives messages to the reader who pulled them, or into the inbox if it was somebody else.
+    /// Passes messages to the reader that polls the work, or into the inbox.
     fn hand_over(&self, opened: &mut VecDeque<Message<KeyAddr<A>>>) {
         if let Some(Wants::Items((), wanted @ 1..)) = self.driver.polled_for() {
             let mut fresh = self.fresh();
@@ -92,7 +94,7 @@ impl<A: Addr, S: Swarm<A>> Shared<A, S> {
         self.driver.put((), put.accepted);
     }
 
-    /// Opens a message with the path of its source, or gives it to the engine.
+    /// Opens a message with the data path of its source, or passes it to the engine.
     fn open(&self, landing: &mut Landing<A>, message: Message<A>) -> Option<Message<KeyAddr<A>>> {
         let Message {
             src,
@@ -129,7 +131,8 @@ impl<A: Addr, S: Swarm<A>> Shared<A, S> {
         })
     }
 
-    /// Gives the engine what no path opens: messages of handshakes, and data of those without a path.
+    /// Passes packets without a matching data path to the engine: handshake messages, and data without a
+    /// session.
     fn handle(&self, landing: &mut Landing<A>, src: &A, packet: Packet) -> Option<(p2p::PeerId, Packet)> {
         let (count, counters) = if wire::is_handshake(&packet) {
             (&mut landing.handshakes, &self.handshakes)
@@ -148,7 +151,7 @@ impl<A: Addr, S: Swarm<A>> Shared<A, S> {
             self.settle(&mut state, &mut landing.effects);
             handled
         };
-        // The path may be another one now.
+        // The data path may have been replaced.
         landing.last = None;
         match handled {
             Ok(None) => counters.delivered(1),
@@ -158,7 +161,8 @@ impl<A: Addr, S: Swarm<A>> Shared<A, S> {
         None
     }
 
-    /// Whether the peer that a packet begins a handshake with may have a session. Asked outside of the engine's lock.
+    /// Returns whether the peer that starts a handshake may have a session. Called outside of the engine's
+    /// lock.
     fn is_allowed(&self, src: &A, packet: &Packet) -> bool {
         if self.config.allow.is_none() {
             return true;
@@ -166,7 +170,7 @@ impl<A: Addr, S: Swarm<A>> Shared<A, S> {
         let peer = if wire::parse_no_session(packet).is_some() {
             self.with_path(src, |path| path.peer())
         } else {
-            // What is wrong with a hello is the engine's to say.
+            // The engine reports what is wrong with a hello.
             let hello = wire::InitHello::parse(packet).ok();
             let key = hello.and_then(|hello| PublicKey::from_der(hello.key).ok());
             key.map(|key| (self.config.fingerprint)(&key))
@@ -209,7 +213,7 @@ impl<A: Addr, S: Swarm<A>> Shared<A, S> {
     }
 }
 
-/// Counts and traces a packet that the engine refused.
+/// Counts and traces a packet that the engine dropped.
 fn dropped(counters: &Counters, src: &impl Addr, error: &p2pke::Error) {
     let reason = error.reason();
     counters.dropped_many(reason, 1);

@@ -1,38 +1,46 @@
-//! P2PKE version 1 over any swarm of datagrams: every message is sealed, and its source has proved who it is.
+//! P2PKE version 1 over any datagram swarm: every message is encrypted, and its source has proved its
+//! identity.
 //!
-//! A tell to `ID@inner` waits until a handshake has shown that ID is there; from then on it costs one look-up and one
-//! cipher, in place. The bytes are those of go-p2p's `p2pkeswarm`. What the protocol promises, and where go-p2p is
-//! otherwise, stands at the engine: [`p2p_protocols::p2pke`].
+//! A tell to `ID@inner` waits until a handshake has authenticated ID. After that it costs one lookup and one
+//! cipher operation, in place. The format is that of go-p2p's `p2pkeswarm`. The engine,
+//! [`p2p_protocols::p2pke`], documents the protocol and where it differs from go-p2p.
+//!
+//! A task that waits in `receive`, or in a `tell` that needs a handshake, also receives from below. While no
+//! task waits, a background task answers handshakes, handles timeouts, and puts received messages into a
+//! bounded inbox.
+//!
+//! Deliberately absent: asks (put [`AskingSwarm`](crate::AskingSwarm) on top), messages longer than a
+//! datagram (put [`FragmentSwarm`](crate::FragmentSwarm) on top), and keep-alive packets.
 //!
 //! # Security
-//! - Required of the caller: an address with the right id, a key that nobody else has, and a system clock that does not
-//!   go back over restarts by more than peers remember (3 minutes).
-//! - Provided: a message to `ID@inner` reaches ID or nobody, whoever a message comes from proved the key of its
-//!   [`PeerId`]; secrecy and integrity; forward secrecy by session; each message at most once. Packets from made-up
-//!   addresses cost a bounded amount of work and memory and end no session.
-//! - Not provided: hidden identities, lengths or times; the reachability of a source before a handshake's work is done
-//!   for it; safety from quantum computers.
+//! - Required of the caller: an address with the right id, a private key that no other node has, and a system
+//!   clock that does not go back over restarts by more than peers remember (3 minutes).
+//! - Provided: a message to `ID@inner` reaches ID or no node; the source of a received message has proved the
+//!   key of its [`PeerId`]; secrecy and integrity; forward secrecy per session; at-most-once delivery.
+//!   Packets from spoofed addresses cost a bounded amount of work and memory and end no session.
+//! - Not provided: hidden identities, lengths or times; a check that a source is reachable before handshake
+//!   work is done for it; security against quantum computers.
 //!
 //! # Limits
-//! All are in [`P2pkeConfig`]. A message whose reader has no room is dropped here and counted; the sender does not wait
-//! for readers. The counters `p2pke` count messages, those of `p2pke-handshake` the packets that handshakes are made of;
-//! a drop of either has a reason, and an event of [`tracing`] that names the peer's address and the engine's error.
+//! All limits are in [`P2pkeConfig`]. A message that does not fit into the receiver's queue is dropped there
+//! and counted; the sender does not wait for readers. Channels that peers open are limited per peer, per
+//! network and in total, and a share is reserved for outbound channels.
 //!
-//! Whoever waits, in `receive` or in a `tell` that needs a handshake, pulls from below in its own task. While nobody
-//! does, a background task answers handshakes, keeps time, and puts messages that come into a bounded inbox.
+//! The counters `p2pke` count messages, and `p2pke-handshake` handshake packets. Each drop has a reason, and
+//! a [`tracing`] event that names the peer's address and the engine's error.
 //!
-//! Channels that peers open are limited by peer, by network and in total, and a share is kept for what this node tells.
-//!
-//! # Peers that were started again
-//! What is told to a peer that has lost its sessions is lost. It says so, and another session is made at once: an ask is
-//! answered after its first retransmission, within a second.
+//! # Restarts
+//! A message to a peer that has lost its sessions is lost. The peer reports the missing session, and a new
+//! session is established at once: an ask gets its response after its first retransmission, within a second.
 //!
 //! # Closing
-//! `close` drops nothing that a tell returned `Ok` for: it has been given to the swarm below, whose `close` decides. A tell that
-//! still waits for a handshake fails with [`Error::Closed`](p2p::Error::Closed), and its message does not leave.
+//! `close` drops no message for which a tell returned `Ok`: the swarm below has it, and its `close` decides.
+//! A tell that still waits for a handshake fails with [`Error::Closed`](p2p::Error::Closed), and its message
+//! is not sent.
 //!
-//! Deliberately absent: asks (put [`AskingSwarm`](crate::AskingSwarm) on top), messages longer than a datagram (put
-//! [`FragmentSwarm`](crate::FragmentSwarm) on top), and keep-alive packets.
+//! # Cancel safety
+//! Cancelling a receive loses nothing. Cancelling a tell that waits for a handshake sends nothing; the
+//! handshake ends with its last caller.
 
 mod config;
 mod inbound;
@@ -54,74 +62,79 @@ pub use self::config::{Allow, P2pkeConfig};
 use self::shared::Shared;
 use crate::KeyAddr;
 
-/// Bytes that a datagram of the swarm below must carry at least: the longest handshake message with keys of Ed25519.
+/// Minimum MTU of the swarm below in bytes: the longest handshake message with Ed25519 keys.
 pub const MIN_INNER_MTU: usize = 166;
 
-/// A node on P2PKE; see the [module](self). Dropping it ends its tasks and frees what is below.
+/// A node on P2PKE; see the [module](self). Dropping it ends its tasks and drops the swarm below.
 pub struct P2pkeSwarm<A: Addr, S: Swarm<A>> {
     shared: Arc<Shared<A, S>>,
 }
 
 impl<A: Addr, S: Swarm<A>> P2pkeSwarm<A, S> {
-    /// Runs P2PKE over `inner` with the identity of `key` and the default limits.
+    /// Creates a node over `inner` with the identity of `key` and the default limits.
     ///
     /// # Errors
-    /// [`Error::Invalid`](p2p::Error::Invalid) for an `inner` whose MTU is below [`MIN_INNER_MTU`], for a key that does
-    /// not load, and outside of a tokio runtime.
+    /// Returns [`Error::Invalid`](p2p::Error::Invalid) if the MTU of `inner` is below [`MIN_INNER_MTU`], if
+    /// the key cannot be loaded, and outside of a tokio runtime.
     pub fn new(inner: S, key: &PrivateKey) -> Result<Self> {
         Self::with_config(inner, key, P2pkeConfig::default())
     }
 
-    /// The same with other limits.
+    /// Creates a node with the given limits.
     ///
     /// # Errors
-    /// As [`new`](Self::new), and [`Error::Invalid`](p2p::Error::Invalid) for limits that cannot work.
+    /// Returns the errors of [`new`](Self::new), and [`Error::Invalid`](p2p::Error::Invalid) for limits that
+    /// cannot work.
     pub fn with_config(inner: S, key: &PrivateKey, config: P2pkeConfig) -> Result<Self> {
         let shared = Arc::new(Shared::new(inner, key, config)?);
         shared.driver.start(shared.clone().work())?;
         Ok(Self { shared })
     }
 
-    /// This node's identity.
+    /// Returns this node's identity.
     pub fn id(&self) -> PeerId {
         self.shared.id()
     }
 
-    /// The swarm below.
+    /// Returns the swarm below.
     pub fn inner(&self) -> &S {
         &self.shared.inner
     }
 
-    /// How many addresses there are with a session.
+    /// Returns the number of addresses with a session.
     pub fn sessions(&self) -> usize {
         self.shared.sessions()
     }
 
-    /// Forgets every session with `peer`, and returns how many there were. The peer is not told; unless
-    /// [`P2pkeConfig::allow`] forbids it, the next message to or from it makes a new one.
+    /// Drops every session with `peer`, and returns their number. The peer is not notified; the next message
+    /// to or from it establishes a new session, unless [`P2pkeConfig::allow`] forbids it.
     pub fn disconnect(&self, peer: &PeerId) -> usize {
         self.shared.disconnect(|id| id == peer)
     }
 
-    /// Forgets every session with a peer that [`P2pkeConfig::allow`] forbids by now, and returns how many there were.
+    /// Drops every session with a peer that [`P2pkeConfig::allow`] currently forbids, and returns their
+    /// number.
     pub fn disconnect_forbidden(&self) -> usize {
         self.shared.disconnect_forbidden()
     }
 }
 
 impl<A: Addr, S: Swarm<A>> Swarm<KeyAddr<A>> for P2pkeSwarm<A, S> {
-    /// See [`Swarm::tell`]. Without a session with the peer it waits for a handshake.
+    /// Sends a message; see [`Swarm::tell`]. Without a session with the peer it waits for a handshake.
     ///
     /// # Errors
-    /// Besides those stated there: [`TimedOut`](p2p::Error::TimedOut) if nobody answers within
-    /// [`handshake_timeout`](p2p_protocols::p2pke::Config::handshake_timeout),
-    /// [`Unreachable`](p2p::Error::Unreachable) at once if another identity answers, which it names, [`Denied`](p2p::Error::Denied) for a peer that
-    /// is not allowed, [`Limit`](p2p::Error::Limit) if there are as many channels as there may be, and what the swarm
-    /// below says of a packet that cannot leave.
+    /// Returns, in addition to the errors stated there:
+    ///
+    /// - [`TimedOut`](p2p::Error::TimedOut) if the peer does not answer within
+    ///   [`handshake_timeout`](p2p_protocols::p2pke::Config::handshake_timeout),
+    /// - [`Unreachable`](p2p::Error::Unreachable) at once if another identity answers, which the error names,
+    /// - [`Denied`](p2p::Error::Denied) for a peer that is not allowed,
+    /// - [`Limit`](p2p::Error::Limit) if the maximum number of channels exists,
+    /// - the error of the swarm below if the packet cannot be sent.
     ///
     /// # Cancel safety
-    /// Cancelling sends nothing. A handshake ends with its last caller, unless the peer has proven its key already: its
-    /// hello is not sent again.
+    /// Cancelling sends nothing. A handshake ends with its last caller, unless the peer has already proved
+    /// its key: its hello is not retransmitted.
     async fn tell(&self, dst: &KeyAddr<A>, packet: Packet) -> Result<()> {
         self.shared.tell(dst, packet).await
     }
@@ -129,7 +142,7 @@ impl<A: Addr, S: Swarm<A>> Swarm<KeyAddr<A>> for P2pkeSwarm<A, S> {
     async fn tell_batch(&self, batch: &mut Vec<(KeyAddr<A>, Packet)>) -> Result<(), BatchError> {
         let mut outcome = BatchOutcome::default();
         let late = self.shared.tell_ready(batch, &mut outcome).await;
-        // Peers that must be waited for are waited for side by side.
+        // Waits for several peers concurrently.
         let late = late.into_iter();
         let mut waiting: FuturesUnordered<_> = late
             .map(|(dst, packets)| self.shared.tell_late(dst, packets))

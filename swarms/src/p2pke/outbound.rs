@@ -1,4 +1,5 @@
-//! The way down: seal with the path of the destination, without the engine's lock; where there is none, wait for one.
+//! The send path: seals with the data path of the destination, without the engine's lock, or waits for a
+//! session.
 
 use std::sync::{Arc, PoisonError};
 
@@ -9,7 +10,7 @@ use p2p_protocols::p2pke::{self, DataPath, Sealed};
 use super::shared::{ATTEMPTS, Shared};
 use crate::KeyAddr;
 
-/// Messages and where they go.
+/// Messages with their destinations.
 pub(super) type Batch<A> = Vec<(A, Packet)>;
 
 impl<A: Addr, S: Swarm<A>> Shared<A, S> {
@@ -35,12 +36,12 @@ impl<A: Addr, S: Swarm<A>> Shared<A, S> {
         Ok(())
     }
 
-    /// Takes from `batch` the messages that can leave now, sealed; those whose peer must be waited for stay.
+    /// Takes the messages from `batch` that can be sent now, sealed; messages that need a handshake stay.
     fn seal_batch(self: &Arc<Self>, batch: &mut Batch<KeyAddr<A>>, outcome: &mut BatchOutcome) -> Batch<A> {
         let now = self.alarm.now();
         let mut sealed = std::mem::take(&mut *self.spare.lock().unwrap_or_else(PoisonError::into_inner));
         let mut late = Vec::new();
-        // Messages to one peer follow one another.
+        // Messages to one peer usually follow one another.
         let mut last: Option<(KeyAddr<A>, Option<Arc<DataPath>>)> = None;
         let mut renewed = false;
         for (dst, mut packet) in batch.drain(..) {
@@ -70,7 +71,7 @@ impl<A: Addr, S: Swarm<A>> Shared<A, S> {
         sealed
     }
 
-    /// Sends what can leave now; returns what must wait for a session, by peer.
+    /// Sends the messages that can be sent now; returns those that need a session, by peer.
     pub(super) async fn tell_ready(
         self: &Arc<Self>,
         batch: &mut Batch<KeyAddr<A>>,
@@ -94,7 +95,7 @@ impl<A: Addr, S: Swarm<A>> Shared<A, S> {
         outcome.record_batch(count, result);
     }
 
-    /// Waits for a session with a peer, then sends messages to it; returns how many that were.
+    /// Waits for a session with a peer, then sends messages to it; returns their number.
     pub(super) async fn tell_late(
         self: &Arc<Self>,
         dst: KeyAddr<A>,
@@ -151,13 +152,13 @@ impl<A: Addr, S: Swarm<A>> Shared<A, S> {
         Err(self.error(dst, &last, None))
     }
 
-    /// Whether `dst` is this node.
+    /// Returns whether `dst` is this node.
     fn is_here(&self, dst: &KeyAddr<A>) -> Result<bool> {
         self.check_open()?;
         Ok(dst.id == self.id() && self.inner.local_addrs().contains(&dst.addr))
     }
 
-    /// A message of this node to itself.
+    /// Delivers a message of this node to itself.
     fn loop_back(&self, dst: &KeyAddr<A>, payload: Packet) {
         self.messages.sent(1);
         self.messages.received(1);
@@ -177,7 +178,7 @@ impl<A: Addr, S: Swarm<A>> Shared<A, S> {
     }
 }
 
-/// Messages by their destination, in the order of the first of each.
+/// Groups messages by destination, in the order of the first message of each.
 fn by_peer<A: Addr>(batch: impl Iterator<Item = (KeyAddr<A>, Packet)>) -> Vec<(KeyAddr<A>, Vec<Packet>)> {
     let mut places = HashMap::default();
     let mut groups: Vec<(KeyAddr<A>, Vec<Packet>)> = Vec::new();

@@ -1,4 +1,5 @@
-//! What the callers of one swarm and its work share: the engine under a lock, and the paths beside it.
+//! State shared by the callers of one swarm and its driver: the engine under a lock, and the data paths
+//! beside it.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::pin::Pin;
@@ -21,10 +22,12 @@ use crate::inbox::Inbox;
 
 pub(super) const LAYER: &str = "p2pke";
 
-/// Sessions that a message tries to leave in: one that was just made may be over when its teller runs again.
+/// Maximum number of sessions that a message is tried in: a new session may have ended before the caller runs
+/// again.
 pub(super) const ATTEMPTS: usize = 3;
 
-/// One clock for all nodes of the process, so that a node which is made again never says an earlier time than before.
+/// One clock for all nodes of the process, so that a restarted node never reports an earlier time than
+/// before.
 static CLOCK: LazyLock<Clock> = LazyLock::new(|| {
     let unix = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
     Clock::new(
@@ -33,9 +36,9 @@ static CLOCK: LazyLock<Clock> = LazyLock::new(|| {
     )
 });
 
-/// The clock of one more node: a microsecond ahead of the one before, so that a node which is made again in the same moment,
-/// as under a paused clock, says a later time in its hellos than the one that was there. Peers take an equal one for a
-/// repetition.
+/// Returns the clock of one more node, a microsecond ahead of the previous one. So a node that is restarted
+/// at the same instant, as under a paused clock, sends later times in its hellos than its predecessor. Peers
+/// treat an equal time as a replay.
 fn later_clock() -> Clock {
     static NODES: AtomicU64 = AtomicU64::new(0);
     CLOCK.ahead(Duration::from_micros(NODES.fetch_add(1, Relaxed)))
@@ -48,15 +51,15 @@ pub(super) struct Shared<A: Addr, S> {
     pub(super) driver: Driver<()>,
     pub(super) alarm: Alarm,
     pub(super) inbox: Inbox<Message<KeyAddr<A>>>,
-    /// What a reader pulled, for itself and for those who come next: one batch at most, as nobody pulls for themselves
-    /// while there is something.
+    /// Messages that a reader received, for itself and for later readers: at most one batch, as no reader
+    /// receives while there are messages.
     fresh: Mutex<VecDeque<Message<KeyAddr<A>>>>,
     pub(super) messages: Counters,
     pub(super) handshakes: Counters,
-    /// Emptied by the last batch, for the next.
+    /// The buffer of the last batch, emptied, for the next.
     pub(super) spare: Mutex<Vec<(A, Packet)>>,
     local: Arc<Local>,
-    /// Whom each address leads to. Written under the engine's lock, and read without it.
+    /// The data path of each address. Written under the engine's lock, and read without it.
     paths: RwLock<HashMap<A, Arc<DataPath>>>,
     state: Mutex<State<A>>,
     detached: Detached,
@@ -64,23 +67,23 @@ pub(super) struct Shared<A: Addr, S> {
 }
 
 pub(super) struct State<A> {
-    /// Gone once the swarm is closed.
+    /// `None` once the swarm is closed.
     pub(super) endpoint: Option<Endpoint<A>>,
-    /// The callers that wait for a session: at which address, with which peer, in the order of their tickets.
+    /// The callers that wait for a session, by address and peer, in the order of their tickets.
     waiting: HashMap<A, BTreeMap<PeerId, Waiters>>,
 }
 
 type Waiters = BTreeMap<u64, oneshot::Sender<Opened>>;
 
-/// How a handshake ends for a caller; with `None` it asks again.
+/// How a handshake ends for a caller; with `None` it retries.
 type Opened = Result<Option<Arc<DataPath>>>;
 
-/// What calls of the engine led to, to be done behind its lock.
+/// Effects of engine calls, to be applied after its lock is released.
 pub(super) struct Effects<A> {
     to_send: Vec<(A, Packet)>,
-    /// Callers whose handshakes ended, and how.
+    /// Callers whose handshakes ended, with the results.
     ended: Vec<(oneshot::Sender<Opened>, Opened)>,
-    /// The alarm rings sooner than before.
+    /// Whether the next timeout is earlier than before.
     sooner: bool,
 }
 
@@ -98,7 +101,8 @@ impl<A: Addr, S: Swarm<A>> Shared<A, S> {
     pub(super) fn new(inner: S, key: &PrivateKey, config: P2pkeConfig) -> Result<Self> {
         let mtu = inner.mtu();
         if mtu < MIN_INNER_MTU {
-            let reason = format!("P2PKE needs an MTU of {MIN_INNER_MTU} bytes below, and there are {mtu}");
+            let reason =
+                format!("P2PKE needs an MTU of at least {MIN_INNER_MTU} bytes below, and it is {mtu}");
             return Err(Error::invalid("inner swarm", reason));
         }
         let local = Arc::new(config.local(key)?);
@@ -141,7 +145,7 @@ impl<A: Addr, S: Swarm<A>> Shared<A, S> {
         self.with_path(addr, Arc::clone)
     }
 
-    /// Looks at the path to an address without counting another handle on it.
+    /// Accesses the data path of an address without cloning its handle.
     pub(super) fn with_path<T>(&self, addr: &A, look: impl FnOnce(&Arc<DataPath>) -> T) -> Option<T> {
         let paths = self.paths.read().unwrap_or_else(PoisonError::into_inner);
         paths.get(addr).map(look)
@@ -170,7 +174,7 @@ impl<A: Addr, S: Swarm<A>> Shared<A, S> {
         }
     }
 
-    /// The path to a peer; makes a session where there is none.
+    /// Returns the data path to a peer; establishes a session if there is none.
     pub(super) async fn session(self: &Arc<Self>, peer: &KeyAddr<A>) -> Result<Arc<DataPath>> {
         // The caller's callback runs outside of all locks.
         let known = self.with_path(&peer.addr, |path| path.peer() == peer.id);
@@ -183,7 +187,7 @@ impl<A: Addr, S: Swarm<A>> Shared<A, S> {
                 Connect::Wait(waiting, to_send) => (waiting, to_send),
             };
             if !to_send.is_empty() {
-                // What the swarm below says of the hello is what it would say of the message.
+                // An error of the swarm below for the hello applies to the message as well.
                 let sent = self.inner.tell_batch(&mut to_send).await;
                 sent.map_err(|error| error.first)?;
             }
@@ -235,7 +239,7 @@ impl<A: Addr, S: Swarm<A>> Shared<A, S> {
         }
     }
 
-    /// Begins to replace the session at an address, which is still good.
+    /// Starts to replace the session at an address, which is still valid.
     pub(super) fn renew(self: &Arc<Self>, addr: &A) {
         let peer = self.with_path(addr, |path| path.peer());
         if peer.is_none_or(|peer| !self.config.allows(&peer)) {
@@ -247,14 +251,14 @@ impl<A: Addr, S: Swarm<A>> Shared<A, S> {
             return;
         };
         if let Err(error) = endpoint.renew(self.alarm.now(), addr, &mut rand::rng()) {
-            tracing::debug!(layer = LAYER, peer = %addr, %error, "no renewal");
+            tracing::debug!(layer = LAYER, peer = %addr, %error, "rekeying did not start");
         }
         self.settle(&mut state, &mut effects);
         drop(state);
         self.carry_out(effects);
     }
 
-    /// Takes over what the engine has to say after a call.
+    /// Collects the effects of an engine call.
     pub(super) fn settle(&self, state: &mut State<A>, effects: &mut Effects<A>) {
         let State { endpoint, waiting } = state;
         let Some(endpoint) = endpoint else { return };
@@ -304,13 +308,13 @@ impl<A: Addr, S: Swarm<A>> Shared<A, S> {
         effects.sooner |= self.alarm.set(endpoint.poll_timeout());
     }
 
-    /// Does what calls of the engine led to. Never waits.
+    /// Applies the effects of engine calls. Never waits.
     pub(super) fn carry_out(self: &Arc<Self>, effects: Effects<A>) {
         if effects.sooner {
             self.driver.wake();
         }
         for (waiter, path) in effects.ended {
-            // Whoever does not wait any more needs no answer.
+            // A caller that no longer waits needs no result.
             let _ = waiter.send(path);
         }
         let (count, mut to_send) = (effects.to_send.len(), effects.to_send);
@@ -320,10 +324,10 @@ impl<A: Addr, S: Swarm<A>> Shared<A, S> {
         self.handshakes.sent(count);
         let shared = self.clone();
         let sending = async move {
-            // What cannot leave is lost as on the medium: the engine sends again.
+            // A failed send is a loss, as on the medium: the engine retransmits.
             if let Err(error) = shared.inner.tell_batch(&mut to_send).await {
                 shared.handshakes.dropped_many(Reason::Refused, error.refused);
-                tracing::debug!(layer = LAYER, error = %error.first, "a handshake message did not leave");
+                tracing::debug!(layer = LAYER, error = %error.first, "a handshake message could not be sent");
             }
         };
         if let Err(reason) = self.detached.send(sending) {
@@ -331,7 +335,7 @@ impl<A: Addr, S: Swarm<A>> Shared<A, S> {
         }
     }
 
-    /// What an error of the engine means to a caller that tells `peer`, where `found` answered.
+    /// Translates an engine error for a caller that tells `peer`, where `found` answered.
     pub(super) fn error(&self, peer: &KeyAddr<A>, error: &p2pke::Error, found: Option<PeerId>) -> Error {
         if let (p2pke::Error::WrongPeer, Some(found)) = (error, found) {
             return Error::unreachable(peer, format!("{error}: {found}"));
@@ -350,7 +354,7 @@ impl<A: Addr, S: Swarm<A>> Shared<A, S> {
         }
     }
 
-    /// Forgets the sessions with peers that the configuration forbids.
+    /// Drops the sessions with peers that the configuration forbids.
     pub(super) fn disconnect_forbidden(&self) -> usize {
         let paths = self.paths.read().unwrap_or_else(PoisonError::into_inner);
         let mut peers: HashSet<_> = paths.values().map(|path| path.peer()).collect();
@@ -360,7 +364,7 @@ impl<A: Addr, S: Swarm<A>> Shared<A, S> {
         self.disconnect(|peer| peers.contains(peer))
     }
 
-    /// Forgets the sessions with those peers that `pick` picks.
+    /// Drops the sessions with the peers that `pick` selects.
     pub(super) fn disconnect(&self, pick: impl Fn(&PeerId) -> bool) -> usize {
         let (mut count, mut waiters) = (0, Vec::new());
         let mut state = self.state();
@@ -370,7 +374,7 @@ impl<A: Addr, S: Swarm<A>> Shared<A, S> {
         for (addr, _) in paths.extract_if(|_, path| pick(&path.peer())) {
             count += 1;
             endpoint.disconnect(&addr);
-            // A handshake with another peer there is over, too.
+            // A handshake with another peer at this address also ends.
             for (id, here) in waiting.remove(&addr).unwrap_or_default() {
                 let peer = KeyAddr::new(id, addr.clone());
                 waiters.extend(here.into_values().map(|waiter| (peer.clone(), waiter)));
@@ -384,13 +388,13 @@ impl<A: Addr, S: Swarm<A>> Shared<A, S> {
         count
     }
 
-    /// Fails everybody who waits, now and later, and forgets all keys.
+    /// Fails all current and later calls, and drops all keys.
     pub(super) fn close(&self) {
         let mut state = self.state();
         let gone = (state.endpoint.take(), std::mem::take(&mut state.waiting));
         let paths = std::mem::take(&mut *self.paths.write().unwrap_or_else(PoisonError::into_inner));
         drop(state);
-        // Those who wait find out by the loss of the other end.
+        // Waiting callers notice that the sender was dropped.
         drop((gone, paths));
         let fresh = std::mem::take(&mut *self.fresh());
         let dropped = self.inbox.close() + fresh.len();
@@ -399,14 +403,14 @@ impl<A: Addr, S: Swarm<A>> Shared<A, S> {
     }
 }
 
-/// What asking the engine for a session led to.
+/// The result of asking the engine for a session.
 enum Connect<'a, A: Addr, S: Swarm<A>> {
     Ready(Arc<DataPath>),
-    /// There will be one, or an error; these packets are to be sent for it.
+    /// A handshake is in progress; these packets are to be sent for it.
     Wait(Waiting<'a, A, S>, Vec<(A, Packet)>),
 }
 
-/// A place among those who wait for a session, given up when it is dropped.
+/// An entry among the callers that wait for a session, removed when it is dropped.
 struct Waiting<'a, A: Addr, S: Swarm<A>> {
     shared: &'a Shared<A, S>,
     peer: KeyAddr<A>,
@@ -440,7 +444,7 @@ impl<A: Addr, S: Swarm<A>> Drop for Waiting<'_, A, S> {
     }
 }
 
-/// Takes out the callers that wait for `peer` at `addr`.
+/// Removes and returns the callers that wait for `peer` at `addr`.
 fn waiters_for<A: Addr>(
     waiting: &mut HashMap<A, BTreeMap<PeerId, Waiters>>,
     addr: &A,

@@ -1,8 +1,8 @@
-//! What a layer of a stack stands on: one type, whatever the layers below can do, so that each layer is compiled once
-//! and not for every set of capabilities.
+//! The inner type of every layer in a stack: one type for all capabilities, so that each layer is compiled
+//! once and not for every set of capabilities.
 //!
-//! A layer has the capabilities that it passes on of what it stands on. Over one that says that it has them all, it has
-//! them all, too; a stack shows those that are really there.
+//! A layer has the capabilities of its inner swarm that it passes on. Over an inner swarm that claims all
+//! capabilities it has all of them; the stack exposes those that really exist.
 
 use p2p::{
     AskSwarm, BoxAddr, BoxAskSwarm, BoxSecureAskSwarm, BoxSecureSwarm, BoxSwarm, Error, Packet, Request,
@@ -11,7 +11,7 @@ use p2p::{
 
 use super::Stack;
 
-/// A stack as what the next layer stands on. Where it carries no asks or has no keys, those fail.
+/// A stack as the inner swarm of the next layer. Missing asks and keys fail when they are used.
 pub(super) struct Below {
     stack: Stack,
 }
@@ -48,7 +48,7 @@ impl AskSwarm<A> for Below {
 }
 
 impl SecureSwarm<A> for Below {
-    /// Its bytes; none where there are no keys.
+    /// The key bytes; empty if there are no keys.
     type PublicKey = Vec<u8>;
 
     fn public_key(&self) -> Vec<u8> {
@@ -70,10 +70,10 @@ impl SecureSwarm<A> for Below {
 }
 
 fn no_asks() -> Error {
-    Error::invalid("inner swarm", "it carries no asks")
+    Error::invalid("inner swarm", "it does not support asks")
 }
 
-/// What a stack can do beside telling.
+/// Capabilities of a stack in addition to tells.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Abilities {
     pub(super) asks: bool,
@@ -88,7 +88,7 @@ impl Abilities {
         }
     }
 
-    /// A layer that has asks and keys as far as there are some below.
+    /// Creates the stack of a layer that passes asks and keys on.
     pub(super) fn show<L: AskSwarm<A> + SecureSwarm<A>>(self, layer: L) -> Stack {
         match self {
             Self { asks: false, keys } => Self::show_keys(keys, layer),
@@ -97,7 +97,7 @@ impl Abilities {
         }
     }
 
-    /// A layer at which asks end.
+    /// Creates the stack of a layer that passes keys but no asks on.
     pub(super) fn show_keys<L: SecureSwarm<A>>(keys: bool, layer: L) -> Stack {
         if keys {
             Stack::Secure(BoxSecureSwarm::new(layer))

@@ -1,4 +1,4 @@
-//! Makes the swarm that a stack text says.
+//! Builds the swarm of a stack text.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::pin::Pin;
@@ -24,12 +24,12 @@ use crate::quic::{MIN_INNER_MTU, QuicConfig, QuicSwarm};
 use crate::udp::{UdpConfig, UdpSwarm};
 use crate::{GossipAddr, KeyAddr};
 
-/// A future without a type of its own. One that is awaited by its type is compiled where it is awaited: with all layers of
-/// stacks, in each program and each test that builds one.
+/// A type-erased future. A future that is awaited by its own type is compiled where it is awaited: with all
+/// layers, in each program and test that builds a stack.
 type Boxed<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
 impl StackText {
-    /// Whether a layer of this stack has a private key: what [`build_with`](Self::build_with) gives it.
+    /// Returns whether a layer of this stack has a private key, as given to [`build_with`](Self::build_with).
     pub fn takes_key(&self) -> bool {
         self.layers().any(|layer| {
             matches!(
@@ -39,58 +39,61 @@ impl StackText {
         })
     }
 
-    /// Opens a node of this stack; where layers have a private key, all of them have one that is made up for the node.
-    /// Waits until it is a member of its overlays.
+    /// Opens a node of this stack, with a random private key if its layers need one, and waits until it has
+    /// joined its overlays.
     ///
     /// # Errors
-    /// Which layer could not be made, and why. What was opened by then is closed.
+    /// Returns which layer could not be created, and why. Layers that were already open are closed.
     ///
     /// # Cancel safety
-    /// What was opened by then is closed.
+    /// Cancelling closes the layers that were already open.
     pub async fn build(&self) -> Result<Stack, StackError> {
         self.build_with(&random_key()).await
     }
 
-    /// Opens a node of this stack whose layers have the private key `key`, as far as they have one.
+    /// Opens a node of this stack with the private key `key` for the layers that need one.
     ///
     /// # Errors
-    /// As [`build`](Self::build); a key that is not of Ed25519 is an error of the layer that should have it.
+    /// Returns the errors of [`build`](Self::build); a key that is not Ed25519 is an error of the layer that
+    /// needs it.
     pub async fn build_with(&self, key: &PrivateKey) -> Result<Stack, StackError> {
         Ok(self.build_node(key).await?.stack)
     }
 
-    /// The same, with handles on its overlays.
+    /// Opens a node, with handles on its overlays.
     ///
     /// # Errors
-    /// As [`build_with`](Self::build_with).
+    /// Returns the errors of [`build_with`](Self::build_with).
     pub async fn build_node(&self, key: &PrivateKey) -> Result<Node, StackError> {
         self.build_on(None, key).await
     }
 
-    /// Opens a node of this stack where one was that is gone, so that others reach it at the same address. Where the
-    /// address names an identity, `key` must be that node's; elsewhere it is not looked at.
+    /// Opens a node of this stack at the address of a closed one. If the address contains an identity, `key`
+    /// must be that node's key; otherwise it is ignored.
     ///
     /// # Errors
-    /// As [`build_with`](Self::build_with); also if `addr` is not one of the base's, or `key` is another node's. Where a
-    /// node of an overlay is, is known of those alone that were built from this text or a clone of it.
+    /// Returns the errors of [`build_with`](Self::build_with), and an error if `addr` does not belong to the
+    /// base, or `key` to another node. The location of an overlay node is known only for nodes that were
+    /// built from this text or a clone of it.
     pub async fn build_at(&self, addr: &BoxAddr, key: &PrivateKey) -> Result<Stack, StackError> {
         let stack = self.build_on(Some(self.place(addr)), key).await?.stack;
         let local = stack.local_addrs().into_iter().next();
         let id = local.and_then(|local| local.peer_id());
         if id != addr.peer_id() {
             let reason =
-                format!("{addr} needs the key of the node that was there, and another one was given");
+                format!("{addr} needs the key of its former node, and the key of another node was given");
             return Err(Piece::new(&self.text).error(reason));
         }
         Ok(stack)
     }
 
-    /// Waits until no `faulty` layer delays a message any more, at any node that was built from this text or a clone of it.
+    /// Waits until no `faulty` layer delays a message, at any node that was built from this text or a clone
+    /// of it.
     ///
     /// # Cancel safety
-    /// It changes nothing.
+    /// Cancelling changes nothing.
     pub async fn settled(&self) {
-        // What one layer lets go is next delayed by one below it.
+        // A message that one layer releases may be delayed by a layer below it.
         for faults in self
             .layers
             .iter()
@@ -112,7 +115,7 @@ impl StackText {
         })
     }
 
-    /// A node, and the MTU up to each of its layers.
+    /// Builds a node, and records the MTU of each of its layers.
     pub(super) fn build_recorded<'a>(
         &'a self,
         key: &'a PrivateKey,
@@ -129,7 +132,7 @@ impl StackText {
     ) -> Result<Node, StackError> {
         let (mut stack, layers) = self.base(addr.as_ref(), key)?;
         let mut overlays = Vec::new();
-        // A base of two layers shows its own MTU alone.
+        // A base of two layers reports one MTU.
         mtus.resize(self.layers.len() - layers.len(), stack.mtu());
         for placed in layers {
             stack = match &placed.layer {
@@ -158,7 +161,7 @@ impl StackText {
         Ok(Node { stack, overlays })
     }
 
-    /// The address of a node below all of its overlays, as far as it is known.
+    /// Returns the address of a node below all of its overlays, as far as it is known.
     fn place(&self, addr: &BoxAddr) -> BoxAddr {
         let mut place = addr.clone();
         for members in self
@@ -178,7 +181,7 @@ impl StackText {
         place
     }
 
-    /// The base, and the layers that it leaves to be put on it.
+    /// Opens the base; returns it with the layers that are still to be added.
     fn base(&self, at: Option<&BoxAddr>, key: &PrivateKey) -> Result<(Stack, &[Placed]), StackError> {
         if let [udp, quic, layers @ ..] = &*self.layers
             && let (Layer::Udp { addr, mtu: udp_mtu }, Layer::Quic { mtu }) = (&udp.layer, &quic.layer)
@@ -191,7 +194,7 @@ impl StackText {
             return Ok((quic_stack(node), layers));
         }
         let Some((first, layers)) = self.layers.split_first() else {
-            return Err(Piece::new(&self.text).error("a stack has at least a base"));
+            return Err(Piece::new(&self.text).error("a stack needs at least a base"));
         };
         let stack = base(&first.layer, at, self.receive_buffer).map_err(|error| self.failed(first, error))?;
         Ok((stack, layers))
@@ -210,14 +213,14 @@ impl StackText {
         let mut parties = Vec::new();
         for rule in piece.split(';') {
             let party = Party::parse(rule.text, &below);
-            parties.push(party.map_err(|error| text_error(rule, error, "not an id, and not an address"))?);
+            parties.push(party.map_err(|error| text_error(rule, error, "neither an id nor an address"))?);
         }
         let can = Abilities::of(&below);
         Ok(can.show(allow(Below::new(below), parties)))
     }
 }
 
-/// An address of a text that could not be read, at its place.
+/// Converts an address error to one at its position in the text.
 pub(super) fn text_error(piece: Piece<'_>, error: Error, what: &str) -> StackError {
     match error {
         Error::InvalidAddr { at, reason, .. } => {
@@ -254,10 +257,14 @@ fn base(layer: &Layer, at: Option<&BoxAddr>, receive_buffer: Option<usize>) -> R
 }
 
 fn foreign(addr: &BoxAddr) -> Error {
-    Error::addr(&addr.to_string(), 0, "an address of another kind of base")
+    Error::addr(
+        &addr.to_string(),
+        0,
+        "the address belongs to another kind of base",
+    )
 }
 
-/// What `addr` is below the identities that layers put in front.
+/// Returns the address without the identities that layers prepend.
 fn below_keys(addr: &BoxAddr) -> &BoxAddr {
     let mut place = addr;
     while let Some(keyed) = place.downcast_ref::<KeyAddr<BoxAddr>>() {
@@ -285,7 +292,8 @@ fn quic_on_udp(
     mtu: Option<usize>,
 ) -> Result<QuicSwarm<SocketAddr>> {
     if let Some(udp_mtu) = udp_mtu.filter(|mtu| *mtu < MIN_INNER_MTU) {
-        let reason = format!("QUIC needs an MTU of {MIN_INNER_MTU} bytes below, and there are {udp_mtu}");
+        let reason =
+            format!("QUIC needs an MTU of at least {MIN_INNER_MTU} bytes below, and it is {udp_mtu}");
         return Err(Error::invalid("inner swarm", reason));
     }
     QuicSwarm::bind_udp_with(addr, key, quic_config(mtu))
@@ -294,7 +302,7 @@ fn quic_on_udp(
 fn quic_config(mtu: Option<usize>) -> QuicConfig {
     let mut config = QuicConfig::default();
     let Some(mtu) = mtu else { return config };
-    // A message of the MTU has room wherever messages wait, also in a buffer that doubled as it grew.
+    // Every queue has room for a message of the MTU, even in a buffer that doubled while it grew.
     let room = mtu.saturating_mul(2);
     config.mtu = mtu;
     config.session_reassembly = config.session_reassembly.max(room);
@@ -313,7 +321,7 @@ fn put(placed: &Placed, below: Stack, key: &PrivateKey) -> Result<Stack> {
     Ok(match &placed.layer {
         Layer::Faulty { .. } => {
             let faults = placed.faults.clone();
-            let faults = faults.ok_or_else(|| Error::invalid("stack", "it has no medium"))?;
+            let faults = faults.ok_or_else(|| Error::invalid("stack", "the faulty layer has no settings"))?;
             can.show(FaultySwarm::new(Below::new(below), faults))
         }
         Layer::Frag { mtu } => {

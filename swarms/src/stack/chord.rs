@@ -1,4 +1,4 @@
-//! What a Chord node in a stack does beside telling and asking: looks keys up, gets and puts records, leaves.
+//! Operations of a Chord node in a stack: lookups, records, leaving.
 
 use std::time::Duration;
 
@@ -7,16 +7,16 @@ use p2p_protocols::chord::{Engine, Found, Progress};
 
 use super::overlay::OverlayNode;
 
-/// A node that the word `chord` made; see [`ChordSwarm`](crate::ChordSwarm) for all that it does.
+/// A handle on the node of a `chord` layer; see [`ChordSwarm`](crate::ChordSwarm) for its operations.
 ///
-/// Each operation tells `watch` how far it is, and is given up if its future is dropped.
+/// Each operation calls `watch` with its progress, and is cancelled if its future is dropped.
 pub type Chord = OverlayNode<Engine<BoxAddr>>;
 
 impl Chord {
-    /// Finds the node that succeeds a key; see [`lookup`](crate::ChordSwarm::lookup).
+    /// Looks up the successor of a key; see [`lookup`](crate::ChordSwarm::lookup).
     ///
     /// # Errors
-    /// As there.
+    /// Returns the same errors.
     pub async fn lookup(&self, key: PeerId, watch: impl FnMut(Progress)) -> Result<Found<BoxAddr>> {
         self.swarm.lookup(key)?.watch(watch).await
     }
@@ -24,15 +24,15 @@ impl Chord {
     /// Fetches a record; see [`get`](crate::ChordSwarm::get).
     ///
     /// # Errors
-    /// As there.
+    /// Returns the same errors.
     pub async fn get(&self, key: PeerId, watch: impl FnMut(Progress)) -> Result<Option<Vec<u8>>> {
         self.swarm.get(key)?.watch(watch).await
     }
 
-    /// Puts a record; see [`put`](crate::ChordSwarm::put).
+    /// Stores a record; see [`put`](crate::ChordSwarm::put).
     ///
     /// # Errors
-    /// As there.
+    /// Returns the same errors.
     pub async fn put(
         &self,
         key: PeerId,
@@ -43,10 +43,10 @@ impl Chord {
         self.swarm.put(key, value, ttl)?.watch(watch).await
     }
 
-    /// Leaves the ring, and hands over what the node keeps; see [`leave`](crate::ChordSwarm::leave).
+    /// Leaves the ring, and hands the node's records over; see [`leave`](crate::ChordSwarm::leave).
     ///
     /// # Errors
-    /// As there.
+    /// Returns the same errors.
     pub async fn leave(&self, watch: impl FnMut(Progress)) -> Result<()> {
         self.swarm.leave()?.watch(watch).await
     }

@@ -1,12 +1,12 @@
-//! What is wrong with a stack text, and where.
+//! Errors in a stack text, with their position.
 
 use std::fmt;
 
 use p2p::Error;
 
-/// What is wrong with a stack, and at which byte of its text.
+/// An error in a stack, with its byte position in the text.
 ///
-/// Its `Display` is the reason, and below it the text with a caret under the place.
+/// Its `Display` is the reason, followed by the text with a caret under the position.
 #[derive(Debug)]
 pub struct StackError {
     text: Box<str>,
@@ -25,26 +25,26 @@ impl StackError {
         }
     }
 
-    /// The layer whose word is at byte `at` could not be made.
+    /// Creates the error of a layer, whose word is at byte `at`, that could not be created.
     pub(super) fn layer(text: &str, at: usize, word: &str, source: Error) -> Self {
-        let reason = format!("{word} could not be made: {source}");
+        let reason = format!("{word} could not be created: {source}");
         Self {
             source: Some(source),
             ..Self::new(text, at, reason)
         }
     }
 
-    /// The byte of the text that it is about.
+    /// Returns the byte position in the text.
     pub fn at(&self) -> usize {
         self.at
     }
 
-    /// What is wrong, in one line, with what would fit.
+    /// Returns the reason in one line, with what is expected.
     pub fn reason(&self) -> &str {
         &self.reason
     }
 
-    /// Whether another text would help; otherwise the system refused, and the same text may work later.
+    /// Returns whether the text is at fault; otherwise the system refused, and the same text may work later.
     pub fn is_in_text(&self) -> bool {
         matches!(
             self.source,
@@ -55,7 +55,7 @@ impl StackError {
 
 impl fmt::Display for StackError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // One column for each character, so that the caret meets its place.
+        // One column per character, so that the caret is aligned.
         let shown: String = self
             .text
             .chars()
@@ -72,7 +72,7 @@ impl fmt::Display for StackError {
 
 impl std::error::Error for StackError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        // The reason says it already; what stands behind it does not.
+        // The reason contains the error itself, but not its source.
         self.source.as_ref().and_then(std::error::Error::source)
     }
 }

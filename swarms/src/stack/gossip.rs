@@ -1,4 +1,4 @@
-//! A node of a gossip network as a layer of a stack: the topic of the text, and the peers it begins with.
+//! The `gossip` layer of a stack: its topic and its first peers.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,23 +16,24 @@ use super::{Overlay, Stack, StackError, StackText};
 use crate::map::EraseSwarm;
 use crate::{GossipAddr, GossipConfig, GossipSwarm};
 
-/// Nodes of the same text that are the first peers of one, where the text names none.
+/// Number of nodes of the same text that become first peers, if the text contains none.
 const PEERS: usize = 8;
 
-/// How long building a node waits, in total, until the peers that the text names have said hello.
+/// How long building a node waits in total for the hellos of the peers in the text.
 const NAMED_WITHIN: Duration = Duration::from_secs(2);
-/// The same for nodes of this process, which are known to be open: longer, since only a bad medium delays them.
+/// The same for nodes of this process, which are known to be open: longer, since only a bad medium delays
+/// them.
 const OPEN_WITHIN: Duration = Duration::from_secs(10);
 
-/// A node that the word `gossip` made: for its peers, its events and its other topics.
+/// A handle on the node of a `gossip` layer, for its peers, its events and further topics.
 ///
-/// As long as there is a handle, the node is not dropped with its stack; closing the stack closes it.
+/// While a handle exists, the node is not dropped with its stack; closing the stack closes it.
 pub type Gossip = Arc<GossipSwarm<BoxAddr, BoxSwarm<BoxAddr>>>;
 
-/// The swarm of the layer: the node, whose best address is the one that reaches it alone.
+/// The swarm of the layer: the node, with its own address before the topic's.
 ///
-/// A topic names all of its subscribers. `local_addrs` states the best address first, and `topic@ID` is the one at which
-/// others reach this node and at which it can be made again.
+/// A topic addresses all of its subscribers. `local_addrs` must return the best address first, and `topic@ID`
+/// is the one at which others reach this node and at which it can be restarted.
 struct NodeFirst {
     node: Gossip,
 }
@@ -49,8 +50,8 @@ impl Swarm<A> for NodeFirst {
     }
 }
 
-/// Puts a gossip node on a stack, which signs what it publishes. Unless it visits, it subscribes to the topic. Waits,
-/// within a bound, until the peers that it begins with have said hello.
+/// Adds a gossip node to a stack, which signs its messages and, unless it visits, subscribes to the topic.
+/// Waits, within a time limit, for the hellos of its first peers.
 pub(super) async fn put(
     text: &StackText,
     placed: &Placed,
@@ -86,18 +87,18 @@ pub(super) async fn put(
     }
     let hellos = async {
         for peer in &first {
-            // A peer that cannot be reached is none, and others may still come.
+            // An unreachable peer is removed; others may still answer.
             drop(node.until_met(peer).await);
         }
     };
-    // The node goes on without those that are late, and says hello to them again.
+    // The node continues without late peers, and repeats its hello to them.
     drop(timeout(within, hellos).await);
     let shown = NodeFirst { node: node.clone() };
     let stack = Stack::Plain(BoxSwarm::new(EraseSwarm::erase(shown)));
     Ok((stack, Overlay::Gossip(node)))
 }
 
-/// The addresses behind `peers=`, each with its place in the text.
+/// Parses the addresses of `peers=`, each with its position in the text.
 fn peers_of(
     text: &StackText,
     placed: &Placed,
@@ -109,13 +110,13 @@ fn peers_of(
     }
     let list = Piece {
         whole: &text.text,
-        // It is the only option.
+        // `peers` is the only option.
         at: placed.argument_at + topic.len() + ",peers=".len(),
         text: peers,
     };
     let read = |piece: Piece<'_>| {
         let addr = below.parse_addr(piece.text);
-        let addr = addr.map_err(|error| text_error(piece, error, "not an address below"))?;
+        let addr = addr.map_err(|error| text_error(piece, error, "not an address of the layer below"))?;
         Ok((piece.at, addr))
     };
     list.split(';').map(read).collect()
@@ -124,7 +125,8 @@ fn peers_of(
 fn node(below: &Stack, key: &PrivateKey) -> Result<GossipSwarm<BoxAddr, BoxSwarm<BoxAddr>>> {
     let signer = Registry::default().signer(key);
     let signer = signer.map_err(|error| p2p::Error::invalid("private key", error.to_string()))?;
-    // One key has an id for each kind of layer; authors have that which the layers below prove.
+    // A key has a different id for each kind of layer; the id of an author is the one that the layers below
+    // prove.
     let proven = below.local_addrs().iter().find_map(p2p::Addr::peer_id);
     let kinds: [Fingerprint; 2] = [shake256, sha3_256];
     let of_proven = kinds

@@ -1,4 +1,4 @@
-//! What a stack text says: typed layers, each with its place.
+//! The parsed form of a stack text: typed layers with their positions.
 
 use std::fmt::{self, Display};
 use std::net::SocketAddr;
@@ -13,14 +13,14 @@ use super::overlay::Members;
 use super::read::{Piece, Segment};
 use crate::faulty::{Faults, FaultyConfig, LinkFaults};
 
-/// Layers of one stack, at most.
+/// Maximum number of layers in one stack.
 const MOST_LAYERS: usize = 32;
-/// The longest delay or jitter that a text may ask for, in milliseconds.
+/// Maximum delay or jitter in a text, in milliseconds.
 const LONGEST_MS: u64 = 3_600_000;
 
-/// The largest MTU that a text may ask for.
+/// Maximum MTU in a text.
 const MOST_BYTES: usize = usize::MAX >> 1;
-/// The same for QUIC, which writes the length of an ask in 32 bits.
+/// The same for QUIC, which encodes the length of an ask in 32 bits.
 const QUIC_MOST_BYTES: usize = u32::MAX as usize;
 
 const BASES: &str = "mem, udp";
@@ -29,69 +29,70 @@ const CARRY_ASKS: &str =
 const LAYERS: &str =
     "faulty, frag, mux, mux16, mux32, mux64, muxv, allow, p2pke, quic, mbapp, kad, chord, gossip";
 
-/// Addresses through which a node joins an overlay, at most.
+/// Maximum number of bootstrap addresses.
 const MOST_BOOTSTRAPS: usize = 16;
 
 /// One layer of a stack text.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub enum Layer {
-    /// A node of the memory realm of this name; without a name, of the one realm that has none.
+    /// A node of the memory realm with this name; without a name, of the one unnamed realm.
     Mem {
         /// The name.
         realm: Option<Box<str>>,
     },
     /// UDP.
     Udp {
-        /// What to bind; `127.0.0.1:0` without it.
+        /// Address to bind; default `127.0.0.1:0`.
         addr: Option<SocketAddr>,
-        /// Bytes of a message at most.
+        /// Maximum length of a message in bytes.
         mtu: Option<usize>,
     },
     /// Faults, the same on every link.
     Faulty {
-        /// What all choices follow from.
+        /// Seed of all random choices.
         seed: u64,
-        /// What is done to messages.
+        /// The faults of every link.
         link: LinkFaults,
     },
-    /// Fragments.
+    /// Fragmentation.
     Frag {
-        /// Bytes of a message at most; 65536 without it.
+        /// Maximum length of a message in bytes; default 65536.
         mtu: Option<usize>,
     },
     /// Asks over datagrams.
     Mbapp {
-        /// Bytes of a message at most; 65536 without it.
+        /// Maximum length of a message in bytes; default 65536.
         mtu: Option<usize>,
     },
     /// A secure channel over datagrams.
     P2pke,
-    /// QUIC; directly on `udp` it has a UDP socket of its own.
+    /// QUIC; directly on `udp` it uses a UDP socket of its own.
     Quic {
-        /// Bytes of a message at most; 1 MiB without it.
+        /// Maximum length of a message in bytes; default 1 MiB.
         mtu: Option<usize>,
     },
     /// One channel of a mux.
     Mux(Channel),
-    /// An allow-list: ids or addresses joined by `;`. Addresses are read when the stack is built.
+    /// An allow-list: ids or addresses separated by `;`. Addresses are parsed when the stack is built.
     Allow(Box<str>),
-    /// A Kademlia network, joined through the nodes at these addresses below, joined by `;`: they are read when the stack
-    /// is built. Without any it is joined through nodes that were built from the same text, or there is none yet.
+    /// A Kademlia network, joined through the nodes at these addresses below, separated by `;`, which are
+    /// parsed when the stack is built. Without any, it is joined through nodes that were built from the same
+    /// text, or the node is the first.
     Kad(Box<str>),
-    /// A Chord ring, joined as a Kademlia network is.
+    /// A Chord ring, joined like a Kademlia network.
     Chord(Box<str>),
     /// One topic of a gossip network.
     Gossip {
         /// The topic.
         topic: Box<str>,
-        /// Addresses below of the first peers, joined by `;`: they are read when the stack is built. Without any, the first
-        /// peers are some that were built from the same text, or there are none yet.
+        /// Addresses below of the first peers, separated by `;`, which are parsed when the stack is built.
+        /// Without any, the first peers are some nodes that were built from the same text.
         peers: Box<str>,
     },
 }
 
-/// A channel of a mux, and with it the framing.
+/// A channel of a mux, which determines the framing.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Channel {
     /// `mux`
@@ -107,7 +108,7 @@ pub enum Channel {
 }
 
 impl Layer {
-    /// The layer's word in texts.
+    /// Returns the layer's word in texts.
     pub fn word(&self) -> &'static str {
         match self {
             Layer::Mem { .. } => "mem",
@@ -134,7 +135,7 @@ impl Layer {
         let unknown = |reason: String| {
             let fits = if is_base { BASES } else { LAYERS };
             let sort = if is_base { "base" } else { "layer" };
-            Err(word.error(format!("{reason}; a {sort} that fits here: {fits}")))
+            Err(word.error(format!("{reason}; expected a {sort}: {fits}")))
         };
         Ok(match (word.text, is_base) {
             ("mem", true) => Layer::Mem {
@@ -170,7 +171,7 @@ impl Layer {
             ("allow", false) => {
                 let list = segment.required("ids or addresses joined by ;")?;
                 if let Some(empty) = list.split(';').find(|rule| rule.text.is_empty()) {
-                    return Err(empty.error("an id or an address was expected"));
+                    return Err(empty.error("expected an id or an address"));
                 }
                 Layer::Allow(list.text.into())
             }
@@ -182,10 +183,10 @@ impl Layer {
             },
             ("", _) => return unknown("the name of a layer is missing".to_owned()),
             ("mem" | "udp", false) => {
-                return unknown(format!("{} is a base, and stands first or not at all", word.text));
+                return unknown(format!("{} is a base, which must come first", word.text));
             }
             (layer, true) if LAYERS.split(", ").any(|known| known == layer) => {
-                return unknown(format!("{layer} needs something beneath it"));
+                return unknown(format!("{layer} needs a layer below"));
             }
             (other, _) => return unknown(format!("there is no layer {other:?}")),
         })
@@ -243,64 +244,67 @@ impl Display for Layer {
     }
 }
 
-/// A stack text that was understood.
+/// A parsed stack text.
 ///
-/// Its `Display` parses back to an equal one. Nodes that are built from one `StackText`, or its clones, share what
-/// their medium has in common: each draws faults of its own from the one seed. They share overlays, too: one whose text
-/// names nobody to join through joins through some that are there.
+/// Its `Display` parses back to an equal value. Nodes that are built from one `StackText`, or its clones,
+/// share the settings of their medium: each draws its own faults from the one seed. They also share overlays:
+/// a node whose text contains no bootstrap node joins through existing ones.
 #[derive(Clone, Debug)]
 pub struct StackText {
     pub(super) text: Box<str>,
     pub(super) layers: Vec<Placed>,
-    /// Whether nodes serve nobody in their overlays.
+    /// Whether nodes serve no requests in their overlays.
     pub(super) visits: bool,
-    /// What UDP sockets ask the kernel for, in bytes; the default without it.
+    /// Requested receive buffer of UDP sockets in bytes; the default if absent.
     pub(super) receive_buffer: Option<usize>,
 }
 
-/// A layer, and where in the text it is.
+/// A layer with its position in the text.
 #[derive(Clone, Debug)]
 pub(super) struct Placed {
     pub(super) layer: Layer,
-    /// Where its word is.
+    /// Position of its word.
     pub(super) at: usize,
-    /// Where its argument is, if it has one.
+    /// Position of its argument, if it has one.
     pub(super) argument_at: usize,
-    /// The medium that `faulty` makes, shared by all nodes.
+    /// The settings of a `faulty` layer, shared by all nodes.
     pub(super) faults: Option<Faults<BoxAddr>>,
-    /// The nodes of the overlay that this layer makes.
+    /// The nodes of the overlay of this layer.
     pub(super) members: Option<Members>,
 }
 
 impl StackText {
-    /// The layers, base first.
+    /// Returns the layers, base first.
     pub fn layers(&self) -> impl ExactSizeIterator<Item = &Layer> {
         self.layers.iter().map(|placed| &placed.layer)
     }
 }
 
 impl StackText {
-    /// Checks that nodes of this stack ask.
+    /// Checks that nodes of this stack support asks.
     ///
     /// # Errors
-    /// Where asks end, and what would carry them.
+    /// Returns the layer that does not pass asks on, and the layers that would.
     pub fn check_asks(&self) -> Result<(), StackError> {
         let Some(end) = end_of_asks(&self.layers) else {
             return Ok(());
         };
-        let reason = format!("{} carries no asks; what does: {CARRY_ASKS}", end.layer.word());
+        let reason = format!(
+            "{} does not support asks; layers that do: {CARRY_ASKS}",
+            end.layer.word()
+        );
         Err(StackError::new(&self.text, end.at, reason))
     }
 
     /// Checks that one of the layers is an overlay.
     ///
     /// # Errors
-    /// The last layer, and what would make one.
+    /// Returns an error at the last layer, with the words of overlays.
     pub fn check_overlay(&self) -> Result<(), StackError> {
         match self.layers.last() {
             Some(last) if self.layers.iter().all(|placed| placed.members.is_none()) => {
                 let reason = format!(
-                    "there is no overlay up to {}; what makes one: kad, chord, gossip",
+                    "there is no overlay up to {}; overlays are: kad, chord, gossip",
                     last.layer.word()
                 );
                 Err(StackError::new(&self.text, last.at, reason))
@@ -309,8 +313,8 @@ impl StackText {
         }
     }
 
-    /// The same text for nodes that use their overlays and serve nobody there: who comes to ask something and leaves again is
-    /// looked for by nobody then.
+    /// Returns the same text for nodes that use their overlays without serving requests, so that other nodes
+    /// do not depend on a client that leaves soon.
     #[must_use]
     pub fn visiting(&self) -> Self {
         let mut visiting = self.clone();
@@ -318,8 +322,9 @@ impl StackText {
         visiting
     }
 
-    /// The same text for nodes whose UDP sockets ask the kernel for a buffer of so many bytes for readers that are late; see
-    /// [`UdpConfig::receive_buffer`](crate::UdpConfig::receive_buffer). A flood that fills a small one need not be large.
+    /// Returns the same text for nodes whose UDP sockets request a receive buffer of this many bytes; see
+    /// [`UdpConfig::receive_buffer`](crate::UdpConfig::receive_buffer). A small buffer can be filled by a
+    /// small flood.
     #[must_use]
     pub fn with_receive_buffer(&self, bytes: usize) -> Self {
         let mut text = self.clone();
@@ -327,8 +332,8 @@ impl StackText {
         text
     }
 
-    /// The same text for nodes that shall not be members of the overlays of those that were built so far. What a medium
-    /// does to messages is shared as before.
+    /// Returns the same text for nodes in new overlays, separate from those of nodes built so far. The
+    /// settings of the medium remain shared.
     #[must_use]
     pub fn apart(&self) -> Self {
         let mut apart = self.clone();
@@ -343,7 +348,7 @@ impl StackText {
     }
 }
 
-/// The layer at which asks end, if they do.
+/// Returns the layer that does not pass asks on, if there is one.
 fn end_of_asks(layers: &[Placed]) -> Option<&Placed> {
     let mut end = None;
     for placed in layers {
@@ -387,7 +392,7 @@ impl FromStr for StackText {
             if let (true, Some(end)) = (needs_asks, end_of_asks(&layers)) {
                 let (word, end) = (layer.word(), end.layer.word());
                 return Err(piece.error(format!(
-                    "{word} needs asks beneath it, and {end} carries none; what does: {CARRY_ASKS}"
+                    "{word} needs asks below, and {end} does not support them; layers that do: {CARRY_ASKS}"
                 )));
             }
             layers.push(Placed {
@@ -445,7 +450,7 @@ fn faulty(segment: &mut Segment<'_>) -> Result<Layer, StackError> {
     Ok(Layer::Faulty { seed, link })
 }
 
-/// Addresses joined by `;`, or nothing.
+/// Parses addresses separated by `;`, or nothing.
 fn bootstraps(segment: &mut Segment<'_>) -> Result<Box<str>, StackError> {
     let Some(list) = segment.argument.take().filter(|list| !list.text.is_empty()) else {
         return Ok(Box::default());
@@ -453,14 +458,14 @@ fn bootstraps(segment: &mut Segment<'_>) -> Result<Box<str>, StackError> {
     addresses(list)
 }
 
-/// Some addresses, joined by `;`.
+/// Parses at least one address, separated by `;`.
 fn addresses(list: Piece<'_>) -> Result<Box<str>, StackError> {
     for (index, addr) in list.split(';').enumerate() {
         if addr.text.is_empty() {
-            return Err(addr.error("an address was expected"));
+            return Err(addr.error("expected an address"));
         }
         if index == MOST_BOOTSTRAPS {
-            return Err(addr.error(format!("at most {MOST_BOOTSTRAPS} addresses stand here")));
+            return Err(addr.error(format!("at most {MOST_BOOTSTRAPS} addresses are allowed")));
         }
     }
     Ok(list.text.into())
@@ -472,7 +477,7 @@ fn chance(value: Piece<'_>) -> Result<f64, StackError> {
         .filter(|chance| (0.0..=1.0).contains(chance))
         .ok_or_else(|| {
             value.error(format!(
-                "a probability from 0 to 1 was expected, not {:?}",
+                "expected a probability from 0 to 1, not {:?}",
                 value.text
             ))
         })
@@ -486,7 +491,7 @@ where
     number.filter(|number| range.contains(number)).ok_or_else(|| {
         let (least, most) = (range.start(), range.end());
         value.error(format!(
-            "a whole number from {least} to {most} was expected, not {:?}",
+            "expected a whole number from {least} to {most}, not {:?}",
             value.text
         ))
     })

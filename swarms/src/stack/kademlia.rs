@@ -1,4 +1,4 @@
-//! What a Kademlia node in a stack does beside telling and asking: finds nodes, gets and puts records.
+//! Operations of a Kademlia node in a stack: node lookups and records.
 
 use std::time::Duration;
 
@@ -7,32 +7,33 @@ use p2p_protocols::kademlia::{Contact, Engine, Progress, Record};
 
 use super::overlay::OverlayNode;
 
-/// A node that the word `kad` made; see [`KademliaSwarm`](crate::KademliaSwarm) for all that it does.
+/// A handle on the node of a `kad` layer; see [`KademliaSwarm`](crate::KademliaSwarm) for its operations.
 ///
-/// Each operation tells `watch` how far it is, and is given up if its future is dropped.
+/// Each operation calls `watch` with its progress, and is cancelled if its future is dropped.
 pub type Kademlia = OverlayNode<Engine<BoxAddr>>;
 
 impl Kademlia {
-    /// Finds the nodes nearest to an id; see [`find_node`](crate::KademliaSwarm::find_node).
+    /// Looks up the nodes nearest to an id; see [`find_node`](crate::KademliaSwarm::find_node).
     ///
     /// # Errors
-    /// As there.
+    /// Returns the same errors.
     pub async fn find_node(&self, id: PeerId, watch: impl FnMut(Progress)) -> Result<Vec<Contact<BoxAddr>>> {
         self.swarm.find_node(id)?.watch(watch).await
     }
 
-    /// Finds a record; see [`get`](crate::KademliaSwarm::get).
+    /// Looks up a record; see [`get`](crate::KademliaSwarm::get).
     ///
     /// # Errors
-    /// As there.
+    /// Returns the same errors.
     pub async fn get(&self, key: PeerId, watch: impl FnMut(Progress)) -> Result<Option<Record>> {
         self.swarm.get(key)?.watch(watch).await
     }
 
-    /// Puts a record, and comes to how many other nodes keep it; see [`put`](crate::KademliaSwarm::put).
+    /// Stores a record, and resolves to the number of other nodes that store it; see
+    /// [`put`](crate::KademliaSwarm::put).
     ///
     /// # Errors
-    /// As there.
+    /// Returns the same errors.
     pub async fn put(
         &self,
         key: PeerId,
@@ -43,10 +44,10 @@ impl Kademlia {
         self.swarm.put(key, value, ttl)?.watch(watch).await
     }
 
-    /// How many nodes have a place in a bucket.
+    /// Returns the number of nodes in the buckets.
     ///
     /// # Errors
-    /// As [`contacts`](crate::KademliaSwarm::contacts).
+    /// Returns the errors of [`contacts`](crate::KademliaSwarm::contacts).
     pub fn contacts(&self) -> Result<usize> {
         self.swarm.contacts()
     }

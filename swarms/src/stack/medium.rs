@@ -1,4 +1,4 @@
-//! What the medium of a stack does to messages, as its text says it: what a profile of the conformance suite is made of.
+//! The effect of a stack's medium on messages, derived from its text, as input of a conformance profile.
 
 use std::time::Duration;
 
@@ -15,67 +15,70 @@ use crate::mux::MuxConfig;
 use crate::udp::UdpConfig;
 use crate::{AskingConfig, GossipConfig, LinkFaults, OverlayConfig, P2pkeConfig, QuicConfig};
 
-/// What the nodes of a stack do to one another's messages, as far as the text says it.
+/// The effect of a stack on messages, as far as its text determines it.
 ///
-/// Losses are those that the text asks for, and the likely ones of buffers that a burst fills. `short` messages have up to
-/// 64 bytes.
+/// Losses are those that the text configures, and the likely ones of buffers that a burst fills. `short`
+/// messages have up to 64 bytes.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct Medium {
     /// The MTU of the stack, in bytes.
     pub mtu: usize,
-    /// Chance that a short message is lost, at most.
+    /// Maximum probability that a short message is lost.
     pub loss: f64,
-    /// Chance that a message of up to the MTU, and up to [`longest`](Self::longest), is lost, at most: of all of its pieces
-    /// each must arrive.
+    /// Maximum probability that a message of up to the MTU, and up to [`longest`](Self::longest), is lost:
+    /// all of its fragments must arrive.
     pub loss_at_mtu: f64,
-    /// Bytes of the longest message that arrives with a chance of at least 30 %, or is lost no likelier than a short one: the
-    /// MTU, where few pieces are lost.
+    /// Length of the longest message that arrives with a probability of at least 30 %, or is lost no more
+    /// often than a short one: the MTU, if few fragments are lost.
     pub longest: usize,
-    /// The same for requests and responses, whose pieces `mbapp` and `quic` send again.
+    /// The same for requests and responses, whose fragments `mbapp` and `quic` retransmit.
     pub longest_ask: usize,
     /// Whether a message may arrive twice.
     pub duplicates: bool,
-    /// Whether a message may arrive with other bytes than it was told with: bits are flipped, and no layer above finds out.
-    /// Such messages are part of the losses.
+    /// Whether a message may arrive with changed bytes: bits are flipped, and no layer above detects it. Such
+    /// messages count as lost.
     pub damages: bool,
-    /// How long a message is under way because of what the text asks for, at most.
+    /// Maximum time that the configured faults delay a message.
     pub delay: Duration,
-    /// Whether a handshake comes before the first message.
+    /// Whether a handshake precedes the first message.
     pub handshakes: bool,
-    /// Messages that wait for a reader that stopped, at most, over all layers, for each node that tells to it.
+    /// Maximum number of messages that wait for a stopped reader, over all layers, for each sending node.
     pub holds: usize,
-    /// Laws of the suite that such a stack cannot keep, or groups of them that end in `::`, each with the reason.
+    /// Laws of the suite that such a stack cannot keep, or groups of them that end in `::`, each with the
+    /// reason.
     pub waivers: Vec<(&'static str, &'static str)>,
 }
 
-/// Losses from which on laws are not checked: each would have to be repeated thousands of times.
+/// Loss from which on laws are not checked: each would have to be repeated thousands of times.
 const MOST_LOSS: f64 = 0.95;
-/// Chance from which on a message is told again until it arrives; see [`Medium::longest`].
+/// Probability from which on a message is told again until it arrives; see [`Medium::longest`].
 const LIKELY: f64 = 0.3;
-/// Chance that a message of several pieces arrives where a buffer has no room for a burst of them, at least.
+/// Minimum probability that a fragmented message arrives if a buffer has no room for a burst of fragments.
 const BURST_ARRIVES: f64 = 0.2;
-/// Delays from which on laws are not checked: they would take hours.
+/// Delay from which on laws are not checked: they would take hours.
 const MOST_DELAY: Duration = Duration::from_secs(1);
-/// The slowest links on which laws are checked, in bytes per second.
+/// Minimum rate of a link on which laws are checked, in bytes per second.
 const LEAST_RATE: u64 = 100_000;
-/// What a layer adds in front of each piece of a message that it splits, in bytes, at most.
+/// Maximum header of a fragment in bytes.
 const PIECE_HEADER: usize = 16;
-/// How long a tell may take that shows whether an allow-list denies it.
+/// Timeout of a tell that tests whether an allow-list denies it.
 const PROBE: Duration = Duration::from_millis(100);
-/// What `mbapp` adds in front of a message, in bytes, at most.
+/// Maximum header of `mbapp` in bytes.
 const ASK_HEADER: usize = 64;
-/// Bytes of a socket's buffer that a message takes, at least: of those that come as one list of segments.
+/// Minimum number of socket buffer bytes that a message takes, when many arrive as one list of segments.
 const LEAST_CHARGE: usize = 32;
-/// Messages that one read of a UDP socket takes out of the kernel, at most.
+/// Maximum number of messages that one read of a UDP socket takes from the kernel.
 const READ: usize = 1024;
 
 impl StackText {
-    /// What the medium of this stack does to messages. Opens a node at a free port to see what the MTUs are, and closes it.
+    /// Computes the effect of this stack's medium on messages. Opens a node at a free port to read the MTUs,
+    /// and closes it.
     ///
     /// # Errors
-    /// As [`build`](Self::build); and at the layer that makes a check of the laws useless: one that loses nearly everything, delays
-    /// for longer than a second, allows none of the nodes, or is an overlay where messages are damaged unnoticed.
+    /// Returns the errors of [`build`](Self::build), and an error at the layer that makes checking the laws
+    /// useless: one that loses nearly everything, delays for longer than a second, allows none of the nodes,
+    /// or is an overlay where messages are corrupted without detection.
     pub async fn medium(&self) -> Result<Medium, StackError> {
         let mut text = self.apart();
         for placed in &mut text.layers {
@@ -93,32 +96,30 @@ impl StackText {
             .rfind(|placed| matches!(placed.layer, Layer::Allow(_)));
         let mut denied = None;
         if let (Some(own), Some(list)) = (own, list) {
-            // One that does not leave in time is not denied.
+            // A tell that times out was not denied.
             let told = timeout(PROBE, node.stack.tell(&own, Packet::default())).await;
             denied = matches!(told, Ok(Err(Error::Denied { .. }))).then_some(list);
         }
         node.stack.close().await;
         if let Some(list) = denied {
-            let reason = "the list allows no node that is made for a check";
+            let reason = "the list allows none of the nodes that a check creates";
             return Err(self.unchecked(list, reason));
         }
         self.medium_with(&mtus)
     }
 
     fn unchecked(&self, placed: &Placed, reason: &str) -> StackError {
-        let reason = format!("the laws cannot be checked here: {reason}");
+        let reason = format!("the laws cannot be checked: {reason}");
         StackError::new(&self.text, placed.at, reason)
     }
 
-    /// The same where the MTUs up to each layer are known.
+    /// Computes the same from the MTUs of the layers.
     pub(super) fn medium_with(&self, mtus: &[usize]) -> Result<Medium, StackError> {
         let mut sum = Sum::new(mtus, self.receive_buffer);
         for (index, placed) in self.layers.iter().enumerate() {
             let refuse = |reason: &str| Err(self.unchecked(placed, reason));
             if sum.medium.damages && matches!(placed.layer, Layer::Kad(_) | Layer::Chord(_)) {
-                return refuse(
-                    "bits of what nodes say of one another are flipped, and no layer below finds out",
-                );
+                return refuse("bits of the nodes' requests are flipped, and no layer below detects it");
             }
             sum.add(index, &placed.layer);
             if sum.arrives(1) < 1.0 - MOST_LOSS {
@@ -136,34 +137,34 @@ impl StackText {
             }
         }
         if self.layers.is_empty() {
-            return Err(Piece::new(&self.text).error("a stack has at least a base"));
+            return Err(Piece::new(&self.text).error("a stack needs at least a base"));
         }
         Ok(sum.finish())
     }
 }
 
-/// What the layers up to one add up to.
+/// The accumulated effect of the layers so far.
 struct Sum<'a> {
     mtus: &'a [usize],
     receive_buffer: usize,
     medium: Medium,
-    /// Links that lose or damage.
+    /// Links that lose or corrupt messages.
     links: Vec<Link>,
-    /// Whether long messages may find a buffer without room for all of their pieces.
+    /// Whether long messages may find a buffer without room for all of their fragments.
     bursts: bool,
-    /// Bytes of the longest requests and responses that can be expected to arrive.
+    /// Length of the longest requests and responses that can be expected to arrive.
     longest_ask: usize,
-    /// Whether something below drops and counts nothing.
+    /// Whether a layer below drops without counting.
     silent: bool,
-    /// Layers with asks of their own.
+    /// Whether a layer has asks of its own.
     asking: bool,
 }
 
-/// A link that loses or damages what crosses it.
+/// A link that loses or corrupts messages.
 struct Link {
-    /// Bytes of a piece, without headers.
+    /// Length of a fragment without headers.
     piece: usize,
-    /// Chance that a piece arrives as it was.
+    /// Probability that a fragment arrives unchanged.
     arrives: f64,
 }
 
@@ -193,7 +194,7 @@ impl<'a> Sum<'a> {
         }
     }
 
-    /// Chance that a message of so many bytes arrives as it was told.
+    /// Returns the probability that a message of this length arrives unchanged.
     fn arrives(&self, len: usize) -> f64 {
         let crosses = |link: &Link| {
             let pieces = len.div_ceil(link.piece);
@@ -202,11 +203,12 @@ impl<'a> Sum<'a> {
         self.links.iter().map(crosses).product()
     }
 
-    /// Bytes of the longest message of up to `most` that arrives likely enough to be told until it does.
+    /// Returns the length of the longest message, up to `most`, that is likely enough to arrive if it is told
+    /// repeatedly.
     fn longest(&self, most: usize) -> usize {
         let least = self.arrives(1).min(LIKELY);
         let (mut arrives, mut beyond) = (1, most.saturating_add(1));
-        // The chance falls with the length.
+        // The probability decreases with the length.
         while arrives + 1 < beyond {
             let middle = arrives.midpoint(beyond);
             if self.arrives(middle) >= least {
@@ -222,7 +224,7 @@ impl<'a> Sum<'a> {
         match layer {
             Layer::Mem { .. } => self.medium.holds += MemoryConfig::default().messages.items,
             Layer::Udp { .. } => {
-                // The kernel doubles what it is asked for.
+                // The kernel doubles the requested size.
                 self.medium.holds += 2 * self.receive_buffer / LEAST_CHARGE + READ;
                 self.silent = true;
             }
@@ -233,7 +235,8 @@ impl<'a> Sum<'a> {
                 self.medium.holds += config.messages.items + config.batch;
                 self.asking = true;
                 self.bursts |= self.silent;
-                // A piece that is lost is sent again, so each must be likely to arrive, and not all at once.
+                // A lost fragment is retransmitted, so each fragment must be likely to arrive, but not all at
+                // once.
                 let below = index.checked_sub(1).and_then(|below| self.mtus.get(below));
                 let below = below.copied().unwrap_or_default();
                 let likely = self.longest(below);
@@ -255,7 +258,7 @@ impl<'a> Sum<'a> {
             }
             Layer::Quic { .. } => {
                 let config = QuicConfig::default();
-                // A session sends again what is lost, and stops where its reader stops.
+                // A session retransmits lost data, and stops when its reader stops.
                 self.medium.holds = config.messages.items + config.max_streams as usize;
                 self.medium.handshakes = true;
                 self.medium.duplicates = false;
@@ -271,7 +274,7 @@ impl<'a> Sum<'a> {
             }
             Layer::Gossip { .. } => {
                 let config = GossipConfig::default();
-                // Its driver leaves nothing below; what waits is in its inbox, and packed in what is under way.
+                // Its driver leaves no messages below; they wait in its inbox, and packed in RPCs in flight.
                 self.medium.holds = 4 * config.messages.items;
                 self.medium.handshakes = true;
                 self.authenticate();
@@ -280,7 +283,7 @@ impl<'a> Sum<'a> {
         }
     }
 
-    /// What a link does to the messages that cross it.
+    /// Adds the effect of a link.
     fn faulty(&mut self, index: usize, link: &LinkFaults) {
         self.medium.duplicates |= link.duplicate > 0.0;
         self.medium.damages |= link.corrupt > 0.0;
@@ -293,7 +296,7 @@ impl<'a> Sum<'a> {
         if link.reorder > 0.0 {
             late += link.reorder_by;
         }
-        // What waits before a message, and itself.
+        // The messages queued before a message, and the message itself.
         if let Some(millis) = (link.rate_queue as u64 * 1000).checked_div(link.rate) {
             late += Duration::from_millis(millis);
             // A burst of long messages has no room to wait.
@@ -305,7 +308,7 @@ impl<'a> Sum<'a> {
         }
     }
 
-    /// What was damaged or comes again ends at a layer that knows who said what.
+    /// A layer that authenticates drops corrupted and duplicated messages.
     fn authenticate(&mut self) {
         self.medium.damages = false;
         self.medium.duplicates = false;
@@ -325,11 +328,11 @@ impl<'a> Sum<'a> {
         if self.silent {
             self.medium.waivers.push((
                 "counters::every_drop_is_counted",
-                "the system drops where its buffer is full, and tells nobody",
+                "the operating system drops messages when its buffer is full, without reporting it",
             ));
         }
         if self.medium.damages {
-            let why = "bits are flipped, and no layer above it finds out";
+            let why = "bits are flipped, and no layer above detects it";
             self.medium.waivers.extend(DAMAGED.iter().map(|law| (*law, why)));
             if self.asking {
                 self.medium.waivers.push(("ask::", why));
@@ -339,7 +342,7 @@ impl<'a> Sum<'a> {
     }
 }
 
-/// Laws that compare what arrives with what was told.
+/// Laws that compare received messages with sent ones.
 const DAMAGED: &[&str] = &[
     "tell::a_message_arrives_whole",
     "tell::a_message_arrives_at_most_once",
@@ -363,7 +366,7 @@ mod tests {
     }
 
     #[test]
-    fn losses_multiply_by_the_pieces_of_a_message() {
+    fn losses_multiply_by_the_fragments_of_a_message() {
         let medium = medium("mem/faulty,loss=0.1/frag=4000", &[1016, 1016, 4000]);
         assert!(near(medium.loss, 0.1), "{medium:?}");
         assert!(near(medium.loss_at_mtu, 1.0 - 0.9_f64.powi(4)), "{medium:?}");
@@ -371,8 +374,8 @@ mod tests {
     }
 
     #[test]
-    fn what_hardly_arrives_is_not_expected_to() {
-        // Of 56 pieces all arrive once in 470 million tells; asks send pieces again.
+    fn messages_that_hardly_ever_arrive_are_not_expected() {
+        // All 56 fragments arrive once in 470 million tells; asks retransmit fragments.
         let asking = medium("udp/faulty,loss=0.3/p2pke/mbapp", &[1232, 1232, 1200, 65_536]);
         assert_eq!(asking.longest, 3 * 1216, "{asking:?}");
         assert!(asking.loss_at_mtu < 0.81, "{asking:?}");
@@ -394,7 +397,7 @@ mod tests {
     }
 
     #[test]
-    fn damage_is_a_loss_and_ends_at_a_layer_that_finds_out() {
+    fn corruption_counts_as_loss_and_ends_at_a_layer_that_detects_it() {
         let bare = medium("udp/faulty,corrupt=0.02", &[1232, 1232]);
         assert!(bare.damages && near(bare.loss, 0.02), "{bare:?}");
         let sealed = medium("udp/faulty,corrupt=0.02/p2pke", &[1232, 1232, 1200]);
@@ -404,7 +407,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_under_way_counts() {
+    fn delayed_messages_count_as_held() {
         let text = "udp/faulty/mux=a".parse::<StackText>().expect("a stack");
         let text = text.with_receive_buffer(1 << 16);
         let at_once = text.medium_with(&[1232, 1232, 1230]).expect("a medium");
@@ -417,7 +420,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_checked_is_refused_where_it_is() {
+    fn a_medium_that_cannot_be_checked_is_refused_at_its_position() {
         for (text, at) in [
             ("mem/faulty,loss=0.99", 4),
             ("mem/faulty,delay=5000/mux=a", 4),

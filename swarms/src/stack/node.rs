@@ -1,4 +1,4 @@
-//! The swarm that a stack text makes, as what its layers make of it.
+//! The swarm of a stack text, with the capabilities of its layers.
 
 use std::net::SocketAddr;
 
@@ -10,22 +10,22 @@ use p2p::{
 use super::Overlay;
 use crate::KeyAddr;
 
-/// A swarm whose layers were chosen at run time, as what its layers make of it.
+/// A swarm whose layers were chosen at run time.
 ///
-/// Every layer costs one allocation a call; a batch pays it once.
+/// Every layer costs one allocation per call; a batch is one call.
 #[derive(Clone, Debug)]
 pub enum Stack {
-    /// It tells.
+    /// A swarm with tells only.
     Plain(BoxSwarm<BoxAddr>),
-    /// It tells and asks.
+    /// A swarm with asks.
     Ask(BoxAskSwarm<BoxAddr>),
-    /// It tells and has keys.
+    /// A swarm with keys.
     Secure(BoxSecureSwarm<BoxAddr>),
-    /// It tells, asks and has keys.
+    /// A swarm with asks and keys.
     SecureAsk(BoxSecureAskSwarm<BoxAddr>),
 }
 
-/// A node of a stack, with handles on the overlays that are layers of it.
+/// A node of a stack, with handles on its overlays.
 #[derive(Clone, Debug)]
 pub struct Node {
     /// The swarm.
@@ -34,7 +34,7 @@ pub struct Node {
     pub overlays: Vec<Overlay>,
 }
 
-/// Calls the same method of whatever swarm it is.
+/// Calls the same method on any variant.
 macro_rules! each {
     ($stack:expr, $swarm:ident => $call:expr) => {
         match $stack {
@@ -46,8 +46,8 @@ macro_rules! each {
     };
 }
 
-/// The place of `addr` with the identity `id` instead of the one that it names, as somebody who lies would write it;
-/// nothing where no layer of a text put an identity in front.
+/// Returns `addr` with the identity `id` in place of its own, as an impostor would write it. Returns `None`
+/// if the address contains no identity of a stack layer.
 pub fn forged(addr: &BoxAddr, id: PeerId) -> Option<BoxAddr> {
     fn put<A: Addr>(addr: &BoxAddr, id: PeerId) -> Option<BoxAddr> {
         let keyed: &KeyAddr<A> = addr.downcast_ref()?;
@@ -57,7 +57,7 @@ pub fn forged(addr: &BoxAddr, id: PeerId) -> Option<BoxAddr> {
 }
 
 impl Stack {
-    /// The swarm without its asks and keys.
+    /// Returns the swarm without its asks and keys.
     pub fn swarm(&self) -> BoxSwarm<BoxAddr> {
         match self.clone() {
             Stack::Plain(swarm) => swarm,
@@ -67,7 +67,7 @@ impl Stack {
         }
     }
 
-    /// Its asks, if its layers have them.
+    /// Returns its asks, if its layers support them.
     pub fn asks(&self) -> Option<BoxAskSwarm<BoxAddr>> {
         match self.clone() {
             Stack::Plain(_) | Stack::Secure(_) => None,
@@ -76,7 +76,7 @@ impl Stack {
         }
     }
 
-    /// Its keys, if its layers have them.
+    /// Returns its keys, if its layers have them.
     pub fn keys(&self) -> Option<BoxSecureSwarm<BoxAddr>> {
         match self.clone() {
             Stack::Plain(_) | Stack::Ask(_) => None,

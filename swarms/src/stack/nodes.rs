@@ -1,4 +1,4 @@
-//! Nodes of one stack for tests of it: each with a key of its own, and made again where one was.
+//! Nodes of one stack for tests: each with its own key, and able to restart at its address.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -8,19 +8,19 @@ use p2p_formats::x509::PrivateKey;
 
 use super::{Stack, StackText};
 
-/// Makes nodes of a stack, each with a key of its own, and makes them again at their addresses: what a testbed of the
-/// conformance suite needs.
+/// Creates nodes of a stack, each with its own key, and restarts them at their addresses, for testbeds of the
+/// conformance suite.
 ///
-/// It remembers the key of every node that it made.
+/// It keeps the key of every node that it created.
 #[derive(Debug)]
 pub struct Nodes {
     text: StackText,
-    /// The key of each node, and the text of those that it was made with: they are members of the same overlays.
+    /// The key of each node, and the text that it was built from, which determines its overlays.
     made: Mutex<HashMap<PeerId, (PrivateKey, StackText)>>,
 }
 
 impl Nodes {
-    /// Makes nodes of this stack.
+    /// Creates nodes of this stack.
     pub fn new(text: StackText) -> Self {
         Self {
             text,
@@ -28,10 +28,10 @@ impl Nodes {
         }
     }
 
-    /// Opens so many nodes that are in the same overlays, and in none with those of other calls.
+    /// Opens `count` nodes in the same overlays, separate from those of other calls.
     ///
     /// # Errors
-    /// As [`StackText::build_with`].
+    /// Returns the errors of [`StackText::build_with`].
     pub async fn open(&self, count: usize) -> Result<Vec<Stack>> {
         let text = self.text.apart();
         let mut nodes = Vec::with_capacity(count);
@@ -46,10 +46,10 @@ impl Nodes {
         Ok(nodes)
     }
 
-    /// Opens a node where one was that is gone, with its key.
+    /// Opens a node at the address and with the key of a closed one.
     ///
     /// # Errors
-    /// As [`StackText::build_at`].
+    /// Returns the errors of [`StackText::build_at`].
     pub async fn open_again(&self, addr: &BoxAddr) -> Result<Stack> {
         let made = addr.peer_id().and_then(|id| self.made().get(&id).cloned());
         let (key, text) = made.unwrap_or_else(|| (PrivateKey::ed25519(&rand::random()), self.text.clone()));

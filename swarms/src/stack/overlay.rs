@@ -1,6 +1,7 @@
-//! Overlays in a stack: who a node is there, through whom it joins, and what it does beside being a swarm.
+//! Overlays in a stack: identity, bootstrap, and handles for overlay operations.
 //!
-//! A new overlay is an `impl` of [`Network`] for its engine, a word in the grammar, and a variant of [`Overlay`].
+//! A new overlay needs an `impl` of [`Network`] for its engine, a word in the grammar, and a variant of
+//! [`Overlay`].
 
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -19,33 +20,33 @@ use crate::map::EraseSwarm;
 use crate::overlay::{Identity, OverlaySwarm, Router};
 use crate::{ChordConfig, ChordSwarm, KademliaConfig, KademliaSwarm};
 
-/// Nodes through which the next one of the same text joins, at most.
+/// Maximum number of nodes of the same text through which the next one joins.
 const THROUGH: usize = 3;
-/// Nodes of one text that are remembered. At the limit the one that was built first is forgotten.
+/// Maximum number of nodes of one text that are remembered. At the bound the oldest is removed.
 const REMEMBERED: usize = 4096;
 
-/// What overlays of stacks stand on. Whoever needs an overlay and no types of its own below takes this, too, and has it
-/// compiled already.
+/// The inner type of overlays in stacks. Code that needs an overlay over any stack should use this type,
+/// which is already compiled.
 type Inner = BoxSecureAskSwarm<BoxAddr>;
 
-/// An engine whose overlay is a word of a stack text.
+/// An engine whose overlay has a word in the stack grammar.
 pub(super) trait Network: Router<BoxAddr> {
-    /// A node that knows nobody, and if it `visits`, serves nobody.
+    /// Creates a node without contacts; if it `visits`, it serves no requests.
     fn node(inner: Inner, identity: Identity<'_>, visits: bool)
     -> Result<OverlaySwarm<BoxAddr, Inner, Self>>;
 
-    /// Gets to know the network; says how many nodes are known then.
+    /// Joins the network; returns the number of known nodes.
     fn join(
         node: &OverlaySwarm<BoxAddr, Inner, Self>,
         through: &[BoxAddr],
     ) -> impl Future<Output = Result<usize>> + Send;
 
-    /// The handle that [`Overlay`] has of it.
+    /// Wraps the node in its [`Overlay`] variant.
     fn handle(node: OverlayNode<Self>) -> Overlay;
 }
 
 impl Network for kademlia::Engine<BoxAddr> {
-    /// Records are whatever they are, and the first one stays: whose a record may be, a text does not say.
+    /// Accepts every record and keeps the first one of each key: a stack text cannot specify a validator.
     fn node(inner: Inner, identity: Identity<'_>, visits: bool) -> Result<KademliaSwarm<BoxAddr, Inner>> {
         let mut config = KademliaConfig::default().validator(|_: &PeerId, _: &[u8]| true);
         config.engine.serves = !visits;
@@ -62,14 +63,14 @@ impl Network for kademlia::Engine<BoxAddr> {
 }
 
 impl Network for chord::Engine<BoxAddr> {
-    /// Records as in a Kademlia network. On a ring everybody serves, also who only visits: who is between two others is on
-    /// the way of both.
+    /// Accepts records as a Kademlia node does. On a ring every node serves, visitors as well: a node between
+    /// two others is on the route of both.
     fn node(inner: Inner, identity: Identity<'_>, _visits: bool) -> Result<ChordSwarm<BoxAddr, Inner>> {
         let config = ChordConfig::default().validator(|_: &PeerId, _: &[u8]| true);
         ChordSwarm::with_config(inner, identity, config)
     }
 
-    /// Knows a successor then.
+    /// Returns 1, the successor.
     async fn join(node: &ChordSwarm<BoxAddr, Inner>, through: &[BoxAddr]) -> Result<usize> {
         ChordSwarm::join(node, through)?.finish().await?;
         Ok(1)
@@ -80,9 +81,9 @@ impl Network for chord::Engine<BoxAddr> {
     }
 }
 
-/// A node of an overlay that is a layer of a stack: for what it does beside telling and asking.
+/// A handle on a node of an overlay in a stack, for operations other than tells and asks.
 ///
-/// As long as there is one, the node is not dropped with its stack; closing the stack closes it.
+/// While a handle exists, the node is not dropped with its stack; closing the stack closes it.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum Overlay {
@@ -95,7 +96,8 @@ pub enum Overlay {
 }
 
 impl Overlay {
-    /// The addresses below through which others join, best first: what stands behind the word in their text.
+    /// Returns the addresses below for other nodes to join through, best first: the argument of the word in
+    /// their text.
     pub fn bootstraps(&self) -> Vec<BoxAddr> {
         match self {
             Overlay::Kademlia(node) => node.bootstraps(),
@@ -105,7 +107,7 @@ impl Overlay {
     }
 }
 
-/// A node with the engine `R`, over whatever the layers below are.
+/// A node with the engine `R`, over any layers.
 pub struct OverlayNode<R: Router<BoxAddr>> {
     pub(super) swarm: Arc<OverlaySwarm<BoxAddr, Inner, R>>,
     /// Whether the layers below have keys.
@@ -113,12 +115,12 @@ pub struct OverlayNode<R: Router<BoxAddr>> {
 }
 
 impl<R: Router<BoxAddr>> OverlayNode<R> {
-    /// Its id.
+    /// Returns its id.
     pub fn id(&self) -> PeerId {
         self.swarm.id()
     }
 
-    /// The addresses below, best first.
+    /// Returns the addresses below, best first.
     pub fn bootstraps(&self) -> Vec<BoxAddr> {
         self.swarm.inner().local_addrs()
     }
@@ -134,7 +136,7 @@ impl<R: Router<BoxAddr>> OverlayNode<R> {
 }
 
 impl<R: Router<BoxAddr>> Clone for OverlayNode<R> {
-    /// Another handle on the same node.
+    /// Returns another handle on the same node.
     fn clone(&self) -> Self {
         let swarm = self.swarm.clone();
         Self { swarm, ..*self }
@@ -162,21 +164,21 @@ impl Members {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Where the node of this id is or was last.
+    /// Returns the current or last address of the node with this id.
     pub(super) fn place(&self, id: &PeerId) -> Option<BoxAddr> {
         let members = self.lock();
         let member = members.iter().find(|member| member.id == *id);
         member.map(|member| member.addr.clone())
     }
 
-    /// Some that are there.
+    /// Returns some open nodes.
     fn open(&self) -> Vec<BoxAddr> {
         let members = self.lock();
         let open = members.iter().filter(|member| (member.is_open)());
         open.take(THROUGH).map(|member| member.addr.clone()).collect()
     }
 
-    /// As many as `most` of those that are there, whichever.
+    /// Returns up to `most` randomly chosen open nodes.
     pub(super) fn some_open(&self, most: usize) -> Vec<BoxAddr> {
         let members = self.lock();
         let open = members.iter().filter(|member| (member.is_open)());
@@ -200,7 +202,8 @@ impl fmt::Debug for Members {
     }
 }
 
-/// Puts an overlay on a stack, and joins it: through the addresses of the text, or else through nodes of the same text.
+/// Adds an overlay to a stack, and joins it: through the addresses of the text, or else through nodes of the
+/// same text.
 pub(super) async fn put<R: Network>(
     text: &StackText,
     placed: &Placed,
@@ -230,12 +233,12 @@ pub(super) async fn put<R: Network>(
     };
     match found {
         Ok(0) if !named.is_empty() => {
-            let error = Error::unreachable(&bootstraps, "nobody answered there");
+            let error = Error::unreachable(&bootstraps, "no node answered at these addresses");
             return Err(fail(placed.argument_at, error));
         }
         found => found.map_err(failed)?,
     };
-    // Nobody joins through one that serves nobody.
+    // A visiting node serves no requests, so no node joins through it.
     if !text.visits
         && let Some(addr) = node.bootstraps().into_iter().next()
     {
@@ -246,25 +249,25 @@ pub(super) async fn put<R: Network>(
     Ok((node.stack(), R::handle(node)))
 }
 
-/// Whether a node is there, as long as somebody has it.
+/// Returns a function that reports whether a node is open, without keeping it alive.
 fn is_open<R: Router<BoxAddr>>(node: &Arc<OverlaySwarm<BoxAddr, Inner, R>>) -> Box<dyn Fn() -> bool + Send> {
     let node = Arc::downgrade(node);
     Box::new(move || node.upgrade().is_some_and(|node| node.with(|_, _| ()).is_ok()))
 }
 
-/// The addresses that a text names, as the stack below reads them.
+/// Parses the bootstrap addresses of a text with the stack below.
 fn bootstraps_of(list: Piece<'_>, below: &Stack) -> Result<Vec<BoxAddr>, StackError> {
     if list.text.is_empty() {
         return Ok(Vec::new());
     }
     let read = |piece: Piece<'_>| {
         let addr = below.parse_addr(piece.text);
-        addr.map_err(|error| text_error(piece, error, "not an address below"))
+        addr.map_err(|error| text_error(piece, error, "not an address of the layer below"))
     };
     list.split(';').map(read).collect()
 }
 
-/// A node that knows nobody, as whoever the layers below prove; where they prove nothing, as whoever has the key.
+/// Creates a node without contacts, with the identity that the layers below prove, or else that of the key.
 fn node<R: Network>(below: Stack, key: &PrivateKey, visits: bool) -> Result<OverlayNode<R>> {
     let proven = below.local_addrs().iter().any(|addr| addr.peer_id().is_some());
     let identity = if proven {
@@ -277,9 +280,9 @@ fn node<R: Network>(below: Stack, key: &PrivateKey, visits: bool) -> Result<Over
     let (inner, keys) = match below {
         Stack::SecureAsk(inner) => (inner, true),
         Stack::Ask(_) => (Inner::new(Below::new(below)), false),
-        // The grammar knows where asks end.
+        // The grammar checks where asks are available.
         Stack::Plain(_) | Stack::Secure(_) => {
-            return Err(Error::invalid("inner swarm", "it carries no asks"));
+            return Err(Error::invalid("inner swarm", "it does not support asks"));
         }
     };
     let swarm = Arc::new(R::node(inner, identity, visits)?);

@@ -1,11 +1,11 @@
-//! Takes a stack text apart: words, arguments and options, each with its place.
+//! Splits a stack text into words, arguments and options with their positions.
 
 use super::StackError;
 
-/// Options of one layer, at most.
+/// Maximum number of options of one layer.
 const MOST_OPTIONS: usize = 16;
 
-/// A piece of a text and the byte where it begins.
+/// A part of a text and its byte position.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Piece<'a> {
     pub(super) whole: &'a str,
@@ -22,7 +22,7 @@ impl<'a> Piece<'a> {
         }
     }
 
-    /// The pieces between the `separator`s.
+    /// Splits at each `separator`.
     pub(super) fn split(self, separator: char) -> impl Iterator<Item = Piece<'a>> {
         let mut at = self.at;
         self.text.split(separator).map(move |text| {
@@ -32,7 +32,7 @@ impl<'a> Piece<'a> {
         })
     }
 
-    /// What is before the first `=`, and what is behind it.
+    /// Splits at the first `=`.
     fn split_argument(self) -> (Piece<'a>, Option<Piece<'a>>) {
         let Some((name, argument)) = self.text.split_once('=') else {
             return (self, None);
@@ -49,13 +49,13 @@ impl<'a> Piece<'a> {
         StackError::new(self.whole, self.at, reason)
     }
 
-    /// An error at the end of this piece.
+    /// Creates an error at the end of this piece.
     fn error_behind(self, reason: impl Into<Box<str>>) -> StackError {
         StackError::new(self.whole, self.at + self.text.len(), reason)
     }
 }
 
-/// One layer's text: its word, its argument, and its options that were not taken yet.
+/// The text of one layer: its word, its argument, and its options that were not parsed yet.
 #[derive(Debug)]
 pub(super) struct Segment<'a> {
     pub(super) word: Piece<'a>,
@@ -71,12 +71,12 @@ impl<'a> Segment<'a> {
         let mut options: Vec<(Piece<'a>, Piece<'a>)> = Vec::new();
         for piece in pieces {
             let (name, value) = piece.split_argument();
-            let value = value.ok_or_else(|| name.error_behind("an option is written name=value"))?;
+            let value = value.ok_or_else(|| name.error_behind("an option has the form name=value"))?;
             if options.len() == MOST_OPTIONS {
                 return Err(name.error(format!("a layer has at most {MOST_OPTIONS} options")));
             }
             if options.iter().any(|(other, _)| other.text == name.text) {
-                return Err(name.error(format!("the option {:?} is there twice", name.text)));
+                return Err(name.error(format!("the option {:?} occurs twice", name.text)));
             }
             options.push((name, value));
         }
@@ -88,12 +88,12 @@ impl<'a> Segment<'a> {
         })
     }
 
-    /// The argument, which must be there; `what` says what would fit.
+    /// Returns the required argument; `what` describes it for errors.
     pub(super) fn required(&mut self, what: &str) -> Result<Piece<'a>, StackError> {
         let word = self.word.text;
         match self.argument.take() {
             Some(argument) if !argument.text.is_empty() => Ok(argument),
-            Some(argument) => Err(argument.error(format!("{what} was expected"))),
+            Some(argument) => Err(argument.error(format!("expected {what}"))),
             None => {
                 let reason = format!("{word} needs an argument: {word}= and {what}");
                 Err(self.word.error_behind(reason))
@@ -101,7 +101,7 @@ impl<'a> Segment<'a> {
         }
     }
 
-    /// The argument, if it is there; `what` says what would fit.
+    /// Returns the argument, if there is one; `what` describes it for errors.
     pub(super) fn optional(&mut self, what: &str) -> Result<Option<Piece<'a>>, StackError> {
         if self.argument.is_none() {
             return Ok(None);
@@ -109,7 +109,7 @@ impl<'a> Segment<'a> {
         self.required(what).map(Some)
     }
 
-    /// The value of an option as `read` understands it, if the option is there.
+    /// Returns the value of an option as parsed by `read`, if there is one.
     pub(super) fn option<T>(
         &mut self,
         name: &'static str,
@@ -120,7 +120,7 @@ impl<'a> Segment<'a> {
         found.map(|index| read(self.options.remove(index).1)).transpose()
     }
 
-    /// Checks that nothing is left.
+    /// Checks that no argument and no option is left.
     pub(super) fn finish(self) -> Result<(), StackError> {
         let word = self.word.text;
         if let Some(argument) = self.argument {
