@@ -1,4 +1,4 @@
-//! What an endpoint stands on, and how it is set up.
+//! The transport below an endpoint, and the endpoint's configuration.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -22,25 +22,26 @@ use super::tls::Identity;
 use super::{MIN_INNER_MTU, QuicConfig};
 use crate::udp;
 
-/// Bytes of the largest datagram that QUIC makes here: quinn panics where the length of a packet in a handshake exceeds
-/// what two bytes of a varint say.
+/// Maximum length of a datagram: quinn panics if the length of a handshake packet does not fit into a
+/// two-byte varint.
 const MAX_DATAGRAM: usize = (1 << 14) - 1;
 
-/// Bytes that the system is asked to hold for each direction of a socket.
+/// Requested kernel buffer size for each direction of a socket, in bytes.
 const SOCKET_BUFFER: usize = 2 << 20;
 
-/// First packets of peers that dial, which wait to be looked at, for each handshake that may be under way.
+/// Maximum number of initial packets of inbound dials that wait, for each permitted handshake.
 pub(super) const INCOMING: usize = 4;
 
-/// The round trip that is assumed before one was measured. First packets are sent again after three times as long: a third
-/// of what RFC 9002 has, so that a dial survives several losses within the time of a handshake.
+/// The assumed round-trip time before one was measured. Initial packets are retransmitted after three times
+/// as long: a third of the value in RFC 9002, so that a dial survives several losses within the handshake
+/// timeout.
 const INITIAL_RTT: Duration = Duration::from_millis(100);
 
-/// A socket, of the system's or made of a swarm.
+/// A socket, either of the operating system or on top of a swarm.
 pub(super) struct Base<A> {
     pub(super) medium: Arc<dyn Medium<A>>,
     socket: Arc<dyn quinn::AsyncUdpSocket>,
-    /// Bytes of a datagram, where that is known and never changes.
+    /// Length of a datagram, if it is known and never changes.
     mtu: Option<u16>,
 }
 
@@ -49,7 +50,8 @@ impl<A: p2p::Addr> Base<A> {
         let runtime = runtime()?;
         let mtu = inner.mtu();
         if mtu < MIN_INNER_MTU {
-            let reason = format!("QUIC needs an MTU of {MIN_INNER_MTU} bytes below, and there are {mtu}");
+            let reason =
+                format!("QUIC needs an MTU of at least {MIN_INNER_MTU} bytes below, and it is {mtu}");
             return Err(Error::invalid("inner swarm", reason));
         }
         let socket = Arc::new(SwarmSocket::new(inner, config.max_addrs, runtime));
@@ -60,7 +62,7 @@ impl<A: p2p::Addr> Base<A> {
         })
     }
 
-    /// Starts an endpoint, whose sessions are as this `transport` says.
+    /// Starts an endpoint whose sessions use this `transport` configuration.
     pub(super) fn endpoint(
         &self,
         identity: &Identity,
@@ -80,8 +82,8 @@ impl<A: p2p::Addr> Base<A> {
         server
             .transport_config(transport)
             .migration(false)
-            // First packets that wait to be looked at. Where hundreds of peers dial at the same time, each that finds no
-            // place here dials again a second later.
+            // Initial packets that wait. If hundreds of peers dial at the same time, those that find no room
+            // retry a second later.
             .max_incoming(INCOMING * config.max_handshakes)
             .incoming_buffer_size(16 << 10)
             .incoming_buffer_size_total((config.max_handshakes as u64) << 14);
@@ -102,12 +104,12 @@ impl<A: p2p::Addr> Base<A> {
             .receive_window(config.receive_window.into())
             .stream_receive_window(VarInt::from_u32(config.receive_window))
             .send_window(config.send_window.into())
-            // One message after the other, so that the receiver holds few that are unfinished.
+            // One message after the other, so that the receiver holds few incomplete ones.
             .send_fairness(false)
             .datagram_receive_buffer_size(None);
         if let Some(mtu) = self.mtu {
-            // The swarm below says what it carries, and that never changes: there is nothing to discover. The window
-            // begins as RFC 9002, section 7.2 has it.
+            // The swarm below reports its MTU, which never changes: MTU discovery is not needed. The initial
+            // window follows RFC 9002, section 7.2.
             let mut cubic = CubicConfig::default();
             let window = u64::from(mtu);
             cubic.initial_window((10 * window).min((2 * window).max(14_720)));
@@ -129,8 +131,8 @@ impl Base<SocketAddr> {
             if addr.is_ipv6() {
                 socket.set_only_v6(!addr.ip().is_unspecified())?;
             }
-            // Sizes are wishes. What the system has by default loses most of the first packets where hundreds of peers
-            // dial at the same time.
+            // Buffer sizes are requests. With the system's defaults most of the initial packets are lost if
+            // hundreds of peers dial at the same time.
             let _ = socket.set_recv_buffer_size(SOCKET_BUFFER);
             let _ = socket.set_send_buffer_size(SOCKET_BUFFER);
             socket.bind(&addr.into())?;
@@ -153,11 +155,11 @@ impl Base<SocketAddr> {
 }
 
 pub(super) fn runtime() -> Result<Handle> {
-    Handle::try_current().map_err(|_| Error::invalid("call", "QUIC needs a tokio runtime around it"))
+    Handle::try_current().map_err(|_| Error::invalid("call", "QUIC needs a tokio runtime"))
 }
 
-/// Ids of connections that are random and no more. Quinn's own tell by a key which ones this endpoint made, and so after
-/// a restart nobody would hear that their connection is gone.
+/// Random connection ids. Quinn's own generator recognizes ids of this endpoint by a key, so after a restart
+/// peers would not receive stateless resets.
 struct RandomIds(Arc<Counters>);
 
 const ID_LEN: usize = 8;
@@ -166,8 +168,8 @@ impl ConnectionIdGenerator for RandomIds {
     fn generate_cid(&mut self) -> ConnectionId {
         ConnectionId::new(&rand::random::<[u8; ID_LEN]>())
     }
-    /// Called for a datagram of a connection that is not known, which may be told so. It is counted here, as QUIC's library
-    /// says nothing of it.
+    /// Called for a datagram of an unknown connection, which may be answered with a stateless reset. It is
+    /// counted here, since quinn does not report it.
     fn validate(&self, _: &ConnectionId) -> Result<(), InvalidCid> {
         self.0.received(1);
         self.0.dropped(Reason::NoPeer);

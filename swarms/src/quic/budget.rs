@@ -1,9 +1,9 @@
-//! What messages hold whose end is still missing.
+//! Memory bounds of incomplete messages.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
-/// Bytes of unfinished messages of one peer, in all its sessions.
+/// Bytes of incomplete messages of one peer, over all of its sessions.
 #[derive(Debug)]
 pub(super) struct Budget {
     held: AtomicUsize,
@@ -11,10 +11,10 @@ pub(super) struct Budget {
     total: Arc<Total>,
 }
 
-/// Bytes of unfinished messages of all peers.
+/// Bytes of incomplete messages of all peers.
 ///
-/// The last quarter is for responses to this node's own asks, and what is left of the second half for peers that hold no more
-/// than one message: those that hold much leave room for those that hold little.
+/// The last quarter is reserved for responses to this node's own asks, and the rest of the second half for
+/// peers that hold at most one message: peers that hold much leave room for those that hold little.
 #[derive(Debug)]
 pub(super) struct Total {
     held: AtomicUsize,
@@ -32,7 +32,7 @@ impl Total {
         }
     }
 
-    /// How much is given to a peer that holds this much.
+    /// Returns the limit for a peer that holds this much.
     fn limit(&self, held: usize, own: bool) -> usize {
         let share = if own {
             self.max
@@ -50,7 +50,7 @@ impl Total {
     }
 }
 
-/// Adds to what is held, unless that exceeds `max`; returns what is held then.
+/// Adds to the held bytes, unless that exceeds `max`; returns the new value.
 fn add(held: &AtomicUsize, bytes: usize, max: usize) -> Option<usize> {
     let now = held.fetch_add(bytes, Relaxed).saturating_add(bytes);
     if now > max {
@@ -87,11 +87,11 @@ impl Budget {
     }
 }
 
-/// Bytes that are taken from a budget until this is dropped.
+/// Bytes that are charged to a budget until this is dropped.
 #[derive(Debug)]
 pub(super) struct Charge {
     budget: Arc<Budget>,
-    /// For a response to an ask of this node.
+    /// Whether it is for a response to an ask of this node.
     own: bool,
     bytes: usize,
 }
@@ -106,7 +106,7 @@ impl Charge {
         }
     }
 
-    /// Charges up to so many bytes in all, if the budget has them.
+    /// Raises the charge to this many bytes in total, if the budget permits.
     pub(super) fn raise(&mut self, bytes: usize) -> bool {
         let more = bytes.saturating_sub(self.bytes);
         let enough = more == 0 || self.budget.take(more, self.own);
@@ -128,26 +128,26 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_budget_holds_for_each_peer_and_in_total() {
+    fn a_budget_bounds_each_peer_and_the_total() {
         let total = Arc::new(Total::new(100, 10));
         let peers = [(); 4].map(|()| Budget::new(40, total.clone()));
         assert!(peers[0].take(40, false) && !peers[0].take(1, false));
         assert!(
             !peers[1].take(11, false) && peers[1].take(10, false),
-            "half is held"
+            "half of the total is held"
         );
         assert!(
             !peers[2].take(11, false) && peers[2].take(10, false),
-            "it holds little"
+            "a peer that holds little"
         );
         assert!(
             peers[3].take(10, false) && !peers[3].take(6, false),
-            "three quarters are held at most"
+            "at most three quarters are held"
         );
         assert_eq!(total.held(), 70);
         assert!(
             peers[3].take(30, true) && !peers[2].take(1, true),
-            "the rest is for answers"
+            "the rest is for responses"
         );
         peers[0].release(40);
         assert!(peers[2].take(1, true));
@@ -155,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn one_message_has_room_in_an_empty_budget_however_small_that_is() {
+    fn one_message_fits_into_an_empty_budget_of_any_size() {
         let total = Arc::new(Total::new(100, 90));
         let peer = Budget::new(95, total);
         assert!(peer.take(90, false) && !peer.take(1, false));

@@ -1,4 +1,4 @@
-//! The end of a node, and of single sessions: what was sent is acknowledged before a connection ends, within a bound.
+//! Closing a node or a session: sent data is acknowledged before a connection is closed, within a time limit.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed, Ordering::SeqCst};
@@ -15,12 +15,12 @@ use super::FAREWELL;
 use super::node::Node;
 use super::session::Session;
 
-/// Longer waits are cut to this, so that no clock overflows.
+/// Maximum wait, so that no clock overflows.
 const LONGEST: Duration = Duration::from_secs(1 << 30);
 
 impl<A: Addr> Node<A> {
-    /// Closes the node: no call succeeds from now on. A task waits until what was sent is acknowledged, says so to peers,
-    /// and frees the port.
+    /// Closes the node: all further calls fail. A task waits until sent data is acknowledged, closes the
+    /// connections, and frees the port.
     pub(super) fn shut(self: &Arc<Self>) {
         if self.closed.swap(true, SeqCst) {
             return;
@@ -29,7 +29,7 @@ impl<A: Addr> Node<A> {
         self.asks.dropped_many(Reason::Closed, self.requests.close());
         let sessions = self.sessions().take(false);
         for session in &sessions {
-            // Whoever asked hears at once that there will be no response.
+            // Askers learn at once that there will be no response.
             session.replies.clear();
         }
         self.closing.close();
@@ -39,7 +39,7 @@ impl<A: Addr> Node<A> {
         self.runtime.spawn(async move {
             let until = Instant::now() + node.config.linger.min(LONGEST);
             let mut sending = node.sending.subscribe();
-            // What was told while its peer was dialled is sent first.
+            // Messages that were told while their peer was being dialled are sent first.
             let _ = timeout_at(until, sending.wait_for(|sending| *sending == 0)).await;
             let mut sessions = sessions;
             sessions.extend(node.sessions().take(true));
@@ -53,7 +53,7 @@ impl<A: Addr> Node<A> {
         });
     }
 
-    /// Ends sessions of a closed node once what was sent is acknowledged, and at the latest at `until`.
+    /// Closes sessions of a closed node once their data is acknowledged, at the latest at `until`.
     async fn linger(&self, sessions: &[Arc<Session<A>>], until: Instant) {
         let limit = until.saturating_duration_since(Instant::now());
         let lingering = sessions.iter().map(async |session| {
@@ -74,7 +74,8 @@ impl<A: Addr> Node<A> {
         drop(self.ended.acquire().await);
     }
 
-    /// Ends a session that the node does without; at once if nothing is under way, or where many end at the time.
+    /// Closes a session that the node no longer uses; at once if nothing is in flight, or if many sessions
+    /// are closing.
     pub(super) fn end_session(&self, session: Arc<Session<A>>) {
         if session.sent.end_if_acknowledged() {
             if session.outbound || !session.turn_away() {
@@ -94,13 +95,13 @@ impl<A: Addr> Node<A> {
     }
 }
 
-/// Ends all connections, and waits until peers know, which those do at once that are there.
+/// Closes all connections, and waits until the reachable peers have acknowledged that.
 async fn farewell(endpoint: Endpoint) {
     endpoint.close(0_u32.into(), b"");
     let _ = timeout(FAREWELL, endpoint.wait_idle()).await;
 }
 
-/// Says that the node has ended, also where the runtime ends first.
+/// Marks that the node has ended, also if the runtime ends first.
 struct Ended(Arc<Semaphore>);
 
 impl Drop for Ended {
@@ -109,7 +110,7 @@ impl Drop for Ended {
     }
 }
 
-/// One of the sessions that end in the background.
+/// One of the sessions that are closing in the background.
 struct Lingering {
     count: Arc<AtomicUsize>,
     number: usize,

@@ -1,13 +1,14 @@
-//! Futures that whoever waits drives, and a background task only while nobody does.
+//! A set of tasks that waiting readers poll, and a background task while no reader waits (leader/followers).
 //!
-//! Each session has a future here that takes its streams. A reader that waits polls those that were woken, in its own
-//! task, so a message that comes for it costs no hop. What was woken while no reader waits is the background's.
+//! Each session has a task here that accepts its streams. A waiting reader polls woken tasks within its own
+//! task, so a message for that reader costs no scheduler hop. Tasks that are woken while no reader waits are
+//! polled by the background task.
 //!
-//! A reader whose call was polled, and then is neither polled again nor dropped, may be the one who is called to drive.
-//! So while something moves the background looks now and then whether those who are called come, and calls another one,
-//! or drives itself, if they do not.
+//! A reader whose call was polled once, and then is neither polled again nor dropped, may be the one that is
+//! woken to poll. So while tasks are woken, the background task checks at intervals whether woken readers
+//! poll, and otherwise wakes another reader or polls itself.
 //!
-//! Deliberately absent: results. Members put what they have into inboxes, which readers look into after driving.
+//! Deliberately absent: results. Tasks put items into inboxes, which readers check after polling.
 
 use std::collections::VecDeque;
 use std::future::poll_fn;
@@ -26,38 +27,38 @@ mod members;
 #[cfg(test)]
 mod tests;
 
-/// Members that are polled in one go, before the one who drives looks for what came for itself.
+/// Number of tasks that are polled in one go, before the polling reader checks its inbox.
 const BUDGET: usize = 8;
 
-/// How long those who were called are waited for. Who receives in a loop comes much sooner, and pays for the watch with
-/// a hundred wake-ups a second at most.
+/// How long a woken reader may take to poll. A reader that receives in a loop polls much sooner; the checks
+/// cost it at most a hundred wake-ups a second.
 const GRACE: Duration = Duration::from_millis(10);
 
 #[derive(Default)]
 pub(super) struct Crew {
     watch: Arc<Watch>,
-    /// Locked only by the one who drives, and by whoever closes.
+    /// Locked only by the polling caller, and by `close`.
     members: Mutex<Members>,
 }
 
-/// Who is to be polled, and by whom.
+/// Which tasks are to be polled, and which caller polls them.
 #[derive(Default)]
 struct Watch(Mutex<State>);
 
 #[derive(Default)]
 struct State {
-    /// Places of members that were woken.
+    /// Indices of woken tasks.
     ready: VecDeque<usize>,
     joining: Vec<Member>,
-    /// Somebody is in [`Crew::drive`] and will see what becomes ready.
+    /// Set while a caller is in [`Crew::drive`]; it will see tasks that become ready.
     driving: bool,
-    /// The reader who drives, if it is one.
+    /// The reader that polls, if it is one.
     driver: Option<u64>,
-    /// Who was woken to drive and has not begun.
+    /// The caller that was woken to poll and has not begun.
     called: Option<Called>,
-    /// How often somebody began to drive.
+    /// Number of polls begun.
     drives: u64,
-    /// The background looks after some time whether those who were called came.
+    /// Whether the background task checks later if woken readers poll.
     watched: bool,
     closed: bool,
     /// In the order of their tickets.
@@ -72,20 +73,20 @@ enum Called {
     Background,
 }
 
-/// Whom to wake once the lock is given back.
+/// Wakers to call after the lock is released.
 type Calls = [Option<Waker>; 2];
 
 struct Waiting {
     ticket: u64,
     kind: Kind,
-    /// Called to drive, and did not come: it is not called again before it does.
+    /// Set if it was woken to poll and did not: it is not woken again before it does.
     absent: bool,
-    /// Woken for something in its inbox, and not polled since.
+    /// Set if it was woken for an item in its inbox, and has not been polled since.
     notified: bool,
     waker: Waker,
 }
 
-/// What somebody waits for.
+/// What a reader waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
     Message,
@@ -97,7 +98,7 @@ impl Watch {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Says that the member at this place was woken.
+    /// Records that the task at this index was woken.
     fn stir(&self, at: usize) {
         let mut state = self.lock();
         state.ready.push_back(at);
@@ -108,7 +109,8 @@ impl Watch {
 }
 
 impl State {
-    /// Whom to wake because there is something to drive: the reader that came last, or else the background.
+    /// Returns the wakers to call because tasks are ready: the last registered reader, or else the background
+    /// task.
     #[must_use]
     fn call(&mut self) -> Calls {
         let idle = self.ready.is_empty() && self.joining.is_empty();
@@ -125,7 +127,7 @@ impl State {
         [Some(reader.waker.clone()), background]
     }
 
-    /// What the background makes of what it sees after it has watched for a while.
+    /// Returns the wakers to call after the background task has watched for a while.
     #[must_use]
     fn look(&mut self, drives_before: u64) -> Calls {
         if self.drives != drives_before {
@@ -143,8 +145,8 @@ impl State {
         self.call()
     }
 
-    /// Whom to wake because there is something in the inbox of this kind: the reader that came first, but for the one
-    /// who drives, who looks there anyway.
+    /// Returns the waker to call because of an item in the inbox of this kind: the first registered reader,
+    /// except the polling one, which checks anyway.
     fn notify(&mut self, kind: Kind) -> Option<Waker> {
         let driver = self.driver;
         let mut waiting = self.waiting.iter_mut();
@@ -155,8 +157,8 @@ impl State {
         Some(first.waker.clone())
     }
 
-    /// Takes or keeps a place among those who wait. What is returned besides is to be dropped without the lock: dropping
-    /// a waker may run somebody's code.
+    /// Registers a reader or updates its entry. The second value must be dropped without the lock: dropping a
+    /// waker may run foreign code.
     fn register(&mut self, ticket: Option<u64>, kind: Kind, waker: &Waker) -> (u64, Option<Waker>) {
         let known =
             ticket.and_then(|ticket| self.waiting.iter_mut().find(|waiting| waiting.ticket == ticket));
@@ -181,7 +183,7 @@ impl State {
         Some(self.waiting.remove(at))
     }
 
-    /// Whether the caller drives now: a reader, or the background if no reader was called.
+    /// Returns whether the caller may poll now: a reader, or the background task if no reader was woken.
     fn begin(&mut self, driver: Option<u64>) -> bool {
         if driver.is_none() && matches!(self.called, Some(Called::Reader(_))) {
             return false;
@@ -202,7 +204,7 @@ impl State {
     }
 }
 
-/// Replaces a waker by one of another task, and returns what it replaced.
+/// Replaces a waker of another task, and returns the replaced one.
 fn renew(known: &mut Waker, waker: &Waker) -> Option<Waker> {
     (!known.will_wake(waker)).then(|| std::mem::replace(known, waker.clone()))
 }
@@ -218,7 +220,7 @@ fn wake(waker: Option<Waker>) {
 }
 
 impl Crew {
-    /// Adds a future, which is polled until it ends or the crew is closed.
+    /// Adds a task, which is polled until it ends or the set is closed.
     pub(super) fn join(&self, member: impl Future<Output = ()> + Send + 'static) {
         let member = Box::pin(member);
         let mut state = self.watch.lock();
@@ -231,16 +233,16 @@ impl Crew {
         make(calls);
     }
 
-    /// Says that something is in the inbox of this kind. Whoever puts something in calls it.
+    /// Announces an item in the inbox of this kind. Called after each push.
     pub(super) fn notify(&self, kind: Kind) {
         let reader = self.watch.lock().notify(kind);
         wake(reader);
     }
 
-    /// Waits until `take` has something from `inbox`, and drives meanwhile.
+    /// Waits until `take` returns an item from `inbox`, and polls tasks meanwhile.
     ///
     /// # Cancel safety
-    /// Cancelling loses nothing: somebody else drives, and what `take` would take is still there.
+    /// Cancelling loses nothing: another caller polls, and the item stays in the inbox.
     pub(super) async fn wait<I: Queued, T>(
         &self,
         kind: Kind,
@@ -274,7 +276,7 @@ impl Crew {
         .await
     }
 
-    /// Drives while no reader waits, and watches those who do. Ends when the crew is closed.
+    /// Polls tasks while no reader waits, and watches waiting readers. Ends when the set is closed.
     pub(super) async fn background(&self) {
         let mut sleep = pin!(sleep(GRACE));
         let mut drives_before = None;
@@ -296,7 +298,7 @@ impl Crew {
         .await;
     }
 
-    /// Looks whether those who are called to drive come; `drives_before` is how often somebody did when it last looked.
+    /// Checks whether woken readers poll; `drives_before` is the poll count of the last check.
     fn keep_watch(&self, cx: &mut Context<'_>, mut sleep: Pin<&mut Sleep>, drives_before: &mut Option<u64>) {
         loop {
             let mut state = self.watch.lock();
@@ -321,7 +323,7 @@ impl Crew {
         }
     }
 
-    /// Drops every member, now or when the one who drives is done, and wakes everybody.
+    /// Drops every task, now or when the current poll ends, and wakes all readers.
     pub(super) fn close(&self) {
         let mut state = self.watch.lock();
         state.closed = true;
@@ -349,13 +351,12 @@ impl Crew {
         self.members.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Every member, to be dropped without the lock.
+    /// Returns every task, to be dropped without the lock.
     fn dismiss(&self) -> Members {
         std::mem::take(&mut self.members())
     }
 
-    /// Polls members that were woken; says whether more of them may be left. The caller has
-    /// [begun](State::begin) to drive.
+    /// Polls woken tasks; returns whether more may be left. The caller has called [`State::begin`].
     fn drive(&self) -> bool {
         let mut shift = Shift(Some(self));
         let mut members = self.members();
@@ -381,7 +382,7 @@ impl Crew {
     }
 }
 
-/// The time in which somebody drives; it ends also where a member panics.
+/// Marks that a caller polls. The mark is removed on drop, also if a task panics.
 struct Shift<'a>(Option<&'a Crew>);
 
 impl Shift<'_> {
@@ -405,7 +406,7 @@ impl Drop for Shift<'_> {
     }
 }
 
-/// A place among those who wait; leaving it hands on what there is to do.
+/// The entry of one waiting reader; dropping it passes pending wake-ups on.
 struct Reader<'a, I: Queued> {
     crew: &'a Crew,
     kind: Kind,
@@ -419,7 +420,7 @@ impl<I: Queued> Drop for Reader<'_, I> {
         let more = !self.inbox.is_empty();
         let mut state = self.crew.watch.lock();
         let _left = state.leave(ticket);
-        // A call that went to this reader goes to the next, and so does what it leaves in its inbox.
+        // The wake-up passes to the next reader, and so do items left in the inbox.
         if state.called == Some(Called::Reader(ticket)) {
             state.called = None;
         }

@@ -1,24 +1,25 @@
-//! Datagrams that no QUIC endpoint can use, recognized before QUIC's library drops them without a word.
+//! Detects datagrams that no QUIC endpoint can use, before quinn drops them silently.
 
 use p2p::Reason;
 
-/// Bytes of the shortest datagram that means anything: a stateless reset (RFC 9000, section 10.3).
+/// Minimum length of a valid datagram: a stateless reset (RFC 9000, section 10.3).
 const SHORTEST: usize = 21;
 
-/// Bytes of the shortest datagram that begins a connection or is answered with the versions that are known (RFC 9000,
+/// Minimum length of a datagram that starts a connection, or is answered with version negotiation (RFC 9000,
 /// sections 5.2.2 and 14.1).
 const SHORTEST_FIRST: usize = 1200;
 
-/// The bit of a first byte that says that a version follows (RFC 8999, section 5.1).
+/// The bit of the first byte that announces a version (RFC 8999, section 5.1).
 const LONG_HEADER: u8 = 0x80;
 
-/// Bytes of the longest connection id of version 1.
+/// Maximum length of a connection id in version 1.
 const LONGEST_ID: u8 = 20;
 
 /// Checks the parts of a datagram's header that need no key.
 ///
 /// # Errors
-/// [`Reason::Malformed`] for what is too short, has a version that is not spoken here, or too long a connection id.
+/// Returns [`Reason::Malformed`] for a datagram that is too short, has an unknown version, or too long a
+/// connection id.
 pub(super) fn check(datagram: &[u8]) -> Result<(), Reason> {
     if datagram.len() < SHORTEST {
         return Err(Reason::Malformed);
@@ -32,7 +33,7 @@ pub(super) fn check(datagram: &[u8]) -> Result<(), Reason> {
     let Some((version, rest)) = rest.split_first_chunk() else {
         return Err(Reason::Malformed);
     };
-    // No version is negotiation, and 0xff000000 and what follows are the drafts that QUIC's library speaks.
+    // Version 0 is negotiation; 0xff000000 and above are the drafts that quinn supports.
     let spoken = matches!(u32::from_be_bytes(*version), 0 | 1 | 0xff00_0000..=0xff00_00ff);
     let is_usable = if spoken {
         rest.first().is_some_and(|length| *length <= LONGEST_ID)
@@ -53,7 +54,7 @@ mod tests {
     }
 
     #[test]
-    fn what_no_endpoint_can_use_is_malformed_and_the_rest_is_left_to_the_endpoint() {
+    fn unusable_datagrams_are_malformed_and_others_pass() {
         let v1 = [0xc0, 0, 0, 0, 1, 8];
         let long_id = [0xc0, 0, 0, 0, 1, 21];
         let (negotiation, draft) = ([0x80, 0, 0, 0, 0, 8], [0xc0, 0xff, 0, 0, 29, 8]);

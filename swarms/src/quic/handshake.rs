@@ -1,4 +1,4 @@
-//! How sessions come to be: this node dials, or is dialled.
+//! Establishes sessions, outbound and inbound.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -18,15 +18,15 @@ use super::sessions::{Dialled, Sessions};
 use super::tls;
 use crate::KeyAddr;
 
-/// The TLS alert "access denied", which those get who are not allowed here.
+/// The TLS alert "access denied", which peers receive that are not allowed.
 const ACCESS_DENIED: u8 = 49;
 
-/// How soon a peer that was busy is dialled again, at first and at most; twice as late each time, less up to a half.
+/// Initial and maximum delay before a busy peer is dialled again; doubled each time, minus up to a half.
 const AGAIN: Duration = Duration::from_millis(50);
 pub(super) const AGAIN_MAX: Duration = Duration::from_millis(500);
 
 impl<A: Addr> Node<A> {
-    /// The session with `peer`; dials where there is none.
+    /// Returns the session with `peer`; dials if there is none.
     pub(super) async fn session(self: &Arc<Self>, peer: &KeyAddr<A>) -> Result<Arc<Session<A>>> {
         self.check_open()?;
         let mut dial = {
@@ -39,7 +39,7 @@ impl<A: Addr> Node<A> {
                 None => self.begin_dial(&mut sessions, peer)?,
             }
         };
-        // It ends without a result only where the node does.
+        // The sender is dropped without a result only when the node ends.
         let dialled = dial.wait_for(Option::is_some).await.map_err(|_| Error::Closed)?;
         match &*dialled {
             Some(Ok(session)) => Ok(session.clone()),
@@ -79,10 +79,11 @@ impl<A: Addr> Node<A> {
             let waiting = sessions.end_dial(&peer, Some(number));
             let session = sessions.find(&peer);
             drop(sessions);
-            // They have it already, if there is a session: this one, or one that the peer dialled meanwhile.
+            // If there is a session, the waiting callers already have it: this one, or one that the peer
+            // dialled meanwhile.
             let Some(waiting) = waiting else { return };
-            let nobody = || Error::unreachable(&peer, "the session ended at once");
-            let dialled = session.map_or_else(|| Err(connected.err().unwrap_or_else(nobody)), Ok);
+            let ended = || Error::unreachable(&peer, "the session ended at once");
+            let dialled = session.map_or_else(|| Err(connected.err().unwrap_or_else(ended)), Ok);
             let _ = waiting.send(Some(dialled));
         });
         Ok(receiver)
@@ -106,7 +107,7 @@ impl<A: Addr> Node<A> {
             match (connecting.await, refusal.get()) {
                 (Ok(connection), _) => break connection,
                 (Err(_), Some(refusal)) => return Err(Error::unreachable(peer, refusal.as_str())),
-                // The peer is there and has no room at the moment. The caller limits how long this goes on.
+                // The peer exists and has no room at the moment. The caller bounds the total time.
                 (Err(error), None) if is_busy(&error) && self.dials(peer) => {
                     sleep(patience.mul_f64(rand::random_range(0.5..1.0))).await;
                     patience = (2 * patience).min(AGAIN_MAX);
@@ -119,12 +120,13 @@ impl<A: Addr> Node<A> {
         self.begin_session(connection, true, peer.addr.clone(), local, pinned)
     }
 
-    /// Whether a peer is still to be dialled: always while the node is open, and then for what was told before.
+    /// Returns whether to keep dialling a peer: while the node is open, and after that for messages that were
+    /// told before.
     fn dials(&self, peer: &KeyAddr<A>) -> bool {
         self.check_open().is_ok() || self.sessions().waiting(peer).is_some()
     }
 
-    /// Takes whoever dials this node, until the endpoint is closed.
+    /// Accepts inbound dials until the endpoint is closed.
     pub(super) async fn listen(self: Arc<Self>, endpoint: Endpoint) {
         let accepting = Arc::default();
         let mut refused = Refused::default();
@@ -134,7 +136,7 @@ impl<A: Addr> Node<A> {
                 self.handshakes.dropped(reason);
             }
         }
-        // Closed, or what is below is.
+        // The endpoint, or the transport below, is closed.
         self.shut();
     }
 
@@ -158,10 +160,10 @@ impl<A: Addr> Node<A> {
             return Err(Reason::Budget);
         };
         let number = place.number();
-        // Also where dials without that proof would take much of the room that is left for sessions.
+        // Also if dials without that proof would take much of the room that is left for sessions.
         let is_full = number > limit.div_ceil(4) || !self.sessions().admits(4 * number, &self.config);
         if is_full && incoming.may_retry() {
-            // It fails for those alone who proved their address already.
+            // `retry` fails only for peers that have already proved their address.
             let _ = incoming.retry();
             return Err(Reason::Unauthenticated);
         }
@@ -191,7 +193,7 @@ impl<A: Addr> Node<A> {
                 Ok(Err(error)) => Err(refusal(&error)),
                 Err(_) => Err(Reason::Expired),
             };
-            // It has a session or none by now.
+            // By now it either has a session or never will.
             drop(place);
             match begun {
                 Ok(()) => node.handshakes.delivered(1),
@@ -202,12 +204,12 @@ impl<A: Addr> Node<A> {
     }
 }
 
-/// Whether a peer that was dialled had no room for another handshake or session.
+/// Returns whether a dialled peer had no room for another handshake or session.
 fn is_busy(error: &ConnectionError) -> bool {
     matches!(error, ConnectionError::ConnectionClosed(close) if close.error_code == TransportErrorCode::CONNECTION_REFUSED)
 }
 
-/// Why a handshake with somebody who dialled failed.
+/// Returns why an inbound handshake failed.
 fn refusal(error: &ConnectionError) -> Reason {
     match error {
         ConnectionError::TransportError(error) if error.code == TransportErrorCode::crypto(ACCESS_DENIED) => {
@@ -215,19 +217,19 @@ fn refusal(error: &ConnectionError) -> Reason {
         }
         ConnectionError::LocallyClosed => Reason::Closed,
         ConnectionError::TimedOut => Reason::Expired,
-        // The other side gave up.
+        // The peer gave up.
         ConnectionError::ConnectionClosed(_) | ConnectionError::ApplicationClosed(_) => Reason::Lost,
         _ => Reason::Unauthenticated,
     }
 }
 
-/// The dials that were refused lately. A first packet that was sent again before the refusal arrived would begin a handshake
-/// that its peer knows nothing of, and that takes the place of others until its time is over.
+/// Recently refused dials. A retransmitted initial packet that was sent before the refusal arrived would
+/// start a handshake that its peer does not know of, and that takes room until its timeout.
 #[derive(Default)]
 struct Refused(VecDeque<(ConnectionId, Instant)>);
 
 impl Refused {
-    /// Whether this dial was refused within `time`.
+    /// Returns whether this dial was refused within `time`.
     fn knows(&mut self, incoming: &quinn::Incoming, time: Duration) -> bool {
         while self.0.front().is_some_and(|(_, since)| since.elapsed() > time) {
             self.0.pop_front();
@@ -236,7 +238,7 @@ impl Refused {
         self.0.iter().any(|(refused, _)| *refused == dial)
     }
 
-    /// Refuses a dial, and remembers some for each of `handshakes`.
+    /// Refuses a dial, and remembers a number of them for each of `handshakes`.
     fn refuse(&mut self, incoming: quinn::Incoming, handshakes: usize) {
         if self.0.len() >= INCOMING * handshakes {
             self.0.pop_front();
@@ -246,18 +248,18 @@ impl Refused {
     }
 }
 
-/// One of the handshakes that may be under way.
+/// The slot of one handshake.
 struct Place(Arc<AtomicUsize>, usize);
 
 impl Place {
-    /// A place, unless `limit` are taken.
+    /// Takes a slot, unless `limit` are taken.
     fn take(taken: &Arc<AtomicUsize>, limit: usize) -> Option<Self> {
         let number = taken.fetch_add(1, Relaxed) + 1;
         let place = Self(taken.clone(), number);
         (number <= limit).then_some(place)
     }
 
-    /// How many were taken with this one.
+    /// Returns how many slots are taken, including this one.
     fn number(&self) -> usize {
         self.1
     }

@@ -1,19 +1,20 @@
-//! Made-up socket addresses for addresses of any kind, leased and bounded.
+//! Maps addresses of any type to synthetic socket addresses, within a bound.
 //!
-//! QUIC's library knows socket addresses only. Each address of the swarm below gets a unique local IPv6 address
-//! (RFC 4193) that is a keyed hash of it: the same one whenever it comes back, and one that nobody outside can aim at.
-//! Addresses of sessions and handshakes are pinned; of the others the longest unused is forgotten at the limit.
+//! Quinn handles socket addresses only. Each address of the swarm below is mapped to a unique local IPv6
+//! address (RFC 4193) that is a keyed hash of it: always the same one, and unpredictable for other nodes.
+//! Addresses of sessions and handshakes are pinned; of the others the least recently used is removed at the
+//! bound.
 
 use std::collections::{HashMap, VecDeque};
 use std::hash::{BuildHasher, Hash, RandomState};
 use std::net::{Ipv6Addr, SocketAddr};
 
-/// The port of every made-up address; the address alone says who it is.
+/// The port of every synthetic address; the IP address alone identifies the peer.
 pub(super) const PORT: u16 = 443;
 
 pub(super) struct Leases<A> {
     by_ip: HashMap<Ipv6Addr, Lease<A>>,
-    /// Every lease once: those at the front are looked at first when room is needed.
+    /// Every mapping once; those at the front are checked first when room is needed.
     order: VecDeque<Ipv6Addr>,
     keys: [RandomState; 2],
     max: usize,
@@ -21,10 +22,10 @@ pub(super) struct Leases<A> {
 
 struct Lease<A> {
     addr: A,
-    /// Which of our addresses it last sent to.
+    /// The local address that the peer last sent to.
     dst: Option<A>,
     pins: usize,
-    /// Used since it was last looked at.
+    /// Whether it was used since the last check.
     used: bool,
 }
 
@@ -50,11 +51,12 @@ impl<A: Clone + Eq + Hash> Leases<A> {
         octets.into()
     }
 
-    /// The made-up address of `addr`, or nothing where every lease is pinned.
+    /// Returns the synthetic address of `addr`, or `None` if every mapping is pinned.
     pub(super) fn lease(&mut self, addr: &A, dst: Option<&A>) -> Option<SocketAddr> {
         let ip = self.made_up(addr);
         if let Some(lease) = self.by_ip.get_mut(&ip) {
-            // Two addresses with one hash: the second gets nothing rather than the first one's packets.
+            // Two addresses with the same hash: the second is refused, so that it does not receive packets of
+            // the first.
             if lease.addr != *addr {
                 return None;
             }
@@ -80,7 +82,7 @@ impl<A: Clone + Eq + Hash> Leases<A> {
         Some(SocketAddr::new(ip.into(), PORT))
     }
 
-    /// Forgets the first unpinned lease that was not used since it was looked at before.
+    /// Removes the first unpinned mapping that was not used since the last check.
     fn forget_one(&mut self) -> Option<()> {
         for _ in 0..2 * self.order.len() {
             let ip = self.order.pop_front()?;
@@ -97,7 +99,8 @@ impl<A: Clone + Eq + Hash> Leases<A> {
         None
     }
 
-    /// Keeps the lease of `at` until [`unpin`](Self::unpin). Says whose it is, and to which of our addresses they sent.
+    /// Keeps the mapping of `at` until [`unpin`](Self::unpin). Returns the address, and the local address
+    /// that it sent to.
     pub(super) fn pin(&mut self, at: SocketAddr) -> Option<(A, Option<A>)> {
         let lease = self.by_ip.get_mut(&ip(at)?)?;
         lease.pins += 1;
@@ -110,7 +113,7 @@ impl<A: Clone + Eq + Hash> Leases<A> {
         }
     }
 
-    /// Whose made-up address `at` is.
+    /// Returns the address that `at` stands for.
     pub(super) fn addr(&self, at: SocketAddr) -> Option<&A> {
         self.by_ip.get(&ip(at)?).map(|lease| &lease.addr)
     }
@@ -128,19 +131,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_address_gets_the_same_made_up_address_again() {
+    fn an_address_is_always_mapped_to_the_same_synthetic_address() {
         let mut leases = Leases::new(2);
         let one = leases.lease(&1, None).expect("room");
         for other in 2..10 {
             leases.lease(&other, None).expect("room");
         }
-        assert_eq!(leases.addr(one), None, "it was forgotten");
+        assert_eq!(leases.addr(one), None, "the mapping was removed");
         assert_eq!(leases.lease(&1, None), Some(one));
         assert_eq!(leases.addr(one), Some(&1));
     }
 
     #[test]
-    fn a_flood_of_addresses_forgets_neither_what_is_pinned_nor_exceeds_the_bound() {
+    fn a_flood_of_addresses_neither_removes_pinned_mappings_nor_exceeds_the_bound() {
         let mut leases = Leases::new(16);
         let pinned = leases.lease(&u64::MAX, Some(&7)).expect("room");
         assert_eq!(leases.pin(pinned), Some((u64::MAX, Some(7))));
@@ -153,11 +156,11 @@ mod tests {
         for spoofed in 0..100 {
             leases.lease(&spoofed, None).expect("room");
         }
-        assert_eq!(leases.addr(pinned), None, "an unpinned lease is reclaimed");
+        assert_eq!(leases.addr(pinned), None, "an unpinned mapping is removed");
     }
 
     #[test]
-    fn where_every_lease_is_pinned_there_is_no_further_one() {
+    fn a_mapping_is_refused_if_all_are_pinned() {
         let mut leases = Leases::new(2);
         for addr in 0..2 {
             let at = leases.lease(&addr, None).expect("room");
@@ -168,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_in_use_outlives_what_is_not() {
+    fn used_mappings_outlive_unused_ones() {
         let mut leases = Leases::new(4);
         let used = leases.lease(&0, None).expect("room");
         for spoofed in 1..1000 {

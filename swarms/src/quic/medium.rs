@@ -1,4 +1,4 @@
-//! What is below QUIC: a socket of the system's own, or any swarm.
+//! The transport below QUIC: a UDP socket, or any swarm.
 
 use std::future::Future;
 use std::net::SocketAddr;
@@ -10,23 +10,23 @@ use p2p::{Addr, Counters, Result};
 use super::port::Port;
 use crate::udp;
 
-/// How addresses of the swarm below and socket addresses belong together.
+/// Maps between addresses of the transport below and socket addresses.
 pub(super) trait Medium<A>: Send + Sync {
-    /// The socket address of `addr`, pinned until [`unpin`](Self::unpin).
+    /// Returns the socket address of `addr`, pinned until [`unpin`](Self::unpin).
     fn pin(&self, addr: &A) -> Result<SocketAddr>;
-    /// Whose socket address `at` is, and which of our addresses they sent to; pinned, too.
+    /// Returns the address that `at` stands for, and the local address that it sent to; pinned as well.
     fn pin_source(&self, at: SocketAddr, local: Option<std::net::IpAddr>) -> Option<(A, A)>;
     fn unpin(&self, at: SocketAddr);
     fn local_addrs(&self) -> Vec<A>;
     fn parse_addr(&self, text: &str) -> Result<A>;
-    /// Frees a socket of QUIC's own, if that is what is below. A swarm below may have other owners.
+    /// Frees QUIC's own socket, if there is one. A swarm below may have other users.
     fn release(&self);
-    /// Frees what is below.
+    /// Closes the transport below.
     fn close(&self) -> Pin<Box<dyn Future<Output = ()> + Send + '_>>;
     fn visit_counters(&self, visit: &mut dyn FnMut(&Counters));
 }
 
-/// UDP on quinn's own socket, whose addresses stand for themselves.
+/// UDP on a socket of QUIC's own, whose addresses need no mapping.
 pub(super) struct Udp {
     pub(super) port: Arc<Port>,
     pub(super) local: udp::Local,
@@ -61,7 +61,7 @@ impl Medium<SocketAddr> for Udp {
     fn visit_counters(&self, _: &mut dyn FnMut(&Counters)) {}
 }
 
-/// A socket address that is in use, and the two ends that it stands for. Dropping it gives it back.
+/// A socket address in use. Dropping it unpins the address.
 pub(super) struct Pinned<A: Addr> {
     medium: Arc<dyn Medium<A>>,
     pub(super) at: SocketAddr,

@@ -1,26 +1,31 @@
-//! QUIC over any swarm: large messages, asks, and peers that prove who they are.
+//! QUIC over any swarm: long messages, asks, and authenticated peers.
 //!
-//! A tell is one unidirectional stream and an ask one bidirectional stream of a session that is dialled when it is first
-//! needed. On UDP QUIC has its own socket ([`QuicSwarm::bind_udp`]); over any other swarm ([`QuicSwarm::new`]) that
-//! swarm is its socket, and addresses are leased made-up socket addresses. The bytes are those of the Go library: ALPN
-//! `p2p`, a self-signed certificate on each side, [`PeerId`] by SHA3-256.
+//! A tell is one unidirectional stream, and an ask one bidirectional stream, of a session that is dialled
+//! when it is first needed. On UDP, QUIC uses a socket of its own ([`QuicSwarm::bind_udp`]). Over any other
+//! swarm ([`QuicSwarm::new`]) that swarm carries its datagrams, and each address is mapped to a synthetic
+//! socket address. The wire format is that of the Go library: ALPN `p2p`, a self-signed certificate on each
+//! side, [`PeerId`] by SHA3-256.
+//!
+//! Deliberately absent: streams, ordering between messages, connection migration, 0-RTT data, and resumption.
 //!
 //! # Security
-//! - Required of the caller: an address with the right id, and a key that nobody else has.
-//! - Provided: whoever a message comes from proved the key of its [`PeerId`]; a message to `ID@addr` reaches ID or
-//!   nobody, who dials shows no certificate to anybody else; secrecy, integrity and forward secrecy of TLS 1.3, against
-//!   quantum computers, too, where both ends have X25519MLKEM768; each message at most once.
-//! - Not provided: anonymity (whoever dials a node learns its id, eavesdroppers see addresses, sizes and times), and any
-//!   promise that a node which dials costs nothing: handshakes are bounded, not free.
+//! - Required of the caller: an address with the right id, and a private key that no other node has.
+//! - Provided: the source of a message has proved the key of its [`PeerId`]; a message to `ID@addr` reaches
+//!   ID or no node; a dialling node shows its certificate to no other peer; confidentiality, integrity and
+//!   forward secrecy of TLS 1.3, against quantum computers as well where both ends support X25519MLKEM768;
+//!   at-most-once delivery.
+//! - Not provided: anonymity (a node that dials this one learns its id, and eavesdroppers see addresses,
+//!   lengths and times), and free refusal of inbound dials: handshakes are bounded, but each costs work.
 //!
 //! # Limits
-//! All are in [`QuicConfig`]. A message whose reader has no room is dropped here and counted; the sender does not wait for
-//! readers. The counters `quic` and `quic-ask` count messages and asks, `quic-handshake` inbound dials and datagrams of no
-//! session, and `quic-socket` datagrams of the swarm below, where there is one. A response that comes back makes an ask
-//! `sent`.
+//! All limits are in [`QuicConfig`]. A message that does not fit into the receiver's queue is dropped there
+//! and counted; the sender does not wait for readers. The counters `quic` and `quic-ask` count messages and
+//! asks, `quic-handshake` inbound dials and datagrams without a session, and `quic-socket` datagrams of the
+//! swarm below, where there is one. An ask counts as `sent` once its response arrives.
 //!
-//! Deliberately absent: streams, order between messages, migration of sessions to other addresses, data before the
-//! handshake is done, and resumption.
+//! # Cancel safety
+//! Cancelling a receive loses nothing. A cancelled tell resets its stream: the peer receives the whole
+//! message or nothing. The peer may have acted on the request of a cancelled ask.
 
 mod base;
 mod budget;
@@ -68,34 +73,36 @@ use self::tls::Identity;
 use crate::KeyAddr;
 use crate::inbox::Inbox;
 
-/// Bytes that a datagram of the swarm below must carry at least (RFC 9000, section 14).
+/// Minimum MTU of the swarm below in bytes (RFC 9000, section 14).
 pub const MIN_INNER_MTU: usize = 1200;
 
-/// How long the end of a node waits for peers to learn of it.
+/// How long closing a node waits for peers to learn of it.
 const FAREWELL: Duration = Duration::from_secs(1);
 
 /// A node on QUIC; see the [module](self).
 ///
-/// Dropping it closes it: its calls end at once, and a task of the runtime does the rest of what
-/// [`close`](Swarm::close) does. The address is in use until then, at most [`QuicConfig::linger`] and a second.
+/// Dropping it closes it: its calls end at once, and a task of the runtime does the rest of
+/// [`close`](Swarm::close). The address is in use until then, for at most [`QuicConfig::linger`] and a
+/// second.
 pub struct QuicSwarm<A: Addr> {
     node: Arc<Node<A>>,
 }
 
 impl<A: Addr> QuicSwarm<A> {
-    /// Runs QUIC over `inner`, with the default limits.
+    /// Creates a node over `inner`, with the default limits.
     ///
     /// # Errors
-    /// [`Error::Invalid`](p2p::Error::Invalid) for an `inner` whose MTU is below [`MIN_INNER_MTU`], for a key that is
-    /// not of Ed25519, and outside of a tokio runtime.
+    /// Returns [`Error::Invalid`](p2p::Error::Invalid) if the MTU of `inner` is below [`MIN_INNER_MTU`], for
+    /// a key that is not Ed25519, and outside of a tokio runtime.
     pub fn new(inner: impl Swarm<A>, key: &PrivateKey) -> Result<Self> {
         Self::with_config(inner, key, QuicConfig::default())
     }
 
-    /// Runs QUIC over `inner`, with the limits of `config`.
+    /// Creates a node over `inner`, with the limits of `config`.
     ///
     /// # Errors
-    /// As [`new`](Self::new), and [`Error::Invalid`](p2p::Error::Invalid) for limits that cannot work.
+    /// Returns the errors of [`new`](Self::new), and [`Error::Invalid`](p2p::Error::Invalid) for limits that
+    /// cannot work.
     pub fn with_config(inner: impl Swarm<A>, key: &PrivateKey, config: QuicConfig) -> Result<Self> {
         let base = Base::swarm(inner, &config)?;
         Self::start(&base, key, config)
@@ -107,23 +114,24 @@ impl<A: Addr> QuicSwarm<A> {
         Ok(Self { node })
     }
 
-    /// This node's identity.
+    /// Returns this node's identity.
     pub fn id(&self) -> PeerId {
         self.node.identity.id
     }
 
-    /// How many sessions there are.
+    /// Returns the number of sessions.
     pub fn sessions(&self) -> usize {
         self.node.sessions().len()
     }
 
-    /// Ends every session with `peer`, and returns how many there were. Unless [`QuicConfig::allow`] forbids it, the next
-    /// message to or from it makes a new one.
+    /// Closes every session with `peer`, and returns their number. The next message to or from it establishes
+    /// a new one, unless [`QuicConfig::allow`] forbids it.
     pub fn disconnect(&self, peer: &PeerId) -> usize {
         self.node.end_sessions(with_peer(peer))
     }
 
-    /// Ends every session with a peer that [`QuicConfig::allow`] forbids by now, and returns how many there were.
+    /// Closes every session with a peer that [`QuicConfig::allow`] currently forbids, and returns their
+    /// number.
     pub fn disconnect_forbidden(&self) -> usize {
         self.node
             .end_sessions(|session| !self.node.config.allows(&session.peer.id))
@@ -131,19 +139,21 @@ impl<A: Addr> QuicSwarm<A> {
 }
 
 impl QuicSwarm<SocketAddr> {
-    /// Binds a UDP socket of QUIC's own, with the default limits. Addresses are those of
+    /// Binds a UDP socket for QUIC, with the default limits. Addresses are those of
     /// [`UdpSwarm::bind`](crate::UdpSwarm::bind).
     ///
     /// # Errors
-    /// [`Error::Io`](p2p::Error::Io) if the system refuses, and as [`new`](Self::new).
+    /// Returns [`Error::Io`](p2p::Error::Io) if the operating system refuses, and the errors of
+    /// [`new`](Self::new).
     pub fn bind_udp(addr: SocketAddr, key: &PrivateKey) -> Result<Self> {
         Self::bind_udp_with(addr, key, QuicConfig::default())
     }
 
-    /// Binds a UDP socket of QUIC's own, with the limits of `config`.
+    /// Binds a UDP socket for QUIC, with the limits of `config`.
     ///
     /// # Errors
-    /// As [`bind_udp`](Self::bind_udp), and [`Error::Invalid`](p2p::Error::Invalid) for limits that cannot work.
+    /// Returns the errors of [`bind_udp`](Self::bind_udp), and [`Error::Invalid`](p2p::Error::Invalid) for
+    /// limits that cannot work.
     pub fn bind_udp_with(addr: SocketAddr, key: &PrivateKey, config: QuicConfig) -> Result<Self> {
         Self::start(&Base::udp(addr)?, key, config)
     }
@@ -194,11 +204,11 @@ impl<A: Addr> Swarm<KeyAddr<A>> for QuicSwarm<A> {
         KeyAddr::parse(text, |inner| self.node.medium.parse_addr(inner))
     }
 
-    /// Closes the node; see [`Swarm::close`]. What was told, and what was answered, is acknowledged by then where the peer
-    /// is there: it is waited for up to [`QuicConfig::linger`], and a further second for peers to learn of the end.
+    /// Closes the node; see [`Swarm::close`]. Waits for acknowledgement of sent messages and responses for up
+    /// to [`QuicConfig::linger`], and up to a further second for peers to learn of the end.
     async fn close(&self) {
         self.node.shut();
-        // A runtime that the node was made in, and that nobody drives any more, must not hold up the caller.
+        // The node's runtime may no longer be driven; that must not block the caller.
         let limit = self.node.config.linger.saturating_add(2 * FAREWELL);
         let _ = tokio::time::timeout(limit, self.node.ended()).await;
         self.node.medium.close().await;

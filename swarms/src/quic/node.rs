@@ -1,4 +1,4 @@
-//! What all handles and tasks of one node share: its sessions, how they begin, and how everything ends.
+//! State shared by the handles and tasks of one node.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -31,7 +31,7 @@ pub(super) struct Node<A: Addr> {
     pub(super) crypto: Arc<CryptoProvider>,
     pub(super) transport: Arc<quinn::TransportConfig>,
     pub(super) medium: Arc<dyn Medium<A>>,
-    /// Gone once the node is closed and has said so to its peers: then its port is free.
+    /// `None` once the node is closed and its peers were notified: its port is free then.
     endpoint: Mutex<Option<Endpoint>>,
     pub(super) runtime: Handle,
     sessions: Mutex<Sessions<A>>,
@@ -46,17 +46,17 @@ pub(super) struct Node<A: Addr> {
     pub(super) dials: Arc<Dials>,
     /// Tasks that send what waited for a dial.
     pub(super) sending: Arc<watch::Sender<usize>>,
-    /// Sessions that end in the background.
+    /// Sessions that are closing in the background.
     pub(super) lingering: Arc<AtomicUsize>,
     pub(super) closed: AtomicBool,
-    /// Without permits: a caller that waits for one waits for the node to be closed.
+    /// Has no permits: acquiring one waits until the node is closed.
     pub(super) closing: Semaphore,
-    /// The same for the end of what a closed node still does.
+    /// The same for the end of the remaining work of a closed node.
     pub(super) ended: Arc<Semaphore>,
 }
 
 impl<A: Addr> Node<A> {
-    /// A node and its tasks.
+    /// Starts a node and its tasks.
     pub(super) fn start(
         base: &Base<A>,
         identity: Identity,
@@ -125,7 +125,7 @@ impl<A: Addr> Node<A> {
         self.place_of_endpoint().take()
     }
 
-    /// What the end of a connection means to a call.
+    /// Translates the end of a connection to an error for the caller.
     pub(super) fn lost(&self, peer: &KeyAddr<A>, error: &ConnectionError) -> Error {
         if self.check_open().is_err() {
             return Error::Closed;
@@ -139,7 +139,7 @@ impl<A: Addr> Node<A> {
         }
     }
 
-    /// Makes a session of a connection. Whoever waits for a dial to the same peer gets it.
+    /// Creates the session of a connection, and passes it to callers that wait for a dial to the same peer.
     pub(super) fn begin_session(
         self: &Arc<Self>,
         connection: quinn::Connection,
@@ -149,9 +149,9 @@ impl<A: Addr> Node<A> {
         pinned: Pinned<A>,
     ) -> Result<()> {
         let (key, id) = tls::peer(&connection, &self.config)
-            .ok_or_else(|| Error::unreachable(&addr, "the peer showed no certificate"))?;
+            .ok_or_else(|| Error::unreachable(&addr, "the peer sent no certificate"))?;
         let mut sessions = self.sessions();
-        // One for all sessions of the peer.
+        // One budget for all sessions of the peer.
         let known = sessions.all().find(|session| session.peer.id == id);
         let budget = known.map(|session| session.budget.clone());
         let new = || Arc::new(Budget::new(self.config.session_reassembly, self.budget.clone()));
@@ -170,8 +170,8 @@ impl<A: Addr> Node<A> {
             heard: Heard::default(),
             _pinned: pinned,
         });
-        // Both under the lock: after `shut` there is no further session but for messages that were told before, and none that
-        // `disconnect_forbidden` missed.
+        // Both checks under the lock: after `shut` only sessions for messages that were told before are
+        // added, and `disconnect_forbidden` misses no session.
         if sessions.waiting(&session.peer).is_none() {
             self.check_open()?;
         }
@@ -195,13 +195,13 @@ impl<A: Addr> Node<A> {
         }
         self.crew.join(attend(self.clone(), session));
         if let (Some(waiting), Some(live)) = (waiting, live) {
-            // They may all have been cancelled.
+            // The callers may all have been cancelled.
             let _ = waiting.send(Some(Ok(live)));
         }
         Ok(())
     }
 
-    /// Ends the sessions that `pick` picks.
+    /// Closes the sessions that `pick` selects.
     pub(super) fn end_sessions(&self, pick: impl Fn(&Session<A>) -> bool) -> usize {
         let mut sessions = self.sessions();
         let ended = sessions.list(pick);
@@ -216,7 +216,7 @@ impl<A: Addr> Node<A> {
     }
 }
 
-/// A filter for [`Node::end_sessions`]: every session with this peer.
+/// Returns a filter for [`Node::end_sessions`] that selects every session with this peer.
 pub(super) fn with_peer<A: Addr>(id: &PeerId) -> impl Fn(&Session<A>) -> bool + '_ {
     move |session| session.peer.id == *id
 }

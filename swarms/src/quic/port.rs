@@ -1,8 +1,8 @@
 //! A UDP socket that can be closed while connections still refer to it.
 //!
-//! Handles of quinn (a connection, a stream) keep the endpoint's socket alive, and a pending `tell` or `ask` that is
-//! neither polled nor dropped keeps such a handle. So the socket is taken out of its shared place when the node has ended:
-//! the port is free then, whatever refers to this.
+//! Handles of quinn (a connection, a stream) keep the endpoint's socket alive, and a pending `tell` or `ask`
+//! that is neither polled nor dropped keeps such a handle. So the socket is taken out of its shared slot when
+//! the node has ended, which frees the port in any case.
 
 use std::fmt;
 use std::io::{self, IoSliceMut};
@@ -17,7 +17,7 @@ use tokio::io::Interest;
 use tokio::net::UdpSocket;
 
 pub(super) struct Port {
-    /// Taken out by [`close`](Self::close). Locked for the length of a socket call, never longer.
+    /// Taken by [`close`](Self::close). Locked only for the duration of a socket call.
     socket: RwLock<Option<Socket>>,
     local: SocketAddr,
     may_fragment: bool,
@@ -32,8 +32,10 @@ struct Socket {
 }
 
 impl Port {
+    /// Wraps a socket.
+    ///
     /// # Errors
-    /// What the system says.
+    /// Returns the error of the operating system.
     pub(super) fn new(socket: std::net::UdpSocket) -> io::Result<Self> {
         let local = socket.local_addr()?;
         let state = UdpSocketState::new((&socket).into())?;
@@ -48,7 +50,7 @@ impl Port {
         })
     }
 
-    /// Frees the port. What is sent afterwards is lost, and nothing is received.
+    /// Frees the port. Later sends are discarded, and nothing is received.
     pub(super) fn close(&self) {
         let socket = self.socket.write().unwrap_or_else(PoisonError::into_inner).take();
         drop(socket);
@@ -120,8 +122,8 @@ impl fmt::Debug for Port {
     }
 }
 
-/// Connections that wait for the socket to take datagrams. A tokio socket remembers one task; this is that task, and wakes
-/// all of them.
+/// Connections that wait until the socket is writable. A tokio socket stores one waker; this is that waker,
+/// and it wakes all of them.
 #[derive(Default)]
 struct Writers(Mutex<Vec<Waker>>);
 
@@ -168,7 +170,7 @@ impl UdpPoller for Writer {
             return Poll::Ready(writable);
         }
         port.writers.add(cx.waker());
-        // It may have become writable before this connection was among those that wait.
+        // It may have become writable before this connection was registered.
         io.poll_send_ready(&mut all)
     }
 }

@@ -1,4 +1,4 @@
-//! Which session makes room for another one.
+//! Selects the session to evict for a new one.
 
 use std::cmp::Reverse;
 use std::collections::HashMap;
@@ -11,13 +11,13 @@ use super::QuicConfig;
 use super::session::Session;
 use super::sessions::Sessions;
 
-/// How many sessions there are at most.
+/// Maximum numbers of sessions.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Quotas {
     total: usize,
-    /// That peers dialled; the rest is for peers that this node dials.
+    /// Inbound sessions; the rest is for peers that this node dials.
     inbound: usize,
-    /// The same for one identity, and for one public network.
+    /// Inbound sessions of one identity, and of one public network.
     of_id: usize,
     of_prefix: usize,
 }
@@ -33,7 +33,7 @@ impl Quotas {
         }
     }
 
-    /// The session that makes room for `new`, if one must; `None` where one must and none can.
+    /// Returns the session to evict for `new`, if one must be; `None` if one must be and none can.
     #[expect(
         clippy::option_option,
         reason = "the outer one is failure, and `?` passes it on"
@@ -69,7 +69,7 @@ impl Quotas {
         Some(None)
     }
 
-    /// Whether there is room for as many inbound sessions as are `pending`, or can be made.
+    /// Returns whether there is, or can be made, room for `pending` inbound sessions.
     pub(super) fn admit<A: Addr>(self, sessions: &Sessions<A>, pending: usize) -> bool {
         let free = self.total.saturating_sub(sessions.len());
         if pending <= free.min(self.inbound.saturating_sub(sessions.len())) {
@@ -97,7 +97,7 @@ fn of_those<'a, A: Addr>(
     sessions.iter().copied().filter(|session| pick(session)).collect()
 }
 
-/// The session among these that is missed least, if one can go. Sessions whose peer dialled a moment ago stay, unless the
+/// Returns the least useful of these sessions, if one can be evicted. New inbound sessions stay, unless the
 /// peer has others, or `forced`.
 fn least_useful<A: Addr>(sessions: &[&Arc<Session<A>>], forced: bool) -> Option<Arc<Session<A>>> {
     let counts = counts(sessions.iter().copied());

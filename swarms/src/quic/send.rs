@@ -1,4 +1,4 @@
-//! What leaves: a tell is one unidirectional stream, an ask one bidirectional stream.
+//! The send path: a tell is one unidirectional stream, an ask one bidirectional stream.
 
 use std::future::poll_fn;
 use std::num::NonZeroU8;
@@ -21,18 +21,19 @@ use super::stream::{Cut, Incoming, Outgoing, at_once, frame, within};
 use crate::KeyAddr;
 use crate::turn::{First, first};
 
-/// How long a peer that answered asks may take to make room for another one, before it counts as one that never does, and
-/// is dialled again; it has three round trips at least.
+/// How long a peer that answered asks may take to permit another stream, before it is assumed never to do so,
+/// and is dialled again; at least three round trips.
 const GRACE: Duration = Duration::from_millis(250);
-/// Sessions that an ask tries: one that has ended unnoticed, one that gives no more room, and a new one.
+/// Maximum number of sessions that an ask tries: one that has ended unnoticed, one without further streams,
+/// and a new one.
 const TRIES: usize = 3;
 
-/// How far a tell got without waiting.
+/// The progress of a tell without waiting.
 pub(super) enum Tell<A: Addr> {
     Done(Result<()>),
     /// There is no session, or no room in it.
     Unsent(Packet),
-    /// The rest of it finds no room.
+    /// The remaining bytes find no room.
     Begun(Arc<Session<A>>, Outgoing, Bytes),
 }
 
@@ -44,8 +45,8 @@ impl<A: Addr> Node<A> {
         }
     }
 
-    /// Messages do not wait for those to other peers, and the batch waits for no dial, unless more wait for that than
-    /// [`Waiting`](super::waiting::Waiting) holds.
+    /// Messages do not wait for those to other peers, and the batch does not wait for a dial, unless more
+    /// messages wait for it than [`Waiting`](super::waiting::Waiting) holds.
     pub(super) async fn tell_batch(
         self: &Arc<Self>,
         batch: &mut Vec<(KeyAddr<A>, Packet)>,
@@ -81,8 +82,8 @@ impl<A: Addr> Node<A> {
             return Tell::Unsent(packet);
         };
         let (mut send, mut rest) = (Outgoing::new(send), packet.into_bytes());
-        let mut nobody = Context::from_waker(Waker::noop());
-        match send.poll_send(&mut nobody, &mut rest, &session.sent) {
+        let mut noop = Context::from_waker(Waker::noop());
+        match send.poll_send(&mut noop, &mut rest, &session.sent) {
             Poll::Ready(result) => Tell::Done(self.told(peer, result)),
             Poll::Pending => Tell::Begun(session, send, rest),
         }
@@ -108,7 +109,7 @@ impl<A: Addr> Node<A> {
         }
     }
 
-    /// Sends a message in this session; `None` where it finds no room in time.
+    /// Sends a message in this session; returns `None` if it finds no room in time.
     pub(super) async fn send_whole(
         &self,
         session: &Session<A>,
@@ -154,10 +155,10 @@ impl<A: Addr> Node<A> {
                 None => return Err(self.no_room()),
             }
         }
-        Err(Error::unreachable(peer, "every session ended at once"))
+        Err(Error::unreachable(peer, "every session ended immediately"))
     }
 
-    /// Forgets a session that ended, so that another one can be dialled.
+    /// Removes a session that ended, so that another one can be dialled.
     fn forget(&self, session: &Arc<Session<A>>, error: &ConnectionError) -> Result<()> {
         self.sessions().remove(session);
         tracing::debug!(layer = "quic", peer = %session.peer, %error, "the session ended");
@@ -170,7 +171,7 @@ impl<A: Addr> Node<A> {
         self.unless_closed(self.ask_waiting(peer, request)).await
     }
 
-    /// What `call` comes to, unless the node is closed meanwhile.
+    /// Returns the result of `call`, unless the node is closed meanwhile.
     pub(super) async fn unless_closed<T>(&self, call: impl Future<Output = Result<T>>) -> Result<T> {
         match first(call, self.closed()).await {
             First::Left(result) => result,
@@ -184,7 +185,7 @@ impl<A: Addr> Node<A> {
         let mut until = None;
         loop {
             let (session, send, recv) = self.open_ask(peer).await?;
-            // A peer that had no room for the session took nothing of it.
+            // A peer that refused the session processed nothing of it.
             let copy = (!session.heard.is_heard()).then(|| request.clone());
             let limit = self.config.ask_timeout;
             let exchange = timeout(limit, self.exchange(&session, send, recv, request)).await;
@@ -223,7 +224,7 @@ impl<A: Addr> Node<A> {
         let mut send = Outgoing::new(send);
         let mut incoming = Incoming::response(recv, self.config.mtu);
         let response = poll_fn(|cx| {
-            // Whoever stops the request may have answered it already.
+            // A peer that stops the request stream may have answered it already.
             if let Err(WriteError::ConnectionLost(error)) =
                 ready!(send.poll_send(cx, &mut request, &session.sent))
             {
@@ -241,11 +242,11 @@ impl<A: Addr> Node<A> {
     fn unanswered(&self, peer: &KeyAddr<A>, cut: Cut) -> Error {
         match cut {
             Cut::Short(0) => Error::Rejected(Rejection::DROPPED),
-            Cut::Short(_) => Error::invalid("response", "it ends before its length"),
+            Cut::Short(_) => Error::invalid("response", "the response is shorter than its length field"),
             Cut::Reset(code) => Error::Rejected(rejection(code)),
             Cut::Lost(error) => self.lost(peer, &error),
             Cut::Dropped(Reason::Budget) => Error::Limit {
-                what: "bytes of messages under way",
+                what: "bytes of incomplete messages",
                 limit: self.config.reassembly,
             },
             Cut::Dropped(reason) => Error::invalid("response", reason.as_str()),
@@ -268,12 +269,12 @@ impl<A: Addr> Node<A> {
                 None => {}
             }
         }
-        Err(Error::unreachable(peer, "no session gives room for an ask"))
+        Err(Error::unreachable(peer, "no session permits another ask"))
     }
 
-    /// Waits for room for an ask, until another session is to be taken.
+    /// Waits for room for an ask, until another session is to be used.
     ///
-    /// A Go server never frees the streams of asks: when they ran out, only another session helps.
+    /// A Go server never frees the streams of asks: once they are used up, only another session helps.
     async fn wait_for_room(
         &self,
         session: &Arc<Session<A>>,
@@ -304,7 +305,7 @@ impl<A: Addr> Node<A> {
     }
 }
 
-/// What a peer's code for a stream that it ended says.
+/// Translates a peer's stream error code.
 fn rejection(code: VarInt) -> Rejection {
     u8::try_from(code.into_inner())
         .ok()

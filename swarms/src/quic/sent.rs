@@ -1,23 +1,23 @@
-//! What was sent and is not acknowledged, so that a session does not end before it is.
+//! Tracks unacknowledged streams, so that a session is not closed before its data is acknowledged.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use p2p::Rejection;
 use quinn::{Dir, SendStream, StoppedError, VarInt};
 
-/// Streams that are kept before the first look for acknowledged ones.
+/// Number of streams that are kept before acknowledged ones are first removed.
 const FIRST_SWEEP: usize = 64;
 
-/// The streams of one session that are finished and that the peer has not acknowledged whole.
+/// The finished streams of one session that the peer has not fully acknowledged.
 ///
-/// Acknowledged streams are let go now and then, so this holds about as many as are under way: at most twice the streams
-/// that the peer allows at a time, and 64.
+/// Acknowledged streams are removed at intervals, so this holds at most twice the number of streams that the
+/// peer permits at a time, and 64.
 #[derive(Default)]
 pub(super) struct Unacknowledged(Mutex<Kept>);
 
 struct Kept {
     streams: Vec<SendStream>,
-    /// Acknowledged streams are let go at this length.
+    /// Acknowledged streams are removed at this length.
     sweep_at: usize,
     ended: bool,
 }
@@ -37,7 +37,7 @@ impl Unacknowledged {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Ends a stream with what was written to it, and keeps it; false if the session ends: then it was taken back.
+    /// Finishes a stream and keeps it. Returns false if the session is closing: the stream was reset.
     pub(super) fn finish(&self, mut stream: SendStream) -> bool {
         let mut kept = self.lock();
         if kept.ended {
@@ -45,10 +45,10 @@ impl Unacknowledged {
             reset(&mut stream, Rejection::DROPPED);
             return false;
         }
-        // Harmless if the peer stopped it: then the peer does not care.
+        // An error is harmless: the peer stopped the stream and does not want the data.
         let _ = stream.finish();
         if kept.streams.len() >= kept.sweep_at {
-            // A stream that is acknowledged whole has no priority any more.
+            // A fully acknowledged stream has no priority.
             kept.streams.retain(|stream| stream.priority().is_ok());
             kept.sweep_at = FIRST_SWEEP.max(2 * kept.streams.len());
         }
@@ -56,7 +56,7 @@ impl Unacknowledged {
         true
     }
 
-    /// Whether nothing is to be waited for. If so, nothing further is sent.
+    /// Returns whether all data is acknowledged. If so, no further data is sent.
     pub(super) fn end_if_acknowledged(&self) -> bool {
         let mut kept = self.lock();
         kept.streams.retain(|stream| stream.priority().is_ok());
@@ -64,7 +64,8 @@ impl Unacknowledged {
         kept.ended
     }
 
-    /// Waits until all is acknowledged, or the peer does not want it, or the connection ended. Then nothing further is sent.
+    /// Waits until all data is acknowledged or refused by the peer, or the connection has ended. No further
+    /// data is sent then.
     pub(super) async fn acknowledged(&self) {
         while let Some(mut taken) = self.take() {
             while let Some(stream) = taken.streams.last() {
@@ -87,7 +88,7 @@ impl Unacknowledged {
         Some(Taken { sent: self, streams })
     }
 
-    /// Sends nothing further, and waits for nothing. Returns how many tells are not acknowledged.
+    /// Stops sending without waiting. Returns the number of unacknowledged tells.
     pub(super) fn end(&self) -> usize {
         let mut kept = self.lock();
         kept.ended = true;
@@ -98,7 +99,7 @@ impl Unacknowledged {
     }
 }
 
-/// Streams that are waited for. Those that are left when the wait ends go back.
+/// Streams that are being awaited. The remaining ones are returned when the wait ends.
 struct Taken<'a> {
     sent: &'a Unacknowledged,
     streams: Vec<SendStream>,
@@ -110,7 +111,7 @@ impl Drop for Taken<'_> {
     }
 }
 
-/// Takes a stream back, and says why.
+/// Resets a stream with a reason.
 pub(super) fn reset(stream: &mut SendStream, why: Rejection) {
     let _ = stream.reset(VarInt::from_u32(why.code().get().into()));
 }

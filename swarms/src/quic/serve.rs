@@ -1,4 +1,4 @@
-//! What arrives: the streams that peers open in their sessions, and the way back of requests.
+//! The receive path: streams that peers open in their sessions, and the responses to their requests.
 
 use std::future::poll_fn;
 use std::pin::pin;
@@ -17,10 +17,10 @@ use super::session::Session;
 use super::stream::{Cut, Incoming, Outgoing, frame, within};
 use crate::KeyAddr;
 
-/// Streams that one session hands over before others have their turn.
+/// Number of streams that one session delivers before it yields.
 const BURST: usize = 16;
 
-/// Takes the streams that the peer opens, until the session ends.
+/// Accepts the streams that the peer opens, until the session ends.
 pub(super) async fn attend<A: Addr>(node: Arc<Node<A>>, session: Arc<Session<A>>) {
     let connection = session.connection.clone();
     let mut tell = pin!(connection.accept_uni());
@@ -64,10 +64,10 @@ pub(super) async fn attend<A: Addr>(node: Arc<Node<A>>, session: Arc<Session<A>>
             session.usage.touch();
         }
         if tells == BURST || asks == BURST {
-            // More may be there.
+            // More streams may be waiting.
             cx.waker().wake_by_ref();
         }
-        // A session that ended still has the streams that came before, of both kinds.
+        // A session that ended still delivers earlier streams, of both kinds.
         if no_tells && no_asks {
             Poll::Ready(())
         } else {
@@ -80,7 +80,7 @@ pub(super) async fn attend<A: Addr>(node: Arc<Node<A>>, session: Arc<Session<A>>
 }
 
 impl<A: Addr> Node<A> {
-    /// Takes a message that is there whole; one that is not is waited for beside the others.
+    /// Receives a message that has completely arrived; spawns a task for one that has not.
     fn begin_tell(
         self: &Arc<Self>,
         session: &Arc<Session<A>>,
@@ -102,7 +102,7 @@ impl<A: Addr> Node<A> {
         None
     }
 
-    /// Takes a request likewise.
+    /// Receives a request in the same way.
     fn begin_ask(
         self: &Arc<Self>,
         session: &Arc<Session<A>>,
@@ -112,8 +112,8 @@ impl<A: Addr> Node<A> {
         let send = Outgoing::new(send);
         let mut incoming = Incoming::request(recv, self.config.mtu);
         if let Poll::Ready(received) = incoming.poll(cx, &session.budget) {
-            // Dropping the receiving half tells a peer that keeps its side open that no more is wanted, which frees the
-            // stream.
+            // Dropping the receiving half tells a peer that keeps its side open that no more data is wanted,
+            // which frees the stream.
             return self.request(session, received, send);
         }
         let (node, session) = (self.clone(), session.clone());
@@ -125,7 +125,7 @@ impl<A: Addr> Node<A> {
         None
     }
 
-    /// Receives the rest of a message, which has so long to come.
+    /// Receives the rest of a message within the message timeout.
     async fn finish(&self, mut incoming: Incoming, session: &Session<A>) -> Result<Packet, Cut> {
         let rest = poll_fn(|cx| incoming.poll(cx, &session.budget));
         let received = timeout(self.config.message_timeout, rest).await;
@@ -183,7 +183,7 @@ impl<A: Addr> Node<A> {
     }
 }
 
-/// Counts a message as dropped if its task ends before its end has arrived.
+/// Counts a message as dropped if its task ends before the message is complete.
 struct Unfinished(Option<Arc<Counters>>);
 
 impl Drop for Unfinished {
@@ -195,7 +195,7 @@ impl Drop for Unfinished {
     }
 }
 
-/// Counts what arrived, or why it did not arrive whole.
+/// Counts a received message, or the reason why it is incomplete.
 fn arrived<A: Addr>(
     counters: &Counters,
     session: &Session<A>,
@@ -209,7 +209,7 @@ fn arrived<A: Addr>(
         Err(Cut::Dropped(reason)) => reason,
         Err(Cut::Short(_)) => Reason::Malformed,
         Err(Cut::Lost(_)) => Reason::Lost,
-        // The peer took it back: it was never sent whole.
+        // The peer reset it: the message was never completely sent.
         Err(Cut::Reset(_)) => return None,
     };
     counters.received(1);
@@ -217,10 +217,10 @@ fn arrived<A: Addr>(
     None
 }
 
-/// The way back of one request. It keeps neither the node nor the session alive.
+/// Returns the response of one request. It keeps neither the node nor the session alive.
 struct Reply<A: Addr> {
     session: Weak<Session<A>>,
-    /// Its place among the session's replies, until it is taken.
+    /// Index in the session's replies, until it is taken.
     at: Option<usize>,
     mtu: usize,
     limit: Duration,
@@ -258,8 +258,8 @@ impl<A: Addr> Respond for Reply<A> {
         }
     }
 
-    /// A request that was dropped is answered with the end of the stream and no bytes, as the Go library does it. For any
-    /// other reason the stream is reset, with the code.
+    /// A dropped request is answered with the end of the stream and no bytes, as the Go library does. For any
+    /// other reason the stream is reset with its code.
     fn reject(mut self: Box<Self>, why: Rejection) {
         match self.stream() {
             Some((_, mut stream)) if why == Rejection::DROPPED => stream.finish(),
@@ -269,7 +269,7 @@ impl<A: Addr> Respond for Reply<A> {
     }
 }
 
-/// A response that is given up before it began to leave is a rejection like any other.
+/// A response that is dropped before it is sent is a rejection.
 impl<A: Addr> Drop for Reply<A> {
     fn drop(&mut self) {
         drop(self.stream());

@@ -1,4 +1,4 @@
-//! One connection to a peer that proved its key.
+//! One connection to an authenticated peer.
 
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering::Relaxed, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -15,26 +15,26 @@ use super::sent::Unacknowledged;
 use super::stream::{Outgoing, at_once};
 use crate::KeyAddr;
 
-/// How long a peer that dialled may take to open its first stream before its session counts as unused.
+/// How long an inbound peer may take to open its first stream before its session counts as unused.
 const FIRST_STREAM: Duration = Duration::from_secs(2);
 
-/// The code with which a session ends that found no room, or made room before its peer used it. Nothing that the peer sent in
-/// it was taken.
+/// The error code of a session that is closed because there was no room, before its peer used it. No data of
+/// the peer was processed.
 const NO_ROOM: VarInt = VarInt::from_u32(1);
 
-/// Whether a peer ended a session with [`NO_ROOM`].
+/// Returns whether a peer closed a session with [`NO_ROOM`].
 pub(super) fn is_turned_away(error: &ConnectionError) -> bool {
     matches!(error, ConnectionError::ApplicationClosed(close) if close.error_code == NO_ROOM)
 }
 
 pub(super) struct Session<A: Addr> {
     pub(super) peer: KeyAddr<A>,
-    /// Which of our addresses the peer knows.
+    /// The local address that the peer knows.
     pub(super) local: KeyAddr<A>,
     pub(super) key: PublicKey,
     pub(super) connection: Connection,
     pub(super) budget: Arc<Budget>,
-    /// This node dialled.
+    /// Whether this node dialled.
     pub(super) outbound: bool,
     pub(super) since: Instant,
     pub(super) usage: Usage,
@@ -42,19 +42,19 @@ pub(super) struct Session<A: Addr> {
     pub(super) replies: Replies,
     pub(super) sent: Unacknowledged,
     pub(super) heard: Heard,
-    /// Its address stays known as long as the session does.
+    /// Keeps the address mapping as long as the session exists.
     pub(super) _pinned: Pinned<A>,
 }
 
 impl<A: Addr> Session<A> {
-    /// Ends it at once. Messages that were told in it and are not acknowledged may be lost, and count as dropped.
+    /// Closes it at once. Unacknowledged tells may be lost, and count as dropped.
     pub(super) fn close(&self, tells: &Counters) {
         self.lose(tells);
         self.connection.close(VarInt::from_u32(0), b"");
     }
 
-    /// Ends it for want of room, so that the peer may dial again, unless something of the peer was taken; returns whether it
-    /// did.
+    /// Closes it because there is no room, so that the peer may dial again, unless data of the peer was
+    /// processed. Returns whether it was closed.
     pub(super) fn turn_away(&self) -> bool {
         let unheard = self.heard.refuse();
         if unheard {
@@ -63,18 +63,18 @@ impl<A: Addr> Session<A> {
         unheard
     }
 
-    /// Counts what the end of its connection may have lost.
+    /// Counts the messages that the end of the connection may have lost.
     pub(super) fn lose(&self, tells: &Counters) {
         tells.dropped_many(Reason::Lost, self.sent.end());
     }
 
-    /// Ends it once what was sent is acknowledged, and at the latest after `limit`.
+    /// Closes it once sent data is acknowledged, at the latest after `limit`.
     pub(super) async fn linger(&self, limit: Duration, tells: &Counters) {
         let _ = timeout(limit, self.sent.acknowledged()).await;
         self.close(tells);
     }
 
-    /// Counts the messages that arrived and are not taken any more.
+    /// Counts the messages that arrived and are no longer delivered.
     pub(super) fn discard(&self, tells: &Counters) {
         while let Some(Ok(_)) = at_once(self.connection.accept_uni()) {
             tells.received(1);
@@ -82,18 +82,19 @@ impl<A: Addr> Session<A> {
         }
     }
 
-    /// Whether asks are under way, of this node or of the peer.
+    /// Returns whether asks are in flight, of this node or of the peer.
     pub(super) fn is_busy(&self) -> bool {
         !(self.asking.is_over() && self.replies.is_empty())
     }
 
-    /// Whether the peer dialled a moment ago, and what it dialled for may be on its way.
+    /// Returns whether the peer has just dialled, and its first message may be in flight.
     pub(super) fn is_fresh(&self) -> bool {
         !self.outbound && !self.heard.is_heard() && self.since.elapsed() < FIRST_STREAM
     }
 }
 
-/// Whether anything of the peer was taken in a session: a stream that it opened, or its answer to an ask.
+/// Records whether any data of the peer was processed in a session: a stream that it opened, or its response
+/// to an ask.
 #[derive(Default)]
 pub(super) struct Heard(AtomicU8);
 
@@ -105,18 +106,18 @@ impl Heard {
         self.0.load(Relaxed) == HEARD
     }
 
-    /// Notes that something is taken; false if nothing may be, as the peer was told so.
+    /// Records that data is processed. Returns false if the peer was told that none is.
     pub(super) fn hear(&self) -> bool {
         self.is_heard() || !matches!(self.0.compare_exchange(0, HEARD, SeqCst, SeqCst), Err(REFUSED))
     }
 
-    /// Takes nothing from now on; false if something was taken.
+    /// Refuses all further data. Returns false if some was processed.
     fn refuse(&self) -> bool {
         !matches!(self.0.compare_exchange(0, REFUSED, SeqCst, SeqCst), Err(HEARD))
     }
 }
 
-/// When a session was last used, in turns that all sessions of a node count together.
+/// When a session was last used, counted in turns over all sessions of a node.
 pub(super) struct Usage {
     turn: Arc<AtomicU64>,
     last: AtomicU64,
@@ -137,7 +138,7 @@ impl Usage {
     }
 }
 
-/// Asks of ours that wait for their response, and whether the peer makes room for others when it answered.
+/// This node's asks that wait for their response, and whether the peer permits further streams.
 #[derive(Default)]
 pub(super) struct Asking {
     now: AtomicUsize,
@@ -159,17 +160,18 @@ impl Asking {
         One(self)
     }
 
-    /// None waits.
+    /// Returns whether no ask is waiting.
     pub(super) fn is_over(&self) -> bool {
         self.now.load(Relaxed) == 0
     }
 
-    /// Fewer wait than the peer had room for, and so, where there is no room, it gives none back.
+    /// Returns whether fewer asks wait than the peer once permitted; if there is still no room, it does not
+    /// free streams.
     pub(super) fn is_below_most(&self) -> bool {
         self.now.load(Relaxed) < self.most.load(Relaxed)
     }
 
-    /// The session is of no use for further asks.
+    /// Returns whether the session is unusable for further asks.
     pub(super) fn is_spent(&self) -> bool {
         self.spent.load(Relaxed)
     }
@@ -179,8 +181,8 @@ impl Asking {
     }
 }
 
-/// The streams on which the peer's asks are answered. They are kept here, because each of them keeps the connection and
-/// its socket, and a request that is kept elsewhere must not.
+/// The streams for responses to the peer's asks. They are stored here because each of them keeps the
+/// connection and its socket alive, which a request that the application holds must not.
 #[derive(Default)]
 pub(super) struct Replies(Mutex<Open>);
 
@@ -195,19 +197,19 @@ impl Replies {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether no request waits for its response.
+    /// Returns whether no request waits for its response.
     pub(super) fn is_empty(&self) -> bool {
         let open = self.open();
         open.streams.len() == open.free.len()
     }
 
-    /// Takes all back: there will be no responses.
+    /// Resets all streams: there will be no responses.
     pub(super) fn clear(&self) {
         let open = std::mem::take(&mut *self.open());
         drop(open);
     }
 
-    /// Keeps a stream; returns by what [`take`](Self::take) finds it.
+    /// Stores a stream; returns the index for [`take`](Self::take).
     pub(super) fn keep(&self, stream: Outgoing) -> usize {
         let mut open = self.open();
         let at = open.free.pop().unwrap_or(open.streams.len());

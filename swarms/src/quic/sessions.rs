@@ -1,4 +1,4 @@
-//! The sessions of a node by the address of the peer: dialled once, reused, bounded.
+//! The sessions of a node by peer address: dialled once, reused, bounded.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -12,12 +12,12 @@ use super::session::Session;
 use super::waiting::Waiting;
 use crate::KeyAddr;
 
-/// What a dial ended with, once it did.
+/// The result of a dial, once it has ended.
 pub(super) type Dialled<A> = Option<Result<Arc<Session<A>>>>;
 
 pub(super) struct Sessions<A: Addr> {
     slots: HashMap<KeyAddr<A>, Slot<A>>,
-    /// The session that was used last; it is found without a look-up.
+    /// The session that was used last, found without a lookup.
     last: Option<Arc<Session<A>>>,
     count: usize,
     next_dial: u64,
@@ -25,13 +25,14 @@ pub(super) struct Sessions<A: Addr> {
 
 /// The sessions with one peer at one address.
 struct Slot<A: Addr> {
-    /// What new messages take.
+    /// The session for new messages.
     live: Option<Arc<Session<A>>>,
-    /// What the peer may still use: the other one of two that were dialled at the same time, or the one before.
+    /// A session that the peer may still use: the other one of two that were dialled at the same time, or the
+    /// previous one.
     older: Option<Arc<Session<A>>>,
-    /// The dial that is under way, and who waits for it.
+    /// The dial in progress, and the callers that wait for it.
     dial: Option<(u64, watch::Sender<Dialled<A>>)>,
-    /// Messages that wait for it, until the task that sends them finds none.
+    /// Messages that wait for the dial, until the task that sends them finds none.
     waiting: Option<Waiting>,
 }
 
@@ -58,7 +59,7 @@ impl<A: Addr> Default for Slot<A> {
 }
 
 impl<A: Addr> Sessions<A> {
-    /// The session for messages to `peer`.
+    /// Returns the session for messages to `peer`.
     pub(super) fn find(&mut self, peer: &KeyAddr<A>) -> Option<Arc<Session<A>>> {
         let session = match &self.last {
             Some(last) if last.peer == *peer => last.clone(),
@@ -72,13 +73,13 @@ impl<A: Addr> Sessions<A> {
         Some(session)
     }
 
-    /// What comes of the dial to `peer` that is under way.
+    /// Returns the result channel of the dial to `peer` that is in progress.
     pub(super) fn dial(&self, peer: &KeyAddr<A>) -> Option<watch::Receiver<Dialled<A>>> {
         let (_, dial) = self.slots.get(peer)?.dial.as_ref()?;
         Some(dial.subscribe())
     }
 
-    /// Notes that a dial is under way; returns its number, too.
+    /// Records a dial in progress; returns its number as well.
     pub(super) fn begin_dial(&mut self, peer: &KeyAddr<A>) -> (u64, watch::Receiver<Dialled<A>>) {
         let (sender, receiver) = watch::channel(None);
         let number = self.next_dial;
@@ -87,7 +88,7 @@ impl<A: Addr> Sessions<A> {
         (number, receiver)
     }
 
-    /// Those who wait for a dial to `peer`: for the one of this number, or any. They wait no longer.
+    /// Removes the dial to `peer`, with this number or any, and returns the channel of its waiting callers.
     pub(super) fn end_dial(
         &mut self,
         peer: &KeyAddr<A>,
@@ -102,11 +103,11 @@ impl<A: Addr> Sessions<A> {
 
     /// Adds a session, and returns those that it replaces, to be closed.
     ///
-    /// Of two sessions that both ends dialled at the same time, both ends take the one that the smaller id dialled.
-    /// Otherwise the newest is taken: whoever dials again has lost the one before. The other one stays for what the peer
-    /// still sends on it; a third one ends it.
+    /// If both ends dialled at the same time, both use the session that the smaller id dialled. Otherwise the
+    /// newest is used: a peer that dials again has lost the previous one. The other session stays for data
+    /// that the peer still sends on it; a third one closes it.
     ///
-    /// Nothing is added, and `None` returned, where no session can make room.
+    /// Nothing is added, and `None` returned, if no session can be evicted.
     pub(super) fn add(
         &mut self,
         session: &Arc<Session<A>>,
@@ -144,22 +145,22 @@ impl<A: Addr> Sessions<A> {
         Some(closed)
     }
 
-    /// Whether a peer that dials may have a session, where as many handshakes of peers as are `pending` are under way.
+    /// Returns whether an inbound dial may have a session, with `pending` inbound handshakes in progress.
     pub(super) fn admits(&self, pending: usize, config: &QuicConfig) -> bool {
         Quotas::of(config).admit(self, pending)
     }
 
-    /// Messages that wait for the dial to `peer`.
+    /// Returns the messages that wait for the dial to `peer`.
     pub(super) fn waiting(&mut self, peer: &KeyAddr<A>) -> Option<&mut Waiting> {
         self.slots.get_mut(peer)?.waiting.as_mut()
     }
 
-    /// Notes that messages wait for the dial to `peer`.
+    /// Records that messages wait for the dial to `peer`.
     pub(super) fn wait(&mut self, peer: &KeyAddr<A>, waiting: Waiting) {
         self.slots.entry(peer.clone()).or_default().waiting = Some(waiting);
     }
 
-    /// The next message that waits for the dial to `peer`. After the last one none does.
+    /// Returns the next message that waits for the dial to `peer`; removes the queue after the last one.
     pub(super) fn next_waiting(&mut self, peer: &KeyAddr<A>) -> Option<Packet> {
         let slot = self.slots.get_mut(peer)?;
         let next = slot.waiting.as_mut().and_then(Waiting::pop);
@@ -170,8 +171,8 @@ impl<A: Addr> Sessions<A> {
         next
     }
 
-    /// Every session, which are known no more. Dials that are under way end, but for those for which messages wait: they go
-    /// on until `ended`.
+    /// Removes and returns every session. Dials in progress end, except those with waiting messages, which
+    /// continue until `ended`.
     pub(super) fn take(&mut self, ended: bool) -> Vec<Arc<Session<A>>> {
         (self.last, self.count) = (None, 0);
         let mut taken = Vec::new();
@@ -185,7 +186,7 @@ impl<A: Addr> Sessions<A> {
         taken
     }
 
-    /// Forgets a session, if it is known.
+    /// Removes a session, if it is known.
     pub(super) fn remove(&mut self, session: &Arc<Session<A>>) {
         self.last = None;
         let Some(slot) = self.slots.get_mut(&session.peer) else {
@@ -201,15 +202,15 @@ impl<A: Addr> Sessions<A> {
         self.tidy(&session.peer);
     }
 
-    /// Whether new messages take this session.
+    /// Returns whether new messages use this session.
     pub(super) fn takes(&self, session: &Arc<Session<A>>) -> bool {
         let slot = self.slots.get(&session.peer);
         let live = slot.and_then(|slot| slot.live.as_ref());
         live.is_some_and(|live| Arc::ptr_eq(live, session))
     }
 
-    /// New messages do not take this session any more, and what is under way in it goes on; unless asks are under way in
-    /// an older one, too, which would have to end for it. Returns a session to be closed.
+    /// Retires this session: new messages do not use it, and messages in flight continue. Does nothing if
+    /// asks are in flight in an older session, which would have to be closed. Returns a session to close.
     pub(super) fn retire(&mut self, session: &Arc<Session<A>>) -> Option<Arc<Session<A>>> {
         let slot = self.slots.get_mut(&session.peer)?;
         if slot.older.as_ref().is_some_and(|older| !older.asking.is_over()) {
@@ -245,7 +246,7 @@ impl<A: Addr> Sessions<A> {
         slots.flat_map(|slot| slot.live.iter().chain(&slot.older))
     }
 
-    /// Every session that `pick` picks.
+    /// Returns every session that `pick` selects.
     pub(super) fn list(&self, pick: impl Fn(&Session<A>) -> bool) -> Vec<Arc<Session<A>>> {
         self.all().filter(|session| pick(session)).cloned().collect()
     }

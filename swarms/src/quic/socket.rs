@@ -1,8 +1,8 @@
 //! Any swarm as the socket of a QUIC endpoint.
 //!
-//! What the endpoint sends goes to [`tell_batch`](Swarm::tell_batch) at once, in the task that sends; only where the
-//! swarm below makes it wait does a task of its own finish the batch, and the endpoint is told to wait meanwhile. What
-//! arrives is pulled by the endpoint's own task.
+//! Datagrams of the endpoint are passed to [`tell_batch`](Swarm::tell_batch) at once, in the sending task. If
+//! the swarm below makes it wait, a task of its own finishes the batch, and the endpoint waits meanwhile.
+//! Datagrams are received in the endpoint's own task.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -22,11 +22,11 @@ use super::datagram;
 use super::leases::{Leases, PORT};
 use super::medium::Medium;
 
-/// Messages that are pulled at once.
+/// Maximum number of messages that are received at once.
 const PULL: usize = 64;
-/// Datagrams that leave at once; QUIC's library makes at most ten of them.
+/// Maximum number of datagrams in one send; quinn produces at most ten.
 const SEGMENTS: usize = 16;
-/// Failures to receive in a row after which the swarm below counts as closed.
+/// Consecutive receive errors after which the swarm below counts as closed.
 const MAX_FAILURES: usize = 16;
 
 pub(super) struct SwarmSocket<A, S> {
@@ -43,7 +43,7 @@ type Pull<A> = Pin<Box<dyn Future<Output = (Vec<Message<A>>, Result<usize>)> + S
 struct Inbound<A> {
     pull: Option<Pull<A>>,
     waiting: VecDeque<Message<A>>,
-    /// The allocation of the last pull, for the next one.
+    /// The allocation of the last receive, reused for the next one.
     spare: Vec<Message<A>>,
     failures: usize,
 }
@@ -53,7 +53,7 @@ struct Outbound(Mutex<Blocked>);
 
 #[derive(Default)]
 struct Blocked {
-    /// Batches that the swarm below makes wait. Where several connections send at the same moment there are several.
+    /// Number of batches that wait in the swarm below: several, if connections send at the same moment.
     batches: usize,
     waiting: Vec<Waker>,
 }
@@ -77,7 +77,7 @@ impl Outbound {
     }
 }
 
-/// A batch that is made to wait, also where it is dropped. After the last one writers go on.
+/// A waiting batch, counted until it is dropped. After the last one writers continue.
 struct Unblock(Arc<Outbound>);
 
 impl Unblock {
@@ -116,7 +116,7 @@ impl<A: Addr, S: Swarm<A>> SwarmSocket<A, S> {
 }
 
 impl<A: Addr> Inbound<A> {
-    /// Moves what waits into the buffers; returns how many are filled.
+    /// Moves waiting messages into the buffers; returns the number of filled buffers.
     fn fill(
         &mut self,
         leases: &mut Leases<A>,
@@ -182,7 +182,7 @@ impl<A: Addr, S: Swarm<A>> AsyncUdpSocket for SwarmSocket<A, S> {
             match inner.tell_batch(&mut batch).await {
                 Ok(()) => counters.sent(count),
                 Err(error) => {
-                    // To QUIC it is a loss like any other.
+                    // For QUIC it is an ordinary loss.
                     counters.sent(count);
                     counters.dropped_many(Reason::Refused, error.refused);
                 }
@@ -243,7 +243,7 @@ impl<A: Addr, S: Swarm<A>> AsyncUdpSocket for SwarmSocket<A, S> {
     }
 
     fn local_addr(&self) -> io::Result<SocketAddr> {
-        // Any IPv6 address: it says that made-up addresses, which are IPv6, can be sent to.
+        // Any IPv6 address: it tells quinn that synthetic addresses, which are IPv6, can be sent to.
         Ok(SocketAddr::new(
             [0xfd, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1].into(),
             PORT,

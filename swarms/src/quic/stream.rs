@@ -1,5 +1,5 @@
-//! One message, one stream: a tell is all bytes of a unidirectional stream; an ask is a length of 4 bytes, big endian,
-//! and as many bytes, in each direction of a bidirectional one.
+//! Message framing: a tell is the whole contents of a unidirectional stream; an ask is a length of 4 bytes,
+//! big endian, followed by as many bytes, in each direction of a bidirectional stream.
 
 use std::future::poll_fn;
 use std::pin::pin;
@@ -14,40 +14,40 @@ use quinn::{ReadError, RecvStream, SendStream, VarInt, WriteError};
 use super::budget::{Budget, Charge};
 use super::sent::{Unacknowledged, reset};
 
-/// Bytes of the length in front of a request and of a response.
+/// Length of the length field in front of a request and of a response.
 pub(super) const LENGTH: usize = 4;
 
-/// Why a message did not arrive whole.
+/// Why a message did not arrive completely.
 #[derive(Debug)]
 pub(super) enum Cut {
     /// It is dropped here, for this reason.
     Dropped(Reason),
-    /// The peer took it back, with this code.
+    /// The peer reset the stream, with this code.
     Reset(VarInt),
-    /// The stream ended after so many bytes, which are too few.
+    /// The stream ended after this many bytes, which are too few.
     Short(usize),
     /// The session ended.
     Lost(quinn::ConnectionError),
 }
 
-/// What a message that waits for its end is charged besides its bytes: the stream, and the future that waits.
+/// Charge for an incomplete message in addition to its bytes: the stream, and the waiting future.
 pub(super) const WAITING: usize = 1024;
 
-/// A message that is being received. Its buffer grows with the bytes that came, never with those announced.
+/// A message that is being received. Its buffer grows with received bytes, not with the announced length.
 #[derive(Debug)]
 pub(super) struct Incoming {
     recv: RecvStream,
     buf: BytesMut,
-    /// A length stands in front, and what follows the bytes that it counts is ignored.
+    /// Whether a length field comes first; data after the announced bytes is ignored.
     framed: bool,
     mtu: usize,
-    /// The response to an ask of this node.
+    /// Whether it is the response to an ask of this node.
     own: bool,
-    /// Charged while the rest is waited for.
+    /// Charged while the rest is awaited.
     charge: Option<Charge>,
 }
 
-/// Bytes of messages that take few pieces.
+/// Maximum length of messages that arrive in few chunks.
 const SHORT: usize = 2048;
 
 impl Incoming {
@@ -78,18 +78,19 @@ impl Incoming {
         }
     }
 
-    /// Waits for the message to be whole; until then `budget` pays for it.
+    /// Waits until the message is complete; until then it is charged to `budget`.
     ///
-    /// A stream that ends with its message is read to its end with it, so that it costs nothing further.
+    /// If the stream ends with its message, its end is read as well, so that it costs nothing further.
     pub(super) fn poll(&mut self, cx: &mut Context<'_>, budget: &Arc<Budget>) -> Poll<Result<Packet, Cut>> {
         loop {
             if let Some(whole) = self.frame()? {
                 let mut buf = std::mem::take(&mut self.buf);
                 buf.truncate(whole);
-                // The length becomes room for whatever goes in front of the packet next.
+                // The length field becomes headroom of the packet.
                 return Poll::Ready(Ok(Packet::from_buffer(buf, LENGTH)));
             }
-            // A short message is one piece and the end, which come together if there is room for two pieces.
+            // A short message is one chunk and the end, which are read together if there is room for two
+            // chunks.
             let read = if self.buf.len() < SHORT {
                 self.read::<2>(cx)
             } else {
@@ -112,14 +113,14 @@ impl Incoming {
         }
     }
 
-    /// Reads so many pieces at most; says whether there were any before the end.
+    /// Reads up to this many chunks; returns whether there were any before the end.
     fn read<const PIECES: usize>(&mut self, cx: &mut Context<'_>) -> Poll<Result<bool, Cut>> {
         let mut pieces = [const { Bytes::new() }; PIECES];
         let read = pin!(self.recv.read_chunks(&mut pieces)).poll(cx);
         let read = ready!(read).map_err(|error| match error {
             ReadError::Reset(code) => Cut::Reset(code),
             ReadError::ConnectionLost(error) => Cut::Lost(error),
-            // Nobody else reads this stream.
+            // No other code reads this stream.
             ReadError::ClosedStream | ReadError::IllegalOrderedRead | ReadError::ZeroRttRejected => {
                 Cut::Dropped(Reason::Malformed)
             }
@@ -146,7 +147,7 @@ impl Incoming {
         Ok(())
     }
 
-    /// Bytes of the frame that is there whole, if this is a framed message.
+    /// Returns the length of the frame if it is complete and the message is framed.
     fn frame(&self) -> Result<Option<usize>, Cut> {
         if !self.framed {
             return Ok(None);
@@ -156,7 +157,7 @@ impl Incoming {
     }
 }
 
-/// Bytes of the frame that `buf` begins with, its length included, if that is there.
+/// Returns the length of the frame at the start of `buf`, including its length field, if that has arrived.
 pub(super) fn announced(buf: &[u8], mtu: usize) -> Result<Option<usize>, Cut> {
     let Some(length) = buf.first_chunk::<LENGTH>() else {
         return Ok(None);
@@ -168,13 +169,13 @@ pub(super) fn announced(buf: &[u8], mtu: usize) -> Result<Option<usize>, Cut> {
     Ok(Some(length + LENGTH))
 }
 
-/// Puts the length in front of a packet, which the MTU keeps below 4 GiB.
+/// Prepends the length to a packet, which the MTU bounds to less than 4 GiB.
 pub(super) fn frame(packet: &mut Packet) {
     let length = u32::try_from(packet.len()).unwrap_or(u32::MAX);
     packet.push_front(&length.to_be_bytes());
 }
 
-/// A stream that is written. Dropping it before it is finished takes back what was written.
+/// A stream that is written. Dropping it before it is finished resets it.
 #[derive(Debug)]
 pub(super) struct Outgoing(Option<SendStream>);
 
@@ -183,10 +184,11 @@ impl Outgoing {
         Self(Some(send))
     }
 
-    /// Writes `rest`, of which it takes what was written, and ends the stream; `sent` keeps it until it is acknowledged.
+    /// Writes `rest`, removing the written part, and finishes the stream; `sent` keeps it until it is
+    /// acknowledged.
     ///
     /// # Errors
-    /// As those of a stream; [`WriteError::ClosedStream`] also where the session is about to end.
+    /// Returns the errors of a stream, and [`WriteError::ClosedStream`] if the session is closing.
     pub(super) fn poll_send(
         &mut self,
         cx: &mut Context<'_>,
@@ -210,13 +212,13 @@ impl Outgoing {
         })
     }
 
-    /// Ends the stream with what was written so far.
+    /// Finishes the stream after the bytes written so far.
     pub(super) fn finish(&mut self) {
-        // A stream of quinn's finishes as it is dropped, unless the peer stopped it, who then does not care.
+        // Quinn finishes a stream on drop, unless the peer stopped it and so does not want the data.
         self.0 = None;
     }
 
-    /// Takes the stream back, and says why.
+    /// Resets the stream with a reason.
     pub(super) fn reset(&mut self, why: Rejection) {
         if let Some(mut send) = self.0.take() {
             reset(&mut send, why);
@@ -230,7 +232,7 @@ impl Drop for Outgoing {
     }
 }
 
-/// Waits for `future`, and for at most `limit` where it is not ready at once: then it costs no timer.
+/// Waits for `future`, for at most `limit` if it is not ready at once; no timer is set if it is.
 pub(super) async fn within<T>(limit: Duration, future: impl Future<Output = T>) -> Option<T> {
     let mut future = pin!(future);
     let now = poll_fn(|cx| Poll::Ready(future.as_mut().poll(cx))).await;
@@ -240,7 +242,7 @@ pub(super) async fn within<T>(limit: Duration, future: impl Future<Output = T>) 
     }
 }
 
-/// What `future` is ready with at once.
+/// Returns the output of `future` if it is ready at once.
 pub(super) fn at_once<T>(future: impl Future<Output = T>) -> Option<T> {
     match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
         Poll::Ready(value) => Some(value),
@@ -255,7 +257,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_frame_says_its_length(payload in proptest::collection::vec(any::<u8>(), 0..300), more: Vec<u8>) {
+        fn a_frame_contains_its_length(payload in proptest::collection::vec(any::<u8>(), 0..300), more: Vec<u8>) {
             let mut packet = Packet::from(payload.clone());
             frame(&mut packet);
             let mut bytes = packet.to_vec();
@@ -268,7 +270,7 @@ mod tests {
         }
 
         #[test]
-        fn no_bytes_announce_more_than_the_mtu(bytes: Vec<u8>, mtu in 0..100_000_usize) {
+        fn an_announced_length_never_exceeds_the_mtu(bytes: Vec<u8>, mtu in 0..100_000_usize) {
             match announced(&bytes, mtu) {
                 Ok(None) => prop_assert!(bytes.len() < LENGTH),
                 Ok(Some(whole)) => prop_assert!(whole <= mtu + LENGTH),

@@ -1,7 +1,7 @@
-//! Who is at the other end: TLS 1.3 with self-signed certificates on both sides, each bound to a [`PeerId`].
+//! Authentication: TLS 1.3 with self-signed certificates on both sides, each bound to a [`PeerId`].
 //!
-//! A certificate proves nothing but its key. Its size, structure, algorithm and own signature are checked, then that
-//! the peer signed this handshake with the key, and that the key is the one that was dialled and is allowed here.
+//! A certificate proves only its key. Checks cover its size, structure, algorithm and self-signature, then
+//! the peer's signature of the handshake with the key, and that the key is the dialled one and allowed.
 
 use std::sync::Arc;
 
@@ -23,22 +23,19 @@ mod check;
 const ALPN: &[u8] = b"p2p";
 const SCHEME: SignatureScheme = SignatureScheme::ED25519;
 
-/// This node's key, and what TLS needs of it.
+/// This node's key, with what TLS derives from it.
 pub(super) struct Identity {
     pub(super) id: PeerId,
     pub(super) key: PublicKey,
     certified: Arc<SingleCertAndKey>,
-    /// From which tokens that reset connections are made: after a restart with the same key they are the same.
+    /// The key for stateless reset tokens: after a restart with the same private key the tokens are the same.
     pub(super) reset: hmac::Key,
 }
 
 impl Identity {
     pub(super) fn new(private: &PrivateKey, config: &QuicConfig) -> Result<Self> {
         if private.algorithm() != Ed25519::OID {
-            return Err(Error::invalid(
-                "key",
-                "TLS signatures are made with Ed25519 alone",
-            ));
+            return Err(Error::invalid("key", "TLS signatures use Ed25519 only"));
         }
         let signer: Arc<dyn Signer> = config.registry.signer(private)?.into();
         let key = signer.public_key().clone();
@@ -55,7 +52,7 @@ impl Identity {
     }
 }
 
-/// What both ends use: AES-128 first, which every machine with an AES unit does fastest.
+/// Returns the cipher suites of both ends: AES-128 first, the fastest with AES instructions.
 pub(super) fn crypto() -> CryptoProvider {
     use provider::cipher_suite::{
         TLS13_AES_128_GCM_SHA256, TLS13_AES_256_GCM_SHA384, TLS13_CHACHA20_POLY1305_SHA256,
@@ -70,7 +67,7 @@ pub(super) fn crypto() -> CryptoProvider {
     }
 }
 
-/// How those who dial are met.
+/// Returns the TLS configuration for inbound dials.
 pub(super) fn server(
     identity: &Identity,
     check: Check,
@@ -88,7 +85,7 @@ pub(super) fn server(
         .map_err(|error| Error::invalid("TLS configuration", error.to_string()))
 }
 
-/// How this node dials.
+/// Returns the TLS configuration for outbound dials.
 pub(super) fn client(
     identity: &Identity,
     check: Check,
@@ -111,7 +108,7 @@ fn invalid(error: &rustls::Error) -> Error {
     Error::invalid("TLS configuration", error.to_string())
 }
 
-/// The key that the peer proved, and its identity.
+/// Returns the key that the peer proved, and its identity.
 pub(super) fn peer(connection: &quinn::Connection, config: &QuicConfig) -> Option<(PublicKey, PeerId)> {
     let chain = connection.peer_identity()?;
     let chain = chain.downcast_ref::<Vec<CertificateDer<'_>>>()?;

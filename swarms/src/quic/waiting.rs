@@ -1,4 +1,5 @@
-//! Messages of a batch whose peer must be dialled first. They wait here, so that the batch does not wait for the dial.
+//! Messages of a batch whose peer must be dialled first: they are queued, so that the batch does not wait for
+//! the dial.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -13,8 +14,8 @@ use super::session::Session;
 use super::sessions::Dialled;
 use crate::KeyAddr;
 
-/// Messages that wait for the dial to one peer: at most [`QuicConfig::max_streams`] of them, and
-/// [`QuicConfig::send_window`] bytes, but always one.
+/// Messages that wait for the dial to one peer: at most [`QuicConfig::max_streams`] messages and
+/// [`QuicConfig::send_window`] bytes, but always one message.
 #[derive(Default)]
 pub(super) struct Waiting {
     packets: VecDeque<Packet>,
@@ -22,7 +23,7 @@ pub(super) struct Waiting {
 }
 
 impl Waiting {
-    /// Gives the packet back where there is no room for it.
+    /// Queues the packet, or returns it if there is no room.
     fn push(&mut self, packet: Packet, config: &QuicConfig) -> Result<(), Packet> {
         let (messages, bytes) = (config.max_streams as usize, config.send_window as usize);
         let after = self.bytes.saturating_add(packet.len());
@@ -41,7 +42,7 @@ impl Waiting {
     }
 }
 
-/// Counts a task that sends what waited, until it is dropped.
+/// Counts a task that sends queued messages, until it is dropped.
 struct Sending(Arc<watch::Sender<usize>>);
 
 impl Sending {
@@ -58,8 +59,8 @@ impl Drop for Sending {
 }
 
 impl<A: Addr> Node<A> {
-    /// Keeps a message until its peer is dialled. What finds no room is given back, and what does not need to wait, as there
-    /// is a session by now.
+    /// Queues a message until its peer is dialled. Returns the message if there is no room, or if there is a
+    /// session by now.
     pub(super) fn tell_later(self: &Arc<Self>, peer: &KeyAddr<A>, packet: Packet) -> Tell<A> {
         let mut sessions = self.sessions();
         if let Err(error) = self.check_open() {
@@ -102,7 +103,7 @@ impl<A: Addr> Node<A> {
         Tell::Done(Ok(()))
     }
 
-    /// Sends what waits for the dial to `peer` once that ends, or counts it as dropped.
+    /// Sends the messages that wait for the dial to `peer` once it ends, or counts them as dropped.
     async fn send_waiting(&self, peer: &KeyAddr<A>, mut dial: watch::Receiver<Dialled<A>>) {
         let session = match dial.wait_for(Option::is_some).await.as_deref() {
             Ok(Some(Ok(session))) => Ok(session.clone()),
@@ -126,7 +127,7 @@ impl<A: Addr> Node<A> {
         }
     }
 
-    /// Sends a message that is counted as sent already.
+    /// Sends a message that was already counted as sent.
     async fn send_in(&self, session: &Arc<Session<A>>, packet: Packet) -> Result<(), Reason> {
         match self.send_whole(session, packet).await {
             Some(Ok(())) => Ok(()),

@@ -1,4 +1,4 @@
-//! The futures of a crew, each with a place and a waker of its own.
+//! The tasks of a set, each with an index and a waker of its own.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -15,10 +15,10 @@ pub(super) struct Members {
     free: Vec<usize>,
 }
 
-/// The waker of one member.
+/// The waker of one task.
 pub(super) struct Seat {
     at: usize,
-    /// It is among those to be polled already.
+    /// Set while it is queued to be polled.
     queued: AtomicBool,
     watch: Arc<Watch>,
 }
@@ -36,7 +36,7 @@ impl Wake for Seat {
 }
 
 impl Members {
-    /// Gives a member a place, which is to be polled next.
+    /// Adds a task and returns its index, which is to be polled next.
     pub(super) fn seat(&mut self, member: Member, watch: &Arc<Watch>) -> usize {
         let at = self.free.pop().unwrap_or(self.seats.len());
         let seat = Arc::new(Seat {
@@ -52,7 +52,7 @@ impl Members {
         at
     }
 
-    /// Polls the member at this place; whoever was there before may have been woken late.
+    /// Polls the task at this index. A late wake-up of an earlier task at the same index is harmless.
     pub(super) fn poll(&mut self, at: usize) {
         let Some(entry) = self.seats.get_mut(at) else {
             return;

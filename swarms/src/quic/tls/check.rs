@@ -1,4 +1,4 @@
-//! What a peer's certificate must be, in both directions.
+//! Verification of a peer's certificate, in both directions.
 
 use std::fmt;
 use std::sync::{Arc, OnceLock};
@@ -13,28 +13,28 @@ use rustls::{CertificateError, DigitallySignedStruct, DistinguishedName, OtherEr
 use super::SCHEME;
 use crate::quic::QuicConfig;
 
-/// The peers that are let in: those that the configuration allows, or of these a certain one.
+/// Accepts the peers that the configuration allows, or only the expected one of these.
 pub(in crate::quic) struct Check {
     config: Arc<QuicConfig>,
     expected: Option<PeerId>,
     refusal: Arc<OnceLock<String>>,
 }
 
-/// Why a peer was turned away.
+/// Why a peer was refused.
 #[derive(Debug, thiserror::Error)]
 enum Refusal {
     #[error("{0}")]
     Certificate(#[from] p2p_formats::x509::CertificateError),
-    #[error("TLS signatures are checked with Ed25519 alone")]
+    #[error("TLS signatures use Ed25519 only")]
     Algorithm,
-    #[error("another identity is there: {0}")]
+    #[error("the peer has another identity: {0}")]
     Other(PeerId),
-    #[error("{0} is not allowed here")]
+    #[error("{0} is not allowed by this node")]
     Denied(PeerId),
 }
 
 impl Check {
-    /// Of whoever dials.
+    /// Returns the check for inbound dials.
     pub(in crate::quic) fn anybody(config: Arc<QuicConfig>) -> Self {
         Self {
             config,
@@ -43,7 +43,7 @@ impl Check {
         }
     }
 
-    /// Of the one who is dialled.
+    /// Returns the check for a dialled peer.
     pub(in crate::quic) fn only(id: PeerId, config: Arc<QuicConfig>) -> Self {
         Self {
             expected: Some(id),
@@ -51,7 +51,7 @@ impl Check {
         }
     }
 
-    /// Where it will stand why the peer that is dialled was refused.
+    /// Returns the slot that receives the reason if a dialled peer is refused.
     pub(in crate::quic) fn refusal(&self) -> Arc<OnceLock<String>> {
         self.refusal.clone()
     }
@@ -82,7 +82,7 @@ impl Check {
                 let _ = self.refusal.set(refusal.to_string());
             }
             match refusal {
-                // The peer gets the alert "access denied".
+                // The peer receives the alert "access denied".
                 Refusal::Denied(_) => CertificateError::ApplicationVerificationFailure.into(),
                 other => CertificateError::Other(OtherError(Arc::new(other))).into(),
             }
@@ -132,7 +132,7 @@ impl ServerCertVerifier for Check {
         _: &CertificateDer<'_>,
         _: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        Err(rustls::Error::General("QUIC has TLS 1.3 alone".into()))
+        Err(rustls::Error::General("QUIC uses TLS 1.3 only".into()))
     }
 
     fn verify_tls13_signature(
@@ -169,7 +169,7 @@ impl ClientCertVerifier for Check {
         _: &CertificateDer<'_>,
         _: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        Err(rustls::Error::General("QUIC has TLS 1.3 alone".into()))
+        Err(rustls::Error::General("QUIC uses TLS 1.3 only".into()))
     }
 
     fn verify_tls13_signature(
