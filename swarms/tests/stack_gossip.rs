@@ -90,10 +90,10 @@ fn gossip_says_what_it_needs() {
     assert!(parse("udp/gossip=news").takes_key());
     assert!(refused("mem/gossip", 10).contains("a topic"));
     assert!(refused("mem/gossip=", 11).contains("a topic"));
-    assert!(refused("gossip=news", 0).contains("beneath"));
+    assert!(refused("gossip=news", 0).contains("below"));
     assert!(refused("mem/gossip=news,peers=7;;9", 24).contains("an address"));
     assert!(refused("mem/gossip=news,peer=7", 16).contains("peers"));
-    assert!(refused("mem/gossip=news/kad", 16).contains("gossip carries none"));
+    assert!(refused("mem/gossip=news/kad", 16).contains("gossip does not support them"));
     assert!(parse("mem/gossip=news").check_asks().is_err());
 }
 

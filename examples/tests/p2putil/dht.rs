@@ -176,7 +176,7 @@ fn what_is_no_network_is_refused() {
     );
     assert!(error.contains("kad"), "{error}");
     let error = refused(["dht", "get", "udp/p2pke/kad", "k"], 2);
-    assert!(error.contains("kad needs asks beneath it"), "{error}");
+    assert!(error.contains("kad needs asks below"), "{error}");
     let error = refused(["dht", "find", STACK, "no id"], 2);
     assert!(error.contains("is not an address"), "{error}");
     refused(["dht", "put", "mem=alone/kad", "k", "v", "--ttl", "0"], 2);
@@ -187,7 +187,7 @@ fn what_is_no_network_is_refused() {
     assert!(error.contains("no node answered"), "{error}");
     let error = refused(["dht", "join", "mem=alone/kad=7"], 1);
     assert!(
-        error.contains("nobody answered") && error.contains("\n                ^\n"),
+        error.contains("no node answered") && error.contains("\n                ^\n"),
         "{error}"
     );
 }

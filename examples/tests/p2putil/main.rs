@@ -83,9 +83,9 @@ fn wrong_use_ends_with_2_and_points_at_the_place() {
     refused(["frobnicate"], 2);
     let error = refused(["bench", "mem/frag=9000/mux=a", "--ask"], 2);
     assert!(error.contains("\n  mem/frag=9000/mux=a\n      ^\n"), "{error}");
-    assert!(error.contains("what does: mem"), "{error}");
+    assert!(error.contains("layers that do: mem"), "{error}");
     let error = refused(["ask", UDP, "127.0.0.1:9", "hello"], 2);
-    assert!(error.contains("carries no asks"), "{error}");
+    assert!(error.contains("does not support asks"), "{error}");
 }
 
 #[test]

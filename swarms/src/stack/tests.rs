@@ -77,7 +77,7 @@ fn an_error_names_the_place_and_what_would_fit() {
     assert!(refused("mem/quic=0", 9).contains("1 to 4294967295"));
     assert!(refused("mem/quic,mtu=9", 9).contains("none"));
     assert!(refused("mem/p2pke=9", 10).contains("no argument"));
-    assert!(refused("quic/udp", 0).contains("beneath"));
+    assert!(refused("quic/udp", 0).contains("below"));
     assert!(refused("mem/mux", 7).contains("mux="));
     assert!(refused("mem/mux16=65536", 10).contains("65535"));
     assert!(refused("mem/allow=a;;b", 12).contains("expected"));
