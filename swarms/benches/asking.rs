@@ -1,7 +1,8 @@
-//! Asks over datagrams against bare round trips: `name=… ours=… peer=… ratio=…`, both in turn, medians of nine rounds.
+//! Asks over datagrams beside bare round trips: `name=… ours=… peer=… ratio=…`, alternating, medians of nine
+//! rounds.
 //!
-//! `ours` and `peer` are microseconds a round trip, or thousands of asks a second. The peer is the swarm below alone,
-//! told back and forth.
+//! `ours` and `peer` are microseconds per round trip, or thousands of asks per second. The peer is the swarm
+//! below alone, with a tell in each direction.
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -21,7 +22,7 @@ fn bind() -> UdpSwarm {
     UdpSwarm::bind(SocketAddr::from(([127, 0, 0, 1], 0))).expect("loopback is there")
 }
 
-/// Microseconds of one tell there and one back, both ends in one thread.
+/// Microseconds of one tell in each direction, both ends in one thread.
 async fn tells(here: &UdpSwarm, there: &UdpSwarm) -> f64 {
     let (home, dst) = (here.local_addrs()[0], there.local_addrs()[0]);
     let begun = Instant::now();
@@ -41,7 +42,7 @@ async fn tells(here: &UdpSwarm, there: &UdpSwarm) -> f64 {
     begun.elapsed().as_secs_f64() * 1e6 / f64::from(count)
 }
 
-/// Microseconds an ask, with so many in flight, both ends in one thread.
+/// Microseconds per ask, with this many in flight, both ends in one thread.
 async fn asks(here: &Asking, there: &Asking, in_flight: usize) -> f64 {
     let at_there = there.local_addrs()[0];
     let begun = Instant::now();
@@ -62,7 +63,7 @@ async fn asks(here: &Asking, there: &Asking, in_flight: usize) -> f64 {
     };
     let count = tokio::select! {
         count = asking => count,
-        () = serving => unreachable!("it serves for ever"),
+        () = serving => unreachable!("serving never ends"),
     };
     let count = u32::try_from(count).expect("a round is short");
     begun.elapsed().as_secs_f64() * 1e6 / f64::from(count)

@@ -1,8 +1,9 @@
-//! What Kademlia as a swarm costs: a tell to a known node beside a tell on the swarm below, and lookups among 100 nodes.
+//! The cost of Kademlia as a swarm: a tell to a known node beside a tell on the swarm below, and lookups
+//! among 100 nodes.
 //!
-//! `cargo bench -p p2p-swarms --bench kad [-- NAME…]`. All nodes are in one thread. For tells both sides are taken in
-//! turn, in one run of many short rounds, and a figure is the median of the rounds, `fastest_ratio` that of the best of each
-//! side: on a busy machine the rounds that nobody interrupted.
+//! `cargo bench -p p2p-swarms --bench kad [-- NAME…]`. All nodes are in one thread. Tells of both sides
+//! alternate in one run of many short rounds. A figure is the median of the rounds; `fastest_ratio` is that
+//! of the fastest round of each side, which other processes disturb least.
 
 #![expect(clippy::cast_precision_loss, reason = "counts are far below 2⁵²")]
 
@@ -16,7 +17,7 @@ use p2p_swarms::{
 };
 
 const ROUNDS: usize = 2001;
-/// Messages of a round, told in one go and then read.
+/// Messages of a round, told together and then read.
 const BURST: usize = 32;
 
 type Sealed = AskingSwarm<KeyAddr<std::net::SocketAddr>, P2pkeSwarm<std::net::SocketAddr, UdpSwarm>>;
@@ -30,7 +31,7 @@ fn sealed(seed: u8) -> Sealed {
     udp.p2pke(&key(seed)).expect("a node").asks(64 << 10)
 }
 
-/// The time of telling alone, and of all of a round, each for one message.
+/// Returns the time of telling alone, and of the whole round, per message.
 async fn round<A: Addr>(from: &impl Swarm<A>, to: &impl Swarm<A>, addr: &A) -> [f64; 2] {
     let packets: Vec<Packet> = (0..BURST).map(|_| from.packet(&[7; 64])).collect();
     let start = Instant::now();

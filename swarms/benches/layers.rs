@@ -1,8 +1,9 @@
-//! What layers cost over the bare base: the latency of a lone round trip, and the goodput of long messages.
+//! The cost of layers over the bare base: the latency of a single round trip, and the goodput of long
+//! messages.
 //!
-//! `cargo bench -p p2p-swarms --bench layers [-- NAME…]`. Both sides are in one thread, and are taken in turn in
-//! one run of many short rounds. A figure is the median of the rounds, `fastest` the best of each side: on a busy
-//! machine the rounds that nobody interrupted.
+//! `cargo bench -p p2p-swarms --bench layers [-- NAME…]`. Both sides are in one thread, and alternate in one
+//! run of many short rounds. A figure is the median of the rounds; `fastest` is the fastest round of each
+//! side, which other processes disturb least.
 
 #![expect(clippy::cast_precision_loss, reason = "counts are far below 2⁵²")]
 
@@ -12,7 +13,7 @@ use p2p::{Addr, Message, Swarm};
 use p2p_swarms::{Faults, SwarmExt as _, UdpSwarm};
 
 const ROUNDS: usize = 3001;
-/// Round trips in a round: fewer than what a scheduler lets a thread do at a stretch.
+/// Round trips in a round: fewer than a scheduler time slice.
 const TRIPS: u32 = 40;
 /// Messages of 64 KiB in a round, likewise.
 const MESSAGES: usize = 6;
@@ -21,7 +22,7 @@ fn udp() -> UdpSwarm {
     UdpSwarm::bind("127.0.0.1:0".parse().expect("an address")).expect("a free port")
 }
 
-/// One lone message of 64 bytes there and back, `count` times: the time of one.
+/// Sends one message of 64 bytes back and forth, `count` times; returns the time of one round trip.
 async fn round_trips<A: Addr>([a, b]: &[impl Swarm<A>; 2], count: u32) -> Duration {
     let to = b.local_addrs().remove(0);
     let mut packet = a.packet(&[7; 64]);
@@ -35,7 +36,8 @@ async fn round_trips<A: Addr>([a, b]: &[impl Swarm<A>; 2], count: u32) -> Durati
     start.elapsed() / count
 }
 
-/// Sends bursts of `burst` fresh messages of `len` bytes, and reads each before the next: bytes a second.
+/// Sends bursts of `burst` new messages of `len` bytes, and reads each before the next; returns bytes per
+/// second.
 async fn goodput<A: Addr>([a, b]: &[impl Swarm<A>; 2], len: usize, burst: usize, bursts: usize) -> f64 {
     let to = b.local_addrs().remove(0);
     let payload = vec![7; len];
@@ -53,7 +55,7 @@ async fn goodput<A: Addr>([a, b]: &[impl Swarm<A>; 2], len: usize, burst: usize,
     (bursts * burst * len) as f64 / start.elapsed().as_secs_f64()
 }
 
-/// What rounds of ours and of the peer's came to, in their order.
+/// The results of the rounds of both sides, in order.
 struct Rounds {
     name: &'static str,
     ours: Vec<f64>,
@@ -66,7 +68,7 @@ impl Rounds {
         Self { name, ours, peer }
     }
 
-    /// Microseconds, of which fewer are better.
+    /// Microseconds; lower is better.
     fn print_latency(self) {
         let (name, fastest) = (
             self.name,
@@ -81,7 +83,7 @@ impl Rounds {
         );
     }
 
-    /// Megabytes a second, of which more are better.
+    /// Megabytes per second; higher is better.
     fn print_goodput(self) {
         let (name, fastest) = (
             self.name,

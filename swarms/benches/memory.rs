@@ -1,14 +1,15 @@
 //! Memory swarms beside a bounded tokio channel read with `recv_many`: messages delivered per second.
 //!
 //! Both carry the same type, a message with a packet that its sender allocates and its reader frees, between
-//! two tasks, with room for the same number of messages; taken in turn, median of all rounds. `…_batch` moves
-//! 64 messages a call (`tell_batch` and `receive_batch`; `reserve_many` and `recv_many`), `…_single` one
-//! (`tell` and `receive`; `send` and `recv`). The last figure is the number of worker threads.
+//! two tasks, with room for the same number of messages. They alternate; a figure is the median of all
+//! rounds. `…_batch` moves 64 messages per call (`tell_batch` and `receive_batch`; `reserve_many` and
+//! `recv_many`), `…_single` one (`tell` and `receive`; `send` and `recv`). The last figure is the number of
+//! worker threads.
 //!
-//! A channel's sender waits while the channel is full; a swarm drops, and its sender must pace itself. So ours
-//! keeps count with its reader: the reader publishes how much it has read, and the sender yields while a
-//! queue's worth is under way. What that costs is part of our figure, as waiting is part of the channel's. Every
-//! message of both is delivered, which each round checks.
+//! A channel's sender waits while the channel is full; a swarm drops, and its sender must pace itself. So the
+//! swarm's reader publishes how much it has read, and the sender yields while a queue's worth of messages is
+//! in flight. That cost is part of the swarm's figure, as waiting is part of the channel's. Every message of
+//! both is delivered, which each round checks.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -126,7 +127,7 @@ fn runtime(threads: usize) -> Runtime {
     builder.build().expect("a runtime")
 }
 
-/// The median of rates, in messages per second.
+/// Returns the median of the rates in messages per second.
 fn median(count: usize, mut times: Vec<Duration>) -> f64 {
     times.sort_unstable();
     f64::from(u32::try_from(count).expect("small")) / times[times.len() / 2].as_secs_f64()

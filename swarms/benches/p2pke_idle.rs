@@ -1,9 +1,9 @@
 #![expect(clippy::cast_precision_loss, reason = "figures are shown rounded")]
-//! What 10,000 established peers cost a node on P2PKE that neither says nor hears anything: memory for each of them, as
-//! the allocator counts it, and the process's time on the processor.
+//! The cost of 10,000 established idle peers for a P2PKE node: memory per peer, as the allocator counts it,
+//! and the processor time of the process.
 //!
-//! `cargo bench -p p2p-swarms --bench p2pke_idle`. `peer` is the most that it is meant to be: 4 KiB, and a hundredth of a
-//! core. The peers are engines that are gone once they have shaken hands, so what is left is the node's.
+//! `cargo bench -p p2p-swarms --bench p2pke_idle`. `peer` is the intended maximum: 4 KiB, and a hundredth of
+//! a core. The peers are engines that are dropped after the handshake, so the remaining cost is the node's.
 
 use std::alloc::System;
 use std::sync::Arc;
@@ -29,7 +29,7 @@ fn now() -> Duration {
         .expect("after 1970")
 }
 
-/// Shakes hands with the hub under a key of its own, and is gone.
+/// Performs a handshake with the hub under a key of its own, and ends.
 async fn shake_hands(medium: &MemorySwarm, hub: MemoryAddr, seed: usize) {
     let mut bytes = [3; 32];
     bytes[..8].copy_from_slice(&seed.to_be_bytes());
@@ -47,7 +47,7 @@ async fn shake_hands(medium: &MemorySwarm, hub: MemoryAddr, seed: usize) {
     }
 }
 
-/// Time that this process has spent on processors.
+/// Returns the processor time of this process.
 fn processor_time() -> Duration {
     let stat = std::fs::read_to_string("/proc/self/schedstat").unwrap_or_default();
     let nanos = stat.split(' ').next().and_then(|nanos| nanos.parse().ok());

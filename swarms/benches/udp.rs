@@ -1,8 +1,8 @@
 #![expect(clippy::cast_precision_loss, reason = "rates are shown rounded")]
 //! The UDP base beside its peers: quinn-udp used directly for batches, tokio's socket for single messages.
 //!
-//! `cargo bench -p p2p-swarms --bench udp [-- NAME…]`. Each line has the median of the rounds; ours and the
-//! peer's rounds take turns, and the ratio is the median of each pair's ratio. Rates are messages per second.
+//! `cargo bench -p p2p-swarms --bench udp [-- NAME…]`. Each line has the median of the rounds. Rounds of both
+//! sides alternate, and the ratio is the median of each pair's ratio. Rates are messages per second.
 
 use std::future::Future;
 use std::hint::black_box;
@@ -49,7 +49,7 @@ fn main() {
     }
 }
 
-/// A name, and one round of ours and of the peer's.
+/// A name, and one round of each side.
 type Bench = (&'static str, fn() -> f64, fn() -> f64);
 
 fn compare(name: &str, ours: fn() -> f64, peer: fn() -> f64) {
@@ -98,7 +98,7 @@ fn socket() -> std::net::UdpSocket {
     socket.into()
 }
 
-/// What a round counts, and when it ends.
+/// The count of a round, and its end.
 #[derive(Default)]
 struct Clock {
     count: AtomicU64,
@@ -114,8 +114,8 @@ impl Clock {
         self.count.fetch_add(count as u64, Relaxed);
     }
 
-    /// Runs `one` and `other` on a thread each; returns what they count, as a rate. `end` stops those that
-    /// wait for something when the time is up.
+    /// Runs `one` and `other` on a thread each; returns their count as a rate. `end` stops the thread that
+    /// still waits when the time is up.
     fn rate(&self, one: impl FnOnce() + Send, other: impl FnOnce() + Send, end: impl FnOnce()) -> f64 {
         std::thread::scope(|scope| {
             scope.spawn(one);
@@ -131,7 +131,7 @@ impl Clock {
     }
 }
 
-/// Batches of 1200 bytes from a thread to another, through swarms, each on a runtime of its own.
+/// Batches of 1200 bytes from one thread to another through swarms, each on a runtime of its own.
 fn ours_batch() -> f64 {
     let (sending, receiving) = (one_thread(), one_thread());
     let a = sending.block_on(async { swarm() });
@@ -144,7 +144,7 @@ fn ours_batch() -> f64 {
     )
 }
 
-/// Ours sends, the peer reads: what sending costs.
+/// This crate sends, the peer reads: the cost of sending.
 fn ours_send() -> f64 {
     let sending = one_thread();
     let (a, to) = (sending.block_on(async { swarm() }), socket());
@@ -156,7 +156,7 @@ fn ours_send() -> f64 {
     )
 }
 
-/// The peer sends, ours reads: what receiving costs.
+/// The peer sends, this crate reads: the cost of receiving.
 fn ours_receive() -> f64 {
     let receiving = one_thread();
     let (from, b) = (socket(), receiving.block_on(async { swarm() }));
@@ -196,7 +196,7 @@ fn peer_batch() -> f64 {
     )
 }
 
-/// Sends full batches from one buffer as fast as they can be sent.
+/// Sends full batches from one buffer as fast as possible.
 fn send_directly(from: std::net::UdpSocket, destination: SocketAddr, clock: &Clock) {
     one_thread().block_on(async {
         let state = UdpSocketState::new((&from).into()).expect("a socket");
@@ -216,7 +216,7 @@ fn send_directly(from: std::net::UdpSocket, destination: SocketAddr, clock: &Clo
     });
 }
 
-/// Reads `socket` as fast as it can be read, until a datagram of one byte says that it is over.
+/// Reads `socket` as fast as possible, until a datagram of one byte ends it.
 fn read_directly(socket: &std::net::UdpSocket, count: impl Fn(usize)) {
     const BUFFERS: usize = 4;
     one_thread().block_on(async {
@@ -244,7 +244,7 @@ fn read_directly(socket: &std::net::UdpSocket, count: impl Fn(usize)) {
     });
 }
 
-/// Sends the byte that ends [`read_directly`]; more than once, because a full socket drops it.
+/// Sends the byte that ends [`read_directly`]; several times, because a full socket drops it.
 fn end_reading(to: SocketAddr) {
     let socket = std::net::UdpSocket::bind(any()).expect("a free port");
     for _ in 0..20 {
@@ -253,7 +253,7 @@ fn end_reading(to: SocketAddr) {
     }
 }
 
-/// Messages told one after the other, beside a sink that reads with all means.
+/// Messages told one after the other, with a sink that reads in batches.
 fn singles<F: Future<Output = ()>>(sender: impl FnOnce(SocketAddr, Arc<Clock>) -> F + Send) -> f64 {
     let to = socket();
     let (clock, destination) = (Arc::new(Clock::default()), to.local_addr().expect("an address"));
@@ -332,8 +332,8 @@ fn peer_roundtrip() -> f64 {
     })
 }
 
-/// 64 tasks that tell, on a runtime of one thread or of two workers, and a sink on a thread of its own, which
-/// counts what arrives.
+/// 64 telling tasks, on a runtime of one thread or of two workers, and a sink on a thread of its own, which
+/// counts arrivals.
 fn tasks<S, F>(
     workers: usize,
     bind: impl Fn() -> S,

@@ -1,6 +1,6 @@
-//! A layer that only adds a header neither copies nor allocates: the allocator counts.
+//! A layer that only adds a header neither copies nor allocates, as a counting allocator shows.
 //!
-//! One test in this file, so that nothing else allocates meanwhile.
+//! The file has one test, so that no other code allocates meanwhile.
 
 use std::alloc::System;
 use std::time::Duration;
@@ -13,7 +13,7 @@ use p2p_swarms::{MemoryRealm, SwarmExt as _};
 #[global_allocator]
 static ALLOCATOR: Cap<System> = Cap::new(System, usize::MAX);
 
-/// Sends one packet there and back, over and over; returns bytes allocated and where its payload lay each time.
+/// Sends one packet back and forth; returns the allocated bytes and the address of its payload at each step.
 async fn bytes_allocated<A: p2p::Addr>(
     a: &impl Swarm<A>,
     b: &impl Swarm<A>,
@@ -35,11 +35,11 @@ async fn bytes_allocated<A: p2p::Addr>(
     (ALLOCATOR.total_allocated() - before, moved)
 }
 
-/// Has two nodes talk, and looks whether anything allocates once all have made their room.
+/// Exchanges messages between two nodes, and checks that nothing is allocated after the first ones.
 async fn nothing_is_allocated<A: p2p::Addr, S: Swarm<A>>(layers: &str, mut open: impl FnMut() -> S) {
     let (a, b) = (open(), open());
-    // The first messages make room in buffers that are kept, here and in tokio; so does whoever first waits in vain, and
-    // that is the background, once nobody comes any more.
+    // The first messages fill buffers that are kept, here and in tokio. The first wait of a task allocates as
+    // well: that of the background, once no caller returns.
     bytes_allocated(&a, &b, 1000).await;
     tokio::time::sleep(Duration::from_millis(50)).await;
     bytes_allocated(&a, &b, 1000).await;
@@ -63,7 +63,7 @@ fn layers_neither_allocate_nor_copy_for_a_packet_with_room() {
         assert_eq!(
             bare,
             (0, 0),
-            "what the memory swarm itself allocates would hide what layers do"
+            "allocations of the memory swarm would hide those of layers"
         );
 
         nothing_is_allocated("mux", || realm.open().mux().open("channel").expect("new")).await;

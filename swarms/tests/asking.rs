@@ -1,4 +1,4 @@
-//! The laws of a swarm on asks over datagrams, and that no ask is lost where datagrams are.
+//! The laws of a swarm for asks over datagrams, and that lost datagrams lose no ask.
 
 use std::collections::HashMap;
 use std::future::ready;
@@ -19,18 +19,15 @@ use p2p_swarmtest::{Ask, Profile, SecureAsk, Testbed, conformance};
 
 const SEED: u64 = 11;
 
-/// The keys of the memory swarm are there for the tests of layers above it.
-const NO_WIRE: [&str; 2] = [
-    "wire::",
-    "messages go from node to node in memory, and there is no wire",
-];
+/// The memory swarm has keys only for the tests of layers above it.
+const NO_WIRE: [&str; 2] = ["wire::", "messages move between nodes in memory, without a wire"];
 
 fn without_wire(profile: Profile) -> Profile {
     let [laws, why] = NO_WIRE;
     profile.waive(laws, why)
 }
 
-/// A realm whose messages are as long as those of a real medium.
+/// A realm with the MTU of a real medium.
 fn realm() -> MemoryRealm {
     MemoryRealm::new(MemoryConfig {
         mtu: 1232,
@@ -78,14 +75,14 @@ fn lossy() -> Testbed<MemoryAddr> {
     .profile(without_wire(profile))
 }
 
-/// A small buffer in the kernel, so that a flood need not be large to fill it.
+/// A small kernel buffer, so that a small flood fills it.
 fn bind(addr: SocketAddr) -> p2p::Result<AskingSwarm<SocketAddr, UdpSwarm>> {
     let mut config = UdpConfig::default();
     config.receive_buffer = 256 << 10;
     let udp = UdpSwarm::with_config(addr, config)?;
     let mut config = AskingConfig::default();
     config.engine.mtu = 16 << 10;
-    // In real time somebody waits for this.
+    // These tests run in real time.
     config.timeout = Duration::from_secs(5);
     Ok(AskingSwarm::with_config(udp, config))
 }
@@ -96,7 +93,7 @@ fn udp() -> Testbed<SocketAddr> {
         ..Profile::default()
     };
     let law = "counters::every_drop_is_counted";
-    let why = "the kernel drops where its buffer is full, and tells nobody";
+    let why = "the kernel drops messages when its buffer is full, without reporting it";
     Testbed::new(Ask, |count| {
         ready(
             (0..count)
@@ -152,7 +149,7 @@ async fn of_ten_thousand_asks_over_thirty_percent_loss_none_is_lost_and_none_run
 }
 
 #[tokio::test]
-async fn a_node_that_is_started_again_gets_answers_to_its_own_asks() {
+async fn a_restarted_node_receives_the_responses_to_its_own_asks() {
     let realm = realm();
     let server = realm.open().asks(8000);
     let (to, at) = (
@@ -160,11 +157,11 @@ async fn a_node_that_is_started_again_gets_answers_to_its_own_asks() {
         realm.open().local_addrs().remove(0),
     );
     let asking = async {
-        // So many within a millisecond that some have the same time in their first ask.
+        // So many within a millisecond that some first asks have the same time.
         for round in 0..100_u8 {
             let node = realm.open_at(at).expect("free").asks(8000);
             let answer = node.ask(&to, node.packet(&[round])).await.expect("an answer");
-            assert_eq!(*answer, [round], "the answer of another one's ask");
+            assert_eq!(*answer, [round], "the response to another ask");
             node.close().await;
         }
     };
@@ -175,7 +172,7 @@ async fn a_node_that_is_started_again_gets_answers_to_its_own_asks() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_node_that_waits_for_nothing_still_sends_a_lost_response_again() {
+async fn a_node_without_waiting_calls_still_retransmits_a_lost_response() {
     let faults = faults(LinkFaults::default());
     let realm = realm();
     let [asker, server] = [(); 2].map(|()| realm.open().faulty(faults.clone()).asks(8000));
@@ -193,7 +190,7 @@ async fn a_node_that_waits_for_nothing_still_sends_a_lost_response_again() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_ask_that_nobody_answers_ends_at_its_deadline() {
+async fn an_unanswered_ask_ends_at_its_timeout() {
     let realm = realm();
     let [asker, server] = [(); 2].map(|()| realm.open().asks(8000));
     let limit = Duration::from_millis(250);
@@ -205,9 +202,9 @@ async fn an_ask_that_nobody_answers_ends_at_its_deadline() {
     assert!(begun.elapsed() < limit + Duration::from_millis(10));
 }
 
-/// Two asks of which the server has served one, while the other waits.
+/// Two asks; the server has responded to one, while the other waits.
 #[tokio::test(start_paused = true)]
-async fn a_response_leaves_although_its_server_turns_to_something_else() {
+async fn a_response_is_sent_although_its_server_does_something_else() {
     let realm = realm();
     let [asker, server] = [(); 2].map(|()| realm.open().asks(8000));
     let dst = server.local_addrs()[0];
@@ -218,7 +215,7 @@ async fn a_response_leaves_although_its_server_turns_to_something_else() {
         (answer, begun.elapsed())
     };
     let serving = async {
-        // Both are there before one is taken.
+        // Both requests have arrived before one is received.
         tokio::time::sleep(Duration::from_millis(1)).await;
         let request = server.receive_ask().await.expect("a request");
         request.respond(server.packet(b"pong")).await.expect("room");
@@ -226,13 +223,13 @@ async fn a_response_leaves_although_its_server_turns_to_something_else() {
     };
     let ((one, took), (other, _), ()) = tokio::join!(ask(), ask(), serving);
     assert_eq!(one.expect("an answer"), b"pong");
-    // Later it would come as the answer to an inquiry.
+    // If it came later, it would be the response to a retransmission.
     assert!(took < Duration::from_millis(10), "{took:?}");
     assert!(matches!(other, Err(Error::TimedOut { .. })), "{other:?}");
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_response_leaves_although_its_server_closes() {
+async fn a_response_is_sent_although_its_server_closes() {
     let realm = realm();
     let [asker, server] = [(); 2].map(|()| realm.open().asks(8000));
     let dst = server.local_addrs()[0];

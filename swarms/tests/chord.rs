@@ -1,4 +1,4 @@
-//! Chord as a swarm: nodes by their ids, straight or over others, and what a stranger's bytes lead to.
+//! Chord as a swarm: nodes by id, directly or over relays, and the effects of hostile packets.
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use tokio::time::{Instant, timeout};
 
 const HOUR: Duration = Duration::from_hours(1);
 
-/// What overlays of stacks stand on, too: over this they are compiled already.
+/// The inner type of overlays in stacks: overlays over it are already compiled.
 type Inner = BoxSecureAskSwarm<BoxAddr>;
 type Node = ChordSwarm<BoxAddr, Inner>;
 
@@ -22,7 +22,7 @@ fn boxed<A: Addr, S: AskSwarm<A> + SecureSwarm<A>>(inner: S) -> Inner {
     Inner::new(inner.erase())
 }
 
-/// Where a node is in memory, below all layers.
+/// Returns the address of a node in memory, below all layers.
 fn place(node: &Node) -> MemoryAddr {
     let addr = node.inner().local_addrs().remove(0);
     let sealed = addr
@@ -59,7 +59,7 @@ impl Net {
         net
     }
 
-    /// A node that is no member of the network, but speaks with its members.
+    /// A node that is not a member of the network, but exchanges messages with its members.
     fn sealed(&self, seed: u8) -> Inner {
         let base = self.realm.open().faulty(self.faults.clone());
         boxed(base.p2pke(&key(seed)).expect("a node").asks(64 << 10))
@@ -79,7 +79,7 @@ impl Net {
         }
     }
 
-    /// Cuts the ways between two nodes.
+    /// Cuts the links between two nodes.
     fn cut(&self, a: &Node, b: &Node) {
         self.faults.partition(&[place(a)], &[place(b)]);
     }
@@ -97,7 +97,7 @@ fn counts(node: &Node, layer: &str) -> Snapshot {
     found.expect("a layer of this name")
 }
 
-/// Messages that nodes passed on for others.
+/// Returns the number of messages that nodes relayed for others.
 fn passed_on(nodes: &[&Node]) -> u64 {
     let relays = nodes.iter().map(|node| counts(node, "chord-relay"));
     relays.map(|relays| relays.sent).sum()
@@ -115,10 +115,12 @@ async fn nothing_comes(node: &Node) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_node_is_told_and_asked_by_its_id_alone() {
+async fn a_node_is_told_and_asked_by_its_id() {
     let net = Net::joined(10, default).await;
     let (a, b) = (&net.nodes[4], &net.nodes[8]);
-    a.tell(&b.id(), a.packet(b"hello")).await.expect("it is there");
+    a.tell(&b.id(), a.packet(b"hello"))
+        .await
+        .expect("it is reachable");
     assert_eq!(received(b).await, (a.id(), b"hello".to_vec()));
     let serving = async {
         let request = b.receive_ask().await.expect("open");
@@ -134,7 +136,7 @@ async fn a_node_is_told_and_asked_by_its_id_alone() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_id_that_nobody_has_is_an_error_in_time() {
+async fn an_unknown_id_is_an_error_in_time() {
     let net = Net::joined(6, default).await;
     let (a, nobody) = (&net.nodes[0], PeerId::new([9; 32]));
     let start = Instant::now();
@@ -144,7 +146,7 @@ async fn an_id_that_nobody_has_is_an_error_in_time() {
     assert!(matches!(asked, Err(Error::Unreachable { .. })), "{asked:?}");
     assert!(a.lookup_public_key(&nobody).await.is_err());
     assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
-    // A node that is gone takes as long as asking it, and trying to reach it over others.
+    // A closed node takes as long as a request to it, and an attempt to reach it over relays.
     let gone = net.nodes[3].id();
     net.nodes[3].close().await;
     let told = a.tell(&gone, a.packet(b"hello")).await;
@@ -153,7 +155,7 @@ async fn an_id_that_nobody_has_is_an_error_in_time() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_node_without_a_network_reaches_nobody() {
+async fn a_node_without_a_network_reaches_no_node() {
     let net = Net::joined(1, default).await;
     let (a, other) = (&net.nodes[0], PeerId::new([9; 32]));
     assert!(matches!(
@@ -165,19 +167,19 @@ async fn a_node_without_a_network_reaches_nobody() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_cannot_be_reached_is_told_and_asked_over_others() {
+async fn a_node_without_a_direct_path_is_told_and_asked_over_relays() {
     let net = Net::joined(8, default).await;
     let (a, b) = (&net.nodes[3], &net.nodes[6]);
     net.cut(a, b);
     a.tell(&b.id(), a.packet(b"hello"))
         .await
-        .expect("a way over others");
+        .expect("a route over relays");
     assert_eq!(received(b).await, (a.id(), b"hello".to_vec()));
     b.tell(&a.id(), b.packet(b"hello, too"))
         .await
-        .expect("a way over others");
+        .expect("a route over relays");
     assert_eq!(received(a).await, (b.id(), b"hello, too".to_vec()));
-    // As long as the MTU allows, in both directions.
+    // As long as the MTU permits, in both directions.
     let long = vec![7; a.mtu()];
     let serving = async {
         let request = b.receive_ask().await.expect("open");
@@ -194,19 +196,21 @@ async fn who_cannot_be_reached_is_told_and_asked_over_others() {
         .filter(|node| ![a.id(), b.id()].contains(&node.id()))
         .collect();
     assert!(passed_on(&others) > 8);
-    // Keys of the swarm below are not for those who are reached over others.
+    // Keys of the swarm below cannot be looked up over relays.
     assert!(a.lookup_public_key(&b.id()).await.is_err());
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_can_be_reached_again_is_told_straight_again() {
+async fn a_node_that_is_reachable_again_is_told_directly() {
     let net = Net::joined(8, default).await;
     let (a, b) = (&net.nodes[3], &net.nodes[6]);
     net.cut(a, b);
-    a.tell(&b.id(), a.packet(b"1")).await.expect("a way over others");
+    a.tell(&b.id(), a.packet(b"1"))
+        .await
+        .expect("a route over relays");
     assert_eq!(received(b).await.1, b"1");
     net.faults.heal();
-    // It is looked for again beside the first message after some time.
+    // It is looked up again, concurrently with the first message after some time.
     tokio::time::sleep(Duration::from_secs(61)).await;
     a.tell(&b.id(), a.packet(b"2")).await.expect("a way");
     assert_eq!(received(b).await.1, b"2");
@@ -238,29 +242,29 @@ async fn relaying_can_be_switched_off() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_moves_is_known_at_the_new_place_as_soon_as_it_speaks() {
+async fn a_node_that_moves_is_known_at_its_new_address_with_its_first_message() {
     let mut net = Net::joined(6, default).await;
     let b = net.nodes.pop().expect("six nodes");
     let a = &net.nodes[2];
-    a.tell(&b.id(), a.packet(b"1")).await.expect("it is there");
+    a.tell(&b.id(), a.packet(b"1")).await.expect("it is reachable");
     assert_eq!(received(&b).await.1, b"1");
     let id = b.id();
     drop(b);
     let b = net.node(5, default);
     assert_eq!(b.id(), id);
     net.join(&b).await;
-    b.tell(&a.id(), b.packet(b"2")).await.expect("it is there");
+    b.tell(&a.id(), b.packet(b"2")).await.expect("it is reachable");
     assert_eq!(received(a).await, (id, b"2".to_vec()));
-    a.tell(&id, a.packet(b"3")).await.expect("it is there");
+    a.tell(&id, a.packet(b"3")).await.expect("it is reachable");
     assert_eq!(received(&b).await.1, b"3");
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_moves_without_a_word_is_found_again_in_some_minutes() {
+async fn a_node_that_moves_silently_is_found_again_within_minutes() {
     let mut net = Net::joined(6, default).await;
     let b = net.nodes.pop().expect("six nodes");
     let a = &net.nodes[2];
-    a.tell(&b.id(), a.packet(b"1")).await.expect("it is there");
+    a.tell(&b.id(), a.packet(b"1")).await.expect("it is reachable");
     assert_eq!(received(&b).await.1, b"1");
     drop(b);
     let b = net.node(5, default);
@@ -273,16 +277,16 @@ async fn who_moves_without_a_word_is_found_again_in_some_minutes() {
             break;
         }
         rounds += 1;
-        assert!(rounds < 12, "it is not found again");
+        assert!(rounds < 12, "the node is not found again");
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn records_are_found_progress_is_seen_and_who_leaves_hands_them_over() {
+async fn records_are_found_with_progress_and_a_leaving_node_hands_them_over() {
     let net = Net::joined(12, |config| config.engine.copies = 1).await;
     let (a, b, key) = (&net.nodes[1], &net.nodes[9], PeerId::new([7; 32]));
     let put = a.put(key, b"good news", HOUR).expect("room");
-    put.finish().await.expect("somebody keeps it");
+    put.finish().await.expect("a node stores it");
     assert!(a.put(key, b"bad news", HOUR).is_err());
     let again = b.put(key, b"good enough", HOUR).expect("room");
     let again = again.finish().await;
@@ -308,10 +312,10 @@ async fn records_are_found_progress_is_seen_and_who_leaves_hands_them_over() {
         .nodes
         .iter()
         .find(|node| node.id() == owner.id)
-        .expect("one of them");
+        .expect("one of the operations");
     leaver
         .leave()
-        .expect("the first time")
+        .expect("the first call")
         .finish()
         .await
         .expect("open");
@@ -324,7 +328,7 @@ async fn records_are_found_progress_is_seen_and_who_leaves_hands_them_over() {
         .take(2)
         .collect::<Vec<_>>()
         .try_into()
-        .expect("two who are left");
+        .expect("two remaining nodes");
     let record = b.get(key).expect("room").finish().await.expect("an owner");
     assert_eq!(record.expect("a record"), b"good news");
     let getting = a.get(key).expect("room");
@@ -334,7 +338,7 @@ async fn records_are_found_progress_is_seen_and_who_leaves_hands_them_over() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_join_is_tried_again_for_a_while_and_then_fails() {
+async fn a_join_is_retried_and_then_fails() {
     let mut net = Net::joined(1, default).await;
     let first = net.nodes.pop().expect("a node");
     let at = first.inner().local_addrs();
@@ -348,7 +352,7 @@ async fn a_join_is_tried_again_for_a_while_and_then_fails() {
     let successor = joining.finish().await.expect("a successor");
     assert_eq!(successor.id, first.id());
     assert!(start.elapsed() < Duration::from_secs(30), "{:?}", start.elapsed());
-    // Nobody at all is there.
+    // No node exists.
     first.close().await;
     let late = net.node(2, default);
     let start = Instant::now();
@@ -363,10 +367,10 @@ async fn a_join_is_tried_again_for_a_while_and_then_fails() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn nodes_that_start_together_find_one_another() {
+async fn nodes_that_start_together_find_each_other() {
     let net = Net::joined(1, default).await;
     let nodes: Vec<Node> = (1..12).map(|seed| net.node(seed, default)).collect();
-    // All but one join by that one, which is itself just joining and takes nobody in: they try again.
+    // All nodes but one join through that one, which is itself joining and accepts none: they retry.
     let mut joining = Vec::new();
     for (at, node) in nodes.iter().enumerate() {
         let by = if at == 5 { &net.nodes[0] } else { &nodes[5] };
@@ -379,21 +383,21 @@ async fn nodes_that_start_together_find_one_another() {
         let other = &nodes[(at + 5) % nodes.len()];
         node.tell(&other.id(), node.packet(b"hello"))
             .await
-            .expect("it is there");
+            .expect("it is reachable");
         assert_eq!(received(other).await, (node.id(), b"hello".to_vec()));
     }
 }
 
-/// Tells a node something as it is, with this header.
+/// Tells a node raw bytes with this header.
 async fn tell_raw(from: &Inner, to: &Node, header: Header, payload: &[u8]) {
     let mut packet = Packet::from(payload);
     header.push(&mut packet);
     let to = to.inner().local_addrs().remove(0);
-    from.tell(&to, packet).await.expect("it is there");
+    from.tell(&to, packet).await.expect("it is reachable");
 }
 
 #[tokio::test(start_paused = true)]
-async fn nobody_speaks_in_anothers_name() {
+async fn no_node_can_send_in_the_name_of_another() {
     let net = Net::joined(4, default).await;
     let (a, b) = (&net.nodes[1], &net.nodes[2]);
     let stranger = net.sealed(99);
@@ -404,13 +408,15 @@ async fn nobody_speaks_in_anothers_name() {
     }
     nothing_comes(a).await;
     assert_eq!(counts(a, "chord").dropped(Reason::Malformed), 1);
-    // What b says itself arrives all the same.
-    b.tell(&a.id(), b.packet(b"I am b")).await.expect("it is there");
+    // Messages that b itself sends still arrive.
+    b.tell(&a.id(), b.packet(b"I am b"))
+        .await
+        .expect("it is reachable");
     assert_eq!(received(a).await, (b.id(), b"I am b".to_vec()));
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_no_message_is_dropped_and_counted() {
+async fn invalid_messages_are_dropped_and_counted() {
     let net = Net::joined(2, default).await;
     let (a, stranger) = (&net.nodes[0], net.sealed(99));
     let to = a.inner().local_addrs().remove(0);
@@ -419,7 +425,7 @@ async fn what_is_no_message_is_dropped_and_counted() {
         stranger
             .tell(&to, Packet::from(bytes))
             .await
-            .expect("it is there");
+            .expect("it is reachable");
         let asked = stranger.ask(&to, Packet::from(bytes)).await;
         assert!(matches!(asked, Err(Error::Rejected(_))), "{asked:?}");
     }
@@ -430,7 +436,7 @@ async fn what_is_no_message_is_dropped_and_counted() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_passed_on_has_a_budget_and_an_end() {
+async fn relaying_has_a_budget_and_a_hop_limit() {
     let net = Net::joined(4, |config| {
         config.overlay.relay_bytes_each = 1000;
         config.overlay.relay_bytes = 1500;
@@ -452,7 +458,7 @@ async fn what_is_passed_on_has_a_budget_and_an_end() {
     assert_eq!((relays.received, relays.sent), (201, 15));
     assert_eq!(relays.dropped(Reason::Expired), 1);
     assert_eq!(relays.dropped(Reason::Budget), 185);
-    // For nobody it goes nowhere, or to one nearer, which has nobody nearer in turn.
+    // A message to an unknown id is dropped, or goes to a nearer node, which knows no nearer one.
     tokio::time::sleep(Duration::from_secs(1)).await;
     let before: u64 = passed_on(&net.nodes.iter().collect::<Vec<_>>());
     let dst = PeerId::new([77; 32]);
@@ -463,7 +469,7 @@ async fn what_is_passed_on_has_a_budget_and_an_end() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn friends_without_keys_reach_one_another_over_others_too() {
+async fn nodes_without_keys_reach_each_other_over_relays() {
     let (realm, faults) = (MemoryRealm::default(), Faults::seeded(1));
     let mut nodes = Vec::new();
     for number in 0..6_u8 {
@@ -479,14 +485,14 @@ async fn friends_without_keys_reach_one_another_over_others_too() {
     faults.partition(&[place(a)], &[place(b)]);
     a.tell(&b.id(), a.packet(b"hello"))
         .await
-        .expect("a way over others");
+        .expect("a route over relays");
     let message = timeout(Duration::from_mins(1), b.receive()).await;
     let message = message.expect("in time").expect("open");
     assert_eq!((message.src, &*message.payload), (a.id(), &b"hello"[..]));
 }
 
 #[tokio::test]
-async fn quic_runs_over_a_way_over_others() {
+async fn quic_runs_over_a_route_over_relays() {
     let net = Net::joined(5, default).await;
     let (cut, mut quic) = ([1, 3], Vec::new());
     net.cut(&net.nodes[cut[0]], &net.nodes[cut[1]]);
@@ -508,7 +514,7 @@ async fn quic_runs_over_a_way_over_others() {
         request.respond(Packet::from(b"answer")).await.expect("it fits");
     };
     let asking = async {
-        // The first handshakes may end before the way over others is found.
+        // The first handshakes may end before the route over relays is found.
         for _ in 0..10 {
             if let Ok(answer) = a.ask(&to, Packet::from(long.clone())).await {
                 return answer;
@@ -522,7 +528,7 @@ async fn quic_runs_over_a_way_over_others() {
 }
 
 #[tokio::test]
-async fn what_cannot_be_a_node_is_refused() {
+async fn an_invalid_configuration_is_refused() {
     let realm = MemoryRealm::default();
     let no_id = ChordSwarm::new(boxed(realm.open()), Identity::Proven);
     assert!(matches!(

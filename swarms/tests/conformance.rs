@@ -8,17 +8,14 @@ use p2p_swarms::fragment::FragmentSwarm;
 use p2p_swarms::{MemoryAddr, MemoryRealm, Mux, UdpConfig, UdpSwarm};
 use p2p_swarmtest::{Law, Plain, Profile, SecureAsk, Testbed, Verdict, conformance};
 
-/// The kernel drops what its buffers cannot hold, and does not say so to the socket.
+/// The kernel drops messages when its buffers are full, without reporting it to the socket.
 const UNCOUNTED: [&str; 2] = [
     "counters::every_drop_is_counted",
-    "the kernel drops where its buffer is full, and tells nobody",
+    "the kernel drops messages when its buffer is full, without reporting it",
 ];
 
-/// The keys of the memory swarm are there for the tests of layers above it.
-const NO_WIRE: [&str; 2] = [
-    "wire::",
-    "messages go from node to node in memory, and there is no wire",
-];
+/// The memory swarm has keys only for the tests of layers above it.
+const NO_WIRE: [&str; 2] = ["wire::", "messages move between nodes in memory, without a wire"];
 
 fn without_wire() -> Profile {
     let [laws, why] = NO_WIRE;
@@ -35,7 +32,7 @@ fn memory() -> Testbed<MemoryAddr> {
     .profile(without_wire())
 }
 
-/// A small buffer in the kernel, so that a flood need not be large to fill it.
+/// A small kernel buffer, so that a small flood fills it.
 fn bind(addr: SocketAddr) -> Result<UdpSwarm> {
     let mut config = UdpConfig::default();
     config.receive_buffer = 256 << 10;

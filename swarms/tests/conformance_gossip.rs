@@ -1,6 +1,7 @@
-//! The laws of swarms on gossip: each node has a topic of its own, to which it is told; in memory, on P2PKE and on QUIC.
+//! The laws of swarms for gossip: each node has a topic of its own, to which it is told; in memory, on P2PKE
+//! and on QUIC.
 //!
-//! What is below is boxed, so that the layer is compiled once.
+//! The swarm below is type-erased, so that the layer is compiled once.
 
 use std::collections::HashMap;
 use std::future::Future;
@@ -24,12 +25,12 @@ const QUEUE: usize = 256;
 type Inner = BoxSwarm<BoxAddr>;
 type Node = GossipSwarm<BoxAddr, Inner>;
 
-/// A node as it was made.
+/// A node and how it was created.
 #[derive(Clone)]
 struct Made {
     number: u32,
     addr: BoxAddr,
-    /// Those who were made with it.
+    /// The nodes that were created with it.
     others: Vec<BoxAddr>,
 }
 
@@ -54,14 +55,14 @@ fn at(node: &Node) -> BoxAddr {
     node.inner().local_addrs().remove(0)
 }
 
-/// Waits until a node knows what so many others want.
+/// Waits until a node knows the subscriptions of this many others.
 async fn meet(node: &Node, topics: &[String]) {
     while topics.iter().any(|topic| node.subscribers(topic).is_empty()) {
         sleep(Duration::from_millis(1)).await;
     }
 }
 
-/// Nodes that know one another.
+/// Returns nodes that know each other.
 async fn connected(nodes: Vec<(u32, Node)>, places: &Places) -> Result<Vec<Node>> {
     for (place, (_, node)) in nodes.iter().enumerate() {
         for (_, other) in &nodes[place + 1..] {
@@ -90,19 +91,19 @@ fn profile() -> Profile {
     }
     .waive(
         "wire::",
-        "what is attacked is below, and not to be repeated here: an RPC has no other protection than its signatures",
+        "attacks on the wire are tested on the swarm below: an RPC is protected by its signatures only",
     )
 }
 
-/// The kernel drops what its buffers cannot hold, and does not say so to the socket.
+/// The kernel drops messages when its buffers are full, without reporting it to the socket.
 fn udp_profile() -> Profile {
     profile().waive(
         "counters::every_drop_is_counted",
-        "the kernel drops where its buffer is full, and tells nobody",
+        "the kernel drops messages when its buffer is full, without reporting it",
     )
 }
 
-/// Nodes over what `open` makes for a number, or makes again at an address.
+/// A testbed of nodes over the swarm that `open` creates for a number, or at an address.
 fn bed<F: Future<Output = Result<Inner>> + Send + 'static>(
     open: impl Fn(u32, Option<BoxAddr>) -> F + Send + Sync + 'static,
     profile: Profile,
@@ -129,7 +130,7 @@ fn bed<F: Future<Output = Result<Inner>> + Send + 'static>(
             for other in &made.others {
                 node.add_peer(other)?;
             }
-            // One of them may be gone, too.
+            // One of the peers may have closed.
             while node.peers().iter().all(|peer| !node.is_met(peer)) {
                 sleep(Duration::from_millis(1)).await;
             }
@@ -163,7 +164,7 @@ fn memory() -> Testbed<GossipAddr<BoxAddr>> {
     bed(open, profile())
 }
 
-/// A small buffer in the kernel, so that a flood need not be large to fill it.
+/// A small kernel buffer, so that a small flood fills it.
 fn udp(addr: Option<SocketAddr>) -> Result<UdpSwarm> {
     let mut config = UdpConfig::default();
     config.receive_buffer = 256 << 10;

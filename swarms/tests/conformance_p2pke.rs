@@ -1,5 +1,5 @@
-//! The laws of swarms on P2PKE: in memory, on UDP, on a bad medium, on a wire that is attacked, on fragments, and with
-//! asks on top.
+//! The laws of swarms for P2PKE: in memory, on UDP, on a bad medium, on a wire under attack, on fragments,
+//! and with asks on top.
 
 use std::future::ready;
 use std::net::SocketAddr;
@@ -19,7 +19,7 @@ use p2p_swarmtest::{Profile, Secure, SecureAsk, Testbed, conformance};
 
 const SEED: u64 = 21;
 
-/// Makes a key for each node, and finds it again by the node's id.
+/// Creates a key for each node, and finds it by the node's id.
 #[derive(Clone, Default)]
 struct Keys(Arc<AtomicU32>);
 
@@ -53,7 +53,7 @@ fn bed<A: Addr>(bed: Testbed<KeyAddr<A>>, profile: Profile) -> Testbed<KeyAddr<A
         .forge(|id, place| KeyAddr::new(id.id, place.addr.clone()))
 }
 
-/// P2PKE on memory and on UDP is compiled for just these, and once for everything else: on a swarm without a type.
+/// P2PKE is compiled for memory and UDP, and once more over a type-erased swarm for everything else.
 type Boxed = BoxSwarm<BoxAddr>;
 
 fn boxed<A: Addr, S: Swarm<A>>(inner: S) -> Boxed {
@@ -66,7 +66,7 @@ fn over(open: impl Fn() -> Boxed + Send + Sync + 'static, profile: Profile) -> T
     bed(Testbed::new(Secure, nodes), profile)
 }
 
-/// A lookup of somebody who is gone takes as long as a handshake without an answer.
+/// A lookup of a closed node takes as long as a handshake without a response.
 fn profile() -> Profile {
     Profile {
         ask_patience: Duration::from_secs(20),
@@ -88,7 +88,7 @@ fn memory() -> Testbed<KeyAddr<MemoryAddr>> {
     })
 }
 
-/// A small buffer in the kernel, so that a flood need not be large to fill it.
+/// A small kernel buffer, so that a small flood fills it.
 fn udp_at(addr: SocketAddr) -> Result<UdpSwarm> {
     let mut config = UdpConfig::default();
     config.receive_buffer = 256 << 10;
@@ -99,11 +99,11 @@ fn udp_any() -> UdpSwarm {
     udp_at(SocketAddr::from(([127, 0, 0, 1], 0))).expect("a free port")
 }
 
-/// The kernel drops what its buffers cannot hold, and does not say so to the socket.
+/// The kernel drops messages when its buffers are full, without reporting it to the socket.
 fn udp_profile() -> Profile {
     profile().waive(
         "counters::every_drop_is_counted",
-        "the kernel drops where its buffer is full, and tells nobody",
+        "the kernel drops messages when its buffer is full, without reporting it",
     )
 }
 
@@ -124,7 +124,7 @@ fn fragments() -> Testbed<KeyAddr<BoxAddr>> {
     over(move || boxed(realm.open().fragment(16 << 10)), profile())
 }
 
-/// Loses 30 %, doubles 20 % and reorders.
+/// Loses 30 %, duplicates 20 % and reorders.
 fn bad(mtu: usize) -> impl Fn() -> Boxed {
     println!("seed {SEED}");
     let config = FaultyConfig {
@@ -146,7 +146,7 @@ fn bad(mtu: usize) -> impl Fn() -> Boxed {
     move || boxed(realm.open().faulty(faults.clone()))
 }
 
-/// Copies made by the medium do not surface.
+/// Duplicates made by the medium are not delivered.
 fn on_bad(loss: f64) -> Profile {
     Profile {
         patience: Duration::from_mins(1),
@@ -171,7 +171,7 @@ fn asks_on_bad_medium() -> Testbed<KeyAddr<BoxAddr>> {
     bed(Testbed::new(SecureAsk, nodes), profile)
 }
 
-/// A session is given up after 15 s of silence, and a handshake after 15 s more.
+/// A session ends after 15 s of silence, and a handshake after 15 s more.
 fn wire_profile() -> Profile {
     Profile {
         patience: Duration::from_secs(45),
@@ -202,7 +202,7 @@ fn asks_on_wire() -> Testbed<KeyAddr<BoxAddr>> {
         let node = boxed(tap).p2pke(&old.of(&addr.id));
         ready(node.map(|node| node.asks(4000)))
     };
-    // An ask of a node that is gone ends when the session and the handshake behind it have been given up.
+    // An ask to a closed node ends after the session and the following handshake have timed out.
     let profile = Profile {
         ask_patience: Duration::from_mins(1),
         ..wire_profile()
@@ -210,7 +210,7 @@ fn asks_on_wire() -> Testbed<KeyAddr<BoxAddr>> {
     bed(Testbed::over(SecureAsk, nodes), profile).restart(SecureAsk, again)
 }
 
-/// Attacked, and lossy besides.
+/// Under attack, and lossy as well.
 fn lossy_wire() -> Testbed<KeyAddr<BoxAddr>> {
     println!("seed {SEED}");
     let link = LinkFaults {

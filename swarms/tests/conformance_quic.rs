@@ -1,5 +1,5 @@
-//! The laws of swarms on QUIC: on UDP, in memory, on a bad medium, on a wire that is attacked, on a channel of a mux, on
-//! fragments, on P2PKE, and on QUIC itself.
+//! The laws of swarms for QUIC: on UDP, in memory, on a bad medium, on a wire under attack, on a mux channel,
+//! on fragments, on P2PKE, and on QUIC itself.
 
 use std::future::ready;
 use std::net::SocketAddr;
@@ -17,7 +17,7 @@ use p2p_swarmtest::{Profile, SecureAsk, Testbed, conformance};
 
 const SEED: u64 = 7;
 
-/// Makes a key for each node, and finds it again by the node's id.
+/// Creates a key for each node, and finds it by the node's id.
 #[derive(Clone, Default)]
 struct Keys(Arc<AtomicU32>);
 
@@ -60,7 +60,7 @@ fn profile() -> Profile {
     }
 }
 
-/// QUIC on UDP and in memory is compiled for just these, and once for everything else: on a swarm without a type.
+/// QUIC is compiled for UDP and memory, and once more over a type-erased swarm for everything else.
 type Boxed = BoxSwarm<BoxAddr>;
 
 fn boxed<A: Addr, S: Swarm<A>>(inner: S) -> Boxed {
@@ -95,7 +95,7 @@ fn memory() -> Testbed<KeyAddr<MemoryAddr>> {
     bed(Testbed::new(SecureAsk, nodes).rebind(rebind))
 }
 
-/// Loses, doubles and reorders; QUIC repairs all of it.
+/// Loses, duplicates and reorders; QUIC repairs all of it.
 fn bad_medium() -> Testbed<KeyAddr<BoxAddr>> {
     println!("seed {SEED}");
     let config = FaultyConfig {
@@ -151,7 +151,7 @@ fn p2pke() -> Testbed<KeyAddr<BoxAddr>> {
     over(move || boxed(realm.open().p2pke(&keys.next()).expect("a node")))
 }
 
-/// Not on quinn's own socket: on a swarm that is on a socket.
+/// On a swarm over UDP, not on a socket of QUIC's own.
 fn udp_swarm() -> Testbed<KeyAddr<BoxAddr>> {
     over(|| boxed(UdpSwarm::bind(SocketAddr::from(([127, 0, 0, 1], 0))).expect("a free port")))
 }
@@ -170,7 +170,7 @@ fn udp() -> Testbed<KeyAddr<SocketAddr>> {
     bed(Testbed::new(SecureAsk, nodes).rebind(rebind))
 }
 
-// What is on no socket of the system's runs in virtual time, and so at the same speed everywhere.
+// Tests without a real socket run in virtual time, and so at the same speed on every machine.
 conformance!(#[tokio::test] mod on_udp: SecureAsk => udp());
 conformance!(#[tokio::test(start_paused = true)] mod on_memory: SecureAsk => memory());
 conformance!(#[tokio::test(start_paused = true)] mod on_the_wire: SecureAsk => wire());

@@ -1,6 +1,6 @@
-//! First fragments from made-up sources: memory stays within the budget, as the allocator counts it.
+//! First fragments from spoofed sources: memory stays within the budget, as a counting allocator shows.
 //!
-//! One test in this file, so that nothing else allocates meanwhile.
+//! The file has one test, so that no other code allocates meanwhile.
 
 use std::alloc::System;
 use std::net::SocketAddr;
@@ -17,14 +17,15 @@ static ALLOCATOR: Cap<System> = Cap::new(System, usize::MAX);
 const PACKETS: u64 = 60_000;
 const BUDGET: usize = 8 << 20;
 
-/// A medium on which everybody is somebody else each time, and nobody ever finishes a message.
+/// A medium on which every message has a new source, and no message is ever complete.
 #[derive(Default)]
 struct Flood {
     sent: AtomicU64,
 }
 
 impl Flood {
-    /// The first of 255 parts, of 0 to 1200 bytes; every fourth is the second of a message begun before.
+    /// The first of 255 fragments, of 0 to 1200 bytes; every fourth packet is the second fragment of an
+    /// earlier message.
     fn packet(&self) -> Option<Message<SocketAddr>> {
         let number = self.sent.fetch_add(1, Ordering::Relaxed);
         if number >= PACKETS {
@@ -93,7 +94,7 @@ fn first_fragments_from_spoofed_sources_stay_within_the_budget() {
         assert!(matches!(swarm.receive().await, Err(Error::Closed)));
         let held = swarm.held();
         let peak = ALLOCATOR.max_allocated();
-        assert!(peak > peak_before, "the flood is what took most");
+        assert!(peak > peak_before, "the flood determines the peak");
         assert!(
             held > BUDGET / 2,
             "{held} bytes charged: the flood did not fill the budget"

@@ -1,4 +1,4 @@
-//! Gossip as a swarm: who gets what is told to a topic, and what a bad neighbour leads to.
+//! Gossip as a swarm: which nodes receive a message, and the effects of hostile neighbours.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -48,7 +48,7 @@ fn nodes(count: u8, signed: bool) -> Vec<Node> {
     (0..count).map(node).collect()
 }
 
-/// Nodes of which each has the next as its neighbour, all of whom subscribed.
+/// Nodes in a line, each with the next as its neighbour, all subscribed.
 async fn line(count: u8, signed: bool) -> Vec<Node> {
     let nodes = nodes(count, signed);
     for node in &nodes {
@@ -57,7 +57,7 @@ async fn line(count: u8, signed: bool) -> Vec<Node> {
     for pair in nodes.windows(2) {
         pair[0].add_peer(&at(&pair[1])).expect("room");
     }
-    // Until the first heartbeats have made meshes.
+    // Until the first heartbeats have formed meshes.
     sleep(Duration::from_secs(3)).await;
     nodes
 }
@@ -87,7 +87,7 @@ async fn event(node: &Node, wanted: impl Fn(&GossipEvent<MemoryAddr>) -> bool) -
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_told_to_a_topic_reaches_all_who_subscribed_however_far_they_are() {
+async fn a_message_reaches_all_subscribers_at_any_distance() {
     for signed in [false, true] {
         let nodes = line(5, signed).await;
         for (number, node) in nodes.iter().enumerate() {
@@ -116,10 +116,10 @@ async fn what_is_told_to_a_topic_reaches_all_who_subscribed_however_far_they_are
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_answer_to_a_message_reaches_its_author_alone() {
+async fn a_reply_to_a_message_reaches_only_its_author() {
     for signed in [false, true] {
         let nodes = line(3, signed).await;
-        // The one in the middle speaks, and both others hear it.
+        // The node in the middle publishes, and both others receive it.
         nodes[1]
             .tell(&all(), Packet::from("a question"))
             .await
@@ -138,7 +138,7 @@ async fn an_answer_to_a_message_reaches_its_author_alone() {
             "{:?}",
             nodes[1].local_addrs()
         );
-        // The same once more is another message.
+        // The same data again is another message.
         nodes[0]
             .tell(&question.src, Packet::from("an answer"))
             .await
@@ -156,7 +156,7 @@ async fn an_answer_to_a_message_reaches_its_author_alone() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_only_publishes_gets_answers() {
+async fn a_node_that_only_publishes_receives_replies() {
     let nodes = nodes(2, true);
     nodes[1].subscribe(TOPIC).expect("a topic");
     nodes[0].add_peer(&at(&nodes[1])).expect("room");
@@ -179,7 +179,7 @@ async fn who_only_publishes_gets_answers() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_is_no_neighbour_is_unreachable() {
+async fn a_node_that_is_not_a_neighbour_is_unreachable() {
     let nodes = line(3, true).await;
     nodes[0]
         .tell(&all(), Packet::from("from afar"))
@@ -195,7 +195,7 @@ async fn who_is_no_neighbour_is_unreachable() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_left_a_topic_hears_no_more_of_it() {
+async fn an_unsubscribed_node_receives_no_further_messages() {
     let nodes = line(2, false).await;
     assert!(nodes[1].unsubscribe(TOPIC).expect("open"));
     assert!(!nodes[1].unsubscribe(TOPIC).expect("open"));
@@ -204,7 +204,7 @@ async fn who_left_a_topic_hears_no_more_of_it() {
     })
     .await;
     nodes[0]
-        .tell(&all(), Packet::from("nobody hears this"))
+        .tell(&all(), Packet::from("no subscriber"))
         .await
         .expect("sent");
     nothing_comes(&nodes[1]).await;
@@ -212,7 +212,7 @@ async fn who_left_a_topic_hears_no_more_of_it() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_closes_says_goodbye() {
+async fn a_closing_node_sends_goodbyes() {
     let nodes = line(2, true).await;
     nodes[1].close().await;
     let left = event(&nodes[0], |event| matches!(event, GossipEvent::Left { .. })).await;
@@ -224,10 +224,10 @@ async fn who_closes_says_goodbye() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_is_silent_for_long_is_no_peer_any_more() {
+async fn a_silent_peer_is_removed() {
     let nodes = line(2, true).await;
     let peer = at(&nodes[1]);
-    // Gone without a word.
+    // Closed without a goodbye.
     nodes[1].inner().close().await;
     let start = tokio::time::Instant::now();
     let find = async {
@@ -240,13 +240,13 @@ async fn who_is_silent_for_long_is_no_peer_any_more() {
     let left = timeout(Duration::from_mins(10), find).await.expect("in time");
     assert_eq!(left, (peer, Departure::Gone));
     let idle = GossipConfig::default().peer_idle;
-    // It was heard of last before the clock was read.
+    // The peer was last heard of before the clock was read.
     let slack = Duration::from_secs(5);
     assert!(start.elapsed() + slack >= idle && start.elapsed() <= idle + slack);
 }
 
 #[tokio::test(start_paused = true)]
-async fn each_gets_a_message_once_in_a_dense_network() {
+async fn each_node_receives_a_message_once_in_a_dense_network() {
     let nodes = nodes(12, true);
     for (number, node) in nodes.iter().enumerate() {
         node.subscribe(TOPIC).expect("a topic");
@@ -268,16 +268,16 @@ async fn each_gets_a_message_once_in_a_dense_network() {
         let got: BTreeSet<u8> = out.iter().map(|message| message.payload[0]).collect();
         let due = (0..20).filter(|number| usize::from(*number) % nodes.len() != at);
         assert_eq!(got, due.collect::<BTreeSet<u8>>());
-        assert_eq!(out.len(), got.len(), "some came twice");
+        assert_eq!(out.len(), got.len(), "some messages arrived twice");
     }
 }
 
-/// One that writes what it wants.
+/// A node that sends raw bytes.
 fn stranger(node: &Node) -> MemorySwarm {
     node.inner().realm().open()
 }
 
-/// A message as the RPC of whoever publishes it.
+/// Returns a message as the RPC of its publisher.
 fn published(signing: Signing, text: &'static str) -> Bytes {
     let now = Duration::from_secs(1);
     let mut engine = Engine::new(Config::default(), signing, 0, now, 0).expect("a configuration");
@@ -299,7 +299,7 @@ fn published(signing: Signing, text: &'static str) -> Bytes {
 const WANTS: &[u8] = b"\x0a\x08\x08\x01\x12\x04news";
 
 #[tokio::test(start_paused = true)]
-async fn a_forged_message_is_refused_and_said_so() {
+async fn a_forged_message_is_rejected_with_an_event() {
     let nodes = line(2, true).await;
     let stranger = stranger(&nodes[0]);
     let mut forged = published(signing(7), "truth").to_vec();
@@ -322,7 +322,7 @@ async fn a_forged_message_is_refused_and_said_so() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_speaks_first_is_a_peer_only_where_peers_are_accepted() {
+async fn an_unknown_sender_becomes_a_peer_only_if_peers_are_accepted() {
     let realm = MemoryRealm::default();
     let node = |accept_peers, max_peers| {
         let mut config = GossipConfig {
@@ -342,7 +342,7 @@ async fn who_speaks_first_is_a_peer_only_where_peers_are_accepted() {
             .tell(&at(&closed), Packet::from(&*message))
             .await
             .expect("sent");
-        // What is no RPC makes nobody a peer.
+        // An invalid RPC does not make its sender a peer.
         stranger
             .tell(&at(&open), Packet::from(b"\x0a\xff"))
             .await
@@ -362,7 +362,7 @@ async fn who_speaks_first_is_a_peer_only_where_peers_are_accepted() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_reader_that_stopped_costs_bounded_memory_and_stalls_nobody() {
+async fn a_stopped_reader_costs_bounded_memory_and_blocks_no_other() {
     let nodes = line(3, false).await;
     let most = GossipConfig::default().messages.items;
     for number in 0..4 * most {
@@ -371,7 +371,7 @@ async fn a_reader_that_stopped_costs_bounded_memory_and_stalls_nobody() {
             .tell(&all(), nodes[0].packet(text.as_bytes()))
             .await
             .expect("sent");
-        // The one behind it reads.
+        // The node behind it reads.
         assert_eq!(next(&nodes[2]).await.payload, text.as_bytes());
     }
     let mut out = Vec::new();
@@ -386,7 +386,7 @@ async fn a_reader_that_stopped_costs_bounded_memory_and_stalls_nobody() {
     assert!(nodes[0].kept().expect("open").queued < 10);
 }
 
-/// What all nodes have counted.
+/// Returns the counters of all nodes.
 fn sum(nodes: &[Node]) -> Snapshot {
     let mut sum = Snapshot::default();
     for node in nodes {
@@ -403,7 +403,7 @@ fn sum(nodes: &[Node]) -> Snapshot {
 async fn every_copy_is_delivered_or_dropped_and_counted() {
     let nodes = nodes(9, true);
     for (number, node) in nodes.iter().enumerate() {
-        // One publishes to those of whom none has subscribed yet, and one only publishes.
+        // One node publishes before any peer has subscribed, and one only publishes.
         if number > 0 {
             for other in &nodes[number + 1..] {
                 node.add_peer(&at(other)).expect("room");
@@ -427,7 +427,8 @@ async fn every_copy_is_delivered_or_dropped_and_counted() {
             questions.push((node, message.expect("open").src));
         }
     }
-    // What went to nobody was kept, and asked for by those who heard of it later: 8 more than 8 + 8 * 7.
+    // Messages without subscribers are kept, and requested by nodes that learn of them later: 8 more than 8 +
+    // 8 * 7.
     let mut answers = 0;
     for (node, src) in &questions {
         answers += u64::from(node.tell(src, Packet::from("an answer")).await.is_ok());
@@ -455,7 +456,7 @@ async fn every_copy_is_delivered_or_dropped_and_counted() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn events_that_nobody_reads_are_bounded() {
+async fn unread_events_are_bounded() {
     let realm = MemoryRealm::default();
     let config = GossipConfig {
         events: 10,
@@ -472,7 +473,7 @@ async fn events_that_nobody_reads_are_bounded() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn routers_and_nodes_of_floodsub_understand_one_another() {
+async fn gossipsub_and_floodsub_nodes_interoperate() {
     let realm = MemoryRealm::default();
     let node = |config| {
         let node = GossipSwarm::with_config(realm.open(), Signing::StrictNoSign, config).expect("a node");
@@ -480,7 +481,7 @@ async fn routers_and_nodes_of_floodsub_understand_one_another() {
         node
     };
     let flood = node(GossipConfig::floodsub());
-    // Its neighbours know what it speaks.
+    // Its neighbours know its protocol version.
     let beside = || GossipConfig {
         version: Version::Floodsub,
         ..GossipConfig::default()
@@ -502,7 +503,7 @@ async fn routers_and_nodes_of_floodsub_understand_one_another() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_application_decides_what_is_delivered_and_passed_on() {
+async fn the_application_decides_which_messages_are_delivered_and_forwarded() {
     let realm = MemoryRealm::default();
     let node = |seed: u8, strict: bool| {
         let config = GossipConfig::default().validator(move |topic, author, data| {
@@ -535,10 +536,10 @@ async fn the_application_decides_what_is_delivered_and_passed_on() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_pruned_node_is_told_of_others() {
+async fn a_pruned_node_receives_other_peers() {
     let realm = MemoryRealm::default();
     let mut config = GossipConfig::default();
-    // Whoever is at hand.
+    // Any peers.
     if let Some(score) = &mut config.engine.score {
         score.accept_px_threshold = 0.0;
     }
@@ -571,7 +572,7 @@ async fn a_pruned_node_is_told_of_others() {
         );
         told += usize::from(!peers.is_empty());
     }
-    assert!(told > 0, "nobody was told of others");
+    assert!(told > 0, "no node received other peers");
 }
 
 #[tokio::test(start_paused = true)]
@@ -581,11 +582,11 @@ async fn a_dropped_node_frees_its_address() {
     assert!(realm.open_at(addr).is_err());
     drop(nodes);
     sleep(Duration::from_millis(1)).await;
-    realm.open_at(addr).expect("it is free");
+    realm.open_at(addr).expect("the address is free");
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_mtu_that_is_too_small_is_refused_with_the_reason() {
+async fn too_small_an_mtu_is_refused_with_the_reason() {
     let realm = MemoryRealm::new(MemoryConfig {
         mtu: 420,
         ..MemoryConfig::default()
@@ -605,7 +606,7 @@ async fn an_mtu_that_is_too_small_is_refused_with_the_reason() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_node_tells_itself() {
+async fn a_node_can_tell_itself() {
     let nodes = line(2, true).await;
     let own = nodes[0].local_addrs().pop().expect("its own address");
     nodes[0].tell(&own, Packet::from("note")).await.expect("sent");
@@ -615,7 +616,7 @@ async fn a_node_tells_itself() {
     assert!(nodes[0].add_peer(&at(&nodes[0])).is_err());
 }
 
-/// A medium on which each message takes 100 ms to leave.
+/// A medium on which each message takes 100 ms to send.
 struct Slow {
     inner: MemorySwarm,
 }
@@ -630,7 +631,7 @@ impl Swarm<MemoryAddr> for Slow {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_was_published_before_close_reaches_the_neighbours() {
+async fn messages_published_before_close_reach_the_neighbours() {
     let realm = MemoryRealm::default();
     let slow = Slow { inner: realm.open() };
     let sender = GossipSwarm::new(slow, signing(1)).expect("a node");
@@ -645,7 +646,7 @@ async fn what_was_published_before_close_reaches_the_neighbours() {
         sleep(Duration::from_millis(20)).await;
     }
     for number in 0..5_u8 {
-        // The first is on its way then, and the others wait for it to leave.
+        // The first message is in flight then, and the others wait for it.
         sender
             .tell(&all(), sender.packet(&[number; 900]))
             .await
@@ -653,7 +654,7 @@ async fn what_was_published_before_close_reaches_the_neighbours() {
     }
     let closing = std::pin::pin!(sender.close());
     let both = async {
-        // Closed from the first poll on, while what was told still leaves.
+        // Closed from the first poll on, while earlier messages are still sent.
         let later = sender.tell(&all(), sender.packet(b"later")).await;
         assert!(matches!(later, Err(Error::Closed)), "{later:?}");
     };
@@ -668,7 +669,7 @@ async fn what_was_published_before_close_reaches_the_neighbours() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn closing_waits_within_a_bound_for_a_neighbour_that_takes_nothing() {
+async fn closing_waits_a_bounded_time_for_a_blocked_neighbour() {
     let realm = MemoryRealm::default();
     let (stuck, inner, other) = (realm.open(), realm.open(), realm.open());
     let peer = stuck.local_addr();
@@ -700,7 +701,7 @@ async fn closing_waits_within_a_bound_for_a_neighbour_that_takes_nothing() {
     );
 }
 
-/// A peer whom nothing can be told at present; the others can.
+/// A peer that currently accepts nothing; the others do.
 struct Stuck {
     inner: MemorySwarm,
     peer: MemoryAddr,
@@ -718,7 +719,7 @@ impl Swarm<MemoryAddr> for Stuck {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_neighbour_that_takes_nothing_stalls_no_other() {
+async fn a_blocked_neighbour_delays_no_other() {
     let realm = MemoryRealm::default();
     let nodes: Vec<MemorySwarm> = (0..3).map(|_| realm.open()).collect();
     let [stuck, inner, reader] = <[MemorySwarm; 3]>::try_from(nodes).expect("three");
@@ -730,7 +731,7 @@ async fn a_neighbour_that_takes_nothing_stalls_no_other() {
     b.subscribe(TOPIC).expect("a topic");
     a.add_peer(&peer).expect("room");
     a.add_peer(&to).expect("room");
-    // It wants the topic, too.
+    // It subscribes as well.
     stuck
         .tell(&a.inner().inner.local_addr(), Packet::from(WANTS))
         .await
@@ -754,7 +755,7 @@ async fn next_of<S: Swarm<Addr>>(node: &S) -> Message<Addr> {
 }
 
 #[tokio::test(start_paused = true)]
-async fn telling_waits_while_nobody_takes_anything() {
+async fn a_tell_waits_while_no_subscriber_accepts_anything() {
     let realm = MemoryRealm::default();
     let (peer, inner) = (realm.open(), realm.open());
     let to = peer.local_addr();
@@ -778,9 +779,9 @@ async fn telling_waits_while_nobody_takes_anything() {
     assert_eq!(a.counts().messages_dropped, 0);
 }
 
-/// Signatures of many messages are checked by several threads; none is lost for it, or changes place.
+/// Signatures of many messages are verified by several threads; no message is lost or reordered.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn threads_share_signatures_and_messages_stay_in_order() {
+async fn parallel_verification_keeps_messages_in_order() {
     let nodes = nodes(2, true);
     nodes[1].subscribe(TOPIC).expect("a topic");
     nodes[0].add_peer(&at(&nodes[1])).expect("room");
@@ -795,9 +796,9 @@ async fn threads_share_signatures_and_messages_stay_in_order() {
     }
 }
 
-/// Copies that come at the same time are checked once, and a forged one among them does not stand in the way.
+/// Concurrent copies are verified once, and a forged one among them does not block the message.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_good_copy_beside_a_forged_one_is_delivered_once() {
+async fn a_valid_copy_beside_a_forged_one_is_delivered_once() {
     for order in [[true, false, false], [false, true, false], [false, false, true]] {
         let nodes = nodes(1, true);
         nodes[0].subscribe(TOPIC).expect("a topic");
@@ -806,7 +807,7 @@ async fn a_good_copy_beside_a_forged_one_is_delivered_once() {
         let data = forged.windows(5).position(|part| part == b"truth");
         forged[data.expect("the data")] = b'T';
         let strangers = [(); 3].map(|()| stranger(&nodes[0]));
-        // All of them wait before anybody looks.
+        // All of them wait before the node processes any.
         for (stranger, is_good) in strangers.iter().zip(order) {
             let rpc = Packet::from(if is_good { good.clone() } else { forged.clone() });
             stranger.tell(&at(&nodes[0]), rpc).await.expect("sent");

@@ -1,5 +1,5 @@
-//! A long random exchange by gossip: nodes restart, leave and come, readers are slow and cancel what they wait for. Among
-//! connected subscribers on a medium that loses nothing each message arrives, once.
+//! A long random exchange by gossip: nodes restart, leave and join, readers are slow and cancel receives.
+//! Among connected subscribers on a lossless medium each message arrives exactly once.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -18,20 +18,20 @@ use tokio::time::{sleep, timeout};
 const TOPIC: &str = "news";
 const NODES: usize = 7;
 const ROUNDS: usize = 8;
-/// Messages of a round, fewer than wait for a reader.
+/// Messages of a round, fewer than may wait for a reader.
 const MESSAGES: usize = 60;
 
 type Node = GossipSwarm<MemoryAddr, MemorySwarm>;
 type Got = Arc<Mutex<BTreeMap<Vec<u8>, usize>>>;
 
-/// A node, as long as it is open, and what it was given.
+/// A node, while it is open, and the messages that it received.
 struct Member {
     node: Arc<Node>,
     got: Got,
     reader: JoinHandle<()>,
 }
 
-/// Reads as a program does that has other things to do: one by one or many at a time, late, and never waiting for long.
+/// Reads as a busy program does: one at a time or in batches, late, and never waiting for long.
 async fn read(node: Arc<Node>, got: Got, seed: u64) {
     let mut rng = StdRng::seed_from_u64(seed);
     loop {
@@ -72,7 +72,7 @@ async fn read(node: Arc<Node>, got: Got, seed: u64) {
 
 fn open(realm: &MemoryRealm, key: u8, at: Option<MemoryAddr>, seed: u64) -> Member {
     let inner = match at {
-        Some(addr) => realm.open_at(addr).expect("its address is free"),
+        Some(addr) => realm.open_at(addr).expect("the address is free"),
         None => realm.open(),
     };
     let signer = Registry::default()
@@ -85,7 +85,7 @@ fn open(realm: &MemoryRealm, key: u8, at: Option<MemoryAddr>, seed: u64) -> Memb
     Member { node, got, reader }
 }
 
-/// Has a node turn to some others, the next one among them, so that all are connected.
+/// Adds some peers to a node, including the next one, so that all nodes are connected.
 fn connect(members: &[Member], at: usize, rng: &mut StdRng) {
     let next = (at + 1) % members.len();
     let others = (0..members.len()).filter(|other| *other != at).sample(rng, 2);
@@ -96,7 +96,7 @@ fn connect(members: &[Member], at: usize, rng: &mut StdRng) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn among_connected_subscribers_each_message_arrives_once_whatever_the_nodes_do() {
+async fn each_message_arrives_once_at_connected_subscribers() {
     for seed in [1_u64] {
         println!("seed {seed}");
         let (mut rng, realm) = (StdRng::seed_from_u64(seed), MemoryRealm::default());
@@ -110,7 +110,7 @@ async fn among_connected_subscribers_each_message_arrives_once_whatever_the_node
         };
         let mut members: Vec<(u8, Member)> = (0..NODES).map(|_| make(None, None, &mut rng)).collect();
         for round in 0..ROUNDS {
-            // Some restart at their address, others go for good, and new ones come.
+            // Some nodes restart at their address, some leave, and new ones join.
             for _ in 0..rng.random_range(0..3) {
                 let at = rng.random_range(0..members.len());
                 let (key, gone) = members.remove(at);
@@ -129,7 +129,7 @@ async fn among_connected_subscribers_each_message_arrives_once_whatever_the_node
             }
             let (numbers, open): (Vec<u8>, Vec<Member>) = members.into_iter().unzip();
             (0..open.len()).for_each(|at| connect(&open, at, &mut rng));
-            // Until subscriptions are known and there are meshes.
+            // Until subscriptions are known and meshes have formed.
             sleep(Duration::from_secs(8)).await;
             let mut due = Vec::new();
             for number in 0..MESSAGES {
@@ -158,7 +158,7 @@ async fn among_connected_subscribers_each_message_arrives_once_whatever_the_node
                 let got = member.got.lock().expect("no panic");
                 assert!(
                     got.values().all(|times| *times == 1),
-                    "seed {seed}, round {round}: one came twice"
+                    "seed {seed}, round {round}: a message arrived twice"
                 );
                 for (from, payload) in due.iter().filter(|(from, _)| *from != at) {
                     let text = String::from_utf8_lossy(&payload[..12]);

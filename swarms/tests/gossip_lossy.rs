@@ -1,4 +1,5 @@
-//! Gossip on a medium that loses one packet in ten and sends none again: what is lost is said again, or gossiped about.
+//! Gossip on a medium that loses one packet in ten without retransmission: lost announcements are repeated,
+//! lost messages are gossiped.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -53,8 +54,9 @@ fn nodes(count: usize, faults: &Faults<MemoryAddr>) -> Vec<Node> {
     (0..count).map(node).collect()
 }
 
-/// Thirty nodes, each with a neighbour at these steps to either side, subscribe while packets are lost already; then each
-/// publishes some messages. Returns how many of the pairs of a message and a reader were served, and of how many.
+/// Thirty nodes, each with neighbours at these steps to either side, subscribe on a lossy medium; then each
+/// publishes some messages. Returns how many pairs of a message and a reader were delivered, and the number
+/// of pairs.
 async fn spread(steps: &[usize], seed: u64) -> (usize, usize) {
     let (count, each) = (30, 10);
     let nodes = nodes(count, &medium(seed, ONE_IN_TEN));
@@ -81,7 +83,7 @@ async fn spread(steps: &[usize], seed: u64) -> (usize, usize) {
             let text = String::from_utf8(text).expect("a number");
             let message: usize = text.parse().expect("a number");
             assert!(message < count * each && message % count != number);
-            assert!(got.insert(message), "{message} came twice to {number}");
+            assert!(got.insert(message), "{message} arrived twice at {number}");
         }
         served += got.len();
     }
@@ -90,7 +92,7 @@ async fn spread(steps: &[usize], seed: u64) -> (usize, usize) {
 
 #[tokio::test(start_paused = true)]
 async fn gossip_repairs_a_medium_that_loses_one_in_ten() {
-    // With eight neighbours there are some outside of the mesh; with four there are none.
+    // With eight neighbours some are outside of the mesh; with four none is.
     for (seed, steps) in [(1, &[1, 3, 7, 11][..]), (2, &[1, 7])] {
         let (served, due) = spread(steps, seed).await;
         eprintln!("{served} of {due} with {} neighbours", 2 * steps.len());
@@ -99,14 +101,14 @@ async fn gossip_repairs_a_medium_that_loses_one_in_ten() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_subscription_that_was_lost_is_said_again_soon_and_so_is_its_end() {
+async fn a_lost_subscription_or_unsubscription_is_repeated_soon() {
     let faults = medium(3, LinkFaults::default());
     let nodes = nodes(2, &faults);
     nodes[0].add_peer(&at(&nodes[1])).expect("room");
     sleep(100 * SECOND).await;
     let knows = || nodes[0].subscribers(TOPIC).len();
     for (subscribed, other) in [(true, 1), (false, 0)] {
-        // All that is said for a while is lost, until after the third time.
+        // All announcements are lost for a while, including the third repetition.
         faults.cut(&at(&nodes[1]), &at(&nodes[0]));
         if subscribed {
             nodes[1].subscribe(TOPIC).expect("a topic");
@@ -114,7 +116,7 @@ async fn a_subscription_that_was_lost_is_said_again_soon_and_so_is_its_end() {
             nodes[1].unsubscribe(TOPIC).expect("open");
         }
         sleep(4 * SECOND).await;
-        assert_eq!(knows(), 1 - other, "it was lost");
+        assert_eq!(knows(), 1 - other, "the announcement was lost");
         faults.mend(&at(&nodes[1]), &at(&nodes[0]));
         sleep(6 * SECOND).await;
         assert_eq!(knows(), other, "subscribed: {subscribed}");

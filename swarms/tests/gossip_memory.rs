@@ -1,6 +1,7 @@
-//! RPCs that hold many times their bytes once they are read are not read all at once: the allocator counts.
+//! RPCs that hold many times their encoded length once parsed are not parsed all at once, as a counting
+//! allocator shows.
 //!
-//! One test in this file, so that nothing else allocates meanwhile.
+//! The file has one test, so that no other code allocates meanwhile.
 
 use std::alloc::System;
 use std::time::Duration;
@@ -26,7 +27,7 @@ async fn a_batch_of_short_messages_is_read_within_bounded_memory() {
     let to = inner.local_addr();
     let node = GossipSwarm::new(inner, Signing::StrictNoSign).expect("a node");
     node.subscribe("t").expect("a topic");
-    // 4,000 messages of a topic each, which say nothing.
+    // 4,000 messages with a topic each and no data.
     let rpc = b"\x12\x03\x22\x01t".repeat(4000);
     let mut batch: Vec<_> = (0..64).map(|_| (to, Packet::from(rpc.as_slice()))).collect();
     stranger.tell_batch(&mut batch).await.expect("there is room");
@@ -35,6 +36,6 @@ async fn a_batch_of_short_messages_is_read_within_bounded_memory() {
         drop(tokio::time::timeout(Duration::from_millis(5), node.receive()).await);
     }
     let most = ALLOCATOR.max_allocated() - before.0;
-    println!("64 RPCs of 20 kB held {most} bytes more at most while they were read");
+    println!("64 RPCs of 20 kB held at most {most} additional bytes while they were parsed");
     assert!(most < 12 << 20, "{most} bytes");
 }

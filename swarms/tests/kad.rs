@@ -1,4 +1,4 @@
-//! Kademlia as a swarm: nodes by their ids, straight or over others, and what a stranger's bytes lead to.
+//! Kademlia as a swarm: nodes by id, directly or over relays, and the effects of hostile packets.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -23,12 +23,12 @@ use tokio::time::{Instant, timeout};
 
 const HOUR: Duration = Duration::from_hours(1);
 
-/// A node that an answer names.
+/// A node in a response.
 type Named<'a> = kad_wire::Node<'a>;
 /// A request of the engine.
 type AskMessage<'a> = kad_wire::Message<kad_wire::Ask<'a>>;
 
-/// What overlays of stacks stand on, too: over this they are compiled already.
+/// The inner type of overlays in stacks: overlays over it are already compiled.
 type Inner = BoxSecureAskSwarm<BoxAddr>;
 type Node = KademliaSwarm<BoxAddr, Inner>;
 
@@ -36,7 +36,7 @@ fn boxed<A: Addr, S: AskSwarm<A> + SecureSwarm<A>>(inner: S) -> Inner {
     Inner::new(inner.erase())
 }
 
-/// Where a node is in memory, below all layers.
+/// Returns the address of a node in memory, below all layers.
 fn place(node: &Node) -> MemoryAddr {
     let addr = node.inner().local_addrs().remove(0);
     let sealed = addr
@@ -73,7 +73,7 @@ impl Net {
         net
     }
 
-    /// A node that is no member of the network, but speaks with its members.
+    /// A node that is not a member of the network, but exchanges messages with its members.
     fn sealed(&self, seed: u8) -> Inner {
         let base = self.realm.open().faulty(self.faults.clone());
         boxed(base.p2pke(&key(seed)).expect("a node").asks(64 << 10))
@@ -93,7 +93,7 @@ impl Net {
         }
     }
 
-    /// Cuts the ways between two nodes.
+    /// Cuts the links between two nodes.
     fn cut(&self, a: &Node, b: &Node) {
         self.faults.partition(&[place(a)], &[place(b)]);
     }
@@ -111,7 +111,7 @@ fn counts(node: &Node, layer: &str) -> Snapshot {
     found.expect("a layer of this name")
 }
 
-/// Messages that nodes passed on for others.
+/// Returns the number of messages that nodes relayed for others.
 fn passed_on(nodes: &[&Node]) -> u64 {
     let relays = nodes.iter().map(|node| counts(node, "kad-relay"));
     relays.map(|relays| relays.sent).sum()
@@ -129,10 +129,12 @@ async fn nothing_comes(node: &Node) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_node_is_told_and_asked_by_its_id_alone() {
+async fn a_node_is_told_and_asked_by_its_id() {
     let net = Net::joined(10, default).await;
     let (a, b) = (&net.nodes[4], &net.nodes[8]);
-    a.tell(&b.id(), a.packet(b"hello")).await.expect("it is there");
+    a.tell(&b.id(), a.packet(b"hello"))
+        .await
+        .expect("it is reachable");
     assert_eq!(received(b).await, (a.id(), b"hello".to_vec()));
     let serving = async {
         let request = b.receive_ask().await.expect("open");
@@ -148,7 +150,7 @@ async fn a_node_is_told_and_asked_by_its_id_alone() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_id_that_nobody_has_is_an_error_in_time() {
+async fn an_unknown_id_is_an_error_in_time() {
     let net = Net::joined(6, default).await;
     let (a, nobody) = (&net.nodes[0], PeerId::new([9; 32]));
     let start = Instant::now();
@@ -158,7 +160,7 @@ async fn an_id_that_nobody_has_is_an_error_in_time() {
     assert!(matches!(asked, Err(Error::Unreachable { .. })), "{asked:?}");
     assert!(a.lookup_public_key(&nobody).await.is_err());
     assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
-    // A node that is gone takes as long as asking it, and trying to reach it over others.
+    // A closed node takes as long as a request to it, and an attempt to reach it over relays.
     let gone = net.nodes[3].id();
     net.nodes[3].close().await;
     let told = a.tell(&gone, a.packet(b"hello")).await;
@@ -167,7 +169,7 @@ async fn an_id_that_nobody_has_is_an_error_in_time() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_node_without_a_network_reaches_nobody() {
+async fn a_node_without_a_network_reaches_no_node() {
     let net = Net::joined(1, default).await;
     let (a, other) = (&net.nodes[0], PeerId::new([9; 32]));
     assert!(matches!(
@@ -179,19 +181,19 @@ async fn a_node_without_a_network_reaches_nobody() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_cannot_be_reached_is_told_and_asked_over_others() {
+async fn a_node_without_a_direct_path_is_told_and_asked_over_relays() {
     let net = Net::joined(8, default).await;
     let (a, b) = (&net.nodes[3], &net.nodes[6]);
     net.cut(a, b);
     a.tell(&b.id(), a.packet(b"hello"))
         .await
-        .expect("a way over others");
+        .expect("a route over relays");
     assert_eq!(received(b).await, (a.id(), b"hello".to_vec()));
     b.tell(&a.id(), b.packet(b"hello, too"))
         .await
-        .expect("a way over others");
+        .expect("a route over relays");
     assert_eq!(received(a).await, (b.id(), b"hello, too".to_vec()));
-    // As long as the MTU allows, in both directions.
+    // As long as the MTU permits, in both directions.
     let long = vec![7; a.mtu()];
     let serving = async {
         let request = b.receive_ask().await.expect("open");
@@ -208,19 +210,21 @@ async fn who_cannot_be_reached_is_told_and_asked_over_others() {
         .filter(|node| ![a.id(), b.id()].contains(&node.id()))
         .collect();
     assert!(passed_on(&others) > 8);
-    // Keys of the swarm below are not for those who are reached over others.
+    // Keys of the swarm below cannot be looked up over relays.
     assert!(a.lookup_public_key(&b.id()).await.is_err());
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_can_be_reached_again_is_told_straight_again() {
+async fn a_node_that_is_reachable_again_is_told_directly() {
     let net = Net::joined(8, default).await;
     let (a, b) = (&net.nodes[3], &net.nodes[6]);
     net.cut(a, b);
-    a.tell(&b.id(), a.packet(b"1")).await.expect("a way over others");
+    a.tell(&b.id(), a.packet(b"1"))
+        .await
+        .expect("a route over relays");
     assert_eq!(received(b).await.1, b"1");
     net.faults.heal();
-    // It is looked for again beside the first message after some time.
+    // It is looked up again, concurrently with the first message after some time.
     tokio::time::sleep(Duration::from_secs(61)).await;
     a.tell(&b.id(), a.packet(b"2")).await.expect("a way");
     assert_eq!(received(b).await.1, b"2");
@@ -252,29 +256,29 @@ async fn relaying_can_be_switched_off() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_moves_is_known_at_the_new_place_as_soon_as_it_speaks() {
+async fn a_node_that_moves_is_known_at_its_new_address_with_its_first_message() {
     let mut net = Net::joined(6, default).await;
     let b = net.nodes.pop().expect("six nodes");
     let a = &net.nodes[2];
-    a.tell(&b.id(), a.packet(b"1")).await.expect("it is there");
+    a.tell(&b.id(), a.packet(b"1")).await.expect("it is reachable");
     assert_eq!(received(&b).await.1, b"1");
     let id = b.id();
     drop(b);
     let b = net.node(5, default);
     assert_eq!(b.id(), id);
     net.join(&b).await;
-    b.tell(&a.id(), b.packet(b"2")).await.expect("it is there");
+    b.tell(&a.id(), b.packet(b"2")).await.expect("it is reachable");
     assert_eq!(received(a).await, (id, b"2".to_vec()));
-    a.tell(&id, a.packet(b"3")).await.expect("it is there");
+    a.tell(&id, a.packet(b"3")).await.expect("it is reachable");
     assert_eq!(received(&b).await.1, b"3");
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_moves_without_a_word_is_found_again_in_some_minutes() {
+async fn a_node_that_moves_silently_is_found_again_within_minutes() {
     let mut net = Net::joined(6, default).await;
     let b = net.nodes.pop().expect("six nodes");
     let a = &net.nodes[2];
-    a.tell(&b.id(), a.packet(b"1")).await.expect("it is there");
+    a.tell(&b.id(), a.packet(b"1")).await.expect("it is reachable");
     assert_eq!(received(&b).await.1, b"1");
     drop(b);
     let b = net.node(5, default);
@@ -287,12 +291,12 @@ async fn who_moves_without_a_word_is_found_again_in_some_minutes() {
             break;
         }
         rounds += 1;
-        assert!(rounds < 12, "it is not found again");
+        assert!(rounds < 12, "the node is not found again");
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn records_and_providers_are_found_and_progress_is_seen() {
+async fn records_and_providers_are_found_with_progress() {
     let net = Net::joined(12, default).await;
     let (a, b, key) = (&net.nodes[1], &net.nodes[9], PeerId::new([7; 32]));
     assert_eq!(
@@ -322,16 +326,16 @@ async fn records_and_providers_are_found_and_progress_is_seen() {
     assert!(matches!(a.get(key), Err(Error::Closed)));
 }
 
-/// Tells a node something as it is, with this header.
+/// Tells a node raw bytes with this header.
 async fn tell_raw(from: &Inner, to: &Node, header: Header, payload: &[u8]) {
     let mut packet = Packet::from(payload);
     header.push(&mut packet);
     let to = to.inner().local_addrs().remove(0);
-    from.tell(&to, packet).await.expect("it is there");
+    from.tell(&to, packet).await.expect("it is reachable");
 }
 
 #[tokio::test(start_paused = true)]
-async fn nobody_speaks_in_anothers_name() {
+async fn no_node_can_send_in_the_name_of_another() {
     let net = Net::joined(4, default).await;
     let (a, b) = (&net.nodes[1], &net.nodes[2]);
     let stranger = net.sealed(99);
@@ -342,13 +346,15 @@ async fn nobody_speaks_in_anothers_name() {
     }
     nothing_comes(a).await;
     assert_eq!(counts(a, "kad").dropped(Reason::Malformed), 1);
-    // What b says itself arrives all the same.
-    b.tell(&a.id(), b.packet(b"I am b")).await.expect("it is there");
+    // Messages that b itself sends still arrive.
+    b.tell(&a.id(), b.packet(b"I am b"))
+        .await
+        .expect("it is reachable");
     assert_eq!(received(a).await, (b.id(), b"I am b".to_vec()));
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_no_message_is_dropped_and_counted() {
+async fn invalid_messages_are_dropped_and_counted() {
     let net = Net::joined(2, default).await;
     let (a, stranger) = (&net.nodes[0], net.sealed(99));
     let to = a.inner().local_addrs().remove(0);
@@ -357,7 +363,7 @@ async fn what_is_no_message_is_dropped_and_counted() {
         stranger
             .tell(&to, Packet::from(bytes))
             .await
-            .expect("it is there");
+            .expect("it is reachable");
         let asked = stranger.ask(&to, Packet::from(bytes)).await;
         assert!(matches!(asked, Err(Error::Rejected(_))), "{asked:?}");
     }
@@ -368,7 +374,7 @@ async fn what_is_no_message_is_dropped_and_counted() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_passed_on_has_a_budget_and_an_end() {
+async fn relaying_has_a_budget_and_a_hop_limit() {
     let net = Net::joined(4, |config| {
         config.overlay.relay_bytes_each = 1000;
         config.overlay.relay_bytes = 1500;
@@ -390,7 +396,7 @@ async fn what_is_passed_on_has_a_budget_and_an_end() {
     assert_eq!((relays.received, relays.sent), (201, 15));
     assert_eq!(relays.dropped(Reason::Expired), 1);
     assert_eq!(relays.dropped(Reason::Budget), 185);
-    // For nobody it goes nowhere, or to one nearer, which has nobody nearer in turn.
+    // A message to an unknown id is dropped, or goes to a nearer node, which knows no nearer one.
     tokio::time::sleep(Duration::from_secs(1)).await;
     let before: u64 = passed_on(&net.nodes.iter().collect::<Vec<_>>());
     let dst = PeerId::new([77; 32]);
@@ -400,7 +406,7 @@ async fn what_is_passed_on_has_a_budget_and_an_end() {
     assert!(after - before < 4, "{} times", after - before);
 }
 
-/// A hello of P2PKE, signed with a key of its own.
+/// A P2PKE hello, signed with a key of its own.
 fn hello(number: u8) -> Vec<u8> {
     let mut rng = StdRng::seed_from_u64(number.into());
     let local = Local::new(&key(number), p2pke::Config::default()).expect("a good key");
@@ -412,7 +418,7 @@ fn hello(number: u8) -> Vec<u8> {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_relayed_in_a_made_up_name_starts_no_search_and_is_answered_over_its_neighbour() {
+async fn a_relayed_message_with_a_spoofed_source_starts_no_lookup_and_is_answered_over_its_neighbour() {
     let net = Net::joined(10, default).await;
     let a = &net.nodes[4];
     let stranger = net.sealed(99);
@@ -436,21 +442,21 @@ async fn what_is_relayed_in_a_made_up_name_starts_no_search_and_is_answered_over
         };
     }
     let requests = counts(a, "kad-request").sent - before;
-    // Upkeep may ask something meanwhile; each search would be some twenty.
+    // Maintenance may send requests meanwhile; each lookup would be about twenty.
     assert!(requests < 10, "{requests} requests");
     assert!(answered.len() > 30, "{} are answered", answered.len());
-    assert!(bytes <= 2 * brought, "{bytes} B in answer to {brought} B");
-    // What this node itself wants to reach over others it finds as before.
+    assert!(bytes <= 2 * brought, "{bytes} B in response to {brought} B");
+    // Nodes that this node itself wants to reach over relays are found as before.
     let b = &net.nodes[7];
     net.cut(a, b);
     a.tell(&b.id(), a.packet(b"hello"))
         .await
-        .expect("a way over others");
+        .expect("a route over relays");
     assert_eq!(received(b).await, (a.id(), b"hello".to_vec()));
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_a_neighbour_brings_for_this_node_has_a_budget_of_its_own() {
+async fn relayed_messages_for_this_node_have_a_budget() {
     let net = Net::joined(3, |config| {
         config.overlay.arriving_bytes_each = 1000;
         config.overlay.arriving_bytes = 1500;
@@ -469,7 +475,7 @@ async fn what_a_neighbour_brings_for_this_node_has_a_budget_of_its_own() {
     let relays = counts(a, "kad-relay");
     assert_eq!(relays.received, 200);
     assert_eq!(relays.dropped(Reason::Budget), 185);
-    // As many sources as it likes to make up: 16 in a second.
+    // Any number of spoofed sources: 16 per second are accepted.
     tokio::time::sleep(Duration::from_secs(1)).await;
     for number in 0..200 {
         let src = PeerId::new([number; 32]);
@@ -481,7 +487,7 @@ async fn what_a_neighbour_brings_for_this_node_has_a_budget_of_its_own() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_was_told_before_close_arrives_straight_and_over_others() {
+async fn messages_told_before_close_arrive_directly_and_over_relays() {
     for over_others in [false, true] {
         let net = Net::joined(8, default).await;
         let (a, b) = (&net.nodes[3], &net.nodes[6]);
@@ -509,9 +515,13 @@ async fn what_was_told_before_close_arrives_straight_and_over_others() {
     }
 }
 
-/// Answers the engine's requests for nodes as `tell` says, pings as a good node does, and nothing else.
+/// Answers the engine's lookups with `tell`, pings as an honest node does, and nothing else.
 async fn lie(liar: &Inner, tell: impl Fn(PeerId) -> Vec<Named<'static>>) {
-    let own = liar.local_addrs().remove(0).peer_id().expect("it proves an id");
+    let own = liar
+        .local_addrs()
+        .remove(0)
+        .peer_id()
+        .expect("the address proves an id");
     while let Ok(request) = liar.receive_ask().await {
         let mut payload = Packet::from(request.payload.to_vec());
         let Some(Header::Engine) = Header::pop(&mut payload) else {
@@ -527,7 +537,7 @@ async fn lie(liar: &Inner, tell: impl Fn(PeerId) -> Vec<Named<'static>>) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_made_up_id_at_a_nodes_true_address_does_not_make_it_unreachable() {
+async fn a_false_id_at_a_nodes_true_address_does_not_make_it_unreachable() {
     let net = Net::joined(1, default).await;
     let slow = LinkFaults {
         delay: Duration::from_millis(20),
@@ -540,7 +550,7 @@ async fn a_made_up_id_at_a_nodes_true_address_does_not_make_it_unreachable() {
         id: *id.as_bytes(),
         addr: KeyAddr::new(id, at).to_string().into(),
     };
-    // Two of them, which are asked at the same time: one names the node, the other made-up ids where it is.
+    // Two of them, asked at the same time: one names the node, the other false ids at its address.
     let honest = net.sealed(98);
     let lies = lie(&liar, |target| {
         let made_up = (1..20).map(|bits| {
@@ -560,7 +570,7 @@ async fn a_made_up_id_at_a_nodes_true_address_does_not_make_it_unreachable() {
         assert_eq!(joining.finish().await.expect("open"), 2);
         let start = Instant::now();
         let told = a.tell(&id, a.packet(b"hello")).await;
-        told.expect("it is there");
+        told.expect("it is reachable");
         assert_eq!(received(victim).await, (a.id(), b"hello".to_vec()));
         assert!(start.elapsed() < Duration::from_secs(2), "{:?}", start.elapsed());
     };
@@ -572,7 +582,7 @@ async fn a_made_up_id_at_a_nodes_true_address_does_not_make_it_unreachable() {
 }
 
 #[test]
-fn an_address_with_a_zone_is_seen_at_once() {
+fn an_address_with_a_zone_is_detected() {
     for zoned in [
         "[fe80::1%lo]:1",
         "[fe80::1%2]:1",
@@ -594,7 +604,7 @@ fn an_address_with_a_zone_is_seen_at_once() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn friends_without_keys_reach_one_another_over_others_too() {
+async fn nodes_without_keys_reach_each_other_over_relays() {
     let (realm, faults) = (MemoryRealm::default(), Faults::seeded(1));
     let mut nodes = Vec::new();
     for number in 0..6_u8 {
@@ -610,14 +620,14 @@ async fn friends_without_keys_reach_one_another_over_others_too() {
     faults.partition(&[place(a)], &[place(b)]);
     a.tell(&b.id(), a.packet(b"hello"))
         .await
-        .expect("a way over others");
+        .expect("a route over relays");
     let message = timeout(Duration::from_mins(1), b.receive()).await;
     let message = message.expect("in time").expect("open");
     assert_eq!((message.src, &*message.payload), (a.id(), &b"hello"[..]));
 }
 
 #[tokio::test]
-async fn quic_runs_over_a_way_over_others() {
+async fn quic_runs_over_a_route_over_relays() {
     let net = Net::joined(5, default).await;
     let (cut, mut quic) = ([1, 3], Vec::new());
     net.cut(&net.nodes[cut[0]], &net.nodes[cut[1]]);
@@ -639,7 +649,7 @@ async fn quic_runs_over_a_way_over_others() {
         request.respond(Packet::from(b"answer")).await.expect("it fits");
     };
     let asking = async {
-        // The first handshakes may end before the way over others is found.
+        // The first handshakes may end before the route over relays is found.
         for _ in 0..10 {
             if let Ok(answer) = a.ask(&to, Packet::from(long.clone())).await {
                 return answer;
@@ -653,7 +663,7 @@ async fn quic_runs_over_a_way_over_others() {
 }
 
 #[tokio::test]
-async fn what_cannot_be_a_node_is_refused() {
+async fn an_invalid_configuration_is_refused() {
     let realm = MemoryRealm::default();
     let no_id = KademliaSwarm::new(boxed(realm.open()), Identity::Proven);
     assert!(matches!(

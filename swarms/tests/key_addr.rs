@@ -1,4 +1,5 @@
-//! Addresses with identities, as they were observed, and no text does worse than an error that points into it.
+//! Addresses with identities, against recorded texts; any other text is at worst an error with a position
+//! within it.
 
 use std::net::SocketAddr;
 
@@ -29,13 +30,13 @@ fn parse(text: &str) -> Result<KeyAddr<SocketAddr>> {
 }
 
 #[test]
-fn observed_texts_parse_or_say_where_they_go_wrong() {
+fn recorded_texts_parse_or_are_errors_with_a_position() {
     let vectors = vectors();
     let cases = vectors["secure_parse"].as_array().expect("cases");
     assert!(!cases.is_empty());
     for case in cases {
         let spelled = text(&case["text"]);
-        // The observed parser reads a text that is no id as the id of nobody; that is a fault, not a format.
+        // The recorded parser accepts a text that is not an id as an empty id; that is a bug, not a format.
         let good = case["quic_accepted"] == true && !spelled.starts_with('!');
         match parse(spelled) {
             Ok(addr) => {
@@ -57,7 +58,7 @@ fn observed_texts_parse_or_say_where_they_go_wrong() {
 }
 
 #[test]
-fn an_observed_ipv4_text_is_the_text_of_its_address() {
+fn a_recorded_ipv4_text_is_the_display_of_its_address() {
     for case in vectors()["secure_text"].as_array().expect("cases") {
         let spelled = text(&case["quic_udp"]);
         if case["quic_parses_back"] == true {
@@ -91,7 +92,7 @@ fn an_error_in_the_inner_address_points_into_the_whole_text() {
 }
 
 #[test]
-fn an_address_names_its_identity_and_its_socket() {
+fn an_address_returns_its_identity_and_its_socket_address() {
     let socket: SocketAddr = "127.0.0.1:9".parse().expect("a socket address");
     let addr = KeyAddr::new(PeerId::new([1; 32]), KeyAddr::new(PeerId::ZERO, socket));
     assert_eq!(addr.peer_id(), Some(PeerId::new([1; 32])));
@@ -105,7 +106,7 @@ proptest! {
     }
 
     #[test]
-    fn any_text_parses_or_points_at_the_fault(text in ".{0,80}") {
+    fn any_text_parses_or_is_an_error_with_a_position(text in ".{0,80}") {
         if let Err(error) = parse(&text) {
             match error {
                 Error::InvalidAddr { at, .. } => prop_assert!(at <= text.len()),

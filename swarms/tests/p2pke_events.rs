@@ -1,7 +1,8 @@
-//! Whatever P2PKE drops or gives up is a counter and an event, which name the layer, the peer and the cause.
+//! Everything that P2PKE drops or abandons is counted and traced with the layer, the peer and the cause.
 //!
-//! The one test is a program of its own. `tracing` asks the first thread that reaches an event whether any subscriber wants
-//! it, and remembers the answer for all threads: a test without a subscriber, beside this one, would switch events off.
+//! The only test has a program of its own. `tracing` asks the first thread that reaches an event whether any
+//! subscriber wants it, and caches the answer for all threads: a concurrent test without a subscriber would
+//! disable events.
 
 use std::collections::BTreeMap;
 use std::fmt::Debug;
@@ -16,7 +17,7 @@ use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id, Record};
 use tracing::{Event, Metadata, Subscriber};
 
-/// Keeps every event of this layer: its fields as text.
+/// Stores every event of this layer as text.
 #[derive(Clone, Default)]
 struct Events(Arc<Mutex<Vec<BTreeMap<&'static str, String>>>>);
 
@@ -48,7 +49,7 @@ impl Subscriber for Events {
             .get("layer")
             .is_some_and(|layer| layer.starts_with("p2pke"))
         {
-            self.0.lock().expect("nobody panics").push(fields.0);
+            self.0.lock().expect("no thread panicked").push(fields.0);
         }
     }
     fn enter(&self, _: &Id) {}
@@ -56,9 +57,9 @@ impl Subscriber for Events {
 }
 
 impl Events {
-    /// Whether there was an event with these fields, and forgets all.
+    /// Returns whether there was an event with these fields, and clears all events.
     fn had(&self, fields: &[(&str, &str)]) -> bool {
-        let events = std::mem::take(&mut *self.0.lock().expect("nobody panics"));
+        let events = std::mem::take(&mut *self.0.lock().expect("no thread panicked"));
         let found = events.iter().any(|event| {
             fields
                 .iter()
@@ -83,7 +84,7 @@ fn addr(node: &Node) -> KeyAddr<MemoryAddr> {
     node.local_addrs().remove(0)
 }
 
-/// Drops of this layer for this reason.
+/// Returns the drops of this layer for this reason.
 fn dropped(node: &Node, layer: &str, reason: Reason) -> u64 {
     let mut dropped = 0;
     node.visit_counters(&mut |counters: &Counters| {
@@ -95,7 +96,7 @@ fn dropped(node: &Node, layer: &str, reason: Reason) -> u64 {
 }
 
 #[tokio::test(start_paused = true)]
-async fn every_drop_is_counted_and_told_with_the_peer_and_the_cause() {
+async fn every_drop_is_counted_and_traced_with_the_peer_and_the_cause() {
     let events = Events::default();
     let _guard = tracing::subscriber::set_default(events.clone());
     let realm = MemoryRealm::default();
@@ -104,7 +105,7 @@ async fn every_drop_is_counted_and_told_with_the_peer_and_the_cause() {
     let from_raw = raw.local_addr().to_string();
     let to = addr(&b).addr;
 
-    // Whom nobody knows, and what is nothing.
+    // An unknown peer, and invalid packets.
     let cases: [(&[u8], &str, Reason, &str); 4] = [
         (&[0, 0], "p2pke", Reason::NoPeer, "no session is established"),
         (
@@ -140,7 +141,7 @@ async fn every_drop_is_counted_and_told_with_the_peer_and_the_cause() {
         assert!(events.had(&expected), "{error}");
     }
 
-    // A peer that is known: what is not authentic, and what was here before. It is somebody else at the medium.
+    // A known peer: packets that do not authenticate, and replays, sent by another node of the medium.
     let recorded = realm.open();
     let (at, mitm) = (recorded.local_addr(), Arc::new(recorded));
     let a = mitm
@@ -183,11 +184,11 @@ async fn every_drop_is_counted_and_told_with_the_peer_and_the_cause() {
         ("peer", &a.local_addrs()[0].to_string())
     ]));
 
-    // A handshake that nobody answers.
-    let nobody = KeyAddr::new(a.id(), other.local_addr());
-    let told = b.tell(&nobody, b.packet(b"three")).await;
+    // A handshake that is not answered.
+    let absent = KeyAddr::new(a.id(), other.local_addr());
+    let told = b.tell(&absent, b.packet(b"three")).await;
     assert!(matches!(told, Err(Error::TimedOut { .. })));
-    let at = nobody.addr.to_string();
+    let at = absent.addr.to_string();
     assert!(events.had(&[
         ("layer", "p2pke"),
         ("addr", &at),

@@ -1,7 +1,7 @@
-//! A million hellos from made-up addresses: what two peers say to each other arrives, no session ends, work is bounded,
-//! and memory stays within its limits, as the allocator counts it.
+//! A million hellos from spoofed addresses: messages of two peers arrive, no session ends, work is bounded,
+//! and memory stays within its limits, as a counting allocator shows.
 //!
-//! One test in this file, so that nothing else allocates meanwhile.
+//! The file has one test, so that no other code allocates meanwhile.
 
 use std::alloc::System;
 use std::sync::Arc;
@@ -22,27 +22,28 @@ static ALLOCATOR: Cap<System> = Cap::new(System, usize::MAX);
 
 type A = MemoryAddr;
 
-/// Messages of the two who talk.
+/// Messages between the two peers.
 const SAID: u64 = 1000;
-/// Hellos between two of them.
+/// Hellos between two messages.
 const BETWEEN: u64 = 1000;
-/// One in so many hellos is really signed, by a key of its own.
+/// One in this many hellos is correctly signed, by a key of its own.
 const SIGNED_EACH: u64 = 2000;
 const HALF_OPEN: usize = 64;
 const HELLO_RATE: u32 = 1000;
-/// What the flood may add: half-open channels, and packets on their way and what tables keep in reserve.
+/// Memory that the flood may add: half-open channels, packets in flight, and spare capacity of tables.
 const MEMORY: usize = HALF_OPEN * 4096 + (256 << 10);
 
-/// A node's medium, into which others throw hellos: each with another source.
+/// A node's medium, into which hellos are injected, each with a different source.
 struct Flooded {
     inner: MemorySwarm,
     hellos: Arc<Hellos>,
-    /// Hellos that come before the next message.
+    /// Hellos that arrive before the next message.
     due: AtomicUsize,
     thrown: AtomicU64,
 }
 
-/// Hellos that are signed, each by another key. Others are made of them by changing a byte.
+/// Hellos that are correctly signed, each by a different key. Others are derived from them by changing a
+/// byte.
 struct Hellos(Vec<Vec<u8>>);
 
 impl Hellos {
@@ -64,7 +65,7 @@ impl Hellos {
         let hello = &self.0[(number / SIGNED_EACH) as usize % self.0.len()];
         let mut packet = Packet::from(hello.as_slice());
         if !number.is_multiple_of(SIGNED_EACH) {
-            // Somewhere in the ephemeral key, the time stamp, the key or the signature.
+            // A byte of the ephemeral key, the time stamp, the key or the signature.
             let at = 4 + number as usize % (packet.len() - 6);
             packet[at] ^= 1 << (number % 8);
         }
@@ -107,7 +108,7 @@ fn counts(node: &P2pkeSwarm<A, Flooded>) -> [Snapshot; 2] {
 }
 
 #[test]
-fn a_million_spoofed_hellos_change_nothing_for_those_who_talk() {
+fn a_million_spoofed_hellos_do_not_affect_two_peers_with_a_session() {
     const SEED: u64 = 1;
     println!("seed {SEED}");
     let hellos = Arc::new(Hellos::new(
@@ -153,7 +154,7 @@ fn a_million_spoofed_hellos_change_nothing_for_those_who_talk() {
         for number in 0..SAID {
             b.inner().due.fetch_add(BETWEEN as usize, Relaxed);
             say(number).await;
-            // The answer goes through the same flood.
+            // The reply passes through the same flood.
             let back = b.tell(&to_a, b.packet(b"heard")).await;
             assert!(back.is_ok() && a.receive().await.is_ok_and(|message| message.payload == b"heard"));
             sleep(Duration::from_millis(1)).await;
@@ -167,12 +168,13 @@ fn a_million_spoofed_hellos_change_nothing_for_those_who_talk() {
         let answered = handshakes.delivered - handshakes_before.delivered;
         let dropped = handshakes.dropped_total() - handshakes_before.dropped_total();
         assert_eq!(answered + dropped, flood, "each is accounted for");
-        // What was verified: as many as may come at once, and those of a second. Some keys are refused for their form.
+        // The number of verifications: the permitted burst, and that of one second. Some keys are refused for
+        // their format.
         let verified = answered + handshakes.dropped(Reason::Unauthenticated);
         assert!(verified <= 2 * u64::from(HELLO_RATE) * 11 / 10, "{verified}");
-        assert!(answered > 0, "some are really signed");
+        assert!(answered > 0, "some are correctly signed");
         let sent = handshakes.sent - handshakes_before.sent;
-        assert_eq!(sent, answered, "one answer for each");
+        assert_eq!(sent, answered, "one reply for each");
         assert!(peak < MEMORY, "{peak} bytes");
         println!("peak {peak} bytes, {verified} verified, {answered} answered");
     });

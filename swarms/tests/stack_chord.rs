@@ -1,4 +1,5 @@
-//! Stacks with a Chord ring in them. What all overlays in stacks have in common is tested with `kad`, in `stack_kad.rs`.
+//! Stacks with a Chord ring. Features that all overlays in stacks share are tested with `kad`, in
+//! `stack_kad.rs`.
 
 use std::time::Duration;
 
@@ -7,7 +8,7 @@ use p2p_formats::x509::{PrivateKey, Registry, shake256};
 use p2p_swarms::stack::{Chord, Node, Overlay, StackText};
 use tokio::time::timeout;
 
-/// How long anything may take that must happen.
+/// Timeout for operations that must succeed.
 const PATIENCE: Duration = Duration::from_secs(20);
 
 fn key(number: u8) -> PrivateKey {
@@ -32,7 +33,7 @@ fn chord(node: &Node) -> &Chord {
 }
 
 #[test]
-fn the_word_is_read_and_written_and_says_what_it_needs() {
+fn the_word_parses_and_displays_and_its_errors_say_what_is_expected() {
     let parse = |text: &str| text.parse::<StackText>();
     for text in [
         "mem/chord",
@@ -52,7 +53,7 @@ fn the_word_is_read_and_written_and_says_what_it_needs() {
 }
 
 #[tokio::test]
-async fn nodes_of_a_ring_tell_one_another_by_their_ids_and_keep_records() {
+async fn nodes_of_a_ring_tell_each_other_by_id_and_store_records() {
     let texts = ["udp/p2pke/mbapp/chord", "mem=ring/chord/frag/mux=a"];
     for text in texts {
         let text: StackText = text.parse().expect("a stack");
@@ -66,7 +67,7 @@ async fn nodes_of_a_ring_tell_one_another_by_their_ids_and_keep_records() {
         timeout(PATIENCE, telling)
             .await
             .expect("in time")
-            .expect("it is there");
+            .expect("it is reachable");
         let message = timeout(PATIENCE, last.stack.receive())
             .await
             .expect("in time")
@@ -102,11 +103,11 @@ async fn nodes_of_a_ring_tell_one_another_by_their_ids_and_keep_records() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_ring_that_is_not_there_is_an_error_at_its_place() {
+async fn an_unreachable_ring_is_an_error_at_its_position() {
     let text: StackText = "mem=nobody/chord=77".parse().expect("a stack");
     let error = timeout(Duration::from_mins(1), text.build_node(&key(1)))
         .await
         .expect("within a bound");
-    let error = error.map(drop).expect_err("nobody is there");
+    let error = error.map(drop).expect_err("no node is there");
     assert!(error.at() >= 11, "{error}");
 }

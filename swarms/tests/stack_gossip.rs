@@ -1,4 +1,4 @@
-//! Stacks with a node of a gossip network in them.
+//! Stacks with a gossip node.
 
 use std::time::Duration;
 
@@ -9,14 +9,14 @@ use p2p_swarms::stack::{Gossip, Node, Overlay, Stack, StackText};
 use p2p_swarmtest::{Plain, Profile, Testbed, Verdict};
 use tokio::time::{sleep, timeout};
 
-/// How long anything may take that must happen.
+/// Timeout for operations that must succeed.
 const PATIENCE: Duration = Duration::from_secs(20);
 
 fn parse(text: &str) -> StackText {
     text.parse().unwrap_or_else(|error| panic!("{error}"))
 }
 
-/// The error of a text, with the byte where it must be.
+/// Returns the error of a text, checking its position.
 #[track_caller]
 fn refused(text: &str, at: usize) -> String {
     let error = text.parse::<StackText>().expect_err(text);
@@ -36,7 +36,8 @@ fn gossip(node: &Node) -> &Gossip {
     }
 }
 
-/// Waits until each node knows so many who want a topic, and has a mesh: what comes before that is passed on to nobody.
+/// Waits until each node knows this many subscribers of a topic, and has a mesh: earlier messages are not
+/// forwarded.
 async fn met(nodes: &[Node], topic: &str, others: usize) {
     let has_met = |node: &Node| {
         let node = gossip(node);
@@ -56,7 +57,7 @@ async fn received(node: &Node) -> (BoxAddr, Vec<u8>) {
     (message.src, message.payload.to_vec())
 }
 
-/// Each publishes once, in full length, and all others hear it from its author.
+/// Each node publishes one message of maximum length, and all others receive it from its author.
 async fn publish_to_all(nodes: &[Node], topic: &str) {
     for (number, from) in nodes.iter().enumerate() {
         let to = from.stack.parse_addr(topic).expect("a topic");
@@ -81,7 +82,7 @@ async fn publish_to_all(nodes: &[Node], topic: &str) {
 }
 
 #[test]
-fn gossip_says_what_it_needs() {
+fn errors_of_gossip_say_what_is_expected() {
     assert_eq!(parse("mem/gossip=news").to_string(), "mem/gossip=news");
     assert_eq!(
         parse("mem/gossip=news,peers=7;9").to_string(),
@@ -114,7 +115,7 @@ async fn nodes_of_one_text_are_one_network() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_is_named_is_a_peer_and_who_visits_only_publishes() {
+async fn named_nodes_become_peers_and_visitors_only_publish() {
     let first = node(&parse("mem=gossip_named/gossip=news"), 1).await;
     let at = gossip(&first).inner().local_addrs().remove(0);
     let text = parse(&format!("mem=gossip_named/gossip=news,peers={at}"));
@@ -136,13 +137,13 @@ async fn who_is_named_is_a_peer_and_who_visits_only_publishes() {
         let (src, heard) = received(node).await;
         assert_eq!((src.peer_id(), &*heard), (gossip(&visitor).id(), &b"hello"[..]));
     }
-    // Nodes of the same text that are apart do not know one another.
+    // Nodes of the same text that are apart do not know each other.
     let apart = node(&parse("mem=gossip_named/gossip=news"), 4).await;
     assert!(gossip(&apart).peers().is_empty());
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_peer_that_is_none_is_pointed_at() {
+async fn an_invalid_peer_address_is_an_error_at_its_position() {
     let error = parse("mem=gossip_no/gossip=news,peers=7;1x").build().await;
     let error = error.expect_err("no address");
     assert_eq!((error.at(), error.is_in_text()), (35, true), "{error}");
@@ -157,15 +158,19 @@ async fn a_peer_that_is_none_is_pointed_at() {
     assert!(matches!(told, Err(Error::Closed)), "{told:?}");
 }
 
-/// A topic names all who want it; a node's best address must be the one that reaches it alone.
+/// A topic addresses all subscribers; a node's best address must reach it alone.
 #[tokio::test(start_paused = true)]
-async fn the_best_address_of_a_node_reaches_it_alone_and_it_can_be_made_again_there() {
+async fn the_best_address_of_a_node_reaches_it_alone_and_can_be_reopened() {
     let text = parse("mem=gossip_again/gossip=news");
     let nodes = [node(&text, 1).await, node(&text, 2).await, node(&text, 3).await];
     let at = nodes[1].stack.local_addrs().remove(0);
     assert_eq!(at.peer_id(), gossip(&nodes[1]).id());
-    // Building has waited until the nodes know one another.
-    nodes[0].stack.tell(&at, "alone".into()).await.expect("it leaves");
+    // Building has waited until the nodes know each other.
+    nodes[0]
+        .stack
+        .tell(&at, "alone".into())
+        .await
+        .expect("it is sent");
     assert_eq!(received(&nodes[1]).await.1, b"alone");
     let other = timeout(Duration::from_secs(5), nodes[2].stack.receive()).await;
     assert!(other.is_err(), "{other:?}");
@@ -178,7 +183,7 @@ async fn the_best_address_of_a_node_reaches_it_alone_and_it_can_be_made_again_th
     assert_eq!(message.expect("open").payload, b"again");
 }
 
-/// The laws that need an address which means one node, and can be made again.
+/// The laws that need an address of a single node that can be restarted.
 #[tokio::test(start_paused = true)]
 async fn a_stack_that_ends_in_gossip_keeps_the_laws_of_addresses() {
     let needed = [

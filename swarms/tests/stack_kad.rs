@@ -1,4 +1,4 @@
-//! Stacks with a Kademlia network in them.
+//! Stacks with a Kademlia network.
 
 use std::sync::atomic::{AtomicU8, Ordering::Relaxed};
 use std::time::Duration;
@@ -8,14 +8,14 @@ use p2p_formats::x509::{PrivateKey, Registry, shake256};
 use p2p_swarms::stack::{Kademlia, Node, Overlay, Stack, StackText};
 use tokio::time::timeout;
 
-/// How long anything may take that must happen.
+/// Timeout for operations that must succeed.
 const PATIENCE: Duration = Duration::from_secs(20);
 
 fn parse(text: &str) -> StackText {
     text.parse().unwrap_or_else(|error| panic!("{error}"))
 }
 
-/// The error of a text, with the byte where it must be.
+/// Returns the error of a text, checking its position.
 #[track_caller]
 fn refused(text: &str, at: usize) -> String {
     let error = text.parse::<StackText>().expect_err(text);
@@ -48,14 +48,15 @@ fn kad(node: &Node) -> &Kademlia {
     }
 }
 
-/// Tells by id, both ways, what has the length of the MTU. It is never the same: who is started again and says the same again
-/// within a second could be taken for an echo by `frag`, which numbers messages from 0 as go-p2p does.
+/// Tells messages of MTU length by id, in both directions, with different contents each time: `frag` numbers
+/// messages from 0, as go-p2p does, so a repeated message of a node that was restarted within a second could
+/// be taken for a duplicate.
 async fn talk(a: &Stack, b: &Stack) {
     static TALKS: AtomicU8 = AtomicU8::new(0);
     for (from, to) in [(a, b), (b, a)] {
         let dst = from.parse_addr(&to.local_addrs()[0].to_string()).expect("an id");
         let payload: Packet = vec![TALKS.fetch_add(1, Relaxed); from.mtu()].into();
-        from.tell(&dst, payload.clone()).await.expect("it is there");
+        from.tell(&dst, payload.clone()).await.expect("it is reachable");
         let message = timeout(PATIENCE, to.receive())
             .await
             .expect("a message")
@@ -66,7 +67,7 @@ async fn talk(a: &Stack, b: &Stack) {
 }
 
 #[test]
-fn an_overlay_says_what_it_needs_and_what_stands_behind_it() {
+fn errors_of_an_overlay_say_what_is_expected() {
     assert!(parse("mem/kad").layers().eq(parse("mem/kad=").layers()));
     assert_eq!(parse("mem/kad=").to_string(), "mem/kad");
     assert_eq!(parse("mem/kad=7;9/frag").to_string(), "mem/kad=7;9/frag");
@@ -105,7 +106,7 @@ async fn an_overlay_has_asks_and_keys_where_the_layers_below_have_them() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_node_is_who_the_layers_below_prove_or_else_who_has_the_key() {
+async fn a_node_has_the_identity_of_the_layers_below_or_else_of_its_key() {
     for text in [
         "mem=who/kad",
         "mem=who/mbapp/kad",
@@ -143,7 +144,7 @@ async fn nodes_of_one_text_are_one_network() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn nodes_of_another_text_join_through_the_addresses_that_it_names() {
+async fn nodes_of_another_text_join_through_its_addresses() {
     let first = node(&parse("mem=named/p2pke/mbapp/kad"), 1).await;
     let known = kad(&first).bootstraps().remove(0);
     let second = node(&parse(&format!("mem=named/p2pke/mbapp/kad={known}")), 2).await;
@@ -151,7 +152,7 @@ async fn nodes_of_another_text_join_through_the_addresses_that_it_names() {
     let third = parse(&format!("mem=named/p2pke/mbapp/kad={nobody};{known}"));
     let third = node(&third, 3).await;
     talk(&second.stack, &third.stack).await;
-    // Those of the same text that are apart do not know one another.
+    // Nodes of the same text that are apart do not know each other.
     let text = parse("mem=named/p2pke/mbapp/kad");
     let (one, other) = (node(&text, 4).await, node(&text.apart(), 5).await);
     let told = one
@@ -162,7 +163,7 @@ async fn nodes_of_another_text_join_through_the_addresses_that_it_names() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_overlay_points_at_what_it_cannot_be_made_of() {
+async fn an_overlay_that_cannot_be_built_is_an_error_at_its_position() {
     let error = parse("mem=cannot/kad=7;1x")
         .build()
         .await
@@ -184,14 +185,14 @@ async fn an_overlay_points_at_what_it_cannot_be_made_of() {
         ("mem=cannot/kad=7777;8888".to_owned(), 15),
         (format!("mem=cannot/p2pke/mbapp/kad={}@7777", id(1)), 27),
     ] {
-        let error = parse(&text).build().await.expect_err("nobody is there");
+        let error = parse(&text).build().await.expect_err("no node is there");
         assert_eq!((error.at(), error.is_in_text()), (at, false), "{error}");
         assert!(error.reason().contains("no node answered"), "{error}");
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_node_finds_others_and_records_and_says_how_far_it_is() {
+async fn a_node_finds_others_and_records_and_reports_progress() {
     let text = parse("mem=records/p2pke/mbapp/kad");
     let mut nodes = Vec::new();
     for number in 1..=9 {
@@ -219,7 +220,7 @@ async fn a_node_finds_others_and_records_and_says_how_far_it_is() {
         .expect("a record");
     assert_eq!(record.value, b"first");
     assert!(steps.get() >= 4, "{steps:?}");
-    // The first one stays.
+    // The first record stays.
     assert_eq!(
         kad(&nodes[5])
             .put(key, b"second", hour, &mut watch)
@@ -229,7 +230,7 @@ async fn a_node_finds_others_and_records_and_says_how_far_it_is() {
     );
 }
 
-/// Opens a node at `addr` as soon as that is free: tasks of the node that was there may have to end first.
+/// Opens a node at `addr` as soon as it is free: tasks of the former node may have to end first.
 async fn built_again(text: &StackText, addr: &BoxAddr, key: &PrivateKey) -> Stack {
     let free = async {
         loop {
@@ -240,11 +241,11 @@ async fn built_again(text: &StackText, addr: &BoxAddr, key: &PrivateKey) -> Stac
             tokio::task::yield_now().await;
         }
     };
-    timeout(PATIENCE, free).await.expect("it gets free")
+    timeout(PATIENCE, free).await.expect("the address is released")
 }
 
 #[tokio::test]
-async fn a_node_opens_again_where_one_was_and_is_found_there() {
+async fn a_node_restarts_at_its_address_and_is_found_there() {
     for text in [
         "mem=again/mbapp/kad/mux=x",
         "udp/p2pke/mbapp/kad/frag/mux=x",

@@ -1,7 +1,8 @@
 //! Every order of up to three layers, over memory and over UDP, keeps the laws.
 //!
-//! The orders are generated, repetitions included: 258 over each base. `cargo test` checks every fourth with little effort,
-//! another fourth for each `SWARMTEST_STACKS_SEED`; all of them, as thoroughly as `SWARMTEST_EFFORT` says:
+//! The orders are generated, including repetitions: 258 over each base. `cargo test` checks every fourth with
+//! little effort, another fourth for each `SWARMTEST_STACKS_SEED`. To check all of them, as thoroughly as
+//! `SWARMTEST_EFFORT` says:
 //!
 //! ```sh
 //! SWARMTEST_STACKS=all SWARMTEST_EFFORT=normal cargo test --workspace --test stacks
@@ -30,23 +31,23 @@ use p2p_swarms::{
 use p2p_swarmtest::{Effort, Plain, Profile, Report, Secure, SecureAsk, Testbed};
 use tokio::task::JoinSet;
 
-/// Layers of a stack at most.
+/// Maximum number of layers of a stack.
 const DEEPEST: usize = 3;
-/// Of so many stacks one is checked, unless all are.
+/// One in this many stacks is checked, unless all are.
 const SAMPLE: usize = 4;
-/// Stacks that are checked side by side.
+/// Stacks that are checked concurrently.
 const AT_ONCE: usize = 8;
-/// Chance that a faulty layer loses a message.
+/// Probability that a faulty layer loses a message.
 const LOSS: f64 = 0.02;
-/// What waits in each queue of a stack at most: little, since some laws fill them all.
+/// Bounds of each queue of a stack: small, since some laws fill them.
 const QUEUE: Limits = Limits {
     items: 256,
     bytes: 4 << 20,
     copy_below: 0,
 };
-/// Messages that wait in the kernel at most, with the small buffer that is asked for here.
+/// Maximum number of messages that wait in the kernel, with the small buffer that these tests request.
 const KERNEL: usize = 1024;
-/// Parts of a message of the MTU of a fragmenting layer.
+/// Fragments of a message of the MTU of a fragmenting layer.
 const PARTS: usize = 3;
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -107,14 +108,14 @@ fn orders() -> Vec<Vec<Layer>> {
     all
 }
 
-/// A node with what its layers left it of asks and keys.
+/// A node with the capabilities that its layers pass on.
 enum Node {
     Plain(BoxSwarm<BoxAddr>),
     Secure(BoxSecureSwarm<BoxAddr>),
     SecureAsk(BoxSecureAskSwarm<BoxAddr>),
 }
 
-/// Puts a layer on a node; whatever the node can do, the node with the layer can.
+/// Adds a layer to a node; the result has the capabilities that the layer passes on.
 macro_rules! layer {
     ($node:expr, $inner:ident => $made:expr) => {
         match $node {
@@ -135,7 +136,7 @@ macro_rules! each {
     };
 }
 
-/// An address with a mark in front: what the map layer makes of the one below.
+/// An address with a leading mark: the address type of the map layer.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 struct Marked(BoxAddr);
 
@@ -163,7 +164,7 @@ impl Translate<Marked, BoxAddr> for Mark {
     fn parse(&self, text: &str, below: impl Fn(&str) -> Result<BoxAddr>) -> Result<Marked> {
         let inner = text
             .strip_prefix('~')
-            .ok_or_else(|| Error::addr(text, 0, "a mark stands here"))?;
+            .ok_or_else(|| Error::addr(text, 0, "expected a mark"))?;
         below(inner).map(Marked).map_err(|error| match error {
             Error::InvalidAddr { at, reason, .. } => Error::addr(text, at + 1, reason),
             other => other,
@@ -171,7 +172,7 @@ impl Translate<Marked, BoxAddr> for Mark {
     }
 }
 
-/// What the nodes of one stack share, and where each of them stands.
+/// The shared state of one stack's nodes, and their addresses.
 struct Ground {
     shape: Shape,
     realm: MemoryRealm,
@@ -188,7 +189,7 @@ impl Ground {
             reorder_by: Duration::from_millis(2),
             ..LinkFaults::default()
         };
-        // Asks that were lost fail soon, so that the laws repeat them soon.
+        // Lost asks fail soon, so that the laws repeat them soon.
         let config = FaultyConfig {
             seed: 7,
             link,
@@ -209,7 +210,7 @@ impl Ground {
         }
     }
 
-    /// A node, at the place of the node that had `addr` if that is given.
+    /// Opens a node, at `addr` if that is given.
     fn open(&self, addr: Option<&BoxAddr>) -> Result<Node> {
         let place = addr.and_then(|addr| self.places.lock().expect("no panics").get(addr).cloned());
         let mut node = match self.shape.base {
@@ -239,7 +240,7 @@ impl Ground {
     fn put(&self, layer: Layer, below: Node) -> Result<Node> {
         Ok(match layer {
             Layer::Faulty => layer!(below, inner => FaultySwarm::new(inner, self.faults.clone())),
-            // Asks end at a layer that splits messages.
+            // A fragmenting layer does not pass asks on.
             Layer::Frag => match below {
                 Node::Plain(inner) => Node::Plain(BoxSwarm::new(fragment(inner))),
                 Node::Secure(inner) => Node::Secure(BoxSecureSwarm::new(fragment(inner))),
@@ -302,7 +303,7 @@ fn profile(shape: &Shape) -> Profile {
         effort: Effort::Quick,
         loss: 1.0 - short,
         loss_at_mtu: 1.0 - long,
-        // Each layer has a queue at most, be it of what is under way, and the base one more.
+        // Each layer has at most one queue, including that of messages in flight, and the base one more.
         holds: (DEEPEST + 1) * QUEUE.items
             + if matches!(shape.base, Base::Udp) {
                 KERNEL
@@ -312,13 +313,10 @@ fn profile(shape: &Shape) -> Profile {
         ..Profile::default()
     };
     match shape.base {
-        Base::Mem => profile.waive(
-            "wire::",
-            "messages go from node to node in memory, and there is no wire",
-        ),
+        Base::Mem => profile.waive("wire::", "messages move between nodes in memory, without a wire"),
         Base::Udp => profile.waive(
             "counters::every_drop_is_counted",
-            "the kernel drops where its buffer is full, and tells nobody",
+            "the kernel drops messages when its buffer is full, without reporting it",
         ),
     }
 }
@@ -334,7 +332,7 @@ async fn check(shape: Shape) -> Report {
                 Node::$capability(swarm) => Ok(swarm),
                 _ => Err(Error::invalid(
                     "stack",
-                    "it can do other things than the first of its kind",
+                    "its capabilities differ from those of the first of its kind",
                 )),
             };
             let made = move |count| std::future::ready((0..count).map(|_| open(&make, None)).collect());
@@ -353,7 +351,7 @@ async fn check(shape: Shape) -> Report {
     }
 }
 
-/// Which stacks are checked: of so many the one with this number.
+/// Which stacks are checked: the one with this number out of each group of this size.
 fn sample() -> (usize, usize) {
     if std::env::var("SWARMTEST_STACKS").is_ok_and(|which| which == "all") {
         return (1, 0);
@@ -364,7 +362,7 @@ fn sample() -> (usize, usize) {
     (SAMPLE, seed % SAMPLE)
 }
 
-/// Runs the suite on the stacks of the sample over `base` whose number leaves `rest` when divided by `of`.
+/// Runs the suite on the stacks of the sample over `base` whose number modulo `of` is `rest`.
 async fn check_all(base: Base, rest: usize, of: usize) {
     let (every, chosen) = sample();
     let mut shapes = orders()
@@ -402,11 +400,11 @@ async fn check_all(base: Base, rest: usize, of: usize) {
 }
 
 #[test]
-fn all_orders_are_there() {
+fn all_orders_are_generated() {
     let orders = orders();
     assert_eq!(orders.len(), 6 + 6 * 6 + 6 * 6 * 6);
     for (index, order) in orders.iter().enumerate() {
-        assert!(!orders[..index].contains(order), "{order:?} is there twice");
+        assert!(!orders[..index].contains(order), "{order:?} occurs twice");
     }
 }
 

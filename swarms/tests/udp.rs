@@ -1,4 +1,4 @@
-//! The laws of a swarm, where UDP has something of its own to say about them.
+//! The laws of a swarm where UDP is specific.
 
 use std::future::Future;
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
@@ -40,7 +40,7 @@ async fn expect(swarm: &UdpSwarm, payload: &[u8]) -> Message<SocketAddr> {
 }
 
 #[tokio::test]
-async fn what_is_told_arrives_and_its_source_can_be_told_to() {
+async fn a_message_arrives_and_its_source_can_be_told() {
     let (a, b) = (bind(ANY), bind(ANY));
     for payload in [&b"hello"[..], b"", &[7; 1232]] {
         a.tell(&addr(&b), payload.into()).await.unwrap();
@@ -95,7 +95,7 @@ async fn a_batch_of_mixed_destinations_and_sizes_arrives_whole() {
     let mut expected = vec![Vec::new(); peers.len()];
     let mut batch = Vec::with_capacity(512);
     for index in 0..400_usize {
-        // Runs of one destination and of one size, ends that are shorter, empty ones, longer ones.
+        // Runs of one destination and of one size, shorter ends, empty messages, longer messages.
         let peer = [0, 0, 0, 0, 0, 1, 0, 2, 2, 2][index / 3 % 10];
         let size = [100, 100, 100, 7, 0, 0, 300, 1200, 1200, 50, 51][index % 11];
         let mut payload = vec![index as u8; size];
@@ -138,7 +138,7 @@ async fn ipv4_peers_of_a_dual_stack_socket_have_plain_ipv4_addresses() {
         both.tell(&message.src, b"down".into()).await.unwrap();
         assert_eq!(expect(peer, b"down").await.src, to);
     }
-    // The form of IPv4 within IPv6 is taken as well.
+    // An IPv4-mapped IPv6 address is accepted as well.
     let SocketAddr::V4(plain) = addr(&v4) else {
         panic!("bound to IPv4")
     };
@@ -148,7 +148,7 @@ async fn ipv4_peers_of_a_dual_stack_socket_have_plain_ipv4_addresses() {
 }
 
 #[tokio::test]
-async fn a_wildcard_stands_for_the_addresses_of_the_host() {
+async fn a_wildcard_binds_all_addresses_of_the_host() {
     for wildcard in ["0.0.0.0:0", "[::]:0"] {
         let (all, a) = (bind(wildcard), bind(ANY));
         let addrs = all.local_addrs();
@@ -166,7 +166,7 @@ async fn a_wildcard_stands_for_the_addresses_of_the_host() {
         for addr in &addrs {
             assert_eq!(all.parse_addr(&addr.to_string()).unwrap(), *addr);
         }
-        // No interface has this one, but the host takes it: `dst` is one of the addresses all the same.
+        // No interface has this address, but the host accepts it: `dst` is still one of the addresses.
         let odd = SocketAddr::new(Ipv4Addr::new(127, 9, 9, 9).into(), addrs[0].port());
         a.tell(&odd, b"2".into()).await.unwrap();
         expect(&all, b"2").await;
@@ -174,7 +174,7 @@ async fn a_wildcard_stands_for_the_addresses_of_the_host() {
 }
 
 #[tokio::test]
-async fn destinations_that_are_no_node_are_errors() {
+async fn destinations_that_are_not_a_node_are_errors() {
     let (v4, v6, both) = (bind(ANY), bind("[::1]:0"), bind("[::]:0"));
     let cases = [
         (&v4, "127.0.0.1:0"),
@@ -201,7 +201,7 @@ async fn destinations_that_are_no_node_are_errors() {
 }
 
 #[tokio::test]
-async fn a_peer_that_is_gone_disturbs_nobody() {
+async fn a_closed_peer_does_not_affect_others() {
     let (a, b) = (bind(ANY), bind(ANY));
     let gone = addr(&bind(ANY));
     for _ in 0..10 {
@@ -231,7 +231,7 @@ async fn cancelling_a_receive_loses_nothing() {
 }
 
 #[tokio::test]
-async fn a_wake_up_that_nobody_takes_goes_to_the_next_reader() {
+async fn an_unused_wake_up_passes_to_the_next_reader() {
     let (a, b) = (bind(ANY), std::sync::Arc::new(bind(ANY)));
     let mut first = Box::pin(b.receive());
     assert!(poll_once(first.as_mut()).is_pending());
@@ -291,7 +291,7 @@ async fn readers_share_what_arrives_each_message_to_one() {
 }
 
 #[tokio::test]
-async fn close_wakes_everyone_frees_the_port_and_can_be_repeated() {
+async fn close_wakes_all_calls_frees_the_port_and_is_idempotent() {
     let (a, b) = (bind(ANY), bind("127.0.0.78:0"));
     let (at, mut out) = (addr(&b), Vec::new());
     let mut receiving = pin!(b.receive());
@@ -316,7 +316,7 @@ async fn close_wakes_everyone_frees_the_port_and_can_be_repeated() {
 }
 
 #[tokio::test]
-async fn what_was_read_but_not_taken_is_counted_when_the_swarm_closes() {
+async fn untaken_messages_are_counted_when_the_swarm_closes() {
     let (a, b) = (bind(ANY), bind(ANY));
     let mut batch = (0..10).map(|_| (addr(&b), b"same size".into())).collect();
     a.tell_batch(&mut batch).await.unwrap();
@@ -349,7 +349,7 @@ fn binding_without_a_runtime_is_an_error() {
     ));
 }
 
-/// Lets tells made by one task combine: they are polled in turn, as tasks of one thread are.
+/// Lets tells of one task combine: they are polled in turn, as tasks of one thread are.
 async fn together<T>(calls: impl IntoIterator<Item = impl Future<Output = T>>) -> Vec<T> {
     let mut calls: Vec<_> = calls.into_iter().map(|call| (Box::pin(call), None)).collect();
     std::future::poll_fn(|cx| {
@@ -367,9 +367,9 @@ async fn together<T>(calls: impl IntoIterator<Item = impl Future<Output = T>>) -
 }
 
 #[tokio::test]
-async fn tells_that_leave_together_each_have_their_own_result() {
+async fn combined_tells_each_have_their_own_result() {
     let (a, b) = (bind(ANY), bind(ANY));
-    // 240.0.0.1 is in no routing table: the kernel refuses it, and it alone.
+    // 240.0.0.1 has no route: the kernel refuses this destination only.
     let nowhere = "240.0.0.1:9".parse().unwrap();
     for _ in 0..20 {
         let to = [addr(&b), nowhere, addr(&b), addr(&b), nowhere];
@@ -394,14 +394,14 @@ async fn tells_that_leave_together_each_have_their_own_result() {
 }
 
 #[tokio::test]
-async fn a_cancelled_tell_left_whole_or_not_at_all_and_holds_up_nobody() {
+async fn a_cancelled_tell_was_sent_whole_or_not_at_all_and_blocks_no_other() {
     let (a, b) = (bind(ANY), bind(ANY));
     let to = addr(&b);
     for round in 0..50_u8 {
         {
             let mut cancelled = pin!(a.tell(&to, b"cancelled".into()));
             let _ = poll_once(cancelled.as_mut());
-            // The first is never polled again while the second waits: it must not depend on it.
+            // The first tell is never polled again while the second waits: it must not depend on it.
             a.tell(&to, (&[round]).into()).await.unwrap();
         }
         loop {
@@ -416,7 +416,7 @@ async fn a_cancelled_tell_left_whole_or_not_at_all_and_holds_up_nobody() {
 }
 
 #[tokio::test]
-async fn closing_ends_tells_that_wait_to_leave_together() {
+async fn closing_ends_tells_that_wait_to_be_combined() {
     let (a, b) = (bind(ANY), bind(ANY));
     let to = addr(&b);
     let mut first = pin!(a.tell(&to, b"1".into()));
@@ -430,7 +430,7 @@ async fn closing_ends_tells_that_wait_to_leave_together() {
 }
 
 #[tokio::test]
-async fn more_tells_than_the_queue_holds_all_leave() {
+async fn more_tells_than_the_queue_holds_are_all_sent() {
     let mut config = UdpConfig::default();
     config.combine = 3;
     let a = UdpSwarm::with_config(ANY.parse().unwrap(), config).unwrap();
@@ -480,7 +480,7 @@ async fn tells_of_many_tasks_all_arrive_once() {
     }
 }
 
-/// Counts how often it is woken.
+/// Counts its wake-ups.
 #[derive(Default)]
 struct Wakes(std::sync::atomic::AtomicUsize);
 
@@ -502,7 +502,7 @@ fn tells_that_wait_for_the_socket_sleep_until_it_has_room() {
         .enable_io()
         .build()
         .unwrap();
-    // A runtime that has not looked at its sockets yet does not know that they have room.
+    // A runtime that has not polled its sockets yet does not know that they are writable.
     let (a, b) = {
         let _context = runtime.enter();
         (bind(ANY), bind(ANY))
@@ -516,11 +516,11 @@ fn tells_that_wait_for_the_socket_sleep_until_it_has_room() {
     for tell in &mut tells {
         assert!(tell.as_mut().poll(&mut cx).is_pending());
     }
-    assert_eq!(count.take(), 3, "each yields once, so that others can join");
+    assert_eq!(count.take(), 3, "each tell yields once, so that others can join");
     for tell in &mut tells {
         assert!(tell.as_mut().poll(&mut cx).is_pending());
     }
-    assert_eq!(count.take(), 0, "there is no room: nobody has anything to do");
+    assert_eq!(count.take(), 0, "the socket is full: no task is woken");
     runtime.block_on(async {
         while count.take() == 0 {
             tokio::task::yield_now().await;

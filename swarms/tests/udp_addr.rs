@@ -1,4 +1,4 @@
-//! Socket addresses as text, beside those of the Go library.
+//! Text form of socket addresses, compared with the Go library.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -12,23 +12,23 @@ fn vectors(name: &str) -> Vec<Value> {
     vectors[name].as_array().expect("a list").clone()
 }
 
-/// Texts that the Go library takes and this one does not. Nobody prints an address like that: each is a slip
-/// of whoever typed it, and what Go makes of it is not what was meant.
+/// Texts that the Go library accepts and this one refuses. No program prints such an address: each is a
+/// typing error, and Go's reading is not what was meant.
 const REFUSED: [&str; 7] = [
     "127.0.0.1:0x50",
-    // Octal to Go, which stops at the 8 and makes it port 0.
+    // Octal for Go, which stops at the 8 and parses port 0.
     "127.0.0.1:080",
     "127.0.0.1:010",
-    // Go ignores what follows the number, and blanks before it.
+    // Go ignores text after the number, and blanks before it.
     "127.0.0.1:80abc",
     "127.0.0.1: 80",
     "127.0.0.1:1_0",
-    // Brackets are for IPv6: one address has one text.
+    // Brackets are for IPv6: an address has one text.
     "[127.0.0.1]:80",
 ];
 
 #[test]
-fn texts_mean_what_they_mean_to_go() {
+fn texts_parse_as_in_go() {
     for case in vectors("udp_parse") {
         let text = case["text"].as_str().unwrap();
         let parsed = parse_addr(text);
@@ -40,7 +40,8 @@ fn texts_mean_what_they_mean_to_go() {
         assert_eq!(parsed.is_ok(), accepted, "{text}: {parsed:?}");
         if let Ok(parsed) = parsed {
             let ip: IpAddr = case["ip"].as_str().unwrap().parse().unwrap();
-            // IPv4 within IPv6 is IPv4 here, because a peer has one address, whatever socket hears it.
+            // IPv4-mapped addresses are IPv4 here, because a peer has one address, whatever socket receives
+            // from it.
             assert_eq!(parsed.ip(), ip.to_canonical(), "{text}");
             assert_eq!(u64::from(parsed.port()), case["port"].as_u64().unwrap(), "{text}");
         }
@@ -72,7 +73,7 @@ fn a_zone_is_an_interface_by_index_or_by_name() {
 }
 
 #[test]
-fn our_texts_are_those_of_go_with_brackets_around_ipv6_and_parse_back() {
+fn texts_are_those_of_go_with_brackets_around_ipv6_and_parse_back() {
     for case in vectors("udp_text") {
         let (ip, text) = (case["ip"].as_str().unwrap(), case["text"].as_str().unwrap());
         let Ok(ip) = ip.parse::<IpAddr>() else {
@@ -86,7 +87,7 @@ fn our_texts_are_those_of_go_with_brackets_around_ipv6_and_parse_back() {
             parse_addr(&ours).unwrap(),
             SocketAddr::new(ip.to_canonical(), port)
         );
-        // Go's own text of an IPv6 address does not parse, there or here: it has no one meaning.
+        // Go's own text of an IPv6 address parses in neither library: it is ambiguous.
         assert_eq!(
             parse_addr(text).is_ok(),
             case["parses_back"].as_bool().unwrap(),
@@ -96,7 +97,7 @@ fn our_texts_are_those_of_go_with_brackets_around_ipv6_and_parse_back() {
 }
 
 #[test]
-fn an_error_says_where_the_text_stops_making_sense() {
+fn an_error_has_the_position_of_the_first_invalid_part() {
     let cases = [
         ("", 0),
         ("localhost:80", 0),
@@ -130,7 +131,7 @@ fn an_error_says_where_the_text_stops_making_sense() {
     }
 }
 
-/// Text that is an address, or nearly.
+/// Text that is, or almost is, an address.
 fn text() -> impl Strategy<Value = String> {
     let part = prop_oneof![
         Just("[".to_owned()),
@@ -149,7 +150,7 @@ fn text() -> impl Strategy<Value = String> {
 
 proptest! {
     #[test]
-    fn every_text_parses_or_says_where_it_does_not(text in prop_oneof![text(), any::<String>()]) {
+    fn every_text_parses_or_is_an_error_with_a_position(text in prop_oneof![text(), any::<String>()]) {
         match parse_addr(&text) {
             Ok(addr) => prop_assert_eq!(parse_addr(&addr.to_string()).unwrap(), addr),
             Err(Error::InvalidAddr { at, .. }) => prop_assert!(text.is_char_boundary(at), "{at} in {text:?}"),

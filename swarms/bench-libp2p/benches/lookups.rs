@@ -1,8 +1,9 @@
-//! Kademlia among 100 nodes of one process: looking for the nodes closest to a key, and getting a record, beside
+//! Kademlia among 100 nodes of one process: lookups of the nodes closest to a key, and of a record, beside
 //! rust-libp2p, over the memory transport of each.
 //!
-//! `cargo bench -p p2p-swarms-bench-libp2p --bench lookups`. All nodes of both are in one thread, and the two are taken in
-//! turn; a figure is the median of all lookups in milliseconds, and a ratio the median of the rounds'.
+//! `cargo bench -p p2p-swarms-bench-libp2p --bench lookups`. All nodes of both are in one thread, and the two
+//! alternate. A figure is the median of all lookups in milliseconds, and a ratio the median of the rounds'
+//! ratios.
 
 use std::iter;
 use std::time::{Duration, Instant};
@@ -14,11 +15,11 @@ mod peer;
 
 const NODES: usize = 100;
 const ROUNDS: usize = 7;
-/// Lookups of a round, of each kind.
+/// Lookups of each kind in a round.
 const LOOKUPS: usize = 100;
 const RECORDS: usize = 50;
 
-/// Bytes that look random, and are the same in each run.
+/// Returns pseudorandom bytes, the same in each run.
 fn bytes(number: u64) -> [u8; 32] {
     let mut state = number.wrapping_add(0x9e37_79b9_7f4a_7c15);
     let words: [[u8; 8]; 4] = std::array::from_fn(|_| {
@@ -57,7 +58,7 @@ async fn nodes() -> Vec<Node> {
     nodes
 }
 
-/// Milliseconds that each of so many calls took.
+/// Returns the time of each of `count` calls in milliseconds.
 async fn times(mut call: impl AsyncFnMut(usize)) -> Vec<f64> {
     let mut figures = Vec::with_capacity(LOOKUPS);
     for at in 0..LOOKUPS {
@@ -74,7 +75,7 @@ fn median(figures: impl IntoIterator<Item = f64>) -> f64 {
     figures[figures.len() / 2]
 }
 
-/// The figures of each round, ours and the peer's.
+/// The figures of each round, of both sides.
 #[derive(Default)]
 struct Figures(Vec<[Vec<f64>; 2]>);
 

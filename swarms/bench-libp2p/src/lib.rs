@@ -1,2 +1,2 @@
-//! Benches of `p2p-swarms` beside rust-libp2p; there is nothing else here.
+//! Benches of `p2p-swarms` beside rust-libp2p; the library is empty.
 #![forbid(unsafe_code)]

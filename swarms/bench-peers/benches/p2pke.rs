@@ -1,13 +1,14 @@
 #![expect(clippy::cast_precision_loss, reason = "rates are shown rounded")]
 //! P2PKE over UDP beside boringtun, and long messages over P2PKE beside P2PKE alone.
 //!
-//! `cargo bench -p p2p-swarms-bench-peers --bench p2pke [-- NAME…]`. A sender and a receiver have a thread each, and what
-//! is counted is what the receiver got, a second. Each line has the median of the rounds; ours and the peer's rounds take
-//! turns, and the ratio is the median of each pair's ratio.
+//! `cargo bench -p p2p-swarms-bench-peers --bench p2pke [-- NAME…]`. A sender and a receiver have a thread
+//! each; the figure is the number of received messages per second. Each line is the median of the rounds.
+//! Rounds of both sides alternate, and the ratio is the median of each pair's ratio.
 //!
-//! - `p2pke_batch`: messages of 1200 bytes in batches, beside boringtun sealing into one segmented send of quinn-udp
-//!   and reading with it.
-//! - `p2pke_single`: messages of 1200 bytes one by one, beside boringtun with a call of tokio's socket for each packet.
+//! - `p2pke_batch`: messages of 1200 bytes in batches, beside boringtun sealing into one segmented send of
+//!   quinn-udp and reading with it.
+//! - `p2pke_single`: messages of 1200 bytes one at a time, beside boringtun with a call of tokio's socket for
+//!   each packet.
 //! - `frag_over_p2pke`: bytes in messages of 64 KiB, beside bytes in batches as above.
 
 use std::future::Future;
@@ -31,9 +32,9 @@ use tokio::runtime::{Builder, Runtime};
 const ROUNDS: usize = 9;
 const ROUND: Duration = Duration::from_millis(300);
 const SIZE: usize = 1200;
-/// Bytes that boringtun adds to a message.
+/// Number of bytes that boringtun adds to a message.
 const OVERHEAD: usize = 32;
-/// Messages of 1200 bytes that fit into one segmented send, sealed by either.
+/// Number of messages of 1200 bytes that fit into one segmented send, sealed by either.
 const FULL: usize = 53;
 const LONG: usize = 64 << 10;
 const RECEIVE_BUFFER: usize = 2 << 20;
@@ -55,7 +56,7 @@ fn main() {
     }
 }
 
-/// A name, and one round of ours and of the peer's.
+/// A name, and one round of each side.
 type Bench = (&'static str, fn() -> f64, fn() -> f64);
 
 fn compare(name: &str, ours: fn() -> f64, peer: fn() -> f64) {
@@ -104,7 +105,7 @@ fn socket() -> std::net::UdpSocket {
     socket.into()
 }
 
-/// What a round counts, and when it ends.
+/// The count of a round, and its end.
 #[derive(Default)]
 struct Clock {
     count: AtomicU64,
@@ -120,8 +121,8 @@ impl Clock {
         self.count.fetch_add(count as u64, Relaxed);
     }
 
-    /// Runs `one` and `other` on a thread each; returns what they count, as a rate. `end` stops those that
-    /// wait for something when the time is up.
+    /// Runs `one` and `other` on a thread each; returns their count as a rate. `end` stops the thread that
+    /// still waits when the time is up.
     fn rate(&self, one: impl FnOnce() + Send, other: impl FnOnce() + Send, end: impl FnOnce()) -> f64 {
         std::thread::scope(|scope| {
             scope.spawn(one);
@@ -137,7 +138,7 @@ impl Clock {
     }
 }
 
-/// Two nodes, on a runtime each: what `send` sends and `receive` counts, a second.
+/// Two nodes, on a runtime each: the number that `send` sends and `receive` counts per second.
 fn between<A: Addr, S: Swarm<A>, F: Future<Output = ()>, G: Future<Output = ()>>(
     node: impl Fn(UdpSwarm, &PrivateKey) -> S,
     send: impl FnOnce(Arc<S>, A, Arc<Clock>) -> F + Send,
@@ -156,7 +157,7 @@ fn between<A: Addr, S: Swarm<A>, F: Future<Output = ()>, G: Future<Output = ()>>
     )
 }
 
-/// Counts messages, taken in batches.
+/// Counts messages received in batches.
 async fn count_batches<A: Addr, S: Swarm<A>>(b: Arc<S>, clock: Arc<Clock>) {
     let mut out = Vec::with_capacity(1024);
     while let Ok(received) = b.receive_batch(&mut out, 1024).await {
@@ -197,7 +198,7 @@ fn ours_single() -> f64 {
     )
 }
 
-/// Bytes a second in messages of many fragments.
+/// Bytes per second in messages of many fragments.
 fn long_messages() -> f64 {
     let rate = between(
         |udp, key| udp.p2pke(key).expect("a node").fragment(LONG),
@@ -216,7 +217,7 @@ fn batched_bytes() -> f64 {
     ours_batch() * SIZE as f64
 }
 
-/// Two ends of a tunnel that have shaken hands.
+/// Two ends of a tunnel after the handshake.
 fn tunnel() -> (Tunn, Tunn) {
     let [one, two] = [[1; 32], [2; 32]].map(StaticSecret::from);
     let [first, second] = [&one, &two].map(PublicKey::from);
@@ -237,7 +238,7 @@ fn tunnel() -> (Tunn, Tunn) {
     (a, b)
 }
 
-/// What a tunnel carries: an IPv4 packet of 1200 bytes.
+/// The content of the tunnel: an IPv4 packet of 1200 bytes.
 fn ip_packet() -> [u8; SIZE] {
     let mut packet = [7; SIZE];
     packet[0] = 0x45;
@@ -287,7 +288,7 @@ fn peer_batch() -> f64 {
     )
 }
 
-/// Reads `socket` as fast as it can be read and opens what comes, until a datagram of one byte says that it is over.
+/// Reads `socket` as fast as possible and opens packets, until a datagram of one byte ends it.
 fn read_directly(socket: &std::net::UdpSocket, mut tunnel: Tunn, count: impl Fn(usize)) {
     const BUFFERS: usize = 4;
     one_thread().block_on(async {
@@ -317,7 +318,7 @@ fn read_directly(socket: &std::net::UdpSocket, mut tunnel: Tunn, count: impl Fn(
     });
 }
 
-/// Sends the byte that ends reading; more than once, because a full socket drops it.
+/// Sends the byte that ends reading; several times, because a full socket drops it.
 fn end_reading(to: SocketAddr) {
     let socket = std::net::UdpSocket::bind(any()).expect("a free port");
     for _ in 0..20 {

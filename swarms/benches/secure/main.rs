@@ -1,9 +1,10 @@
 #![expect(clippy::cast_precision_loss, reason = "rates are shown rounded")]
 //! QUIC, and asks over P2PKE, beside quinn used directly: the same streams, cipher, certificates and checks.
 //!
-//! `cargo bench -p p2p-swarms --bench secure [-- NAME…]`. Both ends are in one runtime, of one thread or of two workers;
-//! each side counts with the better of the two. Rounds take turns; each line has the medians, and the ratio is the median
-//! of each round's. Rates are deliveries a second, or Gbit/s of what was delivered.
+//! `cargo bench -p p2p-swarms --bench secure [-- NAME…]`. Both ends are in one runtime, of one thread or of
+//! two workers; each side counts with the better of the two. Rounds alternate; each line has the medians, and
+//! the ratio is the median of each round's ratio. Rates are deliveries per second, or Gbit/s of delivered
+//! data.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -25,9 +26,9 @@ const WARM_UP: Duration = Duration::from_millis(150);
 const BULK: usize = 1 << 20;
 const GBIT: f64 = BULK as f64 * 8.0 / 1e9;
 
-/// One round on so many workers: its deliveries per second.
+/// One round with this many workers: its deliveries per second.
 type Side = fn(usize) -> f64;
-/// A name, ours, the peer's, and what a delivery counts.
+/// A name, both sides, and the weight of a delivery.
 type Bench = (&'static str, Side, Side, f64);
 
 fn main() {
@@ -43,7 +44,7 @@ fn main() {
         ("quic_tell_64", quic_tell::<64>, peer_tell::<64>, 1.0),
         ("quic_tell_1024", quic_tell::<1024>, peer_tell::<1024>, 1.0),
         ("quic_bulk_gbit", quic_tell::<BULK>, peer_tell::<BULK>, GBIT),
-        // There is no quinn in memory to compare with: it stands beside quinn on UDP.
+        // Quinn cannot run in memory: the figure is compared with quinn on UDP.
         ("quic_on_memory_bulk_gbit", on_memory, peer_tell::<BULK>, GBIT),
     ];
     for (name, ours, peer, unit) in benches {
@@ -97,7 +98,7 @@ fn runtime(workers: usize) -> Runtime {
     builder.build().expect("a runtime")
 }
 
-/// Runs `work` in a task, which counts deliveries until the round is over; returns the rate.
+/// Runs `work` in a task that counts deliveries until the round ends; returns the rate.
 fn rate<F: Future<Output = ()> + Send + 'static>(
     workers: usize,
     work: impl FnOnce(Arc<AtomicU64>) -> F,
@@ -115,7 +116,7 @@ fn rate<F: Future<Output = ()> + Send + 'static>(
     rate
 }
 
-/// Runs `futures` in a task each until the round is over.
+/// Runs each of `futures` in a task until the round ends.
 async fn all<F: Future<Output = ()> + Send + 'static>(futures: impl Iterator<Item = F>) {
     let mut tasks: JoinSet<()> = futures.collect();
     while let Some(ended) = tasks.join_next().await {
@@ -157,7 +158,7 @@ async fn asks<A: Addr, S: AskSwarm<A>>(a: S, b: S, in_flight: usize, count: Arc<
     tokio::spawn(async move {
         while let Ok(request) = b.receive_ask().await {
             let (_, _, payload, responder) = request.into_parts();
-            // The asker is there until the round is over.
+            // The asker exists until the round ends.
             let _ = responder.respond(payload).await;
         }
     });
@@ -179,7 +180,7 @@ fn peer_ask<const IN_FLIGHT: usize>(workers: usize) -> f64 {
         tokio::spawn(async move {
             while let Ok((mut send, mut recv)) = b.accept_bi().await {
                 let request = recv.read_to_end(BULK).await.unwrap_or_default();
-                // The asker is there until the round is over.
+                // The asker exists until the round ends.
                 let _ = send.write_all(&request).await;
                 let _ = send.finish();
             }
@@ -210,7 +211,7 @@ fn quic_tell<const LEN: usize>(workers: usize) -> f64 {
     })
 }
 
-/// Needs a medium of no faults whose queues hold what QUIC has under way.
+/// Needs a medium without faults whose queues hold all data in flight.
 fn on_memory(workers: usize) -> f64 {
     rate(workers, |count| async {
         let realm = MemoryRealm::default();
@@ -237,7 +238,7 @@ fn peer_tell<const LEN: usize>(workers: usize) -> f64 {
         tokio::spawn(async move {
             let payload = vec![7; LEN];
             while let Ok(mut send) = a.open_uni().await {
-                // The receiver is there until the round is over.
+                // The receiver exists until the round ends.
                 let _ = send.write_all(&payload).await;
                 let _ = send.finish();
             }

@@ -1,4 +1,4 @@
-//! Two endpoints of quinn's own, with the certificates of this crate checked on both sides.
+//! Two quinn endpoints, with the certificates of this crate checked on both sides.
 
 use std::sync::Arc;
 
@@ -13,11 +13,11 @@ use rustls::{CertificateError, DigitallySignedStruct, DistinguishedName, Error, 
 
 use crate::{key, loopback};
 
-/// A connection, from both of its ends; the endpoints live as long as it does.
+/// A connection with both of its ends; the endpoints live as long as it does.
 pub(crate) async fn connected() -> (Connection, Connection) {
     let [client, server] = [1, 2].map(endpoint);
     let to = server.local_addr().expect("bound");
-    let dial = async { client.connect(to, "p2p").expect("a way there").await };
+    let dial = async { client.connect(to, "p2p").expect("a valid address").await };
     let accept = async { server.accept().await.expect("open").await };
     let (dialled, accepted) = tokio::join!(dial, accept);
     (dialled.expect("a handshake"), accepted.expect("a handshake"))
@@ -58,7 +58,7 @@ fn endpoint(seed: u8) -> Endpoint {
     client.alpn_protocols = vec![b"p2p".to_vec()];
 
     let mut transport = TransportConfig::default();
-    // As many as ours has.
+    // The same number as on the other side.
     transport.max_concurrent_uni_streams(256_u32.into());
     transport.max_concurrent_bidi_streams(256_u32.into());
     let transport = Arc::new(transport);
@@ -73,7 +73,7 @@ fn endpoint(seed: u8) -> Endpoint {
     endpoint
 }
 
-/// Checks that a certificate is signed by its own key, and the handshake by the same.
+/// Checks that a certificate is signed by its own key, and the handshake by the same key.
 #[derive(Debug)]
 struct SelfSigned;
 
@@ -98,7 +98,7 @@ fn self_signed(certificate: &CertificateDer<'_>) -> Result<(), Error> {
 }
 
 fn not_tls13() -> Error {
-    Error::General("QUIC has TLS 1.3 alone".into())
+    Error::General("QUIC uses TLS 1.3 only".into())
 }
 
 impl ServerCertVerifier for SelfSigned {

@@ -1,4 +1,5 @@
-//! Any text is an address whose own text parses back to it, or a typed error with a place in the text.
+//! Any text is an address that displays as a text that parses back to it, or a typed error with a position in
+//! the text.
 #![no_main]
 #![forbid(unsafe_code)]
 
@@ -8,7 +9,7 @@ use libfuzzer_sys::fuzz_target;
 use p2p::{Addr, Error, Result, Swarm as _};
 use p2p_swarms::{EraseSwarm, KeyAddr, MapSwarm, MemoryAddr, MemorySwarm, MultiSwarm, udp};
 
-/// What addresses are made of.
+/// Parts of addresses.
 const WORDS: [&str; 24] = [
     "mem:",
     "mem",
@@ -67,7 +68,7 @@ fuzz_target!(|bytes: &[u8]| {
     if let Ok(text) = std::str::from_utf8(bytes) {
         check_all(text);
     }
-    // The same bytes as words, so that texts that are nearly addresses come up soon.
+    // The same bytes as words, so that texts that are almost addresses occur soon.
     let spelled = bytes.iter().map(|byte| WORDS[usize::from(*byte) % WORDS.len()]);
     check_all(&spelled.collect::<String>());
 });

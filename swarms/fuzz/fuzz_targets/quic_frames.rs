@@ -1,5 +1,5 @@
-//! Any bytes on the streams of a peer with a good certificate: a tell is what the stream carried, a request and a response
-//! are what their lengths say, and everything else is dropped or an error.
+//! Any bytes on the streams of a peer with a valid certificate: a tell is the contents of its stream, a
+//! request and a response are what their lengths say, and everything else is dropped or an error.
 #![no_main]
 #![forbid(unsafe_code)]
 
@@ -22,7 +22,7 @@ use rustls::{DigitallySignedStruct, SignatureScheme};
 use tokio::runtime::Runtime;
 
 const MTU: usize = 300;
-/// Longer than anything takes on a machine at work; what takes as long is stuck.
+/// Longer than any operation takes on a busy machine: beyond it the node hangs.
 const STUCK: Duration = Duration::from_secs(20);
 /// The fuzzer may do other things meanwhile.
 const IDLE: Duration = Duration::from_secs(3600);
@@ -30,10 +30,10 @@ const IDLE: Duration = Duration::from_secs(3600);
 /// A stream, as its sender writes it.
 #[derive(Arbitrary, Debug)]
 struct Stream {
-    /// A length in front, and how far it is from the number of bytes behind it.
+    /// A length field, with its difference from the number of bytes that follow.
     framed: Option<i8>,
     body: Vec<u8>,
-    /// So many bytes of any others behind or in front of the body.
+    /// Number of further bytes behind or in front of the body.
     filler: u16,
     /// Where it is cut into pieces.
     cut: u8,
@@ -44,7 +44,7 @@ struct Stream {
 enum Step {
     Tell(Stream),
     Ask(Stream),
-    /// The swarm asks, and this is what it gets.
+    /// The swarm asks, and receives this.
     Answer(Stream),
 }
 
@@ -63,7 +63,7 @@ impl Stream {
         let bytes = self.bytes();
         let (first, second) = bytes.split_at(usize::from(self.cut).min(bytes.len()));
         for piece in [first, second] {
-            // It may be stopped where the other side has seen enough.
+            // The stream may be stopped if the other side has read enough.
             let _ = send.write_all(piece).await;
             tokio::task::yield_now().await;
         }
@@ -75,7 +75,7 @@ impl Stream {
     }
 }
 
-/// What a whole frame at the start of these bytes carries.
+/// Returns the content of a complete frame at the start of these bytes.
 fn framed(bytes: &[u8]) -> Option<&[u8]> {
     let (len, rest) = bytes.split_first_chunk::<4>()?;
     let len = u32::from_be_bytes(*len) as usize;
@@ -86,7 +86,7 @@ fn reversed(bytes: &[u8]) -> Vec<u8> {
     bytes.iter().rev().copied().collect()
 }
 
-/// A swarm, and a peer of it that is none.
+/// A swarm, and a peer of it that is not a swarm.
 struct World {
     runtime: Runtime,
     swarm: Arc<QuicSwarm<SocketAddr>>,
@@ -95,7 +95,7 @@ struct World {
     _endpoint: Endpoint,
 }
 
-/// Takes whoever is there.
+/// Accepts any peer.
 #[derive(Debug)]
 struct Anybody;
 
@@ -116,7 +116,7 @@ impl ServerCertVerifier for Anybody {
         _: &CertificateDer<'_>,
         _: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        Err(rustls::Error::General("QUIC has TLS 1.3 alone".into()))
+        Err(rustls::Error::General("QUIC uses TLS 1.3 only".into()))
     }
     fn verify_tls13_signature(
         &self,
@@ -219,7 +219,7 @@ impl World {
                 let expected = framed(&bytes);
                 let serve = async {
                     let request = self.swarm.receive_ask().await.expect("open");
-                    assert_eq!(Some(&*request.payload), expected, "that was not asked");
+                    assert_eq!(Some(&*request.payload), expected, "the request was not sent");
                     let response = reversed(&request.payload);
                     let _ = request.respond(Packet::from(response)).await;
                     std::future::pending().await
@@ -230,11 +230,11 @@ impl World {
                 };
                 let response = tokio::select! {
                     response = ask => response,
-                    () = serve => unreachable!("it waits for ever"),
+                    () = serve => unreachable!("serving never ends"),
                 };
                 match (expected, response) {
                     (Some(request), Ok(bytes)) if framed(&bytes) == Some(&reversed(request)) => {}
-                    // What was taken back may have been seen before, or not.
+                    // A reset stream may have been read before the reset, or not.
                     (_, Err(_)) if stream.resets => {}
                     (None, Ok(bytes)) => assert!(bytes.is_empty(), "{bytes:?} answer what was not asked"),
                     (None, Err(_)) => {}
@@ -248,7 +248,7 @@ impl World {
                     let request = recv.read_to_end(MTU + 4).await.expect("a request");
                     assert_eq!(framed(&request), Some(&b"what"[..]));
                     stream.write(&mut send).await;
-                    // Until the other side has what it wants.
+                    // Until the other side has read enough.
                     if !stream.resets {
                         let _ = send.stopped().await;
                     }

@@ -1,11 +1,12 @@
-//! Any text is a stack whose own text parses back to it, or an error with a place in the text.
+//! Any text is a stack that displays as a text that parses back to it, or an error with a position in the
+//! text.
 #![no_main]
 #![forbid(unsafe_code)]
 
 use libfuzzer_sys::fuzz_target;
 use p2p_swarms::stack::StackText;
 
-/// What stacks are made of.
+/// Parts of stacks.
 const WORDS: &str = "mem udp faulty frag mux mux16 mux32 mux64 muxv allow p2pke quic mbapp kad kad / / / = = , ; 127.0.0.1:0 \
     [::1]:0 loss= dup= delay= rate= mtu= seed= 0 1 9000 0.5";
 
@@ -13,7 +14,7 @@ fuzz_target!(|bytes: &[u8]| {
     if let Ok(text) = std::str::from_utf8(bytes) {
         check(text);
     }
-    // The same bytes as words, so that texts that are nearly stacks come up soon.
+    // The same bytes as words, so that texts that are almost stacks occur soon.
     let words: Vec<&str> = WORDS.split_whitespace().collect();
     let spelled = bytes.iter().map(|byte| words[usize::from(*byte) % words.len()]);
     check(&spelled.collect::<String>());

@@ -16,12 +16,12 @@ use super::background::GRACE;
 use super::{Driver, Wants};
 use crate::inbox::{Inbox, Limits};
 
-/// A layer that does nothing: what comes from below is for whoever receives.
+/// A layer that does nothing: messages from below go to the receiving caller.
 struct Layer {
     below: Inbox<Packet>,
     inbox: Inbox<Packet>,
     driver: Driver<()>,
-    /// Tasks in which the work was polled are counted by those who count.
+    /// Number of tasks in which the work was polled, as counted by the test.
     polled: AtomicUsize,
 }
 
@@ -102,19 +102,19 @@ impl<F: Future> Held<F> {
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_waits_does_the_work_and_finds_its_item_in_the_same_poll() {
+async fn a_waiting_caller_polls_the_work_and_gets_its_item_in_the_same_poll() {
     let layer = Layer::new();
     let mut receiving = Held::new(layer.receive());
     assert!(receiving.poll().is_pending());
     layer.send(7);
     assert!(receiving.is_woken());
-    assert_eq!(layer.polled.load(SeqCst), 0, "nobody else did it");
+    assert_eq!(layer.polled.load(SeqCst), 0, "no other task polled it");
     assert!(matches!(receiving.poll(), Poll::Ready(Ok(7))));
     layer.close();
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_comes_while_the_background_works_is_called_for_what_is_left() {
+async fn a_caller_that_arrives_during_a_background_poll_is_woken_for_remaining_work() {
     let (driver, polls) = (Arc::new(Driver::new()), Arc::new(AtomicUsize::new(0)));
     let waiting = {
         let (driver, polls) = (driver.clone(), polls.clone());
@@ -131,8 +131,8 @@ async fn who_comes_while_the_background_works_is_called_for_what_is_left() {
         let (waiting, polls) = (waiting.clone(), polls.clone());
         poll_fn(move |cx| {
             if polls.fetch_add(1, SeqCst) == 0 {
-                // In the midst of this poll somebody comes, and then there is more to do.
-                assert!(waiting.lock().expect("nobody else").poll().is_pending());
+                // A caller registers during this poll, and then more work is due.
+                assert!(waiting.lock().expect("not locked").poll().is_pending());
                 cx.waker().wake_by_ref();
             }
             Poll::<()>::Pending
@@ -142,7 +142,7 @@ async fn who_comes_while_the_background_works_is_called_for_what_is_left() {
     for _ in 0..4 {
         yield_now().await;
     }
-    assert_eq!(polls.load(SeqCst), 1, "the background stood back");
+    assert_eq!(polls.load(SeqCst), 1, "the background yielded");
     let mut held = waiting.lock().expect("nobody else");
     assert!(held.is_woken());
     assert!(matches!(held.poll(), Poll::Ready(Ok(()))));
@@ -151,7 +151,7 @@ async fn who_comes_while_the_background_works_is_called_for_what_is_left() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_background_does_the_work_at_once_while_nobody_ever_waited() {
+async fn the_background_polls_at_once_if_no_caller_ever_waited() {
     let layer = Layer::new();
     let begun = Instant::now();
     layer.send(7);
@@ -163,7 +163,7 @@ async fn the_background_does_the_work_at_once_while_nobody_ever_waited() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_background_takes_over_when_nobody_comes_any_more() {
+async fn the_background_takes_over_when_no_caller_returns() {
     let layer = Layer::new();
     layer.send(0);
     assert_eq!(layer.receive().await.expect("open"), 0);
@@ -176,9 +176,9 @@ async fn the_background_takes_over_when_nobody_comes_any_more() {
     layer.close();
 }
 
-/// Who asks leaves, and what others ask of it meanwhile is the background's, at once.
+/// A caller that asks leaves, and asks of other nodes meanwhile are handled by the background at once.
 #[tokio::test(start_paused = true)]
-async fn nobody_is_waited_for_who_came_for_something_else() {
+async fn a_caller_of_a_single_result_is_not_expected_to_return() {
     let layer = Layer::new();
     let begun = Instant::now();
     for round in 0..4 {
@@ -201,7 +201,7 @@ async fn nobody_is_waited_for_who_came_for_something_else() {
         assert_eq!(layer.polled.load(SeqCst), polled + 1);
     }
     assert!(begun.elapsed().is_zero());
-    // A reader, though, is expected to come again.
+    // A reader, though, is expected to call again.
     assert_eq!(layer.receive().await.expect("open"), 0);
     while layer.inbox.try_pop().expect("open").is_some() {}
     let mut receiving = Held::new(layer.receive());
@@ -220,18 +220,18 @@ async fn nobody_is_waited_for_who_came_for_something_else() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_is_kept_aside_holds_up_nobody_for_long() {
+async fn an_unpolled_receive_does_not_block_other_readers() {
     let layer = Layer::new();
     let mut aside = Held::new(layer.receive());
     assert!(aside.poll().is_pending());
-    // Called first, and does not come.
+    // Woken first, and does not poll.
     layer.send(1);
     layer.send(2);
     let begun = Instant::now();
     let other = timeout(Duration::from_secs(1), layer.receive()).await;
     assert!(other.is_ok_and(|other| other.is_ok()));
     assert!(begun.elapsed() <= 3 * GRACE, "{:?}", begun.elapsed());
-    // From then on others are called instead.
+    // From then on other callers are woken instead.
     let begun = Instant::now();
     let mut other = Held::new(layer.receive());
     assert!(
@@ -247,13 +247,13 @@ async fn who_is_kept_aside_holds_up_nobody_for_long() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn items_that_came_while_others_did_the_work_wake_those_who_want_them() {
+async fn items_found_by_other_callers_wake_the_readers_of_their_kind() {
     let layer = Layer::new();
     let mut readers = [(); 3].map(|()| Held::new(layer.receive()));
     for reader in &mut readers {
         assert!(reader.poll().is_pending());
     }
-    // One who wants something else does the work.
+    // A caller that wants a single result polls the work.
     let mut other = Held::new(layer.driver.wait(Wants::Own(()), |_| Poll::<Result<()>>::Pending));
     for number in 0..2 {
         layer.send(number);
@@ -261,7 +261,7 @@ async fn items_that_came_while_others_did_the_work_wake_those_who_want_them() {
     assert!(other.poll().is_pending());
     let woken = readers.each_ref().map(Held::is_woken);
     assert_eq!(woken, [true, true, false]);
-    // The second one goes away instead of taking its item: it is the third one's.
+    // The second reader leaves instead of taking its item, which passes to the third.
     let [first, second, third] = &mut readers;
     assert!(first.poll().is_ready());
     second.0 = Box::pin(layer.receive());
@@ -270,7 +270,7 @@ async fn items_that_came_while_others_did_the_work_wake_those_who_want_them() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn one_who_was_called_and_goes_away_calls_the_next() {
+async fn a_woken_caller_that_leaves_wakes_the_next() {
     let layer = Layer::new();
     let mut first = Held::new(layer.receive());
     let mut second = Held::new(layer.receive());
@@ -284,14 +284,14 @@ async fn one_who_was_called_and_goes_away_calls_the_next() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn closing_wakes_everybody_and_drops_the_work_at_once() {
+async fn closing_wakes_all_callers_and_drops_the_work_at_once() {
     let layer = Layer::new();
     let mut receiving = Held::new(layer.receive());
     let mut other = Held::new(layer.driver.wait(Wants::Own(()), |_| Poll::<Result<()>>::Pending));
     assert!(receiving.poll().is_pending() && other.poll().is_pending());
     assert_eq!(Arc::strong_count(&layer), 2);
     layer.close();
-    assert_eq!(Arc::strong_count(&layer), 1, "the work has the other one");
+    assert_eq!(Arc::strong_count(&layer), 1, "the work held the other reference");
     assert!(receiving.is_woken() && other.is_woken());
     assert!(matches!(receiving.poll(), Poll::Ready(Err(Error::Closed))));
     assert!(matches!(other.poll(), Poll::Ready(Err(Error::Closed))));
@@ -299,7 +299,7 @@ async fn closing_wakes_everybody_and_drops_the_work_at_once() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn items_wake_those_who_want_their_kind_alone() {
+async fn items_wake_only_readers_of_their_kind() {
     let driver = Driver::new();
     let never = |_: &mut Context<'_>| Poll::<Result<()>>::Pending;
     let mut readers = ['a', 'b', 'b'].map(|kind| Held::new(driver.wait(Wants::Items(kind, 1), never)));
@@ -311,7 +311,7 @@ async fn items_wake_those_who_want_their_kind_alone() {
     driver.put('c', 1);
     driver.put('a', 0);
     assert_eq!(readers.each_ref().map(Held::is_woken), [false, true, false]);
-    // Who goes away without its item passes it on to one of its kind.
+    // A reader that leaves without its item passes it to another of its kind.
     let [a, first, second] = &mut readers;
     first.0 = Box::pin(driver.wait(Wants::Own('b'), never));
     assert!(second.is_woken() && !a.is_woken());
@@ -320,13 +320,13 @@ async fn items_wake_those_who_want_their_kind_alone() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_finds_its_item_at_once_takes_no_place() {
+async fn a_reader_that_finds_its_item_at_once_does_not_register() {
     let layer = Layer::new();
     layer.send(7);
     let mut receiving = Held::new(layer.receive());
     assert!(matches!(receiving.poll(), Poll::Ready(Ok(7))));
     assert_eq!(layer.driver.0.line().waiting(), 0);
-    // The work paused, and goes on with the next who comes.
+    // The work yielded, and continues with the next caller.
     layer.send(8);
     let mut waiting = Held::new(layer.receive());
     assert!(matches!(waiting.poll(), Poll::Ready(Ok(8))));
@@ -339,13 +339,13 @@ async fn who_finds_its_item_at_once_takes_no_place() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_item_that_is_put_while_one_looks_is_found() {
+async fn an_item_that_is_stored_during_a_lookup_is_found() {
     let driver = Driver::new();
     driver.start(std::future::pending()).expect("a runtime");
     let (looks, items) = (AtomicUsize::new(0), AtomicUsize::new(0));
     let take = |_: &mut Context<'_>| match items.load(SeqCst) {
         0 => {
-            // After the second look, which is the one behind the poll of the work.
+            // After the second lookup, which follows the poll of the work.
             if looks.fetch_add(1, SeqCst) == 1 {
                 items.store(1, SeqCst);
                 driver.put((), 1);
@@ -359,7 +359,7 @@ async fn an_item_that_is_put_while_one_looks_is_found() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_failure_is_for_one_who_wants_items_and_finds_none() {
+async fn a_failure_goes_to_one_reader_that_finds_no_item() {
     let driver = Driver::new();
     let never = |_: &mut Context<'_>| Poll::<Result<()>>::Pending;
     let mut other = Held::new(driver.wait(Wants::Own('a'), never));
@@ -374,14 +374,14 @@ async fn a_failure_is_for_one_who_wants_items_and_finds_none() {
     let [a, b] = &mut readers;
     assert!(matches!(b.poll(), Poll::Ready(Err(Error::Invalid { .. }))));
     assert!(a.poll().is_pending());
-    // Who has an item need not hear of it.
+    // A reader with an item does not receive the error.
     driver.fail(Error::invalid("swarm below", "it is broken again"));
     let served = driver.wait(Wants::Items('a', 1), |_| Poll::Ready(Ok(())));
     assert!(served.await.is_ok());
 }
 
 #[tokio::test(start_paused = true)]
-async fn those_who_came_before_the_work_began_do_it() {
+async fn callers_that_waited_before_the_work_started_poll_it() {
     let driver = Driver::new();
     let done = AtomicBool::new(false);
     let take = |_: &mut Context<'_>| {
@@ -411,7 +411,7 @@ async fn those_who_came_before_the_work_began_do_it() {
     done.store(true, SeqCst);
     assert!(waiting.poll().is_ready());
     drop(waiting);
-    // Work that begins when it is over is dropped.
+    // Work that starts after closing is dropped.
     driver.close();
     let held = Arc::new(());
     let kept = held.clone();
@@ -425,9 +425,9 @@ fn work_outside_of_a_runtime_is_refused() {
     assert!(matches!(driver.start(async {}), Err(Error::Invalid { .. })));
 }
 
-/// Readers on several threads that lose patience at random, beside senders: every item arrives, once.
+/// Readers on several threads that cancel at random, beside senders: every item arrives exactly once.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn stress_of_impatient_readers_on_several_threads() {
+async fn stress_of_cancelling_readers_on_several_threads() {
     const SENDERS: u32 = 4;
     const EACH: u32 = 5_000;
     const SEED: u64 = 3;

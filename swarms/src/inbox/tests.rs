@@ -5,7 +5,7 @@ use std::task::Wake;
 
 use super::*;
 
-/// A waker that counts how often it wakes.
+/// A waker that counts its wake-ups.
 #[derive(Default)]
 struct Wakes(AtomicUsize);
 
@@ -21,14 +21,14 @@ impl Wakes {
     }
 }
 
-/// A reader: its wait, and how often it was woken.
+/// A reader: its future, and how often it was woken.
 struct Reader<F> {
     wait: Pin<Box<F>>,
     wakes: Arc<Wakes>,
 }
 
 impl<F: Future> Reader<F> {
-    /// A reader that waits already.
+    /// Creates a reader that is already waiting.
     fn waiting(wait: F) -> Self {
         let mut reader = Self {
             wait: Box::pin(wait),
@@ -63,7 +63,7 @@ fn packets(texts: &[&str]) -> Vec<Packet> {
 }
 
 #[test]
-fn items_come_out_in_the_order_in_which_they_went_in() {
+fn items_are_popped_in_the_order_of_pushing() {
     let inbox = inbox(10);
     inbox.push(Packet::from("1")).unwrap();
     assert_eq!(inbox.extend(packets(&["2", "3", "4"])).accepted, 3);
@@ -78,7 +78,7 @@ fn items_come_out_in_the_order_in_which_they_went_in() {
 }
 
 #[test]
-fn a_full_inbox_gives_the_new_items_back() {
+fn a_full_inbox_returns_new_items() {
     let inbox = inbox(2);
     let put = inbox.extend(packets(&["1", "2", "3", "4"]));
     assert_eq!(
@@ -100,7 +100,7 @@ fn items_are_charged_the_memory_that_they_hold() {
         bytes: 10_000,
         ..Limits::default()
     });
-    // Few bytes in a large buffer cost the buffer.
+    // Few bytes in a large buffer are charged the buffer.
     let large = || {
         let mut packet = Packet::with_capacity(Headroom::default(), 6000);
         packet.push_back(&[1; 1000]);
@@ -108,7 +108,7 @@ fn items_are_charged_the_memory_that_they_hold() {
     };
     inbox.push(large()).unwrap();
     assert!((6000..7000).contains(&inbox.held()));
-    // One that does not fit does not hold up a smaller one behind it.
+    // An item that does not fit does not block a smaller one behind it.
     let put = inbox.extend([large(), Packet::from(vec![2; 1000])]);
     assert_eq!(
         (put.accepted, put.refused.len(), put.reason),
@@ -135,7 +135,7 @@ fn small_packets_that_must_wait_are_copied_out_of_their_buffer() {
     assert_ne!(ready(inbox.pop()).unwrap().as_ptr(), small_at);
     assert_eq!(ready(inbox.pop()).unwrap().as_ptr(), large_at);
 
-    // One that a reader waits for is handed over as it is.
+    // An item that a reader waits for is passed on uncopied.
     let mut reader = Reader::waiting(inbox.pop());
     let small = buffer.split_front(100);
     let at = small.as_ptr();
@@ -147,7 +147,7 @@ fn small_packets_that_must_wait_are_copied_out_of_their_buffer() {
 }
 
 #[test]
-fn a_batch_is_one_wake_up_and_whoever_leaves_something_wakes_the_next() {
+fn a_batch_is_one_wake_up_and_a_reader_that_leaves_items_wakes_the_next() {
     let inbox = inbox(10);
     let mut readers: Vec<_> = (0..3).map(|_| Reader::waiting(inbox.pop())).collect();
     inbox.extend(packets(&["1", "2"]));
@@ -160,7 +160,7 @@ fn a_batch_is_one_wake_up_and_whoever_leaves_something_wakes_the_next() {
 }
 
 #[test]
-fn a_refused_item_wakes_nobody() {
+fn a_refused_item_wakes_no_reader() {
     let inbox = inbox(0);
     let reader = Reader::waiting(inbox.pop());
     inbox.push(Packet::from("1")).unwrap_err();
@@ -171,14 +171,14 @@ fn a_refused_item_wakes_nobody() {
 #[test]
 fn a_cancelled_reader_loses_neither_item_nor_wake_up() {
     let inbox = inbox(10);
-    // Cancelled before anything came: its place in the line is gone.
+    // Cancelled before an item arrived: its entry is removed.
     let cancelled = Reader::waiting(inbox.pop());
     let mut second = Reader::waiting(inbox.pop());
     let mut third = Reader::waiting(inbox.pop());
     drop(cancelled);
     inbox.push(Packet::from("1")).unwrap();
     assert_eq!((second.wakes.count(), third.wakes.count()), (1, 0));
-    // Cancelled after it was woken: the next one is.
+    // Cancelled after it was woken: the next reader is woken.
     drop(second);
     assert_eq!(third.wakes.count(), 1);
     assert!(matches!(third.poll(), Poll::Ready(Ok(item)) if item == b"1"));
@@ -188,7 +188,7 @@ fn a_cancelled_reader_loses_neither_item_nor_wake_up() {
 }
 
 #[test]
-fn a_reader_whose_task_moved_is_woken_where_it_is() {
+fn a_reader_that_moved_to_another_task_is_woken_there() {
     let inbox = inbox(10);
     let mut reader = Reader::waiting(inbox.pop());
     let before = std::mem::take(&mut reader.wakes);
@@ -211,7 +211,7 @@ fn a_woken_reader_that_finds_nothing_waits_again() {
 }
 
 #[test]
-fn close_wakes_all_refuses_all_and_counts_what_waited_once() {
+fn close_wakes_all_readers_refuses_all_items_and_counts_waiting_ones_once() {
     let inbox = inbox(10);
     let mut readers: Vec<_> = (0..3).map(|_| Reader::waiting(inbox.pop())).collect();
     assert_eq!(inbox.close(), 0);
@@ -238,7 +238,7 @@ fn close_wakes_all_refuses_all_and_counts_what_waited_once() {
 }
 
 #[test]
-fn what_is_removed_comes_back_and_the_rest_keeps_its_order() {
+fn removed_items_are_returned_and_the_rest_keeps_its_order() {
     let inbox = inbox(10);
     inbox.extend(packets(&["1", "22", "3", "44"]));
     assert_eq!(inbox.remove(|packet| packet.len() == 2), packets(&["22", "44"]));
@@ -248,8 +248,8 @@ fn what_is_removed_comes_back_and_the_rest_keeps_its_order() {
     assert_eq!(inbox.held(), 0);
 }
 
-/// Readers that are cancelled at any moment, on several threads: a lost wake-up would hang, a lost or doubled
-/// item would fail the sum.
+/// Readers that are cancelled at any moment, on several threads: a lost wake-up would hang, a lost or
+/// duplicated item would change the sum.
 #[test]
 fn under_load_each_item_reaches_exactly_one_reader() {
     const ITEMS: u64 = 20_000;
@@ -281,7 +281,7 @@ fn under_load_each_item_reaches_exactly_one_reader() {
             })
         })
         .collect();
-    // One more reader that is never cancelled, so that only wake-ups move it.
+    // One more reader that is never cancelled, so that only wake-ups drive it.
     let patient = runtime.spawn({
         let inbox = inbox.clone();
         async move {
@@ -313,7 +313,7 @@ fn under_load_each_item_reaches_exactly_one_reader() {
     assert_eq!(total, ITEMS * (ITEMS + 1) / 2);
 }
 
-/// A receive buffer, of which a packet of `len` bytes is handed out: the packet, and what is left of the buffer.
+/// Returns a packet of `len` bytes from a receive buffer, and the rest of the buffer.
 fn received(len: usize) -> (Packet, bytes::BytesMut) {
     let mut buffer = bytes::BytesMut::zeroed(BUFFER);
     let packet = Packet::from(buffer.split_to(len));
@@ -324,7 +324,7 @@ fn received(len: usize) -> (Packet, bytes::BytesMut) {
 const BUFFER: usize = 64 << 10;
 
 #[test]
-fn messages_that_wait_hold_little_more_than_they_are_charged() {
+fn waiting_messages_hold_little_more_than_they_are_charged() {
     for len in [300, 1200, 4000] {
         let inbox = Inbox::new(Limits::default());
         let mut buffers = Vec::new();

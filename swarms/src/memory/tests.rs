@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::*;
 
-/// Polls once, for what must not wait or must wait.
+/// Polls once.
 fn poll_once<F: Future>(future: F) -> Poll<F::Output> {
     pin!(future).poll(&mut Context::from_waker(Waker::noop()))
 }
@@ -36,7 +36,7 @@ fn tight(items: usize) -> MemoryRealm {
     })
 }
 
-/// The counters of tells of several nodes together.
+/// Returns the sum of the tell counters of several nodes.
 fn total(nodes: &[&MemorySwarm]) -> Snapshot {
     let mut sum = Snapshot::default();
     for node in nodes {
@@ -46,14 +46,14 @@ fn total(nodes: &[&MemorySwarm]) -> Snapshot {
 }
 
 #[test]
-fn addresses_parse_as_elsewhere() {
+fn addresses_parse_as_in_other_implementations() {
     let vectors: Value = serde_json::from_str(include_str!("../../tests/vectors/addrs.json")).unwrap();
     let swarm = MemorySwarm::new();
     for case in vectors["mem"].as_array().unwrap() {
         let text = case["text"].as_str().unwrap();
         let parsed = swarm.parse_addr(text);
-        // Signs and leading zeros are taken because others write addresses that way into their files; what
-        // is printed is the one canonical text.
+        // Signs and leading zeros are accepted because other implementations write such addresses; the
+        // printed text is canonical.
         if case["accepted"].as_bool().unwrap() {
             let addr = parsed.unwrap();
             assert_eq!(addr.number(), case["n"].as_i64().unwrap());
@@ -83,7 +83,7 @@ fn a_bad_address_error_points_at_the_byte() {
 
 proptest::proptest! {
     #[test]
-    fn any_text_is_an_address_that_displays_or_an_error_within_the_text(text in "[+-]?[0-9]{0,21}|.{0,30}") {
+    fn any_text_is_an_address_or_an_error_with_a_position_within_the_text(text in "[+-]?[0-9]{0,21}|.{0,30}") {
         match text.parse::<MemoryAddr>() {
             Ok(addr) => proptest::prop_assert_eq!(addr.to_string().parse().ok(), Some(addr)),
             Err(Error::InvalidAddr { text: said, at, .. }) => {
@@ -134,7 +134,7 @@ fn the_mtu_passes_and_one_more_byte_does_not() {
 }
 
 #[test]
-fn a_full_queue_drops_the_newest_and_counts_it() {
+fn a_full_queue_drops_and_counts_the_newest_message() {
     let realm = tight(2);
     let (a, b) = (realm.open(), realm.open());
     let mut batch: Vec<_> = ["1", "2", "3"]
@@ -151,7 +151,7 @@ fn a_full_queue_drops_the_newest_and_counts_it() {
 }
 
 #[test]
-fn a_message_to_nobody_is_lost_and_counted() {
+fn a_message_to_an_unused_address_is_lost_and_counted() {
     let (a, b) = pair();
     let nobody = MemoryAddr::new(99);
     ready(a.tell(&nobody, Packet::from("x"))).unwrap();
@@ -206,7 +206,7 @@ async fn close_wakes_frees_and_counts() {
         realm.open_at(a.local_addr()),
         Err(Error::Invalid { .. })
     ));
-    // What closed before does not free the address of what opened after.
+    // Closing an old node does not free the address of a new one.
     drop(a);
     assert!(matches!(
         realm.open_at(again.local_addr()),
@@ -219,7 +219,7 @@ async fn close_wakes_frees_and_counts() {
 }
 
 #[test]
-fn realms_of_one_name_meet_and_others_do_not() {
+fn realms_with_the_same_name_are_one_and_others_are_separate() {
     let name = "realms_of_one_name_meet_and_others_do_not";
     let a = MemoryRealm::named(name).open();
     let b = MemoryRealm::named(name).open();
@@ -257,7 +257,7 @@ mod asks {
         let (a, b) = pair();
         let dst = b.local_addr();
         let serve = async {
-            // Answered in the other order.
+            // Answered in reverse order.
             let first = b.receive_ask().await.unwrap();
             let second = b.receive_ask().await.unwrap();
             for request in [second, first] {
@@ -318,7 +318,7 @@ mod asks {
         }
         assert!(
             poll_once(b.receive_ask()).is_pending(),
-            "the cancelled ask is gone"
+            "the cancelled ask was removed"
         );
         let (outcome, ()) = tokio::join!(a.ask(&dst, Packet::from("next")), async {
             let request = b.receive_ask().await.unwrap();
@@ -334,7 +334,7 @@ mod asks {
     }
 
     #[tokio::test]
-    async fn a_peer_that_closes_while_asked_is_an_error_at_once() {
+    async fn an_ask_of_a_peer_that_closes_fails_at_once() {
         let (a, b) = pair();
         let dst = b.local_addr();
         // Once while the handler holds the request, once while it still waits.

@@ -15,7 +15,7 @@ async fn built_of(text: &StackText) -> Stack {
     text.build().await.unwrap_or_else(|error| panic!("{error}"))
 }
 
-/// The error of a text, with the byte where it must be.
+/// Returns the error of a text, checking its position.
 #[track_caller]
 fn refused(text: &str, at: usize) -> String {
     let error = text.parse::<StackText>().expect_err(text);
@@ -48,14 +48,14 @@ fn a_text_becomes_typed_layers() {
 }
 
 #[test]
-fn what_is_left_out_has_a_default() {
+fn omitted_arguments_have_defaults() {
     assert!(parse("mem").layers().eq([&Layer::Mem { realm: None }]));
     assert_eq!(parse("udp/frag").to_string(), "udp/frag");
     assert_eq!(parse("mem/faulty,loss=0").to_string(), "mem/faulty");
 }
 
 #[test]
-fn an_error_names_the_place_and_what_would_fit() {
+fn an_error_has_a_position_and_says_what_is_expected() {
     assert!(refused("", 0).contains("mem, udp"));
     assert!(refused("tcp=1.2.3.4:5", 0).contains("mem, udp"));
     assert!(refused("frag=9000", 0).contains("mem, udp"));
@@ -88,7 +88,7 @@ fn an_error_names_the_place_and_what_would_fit() {
 }
 
 #[test]
-fn a_caret_stands_under_the_place() {
+fn a_caret_marks_the_position() {
     let error = "mem/über=9".parse::<StackText>().expect_err("no such layer");
     let text = error.to_string();
     let lines: Vec<&str> = text.lines().collect();
@@ -100,7 +100,7 @@ fn a_caret_stands_under_the_place() {
 }
 
 #[tokio::test]
-async fn an_allow_list_is_read_by_the_stack_beneath_it() {
+async fn an_allow_list_is_parsed_by_the_stack_below() {
     let stack = parse(&format!("mem=allow-list/allow={};17", PeerId::ZERO));
     stack.build().await.expect("an id and an address");
     let error = parse("mem=allow-list/frag/allow=17;1x")
@@ -110,7 +110,7 @@ async fn an_allow_list_is_read_by_the_stack_beneath_it() {
     assert_eq!((error.at(), error.is_in_text()), (30, true), "{error}");
 }
 
-/// Which of asks and keys a stack has.
+/// Returns whether a stack has asks and keys.
 async fn has(text: &str) -> (bool, bool) {
     let stack = parse(text)
         .build()
@@ -120,19 +120,19 @@ async fn has(text: &str) -> (bool, bool) {
 }
 
 #[tokio::test]
-async fn the_adaptors_of_swarm_ext_hide_no_accessor_of_a_stack() {
+async fn swarm_ext_methods_hide_no_method_of_a_stack() {
     use crate::SwarmExt as _;
     let stack = parse("udp/faulty").build().await.expect("a stack");
     assert!(stack.asks().is_none() && stack.keys().is_none());
     let asking = stack.mbapp(4000);
     assert_eq!(asking.mtu(), 4000);
-    // The former name, on swarms that have no accessor of that name.
+    // The former name, on swarms without a method of that name.
     let swarm = crate::MemoryRealm::default().open().fragment(9000).asks(4000);
     assert_eq!(swarm.mtu(), 4000);
 }
 
 #[tokio::test]
-async fn a_stack_has_what_all_its_layers_have() {
+async fn a_stack_has_the_capabilities_of_all_its_layers() {
     assert_eq!(has("mem").await, (true, true));
     for (text, at) in [
         ("mem/faulty/mux=a", None),
@@ -150,7 +150,7 @@ async fn a_stack_has_what_all_its_layers_have() {
         assert_eq!(
             has(text).await.0,
             error.is_none(),
-            "what is checked is what is built"
+            "the check agrees with the built stack"
         );
         assert!(error.is_none_or(|error| error.reason().contains("and mbapp, and on them faulty")));
     }
@@ -170,7 +170,7 @@ async fn a_stack_has_what_all_its_layers_have() {
 }
 
 #[tokio::test]
-async fn nodes_of_one_realm_meet_on_the_same_channel() {
+async fn nodes_of_one_realm_reach_each_other_on_the_same_channel() {
     let text = parse("mem=nodes_of_one_realm_meet/faulty/mux=chat");
     let (a, b) = (built_of(&text).await, built_of(&text).await);
     let other = built_of(&parse("mem=another/mux=chat")).await;
@@ -205,7 +205,7 @@ async fn a_message_crosses_udp_in_fragments() {
     assert_eq!(layers.last(), Some(&"udp"));
 }
 
-/// Opens a node at `addr` as soon as that is free: tasks of the node that was there may have to end first.
+/// Opens a node at `addr` as soon as it is free: tasks of the former node may have to end first.
 async fn built_again(text: &StackText, addr: &p2p::BoxAddr, key: &PrivateKey) -> Stack {
     let free = async {
         loop {
@@ -217,11 +217,13 @@ async fn built_again(text: &StackText, addr: &p2p::BoxAddr, key: &PrivateKey) ->
         }
     };
     let limit = std::time::Duration::from_secs(10);
-    tokio::time::timeout(limit, free).await.expect("it gets free")
+    tokio::time::timeout(limit, free)
+        .await
+        .expect("the address is released")
 }
 
 #[tokio::test]
-async fn a_node_opens_again_at_the_address_of_one_that_is_gone() {
+async fn a_node_opens_at_the_address_of_a_closed_one() {
     let key = PrivateKey::ed25519(&[1; 32]);
     for text in [
         "udp/frag",
@@ -234,7 +236,10 @@ async fn a_node_opens_again_at_the_address_of_one_that_is_gone() {
         let text = parse(text);
         let first = text.build_with(&key).await.expect("built");
         let addr = first.local_addrs().remove(0);
-        let taken = text.build_at(&addr, &key).await.expect_err("somebody is there");
+        let taken = text
+            .build_at(&addr, &key)
+            .await
+            .expect_err("the address is in use");
         assert_eq!(taken.at(), 0, "{taken}");
         first.close().await;
         drop(first);
@@ -244,7 +249,7 @@ async fn a_node_opens_again_at_the_address_of_one_that_is_gone() {
 }
 
 #[tokio::test]
-async fn a_base_that_the_system_refuses_is_no_fault_of_the_text() {
+async fn a_base_that_the_system_refuses_is_not_an_error_in_the_text() {
     let error = parse("udp=192.0.2.1:1/frag")
         .build()
         .await
@@ -272,7 +277,7 @@ async fn nodes_of_one_text_draw_faults_of_their_own() {
     assert!(one.last().expect("64") > &10);
 }
 
-/// Texts that are nearly stacks.
+/// Texts that are almost stacks.
 fn nearly() -> impl Strategy<Value = String> {
     let layer = prop_oneof![
         Just("mem".to_owned()),
@@ -294,7 +299,7 @@ fn nearly() -> impl Strategy<Value = String> {
 
 proptest! {
     #[test]
-    fn any_text_is_a_stack_that_displays_or_an_error_within_the_text(text in prop_oneof![nearly(), nearly(), ".{0,40}"]) {
+    fn any_text_is_a_stack_or_an_error_with_a_position_within_the_text(text in prop_oneof![nearly(), nearly(), ".{0,40}"]) {
         match text.parse::<StackText>() {
             Ok(stack) => {
                 let again = stack.to_string().parse::<StackText>();

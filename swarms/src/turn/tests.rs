@@ -12,7 +12,7 @@ use tokio::sync::mpsc;
 use super::*;
 use crate::inbox::Limits;
 
-/// A queue per reader, one that they all pull from, and the turn to do so.
+/// A queue per reader, one source that they all receive from, and the turn to do so.
 struct Demux {
     source: Inbox<Packet>,
     inboxes: Vec<Inbox<Packet>>,
@@ -32,7 +32,7 @@ impl Demux {
         assert!(self.source.push(Packet::from(&[to as u8])).is_ok());
     }
 
-    /// What every layer that uses the turn does.
+    /// The receive loop of every layer that uses the turn.
     async fn receive(self: Arc<Self>, reader: usize) -> Result<Packet> {
         let own = &self.inboxes[reader];
         let mut driving = match self.turn.drive_or_pop(own).await? {
@@ -79,12 +79,12 @@ struct Caller {
 enum Step {
     Call(usize),
     Cancel(usize),
-    /// Cancels a caller that was woken before it runs.
+    /// Cancels a woken caller before it runs.
     CancelWoken(usize),
     Send(usize),
-    /// Lets a caller that was woken run.
+    /// Runs a woken caller.
     Run(usize),
-    /// Lets all that are woken run, until none is.
+    /// Runs woken callers until none is left.
     Settle,
 }
 
@@ -101,8 +101,8 @@ fn step() -> impl Strategy<Value = Step> {
 }
 
 proptest! {
-    /// Any order of calls, cancellations and wake-ups: when nobody is woken any more, every message for which
-    /// somebody waits has arrived, and none arrived twice.
+    /// After any order of calls, cancellations and wake-ups, when no caller is woken, every message that a
+    /// caller waits for has arrived, and none arrived twice.
     #[test]
     fn no_wake_up_is_lost(steps in proptest::collection::vec(step(), 0..120)) {
         let demux = Demux::new(3);
@@ -165,8 +165,8 @@ proptest! {
     }
 }
 
-/// Threads, tasks that are cancelled all the time, and patient ones: each message arrives before the next is
-/// sent, so a lost wake-up would stop everything.
+/// Threads with tasks that are cancelled all the time, and others that are not: each message arrives before
+/// the next is sent, so a lost wake-up would stop the test.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn stress_of_cancelled_and_patient_readers() {
     const READERS: usize = 6;
@@ -182,7 +182,7 @@ async fn stress_of_cancelled_and_patient_readers() {
                 let patience = if task < READERS { usize::MAX } else { task % 3 };
                 loop {
                     let waiting = async {
-                        // The impatient cancel for a round each, then wait for the next one to begin.
+                        // Cancelling readers cancel for one round, then wait for the next.
                         let round = running.load(Ordering::SeqCst);
                         for _ in 0..patience {
                             tokio::task::yield_now().await;
@@ -224,11 +224,11 @@ async fn stress_of_cancelled_and_patient_readers() {
     for task in tasks {
         task.await.expect("no reader panicked");
     }
-    assert!(demux.turn.try_drive().is_some(), "nobody kept the turn");
+    assert!(demux.turn.try_drive().is_some(), "the turn is free");
 }
 
 #[test]
-fn a_turn_is_had_by_one_at_a_time() {
+fn one_reader_at_a_time_holds_the_turn() {
     let turn = Turn::new(Vec::<u8>::new());
     let mut driving = turn.try_drive().expect("free");
     driving.push(1);

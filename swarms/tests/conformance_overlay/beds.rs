@@ -15,14 +15,14 @@ use p2p_swarms::{
 };
 use p2p_swarmtest::{Profile, Secure, SecureAsk, Testbed};
 
-/// What overlays of stacks stand on, too: over this they are compiled already.
+/// The inner type of overlays in stacks: overlays over it are already compiled.
 pub(crate) type Inner = BoxSecureAskSwarm<BoxAddr>;
 
 /// A node of an overlay.
 pub(crate) trait Node: AskSwarm<PeerId> + SecureSwarm<PeerId> + Sized {
     fn new(inner: Inner, identity: Identity<'_>) -> Result<Self>;
 
-    /// Where it is below.
+    /// Returns its address below.
     fn place(&self) -> BoxAddr;
 
     fn join(&self, first: &BoxAddr) -> impl Future<Output = Result<()>> + Send;
@@ -39,7 +39,7 @@ impl Node for KademliaSwarm<BoxAddr, Inner> {
 
     async fn join(&self, first: &BoxAddr) -> Result<()> {
         let joining = KademliaSwarm::join(self, std::slice::from_ref(first))?;
-        assert!(joining.finish().await? > 0, "a node found nobody");
+        assert!(joining.finish().await? > 0, "a node found no contact");
         Ok(())
     }
 }
@@ -59,19 +59,19 @@ impl Node for ChordSwarm<BoxAddr, Inner> {
     }
 }
 
-/// A node as it was made.
+/// A node and how it was created.
 #[derive(Clone)]
 struct Place {
     addr: BoxAddr,
-    /// Its key is made of this.
+    /// Its key is derived from this.
     number: u32,
-    /// Where the first node of its network is, through which it joins.
+    /// The address of the first node of its network, through which it joins.
     first: BoxAddr,
 }
 
-/// What a network is on, and the node of each id.
+/// The medium of a network, and the node of each id.
 struct Medium<F> {
-    /// A node of the swarm below with the key of a number: anywhere, or where one was.
+    /// Opens a node of the swarm below with the key of a number, at a new or a given address.
     open: F,
     /// Whether addresses below prove ids.
     proves: bool,
@@ -100,7 +100,7 @@ impl<F: Fn(Option<BoxAddr>, u32) -> Result<Inner>> Medium<F> {
         self.places.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Some nodes that joined through the first.
+    /// Opens nodes that join through the first.
     async fn nodes<N: Node>(&self, count: usize) -> Result<Vec<N>> {
         let mut nodes: Vec<N> = Vec::new();
         for _ in 0..count {
@@ -118,7 +118,7 @@ impl<F: Fn(Option<BoxAddr>, u32) -> Result<Inner>> Medium<F> {
         Ok(nodes)
     }
 
-    /// The node of an id that is gone.
+    /// Restarts the closed node with this id.
     async fn again<N: Node>(&self, id: PeerId) -> Result<N> {
         let Place { addr, number, first } = self.lock()[&id].clone();
         let node: N = self.node(Some(addr), number)?;
@@ -156,12 +156,12 @@ fn next() -> u32 {
 
 fn id(number: u32) -> PeerId {
     let mut bytes = [0x5a; 32];
-    // Spread over the whole space.
+    // Distributed over the whole id space.
     bytes[..4].copy_from_slice(&number.wrapping_mul(0x9e37_79b9).to_be_bytes());
     PeerId::new(bytes)
 }
 
-/// A lookup of somebody who is gone takes as long as a handshake and a search without an answer.
+/// A lookup of a closed node takes as long as a handshake and a search without a response.
 fn profile() -> Profile {
     Profile {
         holds: 4096,
@@ -169,15 +169,15 @@ fn profile() -> Profile {
     }
     .waive(
         "wire::",
-        "the nodes meet by addresses below, and the laws of the wire hold for what is below",
+        "nodes join by addresses below, and the laws of the wire are tested on the swarm below",
     )
 }
 
-/// The kernel drops what its buffers cannot hold, and does not say so to the socket.
+/// The kernel drops messages when its buffers are full, without reporting it to the socket.
 fn udp_profile() -> Profile {
     profile().waive(
         "counters::every_drop_is_counted",
-        "the kernel drops where its buffer is full, and tells nobody",
+        "the kernel drops messages when its buffer is full, without reporting it",
     )
 }
 
@@ -191,13 +191,13 @@ fn sealed<A: Addr, S: Swarm<A>>(inner: S, number: u32) -> Result<Inner> {
     Ok(boxed(inner.p2pke(&key(number))?.asks(MTU)))
 }
 
-/// The address of this type that a node has or had.
+/// Returns the typed address that a node has or had.
 fn typed<A: Addr>(at: &BoxAddr) -> Result<A> {
     let typed = at.downcast_ref().cloned();
-    typed.ok_or_else(|| Error::invalid("address", "it is of another kind of swarm"))
+    typed.ok_or_else(|| Error::invalid("address", "the address belongs to another kind of swarm"))
 }
 
-/// A small buffer in the kernel, so that a flood need not be large to fill it.
+/// A small kernel buffer, so that a small flood fills it.
 fn udp(at: Option<&BoxAddr>) -> Result<UdpSwarm> {
     let mut config = UdpConfig::default();
     config.receive_buffer = 256 << 10;
@@ -233,7 +233,7 @@ pub(crate) fn p2pke_on_udp<N: Node>() -> Testbed<PeerId> {
     bed::<N, _>(Medium::new(true, open), udp_profile())
 }
 
-/// In memory, so that searches for nodes that are gone, which dial them, take no real time.
+/// In memory, so that lookups of closed nodes, which dial them, take no real time.
 pub(crate) fn quic_on_memory<N: Node>() -> Testbed<PeerId> {
     let realm = MemoryRealm::default();
     let open = move |at: Option<BoxAddr>, number| {
@@ -243,7 +243,7 @@ pub(crate) fn quic_on_memory<N: Node>() -> Testbed<PeerId> {
         };
         Ok(boxed(QuicSwarm::new(below, &key(number))?))
     };
-    // A tell to a node that is gone ends after a search in which each dial of it takes 5 s.
+    // A tell to a closed node ends after a lookup in which each dial takes 5 s.
     let profile = Profile {
         patience: Duration::from_mins(1),
         ..profile()

@@ -1,8 +1,9 @@
-//! The laws of swarms on overlays, Kademlia and Chord: in memory, on P2PKE and on QUIC, and with layers on top.
+//! The laws of swarms for the overlays Kademlia and Chord: in memory, on P2PKE and on QUIC, and with layers
+//! on top.
 //!
-//! A node that is made again at its old address joins again, as a node that is restarted does. All but one network run in
-//! virtual time, so that timeouts of asks and dials take no real time and a slow machine fails no law. Both overlays share
-//! the driver, so Kademlia alone runs on real sockets and the real clock, too.
+//! A node that is restarted at its old address joins again. All but one network run in virtual time, so that
+//! timeouts of asks and dials take no real time and a slow machine fails no law. Both overlays share the driver,
+//! so only Kademlia also runs on real sockets and the real clock.
 
 mod beds;
 

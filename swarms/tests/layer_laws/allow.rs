@@ -1,4 +1,4 @@
-//! Who is heard and spoken to, in both directions, and from which moment on.
+//! Which peers messages are received from and sent to, in both directions, and from which moment on.
 
 use std::fmt;
 
@@ -10,7 +10,7 @@ use p2p_swarmtest::SecureAsk;
 
 use crate::{counted, keeps_all_laws, over_memory, poll_once};
 
-/// A memory address that names an identity: all bytes are the number.
+/// A memory address that contains an identity, all bytes of which are the number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 struct Named(MemoryAddr);
 
@@ -59,13 +59,13 @@ fn denied(swarm: &impl Swarm<Named>) -> u64 {
 }
 
 #[tokio::test(start_paused = true)]
-async fn where_everybody_is_allowed_all_laws_hold() {
+async fn all_laws_hold_if_every_peer_is_allowed() {
     let allowing = |swarm: MemorySwarm| Ok(swarm.allow(Verdict::Allow));
     keeps_all_laws(over_memory!(SecureAsk, allowing)).await;
 }
 
 #[tokio::test]
-async fn nothing_goes_to_a_denied_address() {
+async fn no_message_is_sent_to_a_denied_address() {
     let (a, b) = pair(Verdict::Deny);
     assert!(matches!(
         a.tell(&B, Packet::default()).await,
@@ -84,7 +84,7 @@ async fn nothing_goes_to_a_denied_address() {
     let mut batch = vec![(B, "no".into())];
     let error = a.tell_batch(&mut batch).await.expect_err("all are refused");
     assert_eq!((error.sent, error.refused, batch.len()), (0, 1, 0));
-    assert!(poll_once(b.receive()).is_pending(), "nothing is there at B");
+    assert!(poll_once(b.receive()).is_pending(), "nothing arrived at B");
     assert!(poll_once(b.receive_ask()).is_pending());
     assert_eq!(counted(&a, "allow").sent, 1);
 }
@@ -95,12 +95,12 @@ async fn messages_from_a_denied_address_are_dropped_and_counted_and_its_asks_rej
     a.set(Party::Peer(id(1)), Verdict::Deny);
     b.tell(&A, "denied".into()).await.expect("told");
     a.inner().tell(&A, "mine".into()).await.expect("told");
-    let mut out = vec![a.inner().receive().await.expect("kept as it is")];
+    let mut out = vec![a.inner().receive().await.expect("an earlier message")];
     assert_eq!(a.receive_batch(&mut out, 10).await.expect("received"), 1);
     assert_eq!(
         (&*out[0].payload, &*out[1].payload),
         (&b"denied"[..], &b"mine"[..]),
-        "what was in the vector stays"
+        "earlier contents of the vector stay"
     );
     b.tell(&A, "denied".into()).await.expect("told");
     a.inner().tell(&A, "mine".into()).await.expect("told");
@@ -136,7 +136,7 @@ async fn rules_change_while_a_reader_waits() {
     assert!(a.allows(&B));
 }
 
-/// All rules that there can be for one address, and one about another address beside them.
+/// All combinations of rules for one address, and one rule for another address.
 #[tokio::test]
 async fn a_denial_wins_over_a_permission_and_others_get_the_default() {
     let verdicts = [None, Some(Verdict::Allow), Some(Verdict::Deny)];
@@ -169,7 +169,7 @@ async fn a_denial_wins_over_a_permission_and_others_get_the_default() {
 }
 
 #[tokio::test]
-async fn a_batch_of_denied_messages_alone_is_not_the_end_of_waiting() {
+async fn a_batch_of_denied_messages_does_not_end_a_receive() {
     let (a, b) = pair(Verdict::Allow);
     a.set(Party::Peer(id(1)), Verdict::Deny);
     b.tell_batch(&mut (0..5).map(|_| (A, "denied".into())).collect())

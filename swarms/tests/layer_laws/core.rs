@@ -1,4 +1,4 @@
-//! What the core crate gives every swarm: header layers, boxes, serving asks, streams, metrics.
+//! Features of the core crate for every swarm: header layers, boxes, serving asks, streams, metrics.
 
 use std::cell::Cell;
 use std::cmp::Ordering;
@@ -64,7 +64,7 @@ async fn a_header_layer_keeps_all_laws() {
 async fn boxed_swarms_keep_all_laws() {
     let boxed = |swarm| Ok(BoxSecureAskSwarm::new(swarm));
     keeps_all_laws(over_memory!(SecureAsk, boxed)).await;
-    // Whatever the layer above is, it need not know the type of addresses either.
+    // A layer above need not know the type of addresses either.
     let erased = |swarm| {
         Ok(FragmentSwarm::new(
             BoxSwarm::new(EraseSwarm::erase(swarm)),
@@ -144,7 +144,7 @@ async fn a_header_layer_carries_singles_batches_and_asks() {
 }
 
 #[tokio::test]
-async fn a_header_layer_drops_and_counts_what_is_not_its_own() {
+async fn a_header_layer_drops_and_counts_foreign_messages() {
     let realm = MemoryRealm::default();
     let (ours, theirs) = (tagged(&realm, *b"ours"), tagged(&realm, *b"them"));
     let mut batch: Vec<_> = (0..5).map(|_| (addr(&ours), Packet::from(b"x"))).collect();
@@ -176,14 +176,14 @@ async fn a_header_layer_drops_and_counts_what_is_not_its_own() {
         "{answer:?}"
     );
     assert!(request, "the ask of another network is not received");
-    // A batch of such messages alone is not the end of waiting.
+    // A batch of such messages does not end a receive.
     let mut batch = (0..5).map(|_| (addr(&ours), Packet::from(b"x"))).collect();
     theirs.tell_batch(&mut batch).await.unwrap();
     assert!(poll_once(ours.receive_batch(&mut got, 100)).is_pending());
     assert_eq!(counted(&ours, "tag").received, 12);
 }
 
-/// Polls a future until its counterpart had its turn, and says whether it is still pending.
+/// Polls a future until its counterpart has run, and returns whether it is still pending.
 trait NowOrNeverAfter: Future + Sized {
     async fn now_or_never_after(self) -> bool {
         let mut future = std::pin::pin!(self);
@@ -200,7 +200,7 @@ trait NowOrNeverAfter: Future + Sized {
 impl<F: Future> NowOrNeverAfter for F {}
 
 #[tokio::test]
-async fn one_message_of_a_batch_over_the_mtu_holds_up_none_behind_it() {
+async fn an_oversize_message_in_a_batch_does_not_block_the_following_ones() {
     let realm = MemoryRealm::default();
     let (one, two) = (tagged(&realm, *b"net1"), tagged(&realm, *b"net1"));
     let mtu = one.mtu();
@@ -241,7 +241,7 @@ async fn a_boxed_swarm_is_the_same_swarm() {
 }
 
 #[tokio::test]
-async fn asks_are_served_at_most_so_many_at_a_time() {
+async fn concurrent_serving_of_asks_is_bounded() {
     const LIMIT: usize = 4;
     const ASKS: usize = 20;
     let realm = MemoryRealm::default();
@@ -346,7 +346,7 @@ fn counters_reach_the_metrics_facade_with_layer_depth_and_reason() {
     );
 }
 
-/// A swarm that states what it must and no more.
+/// A swarm that implements only the required methods.
 struct Least(MemorySwarm);
 
 impl Swarm<MemoryAddr> for Least {
@@ -371,7 +371,7 @@ impl Swarm<MemoryAddr> for Least {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_a_swarm_need_not_state_keeps_all_laws() {
+async fn default_methods_keep_all_laws() {
     let bed = over_memory!(Plain, |swarm| Ok(Least(swarm)));
     keeps_all_laws(bed).await;
     let swarm = Least(MemorySwarm::new());
@@ -392,7 +392,7 @@ impl std::fmt::Display for Number {
 impl Addr for Number {}
 
 #[test]
-fn addresses_without_a_type_are_as_those_with_one() {
+fn boxed_addresses_behave_like_typed_ones() {
     let socket = |port| SocketAddr::from(([127, 0, 0, 1], port));
     let id = |byte| PeerId::new([byte; 32]);
     assert_eq!((Number(1).peer_id(), Number(1).socket_addr()), (None, None));
@@ -418,7 +418,7 @@ fn addresses_without_a_type_are_as_those_with_one() {
     );
     assert_eq!(number.downcast_ref(), Some(&Number(1)));
     assert_eq!(number.downcast_ref::<PeerId>(), None);
-    // Equal, ordered and hashed by kind and by what is within.
+    // Equality, order and hash are by kind and by inner address.
     let all: Vec<_> = (0..20).flat_map(boxed).collect();
     for (at, one) in all.iter().enumerate() {
         for (other_at, other) in all.iter().enumerate() {
@@ -444,12 +444,12 @@ fn addresses_without_a_type_are_as_those_with_one() {
     assert_eq!(
         hashes(&all).into_iter().collect::<HashSet<_>>().len(),
         all.len(),
-        "few share a place"
+        "few share a hash bucket"
     );
 }
 
 #[tokio::test]
-async fn keys_without_a_type_are_the_bytes_of_those_with_one() {
+async fn boxed_keys_are_the_bytes_of_typed_ones() {
     let [one, two] = pair();
     let (key, to) = (one.public_key(), one.local_addr());
     let bytes: &[u8] = key.as_ref();
@@ -462,7 +462,7 @@ async fn keys_without_a_type_are_the_bytes_of_those_with_one() {
     assert_eq!(one.public_key().as_ref(), bytes);
     assert_eq!(two.lookup_public_key(&to).await.unwrap().as_ref(), bytes);
     assert_eq!(format!("{:?}", one.public_key()), format!("BoxKey({text})"));
-    // Another handle on the same swarm, which may also hide what it can do.
+    // Another handle on the same swarm, which may also hide capabilities.
     two.tell(&to, two.packet(b"secure")).await.unwrap();
     hears(&BoxSwarm::from(one.clone()), b"secure").await;
     one.close().await;
@@ -472,9 +472,9 @@ async fn keys_without_a_type_are_the_bytes_of_those_with_one() {
     ));
 }
 
-/// A request that is only dropped, one whose way back is, and one that is rejected; each is told at once.
+/// A dropped request, a dropped responder, and a rejected request; the asker learns of each at once.
 #[tokio::test(start_paused = true)]
-async fn a_request_that_is_let_go_is_rejected() {
+async fn a_dropped_request_is_rejected() {
     type LetGo = fn(Request<MemoryAddr>);
     let [one, two] = pair();
     let to = two.local_addr();
@@ -519,7 +519,7 @@ async fn a_request_that_is_let_go_is_rejected() {
     );
 }
 
-/// Notes what becomes of a request.
+/// Records the fate of a request.
 struct Fate(Arc<std::sync::Mutex<Vec<String>>>);
 
 #[async_trait::async_trait]
@@ -562,7 +562,7 @@ async fn each_request_has_one_fate() {
 }
 
 #[test]
-fn ids_are_their_bytes() {
+fn peer_ids_are_their_bytes() {
     let bytes: [u8; 32] = std::array::from_fn(|at| at as u8);
     let id = PeerId::from(bytes);
     assert_eq!(

@@ -1,4 +1,4 @@
-//! What is counted, what is reported of a batch, and what an error says.
+//! Counters, batch results, and error texts.
 
 use std::io;
 use std::num::NonZeroU8;
@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use p2p::{BatchError, BatchOutcome, Counters, Error, Reason, Rejection, Snapshot};
 
-/// Counters of which each has a number of its own.
+/// Counters with distinct values.
 fn distinct(from: usize) -> Snapshot {
     let counters = Counters::new("test");
     assert_eq!(counters.layer(), "test");
@@ -68,7 +68,7 @@ fn debug_output_names_the_reasons_that_occurred() {
     assert_eq!(format!("{:?}", counters.snapshot()), due);
 }
 
-/// Labels of metrics, and a wire's codes: programs depend on them.
+/// Labels of metrics, and codes on a wire: programs depend on them.
 #[test]
 fn reasons_and_rejections_have_texts_of_their_own() {
     let reasons = Reason::ALL.map(|reason| reason.to_string());
@@ -101,7 +101,7 @@ fn reasons_and_rejections_have_texts_of_their_own() {
 }
 
 #[test]
-fn an_outcome_adds_up_what_became_of_each_message() {
+fn an_outcome_sums_the_results_of_each_message() {
     let text = |error: Option<&Error>| error.map(ToString::to_string);
     let mut outcome = BatchOutcome::default();
     outcome.sent(2);
@@ -132,7 +132,7 @@ fn an_outcome_adds_up_what_became_of_each_message() {
 }
 
 #[test]
-fn an_error_says_the_same_again() {
+fn a_cloned_error_has_the_same_text() {
     let errors = [
         Error::Closed,
         Error::MtuExceeded { size: 5, mtu: 4 },

@@ -1,4 +1,4 @@
-//! What a bad network does to messages, and when; that it bounds and counts what it delays.
+//! The effects of a bad network on messages, and their times; that delayed messages are bounded and counted.
 
 use std::task::Poll;
 use std::time::Duration;
@@ -46,7 +46,7 @@ fn counts(node: &Node) -> Snapshot {
     counted(node, "faulty")
 }
 
-/// What is there for `node` to read.
+/// Returns the messages that have arrived at `node`.
 fn arrived(node: &Node) -> Vec<Packet> {
     let mut all = Vec::new();
     while let Poll::Ready(Ok(Message { payload, .. })) = poll_once(unconstrained(node.receive())) {
@@ -55,7 +55,7 @@ fn arrived(node: &Node) -> Vec<Packet> {
     all
 }
 
-/// Messages that left through the swarm below.
+/// Returns the number of messages sent through the swarm below.
 fn sent_below(node: &Node) -> u64 {
     counted(node, "mem").sent
 }
@@ -80,9 +80,9 @@ fn numbers(packets: &[Packet]) -> Vec<u32> {
         .collect()
 }
 
-/// Also that it needs neither a runtime nor a second poll.
+/// It needs neither a runtime nor a second poll.
 #[test]
-fn without_faults_a_message_is_moved_straight_through() {
+fn without_faults_a_message_passes_through() {
     let [a, b] = nodes(&Faults::seeded(SEED));
     let packet = Packet::from("hello");
     let at = packet.as_ptr();
@@ -135,7 +135,7 @@ fn rough() -> LinkFaults {
     }
 }
 
-/// What arrives of 500 messages, told one by one or in batches.
+/// Returns which of 500 messages arrive, told singly or in batches.
 async fn run(seed: u64, batch: usize) -> Vec<u32> {
     let faults = Faults::new(FaultyConfig {
         seed,
@@ -185,7 +185,7 @@ async fn a_seed_replays_a_run_and_batches_change_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_refusal_that_comes_late_is_counted() {
+async fn a_late_refusal_is_counted() {
     let [a, b] = nodes(&medium(LinkFaults {
         delay: ms(10),
         ..LinkFaults::default()
@@ -198,7 +198,7 @@ async fn a_refusal_that_comes_late_is_counted() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_error_at_once_is_the_callers_and_not_counted() {
+async fn an_immediate_error_is_returned_and_not_counted() {
     let [a, b] = nodes(&medium(LinkFaults {
         loss: 0.5,
         ..LinkFaults::default()
@@ -208,7 +208,7 @@ async fn an_error_at_once_is_the_callers_and_not_counted() {
         let told = a.tell(&addr(&b), over.clone()).await;
         assert!(
             matches!(told, Err(Error::MtuExceeded { .. })),
-            "also of one that would be lost"
+            "also for a message that would be lost"
         );
     }
     let mut batch = vec![(addr(&b), over), (addr(&b), Packet::from("fits"))];
@@ -218,7 +218,7 @@ async fn an_error_at_once_is_the_callers_and_not_counted() {
     assert_conserved(&a);
 }
 
-/// Every fault at once, singles and batches to several destinations, a queue that overflows, and a close in the end.
+/// All faults at once, singles and batches to several destinations, a full queue, and closing at the end.
 #[tokio::test(start_paused = true)]
 async fn counters_balance_over_a_long_exchange_with_every_fault() {
     use rand::rngs::ChaCha8Rng;
@@ -279,7 +279,7 @@ async fn counters_balance_over_a_long_exchange_with_every_fault() {
     }
 }
 
-/// Late and out of order.
+/// Delayed and reordered.
 fn late() -> LinkFaults {
     LinkFaults {
         loss: 0.0,
@@ -306,19 +306,19 @@ async fn a_slow_network_keeps_all_laws() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_bad_network_keeps_all_laws_that_its_profile_leaves() {
+async fn a_bad_network_keeps_all_laws_of_its_profile() {
     let lossy = Profile {
         duplicates: true,
         loss: 0.2,
         loss_at_mtu: 0.2,
         ..profile()
     };
-    // What may be lost is told many times, so a tenth of the traffic is much.
+    // A message that may be lost is told many times, so a tenth of the traffic suffices.
     keeps_all_laws(bed(rough()).profile(lossy.quick())).await;
 }
 
 #[tokio::test(start_paused = true)]
-async fn asks_are_delayed_and_lost_but_neither_doubled_nor_damaged() {
+async fn asks_are_delayed_and_lost_but_neither_duplicated_nor_corrupted() {
     let link = LinkFaults {
         delay: ms(10),
         duplicate: 1.0,

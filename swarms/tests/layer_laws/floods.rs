@@ -1,5 +1,5 @@
-//! Floods of the limits of layers: from one peer and from many. Beside each, honest peers are served, and the flooded node's own
-//! tells and asks leave.
+//! Floods of the limits of layers, from one peer and from many: honest peers are served meanwhile, and the
+//! flooded node can send tells and asks.
 
 use std::sync::Arc;
 
@@ -13,7 +13,7 @@ use tokio::task::JoinSet;
 
 type Channel = MuxSwarm<MemoryAddr, MemorySwarm>;
 
-/// Messages and requests that wait in a queue of these tests.
+/// Messages and requests that may wait in a queue of these tests.
 const QUEUE: usize = 32;
 /// Messages of a flood.
 const FLOOD: usize = 500;
@@ -46,8 +46,8 @@ fn addr(channel: &Channel) -> MemoryAddr {
     channel.local_addrs().remove(0)
 }
 
-/// `sources` peers flood one channel of a mux with tells and asks, and channels that are not open. An honest peer is served on
-/// another channel all the time, and on the flooded one as soon as that is read.
+/// `sources` peers flood one channel of a mux, and channels that are not open, with tells and asks. An honest
+/// peer is served on another channel all the time, and on the flooded one as soon as that is read.
 async fn flood_a_channel(sources: usize) {
     let realm = MemoryRealm::default();
     let (node, honest) = (mux(&realm), mux(&realm));
@@ -74,7 +74,10 @@ async fn flood_a_channel(sources: usize) {
     let server = quiet.clone();
     serving.spawn(async move {
         while let Ok(request) = server.receive_ask().await {
-            request.respond("served".into()).await.expect("the asker waits");
+            request
+                .respond("served".into())
+                .await
+                .expect("the asker is waiting");
         }
     });
     let mut asking = JoinSet::new();
@@ -97,7 +100,7 @@ async fn flood_a_channel(sources: usize) {
             assert_eq!(&*ours.receive().await.expect("open").payload, b"own");
         }
     }
-    // What the queue kept is there, and then the honest peer's messages and asks are.
+    // The queued messages are there first, then the honest peer's messages and asks.
     let mut kept = Vec::new();
     while kept.len() < QUEUE {
         flooded.receive_batch(&mut kept, QUEUE).await.expect("open");
@@ -119,7 +122,7 @@ async fn flood_a_channel(sources: usize) {
             biased;
             request = flooded.receive_ask() => {
                 held += 1;
-                request.expect("open").respond("late".into()).await.expect("the asker waits");
+                request.expect("open").respond("late".into()).await.expect("the asker is waiting");
             }
             asked = asking.join_next() => match asked.map(|asked| asked.expect("no panic")) {
                 None => break,
@@ -140,21 +143,21 @@ async fn flood_a_channel(sources: usize) {
     };
     let (asked, answered) = tokio::join!(ours_flooded.ask(&to, ours_flooded.packet(b"honest")), answer);
     assert_eq!(&*asked.expect("answered"), b"served");
-    answered.expect("the asker waits");
+    answered.expect("the asker is waiting");
 }
 
 #[tokio::test]
-async fn one_peer_that_floods_a_channel_stalls_no_sibling() {
+async fn one_peer_that_floods_a_channel_blocks_no_other_channel() {
     flood_a_channel(1).await;
 }
 
 #[tokio::test]
-async fn many_peers_that_flood_a_channel_stall_no_sibling() {
+async fn many_peers_that_flood_a_channel_block_no_other_channel() {
     flood_a_channel(50).await;
 }
 
 #[tokio::test]
-async fn a_mux_with_all_its_channels_open_serves_them_and_says_that_it_is_full() {
+async fn a_mux_at_its_channel_limit_serves_all_channels_and_refuses_more() {
     let realm = MemoryRealm::default();
     let (node, peer) = (mux(&realm), mux(&realm));
     let names = ["a", "b", "c", "d"];
@@ -169,11 +172,11 @@ async fn a_mux_with_all_its_channels_open_serves_them_and_says_that_it_is_full()
         assert_eq!(&*channel.receive().await.expect("open").payload, name.as_bytes());
     }
     open[0].close().await;
-    node.open("e").expect("a place is free again");
+    node.open("e").expect("there is room again");
 }
 
 #[tokio::test]
-async fn a_flood_of_denied_peers_keeps_no_allowed_one_from_being_served() {
+async fn a_flood_of_denied_peers_does_not_affect_allowed_ones() {
     for sources in [1, 50] {
         let realm = MemoryRealm::default();
         let node = AllowSwarm::new(realm.open(), Verdict::Deny);
@@ -204,7 +207,7 @@ async fn a_flood_of_denied_peers_keeps_no_allowed_one_from_being_served() {
                 let (denied, served, answered) = tokio::join!(asked, ask, answer);
                 assert!(matches!(denied, Err(Error::Rejected(rejection)) if rejection == Rejection::DENIED));
                 assert_eq!(&*served.expect("answered"), b"served");
-                answered.expect("the asker waits");
+                answered.expect("the asker is waiting");
                 node.tell(&honest.local_addr(), node.packet(b"own"))
                     .await
                     .expect("told");
@@ -218,9 +221,10 @@ async fn a_flood_of_denied_peers_keeps_no_allowed_one_from_being_served() {
     }
 }
 
-/// Fragments of messages that never arrive, while an honest peer's long messages do, and this node's own.
+/// Fragments of messages that are never completed, while long messages of an honest peer and of this node
+/// are.
 #[tokio::test]
-async fn a_flood_of_begun_messages_stalls_no_long_one() {
+async fn a_flood_of_incomplete_messages_blocks_no_long_one() {
     for sources in [1, 50] {
         let realm = MemoryRealm::new(p2p_swarms::memory::MemoryConfig {
             mtu: 1000,
@@ -235,7 +239,7 @@ async fn a_flood_of_begun_messages_stalls_no_long_one() {
         let long = vec![7; 20_000];
         for id in 0..20_u8 {
             for number in 0..FLOOD {
-                // Part 0 of 255, under ids of one byte.
+                // Fragment 0 of 255, with ids of one byte.
                 let begun = [&[number as u8 & 0x7f, 0, 0xff, 1][..], &[id; 900]].concat();
                 attackers[number % sources]
                     .tell(&to, Packet::from(&begun[..]))

@@ -1,4 +1,4 @@
-//! Messages longer than the MTU below: whole or not at all, each to one reader, within bounds.
+//! Messages longer than the MTU below: complete or not at all, each to one reader, within bounds.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -57,7 +57,7 @@ impl Swarm<A> for Picky {
 
     async fn tell(&self, dst: &A, packet: Packet) -> p2p::Result<()> {
         if (self.refuses)(&packet) {
-            return Err(Error::unreachable(dst, "this is refused"));
+            return Err(Error::unreachable(dst, "refused by the test"));
         }
         self.inner.tell(dst, packet).await
     }
@@ -77,7 +77,7 @@ async fn every_length_up_to_the_mtu_arrives_whole_and_one_more_byte_is_refused()
 }
 
 #[tokio::test]
-async fn the_mtu_is_what_255_fragments_hold() {
+async fn the_mtu_is_the_content_of_255_fragments() {
     let (a, b) = pair(100, usize::MAX);
     assert_eq!(a.mtu(), 255 * 85);
     let frame = a.packet(b"").room();
@@ -116,7 +116,7 @@ async fn a_batch_arrives_as_messages_and_in_batches() {
 }
 
 #[tokio::test]
-async fn what_nobody_took_yet_goes_to_the_next_receiver() {
+async fn an_untaken_message_goes_to_the_next_receiver() {
     let (a, b) = pair(100, 4000);
     for seed in 0..10 {
         a.tell(&addr(&b), a.packet(&payload(3, seed)))
@@ -130,7 +130,7 @@ async fn what_nobody_took_yet_goes_to_the_next_receiver() {
 }
 
 #[tokio::test]
-async fn what_one_reader_left_comes_in_batches_of_no_more_than_the_maximum() {
+async fn untaken_messages_are_returned_in_batches_of_at_most_the_maximum() {
     let (a, b) = pair(100, 4000);
     let (mut next, mut seen) = (0_u8, 0_u8);
     for max in [1, 2, 3, 8, 40] {
@@ -138,7 +138,7 @@ async fn what_one_reader_left_comes_in_batches_of_no_more_than_the_maximum() {
             a.tell(&addr(&b), a.packet(&[next])).await.expect("it fits");
             next += 1;
         }
-        // Pulls all, and takes one.
+        // Receives all, and takes one.
         assert_eq!(b.receive().await.expect("open").payload, &[seen]);
         let mut out = Vec::new();
         while out.len() < 49 {
@@ -163,7 +163,7 @@ async fn what_one_reader_left_comes_in_batches_of_no_more_than_the_maximum() {
 
 /// The longest of them fills its fragment.
 #[tokio::test]
-async fn a_message_of_one_fragment_goes_down_and_comes_up_in_its_own_buffer() {
+async fn an_unfragmented_message_keeps_its_buffer_in_both_directions() {
     let (a, b) = pair(100, 1000);
     for len in [0, 1, 84, 85] {
         let packet = a.packet(&payload(len, 1));
@@ -180,7 +180,7 @@ async fn a_message_of_one_fragment_goes_down_and_comes_up_in_its_own_buffer() {
 }
 
 #[tokio::test]
-async fn a_message_counts_as_sent_if_a_part_of_it_left() {
+async fn a_message_counts_as_sent_if_a_fragment_of_it_was_sent() {
     let realm = realm(100);
     let to = realm.open().local_addr();
     let refusals: [(Refuses, [u64; 2]); 3] = [
@@ -203,7 +203,7 @@ async fn a_message_counts_as_sent_if_a_part_of_it_left() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn messages_whose_fragments_overtake_one_another_arrive_whole() {
+async fn messages_with_reordered_fragments_arrive_whole() {
     let jitter = Duration::from_millis(20);
     let faults = Faults::seeded(7);
     let link = LinkFaults {
@@ -225,14 +225,14 @@ async fn messages_whose_fragments_overtake_one_another_arrive_whole() {
         let message = message.expect("it arrives").expect("open");
         received.push(message.payload.to_vec());
     }
-    assert_ne!(received, sent, "some overtook others");
+    assert_ne!(received, sent, "some messages were reordered");
     received.sort();
     sent.sort();
     assert_eq!(received, sent);
 }
 
 #[tokio::test]
-async fn a_message_that_left_in_part_harms_none_behind_it() {
+async fn a_partly_sent_message_does_not_affect_later_ones() {
     let realm = realm(100);
     let b = FragmentSwarm::new(realm.open(), 1000);
     let inner = realm.open();
@@ -256,7 +256,7 @@ async fn a_message_that_left_in_part_harms_none_behind_it() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn each_message_goes_to_one_of_many_receivers_also_when_some_are_cancelled() {
+async fn each_message_goes_to_one_of_many_receivers_even_if_some_are_cancelled() {
     let (a, b) = pair(100, 1000);
     let (b, total) = (Arc::new(b), 2000_usize);
     let to = addr(&b);
@@ -289,7 +289,7 @@ async fn each_message_goes_to_one_of_many_receivers_also_when_some_are_cancelled
         let mut sent = (number as u32).to_be_bytes().to_vec();
         sent.resize(4 + number % 300, 0);
         a.tell(&to, a.packet(&sent)).await.expect("it fits");
-        // No more under way than what the inbox below holds.
+        // No more in flight than the inbox below holds.
         while layer(&*b, "frag").delivered + 100 < number as u64 {
             tokio::task::yield_now().await;
         }
@@ -309,7 +309,7 @@ async fn each_message_goes_to_one_of_many_receivers_also_when_some_are_cancelled
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_message_without_its_rest_is_given_up_while_somebody_waits() {
+async fn an_incomplete_message_expires_while_a_reader_waits() {
     let realm = realm(100);
     let (raw, b) = (realm.open(), Frag::new(realm.open(), 1000));
     raw.tell(&addr(&b), Packet::from(&[0, 0, 2, 9]))
@@ -318,7 +318,7 @@ async fn a_message_without_its_rest_is_given_up_while_somebody_waits() {
     let mut out = Vec::new();
     for _ in 0..2 {
         let soon = tokio::time::timeout(Duration::from_millis(1), b.receive_batch(&mut out, 9)).await;
-        assert!(soon.is_err(), "half a message is none: {soon:?}");
+        assert!(soon.is_err(), "an incomplete message was delivered: {soon:?}");
     }
     assert!((1..1000).contains(&b.held()), "{} bytes", b.held());
     let waited = tokio::time::timeout(Duration::from_mins(1), b.receive()).await;
@@ -330,7 +330,7 @@ async fn a_message_without_its_rest_is_given_up_while_somebody_waits() {
 }
 
 #[tokio::test]
-async fn malformed_fragments_are_counted_and_harm_nobody() {
+async fn malformed_fragments_are_counted_and_harmless() {
     let realm = realm(100);
     let (raw, b) = (realm.open(), Frag::new(realm.open(), 1000));
     for bytes in [&[][..], &[0xff; 20], &[0, 1, 1], &[0, 0, 0], &[0, 0, 1, 7]] {
@@ -341,7 +341,7 @@ async fn malformed_fragments_are_counted_and_harm_nobody() {
 }
 
 #[tokio::test]
-async fn closing_wakes_receivers_and_gives_up_what_is_half_there() {
+async fn closing_wakes_receivers_and_drops_incomplete_messages() {
     let realm = realm(100);
     let (raw, b) = (realm.open(), Arc::new(Frag::new(realm.open(), 1000)));
     raw.tell(&addr(&b), Packet::from(&[0, 0, 2, 9]))
@@ -369,7 +369,7 @@ async fn closing_wakes_receivers_and_gives_up_what_is_half_there() {
 }
 
 #[tokio::test]
-async fn what_is_refused_below_is_an_error() {
+async fn a_refusal_below_is_an_error() {
     let (a, b) = pair(100, 1000);
     a.inner().close().await;
     for len in [3, 300] {

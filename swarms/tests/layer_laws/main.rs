@@ -1,7 +1,7 @@
-//! The laws alone, on small stacks in memory and under paused time: seconds for all of them.
+//! The laws on small stacks in memory under paused time: seconds for all of them.
 //!
-//! Every layer that has no protocol of its own is under test here with the suite's laws, and with laws of its own that state
-//! what this layer adds. This target is what `cargo mutants` runs against; `docs/mutants.md` has the command and the figures.
+//! Every layer without a protocol of its own is tested here with the suite's laws, and with its own laws.
+//! `cargo mutants` runs this target; `docs/mutants.md` has the command and the figures.
 
 mod allow;
 mod core;
@@ -25,7 +25,7 @@ use p2p_swarms::{MemoryRealm, MemorySwarm};
 use p2p_swarmtest::{Profile, Testbed};
 use tokio::time::timeout;
 
-/// How long something may take that happens at once; it is virtual time.
+/// Bound, in virtual time, for an operation that completes at once.
 const SOON: Duration = Duration::from_secs(5);
 
 fn profile() -> Profile {
@@ -33,17 +33,14 @@ fn profile() -> Profile {
         holds: 1024,
         ..Profile::default()
     };
-    profile.waive(
-        "wire::",
-        "messages go from node to node in memory, and there is no wire",
-    )
+    profile.waive("wire::", "messages move between nodes in memory, without a wire")
 }
 
 async fn keeps_all_laws<A: Addr>(bed: Testbed<A>) {
     bed.run().await.assert_ok();
 }
 
-/// A testbed of the memory swarm under what `layer` puts on it.
+/// A testbed of the memory swarm under the layer that `layer` adds.
 macro_rules! over_memory {
     ($kind:expr, $layer:expr) => {{
         let realm = p2p_swarms::MemoryRealm::default();
@@ -67,12 +64,12 @@ fn pair() -> [MemorySwarm; 2] {
 
 async fn hears<A: Addr>(node: &impl Swarm<A>, payload: &[u8]) -> A {
     let message = timeout(SOON, node.receive()).await;
-    let message = message.expect("it is heard").expect("the swarm is open");
+    let message = message.expect("it arrives").expect("the swarm is open");
     assert_eq!(*message.payload, *payload);
     message.src
 }
 
-/// The counters of all layers of this name.
+/// Returns the counters of all layers with this name.
 fn counted<A: Addr>(node: &impl Swarm<A>, layer: &str) -> Snapshot {
     let mut sum = Snapshot::default();
     node.visit_counters(&mut |counters| {

@@ -1,4 +1,4 @@
-//! What a swarm under other addresses keeps, and what it drops.
+//! What a swarm under other addresses passes, and what it drops.
 
 use std::sync::Mutex;
 
@@ -9,7 +9,7 @@ use p2p_swarmtest::{SecureAsk, Testbed};
 
 use crate::{counted, keeps_all_laws, poll_once, profile};
 
-/// Shows only even memory addresses, as half of themselves with an `h` before.
+/// Shows only even memory addresses, as half their value with a leading `h`.
 struct Halves;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -38,10 +38,10 @@ impl Translate<Half, MemoryAddr> for Halves {
     fn parse(&self, text: &str, _: impl Fn(&str) -> p2p::Result<MemoryAddr>) -> p2p::Result<Half> {
         let number = text
             .strip_prefix('h')
-            .ok_or_else(|| Error::addr(text, 0, "an h was expected"))?;
+            .ok_or_else(|| Error::addr(text, 0, "expected an h"))?;
         let fits = |half: &i64| half.checked_mul(2).is_some() && half.to_string() == number;
         let half = number.parse().ok().filter(fits).map(Half);
-        half.ok_or_else(|| Error::addr(text, 1, "half of a number was expected"))
+        half.ok_or_else(|| Error::addr(text, 1, "expected half of a number"))
     }
 }
 
@@ -75,7 +75,7 @@ async fn a_translated_swarm_keeps_all_laws() {
         let node = Halves.down(&half).and_then(|addr| again.open_at(addr));
         std::future::ready(node.map(|node| MapSwarm::new(node, Halves)))
     });
-    // Nodes that are made at the same time would get each other's numbers.
+    // Nodes that are created concurrently would get each other's numbers.
     keeps_all_laws(bed.parallel(1).profile(profile())).await;
 }
 
@@ -101,7 +101,7 @@ async fn messages_and_asks_pass_under_translated_addresses() {
 }
 
 #[tokio::test]
-async fn what_has_no_translation_upwards_is_counted_and_dropped() {
+async fn a_message_without_a_translation_is_counted_and_dropped() {
     let (zero, one, two) = halves();
     let to = MemoryAddr::new(2);
     one.tell(&to, "no half".into()).await.expect("told");
@@ -114,7 +114,7 @@ async fn what_has_no_translation_upwards_is_counted_and_dropped() {
         (counts.received, counts.delivered, counts.dropped(Reason::NoAddr)),
         (2, 1, 1)
     );
-    // An ask without a translation is rejected at once, while the reader waits on.
+    // An ask without a translation is rejected at once, while the reader continues to wait.
     let ask = one.ask(&to, Packet::default());
     let rejected = tokio::select! {
         rejected = ask => rejected,
@@ -122,7 +122,7 @@ async fn what_has_no_translation_upwards_is_counted_and_dropped() {
     };
     assert!(matches!(rejected, Err(Error::Rejected(_))), "{rejected:?}");
     assert_eq!(dropped(&two), 2);
-    // A batch of such messages alone is not the end of waiting, and what is in the buffer stays.
+    // A batch of such messages does not end a receive, and earlier contents of the buffer stay.
     one.tell(&to, "no half".into()).await.expect("told");
     assert!(poll_once(two.receive_batch(&mut out, 10)).is_pending());
     assert_eq!((out.len(), dropped(&two)), (1, 3));
@@ -133,7 +133,7 @@ async fn what_has_no_translation_upwards_is_counted_and_dropped() {
 }
 
 #[tokio::test]
-async fn what_has_no_translation_downwards_is_a_typed_error_and_holds_up_nothing() {
+async fn a_destination_without_a_translation_is_a_typed_error_and_blocks_nothing() {
     let (zero, _one, two) = halves();
     let error = zero.tell(&Half(i64::MAX), Packet::default()).await;
     assert!(
@@ -157,7 +157,7 @@ async fn what_has_no_translation_downwards_is_a_typed_error_and_holds_up_nothing
     assert_eq!(&*out[1].payload, b"last");
 }
 
-/// Notes where the batches that it is handed are, and how many fit there.
+/// Records the addresses and capacities of the batches that it receives.
 struct Below {
     inner: MemorySwarm,
     batches: Mutex<Vec<(usize, usize)>>,
@@ -176,7 +176,7 @@ impl Swarm<A> for Below {
 }
 
 #[tokio::test]
-async fn batches_of_usual_lengths_share_a_buffer() {
+async fn batches_of_usual_length_share_a_buffer() {
     let below = Below {
         inner: MemorySwarm::new(),
         batches: Mutex::default(),
@@ -193,8 +193,8 @@ async fn batches_of_usual_lengths_share_a_buffer() {
     for count in [1000, 3, 500] {
         assert_eq!(tell(count, 0).await, first, "the same buffer");
     }
-    assert_eq!(tell(3, i64::MAX).await, [], "what is refused does not go below");
-    // What a huge batch needed is not kept.
+    assert_eq!(tell(3, i64::MAX).await, [], "refused messages are not sent below");
+    // The buffer of a huge batch is not kept.
     tell(5000, 0).await;
     assert!(tell(3, 0).await[0].1 <= 1024);
 }

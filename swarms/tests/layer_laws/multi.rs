@@ -1,4 +1,4 @@
-//! Several transports as one swarm: addresses, fairness, and what one transport's end means.
+//! Several transports as one swarm: addresses, fairness, and the end of one transport.
 
 use p2p::{
     Addr as _, AskSwarm, BoxAddr, BoxAskSwarm, BoxSecureSwarm, BoxSwarm, Error, Headroom, Packet, PeerId,
@@ -64,7 +64,7 @@ async fn each_message_goes_through_the_transport_of_its_scheme() {
     }
     a.tell_batch(&mut batch).await.expect("told");
     for scheme in ["red", "blue"] {
-        let transport = a.transport(scheme).expect("it is there");
+        let transport = a.transport(scheme).expect("the transport exists");
         assert_eq!(counted(transport, "mem").sent, 5);
     }
     assert!(a.transport("green").is_none());
@@ -75,7 +75,7 @@ async fn each_message_goes_through_the_transport_of_its_scheme() {
     assert_eq!(counted(&a, "multi").sent, 10);
     let counts = counted(&b, "multi");
     assert_eq!((counts.received, counts.delivered), (10, 10));
-    assert_eq!(counted(&b, "mem").delivered, 10, "of all transports");
+    assert_eq!(counted(&b, "mem").delivered, 10, "over all transports");
     for message in out {
         assert_eq!(message.src, addr(&a, message.dst.scheme()));
         assert_eq!(&*message.payload, message.dst.scheme().as_bytes());
@@ -134,10 +134,10 @@ async fn cancelling_a_receive_loses_nothing() {
             tokio::task::yield_now().await;
             a.tell(&to, Packet::default()).await.expect("told");
         };
-        // The receive waits before the message is there, and is cancelled as it arrives.
+        // The receive waits before the message arrives, and is cancelled as it arrives.
         tokio::select! {
             biased;
-            message = b.receive() => panic!("{message:?} came before it was sent"),
+            message = b.receive() => panic!("{message:?} arrived before it was sent"),
             () = arrival => {}
         }
         assert_eq!(b.receive().await.expect("received").dst, to);
@@ -169,7 +169,7 @@ async fn one_transport_closing_leaves_the_others() {
 }
 
 #[tokio::test]
-async fn closing_wakes_whoever_waits_also_where_there_are_no_asks() {
+async fn closing_wakes_waiting_calls_even_without_asks() {
     let realms = realms();
     let plain = BoxSwarm::new(EraseSwarm::erase(realms[0].open()));
     let transports = [
@@ -186,7 +186,7 @@ async fn closing_wakes_whoever_waits_also_where_there_are_no_asks() {
         node.close().await;
     });
     assert!(matches!(ask, Err(Error::Closed)) && matches!(message, Err(Error::Closed)));
-    // A transport without asks says so, until it is closed.
+    // A transport without asks reports that, until it is closed.
     let alone = MixedSwarm::from(BoxSwarm::new(EraseSwarm::erase(realms[0].open())));
     let error = alone.ask(to.addr(), Packet::default()).await;
     assert!(matches!(error, Err(Error::Unreachable { .. })), "{error:?}");
@@ -200,7 +200,7 @@ async fn closing_wakes_whoever_waits_also_where_there_are_no_asks() {
 }
 
 #[tokio::test]
-async fn keys_are_there_where_all_transports_have_them() {
+async fn keys_exist_if_all_transports_have_them() {
     let realms = realms();
     let open = || {
         let secure = |realm: &MemoryRealm| BoxSecureSwarm::new(EraseSwarm::erase(realm.open()));
@@ -262,10 +262,11 @@ fn texts_are_those_of_the_go_library() {
             .map(|(ip, port): (std::net::IpAddr, u16)| BoxAddr::new(std::net::SocketAddr::from((ip, port))));
         let addr = match (text(case, "scheme"), socket) {
             (_, Some(socket)) => socket,
-            ("p2pke", None) => continue, // its inner address belongs to a layer that is not there yet
+            ("p2pke", None) => continue, // its inner address belongs to another layer
             (_, None) => BoxAddr::new(inner.parse::<p2p_swarms::MemoryAddr>().expect("a number")),
         };
-        // The Go library writes IPv6 without brackets and cannot read that back; we write what both read.
+        // The Go library writes IPv6 without brackets and cannot parse that; this crate writes what both
+        // parse.
         let written = MultiAddr::new(text(case, "scheme"), addr).to_string();
         assert_eq!(written.replace(['[', ']'], ""), text(case, "text"));
     }
@@ -278,7 +279,7 @@ fn texts_parse_as_in_the_go_library() {
     for case in vectors()["multi_parse"].as_array().expect("a list") {
         let text = text(case, "text");
         if text.starts_with("udp") || text.starts_with("p2pke") {
-            continue; // tested where these transports are
+            continue; // tested with these transports
         }
         seen += 1;
         match node.parse_addr(text) {
@@ -306,7 +307,7 @@ fn node_of_mem() -> MultiSwarm<BoxAskSwarm<BoxAddr>> {
 }
 
 #[test]
-fn an_error_says_which_byte_and_what_would_fit() {
+fn an_error_has_a_position_and_says_what_is_expected() {
     let node = node_of_mem();
     let error = node.parse_addr("nope://3").expect_err("unknown").to_string();
     assert!(
@@ -320,7 +321,7 @@ fn an_error_says_which_byte_and_what_would_fit() {
 }
 
 #[test]
-fn an_address_names_what_it_names_within_its_transport() {
+fn an_address_has_the_identity_and_socket_of_its_inner_address() {
     let within = |addr| MultiAddr::new("any", addr);
     let socket = std::net::SocketAddr::from(([127, 0, 0, 1], 9));
     let (local, peer) = (

@@ -1,4 +1,4 @@
-//! Channels over one swarm: apart from one another, each with a life of its own.
+//! Channels over one swarm: separate, each with its own lifetime.
 
 use std::future::{Future, poll_fn, ready};
 use std::pin::Pin;
@@ -75,7 +75,7 @@ async fn channels_of_every_kind_keep_all_laws() {
 }
 
 #[tokio::test]
-async fn a_frame_on_the_wire_is_as_observed() {
+async fn a_frame_on_the_wire_is_as_recorded() {
     let realm = MemoryRealm::new(MemoryConfig::default());
     let (raw, node) = (realm.open(), realm.open());
     let channel = Mux::new(node).open("foo-channel").expect("the first");
@@ -123,7 +123,7 @@ async fn an_overlong_channel_number_is_the_same_channel() {
 }
 
 #[tokio::test]
-async fn the_mtu_is_the_one_below_less_this_channels_header() {
+async fn the_mtu_is_that_below_minus_the_header_of_the_channel() {
     let [a, b] = names();
     let name = "n".repeat(200);
     let (a, b) = (
@@ -137,7 +137,7 @@ async fn the_mtu_is_the_one_below_less_this_channels_header() {
     assert_eq!(b.receive().await.expect("open").payload, *longest);
     let refused = a.tell(&addr(&b), Packet::from(vec![1; a.mtu() + 1])).await;
     assert!(matches!(refused, Err(Error::MtuExceeded { .. })));
-    // A name that leaves no byte for a payload is one, still; a longer one is none.
+    // A name that leaves no byte for a payload is valid; a longer one is not.
     let realm = MemoryRealm::new(MemoryConfig {
         mtu: 5,
         ..MemoryConfig::default()
@@ -172,7 +172,7 @@ async fn no_more_channels_are_open_than_the_limit() {
 }
 
 #[tokio::test]
-async fn a_channel_that_nobody_reads_harms_no_other() {
+async fn an_unread_channel_does_not_affect_others() {
     let config = MuxConfig {
         messages: Limits {
             items: 10,
@@ -203,17 +203,17 @@ async fn a_channel_that_nobody_reads_harms_no_other() {
 }
 
 #[tokio::test]
-async fn what_is_for_nobody_or_is_no_frame_is_counted() {
+async fn messages_without_a_channel_and_invalid_frames_are_counted() {
     let [a, b] = names();
     let a = ["known", "unknown"].map(|name| a.open(name).expect("new"));
     let b = b.open("known").expect("new");
-    tell(&a[1], &b, "nobody hears this").await;
+    tell(&a[1], &b, "no channel").await;
     a[0].inner()
         .tell(&addr(&b), Packet::from(b"\x7fshort"))
         .await
         .expect("it fits");
-    tell(&a[0], &b, "this is heard").await;
-    hears(&b, "this is heard").await;
+    tell(&a[0], &b, "delivered").await;
+    hears(&b, "delivered").await;
     let counts = layer(&b, "mux");
     assert_eq!(
         (
@@ -226,7 +226,7 @@ async fn what_is_for_nobody_or_is_no_frame_is_counted() {
 }
 
 #[tokio::test]
-async fn a_channel_is_open_once_and_again_after_it_was_closed_or_dropped() {
+async fn a_channel_is_open_once_and_can_be_reopened_after_close_or_drop() {
     let [a, b] = names();
     let (from, other) = (a.open("chat").expect("new"), b.open("other").expect("new"));
     let to = b.open("chat").expect("new");
@@ -239,7 +239,7 @@ async fn a_channel_is_open_once_and_again_after_it_was_closed_or_dropped() {
         Err(Error::Closed)
     ));
     let again = b.open("chat").expect("closed");
-    // The closed handle goes, and must not take the new one with it.
+    // Dropping the closed handle must not close the new one.
     drop(to);
     tell(&from, &again, "again").await;
     hears(&again, "again").await;
@@ -253,7 +253,7 @@ async fn a_channel_is_open_once_and_again_after_it_was_closed_or_dropped() {
 }
 
 #[tokio::test]
-async fn closing_a_channel_wakes_its_reader_and_passes_the_turn_on() {
+async fn closing_a_channel_wakes_its_reader_and_another_polls() {
     let [a, b] = names();
     let from = a.open("stays").expect("new");
     let (goes, stays) = (
@@ -315,9 +315,9 @@ async fn the_swarm_below_is_dropped_with_the_last_handle() {
     ));
 }
 
-/// Readers start work in the background, which has a handle, too.
+/// Readers start work in the background, which holds a handle as well.
 #[tokio::test(start_paused = true)]
-async fn what_was_read_from_is_dropped_with_the_last_handle() {
+async fn a_swarm_that_was_read_from_is_dropped_with_the_last_handle() {
     let realm = MemoryRealm::new(MemoryConfig::default());
     for close_first in [false, true] {
         let mux = Mux::new(realm.open());
@@ -342,7 +342,7 @@ async fn what_was_read_from_is_dropped_with_the_last_handle() {
     }
 }
 
-/// Each reader is a task of its own, and waits before anything comes.
+/// Each reader is a task of its own, and waits before a message arrives.
 #[tokio::test(start_paused = true)]
 async fn each_message_wakes_the_reader_of_its_channel() {
     let [a, b] = names();
@@ -360,7 +360,7 @@ async fn each_message_wakes_the_reader_of_its_channel() {
         tokio::task::yield_now().await;
         let mut batch = Vec::new();
         for at_channel in 0..5 {
-            // In another order each time, alone or as one batch below.
+            // In a different order each time, singly or as one batch below.
             let channel = &from[(at_channel * 2 + round) % 5];
             if round % 2 == 0 {
                 tell(channel, &to[0], &channel.channel().to_string()).await;
@@ -372,7 +372,7 @@ async fn each_message_wakes_the_reader_of_its_channel() {
         a.inner().tell_batch(&mut batch).await.expect("told");
         for reader in readers {
             let heard = reader.await.expect("no panic");
-            heard.expect("it is woken at once, not by a look now and then");
+            heard.expect("it is woken at once, not by the periodic check");
         }
     }
 }
@@ -394,7 +394,7 @@ async fn each_request_wakes_the_reader_of_its_channel() {
                 request
                     .respond(Packet::from(&*name))
                     .await
-                    .expect("the asker waits");
+                    .expect("the asker is waiting");
             })
         });
         tokio::task::yield_now().await;
@@ -412,20 +412,20 @@ async fn each_request_wakes_the_reader_of_its_channel() {
 }
 
 #[tokio::test]
-async fn asks_go_to_their_channel_and_responses_carry_no_frame() {
+async fn asks_go_to_their_channel_and_responses_have_no_header() {
     let [a, b] = names();
     let a = ["one", "two"].map(|name| a.open(name).expect("new"));
     let b = ["one", "two"].map(|name| b.open(name).expect("new"));
     let to = addr(&b[0]);
     let serve = async {
-        // The second is asked first, so the reader of the first hands it on.
+        // The second channel is asked first, so the reader of the first passes the request on.
         for (channel, text) in [(&b[0], "to one"), (&b[1], "to two")] {
             let request = channel.receive_ask().await.expect("open");
             assert_eq!(request.payload, *text.as_bytes());
             request
                 .respond(Packet::from("yes"))
                 .await
-                .expect("the asker waits");
+                .expect("the asker is waiting");
         }
     };
     let (two, one, ()) = tokio::join!(
@@ -471,7 +471,7 @@ async fn closing_a_channel_ends_its_asks() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn many_channels_read_side_by_side_hear_everything() {
+async fn many_concurrently_read_channels_receive_everything() {
     const CHANNELS: u16 = 16;
     const EACH: u32 = 500;
     let [a, b] = pair::<u16>(MuxConfig::default());
@@ -507,13 +507,14 @@ async fn many_channels_read_side_by_side_hear_everything() {
         }
     }
     for reader in readers {
-        reader.await.expect("it heard everything");
+        reader.await.expect("it received everything");
     }
 }
 
-/// A program that awaits something long in one arm of a `select!` keeps the `receive` of another arm aside.
+/// A program that awaits something long in one branch of a `select!` does not poll the `receive` of another
+/// branch.
 #[tokio::test(start_paused = true)]
-async fn a_held_receive_of_one_channel_stalls_no_other() {
+async fn an_unpolled_receive_of_one_channel_blocks_no_other() {
     let [a, b] = names();
     let a = ["held", "read"].map(|name| a.open(name).expect("new"));
     let b = ["held", "read"].map(|name| b.open(name).expect("new"));
@@ -524,23 +525,25 @@ async fn a_held_receive_of_one_channel_stalls_no_other() {
     for _ in 0..3 {
         tell(&a[1], &b[1], "to the other").await;
         let heard = timeout(Duration::from_secs(1), hears(&b[1], "to the other")).await;
-        assert!(heard.is_ok(), "the held one stalls messages of the other");
+        assert!(heard.is_ok(), "the unpolled receive blocks messages of the other");
         let to = addr(&b[1]);
         let serve = async {
             let request = b[1].receive_ask().await.expect("open");
             request
                 .respond(Packet::from("yes"))
                 .await
-                .expect("the asker waits");
+                .expect("the asker is waiting");
         };
         let asked = async { tokio::join!(a[1].ask(&to, Packet::from("hello")), serve).0 };
         let asked = timeout(Duration::from_secs(1), asked).await;
-        let answer = asked.expect("the held one stalls no requests of the other");
+        let answer = asked.expect("the unpolled receive blocks no requests of the other");
         assert_eq!(answer.expect("answered"), b"yes");
     }
-    // What was for the held one waits for it.
+    // The message for the unpolled receive waits for it.
     tell(&a[0], &b[0], "to the held one").await;
-    let message = timeout(Duration::from_secs(1), held).await.expect("it is there");
+    let message = timeout(Duration::from_secs(1), held)
+        .await
+        .expect("it has arrived");
     assert_eq!(message.expect("open").payload, b"to the held one");
 }
 

@@ -1,4 +1,4 @@
-//! A packet is its bytes, whatever is done to it, and keeps the room that it says.
+//! A packet equals its bytes after any operation, and keeps the room that it reports.
 
 use std::collections::BTreeSet;
 
@@ -12,7 +12,7 @@ fn bytes(rng: &mut StdRng, len: usize) -> Vec<u8> {
     (0..len).map(|_| rng.random()).collect()
 }
 
-/// Does one thing to a packet and to a plain list of bytes.
+/// Applies one operation to a packet and to a plain vector of bytes.
 fn change(rng: &mut StdRng, packet: &mut Packet, model: &mut Vec<u8>) {
     let len = rng.random_range(0..100_usize);
     let cut = len.min(model.len());
@@ -99,7 +99,7 @@ fn a_packet_is_its_bytes() {
     println!("seed {SEED}");
     let mut rng = StdRng::seed_from_u64(SEED);
     for round in 0..1000 {
-        // Around the lengths of the buffers that are kept, too.
+        // Includes lengths around those of the pooled buffers.
         let len = match round % 4 {
             0 => rng.random_range(650..780),
             1 => rng.random_range(1900..2100),
@@ -163,9 +163,9 @@ fn a_packet_has_the_room_that_was_asked_for() {
     assert_eq!(Packet::from_buffer(b"abc"[..].into(), 1), b"bc");
 }
 
-/// Every way to compare.
+/// All ways to compare.
 #[test]
-fn packets_are_equal_where_their_bytes_are() {
+fn packets_are_equal_if_their_bytes_are() {
     let packet = Packet::from("abc");
     for (other, equal) in [
         ("abc", true),
@@ -197,7 +197,7 @@ fn debug_output_shows_the_length_and_the_first_bytes() {
     );
 }
 
-/// Counted from a thread's own list, so in a thread of its own.
+/// Uses a thread's own list, so it runs in a thread of its own.
 #[test]
 fn the_buffers_of_dropped_datagrams_are_those_of_the_next_ones() {
     let test = || {
@@ -212,12 +212,12 @@ fn the_buffers_of_dropped_datagrams_are_those_of_the_next_ones() {
         let before = places(&all);
         drop(all);
         let short = Packet::new(Headroom::default(), &[7; 767]);
-        assert!(short.held() < 2048, "a short one is charged what it is long");
+        assert!(short.held() < 2048, "a short packet is charged its length");
         assert_eq!(places(&datagrams().collect::<Vec<_>>()), before);
         let mut room = Packet::new(Headroom::new(68, 700), &[]);
         room.grow_front(68);
         assert!(before.contains(&room.as_ptr()), "room counts");
-        // More than a thread keeps go to others, or nowhere.
+        // Buffers beyond what a thread keeps go to other threads or are freed.
         let all: Vec<_> = (0..600_u32)
             .map(|number| Packet::new(Headroom::default(), &[number as u8; 1200]))
             .collect();

@@ -1,4 +1,4 @@
-//! P2PKE as a node uses it: handshakes happen by themselves, and end with an error that says why.
+//! P2PKE in use: handshakes happen automatically, and end with an error that states the cause.
 
 use std::collections::{BTreeSet, HashMap};
 use std::net::SocketAddr;
@@ -51,7 +51,7 @@ fn addr<A: Addr, S: Swarm<A>>(node: &P2pkeSwarm<A, S>) -> KeyAddr<A> {
     node.local_addrs().remove(0)
 }
 
-/// The counters of messages and of handshakes.
+/// Returns the counters of messages and of handshakes.
 fn counts<A: Addr, S: Swarm<A>>(node: &P2pkeSwarm<A, S>) -> [Snapshot; 2] {
     let mut all = Vec::new();
     node.visit_counters(&mut |counters: &Counters| all.push((counters.layer(), counters.snapshot())));
@@ -101,7 +101,7 @@ async fn two_nodes_talk_over_two_layers_of_it() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_tell_to_nobody_ends_with_a_timeout_and_the_next_one_tries_again() {
+async fn a_tell_to_an_unused_address_times_out_and_the_next_one_tries_again() {
     let [a, b] = in_memory();
     let gone = addr(&b);
     drop(b);
@@ -115,7 +115,7 @@ async fn a_tell_to_nobody_ends_with_a_timeout_and_the_next_one_tries_again() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_tell_to_a_wrong_identity_reaches_nobody_and_says_so() {
+async fn a_tell_to_a_wrong_identity_reaches_no_node_and_returns_an_error() {
     let [a, b, c] = in_memory();
     let wrong = KeyAddr::new(b.id(), addr(&c).addr);
     let told = a.tell(&wrong, a.packet(b"ping")).await;
@@ -129,7 +129,7 @@ async fn a_tell_to_a_wrong_identity_reaches_nobody_and_says_so() {
         Err(Error::Unreachable { .. })
     ));
     assert_eq!(counts(&c)[0].received, 0);
-    // Nor does it when the right one is known to be there.
+    // The same if the right identity is known to be there.
     pass(&a, &c, 1).await;
     assert!(matches!(
         a.tell(&wrong, a.packet(b"ping")).await,
@@ -139,7 +139,7 @@ async fn a_tell_to_a_wrong_identity_reaches_nobody_and_says_so() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_is_not_allowed_is_denied_here_and_not_heard_there() {
+async fn a_peer_that_is_not_allowed_is_denied_locally_and_receives_nothing() {
     let realm = MemoryRealm::default();
     let open = Arc::new(AtomicBool::new(false));
     let allowed = open.clone();
@@ -155,7 +155,7 @@ async fn who_is_not_allowed_is_denied_here_and_not_heard_there() {
         (messages.received, handshakes.dropped(Reason::Denied)),
         (0, handshakes.received)
     );
-    // An allow-list may change; what it forbids later ends when that is said.
+    // An allow-list may change; sessions that it forbids later end when the caller requests it.
     open.store(true, Relaxed);
     pass(&other, &strict, 1).await;
     open.store(false, Relaxed);
@@ -170,7 +170,7 @@ async fn who_is_not_allowed_is_denied_here_and_not_heard_there() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_was_disconnected_is_reached_again() {
+async fn a_disconnected_peer_can_be_reached_again() {
     let [a, b] = in_memory();
     pass(&a, &b, 1).await;
     assert_eq!((a.disconnect(&b.id()), a.disconnect(&b.id())), (1, 0));
@@ -255,9 +255,9 @@ async fn nodes_that_never_receive_answer_handshakes_and_hold_a_bounded_number_of
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_receive_that_is_kept_aside_holds_up_no_handshake() {
+async fn an_unpolled_receive_does_not_block_handshakes() {
     let [a, b, c] = in_memory();
-    // Both wait, and poll what they wait for only between other things, as `select!` in a loop does.
+    // Both wait, and poll their receive only at intervals, as `select!` in a loop does.
     let mut waiting = [Box::pin(a.receive()), Box::pin(b.receive())];
     for waiting in &mut waiting {
         assert!(timeout(Duration::ZERO, waiting).await.is_err());
@@ -276,7 +276,7 @@ async fn a_receive_that_is_kept_aside_holds_up_no_handshake() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_message_to_itself_comes_back() {
+async fn a_node_receives_its_own_messages_to_itself() {
     let [a] = in_memory();
     let (own, mut out) = (addr(&a), Vec::new());
     let telling = async {
@@ -297,7 +297,7 @@ async fn a_message_to_itself_comes_back() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn of_a_batch_those_who_can_be_reached_wait_for_nobody_else() {
+async fn reachable_peers_in_a_batch_do_not_wait_for_others() {
     let [a, b, c, d] = in_memory();
     pass(&a, &b, 0).await;
     let gone = addr(&d);
@@ -312,7 +312,7 @@ async fn of_a_batch_those_who_can_be_reached_wait_for_nobody_else() {
         let error = a
             .tell_batch(&mut batch)
             .await
-            .expect_err("two messages to nobody");
+            .expect_err("two messages to unused addresses");
         assert_eq!((error.sent, error.refused), (4, 2));
         assert!(matches!(error.first, Error::TimedOut { .. }), "{error}");
         assert!(batch.is_empty());
@@ -339,14 +339,18 @@ async fn many_tells_wait_for_one_handshake() {
     let told = telling.await;
     assert!(told.iter().all(Result::is_ok));
     let [messages, handshakes] = counts(&a);
-    assert_eq!((messages.sent, handshakes.sent), (500, 2), "a hello and a proof");
+    assert_eq!(
+        (messages.sent, handshakes.sent),
+        (500, 2),
+        "a hello and a confirmation"
+    );
     let mut out = Vec::new();
     while out.len() < 500 {
         b.receive_batch(&mut out, 500).await.expect("open");
     }
 }
 
-/// One side tells once a second for ten minutes, the other one never says anything.
+/// One side tells once a second for ten minutes, the other one never sends.
 async fn one_way(from: &InMemory, to: &InMemory) {
     let mut waited = Duration::ZERO;
     for number in 0..600_u32 {
@@ -362,14 +366,14 @@ async fn one_way(from: &InMemory, to: &InMemory) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_session_that_is_used_lives_on_in_the_direction_of_its_hello() {
+async fn a_session_in_use_stays_alive_in_the_direction_of_its_hello() {
     let [a, b] = in_memory();
     pass(&a, &b, 0).await;
     one_way(&a, &b).await;
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_session_that_is_used_lives_on_against_the_direction_of_its_hello() {
+async fn a_session_in_use_stays_alive_against_the_direction_of_its_hello() {
     let [a, b] = in_memory();
     pass(&a, &b, 0).await;
     one_way(&b, &a).await;
@@ -393,7 +397,7 @@ async fn sessions_are_replaced_under_traffic_in_both_directions_without_a_gap() 
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_idle_expires_and_costs_nothing_then() {
+async fn an_idle_session_expires_and_then_costs_nothing() {
     let [a, b] = in_memory();
     pass(&a, &b, 0).await;
     sleep(Duration::from_mins(4)).await;
@@ -402,7 +406,7 @@ async fn what_is_idle_expires_and_costs_nothing_then() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_peer_that_was_started_again_is_reached_from_both_sides() {
+async fn a_restarted_peer_is_reachable_in_both_directions() {
     let realm = MemoryRealm::default();
     let [a, mut b]: [InMemory; 2] = nodes(|| realm.open());
     pass(&a, &b, 0).await;
@@ -413,7 +417,7 @@ async fn a_peer_that_was_started_again_is_reached_from_both_sides() {
         if round % 2 == 0 {
             pass(&b, &a, round).await;
         } else {
-            // The old session is tried until its silence is noticed.
+            // The old session is used until its silence is noticed.
             for _ in 0..20 {
                 a.tell(&addr(&b), a.packet(b"ping")).await.expect("it leaves");
                 sleep(Duration::from_secs(1)).await;
@@ -425,7 +429,7 @@ async fn a_peer_that_was_started_again_is_reached_from_both_sides() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_peer_that_is_started_again_at_the_same_moment_is_heard() {
+async fn a_peer_restarted_at_the_same_instant_is_accepted() {
     let realm = MemoryRealm::default();
     let [a, mut b]: [InMemory; 2] = nodes(|| realm.open());
     pass(&b, &a, 0).await;
@@ -443,7 +447,7 @@ async fn dropping_a_node_frees_its_port_at_once() {
         .and_then(|udp| udp.p2pke(&key(0)))
         .expect("a node");
     let at = addr(&node).addr;
-    // Somebody waits, and the background had its turn.
+    // A reader waits, and the background has run.
     assert!(timeout(Duration::from_millis(20), node.receive()).await.is_err());
     drop(node);
     UdpSwarm::bind(at).expect("free");
@@ -480,7 +484,7 @@ async fn cancelled_tells_leave_nothing_behind() {
     sleep(Duration::from_secs(20)).await;
     let [messages, handshakes] = counts(&a);
     assert_eq!(messages.sent, 0);
-    // One handshake, which nobody waited for at its end.
+    // One handshake, whose callers were cancelled before its end.
     assert!(handshakes.sent < 30, "{}", handshakes.sent);
 }
 
@@ -535,7 +539,7 @@ async fn of_ten_thousand_asks_over_thirty_percent_loss_none_is_lost_and_none_run
 }
 
 #[tokio::test(start_paused = true)]
-async fn over_a_medium_that_loses_and_doubles_every_message_is_accounted_for() {
+async fn every_message_is_accounted_for_over_a_lossy_duplicating_medium() {
     let [a, b] = nodes(bad(5, 0.2));
     let mut received = BTreeSet::new();
     for number in 0..2000_u32 {
@@ -553,7 +557,7 @@ async fn over_a_medium_that_loses_and_doubles_every_message_is_accounted_for() {
     assert_eq!(there.sent, 2000);
     assert_eq!(here.delivered, received.len() as u64);
     assert_eq!(here.received, here.delivered + here.dropped_total());
-    // What is dropped here are the medium's copies.
+    // Only the medium's duplicates are dropped here.
     assert_eq!(here.dropped_total(), here.dropped(Reason::Duplicate));
     assert!((1500..1700).contains(&received.len()), "{}", received.len());
 }

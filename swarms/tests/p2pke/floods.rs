@@ -1,4 +1,4 @@
-//! Floods of a node's queues by peers that have proven their identity.
+//! Floods of a node's queues by authenticated peers.
 
 use std::time::Duration;
 
@@ -10,9 +10,10 @@ use tokio::time::timeout;
 /// Messages of a flood.
 const FLOOD: usize = 5000;
 
-/// A peer with a session that tells without end takes the queue of messages, and neither handshakes nor asks nor own tells.
+/// A peer with a session that tells without end fills the message queue, and affects neither handshakes nor
+/// asks nor the node's own tells.
 #[tokio::test(start_paused = true)]
-async fn peers_that_flood_a_stopped_reader_of_p2pke_keep_no_other_out() {
+async fn peers_that_flood_a_stopped_reader_do_not_affect_others() {
     for sources in [1, 20_u8] {
         let realm = MemoryRealm::default();
         let key = |seed: u8| PrivateKey::ed25519(&[seed; 32]);
@@ -31,7 +32,7 @@ async fn peers_that_flood_a_stopped_reader_of_p2pke_keep_no_other_out() {
                 tokio::task::yield_now().await;
             }
         }
-        // A newcomer, by a handshake of its own and one of the node's.
+        // A new peer, with an inbound and an outbound handshake.
         let honest = realm.open().p2pke(&key(254)).expect("a node").mbapp(1 << 16);
         let back = honest.local_addrs().remove(0);
         let answer = async {
@@ -43,10 +44,10 @@ async fn peers_that_flood_a_stopped_reader_of_p2pke_keep_no_other_out() {
         };
         let (asked, answered) = tokio::join!(honest.ask(&to, honest.packet(b"honest")), answer);
         assert_eq!(&*asked.expect("answered"), b"served");
-        answered.expect("the asker waits");
+        answered.expect("the asker is waiting");
         node.tell(&back, node.packet(b"own")).await.expect("a session");
         assert_eq!(&*honest.receive().await.expect("open").payload, b"own");
-        // Once the queue is read, so are tells.
+        // Once the queue is read, tells arrive as well.
         let mut kept = Vec::new();
         while timeout(Duration::from_millis(10), node.receive_batch(&mut kept, 64))
             .await

@@ -1,4 +1,5 @@
-//! What strangers, liars and restarts do to a node on P2PKE, in virtual time where a medium in memory will do.
+//! Spoofed packets, false ids and restarts against a P2PKE node, in virtual time where a memory medium
+//! suffices.
 
 use std::future::Future;
 use std::net::SocketAddr;
@@ -49,7 +50,7 @@ fn made_up<A: Addr>(at: &KeyAddr<A>, number: u8) -> KeyAddr<A> {
     KeyAddr::new(PeerId::new([number; 32]), at.addr.clone())
 }
 
-/// A call that fails within a round trip, because the peer `there` answers.
+/// Checks that a call fails within a round trip, because the peer `there` answers.
 async fn names<T: std::fmt::Debug>(there: PeerId, call: impl Future<Output = p2p::Result<T>>) {
     let begun = Instant::now();
     let failed = call.await;
@@ -64,7 +65,7 @@ async fn names<T: std::fmt::Debug>(there: PeerId, call: impl Future<Output = p2p
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_wrong_id_fails_within_a_round_trip_by_an_error_that_names_the_other() {
+async fn a_wrong_id_fails_within_a_round_trip_with_an_error_that_names_the_actual_one() {
     let realm = MemoryRealm::default();
     let [a, b] = in_memory(&realm);
     let there = b.id();
@@ -80,7 +81,7 @@ async fn a_wrong_id_fails_within_a_round_trip_by_an_error_that_names_the_other()
             })
         })
         .await;
-        // The second time there is a session with the true one, which goes on.
+        // The second time there is a session with the true peer, which continues.
         pass(&a, &b, b"true").await;
         pass(&b, &a, b"and back").await;
     }
@@ -106,7 +107,7 @@ async fn ask_a_wrong_id<A: Addr, S: Swarm<A>>([a, b]: [P2pkeSwarm<A, S>; 2]) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_ask_to_a_wrong_id_says_which_peer_is_there() {
+async fn an_ask_to_a_wrong_id_names_the_actual_peer() {
     ask_a_wrong_id(in_memory(&MemoryRealm::default())).await;
 }
 
@@ -115,12 +116,12 @@ fn loopback() -> UdpSwarm {
 }
 
 #[tokio::test]
-async fn an_ask_to_a_wrong_id_over_udp_says_which_peer_is_there() {
+async fn an_ask_to_a_wrong_id_over_udp_names_the_actual_peer() {
     ask_a_wrong_id([1, 2].map(|seed| loopback().p2pke(&key(seed)).expect("a node"))).await;
 }
 
 #[tokio::test(start_paused = true)]
-async fn liars_that_name_ids_at_a_nodes_address_do_not_make_it_unreachable() {
+async fn false_ids_at_a_nodes_address_do_not_make_it_unreachable() {
     let realm = MemoryRealm::default();
     for lies in [1, 8, 9, 60] {
         let [a, b] = in_memory(&realm);
@@ -136,7 +137,7 @@ async fn liars_that_name_ids_at_a_nodes_address_do_not_make_it_unreachable() {
             }))
         };
         let (first, told, second) = tokio::join!(liars(before), tell(&to), liars(after));
-        told.expect("the true one is reached");
+        told.expect("the true peer is reached");
         assert!(first.iter().chain(&second).all(Result::is_err));
         let took = begun.elapsed();
         assert!(took < Duration::from_millis(100), "{lies} lies: {took:?}");
@@ -147,7 +148,7 @@ async fn liars_that_name_ids_at_a_nodes_address_do_not_make_it_unreachable() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_dial_ends_with_its_last_waiter() {
+async fn a_dial_ends_with_its_last_waiting_caller() {
     let realm = MemoryRealm::default();
     let [a, b] = in_memory(&realm);
     let gone = addr(&b);
@@ -160,7 +161,7 @@ async fn a_dial_ends_with_its_last_waiter() {
     let (first, second) = tokio::join!(first, second);
     assert!(first.is_err() && second.is_err());
     let sent = handshakes(&a).sent;
-    assert!(sent > 4, "while one still waited: {sent}");
+    assert!(sent > 4, "while a caller still waited: {sent}");
     sleep(Duration::from_secs(20)).await;
     assert_eq!(handshakes(&a).sent, sent);
 }
@@ -192,7 +193,7 @@ async fn the_callers_allow_list_may_call_the_swarm() {
     assert_eq!(strict.sessions(), 1);
 }
 
-/// Asks a server that was just started again; returns how long the answer took.
+/// Asks a server that was just restarted; returns the time until the response.
 async fn first_ask_after_a_restart<A: Addr, S: Swarm<A>>(
     asker: P2pkeSwarm<A, S>,
     mut open: impl FnMut() -> P2pkeSwarm<A, S>,
@@ -238,12 +239,12 @@ async fn a_restarted_peer_answers_the_first_ask_over_udp_within_a_second() {
     let open = || UdpSwarm::bind(at).expect("free").p2pke(&key(2)).expect("a node");
     let took = first_ask_after_a_restart(asker, open).await;
     println!("{took:?}");
-    // Without a hint it took as long as the silence that is noticed: 10 s.
+    // Without the hint it took as long as detecting silence: 10 s.
     assert!(took < Duration::from_secs(3), "{took:?}");
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_strangers_get_is_no_more_than_what_they_sent() {
+async fn replies_to_unknown_sources_are_no_longer_than_what_they_sent() {
     let realm = MemoryRealm::default();
     let [node] = in_memory(&realm);
     let (to, stranger) = (addr(&node).addr, realm.open());
@@ -262,7 +263,7 @@ async fn what_strangers_get_is_no_more_than_what_they_sent() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_was_told_before_close_arrives() {
+async fn messages_told_before_close_arrive() {
     let realm = MemoryRealm::default();
     for count in [1_u32, 50] {
         let [a, b] = in_memory(&realm);

@@ -1,4 +1,4 @@
-//! P2PKE as nodes use it: exchanges, floods and attacks.
+//! P2PKE in use: exchanges, floods and attacks.
 
 mod exchange;
 mod floods;

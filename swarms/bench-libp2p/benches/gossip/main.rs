@@ -1,11 +1,11 @@
-//! Gossipsub beside rust-libp2p's, over the memory transport of each: what two nodes deliver in a second, and what a
-//! message costs among twenty.
+//! Gossipsub beside rust-libp2p's, over the memory transport of each: messages per second between two nodes,
+//! and the cost of a message among twenty.
 //!
-//! `cargo bench -p p2p-swarms-bench-libp2p --bench gossip [-- NAME…]`, names being `pair`, `many`, `signed`, `unsigned`;
-//! `ours` is this side alone, for a profiler.
-//! Messages have 1 KiB. Only what is delivered counts, all that is published is, and both sides have the same parameters
-//! of meshes. The two are taken in turn, on two threads; a figure is the median of the rounds'. Processor time is that of
-//! all threads of the process, for each message that was delivered.
+//! `cargo bench -p p2p-swarms-bench-libp2p --bench gossip [-- NAME…]`, with names `pair`, `many`, `signed`,
+//! `unsigned`; `ours` runs this library only, for a profiler. Messages have 1 KiB. Only delivered messages
+//! count, all published messages are delivered, and both sides use the same mesh parameters. The two
+//! alternate, on two threads; a figure is the median of the rounds. Processor time is that of all threads of
+//! the process, per delivered message.
 
 #![allow(
     clippy::cast_precision_loss,
@@ -27,20 +27,20 @@ mod peer;
 const TOPIC: &str = "bench";
 const LEN: usize = 1024;
 const ROUNDS: usize = 5;
-/// Messages of a pair that are on their way at most.
+/// Maximum number of messages in flight between a pair.
 const WINDOW: usize = 1024;
-/// Those that were delivered are made good so many at a time.
+/// Delivered messages are credited in groups of this size.
 const CREDIT: usize = 64;
 
 const NODES: usize = 20;
-/// Messages a second of all of them together.
+/// Messages per second of all nodes together.
 const RATE: u64 = 500;
 const SECONDS: u64 = 2;
 
-/// What has been delivered so far.
+/// The progress of deliveries.
 struct Progress {
     delivered: AtomicU64,
-    /// Room for more on the way.
+    /// Room for more messages in flight.
     credit: Semaphore,
     /// Nodes that know all others.
     ready: Semaphore,
@@ -68,14 +68,14 @@ impl Progress {
     }
 }
 
-/// A message's data: its number, and no two alike.
+/// Returns a message's data: its number, different for each message.
 fn payload(number: u64) -> Vec<u8> {
     let mut data = vec![0; LEN];
     data[..8].copy_from_slice(&number.to_be_bytes());
     data
 }
 
-/// Microseconds of processor time that all threads that live took.
+/// Returns the processor time of all live threads in microseconds.
 fn processor() -> f64 {
     let tasks = std::fs::read_dir("/proc/self/task").expect("procfs");
     let nanos = tasks.map(|task| -> u64 {
@@ -87,7 +87,7 @@ fn processor() -> f64 {
     nanos.sum::<u64>() as f64 / 1e3
 }
 
-/// Messages a second, and microseconds of processor time for each.
+/// Messages per second, and microseconds of processor time for each.
 struct Figures {
     rate: f64,
     cost: f64,
@@ -98,9 +98,9 @@ fn runtime() -> Runtime {
     builder.worker_threads(2).enable_all().build().expect("threads")
 }
 
-/// Nodes that know one another.
+/// Nodes that know each other.
 trait Nodes: Send + Sync + 'static {
-    /// One of them publishes messages of these numbers, as many at a time as its library can take.
+    /// Publishes messages with these numbers from one node, as many at a time as its library accepts.
     fn publish(&self, node: usize, numbers: Range<u64>) -> impl Future<Output = ()> + Send;
 }
 
@@ -123,9 +123,9 @@ async fn pair(nodes: impl Nodes, messages: u64, progress: Arc<Progress>) -> Figu
     }
 }
 
-/// All nodes publish in turn, at a rate that all of them can take.
+/// All nodes publish in turn, at a rate that all of them can handle.
 async fn many(nodes: impl Nodes, progress: Arc<Progress>) -> Figures {
-    // Meshes form first, and what that takes is not counted.
+    // Meshes form first, and the time for that is not counted.
     tokio::time::sleep(Duration::from_secs(2)).await;
     let (start, processor_start) = (Instant::now(), processor());
     let messages = RATE * SECONDS;
@@ -136,7 +136,10 @@ async fn many(nodes: impl Nodes, progress: Arc<Progress>) -> Figures {
     }
     let all = messages * (NODES as u64 - 1);
     while progress.delivered() < all {
-        assert!(start.elapsed() < Duration::from_mins(1), "some do not come");
+        assert!(
+            start.elapsed() < Duration::from_mins(1),
+            "some messages do not arrive"
+        );
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
     let time = start.elapsed();
@@ -152,7 +155,7 @@ fn median(figures: impl IntoIterator<Item = f64>) -> f64 {
     figures[figures.len() / 2]
 }
 
-/// What is measured: of two nodes or of many, and whether messages are signed.
+/// A benchmark: two or many nodes, and signed or unsigned messages.
 #[derive(Clone, Copy)]
 struct Case {
     is_pair: bool,
@@ -170,7 +173,7 @@ impl Case {
     }
 
     async fn run(self, nodes: impl Nodes, progress: Arc<Progress>) -> Figures {
-        // A thread of the runtime publishes, too, so that there are no more threads than processors.
+        // A thread of the runtime publishes as well, so that there are no more threads than processors.
         let task = if self.is_pair {
             tokio::spawn(pair(nodes, self.messages(), progress))
         } else {

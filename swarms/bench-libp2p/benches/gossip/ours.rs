@@ -1,4 +1,4 @@
-//! Nodes of this library: each a swarm whose messages a task of its own reads.
+//! Nodes of this library: each a swarm with a task that reads its messages.
 
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::ops::Range;
@@ -19,7 +19,7 @@ use super::{Nodes, Progress, TOPIC, WINDOW, payload};
 
 pub(super) type Node = Arc<GossipSwarm<MemoryAddr, MemorySwarm>>;
 
-/// Room for all that is on its way.
+/// Room for all messages in flight.
 fn room() -> Limits {
     Limits {
         items: 16 * WINDOW,
@@ -28,7 +28,7 @@ fn room() -> Limits {
     }
 }
 
-/// Names a message that is not signed as the other side does.
+/// Computes the id of an unsigned message as the other side does.
 fn name(message: &Message) -> MessageId {
     let mut hasher = DefaultHasher::new();
     message.data().hash(&mut hasher);
@@ -56,7 +56,7 @@ fn node(number: u64, realm: &MemoryRealm, signed: bool) -> Node {
     let config = GossipConfig {
         engine: Config {
             queue,
-            // Memory loses nothing, so messages that wait together leave together, as they do in the peer's stream.
+            // Memory loses nothing, so messages that wait together leave together, as in the peer's stream.
             pack: 64 << 10,
             ..Config::default()
         },
@@ -70,7 +70,7 @@ fn node(number: u64, realm: &MemoryRealm, signed: bool) -> Node {
     Arc::new(node)
 }
 
-/// Starts nodes that all know one another.
+/// Starts nodes that all know each other.
 pub(super) async fn start(count: usize, signed: bool, progress: &Arc<Progress>) -> Vec<Node> {
     let config = MemoryConfig {
         messages: room(),

@@ -1,4 +1,4 @@
-//! Nodes of rust-libp2p: each a swarm in a task of its own, with connections in tasks of theirs.
+//! Nodes of rust-libp2p: each a swarm in a task of its own, with connections in further tasks.
 
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::ops::Range;
@@ -22,7 +22,8 @@ use super::{CREDIT, Nodes, Progress, TOPIC, payload};
 
 type Node = Swarm<Behaviour>;
 
-/// The parameters of both sides. Queues are so long, and what is in them may become so old, that nothing is dropped.
+/// The parameters of both sides. Queues are long enough, and queued messages may be old enough, that nothing
+/// is dropped.
 fn behaviour(key: Keypair, signed: bool) -> Behaviour {
     let mut config = ConfigBuilder::default();
     config
@@ -36,7 +37,7 @@ fn behaviour(key: Keypair, signed: bool) -> Behaviour {
         .connection_handler_queue_len(1 << 16)
         .publish_queue_duration(Duration::from_mins(1))
         .forward_queue_duration(Duration::from_mins(1));
-    // Names that cost less than the default ones, which are texts in base 58.
+    // Message ids that cost less than the default ones, which are base58 texts.
     let authenticity = if signed {
         config.validation_mode(ValidationMode::Strict);
         config.message_id_fn(|message: &Message| {
@@ -82,9 +83,9 @@ fn node(number: u64, base: u64, signed: bool) -> Node {
     swarm
 }
 
-/// Nodes of which each has dialled all that came before it.
+/// Creates nodes, each of which has dialled all earlier ones.
 fn nodes(count: usize, signed: bool) -> Vec<Node> {
-    // The transport's addresses are those of the process, and some stay taken for a while.
+    // The transport's addresses are process-wide, and some stay in use for a while.
     static TAKEN: AtomicU64 = AtomicU64::new(1);
     let base = TAKEN.fetch_add(count as u64, Ordering::Relaxed);
     let mut nodes: Vec<_> = (0..count as u64)
@@ -98,7 +99,7 @@ fn nodes(count: usize, signed: bool) -> Vec<Node> {
     nodes
 }
 
-/// What a node is told to do: publish the message of this number.
+/// Commands for a node: publish the message with this number.
 type Orders = mpsc::UnboundedReceiver<u64>;
 
 async fn run(mut swarm: Node, mut orders: Orders, others: usize, progress: Arc<Progress>) {
@@ -134,10 +135,10 @@ async fn run(mut swarm: Node, mut orders: Orders, others: usize, progress: Arc<P
     }
 }
 
-/// The nodes' orders.
+/// The command channels of the nodes.
 pub(super) struct Peers(Vec<mpsc::UnboundedSender<u64>>);
 
-/// Starts nodes that all know one another.
+/// Starts nodes that all know each other.
 pub(super) async fn start(count: usize, signed: bool, progress: &Arc<Progress>) -> Peers {
     let senders = nodes(count, signed).into_iter().map(|swarm| {
         let (sender, orders) = mpsc::unbounded_channel();

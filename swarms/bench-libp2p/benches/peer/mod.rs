@@ -1,4 +1,4 @@
-//! Nodes of rust-libp2p: each a swarm in a task of its own, which takes questions by a channel.
+//! Nodes of rust-libp2p: each a swarm in a task of its own, which receives queries over a channel.
 
 use std::collections::HashMap;
 use std::iter;
@@ -16,7 +16,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::{NODES, RECORDS, bytes};
 
-/// What a node is asked, and how many results come of it.
+/// A query to a node, with the channel for the number of results.
 enum Question {
     Closest([u8; 32]),
     Put([u8; 32]),
@@ -32,12 +32,12 @@ impl Node {
         answer.await.expect("it runs")
     }
 
-    /// How many nodes were found.
+    /// Returns how many nodes were found.
     pub(super) async fn closest(&self, key: [u8; 32]) -> usize {
         self.ask(Question::Closest(key)).await
     }
 
-    /// Whether the record was found.
+    /// Returns whether the record was found.
     pub(super) async fn get(&self, key: [u8; 32]) -> bool {
         self.ask(Question::Get(key)).await > 0
     }
@@ -48,7 +48,8 @@ pub(super) async fn nodes() -> Vec<Node> {
     let known: Vec<_> = iter::zip(&swarms, 0..)
         .map(|(swarm, number)| (*swarm.local_peer_id(), address(number)))
         .collect();
-    // Everybody is told of everybody, which saves the protocol that tells addresses: their tables are the best there are.
+    // All nodes know all addresses, which replaces the identify protocol: their routing tables are the best
+    // possible.
     for (swarm, (own, own_address)) in iter::zip(&mut swarms, &known) {
         swarm.listen_on(own_address.clone()).expect("free");
         for (peer, address) in known.iter().filter(|(peer, _)| peer != own) {
@@ -117,7 +118,7 @@ async fn run(
                     _ if step.last => 0,
                     _ => continue,
                 };
-                // The first record is what is asked for; the query would look for others.
+                // The first record is the result; the query would look for others.
                 if let Some(asker) = waiting.remove(&id) {
                     let _ = asker.send(results);
                 }

@@ -1,4 +1,4 @@
-//! Nothing stands still, whoever waits, drives, gives up or goes.
+//! No task stalls, in any order of waiting, polling, cancelling and leaving.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
@@ -39,7 +39,7 @@ impl Field {
         field
     }
 
-    /// A member that puts what comes through a channel into the inbox of a kind.
+    /// Adds a task that moves messages from a channel into the inbox of a kind.
     fn member(self: &Arc<Self>, kind: usize) -> mpsc::UnboundedSender<Packet> {
         let (sender, mut receiver) = mpsc::unbounded_channel();
         let field = self.clone();
@@ -67,7 +67,7 @@ impl Field {
     }
 }
 
-/// Reads until the crew is closed, and gives up on some calls.
+/// Reads until the set is closed, and cancels some calls.
 async fn read(field: Arc<Field>, kind: usize, seed: u64) {
     for turn in seed.. {
         let patience = Duration::from_micros(turn * 7919 % 300);
@@ -94,7 +94,7 @@ async fn everything_is_taken(readers: usize) {
     for sender in senders {
         tasks.spawn(async move {
             for item in 0..ITEMS {
-                sender.send(Packet::from(b"item")).expect("the member is there");
+                sender.send(Packet::from(b"item")).expect("the task exists");
                 if item % 64 == 0 {
                     tokio::task::yield_now().await;
                 }
@@ -110,13 +110,13 @@ async fn everything_is_taken(readers: usize) {
     let taken = field.taken.load(SeqCst);
     assert!(
         all.is_ok(),
-        "{taken} of {} were taken: somebody sleeps",
+        "{taken} of {} were taken: a reader was not woken",
         MEMBERS * ITEMS
     );
     field.close();
     let ended = async { while tasks.join_next().await.is_some() {} };
     let ended = tokio::time::timeout(Duration::from_secs(20), ended).await;
-    assert!(ended.is_ok(), "a reader was not woken by the end");
+    assert!(ended.is_ok(), "a reader was not woken by closing");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
@@ -132,7 +132,7 @@ async fn no_wake_up_is_lost_in_one_thread() {
 }
 
 #[tokio::test]
-async fn who_takes_one_of_two_items_wakes_another_reader_for_the_other() {
+async fn a_reader_that_takes_one_of_two_items_wakes_another_for_the_other() {
     let field = Field::new();
     let mut readers = JoinSet::new();
     for _ in 0..2 {
@@ -146,15 +146,15 @@ async fn who_takes_one_of_two_items_wakes_another_reader_for_the_other() {
     field.crew.notify(Kind::Message);
     let both = async { while readers.join_next().await.is_some() {} };
     let both = tokio::time::timeout(Duration::from_secs(10), both).await;
-    assert!(both.is_ok(), "the second one sleeps");
+    assert!(both.is_ok(), "the second reader was not woken");
 }
 
 #[tokio::test]
-async fn while_nobody_reads_members_move_all_the_same() {
+async fn tasks_make_progress_without_readers() {
     let field = Field::new();
     let sender = field.member(0);
     for _ in 0..100 {
-        sender.send(Packet::from(b"item")).expect("the member is there");
+        sender.send(Packet::from(b"item")).expect("the task exists");
     }
     while field.inboxes[0].len() < 100 {
         tokio::task::yield_now().await;
@@ -162,7 +162,7 @@ async fn while_nobody_reads_members_move_all_the_same() {
 }
 
 #[tokio::test]
-async fn closing_drops_every_member_and_takes_no_further_one() {
+async fn closing_drops_every_task_and_accepts_no_further_one() {
     let field = Field::new();
     let sender = field.member(0);
     tokio::task::yield_now().await;
@@ -173,13 +173,13 @@ async fn closing_drops_every_member_and_takes_no_further_one() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_reader_that_is_called_and_does_not_come_stalls_no_other() {
+async fn a_woken_reader_that_does_not_poll_blocks_no_other() {
     let field = Field::new();
     let sender = field.member(1);
     let other = |field: Arc<Field>| tokio::spawn(async move { field.take(1).await });
     let mut waiting = other(field.clone());
     tokio::task::yield_now().await;
-    // It came last, so that it is called first.
+    // It registered last, so it is woken first.
     let mut held = Box::pin(field.take(0));
     assert!(
         poll_fn(|cx| Poll::Ready(held.as_mut().poll(cx)))
@@ -187,19 +187,19 @@ async fn a_reader_that_is_called_and_does_not_come_stalls_no_other() {
             .is_pending()
     );
     for _ in 0..3 {
-        sender.send(Packet::from(b"item")).expect("the member is there");
+        sender.send(Packet::from(b"item")).expect("the task exists");
         let taken = tokio::time::timeout(3 * GRACE, waiting).await;
         assert!(taken.is_ok_and(|taken| taken.is_ok_and(|item| item.is_ok())));
         waiting = other(field.clone());
         tokio::task::yield_now().await;
     }
-    // Nobody else waits: the background drives.
+    // No other reader waits: the background polls.
     waiting.abort();
     tokio::task::yield_now().await;
-    sender.send(Packet::from(b"item")).expect("the member is there");
+    sender.send(Packet::from(b"item")).expect("the task exists");
     tokio::time::sleep(3 * GRACE).await;
     assert_eq!(field.inboxes[1].len(), 1);
-    // One that comes again is called again.
+    // A reader that polls again is woken again.
     let last = field.member(0);
     tokio::time::sleep(3 * GRACE).await;
     assert!(
@@ -207,7 +207,7 @@ async fn a_reader_that_is_called_and_does_not_come_stalls_no_other() {
             .await
             .is_pending()
     );
-    last.send(Packet::from(b"item")).expect("the member is there");
+    last.send(Packet::from(b"item")).expect("the task exists");
     assert_eq!(held.await.expect("open"), b"item");
     field.close();
 }

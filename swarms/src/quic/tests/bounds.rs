@@ -1,4 +1,4 @@
-//! What peers can make a node hold, and what becomes of the rest.
+//! Bounds of the memory that peers can make a node hold.
 
 use std::time::Duration;
 
@@ -46,7 +46,7 @@ async fn a_response_over_the_askers_mtu_is_an_error_before_it_is_held() {
 }
 
 #[tokio::test]
-async fn messages_that_never_end_are_dropped_at_the_budget_and_given_back() {
+async fn messages_that_never_end_are_dropped_at_the_budget_and_released() {
     let config = QuicConfig {
         mtu: 50_000,
         session_reassembly: 110_000,
@@ -65,11 +65,11 @@ async fn messages_that_never_end_are_dropped_at_the_budget_and_given_back() {
     assert!(swarm.node.budget.held() <= 110_000);
     connection.close(0_u32.into(), b"");
     let over = || swarm.node.budget.held() == 0 && swarm.sessions() == 0;
-    eventually("all is given back", over).await;
+    eventually("all is released", over).await;
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_flood_from_made_up_addresses_leaves_sessions_and_bounds_where_they_were() -> Result<()> {
+async fn a_flood_from_spoofed_addresses_affects_neither_sessions_nor_bounds() -> Result<()> {
     let realm = MemoryRealm::default();
     let config = || QuicConfig {
         max_sessions: 8,
@@ -82,7 +82,7 @@ async fn a_flood_from_made_up_addresses_leaves_sessions_and_bounds_where_they_we
     let to = b.local_addrs().remove(0);
     a.tell(&to, Packet::from(b"before")).await?;
     b.receive().await?;
-    // What a client sends first, as it is seen on the medium.
+    // The initial packet of a client, as seen on the medium.
     let tap = realm.open();
     let client = QuicSwarm::new(realm.open(), &key(3))?;
     let first = {
@@ -96,7 +96,7 @@ async fn a_flood_from_made_up_addresses_leaves_sessions_and_bounds_where_they_we
     for flood in 0..2000_u32 {
         let spoofed = realm.open();
         let mut packet = first.clone();
-        // Another connection id, and so another connection, whose packet does not open: or the same one replayed.
+        // Either another connection id, so that the packet cannot be decrypted, or a replay.
         if flood % 2 == 0
             && let Some(id) = packet.get_mut(6..10)
         {
@@ -118,7 +118,7 @@ async fn a_flood_from_made_up_addresses_leaves_sessions_and_bounds_where_they_we
 }
 
 #[tokio::test]
-async fn a_medium_that_carries_too_little_is_refused_by_name() {
+async fn an_inner_swarm_with_too_small_an_mtu_is_refused() {
     let small = crate::memory::MemoryConfig {
         mtu: MIN_INNER_MTU - 1,
         ..crate::memory::MemoryConfig::default()
@@ -147,7 +147,7 @@ async fn a_medium_that_carries_too_little_is_refused_by_name() {
 }
 
 #[tokio::test]
-async fn messages_that_barely_begin_are_charged_for_waiting() {
+async fn messages_that_have_barely_started_are_charged_for_waiting() {
     let config = QuicConfig {
         mtu: 1000,
         session_reassembly: 5000,
@@ -165,7 +165,7 @@ async fn messages_that_barely_begin_are_charged_for_waiting() {
         dropped(&swarm, "quic", Reason::Budget) == 16
     })
     .await;
-    // What is left is a message yet, also after so long.
+    // The remaining messages can still be completed, even after so long.
     for mut send in streams.drain(..4) {
         send.finish().expect("open");
         assert_eq!(swarm.receive().await.expect("received").payload, b"\x07");
@@ -174,7 +174,7 @@ async fn messages_that_barely_begin_are_charged_for_waiting() {
 }
 
 #[tokio::test]
-async fn a_message_whose_session_ends_before_it_does_is_counted_as_lost() {
+async fn an_incomplete_message_of_a_closed_session_is_counted_as_lost() {
     let (swarm, raw) = (udp(1, QuicConfig::default()), Raw::new(2));
     let connection = raw.dial(&swarm).await;
     let mut send = connection.open_uni().await.expect("a stream");
@@ -186,7 +186,7 @@ async fn a_message_whose_session_ends_before_it_does_is_counted_as_lost() {
 }
 
 #[tokio::test]
-async fn limits_that_cannot_work_are_refused_by_name() {
+async fn invalid_limits_are_refused_with_their_name() {
     let default = QuicConfig::default;
     let few = crate::inbox::Limits {
         bytes: 1 << 20,

@@ -1,4 +1,4 @@
-//! How nodes end: what was told before arrives, the port is free afterwards, and within a bound.
+//! Closing: messages told before arrive, the port is freed, and the time is bounded.
 
 use std::net::SocketAddr;
 use std::pin::pin;
@@ -14,7 +14,7 @@ use super::{addr, counted, dropped, eventually, key, nodes, udp};
 use crate::quic::{QuicConfig, QuicSwarm};
 use crate::{KeyAddr, MemoryRealm, memory::MemoryConfig};
 
-/// Receives so many messages, in any order, which are numbered from 0.
+/// Receives `count` messages numbered from 0, in any order.
 async fn all_arrive<A: Addr>(swarm: &QuicSwarm<A>, count: u32) {
     let mut seen = vec![false; count as usize];
     for received in 0..count {
@@ -30,7 +30,7 @@ async fn all_arrive<A: Addr>(swarm: &QuicSwarm<A>, count: u32) {
     }
 }
 
-/// Tells `count` numbered messages, of `len` bytes each.
+/// Tells `count` numbered messages of `len` bytes each.
 async fn tell<A: Addr>(swarm: &QuicSwarm<A>, to: &KeyAddr<A>, count: u32, len: usize) {
     for number in 0..count {
         let mut payload = vec![0; len.max(4)];
@@ -60,7 +60,7 @@ impl Drop for Load {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_was_told_before_close_or_drop_arrives_on_udp_under_load() {
+async fn messages_told_before_close_or_drop_arrive_on_udp_under_load() {
     let to = udp(1, QuicConfig::default());
     let load = Load::begin();
     for run in 0..40_u32 {
@@ -81,7 +81,7 @@ async fn what_was_told_before_close_or_drop_arrives_on_udp_under_load() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_was_told_before_close_or_drop_arrives_in_memory() {
+async fn messages_told_before_close_or_drop_arrive_in_memory() {
     let realm = MemoryRealm::default();
     let to = QuicSwarm::new(realm.open(), &key(1)).expect("a node");
     for run in 0..200_u32 {
@@ -100,7 +100,7 @@ async fn what_was_told_before_close_or_drop_arrives_in_memory() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_batch_that_waits_for_dials_arrives_before_close_or_drop_and_what_cannot_is_counted() {
+async fn a_batch_that_waits_for_dials_arrives_before_close_or_drop_or_is_counted() {
     let realm = MemoryRealm::default();
     let to = QuicSwarm::new(realm.open(), &key(1)).expect("a node");
     let silent = realm.open();
@@ -134,7 +134,7 @@ async fn messages_in_a_session_whose_peer_vanishes_are_counted_as_lost() {
     let b = QuicSwarm::new(b_below.clone(), &key(2)).expect("a node");
     tell(&a, &addr(&b), 1, 4).await;
     all_arrive(&b, 1).await;
-    // Without a word.
+    // Without sending a close.
     b_below.close().await;
     let to = addr(&b);
     tell(&a, &to, 5, 4).await;
@@ -144,7 +144,7 @@ async fn messages_in_a_session_whose_peer_vanishes_are_counted_as_lost() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_was_told_before_close_arrives_although_the_medium_loses() {
+async fn messages_told_before_close_arrive_on_a_lossy_medium() {
     println!("seed 3");
     let config = crate::faulty::FaultyConfig {
         seed: 3,
@@ -198,7 +198,7 @@ async fn a_response_that_was_accepted_before_close_arrives() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn messages_whose_session_makes_room_for_another_arrive() {
+async fn messages_of_an_evicted_session_arrive() {
     let realm = MemoryRealm::default();
     let config = QuicConfig {
         max_sessions: 1,
@@ -220,7 +220,7 @@ async fn messages_whose_session_makes_room_for_another_arrive() {
 }
 
 #[tokio::test]
-async fn the_port_is_free_once_close_returned_also_where_calls_are_kept_aside() {
+async fn the_port_is_free_once_close_returned_even_with_unpolled_calls() {
     for _ in 0..20 {
         let [a, b] = nodes();
         let (at, to) = (addr(&a), addr(&b));
@@ -239,11 +239,11 @@ async fn the_port_is_free_once_close_returned_also_where_calls_are_kept_aside() 
 }
 
 #[tokio::test]
-async fn close_takes_effect_at_its_first_poll_also_where_it_lingers() {
+async fn close_takes_effect_at_its_first_poll_even_if_it_lingers() {
     let [a, b] = nodes();
     let to = addr(&b);
     tell(&a, &to, 1, 4).await;
-    // The peer is gone without a word: nothing will be acknowledged.
+    // The peer is gone without a close: no data will be acknowledged.
     b.node.medium.release();
     tell(&a, &to, 1, 4).await;
     let asking = a.ask(&to, Packet::from(b"ping"));
@@ -263,15 +263,12 @@ async fn close_takes_effect_at_its_first_poll_also_where_it_lingers() {
     let asked = async { (asking.await, began.elapsed()) };
     let ((asked, after), closed_after) = tokio::join!(asked, closing);
     assert!(matches!(asked, Err(Error::Closed)), "{asked:?}");
-    assert!(
-        after < closed_after,
-        "a pending ask ends before what was told is given up"
-    );
+    assert!(after < closed_after, "a pending ask ends before the linger time");
     assert!(closed_after < Duration::from_secs(10), "{closed_after:?}");
 }
 
 #[tokio::test]
-async fn a_dropped_node_whose_peer_is_gone_frees_its_port_within_its_bound() {
+async fn a_dropped_node_with_an_unreachable_peer_frees_its_port_in_time() {
     let config = QuicConfig {
         linger: Duration::from_millis(300),
         ..QuicConfig::default()
@@ -287,7 +284,7 @@ async fn a_dropped_node_whose_peer_is_gone_frees_its_port_within_its_bound() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_call_of_close_that_is_cancelled_ends_the_node_all_the_same() {
+async fn a_cancelled_close_still_closes_the_node() {
     let realm = MemoryRealm::new(MemoryConfig::default());
     let [a, b] = [1, 2].map(|seed| QuicSwarm::new(realm.open(), &key(seed)).expect("a node"));
     tell(&a, &addr(&b), 3, 100).await;
@@ -307,13 +304,13 @@ async fn a_node_is_dropped_outside_of_its_runtime_and_its_messages_arrive() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_node_with_a_name_of_its_own_is_made_again_at_once_after_close() {
+async fn a_node_can_be_restarted_at_its_address_immediately_after_close() {
     let peer = udp(1, QuicConfig::default());
     let at: SocketAddr = addr(&udp(2, QuicConfig::default())).addr;
     for run in 0..20 {
         let node = match QuicSwarm::bind_udp(at, &key(2)) {
             Ok(node) => node,
-            // The very first one was dropped.
+            // The very first node was dropped.
             Err(_) if run == 0 => {
                 eventually("it is free", || std::net::UdpSocket::bind(at).is_ok()).await;
                 QuicSwarm::bind_udp(at, &key(2)).expect("free")

@@ -1,4 +1,4 @@
-//! Many peers at the same time, honest and not.
+//! Many concurrent peers, honest and malicious.
 
 use std::time::Duration;
 
@@ -22,7 +22,8 @@ pub(super) fn nth_key(number: u32) -> PrivateKey {
 #[tokio::test(start_paused = true)]
 async fn one_message_of_each_of_six_hundred_nodes_that_end_at_once_arrives() {
     const NODES: u32 = 600;
-    // All send before any is read, as it cannot be in real time: the medium must hold that.
+    // All nodes send before any message is read, which cannot happen in real time: the medium must hold all
+    // of them.
     let messages = crate::inbox::Limits {
         items: 8 << 10,
         bytes: 64 << 20,
@@ -57,7 +58,7 @@ async fn one_message_of_each_of_six_hundred_nodes_that_end_at_once_arrives() {
 }
 
 #[tokio::test]
-async fn one_key_on_many_ports_takes_no_session_from_peers_with_asks_under_way() {
+async fn one_key_on_many_ports_evicts_no_session_with_asks_in_flight() {
     let config = || QuicConfig {
         max_sessions: 16,
         ..QuicConfig::default()
@@ -78,7 +79,7 @@ async fn one_key_on_many_ports_takes_no_session_from_peers_with_asks_under_way()
             let _ = stranger.tell(&to, Packet::from(b"flood")).await;
             strangers.push(stranger);
         }
-        eventually("the strangers are there", || hub.sessions() > honest.len()).await;
+        eventually("the strangers have sessions", || hub.sessions() > honest.len()).await;
         assert!(hub.sessions() <= honest.len() + 4, "{} sessions", hub.sessions());
         // This node's own dials find room.
         for seed in 50..60 {
@@ -91,7 +92,7 @@ async fn one_key_on_many_ports_takes_no_session_from_peers_with_asks_under_way()
             request
                 .respond(Packet::from(b"late"))
                 .await
-                .expect("its session is there");
+                .expect("the session exists");
         }
     };
     let (answers, ()) = tokio::join!(join_all(asks), flood);
@@ -100,7 +101,7 @@ async fn one_key_on_many_ports_takes_no_session_from_peers_with_asks_under_way()
     }
 }
 
-/// A medium on which everything takes some time. First packets are sent again before an answer to them can arrive.
+/// A medium with a delay. Initial packets are retransmitted before a response to them can arrive.
 fn far(delay: Duration) -> impl Fn(u32, QuicConfig) -> QuicSwarm<crate::MemoryAddr> {
     let config = crate::faulty::FaultyConfig {
         link: LinkFaults {
@@ -137,15 +138,15 @@ async fn asks_that_hold_every_session_leave_room_for_own_dials_and_no_session_is
         let friend = open(2, QuicConfig::default());
         hub.tell(&addr(&friend), Packet::from(b"hello"))
             .await
-            .expect("a place is kept for it");
+            .expect("a session is reserved for it");
         tokio::time::sleep(Duration::from_millis(700)).await;
         for request in requests {
             request
                 .respond(Packet::from(b"done"))
                 .await
-                .expect("its session is there");
+                .expect("the session exists");
         }
-        // Those that found no room the first time.
+        // Requests that found no room at first.
         while let Ok(request) = timeout(Duration::from_secs(8), hub.receive_ask()).await {
             let _ = request.expect("open").respond(Packet::from(b"done")).await;
         }
@@ -156,7 +157,7 @@ async fn asks_that_hold_every_session_leave_room_for_own_dials_and_no_session_is
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_ask_in_a_session_that_makes_room_before_it_is_used_is_asked_again() {
+async fn an_ask_in_a_session_that_is_evicted_unused_is_retried() {
     let config = QuicConfig {
         max_sessions: 1,
         ..QuicConfig::default()
@@ -181,7 +182,7 @@ async fn an_ask_in_a_session_that_makes_room_before_it_is_used_is_asked_again() 
         while sessions() < 2 {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
-        // Its session has ended, which it learns in 50 ms.
+        // Its session has ended, which it learns after 50 ms.
         assert_eq!(first.sessions(), 1);
         first.ask(&to, Packet::from(b"1")).await
     };
@@ -191,19 +192,19 @@ async fn an_ask_in_a_session_that_makes_room_before_it_is_used_is_asked_again() 
             request
                 .respond(Packet::from(b"done"))
                 .await
-                .expect("its session is there");
+                .expect("the session exists");
         }
     };
     let asked = async { tokio::join!(second.ask(&to, Packet::from(b"2")), asking, serving) };
     let (second, first, ()) = timeout(Duration::from_mins(1), asked)
         .await
-        .expect("both are answered");
+        .expect("both asks are answered");
     assert_eq!(second.expect("an answer"), b"done");
     assert_eq!(first.expect("an answer"), b"done");
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_peer_that_is_busy_is_dialled_again_within_the_time_of_a_handshake() {
+async fn a_busy_peer_is_dialled_again_within_the_handshake_timeout() {
     let realm = MemoryRealm::default();
     let config = QuicConfig {
         max_sessions: 1,
@@ -218,12 +219,15 @@ async fn a_peer_that_is_busy_is_dialled_again_within_the_time_of_a_handshake() {
         request
             .respond(Packet::from(b"1"))
             .await
-            .expect("its session is there");
+            .expect("the session exists");
         hub.receive().await.expect("a message")
     };
     let second = async {
         tokio::time::sleep(Duration::from_millis(500)).await;
-        second.tell(&to, Packet::from(b"2")).await.expect("room at last");
+        second
+            .tell(&to, Packet::from(b"2"))
+            .await
+            .expect("there is room now");
         tokio::time::sleep(Duration::from_secs(1)).await;
     };
     let (asked, message, ()) = tokio::join!(first.ask(&to, Packet::from(b"hold")), serving, second);

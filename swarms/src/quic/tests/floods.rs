@@ -1,4 +1,5 @@
-//! Floods of each limit, from one identity, from one network and from many: honest peers are served, and the node dials.
+//! Floods of each limit, from one identity, one network and many: honest peers are served, and the node can
+//! dial.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
@@ -15,7 +16,7 @@ use crate::memory::{MemoryAddr, MemoryConfig};
 use crate::quic::{QuicConfig, QuicSwarm};
 use crate::{KeyAddr, MemoryRealm, SwarmExt as _};
 
-/// Whether a peer is answered, its messages arrive, and the node dials a friend of its own.
+/// Checks that a peer's ask and message are served, and that the node can dial another peer.
 async fn serves<A: Addr>(hub: &QuicSwarm<A>, honest: &QuicSwarm<A>, friend: &QuicSwarm<A>, len: usize) {
     let (to, back) = (addr(hub), addr(friend));
     let served = async {
@@ -24,7 +25,7 @@ async fn serves<A: Addr>(hub: &QuicSwarm<A>, honest: &QuicSwarm<A>, friend: &Qui
             request
                 .respond(Packet::from(b"served"))
                 .await
-                .expect("its session is there");
+                .expect("the session exists");
         };
         let (answer, ()) = tokio::join!(honest.ask(&to, Packet::from(vec![1; len])), answering);
         let answer = answer.unwrap_or_else(|error| panic!("{error}: {}", counted(hub)));
@@ -36,16 +37,16 @@ async fn serves<A: Addr>(hub: &QuicSwarm<A>, honest: &QuicSwarm<A>, friend: &Qui
             request
                 .respond(Packet::from(vec![3; len]))
                 .await
-                .expect("its session is there");
+                .expect("the session exists");
         };
         let (answer, ()) = tokio::join!(hub.ask(&back, Packet::from(b"own")), answering);
-        assert_eq!(answer.expect("a place is kept for it").len(), len);
+        assert_eq!(answer.expect("a session is reserved for it").len(), len);
     };
     let served = timeout(Duration::from_mins(1), served).await;
     served.unwrap_or_else(|_| panic!("not served: {}", counted(hub)));
 }
 
-/// Begins messages that never end, of `len` bytes each. One that the node does not take is no error.
+/// Starts messages of `len` bytes that never end. A refused message is not an error.
 async fn begin(connection: &quinn::Connection, messages: usize, len: usize) -> Vec<SendStream> {
     let mut streams = Vec::new();
     for _ in 0..messages {
@@ -67,7 +68,7 @@ async fn streams_that_never_end_leave_room_for_others() {
         let streams = QuicConfig::default().max_streams as usize;
         kept.push((begin(&connection, streams, 1).await, Vec::new()));
         let more = timeout(Duration::from_millis(50), connection.open_uni());
-        assert!(more.await.is_err(), "no further one is granted");
+        assert!(more.await.is_err(), "no further stream is permitted");
         for _ in 0..streams {
             let (mut send, recv) = connection.open_bi().await.expect("a stream");
             send.write_all(&[0, 0]).await.expect("written");
@@ -113,7 +114,7 @@ async fn one_identity_with_many_sessions_takes_no_more_than_one_peers_share_of_t
 }
 
 #[tokio::test]
-async fn many_identities_with_long_messages_leave_room_for_one_message_and_for_answers() {
+async fn many_identities_with_long_messages_leave_room_for_one_message_and_for_responses() {
     let hub = udp(1, small_budgets());
     let mut kept = Vec::new();
     for seed in 2..7 {
@@ -152,7 +153,7 @@ impl Internet {
         let memory = self.0.open_at(MemoryAddr::new(number)).expect("free");
         let down = |at: &SocketAddr| match at {
             SocketAddr::V4(at) => Ok(MemoryAddr::new(i64::from(u32::from(*at.ip())))),
-            SocketAddr::V6(_) => Err(Error::invalid("address", "it is none of this network")),
+            SocketAddr::V6(_) => Err(Error::invalid("address", "the address is not in this network")),
         };
         let up = |at: MemoryAddr| {
             let ip = u32::try_from(at.number()).ok()?;
@@ -180,11 +181,11 @@ async fn asks_of_one_network_that_are_held_leave_room_for_other_networks() {
     let asks = strangers.iter().map(|node| node.ask(&to, Packet::from(b"hold")));
     let holding = async {
         let mut held = Vec::new();
-        // Until those that find no room have given up.
+        // Until the asks that find no room have timed out.
         while let Ok(request) = timeout(Duration::from_secs(8), hub.receive_ask()).await {
             held.push(request.expect("open"));
         }
-        assert_eq!(held.len(), 8, "half of what there is: {}", counted(&hub));
+        assert_eq!(held.len(), 8, "half of the sessions: {}", counted(&hub));
         let (honest, friend) = (
             net.node(3, 1, 2, QuicConfig::default()),
             net.node(4, 1, 3, QuicConfig::default()),
@@ -194,7 +195,7 @@ async fn asks_of_one_network_that_are_held_leave_room_for_other_networks() {
             request
                 .respond(Packet::from(b"done"))
                 .await
-                .expect("its session is there");
+                .expect("the session exists");
         }
     };
     let (answers, ()) = tokio::join!(join_all(asks), holding);
@@ -224,12 +225,12 @@ async fn sessions_of_many_identities_and_networks_leave_room_for_others() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn answers_to_made_up_sources_are_shorter_than_what_they_sent() -> Result<()> {
+async fn replies_to_spoofed_sources_are_shorter_than_what_they_sent() -> Result<()> {
     const DIALS: u32 = 200;
     let realm = Internet::new().0;
     let hub = QuicSwarm::new(realm.open(), &key(1))?;
     let to = addr(&hub);
-    // First packets of dials, as an attacker makes them.
+    // Initial packets of dials, as an attacker sends them.
     let tap = realm.open();
     let nobody = KeyAddr::new(PeerId::ZERO, tap.local_addr());
     let mut first = Vec::new();

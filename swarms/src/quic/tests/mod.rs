@@ -1,4 +1,4 @@
-//! What needs a look inside, or a peer made with QUIC's library alone.
+//! Tests that access internals, or use a peer built on quinn directly.
 
 use std::fmt::Write as _;
 use std::net::SocketAddr;
@@ -51,7 +51,7 @@ fn dropped<A: Addr>(swarm: &QuicSwarm<A>, layer: &str, reason: Reason) -> u64 {
     count
 }
 
-/// What a node counted, for messages of tests that fail.
+/// Returns the counters of a node for failure messages.
 fn counted<A: Addr>(swarm: &QuicSwarm<A>) -> String {
     let sessions = swarm.node.sessions().list(|_| true);
     let busy = sessions.iter().filter(|session| session.is_busy()).count();
@@ -64,7 +64,7 @@ fn counted<A: Addr>(swarm: &QuicSwarm<A>) -> String {
     all
 }
 
-/// A peer that is no swarm: an endpoint of QUIC's library, with this crate's certificates.
+/// A peer that is not a swarm: a quinn endpoint with this crate's certificates.
 struct Raw(Endpoint);
 
 impl Raw {
@@ -109,7 +109,7 @@ impl Raw {
     }
 }
 
-/// Waits until `is`, for some seconds at most.
+/// Waits until `is` returns true, for a few seconds at most.
 async fn eventually(what: &str, mut is: impl FnMut() -> bool) {
     let wait = async {
         while !is() {

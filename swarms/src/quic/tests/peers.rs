@@ -1,4 +1,4 @@
-//! Who gets a session, and who does not.
+//! Which peers get a session.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
@@ -21,7 +21,7 @@ async fn the_wrong_identity_at_the_right_address_gets_nothing_not_even_a_certifi
     let asked = a.ask(&wrong, Packet::from(b"secret")).await;
     assert!(matches!(asked, Err(Error::Unreachable { .. })), "{asked:?}");
     assert_eq!((a.sessions(), b.sessions()), (0, 0));
-    // It heard of both in the handshake, and got nothing else.
+    // The peer saw both dials in the handshake, and received nothing else.
     eventually("both are counted", || {
         dropped(&b, "quic-handshake", Reason::Lost) == 2
     })
@@ -29,7 +29,7 @@ async fn the_wrong_identity_at_the_right_address_gets_nothing_not_even_a_certifi
 }
 
 #[tokio::test]
-async fn who_is_not_allowed_is_turned_away_in_the_handshake_in_both_directions() {
+async fn a_peer_that_is_not_allowed_is_refused_in_the_handshake_in_both_directions() {
     let open = udp(1, QuicConfig::default());
     let open_id = open.id();
     let closed = udp(2, QuicConfig::default().allow(move |peer| *peer != open_id));
@@ -53,7 +53,7 @@ async fn who_is_not_allowed_is_turned_away_in_the_handshake_in_both_directions()
 }
 
 #[tokio::test]
-async fn who_becomes_forbidden_is_disconnected_at_once() {
+async fn a_peer_that_becomes_forbidden_is_disconnected_at_once() {
     let [a, b] = nodes();
     let allowed = Arc::new(std::sync::atomic::AtomicBool::new(true));
     let switch = allowed.clone();
@@ -73,9 +73,9 @@ async fn who_becomes_forbidden_is_disconnected_at_once() {
 }
 
 #[tokio::test]
-async fn who_becomes_forbidden_during_the_handshake_gets_no_session() {
+async fn a_peer_that_becomes_forbidden_during_the_handshake_gets_no_session() {
     let asked = AtomicUsize::new(0);
-    // The first question is the handshake's.
+    // The first call belongs to the handshake.
     let config = QuicConfig::default().allow(move |_| asked.fetch_add(1, SeqCst) == 0);
     let (swarm, raw) = (udp(1, config), Raw::new(2));
     let connection = raw.dial(&swarm).await;
@@ -85,7 +85,7 @@ async fn who_becomes_forbidden_during_the_handshake_gets_no_session() {
 }
 
 #[tokio::test]
-async fn everybody_who_dials_is_counted_once_whatever_comes_of_it() {
+async fn every_inbound_dial_is_counted_once_whatever_its_result() {
     let friend = udp(2, QuicConfig::default());
     let stranger = udp(3, QuicConfig::default());
     let forbidden = stranger.id();

@@ -1,4 +1,4 @@
-//! How sessions begin, are used again, and end.
+//! Establishing, reusing and closing sessions.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -30,7 +30,7 @@ async fn a_session_is_reused_in_both_directions() {
 }
 
 #[tokio::test]
-async fn who_dial_each_other_at_the_same_time_get_every_message_and_agree_on_a_session() {
+async fn simultaneous_dials_lose_no_message_and_agree_on_one_session() {
     let [a, b] = nodes();
     let (to_a, to_b) = (addr(&a), addr(&b));
     let (first, second) = tokio::join!(
@@ -40,7 +40,7 @@ async fn who_dial_each_other_at_the_same_time_get_every_message_and_agree_on_a_s
     first.and(second).expect("sent");
     assert_eq!(a.receive().await.expect("received").payload, b"to a");
     assert_eq!(b.receive().await.expect("received").payload, b"to b");
-    // Each has both sessions by now, and both take the one that the smaller id dialled.
+    // Both sessions exist, and both nodes use the one that the smaller id dialled.
     let live = |swarm: &QuicSwarm<SocketAddr>, peer| {
         let session = swarm.node.sessions().find(peer).expect("a session");
         session.outbound == (session.local.id < session.peer.id)
@@ -52,7 +52,7 @@ async fn who_dial_each_other_at_the_same_time_get_every_message_and_agree_on_a_s
 }
 
 #[tokio::test]
-async fn at_the_bound_the_least_recently_used_session_goes() {
+async fn at_the_bound_the_least_recently_used_session_is_evicted() {
     let hub = udp(
         1,
         QuicConfig {
@@ -89,7 +89,7 @@ async fn a_server_that_never_frees_the_streams_of_asks_is_dialled_again() {
                 let (mut send, mut recv) = connection.accept_bi().await.expect("a stream");
                 recv.read_exact(&mut [0; 8]).await.expect("a request");
                 send.write_all(b"\0\0\0\x04pong").await.expect("written");
-                // Neither finished nor read to the end: the peer gets no room for another one.
+                // Neither finished nor read to the end: the peer does not permit another stream.
                 kept.push((send, recv));
             }
             if sessions == 3 {
@@ -107,12 +107,12 @@ async fn a_server_that_never_frees_the_streams_of_asks_is_dialled_again() {
 }
 
 #[tokio::test]
-async fn a_peer_that_comes_back_with_its_key_ends_what_it_does_not_know_any_more() {
+async fn a_restarted_peer_resets_sessions_that_it_does_not_know() {
     let [a, b] = nodes();
     let to = addr(&b);
     a.tell(&to, Packet::from(b"1")).await.expect("sent");
     b.receive().await.expect("received");
-    // It vanishes without a word: its socket is closed before the farewell.
+    // The peer vanishes: its socket is closed before its close frames are sent.
     b.node.medium.release();
     drop(b);
     let again = loop {
@@ -121,7 +121,7 @@ async fn a_peer_that_comes_back_with_its_key_ends_what_it_does_not_know_any_more
             Err(_) => tokio::task::yield_now().await,
         }
     };
-    // What is told into the old session is lost; the answer to it ends that session.
+    // A message in the old session is lost; the reset ends that session.
     let began = Instant::now();
     let received = async {
         loop {
@@ -154,7 +154,7 @@ async fn a_session_without_traffic_ends_and_the_next_message_makes_another() {
 }
 
 #[tokio::test]
-async fn dropping_a_node_frees_its_port_and_ends_its_sessions_elsewhere() {
+async fn dropping_a_node_frees_its_port_and_ends_its_sessions_at_peers() {
     let [a, b] = nodes();
     let at = addr(&b);
     a.tell(&at, Packet::from(b"hello")).await.expect("sent");
@@ -165,7 +165,7 @@ async fn dropping_a_node_frees_its_port_and_ends_its_sessions_elsewhere() {
 }
 
 #[tokio::test]
-async fn closing_what_is_below_closes_the_node() {
+async fn closing_the_swarm_below_closes_the_node() {
     let realm = MemoryRealm::default();
     let below = Arc::new(realm.open());
     let swarm = QuicSwarm::new(below.clone(), &key(1)).expect("a node");
@@ -175,7 +175,7 @@ async fn closing_what_is_below_closes_the_node() {
 }
 
 #[tokio::test]
-async fn a_session_that_is_told_to_again_and_again_is_not_the_least_recently_used() {
+async fn a_session_in_use_is_not_the_least_recently_used() {
     let config = QuicConfig {
         max_sessions: 2,
         ..QuicConfig::default()
@@ -194,11 +194,11 @@ async fn a_session_that_is_told_to_again_and_again_is_not_the_least_recently_use
 }
 
 #[tokio::test]
-async fn who_waits_for_a_dial_takes_the_session_that_the_peer_dialled_meanwhile() {
+async fn a_caller_that_waits_for_a_dial_uses_the_session_that_the_peer_dialled_meanwhile() {
     let swarm = udp(1, QuicConfig::default());
     let raw = Raw::new(2);
     let to = raw.addr(2);
-    // The peer never accepts what this node dials.
+    // The peer never accepts dials of this node.
     let meanwhile = async {
         eventually("it dials", || swarm.node.sessions().dial(&to).is_some()).await;
         raw.dial(&swarm).await
@@ -216,7 +216,7 @@ async fn who_waits_for_a_dial_takes_the_session_that_the_peer_dialled_meanwhile(
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_batch_for_two_peers_does_not_wait_for_the_one_who_is_not_there() {
+async fn a_batch_for_two_peers_does_not_wait_for_the_unreachable_one() {
     let realm = MemoryRealm::default();
     let [a, b] = [1, 2].map(|seed| QuicSwarm::new(realm.open(), &key(seed)).expect("a node"));
     let silent = realm.open();
@@ -236,13 +236,13 @@ async fn a_batch_for_two_peers_does_not_wait_for_the_one_who_is_not_there() {
     a.tell_batch(&mut batch).await.expect("there is room here");
     assert_eq!(began.elapsed(), Duration::ZERO, "the batch waits for no dial");
     reading.await;
-    assert_eq!(dropped(&a, "quic", Reason::NoPeer), 0, "it is dialled yet");
+    assert_eq!(dropped(&a, "quic", Reason::NoPeer), 0, "the dial continues");
     tokio::time::sleep(Duration::from_secs(6)).await;
     assert_eq!(dropped(&a, "quic", Reason::NoPeer), 1);
 }
 
 #[tokio::test(start_paused = true)]
-async fn closing_twice_at_the_same_time_does_not_cut_the_farewell_short() {
+async fn concurrent_close_calls_do_not_shorten_the_closing_phase() {
     let realm = MemoryRealm::default();
     let [a, b] = [1, 2].map(|seed| QuicSwarm::new(realm.open(), &key(seed)).expect("a node"));
     a.tell(&addr(&b), Packet::from(b"hello")).await.expect("sent");
@@ -252,12 +252,12 @@ async fn closing_twice_at_the_same_time_does_not_cut_the_farewell_short() {
     assert_eq!(
         b.sessions(),
         0,
-        "it heard of the end long before the idle timeout"
+        "the peer learned of the close long before the idle timeout"
     );
 }
 
 #[tokio::test]
-async fn a_request_that_is_kept_keeps_no_port() {
+async fn a_held_request_does_not_hold_the_port() {
     let [a, b] = nodes();
     let at = addr(&b);
     let asking = tokio::spawn(async move { a.ask(&at, Packet::from(b"ping")).await });
@@ -272,12 +272,12 @@ async fn a_request_that_is_kept_keeps_no_port() {
 }
 
 #[tokio::test]
-async fn where_streams_ran_out_an_ask_without_answer_yet_is_no_reason_to_wait_for_it() {
+async fn when_streams_run_out_a_pending_ask_does_not_block_a_new_session() {
     let mut transport = quinn::TransportConfig::default();
     transport.max_concurrent_bidi_streams(3_u32.into());
     let raw = Raw::with(2, transport);
     let (swarm, to) = (udp(1, QuicConfig::default()), raw.addr(2));
-    // The first of three asks is answered last of all, and the streams of the others are never freed.
+    // The first of three asks is answered last, and the streams of the others are never freed.
     let answer = async |(send, recv): &mut (quinn::SendStream, quinn::RecvStream)| {
         recv.read_exact(&mut [0; 8]).await.expect("a request");
         send.write_all(b"\0\0\0\x04pong").await.expect("written");

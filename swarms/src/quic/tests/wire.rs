@@ -1,4 +1,4 @@
-//! What goes over the wire, against the observed bytes.
+//! The wire format, against recorded bytes.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -25,7 +25,7 @@ fn bytes(value: &Value) -> Vec<u8> {
         .collect()
 }
 
-/// Serves asks as the observed server did: `re:` and the request.
+/// Serves asks as the recorded server did: `re:` and the request.
 async fn serve(swarm: &QuicSwarm<SocketAddr>) {
     while let Ok(request) = swarm.receive_ask().await {
         let response = [b"re:", &*request.payload].concat();
@@ -34,7 +34,7 @@ async fn serve(swarm: &QuicSwarm<SocketAddr>) {
 }
 
 #[tokio::test]
-async fn asks_are_served_as_observed() {
+async fn asks_are_served_as_recorded() {
     let vectors = vectors();
     let swarm = udp(1, QuicConfig::default());
     let raw = Raw::new(2);
@@ -42,7 +42,7 @@ async fn asks_are_served_as_observed() {
     let client = async {
         for case in vectors["ask_server"].as_array().expect("cases") {
             let name = case["name"].as_str().expect("a name");
-            // The observed handler answered these two otherwise.
+            // The recorded handler answered these two differently.
             if name.starts_with("handler") {
                 continue;
             }
@@ -57,7 +57,7 @@ async fn asks_are_served_as_observed() {
             if case["server_fin"] == true {
                 assert_eq!(read.expect(name), bytes(&case["response_bytes"]), "{name}");
             } else {
-                // Where the observed server is silent for ever, ours ends the stream.
+                // Where the recorded server stays silent, this one ends the stream.
                 assert!(read.map_or(true, |bytes| bytes.is_empty()), "{name}");
             }
         }
@@ -71,7 +71,7 @@ async fn asks_are_served_as_observed() {
 }
 
 #[tokio::test]
-async fn a_request_that_is_dropped_ends_with_no_bytes_as_observed() {
+async fn a_dropped_request_ends_with_no_bytes_as_recorded() {
     let swarm = udp(1, QuicConfig::default());
     let raw = Raw::new(2);
     let connection = raw.dial(&swarm).await;
@@ -82,13 +82,13 @@ async fn a_request_that_is_dropped_ends_with_no_bytes_as_observed() {
 }
 
 #[tokio::test]
-async fn tells_are_received_as_observed_and_one_that_is_too_long_is_dropped_whole() {
+async fn tells_are_received_as_recorded_and_one_that_is_too_long_is_dropped_whole() {
     let swarm = udp(1, QuicConfig::default());
     let raw = Raw::new(2);
     let connection = raw.dial(&swarm).await;
     let send = async |payload: &[u8]| {
         let mut send = connection.open_uni().await.expect("a stream");
-        // Stopped where it is too long.
+        // Stopped at the maximum length.
         let _ = send.write_all(payload).await;
         let _ = send.finish();
     };
@@ -118,7 +118,7 @@ async fn tells_are_received_as_observed_and_one_that_is_too_long_is_dropped_whol
 }
 
 #[tokio::test]
-async fn responses_are_read_as_observed() {
+async fn responses_are_read_as_recorded() {
     let swarm = udp(1, QuicConfig::default());
     let raw = Raw::new(2);
     let to = raw.addr(2);
@@ -132,7 +132,7 @@ async fn responses_are_read_as_observed() {
             let mut request = vec![0; bytes(&case["request_bytes"]).len()];
             recv.read_exact(&mut request).await.expect("a request");
             assert_eq!(request, bytes(&case["request_bytes"]));
-            // The client may have seen enough already.
+            // The client may have read enough already.
             let _ = send.write_all(&bytes(answer)).await;
             let _ = send.finish();
         }
@@ -183,7 +183,7 @@ async fn a_client_that_never_ends_its_side_has_its_streams_freed() {
 }
 
 #[tokio::test]
-async fn whoever_dials_without_the_protocol_or_a_certificate_gets_no_session() {
+async fn a_dial_without_the_protocol_or_a_certificate_gets_no_session() {
     let swarm = udp(1, QuicConfig::default());
     let config = Arc::new(QuicConfig::default());
     let check = Check::anybody(config);
@@ -226,7 +226,7 @@ fn only(group: &'static dyn rustls::crypto::SupportedKxGroup) -> rustls::crypto:
 }
 
 #[tokio::test]
-async fn both_ends_agree_on_the_post_quantum_group_where_both_have_it() {
+async fn both_ends_use_the_post_quantum_group_if_both_support_it() {
     let ours = tls::crypto();
     assert_eq!(
         ours.kx_groups.first().map(|group| group.name()),

@@ -9,7 +9,7 @@ fn key(number: u8) -> PrivateKey {
     PrivateKey::ed25519(&[number; 32])
 }
 
-/// The id that a layer makes of a key.
+/// Returns the id that a layer derives from a key.
 fn id(fingerprint: Fingerprint, key: &PrivateKey) -> PeerId {
     fingerprint(Registry::default().signer(key).expect("a key").public_key())
 }
@@ -38,7 +38,7 @@ fn counted(stack: &Stack) -> Vec<&'static str> {
 }
 
 #[tokio::test]
-async fn a_node_has_the_key_that_it_is_given_or_else_one_of_its_own() {
+async fn a_node_has_the_given_key_or_a_random_one() {
     for text in ["udp/quic", "mem=keys/p2pke/quic/frag", "udp/mux=a/quic/faulty"] {
         assert!(parse(text).takes_key());
         assert_eq!(addr(&built(text, 1).await).peer_id(), Some(quic_id(&key(1))));
@@ -62,7 +62,7 @@ async fn all_layers_of_a_node_share_its_key() {
 }
 
 #[tokio::test]
-async fn an_address_opens_only_for_the_key_that_it_names() {
+async fn an_address_with_an_identity_opens_only_with_its_key() {
     let text = parse("mem=which_key/quic/frag");
     let node = text.build_with(&key(1)).await.expect("built");
     let free = format!("{}@77", quic_id(&key(1)));
@@ -74,20 +74,23 @@ async fn an_address_opens_only_for_the_key_that_it_names() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_wrong_id_at_the_right_place_is_nobody() {
+async fn a_wrong_id_at_a_used_address_is_unreachable() {
     for (text, fingerprint) in [
         ("mem=forged/quic/mux=a", sha3_256 as Fingerprint),
         ("mem=forged/p2pke/mbapp", shake256),
     ] {
         let (a, b) = (built(text, 1).await, built(text, 2).await);
-        let nobody = forged(&addr(&b), id(fingerprint, &key(3))).expect("it has an id");
-        assert_eq!(nobody, a.parse_addr(&nobody.to_string()).expect("its own text"));
-        let error = a.tell(&nobody, "to nobody".into()).await.expect_err("nobody");
+        let wrong = forged(&addr(&b), id(fingerprint, &key(3))).expect("it has an id");
+        assert_eq!(wrong, a.parse_addr(&wrong.to_string()).expect("its own text"));
+        let error = a
+            .tell(&wrong, "to a wrong id".into())
+            .await
+            .expect_err("no such node");
         assert!(
             matches!(error, Error::Unreachable { .. } | Error::TimedOut { .. }),
             "{error}"
         );
-        assert_eq!(forged(&nobody, id(fingerprint, &key(2))), Some(addr(&b)));
+        assert_eq!(forged(&wrong, id(fingerprint, &key(2))), Some(addr(&b)));
     }
     assert!(forged(&addr(&built("udp/p2pke", 1).await), PeerId::ZERO).is_some());
     assert!(forged(&addr(&built("udp/quic", 1).await), PeerId::ZERO).is_some());
@@ -98,7 +101,7 @@ async fn a_wrong_id_at_the_right_place_is_nobody() {
 }
 
 #[tokio::test]
-async fn directly_on_udp_quic_has_a_socket_of_its_own() {
+async fn quic_directly_on_udp_has_its_own_socket() {
     assert_eq!(
         counted(&built("udp/quic", 1).await),
         ["quic", "quic-ask", "quic-handshake"]
@@ -110,7 +113,7 @@ async fn directly_on_udp_quic_has_a_socket_of_its_own() {
 }
 
 #[tokio::test]
-async fn a_secure_layer_says_where_it_has_too_little_room() {
+async fn a_secure_layer_over_a_small_mtu_is_an_error_at_its_position() {
     for (text, at, least) in [
         ("udp,mtu=1199/quic", 13, "1200"),
         ("udp,mtu=1199/mux=a/quic", 19, "1200"),
@@ -127,7 +130,7 @@ async fn a_secure_layer_says_where_it_has_too_little_room() {
 }
 
 #[tokio::test]
-async fn messages_and_asks_cross_secure_layers_wherever_they_stand() {
+async fn messages_and_asks_cross_secure_layers_at_any_position() {
     for text in [
         "udp/quic=3000000",
         "udp,mtu=9000/quic=3000000",
@@ -156,7 +159,7 @@ async fn messages_and_asks_cross_secure_layers_wherever_they_stand() {
 }
 
 #[tokio::test]
-async fn an_allow_list_takes_ids_above_a_layer_that_proves_them() {
+async fn an_allow_list_accepts_ids_above_a_layer_that_proves_them() {
     let friend = p2pke_id(&key(1));
     let node = built(&format!("mem=ids/p2pke/allow={friend}"), 9).await;
     let (one, other) = (built("mem=ids/p2pke", 1).await, built("mem=ids/p2pke", 2).await);
@@ -183,7 +186,7 @@ fn over_memory() -> impl Strategy<Value = String> {
 
 proptest! {
     #[test]
-    fn a_stack_over_memory_is_built_with_addresses_that_parse_or_says_where_it_cannot(text in over_memory()) {
+    fn a_stack_over_memory_is_built_with_parsable_addresses_or_has_an_error_with_a_position(text in over_memory()) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let _entered = runtime.enter();
         let built = match text.parse::<StackText>() {

@@ -1,4 +1,4 @@
-//! Messages under way: on time, bounded, and handed on or counted where the node closes or goes.
+//! Messages in flight: on time, bounded, and delivered or counted when the node closes or is dropped.
 
 use std::task::Poll;
 use std::time::Duration;
@@ -47,7 +47,7 @@ async fn a_message_that_is_due_sooner_overtakes() {
     let [a, b] = nodes(&faults);
     let start = Instant::now();
     a.tell(&addr(&b), number(1)).await.unwrap();
-    // The task sleeps already when the second one comes.
+    // The task already sleeps when the second message is sent.
     sleep(ms(10)).await;
     faults
         .set_all(LinkFaults {
@@ -63,7 +63,7 @@ async fn a_message_that_is_due_sooner_overtakes() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_delayed_is_bounded_in_messages_and_bytes() {
+async fn delayed_messages_are_bounded_in_number_and_bytes() {
     for delayed in [
         Limits {
             items: 3,
@@ -101,7 +101,7 @@ async fn what_is_delayed_is_bounded_in_messages_and_bytes() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn one_destination_takes_no_room_of_the_others() {
+async fn one_destination_takes_no_room_from_others() {
     let link_delayed = Limits {
         items: 3,
         ..FaultyConfig::default().link_delayed
@@ -125,7 +125,7 @@ async fn one_destination_takes_no_room_of_the_others() {
     assert_eq!((arrived(&b).len(), arrived(&c).len()), (3, 1));
     a.tell(&addr(&b), number(1)).await.unwrap();
     assert_eq!(a.in_flight(), 1, "the room is free again");
-    // One leaves, and makes room for one.
+    // One message leaves, and makes room for one.
     a.faults()
         .set_all(LinkFaults {
             delay: ms(100),
@@ -143,7 +143,7 @@ async fn one_destination_takes_no_room_of_the_others() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_closing_node_is_closed_at_once_and_delivers_what_it_told() {
+async fn a_closing_node_is_closed_at_once_and_delivers_earlier_messages() {
     let [a, b] = nodes(&medium(LinkFaults {
         delay: ms(400),
         jitter: ms(100),
@@ -173,7 +173,7 @@ async fn a_closing_node_is_closed_at_once_and_delivers_what_it_told() {
         poll_once(a.lookup_public_key(&dst)),
         Poll::Ready(Err(Error::Closed))
     ));
-    // Also where the medium does nothing any more, and the swarm below is still open.
+    // Also if the medium has no faults any more, and the swarm below is still open.
     a.faults().set_all(LinkFaults::default()).unwrap();
     assert!(matches!(
         poll_once(a.tell(&dst, number(0))),
@@ -192,14 +192,14 @@ async fn a_closing_node_is_closed_at_once_and_delivers_what_it_told() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn closing_lingers_no_longer_than_its_limit_and_delivers_all_the_same() {
+async fn closing_lingers_at_most_its_limit_and_delivers_everything() {
     let [a, b] = nodes(&medium(LinkFaults {
         delay: Duration::from_mins(10),
         ..LinkFaults::default()
     }));
     a.tell(&addr(&b), number(1)).await.unwrap();
     let start = Instant::now();
-    // Closing goes on although the first that closes does not stay.
+    // Closing continues although the first call is cancelled.
     assert!(poll_once(a.close()).is_pending());
     a.close().await;
     assert!(start.elapsed() <= ms(1001), "{:?}", start.elapsed());
@@ -208,7 +208,7 @@ async fn closing_lingers_no_longer_than_its_limit_and_delivers_all_the_same() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn close_ends_what_is_under_way_and_wakes_all() {
+async fn close_ends_calls_in_progress_and_wakes_all_readers() {
     let [a, b] = nodes(&medium(LinkFaults {
         delay: ms(10),
         ..LinkFaults::default()
@@ -231,7 +231,7 @@ async fn close_ends_what_is_under_way_and_wakes_all() {
             .refused,
         1
     );
-    assert_eq!(numbers(&arrived(&b)), [1], "what was told before it arrives");
+    assert_eq!(numbers(&arrived(&b)), [1], "earlier messages arrive");
     assert_eq!(counts(&a).dropped_total(), 0);
     assert_conserved(&a);
     tokio::task::yield_now().await;
@@ -255,7 +255,7 @@ async fn a_medium_is_settled_as_soon_as_nothing_is_delayed() {
     assert_eq!(start.elapsed(), ms(15), "the last message of any node");
     assert_eq!((arrived(&a).len(), arrived(&b).len()), (1, 1));
 
-    // What is closed or gone delays nothing.
+    // A closed or dropped node delays nothing.
     a.tell(&addr(&b), Packet::default()).await.unwrap();
     a.close().await;
     b.tell(&addr(&a), Packet::default()).await.unwrap();
@@ -265,13 +265,13 @@ async fn a_medium_is_settled_as_soon_as_nothing_is_delayed() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn dropping_frees_what_is_below_at_once() {
+async fn dropping_frees_the_swarm_below_at_once() {
     let [a, b] = nodes(&medium(LinkFaults {
         delay: ms(10),
         ..LinkFaults::default()
     }));
     a.tell(&addr(&b), number(1)).await.unwrap();
-    // The task waits for the time of the message.
+    // The task waits for the message to become due.
     sleep(ms(5)).await;
     let (realm, freed) = (a.inner().realm().clone(), addr(&a));
     drop(a);
@@ -282,7 +282,7 @@ async fn dropping_frees_what_is_below_at_once() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn copies_of_a_batch_are_as_late_as_the_batch() {
+async fn duplicates_of_a_batch_are_as_late_as_the_batch() {
     let link = LinkFaults {
         duplicate: 1.0,
         delay: ms(10),
@@ -303,9 +303,9 @@ async fn copies_of_a_batch_are_as_late_as_the_batch() {
     assert_conserved(&a);
 }
 
-/// A message is charged its buffer and some bookkeeping, and its room is free when it has left.
+/// A message is charged its buffer and some bookkeeping, and its room is free once it was sent.
 #[tokio::test(start_paused = true)]
-async fn what_waits_on_a_link_is_bounded_in_bytes() {
+async fn waiting_messages_on_a_link_are_bounded_in_bytes() {
     let bounded = |delayed: usize, link_delayed: usize| {
         let usual = FaultyConfig::default();
         let limits = |bytes| Limits {
@@ -340,7 +340,7 @@ async fn what_waits_on_a_link_is_bounded_in_bytes() {
             }
             sleep(ms(11)).await;
             assert_eq!((a.in_flight(), arrived(&b).len() + arrived(&c).len()), (0, both));
-            // Short ones fit in their hundreds, and not in any number.
+            // Hundreds of short messages fit, but not any number.
             a.tell_batch(&mut (0..3000).map(|_| (addr(&b), Packet::from(vec![0; 8]))).collect())
                 .await
                 .unwrap();
@@ -381,14 +381,14 @@ async fn times_of_closing_and_of_asks_are_the_configured_ones() {
         format!("{a:?}").contains("Delayed { messages: 0, limits"),
         "{a:?}"
     );
-    // Where nothing is under way there is nothing to wait for.
+    // If nothing is in flight there is nothing to wait for.
     tokio::task::yield_now().await;
     assert!(poll_once(b.close()).is_ready());
     assert_eq!(Handle::current().metrics().num_alive_tasks(), 0);
 }
 
 #[tokio::test(start_paused = true)]
-async fn messages_that_are_due_at_the_same_time_arrive_in_their_order() {
+async fn messages_due_at_the_same_time_arrive_in_order() {
     let [a, b] = nodes(&medium(LinkFaults {
         delay: ms(10),
         ..LinkFaults::default()
@@ -403,9 +403,9 @@ async fn messages_that_are_due_at_the_same_time_arrive_in_their_order() {
     assert_eq!(numbers(&arrived(&b)), (0..100).collect::<Vec<_>>());
 }
 
-/// What is delayed is handed on by a task, which ends with its runtime; `close` may be called in another one.
+/// Delayed messages are sent by a task, which ends with its runtime; `close` may be called in another one.
 #[test]
-fn close_ends_where_the_runtime_of_delayed_messages_does() {
+fn close_ends_if_the_runtime_of_delayed_messages_ended() {
     let runtime = || {
         tokio::runtime::Builder::new_current_thread()
             .enable_time()
@@ -422,7 +422,7 @@ fn close_ends_where_the_runtime_of_delayed_messages_does() {
         let mut close = Box::pin(a.close());
         assert!(poll_once(close.as_mut()).is_pending());
         telling.shutdown_background();
-        assert!(poll_once(close).is_ready(), "no task would hand it on");
+        assert!(poll_once(close).is_ready(), "no task would send it");
     });
     assert_eq!(counts(&a).dropped(Reason::Closed), 1);
     assert_conserved(&a);

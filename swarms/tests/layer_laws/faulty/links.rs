@@ -1,4 +1,4 @@
-//! What a link does to what crosses it: loss, copies, damage, jitter, a rate, cuts.
+//! The effects of a link: loss, duplicates, corruption, jitter, a rate, cuts.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -43,7 +43,7 @@ async fn a_reordered_message_is_overtaken_and_arrives() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_rate_spaces_messages_and_bounds_what_waits() {
+async fn a_rate_spaces_messages_and_bounds_the_queue() {
     let link = LinkFaults {
         rate: 100_000,
         rate_queue: 1000,
@@ -55,7 +55,7 @@ async fn a_rate_spaces_messages_and_bounds_what_waits() {
     for _ in 0..15 {
         a.tell(&addr(&b), Packet::from(vec![0; 100])).await.unwrap();
     }
-    // Another link has a rate of its own.
+    // Another link has its own rate.
     a.tell(&addr(&c), Packet::from(vec![0; 100])).await.unwrap();
     c.receive().await.unwrap();
     assert_eq!(start.elapsed(), ms(6));
@@ -118,7 +118,7 @@ async fn a_cut_is_one_way_and_a_partition_two() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_cut_leaves_alone_what_is_under_way() {
+async fn a_cut_does_not_affect_messages_in_flight() {
     let faults = medium(LinkFaults {
         delay: ms(10),
         ..LinkFaults::default()
@@ -132,7 +132,7 @@ async fn a_cut_leaves_alone_what_is_under_way() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_link_of_its_own_differs_from_the_others_until_it_is_reset() {
+async fn a_configured_link_differs_from_the_others_until_it_is_reset() {
     let faults = medium(LinkFaults {
         loss: 1.0,
         ..LinkFaults::default()
@@ -148,7 +148,7 @@ async fn a_link_of_its_own_differs_from_the_others_until_it_is_reset() {
         arrived(&b).len() + arrived(&c).len()
     };
     assert_eq!(tell_all().await, 1);
-    // A cut does not forget the settings.
+    // A cut does not reset the settings.
     faults.cut(&addr(&a), &addr(&b));
     assert_eq!(tell_all().await, 0);
     faults.heal();
@@ -178,14 +178,14 @@ async fn a_link_of_its_own_differs_from_the_others_until_it_is_reset() {
     );
 }
 
-/// Messages without a receiver, each to an address of its own.
+/// Messages without a receiver, each to a different address.
 fn to_many(from: i64, count: i64) -> Vec<(MemoryAddr, Packet)> {
     let to = |at| (MemoryAddr::new(from + at), Packet::from(vec![0; 100]));
     (0..count).map(to).collect()
 }
 
 #[tokio::test(start_paused = true)]
-async fn links_with_a_rate_are_bounded_and_idle_ones_are_forgotten() {
+async fn links_with_a_rate_are_bounded_and_idle_ones_are_removed() {
     let second = LinkFaults {
         rate: 100,
         ..LinkFaults::default()
@@ -194,17 +194,17 @@ async fn links_with_a_rate_are_bounded_and_idle_ones_are_forgotten() {
     let full = || counts(&a).dropped(Reason::QueueFull);
     a.tell_batch(&mut to_many(1000, 4096)).await.unwrap();
     assert_eq!((full(), a.in_flight()), (0, 4096));
-    // All are busy: a further one has no place, and those that have one keep it.
+    // All are busy: a further link is refused, and the existing ones stay.
     a.tell_batch(&mut to_many(9000, 3)).await.unwrap();
     a.tell_batch(&mut to_many(1000, 10)).await.unwrap();
     assert_eq!((full(), a.in_flight()), (3, 4106));
     sleep(ms(1001)).await;
     assert_eq!(a.in_flight(), 10);
     a.tell_batch(&mut to_many(9000, 4086)).await.unwrap();
-    assert_eq!(full(), 3, "idle ones gave their places");
+    assert_eq!(full(), 3, "idle links were removed");
     a.tell_batch(&mut to_many(20_000, 1)).await.unwrap();
-    assert_eq!(full(), 4, "ten are busy still");
-    // Without a rate there is nothing to wait for.
+    assert_eq!(full(), 4, "ten links are still busy");
+    // Without a rate there is no queue.
     a.faults().set_all(LinkFaults::default()).unwrap();
     a.tell_batch(&mut to_many(30_000, 10)).await.unwrap();
     assert_eq!(full(), 4);
@@ -220,7 +220,7 @@ async fn a_message_takes_its_length_by_the_rate() {
     };
     let [a, b] = nodes(&medium(link));
     let start = Instant::now();
-    // The link is idle, so the first one may be longer than its queue; behind it all room is taken.
+    // The link is idle, so the first message may be longer than its queue; then all room is taken.
     for (len, fits) in [(700, true), (1, false)] {
         a.tell(&addr(&b), Packet::from(vec![0; len])).await.unwrap();
         assert_eq!(counts(&a).dropped(Reason::QueueFull), u64::from(!fits));
@@ -243,7 +243,7 @@ async fn a_message_takes_its_length_by_the_rate() {
         b.receive().await.unwrap();
         assert_eq!(start.elapsed(), ms(due));
     }
-    // What was not used meanwhile is not saved up.
+    // Unused capacity is not accumulated.
     sleep(ms(5000)).await;
     let start = Instant::now();
     for due in [500, 1000] {
@@ -254,7 +254,7 @@ async fn a_message_takes_its_length_by_the_rate() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn damage_hits_every_bit_of_a_message() {
+async fn corruption_hits_every_bit_of_a_message() {
     let [a, b] = nodes(&medium(LinkFaults {
         corrupt: 1.0,
         ..LinkFaults::default()
@@ -274,7 +274,7 @@ async fn damage_hits_every_bit_of_a_message() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn chances_are_what_the_link_says() {
+async fn probabilities_are_those_of_the_link() {
     let near = |what: &str, count: usize, due: std::ops::Range<usize>| {
         assert!(due.contains(&count), "seed {SEED}: {what}: {count}");
     };
