@@ -1,4 +1,4 @@
-//! What a node says of itself: under which topic it is found where, and until when, signed with its key.
+//! A signed announcement: a node, its addresses, and a topic, with an expiry time.
 
 use std::time::Duration;
 
@@ -10,28 +10,30 @@ use serde::{Deserialize, Serialize};
 use crate::discovery::MAX_TTL;
 use crate::{Addrs, Error, Node, Result, Topic, UnixTime};
 
-/// Where the clocks of two machines may differ by: an announcement that lasts longer than any may is one of a lie.
+/// Maximum clock difference between two machines: an announcement that lasts longer than the maximum plus
+/// this is invalid.
 const CLOCKS: Duration = Duration::from_mins(10);
 
 /// The context of the signature.
 const CONTEXT: &str = "p2p discovery announcement 1";
 
-/// How ids follow from keys. One key has several ids, since layers hash it in their ways.
+/// Derivations of ids from keys. One key has several ids, since layers hash it differently.
 const FINGERPRINTS: [Fingerprint; 2] = [shake256, sha3_256];
 
-/// What a node says of itself.
+/// An announcement of a node by itself.
 ///
 /// # Encoding
-/// A [signed record](p2p_formats::record) whose payload is this in postcard, with the addresses as lines of one text.
+/// A [signed record](p2p_formats::record) whose payload is this struct in postcard, with the addresses as
+/// lines of one text.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Announcement {
-    /// What it is found under.
+    /// The topic under which it is found.
     pub topic: Topic,
-    /// Who it is, and where.
+    /// The node's id and addresses.
     pub node: Node,
-    /// When it said so. Of two, the later one counts.
+    /// Time of creation. Of two announcements the later one applies.
     pub made: UnixTime,
-    /// Until when it holds.
+    /// Time of expiry.
     pub expires: UnixTime,
 }
 
@@ -45,10 +47,10 @@ struct Wire<'a> {
 }
 
 impl Announcement {
-    /// Signs it, and writes the record.
+    /// Signs it, and encodes the record.
     ///
     /// # Errors
-    /// [`Error::Invalid`] if its id is none of the signer's key.
+    /// Returns [`Error::Invalid`] if its id does not belong to the signer's key.
     pub fn sign(&self, signer: &dyn Signer) -> Result<Vec<u8>> {
         if !FINGERPRINTS
             .iter()
@@ -69,11 +71,12 @@ impl Announcement {
         Ok(SignedRecord::sign(signer, CONTEXT, &payload)?)
     }
 
-    /// Reads a record, and checks that it is by whom it is about.
+    /// Decodes a record, and checks that its subject signed it.
     ///
     /// # Errors
-    /// [`Error::Record`] if it is no record or was not signed; [`Error::Garbled`] if what was signed is no announcement,
-    /// or speaks for another node, or lasts longer than any may. A record that has expired is none of them.
+    /// Returns [`Error::Record`] if the record is invalid or its signature is, and [`Error::Garbled`] if the
+    /// payload is not an announcement, names another node than the signer, or lasts longer than permitted. An
+    /// expired announcement is not an error.
     pub fn open(record: &[u8], registry: &Registry, now: UnixTime) -> Result<Self> {
         let opened = SignedRecord::open(record, CONTEXT, registry)?;
         let payload = opened.payload();
@@ -83,14 +86,17 @@ impl Announcement {
         let (wire, rest): (Wire<'_>, _) =
             postcard::take_from_bytes(payload).map_err(|error| garbled(payload.len(), error.to_string()))?;
         if !rest.is_empty() {
-            return Err(garbled(rest.len(), format!("{} bytes are left over", rest.len())));
+            return Err(garbled(
+                rest.len(),
+                format!("{} bytes follow the announcement", rest.len()),
+            ));
         }
         let bad = |error: Error| garbled(payload.len(), error.to_string());
         let id = PeerId::new(wire.id);
         if !FINGERPRINTS.iter().any(|of| opened.signer(*of) == id) {
             return Err(garbled(
                 payload.len(),
-                format!("it speaks for {id}, whose key is another"),
+                format!("it names {id}, which is not the id of the signing key"),
             ));
         }
         let (made, expires) = (
@@ -98,7 +104,7 @@ impl Announcement {
             UnixTime::from_millis(wire.expires),
         );
         if expires.since(now) > MAX_TTL + CLOCKS || made.since(now) > CLOCKS {
-            return Err(garbled(0, format!("it is made to last longer than {MAX_TTL:?}")));
+            return Err(garbled(0, format!("it lasts longer than {MAX_TTL:?}")));
         }
         Ok(Self {
             topic: wire.topic.parse().map_err(bad)?,

@@ -1,4 +1,4 @@
-//! What time it is for whoever must agree with other machines: the system's clock, moved along with tokio's.
+//! Wall-clock time, as several machines share it: the system's clock, advanced with tokio's.
 
 use std::time::{Duration, Instant as StdInstant, SystemTime};
 
@@ -9,19 +9,19 @@ use tokio::time::Instant;
 pub struct UnixTime(u64);
 
 impl UnixTime {
-    /// This many milliseconds since 1970.
+    /// Creates the time this many milliseconds after the start of 1970.
     pub const fn from_millis(millis: u64) -> Self {
         Self(millis)
     }
 
-    /// Milliseconds since 1970.
+    /// Returns the milliseconds since 1970.
     pub const fn as_millis(self) -> u64 {
         self.0
     }
 
-    /// The system's time. Where tokio's clock is paused, or was, it moves as that does.
+    /// Returns the system's time, advanced as far as tokio's clock was while it was paused.
     pub(crate) fn now() -> Self {
-        // Both are read at once; they differ by what tokio's clock was advanced.
+        // Both clocks are read together; they differ by what tokio's clock was advanced.
         let (tokio, real) = (Instant::now().into_std(), StdInstant::now());
         let system = SystemTime::now();
         let moved = match tokio.checked_duration_since(real) {
@@ -32,13 +32,13 @@ impl UnixTime {
         Self(millis(since.unwrap_or_default()))
     }
 
-    /// So much later, or at the end of all time.
+    /// Returns the time later by `by`, saturating at the maximum.
     #[must_use]
     pub fn after(self, by: Duration) -> Self {
         Self(self.0.saturating_add(millis(by)))
     }
 
-    /// How long it is from `earlier` until this; nothing if it is not earlier.
+    /// Returns the time from `earlier` to this time, or zero if it is not earlier.
     pub fn since(self, earlier: Self) -> Duration {
         Duration::from_millis(self.0.saturating_sub(earlier.0))
     }

@@ -1,9 +1,10 @@
-//! The DHT: a node provides the key of a topic in a Kademlia network, and others find who provides it.
+//! Discovery by DHT: a node provides the key of a topic in a Kademlia network, and others look up its
+//! providers.
 //!
-//! A provider record says which id is at which address of the swarm below the overlay, as the nodes that keep it saw it.
-//! So a node announces its addresses there and no others, and who is found can be told by its id on the overlay, too.
-//! Nodes keep it for the `provider_ttl` of their engine, 24 h unless set: others find a node for that long after it
-//! ended, though it withdrew.
+//! A provider record contains an id and its address in the swarm below the overlay, as the storing nodes
+//! observed them. So a node announces its addresses there and no others, and a found node can also be told by
+//! id on the overlay. Nodes store a record for the `provider_ttl` of their engine, 24 h by default: a node is
+//! found that long after it ended, even if it withdrew.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -23,7 +24,7 @@ use crate::discovery::check_ttl;
 use crate::watch::polled;
 use crate::{Addrs, Change, Discovery, Error, Node, Result, Topic};
 
-/// Discovery on a Kademlia network. Clones are the same node.
+/// Discovery on a Kademlia network. Clones refer to the same node.
 pub struct Dht<A: Addr, S: AskSwarm<A>> {
     shared: Arc<Shared<A, S>>,
 }
@@ -31,7 +32,7 @@ pub struct Dht<A: Addr, S: AskSwarm<A>> {
 struct Shared<A: Addr, S: AskSwarm<A>> {
     node: Arc<KademliaSwarm<A, S>>,
     poll: Duration,
-    /// This node's announcements, and what ends each.
+    /// This node's announcements, and the task that ends each.
     own: Mutex<BTreeMap<Topic, (Addrs, JoinHandle<()>)>>,
 }
 
@@ -51,12 +52,12 @@ impl<A: Addr, S: AskSwarm<A>> fmt::Debug for Dht<A, S> {
 }
 
 impl<A: Addr, S: AskSwarm<A>> Dht<A, S> {
-    /// Discovery through a node, which has joined its network or will. A watch looks once a minute.
+    /// Creates discovery through a node, which has joined its network or will. A watch polls once a minute.
     pub fn new(node: Arc<KademliaSwarm<A, S>>) -> Self {
         Self::polling(node, Duration::from_mins(1))
     }
 
-    /// The same, where a watch looks `poll` so often. Each look is a lookup.
+    /// Creates discovery whose watches poll at the given interval. Each poll is a lookup.
     pub fn polling(node: Arc<KademliaSwarm<A, S>>, poll: Duration) -> Self {
         let shared = Shared {
             node,
@@ -68,20 +69,20 @@ impl<A: Addr, S: AskSwarm<A>> Dht<A, S> {
         }
     }
 
-    /// Who announces.
+    /// Returns the id of the announcing node.
     pub fn id(&self) -> PeerId {
         self.shared.node.id()
     }
 
-    /// What this node announces: its addresses in the swarm below.
+    /// Returns the addresses that this node announces: those in the swarm below.
     ///
     /// # Errors
-    /// [`Error::Invalid`] if it has none.
+    /// Returns [`Error::Invalid`] if it has none.
     pub fn addrs(&self) -> Result<Addrs> {
         Addrs::new(self.shared.node.inner().local_addrs())
     }
 
-    /// The key that stands for a topic: the SHA-256 of `p2p discovery topic`, a zero byte, and its text.
+    /// Returns the key of a topic: the SHA-256 of `p2p discovery topic`, a zero byte, and its text.
     pub fn key(topic: &Topic) -> PeerId {
         let text = [b"p2p discovery topic\0", topic.as_str().as_bytes()].concat();
         let mut key = [0; 32];
@@ -99,7 +100,7 @@ impl<A: Addr, S: AskSwarm<A>> Shared<A, S> {
         if let Some((_, end)) = self.own().remove(topic) {
             end.abort();
             if let Err(error) = self.node.stop_providing(&Dht::<A, S>::key(topic)) {
-                debug!(%topic, %error, "an announcement was not ended");
+                debug!(%topic, %error, "ending an announcement failed");
             }
         }
     }
@@ -116,23 +117,24 @@ impl<A: Addr, S: AskSwarm<A>> Drop for Shared<A, S> {
 
 #[async_trait]
 impl<A: Addr, S: AskSwarm<A>> Discovery for Dht<A, S> {
-    /// [`Error::Invalid`] for addresses that are not this node's in the swarm below; [`Error::Swarm`] if there are other
-    /// nodes and none of them keeps it.
+    /// Announces the node. Returns [`Error::Invalid`] for addresses that are not this node's in the swarm
+    /// below, and [`Error::Swarm`] if there are other nodes and none of them stores the record.
     async fn announce(&self, topic: &Topic, addrs: &Addrs, ttl: Duration) -> Result<()> {
         check_ttl(ttl)?;
         let own = self.addrs()?;
         if let Some(other) = addrs.iter().find(|addr| !own.iter().any(|own| own == *addr)) {
-            let reason =
-                format!("{other:?} is not this node's below the overlay, and no other can be found there");
+            let reason = format!(
+                "{other:?} is not an address of this node below the overlay, and only those can be announced"
+            );
             return Err(Error::invalid("addresses", reason));
         }
         let node = &self.shared.node;
         let copies = node.provide(Self::key(topic))?.finish().await?;
         if copies == 0 && node.contacts()? > 0 {
-            // What was announced before may last at others until then.
+            // An earlier announcement may remain at other nodes until it expires.
             self.shared.end(topic);
             node.stop_providing(&Self::key(topic))?;
-            return Err(p2p::Error::unreachable(topic, "no other node keeps the announcement").into());
+            return Err(p2p::Error::unreachable(topic, "no other node stores the announcement").into());
         }
         let (shared, of) = (Arc::downgrade(&self.shared), topic.clone());
         let end = tokio::spawn(async move {
@@ -157,11 +159,11 @@ impl<A: Addr, S: AskSwarm<A>> Discovery for Dht<A, S> {
         let own = self.shared.own().get(topic).map(|(addrs, _)| addrs.clone());
         let mut nodes: BTreeMap<PeerId, Addrs> = own.into_iter().map(|addrs| (self.id(), addrs)).collect();
         for contact in found {
-            // Of itself this node knows better than others do.
+            // This node's own addresses are more current than those that others report.
             match Addrs::new([&contact.addr]) {
                 Ok(addrs) if contact.id != self.id() => drop(nodes.insert(contact.id, addrs)),
                 Ok(_) => {}
-                Err(error) => debug!(id = %contact.id, %error, "a provider is left out"),
+                Err(error) => debug!(id = %contact.id, %error, "a provider was ignored"),
             }
         }
         Ok(nodes.into_iter().map(|(id, addrs)| Node { id, addrs }).collect())

@@ -1,4 +1,4 @@
-//! The trait that every way of finding nodes has.
+//! The trait that every discovery method implements.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,62 +9,65 @@ use p2p::PeerId;
 
 use crate::{Addrs, Error, Node, Result, Topic};
 
-/// The shortest time that an announcement lasts.
+/// Minimum lifetime of an announcement.
 pub const MIN_TTL: Duration = Duration::from_secs(1);
-/// The longest time that an announcement lasts: a day. Whoever is there for longer announces again.
+/// Maximum lifetime of an announcement: one day. A node that stays longer announces again.
 pub const MAX_TTL: Duration = Duration::from_hours(24);
 
-/// What has changed about who is found under a topic.
+/// A change of the nodes found under a topic.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Change {
-    /// This node is there, or has other addresses than before.
+    /// This node is present, or has different addresses than before.
     Found(Node),
-    /// This node is there no more: it withdrew, or its announcement expired.
+    /// This node is no longer present: it withdrew, or its announcement expired.
     Lost(PeerId),
 }
 
-/// A way to find nodes, and to be found.
+/// A method to find nodes, and to be found.
 ///
-/// Who announces is settled when the discovery is made: its key, its id. Its laws are in [`laws`](crate::laws).
+/// The announcing identity (key or id) is fixed when the discovery is created. Its laws are in
+/// [`laws`](crate::laws).
 ///
 /// # Cancel safety
-/// Stated at each method. Where a call is cancelled, whether it was done is unknown; each may be done again.
+/// Stated at each method. After cancelling a call it is unknown whether it was done; each call can be
+/// repeated.
 #[async_trait]
 pub trait Discovery: Send + Sync + 'static {
-    /// Announces under a topic where this node is reached, for `ttl` from now, in place of what it announced there
-    /// before.
+    /// Announces this node's addresses under a topic for `ttl` from now, replacing its earlier announcement
+    /// there.
     ///
     /// # Errors
-    /// [`Error::Invalid`] if `ttl` is not from [`MIN_TTL`] to [`MAX_TTL`]; [`Error::Limit`] if there is no room;
-    /// [`Error::ReadOnly`] where nothing can be announced; and what the medium says.
+    /// Returns [`Error::Invalid`] if `ttl` is not between [`MIN_TTL`] and [`MAX_TTL`], [`Error::Limit`] if
+    /// there is no room, [`Error::ReadOnly`] if announcing is not supported, and the error of the medium.
     ///
     /// # Cancel safety
-    /// Cancelled, it was announced, or was not.
+    /// After cancelling, the announcement was either made or not.
     async fn announce(&self, topic: &Topic, addrs: &Addrs, ttl: Duration) -> Result<()>;
 
-    /// Ends this node's announcement under a topic before its time; without one, does nothing.
+    /// Ends this node's announcement under a topic early; does nothing if there is none.
     ///
     /// # Errors
-    /// [`Error::ReadOnly`] where nothing can be announced; and what the medium says.
+    /// Returns [`Error::ReadOnly`] if announcing is not supported, and the error of the medium.
     ///
     /// # Cancel safety
-    /// Cancelled, it was withdrawn, or was not.
+    /// After cancelling, the announcement was either withdrawn or not.
     async fn withdraw(&self, topic: &Topic) -> Result<()>;
 
-    /// Who is found under a topic now, each id once, in the order of ids. What has expired is not.
+    /// Returns the nodes currently found under a topic, each id once, ordered by id. Expired announcements
+    /// are not returned.
     ///
     /// # Errors
-    /// What the medium says. Announcements of others that are not to be relied on are left out, and traced.
+    /// Returns the error of the medium. Invalid announcements of other nodes are ignored and traced.
     ///
     /// # Cancel safety
     /// Cancelling loses nothing.
     async fn find(&self, topic: &Topic) -> Result<Vec<Node>>;
 
-    /// Who is found under a topic, as it changes: first all who are there, then each change. It never ends by itself; an
-    /// error is not its end.
+    /// Watches the nodes found under a topic: first all present nodes, then each change. The stream never
+    /// ends by itself; an error does not end it.
     ///
-    /// Whoever reads slowly sees the last state of each node, not each step to it. Nothing is done while nobody reads
-    /// but what the medium does anyway.
+    /// A slow reader receives the last state of each node, not each step to it. While the stream is not
+    /// polled, no work is done except that of the medium itself.
     ///
     /// # Cancel safety
     /// Cancelling a wait for the next change loses none.
@@ -90,11 +93,11 @@ impl<D: Discovery + ?Sized> Discovery for Arc<D> {
     }
 }
 
-/// Announces again whenever half of `ttl` has passed, for as long as it is awaited; what goes wrong is handed to
-/// `failed`, and tried again as soon as the least of a tenth of `ttl` and 10 s has passed.
+/// Announces again whenever half of `ttl` has passed, while it is awaited. Errors are passed to `failed`, and
+/// the announcement is retried after a tenth of `ttl`, at most 10 s.
 ///
 /// # Cancel safety
-/// Cancelled, the last announcement lasts until it expires; withdraw it to end it at once.
+/// After cancelling, the last announcement lasts until it expires; withdraw it to end it at once.
 pub async fn keep_announced(
     discovery: &impl Discovery,
     topic: &Topic,
@@ -114,12 +117,12 @@ pub async fn keep_announced(
     }
 }
 
-/// A time to live that is one.
+/// Checks that a lifetime is within the bounds.
 pub(crate) fn check_ttl(ttl: Duration) -> Result<()> {
     if (MIN_TTL..=MAX_TTL).contains(&ttl) {
         return Ok(());
     }
     let [ttl, least, most] = [ttl, MIN_TTL, MAX_TTL].map(|time| time.as_secs_f64());
-    let reason = format!("{ttl} s is not from {least} s to {most} s");
+    let reason = format!("{ttl} s is not between {least} s and {most} s");
     Err(Error::invalid("time to live", reason))
 }

@@ -1,84 +1,84 @@
-//! The one flat error of every discovery: what went wrong, where, and what to do about it.
+//! The error type of all discoveries.
 
 use std::io;
 use std::time::Duration;
 
 use p2p_formats::record::RecordError;
 
-/// What every fallible call of a discovery returns.
+/// The result of a fallible discovery call.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// Why a call failed. After any of them the discovery works on.
+/// Why a call failed. After any error the discovery remains usable.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// An argument is not what it must be. Nothing changed.
+    /// An argument is invalid. Nothing changed.
     #[error("invalid {what}: {reason}")]
     Invalid {
         /// What is invalid.
         what: &'static str,
-        /// What is wrong with it, and where.
+        /// What is wrong, and where.
         reason: Box<str>,
     },
-    /// Nothing can be announced here: a list that is fixed, or a tracker that was opened without a key.
-    #[error("nothing can be announced here: {0}")]
+    /// Announcing is not supported: a fixed list, or a tracker that was opened without a key.
+    #[error("announcing is not supported: {0}")]
     ReadOnly(&'static str),
     /// A limit is reached. Nothing changed; wait until something expires, or raise the limit.
     #[error("the limit of {limit} {what} is reached")]
     Limit {
-        /// What there is too much of.
+        /// What is limited.
         what: &'static str,
-        /// How much of it is allowed.
+        /// The limit.
         limit: usize,
     },
-    /// What others wrote is not what it must be. Nothing changed.
+    /// Data of another node is invalid. Nothing changed.
     #[error("{what} is garbled: at byte {at}, {reason}")]
     Garbled {
         /// What was read.
         what: &'static str,
-        /// Where in it.
+        /// Byte position of the error.
         at: usize,
         /// What is wrong there.
         reason: Box<str>,
     },
-    /// A signed record that others wrote is not to be relied on.
-    #[error("a record is not to be relied on")]
+    /// A signed record of another node is invalid.
+    #[error("a signed record is invalid")]
     Record(#[from] RecordError),
-    /// Others changed the cell each time, before this could. Nothing changed; try again later.
-    #[error("others changed the cell {attempts} times in a row")]
+    /// Other writers changed the cell at each attempt. Nothing changed; retry later.
+    #[error("other writers changed the cell {attempts} times in a row")]
     Contended {
-        /// How often it was tried.
+        /// Number of attempts.
         attempts: usize,
     },
-    /// The server answered that it will not. Nothing changed.
+    /// The server refused the request. Nothing changed.
     #[error("the server refused with status {status}: {reason}")]
     Refused {
-        /// The status of its answer (RFC 9110, section 15).
+        /// Status code of the response (RFC 9110, section 15).
         status: u16,
-        /// What it said, the first 200 characters.
+        /// The first 200 characters of the response.
         reason: Box<str>,
     },
-    /// It took too long. Whether it was done is unknown.
+    /// The call timed out. It is unknown whether it was done.
     #[error("{doing} took longer than {} s", limit.as_secs_f64())]
     TimedOut {
-        /// What was waited for.
+        /// What was awaited.
         doing: &'static str,
-        /// How long it was waited for.
+        /// The timeout.
         limit: Duration,
     },
-    /// The operating system or the network refused.
+    /// The operating system or the network failed.
     #[error("{doing} failed")]
     Io {
-        /// What was tried.
+        /// What was attempted.
         doing: &'static str,
-        /// What the operating system said.
+        /// The error of the operating system.
         source: io::Error,
     },
-    /// The swarm that carries the discovery failed.
+    /// The swarm of the discovery failed.
     #[error("the swarm failed")]
     Swarm(#[from] p2p::Error),
     /// Each of several discoveries failed.
-    #[error("each of {} ways failed; the first: {}", .0.len(), first(.0))]
+    #[error("all {} discoveries failed; the first error: {}", .0.len(), first(.0))]
     All(Box<[Error]>),
 }
 
@@ -87,19 +87,19 @@ fn first(errors: &[Error]) -> String {
 }
 
 impl Error {
-    /// [`Error::Invalid`] for a `what`, because of `reason`.
+    /// Creates [`Error::Invalid`] for `what` with `reason`.
     pub fn invalid(what: &'static str, reason: impl Into<Box<str>>) -> Self {
         let reason = reason.into();
         Error::Invalid { what, reason }
     }
 
-    /// [`Error::Garbled`] for a `what`, at byte `at`, because of `reason`.
+    /// Creates [`Error::Garbled`] for `what` at byte `at` with `reason`.
     pub fn garbled(what: &'static str, at: usize, reason: impl Into<Box<str>>) -> Self {
         let reason = reason.into();
         Error::Garbled { what, at, reason }
     }
 
-    /// Turns an I/O error into [`Error::Io`], saying what was being done.
+    /// Converts an I/O error into [`Error::Io`] with a description of the operation.
     pub fn io(doing: &'static str) -> impl FnOnce(io::Error) -> Self {
         move |source| Error::Io { doing, source }
     }

@@ -1,4 +1,4 @@
-//! Nodes that were written down, each under a topic.
+//! A fixed list of nodes by topic.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -9,19 +9,19 @@ use p2p::PeerId;
 
 use crate::{Addrs, Change, Discovery, Error, Node, Result, Topic};
 
-/// A list of nodes that never changes. Nothing can be announced there.
+/// A list of nodes that never changes. Announcing is not supported.
 #[derive(Clone, Debug, Default)]
 pub struct FixedList {
     topics: BTreeMap<Topic, BTreeMap<PeerId, Addrs>>,
 }
 
 impl FixedList {
-    /// An empty list.
+    /// Creates an empty list.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Adds a node under a topic; a node that is there already gets the addresses, too.
+    /// Adds a node under a topic; addresses of a node that is already listed are merged.
     #[must_use]
     pub fn with(mut self, topic: &Topic, node: Node) -> Self {
         let nodes = self.topics.entry(topic.clone()).or_default();

@@ -1,6 +1,7 @@
-//! The laws of [`Discovery`], which each implementation runs through: [`check`] on a [`Bed`] that makes its nodes.
+//! The laws of [`Discovery`], which every implementation must keep: run [`check`] on a [`Bed`] that creates
+//! its nodes.
 //!
-//! Under tokio's paused clock they take no time where the medium follows that clock.
+//! Under tokio's paused clock they take no real time, if the medium follows that clock.
 
 use std::fmt;
 use std::future::Future;
@@ -16,19 +17,19 @@ use tokio::time::{Instant, sleep, timeout};
 
 use crate::{Addrs, Change, Discovery, Error, MAX_TTL, Node, Topic};
 
-/// Nodes that announce at once.
+/// Number of nodes that announce concurrently.
 const CROWD: usize = 8;
 
-/// A node of a bed.
+/// A node of a testbed.
 #[derive(Clone)]
 pub struct Member {
-    /// Who it is.
+    /// Its id.
     pub id: PeerId,
-    /// How it announces and finds.
+    /// Its discovery.
     pub discovery: Arc<dyn Discovery>,
-    /// What it announces.
+    /// The addresses that it announces.
     pub addrs: Addrs,
-    /// What it announces instead, if it can.
+    /// Other addresses that it can announce instead, if any.
     pub others: Option<Addrs>,
 }
 
@@ -40,24 +41,24 @@ impl fmt::Debug for Member {
     }
 }
 
-/// How quick a medium is.
+/// The delays of a medium.
 #[derive(Clone, Copy, Debug)]
 pub struct Timing {
-    /// How long the laws announce for.
+    /// The lifetime of announcements in the laws.
     pub ttl: Duration,
-    /// The longest time until others know of a change.
+    /// Maximum propagation time of a change to other nodes.
     pub news: Duration,
-    /// How long after its time an announcement may still be found.
+    /// Maximum time that an announcement may still be found after its expiry.
     pub lag: Duration,
 }
 
 /// A medium on which nodes find each other.
 #[async_trait]
 pub trait Bed: Send + Sync {
-    /// A new node.
+    /// Creates a node.
     async fn member(&self) -> Member;
 
-    /// How quick it is.
+    /// Returns the delays of the medium.
     fn timing(&self) -> Timing;
 }
 
@@ -67,58 +68,60 @@ pub trait Bed: Send + Sync {
 pub struct Broken {
     /// Its name, one of [`laws`].
     pub law: &'static str,
-    /// What was seen instead.
+    /// What was observed instead.
     pub why: String,
 }
 
 type Verdict = Result<(), String>;
 type Check = for<'a> fn(&'a Scene<'a>) -> Pin<Box<dyn Future<Output = Verdict> + Send + 'a>>;
 
-/// Every law: its name, which states it, and how it is checked.
+/// Every law: its name, which states it, and its check.
 const CHECKS: &[(&str, Check)] = &[
-    ("what nobody announced is not found", |scene| {
+    ("a node that did not announce is not found", |scene| {
         Box::pin(nobody(scene))
     }),
-    ("who announces is found", |scene| Box::pin(found(scene))),
-    ("topics are apart", |scene| Box::pin(apart(scene))),
-    ("what is announced again replaces what was", |scene| {
+    ("a node that announces is found", |scene| Box::pin(found(scene))),
+    ("topics are separate", |scene| Box::pin(apart(scene))),
+    ("a new announcement replaces the earlier one", |scene| {
         Box::pin(replaced(scene))
     }),
-    ("what is announced again lasts from then on", |scene| {
+    ("a repeated announcement restarts the lifetime", |scene| {
         Box::pin(refreshed(scene))
     }),
-    ("an announcement ends with its time", |scene| {
+    ("an announcement ends with its lifetime", |scene| {
         Box::pin(expired(scene))
     }),
-    ("who withdraws is not found, and others are", |scene| {
+    ("a node that withdraws is not found, and others are", |scene| {
         Box::pin(withdrawn(scene))
     }),
-    ("of those who announce at once none is lost", |scene| {
+    ("no concurrent announcement is lost", |scene| {
         Box::pin(crowd(scene))
     }),
-    ("a watch sees who is there, who comes and who goes", |scene| {
+    ("a watch reports present, new and lost nodes", |scene| {
         Box::pin(watched(scene))
     }),
-    ("a watch sees what expires", |scene| {
+    ("a watch reports expired nodes", |scene| {
         Box::pin(watched_expiry(scene))
     }),
-    ("a time to live has bounds", |scene| Box::pin(bounded(scene))),
+    ("the lifetime of an announcement is bounded", |scene| {
+        Box::pin(bounded(scene))
+    }),
 ];
 
-/// The names of all laws, in the order in which they are checked.
+/// Returns the names of all laws, in the order in which they are checked.
 pub fn laws() -> impl Iterator<Item = &'static str> {
     CHECKS.iter().map(|(name, _)| *name)
 }
 
-/// Checks every law, all at the same time and each under topics of its own, and says which do not hold.
+/// Checks every law, concurrently and each under its own topics.
 ///
 /// # Errors
-/// The laws that do not hold.
+/// Returns the laws that do not hold.
 pub async fn check(bed: &dyn Bed) -> Result<(), Vec<Broken>> {
     boxed(bed).await
 }
 
-/// The same without a type of its own: so all laws are compiled here, and not in each test that awaits them.
+/// Returns a type-erased future, so that all laws are compiled here, and not in each test that awaits them.
 fn boxed<'a>(bed: &'a dyn Bed) -> Pin<Box<dyn Future<Output = Result<(), Vec<Broken>>> + Send + 'a>> {
     Box::pin(check_all(bed))
 }
@@ -133,7 +136,7 @@ async fn check_all(bed: &dyn Bed) -> Result<(), Vec<Broken>> {
     if broken.is_empty() { Ok(()) } else { Err(broken) }
 }
 
-/// One law's view of a bed.
+/// One law's view of a testbed.
 struct Scene<'a> {
     bed: &'a dyn Bed,
     number: usize,
@@ -153,7 +156,7 @@ impl Scene<'_> {
         self.bed.timing()
     }
 
-    /// Waits until `seer` finds just these, for as long as news may take.
+    /// Waits until `seer` finds exactly these nodes, within the propagation time.
     async fn sees(&self, seer: &Member, topic: &Topic, expected: &[&Node]) -> Verdict {
         self.sees_within(self.timing().news, seer, topic, expected).await
     }
@@ -175,7 +178,7 @@ impl Scene<'_> {
                 return Ok(());
             }
             if last {
-                return Err(format!("{expected:?} should be found, and this is: {found:?}"));
+                return Err(format!("expected to find {expected:?}, and found {found:?}"));
             }
             sleep(within / 20).await;
         }
@@ -213,7 +216,7 @@ fn text(error: Error) -> String {
     text
 }
 
-/// The next change of a watch, which must come while news do.
+/// Returns the next change of a watch, which must arrive within the given time.
 async fn next(
     watch: &mut BoxStream<'static, crate::Result<Change>>,
     within: Duration,
@@ -221,7 +224,7 @@ async fn next(
     match timeout(within, watch.next()).await {
         Ok(Some(change)) => change.map_err(text),
         Ok(None) => Err("the watch ended".to_owned()),
-        Err(_) => Err(format!("the watch saw nothing within {within:?}")),
+        Err(_) => Err(format!("the watch reported nothing within {within:?}")),
     }
 }
 
@@ -229,7 +232,9 @@ fn expect(change: &Change, expected: &Change) -> Verdict {
     if change == expected {
         return Ok(());
     }
-    Err(format!("the watch should see {expected:?}, and saw {change:?}"))
+    Err(format!(
+        "the watch should report {expected:?}, and reported {change:?}"
+    ))
 }
 
 async fn nobody(scene: &Scene<'_>) -> Verdict {
@@ -277,7 +282,7 @@ async fn refreshed(scene: &Scene<'_>) -> Verdict {
     a.announce(&topic, ttl).await?;
     scene.sees(&b, &topic, &[&a.node()]).await?;
     sleep(ttl * 6 / 10).await;
-    // Longer than it was, so that the first one's end and lag are over well before the second one's.
+    // A longer lifetime, so that the expiry of the first announcement is over well before that of the second.
     let longer = 2 * (ttl + lag + news);
     a.announce(&topic, longer).await?;
     sleep(ttl * 6 / 10 + lag + news).await;
@@ -298,7 +303,7 @@ async fn expired(scene: &Scene<'_>) -> Verdict {
         sleep(rest).await;
         let found = b.discovery.find(&topic).await.map_err(text)?;
         if found != [a.node()] {
-            return Err(format!("after half of its time this is found: {found:?}"));
+            return Err(format!("after half of its lifetime this is found: {found:?}"));
         }
     }
     sleep(ttl).await;
@@ -318,7 +323,7 @@ async fn withdrawn(scene: &Scene<'_>) -> Verdict {
         .sees_within(scene.timing().news + scene.timing().lag, &c, &topic, &[&b.node()])
         .await?;
     scene.sees(&c, &other, &[&a.node(), &b.node()]).await?;
-    // And it can come back.
+    // The node can announce again.
     a.announce(&topic, scene.timing().ttl).await?;
     scene.sees(&c, &topic, &[&a.node(), &b.node()]).await
 }
@@ -359,10 +364,10 @@ async fn watched(scene: &Scene<'_>) -> Verdict {
     }
     a.withdraw(&topic).await?;
     expect(&next(&mut watch, within).await?, &Change::Lost(a.id))?;
-    // Nothing more happens, and the watch is not over.
+    // Nothing more happens, and the watch does not end.
     match timeout(within, watch.next()).await {
         Err(_) => Ok(()),
-        Ok(change) => Err(format!("nothing happened, and the watch saw {change:?}")),
+        Ok(change) => Err(format!("nothing happened, and the watch reported {change:?}")),
     }
 }
 
@@ -396,6 +401,6 @@ async fn bounded(scene: &Scene<'_>) -> Verdict {
             }
         }
     }
-    // What was announced before stays.
+    // The earlier announcement stays.
     scene.sees(&b, &topic, &[&a.node()]).await
 }

@@ -1,22 +1,56 @@
-//! Who is where: nodes announce under a topic where they are reached, and others find them there.
+//! Discovery: nodes announce their addresses under a topic, and other nodes find them there.
 //!
-//! [`Discovery`] is the one trait: announce for a time, withdraw, find, and watch as a stream of changes. Addresses are
-//! texts, so that any swarm's addresses can be announced; whoever finds one parses it with
-//! [`Swarm::parse_addr`](p2p::Swarm::parse_addr).
+//! [`Discovery`] is the one trait: announce for a limited time, withdraw, find, and watch as a stream of
+//! changes. Addresses are texts, so that addresses of any swarm can be announced; a node that finds one
+//! parses it with [`Swarm::parse_addr`](p2p::Swarm::parse_addr).
 //!
-//! | implementation | nodes are found | who can lie |
+//! | implementation | finds nodes | can be falsified by |
 //! | --- | --- | --- |
-//! | [`FixedList`] | that were written down | whoever writes the list |
-//! | [`Tracker`] on a [`Cell`] | that share a secret and a small value: in memory, in a file, at a server | members can hide others, but speak for themselves alone |
-//! | [`Mdns`] | on the local network, by multicast | anybody on it |
-//! | [`Dht`] | in a Kademlia network, by a key | members, about where others are |
-//! | [`Several`] | in any of several ways | whoever can in one of them |
+//! | [`FixedList`] | in a fixed list | the author of the list |
+//! | [`Tracker`] on a [`Cell`] | that share a secret and a small value: in memory, in a file, at a server | members can remove announcements of others, but announce only for themselves |
+//! | [`Mdns`] | on the local network, by multicast | any node on that network |
+//! | [`Dht`] | in a Kademlia network, by a key | members, as to the addresses of others |
+//! | [`Several`] | by any of several methods | the same nodes as in each of them |
 //!
-//! What is found says where to look, not who is there: that a secure swarm proves.
+//! ```
+//! use std::time::Duration;
 //!
-//! [`keep_peers`] makes whoever is found a peer of a gossip node.
+//! use p2p::PeerId;
+//! use p2p_discovery::{Addrs, Discovery, Error, FixedList, Node, Topic};
 //!
-//! Deliberately absent: other ways to parse addresses and to connect, and any wish to be complete.
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Error> {
+//! let topic: Topic = "chat".parse()?;
+//! let addrs = Addrs::new(["127.0.0.1:4001"])?;
+//! let node = Node { id: PeerId::new([1; 32]), addrs };
+//! let list = FixedList::new().with(&topic, node.clone());
+//! assert_eq!(list.find(&topic).await?, [node]);
+//! // The list is fixed: announcing needs another implementation.
+//! let addrs = Addrs::new(["127.0.0.1:4002"])?;
+//! let announced = list.announce(&topic, &addrs, Duration::from_secs(60)).await;
+//! assert!(matches!(announced, Err(Error::ReadOnly(_))));
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! [`keep_peers`] adds found nodes as peers of a gossip node.
+//!
+//! # Adding a method
+//! A new implementation gives a [`Bed`](laws::Bed) and runs [`laws::check`]; each law has a mutant that
+//! breaks it.
+//!
+//! # A tracker
+//! A tracker is a set of announcements, each signed by its node, encrypted together as the value of a
+//! [`Cell`]: compare-and-swap in memory, in a file (lock, sync, rename), or at an HTTP server ([`http`]: ETag
+//! and If-Match). The cell's id is the hash of its bearer token, and both are derived from the secret in the
+//! URL. An invalid announcement hides no other; a value that cannot be decrypted is an error and is never
+//! overwritten.
+//!
+//! # Security
+//! Discovery says where to look for a node, and does not authenticate it: a secure swarm does.
+//!
+//! Deliberately absent: address formats and connecting beyond those of swarms, and any guarantee of
+//! completeness.
 #![forbid(unsafe_code)]
 
 mod announcement;

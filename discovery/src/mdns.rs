@@ -1,14 +1,17 @@
-//! Multicast DNS (RFC 6762) with service discovery (RFC 6763): nodes of one local network find each other by themselves.
+//! Multicast DNS (RFC 6762) with service discovery (RFC 6763): nodes of one local network find each other
+//! without configuration.
 //!
-//! Each announcement is an instance of one service type, `_p2p._udp.local.` unless another is set. Its TXT record has
-//! `id=` with the node's id, `topic=`, and `addr0=`, `addr1=` and so on with the addresses, whatever swarm they are of.
-//! The instance's name follows from id and topic, its SRV record has the port of the first address that has one.
+//! Each announcement is an instance of one service type, `_p2p._udp.local.` unless another is set. Its TXT
+//! record has `id=` with the node's id, `topic=`, and `addr0=`, `addr1=` and so on with the addresses, of any
+//! swarm. The instance's name is derived from id and topic, and its SRV record has the port of the first
+//! address that has one.
 //!
 //! # Security
-//! Anybody on the network can announce anything in anybody's name: believe an address once a secure swarm proved it.
-//! Nodes that are known, and addresses of each, are bounded here; what the responder beneath caches is not. What instances
-//! say of one id is merged fairly: first the addresses of the instance whose name follows from that id, which the node
-//! itself uses, then those of others in turn. So an instance that names another node's id displaces none of its addresses.
+//! Any node on the network can announce anything in the name of any other: trust an address only once a
+//! secure swarm has authenticated it. The numbers of known nodes, and of addresses of each, are bounded; the
+//! cache of the responder is not. Instances with the same id are merged fairly: first the addresses of the
+//! instance whose name is derived from that id, which the node itself uses, then those of others in turn. So
+//! an instance with another node's id displaces none of its addresses.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -33,27 +36,27 @@ use crate::node::{MAX_ADDRS, in_turn};
 use crate::watch::followed;
 use crate::{Addrs, Change, Discovery, Error, Node, Result, Topic};
 
-/// How long the responder may take to do what it is told.
+/// Timeout for operations of the responder.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// How long to wait before a search that ended is begun again.
+/// Delay before an ended search is restarted.
 const AGAIN: Duration = Duration::from_secs(1);
 
-/// Where and how a node announces by multicast.
+/// Configuration of multicast discovery.
 #[derive(Clone, Debug)]
 pub struct MdnsConfig {
-    /// The service, as in `_p2p._udp` (RFC 6763, section 7). Default: that.
+    /// The service name (RFC 6763, section 7). Default: `_p2p._udp`.
     pub service: String,
-    /// Whether to stay on the loopback interface, for nodes of one machine. Default: no.
+    /// Whether to use only the loopback interface, for nodes of one machine. Default: no.
     pub loopback: bool,
-    /// The UDP port. Whoever uses another is apart. Default: 5353.
+    /// The UDP port. Nodes on different ports do not find each other. Default: 5353.
     pub port: u16,
-    /// How long after the start [`find`](Discovery::find) waits for answers, at most once. Default: 1.5 s.
+    /// How long after the start [`find`](Discovery::find) waits for responses, at most once. Default: 1.5 s.
     pub wait: Duration,
-    /// Announcements of others that are known at most. At the limit a new one takes the place of one of the id that has the
-    /// most of them, or else, by chance, of one of the topic that has the most. Default: 1024.
+    /// Maximum number of known announcements of others. At the bound a new one replaces one of the id with the
+    /// most of them, or else a random one of the topic with the most. Default: 1024.
     pub known: usize,
-    /// Announcements that name the same id under the same topic and are known at most; more are ignored, but for that whose
-    /// name follows from both. Default: 8.
+    /// Maximum number of known announcements with the same id and topic; more are ignored, except the one
+    /// whose name is derived from both. Default: 8.
     pub known_each: usize,
 }
 
@@ -70,7 +73,7 @@ impl Default for MdnsConfig {
     }
 }
 
-/// A node that announces by multicast, and hears others. Clones are the same node.
+/// A node that announces by multicast, and receives announcements. Clones refer to the same node.
 #[derive(Clone)]
 pub struct Mdns {
     shared: Arc<Shared>,
@@ -82,7 +85,7 @@ struct Shared {
     config: MdnsConfig,
     start: Instant,
     heard: Arc<Heard>,
-    /// What ends each of this node's announcements.
+    /// The task that ends each of this node's announcements.
     ends: Mutex<BTreeMap<Topic, JoinHandle<()>>>,
     search: JoinHandle<()>,
 }
@@ -90,7 +93,7 @@ struct Shared {
 /// Announcements by the full names of their instances, in lower case.
 type Instances = BTreeMap<String, (Topic, Node)>;
 
-/// What was heard of others.
+/// Received announcements of other nodes.
 struct Heard {
     instances: Mutex<Instances>,
     version: watch::Sender<u64>,
@@ -99,13 +102,14 @@ struct Heard {
 }
 
 impl Mdns {
-    /// A node with this id, which begins to listen at once.
+    /// Creates a node with this id, which starts to listen at once.
     ///
     /// # Errors
-    /// [`Error::Invalid`] if the service is none; [`Error::Io`] if the responder cannot be started.
+    /// Returns [`Error::Invalid`] if the service name is invalid, and [`Error::Io`] if the responder cannot
+    /// be started.
     ///
     /// # Panics
-    /// Outside of a tokio runtime with time.
+    /// Panics outside of a tokio runtime with time.
     pub fn new(id: PeerId, config: MdnsConfig) -> Result<Self> {
         check_service(&config.service)?;
         let daemon = ServiceDaemon::new_with_port(config.port).map_err(failed("starting a responder"))?;
@@ -135,12 +139,12 @@ impl Mdns {
         })
     }
 
-    /// Who announces.
+    /// Returns the id of the announcing node.
     pub fn id(&self) -> PeerId {
         self.shared.id
     }
 
-    /// The full name of this node's instance under a topic.
+    /// Returns the name of this node's instance under a topic.
     fn instance(&self, topic: &Topic) -> String {
         instance(&self.shared.id, topic)
     }
@@ -169,7 +173,7 @@ impl Mdns {
     }
 }
 
-/// The name of a node's own instance under a topic.
+/// Returns the name of a node's own instance under a topic.
 fn instance(id: &PeerId, topic: &Topic) -> String {
     let hash = digest(&SHA256, &[id.as_ref(), topic.as_str().as_bytes()].concat());
     let digits = hash
@@ -182,12 +186,12 @@ fn instance(id: &PeerId, topic: &Topic) -> String {
         .collect()
 }
 
-/// Whether the full name of an instance, in lower case, is that which a node itself uses.
+/// Returns whether the full name of an instance, in lower case, is the one that the node itself uses.
 fn is_its_own(name: &str, topic: &Topic, node: &Node) -> bool {
     name.split('.').next() == Some(&*instance(&node.id, topic))
 }
 
-/// The port of an address whose text ends with one of IP.
+/// Returns the port of an address whose text ends with an IP address and port.
 fn port(addr: &str) -> Option<u16> {
     let bottom = addr.rsplit('@').next()?;
     Some(bottom.parse::<SocketAddr>().ok()?.port())
@@ -202,7 +206,7 @@ fn check_service(service: &str) -> Result<()> {
     if (1..=15).contains(&name.len()) && name.chars().all(fits) {
         return Ok(());
     }
-    let reason = "'_', 1 to 15 letters, digits or '-', and '._udp' or '._tcp' are expected";
+    let reason = "expected '_', 1 to 15 letters, digits or '-', and '._udp' or '._tcp'";
     Err(Error::invalid("service", reason))
 }
 
@@ -214,18 +218,18 @@ fn failed(doing: &'static str) -> impl FnOnce(mdns_sd::Error) -> Error {
     move |error| Error::io(doing)(io::Error::other(error))
 }
 
-/// Listens for as long as there is a responder.
+/// Listens while the responder runs.
 async fn search(daemon: ServiceDaemon, service: String, heard: Arc<Heard>) {
     loop {
         match daemon.browse(&service) {
-            // It ends where too much came at once, and is begun again then.
+            // The search ends if too many events arrive at once, and is then restarted.
             Ok(events) => {
                 while let Ok(event) = events.recv_async().await {
                     heard.event(event);
                 }
             }
             Err(mdns_sd::Error::DaemonShutdown) => return,
-            Err(error) => debug!(%error, "the search for other nodes did not begin"),
+            Err(error) => debug!(%error, "starting the search for other nodes failed"),
         }
         sleep(AGAIN).await;
     }
@@ -237,7 +241,7 @@ impl Heard {
             ServiceEvent::ServiceResolved(service) => match read(&service) {
                 Ok(announcement) => self.set(&service.fullname, Some(announcement)),
                 Err(error) => {
-                    debug!(service = service.fullname, %error, "an announcement is left out");
+                    debug!(service = service.fullname, %error, "an announcement was ignored");
                     self.set(&service.fullname, None);
                 }
             },
@@ -261,7 +265,10 @@ impl Heard {
                     instances.insert(name, announcement);
                     is_new
                 } else {
-                    debug!(name, "an announcement is left out: there are too many of this id");
+                    debug!(
+                        name,
+                        "an announcement was ignored: there are too many with this id"
+                    );
                     known.is_some()
                 }
             }
@@ -273,7 +280,7 @@ impl Heard {
         }
     }
 
-    /// Makes room for an announcement that is new; whether there is some.
+    /// Makes room for a new announcement; returns whether there is room.
     fn make_room(&self, instances: &mut Instances, name: &str, (topic, node): &(Topic, Node)) -> bool {
         let same = |of: &Topic, other: &Node| of == topic && other.id == node.id;
         let others = instances.iter().filter(|(_, (of, other))| same(of, other));
@@ -282,7 +289,7 @@ impl Heard {
             if !is_its_own(name, topic, node) {
                 return false;
             }
-            // It comes late, and what others say of it gives way.
+            // The node's own announcement arrives late, and replaces one of others.
             if let Some(name) = others.first().map(|name| (*name).clone()) {
                 instances.remove(&name);
             }
@@ -313,7 +320,7 @@ impl Heard {
         true
     }
 
-    /// Nodes under a topic, each once.
+    /// Returns the nodes under a topic, each once.
     fn nodes(&self, topic: &Topic) -> Vec<Node> {
         let instances = self.instances();
         let mut said: BTreeMap<PeerId, (Option<&Addrs>, Vec<&Addrs>)> = BTreeMap::new();
@@ -340,11 +347,11 @@ impl Heard {
     }
 }
 
-/// What an instance says, whoever wrote it.
+/// Parses an instance of any author.
 fn read(service: &ResolvedService) -> Result<(Topic, Node)> {
     let value = |key: &str| {
         let bytes = service.get_property_val(key).flatten().unwrap_or_default();
-        std::str::from_utf8(bytes).map_err(|_| Error::invalid("TXT record", format!("{key:?} is no UTF-8")))
+        std::str::from_utf8(bytes).map_err(|_| Error::invalid("TXT record", format!("{key:?} is not UTF-8")))
     };
     let id: PeerId = value("id")?.parse()?;
     let topic: Topic = value("topic")?.parse()?;
@@ -366,7 +373,7 @@ impl Shared {
     }
 }
 
-/// Tells the responder that a service ends, and waits until it did.
+/// Unregisters a service at the responder, and waits for completion.
 async fn unregister(daemon: &ServiceDaemon, name: &str) -> Result<()> {
     let doing = "withdrawing a service";
     let done = daemon.unregister(name).map_err(failed(doing))?;
@@ -391,7 +398,7 @@ impl Discovery for Mdns {
         let end = tokio::spawn(async move {
             sleep(ttl).await;
             if let Err(error) = unregister(&daemon, &name).await {
-                debug!(name, %error, "an announcement was not ended in time");
+                debug!(name, %error, "ending an announcement failed");
             }
         });
         if let Some(before) = self.shared.ends().insert(topic.clone(), end) {
@@ -415,7 +422,7 @@ impl Discovery for Mdns {
     }
 
     fn watch(&self, topic: &Topic) -> BoxStream<'static, Result<Change>> {
-        // The node lives for as long as somebody watches.
+        // The node exists while a watch does.
         let (shared, topic) = (self.shared.clone(), topic.clone());
         let version = shared.heard.version.subscribe();
         followed(version, move || shared.heard.nodes(&topic))
@@ -428,7 +435,7 @@ impl Drop for Shared {
         for end in self.ends().values() {
             end.abort();
         }
-        // It says goodbye to others before it ends. Where it is gone already there is nothing to do.
+        // The responder sends goodbyes before it ends. If it has already ended, there is nothing to do.
         drop(self.daemon.shutdown());
     }
 }
@@ -468,7 +475,7 @@ mod tests {
         name.parse().expect("a topic")
     }
 
-    /// Whether all addresses of a node are among those that are known.
+    /// Returns whether all addresses of a node are known.
     fn knows(heard: &Heard, topic: &Topic, node: &Node) -> bool {
         let nodes = heard.nodes(topic);
         let known = nodes.iter().find(|known| known.id == node.id);
@@ -501,7 +508,7 @@ mod tests {
     }
 
     #[test]
-    fn where_no_name_follows_from_an_id_each_instance_has_its_turn() {
+    fn without_an_own_instance_each_instance_contributes_in_turn() {
         let (heard, chat) = (heard(64), topic("chat"));
         let other = node(1, ["other".to_owned()]);
         heard.set("z.local.", Some((chat.clone(), other.clone())));
@@ -513,7 +520,7 @@ mod tests {
     }
 
     #[test]
-    fn a_flood_of_instances_leaves_room_for_newcomers_and_for_other_topics() {
+    fn a_flood_of_instances_leaves_room_for_new_nodes_and_other_topics() {
         let (heard, chat, quiet) = (heard(64), topic("chat"), topic("quiet"));
         let honest = node(9000, ["quiet".to_owned()]);
         heard.set("honest.local.", Some((quiet.clone(), honest.clone())));

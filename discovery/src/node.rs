@@ -1,4 +1,4 @@
-//! A node as it is found: who it is, and where it says that it is reached.
+//! A found node: its id, and the addresses that it announces.
 
 use std::collections::BTreeSet;
 
@@ -6,42 +6,44 @@ use p2p::PeerId;
 
 use crate::{Error, Result};
 
-/// Addresses of one node at most.
+/// Maximum number of addresses of one node.
 pub const MAX_ADDRS: usize = 16;
-/// Bytes of an address at most: with its name it fits one string of a TXT record (RFC 6763, section 6.1).
+/// Maximum length of an address in bytes: with its key it fits into one string of a TXT record (RFC 6763,
+/// section 6.1).
 pub const MAX_ADDR: usize = 240;
 
-/// A node, and where it says that it is reached.
+/// A node with the addresses that it announces.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Node {
-    /// Who it is.
+    /// Its id.
     pub id: PeerId,
-    /// Where it is reached.
+    /// Its addresses.
     pub addrs: Addrs,
 }
 
-/// The addresses of one node as texts, the best first: 1 to [`MAX_ADDRS`] of 1 to [`MAX_ADDR`] bytes without control
-/// characters, none twice.
+/// The addresses of one node as texts, the best first: 1 to [`MAX_ADDRS`] different addresses of 1 to
+/// [`MAX_ADDR`] bytes without control characters.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Addrs(Vec<Box<str>>);
 
 impl Addrs {
-    /// These addresses; one that comes twice counts once.
+    /// Creates a list of these addresses; duplicates are removed.
     ///
     /// # Errors
-    /// [`Error::Invalid`] if there are none or too many, or one is empty, too long, or has control characters.
+    /// Returns [`Error::Invalid`] if there are none or too many, or one is empty, too long, or has control
+    /// characters.
     pub fn new<T: ToString>(addrs: impl IntoIterator<Item = T>) -> Result<Self> {
         let mut known = Self(Vec::new());
         for addr in addrs {
             known.push(&addr.to_string())?;
         }
         if known.0.is_empty() {
-            return Err(Error::invalid("addresses", "there are none"));
+            return Err(Error::invalid("addresses", "the list is empty"));
         }
         Ok(known)
     }
 
-    /// The same with control characters for line ends, which no address has.
+    /// Parses addresses separated by line feeds, which no address contains.
     pub(crate) fn from_lines(text: &str) -> Result<Self> {
         Self::new(text.split('\n'))
     }
@@ -54,7 +56,7 @@ impl Addrs {
         let at = self.0.len();
         if addr.is_empty() || addr.len() > MAX_ADDR {
             let reason = format!(
-                "number {at} has {} bytes, and 1 to {MAX_ADDR} are allowed",
+                "number {at} has {} bytes; 1 to {MAX_ADDR} are allowed",
                 addr.len()
             );
             return Err(Error::invalid("addresses", reason));
@@ -74,8 +76,9 @@ impl Addrs {
         Ok(())
     }
 
-    /// What several sources say of one node: those of the first source at the front. Where there are too many, each source in
-    /// turn adds one, so that none displaces what another says. Nothing without sources.
+    /// Merges the addresses of one node from several sources, those of the first source in front. If there
+    /// are too many, each source in turn contributes one, so that no source displaces another. Returns `None`
+    /// without sources.
     pub(crate) fn merged(said: &[&Self]) -> Option<Self> {
         let chosen: BTreeSet<&str> = in_turn([], said).into_iter().collect();
         let mut merged = Self(Vec::with_capacity(chosen.len()));
@@ -84,19 +87,19 @@ impl Addrs {
             .flat_map(|addrs| addrs.iter())
             .filter(|addr| chosen.contains(addr))
         {
-            // They were checked, and there is room.
+            // The addresses were checked, and there is room.
             drop(merged.push(addr));
         }
         (!merged.0.is_empty()).then_some(merged)
     }
 
-    /// Each of them, the best first.
+    /// Returns the addresses, the best first.
     pub fn iter(&self) -> impl Iterator<Item = &str> {
         self.0.iter().map(|addr| &**addr)
     }
 }
 
-/// At most [`MAX_ADDRS`] addresses, none twice: these first, then one of each source in turn.
+/// Returns at most [`MAX_ADDRS`] different addresses: `first`, then one of each source in turn.
 pub(crate) fn in_turn<'a>(first: impl IntoIterator<Item = &'a str>, said: &[&'a Addrs]) -> Vec<&'a str> {
     let in_turn = (0..MAX_ADDRS).flat_map(|at| said.iter().filter_map(move |addrs| addrs.iter().nth(at)));
     let mut known = BTreeSet::new();

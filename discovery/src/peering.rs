@@ -1,7 +1,7 @@
-//! Keeps the peers of a gossip node as a discovery says: whoever is found becomes one, whoever is lost is none any more.
+//! Keeps the peers of a gossip node in step with a discovery: found nodes are added, lost ones removed.
 //!
-//! A discovery says who is there, a gossip node who answers. Whoever was found and is no peer (it did not answer, or there
-//! was no room) is tried again, at its next address. Peers that no discovery names are left alone.
+//! A node that was found but is not a peer (it did not answer, or there was no room) is tried again at its
+//! next address. Peers that the discovery does not report are not touched.
 
 use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::time::Duration;
@@ -14,7 +14,7 @@ use tracing::debug;
 
 use crate::{Change, Discovery, Error, Node, Topic};
 
-/// How long until whoever was found and is no peer is tried again.
+/// Delay until a found node that is not a peer is tried again.
 pub const TRY_AGAIN: Duration = Duration::from_secs(10);
 /// Nodes that are made peers and kept so, at most. At the limit as many of those that are found later wait, and the oldest of
 /// them is forgotten. Nodes that do not answer give their places to nodes that wait, and wait themselves then.
@@ -27,10 +27,10 @@ const SILENT: u32 = 2;
 /// handed to `failed`, and does not end it.
 ///
 /// # Errors
-/// [`p2p::Error::Closed`] when the node is closed; there is no other end.
+/// Returns [`p2p::Error::Closed`] when the node is closed; it does not end otherwise.
 ///
 /// # Cancel safety
-/// Cancelled, peers stay peers.
+/// After cancelling, peers stay peers.
 pub async fn keep_peers<A: Addr, S: Swarm<A>>(
     discovery: &(impl Discovery + ?Sized),
     topic: &Topic,
@@ -55,7 +55,7 @@ pub async fn keep_peers<A: Addr, S: Swarm<A>>(
                             wait(&mut waiting, id, new);
                         }
                         Ok(new) => {
-                            // It stays a peer where it is reached as before.
+                            // It stays a peer at an unchanged address.
                             let at = before.and_then(|before| before.at);
                             if let Some(at) = at.filter(|at| !new.addrs.contains(at)) {
                                 node.remove_peer(&at)?;
@@ -78,7 +78,7 @@ pub async fn keep_peers<A: Addr, S: Swarm<A>>(
                 Err(error) => failed(error),
             },
             _ = again.tick() => {
-                // A node that is closed has no peers, and says so here.
+                // A closed node has no peers, and returns its error here.
                 node.kept()?;
                 take_turns(&mut found, &mut waiting, node)?;
                 let known = Known::of(node);
@@ -145,20 +145,20 @@ impl<A: Addr> Known<A> {
     }
 }
 
-/// A node that was found.
+/// A found node.
 struct Found<A> {
-    /// Where it may be reached, the best first.
+    /// Its addresses, the best first.
     addrs: Vec<A>,
-    /// Which of them is tried next.
+    /// The index of the address to try next.
     next: usize,
-    /// The one at which it was made a peer.
+    /// The address at which it was added as a peer.
     at: Option<A>,
     /// How often in a row it was tried without an answer.
     silent: u32,
 }
 
 impl<A: Addr> Found<A> {
-    /// A node with those addresses that are some of the swarm below.
+    /// Parses the addresses of a node that belong to the swarm below.
     fn read<S: Swarm<A>>(found: &Node, node: &GossipSwarm<A, S>) -> Result<Self, Error> {
         let mut why = None;
         let addrs = found.addrs.iter();
@@ -181,7 +181,7 @@ impl<A: Addr> Found<A> {
         }
     }
 
-    /// Makes it a peer, if it is none and is not the node itself.
+    /// Adds it as a peer, if it is neither a peer nor the node itself.
     fn keep<S: Swarm<A>>(
         &mut self,
         node: &GossipSwarm<A, S>,

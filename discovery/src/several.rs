@@ -1,4 +1,4 @@
-//! Several discoveries as one: announced everywhere, found anywhere, each node once.
+//! Combines several discoveries: announces in all of them, and finds each node once.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -16,9 +16,10 @@ use tracing::debug;
 use crate::discovery::check_ttl;
 use crate::{Addrs, Change, Discovery, Error, Node, Result, Topic};
 
-/// Several ways of finding nodes. Clones are the same.
+/// Several discovery methods. Clones refer to the same ones.
 ///
-/// A way that fails, or takes too long, hides no other: its error is traced, and comes up only where each way fails.
+/// A method that fails, or times out, does not affect the others: its error is traced, and returned only if
+/// all methods fail.
 #[derive(Clone)]
 pub struct Several {
     ways: Arc<[Arc<dyn Discovery>]>,
@@ -26,7 +27,7 @@ pub struct Several {
 }
 
 impl Several {
-    /// These ways, the best first. Each may take 10 s for what it is asked.
+    /// Combines these methods, the best first. Each call of a method has a timeout of 10 s.
     pub fn new(ways: impl IntoIterator<Item = Arc<dyn Discovery>>) -> Self {
         Self {
             ways: ways.into_iter().collect(),
@@ -34,17 +35,17 @@ impl Several {
         }
     }
 
-    /// The same, where each way may take this long.
+    /// Sets the timeout of each call of a method.
     #[must_use]
     pub fn limit(mut self, limit: Duration) -> Self {
         self.limit = limit;
         self
     }
 
-    /// The first answer that names a node, whichever way it comes; nodes of the others are not waited for.
+    /// Returns the first non-empty result of any method, without waiting for the others.
     ///
     /// # Errors
-    /// [`Error::All`] if each way failed.
+    /// Returns [`Error::All`] if each method failed.
     ///
     /// # Cancel safety
     /// Cancelling loses nothing.
@@ -70,7 +71,7 @@ impl Several {
         }))
     }
 
-    /// What each way comes to, and an error if that is one for each.
+    /// Returns the result of each method, or an error if all of them failed.
     async fn each<'a, T>(
         &'a self,
         ask: impl Fn(&'a dyn Discovery) -> BoxFuture<'a, Result<T>>,
@@ -110,19 +111,19 @@ impl fmt::Debug for Several {
 
 #[async_trait]
 impl Discovery for Several {
-    /// Announces in each way. It is done if it is done in one of them.
+    /// Announces in each method; succeeds if one of them does.
     async fn announce(&self, topic: &Topic, addrs: &Addrs, ttl: Duration) -> Result<()> {
         check_ttl(ttl)?;
         self.each(|way| way.announce(topic, addrs, ttl)).await.map(drop)
     }
 
-    /// Withdraws in each way. Where one fails, the announcement lasts there until it expires.
+    /// Withdraws in each method. If one fails, the announcement lasts there until it expires.
     async fn withdraw(&self, topic: &Topic) -> Result<()> {
         self.each(|way| way.withdraw(topic)).await.map(drop)
     }
 
-    /// All that the ways find, where addresses of one node in several ways are one after the other. Where they are more than
-    /// [`MAX_ADDRS`](crate::MAX_ADDRS), each way has its share of them.
+    /// Returns all nodes that the methods find, with the addresses of one node concatenated. If these are
+    /// more than [`MAX_ADDRS`](crate::MAX_ADDRS), each method has its share of them.
     async fn find(&self, topic: &Topic) -> Result<Vec<Node>> {
         let found = self.each(|way| way.find(topic)).await?;
         let mut nodes: BTreeMap<PeerId, Vec<&Addrs>> = BTreeMap::new();
@@ -148,20 +149,20 @@ impl Discovery for Several {
             let merged = merged.take(way, change);
             std::future::ready(merged)
         });
-        // Without ways nothing ever changes.
+        // Without methods nothing ever changes.
         changes.chain(std::future::pending().into_stream()).boxed()
     }
 }
 
-/// What several watches have seen.
+/// The merged state of several watches.
 struct Merged {
     failing: Vec<bool>,
-    /// The addresses of each node, by the ways that know it.
+    /// The addresses of each node, by method.
     nodes: BTreeMap<PeerId, BTreeMap<usize, Addrs>>,
 }
 
 impl Merged {
-    /// What a change in one way is for whoever watches all of them.
+    /// Translates a change in one method to a change of the merged state.
     fn take(&mut self, way: usize, change: Result<Change>) -> Option<Result<Change>> {
         let failed = change.is_err();
         if let Some(failing) = self.failing.get_mut(way) {
@@ -194,7 +195,7 @@ impl Merged {
     }
 }
 
-/// The addresses of all ways, those of the first at the front.
+/// Merges the addresses of all methods, those of the first in front.
 fn all(ways: &BTreeMap<usize, Addrs>) -> Option<Addrs> {
     let said: Vec<&Addrs> = ways.values().collect();
     Addrs::merged(&said)

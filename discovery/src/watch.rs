@@ -1,4 +1,4 @@
-//! Watching what can only be asked: it is found again and again, and what differs is a change.
+//! Watches by polling or notification: repeats `find`, and reports the differences.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
@@ -11,12 +11,12 @@ use tokio::time::{Interval, MissedTickBehavior, interval};
 
 use crate::{Addrs, Change, Discovery, Node, Result, Topic};
 
-/// Who was there when it was last looked.
+/// The nodes of the last poll.
 #[derive(Debug, Default)]
 pub(crate) struct Known(BTreeMap<PeerId, Addrs>);
 
 impl Known {
-    /// What has changed now that these are there.
+    /// Replaces the nodes, and returns the changes.
     pub(crate) fn update(&mut self, nodes: Vec<Node>) -> VecDeque<Change> {
         let now: BTreeMap<PeerId, Addrs> = nodes.into_iter().map(|node| (node.id, node.addrs)).collect();
         let lost = self.0.keys().filter(|id| !now.contains_key(id)).copied();
@@ -32,7 +32,7 @@ impl Known {
     }
 }
 
-/// Looks again whenever `version` changes, until that ends.
+/// Returns a stream that calls `find` whenever `version` changes, until that ends.
 pub(crate) fn followed<F: Fn() -> Vec<Node> + Send + 'static>(
     mut version: watch::Receiver<u64>,
     find: F,
@@ -72,13 +72,13 @@ struct Watch<D> {
     changes: VecDeque<Change>,
 }
 
-/// Looks `every` so often, while somebody waits.
+/// Returns a stream that polls at the given interval, while it is awaited.
 pub(crate) fn polled<D: Discovery>(
     discovery: D,
     topic: Topic,
     every: Duration,
 ) -> BoxStream<'static, Result<Change>> {
-    // The interval is made by whoever first waits, since it must be on a runtime.
+    // The interval is created by the first poll of the stream, since it needs a runtime.
     let start = async move {
         let mut every = interval(every);
         every.set_missed_tick_behavior(MissedTickBehavior::Delay);

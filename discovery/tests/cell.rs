@@ -1,4 +1,4 @@
-//! Cells: a swap is whole or not at all, and of those who write at the same time none is lost.
+//! Cells: a swap is atomic, and no concurrent write is lost.
 
 mod beds;
 mod folder;
@@ -54,7 +54,7 @@ async fn a_memory_cell_swaps() {
 }
 
 #[tokio::test]
-async fn a_file_cell_swaps_and_another_of_its_path_is_the_same() {
+async fn a_file_cell_swaps_and_cells_of_one_path_are_the_same() {
     let folder = Folder::new("swaps");
     let cell = FileCell::new(folder.path("cell")).max(1000);
     swaps(&cell).await;
@@ -72,13 +72,13 @@ async fn a_file_cell_swaps_and_another_of_its_path_is_the_same() {
 }
 
 #[tokio::test]
-async fn a_file_that_is_too_long_or_a_folder_that_is_not_there_is_an_error() {
+async fn an_oversize_file_or_a_missing_folder_is_an_error() {
     let folder = Folder::new("bad");
     std::fs::write(folder.path("long"), [0; 1001]).expect("written");
     let cell = FileCell::new(folder.path("long")).max(1000);
     assert!(matches!(cell.load().await, Err(Error::Garbled { at: 1000, .. })));
     let nowhere = FileCell::new(folder.path("nowhere/cell"));
-    assert_eq!(nowhere.load().await.expect("nobody wrote it"), b"");
+    assert_eq!(nowhere.load().await.expect("it was not written"), b"");
     assert!(matches!(
         nowhere.compare_and_swap(b"", b"a").await,
         Err(Error::Io { .. })
@@ -86,16 +86,16 @@ async fn a_file_that_is_too_long_or_a_folder_that_is_not_there_is_an_error() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_tracker_in_a_file_is_lawful() {
+async fn a_tracker_in_a_file_keeps_the_laws() {
     let folder = Folder::new("laws");
     let bed = TrackerBed::new(FileCell::new(folder.path("cell")));
     assert_eq!(laws::check(&bed).await, Ok(()));
 }
 
-/// The folder that a counter counts in, when this program starts itself as one.
+/// The folder of the counter's cell, if this program starts itself as a counter.
 const COUNT_IN: &str = "P2P_TEST_COUNT_IN";
 
-/// Adds one to the number in a cell; says what it is then.
+/// Increments the number in a cell; returns the new value.
 async fn count(cell: &FileCell) -> u64 {
     let mut value = cell.load().await.expect("it opens");
     loop {
@@ -117,7 +117,7 @@ async fn count(cell: &FileCell) -> u64 {
     }
 }
 
-/// Not a test but what other tests start in processes of their own: counts as often as it is told to.
+/// Not a test: started by other tests in separate processes, it counts as often as it is told to.
 #[tokio::test]
 #[ignore = "started by other tests"]
 async fn counter() {
@@ -139,7 +139,7 @@ fn start_counter(times: u64, path: &std::path::Path) -> Child {
 }
 
 #[tokio::test]
-async fn of_processes_that_write_at_the_same_time_none_is_lost() {
+async fn no_write_of_concurrent_processes_is_lost() {
     let folder = Folder::new("contend");
     let path = folder.path("cell");
     let counters: Vec<Child> = (0..3).map(|_| start_counter(40, &path)).collect();
@@ -158,13 +158,13 @@ async fn a_process_that_is_killed_leaves_a_whole_value_and_no_lock() {
         let before = count(&cell).await;
         let mut counter = start_counter(1_000_000, &path);
         let end = Instant::now() + Duration::from_mins(1);
-        // Killed somewhere in the midst of its work.
+        // Killed at some point of its work.
         while count(&cell).await < before + 10 + round {
             assert!(Instant::now() < end);
         }
         counter.kill().expect("it runs");
         counter.wait().expect("it ends");
         let last: u64 = count(&cell).await;
-        assert_eq!(count(&cell).await, last + 1, "nobody else counts");
+        assert_eq!(count(&cell).await, last + 1, "no other process counts");
     }
 }

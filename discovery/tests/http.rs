@@ -1,4 +1,5 @@
-//! The server under good and bad clients, and the client under bad servers: clear answers, and no accepted value is lost.
+//! The server under good and bad clients, and the client under bad servers: clear responses, and no accepted
+//! value is lost.
 
 mod beds;
 mod folder;
@@ -49,10 +50,10 @@ fn cell(server: &TrackerServer, seed: u8) -> HttpCell {
     HttpCell::new(token(server, seed)).max(4096)
 }
 
-/// What a server answers to these bytes: its status, and all of it.
+/// Returns a server's response to these bytes: its status, and the whole text.
 async fn raw(server: &TrackerServer, request: &[u8]) -> (u16, String) {
     let mut stream = TcpStream::connect(server.local_addr()).await.expect("it listens");
-    // A server that has heard enough may be gone before all was written.
+    // A server that has read enough may close before all was written.
     drop(stream.write_all(request).await);
     let mut answer = Vec::new();
     let read = timeout(Duration::from_secs(30), stream.read_to_end(&mut answer)).await;
@@ -62,7 +63,7 @@ async fn raw(server: &TrackerServer, request: &[u8]) -> (u16, String) {
     (status.unwrap_or(0), text)
 }
 
-/// A request for the cell of `seed` with its right token.
+/// Returns a request for the cell of `seed` with its valid token.
 fn request(method: &str, seed: u8, headers: &str, body: &[u8]) -> Vec<u8> {
     let secret = Secret::new([seed; 32]);
     let token = secret.write_token().to_text();
@@ -121,7 +122,7 @@ async fn a_cell_at_a_server_swaps() {
         cell.compare_and_swap(&full, &vec![7; 4097]).await,
         Err(Error::Limit { limit: 4096, .. })
     ));
-    // The server says so itself, too.
+    // The server has the limit as well.
     let larger = cell.clone().max(1 << 20);
     assert!(matches!(
         larger.compare_and_swap(&full, &vec![7; 4097]).await,
@@ -139,8 +140,8 @@ async fn a_cell_at_a_server_swaps() {
     assert_eq!(cell.load().await.expect("it answers"), b"");
 }
 
-/// A cell whose requests run in a runtime of their own, by real time. Tokio's paused clock stands still meanwhile, so what the
-/// laws see does not depend on how fast the machine is.
+/// A cell whose requests run in a separate runtime in real time. Tokio's paused clock stands still meanwhile,
+/// so the laws do not depend on the speed of the machine.
 #[derive(Clone)]
 struct Apart {
     runtime: Handle,
@@ -174,7 +175,7 @@ impl Cell for Apart {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_tracker_at_a_server_is_lawful() {
+async fn a_tracker_at_a_server_keeps_the_laws() {
     let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build();
     let runtime = runtime.expect("a thread");
     let server = {
@@ -191,8 +192,8 @@ async fn a_tracker_at_a_server_is_lawful() {
 }
 
 #[tokio::test]
-async fn the_server_learns_neither_the_secret_nor_who_is_where() {
-    // A server that keeps what it hears.
+async fn the_server_learns_neither_the_secret_nor_nodes_or_addresses() {
+    // A server that records what it receives.
     let listener = TcpListener::bind(LOOPBACK).await.expect("a port");
     let url = format!("http://{}", listener.local_addr().expect("it has one"));
     let token = Token::new(&url, Secret::new([7; 32])).expect("a URL");
@@ -239,7 +240,7 @@ async fn the_server_learns_neither_the_secret_nor_who_is_where() {
     assert!(!heard.contains("chat") && !heard.contains("127.0.0.1:4001"));
 }
 
-/// What is wrong with a request, the status that answers it, and the request.
+/// The fault of a request, the status of the response, and the request.
 #[expect(clippy::too_many_lines, reason = "a table")]
 fn bad_requests() -> Vec<(&'static str, u16, Vec<u8>)> {
     let id = Secret::new([1; 32]).cell_id();
@@ -398,7 +399,7 @@ async fn each_kind_of_bad_request_has_its_status_and_changes_nothing() {
 }
 
 #[tokio::test]
-async fn a_chunked_value_is_bounded_too() {
+async fn a_chunked_value_is_bounded() {
     let server = serve(|_| {});
     let head = request("PUT", 1, "if-none-match: *\r\n", b"");
     let head = String::from_utf8(head)
@@ -423,7 +424,7 @@ async fn a_chunked_value_is_bounded_too() {
 }
 
 #[tokio::test]
-async fn who_is_slow_or_says_nothing_is_let_go_and_holds_up_nobody() {
+async fn slow_or_silent_clients_are_closed_and_block_no_other() {
     let server = serve(|config| {
         config.limit = Duration::from_secs(1);
         config.connections = 8;
@@ -455,7 +456,7 @@ async fn who_is_slow_or_says_nothing_is_let_go_and_holds_up_nobody() {
 }
 
 #[tokio::test]
-async fn who_asks_too_often_is_told_so() {
+async fn too_many_requests_are_refused_with_a_status() {
     let server = serve(|config| {
         config.requests_each = 1;
         config.burst_each = 5;
@@ -479,7 +480,7 @@ async fn who_asks_too_often_is_told_so() {
 }
 
 #[tokio::test]
-async fn a_server_of_certain_cells_makes_no_others() {
+async fn a_server_with_a_list_of_cells_creates_no_others() {
     let listed = Secret::new([1; 32]).cell_id();
     let server = serve(|config| config.only = Some(BTreeSet::from([listed])));
     assert_eq!(
@@ -497,7 +498,7 @@ async fn a_server_of_certain_cells_makes_no_others() {
 }
 
 #[tokio::test]
-async fn a_value_in_a_folder_outlasts_its_server() {
+async fn a_value_in_a_folder_survives_its_server() {
     let folder = Folder::new("http");
     let in_folder = |config: &mut ServerConfig| {
         config.folder = Some(folder.path("cells"));
@@ -538,7 +539,7 @@ async fn a_value_in_a_folder_outlasts_its_server() {
 }
 
 #[tokio::test]
-async fn a_cell_takes_the_place_of_one_that_nobody_writes_any_more() {
+async fn a_cell_replaces_one_that_is_no_longer_written() {
     let server = serve(|config| {
         config.cells = 1;
         config.keep = Duration::from_millis(300);
@@ -561,7 +562,7 @@ async fn a_cell_takes_the_place_of_one_that_nobody_writes_any_more() {
         assert_eq!(
             cell(&server, 1).load().await.expect("it answers"),
             b"a",
-            "nobody needs its place"
+            "its room is not needed"
         );
         assert_eq!(
             cell(&server, 2)
@@ -575,7 +576,7 @@ async fn a_cell_takes_the_place_of_one_that_nobody_writes_any_more() {
     assert_eq!(cell(&server, 1).load().await.expect("it answers"), b"");
 }
 
-/// Whatever comes between them, each value that was accepted is there until the next one is.
+/// Whatever happens between them, each accepted value is present until the next one is accepted.
 #[tokio::test(flavor = "multi_thread")]
 async fn every_accepted_value_is_kept_under_any_noise() {
     let server = Arc::new(serve(|_| {}));
@@ -638,7 +639,7 @@ async fn every_accepted_value_is_kept_under_any_noise() {
     noise.await.expect("an answer to everything");
 }
 
-/// A server that answers anything with these bytes.
+/// A server that responds to any request with these bytes.
 async fn bad_server(answer: Vec<u8>) -> Token {
     let listener = TcpListener::bind(LOOPBACK).await.expect("a port");
     let url = format!("http://{}", listener.local_addr().expect("it has one"));
@@ -693,7 +694,7 @@ async fn a_bad_server_is_a_typed_error_and_costs_no_more_than_the_limit() {
             }
         }
     }
-    // Nobody is there at all.
+    // No server listens.
     let port = TcpListener::bind(LOOPBACK)
         .await
         .expect("a port")
@@ -701,7 +702,7 @@ async fn a_bad_server_is_a_typed_error_and_costs_no_more_than_the_limit() {
         .expect("it has one");
     let token = Token::new(&format!("http://{port}"), Secret::new([1; 32])).expect("a URL");
     assert!(matches!(HttpCell::new(token).load().await, Err(Error::Io { .. })));
-    // Somebody is there and says nothing.
+    // A server that accepts and stays silent.
     let silent = TcpListener::bind(LOOPBACK).await.expect("a port");
     let url = format!("http://{}", silent.local_addr().expect("it has one"));
     let token = Token::new(&url, Secret::new([1; 32])).expect("a URL");
@@ -710,7 +711,7 @@ async fn a_bad_server_is_a_typed_error_and_costs_no_more_than_the_limit() {
 }
 
 #[test]
-fn tokens_are_read_as_they_are_written_and_their_secret_is_not_shown() {
+fn tokens_parse_back_from_their_text_and_do_not_show_their_secret() {
     let secret = Secret::new([7; 32]);
     for (server, written) in [
         ("http://127.0.0.1:4000", "http://127.0.0.1:4000/"),
@@ -738,14 +739,14 @@ fn tokens_are_read_as_they_are_written_and_their_secret_is_not_shown() {
     let other = Secret::new([8; 32]).to_text();
     let wrong_cell = text.replace(&*secret.to_text(), &other);
     for (bad, why) in [
-        ("", "there is no secret"),
-        ("http://a:1/x", "there is no secret"),
+        ("", "there is no '#' with a secret"),
+        ("http://a:1/x", "there is no '#' with a secret"),
         ("http://a:1/x#y", "invalid secret"),
-        (&*wrong_cell, "the cell in its path is not that of the secret"),
-        (&*text.replace("http", "https"), "it does not begin with http://"),
-        (&*text.replace("a:1", "user:password@a:1"), "it names a user"),
-        (&*text.replace("a:1", "a:99999"), "\"99999\" is no port"),
-        (&*text.replace("a:1", ""), "it is no URL"),
+        (&*wrong_cell, "the cell in its path does not belong to the secret"),
+        (&*text.replace("http", "https"), "it does not start with http://"),
+        (&*text.replace("a:1", "user:password@a:1"), "it has a user name"),
+        (&*text.replace("a:1", "a:99999"), "\"99999\" is not a port"),
+        (&*text.replace("a:1", ""), "it is not a URL"),
     ] {
         let error = bad.parse::<Token>().expect_err(bad).to_string();
         assert!(error.contains(why), "{bad}: {error}");

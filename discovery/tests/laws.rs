@@ -1,4 +1,4 @@
-//! The laws hold for each implementation, and each law is broken by a discovery that breaks it alone.
+//! The laws hold for each implementation, and for each law a mutant breaks it alone.
 
 mod beds;
 
@@ -23,22 +23,22 @@ pub(crate) async fn lawful(bed: &dyn Bed) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_tracker_in_memory_is_lawful() {
+async fn a_tracker_in_memory_keeps_the_laws() {
     lawful(&TrackerBed::new(MemoryCell::default())).await;
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_dht_is_lawful() {
+async fn the_dht_keeps_the_laws() {
     lawful(&DhtBed::default()).await;
 }
 
 #[tokio::test(start_paused = true)]
-async fn several_ways_are_lawful_though_one_is_fixed_and_one_fails() {
+async fn several_methods_keep_the_laws_although_one_is_fixed_and_one_fails() {
     lawful(&SeveralBed::default()).await;
 }
 
 #[tokio::test(start_paused = true)]
-async fn each_law_is_broken_by_a_mutant_that_breaks_no_other() {
+async fn each_law_has_a_mutant_that_breaks_no_other() {
     let mut broken_laws = BTreeSet::new();
     for fault in Fault::ALL {
         let bed = MutantBed::new(fault);
@@ -52,7 +52,7 @@ async fn each_law_is_broken_by_a_mutant_that_breaks_no_other() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_fixed_list_finds_what_was_written_and_takes_nothing() {
+async fn a_fixed_list_finds_its_nodes_and_accepts_no_announcement() {
     let topic: Topic = "chat".parse().expect("a topic");
     let node = |id: u8, addrs: &[&str]| Node {
         id: PeerId::new([id; 32]),

@@ -1,4 +1,4 @@
-//! Multicast DNS on the loopback interface: among themselves, and with a responder made of bare packets.
+//! Multicast DNS on the loopback interface: between nodes, and with a responder made of bare packets.
 
 mod beds;
 mod dns;
@@ -18,7 +18,7 @@ use tokio::time::timeout;
 use beds::addrs;
 use dns::Peer;
 
-/// A port that nobody has now, so that tests that run at the same time are apart.
+/// A currently unused port, so that concurrent tests are separate.
 fn port() -> u16 {
     let socket = UdpSocket::bind("127.0.0.1:0").expect("a port");
     socket.local_addr().expect("it has one").port()
@@ -55,8 +55,8 @@ impl Bed for MdnsBed {
     }
 
     fn timing(&self) -> Timing {
-        // Three probes and two announcements take 2 s, and what is withdrawn is forgotten after 1 s (RFC 6762, sections 8
-        // and 10.1).
+        // Three probes and two announcements take 2 s, and a withdrawn instance is removed after 1 s (RFC
+        // 6762, sections 8 and 10.1).
         Timing {
             ttl: Duration::from_secs(6),
             news: Duration::from_secs(5),
@@ -66,7 +66,7 @@ impl Bed for MdnsBed {
 }
 
 #[tokio::test]
-async fn multicast_dns_is_lawful() {
+async fn multicast_dns_keeps_the_laws() {
     let bed = MdnsBed {
         port: port(),
         nodes: AtomicU8::new(1),
@@ -75,7 +75,7 @@ async fn multicast_dns_is_lawful() {
 }
 
 #[tokio::test]
-async fn another_responder_asks_for_a_node_and_reads_its_answer() {
+async fn another_responder_queries_a_node_and_reads_its_response() {
     let port = port();
     let mut peer = Peer::join(port);
     let node = Mdns::new(PeerId::new([9; 32]), config(port)).expect("a responder");
@@ -101,7 +101,7 @@ async fn another_responder_asks_for_a_node_and_reads_its_answer() {
     let id = format!("id={}", PeerId::new([9; 32]));
     let txt = [&*id, "topic=chat", "addr0=-id@127.0.0.1:4009", "addr1=mem 7"];
     assert_eq!(of(dns::TXT).strings, txt);
-    // It says goodbye with a time to live of none (RFC 6762, section 10.1).
+    // It sends a goodbye with a lifetime of zero (RFC 6762, section 10.1).
     node.withdraw(&topic()).await.expect("withdrawn");
     let records = peer.listen_until(|records| {
         records
@@ -112,12 +112,12 @@ async fn another_responder_asks_for_a_node_and_reads_its_answer() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_node_finds_what_another_responder_announces_and_leaves_out_what_is_no_node() {
+async fn a_node_finds_announcements_of_another_responder_and_ignores_invalid_ones() {
     let port = port();
     let mut peer = Peer::join(port);
     let node = Mdns::new(PeerId::new([9; 32]), config(port)).expect("a responder");
     let mut watch = node.watch(&topic());
-    // It asks by itself.
+    // It sends a question by itself.
     peer.hear_question("_p2p._udp.local.");
     let other = PeerId::new([8; 32]);
     let id = format!("id={other}");
@@ -166,7 +166,7 @@ async fn a_node_finds_what_another_responder_announces_and_leaves_out_what_is_no
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_others_announce_is_bounded() {
+async fn announcements_of_others_are_bounded() {
     let port = port();
     let mut peer = Peer::join(port);
     let config = MdnsConfig {
@@ -193,7 +193,7 @@ async fn what_others_announce_is_bounded() {
 }
 
 #[tokio::test]
-async fn a_service_that_is_none_is_an_error() {
+async fn an_invalid_service_name_is_an_error() {
     for service in [
         "",
         "p2p",

@@ -1,4 +1,4 @@
-//! A gossip node has as peers whom a discovery says, as they come, move and go.
+//! A gossip node has the peers that a discovery reports, as they join, move and leave.
 
 mod beds;
 
@@ -22,7 +22,7 @@ fn topic() -> Topic {
     "chat".parse().expect("a topic")
 }
 
-/// A node that has those peers alone that it was told of.
+/// A node that has only the peers that were added.
 fn node(realm: &MemoryRealm) -> Gossip {
     let config = GossipConfig {
         accept_peers: false,
@@ -35,7 +35,7 @@ fn addrs(nodes: &[&Gossip]) -> Addrs {
     Addrs::new(nodes.iter().flat_map(|node| node.inner().local_addrs())).expect("addresses")
 }
 
-/// What a node is listed as.
+/// Returns the entry of a node in a list.
 fn listed(id: u8, addrs: Addrs) -> Node {
     let id = PeerId::new([id; 32]);
     Node { id, addrs }
@@ -53,7 +53,7 @@ fn peers(node: &Gossip) -> Vec<MemoryAddr> {
     peers
 }
 
-/// Waits until the peers of a node are these.
+/// Waits until a node has exactly these peers.
 async fn until(node: &Gossip, expected: &[&Gossip]) {
     let expected = local(expected);
     let until = async {
@@ -66,10 +66,10 @@ async fn until(node: &Gossip, expected: &[&Gossip]) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_is_listed_becomes_a_peer_and_hears_what_is_published() {
+async fn a_listed_node_becomes_a_peer_and_receives_messages() {
     let realm = MemoryRealm::default();
     let [a, b, c] = [(); 3].map(|()| node(&realm));
-    // All have one list, in which each finds itself, too.
+    // All share one list, in which each finds itself as well.
     let mut list = FixedList::new();
     for (id, node) in [&a, &b, &c].into_iter().enumerate() {
         node.subscribe("news").expect("a topic");
@@ -105,7 +105,7 @@ async fn who_is_listed_becomes_a_peer_and_hears_what_is_published() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_moves_is_a_peer_at_the_new_place_and_who_withdraws_at_none() {
+async fn a_node_that_moves_is_a_peer_at_its_new_address_and_one_that_withdraws_is_removed() {
     let realm = MemoryRealm::default();
     let [a, b, elsewhere, by_hand] = [(); 4].map(|()| node(&realm));
     a.add_peer(&by_hand.inner().local_addr()).expect("room");
@@ -135,7 +135,7 @@ async fn who_moves_is_a_peer_at_the_new_place_and_who_withdraws_at_none() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_is_not_at_one_address_is_tried_at_the_next() {
+async fn an_unreachable_node_is_tried_at_its_next_address() {
     let realm = MemoryRealm::default();
     let (a, b) = (node(&realm), node(&realm));
     let gone = node(&realm);
@@ -151,7 +151,7 @@ async fn who_is_not_at_one_address_is_tried_at_the_next() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_no_address_below_is_handed_over_and_holds_up_nobody() {
+async fn an_invalid_address_is_reported_and_blocks_no_other_node() {
     let realm = MemoryRealm::default();
     let (a, b) = (node(&realm), node(&realm));
     let nowhere = Addrs::new(["127.0.0.1:80"]).expect("an address");

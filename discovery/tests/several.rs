@@ -1,4 +1,4 @@
-//! Several discoveries: each node once, and no way hides another.
+//! Several discoveries: each node once, and no method hides another.
 
 mod beds;
 
@@ -37,7 +37,7 @@ fn list(nodes: &[Node]) -> Arc<dyn Discovery> {
     Arc::new(nodes.iter().fold(FixedList::new(), with))
 }
 
-/// It never answers.
+/// A discovery that never responds.
 struct Silent;
 
 #[async_trait]
@@ -60,18 +60,18 @@ impl Discovery for Silent {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_several_ways_find_is_merged_and_each_node_comes_once() {
+async fn results_of_several_methods_are_merged_and_each_node_occurs_once() {
     let several = Several::new([
         list(&[node(2, &["b"]), node(1, &["a"])]),
         Arc::new(Failing) as Arc<dyn Discovery>,
         list(&[node(1, &["c", "a"]), node(3, &["d"])]),
     ]);
-    let found = several.find(&topic()).await.expect("two ways work");
+    let found = several.find(&topic()).await.expect("two methods work");
     assert_eq!(found, [node(1, &["a", "c"]), node(2, &["b"]), node(3, &["d"])]);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_way_that_names_many_addresses_of_a_node_displaces_none_of_another_way() {
+async fn a_method_with_many_addresses_of_a_node_displaces_none_of_another_method() {
     let many: Vec<String> = (0..16).map(|at| format!("false{at}")).collect();
     let many: Vec<&str> = many.iter().map(String::as_str).collect();
     let few = ["true", "false3", "truer"];
@@ -94,13 +94,13 @@ async fn a_way_that_names_many_addresses_of_a_node_displaces_none_of_another_way
         let found: Vec<&str> = found[0].addrs.iter().collect();
         assert_eq!(found.len(), 16);
         assert!(few.iter().all(|addr| found.contains(addr)), "{found:?}");
-        // The better way is still in front.
+        // The better method is still in front.
         assert_eq!(found[0], ways[0][0]);
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_way_that_never_answers_holds_up_a_search_for_its_time_alone() {
+async fn a_method_that_never_responds_delays_a_search_only_by_its_timeout() {
     let several = Several::new([
         Arc::new(Silent) as Arc<dyn Discovery>,
         list(&[]),
@@ -108,23 +108,23 @@ async fn a_way_that_never_answers_holds_up_a_search_for_its_time_alone() {
     ]);
     let start = Instant::now();
     assert_eq!(
-        several.find_first(&topic()).await.expect("one way works"),
+        several.find_first(&topic()).await.expect("one method works"),
         [node(1, &["a"])]
     );
     assert_eq!(start.elapsed(), Duration::ZERO);
     assert_eq!(
-        several.find(&topic()).await.expect("one way works"),
+        several.find(&topic()).await.expect("one method works"),
         [node(1, &["a"])]
     );
     assert_eq!(start.elapsed(), Duration::from_secs(10));
     let other: Topic = "other".parse().expect("a topic");
     let short = several.limit(Duration::from_secs(1));
-    assert_eq!(short.find_first(&other).await.expect("two ways work"), []);
+    assert_eq!(short.find_first(&other).await.expect("two methods work"), []);
     assert_eq!(start.elapsed(), Duration::from_secs(11));
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_fails_in_each_way_is_an_error_that_names_them_all() {
+async fn a_call_that_fails_in_each_method_returns_all_errors() {
     let several = Several::new([Arc::new(Failing) as Arc<dyn Discovery>, Arc::new(Silent)]);
     for result in [
         several.find(&topic()).await.map(drop),
@@ -154,7 +154,7 @@ async fn what_fails_in_each_way_is_an_error_that_names_them_all() {
     let error = failing.find(&topic()).await.expect_err("it fails").to_string();
     assert_eq!(
         error,
-        "each of 1 ways failed; the first: the server refused with status 503: never"
+        "all 1 discoveries failed; the first error: the server refused with status 503: never"
     );
     assert!(matches!(
         failing.watch(&topic()).next().await,
@@ -166,7 +166,7 @@ async fn what_fails_in_each_way_is_an_error_that_names_them_all() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_watch_of_several_ways_sees_a_node_go_when_the_last_way_loses_it() {
+async fn a_watch_of_several_methods_reports_a_loss_when_the_last_method_loses_the_node() {
     let [one, other] = [1, 2].map(|_| TrackerBed::new(MemoryCell::default()));
     let several = Several::new([
         Arc::new(one.tracker(9)) as Arc<dyn Discovery>,

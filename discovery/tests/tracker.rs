@@ -1,4 +1,4 @@
-//! Trackers: what the cell learns, what members can and cannot do to each other, and what garbled values lead to.
+//! Trackers: what the cell learns, what members can do to each other, and the effects of garbled values.
 
 mod beds;
 
@@ -46,7 +46,7 @@ fn now() -> UnixTime {
     UnixTime::from_millis(since.as_millis().try_into().expect("soon"))
 }
 
-/// An announcement by the node of `seed`, made and expiring some time from now.
+/// Returns an announcement by the node of `seed`, created and expiring some time from now.
 fn announcement(seed: u8, made: UnixTime, ttl: Duration) -> Announcement {
     Announcement {
         topic: topic(),
@@ -59,7 +59,7 @@ fn announcement(seed: u8, made: UnixTime, ttl: Duration) -> Announcement {
     }
 }
 
-/// Puts records into a cell as a member can who does not keep to any rule.
+/// Puts records into a cell as a misbehaving member could.
 async fn put(cell: &MemoryCell, records: &[Vec<u8>]) {
     let records: Vec<&[u8]> = records.iter().map(Vec::as_slice).collect();
     let value = seal_value(&secret(), &records).expect("few");
@@ -69,7 +69,7 @@ async fn put(cell: &MemoryCell, records: &[Vec<u8>]) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_cell_learns_nothing_but_how_many_kib_there_are() {
+async fn the_cell_learns_only_the_length_in_kib() {
     let cell = Arc::new(MemoryCell::default());
     let tracker = tracker(&cell, 1);
     let addrs = Addrs::new(["a-very-telling-address:4000"]).expect("addresses");
@@ -80,7 +80,7 @@ async fn the_cell_learns_nothing_but_how_many_kib_there_are() {
     let id = tracker.id().expect("it has a key");
     assert!(!shows(b"telling") && !shows(b"chat") && !shows(id.as_ref()));
     assert!(!shows(signer(1).public_key().key_bytes()));
-    // The same again looks like anything else.
+    // The same contents encrypt to different bytes.
     tracker.announce(&topic(), &addrs, MINUTE).await.expect("room");
     let again = cell.load().await.expect("memory");
     let same = value.iter().zip(&again).skip(1).filter(|(a, b)| a == b).count();
@@ -113,14 +113,14 @@ async fn another_secret_opens_nothing_and_changes_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn nobody_announces_for_another() {
+async fn no_node_can_announce_for_another() {
     let cell = Arc::new(MemoryCell::default());
     let honest = tracker(&cell, 1);
     honest.announce(&topic(), &addrs(1), MINUTE).await.expect("room");
     let own = open_value(&secret(), &cell.load().await.expect("memory"))
         .expect("its own")
         .remove(0);
-    // By another's key, in another's name, later than what that one said.
+    // Signed by another's key, in another's name, later than the honest announcement.
     let mut forged = announcement(1, now().after(Duration::from_secs(5)), MINUTE);
     forged.node.addrs = addrs(66);
     assert!(
@@ -161,7 +161,7 @@ async fn a_key_has_its_two_ids_and_no_other() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_lasts_for_longer_than_anything_may_is_left_out() {
+async fn an_announcement_that_lasts_too_long_is_ignored() {
     let cell = Arc::new(MemoryCell::default());
     let year = Duration::from_hours(24 * 365);
     let records = [
@@ -181,7 +181,7 @@ async fn what_lasts_for_longer_than_anything_may_is_left_out() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn of_two_announcements_of_a_node_the_later_one_counts() {
+async fn the_later_of_two_announcements_of_a_node_applies() {
     let cell = Arc::new(MemoryCell::default());
     let old = announcement(1, now(), MINUTE);
     let mut new = announcement(1, now().after(Duration::from_secs(1)), MINUTE);
@@ -196,7 +196,7 @@ async fn of_two_announcements_of_a_node_the_later_one_counts() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_full_tracker_refuses_newcomers_until_something_expires() {
+async fn a_full_tracker_refuses_new_nodes_until_an_announcement_expires() {
     let cell = Arc::new(MemoryCell::default());
     let config = || TrackerConfig {
         announcements: 2,
@@ -210,7 +210,7 @@ async fn a_full_tracker_refuses_newcomers_until_something_expires() {
         matches!(refused, Err(Error::Limit { limit: 2, .. })),
         "{refused:?}"
     );
-    // Who is there can announce again.
+    // A node in the tracker can announce again.
     b.announce(&topic(), &addrs(4), 2 * MINUTE)
         .await
         .expect("its own room");
@@ -220,13 +220,13 @@ async fn a_full_tracker_refuses_newcomers_until_something_expires() {
     let found = c.announcements().await.expect("it opens");
     let ids: Vec<_> = found.iter().map(|found| Some(found.node.id)).collect();
     assert_eq!(ids, [b.id(), c.id()]);
-    // What expired takes no room in the cell, either.
+    // Expired announcements take no room in the cell either.
     let value = cell.load().await.expect("memory");
     assert_eq!(open_value(&secret(), &value).expect("its own").len(), 2);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_small_cell_refuses_what_does_not_fit_and_keeps_what_is_there() {
+async fn a_small_cell_refuses_an_oversize_value_and_keeps_the_current_one() {
     let cell = Arc::new(MemoryCell::new(1024));
     tracker(&cell, 1)
         .announce(&topic(), &addrs(1), MINUTE)
@@ -242,7 +242,7 @@ async fn a_small_cell_refuses_what_does_not_fit_and_keeps_what_is_there() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_has_no_key_only_looks() {
+async fn a_tracker_without_a_key_is_read_only() {
     let cell = Arc::new(MemoryCell::default());
     tracker(&cell, 1)
         .announce(&topic(), &addrs(1), MINUTE)
@@ -257,7 +257,7 @@ async fn who_has_no_key_only_looks() {
     assert!(matches!(reader.withdraw(&topic()).await, Err(Error::ReadOnly(_))));
 }
 
-/// A cell that somebody else changes each time, or that fails at first.
+/// A cell that another writer changes each time, or that fails at first.
 struct Contested {
     inner: MemoryCell,
     tries: AtomicUsize,
@@ -290,7 +290,7 @@ impl Cell for Contested {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_change_that_never_gets_its_turn_is_an_error_in_time() {
+async fn a_change_that_never_succeeds_is_an_error_in_time() {
     let cell = Arc::new(Contested {
         inner: MemoryCell::default(),
         tries: AtomicUsize::new(0),
@@ -307,7 +307,7 @@ async fn a_change_that_never_gets_its_turn_is_an_error_in_time() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_kept_announced_stays_found_whatever_fails_at_first() {
+async fn a_kept_announcement_stays_found_after_initial_failures() {
     let cell = Arc::new(Contested {
         inner: MemoryCell::default(),
         tries: AtomicUsize::new(0),
@@ -336,7 +336,7 @@ async fn what_is_kept_announced_stays_found_whatever_fails_at_first() {
 }
 
 #[test]
-fn a_value_has_at_most_so_many_records() {
+fn the_records_of_a_value_are_bounded() {
     let records = vec![&b"x"[..]; MAX_RECORDS];
     let value = seal_value(&secret(), &records).expect("as many as fit");
     assert_eq!(open_value(&secret(), &value).expect("its own").len(), MAX_RECORDS);
@@ -349,19 +349,19 @@ fn a_value_has_at_most_so_many_records() {
 }
 
 #[test]
-fn errors_of_garbled_values_say_what_and_where() {
+fn errors_of_garbled_values_have_a_reason_and_a_position() {
     let good = seal_value(&secret(), &[b"one", b"two"]).expect("few");
     let error = |value: &[u8]| open_value(&secret(), value).expect_err("garbled").to_string();
     assert_eq!(
         error(&[9, 1, 2]),
-        "a tracker's value is garbled: at byte 0, its version is 9, and 1 is understood"
+        "a tracker's value is garbled: at byte 0, its version is 9, expected 1"
     );
     assert_eq!(
         error(&good[..5]),
-        "a tracker's value is garbled: at byte 5, it is cut short"
+        "a tracker's value is garbled: at byte 5, it is truncated"
     );
     let changed =
-        "a tracker's value is garbled: at byte 13, it was not sealed with this secret, or was changed";
+        "a tracker's value is garbled: at byte 13, it was not encrypted with this secret, or was changed";
     assert_eq!(error(&good[..1000]), changed);
     for at in [1, 13, 20, good.len() - 1] {
         let mut bytes = good.clone();
@@ -371,7 +371,7 @@ fn errors_of_garbled_values_say_what_and_where() {
 }
 
 #[test]
-fn secrets_are_read_in_their_one_spelling_and_not_shown() {
+fn secrets_parse_in_canonical_form_and_are_not_shown() {
     let text = secret().to_text();
     assert_eq!(text.len(), 43);
     assert_eq!(text.parse::<Secret>().expect("its own"), secret());
@@ -431,7 +431,7 @@ fn the_encodings_are_pinned() {
     assert_eq!(announcement.sign(&*signer(1)).expect("its own"), bytes("record"));
     let opened = Announcement::open(&bytes("record"), &Registry::default(), millis("made"));
     assert_eq!(opened.expect("its own"), announcement);
-    // The nonce is another each time, so a value is opened and not made.
+    // The nonce is random, so a value is decrypted and not encrypted.
     assert_eq!(
         open_value(&secret, &bytes("value")).expect("its own"),
         [bytes("record")]
@@ -440,7 +440,7 @@ fn the_encodings_are_pinned() {
 
 proptest! {
     #[test]
-    fn any_value_is_garbled_or_its_own(value in proptest::collection::vec(any::<u8>(), 1..300), version in any::<bool>()) {
+    fn any_value_is_garbled_or_valid(value in proptest::collection::vec(any::<u8>(), 1..300), version in any::<bool>()) {
         let mut value = value;
         if version {
             value[0] = 1;
@@ -451,16 +451,16 @@ proptest! {
     }
 
     #[test]
-    fn any_records_go_there_and_back(records in proptest::collection::vec(proptest::collection::vec(any::<u8>(), 1..400), 0..20)) {
+    fn any_records_round_trip(records in proptest::collection::vec(proptest::collection::vec(any::<u8>(), 1..400), 0..20)) {
         let all: Vec<&[u8]> = records.iter().map(Vec::as_slice).collect();
         let value = seal_value(&secret(), &all).expect("few");
         prop_assert_eq!(value.len() % 1024, 0);
         prop_assert_eq!(open_value(&secret(), &value).expect("its own"), records);
     }
 
-    /// What a member seals, whatever it is, never keeps others from finding who announces as one should.
+    /// Whatever a member seals, announcements of well-behaved nodes are still found.
     #[test]
-    fn any_records_of_a_member_leave_the_others_found(records in proptest::collection::vec(proptest::collection::vec(any::<u8>(), 1..200), 0..5)) {
+    fn any_records_of_a_member_leave_others_found(records in proptest::collection::vec(proptest::collection::vec(any::<u8>(), 1..200), 0..5)) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().expect("a runtime");
         runtime.block_on(async {
             let cell = Arc::new(MemoryCell::default());
@@ -474,7 +474,7 @@ proptest! {
     fn any_payload_that_is_signed_is_an_announcement_or_an_error(payload in proptest::collection::vec(any::<u8>(), 0..200), real in any::<bool>()) {
         let mut payload = payload;
         if real {
-            // Its own id in front, so that reading goes on.
+            // The valid id in front, so that parsing continues.
             payload.splice(..0, *shake256(signer(1).public_key()).as_bytes());
         }
         let context = "p2p discovery announcement 1";

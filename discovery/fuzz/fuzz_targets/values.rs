@@ -1,4 +1,4 @@
-//! Any value of a tracker's cell, any announcement that somebody signed and any token is read or a typed error.
+//! Any value of a tracker's cell, any signed announcement and any token is read or a typed error.
 #![no_main]
 #![forbid(unsafe_code)]
 
@@ -11,14 +11,14 @@ use p2p_formats::x509::{PrivateKey, Registry};
 
 #[derive(Arbitrary, Debug)]
 enum Input {
-    /// A value as a server might hand it out.
+    /// A value as a server might return it.
     Value(Vec<u8>),
-    /// What a member sealed, with bytes changed.
+    /// A value that a member sealed, with changed bytes.
     Sealed {
         records: Vec<Vec<u8>>,
         changes: Vec<(u16, u8)>,
     },
-    /// What a member signed.
+    /// A payload that a member signed.
     Signed { payload: Vec<u8>, now: u64 },
     Token(String),
 }
@@ -29,7 +29,7 @@ fn secret() -> Secret {
 
 fuzz_target!(|input: Input| match input {
     Input::Value(value) => match open_value(&secret(), &value) {
-        Ok(records) => assert!(value.is_empty() && records.is_empty(), "nobody guesses a seal"),
+        Ok(records) => assert!(value.is_empty() && records.is_empty(), "a seal cannot be guessed"),
         Err(Error::Garbled { at, .. }) => assert!(at <= value.len()),
         Err(error) => panic!("{error}"),
     },

@@ -1,7 +1,8 @@
-//! A cell in a file, for processes that share a folder: written beside it, synced, and renamed over it, under a lock.
+//! A cell in a file, for processes that share a folder: written to a new file, synced, and renamed, under a
+//! lock.
 //!
-//! The lock is an advisory one on a file of its own, `NAME.lock`, which stays. Readers take none: a rename is seen whole
-//! or not at all. A process that dies holds no lock, and leaves the old value or the new one.
+//! The lock is an advisory one on a separate file, `NAME.lock`, which stays. Readers do not lock: a rename is
+//! atomic. A process that dies holds no lock, and leaves either the old or the new value.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Read as _, Write as _};
@@ -14,12 +15,12 @@ use tokio::task::spawn_blocking;
 use super::{Cell, DEFAULT_MAX, Swap, check_len};
 use crate::{Error, Result};
 
-/// How long others may hold the lock. Each holds it for one write.
+/// Timeout for the lock. A holder keeps it for one write.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// The longest time between two tries.
+/// Maximum time between two attempts.
 const PAUSE: Duration = Duration::from_millis(20);
 
-/// A cell in a file. Clones are the same cell, as is any other of the same path.
+/// A cell in a file. Clones refer to the same cell, as does any other of the same path.
 #[derive(Clone, Debug)]
 pub struct FileCell {
     path: PathBuf,
@@ -27,9 +28,9 @@ pub struct FileCell {
 }
 
 impl FileCell {
-    /// The cell in this file, which is made when it is first written, for at most 64 KiB.
+    /// Creates a cell in this file for at most 64 KiB. The file is created with the first write.
     ///
-    /// Not for folders of a network whose locks do not reach all of its machines.
+    /// Not for network folders whose locks do not reach all machines.
     pub fn new(path: impl Into<PathBuf>) -> Self {
         Self {
             path: path.into(),
@@ -37,7 +38,7 @@ impl FileCell {
         }
     }
 
-    /// The same for at most `max` bytes.
+    /// Sets the maximum length of a value to `max` bytes.
     #[must_use]
     pub fn max(mut self, max: usize) -> Self {
         self.max = max;
@@ -65,7 +66,7 @@ impl Cell for FileCell {
 
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
     let done = spawn_blocking(work).await;
-    // It does not panic, so it was the runtime that ended.
+    // The closure does not panic, so the runtime has ended.
     done.unwrap_or_else(|error| Err(Error::io("work on a file")(io::Error::other(error))))
 }
 
@@ -75,11 +76,11 @@ fn read(path: &Path, max: usize) -> Result<Vec<u8>> {
         opened => opened.map_err(Error::io("opening a cell's file"))?,
     };
     let mut value = Vec::new();
-    // One byte more than fits is enough to know that it does not.
+    // One byte more than the maximum is enough to detect an oversize file.
     let read = file.take(max as u64 + 1).read_to_end(&mut value);
     read.map_err(Error::io("reading a cell's file"))?;
     if value.len() > max {
-        let reason = format!("a value has {max} bytes at most");
+        let reason = format!("a value has at most {max} bytes");
         return Err(Error::garbled("a cell's file", max, reason));
     }
     Ok(value)
@@ -100,7 +101,7 @@ fn swap(path: &Path, max: usize, current: &[u8], new: &[u8]) -> Result<Swap> {
     Ok(Swap::Done)
 }
 
-/// The lock, which ends with the file that it is on.
+/// Acquires the lock, which is released when the file is dropped.
 fn lock(path: &Path) -> Result<File> {
     let file = private().truncate(false).open(path);
     let file = file.map_err(Error::io("opening a cell's lock"))?;
@@ -122,7 +123,7 @@ fn lock(path: &Path) -> Result<File> {
     }
 }
 
-/// Whoever holds the lock is alone with the file beside it.
+/// Writes the file. The lock holder has exclusive access to the new file.
 fn write(path: &Path, new_path: &Path, new: &[u8]) -> io::Result<()> {
     let mut file = private().truncate(true).open(new_path)?;
     file.write_all(new)?;
@@ -139,7 +140,7 @@ fn remove(path: &Path) -> io::Result<()> {
     }
 }
 
-/// A rename outlasts a crash once the folder was synced.
+/// A rename survives a crash once the folder was synced.
 #[cfg(unix)]
 fn sync_folder(path: &Path) -> io::Result<()> {
     match path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
@@ -148,13 +149,13 @@ fn sync_folder(path: &Path) -> io::Result<()> {
     }
 }
 
-/// Folders cannot be opened here.
+/// Folders cannot be opened on this system.
 #[cfg(not(unix))]
 fn sync_folder(_: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// A file that its owner alone can read.
+/// Options for a file that only its owner can read.
 fn private() -> OpenOptions {
     let mut options = OpenOptions::new();
     options.write(true).create(true);

@@ -1,4 +1,4 @@
-//! A cell in the memory of this process. Clones are the same cell.
+//! A cell in the memory of this process. Clones refer to the same cell.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -15,7 +15,7 @@ pub struct MemoryCell {
 }
 
 impl MemoryCell {
-    /// A cell that nobody has written, for at most `max` bytes.
+    /// Creates a cell that has not been written, for at most `max` bytes.
     pub fn new(max: usize) -> Self {
         Self {
             value: Arc::default(),
@@ -24,7 +24,7 @@ impl MemoryCell {
     }
 
     fn value(&self) -> MutexGuard<'_, Vec<u8>> {
-        // The value is replaced in one step, so it is whole whatever panicked elsewhere.
+        // The value is replaced in one step, so it is valid even after a panic elsewhere.
         self.value.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -1,6 +1,6 @@
-//! A cell: one small value that is changed by compare-and-swap, so that writers who do not know each other lose nothing.
+//! A cell: one small value that is changed by compare-and-swap, so that concurrent writers lose no update.
 //!
-//! The empty value is that of a cell which nobody has written. [`MemoryCell`] is for one process, [`FileCell`] for
+//! A cell that has not been written has the empty value. [`MemoryCell`] is for one process, [`FileCell`] for
 //! processes that share a folder.
 
 mod file;
@@ -13,43 +13,43 @@ use crate::{Error, Result};
 pub use file::FileCell;
 pub use memory::MemoryCell;
 
-/// Bytes of a value at most, where nothing else is said: 64 KiB.
+/// Default maximum length of a value: 64 KiB.
 pub const DEFAULT_MAX: usize = 64 << 10;
 
-/// What became of a swap.
+/// The result of a swap.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[must_use]
 pub enum Swap {
     /// The cell has the new value.
     Done,
-    /// The cell had this value instead of the one that was expected, and has it still.
+    /// The cell has this value instead of the expected one, and was not changed.
     Differs(Vec<u8>),
 }
 
 /// One value of at most [`max`](Self::max) bytes.
 #[async_trait]
 pub trait Cell: Send + Sync + 'static {
-    /// Bytes of a value at most.
+    /// Returns the maximum length of a value in bytes.
     fn max(&self) -> usize;
 
-    /// The value.
+    /// Returns the value.
     ///
     /// # Errors
-    /// What the medium says; [`Error::Garbled`] if it holds more than a value may have.
+    /// Returns the error of the medium, and [`Error::Garbled`] if it holds more than a value may have.
     ///
     /// # Cancel safety
-    /// Cancelling does nothing else.
+    /// Cancelling has no effect.
     async fn load(&self) -> Result<Vec<u8>>;
 
-    /// Puts `new` in place of `current`, if that is the value. Once it says [`Swap::Done`], the value is as safe as the
-    /// medium keeps it.
+    /// Replaces `current` with `new`, if `current` is the value. Once it returns [`Swap::Done`], the value is
+    /// as durable as the medium makes it.
     ///
     /// # Errors
-    /// [`Error::Limit`] if `new` has too many bytes, and what the medium says. With [`Error::TimedOut`] and
-    /// [`Error::Io`] it is unknown whether it was done; with any other nothing changed.
+    /// Returns [`Error::Limit`] if `new` is too long, and the error of the medium. After [`Error::TimedOut`]
+    /// and [`Error::Io`] it is unknown whether the swap was done; after any other error nothing changed.
     ///
     /// # Cancel safety
-    /// Cancelled, it was done, or was not.
+    /// After cancelling, the swap was either done or not.
     async fn compare_and_swap(&self, current: &[u8], new: &[u8]) -> Result<Swap>;
 }
 

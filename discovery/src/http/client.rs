@@ -1,4 +1,4 @@
-//! A cell at a server, as its client has it: one connection for each request.
+//! The client of a cell at a server: one connection per request.
 
 use std::future::Future;
 use std::io;
@@ -21,7 +21,7 @@ use crate::cell::{Cell, DEFAULT_MAX, Swap, check_len};
 use crate::{Error, Result};
 
 const DOING: &str = "asking the tracker";
-/// Characters that are kept of what a server says.
+/// Maximum number of characters kept of a server's error text.
 const REASON: usize = 200;
 
 /// A cell at a server.
@@ -33,7 +33,8 @@ pub struct HttpCell {
 }
 
 impl HttpCell {
-    /// The cell of this token, for at most 64 KiB; the server's limit may be another. Each request may take 10 s.
+    /// Creates the cell of this token for at most 64 KiB; the server's limit may differ. Requests have a
+    /// timeout of 10 s.
     pub fn new(token: Token) -> Self {
         Self {
             token,
@@ -42,14 +43,14 @@ impl HttpCell {
         }
     }
 
-    /// The same for at most `max` bytes.
+    /// Sets the maximum length of a value to `max` bytes.
     #[must_use]
     pub fn max(mut self, max: usize) -> Self {
         self.max = max;
         self
     }
 
-    /// The same, where each request may take this long.
+    /// Sets the timeout of each request.
     #[must_use]
     pub fn limit(mut self, limit: Duration) -> Self {
         self.limit = limit;
@@ -97,7 +98,7 @@ impl HttpCell {
     fn refused(&self, status: StatusCode, body: &[u8]) -> Error {
         if status == StatusCode::PAYLOAD_TOO_LARGE {
             return Error::Limit {
-                what: "bytes of a cell's value at the server, which has less than",
+                what: "bytes of a cell's value at the server, whose limit is less than",
                 limit: self.max,
             };
         }
@@ -110,7 +111,7 @@ impl HttpCell {
     }
 }
 
-/// The first, while the second drives it.
+/// Runs `work` while `driver` drives it.
 async fn beside<T>(work: impl Future<Output = T>, driver: impl Future) -> T {
     let work = std::pin::pin!(work);
     match select(work, std::pin::pin!(driver)).await {

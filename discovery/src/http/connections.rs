@@ -1,4 +1,4 @@
-//! The connections of a server: those that have not asked anything yet give way where there are too many.
+//! The connections of a server: those without a request yet are closed when there are too many.
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::task::AbortHandle;
 
-/// Addresses that one client probably has: an IPv4 /24, an IPv6 /48.
+/// Returns the address range that one client probably has: an IPv4 /24, an IPv6 /48.
 pub(super) fn prefix(ip: IpAddr) -> u128 {
     match ip.to_canonical() {
         IpAddr::V4(ip) => u128::from(ip.to_bits() >> 8),
@@ -14,7 +14,7 @@ pub(super) fn prefix(ip: IpAddr) -> u128 {
     }
 }
 
-/// See the [module](self).
+/// The open connections; see the [module](self).
 #[derive(Debug, Default)]
 pub(super) struct Connections {
     open: Mutex<Open>,
@@ -22,7 +22,7 @@ pub(super) struct Connections {
 
 #[derive(Debug, Default)]
 struct Open {
-    /// By their numbers, which grow.
+    /// By number, which increases.
     all: HashMap<u64, Connection>,
     last: u64,
 }
@@ -30,12 +30,12 @@ struct Open {
 #[derive(Debug)]
 struct Connection {
     prefix: u128,
-    /// Whether the head of a request came.
+    /// Whether the head of a request has arrived.
     has_asked: bool,
     task: Option<AbortHandle>,
 }
 
-/// A connection's place, until it is dropped.
+/// The entry of a connection, removed when it is dropped.
 #[derive(Debug)]
 pub(super) struct Place {
     connections: Arc<Connections>,
@@ -47,7 +47,7 @@ impl Connections {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A place for a connection from there.
+    /// Registers a connection from this address.
     pub(super) fn enter(self: &Arc<Self>, ip: IpAddr) -> Place {
         let mut open = self.open();
         open.last += 1;
@@ -65,14 +65,14 @@ impl Connections {
         }
     }
 
-    /// Says which task serves a connection, unless that ended already.
+    /// Sets the task that serves a connection, unless that has already ended.
     pub(super) fn serve(&self, number: u64, task: AbortHandle) {
         if let Some(connection) = self.open().all.get_mut(&number) {
             connection.task = Some(task);
         }
     }
 
-    /// Connections from the prefix of this address.
+    /// Returns the number of connections from the prefix of this address.
     pub(super) fn of_prefix(&self, ip: IpAddr) -> usize {
         let prefix = prefix(ip);
         let open = self.open();
@@ -82,8 +82,8 @@ impl Connections {
             .count()
     }
 
-    /// Ends the oldest connection that has asked nothing yet: of the prefix with the most of them, or of that of `ip`.
-    /// Whether there was one.
+    /// Closes the oldest connection without a request, from the prefix with the most of them or from that of
+    /// `of`. Returns whether there was one.
     pub(super) fn close_idle(&self, of: Option<IpAddr>) -> bool {
         let mut open = self.open();
         let mut idle: BTreeMap<u128, (usize, u64)> = BTreeMap::new();
@@ -95,7 +95,7 @@ impl Connections {
             }
         }
         let most = idle.into_values().max_by_key(|(count, _)| *count);
-        // It leaves its place at once, since its task may take a moment to end.
+        // Its entry is removed at once, since its task may take a moment to end.
         let ended = most.and_then(|(_, number)| open.all.remove(&number)?.task);
         drop(open);
         ended.map(|task| task.abort()).is_some()
@@ -107,7 +107,7 @@ impl Place {
         self.number
     }
 
-    /// The head of a request came.
+    /// Records that the head of a request has arrived.
     pub(super) fn has_asked(&self) {
         if let Some(connection) = self.connections.open().all.get_mut(&self.number) {
             connection.has_asked = true;

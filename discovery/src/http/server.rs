@@ -1,4 +1,4 @@
-//! A server of cells, which knows neither what is in them nor whose they are.
+//! A server of cells, which knows neither their contents nor their owners.
 
 use std::convert::Infallible;
 use std::fmt;
@@ -34,23 +34,23 @@ use crate::cell::Swap;
 use crate::tracker::{CellId, WriteToken};
 use crate::{Error, Result};
 
-/// Bytes of a request's head at most.
+/// Maximum length of a request's head in bytes.
 const HEAD: usize = 16 << 10;
-/// How long to wait after the system had no socket for a connection.
+/// Delay after the system had no socket for a connection.
 const NO_SOCKET: Duration = Duration::from_millis(100);
 
-/// What a server has done since it began.
+/// Counters of a server since its start.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Served {
-    /// Requests that were done.
+    /// Requests that succeeded.
     pub done: u64,
-    /// Requests that were answered with an error, for whatever reason.
+    /// Requests that were answered with an error of any kind.
     pub refused: u64,
-    /// Connections that were closed at once, since the client had too many.
+    /// Connections that were closed at once because the client had too many.
     pub closed: u64,
-    /// Connections that ended without a whole request in time, or with none at all.
+    /// Connections that ended without a complete request.
     pub broken: u64,
-    /// Cells that there are.
+    /// Number of cells.
     pub cells: usize,
 }
 
@@ -75,7 +75,7 @@ struct State {
     sources: Arc<Sources>,
     connections: Arc<Connections>,
     counts: Counts,
-    /// Writes that have begun, which are done whatever becomes of their connections.
+    /// Writes in progress, which complete even if their connection ends.
     writes: Mutex<JoinSet<()>>,
 }
 
@@ -86,13 +86,14 @@ impl State {
 }
 
 impl TrackerServer {
-    /// Serves at this address; port 0 lets the system choose one.
+    /// Binds a server to this address; with port 0 the system chooses a port.
     ///
     /// # Errors
-    /// [`Error::Io`] if the address or the folder cannot be used; [`Error::Invalid`] if another server has the folder.
+    /// Returns [`Error::Io`] if the address or the folder cannot be used, and [`Error::Invalid`] if another
+    /// server uses the folder.
     ///
     /// # Panics
-    /// Outside of a tokio runtime with I/O and time.
+    /// Panics outside of a tokio runtime with I/O and time.
     pub fn bind(addr: SocketAddr, config: ServerConfig) -> Result<Self> {
         let doing = "binding the tracker";
         let listener = StdListener::bind(addr).map_err(Error::io(doing))?;
@@ -117,22 +118,22 @@ impl TrackerServer {
         })
     }
 
-    /// Ends it, and all of its connections. Then its port and its folder are free.
+    /// Closes the server and all of its connections. Its port and its folder are free afterwards.
     ///
     /// # Cancel safety
-    /// Cancelled, it ends all the same, a little later.
+    /// After cancelling, the server still ends, a little later.
     pub async fn close(mut self) {
         drop(self.stop.take());
-        // It does not panic, and nobody aborts it.
+        // The task does not panic, and no code aborts it.
         drop((&mut self.task).await);
     }
 
-    /// Where it serves.
+    /// Returns the address that it serves.
     pub fn local_addr(&self) -> SocketAddr {
         self.addr
     }
 
-    /// What it has done.
+    /// Returns its counters.
     pub fn served(&self) -> Served {
         let counts = &self.state.counts;
         let read = |count: &AtomicU64| count.load(Ordering::Relaxed);
@@ -163,7 +164,7 @@ impl fmt::Debug for TrackerServer {
 
 async fn accept(listener: TcpListener, state: Arc<State>, mut stopped: oneshot::Receiver<()>) {
     let room = Arc::new(Semaphore::new(state.store.config().connections));
-    // They end with the server.
+    // Connections end with the server.
     let mut connections = JoinSet::new();
     loop {
         while connections.try_join_next().is_some() {}
@@ -174,7 +175,7 @@ async fn accept(listener: TcpListener, state: Arc<State>, mut stopped: oneshot::
             {
                 return Ok((stream, peer, None));
             }
-            // Those that have asked nothing yet give way.
+            // Connections without a request are closed first.
             let room = room.clone();
             let place = if let Ok(place) = room.clone().try_acquire_owned() {
                 place
@@ -219,12 +220,12 @@ fn add(count: &AtomicU64) {
     count.fetch_add(1, Ordering::Relaxed);
 }
 
-/// One request, and its answer.
+/// Serves one request.
 async fn converse(stream: TcpStream, opened: &Opened, listed: &Place, state: &Arc<State>) {
     let (limit, head) = (state.store.config().limit, state.store.config().head);
     let service = service_fn(async |request| {
         listed.has_asked();
-        // The answer to whoever is slow takes some time, too.
+        // The response to a slow client needs some time as well.
         let answer = match timeout(limit * 9 / 10, answer(request, opened, state)).await {
             Ok(Ok(answer)) => answer,
             Ok(Err(refusal)) => refusal.answer(),
@@ -254,7 +255,7 @@ async fn converse(stream: TcpStream, opened: &Opened, listed: &Place, state: &Ar
     }
 }
 
-/// Why a request is not done.
+/// Why a request is refused.
 struct Refusal {
     status: StatusCode,
     reason: String,
@@ -303,11 +304,11 @@ impl From<NoCell> for Refusal {
         match no_cell {
             NoCell::NotHere => Self::new(
                 StatusCode::FORBIDDEN,
-                "this server has no such cell, and makes none",
+                "this server has no such cell, and does not create it",
             ),
             NoCell::Share => Self::new(
                 StatusCode::INSUFFICIENT_STORAGE,
-                "this client has made as many cells as one may",
+                "this client has created the maximum number of cells",
             ),
             NoCell::Full => Self::new(
                 StatusCode::INSUFFICIENT_STORAGE,
@@ -317,16 +318,16 @@ impl From<NoCell> for Refusal {
     }
 }
 
-/// What the value must be for a write to be done.
+/// The condition on the value for a write.
 enum Precondition {
-    /// There is none.
+    /// There is no value.
     Absent,
-    /// It has one of these validators, or any at all.
+    /// The value has one of these validators, or any if the list is empty.
     Present(Vec<String>),
 }
 
 impl Precondition {
-    /// Reads `If-Match` or `If-None-Match: *` (RFC 9110, section 13.1).
+    /// Parses `If-Match` or `If-None-Match: *` (RFC 9110, section 13.1).
     fn of(headers: &HeaderMap) -> Result<Self, Refusal> {
         let bad = |reason: &str| Refusal::new(StatusCode::BAD_REQUEST, reason);
         let read = |name: HeaderName| {
@@ -334,7 +335,7 @@ impl Precondition {
             match (values.next().map(|value| value.to_str()), values.next()) {
                 (None, _) => Ok(None),
                 (Some(Ok(value)), None) => Ok(Some(value.trim())),
-                _ => Err(bad("a precondition comes twice, or is no text")),
+                _ => Err(bad("a precondition occurs twice, or is not text")),
             }
         };
         match (read(IF_MATCH)?, read(IF_NONE_MATCH)?) {
@@ -353,7 +354,7 @@ impl Precondition {
             (Some(_), Some(_)) => Err(bad("If-Match and If-None-Match exclude each other")),
             (None, None) => Err(Refusal::new(
                 StatusCode::PRECONDITION_REQUIRED,
-                "If-Match, or If-None-Match: *, must say which value is replaced",
+                "If-Match, or If-None-Match: *, must name the value to replace",
             )),
         }
     }
@@ -366,7 +367,7 @@ impl Precondition {
     }
 }
 
-/// The cell that a request names, if it has the right to it.
+/// Returns the cell of a request, if its token permits access.
 fn authorized(request: &Request<Incoming>) -> Result<CellId, Refusal> {
     let path = request.uri().path().trim_start_matches('/');
     if path.is_empty() {
@@ -382,15 +383,15 @@ fn authorized(request: &Request<Incoming>) -> Result<CellId, Refusal> {
         |reason: &str| Refusal::new(StatusCode::UNAUTHORIZED, reason).with(WWW_AUTHENTICATE, "Bearer");
     let field = request.headers().get(AUTHORIZATION);
     let field = field.ok_or_else(|| unauthorized("Authorization: Bearer TOKEN is missing"))?;
-    // Schemes are told apart whatever their case (RFC 9110, section 11.1).
+    // Schemes are case-insensitive (RFC 9110, section 11.1).
     let token = field.to_str().ok().and_then(|field| field.split_once(' '));
     let token = token.filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"));
     let token: Option<WriteToken> = token.and_then(|(_, token)| token.trim().parse().ok());
-    let token = token.ok_or_else(|| unauthorized("Authorization is no Bearer TOKEN of 43 characters"))?;
+    let token = token.ok_or_else(|| unauthorized("Authorization must be Bearer TOKEN with 43 characters"))?;
     if token.cell_id() != id {
         return Err(Refusal::new(
             StatusCode::FORBIDDEN,
-            "the token is not this cell's",
+            "the token belongs to another cell",
         ));
     }
     Ok(id)
@@ -404,7 +405,7 @@ async fn answer(
     let max = state.store.config().value;
     let checked = check(&request, opened, max);
     let (parts, body) = request.into_parts();
-    // What was sent is read, so that whoever sent it reads the answer; but not for ever.
+    // The body is read, so that the client reads the response; but not without limit.
     let value = Limited::new(body, max.saturating_mul(2)).collect().await;
     let id = checked?;
     let too_long = || {
@@ -417,10 +418,7 @@ async fn answer(
         Ok(value) => value.to_bytes(),
         Err(error) if error.is::<http_body_util::LengthLimitError>() => return Err(too_long()),
         Err(_) => {
-            return Err(Refusal::new(
-                StatusCode::BAD_REQUEST,
-                "the value did not come whole",
-            ));
+            return Err(Refusal::new(StatusCode::BAD_REQUEST, "the value is incomplete"));
         }
     };
     if value.len() > max {
@@ -430,24 +428,27 @@ async fn answer(
         Method::GET => load(state, &id).await,
         Method::PUT if value.is_empty() => Err(Refusal::new(
             StatusCode::BAD_REQUEST,
-            "a value is not empty: DELETE removes it",
+            "a value must not be empty: DELETE removes it",
         )),
         Method::PUT => write(state, id, opened.network(), &parts.headers, value).await,
         _ => write(state, id, opened.network(), &parts.headers, Bytes::new()).await,
     }
 }
 
-/// All that can be said before the value was read.
+/// Checks that are possible before the value is read.
 fn check(request: &Request<Incoming>, opened: &Opened, max: usize) -> Result<CellId, Refusal> {
     if !opened.request() {
         let refusal = Refusal::new(
             StatusCode::TOO_MANY_REQUESTS,
-            "there are too many requests from there",
+            "too many requests from this client",
         );
         return Err(refusal.with(RETRY_AFTER, "1"));
     }
     if ![Method::GET, Method::PUT, Method::DELETE].contains(request.method()) {
-        let refusal = Refusal::new(StatusCode::METHOD_NOT_ALLOWED, "a cell has GET, PUT and DELETE");
+        let refusal = Refusal::new(
+            StatusCode::METHOD_NOT_ALLOWED,
+            "a cell supports GET, PUT and DELETE",
+        );
         return Err(refusal.with(ALLOW, "GET, PUT, DELETE"));
     }
     let id = authorized(request)?;
@@ -482,8 +483,8 @@ async fn load(state: &State, id: &CellId) -> Result<Response<Full<Bytes>>, Refus
     Ok(success(StatusCode::OK, &value, Bytes::from(value.clone())))
 }
 
-/// Writes a cell. What is not done at once is done by a task of its own: a connection that ends meanwhile leaves no write
-/// half done.
+/// Writes a cell. A write that does not complete at once continues in a task of its own, so that a closed
+/// connection leaves no partial write.
 async fn write(
     state: &Arc<State>,
     id: CellId,
@@ -492,7 +493,7 @@ async fn write(
     new: Bytes,
 ) -> Result<Response<Full<Bytes>>, Refusal> {
     let precondition = Precondition::of(headers)?;
-    let ends = || Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "the server ends");
+    let ends = || Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "the server is closing");
     let shared = state.clone();
     let swapping = async move { swap(&shared, id, client, &precondition, &new).await };
     let mut swapping = Box::pin(swapping);
@@ -502,7 +503,7 @@ async fn write(
     }
     let (done, outcome) = oneshot::channel();
     let writing = async move {
-        // The connection may be gone.
+        // The connection may have ended.
         drop(done.send(swapping.await));
     };
     {
@@ -527,7 +528,7 @@ async fn swap(
     precondition: &Precondition,
     new: &[u8],
 ) -> Result<Response<Full<Bytes>>, Refusal> {
-    let failed = || Refusal::new(StatusCode::PRECONDITION_FAILED, "the value is another by now");
+    let failed = || Refusal::new(StatusCode::PRECONDITION_FAILED, "the value has changed");
     let (cell, turn) = state.store.to_write(id, client)?;
     let _turn = turn.lock().await;
     let current = cell.load().await?;
@@ -552,14 +553,14 @@ mod tests {
     use super::*;
     use crate::Secret;
 
-    /// How long anything may take that must happen.
+    /// Timeout for operations that must succeed.
     const PATIENCE: Duration = Duration::from_mins(1);
 
     fn serve(config: ServerConfig) -> TrackerServer {
         TrackerServer::bind(SocketAddr::from(([127, 0, 0, 1], 0)), config).expect("a port")
     }
 
-    /// Waits until something holds.
+    /// Waits until a condition holds.
     async fn until(mut holds: impl FnMut() -> bool) {
         let waiting = async {
             while !holds() {
@@ -578,7 +579,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_write_is_completed_whose_connection_ended() {
+    async fn a_write_completes_after_its_connection_ended() {
         let folder = std::env::temp_dir().join(format!("p2p-tracker-write-{}", std::process::id()));
         drop(std::fs::remove_dir_all(&folder));
         let server = serve(ServerConfig {
@@ -589,7 +590,7 @@ mod tests {
         let id = secret.cell_id();
         // Another process holds the cell's lock, so the write takes some time.
         let lock = File::create(folder.join(format!("{id}.lock"))).expect("a file");
-        lock.lock().expect("nobody else has it");
+        lock.lock().expect("it is free");
         let mut stream = TcpStream::connect(server.local_addr()).await.expect("it listens");
         stream.write_all(put(&secret).as_bytes()).await.expect("sent");
         until(|| state.store.len() == 1).await;
@@ -607,7 +608,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn connections_that_say_nothing_give_way_where_there_are_too_many() {
+    async fn connections_without_a_request_are_closed_when_there_are_too_many() {
         let server = serve(ServerConfig {
             connections: 8,
             limit: PATIENCE * 10,

@@ -1,4 +1,4 @@
-//! What each client may have: connections at a time, and requests in a second.
+//! Bounds per client: concurrent connections, and requests per second.
 
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher as _;
@@ -8,10 +8,10 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// Places for clients, which those share whose addresses fall into one; nobody knows with whom.
+/// Number of table entries. Clients whose addresses hash to the same entry share it, unpredictably.
 const PLACES: usize = 1024;
 
-/// Every client's share, in a table of one size.
+/// The share of every client, in a table of fixed size.
 #[derive(Debug)]
 pub(super) struct Sources {
     places: Mutex<Vec<Place>>,
@@ -24,12 +24,12 @@ pub(super) struct Sources {
 #[derive(Clone, Copy, Debug)]
 struct Place {
     open: u32,
-    /// Requests that it has left, in thousandths.
+    /// Remaining requests, in thousandths.
     left: u64,
     since: Instant,
 }
 
-/// A client: an IPv4 address, an IPv6 /64.
+/// Returns the network of a client: an IPv4 address, an IPv6 /64.
 fn network(ip: IpAddr) -> u128 {
     match ip.to_canonical() {
         IpAddr::V4(ip) => u128::from(ip.to_bits()),
@@ -38,7 +38,8 @@ fn network(ip: IpAddr) -> u128 {
 }
 
 impl Sources {
-    /// At most `open` connections at a time and `rate` requests in a second each, and up to `burst` at once.
+    /// Creates a table with at most `open` concurrent connections and `rate` requests per second for each
+    /// client, and up to `burst` at once.
     pub(super) fn new(open: u32, rate: u32, burst: u32) -> Self {
         let place = Place {
             open: 0,
@@ -54,9 +55,10 @@ impl Sources {
         }
     }
 
-    /// A place for a connection, until it is dropped; nothing if the client has as many as it may.
+    /// Registers a connection, until the result is dropped; returns `None` if the client has the maximum
+    /// number.
     pub(super) fn open(self: &Arc<Self>, ip: IpAddr) -> Option<Opened> {
-        // Whoever has an IPv6 address has the /64 around it.
+        // An IPv6 host usually controls its /64.
         let network = network(ip);
         let index = usize::try_from(self.hasher.hash_one(network) % PLACES as u64).unwrap_or(0);
         let may = self.with(index, |place| {
@@ -77,7 +79,7 @@ impl Sources {
     }
 }
 
-/// A client's connection.
+/// A connection of a client.
 #[derive(Debug)]
 pub(super) struct Opened {
     sources: Arc<Sources>,
@@ -86,12 +88,12 @@ pub(super) struct Opened {
 }
 
 impl Opened {
-    /// Whose it is.
+    /// Returns the client's network.
     pub(super) fn network(&self) -> u128 {
         self.network
     }
 
-    /// Takes a request off what the client has left, if it has.
+    /// Takes one request from the client's remaining requests. Returns whether there was one.
     pub(super) fn request(&self) -> bool {
         let (rate, most) = (u64::from(self.sources.rate), 1000 * u64::from(self.sources.burst));
         self.sources.with(self.index, |place| {

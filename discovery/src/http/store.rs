@@ -1,4 +1,5 @@
-//! The cells of a server: in memory, or each in a file of one folder. What was accepted stays for as long as it is said.
+//! The cells of a server, in memory or in the files of one folder. Accepted values are kept as long as the
+//! configuration states.
 
 use std::collections::{BTreeSet, HashMap};
 use std::fs::{self, File, TryLockError};
@@ -10,47 +11,51 @@ use crate::cell::{Cell, FileCell, MemoryCell};
 use crate::tracker::CellId;
 use crate::{Error, Result, UnixTime};
 
-/// A cell that was never written has its place for so long.
+/// Lifetime of a cell without a value.
 const UNWRITTEN: Duration = Duration::from_mins(1);
 
-/// Bounds of a server. Its values take at most `cells` times `value`, in memory or in a folder, and what comes in takes at
-/// most twice `value` for each of `connections`.
+/// Bounds of a server. Its values take at most `cells` times `value`, in memory or in a folder, and requests
+/// at most twice `value` for each of `connections`.
 #[derive(Clone, Debug)]
 pub struct ServerConfig {
-    /// Cells at most. At the limit one whose time is over makes room, or else one that was written once, of the client
-    /// that made the most, if that made more than the one that wants another. Otherwise it is refused with 507. Default:
-    /// 1024.
+    /// Maximum number of cells. At the bound an expired cell is removed, or else one that was written only
+    /// once, of the client that created the most, if that created more than the requesting one. Otherwise the
+    /// request is refused with 507. Default: 1024.
     pub cells: usize,
-    /// Cells that one client makes (an IPv4 address, an IPv6 /64); at the limit another one is refused with 507, unless the
-    /// time of one of its own is over. Without effect on cells of `only`. Default: 64.
+    /// Maximum number of cells that one client creates (an IPv4 address, an IPv6 /64). At the bound the
+    /// request is refused with 507, unless one of the client's cells has expired. Does not apply to cells of
+    /// `only`. Default: 64.
     pub cells_each: usize,
-    /// Bytes of a value at most; a longer one is refused with 413. Default: 64 KiB.
+    /// Maximum length of a value in bytes; a longer one is refused with 413. Default: 64 KiB.
     pub value: usize,
-    /// How long a value that nobody writes again is kept at least. After that another cell may take its place.
+    /// Minimum time that a value is kept after its last write. After that another cell may replace it.
     /// Default: 30 days.
     pub keep: Duration,
-    /// The same for a value that was written once only, and after a restart of the server: members of a tracker write its
-    /// value again and again. Default: 1 day.
+    /// The same for a value that was written only once, and after a restart of the server: members of a
+    /// tracker write its value repeatedly. Default: 1 day.
     pub keep_once: Duration,
-    /// Which cells there may be; others are refused with 403. Default: any.
+    /// Permitted cells; others are refused with 403. Default: any.
     pub only: Option<BTreeSet<CellId>>,
-    /// A folder of this server alone, in which values outlast it. Default: none, so that they end with it.
+    /// A folder for this server only, in which values survive restarts. Default: none; values end with the
+    /// server.
     pub folder: Option<PathBuf>,
-    /// Connections at a time. At the limit that is closed which has asked nothing for the longest time, of the prefix with
-    /// most of these; where all have asked, further ones wait to be accepted. Default: 256.
+    /// Maximum number of connections. At the bound the oldest connection without a request is closed, from
+    /// the prefix with the most of these; if all have sent a request, further connections wait to be
+    /// accepted. Default: 256.
     pub connections: usize,
-    /// Connections of one prefix (IPv4 /24, IPv6 /48) at a time; at the limit as above, or the new one is closed. Default:
-    /// 128.
+    /// Maximum number of connections of one prefix (IPv4 /24, IPv6 /48). At the bound one is closed as above,
+    /// or the new one is. Default: 128.
     pub connections_prefix: usize,
-    /// Connections of one client at a time (an IPv4 address, an IPv6 /64); further ones are closed. Default: 32.
+    /// Maximum number of connections of one client (an IPv4 address, an IPv6 /64); further ones are closed.
+    /// Default: 32.
     pub connections_each: u32,
-    /// Requests of one client in a second, in the long run; further ones are refused with 429. Default: 20.
+    /// Sustained requests per second of one client; further ones are refused with 429. Default: 20.
     pub requests_each: u32,
-    /// Requests of one client at once. Default: 200.
+    /// Burst of requests of one client. Default: 200.
     pub burst_each: u32,
-    /// How long a connection may last, which is one request. Default: 10 s.
+    /// Maximum duration of a connection, which is one request. Default: 10 s.
     pub limit: Duration,
-    /// How long the head of the request may take of that. Default: 2 s.
+    /// Timeout for the head of the request, within the same time. Default: 2 s.
     pub head: Duration,
 }
 
@@ -78,42 +83,42 @@ impl Default for ServerConfig {
 /// Why there is no cell.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum NoCell {
-    /// It is none of those that there may be.
+    /// The cell is not one of the permitted cells.
     NotHere,
-    /// The client made as many as one may.
+    /// The client has created the maximum number of cells.
     Share,
-    /// There are as many as there may be.
+    /// The maximum number of cells exists.
     Full,
 }
 
 struct Slot {
     cell: Arc<dyn Cell>,
-    /// Whoever writes has it, so that what is said of the cell is said in the order of its values.
+    /// Held by the writer, so that changes of the entry are in the order of the values.
     turn: Arc<Turn>,
-    /// When somebody last tried to write it.
+    /// Time of the last attempt to write it.
     tried: UnixTime,
-    /// Whether it has a value that was accepted.
+    /// Whether it has an accepted value.
     kept: bool,
-    /// How often one was.
+    /// Number of accepted values.
     writes: u32,
-    /// Who made it; nobody knows of one from before a restart.
+    /// The client that created it; unknown after a restart.
     by: Option<u128>,
 }
 
 impl Slot {
-    /// Whether it may make room for others: nobody writes it just now.
+    /// Returns whether it can be removed: it is not being written.
     fn is_free(&self) -> bool {
         Arc::strong_count(&self.turn) == 1
     }
 }
 
-/// Whose turn it is to write a cell.
+/// The lock of a cell's writer.
 pub(super) type Turn = tokio::sync::Mutex<()>;
 
 pub(super) struct Store {
     slots: Mutex<HashMap<CellId, Slot>>,
     config: ServerConfig,
-    /// Held for as long as the folder is this server's.
+    /// Held while the folder belongs to this server.
     _lock: Option<File>,
 }
 
@@ -128,7 +133,7 @@ impl Store {
             match file.try_lock() {
                 Ok(()) => lock = Some(file),
                 Err(TryLockError::WouldBlock) => {
-                    return Err(Error::invalid("folder", "another tracker serves it"));
+                    return Err(Error::invalid("folder", "another tracker uses it"));
                 }
                 Err(TryLockError::Error(error)) => return Err(Error::io(doing)(error)),
             }
@@ -160,17 +165,18 @@ impl Store {
         &self.config
     }
 
-    /// How many cells there are.
+    /// Returns the number of cells.
     pub(super) fn len(&self) -> usize {
         self.slots().len()
     }
 
-    /// A cell that is there.
+    /// Returns an existing cell.
     pub(super) fn get(&self, id: &CellId) -> Option<Arc<dyn Cell>> {
         Some(self.slots().get(id)?.cell.clone())
     }
 
-    /// A cell to be written in turn by this client, which from now on is not forgotten. Call [`keep`](Self::keep) once it was.
+    /// Returns a cell for writing by this client, creating it if necessary; it is not removed meanwhile. Call
+    /// [`keep`](Self::keep) after the write.
     pub(super) fn to_write(&self, id: CellId, client: u128) -> Result<(Arc<dyn Cell>, Arc<Turn>), NoCell> {
         let now = UnixTime::now();
         let mut slots = self.slots();
@@ -213,7 +219,7 @@ impl Store {
         Ok(to_write)
     }
 
-    /// The cell has a value that was accepted, or none any more.
+    /// Records whether the cell has an accepted value.
     pub(super) fn keep(&self, id: &CellId, kept: bool) {
         if let Some(slot) = self.slots().get_mut(id) {
             slot.kept = kept;
@@ -221,13 +227,13 @@ impl Store {
         }
     }
 
-    /// Whether a cell has a value that was accepted.
+    /// Returns whether a cell has an accepted value.
     #[cfg(test)]
     pub(super) fn is_kept(&self, id: &CellId) -> bool {
         self.slots().get(id).is_some_and(|slot| slot.kept)
     }
 
-    /// Forgets the cell that was not written for the longest time, if its time is over: of this client, or of any.
+    /// Removes the least recently written cell that has expired, of this client or of any.
     fn forget_one(&self, slots: &mut HashMap<CellId, Slot>, now: UnixTime, of: Option<u128>) {
         let over = |slot: &Slot| {
             let time = match (slot.kept, slot.writes) {
@@ -244,8 +250,8 @@ impl Store {
         }
     }
 
-    /// Forgets the oldest cell that was written once at most, of the client that made the most, if that made more than
-    /// this one will have then.
+    /// Removes the oldest cell that was written at most once, of the client that created the most, if that
+    /// created more than this client would have.
     fn forget_of_crowd(&self, slots: &mut HashMap<CellId, Slot>, client: u128) {
         let mut made: HashMap<Option<u128>, usize> = HashMap::new();
         for slot in slots.values() {
@@ -271,7 +277,7 @@ impl Store {
         slots.remove(&id);
         if let Some(folder) = &self.config.folder {
             for ending in ["", ".new", ".lock"] {
-                // What is left of it is found again at the next start.
+                // Remaining files are found at the next start.
                 drop(fs::remove_file(folder.join(format!("{id}{ending}"))));
             }
         }
@@ -310,7 +316,7 @@ mod tests {
         crate::Secret::new(secret).cell_id()
     }
 
-    /// Writes a cell that need not be there.
+    /// Writes a cell, creating it if necessary.
     fn write(store: &Store, number: u32, client: u128) -> Result<(), NoCell> {
         store
             .to_write(id(number), client)
@@ -318,32 +324,32 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn one_client_makes_no_more_than_its_share_of_cells() {
+    async fn one_client_creates_at_most_its_share_of_cells() {
         let store = store(|_| ());
         let made = (0..2000).filter(|number| write(&store, *number, 1).is_ok());
         assert_eq!(made.count(), store.config().cells_each);
         assert_eq!(write(&store, 5000, 1), Err(NoCell::Share));
         write(&store, 5000, 2).expect("another client has its own share");
-        // Those that were made can be written again.
-        write(&store, 0, 1).expect("it is there");
+        // Existing cells can still be written.
+        write(&store, 0, 1).expect("it exists");
     }
 
     #[tokio::test(start_paused = true)]
-    async fn many_clients_that_fill_all_cells_keep_no_other_out() {
+    async fn many_clients_that_fill_all_cells_exclude_no_other() {
         let store = store(|_| ());
         write(&store, 1_000_000, 7).expect("room");
         write(&store, 1_000_000, 7).expect("again");
         for number in 0..2000 {
-            // Beyond the limits a write is refused, or displaces another; both are fine here.
+            // Beyond the limits a write is refused, or displaces another cell; both are valid here.
             let _ = write(&store, number, 100 + u128::from(number / 60));
         }
         assert_eq!(store.len(), store.config().cells);
-        write(&store, 2_000_000, 8).expect("a newcomer finds room");
-        assert!(store.get(&id(1_000_000)).is_some(), "a cell in use was forgotten");
+        write(&store, 2_000_000, 8).expect("a new client finds room");
+        assert!(store.get(&id(1_000_000)).is_some(), "a cell in use was removed");
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_cell_that_was_written_once_makes_room_sooner() {
+    async fn a_cell_that_was_written_once_is_removed_sooner() {
         let store = store(|config| config.cells = 2);
         write(&store, 1, 1).expect("room");
         for _ in 0..2 {

@@ -1,13 +1,19 @@
-//! A tracker: announcements of nodes that share a secret, on a cell that learns nothing of them.
+//! A tracker: announcements of nodes that share a secret, in a cell that cannot read them.
 //!
-//! Each announcement is signed by its node; all of them together are the value of a [`Cell`], sealed with a key that
-//! follows from the secret. Whoever announces loads the value, leaves out what has expired, puts its own in, and swaps.
+//! Each announcement is signed by its node. All of them together are the value of a [`Cell`], encrypted with
+//! a key that is derived from the secret. A node that announces loads the value, removes expired
+//! announcements, adds its own, and swaps.
+//!
+//! # Limits
+//! [`TrackerConfig::announcements`] bounds the number of announcements. At the bound new ones are refused.
 //!
 //! # Security
-//! Required of the caller: a secret from a good source of randomness, given to members alone. Provided: nobody announces
-//! for another; who has no secret reads nothing and changes nothing unnoticed. The cell sees how long the value is, up
-//! to a KiB, and when it changes, and for whom if it is on a server. Not provided: a member can take announcements of
-//! others out, and put old ones back until they expire; a cell can go back to an older value.
+//! - Required of the caller: a secret from a good source of randomness, given to members only.
+//! - Provided: no node can announce for another; without the secret, a node can neither read nor change
+//!   anything undetected. The cell sees the length of the value in KiB, when it changes, and, at a server, by
+//!   which client.
+//! - Not provided: a member can remove announcements of others, and restore old ones until they expire; a
+//!   cell can return an older value.
 
 mod secret;
 mod value;
@@ -31,19 +37,19 @@ use crate::{Addrs, Announcement, Change, Discovery, Error, Node, Result, Topic, 
 pub use secret::{CellId, Secret, WriteToken};
 pub use value::{MAX_RECORDS, open_value, seal_value};
 
-/// Bounds and times of a [`Tracker`].
+/// Bounds and intervals of a [`Tracker`].
 #[derive(Clone, Debug)]
 pub struct TrackerConfig {
-    /// Announcements in the cell at most, of all topics. At the limit new ones are refused; those that are there stay
-    /// until they expire. At most [`MAX_RECORDS`]. Default: 256.
+    /// Maximum number of announcements in the cell, over all topics. At the bound new ones are refused;
+    /// existing ones stay until they expire. At most [`MAX_RECORDS`]. Default: 256.
     pub announcements: usize,
-    /// How often a change is tried when others change the cell, too. Default: 32.
+    /// Maximum number of attempts of a change while other nodes change the cell. Default: 32.
     pub attempts: usize,
-    /// How often a watch looks. Default: 5 s.
+    /// Poll interval of a watch. Default: 5 s.
     pub poll: Duration,
-    /// How this node's id follows from its key. Default: SHAKE256, as in P2PKE.
+    /// Derives this node's id from its key. Default: SHAKE256, as in P2PKE.
     pub fingerprint: Fingerprint,
-    /// Algorithms of keys that are believed. Default: Ed25519.
+    /// Accepted key algorithms. Default: Ed25519.
     pub registry: Registry,
 }
 
@@ -59,7 +65,7 @@ impl Default for TrackerConfig {
     }
 }
 
-/// A node's view of a tracker. Clones are the same node.
+/// A node's view of a tracker. Clones refer to the same node.
 pub struct Tracker<C> {
     shared: Arc<Shared<C>>,
 }
@@ -91,7 +97,7 @@ impl<C> fmt::Debug for Tracker<C> {
     }
 }
 
-/// An announcement and the record that it was read from.
+/// An announcement with its record.
 struct Entry {
     record: Vec<u8>,
     announcement: Announcement,
@@ -104,17 +110,17 @@ impl Entry {
 }
 
 impl<C> Tracker<C> {
-    /// The tracker of those who share this secret, for a node with this key.
+    /// Opens the tracker with this secret, for a node with this key.
     ///
     /// # Errors
-    /// [`Error::Swarm`] if the key cannot be used.
+    /// Returns [`Error::Swarm`] if the key cannot be used.
     pub fn new(cell: C, secret: Secret, key: &PrivateKey, config: TrackerConfig) -> Result<Self> {
         let signer = config.registry.signer(key).map_err(p2p::Error::from)?;
         let id = (config.fingerprint)(signer.public_key());
         Ok(Self::with(cell, secret, Some(Author { id, signer }), config))
     }
 
-    /// The same for somebody who only looks.
+    /// Opens the tracker with this secret for reading only.
     pub fn reader(cell: C, secret: Secret, config: TrackerConfig) -> Self {
         Self::with(cell, secret, None, config)
     }
@@ -131,17 +137,17 @@ impl<C> Tracker<C> {
         }
     }
 
-    /// Who announces; nobody if it only looks.
+    /// Returns the id of the announcing node; `None` if the tracker is open for reading only.
     pub fn id(&self) -> Option<PeerId> {
         Some(self.shared.author.as_ref()?.id)
     }
 }
 
 impl<C: Cell> Tracker<C> {
-    /// Every announcement in the cell that has not expired, of all topics.
+    /// Returns every announcement in the cell that has not expired, of all topics.
     ///
     /// # Errors
-    /// What the cell says, and [`Error::Garbled`] if its value was not sealed with this secret.
+    /// Returns the error of the cell, and [`Error::Garbled`] if its value was not encrypted with this secret.
     ///
     /// # Cancel safety
     /// Cancelling loses nothing.
@@ -158,7 +164,8 @@ impl<C: Cell> Shared<C> {
         author.ok_or(Error::ReadOnly("the tracker was opened without a key"))
     }
 
-    /// What holds of a value: not expired, by who it is about, and the latest of each node under each topic.
+    /// Returns the valid announcements of a value: not expired, signed by their subject, and the latest of
+    /// each node under each topic.
     fn entries(&self, value: &[u8]) -> Result<Vec<Entry>> {
         let now = UnixTime::now();
         let mut entries: Vec<Entry> = Vec::new();
@@ -167,7 +174,7 @@ impl<C: Cell> Shared<C> {
                 Ok(announcement) if announcement.expires > now => announcement,
                 Ok(_) => continue,
                 Err(error) => {
-                    debug!(number, %error, "an announcement in a tracker is left out");
+                    debug!(number, %error, "an announcement in a tracker was ignored");
                     continue;
                 }
             };
@@ -183,7 +190,7 @@ impl<C: Cell> Shared<C> {
         Ok(entries)
     }
 
-    /// Changes the announcements, whatever others do at the same time. Says nothing to the cell where nothing changes.
+    /// Changes the announcements in spite of concurrent writers. Does not access the cell if nothing changes.
     async fn change(&self, mut change: impl FnMut(&mut Vec<Entry>) -> Result<bool>) -> Result<()> {
         let mut value = self.cell.load().await?;
         for attempt in 0..self.config.attempts {
@@ -201,7 +208,7 @@ impl<C: Cell> Shared<C> {
                 Swap::Done => return Ok(()),
                 Swap::Differs(actual) => value = actual,
             }
-            // The more of them there are, the further apart they try again.
+            // Random backoff, which grows with the attempts.
             let most = 1_u64 << attempt.min(7);
             let pause = rand::rng().random_range(0..=most);
             tokio::time::sleep(Duration::from_millis(pause)).await;

@@ -1,4 +1,5 @@
-//! What the members of a tracker share, and what follows from it: a key, the cell's id, the right to write there.
+//! The shared secret of a tracker, and its derived values: the encryption key, the cell's id, and the write
+//! token.
 
 use std::fmt;
 use std::str::FromStr;
@@ -11,35 +12,35 @@ use zeroize::Zeroizing;
 
 use crate::{Error, Result};
 
-/// 32 bytes that all members of a tracker know, and nobody else.
+/// A secret of 32 bytes that all members of a tracker share.
 ///
-/// Its text is 43 characters of base64 for URLs (RFC 4648, section 5). It is wiped when it is dropped, and `Debug` does
-/// not show it. What follows from it does so by HKDF with SHA-256 (RFC 5869), under a label for each use.
+/// Its text is 43 characters of URL-safe base64 (RFC 4648, section 5). It is wiped on drop, and `Debug` does
+/// not show it. Values are derived from it by HKDF with SHA-256 (RFC 5869), with a label for each use.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret(Zeroizing<[u8; 32]>);
 
 impl Secret {
-    /// The secret with these bytes, which must come from a good source of randomness.
+    /// Creates the secret with these bytes, which must come from a good source of randomness.
     pub fn new(bytes: [u8; 32]) -> Self {
         Self(Zeroizing::new(bytes))
     }
 
-    /// A new secret, from the system's randomness.
+    /// Creates a random secret.
     pub fn random() -> Self {
         Self::new(rand::random())
     }
 
-    /// Where the cell is, among others.
+    /// Returns the id of the cell.
     pub fn cell_id(&self) -> CellId {
         self.write_token().cell_id()
     }
 
-    /// The right to read and write the cell at a server.
+    /// Returns the token for reading and writing the cell at a server.
     pub fn write_token(&self) -> WriteToken {
         WriteToken(self.derive(b"p2p tracker 1 write"))
     }
 
-    /// The key that values are sealed with.
+    /// Returns the key that values are encrypted with.
     pub(super) fn sealing_key(&self) -> Zeroizing<[u8; 32]> {
         self.derive(b"p2p tracker 1 seal")
     }
@@ -47,7 +48,7 @@ impl Secret {
     fn derive(&self, label: &[u8]) -> Zeroizing<[u8; 32]> {
         let mut key = Zeroizing::new([0; 32]);
         let secret = Salt::new(HKDF_SHA256, b"").extract(&*self.0);
-        // No output of one hash's length is too long.
+        // An output of the hash's length is never too long.
         let filled = secret
             .expand(&[label], HKDF_SHA256)
             .and_then(|output| output.fill(&mut *key));
@@ -55,7 +56,7 @@ impl Secret {
         key
     }
 
-    /// The secret as text, for a token that its holder may see.
+    /// Returns the secret as text, for a token that its holder may see.
     pub fn to_text(&self) -> Zeroizing<String> {
         Zeroizing::new(TEXT.encode(*self.0))
     }
@@ -75,7 +76,7 @@ impl fmt::Debug for Secret {
     }
 }
 
-/// Where a cell is at a server: the hash of the token that its holders show there.
+/// The id of a cell at a server: the hash of its write token.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct CellId([u8; 32]);
 
@@ -99,19 +100,20 @@ impl FromStr for CellId {
     }
 }
 
-/// What a holder shows a server: it opens one cell, and tells nothing of what is in there.
+/// The token that a client shows to a server: it gives access to one cell, and reveals nothing about its
+/// contents.
 #[derive(Clone)]
 pub struct WriteToken(Zeroizing<[u8; 32]>);
 
 impl WriteToken {
-    /// The cell that it opens.
+    /// Returns the id of its cell.
     pub fn cell_id(&self) -> CellId {
         let mut id = [0; 32];
         id.copy_from_slice(digest(&SHA256, &*self.0).as_ref());
         CellId(id)
     }
 
-    /// The token as text.
+    /// Returns the token as text.
     pub fn to_text(&self) -> Zeroizing<String> {
         Zeroizing::new(TEXT.encode(*self.0))
     }
@@ -131,17 +133,17 @@ impl fmt::Debug for WriteToken {
     }
 }
 
-/// 32 bytes in their one spelling; the error does not repeat what may be a secret.
+/// Parses 32 bytes in their canonical text form; the error does not repeat the text, which may be secret.
 fn read(what: &'static str, text: &str) -> Result<Zeroizing<[u8; 32]>> {
     let mut bytes = Zeroizing::new([0; 32]);
     let reason = match TEXT.decode_slice(text, &mut *bytes) {
         Ok(32) => return Ok(bytes),
-        Ok(len) => format!("it has {len} bytes, and 32 are expected"),
+        Ok(len) => format!("it has {len} bytes, expected 32"),
         Err(base64::DecodeSliceError::OutputSliceTooSmall) => {
-            format!("it has {} characters, and 43 are expected", text.len())
+            format!("it has {} characters, expected 43", text.len())
         }
         Err(base64::DecodeSliceError::DecodeError(error)) => {
-            format!("43 letters, digits, '-' and '_' are expected: {error}")
+            format!("expected 43 letters, digits, '-' and '_': {error}")
         }
     };
     Err(Error::invalid(what, reason))

@@ -13,11 +13,11 @@ use tokio::sync::Mutex;
 
 use super::key;
 
-/// What overlays of stacks stand on, too: over this they are compiled already.
+/// The inner type of overlays in stacks: overlays over it are already compiled.
 type Sealed = BoxSecureAskSwarm<BoxAddr>;
 pub(crate) type DhtNode = Dht<BoxAddr, Sealed>;
 
-/// For how long nodes keep what others say.
+/// How long nodes store records of others.
 const KEPT: Duration = Duration::from_secs(4);
 
 #[derive(Default)]
@@ -46,7 +46,7 @@ impl DhtBed {
             }
         }
         let node = Dht::polling(Arc::new(node), Duration::from_millis(500));
-        // It stays in the network when its test is over.
+        // It stays in the network after its test.
         self.nodes.lock().await.push(node.clone());
         node
     }

@@ -1,4 +1,4 @@
-//! Discoveries that are wrong in one way each.
+//! Discoveries with one fault each.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
@@ -17,27 +17,27 @@ use super::TrackerBed;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Fault {
-    /// It finds somebody who is not there.
+    /// It finds a node that does not exist.
     Ghost,
     /// It finds others, but not itself.
     Blind,
-    /// It finds under one topic who announced under another.
+    /// It finds nodes of another topic.
     Mixed,
     /// The first addresses stay.
     Stubborn,
-    /// Time runs from the first announcement.
+    /// The lifetime starts at the first announcement.
     Hasty,
-    /// Nothing ends by itself, unless it was watched.
+    /// Nothing expires, unless it is watched.
     Eternal,
-    /// Whoever withdraws takes all others along.
+    /// A withdrawal removes all others.
     Greedy,
-    /// Of a crowd the seventh is lost.
+    /// Of concurrent announcements the seventh is lost.
     Crowded,
-    /// A watch sees what comes, but not who was there.
+    /// A watch reports new nodes, but not present ones.
     Late,
-    /// A watch sees no expiry.
+    /// A watch does not report expiry.
     Hopeful,
-    /// Any time to live will do.
+    /// Any lifetime is accepted.
     Boundless,
 }
 
@@ -56,25 +56,25 @@ impl Fault {
         Fault::Boundless,
     ];
 
-    /// The one law that it breaks.
+    /// Returns the one law that it breaks.
     pub(crate) fn breaks(self) -> Vec<&'static str> {
         vec![match self {
-            Fault::Ghost => "what nobody announced is not found",
-            Fault::Blind => "who announces is found",
-            Fault::Mixed => "topics are apart",
-            Fault::Stubborn => "what is announced again replaces what was",
-            Fault::Hasty => "what is announced again lasts from then on",
-            Fault::Eternal => "an announcement ends with its time",
-            Fault::Greedy => "who withdraws is not found, and others are",
-            Fault::Crowded => "of those who announce at once none is lost",
-            Fault::Late => "a watch sees who is there, who comes and who goes",
-            Fault::Hopeful => "a watch sees what expires",
-            Fault::Boundless => "a time to live has bounds",
+            Fault::Ghost => "a node that did not announce is not found",
+            Fault::Blind => "a node that announces is found",
+            Fault::Mixed => "topics are separate",
+            Fault::Stubborn => "a new announcement replaces the earlier one",
+            Fault::Hasty => "a repeated announcement restarts the lifetime",
+            Fault::Eternal => "an announcement ends with its lifetime",
+            Fault::Greedy => "a node that withdraws is not found, and others are",
+            Fault::Crowded => "no concurrent announcement is lost",
+            Fault::Late => "a watch reports present, new and lost nodes",
+            Fault::Hopeful => "a watch reports expired nodes",
+            Fault::Boundless => "the lifetime of an announcement is bounded",
         }]
     }
 }
 
-/// What all nodes of a bed share.
+/// The state that all nodes of a testbed share.
 #[derive(Default)]
 struct Shared {
     nodes: Mutex<Vec<Tracker<MemoryCell>>>,
@@ -133,7 +133,7 @@ impl Mutant {
         self.shared.watched.lock().expect("whole").contains(topic)
     }
 
-    /// Nodes that have announced under one topic alone, another one of the same law.
+    /// Returns nodes that have announced only under another topic of the same law.
     async fn of_other_topics(&self, topic: &Topic) -> Result<Vec<Node>> {
         let law = |topic: &Topic| topic.as_str().rsplit_once('-').map(|(law, _)| law.to_owned());
         let mut announced: BTreeSet<(Topic, PeerId)> =

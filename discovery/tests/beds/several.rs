@@ -1,4 +1,4 @@
-//! A tracker beside a list that is fixed and a discovery that always fails.
+//! A tracker beside a fixed list and a discovery that always fails.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,7 +11,7 @@ use p2p_discovery::{Addrs, Change, Discovery, Error, FixedList, MemoryCell, Node
 
 use super::TrackerBed;
 
-/// It never works.
+/// A discovery that always fails.
 pub(crate) struct Failing;
 
 impl Failing {

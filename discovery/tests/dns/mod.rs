@@ -1,4 +1,4 @@
-//! A responder of its own: a plain socket and packets written by hand (RFC 1035, RFC 6762).
+//! A separate responder: a plain socket and hand-written packets (RFC 1035, RFC 6762).
 
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, UdpSocket};
 use std::time::{Duration, Instant};
@@ -13,7 +13,7 @@ pub(crate) const SRV: u16 = 33;
 const GROUP: Ipv4Addr = Ipv4Addr::new(224, 0, 0, 251);
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// A record, as far as these tests look.
+/// The parts of a record that these tests check.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Record {
     pub(crate) name: String,
@@ -27,14 +27,14 @@ pub(crate) struct Record {
     pub(crate) strings: Vec<String>,
 }
 
-/// A socket that hears the group on the loopback interface.
+/// A socket that receives from the multicast group on the loopback interface.
 pub(crate) struct Peer {
     socket: UdpSocket,
     to: SocketAddrV4,
 }
 
 impl Peer {
-    /// Without multicast on the loopback interface there is nothing to test, and the test says so by failing.
+    /// Without multicast on the loopback interface these tests cannot run, and fail.
     pub(crate) fn join(port: u16) -> Self {
         let socket = Socket::new(Domain::IPV4, Type::DGRAM, Some(Protocol::UDP)).expect("a socket");
         socket.set_reuse_address(true).expect("set");
@@ -58,7 +58,7 @@ impl Peer {
         self.socket.send_to(packet, self.to).expect("sent");
     }
 
-    /// The next packet, if one comes soon.
+    /// Returns the next packet, if one arrives soon.
     fn receive(&self) -> Option<Vec<u8>> {
         let mut packet = vec![0; 9000];
         let len = self.socket.recv(&mut packet).ok()?;
@@ -76,15 +76,15 @@ impl Peer {
                 return;
             }
         }
-        panic!("nobody asked for {name}");
+        panic!("no question for {name} arrived");
     }
 
-    /// Asks for a service again and again, until the answers so far are enough.
+    /// Sends a question for a service repeatedly, until the answers so far are enough.
     pub(crate) fn ask_until(&mut self, service: &str, enough: impl Fn(&[Record]) -> bool) -> Vec<Record> {
         self.gather(Some(service), enough)
     }
 
-    /// Listens until what was heard is enough.
+    /// Listens until the received records are enough.
     pub(crate) fn listen_until(&mut self, enough: impl Fn(&[Record]) -> bool) -> Vec<Record> {
         self.gather(None, enough)
     }
@@ -105,10 +105,10 @@ impl Peer {
                 return records;
             }
         }
-        panic!("this is all that was heard: {records:?}");
+        panic!("only these records were received: {records:?}");
     }
 
-    /// Announces an instance of a service, or says goodbye to it.
+    /// Announces an instance of a service, or its goodbye.
     pub(crate) fn announce(&mut self, service: &str, instance: &str, txt: &[&[u8]], port: u16, ttl: u32) {
         let name = format!("{instance}.{service}");
         let host = format!("{instance}.local.");
@@ -154,7 +154,7 @@ fn number(packet: &[u8], at: usize) -> u16 {
     u16::from_be_bytes([packet[at], packet[at + 1]])
 }
 
-/// The name at a place, and where it ends there.
+/// Returns the name at a position, and the position behind it.
 fn read_name(packet: &[u8], mut at: usize) -> (String, usize) {
     let (mut name, mut end) = (String::new(), None);
     loop {
@@ -172,7 +172,7 @@ fn read_name(packet: &[u8], mut at: usize) -> (String, usize) {
     }
 }
 
-/// The names that are asked for, and the records.
+/// Returns the names in questions, and the records.
 fn read(packet: &[u8]) -> (Vec<String>, Vec<Record>) {
     let (mut at, mut asked, mut records) = (12, Vec::new(), Vec::new());
     for _ in 0..number(packet, 4) {
@@ -180,7 +180,7 @@ fn read(packet: &[u8]) -> (Vec<String>, Vec<Record>) {
         asked.push(name);
         at = end + 4;
     }
-    // A query's authorities are what it probes for.
+    // A query's authority records are probes.
     let is_answer = packet[2] & 0x80 != 0;
     for _ in 0..number(packet, 6) + number(packet, 8) + number(packet, 10) {
         let (name, end) = read_name(packet, at);

@@ -1,4 +1,4 @@
-//! A folder that ends with the test.
+//! A folder that is removed after the test.
 
 use std::path::{Path, PathBuf};
 
@@ -18,7 +18,7 @@ impl Folder {
 
 impl Drop for Folder {
     fn drop(&mut self) {
-        // What is left is in the target folder, where it harms nobody.
+        // A remaining folder is in the target folder, where it is harmless.
         drop(std::fs::remove_dir_all(&self.0));
     }
 }
