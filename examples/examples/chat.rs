@@ -1,7 +1,8 @@
-//! A chat of nodes that each run a DHT, gossip, and a protocol of their own side by side, on one mux.
+//! A chat of nodes that run a DHT, gossip, and a protocol of their own on one mux.
 //!
-//! Without arguments three nodes of this process talk. In terminals on one or more machines, lines go to all others:
-//! `cargo run --example chat -- ann`, and `cargo run --example chat -- bob [ADDR]`, where ADDR is what ann printed.
+//! Without arguments three nodes of this process talk. In terminals on one or more machines, lines go to all
+//! others: `cargo run --example chat -- ann`, and `cargo run --example chat -- bob [ADDR]`, where ADDR is
+//! what ann printed.
 
 use std::{slice, sync::Arc, time::Duration};
 
@@ -35,7 +36,8 @@ impl Node {
         Ok(Self { dht, gossip, own })
     }
 
-    /// This program's own protocol, in one loop: who is new in the chat is greeted, and is a contact for the DHT.
+    /// The program's own protocol, in one loop: new peers in the chat are greeted, and become contacts of the
+    /// DHT.
     async fn greet(&self) -> Result<()> {
         loop {
             tokio::select! {
@@ -48,7 +50,8 @@ impl Node {
         }
     }
 
-    /// Once so many others are there, says the lines that come. Ends with them, once each of the others has spoken.
+    /// Once enough others are present, sends the input lines. Ends with the input, once each of the others
+    /// has sent a line.
     async fn talk(&self, name: &str, mut lines: Receiver<String>, others: usize) -> Result<()> {
         while self.gossip.subscribers(CHAT).len() < others {
             sleep(Duration::from_millis(50)).await;
@@ -69,7 +72,7 @@ impl Node {
         Ok(())
     }
 
-    /// All of it at once, and others found through the DHT and by multicast DNS.
+    /// Runs all parts concurrently, and finds other nodes by the DHT and by multicast DNS.
     async fn run(self, name: &str, mdns: Option<Mdns>, lines: Receiver<String>, others: usize) -> Result<()> {
         let (topic, ttl) = ("chat-example".parse()?, Duration::from_secs(10));
         let mut ways: Vec<Arc<dyn Discovery>> = vec![Arc::new(Dht::polling(self.dht.clone(), ttl / 10))];
@@ -85,14 +88,14 @@ impl Node {
     }
 }
 
-/// Two nodes that know a third one, and find one another through the DHT. Each says something to all.
+/// Two nodes that know a third one, and find each other by the DHT. Each sends a line to all.
 async fn among_three() -> Result<()> {
     let [ann, bob, eve] = [(); 3].map(|()| Node::open([127, 0, 0, 1]).expect("loopback has ports"));
     bob.gossip.add_peer(&ann.own.local_addrs()[0])?;
     eve.gossip.add_peer(&ann.own.local_addrs()[0])?;
     let talk = |name, node: Node| {
         let (say, lines) = channel(1);
-        say.try_send("hello, everybody".to_owned()).expect("room for one");
+        say.try_send("hello, all".to_owned()).expect("room for one");
         node.run(name, None, lines, 2)
     };
     let all = async { tokio::try_join!(talk("ann", ann), talk("bob", bob), talk("eve", eve)) };

@@ -1,4 +1,4 @@
-//! A transport stack, composed: large messages and named channels over a bad UDP network.
+//! A composed transport stack: long messages and named channels over a bad UDP network.
 //!
 //! `cargo run --example compose`
 
@@ -10,7 +10,7 @@ use p2p_swarms::faulty::FaultyConfig;
 use p2p_swarms::{Faults, LinkFaults, SwarmExt as _, UdpSwarm};
 use tokio::time::timeout;
 
-/// A channel called "chat" over fragments over UDP that loses one datagram in twenty.
+/// Returns a channel called "chat" over fragments over UDP that loses one datagram in twenty.
 fn node(faults: &Faults<SocketAddr>) -> Result<impl Swarm<SocketAddr>> {
     let udp = UdpSwarm::bind(SocketAddr::from(([127, 0, 0, 1], 0)))?;
     udp.faulty(faults.clone()).fragment(64 << 10).mux().open("chat")
@@ -30,14 +30,14 @@ async fn run() -> Result<usize> {
     let to = to.ok_or(Error::Closed)?;
     println!("bob is at {to}; a message carries up to {} bytes", bob.mtu());
 
-    // A tell is fire and forget: who wants it to arrive sends it until it has.
-    let letter = "a long letter ".repeat(700);
+    // A tell is not acknowledged: a sender that needs delivery repeats it.
+    let letter = "a long message ".repeat(700);
     for attempt in 1.. {
         alice.tell(&to, alice.packet(letter.as_bytes())).await?;
         if let Ok(message) = timeout(Duration::from_millis(50), bob.receive()).await {
             let message = message?;
             println!(
-                "{} bytes came from {} at attempt {attempt}",
+                "{} bytes arrived from {} at attempt {attempt}",
                 message.payload.len(),
                 message.src
             );
@@ -46,13 +46,13 @@ async fn run() -> Result<usize> {
         }
     }
 
-    // What does not fit is refused, not cut.
+    // A message over the MTU is refused, not truncated.
     let too_long: Packet = vec![0; bob.mtu() + 1].into();
     if let Err(error) = alice.tell(&to, too_long).await {
         println!("{error}");
     }
 
-    // Each layer counts what became of every message.
+    // Each layer counts the fate of every message.
     let mut layers = 0;
     alice.visit_counters(&mut |counters| {
         let now = counters.snapshot();

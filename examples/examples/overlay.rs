@@ -13,21 +13,21 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 const NODES: usize = 32;
-/// Each node has four neighbours; one link in five leads anywhere.
+/// Each node has four neighbours; one link in five is random.
 const DEGREE: usize = 4;
 const REWIRED: f64 = 0.2;
-/// Floods that a node knows at most, so that what peers make it keep is bounded; further ones end here.
+/// Maximum number of floods that a node remembers; further ones are not forwarded.
 const REMEMBERED: usize = 1024;
 
-/// One node: floods `own` numbers, then passes on every flood that it has not seen, until it is quiet; returns
-/// how many it saw.
+/// Runs one node: floods the numbers in `own`, then forwards every flood that it has not seen, until no
+/// message arrives; returns the number of floods it saw.
 ///
-/// A flood is eight bytes of number, then whatever its sender says.
+/// A flood is a number of eight bytes, followed by any data.
 async fn relay<A: Addr>(swarm: impl Swarm<A>, neighbours: Vec<A>, own: Vec<u64>) -> Result<usize> {
     let mut seen = BTreeSet::new();
     for number in own {
         let mut packet = swarm.packet(&number.to_be_bytes());
-        packet.push_back(b"to whom it may concern");
+        packet.push_back(b"any data");
         pass_on(&swarm, neighbours.iter(), &packet).await;
         seen.insert(number);
     }
@@ -43,13 +43,14 @@ async fn relay<A: Addr>(swarm: impl Swarm<A>, neighbours: Vec<A>, own: Vec<u64>)
     Ok(seen.len())
 }
 
-/// Tells each of these peers. One that cannot be told loses a flood that has other ways to come.
+/// Tells each of these peers. A failed tell is ignored, since floods have several routes.
 async fn pass_on<A: Addr>(swarm: &impl Swarm<A>, peers: impl Iterator<Item = &A>, packet: &Packet) {
     let mut batch = peers.map(|peer| (peer.clone(), packet.clone())).collect();
     let _ = swarm.tell_batch(&mut batch).await;
 }
 
-/// Sends `floods` floods through an overlay of these nodes; returns which share of the nodes they reached.
+/// Sends `floods` floods through an overlay of these nodes; returns the fraction of the nodes that they
+/// reached.
 async fn flood<A: Addr, S: Swarm<A>>(name: &str, nodes: Vec<S>, floods: u64) -> Result<f64> {
     let world = Topology::small_world(nodes.len(), DEGREE, REWIRED, 7)?;
     let addrs: Vec<A> = nodes
@@ -78,7 +79,7 @@ async fn flood<A: Addr, S: Swarm<A>>(name: &str, nodes: Vec<S>, floods: u64) -> 
     Ok(share)
 }
 
-/// The shares on memory, on UDP, and on UDP that loses a fifth.
+/// Returns the fractions on memory, on UDP, and on UDP that loses a fifth.
 async fn run() -> Result<[f64; 3]> {
     let realm = MemoryRealm::default();
     let memory = (0..NODES).map(|_| realm.open()).collect();
@@ -110,9 +111,9 @@ async fn main() -> Result<()> {
 
 #[cfg(test)]
 mod tests {
-    /// On media that lose nothing a flood reaches everybody; a lossy one is bridged by the overlay's many ways.
+    /// On lossless media a flood reaches all nodes; on a lossy one it uses the overlay's redundant routes.
     #[tokio::test]
-    async fn a_flood_reaches_everybody() {
+    async fn a_flood_reaches_all_nodes() {
         let [memory, udp, lossy] = super::run().await.expect("the overlay works");
         assert!(memory >= 1.0 && udp >= 1.0, "{memory} {udp}");
         assert!(lossy > 0.5, "{lossy}");

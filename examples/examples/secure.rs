@@ -1,4 +1,4 @@
-//! A secure stack, composed: asks of any length between nodes that prove who they are, over plain UDP.
+//! A composed secure stack: asks of any length between authenticated nodes, over plain UDP.
 //!
 //! `cargo run --example secure`
 
@@ -10,17 +10,17 @@ use p2p_formats::x509::PrivateKey;
 use p2p_swarms::{KeyAddr, SwarmExt as _, UdpSwarm};
 use tokio::time::timeout;
 
-/// Where a node is, and who must be there.
+/// The address of a node: its identity, and its socket address.
 type Addr = KeyAddr<SocketAddr>;
 
-/// Asks of up to 64 KiB over a secure channel over UDP.
+/// Returns a node with asks of up to 64 KiB over a secure channel over UDP.
 fn node(key: &PrivateKey) -> Result<impl AskSwarm<Addr> + SecureSwarm<Addr>> {
     let udp = UdpSwarm::bind(SocketAddr::from(([127, 0, 0, 1], 0)))?;
     Ok(udp.p2pke(key)?.mbapp(64 << 10))
 }
 
 async fn run() -> Result<()> {
-    // Whoever wants to keep its identity keeps its key; `p2putil keygen` makes one.
+    // A node that keeps its identity over restarts keeps its key; `p2putil keygen` creates one.
     let key = || PrivateKey::ed25519(&rand::random());
     let (alice, bob) = (node(&key())?, node(&key())?);
     let to = bob.local_addrs().swap_remove(0);
@@ -28,7 +28,11 @@ async fn run() -> Result<()> {
 
     let answer = async {
         let request = bob.receive_ask().await?;
-        println!("{} bytes were asked by {}", request.payload.len(), request.src.id);
+        println!(
+            "a request of {} bytes arrived from {}",
+            request.payload.len(),
+            request.src.id
+        );
         assert_eq!(
             request.src,
             alice.local_addrs().swap_remove(0),
@@ -43,20 +47,20 @@ async fn run() -> Result<()> {
     answered?;
     let response = response?;
     assert_eq!(*response, *question.to_uppercase().as_bytes());
-    println!("{} bytes came back", response.len());
+    println!("a response of {} bytes arrived", response.len());
 
     // Each end knows the other's key.
     assert_eq!(alice.lookup_public_key(&to).await?, bob.public_key());
 
-    // At an address where somebody else is, nobody is reached.
-    let nobody = KeyAddr::new(PeerId::ZERO, to.addr);
+    // A tell to another identity at the same address reaches no node.
+    let wrong = KeyAddr::new(PeerId::ZERO, to.addr);
     let told = timeout(
         Duration::from_millis(300),
-        alice.tell(&nobody, alice.packet(b"psst")),
+        alice.tell(&wrong, alice.packet(b"psst")),
     )
     .await;
-    assert!(!matches!(told, Ok(Ok(()))), "it does not leave");
-    println!("nobody at that address proves to be {}", nobody.id);
+    assert!(!matches!(told, Ok(Ok(()))), "it is not sent");
+    println!("no node at that address proves the identity {}", wrong.id);
 
     bob.close().await;
     alice.close().await;

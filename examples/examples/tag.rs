@@ -1,4 +1,4 @@
-//! A layer of your own, whole, and the conformance suite that proves it.
+//! A complete layer, and the conformance suite that checks it.
 //!
 //! `cargo run --example tag`
 
@@ -8,7 +8,7 @@ use p2p::{Addr, Counters, Message, Packet, Reason, Result, Swarm, pass_through};
 use p2p_swarms::{MemoryAddr, MemoryRealm, MemorySwarm};
 use p2p_swarmtest::{Plain, Testbed};
 
-/// Lets only messages that carry this network's tag through.
+/// Passes only messages with this network's tag.
 struct TagSwarm<A, S> {
     inner: S,
     tag: [u8; 4],
@@ -51,7 +51,7 @@ impl<A: Addr, S: Swarm<A>> Swarm<A> for TagSwarm<A, S> {
     }
 }
 
-/// Nodes of one network in a realm of their own, for the suite.
+/// Nodes of one network in a separate realm, for the suite.
 fn testbed() -> Testbed<MemoryAddr> {
     let realm = MemoryRealm::default();
     Testbed::new(Plain, move |count| {
@@ -64,12 +64,12 @@ fn testbed() -> Testbed<MemoryAddr> {
 
 #[tokio::main]
 async fn main() -> Result<()> {
-    // Two networks share a medium; each hears its own.
+    // Two networks share a medium; each receives only its own messages.
     let realm = MemoryRealm::default();
     let [alice, bob] = [(); 2].map(|()| TagSwarm::new(realm.open(), *b"demo"));
     let stranger = TagSwarm::new(realm.open(), *b"else");
     let to = bob.local_addrs().remove(0);
-    stranger.tell(&to, "unheard".into()).await?;
+    stranger.tell(&to, "dropped".into()).await?;
     alice.tell(&to, "hello".into()).await?;
     let message = bob.receive().await?;
     println!(

@@ -1,5 +1,5 @@
-//! Runnable examples, and the command-line tool `p2putil`: here is what that one is made of and has tests of its own, so that
-//! the whole tool need not be compiled a second time for them.
+//! Runnable examples, and the command-line tool `p2putil`. This library contains the tested parts of the
+//! tool, so that the whole tool need not be compiled a second time for tests.
 #![forbid(unsafe_code)]
 
 pub mod row;

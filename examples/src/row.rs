@@ -1,4 +1,4 @@
-//! What became of something that was done many times over one stack: a row of the demonstration's table.
+//! A row of the demonstration's table: the results of an operation that was repeated over one stack.
 
 use std::time::{Duration, Instant};
 
@@ -7,29 +7,29 @@ use serde_json::{Value, json};
 
 use crate::table::{Column, Columns, bytes, thousands, time};
 
-/// Something that was done many times over one stack.
+/// The results of an operation that was repeated over one stack.
 #[derive(Debug)]
 pub struct Row {
     stack: String,
     what: &'static str,
-    /// The same in as many letters as a table has room for.
+    /// A short name for tables.
     shown: &'static str,
     nodes: usize,
-    /// How often it should have been done, and was done rightly.
+    /// The number of operations, and of successful ones.
     of: usize,
     done: usize,
-    /// How long each took, where that says something; sorted at the end.
+    /// The duration of each, if it is meaningful; sorted at the end.
     took: Vec<Duration>,
     start: Instant,
     time: Duration,
-    /// Messages that were lost on the way, where they are counted.
+    /// Messages that were lost, if they are counted.
     pub lost: Option<u64>,
-    /// Bytes that it was about, if they are what counts.
+    /// Bytes that were transferred, if they are the measure.
     pub bytes: Option<u64>,
 }
 
 impl Row {
-    /// Begins something that is to be done `of` times among `nodes` nodes.
+    /// Starts an operation that is repeated `of` times among `nodes` nodes.
     pub fn new(stack: &str, what: &'static str, nodes: usize, of: usize) -> Self {
         Self {
             stack: stack.to_owned(),
@@ -46,36 +46,36 @@ impl Row {
         }
     }
 
-    /// In tables it is called so.
+    /// Sets the name in tables.
     #[must_use]
     pub fn shown_as(mut self, what: &'static str) -> Self {
         self.shown = what;
         self
     }
 
-    /// The text of the stack.
+    /// Returns the text of the stack.
     pub fn stack(&self) -> &str {
         &self.stack
     }
 
-    /// Begins anew: what was before is not counted.
+    /// Restarts the clock: earlier time is not counted.
     pub fn begin(&mut self) {
         self.start = Instant::now();
     }
 
-    /// It was done once more, in so long.
+    /// Records one success with its duration.
     pub fn done(&mut self, took: Duration) {
         self.done += 1;
         self.took.push(took);
     }
 
-    /// It was done so many times, in so long altogether.
+    /// Records a number of successes with their total duration.
     pub fn all_done(&mut self, done: usize, time: Duration) {
         self.done = done;
         self.time = time;
     }
 
-    /// Takes what becomes of each, if it was done rightly, until all are over.
+    /// Collects results until the stream ends; `None` is a failure.
     pub async fn collect(&mut self, each: impl Stream<Item = Option<Duration>>) {
         let mut each = std::pin::pin!(each);
         while let Some(took) = each.next().await {
@@ -86,17 +86,17 @@ impl Row {
         }
     }
 
-    /// It is over.
+    /// Stops the clock.
     pub fn end(&mut self) {
         self.time = self.start.elapsed();
     }
 
-    /// How often it was not done rightly.
+    /// Returns the number of missing or failed operations.
     pub fn missing(&self) -> usize {
         self.of.saturating_sub(self.done)
     }
 
-    /// What is missing, in words.
+    /// Describes what is missing.
     pub fn complaint(&self) -> String {
         format!(
             "{} of {} {} over {}",
@@ -117,7 +117,7 @@ impl Row {
         number(count) / self.time.as_secs_f64().max(1e-9)
     }
 
-    /// The row as an object for programs: times in seconds and microseconds.
+    /// Returns the row as a JSON object: times in seconds and microseconds.
     pub fn json(&self) -> Value {
         let micros = |share| self.percentile(share).map(|took| took.as_secs_f64() * 1e6);
         let mut object = json!({
@@ -158,13 +158,14 @@ impl Row {
         }
     }
 
-    /// The row as a line of a [`table`].
+    /// Returns the row as a line of a [`table`].
     pub fn line(&self, table: &Columns) -> String {
         table.line(|column| self.cell(column.heading))
     }
 }
 
-/// The table of rows, fitted to lines of `width` characters, 80 or more; no row has more than `most` things to do.
+/// Returns the table of rows for lines of `width` characters, 80 or more; no row has more than `most`
+/// operations.
 pub fn table(width: usize, most: usize) -> Columns {
     let digits = thousands(most as u64).len();
     let columns = [
@@ -180,7 +181,7 @@ pub fn table(width: usize, most: usize) -> Columns {
     Columns::fit(&columns, width)
 }
 
-/// The layers of a stack with what matters here: without addresses, sizes, topics and seeds.
+/// Returns the relevant layers of a stack: without addresses, sizes, topics and seeds.
 pub fn short(stack: &str) -> String {
     let layers = stack.split('/').map(|layer| {
         let mut parts = layer.split(',');
@@ -191,7 +192,7 @@ pub fn short(stack: &str) -> String {
     layers.collect::<Vec<_>>().join("/")
 }
 
-/// A count as what can be divided.
+/// Converts a count for division.
 #[expect(clippy::cast_precision_loss, reason = "counts of one run are far below 2⁵²")]
 pub fn number(count: u64) -> f64 {
     count as f64
@@ -202,7 +203,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_missing_is_seen() {
+    fn missing_operations_are_reported() {
         let mut row = Row::new("udp=127.0.0.1:0/faulty,loss=0.1,seed=77/frag=65536", "asks", 2, 3);
         row.done(Duration::from_millis(4));
         row.done(Duration::from_millis(2));

@@ -1,28 +1,28 @@
-//! Tables for people: columns as wide as they need to be.
+//! Text tables with columns of the necessary width.
 
 use std::fmt::Write as _;
 use std::time::Duration;
 
-/// Rows of cells under a heading; the first column to the left, the others to the right.
+/// Rows of cells under a heading; the first column is left-aligned, the others right-aligned.
 #[derive(Debug)]
 pub struct Table {
     rows: Vec<Vec<String>>,
 }
 
 impl Table {
-    /// A table with this heading and no rows.
+    /// Creates a table with this heading and no rows.
     pub fn new<const N: usize>(heading: [&str; N]) -> Self {
         Self {
             rows: vec![heading.map(str::to_owned).to_vec()],
         }
     }
 
-    /// Adds a row below.
+    /// Adds a row.
     pub fn row<const N: usize>(&mut self, cells: [String; N]) {
         self.rows.push(cells.into());
     }
 
-    /// The table, with a line under the heading and no line end at the end.
+    /// Returns the table, with a line under the heading and no line end at the end.
     pub fn render(&self) -> String {
         let width = |column: usize| {
             let cells = self.rows.iter().filter_map(|row| row.get(column));
@@ -53,7 +53,8 @@ impl Table {
     }
 }
 
-/// A table whose rows are printed as they come: its columns have fixed widths, and those that do not fit are left out.
+/// A table whose rows are printed one by one: its columns have fixed widths, and those that do not fit are
+/// omitted.
 #[derive(Clone, Debug)]
 pub struct Columns {
     columns: Vec<Column>,
@@ -62,16 +63,16 @@ pub struct Columns {
 /// A column of [`Columns`].
 #[derive(Clone, Copy, Debug)]
 pub struct Column {
-    /// What stands above it.
+    /// The heading.
     pub heading: &'static str,
-    /// Characters of its cells; a longer cell moves those behind it.
+    /// Width of its cells in characters; a longer cell moves those behind it.
     pub width: usize,
-    /// Where the table is too wide, columns are left out from the highest rank down; those of rank 0 stay.
+    /// If the table is too wide, columns are omitted from the highest rank down; those of rank 0 stay.
     pub rank: u8,
 }
 
 impl Columns {
-    /// The columns of `all` that fit into lines of `most` characters.
+    /// Returns the columns of `all` that fit into lines of `most` characters.
     pub fn fit(all: &[Column], most: usize) -> Self {
         let mut columns = all.to_vec();
         while total(&columns) > most
@@ -86,13 +87,14 @@ impl Columns {
         Self { columns }
     }
 
-    /// The heading and the line under it.
+    /// Returns the heading and the line under it.
     pub fn heading(&self) -> String {
         let heading = self.line(|column| column.heading.to_owned());
         format!("{heading}\n{}", "─".repeat(total(&self.columns)))
     }
 
-    /// A row, given the cell of each column: the first column to the left, the others to the right.
+    /// Returns a row, given the cell of each column: the first column is left-aligned, the others
+    /// right-aligned.
     pub fn line(&self, cell: impl Fn(&Column) -> String) -> String {
         let mut line = String::new();
         for (index, column) in self.columns.iter().enumerate() {
@@ -113,7 +115,7 @@ fn total(columns: &[Column]) -> usize {
     widths + 2 * columns.len().saturating_sub(1)
 }
 
-/// `1234567` as `1,234,567`.
+/// Formats `1234567` as `1,234,567`.
 pub fn thousands(number: u64) -> String {
     let digits = number.to_string();
     let mut text = String::new();
@@ -126,7 +128,7 @@ pub fn thousands(number: u64) -> String {
     text
 }
 
-/// A time as a person says it, in up to seven characters below 1,000 seconds.
+/// Formats a duration in up to seven characters below 1,000 seconds.
 pub fn time(time: Duration) -> String {
     let millis = time.as_secs_f64() * 1e3;
     match millis {
@@ -138,7 +140,7 @@ pub fn time(time: Duration) -> String {
     }
 }
 
-/// Bytes as a person says them.
+/// Formats a number of bytes.
 pub fn bytes(count: f64) -> String {
     let units = ["B", "kB", "MB", "GB"];
     let mut value = count;
@@ -177,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn columns_that_do_not_fit_are_left_out() {
+    fn columns_that_do_not_fit_are_omitted() {
         let column = |heading, width, rank| Column { heading, width, rank };
         let all = [column("name", 8, 0), column("more", 6, 2), column("count", 6, 1)];
         let shown = |most| {

@@ -1,4 +1,4 @@
-//! The conformance suite's testbed of a stack that is written as text.
+//! The testbed of the conformance suite for a stack in text form.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,10 +9,10 @@ use p2p_swarmtest::{Ask, Plain, Profile, Secure, SecureAsk, Testbed};
 
 /// Returns a testbed of nodes of this stack, with the [`profile`] of its medium.
 ///
-/// Opens a node, to see that it can be done and what it is, and closes it.
+/// Opens a node to determine its capabilities, and closes it.
 ///
 /// # Errors
-/// As [`StackText::build`] and [`StackText::medium`].
+/// Returns the errors of [`StackText::build`] and [`StackText::medium`].
 pub async fn testbed(text: &StackText) -> Result<Testbed<BoxAddr>, StackError> {
     let profile = profile(&text.medium().await?);
     let probe = text.apart().build().await?;
@@ -21,11 +21,11 @@ pub async fn testbed(text: &StackText) -> Result<Testbed<BoxAddr>, StackError> {
     Ok(bed.profile(profile))
 }
 
-/// How to make nodes of this stack, with what `probe`, one of them, can do.
+/// Creates a testbed of this stack with the capabilities of `probe`, one of its nodes.
 fn bed(text: &StackText, probe: &Stack) -> Testbed<BoxAddr> {
     let nodes = Arc::new(Nodes::new(text.clone()));
     let again = nodes.clone();
-    /// Makes nodes, each taken out of its enum.
+    /// Creates nodes, each unwrapped from its variant.
     macro_rules! bed {
         ($kind:ident) => {
             Testbed::new($kind, move |count| {
@@ -60,10 +60,10 @@ fn bed(text: &StackText, probe: &Stack) -> Testbed<BoxAddr> {
     })
 }
 
-/// Returns what the suite may expect of nodes on this medium.
+/// Returns the profile of nodes on this medium.
 ///
 /// # Panics
-/// If the medium waives a law that the suite does not have.
+/// Panics if the medium waives a law that the suite does not have.
 #[must_use]
 pub fn profile(medium: &Medium) -> Profile {
     let mut profile = Profile {
@@ -79,7 +79,7 @@ pub fn profile(medium: &Medium) -> Profile {
     profile.settle += 2 * medium.delay;
     profile.patience += 4 * medium.delay;
     if medium.handshakes {
-        // A handshake comes before the first message, and many are under way at a time.
+        // A handshake precedes the first message, and many run concurrently.
         profile.settle = profile.settle.max(Duration::from_millis(100));
         profile.patience = profile.patience.max(Duration::from_secs(20));
     }

@@ -1,38 +1,39 @@
-//! Sends a file in numbered chunks over a swarm that may lose them: acknowledged, sent again, checked by hash.
+//! Sends a file in numbered chunks over a lossy swarm: acknowledged, retransmitted, checked by hash.
 //!
-//! Two engines without a clock or a swarm of their own. The sender has a fixed number of chunks under way and takes
-//! one for lost when a later one was acknowledged, or nothing was for a while. The receiver hashes chunks in
-//! order, and holds only what came early; the last chunk is the hash that the sender expects.
+//! Two engines without a clock or a swarm. The sender has a fixed number of chunks in flight. It declares one
+//! lost when a later one was acknowledged, or no acknowledgement arrived for some time. The receiver hashes
+//! chunks in order, and holds only those that arrive early. The last chunk is the hash that the sender
+//! expects.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};
 
 use p2p::{Headroom, Packet};
 
-/// Bytes in front of a chunk: kind, transmission, index, count.
+/// Length of the header of a chunk: kind, transmission, index, count.
 pub const HEADER: usize = 13;
 const DATA: u8 = 0;
 const ACK: u8 = 1;
-/// A chunk is lost when one that was sent so many later is acknowledged.
+/// A chunk is lost when one that was sent this many later is acknowledged.
 const OVERTAKEN: u32 = 8;
-/// All chunks under way are lost when none was acknowledged for so long.
+/// All chunks in flight are lost when none was acknowledged for this time.
 const SILENCE: Duration = Duration::from_millis(100);
-/// Chunks ahead of the first missing one that a receiver holds; what is further ahead is dropped.
+/// Maximum distance of early chunks that a receiver holds; chunks further ahead are dropped.
 const AHEAD: u32 = 4096;
 
-/// A message of the transfer, read.
+/// A parsed message of the transfer.
 #[derive(Debug)]
 pub enum Read {
-    /// A chunk; the packet holds the chunk alone.
+    /// A chunk; the packet holds only its data.
     Data {
-        /// Which transmission of which chunk it is.
+        /// The transmission and the index of the chunk.
         sent: Sent,
-        /// Chunks that there are.
+        /// Number of chunks.
         count: u32,
         /// The chunk.
         chunk: Packet,
     },
-    /// What arrived.
+    /// The transmissions that arrived.
     Ack(Vec<Sent>),
 }
 
@@ -43,7 +44,7 @@ pub struct Sent {
     index: u32,
 }
 
-/// Reads a message; nothing if it is none of the transfer's.
+/// Parses a message; returns `None` if it is invalid.
 pub fn read(mut packet: Packet) -> Option<Read> {
     match packet.pop_front::<1>()? {
         [DATA] => {
@@ -73,7 +74,7 @@ fn read_sent(packet: &mut Packet) -> Option<Sent> {
     })
 }
 
-/// The message that acknowledges `acks`.
+/// Returns the message that acknowledges `acks`.
 pub fn ack(acks: &[Sent], room: Headroom) -> Packet {
     let mut packet = Packet::with_capacity(room, 1 + 8 * acks.len());
     packet.push_back(&[ACK]);
@@ -103,8 +104,8 @@ pub struct Sender<F> {
 }
 
 impl<F: AsRef<[u8]>> Sender<F> {
-    /// Sends `file`, whose hash is `hash`, in chunks of `chunk` bytes (at least 32), up to `window` at a time.
-    /// Nothing if there would be 2³² chunks or more.
+    /// Creates a sender of `file`, whose hash is `hash`, in chunks of `chunk` bytes (at least 32), with up to
+    /// `window` in flight. Returns `None` if there would be 2³² chunks or more.
     pub fn new(file: F, hash: [u8; 32], chunk: usize, window: usize, now: Instant) -> Option<Self> {
         let chunk = chunk.max(hash.len());
         // One more for the hash.
@@ -128,22 +129,22 @@ impl<F: AsRef<[u8]>> Sender<F> {
         })
     }
 
-    /// Whether every chunk was acknowledged.
+    /// Returns whether every chunk was acknowledged.
     pub fn is_done(&self) -> bool {
         self.missing == 0
     }
 
-    /// Chunks that were sent again.
+    /// Returns the number of retransmitted chunks.
     pub fn resent(&self) -> u64 {
         self.resent
     }
 
-    /// When [`handle_timeout`](Self::handle_timeout) has something to do.
+    /// Returns the time at which [`handle_timeout`](Self::handle_timeout) is due.
     pub fn poll_timeout(&self) -> Option<Instant> {
         (!self.under_way.is_empty()).then(|| self.heard + SILENCE)
     }
 
-    /// The next message to send, if there is room for one under way.
+    /// Returns the next message to send, if the window has room.
     pub fn poll_transmit(&mut self, now: Instant, room: Headroom) -> Option<Packet> {
         if self.under_way.len() >= self.window {
             return None;
@@ -188,7 +189,7 @@ impl<F: AsRef<[u8]>> Sender<F> {
         Some(packet)
     }
 
-    /// The receiver has these.
+    /// Processes acknowledgements.
     pub fn handle_ack(&mut self, acks: &[Sent], now: Instant) {
         let mut newest = 0;
         for sent in acks {
@@ -208,7 +209,7 @@ impl<F: AsRef<[u8]>> Sender<F> {
         }
     }
 
-    /// It is time.
+    /// Processes an expired timeout.
     pub fn handle_timeout(&mut self, now: Instant) {
         if self.poll_timeout().is_some_and(|due| due <= now) {
             self.lost
@@ -232,17 +233,17 @@ pub struct Receiver {
 }
 
 impl Receiver {
-    /// Whether all of the file is there, and if so whether its hash is the one that the sender sent.
+    /// Returns whether the complete file has the hash that the sender sent; `None` while it is incomplete.
     pub fn verdict(&self) -> Option<bool> {
         self.verdict
     }
 
-    /// Bytes of the file that arrived and have all bytes before them.
+    /// Returns the number of bytes of the file that arrived without a gap.
     pub fn received(&self) -> usize {
         self.received
     }
 
-    /// A chunk came. Returns whether to acknowledge it.
+    /// Processes a chunk. Returns whether to acknowledge it.
     pub fn handle_data(&mut self, sent: Sent, count: u32, chunk: Packet) -> bool {
         if sent.index >= self.next.saturating_add(AHEAD) {
             return false;
@@ -267,7 +268,7 @@ impl Receiver {
 mod tests {
     use super::*;
 
-    /// Sends `file` where every message for which `lose` says so is lost; returns the ends.
+    /// Transfers `file`; each message for which `lose` returns true is lost. Returns both ends.
     fn transfer(file: &[u8], mut lose: impl FnMut() -> bool) -> (Sender<&[u8]>, Receiver) {
         let mut now = Instant::now();
         let hash = *blake3::hash(file).as_bytes();
@@ -319,7 +320,7 @@ mod tests {
     }
 
     #[test]
-    fn a_changed_byte_is_found() {
+    fn a_changed_byte_is_detected() {
         let hash = *blake3::hash(b"another file").as_bytes();
         let now = Instant::now();
         let mut sender = Sender::new(b"a file", hash, 100, 20, now).expect("few chunks");

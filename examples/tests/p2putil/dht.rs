@@ -1,4 +1,4 @@
-//! A Kademlia network of processes: nodes join through one, find one another, and keep records.
+//! A Kademlia network of processes: nodes join through one, find each other, and store records.
 
 use p2p::PeerId;
 use serde_json::Value;
@@ -8,17 +8,17 @@ use crate::process::{Listener, done, p2putil, refused, text};
 
 const STACK: &str = "udp=127.0.0.1:0/p2pke/mbapp/kad";
 
-/// What stands behind the words of the next lines.
+/// Returns the text behind the expected words of the next lines.
 fn words<const N: usize>(node: &mut Listener, expected: [&str; N]) -> [String; N] {
     expected.map(|word| {
         let line = node.line();
         let rest = line.strip_prefix(word).and_then(|rest| rest.strip_prefix(' '));
-        rest.unwrap_or_else(|| panic!("{line:?} is no line of {word}"))
+        rest.unwrap_or_else(|| panic!("{line:?} is not a line of {word}"))
             .to_owned()
     })
 }
 
-/// Nodes with their ids, and the stack with which others join through the first.
+/// Returns nodes with their ids, and the stack with which others join through the first.
 fn network(count: usize) -> (Vec<(Listener, String)>, String) {
     let mut first = Listener::start(["dht", "join", STACK, "--echo"]);
     let [id, bootstrap] = words(&mut first, ["addr", "bootstrap"]);
@@ -39,7 +39,7 @@ fn objects(lines: &str) -> Vec<Value> {
 }
 
 #[test]
-fn nodes_are_told_and_asked_by_their_ids_alone() {
+fn nodes_are_told_and_asked_by_id() {
     let (mut nodes, stack) = network(3);
     for (node, id) in &mut nodes {
         let told = done(["tell", &stack, id, "hello", "--wait", "30"]);
@@ -49,13 +49,13 @@ fn nodes_are_told_and_asked_by_their_ids_alone() {
     }
     let found = done(["dht", "find", &stack, &nodes[2].1]);
     let found: Vec<&str> = found.lines().collect();
-    assert_eq!(found.len(), 3, "who looks is not found: {found:?}");
+    assert_eq!(found.len(), 3, "the searching node is not found: {found:?}");
     let nearest = format!("node {id} {id}@127.0.0.1:", id = nodes[2].1);
     assert!(found[0].starts_with(&nearest), "{found:?}");
 }
 
 #[test]
-fn records_outlive_those_who_put_them() {
+fn records_outlive_the_nodes_that_put_them() {
     let (mut nodes, stack) = network(3);
     let put = done(["dht", "put", &stack, "greeting", "hello\nthere"]);
     let key = put
@@ -70,12 +70,12 @@ fn records_outlive_those_who_put_them() {
         "the key's own text"
     );
     let error = refused(["dht", "put", &stack, "greeting", "another"], 1);
-    assert!(error.contains("no other node keeps it"), "{error}");
+    assert!(error.contains("no other node stores it"), "{error}");
     let error = refused(["dht", "get", &stack, "a key of nothing"], 1);
     assert!(error.contains("has a record"), "{error}");
 }
 
-/// The commands of the README's block that has this line in it, with this address for the one that is written there.
+/// Returns the commands of the README block with this line, with this address in place of the written one.
 fn readme(line: &str, id: &str, addr: &str) -> Vec<Vec<String>> {
     let readme = include_str!("../../../README.md");
     let block = readme.split("```").find(|block| block.contains(line));
@@ -134,7 +134,7 @@ fn the_readme_shows_a_network_that_works() {
 }
 
 #[test]
-fn what_happens_in_a_network_is_one_object_a_line() {
+fn events_of_a_network_are_one_object_per_line() {
     let (nodes, stack) = network(2);
     let found = objects(&done(["dht", "find", &stack, &nodes[0].1, "--json"]));
     let (progress, found) = found.split_at(found.len() - 2);
@@ -168,7 +168,7 @@ fn what_happens_in_a_network_is_one_object_a_line() {
 }
 
 #[test]
-fn what_is_no_network_is_refused() {
+fn a_stack_without_a_network_is_refused() {
     let error = refused(["dht", "get", "udp/p2pke/mbapp/frag", "k"], 2);
     assert!(
         error.contains("\n  udp/p2pke/mbapp/frag\n                  ^\n"),
@@ -194,7 +194,7 @@ fn what_is_no_network_is_refused() {
 
 #[cfg(unix)]
 #[test]
-fn a_node_serves_until_it_is_told_to_end() {
+fn a_node_serves_until_a_signal_ends_it() {
     let (nodes, _) = network(2);
     for (node, _) in nodes {
         node.signal("-INT");

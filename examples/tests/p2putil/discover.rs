@@ -7,7 +7,7 @@ use serde_json::Value;
 use crate::keys::Folder;
 use crate::process::{Listener, done, p2putil, refused, text};
 
-/// A tracker of its own, and its URL.
+/// Starts a tracker; returns it with its URL.
 fn tracker<const N: usize>(options: [&str; N]) -> (Listener, String) {
     let mut command = p2putil(["tracker", "serve", "127.0.0.1:0"]);
     command.args(options);
@@ -20,14 +20,14 @@ fn tracker<const N: usize>(options: [&str; N]) -> (Listener, String) {
     (server, url)
 }
 
-/// A place on the loopback interface where no other test announces.
+/// Returns a place on the loopback interface where no other test announces.
 fn multicast() -> String {
     let socket = UdpSocket::bind("127.0.0.1:0").expect("a port");
     let port = socket.local_addr().expect("it has one").port();
     format!("mdns,loopback,port={port}")
 }
 
-/// A listener that announces itself at a place is found there, and what is found can be told and asked.
+/// Checks that a listener that announces itself is found, and that it can be told and asked.
 fn meet(place: &str, stack: &str) {
     let mut listener = Listener::start([
         "listen",
@@ -50,7 +50,7 @@ fn meet(place: &str, stack: &str) {
     );
     let error = refused(["find", place, "--topic", "another", "--wait", "0"], 1);
     assert!(
-        error.contains("nobody was found under another within 0 s"),
+        error.contains("no node was found under another within 0 s"),
         "{error}"
     );
 }
@@ -59,7 +59,7 @@ fn meet(place: &str, stack: &str) {
 fn two_processes_meet_by_a_tracker() {
     let (_server, url) = tracker([]);
     meet(&url, "udp/p2pke/mbapp");
-    // Ids of QUIC are others of the same key.
+    // QUIC derives a different id from the same key.
     let (_server, url) = tracker([]);
     meet(&url, "udp/quic");
 }
@@ -71,7 +71,7 @@ fn two_processes_meet_by_multicast_dns() {
 
 #[cfg(unix)]
 #[test]
-fn who_watches_sees_a_node_come_and_go() {
+fn a_watch_reports_a_node_that_joins_and_leaves() {
     let (_server, url) = tracker([]);
     let place = multicast();
     let mut watch = Listener::start(["find", &url, &place, "--watch", "--json"]);
@@ -84,7 +84,7 @@ fn who_watches_sees_a_node_come_and_go() {
         (&"found".into(), &serde_json::json!([addr]))
     );
     assert!(addr.starts_with(found["id"].as_str().expect("an id")));
-    // It withdraws wherever it announced, so it is not waited for until its time is over.
+    // It withdraws its announcement, so the test need not wait for its expiry.
     listener.signal("-INT");
     assert_eq!(listener.end().0, Some(0));
     let lost = event();
@@ -93,7 +93,7 @@ fn who_watches_sees_a_node_come_and_go() {
 
 #[cfg(unix)]
 #[test]
-fn a_tracker_with_a_folder_is_the_same_when_it_is_started_again() {
+fn a_tracker_with_a_folder_is_the_same_after_a_restart() {
     let folder = Folder::new("tracker");
     let path = folder.path("cells");
     let (server, url) = tracker(["--folder", &path]);
@@ -109,7 +109,7 @@ fn a_tracker_with_a_folder_is_the_same_when_it_is_started_again() {
 }
 
 #[test]
-fn a_place_that_is_none_is_wrong_use_and_secrets_are_not_repeated() {
+fn an_invalid_place_is_a_usage_error_and_secrets_are_not_shown() {
     for place in [
         "",
         "dns",

@@ -10,7 +10,7 @@ use crate::secure::HYPHEN_P2PKE;
 
 const STACK: &str = "udp=127.0.0.1:0/p2pke/frag";
 
-/// Somebody in a room, and what takes what they type.
+/// Starts a chat; returns it with its standard input.
 fn chatter<const N: usize>(args: [&str; N]) -> (Listener, ChildStdin) {
     let mut command = p2putil(["chat", "--stack", STACK]);
     command.args(args).stdin(Stdio::piped());
@@ -19,7 +19,7 @@ fn chatter<const N: usize>(args: [&str; N]) -> (Listener, ChildStdin) {
     (chatter, stdin)
 }
 
-/// Reads lines up to one that ends so.
+/// Reads lines up to one that ends with `end`.
 fn until(listener: &mut Listener, end: &str) -> String {
     loop {
         let line = listener.line();
@@ -31,7 +31,7 @@ fn until(listener: &mut Listener, end: &str) -> String {
 
 #[test]
 fn two_processes_chat_and_end_with_their_input() {
-    // Her id begins with a hyphen, and is no option.
+    // Her id begins with a hyphen, and must not be parsed as an option.
     let ann = [
         "--name",
         "ann",
@@ -60,11 +60,11 @@ fn two_processes_chat_and_end_with_their_input() {
     assert_eq!(bob.ended(), Some(0));
     drop(to_ann);
     let (code, rest) = ann.end();
-    assert_eq!((code, rest), (Some(0), Vec::new()), "he went once");
+    assert_eq!((code, rest), (Some(0), Vec::new()), "he leaves once");
 }
 
 #[test]
-fn what_is_published_reaches_subscribers_that_know_one_another() {
+fn a_published_message_reaches_subscribers_that_know_each_other() {
     let stack = "udp=127.0.0.1:0/p2pke/gossip=news";
     let mut first = Listener::start(["sub", stack, "--json"]);
     let line = until(&mut first, "}");
@@ -90,14 +90,14 @@ fn what_is_published_reaches_subscribers_that_know_one_another() {
 }
 
 #[test]
-fn what_cannot_be_published_says_why() {
+fn a_failed_publish_has_a_reason() {
     let error = refused(["pub", "udp/p2pke", "hello"], 2);
     assert!(error.contains("gossip=TOPIC"), "{error}");
     let error = refused(["sub", "udp/p2pke/gossip=x,peers=1x"], 2);
     assert!(error.contains("\n  udp/p2pke/gossip=x,peers=1x\n"), "{error}");
     let error = refused(["pub", "udp/p2pke/gossip=x", "hello", "--wait", "0.1"], 1);
     assert!(
-        error.contains("nobody who wants x was found within 0.1 s"),
+        error.contains("no subscriber of x was found within 0.1 s"),
         "{error}"
     );
     refused(["chat", "--name", ""], 2);

@@ -1,4 +1,4 @@
-//! Keys: made, kept in files, named, and refused with a reason.
+//! Keys: created, stored in files, and refused with a reason.
 
 use std::fs;
 use std::path::PathBuf;
@@ -7,19 +7,19 @@ use serde_json::Value;
 
 use crate::process::{Listener, done, refused};
 
-/// The key of a seed that is all zero, and its ids: the first row of `peer_id.json`, observed of go-p2p.
+/// The all-zero seed, and the ids of its key: the first row of `peer_id.json`, recorded from go-p2p.
 const ZERO: &str = "0000000000000000000000000000000000000000000000000000000000000000";
 const ZERO_PEM: &str = "-----BEGIN PRIVATE KEY-----\n\
     MC4CAQAwBQYDK2VwBCIEIAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA\n\
     -----END PRIVATE KEY-----\n";
 const ZERO_P2PKE: &str = "LJkJe1cDe5x23Eur33HIrBm_oMk3jETvovlQA_da77-";
 const ZERO_QUIC: &str = "ubKvpUaLkkOttGH2mxmO0lu78cu2FIymeWjVe6noV7F";
-/// A key of an algorithm that nothing here has: RSA, without its numbers.
+/// A key of an unsupported algorithm: RSA, without its numbers.
 const RSA_PEM: &str = "-----BEGIN PRIVATE KEY-----\n\
     MBICAQAwCwYJKoZIhvcNAQEBBAA=\n\
     -----END PRIVATE KEY-----\n";
 
-/// A folder for one test, which is gone afterwards.
+/// A folder for one test, which is removed afterwards.
 pub(crate) struct Folder(PathBuf);
 
 impl Folder {
@@ -29,12 +29,12 @@ impl Folder {
         Self(path)
     }
 
-    /// The path of a file in it.
+    /// Returns the path of a file in it.
     pub(crate) fn path(&self, name: &str) -> String {
         self.0.join(name).to_str().expect("UTF-8").to_owned()
     }
 
-    /// A file in it.
+    /// Creates a file in it.
     pub(crate) fn file(&self, name: &str, content: &str) -> String {
         let path = self.path(name);
         fs::write(&path, content).expect("written");
@@ -48,7 +48,7 @@ impl Drop for Folder {
     }
 }
 
-/// The two ids that `shown` names, p2pke's first.
+/// Returns the two ids in `shown`, p2pke's first.
 #[track_caller]
 pub(crate) fn ids(shown: &str) -> [String; 2] {
     let lines: Vec<_> = shown.lines().map(|line| line.split_once(' ')).collect();
@@ -59,7 +59,7 @@ pub(crate) fn ids(shown: &str) -> [String; 2] {
 }
 
 #[test]
-fn a_key_is_made_once_and_has_its_ids_wherever_it_is_used() {
+fn a_key_is_created_once_and_has_the_same_ids_everywhere() {
     let folder = Folder::new("round-trip");
     let path = folder.path("node.pem");
     let made = done(["keygen", "--out", &path]);
@@ -88,7 +88,7 @@ fn a_key_is_made_once_and_has_its_ids_wherever_it_is_used() {
 }
 
 #[test]
-fn a_key_from_standard_output_is_one_too() {
+fn a_key_from_standard_output_is_valid() {
     let folder = Folder::new("stdout");
     let pem = done(["keygen"]);
     assert!(pem.starts_with("-----BEGIN PRIVATE KEY-----\n"), "{pem}");
@@ -114,7 +114,7 @@ fn a_known_seed_has_the_known_ids() {
 }
 
 #[test]
-fn a_bad_key_says_what_is_wrong_with_it() {
+fn a_bad_key_is_an_error_with_a_reason() {
     let folder = Folder::new("bad");
     let public = "-----BEGIN PUBLIC KEY-----\n\
         MCowBQYDK2VwAyEAO2onvM62pC1io6jQKm8Nc2UyFXcd4kOmOsBIoYtZ2ik=\n\
@@ -152,7 +152,7 @@ fn a_bad_key_says_what_is_wrong_with_it() {
 
 #[cfg(unix)]
 #[test]
-fn a_key_that_others_can_read_gets_a_warning() {
+fn a_key_that_other_users_can_read_causes_a_warning() {
     use std::os::unix::fs::PermissionsExt as _;
 
     let folder = Folder::new("shared");
@@ -174,7 +174,7 @@ fn a_key_that_others_can_read_gets_a_warning() {
 }
 
 #[test]
-fn a_seed_that_is_none_is_wrong_use() {
+fn an_invalid_seed_is_a_usage_error() {
     for (seed, why) in [("00", "there are 2"), ("zz", "something else")] {
         let error = refused(["listen", "udp/quic", "--seed", seed], 2);
         assert!(error.contains("64 hex digits") && error.contains(why), "{error}");

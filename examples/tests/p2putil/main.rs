@@ -1,4 +1,4 @@
-//! What p2putil prints, and how it ends, seen from outside.
+//! The output and exit codes of p2putil.
 
 mod dht;
 mod discover;
@@ -60,7 +60,7 @@ fn a_long_message_comes_from_standard_input() {
 
 #[cfg(unix)]
 #[test]
-fn a_listener_ends_cleanly_when_it_is_told_to() {
+fn a_listener_ends_cleanly_on_a_signal() {
     for signal in ["-INT", "-TERM"] {
         let mut listener = Listener::start(["listen", UDP]);
         listener.addr();
@@ -70,13 +70,13 @@ fn a_listener_ends_cleanly_when_it_is_told_to() {
 }
 
 #[test]
-fn wrong_use_ends_with_2_and_points_at_the_place() {
+fn wrong_usage_ends_with_2_and_a_position() {
     let error = refused(["listen", "udp=127.0.0.1:0/frog=9"], 2);
     assert!(
         error.contains("\n  udp=127.0.0.1:0/frog=9\n                  ^\n"),
         "{error}"
     );
-    assert!(error.contains("frag"), "it says what would fit: {error}");
+    assert!(error.contains("frag"), "it says what is expected: {error}");
     refused(["tell", UDP, "127.0.0.1", "no port"], 2);
     refused(["tell", UDP], 2);
     refused(["bench", UDP, "--secs", "-1"], 2);
@@ -89,18 +89,21 @@ fn wrong_use_ends_with_2_and_points_at_the_place() {
 }
 
 #[test]
-fn what_was_used_rightly_and_fails_ends_with_1() {
+fn a_failure_ends_with_1() {
     let error = refused(["tell", "mem=nobody", "5", "hello"], 1);
-    assert!(error.contains("nobody is at 5 in this process"), "{error}");
+    assert!(error.contains("no node is at 5 in this process"), "{error}");
     refused(["ask", "mem=nobody", "5", "hello"], 1);
     refused(["listen", "udp=192.0.2.1:1"], 1);
     let long = "x".repeat(2000);
     let error = refused(["tell", "udp", "127.0.0.1:9", &long], 1);
-    assert!(error.contains("fragmenting layer"), "it says the remedy: {error}");
+    assert!(
+        error.contains("fragmenting layer"),
+        "it names the remedy: {error}"
+    );
 }
 
 #[test]
-fn measurements_are_lines_of_name_value_unit() {
+fn measurements_are_lines_of_name_value_and_unit() {
     for ask in [None, Some("--ask")] {
         let mut command = p2putil(["bench", "mem=bench/mux=a", "--secs", "0.2", "--size", "64"]);
         let output = command.args(ask).output().expect("it runs");
@@ -124,7 +127,7 @@ fn measurements_are_lines_of_name_value_unit() {
 }
 
 #[test]
-fn the_demo_shows_what_became_of_everything() {
+fn the_demo_shows_all_results() {
     let file = concat!(env!("CARGO_MANIFEST_DIR"), "/../Cargo.lock");
     let shown = done(["demo", "--nodes", "5", "--file", file, "--verbose"]);
     assert_eq!(
@@ -136,7 +139,7 @@ fn the_demo_shows_what_became_of_everything() {
         assert!(shown.contains(done), "{done} of {shown}");
     }
     assert!(!shown.contains('✗'), "{shown}");
-    let (table, layers) = shown.split_once("the only way").expect("an explanation");
+    let (table, layers) = shown.split_once("the only route").expect("an explanation");
     let fits = |text: &str, most| text.lines().all(|line| line.chars().count() <= most);
     assert!(fits(table, 80) && fits(layers, 100), "{shown}");
     assert!(shown.contains("frag-piece") && shown.contains("lost "), "{shown}");
@@ -209,7 +212,7 @@ fn every_law_has_a_verdict() {
 }
 
 #[test]
-fn a_reader_that_closes_the_pipe_is_no_error() {
+fn a_reader_that_closes_the_pipe_is_not_an_error() {
     let runs: [&[&str]; 5] = [
         &["demo", "--nodes", "4"],
         &[
@@ -249,7 +252,7 @@ fn a_reader_that_closes_the_pipe_is_no_error() {
 }
 
 #[test]
-fn host_names_are_refused_with_what_to_write() {
+fn host_names_are_refused_with_a_remedy() {
     for args in [
         ["tell", "udp", "localhost:4000", "hello"],
         ["tell", "udp=localhost:4000", "127.0.0.1:9", "hello"],
@@ -261,8 +264,8 @@ fn host_names_are_refused_with_what_to_write() {
     }
 }
 
-/// What `told` tells leaves the process and arrives, also where it ends at once.
-fn every_one_of_fifty_processes_is_heard(stack: &str) {
+/// Messages of `told` are sent and arrive, even if the process ends at once.
+fn messages_of_fifty_processes_arrive(stack: &str) {
     let mut listener = Listener::start(["listen", stack]);
     let addr = listener.addr();
     for number in 0..50 {
@@ -274,17 +277,17 @@ fn every_one_of_fifty_processes_is_heard(stack: &str) {
 }
 
 #[test]
-fn what_a_process_told_over_p2pke_arrives() {
-    every_one_of_fifty_processes_is_heard("udp=127.0.0.1:0/p2pke");
+fn a_message_of_an_ending_process_over_p2pke_arrives() {
+    messages_of_fifty_processes_arrive("udp=127.0.0.1:0/p2pke");
 }
 
 #[test]
-fn what_a_process_told_over_quic_arrives() {
-    every_one_of_fifty_processes_is_heard("udp=127.0.0.1:0/quic");
+fn a_message_of_an_ending_process_over_quic_arrives() {
+    messages_of_fifty_processes_arrive("udp=127.0.0.1:0/quic");
 }
 
 #[test]
-fn a_run_of_the_laws_is_written_as_xml_and_json() {
+fn a_conformance_run_is_written_as_xml_and_json() {
     let folder = keys::Folder::new("laws");
     let [xml, json] = ["laws.xml", "laws.json"].map(|name| folder.path(name));
     done([
@@ -332,8 +335,8 @@ fn a_run_of_the_laws_is_written_as_xml_and_json() {
 
 #[cfg(unix)]
 #[test]
-fn a_run_of_the_laws_ends_with_a_total_also_when_it_is_interrupted() {
-    // Every message takes its time, so that the run does, too.
+fn an_interrupted_conformance_run_prints_totals() {
+    // Every message is delayed, so that the run takes long enough.
     let mut run = Listener::start(["conformance", "mem=interrupted/faulty,delay=300", "--json"]);
     let first: Value = serde_json::from_str(&run.line()).expect("JSON");
     assert!(first["law"].is_string(), "{first}");

@@ -1,11 +1,11 @@
-//! Runs p2putil in processes of its own.
+//! Runs p2putil in separate processes.
 
 use std::io::{BufRead as _, BufReader};
 use std::process::{Child, ChildStdin, Command, Output, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
-/// How long a line may take to come.
+/// Timeout for a line.
 const PATIENCE: Duration = Duration::from_mins(1);
 
 pub(crate) fn p2putil<const N: usize>(args: [&str; N]) -> Command {
@@ -22,7 +22,7 @@ pub(crate) fn text(bytes: &[u8]) -> &str {
     std::str::from_utf8(bytes).expect("UTF-8")
 }
 
-/// Standard output of a call that must work.
+/// Returns the standard output of a call that must succeed.
 #[track_caller]
 pub(crate) fn done<const N: usize>(args: [&str; N]) -> String {
     let output = output(args);
@@ -30,7 +30,7 @@ pub(crate) fn done<const N: usize>(args: [&str; N]) -> String {
     text(&output.stdout).to_owned()
 }
 
-/// Standard error of a call that must end with `code` and print no result.
+/// Returns the standard error of a call that must end with `code` and print no result.
 #[track_caller]
 pub(crate) fn refused<const N: usize>(args: [&str; N], code: i32) -> String {
     let output = output(args);
@@ -39,7 +39,7 @@ pub(crate) fn refused<const N: usize>(args: [&str; N], code: i32) -> String {
     text(&output.stderr).to_owned()
 }
 
-/// A listener in a process of its own, which ends with the test.
+/// A listener in a separate process, which ends with the test.
 pub(crate) struct Listener {
     process: Child,
     lines: Receiver<String>,
@@ -54,7 +54,7 @@ impl Listener {
         let mut process = command.stdout(Stdio::piped()).spawn().expect("it runs");
         let stdout = BufReader::new(process.stdout.take().expect("a pipe"));
         let (line, lines) = channel();
-        // It ends with the process, or with whoever listens.
+        // The thread ends with the process, or with its receiver.
         std::thread::spawn(move || {
             let mut read = stdout.lines().map(|line| line.expect("UTF-8"));
             read.try_for_each(|text| line.send(text))
@@ -64,15 +64,15 @@ impl Listener {
 
     pub(crate) fn line(&mut self) -> String {
         let line = self.lines.recv_timeout(PATIENCE);
-        line.unwrap_or_else(|error| panic!("no line came: {error}"))
+        line.unwrap_or_else(|error| panic!("no line arrived: {error}"))
     }
 
-    /// What it reads, if that is piped.
+    /// Returns its standard input, if that is piped.
     pub(crate) fn stdin(&mut self) -> ChildStdin {
         self.process.stdin.take().expect("a pipe")
     }
 
-    /// Its exit code, once it ends.
+    /// Returns its exit code, once it ends.
     pub(crate) fn ended(&mut self) -> Option<i32> {
         while self.lines.recv_timeout(PATIENCE).is_ok() {}
         self.process.wait().expect("it ends").code()
@@ -81,7 +81,7 @@ impl Listener {
     pub(crate) fn addr(&mut self) -> String {
         let line = self.line();
         let addr = line.strip_prefix("addr ");
-        addr.unwrap_or_else(|| panic!("{line:?} is no address line"))
+        addr.unwrap_or_else(|| panic!("{line:?} is not an address line"))
             .to_owned()
     }
 }
@@ -94,7 +94,7 @@ impl Listener {
         assert!(killed.expect("kill runs").success());
     }
 
-    /// Its exit code and what else it prints, once it ends.
+    /// Returns its exit code and the rest of its output, once it ends.
     pub(crate) fn end(mut self) -> (Option<i32>, Vec<String>) {
         let mut rest = Vec::new();
         while let Ok(line) = self.lines.recv_timeout(PATIENCE) {
@@ -106,7 +106,7 @@ impl Listener {
 
 impl Drop for Listener {
     fn drop(&mut self) {
-        // It may be gone already.
+        // It may have ended already.
         drop(self.process.kill());
         drop(self.process.wait());
     }

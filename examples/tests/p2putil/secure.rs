@@ -1,4 +1,4 @@
-//! Two processes talk over every kind of stack, and to nobody but the one who was meant.
+//! Two processes communicate over every kind of stack, and only with the intended peer.
 
 use std::io::Write as _;
 use std::process::Stdio;
@@ -6,11 +6,11 @@ use std::process::Stdio;
 use crate::keys::{Folder, ids};
 use crate::process::{Listener, done, p2putil, refused, text};
 
-/// Seeds of keys whose ids begin with a hyphen: found by trying.
+/// Seeds of keys whose ids begin with a hyphen, found by search.
 pub(crate) const HYPHEN_P2PKE: &str = "0000000000000000000000000000000000000000000000000000000000000004";
 const HYPHEN_QUIC: &str = "000000000000000000000000000000000000000000000000000000000000005c";
 
-/// Tells and asks of one process to another, over the stack of each.
+/// Checks tells and asks from one process to another, over the given stack.
 fn talk(stack: &str, asks: bool) {
     let mut listener = Listener::start(["listen", stack, "--echo"]);
     let addr = listener.addr();
@@ -52,7 +52,7 @@ two_processes_talk! {
 fn two_processes_talk_over_a_bad_network() {
     let mut listener = Listener::start(["listen", "udp/faulty,loss=0.1,seed=1/p2pke/mbapp", "--echo"]);
     let addr = listener.addr();
-    // What is lost follows from the seed; either way is lost once in ten.
+    // The losses are determined by the seed; each direction loses one in ten.
     let echoed = (0..30).any(|seed| {
         let stack = format!("udp/faulty,loss=0.1,seed={seed}/p2pke/mbapp");
         let told = p2putil(["tell", &stack, &addr, "hello", "--wait", "1"]).output();
@@ -67,11 +67,11 @@ fn two_processes_talk_over_a_bad_network() {
         "--timeout",
         "30",
     ]);
-    assert_eq!(asked, "olleh\n", "asks are repaired");
+    assert_eq!(asked, "olleh\n", "asks are retransmitted");
 }
 
 #[test]
-fn a_message_that_nothing_waits_for_arrives() {
+fn a_message_without_a_waiting_reader_arrives() {
     for stack in ["udp/p2pke/frag=65536", "udp/faulty,delay=50/frag=65536"] {
         println!("{stack}");
         let mut listener = Listener::start(["listen", stack, "--json"]);
@@ -98,18 +98,18 @@ fn a_wrong_id_at_the_right_address_is_an_error() {
     for (stack, wrong) in [("udp/p2pke/mbapp", p2pke), ("udp/quic", quic)] {
         let listener = &mut Listener::start(["listen", stack]);
         let addr = listener.addr();
-        let (_, place) = addr.split_once('@').expect("an id and a place");
+        let (_, place) = addr.split_once('@').expect("an id and an address");
         let wrong = format!("{wrong}@{place}");
         let error = refused(["tell", stack, &wrong, "hello"], 1);
         assert!(error.contains("error: "), "{error}");
         refused(["ask", stack, &wrong, "hello", "--timeout", "1"], 1);
         drop(p2putil(["tell", stack, &addr, "to you", "--wait", "0.5"]).output());
-        assert!(listener.line().ends_with(" to you"), "nothing else came");
+        assert!(listener.line().ends_with(" to you"), "nothing else arrived");
     }
 }
 
 #[test]
-fn an_id_that_begins_with_a_hyphen_is_no_option() {
+fn an_id_that_begins_with_a_hyphen_is_not_an_option() {
     // One id in 64 does.
     for (stack, seed) in [("udp/p2pke/mbapp", HYPHEN_P2PKE), ("udp/quic", HYPHEN_QUIC)] {
         let listener = &mut Listener::start(["listen", stack, "--echo", "--seed", seed]);
@@ -122,7 +122,7 @@ fn an_id_that_begins_with_a_hyphen_is_no_option() {
 }
 
 #[test]
-fn an_allow_list_of_ids_hears_its_own() {
+fn an_allow_list_of_ids_accepts_its_members() {
     let folder = Folder::new("allow");
     let (friend, other) = (folder.path("friend.pem"), folder.path("other.pem"));
     let [id, _] = ids(&done(["keygen", "--out", &friend]));
@@ -139,7 +139,7 @@ fn an_allow_list_of_ids_hears_its_own() {
 }
 
 #[test]
-fn a_key_that_no_layer_has_is_warned_of() {
+fn an_unused_key_causes_a_warning() {
     let told = p2putil(["tell", "udp", "127.0.0.1:9", "hello", "--seed", &"0".repeat(64)]).output();
     let told = told.expect("it runs");
     assert_eq!(told.status.code(), Some(0));
@@ -152,7 +152,7 @@ fn a_key_that_no_layer_has_is_warned_of() {
 
 #[cfg(unix)]
 #[test]
-fn output_that_is_non_blocking_comes_whole() {
+fn non_blocking_output_is_complete() {
     use std::io::Read as _;
     use std::os::fd::OwnedFd;
     use std::os::unix::net::UnixStream;
@@ -170,7 +170,7 @@ fn output_that_is_non_blocking_comes_whole() {
     let mut stdin = asker.stdin.take().expect("a pipe");
     stdin.write_all(&payload).expect("it reads");
     drop(stdin);
-    // More than the pair holds, so that it was full when this begins to read.
+    // More than the pipe holds, so that it was full before this reads.
     assert!(listener.line().len() > payload.len());
     let mut response = Vec::new();
     ours.read_to_end(&mut response).expect("read");

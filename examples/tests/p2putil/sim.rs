@@ -1,4 +1,4 @@
-//! Simulations: what they find is right, the same seed tells the same story, and the plots are files.
+//! Simulations: correct results, equal results for equal seeds, and plots as files.
 
 use std::process::Command;
 
@@ -27,7 +27,7 @@ fn percent<'a>(lines: &'a [Value], what: &str) -> &'a Value {
 }
 
 #[test]
-fn a_quiet_network_finds_everything_and_a_seed_tells_one_story() {
+fn a_stable_network_finds_everything_and_equal_seeds_give_equal_results() {
     for overlay in ["kademlia", "chord"] {
         let args = [
             overlay,
@@ -51,7 +51,7 @@ fn a_quiet_network_finds_everything_and_a_seed_tells_one_story() {
 }
 
 #[test]
-fn nodes_that_fail_and_nodes_that_come_and_go_are_survived_and_drawn() {
+fn failures_and_churn_are_survived_and_plotted() {
     let file = std::env::temp_dir().join(format!("p2putil-sim-{}.svg", std::process::id()));
     let path = file.to_str().expect("text");
     let lines = sim(&[
@@ -80,7 +80,7 @@ fn nodes_that_fail_and_nodes_that_come_and_go_are_survived_and_drawn() {
 }
 
 #[test]
-fn records_that_were_not_put_are_not_read() {
+fn reads_of_records_that_were_not_put_fail() {
     let lines = sim(&[
         "kademlia",
         "--nodes",
@@ -97,7 +97,7 @@ fn records_that_were_not_put_are_not_read() {
     assert_eq!(
         (&put["of"], &put["right"]),
         (&10.into(), &0.into()),
-        "nodes cannot meet: {put}"
+        "nodes cannot reach each other: {put}"
     );
     assert_eq!(
         (&read["of"], &read["percent"]),
@@ -126,7 +126,7 @@ fn a_plot_that_cannot_be_written_is_an_error_with_its_reason() {
 }
 
 #[test]
-fn what_makes_no_sense_is_refused() {
+fn invalid_options_are_refused() {
     for args in [
         ["chord", "--loss", "1.5"],
         ["kademlia", "--loss", "1"],

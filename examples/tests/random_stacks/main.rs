@@ -1,14 +1,15 @@
-//! Random stacks of up to five words keep the laws, or are refused with the reason before anything is told.
+//! Random stacks of up to five words keep the laws, or are refused with a reason before any message is told.
 //!
-//! `cargo test` checks a few in memory, with little effort. Many of them, each as thoroughly as `SWARMTEST_EFFORT` says:
+//! `cargo test` checks a few in memory, with little effort. To check many of them, as thoroughly as
+//! `SWARMTEST_EFFORT` says:
 //!
 //! ```sh
 //! SWARMTEST_STACKS=1000 cargo test --workspace --test random_stacks -- --nocapture
-//! SWARMTEST_STACK='udp/faulty,loss=0.1/p2pke' cargo test --workspace --test random_stacks      # this one
+//! SWARMTEST_STACK='udp/faulty,loss=0.1/p2pke' cargo test --workspace --test random_stacks      # only this one
 //! ```
 //!
-//! The stacks follow from `SWARMTEST_STACKS_SEED` and their numbers. `SWARMTEST_STACKS_FROM` is the first number: a long run
-//! can be made in pieces.
+//! The stacks are derived from `SWARMTEST_STACKS_SEED` and their numbers. `SWARMTEST_STACKS_FROM` is the
+//! first number, so that a long run can be split.
 
 mod text;
 
@@ -30,36 +31,37 @@ use rand::rngs::StdRng;
 use tokio::runtime;
 use tokio::time::timeout;
 
-/// Stacks that `cargo test` checks.
+/// Number of stacks that `cargo test` checks.
 const FEW: usize = 6;
-/// Stacks that are checked side by side.
+/// Number of stacks that are checked concurrently.
 const AT_ONCE: usize = 4;
-/// What sockets ask the kernel for, so that a flood need not be large to fill it.
+/// Receive buffer of sockets: small, so that a small flood fills it.
 const RECEIVE_BUFFER: usize = 64 << 10;
-/// For how long nothing may be heard of any stack.
+/// Timeout without the result of any stack.
 const PATIENCE: Duration = Duration::from_mins(20);
 
-/// A number from the environment.
+/// Reads a number from the environment.
 fn number(name: &str, default: usize) -> usize {
     match env::var(name) {
         Ok(text) => text
             .parse()
-            .unwrap_or_else(|_| panic!("{name} is no number: {text:?}")),
+            .unwrap_or_else(|_| panic!("{name} is not a number: {text:?}")),
         Err(_) => default,
     }
 }
 
-/// What became of one text.
+/// The result for one text.
 enum End {
-    /// It is refused, and says why.
+    /// It is refused, with a reason.
     Refused(String),
     Checked(Box<Report>),
-    /// It neither keeps its promises nor refuses.
+    /// It neither keeps the laws nor is refused.
     Failed(String),
 }
 
-/// Builds a stack, and checks the laws on it. Where its text has places for nodes to join through, it also checks that nodes which
-/// join so reach one another; the laws, which open and drop hundreds of nodes, have networks of their own.
+/// Builds a stack, and checks the laws on it. If its text has bootstrap addresses, it also checks that nodes
+/// that join through them reach each other; the laws, which open and drop hundreds of nodes, use separate
+/// networks.
 async fn check(text: &str) -> End {
     let bare = text.replace(",peers=JOIN", "").replace("=JOIN", "");
     let bed = match bare.parse::<StackText>() {
@@ -69,7 +71,7 @@ async fn check(text: &str) -> End {
     let bed = match bed {
         Ok(bed) => bed,
         Err(error) if error.reason().is_empty() || error.at() > bare.len() => {
-            return End::Failed(format!("it is refused without a place or a reason: {error:?}"));
+            return End::Failed(format!("it is refused without a position or a reason: {error:?}"));
         }
         Err(error) => return End::Refused(error.reason().to_owned()),
     };
@@ -79,13 +81,13 @@ async fn check(text: &str) -> End {
         return End::Failed(why);
     }
     let mut profile = bed.the_profile().clone().quick();
-    // Some stacks are checked at the same time.
+    // Several stacks are checked concurrently.
     profile.limit = profile.limit.max(Duration::from_mins(4));
     End::Checked(Box::new(bed.profile(profile).parallel(8).run().await))
 }
 
-/// Opens a node for each place of a text that says through which others join, and two that join through them and reach one
-/// another.
+/// Opens a node for each bootstrap address of a text, and two nodes that join through them and reach each
+/// other.
 async fn join(text: &str) -> Result<(), String> {
     let open = async |text: &str| {
         let stack = text.parse::<StackText>().map_err(|error| error.to_string())?;
@@ -107,7 +109,7 @@ async fn join(text: &str) -> Result<(), String> {
         .into_iter()
         .next()
         .ok_or("a node has no address")?;
-    // More than the medium loses.
+    // More often than the medium loses.
     for _ in 0..300 {
         let told = a.tell(&dst, Packet::from(&b"joined"[..])).await;
         let came = timeout(Duration::from_millis(500), b.receive()).await;
@@ -117,10 +119,10 @@ async fn join(text: &str) -> Result<(), String> {
             _ => {}
         }
     }
-    Err(format!("two nodes of {text} do not reach one another"))
+    Err(format!("two nodes of {text} do not reach each other"))
 }
 
-/// The same in a runtime of its own; in memory, in virtual time.
+/// The same in a separate runtime; in memory, in virtual time.
 fn check_alone(text: &str) -> End {
     let mut builder = runtime::Builder::new_current_thread();
     builder.enable_all();
@@ -136,7 +138,8 @@ fn check_alone(text: &str) -> End {
 fn random_stacks_keep_the_laws_or_are_refused_with_the_reason() {
     let seed = number("SWARMTEST_STACKS_SEED", 13);
     let from = number("SWARMTEST_STACKS_FROM", 0);
-    // The few of each run are in memory and so in virtual time, which no machine is too slow for; signatures take seconds.
+    // The few stacks of each run are in memory and so in virtual time, which is fast enough on every machine;
+    // signatures take seconds.
     let few = env::var("SWARMTEST_STACKS").is_err();
     let mut texts: Vec<(usize, String)> = (from..from + number("SWARMTEST_STACKS", FEW))
         .map(|number| {
@@ -176,7 +179,7 @@ fn random_stacks_keep_the_laws_or_are_refused_with_the_reason() {
     for _ in 0..count {
         let Ok((number, text, end)) = arriving.recv_timeout(PATIENCE) else {
             let running = running.lock().expect("no panics");
-            panic!("seed {seed}: nothing was heard for {PATIENCE:?} of {running:#?}");
+            panic!("seed {seed}: no result for {PATIENCE:?} of {running:#?}");
         };
         let name = format!("seed {seed}, number {number}: {}", text::shown(&text));
         let failure = match end {
@@ -209,9 +212,9 @@ fn random_stacks_keep_the_laws_or_are_refused_with_the_reason() {
     );
 }
 
-/// What is wrong is said when the text is read or the node is built, and where; nothing panics.
+/// Errors are reported when the text is parsed or the node is built, with a position; nothing panics.
 #[test]
-fn broken_texts_are_refused_with_the_place_and_the_reason() {
+fn broken_texts_are_refused_with_a_position_and_a_reason() {
     const TEXTS: u64 = 3000;
     let seed = number("SWARMTEST_STACKS_SEED", 13) as u64;
     let mut refused = 0;
@@ -226,7 +229,7 @@ fn broken_texts_are_refused_with_the_place_and_the_reason() {
         let text = text::broken(&mut rng, &whole);
         match text.parse::<StackText>() {
             Ok(stack) => {
-                let again: StackText = stack.to_string().parse().expect("what it says can be read");
+                let again: StackText = stack.to_string().parse().expect("its text parses");
                 assert_eq!(again, stack, "seed {seed}, number {number}: {text:?}");
             }
             Err(error) => {

@@ -1,4 +1,4 @@
-//! Random texts of stacks, with all words and options of the grammar.
+//! Random stack texts, with all words and options of the grammar.
 
 use std::fmt::Write as _;
 
@@ -6,22 +6,22 @@ use rand::RngExt as _;
 use rand::rngs::StdRng;
 use rand::seq::IndexedRandom as _;
 
-/// Words of a text, at most.
+/// Maximum number of words of a text.
 const DEEPEST: usize = 5;
-/// Nodes that a list of allowed addresses names: more than a run makes.
+/// Number of addresses in a list of allowed addresses: more than the nodes of a run.
 const ALLOWED: usize = 4000;
 
-/// Stands where the address of a node is to be written through which others join an overlay.
+/// Placeholder for the address of a node through which others join an overlay.
 pub(crate) const JOIN: &str = "JOIN";
 
 const LAYERS: [&str; 15] = [
-    // `faulty` twice: it is where most can go wrong.
+    // `faulty` twice: it is the most likely to reveal faults.
     "faulty", "faulty", "frag", "mux", "mux16", "mux32", "mux64", "muxv", "allow", "p2pke", "quic", "mbapp",
     "kad", "chord", "gossip",
 ];
 
-/// A text of one to [`DEEPEST`] words. Not each of them can be built: overlays need asks beneath them, and lists of allowed
-/// addresses name those of `mem`.
+/// Returns a text of one to [`DEEPEST`] words. Not all of them can be built: overlays need asks below, and
+/// lists of allowed addresses are those of `mem`.
 pub(crate) fn random(rng: &mut StdRng, number: usize) -> String {
     let mut text = if rng.random() {
         // A realm for each stack.
@@ -53,7 +53,7 @@ fn layer(rng: &mut StdRng, text: &mut String) {
             text.push_str(&option(rng, 0.2, "corrupt", rare));
             text.push_str(&option(rng, 0.3, "delay", |rng| rng.random_range(1..=30)));
             text.push_str(&option(rng, 0.3, "jitter", |rng| rng.random_range(1..=30)));
-            // From the slowest that can be checked on.
+            // From the slowest rate on which laws can be checked.
             text.push_str(&option(rng, 0.2, "rate", |rng| {
                 100_000 * 10_u64.pow(rng.random_range(0..4)) * rng.random_range(1..10)
             }));
@@ -88,7 +88,7 @@ fn layer(rng: &mut StdRng, text: &mut String) {
     }
 }
 
-/// `,name=value`, with this chance.
+/// Returns `,name=value` with this probability.
 fn option<T: ToString>(
     rng: &mut StdRng,
     chance: f64,
@@ -102,7 +102,7 @@ fn option<T: ToString>(
     }
 }
 
-/// The text with up to three characters changed, taken out or put in.
+/// Returns the text with up to three characters changed, removed or inserted.
 pub(crate) fn broken(rng: &mut StdRng, text: &str) -> String {
     let mut chars: Vec<char> = text.chars().collect();
     let signs: Vec<char> = "/,;=.-0123456789abcdefgmpqux@ü\n\u{0}".chars().collect();
@@ -119,7 +119,7 @@ pub(crate) fn broken(rng: &mut StdRng, text: &str) -> String {
     chars.into_iter().collect()
 }
 
-/// The text as a person reads it: without the list of all addresses.
+/// Returns the text for display: without the list of all addresses.
 pub(crate) fn shown(text: &str) -> String {
     let pieces = text.split('/').map(|piece| {
         if piece.starts_with("allow=0;1;") {

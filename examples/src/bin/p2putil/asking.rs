@@ -1,4 +1,4 @@
-//! Asks around a ring: each node asks the next for the hash of what it sends, and checks the answer.
+//! Asks around a ring: each node asks the next for the hash of a request, and checks the response.
 
 use std::time::{Duration, Instant};
 
@@ -11,16 +11,16 @@ use tokio::time::timeout;
 use crate::{Failure, first_addr, open_many};
 use p2p_examples::row::Row;
 
-/// Asks of each node.
+/// Number of asks of each node.
 const ASKS: u32 = 250;
-/// Asks of a node that are under way at a time.
+/// Maximum number of asks of a node in flight.
 pub(crate) const UNDER_WAY: usize = 8;
-/// Bytes of a request.
+/// Length of a request in bytes.
 pub(crate) const REQUEST: usize = 1000;
-/// How long an ask may take here.
+/// Timeout of an ask.
 const LIMIT: Duration = Duration::from_secs(2);
 
-/// Lets each of `nodes` nodes ask the next one.
+/// Makes each of `nodes` nodes ask the next one.
 pub(crate) async fn ring(text: StackText, nodes: usize) -> Result<Row, Failure> {
     let stacks = open_many(&text, nodes).await?;
     let asking: Vec<BoxAskSwarm<BoxAddr>> = stacks.iter().filter_map(Stack::asks).collect();
@@ -34,7 +34,7 @@ pub(crate) async fn ring(text: StackText, nodes: usize) -> Result<Row, Failure> 
     for (index, node) in asking.iter().cloned().enumerate() {
         let next = asking.get(index + 1).or(asking.first());
         let to = next.map(first_addr).transpose()?;
-        let to = to.ok_or_else(|| Failure::Failed(format!("{text} has no asks")))?;
+        let to = to.ok_or_else(|| Failure::Failed(format!("{text} does not support asks")))?;
         askers.spawn(async move {
             let asks = futures_util::stream::iter(0..ASKS).map(|number| ask(&node, &to, number));
             asks.buffer_unordered(UNDER_WAY).collect::<Vec<_>>().await
@@ -52,7 +52,7 @@ pub(crate) async fn ring(text: StackText, nodes: usize) -> Result<Row, Failure> 
     Ok(row)
 }
 
-/// How long the right answer took, if it came.
+/// Returns the time until the correct response, if it arrived.
 async fn ask(node: &BoxAskSwarm<BoxAddr>, to: &BoxAddr, number: u32) -> Option<Duration> {
     let mut request = number.to_be_bytes().to_vec();
     request.resize(REQUEST, 0);

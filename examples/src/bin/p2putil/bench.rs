@@ -1,4 +1,4 @@
-//! `bench`: two nodes of a stack in one process, against the clock.
+//! `bench`: measures two nodes of a stack in one process.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -15,9 +15,9 @@ use crate::cli::Bench;
 use crate::output::Out;
 use crate::{Failure, first_addr, open, reach};
 
-/// After this time without an arrival, what is under way counts as lost.
+/// Time without an arrival after which messages in flight count as lost.
 const LOST_AFTER: Duration = Duration::from_millis(20);
-/// Round trips that are remembered.
+/// Maximum number of round trips that are recorded.
 const MOST_TIMES: usize = 1 << 20;
 
 pub(crate) async fn run(args: Bench, out: Out) -> Result<(), Failure> {
@@ -27,7 +27,7 @@ pub(crate) async fn run(args: Bench, out: Out) -> Result<(), Failure> {
     }
     let (a, b) = (open(&text).await?, open(&text).await?);
     a.packet(&vec![0; args.size]).check(a.mtu())?;
-    // What is measured begins where both know each other.
+    // The measurement begins once both nodes know each other.
     reach(&text, &a, &first_addr(&b)?).await?;
     let time = Duration::from_secs_f64(args.secs);
     if let (true, Some(from), Some(to)) = (args.ask, a.asks(), b.asks()) {
@@ -54,7 +54,7 @@ async fn round_trips(a: &Stack, b: &Stack, size: usize, time: Duration, out: Out
             b.tell(&to_a, message.payload).await?;
             a.receive().await
         };
-        // A round trip that was cut short by a loss tells nothing about latency.
+        // A round trip that timed out because of a loss is not a latency.
         if let Ok(done) = timeout(LOST_AFTER, there_and_back).await {
             done?;
             times.push(start.elapsed());
@@ -73,7 +73,7 @@ fn percentiles(name: &str, times: &mut [Duration], out: Out) -> Result<(), Failu
     Ok(())
 }
 
-/// As many messages as arrive, with a bound on what is under way.
+/// Sends as many messages as arrive, with a bound on messages in flight.
 async fn tells(a: &Stack, b: &Stack, args: &Bench, time: Duration, out: Out) -> Result<(), Failure> {
     let to = first_addr(b)?;
     let arrived = Arc::new(AtomicU64::new(0));
@@ -107,7 +107,7 @@ async fn tells(a: &Stack, b: &Stack, args: &Bench, time: Duration, out: Out) -> 
         a.tell_batch(&mut batch).await.map_err(|error| error.first)?;
         sent += count;
     }
-    // What is under way arrives, or does not.
+    // Messages in flight arrive, or are lost.
     while arrived.load(Relaxed) < sent && timeout(LOST_AFTER, news.notified()).await.is_ok() {}
     let secs = start.elapsed().as_secs_f64();
     reader.abort();
@@ -121,7 +121,7 @@ async fn tells(a: &Stack, b: &Stack, args: &Bench, time: Duration, out: Out) -> 
     out.value("tells_lost", number(sent.saturating_sub(arrived)), "messages")
 }
 
-/// As many asks as are answered, with a bound on what is under way.
+/// Sends as many asks as are answered, with a bound on asks in flight.
 async fn asks(
     from: &BoxAskSwarm<BoxAddr>,
     to: &BoxAskSwarm<BoxAddr>,

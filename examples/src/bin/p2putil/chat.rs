@@ -1,4 +1,4 @@
-//! `chat`: lines of standard input go to all who are in the same room, and theirs are printed.
+//! `chat`: sends lines of standard input to all nodes in a room, and prints theirs.
 
 use std::collections::BTreeSet;
 use std::io::BufRead as _;
@@ -18,36 +18,36 @@ use crate::gossip::{gossip_text, meeting, open, short};
 use crate::interrupt::interrupt;
 use crate::output::{Out, complain, one_line};
 
-/// Lines that were typed and have not left; at the limit no more are read.
+/// Maximum number of typed lines that wait to be sent; at the limit no more are read.
 const TYPED: usize = 16;
-/// How long an announcement lasts.
+/// Lifetime of an announcement.
 const TTL: u64 = 60;
 
-/// Chatting.
+/// Options of the chat.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Lines of standard input are published, signed by this node's key; those of others are printed as '[ID] NAME: TEXT', where ID is
-the beginning of who signed it. Ends with the input, or when it is interrupted. Others are found by multicast DNS on the
-local network, unless a peer or another place is given.
+Lines of standard input are published, signed by this node's key; lines of others are printed as '[ID] NAME: TEXT', where ID
+is the beginning of the signer's id. Ends with the input, or when it is interrupted. Other nodes are found by multicast DNS
+on the local network, unless a peer or another place is given.
 
 Examples, each in two terminals:
   p2putil chat --name ann
   p2putil chat --stack udp=127.0.0.1:4000/p2pke --name ann
   p2putil chat --stack udp/p2pke --peer ID@127.0.0.1:4000 --name bob")]
 pub(crate) struct Chat {
-    /// Who you say that you are.
-    #[arg(long, default_value = "somebody", value_parser = name)]
+    /// Your name in the room
+    #[arg(long, default_value = "anonymous", value_parser = name)]
     name: String,
-    /// The room.
+    /// The room
     #[arg(long, default_value = "chat")]
     topic: Topic,
-    /// What the room is on; all in it have the same layers.
+    /// The stack below; all nodes in a room use the same layers
     #[arg(long, default_value = "udp=0.0.0.0:0/p2pke/frag")]
     stack: String,
-    /// Somebody who is there.
+    /// A node in the room
     #[arg(long = "peer", value_name = "ADDR", allow_hyphen_values = true)]
     peers: Vec<String>,
-    /// Find others there, and be found: a tracker's URL, or 'mdns'; see 'find --help'.
+    /// Find other nodes there, and be found: a tracker's URL, or 'mdns'; see 'find --help'
     #[arg(long = "announce", value_name = "WHERE")]
     places: Vec<Where>,
     #[command(flatten)]
@@ -69,9 +69,9 @@ pub(crate) async fn run(args: Chat, out: Out) -> Result<(), Failure> {
     }
     let by_default = args.places.is_empty();
     let meeting = match meeting(Announce::new(places, args.topic.clone(), TTL), &gossip, &key) {
-        // Others can still come by themselves.
+        // Other nodes can still connect.
         Err(Failure::Failed(why)) if by_default => {
-            complain(&format!("warning: nobody is looked for: {why}"));
+            complain(&format!("warning: searching for other nodes failed: {why}"));
             meeting(Announce::new(Vec::new(), args.topic, TTL), &gossip, &key)?
         }
         met => met?,
@@ -88,7 +88,7 @@ pub(crate) async fn run(args: Chat, out: Out) -> Result<(), Failure> {
                 line = typed.recv() => {
                     let Some(line) = line else { return Ok(()) };
                     let line = format!("{}: {line}", args.name);
-                    // What is too long is said again, shorter; the room stays.
+                    // A line that is too long is rejected; the chat continues.
                     if let Err(error) = gossip.tell(&to, gossip.packet(line.as_bytes())).await {
                         complain(&format!("warning: the line was not sent: {error}"));
                     }
@@ -108,10 +108,10 @@ pub(crate) async fn run(args: Chat, out: Out) -> Result<(), Failure> {
     ended
 }
 
-/// The lines of standard input, until its end.
+/// Returns the lines of standard input, until its end.
 fn typed() -> Receiver<String> {
     let (line, typed) = channel(TYPED);
-    // It waits for the terminal for as long as this program runs.
+    // The thread waits for the terminal until the program ends.
     std::thread::spawn(move || {
         for text in std::io::stdin().lock().lines().map_while(Result::ok) {
             if line.blocking_send(text).is_err() {
@@ -131,8 +131,8 @@ fn show_line(message: &Message<GossipAddr<BoxAddr>>, out: Out) -> Result<(), Fai
     )
 }
 
-/// Prints that a peer enters or leaves the room. `present` holds those that are there: a peer that ends its subscription
-/// and then its connection leaves once, and a neighbour that never was in the room does not leave it.
+/// Prints that a peer enters or leaves the room. `present` contains the peers in the room, so that a peer
+/// that unsubscribes and then disconnects leaves once, and a neighbour that never entered does not leave.
 fn show_event(
     event: &GossipEvent<BoxAddr>,
     room: &str,
@@ -159,7 +159,7 @@ fn show_event(
 
 fn name(text: &str) -> Result<String, String> {
     if text.is_empty() || text.len() > 64 || text.chars().any(char::is_control) {
-        return Err("1 to 64 bytes without control characters were expected".to_owned());
+        return Err("expected 1 to 64 bytes without control characters".to_owned());
     }
     Ok(text.to_owned())
 }

@@ -1,7 +1,7 @@
-//! `conformance`: the laws of a swarm, checked on a stack.
+//! `conformance`: checks the laws of a swarm on a stack.
 //!
-//! Verdicts are printed by the main thread, which runs no part of a swarm, as they come. So the line of totals is the last
-//! one whatever a swarm does: hangs, panics, or blocks its threads.
+//! Verdicts are printed by the main thread, which runs no part of a swarm, as they arrive. So the totals are
+//! always the last line, even if the swarm hangs, panics, or blocks its threads.
 
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
@@ -18,7 +18,7 @@ use crate::output::Out;
 use crate::report::{Run, object};
 use crate::{Failure, files};
 
-/// What UDP sockets ask the kernel for, so that a flood need not be large to fill it.
+/// Receive buffer of UDP sockets: small, so that a small flood fills it.
 const RECEIVE_BUFFER: usize = 256 << 10;
 
 pub(crate) async fn run(args: Conformance, out: Out) -> Result<(), Failure> {
@@ -41,13 +41,14 @@ pub(crate) async fn run(args: Conformance, out: Out) -> Result<(), Failure> {
         (false, false) => (Effort::Normal, 1),
     };
     let profile = profile.effort(effort);
-    // Each law has its own limit, which a strict run extends; once all of them are over, nothing comes any more.
+    // Each law has its own timeout, which a strict run extends; once all of them have passed, no further
+    // verdict arrives.
     let patience = 2 * factor * profile.limit;
     let started = Instant::now();
     let (verdicts, arriving) = channel();
     let over = verdicts.clone();
     let bed = bed.profile(profile).watch(move |checked| {
-        // It fails where the end is already printed.
+        // Sending fails if the totals were already printed.
         drop(verdicts.send(Event::Checked(checked.clone())));
     });
     let laws: Vec<Law> = bed.laws().copied().collect();
@@ -89,14 +90,14 @@ pub(crate) async fn run(args: Conformance, out: Out) -> Result<(), Failure> {
     }
 }
 
-/// What the run says.
+/// An event of the run.
 enum Event {
     Checked(Checked),
     Over,
     Interrupted,
 }
 
-/// How many laws there were of each verdict.
+/// The number of laws with each verdict.
 #[derive(Debug, Default)]
 struct Tally {
     passed: usize,
@@ -105,7 +106,7 @@ struct Tally {
     checked: Vec<Checked>,
 }
 
-/// Prints the verdicts of `laws` laws as they come, then the totals. Also says why not all of them came.
+/// Prints the verdicts of `laws` laws as they arrive, then the totals. Also returns why some are missing.
 fn print_all(
     laws: usize,
     events: &Receiver<Event>,
@@ -157,7 +158,7 @@ impl Tally {
     }
 }
 
-/// A bar on standard error, where that is a terminal.
+/// Returns a progress bar on standard error, if that is a terminal.
 fn bar(laws: usize) -> ProgressBar {
     let style = ProgressStyle::with_template("{bar:30} {pos}/{len} laws  {msg}");
     ProgressBar::new(laws as u64).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))

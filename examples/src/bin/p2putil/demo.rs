@@ -1,5 +1,5 @@
-//! `demo`: a ring of nodes that send a file to the next, over several stacks; asks around the ring; a network of nodes that
-//! are reached by their ids, and QUIC over it where one of them passes on.
+//! `demo`: a ring of nodes that send a file to the next, over several stacks; asks around the ring; a network
+//! of nodes that are reached by id, and QUIC over it through a relay.
 
 use std::fs::File;
 use std::io::Read as _;
@@ -22,17 +22,17 @@ use p2p_examples::row::{Row, number, short, table};
 use p2p_examples::table::{Columns, Table, bytes, thousands};
 use p2p_examples::transfer::{self, HEADER, Read, Receiver, Sender};
 
-/// How long one stack may take; what is not there by then is shown as missing.
+/// Timeout of one stack; files that are incomplete by then are shown as missing.
 const LIMIT: Duration = Duration::from_mins(1);
-/// Bytes of this program that are sent where no file is named.
+/// Bytes of this program that are sent if no file is given.
 const OF_THIS: u64 = 16 << 20;
-/// Bytes that a node has under way: about what the system's buffer for a socket takes.
+/// Maximum number of bytes of a node in flight: about the size of a socket buffer.
 const UNDER_WAY: usize = 96 << 10;
-/// After the last chunk is acknowledged, messages still under way are awaited until it is quiet for so long.
+/// After the last chunk is acknowledged, messages in flight are awaited until none arrives for this time.
 const QUIET: Duration = Duration::from_millis(20);
-/// Nodes of a ring, at most.
+/// Maximum number of nodes in a ring.
 const IN_RING: usize = 8;
-/// Messages that are received at a time.
+/// Maximum number of messages received at a time.
 const BATCH: usize = 64;
 
 pub(crate) async fn run(args: Demo, out: Out) -> Result<(), Failure> {
@@ -92,10 +92,10 @@ pub(crate) async fn run(args: Demo, out: Out) -> Result<(), Failure> {
     if missing.is_empty() {
         return Ok(());
     }
-    Err(Failure::Failed(format!("not done: {}", missing.join(", "))))
+    Err(Failure::Failed(format!("incomplete: {}", missing.join(", "))))
 }
 
-/// What is shown of the demonstration: each row as soon as it is finished, and what goes on meanwhile.
+/// The output of the demonstration: each row as soon as it is complete, and the current activity.
 struct Shown {
     out: Out,
     table: Columns,
@@ -117,7 +117,7 @@ impl Shown {
         })
     }
 
-    /// Says what goes on until the next row, on standard error where that is a terminal.
+    /// Shows the activity until the next row, on standard error if that is a terminal.
     fn about(&mut self, what: &'static str) {
         let style = ProgressStyle::with_template("{spinner} {msg}  {elapsed}");
         self.bar = ProgressBar::new_spinner().with_message(what);
@@ -134,7 +134,7 @@ impl Shown {
             .suspend(|| self.out.line(&row.line(&self.table), &json()))
     }
 
-    /// What was not done.
+    /// Returns what is incomplete.
     fn end(self) -> Vec<String> {
         self.bar.finish_and_clear();
         self.missing
@@ -142,17 +142,17 @@ impl Shown {
 }
 
 const EXPLAINED: &str = "
-files    whole by their BLAKE3 hash, around a ring
-lost     messages, whose chunks were sent again
-asks     to the next node of a ring, answered rightly
-join     through one node that all know; put, get: records of the network
-tell     by ids alone; publish: signed, to all others
-relayed  asks over a third node, which is the only way";
+files    intact by their BLAKE3 hash, around a ring
+lost     messages, whose chunks were retransmitted
+asks     to the next node of a ring, answered correctly
+join     through one bootstrap node; put, get: records of the network
+tell     by id; publish: signed, to all others
+relayed  asks over a third node, the only route";
 
-/// What became of one stack.
+/// The result of one stack.
 #[derive(Debug)]
 struct Ring {
-    /// Files that arrived whole and have the right hash.
+    /// Files that arrived with the correct hash.
     row: Row,
     resent: u64,
     /// Each layer's counters over all nodes, top first.
@@ -180,7 +180,7 @@ impl Ring {
     }
 }
 
-/// The counters of every layer.
+/// Prints the counters of every layer.
 fn show_layers(rings: &[Ring]) -> Result<(), Failure> {
     for ring in rings {
         let mut table = Table::new(["layer", "sent", "received", "delivered", "dropped", "why"]);
@@ -201,7 +201,7 @@ fn show_layers(rings: &[Ring]) -> Result<(), Failure> {
             ]);
         }
         print(&format!(
-            "\n{}; {} chunks sent again\n\n{}",
+            "\n{}; {} chunks retransmitted\n\n{}",
             ring.row.stack(),
             thousands(ring.resent),
             table.render()
@@ -264,14 +264,14 @@ async fn ring(text: StackText, file: &Arc<[u8]>, hash: [u8; 32], nodes: usize) -
     Ok(ring)
 }
 
-/// A bar on standard error, where that is a terminal.
+/// Returns a progress bar on standard error, if that is a terminal.
 fn bar(text: &StackText, len: usize) -> ProgressBar {
     let bar = ProgressBar::new(len as u64).with_message(short(&text.to_string()));
     let style = ProgressStyle::with_template("{msg}  {wide_bar} {decimal_bytes}/{decimal_total_bytes}");
     bar.with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
 }
 
-/// One node of the ring: sends to the next, receives from the one before.
+/// One node of the ring: sends to the next, receives from the previous.
 struct Node {
     stack: Stack,
     to: BoxAddr,
@@ -281,7 +281,7 @@ struct Node {
 }
 
 impl Node {
-    /// Runs until all nodes have what they need, or until `limit`. Returns when this one had.
+    /// Runs until all nodes are done, or until `limit`. Returns when this one was.
     async fn run(
         mut self,
         nodes: usize,
@@ -333,7 +333,7 @@ impl Node {
         }
         match self.stack.tell_batch(batch).await {
             Err(error) if matches!(error.first, Error::Closed) => Err(error.first.into()),
-            // What was refused is missing at the other end, and sent again like anything that is lost.
+            // Refused messages are missing at the other end, and retransmitted like lost ones.
             _ => Ok(()),
         }
     }

@@ -1,4 +1,4 @@
-//! `dht`: a node of a Kademlia network, and what can be found in one.
+//! `dht`: runs a node of a Kademlia network, and looks up nodes and records.
 
 use std::time::Duration;
 
@@ -67,7 +67,7 @@ async fn get(args: Get, out: Out) -> Result<(), Failure> {
     bar.end();
     let Some(record) = found else {
         return Err(Failure::Failed(format!(
-            "nobody who was asked has a record of {key}"
+            "no node that was asked has a record of {key}"
         )));
     };
     if !out.is_json() {
@@ -94,8 +94,8 @@ async fn put(args: Put, out: Out) -> Result<(), Failure> {
     let copies = copies.await?;
     bar.end();
     if copies == 0 {
-        let why = "there is nobody else, or what they have under this key came first";
-        return Err(Failure::Failed(format!("no other node keeps it: {why}")));
+        let why = "there is no other node, or an earlier record exists under this key";
+        return Err(Failure::Failed(format!("no other node stores it: {why}")));
     }
     let size = value.len();
     out.line(
@@ -104,14 +104,14 @@ async fn put(args: Put, out: Out) -> Result<(), Failure> {
     )
 }
 
-/// The text of a stack with a network.
+/// Returns the text of a stack with a network.
 fn network(stack: &str) -> Result<StackText, Failure> {
     let text: StackText = stack.parse()?;
     text.check_overlay()?;
     Ok(text)
 }
 
-/// A node that has joined the network, and its handle on it.
+/// Returns a node that has joined the network, and its handle.
 async fn node(text: StackText, key: &Key) -> Result<(Node, Kademlia), Failure> {
     let node = text.build_node(&key.read(&text)?).await?;
     match node.overlays.last() {
@@ -119,17 +119,19 @@ async fn node(text: StackText, key: &Key) -> Result<(Node, Kademlia), Failure> {
             let kad = kad.clone();
             Ok((node, kad))
         }
-        _ => Err(Failure::Usage(format!("{text} has no records: kad does"))),
+        _ => Err(Failure::Usage(format!(
+            "{text} does not support records: kad does"
+        ))),
     }
 }
 
-/// An id as it is; any other text stands for its hash.
+/// Parses an id; any other text is hashed to one.
 fn key_of(text: &str) -> PeerId {
     let hashed = || PeerId::new(*blake3::hash(text.as_bytes()).as_bytes());
     text.parse().unwrap_or_else(|_| hashed())
 }
 
-/// How far an operation is: on standard error where that is a terminal, or as objects between the results.
+/// The progress of an operation: on standard error if that is a terminal, or as objects between the results.
 struct Bar {
     bar: ProgressBar,
     out: Out,
@@ -162,7 +164,7 @@ impl Bar {
                 "event": "progress", "asked": asked, "answered": answered, "failed": failed, "found": found,
                 "hops": hops, "nearest": nearest,
             });
-            // What cannot be written now cannot be written at the end, and fails there.
+            // A write error occurs again at the end, and is returned there.
             drop(print(&object.to_string()));
         }
     }

@@ -1,4 +1,4 @@
-//! `find`, and the announcing of `listen`: nodes by trackers and by multicast DNS.
+//! `find`, and the announcements of `listen`: finds nodes by trackers and by multicast DNS.
 
 use std::fmt;
 use std::str::FromStr;
@@ -23,18 +23,18 @@ use crate::interrupt::interrupt;
 use crate::output::{Out, complain};
 use crate::{Failure, with_causes};
 
-/// How often those who watch look at a tracker.
+/// Poll interval of a tracker watch.
 const POLL: Duration = Duration::from_secs(1);
-/// How long to wait before looking again.
+/// Delay before the next search.
 const AGAIN: Duration = Duration::from_millis(200);
 
-/// Finding nodes.
+/// Options of a search.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Prints each address on a line of its own, the best of each node first. WHERE is a tracker's URL, as 'tracker serve'
+Prints one address per line, the best of each node first. WHERE is a tracker's URL, as 'tracker serve'
 prints it, or the local network, by multicast DNS:
   http://127.0.0.1:4080/CELL#SECRET
-  mdns[=SERVICE][,loopback][,port=N]    SERVICE is _p2p._udp unless another is set
+  mdns[=SERVICE][,loopback][,port=N]    default SERVICE: _p2p._udp
 
 Examples, each in two terminals:
   p2putil listen udp/p2pke --announce mdns --topic chat
@@ -43,35 +43,35 @@ Examples, each in two terminals:
   p2putil listen udp/quic --announce 'http://127.0.0.1:4080/CELL#SECRET'
   p2putil find 'http://127.0.0.1:4080/CELL#SECRET' mdns --watch")]
 pub(crate) struct Find {
-    /// Where to look; several are searched at once.
+    /// Where to search; several places are searched at once
     #[arg(required = true, value_name = "WHERE")]
     places: Vec<Where>,
-    /// What the nodes announced themselves under.
+    /// The topic under which the nodes announced themselves
     #[arg(long, default_value = "p2putil")]
     topic: Topic,
-    /// How long to look until somebody is found, in seconds.
+    /// How long to search until a node is found, in seconds
     #[arg(long, value_name = "SECS", default_value_t = 5.0, value_parser = crate::cli::seconds)]
     wait: f64,
-    /// Print 'found ID ADDR…' and 'lost ID' as nodes come and go, until interrupted.
+    /// Print 'found ID ADDR…' and 'lost ID' as nodes join and leave, until interrupted
     #[arg(long)]
     watch: bool,
 }
 
-/// How a listener is found.
+/// Options of announcements.
 #[derive(Debug, Args)]
 pub(crate) struct Announce {
-    /// Announce the addresses there, until the end: a tracker's URL, or 'mdns'; see 'find --help'.
+    /// Announce the addresses there until the end: a tracker's URL, or 'mdns'; see 'find --help'
     #[arg(long = "announce", value_name = "WHERE")]
     places: Vec<Where>,
-    /// What to announce them under.
+    /// The topic of the announcements
     #[arg(long, default_value = "p2putil")]
     topic: Topic,
-    /// How long each announcement lasts in seconds, if this ends without withdrawing it.
+    /// Lifetime of each announcement in seconds, if this process ends without withdrawing it
     #[arg(long, value_name = "SECS", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=86_400))]
     ttl: u64,
 }
 
-/// A way to find nodes.
+/// A discovery method.
 #[derive(Clone, Debug)]
 pub(crate) enum Where {
     Tracker(Token),
@@ -97,7 +97,7 @@ impl FromStr for Where {
             if text.starts_with("http") {
                 return text.parse().map(Where::Tracker);
             }
-            let reason = "a tracker's URL with its '#SECRET', or 'mdns', was expected";
+            let reason = "expected a tracker's URL with its '#SECRET', or 'mdns'";
             return Err(Error::Invalid {
                 what: "place to look",
                 reason: reason.into(),
@@ -125,7 +125,7 @@ impl FromStr for Where {
 }
 
 impl fmt::Display for Where {
-    /// Without the secret of a tracker.
+    /// Writes the place without the secret of a tracker.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Where::Tracker(token) => f.write_str(&token.place()),
@@ -135,7 +135,7 @@ impl fmt::Display for Where {
 }
 
 impl Where {
-    /// Discovery there for the node with this id and key, or for nobody in particular.
+    /// Opens discovery at this place for the node with this id and key, or for reading only.
     fn open(&self, who: Option<(PeerId, &PrivateKey)>) -> Result<Arc<dyn Discovery>, Error> {
         let token = match self {
             Where::Mdns(config) => {
@@ -152,7 +152,7 @@ impl Where {
         let Some((id, key)) = who else {
             return Ok(Arc::new(Tracker::reader(cell, secret, config)));
         };
-        // One key has an id for each kind of layer; the one that the addresses have is announced.
+        // One key has an id for each kind of layer; the id in the addresses is announced.
         let public = Registry::default().signer(key).map_err(p2p::Error::from)?;
         let has_id = [shake256, sha3_256]
             .into_iter()
@@ -171,12 +171,12 @@ pub(crate) struct Announcing {
 }
 
 impl Announce {
-    /// Announces at these places, for so many seconds each time.
+    /// Creates announcements at these places with a lifetime in seconds.
     pub(crate) fn new(places: Vec<Where>, topic: Topic, ttl: u64) -> Self {
         Self { places, topic, ttl }
     }
 
-    /// What announces the node with these addresses and this key.
+    /// Opens discovery for the node with these addresses and this key.
     pub(crate) fn open(self, addrs: &[BoxAddr], key: &PrivateKey) -> Result<Announcing, Failure> {
         let id = addrs.iter().find_map(Addr::peer_id);
         let id = match id {
@@ -202,7 +202,7 @@ impl Announce {
 }
 
 impl Announcing {
-    /// Announces for as long as it is awaited.
+    /// Announces while it is awaited.
     pub(crate) async fn keep(&self) {
         if let Some(addrs) = &self.addrs {
             let kept = self.ways.iter().map(|(place, way)| {
@@ -219,7 +219,7 @@ impl Announcing {
         std::future::pending::<()>().await;
     }
 
-    /// Announces a gossip node and makes peers of whoever is found at the same places, until the node is closed.
+    /// Announces a gossip node, and adds nodes found at the same places as peers, until the node is closed.
     pub(crate) async fn keep_with_peers(&self, node: &Gossip) -> Result<(), Failure> {
         let meeting = self.ways.iter().map(|(place, way)| {
             let failed = move |error| complain(&format!("warning: at {place}: {}", with_causes(&error)));
@@ -233,7 +233,7 @@ impl Announcing {
         Ok(())
     }
 
-    /// Ends the announcements.
+    /// Withdraws the announcements.
     pub(crate) async fn withdraw(&self) {
         let withdrawn = self.ways.iter().map(async |(place, way)| {
             if let Err(error) = way.withdraw(&self.topic).await {
@@ -267,7 +267,7 @@ pub(crate) async fn find(args: Find, out: Out) -> Result<(), Failure> {
             Err(_) => {}
         }
         if Instant::now() >= end {
-            let why = format!("nobody was found under {} within {} s", args.topic, args.wait);
+            let why = format!("no node was found under {} within {} s", args.topic, args.wait);
             return Err(Failure::Failed(why));
         }
         sleep(AGAIN).await;

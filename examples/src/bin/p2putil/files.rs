@@ -1,4 +1,4 @@
-//! Files that commands write beside what they print: plots and reports.
+//! Files that commands write in addition to their output: plots and reports.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write as _};
@@ -6,7 +6,7 @@ use std::path::Path;
 
 use crate::Failure;
 
-/// Fails where a file cannot be written, before work that takes minutes. Changes nothing.
+/// Fails if a file cannot be written, before work that takes minutes. Changes nothing.
 pub(crate) fn check(path: &Path) -> Result<(), Failure> {
     let was_there = path.exists();
     let opened = OpenOptions::new().append(true).create(true).open(path);
@@ -17,11 +17,11 @@ pub(crate) fn check(path: &Path) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Writes a file. Where that fails, nothing half written is left.
+/// Writes a file. If that fails, no partial file is left.
 pub(crate) fn write(path: &Path, text: &str) -> Result<(), Failure> {
     let written = File::create(path).and_then(|mut file| {
         file.write_all(text.as_bytes())?;
-        // A device or a pipe has nothing to synchronize.
+        // A device or a pipe cannot be synchronized.
         if file.metadata()?.is_file() {
             file.sync_all()?;
         }
@@ -29,7 +29,7 @@ pub(crate) fn write(path: &Path, text: &str) -> Result<(), Failure> {
     });
     written.map_err(|error| {
         if fs::metadata(path).is_ok_and(|file| file.is_file()) {
-            // The first error says more than one about this would.
+            // The first error is more informative than one from this call.
             drop(fs::remove_file(path));
         }
         unwritten(path, &error)

@@ -1,4 +1,4 @@
-//! `pub` and `sub`: one message to a topic, and all that are published there.
+//! `pub` and `sub`: publish one message to a topic, and print all messages of one.
 
 use std::time::Duration;
 
@@ -17,24 +17,24 @@ use crate::output::Out;
 use crate::send::input;
 use crate::{Failure, closing};
 
-/// How often it is looked whether somebody wants the topic.
+/// Interval of checks for subscribers.
 const LOOK: Duration = Duration::from_millis(20);
 
-/// Publishing.
+/// Options of publishing.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-The message leaves once a peer wants the topic; peers stand behind 'peers=', or are found where --announce says.
+The message is sent once a peer subscribes to the topic; peers are given by 'peers=', or found at the places of --announce.
 
 Examples, with 'p2putil sub' in another terminal:
   p2putil pub udp/p2pke/gossip=news,peers=ID@127.0.0.1:4000 hello
   p2putil pub udp=0.0.0.0:0/p2pke/frag/gossip=news --announce mdns - < letter.txt")]
 pub(crate) struct Pub {
-    /// The stack; its last layer is gossip.
+    /// The stack; its last layer is gossip
     stack: String,
-    /// What to publish; '-' reads it from standard input.
+    /// The message; '-' reads it from standard input
     #[arg(allow_hyphen_values = true)]
     text: String,
-    /// How long to look for somebody who wants the topic, in seconds.
+    /// How long to search for a subscriber, in seconds
     #[arg(long, value_name = "SECS", default_value_t = 10.0, value_parser = crate::cli::seconds)]
     wait: f64,
     #[command(flatten)]
@@ -43,18 +43,18 @@ pub(crate) struct Pub {
     key: Key,
 }
 
-/// Subscribing.
+/// Options of subscribing.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Prints 'addr TEXT' for each address, 'bootstrap TEXT' for what others write behind 'peers=', then 'message SRC PAYLOAD' for each
-message; SRC is the topic and the ID of who signed it.
+Prints 'addr TEXT' for each address, 'bootstrap TEXT' for others to use with 'peers=', then 'message SRC PAYLOAD' for each
+message; SRC is the topic and the ID of the signer.
 
-Examples, each in a terminal of its own:
+Examples, each in a separate terminal:
   p2putil sub udp=127.0.0.1:4000/p2pke/gossip=news --key node.pem
   p2putil sub udp/p2pke/gossip=news,peers=ID@127.0.0.1:4000
   p2putil sub udp=0.0.0.0:0/p2pke/frag/gossip=news --announce mdns")]
 pub(crate) struct Sub {
-    /// The stack; its last layer is gossip.
+    /// The stack; its last layer is gossip
     stack: String,
     #[command(flatten)]
     announce: Announce,
@@ -92,12 +92,12 @@ async fn publish_from(
     };
     meeting.withdraw().await;
     if wanted.is_err() {
-        let why = format!("nobody who wants {topic} was found within {} s", args.wait);
+        let why = format!("no subscriber of {topic} was found within {} s", args.wait);
         return Err(Failure::Failed(why));
     }
     let peers = gossip.subscribers(topic).len();
     gossip.tell(&to, payload).await?;
-    // It has left when this returns, and is printed then.
+    // Once this returns the message was sent, and only then the line is printed.
     node.stack.close().await;
     out.line(
         &format!("published {topic} {size} bytes to {peers} peers"),
@@ -131,7 +131,7 @@ pub(crate) async fn subscribe(args: Sub, out: Out) -> Result<(), Failure> {
     ended
 }
 
-/// Prints where a node is.
+/// Prints the addresses of a node.
 pub(crate) fn show(node: &Node, gossip: &Gossip, out: Out) -> Result<(), Failure> {
     for addr in node.stack.local_addrs() {
         let addr = addr.to_string();
@@ -144,7 +144,7 @@ pub(crate) fn show(node: &Node, gossip: &Gossip, out: Out) -> Result<(), Failure
     Ok(())
 }
 
-/// The text of a stack whose last layer is gossip, and the topic.
+/// Returns the text of a stack whose last layer is gossip, and its topic.
 pub(crate) fn gossip_text(stack: &str) -> Result<(StackText, String), Failure> {
     let text: StackText = stack.parse()?;
     match text.layers().last() {
@@ -158,7 +158,7 @@ pub(crate) fn gossip_text(stack: &str) -> Result<(StackText, String), Failure> {
     }
 }
 
-/// A node, and its handle on the gossip network.
+/// Opens a node; returns its gossip handle as well.
 pub(crate) async fn open(text: &StackText, key: &PrivateKey) -> Result<(Node, Gossip), Failure> {
     let node = text.build_node(key).await?;
     match node.overlays.last() {
@@ -170,12 +170,12 @@ pub(crate) async fn open(text: &StackText, key: &PrivateKey) -> Result<(Node, Go
     }
 }
 
-/// What announces a gossip node where its peers reach it, and finds peers there.
+/// Opens discovery for a gossip node.
 pub(crate) fn meeting(announce: Announce, gossip: &Gossip, key: &PrivateKey) -> Result<Announcing, Failure> {
     announce.open(&gossip.inner().local_addrs(), key)
 }
 
-/// The first characters of an id, enough for a person to tell those in a room apart.
+/// Returns the first characters of an id, enough to distinguish the nodes in a room.
 pub(crate) fn short(id: Option<PeerId>) -> String {
     id.map_or_else(|| "?".to_owned(), |id| id.to_string().chars().take(8).collect())
 }

@@ -1,8 +1,8 @@
-//! The wish of the user or the system that this program ends.
+//! Signals that end this program.
 
 use crate::Failure;
 
-/// Ends when the user or the system wants this program to end.
+/// Completes when the user or the system asks this program to end.
 #[cfg(unix)]
 pub(crate) fn interrupt() -> Result<impl Future<Output = ()>, Failure> {
     use tokio::signal::unix::{SignalKind, signal};
@@ -16,7 +16,7 @@ pub(crate) fn interrupt() -> Result<impl Future<Output = ()>, Failure> {
     })
 }
 
-/// Ends when the user wants this program to end.
+/// Completes when the user asks this program to end.
 #[cfg(not(unix))]
 pub(crate) fn interrupt() -> Result<impl Future<Output = ()>, Failure> {
     Ok(async {

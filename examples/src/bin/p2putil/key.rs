@@ -1,4 +1,4 @@
-//! `keygen` and `id`: keys in files, and who has them.
+//! `keygen` and `id`: keys in files, and their ids.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{Read as _, Write as _};
@@ -12,7 +12,7 @@ use crate::Failure;
 use crate::cli::{Id, Key, Keygen};
 use crate::output::{Out, complain, print};
 
-/// Bytes of a key file that are read; what is longer is no key.
+/// Maximum number of bytes of a key file that are read.
 const MOST: u64 = 64 << 10;
 
 pub(crate) fn keygen(args: &Keygen, out: Out) -> Result<(), Failure> {
@@ -25,7 +25,7 @@ pub(crate) fn keygen(args: &Keygen, out: Out) -> Result<(), Failure> {
         }
         return print(pem.trim_end());
     };
-    write(path, key.to_pem().as_bytes()).map_err(|error| failed(path, "cannot be made", &error))?;
+    write(path, key.to_pem().as_bytes()).map_err(|error| failed(path, "cannot be created", &error))?;
     show(&public, json!({ "file": path.display().to_string() }), out)
 }
 
@@ -40,11 +40,11 @@ pub(crate) fn id(args: &Id, out: Out) -> Result<(), Failure> {
 }
 
 impl Key {
-    /// The key that the command line names, or a new one.
+    /// Reads the key that the command line names, or creates a new one.
     pub(crate) fn read(&self, stack: &StackText) -> Result<PrivateKey, Failure> {
         if !stack.takes_key() && (self.key.is_some() || self.seed.is_some()) {
             complain(&format!(
-                "warning: no layer of {stack} has a key; the one given is of no use"
+                "warning: no layer of {stack} has a key; the given one is ignored"
             ));
         }
         if let Some(seed) = &self.seed {
@@ -60,12 +60,12 @@ impl Key {
     }
 }
 
-/// A new key, from the system's randomness.
+/// Returns a new random key.
 pub(crate) fn new() -> PrivateKey {
     PrivateKey::ed25519(&rand::random())
 }
 
-/// Warns of a key file that others than its owner can read or write.
+/// Warns of a key file that users other than its owner can read or write.
 #[cfg(unix)]
 fn warn_if_shared(path: &Path) {
     use std::os::unix::fs::PermissionsExt as _;
@@ -110,7 +110,7 @@ fn read(path: &Path) -> Result<String, Failure> {
     Ok(text)
 }
 
-/// Makes a file that its owner alone can read; nothing is left of it if that fails.
+/// Creates a file that only its owner can read; no partial file is left if that fails.
 fn write(path: &Path, text: &[u8]) -> std::io::Result<()> {
     let mut options = OpenOptions::new();
     options.write(true).create_new(true);
@@ -119,7 +119,7 @@ fn write(path: &Path, text: &[u8]) -> std::io::Result<()> {
     let mut file = options.open(path)?;
     let written = file.write_all(text).and_then(|()| file.sync_all());
     if written.is_err() {
-        // The first error says more than one about this would.
+        // The first error is more informative than one from this call.
         drop(fs::remove_file(path));
     }
     written
@@ -131,7 +131,7 @@ fn failed(path: &Path, what: &str, error: &std::io::Error) -> Failure {
 
 fn no_key(path: &Path, error: &KeyError) -> Failure {
     Failure::Failed(format!(
-        "{} holds no key that can be used: {error}",
+        "{} does not contain a usable key: {error}",
         path.display()
     ))
 }

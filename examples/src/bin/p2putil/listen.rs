@@ -1,4 +1,4 @@
-//! `listen`: prints what arrives, and answers if asked to.
+//! `listen`: prints received messages, and answers them on request.
 
 use std::future::pending;
 
@@ -14,7 +14,7 @@ use crate::interrupt::interrupt;
 use crate::output::{Out, complain};
 use crate::{Failure, closing};
 
-/// Answers under way at a time; nothing is received while there are more.
+/// Maximum number of answers in flight; nothing is received beyond it.
 const MOST_ANSWERS: usize = 256;
 
 pub(crate) async fn run(args: Listen, out: Out) -> Result<(), Failure> {
@@ -35,7 +35,7 @@ pub(crate) async fn run(args: Listen, out: Out) -> Result<(), Failure> {
     served
 }
 
-/// Prints where a node is, and what it receives until `interrupt` ends.
+/// Prints a node's addresses, and received messages until `interrupt` completes.
 pub(crate) async fn serve(
     node: &Node,
     echoes: bool,
@@ -61,7 +61,7 @@ async fn serve_on(
         out.line(&format!("bootstrap {addr}"), &json!({ "bootstrap": addr }))?;
     }
     let asks = stack.asks();
-    // Answers are not awaited one after the other: a peer that is gone holds up no other.
+    // Answers are sent concurrently: an unreachable peer does not delay others.
     let mut answers: FuturesUnordered<BoxFuture<'_, ()>> = FuturesUnordered::new();
     loop {
         let has_room = answers.len() < MOST_ANSWERS;
@@ -88,7 +88,7 @@ async fn serve_on(
     Ok(())
 }
 
-/// Answers a tell with the same behind `echo:`.
+/// Answers a tell with the same payload behind `echo:`.
 async fn echo(stack: &Stack, message: Message<BoxAddr>) {
     let mut echo = message.payload;
     echo.push_front(b"echo:");
@@ -102,10 +102,10 @@ async fn reverse(request: Request<BoxAddr>) {
     warn(request.respond(response).await);
 }
 
-/// What cannot be answered is the asker's loss; the listener goes on.
+/// A failed answer is the asker's loss; the listener continues.
 fn warn(result: p2p::Result<()>) {
     if let Err(error) = result {
-        complain(&format!("warning: no answer was sent: {error}"));
+        complain(&format!("warning: the answer was not sent: {error}"));
     }
 }
 
@@ -113,7 +113,7 @@ async fn next_ask(asks: Option<&BoxAskSwarm<BoxAddr>>) -> Request<BoxAddr> {
     if let Some(asks) = asks {
         match asks.receive_ask().await {
             Ok(request) => return request,
-            // `receive` learns the same and ends the command.
+            // `receive` returns the same error and ends the command.
             Err(error) => debug_assert!(matches!(error, Error::Closed)),
         }
     }

@@ -1,4 +1,4 @@
-//! p2putil: swarms from the command line, over stacks written as text.
+//! p2putil: swarms from the command line, over stacks in text form.
 #![forbid(unsafe_code)]
 
 mod asking;
@@ -33,17 +33,18 @@ use p2p_swarms::stack::{Stack, StackError, StackText};
 use cli::{Cli, Command};
 use output::{Out, complain, print};
 
-/// How long tasks that are left may take to notice that the program ends.
+/// How long remaining tasks may take to notice that the program ends.
 const SHUTDOWN: Duration = Duration::from_secs(1);
 
-/// Why a command ends without having done its work.
+/// Why a command failed.
 #[derive(Debug)]
 enum Failure {
-    /// It was used wrongly: exit code 2.
+    /// Wrong usage: exit code 2.
     Usage(String),
-    /// It was used rightly and failed: exit code 1.
+    /// A failure: exit code 1.
     Failed(String),
-    /// The reader of standard output has closed it, as `head` does: exit code 0, since the reader has what it wanted.
+    /// The reader of standard output has closed it, as `head` does: exit code 0, since the reader has all it
+    /// needs.
     OutputClosed,
 }
 
@@ -83,12 +84,12 @@ fn with_causes(error: &dyn std::error::Error) -> String {
     text
 }
 
-/// A node of the stack that `text` says.
+/// Opens a node of the stack `text`.
 async fn open(text: &StackText) -> Result<Stack, Failure> {
     Ok(text.build().await?)
 }
 
-/// Some of them.
+/// Opens several nodes.
 async fn open_many(text: &StackText, count: usize) -> Result<Vec<Stack>, Failure> {
     let mut nodes = Vec::with_capacity(count);
     for _ in 0..count {
@@ -97,21 +98,21 @@ async fn open_many(text: &StackText, count: usize) -> Result<Vec<Stack>, Failure
     Ok(nodes)
 }
 
-/// The address at which others reach a node best.
+/// Returns the best address of a node.
 fn first_addr(swarm: &impl Swarm<BoxAddr>) -> Result<BoxAddr, Failure> {
     let first = swarm.local_addrs().into_iter().next();
     first.ok_or_else(|| Failure::Failed("a node has no address".to_owned()))
 }
 
-/// Does `work` and then closes `stack`, also where the work failed: what was told before leaves.
+/// Runs `work` and then closes `stack`, even if the work failed, so that messages told before are sent.
 async fn closing<T>(stack: &Stack, work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
     let done = work.await;
     stack.close().await;
     done
 }
 
-/// Waits until the node at `addr` proved who it is, where `stack` has addresses that say so. An overlay finds a node out by
-/// itself, and does not have the key of one that it reaches over others.
+/// Waits until the node at `addr` is authenticated, if addresses of `stack` contain ids. An overlay looks
+/// nodes up by itself, and cannot look up the key of a node that it reaches over relays.
 async fn reach(text: &StackText, stack: &Stack, addr: &BoxAddr) -> Result<(), Failure> {
     let is_found = addr.downcast_ref::<PeerId>().is_some();
     if let (true, false, Some(keys)) = (text.takes_key(), is_found, stack.keys()) {
@@ -136,7 +137,7 @@ fn run(cli: Cli) -> Result<(), Failure> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
-        .map_err(|error| Failure::Failed(format!("the runtime did not start: {error}")))?;
+        .map_err(|error| Failure::Failed(format!("starting the runtime failed: {error}")))?;
     let result = runtime.block_on(async {
         match cli.command {
             Command::Demo(args) => demo::run(args, out).await,
@@ -154,7 +155,7 @@ fn run(cli: Cli) -> Result<(), Failure> {
             Command::Keygen(_) | Command::Id(_) | Command::Sim(_) | Command::Completions { .. } => Ok(()),
         }
     });
-    // A swarm that blocks its thread holds up no end.
+    // A swarm that blocks its thread must not delay the end.
     runtime.shutdown_timeout(SHUTDOWN);
     result
 }

@@ -1,4 +1,5 @@
-//! A Kademlia network of nodes on loopback: joined through one of them, with records, messages by id alone, and gossip.
+//! A Kademlia network of nodes on loopback: joined through one of them, with records, messages by id, and
+//! gossip.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
@@ -15,27 +16,28 @@ use crate::{Failure, publishing};
 use p2p_examples::row::Row;
 
 const STACK: &str = "udp=127.0.0.1:0/p2pke/mbapp/kad";
-/// Nodes that do something at a time.
+/// Number of concurrent operations.
 const AT_A_TIME: usize = 8;
-/// Records of others that a node gets.
+/// Number of records of others that a node gets.
 const GETS: usize = 4;
-/// Nodes that a node tells something.
+/// Number of nodes that a node tells.
 const TELLS: usize = 8;
-/// How long a record is good.
+/// Lifetime of a record.
 const TTL: Duration = Duration::from_mins(10);
-/// After this time without an arrival, what is under way counts as lost.
+/// Time without an arrival after which messages in flight count as lost.
 const LOST_AFTER: Duration = Duration::from_secs(2);
 
-/// The key of a node of the demonstration: anybody can make it, since all is on loopback and gone soon.
+/// Returns the key of a node of the demonstration. It is not secret, since all nodes are on loopback and
+/// short-lived.
 pub(crate) fn key(seed: u64, number: usize) -> PrivateKey {
     let mut hasher = blake3::Hasher::new();
     hasher.update(&seed.to_be_bytes()).update(&number.to_be_bytes());
     PrivateKey::ed25519(hasher.finalize().as_bytes())
 }
 
-/// Lets `nodes` nodes join one another through the first, keep records, and tell one another by id.
+/// Makes `nodes` nodes join through the first, store records, and tell each other by id.
 ///
-/// Calls `show` with each row as soon as it is finished.
+/// Calls `show` with each row as soon as it is complete.
 pub(crate) async fn run(
     nodes: usize,
     seed: u64,
@@ -66,7 +68,7 @@ fn kademlia(node: &Node) -> Option<Kademlia> {
 async fn join(first: Node, nodes: usize, seed: u64) -> Result<(Row, Vec<Node>), Failure> {
     let bootstrap = first.overlays.iter().flat_map(Overlay::bootstraps).next();
     let bootstrap = bootstrap.ok_or_else(|| Failure::Failed("a node has no address".to_owned()))?;
-    // A text of its own for each, as if it were a process of its own: it knows the bootstrap node and nobody else.
+    // A separate text for each node, as if it were a separate process: it knows only the bootstrap node.
     let text = format!("{STACK}={bootstrap}");
     let mut row = Row::new(STACK, "join", nodes, nodes - 1);
     let joining = futures_util::stream::iter(1..nodes).map(|number| {
@@ -89,7 +91,7 @@ async fn join(first: Node, nodes: usize, seed: u64) -> Result<(Row, Vec<Node>), 
     Ok((row, members))
 }
 
-/// The record that node `number` puts.
+/// Returns the record that node `number` puts.
 fn record(seed: u64, number: usize) -> (PeerId, Vec<u8>) {
     let value = format!("record {number} of seed {seed}").into_bytes();
     (PeerId::new(*blake3::hash(&value).as_bytes()), value)
@@ -112,7 +114,7 @@ async fn get(kads: &[Kademlia], seed: u64) -> Row {
     let mut row = Row::new(STACK, "get", count, count * GETS);
     let wanted = (0..count * GETS).map(|at| (at % count, at / count));
     let getting = futures_util::stream::iter(wanted).map(|(number, nth)| async move {
-        // Of those half around, a third around, and so on.
+        // Those halfway around, a third around, and so on.
         let (key, value) = record(seed, (number + count / (nth + 2)) % count);
         let start = Instant::now();
         let found = kads.get(number)?.get(key, |_| ()).await.ok()??;
@@ -122,7 +124,7 @@ async fn get(kads: &[Kademlia], seed: u64) -> Row {
     row
 }
 
-/// Each node tells some others by their ids; a message is right if it comes from whom it says, and to whom it should.
+/// Each node tells some others by id; a message is correct if its source and destination are.
 async fn tell(members: &[Node]) -> Result<Row, Failure> {
     let count = members.len();
     let tells = TELLS.min(count - 1);
@@ -157,7 +159,7 @@ async fn tell(members: &[Node]) -> Result<Row, Failure> {
     Ok(row)
 }
 
-/// A message that came: its number, from where to where, and when.
+/// A received message: its number, source, destination, and arrival time.
 type Arrival = (u64, BoxAddr, BoxAddr, Instant);
 
 async fn read(node: Stack, arrived: UnboundedSender<Arrival>) {

@@ -1,4 +1,4 @@
-//! Lines on standard output: for people, or one JSON object each.
+//! Lines on standard output: as text, or one JSON object each.
 
 use std::io::{self, ErrorKind, Write as _};
 use std::thread::sleep;
@@ -9,10 +9,10 @@ use serde_json::{Value, json};
 
 use crate::Failure;
 
-/// How long to wait before a full pipe is tried again.
+/// Delay before a full pipe is tried again.
 const WHILE_FULL: Duration = Duration::from_millis(1);
 
-/// Where results go.
+/// The output format.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Out {
     json: bool,
@@ -27,7 +27,7 @@ impl Out {
         self.json
     }
 
-    /// Prints one result, at once.
+    /// Prints one result immediately.
     pub(crate) fn line(self, text: &str, json: &Value) -> Result<(), Failure> {
         if self.json {
             print(&json.to_string())
@@ -36,7 +36,7 @@ impl Out {
         }
     }
 
-    /// Prints something measured.
+    /// Prints a measurement.
     pub(crate) fn value(self, name: &str, value: f64, unit: &str) -> Result<(), Failure> {
         let text = if value >= 100.0 {
             format!("{value:.0}")
@@ -50,7 +50,7 @@ impl Out {
         )
     }
 
-    /// Prints what came from somebody.
+    /// Prints a received message.
     pub(crate) fn message<A: ToString>(self, event: &str, message: &Message<A>) -> Result<(), Failure> {
         let (src, payload) = (message.src.to_string(), &*message.payload);
         let mut object = json!({
@@ -61,7 +61,7 @@ impl Out {
     }
 }
 
-/// Puts bytes into an object: as text, if they are some.
+/// Adds bytes to an object: as text if they are UTF-8, otherwise in hex.
 pub(crate) fn put_payload(object: &mut Value, payload: &[u8]) {
     match std::str::from_utf8(payload) {
         Ok(text) => object["text"] = text.into(),
@@ -69,27 +69,26 @@ pub(crate) fn put_payload(object: &mut Value, payload: &[u8]) {
     }
 }
 
-/// Prints a line to standard error. Where that cannot be written, nothing else can say so either.
+/// Prints a line to standard error. A write error is ignored, since it cannot be reported.
 pub(crate) fn complain(text: &str) {
     drop(writeln!(io::stderr().lock(), "{text}"));
 }
 
-/// The number of columns of the terminal that standard output is, or 80 where it is none.
+/// Returns the number of columns of the terminal on standard output, or 80 if it is not a terminal.
 pub(crate) fn columns() -> usize {
     console::Term::stdout()
         .size_checked()
         .map_or(80, |(_, columns)| columns.into())
 }
 
-/// Prints a line of text as it is, at once.
+/// Prints a line of text immediately.
 pub(crate) fn print(text: &str) -> Result<(), Failure> {
     write(&[text.as_bytes(), b"\n"].concat())
 }
 
-/// Writes all of `bytes` to standard output, at once.
+/// Writes all of `bytes` to standard output immediately.
 ///
-/// Another program may have made the pipe or terminal non-blocking, which belongs to all that share it: where it is full,
-/// this waits as it would for any other.
+/// Another program may have made the shared pipe or terminal non-blocking: if it is full, this waits.
 pub(crate) fn write(bytes: &[u8]) -> Result<(), Failure> {
     let mut stdout = io::stdout().lock();
     let mut rest = bytes;
@@ -106,7 +105,7 @@ pub(crate) fn write(bytes: &[u8]) -> Result<(), Failure> {
             Err(error) if error.kind() == ErrorKind::WouldBlock => sleep(WHILE_FULL),
             Err(error) if error.kind() == ErrorKind::Interrupted => {}
             Err(error) if error.kind() == ErrorKind::BrokenPipe => return Err(Failure::OutputClosed),
-            Err(error) => return Err(Failure::Failed(format!("the output cannot be written: {error}"))),
+            Err(error) => return Err(Failure::Failed(format!("writing the output failed: {error}"))),
         }
     }
 }
@@ -118,7 +117,7 @@ fn hex(bytes: &[u8]) -> String {
         .collect()
 }
 
-/// The payload as one line: control characters and what is no UTF-8 are escaped.
+/// Returns the payload as one line: control characters and invalid UTF-8 are escaped.
 pub(crate) fn one_line(payload: &[u8]) -> String {
     let mut line = String::with_capacity(payload.len());
     for chunk in payload.utf8_chunks() {

@@ -1,4 +1,4 @@
-//! Gossip among nodes that are reached by their ids: what each publishes reaches all others.
+//! Gossip among nodes that are reached by id: each message reaches all others.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -19,23 +19,23 @@ use p2p_examples::row::Row;
 
 const STACK: &str = "udp=127.0.0.1:0/p2pke/mbapp/kad/gossip=demo";
 const TOPIC: &str = "demo";
-/// Neighbours that a node begins with: those at these distances around.
+/// Initial neighbours of a node: those at these distances around the ring.
 const NEIGHBOURS: [usize; 4] = [1, 3, 7, 13];
-/// Messages that each node publishes.
+/// Number of messages that each node publishes.
 const EACH: usize = 4;
-/// Between two messages of all nodes together: this is about delivery, not about rates.
+/// Delay between two messages over all nodes: this measures delivery, not rates.
 const PAUSE: Duration = Duration::from_millis(2);
-/// How long meshes may take until they are there: some heartbeats.
+/// Timeout for the formation of meshes: several heartbeats.
 const MESHES: Duration = Duration::from_secs(5);
-/// After this time without an arrival, what is under way counts as lost: longer than repair through gossip takes.
+/// Time without an arrival after which messages in flight count as lost: longer than repair by gossip takes.
 const LOST_AFTER: Duration = Duration::from_secs(4);
 
-/// How many messages arrive, if none is missing, where so many nodes publish.
+/// Returns the number of arrivals if no message is lost.
 pub(crate) fn arrivals(nodes: usize) -> usize {
     nodes * EACH * (nodes - 1)
 }
 
-/// Lets each member publish to all others.
+/// Makes each member publish to all others.
 pub(crate) async fn run(members: &[Node], seed: u64) -> Result<Row, Failure> {
     let count = members.len();
     let nodes = members.iter().enumerate();
@@ -54,7 +54,7 @@ pub(crate) async fn run(members: &[Node], seed: u64) -> Result<Row, Failure> {
             sleep(PAUSE).await;
         }
     };
-    // Where one is missing then, messages come otherwise, or are seen to be missing.
+    // If a mesh is missing, messages take other routes, or are reported as missing.
     drop(timeout(MESHES, meshes).await);
     let (arrived, mut arriving) = unbounded_channel();
     let mut readers = JoinSet::new();
@@ -84,7 +84,7 @@ pub(crate) async fn run(members: &[Node], seed: u64) -> Result<Row, Failure> {
             author,
             at,
         } = arrival;
-        // Right is what its author signed, and comes once.
+        // A message is correct if its author signed it and it arrives once.
         if let Some((publisher, start)) = published.get(&number)
             && *publisher == author
             && arrived_once.insert((reader, number))
@@ -105,7 +105,7 @@ fn node(member: &Node, seed: u64, number: usize) -> Result<Gossip, Failure> {
     Ok(Arc::new(node))
 }
 
-/// A message that came.
+/// A received message.
 struct Arrival {
     reader: usize,
     number: u64,

@@ -1,4 +1,4 @@
-//! QUIC between two nodes that cannot reach one another: over a Kademlia network, and one node of it that passes on.
+//! QUIC between two nodes without a direct path: over a Kademlia network and a relay.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
@@ -15,17 +15,17 @@ use crate::network::key;
 use p2p_examples::row::Row;
 
 const STACK: &str = "udp=127.0.0.1:0/p2pke/mbapp/kad/quic";
-/// Asks, and how many of them are under way at a time.
+/// Number of asks, and the maximum in flight.
 const ASKS: usize = 64;
 const UNDER_WAY: usize = 4;
-/// Bytes of a request.
+/// Length of a request in bytes.
 const REQUEST: usize = 16 << 10;
-/// How long it may take until they have found a way, and until all is done.
+/// Timeout for finding the route, and for all asks.
 const LIMIT: Duration = Duration::from_secs(10);
-/// Bytes that the node between them passes on in a second for each of them.
+/// Bytes that the relay forwards per second for each of the nodes.
 const PASSED_ON: u64 = 64 << 20;
 
-/// What overlays of stacks stand on, too: over this they are compiled already.
+/// The inner type of overlays in stacks: overlays over it are already compiled.
 type Inner = BoxSecureAskSwarm<BoxAddr>;
 type Kad = KademliaSwarm<BoxAddr, Inner>;
 
@@ -36,16 +36,16 @@ fn node(faults: &Faults<SocketAddr>, seed: u64, number: usize) -> Result<Kad, Fa
     let mut config = KademliaConfig::default();
     config.overlay.relay_bytes = 2 * PASSED_ON;
     config.overlay.relay_bytes_each = PASSED_ON;
-    // Here an answer that has not come by then does not come.
+    // A response that has not arrived by then does not arrive.
     config.engine.request_timeout = Duration::from_millis(500);
     let inner = Inner::new(inner.erase());
     Ok(KademliaSwarm::with_config(inner, Identity::Key(&key), config)?)
 }
 
-/// Asks over QUIC where the only way is over a third node.
+/// Asks over QUIC where the only route leads through a third node.
 pub(crate) async fn run(seed: u64) -> Result<Row, Failure> {
     let faults = Faults::seeded(seed);
-    // Beyond those of the other network.
+    // Numbers beyond those of the other network.
     let [one, other, between] = [1000, 1001, 1002].map(|number| node(&faults, seed, number));
     let (one, other, between) = (one?, other?, between?);
     let place = |node: &Kad| {
@@ -75,7 +75,7 @@ pub(crate) async fn run(seed: u64) -> Result<Row, Failure> {
     let hash =
         async |asked: p2p::Asked<KeyAddr<PeerId>>| Ok(blake3::hash(&asked.payload).as_bytes()[..].into());
     let asking = async {
-        // First handshakes may end before the way is found.
+        // The first handshakes may end before the route is found.
         let found = async { while ask(&one, &to, 0).await.is_none() {} };
         if timeout(LIMIT, found).await.is_err() {
             return;
@@ -91,14 +91,14 @@ pub(crate) async fn run(seed: u64) -> Result<Row, Failure> {
     }
     if passed_on() < ASKS as u64 {
         return Err(Failure::Failed(
-            "what should go over another node did not".to_owned(),
+            "messages were not relayed by the third node".to_owned(),
         ));
     }
     tokio::join!(one.close(), other.close(), between.close());
     Ok(row)
 }
 
-/// How long the right answer took, if it came.
+/// Returns the time until the correct response, if it arrived.
 async fn ask(from: &QuicSwarm<PeerId>, to: &KeyAddr<PeerId>, number: usize) -> Option<Duration> {
     let mut request = number.to_be_bytes().to_vec();
     request.resize(REQUEST, 0);

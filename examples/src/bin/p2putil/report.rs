@@ -1,4 +1,4 @@
-//! The verdicts of a run of the laws as a file: `JUnit` XML for CI systems, or one JSON object.
+//! Writes the verdicts of a conformance run to a file: `JUnit` XML for CI systems, or one JSON object.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use crate::Failure;
 
-/// What a run was, and its verdicts in the order of their arrival.
+/// A run, with its verdicts in the order of arrival.
 pub(crate) struct Run<'a> {
     pub(crate) stack: &'a str,
     pub(crate) seed: u64,
@@ -21,7 +21,7 @@ pub(crate) struct Run<'a> {
 }
 
 impl Run<'_> {
-    /// Each law, and what became of it.
+    /// Returns each law with its verdict.
     fn laws(&self) -> impl Iterator<Item = (&Law, Option<&Checked>)> {
         let verdict = |law: &Law| self.checked.iter().find(|checked| checked.law == *law);
         self.laws.iter().map(move |law| (law, verdict(law)))
@@ -42,8 +42,8 @@ impl Run<'_> {
         })
     }
 
-    /// `JUnit` XML: a suite for each group of laws, a case for each law. Waived laws are skipped ones; those without a verdict
-    /// are errors.
+    /// Returns `JUnit` XML: a suite for each group of laws, a case for each law. Waived laws are skipped;
+    /// laws without a verdict are errors.
     pub(crate) fn junit(&self) -> Result<String, Failure> {
         let mut report = Report::new(self.stack);
         report.set_time(self.took);
@@ -95,7 +95,7 @@ fn non_success(kind: NonSuccessKind, how: &str, law: &Law) -> TestCaseStatus {
     status
 }
 
-/// One verdict as an object.
+/// Returns one verdict as an object.
 pub(crate) fn object(checked: &Checked) -> Value {
     let (verdict, why) = match &checked.verdict {
         Verdict::Passed => ("passed", ""),

@@ -12,7 +12,7 @@ use crate::cli::{Ask, Tell};
 use crate::output::{Out, print, write};
 use crate::{Failure, closing, reach, with_causes};
 
-/// How long a message may take to leave a layer that delays it.
+/// How long to wait for a message that a layer delays.
 const LEAVING: Duration = Duration::from_mins(1);
 
 pub(crate) async fn tell(args: Tell, out: Out) -> Result<(), Failure> {
@@ -28,11 +28,11 @@ async fn tell_from(text: &StackText, stack: &Stack, args: Tell, out: Out) -> Res
     packet.check(stack.mtu())?;
     reach(text, stack, &addr).await?;
     stack.tell(&addr, packet).await?;
-    // What still does not leave is the medium's loss.
+    // A message that is still delayed is lost.
     drop(timeout(LEAVING, text.settled()).await);
     if is_nowhere(stack) {
-        let why = "in this process, which a memory swarm does not leave";
-        return Err(Failure::Failed(format!("nobody is at {addr} {why}")));
+        let why = "in this process, and memory swarms do not reach other processes";
+        return Err(Failure::Failed(format!("no node is at {addr} {why}")));
     }
     out.line(
         &format!("told {addr} {size} bytes"),
@@ -41,7 +41,7 @@ async fn tell_from(text: &StackText, stack: &Stack, args: Tell, out: Out) -> Res
     if let Some(secs) = args.wait {
         match timeout(Duration::from_secs_f64(secs), stack.receive()).await {
             Ok(message) => out.message("tell", &message?)?,
-            Err(_) => return Err(Failure::Failed(format!("no message came within {secs} s"))),
+            Err(_) => return Err(Failure::Failed(format!("no message arrived within {secs} s"))),
         }
     }
     Ok(())
@@ -56,18 +56,18 @@ pub(crate) async fn ask(args: Ask, out: Out) -> Result<(), Failure> {
 
 async fn ask_from(text: &StackText, stack: &Stack, args: Ask, out: Out) -> Result<(), Failure> {
     let Some(asks) = stack.asks() else {
-        return Err(Failure::Usage(format!("{text} has no asks")));
+        return Err(Failure::Usage(format!("{text} does not support asks")));
     };
     let addr = asks.parse_addr(&args.addr)?;
     let request = payload(&args.text, stack)?;
     let limit = Duration::from_secs_f64(args.timeout);
     let Ok(response) = timeout(limit, asks.ask(&addr, request)).await else {
         return Err(Failure::Failed(format!(
-            "no response came within {} s",
+            "no response arrived within {} s",
             args.timeout
         )));
     };
-    // Nothing that comes back makes a right use a wrong one.
+    // An error in the response is not a usage error.
     let response = response.map_err(|error| Failure::Failed(with_causes(&error)))?;
     if out.is_json() {
         let text = String::from_utf8_lossy(&response);
@@ -80,12 +80,13 @@ async fn ask_from(text: &StackText, stack: &Stack, args: Ask, out: Out) -> Resul
     Ok(())
 }
 
-/// What the argument says, or standard input.
+/// Returns the argument, or standard input, as a packet.
 fn payload(text: &str, stack: &Stack) -> Result<Packet, Failure> {
     Ok(stack.packet(&input(text, stack.mtu())?))
 }
 
-/// The same as bytes. Of what is longer than `most`, one byte more is read: enough to know that it does not fit.
+/// The same as bytes. Reads at most one byte more than `most`, which is enough to know that the input does
+/// not fit.
 pub(crate) fn input(text: &str, most: usize) -> Result<Vec<u8>, Failure> {
     if text != "-" {
         return Ok(text.as_bytes().to_vec());
@@ -96,7 +97,7 @@ pub(crate) fn input(text: &str, most: usize) -> Result<Vec<u8>, Failure> {
     Ok(input)
 }
 
-/// Whether a memory swarm had nobody to give the message to.
+/// Returns whether a memory swarm had no receiver for the message.
 fn is_nowhere(stack: &Stack) -> bool {
     let mut dropped = 0;
     stack.visit_counters(&mut |counters| {

@@ -1,4 +1,4 @@
-//! `tracker serve`: a server of cells, of which it prints one as a tracker's URL.
+//! `tracker serve`: runs a server of cells, and prints the URL of one as a tracker.
 
 use std::collections::BTreeSet;
 use std::fs::{self, OpenOptions};
@@ -14,7 +14,7 @@ use crate::Failure;
 use crate::interrupt::interrupt;
 use crate::output::Out;
 
-/// Trackers.
+/// Subcommands for trackers.
 #[derive(Debug, Args)]
 pub(crate) struct Tracker {
     #[command(subcommand)]
@@ -23,15 +23,15 @@ pub(crate) struct Tracker {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Serve a tracker, print its URL, and go on until interrupted.
+    /// Serve a tracker, print its URL, and continue until interrupted
     Serve(Serve),
 }
 
-/// Serving.
+/// Options of the server.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Prints 'tracker URL'. Whoever has the URL is a member: the secret behind its '#' is never sent to the server, which sees
-no name, no address and no key of those who announce.
+Prints 'tracker URL'. The holder of the URL is a member: the secret behind its '#' is never sent to the server, which sees
+no topic, no address and no key of announcing nodes.
 
 Examples:
   p2putil tracker serve
@@ -39,16 +39,16 @@ Examples:
   p2putil listen udp/p2pke --announce 'http://127.0.0.1:4080/CELL#SECRET'
   p2putil find 'http://127.0.0.1:4080/CELL#SECRET'")]
 struct Serve {
-    /// Where to serve; port 0 lets the system choose one.
+    /// The address to serve; with port 0 the system chooses a port
     #[arg(default_value = "127.0.0.1:4080")]
     addr: SocketAddr,
-    /// How others reach it, if that is not the address itself.
+    /// The URL for other nodes, if it differs from the address
     #[arg(long, value_name = "URL")]
     url: Option<String>,
-    /// A folder in which the secret and what was announced outlast this process; without one both end with it.
+    /// A folder in which the secret and the announcements survive this process; default: none
     #[arg(long)]
     folder: Option<PathBuf>,
-    /// Serve trackers of other secrets, too, whoever makes them up.
+    /// Also serve trackers with other secrets
     #[arg(long)]
     open: bool,
 }
@@ -58,8 +58,9 @@ pub(crate) async fn run(args: Tracker, out: Out) -> Result<(), Failure> {
     let interrupt = interrupt()?;
     let secret = match &args.folder {
         None => Secret::random(),
-        Some(folder) => kept(folder)
-            .map_err(|error| Failure::Failed(format!("{} keeps no secret: {error}", folder.display())))?,
+        Some(folder) => kept(folder).map_err(|error| {
+            Failure::Failed(format!("{} has no usable secret: {error}", folder.display()))
+        })?,
     };
     let config = ServerConfig {
         only: (!args.open).then(|| BTreeSet::from([secret.cell_id()])),
@@ -77,10 +78,10 @@ pub(crate) async fn run(args: Tracker, out: Out) -> Result<(), Failure> {
     Ok(())
 }
 
-/// The secret of this folder, which its owner alone can read; a new one if there is none.
+/// Returns the secret of this folder, which only its owner can read; creates one if there is none.
 ///
-/// It is written beside its place, synced, and linked there, so that a crash leaves a whole secret or none, and so that of two
-/// processes that begin at the same time one takes that of the other.
+/// The file is written under another name, synced, and linked, so that a crash leaves a complete secret or
+/// none, and two processes that start at the same time use the same secret.
 fn kept(folder: &Path) -> io::Result<Secret> {
     fs::create_dir_all(folder)?;
     let path = folder.join("secret");
@@ -99,7 +100,7 @@ fn kept(folder: &Path) -> io::Result<Secret> {
     file.write_all(secret.to_text().as_bytes())?;
     file.sync_all()?;
     drop(file);
-    // Unlike a rename it replaces nothing.
+    // Unlike a rename, a link replaces nothing.
     let linked = fs::hard_link(&beside, &path);
     let linked = match linked {
         Err(error) if error.kind() == io::ErrorKind::Unsupported => fs::rename(&beside, &path),
@@ -113,13 +114,13 @@ fn kept(folder: &Path) -> io::Result<Secret> {
             Ok(secret)
         }
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-            read_secret(&path)?.ok_or_else(|| io::Error::other("another process took the secret away"))
+            read_secret(&path)?.ok_or_else(|| io::Error::other("another process removed the secret"))
         }
         Err(error) => Err(error),
     }
 }
 
-/// The secret in a file, if the file is there.
+/// Reads the secret in a file, if the file exists.
 fn read_secret(path: &Path) -> io::Result<Option<Secret>> {
     let text = match fs::read_to_string(path) {
         Ok(text) => text,
@@ -147,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn a_secret_is_there_as_a_whole_and_stays() {
+    fn a_secret_is_complete_and_stays() {
         let folder = folder("stays");
         let secret = kept(&folder).expect("a new one");
         assert!(kept(&folder).expect("the same") == secret);
@@ -158,9 +159,9 @@ mod tests {
         fs::remove_dir_all(&folder).expect("removed");
     }
 
-    /// What a crash between creating and writing left before.
+    /// The state after a crash between creating and writing.
     #[test]
-    fn an_empty_secret_is_refused_with_what_to_do() {
+    fn an_empty_secret_is_refused_with_a_remedy() {
         let folder = folder("empty");
         fs::create_dir_all(&folder).expect("a folder");
         fs::write(folder.join("secret"), "").expect("written");

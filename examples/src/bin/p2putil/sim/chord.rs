@@ -1,4 +1,4 @@
-//! Chord's engine under the simulator.
+//! The Chord engine in the simulator.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,7 +17,7 @@ impl Overlay for Node {
     type Rules = Arc<Rules<SimAddr>>;
 
     const APART: Duration = Duration::from_millis(200);
-    /// Some rounds of stabilization, and one of fingers.
+    /// Several rounds of stabilization, and one of fingers.
     const SETTLES: Duration = Duration::from_secs(400);
     const FINDS: &str = "the key's successor";
 
@@ -85,7 +85,7 @@ impl sim::Engine for Node {
     }
 
     fn handle_leave(&mut self, now: Duration) {
-        // One that leaves already does.
+        // A node that is already leaving continues.
         let _ = self.0.leave(now);
     }
 

@@ -1,4 +1,5 @@
-//! Gossipsub's engines under the simulator: delivery, latency, copies, meshes and scores, with attackers and without.
+//! Gossipsub engines in the simulator: delivery, latency, copies, meshes and scores, with and without
+//! attackers.
 
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -14,13 +15,13 @@ use crate::output::{Out, print};
 use crate::{Failure, files};
 use p2p_examples::table::{Table, bytes, thousands};
 
-/// What a network is like, and what happens to it.
+/// Options of a simulated network.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Nodes have random connections, and all of them subscribe to one topic. After five seconds each publishes in turn, ten
-messages a second. The shortest ways are those of the network: no message can be faster. All of it is virtual time.
+Nodes have random connections, and all of them subscribe to one topic. After five seconds they publish in turn, ten
+messages per second. The shortest paths are those of the network: no message can be faster. All times are virtual.
 
-Under attack there are ten Sybils for each node, as many connections to them as to ten nodes, and five messages a second.
+Under attack there are ten Sybils for each node, as many connections to them as to ten nodes, and five messages per second.
 Nodes have the meshes of the paper's evaluation (Vyzovitis et al. 2020) and scores that expect five messages a second.
 
 Examples:
@@ -28,46 +29,46 @@ Examples:
   p2putil sim gossip --nodes 1000 --loss 0.1
   p2putil sim gossip --nodes 100 --attack flash --svg flash.svg")]
 pub(crate) struct Plan {
-    /// Honest nodes; 1000, or 100 under attack.
+    /// Number of honest nodes; 1000, or 100 under attack
     #[arg(long, value_parser = clap::value_parser!(u32).range(10..=100_000))]
     nodes: Option<u32>,
-    /// Connections of each node to others; 8, or 20 under attack.
+    /// Number of connections of each node; 8, or 20 under attack
     #[arg(long, value_parser = clap::value_parser!(u32).range(3..=200))]
     degree: Option<u32>,
-    /// Milliseconds that a packet is under way.
+    /// Latency of a packet in milliseconds
     #[arg(long, value_name = "MS", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     latency: u32,
-    /// The share of packets that are lost: from 0 to below 1.
+    /// The fraction of packets that are lost: from 0 to below 1
     #[arg(long, default_value_t = 0.0, value_parser = super::share)]
     loss: f64,
-    /// Messages; 100, or 600 under attack.
+    /// Number of messages; 100, or 600 under attack
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     messages: Option<u32>,
-    /// Bytes of each.
+    /// Length of a message in bytes
     #[arg(long, default_value_t = 256, value_parser = clap::value_parser!(u32).range(8..=1_000_000))]
     size: u32,
-    /// What Sybils do.
+    /// The behaviour of Sybils
     #[arg(long)]
     attack: Option<Kind>,
-    /// What everything random follows from.
+    /// Seed of all random choices
     #[arg(long, default_value_t = 1)]
     seed: u64,
-    /// Draw delivery over time, copies, meshes and scores.
+    /// Draw delivery over time, copies, meshes and scores
     #[arg(long, value_name = "FILE")]
     svg: Option<PathBuf>,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
 enum Kind {
-    /// They are in the meshes from the beginning and pass nothing on.
+    /// They are in the meshes from the beginning and forward nothing
     Sybil,
-    /// They pass everything on for a minute, and then all at once nothing.
+    /// They forward everything for a minute, and then nothing
     Flash,
-    /// All of them crowd in on one node, which comes after half a minute, and pass nothing on.
+    /// All of them connect to one node, which joins after half a minute, and forward nothing
     Eclipse,
-    /// From half a minute on they flood with gossip, GRAFTs and invalid messages, and pass nothing on.
+    /// From half a minute on they flood with gossip, GRAFTs and invalid messages, and forward nothing
     Spam,
-    /// They drop what one node publishes.
+    /// They drop the messages of one node
     Censor,
 }
 
@@ -91,7 +92,7 @@ impl Plan {
             }
         };
         plan.eclipse = matches!(self.attack, Some(Kind::Eclipse));
-        // A regular graph has an even number of ends.
+        // A regular graph has an even number of edge ends.
         let degree = self
             .degree
             .map_or(plan.degree, |degree| degree as usize)
@@ -120,7 +121,7 @@ impl Plan {
     }
 }
 
-/// Something that was found: what it is, as people read it, and as JSON.
+/// A result: its label, its text, and its JSON form.
 struct Found {
     what: &'static str,
     text: String,
@@ -182,7 +183,7 @@ fn show(
     }
     print(&table.render())?;
     print(&format!(
-        "\n{}, seed {}: {:.1} min of virtual time, {took:.1} s in truth. Trace {:016x}.",
+        "\n{}, seed {}: {:.1} min of virtual time, {took:.1} s of real time. Trace {:016x}.",
         title(network, plan),
         plan.seed,
         network.sim.now().as_secs_f64() / 60.0,
@@ -195,7 +196,7 @@ fn title(network: &Network, plan: &Plan) -> String {
     let what = match plan.attack {
         None => return format!("Gossipsub, {nodes} nodes of {} connections", network.plan.degree),
         Some(Kind::Sybil) => "that drop",
-        Some(Kind::Flash) => "that turn after a minute",
+        Some(Kind::Flash) => "that stop forwarding after a minute",
         Some(Kind::Eclipse) => "around a new node",
         Some(Kind::Spam) => "that flood",
         Some(Kind::Censor) => "that drop one node's messages",
@@ -221,19 +222,19 @@ fn delivery(measured: &Measured) -> Vec<Found> {
             json!(measured.delivered()),
         ),
         found(
-            "latency: half, 99 %, all",
+            "latency: median, 99 %, maximum",
             format!("{:.0}, {:.0}, {:.0} ms", at(50.0), at(99.0), at(100.0)),
             "latency_ms",
             json!([at(50.0), at(99.0), at(100.0)]),
         ),
         found(
-            "shortest ways",
+            "shortest paths",
             format!("{:.0}, {:.0}, {:.0} ms", bound(50.0), bound(99.0), bound(100.0)),
             "shortest_ms",
             json!([bound(50.0), bound(99.0), bound(100.0)]),
         ),
         found(
-            "shortest ways and a heartbeat",
+            "shortest paths plus a heartbeat",
             format!(
                 "{:.0}, {:.0}, {:.0} ms",
                 bound(50.0) + heartbeat,
@@ -272,7 +273,7 @@ fn meshes(network: &Network, measured: &Measured) -> Vec<Found> {
             json!([messages, control]),
         ),
         found(
-            "neighbours in the mesh: least, mean, most",
+            "neighbours in the mesh: minimum, mean, maximum",
             format!("{least}, {mean:.2}, {most}"),
             "mesh",
             json!([least, mean, most]),
@@ -309,7 +310,7 @@ fn attackers(network: &Network) -> Vec<Found> {
             json!(score),
         ),
         found(
-            "share of Sybils in meshes: most, at last",
+            "share of Sybils in meshes: maximum, final",
             format!("{most:.1}, {last:.1} %"),
             "sybil_percent",
             json!([most, last]),
@@ -327,7 +328,7 @@ fn attackers(network: &Network) -> Vec<Found> {
             json!(out),
         ),
         found(
-            "heartbeats that a Sybil stayed at most",
+            "maximum heartbeats of a Sybil in a mesh",
             network.longest_stay.to_string(),
             "longest_stay",
             json!(network.longest_stay),

@@ -1,4 +1,4 @@
-//! What a gossipsub network did, as four plots in one SVG.
+//! Plots the behaviour of a gossipsub network: four plots in one SVG.
 
 use std::time::Duration;
 
@@ -14,13 +14,13 @@ use super::plot::{BLUE, GREY, ORANGE, failed};
 use crate::Failure;
 
 const SIZE: (u32, u32) = (1100, 760);
-/// Points of a line, at most: more of them cannot be told apart.
+/// Maximum number of points of a line: more cannot be distinguished.
 const POINTS: usize = 200;
 
 type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
 type Line = (&'static str, RGBColor, Vec<(f64, f64)>);
 
-/// What stands around a plot.
+/// The labels of a plot.
 struct Frame {
     title: &'static str,
     x: &'static str,
@@ -50,7 +50,7 @@ fn draw_into(svg: &mut String, title: &str, network: &Network, measured: &Measur
     area.present().map_err(failed)
 }
 
-/// How much was delivered after how long, in percent.
+/// Returns the percentage delivered over time.
 fn shares(sorted: &[Duration], of: usize) -> Vec<(f64, f64)> {
     let step = sorted.len().div_ceil(POINTS).max(1);
     let at = |index: usize| {
@@ -75,7 +75,7 @@ fn draw_delivery(area: &Area<'_>, measured: &Measured) -> Result<(), Failure> {
     lines(
         area,
         &frame,
-        &[("shortest ways", GREY, bound), ("delivered", BLUE, delivered)],
+        &[("shortest paths", GREY, bound), ("delivered", BLUE, delivered)],
     )
 }
 
@@ -99,7 +99,7 @@ fn draw_meshes(area: &Area<'_>, network: &Network) -> Result<(), Failure> {
         );
     }
     let nodes = number(network.plan.nodes);
-    // Where one node is attacked, the others have nothing to show.
+    // If one node is attacked, the others are not plotted.
     let one = network.plan.eclipse;
     let per_node = |honest: usize, sybils: usize| {
         if one {
@@ -118,7 +118,7 @@ fn draw_meshes(area: &Area<'_>, network: &Network) -> Result<(), Failure> {
         title: if one {
             "Sybils in the mesh of the new node"
         } else {
-            "neighbours in the mesh of a node, in the mean"
+            "mean neighbours in the mesh of a node"
         },
         x: "seconds",
         y: "neighbours",
@@ -128,7 +128,7 @@ fn draw_meshes(area: &Area<'_>, network: &Network) -> Result<(), Failure> {
     if !one {
         series.push(("honest", BLUE, honest));
     }
-    // From here on they attack.
+    // The start of the attack.
     let points = series.iter().flat_map(|(_, _, points)| points);
     let highest = points.map(|(_, y)| *y).fold(0.0, f64::max);
     let begins = network.plan.attack_at.as_secs_f64();
@@ -148,7 +148,7 @@ fn draw_scores(area: &Area<'_>, network: &Network) -> Result<(), Failure> {
         series.push(("Sybils", ORANGE, over_time(|sample| sample.sybil_score)));
     }
     let frame = Frame {
-        title: "scores that honest nodes give, in the mean",
+        title: "mean scores that honest nodes give",
         x: "seconds",
         y: "score",
         legend: SeriesLabelPosition::LowerLeft,
@@ -194,7 +194,7 @@ fn lines(area: &Area<'_>, frame: &Frame, series: &[Line]) -> Result<(), Failure>
         .map_err(failed)
 }
 
-/// How often each count occurs, in percent; the counts are in order.
+/// Plots how often each count occurs, in percent; the counts are sorted.
 fn bars(area: &Area<'_>, title: &str, x: &str, counts: &[usize]) -> Result<(), Failure> {
     let most = counts.last().copied().unwrap_or(0);
     let share = |count: usize| {

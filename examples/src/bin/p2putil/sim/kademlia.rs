@@ -1,4 +1,4 @@
-//! Kademlia's engine under the simulator.
+//! The Kademlia engine in the simulator.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,7 +11,7 @@ use p2p_swarmtest::sim::{self, SimAddr};
 
 use super::overlay::{Overlay, Said};
 
-/// Nodes that a lookup finds: the paper's *k*.
+/// Number of nodes that a lookup finds: the paper's *k*.
 const K: usize = 20;
 
 pub(super) struct Node(Engine<SimAddr>);

@@ -1,4 +1,4 @@
-//! Overlays of thousands of nodes in virtual time: the same seed gives the same network, and the same figures.
+//! Overlays of thousands of nodes in virtual time: equal seeds give equal networks and equal figures.
 
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -22,71 +22,71 @@ mod network;
 mod overlay;
 mod plot;
 
-/// The network that the tests and the bench of gossipsub simulate, too.
+/// The network that the tests and the bench of gossipsub simulate as well.
 #[path = "../../../../../protocols/tests/gossipsub/simulated/mod.rs"]
 mod gossipsub;
 
-/// How long a network has to mend itself after nodes failed.
+/// Time for a network to repair itself after nodes failed.
 const MENDS: Duration = Duration::from_mins(10);
 
-/// Lookups, and reads, of each minute of churn.
+/// Number of lookups, and of reads, in each minute of churn.
 const EACH_MINUTE: usize = 50;
 
-/// Which overlay.
+/// The overlays.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Sim {
-    /// Kademlia: a lookup is right if it finds all of the nearest 20 nodes.
+    /// Kademlia: a lookup is correct if it finds all of the nearest 20 nodes
     Kademlia(Plan),
-    /// Chord: a lookup is right if it finds the key's successor.
+    /// Chord: a lookup is correct if it finds the key's successor
     Chord(Plan),
-    /// Gossipsub: who gets a message, when, how often, and what attackers can do about it.
+    /// Gossipsub: delivery, latency, copies, and the effect of attackers
     Gossip(gossip::Plan),
 }
 
-/// What happens to it.
+/// Options of a simulated network.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Nodes join one after the other, each by one that has. Links take 50 ms each way. Then, in this order: records are put,
-keys are looked up and records read; with --fail nodes fail at the same moment, and lookups are made at once and ten
-minutes later; with --churn nodes come and go for as long as --minutes says. All of it is virtual time.
+Nodes join one after the other, each through a member. Links have a latency of 50 ms. Then, in this order: records are put,
+keys are looked up and records read; with --fail nodes fail at the same time, and lookups are made at once and ten minutes
+later; with --churn nodes leave and return for --minutes. All times are virtual.
 
 Examples:
   p2putil sim kademlia --nodes 1000 --svg hops.svg
   p2putil sim chord --nodes 1000 --fail 30
   p2putil sim kademlia --nodes 500 --churn 10 --minutes 60 --svg churn.svg")]
 pub(crate) struct Plan {
-    /// Nodes.
+    /// Number of nodes
     #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u32).range(2..=100_000))]
     nodes: u32,
-    /// Lookups of random keys.
+    /// Number of lookups of random keys
     #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     lookups: u32,
-    /// Records that are put, and read.
+    /// Number of records that are put and read
     #[arg(long, default_value_t = 200, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     records: u32,
-    /// The share of packets that are lost: from 0 to below 1.
+    /// The fraction of packets that are lost: from 0 to below 1
     #[arg(long, default_value_t = 0.0, value_parser = share)]
     loss: f64,
-    /// Percent of the nodes that fail at the same moment.
+    /// Percentage of the nodes that fail at the same time
     #[arg(long, value_name = "PERCENT", value_parser = clap::value_parser!(u32).range(1..=95))]
     fail: Option<u32>,
-    /// Nodes stay for so many minutes in the median, and come back as new ones after a minute in the mean.
+    /// Median session time of nodes in minutes; they return as new nodes after a mean of one minute
     #[arg(long, value_name = "MINUTES", value_parser = clap::value_parser!(u32).range(1..=10_000))]
     churn: Option<u32>,
-    /// Minutes of churn.
+    /// Duration of the churn in minutes
     #[arg(long, default_value_t = 60, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     minutes: u32,
-    /// What everything random follows from.
+    /// Seed of all random choices
     #[arg(long, default_value_t = 1)]
     seed: u64,
-    /// Draw what went right over the minutes of churn, or without churn how many hops lookups took.
+    /// Draw the success rate over the minutes of churn, or without churn the hops of lookups
     #[arg(long, value_name = "FILE")]
     svg: Option<PathBuf>,
 }
 
 fn share(text: &str) -> Result<f64, String> {
     let share = text.parse().ok().filter(|share| (0.0..1.0).contains(share));
-    share.ok_or_else(|| "a share of packets is a number from 0 to below 1".to_owned())
+    share.ok_or_else(|| "expected a fraction of packets from 0 to below 1".to_owned())
 }
 
 pub(crate) fn run(sim: &Sim, out: Out) -> Result<(), Failure> {
@@ -97,7 +97,7 @@ pub(crate) fn run(sim: &Sim, out: Out) -> Result<(), Failure> {
     }
 }
 
-/// What is shown: rows of a table, or objects.
+/// The output: rows of a table, or objects.
 struct Report {
     out: Out,
     table: Table,
@@ -215,7 +215,7 @@ fn finish<O: Overlay>(
     print(&report.table.render())?;
     print(&format!(
         "\n{name}, {} nodes, seed {}: right is {}; ½ log2 of the nodes is {:.2}.\n\
-         {} requests in {:.1} min of virtual time, {} without an answer; {took:.1} s in truth. Trace {:016x}.",
+         {} requests in {:.1} min of virtual time, {} without an answer; {took:.1} s of real time. Trace {:016x}.",
         thousands(plan.nodes.into()),
         plan.seed,
         O::FINDS,
@@ -237,7 +237,7 @@ fn join<O: Overlay>(network: &mut Network<O>, nodes: u32) {
     bar.finish_and_clear();
 }
 
-/// Minutes in which nodes come and go: what was looked up and read in each, right after one another.
+/// Runs minutes of churn with lookups and reads in each.
 fn churn<O: Overlay>(
     network: &mut Network<O>,
     median: u32,
@@ -275,7 +275,7 @@ fn churn<O: Overlay>(
     Ok(series)
 }
 
-/// A bar on standard error, where that is a terminal.
+/// Returns a progress bar on standard error, if that is a terminal.
 fn bar(len: u64, what: &'static str) -> ProgressBar {
     let style = ProgressStyle::with_template("{bar:30} {pos}/{len} {msg}");
     let bar = ProgressBar::new(len).with_message(what);

@@ -1,4 +1,4 @@
-//! A network of simulated nodes, which is asked for keys and records.
+//! A network of simulated nodes with lookups and records.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -11,31 +11,31 @@ use rand::{RngExt as _, SeedableRng as _};
 
 use super::overlay::{Overlay, Said};
 
-/// How long operations that were begun may take, in virtual time. What takes longer has failed.
+/// Timeout of an operation in virtual time.
 const PATIENCE: Duration = Duration::from_mins(2);
 
-/// How long nodes that went away stay away, in the mean.
+/// Mean time until a node that left returns.
 const ABSENCE: Duration = Duration::from_mins(1);
 
 pub(super) struct Network<O: Overlay> {
     pub(super) sim: Simulation<O>,
     rules: O::Rules,
     random: StdRng,
-    /// Of the records that were put: these are read.
+    /// The records that were put and are to be read.
     keys: Vec<PeerId>,
 }
 
-/// What became of operations.
+/// The results of operations.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Tally {
     pub(super) of: usize,
     pub(super) right: usize,
-    /// Of lookups that found something, sorted.
+    /// The hops of successful lookups, sorted.
     pub(super) hops: Vec<usize>,
 }
 
 impl Tally {
-    /// The share that went right, in percent; nothing where there was nothing to do.
+    /// Returns the success rate in percent, or `None` without operations.
     pub(super) fn percent(&self) -> Option<f64> {
         (self.of > 0).then(|| 100.0 * number(self.right) / number(self.of))
     }
@@ -45,7 +45,7 @@ impl Tally {
         (!self.hops.is_empty()).then(|| number(sum) / number(self.hops.len()))
     }
 
-    /// So many hops or fewer took this share of them, in percent.
+    /// Returns the number of hops that this percentage of the lookups did not exceed.
     pub(super) fn percentile(&self, share: usize) -> Option<usize> {
         let last = self.hops.len().checked_sub(1)?;
         self.hops.get(last * share / 100).copied()
@@ -57,14 +57,14 @@ pub(super) fn number(count: usize) -> f64 {
     count as f64
 }
 
-/// What is wanted of a node, and by when.
+/// What is requested of a node, and its deadline.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Wanted {
-    /// Everything that a lookup of this key should find.
+    /// All nodes that a lookup of this key should find.
     All(PeerId),
     /// The nearest node.
     First(PeerId),
-    /// That a record is kept under this key.
+    /// That a record is stored under this key.
     Put(PeerId),
     /// A record.
     Got,
@@ -85,7 +85,7 @@ impl<O: Overlay> Network<O> {
         }
     }
 
-    /// One more node joins by somebody who has.
+    /// Adds a node that joins through a member.
     pub(super) fn join(&mut self) {
         let (id, seed) = (self.id(), self.sim.seed(self.sim.next_addr()));
         let contact = self.member();
@@ -107,14 +107,14 @@ impl<O: Overlay> Network<O> {
         PeerId::new(self.random.random())
     }
 
-    /// A node that is up, each as likely.
+    /// Returns a random node that is up.
     fn anyone(&mut self) -> Option<SimAddr> {
         let up = self.sim.up();
         let nth = (up > 0).then(|| self.random.random_range(0..up))?;
         self.sim.nodes().nth(nth).map(|(addr, _)| addr)
     }
 
-    /// A node that has joined, if one is found soon; while nobody has, the first one.
+    /// Returns a random node that has joined; if none has, the first one.
     fn member(&mut self) -> Option<SimAddr> {
         for _ in 0..100 {
             let addr = self.anyone()?;
@@ -131,7 +131,7 @@ impl<O: Overlay> Network<O> {
         members
     }
 
-    /// Puts so many records; one that no node began to put counts as well.
+    /// Puts records; a put that could not be started counts as failed.
     pub(super) fn put(&mut self, records: usize) -> Tally {
         let keys: Vec<PeerId> = (0..records).map(|_| self.id()).collect();
         let mut asked = HashMap::new();
@@ -145,8 +145,8 @@ impl<O: Overlay> Network<O> {
         tally
     }
 
-    /// Looks keys at random up from nodes at random. All of what is found must be right if `all` says so; otherwise the
-    /// first node.
+    /// Looks up random keys from random nodes. If `all` is set, every node found must be correct, otherwise
+    /// the first one.
     pub(super) fn look_up(&mut self, count: usize, all: bool) -> Tally {
         let mut asked = HashMap::new();
         for _ in 0..count {
@@ -157,7 +157,7 @@ impl<O: Overlay> Network<O> {
         self.finish(asked)
     }
 
-    /// Reads records at random from nodes at random: none, where none was put.
+    /// Reads random records from random nodes; none if none was put.
     pub(super) fn get(&mut self, count: usize) -> Tally {
         let mut asked = HashMap::new();
         for _ in 0..count.min(self.keys.len() * count) {
@@ -167,7 +167,7 @@ impl<O: Overlay> Network<O> {
         self.finish(asked)
     }
 
-    /// Begins an operation at a node at random, and lets a millisecond pass.
+    /// Starts an operation at a random node, and advances the time by a millisecond.
     fn begin(
         &mut self,
         asked: &mut HashMap<(SimAddr, OpId), (PeerId, Wanted)>,
@@ -182,7 +182,7 @@ impl<O: Overlay> Network<O> {
         self.sim.run_for(Duration::from_millis(1));
     }
 
-    /// Waits for operations. Who goes away takes its own along: those are not counted.
+    /// Waits for operations. Operations of nodes that leave are not counted.
     fn finish(&mut self, mut asked: HashMap<(SimAddr, OpId), (PeerId, Wanted)>) -> Tally {
         let mut tally = Tally::default();
         let end = self.sim.now() + PATIENCE;
@@ -221,7 +221,7 @@ impl<O: Overlay> Network<O> {
         tally
     }
 
-    /// Stops this share of the nodes, in percent, at the same moment and without a word.
+    /// Stops this percentage of the nodes at the same time, without notice.
     pub(super) fn fail(&mut self, percent: usize) {
         let mut up: Vec<SimAddr> = self.sim.nodes().map(|(addr, _)| addr).collect();
         for _ in 0..up.len() * percent / 100 {
@@ -230,7 +230,8 @@ impl<O: Overlay> Network<O> {
         }
     }
 
-    /// From now on nodes stay for `median` in the median, and come back after a minute in the mean, as new nodes.
+    /// Starts churn: session times have the given median, and nodes return after a mean of one minute as new
+    /// nodes.
     pub(super) fn churn(&mut self, median: Duration) {
         let churn = Churn {
             session: Distribution::Exponential {

@@ -1,4 +1,4 @@
-//! What the simulation wants of an overlay's engine, whichever it is.
+//! The contract between the simulation and an overlay's engine.
 
 use std::time::Duration;
 
@@ -6,35 +6,36 @@ use p2p::{PeerId, Result};
 use p2p_protocols::overlay::OpId;
 use p2p_swarmtest::sim::{Engine, SimAddr};
 
-/// A node of an overlay under the simulator.
+/// A node of an overlay in the simulator.
 pub(super) trait Overlay: Engine<Event = Said> + Sized + 'static {
-    /// What nodes of one network have in common.
+    /// The state that nodes of one network share.
     type Rules: Clone + 'static;
 
-    /// How far apart in time nodes join while the network is made.
+    /// Interval between joins while the network is built.
     const APART: Duration;
-    /// How long the network settles then.
+    /// How long the network settles after that.
     const SETTLES: Duration;
-    /// What its paper calls what a lookup finds.
+    /// The result of a lookup in the terms of the paper.
     const FINDS: &str;
 
     fn rules() -> Self::Rules;
     fn new(rules: &Self::Rules, id: PeerId, now: Duration, seed: u64) -> Self;
     fn id(&self) -> PeerId;
-    /// Whether it knows others.
+    /// Returns whether it knows other nodes.
     fn has_joined(&self) -> bool;
     fn join(&mut self, now: Duration, contact: SimAddr) -> Result<OpId>;
     fn look_up(&mut self, now: Duration, key: PeerId) -> Result<OpId>;
     fn put(&mut self, now: Duration, key: PeerId, value: &[u8]) -> Result<OpId>;
     fn get(&mut self, now: Duration, key: PeerId) -> Result<OpId>;
-    /// What a lookup by `asker` finds if all goes well, the nearest first; `members` are all that are up, in order.
+    /// Returns the correct result of a lookup by `asker`, the nearest first; `members` are all nodes that are
+    /// up, in order.
     fn right(members: &[PeerId], asker: &PeerId, key: &PeerId) -> Vec<PeerId>;
 }
 
-/// What a node said, of what the simulation wants to know.
+/// The events of a node that the simulation uses.
 #[derive(Debug)]
 pub(super) enum Said {
-    /// A lookup is over.
+    /// A lookup ended.
     Found {
         op: OpId,
         nodes: Vec<PeerId>,
@@ -42,7 +43,7 @@ pub(super) enum Said {
     },
     /// A record was read, or not.
     Got { op: OpId, there: bool },
-    /// A record is kept somewhere, or not.
+    /// A record was stored, or not.
     Kept { op: OpId, somewhere: bool },
     /// An operation failed.
     Failed { op: OpId },

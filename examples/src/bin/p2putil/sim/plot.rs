@@ -1,4 +1,4 @@
-//! Plots as SVG: how many hops lookups took, and what went right over time.
+//! Plots as SVG: the hops of lookups, and success rates over time.
 
 use plotters::prelude::{
     ChartBuilder, Circle, Color as _, IntoDrawingArea as _, IntoFont as _, LineSeries, PathElement, RGBColor,
@@ -13,7 +13,7 @@ pub(super) const BLUE: RGBColor = RGBColor(0x1f, 0x77, 0xb4);
 pub(super) const ORANGE: RGBColor = RGBColor(0xff, 0x7f, 0x0e);
 pub(super) const GREY: RGBColor = RGBColor(0x99, 0x99, 0x99);
 
-/// Something in percent over minutes.
+/// A percentage over minutes.
 pub(super) struct Series {
     pub(super) name: &'static str,
     pub(super) points: Vec<(f64, f64)>,
@@ -23,7 +23,7 @@ pub(super) fn failed(error: impl std::fmt::Display) -> Failure {
     Failure::Failed(format!("the plot cannot be drawn: {error}"))
 }
 
-/// How many of the lookups took so many hops, and where the paper's mean is.
+/// Plots how many lookups took how many hops, and the paper's mean.
 pub(super) fn hops(title: &str, hops: &[usize], expected: f64) -> Result<String, Failure> {
     let mut svg = String::new();
     draw_hops(&mut svg, title, hops, expected)?;
@@ -80,7 +80,7 @@ fn draw_hops(svg: &mut String, title: &str, hops: &[usize], expected: f64) -> Re
     area.present().map_err(failed)
 }
 
-/// What went right over time.
+/// Plots success rates over time.
 pub(super) fn over_time(title: &str, series: &[Series]) -> Result<String, Failure> {
     let mut svg = String::new();
     draw_over_time(&mut svg, title, series)?;
