@@ -1,13 +1,14 @@
-//! How often to repeat on a medium that loses, and how much arrives at least.
+//! Numbers of repetitions on a lossy medium, and lower bounds on arrivals.
 
-/// Chance that a check fails a correct swarm on a lossy medium, at most.
+/// Maximum probability that a check fails a correct swarm on a lossy medium.
 const DOUBT: f64 = 1e-12;
 
-/// Most attempts that a loss can ask for, so that a mistaken loss of 1 ends.
+/// Maximum number of attempts, so that a wrong loss of 1 ends.
 const MOST_ATTEMPTS: usize = 20_000;
 
-/// How often to repeat what fails with a chance of `loss`, so that it fails always with a chance below
-/// 10⁻¹². Without loss: once more, because the first may have come too late.
+/// Returns how often to repeat an operation that fails with a probability of `loss`, so that all attempts
+/// fail with a probability below 10⁻¹². Without loss: twice, because the first attempt may have come too
+/// late.
 #[expect(clippy::cast_sign_loss, reason = "a quotient of two negative logarithms")]
 pub(crate) fn attempts(loss: f64) -> usize {
     if loss <= 0.0 {
@@ -19,8 +20,8 @@ pub(crate) fn attempts(loss: f64) -> usize {
     ((DOUBT.ln() / loss.ln()).ceil() as usize).clamp(2, MOST_ATTEMPTS)
 }
 
-/// How many of `count` independent messages arrive at least, if each is lost with a chance of `loss`; fewer
-/// do with a chance below 10⁻¹².
+/// Returns the minimum number of `count` independent messages that arrive, if each is lost with a probability
+/// of `loss`; fewer arrive with a probability below 10⁻¹².
 #[expect(clippy::cast_precision_loss, reason = "counts are far below 2⁵²")]
 pub(crate) fn arrive_at_least(count: usize, loss: f64) -> usize {
     if loss <= 0.0 {
@@ -29,8 +30,8 @@ pub(crate) fn arrive_at_least(count: usize, loss: f64) -> usize {
     if loss >= 1.0 {
         return 0;
     }
-    // The binomial distribution from below, each probability made of the one before; as logarithms, since the first of
-    // thousands is too small for a number.
+    // Sums the binomial distribution from below, each probability computed from the previous one; as
+    // logarithms, since the first of thousands is too small for a float.
     let odds = ((1.0 - loss) / loss).ln();
     let mut probability = loss.ln() * count as f64;
     let mut below = 0.0;

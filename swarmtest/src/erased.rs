@@ -1,7 +1,7 @@
-//! A node whose addresses have no type of their own: every law is compiled once, here, and not for each kind of address.
+//! A node with type-erased addresses: every law is compiled once, and not for each type of address.
 //!
-//! Nothing is put right on the way. A batch that was left full is left full, what a buffer held is shown to the node, and
-//! what was in a buffer when a call was cancelled is in it afterwards.
+//! The translation hides no fault. A batch that was left non-empty stays non-empty, the node sees the earlier
+//! contents of a buffer, and the contents of a buffer at cancellation are returned.
 
 use std::marker::PhantomData;
 
@@ -10,14 +10,14 @@ use p2p::{
     pass_through,
 };
 
-/// The address within, which has the type of this node's.
+/// Returns the typed address within a boxed one.
 pub(crate) fn typed<A: Addr>(addr: &BoxAddr) -> Result<A> {
     addr.downcast_ref()
         .cloned()
-        .ok_or_else(|| Error::invalid("address", "it is of another kind of swarm"))
+        .ok_or_else(|| Error::invalid("address", "the address belongs to another kind of swarm"))
 }
 
-/// The node `inner` under erased addresses.
+/// The node `inner` with erased addresses.
 pub(crate) struct Erased<A, S> {
     inner: S,
     addr: PhantomData<fn() -> A>,
@@ -32,7 +32,7 @@ impl<A, S> Erased<A, S> {
     }
 }
 
-/// A buffer of the caller's, lent to the node below under its own addresses. Dropping this gives it back.
+/// A buffer of the caller, converted to the addresses of the node below. Dropping this converts it back.
 struct Lent<'a, T, U> {
     lender: &'a mut Vec<T>,
     buffer: Vec<U>,

@@ -1,4 +1,5 @@
-//! What laws are made of: letters, deliveries that allow for loss, asks, floods, and waiting with an end.
+//! Building blocks of laws: numbered payloads, deliveries that tolerate loss, asks, floods, and bounded
+//! waits.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -28,19 +29,19 @@ macro_rules! ensure {
 
 pub(crate) use {broken, ensure};
 
-/// How every letter begins, so that it is told apart from what layers send of their own.
+/// Prefix of every payload, to distinguish it from packets of layers.
 const MAGIC: [u8; 4] = *b"law:";
 
-/// Bytes of the shortest letter: its magic and its number.
+/// Minimum length of a payload in bytes: its prefix and its number.
 pub(crate) const LETTER: usize = 8;
 
-/// Bytes of the letters in laws that do not care.
+/// Length of payloads in laws that are not about lengths, in bytes.
 pub(crate) const PLAIN: usize = 16;
 
-/// Payloads longer than this are not told: the law in question is waived.
+/// Longer payloads are not told: the law is waived.
 const LONGEST: usize = 16 << 20;
 
-/// A payload of `len` bytes (at least [`LETTER`]) with a number and a pattern that depends on it.
+/// Returns a payload of `len` bytes (at least [`LETTER`]) with a number and a pattern derived from it.
 pub(crate) fn letter(number: u32, len: usize) -> Vec<u8> {
     let mut bytes = [MAGIC, number.to_le_bytes()].concat();
     let seed = number.wrapping_add(1).wrapping_mul(0x9E37_79B1) | 1;
@@ -48,7 +49,7 @@ pub(crate) fn letter(number: u32, len: usize) -> Vec<u8> {
     bytes
 }
 
-/// `len` bytes that depend on the seed and do not compress.
+/// Returns `len` incompressible bytes derived from the seed.
 pub(crate) fn noise(seed: u64, len: usize) -> Vec<u8> {
     let mut state = seed | 1;
     let next = std::iter::repeat_with(move || {
@@ -60,14 +61,14 @@ pub(crate) fn noise(seed: u64, len: usize) -> Vec<u8> {
     next.take(len).collect()
 }
 
-/// The number of a letter.
+/// Returns the number of a payload.
 pub(crate) fn number(payload: &[u8]) -> Option<u32> {
     let (magic, rest) = payload.split_first_chunk::<4>()?;
     let (number, _) = rest.split_first_chunk::<4>()?;
     (*magic == MAGIC).then(|| u32::from_le_bytes(*number))
 }
 
-/// Whether `payload` is the same letter as `letter`, perhaps damaged behind its number.
+/// Returns whether `payload` has the number of `letter`; the bytes behind it may be damaged.
 fn same(payload: &[u8], letter: &[u8]) -> bool {
     match number(letter) {
         Some(wanted) => number(payload) == Some(wanted),
@@ -75,32 +76,33 @@ fn same(payload: &[u8], letter: &[u8]) -> bool {
     }
 }
 
-/// What `future` gives, if it ends within `limit`.
+/// Returns the output of `future`, if it completes within `limit`.
 pub(crate) async fn in_time<T>(doing: &str, limit: Duration, future: impl Future<Output = T>) -> Outcome<T> {
     timeout(limit, future)
         .await
         .map_err(|_| Unmet::Broken(format!("{doing} did not end within {limit:?}")))
 }
 
-/// The MTU, if letters fit and the longest can be told.
+/// Returns the MTU, if payloads fit and the longest can be told.
 pub(crate) fn mtu<A: Addr>(node: &Node<A>) -> Outcome<usize> {
     let mtu = node.mtu();
-    ensure!(mtu >= PLAIN, "an MTU of {mtu} bytes is too little for any use");
+    ensure!(mtu >= PLAIN, "an MTU of {mtu} bytes is too small");
     if mtu > LONGEST {
         return Err(Unmet::Waived(format!(
-            "an MTU of {mtu} bytes is more than is told here"
+            "an MTU of {mtu} bytes is more than laws tell"
         )));
     }
     Ok(mtu)
 }
 
 impl<A: Addr> Testbed<A> {
-    /// The length of the longest message to tell that can be expected to arrive.
+    /// Returns the length of the longest message that can be expected to arrive.
     pub(crate) fn longest(&self, node: &Node<A>) -> Outcome<usize> {
         Ok(mtu(node)?.min(self.the_profile().longest.max(PLAIN)))
     }
 
-    /// The length of the longest request and response between two nodes that can be expected to arrive.
+    /// Returns the length of the longest request and response between two nodes that can be expected to
+    /// arrive.
     pub(crate) fn longest_ask(&self, a: &Node<A>, b: &Node<A>) -> Outcome<usize> {
         let most = mtu(a)?.min(mtu(b)?);
         Ok(most.min(self.the_profile().longest_ask.max(PLAIN)))
@@ -114,8 +116,7 @@ impl<A: Addr> Testbed<A> {
         self.the_profile().patience
     }
 
-    /// How long to wait for a message that was told once: where none is lost it must come, and may take its
-    /// time.
+    /// Returns how long to wait for a message that was told once: on a lossless medium the full patience.
     pub(crate) fn quiet(&self) -> Duration {
         if self.lossless() {
             self.patience()
@@ -128,12 +129,12 @@ impl<A: Addr> Testbed<A> {
         self.the_profile().loss <= 0.0
     }
 
-    /// Tells a letter until it arrives, which on a medium that loses may take some attempts.
+    /// Tells a payload until it arrives, which may take several attempts on a lossy medium.
     pub(crate) async fn deliver(&self, from: &Node<A>, to: &Node<A>, letter: &[u8]) -> Outcome<Message<A>> {
         self.deliver_at(from, &to.addr()?, to, letter).await
     }
 
-    /// As [`deliver`](Self::deliver), to an address that `to` should have.
+    /// Delivers as [`deliver`](Self::deliver) does, to an address that `to` should have.
     pub(crate) async fn deliver_at(
         &self,
         from: &Node<A>,
@@ -144,7 +145,7 @@ impl<A: Addr> Testbed<A> {
         self.deliver_packet(from, dst, to, &|| Packet::from(letter)).await
     }
 
-    /// As [`deliver_at`](Self::deliver_at), with packets of the caller's making.
+    /// Delivers as [`deliver_at`](Self::deliver_at) does, with packets that the caller creates.
     pub(crate) async fn deliver_packet(
         &self,
         from: &Node<A>,
@@ -168,7 +169,7 @@ impl<A: Addr> Testbed<A> {
         broken!("a message of {len} bytes, told {times} times to {dst}, did not arrive{why}")
     }
 
-    /// The letter, if it arrives within `limit`. What arrives before it is thrown away.
+    /// Returns the payload, if it arrives within `limit`. Earlier messages are discarded.
     pub(crate) async fn arrival(
         &self,
         to: &Node<A>,
@@ -186,7 +187,7 @@ impl<A: Addr> Testbed<A> {
         timeout(limit, wanted).await.ok().transpose()
     }
 
-    /// What arrives until nothing arrives any more, up to `max` messages.
+    /// Receives until no further message arrives, up to `max` messages.
     pub(crate) async fn drain(&self, node: &Node<A>, max: usize) -> Outcome<Vec<Message<A>>> {
         let mut out = Vec::new();
         while out.len() < max {
@@ -198,7 +199,7 @@ impl<A: Addr> Testbed<A> {
         Ok(out)
     }
 
-    /// The numbers of the letters that arrive until nothing arrives any more.
+    /// Receives until no further message arrives, and returns the numbers of the payloads.
     pub(crate) async fn drain_numbers(&self, node: &Node<A>, max: usize) -> Outcome<Vec<u32>> {
         let messages = self.drain(node, max).await?;
         Ok(messages
@@ -207,8 +208,8 @@ impl<A: Addr> Testbed<A> {
             .collect())
     }
 
-    /// Tells more letters than any queue holds, while none is read. Gives each one's result; stops
-    /// where a tell stalls, which is another law's business.
+    /// Tells more payloads than any queue holds, while none is read. Returns the result of each; stops where
+    /// a tell stalls, which another law checks.
     pub(crate) async fn flood(&self, from: &Node<A>, dst: &A) -> Vec<Result<()>> {
         let mut results = Vec::new();
         for number in 0..self.the_profile().flood() {
@@ -222,7 +223,7 @@ impl<A: Addr> Testbed<A> {
         results
     }
 
-    /// Asks until `accept` takes the outcome; a medium that loses may eat the request or the response.
+    /// Asks until `accept` accepts the result; a lossy medium may lose the request or the response.
     pub(crate) async fn ask_until<T>(
         &self,
         asker: &Node<A>,
@@ -251,7 +252,7 @@ impl<A: Addr> Testbed<A> {
         self.ask_until(asker, dst, request, answered).await
     }
 
-    /// Tells letters, each once.
+    /// Tells payloads, each once.
     pub(crate) async fn tell_each(
         &self,
         from: &Node<A>,
@@ -265,26 +266,26 @@ impl<A: Addr> Testbed<A> {
         Ok(())
     }
 
-    /// Attempts of what fails when one message of `len` bytes is lost.
+    /// Returns the attempts of an operation that fails when one message of `len` bytes is lost.
     pub(crate) fn again(&self, len: usize) -> Again {
         Again::new(attempts(self.the_profile().loss_of(len)), self.patience())
     }
 
-    /// Attempts of what fails when a request or its response is lost.
+    /// Returns the attempts of an operation that fails when a request or its response is lost.
     pub(crate) fn again_round_trip(&self, len: usize) -> Again {
         let arrives = 1.0 - self.the_profile().loss_of(len);
         Again::new(attempts(1.0 - arrives * arrives), self.patience())
     }
 
-    /// Attempts of what fails when one of `count` short messages is lost.
+    /// Returns the attempts of an operation that fails when one of `count` short messages is lost.
     pub(crate) fn again_all(&self, count: i32) -> Again {
         let all_arrive = (1.0 - self.the_profile().loss).powi(count);
         Again::new(attempts(1.0 - all_arrive), self.patience())
     }
 }
 
-/// Attempts that may be lost: at least as many as make a loss of all implausible, and for at least as long
-/// as what must happen may take.
+/// Attempts that may be lost: at least as many as make the loss of all implausible, and for at least the
+/// patience of the profile.
 pub(crate) struct Again {
     least: usize,
     until: Instant,
@@ -300,7 +301,7 @@ impl Again {
         }
     }
 
-    /// How many attempts there are at least.
+    /// Returns the minimum number of attempts.
     pub(crate) fn least(&self) -> usize {
         self.least
     }
@@ -312,7 +313,7 @@ impl Again {
     }
 }
 
-/// Lets other tasks of the runtime run now and then, as a sender with anything else to do would.
+/// Yields to other tasks of the runtime at intervals, as an ordinary sender does.
 pub(crate) async fn breathe(number: u32) {
     if number % 32 == 31 {
         tokio::task::yield_now().await;
@@ -329,14 +330,14 @@ pub(crate) fn serve<A: Addr>(
     serving.spawn(async move {
         while let Ok(request) = asks.receive_ask().await {
             let response = answer(&request);
-            // The asker sees what goes wrong here.
+            // The asker observes errors of this call.
             let _ = request.respond(Packet::from(response)).await;
         }
     });
     Ok(serving)
 }
 
-/// The response that laws expect: the request, reversed.
+/// Returns the response that laws expect: the reversed request.
 pub(crate) fn reversed(request: &[u8]) -> Vec<u8> {
     request.iter().rev().copied().collect()
 }
@@ -369,18 +370,18 @@ impl<F: Future> Held<F> {
         self.future.as_mut().poll(&mut Context::from_waker(&waker))
     }
 
-    /// The future itself, to be awaited.
+    /// Returns the future, to be awaited.
     pub(crate) fn future(self) -> Pin<Box<F>> {
         self.future
     }
 
-    /// Waits until the future asks to be polled, for `limit` at most.
+    /// Waits until the future's waker is called, for at most `limit`.
     pub(crate) async fn woken(&mut self, limit: Duration) -> bool {
         timeout(limit, self.woken.0.notified()).await.is_ok()
     }
 }
 
-/// Whether a result is [`Error::Closed`], else what it is.
+/// Checks that a result is [`Error::Closed`].
 pub(crate) fn closed<T>(call: &str, result: Result<T>) -> Outcome {
     match result {
         Err(Error::Closed) => Ok(()),
@@ -389,7 +390,7 @@ pub(crate) fn closed<T>(call: &str, result: Result<T>) -> Outcome {
     }
 }
 
-/// A task for each call, so that they wait at the same time; returns when each had a chance to begin.
+/// Spawns a task for each call, so that they wait concurrently; returns when each has been polled.
 pub(crate) async fn pending<T: Send + 'static, F: Future<Output = T> + Send + 'static>(
     calls: impl IntoIterator<Item = F>,
 ) -> JoinSet<T> {
@@ -409,7 +410,8 @@ pub(crate) async fn all_closed<T: Send + 'static>(
     all_closed_but(call, limit, calls, |_| false).await
 }
 
-/// As [`all_closed`], but for calls that may have failed before, in a way that `excused` knows.
+/// Expects the same as [`all_closed`], except for calls that failed earlier with an error that `excused`
+/// accepts.
 pub(crate) async fn all_closed_but<T: Send + 'static>(
     call: &str,
     limit: Duration,
@@ -425,7 +427,7 @@ pub(crate) async fn all_closed_but<T: Send + 'static>(
     Ok(())
 }
 
-/// Waits for the time after which nothing more is expected.
+/// Waits for the time after which no further message is expected.
 pub(crate) async fn settle<A: Addr>(bed: &Testbed<A>) {
     sleep(bed.settle()).await;
 }

@@ -1,4 +1,4 @@
-//! What a swarm can do, as a type: tells alone, asks, keys, or all of it.
+//! The capabilities of a swarm as a type: tells only, asks, keys, or all.
 
 use std::sync::Arc;
 
@@ -8,10 +8,10 @@ use crate::Outcome;
 use crate::erased::Erased;
 use crate::report::Unmet;
 
-/// What a law needs of a swarm beyond `tell` and `receive`.
+/// The capabilities that a law needs beyond `tell` and `receive`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Needs {
-    /// Nothing.
+    /// None.
     Swarm,
     /// [`AskSwarm`].
     Ask,
@@ -21,43 +21,42 @@ pub enum Needs {
     SecureAsk,
 }
 
-/// What a swarm of type `S` is checked as: [`Plain`], [`Ask`], [`Secure`] or [`SecureAsk`].
+/// How a swarm of type `S` is checked: as [`Plain`], [`Ask`], [`Secure`] or [`SecureAsk`].
 ///
-/// A swarm that lacks a capability is not checked for it; the compiler names the layer that is missing:
-///
+/// A swarm is not checked for capabilities that it lacks; the compiler names the missing layer:
 /// ```compile_fail,E0277
 /// use p2p_swarmtest::wire::Tap;
 /// use p2p_swarmtest::{Ask, Testbed};
 ///
-/// // A wire's tap tells and does not ask.
+/// // A wire's tap has no asks.
 /// let bed = Testbed::over(Ask, async |taps: Vec<Tap>| Ok(taps));
 /// ```
 #[diagnostic::on_unimplemented(
     message = "`{S}` cannot be checked as `{Self}`",
-    label = "the swarm lacks what this kind of swarm has",
+    label = "the swarm lacks a capability of this kind",
     note = "`Plain` is any swarm; `Ask` needs a layer that carries asks, `Secure` a layer that proves identities, `SecureAsk` both"
 )]
 pub trait Kind<A, S>: Copy {
-    /// Whether laws with these needs apply.
+    /// Returns whether laws with these needs apply.
     fn has(self, needs: Needs) -> bool;
 
-    /// The node with the capabilities of this kind.
+    /// Wraps a node with the capabilities of this kind.
     fn node(self, swarm: S) -> Node<A>;
 }
 
-/// A swarm that tells.
+/// A swarm with tells.
 #[derive(Clone, Copy, Debug)]
 pub struct Plain;
 
-/// A swarm that tells and asks.
+/// A swarm with tells and asks.
 #[derive(Clone, Copy, Debug)]
 pub struct Ask;
 
-/// A swarm that tells and has keys.
+/// A swarm with tells and keys.
 #[derive(Clone, Copy, Debug)]
 pub struct Secure;
 
-/// A swarm that tells, asks and has keys.
+/// A swarm with tells, asks and keys.
 #[derive(Clone, Copy, Debug)]
 pub struct SecureAsk;
 
@@ -116,7 +115,7 @@ impl<A: Addr, S: AskSwarm<A> + SecureSwarm<A>> Kind<A, S> for SecureAsk {
     }
 }
 
-/// One node of the swarm under test, its type hidden. The swarm is dropped with the last clone.
+/// One node of the swarm under test, type-erased. The swarm is dropped with the last clone.
 #[derive(Clone, Debug)]
 pub struct Node<A> {
     swarm: BoxSwarm<A>,
@@ -125,36 +124,36 @@ pub struct Node<A> {
 }
 
 impl<A: Addr> Node<A> {
-    /// The address at which other nodes reach this one best.
+    /// Returns the best address of this node for other nodes.
     ///
     /// # Errors
-    /// [`Unmet::Broken`] if it has none.
+    /// Returns [`Unmet::Broken`] if it has none.
     pub fn addr(&self) -> Outcome<A> {
         let first = self.local_addrs().into_iter().next();
         first.ok_or_else(|| Unmet::Broken("local_addrs() is empty".into()))
     }
 
-    /// Its asks.
+    /// Returns its asks.
     ///
     /// # Errors
-    /// [`Unmet::Waived`] if it has none.
+    /// Returns [`Unmet::Waived`] if it has none.
     pub fn ask_side(&self) -> Outcome<&BoxAskSwarm<A>> {
         self.ask
             .as_ref()
-            .ok_or_else(|| Unmet::Waived("the swarm has no asks".into()))
+            .ok_or_else(|| Unmet::Waived("the swarm does not support asks".into()))
     }
 
-    /// Its keys.
+    /// Returns its keys.
     ///
     /// # Errors
-    /// [`Unmet::Waived`] if it has none.
+    /// Returns [`Unmet::Waived`] if it has none.
     pub fn secure_side(&self) -> Outcome<&BoxSecureSwarm<A>> {
         self.secure
             .as_ref()
             .ok_or_else(|| Unmet::Waived("the swarm has no keys".into()))
     }
 
-    /// The same node under addresses without a type of their own.
+    /// Returns the same node with erased addresses.
     pub(crate) fn erase(self) -> Node<BoxAddr> {
         Node {
             swarm: BoxSwarm::new(Erased::new(self.swarm)),

@@ -1,8 +1,8 @@
-//! A ledger of what was told and what came, for exchanges among several nodes.
+//! A ledger of sent and received messages, for exchanges among several nodes.
 //!
-//! Payloads may be anything, also the same twice: the ledger counts. What is told to a node is entered before it is told, so
-//! that it may arrive at once. A message whose content and source are both unknown is none of the exchange's, as when a
-//! socket of an earlier test sends late, and is passed over.
+//! Payloads may be arbitrary, and repeat: the ledger counts them. A message is recorded before it is told,
+//! since it may arrive at once. A message with both an unknown content and an unknown source does not belong
+//! to the exchange, for example a late one from a socket of an earlier test, and is ignored.
 
 use std::collections::{HashMap, HashSet};
 
@@ -14,20 +14,20 @@ use crate::kind::Node;
 use crate::profile::{Profile, SHORT};
 use crate::report::Outcome;
 
-/// What was told of one content to one node.
+/// The messages with one content to one node.
 #[derive(Debug, Default)]
 struct Entry {
-    /// Senders of messages that have not come yet.
+    /// Senders of messages that have not arrived yet.
     awaited: Vec<usize>,
-    /// Senders of messages that were given up as lost, and may come late.
+    /// Senders of messages that were declared lost, and may arrive late.
     late: Vec<usize>,
     /// Senders whose tells were cancelled.
     doubtful: Vec<usize>,
-    /// Senders of messages that came.
+    /// Senders of messages that arrived.
     came: Vec<usize>,
 }
 
-/// Messages told and come, of short ones and of longer ones.
+/// Numbers of sent and received messages, for short and longer ones.
 #[derive(Clone, Copy, Debug, Default)]
 struct Sum {
     told: usize,
@@ -40,11 +40,11 @@ pub(crate) struct Ledger<A> {
     duplicates: bool,
     loss: [f64; 2],
     entries: HashMap<(usize, Vec<u8>), Entry>,
-    /// The sender that each source stands for.
+    /// The sender of each source address.
     sources: HashMap<A, usize>,
     locals: Vec<HashSet<A>>,
     sums: [Sum; 2],
-    /// Messages and bytes on the way to each node.
+    /// Messages and bytes in flight to each node.
     open: Vec<(usize, usize)>,
 }
 
@@ -69,7 +69,7 @@ impl<A: Addr> Ledger<A> {
         }
     }
 
-    /// A message is about to be told.
+    /// Records a message before it is told.
     pub(crate) fn tell(&mut self, from: usize, to: usize, payload: &[u8]) {
         let entry = self.entries.entry((to, payload.to_vec())).or_default();
         entry.awaited.push(from);
@@ -78,7 +78,7 @@ impl<A: Addr> Ledger<A> {
         self.open[to].1 += payload.len();
     }
 
-    /// A message that was entered may or may not have left: its tell was cancelled.
+    /// Records that a tell was cancelled: the message may have been sent or not.
     pub(crate) fn doubt(&mut self, from: usize, to: usize, payload: &[u8]) {
         let Some(entry) = self.entries.get_mut(&(to, payload.to_vec())) else {
             return;
@@ -90,7 +90,7 @@ impl<A: Addr> Ledger<A> {
         }
     }
 
-    /// A message that was entered did not leave: its tell was refused.
+    /// Records that a tell was refused: the message was not sent.
     pub(crate) fn refused(&mut self, from: usize, to: usize, payload: &[u8]) {
         self.doubt(from, to, payload);
         if let Some(entry) = self.entries.get_mut(&(to, payload.to_vec())) {
@@ -98,19 +98,19 @@ impl<A: Addr> Ledger<A> {
         }
     }
 
-    /// Messages on the way to a node, and their bytes.
+    /// Returns the number and bytes of messages in flight to a node.
     pub(crate) fn open(&self, to: usize) -> (usize, usize) {
         self.open[to]
     }
 
-    /// A message that a node still waits for.
+    /// Returns a message that a node still waits for.
     pub(crate) fn missing(&self, to: usize) -> Option<&[u8]> {
         let mut entries = self.entries.iter();
         let missing = entries.find(|((dst, _), entry)| *dst == to && !entry.awaited.is_empty());
         missing.map(|((_, payload), _)| &payload[..])
     }
 
-    /// Nothing more is expected at a node for now; what was lost may still come late. Returns how many were expected.
+    /// Declares the expected messages of a node lost; they may still arrive late. Returns their number.
     pub(crate) fn give_up(&mut self, to: usize) -> usize {
         for ((_, _), entry) in self.entries.iter_mut().filter(|((dst, _), _)| *dst == to) {
             entry.late.append(&mut entry.awaited);
@@ -118,7 +118,7 @@ impl<A: Addr> Ledger<A> {
         std::mem::take(&mut self.open[to]).0
     }
 
-    /// A message has come. Returns whether it was awaited.
+    /// Records an arrival. Returns whether the message was expected.
     pub(crate) fn came(&mut self, at: usize, node: &Node<A>, message: &Message<A>) -> Outcome<bool> {
         let len = message.payload.len();
         let claimed = self.sources.get(&message.src).copied();
@@ -134,7 +134,7 @@ impl<A: Addr> Ledger<A> {
                     broken!("a message of {len} bytes that was told to node {to} arrived at node {at}")
                 }
                 None => broken!(
-                    "{len} bytes from node {claimed} arrived at node {at} that were never told: altered"
+                    "{len} bytes from node {claimed} arrived at node {at} that were never told: they were altered"
                 ),
             }
         };
@@ -144,7 +144,7 @@ impl<A: Addr> Ledger<A> {
             Some(claimed) if entry.came.contains(&claimed) => {
                 ensure!(
                     self.duplicates,
-                    "a message of {len} bytes from node {claimed} to node {at} arrived once more than it was told"
+                    "a message of {len} bytes from node {claimed} to node {at} arrived more often than it was told"
                 );
                 return Ok(false);
             }
@@ -154,7 +154,7 @@ impl<A: Addr> Ledger<A> {
             None => match open().next() {
                 Some(sender) => *sender,
                 None if self.duplicates => return Ok(false),
-                None => broken!("a message of {len} bytes to node {at} arrived once more than it was told"),
+                None => broken!("a message of {len} bytes to node {at} arrived more often than it was told"),
             },
         };
         if claimed.is_none() && open().chain(&entry.came).all(|other| *other == sender) {
@@ -174,21 +174,21 @@ impl<A: Addr> Ledger<A> {
             self.locals[at].extend(node.local_addrs());
             ensure!(
                 self.locals[at].contains(&message.dst),
-                "a message to node {at} names {} as its destination, which is no local address of it",
+                "a message to node {at} names {} as its destination, which is not a local address of it",
                 message.dst
             );
         }
         Ok(awaited)
     }
 
-    /// Sources that are no local addresses of their senders, with the sender of each.
+    /// Returns sources that are not local addresses of their senders, with the sender of each.
     pub(crate) fn unproven(&self) -> Vec<(A, usize)> {
         let unproven = |(addr, sender): &(&A, &usize)| !self.locals[**sender].contains(*addr);
         let found = self.sources.iter().filter(unproven);
         found.map(|(addr, sender)| (addr.clone(), *sender)).collect()
     }
 
-    /// Expects that no more was lost than the medium may lose.
+    /// Expects that no more messages were lost than the medium may lose.
     pub(crate) fn settle(&self) -> Outcome {
         for (sum, loss) in self.sums.iter().zip(self.loss) {
             let least = arrive_at_least(sum.told, loss);
@@ -209,7 +209,7 @@ impl<A: Addr> Ledger<A> {
     }
 }
 
-/// Takes this sender out of the list, if it is there.
+/// Removes this sender from the list, if present.
 fn take(list: &mut Vec<usize>, sender: usize) -> bool {
     let found = list.iter().position(|other| *other == sender);
     found.map(|at| list.swap_remove(at)).is_some()

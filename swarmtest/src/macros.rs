@@ -3,13 +3,13 @@
 use std::cell::Cell;
 use std::pin::Pin;
 
-/// Makes a module with one test for each law that applies, named `<module>::<group>::<law>`.
+/// Creates a module with one test for each law that applies, named `<module>::<group>::<law>`.
 ///
-/// Written are the attribute that makes an async function a test, the module's name, the kind of swarm
+/// The arguments are the attribute that makes an async function a test, the module's name, the kind of swarm
 /// ([`Plain`](crate::Plain), [`Ask`](crate::Ask), [`Secure`](crate::Secure) or
-/// [`SecureAsk`](crate::SecureAsk)) and an expression for the [`Testbed`](crate::Testbed), which each test
-/// evaluates for itself. A waived law passes and prints why it is waived. One more test, `<module>::makes_nodes`, looks at
-/// the testbed alone, and checks the [laws of the caller's](crate::Testbed::law).
+/// [`SecureAsk`](crate::SecureAsk)), and an expression for the [`Testbed`](crate::Testbed), which each test
+/// evaluates. A waived law passes and prints the reason. One more test, `<module>::makes_nodes`, checks only
+/// that the testbed creates nodes, and the [laws of the caller](crate::Testbed::law).
 ///
 /// ```
 /// use p2p_swarmtest::reference::Network;
@@ -27,10 +27,11 @@ use std::pin::Pin;
 macro_rules! conformance {
     ($(#[$attribute:meta])+ mod $name:ident : $kind:ident => $bed:expr) => {
         mod $name {
-            #[allow(unused_imports, reason = "whatever the expression needs")]
+            #[allow(unused_imports, reason = "the expression may need it")]
             use super::*;
 
-            // The one function with the attribute: a runtime in each of the many tests takes long to compile.
+            // The only function with the attribute: a runtime in each of the many tests takes long to
+            // compile.
             $(#[$attribute])+
             async fn makes_nodes() {
                 $crate::checked(&$bed).await;
@@ -41,7 +42,7 @@ macro_rules! conformance {
     };
 }
 
-/// A module for each group.
+/// Creates a module for each group.
 #[doc(hidden)]
 #[macro_export]
 macro_rules! conformance_groups {
@@ -52,7 +53,7 @@ macro_rules! conformance_groups {
     )+};
 }
 
-/// A test, if the law applies to the kind.
+/// Creates a test, if the law applies to the kind.
 #[doc(hidden)]
 #[macro_export]
 macro_rules! conformance_law {
@@ -75,14 +76,14 @@ macro_rules! conformance_law {
 }
 
 thread_local! {
-    /// The law that the test of this thread is about.
+    /// The law of the test in this thread.
     static CHOSEN: Cell<Option<&'static str>> = const { Cell::new(None) };
 }
 
-/// Lets `run`, which calls [`checked`], check this law.
+/// Makes `run`, which calls [`checked`], check this law.
 ///
 /// # Panics
-/// If the swarm breaks the law, and if `run` does not come to call [`checked`] in this thread.
+/// Panics if the swarm breaks the law, and if `run` does not call [`checked`] in this thread.
 #[doc(hidden)]
 pub fn check_law(name: &'static str, run: fn()) {
     CHOSEN.set(Some(name));
@@ -93,10 +94,10 @@ pub fn check_law(name: &'static str, run: fn()) {
     );
 }
 
-/// Checks the law that [`check_law`] chose; without one, that the testbed makes nodes.
+/// Checks the law that [`check_law`] chose; without one, checks that the testbed creates nodes.
 ///
 /// # Panics
-/// The future does, if the swarm breaks the law or no nodes are made.
+/// The future panics if the swarm breaks the law or no nodes are created.
 #[doc(hidden)]
 pub fn checked<A: p2p::Addr>(bed: &crate::Testbed<A>) -> Pin<Box<dyn Future<Output = ()> + Send>> {
     Box::pin(check_erased(bed.erase(), CHOSEN.take()))
@@ -117,8 +118,10 @@ async fn check_erased(bed: crate::Testbed<p2p::BoxAddr>, chosen: Option<&'static
     show(&bed.check_one(*law).await);
 }
 
+/// Prints a verdict.
+///
 /// # Panics
-/// If the law is broken.
+/// Panics if the law is broken.
 fn show(checked: &crate::Checked) {
     match checked.verdict {
         crate::Verdict::Passed => {}

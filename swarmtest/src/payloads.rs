@@ -1,9 +1,9 @@
-//! Payloads of every kind of content and length, from a generator.
+//! Random payloads of every kind of content and length.
 
 use rand::RngExt as _;
 use rand::rngs::StdRng;
 
-/// Beginnings that a layer might take for something of its own.
+/// Prefixes that a layer might take for its own packets.
 const MAGIC: [&[u8]; 24] = [
     b"law:",
     b"\0\0\0\0\0\0\0\0",
@@ -31,10 +31,10 @@ const MAGIC: [&[u8]; 24] = [
     b"\xef\xbb\xbf\xf0\x9f\x99\x82\n\r\0 ",
 ];
 
-/// Kinds of contents that [`contents`] makes.
+/// Number of kinds of contents that [`contents`] creates.
 pub(crate) const KINDS: usize = 8;
 
-/// A payload of this length, of one of [`KINDS`].
+/// Returns a payload of this length, of one of [`KINDS`].
 pub(crate) fn contents(rng: &mut StdRng, kind: usize, len: usize) -> Vec<u8> {
     let mut bytes = vec![0; len];
     match kind % KINDS {
@@ -59,13 +59,13 @@ pub(crate) fn contents(rng: &mut StdRng, kind: usize, len: usize) -> Vec<u8> {
                 *byte = b' ' + *byte % 95;
             }
         }
-        // What does not compress is what is told most.
+        // Incompressible contents are the most frequent.
         _ => rng.fill(&mut bytes[..]),
     }
     bytes
 }
 
-/// A payload of one of the magic beginnings and `len` bytes.
+/// Returns a payload of one of the prefixes and `len` bytes.
 pub(crate) fn magic(rng: &mut StdRng, which: usize, len: usize) -> Vec<u8> {
     let magic = MAGIC[which % MAGIC.len()];
     let mut bytes = vec![0; len];
@@ -75,10 +75,10 @@ pub(crate) fn magic(rng: &mut StdRng, which: usize, len: usize) -> Vec<u8> {
     bytes
 }
 
-/// How many magic beginnings there are.
+/// Number of prefixes.
 pub(crate) const MAGICS: usize = MAGIC.len();
 
-/// A length of up to `most` bytes: short ones and those near a boundary are likelier than their share.
+/// Returns a length of up to `most` bytes; short lengths and those near a boundary are more probable.
 pub(crate) fn length(rng: &mut StdRng, most: usize) -> usize {
     let len = match rng.random_range(0..20) {
         0..5 => rng.random_range(0..=64),
@@ -97,7 +97,7 @@ pub(crate) fn length(rng: &mut StdRng, most: usize) -> usize {
     }
 }
 
-/// A length a few bytes from `at`.
+/// Returns a length within a few bytes of `at`.
 fn near(rng: &mut StdRng, at: usize) -> usize {
     (at + 4).saturating_sub(rng.random_range(0..=24))
 }

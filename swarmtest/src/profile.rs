@@ -1,4 +1,4 @@
-//! What the medium may do, how long to wait, and which laws a kind of swarm cannot have.
+//! Profiles: what the medium may do, timeouts, and the laws that a kind of swarm cannot keep.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -7,15 +7,16 @@ use std::time::Duration;
 
 use crate::Law;
 
-/// Payloads of up to this many bytes are short: [`Profile::loss`] holds for them.
+/// Payloads of up to this many bytes are short: [`Profile::loss`] applies to them.
 pub const SHORT: usize = 64;
 
-/// How much traffic laws make: how many messages, lengths, orders and cancellations they try.
+/// The amount of traffic of laws: how many messages, lengths, orders and cancellations they try.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Effort {
     /// A tenth of [`Normal`](Self::Normal).
     Quick,
-    /// Some seconds of processor time for all laws on a swarm in memory. Finds faults that hit 1 message in 50.
+    /// Some seconds of processor time for all laws on a swarm in memory. Finds faults that affect 1 message
+    /// in 50.
     #[default]
     Normal,
     /// Ten times as much as [`Normal`](Self::Normal).
@@ -23,7 +24,7 @@ pub enum Effort {
 }
 
 impl Effort {
-    /// What a law does of something of which it does `normal` by default; never nothing.
+    /// Scales an amount of which a law does `normal` by default; never to zero.
     #[must_use]
     pub fn amount(self, normal: usize) -> usize {
         match self {
@@ -42,70 +43,77 @@ impl FromStr for Effort {
             "quick" => Ok(Effort::Quick),
             "normal" => Ok(Effort::Normal),
             "strict" => Ok(Effort::Strict),
-            _ => Err(format!("{text:?} is no effort: quick, normal and strict are")),
+            _ => Err(format!(
+                "{text:?} is not an effort: expected quick, normal or strict"
+            )),
         }
     }
 }
 
-/// The value of a variable of the environment, if it is set.
+/// Returns the value of an environment variable, if it is set.
 ///
 /// # Panics
-/// If it is set to something else.
+/// Panics if its value is invalid.
 fn from_environment<T: FromStr<Err: fmt::Display>>(name: &str) -> Option<T> {
     let text = std::env::var(name).ok()?;
     match text.parse() {
         Ok(value) => Some(value),
-        Err(error) => panic!("the variable {name} of the environment: {error}"),
+        Err(error) => panic!("the environment variable {name}: {error}"),
     }
 }
 
-/// What the medium may do, how long to wait, and which laws are waived.
+/// What the medium may do, timeouts, and waived laws.
 ///
-/// The default is a medium that loses and duplicates nothing. Reordering needs no permission: tells are
-/// unordered everywhere.
+/// The default is a medium that loses and duplicates nothing. Reordering is always permitted: tells are
+/// unordered.
 ///
-/// On a lossy medium a law repeats what may be lost, so often that a correct swarm fails it with a chance
-/// below 10⁻¹²; that holds as long as losses are independent and no likelier than stated.
+/// On a lossy medium a law repeats operations that may be lost, so often that a correct swarm fails it with a
+/// probability below 10⁻¹², provided that losses are independent and no more frequent than stated.
 #[derive(Clone, Debug)]
 pub struct Profile {
-    /// Chance that a message of up to [`SHORT`] bytes is lost, at most; from 0 to below 1. Higher values
-    /// mean more repetition.
+    /// Maximum probability that a message of up to [`SHORT`] bytes is lost; from 0 to below 1. A higher value
+    /// means more repetition.
     pub loss: f64,
-    /// Chance that a longer message, of up to `mtu()` and up to [`longest`](Self::longest) bytes, is lost, at most. A layer
-    /// that splits messages multiplies the loss below it.
+    /// Maximum probability that a longer message, of up to `mtu()` and up to [`longest`](Self::longest)
+    /// bytes, is lost. A fragmenting layer multiplies the loss below it.
     pub loss_at_mtu: f64,
-    /// Bytes of the longest message that laws expect to arrive. Where all of a message's pieces must arrive and each of them may
-    /// be lost, a message of the MTU may never do: with 30 % of 56 pieces lost, 1 of 470 million does. Laws tell no longer
-    /// messages then, and [`tell::exactly_the_mtu_works`](crate::laws::tell::exactly_the_mtu_works) is waived. Default: no limit.
+    /// Length of the longest message that laws expect to arrive. If all of a message's fragments must arrive
+    /// and each of them may be lost, a message of the MTU may never arrive: with 30 % of 56 fragments lost, 1
+    /// of 470 million does. Laws then tell no longer messages, and
+    /// [`tell::exactly_the_mtu_works`](crate::laws::tell::exactly_the_mtu_works) is waived. Default: no
+    /// limit.
     pub longest: usize,
-    /// The same for requests and responses, whose pieces a layer may send again. Default: no limit.
+    /// The same for requests and responses, whose fragments a layer may retransmit. Default: no limit.
     pub longest_ask: usize,
-    /// Whether the medium may duplicate. Laws that could not tell its copies from a fault are waived.
+    /// Whether the medium may duplicate. Laws that could not distinguish its duplicates from a fault are
+    /// waived.
     pub duplicates: bool,
-    /// Whether the medium changes bytes and nothing above it notices. Laws that compare contents are waived. The loss must
-    /// count damaged messages as lost.
+    /// Whether the medium changes bytes without detection by a layer above. Laws that compare contents are
+    /// waived. The loss must include damaged messages.
     pub damages: bool,
-    /// For how long nothing must arrive before it counts as never arriving; also the pause before something
-    /// is told again. Too short hides faults and repeats more, but never fails a correct swarm.
+    /// Time without an arrival after which a message counts as lost; also the pause before a repetition. Too
+    /// short a time hides faults and repeats more, but never fails a correct swarm.
     pub settle: Duration,
-    /// How long anything that must happen may take. Waited for in full only where it does not happen, and by the laws
-    /// of impostors and diversion: sessions should be renewed within it, or those laws see first ones alone.
+    /// Timeout of everything that must happen. Fully awaited only on failure, and by the laws of impostors and
+    /// diversion: sessions should be rekeyed within it, or those laws see only the first ones.
     pub patience: Duration,
-    /// How long an ask without an answer, or a lookup of a node that is gone, may take to end.
+    /// Timeout of an ask without a response, and of a lookup of a closed node.
     pub ask_patience: Duration,
-    /// Most messages that may wait for a reader that stopped, in all layers and in the medium. Some laws
-    /// tell more than twice as many, so a run on a medium that holds few is quicker with a lower figure.
+    /// Maximum number of messages that may wait for a stopped reader, in all layers and in the medium. Some laws
+    /// tell more than twice as many, so a lower figure makes a run faster on a medium that holds few.
     pub holds: usize,
-    /// Most asks that a node may have under way. One law asks more than twice as often.
+    /// Maximum number of asks of a node in flight. One law sends more than twice as many.
     pub asks: usize,
-    /// How long one law may take, before it counts as hanging.
+    /// Timeout of one law.
     pub limit: Duration,
-    /// Seed of everything that laws draw at random: lengths, contents, orders, cancellations, and attacks. Each law draws
-    /// from a generator of its own. Every failure names the seed; `SWARMTEST_SEED` in the environment replaces it.
+    /// Seed of all random choices of laws: lengths, contents, orders, cancellations, and attacks. Each law
+    /// has its own generator. Every failure reports the seed; the environment variable `SWARMTEST_SEED`
+    /// replaces it.
     pub seed: u64,
-    /// How much traffic laws make. `SWARMTEST_EFFORT` in the environment (`quick`, `normal` or `strict`) replaces it.
+    /// The amount of traffic. The environment variable `SWARMTEST_EFFORT` (`quick`, `normal` or `strict`)
+    /// replaces it.
     pub effort: Effort,
-    /// Laws that are not checked, and why; see [`waive`](Self::waive).
+    /// Laws that are not checked, with the reasons; see [`waive`](Self::waive).
     pub waived: Vec<(Cow<'static, str>, Cow<'static, str>)>,
 }
 
@@ -132,7 +140,7 @@ impl Default for Profile {
 }
 
 impl Profile {
-    /// A medium that loses a message of any length with a chance of up to `loss`.
+    /// Returns the profile of a medium that loses a message of any length with a probability of up to `loss`.
     #[must_use]
     pub fn lossy(loss: f64) -> Self {
         Self {
@@ -142,29 +150,30 @@ impl Profile {
         }
     }
 
-    /// The same profile with a tenth of the traffic, for many runs that must be short: a matrix of generated stacks.
-    /// Rare faults pass it.
+    /// Returns the same profile with a tenth of the traffic, for many short runs such as a matrix of
+    /// generated stacks. Rare faults are not found.
     #[must_use]
     pub fn quick(self) -> Self {
         self.effort(Effort::Quick)
     }
 
-    /// The same profile with ten times the traffic and the time for it, for a run now and then.
+    /// Returns the same profile with ten times the traffic and time, for occasional runs.
     #[must_use]
     pub fn strict(self) -> Self {
         self.effort(Effort::Strict)
     }
 
-    /// The same profile with this much traffic.
+    /// Returns the same profile with this amount of traffic.
     #[must_use]
     pub fn effort(self, effort: Effort) -> Self {
         Self { effort, ..self }
     }
 
-    /// The same profile without the law of this name, and why. A name that ends in `::` waives the group.
+    /// Returns the same profile without the law of this name, with the reason. A name that ends in `::`
+    /// waives the group.
     ///
     /// # Panics
-    /// If there is no such law: a waiver that waives nothing is a mistake.
+    /// Panics if there is no such law: a waiver without effect is a mistake.
     #[must_use]
     pub fn waive(mut self, law: impl Into<Cow<'static, str>>, why: impl Into<Cow<'static, str>>) -> Self {
         let law = law.into();
@@ -176,13 +185,13 @@ impl Profile {
         self
     }
 
-    /// Why this law is waived, if it is.
+    /// Returns the reason for waiving this law, if it is waived.
     pub fn waiver(&self, law: &Law) -> Option<&str> {
         let waiver = self.waived.iter().find(|(name, _)| covers(name, law));
         waiver.map(|(_, why)| &**why)
     }
 
-    /// The same profile with what the environment replaces, and the time that its effort takes.
+    /// Returns the same profile with the environment's replacements, and the time for its effort.
     pub(crate) fn as_run(&self) -> Self {
         let effort = from_environment("SWARMTEST_EFFORT").unwrap_or(self.effort);
         Self {
@@ -197,18 +206,18 @@ impl Profile {
         }
     }
 
-    /// The chance that a message of `len` bytes is lost.
+    /// Returns the probability that a message of `len` bytes is lost.
     pub(crate) fn loss_of(&self, len: usize) -> f64 {
         if len <= SHORT { self.loss } else { self.loss_at_mtu }
     }
 
-    /// More messages than may wait for a reader.
+    /// Returns a number of messages greater than may wait for a reader.
     pub(crate) fn flood(&self) -> u32 {
         u32::try_from(self.holds.saturating_mul(2).saturating_add(64)).unwrap_or(u32::MAX)
     }
 }
 
-/// Whether a waiver of `name` is one of `law`.
+/// Returns whether a waiver of `name` applies to `law`.
 fn covers(name: &str, law: &Law) -> bool {
     law.name == name || (name.ends_with("::") && law.name.starts_with(name))
 }

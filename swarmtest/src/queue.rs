@@ -1,4 +1,4 @@
-//! What waits for readers in this crate's own swarms, and how closing wakes the callers that wait.
+//! Queues of this crate's own swarms, and waking of waiting callers on close.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
@@ -11,7 +11,7 @@ pub(crate) fn lock<T: ?Sized>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// What waits for a reader.
+/// Items that wait for a reader.
 #[derive(Debug)]
 pub(crate) struct Queue<T> {
     waiting: Mutex<VecDeque<T>>,
@@ -32,7 +32,7 @@ impl<T> Queue<T> {
         lock(&self.waiting).len()
     }
 
-    /// Adds an item, `ahead` places before the end; gives it back where the queue is full.
+    /// Adds an item, `ahead` places before the end; returns it if the queue is full.
     pub(crate) fn push(&self, item: T, ahead: usize, most: usize) -> Result<(), T> {
         let mut waiting = lock(&self.waiting);
         if waiting.len() >= most {
@@ -50,7 +50,7 @@ impl<T> Queue<T> {
             if let Some(item) = self.try_pop() {
                 return item;
             }
-            // `notify_one` leaves a permit where no caller waits, and a waiter that is cancelled passes its on.
+            // `notify_one` stores a permit if no caller waits, and a cancelled waiter passes its permit on.
             self.filled.notified().await;
         }
     }
@@ -65,7 +65,7 @@ impl<T> Queue<T> {
     }
 }
 
-/// Open until it is closed, which every waiting caller learns at once.
+/// A gate that is open until it is closed, which wakes every waiting caller.
 #[derive(Debug)]
 pub(crate) struct Gate {
     closed: AtomicBool,
@@ -94,14 +94,14 @@ impl Gate {
         }
     }
 
-    /// Closes; says whether it was open.
+    /// Closes the gate; returns whether it was open.
     pub(crate) fn close(&self) -> bool {
         let was_open = !self.closed.swap(true, SeqCst);
         self.closing.notify_waiters();
         was_open
     }
 
-    /// Waits for `future`, or until the gate closes.
+    /// Waits for `future`, or until the gate is closed.
     pub(crate) async fn unless_closed<T>(&self, future: impl Future<Output = Result<T>>) -> Result<T> {
         let mut closing = std::pin::pin!(self.closing.notified());
         closing.as_mut().enable();

@@ -1,7 +1,7 @@
 //! A small, correct swarm in memory with every capability, and a medium that loses, duplicates and reorders.
 //!
-//! It shows the laws kept in the plainest way, and is what the suite's own mutants break. It is not meant
-//! for speed; keys prove nothing, since no node here lies.
+//! It keeps the laws in the simplest way, and is the base of the suite's own mutants. It is not fast, and its
+//! keys prove nothing, since its nodes do not lie.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -23,9 +23,9 @@ use crate::queue::{Gate, Queue, lock};
 /// An identity at a place: `<peer id>@<number>`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Address {
-    /// The identity that is meant.
+    /// The identity of the node.
     pub id: PeerId,
-    /// Where it is.
+    /// The place of the node.
     pub place: u32,
 }
 
@@ -41,27 +41,27 @@ impl Addr for Address {
     }
 }
 
-/// What the medium does and what nodes hold.
+/// Configuration of the medium and its nodes.
 #[derive(Clone, Copy, Debug)]
 pub struct Config {
-    /// Chance that a message, a request or a response is lost.
+    /// Probability that a message, a request or a response is lost.
     pub loss: f64,
-    /// Chance that a message arrives twice.
+    /// Probability that a message arrives twice.
     pub duplication: f64,
-    /// Chance that a message overtakes some that wait.
+    /// Probability that a message overtakes waiting ones.
     pub reordering: f64,
-    /// Seed of the chances.
+    /// Seed of the random choices.
     pub seed: u64,
-    /// Bytes of a message at most.
+    /// Maximum length of a message in bytes.
     pub mtu: usize,
-    /// Messages that wait for a reader at most; further ones are dropped. The same number of requests.
+    /// Maximum number of messages, and of requests, that wait for a reader; further ones are dropped.
     pub queue: usize,
-    /// Asks that one node may have under way.
+    /// Maximum number of asks of one node in flight.
     pub asks: usize,
-    /// How long an ask or a lookup takes at most.
+    /// Timeout of an ask or a lookup.
     pub deadline: Duration,
-    /// How long a message, a request or a response is on its way at most. Each takes a time of its own, so that they
-    /// overtake one another. Needs a tokio runtime with time, unless it is zero.
+    /// Maximum delay of a message, a request or a response. Each has its own delay, so that they overtake
+    /// each other. Needs a tokio runtime with time, unless it is zero.
     pub delay: Duration,
 }
 
@@ -81,7 +81,7 @@ impl Default for Config {
     }
 }
 
-/// A medium in memory. Cloning gives another handle on it.
+/// A medium in memory. Clones refer to the same medium.
 #[derive(Clone, Debug, Default)]
 pub struct Network(Arc<Medium>);
 
@@ -111,7 +111,7 @@ impl Medium {
         chance > 0.0 && lock(&self.chances).random_bool(chance)
     }
 
-    /// How long the next message is on its way.
+    /// Returns the delay of the next message.
     fn delay(&self) -> Duration {
         if self.config.delay.is_zero() {
             return Duration::ZERO;
@@ -119,7 +119,7 @@ impl Medium {
         self.config.delay.mul_f64(lock(&self.chances).random())
     }
 
-    /// The node that has this identity at this place.
+    /// Returns the node with this identity at this place.
     fn find(&self, addr: &Address) -> Option<Arc<State>> {
         let found = lock(&self.nodes).get(&addr.place)?.upgrade()?;
         (found.addr == *addr && !found.gate.is_closed()).then_some(found)
@@ -127,12 +127,12 @@ impl Medium {
 }
 
 impl Network {
-    /// A medium of this kind.
+    /// Creates a medium with this configuration.
     pub fn new(config: Config) -> Self {
         Self(Arc::new(Medium::new(config)))
     }
 
-    /// New nodes at places of their own.
+    /// Creates nodes at new places.
     pub fn nodes(&self, count: usize) -> Vec<Node> {
         let mut nodes = lock(&self.0.nodes);
         let first = nodes.last_key_value().map_or(0, |(place, _)| place + 1);
@@ -144,10 +144,10 @@ impl Network {
         made.collect()
     }
 
-    /// A node at the address of one that is gone.
+    /// Creates a node at the address of a closed one.
     ///
     /// # Errors
-    /// [`Error::Invalid`] if there is one already.
+    /// Returns [`Error::Invalid`] if there is a node.
     pub fn node_at(&self, addr: Address) -> Result<Node> {
         if self.0.find(&addr).is_some() {
             return Err(Error::invalid("address", format!("{addr} is taken")));
@@ -166,7 +166,7 @@ impl Network {
     }
 }
 
-/// The address of the node at this place.
+/// Returns the address of the node at this place.
 fn address(place: u32) -> Address {
     let mut id = [0; 32];
     id[..4].copy_from_slice(&place.to_be_bytes());
@@ -186,7 +186,7 @@ impl AsRef<[u8]> for Key {
     }
 }
 
-/// What others reach of a node.
+/// The state of a node that other nodes access.
 #[derive(Debug)]
 struct State {
     addr: Address,
@@ -194,7 +194,7 @@ struct State {
     requests: Queue<Request<Address>>,
     gate: Gate,
     counters: Counters,
-    /// Messages on their way, which count as those that wait do.
+    /// Messages in flight, which count like waiting ones.
     in_flight: AtomicUsize,
 }
 
@@ -210,7 +210,7 @@ impl State {
         }
     }
 
-    /// Takes a message off the medium.
+    /// Receives a message from the medium.
     fn arrive(&self, message: Message<Address>, ahead: usize, most: usize) {
         if self.gate.is_closed() {
             self.counters.dropped(Reason::Closed);
@@ -245,7 +245,7 @@ impl Node {
         }
     }
 
-    /// Hands one message to the medium.
+    /// Passes one message to the medium.
     fn send(&self, dst: &Address, payload: Packet) {
         let (config, counters) = (&self.medium.config, &self.state.counters);
         counters.sent(1);
@@ -326,7 +326,7 @@ impl Swarm<Address> for Node {
     fn parse_addr(&self, text: &str) -> Result<Address> {
         let at = text
             .find('@')
-            .ok_or_else(|| Error::addr(text, text.len(), "an address is id@number"))?;
+            .ok_or_else(|| Error::addr(text, text.len(), "expected id@number"))?;
         let (id, place) = (&text[..at], &text[at + 1..]);
         let id = id.parse().map_err(|error| match error {
             Error::InvalidAddr { at, reason, .. } => Error::addr(text, at, reason),
@@ -334,7 +334,7 @@ impl Swarm<Address> for Node {
         })?;
         match place.parse::<u32>() {
             Ok(number) if number.to_string() == place => Ok(Address { id, place: number }),
-            _ => Err(Error::addr(text, at + 1, "after the @ comes a number")),
+            _ => Err(Error::addr(text, at + 1, "expected a number after the @")),
         }
     }
 
@@ -347,17 +347,17 @@ impl Swarm<Address> for Node {
     }
 }
 
-/// The way back of a request.
+/// Returns the response of a request.
 struct Back {
     medium: Arc<Medium>,
     asker: oneshot::Sender<Result<Packet, Rejection>>,
 }
 
 impl Back {
-    /// Gives the outcome to the asker; lost, its sender lives on until the asker's deadline.
+    /// Sends the result to the asker. If it is lost, the sender is kept until the asker's timeout.
     fn send(self, outcome: Result<Packet, Rejection>) {
         if !self.medium.happens(self.medium.config.loss) {
-            // An asker that has gone does not care.
+            // The asker may have been cancelled.
             let _ = self.asker.send(outcome);
         }
     }
@@ -383,7 +383,7 @@ impl Respond for Back {
     }
 }
 
-/// One of the asks that a node may have under way.
+/// The slot of one ask in flight.
 struct Slot(Arc<AtomicUsize>);
 
 impl Drop for Slot {
@@ -392,7 +392,7 @@ impl Drop for Slot {
     }
 }
 
-/// Waits for so long. No wait is no chance to be cancelled, and needs no clock.
+/// Sleeps for `delay`; without a delay it neither yields nor needs a clock.
 async fn sleep_unless_zero(delay: Duration) {
     if !delay.is_zero() {
         sleep(delay).await;
@@ -407,7 +407,7 @@ impl AskSwarm<Address> for Node {
         let slot = Slot(self.asking.clone());
         if self.asking.fetch_add(1, SeqCst) >= config.asks {
             return Err(Error::Limit {
-                what: "asks under way",
+                what: "asks in flight",
                 limit: config.asks,
             });
         }
@@ -419,7 +419,7 @@ impl AskSwarm<Address> for Node {
         sleep_unless_zero(self.medium.delay()).await;
         if !self.medium.happens(config.loss) {
             let Some(to) = self.medium.find(dst) else {
-                return Err(Error::unreachable(dst, "no node is there"));
+                return Err(Error::unreachable(dst, "no node has this address"));
             };
             let back = Back {
                 medium: self.medium.clone(),

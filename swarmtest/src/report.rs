@@ -1,39 +1,39 @@
-//! What became of each law.
+//! Verdicts of laws, and reports.
 
 use std::fmt;
 use std::time::Duration;
 
 use crate::Law;
 
-/// Why a law did not pass; what a law's function returns as its error.
+/// Why a law did not pass; the error of a law's function.
 #[derive(Debug, thiserror::Error)]
 pub enum Unmet {
-    /// The swarm breaks the law: what was seen, and what should have been.
+    /// The swarm breaks the law: what was observed, and what was expected.
     #[error("{0}")]
     Broken(String),
-    /// The law cannot be checked here, and why.
+    /// The law cannot be checked, with the reason.
     #[error("waived: {0}")]
     Waived(String),
 }
 
 impl From<p2p::Error> for Unmet {
-    /// A call failed that should have worked.
+    /// Converts the error of a call that should have succeeded.
     fn from(error: p2p::Error) -> Self {
         Unmet::Broken(format!("an unexpected error: {error}"))
     }
 }
 
-/// What a law's function returns.
+/// The result of a law's function.
 pub type Outcome<T = ()> = Result<T, Unmet>;
 
-/// What became of a law.
+/// The verdict on a law.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// The swarm keeps it, as far as can be seen.
+    /// The swarm keeps it, as far as can be observed.
     Passed,
-    /// The swarm breaks it, and how.
+    /// The swarm breaks it, with a description.
     Failed(String),
-    /// It was not checked, and why.
+    /// It was not checked, with the reason.
     Waived(String),
 }
 
@@ -47,14 +47,14 @@ impl From<Outcome> for Verdict {
     }
 }
 
-/// A law and its verdict. Its `Display` is one line.
+/// A law with its verdict. Its `Display` is one line.
 #[derive(Clone, Debug)]
 pub struct Checked {
     /// The law.
     pub law: Law,
-    /// What became of it.
+    /// The verdict.
     pub verdict: Verdict,
-    /// How long checking took, by the runtime's clock.
+    /// Duration of the check, by the runtime's clock.
     pub took: Duration,
 }
 
@@ -69,8 +69,8 @@ impl fmt::Display for Checked {
     }
 }
 
-/// The verdicts of a run, in the order of [`Testbed::laws`](crate::Testbed::laws). Its `Display` is a line for each law and a
-/// line of totals.
+/// The verdicts of a run, in the order of [`Testbed::laws`](crate::Testbed::laws). Its `Display` is a line
+/// for each law and a line of totals.
 #[derive(Clone, Debug, Default)]
 #[must_use]
 pub struct Report {
@@ -82,32 +82,32 @@ impl Report {
         Self { checked }
     }
 
-    /// Each law and its verdict.
+    /// Returns each law with its verdict.
     pub fn iter(&self) -> std::slice::Iter<'_, Checked> {
         self.checked.iter()
     }
 
-    /// The laws that the swarm breaks.
+    /// Returns the laws that the swarm breaks.
     pub fn failures(&self) -> impl Iterator<Item = &Checked> {
         self.iter()
             .filter(|checked| matches!(checked.verdict, Verdict::Failed(_)))
     }
 
-    /// The laws that were not checked.
+    /// Returns the laws that were not checked.
     pub fn waived(&self) -> impl Iterator<Item = &Checked> {
         self.iter()
             .filter(|checked| matches!(checked.verdict, Verdict::Waived(_)))
     }
 
-    /// Whether the swarm breaks none.
+    /// Returns whether the swarm breaks no law.
     pub fn is_ok(&self) -> bool {
         self.failures().next().is_none()
     }
 
-    /// For tests: shows what failed.
+    /// Asserts that no law is broken, for tests.
     ///
     /// # Panics
-    /// If the swarm breaks a law; the message names each with its reason.
+    /// Panics if the swarm breaks a law; the message names each with its reason.
     #[track_caller]
     pub fn assert_ok(&self) {
         let failures: Vec<String> = self.failures().map(ToString::to_string).collect();

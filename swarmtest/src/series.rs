@@ -1,4 +1,4 @@
-//! Series of letters: told in bursts that small queues hold, each burst read before the next.
+//! Series of payloads: told in bursts that small queues hold, each burst read before the next.
 
 use std::collections::BTreeMap;
 
@@ -14,81 +14,81 @@ use crate::payloads::length;
 use crate::report::{Outcome, Unmet};
 use crate::testbed::Testbed;
 
-/// Letters on the way to one node, at most.
+/// Maximum number of payloads in flight to one node.
 pub(crate) const WINDOW: usize = 16;
 
-/// Bytes on the way to one node, at most, unless one letter is longer.
+/// Maximum number of bytes in flight to one node, unless one payload is longer.
 pub(crate) const WINDOW_BYTES: usize = 32 << 10;
 
-/// Longest letters where the law is not about lengths.
+/// Maximum length of payloads where the law is not about lengths.
 const LONGEST: usize = 4096;
 
-/// What became of a series.
+/// The result of a series.
 #[derive(Debug, Default)]
 pub(crate) struct Series {
-    /// How often each letter came, by its number, and its length.
+    /// How often each payload arrived, by its number, and its length.
     came: BTreeMap<u32, (usize, usize)>,
 }
 
 impl Series {
-    /// Letters that never came: the number and the length of each.
+    /// Returns the payloads that did not arrive: number and length of each.
     pub(crate) fn missing(&self) -> impl Iterator<Item = (u32, usize)> {
         let missing = self.came.iter().filter(|(_, (_, times))| *times == 0);
         missing.map(|(number, (len, _))| (*number, *len))
     }
 
-    /// Letters told.
+    /// Returns the number of told payloads.
     pub(crate) fn told(&self) -> usize {
         self.came.len()
     }
 
-    /// A letter that came more than once: its length, and how often.
+    /// Returns a payload that arrived more than once: its length, and how often.
     pub(crate) fn repeated(&self) -> Option<(usize, usize)> {
         self.came.values().copied().find(|(_, times)| *times > 1)
     }
 
-    /// Expects that no more was lost than the medium may lose.
+    /// Expects that no more messages were lost than the medium may lose.
     pub(crate) fn arrived(&self, loss: f64) -> Outcome {
         let (told, missing) = (self.told(), self.missing().count());
         let least = arrive_at_least(told, loss);
         let first = self.missing().next().map_or(0, |(_, len)| len);
         ensure!(
             told - missing >= least,
-            "of {told} messages {} arrived and not {least}; the first that did not has {first} bytes",
+            "of {told} messages {} arrived, expected {least}; the first missing one has {first} bytes",
             told - missing
         );
         Ok(())
     }
 }
 
-/// Lengths of letters that are drawn.
+/// Returns random lengths.
 pub(crate) fn lengths(rng: &mut StdRng, mtu: usize, count: usize) -> Vec<usize> {
     let most = mtu.min(LONGEST);
     (0..count).map(|_| length(rng, most).max(LETTER)).collect()
 }
 
 impl<A: Addr> Testbed<A> {
-    /// Ends a law that compares contents, where the medium damages them.
+    /// Ends a law that compares contents, if the medium damages them.
     pub(crate) fn undamaged(&self) -> Outcome {
         if self.the_profile().damages {
             return Err(Unmet::Waived(
-                "the medium damages, and nothing above it notices".into(),
+                "the medium damages messages without detection by a layer above".into(),
             ));
         }
         Ok(())
     }
 
-    /// The chance that the medium loses a message of any length.
+    /// Returns the maximum probability that the medium loses a message of any length.
     pub(crate) fn worst_loss(&self) -> f64 {
         self.the_profile().loss.max(self.the_profile().loss_at_mtu)
     }
 
-    /// How many messages may be on the way to a node, so that small queues hold them.
+    /// Returns how many messages may be in flight to a node, so that small queues hold them.
     pub(crate) fn window(&self) -> usize {
         WINDOW.min(self.the_profile().holds.max(1))
     }
 
-    /// As [`deliver_packet`](Self::deliver_packet); told once, where the medium loses nothing.
+    /// Delivers as [`deliver_packet`](Self::deliver_packet) does; told once, if the medium loses nothing.
     pub(crate) async fn deliver_once(
         &self,
         from: &Node<A>,
@@ -110,8 +110,8 @@ impl<A: Addr> Testbed<A> {
         })
     }
 
-    /// Tells letters of these lengths, numbered from 0, and gives each that comes to `look`, with what was told. Ends early
-    /// where one is lost that must not be.
+    /// Tells payloads of these lengths, numbered from 0, and passes each arrival to `look` with the told
+    /// payload. Ends early if one is lost that must not be.
     pub(crate) async fn series(
         &self,
         from: &Node<A>,
@@ -163,7 +163,7 @@ impl<A: Addr> Testbed<A> {
         Ok(series)
     }
 
-    /// As [`series`](Self::series), of `count` letters whose lengths are drawn.
+    /// Tells as [`series`](Self::series) does, `count` payloads of random lengths.
     pub(crate) async fn series_of(
         &self,
         from: &Node<A>,
@@ -175,7 +175,7 @@ impl<A: Addr> Testbed<A> {
         self.series(from, to, &lengths, look).await
     }
 
-    /// Takes in what comes late or twice.
+    /// Records late and repeated arrivals.
     pub(crate) async fn rest(&self, to: &Node<A>, series: &mut Series) -> Outcome {
         for number in self.drain_numbers(to, usize::MAX).await? {
             if let Some((_, times)) = series.came.get_mut(&number) {
@@ -186,7 +186,7 @@ impl<A: Addr> Testbed<A> {
     }
 }
 
-/// Something else at random, of a list.
+/// Returns a random element of a list.
 pub(crate) fn any<T: Copy>(rng: &mut StdRng, of: &[T]) -> T {
     of[rng.random_range(0..of.len())]
 }

@@ -1,4 +1,4 @@
-//! Makes the nodes that laws look at, and runs laws on them.
+//! Testbeds: create the nodes under test, and run laws on them.
 
 use std::any::Any;
 use std::fmt::{self, Write as _};
@@ -29,21 +29,21 @@ type Beside<A> = dyn Fn(usize) -> Boxed<Result<Vec<(Node<A>, Node<BoxAddr>)>>> +
 type Watch = dyn Fn(&Checked) + Send + Sync;
 type Check = dyn Fn(Testbed<BoxAddr>) -> Boxed<Outcome> + Send + Sync;
 
-/// A law of the caller's.
+/// A law of the caller.
 #[derive(Clone)]
 struct OwnLaw {
     law: Law,
     check: Arc<Check>,
 }
 
-/// Laws under way at a time, unless [`Testbed::parallel`] says otherwise.
+/// Default number of concurrent laws; see [`Testbed::parallel`].
 const PARALLEL: usize = 16;
 
-/// Bytes that a datagram on the wire carries, unless [`Testbed::wire_mtu`] says otherwise.
+/// Default MTU of the wire; see [`Testbed::wire_mtu`].
 const MTU: usize = 1400;
 
-/// A swarm to be tested: how to make connected nodes of it, what its medium may do, and what else the
-/// laws need. Cloning is cheap.
+/// A swarm under test: how to create connected nodes, what its medium may do, and what else laws need.
+/// Cloning is cheap.
 pub struct Testbed<A> {
     source: Source<A>,
     has: [bool; 4],
@@ -54,17 +54,17 @@ pub struct Testbed<A> {
     beside: Option<Arc<Beside<A>>>,
     watch: Option<Arc<Watch>>,
     parallel: usize,
-    /// Laws of the caller's, in the order of reports.
+    /// Laws of the caller, in the order of reports.
     own: Vec<OwnLaw>,
-    /// The law that is checked, from which it draws at random.
+    /// The law that is checked, which determines its random numbers.
     law: &'static str,
 }
 
-/// Where nodes come from.
+/// The source of nodes.
 enum Source<A> {
-    /// Of a medium of the caller's.
+    /// Created by the caller on a medium of its own.
     Made(Arc<Make<A>>),
-    /// From the caller, on a wire of the suite's.
+    /// Created by the caller on a wire of the suite.
     Over { make: Arc<Over<A>>, mtu: usize },
 }
 
@@ -107,10 +107,10 @@ impl<A> fmt::Debug for Testbed<A> {
 }
 
 impl<A: Addr> Testbed<A> {
-    /// A testbed of the swarms that `make` makes: given a number, that many fresh nodes, each of which can
-    /// tell to the others' [`local_addrs`](Swarm::local_addrs) and has received nothing yet.
+    /// Creates a testbed of the swarms that `make` creates: given a number, that many new nodes, each of
+    /// which can tell the others' [`local_addrs`](Swarm::local_addrs) and has received nothing yet.
     ///
-    /// Laws run side by side, each on nodes of its own; they may share a medium.
+    /// Laws run concurrently, each on its own nodes; they may share a medium.
     pub fn new<K, S, F, R>(kind: K, make: F) -> Self
     where
         K: Kind<A, S> + Send + Sync + 'static,
@@ -121,18 +121,18 @@ impl<A: Addr> Testbed<A> {
         Self::from(kind, Source::Made(make))
     }
 
-    /// A testbed of the swarms that `make` puts on the suite's own [wire](crate::wire): given some taps, one node
-    /// on each, in their order, with a key of its own that no node had before.
+    /// Creates a testbed of the swarms that `make` puts on the suite's own [wire](crate::wire): given some taps,
+    /// one node on each, in their order, each with a new key.
     ///
     /// The laws of the group [`wire`](crate::laws::wire), which attack, can only be checked on such a testbed;
-    /// on others they are waived. Each law has a wire to itself.
+    /// on others they are waived. Each law has its own wire.
     ///
     /// ```
     /// use p2p::{Result, SecureSwarm, Swarm, pass_through};
     /// use p2p_swarmtest::wire::{Port, Tap};
     /// use p2p_swarmtest::{Secure, Testbed};
     ///
-    /// /// Says that it is secure, and does nothing for it.
+    /// /// Claims to be secure, and is not.
     /// struct Boaster {
     ///     tap: Tap,
     /// }
@@ -188,7 +188,7 @@ impl<A: Addr> Testbed<A> {
         }
     }
 
-    /// How many bytes a datagram on the suite's own wire carries. Default: 1400. Without effect on other media.
+    /// Sets the MTU of the suite's own wire in bytes. Default: 1400. Without effect on other media.
     #[must_use]
     pub fn wire_mtu(mut self, bytes: usize) -> Self {
         if let Source::Over { mtu, .. } = &mut self.source {
@@ -197,15 +197,15 @@ impl<A: Addr> Testbed<A> {
         self
     }
 
-    /// What the medium may do, how long to wait, and what is waived.
+    /// Sets what the medium may do, the timeouts, and the waived laws.
     #[must_use]
     pub fn profile(mut self, profile: Profile) -> Self {
         self.profile = Arc::new(profile);
         self
     }
 
-    /// How to make a node at the address of one that is gone. Without it, the laws on freeing an address are
-    /// waived, as they are on the suite's own wire.
+    /// Sets how to create a node at the address of a closed one. Without it, the laws on freeing an address
+    /// are waived, as they are on the suite's own wire.
     #[must_use]
     pub fn rebind<S, F, R>(mut self, rebind: F) -> Self
     where
@@ -220,15 +220,15 @@ impl<A: Addr> Testbed<A> {
         self
     }
 
-    /// How to make a node with the key of one that is gone, on a tap at its port of the suite's own wire, given that node's
-    /// address. Without it, and on other media, the laws on restarts are waived.
+    /// Sets how to create a node with the key of a closed one, on a tap at its port of the suite's own wire,
+    /// given that node's address. Without it, and on other media, the laws on restarts are waived.
     ///
     /// ```
     /// use p2p::{Addr, Result, SecureSwarm};
     /// use p2p_swarmtest::wire::Tap;
     /// use p2p_swarmtest::{Secure, Testbed};
     ///
-    /// /// A testbed of a secure layer: `seal` puts it on a tap, with a new key or with that of an address.
+    /// /// Creates a testbed of a secure layer, which `seal` puts on a tap with a new key or that of an address.
     /// fn bed<A: Addr, S: SecureSwarm<A>>(seal: fn(Tap, Option<A>) -> Result<S>) -> Testbed<A> {
     ///     Testbed::over(Secure, move |taps| async move { taps.into_iter().map(|tap| seal(tap, None)).collect() })
     ///         .restart(Secure, move |tap, addr| async move { seal(tap, Some(addr)) })
@@ -248,23 +248,23 @@ impl<A: Addr> Testbed<A> {
         self
     }
 
-    /// How to make an address with the identity of the first and the place of the second. Without it, the
-    /// laws on addresses with a wrong identity are waived.
+    /// Sets how to create an address with the identity of the first and the place of the second. Without it,
+    /// the laws on addresses with a wrong identity are waived.
     #[must_use]
     pub fn forge(mut self, forge: impl Fn(&A, &A) -> A + Send + Sync + 'static) -> Self {
         self.forge = Some(Arc::new(move |id_of, place_of| Ok(forge(id_of, place_of))));
         self
     }
 
-    /// How to make nodes with a sibling each: a swarm that shares everything below with the swarm under test, as another
-    /// channel of the same mux does. Siblings can tell to one another's addresses. Laws fill a sibling that does not read.
-    /// Without this, the laws on siblings are waived.
+    /// Sets how to create nodes with a sibling each: a swarm that shares every layer below with the swarm under
+    /// test, as another channel of the same mux does. Siblings can tell each other. Laws fill a sibling that does
+    /// not receive. Without this, the laws on siblings are waived.
     ///
     /// ```
     /// use p2p_swarmtest::reference::Network;
     /// use p2p_swarmtest::{Plain, Testbed};
     ///
-    /// // A correct swarm for siblings is one on the same medium; a mux's would be two of its channels.
+    /// // A simple sibling is a swarm on the same medium; for a mux it would be another of its channels.
     /// let network = Network::default();
     /// let again = network.clone();
     /// let bed = Testbed::new(Plain, move |count| std::future::ready(Ok(network.nodes(count)))).beside(move |count| {
@@ -294,22 +294,22 @@ impl<A: Addr> Testbed<A> {
         self
     }
 
-    /// Calls `watch` with each verdict as soon as it is there, in no order.
+    /// Sets a function that is called with each verdict as soon as it is known, in no order.
     #[must_use]
     pub fn watch(mut self, watch: impl Fn(&Checked) + Send + Sync + 'static) -> Self {
         self.watch = Some(Arc::new(watch));
         self
     }
 
-    /// Adds a law of the caller's: it is checked together with those of the suite, after them in the report, in a task of
-    /// its own with the same time limit. A failure names the seed that replays it.
+    /// Adds a law of the caller. It is checked together with those of the suite, after them in the report, in a
+    /// separate task with the same timeout. A failure reports the seed that replays it.
     ///
-    /// `check` gets the testbed, and from it [nodes](Self::nodes), [random numbers](Self::rng) and the
-    /// [effort](Self::amount). It returns [`Unmet::Broken`] with what was seen and what should have been, or
-    /// [`Unmet::Waived`] where it cannot be checked, as [`Node::ask_side`] does for a swarm without asks.
+    /// `check` gets the testbed, which provides [nodes](Self::nodes), [random numbers](Self::rng) and the
+    /// [effort](Self::amount). It returns [`Unmet::Broken`] with the observed and the expected behaviour, or
+    /// [`Unmet::Waived`] if it cannot be checked, as [`Node::ask_side`] does for a swarm without asks.
     ///
     /// # Panics
-    /// If there is a law of this name already, or `name` has no group: it is written `group::law`.
+    /// Panics if a law with this name exists, or `name` has no group: the form is `group::law`.
     ///
     /// ```
     /// use p2p::Swarm;
@@ -329,7 +329,7 @@ impl<A: Addr> Testbed<A> {
     ///     for number in 0..messages {
     ///         let payload = to.receive().await?.payload;
     ///         if payload != number.to_be_bytes()[..] {
-    ///             return Err(Unmet::Broken(format!("message {number} was not the one at its place")));
+    ///             return Err(Unmet::Broken(format!("message {number} arrived out of order")));
     ///         }
     ///     }
     ///     Ok(())
@@ -348,9 +348,9 @@ impl<A: Addr> Testbed<A> {
         let has_group = name
             .split_once("::")
             .is_some_and(|(group, law)| !group.is_empty() && !law.is_empty());
-        assert!(has_group, "the law {name} has no group: it is written group::law");
+        assert!(has_group, "the law {name} has no group: the form is group::law");
         let is_new = Law::named(name).is_none() && self.own.iter().all(|own| own.law.name != name);
-        assert!(is_new, "there is a law {name} already");
+        assert!(is_new, "a law {name} exists already");
         self.own.push(OwnLaw {
             law: Law {
                 name,
@@ -362,29 +362,28 @@ impl<A: Addr> Testbed<A> {
         self
     }
 
-    /// The laws that a run checks, in the order of its report: those of the suite that apply to this kind of swarm, then
-    /// the caller's.
+    /// Returns the laws of a run, in the order of its report: those of the suite that apply to this kind of
+    /// swarm, then the caller's.
     pub fn laws(&self) -> impl Iterator<Item = &Law> {
         let own = self.own.iter().map(|own| &own.law);
         LAWS.iter().filter(|law| self.applies(law)).chain(own)
     }
 
-    /// How many laws are checked side by side (at least one).
+    /// Sets the number of laws that are checked concurrently (at least one).
     #[must_use]
     pub fn parallel(mut self, laws: usize) -> Self {
         self.parallel = laws.max(1);
         self
     }
 
-    /// Whether this law is one for swarms of this kind.
+    /// Returns whether this law applies to swarms of this kind.
     pub fn applies(&self, law: &Law) -> bool {
         self.has[law.needs as usize]
     }
 
     /// Checks every law that applies to this kind of swarm. Needs a tokio runtime with time.
     ///
-    /// A swarm that panics or hangs fails the law in question; one that blocks the thread takes the
-    /// runtime with it.
+    /// A swarm that panics or hangs fails the law in question; one that blocks the thread blocks the runtime.
     pub async fn run(&self) -> Report {
         self.erase().check_all().await
     }
@@ -394,7 +393,7 @@ impl<A: Addr> Testbed<A> {
         self.erase().check_one(*law).await
     }
 
-    /// The same testbed with addresses without a type of their own, for which alone laws are compiled.
+    /// Returns the same testbed with erased addresses, the only type that laws are compiled for.
     pub(crate) fn erase(&self) -> Testbed<BoxAddr> {
         let source = match self.source.clone() {
             Source::Made(make) => Source::Made(Arc::new(move |count| erased_nodes(make(count)))),
@@ -448,19 +447,20 @@ impl<A: Addr> Testbed<A> {
         }
     }
 
-    /// What the medium may do, and how long to wait.
+    /// Returns what the medium may do, and the timeouts.
     pub fn the_profile(&self) -> &Profile {
         &self.profile
     }
 
-    /// How much a law does of something of which it does `normal` by default: a tenth in a quick run, ten times as much
-    /// in a strict one.
+    /// Scales an amount of which a law does `normal` by default: to a tenth in a quick run, to ten times in a
+    /// strict one.
     pub fn amount(&self, normal: usize) -> usize {
         self.profile.effort.amount(normal)
     }
 
-    /// A generator of random numbers for the law that is checked, seeded by [`Profile::seed`] and the law's name: the same
-    /// numbers each time. All that a law leaves to chance comes from it, so that a failure can be replayed.
+    /// Returns a generator of random numbers for the law that is checked, seeded by [`Profile::seed`] and the
+    /// law's name: the same numbers each time. All random choices of a law come from it, so that a failure
+    /// can be replayed.
     pub fn rng(&self) -> StdRng {
         // FNV-1a: the name's hash must be the same on every machine and in every version.
         let name = self.law.bytes().fold(0xCBF2_9CE4_8422_2325_u64, |hash, byte| {
@@ -469,10 +469,10 @@ impl<A: Addr> Testbed<A> {
         StdRng::seed_from_u64(name ^ self.profile.seed)
     }
 
-    /// `N` fresh nodes that can reach one another.
+    /// Creates `N` new nodes that can reach each other.
     ///
     /// # Errors
-    /// [`Unmet::Broken`] if they cannot be made.
+    /// Returns [`Unmet::Broken`] if they cannot be created.
     pub async fn nodes<const N: usize>(&self) -> Outcome<[Node<A>; N]> {
         match &self.source {
             Source::Made(make) => self.made(make(N)).await,
@@ -480,17 +480,17 @@ impl<A: Addr> Testbed<A> {
         }
     }
 
-    /// `N` fresh nodes with a sibling each.
+    /// Creates `N` new nodes with a sibling each.
     pub(crate) async fn with_siblings<const N: usize>(&self) -> Outcome<[(Node<A>, Node<BoxAddr>); N]> {
         let Some(beside) = &self.beside else {
             return Err(Unmet::Waived(
-                "the testbed does not say how to make a sibling".into(),
+                "the testbed does not define how to create a sibling".into(),
             ));
         };
         self.made(beside(N)).await
     }
 
-    /// Bytes of a datagram on the suite's own wire.
+    /// Returns the MTU of the suite's own wire in bytes.
     pub(crate) fn the_wire_mtu(&self) -> usize {
         match &self.source {
             Source::Over { mtu, .. } => *mtu,
@@ -498,11 +498,11 @@ impl<A: Addr> Testbed<A> {
         }
     }
 
-    /// As [`nodes`](Self::nodes), and the wire that they are on: the first at the first of the ports.
+    /// Creates nodes as [`nodes`](Self::nodes) does, and returns their wire and ports.
     pub(crate) async fn wired<const N: usize>(&self) -> Outcome<(Wire, [Port; N], [Node<A>; N])> {
         let Source::Over { mtu, .. } = &self.source else {
             return Err(Unmet::Waived(
-                "the testbed does not put its nodes on the suite's own wire".into(),
+                "the testbed does not create its nodes on the suite's own wire".into(),
             ));
         };
         let wire = Wire::new(*mtu);
@@ -511,32 +511,34 @@ impl<A: Addr> Testbed<A> {
         Ok((wire, ports, self.on(taps).await?))
     }
 
-    /// A node on each of these taps.
+    /// Creates a node on each of these taps.
     pub(crate) async fn on<const N: usize>(&self, taps: [Tap; N]) -> Outcome<[Node<A>; N]> {
         match &self.source {
             Source::Over { make, .. } => self.made(make(taps.into())).await,
-            Source::Made(_) => Err(Unmet::Waived("the testbed makes its nodes on no taps".into())),
+            Source::Made(_) => Err(Unmet::Waived(
+                "the testbed does not create its nodes on taps".into(),
+            )),
         }
     }
 
-    /// [`Unmet::Waived`] where no node can be made with the key of another.
+    /// Returns [`Unmet::Waived`] if no node can be created with the key of another.
     pub(crate) fn can_restart(&self) -> Outcome<&Restart<A>> {
         self.restart.as_deref().ok_or_else(|| {
-            Unmet::Waived("the testbed does not say how to make a node with the key of another".into())
+            Unmet::Waived("the testbed does not define how to create a node with the key of another".into())
         })
     }
 
-    /// A node on this tap with the key of the one that was at this address.
+    /// Creates a node on this tap with the key of the node that was at this address.
     pub(crate) async fn restarted(&self, tap: Tap, addr: &A) -> Outcome<Node<A>> {
         let making = self.can_restart()?(tap, addr.clone());
         match timeout(self.profile.patience, making).await {
             Ok(Ok(node)) => Ok(node),
             Ok(Err(error)) => Err(Unmet::Broken(format!(
-                "no node was made with the key of {addr}: {}",
+                "no node was created with the key of {addr}: {}",
                 chain(&error)
             ))),
             Err(_) => Err(Unmet::Broken(format!(
-                "no node was made with the key of {addr} in time"
+                "no node was created with the key of {addr} in time"
             ))),
         }
     }
@@ -544,29 +546,29 @@ impl<A: Addr> Testbed<A> {
     async fn made<T, const N: usize>(&self, making: Boxed<Result<Vec<T>>>) -> Outcome<[T; N]> {
         let nodes = match timeout(self.profile.limit, making).await {
             Ok(Ok(nodes)) => nodes,
-            Ok(Err(error)) => return Err(Unmet::Broken(format!("no nodes were made: {}", chain(&error)))),
-            Err(_) => return Err(Unmet::Broken("no nodes were made in time".into())),
+            Ok(Err(error)) => return Err(Unmet::Broken(format!("no nodes were created: {}", chain(&error)))),
+            Err(_) => return Err(Unmet::Broken("no nodes were created in time".into())),
         };
         let made = nodes.len();
         nodes
             .try_into()
-            .map_err(|_| Unmet::Broken(format!("asked for {N} nodes, the testbed made {made}")))
+            .map_err(|_| Unmet::Broken(format!("asked for {N} nodes, the testbed created {made}")))
     }
 
-    /// One attempt to make a node at the address of one that is gone.
+    /// Tries once to create a node at the address of a closed one.
     pub(crate) async fn rebound_at_once(&self, addr: &A) -> Outcome<Result<Node<A>>> {
         let making = self.the_rebind()?(addr.clone());
         let made = timeout(self.profile.patience, making).await;
-        made.map_err(|_| Unmet::Broken(format!("{addr} cannot be taken again")))
+        made.map_err(|_| Unmet::Broken(format!("{addr} cannot be reused")))
     }
 
     fn the_rebind(&self) -> Outcome<&Rebind<A>> {
         self.rebind.as_deref().ok_or_else(|| {
-            Unmet::Waived("the testbed does not say how to make a node at a given address".into())
+            Unmet::Waived("the testbed does not define how to create a node at a given address".into())
         })
     }
 
-    /// A node at the address of one that is gone, as soon as that is free.
+    /// Creates a node at the address of a closed one, as soon as that is free.
     pub(crate) async fn rebound(&self, addr: &A) -> Outcome<Node<A>> {
         let rebind = self.the_rebind()?;
         let started = Instant::now();
@@ -580,17 +582,17 @@ impl<A: Addr> Testbed<A> {
                     )));
                 }
                 Ok(Err(_)) => tokio::time::sleep(self.profile.settle / 4).await,
-                Err(_) => return Err(Unmet::Broken(format!("{addr} cannot be taken again"))),
+                Err(_) => return Err(Unmet::Broken(format!("{addr} cannot be reused"))),
             }
         }
     }
 
-    /// The address with the identity of the first and the place of the second.
+    /// Returns the address with the identity of the first and the place of the second.
     pub(crate) fn forged(&self, id_of: &A, place_of: &A) -> Outcome<A> {
         match &self.forge {
             Some(forge) => Ok(forge(id_of, place_of)?),
             None => Err(Unmet::Waived(
-                "the testbed does not say how to put a wrong identity into an address".into(),
+                "the testbed does not define how to create an address with a wrong identity".into(),
             )),
         }
     }
@@ -611,7 +613,7 @@ impl Testbed<BoxAddr> {
             }
             match running.join_next().await {
                 Some(Ok((index, done))) => checked[index] = Some(done),
-                // `check_one` catches the panics of laws; what is left is a runtime that shuts down.
+                // `check_one` catches the panics of laws; the remaining case is a runtime that shuts down.
                 Some(Err(_)) => {}
                 None => break,
             }
@@ -641,12 +643,12 @@ impl Testbed<BoxAddr> {
         checked
     }
 
-    /// The caller's own laws.
+    /// Returns the caller's own laws.
     pub(crate) fn own_laws(&self) -> Vec<Law> {
         self.own.iter().map(|own| own.law).collect()
     }
 
-    /// Runs a law in a task of its own, so that a panic or a hang ends there.
+    /// Runs a law in a separate task, so that a panic or a hang ends there.
     async fn guarded(&self, law: &'static str) -> Verdict {
         let mut task = JoinSet::new();
         let bed = Self { law, ..self.clone() };
@@ -658,23 +660,23 @@ impl Testbed<BoxAddr> {
         match timeout(limit, task.join_next()).await {
             Ok(Some(Ok(outcome))) => outcome.into(),
             Ok(Some(Err(error))) => Verdict::Failed(panic_text(error)),
-            Ok(None) => Verdict::Failed("its task is gone".into()),
+            Ok(None) => Verdict::Failed("its task has ended".into()),
             Err(_) => Verdict::Failed(format!("it did not end within {} s", limit.as_secs_f64())),
         }
     }
 }
 
-/// Nodes under addresses without a type of their own, when they are there.
+/// Erases the addresses of nodes, when they are created.
 fn erased_nodes<A: Addr>(making: Boxed<Result<Vec<Node<A>>>>) -> Boxed<Result<Vec<Node<BoxAddr>>>> {
     Box::pin(async move { Ok(making.await?.into_iter().map(Node::erase).collect()) })
 }
 
-/// Taps of this wire.
+/// Opens taps of this wire.
 fn taps<const N: usize>(wire: &Wire) -> [Tap; N] {
     std::array::from_fn(|_| wire.open())
 }
 
-/// The nodes of this kind, when the swarms are there.
+/// Wraps the swarms as nodes of this kind, when they are created.
 fn nodes<A, K, S, R>(kind: K, swarms: R) -> Boxed<Result<Vec<Node<A>>>>
 where
     K: Kind<A, S> + Send + 'static,
@@ -684,7 +686,7 @@ where
     Box::pin(async move { Ok(swarms.await?.into_iter().map(|swarm| kind.node(swarm)).collect()) })
 }
 
-/// Checks every law of this kind on the swarms that `make` makes; see [`Testbed`] for what else can be set.
+/// Checks every law of this kind on the swarms that `make` creates; see [`Testbed`] for further settings.
 pub async fn run<A, K, S, F, R>(kind: K, profile: Profile, make: F) -> Report
 where
     A: Addr,
@@ -695,7 +697,7 @@ where
     Testbed::new(kind, make).profile(profile).run().await
 }
 
-/// An error with its causes.
+/// Formats an error with its causes.
 pub(crate) fn chain(error: &Error) -> String {
     let mut text = error.to_string();
     let mut cause = std::error::Error::source(error);
@@ -706,7 +708,7 @@ pub(crate) fn chain(error: &Error) -> String {
     text
 }
 
-/// What a task that ended without a result said.
+/// Returns the message of a task that ended without a result.
 fn panic_text(error: JoinError) -> String {
     let text = |payload: Box<dyn Any + Send>| match payload.downcast::<String>() {
         Ok(text) => *text,

@@ -1,10 +1,11 @@
-//! A medium of datagrams that the suite owns: it shows every packet, and does to packets what an attacker on
-//! the way would.
+//! A datagram medium that the suite owns: it records every packet, and can modify packets as an attacker on
+//! the path would.
 //!
 //! A [`Tap`] is one node's end of a [`Wire`] and a plain swarm: a layer under test goes on taps; see
 //! [`Testbed::over`](crate::Testbed::over). The laws of the group [`wire`](crate::laws::wire) attack.
 //!
-//! Deliberately absent: loss, delay and reordering of the medium's own accord. What is not attacked arrives, at once.
+//! Deliberately absent: loss, delay and reordering without an attack. A packet that is not attacked arrives
+//! at once.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -14,13 +15,13 @@ use p2p::{Addr, Counters, Error, Message, Packet, Reason, Result, Swarm};
 
 use crate::queue::{Gate, Queue, lock};
 
-/// Datagrams that wait for a reader at most; further ones are dropped.
+/// Maximum number of datagrams that wait for a reader; further ones are dropped.
 const QUEUE: usize = 4096;
 
-/// Bytes that are recorded at most; what is sent later is not.
+/// Maximum number of recorded bytes; later packets are not recorded.
 const RECORD: usize = 256 << 20;
 
-/// Where a tap is. Its text is `wire:` and a number.
+/// The address of a tap. Its text is `wire:` and a number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Port(pub u32);
 
@@ -37,17 +38,17 @@ impl Addr for Port {}
 /// A packet on the wire.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Datagram {
-    /// Where it says it comes from.
+    /// Its claimed source.
     pub src: Port,
-    /// Where it goes.
+    /// Its destination.
     pub dst: Port,
-    /// What an eavesdropper sees.
+    /// The bytes that an eavesdropper sees.
     pub bytes: Vec<u8>,
 }
 
 type Attack = Box<dyn FnMut(Datagram) -> Vec<Datagram> + Send>;
 
-/// A medium of datagrams. Cloning gives another handle on it.
+/// A datagram medium. Clones refer to the same medium.
 #[derive(Clone)]
 pub struct Wire(Arc<Medium>);
 
@@ -64,7 +65,7 @@ struct Record {
     bytes: usize,
 }
 
-/// What others reach of a tap.
+/// The state of a tap that others access.
 #[derive(Debug)]
 struct End {
     port: Port,
@@ -74,7 +75,7 @@ struct End {
 }
 
 impl Wire {
-    /// A medium that carries datagrams of up to `mtu` bytes.
+    /// Creates a medium that carries datagrams of up to `mtu` bytes.
     pub fn new(mtu: usize) -> Self {
         Self(Arc::new(Medium {
             mtu,
@@ -84,7 +85,7 @@ impl Wire {
         }))
     }
 
-    /// A tap at a port that was never used.
+    /// Opens a tap at a new port.
     pub fn open(&self) -> Tap {
         let free = lock(&self.0.ends)
             .last_key_value()
@@ -92,7 +93,7 @@ impl Wire {
         self.open_at(Port(free))
     }
 
-    /// A tap at this port. A tap that is there already is cut off: nothing of its own leaves or arrives any more.
+    /// Opens a tap at this port. An existing tap there is disconnected.
     pub fn open_at(&self, port: Port) -> Tap {
         let end = Arc::new(End {
             port,
@@ -107,12 +108,12 @@ impl Wire {
         }
     }
 
-    /// Records what is sent from now on, before any attack; forgets what was recorded before.
+    /// Starts to record packets as they are sent, before any attack; discards earlier records.
     pub fn record(&self) {
         *lock(&self.0.record) = Some(Record::default());
     }
 
-    /// What was sent since [`record`](Self::record), in order; the first 256 MiB of it.
+    /// Returns the packets sent since [`record`](Self::record), in order; the first 256 MiB of them.
     pub fn recorded(&self) -> Vec<Datagram> {
         let record = lock(&self.0.record);
         record
@@ -120,19 +121,19 @@ impl Wire {
             .map_or_else(Vec::new, |record| record.datagrams.clone())
     }
 
-    /// Hands everything that is sent from now on to `attack`; what that gives back arrives instead.
+    /// Passes every further packet to `attack`; the packets that it returns arrive instead.
     ///
-    /// It must not attack or calm the same wire.
+    /// It must not call `attack` or `calm` on the same wire.
     pub fn attack(&self, attack: impl FnMut(Datagram) -> Vec<Datagram> + Send + 'static) {
         *lock(&self.0.attack) = Some(Box::new(attack));
     }
 
-    /// Ends the attack: what is sent arrives again, as it is.
+    /// Ends the attack: packets arrive unchanged again.
     pub fn calm(&self) {
         *lock(&self.0.attack) = None;
     }
 
-    /// Lets a datagram arrive that no tap sent. It is neither recorded nor attacked.
+    /// Delivers a datagram that no tap sent. It is neither recorded nor attacked.
     pub fn inject(&self, datagram: Datagram) {
         if let Some(to) = self.0.find(datagram.dst) {
             to.counters.duplicated(1);
@@ -140,7 +141,7 @@ impl Wire {
         }
     }
 
-    /// Datagrams that have arrived at this port and wait to be read.
+    /// Returns the number of datagrams that wait to be read at this port.
     pub fn waiting(&self, port: Port) -> usize {
         self.0.find(port).map_or(0, |end| end.queue.len())
     }
@@ -160,14 +161,14 @@ impl Medium {
         (!found.gate.is_closed()).then_some(found)
     }
 
-    /// Whether this end is the one at its port.
+    /// Returns whether this end is the one at its port.
     fn has(&self, end: &Arc<End>) -> bool {
         let ends = lock(&self.ends);
         ends.get(&end.port)
             .is_some_and(|there| std::ptr::eq(there.as_ptr(), Arc::as_ptr(end)))
     }
 
-    /// What arrives for what was sent.
+    /// Returns the packets that arrive for a sent one.
     fn attacked(&self, sent: Datagram) -> Vec<Datagram> {
         if let Some(record) = lock(&self.record).as_mut() {
             record.bytes += sent.bytes.len();
@@ -202,7 +203,7 @@ pub struct Tap {
 }
 
 impl Tap {
-    /// Where this tap is.
+    /// Returns the address of this tap.
     pub fn port(&self) -> Port {
         self.end.port
     }
@@ -286,11 +287,15 @@ impl Swarm<Port> for Tap {
 
     fn parse_addr(&self, text: &str) -> Result<Port> {
         let Some(number) = text.strip_prefix(PREFIX) else {
-            return Err(Error::addr(text, 0, "an address is wire: and a number"));
+            return Err(Error::addr(text, 0, "expected wire: and a number"));
         };
         match number.parse::<u32>() {
             Ok(port) if port.to_string() == number => Ok(Port(port)),
-            _ => Err(Error::addr(text, PREFIX.len(), "behind the colon comes a number")),
+            _ => Err(Error::addr(
+                text,
+                PREFIX.len(),
+                "expected a number behind the colon",
+            )),
         }
     }
 

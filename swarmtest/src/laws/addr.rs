@@ -6,7 +6,7 @@ use crate::field::{PLAIN, broken, ensure, letter};
 use crate::report::Outcome;
 use crate::testbed::{Testbed, chain};
 
-/// Texts that no kind of address should understand.
+/// Texts that are not an address of any kind.
 const GARBAGE: [&str; 14] = [
     "",
     " ",
@@ -24,7 +24,7 @@ const GARBAGE: [&str; 14] = [
     "[[[[[[[[",
 ];
 
-/// Writes every local address as text and reads it again, many times.
+/// Formats every local address and parses it again, many times.
 pub async fn parse_addr_is_the_inverse_of_display<A: Addr>(bed: &Testbed<A>) -> Outcome {
     let nodes: [_; 4] = bed.nodes().await?;
     for _ in 0..bed.amount(50) {
@@ -33,9 +33,9 @@ pub async fn parse_addr_is_the_inverse_of_display<A: Addr>(bed: &Testbed<A>) -> 
                 let text = addr.to_string();
                 match node.parse_addr(&text) {
                     Ok(read) if read == addr => {}
-                    Ok(read) => broken!("{text:?} was read as {read:?} and not as {addr:?}"),
+                    Ok(read) => broken!("{text:?} was parsed as {read:?} instead of {addr:?}"),
                     Err(error) => broken!(
-                        "{text:?}, the text of an address, was not read: {}",
+                        "{text:?}, the text of an address, was not parsed: {}",
                         chain(&error)
                     ),
                 }
@@ -45,7 +45,7 @@ pub async fn parse_addr_is_the_inverse_of_display<A: Addr>(bed: &Testbed<A>) -> 
     Ok(())
 }
 
-/// Tells to addresses that were read from their text.
+/// Tells addresses that were parsed from their text.
 pub async fn a_parsed_address_can_be_told_to<A: Addr>(bed: &Testbed<A>) -> Outcome {
     let [a, b, c] = bed.nodes().await?;
     for number in 0..bed.amount(60) as u32 {
@@ -55,7 +55,7 @@ pub async fn a_parsed_address_can_be_told_to<A: Addr>(bed: &Testbed<A>) -> Outco
             let came = bed.deliver_once(&a, &dst, node, &packet).await?;
             ensure!(
                 node.local_addrs().contains(&came.dst),
-                "what was told to {dst} arrived for {}",
+                "a message that was told to {dst} arrived for {}",
                 came.dst
             );
         }
@@ -63,14 +63,15 @@ pub async fn a_parsed_address_can_be_told_to<A: Addr>(bed: &Testbed<A>) -> Outco
     Ok(())
 }
 
-/// What is put before, behind, and into addresses. No sign and no digit: numbers may be read with those.
+/// Characters that are inserted before, behind, and within addresses. No sign and no digit, since numbers may
+/// be parsed with those.
 const JUNK: [&str; 21] = [
     " ", "  ", "\t", "\n", "\r\n", "\0", "\0\0", "\u{a0}", "\u{200b}", "\u{feff}", "/", "//", "@", ":", ",",
     ";", "#", "?", "%", "\"", "\\",
 ];
 
-/// Reads real addresses with junk before, behind and at places within, and twice in a row. None of them is that address, and
-/// what is read all the same has the text that was given.
+/// Parses real addresses with junk before, behind and within, and repeated. No such text is parsed as that
+/// address, and an address that is parsed nevertheless has the given text.
 pub async fn junk_around_an_address_is_not_passed_over<A: Addr>(bed: &Testbed<A>) -> Outcome {
     let [a, b] = bed.nodes().await?;
     for real in [a.addr()?, b.addr()?] {
@@ -93,7 +94,7 @@ pub async fn junk_around_an_address_is_not_passed_over<A: Addr>(bed: &Testbed<A>
                 texts.push(format!("{}{junk}{}", &text[..at], &text[at..]));
             }
         }
-        // Digits and separators of the address itself, once too often.
+        // Digits and separators of the address itself, repeated.
         for (at, one) in text.char_indices() {
             if !one.is_alphanumeric() {
                 texts.push(format!("{}{one}{}", &text[..at], &text[at..]));
@@ -104,15 +105,15 @@ pub async fn junk_around_an_address_is_not_passed_over<A: Addr>(bed: &Testbed<A>
                 match node.parse_addr(&given) {
                     Err(Error::InvalidAddr { text, at, .. }) => ensure!(
                         *text == *given && given.is_char_boundary(at),
-                        "reading {given:?}, the error is about byte {at} of {text:?}"
+                        "parsing {given:?}, the error is about byte {at} of {text:?}"
                     ),
                     Err(error) => broken!("reading {given:?} failed with: {error}"),
                     Ok(addr) => {
-                        ensure!(addr != real, "{given:?} was read as {text}: junk was passed over");
+                        ensure!(addr != real, "{given:?} was parsed as {text}: junk was ignored");
                         let again = node.parse_addr(&addr.to_string()).ok();
                         ensure!(
                             again.as_ref() == Some(&addr),
-                            "{given:?} was read as {addr}, which is no address"
+                            "{given:?} was parsed as {addr}, which is not an address"
                         );
                     }
                 }
@@ -122,7 +123,7 @@ pub async fn junk_around_an_address_is_not_passed_over<A: Addr>(bed: &Testbed<A>
     Ok(())
 }
 
-/// Reads nonsense, alone and before and behind a real address.
+/// Parses nonsense, alone and before and behind a real address.
 pub async fn garbage_is_invalid_addr<A: Addr>(bed: &Testbed<A>) -> Outcome {
     let [node] = bed.nodes().await?;
     let real = node.addr()?.to_string();
@@ -130,24 +131,24 @@ pub async fn garbage_is_invalid_addr<A: Addr>(bed: &Testbed<A>) -> Outcome {
     let mut texts: Vec<String> = GARBAGE.map(String::from).into();
     texts.extend(around.into_iter().flatten());
     texts.push("x".repeat(10_000));
-    // Every beginning of a real address: some are addresses, none may panic.
+    // Every prefix of a real address: some are addresses, none may panic.
     texts.extend(real.char_indices().map(|(at, _)| real[..at].to_owned()));
     for given in texts.iter().cycle().take(texts.len() * bed.amount(5)) {
         match node.parse_addr(given) {
             Err(Error::InvalidAddr { text, at, .. }) => {
-                ensure!(*text == **given, "reading {given:?}, the error is about {text:?}");
+                ensure!(*text == **given, "parsing {given:?}, the error is about {text:?}");
                 ensure!(
                     given.is_char_boundary(at),
-                    "reading {given:?} fails at byte {at}, where nothing begins"
+                    "parsing {given:?} fails at byte {at}, which is not a character boundary"
                 );
             }
             Err(error) => broken!("reading {given:?} failed with: {error}"),
-            // Then it was an address; but then it has a text that is read as the same.
+            // Then the text is an address, and must have a text that is parsed as the same.
             Ok(addr) => {
                 let again = node.parse_addr(&addr.to_string()).ok();
                 ensure!(
                     again.as_ref() == Some(&addr),
-                    "{given:?} was read as {addr}, which is no address"
+                    "{given:?} was parsed as {addr}, which is not an address"
                 );
             }
         }

@@ -33,7 +33,7 @@ pub use ends::{
 };
 pub use load::{asks_of_every_length_are_answered, of_many_asks_each_gets_its_own_response};
 
-/// The code of a rejection that no library has a meaning for.
+/// The code of a rejection without a meaning in any library.
 const CODE: Rejection = match NonZeroU8::new(200) {
     Some(code) => Rejection::new(code),
     None => Rejection::DROPPED,
@@ -57,7 +57,7 @@ pub async fn an_ask_gets_its_response<A: Addr>(bed: &Testbed<A>) -> Outcome {
     Ok(())
 }
 
-/// Has many asks under way, which are answered in another order.
+/// Keeps many asks in flight, which are answered in another order.
 pub async fn responses_are_never_mixed_up<A: Addr>(bed: &Testbed<A>) -> Outcome {
     let [a, b] = bed.nodes().await?;
     let (asks, quiet) = (b.ask_side()?.clone(), bed.settle() / 4);
@@ -95,7 +95,7 @@ pub async fn responses_are_never_mixed_up<A: Addr>(bed: &Testbed<A>) -> Outcome 
                 let response = bed.ask(&a, &dst, &request).await?;
                 ensure!(
                     response == *reversed(&request).as_slice(),
-                    "an ask got the response to another one"
+                    "an ask got the response to another ask"
                 );
                 Ok::<_, Unmet>(())
             });
@@ -107,7 +107,7 @@ pub async fn responses_are_never_mixed_up<A: Addr>(bed: &Testbed<A>) -> Outcome 
     Ok(())
 }
 
-/// Asks once with each number, and counts at several callers of `receive_ask`.
+/// Asks once with each number, and counts the requests at several callers of `receive_ask`.
 pub async fn the_handler_runs_at_most_once<A: Addr>(bed: &Testbed<A>) -> Outcome {
     let [a, b] = bed.nodes().await?;
     let runs = Arc::new(Mutex::new(BTreeMap::<u32, usize>::new()));
@@ -129,7 +129,7 @@ pub async fn the_handler_runs_at_most_once<A: Addr>(bed: &Testbed<A>) -> Outcome
     let count = if bed.lossless() { bed.amount(300) } else { 16 };
     for number in 0..count as u32 {
         let ask = asks.ask(&dst, Packet::from(letter(number, PLAIN).as_slice()));
-        // Whether it is answered is another law's business.
+        // Another law checks whether it is answered.
         let _ = in_time("an ask", bed.the_profile().ask_patience, ask).await?;
     }
     settle(bed).await;
@@ -140,20 +140,20 @@ pub async fn the_handler_runs_at_most_once<A: Addr>(bed: &Testbed<A>) -> Outcome
     }
 }
 
-/// Asks a node that was closed.
+/// Asks a closed node.
 pub async fn an_ask_that_nobody_answers_ends<A: Addr>(bed: &Testbed<A>) -> Outcome {
     let [a, b] = bed.nodes().await?;
     let dst = b.addr()?;
     in_time("close", bed.patience(), b.close()).await?;
     let ask = a.ask_side()?.ask(&dst, Packet::from(letter(0, PLAIN).as_slice()));
-    match in_time("an ask that nobody answers", bed.the_profile().ask_patience, ask).await? {
+    match in_time("an ask without an answer", bed.the_profile().ask_patience, ask).await? {
         Ok(response) => broken!("a closed node answered with {} bytes", response.len()),
         Err(_) => Ok(()),
     }
 }
 
-/// Has every request handled by `handle`, and asks until the asker gets [`Error::Rejected`] soon; then `more` times, each
-/// of which counts where nothing is lost.
+/// Handles every request with `handle`, and asks until the asker gets [`Error::Rejected`] soon; then `more`
+/// times, each of which counts on a lossless medium.
 async fn rejected<A: Addr>(
     bed: &Testbed<A>,
     more: usize,
@@ -184,7 +184,7 @@ async fn rejected<A: Addr>(
             Ok(Err(error)) => why = format!("failed with: {}", chain(&error)),
             Ok(Ok(response)) => broken!("a rejected ask was answered with {} bytes", response.len()),
             Err(_) if number > 0 => broken!(
-                "a rejected ask did not end within {:?}, where {number} before it did",
+                "a rejected ask did not end within {:?}, although {number} before it did",
                 bed.patience()
             ),
             Err(_) => why = format!("did not end within {:?}", bed.patience()),
@@ -199,14 +199,14 @@ pub async fn a_dropped_request_is_an_error_at_once<A: Addr>(bed: &Testbed<A>) ->
     rejected(bed, bed.amount(100), drop).await.map(drop)
 }
 
-/// Rejects with a code of the application's own.
+/// Rejects with a code of the application.
 pub async fn a_rejection_carries_its_code<A: Addr>(bed: &Testbed<A>) -> Outcome {
     let learnt = rejected(bed, 0, |request| request.reject(CODE)).await?;
     ensure!(learnt == CODE, "a rejection with {CODE} arrived as \"{learnt}\"");
     Ok(())
 }
 
-/// Begins and cancels more asks than may be under way, then asks.
+/// Starts and cancels more asks than may be in flight, then asks.
 pub async fn a_cancelled_ask_frees_its_slot<A: Addr>(bed: &Testbed<A>) -> Outcome {
     let [a, b] = bed.nodes().await?;
     let _serving = serve(&b, |request| reversed(&request.payload))?;
@@ -223,12 +223,12 @@ pub async fn a_cancelled_ask_frees_its_slot<A: Addr>(bed: &Testbed<A>) -> Outcom
     }
 }
 
-/// Bytes by which a payload is longer than the MTU: by 1, by multiples of it, and by what 16 bits cannot count.
+/// Excess lengths over the MTU in bytes: 1, multiples of the MTU, and more than 16 bits can count.
 fn too_many(most: usize) -> impl Iterator<Item = usize> {
     [1, 2, 7, 16, 64, most, most + 1, 2 * most, 1 << 16, (1 << 16) + 1].into_iter()
 }
 
-/// Asks with too many bytes.
+/// Asks with a request over the MTU.
 pub async fn a_request_over_the_mtu_is_refused<A: Addr>(bed: &Testbed<A>) -> Outcome {
     let [a, b] = bed.nodes().await?;
     let (received, mut requests) = mpsc::channel(16);
@@ -247,12 +247,12 @@ pub async fn a_request_over_the_mtu_is_refused<A: Addr>(bed: &Testbed<A>) -> Out
         }
     }
     match timeout(bed.settle(), requests.recv()).await {
-        Ok(Some(len)) => broken!("of a request over the MTU {len} bytes arrived"),
+        Ok(Some(len)) => broken!("{len} bytes of a request over the MTU arrived"),
         _ => Ok(()),
     }
 }
 
-/// Asks with a request that fills the MTU and a response that does.
+/// Asks with a request of exactly the MTU and a response of exactly the MTU.
 pub async fn exactly_the_mtu_works_both_ways<A: Addr>(bed: &Testbed<A>) -> Outcome {
     let [a, b] = bed.nodes().await?;
     let _serving = serve(&b, |request| reversed(&request.payload))?;
@@ -263,11 +263,11 @@ pub async fn exactly_the_mtu_works_both_ways<A: Addr>(bed: &Testbed<A>) -> Outco
         )));
     }
     let came = bed.ask(&a, &b.addr()?, &letter(0, most)).await?.len();
-    ensure!(came == most, "of a response of {most} bytes {came} arrived");
+    ensure!(came == most, "{came} bytes of a response of {most} bytes arrived");
     Ok(())
 }
 
-/// Asks nothing and is answered nothing.
+/// Asks with an empty request and answers with an empty response.
 pub async fn empty_works_both_ways<A: Addr>(bed: &Testbed<A>) -> Outcome {
     let [a, b] = bed.nodes().await?;
     let _serving = serve(&b, |request| reversed(&request.payload))?;
@@ -276,7 +276,7 @@ pub async fn empty_works_both_ways<A: Addr>(bed: &Testbed<A>) -> Outcome {
     Ok(())
 }
 
-/// Answers with too many bytes.
+/// Answers with a response over the MTU.
 pub async fn a_response_over_the_mtu_fails_at_both_ends<A: Addr>(bed: &Testbed<A>) -> Outcome {
     let [a, b] = bed.nodes().await?;
     let (results, mut responded) = mpsc::channel(64);
@@ -305,7 +305,7 @@ pub async fn a_response_over_the_mtu_fails_at_both_ends<A: Addr>(bed: &Testbed<A
         let ask = asks.ask(&dst, Packet::from(letter(len as u32, PLAIN).as_slice()));
         if let Ok(response) = in_time("an ask whose response is over the MTU", limit, ask).await? {
             broken!(
-                "of a response of {len} bytes with an MTU of {most}, {} came",
+                "{} bytes of a response of {len} bytes arrived with an MTU of {most}",
                 response.len()
             );
         }
@@ -353,7 +353,7 @@ async fn addresses<A: Addr>(
     Ok((sources, destinations))
 }
 
-/// Tells to where a request came from.
+/// Tells the source of a request.
 pub async fn src_can_be_told_to<A: Addr>(bed: &Testbed<A>) -> Outcome {
     let [a, b] = bed.nodes().await?;
     let (sources, _) = addresses(bed, &a, &b).await?;
@@ -363,7 +363,7 @@ pub async fn src_can_be_told_to<A: Addr>(bed: &Testbed<A>) -> Outcome {
     Ok(())
 }
 
-/// Looks for the destination of a request among the receiver's addresses.
+/// Checks that the destination of a request is one of the receiver's addresses.
 pub async fn dst_is_a_local_address<A: Addr>(bed: &Testbed<A>) -> Outcome {
     let [a, b] = bed.nodes().await?;
     let (_, destinations) = addresses(bed, &a, &b).await?;
@@ -377,7 +377,7 @@ pub async fn dst_is_a_local_address<A: Addr>(bed: &Testbed<A>) -> Outcome {
     Ok(())
 }
 
-/// Asks until the ask is answered, which where nothing is lost takes no longer than anything that must happen.
+/// Asks until the ask is answered: on a lossless medium within the ordinary timeout.
 async fn ask_soon<A: Addr>(bed: &Testbed<A>, asker: &Node<A>, dst: &A, request: &[u8]) -> Outcome<Packet> {
     let ask = bed.ask(asker, dst, request);
     if bed.lossless() {
@@ -387,11 +387,11 @@ async fn ask_soon<A: Addr>(bed: &Testbed<A>, asker: &Node<A>, dst: &A, request: 
     }
 }
 
-/// Holds some requests back for ever, and answers the others.
+/// Holds some requests forever, and answers the others.
 pub async fn a_slow_handler_holds_up_no_other<A: Addr>(bed: &Testbed<A>) -> Outcome {
     let slow_ones = (bed.the_profile().asks / 2).min(12);
     if slow_ones == 0 {
-        return Err(Unmet::Waived("a node may have one ask under way".into()));
+        return Err(Unmet::Waived("a node may have only one ask in flight".into()));
     }
     let [a, b] = bed.nodes().await?;
     let server = b.ask_side()?.clone();
@@ -423,7 +423,7 @@ pub async fn a_slow_handler_holds_up_no_other<A: Addr>(bed: &Testbed<A>) -> Outc
     Ok(())
 }
 
-/// Floods a node that answers asks but reads no messages.
+/// Floods a node that answers asks but receives no messages.
 pub async fn a_stopped_reader_of_tells_stalls_no_ask<A: Addr>(bed: &Testbed<A>) -> Outcome {
     let [a, b] = bed.nodes().await?;
     let _serving = serve(&b, |request| reversed(&request.payload))?;
@@ -438,22 +438,22 @@ pub async fn a_stopped_reader_of_tells_stalls_no_ask<A: Addr>(bed: &Testbed<A>) 
             }
             response => ensure!(
                 response? == *reversed(&request).as_slice(),
-                "after {flood} messages that were not read, an ask got a response that is not its own"
+                "after {flood} messages that were not read, an ask got the response to another ask"
             ),
         }
     }
     Ok(())
 }
 
-/// Polls a `receive` at either end once and keeps it aside, as a program does that awaits something long in another arm
-/// of a `select!`, then asks.
+/// Polls a `receive` once at either end and holds it, as a program does that awaits something long in another
+/// branch of a `select!`, then asks.
 pub async fn a_held_receive_stalls_no_ask<A: Addr>(bed: &Testbed<A>) -> Outcome {
     let [a, b] = bed.nodes().await?;
     let mut held = [&a, &b].map(|node| Held::new(node.receive()));
     for receive in &mut held {
         ensure!(
             receive.poll().is_pending(),
-            "a receive ended before anybody told anything"
+            "a receive completed before a message was told"
         );
     }
     let _serving = serve(&b, |request| reversed(&request.payload))?;
@@ -467,7 +467,7 @@ pub async fn a_held_receive_stalls_no_ask<A: Addr>(bed: &Testbed<A>) -> Outcome 
     Ok(())
 }
 
-/// Cancels `receive_ask` after zero to two polls since a request came; the next call gets it.
+/// Cancels `receive_ask` after zero to two polls since a request arrived; the next call gets it.
 pub async fn cancelling_receive_ask_loses_nothing<A: Addr>(bed: &Testbed<A>) -> Outcome {
     let [a, b] = bed.nodes().await?;
     let (asks, server, dst) = (a.ask_side()?, b.ask_side()?, b.addr()?);
@@ -475,7 +475,7 @@ pub async fn cancelling_receive_ask_loses_nothing<A: Addr>(bed: &Testbed<A>) -> 
     let mut answered = 0;
     for round in 0..rounds {
         let mut receive = Held::new(server.receive_ask());
-        // The request of an ask that was given up may come late.
+        // The request of a cancelled ask may arrive late.
         while receive.poll().is_ready() {
             receive = Held::new(server.receive_ask());
         }
@@ -520,7 +520,7 @@ pub async fn cancelling_receive_ask_loses_nothing<A: Addr>(bed: &Testbed<A>) -> 
     let least = arrive_at_least(rounds as usize, 1.0 - (1.0 - loss) * (1.0 - loss));
     ensure!(
         answered >= least,
-        "of {rounds} requests that came while a receive_ask was cancelled, {answered} were answered and not {least}"
+        "of {rounds} requests that arrived while a receive_ask was cancelled, {answered} were answered instead of {least}"
     );
     Ok(())
 }

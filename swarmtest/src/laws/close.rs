@@ -27,14 +27,14 @@ pub use order::{
     what_was_answered_before_close_arrives, what_was_told_before_close_arrives,
 };
 
-/// Calls of one kind that wait at the same time.
+/// Number of concurrently waiting calls of one kind.
 const MANY: usize = 48;
 
 async fn close<A: Addr>(bed: &Testbed<A>, node: &Node<A>) -> Outcome {
     in_time("close", bed.patience(), node.close()).await
 }
 
-/// Closes twice at the same time, and then again.
+/// Closes twice concurrently, and then again.
 pub async fn close_is_idempotent<A: Addr>(bed: &Testbed<A>) -> Outcome {
     let [node] = bed.nodes().await?;
     let both = async { tokio::join!(node.close(), node.close()) };
@@ -82,14 +82,14 @@ pub async fn a_pending_ask_is_closed<A: Addr>(bed: &Testbed<A>) -> Outcome {
     all_closed_but("a pending ask", bed.patience(), asks, refused).await
 }
 
-/// Closes while the key of a node that is gone is looked up.
+/// Closes during the lookup of a closed node's key.
 pub async fn a_pending_lookup_is_closed<A: Addr>(bed: &Testbed<A>) -> Outcome {
     let [a, b] = bed.nodes().await?;
     let (keys, addr) = (a.secure_side()?.clone(), b.addr()?);
     close(bed, &b).await?;
     let lookup = |keys: p2p::BoxSecureSwarm<A>, addr: A| async move { keys.lookup_public_key(&addr).await };
     let mut lookups = pending((0..MANY / 2).map(|_| lookup(keys.clone(), addr.clone()))).await;
-    // One that ends by itself before the swarm is closed has its own result.
+    // A lookup that ends before the swarm is closed has its own result.
     if lookups.try_join_next().is_some() {
         return Ok(());
     }
@@ -168,13 +168,13 @@ pub async fn later_receive_asks_are_closed<A: Addr>(bed: &Testbed<A>) -> Outcome
     Ok(())
 }
 
-/// Looks keys up after `close`: one that was never looked up, and one that was.
+/// Looks keys up after `close`: one for the first time, and one again.
 pub async fn later_lookups_are_closed<A: Addr>(bed: &Testbed<A>) -> Outcome {
     let [a, b, known] = bed.nodes().await?;
     let addrs = [b.addr()?, known.addr()?];
     bed.deliver(&a, &known, &letter(0, PLAIN)).await?;
     let keys = a.secure_side()?;
-    // Whether it succeeds is another law's business.
+    // Another law checks whether it succeeds.
     let _ = tokio::time::timeout(bed.patience(), keys.lookup_public_key(&addrs[1])).await;
     close(bed, &a).await?;
     for addr in addrs.iter().cycle().take(2 * bed.amount(10)) {
@@ -187,13 +187,13 @@ pub async fn later_lookups_are_closed<A: Addr>(bed: &Testbed<A>) -> Outcome {
     Ok(())
 }
 
-/// Closes nodes, one after another; the others talk.
+/// Closes nodes one after another; the others exchange messages.
 pub async fn closing_closes_no_other_node<A: Addr>(bed: &Testbed<A>) -> Outcome {
     let [a, c, leaving @ ..]: [_; 5] = bed.nodes().await?;
     for node in leaving {
         let gone = node.addr()?;
         close(bed, &node).await?;
-        // It may be refused or go nowhere.
+        // The tell may be refused or lost.
         let _ = tokio::time::timeout(bed.settle(), a.tell(&gone, Packet::default())).await;
         for (from, to) in [(&a, &c), (&c, &a)] {
             bed.deliver(from, to, &letter(u32::MAX, PLAIN)).await?;

@@ -1,4 +1,4 @@
-//! Laws of what messages hold.
+//! Laws of the contents of messages.
 
 use p2p::{Addr, Packet, Swarm as _};
 use tokio::time::timeout;
@@ -12,7 +12,7 @@ use crate::report::Outcome;
 use crate::series::WINDOW_BYTES;
 use crate::testbed::Testbed;
 
-/// Tells these payloads, each once, and enters in the ledger what comes.
+/// Tells these payloads, each once, and records the arrivals in the ledger.
 async fn told<A: Addr>(
     bed: &Testbed<A>,
     nodes: &[Node<A>; 2],
@@ -42,7 +42,7 @@ async fn told<A: Addr>(
             let begin = &missing[..missing.len().min(16)];
             ensure!(
                 lossy,
-                "a message of {} bytes, which begins with {begin:02x?}, did not arrive within {limit:?}",
+                "a message of {} bytes that begins with {begin:02x?} did not arrive within {limit:?}",
                 missing.len()
             );
             ledger.give_up(1);
@@ -59,7 +59,7 @@ pub async fn any_content_of_any_length_arrives_whole<A: Addr>(bed: &Testbed<A>) 
     bed.undamaged()?;
     let nodes = bed.nodes().await?;
     let mut lengths = all_lengths(bed, 0, bed.longest(&nodes[0])?);
-    // Long ones say less about contents, and all of them would take long.
+    // Long messages reveal less about contents, and all of them would take long.
     lengths.retain(|len| *len <= 4096 || len % 7 == 0);
     let mut rng = bed.rng();
     let payloads = lengths.into_iter().enumerate().flat_map(|(index, len)| {
@@ -69,7 +69,7 @@ pub async fn any_content_of_any_length_arrives_whole<A: Addr>(bed: &Testbed<A>) 
     told(bed, &nodes, payloads.collect::<Vec<_>>()).await
 }
 
-/// Tells every byte alone and in rows, first and last.
+/// Tells every byte alone and repeated, first and last.
 pub async fn every_byte_arrives_whole<A: Addr>(bed: &Testbed<A>) -> Outcome {
     bed.undamaged()?;
     let nodes = bed.nodes().await?;
@@ -94,7 +94,7 @@ pub async fn every_byte_arrives_whole<A: Addr>(bed: &Testbed<A>) -> Outcome {
     told(bed, &nodes, payloads).await
 }
 
-/// Tells what begins as layers' own headers do, at several lengths.
+/// Tells payloads that begin like headers of layers, at several lengths.
 pub async fn what_looks_like_a_header_arrives_whole<A: Addr>(bed: &Testbed<A>) -> Outcome {
     bed.undamaged()?;
     let nodes = bed.nodes().await?;

@@ -1,4 +1,4 @@
-//! Laws of the counters, for swarms that show them.
+//! Laws of counters, for swarms that have them.
 
 use futures_util::future::try_join_all;
 use p2p::{Addr, Packet, Snapshot, Swarm as _};
@@ -11,26 +11,27 @@ use crate::kind::Node;
 use crate::report::{Outcome, Unmet};
 use crate::testbed::Testbed;
 
-/// The counters of a node, the top layer's first.
+/// Returns the counters of a node's layers, the top layer first.
 fn snapshots<A: Addr>(node: &Node<A>) -> Vec<Snapshot> {
     let mut snapshots = Vec::new();
     node.visit_counters(&mut |counters| snapshots.push(counters.snapshot()));
     snapshots
 }
 
-/// The counters of a node's top layer.
+/// Returns the counters of a node's top layer.
 fn top<A: Addr>(node: &Node<A>) -> Outcome<Snapshot> {
     let first = snapshots(node).into_iter().next();
-    first.ok_or_else(|| Unmet::Waived("the swarm shows no counters".into()))
+    first.ok_or_else(|| Unmet::Waived("the swarm has no counters".into()))
 }
 
-/// The counters of nodes added up: what their top layers sent and delivered, and what all layers duplicated and dropped.
+/// Sums of the counters of nodes: messages that their top layers sent and delivered, and that all layers
+/// duplicated and dropped.
 #[derive(Default)]
 struct Sums {
     sent: u64,
     delivered: u64,
     duplicated: u64,
-    /// What the top layers alone duplicated.
+    /// Messages that the top layers alone duplicated.
     doubled: u64,
     dropped: u64,
 }
@@ -48,7 +49,7 @@ fn sums<A: Addr>(nodes: &[Node<A>]) -> Sums {
     sums
 }
 
-/// Drops in all layers of both nodes.
+/// Returns the drops in all layers of both nodes.
 fn dropped<A: Addr>(nodes: [&Node<A>; 2]) -> u64 {
     nodes
         .into_iter()
@@ -57,7 +58,7 @@ fn dropped<A: Addr>(nodes: [&Node<A>; 2]) -> u64 {
         .sum()
 }
 
-/// Compares tells that succeeded with the counter, one at a time and in batches, with refused ones among them.
+/// Compares successful tells with the counter, one at a time and in batches, some of them refused.
 pub async fn sent_is_what_left<A: Addr>(bed: &Testbed<A>) -> Outcome {
     let [a, b] = bed.nodes().await?;
     let (dst, before, most) = (b.addr()?, top(&a)?.sent, mtu(&a)?);
@@ -66,7 +67,7 @@ pub async fn sent_is_what_left<A: Addr>(bed: &Testbed<A>) -> Outcome {
     let mut rng = bed.rng();
     for round in 0..bed.amount(60) as u32 {
         for number in 0..8 {
-            // One that is refused counts as nothing.
+            // A refused message does not count.
             let len = if number == 7 { most + 1 } else { PLAIN };
             let tell = a.tell(&dst, packet(number, len));
             told += u64::from(in_time("a tell", bed.patience(), tell).await?.is_ok());
@@ -93,7 +94,7 @@ pub async fn sent_is_what_left<A: Addr>(bed: &Testbed<A>) -> Outcome {
     Ok(())
 }
 
-/// Compares what a reader received with the counter: before it reads, and after single messages and batches.
+/// Compares received messages with the counter: before any is read, and after single messages and batches.
 pub async fn delivered_is_what_was_received<A: Addr>(bed: &Testbed<A>) -> Outcome {
     let [a, b] = bed.nodes().await?;
     let (dst, before) = (b.addr()?, top(&b)?.delivered);
@@ -130,8 +131,8 @@ pub async fn delivered_is_what_was_received<A: Addr>(bed: &Testbed<A>) -> Outcom
     Ok(())
 }
 
-/// Floods a node that does not read, reads what is left, and looks for the rest among the drops; then tells it in large
-/// batches.
+/// Floods a node that does not receive, reads the rest, and expects the others among the drops; then tells it
+/// in large batches.
 pub async fn every_drop_is_counted<A: Addr>(bed: &Testbed<A>) -> Outcome {
     let [a, b] = bed.nodes().await?;
     top(&a)?;
@@ -139,7 +140,7 @@ pub async fn every_drop_is_counted<A: Addr>(bed: &Testbed<A>) -> Outcome {
     let before = dropped([&a, &b]);
     let results = bed.flood(&a, &dst).await;
     let mut told = results.iter().filter(|result| result.is_ok()).count() as u64;
-    // What is on its way arrives in time.
+    // Messages in flight arrive in time.
     let accounted = async |told: u64, mut received: u64| {
         let until = Instant::now() + bed.patience();
         loop {
@@ -170,8 +171,9 @@ pub async fn every_drop_is_counted<A: Addr>(bed: &Testbed<A>) -> Outcome {
     Ok(())
 }
 
-/// Tells among several nodes in small bursts, and adds up all counters when all that came was read. In the end one node closes
-/// while messages wait for it, and others go on to tell it: where one that is told then is counted as dropped, all are.
+/// Tells among several nodes in small bursts, and sums all counters after all arrivals were read. In the end
+/// one node closes while messages wait for it, and others go on to tell it: if one message to it is counted
+/// as dropped then, all must be.
 pub async fn they_balance_over_all_nodes<A: Addr>(bed: &Testbed<A>) -> Outcome {
     let nodes: [_; 4] = bed.nodes().await?;
     top(&nodes[0])?;
@@ -192,10 +194,11 @@ pub async fn they_balance_over_all_nodes<A: Addr>(bed: &Testbed<A>) -> Outcome {
     balance.burst(Some(3)).await?;
     settle(bed).await;
     in_time("close", bed.patience(), nodes[3].close()).await?;
-    // What waited there may be lost to all counters, where the medium beneath does not say what it drops.
+    // Messages that waited there may be missing in all counters, if the medium below does not count its
+    // drops.
     balance.rest().await?;
     let (before, now) = (balance.open(), dropped([&nodes[0], &nodes[1]]));
-    // As many as a medium that loses does not drop by chance.
+    // As many as a lossy medium does not drop by chance.
     let probes = bed.again(PLAIN).least();
     for _ in 0..probes {
         let packet = Packet::from(&letter(u32::MAX, PLAIN)[..]);
@@ -211,7 +214,7 @@ pub async fn they_balance_over_all_nodes<A: Addr>(bed: &Testbed<A>) -> Outcome {
     Ok(())
 }
 
-/// Traffic whose counters are added up.
+/// Traffic whose counters are summed.
 struct Balance<'a, A> {
     bed: &'a Testbed<A>,
     nodes: &'a [Node<A>],
@@ -223,8 +226,8 @@ struct Balance<'a, A> {
 }
 
 impl<'a, A: Addr> Balance<'a, A> {
-    /// Tells some messages, alone and in batches: to any node, one call after another; or to this one, side by side, since a
-    /// call takes as long as a search where the node is gone.
+    /// Tells some messages, alone and in batches: to any node, sequentially; or to this one, concurrently,
+    /// since a call takes as long as a search if the node is closed.
     async fn burst(&mut self, only: Option<usize>) -> Outcome {
         let (mut room, mut calls) = (self.bed.window(), Vec::new());
         while room > 0 {
@@ -253,7 +256,7 @@ impl<'a, A: Addr> Balance<'a, A> {
         Ok(())
     }
 
-    /// Tells one message or a batch. What is refused is not sent, and the counters say so.
+    /// Tells one message or a batch. A refused message is not sent, and not counted.
     fn call(&self, from: usize, mut batch: Vec<(A, Packet)>) -> impl Future<Output = Outcome> + use<'a, A> {
         let (node, limit) = (&self.nodes[from], self.bed.patience());
         async move {
@@ -266,7 +269,7 @@ impl<'a, A: Addr> Balance<'a, A> {
         }
     }
 
-    /// Messages sent or duplicated, delivered, and dropped.
+    /// Returns the numbers of messages sent or duplicated, delivered, and dropped.
     fn sums(&self) -> [u64; 3] {
         let end = sums(self.nodes);
         [
@@ -276,14 +279,14 @@ impl<'a, A: Addr> Balance<'a, A> {
         ]
     }
 
-    /// Messages that no counter says the end of.
+    /// Returns the number of messages without a counted end.
     fn open(&self) -> u64 {
         let [_, delivered, dropped] = self.sums();
         self.due().saturating_sub(delivered + dropped)
     }
 
-    /// Messages that must be delivered or dropped. Where nothing arrives twice, a layer may take the copies that were made
-    /// below it for the same message, as those do that send again what was lost.
+    /// Returns the number of messages that must be delivered or dropped. If nothing arrives twice, a layer
+    /// may treat duplicates from below as the same message, as retransmitting layers do.
     fn due(&self) -> u64 {
         let (start, end) = (&self.start, sums(self.nodes));
         let copies = if self.bed.the_profile().duplicates {
@@ -294,7 +297,7 @@ impl<'a, A: Addr> Balance<'a, A> {
         (end.sent - start.sent) + copies
     }
 
-    /// Reads what is there.
+    /// Reads the waiting messages.
     async fn rest(&self) -> Outcome {
         for node in &self.nodes[..3] {
             self.bed.drain(node, usize::MAX).await?;
@@ -322,7 +325,7 @@ impl<'a, A: Addr> Balance<'a, A> {
                 delivered <= made,
                 "{made} messages were sent or duplicated, and {delivered} delivered"
             );
-            // Where one layer alone counts, nothing is counted twice.
+            // If only one layer counts, nothing is counted twice.
             let exact = self.layers > 1 || lost > 0 || delivered + dropped <= made;
             if delivered + dropped + lost >= self.due() && exact {
                 return Ok(());

@@ -1,7 +1,8 @@
-//! Laws of long exchanges: what other laws state one by one, of thousands of messages that are told and read in mixed ways.
+//! Laws of long exchanges: they check the statements of other laws together, on thousands of messages that
+//! are told and read in mixed ways.
 //!
-//! Everything is drawn from the law's generator. No more is on the way to a node at a time than small queues hold, and
-//! more is told when that has come.
+//! All choices come from the law's generator. The messages in flight to a node are limited to what small
+//! queues hold, and further ones follow when those have arrived.
 
 use p2p::{Addr, Message, Packet, Swarm as _};
 use rand::RngExt as _;
@@ -15,16 +16,16 @@ use crate::payloads::{KINDS, contents, length};
 use crate::report::Outcome;
 use crate::testbed::{Testbed, chain};
 
-/// Messages on the way to one node, at most.
+/// Maximum number of messages in flight to one node.
 const WINDOW: usize = 16;
 
-/// Bytes on the way to one node, at most, unless one message is longer.
+/// Maximum number of bytes in flight to one node, unless one message is longer.
 const WINDOW_BYTES: usize = 32 << 10;
 
-/// Longest messages of an exchange.
+/// Maximum length of messages of an exchange.
 const LONGEST: usize = 64 << 10;
 
-/// Four nodes tell one another messages of all lengths and contents.
+/// Exchanges messages of all lengths and contents among four nodes.
 pub async fn a_long_exchange_keeps_every_message<A: Addr>(bed: &Testbed<A>) -> Outcome {
     bed.undamaged()?;
     let nodes: [_; 4] = bed.nodes().await?;
@@ -35,7 +36,7 @@ pub async fn a_long_exchange_keeps_every_message<A: Addr>(bed: &Testbed<A>) -> O
     exchange(bed, &nodes, LONGEST, bed.amount(4000), pair).await
 }
 
-/// Two nodes tell each other many short messages.
+/// Exchanges many short messages between two nodes.
 pub async fn two_nodes_exchange_thousands<A: Addr>(bed: &Testbed<A>) -> Outcome {
     bed.undamaged()?;
     let nodes: [_; 2] = bed.nodes().await?;
@@ -49,7 +50,7 @@ pub async fn two_nodes_exchange_thousands<A: Addr>(bed: &Testbed<A>) -> Outcome 
     exchange(bed, &nodes, 256, bed.amount(6000), pair).await
 }
 
-/// Seven nodes tell one reader, which tells them sometimes.
+/// Tells one reader from seven nodes; the reader tells them sometimes.
 pub async fn many_senders_are_told_apart<A: Addr>(bed: &Testbed<A>) -> Outcome {
     bed.undamaged()?;
     let nodes: [_; 8] = bed.nodes().await?;
@@ -73,7 +74,7 @@ async fn exchange<A: Addr>(
     pair: impl Fn(&mut StdRng) -> (usize, usize),
 ) -> Outcome {
     let mut exchange = Exchange::new(bed, nodes, longest)?;
-    // A slow swarm is told less, not failed.
+    // A slow swarm is told fewer messages, and does not fail.
     let until = Instant::now() + bed.the_profile().limit / 4;
     let mut told = 0;
     while told < count && Instant::now() < until {
@@ -95,7 +96,7 @@ struct Exchange<'a, A> {
     longest: usize,
 }
 
-/// Messages of one sender, with the nodes that they go to.
+/// Messages of one sender, with their destination nodes.
 type Batch = Vec<(usize, Vec<u8>)>;
 
 impl<'a, A: Addr> Exchange<'a, A> {
@@ -112,14 +113,14 @@ impl<'a, A: Addr> Exchange<'a, A> {
         })
     }
 
-    /// Whether a message of `len` bytes may be told to this node now.
+    /// Returns whether a message of `len` bytes may be told to this node now.
     fn has_room(&self, to: usize, len: usize) -> bool {
         let (count, bytes) = self.ledger.open(to);
         let window = WINDOW.min(self.bed.the_profile().holds.max(1));
         count == 0 || (count < window && bytes + len <= WINDOW_BYTES)
     }
 
-    /// Tells up to `most` messages, some alone and some in batches; returns how many.
+    /// Tells up to `most` messages, some alone and some in batches; returns their number.
     async fn tell_some(
         &mut self,
         most: usize,
@@ -207,7 +208,7 @@ impl<'a, A: Addr> Exchange<'a, A> {
                 batch.len()
             );
         } else if refused > over {
-            // Which of them is not said.
+            // The error does not name them.
             for (to, payload) in &batch {
                 self.ledger.doubt(from, *to, payload);
             }
@@ -215,7 +216,7 @@ impl<'a, A: Addr> Exchange<'a, A> {
         Ok(())
     }
 
-    /// Reads what is on the way to a node, in ways that are drawn.
+    /// Reads the messages in flight to a node, in random ways.
     async fn read(&mut self, at: usize) -> Outcome {
         let node = &self.nodes[at];
         let mut out: Vec<Message<A>> = Vec::new();
@@ -262,7 +263,7 @@ impl<'a, A: Addr> Exchange<'a, A> {
             if let Some(taken) = taken {
                 ensure!(
                     taken == added && (1..=max).contains(&added),
-                    "receive_batch with a maximum of {max} said {taken} and added {added} messages"
+                    "receive_batch with a maximum of {max} returned {taken} and added {added} messages"
                 );
             }
             for message in &out[kept.len()..] {
@@ -272,7 +273,7 @@ impl<'a, A: Addr> Exchange<'a, A> {
         Ok(())
     }
 
-    /// Nothing came for as long as is waited.
+    /// Handles the case that nothing arrived within the timeout.
     fn none_came(&mut self, at: usize) -> Outcome {
         let profile = self.bed.the_profile();
         let lost = self.ledger.give_up(at);
@@ -284,7 +285,7 @@ impl<'a, A: Addr> Exchange<'a, A> {
         Ok(())
     }
 
-    /// Looks at what comes late or twice, at what was lost, and at sources that are unlike any local address.
+    /// Checks late and duplicate arrivals, losses, and sources that are not local addresses.
     async fn end(mut self) -> Outcome {
         for (at, node) in self.nodes.iter().enumerate() {
             for message in self.bed.drain(node, usize::MAX).await? {
@@ -297,7 +298,7 @@ impl<'a, A: Addr> Exchange<'a, A> {
             let told = letter(number as u32, PLAIN);
             let came = self.bed.deliver_at(from, &addr, &self.nodes[sender], &told).await;
             if let Err(error) = came {
-                broken!("{addr}, the source of messages from node {sender}, cannot be told to: {error}");
+                broken!("{addr}, the source of messages from node {sender}, cannot be told: {error}");
             }
         }
         Ok(())

@@ -1,7 +1,6 @@
-//! Laws of packets that come off the medium and make no sense, on the suite's own [wire](crate::wire), beneath layers of
-//! any kind.
+//! Laws of malformed packets on the medium, on the suite's own [wire](crate::wire), below layers of any kind.
 //!
-//! Where nothing is secured, some of it may be taken for messages. What is looked at is what comes afterwards.
+//! An insecure swarm may take some of them for messages. The laws check later messages.
 
 use std::collections::BTreeSet;
 
@@ -17,10 +16,10 @@ use crate::report::Outcome;
 use crate::testbed::Testbed;
 use crate::wire::{Datagram, Port};
 
-/// A port where there was never a node.
+/// A port that never had a node.
 const NOWHERE: Port = Port(u32::MAX - 2);
 
-/// Packets of every length and first byte, and real ones that were cut, changed and made longer.
+/// Packets of every length and first byte, and real ones that were cut, changed and extended.
 fn garbage(rng: &mut StdRng, real: &[Vec<u8>], most: usize, amount: usize) -> Vec<Vec<u8>> {
     let mut out = vec![Vec::new(); 4];
     let random = |rng: &mut StdRng, len: usize| -> Vec<u8> { (0..len).map(|_| rng.random()).collect() };
@@ -59,8 +58,8 @@ fn garbage(rng: &mut StdRng, real: &[Vec<u8>], most: usize, amount: usize) -> Ve
     out
 }
 
-/// Lets garbage arrive from a stranger, from a peer and from the node's own address, at both of two nodes that talk, and
-/// looks whether they still do.
+/// Injects garbage from a stranger, from a peer and from the node's own address, at both of two nodes that
+/// exchange messages, and checks that they still do.
 pub async fn messages_arrive_again_after_garbage<A: Addr>(bed: &Testbed<A>) -> Outcome {
     let mut scene = Scene::new::<3>(bed).await?;
     scene.strict = false;
@@ -98,14 +97,14 @@ pub async fn messages_arrive_again_after_garbage<A: Addr>(bed: &Testbed<A>) -> O
     Ok(())
 }
 
-/// What the counters of a node say of drops, in all layers.
+/// Returns the drops that all layers of a node counted.
 fn dropped<A: Addr>(node: &Node<A>) -> usize {
     let mut sum = 0;
     node.visit_counters(&mut |counters| sum += counters.snapshot().dropped_total() as usize);
     sum
 }
 
-/// Lets packets of random bytes arrive, and compares the counters of drops before and after.
+/// Injects packets of random bytes, and compares the counters of drops before and after.
 pub async fn garbage_is_counted<A: Addr>(bed: &Testbed<A>) -> Outcome {
     let (wire, ports, [a, b]) = bed.wired().await?;
     bed.deliver(&a, &b, &[1; PLAIN]).await?;
@@ -133,7 +132,7 @@ pub async fn garbage_is_counted<A: Addr>(bed: &Testbed<A>) -> Outcome {
                 }
             }
         }
-        // What arrived is looked at when the node comes to it.
+        // The node counts a packet when it processes it.
         let until = Instant::now() + bed.patience();
         let mut counted = dropped(&b) - before;
         while 4 * (counted + surfaced) < arrived && Instant::now() < until {
@@ -142,7 +141,7 @@ pub async fn garbage_is_counted<A: Addr>(bed: &Testbed<A>) -> Outcome {
         }
         ensure!(
             4 * (counted + surfaced) >= arrived,
-            "of {arrived} {what} packets of random bytes {surfaced} were taken for messages and {counted} counted as dropped"
+            "of {arrived} {what} packets of random bytes {surfaced} were taken for messages and {counted} were counted as dropped"
         );
     }
     Ok(())

@@ -15,11 +15,11 @@ use crate::kind::Node;
 use crate::report::{Outcome, Unmet};
 use crate::testbed::Testbed;
 
-/// Lets several tasks receive at the same time and compares what they got.
+/// Receives from several tasks concurrently and compares their messages.
 pub async fn a_message_goes_to_one_caller<A: Addr>(bed: &Testbed<A>) -> Outcome {
     if bed.the_profile().duplicates {
         return Err(Unmet::Waived(
-            "the medium duplicates, and its copies look the same".into(),
+            "the medium duplicates, and its duplicates look the same".into(),
         ));
     }
     bed.undamaged()?;
@@ -30,7 +30,7 @@ pub async fn a_message_goes_to_one_caller<A: Addr>(bed: &Testbed<A>) -> Outcome 
         let (b, results) = (b.clone(), results.clone());
         callers.spawn(async move {
             let mut out = Vec::new();
-            // Some take batches.
+            // Some receive batches.
             while let Ok(message) = match caller {
                 0..4 => b.receive().await.map(|message| out.push(message)),
                 _ => b.receive_batch(&mut out, caller).await.map(drop),
@@ -67,25 +67,25 @@ pub async fn a_message_goes_to_one_caller<A: Addr>(bed: &Testbed<A>) -> Outcome 
     let least = arrive_at_least(told, bed.the_profile().loss);
     ensure!(
         came >= least,
-        "of {told} messages {came} went to one of six callers, and not {least}"
+        "of {told} messages {came} went to one of six callers, instead of {least}"
     );
     Ok(())
 }
 
-/// Attempts to have several messages arrive at once, unless even single ones need more.
+/// Maximum number of attempts to have several messages arrive together, unless even single ones need more.
 const MOST_ATTEMPTS: usize = 250;
 
 /// Lets several tasks wait, tells as many messages at once, and expects each task to return.
 pub async fn every_waiting_caller_is_woken<A: Addr>(bed: &Testbed<A>) -> Outcome {
     let [a, b] = bed.nodes().await?;
-    // Messages that arrive together often enough to be told again until all of them do.
+    // The messages arrive together often enough to repeat until all of them do.
     let enough = |count: &usize| {
         let count = i32::try_from(*count).unwrap_or(i32::MAX);
         bed.again_all(count).least() <= MOST_ATTEMPTS
     };
     let together = (1..=bed.window()).rev().find(enough).unwrap_or(1);
     for round in 0..bed.amount(30) {
-        // More callers than these would ask for more messages at once than small queues hold.
+        // More callers would need more concurrent messages than small queues hold.
         let callers = match round {
             0 => 4.min(together),
             _ => 1 + (round * 5) % together,
@@ -105,7 +105,7 @@ async fn woken<A: Addr>(
     let dst = b.addr()?;
     let mut again = bed.again_all(i32::try_from(callers).unwrap_or(i32::MAX));
     let (count, mut most) = (callers, 0);
-    // Where nothing is lost, each time counts.
+    // On a lossless medium each attempt counts.
     let limit = bed.quiet();
     while again.next() {
         if !bed.lossless() || again.times == 1 {
@@ -116,7 +116,7 @@ async fn woken<A: Addr>(
         if as_batch {
             let packet = |number| Packet::from(letter(number, PLAIN).as_slice());
             let mut batch = numbers.map(|number| (dst.clone(), packet(number))).collect();
-            // What a batch says is looked at elsewhere.
+            // Other laws check the result of the batch.
             let _ = a.tell_batch(&mut batch).await;
         } else {
             bed.tell_each(a, &dst, numbers).await?;
@@ -137,13 +137,14 @@ async fn woken<A: Addr>(
     broken!("{count} messages were told while {count} callers waited; at most {most} of them returned")
 }
 
-/// Tasks that wait in `receive`.
+/// Returns tasks that wait in `receive`.
 async fn waiting<A: Addr>(node: &Node<A>, count: usize) -> JoinSet<Result<Message<A>>> {
     let receive = |node: Node<A>| async move { node.receive().await };
     pending((0..count).map(|_| receive(node.clone()))).await
 }
 
-/// Cancels `receive` after zero to three polls since a message came, and expects later calls to get it: each time.
+/// Cancels `receive` after zero to three polls since a message arrived, and expects later calls to get it
+/// each time.
 pub async fn cancelling_loses_nothing<A: Addr>(bed: &Testbed<A>) -> Outcome {
     let [a, b] = bed.nodes().await?;
     let (dst, mut rng) = (b.addr()?, bed.rng());
@@ -152,7 +153,7 @@ pub async fn cancelling_loses_nothing<A: Addr>(bed: &Testbed<A>) -> Outcome {
     for round in 0..rounds {
         let told = letter(round, PLAIN);
         let mut receive = Held::new(b.receive());
-        // A copy that the medium made of an earlier message may be here already.
+        // A duplicate of an earlier message may have arrived already.
         while receive.poll().is_ready() {
             receive = Held::new(b.receive());
         }
@@ -183,12 +184,13 @@ pub async fn cancelling_loses_nothing<A: Addr>(bed: &Testbed<A>) -> Outcome {
     let least = arrive_at_least(rounds as usize, bed.the_profile().loss);
     ensure!(
         arrived >= least,
-        "of {rounds} messages that came while a receive was cancelled, {arrived} were received later and not {least}"
+        "of {rounds} messages that arrived while a receive was cancelled, {arrived} were received later instead of {least}"
     );
     Ok(())
 }
 
-/// Cancels callers that were woken before they could look, while another one waits; one to four of them, several times.
+/// Cancels callers that were woken before they could poll, while another one waits; one to four of them,
+/// several times.
 pub async fn a_cancelled_caller_passes_its_turn_on<A: Addr>(bed: &Testbed<A>) -> Outcome {
     let [a, b] = bed.nodes().await?;
     let dst = b.addr()?;
@@ -198,7 +200,7 @@ pub async fn a_cancelled_caller_passes_its_turn_on<A: Addr>(bed: &Testbed<A>) ->
         loop {
             if !again.next() {
                 broken!(
-                    "a message came for one of {cancelled} callers that were then cancelled, and the next one was not woken"
+                    "a message arrived for one of {cancelled} callers that were then cancelled, and the next one was not woken"
                 );
             }
             if again.times == 1 || !bed.lossless() {
@@ -217,7 +219,7 @@ pub async fn a_cancelled_caller_passes_its_turn_on<A: Addr>(bed: &Testbed<A>) ->
             }
             if bed.lossless() {
                 broken!(
-                    "a message came for a caller that was then cancelled, and the next one was not woken"
+                    "a message arrived for a caller that was then cancelled, and the next one was not woken"
                 );
             }
         }

@@ -18,11 +18,11 @@ pub use wrong::{
     a_wrong_id_reaches_nobody_beside_the_true_one,
 };
 
-/// Lets two nodes tell a third in turn, and compares the sources.
+/// Tells a third node from two nodes alternately, and compares the sources.
 pub async fn src_is_who_it_says<A: Addr>(bed: &Testbed<A>) -> Outcome {
     let [a, c, reader] = bed.nodes().await?;
     let (dst, senders) = (reader.addr()?, [&a, &c]);
-    // What was found of a source stays so: one lookup for each is enough.
+    // The result for a source is permanent: one lookup for each is enough.
     let mut proven: [Vec<A>; 2] = Default::default();
     let together = bed.window().min(4) as u32;
     for round in 0..bed.amount(60) as u32 {
@@ -60,7 +60,7 @@ pub async fn src_is_who_it_says<A: Addr>(bed: &Testbed<A>) -> Outcome {
     Ok(())
 }
 
-/// Compares identities; where addresses have none, keys.
+/// Compares identities; for addresses without an identity, keys.
 async fn is_from<A: Addr>(bed: &Testbed<A>, reader: &Node<A>, src: &A, sender: &Node<A>) -> Outcome {
     if let (Some(named), Some(sent)) = (src.peer_id(), sender.addr()?.peer_id()) {
         ensure!(named == sent, "a message of {sent} names {named} as its source");
@@ -75,7 +75,7 @@ async fn is_from<A: Addr>(bed: &Testbed<A>, reader: &Node<A>, src: &A, sender: &
     Ok(())
 }
 
-/// The public key at `addr`; a medium that loses may take some attempts.
+/// Returns the public key at `addr`; on a lossy medium this may take some attempts.
 async fn lookup<A: Addr>(bed: &Testbed<A>, node: &Node<A>, addr: &A) -> Outcome<p2p::BoxKey> {
     let keys = node.secure_side()?;
     let mut again = bed.again_round_trip(PLAIN);
@@ -105,7 +105,7 @@ pub async fn nodes_have_keys_of_their_own<A: Addr>(bed: &Testbed<A>) -> Outcome 
     Ok(())
 }
 
-/// Looks up in both directions, again and again.
+/// Looks up keys in both directions, repeatedly.
 pub async fn lookup_gives_the_other_nodes_key<A: Addr>(bed: &Testbed<A>) -> Outcome {
     let [a, b, c] = bed.nodes().await?;
     let pairs = [(&a, &b), (&b, &a), (&c, &b), (&a, &c)];
@@ -114,16 +114,16 @@ pub async fn lookup_gives_the_other_nodes_key<A: Addr>(bed: &Testbed<A>) -> Outc
         let own = to.secure_side()?.public_key();
         ensure!(
             found == own,
-            "looking up {} gave {found:?}, its own key is {own:?}",
+            "the lookup of {} returned {found:?}, its own key is {own:?}",
             to.addr()?
         );
     }
     Ok(())
 }
 
-/// Tells to the identity of one node at the place of another, alone and in batches.
+/// Tells the identity of one node at the place of another, alone and in batches.
 pub async fn a_wrong_id_reaches_nobody<A: Addr>(bed: &Testbed<A>) -> Outcome {
-    /// Tells at a time.
+    /// Concurrent tells.
     const TOGETHER: u32 = 10;
     let [a, named, other] = bed.nodes().await?;
     let forged = bed.forged(&named.addr()?, &other.addr()?)?;
@@ -137,7 +137,7 @@ pub async fn a_wrong_id_reaches_nobody<A: Addr>(bed: &Testbed<A>) -> Outcome {
         for number in 0..TOGETHER {
             let (a, forged, limit) = (a.clone(), forged.clone(), bed.settle());
             let packet = packet(round * TOGETHER + number);
-            // It may wait for a handshake that never ends well.
+            // It may wait for a handshake that never completes.
             tells.spawn(async move { drop(timeout(limit, a.tell(&forged, packet)).await) });
         }
         while tells.join_next().await.is_some() {}
@@ -165,14 +165,14 @@ pub async fn a_wrong_id_has_no_key<A: Addr>(bed: &Testbed<A>) -> Outcome {
         let mut lookups = JoinSet::new();
         for _ in 0..8 {
             let (keys, forged, limit) = (keys.clone(), forged.clone(), bed.settle());
-            // It may wait for a handshake that never ends well.
+            // It may wait for a handshake that never completes.
             lookups.spawn(async move { timeout(limit, keys.lookup_public_key(&forged)).await });
         }
         looked += lookups.len();
         while let Some(found) = lookups.join_next().await {
             ensure!(
                 !matches!(found, Ok(Ok(Ok(found))) if found == wrong),
-                "looking up {forged} gave the key of another identity"
+                "the lookup of {forged} returned the key of another identity"
             );
         }
     }

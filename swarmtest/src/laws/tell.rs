@@ -20,19 +20,19 @@ use crate::report::{Outcome, Unmet};
 use crate::series::{any, lengths};
 use crate::testbed::Testbed;
 
-/// Lengths up to which each is told.
+/// Every length up to this one is told.
 const EACH: usize = 2048;
 
-/// Bytes of messages that are longer than these, in total.
+/// Total bytes of messages longer than these.
 const LONG_BYTES: usize = 64 << 20;
 
-/// Sizes in which layers plausibly cut messages.
+/// Sizes at which layers plausibly split messages.
 const CHUNKS: [usize; 12] = [
     508, 512, 1024, 1200, 1232, 1280, 1400, 1452, 1472, 1500, 4096, 16_384,
 ];
 
-/// All lengths up to 2,048, and those around boundaries: the MTU, powers of two, and multiples of sizes in which layers
-/// cut. In a quick run a tenth of them, but always those around powers of two.
+/// Returns all lengths up to 2,048, and those around boundaries: the MTU, powers of two, and multiples of
+/// sizes at which layers split. In a quick run a tenth of them, but always those around powers of two.
 pub(crate) fn all_lengths<A: Addr>(bed: &Testbed<A>, least: usize, mtu: usize) -> Vec<usize> {
     let mut rng = bed.rng();
     let powers = (3..usize::BITS)
@@ -95,7 +95,7 @@ pub async fn every_length_up_to_the_mtu_arrives<A: Addr>(bed: &Testbed<A>) -> Ou
     )
 }
 
-/// Compares letters of many lengths as they arrive with what was told.
+/// Compares arriving letters of many lengths with those told.
 pub async fn a_message_arrives_whole<A: Addr>(bed: &Testbed<A>) -> Outcome {
     bed.undamaged()?;
     let [a, b] = bed.nodes().await?;
@@ -107,7 +107,7 @@ pub async fn a_message_arrives_whole<A: Addr>(bed: &Testbed<A>) -> Outcome {
         if came != told {
             let at = came.iter().zip(told).position(differ);
             broken!(
-                "of {} bytes {} came, which differ from byte {} on",
+                "of {} bytes {} arrived, which differ from byte {} on",
                 told.len(),
                 came.len(),
                 at.unwrap_or(came.len().min(told.len()))
@@ -119,7 +119,7 @@ pub async fn a_message_arrives_whole<A: Addr>(bed: &Testbed<A>) -> Outcome {
     .map(drop)
 }
 
-/// Tells bursts without a pause and counts what arrives of all of them.
+/// Tells bursts without a pause and counts all arrivals.
 pub async fn a_burst_arrives_as_far_as_the_medium_lets_it<A: Addr>(bed: &Testbed<A>) -> Outcome {
     let burst_len = bed.window() as u32;
     let bursts = bed.amount(80) as u32;
@@ -143,15 +143,15 @@ pub async fn a_burst_arrives_as_far_as_the_medium_lets_it<A: Addr>(bed: &Testbed
     let least = arrive_at_least(told, bed.the_profile().loss);
     ensure!(
         came >= least,
-        "of {told} messages told in bursts of {burst_len}, {came} arrived and not {least}"
+        "of {told} messages told in bursts of {burst_len}, {came} arrived instead of {least}"
     );
     Ok(())
 }
 
-/// Tells from several tasks, a few messages each; when they have come, again.
+/// Tells from several tasks, a few messages each; repeats it when they have arrived.
 pub async fn tells_of_many_tasks_all_arrive<A: Addr>(bed: &Testbed<A>) -> Outcome {
     const EACH: u32 = 3;
-    /// More messages at once than these are more than small queues hold.
+    /// More concurrent messages than these exceed small queues.
     const TASKS: u32 = 5;
     let (each, tasks) = match bed.window() as u32 {
         room if room >= EACH * TASKS => (EACH, TASKS),
@@ -190,12 +190,12 @@ pub async fn tells_of_many_tasks_all_arrive<A: Addr>(bed: &Testbed<A>) -> Outcom
     let least = arrive_at_least(told, bed.the_profile().loss);
     ensure!(
         came >= least,
-        "of {told} messages told by {tasks} tasks at a time, {came} arrived and not {least}"
+        "of {told} messages told by {tasks} concurrent tasks, {came} arrived instead of {least}"
     );
     Ok(())
 }
 
-/// Looks at two bystanders after others have talked.
+/// Checks two bystanders after others have exchanged messages.
 pub async fn a_message_reaches_its_destination_alone<A: Addr>(bed: &Testbed<A>) -> Outcome {
     let [a, b, one, other] = bed.nodes().await?;
     bed.series_of(&a, &b, 300, |_, _| Ok(())).await?;
@@ -211,7 +211,7 @@ pub async fn a_message_reaches_its_destination_alone<A: Addr>(bed: &Testbed<A>) 
     Ok(())
 }
 
-/// Tells letters of many lengths once each and counts the copies.
+/// Tells letters of many lengths once each and counts the duplicates.
 pub async fn a_message_arrives_at_most_once<A: Addr>(bed: &Testbed<A>) -> Outcome {
     if bed.the_profile().duplicates {
         return Err(Unmet::Waived("the medium duplicates".into()));
@@ -229,7 +229,7 @@ pub async fn a_message_arrives_at_most_once<A: Addr>(bed: &Testbed<A>) -> Outcom
     }
 }
 
-/// Drops tells after some polls and looks at what arrives of them.
+/// Drops tells after some polls and checks the arrivals.
 pub async fn a_cancelled_tell_leaves_whole_or_not_at_all<A: Addr>(bed: &Testbed<A>) -> Outcome {
     bed.undamaged()?;
     let [a, b] = bed.nodes().await?;
@@ -257,13 +257,13 @@ pub async fn a_cancelled_tell_leaves_whole_or_not_at_all<A: Addr>(bed: &Testbed<
                 }
             }
         }
-        // What is refused or left undone is not waited for.
+        // Refused and unsent messages are not awaited.
         for message in bed.drain(&b, 2 * lengths.len()).await? {
             let number = number(&message.payload);
             let told = number.and_then(|number| Some(letter(number, *lengths.get(number as usize)?)));
             ensure!(
                 told.is_some_and(|told| message.payload == *told.as_slice()),
-                "of a cancelled tell a part arrived: {} bytes",
+                "a part of a cancelled tell arrived: {} bytes",
                 message.payload.len()
             );
         }
@@ -271,7 +271,7 @@ pub async fn a_cancelled_tell_leaves_whole_or_not_at_all<A: Addr>(bed: &Testbed<
     Ok(())
 }
 
-/// Tells packets with no, too little and enough room, of several lengths.
+/// Tells packets with no, too little and enough headroom, of several lengths.
 pub async fn short_room_is_no_fault<A: Addr>(bed: &Testbed<A>) -> Outcome {
     bed.undamaged()?;
     let [a, b] = bed.nodes().await?;
@@ -327,7 +327,7 @@ pub async fn short_room_is_no_fault<A: Addr>(bed: &Testbed<A>) -> Outcome {
     Ok(())
 }
 
-/// Tells nothing, which must arrive, each time.
+/// Tells empty messages, each of which must arrive.
 pub async fn an_empty_payload_is_a_message<A: Addr>(bed: &Testbed<A>) -> Outcome {
     let [a, b] = bed.nodes().await?;
     let dst = b.addr()?;
@@ -351,7 +351,7 @@ pub async fn an_empty_payload_is_a_message<A: Addr>(bed: &Testbed<A>) -> Outcome
     let least = arrive_at_least(told, bed.the_profile().loss);
     ensure!(
         came >= least || bed.the_profile().duplicates,
-        "of {told} empty messages {came} arrived and not {least}"
+        "of {told} empty messages {came} arrived instead of {least}"
     );
     Ok(())
 }
@@ -376,13 +376,13 @@ pub async fn the_mtu_never_changes<A: Addr>(bed: &Testbed<A>) -> Outcome {
         let now = [mtu(&a)?, mtu(&b)?];
         ensure!(
             now == before,
-            "mtu() of two nodes went from {before:?} to {now:?}"
+            "mtu() of two nodes changed from {before:?} to {now:?}"
         );
     }
     Ok(())
 }
 
-/// Answers messages at the addresses that they came from.
+/// Answers messages at their source addresses.
 pub async fn src_can_be_told_to<A: Addr>(bed: &Testbed<A>) -> Outcome {
     let [a, b] = bed.nodes().await?;
     let src = bed.deliver(&a, &b, &letter(0, PLAIN)).await?.src;
@@ -395,7 +395,7 @@ pub async fn src_can_be_told_to<A: Addr>(bed: &Testbed<A>) -> Outcome {
         Ok(())
     })
     .await?;
-    // The last of them, as addresses that leases stand behind may be few.
+    // The last of them, since addresses with a lease may be few.
     sources.insert(last);
     for (number, src) in (2..).zip(sources.into_iter().rev().take(8)) {
         let packet = || Packet::from(&letter(number, PLAIN)[..]);
@@ -404,7 +404,7 @@ pub async fn src_can_be_told_to<A: Addr>(bed: &Testbed<A>) -> Outcome {
     Ok(())
 }
 
-/// Looks for the destination of each message among the receiver's addresses.
+/// Checks that the destination of each message is one of the receiver's addresses.
 pub async fn dst_is_a_local_address<A: Addr>(bed: &Testbed<A>) -> Outcome {
     let [a, b] = bed.nodes().await?;
     bed.series_of(&a, &b, 300, |message, _| {

@@ -1,4 +1,4 @@
-//! Nodes that come and go at random.
+//! Nodes that leave and return at random.
 
 use std::fmt;
 use std::time::Duration;
@@ -7,47 +7,47 @@ use super::distribution::Distribution;
 use super::engine::SimAddr;
 use super::simulation::Simulation;
 
-/// How long nodes stay and stay away.
+/// Session and absence times of nodes.
 #[derive(Clone, Copy, Debug)]
 pub struct Churn {
     /// How long a node is up.
     pub session: Distribution,
-    /// How long it is away then, before it comes back under its address with a new engine.
+    /// How long it is then absent, before it returns at its address with a new engine.
     pub absence: Distribution,
-    /// The share of departures that are announced ([`Engine::handle_leave`](super::Engine::handle_leave)): 0 to 1.
-    /// The others are failures.
+    /// The fraction of departures that are announced ([`Engine::handle_leave`](super::Engine::handle_leave)),
+    /// from 0 to 1. The others are failures.
     pub announced: f64,
-    /// No session ends from this time on, and no node comes back.
+    /// From this time on no session ends and no node returns.
     pub until: Duration,
 }
 
-/// A node that comes back, for which an engine is to be made.
+/// A returning node, for which an engine is to be created.
 #[derive(Clone, Copy, Debug)]
 pub struct Arrival {
     /// Its address.
     pub addr: SimAddr,
     /// The virtual time.
     pub now: Duration,
-    /// A seed for the engine; each of a node's lives has another.
+    /// A seed for the engine, different for each of a node's lives.
     pub seed: u64,
-    /// Some node that is up, by which it may join. `None` if there is no other.
+    /// A node that is up, for joining. `None` if there is no other.
     pub contact: Option<SimAddr>,
 }
 
-/// What is to happen at its time.
+/// A planned action.
 pub(super) enum Plan<E: super::Engine> {
     Run(Action<E>),
-    /// A session ends, if the node still lives this life.
+    /// A session ends, if the node is still in this life.
     Depart {
         node: u32,
         life: u32,
     },
-    /// A node that said goodbye stops.
+    /// A node that announced its departure stops.
     Stop {
         node: u32,
         life: u32,
     },
-    /// A node comes back.
+    /// A node returns.
     Arrive {
         node: u32,
     },
@@ -55,7 +55,7 @@ pub(super) enum Plan<E: super::Engine> {
 
 pub(super) type Action<E> = Box<dyn FnOnce(&mut Simulation<E>)>;
 
-/// Churn under way, with what makes engines.
+/// Active churn, with the function that creates engines.
 pub(super) struct Churning<E> {
     pub(super) churn: Churn,
     pub(super) engine: Box<dyn FnMut(Arrival) -> E>,

@@ -1,40 +1,40 @@
-//! Durations at random: latencies of links, and how long nodes stay and are away.
+//! Random durations: latencies of links, and session and absence times of nodes.
 
 use std::f64::consts::TAU;
 use std::time::Duration;
 
-/// How a random duration is distributed.
+/// The distribution of a random duration.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Distribution {
     /// Always the same.
     Constant(Duration),
-    /// Each between these two as likely as any other.
+    /// Uniform between these two.
     Uniform(Duration, Duration),
-    /// Without memory, as in a Poisson process: what the Chord paper takes for joins and failures (section 6.2).
+    /// Memoryless, as in a Poisson process: the Chord paper's model of joins and failures (section 6.2).
     Exponential {
-        /// Of all.
+        /// The mean.
         mean: Duration,
     },
     /// The logarithm is normal: the usual fit for latencies on the internet.
     LogNormal {
-        /// Half are shorter.
+        /// The median.
         median: Duration,
-        /// Standard deviation of the natural logarithm; 0.5 puts one in forty above 2.7 times the median.
+        /// Standard deviation of the natural logarithm; with 0.5 one in forty exceeds 2.7 times the median.
         sigma: f64,
     },
     /// A heavy tail, as session times in deployed networks have.
     Pareto {
-        /// None is shorter.
+        /// The minimum.
         min: Duration,
-        /// The lower, the heavier the tail; at 1 and below the mean is infinite.
+        /// The shape: lower values mean a heavier tail; at 1 and below the mean is infinite.
         alpha: f64,
     },
 }
 
 impl Distribution {
-    /// One duration; `uniform` gives numbers in `0.0..1.0`.
+    /// Draws one duration; `uniform` returns numbers in `0.0..1.0`.
     ///
-    /// What does not fit a [`Duration`], or is no number, is [`Duration::MAX`].
+    /// A value that does not fit into a [`Duration`], or is not a number, becomes [`Duration::MAX`].
     pub fn sample(&self, mut uniform: impl FnMut() -> f64) -> Duration {
         // 1 - u lies in (0, 1], where the logarithm is finite.
         match *self {
@@ -95,7 +95,7 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_fit_is_the_longest_duration() {
+    fn a_value_out_of_range_is_the_maximum_duration() {
         let heavy = Distribution::Pareto {
             min: Duration::from_secs(1),
             alpha: 0.0,

@@ -1,4 +1,4 @@
-//! What the network between two nodes does to a packet: it takes time, loses some, and has so much room.
+//! The network between two nodes: latency, loss, and bandwidth.
 
 use std::time::Duration;
 
@@ -11,18 +11,18 @@ use super::mix::Mix;
 /// The network between the nodes.
 #[derive(Clone, Debug)]
 pub struct Links {
-    /// How long a packet is under way, one way.
+    /// One-way latency of a packet.
     pub latency: Latency,
-    /// What each packet waits on top of its link's latency. With it packets overtake one another.
+    /// Additional delay of each packet. With it packets overtake each other.
     pub jitter: Option<Distribution>,
-    /// The share of packets that are lost, each independently: 0 to 1. An ask is two packets.
+    /// The fraction of packets that are lost independently, from 0 to 1. An ask is two packets.
     pub loss: f64,
-    /// What a node's way out carries. Without it there is room for everything.
+    /// The bandwidth of a node's uplink. Default: unlimited.
     pub uplink: Option<Uplink>,
 }
 
 impl Default for Links {
-    /// 50 ms each way, nothing lost, room for everything: the network of the Chord paper's simulations.
+    /// Returns 50 ms each way, no loss, unlimited bandwidth: the network of the Chord paper's simulations.
     fn default() -> Self {
         Self {
             latency: Latency::PerPacket(Distribution::Constant(Duration::from_millis(50))),
@@ -33,18 +33,18 @@ impl Default for Links {
     }
 }
 
-/// How long packets are under way.
+/// The latency of packets.
 #[derive(Clone, Debug)]
 pub enum Latency {
-    /// Sampled for each packet anew.
+    /// Sampled for each packet.
     PerPacket(Distribution),
-    /// Sampled once for each pair of nodes, the same in both directions. Nothing is stored for it.
+    /// Sampled once for each pair of nodes, the same in both directions, without storing it.
     PerLink(Distribution),
     /// From a table of sites; node `n` is at site `n mod sites`.
     Matrix(Matrix),
 }
 
-/// Latencies between sites, one way.
+/// One-way latencies between sites.
 #[derive(Clone, Debug)]
 pub struct Matrix {
     sites: usize,
@@ -52,10 +52,10 @@ pub struct Matrix {
 }
 
 impl Matrix {
-    /// The table with these rows: `rows[a][b]` is the time from site `a` to site `b`.
+    /// Creates the table with these rows: `rows[a][b]` is the time from site `a` to site `b`.
     ///
     /// # Errors
-    /// [`Error::Invalid`] if there is no row, or the rows are not as long as there are rows.
+    /// Returns [`Error::Invalid`] if there is no row, or the table is not square.
     pub fn new(rows: &[Vec<Duration>]) -> Result<Self> {
         let sites = rows.len();
         if sites == 0 {
@@ -79,19 +79,19 @@ impl Matrix {
     }
 }
 
-/// A node's way out: packets leave one after the other.
+/// A node's uplink: packets leave one after the other.
 #[derive(Clone, Copy, Debug)]
 pub struct Uplink {
-    /// Bytes a second.
+    /// Bytes per second.
     pub bytes_per_second: u64,
     /// Bytes that the layers below add to each packet.
     pub overhead: usize,
-    /// How long a packet may wait for those before it; a packet that would wait longer is dropped.
+    /// Maximum queueing delay of a packet; a packet that would wait longer is dropped.
     pub queue: Duration,
 }
 
 impl Uplink {
-    /// Nanoseconds that a packet of this length occupies the way out.
+    /// Returns the nanoseconds that a packet of this length occupies the uplink.
     pub(super) fn occupied(&self, len: usize) -> u64 {
         let bits = (len as u128 + self.overhead as u128) * 1_000_000_000;
         u64::try_from(bits / u128::from(self.bytes_per_second.max(1))).unwrap_or(u64::MAX)
@@ -99,7 +99,7 @@ impl Uplink {
 }
 
 impl Links {
-    /// How long a packet is under way on this link. `random` is for what differs from packet to packet.
+    /// Returns the latency of a packet on this link. `random` supplies per-packet randomness.
     pub(super) fn latency(&self, seed: u64, from: SimAddr, to: SimAddr, random: &mut Mix) -> Duration {
         let latency = match &self.latency {
             Latency::PerPacket(distribution) => distribution.sample(|| random.uniform()),
@@ -124,7 +124,7 @@ mod tests {
     const MS: Duration = Duration::from_millis(1);
 
     #[test]
-    fn a_link_keeps_its_latency_in_both_directions_and_links_differ() {
+    fn a_link_has_one_latency_in_both_directions_and_links_differ() {
         let links = Links {
             latency: Latency::PerLink(Distribution::Uniform(MS, 100 * MS)),
             ..Links::default()
@@ -137,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn a_matrix_is_square_and_places_nodes_in_turn() {
+    fn a_matrix_is_square_and_assigns_nodes_in_turn() {
         assert!(Matrix::new(&[]).is_err());
         let error = Matrix::new(&[vec![MS, MS], vec![MS]]).unwrap_err();
         assert_eq!(
@@ -150,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn an_uplink_is_occupied_as_long_as_its_rate_says() {
+    fn an_uplink_is_occupied_according_to_its_rate() {
         let uplink = Uplink {
             bytes_per_second: 1000,
             overhead: 50,

@@ -1,6 +1,6 @@
-//! Mixing of 64-bit words: the hash of the trace, and numbers that belong to a link without being stored.
+//! Mixing of 64-bit words: the hash of the trace, and per-link numbers that are not stored.
 
-/// `SplitMix64` (Steele, Lea and Flood 2014): a word of state, the same on every machine.
+/// `SplitMix64` (Steele, Lea and Flood 2014): one word of state, the same on every machine.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Mix(pub(super) u64);
 
@@ -13,18 +13,18 @@ impl Mix {
         word ^ (word >> 31)
     }
 
-    /// A number in `0.0..1.0`.
+    /// Returns a number in `0.0..1.0`.
     #[allow(clippy::cast_precision_loss)] // 53 bits fit an f64 exactly.
     pub(super) fn uniform(&mut self) -> f64 {
         (self.next() >> 11) as f64 / (1_u64 << 53) as f64
     }
 
-    /// Takes a word into the state.
+    /// Absorbs a word into the state.
     pub(super) fn absorb(&mut self, word: u64) {
         self.0 = (self.0.rotate_left(23) ^ word).wrapping_mul(0x9fb2_1c65_1e98_df25);
     }
 
-    /// Takes bytes and their number into the state.
+    /// Absorbs bytes and their number into the state.
     pub(super) fn absorb_bytes(&mut self, bytes: &[u8]) {
         self.absorb(bytes.len() as u64);
         let (words, rest) = bytes.as_chunks::<8>();
@@ -38,7 +38,7 @@ impl Mix {
         }
     }
 
-    /// The state, mixed once more.
+    /// Returns the state, mixed once more.
     pub(super) fn digest(mut self) -> u64 {
         self.next()
     }
@@ -63,7 +63,7 @@ mod tests {
     }
 
     #[test]
-    fn bytes_that_differ_in_length_alone_differ() {
+    fn bytes_that_differ_only_in_length_differ() {
         let of = |bytes: &[u8]| {
             let mut mix = Mix(0);
             mix.absorb_bytes(bytes);

@@ -1,12 +1,13 @@
-//! Thousands of engines under one clock that needs no real time: a simulator of whole networks that a seed replays.
+//! A deterministic simulator of whole networks: thousands of engines in virtual time.
 //!
-//! A [`Simulation`] holds engines ([`Engine`]), one queue of what happens next, and virtual time. Between the nodes lie
-//! [`Links`]: latency (sampled, or from a matrix), jitter, loss and bandwidth. Nodes come and go by hand, by script
-//! ([`Simulation::at`]) or at random ([`Churn`]); [partitions](Simulation::partition) cut the network and heal.
-//! Engines tell (one way) and ask: the other engine answers at once, and the asker gets the answer or a [`Failure`].
+//! A [`Simulation`] holds engines ([`Engine`]), one event queue, and virtual time. [`Links`] connect the
+//! nodes: latency (sampled, or from a matrix), jitter, loss and bandwidth. Nodes join and leave by calls, by
+//! script ([`Simulation::at`]) or at random ([`Churn`]); [partitions](Simulation::partition) cut the network
+//! and heal. Engines tell (one way) and ask: the other engine responds at once, and the asker receives the
+//! response or a [`Failure`].
 //!
-//! One seed decides everything: two runs of the same program have the same [`trace`](Simulation::trace). Packets are
-//! counted: sent = delivered + dropped + [in flight](Simulation::in_flight).
+//! One seed determines everything: two runs of the same program have the same [`trace`](Simulation::trace).
+//! Packets are counted: sent = delivered + dropped + [in flight](Simulation::in_flight).
 //!
 //! ```
 //! use std::time::Duration;

@@ -1,9 +1,9 @@
-//! The one queue of the simulation: what happens next, and in the order in which it was planned if at the same time.
+//! The event queue of the simulation, ordered by time, then by the order of planning.
 
 use std::cmp::Ordering;
 use std::collections::BinaryHeap;
 
-/// A binary heap of small entries. What an entry is about lies in a [`Slab`].
+/// A binary heap of small entries. The contents of an entry lie in a [`Slab`].
 #[derive(Debug)]
 pub(super) struct Queue<T> {
     heap: BinaryHeap<Entry<T>>,
@@ -32,7 +32,7 @@ impl<T> Queue<T> {
         self.heap.push(Entry { at, order, what });
     }
 
-    /// When the next is due.
+    /// Returns the time of the next entry.
     pub(super) fn next_at(&self) -> Option<u64> {
         self.heap.peek().map(|entry| entry.at)
     }
@@ -44,7 +44,7 @@ impl<T> Queue<T> {
 
 impl<T> Ord for Entry<T> {
     fn cmp(&self, other: &Self) -> Ordering {
-        // The heap gives its greatest first; what is due first is greatest.
+        // The heap returns its greatest entry first, so the earliest is the greatest.
         (other.at, other.order).cmp(&(self.at, self.order))
     }
 }
@@ -63,7 +63,7 @@ impl<T> PartialEq for Entry<T> {
 
 impl<T> Eq for Entry<T> {}
 
-/// Things under numbers that are used again, so that a simulation in its stride allocates nothing for them.
+/// Items under reused numbers, so that a running simulation allocates nothing for them.
 #[derive(Debug)]
 pub(super) struct Slab<T> {
     items: Vec<Option<T>>,
@@ -98,7 +98,7 @@ impl<T> Slab<T> {
         Some(item)
     }
 
-    /// How many things there are, by looking at each.
+    /// Counts the items one by one.
     pub(super) fn count(&self) -> usize {
         self.items.iter().flatten().count()
     }
@@ -109,7 +109,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_due_first_comes_first_and_ties_come_as_they_were_planned() {
+    fn entries_are_ordered_by_time_and_ties_by_the_order_of_planning() {
         let mut queue = Queue::new();
         for (at, what) in [(5, 'c'), (1, 'a'), (5, 'd'), (2, 'b')] {
             queue.push(at, what);
@@ -119,7 +119,7 @@ mod tests {
     }
 
     #[test]
-    fn a_slab_uses_numbers_again() {
+    fn a_slab_reuses_numbers() {
         let mut slab = Slab::new();
         let (a, b) = (slab.insert('a'), slab.insert('b'));
         assert_eq!(slab.remove(a), Some('a'));

@@ -11,21 +11,21 @@ use super::link::Links;
 use super::mix::Mix;
 use super::queue::{Queue, Slab};
 
-/// What a simulation is like.
+/// Configuration of a simulation.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// Decides everything that is random.
+    /// Seed of all randomness.
     pub seed: u64,
     /// The network between the nodes.
     pub links: Links,
-    /// How long an asker waits for the answer.
+    /// Timeout of an ask.
     pub ask_timeout: Duration,
-    /// How long a node that leaves runs on after [`Engine::handle_leave`].
+    /// How long a leaving node runs on after [`Engine::handle_leave`].
     pub leaving: Duration,
 }
 
 impl Default for Config {
-    /// Seed 0; [`Links::default`]; asks wait for 500 ms, and a node that leaves runs on for 2 s.
+    /// Returns seed 0, [`Links::default`], an ask timeout of 500 ms, and 2 s for leaving.
     fn default() -> Self {
         Self {
             seed: 0,
@@ -36,22 +36,22 @@ impl Default for Config {
     }
 }
 
-/// What became of asks: `asked = answered + failed + abandoned + pending`.
+/// Counters of asks: `asked = answered + failed + abandoned + pending`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Asks {
-    /// Asks that engines made.
+    /// Asks that engines sent.
     pub asked: u64,
-    /// Those that ended with a response.
+    /// Asks that ended with a response.
     pub answered: u64,
-    /// Those that ended with a [`Failure`].
+    /// Asks that ended with a [`Failure`].
     pub failed: u64,
-    /// Those whose asker had stopped.
+    /// Asks whose asker had stopped.
     pub abandoned: u64,
 }
 
-/// Engines of one kind, the network between them, and virtual time.
+/// Engines of one type, the network between them, and virtual time.
 ///
-/// What is held grows with what is under way, and with events that are not taken ([`events`](Self::events)).
+/// Memory grows with packets in flight, and with events that are not taken ([`events`](Self::events)).
 #[derive(Debug)]
 pub struct Simulation<E: Engine> {
     config: Config,
@@ -74,17 +74,17 @@ pub struct Simulation<E: Engine> {
 #[derive(Debug)]
 struct Node<E> {
     engine: Option<E>,
-    /// How often a node was started under this address: what belongs to an earlier life finds no node.
+    /// How often a node was started at this address: packets for an earlier life find no node.
     life: u32,
-    /// The part of a partitioned network in which it is.
+    /// Its part of a partitioned network.
     part: u32,
-    /// The earliest of its timers in the queue; `NEVER` without.
+    /// The earliest of its timers in the queue; `NEVER` if there is none.
     timer: u64,
-    /// Until when its way out is occupied.
+    /// Until when its uplink is occupied.
     busy: u64,
 }
 
-/// What is due; the numbers are keys of the slabs.
+/// A due action; the numbers are keys of the slabs.
 #[derive(Clone, Copy, Debug)]
 enum Due {
     Timer(u32),
@@ -101,7 +101,7 @@ struct Packet {
     payload: Vec<u8>,
 }
 
-/// What a packet is. `None` for an ask whose asker will have given up by then.
+/// The kind of a packet. `None` for an ask whose asker will have timed out by then.
 #[derive(Clone, Copy, Debug)]
 enum Kind {
     Tell,
@@ -111,7 +111,7 @@ enum Kind {
 }
 
 impl Kind {
-    /// The ask that fails if this packet is lost.
+    /// Returns the ask that fails if this packet is lost.
     fn ask(self) -> Option<u32> {
         match self {
             Kind::Tell => None,
@@ -119,7 +119,7 @@ impl Kind {
         }
     }
 
-    /// The same without its ask.
+    /// Returns the same kind without its ask.
     fn too_late(self) -> Self {
         match self {
             Kind::Tell => Kind::Tell,
@@ -139,7 +139,7 @@ impl Kind {
     }
 }
 
-/// An ask that is not over. Exactly one entry of the queue can end it: a packet that it travels by, or its failure.
+/// A pending ask. Exactly one entry of the queue can end it: a packet, or its failure.
 #[derive(Clone, Copy, Debug)]
 struct Ask {
     asker: SimAddr,
@@ -150,11 +150,11 @@ struct Ask {
 
 const NEVER: u64 = u64::MAX;
 
-/// How often in a row an engine may be due again at once, before that is taken for a fault of the engine.
+/// How often in a row an engine may be due again at once, before that counts as a fault of the engine.
 const SPINS: u32 = 1000;
 
 impl<E: Engine> Simulation<E> {
-    /// A network without nodes, at time zero.
+    /// Creates a network without nodes, at time zero.
     pub fn new(config: Config) -> Self {
         Self {
             random: Mix(config.seed),
@@ -175,17 +175,17 @@ impl<E: Engine> Simulation<E> {
         }
     }
 
-    /// A seed for the engine of the node at this address, which follows from the simulation's seed alone.
+    /// Returns a seed for the engine of the node at this address, derived from the simulation's seed only.
     pub fn seed(&self, addr: SimAddr) -> u64 {
         seed(self.config.seed, addr, 1)
     }
 
-    /// The address that the next [added](Self::add) node will have.
+    /// Returns the address of the next [added](Self::add) node.
     pub fn next_addr(&self) -> SimAddr {
         SimAddr(self.nodes.len() as u32)
     }
 
-    /// Starts a node under the next address.
+    /// Starts a node at the next address.
     pub fn add(&mut self, engine: E) -> SimAddr {
         let addr = self.next_addr();
         self.nodes.push(Node {
@@ -199,21 +199,21 @@ impl<E: Engine> Simulation<E> {
         addr
     }
 
-    /// Starts a node under an address that was used before; a node that still runs there fails first.
+    /// Starts a node at an address that was used before; a node that still runs there fails first.
     ///
     /// Asks of the earlier life are abandoned; packets for it reach the new node, as datagrams would.
     ///
     /// # Panics
-    /// If no node was ever added under this address.
+    /// Panics if no node was ever added at this address.
     pub fn restart(&mut self, addr: SimAddr, engine: E) {
         self.fail(addr);
         self.start(addr, engine);
     }
 
-    /// Stops a node at once and without a word; its engine, if it ran.
+    /// Stops a node immediately and without notice; returns its engine, if it ran.
     ///
     /// # Panics
-    /// If no node was ever added under this address.
+    /// Panics if no node was ever added at this address.
     pub fn fail(&mut self, addr: SimAddr) -> Option<E> {
         let node = &mut self.nodes[addr.index()];
         let engine = node.engine.take()?;
@@ -223,10 +223,10 @@ impl<E: Engine> Simulation<E> {
         Some(engine)
     }
 
-    /// Lets a node say goodbye, and stops it [a while](Config::leaving) later.
+    /// Lets a node announce its departure, and stops it [later](Config::leaving).
     ///
     /// # Panics
-    /// If no node was ever added under this address.
+    /// Panics if no node was ever added at this address.
     pub fn leave(&mut self, addr: SimAddr) {
         let life = self.nodes[addr.index()].life;
         if self.act(addr, Engine::handle_leave).is_some() {
@@ -235,10 +235,11 @@ impl<E: Engine> Simulation<E> {
         }
     }
 
-    /// Lets someone use the node's engine, and sends what it wants sent then. `None` if no node is up there.
+    /// Calls `act` with the node's engine, and then sends its transmissions. Returns `None` if no node is up
+    /// there.
     ///
     /// # Panics
-    /// If no node was ever added under this address.
+    /// Panics if no node was ever added at this address.
     pub fn act<T>(&mut self, addr: SimAddr, act: impl FnOnce(&mut E, Duration) -> T) -> Option<T> {
         let now = self.now();
         let result = act(self.nodes[addr.index()].engine.as_mut()?, now);
@@ -246,12 +247,12 @@ impl<E: Engine> Simulation<E> {
         Some(result)
     }
 
-    /// The engine of a node that is up.
+    /// Returns the engine of a node that is up.
     pub fn engine(&self, addr: SimAddr) -> Option<&E> {
         self.nodes.get(addr.index())?.engine.as_ref()
     }
 
-    /// The nodes that are up, in the order of their addresses.
+    /// Returns the nodes that are up, ordered by address.
     pub fn nodes(&self) -> impl Iterator<Item = (SimAddr, &E)> {
         self.nodes.iter().zip(0..).filter_map(|(node, index)| {
             let engine = node.engine.as_ref()?;
@@ -259,7 +260,7 @@ impl<E: Engine> Simulation<E> {
         })
     }
 
-    /// How many nodes are up.
+    /// Returns the number of nodes that are up.
     pub fn up(&self) -> usize {
         self.up
     }
@@ -270,8 +271,8 @@ impl<E: Engine> Simulation<E> {
         self.plan(nanos(time), Plan::Run(action));
     }
 
-    /// Puts each node in a part of the network, by number; packets between different parts are dropped, those under way too.
-    /// Nodes added later are in part 0.
+    /// Assigns each node to a part of the network, by number; packets between different parts are dropped,
+    /// including those in flight. Nodes added later are in part 0.
     pub fn partition(&mut self, part_of: impl Fn(SimAddr) -> u32) {
         for (node, index) in self.nodes.iter_mut().zip(0..) {
             node.part = part_of(SimAddr(index));
@@ -283,9 +284,9 @@ impl<E: Engine> Simulation<E> {
         self.partition(|_| 0);
     }
 
-    /// From now on, all nodes that are up come and go; `engine` makes the engines of those that come back.
+    /// Starts churn of all nodes that are up; `engine` creates the engines of returning nodes.
     ///
-    /// Replaces churn that was there before. A first session is as long as any other; what was planned goes on.
+    /// Replaces earlier churn. A first session is as long as any other; planned actions remain.
     pub fn churn(&mut self, churn: Churn, engine: impl FnMut(Arrival) -> E + 'static) {
         self.churning = Some(Churning {
             churn,
@@ -300,7 +301,7 @@ impl<E: Engine> Simulation<E> {
     /// Runs until this time: everything due until then has happened, and the clock shows it.
     ///
     /// # Panics
-    /// If an engine is still due after it has handled its timeout a thousand times at the same moment.
+    /// Panics if an engine is still due after it has handled its timeout a thousand times at the same time.
     pub fn run_until(&mut self, time: Duration) {
         let end = nanos(time);
         while let Some(at) = self.queue.next_at().filter(|at| *at <= end) {
@@ -312,47 +313,48 @@ impl<E: Engine> Simulation<E> {
         self.now = self.now.max(end);
     }
 
-    /// Runs for this long, as [`run_until`](Self::run_until) does.
+    /// Runs for this duration, as [`run_until`](Self::run_until) does.
     pub fn run_for(&mut self, time: Duration) {
         self.run_until(self.now().saturating_add(time));
     }
 
-    /// Virtual time since the beginning.
+    /// Returns the virtual time since the start.
     pub fn now(&self) -> Duration {
         Duration::from_nanos(self.now)
     }
 
-    /// Takes what engines reported, oldest first: the time, the node, the event.
+    /// Takes the events of engines, oldest first: the time, the node, the event.
     pub fn events(&mut self) -> impl Iterator<Item = (Duration, SimAddr, E::Event)> {
         self.events.drain(..)
     }
 
-    /// What became of packets. A tell is one; a request and its response are two.
+    /// Returns the counters of packets. A tell is one packet; a request and its response are two.
     pub fn counters(&self) -> Snapshot {
         self.counters.snapshot()
     }
 
-    /// Packets under way, counted one by one: `sent = delivered + dropped + in flight`.
+    /// Returns the number of packets in flight, counted one by one: `sent = delivered + dropped + in flight`.
     pub fn in_flight(&self) -> u64 {
         self.packets.count() as u64
     }
 
-    /// What became of asks.
+    /// Returns the counters of asks.
     pub fn asks(&self) -> Asks {
         self.asked
     }
 
-    /// Asks that are not over, counted one by one.
+    /// Returns the number of pending asks, counted one by one.
     pub fn asks_pending(&self) -> u64 {
         self.asks.count() as u64
     }
 
-    /// Entries of the queue that were worked off: arrivals, timers, failures and what was planned.
+    /// Returns the number of processed queue entries: arrivals, timers, failures and planned actions.
     pub fn processed(&self) -> u64 {
         self.processed
     }
 
-    /// A hash of all that happened: each start and stop, and each packet with its time, its way, its bytes and its fate.
+    /// Returns a hash of all events: each start and stop, and each packet with its time, route, bytes and
+    /// fate.
     pub fn trace(&self) -> u64 {
         self.trace.digest()
     }
@@ -415,7 +417,7 @@ impl<E: Engine> Simulation<E> {
         self.drain(to);
     }
 
-    /// Hands an answer to its asker, if that still lives.
+    /// Passes a response to its asker, if that is still in the same life.
     fn answer(&mut self, ask: u32, packet: &Packet, answer: Result<&[u8], Failure>) {
         if self.end_ask(ask, answer) {
             self.delivered(packet);
@@ -424,7 +426,7 @@ impl<E: Engine> Simulation<E> {
         }
     }
 
-    /// Ends an ask; whether there was still someone to hear it.
+    /// Ends an ask; returns whether its asker still existed.
     fn end_ask(&mut self, ask: u32, answer: Result<&[u8], Failure>) -> bool {
         let Some(ask) = self.asks.remove(ask) else {
             return false;
@@ -443,12 +445,12 @@ impl<E: Engine> Simulation<E> {
         true
     }
 
-    /// Gives a node its timer, if it is due.
+    /// Calls a node's timeout handler, if it is due.
     fn wake(&mut self, addr: SimAddr) {
         let now = self.now;
         let node = &mut self.nodes[addr.index()];
         if node.timer > now {
-            return; // An earlier life's, or one that an earlier deadline overtook.
+            return; // A timer of an earlier life, or one that an earlier deadline replaced.
         }
         node.timer = NEVER;
         for _ in 0..SPINS {
@@ -467,7 +469,7 @@ impl<E: Engine> Simulation<E> {
         );
     }
 
-    /// Sends and collects what an engine has to say, and looks when it is due.
+    /// Sends and collects the output of an engine, and reads its timeout.
     fn drain(&mut self, addr: SimAddr) {
         self.drain_output(addr);
         self.set_timer(addr);
@@ -512,7 +514,7 @@ impl<E: Engine> Simulation<E> {
         }
     }
 
-    /// Puts a packet on its way, or loses it.
+    /// Sends a packet, or loses it.
     fn send(&mut self, from: SimAddr, to: SimAddr, kind: Kind, payload: Vec<u8>) {
         self.counters.sent(1);
         let mut packet = Packet {
@@ -537,7 +539,7 @@ impl<E: Engine> Simulation<E> {
         }
     }
 
-    /// When a packet arrives, or why not.
+    /// Returns the arrival time of a packet, or the drop reason.
     fn way(&mut self, packet: &Packet) -> Result<u64, Reason> {
         let (from, to) = (packet.from, packet.to);
         let mut leaves = self.now;
@@ -562,7 +564,7 @@ impl<E: Engine> Simulation<E> {
         Ok(leaves.saturating_add(nanos(latency)))
     }
 
-    /// Drops a packet; an ask that travelled by it fails when its asker has waited long enough.
+    /// Drops a packet; its ask fails at the asker's timeout.
     fn lose(&mut self, packet: &Packet, reason: Reason) {
         self.dropped(packet, reason);
         if let Some(key) = packet.kind.ask()
@@ -583,7 +585,7 @@ impl<E: Engine> Simulation<E> {
         self.note(packet.kind.word(), packet.from, packet.to, &packet.payload);
     }
 
-    /// Takes what happened into the trace.
+    /// Absorbs an event into the trace.
     fn note(&mut self, word: u64, from: SimAddr, to: SimAddr, bytes: &[u8]) {
         self.trace.absorb(self.now);
         self.trace.absorb(word);
@@ -617,7 +619,7 @@ impl<E: Engine> Simulation<E> {
         self.plan_churn(|churn| churn.session, Plan::Depart { node: addr.0, life });
     }
 
-    /// Plans something for a random time, unless churn will have ended by then.
+    /// Plans an action for a random time, unless churn will have ended by then.
     fn plan_churn(&mut self, after: impl FnOnce(&Churn) -> super::Distribution, plan: Plan<E>) {
         let Some(Churning { churn, .. }) = &self.churning else {
             return;
@@ -661,7 +663,7 @@ impl<E: Engine> Simulation<E> {
         self.plan_departure(addr);
     }
 
-    /// A node that is up, other than this, each as likely.
+    /// Returns a random node that is up, other than this one.
     fn random_up(&mut self, other_than: SimAddr) -> Option<SimAddr> {
         let others = self.up - usize::from(self.nodes[other_than.index()].engine.is_some());
         if others == 0 {

@@ -1,4 +1,4 @@
-//! Asks while something else goes on.
+//! Asks concurrent with other traffic.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,7 +27,7 @@ pub async fn asks_are_answered_while_tells_flood<A: Addr>(bed: &Testbed<A>) -> O
                 for number in 0..24 {
                     let _ = node.tell(&dst, Packet::from(letter(number, PLAIN))).await;
                 }
-                // Time stands still in some runtimes while there is anything to do.
+                // Some runtimes stop the clock while there is anything to do.
                 sleep(Duration::from_millis(1)).await;
             }
         });
@@ -41,7 +41,7 @@ pub async fn asks_are_answered_while_tells_flood<A: Addr>(bed: &Testbed<A>) -> O
         let response = bed.ask(asker, &dst, &request).await?;
         ensure!(
             *response == *answer(&request, most),
-            "an ask while tells flood got a response that is not its own"
+            "an ask during a flood of tells got the response to another ask"
         );
     }
     Ok(())
@@ -51,7 +51,7 @@ pub async fn asks_are_answered_while_tells_flood<A: Addr>(bed: &Testbed<A>) -> O
 pub async fn a_handler_may_ask_back<A: Addr>(bed: &Testbed<A>) -> Outcome {
     if !bed.lossless() {
         return Err(Unmet::Waived(
-            "of two asks, one in the other, the medium may lose either".into(),
+            "the medium may lose either of two nested asks".into(),
         ));
     }
     let [a, b] = bed.nodes().await?;
@@ -71,19 +71,19 @@ pub async fn a_handler_may_ask_back<A: Addr>(bed: &Testbed<A>) -> Outcome {
         let response = bed.ask(&a, &b.addr()?, &request).await?;
         ensure!(
             *response == *reversed(&request),
-            "an ask whose handler asked back got a response that is not its own"
+            "an ask whose handler asked back got the response to another ask"
         );
     }
     Ok(())
 }
 
-/// Lets several callers wait for requests, each of which answers when all have one.
+/// Several callers wait for requests; each answers when all have one.
 pub async fn every_waiting_receive_ask_is_woken<A: Addr>(bed: &Testbed<A>) -> Outcome {
     if !bed.lossless() {
         return Err(Unmet::Waived("the medium may lose some of the requests".into()));
     }
     for round in 0..bed.amount(12) as u32 {
-        // More callers than asks may be under way would wait for ever.
+        // More callers than asks may be in flight would wait forever.
         let callers = match round {
             0 => 6,
             _ => 2 + (round as usize * 5) % 15,
@@ -110,7 +110,7 @@ pub async fn every_waiting_receive_ask_is_woken<A: Addr>(bed: &Testbed<A>) -> Ou
         while let Ok(Some(done)) = timeout(bed.patience(), asking.join_next()).await {
             match done.map_err(|error| Unmet::Broken(error.to_string()))? {
                 Ok(_) => answered += 1,
-                // So few are allowed at a time.
+                // The swarm permits so few at a time.
                 Err(error) if super::load::is_refused(&error) => return Ok(()),
                 Err(error) => broken!("an ask failed: {error}"),
             }

@@ -1,4 +1,4 @@
-//! Asks that end otherwise than with a response, and what they leave behind.
+//! Asks that end without a response, and the state that they leave.
 
 use std::num::NonZeroU8;
 use std::sync::Arc;
@@ -14,10 +14,10 @@ use crate::field::{Held, PLAIN, broken, ensure, in_time, letter, mtu, number, pe
 use crate::report::{Outcome, Unmet};
 use crate::testbed::{Testbed, chain};
 
-/// Asks under way at a time in laws that count slots.
+/// Concurrent asks in laws that count slots.
 const WINDOW: u32 = 32;
 
-/// More asks than may be under way, or a few where each may be lost.
+/// More asks than may be in flight, or a few if each may be lost.
 fn more_than_slots<A: Addr>(bed: &Testbed<A>) -> u32 {
     let asks = bed.the_profile().asks;
     let count = if bed.lossless() {
@@ -39,8 +39,8 @@ enum Refusal {
     Cancel,
 }
 
-/// Makes more asks than there are slots that are rejected, dropped, answered with too much, and whose answer is
-/// cancelled; then asks.
+/// Makes more asks than there are slots, which are rejected, dropped, answered with a response over the MTU,
+/// or answered by a cancelled call; then asks.
 pub async fn an_ask_without_a_response_frees_its_slot<A: Addr>(bed: &Testbed<A>) -> Outcome {
     for refusal in [Refusal::Reject, Refusal::Drop, Refusal::Oversize, Refusal::Cancel] {
         let [a, b] = bed.nodes().await?;
@@ -116,7 +116,7 @@ pub async fn every_code_of_a_rejection_arrives<A: Addr>(bed: &Testbed<A>) -> Out
     Ok(())
 }
 
-/// Measures answers and dropped requests in turn.
+/// Measures answers and dropped requests alternately.
 pub async fn a_dropped_request_takes_no_longer_than_an_answer<A: Addr>(bed: &Testbed<A>) -> Outcome {
     if !bed.lossless() {
         return Err(Unmet::Waived(
@@ -137,7 +137,7 @@ pub async fn a_dropped_request_takes_no_longer_than_an_answer<A: Addr>(bed: &Tes
     .await;
     let (asks, dst) = (a.ask_side()?, b.addr()?);
     bed.ask(&a, &dst, &letter(0, PLAIN)).await?;
-    // Of a runtime with a clock of its own nothing is late by chance.
+    // On a runtime with its own clock nothing is late by chance.
     let allowance = if virtual_time() {
         bed.settle()
     } else {
@@ -167,15 +167,15 @@ pub async fn a_dropped_request_takes_no_longer_than_an_answer<A: Addr>(bed: &Tes
     Ok(())
 }
 
-/// Whether the runtime's clock stands still while there is anything to do, and jumps when there is not.
+/// Returns whether the runtime's clock stands still while there is anything to do, and then advances to the
+/// next timer.
 fn virtual_time() -> bool {
     let started = Instant::now();
     std::thread::sleep(Duration::from_millis(2));
     started.elapsed() < Duration::from_millis(1)
 }
 
-/// Lets requests wait for seconds, or for most of one where that takes real time, and asks something else meanwhile and
-/// afterwards.
+/// Holds requests for seconds, or for most of one second in real time, and asks meanwhile and afterwards.
 pub async fn a_slow_handler_runs_once<A: Addr>(bed: &Testbed<A>) -> Outcome {
     let slow = if virtual_time() {
         vec![Duration::from_secs(3), Duration::from_secs(12)]
@@ -203,7 +203,7 @@ pub async fn a_slow_handler_runs_once<A: Addr>(bed: &Testbed<A>) -> Outcome {
         }
     }])
     .await;
-    // What is asked meanwhile is one more.
+    // The concurrent ask is one more.
     let asks = bed.the_profile().asks;
     let (width, beside) = ((asks.saturating_sub(1)).clamp(1, 4) as u32, asks > 1);
     for (round, _) in slow.iter().enumerate() {
@@ -225,17 +225,17 @@ pub async fn a_slow_handler_runs_once<A: Addr>(bed: &Testbed<A>) -> Outcome {
             match outcome {
                 Ok(Ok(response)) => ensure!(
                     *response == *reversed(&request),
-                    "an ask that a handler took long for got the response to another one"
+                    "an ask with a slow handler got the response to another ask"
                 ),
                 // A layer may have a deadline.
                 Ok(Err(_)) => {}
-                Err(_) => broken!("an ask that a handler took long for did not end within {limit:?}"),
+                Err(_) => broken!("an ask with a slow handler did not end within {limit:?}"),
             }
             let request = letter(u32::MAX / 2 - round as u32, PLAIN);
             let response = bed.ask(&a, &dst, &request).await?;
             ensure!(
                 *response == *reversed(&request),
-                "an ask behind one that a handler took long for got another's response"
+                "an ask after one with a slow handler got the response to another ask"
             );
         }
     }
@@ -244,7 +244,7 @@ pub async fn a_slow_handler_runs_once<A: Addr>(bed: &Testbed<A>) -> Outcome {
     Ok(())
 }
 
-/// Cancels asks whose requests are held, asks anew, and answers the old requests before the new ones.
+/// Cancels asks whose requests are held, asks again, and answers the old requests before the new ones.
 pub async fn a_late_answer_reaches_no_other_ask<A: Addr>(bed: &Testbed<A>) -> Outcome {
     let [a, b] = bed.nodes().await?;
     let (asks, server, dst) = (a.ask_side()?.clone(), b.ask_side()?.clone(), b.addr()?);
@@ -307,7 +307,8 @@ pub async fn a_late_answer_reaches_no_other_ask<A: Addr>(bed: &Testbed<A>) -> Ou
     Ok(())
 }
 
-/// The requests of asks that have just begun, with numbers from `first` on; fewer if some asks ended already.
+/// The requests of asks that have just started, with numbers from `first` on; fewer if some asks ended
+/// already.
 async fn requests<A: Addr, T: Send + 'static>(
     bed: &Testbed<A>,
     server: &p2p::BoxAskSwarm<A>,
@@ -377,5 +378,5 @@ async fn goes<A: Addr>(bed: &Testbed<A>, closes: bool) -> Outcome {
     }
     let limit = bed.the_profile().ask_patience;
     let all = async { while asking.join_next().await.is_some() {} };
-    in_time("asks of a node that went while it held requests", limit, all).await
+    in_time("asks of a node that closed while it held requests", limit, all).await
 }

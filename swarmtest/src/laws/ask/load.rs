@@ -1,4 +1,5 @@
-//! Asks of seeded lengths and contents, many at a time and in every direction, and a record of what was received.
+//! Asks with seeded lengths and contents, many at a time and in every direction, and a record of received
+//! requests.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::SeqCst};
@@ -15,10 +16,10 @@ use crate::kind::Node;
 use crate::report::{Outcome, Unmet};
 use crate::testbed::{Testbed, chain};
 
-/// Bytes of a request and of a response at most, but for laws of lengths.
+/// Maximum length of a request and a response in bytes, except in laws of lengths.
 const LONGEST: usize = 2048;
 
-/// Asks of one node that are under way at a time.
+/// Maximum number of asks of one node in flight.
 const WINDOW: u32 = 48;
 
 fn hash(bytes: &[u8]) -> u64 {
@@ -27,14 +28,14 @@ fn hash(bytes: &[u8]) -> u64 {
     })
 }
 
-/// A request with this number: its length and content depend on it.
+/// Returns the request with this number, which determines its length and content.
 fn request(number: u32, most: usize) -> Vec<u8> {
     let seed = hash(&number.to_le_bytes());
     let len = (seed >> 16) as usize % (most.min(LONGEST) - 3);
     [&number.to_le_bytes()[..], &noise(seed, len)].concat()
 }
 
-/// The response to a request, of another length, now and then of none.
+/// Returns the response to a request, of another length, sometimes empty.
 pub(super) fn answer(request: &[u8], most: usize) -> Vec<u8> {
     let seed = hash(request);
     let len = match seed % 13 {
@@ -44,12 +45,12 @@ pub(super) fn answer(request: &[u8], most: usize) -> Vec<u8> {
     noise(seed, len)
 }
 
-/// Whether an ask was turned away because there are too many; such a one may be asked again.
+/// Returns whether an ask was refused because too many are in flight; such an ask may be repeated.
 pub(super) fn is_refused(error: &Error) -> bool {
     matches!(error, Error::Limit { .. }) || matches!(error, Error::Rejected(why) if *why == Rejection::BUSY)
 }
 
-/// What was received of the asks of each node.
+/// The received requests of each node.
 struct Seen<A> {
     runs: BTreeMap<u32, usize>,
     sources: BTreeMap<u32, Vec<A>>,
@@ -61,7 +62,7 @@ struct Load<A> {
     seen: Mutex<Seen<A>>,
     next: AtomicU32,
     answered: AtomicU32,
-    /// Whether some ask was turned away: then none is held back.
+    /// Whether an ask was refused: then no request is held.
     crowded: AtomicBool,
     release: Notify,
 }
@@ -82,12 +83,12 @@ impl<A: Addr> Load<A> {
         let mut seen = self.lock();
         if payload != request(number, self.most) {
             seen.fault = Some(format!(
-                "a request of {} bytes came that was not asked",
+                "a request of {} bytes arrived that was never asked",
                 payload.len()
             ));
         }
         if !is_local {
-            seen.fault = Some("the destination of a request is none of the receiver's addresses".into());
+            seen.fault = Some("the destination of a request is not an address of the receiver".into());
         }
         let runs = seen.runs.entry(number).or_default();
         *runs += 1;
@@ -107,7 +108,7 @@ impl<A: Addr> Load<A> {
     }
 }
 
-/// Receives requests and answers each after a time of its own; keeps the first one until it is released.
+/// Receives requests and answers each after a delay of its own; holds the first one until it is released.
 fn serve_late<A: Addr>(bed: &Testbed<A>, node: &Node<A>, load: &Arc<Load<A>>) -> Outcome<JoinSet<()>> {
     let mut serving = JoinSet::new();
     let (asks, node, load) = (node.ask_side()?.clone(), node.clone(), load.clone());
@@ -134,7 +135,7 @@ fn serve_late<A: Addr>(bed: &Testbed<A>, node: &Node<A>, load: &Arc<Load<A>>) ->
                     sleep(Duration::from_micros(hash(&number.to_le_bytes()) % (slowest + 1))).await;
                 }
                 let response = answer(&request.payload, load.most);
-                // The asker sees what goes wrong here.
+                // The asker observes errors of this call.
                 let _ = request.respond(Packet::from(response)).await;
             });
         }
@@ -142,7 +143,8 @@ fn serve_late<A: Addr>(bed: &Testbed<A>, node: &Node<A>, load: &Arc<Load<A>>) ->
     Ok(serving)
 }
 
-/// Lets three nodes ask one another, many asks at a time, which are answered in other orders, and the first one last.
+/// Three nodes ask each other, many asks at a time, which are answered in other orders, and the first one
+/// last.
 pub async fn of_many_asks_each_gets_its_own_response<A: Addr>(bed: &Testbed<A>) -> Outcome {
     let [a, b, c] = bed.nodes().await?;
     let each = bed.amount(500) as u32;
@@ -177,7 +179,7 @@ pub async fn of_many_asks_each_gets_its_own_response<A: Addr>(bed: &Testbed<A>) 
         if answered != last.1 {
             last = (Instant::now(), answered);
         }
-        // Those that were held back are all that is left.
+        // Only held requests are left.
         if asking.len() <= 3 || load.crowded.load(SeqCst) {
             load.crowded.store(true, SeqCst);
             load.release.notify_waiters();
@@ -185,7 +187,7 @@ pub async fn of_many_asks_each_gets_its_own_response<A: Addr>(bed: &Testbed<A>) 
         let stalled = last.0.elapsed();
         ensure!(
             stalled <= 2 * deadline,
-            "of {} asks {answered} were answered, and none any more",
+            "of {} asks {answered} were answered, and no further one",
             3 * each
         );
     }
@@ -201,7 +203,7 @@ pub async fn of_many_asks_each_gets_its_own_response<A: Addr>(bed: &Testbed<A>) 
     Ok(())
 }
 
-/// Asks, one after another, until so many asks of this node are answered.
+/// Asks sequentially until this number of asks of the node is answered.
 fn worker<A: Addr>(
     bed: &Testbed<A>,
     from: &Node<A>,
@@ -224,7 +226,7 @@ fn worker<A: Addr>(
                     Ok(response) => {
                         ensure!(
                             *response == *answer(&request, load.most),
-                            "one of many asks got a response that is not its own: {} bytes for {}",
+                            "one of many asks got the response to another ask: {} bytes for {}",
                             response.len(),
                             answer(&request, load.most).len()
                         );
@@ -245,7 +247,7 @@ fn worker<A: Addr>(
                         failures += 1;
                         ensure!(
                             failures < 20 || !bed.lossless(),
-                            "asks failed again and again, at last with: {}",
+                            "asks failed repeatedly, most recently with: {}",
                             chain(&error)
                         );
                         if failures % 8 == 7 {
@@ -260,7 +262,7 @@ fn worker<A: Addr>(
     })
 }
 
-/// Asks with requests and responses of every length, one after another; none fails where nothing is lost.
+/// Asks with requests and responses of every length, sequentially; on a lossless medium none fails.
 pub async fn asks_of_every_length_are_answered<A: Addr>(bed: &Testbed<A>) -> Outcome {
     let [a, b] = bed.nodes().await?;
     let most = bed.longest_ask(&a, &b)?;
@@ -301,7 +303,7 @@ pub async fn asks_of_every_length_are_answered<A: Addr>(bed: &Testbed<A>) -> Out
         };
         ensure!(
             *response == *wanted,
-            "the response to a request of {len} bytes came with {} bytes and not with its {} bytes",
+            "the response to a request of {len} bytes arrived with {} bytes instead of {} bytes",
             response.len(),
             wanted.len()
         );
@@ -309,7 +311,7 @@ pub async fn asks_of_every_length_are_answered<A: Addr>(bed: &Testbed<A>) -> Out
     Ok(())
 }
 
-/// Lengths from 0 on, and around everything that may be a boundary.
+/// Returns lengths from 0 on, and around possible boundaries.
 fn lengths<A: Addr>(bed: &Testbed<A>, most: usize) -> Vec<usize> {
     let small = 0..=bed.amount(320).min(2048);
     let mut lengths: Vec<usize> = small.collect();

@@ -12,10 +12,10 @@ use crate::kind::Node;
 use crate::report::Outcome;
 use crate::testbed::Testbed;
 
-/// Every maximum of `receive_batch` that is tried.
+/// The values of `max` for `receive_batch` that are tried.
 const MAXIMA: std::ops::RangeInclusive<usize> = 1..=65;
 
-/// Maxima to try: each, or in a quick run a tenth of them and 2.
+/// Returns the values of `max` to try: each, or in a quick run a tenth of them and 2.
 fn maxima<A: Addr>(bed: &Testbed<A>) -> Vec<usize> {
     let step = MAXIMA.count() / bed.amount(MAXIMA.count()).min(MAXIMA.count());
     let mut maxima: Vec<usize> = MAXIMA.step_by(step.max(1)).collect();
@@ -23,8 +23,9 @@ fn maxima<A: Addr>(bed: &Testbed<A>) -> Vec<usize> {
     maxima
 }
 
-/// Tells letters to `b` one by one, so that some wait, and reads them with `receive_batch` of this maximum; gives the call's
-/// number of messages, and the buffer before and after, to `look`. Returns how many were told and came.
+/// Tells letters to `b` one by one, so that some wait, and reads them with `receive_batch` of this `max`;
+/// passes the call's result, and the length of the buffer before and after, to `look`. Returns the numbers of
+/// told and received letters.
 async fn taken<A: Addr>(
     bed: &Testbed<A>,
     [a, b]: [&Node<A>; 2],
@@ -42,13 +43,13 @@ async fn taken<A: Addr>(
             break;
         };
         look(taken?, &out)?;
-        // Buffers that lost what they held are another law's business.
+        // Another law checks that the buffer keeps its contents.
         came += out.len().saturating_sub(kept.len()).max(1);
     }
     Ok((count, came.min(count)))
 }
 
-/// How many messages are told where the maximum is `max`: more, but no more than small queues hold.
+/// Returns how many messages are told for this `max`: more than it, but no more than small queues hold.
 fn waiting_for<A: Addr>(bed: &Testbed<A>, max: usize) -> usize {
     let most = if bed.lossless() {
         bed.the_profile().holds.clamp(1, 60)
@@ -58,7 +59,7 @@ fn waiting_for<A: Addr>(bed: &Testbed<A>, max: usize) -> usize {
     (max + 3).min(most)
 }
 
-/// Reads with `receive_batch` alone what is told, with every maximum.
+/// Reads messages with `receive_batch` only, with every value of `max`.
 pub async fn receive_batch_takes_what_receives_would<A: Addr>(bed: &Testbed<A>) -> Outcome {
     bed.undamaged()?;
     let [a, b] = bed.nodes().await?;
@@ -87,12 +88,12 @@ pub async fn receive_batch_takes_what_receives_would<A: Addr>(bed: &Testbed<A>) 
     let least = arrive_at_least(told, bed.the_profile().loss);
     ensure!(
         came >= least,
-        "of {told} messages receive_batch gave {came} and not {least}"
+        "of {told} messages receive_batch returned {came} instead of {least}"
     );
     Ok(())
 }
 
-/// Takes with every maximum of the messages that wait, which are more.
+/// Receives with every value of `max` while more messages wait.
 pub async fn receive_batch_keeps_to_its_maximum<A: Addr>(bed: &Testbed<A>) -> Outcome {
     let [a, b] = bed.nodes().await?;
     for max in maxima(bed) {
@@ -110,7 +111,7 @@ pub async fn receive_batch_keeps_to_its_maximum<A: Addr>(bed: &Testbed<A>) -> Ou
             let taken = taken?.max(out.len());
             ensure!(
                 taken <= max,
-                "receive_batch with a maximum of {max} took {taken} messages"
+                "receive_batch with a maximum of {max} returned {taken} messages"
             );
             last = out
                 .iter()
@@ -121,7 +122,7 @@ pub async fn receive_batch_keeps_to_its_maximum<A: Addr>(bed: &Testbed<A>) -> Ou
     Ok(())
 }
 
-/// Receives with every maximum into a buffer that is not empty.
+/// Receives with every value of `max` into a buffer that is not empty.
 pub async fn receive_batch_appends<A: Addr>(bed: &Testbed<A>) -> Outcome {
     let [a, b] = bed.nodes().await?;
     let first = bed.deliver(&a, &b, &letter(u32::MAX, PLAIN)).await?;
@@ -136,7 +137,7 @@ pub async fn receive_batch_appends<A: Addr>(bed: &Testbed<A>) -> Outcome {
         taken(bed, [&a, &b], max, &kept, |taken, out| {
             ensure!(
                 out.starts_with(&kept) && out.len() == held + taken && taken > 0,
-                "receive_batch with a maximum of {max} said {taken} and left {} messages in a buffer that held {held}",
+                "receive_batch with a maximum of {max} returned {taken} and left {} messages in a buffer that held {held}",
                 out.len()
             );
             Ok(())
@@ -146,7 +147,7 @@ pub async fn receive_batch_appends<A: Addr>(bed: &Testbed<A>) -> Outcome {
     Ok(())
 }
 
-/// Asks for no message where there is none, and where some wait.
+/// Receives with a `max` of 0 while no message waits, and while some wait.
 pub async fn receive_batch_of_none_returns_at_once<A: Addr>(bed: &Testbed<A>) -> Outcome {
     let [a, node] = bed.nodes().await?;
     for round in 0..bed.amount(200) {
@@ -162,7 +163,7 @@ pub async fn receive_batch_of_none_returns_at_once<A: Addr>(bed: &Testbed<A>) ->
         let taken = taken.await??;
         ensure!(
             taken == 0 && out.is_empty(),
-            "receive_batch with a maximum of 0 took {taken} messages"
+            "receive_batch with a maximum of 0 returned {taken} messages"
         );
         if round % 16 == 15 {
             bed.drain(&node, 8).await?;
@@ -171,7 +172,7 @@ pub async fn receive_batch_of_none_returns_at_once<A: Addr>(bed: &Testbed<A>) ->
     Ok(())
 }
 
-/// Cancels `receive_batch` after zero to three polls since messages came; what is in its buffer counts.
+/// Cancels `receive_batch` after zero to three polls since messages arrived; messages in its buffer count.
 pub async fn cancelling_receive_batch_loses_nothing<A: Addr>(bed: &Testbed<A>) -> Outcome {
     let [a, b] = bed.nodes().await?;
     let (dst, mut rng) = (b.addr()?, bed.rng());
@@ -183,7 +184,7 @@ pub async fn cancelling_receive_batch_loses_nothing<A: Addr>(bed: &Testbed<A>) -
         } else {
             rng.random_range(1..=bed.window().min(8))
         };
-        // A copy that the medium made of an earlier message may be here already.
+        // A duplicate of an earlier message may have arrived already.
         while let Poll::Ready(message) = Held::new(b.receive()).poll() {
             message?;
         }
@@ -224,7 +225,7 @@ pub async fn cancelling_receive_batch_loses_nothing<A: Addr>(bed: &Testbed<A>) -
     let least = arrive_at_least(told, bed.the_profile().loss);
     ensure!(
         arrived >= least,
-        "of {told} messages that came while a receive_batch was cancelled, {arrived} were received and not {least}"
+        "of {told} messages that arrived while a receive_batch was cancelled, {arrived} were received instead of {least}"
     );
     Ok(())
 }

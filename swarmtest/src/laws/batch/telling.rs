@@ -12,10 +12,10 @@ use crate::payloads::length;
 use crate::report::Outcome;
 use crate::testbed::Testbed;
 
-/// Most messages of a batch.
+/// Maximum number of messages in a batch.
 const MOST: usize = 200;
 
-/// Longest messages of a batch.
+/// Maximum length of messages in a batch.
 const LONGEST: usize = 300;
 
 fn batch_of<A: Addr>(dst: &A, lengths: impl IntoIterator<Item = usize>) -> Vec<(A, Packet)> {
@@ -25,7 +25,8 @@ fn batch_of<A: Addr>(dst: &A, lengths: impl IntoIterator<Item = usize>) -> Vec<(
         .collect()
 }
 
-/// How many short messages a node keeps that does not read: told one by one, a power of two up to 256, half of it for sure.
+/// Returns how many short messages a node holds that does not receive: counted by single tells, a power of
+/// two up to 256, of which half is certain.
 async fn capacity<A: Addr>(bed: &Testbed<A>, from: &Node<A>, to: &Node<A>) -> Outcome<usize> {
     let (dst, mut kept) = (to.addr()?, bed.window());
     if !bed.lossless() {
@@ -48,32 +49,33 @@ async fn capacity<A: Addr>(bed: &Testbed<A>, from: &Node<A>, to: &Node<A>) -> Ou
     Ok(kept)
 }
 
-/// Batches of this many messages to several destinations, refused ones among them.
+/// Batches of various sizes to several destinations, some with refused messages.
 struct Shapes {
     rng: StdRng,
-    /// Messages that may be on the way to each destination.
+    /// Maximum number of messages in flight to each destination.
     room: usize,
     mtu: usize,
     longest: usize,
     next: u32,
 }
 
-/// What a batch held: the destination, number and length of each message, and how many are over the MTU.
+/// The contents of a batch: the destination, number and length of each message, and how many are over the
+/// MTU.
 #[derive(Default)]
 struct Shape {
     letters: Vec<(usize, u32, usize)>,
     over: usize,
-    /// The length of the first that is over the MTU.
+    /// The length of the first message over the MTU.
     first_over: usize,
 }
 
 impl Shapes {
-    /// A batch of up to `count` messages: fewer where destinations have no room for them.
+    /// Creates a batch of up to `count` messages: fewer if destinations have no room for them.
     fn batch<A: Addr>(&mut self, dst: &[A], count: usize, over: bool) -> (Vec<(A, Packet)>, Shape) {
         let (mut batch, mut shape) = (Vec::new(), Shape::default());
         let mut open = vec![(0, 0); dst.len()];
         let one = self.rng.random_range(0..3) == 0;
-        // All of them to one, or in turns, or anyhow.
+        // All to one destination, or alternating, or at random.
         let refused = match self.rng.random_range(0..4) {
             _ if !over => 0,
             0 => 1,
@@ -112,7 +114,7 @@ impl Shapes {
     }
 }
 
-/// Sizes of batches: each up to 70, and some more up to [`MOST`]; in a quick run some of them.
+/// Returns sizes of batches: each up to 70, and some more up to [`MOST`]; in a quick run some of them.
 fn sizes<A: Addr>(bed: &Testbed<A>, rng: &mut StdRng) -> Vec<usize> {
     let mut sizes: Vec<usize> = (0..bed.amount(100))
         .map(|count| {
@@ -127,7 +129,7 @@ fn sizes<A: Addr>(bed: &Testbed<A>, rng: &mut StdRng) -> Vec<usize> {
     sizes
 }
 
-/// Tells batches of all sizes to several nodes, and gives what each said and what came of it to `look`.
+/// Tells batches of all sizes to several nodes, and passes the result and the arrivals of each to `look`.
 async fn shaped<A: Addr>(
     bed: &Testbed<A>,
     over: bool,
@@ -150,7 +152,7 @@ async fn shaped<A: Addr>(
         room,
         mtu,
         longest,
-        // A late letter of those that measured the capacity must not be taken for one of a batch.
+        // A late letter of the capacity measurement must not count as one of a batch.
         next: 1 << 20,
     };
     let (mut told, mut came) = (0, 0);
@@ -209,12 +211,12 @@ async fn shaped<A: Addr>(
     let least = arrive_at_least(told, bed.worst_loss());
     ensure!(
         came >= least,
-        "of {told} messages in batches {came} arrived and not {least}"
+        "of {told} messages in batches {came} arrived instead of {least}"
     );
     Ok(())
 }
 
-/// Tells batches of all sizes and compares what arrives.
+/// Tells batches of all sizes and compares the arrivals.
 pub async fn tell_batch_sends_what_tells_would<A: Addr>(bed: &Testbed<A>) -> Outcome {
     bed.undamaged()?;
     shaped(
@@ -227,13 +229,13 @@ pub async fn tell_batch_sends_what_tells_would<A: Addr>(bed: &Testbed<A>) -> Out
     .await
 }
 
-/// Puts some that are too long anywhere in a batch.
+/// Puts messages over the MTU at any place of a batch.
 pub async fn a_refused_message_holds_up_none_behind_it<A: Addr>(bed: &Testbed<A>) -> Outcome {
-    // What the error says is the next law.
+    // The next law checks the error.
     shaped(bed, true, |_, _, _| Ok(()), true, false).await
 }
 
-/// Reads the numbers in the errors of batches with messages that are too long.
+/// Checks the numbers in the errors of batches with messages over the MTU.
 pub async fn tell_batch_says_what_was_refused<A: Addr>(bed: &Testbed<A>) -> Outcome {
     let [a, b] = bed.nodes().await?;
     let (dst, most) = (b.addr()?, mtu(&a)?);
@@ -271,7 +273,7 @@ pub async fn tell_batch_says_what_was_refused<A: Addr>(bed: &Testbed<A>) -> Outc
     shaped(bed, false, says, false, false).await
 }
 
-/// Looks into the buffer after batches of all sizes were told.
+/// Checks the buffer after batches of all sizes were told.
 pub async fn tell_batch_empties_the_batch<A: Addr>(bed: &Testbed<A>) -> Outcome {
     let empty = |_: &Shape, _, left: usize| {
         ensure!(left == 0, "{left} messages are left in a batch that was told");

@@ -1,4 +1,4 @@
-//! Closing while many tasks call.
+//! Closing a swarm that many tasks use.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
@@ -17,7 +17,7 @@ use crate::testbed::Testbed;
 /// Tasks of one kind.
 const TASKS: u32 = 16;
 
-/// Closes from many tasks at once, of which some give up after the first poll, then again.
+/// Closes from many tasks concurrently, some of which cancel after the first poll, then again.
 pub async fn close_may_be_called_by_many_tasks<A: Addr>(bed: &Testbed<A>) -> Outcome {
     for used in [false, true] {
         let [node, other] = bed.nodes().await?;
@@ -44,7 +44,7 @@ pub async fn close_may_be_called_by_many_tasks<A: Addr>(bed: &Testbed<A>) -> Out
     Ok(())
 }
 
-/// Polls calls of each kind once, keeps them aside, closes, and polls them again.
+/// Polls calls of each kind once, holds them, closes, and polls them again.
 pub async fn close_waits_for_no_call_that_is_held<A: Addr>(bed: &Testbed<A>) -> Outcome {
     for used in [false, true] {
         let [node, other] = bed.nodes().await?;
@@ -53,7 +53,7 @@ pub async fn close_waits_for_no_call_that_is_held<A: Addr>(bed: &Testbed<A>) -> 
             bed.deliver(&node, &other, &letter(0, PLAIN)).await?;
             bed.deliver(&other, &node, &letter(0, PLAIN)).await?;
         }
-        // A copy of what was told before may come late.
+        // A duplicate of an earlier message may arrive late.
         let mut receives: Vec<_> = (0..16).map(|_| Held::new(node.receive())).collect();
         receives.retain_mut(|receive| receive.poll().is_pending());
         let held = receives.len();
@@ -83,7 +83,7 @@ pub async fn close_waits_for_no_call_that_is_held<A: Addr>(bed: &Testbed<A>) -> 
                 ended += 1;
             }
         }
-        // Where none ends, that is another law's business.
+        // Another law checks that at least one ends.
         ensure!(
             ended == 0 || ended == held,
             "of {held} receives that were held while the node closed, {ended} ended"
@@ -129,7 +129,7 @@ pub async fn closing_in_a_flood_ends_every_call<A: Addr>(bed: &Testbed<A>) -> Ou
                         };
                         buffer.clear();
                         calls += 1;
-                        // Time stands still in some runtimes while there is anything to do.
+                        // Some runtimes stop the clock while there is anything to do.
                         if failed || (task % 4 < 2 && calls % 8 == 0) {
                             sleep(Duration::from_millis(1)).await;
                         }
@@ -144,7 +144,7 @@ pub async fn closing_in_a_flood_ends_every_call<A: Addr>(bed: &Testbed<A>) -> Ou
             let ending = async { while tasks[at].join_next().await.is_some() {} };
             if in_time("", bed.patience(), ending).await.is_err() {
                 let left = tasks[at].len() as u32;
-                // Where all receives hang, that is another law's business.
+                // Another law covers the case that all receives hang.
                 if left < TASKS / 2 {
                     broken!("of {TASKS} tasks that told and received while the node closed, {left} hang");
                 }

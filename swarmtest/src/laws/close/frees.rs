@@ -11,11 +11,11 @@ use crate::kind::Node;
 use crate::report::Outcome;
 use crate::testbed::{Testbed, chain};
 
-/// Nodes that are closed. An address may be taken by another program between closing and binding, so one refusal alone
-/// proves nothing.
+/// Number of nodes that are closed. Another program may take an address between closing and binding, so a
+/// single refusal proves nothing.
 const TRIALS: u32 = 4;
 
-/// Closes a node and makes another at its address, at the first attempt, and tells that something.
+/// Closes a node and creates another at its address, at the first attempt, and tells it a message.
 pub async fn closing_frees_the_address<A: Addr>(bed: &Testbed<A>) -> Outcome {
     let mut refused = 0;
     for trial in 0..TRIALS {
@@ -31,7 +31,7 @@ pub async fn closing_frees_the_address<A: Addr>(bed: &Testbed<A>) -> Outcome {
     Ok(())
 }
 
-/// Drops a node and makes another at its address, and tells that something.
+/// Drops a node and creates another at its address, and tells it a message.
 pub async fn dropping_frees_the_address<A: Addr>(bed: &Testbed<A>) -> Outcome {
     for trial in 0..TRIALS {
         let [a, b, c] = bed.nodes().await?;
@@ -46,7 +46,7 @@ pub async fn dropping_frees_the_address<A: Addr>(bed: &Testbed<A>) -> Outcome {
     Ok(())
 }
 
-/// As [`closing_frees_the_address`], with nodes in every kind of use.
+/// The same as [`closing_frees_the_address`], with nodes in every kind of use.
 pub async fn closing_frees_an_address_in_use<A: Addr>(bed: &Testbed<A>) -> Outcome {
     let mut refused = 0;
     for usage in Usage::ALL {
@@ -60,7 +60,7 @@ pub async fn closing_frees_an_address_in_use<A: Addr>(bed: &Testbed<A>) -> Outco
     Ok(())
 }
 
-/// As [`dropping_frees_the_address`], with nodes in every kind of use.
+/// The same as [`dropping_frees_the_address`], with nodes in every kind of use.
 pub async fn dropping_frees_an_address_in_use<A: Addr>(bed: &Testbed<A>) -> Outcome {
     for usage in Usage::ALL {
         let [a, b, other, c] = bed.nodes().await?;
@@ -75,8 +75,8 @@ pub async fn dropping_frees_an_address_in_use<A: Addr>(bed: &Testbed<A>) -> Outc
     Ok(())
 }
 
-/// Closes a node that knows another and makes one at its address: each reaches the other, as soon as an ask would have
-/// ended.
+/// Closes a node that knows another and creates one at its address: each reaches the other as soon as an ask
+/// would have timed out.
 pub async fn a_node_made_again_is_reached_by_others<A: Addr>(bed: &Testbed<A>) -> Outcome {
     let [a, b] = bed.nodes().await?;
     let (addr, known) = (b.addr()?, a.addr()?);
@@ -89,7 +89,7 @@ pub async fn a_node_made_again_is_reached_by_others<A: Addr>(bed: &Testbed<A>) -
         loop {
             match bed.deliver_at(from, dst, to, &letter(1, PLAIN)).await {
                 Err(crate::Unmet::Broken(how)) if tokio::time::Instant::now() >= until => {
-                    broken!("after one of two nodes was made again, {how}")
+                    broken!("after one of two nodes was created again, {how}")
                 }
                 Err(crate::Unmet::Broken(_)) => {}
                 outcome => {
@@ -102,18 +102,18 @@ pub async fn a_node_made_again_is_reached_by_others<A: Addr>(bed: &Testbed<A>) -
     Ok(())
 }
 
-/// What a node does before it goes.
+/// What a node does before it is closed.
 #[derive(Clone, Copy, Debug)]
 enum Usage {
     /// Calls were polled once and dropped.
     CancelledCalls,
     /// A request was received and is still held.
     HeldRequest,
-    /// Messages and requests wait that it did not read.
+    /// Messages and requests wait unread.
     UnreadMessages,
-    /// It asked, and gave up before the answer came.
+    /// Asks were cancelled before their responses.
     CancelledAsks,
-    /// Its last act is a tell to a node that it does not know, which is cancelled.
+    /// Its last call is a cancelled tell to a node that it does not know.
     LastTell,
 }
 
@@ -127,7 +127,7 @@ impl Usage {
     ];
 }
 
-/// Uses the second node; gives the requests that are held.
+/// Uses the second node; returns the held requests.
 async fn use_node<A: Addr>(
     bed: &Testbed<A>,
     [a, b, other]: [&Node<A>; 3],
@@ -188,7 +188,7 @@ async fn use_node<A: Addr>(
     Ok(held)
 }
 
-/// Makes a node at the address of one that was closed, at the first attempt, and tells it something.
+/// Creates a node at the address of a closed one, at the first attempt, and tells it a message.
 async fn taken_at_once<A: Addr>(bed: &Testbed<A>, a: &Node<A>, addr: &A, refused: &mut u32) -> Outcome {
     match bed.rebound_at_once(addr).await? {
         Ok(node) => reached(bed, a, addr, &node).await,
@@ -196,7 +196,7 @@ async fn taken_at_once<A: Addr>(bed: &Testbed<A>, a: &Node<A>, addr: &A, refused
             *refused += 1;
             ensure!(
                 *refused < 2,
-                "{addr} is not free when close has returned: {}",
+                "{addr} is not free after close has returned: {}",
                 chain(&error)
             );
             taken_again(bed, a, addr).await
@@ -204,7 +204,7 @@ async fn taken_at_once<A: Addr>(bed: &Testbed<A>, a: &Node<A>, addr: &A, refused
     }
 }
 
-/// Makes a node at this address as soon as it is free, and tells it something.
+/// Creates a node at this address as soon as it is free, and tells it a message.
 async fn taken_again<A: Addr>(bed: &Testbed<A>, a: &Node<A>, addr: &A) -> Outcome {
     let node = bed.rebound(addr).await?;
     reached(bed, a, addr, &node).await
@@ -214,7 +214,7 @@ async fn reached<A: Addr>(bed: &Testbed<A>, a: &Node<A>, addr: &A, node: &Node<A
     let local = node.local_addrs();
     ensure!(
         local.contains(addr),
-        "a node made at {addr} has the addresses {local:?}"
+        "a node created at {addr} has the addresses {local:?}"
     );
     bed.deliver_at(a, addr, node, &letter(0, PLAIN)).await.map(drop)
 }

@@ -1,4 +1,4 @@
-//! What close does first and what it does with calls that were accepted before.
+//! The first effects of close, and calls that were accepted before it.
 
 use std::collections::BTreeSet;
 
@@ -12,7 +12,7 @@ use crate::kind::Node;
 use crate::report::{Outcome, Unmet};
 use crate::testbed::Testbed;
 
-/// Calls of a closed swarm that did not fail with [`Error::Closed`], by name.
+/// Returns the calls of a closed swarm that did not fail with [`Error::Closed`], by name.
 async fn not_closed<A: Addr>(bed: &Testbed<A>, node: &Node<A>, dst: &A) -> Outcome<BTreeSet<&'static str>> {
     let packet = || Packet::from(letter(0, PLAIN).as_slice());
     let limit = bed.patience();
@@ -48,7 +48,8 @@ async fn not_closed<A: Addr>(bed: &Testbed<A>, node: &Node<A>, dst: &A) -> Outco
     Ok(found)
 }
 
-/// Polls `close` once and drops it, then makes every call: what fails with [`Error::Closed`] after `close` does so then.
+/// Polls `close` once and drops it, then makes every call: a call that fails with [`Error::Closed`] after a
+/// complete `close` does so now.
 pub async fn close_takes_effect_at_its_first_poll<A: Addr>(bed: &Testbed<A>) -> Outcome {
     for used in [false, true] {
         let [a, b] = bed.nodes().await?;
@@ -57,7 +58,7 @@ pub async fn close_takes_effect_at_its_first_poll<A: Addr>(bed: &Testbed<A>) -> 
             bed.deliver(&a, &b, &letter(0, PLAIN)).await?;
             bed.deliver(&b, &a, &letter(0, PLAIN)).await?;
         }
-        // A copy of what was told before may come late.
+        // A duplicate of an earlier message may arrive late.
         let mut waiting: Vec<_> = (0..16).map(|_| Held::new(a.receive())).collect();
         waiting.retain_mut(|receive| receive.poll().is_pending());
         let _ = Held::new(a.close()).poll();
@@ -71,20 +72,20 @@ pub async fn close_takes_effect_at_its_first_poll<A: Addr>(bed: &Testbed<A>) -> 
             );
         }
         close(bed, &a).await?;
-        // What does not fail after close either is another law's business.
+        // Another law covers calls that do not fail after close either.
         let late = not_closed(bed, &a, &dst).await?;
         if let Some(call) = early.difference(&late).next() {
-            broken!("{call} works on after close was polled once and given up");
+            broken!("{call} still works after close was polled once and dropped");
         }
         ensure!(
             late.contains("receive") || ended.is_ok(),
-            "a pending receive goes on after close was polled once and given up"
+            "a pending receive continues after close was polled once and dropped"
         );
     }
     Ok(())
 }
 
-/// The numbers of the letters that arrive, in a task that reads until it is dropped.
+/// The numbers of arriving letters, read by a task until it is dropped.
 fn reading<A: Addr>(node: &Node<A>) -> (JoinSet<()>, tokio::sync::mpsc::UnboundedReceiver<(u32, usize)>) {
     let (told, numbers) = tokio::sync::mpsc::unbounded_channel();
     let (node, mut tasks) = (node.clone(), JoinSet::new());
@@ -102,11 +103,11 @@ fn needs_no_loss<A: Addr>(bed: &Testbed<A>) -> Outcome {
     if bed.lossless() && bed.the_profile().loss_at_mtu <= 0.0 {
         return Ok(());
     }
-    Err(Unmet::Waived("the medium may lose what was told last".into()))
+    Err(Unmet::Waived("the medium may lose the last messages".into()))
 }
 
-/// Tells some messages, closes at once, and counts what arrives of those that were accepted: on new nodes each time, with
-/// and without a message before.
+/// Tells some messages, closes at once, and counts the arrivals of those that were accepted: on new nodes
+/// each time, with and without an earlier message.
 pub async fn what_was_told_before_close_arrives<A: Addr>(bed: &Testbed<A>) -> Outcome {
     needs_no_loss(bed)?;
     for (round, count) in [1, 1, 2, 16, 1, 5, 16, 3, 1, 8].into_iter().enumerate() {
@@ -212,7 +213,7 @@ pub async fn what_was_answered_before_close_arrives<A: Addr>(bed: &Testbed<A>) -
     Ok(())
 }
 
-/// Calls a peer that was closed, with and without a message before, then another.
+/// Calls a closed peer, with and without an earlier message, then another.
 pub async fn a_closed_peer_is_no_closed_swarm<A: Addr>(bed: &Testbed<A>) -> Outcome {
     for used in [true, false] {
         let [a, b, c] = bed.nodes().await?;
@@ -225,7 +226,7 @@ pub async fn a_closed_peer_is_no_closed_swarm<A: Addr>(bed: &Testbed<A>) -> Outc
         let packet = || Packet::from(letter(1, PLAIN).as_slice());
         let works = timeout(bed.patience(), a.tell(&there, packet())).await;
         if matches!(works, Ok(Err(Error::Closed))) {
-            // It closes with others, which is another law's business.
+            // The node closes with others, which another law checks.
             return Ok(());
         }
         let mut found = Vec::new();

@@ -1,4 +1,4 @@
-//! Wrong identities beside the true one, and nodes that are flooded.
+//! Wrong identities next to the true one, and flooded nodes.
 
 use std::collections::BTreeSet;
 
@@ -12,10 +12,10 @@ use crate::kind::Node;
 use crate::report::Outcome;
 use crate::testbed::Testbed;
 
-/// Numbers of letters to wrong identities begin here.
+/// The first number of letters to wrong identities.
 const WRONG: u32 = 1 << 20;
 
-/// Reads what arrives at a node, in a task.
+/// Reads the arrivals at a node, in a task.
 struct Reader {
     _task: JoinSet<()>,
     came: mpsc::UnboundedReceiver<u32>,
@@ -40,7 +40,7 @@ impl Reader {
         }
     }
 
-    /// [`crate::Unmet::Broken`] if a letter to a wrong identity came.
+    /// Returns [`crate::Unmet::Broken`] if a letter to a wrong identity arrived.
     fn check(&mut self) -> Outcome {
         while let Ok(number) = self.came.try_recv() {
             self.seen.insert(number);
@@ -48,12 +48,12 @@ impl Reader {
         let wrong = self.seen.range(WRONG..).count();
         ensure!(
             wrong == 0,
-            "{wrong} messages to a wrong identity arrived at the node that is there"
+            "{wrong} messages to a wrong identity arrived at the node at its place"
         );
         Ok(())
     }
 
-    /// Tells a letter to the node until it comes.
+    /// Tells the node a letter until it arrives.
     async fn reached<A: Addr>(&mut self, bed: &Testbed<A>, from: &Node<A>, dst: &A, number: u32) -> Outcome {
         let mut again = bed.again(PLAIN);
         while again.next() {
@@ -72,7 +72,7 @@ impl Reader {
         }
         self.check()?;
         broken!(
-            "beside calls to wrong identities at its place, a node was told {} times, and nothing arrived",
+            "during calls to wrong identities at its place, a node was told {} times, and nothing arrived",
             again.times
         )
     }
@@ -114,7 +114,7 @@ async fn ended(mut calls: JoinSet<Option<&'static str>>) -> Outcome {
     Ok(())
 }
 
-/// Calls a wrong identity and the true one at the same place in turn, when the true one is known.
+/// Calls a wrong identity and the true one at the same place alternately, when the true one is known.
 pub async fn a_wrong_id_reaches_nobody_beside_the_true_one<A: Addr>(bed: &Testbed<A>) -> Outcome {
     let [a, named, other] = bed.nodes().await?;
     let (there, forged) = (other.addr()?, bed.forged(&named.addr()?, &other.addr()?)?);
@@ -142,7 +142,7 @@ pub async fn a_wrong_id_reaches_nobody_beside_the_true_one<A: Addr>(bed: &Testbe
             let wrong = other.secure_side()?.public_key();
             ensure!(
                 !matches!(found, Ok(Ok(found)) if found == wrong),
-                "looking up a wrong identity gave the key of the node that is there"
+                "the lookup of a wrong identity returned the key of the node at its place"
             );
         }
         reader.check()?;
@@ -187,7 +187,8 @@ pub async fn a_wrong_id_makes_nobody_unreachable<A: Addr>(bed: &Testbed<A>) -> O
     Ok(())
 }
 
-/// Floods a node that does not read, lets others look its key up, and one of them tell it something for the first time.
+/// Floods a node that does not receive, looks its key up from other nodes, and lets one of them tell it for
+/// the first time.
 pub async fn a_flooded_node_proves_its_key<A: Addr>(bed: &Testbed<A>) -> Outcome {
     let [a, b, others @ ..]: [_; 5] = bed.nodes().await?;
     let dst = b.addr()?;

@@ -7,7 +7,8 @@ use crate::field::{broken, ensure, in_time, letter, mtu};
 use crate::report::{Outcome, Unmet};
 use crate::testbed::Testbed;
 
-/// Lengths over the MTU: by little, by multiples of it, by a power of two so that a short counter wraps, and drawn.
+/// Returns lengths over the MTU: slightly, by multiples of it, by a power of two so that a short counter
+/// wraps, and random ones.
 pub(crate) fn lengths_over<A: Addr>(bed: &Testbed<A>, mtu: usize) -> Vec<usize> {
     let mut rng = bed.rng();
     let mut lengths = vec![mtu + 1, mtu * 2];
@@ -26,12 +27,12 @@ pub(crate) fn lengths_over<A: Addr>(bed: &Testbed<A>, mtu: usize) -> Vec<usize> 
     }
     lengths.extend((0..bed.amount(100)).map(|_| mtu + rng.random_range(1..=2 * mtu)));
     lengths.retain(|len| *len > mtu);
-    // A message in memory is no more than this.
+    // A message in memory is no longer than this.
     lengths.retain(|len| *len <= (4 << 20).max(2 * mtu));
     lengths
 }
 
-/// Tells messages that are too long, many of them one byte.
+/// Tells messages over the MTU, many of them by one byte.
 pub async fn over_the_mtu_is_mtu_exceeded<A: Addr>(bed: &Testbed<A>) -> Outcome {
     let [a, b] = bed.nodes().await?;
     let (dst, most) = (b.addr()?, mtu(&a)?);
@@ -48,7 +49,7 @@ pub async fn over_the_mtu_is_mtu_exceeded<A: Addr>(bed: &Testbed<A>) -> Outcome 
     Ok(())
 }
 
-/// Tells messages that are too long, alone and in batches, and looks for any trace at the other end.
+/// Tells messages over the MTU, alone and in batches, and expects no arrival.
 pub async fn over_the_mtu_nothing_is_sent<A: Addr>(bed: &Testbed<A>) -> Outcome {
     let [a, b] = bed.nodes().await?;
     let (dst, most) = (b.addr()?, mtu(&a)?);
@@ -57,7 +58,7 @@ pub async fn over_the_mtu_nothing_is_sent<A: Addr>(bed: &Testbed<A>) -> Outcome 
     lengths.extend((lengths.len()..least).map(|count| if count % 2 == 0 { most + 1 } else { most * 2 }));
     for (count, len) in lengths.into_iter().enumerate() {
         let packet = Packet::from(letter(0, len).as_slice());
-        // What the tell says is the law before this one.
+        // The previous law checks the error of the tell.
         if count % 4 == 3 {
             let mut batch = vec![(dst.clone(), packet.clone()), (dst.clone(), packet)];
             let _ = in_time("tell_batch", bed.patience(), a.tell_batch(&mut batch)).await?;
@@ -70,16 +71,16 @@ pub async fn over_the_mtu_nothing_is_sent<A: Addr>(bed: &Testbed<A>) -> Outcome 
     }
     match bed.drain(&b, 1).await?.first() {
         Some(message) => broken!(
-            "of a message over the MTU {} bytes arrived",
+            "{} bytes of a message over the MTU arrived",
             message.payload.len()
         ),
         None => Ok(()),
     }
 }
 
-/// Tells letters that fill the MTU.
+/// Tells letters of exactly the MTU.
 pub async fn exactly_the_mtu_works<A: Addr>(bed: &Testbed<A>) -> Outcome {
-    /// Bytes of all of them.
+    /// Total bytes.
     const BYTES: usize = 8 << 20;
     let [a, b] = bed.nodes().await?;
     let most = mtu(&a)?;

@@ -1,4 +1,4 @@
-//! Laws of `tell` to readers that stopped, to nodes that are gone, and beside them.
+//! Laws of `tell` to stopped readers and closed nodes, and of tells to others meanwhile.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -11,7 +11,7 @@ use crate::kind::Node;
 use crate::report::{Outcome, Unmet};
 use crate::testbed::{Testbed, chain};
 
-/// Floods a node that does not read, and tells one that does; of what was refused, nothing may arrive.
+/// Floods a node that does not receive, and tells one that does; no refused message may arrive.
 pub async fn an_error_means_it_did_not_leave<A: Addr>(bed: &Testbed<A>) -> Outcome {
     let [a, b] = bed.nodes().await?;
     let dst = b.addr()?;
@@ -45,7 +45,7 @@ pub async fn an_error_means_it_did_not_leave<A: Addr>(bed: &Testbed<A>) -> Outco
     Ok(())
 }
 
-/// Tells more than any queue holds to a node that does not read, and again when it has read.
+/// Tells more than any queue holds to a node that does not receive, and again after it has received.
 pub async fn a_tell_never_waits_for_the_reader<A: Addr>(bed: &Testbed<A>) -> Outcome {
     let [a, b] = bed.nodes().await?;
     let dst = b.addr()?;
@@ -61,14 +61,14 @@ pub async fn a_tell_never_waits_for_the_reader<A: Addr>(bed: &Testbed<A>) -> Out
             }
             breathe(number).await;
         }
-        // What was kept once is enough the next time.
+        // The number kept the first time is enough the next time.
         count = bed.drain(&b, usize::MAX).await?.len() as u32 * 2 + 64;
         count = count.min(bed.the_profile().flood());
     }
     Ok(())
 }
 
-/// Tells more than may be kept, and then counts what was.
+/// Tells more than may be kept, and then counts the kept messages.
 pub async fn a_stopped_reader_costs_bounded_memory<A: Addr>(bed: &Testbed<A>) -> Outcome {
     let [a, b] = bed.nodes().await?;
     for _ in 0..2 {
@@ -84,32 +84,32 @@ pub async fn a_stopped_reader_costs_bounded_memory<A: Addr>(bed: &Testbed<A>) ->
     Ok(())
 }
 
-/// Letters of a flood that a node kept, which are numbered from `first`.
+/// Returns how many letters of a flood, numbered from `first`, a node kept.
 async fn kept<A: Addr>(bed: &Testbed<A>, node: &Node<A>, first: u32) -> Outcome<usize> {
     let mut kept = BTreeSet::new();
-    // A reader that is late itself must not take a pause for the end.
+    // A late reader must not take a pause for the end.
     while let Ok(message) = timeout(5 * bed.settle(), node.receive()).await {
         kept.extend(number(&message?.payload).filter(|number| *number >= first));
     }
     Ok(kept.len())
 }
 
-/// Floods a node that does not read three times, which reads in between.
+/// Floods a node three times without receiving; it receives in between.
 pub async fn a_second_flood_keeps_no_more<A: Addr>(bed: &Testbed<A>) -> Outcome {
     let [mut a, mut b] = bed.nodes().await?;
     let (mut told, mut first) = (0, 0);
-    // A medium that drops where nothing counts it keeps less of a flood when the machine is busy: the most of three pairs of
-    // nodes counts.
+    // A medium that drops without counting keeps fewer messages of a flood when the machine is busy: the
+    // maximum of three pairs of nodes counts.
     for pair in 0..3 {
         if pair > 0 {
             [a, b] = bed.nodes().await?;
         }
-        // Layers that take messages in while no caller waits begin with the first caller.
+        // Layers that accept messages only while a caller waits start with the first caller.
         bed.deliver(&a, &b, &letter(0, PLAIN)).await?;
         told = bed.flood(&a, &b.addr()?).await.len();
         let kept = kept(bed, &b, 0).await?;
         if kept >= told {
-            // Nothing was too much yet, which is another law's business.
+            // Another law covers the case that nothing was too much yet.
             return Ok(());
         }
         first = first.max(kept);
@@ -138,7 +138,8 @@ pub async fn a_second_flood_keeps_no_more<A: Addr>(bed: &Testbed<A>) -> Outcome 
     Ok(())
 }
 
-/// Floods a node that does not read, lets it read all, and talks with it as before; and again.
+/// Floods a node that does not receive, lets it read all, and exchanges messages with it as before;
+/// repeatedly.
 pub async fn messages_arrive_again_after_a_flood<A: Addr>(bed: &Testbed<A>) -> Outcome {
     let [a, b] = bed.nodes().await?;
     for _ in 0..3 {
@@ -157,7 +158,7 @@ pub async fn messages_arrive_again_after_a_flood<A: Addr>(bed: &Testbed<A>) -> O
     Ok(())
 }
 
-/// Floods one node that does not read, and talks between all the others.
+/// Floods one node that does not receive, and exchanges messages between all others.
 pub async fn a_stopped_reader_stalls_no_other<A: Addr>(bed: &Testbed<A>) -> Outcome {
     let [a, stopped, c] = bed.nodes().await?;
     bed.flood(&a, &stopped.addr()?).await;
@@ -177,14 +178,14 @@ pub async fn a_stopped_reader_stalls_no_other<A: Addr>(bed: &Testbed<A>) -> Outc
     Ok(())
 }
 
-/// How much longer something may take than its like, whatever else the machine does.
+/// Returns a duration that is longer than a comparable one by more than a busy machine explains.
 fn much_longer(than: Duration, bed: Duration) -> Duration {
     than * 10 + 5 * bed
 }
 
-/// Tells a node that reads and one that stopped, in turns, and compares how long tells take. A trial is measured in parts, of
-/// each of which the shortest of some trials counts: a busy machine interrupts nearly every trial, but rarely the same part of
-/// all of them.
+/// Tells an active and a stopped reader alternately, and compares the durations. A trial is measured in parts,
+/// and the shortest duration of each part among some trials counts: a busy machine interrupts nearly every
+/// trial, but rarely the same part of all of them.
 pub async fn telling_a_stopped_reader_takes_no_longer<A: Addr>(bed: &Testbed<A>) -> Outcome {
     const TRIALS: usize = 5;
     const PARTS: usize = 4;
@@ -201,12 +202,12 @@ pub async fn telling_a_stopped_reader_takes_no_longer<A: Addr>(bed: &Testbed<A>)
                 let packet = Packet::from(letter(number, PLAIN).as_slice());
                 let started = Instant::now();
                 if timeout(bed.patience(), a.tell(&dst[to], packet)).await.is_err() {
-                    // A tell that never ends breaks another law.
+                    // Another law covers a tell that never ends.
                     return Ok(());
                 }
                 took[number as usize * PARTS / count as usize] += started.elapsed();
                 if to == 0 && (number as usize).is_multiple_of(bed.window()) {
-                    // What is lost is not waited for.
+                    // Lost messages are not awaited.
                     let _ = timeout(bed.settle(), reading.receive_batch(&mut Vec::new(), 64)).await;
                 }
             }
@@ -219,12 +220,12 @@ pub async fn telling_a_stopped_reader_takes_no_longer<A: Addr>(bed: &Testbed<A>)
     let [reading, stopped] = least.map(|parts| parts.iter().sum::<Duration>());
     ensure!(
         stopped <= much_longer(reading, bed.settle()),
-        "telling {count} messages takes {stopped:?} where the reader stopped, and {reading:?} where it reads"
+        "telling {count} messages takes {stopped:?} if the reader stopped, and {reading:?} if it reads"
     );
     Ok(())
 }
 
-/// Tells a node that is gone, and others at the same time, alone and in one batch with it.
+/// Tells a closed node, and others concurrently, alone and in one batch with it.
 pub async fn a_destination_that_is_gone_delays_no_other<A: Addr>(bed: &Testbed<A>) -> Outcome {
     let [a, b, gone] = bed.nodes().await?;
     let dst = gone.addr()?;
@@ -237,7 +238,7 @@ pub async fn a_destination_that_is_gone_delays_no_other<A: Addr>(bed: &Testbed<A
     let mut missing = 0;
     let most = bed.amount(100) as u32;
     let mut rounds = 0;
-    // Where many are late, the first of them show it.
+    // If many are late, the first of them suffice to show it.
     let until = Instant::now() + bed.patience() * 3;
     for round in 1..=most {
         if Instant::now() > until && round > 8 {
@@ -251,7 +252,7 @@ pub async fn a_destination_that_is_gone_delays_no_other<A: Addr>(bed: &Testbed<A
                 (there.clone(), Packet::from(&told[..])),
             );
             let started = Instant::now();
-            // The one that is gone first, so that the other waits if anything does.
+            // The closed one first, so that the other waits if anything does.
             let telling = async {
                 let mut batch = vec![to_there.clone()];
                 if beside && round % 2 == 0 {
@@ -263,7 +264,7 @@ pub async fn a_destination_that_is_gone_delays_no_other<A: Addr>(bed: &Testbed<A
                             let _ = a.tell(&to_gone.0, to_gone.1).await;
                         }
                     };
-                    // Both at once: what the first waits for is its own business.
+                    // Both concurrently: the result of the first does not matter.
                     let _ = tokio::join!(all, a.tell(&there, to_there.1.clone()));
                 }
             };
@@ -278,7 +279,7 @@ pub async fn a_destination_that_is_gone_delays_no_other<A: Addr>(bed: &Testbed<A
             missing += usize::from(came.is_none());
             if came.is_none() && bed.lossless() {
                 broken!(
-                    "a message told beside one to a node that is gone did not arrive within {:?}",
+                    "a message told concurrently with one to a closed node did not arrive within {:?}",
                     bed.quiet()
                 );
             }
@@ -297,25 +298,26 @@ pub async fn a_destination_that_is_gone_delays_no_other<A: Addr>(bed: &Testbed<A
         slow[usize::from(*beside)] += 1;
         longest = longest.max(*took);
     }
-    // A machine that is busy with other things is slow with both.
+    // A busy machine slows both.
     ensure!(
         slow[1] <= 2 + 3 * slow[0],
-        "of {rounds} messages told beside one to a node that is gone, {} took up to {longest:?}, where {median:?} is usual",
+        "of {rounds} messages told concurrently with one to a closed node, {} took up to {longest:?}, where {median:?} is the median",
         slow[1]
     );
     let least = crate::chance::arrive_at_least(2 * rounds as usize, bed.the_profile().loss);
     ensure!(
         2 * rounds as usize - missing >= least,
-        "of {} messages told beside one to a node that is gone, {missing} did not arrive",
+        "of {} messages told concurrently with one to a closed node, {missing} did not arrive",
         2 * rounds
     );
     Ok(())
 }
 
-/// Floods a swarm beside the one under test, on the same nodes, that does not read, and talks on the one under test.
+/// Floods the sibling of the swarm under test, on the same nodes, which does not receive, and exchanges
+/// messages on the swarm under test.
 pub async fn a_full_sibling_stalls_nothing<A: Addr>(bed: &Testbed<A>) -> Outcome {
     let [(a, beside_a), (b, beside_b)] = bed.with_siblings().await?;
-    // A late copy must not be taken for a letter of the series.
+    // A late duplicate must not count as a letter of the series.
     bed.deliver(&a, &b, &letter(u32::MAX, PLAIN)).await?;
     let dst = beside_b
         .addr()
@@ -323,7 +325,7 @@ pub async fn a_full_sibling_stalls_nothing<A: Addr>(bed: &Testbed<A>) -> Outcome
     for number in 0..bed.the_profile().flood() {
         let tell = beside_a.tell(&dst, Packet::from(letter(number, PLAIN).as_slice()));
         match timeout(bed.patience(), tell).await {
-            Ok(Err(error)) if number == 0 => broken!("a sibling cannot be told to: {}", chain(&error)),
+            Ok(Err(error)) if number == 0 => broken!("a sibling cannot be told: {}", chain(&error)),
             Ok(_) => {}
             Err(_) => broken!("telling a sibling did not end within {:?}", bed.patience()),
         }

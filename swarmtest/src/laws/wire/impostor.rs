@@ -1,4 +1,4 @@
-//! Another node is where one should be.
+//! Another node at the address of a known one.
 
 use p2p::{Addr, SecureSwarm as _};
 use tokio::time::{Instant, sleep_until, timeout};
@@ -9,15 +9,15 @@ use crate::report::Outcome;
 use crate::testbed::Testbed;
 use crate::wire::Datagram;
 
-/// Attempts, spread over the time that a session may take to be renewed.
+/// Number of attempts, spread over the time within which sessions are rekeyed.
 const ATTEMPTS: u32 = 24;
 
-/// One that knows the victim.
+/// A node that knows the victim.
 const FRIEND: usize = 0;
 const VICTIM: usize = 1;
-/// One that the friend knows as well.
+/// Another node that the friend knows.
 const OTHER: usize = 2;
-/// One that knows no other.
+/// A node that knows no other.
 const STRANGER: usize = 3;
 
 /// Four nodes, of which the first has exchanged messages with the second and the third.
@@ -31,13 +31,13 @@ async fn acquainted<A: Addr>(bed: &Testbed<A>) -> Outcome<Scene<'_, A>> {
     Ok(scene)
 }
 
-/// When each attempt is over.
+/// The end times of the attempts.
 fn attempts<A: Addr>(bed: &Testbed<A>) -> impl Iterator<Item = Instant> + use<A> {
     let (start, all) = (Instant::now(), bed.patience());
     (1..=ATTEMPTS).map(move |attempt| start + all * attempt / ATTEMPTS)
 }
 
-/// Puts an impostor at the address of a node, and tells the node something.
+/// Puts an impostor at the address of a node, and tells the node.
 pub async fn an_impostor_gets_no_message<A: Addr>(bed: &Testbed<A>) -> Outcome {
     let mut scene = acquainted(bed).await?;
     scene.usurp(VICTIM).await?;
@@ -50,7 +50,7 @@ pub async fn an_impostor_gets_no_message<A: Addr>(bed: &Testbed<A>) -> Outcome {
     scene.settle().await
 }
 
-/// Puts an impostor at the address of a node, and asks the node something.
+/// Puts an impostor at the address of a node, and asks the node.
 pub async fn an_impostor_gets_no_ask<A: Addr>(bed: &Testbed<A>) -> Outcome {
     let mut scene = acquainted(bed).await?;
     scene.usurp(VICTIM).await?;
@@ -65,12 +65,12 @@ pub async fn an_impostor_gets_no_ask<A: Addr>(bed: &Testbed<A>) -> Outcome {
     scene.settle().await?;
     for asking in pending {
         let answered = scene.answered(asking, bed.the_profile().ask_patience).await?;
-        ensure!(!answered, "an ask of a node that is gone was answered");
+        ensure!(!answered, "an ask of a closed node was answered");
     }
     scene.settle().await
 }
 
-/// Puts an impostor at the address of a node, and lets it tell and ask one that knew that node.
+/// Puts an impostor at the address of a node, which tells and asks a node that knew the closed one.
 pub async fn an_impostor_has_no_say<A: Addr>(bed: &Testbed<A>) -> Outcome {
     let mut scene = acquainted(bed).await?;
     let impostor = scene.usurp(VICTIM).await?;
@@ -86,22 +86,22 @@ pub async fn an_impostor_has_no_say<A: Addr>(bed: &Testbed<A>) -> Outcome {
     scene.settle().await
 }
 
-/// Puts an impostor at the address of a node, lets it speak, and looks the node up.
+/// Puts an impostor at the address of a node, lets it send, and looks the node up.
 pub async fn an_impostor_has_no_key<A: Addr>(bed: &Testbed<A>) -> Outcome {
     let mut scene = acquainted(bed).await?;
     let impostor = scene.usurp(VICTIM).await?;
-    // Which source that names is the law before this one.
+    // The previous law checks the source that the message names.
     scene.strict = false;
     let wrong = scene.nodes[impostor].secure_side()?.public_key();
     for end in attempts(bed) {
         scene.tell(impostor, FRIEND, PLAIN).await;
         for asker in [FRIEND, STRANGER] {
             let keys = scene.nodes[asker].secure_side()?;
-            // It may wait for a handshake that never ends well.
+            // It may wait for a handshake that never completes.
             let found = timeout(bed.settle(), keys.lookup_public_key(&scene.addrs[VICTIM])).await;
             ensure!(
                 !matches!(found, Ok(Ok(found)) if found == wrong),
-                "looking up a node that is gone gave the key of another at its address"
+                "the lookup of a closed node returned the key of another at its address"
             );
         }
         scene.settle().await?;
@@ -110,7 +110,7 @@ pub async fn an_impostor_has_no_key<A: Addr>(bed: &Testbed<A>) -> Outcome {
     Ok(())
 }
 
-/// Diverts what goes to one node to another, first that alone, then also the way back.
+/// Diverts packets of one node to another, first in one direction, then in both.
 pub async fn diverted_packets_bring_nothing<A: Addr>(bed: &Testbed<A>) -> Outcome {
     let mut scene = acquainted(bed).await?;
     divert(&mut scene).await

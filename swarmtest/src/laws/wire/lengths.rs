@@ -1,4 +1,4 @@
-//! Messages of every length: what can be read of them, and what comes of changing them.
+//! Messages of every length: whether they can be read, and the effect of tampering.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -13,16 +13,17 @@ use crate::report::Outcome;
 use crate::testbed::Testbed;
 use crate::wire::Datagram;
 
-/// Bytes in a row that are taken for plaintext.
+/// Number of consecutive bytes that count as plaintext.
 const RUN: usize = 8;
 
-/// Bytes of a stream of key that occur twice by chance in no run.
+/// Number of consecutive bytes of a key stream that do not repeat by chance.
 const STREAM: usize = 16;
 
-/// Bytes in a row that are equal in two packets with the same message, but not by chance nor in headers.
+/// Number of consecutive bytes that are equal in two packets with the same message, but neither by chance nor
+/// in headers.
 const EQUAL: usize = 80;
 
-/// Lengths from `first` on, some up to the MTU, and the MTU.
+/// Returns lengths from `first` on, some up to the MTU, and the MTU.
 fn lengths<A: Addr>(bed: &Testbed<A>, first: usize, most: usize) -> Vec<usize> {
     let mut rng = bed.rng();
     let mut lengths: Vec<usize> = (first..=bed.amount(300).max(first)).collect();
@@ -32,8 +33,8 @@ fn lengths<A: Addr>(bed: &Testbed<A>, first: usize, most: usize) -> Vec<usize> {
     lengths
 }
 
-/// Tells messages of every length and of random bytes, and looks for them in packets, and for streams of key that are used
-/// twice, by any two packets of either direction.
+/// Tells messages of every length and of random bytes, and searches packets for them, and for a key stream
+/// that any two packets of either direction share.
 pub async fn no_length_can_be_read_on_the_wire<A: Addr>(bed: &Testbed<A>) -> Outcome {
     let (wire, _, [a, b]) = bed.wired().await?;
     let most = mtu(&a)?.min(mtu(&b)?);
@@ -41,7 +42,7 @@ pub async fn no_length_can_be_read_on_the_wire<A: Addr>(bed: &Testbed<A>) -> Out
     let (mut tails, mut heads) = (Edges::default(), Edges::default());
     let mut number = 1_u64;
     for len in lengths(bed, 1, most) {
-        // Few bytes are in a packet by chance: they are so in each of several.
+        // A few bytes are in a packet by chance, but not in each of several.
         let mut places: Option<HashSet<usize>> = None;
         for _ in 0..if len < RUN { 64 / (8 * len) + 2 } else { 1 } {
             number += 1;
@@ -73,7 +74,7 @@ pub async fn no_length_can_be_read_on_the_wire<A: Addr>(bed: &Testbed<A>) -> Out
                 !seen
                     .iter()
                     .any(|packet| packet.windows(RUN).any(|window| known.contains(window))),
-                "{RUN} bytes in a row of a message of {len} bytes are in a packet"
+                "{RUN} consecutive bytes of a message of {len} bytes are in a packet"
             );
             tails.add(len, seen.iter().map(|packet| reversed(packet)), &reversed(&said));
             heads.add(len, seen.iter().cloned(), &said);
@@ -84,14 +85,14 @@ pub async fn no_length_can_be_read_on_the_wire<A: Addr>(bed: &Testbed<A>) -> Out
                     let before = *streams.entry(key).or_insert(number);
                     ensure!(
                         before == number,
-                        "two packets were added to one stream of key: those of messages {before} and {number}"
+                        "two packets use the same key stream: those of messages {before} and {number}"
                     );
                 }
             }
         }
         ensure!(
             places.is_none_or(|places| places.is_empty()),
-            "messages of {len} bytes can be read, each at the same place of its packet"
+            "messages of {len} bytes can be read, each at the same position of its packet"
         );
     }
     for (edge, name) in [(heads, "first"), (tails, "last")] {
@@ -108,7 +109,7 @@ fn reversed(bytes: &[u8]) -> Vec<u8> {
     crate::field::reversed(bytes)
 }
 
-/// How often which byte of a message was at which place of a packet, by the length's remainder of 16.
+/// How often each byte of a message was at each position of a packet, by the length's remainder of 16.
 #[derive(Default)]
 struct Edges {
     told: [u32; 16],
@@ -138,7 +139,7 @@ impl Edges {
         }
     }
 
-    /// Lengths at which a byte was always at its place.
+    /// Returns the lengths at which a byte was always at its position.
     fn readable(&self) -> Option<usize> {
         let always = |((class, ..), count): (&(usize, usize, usize), &u32)| {
             let told = self.told[*class];
@@ -148,7 +149,7 @@ impl Edges {
     }
 }
 
-/// Tells the same message again and again, in both directions.
+/// Tells the same message repeatedly, in both directions.
 pub async fn the_same_message_never_looks_the_same<A: Addr>(bed: &Testbed<A>) -> Outcome {
     let (wire, _, [a, b]) = bed.wired().await?;
     let len = 200.min(mtu(&a)?).min(mtu(&b)?);
@@ -166,20 +167,20 @@ pub async fn the_same_message_never_looks_the_same<A: Addr>(bed: &Testbed<A>) ->
                 let before = *runs.entry(run.to_vec()).or_insert(number);
                 ensure!(
                     before == number || !bed.lossless(),
-                    "a message that was told twice gave packets with {EQUAL} equal bytes in a row"
+                    "a message that was told twice gave packets with {EQUAL} equal consecutive bytes"
                 );
             }
             new |= packets.insert(bytes);
         }
         ensure!(
             new,
-            "a message that was told again arrived, and its packet was one from before"
+            "a message that was told again arrived, and its packet was an earlier one"
         );
     }
     Ok(())
 }
 
-/// Holds packets of messages of every length back, and lets changed ones arrive.
+/// Holds packets of messages of every length, and delivers changed ones.
 pub async fn tampering_at_any_length_changes_no_message<A: Addr>(bed: &Testbed<A>) -> Outcome {
     const TOGETHER: usize = 24;
     let mut scene = Scene::new::<2>(bed).await?;
@@ -227,7 +228,7 @@ pub async fn tampering_at_any_length_changes_no_message<A: Addr>(bed: &Testbed<A
     Ok(())
 }
 
-/// Some twenty packets that differ from this one in a bit, in their length, or at their end.
+/// Returns about twenty packets that differ from this one in a bit, in their length, or at their end.
 fn changes<A>(scene: &mut Scene<'_, A>, bytes: &[u8]) -> Vec<Vec<u8>> {
     let len = bytes.len();
     let mut out: Vec<Vec<u8>> = Vec::new();
@@ -245,7 +246,7 @@ fn changes<A>(scene: &mut Scene<'_, A>, bytes: &[u8]) -> Vec<Vec<u8>> {
         let (at, bit) = (scene.rng.random_range(0..len), scene.rng.random_range(0..8));
         change(&mut |bytes| bytes[at] ^= 1 << bit);
     }
-    // What stands before and behind a tag of 16 bytes, to the width of a block.
+    // The positions around a tag of 16 bytes, to the width of a block.
     for back in [1, 2, 8, 16, 17, 18, 20, 24, 28, 31, 32, 33] {
         let bit = scene.rng.random_range(0..8);
         if back <= len {

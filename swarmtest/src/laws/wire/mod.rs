@@ -1,7 +1,7 @@
-//! Laws of secure swarms that need a look at the medium beneath, on the suite's own [wire](crate::wire).
+//! Laws of secure swarms that observe the medium below, on the suite's own [wire](crate::wire).
 //!
-//! An attacker on the way sees, keeps, changes, repeats and diverts packets, and may put another node at the
-//! address of one that is gone. Not tried: guessing keys, and traffic analysis.
+//! An attacker on the path records, drops, changes, repeats and diverts packets, and may put another node at
+//! the address of a closed one. Not tried: guessing keys, and traffic analysis.
 
 mod impostor;
 mod lengths;

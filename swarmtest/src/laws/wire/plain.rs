@@ -1,4 +1,4 @@
-//! Nothing can be read on the wire.
+//! Contents cannot be read on the wire.
 
 use std::collections::HashSet;
 
@@ -11,14 +11,14 @@ use crate::report::Outcome;
 use crate::testbed::Testbed;
 use crate::wire::{Datagram, Wire};
 
-/// Bytes in a row that are taken for plaintext. Some ten thousand bytes that look random share so many with some
-/// hundred bytes of letters with a chance below 10⁻¹².
+/// Number of consecutive bytes that count as plaintext. About ten thousand random bytes share that many with
+/// a few hundred bytes of letters with a probability below 10⁻¹².
 const RUN: usize = 8;
 
-/// Bytes of the messages whose pattern is looked for where their bytes are not.
+/// Length of the messages that are searched for by their pattern instead of their bytes.
 const LONG: usize = 240;
 
-/// Tells messages of several kinds, and looks for traces of them in every packet.
+/// Tells messages of several kinds, and searches every packet for traces of them.
 pub async fn tells_cannot_be_read_on_the_wire<A: Addr>(bed: &Testbed<A>) -> Outcome {
     let (wire, _, [a, b]) = bed.wired().await?;
     cannot_be_read(&Talk {
@@ -31,7 +31,7 @@ pub async fn tells_cannot_be_read_on_the_wire<A: Addr>(bed: &Testbed<A>) -> Outc
     .await
 }
 
-/// Asks with messages of several kinds, and looks for traces of requests and responses in every packet.
+/// Asks with messages of several kinds, and searches every packet for traces of requests and responses.
 pub async fn asks_cannot_be_read_on_the_wire<A: Addr>(bed: &Testbed<A>) -> Outcome {
     let (wire, _, [a, b]) = bed.wired().await?;
     let _serving = serve(&b, |request| reversed(&request.payload))?;
@@ -54,7 +54,7 @@ struct Talk<'a, A> {
 }
 
 impl<A: Addr> Talk<'_, A> {
-    /// Says something in each direction; gives what was on the wire meanwhile.
+    /// Sends the payload in each direction; returns the packets on the wire.
     async fn say(&self, payload: &[u8]) -> Outcome<Vec<Datagram>> {
         self.wire.record();
         if self.asks {
@@ -70,7 +70,7 @@ impl<A: Addr> Talk<'_, A> {
 async fn cannot_be_read<A: Addr>(talk: &Talk<'_, A>) -> Outcome {
     let most = mtu(&talk.a)?.min(mtu(&talk.b)?);
     let long = LONG.min(most);
-    // The first packets, with whatever opens a session, included.
+    // Includes the first packets, with the handshake.
     let first = [PLAIN, 64.min(most), long];
     let mut rng = talk.bed.rng();
     let more = (0..talk.bed.amount(60)).map(|_| rng.random_range(PLAIN..=long));
@@ -82,7 +82,7 @@ async fn cannot_be_read<A: Addr>(talk: &Talk<'_, A>) -> Outcome {
         let known: HashSet<&[u8]> = both.iter().flat_map(|text| text.windows(RUN)).collect();
         if let Some(packet) = seen.iter().find(|packet| has_any(&packet.bytes, &known)) {
             broken!(
-                "{RUN} bytes in a row of a message of {len} bytes are in a packet of {} bytes",
+                "{RUN} consecutive bytes of a message of {len} bytes are in a packet of {} bytes",
                 packet.bytes.len()
             );
         }
@@ -95,7 +95,7 @@ async fn cannot_be_read<A: Addr>(talk: &Talk<'_, A>) -> Outcome {
     let repeat = |seen: &[Datagram]| seen.iter().any(|packet| repeats(&packet.bytes));
     ensure!(
         repeat(&first) || !repeat(&flat),
-        "{RUN} bytes in a row occur twice in the packet of a message of zeros, but not in that of another"
+        "{RUN} consecutive bytes occur twice in the packet of a message of zeros, but not in that of another"
     );
     Ok(())
 }
@@ -109,7 +109,7 @@ fn repeats(packet: &[u8]) -> bool {
     packet.windows(RUN).any(|window| !seen.insert(window))
 }
 
-/// Where two messages were added to the same stream of key, the difference of the packets is theirs.
+/// If two messages use the same key stream, the difference of the packets is that of the messages.
 fn same_key_stream(first: &[Datagram], second: &[Datagram], one: &[u8], two: &[u8]) -> Outcome {
     let differ = |a: &[u8], b: &[u8]| -> Vec<u8> { a.iter().zip(b).map(|(a, b)| a ^ b).collect() };
     let forth = differ(one, two);
@@ -118,7 +118,7 @@ fn same_key_stream(first: &[Datagram], second: &[Datagram], one: &[u8], two: &[u
     for (a, b) in first.iter().flat_map(|a| second.iter().map(move |b| (a, b))) {
         ensure!(
             !has_any(&differ(&a.bytes, &b.bytes), &known),
-            "two packets differ by what the messages in them differ by: one stream of key was used for both"
+            "two packets differ exactly as their messages do: the same key stream was used for both"
         );
     }
     Ok(())

@@ -1,4 +1,4 @@
-//! Packets arrive again.
+//! Replayed packets.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -11,15 +11,15 @@ use crate::report::Outcome;
 use crate::testbed::Testbed;
 use crate::wire::{Datagram, Port};
 
-/// Messages after which a window of any usual size has moved past the first ones, and after which one of most sizes has.
+/// Numbers of messages after which a replay window of any usual size has moved past the first ones, and after
+/// which one of most sizes has.
 const MANY: usize = 10_000;
 const SOME: usize = 4000;
 
-/// A port where there was never a node.
+/// A port that never had a node.
 const NOWHERE: Port = Port(u32::MAX - 1);
 
-/// Doubles every packet, then sends all of them again in several ways, and the first ones again after many
-/// more.
+/// Duplicates every packet, then replays all of them in several ways, and the first ones after many more.
 pub async fn replay_repeats_no_message<A: Addr>(bed: &Testbed<A>) -> Outcome {
     let mut scene = Scene::new::<3>(bed).await?;
     double(&scene);
@@ -46,14 +46,14 @@ pub async fn replay_repeats_no_message<A: Addr>(bed: &Testbed<A>) -> Outcome {
     scene.at_most_once()
 }
 
-/// Behind how many newer packets old ones are sent again.
+/// How many newer packets precede the replay of an old one.
 const BEHIND: [usize; 24] = [
     1, 2, 31, 33, 63, 64, 65, 127, 129, 255, 257, 511, 513, 1023, 1025, 2047, 2049, 4095, 4097, 8191, 8193,
     16_385, 32_769, 65_537,
 ];
 
-/// Tells tens of thousands of messages, in a strict run more than a counter of 16 bits can count, and sends old packets again all the while: the first ones at
-/// every power of two, and some that are as far behind as a window may be long.
+/// Tells tens of thousands of messages, in a strict run more than 16 bits can count, and replays old packets
+/// meanwhile: the first ones at every power of two, and some that are as far behind as a window may be long.
 pub async fn replay_repeats_no_message_however_late<A: Addr>(bed: &Testbed<A>) -> Outcome {
     let mut scene = Scene::new::<2>(bed).await?;
     scene.reach(0, 1).await?;
@@ -95,7 +95,7 @@ pub async fn replay_repeats_no_message_however_late<A: Addr>(bed: &Testbed<A>) -
     scene.at_most_once()
 }
 
-/// As [`replay_repeats_no_message`], with asks.
+/// The same as [`replay_repeats_no_message`], with asks.
 pub async fn replay_repeats_no_ask<A: Addr>(bed: &Testbed<A>) -> Outcome {
     let mut scene = Scene::new::<3>(bed).await?;
     let limit = bed.the_profile().ask_patience;
@@ -112,7 +112,7 @@ pub async fn replay_repeats_no_ask<A: Addr>(bed: &Testbed<A>) -> Outcome {
     scene.at_most_once()
 }
 
-/// Replays while nodes talk, and stops.
+/// Replays while nodes exchange messages, and stops.
 pub async fn messages_arrive_again_after_replay<A: Addr>(bed: &Testbed<A>) -> Outcome {
     let mut scene = Scene::new::<3>(bed).await?;
     scene.strict = false;
@@ -136,13 +136,13 @@ pub async fn messages_arrive_again_after_replay<A: Addr>(bed: &Testbed<A>) -> Ou
     Ok(())
 }
 
-/// Records every packet and lets it arrive twice.
+/// Records every packet and delivers it twice.
 fn double<A: Addr>(scene: &Scene<'_, A>) {
     scene.wire.record();
     scene.wire.attack(|sent| vec![sent.clone(), sent]);
 }
 
-/// Sends what was recorded again: as it was, in other orders, from other ports, and back to where it came from.
+/// Replays the recorded packets: unchanged, in other orders, from other ports, and back to their sources.
 async fn send_again<A: Addr>(scene: &mut Scene<'_, A>) -> Outcome {
     let sent = scene.wire.recorded();
     scene.inject(sent.clone()).await?;

@@ -1,4 +1,4 @@
-//! A node is made again with the key that it had.
+//! A node is created again with its former key.
 
 use p2p::Addr;
 
@@ -7,8 +7,9 @@ use crate::field::PLAIN;
 use crate::report::Outcome;
 use crate::testbed::Testbed;
 
-/// Records what three nodes say, makes one of them again, then the other end of its sessions, and sends all that was recorded
-/// again each time: before the new node has heard anything else, and when it has new sessions.
+/// Records the packets of three nodes, restarts one of them, then the other end of its sessions, and replays
+/// all recorded packets each time: before the new node has received anything else, and when it has new
+/// sessions.
 pub async fn replay_after_a_restart_repeats_nothing<A: Addr>(bed: &Testbed<A>) -> Outcome {
     bed.can_restart()?;
     let mut scene = Scene::new::<3>(bed).await?;
@@ -34,7 +35,7 @@ pub async fn replay_after_a_restart_repeats_nothing<A: Addr>(bed: &Testbed<A>) -
         scene.restart(restarted).await?;
         scene.inject(sent.clone()).await?;
         scene.at_most_once()?;
-        // Whether and when its peers reach it again is another law's business.
+        // Other laws check whether and when its peers reach it again.
         for (from, to) in [(2, restarted), (restarted, 2)] {
             scene.tell(from, to, PLAIN).await;
         }

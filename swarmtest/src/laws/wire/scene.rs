@@ -1,4 +1,4 @@
-//! Nodes on a wire whose readers never stop, and a ledger of what was said: whatever surfaces is compared with it.
+//! Nodes on a wire that always read, and a ledger of what was sent, with which every arrival is compared.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -15,10 +15,10 @@ use crate::report::{Outcome, Unmet};
 use crate::testbed::Testbed;
 use crate::wire::{Datagram, Port, Wire};
 
-/// Datagrams that are injected before the nodes are given time to look at them.
+/// Number of datagrams that are injected before the nodes get time to process them.
 const AT_ONCE: usize = 32;
 
-/// Nodes on a wire, and what they said.
+/// Nodes on a wire, and the letters that they sent.
 pub(in crate::laws) struct Scene<'a, A> {
     pub(in crate::laws) bed: &'a Testbed<A>,
     pub(in crate::laws) wire: Wire,
@@ -26,7 +26,7 @@ pub(in crate::laws) struct Scene<'a, A> {
     pub(in crate::laws) nodes: Vec<Node<A>>,
     pub(in crate::laws) addrs: Vec<A>,
     pub(in crate::laws) rng: StdRng,
-    /// Whether what surfaces must be right. Laws of what comes after an attack only look for what arrives.
+    /// Whether arrivals must be correct. Laws of the time after an attack only check that messages arrive.
     pub(in crate::laws) strict: bool,
     said: BTreeMap<u32, Said>,
     tasks: JoinSet<()>,
@@ -34,7 +34,7 @@ pub(in crate::laws) struct Scene<'a, A> {
     surfaced: mpsc::UnboundedReceiver<Surfaced<A>>,
 }
 
-/// What was said with one letter.
+/// The use of one letter.
 struct Said {
     from: usize,
     to: usize,
@@ -43,7 +43,7 @@ struct Said {
     surfaced: usize,
 }
 
-/// An ask that waits for its response. Dropping it gives it up.
+/// An ask that waits for its response. Dropping it cancels the ask.
 pub(in crate::laws) struct Asking {
     request: Vec<u8>,
     outcome: JoinSet<p2p::Result<Packet>>,
@@ -58,7 +58,7 @@ struct Surfaced<A> {
 }
 
 impl<'a, A: Addr> Scene<'a, A> {
-    /// `N` nodes that read their messages and answer their asks from now on.
+    /// Creates `N` nodes that read their messages and answer their asks from now on.
     pub(in crate::laws) async fn new<const N: usize>(bed: &'a Testbed<A>) -> Outcome<Self> {
         let (wire, ports, nodes) = bed.wired::<N>().await?;
         let (surface, surfaced) = mpsc::unbounded_channel();
@@ -90,7 +90,7 @@ impl<'a, A: Addr> Scene<'a, A> {
         Ok(at)
     }
 
-    /// Reads messages and answers asks of the node at this place from now on.
+    /// Reads messages and answers asks of the node at this index from now on.
     fn read_at(&mut self, at: usize, node: &Node<A>) {
         let (surface, reader) = (self.surface.clone(), node.clone());
         self.tasks.spawn(async move {
@@ -118,22 +118,22 @@ impl<'a, A: Addr> Scene<'a, A> {
                         payload,
                         asked,
                     });
-                    // The asker sees what goes wrong here.
+                    // The asker observes errors of this call.
                     let _ = back.respond(Packet::from(answer)).await;
                 }
             });
         }
     }
 
-    /// Ends a node and puts one with the same key at its port, which takes its place here.
+    /// Closes a node and puts one with the same key at its port, which takes its index here.
     pub(in crate::laws) async fn restart(&mut self, at: usize) -> Outcome {
-        // How long closing takes is another law's business; the port is taken from it anyway.
+        // Other laws check how long closing takes; the port is taken from it anyway.
         let _ = timeout(self.bed.patience(), self.nodes[at].close()).await;
         let tap = self.wire.open_at(self.ports[at]);
         let node = self.bed.restarted(tap, &self.addrs[at]).await?;
         ensure!(
             self.nodes[at].secure_side()?.public_key() == node.secure_side()?.public_key(),
-            "a node that the testbed made again has another key"
+            "a node that the testbed created again has another key"
         );
         self.read_at(at, &node);
         self.nodes[at] = node;
@@ -142,24 +142,24 @@ impl<'a, A: Addr> Scene<'a, A> {
 
     /// Closes a node and puts one with another key at its port.
     pub(in crate::laws) async fn usurp(&mut self, at: usize) -> Outcome<usize> {
-        // How long closing takes is another law's business; the port is taken from it anyway.
+        // Other laws check how long closing takes; the port is taken from it anyway.
         let _ = timeout(self.bed.patience(), self.nodes[at].close()).await;
         let port = self.ports[at];
         let [impostor] = self.bed.on([self.wire.open_at(port)]).await?;
         let (one, other) = (&self.nodes[at], &impostor);
         ensure!(
             one.secure_side()?.public_key() != other.secure_side()?.public_key(),
-            "two nodes that the testbed made have the same key"
+            "two nodes that the testbed created have the same key"
         );
         self.add(port, impostor)
     }
 
-    /// Whether the nodes ask.
+    /// Returns whether the nodes ask.
     pub(in crate::laws) fn asks(&self) -> bool {
         self.nodes.iter().all(|node| node.ask_side().is_ok())
     }
 
-    /// A letter of `from` to `to` that was never used.
+    /// Returns an unused letter of `from` to `to`.
     fn say(&mut self, from: usize, to: usize, len: usize, asked: bool) -> Vec<u8> {
         let number = self.said.len() as u32;
         let said = Said {
@@ -172,8 +172,8 @@ impl<'a, A: Addr> Scene<'a, A> {
         self.said.entry(number).or_insert(said).letter.clone()
     }
 
-    /// Tells a letter once. Whether it leaves does not matter, and it is not waited for any longer than for a
-    /// message to arrive.
+    /// Tells a letter once. The result does not matter, and it is awaited no longer than the arrival of a
+    /// message.
     pub(in crate::laws) async fn tell(&mut self, from: usize, to: usize, len: usize) {
         let packet = Packet::from(self.say(from, to, len, false));
         let _ = timeout(self.bed.settle(), self.nodes[from].tell(&self.addrs[to], packet)).await;
@@ -189,20 +189,21 @@ impl<'a, A: Addr> Scene<'a, A> {
         Ok(Asking { request, outcome })
     }
 
-    /// Compares the response, if one comes within `limit`, and says whether one did; then gives the ask up.
+    /// Compares the response, if one arrives within `limit`, and returns whether it did; then cancels the
+    /// ask.
     pub(in crate::laws) async fn answered(&self, mut asking: Asking, limit: Duration) -> Outcome<bool> {
         let Ok(Some(Ok(Ok(response)))) = timeout(limit, asking.outcome.join_next()).await else {
             return Ok(false);
         };
         ensure!(
             response == *reversed(&asking.request).as_slice(),
-            "an ask got a response that was not given to it ({})",
+            "an ask got a response that was not sent to it ({})",
             self.seed()
         );
         Ok(true)
     }
 
-    /// Asks with a letter, and compares the response; says whether one came within `limit`.
+    /// Asks with a letter, and compares the response; returns whether one arrived within `limit`.
     pub(in crate::laws) async fn ask(
         &mut self,
         from: usize,
@@ -214,7 +215,7 @@ impl<'a, A: Addr> Scene<'a, A> {
         self.answered(asking, limit).await
     }
 
-    /// Asks until a response comes.
+    /// Asks until a response arrives.
     pub(in crate::laws) async fn is_answered(&mut self, from: usize, to: usize) -> Outcome {
         let mut again = self.bed.again_round_trip(PLAIN);
         while again.next() {
@@ -252,18 +253,18 @@ impl<'a, A: Addr> Scene<'a, A> {
         since.any(|said| said.surfaced > 0 && (said.from, said.to) == (from, to))
     }
 
-    /// Compares what has surfaced by now.
+    /// Compares all arrivals so far.
     pub(in crate::laws) async fn read(&mut self) -> Outcome {
         yield_now().await;
         self.look(Duration::ZERO, |_| false).await
     }
 
-    /// Compares what surfaces until nothing does any more.
+    /// Compares arrivals until there are no further ones.
     pub(in crate::laws) async fn settle(&mut self) -> Outcome {
         self.look(self.bed.settle(), |_| false).await
     }
 
-    /// Compares what surfaces until `enough`, or until nothing has for `quiet`.
+    /// Compares arrivals until `enough`, or until there was none for `quiet`.
     async fn look(&mut self, quiet: Duration, enough: impl Fn(&Self) -> bool) -> Outcome {
         while !enough(self) {
             match timeout(quiet, self.surfaced.recv()).await {
@@ -274,7 +275,7 @@ impl<'a, A: Addr> Scene<'a, A> {
         Ok(())
     }
 
-    /// Whatever surfaces was said with these bits, to this node, in this way, by the node that it names.
+    /// Checks that an arrival was sent with these bits, to this node, in this way, by the node that it names.
     async fn compare(&mut self, surfaced: Surfaced<A>) -> Outcome {
         if !self.strict {
             let known = number(&surfaced.payload).and_then(|number| self.said.get_mut(&number));
@@ -293,19 +294,19 @@ impl<'a, A: Addr> Scene<'a, A> {
         let known = number(&payload).and_then(|number| self.said.get_mut(&number));
         let Some(said) = known.filter(|said| said.asked == asked) else {
             broken!(
-                "a {what} of {} bytes surfaced that was never sent ({seed})",
+                "a {what} of {} bytes arrived that was never sent ({seed})",
                 payload.len()
             );
         };
         ensure!(
             payload == *said.letter.as_slice(),
-            "a {what} of {} bytes surfaced changed, with {} bytes ({seed})",
+            "a {what} of {} bytes arrived changed, with {} bytes ({seed})",
             said.letter.len(),
             payload.len()
         );
         ensure!(
             at == said.to,
-            "a {what} to {} surfaced at another node ({seed})",
+            "a {what} to {} arrived at another node ({seed})",
             self.addrs[said.to]
         );
         said.surfaced += 1;
@@ -322,7 +323,7 @@ impl<'a, A: Addr> Scene<'a, A> {
         Ok(())
     }
 
-    /// Whether the node at `src` has this node's key, as far as can be said.
+    /// Returns whether the node at `src` has this node's key, as far as that is known.
     async fn has_key_of(&self, reader: usize, src: &A, from: usize) -> Outcome<bool> {
         let keys = self.nodes[reader].secure_side()?;
         let found = timeout(self.bed.settle(), keys.lookup_public_key(src)).await;
@@ -330,7 +331,7 @@ impl<'a, A: Addr> Scene<'a, A> {
         Ok(!matches!(found, Ok(Ok(found)) if found != sent))
     }
 
-    /// [`Unmet::Broken`] if a letter surfaced more than once.
+    /// Returns [`Unmet::Broken`] if a letter arrived more than once.
     pub(in crate::laws) fn at_most_once(&self) -> Outcome {
         for said in self.said.values() {
             ensure!(
@@ -344,7 +345,7 @@ impl<'a, A: Addr> Scene<'a, A> {
         Ok(())
     }
 
-    /// [`Unmet::Waived`] if addresses name no identity: then no node can be mistaken for another.
+    /// Returns [`Unmet::Waived`] if addresses name no identity: then no node can be mistaken for another.
     pub(in crate::laws) fn names_ids(&self) -> Outcome {
         if self.addrs.iter().all(|addr| addr.peer_id().is_some()) {
             return Ok(());
@@ -352,13 +353,13 @@ impl<'a, A: Addr> Scene<'a, A> {
         Err(Unmet::Waived("its addresses name no identity".into()))
     }
 
-    /// Lets datagrams arrive that no node sent, a few at a time.
+    /// Injects datagrams that no node sent, a few at a time.
     pub(in crate::laws) async fn inject(&mut self, datagrams: impl IntoIterator<Item = Datagram>) -> Outcome {
         self.put(datagrams).await;
         self.settle().await
     }
 
-    /// As [`inject`](Self::inject), and does not wait for what surfaces.
+    /// Does the same as [`inject`](Self::inject), without waiting for arrivals.
     pub(in crate::laws) async fn put(&mut self, datagrams: impl IntoIterator<Item = Datagram>) {
         let mut datagrams = datagrams.into_iter().peekable();
         while datagrams.peek().is_some() {
@@ -367,7 +368,7 @@ impl<'a, A: Addr> Scene<'a, A> {
             for datagram in some {
                 self.wire.inject(datagram);
             }
-            // What no node takes off the wire is lost to this law, and no fault.
+            // Packets that no node takes off the wire are lost to this law, and not a fault.
             let taken = async {
                 while ports.iter().any(|port| self.wire.waiting(*port) > 0) {
                     sleep(Duration::from_millis(1)).await;

@@ -1,4 +1,4 @@
-//! Packets are changed on their way.
+//! Modified packets.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -13,19 +13,19 @@ use crate::report::Outcome;
 use crate::testbed::Testbed;
 use crate::wire::{Datagram, Port};
 
-/// Packets that are held back to be changed in every way.
+/// Number of packets that are held, to be changed in every way.
 const HELD: usize = 4;
 
-/// Bytes at either end of a packet of which every bit is changed; of those between, every eighth.
+/// Number of bytes at either end of a packet of which every bit is changed; of those between, every eighth.
 const EDGE: usize = 64;
 
-/// Changed packets that others are spliced with.
+/// Number of changed packets that others are spliced with.
 const EARLIER: usize = 32;
 
-/// Rounds of messages, at least, while packets are changed by chance.
+/// Minimum number of rounds of messages while packets are changed at random.
 const ROUNDS: usize = 12;
 
-/// Holds single packets back and changes every bit of them, then changes packets by chance.
+/// Holds single packets and changes every bit of them, then changes packets at random.
 pub async fn tampering_changes_no_message<A: Addr>(bed: &Testbed<A>) -> Outcome {
     let mut scene = Scene::new::<3>(bed).await?;
     scene.reach(0, 2).await?;
@@ -36,7 +36,7 @@ pub async fn tampering_changes_no_message<A: Addr>(bed: &Testbed<A>) -> Outcome 
         scene.tell(0, 2, 48).await;
         scene.settle().await?;
         let changed = change_all(&mut scene, &held).await?;
-        // In the second round there may be no session left, which is another law's business.
+        // In the second round the session may have ended, which another law checks.
         ensure!(
             round > 0 || changed > 0 || !bed.lossless(),
             "two messages were told in an open session, and nothing was on the wire"
@@ -54,7 +54,7 @@ pub async fn tampering_changes_no_message<A: Addr>(bed: &Testbed<A>) -> Outcome 
     scene.settle().await
 }
 
-/// As [`tampering_changes_no_message`], with requests and with responses.
+/// The same as [`tampering_changes_no_message`], with requests and with responses.
 pub async fn tampering_changes_no_ask<A: Addr>(bed: &Testbed<A>) -> Outcome {
     let mut scene = Scene::new::<3>(bed).await?;
     let limit = 2 * bed.settle();
@@ -62,13 +62,13 @@ pub async fn tampering_changes_no_ask<A: Addr>(bed: &Testbed<A>) -> Outcome {
     scene.reach(1, 2).await?;
     for (from, to) in [(0, 2), (2, 0)] {
         let held = hold(&scene, from, to);
-        // It waits while its packets, or those of its response, come changed.
+        // It waits while changed packets of it, or of its response, arrive.
         let asking = scene.asking(0, 2, PLAIN)?;
         scene.settle().await?;
         let changed = change_all(&mut scene, &held).await?;
         ensure!(
             from > 0 || changed > 0 || !bed.lossless(),
-            "something was asked in an open session, and nothing was on the wire"
+            "a request was sent in an open session, and nothing was on the wire"
         );
         scene.answered(asking, limit).await?;
     }
@@ -84,7 +84,7 @@ pub async fn tampering_changes_no_ask<A: Addr>(bed: &Testbed<A>) -> Outcome {
     scene.settle().await
 }
 
-/// Changes every packet, those that open a session and those of one that is open, and stops.
+/// Changes every packet, those of handshakes and those of open sessions, and stops.
 pub async fn messages_arrive_again_after_tampering<A: Addr>(bed: &Testbed<A>) -> Outcome {
     let mut scene = Scene::new::<2>(bed).await?;
     scene.strict = false;
@@ -107,7 +107,7 @@ pub async fn messages_arrive_again_after_tampering<A: Addr>(bed: &Testbed<A>) ->
 
 type Held = Arc<Mutex<Vec<Datagram>>>;
 
-/// Keeps what goes from one node to another off the wire.
+/// Holds packets from one node to another instead of delivering them.
 fn hold<A: Addr>(scene: &Scene<'_, A>, from: usize, to: usize) -> Held {
     let (held, way) = (Held::default(), (scene.ports[from], scene.ports[to]));
     let keep = held.clone();
@@ -116,7 +116,7 @@ fn hold<A: Addr>(scene: &Scene<'_, A>, from: usize, to: usize) -> Held {
             return vec![sent];
         }
         let mut held = keep.lock().unwrap_or_else(PoisonError::into_inner);
-        // One of those that are as long is enough: a handshake or a message that is repeated.
+        // One packet of each length is enough: a repeated handshake or message.
         let known = held.iter().any(|held| held.bytes.len() == sent.bytes.len());
         if held.len() < HELD && !known {
             held.push(sent);
@@ -126,7 +126,7 @@ fn hold<A: Addr>(scene: &Scene<'_, A>, from: usize, to: usize) -> Held {
     held
 }
 
-/// Delivers the packets that were held back, changed in every way, and not as they were; says how many.
+/// Delivers the held packets, changed in every way, and not unchanged; returns their number.
 async fn change_all<A: Addr>(scene: &mut Scene<'_, A>, held: &Held) -> Outcome<usize> {
     let held = held.lock().unwrap_or_else(PoisonError::into_inner).clone();
     for packet in &held {
@@ -137,7 +137,8 @@ async fn change_all<A: Addr>(scene: &mut Scene<'_, A>, held: &Held) -> Outcome<u
     Ok(held.len())
 }
 
-/// A packet with every bit flipped, at every length, with more behind it, and with the ends of others.
+/// Returns a packet with every bit flipped, at every length, with more bytes behind it, and with the ends of
+/// others.
 fn changes(packet: &Datagram, others: &[Datagram]) -> Vec<Datagram> {
     let (bytes, mut out) = (&packet.bytes, Vec::new());
     let len = bytes.len();
@@ -169,13 +170,13 @@ fn with(bytes: &[u8], change: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
     bytes
 }
 
-/// The one up to `at`, and the other from there on.
+/// Returns the first up to `at`, and the second from there on.
 fn splice(one: &[u8], other: &[u8], at: usize) -> Vec<u8> {
     let (head, tail) = (one.get(..at).unwrap_or(one), other.get(at..).unwrap_or_default());
     [head, tail].concat()
 }
 
-/// Changes packets, each with this chance. With `copies` they arrive as they were, too, half of the time.
+/// Changes packets with this probability. With `copies`, half of them also arrive unchanged.
 fn tamper<A: Addr>(scene: &Scene<'_, A>, part: f64, copies: bool) {
     let mut rng = StdRng::seed_from_u64(scene.bed.the_profile().seed);
     let ports = scene.ports.clone();
@@ -199,7 +200,7 @@ fn tamper<A: Addr>(scene: &Scene<'_, A>, part: f64, copies: bool) {
     });
 }
 
-/// The packet with something about it changed.
+/// Returns the packet with one change.
 fn change(rng: &mut StdRng, sent: &Datagram, earlier: &[Datagram], ports: &[Port]) -> Datagram {
     let mut changed = sent.clone();
     let len = sent.bytes.len();
@@ -210,7 +211,7 @@ fn change(rng: &mut StdRng, sent: &Datagram, earlier: &[Datagram], ports: &[Port
             .bytes
             .extend((0..rng.random_range(1..32)).map(|_| rng.random::<u8>())),
         2 => {
-            // Of the same way: another's would be a replay.
+            // Of the same direction: a packet of the other would be a replay.
             let same_way = |other: &&Datagram| (other.src, other.dst) == (sent.src, sent.dst);
             if let Some(other) = earlier.iter().filter(same_way).choose(rng) {
                 changed.bytes = splice(&sent.bytes, &other.bytes, place(rng));
@@ -224,7 +225,7 @@ fn change(rng: &mut StdRng, sent: &Datagram, earlier: &[Datagram], ports: &[Port
         _ => {}
     }
     if changed == *sent {
-        // What changed nothing, and any single bit.
+        // Changes that had no effect become a random bit flip.
         match len {
             0 => changed.bytes.push(rng.random()),
             _ => changed.bytes[place(rng)] ^= 1 << rng.random_range(0..8),
