@@ -86,6 +86,26 @@ impl<A: Addr> Rules<A> {
 }
 
 /// A layer that receives from and sends to allowed addresses only.
+///
+/// ```
+/// use p2p::{Error, Swarm};
+/// use p2p_swarms::allow::{AllowSwarm, Party, Verdict};
+/// use p2p_swarms::MemorySwarm;
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> p2p::Result<()> {
+/// let bob = MemorySwarm::new();
+/// let alice = AllowSwarm::new(bob.realm().open(), Verdict::Deny);
+/// let to = bob.local_addr();
+/// let refused = alice.tell(&to, alice.packet(b"hello")).await;
+/// assert!(matches!(refused, Err(Error::Denied { .. })));
+///
+/// alice.set(Party::Addr(to.clone()), Verdict::Allow);
+/// alice.tell(&to, alice.packet(b"hello")).await?;
+/// assert_eq!(bob.receive().await?.payload, b"hello");
+/// # Ok(())
+/// # }
+/// ```
 pub struct AllowSwarm<A, S> {
     inner: S,
     rules: RwLock<Rules<A>>,

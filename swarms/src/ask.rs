@@ -84,6 +84,28 @@ impl Default for AskingConfig {
 ///
 /// Counters: `mbapp` counts tells, `mbapp-ask` requests, and `mbapp-datagram` their datagrams: its drops are
 /// datagrams that were dropped individually.
+///
+/// ```
+/// use p2p::{AskSwarm, Swarm};
+/// use p2p_swarms::{AskingSwarm, UdpSwarm};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> p2p::Result<()> {
+/// let node = || -> p2p::Result<_> {
+///     let udp = UdpSwarm::bind(([127, 0, 0, 1], 0).into())?;
+///     Ok(AskingSwarm::new(udp, 64 << 10))
+/// };
+/// let (client, server) = (node()?, node()?);
+/// let to = server.local_addrs()[0];
+/// let (response, handled) = tokio::join!(client.ask(&to, client.packet(b"ping")), async {
+///     let request = server.receive_ask().await?;
+///     request.respond(b"pong".into()).await
+/// });
+/// handled?;
+/// assert_eq!(response?, b"pong");
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
 pub struct AskingSwarm<A: Addr, S: Swarm<A>> {
     shared: Arc<Shared<A, S>>,

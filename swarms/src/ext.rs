@@ -23,22 +23,70 @@ use crate::{
 /// Each method calls the constructor of its layer.
 pub trait SwarmExt<A: Addr>: Swarm<A> + Sized {
     /// Wraps this swarm in any layer: a user's own, or one that has no method here.
+    ///
+    /// ```
+    /// use p2p::Swarm;
+    /// use p2p_swarms::{FragmentConfig, FragmentSwarm, MemorySwarm, SwarmExt};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> p2p::Result<()> {
+    /// let config = FragmentConfig { mtu: 1 << 20, ..FragmentConfig::default() };
+    /// let swarm = MemorySwarm::new().layer(|inner| FragmentSwarm::with_config(inner, config));
+    /// assert_eq!(swarm.mtu(), 1 << 20);
+    /// # Ok(())
+    /// # }
+    /// ```
     fn layer<L>(self, wrap: impl FnOnce(Self) -> L) -> L {
         wrap(self)
     }
 
     /// Carries messages of up to `mtu` bytes; see [`FragmentSwarm::new`].
+    ///
+    /// ```
+    /// use p2p::Swarm;
+    /// use p2p_swarms::{SwarmExt, UdpSwarm};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> p2p::Result<()> {
+    /// let swarm = UdpSwarm::bind(([127, 0, 0, 1], 0).into())?.fragment(64 << 10);
+    /// assert_eq!(swarm.mtu(), 64 << 10);
+    /// # Ok(())
+    /// # }
+    /// ```
     fn fragment(self, mtu: usize) -> FragmentSwarm<A, Self> {
         FragmentSwarm::new(self, mtu)
     }
 
     /// Opens named channels over this swarm; see [`Mux::new`].
+    ///
+    /// ```
+    /// use p2p_swarms::{MemorySwarm, SwarmExt};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> p2p::Result<()> {
+    /// let mux = MemorySwarm::new().mux();
+    /// let (_chat, _files) = (mux.open("chat")?, mux.open("files")?);
+    /// assert!(mux.open("chat").is_err()); // open already
+    /// # Ok(())
+    /// # }
+    /// ```
     fn mux(self) -> Mux<A, Self, Name> {
         Mux::new(self)
     }
 
     /// Opens channels of another kind over this swarm, for example `udp.mux_by::<u16>().open(7_u16)`; see
     /// [`Mux`].
+    ///
+    /// ```
+    /// use p2p_swarms::{MemorySwarm, SwarmExt};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> p2p::Result<()> {
+    /// let mux = MemorySwarm::new().mux_by::<u16>();
+    /// assert_eq!(*mux.open(7_u16)?.channel(), 7);
+    /// # Ok(())
+    /// # }
+    /// ```
     fn mux_by<C: Channel>(self) -> Mux<A, Self, C> {
         Mux::with_config(self, MuxConfig::default())
     }
@@ -48,11 +96,37 @@ pub trait SwarmExt<A: Addr>: Swarm<A> + Sized {
     /// The swarms of this crate also have this method under its former name, `asks(mtu)`, as an inherent
     /// method: as a trait method it would hide [`Stack::asks`](crate::stack::Stack::asks) wherever this trait
     /// is imported.
+    ///
+    /// ```
+    /// use p2p::Swarm;
+    /// use p2p_swarms::{SwarmExt, UdpSwarm};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> p2p::Result<()> {
+    /// let swarm = UdpSwarm::bind(([127, 0, 0, 1], 0).into())?.mbapp(64 << 10);
+    /// assert_eq!(swarm.mtu(), 64 << 10);
+    /// # Ok(())
+    /// # }
+    /// ```
     fn mbapp(self, mtu: usize) -> AskingSwarm<A, Self> {
         AskingSwarm::new(self, mtu)
     }
 
     /// Runs P2PKE over this swarm with the identity of `key`; see [`P2pkeSwarm::new`].
+    ///
+    /// ```
+    /// use p2p::{Addr, Swarm};
+    /// use p2p_formats::x509::PrivateKey;
+    /// use p2p_swarms::{SwarmExt, UdpSwarm};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> p2p::Result<()> {
+    /// let udp = UdpSwarm::bind(([127, 0, 0, 1], 0).into())?;
+    /// let swarm = udp.p2pke(&PrivateKey::ed25519(&[1; 32]))?;
+    /// assert_eq!(swarm.local_addrs()[0].peer_id(), Some(swarm.id()));
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     /// Returns the errors of [`P2pkeSwarm::new`].
@@ -62,6 +136,19 @@ pub trait SwarmExt<A: Addr>: Swarm<A> + Sized {
 
     /// Runs QUIC over this swarm with the identity of `key`; see [`QuicSwarm::new`].
     ///
+    /// ```
+    /// use p2p::{Addr, Swarm};
+    /// use p2p_formats::x509::PrivateKey;
+    /// use p2p_swarms::{MemorySwarm, SwarmExt};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> p2p::Result<()> {
+    /// let swarm = MemorySwarm::new().quic(&PrivateKey::ed25519(&[1; 32]))?;
+    /// assert!(swarm.local_addrs()[0].peer_id().is_some());
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     /// Returns the errors of [`QuicSwarm::new`].
     fn quic(self, key: &PrivateKey) -> Result<QuicSwarm<A>> {
@@ -70,6 +157,18 @@ pub trait SwarmExt<A: Addr>: Swarm<A> + Sized {
 
     /// Creates a gossipsub node over this swarm, with no peers yet; see [`GossipSwarm::new`].
     ///
+    /// ```
+    /// use p2p_swarms::gossip::Signing;
+    /// use p2p_swarms::{MemorySwarm, SwarmExt};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> p2p::Result<()> {
+    /// let swarm = MemorySwarm::new().gossip(Signing::StrictNoSign)?;
+    /// assert!(swarm.subscribe("weather")?);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     /// Returns the errors of [`GossipSwarm::new`].
     fn gossip(self, signing: Signing) -> Result<GossipSwarm<A, Self>> {
@@ -77,6 +176,19 @@ pub trait SwarmExt<A: Addr>: Swarm<A> + Sized {
     }
 
     /// Creates a Chord node over this swarm, which has not joined a ring yet; see [`ChordSwarm::new`].
+    ///
+    /// ```
+    /// use p2p::{PeerId, Swarm};
+    /// use p2p_swarms::{Identity, MemorySwarm, SwarmExt};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> p2p::Result<()> {
+    /// let id = PeerId::from([1; 32]);
+    /// let swarm = MemorySwarm::new().chord(Identity::Unproven(id))?;
+    /// assert_eq!(swarm.local_addrs(), [id]);
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     /// Returns the errors of [`ChordSwarm::new`].
@@ -92,6 +204,19 @@ pub trait SwarmExt<A: Addr>: Swarm<A> + Sized {
     ///
     /// The node has no contacts until [`join`](KademliaSwarm::join).
     ///
+    /// ```
+    /// use p2p::{PeerId, Swarm};
+    /// use p2p_swarms::{Identity, MemorySwarm, SwarmExt};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> p2p::Result<()> {
+    /// let id = PeerId::from([1; 32]);
+    /// let swarm = MemorySwarm::new().kademlia(Identity::Unproven(id))?;
+    /// assert_eq!(swarm.local_addrs(), [id]);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     /// Returns the errors of [`KademliaSwarm::new`].
     fn kademlia(self, identity: Identity<'_>) -> Result<KademliaSwarm<A, Self>>
@@ -102,21 +227,75 @@ pub trait SwarmExt<A: Addr>: Swarm<A> + Sized {
     }
 
     /// Presents this swarm under other addresses; see [`MapSwarm`].
+    ///
+    /// ```
+    /// use std::net::SocketAddr;
+    ///
+    /// use p2p::{Result, Swarm};
+    /// use p2p_swarms::{SwarmExt, UdpSwarm};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> p2p::Result<()> {
+    /// let udp = UdpSwarm::bind(([127, 0, 0, 1], 0).into())?;
+    /// let down = |port: &u16| -> Result<SocketAddr> { Ok(([127, 0, 0, 1], *port).into()) };
+    /// let swarm = udp.map::<u16, _>((down, |addr: SocketAddr| Some(addr.port())));
+    /// let _port: u16 = swarm.local_addrs()[0];
+    /// # Ok(())
+    /// # }
+    /// ```
     fn map<B: Addr, T: Translate<B, A>>(self, translate: T) -> MapSwarm<B, A, Self, T> {
         MapSwarm::new(self, translate)
     }
 
     /// Hides the address type of this swarm; see [`EraseSwarm`].
+    ///
+    /// ```
+    /// use p2p::{BoxAddr, Swarm};
+    /// use p2p_swarms::{MemorySwarm, SwarmExt};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> p2p::Result<()> {
+    /// let swarm = MemorySwarm::new().erase();
+    /// let _addrs: Vec<BoxAddr> = swarm.local_addrs();
+    /// # Ok(())
+    /// # }
+    /// ```
     fn erase(self) -> EraseSwarm<A, Self> {
         MapSwarm::erase(self)
     }
 
     /// Adds rules on which peers this swarm receives from and sends to; see [`AllowSwarm`].
+    ///
+    /// ```
+    /// use p2p_swarms::allow::Verdict;
+    /// use p2p_swarms::{MemorySwarm, SwarmExt};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> p2p::Result<()> {
+    /// let bob = MemorySwarm::new();
+    /// let swarm = bob.realm().open().allow(Verdict::Deny);
+    /// assert!(!swarm.allows(&bob.local_addr()));
+    /// # Ok(())
+    /// # }
+    /// ```
     fn allow(self, others: Verdict) -> AllowSwarm<A, Self> {
         AllowSwarm::new(self, others)
     }
 
     /// Applies the faults of a medium to everything that is sent through this swarm; see [`FaultySwarm`].
+    ///
+    /// ```
+    /// use p2p_swarms::{Faults, LinkFaults, MemorySwarm, SwarmExt};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> p2p::Result<()> {
+    /// let faults = Faults::seeded(7);
+    /// faults.set_all(LinkFaults { loss: 0.1, ..LinkFaults::default() })?;
+    /// let swarm = MemorySwarm::new().faulty(faults);
+    /// assert_eq!(swarm.in_flight(), 0);
+    /// # Ok(())
+    /// # }
+    /// ```
     fn faulty(self, faults: Faults<A>) -> FaultySwarm<A, Self> {
         FaultySwarm::new(self, faults)
     }

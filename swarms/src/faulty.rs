@@ -50,6 +50,25 @@ use plan::{Bottleneck, Fate, Flight, Planner};
 /// through the layer below. `faulty-ask` counts requests.
 ///
 /// Delays need a tokio runtime with its timer enabled.
+///
+/// ```
+/// use p2p::Swarm;
+/// use p2p_swarms::{Faults, FaultySwarm, LinkFaults, MemorySwarm};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> p2p::Result<()> {
+/// let faults = Faults::seeded(7);
+/// let alice = FaultySwarm::new(MemorySwarm::new(), faults.clone());
+/// let bob = alice.inner().realm().open();
+///
+/// faults.set_all(LinkFaults { loss: 1.0, ..LinkFaults::default() })?;
+/// alice.tell(&bob.local_addr(), alice.packet(b"lost")).await?;
+/// faults.set_all(LinkFaults::default())?;
+/// alice.tell(&bob.local_addr(), alice.packet(b"hello")).await?;
+/// assert_eq!(bob.receive().await?.payload, b"hello");
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
 pub struct FaultySwarm<A, S> {
     inner: Arc<S>,

@@ -71,6 +71,24 @@ impl Default for FragmentConfig {
 /// message that the swarm below refused after some of its fragments were sent counts as sent: the receiver
 /// drops the remaining fragments. `frag-piece` counts fragments: `delivered` are those that became part of a
 /// complete message.
+///
+/// ```
+/// use p2p::Swarm;
+/// use p2p_swarms::{FragmentSwarm, UdpSwarm};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> p2p::Result<()> {
+/// let node = || -> p2p::Result<_> {
+///     let udp = UdpSwarm::bind(([127, 0, 0, 1], 0).into())?;
+///     Ok(FragmentSwarm::new(udp, 64 << 10))
+/// };
+/// let (alice, bob) = (node()?, node()?);
+/// assert!(alice.inner().mtu() < 10_000);
+/// alice.tell(&bob.local_addrs()[0], alice.packet(&[7; 10_000])).await?;
+/// assert_eq!(bob.receive().await?.payload, &[7; 10_000]);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
 pub struct FragmentSwarm<A, S> {
     inner: S,

@@ -86,9 +86,47 @@ impl<A: Addr> Translate<BoxAddr, A> for Erase {
 }
 
 /// A swarm whose address type is erased to [`BoxAddr`].
+///
+/// ```
+/// use p2p::{BoxAddr, Swarm};
+/// use p2p_swarms::{EraseSwarm, MemorySwarm};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> p2p::Result<()> {
+/// let alice = MemorySwarm::new();
+/// let bob = EraseSwarm::erase(alice.realm().open());
+/// let to: BoxAddr = bob.parse_addr(&alice.local_addr().to_string())?;
+/// bob.tell(&to, bob.packet(b"hello")).await?;
+/// assert_eq!(alice.receive().await?.payload, b"hello");
+/// # Ok(())
+/// # }
+/// ```
 pub type EraseSwarm<A, S> = MapSwarm<BoxAddr, A, S, Erase>;
 
 /// A layer that presents the swarm `S`, with addresses `B`, under the addresses `A`.
+///
+/// ```
+/// use std::net::SocketAddr;
+///
+/// use p2p::{Result, Swarm};
+/// use p2p_swarms::{MapSwarm, UdpSwarm};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> p2p::Result<()> {
+/// // Addresses are ports of the loopback address.
+/// let down = |port: &u16| -> Result<SocketAddr> { Ok(([127, 0, 0, 1], *port).into()) };
+/// let up = |addr: SocketAddr| -> Option<u16> { addr.ip().is_loopback().then(|| addr.port()) };
+/// let node = || -> Result<_> {
+///     let udp = UdpSwarm::bind(([127, 0, 0, 1], 0).into())?;
+///     Ok(MapSwarm::<u16, SocketAddr, _, _>::new(udp, (down, up)))
+/// };
+/// let (alice, bob) = (node()?, node()?);
+/// let port: u16 = bob.local_addrs()[0];
+/// alice.tell(&port, alice.packet(b"hello")).await?;
+/// assert_eq!(bob.receive().await?.src, alice.local_addrs()[0]);
+/// # Ok(())
+/// # }
+/// ```
 pub struct MapSwarm<A, B, S, T> {
     inner: S,
     translate: T,

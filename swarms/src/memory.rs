@@ -68,6 +68,24 @@ impl Default for MemoryConfig {
 /// Counters: `mem` counts messages and `mem-ask` requests. Over all nodes of a realm, `sent = delivered +
 /// dropped + in flight` for each of the two. A drop because of a full queue is counted by the receiver, a
 /// drop because of a missing receiver by the sender.
+///
+/// ```
+/// use p2p::{Error, Swarm};
+/// use p2p_swarms::MemorySwarm;
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> p2p::Result<()> {
+/// let alice = MemorySwarm::new();
+/// let bob = alice.realm().open();
+/// alice.tell(&bob.local_addr(), alice.packet(b"hello")).await?;
+/// let message = bob.receive().await?;
+/// assert_eq!((message.src, &message.payload[..]), (alice.local_addr(), &b"hello"[..]));
+///
+/// bob.close().await;
+/// assert!(matches!(bob.receive().await, Err(Error::Closed)));
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
 pub struct MemorySwarm {
     realm: MemoryRealm,

@@ -98,6 +98,26 @@ impl<T> Transport<T> {
 ///
 /// It has asks if `T` has asks, and keys if `T` has keys. [`MixedSwarm`] is a `T` for transports of which
 /// only some have asks.
+///
+/// ```
+/// use p2p::{BoxSwarm, Swarm};
+/// use p2p_swarms::{EraseSwarm, MemorySwarm, MultiSwarm, UdpSwarm};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> p2p::Result<()> {
+/// let peer = MemorySwarm::new();
+/// let mem = peer.realm().open();
+/// let udp = UdpSwarm::bind(([127, 0, 0, 1], 0).into())?;
+/// let node = MultiSwarm::new([
+///     ("mem", BoxSwarm::new(EraseSwarm::erase(mem))),
+///     ("udp", BoxSwarm::new(EraseSwarm::erase(udp))),
+/// ])?;
+/// let to = node.parse_addr(&format!("mem://{}", peer.local_addr()))?;
+/// node.tell(&to, node.packet(b"hello")).await?;
+/// assert_eq!(peer.receive().await?.payload, b"hello");
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
 pub struct MultiSwarm<T> {
     transports: Box<[Transport<T>]>,

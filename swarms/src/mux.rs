@@ -58,6 +58,25 @@ impl Default for MuxConfig {
 /// If no `Mux` is left, closing the last open channel closes the swarm below.
 ///
 /// Counters: `mux` counts the messages of all channels together, `mux-ask` their requests.
+///
+/// ```
+/// use p2p::Swarm;
+/// use p2p_swarms::{MemorySwarm, Mux};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> p2p::Result<()> {
+/// let swarm = MemorySwarm::new();
+/// let (alice, bob) = (Mux::new(swarm.realm().open()), Mux::new(swarm));
+/// let (chat, files) = (bob.open("chat")?, bob.open("files")?);
+///
+/// let to = bob.inner().local_addr();
+/// let sender = alice.open("files")?;
+/// sender.tell(&to, sender.packet(b"a file")).await?;
+/// assert_eq!(files.receive().await?.payload, b"a file");
+/// # drop(chat);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
 pub struct Mux<A, S, C = Name> {
     shared: Arc<Shared<A, S, C>>,

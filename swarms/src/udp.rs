@@ -54,6 +54,20 @@ use self::waiters::{Waiter, Waiters};
 /// A message goes to one node: multicast, broadcast and unspecified destinations, and port 0, fail with
 /// [`Error::Unreachable`], as do destinations that the network refuses. Messages longer than
 /// [`mtu`](Swarm::mtu) are still received from peers with a larger MTU, up to 65,507 bytes.
+///
+/// ```
+/// use p2p::Swarm;
+/// use p2p_swarms::UdpSwarm;
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> p2p::Result<()> {
+/// let alice = UdpSwarm::bind(([127, 0, 0, 1], 0).into())?;
+/// let bob = UdpSwarm::bind(([127, 0, 0, 1], 0).into())?;
+/// alice.tell(&bob.local_addrs()[0], alice.packet(b"hello")).await?;
+/// assert_eq!(bob.receive().await?.payload, b"hello");
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
 pub struct UdpSwarm {
     /// Taken by `close`, which frees the port. Locked only for the duration of a socket call.

@@ -72,6 +72,26 @@ pub use p2p_protocols::gossipsub::{
 };
 
 /// A node of a gossip network; see the [module](self). Dropping it ends its tasks and drops the swarm below.
+///
+/// ```
+/// use p2p::Swarm;
+/// use p2p_swarms::gossip::{GossipAddr, GossipSwarm, Signing};
+/// use p2p_swarms::MemorySwarm;
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> p2p::Result<()> {
+/// let mem = MemorySwarm::new();
+/// let alice = GossipSwarm::new(mem.realm().open(), Signing::StrictNoSign)?;
+/// let bob = GossipSwarm::new(mem, Signing::StrictNoSign)?;
+/// bob.subscribe("weather")?;
+/// alice.add_peer(&bob.inner().local_addr())?;
+/// alice.until_met(&bob.inner().local_addr()).await?;
+///
+/// alice.tell(&GossipAddr::topic("weather"), alice.packet(b"rain")).await?;
+/// assert_eq!(bob.receive().await?.payload, b"rain");
+/// # Ok(())
+/// # }
+/// ```
 pub struct GossipSwarm<A: Addr, S: Swarm<A>> {
     shared: Arc<Shared<A, S>>,
 }

@@ -28,6 +28,24 @@ use crate::overlay::{
 };
 
 /// A node of a Kademlia network, over the swarm `S`; see the [module](self).
+///
+/// ```
+/// use p2p::{PeerId, Swarm};
+/// use p2p_swarms::{Identity, KademliaSwarm, MemorySwarm};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> p2p::Result<()> {
+/// let mem = MemorySwarm::new();
+/// let bootstrap = mem.local_addr();
+/// let alice = KademliaSwarm::new(mem.realm().open(), Identity::Unproven(PeerId::from([1; 32])))?;
+/// let bob = KademliaSwarm::new(mem, Identity::Unproven(PeerId::from([2; 32])))?;
+///
+/// alice.join(&[bootstrap])?.finish().await?;
+/// alice.tell(&bob.local_addrs()[0], alice.packet(b"hello")).await?;
+/// assert_eq!(bob.receive().await?.src, PeerId::from([1; 32]));
+/// # Ok(())
+/// # }
+/// ```
 pub type KademliaSwarm<A, S> = OverlaySwarm<A, S, Engine<A>>;
 
 /// A running operation of a [`KademliaSwarm`].

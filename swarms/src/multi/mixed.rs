@@ -6,6 +6,21 @@ use tokio::sync::Semaphore;
 /// A transport of a [`MultiSwarm`](super::MultiSwarm) with or without asks.
 ///
 /// Without asks, asking fails with [`Error::Unreachable`], and `receive_ask` waits until the swarm is closed.
+///
+/// ```
+/// use p2p::{BoxAskSwarm, BoxSwarm, Swarm};
+/// use p2p_swarms::multi::{MixedSwarm, MultiSwarm};
+/// use p2p_swarms::{EraseSwarm, MemorySwarm, UdpSwarm};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> p2p::Result<()> {
+/// let mem = BoxAskSwarm::new(EraseSwarm::erase(MemorySwarm::new()));
+/// let udp = BoxSwarm::new(EraseSwarm::erase(UdpSwarm::bind(([127, 0, 0, 1], 0).into())?));
+/// let node = MultiSwarm::new([("mem", MixedSwarm::from(mem)), ("udp", MixedSwarm::from(udp))])?;
+/// assert!(node.local_addrs()[0].to_string().starts_with("mem://"));
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
 pub struct MixedSwarm {
     swarm: BoxSwarm<BoxAddr>,

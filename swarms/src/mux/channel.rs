@@ -72,6 +72,23 @@ impl<A, C> Queues<A, C> {
 /// Its MTU is that of the swarm below minus the length of its header. Closing or dropping it ends this
 /// channel only, which may then be opened again; [`Mux`](super::Mux) says when the swarm below is closed.
 /// Requests carry the header, responses do not.
+///
+/// ```
+/// use p2p::Swarm;
+/// use p2p_swarms::{MemorySwarm, Mux, MuxConfig};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> p2p::Result<()> {
+/// let mux = Mux::<_, _, u16>::with_config(MemorySwarm::new(), MuxConfig::default());
+/// let channel = mux.open(7_u16)?;
+/// assert_eq!(*channel.channel(), 7);
+/// assert!(channel.mtu() < channel.inner().mtu());
+///
+/// channel.close().await; // frees the channel, which may be opened again
+/// let _again = mux.open(7_u16)?;
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
 pub struct MuxSwarm<A, S, C: Channel = Name> {
     shared: Arc<Shared<A, S, C>>,

@@ -66,6 +66,24 @@ use crate::KeyAddr;
 pub const MIN_INNER_MTU: usize = 166;
 
 /// A node on P2PKE; see the [module](self). Dropping it ends its tasks and drops the swarm below.
+///
+/// ```
+/// use p2p::{Addr, Swarm};
+/// use p2p_formats::x509::PrivateKey;
+/// use p2p_swarms::{MemorySwarm, P2pkeSwarm};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> p2p::Result<()> {
+/// let mem = MemorySwarm::new();
+/// let alice = P2pkeSwarm::new(mem.realm().open(), &PrivateKey::ed25519(&[1; 32]))?;
+/// let bob = P2pkeSwarm::new(mem, &PrivateKey::ed25519(&[2; 32]))?;
+/// let to = bob.local_addrs()[0].clone(); // ID@address
+/// let (told, message) = tokio::join!(alice.tell(&to, alice.packet(b"hello")), bob.receive());
+/// told?;
+/// assert_eq!(message?.src.peer_id(), Some(alice.id()));
+/// # Ok(())
+/// # }
+/// ```
 pub struct P2pkeSwarm<A: Addr, S: Swarm<A>> {
     shared: Arc<Shared<A, S>>,
 }

@@ -84,6 +84,27 @@ const FAREWELL: Duration = Duration::from_secs(1);
 /// Dropping it closes it: its calls end at once, and a task of the runtime does the rest of
 /// [`close`](Swarm::close). The address is in use until then, for at most [`QuicConfig::linger`] and a
 /// second.
+///
+/// ```
+/// use p2p::{Addr, Swarm};
+/// use p2p_formats::x509::PrivateKey;
+/// use p2p_swarms::QuicSwarm;
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> p2p::Result<()> {
+/// let node = |seed: u8| {
+///     let key = PrivateKey::ed25519(&[seed; 32]);
+///     QuicSwarm::bind_udp(([127, 0, 0, 1], 0).into(), &key)
+/// };
+/// let (alice, bob) = (node(1)?, node(2)?);
+/// let to = bob.local_addrs()[0].clone(); // ID@127.0.0.1:PORT
+/// let (told, message) = tokio::join!(alice.tell(&to, alice.packet(&[7; 40_000])), bob.receive());
+/// told?;
+/// let message = message?;
+/// assert_eq!((message.src.peer_id(), message.payload.len()), (alice.local_addrs()[0].peer_id(), 40_000));
+/// # Ok(())
+/// # }
+/// ```
 pub struct QuicSwarm<A: Addr> {
     node: Arc<Node<A>>,
 }
