@@ -231,15 +231,18 @@ pub trait SwarmExt<A: Addr>: Swarm<A> + Sized {
     /// ```
     /// use std::net::SocketAddr;
     ///
-    /// use p2p::{Result, Swarm};
+    /// use p2p::{BoxAddr, Error, Result, Swarm};
     /// use p2p_swarms::{SwarmExt, UdpSwarm};
     ///
     /// # #[tokio::main(flavor = "current_thread")]
     /// # async fn main() -> p2p::Result<()> {
     /// let udp = UdpSwarm::bind(([127, 0, 0, 1], 0).into())?;
-    /// let down = |port: &u16| -> Result<SocketAddr> { Ok(([127, 0, 0, 1], *port).into()) };
-    /// let swarm = udp.map::<u16, _>((down, |addr: SocketAddr| Some(addr.port())));
-    /// let _port: u16 = swarm.local_addrs()[0];
+    /// let down = |addr: &BoxAddr| -> Result<SocketAddr> {
+    ///     let inner = addr.downcast_ref::<SocketAddr>();
+    ///     inner.copied().ok_or_else(|| Error::unreachable(addr, "it is not a socket address"))
+    /// };
+    /// let swarm = udp.map((down, |addr: SocketAddr| Some(BoxAddr::new(addr))));
+    /// let _addrs: Vec<BoxAddr> = swarm.local_addrs();
     /// # Ok(())
     /// # }
     /// ```

@@ -108,21 +108,25 @@ pub type EraseSwarm<A, S> = MapSwarm<BoxAddr, A, S, Erase>;
 /// ```
 /// use std::net::SocketAddr;
 ///
-/// use p2p::{Result, Swarm};
-/// use p2p_swarms::{MapSwarm, UdpSwarm};
+/// use p2p::{Error, Result, Swarm};
+/// use p2p_swarms::{MapSwarm, MemoryAddr, UdpSwarm};
 ///
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() -> p2p::Result<()> {
-/// // Addresses are ports of the loopback address.
-/// let down = |port: &u16| -> Result<SocketAddr> { Ok(([127, 0, 0, 1], *port).into()) };
-/// let up = |addr: SocketAddr| -> Option<u16> { addr.ip().is_loopback().then(|| addr.port()) };
+/// // Addresses are numbers, which stand for ports of the loopback address.
+/// let down = |addr: &MemoryAddr| -> Result<SocketAddr> {
+///     let port = u16::try_from(addr.number());
+///     let port = port.map_err(|_| Error::unreachable(addr, "ports have 16 bits"))?;
+///     Ok(([127, 0, 0, 1], port).into())
+/// };
+/// let up = |addr: SocketAddr| -> Option<MemoryAddr> { Some(MemoryAddr::new(addr.port().into())) };
 /// let node = || -> Result<_> {
 ///     let udp = UdpSwarm::bind(([127, 0, 0, 1], 0).into())?;
-///     Ok(MapSwarm::<u16, SocketAddr, _, _>::new(udp, (down, up)))
+///     Ok(MapSwarm::<MemoryAddr, SocketAddr, _, _>::new(udp, (down, up)))
 /// };
 /// let (alice, bob) = (node()?, node()?);
-/// let port: u16 = bob.local_addrs()[0];
-/// alice.tell(&port, alice.packet(b"hello")).await?;
+/// let to: MemoryAddr = bob.local_addrs()[0];
+/// alice.tell(&to, alice.packet(b"hello")).await?;
 /// assert_eq!(bob.receive().await?.src, alice.local_addrs()[0]);
 /// # Ok(())
 /// # }

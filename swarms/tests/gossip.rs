@@ -412,7 +412,7 @@ async fn every_copy_is_delivered_or_dropped_and_counted() {
         }
     }
     nodes[0]
-        .tell(&all(), Packet::from("to nobody"))
+        .tell(&all(), Packet::from("without subscribers"))
         .await
         .expect("sent");
     nodes[0].add_peer(&at(&nodes[4])).expect("room");

@@ -77,7 +77,7 @@ async fn nodes_of_a_ring_tell_each_other_by_id_and_store_records() {
             (&b"hello"[..], id(1).to_string())
         );
 
-        let found = chord(last).lookup(id(2), |_| {}).await.expect("somebody answers");
+        let found = chord(last).lookup(id(2), |_| {}).await.expect("a node answers");
         assert_eq!(
             found.owner.map(|owner| owner.id),
             Some(id(2)),
@@ -104,7 +104,7 @@ async fn nodes_of_a_ring_tell_each_other_by_id_and_store_records() {
 
 #[tokio::test(start_paused = true)]
 async fn an_unreachable_ring_is_an_error_at_its_position() {
-    let text: StackText = "mem=nobody/chord=77".parse().expect("a stack");
+    let text: StackText = "mem=alone/chord=77".parse().expect("a stack");
     let error = timeout(Duration::from_mins(1), text.build_node(&key(1)))
         .await
         .expect("within a bound");

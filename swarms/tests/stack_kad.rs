@@ -108,15 +108,15 @@ async fn an_overlay_has_asks_and_keys_where_the_layers_below_have_them() {
 #[tokio::test(start_paused = true)]
 async fn a_node_has_the_identity_of_the_layers_below_or_else_of_its_key() {
     for text in [
-        "mem=who/kad",
-        "mem=who/mbapp/kad",
-        "mem=who/p2pke/mbapp/kad",
-        "mem=who/kad/kad",
+        "mem=ids/kad",
+        "mem=ids/mbapp/kad",
+        "mem=ids/p2pke/mbapp/kad",
+        "mem=ids/kad/kad",
     ] {
         let node = node(&parse(text), 1).await;
         assert_eq!(node.stack.local_addrs(), [BoxAddr::new(id(1))], "{text}");
     }
-    let quic = node(&parse("mem=who/quic/kad"), 1).await;
+    let quic = node(&parse("mem=ids/quic/kad"), 1).await;
     let below = kad(&quic).bootstraps().remove(0);
     assert_eq!(quic.stack.local_addrs()[0].peer_id(), below.peer_id());
 }

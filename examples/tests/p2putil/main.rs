@@ -90,9 +90,9 @@ fn wrong_usage_ends_with_2_and_a_position() {
 
 #[test]
 fn a_failure_ends_with_1() {
-    let error = refused(["tell", "mem=nobody", "5", "hello"], 1);
+    let error = refused(["tell", "mem=alone", "5", "hello"], 1);
     assert!(error.contains("no node is at 5 in this process"), "{error}");
-    refused(["ask", "mem=nobody", "5", "hello"], 1);
+    refused(["ask", "mem=alone", "5", "hello"], 1);
     refused(["listen", "udp=192.0.2.1:1"], 1);
     let long = "x".repeat(2000);
     let error = refused(["tell", "udp", "127.0.0.1:9", &long], 1);

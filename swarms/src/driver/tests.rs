@@ -143,7 +143,7 @@ async fn a_caller_that_arrives_during_a_background_poll_is_woken_for_remaining_w
         yield_now().await;
     }
     assert_eq!(polls.load(SeqCst), 1, "the background yielded");
-    let mut held = waiting.lock().expect("nobody else");
+    let mut held = waiting.lock().expect("not poisoned");
     assert!(held.is_woken());
     assert!(matches!(held.poll(), Poll::Ready(Ok(()))));
     drop(held);

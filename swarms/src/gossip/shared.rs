@@ -199,7 +199,7 @@ impl<A: Addr, S: Swarm<A>> Shared<A, S> {
         }
     }
 
-    /// Returns how a peer is described to other peers, and who initiated the contact.
+    /// Returns how a peer is described to other peers, and which side initiated the contact.
     pub(super) fn connection(&self, addr: &A, outbound: bool) -> Connection {
         let id = addr.peer_id().map(|id| Bytes::copy_from_slice(id.as_bytes()));
         Connection {

@@ -137,7 +137,7 @@ fn a_cloned_error_has_the_same_text() {
         Error::Closed,
         Error::MtuExceeded { size: 5, mtu: 4 },
         Error::addr("text", 2, "this is wrong"),
-        Error::unreachable(&"there", "nobody knows the way"),
+        Error::unreachable(&"there", "no route is known"),
         Error::denied(&"there"),
         Error::Rejected(Rejection::BUSY),
         Error::TimedOut {
@@ -155,7 +155,7 @@ fn a_cloned_error_has_the_same_text() {
         "the swarm is closed",
         "a message of 5 bytes exceeds the MTU of 4 bytes: send less, or put a fragmenting layer on top",
         "\"text\" is not an address: at byte 2, this is wrong",
-        "there cannot be reached: nobody knows the way",
+        "there cannot be reached: no route is known",
         "there is not allowed here",
         "the ask was rejected: the node is busy",
         "a test took longer than 1.5 s",

@@ -242,7 +242,7 @@ async fn nodes_that_never_receive_answer_handshakes_and_hold_a_bounded_number_of
             .await
             .expect("a session");
     }
-    assert!(begun.elapsed().is_zero(), "nobody waited: {:?}", begun.elapsed());
+    assert!(begun.elapsed().is_zero(), "no call waited: {:?}", begun.elapsed());
     sleep(Duration::from_secs(1)).await;
     let [messages, _] = counts(&b);
     assert_eq!(
@@ -516,7 +516,7 @@ async fn of_ten_thousand_asks_over_thirty_percent_loss_none_is_lost_and_none_run
     let ran = Mutex::new(HashMap::<u32, u32>::new());
     let serving = serve_asks(&server, 256, async |asked| {
         let number = u32::from_be_bytes(*asked.payload.first_chunk().expect("four bytes"));
-        *ran.lock().expect("nobody panics").entry(number).or_default() += 1;
+        *ran.lock().expect("no task panics").entry(number).or_default() += 1;
         Ok(asked.payload)
     });
     let dst = &server.local_addrs()[0];
@@ -533,7 +533,7 @@ async fn of_ten_thousand_asks_over_thirty_percent_loss_none_is_lost_and_none_run
         answered = asks.buffer_unordered(64).count() => answered,
         ended = serving => panic!("{ended:?}"),
     };
-    let ran = ran.into_inner().expect("nobody panics");
+    let ran = ran.into_inner().expect("no task panics");
     assert_eq!((answered, ran.len()), (10_000, 10_000));
     assert!(ran.values().all(|ran| *ran == 1), "an ask ran twice");
 }

@@ -136,10 +136,10 @@ impl fmt::Display for Where {
 
 impl Where {
     /// Opens discovery at this place for the node with this id and key, or for reading only.
-    fn open(&self, who: Option<(PeerId, &PrivateKey)>) -> Result<Arc<dyn Discovery>, Error> {
+    fn open(&self, identity: Option<(PeerId, &PrivateKey)>) -> Result<Arc<dyn Discovery>, Error> {
         let token = match self {
             Where::Mdns(config) => {
-                let id = who.map_or(PeerId::ZERO, |(id, _)| id);
+                let id = identity.map_or(PeerId::ZERO, |(id, _)| id);
                 return Ok(Arc::new(Mdns::new(id, config.clone())?));
             }
             Where::Tracker(token) => token.clone(),
@@ -149,7 +149,7 @@ impl Where {
             ..TrackerConfig::default()
         };
         let (cell, secret) = (HttpCell::new(token.clone()), token.secret().clone());
-        let Some((id, key)) = who else {
+        let Some((id, key)) = identity else {
             return Ok(Arc::new(Tracker::reader(cell, secret, config)));
         };
         // One key has an id for each kind of layer; the id in the addresses is announced.

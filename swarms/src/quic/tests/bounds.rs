@@ -90,7 +90,7 @@ async fn a_flood_from_spoofed_addresses_affects_neither_sessions_nor_bounds() ->
         let dial = client.tell(&nobody, Packet::from(b"x"));
         tokio::select! {
             message = tap.receive() => message?.payload,
-            _ = dial => unreachable!("nobody answers"),
+            _ = dial => unreachable!("no node answers"),
         }
     };
     for flood in 0..2000_u32 {

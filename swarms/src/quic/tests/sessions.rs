@@ -286,7 +286,7 @@ async fn when_streams_run_out_a_pending_ask_does_not_block_a_new_session() {
     let serving = tokio::spawn(async move {
         let first = raw.accept().await;
         let mut slow = first.accept_bi().await.expect("a stream");
-        begun.send(()).expect("somebody waits");
+        begun.send(()).expect("the test waits");
         let mut kept = Vec::new();
         for _ in 0..2 {
             let mut quick = first.accept_bi().await.expect("a stream");

@@ -189,7 +189,7 @@ impl Core {
         }
         timeout(PATIENCE, open)
             .await
-            .map_err(|_| Error::unreachable(dst, "it does not prove who it is"))
+            .map_err(|_| Error::unreachable(dst, "it does not prove its identity"))
     }
 
     /// Begins a handshake, or begins again, unless that was done just now.
