@@ -49,6 +49,10 @@ impl<A: Addr> Node<A> {
                 farewell(endpoint).await;
             }
             node.medium.release();
+            // Here, since a caller of `close` may give up.
+            if node.closes_below.load(SeqCst) {
+                node.medium.close().await;
+            }
             drop(ended);
         });
     }

@@ -55,6 +55,7 @@ mod waiting;
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::Ordering::SeqCst;
 use std::time::Duration;
 
 use p2p::{
@@ -228,6 +229,7 @@ impl<A: Addr> Swarm<KeyAddr<A>> for QuicSwarm<A> {
     /// Closes the node; see [`Swarm::close`]. Waits for acknowledgement of sent messages and responses for up
     /// to [`QuicConfig::linger`], and up to a further second for peers to learn of the end.
     async fn close(&self) {
+        self.node.closes_below.store(true, SeqCst);
         self.node.shut();
         // The node's runtime may no longer be driven; that must not block the caller.
         let limit = self.node.config.linger.saturating_add(2 * FAREWELL);

@@ -53,6 +53,8 @@ pub(super) struct Node<A: Addr> {
     pub(super) closing: Semaphore,
     /// The same for the end of the remaining work of a closed node.
     pub(super) ended: Arc<Semaphore>,
+    /// Whether the swarm below closes with this node: `close` was called, not only the node dropped.
+    pub(super) closes_below: AtomicBool,
 }
 
 impl<A: Addr> Node<A> {
@@ -92,6 +94,7 @@ impl<A: Addr> Node<A> {
             closed: AtomicBool::new(false),
             closing: Semaphore::new(0),
             ended: Arc::new(Semaphore::new(0)),
+            closes_below: AtomicBool::new(false),
             runtime,
             config,
         });
