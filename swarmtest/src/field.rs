@@ -427,7 +427,14 @@ pub(crate) async fn all_closed_but<T: Send + 'static>(
     Ok(())
 }
 
-/// Waits for the time after which no further message is expected.
+/// Whether the runtime's clock stands still while there is anything to do, and jumps when there is not.
+pub(crate) fn virtual_time() -> bool {
+    let started = Instant::now();
+    std::thread::sleep(Duration::from_millis(2));
+    started.elapsed() < Duration::from_millis(1)
+}
+
+/// Waits for the time after which nothing more is expected.
 pub(crate) async fn settle<A: Addr>(bed: &Testbed<A>) {
     sleep(bed.settle()).await;
 }

@@ -22,6 +22,7 @@ use crate::testbed::{Testbed, chain};
 mod busy;
 mod ends;
 mod load;
+mod waiting;
 
 pub use busy::{
     a_handler_may_ask_back, asks_are_answered_while_tells_flood, every_waiting_receive_ask_is_woken,
@@ -32,6 +33,10 @@ pub use ends::{
     an_ask_without_a_response_frees_its_slot, every_code_of_a_rejection_arrives,
 };
 pub use load::{asks_of_every_length_are_answered, of_many_asks_each_gets_its_own_response};
+pub use waiting::{
+    a_held_ask_outlasts_many_others, asks_may_wait_together,
+    cancelling_receive_ask_beside_others_loses_nothing, each_ask_has_its_own_deadline,
+};
 
 /// The code of a rejection without a meaning in any library.
 const CODE: Rejection = match NonZeroU8::new(200) {

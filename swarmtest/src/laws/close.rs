@@ -11,12 +11,17 @@ use crate::report::Outcome;
 use crate::testbed::Testbed;
 
 mod crowd;
+mod dropped;
 mod frees;
 mod order;
 
 pub use crowd::{
     close_may_be_called_by_many_tasks, close_waits_for_no_call_that_is_held,
     closing_in_a_flood_ends_every_call,
+};
+pub use dropped::{
+    a_close_that_is_given_up_frees_the_address, a_second_close_frees_the_address_as_well,
+    dropping_after_a_tell_harms_no_message,
 };
 pub use frees::{
     a_node_made_again_is_reached_by_others, closing_frees_an_address_in_use, closing_frees_the_address,

@@ -1,5 +1,9 @@
 //! Laws of counters, for swarms that have them.
 
+mod lasting;
+
+pub use lasting::{they_never_fall, what_waits_at_close_is_counted};
+
 use futures_util::future::try_join_all;
 use p2p::{Addr, Packet, Snapshot, Swarm as _};
 use rand::RngExt as _;
@@ -100,15 +104,21 @@ pub async fn delivered_is_what_was_received<A: Addr>(bed: &Testbed<A>) -> Outcom
     let (dst, before) = (b.addr()?, top(&b)?.delivered);
     let mut received = 0;
     for round in 0..bed.amount(60) {
-        bed.tell_each(&a, &dst, 0..8).await?;
+        // Now and then as many as a large batch takes, where they may wait.
+        let count = if round % 5 == 4 {
+            bed.the_profile().holds.clamp(8, 60)
+        } else {
+            8
+        };
+        bed.tell_each(&a, &dst, 0..count as u32).await?;
         let single = round % 3 == 0;
         let mut out = Vec::new();
-        while out.len() < 8 {
+        while out.len() < count {
             let came = if single {
                 let message = timeout(bed.settle(), b.receive()).await;
                 message.map(|message| message.map(|message| out.push(message)))
             } else {
-                let taken = b.receive_batch(&mut out, 1 + round % 7);
+                let taken = b.receive_batch(&mut out, [1 + round % 7, 64][usize::from(count > 8)]);
                 timeout(bed.settle(), taken).await.map(|taken| taken.map(drop))
             };
             let Ok(came) = came else { break };

@@ -4,10 +4,14 @@
 //! All choices come from the law's generator. The messages in flight to a node are limited to what small
 //! queues hold, and further ones follow when those have arrived.
 
+mod crowd;
+
 use p2p::{Addr, Message, Packet, Swarm as _};
 use rand::RngExt as _;
 use rand::rngs::StdRng;
 use tokio::time::{Instant, timeout};
+
+pub use crowd::{ids_of_messages_may_wrap, many_calls_at_once_lose_nothing};
 
 use crate::field::{Held, PLAIN, broken, ensure, in_time, letter, mtu};
 use crate::kind::Node;

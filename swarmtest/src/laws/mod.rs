@@ -89,7 +89,9 @@ macro_rules! for_each_law {
                 Swarm a_destination_that_is_gone_delays_no_other
                     "messages told concurrently with one to a closed node arrive without delay";
                 Swarm a_full_sibling_stalls_nothing
-                    "an unread swarm does not delay its sibling on the same nodes";
+                    "a swarm that is not read holds up none beside it on the same nodes";
+                Swarm many_senders_cost_no_more_memory
+                    "no more messages of many senders wait for a reader that stopped than the profile says";
             }
             receive {
                 Swarm a_message_goes_to_one_caller "each message goes to exactly one of many callers";
@@ -97,7 +99,11 @@ macro_rules! for_each_law {
                     "as many waiting callers are woken as messages arrive";
                 Swarm cancelling_loses_nothing "cancelling receive loses no message";
                 Swarm a_cancelled_caller_passes_its_turn_on
-                    "a message for a cancelled caller goes to the next waiting one";
+                    "a message whose waiting caller is cancelled goes to the next one that waits";
+                Swarm a_waiting_receive_may_move_to_another_task
+                    "a receive that was polled in one task and waits in another is woken there";
+                Swarm messages_that_wait_stay_as_they_were
+                    "messages that wait for a reader keep their contents and sources, also where others are dropped";
             }
             batch {
                 Swarm tell_batch_sends_what_tells_would "every message of a batch arrives with its exact bytes";
@@ -129,7 +135,10 @@ macro_rules! for_each_law {
                     "the counter of delivered messages counts received messages";
                 Swarm every_drop_is_counted "a sent message that was not delivered is counted as dropped";
                 Swarm they_balance_over_all_nodes
-                    "over all nodes, every message sent or duplicated is delivered or dropped once all are read";
+                    "over all nodes, what was sent or duplicated was delivered or dropped once all is read";
+                Swarm they_never_fall "no counter falls, in a flood and when nodes close";
+                Swarm what_waits_at_close_is_counted
+                    "messages that wait at a node when it closes are counted as dropped";
             }
             contents {
                 Swarm any_content_of_any_length_arrives_whole
@@ -144,7 +153,11 @@ macro_rules! for_each_law {
                 Swarm two_nodes_exchange_thousands
                     "in an exchange of thousands of short messages nothing is lost, repeated or altered";
                 Swarm many_senders_are_told_apart
-                    "messages of many senders arrive once each, unchanged, and with their own source";
+                    "messages of many senders arrive once each, whole, and with their own source";
+                Swarm many_calls_at_once_lose_nothing
+                    "with many tells and receives under way, some cancelled, nothing is lost, repeated or altered";
+                Swarm ids_of_messages_may_wrap
+                    "of more messages than 16 bits count none is lost or repeated";
             }
             ask {
                 Ask an_ask_gets_its_response "an ask returns the exact response";
@@ -189,7 +202,14 @@ macro_rules! for_each_law {
                 Ask asks_are_answered_while_tells_flood "asks are answered while many messages are told";
                 Ask a_handler_may_ask_back "a handler may ask the asker before it answers";
                 Ask every_waiting_receive_ask_is_woken
-                    "as many waiting callers of receive_ask are woken as requests arrive";
+                    "as many waiting callers of receive_ask are woken as there are requests";
+                Ask a_held_ask_outlasts_many_others
+                    "an ask that waits while thousands of others are answered gets its own response";
+                Ask each_ask_has_its_own_deadline
+                    "an ask that waits beside one that ends by its deadline goes on until its own";
+                Ask asks_may_wait_together "as many asks as may be under way may wait as long as one may alone";
+                Ask cancelling_receive_ask_beside_others_loses_nothing
+                    "callers of receive_ask that are cancelled beside others lose no request";
             }
             secure {
                 Secure src_is_who_it_says "the source of a message names the node that sent it";
@@ -205,7 +225,9 @@ macro_rules! for_each_law {
                 Secure a_wrong_id_makes_nobody_unreachable
                     "calls to wrong identities at a node's place do not prevent other calls from reaching that node";
                 Secure a_flooded_node_proves_its_key
-                    "a node with a full queue of messages proves its key to another";
+                    "a node with more unread messages than it holds proves its key to another";
+                Secure an_id_that_differs_in_one_character_reaches_nobody
+                    "a message to an identity that differs from a node's in one character reaches no node";
             }
             garbage {
                 Swarm messages_arrive_again_after_garbage
@@ -271,7 +293,13 @@ macro_rules! for_each_law {
                 Swarm closing_frees_an_address_in_use
                     "close frees the address even after cancelled calls and with held requests";
                 Swarm dropping_frees_an_address_in_use
-                    "dropping frees the address even after cancelled calls and with held requests";
+                    "dropping frees the address also after cancelled calls and where requests are held";
+                Swarm dropping_after_a_tell_harms_no_message
+                    "what was told right before a node is dropped arrives whole and once or not at all, and the address is freed";
+                Swarm a_second_close_frees_the_address_as_well
+                    "the address is free when a close has returned that was called beside another";
+                Swarm a_close_that_is_given_up_frees_the_address
+                    "the address is freed also where close was polled once and given up";
                 Swarm a_node_made_again_is_reached_by_others
                     "a node created at the address of a closed one reaches its peers and is reached by them";
                 Swarm close_takes_effect_at_its_first_poll

@@ -1,5 +1,7 @@
 //! Laws of `receive`.
 
+mod waiting;
+
 use std::collections::BTreeSet;
 use std::task::Poll;
 
@@ -8,6 +10,8 @@ use rand::RngExt as _;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
+
+pub use waiting::{a_waiting_receive_may_move_to_another_task, messages_that_wait_stay_as_they_were};
 
 use crate::chance::arrive_at_least;
 use crate::field::{Held, PLAIN, broken, ensure, letter, number, pending};
@@ -43,13 +47,13 @@ pub async fn a_message_goes_to_one_caller<A: Addr>(bed: &Testbed<A>) -> Outcome 
         });
     }
     let dst = b.addr()?;
-    let burst_len = bed.window().min(8) as u32;
+    let (mut rng, mut told) = (bed.rng(), 0);
     let mut seen = BTreeSet::new();
-    for burst in 0..bed.amount(80) as u32 {
-        bed.tell_each(&a, &dst, burst * burst_len..(burst + 1) * burst_len)
-            .await?;
-        let all = (burst + 1) * burst_len;
-        while seen.len() < all as usize {
+    for _ in 0..bed.amount(120) {
+        let burst = rng.random_range(1..=bed.window().min(8) as u32);
+        bed.tell_each(&a, &dst, told..told + burst).await?;
+        told += burst;
+        while seen.len() < told as usize {
             let Ok(Some(number)) = timeout(bed.settle(), got.recv()).await else {
                 break;
             };
@@ -63,7 +67,7 @@ pub async fn a_message_goes_to_one_caller<A: Addr>(bed: &Testbed<A>) -> Outcome 
             ensure!(seen.insert(number), "a message went to two callers of receive");
         }
     }
-    let (told, came) = (bed.amount(80) * burst_len as usize, seen.len());
+    let (told, came) = (told as usize, seen.len());
     let least = arrive_at_least(told, bed.the_profile().loss);
     ensure!(
         came >= least,

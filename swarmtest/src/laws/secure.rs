@@ -11,8 +11,10 @@ use crate::kind::Node;
 use crate::report::Outcome;
 use crate::testbed::{Testbed, chain};
 
+mod altered;
 mod wrong;
 
+pub use altered::an_id_that_differs_in_one_character_reaches_nobody;
 pub use wrong::{
     a_flooded_node_proves_its_key, a_wrong_id_makes_nobody_unreachable,
     a_wrong_id_reaches_nobody_beside_the_true_one,

@@ -14,7 +14,8 @@ pub use bounds::*;
 pub use readers::*;
 
 use crate::chance::arrive_at_least;
-use crate::field::{Held, LETTER, PLAIN, broken, ensure, letter, mtu, number};
+use crate::field::{Held, LETTER, PLAIN, broken, ensure, in_time, letter, mtu, number};
+use crate::kind::Node;
 use crate::payloads::length;
 use crate::report::{Outcome, Unmet};
 use crate::series::{any, lengths};
@@ -311,6 +312,8 @@ pub async fn short_room_is_no_fault<A: Addr>(bed: &Testbed<A>) -> Outcome {
         };
         let len = match count {
             0..4 => PLAIN,
+            // Multiples of a cipher's block, too, in small buffers, where no room is to spare.
+            _ if count % 2 == 0 => (16 * rng.random_range(1..=40)).min(most),
             _ => any(&mut rng, &[LETTER, PLAIN, 100, 999, most - 1, most]).min(most),
         };
         let told = letter(count as u32, len);
@@ -356,7 +359,7 @@ pub async fn an_empty_payload_is_a_message<A: Addr>(bed: &Testbed<A>) -> Outcome
     Ok(())
 }
 
-/// Reads the MTU before and after messages in both directions, and many times.
+/// Reads the MTU before and after messages in both directions, many times, after a flood, and after `close`.
 pub async fn the_mtu_never_changes<A: Addr>(bed: &Testbed<A>) -> Outcome {
     let [a, b] = bed.nodes().await?;
     let before = [mtu(&a)?, mtu(&b)?];
@@ -379,6 +382,20 @@ pub async fn the_mtu_never_changes<A: Addr>(bed: &Testbed<A>) -> Outcome {
             "mtu() of two nodes changed from {before:?} to {now:?}"
         );
     }
+    bed.flood(&a, &b.addr()?).await;
+    let after = |node: &Node<A>| node.mtu();
+    ensure!(
+        [after(&a), after(&b)] == before,
+        "mtu() of two nodes went from {before:?} to {:?} in a flood",
+        [after(&a), after(&b)]
+    );
+    in_time("close", bed.patience(), b.close()).await?;
+    ensure!(
+        after(&b) == before[1],
+        "mtu() went from {} to {} when the node closed",
+        before[1],
+        after(&b)
+    );
     Ok(())
 }
 

@@ -10,7 +10,9 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::load::is_refused;
-use crate::field::{Held, PLAIN, broken, ensure, in_time, letter, mtu, number, pending, reversed, serve};
+use crate::field::{
+    Held, PLAIN, broken, ensure, in_time, letter, mtu, number, pending, reversed, serve, virtual_time,
+};
 use crate::report::{Outcome, Unmet};
 use crate::testbed::{Testbed, chain};
 
@@ -167,18 +169,15 @@ pub async fn a_dropped_request_takes_no_longer_than_an_answer<A: Addr>(bed: &Tes
     Ok(())
 }
 
-/// Returns whether the runtime's clock stands still while there is anything to do, and then advances to the
-/// next timer.
-fn virtual_time() -> bool {
-    let started = Instant::now();
-    std::thread::sleep(Duration::from_millis(2));
-    started.elapsed() < Duration::from_millis(1)
-}
-
-/// Holds requests for seconds, or for most of one second in real time, and asks meanwhile and afterwards.
+/// Lets requests wait for seconds, or for most of one where that takes real time, and asks something else meanwhile and
+/// afterwards.
 pub async fn a_slow_handler_runs_once<A: Addr>(bed: &Testbed<A>) -> Outcome {
     let slow = if virtual_time() {
-        vec![Duration::from_secs(3), Duration::from_secs(12)]
+        vec![
+            Duration::from_secs(3),
+            Duration::from_secs(12),
+            Duration::from_secs(25),
+        ]
     } else {
         vec![Duration::from_millis(900)]
     };
@@ -272,7 +271,11 @@ pub async fn a_late_answer_reaches_no_other_ask<A: Addr>(bed: &Testbed<A>) -> Ou
         let mut asking = begin(round * 64 + 32, width).await;
         for request in old {
             let answer = Packet::from(reversed(&request.payload));
-            let _ = in_time("a late answer", bed.patience(), request.respond(answer)).await?;
+            let said = in_time("a late answer", bed.patience(), request.respond(answer)).await?;
+            ensure!(
+                !matches!(said, Err(Error::Closed)),
+                "the answer to an ask that was given up failed with Error::Closed, and no swarm is closed"
+            );
         }
         let new = requests(bed, &server, &mut asking, width, round * 64 + 32).await?;
         let expected = new.len();

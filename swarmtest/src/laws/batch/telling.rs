@@ -38,7 +38,9 @@ async fn capacity<A: Addr>(bed: &Testbed<A>, from: &Node<A>, to: &Node<A>) -> Ou
         }
         bed.tell_each(from, &dst, 0..count as u32).await?;
         let mut came = 0;
-        while let Ok(message) = timeout(2 * bed.settle(), to.receive()).await {
+        while came < count
+            && let Ok(message) = timeout(bed.quiet(), to.receive()).await
+        {
             came += usize::from(number(&message?.payload).is_some());
         }
         if came < count {
@@ -137,7 +139,7 @@ async fn shaped<A: Addr>(
     arrives: bool,
     whole: bool,
 ) -> Outcome {
-    let [a, others @ ..]: [_; 5] = bed.nodes().await?;
+    let [a, others @ ..]: [_; 8] = bed.nodes().await?;
     let dst: Vec<A> = others.iter().map(Node::addr).collect::<Outcome<_>>()?;
     let mut rng = bed.rng();
     let sizes = sizes(bed, &mut rng);

@@ -188,8 +188,13 @@ async fn use_node<A: Addr>(
     Ok(held)
 }
 
-/// Creates a node at the address of a closed one, at the first attempt, and tells it a message.
-async fn taken_at_once<A: Addr>(bed: &Testbed<A>, a: &Node<A>, addr: &A, refused: &mut u32) -> Outcome {
+/// Makes a node at the address of one that was closed, at the first attempt, and tells it something.
+pub(super) async fn taken_at_once<A: Addr>(
+    bed: &Testbed<A>,
+    a: &Node<A>,
+    addr: &A,
+    refused: &mut u32,
+) -> Outcome {
     match bed.rebound_at_once(addr).await? {
         Ok(node) => reached(bed, a, addr, &node).await,
         Err(error) => {
@@ -204,8 +209,8 @@ async fn taken_at_once<A: Addr>(bed: &Testbed<A>, a: &Node<A>, addr: &A, refused
     }
 }
 
-/// Creates a node at this address as soon as it is free, and tells it a message.
-async fn taken_again<A: Addr>(bed: &Testbed<A>, a: &Node<A>, addr: &A) -> Outcome {
+/// Makes a node at this address as soon as it is free, and tells it something.
+pub(super) async fn taken_again<A: Addr>(bed: &Testbed<A>, a: &Node<A>, addr: &A) -> Outcome {
     let node = bed.rebound(addr).await?;
     reached(bed, a, addr, &node).await
 }

@@ -154,11 +154,44 @@ pub async fn messages_arrive_again_after_a_flood<A: Addr>(bed: &Testbed<A>) -> O
         bed.series_of(&b, &a, 30, |_, _| Ok(()))
             .await?
             .arrived(bed.worst_loss())?;
+        for _ in 0..4 {
+            bed.deliver_once(&a, &b.addr()?, &b, &Packet::default).await?;
+        }
     }
     Ok(())
 }
 
-/// Floods one node that does not receive, and exchanges messages between all others.
+/// Lets several nodes flood one that does not read, each with half of what may be kept.
+pub async fn many_senders_cost_no_more_memory<A: Addr>(bed: &Testbed<A>) -> Outcome {
+    let [stopped, senders @ ..]: [_; 6] = bed.nodes().await?;
+    let (dst, most) = (stopped.addr()?, bed.the_profile().holds);
+    let each = (most / 2 + 16) as u32;
+    for (first, sender) in (0..).step_by(each as usize).zip(&senders) {
+        for number in first..first + each {
+            let tell = sender.tell(&dst, Packet::from(letter(number, PLAIN).as_slice()));
+            if timeout(bed.settle(), tell).await.is_err() {
+                // A tell that waits for the reader breaks another law.
+                break;
+            }
+            breathe(number).await;
+        }
+    }
+    settle(bed).await;
+    let kept: BTreeSet<u32> = bed
+        .drain_numbers(&stopped, usize::MAX)
+        .await?
+        .into_iter()
+        .collect();
+    ensure!(
+        kept.len() <= most,
+        "{} messages of {} nodes were kept for a reader that stopped, more than {most}",
+        kept.len(),
+        senders.len()
+    );
+    Ok(())
+}
+
+/// Floods one node that does not read, and talks between all the others.
 pub async fn a_stopped_reader_stalls_no_other<A: Addr>(bed: &Testbed<A>) -> Outcome {
     let [a, stopped, c] = bed.nodes().await?;
     bed.flood(&a, &stopped.addr()?).await;

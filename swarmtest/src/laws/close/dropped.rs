@@ -1,0 +1,117 @@
+//! Nodes that are dropped right after a tell, and closes that are given up or called beside others.
+
+use std::collections::BTreeMap;
+
+use p2p::{Addr, Packet, Swarm as _};
+use tokio::time::Instant;
+
+use super::close;
+use super::frees::{taken_again, taken_at_once};
+use crate::field::{Held, LETTER, PLAIN, broken, ensure, in_time, letter, mtu, number};
+use crate::report::{Outcome, Unmet};
+use crate::testbed::Testbed;
+
+/// Tells some messages and drops the node at once, alone and in a batch, on new nodes each time. What was told last may be
+/// lost; what arrives is whole and arrives once, and the address is free soon.
+pub async fn dropping_after_a_tell_harms_no_message<A: Addr>(bed: &Testbed<A>) -> Outcome {
+    bed.undamaged()?;
+    for (round, count) in [1, 16, 1, 2, 16, 5].into_iter().enumerate() {
+        let count = count.min(bed.window() as u32);
+        let [a, b, c] = bed.nodes().await?;
+        let (addr, dst, most) = (a.addr()?, b.addr()?, mtu(&a)?.min(8 << 10));
+        if round % 2 == 1 {
+            bed.deliver(&a, &b, &letter(u32::MAX, PLAIN)).await?;
+        }
+        let told = |number: u32| {
+            letter(
+                number,
+                LETTER + (number as usize * 397 + round * 31) % (most - LETTER),
+            )
+        };
+        let mut batch: Vec<_> = (0..count)
+            .map(|number| (dst.clone(), Packet::from(told(number))))
+            .collect();
+        if round % 3 == 2 {
+            // What it says is another law's business.
+            let _ = in_time("tell_batch", bed.patience(), a.tell_batch(&mut batch)).await?;
+        } else {
+            for (dst, packet) in batch {
+                let _ = in_time("a tell", bed.patience(), a.tell(&dst, packet)).await?;
+            }
+        }
+        drop(a);
+        let mut came = BTreeMap::<u32, usize>::new();
+        for message in bed.drain(&b, usize::MAX).await? {
+            let Some(number) = number(&message.payload).filter(|number| *number != u32::MAX) else {
+                continue;
+            };
+            ensure!(
+                number < count && message.payload == *told(number).as_slice(),
+                "a message of {} bytes from a node that was dropped right after its tells arrived changed",
+                message.payload.len()
+            );
+            *came.entry(number).or_default() += 1;
+        }
+        ensure!(
+            bed.the_profile().duplicates || came.values().all(|times| *times == 1),
+            "a message from a node that was dropped right after its tell arrived more than once"
+        );
+        bed.deliver(&c, &b, &letter(u32::MAX - 1, PLAIN)).await?;
+        match bed.rebound(&addr).await {
+            Err(Unmet::Waived(_)) => {}
+            Err(Unmet::Broken(how)) => broken!("after a node was dropped right after {count} tells, {how}"),
+            Ok(node) => {
+                let until = Instant::now() + bed.the_profile().ask_patience;
+                // A session of the node before may be in the way for a while.
+                while let Err(Unmet::Broken(how)) = bed.deliver(&node, &b, &letter(u32::MAX - 2, PLAIN)).await
+                {
+                    ensure!(
+                        Instant::now() < until,
+                        "after a node was dropped right after its tells, one at its address reaches no other: {how}"
+                    );
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Nodes that are closed.
+const TRIALS: u32 = 4;
+
+/// Closes a node while an earlier close is held; the address is free when the second one has returned.
+pub async fn a_second_close_frees_the_address_as_well<A: Addr>(bed: &Testbed<A>) -> Outcome {
+    let mut refused = 0;
+    for trial in 0..TRIALS {
+        let [a, b, c] = bed.nodes().await?;
+        let addr = b.addr()?;
+        if trial % 2 == 1 {
+            bed.deliver(&a, &b, &letter(trial, PLAIN)).await?;
+            bed.deliver(&b, &a, &letter(trial, PLAIN)).await?;
+        }
+        let mut first = Held::new(b.close());
+        let first = first.poll().is_pending().then_some(first);
+        close(bed, &b).await?;
+        taken_at_once(bed, &c, &addr, &mut refused).await?;
+        if let Some(first) = first {
+            in_time("the first of two closes", bed.patience(), first.future()).await?;
+        }
+    }
+    Ok(())
+}
+
+/// Polls `close` once and gives it up, and keeps the node: its address is free soon all the same.
+pub async fn a_close_that_is_given_up_frees_the_address<A: Addr>(bed: &Testbed<A>) -> Outcome {
+    for trial in 0..TRIALS {
+        let [a, b, c] = bed.nodes().await?;
+        let addr = b.addr()?;
+        if trial % 2 == 1 {
+            bed.deliver(&a, &b, &letter(trial, PLAIN)).await?;
+            bed.deliver(&b, &a, &letter(trial, PLAIN)).await?;
+        }
+        let _ = Held::new(b.close()).poll();
+        taken_again(bed, &c, &addr).await?;
+        drop(b);
+    }
+    Ok(())
+}

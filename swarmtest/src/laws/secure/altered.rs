@@ -1,0 +1,61 @@
+//! Identities that are nearly right.
+
+use std::collections::BTreeSet;
+
+use p2p::{Addr, Packet, Swarm as _};
+use rand::RngExt as _;
+use tokio::time::timeout;
+
+use crate::field::{PLAIN, ensure, letter};
+use crate::report::{Outcome, Unmet};
+use crate::testbed::Testbed;
+
+/// Numbers of letters to such identities begin here.
+const WRONG: u32 = 1 << 20;
+
+/// Changes one character of a node's address at a time, and tells to what is read as another identity.
+pub async fn an_id_that_differs_in_one_character_reaches_nobody<A: Addr>(bed: &Testbed<A>) -> Outcome {
+    let [a, b, other] = bed.nodes().await?;
+    let real = b.addr()?;
+    if real.peer_id().is_none() {
+        return Err(Unmet::Waived("addresses name no identity".into()));
+    }
+    bed.deliver(&a, &b, &letter(0, PLAIN)).await?;
+    let (text, mut rng) = (real.to_string(), bed.rng());
+    let signs: Vec<char> = text.chars().filter(|sign| sign.is_ascii_alphanumeric()).collect();
+    let known: BTreeSet<_> = [&a, &b, &other]
+        .iter()
+        .flat_map(|node| node.local_addrs())
+        .filter_map(|addr| addr.peer_id())
+        .collect();
+    let mut told = 0;
+    for (at, sign) in text
+        .char_indices()
+        .filter(|(_, sign)| sign.is_ascii_alphanumeric())
+    {
+        let altered = signs[rng.random_range(0..signs.len())];
+        if altered == sign {
+            continue;
+        }
+        let altered = format!("{}{altered}{}", &text[..at], &text[at + 1..]);
+        let Ok(addr) = a.parse_addr(&altered) else {
+            continue;
+        };
+        // A change of the place alone may name anybody.
+        if addr.peer_id().is_none_or(|id| known.contains(&id)) {
+            continue;
+        }
+        let packet = Packet::from(letter(WRONG + told, PLAIN));
+        let _ = timeout(bed.settle() / 4, a.tell(&addr, packet)).await;
+        told += 1;
+    }
+    for node in [&b, &other] {
+        let came = bed.drain_numbers(node, usize::MAX).await?;
+        let wrong = came.iter().filter(|number| **number >= WRONG).count();
+        ensure!(
+            wrong == 0,
+            "of {told} messages to identities that differ from {real} in one character {wrong} arrived"
+        );
+    }
+    bed.deliver(&a, &b, &letter(1, PLAIN)).await.map(drop)
+}
