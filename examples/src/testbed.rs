@@ -88,6 +88,11 @@ pub fn profile(medium: &Medium) -> Profile {
         profile.ask_patience = Duration::from_mins(2);
         profile.limit = Duration::from_mins(4);
     }
+    if !medium.recovery.is_zero() {
+        profile.patience = profile.patience.max(medium.recovery);
+        profile.ask_patience = profile.ask_patience.max(2 * medium.recovery);
+        profile.limit = profile.limit.max(4 * medium.recovery);
+    }
     for (law, why) in &medium.waivers {
         profile = profile.waive(*law, *why);
     }

@@ -145,7 +145,8 @@ impl<A> Default for Pulled<A> {
 }
 
 impl<A: Addr, S: Swarm<A>> FragmentSwarm<A, S> {
-    /// Creates a layer over `inner` with messages of up to `mtu` bytes, or as many as 255 fragments hold.
+    /// Carries messages of up to `mtu` bytes over `inner`, or of as many as 255 fragments hold: of none where the MTU of `inner`
+    /// leaves no room beside the header of a fragment.
     pub fn new(inner: S, mtu: usize) -> Self {
         let config = FragmentConfig {
             mtu,
@@ -157,7 +158,9 @@ impl<A: Addr, S: Swarm<A>> FragmentSwarm<A, S> {
     /// Creates a layer with the given bounds.
     pub fn with_config(inner: S, config: FragmentConfig) -> Self {
         let chunk = fragment::chunk(inner.mtu());
-        let mtu = fragment::mtu(config.mtu, chunk);
+        // A fragment that its header fills carries nothing.
+        let fits = inner.mtu() > fragment::OVERHEAD;
+        let mtu = if fits { fragment::mtu(config.mtu, chunk) } else { 0 };
         let room = Headroom::new(HEADER, 0).plus(inner.headroom());
         Self {
             config,

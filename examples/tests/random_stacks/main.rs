@@ -8,34 +8,37 @@
 //! SWARMTEST_STACK='udp/faulty,loss=0.1/p2pke' cargo test --workspace --test random_stacks      # only this one
 //! ```
 //!
-//! The stacks are derived from `SWARMTEST_STACKS_SEED` and their numbers. `SWARMTEST_STACKS_FROM` is the
-//! first number, so that a long run can be split.
+//! `SWARMTEST_LAW` is a part of the names of laws that are checked, without the others: `SWARMTEST_LAW=counters::`.
+//!
+//! The stacks follow from `SWARMTEST_STACKS_SEED` and their numbers. `SWARMTEST_STACKS_FROM` is the first number: a long run
+//! can be made in pieces.
 
+mod recovery;
 mod text;
+mod virtual_time;
 
 use std::collections::BTreeMap;
 use std::env;
+use std::num::NonZero;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::mpsc;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::thread::{self, available_parallelism};
+use std::time::{Duration, Instant};
 
 use p2p::{Error, Packet, Swarm as _};
 use p2p_examples::testbed::testbed;
 use p2p_formats::x509::PrivateKey;
-use p2p_swarms::stack::{Overlay, StackText};
+use p2p_swarms::stack::{Node, StackText};
 use p2p_swarmtest::Report;
 use rand::SeedableRng as _;
 use rand::rngs::StdRng;
-use tokio::runtime;
 use tokio::time::timeout;
 
 /// Number of stacks that `cargo test` checks.
 const FEW: usize = 6;
-/// Number of stacks that are checked concurrently.
-const AT_ONCE: usize = 4;
-/// Receive buffer of sockets: small, so that a small flood fills it.
+/// What sockets ask the kernel for, so that a flood need not be large to fill it.
 const RECEIVE_BUFFER: usize = 64 << 10;
 /// Timeout without the result of any stack.
 const PATIENCE: Duration = Duration::from_mins(20);
@@ -81,7 +84,12 @@ async fn check(text: &str) -> End {
         return End::Failed(why);
     }
     let mut profile = bed.the_profile().clone().quick();
-    // Several stacks are checked concurrently.
+    if let Ok(only) = env::var("SWARMTEST_LAW") {
+        for law in p2p_swarmtest::LAWS.iter().filter(|law| !law.name.contains(&only)) {
+            profile = profile.waive(law.name, "SWARMTEST_LAW names another one");
+        }
+    }
+    // Some stacks are checked at the same time.
     profile.limit = profile.limit.max(Duration::from_mins(4));
     End::Checked(Box::new(bed.profile(profile).parallel(8).run().await))
 }
@@ -89,27 +97,23 @@ async fn check(text: &str) -> End {
 /// Opens a node for each bootstrap address of a text, and two nodes that join through them and reach each
 /// other.
 async fn join(text: &str) -> Result<(), String> {
-    let open = async |text: &str| {
-        let stack = text.parse::<StackText>().map_err(|error| error.to_string())?;
-        let node = stack.build_node(&PrivateKey::ed25519(&rand::random())).await;
-        node.map_err(|error| error.to_string())
-    };
-    let (mut text, mut there) = (text.to_owned(), Vec::new());
-    while let Some((below, _)) = text.split_once(text::JOIN) {
+    let pieces: Vec<&str> = text.split(text::JOIN).collect();
+    let mut opened = Vec::new();
+    for place in 0..pieces.len() - 1 {
+        let below = filled(&pieces[..=place], &opened)?;
         let network = below.strip_suffix(",peers=").or(below.strip_suffix('='));
-        let node = open(network.unwrap_or(below)).await?;
-        let addrs = node.overlays.last().map(Overlay::bootstraps).unwrap_or_default();
-        let addr = addrs.first().ok_or("a node has no address to join through")?;
-        text = text.replacen(text::JOIN, &addr.to_string(), 1);
-        there.push(node);
+        opened.push(open(network.unwrap_or(&below)).await?);
     }
-    let (a, b) = (open(&text).await?.stack, open(&text).await?.stack);
-    let dst = b
-        .local_addrs()
-        .into_iter()
-        .next()
-        .ok_or("a node has no address")?;
-    // More often than the medium loses.
+    for _ in 0..2 {
+        opened.push(open(&filled(&pieces, &opened)?).await?);
+    }
+    let [.., a, b] = &opened[..] else {
+        return Err("nothing joins".into());
+    };
+    let (a, b) = (&a.stack, &b.stack);
+    let dst = b.local_addrs().into_iter().next();
+    let dst = dst.ok_or("a node has no address")?;
+    // More than the medium loses.
     for _ in 0..300 {
         let told = a.tell(&dst, Packet::from(&b"joined"[..])).await;
         let came = timeout(Duration::from_millis(500), b.receive()).await;
@@ -122,14 +126,36 @@ async fn join(text: &str) -> Result<(), String> {
     Err(format!("two nodes of {text} do not reach each other"))
 }
 
-/// The same in a separate runtime; in memory, in virtual time.
-fn check_alone(text: &str) -> End {
-    let mut builder = runtime::Builder::new_current_thread();
-    builder.enable_all();
-    if text.starts_with("mem") {
-        builder.start_paused(true);
+async fn open(text: &str) -> Result<Node, String> {
+    let stack = text.parse::<StackText>().map_err(|error| error.to_string())?;
+    let node = stack.build_node(&PrivateKey::ed25519(&rand::random())).await;
+    node.map_err(|error| error.to_string())
+}
+
+/// Writes the addresses of nodes that are there between the pieces of a text: of one in an overlay that finds the others; of all
+/// in a gossip network, which carries messages for one node to neighbours only.
+fn filled(pieces: &[&str], nodes: &[Node]) -> Result<String, String> {
+    let mut text = String::new();
+    for (place, piece) in pieces.iter().enumerate() {
+        text.push_str(piece);
+        if place + 1 == pieces.len() {
+            break;
+        }
+        let overlays = nodes.iter().filter_map(|node| node.overlays.get(place));
+        let addrs = overlays.filter_map(|overlay| overlay.bootstraps().into_iter().next());
+        let most = if piece.ends_with("peers=") { usize::MAX } else { 1 };
+        let addrs: Vec<String> = addrs.take(most).map(|addr| addr.to_string()).collect();
+        if addrs.is_empty() {
+            return Err("a node has no address to join through".into());
+        }
+        text.push_str(&addrs.join(";"));
     }
-    let runtime = builder.build().expect("a runtime");
+    Ok(text)
+}
+
+/// The same in a runtime of its own, in virtual time.
+fn check_alone(text: &str) -> End {
+    let runtime = virtual_time::runtime();
     let run = AssertUnwindSafe(|| runtime.block_on(check(text)));
     catch_unwind(run).unwrap_or_else(|_| End::Failed("it panics".into()))
 }
@@ -158,17 +184,20 @@ fn random_stacks_keep_the_laws_or_are_refused_with_the_reason() {
     let (texts, next) = (Arc::new(texts), Arc::new(AtomicUsize::new(0)));
     let running = Arc::new(Mutex::new(BTreeMap::new()));
     let (ends, arriving) = mpsc::channel();
-    for _ in 0..AT_ONCE.min(count) {
+    let started = Instant::now();
+    let cores = available_parallelism().map_or(1, NonZero::get);
+    for _ in 0..number("SWARMTEST_STACKS_AT_ONCE", cores).clamp(1, count.max(1)) {
         let (texts, next, running, ends) = (texts.clone(), next.clone(), running.clone(), ends.clone());
-        std::thread::spawn(move || {
+        thread::spawn(move || {
             while let Some((number, text)) = texts.get(next.fetch_add(1, Relaxed)) {
                 running
                     .lock()
                     .expect("no panics")
                     .insert(*number, text::shown(text));
+                let began = Instant::now();
                 let end = check_alone(text);
                 running.lock().expect("no panics").remove(number);
-                if ends.send((*number, text.clone(), end)).is_err() {
+                if ends.send((*number, text.clone(), end, began.elapsed())).is_err() {
                     return;
                 }
             }
@@ -177,11 +206,11 @@ fn random_stacks_keep_the_laws_or_are_refused_with_the_reason() {
     drop(ends);
     let (mut checked, mut refused, mut failures) = (0, 0, Vec::new());
     for _ in 0..count {
-        let Ok((number, text, end)) = arriving.recv_timeout(PATIENCE) else {
+        let Ok((number, text, end, took)) = arriving.recv_timeout(PATIENCE) else {
             let running = running.lock().expect("no panics");
             panic!("seed {seed}: no result for {PATIENCE:?} of {running:#?}");
         };
-        let name = format!("seed {seed}, number {number}: {}", text::shown(&text));
+        let name = format!("seed {seed}, number {number}, {took:.1?}: {}", text::shown(&text));
         let failure = match end {
             End::Refused(reason) => {
                 refused += 1;
@@ -203,7 +232,11 @@ fn random_stacks_keep_the_laws_or_are_refused_with_the_reason() {
         println!("FAILED   {failure}");
         failures.push(failure);
     }
-    println!("{checked} checked, {refused} refused, {} failed", failures.len());
+    println!(
+        "{checked} checked, {refused} refused, {} failed, in {:.0?}",
+        failures.len(),
+        started.elapsed()
+    );
     assert!(
         failures.is_empty(),
         "{} of {count} stacks fail:\n{}",
@@ -246,4 +279,54 @@ fn broken_texts_are_refused_with_a_position_and_a_reason() {
         }
     }
     assert!(refused > TEXTS / 4, "only {refused} of {TEXTS} are refused");
+}
+
+/// Texts that random ones seldom meet, with the place and a part of the reason.
+#[test]
+fn odd_texts_are_refused_where_they_go_wrong() {
+    let wrong = [
+        ("mem=odd/gossip=t/kad", 17, "gossip carries none"),
+        ("udp/p2pke/frag/chord", 15, "frag carries none"),
+        ("mem=odd/udp", 8, "udp is a base"),
+        ("kad/mem", 0, "kad needs something beneath it"),
+        ("udp,mtu=1199/quic", 13, "QUIC needs an MTU of 1200 bytes"),
+        ("udp,mtu=1/frag", 10, "messages have at most 0 bytes here"),
+        ("udp,mtu=15/frag=100", 11, "messages have at most 0 bytes here"),
+        ("udp,mtu=20/mbapp=100", 11, "messages have at most 0 bytes here"),
+        (
+            "udp,mtu=17/mux32=7/frag",
+            19,
+            "messages have at most 0 bytes here",
+        ),
+        ("mem=odd/frag=15", 8, "messages have at most 15 bytes here"),
+        (
+            "mem=odd/frag/faulty,corrupt=0.01/kad",
+            33,
+            "bits of what nodes say",
+        ),
+        ("udp/p2pke/allow=127.0.0.1:9", 16, "not an id"),
+        (
+            "mem=odd/faulty,loss=0.1/mux=a/kad",
+            30,
+            "requests are lost and sent once",
+        ),
+        (
+            "udp/faulty,loss=0.1/quic/mux=a/quic",
+            31,
+            "QUIC below retransmits",
+        ),
+    ];
+    virtual_time::runtime().block_on(async {
+        for (text, at, reason) in wrong {
+            let bed = match text.parse::<StackText>() {
+                Ok(stack) => testbed(&stack).await,
+                Err(error) => Err(error),
+            };
+            let Err(error) = bed else {
+                panic!("{text} is not refused");
+            };
+            assert!(error.reason().contains(reason), "{text}: {error}");
+            assert_eq!(error.at(), at, "{text}: {error}");
+        }
+    });
 }

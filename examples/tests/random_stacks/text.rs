@@ -30,17 +30,24 @@ pub(crate) fn random(rng: &mut StdRng, number: usize) -> String {
         let base = ["udp", "udp=127.0.0.1:0", "udp=[::1]:0"]
             .choose(rng)
             .expect("some");
-        let mtu = option(rng, 0.3, "mtu", |rng| rng.random_range(600..9000));
+        let mtu = option(rng, 0.3, "mtu", |rng| match rng.random_range(0..8) {
+            0 => rng.random_range(1..600),
+            1 => rng.random_range(9000..=65_507),
+            _ => rng.random_range(600..9000),
+        });
         format!("{base}{mtu}")
     };
+    let joins = rng.random();
     for _ in 1..rng.random_range(1..=DEEPEST) {
         text.push('/');
-        layer(rng, &mut text);
+        layer(rng, &mut text, joins);
     }
     text
 }
 
-fn layer(rng: &mut StdRng, text: &mut String) {
+/// Adds a layer. If nodes are to join through others, each overlay has a place for their addresses: one without would make a
+/// network of its own for each node.
+fn layer(rng: &mut StdRng, text: &mut String, joins: bool) {
     let word = *LAYERS.choose(rng).expect("some");
     text.push_str(word);
     match word {
@@ -60,10 +67,17 @@ fn layer(rng: &mut StdRng, text: &mut String) {
             text.push_str(&option(rng, 0.5, "seed", |rng| rng.random_range(0..1000)));
         }
         "frag" | "mbapp" | "quic" if rng.random() => {
-            let mtu = 1 << rng.random_range(11..18);
-            let _ = write!(text, "={}", mtu + rng.random_range(-9..=9));
+            let mtu = if rng.random_bool(0.1) {
+                rng.random_range(1..2048)
+            } else {
+                (1 << rng.random_range(11..18)) + rng.random_range(-9..=9)
+            };
+            let _ = write!(text, "={mtu}");
         }
-        "mux" => text.push_str("=channel"),
+        "mux" => {
+            let name = ["channel", "c", "\u{fc}ber", "a name of some length"];
+            let _ = write!(text, "={}", name.choose(rng).expect("some"));
+        }
         "mux16" => {
             let _ = write!(text, "={}", rng.random::<u16>());
         }
@@ -73,11 +87,11 @@ fn layer(rng: &mut StdRng, text: &mut String) {
         "mux64" | "muxv" => {
             let _ = write!(text, "={}", rng.random::<u64>() >> rng.random_range(0..64));
         }
-        "gossip" if rng.random() => {
+        "gossip" if joins => {
             let _ = write!(text, "=topic,peers={JOIN}");
         }
         "gossip" => text.push_str("=topic"),
-        "kad" | "chord" if rng.random() => {
+        "kad" | "chord" if joins => {
             let _ = write!(text, "={JOIN}");
         }
         "allow" => {

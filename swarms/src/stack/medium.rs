@@ -41,7 +41,12 @@ pub struct Medium {
     pub damages: bool,
     /// Maximum time that the configured faults delay a message.
     pub delay: Duration,
-    /// Whether a handshake precedes the first message.
+    /// How long a call may take, and a message until it has arrived or is counted as lost, where QUIC dials or retransmits; zero
+    /// without. On a medium that loses, QUIC doubles its timeout with each retransmission that is lost, and gives up a session that
+    /// hears nothing for [`QuicConfig::idle_timeout`]: of nodes that lose 30 % of their packets, one in six has a session that takes
+    /// over 20 s once. In an overlay a search for a node that is gone waits for several dials.
+    pub recovery: Duration,
+    /// Whether a handshake comes before the first message.
     pub handshakes: bool,
     /// Maximum number of messages that wait for a stopped reader, over all layers, for each sending node.
     pub holds: usize,
@@ -62,7 +67,11 @@ const MOST_DELAY: Duration = Duration::from_secs(1);
 const LEAST_RATE: u64 = 100_000;
 /// Maximum header of a fragment in bytes.
 const PIECE_HEADER: usize = 16;
-/// Timeout of a tell that tests whether an allow-list denies it.
+/// Dials, one after another, of a search for a node that is gone, at most.
+const SEARCH_DIALS: u32 = 12;
+/// Bytes of the shortest messages that laws tell apart.
+const LEAST_MTU: usize = 16;
+/// How long a tell may take that shows whether an allow-list denies it.
 const PROBE: Duration = Duration::from_millis(100);
 /// Maximum header of `mbapp` in bytes.
 const ASK_HEADER: usize = 64;
@@ -76,9 +85,9 @@ impl StackText {
     /// and closes it.
     ///
     /// # Errors
-    /// Returns the errors of [`build`](Self::build), and an error at the layer that makes checking the laws
-    /// useless: one that loses nearly everything, delays for longer than a second, allows none of the nodes,
-    /// or is an overlay where messages are corrupted without detection.
+    /// As [`build`](Self::build); and at the layer that makes a check of the laws useless: one that loses nearly everything, delays
+    /// for longer than a second, allows none of the nodes, or is an overlay where messages are damaged unnoticed; and at the last
+    /// one where it carries less than 16 bytes.
     pub async fn medium(&self) -> Result<Medium, StackError> {
         let mut text = self.apart();
         for placed in &mut text.layers {
@@ -121,6 +130,15 @@ impl StackText {
             if sum.medium.damages && matches!(placed.layer, Layer::Kad(_) | Layer::Chord(_)) {
                 return refuse("bits of the nodes' requests are flipped, and no layer below detects it");
             }
+            let is_overlay = matches!(placed.layer, Layer::Kad(_) | Layer::Chord(_));
+            if is_overlay && sum.asks_once && sum.arrives(1) < 1.0 {
+                return refuse(
+                    "requests are lost and sent once, and a search may find nobody; mbapp and quic send them again",
+                );
+            }
+            if sum.retransmits && matches!(placed.layer, Layer::Quic { .. }) {
+                return refuse("handshakes may take longer than QUIC waits, since QUIC below retransmits");
+            }
             sum.add(index, &placed.layer);
             if sum.arrives(1) < 1.0 - MOST_LOSS {
                 return refuse("nearly every message is lost");
@@ -135,6 +153,14 @@ impl StackText {
                     "a link of less than {LEAST_RATE} bytes per second takes minutes for each"
                 ));
             }
+        }
+        if let Some(last) = self.layers.last()
+            && sum.medium.mtu < LEAST_MTU
+        {
+            let most = sum.medium.mtu;
+            let reason =
+                format!("messages have at most {most} bytes here, and the laws tell some of {LEAST_MTU}");
+            return Err(self.unchecked(last, &reason));
         }
         if self.layers.is_empty() {
             return Err(Piece::new(&self.text).error("a stack needs at least a base"));
@@ -156,7 +182,12 @@ struct Sum<'a> {
     longest_ask: usize,
     /// Whether a layer below drops without counting.
     silent: bool,
-    /// Whether a layer has asks of its own.
+    /// Whether requests are sent once: those of `mem`, which loses none by itself.
+    asks_once: bool,
+    /// Whether QUIC is below, and retransmits what is lost below it.
+    dials: bool,
+    retransmits: bool,
+    /// Layers with asks of their own.
     asking: bool,
 }
 
@@ -182,6 +213,7 @@ impl<'a> Sum<'a> {
                 duplicates: false,
                 damages: false,
                 delay: Duration::ZERO,
+                recovery: Duration::ZERO,
                 handshakes: false,
                 holds: 0,
                 waivers: Vec::new(),
@@ -190,6 +222,9 @@ impl<'a> Sum<'a> {
             bursts: false,
             longest_ask: usize::MAX,
             silent: false,
+            asks_once: false,
+            dials: false,
+            retransmits: false,
             asking: false,
         }
     }
@@ -222,7 +257,10 @@ impl<'a> Sum<'a> {
 
     fn add(&mut self, index: usize, layer: &Layer) {
         match layer {
-            Layer::Mem { .. } => self.medium.holds += MemoryConfig::default().messages.items,
+            Layer::Mem { .. } => {
+                self.medium.holds += MemoryConfig::default().messages.items;
+                self.asks_once = true;
+            }
             Layer::Udp { .. } => {
                 // The kernel doubles the requested size.
                 self.medium.holds += 2 * self.receive_buffer / LEAST_CHARGE + READ;
@@ -233,7 +271,7 @@ impl<'a> Sum<'a> {
             Layer::Mbapp { .. } => {
                 let config = AskingConfig::default();
                 self.medium.holds += config.messages.items + config.batch;
-                self.asking = true;
+                (self.asking, self.asks_once) = (true, false);
                 self.bursts |= self.silent;
                 // A lost fragment is retransmitted, so each fragment must be likely to arrive, but not all at
                 // once.
@@ -263,12 +301,22 @@ impl<'a> Sum<'a> {
                 self.medium.handshakes = true;
                 self.medium.duplicates = false;
                 self.medium.damages = false;
+                (self.dials, self.asks_once) = (true, false);
+                if self.arrives(1) < 1.0 {
+                    self.retransmits = true;
+                    // A session that hears something shortly before it would end may hear nothing further.
+                    self.medium.recovery = 2 * config.idle_timeout;
+                }
                 self.links.clear();
                 self.longest_ask = usize::MAX;
                 (self.silent, self.bursts) = (false, false);
             }
             Layer::Kad(_) | Layer::Chord(_) => {
                 let config = OverlayConfig::default();
+                if self.dials {
+                    let search = SEARCH_DIALS * QuicConfig::default().handshake_timeout;
+                    self.medium.recovery = self.medium.recovery.max(search);
+                }
                 self.medium.holds += config.messages.items + config.batch;
                 self.medium.handshakes = true;
             }
@@ -331,6 +379,11 @@ impl<'a> Sum<'a> {
                 "the operating system drops messages when its buffer is full, without reporting it",
             ));
         }
+        if self.retransmits {
+            let why = "retransmissions that are lost take longer than `close` waits for them, and than what they are compared with";
+            let laws = RETRANSMITTED.iter().map(|law| (*law, why));
+            self.medium.waivers.extend(laws);
+        }
         if self.medium.damages {
             let why = "bits are flipped, and no layer above detects it";
             self.medium.waivers.extend(DAMAGED.iter().map(|law| (*law, why)));
@@ -342,7 +395,14 @@ impl<'a> Sum<'a> {
     }
 }
 
-/// Laws that compare received messages with sent ones.
+/// Laws that expect that messages arrive within seconds.
+const RETRANSMITTED: &[&str] = &[
+    "ask::a_dropped_request_takes_no_longer_than_an_answer",
+    "close::what_was_told_before_close_arrives",
+    "close::what_was_answered_before_close_arrives",
+];
+
+/// Laws that compare what arrives with what was told.
 const DAMAGED: &[&str] = &[
     "tell::a_message_arrives_whole",
     "tell::a_message_arrives_at_most_once",
@@ -407,7 +467,25 @@ mod tests {
     }
 
     #[test]
-    fn delayed_messages_count_as_held() {
+    fn a_layer_that_retransmits_takes_as_long_as_its_sessions_last() {
+        let lossless = medium("udp/quic/mux=a", &[1232, 1 << 20, 1 << 20]);
+        assert!(lossless.recovery.is_zero(), "{lossless:?}");
+        let slow = medium("udp/faulty,delay=5/quic", &[1232, 1232, 1 << 20]);
+        assert!(slow.recovery.is_zero(), "{slow:?}");
+        let lossy = medium("udp/faulty,loss=0.3/quic/mux=a", &[1232, 1232, 1 << 20, 1 << 20]);
+        assert_eq!(
+            lossy.recovery,
+            2 * QuicConfig::default().idle_timeout,
+            "{lossy:?}"
+        );
+        let search = medium("udp/quic/kad", &[1232, 1 << 20, 1 << 20]);
+        assert!(search.recovery > Duration::from_secs(20), "{search:?}");
+        let late = medium("mem/quic/faulty,loss=0.3", &[65_536, 1 << 20, 1 << 20]);
+        assert!(late.recovery.is_zero(), "{late:?}");
+    }
+
+    #[test]
+    fn what_is_under_way_counts() {
         let text = "udp/faulty/mux=a".parse::<StackText>().expect("a stack");
         let text = text.with_receive_buffer(1 << 16);
         let at_once = text.medium_with(&[1232, 1232, 1230]).expect("a medium");
@@ -426,10 +504,16 @@ mod tests {
             ("mem/faulty,delay=5000/mux=a", 4),
             ("mem/frag/faulty,rate=100", 9),
             ("mem/faulty,corrupt=0.01/kad", 24),
+            ("mem/faulty,loss=0.1/chord", 21),
+            ("mem/faulty,loss=0.1/quic/quic", 26),
         ] {
             let stack: StackText = text.parse().expect("a stack");
-            let error = stack.medium_with(&[1000, 1000, 1000]).expect_err(text);
+            let error = stack.medium_with(&[1000; 4]).expect_err(text);
             assert_eq!(error.at(), at, "{error}");
         }
+        let tiny: StackText = "udp,mtu=17/mux=a".parse().expect("a stack");
+        let error = tiny.medium_with(&[17, 15]).expect_err("too little");
+        assert_eq!(error.at(), 11, "{error}");
+        assert!(tiny.medium_with(&[18, 16]).is_ok());
     }
 }
