@@ -214,7 +214,7 @@ impl<A: Addr> Faults<A> {
         self.0.under_way.clone()
     }
 
-    pub(super) fn config(&self) -> &FaultyConfig {
+    pub(crate) fn config(&self) -> &FaultyConfig {
         &self.0.config
     }
 

@@ -346,6 +346,17 @@ impl StackText {
         }
         apart
     }
+
+    /// The same text for nodes on a medium that no other nodes load: what a medium holds has one bound for all of its nodes.
+    pub(super) fn on_a_medium_of_its_own(mut self) -> Self {
+        for placed in &mut self.layers {
+            let config = placed.faults.as_ref().map(|faults| faults.config().clone());
+            if let Some(Ok(faults)) = config.map(Faults::new) {
+                placed.faults = Some(faults);
+            }
+        }
+        self
+    }
 }
 
 /// Returns the layer that does not pass asks on, if there is one.

@@ -28,12 +28,12 @@ impl Nodes {
         }
     }
 
-    /// Opens `count` nodes in the same overlays, separate from those of other calls.
+    /// Opens so many nodes that are in the same overlays, and in none with those of other calls, nor on one medium.
     ///
     /// # Errors
     /// Returns the errors of [`StackText::build_with`].
     pub async fn open(&self, count: usize) -> Result<Vec<Stack>> {
-        let text = self.text.apart();
+        let text = self.text.apart().on_a_medium_of_its_own();
         let mut nodes = Vec::with_capacity(count);
         for _ in 0..count {
             let key = PrivateKey::ed25519(&rand::random());
