@@ -300,8 +300,8 @@ fn odd_texts_are_refused_where_they_go_wrong() {
         ),
         ("mem=odd/frag=15", 8, "messages have at most 15 bytes here"),
         (
-            "mem=odd/frag/faulty,corrupt=0.01/kad",
-            33,
+            "mem=odd/faulty,corrupt=0.01/mux=a/kad",
+            34,
             "bits of what nodes say",
         ),
         ("udp/p2pke/allow=127.0.0.1:9", 16, "not an id"),
