@@ -11,3 +11,22 @@ pub mod transfer;
 #[cfg(doctest)]
 #[doc = include_str!("../../README.md")]
 struct Readme;
+
+/// The code in the guide, compiled and run.
+#[cfg(doctest)]
+mod guide {
+    #[doc = include_str!("../../docs/guide/compose.md")]
+    struct Compose;
+    #[doc = include_str!("../../docs/guide/filter.md")]
+    struct Filter;
+    #[doc = include_str!("../../docs/guide/base.md")]
+    struct Base;
+    #[doc = include_str!("../../docs/guide/overlay.md")]
+    struct Overlay;
+    #[doc = include_str!("../../docs/guide/prove.md")]
+    struct Prove;
+    #[doc = include_str!("../../docs/guide/simulate.md")]
+    struct Simulate;
+    #[doc = include_str!("../../docs/guide/run.md")]
+    struct Run;
+}

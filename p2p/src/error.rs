@@ -1,9 +1,10 @@
 //! The flat error type of all swarms: each variant has a cause, a place and a remedy.
 
 use std::io;
+use std::sync::Arc;
 use std::time::Duration;
 
-use crate::Rejection;
+use crate::{Addr, Packet, Rejection, Swarm};
 
 /// The result of every fallible call of a swarm.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -12,7 +13,7 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 ///
 /// An error of `tell` means that the message was not sent. Only [`Error::Closed`] is final; after any other
 /// error the swarm keeps working.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
     /// The swarm, or a layer below it, is closed. Every later call fails with the same error.
@@ -85,7 +86,7 @@ pub enum Error {
         /// The operation that failed.
         doing: &'static str,
         /// The error of the operating system.
-        source: io::Error,
+        source: Arc<io::Error>,
     },
 }
 
@@ -124,47 +125,15 @@ impl Error {
 
     /// Converts an I/O error into [`Error::Io`] with the operation's name: `.map_err(Error::io("binding"))`.
     pub fn io(doing: &'static str) -> impl FnOnce(io::Error) -> Self {
-        move |source| Error::Io { doing, source }
-    }
-
-    /// Copies the error, for each message of a batch that failed as a whole.
-    ///
-    /// [`io::Error`] is not `Clone`; the copy keeps its kind and text.
-    #[must_use]
-    pub fn again(&self) -> Self {
-        match self {
-            Error::Closed => Error::Closed,
-            Error::MtuExceeded { size, mtu } => Error::MtuExceeded {
-                size: *size,
-                mtu: *mtu,
-            },
-            Error::InvalidAddr { text, at, reason } => Error::InvalidAddr {
-                text: text.clone(),
-                at: *at,
-                reason: reason.clone(),
-            },
-            Error::Unreachable { addr, reason } => Error::Unreachable {
-                addr: addr.clone(),
-                reason: reason.clone(),
-            },
-            Error::Denied { addr } => Error::Denied { addr: addr.clone() },
-            Error::Rejected(rejection) => Error::Rejected(*rejection),
-            Error::TimedOut { doing, limit } => Error::TimedOut { doing, limit: *limit },
-            Error::Limit { what, limit } => Error::Limit { what, limit: *limit },
-            Error::Invalid { what, reason } => Error::Invalid {
-                what,
-                reason: reason.clone(),
-            },
-            Error::Io { doing, source } => Error::Io {
-                doing,
-                source: io::Error::new(source.kind(), source.to_string()),
-            },
+        move |source| Error::Io {
+            doing,
+            source: Arc::new(source),
         }
     }
 }
 
 /// Some messages of a batch were not sent.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, thiserror::Error)]
 #[error("{refused} messages of a batch were not sent, {sent} were; first error: {first}")]
 pub struct BatchError {
     /// Number of messages that were sent.
@@ -216,6 +185,30 @@ impl BatchOutcome {
                 self.refused(error.refused, error.first);
             }
         }
+    }
+
+    /// Adds an error, if `checked` is one. Returns whether the message stays in the batch.
+    pub fn keep(&mut self, checked: Result<()>) -> bool {
+        match checked {
+            Ok(()) => true,
+            Err(error) => {
+                self.refused(1, error);
+                false
+            }
+        }
+    }
+
+    /// Sends `batch` through `swarm`, unless it is empty, and adds the result. Returns the number of messages that were
+    /// sent.
+    pub async fn tell<A: Addr, S: Swarm<A>>(&mut self, swarm: &S, batch: &mut Vec<(A, Packet)>) -> usize {
+        let count = batch.len();
+        if count == 0 {
+            return 0;
+        }
+        let result = swarm.tell_batch(batch).await;
+        let sent = result.as_ref().map_or_else(|error| error.sent, |()| count);
+        self.record_batch(count, result);
+        sent
     }
 
     /// Returns `Ok` if every message was sent.

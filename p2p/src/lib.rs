@@ -26,7 +26,7 @@
 //! | [`Packet`], [`Headroom`], [`Message`] | the buffer of a message, and a received message with its addresses |
 //! | [`Request`], [`Responder`], [`Rejection`] | a received request, the handle that answers it, and the codes for refusing it |
 //! | [`Addr`], [`PeerId`] | an address in one swarm, and the identity of a node |
-//! | [`Header`], [`HeaderSwarm`], [`pass_through!`] | helpers for writing a layer |
+//! | [`Filter`], [`FilterSwarm`], [`pass_through!`] | helpers for writing a layer |
 //! | [`serve_asks`], [`messages`] | a request server with a concurrency limit, and a stream of messages |
 //! | [`BoxSwarm`], [`BoxAddr`] and relatives | swarms and addresses with a type that is chosen at run time |
 //! | [`Counters`], [`Snapshot`], [`Reason`] | what each layer sent, received, delivered and dropped, and why |
@@ -36,21 +36,21 @@
 //! A layer that marks every message with one byte and drops messages without the mark. It works on any swarm:
 //!
 //! ```
-//! use p2p::{Addr, Header, HeaderSwarm, Packet, Reason, Swarm};
+//! use p2p::{Addr, Filter, FilterSwarm, Headroom, Packet, Reason, Swarm};
 //!
-//! #[derive(Debug)]
 //! struct Tag(u8);
 //!
-//! impl Header for Tag {
+//! impl<A: Addr> Filter<A> for Tag {
 //!     const LAYER: &'static str = "tag";
 //!
-//!     fn len(&self) -> usize {
-//!         1
+//!     fn overhead(&self) -> Headroom {
+//!         Headroom::new(1, 0)
 //!     }
-//!     fn write(&self, packet: &mut Packet) {
+//!     fn outgoing(&self, _to: &A, packet: &mut Packet) -> p2p::Result<()> {
 //!         packet.push_front(&[self.0]);
+//!         Ok(())
 //!     }
-//!     fn read(&self, packet: &mut Packet) -> Result<(), Reason> {
+//!     fn incoming(&self, _from: &A, packet: &mut Packet) -> Result<(), Reason> {
 //!         match packet.pop_front() {
 //!             Some([tag]) if tag == self.0 => Ok(()),
 //!             _ => Err(Reason::Malformed),
@@ -59,7 +59,7 @@
 //! }
 //!
 //! async fn greet<A: Addr>(swarm: impl Swarm<A>, dst: A) -> p2p::Result<()> {
-//!     let tagged = HeaderSwarm::new(swarm, Tag(7));
+//!     let tagged = FilterSwarm::new(swarm, Tag(7));
 //!     tagged.tell(&dst, tagged.packet(b"hello")).await?;
 //!     let message = tagged.receive().await?;
 //!     println!("{} bytes from {}", message.payload.len(), message.src);
@@ -76,7 +76,7 @@ mod ask;
 mod boxed;
 mod counters;
 mod error;
-mod header;
+mod filter;
 mod message;
 mod packet;
 mod pass;
@@ -93,7 +93,7 @@ pub use ask::{AskSwarm, Rejection, Request, Respond, Responder};
 pub use boxed::{BoxAddr, BoxAskSwarm, BoxKey, BoxSecureAskSwarm, BoxSecureSwarm, BoxSwarm};
 pub use counters::{Counters, Reason, Snapshot};
 pub use error::{BatchError, BatchOutcome, Error, Result};
-pub use header::{Header, HeaderSwarm};
+pub use filter::{Filter, FilterSwarm};
 pub use message::Message;
 pub use packet::{Headroom, Packet};
 pub use peer::PeerId;

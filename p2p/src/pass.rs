@@ -25,10 +25,10 @@
 /// ```
 #[macro_export]
 macro_rules! pass_through {
-    ($field:ident: $($method:ident),+ $(,)?) => { $($crate::pass_through!(@ $method [field $field]);)+ };
     (*: $($method:ident),+ $(,)?) => { $($crate::pass_through!(@ $method [deref]);)+ };
+    ($field:tt: $($method:ident),+ $(,)?) => { $($crate::pass_through!(@ $method [field $field]);)+ };
 
-    (@inner $self:ident [field $field:ident]) => { $self.$field };
+    (@inner $self:ident [field $field:tt]) => { $self.$field };
     (@inner $self:ident [deref]) => { (**$self) };
 
     (@ tell $at:tt) => {

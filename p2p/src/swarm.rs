@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::{Addr, BatchError, BatchOutcome, Counters, Headroom, Message, Packet, Result};
+use crate::{Addr, BatchError, BatchOutcome, Counters, Error, Headroom, Message, Packet, Result};
 
 /// One node's view of a swarm.
 ///
@@ -58,6 +58,15 @@ pub trait Swarm<A: Addr>: Send + Sync + 'static {
 
     /// Returns the addresses at which other nodes reach this one, in order of preference.
     fn local_addrs(&self) -> Vec<A>;
+
+    /// Returns the first of [`local_addrs`](Self::local_addrs).
+    ///
+    /// # Errors
+    /// [`Invalid`](crate::Error::Invalid) if this node has no address.
+    fn local_addr(&self) -> Result<A> {
+        let first = self.local_addrs().into_iter().next();
+        first.ok_or_else(|| Error::invalid("swarm", "it has no local address"))
+    }
 
     /// Parses an address; the inverse of the address's `Display`.
     ///

@@ -20,8 +20,8 @@ use std::fmt;
 use std::sync::{PoisonError, RwLock};
 
 use p2p::{
-    Addr, AskSwarm, BatchError, BatchOutcome, Counters, Error, Message, Packet, PeerId, Reason, Rejection,
-    Request, Result, SecureSwarm, Swarm, pass_through,
+    Addr, AskSwarm, Error, Filter, FilterSwarm, Packet, PeerId, Reason, Result, SecureSwarm, Swarm,
+    pass_through,
 };
 
 /// Whether messages pass, in both directions.
@@ -85,57 +85,49 @@ impl<A: Addr> Rules<A> {
     }
 }
 
-/// A layer that receives from and sends to allowed addresses only.
-///
-/// ```
-/// use p2p::{Error, Swarm};
-/// use p2p_swarms::allow::{AllowSwarm, Party, Verdict};
-/// use p2p_swarms::MemorySwarm;
-///
-/// # #[tokio::main(flavor = "current_thread")]
-/// # async fn main() -> p2p::Result<()> {
-/// let bob = MemorySwarm::new();
-/// let alice = AllowSwarm::new(bob.realm().open(), Verdict::Deny);
-/// let to = bob.local_addr();
-/// let refused = alice.tell(&to, alice.packet(b"hello")).await;
-/// assert!(matches!(refused, Err(Error::Denied { .. })));
-///
-/// alice.set(Party::Addr(to.clone()), Verdict::Allow);
-/// alice.tell(&to, alice.packet(b"hello")).await?;
-/// assert_eq!(bob.receive().await?.payload, b"hello");
-/// # Ok(())
-/// # }
-/// ```
-pub struct AllowSwarm<A, S> {
-    inner: S,
-    rules: RwLock<Rules<A>>,
-    counters: Counters,
+/// Lets messages to and from allowed addresses pass.
+struct AllowFilter<A>(RwLock<Rules<A>>);
+
+impl<A: Addr> AllowFilter<A> {
+    fn allows(&self, addr: &A) -> bool {
+        let rules = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        rules.allows(addr)
+    }
 }
 
-impl<A, S> AllowSwarm<A, S> {
-    /// Creates a layer that applies `others` to every peer until rules are [`set`](Self::set).
+impl<A: Addr> Filter<A> for AllowFilter<A> {
+    const LAYER: &'static str = "allow";
+
+    fn outgoing(&self, to: &A, _: &mut Packet) -> Result<()> {
+        self.lookup(to)
+    }
+
+    fn incoming(&self, from: &A, _: &mut Packet) -> Result<(), Reason> {
+        self.allows(from).then_some(()).ok_or(Reason::Denied)
+    }
+
+    fn lookup(&self, addr: &A) -> Result<()> {
+        self.allows(addr).then_some(()).ok_or_else(|| Error::denied(addr))
+    }
+}
+
+/// A swarm in which only allowed addresses are heard and spoken to.
+pub struct AllowSwarm<A, S>(FilterSwarm<A, S, AllowFilter<A>>);
+
+impl<A: Addr, S> AllowSwarm<A, S> {
+    /// Treats every node in `inner` as `others` says until rules are [`set`](Self::set).
     ///
     /// With [`Verdict::Deny`] the rules are an allow-list, with [`Verdict::Allow`] a deny-list.
     pub fn new(inner: S, others: Verdict) -> Self {
-        Self {
-            inner,
-            rules: RwLock::new(Rules {
-                others,
-                peers: BTreeMap::new(),
-                addrs: HashMap::new(),
-            }),
-            counters: Counters::new("allow"),
-        }
+        let rules = Rules {
+            others,
+            peers: BTreeMap::new(),
+            addrs: HashMap::new(),
+        };
+        Self(FilterSwarm::new(inner, AllowFilter(RwLock::new(rules))))
     }
 
-    /// Returns the swarm below.
-    pub fn inner(&self) -> &S {
-        &self.inner
-    }
-}
-
-impl<A: Addr, S> AllowSwarm<A, S> {
-    /// Sets the verdict of `party`, which applies from now on.
+    /// Sets the verdict of `party`, for every later message.
     pub fn set(&self, party: Party<A>, verdict: Verdict) {
         self.change(|rules| match party {
             Party::Peer(id) => rules.peers.insert(id, verdict),
@@ -143,7 +135,7 @@ impl<A: Addr, S> AllowSwarm<A, S> {
         });
     }
 
-    /// Removes the verdict of `party`: the default verdict applies again.
+    /// Removes the verdict of `party`: the one for others applies again.
     pub fn unset(&self, party: &Party<A>) {
         self.change(|rules| match party {
             Party::Peer(id) => rules.peers.remove(id),
@@ -151,138 +143,45 @@ impl<A: Addr, S> AllowSwarm<A, S> {
         });
     }
 
-    /// Sets the default verdict, which applies to every peer without a rule.
+    /// Changes the verdict of every node without a rule.
     pub fn set_others(&self, verdict: Verdict) {
         self.change(|rules| rules.others = verdict);
     }
 
-    /// Returns whether messages to and from `addr` currently pass.
+    /// Returns whether messages to and from `addr` pass now.
     pub fn allows(&self, addr: &A) -> bool {
-        let rules = self.rules.read().unwrap_or_else(PoisonError::into_inner);
-        rules.allows(addr)
+        self.0.filter().allows(addr)
     }
 
     fn change<R>(&self, change: impl FnOnce(&mut Rules<A>) -> R) {
-        change(&mut self.rules.write().unwrap_or_else(PoisonError::into_inner));
+        let AllowFilter(rules) = self.0.filter();
+        change(&mut rules.write().unwrap_or_else(PoisonError::into_inner));
     }
+}
 
-    fn permit(&self, dst: &A) -> Result<()> {
-        if self.allows(dst) {
-            Ok(())
-        } else {
-            Err(Error::denied(dst))
-        }
+impl<A, S> AllowSwarm<A, S> {
+    /// Returns the swarm below.
+    pub fn inner(&self) -> &S {
+        self.0.inner()
     }
 }
 
 impl<A: Addr, S: Swarm<A>> Swarm<A> for AllowSwarm<A, S> {
-    pass_through!(inner: mtu, headroom, local_addrs, parse_addr, close);
-
-    fn visit_counters(&self, visit: &mut dyn FnMut(&Counters)) {
-        visit(&self.counters);
-        self.inner.visit_counters(visit);
-    }
-
-    async fn tell(&self, dst: &A, packet: Packet) -> Result<()> {
-        self.permit(dst)?;
-        self.inner.tell(dst, packet).await?;
-        self.counters.sent(1);
-        Ok(())
-    }
-
-    async fn tell_batch(&self, batch: &mut Vec<(A, Packet)>) -> Result<(), BatchError> {
-        let mut outcome = BatchOutcome::default();
-        {
-            let rules = self.rules.read().unwrap_or_else(PoisonError::into_inner);
-            batch.retain(|(dst, _)| {
-                let allowed = rules.allows(dst);
-                if !allowed {
-                    outcome.refused(1, Error::denied(dst));
-                }
-                allowed
-            });
-        }
-        let count = batch.len();
-        if count > 0 {
-            let result = self.inner.tell_batch(batch).await;
-            self.counters
-                .sent(result.as_ref().map_or_else(|error| error.sent, |()| count));
-            outcome.record_batch(count, result);
-        }
-        outcome.finish()
-    }
-
-    async fn receive(&self) -> Result<Message<A>> {
-        loop {
-            let message = self.inner.receive().await?;
-            self.counters.received(1);
-            if self.allows(&message.src) {
-                self.counters.delivered(1);
-                return Ok(message);
-            }
-            self.counters.dropped_at(Reason::Denied, &message.src);
-        }
-    }
-
-    async fn receive_batch(&self, out: &mut Vec<Message<A>>, max: usize) -> Result<usize> {
-        let before = out.len();
-        loop {
-            let arrived = self.inner.receive_batch(out, max).await?;
-            if arrived == 0 {
-                return Ok(0);
-            }
-            self.counters.received(arrived);
-            {
-                let rules = self.rules.read().unwrap_or_else(PoisonError::into_inner);
-                let mut index = 0;
-                out.retain(|message| {
-                    index += 1;
-                    let keep = index <= before || rules.allows(&message.src);
-                    if !keep {
-                        self.counters.dropped_at(Reason::Denied, &message.src);
-                    }
-                    keep
-                });
-            }
-            let kept = out.len() - before;
-            self.counters.delivered(kept);
-            if kept > 0 {
-                return Ok(kept);
-            }
-        }
-    }
+    pass_through!(0: tell, tell_batch, receive, receive_batch, mtu, headroom, local_addrs, parse_addr, close,
+        visit_counters);
 }
 
 impl<A: Addr, S: AskSwarm<A>> AskSwarm<A> for AllowSwarm<A, S> {
-    async fn ask(&self, dst: &A, request: Packet) -> Result<Packet> {
-        self.permit(dst)?;
-        self.inner.ask(dst, request).await
-    }
-
-    async fn receive_ask(&self) -> Result<Request<A>> {
-        loop {
-            let request = self.inner.receive_ask().await?;
-            if self.allows(&request.src) {
-                return Ok(request);
-            }
-            self.counters.dropped_at(Reason::Denied, &request.src);
-            request.reject(Rejection::DENIED);
-        }
-    }
+    pass_through!(0: ask, receive_ask);
 }
 
 impl<A: Addr, S: SecureSwarm<A>> SecureSwarm<A> for AllowSwarm<A, S> {
-    pass_through!(inner: PublicKey, public_key);
-
-    async fn lookup_public_key(&self, addr: &A) -> Result<S::PublicKey> {
-        self.permit(addr)?;
-        self.inner.lookup_public_key(addr).await
-    }
+    pass_through!(0: PublicKey, public_key, lookup_public_key);
 }
 
 impl<A, S: fmt::Debug> fmt::Debug for AllowSwarm<A, S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut shown = f.debug_struct("AllowSwarm");
-        shown.field("inner", &self.inner).finish_non_exhaustive()
+        shown.field("inner", self.inner()).finish_non_exhaustive()
     }
 }

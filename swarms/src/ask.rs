@@ -212,13 +212,7 @@ impl<A: Addr, S: Swarm<A>> Swarm<A> for AskingSwarm<A, S> {
         let shared = &*self.shared;
         let mut outcome = BatchOutcome::default();
         let long = shared.mark_batch(batch, &mut outcome);
-        if !batch.is_empty() {
-            let count = batch.len();
-            let result = shared.inner.tell_batch(batch).await;
-            let sent = result.as_ref().map_or_else(|error| error.sent, |()| count);
-            shared.tells.sent(sent);
-            outcome.record_batch(count, result);
-        }
+        shared.tells.sent(outcome.tell(&shared.inner, batch).await);
         for (dst, packet) in long {
             outcome.record(self.tell(&dst, packet).await);
         }

@@ -1,8 +1,9 @@
 //! Layers as adaptor methods: each method wraps the swarm that it is called on, as iterator adaptors do.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
-use p2p::{Addr, AskSwarm, PeerId, Result, Swarm};
+use p2p::{Addr, AskSwarm, Error, Filter, FilterSwarm, Packet, PeerId, Result, Swarm};
 use p2p_formats::x509::PrivateKey;
 use p2p_protocols::gossipsub::Signing;
 use p2p_protocols::mux::{Channel, Name};
@@ -17,8 +18,7 @@ use crate::{
     UdpSwarm,
 };
 
-/// Adaptor methods for layers, such as `udp.fragment(64 << 10).layer(|inner| TagSwarm::new(inner,
-/// *b"demo"))`.
+/// Puts layers on a swarm: `udp.fragment(64 << 10).filter(Tag(*b"demo"))`.
 ///
 /// Each method calls the constructor of its layer.
 pub trait SwarmExt<A: Addr>: Swarm<A> + Sized {
@@ -38,6 +38,11 @@ pub trait SwarmExt<A: Addr>: Swarm<A> + Sized {
     /// ```
     fn layer<L>(self, wrap: impl FnOnce(Self) -> L) -> L {
         wrap(self)
+    }
+
+    /// Makes every message and request pass `filter`; see [`Filter`].
+    fn filter<F: Filter<A>>(self, filter: F) -> FilterSwarm<A, Self, F> {
+        FilterSwarm::new(self, filter)
     }
 
     /// Carries messages of up to `mtu` bytes; see [`FragmentSwarm::new`].
@@ -306,7 +311,55 @@ pub trait SwarmExt<A: Addr>: Swarm<A> + Sized {
 
 impl<A: Addr, S: Swarm<A>> SwarmExt<A> for S {}
 
-/// Adds the adaptor [`SwarmExt::mbapp`] to swarms under its former name.
+/// Adds deadlines to the calls of every [`AskSwarm`].
+pub trait AskSwarmExt<A: Addr>: AskSwarm<A> {
+    /// Sends `request` to `dst` and waits for its response for `limit` at most. A layer may have a shorter timeout of
+    /// its own.
+    ///
+    /// Needs a tokio runtime with its clock enabled.
+    ///
+    /// # Errors
+    /// [`Error::TimedOut`] after `limit`; the ask is then cancelled. Otherwise those of [`AskSwarm::ask`].
+    ///
+    /// # Cancel safety
+    /// That of [`AskSwarm::ask`].
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// use p2p::{Error, Swarm as _};
+    /// use p2p_swarms::{AskSwarmExt as _, MemoryRealm};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() {
+    /// let realm = MemoryRealm::default();
+    /// let (client, silent) = (realm.open(), realm.open());
+    /// let limit = Duration::from_millis(50);
+    /// let ask = client.ask_timeout(&silent.local_addr(), client.packet(b"are you there?"), limit).await;
+    /// assert!(matches!(ask, Err(Error::TimedOut { limit: l, .. }) if l == limit));
+    /// # }
+    /// ```
+    fn ask_timeout(
+        &self,
+        dst: &A,
+        request: Packet,
+        limit: Duration,
+    ) -> impl Future<Output = Result<Packet>> + Send {
+        async move {
+            let late = |_| Error::TimedOut {
+                doing: "the ask",
+                limit,
+            };
+            tokio::time::timeout(limit, self.ask(dst, request))
+                .await
+                .map_err(late)?
+        }
+    }
+}
+
+impl<A: Addr, S: AskSwarm<A>> AskSwarmExt<A> for S {}
+
+/// Gives swarms the adaptor [`SwarmExt::mbapp`] under its former name.
 macro_rules! former_name {
     ($({$($generics:tt)*} $swarm:ty: $addr:ty;)+) => {$(
         impl<$($generics)*> $swarm

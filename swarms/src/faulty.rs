@@ -295,10 +295,7 @@ impl<A: Addr, S: Swarm<A>> Swarm<A> for FaultySwarm<A, S> {
                 Err(_) => counters.dropped_many(Reason::Refused, held.len()),
             }
         }
-        let count = batch.len();
-        let result = self.inner.tell_batch(batch).await;
-        counters.sent(result.as_ref().map_or_else(|error| error.sent, |()| count));
-        outcome.record_batch(count, result);
+        counters.sent(outcome.tell(&self.inner, batch).await);
         if !copies.is_empty() {
             let result = self.inner.tell_batch(&mut copies).await;
             let refused = result.map_or_else(|error| error.refused, |()| 0);

@@ -369,19 +369,10 @@ impl<A: Addr, S: Swarm<A>> Swarm<A> for FragmentSwarm<A, S> {
             let marked = packet
                 .check(self.mtu)
                 .and_then(|()| self.mark_single(dst, packet));
-            let keep = marked.is_ok();
-            if let Err(error) = marked {
-                outcome.refused(1, error);
-            }
-            keep
+            outcome.keep(marked)
         });
-        if !batch.is_empty() {
-            let count = batch.len();
-            let result = self.inner.tell_batch(batch).await;
-            let sent = result.as_ref().map_or_else(|error| error.sent, |()| count);
-            self.count_sent(sent, sent);
-            outcome.record_batch(count, result);
-        }
+        let sent = outcome.tell(&self.inner, batch).await;
+        self.count_sent(sent, sent);
         for (dst, packet) in long {
             outcome.record(self.tell(&dst, packet).await);
         }

@@ -101,7 +101,7 @@ mod key_addr;
 pub use allow::AllowSwarm;
 pub use ask::{AskingConfig, AskingSwarm};
 pub use chord::{ChordConfig, ChordSwarm};
-pub use ext::SwarmExt;
+pub use ext::{AskSwarmExt, SwarmExt};
 pub use faulty::{Faults, FaultySwarm, LinkFaults};
 pub use fragment::{FragmentConfig, FragmentSwarm};
 pub use gossip::{GossipAddr, GossipConfig, GossipSwarm};

@@ -228,13 +228,7 @@ impl<A: Addr, B: Addr, S: Swarm<B>, T: Translate<A, B>> Swarm<A> for MapSwarm<A,
                 Err(error) => outcome.refused(1, error),
             }
         }
-        let count = below.len();
-        if count > 0 {
-            let result = self.inner.tell_batch(&mut below).await;
-            self.counters
-                .sent(result.as_ref().map_or_else(|error| error.sent, |()| count));
-            outcome.record_batch(count, result);
-        }
+        self.counters.sent(outcome.tell(&self.inner, &mut below).await);
         self.spare.give(below);
         outcome.finish()
     }

@@ -172,10 +172,7 @@ impl UdpSwarm {
                 tracing::debug!(layer = "udp", %error, "reading failed");
                 failures += 1;
                 if failures == MAX_FAILURES {
-                    return Poll::Ready(Err(Error::Io {
-                        doing: "reading a datagram",
-                        source: error,
-                    }));
+                    return Poll::Ready(Err(Error::io("reading a datagram")(error)));
                 }
             }
         }

@@ -77,7 +77,7 @@ fn records_outlive_the_nodes_that_put_them() {
 
 /// Returns the commands of the README block with this line, with this address in place of the written one.
 fn readme(line: &str, id: &str, addr: &str) -> Vec<Vec<String>> {
-    let readme = include_str!("../../../README.md");
+    let readme = include_str!("../../../docs/p2putil.md");
     let block = readme.split("```").find(|block| block.contains(line));
     let commands = block
         .expect("a block")

@@ -183,18 +183,9 @@ impl<A: Addr, S: Swarm<A>, C: Channel> Swarm<A> for MuxSwarm<A, S, C> {
             batch.clear();
             return outcome.finish();
         }
-        batch.retain_mut(|(_, packet)| match self.frame(packet) {
-            Ok(()) => true,
-            Err(error) => {
-                outcome.refused(1, error);
-                false
-            }
-        });
-        let count = batch.len();
-        let result = self.shared.inner.tell_batch(batch).await;
-        let sent = result.as_ref().map_or_else(|error| error.sent, |()| count);
+        batch.retain_mut(|(_, packet)| outcome.keep(self.frame(packet)));
+        let sent = outcome.tell(&self.shared.inner, batch).await;
         self.shared.counters.sent(sent);
-        outcome.record_batch(count, result);
         outcome.finish()
     }
 

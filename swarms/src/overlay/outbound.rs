@@ -57,13 +57,7 @@ impl<A: Addr, S: AskSwarm<A>, R: Router<A>> OverlaySwarm<A, S, R> {
                 _ => others.push((dst, packet)),
             }
         }
-        let count = below.len();
-        if count > 0 {
-            let result = core.inner.tell_batch(&mut below).await;
-            core.tells
-                .sent(result.as_ref().map_or_else(|error| error.sent, |()| count));
-            outcome.record_batch(count, result);
-        }
+        core.tells.sent(outcome.tell(&core.inner, &mut below).await);
         self.spare.give(below);
         // Lookups of several nodes run concurrently.
         let others = others.into_iter();

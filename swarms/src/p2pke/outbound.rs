@@ -79,20 +79,14 @@ impl<A: Addr, S: Swarm<A>> Shared<A, S> {
     ) -> Vec<(KeyAddr<A>, Vec<Packet>)> {
         let mut sealed = self.seal_batch(batch, outcome);
         let late = by_peer(batch.drain(..));
-        if !sealed.is_empty() {
-            self.send(&mut sealed, outcome).await;
-        }
+        self.send(&mut sealed, outcome).await;
         sealed.clear();
         *self.spare.lock().unwrap_or_else(PoisonError::into_inner) = sealed;
         late
     }
 
     async fn send(&self, sealed: &mut Batch<A>, outcome: &mut BatchOutcome) {
-        let count = sealed.len();
-        let result = self.inner.tell_batch(sealed).await;
-        let sent = result.as_ref().map_or_else(|error| error.sent, |()| count);
-        self.messages.sent(sent);
-        outcome.record_batch(count, result);
+        self.messages.sent(outcome.tell(&self.inner, sealed).await);
     }
 
     /// Waits for a session with a peer, then sends messages to it; returns their number.

@@ -43,7 +43,7 @@ impl<A: Addr> Node<A> {
         let dialled = dial.wait_for(Option::is_some).await.map_err(|_| Error::Closed)?;
         match &*dialled {
             Some(Ok(session)) => Ok(session.clone()),
-            Some(Err(error)) => Err(error.again()),
+            Some(Err(error)) => Err(error.clone()),
             None => Err(Error::Closed),
         }
     }

@@ -113,10 +113,7 @@ pub(super) fn refusal(error: io::Error, dst: &SocketAddr, size: usize) -> Error 
         | io::ErrorKind::PermissionDenied
         | io::ErrorKind::InvalidInput
         | io::ErrorKind::Unsupported => Error::unreachable(dst, error.to_string()),
-        _ => Error::Io {
-            doing: "sending a datagram",
-            source: error,
-        },
+        _ => Error::io("sending a datagram")(error),
     }
 }
 

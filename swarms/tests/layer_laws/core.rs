@@ -12,7 +12,7 @@ use metrics_util::MetricKind;
 use metrics_util::debugging::{DebugValue, DebuggingRecorder};
 use p2p::{
     Addr, AskService, AskSwarm as _, BoxAddr, BoxAskSwarm, BoxSecureAskSwarm, BoxSecureSwarm, BoxSwarm,
-    Error, Header, HeaderSwarm, Headroom, Message, Packet, PeerId, Reason, Rejection, Request,
+    Error, Filter, FilterSwarm, Headroom, Message, Packet, PeerId, Reason, Rejection, Request,
     SecureSwarm as _, Swarm, messages, serve_asks,
 };
 use p2p_swarms::memory::{MemoryAddr, MemoryRealm, MemorySwarm};
@@ -26,28 +26,29 @@ use crate::{counted, hears, keeps_all_laws, over_memory, pair, poll_once};
 #[derive(Debug)]
 struct Tag([u8; 4]);
 
-impl Header for Tag {
+impl<A: Addr> Filter<A> for Tag {
     const LAYER: &'static str = "tag";
 
-    fn len(&self) -> usize {
-        4
+    fn overhead(&self) -> Headroom {
+        Headroom::new(4, 0)
     }
 
-    fn write(&self, packet: &mut Packet) {
+    fn outgoing(&self, _: &A, packet: &mut Packet) -> p2p::Result<()> {
         packet.push_front(&self.0);
+        Ok(())
     }
 
-    fn read(&self, packet: &mut Packet) -> Result<(), Reason> {
+    fn incoming(&self, _: &A, packet: &mut Packet) -> Result<(), Reason> {
         (packet.pop_front() == Some(self.0))
             .then_some(())
             .ok_or(Reason::Malformed)
     }
 }
 
-type Tagged = HeaderSwarm<MemoryAddr, MemorySwarm, Tag>;
+type Tagged = FilterSwarm<MemoryAddr, MemorySwarm, Tag>;
 
 fn tagged(realm: &MemoryRealm, tag: [u8; 4]) -> Tagged {
-    HeaderSwarm::new(realm.open(), Tag(tag))
+    FilterSwarm::new(realm.open(), Tag(tag))
 }
 
 fn addr(swarm: &Tagged) -> MemoryAddr {
@@ -56,7 +57,7 @@ fn addr(swarm: &Tagged) -> MemoryAddr {
 
 #[tokio::test(start_paused = true)]
 async fn a_header_layer_keeps_all_laws() {
-    let layer = |swarm| Ok(HeaderSwarm::new(swarm, Tag(*b"test")));
+    let layer = |swarm| Ok(FilterSwarm::new(swarm, Tag(*b"test")));
     keeps_all_laws(over_memory!(SecureAsk, layer)).await;
 }
 
@@ -88,31 +89,27 @@ async fn boxed_swarms_keep_all_laws() {
 }
 
 #[test]
-fn a_header_of_no_bytes_is_empty() {
+fn a_filter_takes_its_overhead_from_the_mtu() {
     #[derive(Debug)]
-    struct Nothing;
-    impl Header for Nothing {
-        const LAYER: &'static str = "nothing";
-        fn len(&self) -> usize {
-            0
+    struct Overhead(Headroom);
+    impl<A: Addr> Filter<A> for Overhead {
+        const LAYER: &'static str = "overhead";
+        fn overhead(&self) -> Headroom {
+            self.0
         }
-        fn write(&self, _: &mut Packet) {}
-        fn read(&self, _: &mut Packet) -> Result<(), Reason> {
+        fn outgoing(&self, _: &A, _: &mut Packet) -> p2p::Result<()> {
+            Ok(())
+        }
+        fn incoming(&self, _: &A, _: &mut Packet) -> Result<(), Reason> {
             Ok(())
         }
     }
-    assert!(Nothing.is_empty() && !Tag(*b"full").is_empty());
-    let swarm = HeaderSwarm::new(MemorySwarm::new(), Nothing);
-    assert_eq!(
-        (swarm.mtu(), swarm.headroom()),
-        (swarm.inner().mtu(), swarm.inner().headroom())
-    );
-    let tagged = HeaderSwarm::new(MemorySwarm::new(), Tag(*b"full"));
-    assert_eq!(
-        tagged.headroom(),
-        Headroom::new(4, 0).plus(tagged.inner().headroom())
-    );
-    assert_eq!(tagged.packet(b"hello").room().front, tagged.headroom().front);
+    for room in [Headroom::default(), Headroom::new(4, 0), Headroom::new(3, 16)] {
+        let swarm = FilterSwarm::new(MemorySwarm::new(), Overhead(room));
+        assert_eq!(swarm.mtu(), swarm.inner().mtu() - room.front - room.back);
+        assert_eq!(swarm.headroom(), room.plus(swarm.inner().headroom()));
+        assert_eq!(swarm.packet(b"hello").room().front, swarm.headroom().front);
+    }
 }
 
 #[tokio::test]

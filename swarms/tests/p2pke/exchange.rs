@@ -465,7 +465,7 @@ async fn a_node_whose_medium_is_closed_is_closed() {
     };
     let (received, ()) = tokio::join!(receiving, closing);
     assert!(matches!(received, Err(Error::Closed)));
-    let own = KeyAddr::new(node.id(), below.local_addr());
+    let own = KeyAddr::new(node.id(), MemorySwarm::local_addr(&below));
     assert!(matches!(
         node.tell(&own, Packet::default()).await,
         Err(Error::Closed)
