@@ -65,6 +65,8 @@ impl<A: Addr, S: Swarm<A>> Shared<A, S> {
         let shared = self.clone();
         let flush = tokio::spawn(async move {
             shared.flush(rest, sending).await;
+            // Here, since the caller of `close` may be cancelled.
+            shared.inner.close().await;
             shared.closing.finish();
         });
         *stage = Stage::Flushing(flush.abort_handle());

@@ -284,7 +284,9 @@ async fn a_stream_of_messages_ends_when_the_swarm_is_closed() {
     let mut stream = std::pin::pin!(messages(two.clone()));
     assert!(stream.next().now_or_never().is_none());
     for byte in 0..3_u8 {
-        one.tell(&two.as_ref().local_addr(), Packet::from(&[byte])).await.unwrap();
+        one.tell(&two.as_ref().local_addr(), Packet::from(&[byte]))
+            .await
+            .unwrap();
         assert_eq!(stream.next().await.unwrap().unwrap().payload, &[byte]);
     }
     two.close().await;

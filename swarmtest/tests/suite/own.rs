@@ -302,7 +302,6 @@ const ODD: &[&str] = &[
     "legal: a batch that is received is one message",
     "legal: close takes a while",
     "legal: telling a node that is gone is an error",
-    "legal: a node answers four asks at a time",
     "legal: an ask takes a second at most",
     "legal: there are no counters",
     "legal: a node has two addresses",

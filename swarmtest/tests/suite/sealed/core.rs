@@ -6,7 +6,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures_util::FutureExt as _;
-use p2p::{Counters, Error, Message, Packet, PeerId, Rejection, Request, Result, Swarm as _};
+use p2p::{Counters, Error, Message, Packet, PeerId, Reason, Rejection, Request, Result, Swarm as _};
 use p2p_swarmtest::wire::{Port, Tap};
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::time::{Instant, timeout};
@@ -33,6 +33,14 @@ impl<T> Inbox<T> {
             put,
             take: tokio::sync::Mutex::new(take),
         }
+    }
+
+    /// Drops what waits, and returns how many items that were. A reader that holds the lock finds nothing there.
+    fn clear(&self) -> usize {
+        let Ok(mut take) = self.take.try_lock() else {
+            return 0;
+        };
+        std::iter::from_fn(|| take.try_recv().ok()).count()
     }
 
     pub(crate) async fn take(&self) -> Result<T> {
@@ -116,6 +124,7 @@ impl Core {
         if !self.closed.swap(true, SeqCst) {
             self.closing.notify_waiters();
             let _ = self.tap.close().now_or_never();
+            self.counters.dropped_many(Reason::Closed, self.messages.clear());
         }
     }
 
