@@ -41,7 +41,7 @@
 //!
 //! # A tracker
 //! A tracker is a set of announcements, each signed by its node, encrypted together as the value of a
-//! [`Cell`]: compare-and-swap in memory, in a file (lock, sync, rename), or at an HTTP server ([`http`]: ETag
+//! [`Cell`]: compare-and-swap in memory, in a file (lock, sync, rename), or at an HTTP server ([`http`]: `ETag`
 //! and If-Match). The cell's id is the hash of its bearer token, and both are derived from the secret in the
 //! URL. An invalid announcement hides no other; a value that cannot be decrypted is an error and is never
 //! overwritten.

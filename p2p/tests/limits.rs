@@ -93,17 +93,17 @@ fn every_limit_of_every_configuration_is_in_the_table_with_tests_that_exist() {
     }
     assert!(configs >= 20, "{configs} configurations were found");
     // A test is named by the law that it states, in at least four words.
-    let tests = quoted(&doc)
+    let named = quoted(&doc)
         .into_iter()
         .filter(|name| name.matches('_').count() >= 3);
-    let tests: Vec<&str> = tests
+    let laws: Vec<&str> = named
         .filter(|name| name.chars().all(|c| c.is_alphanumeric() || c == '_'))
         .collect();
-    assert!(tests.len() >= 50, "{} tests are named", tests.len());
-    for test in tests {
-        let head = format!("fn {test}(");
-        if !known.contains(test) && !texts.iter().any(|(_, text)| text.contains(&head)) {
-            missing.push(format!("a test {test}"));
+    assert!(laws.len() >= 50, "{} tests are named", laws.len());
+    for law in laws {
+        let head = format!("fn {law}(");
+        if !known.contains(law) && !texts.iter().any(|(_, text)| text.contains(&head)) {
+            missing.push(format!("a test {law}"));
         }
     }
     assert!(

@@ -285,11 +285,15 @@ fn broken_texts_are_refused_with_a_position_and_a_reason() {
 #[test]
 fn odd_texts_are_refused_where_they_go_wrong() {
     let wrong = [
-        ("mem=odd/gossip=t/kad", 17, "gossip carries none"),
-        ("udp/p2pke/frag/chord", 15, "frag carries none"),
+        ("mem=odd/gossip=t/kad", 17, "gossip does not support them"),
+        ("udp/p2pke/frag/chord", 15, "frag does not support them"),
         ("mem=odd/udp", 8, "udp is a base"),
-        ("kad/mem", 0, "kad needs something beneath it"),
-        ("udp,mtu=1199/quic", 13, "QUIC needs an MTU of 1200 bytes"),
+        ("kad/mem", 0, "kad needs a layer below"),
+        (
+            "udp,mtu=1199/quic",
+            13,
+            "QUIC needs an MTU of at least 1200 bytes",
+        ),
         ("udp,mtu=1/frag", 10, "messages have at most 0 bytes here"),
         ("udp,mtu=15/frag=100", 11, "messages have at most 0 bytes here"),
         ("udp,mtu=20/mbapp=100", 11, "messages have at most 0 bytes here"),
@@ -302,9 +306,9 @@ fn odd_texts_are_refused_where_they_go_wrong() {
         (
             "mem=odd/faulty,corrupt=0.01/mux=a/kad",
             34,
-            "bits of what nodes say",
+            "bits of the nodes' requests",
         ),
-        ("udp/p2pke/allow=127.0.0.1:9", 16, "not an id"),
+        ("udp/p2pke/allow=127.0.0.1:9", 27, "neither an id nor an address"),
         (
             "mem=odd/faulty,loss=0.1/mux=a/kad",
             30,

@@ -133,6 +133,7 @@ impl World {
         }
     }
 
+    #[expect(clippy::too_many_lines, reason = "a step for each kind")]
     pub(crate) fn step(&mut self, (kind, peer, topic, number): Op) {
         let topic = TOPICS[usize::from(topic) % TOPICS.len()];
         let node = Node(u32::from(peer % PEERS));

@@ -596,13 +596,13 @@ fn score_configurations_without_the_required_effects_are_refused() {
         config.topics = [(Topic::from("t"), silent())].into();
         config.other_topics = Some(rich);
     };
-    assert!(refused(throttled).contains("make up for it"));
+    assert!(refused(throttled).contains("compensate for it"));
     let lenient = TopicScoreParams {
         invalid_message_deliveries_weight: -0.001,
         ..TopicScoreParams::default()
     };
     assert!(refused(topic(lenient)).contains("invalid messages"));
-    assert!(refused(|config| config.behaviour_penalty_weight = -0.001).contains("misbehaviours"));
+    assert!(refused(|config| config.behaviour_penalty_weight = -0.001).contains("misbehaviour"));
     assert!(refused(|config| config.gossip_threshold = 0.0).contains("gossip_threshold"));
     assert!(refused(|config| config.graylist_threshold = -50.0).contains("graylist_threshold"));
     assert!(refused(|config| config.topic_score_cap = f64::NAN).contains("topic_score_cap"));

@@ -125,7 +125,7 @@ fn a_flood_of_long_messages_leaves_room_for_a_long_message_of_another_source() {
         let _ = inbox.push(message(&flooder, &[1; 4000]));
     }
     let dropped = inbox
-        .push(message(&peer, &[2; 60_000]))
+        .push(message(&peer, &vec![2; 60_000]))
         .expect_err("room was made")
         .items;
     assert!(dropped.len() > 10 && dropped.iter().all(|dropped| dropped.src == flooder));
@@ -133,7 +133,7 @@ fn a_flood_of_long_messages_leaves_room_for_a_long_message_of_another_source() {
     let waiting = inbox.len();
     // What is longer than the whole inbox makes no room for itself.
     let refused = inbox
-        .push(message(&peer, &[3; 2 << 20]))
+        .push(message(&peer, &vec![3; 2 << 20]))
         .expect_err("too long")
         .items;
     assert!(refused.len() == 1 && refused[0].src == peer);
@@ -168,7 +168,7 @@ fn shares_follow_the_queue_over_any_exchange() {
             8 => {
                 balance -= inbox
                     .try_pop_batch(&mut Vec::new(), rng.random_range(0..30))
-                    .expect("open")
+                    .expect("open");
             }
             _ => balance -= inbox.remove(|message| message.payload.len() < 40).len(),
         }

@@ -99,8 +99,8 @@ impl Shares {
 
     fn subtract(&mut self, source: Source, weight: u64) {
         self.total = self.total.saturating_sub(weight);
-        subtract(&mut self.networks, source.network, weight);
-        subtract(&mut self.nodes, (source.network, source.node), weight);
+        subtract(&mut self.networks, &source.network, weight);
+        subtract(&mut self.nodes, &(source.network, source.node), weight);
     }
 
     /// Puts a new item into the place of one that waits, and returns that one. Items of the new one's source that wait behind
@@ -204,11 +204,11 @@ impl Shares {
 }
 
 /// Subtracts from a count, and forgets it at zero.
-fn subtract<K: std::hash::Hash + Eq>(counts: &mut HashMap<K, u64>, key: K, weight: u64) {
-    if let Some(count) = counts.get_mut(&key) {
+fn subtract<K: std::hash::Hash + Eq>(counts: &mut HashMap<K, u64>, key: &K, weight: u64) {
+    if let Some(count) = counts.get_mut(key) {
         *count = count.saturating_sub(weight);
         if *count == 0 {
-            counts.remove(&key);
+            counts.remove(key);
         }
     }
 }

@@ -49,7 +49,7 @@ impl Dials {
         let is_full = state.under_way.len() >= limit;
         let has_share = network.is_some_and(|own| state.count(network) >= own.limit(limit - limit / 4));
         if is_full || has_share {
-            let only = if has_share { Some(network) } else { None };
+            let only = if has_share { network } else { None };
             let place = state.stale(only, config)?;
             state.under_way.remove(place);
         }
@@ -84,11 +84,11 @@ impl State {
     }
 
     /// Where the dial is that gives its place to another one, if one does; with `only`, one of that network.
-    fn stale(&self, only: Option<Option<Prefix>>, config: &QuicConfig) -> Option<usize> {
+    fn stale(&self, only: Option<Prefix>, config: &QuicConfig) -> Option<usize> {
         let patience = config.handshake_timeout / PATIENCE;
         let dials = self.under_way.iter().enumerate();
         let stale = dials.filter(|(_, dial)| {
-            only.is_none_or(|network| dial.network == network) && dial.since.elapsed() >= patience
+            only.is_none_or(|network| dial.network == Some(network)) && dial.since.elapsed() >= patience
         });
         let (place, _) = stale.min_by_key(|(place, dial)| {
             let of_network = dial.network.map_or(1, |_| self.count(dial.network));

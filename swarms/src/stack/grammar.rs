@@ -350,7 +350,7 @@ impl StackText {
     /// The same text for nodes on a medium that no other nodes load: what a medium holds has one bound for all of its nodes.
     pub(super) fn on_a_medium_of_its_own(mut self) -> Self {
         for placed in &mut self.layers {
-            let config = placed.faults.as_ref().map(|faults| faults.config().clone());
+            let config = placed.faults.as_ref().map(|faults| *faults.config());
             if let Some(Ok(faults)) = config.map(Faults::new) {
                 placed.faults = Some(faults);
             }

@@ -170,6 +170,7 @@ impl StackText {
 }
 
 /// The accumulated effect of the layers so far.
+#[expect(clippy::struct_excessive_bools, reason = "each is a property of its own")]
 struct Sum<'a> {
     mtus: &'a [usize],
     receive_buffer: usize,
@@ -504,8 +505,8 @@ mod tests {
             ("mem/faulty,delay=5000/mux=a", 4),
             ("mem/frag/faulty,rate=100", 9),
             ("mem/faulty,corrupt=0.01/kad", 24),
-            ("mem/faulty,loss=0.1/chord", 21),
-            ("mem/faulty,loss=0.1/quic/quic", 26),
+            ("mem/faulty,loss=0.1/chord", 20),
+            ("mem/faulty,loss=0.1/quic/quic", 25),
         ] {
             let stack: StackText = text.parse().expect("a stack");
             let error = stack.medium_with(&[1000; 4]).expect_err(text);

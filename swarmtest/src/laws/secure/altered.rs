@@ -22,7 +22,7 @@ pub async fn an_id_that_differs_in_one_character_reaches_nobody<A: Addr>(bed: &T
     }
     bed.deliver(&a, &b, &letter(0, PLAIN)).await?;
     let (text, mut rng) = (real.to_string(), bed.rng());
-    let signs: Vec<char> = text.chars().filter(|sign| sign.is_ascii_alphanumeric()).collect();
+    let signs: Vec<char> = text.chars().filter(char::is_ascii_alphanumeric).collect();
     let known: BTreeSet<_> = [&a, &b, &other]
         .iter()
         .flat_map(|node| node.local_addrs())

@@ -289,7 +289,9 @@ impl Inner {
         let mine = state.by_source.entry(message.src).or_default();
         let full = match fault {
             "each source has a queue of its own" => *mine >= QUEUE,
-            "two of three sources have a queue of their own" if message.src.place % 3 > 0 => *mine >= QUEUE,
+            "two of three sources have a queue of their own" if !message.src.place.is_multiple_of(3) => {
+                *mine >= QUEUE
+            }
             _ => state.messages.items.len() >= QUEUE,
         };
         if full && fault == "legal: the oldest message makes room" {
@@ -344,7 +346,9 @@ impl Inner {
             {
                 return;
             }
-            "after 2^16 messages one in 100 comes twice" if state.told > 65_536 && state.told % 100 == 0 => {
+            "after 2^16 messages one in 100 comes twice"
+                if state.told > 65_536 && state.told.is_multiple_of(100) =>
+            {
                 state.messages.push(message.clone(), fault);
             }
             "the 4,096th message is lost" if state.told == 4096 => return,
@@ -380,7 +384,7 @@ impl Inner {
                 packet.truncate(MTU - 1);
             }
             "a tag overwrites the last byte of packets without room behind"
-                if packet.room().back == 0 && packet.len() > 16 && packet.len() % 16 == 0 =>
+                if packet.room().back == 0 && packet.len() > 16 && packet.len().is_multiple_of(16) =>
             {
                 let last = packet.len() - 1;
                 packet[last] = 0x5a;
@@ -589,7 +593,7 @@ impl Swarm<Address> for Node {
                     continue;
                 }
                 "an empty message ends a batch of more than ten" if packet.is_empty() && count > 10 => {
-                    stopped = true
+                    stopped = true;
                 }
                 "an empty message in a batch is skipped" if packet.is_empty() => {
                     outcome.record(Ok(()));
@@ -774,7 +778,10 @@ impl Swarm<Address> for Node {
                 self.0.free();
             }
             "close waits until its peers have read" => {
-                while first {
+                loop {
+                    if !first {
+                        break;
+                    }
                     let waits = {
                         let nodes: Vec<_> = lock(&self.0.net.nodes)
                             .values()
@@ -908,6 +915,7 @@ impl Drop for Slot<'_> {
 }
 
 impl AskSwarm<Address> for Node {
+    #[expect(clippy::too_many_lines, reason = "a step for each fault")]
     async fn ask(&self, dst: &Address, request: Packet) -> Result<Packet> {
         let inner = &*self.0;
         let fault = inner.net.fault;
