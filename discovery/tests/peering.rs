@@ -172,7 +172,7 @@ async fn as_many_silent_nodes_as_are_kept_do_not_keep_one_that_answers_out() {
     let (a, b) = (node(&realm), node(&realm));
     b.add_peer(&a.inner().local_addr()).expect("room");
     let mut list = FixedList::new();
-    for number in 0..MAX_KEPT as i64 {
+    for number in 0..i64::try_from(MAX_KEPT).expect("a small number") {
         let mut id = [0; 32];
         id[..8].copy_from_slice(&number.to_be_bytes());
         let nowhere = Addrs::new([MemoryAddr::new(1_000_000 + number)]).expect("addresses");
