@@ -4,7 +4,7 @@
 //! [`Reason::QueueFull`]. A batch goes in and comes out under one lock and with one wake-up. Bounded in
 //! items and in bytes, where an item is charged the memory that it really holds.
 //!
-//! A full inbox drops a message of the source with the most waiting messages ([`shares`]), so a source that floods does
+//! A full inbox drops a message of the source with the most waiting messages (`inbox/shares.rs`), so a source that floods does
 //! not keep others' messages out. Where no source has more than that of the new message, the new message is dropped.
 //!
 //! Deliberately absent: priorities, and making room by dropping what is old.
