@@ -23,8 +23,8 @@ pub const MAX_KEPT: usize = 1024;
 /// How often in a row a node is tried without an answer before it gives its place to one that waits.
 const SILENT: u32 = 2;
 
-/// Makes peers of a gossip node whoever `discovery` finds under a topic, for as long as it is awaited; what goes wrong is
-/// handed to `failed`, and does not end it.
+/// Adds the nodes that `discovery` finds under a topic as peers of a gossip node, for as long as the future is awaited. An
+/// error of the discovery is passed to `failed`, and does not end it.
 ///
 /// # Errors
 /// Returns [`p2p::Error::Closed`] when the node is closed; it does not end otherwise.

@@ -163,7 +163,8 @@ fn reassembly_equals_the_recorded_one() {
 #[test]
 fn a_message_of_255_parts_passes_and_one_of_256_is_refused() {
     let chunk = chunk(100);
-    assert_eq!(mtu(1 << 20, chunk), 255 * 85);
+    assert_eq!(mtu(1 << 20, 100), 255 * 85);
+    assert_eq!((mtu(1 << 20, 16), mtu(1 << 20, 15), mtu(1 << 20, 0)), (255, 0, 0));
     let payload = vec![7; 255 * 85];
     let mut engine = reassembler();
     let last = fragments(0, &payload, chunk, Headroom::default())

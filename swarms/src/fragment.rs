@@ -158,9 +158,7 @@ impl<A: Addr, S: Swarm<A>> FragmentSwarm<A, S> {
     /// Creates a layer with the given bounds.
     pub fn with_config(inner: S, config: FragmentConfig) -> Self {
         let chunk = fragment::chunk(inner.mtu());
-        // A fragment that its header fills carries nothing.
-        let fits = inner.mtu() > fragment::OVERHEAD;
-        let mtu = if fits { fragment::mtu(config.mtu, chunk) } else { 0 };
+        let mtu = fragment::mtu(config.mtu, inner.mtu());
         let room = Headroom::new(HEADER, 0).plus(inner.headroom());
         Self {
             config,

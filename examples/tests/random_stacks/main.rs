@@ -39,7 +39,7 @@ use tokio::time::timeout;
 /// Number of stacks that `cargo test` checks.
 const FEW: usize = 6;
 /// What sockets ask the kernel for, so that a flood need not be large to fill it.
-const RECEIVE_BUFFER: usize = 64 << 10;
+const RECEIVE_BUFFER: usize = 128 << 10;
 /// Timeout without the result of any stack.
 const PATIENCE: Duration = Duration::from_mins(20);
 

@@ -39,7 +39,7 @@ impl<A: Clone + Eq + Hash> Engine<A> {
     /// `seed` seeds the jitter.
     pub fn new(config: Config, inner_mtu: usize, room: Headroom, seed: u64) -> Self {
         let chunk = split::chunk(inner_mtu);
-        let mtu = split::mtu(config.mtu, chunk);
+        let mtu = split::mtu(config.mtu, inner_mtu);
         let retry = config.retry.max(Duration::from_millis(1));
         let config = Config {
             mtu,

@@ -13,8 +13,10 @@ pub(super) fn chunk(inner_mtu: usize) -> usize {
     inner_mtu.saturating_sub(HEADER).max(1)
 }
 
-/// Returns the maximum message length in bytes, at most `configured`.
-pub(super) fn mtu(configured: usize, chunk: usize) -> usize {
+/// Returns the maximum message length in bytes for an inner MTU of `inner_mtu`, at most `configured`; 0 if the header leaves
+/// no room in a datagram.
+pub(super) fn mtu(configured: usize, inner_mtu: usize) -> usize {
+    let chunk = inner_mtu.saturating_sub(HEADER);
     let most = chunk.saturating_mul(MAX_PARTS).min(u32::MAX as usize);
     configured.min(most)
 }

@@ -13,9 +13,10 @@ pub fn chunk(inner_mtu: usize) -> usize {
     inner_mtu.saturating_sub(OVERHEAD).max(1)
 }
 
-/// Returns the maximum length in bytes of a message in fragments of `chunk` bytes, at most `configured`.
-pub fn mtu(configured: usize, chunk: usize) -> usize {
-    configured.min(chunk.saturating_mul(MAX_PARTS))
+/// Returns the maximum length in bytes of a message for an inner MTU of `inner_mtu`, at most `configured`; 0 if the header
+/// leaves no room in a fragment.
+pub fn mtu(configured: usize, inner_mtu: usize) -> usize {
+    configured.min(inner_mtu.saturating_sub(OVERHEAD).saturating_mul(MAX_PARTS))
 }
 
 /// Passes the fragments of message `id` to `emit`, in order, each with `room` around it.

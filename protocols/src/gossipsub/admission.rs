@@ -110,9 +110,9 @@ impl Admission {
 }
 
 /// Where an identity is among the entries of the crowd.
-fn entry(who: u64) -> usize {
+fn entry(identity: u64) -> usize {
     // The high bits: tables use the low ones.
-    usize::try_from((who >> 32) % CROWD as u64).unwrap_or(0)
+    usize::try_from((identity >> 32) % CROWD as u64).unwrap_or(0)
 }
 
 impl<A: Addr> Engine<A> {

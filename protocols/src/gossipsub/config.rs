@@ -160,8 +160,8 @@ pub struct Config {
     pub validation: Validation,
     /// Time that the application has for a decision; after that, the message is ignored. Default: 30 s.
     pub validation_timeout: Duration,
-    /// Messages that wait for a decision; beyond this, the oldest of the network and peer that delivered most of
-    /// them is ignored. Default: 4096.
+    /// Messages that wait for a decision; beyond this, one of the network and peer that delivered most of them
+    /// is ignored. Default: 4096.
     pub max_validating: usize,
 
     /// Peers; further ones are refused. Default: 1024.

@@ -19,11 +19,12 @@ use super::message_cache::MessageCache;
 use super::message_id::MessageId;
 use super::peer::{Connection, Peer, PeerKey, Version, Who, hash_of};
 use super::queue::{Item, Pack, Priority, Queue};
-use super::receive::{Delivery, Validating};
+use super::receive::Delivery;
 use super::score::Scores;
 use super::seen::Seen;
 use super::signing::Signing;
 use super::topic::Topic;
+use super::validating::Validating;
 use super::wire::{ControlMessage, Rpc, SubOpts};
 use crate::hash::HashMap;
 use crate::overlay::Prefix;
@@ -80,7 +81,7 @@ pub struct Engine<A> {
     pub(super) cache: MessageCache,
     /// Memory for messages of other nodes.
     pub(super) block: Block,
-    pub(super) validating: Seen<MessageId, Validating>,
+    pub(super) validating: Validating,
     pub(super) backoffs: Backoffs<Who<A>>,
     /// Messages requested from peers that announced them, with the deadline of each.
     pub(super) promises: BTreeMap<MessageId, BTreeMap<PeerKey, Duration>>,
@@ -129,7 +130,7 @@ impl<A: Addr> Engine<A> {
                 config.max_cached_bytes,
             ),
             block: Block::default(),
-            validating: Seen::new(config.validation_timeout, config.max_validating),
+            validating: Validating::new(config.validation_timeout, config.max_validating),
             backoffs: Backoffs::new(config.max_backoffs),
             promises: BTreeMap::new(),
             scores: Scores::new(config.score.clone()),

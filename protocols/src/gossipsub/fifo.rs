@@ -154,8 +154,13 @@ impl<K: Eq + Hash, V> FifoMap<K, V> {
         entries.filter_map(|entry| Some((&entry.key, entry.value.as_ref()?)))
     }
 
+    /// Returns the entry at a place in the queue, or `None` if the place is vacant.
+    pub(super) fn at(&self, place: usize) -> Option<(&K, &V)> {
+        let entry = self.line.get(place)?;
+        Some((&entry.key, entry.value.as_ref()?))
+    }
+
     /// Returns the number of places in the queue, including vacant ones.
-    #[cfg(test)]
     pub(super) fn places(&self) -> usize {
         self.line.len()
     }
@@ -180,6 +185,17 @@ mod tests {
             2 => (0..100_u8).prop_map(Op::Remove),
         ];
         prop::collection::vec(op, 0..1000)
+    }
+
+    #[test]
+    fn removed_entries_use_no_memory() {
+        let mut map = FifoMap::default();
+        map.push(0, ());
+        for key in 1..10_000 {
+            map.push(key, ());
+            assert_eq!(map.remove(&key), Some(()));
+        }
+        assert!(map.contains_key(&0) && map.len() == 1 && map.places() <= FEW);
     }
 
     proptest! {

@@ -109,6 +109,7 @@ mod score_params;
 mod seen;
 mod signing;
 mod topic;
+mod validating;
 pub mod wire;
 
 pub use block::Block;

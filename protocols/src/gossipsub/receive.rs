@@ -15,7 +15,6 @@ use super::peer::{PeerKey, Version, hash_of};
 use super::queue::Priority;
 use super::topic::Topic;
 use super::wire::{ControlIDontWant, ControlMessage, Rpc, SubOpts, WireError};
-use crate::hash::HashMap;
 use crate::overlay::Prefix;
 
 /// The status of a message.
@@ -37,15 +36,6 @@ pub(super) struct Delivery {
     first: Option<PeerKey>,
     /// The peers that sent it later, except long after it was accepted.
     later: Vec<PeerKey>,
-}
-
-/// A message that waits for the application's decision.
-#[derive(Debug)]
-pub(super) struct Validating {
-    topic: Topic,
-    frame: Bytes,
-    /// The peer that delivered it first.
-    by: PeerKey,
 }
 
 impl Delivery {
@@ -281,13 +271,9 @@ impl<A: Addr> Engine<A> {
             }
             Validation::Application => {
                 self.expire_validating(now);
-                if self.validating.len() >= self.config.max_validating {
-                    self.make_room_to_validate();
-                }
-                let by = key;
-                let waiting = Validating { topic, frame, by };
-                let (_, evicted) = self.validating.insert(now, id, waiting);
-                self.counts.ignored += evicted as u64;
+                let (message, from) = ((topic, frame), (key, &received.via));
+                let removed = self.validating.insert(now, &mut self.rng, id, message, from);
+                self.counts.ignored += removed as u64;
                 self.events.push_back(Event::Validate(received));
             }
         }
@@ -388,35 +374,9 @@ impl<A: Addr> Engine<A> {
         }
     }
 
-    /// Ignores the oldest waiting message of the peer that delivered the most of them, in the network that did.
-    fn make_room_to_validate(&mut self) {
-        // A peer without an IP address is a network of its own.
-        let network = |by: PeerKey| {
-            let prefix = self.peers.get(&by).and_then(|peer| Prefix::of(&peer.addr));
-            (prefix, prefix.is_none().then_some(by))
-        };
-        let (mut of_network, mut of_peer) = (HashMap::default(), HashMap::default());
-        for (_, waiting) in self.validating.entries() {
-            *of_network.entry(network(waiting.by)).or_insert(0_usize) += 1;
-            *of_peer.entry(waiting.by).or_insert(0_usize) += 1;
-        }
-        let counted = self.validating.entries().map(|(id, waiting)| {
-            let networks = of_network.get(&network(waiting.by)).copied();
-            ((networks, of_peer.get(&waiting.by).copied()), id)
-        });
-        // Of equal ones the first is the oldest.
-        let most = counted.reduce(|most, next| if next.0 > most.0 { next } else { most });
-        if let Some(id) = most.map(|(_, id)| id.clone()) {
-            self.validating.remove(&id);
-            self.counts.ignored += 1;
-        }
-    }
-
     /// Ignores messages with a decision that timed out.
     pub(super) fn expire_validating(&mut self, now: Duration) {
-        let before = self.validating.len();
-        self.validating.expire(now);
-        self.counts.ignored += (before - self.validating.len()) as u64;
+        self.counts.ignored += self.validating.expire(now) as u64;
     }
 
     /// Refuses an invalid message. Its id cannot be trusted, so it is not recorded.

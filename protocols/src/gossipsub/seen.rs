@@ -54,11 +54,6 @@ impl<K: Eq + Hash, V> Seen<K, V> {
         self.entries.contains_key(key)
     }
 
-    /// Removes an entry before it expires.
-    pub(super) fn remove(&mut self, key: &K) -> Option<V> {
-        self.entries.remove(key).map(|(_, value)| value)
-    }
-
     pub(super) fn get_mut(&mut self, key: &K) -> Option<&mut V> {
         self.entries.get_mut(key).map(|(_, value)| value)
     }
@@ -68,11 +63,6 @@ impl<K: Eq + Hash, V> Seen<K, V> {
         while self.entries.first().is_some_and(|(_, (end, _))| *end <= now) {
             self.entries.pop_first();
         }
-    }
-
-    /// Keys and values, the oldest first.
-    pub(super) fn entries(&self) -> impl Iterator<Item = (&K, &V)> {
-        self.entries.iter().map(|(key, (_, value))| (key, value))
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = &K> {
@@ -97,17 +87,6 @@ mod tests {
         assert_eq!(seen.insert(second(9), 1, ()), (false, 0));
         assert_eq!(seen.insert(second(10), 1, ()), (true, 0));
         assert_eq!(seen.len(), 1);
-    }
-
-    #[test]
-    fn removed_entries_use_no_memory() {
-        let mut seen = Seen::new(Duration::from_secs(10), 1000);
-        seen.insert(Duration::ZERO, 0, ());
-        for key in 1..10_000 {
-            seen.insert(Duration::ZERO, key, ());
-            assert_eq!(seen.remove(&key), Some(()));
-        }
-        assert!(seen.contains(&0) && seen.len() == 1 && seen.entries.places() <= 64);
     }
 
     proptest! {

@@ -39,7 +39,7 @@
 //! addresses, and cannot name an address with a narrower scope than the sender's. Networks with one owner get
 //! few places, and sources that fill a node's stores leave room for others. A source that does not
 //! authenticate its id gets no more bytes than it sent, unless [`Config::unproven_ids`] declares all nodes
-//! trusted: then an attacker who can forge a source address can redirect an answer, of about twenty times the
+//! trusted: then an attacker that can forge a source address can redirect an answer, of about twenty times the
 //! size of the request, to it.
 //!
 //! **Not provided.** An attacker with enough ids near a key can withhold that key's records; many networks

@@ -195,8 +195,8 @@ impl<A: Addr, S: Swarm<A>> Shared<A, S> {
 }
 
 impl<A> Landing<A> {
-    /// Puts an item into its inbox; gives back what finds no place. `accepted` is how many others are to be told of it:
-    /// nobody, if the one who drives wants one more of this kind.
+    /// Puts an item into its inbox; returns what finds no place. `accepted` is the number of items to notify other
+    /// callers of: 0 if the caller that polls the work wants one more of this kind.
     fn put<I: Queued>(&mut self, kind: Want, item: I, inbox: &Inbox<I>) -> Extended<I> {
         let own = match &mut self.own {
             Some(Wants::Items(wanted, left @ 1..)) if *wanted == kind => {

@@ -6,7 +6,7 @@ use std::task::{Context, Poll, Waker};
 use std::time::{Duration, SystemTime};
 
 use p2p::{Addr, BatchOutcome, Counters, Error, Message, Packet, Reason, Request, Result, Swarm};
-use p2p_protocols::ask::{AskId, Engine, HEADER, Now};
+use p2p_protocols::ask::{AskId, Engine, Now};
 use p2p_protocols::hash::HashMap;
 use tokio::time::Instant;
 
@@ -110,11 +110,7 @@ impl Slot {
 }
 
 impl<A: Addr, S: Swarm<A>> Shared<A, S> {
-    pub(super) fn new(inner: S, mut config: AskingConfig) -> Self {
-        if inner.mtu() <= HEADER {
-            // A part that its header fills carries nothing.
-            config.engine.mtu = 0;
-        }
+    pub(super) fn new(inner: S, config: AskingConfig) -> Self {
         let engine = Engine::new(config.engine, inner.mtu(), inner.headroom(), rand::random());
         let engine = engine.counting_from(rand::random());
         Self {

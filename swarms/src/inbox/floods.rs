@@ -181,32 +181,3 @@ fn shares_follow_the_queue_over_any_exchange() {
         }
     }
 }
-
-/// Run with `--release -- --ignored --nocapture`.
-#[test]
-#[ignore = "a measurement"]
-fn what_a_message_costs() {
-    let measure = |what: &str, source: &dyn Fn(u32) -> SocketAddr, read: bool| {
-        let inbox = Inbox::new(Limits::default());
-        let started = std::time::Instant::now();
-        for number in 0..1_000_000 {
-            let _ = inbox.push(message(&source(number), b"flood"));
-            if read {
-                let _ = inbox.try_pop();
-            }
-        }
-        println!("{what}: {} ns", started.elapsed().as_nanos() / 1_000_000);
-    };
-    measure("not full", &|_| addr([8, 8, 1, 1], 1), true);
-    measure("full, one source", &|_| addr([8, 8, 1, 1], 1), false);
-    measure(
-        "full, one network",
-        &|n| addr([8, 8, 1, n as u8], (n >> 8) as u16),
-        false,
-    );
-    measure(
-        "full, many networks",
-        &|n| SocketAddr::from((Ipv4Addr::from(n << 8 | 1 << 30), 1)),
-        false,
-    );
-}

@@ -133,7 +133,7 @@ impl StackText {
             let is_overlay = matches!(placed.layer, Layer::Kad(_) | Layer::Chord(_));
             if is_overlay && sum.asks_once && sum.arrives(1) < 1.0 {
                 return refuse(
-                    "requests are lost and sent once, and a search may find nobody; mbapp and quic send them again",
+                    "requests are lost and sent once, and a search may find no node; mbapp and quic retransmit them",
                 );
             }
             if sum.retransmits && matches!(placed.layer, Layer::Quic { .. }) {

@@ -247,11 +247,7 @@ pub(crate) fn quic_on_memory<N: Node>() -> Testbed<PeerId> {
     let profile = Profile {
         patience: Duration::from_mins(1),
         ..profile()
-    }
-    .waive(
-        "ask::each_ask_has_its_own_deadline",
-        "after an ask over Kademlia ended by its deadline, the next one does not arrive within a minute; the cause is open",
-    );
+    };
     bed::<N, _>(Medium::new(true, open), profile)
 }
 

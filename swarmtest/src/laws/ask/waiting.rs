@@ -114,6 +114,8 @@ pub async fn each_ask_has_its_own_deadline<A: Addr>(bed: &Testbed<A>) -> Outcome
         if trial > 0 && started.elapsed() + 2 * deadline > bed.the_profile().limit {
             break;
         }
+        // New nodes: a session in which nothing was said for as long as an ask may wait may end with it.
+        let [a, b] = bed.nodes().await?;
         let (mut first, _held) = held(bed, [&a, &b], 2 * trial + 1).await?;
         sleep(deadline / 10 * tenths).await;
         let number = 2 * trial + 2;

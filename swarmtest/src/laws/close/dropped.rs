@@ -6,7 +6,7 @@ use p2p::{Addr, Packet, Swarm as _};
 use tokio::time::Instant;
 
 use super::close;
-use super::frees::{taken_again, taken_at_once};
+use super::frees::{taken_again, taken_at_once, three};
 use crate::field::{Held, LETTER, PLAIN, broken, ensure, in_time, letter, mtu, number};
 use crate::report::{Outcome, Unmet};
 use crate::testbed::Testbed;
@@ -84,12 +84,7 @@ const TRIALS: u32 = 4;
 pub async fn a_second_close_frees_the_address_as_well<A: Addr>(bed: &Testbed<A>) -> Outcome {
     let mut refused = 0;
     for trial in 0..TRIALS {
-        let [a, b, c] = bed.nodes().await?;
-        let addr = b.addr()?;
-        if trial % 2 == 1 {
-            bed.deliver(&a, &b, &letter(trial, PLAIN)).await?;
-            bed.deliver(&b, &a, &letter(trial, PLAIN)).await?;
-        }
+        let ([_a, b, c], addr) = three(bed, trial).await?;
         let mut first = Held::new(b.close());
         let first = first.poll().is_pending().then_some(first);
         close(bed, &b).await?;
@@ -104,12 +99,7 @@ pub async fn a_second_close_frees_the_address_as_well<A: Addr>(bed: &Testbed<A>)
 /// Polls `close` once and gives it up, and keeps the node: its address is free soon all the same.
 pub async fn a_close_that_is_given_up_frees_the_address<A: Addr>(bed: &Testbed<A>) -> Outcome {
     for trial in 0..TRIALS {
-        let [a, b, c] = bed.nodes().await?;
-        let addr = b.addr()?;
-        if trial % 2 == 1 {
-            bed.deliver(&a, &b, &letter(trial, PLAIN)).await?;
-            bed.deliver(&b, &a, &letter(trial, PLAIN)).await?;
-        }
+        let ([_a, b, c], addr) = three(bed, trial).await?;
         let _ = Held::new(b.close()).poll();
         taken_again(bed, &c, &addr).await?;
         drop(b);

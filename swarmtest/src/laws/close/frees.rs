@@ -11,6 +11,17 @@ use crate::kind::Node;
 use crate::report::Outcome;
 use crate::testbed::{Testbed, chain};
 
+/// Returns three nodes and the address of the second one. In every other trial the first two have sessions.
+pub(super) async fn three<A: Addr>(bed: &Testbed<A>, trial: u32) -> Outcome<([Node<A>; 3], A)> {
+    let [a, b, c] = bed.nodes().await?;
+    let addr = b.addr()?;
+    if trial % 2 == 1 {
+        bed.deliver(&a, &b, &letter(trial, PLAIN)).await?;
+        bed.deliver(&b, &a, &letter(trial, PLAIN)).await?;
+    }
+    Ok(([a, b, c], addr))
+}
+
 /// Number of nodes that are closed. Another program may take an address between closing and binding, so a
 /// single refusal proves nothing.
 const TRIALS: u32 = 4;
@@ -19,12 +30,7 @@ const TRIALS: u32 = 4;
 pub async fn closing_frees_the_address<A: Addr>(bed: &Testbed<A>) -> Outcome {
     let mut refused = 0;
     for trial in 0..TRIALS {
-        let [a, b, c] = bed.nodes().await?;
-        let addr = b.addr()?;
-        if trial % 2 == 1 {
-            bed.deliver(&a, &b, &letter(trial, PLAIN)).await?;
-            bed.deliver(&b, &a, &letter(trial, PLAIN)).await?;
-        }
+        let ([_a, b, c], addr) = three(bed, trial).await?;
         close(bed, &b).await?;
         taken_at_once(bed, &c, &addr, &mut refused).await?;
     }
@@ -34,12 +40,7 @@ pub async fn closing_frees_the_address<A: Addr>(bed: &Testbed<A>) -> Outcome {
 /// Drops a node and creates another at its address, and tells it a message.
 pub async fn dropping_frees_the_address<A: Addr>(bed: &Testbed<A>) -> Outcome {
     for trial in 0..TRIALS {
-        let [a, b, c] = bed.nodes().await?;
-        let addr = b.addr()?;
-        if trial % 2 == 1 {
-            bed.deliver(&a, &b, &letter(trial, PLAIN)).await?;
-            bed.deliver(&b, &a, &letter(trial, PLAIN)).await?;
-        }
+        let ([_a, b, c], addr) = three(bed, trial).await?;
         drop(b);
         taken_again(bed, &c, &addr).await?;
     }

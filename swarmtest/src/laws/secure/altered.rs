@@ -41,7 +41,7 @@ pub async fn an_id_that_differs_in_one_character_reaches_nobody<A: Addr>(bed: &T
         let Ok(addr) = a.parse_addr(&altered) else {
             continue;
         };
-        // A change of the place alone may name anybody.
+        // A change of the place alone still names a known identity.
         if addr.peer_id().is_none_or(|id| known.contains(&id)) {
             continue;
         }
