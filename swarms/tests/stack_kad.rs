@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use p2p::{Addr as _, BoxAddr, Error, Packet, PeerId, Swarm as _};
 use p2p_formats::x509::{PrivateKey, Registry, shake256};
-use p2p_swarms::stack::{Kademlia, Node, Overlay, Stack, StackText};
+use p2p_swarms::stack::{Kademlia, Node, Nodes, Overlay, Stack, StackText};
 use tokio::time::timeout;
 
 /// Timeout for operations that must succeed.
@@ -83,6 +83,21 @@ fn errors_of_an_overlay_say_what_is_expected() {
     );
     let many: Vec<String> = (0..17).map(|number| number.to_string()).collect();
     assert!(refused(&format!("mem/kad={}", many.join(";")), 8 + 2 * 10 + 3 * 6).contains("16"));
+}
+
+#[tokio::test]
+async fn a_node_that_has_joined_is_reached_at_once() {
+    for text in ["udp/mbapp/kad", "udp/mbapp/chord", "udp/p2pke/mbapp/kad", "mem/mbapp/kad"] {
+        let nodes = Nodes::new(parse(text));
+        for trial in 0..40 {
+            let made = nodes.open(3).await.expect("opens");
+            let newcomer = made[2].local_addrs().swap_remove(0);
+            for from in &made[..2] {
+                let told = from.tell(&newcomer, Packet::from(&b"hello"[..])).await;
+                told.unwrap_or_else(|error| panic!("{text}, trial {trial}: {error}"));
+            }
+        }
+    }
 }
 
 #[tokio::test]

@@ -266,6 +266,7 @@ impl<A: Addr> Engine<A> {
             return;
         };
         if let (Some(challenge), Some(request)) = (as_challenge(answer), request) {
+            self.validator.validate(&to);
             let request = with_token(&challenge, &request);
             self.send_once(now, to, node, request.clone(), purpose);
             if let Some(pending) = self.pending.get_mut(&RequestId(self.last_id)) {

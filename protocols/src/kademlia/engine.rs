@@ -422,6 +422,9 @@ impl<A: Addr> Engine<A> {
             return false;
         };
         self.skip_settled();
+        // A node that answers, if only with a token, receives packets at its address. Its own first request
+        // is then served at once.
+        self.validator.validate(&pending.addr);
         self.transmit(now, pending, with_token(challenge, &request));
         true
     }

@@ -102,7 +102,7 @@ impl<A: Addr> AddressValidator<A> {
         }
     }
 
-    /// Records that an address has answered a request of this node.
+    /// Records that an address has answered a request of this node, or asked for a token.
     pub(crate) fn validate(&mut self, addr: &A) {
         if !self.applies_to(addr) || self.validated.contains(addr) {
             return;
