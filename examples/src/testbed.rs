@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use p2p::{Addr as _, BoxAddr, Error, PeerId, Swarm as _};
 use p2p_swarms::stack::{Medium, Nodes, Stack, StackError, StackText, forged};
-use p2p_swarmtest::{Ask, Plain, Profile, Secure, SecureAsk, Testbed};
+use p2p_swarmtest::{Ask, Plain, Profile, Secure, SecureAsk, Testbed, loopback};
 
 /// Returns a testbed of nodes of this stack, with the [`profile`] of its medium.
 ///
@@ -14,6 +14,7 @@ use p2p_swarmtest::{Ask, Plain, Profile, Secure, SecureAsk, Testbed};
 /// # Errors
 /// Returns the errors of [`StackText::build`] and [`StackText::medium`].
 pub async fn testbed(text: &StackText) -> Result<Testbed<BoxAddr>, StackError> {
+    let text = &text.with_loopback(loopback());
     let profile = profile(&text.medium().await?);
     let probe = text.apart().build().await?;
     let bed = bed(text, &probe);

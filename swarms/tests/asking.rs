@@ -15,7 +15,7 @@ use p2p_swarms::{
     AskingConfig, AskingSwarm, Faults, LinkFaults, MemoryAddr, MemoryRealm, SwarmExt as _, UdpConfig,
     UdpSwarm,
 };
-use p2p_swarmtest::{Ask, Profile, SecureAsk, Testbed, conformance};
+use p2p_swarmtest::{Ask, Profile, SecureAsk, Testbed, conformance, loopback};
 
 const SEED: u64 = 11;
 
@@ -94,12 +94,9 @@ fn udp() -> Testbed<SocketAddr> {
     };
     let law = "counters::every_drop_is_counted";
     let why = "the kernel drops messages when its buffer is full, without reporting it";
-    Testbed::new(Ask, |count| {
-        ready(
-            (0..count)
-                .map(|_| bind(SocketAddr::from(([127, 0, 0, 1], 0))))
-                .collect(),
-        )
+    let loopback = loopback();
+    Testbed::new(Ask, move |count| {
+        ready((0..count).map(|_| bind(SocketAddr::new(loopback, 0))).collect())
     })
     .profile(quick.waive(law, why))
     .rebind(|addr| ready(bind(addr)))

@@ -1,12 +1,12 @@
 //! The laws of a swarm, on the bases and on a layer over each.
 
 use std::future::ready;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use p2p::Result;
 use p2p_swarms::fragment::FragmentSwarm;
 use p2p_swarms::{MemoryAddr, MemoryRealm, Mux, UdpConfig, UdpSwarm};
-use p2p_swarmtest::{Law, Plain, Profile, SecureAsk, Testbed, Verdict, conformance};
+use p2p_swarmtest::{Law, Plain, Profile, SecureAsk, Testbed, Verdict, conformance, loopback};
 
 /// The kernel drops messages when its buffers are full, without reporting it to the socket.
 const UNCOUNTED: [&str; 2] = [
@@ -39,10 +39,8 @@ fn bind(addr: SocketAddr) -> Result<UdpSwarm> {
     UdpSwarm::with_config(addr, config)
 }
 
-fn bind_many(count: usize) -> Result<Vec<UdpSwarm>> {
-    (0..count)
-        .map(|_| bind(SocketAddr::from(([127, 0, 0, 1], 0))))
-        .collect()
+fn bind_many(loopback: IpAddr, count: usize) -> Result<Vec<UdpSwarm>> {
+    (0..count).map(|_| bind(SocketAddr::new(loopback, 0))).collect()
 }
 
 fn profile() -> Profile {
@@ -55,15 +53,17 @@ fn profile() -> Profile {
 }
 
 fn udp() -> Testbed<SocketAddr> {
-    Testbed::new(Plain, |count| ready(bind_many(count)))
+    let loopback = loopback();
+    Testbed::new(Plain, move |count| ready(bind_many(loopback, count)))
         .profile(profile())
         .rebind(|addr| ready(bind(addr)))
 }
 
 fn fragments_over_udp() -> Testbed<SocketAddr> {
+    let loopback = loopback();
     let layer = |swarm| FragmentSwarm::new(swarm, 16 << 10);
     Testbed::new(Plain, move |count| {
-        ready(bind_many(count).map(|made| made.into_iter().map(layer).collect()))
+        ready(bind_many(loopback, count).map(|made| made.into_iter().map(layer).collect()))
     })
     .profile(profile())
 }
@@ -71,8 +71,9 @@ fn fragments_over_udp() -> Testbed<SocketAddr> {
 #[tokio::test]
 async fn a_full_channel_over_udp_stalls_no_other() {
     let channel = |mux: &Mux<_, _>, name| mux.open(name).expect("a new channel");
+    let loopback = loopback();
     let bed = udp().beside(move |count| {
-        let made = bind_many(count).map(|made| {
+        let made = bind_many(loopback, count).map(|made| {
             let muxes = made.into_iter().map(Mux::<_, _>::new);
             let pairs = muxes.map(|mux| (channel(&mux, "chat"), channel(&mux, "files")));
             pairs.collect()

@@ -16,7 +16,7 @@ use p2p_swarms::gossip::{GossipConfig, Signing};
 use p2p_swarms::{
     GossipAddr, GossipSwarm, KeyAddr, MemoryAddr, MemoryRealm, QuicSwarm, SwarmExt as _, UdpConfig, UdpSwarm,
 };
-use p2p_swarmtest::{Plain, Profile, Testbed, conformance};
+use p2p_swarmtest::{Plain, Profile, Testbed, conformance, loopback};
 use tokio::time::sleep;
 
 /// Messages that wait for a node's reader: few, since floods are several times as long, and each message of them is signed.
@@ -165,15 +165,17 @@ fn memory() -> Testbed<GossipAddr<BoxAddr>> {
 }
 
 /// A small kernel buffer, so that a small flood fills it.
-fn udp(addr: Option<SocketAddr>) -> Result<UdpSwarm> {
+fn udp(addr: SocketAddr) -> Result<UdpSwarm> {
     let mut config = UdpConfig::default();
     config.receive_buffer = 256 << 10;
-    UdpSwarm::with_config(addr.unwrap_or(SocketAddr::from(([127, 0, 0, 1], 0))), config)
+    UdpSwarm::with_config(addr, config)
 }
 
 fn p2pke_on_udp() -> Testbed<GossipAddr<BoxAddr>> {
-    let open = |number, addr| async move {
+    let loopback = loopback();
+    let open = move |number, addr| async move {
         let addr = below::<KeyAddr<SocketAddr>>(addr).map(|addr| addr.addr);
+        let addr = addr.unwrap_or(SocketAddr::new(loopback, 0));
         Ok(boxed(udp(addr)?.p2pke(&key(number))?.fragment(64 << 10)))
     };
     bed(open, udp_profile())

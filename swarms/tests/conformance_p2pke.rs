@@ -2,7 +2,7 @@
 //! and with asks on top.
 
 use std::future::ready;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::time::Duration;
@@ -15,7 +15,7 @@ use p2p_swarms::{
     Faults, KeyAddr, LinkFaults, MemoryAddr, MemoryRealm, P2pkeSwarm, SwarmExt as _, UdpConfig, UdpSwarm,
 };
 use p2p_swarmtest::wire::Tap;
-use p2p_swarmtest::{Profile, Secure, SecureAsk, Testbed, conformance};
+use p2p_swarmtest::{Profile, Secure, SecureAsk, Testbed, conformance, loopback};
 
 const SEED: u64 = 21;
 
@@ -95,8 +95,8 @@ fn udp_at(addr: SocketAddr) -> Result<UdpSwarm> {
     UdpSwarm::with_config(addr, config)
 }
 
-fn udp_any() -> UdpSwarm {
-    udp_at(SocketAddr::from(([127, 0, 0, 1], 0))).expect("a free port")
+fn udp_any(loopback: IpAddr) -> UdpSwarm {
+    udp_at(SocketAddr::new(loopback, 0)).expect("a free port")
 }
 
 /// The kernel drops messages when its buffers are full, without reporting it to the socket.
@@ -110,7 +110,8 @@ fn udp_profile() -> Profile {
 fn udp() -> Testbed<KeyAddr<SocketAddr>> {
     let keys = Keys::default();
     let old = keys.clone();
-    let nodes = move |count| ready(Ok((0..count).map(|_| node(udp_any(), &keys)).collect()));
+    let loopback = loopback();
+    let nodes = move |count| ready(Ok((0..count).map(|_| node(udp_any(loopback), &keys)).collect()));
     bed(Testbed::new(Secure, nodes), udp_profile()).rebind(move |addr: KeyAddr<SocketAddr>| {
         ready(udp_at(addr.addr).and_then(|node| node.p2pke(&old.of(&addr.id))))
     })

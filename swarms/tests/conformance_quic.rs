@@ -13,7 +13,7 @@ use p2p_swarms::faulty::FaultyConfig;
 use p2p_swarms::quic::QuicConfig;
 use p2p_swarms::{Faults, KeyAddr, LinkFaults, MemoryAddr, MemoryRealm, QuicSwarm, SwarmExt as _, UdpSwarm};
 use p2p_swarmtest::wire::Tap;
-use p2p_swarmtest::{Profile, SecureAsk, Testbed, conformance};
+use p2p_swarmtest::{Profile, SecureAsk, Testbed, conformance, loopback};
 
 const SEED: u64 = 7;
 
@@ -153,12 +153,13 @@ fn p2pke() -> Testbed<KeyAddr<BoxAddr>> {
 
 /// On a swarm over UDP, not on a socket of QUIC's own.
 fn udp_swarm() -> Testbed<KeyAddr<BoxAddr>> {
-    over(|| boxed(UdpSwarm::bind(SocketAddr::from(([127, 0, 0, 1], 0))).expect("a free port")))
+    let loopback = loopback();
+    over(move || boxed(UdpSwarm::bind(SocketAddr::new(loopback, 0)).expect("a free port")))
 }
 
 fn udp() -> Testbed<KeyAddr<SocketAddr>> {
     let keys = Keys::default();
-    let loopback = "127.0.0.1:0".parse().expect("an address");
+    let loopback = SocketAddr::new(loopback(), 0);
     let again = keys.clone();
     let nodes = move |count| {
         let nodes = (0..count).map(|_| QuicSwarm::bind_udp_with(loopback, &keys.next(), config()));

@@ -10,7 +10,7 @@
 
 use std::collections::HashMap;
 use std::fmt;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -28,7 +28,7 @@ use p2p_swarms::{
     EraseSwarm, Faults, FaultySwarm, FragmentSwarm, LinkFaults, MapSwarm, MemoryAddr, MemoryRealm,
     MultiSwarm, Mux, UdpSwarm,
 };
-use p2p_swarmtest::{Effort, Plain, Profile, Report, Secure, SecureAsk, Testbed};
+use p2p_swarmtest::{Effort, Plain, Profile, Report, Secure, SecureAsk, Testbed, loopback};
 use tokio::task::JoinSet;
 
 /// Maximum number of layers of a stack.
@@ -177,6 +177,8 @@ struct Ground {
     shape: Shape,
     realm: MemoryRealm,
     spare: MemoryRealm,
+    /// The address of this stack's sockets.
+    loopback: IpAddr,
     faults: Faults<BoxAddr>,
     places: Mutex<HashMap<BoxAddr, BoxAddr>>,
 }
@@ -205,6 +207,7 @@ impl Ground {
                 ..MemoryConfig::default()
             }),
             spare: MemoryRealm::default(),
+            loopback: loopback(),
             faults: Faults::new(config).expect("within their ranges"),
             places: Mutex::default(),
         }
@@ -223,7 +226,7 @@ impl Ground {
                 let place = place.as_ref().and_then(Addr::socket_addr);
                 let mut config = UdpConfig::default();
                 config.receive_buffer = 256 << 10;
-                let addr = place.unwrap_or(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)));
+                let addr = place.unwrap_or(SocketAddr::new(self.loopback, 0));
                 let node = UdpSwarm::with_config(addr, config)?;
                 Node::Plain(BoxSwarm::new(EraseSwarm::erase(node)))
             }

@@ -77,6 +77,7 @@ mod field;
 mod kind;
 pub mod laws;
 mod ledger;
+mod loopback;
 mod macros;
 mod payloads;
 mod profile;
@@ -93,6 +94,7 @@ pub use kind::{Ask, Kind, Needs, Node, Plain, Secure, SecureAsk};
 pub use laws::{LAWS, Law};
 #[doc(hidden)]
 pub use macros::{check_law, checked};
+pub use loopback::loopback;
 pub use profile::{Effort, Profile, SHORT};
 pub use report::{Checked, Outcome, Report, Unmet, Verdict};
 pub use testbed::{Testbed, run};

@@ -1,7 +1,7 @@
 //! The parsed form of a stack text: typed layers with their positions.
 
 use std::fmt::{self, Display};
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::str::FromStr;
 use std::time::Duration;
@@ -329,6 +329,21 @@ impl StackText {
     pub fn with_receive_buffer(&self, bytes: usize) -> Self {
         let mut text = self.clone();
         text.receive_buffer = Some(bytes);
+        text
+    }
+
+    /// Returns the same text for nodes whose UDP sockets are bound to an IP address, unless the text names
+    /// another one than 127.0.0.1. Tests that run side by side then share no address.
+    #[must_use]
+    pub fn with_loopback(&self, ip: IpAddr) -> Self {
+        let mut text = self.clone();
+        for placed in &mut text.layers {
+            if let Layer::Udp { addr, .. } = &mut placed.layer
+                && addr.is_none_or(|addr| addr.ip() == Ipv4Addr::LOCALHOST)
+            {
+                *addr = Some(SocketAddr::new(ip, addr.map_or(0, |addr| addr.port())));
+            }
+        }
         text
     }
 

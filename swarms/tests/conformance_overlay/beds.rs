@@ -1,7 +1,7 @@
 //! Networks of either overlay on each medium.
 
 use std::collections::HashMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -13,7 +13,7 @@ use p2p_formats::x509::PrivateKey;
 use p2p_swarms::{
     ChordSwarm, Identity, KademliaSwarm, KeyAddr, MemoryRealm, QuicSwarm, SwarmExt as _, UdpConfig, UdpSwarm,
 };
-use p2p_swarmtest::{Profile, Secure, SecureAsk, Testbed};
+use p2p_swarmtest::{Profile, Secure, SecureAsk, Testbed, loopback};
 
 /// The inner type of overlays in stacks: overlays over it are already compiled.
 pub(crate) type Inner = BoxSecureAskSwarm<BoxAddr>;
@@ -198,11 +198,11 @@ fn typed<A: Addr>(at: &BoxAddr) -> Result<A> {
 }
 
 /// A small kernel buffer, so that a small flood fills it.
-fn udp(at: Option<&BoxAddr>) -> Result<UdpSwarm> {
+fn udp(loopback: IpAddr, at: Option<&BoxAddr>) -> Result<UdpSwarm> {
     let mut config = UdpConfig::default();
     config.receive_buffer = 256 << 10;
     let addr = match at {
-        None => SocketAddr::from(([127, 0, 0, 1], 0)),
+        None => SocketAddr::new(loopback, 0),
         Some(at) => typed::<KeyAddr<SocketAddr>>(at)?.addr,
     };
     UdpSwarm::with_config(addr, config)
@@ -229,7 +229,8 @@ pub(crate) fn p2pke_on_memory<N: Node>() -> Testbed<PeerId> {
 }
 
 pub(crate) fn p2pke_on_udp<N: Node>() -> Testbed<PeerId> {
-    let open = |at: Option<BoxAddr>, number| sealed(udp(at.as_ref())?, number);
+    let loopback = loopback();
+    let open = move |at: Option<BoxAddr>, number| sealed(udp(loopback, at.as_ref())?, number);
     bed::<N, _>(Medium::new(true, open), udp_profile())
 }
 
