@@ -310,6 +310,11 @@ fn odd_texts_are_refused_where_they_go_wrong() {
         ),
         ("udp/p2pke/allow=127.0.0.1:9", 27, "neither an id nor an address"),
         (
+            "udp/allow=127.0.0.1:9/faulty,delay=17",
+            4,
+            "allows none of the nodes",
+        ),
+        (
             "mem=odd/faulty,loss=0.1/mux=a/kad",
             30,
             "requests are lost and sent once",

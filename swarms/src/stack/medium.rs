@@ -100,26 +100,40 @@ impl StackText {
                 addr.set_port(0);
             }
         }
+        if let Some(denied) = text.denied().await? {
+            let reason = "the list allows none of the nodes that a check creates";
+            return Err(self.unchecked(denied, reason));
+        }
         let mut mtus = Vec::new();
         let key = PrivateKey::ed25519(&rand::random());
         let node = text.build_recorded(&key, &mut mtus).await?;
-        let own = node.stack.local_addrs().into_iter().next();
-        let list = self
-            .layers
-            .iter()
-            .rfind(|placed| matches!(placed.layer, Layer::Allow(_)));
-        let mut denied = None;
-        if let (Some(own), Some(list)) = (own, list) {
-            // A tell that times out was not denied.
-            let told = timeout(PROBE, node.stack.tell(&own, Packet::default())).await;
-            denied = matches!(told, Ok(Err(Error::Denied { .. }))).then_some(list);
-        }
         node.stack.close().await;
-        if let Some(list) = denied {
-            let reason = "the list allows none of the nodes that a check creates";
-            return Err(self.unchecked(list, reason));
-        }
         self.medium_with(&mtus)
+    }
+
+    /// Returns the first list that denies a node of this stack. Each list is on top when it is asked, since a
+    /// layer above may delay a message, and report no denial.
+    async fn denied(&self) -> Result<Option<&Placed>, StackError> {
+        for (index, list) in self.layers.iter().enumerate() {
+            if !matches!(list.layer, Layer::Allow(_)) {
+                continue;
+            }
+            let mut text = self.apart();
+            text.layers.truncate(index + 1);
+            let key = PrivateKey::ed25519(&rand::random());
+            let node = text.build_recorded(&key, &mut Vec::new()).await?;
+            let mut denied = false;
+            if let Ok(own) = node.stack.local_addr() {
+                // A tell that times out was not denied.
+                let told = timeout(PROBE, node.stack.tell(&own, Packet::default())).await;
+                denied = matches!(told, Ok(Err(Error::Denied { .. })));
+            }
+            node.stack.close().await;
+            if denied {
+                return Ok(Some(list));
+            }
+        }
+        Ok(None)
     }
 
     fn unchecked(&self, placed: &Placed, reason: &str) -> StackError {
