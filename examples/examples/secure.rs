@@ -30,15 +30,15 @@ async fn run() -> Result<()> {
         let request = bob.receive_ask().await?;
         println!(
             "a request of {} bytes arrived from {}",
-            request.payload.len(),
-            request.src.id
+            request.message.payload.len(),
+            request.message.src.id
         );
         assert_eq!(
-            request.src,
+            request.message.src,
             alice.local_addrs().swap_remove(0),
             "proved, not claimed"
         );
-        let mut response = request.payload.clone();
+        let mut response = request.message.payload.clone();
         response.make_ascii_uppercase();
         request.respond(response).await
     };

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 
-use crate::{Addr, Packet, Result, Swarm};
+use crate::{Addr, Message, Packet, Result, Swarm};
 
 /// A swarm that also carries requests with responses.
 ///
@@ -24,7 +24,7 @@ use crate::{Addr, Packet, Result, Swarm};
 /// async fn server<A: Addr>(swarm: &impl AskSwarm<A>) -> p2p::Result<()> {
 ///     loop {
 ///         let request = swarm.receive_ask().await?;
-///         let response = swarm.packet(&request.payload);
+///         let response = swarm.packet(&request.message.payload);
 ///         // An error concerns this one response: the asking node may be gone.
 ///         let _ = request.respond(response).await;
 ///     }
@@ -65,28 +65,20 @@ impl<A: Addr, S: AskSwarm<A>> AskSwarm<A> for Arc<S> {
 }
 
 /// A received request that waits for its response. Dropping it rejects the request at once.
+///
+/// Both fields are public: a handler may keep the responder and pass the message on.
 pub struct Request<A> {
-    /// The address of the node that sent the request. A `tell` or `ask` to it reaches that node.
-    pub src: A,
-    /// The receiver's own address that the request was sent to.
-    pub dst: A,
-    /// The bytes of the request.
-    pub payload: Packet,
-    responder: Responder,
+    /// The request: its source, its destination and its payload.
+    pub message: Message<A>,
+    /// The handle that answers it.
+    pub responder: Responder,
 }
 
 impl<A> Request<A> {
     /// Creates a request with `respond` as the handler of its outcome.
-    pub fn new(src: A, dst: A, payload: Packet, respond: impl Respond) -> Self {
-        Self {
-            src,
-            dst,
-            payload,
-            responder: Responder {
-                respond: Some(Box::new(respond)),
-                mtu: usize::MAX,
-            },
-        }
+    pub fn new(message: Message<A>, respond: impl Respond) -> Self {
+        let responder = Responder::new(respond);
+        Self { message, responder }
     }
 
     /// Sends the response. Waits for local room until the response is sent, or is queued to be sent together
@@ -107,22 +99,6 @@ impl<A> Request<A> {
         self.responder.reject(why);
     }
 
-    /// Splits the request into source, destination, payload and responder. The payload can be read or sent on
-    /// while the responder waits elsewhere.
-    pub fn into_parts(self) -> (A, A, Packet, Responder) {
-        (self.src, self.dst, self.payload, self.responder)
-    }
-
-    /// Joins the parts of [`into_parts`](Self::into_parts), for a layer that translates or delays a request.
-    pub fn from_parts(src: A, dst: A, payload: Packet, responder: Responder) -> Self {
-        Self {
-            src,
-            dst,
-            payload,
-            responder,
-        }
-    }
-
     /// Limits the response to `mtu` bytes, unless its limit is lower already.
     ///
     /// A layer with a smaller MTU than the swarm below calls this for the requests that it passes up.
@@ -133,12 +109,9 @@ impl<A> Request<A> {
     }
 
     /// Translates both addresses and keeps the rest.
-    pub fn map_addrs<B>(self, mut translate: impl FnMut(A) -> B) -> Request<B> {
-        let (src, dst) = (translate(self.src), translate(self.dst));
+    pub fn map_addrs<B>(self, translate: impl FnMut(A) -> B) -> Request<B> {
         Request {
-            src,
-            dst,
-            payload: self.payload,
+            message: self.message.map_addrs(translate),
             responder: self.responder,
         }
     }
@@ -147,10 +120,7 @@ impl<A> Request<A> {
 impl<A: fmt::Debug> fmt::Debug for Request<A> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut shown = f.debug_struct("Request");
-        shown
-            .field("src", &self.src)
-            .field("dst", &self.dst)
-            .field("payload", &self.payload);
+        shown.field("message", &self.message);
         shown.finish_non_exhaustive()
     }
 }
@@ -163,6 +133,14 @@ pub struct Responder {
 }
 
 impl Responder {
+    /// Creates a responder that passes the outcome to `respond`.
+    pub fn new(respond: impl Respond) -> Self {
+        Self {
+            respond: Some(Box::new(respond)),
+            mtu: usize::MAX,
+        }
+    }
+
     /// Sends the response; see [`Request::respond`].
     pub async fn respond(mut self, response: Packet) -> Result<()> {
         if let Err(error) = response.check(self.mtu) {

@@ -219,10 +219,13 @@ impl<A: Addr, S: AskSwarm<A>, F: Filter<A>> AskSwarm<A> for FilterSwarm<A, S, F>
     async fn receive_ask(&self) -> Result<Request<A>> {
         loop {
             let mut request = self.inner.receive_ask().await?;
-            match self.filter.incoming(&request.src, &mut request.payload) {
+            match self
+                .filter
+                .incoming(&request.message.src, &mut request.message.payload)
+            {
                 Ok(()) => return Ok(request.limit_response(self.mtu())),
                 Err(reason) => {
-                    self.counters.dropped_at(reason, &request.src);
+                    self.counters.dropped_at(reason, &request.message.src);
                     request.reject(self.filter.rejection(reason));
                 }
             }

@@ -98,7 +98,7 @@ pub use message::Message;
 pub use packet::{Headroom, Packet};
 pub use peer::PeerId;
 pub use secure::SecureSwarm;
-pub use serve::{Asked, messages, serve_asks};
+pub use serve::{messages, serve_asks};
 pub use swarm::Swarm;
 #[cfg(feature = "tower")]
 pub use tower::AskService;

@@ -6,17 +6,6 @@ use futures_util::stream::{FuturesUnordered, Stream, unfold};
 
 use crate::{Addr, AskSwarm, Error, Message, Packet, Rejection, Responder, Result, Swarm};
 
-/// The argument of a [`serve_asks`] handler: a request without its responder.
-#[derive(Clone, Debug)]
-pub struct Asked<A> {
-    /// The address of the node that sent the request.
-    pub src: A,
-    /// The receiver's own address that the request was sent to.
-    pub dst: A,
-    /// The bytes of the request.
-    pub payload: Packet,
-}
-
 /// Answers the asks of `swarm` with `handler` until the swarm is closed. At most `limit` handlers run at a
 /// time (at least one).
 ///
@@ -31,7 +20,7 @@ pub struct Asked<A> {
 ///
 /// ```
 /// # async fn example<A: p2p::Addr>(swarm: impl p2p::AskSwarm<A>) -> p2p::Result<()> {
-/// p2p::serve_asks(&swarm, 64, async |asked| Ok(asked.payload)).await
+/// p2p::serve_asks(&swarm, 64, async |request| Ok(request.payload)).await
 /// # }
 /// ```
 ///
@@ -44,9 +33,9 @@ pub struct Asked<A> {
 /// # fn example<A: p2p::Addr>(swarm: impl p2p::AskSwarm<A>) {
 /// spawn(async move {
 ///     let served = AtomicU64::new(0);
-///     let handler = async |asked: p2p::Asked<A>| {
+///     let handler = async |request: p2p::Message<A>| {
 ///         served.fetch_add(1, Ordering::Relaxed);
-///         Ok(asked.payload)
+///         Ok(request.payload)
 ///     };
 ///     p2p::serve_asks(&swarm, 64, handler).await
 /// });
@@ -58,7 +47,7 @@ pub async fn serve_asks<A, S, H, F>(swarm: &S, limit: usize, handler: H) -> Resu
 where
     A: Addr,
     S: AskSwarm<A>,
-    H: Fn(Asked<A>) -> F,
+    H: Fn(Message<A>) -> F,
     F: Future<Output = Result<Packet, Rejection>>,
 {
     let mut running = FuturesUnordered::new();
@@ -79,8 +68,7 @@ where
         };
         match request {
             Ok(request) => {
-                let (src, dst, payload, responder) = request.into_parts();
-                running.push(answer(handler(Asked { src, dst, payload }), responder));
+                running.push(answer(handler(request.message), request.responder));
             }
             Err(Error::Closed) => return Ok(()),
             Err(error) => return Err(error),

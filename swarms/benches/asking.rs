@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use futures_util::StreamExt as _;
 use futures_util::stream;
-use p2p::{AskSwarm as _, Swarm as _};
+use p2p::{AskSwarm as _, Request, Swarm as _};
 use p2p_swarms::{AskingSwarm, SwarmExt as _, UdpSwarm};
 
 const ROUNDS: usize = 9;
@@ -48,8 +48,8 @@ async fn asks(here: &Asking, there: &Asking, in_flight: usize) -> f64 {
     let begun = Instant::now();
     let serving = async {
         loop {
-            let (_, _, payload, responder) = there.receive_ask().await.expect("open").into_parts();
-            responder.respond(payload).await.expect("room");
+            let Request { message, responder } = there.receive_ask().await.expect("open");
+            responder.respond(message.payload).await.expect("room");
         }
     };
     let asking = async {

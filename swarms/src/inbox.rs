@@ -111,13 +111,13 @@ impl<A: Addr> Queued for Message<A> {
 
 impl<A: Addr> Queued for Request<A> {
     fn payload(&self) -> &Packet {
-        &self.payload
+        &self.message.payload
     }
     fn payload_mut(&mut self) -> &mut Packet {
-        &mut self.payload
+        &mut self.message.payload
     }
     fn source(&self, hasher: &RandomState) -> Source {
-        Source::of(&self.src, hasher)
+        Source::of(&self.message.src, hasher)
     }
 }
 

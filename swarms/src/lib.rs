@@ -25,7 +25,7 @@
 //! };
 //! let (server, client) = (node(1)?, node(2)?);
 //! let to = server.local_addrs()[0].clone(); // ID@127.0.0.1:PORT
-//! let serve = p2p::serve_asks(&server, 16, async |asked| Ok(asked.payload));
+//! let serve = p2p::serve_asks(&server, 16, async |request| Ok(request.payload));
 //! tokio::select! {
 //!     ended = serve => ended?,
 //!     answer = client.ask(&to, client.packet(b"hello")) => assert_eq!(answer?, b"hello"),

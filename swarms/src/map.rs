@@ -268,11 +268,14 @@ impl<A: Addr, B: Addr, S: AskSwarm<B>, T: Translate<A, B>> AskSwarm<A> for MapSw
 
     async fn receive_ask(&self) -> Result<Request<A>> {
         loop {
-            let (src, dst, payload, responder) = self.inner.receive_ask().await?.into_parts();
-            match self.up(src, dst) {
-                Some((src, dst)) => return Ok(Request::from_parts(src, dst, payload, responder)),
-                None => responder.reject(Rejection::DROPPED),
-            }
+            let Request { message, responder } = self.inner.receive_ask().await?;
+            let Message { src, dst, payload } = message;
+            let Some((src, dst)) = self.up(src, dst) else {
+                responder.reject(Rejection::DROPPED);
+                continue;
+            };
+            let message = Message { src, dst, payload };
+            return Ok(Request { message, responder });
         }
     }
 }

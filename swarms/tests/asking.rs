@@ -176,8 +176,8 @@ async fn a_node_without_waiting_calls_still_retransmits_a_lost_response() {
     let dst = server.local_addrs()[0];
     let serving = async {
         let request = server.receive_ask().await.expect("a request");
-        faults.cut(&dst, &request.src);
-        let src = request.src;
+        faults.cut(&dst, &request.message.src);
+        let src = request.message.src;
         request.respond(server.packet(b"pong")).await.expect("it leaves");
         faults.mend(&dst, &src);
     };

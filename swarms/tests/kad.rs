@@ -138,7 +138,7 @@ async fn a_node_is_told_and_asked_by_its_id() {
     assert_eq!(received(b).await, (a.id(), b"hello".to_vec()));
     let serving = async {
         let request = b.receive_ask().await.expect("open");
-        assert_eq!((request.src, request.dst), (a.id(), b.id()));
+        assert_eq!((request.message.src, request.message.dst), (a.id(), b.id()));
         request.respond(Packet::from(b"answer")).await.expect("it fits");
     };
     let id = b.id();
@@ -197,8 +197,8 @@ async fn a_node_without_a_direct_path_is_told_and_asked_over_relays() {
     let long = vec![7; a.mtu()];
     let serving = async {
         let request = b.receive_ask().await.expect("open");
-        assert_eq!((request.src, &*request.payload), (a.id(), &*long));
-        let response = request.payload.to_vec();
+        assert_eq!((request.message.src, &*request.message.payload), (a.id(), &*long));
+        let response = request.message.payload.to_vec();
         request.respond(Packet::from(response)).await.expect("it fits");
     };
     let id = b.id();
@@ -523,7 +523,7 @@ async fn lie(liar: &Inner, tell: impl Fn(PeerId) -> Vec<Named<'static>>) {
         .peer_id()
         .expect("the address proves an id");
     while let Ok(request) = liar.receive_ask().await {
-        let mut payload = Packet::from(request.payload.to_vec());
+        let mut payload = Packet::from(request.message.payload.to_vec());
         let Some(Header::Engine) = Header::pop(&mut payload) else {
             continue;
         };
@@ -645,7 +645,7 @@ async fn quic_runs_over_a_route_over_relays() {
     let long = vec![7; 100_000];
     let serving = async {
         let request = b.receive_ask().await.expect("open");
-        assert_eq!(*request.payload, *long);
+        assert_eq!(*request.message.payload, *long);
         request.respond(Packet::from(b"answer")).await.expect("it fits");
     };
     let asking = async {

@@ -425,7 +425,12 @@ impl AskSwarm<Address> for Node {
                 medium: self.medium.clone(),
                 asker,
             };
-            let request = Request::new(self.state.addr, *dst, request, back);
+            let message = Message {
+                src: self.state.addr,
+                dst: *dst,
+                payload: request,
+            };
+            let request = Request::new(message, back);
             if let Err(request) = to.requests.push(request, 0, config.queue) {
                 request.reject(Rejection::BUSY);
             }

@@ -157,9 +157,8 @@ async fn asks<A: Addr, S: AskSwarm<A>>(a: S, b: S, in_flight: usize, count: Arc<
     let (a, to) = (Arc::new(a), b.local_addrs().remove(0));
     tokio::spawn(async move {
         while let Ok(request) = b.receive_ask().await {
-            let (_, _, payload, responder) = request.into_parts();
             // The asker exists until the round ends.
-            let _ = responder.respond(payload).await;
+            let _ = request.responder.respond(request.message.payload).await;
         }
     });
     all((0..in_flight).map(|_| {

@@ -103,12 +103,12 @@ impl<A: Addr, S: Swarm<A>> Shared<A, S> {
             Event::Asked { id, message, until } => {
                 self.asks.received(1);
                 let reply = Reply::new(self, id);
-                let request = Request::new(message.src, message.dst, message.payload, reply);
+                let request = Request::new(message, reply);
                 let asked = Asked { request, until };
                 let put = landing.put(Want::Asked, asked, &self.asked);
                 landing.asked += put.accepted;
                 for Asked { request, .. } in put.refused {
-                    self.asks.dropped_at(put.reason, &request.src);
+                    self.asks.dropped_at(put.reason, &request.message.src);
                     request.reject(Rejection::BUSY);
                 }
             }
@@ -174,7 +174,7 @@ impl<A: Addr, S: Swarm<A>> Shared<A, S> {
                 return Ok(request);
             }
             // The asker has given up.
-            self.asks.dropped_at(Reason::Expired, &request.src);
+            self.asks.dropped_at(Reason::Expired, &request.message.src);
         }
     }
 

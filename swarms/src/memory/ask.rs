@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use async_trait::async_trait;
-use p2p::{Error, Packet, Reason, Rejection, Request, Respond, Result};
+use p2p::{Error, Message, Packet, Reason, Rejection, Request, Respond, Result};
 use tokio::sync::oneshot;
 
 use super::MemoryAddr;
@@ -46,16 +46,22 @@ pub(super) async fn ask(asker: &Node, peer: &Arc<Node>, request: Packet, mtu: us
         peer: peer.clone(),
         mtu,
     };
+    let message = Message {
+        src: asker.addr,
+        dst: peer.addr,
+        payload: request,
+    };
     let queued = Asked {
         id,
-        request: Request::new(asker.addr, peer.addr, request, reply),
+        request: Request::new(message, reply),
     };
     asker.ask_counters.sent(1);
     peer.ask_counters.received(1);
     if let Err(refused) = peer.asks.push(queued) {
         let mut is_refused = false;
         for queued in refused.items {
-            peer.ask_counters.dropped_at(refused.reason, &queued.request.src);
+            peer.ask_counters
+                .dropped_at(refused.reason, &queued.request.message.src);
             is_refused |= queued.id == id;
             queued.request.reject(Rejection::BUSY);
         }

@@ -261,7 +261,7 @@ mod asks {
             let first = b.receive_ask().await.unwrap();
             let second = b.receive_ask().await.unwrap();
             for request in [second, first] {
-                let response = request.payload.clone();
+                let response = request.message.payload.clone();
                 request.respond(response).await.unwrap();
             }
         };
@@ -322,7 +322,7 @@ mod asks {
         );
         let (outcome, ()) = tokio::join!(a.ask(&dst, Packet::from("next")), async {
             let request = b.receive_ask().await.unwrap();
-            assert_eq!(request.payload, b"next");
+            assert_eq!(request.message.payload, b"next");
             request.respond(Packet::from("done")).await.unwrap();
         });
         assert_eq!(outcome.unwrap(), b"done");

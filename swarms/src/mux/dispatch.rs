@@ -140,9 +140,9 @@ impl<A: Addr, S: AskSwarm<A>, C: Channel> Shared<A, S, C> {
         self.ask_counters.received(1);
         let (refused, reason, rejection) = {
             let channels = self.channels();
-            match route(&channels, None, &request.payload) {
+            match route(&channels, None, &request.message.payload) {
                 Ok((queues, header)) => {
-                    request.payload.advance(header);
+                    request.message.payload.advance(header);
                     // A longer than necessary header from the peer does not count: all channels use one MTU.
                     let mtu = self.inner.mtu().saturating_sub(queues.header.len());
                     let request = request.limit_response(mtu);
@@ -157,7 +157,7 @@ impl<A: Addr, S: AskSwarm<A>, C: Channel> Shared<A, S, C> {
             }
         };
         for request in refused {
-            self.ask_counters.dropped_at(reason, &request.src);
+            self.ask_counters.dropped_at(reason, &request.message.src);
             request.reject(rejection);
         }
     }

@@ -257,7 +257,8 @@ impl<A: Addr, S: AskSwarm<A>, R: Router<A>> Core<A, S, R> {
     }
 
     fn land_request(self: &Arc<Self>, request: Request<A>) {
-        let (src, _, mut payload, responder) = request.into_parts();
+        let Request { message, responder } = request;
+        let (src, mut payload) = (message.src, message.payload);
         let now = self.alarm.now();
         let header = Header::pop(&mut payload);
         if header == Some(Header::Engine) {
@@ -292,7 +293,9 @@ impl<A: Addr, S: AskSwarm<A>, R: Router<A>> Core<A, S, R> {
                 if !self.book().heard(now, &id, &src) {
                     self.meet(now, id, src);
                 }
-                let request = Request::from_parts(id, self.id, payload, responder);
+                let (src, dst) = (id, self.id);
+                let message = Message { src, dst, payload };
+                let request = Request { message, responder };
                 self.hand_over(request.limit_response(self.mtu));
             }
             Err(reason) => {
@@ -318,7 +321,7 @@ impl<A: Addr, S: AskSwarm<A>, R: Router<A>> Core<A, S, R> {
     fn hand_over(&self, request: Request<PeerId>) {
         if let Err(refused) = self.asked.push(request) {
             for request in refused.items {
-                self.asks.dropped_at(refused.reason, &request.src);
+                self.asks.dropped_at(refused.reason, &request.message.src);
                 request.reject(Rejection::BUSY);
             }
         }

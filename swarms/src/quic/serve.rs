@@ -152,7 +152,7 @@ impl<A: Addr> Node<A> {
             limit: self.config.send_timeout,
         };
         let (src, dst) = (session.peer.clone(), session.local.clone());
-        Some(Request::new(src, dst, payload, reply))
+        Some(Request::new(Message { src, dst, payload }, reply))
     }
 
     fn put_messages(&self, messages: &mut Vec<Message<KeyAddr<A>>>) {
@@ -174,7 +174,7 @@ impl<A: Addr> Node<A> {
         }
         let extended = self.requests.extend(requests.drain(..));
         for refused in extended.refused {
-            self.asks.dropped_at(extended.reason, &refused.src);
+            self.asks.dropped_at(extended.reason, &refused.message.src);
             refused.reject(Rejection::BUSY);
         }
         if extended.accepted > 0 {

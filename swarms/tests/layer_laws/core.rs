@@ -133,7 +133,7 @@ async fn a_header_layer_carries_singles_batches_and_asks() {
     let to = addr(&two);
     let (answer, ()) = join(one.ask(&to, Packet::from(b"question")), async {
         let request = two.receive_ask().await.unwrap();
-        assert_eq!(request.payload, b"question");
+        assert_eq!(request.message.payload, b"question");
         request.respond(Packet::from(b"answer")).await.unwrap();
     })
     .await;
@@ -245,7 +245,7 @@ async fn concurrent_serving_of_asks_is_bounded() {
     let (client, server) = (realm.open(), realm.open());
     let to = server.local_addr();
     let (running, most, done) = (Cell::new(0), Cell::new(0), Cell::new(0));
-    let handler = async |asked: p2p::Asked<MemoryAddr>| {
+    let handler = async |request: p2p::Message<MemoryAddr>| {
         running.set(running.get() + 1);
         most.set(most.get().max(running.get()));
         for _ in 0..5 {
@@ -253,8 +253,8 @@ async fn concurrent_serving_of_asks_is_bounded() {
         }
         running.set(running.get() - 1);
         done.set(done.get() + 1);
-        if asked.payload[0].is_multiple_of(2) {
-            Ok(asked.payload)
+        if request.payload[0].is_multiple_of(2) {
+            Ok(request.payload)
         } else {
             Err(Rejection::BUSY)
         }
@@ -303,7 +303,7 @@ async fn an_ask_side_is_a_tower_service() {
     let to = server.local_addr();
     let (answer, _) = join(service.call((to, Packet::from(b"up"))), async {
         let request = server.receive_ask().await.unwrap();
-        let echo = request.payload.clone();
+        let echo = request.message.payload.clone();
         request.respond(echo).await
     })
     .await;
@@ -479,7 +479,7 @@ async fn a_dropped_request_is_rejected() {
     let to = two.local_addr();
     let lets_go: [(LetGo, Rejection); 3] = [
         (drop, Rejection::DROPPED),
-        (|request| drop(request.into_parts().3), Rejection::DROPPED),
+        (|request| drop(request.responder), Rejection::DROPPED),
         (|request| request.reject(Rejection::BUSY), Rejection::BUSY),
     ];
     for (let_go, due) in lets_go {
@@ -496,16 +496,15 @@ async fn a_dropped_request_is_rejected() {
         let request = two.receive_ask().await.unwrap();
         let shown = format!("{request:?}");
         assert!(
-            shown.starts_with("Request { src: ") && shown.contains("Packet(1 bytes: 3f)"),
+            shown.starts_with("Request { message: Message { src: ") && shown.contains("Packet(1 bytes: 3f)"),
             "{shown}"
         );
         let request = request.limit_response(3).limit_response(10);
-        let (src, dst, payload, responder) = request.into_parts();
-        assert_eq!((src, dst, &*payload), (one.local_addr(), to, &b"?"[..]));
+        let Request { message, responder } = request;
+        let (src, dst) = (message.src, message.dst);
+        assert_eq!((src, dst, &*message.payload), (one.local_addr(), to, &b"?"[..]));
         assert_eq!(format!("{responder:?}"), "Responder");
-        let error = Request::from_parts(src, dst, payload, responder)
-            .respond(Packet::from("long"))
-            .await;
+        let error = responder.respond(Packet::from("long")).await;
         assert!(
             matches!(error, Err(Error::MtuExceeded { size: 4, mtu: 3 })),
             "{error:?}"
@@ -535,12 +534,16 @@ impl p2p::Respond for Fate {
 #[tokio::test]
 async fn each_request_has_one_fate() {
     let fates = Arc::default();
-    let request = || Request::new((), (), Packet::default(), Fate(Arc::clone(&fates)));
+    let message = p2p::Message {
+        src: (),
+        dst: (),
+        payload: Packet::default(),
+    };
+    let request = || Request::new(message.clone(), Fate(Arc::clone(&fates)));
     request().respond(Packet::from(b"!")).await.unwrap();
     request().reject(Rejection::BUSY);
     drop(request());
-    let ((), (), _, responder) = request().into_parts();
-    drop(responder);
+    drop(request().responder);
     drop(request().respond(Packet::from(b"never polled")));
     request()
         .limit_response(0)

@@ -331,7 +331,7 @@ async fn asks_are_delayed_and_lost_but_neither_duplicated_nor_corrupted() {
     let dst = addr(&b);
     let (answer, ()) = tokio::join!(a.ask(&dst, Packet::from("?")), async {
         let request = b.receive_ask().await.unwrap();
-        assert_eq!(request.payload, b"?");
+        assert_eq!(request.message.payload, b"?");
         assert_eq!(start.elapsed(), ms(10));
         request.respond(Packet::from("!")).await.unwrap();
         assert!(poll_once(b.receive_ask()).is_pending());

@@ -89,7 +89,7 @@ async fn messages_and_asks_pass_under_translated_addresses() {
     assert_eq!(&*message.payload, b"hello");
     let answer = async {
         let request = zero.receive_ask().await.expect("asked");
-        assert_eq!((request.src, request.dst), (Half(1), Half(0)));
+        assert_eq!((request.message.src, request.message.dst), (Half(1), Half(0)));
         request.respond("pong".into()).await.expect("responded");
     };
     let (response, ()) = tokio::join!(two.ask(&Half(0), "ping".into()), answer);

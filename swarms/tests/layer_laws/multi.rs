@@ -82,7 +82,7 @@ async fn each_message_goes_through_the_transport_of_its_scheme() {
     }
     let answer = async {
         let request = b.receive_ask().await.expect("asked");
-        assert_eq!(request.src, addr(&a, "blue"));
+        assert_eq!(request.message.src, addr(&a, "blue"));
         request.respond("pong".into()).await.expect("responded");
     };
     let to = addr(&b, "blue");

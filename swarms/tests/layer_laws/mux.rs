@@ -390,7 +390,7 @@ async fn each_request_wakes_the_reader_of_its_channel() {
             tokio::spawn(async move {
                 let request = channel.receive_ask().await.expect("open");
                 let name = channel.channel().to_string();
-                assert_eq!(request.payload, *name.as_bytes());
+                assert_eq!(request.message.payload, *name.as_bytes());
                 request
                     .respond(Packet::from(&*name))
                     .await
@@ -421,7 +421,7 @@ async fn asks_go_to_their_channel_and_responses_have_no_header() {
         // The second channel is asked first, so the reader of the first passes the request on.
         for (channel, text) in [(&b[0], "to one"), (&b[1], "to two")] {
             let request = channel.receive_ask().await.expect("open");
-            assert_eq!(request.payload, *text.as_bytes());
+            assert_eq!(request.message.payload, *text.as_bytes());
             request
                 .respond(Packet::from("yes"))
                 .await

@@ -47,7 +47,7 @@ const CODE: Rejection = match NonZeroU8::new(200) {
 /// Asks with letters of several lengths and compares the responses.
 pub async fn an_ask_gets_its_response<A: Addr>(bed: &Testbed<A>) -> Outcome {
     let [a, b] = bed.nodes().await?;
-    let _serving = serve(&b, |request| reversed(&request.payload))?;
+    let _serving = serve(&b, |request| reversed(&request.message.payload))?;
     let (dst, most) = (b.addr()?, bed.longest_ask(&a, &b)?);
     for len in [LETTER, 31, 96, 200, 1000] {
         let request = letter(len as u32, len.min(most));
@@ -81,7 +81,7 @@ pub async fn responses_are_never_mixed_up<A: Addr>(bed: &Testbed<A>) -> Outcome 
                 continue;
             }
             for request in held.drain(..).rev() {
-                let response = Packet::from(reversed(&request.payload));
+                let response = Packet::from(reversed(&request.message.payload));
                 let _ = request.respond(response).await;
             }
         }
@@ -120,14 +120,14 @@ pub async fn the_handler_runs_at_most_once<A: Addr>(bed: &Testbed<A>) -> Outcome
     for _ in 0..4 {
         let runs = runs.clone();
         serving.push(serve(&b, move |request| {
-            if let Some(number) = number(&request.payload) {
+            if let Some(number) = number(&request.message.payload) {
                 *runs
                     .lock()
                     .unwrap_or_else(PoisonError::into_inner)
                     .entry(number)
                     .or_default() += 1;
             }
-            reversed(&request.payload)
+            reversed(&request.message.payload)
         })?);
     }
     let (asks, dst) = (a.ask_side()?, b.addr()?);
@@ -214,7 +214,7 @@ pub async fn a_rejection_carries_its_code<A: Addr>(bed: &Testbed<A>) -> Outcome 
 /// Starts and cancels more asks than may be in flight, then asks.
 pub async fn a_cancelled_ask_frees_its_slot<A: Addr>(bed: &Testbed<A>) -> Outcome {
     let [a, b] = bed.nodes().await?;
-    let _serving = serve(&b, |request| reversed(&request.payload))?;
+    let _serving = serve(&b, |request| reversed(&request.message.payload))?;
     let (asks, dst) = (a.ask_side()?, b.addr()?);
     let cancelled = bed.the_profile().asks.saturating_mul(2).saturating_add(64);
     for number in 0..u32::try_from(cancelled).unwrap_or(u32::MAX) {
@@ -238,7 +238,7 @@ pub async fn a_request_over_the_mtu_is_refused<A: Addr>(bed: &Testbed<A>) -> Out
     let [a, b] = bed.nodes().await?;
     let (received, mut requests) = mpsc::channel(16);
     let _serving = serve(&b, move |request| {
-        let _ = received.try_send(request.payload.len());
+        let _ = received.try_send(request.message.payload.len());
         Vec::new()
     })?;
     let (asks, dst, most) = (a.ask_side()?, b.addr()?, mtu(&a)?);
@@ -260,7 +260,7 @@ pub async fn a_request_over_the_mtu_is_refused<A: Addr>(bed: &Testbed<A>) -> Out
 /// Asks with a request of exactly the MTU and a response of exactly the MTU.
 pub async fn exactly_the_mtu_works_both_ways<A: Addr>(bed: &Testbed<A>) -> Outcome {
     let [a, b] = bed.nodes().await?;
-    let _serving = serve(&b, |request| reversed(&request.payload))?;
+    let _serving = serve(&b, |request| reversed(&request.message.payload))?;
     let (most, mtu) = (bed.longest_ask(&a, &b)?, mtu(&a)?.min(mtu(&b)?));
     if most < mtu {
         return Err(Unmet::Waived(format!(
@@ -275,7 +275,7 @@ pub async fn exactly_the_mtu_works_both_ways<A: Addr>(bed: &Testbed<A>) -> Outco
 /// Asks with an empty request and answers with an empty response.
 pub async fn empty_works_both_ways<A: Addr>(bed: &Testbed<A>) -> Outcome {
     let [a, b] = bed.nodes().await?;
-    let _serving = serve(&b, |request| reversed(&request.payload))?;
+    let _serving = serve(&b, |request| reversed(&request.message.payload))?;
     let came = bed.ask(&a, &b.addr()?, &[]).await?.len();
     ensure!(came == 0, "an empty response arrived with {came} bytes");
     Ok(())
@@ -288,7 +288,7 @@ pub async fn a_response_over_the_mtu_fails_at_both_ends<A: Addr>(bed: &Testbed<A
     let (server, most) = (b.ask_side()?.clone(), mtu(&b)?);
     let _serving = pending([async move {
         while let Ok(request) = server.receive_ask().await {
-            let len = number(&request.payload).map_or(most + 1, |len| len as usize);
+            let len = number(&request.message.payload).map_or(most + 1, |len| len as usize);
             let _ = results.try_send((len, request.respond(Packet::from(letter(0, len))).await));
         }
     }])
@@ -343,7 +343,7 @@ async fn addresses<A: Addr>(
 ) -> Outcome<(BTreeSet<A>, BTreeSet<A>)> {
     let (seen, mut requests) = mpsc::unbounded_channel();
     let _serving = serve(b, move |request| {
-        let _ = seen.send((request.src.clone(), request.dst.clone()));
+        let _ = seen.send((request.message.src.clone(), request.message.dst.clone()));
         Vec::new()
     })?;
     let (mut sources, mut destinations) = (BTreeSet::new(), BTreeSet::new());
@@ -403,7 +403,7 @@ pub async fn a_slow_handler_holds_up_no_other<A: Addr>(bed: &Testbed<A>) -> Outc
     let _serving = pending([async move {
         let mut held = Vec::new();
         while let Ok(request) = server.receive_ask().await {
-            if number(&request.payload) == Some(0) {
+            if number(&request.message.payload) == Some(0) {
                 held.push(request);
             } else {
                 let _ = request.respond(Packet::default()).await;
@@ -431,7 +431,7 @@ pub async fn a_slow_handler_holds_up_no_other<A: Addr>(bed: &Testbed<A>) -> Outc
 /// Floods a node that answers asks but receives no messages.
 pub async fn a_stopped_reader_of_tells_stalls_no_ask<A: Addr>(bed: &Testbed<A>) -> Outcome {
     let [a, b] = bed.nodes().await?;
-    let _serving = serve(&b, |request| reversed(&request.payload))?;
+    let _serving = serve(&b, |request| reversed(&request.message.payload))?;
     let dst = b.addr()?;
     let (flood, most) = (bed.flood(&a, &dst).await.len(), mtu(&a)?.min(mtu(&b)?));
     for number in 0..bed.amount(40).max(4) as u32 {
@@ -461,7 +461,7 @@ pub async fn a_held_receive_stalls_no_ask<A: Addr>(bed: &Testbed<A>) -> Outcome 
             "a receive completed before a message was told"
         );
     }
-    let _serving = serve(&b, |request| reversed(&request.payload))?;
+    let _serving = serve(&b, |request| reversed(&request.message.payload))?;
     let dst = b.addr()?;
     for number in 0..bed.amount(40).max(4) as u32 {
         match ask_soon(bed, &a, &dst, &letter(number, PLAIN)).await {
@@ -502,7 +502,7 @@ pub async fn cancelling_receive_ask_loses_nothing<A: Addr>(bed: &Testbed<A>) -> 
         let later = async {
             loop {
                 let request = server.receive_ask().await?;
-                if number(&request.payload) == Some(round) {
+                if number(&request.message.payload) == Some(round) {
                     return Ok::<_, Error>(request);
                 }
             }

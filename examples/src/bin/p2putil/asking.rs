@@ -26,7 +26,8 @@ pub(crate) async fn ring(text: StackText, nodes: usize) -> Result<Row, Failure> 
     let asking: Vec<BoxAskSwarm<BoxAddr>> = stacks.iter().filter_map(Stack::asks).collect();
     let mut servers = JoinSet::new();
     for node in asking.clone() {
-        let hash = async |asked: p2p::Asked<BoxAddr>| Ok(blake3::hash(&asked.payload).as_bytes()[..].into());
+        let hash =
+            async |request: p2p::Message<BoxAddr>| Ok(blake3::hash(&request.payload).as_bytes()[..].into());
         servers.spawn(async move { p2p::serve_asks(&node, 256, hash).await });
     }
     let mut askers = JoinSet::new();

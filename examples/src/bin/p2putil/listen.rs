@@ -76,9 +76,7 @@ async fn serve_on(
                 }
             }
             request = next_ask(asks.as_ref()), if has_room => {
-                let Request { src, dst, payload, .. } = &request;
-                let shown = Message { src: src.clone(), dst: dst.clone(), payload: payload.clone() };
-                out.message("ask", &shown)?;
+                out.message("ask", &request.message)?;
                 if echoes {
                     answers.push(reverse(request).boxed());
                 }
@@ -97,7 +95,7 @@ async fn echo(stack: &Stack, message: Message<BoxAddr>) {
 
 /// Answers an ask with its bytes in reverse.
 async fn reverse(request: Request<BoxAddr>) {
-    let mut response = request.payload.clone();
+    let mut response = request.message.payload.clone();
     response.reverse();
     warn(request.respond(response).await);
 }

@@ -72,8 +72,9 @@ pub(crate) async fn run(seed: u64) -> Result<Row, Failure> {
     let (one, other) = (one.quic(&key(seed, 1000))?, other.quic(&key(seed, 1001))?);
     let to = other.local_addrs().into_iter().next();
     let to = to.ok_or_else(|| Failure::Failed("a node has no address".to_owned()))?;
-    let hash =
-        async |asked: p2p::Asked<KeyAddr<PeerId>>| Ok(blake3::hash(&asked.payload).as_bytes()[..].into());
+    let hash = async |request: p2p::Message<KeyAddr<PeerId>>| {
+        Ok(blake3::hash(&request.payload).as_bytes()[..].into())
+    };
     let asking = async {
         // The first handshakes may end before the route is found.
         let found = async { while ask(&one, &to, 0).await.is_none() {} };

@@ -28,7 +28,7 @@ fn bytes(value: &Value) -> Vec<u8> {
 /// Serves asks as the recorded server did: `re:` and the request.
 async fn serve(swarm: &QuicSwarm<SocketAddr>) {
     while let Ok(request) = swarm.receive_ask().await {
-        let response = [b"re:", &*request.payload].concat();
+        let response = [b"re:", &*request.message.payload].concat();
         request.respond(Packet::from(response)).await.expect("it left");
     }
 }

@@ -150,7 +150,7 @@ async fn messages_and_asks_cross_secure_layers_at_any_position() {
         let (asks, answers) = (a.asks().expect("asks"), b.asks().expect("asks"));
         let answer = async {
             let request = answers.receive_ask().await.expect("asked");
-            let same = request.payload.clone();
+            let same = request.message.payload.clone();
             request.respond(same).await.expect("responded");
         };
         let (response, ()) = tokio::join!(asks.ask(&to, payload.clone()), answer);

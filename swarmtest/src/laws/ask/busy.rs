@@ -17,7 +17,7 @@ use crate::testbed::Testbed;
 pub async fn asks_are_answered_while_tells_flood<A: Addr>(bed: &Testbed<A>) -> Outcome {
     let [a, b, c] = bed.nodes().await?;
     let most = bed.longest_ask(&a, &b)?;
-    let _serving = serve(&b, move |request| answer(&request.payload, most))?;
+    let _serving = serve(&b, move |request| answer(&request.message.payload, most))?;
     let dst = b.addr()?;
     let mut flood = JoinSet::new();
     for node in [a.clone(), c.clone()] {
@@ -55,12 +55,12 @@ pub async fn a_handler_may_ask_back<A: Addr>(bed: &Testbed<A>) -> Outcome {
         ));
     }
     let [a, b] = bed.nodes().await?;
-    let _answering = serve(&a, |request| reversed(&request.payload))?;
+    let _answering = serve(&a, |request| reversed(&request.message.payload))?;
     let (server, asks) = (b.ask_side()?.clone(), b.clone());
     let (bed_of_b, back) = (bed.clone(), a.addr()?);
     let _serving = pending([async move {
         while let Ok(request) = server.receive_ask().await {
-            if let Ok(response) = bed_of_b.ask(&asks, &back, &request.payload).await {
+            if let Ok(response) = bed_of_b.ask(&asks, &back, &request.message.payload).await {
                 let _ = request.respond(response).await;
             }
         }

@@ -80,7 +80,7 @@ pub async fn an_ask_without_a_response_frees_its_slot<A: Addr>(bed: &Testbed<A>)
             done.map_err(|error| Unmet::Broken(error.to_string()))??;
         }
         drop(serving);
-        let _serving = serve(&b, |request| reversed(&request.payload))?;
+        let _serving = serve(&b, |request| reversed(&request.message.payload))?;
         if let Err(Unmet::Broken(how)) = bed.ask(&a, &dst, &letter(1, PLAIN)).await {
             broken!("after many asks that ended by {refusal:?}, {how}");
         }
@@ -94,7 +94,7 @@ pub async fn every_code_of_a_rejection_arrives<A: Addr>(bed: &Testbed<A>) -> Out
     let server = b.ask_side()?.clone();
     let _serving = pending([async move {
         while let Ok(request) = server.receive_ask().await {
-            let code = request.payload.first().copied().and_then(NonZeroU8::new);
+            let code = request.message.payload.first().copied().and_then(NonZeroU8::new);
             request.reject(code.map_or(Rejection::DROPPED, Rejection::new));
         }
     }])
@@ -129,7 +129,7 @@ pub async fn a_dropped_request_takes_no_longer_than_an_answer<A: Addr>(bed: &Tes
     let server = b.ask_side()?.clone();
     let _serving = pending([async move {
         while let Ok(request) = server.receive_ask().await {
-            if number(&request.payload).is_some_and(|number| number % 2 == 1) {
+            if number(&request.message.payload).is_some_and(|number| number % 2 == 1) {
                 drop(request);
             } else {
                 let _ = request.respond(Packet::default()).await;
@@ -189,14 +189,14 @@ pub async fn a_slow_handler_runs_once<A: Addr>(bed: &Testbed<A>) -> Outcome {
     let _serving = pending([async move {
         let mut late = JoinSet::new();
         while let Ok(request) = server.receive_ask().await {
-            let number = number(&request.payload).unwrap_or(0);
+            let number = number(&request.message.payload).unwrap_or(0);
             if let Some(runs) = counted.get(number as usize) {
                 runs.fetch_add(1, SeqCst);
             }
             let wait = waits.get(number as usize / 8).copied();
             late.spawn(async move {
                 sleep(wait.unwrap_or_default()).await;
-                let response = Packet::from(reversed(&request.payload));
+                let response = Packet::from(reversed(&request.message.payload));
                 let _ = request.respond(response).await;
             });
         }
@@ -249,7 +249,7 @@ pub async fn a_late_answer_reaches_no_other_ask<A: Addr>(bed: &Testbed<A>) -> Ou
     let (asks, server, dst) = (a.ask_side()?.clone(), b.ask_side()?.clone(), b.addr()?);
     let most = bed.longest_ask(&a, &b)?;
     {
-        let _serving = serve(&b, |request| reversed(&request.payload))?;
+        let _serving = serve(&b, |request| reversed(&request.message.payload))?;
         bed.ask(&a, &dst, &letter(u32::MAX, PLAIN)).await?;
     }
     let mut width = 16_u32;
@@ -270,7 +270,7 @@ pub async fn a_late_answer_reaches_no_other_ask<A: Addr>(bed: &Testbed<A>) -> Ou
         given_up.shutdown().await;
         let mut asking = begin(round * 64 + 32, width).await;
         for request in old {
-            let answer = Packet::from(reversed(&request.payload));
+            let answer = Packet::from(reversed(&request.message.payload));
             let said = in_time("a late answer", bed.patience(), request.respond(answer)).await?;
             ensure!(
                 !matches!(said, Err(Error::Closed)),
@@ -280,7 +280,7 @@ pub async fn a_late_answer_reaches_no_other_ask<A: Addr>(bed: &Testbed<A>) -> Ou
         let new = requests(bed, &server, &mut asking, width, round * 64 + 32).await?;
         let expected = new.len();
         for request in new.into_iter().rev() {
-            let answer = Packet::from(reversed(&request.payload));
+            let answer = Packet::from(reversed(&request.message.payload));
             let _ = in_time("an answer", bed.patience(), request.respond(answer)).await?;
         }
         let mut answered = 0;
@@ -330,7 +330,9 @@ async fn requests<A: Addr, T: Send + 'static>(
         match timeout(wait, server.receive_ask()).await {
             Ok(request) => {
                 let request = request?;
-                if number(&request.payload).is_some_and(|number| (first..first + width).contains(&number)) {
+                if number(&request.message.payload)
+                    .is_some_and(|number| (first..first + width).contains(&number))
+                {
                     out.push(request);
                 }
             }

@@ -117,9 +117,9 @@ fn serve_late<A: Addr>(bed: &Testbed<A>, node: &Node<A>, load: &Arc<Load<A>>) ->
         let (mut late, mut count) = (JoinSet::new(), 0_u64);
         while let Ok(request) = asks.receive_ask().await {
             load.record(
-                &request.payload,
-                &request.src,
-                node.local_addrs().contains(&request.dst),
+                &request.message.payload,
+                &request.message.src,
+                node.local_addrs().contains(&request.message.dst),
             );
             let number = count;
             count += 1;
@@ -134,7 +134,7 @@ fn serve_late<A: Addr>(bed: &Testbed<A>, node: &Node<A>, load: &Arc<Load<A>>) ->
                 } else if number % 3 > 0 {
                     sleep(Duration::from_micros(hash(&number.to_le_bytes()) % (slowest + 1))).await;
                 }
-                let response = answer(&request.payload, load.most);
+                let response = answer(&request.message.payload, load.most);
                 // The asker observes errors of this call.
                 let _ = request.respond(Packet::from(response)).await;
             });
@@ -271,10 +271,11 @@ pub async fn asks_of_every_length_are_answered<A: Addr>(bed: &Testbed<A>) -> Out
     serving.spawn(async move {
         while let Ok(request) = server.receive_ask().await {
             let len = request
+                .message
                 .payload
                 .first_chunk()
                 .map_or(0, |len| u32::from_le_bytes(*len) as usize);
-            let response = noise(hash(&request.payload), len.min(most));
+            let response = noise(hash(&request.message.payload), len.min(most));
             let _ = request.respond(Packet::from(response)).await;
         }
     });

@@ -40,7 +40,7 @@ fn answering<A: Addr>(server: &BoxAskSwarm<A>) -> JoinSet<()> {
     let (server, mut tasks) = (server.clone(), JoinSet::new());
     tasks.spawn(async move {
         while let Ok(request) = server.receive_ask().await {
-            let response = Packet::from(reversed(&request.payload));
+            let response = Packet::from(reversed(&request.message.payload));
             let _ = request.respond(response).await;
         }
     });
@@ -76,7 +76,7 @@ pub async fn a_held_ask_outlasts_many_others<A: Addr>(bed: &Testbed<A>) -> Outco
         asked += 1;
     }
     drop(serving);
-    let answer = Packet::from(reversed(&request.payload));
+    let answer = Packet::from(reversed(&request.message.payload));
     let _ = in_time("an answer", bed.patience(), request.respond(answer)).await?;
     let ended = in_time("an ask", bed.the_profile().ask_patience, asking.join_next()).await?;
     match ended {
@@ -121,7 +121,7 @@ pub async fn each_ask_has_its_own_deadline<A: Addr>(bed: &Testbed<A>) -> Outcome
         let number = 2 * trial + 2;
         let (mut second, request) = held(bed, [&a, &b], number).await?;
         let _ = in_time("an ask", bed.the_profile().ask_patience, first.join_next()).await?;
-        let answer = Packet::from(reversed(&request.payload));
+        let answer = Packet::from(reversed(&request.message.payload));
         let _ = in_time("an answer", bed.patience(), request.respond(answer)).await?;
         let ended = in_time("an ask", bed.the_profile().ask_patience, second.join_next()).await?;
         match ended {
@@ -160,7 +160,7 @@ pub async fn asks_may_wait_together<A: Addr>(bed: &Testbed<A>) -> Outcome {
         sleep(wait).await;
         let received = requests.len();
         for request in requests.into_iter().rev() {
-            let answer = Packet::from(reversed(&request.payload));
+            let answer = Packet::from(reversed(&request.message.payload));
             let _ = in_time("an answer", bed.patience(), request.respond(answer)).await?;
         }
         // What came later.
@@ -222,7 +222,7 @@ pub async fn cancelling_receive_ask_beside_others_loses_nothing<A: Addr>(bed: &T
                 };
                 drop(receive);
                 if let Some(request) = request {
-                    let response = Packet::from(reversed(&request.payload));
+                    let response = Packet::from(reversed(&request.message.payload));
                     let _ = request.respond(response).await;
                 }
             }

@@ -191,7 +191,7 @@ pub async fn what_was_answered_before_close_arrives<A: Addr>(bed: &Testbed<A>) -
         let answer = |number: u32| letter(number, LETTER + ((round + number) as usize * 151) % most);
         let mut accepted = BTreeSet::new();
         for request in requests {
-            let number = number(&request.payload).unwrap_or(u32::MAX);
+            let number = number(&request.message.payload).unwrap_or(u32::MAX);
             let response = request.respond(Packet::from(answer(number)));
             if in_time("a response", bed.patience(), response).await?.is_ok() {
                 accepted.insert(number);

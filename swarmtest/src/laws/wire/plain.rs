@@ -34,7 +34,7 @@ pub async fn tells_cannot_be_read_on_the_wire<A: Addr>(bed: &Testbed<A>) -> Outc
 /// Asks with messages of several kinds, and searches every packet for traces of requests and responses.
 pub async fn asks_cannot_be_read_on_the_wire<A: Addr>(bed: &Testbed<A>) -> Outcome {
     let (wire, _, [a, b]) = bed.wired().await?;
-    let _serving = serve(&b, |request| reversed(&request.payload))?;
+    let _serving = serve(&b, |request| reversed(&request.message.payload))?;
     cannot_be_read(&Talk {
         bed,
         wire,

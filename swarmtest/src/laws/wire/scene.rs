@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use p2p::{Addr, AskSwarm as _, Packet, SecureSwarm as _, Swarm as _};
+use p2p::{Addr, AskSwarm as _, Message, Packet, SecureSwarm as _, Swarm as _};
 use rand::rngs::StdRng;
 use tokio::sync::mpsc;
 use tokio::task::{JoinSet, yield_now};
@@ -109,7 +109,7 @@ impl<'a, A: Addr> Scene<'a, A> {
             let (surface, asks) = (self.surface.clone(), asks.clone());
             self.tasks.spawn(async move {
                 while let Ok(request) = asks.receive_ask().await {
-                    let (src, _, payload, back) = request.into_parts();
+                    let (Message { src, payload, .. }, back) = (request.message, request.responder);
                     let answer = reversed(&payload);
                     let asked = true;
                     let _ = surface.send(Surfaced {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::time::Duration;
 
-use p2p::{AskSwarm, Error, Packet, Rejection, Request, Respond, Responder, Result, Swarm as _};
+use p2p::{AskSwarm, Error, Message, Packet, Rejection, Request, Respond, Responder, Result, Swarm as _};
 use p2p_swarmtest::reference::Address;
 use tokio::sync::oneshot;
 use tokio::task::yield_now;
@@ -194,7 +194,12 @@ impl AskSwarm<Address> for Mutant {
             "ask::cancelling_receive_ask_loses_nothing" => yield_now().await,
             _ => {}
         }
-        let (mut src, mut dst, payload, back) = received?.into_parts();
+        let Request { message, responder } = received?;
+        let Message {
+            mut src,
+            mut dst,
+            payload,
+        } = message;
         match self.breaks {
             "ask::src_can_be_told_to" => src.place += 1_000_000,
             "ask::dst_is_a_local_address" => dst = src,
@@ -202,7 +207,7 @@ impl AskSwarm<Address> for Mutant {
         }
         self.own.asked.store(true, SeqCst);
         let back = Back {
-            inner: back,
+            inner: responder,
             _serving: self.own.serving.clone(),
             closes: self
                 .breaks("close::what_was_answered_before_close_arrives")
@@ -217,7 +222,7 @@ impl AskSwarm<Address> for Mutant {
                 .breaks("ask::a_response_over_the_mtu_fails_at_both_ends")
                 .then(|| self.inner.mtu()),
         };
-        Ok(Request::new(src, dst, payload, back))
+        Ok(Request::new(Message { src, dst, payload }, back))
     }
 }
 

@@ -257,7 +257,12 @@ impl Core {
                     asker: peer,
                     number,
                 };
-                let request = Request::new(peer, self.name(), Packet::from(text), back);
+                let message = Message {
+                    src: peer,
+                    dst: self.name(),
+                    payload: Packet::from(text),
+                };
+                let request = Request::new(message, back);
                 if let Err(full) = self.requests.put.try_send(request) {
                     full.into_inner().reject(Rejection::BUSY);
                 }

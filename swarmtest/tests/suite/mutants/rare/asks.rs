@@ -439,9 +439,12 @@ impl AskSwarm<Address> for Rare {
             }
             request => request?,
         };
-        let (mut src, mut dst, payload, inner) = request.into_parts();
+        let Request {
+            mut message,
+            responder: inner,
+        } = request;
         let index = own.requests.fetch_add(1, SeqCst);
-        (self.crowd.fault.request)(index, &mut src, &mut dst);
+        (self.crowd.fault.request)(index, &mut message.src, &mut message.dst);
         let fault = self.crowd.fault;
         let back = Back {
             inner,
@@ -451,7 +454,7 @@ impl AskSwarm<Address> for Rare {
             answers: own.answers.clone(),
             _serving: own.serving.clone(),
         };
-        let request = Request::new(src, dst, payload, back);
+        let request = Request::new(message, back);
         for _ in 0..(fault.ask_holds)(index) {
             yield_now().await;
         }

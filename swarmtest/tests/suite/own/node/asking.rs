@@ -143,7 +143,12 @@ impl AskSwarm<Address> for Node {
         };
         let deliver = |request: Packet| {
             to.serving.fetch_add(1, SeqCst);
-            let request = Request::new(inner.addr, *dst, request, back());
+            let message = Message {
+                src: inner.addr,
+                dst: *dst,
+                payload: request,
+            };
+            let request = Request::new(message, back());
             let mut state = lock(&to.state);
             let full = match fault {
                 "an answer to an asker that is gone keeps a slot" | "a request that is held counts twice" => {
