@@ -2,7 +2,7 @@
 //!
 //! `cargo run --example tag`
 
-use p2p::{Addr, Filter, FilterSwarm, Headroom, Packet, Reason, Result, Swarm};
+use p2p::{Addr, DropReason, Filter, FilterSwarm, Headroom, Packet, Result, Swarm};
 use p2p_swarms::{MemoryAddr, MemoryRealm, MemorySwarm, SwarmExt};
 use p2p_swarmtest::{SecureAsk, Testbed};
 
@@ -21,11 +21,11 @@ impl<A: Addr> Filter<A> for Tag {
         Ok(())
     }
 
-    fn incoming(&self, _from: &A, packet: &mut Packet) -> Result<(), Reason> {
+    fn incoming(&self, _from: &A, packet: &mut Packet) -> Result<(), DropReason> {
         if packet.pop_front() == Some(self.0) {
             Ok(())
         } else {
-            Err(Reason::Malformed)
+            Err(DropReason::Malformed)
         }
     }
 }
@@ -57,7 +57,7 @@ async fn main() -> Result<()> {
         String::from_utf8_lossy(&message.payload)
     );
     let mut dropped = 0;
-    bob.visit_counters(&mut |layer| dropped += layer.snapshot().dropped(Reason::Malformed));
+    bob.visit_counters(&mut |layer| dropped += layer.snapshot().dropped(DropReason::Malformed));
     println!("{dropped} message of another network was dropped\n");
 
     // The laws of a swarm, each with its verdict.

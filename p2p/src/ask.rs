@@ -143,7 +143,7 @@ impl Responder {
 
     /// Sends the response; see [`Request::respond`].
     pub async fn respond(mut self, response: Packet) -> Result<()> {
-        if let Err(error) = response.check(self.mtu) {
+        if let Err(error) = response.check_mtu(self.mtu) {
             self.reject(Rejection::OVERSIZE);
             return Err(error);
         }

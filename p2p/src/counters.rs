@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 /// The reason for dropping a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
-pub enum Reason {
+pub enum DropReason {
     /// Its bytes are invalid for this layer.
     Malformed,
     /// The reader's queue was full.
@@ -39,49 +39,49 @@ pub enum Reason {
     NoAddr,
 }
 
-impl Reason {
+impl DropReason {
     /// Every reason, in the order of the counters.
-    pub const ALL: [Reason; 15] = [
-        Reason::Malformed,
-        Reason::QueueFull,
-        Reason::Budget,
-        Reason::Expired,
-        Reason::Duplicate,
-        Reason::NoChannel,
-        Reason::Denied,
-        Reason::Oversize,
-        Reason::NoPeer,
-        Reason::Unauthenticated,
-        Reason::Lost,
-        Reason::Partitioned,
-        Reason::Refused,
-        Reason::Closed,
-        Reason::NoAddr,
+    pub const ALL: [DropReason; 15] = [
+        DropReason::Malformed,
+        DropReason::QueueFull,
+        DropReason::Budget,
+        DropReason::Expired,
+        DropReason::Duplicate,
+        DropReason::NoChannel,
+        DropReason::Denied,
+        DropReason::Oversize,
+        DropReason::NoPeer,
+        DropReason::Unauthenticated,
+        DropReason::Lost,
+        DropReason::Partitioned,
+        DropReason::Refused,
+        DropReason::Closed,
+        DropReason::NoAddr,
     ];
 
     /// Returns the reason as a label for metrics and events.
     pub const fn as_str(self) -> &'static str {
         match self {
-            Reason::Malformed => "malformed",
-            Reason::QueueFull => "queue_full",
-            Reason::Budget => "budget",
-            Reason::Expired => "expired",
-            Reason::Duplicate => "duplicate",
-            Reason::NoChannel => "no_channel",
-            Reason::Denied => "denied",
-            Reason::Oversize => "oversize",
-            Reason::NoPeer => "no_peer",
-            Reason::Unauthenticated => "unauthenticated",
-            Reason::Lost => "lost",
-            Reason::Partitioned => "partitioned",
-            Reason::Refused => "refused",
-            Reason::Closed => "closed",
-            Reason::NoAddr => "no_addr",
+            DropReason::Malformed => "malformed",
+            DropReason::QueueFull => "queue_full",
+            DropReason::Budget => "budget",
+            DropReason::Expired => "expired",
+            DropReason::Duplicate => "duplicate",
+            DropReason::NoChannel => "no_channel",
+            DropReason::Denied => "denied",
+            DropReason::Oversize => "oversize",
+            DropReason::NoPeer => "no_peer",
+            DropReason::Unauthenticated => "unauthenticated",
+            DropReason::Lost => "lost",
+            DropReason::Partitioned => "partitioned",
+            DropReason::Refused => "refused",
+            DropReason::Closed => "closed",
+            DropReason::NoAddr => "no_addr",
         }
     }
 }
 
-impl Display for Reason {
+impl Display for DropReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.as_str())
     }
@@ -99,7 +99,7 @@ pub struct Counters {
     received: AtomicU64,
     delivered: AtomicU64,
     duplicated: AtomicU64,
-    dropped: [AtomicU64; Reason::ALL.len()],
+    dropped: [AtomicU64; DropReason::ALL.len()],
 }
 
 impl Counters {
@@ -121,45 +121,45 @@ impl Counters {
     }
 
     /// Counts `count` messages that were sent through this layer.
-    pub fn sent(&self, count: usize) {
+    pub fn add_sent(&self, count: usize) {
         self.sent.fetch_add(count as u64, Relaxed);
     }
 
     /// Counts `count` messages that arrived from the layer below, before any check.
-    pub fn received(&self, count: usize) {
+    pub fn add_received(&self, count: usize) {
         self.received.fetch_add(count as u64, Relaxed);
     }
 
     /// Counts `count` messages that were delivered to a reader.
-    pub fn delivered(&self, count: usize) {
+    pub fn add_delivered(&self, count: usize) {
         self.delivered.fetch_add(count as u64, Relaxed);
     }
 
     /// Counts `count` messages that the medium created without a sender.
-    pub fn duplicated(&self, count: usize) {
+    pub fn add_duplicated(&self, count: usize) {
         self.duplicated.fetch_add(count as u64, Relaxed);
     }
 
     /// Counts a dropped message.
-    pub fn dropped(&self, reason: Reason) {
-        self.dropped_many(reason, 1);
+    pub fn add_dropped(&self, reason: DropReason) {
+        self.add_dropped_many(reason, 1);
         tracing::trace!(layer = self.layer, reason = reason.as_str(), "dropped");
     }
 
     /// Counts a dropped message from or to `peer`.
-    pub fn dropped_at(&self, reason: Reason, peer: &impl Display) {
-        self.dropped_many(reason, 1);
+    pub fn add_dropped_from(&self, reason: DropReason, peer: &impl Display) {
+        self.add_dropped_many(reason, 1);
         tracing::trace!(layer = self.layer, reason = reason.as_str(), %peer, "dropped");
     }
 
     /// Counts `count` messages that were dropped for the same reason.
-    pub fn dropped_many(&self, reason: Reason, count: usize) {
+    pub fn add_dropped_many(&self, reason: DropReason, count: usize) {
         self.dropped[reason as usize].fetch_add(count as u64, Relaxed);
     }
 
     /// Returns the current values.
-    pub fn snapshot(&self) -> Snapshot {
-        Snapshot {
+    pub fn snapshot(&self) -> CounterSnapshot {
+        CounterSnapshot {
             sent: self.sent.load(Relaxed),
             received: self.received.load(Relaxed),
             delivered: self.delivered.load(Relaxed),
@@ -171,7 +171,7 @@ impl Counters {
 
 /// The values of [`Counters`] at one moment.
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
-pub struct Snapshot {
+pub struct CounterSnapshot {
     /// Messages that were sent through this layer.
     pub sent: u64,
     /// Messages that arrived from the layer below, before any check.
@@ -180,12 +180,12 @@ pub struct Snapshot {
     pub delivered: u64,
     /// Messages that the medium created without a sender.
     pub duplicated: u64,
-    dropped: [u64; Reason::ALL.len()],
+    dropped: [u64; DropReason::ALL.len()],
 }
 
-impl Snapshot {
+impl CounterSnapshot {
     /// Returns the number of messages dropped for this reason.
-    pub fn dropped(&self, reason: Reason) -> u64 {
+    pub fn dropped(&self, reason: DropReason) -> u64 {
         self.dropped[reason as usize]
     }
 
@@ -195,7 +195,7 @@ impl Snapshot {
     }
 }
 
-impl fmt::Debug for Snapshot {
+impl fmt::Debug for CounterSnapshot {
     /// Lists only the reasons that occurred.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self {
@@ -205,7 +205,7 @@ impl fmt::Debug for Snapshot {
             duplicated,
             dropped: _,
         } = self;
-        f.debug_struct("Snapshot")
+        f.debug_struct("CounterSnapshot")
             .field("sent", sent)
             .field("received", received)
             .field("delivered", delivered)
@@ -216,12 +216,12 @@ impl fmt::Debug for Snapshot {
 }
 
 /// The reasons that occurred, with their counts.
-struct Dropped<'a>(&'a Snapshot);
+struct Dropped<'a>(&'a CounterSnapshot);
 
 impl fmt::Debug for Dropped<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut map = f.debug_map();
-        for reason in Reason::ALL {
+        for reason in DropReason::ALL {
             let count = self.0.dropped(reason);
             if count > 0 {
                 map.entry(&format_args!("{reason}"), &count);
@@ -231,7 +231,7 @@ impl fmt::Debug for Dropped<'_> {
     }
 }
 
-impl std::ops::AddAssign for Snapshot {
+impl std::ops::AddAssign for CounterSnapshot {
     /// Adds up the counters of several nodes.
     fn add_assign(&mut self, other: Self) {
         self.sent += other.sent;

@@ -147,7 +147,7 @@ pub struct BatchError {
 
 /// Collects the results of the messages of a batch.
 ///
-/// Call `sent` or `refused` for each message, or for each group that was sent at once; `finish` returns the
+/// Call `add_sent` or `add_refused` for each message, or for each group that was sent at once; `finish` returns the
 /// result of the whole [`tell_batch`](crate::Swarm::tell_batch).
 #[derive(Debug, Default)]
 pub struct BatchOutcome {
@@ -158,12 +158,12 @@ pub struct BatchOutcome {
 
 impl BatchOutcome {
     /// Records that `count` messages were sent.
-    pub fn sent(&mut self, count: usize) {
+    pub fn add_sent(&mut self, count: usize) {
         self.sent += count;
     }
 
     /// Records that `count` messages were not sent because of `error`.
-    pub fn refused(&mut self, count: usize, error: Error) {
+    pub fn add_refused(&mut self, count: usize, error: Error) {
         self.refused += count;
         self.first.get_or_insert(error);
     }
@@ -171,18 +171,18 @@ impl BatchOutcome {
     /// Records the result of one message.
     pub fn record(&mut self, result: Result<()>) {
         match result {
-            Ok(()) => self.sent(1),
-            Err(error) => self.refused(1, error),
+            Ok(()) => self.add_sent(1),
+            Err(error) => self.add_refused(1, error),
         }
     }
 
     /// Records the result of sending `count` messages as one batch.
     pub fn record_batch(&mut self, count: usize, result: Result<(), BatchError>) {
         match result {
-            Ok(()) => self.sent(count),
+            Ok(()) => self.add_sent(count),
             Err(error) => {
-                self.sent(error.sent);
-                self.refused(error.refused, error.first);
+                self.add_sent(error.sent);
+                self.add_refused(error.refused, error.first);
             }
         }
     }
@@ -192,7 +192,7 @@ impl BatchOutcome {
         match checked {
             Ok(()) => true,
             Err(error) => {
-                self.refused(1, error);
+                self.add_refused(1, error);
                 false
             }
         }

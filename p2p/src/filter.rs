@@ -5,14 +5,14 @@ use std::fmt;
 use std::marker::PhantomData;
 
 use crate::{
-    Addr, AskSwarm, BatchError, BatchOutcome, Counters, Headroom, Message, Packet, Reason, Rejection,
+    Addr, AskSwarm, BatchError, BatchOutcome, Counters, DropReason, Headroom, Message, Packet, Rejection,
     Request, Result, SecureSwarm, Swarm, pass_through,
 };
 
 /// Changes or refuses the messages and requests of a [`FilterSwarm`], one at a time and without waiting.
 ///
 /// ```
-/// use p2p::{Addr, Filter, Headroom, Packet, Reason, Result};
+/// use p2p::{Addr, Filter, Headroom, Packet, DropReason, Result};
 ///
 /// /// Lets only messages that carry this network's tag through.
 /// struct Tag([u8; 4]);
@@ -29,8 +29,8 @@ use crate::{
 ///         Ok(())
 ///     }
 ///
-///     fn incoming(&self, _from: &A, packet: &mut Packet) -> Result<(), Reason> {
-///         if packet.pop_front() == Some(self.0) { Ok(()) } else { Err(Reason::Malformed) }
+///     fn incoming(&self, _from: &A, packet: &mut Packet) -> Result<(), DropReason> {
+///         if packet.pop_front() == Some(self.0) { Ok(()) } else { Err(DropReason::Malformed) }
 ///     }
 /// }
 /// ```
@@ -54,12 +54,12 @@ pub trait Filter<A: Addr>: Send + Sync + 'static {
     /// # Errors
     /// The reason for which the message is dropped and counted. A request is rejected with
     /// [`rejection`](Self::rejection).
-    fn incoming(&self, from: &A, packet: &mut Packet) -> Result<(), Reason>;
+    fn incoming(&self, from: &A, packet: &mut Packet) -> Result<(), DropReason>;
 
     /// Returns what the asker is told about a request that [`incoming`](Self::incoming) dropped for `reason`.
-    fn rejection(&self, reason: Reason) -> Rejection {
+    fn rejection(&self, reason: DropReason) -> Rejection {
         match reason {
-            Reason::Denied => Rejection::DENIED,
+            DropReason::Denied => Rejection::DENIED,
             _ => Rejection::NO_CHANNEL,
         }
     }
@@ -80,13 +80,13 @@ pub trait Filter<A: Addr>: Send + Sync + 'static {
 /// where they belong. Has asks and keys where the swarm below has them.
 ///
 /// ```
-/// # use p2p::{Addr, Filter, FilterSwarm, Packet, Reason, Result, Swarm};
+/// # use p2p::{Addr, Filter, FilterSwarm, Packet, DropReason, Result, Swarm};
 /// # struct Even;
 /// # impl<A: Addr> Filter<A> for Even {
 /// #     const LAYER: &'static str = "even";
 /// #     fn outgoing(&self, _: &A, _: &mut Packet) -> Result<()> { Ok(()) }
-/// #     fn incoming(&self, _: &A, packet: &mut Packet) -> Result<(), Reason> {
-/// #         if packet.len() % 2 == 0 { Ok(()) } else { Err(Reason::Malformed) }
+/// #     fn incoming(&self, _: &A, packet: &mut Packet) -> Result<(), DropReason> {
+/// #         if packet.len() % 2 == 0 { Ok(()) } else { Err(DropReason::Malformed) }
 /// #     }
 /// # }
 /// # async fn example<A: Addr>(inner: impl Swarm<A>) -> Result<()> {
@@ -117,7 +117,7 @@ impl<A: Addr, S, F: Filter<A>> FilterSwarm<A, S, F> {
         match self.filter.incoming(&message.src, &mut message.payload) {
             Ok(()) => true,
             Err(reason) => {
-                self.counters.dropped_at(reason, &message.src);
+                self.counters.add_dropped_from(reason, &message.src);
                 false
             }
         }
@@ -139,7 +139,7 @@ impl<A, S, F> FilterSwarm<A, S, F> {
 impl<A: Addr, S: Swarm<A>, F: Filter<A>> FilterSwarm<A, S, F> {
     /// Processes a packet on its way down.
     fn pass(&self, mtu: usize, to: &A, packet: &mut Packet) -> Result<()> {
-        packet.check(mtu)?;
+        packet.check_mtu(mtu)?;
         self.filter.outgoing(to, packet)
     }
 }
@@ -164,7 +164,7 @@ impl<A: Addr, S: Swarm<A>, F: Filter<A>> Swarm<A> for FilterSwarm<A, S, F> {
     async fn tell(&self, dst: &A, mut packet: Packet) -> Result<()> {
         self.pass(self.mtu(), dst, &mut packet)?;
         self.inner.tell(dst, packet).await?;
-        self.counters.sent(1);
+        self.counters.add_sent(1);
         Ok(())
     }
 
@@ -173,16 +173,16 @@ impl<A: Addr, S: Swarm<A>, F: Filter<A>> Swarm<A> for FilterSwarm<A, S, F> {
         let mut outcome = BatchOutcome::default();
         batch.retain_mut(|(dst, packet)| outcome.keep(self.pass(mtu, dst, packet)));
         let sent = outcome.tell(&self.inner, batch).await;
-        self.counters.sent(sent);
+        self.counters.add_sent(sent);
         outcome.finish()
     }
 
     async fn receive(&self) -> Result<Message<A>> {
         loop {
             let mut message = self.inner.receive().await?;
-            self.counters.received(1);
+            self.counters.add_received(1);
             if self.accept(&mut message) {
-                self.counters.delivered(1);
+                self.counters.add_delivered(1);
                 return Ok(message);
             }
         }
@@ -195,14 +195,14 @@ impl<A: Addr, S: Swarm<A>, F: Filter<A>> Swarm<A> for FilterSwarm<A, S, F> {
             if arrived == 0 {
                 return Ok(0);
             }
-            self.counters.received(arrived);
+            self.counters.add_received(arrived);
             let mut index = 0;
             out.retain_mut(|message| {
                 index += 1;
                 index <= before || self.accept(message)
             });
             let kept = out.len() - before;
-            self.counters.delivered(kept);
+            self.counters.add_delivered(kept);
             if kept > 0 {
                 return Ok(kept);
             }
@@ -225,7 +225,7 @@ impl<A: Addr, S: AskSwarm<A>, F: Filter<A>> AskSwarm<A> for FilterSwarm<A, S, F>
             {
                 Ok(()) => return Ok(request.limit_response(self.mtu())),
                 Err(reason) => {
-                    self.counters.dropped_at(reason, &request.message.src);
+                    self.counters.add_dropped_from(reason, &request.message.src);
                     request.reject(self.filter.rejection(reason));
                 }
             }

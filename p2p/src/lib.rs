@@ -29,14 +29,14 @@
 //! | [`Filter`], [`FilterSwarm`], [`pass_through!`] | helpers for writing a layer |
 //! | [`serve_asks`], [`messages`] | a request server with a concurrency limit, and a stream of messages |
 //! | [`BoxSwarm`], [`BoxAddr`] and relatives | swarms and addresses with a type that is chosen at run time |
-//! | [`Counters`], [`Snapshot`], [`Reason`] | what each layer sent, received, delivered and dropped, and why |
+//! | [`Counters`], [`CounterSnapshot`], [`DropReason`] | what each layer sent, received, delivered and dropped, and why |
 //! | [`Error`], [`BatchError`] | the errors of all swarms |
 //!
 //! # Example
 //! A layer that marks every message with one byte and drops messages without the mark. It works on any swarm:
 //!
 //! ```
-//! use p2p::{Addr, Filter, FilterSwarm, Headroom, Packet, Reason, Swarm};
+//! use p2p::{Addr, Filter, FilterSwarm, Headroom, Packet, DropReason, Swarm};
 //!
 //! struct Tag(u8);
 //!
@@ -50,10 +50,10 @@
 //!         packet.push_front(&[self.0]);
 //!         Ok(())
 //!     }
-//!     fn incoming(&self, _from: &A, packet: &mut Packet) -> Result<(), Reason> {
+//!     fn incoming(&self, _from: &A, packet: &mut Packet) -> Result<(), DropReason> {
 //!         match packet.pop_front() {
 //!             Some([tag]) if tag == self.0 => Ok(()),
-//!             _ => Err(Reason::Malformed),
+//!             _ => Err(DropReason::Malformed),
 //!         }
 //!     }
 //! }
@@ -91,7 +91,7 @@ mod tower;
 pub use addr::Addr;
 pub use ask::{AskSwarm, Rejection, Request, Respond, Responder};
 pub use boxed::{BoxAddr, BoxAskSwarm, BoxKey, BoxSecureAskSwarm, BoxSecureSwarm, BoxSwarm};
-pub use counters::{Counters, Reason, Snapshot};
+pub use counters::{CounterSnapshot, Counters, DropReason};
 pub use error::{BatchError, BatchOutcome, Error, Result};
 pub use filter::{Filter, FilterSwarm};
 pub use message::Message;

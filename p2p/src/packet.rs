@@ -147,8 +147,8 @@ impl Packet {
     /// Returns the memory that this packet holds at least, in bytes: room, payload and spare capacity.
     ///
     /// A packet that was split from a larger receive buffer keeps all of that buffer alive; see
-    /// [`detach`](Self::detach).
-    pub fn held(&self) -> usize {
+    /// [`reallocate`](Self::reallocate).
+    pub fn capacity(&self) -> usize {
         self.buf.capacity()
     }
 
@@ -156,7 +156,7 @@ impl Packet {
     ///
     /// # Errors
     /// [`Error::MtuExceeded`] if the payload is longer than `mtu` bytes.
-    pub fn check(&self, mtu: usize) -> Result<()> {
+    pub fn check_mtu(&self, mtu: usize) -> Result<()> {
         if self.len() <= mtu {
             Ok(())
         } else {
@@ -243,7 +243,7 @@ impl Packet {
     /// Copies the payload into a new buffer, so that it does not keep a larger buffer alive.
     ///
     /// A queue calls this for small packets that must wait.
-    pub fn detach(&mut self, room: Headroom) {
+    pub fn reallocate(&mut self, room: Headroom) {
         self.move_to(room);
     }
 
@@ -448,7 +448,7 @@ mod tests {
                         let rest = model.split_off(len.min(model.len()));
                         prop_assert_eq!(&*front, &*std::mem::replace(&mut model, rest));
                     }
-                    Op::Detach(front, back) => packet.detach(Headroom::new(front, back)),
+                    Op::Detach(front, back) => packet.reallocate(Headroom::new(front, back)),
                 }
                 prop_assert_eq!(&*packet, &*model);
             }

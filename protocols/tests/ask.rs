@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use p2p::{Headroom, Message, Packet, Reason, Rejection};
+use p2p::{DropReason, Headroom, Message, Packet, Rejection};
 use p2p_protocols::ask::{Answer, Config, Engine, Event, HEADER, Header, Key, Limits, Now, PhaseTime};
 use serde_json::Value;
 
@@ -486,7 +486,7 @@ fn a_message_with_too_many_parts_for_its_length_is_not_kept() {
     assert!(matches!(
         server.poll_event(),
         Some(Event::Dropped {
-            reason: Reason::Malformed,
+            reason: DropReason::Malformed,
             ..
         })
     ));
@@ -538,7 +538,7 @@ fn a_message_with_a_long_timeout_does_not_delay_the_expiry_of_others() {
         expired += usize::from(matches!(
             event,
             Event::Dropped {
-                reason: Reason::Expired,
+                reason: DropReason::Expired,
                 ..
             }
         ));

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
 use bytes::BytesMut;
-use p2p::{Headroom, Packet, Reason};
+use p2p::{DropReason, Headroom, Packet};
 use p2p_protocols::fragment::{Handled, Header, Ids, Limits, MAX_HEADER, Reassembler, chunk, mtu, split};
 use proptest::prelude::*;
 use serde_json::Value;
@@ -131,11 +131,11 @@ fn reassembly_equals_the_recorded_one() {
             let handled = engine.handle(Duration::ZERO, &1, Packet::from(hex(&step["input"])));
             let name = &row["name"];
             if step["panic"].is_string() {
-                assert_eq!(handled, Handled::Dropped(Reason::Malformed), "{name}");
+                assert_eq!(handled, Handled::Dropped(DropReason::Malformed), "{name}");
                 continue;
             }
             if step["error"].is_string() {
-                assert_eq!(handled, Handled::Dropped(Reason::Malformed), "{name}");
+                assert_eq!(handled, Handled::Dropped(DropReason::Malformed), "{name}");
             }
             if name
                 .as_str()
@@ -242,7 +242,7 @@ fn a_message_buffer_is_charged_until_dropped_and_then_reused() {
     let third = message(&mut engine, 2);
     assert_ne!(third.as_ptr().addr(), at, "the second one is in use");
     assert_eq!((&*second, &*third), (&*payload, &*payload));
-    engine.clear(Reason::Closed);
+    engine.clear(DropReason::Closed);
     assert_eq!(engine.held(), 0);
 }
 
@@ -304,7 +304,7 @@ fn different_bytes_for_a_pending_id_restart_the_message() {
     let last = engine.handle(Duration::ZERO, &1, fragment(0, 2, 3, b"new"));
     assert_eq!(whole(last), Some(b"newnewnew".to_vec()));
     let given_up = engine.poll_given_up().expect("the old message");
-    assert_eq!((given_up.reason, given_up.parts), (Reason::Expired, 2));
+    assert_eq!((given_up.reason, given_up.parts), (DropReason::Expired, 2));
 }
 
 #[test]
@@ -329,7 +329,7 @@ fn late_fragments_of_a_complete_message_are_duplicates() {
     }
     for part in &parts {
         let handled = engine.handle(Duration::ZERO, &1, part.clone());
-        assert_eq!(handled, Handled::Dropped(Reason::Duplicate));
+        assert_eq!(handled, Handled::Dropped(DropReason::Duplicate));
     }
     assert_eq!(engine.in_flight(), 0);
     engine.handle_timeout(SECOND);
@@ -347,11 +347,11 @@ fn an_incomplete_message_is_dropped_as_a_whole_after_its_timeout() {
     assert_eq!(engine.in_flight(), 0);
     assert_eq!(
         engine.poll_given_up().map(|given_up| given_up.reason),
-        Some(Reason::Expired)
+        Some(DropReason::Expired)
     );
     // A late fragment does not start it again.
     let late = engine.handle(11 * SECOND, &1, fragment(0, 1, 2, b"half"));
-    assert_eq!(late, Handled::Dropped(Reason::Expired));
+    assert_eq!(late, Handled::Dropped(DropReason::Expired));
 }
 
 #[test]
@@ -359,12 +359,12 @@ fn a_message_over_the_mtu_is_dropped_as_a_whole() {
     let mut engine = Reassembler::new(Limits::default(), 10, Headroom::default());
     assert_eq!(
         engine.handle(Duration::ZERO, &1, fragment(1, 0, 1, &[0; 11])),
-        Handled::Dropped(Reason::Oversize)
+        Handled::Dropped(DropReason::Oversize)
     );
     engine.handle(Duration::ZERO, &1, fragment(0, 0, 3, &[0; 5]));
     for part in 1..3 {
         let handled = engine.handle(Duration::ZERO, &1, fragment(0, part, 3, &[0; 6]));
-        assert_eq!(handled, Handled::Dropped(Reason::Oversize));
+        assert_eq!(handled, Handled::Dropped(DropReason::Oversize));
     }
     assert_eq!(
         (engine.in_flight(), engine.poll_given_up().map(|up| up.parts)),
@@ -391,7 +391,7 @@ fn a_source_over_its_budget_loses_its_oldest_message() {
         engine.handle(Duration::ZERO, &2, fragment(id, 0, 2, &[0; 500]));
     }
     let up = engine.poll_given_up().expect("the oldest");
-    assert_eq!((up.src, up.reason), (2, Reason::Budget));
+    assert_eq!((up.src, up.reason), (2, DropReason::Budget));
     assert_eq!(
         whole(engine.handle(Duration::ZERO, &1, fragment(0, 1, 2, b"!"))),
         Some(b"bystander!".to_vec())
@@ -520,7 +520,7 @@ proptest! {
             }
             prop_assert!(engine.held() <= engine.limits().bytes);
         }
-        engine.clear(Reason::Closed);
+        engine.clear(DropReason::Closed);
         while let Some(up) = engine.poll_given_up() {
             gone += up.parts;
         }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use p2p::{Headroom, Packet, Reason};
+use p2p::{DropReason, Headroom, Packet};
 use p2p_protocols::fragment::{Handled, Header, Limits, MAX_HEADER, Reassembler};
 
 /// The source of an honest peer's fragments.
@@ -58,7 +58,7 @@ fn a_message_in_progress_survives_a_flood_of_first_fragments_from_forged_sources
         }
     });
     let up = engine.poll_given_up().expect("a message that never completes");
-    assert!(up.src != HONEST && up.reason == Reason::Budget, "{up:?}");
+    assert!(up.src != HONEST && up.reason == DropReason::Budget, "{up:?}");
 }
 
 #[test]
@@ -88,7 +88,7 @@ fn a_source_that_fills_its_share_displaces_no_other() {
         assert!(engine.in_flight() <= most, "{} messages", engine.in_flight());
     });
     while let Some(up) = engine.poll_given_up() {
-        assert_eq!((up.src, up.reason), (1, Reason::Budget));
+        assert_eq!((up.src, up.reason), (1, DropReason::Budget));
     }
 }
 

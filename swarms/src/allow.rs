@@ -20,7 +20,7 @@ use std::fmt;
 use std::sync::{PoisonError, RwLock};
 
 use p2p::{
-    Addr, AskSwarm, Error, Filter, FilterSwarm, Packet, PeerId, Reason, Result, SecureSwarm, Swarm,
+    Addr, AskSwarm, DropReason, Error, Filter, FilterSwarm, Packet, PeerId, Result, SecureSwarm, Swarm,
     pass_through,
 };
 
@@ -102,8 +102,8 @@ impl<A: Addr> Filter<A> for AllowFilter<A> {
         self.lookup(to)
     }
 
-    fn incoming(&self, from: &A, _: &mut Packet) -> Result<(), Reason> {
-        self.allows(from).then_some(()).ok_or(Reason::Denied)
+    fn incoming(&self, from: &A, _: &mut Packet) -> Result<(), DropReason> {
+        self.allows(from).then_some(()).ok_or(DropReason::Denied)
     }
 
     fn lookup(&self, addr: &A) -> Result<()> {

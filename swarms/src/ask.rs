@@ -162,7 +162,7 @@ impl<A: Addr, S: Swarm<A>> AskingSwarm<A, S> {
         timeout(limit, sending)
             .await
             .unwrap_or(Err(Error::TimedOut { doing, limit }))?;
-        shared.asks.sent(1);
+        shared.asks.add_sent(1);
         self.shared.answer_to(id, &slot).await
     }
 }
@@ -204,7 +204,7 @@ impl<A: Addr, S: Swarm<A>> Swarm<A> for AskingSwarm<A, S> {
             shared.split(dst, packet, &mut datagrams)?;
             shared.send(&mut datagrams).await?;
         }
-        shared.tells.sent(1);
+        shared.tells.add_sent(1);
         Ok(())
     }
 
@@ -212,7 +212,7 @@ impl<A: Addr, S: Swarm<A>> Swarm<A> for AskingSwarm<A, S> {
         let shared = &*self.shared;
         let mut outcome = BatchOutcome::default();
         let long = shared.mark_batch(batch, &mut outcome);
-        shared.tells.sent(outcome.tell(&shared.inner, batch).await);
+        shared.tells.add_sent(outcome.tell(&shared.inner, batch).await);
         for (dst, packet) in long {
             outcome.record(self.tell(&dst, packet).await);
         }

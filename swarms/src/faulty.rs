@@ -17,7 +17,7 @@
 //!
 //! # Limits
 //! The number and bytes of delayed messages are bounded per node and per link ([`FaultyConfig`]); further
-//! messages are dropped and counted as [`Reason::QueueFull`].
+//! messages are dropped and counted as [`DropReason::QueueFull`].
 
 mod delayed;
 mod faults;
@@ -28,7 +28,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use p2p::{
-    Addr, AskSwarm, BatchError, BatchOutcome, Counters, Error, Message, Packet, Reason, Request, Result,
+    Addr, AskSwarm, BatchError, BatchOutcome, Counters, DropReason, Error, Message, Packet, Request, Result,
     SecureSwarm, Swarm, pass_through,
 };
 use tokio::runtime::Handle;
@@ -43,9 +43,9 @@ use plan::{Bottleneck, Fate, Flight, Planner};
 
 /// A layer that applies the faults of a medium.
 ///
-/// A tell that a fault affects returns `Ok`, and the drop is counted at the sender as [`Reason::Lost`],
-/// [`Reason::Partitioned`], [`Reason::QueueFull`] (no room to wait), [`Reason::Refused`] (the swarm below
-/// refused a delayed message or a duplicate) or [`Reason::Closed`]. So on each node, in the counters of
+/// A tell that a fault affects returns `Ok`, and the drop is counted at the sender as [`DropReason::Lost`],
+/// [`DropReason::Partitioned`], [`DropReason::QueueFull`] (no room to wait), [`DropReason::Refused`] (the swarm below
+/// refused a delayed message or a duplicate) or [`DropReason::Closed`]. So on each node, in the counters of
 /// `faulty`, `sent + duplicated = dropped +` [`in_flight`](Self::in_flight) `+` the number of messages sent
 /// through the layer below. `faulty-ask` counts requests.
 ///
@@ -128,16 +128,16 @@ impl<A: Addr, S: Swarm<A>> FaultySwarm<A, S> {
     }
 
     /// Decides the fate of the next message, or returns the reason for dropping it.
-    fn decide(&self, dst: &A, len: usize) -> Result<(Flight, Option<Flight>), Reason> {
+    fn decide(&self, dst: &A, len: usize) -> Result<(Flight, Option<Flight>), DropReason> {
         let link = self.faults.link(&self.local, dst);
         let mut choices = self.choices.lock().unwrap_or_else(PoisonError::into_inner);
         // A message on a cut link also consumes its random draws, so that later messages keep their fates.
         let fate = choices.planner.fate(&link.unwrap_or_default(), len);
-        let link = link.ok_or(Reason::Partitioned)?;
+        let link = link.ok_or(DropReason::Partitioned)?;
         let Fate::Sent { original, duplicate } = fate else {
-            return Err(Reason::Lost);
+            return Err(DropReason::Lost);
         };
-        let crossing = choices.cross(&link, dst, len).ok_or(Reason::QueueFull)?;
+        let crossing = choices.cross(&link, dst, len).ok_or(DropReason::QueueFull)?;
         let later = |flight: Flight| Flight {
             delay: flight.delay + crossing,
             ..flight
@@ -146,7 +146,7 @@ impl<A: Addr, S: Swarm<A>> FaultySwarm<A, S> {
     }
 
     fn check(&self, packet: &Packet) -> Result<()> {
-        packet.check(self.inner.mtu())?;
+        packet.check_mtu(self.inner.mtu())?;
         self.check_open()
     }
 
@@ -209,8 +209,8 @@ impl<A: Addr> Choices<A> {
 
 impl<A: Addr, S: Swarm<A>> FaultySwarm<A, S> {
     fn received(&self, count: usize) {
-        self.delayed.counters.received(count);
-        self.delayed.counters.delivered(count);
+        self.delayed.counters.add_received(count);
+        self.delayed.counters.add_delivered(count);
     }
 
     /// Sends one copy of a message, now or later.
@@ -248,7 +248,7 @@ impl<A: Addr, S: Swarm<A>> Swarm<A> for FaultySwarm<A, S> {
         if !self.faults.is_active() {
             self.check_open()?;
             self.inner.tell(dst, packet).await?;
-            self.delayed.counters.sent(1);
+            self.delayed.counters.add_sent(1);
             return Ok(());
         }
         self.check(&packet)?;
@@ -256,18 +256,18 @@ impl<A: Addr, S: Swarm<A>> Swarm<A> for FaultySwarm<A, S> {
         let (original, duplicate) = match self.decide(dst, packet.len()) {
             Ok(fate) => fate,
             Err(reason) => {
-                counters.sent(1);
-                counters.dropped_at(reason, dst);
+                counters.add_sent(1);
+                counters.add_dropped_from(reason, dst);
                 return Ok(());
             }
         };
         let copy = duplicate.map(|flight| (flight, packet.clone()));
         self.launch(dst, packet, original).await?;
-        counters.sent(1);
+        counters.add_sent(1);
         if let Some((flight, packet)) = copy {
-            counters.duplicated(1);
+            counters.add_duplicated(1);
             if self.launch(dst, packet, flight).await.is_err() {
-                counters.dropped_at(Reason::Refused, dst);
+                counters.add_dropped_from(DropReason::Refused, dst);
             }
         }
         Ok(())
@@ -279,7 +279,7 @@ impl<A: Addr, S: Swarm<A>> Swarm<A> for FaultySwarm<A, S> {
             let result = self.inner.tell_batch(batch).await;
             self.delayed
                 .counters
-                .sent(result.as_ref().map_or_else(|error| error.sent, |()| count));
+                .add_sent(result.as_ref().map_or_else(|error| error.sent, |()| count));
             return result;
         }
         let counters = &self.delayed.counters;
@@ -289,17 +289,17 @@ impl<A: Addr, S: Swarm<A>> Swarm<A> for FaultySwarm<A, S> {
             match self.ensure_task() {
                 Ok(()) => {
                     if let Err(TooLate { messages }) = self.delayed.hold(held.into_iter()) {
-                        counters.dropped_many(Reason::Closed, messages);
+                        counters.add_dropped_many(DropReason::Closed, messages);
                     }
                 }
-                Err(_) => counters.dropped_many(Reason::Refused, held.len()),
+                Err(_) => counters.add_dropped_many(DropReason::Refused, held.len()),
             }
         }
-        counters.sent(outcome.tell(&self.inner, batch).await);
+        counters.add_sent(outcome.tell(&self.inner, batch).await);
         if !copies.is_empty() {
             let result = self.inner.tell_batch(&mut copies).await;
             let refused = result.map_or_else(|error| error.refused, |()| 0);
-            counters.dropped_many(Reason::Refused, refused);
+            counters.add_dropped_many(DropReason::Refused, refused);
         }
         outcome.finish()
     }
@@ -344,20 +344,20 @@ impl<A: Addr, S: Swarm<A>> FaultySwarm<A, S> {
         };
         batch.retain_mut(|(dst, packet)| {
             if let Err(error) = self.check(packet) {
-                outcome.refused(1, error);
+                outcome.add_refused(1, error);
                 return false;
             }
             let (original, duplicate) = match self.decide(dst, packet.len()) {
                 Ok(fate) => fate,
                 Err(reason) => {
-                    outcome.sent(1);
-                    counters.sent(1);
-                    counters.dropped_at(reason, dst);
+                    outcome.add_sent(1);
+                    counters.add_sent(1);
+                    counters.add_dropped_from(reason, dst);
                     return false;
                 }
             };
             if let Some(flight) = duplicate {
-                counters.duplicated(1);
+                counters.add_duplicated(1);
                 let mut copy = packet.clone();
                 flight.damage(&mut copy);
                 if flight.delay.is_zero() {
@@ -369,8 +369,8 @@ impl<A: Addr, S: Swarm<A>> FaultySwarm<A, S> {
             original.damage(packet);
             let at_once = original.delay.is_zero();
             if !at_once {
-                outcome.sent(1);
-                counters.sent(1);
+                outcome.add_sent(1);
+                counters.add_sent(1);
                 sorted
                     .held
                     .push((now + original.delay, dst.clone(), std::mem::take(packet)));
@@ -400,8 +400,8 @@ impl<A: Addr, S: Swarm<A>> FaultySwarm<A, S> {
 impl<A: Addr, S: AskSwarm<A>> AskSwarm<A> for FaultySwarm<A, S> {
     async fn receive_ask(&self) -> Result<Request<A>> {
         let request = self.unless_closed(self.inner.receive_ask()).await?;
-        self.ask_counters.received(1);
-        self.ask_counters.delivered(1);
+        self.ask_counters.add_received(1);
+        self.ask_counters.add_delivered(1);
         Ok(request)
     }
 
@@ -416,8 +416,8 @@ impl<A: Addr, S: AskSwarm<A>> AskSwarm<A> for FaultySwarm<A, S> {
             match self.decide(dst, request.len()) {
                 Ok((flight, _)) => delay = flight.delay,
                 Err(reason) => {
-                    self.ask_counters.sent(1);
-                    self.ask_counters.dropped_at(reason, dst);
+                    self.ask_counters.add_sent(1);
+                    self.ask_counters.add_dropped_from(reason, dst);
                     let limit = self.faults.config().ask_timeout;
                     self.travel(limit).await?;
                     return Err(Error::TimedOut {
@@ -428,7 +428,7 @@ impl<A: Addr, S: AskSwarm<A>> AskSwarm<A> for FaultySwarm<A, S> {
             }
         }
         self.travel(delay).await?;
-        self.ask_counters.sent(1);
+        self.ask_counters.add_sent(1);
         self.unless_closed(self.inner.ask(dst, request)).await
     }
 }

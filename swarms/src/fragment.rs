@@ -17,8 +17,8 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 use p2p::{
-    Addr, BatchError, BatchOutcome, Counters, Headroom, Message, Packet, Reason, Result, SecureSwarm, Swarm,
-    pass_through,
+    Addr, BatchError, BatchOutcome, Counters, DropReason, Headroom, Message, Packet, Result, SecureSwarm,
+    Swarm, pass_through,
 };
 use p2p_protocols::fragment::{self, Handled, Ids, Limits, Reassembler};
 use tokio::time::{Instant, timeout_at};
@@ -237,8 +237,8 @@ impl<A: Addr, S: Swarm<A>> FragmentSwarm<A, S> {
     }
 
     fn count_sent(&self, messages: usize, pieces: usize) {
-        self.counters.sent(messages);
-        self.pieces.sent(pieces);
+        self.counters.add_sent(messages);
+        self.pieces.add_sent(pieces);
     }
 
     /// Receives from below until at least one message is complete. Passes up to `max` messages to `out` and
@@ -269,7 +269,7 @@ impl<A: Addr, S: Swarm<A>> FragmentSwarm<A, S> {
     fn land(&self, pulled: &mut Pulled<A>, max: usize, mut out: impl FnMut(Message<A>)) -> usize {
         let now = self.epoch.elapsed();
         let mut engine = self.engine();
-        self.pieces.received(pulled.messages.len());
+        self.pieces.add_received(pulled.messages.len());
         engine.handle_timeout(now);
         let mut messages = pulled
             .messages
@@ -282,13 +282,13 @@ impl<A: Addr, S: Swarm<A>> FragmentSwarm<A, S> {
         }
         if let Some(next) = messages.next() {
             let put = self.ready.extend(std::iter::once(next).chain(messages));
-            self.counters.dropped_many(put.reason, put.refused.len());
+            self.counters.add_dropped_many(put.reason, put.refused.len());
         } else {
             drop(messages);
         }
         self.count_given_up(&mut engine);
         pulled.timeout = engine.poll_timeout();
-        self.counters.delivered(count);
+        self.counters.add_delivered(count);
         count
     }
 
@@ -305,23 +305,23 @@ impl<A: Addr, S: Swarm<A>> FragmentSwarm<A, S> {
                 parts,
             } => {
                 if parts == 1 {
-                    self.counters.received(1);
+                    self.counters.add_received(1);
                 }
-                self.pieces.delivered(parts);
+                self.pieces.add_delivered(parts);
                 message.payload = payload;
                 return Some(message);
             }
-            Handled::Kept { first: true } => self.counters.received(1),
+            Handled::Kept { first: true } => self.counters.add_received(1),
             Handled::Kept { first: false } => {}
-            Handled::Dropped(reason) => self.pieces.dropped_at(reason, &message.src),
+            Handled::Dropped(reason) => self.pieces.add_dropped_from(reason, &message.src),
         }
         None
     }
 
     fn count_given_up(&self, engine: &mut Reassembler<A>) {
         while let Some(given_up) = engine.poll_given_up() {
-            self.counters.dropped_at(given_up.reason, &given_up.src);
-            self.pieces.dropped_many(given_up.reason, given_up.parts);
+            self.counters.add_dropped_from(given_up.reason, &given_up.src);
+            self.pieces.add_dropped_many(given_up.reason, given_up.parts);
         }
     }
 }
@@ -346,7 +346,7 @@ impl<A: Addr, S: Swarm<A>> Swarm<A> for FragmentSwarm<A, S> {
     /// Sends a message; see [`Swarm::tell`]. After an error the message is never delivered, although some of
     /// its fragments may have been sent.
     async fn tell(&self, dst: &A, mut packet: Packet) -> Result<()> {
-        packet.check(self.mtu)?;
+        packet.check_mtu(self.mtu)?;
         if packet.len() > self.chunk {
             return self.tell_parts(dst, packet).await;
         }
@@ -365,7 +365,7 @@ impl<A: Addr, S: Swarm<A>> Swarm<A> for FragmentSwarm<A, S> {
                 return false;
             }
             let marked = packet
-                .check(self.mtu)
+                .check_mtu(self.mtu)
                 .and_then(|()| self.mark_single(dst, packet));
             outcome.keep(marked)
         });
@@ -381,7 +381,7 @@ impl<A: Addr, S: Swarm<A>> Swarm<A> for FragmentSwarm<A, S> {
         loop {
             match self.turn.drive_or_pop(&self.ready).await? {
                 Wait::Item(message) => {
-                    self.counters.delivered(1);
+                    self.counters.add_delivered(1);
                     return Ok(message);
                 }
                 Wait::Drive(driving) => {
@@ -404,17 +404,18 @@ impl<A: Addr, S: Swarm<A>> Swarm<A> for FragmentSwarm<A, S> {
             Wait::Item(message) => {
                 out.push(message);
                 let count = 1 + self.ready.try_pop_batch(out, max - 1).unwrap_or(0);
-                self.counters.delivered(count);
+                self.counters.add_delivered(count);
                 Ok(count)
             }
         }
     }
 
     async fn close(&self) {
-        self.counters.dropped_many(Reason::Closed, self.ready.close());
+        self.counters
+            .add_dropped_many(DropReason::Closed, self.ready.close());
         {
             let mut engine = self.engine();
-            engine.clear(Reason::Closed);
+            engine.clear(DropReason::Closed);
             self.count_given_up(&mut engine);
         }
         self.inner.close().await;

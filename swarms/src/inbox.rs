@@ -1,7 +1,7 @@
 //! A bounded queue between the code that produces messages and the tasks that read them.
 //!
 //! Putting never waits: what finds no place is given back, and the caller counts it as
-//! [`Reason::QueueFull`]. A batch goes in and comes out under one lock and with one wake-up. Bounded in
+//! [`DropReason::QueueFull`]. A batch goes in and comes out under one lock and with one wake-up. Bounded in
 //! items and in bytes, where an item is charged the memory that it really holds.
 //!
 //! A full inbox drops a message of the source with the most waiting messages (`inbox/shares.rs`), so a source that floods does
@@ -17,7 +17,7 @@ use std::mem;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
-use p2p::{Addr, Error, Headroom, Message, Packet, Reason, Request, Result};
+use p2p::{Addr, DropReason, Error, Headroom, Message, Packet, Request, Result};
 use tokio::task::coop::cooperative;
 
 use self::shares::Shares;
@@ -66,7 +66,7 @@ impl Limits {
         };
         if packet.len() < below {
             let room = packet.room();
-            packet.detach(Headroom::new(
+            packet.reallocate(Headroom::new(
                 room.front.min(KEPT_ROOM.front),
                 room.back.min(KEPT_ROOM.back),
             ));
@@ -134,8 +134,8 @@ pub struct Inbox<T> {
 pub struct Refused<T> {
     /// The new item, or those that waited and made room for it.
     pub items: Vec<T>,
-    /// [`Reason::QueueFull`] or [`Reason::Closed`].
-    pub reason: Reason,
+    /// [`DropReason::QueueFull`] or [`DropReason::Closed`].
+    pub reason: DropReason,
 }
 
 /// The result of pushing a batch.
@@ -145,8 +145,8 @@ pub struct Extended<T> {
     pub accepted: usize,
     /// The items that found no place: new ones, or ones that waited and made room for new ones of other sources.
     pub refused: Vec<T>,
-    /// Why they found none: [`Reason::QueueFull`] or [`Reason::Closed`].
-    pub reason: Reason,
+    /// Why they found none: [`DropReason::QueueFull`] or [`DropReason::Closed`].
+    pub reason: DropReason,
 }
 
 impl<T> Inbox<T> {
@@ -344,7 +344,7 @@ impl<T> fmt::Debug for Inbox<T> {
 
 /// Returns the cost of an item: the memory of its packet, and its slot in the queue.
 fn charge<T: Queued>(item: &T) -> usize {
-    item.payload().held() + size_of::<T>()
+    item.payload().capacity() + size_of::<T>()
 }
 
 /// Wakes a reader after the lock was released, so that it does not contend for it.
@@ -375,11 +375,11 @@ struct State<T> {
 }
 
 impl<T> State<T> {
-    fn refusal(&self) -> Reason {
+    fn refusal(&self) -> DropReason {
         if self.closed {
-            Reason::Closed
+            DropReason::Closed
         } else {
-            Reason::QueueFull
+            DropReason::QueueFull
         }
     }
 }

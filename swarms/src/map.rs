@@ -13,8 +13,8 @@ use std::marker::PhantomData;
 use std::sync::{Mutex, PoisonError, TryLockError};
 
 use p2p::{
-    Addr, AskSwarm, BatchError, BatchOutcome, BoxAddr, Counters, Error, Message, Packet, Reason, Rejection,
-    Request, Result, SecureSwarm, Swarm, pass_through,
+    Addr, AskSwarm, BatchError, BatchOutcome, BoxAddr, Counters, DropReason, Error, Message, Packet,
+    Rejection, Request, Result, SecureSwarm, Swarm, pass_through,
 };
 
 /// Translates between the addresses `A` that a [`MapSwarm`] presents and the addresses `B` of the swarm
@@ -174,7 +174,7 @@ impl<A: Addr, B: Addr, S, T: Translate<A, B>> MapSwarm<A, B, S, T> {
             let shown = (!T::TOTAL).then(|| addr.clone());
             let translated = self.translate.up(addr);
             if let (None, Some(addr)) = (&translated, &shown) {
-                self.counters.dropped_at(Reason::NoAddr, addr);
+                self.counters.add_dropped_from(DropReason::NoAddr, addr);
             }
             translated
         };
@@ -182,9 +182,9 @@ impl<A: Addr, B: Addr, S, T: Translate<A, B>> MapSwarm<A, B, S, T> {
     }
 
     fn message(&self, message: Message<B>) -> Option<Message<A>> {
-        self.counters.received(1);
+        self.counters.add_received(1);
         let (src, dst) = self.up(message.src, message.dst)?;
-        self.counters.delivered(1);
+        self.counters.add_delivered(1);
         Some(Message {
             src,
             dst,
@@ -215,7 +215,7 @@ impl<A: Addr, B: Addr, S: Swarm<B>, T: Translate<A, B>> Swarm<A> for MapSwarm<A,
     async fn tell(&self, dst: &A, packet: Packet) -> Result<()> {
         let dst = self.translate.down(dst)?;
         self.inner.tell(&dst, packet).await?;
-        self.counters.sent(1);
+        self.counters.add_sent(1);
         Ok(())
     }
 
@@ -225,10 +225,11 @@ impl<A: Addr, B: Addr, S: Swarm<B>, T: Translate<A, B>> Swarm<A> for MapSwarm<A,
         for (dst, packet) in batch.drain(..) {
             match self.translate.down(&dst) {
                 Ok(dst) => below.push((dst, packet)),
-                Err(error) => outcome.refused(1, error),
+                Err(error) => outcome.add_refused(1, error),
             }
         }
-        self.counters.sent(outcome.tell(&self.inner, &mut below).await);
+        self.counters
+            .add_sent(outcome.tell(&self.inner, &mut below).await);
         self.spare.give(below);
         outcome.finish()
     }

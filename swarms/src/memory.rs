@@ -2,7 +2,7 @@
 //!
 //! It serves tests, simulations, and nodes that share a process. It behaves like a datagram network that
 //! drops a message only if the receiver's queue is full. A tell never waits for the reader. A tell to an
-//! unused address is lost, as on UDP: it returns `Ok` and is counted as [`Reason::NoPeer`]. An ask to an
+//! unused address is lost, as on UDP: it returns `Ok` and is counted as [`DropReason::NoPeer`]. An ask to an
 //! unused address fails at once.
 //!
 //! Deliberately absent: latency, loss and reordering ([`faulty`](crate::SwarmExt::faulty) adds those to any
@@ -25,7 +25,7 @@ mod tests;
 use std::sync::Arc;
 
 use p2p::{
-    AskSwarm, BatchError, BatchOutcome, Counters, Error, Message, Packet, Reason, Request, Result,
+    AskSwarm, BatchError, BatchOutcome, Counters, DropReason, Error, Message, Packet, Request, Result,
     SecureSwarm, Swarm,
 };
 use tokio::task::coop::consume_budget;
@@ -42,7 +42,7 @@ pub struct MemoryConfig {
     /// Maximum length of a message, a request or a response in bytes. Default: 64 KiB.
     pub mtu: usize,
     /// Messages that wait for a node's reader. At the limit one of the source with the most is dropped and counted by the
-    /// receiver as [`Reason::QueueFull`]. Default: 1024 messages, 4 MiB, never copied.
+    /// receiver as [`DropReason::QueueFull`]. Default: 1024 messages, 4 MiB, never copied.
     pub messages: Limits,
     /// Requests that wait for a node's reader. At the limit an asker with the most gets
     /// [`Rejection::BUSY`](p2p::Rejection::BUSY) at once. Default: 1024 requests, 4 MiB, never copied.
@@ -126,15 +126,15 @@ impl MemorySwarm {
             let mut count = 0;
             let put = peer.messages.extend(run.inspect(|_| count += 1));
             let refused = put.refused.len();
-            self.node.counters.sent(count);
-            peer.counters.received(count);
+            self.node.counters.add_sent(count);
+            peer.counters.add_received(count);
             if refused > 0 {
-                peer.counters.dropped_many(put.reason, refused);
+                peer.counters.add_dropped_many(put.reason, refused);
             }
         } else {
             let count = run.count();
-            self.node.counters.sent(count);
-            self.node.counters.dropped_many(Reason::NoPeer, count);
+            self.node.counters.add_sent(count);
+            self.node.counters.add_dropped_many(DropReason::NoPeer, count);
         }
     }
 }
@@ -143,18 +143,18 @@ impl Swarm<MemoryAddr> for MemorySwarm {
     /// Moves the packet into the queue of `dst`; see [`Swarm::tell`].
     ///
     /// A message to an unused address is lost: the call returns `Ok`, and the loss is counted as
-    /// [`Reason::NoPeer`].
+    /// [`DropReason::NoPeer`].
     async fn tell(&self, dst: &MemoryAddr, packet: Packet) -> Result<()> {
         // A task that only tells must yield to its receivers at intervals.
         consume_budget().await;
         self.node.check_open()?;
-        packet.check(self.realm.config().mtu)?;
-        self.node.counters.sent(1);
+        packet.check_mtu(self.realm.config().mtu)?;
+        self.node.counters.add_sent(1);
         let Some(peer) = self.realm.node(*dst) else {
-            self.node.counters.dropped_at(Reason::NoPeer, dst);
+            self.node.counters.add_dropped_from(DropReason::NoPeer, dst);
             return Ok(());
         };
-        peer.counters.received(1);
+        peer.counters.add_received(1);
         let message = Message {
             src: self.node.addr,
             dst: *dst,
@@ -162,7 +162,7 @@ impl Swarm<MemoryAddr> for MemorySwarm {
         };
         if let Err(refused) = peer.messages.push(message) {
             for message in refused.items {
-                peer.counters.dropped_at(refused.reason, &message.src);
+                peer.counters.add_dropped_from(refused.reason, &message.src);
             }
         }
         Ok(())
@@ -172,19 +172,19 @@ impl Swarm<MemoryAddr> for MemorySwarm {
         consume_budget().await;
         let mut outcome = BatchOutcome::default();
         if let Err(closed) = self.node.check_open() {
-            outcome.refused(batch.len(), closed);
+            outcome.add_refused(batch.len(), closed);
             batch.clear();
             return outcome.finish();
         }
         let mtu = self.realm.config().mtu;
-        batch.retain(|(_, packet)| match packet.check(mtu) {
+        batch.retain(|(_, packet)| match packet.check_mtu(mtu) {
             Ok(()) => true,
             Err(error) => {
-                outcome.refused(1, error);
+                outcome.add_refused(1, error);
                 false
             }
         });
-        outcome.sent(batch.len());
+        outcome.add_sent(batch.len());
         let mut batch = batch.drain(..).peekable();
         while batch.peek().is_some() {
             self.hand_over(&mut batch);
@@ -194,13 +194,13 @@ impl Swarm<MemoryAddr> for MemorySwarm {
 
     async fn receive(&self) -> Result<Message<MemoryAddr>> {
         let message = self.node.messages.pop().await?;
-        self.node.counters.delivered(1);
+        self.node.counters.add_delivered(1);
         Ok(message)
     }
 
     async fn receive_batch(&self, out: &mut Vec<Message<MemoryAddr>>, max: usize) -> Result<usize> {
         let count = self.node.messages.pop_batch(out, max).await?;
-        self.node.counters.delivered(count);
+        self.node.counters.add_delivered(count);
         Ok(count)
     }
 
@@ -234,7 +234,7 @@ impl AskSwarm<MemoryAddr> for MemorySwarm {
     async fn ask(&self, dst: &MemoryAddr, request: Packet) -> Result<Packet> {
         consume_budget().await;
         self.node.check_open()?;
-        request.check(self.realm.config().mtu)?;
+        request.check_mtu(self.realm.config().mtu)?;
         let Some(peer) = self.realm.node(*dst) else {
             return Err(Error::unreachable(dst, "no node in this realm has the address"));
         };
@@ -243,7 +243,7 @@ impl AskSwarm<MemoryAddr> for MemorySwarm {
 
     async fn receive_ask(&self) -> Result<Request<MemoryAddr>> {
         let asked = self.node.asks.pop().await?;
-        self.node.ask_counters.delivered(1);
+        self.node.ask_counters.add_delivered(1);
         Ok(asked.request)
     }
 }

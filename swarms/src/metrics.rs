@@ -6,7 +6,7 @@
 //! Deliberately absent: a task that exports by itself, and a recorder.
 
 use metrics::{Label, counter};
-use p2p::{Addr, Reason, Swarm};
+use p2p::{Addr, DropReason, Swarm};
 
 /// Exports the counters of every layer of `swarm` to the current recorder.
 ///
@@ -26,7 +26,7 @@ pub fn export<A: Addr>(swarm: &impl Swarm<A>, node: &str) {
         counter!("p2p_received_total", labels.clone()).absolute(now.received);
         counter!("p2p_delivered_total", labels.clone()).absolute(now.delivered);
         counter!("p2p_duplicated_total", labels.clone()).absolute(now.duplicated);
-        for reason in Reason::ALL {
+        for reason in DropReason::ALL {
             let mut labels = labels.clone();
             labels.push(Label::from_static_parts("reason", reason.as_str()));
             counter!("p2p_dropped_total", labels).absolute(now.dropped(reason));

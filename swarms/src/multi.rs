@@ -316,10 +316,10 @@ impl<T: Swarm<BoxAddr>> Swarm<MultiAddr> for MultiSwarm<T> {
 
     async fn tell(&self, dst: &MultiAddr, packet: Packet) -> Result<()> {
         let index = self.route(dst)?;
-        packet.check(self.mtu())?;
+        packet.check_mtu(self.mtu())?;
         let result = self.transports[index].swarm.tell(&dst.addr, packet).await;
         result.map_err(|error| self.translate(index, dst, error))?;
-        self.counters.sent(1);
+        self.counters.add_sent(1);
         Ok(())
     }
 
@@ -329,9 +329,9 @@ impl<T: Swarm<BoxAddr>> Swarm<MultiAddr> for MultiSwarm<T> {
         let spare = |transport: &Transport<T>| transport.spare.take();
         let mut batches: Vec<_> = self.transports.iter().map(spare).collect();
         for (dst, packet) in batch.drain(..) {
-            match packet.check(mtu).and_then(|()| self.route(&dst)) {
+            match packet.check_mtu(mtu).and_then(|()| self.route(&dst)) {
                 Ok(index) => batches[index].push((dst.addr, packet)),
-                Err(error) => outcome.refused(1, error),
+                Err(error) => outcome.add_refused(1, error),
             }
         }
         for (index, mut part) in batches.into_iter().enumerate() {
@@ -344,7 +344,7 @@ impl<T: Swarm<BoxAddr>> Swarm<MultiAddr> for MultiSwarm<T> {
                     error.first = self.translate(index, &transport.addr(dst), first);
                 }
                 self.counters
-                    .sent(result.as_ref().map_or_else(|error| error.sent, |()| count));
+                    .add_sent(result.as_ref().map_or_else(|error| error.sent, |()| count));
                 outcome.record_batch(count, result);
             }
             transport.spare.give(part);
@@ -354,8 +354,8 @@ impl<T: Swarm<BoxAddr>> Swarm<MultiAddr> for MultiSwarm<T> {
 
     async fn receive(&self) -> Result<Message<MultiAddr>> {
         let (from, message) = self.first(|transport| transport.swarm.receive()).await?;
-        self.counters.received(1);
-        self.counters.delivered(1);
+        self.counters.add_received(1);
+        self.counters.add_delivered(1);
         Ok(message.map_addrs(|addr| from.addr(addr)))
     }
 
@@ -370,8 +370,8 @@ impl<T: Swarm<BoxAddr>> Swarm<MultiAddr> for MultiSwarm<T> {
         }
         let (from, messages) = self.first(call).await?;
         let count = messages.len();
-        self.counters.received(count);
-        self.counters.delivered(count);
+        self.counters.add_received(count);
+        self.counters.add_delivered(count);
         out.extend(
             messages
                 .into_iter()
@@ -384,7 +384,7 @@ impl<T: Swarm<BoxAddr>> Swarm<MultiAddr> for MultiSwarm<T> {
 impl<T: AskSwarm<BoxAddr>> AskSwarm<MultiAddr> for MultiSwarm<T> {
     async fn ask(&self, dst: &MultiAddr, request: Packet) -> Result<Packet> {
         let index = self.route(dst)?;
-        request.check(self.mtu())?;
+        request.check_mtu(self.mtu())?;
         let result = self.transports[index].swarm.ask(&dst.addr, request).await;
         result.map_err(|error| self.translate(index, dst, error))
     }

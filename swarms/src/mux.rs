@@ -6,7 +6,7 @@ mod dispatch;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use p2p::{Addr, Counters, Error, Reason, Result, Swarm};
+use p2p::{Addr, Counters, DropReason, Error, Result, Swarm};
 use p2p_protocols::hash::HashMap;
 use p2p_protocols::mux::{Channel, Name};
 
@@ -22,7 +22,7 @@ pub struct MuxConfig {
     /// Maximum number of open channels; opening more fails with [`Error::Limit`]. Default: 1024.
     pub channels: usize,
     /// Messages that wait for the reader of one channel. At the limit one of the source with the most is
-    /// dropped and counted as [`Reason::QueueFull`]. Default: 1024 messages, 4 MiB.
+    /// dropped and counted as [`DropReason::QueueFull`]. Default: 1024 messages, 4 MiB.
     pub messages: Limits,
     /// Requests that wait for the reader of one channel. At the limit an asker with the most
     /// gets [`Rejection::BUSY`](p2p::Rejection::BUSY) at once. Default: 1024 requests, 4 MiB.
@@ -223,8 +223,8 @@ impl<A, S, C> Shared<A, S, C> {
         // The readers find the queue closed.
         self.messages.put(queues.id(), usize::MAX);
         self.asks.put(queues.id(), usize::MAX);
-        self.counters.dropped_many(Reason::Closed, messages);
-        self.ask_counters.dropped_many(Reason::Closed, asks);
+        self.counters.add_dropped_many(DropReason::Closed, messages);
+        self.ask_counters.add_dropped_many(DropReason::Closed, asks);
     }
 
     /// Drops the work, which holds a reference to the swarm below.

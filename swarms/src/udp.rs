@@ -35,7 +35,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::task::{Context, Poll, Waker, ready};
 
-use p2p::{BatchError, BatchOutcome, Counters, Error, Message, Packet, Reason, Result, Swarm};
+use p2p::{BatchError, BatchOutcome, Counters, DropReason, Error, Message, Packet, Result, Swarm};
 use tokio::io::Interest;
 use tokio::task::coop;
 
@@ -213,7 +213,7 @@ impl UdpSwarm {
             let sent: io::Result<()> = self.with_socket(|socket| Outbound::send_one(socket, dst, &packet))?;
             match sent {
                 Ok(()) => {
-                    self.counters.sent(1);
+                    self.counters.add_sent(1);
                     return Ok(());
                 }
                 Err(error) if error.kind() == WouldBlock => self.writable().await?,
@@ -239,7 +239,7 @@ impl UdpSwarm {
         let sent = self.with_socket(|socket| {
             self.outbound.send(socket, &flush.batch, 0, |count, result| {
                 match result {
-                    Ok(()) => self.counters.sent(count),
+                    Ok(()) => self.counters.add_sent(count),
                     Err(error) => failed.push((at, error)),
                 }
                 at += count;
@@ -315,7 +315,7 @@ impl Swarm<SocketAddr> for UdpSwarm {
         if self.is_closed() {
             return Err(Error::Closed);
         }
-        packet.check(self.config.mtu)?;
+        packet.check_mtu(self.config.mtu)?;
         let to = self.reach.check(dst)?;
         coop::consume_budget().await;
         if self.combine.goes_alone() {
@@ -330,7 +330,7 @@ impl Swarm<SocketAddr> for UdpSwarm {
         let mut taken = std::mem::take(batch);
         let mut outcome = BatchOutcome::default();
         if self.is_closed() {
-            outcome.refused(taken.len(), Error::Closed);
+            outcome.add_refused(taken.len(), Error::Closed);
         } else {
             admit(&mut taken, self.reach, self.config.mtu, &mut outcome);
             coop::consume_budget().await;
@@ -340,10 +340,10 @@ impl Swarm<SocketAddr> for UdpSwarm {
                     self.outbound
                         .send(socket, &taken, from, |count, result| match result {
                             Ok(()) => {
-                                self.counters.sent(count);
-                                outcome.sent(count);
+                                self.counters.add_sent(count);
+                                outcome.add_sent(count);
                             }
-                            Err(error) => outcome.refused(count, error),
+                            Err(error) => outcome.add_refused(count, error),
                         })
                 });
                 let waited = match next {
@@ -355,7 +355,7 @@ impl Swarm<SocketAddr> for UdpSwarm {
                     Err(error) => Err(error),
                 };
                 if let Err(error) = waited {
-                    outcome.refused(taken.len() - from, error);
+                    outcome.add_refused(taken.len() - from, error);
                     break;
                 }
             }
@@ -370,7 +370,7 @@ impl Swarm<SocketAddr> for UdpSwarm {
         loop {
             let next = poll_fn(|cx| self.poll_inbound(cx, &mut waiter, Inbound::next)).await?;
             if let Some(message) = next {
-                self.counters.delivered(1);
+                self.counters.add_delivered(1);
                 return Ok(message);
             }
         }
@@ -384,7 +384,7 @@ impl Swarm<SocketAddr> for UdpSwarm {
         let take =
             |cx: &mut Context<'_>| self.poll_inbound(cx, &mut waiter, |inbound| inbound.take(out, max));
         let count = poll_fn(take).await?;
-        self.counters.delivered(count);
+        self.counters.add_delivered(count);
         Ok(count)
     }
 
@@ -404,7 +404,7 @@ impl Swarm<SocketAddr> for UdpSwarm {
         let socket = self.socket.write().unwrap_or_else(PoisonError::into_inner).take();
         drop(socket);
         let dropped = self.inbound().clear();
-        self.counters.dropped_many(Reason::Closed, dropped);
+        self.counters.add_dropped_many(DropReason::Closed, dropped);
         self.readers.wake_all();
         self.writers.wake_all();
     }

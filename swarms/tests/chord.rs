@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use p2p::{
-    Addr, AskSwarm, BoxAddr, BoxSecureAskSwarm, Counters, Error, Packet, PeerId, Reason, SecureSwarm,
-    Snapshot, Swarm,
+    Addr, AskSwarm, BoxAddr, BoxSecureAskSwarm, CounterSnapshot, Counters, DropReason, Error, Packet, PeerId,
+    SecureSwarm, Swarm,
 };
 use p2p_formats::x509::PrivateKey;
 use p2p_protocols::overlay::wire::Header;
@@ -87,7 +87,7 @@ impl Net {
 
 fn default(_: &mut ChordConfig) {}
 
-fn counts(node: &Node, layer: &str) -> Snapshot {
+fn counts(node: &Node, layer: &str) -> CounterSnapshot {
     let mut found = None;
     node.visit_counters(&mut |counters: &Counters| {
         if counters.layer() == layer {
@@ -237,7 +237,7 @@ async fn relaying_can_be_switched_off() {
     assert_eq!(passed_on(&others), 0);
     let refused = others
         .iter()
-        .map(|node| counts(node, "chord-relay").dropped(Reason::Denied));
+        .map(|node| counts(node, "chord-relay").dropped(DropReason::Denied));
     assert!(refused.sum::<u64>() > 0);
 }
 
@@ -407,7 +407,7 @@ async fn no_node_can_send_in_the_name_of_another() {
         tell_raw(&stranger, a, Header::Relayed { hops: 9, src, dst }, &[at; 100]).await;
     }
     nothing_comes(a).await;
-    assert_eq!(counts(a, "chord").dropped(Reason::Malformed), 1);
+    assert_eq!(counts(a, "chord").dropped(DropReason::Malformed), 1);
     // Messages that b itself sends still arrive.
     b.tell(&a.id(), b.packet(b"I am b"))
         .await
@@ -430,9 +430,9 @@ async fn invalid_messages_are_dropped_and_counted() {
         assert!(matches!(asked, Err(Error::Rejected(_))), "{asked:?}");
     }
     nothing_comes(a).await;
-    assert_eq!(counts(a, "chord").dropped(Reason::Malformed), 5);
-    assert_eq!(counts(a, "chord-ask").dropped(Reason::Malformed), 4);
-    assert_eq!(counts(a, "chord-request").dropped(Reason::Refused), 1);
+    assert_eq!(counts(a, "chord").dropped(DropReason::Malformed), 5);
+    assert_eq!(counts(a, "chord-ask").dropped(DropReason::Malformed), 4);
+    assert_eq!(counts(a, "chord-request").dropped(DropReason::Refused), 1);
 }
 
 #[tokio::test(start_paused = true)]
@@ -456,8 +456,8 @@ async fn relaying_has_a_budget_and_a_hop_limit() {
     nothing_comes(b).await;
     let relays = counts(a, "chord-relay");
     assert_eq!((relays.received, relays.sent), (201, 15));
-    assert_eq!(relays.dropped(Reason::Expired), 1);
-    assert_eq!(relays.dropped(Reason::Budget), 185);
+    assert_eq!(relays.dropped(DropReason::Expired), 1);
+    assert_eq!(relays.dropped(DropReason::Budget), 185);
     // A message to an unknown id is dropped, or goes to a nearer node, which knows no nearer one.
     tokio::time::sleep(Duration::from_secs(1)).await;
     let before: u64 = passed_on(&net.nodes.iter().collect::<Vec<_>>());

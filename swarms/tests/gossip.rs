@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use p2p::{Addr as _, Error, Message, Packet, Reason, Snapshot, Swarm};
+use p2p::{Addr as _, CounterSnapshot, DropReason, Error, Message, Packet, Swarm};
 use p2p_formats::x509::{PrivateKey, Registry};
 use p2p_protocols::gossipsub;
 use p2p_protocols::gossipsub::{Config, Connection, Engine};
@@ -381,14 +381,14 @@ async fn a_stopped_reader_costs_bounded_memory_and_blocks_no_other() {
     }
     assert!(kept <= most, "{kept} of {most}");
     let mut dropped = 0;
-    nodes[1].visit_counters(&mut |counters| dropped += counters.snapshot().dropped(Reason::QueueFull));
+    nodes[1].visit_counters(&mut |counters| dropped += counters.snapshot().dropped(DropReason::QueueFull));
     assert_eq!(kept + usize::try_from(dropped).expect("a count"), 4 * most);
     assert!(nodes[0].kept().expect("open").queued < 10);
 }
 
 /// Returns the counters of all nodes.
-fn sum(nodes: &[Node]) -> Snapshot {
-    let mut sum = Snapshot::default();
+fn sum(nodes: &[Node]) -> CounterSnapshot {
+    let mut sum = CounterSnapshot::default();
     for node in nodes {
         node.visit_counters(&mut |counters| {
             if counters.layer() == "gossip" {
@@ -450,7 +450,7 @@ async fn every_copy_is_delivered_or_dropped_and_counted() {
         "{sum:?}"
     );
     assert!(
-        sum.dropped(Reason::Duplicate) > 0 && sum.dropped(Reason::NoPeer) == 1,
+        sum.dropped(DropReason::Duplicate) > 0 && sum.dropped(DropReason::NoPeer) == 1,
         "{sum:?}"
     );
 }

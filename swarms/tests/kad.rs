@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use p2p::{
-    Addr, AskSwarm, BoxAddr, BoxSecureAskSwarm, Counters, Error, Packet, PeerId, Reason, SecureSwarm,
-    Snapshot, Swarm,
+    Addr, AskSwarm, BoxAddr, BoxSecureAskSwarm, CounterSnapshot, Counters, DropReason, Error, Packet, PeerId,
+    SecureSwarm, Swarm,
 };
 use p2p_formats::x509::PrivateKey;
 use p2p_protocols::kademlia::wire as kad_wire;
@@ -101,7 +101,7 @@ impl Net {
 
 fn default(_: &mut KademliaConfig) {}
 
-fn counts(node: &Node, layer: &str) -> Snapshot {
+fn counts(node: &Node, layer: &str) -> CounterSnapshot {
     let mut found = None;
     node.visit_counters(&mut |counters: &Counters| {
         if counters.layer() == layer {
@@ -251,7 +251,7 @@ async fn relaying_can_be_switched_off() {
     assert_eq!(passed_on(&others), 0);
     let refused = others
         .iter()
-        .map(|node| counts(node, "kad-relay").dropped(Reason::Denied));
+        .map(|node| counts(node, "kad-relay").dropped(DropReason::Denied));
     assert!(refused.sum::<u64>() > 0);
 }
 
@@ -345,7 +345,7 @@ async fn no_node_can_send_in_the_name_of_another() {
         tell_raw(&stranger, a, Header::Relayed { hops: 9, src, dst }, &[at; 100]).await;
     }
     nothing_comes(a).await;
-    assert_eq!(counts(a, "kad").dropped(Reason::Malformed), 1);
+    assert_eq!(counts(a, "kad").dropped(DropReason::Malformed), 1);
     // Messages that b itself sends still arrive.
     b.tell(&a.id(), b.packet(b"I am b"))
         .await
@@ -368,9 +368,9 @@ async fn invalid_messages_are_dropped_and_counted() {
         assert!(matches!(asked, Err(Error::Rejected(_))), "{asked:?}");
     }
     nothing_comes(a).await;
-    assert_eq!(counts(a, "kad").dropped(Reason::Malformed), 5);
-    assert_eq!(counts(a, "kad-ask").dropped(Reason::Malformed), 4);
-    assert_eq!(counts(a, "kad-request").dropped(Reason::Refused), 1);
+    assert_eq!(counts(a, "kad").dropped(DropReason::Malformed), 5);
+    assert_eq!(counts(a, "kad-ask").dropped(DropReason::Malformed), 4);
+    assert_eq!(counts(a, "kad-request").dropped(DropReason::Refused), 1);
 }
 
 #[tokio::test(start_paused = true)]
@@ -394,8 +394,8 @@ async fn relaying_has_a_budget_and_a_hop_limit() {
     nothing_comes(b).await;
     let relays = counts(a, "kad-relay");
     assert_eq!((relays.received, relays.sent), (201, 15));
-    assert_eq!(relays.dropped(Reason::Expired), 1);
-    assert_eq!(relays.dropped(Reason::Budget), 185);
+    assert_eq!(relays.dropped(DropReason::Expired), 1);
+    assert_eq!(relays.dropped(DropReason::Budget), 185);
     // A message to an unknown id is dropped, or goes to a nearer node, which knows no nearer one.
     tokio::time::sleep(Duration::from_secs(1)).await;
     let before: u64 = passed_on(&net.nodes.iter().collect::<Vec<_>>());
@@ -474,7 +474,7 @@ async fn relayed_messages_for_this_node_have_a_budget() {
     nothing_comes(a).await;
     let relays = counts(a, "kad-relay");
     assert_eq!(relays.received, 200);
-    assert_eq!(relays.dropped(Reason::Budget), 185);
+    assert_eq!(relays.dropped(DropReason::Budget), 185);
     // Any number of spoofed sources: 16 per second are accepted.
     tokio::time::sleep(Duration::from_secs(1)).await;
     for number in 0..200 {
@@ -482,7 +482,7 @@ async fn relayed_messages_for_this_node_have_a_budget() {
         tell_raw(&one, a, Header::Relayed { hops: 0, src, dst }, &[0; 1]).await;
     }
     nothing_comes(a).await;
-    let more = counts(a, "kad-relay").dropped(Reason::Budget) - 185;
+    let more = counts(a, "kad-relay").dropped(DropReason::Budget) - 185;
     assert!((183..=184).contains(&more), "{more}");
 }
 

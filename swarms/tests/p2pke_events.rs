@@ -9,7 +9,7 @@ use std::fmt::Debug;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use p2p::{Counters, Error, Packet, Reason, Swarm};
+use p2p::{Counters, DropReason, Error, Packet, Swarm};
 use p2p_formats::x509::PrivateKey;
 use p2p_swarms::{KeyAddr, MemoryAddr, MemoryRealm, MemorySwarm, P2pkeConfig, P2pkeSwarm, SwarmExt as _};
 use tokio::time::{sleep, timeout};
@@ -85,7 +85,7 @@ fn addr(node: &Node) -> KeyAddr<MemoryAddr> {
 }
 
 /// Returns the drops of this layer for this reason.
-fn dropped(node: &Node, layer: &str, reason: Reason) -> u64 {
+fn dropped(node: &Node, layer: &str, reason: DropReason) -> u64 {
     let mut dropped = 0;
     node.visit_counters(&mut |counters: &Counters| {
         if counters.layer() == layer {
@@ -106,24 +106,24 @@ async fn every_drop_is_counted_and_traced_with_the_peer_and_the_cause() {
     let to = addr(&b).addr;
 
     // An unknown peer, and invalid packets.
-    let cases: [(&[u8], &str, Reason, &str); 4] = [
-        (&[0, 0], "p2pke", Reason::NoPeer, "no session is established"),
+    let cases: [(&[u8], &str, DropReason, &str); 4] = [
+        (&[0, 0], "p2pke", DropReason::NoPeer, "no session is established"),
         (
             &[0, 0, 0, 16, 1, 2, 3],
             "p2pke",
-            Reason::NoPeer,
+            DropReason::NoPeer,
             "no session is established",
         ),
         (
             &[0, 0, 0, 0, 9],
             "p2pke-handshake",
-            Reason::Malformed,
+            DropReason::Malformed,
             "malformed packet: a hello without an ephemeral key",
         ),
         (
             &[0, 0, 0, 2, 9],
             "p2pke-handshake",
-            Reason::NoPeer,
+            DropReason::NoPeer,
             "no session is established",
         ),
     ];
@@ -164,7 +164,7 @@ async fn every_drop_is_counted_and_traced_with_the_peer_and_the_cause() {
     .await
     .expect("room");
     assert!(timeout(Duration::from_millis(10), b.receive()).await.is_err());
-    assert_eq!(dropped(&b, "p2pke", Reason::Unauthenticated), 1);
+    assert_eq!(dropped(&b, "p2pke", DropReason::Unauthenticated), 1);
     let peer = at.to_string();
     assert!(events.had(&[
         ("layer", "p2pke"),
@@ -177,7 +177,7 @@ async fn every_drop_is_counted_and_traced_with_the_peer_and_the_cause() {
         a.tell(&addr(&b), a.packet(b"two")).await.expect("it leaves");
     }
     sleep(Duration::from_millis(100)).await;
-    assert_eq!(dropped(&b, "p2pke", Reason::QueueFull), 2);
+    assert_eq!(dropped(&b, "p2pke", DropReason::QueueFull), 2);
     assert!(events.had(&[
         ("layer", "p2pke"),
         ("reason", "queue_full"),

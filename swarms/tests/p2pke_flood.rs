@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
 
 use cap::Cap;
-use p2p::{Counters, Message, Packet, Reason, Result, Snapshot, Swarm, pass_through};
+use p2p::{CounterSnapshot, Counters, DropReason, Message, Packet, Result, Swarm, pass_through};
 use p2p_formats::x509::PrivateKey;
 use p2p_protocols::p2pke::{Config, Endpoint, Local};
 use p2p_swarms::{MemoryAddr, MemoryRealm, MemorySwarm, P2pkeConfig, P2pkeSwarm};
@@ -101,7 +101,7 @@ impl Swarm<A> for Flooded {
     }
 }
 
-fn counts(node: &P2pkeSwarm<A, Flooded>) -> [Snapshot; 2] {
+fn counts(node: &P2pkeSwarm<A, Flooded>) -> [CounterSnapshot; 2] {
     let mut all = Vec::new();
     node.visit_counters(&mut |counters: &Counters| all.push(counters.snapshot()));
     [all[0], all[1]]
@@ -170,7 +170,7 @@ fn a_million_spoofed_hellos_do_not_affect_two_peers_with_a_session() {
         assert_eq!(answered + dropped, flood, "each is accounted for");
         // The number of verifications: the permitted burst, and that of one second. Some keys are refused for
         // their format.
-        let verified = answered + handshakes.dropped(Reason::Unauthenticated);
+        let verified = answered + handshakes.dropped(DropReason::Unauthenticated);
         assert!(verified <= 2 * u64::from(HELLO_RATE) * 11 / 10, "{verified}");
         assert!(answered > 0, "some are correctly signed");
         let sent = handshakes.sent - handshakes_before.sent;

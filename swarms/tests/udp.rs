@@ -5,7 +5,7 @@ use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::pin::pin;
 use std::task::{Context, Poll, Waker};
 
-use p2p::{Counters, Error, Message, Packet, Reason, Snapshot, Swarm};
+use p2p::{CounterSnapshot, Counters, DropReason, Error, Message, Packet, Swarm};
 use p2p_swarms::{UdpConfig, UdpSwarm};
 
 const ANY: &str = "127.0.0.1:0";
@@ -18,8 +18,8 @@ fn addr(swarm: &UdpSwarm) -> SocketAddr {
     swarm.local_addrs()[0]
 }
 
-fn counters(swarm: &UdpSwarm) -> Snapshot {
-    let mut sum = Snapshot::default();
+fn counters(swarm: &UdpSwarm) -> CounterSnapshot {
+    let mut sum = CounterSnapshot::default();
     swarm.visit_counters(&mut |counters: &Counters| sum += counters.snapshot());
     sum
 }
@@ -323,7 +323,7 @@ async fn untaken_messages_are_counted_when_the_swarm_closes() {
     expect(&b, b"same size").await;
     let waiting = counters(&b).received - 1;
     b.close().await;
-    assert_eq!(counters(&b).dropped(Reason::Closed), waiting);
+    assert_eq!(counters(&b).dropped(DropReason::Closed), waiting);
     assert!(matches!(b.receive().await, Err(Error::Closed)));
 }
 

@@ -10,8 +10,8 @@ use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
 use p2p::{
-    Addr, AskSwarm, Counters, Error, Message, Packet, PeerId, Reason, Rejection, Request, Respond, Result,
-    SecureSwarm, Swarm,
+    Addr, AskSwarm, Counters, DropReason, Error, Message, Packet, PeerId, Rejection, Request, Respond,
+    Result, SecureSwarm, Swarm,
 };
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
@@ -213,9 +213,9 @@ impl State {
     /// Receives a message from the medium.
     fn arrive(&self, message: Message<Address>, ahead: usize, most: usize) {
         if self.gate.is_closed() {
-            self.counters.dropped(Reason::Closed);
+            self.counters.add_dropped(DropReason::Closed);
         } else if self.messages.push(message, ahead, most).is_err() {
-            self.counters.dropped(Reason::QueueFull);
+            self.counters.add_dropped(DropReason::QueueFull);
         }
     }
 }
@@ -241,19 +241,19 @@ impl Node {
         }
         while self.state.requests.try_pop().is_some() {}
         while self.state.messages.try_pop().is_some() {
-            self.state.counters.dropped(Reason::Closed);
+            self.state.counters.add_dropped(DropReason::Closed);
         }
     }
 
     /// Passes one message to the medium.
     fn send(&self, dst: &Address, payload: Packet) {
         let (config, counters) = (&self.medium.config, &self.state.counters);
-        counters.sent(1);
+        counters.add_sent(1);
         if self.medium.happens(config.loss) {
-            return counters.dropped(Reason::Lost);
+            return counters.add_dropped(DropReason::Lost);
         }
         let Some(to) = self.medium.find(dst) else {
-            return counters.dropped(Reason::NoPeer);
+            return counters.add_dropped(DropReason::NoPeer);
         };
         let message = Message {
             src: self.state.addr,
@@ -261,7 +261,7 @@ impl Node {
             payload,
         };
         let copy = self.medium.happens(config.duplication).then(|| message.clone());
-        counters.duplicated(usize::from(copy.is_some()));
+        counters.add_duplicated(usize::from(copy.is_some()));
         for message in [Some(message), copy].into_iter().flatten() {
             let ahead = if self.medium.happens(config.reordering) {
                 3
@@ -272,7 +272,7 @@ impl Node {
             if delay.is_zero() {
                 to.arrive(message, ahead, most);
             } else if to.messages.len() + to.in_flight.load(SeqCst) >= most {
-                to.counters.dropped(Reason::QueueFull);
+                to.counters.add_dropped(DropReason::QueueFull);
             } else {
                 to.in_flight.fetch_add(1, SeqCst);
                 tokio::spawn(async move {
@@ -288,7 +288,7 @@ impl Node {
 impl Swarm<Address> for Node {
     async fn tell(&self, dst: &Address, packet: Packet) -> Result<()> {
         self.state.gate.check_open()?;
-        packet.check(self.mtu())?;
+        packet.check_mtu(self.mtu())?;
         self.send(dst, packet);
         Ok(())
     }
@@ -299,7 +299,7 @@ impl Swarm<Address> for Node {
             .gate
             .unless_closed(async { Ok(self.state.messages.pop().await) })
             .await?;
-        self.state.counters.delivered(1);
+        self.state.counters.add_delivered(1);
         Ok(message)
     }
 
@@ -311,7 +311,7 @@ impl Swarm<Address> for Node {
         let more = std::iter::from_fn(|| self.state.messages.try_pop()).take(max - 1);
         let before = out.len();
         out.extend(more);
-        self.state.counters.delivered(out.len() - before);
+        self.state.counters.add_delivered(out.len() - before);
         Ok(out.len() - before + 1)
     }
 
@@ -366,7 +366,7 @@ impl Back {
 #[async_trait::async_trait]
 impl Respond for Back {
     async fn respond(self: Box<Self>, response: Packet) -> Result<()> {
-        match response.check(self.medium.config.mtu) {
+        match response.check_mtu(self.medium.config.mtu) {
             Ok(()) => {
                 self.send(Ok(response));
                 Ok(())
@@ -403,7 +403,7 @@ impl AskSwarm<Address> for Node {
     async fn ask(&self, dst: &Address, request: Packet) -> Result<Packet> {
         self.state.gate.check_open()?;
         let config = &self.medium.config;
-        request.check(config.mtu)?;
+        request.check_mtu(config.mtu)?;
         let slot = Slot(self.asking.clone());
         if self.asking.fetch_add(1, SeqCst) >= config.asks {
             return Err(Error::Limit {

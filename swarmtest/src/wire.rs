@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, Weak};
 
-use p2p::{Addr, Counters, Error, Message, Packet, Reason, Result, Swarm};
+use p2p::{Addr, Counters, DropReason, Error, Message, Packet, Result, Swarm};
 
 use crate::queue::{Gate, Queue, lock};
 
@@ -136,7 +136,7 @@ impl Wire {
     /// Delivers a datagram that no tap sent. It is neither recorded nor attacked.
     pub fn inject(&self, datagram: Datagram) {
         if let Some(to) = self.0.find(datagram.dst) {
-            to.counters.duplicated(1);
+            to.counters.add_duplicated(1);
             to.push(datagram.src, Packet::from(datagram.bytes));
         }
     }
@@ -191,7 +191,7 @@ impl End {
             payload,
         };
         if self.queue.push(message, 0, QUEUE).is_err() {
-            self.counters.dropped(Reason::QueueFull);
+            self.counters.add_dropped(DropReason::QueueFull);
         }
     }
 }
@@ -211,7 +211,7 @@ impl Tap {
     fn shut(&self) {
         if self.end.gate.close() {
             while self.end.queue.try_pop().is_some() {
-                self.end.counters.dropped(Reason::Closed);
+                self.end.counters.add_dropped(DropReason::Closed);
             }
         }
     }
@@ -234,11 +234,11 @@ impl fmt::Debug for Tap {
 impl Swarm<Port> for Tap {
     async fn tell(&self, dst: &Port, packet: Packet) -> Result<()> {
         self.end.gate.check_open()?;
-        packet.check(self.mtu())?;
+        packet.check_mtu(self.mtu())?;
         let counters = &self.end.counters;
-        counters.sent(1);
+        counters.add_sent(1);
         if !self.medium.has(&self.end) {
-            counters.dropped(Reason::Lost);
+            counters.add_dropped(DropReason::Lost);
             return Ok(());
         }
         let arriving = self.medium.attacked(Datagram {
@@ -247,13 +247,13 @@ impl Swarm<Port> for Tap {
             bytes: packet.to_vec(),
         });
         match arriving.len() {
-            0 => counters.dropped(Reason::Lost),
-            copies => counters.duplicated(copies - 1),
+            0 => counters.add_dropped(DropReason::Lost),
+            copies => counters.add_duplicated(copies - 1),
         }
         for Datagram { src, dst, bytes } in arriving {
             match self.medium.find(dst) {
                 Some(to) => to.push(src, Packet::from(bytes)),
-                None => counters.dropped(Reason::NoPeer),
+                None => counters.add_dropped(DropReason::NoPeer),
             }
         }
         Ok(())
@@ -262,7 +262,7 @@ impl Swarm<Port> for Tap {
     async fn receive(&self) -> Result<Message<Port>> {
         let pop = async { Ok(self.end.queue.pop().await) };
         let message = self.end.gate.unless_closed(pop).await?;
-        self.end.counters.delivered(1);
+        self.end.counters.add_delivered(1);
         Ok(message)
     }
 
@@ -273,7 +273,7 @@ impl Swarm<Port> for Tap {
         out.push(self.receive().await?);
         let before = out.len();
         out.extend(std::iter::from_fn(|| self.end.queue.try_pop()).take(max - 1));
-        self.end.counters.delivered(out.len() - before);
+        self.end.counters.add_delivered(out.len() - before);
         Ok(out.len() - before + 1)
     }
 

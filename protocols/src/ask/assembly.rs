@@ -3,7 +3,7 @@
 use std::ops::RangeInclusive;
 
 use bytes::BytesMut;
-use p2p::{Headroom, Packet, Reason};
+use p2p::{DropReason, Headroom, Packet};
 
 use super::wire::{Header, MAX_RANGES};
 
@@ -73,7 +73,7 @@ pub(super) struct Assembly {
 pub(super) enum Accepted {
     Kept,
     Whole,
-    Refused(Reason),
+    Refused(DropReason),
 }
 
 impl Assembly {
@@ -105,7 +105,7 @@ impl Assembly {
         if usize::try_from(header.total_size).ok() != Some(self.layout.total)
             || self.layout.size(header.part_index) != Some(body.len())
         {
-            return Accepted::Refused(Reason::Malformed);
+            return Accepted::Refused(DropReason::Malformed);
         }
         let (word, bit) = (usize::from(header.part_index / 64), 1 << (header.part_index % 64));
         if self.seen.len() <= word {
@@ -113,7 +113,7 @@ impl Assembly {
         }
         if let Some(seen) = self.seen.get_mut(word) {
             if *seen & bit != 0 {
-                return Accepted::Refused(Reason::Duplicate);
+                return Accepted::Refused(DropReason::Duplicate);
             }
             *seen |= bit;
         }

@@ -5,7 +5,7 @@ use std::num::NonZeroU8;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use p2p::{Headroom, Message, Packet, Reason, Rejection, Result};
+use p2p::{DropReason, Headroom, Message, Packet, Rejection, Result};
 
 use super::asking::{Asking, Due};
 use super::assembly::{Accepted, Assembly, LEAST_CHUNK, Layout};
@@ -89,7 +89,7 @@ impl<A: Clone + Eq + Hash> Engine<A> {
     /// # Errors
     /// [`MtuExceeded`](p2p::Error::MtuExceeded); nothing is sent.
     pub fn tell(&mut self, now: Now, dst: &A, packet: Packet) -> Result<()> {
-        packet.check(self.config.mtu)?;
+        packet.check_mtu(self.config.mtu)?;
         let header = Header {
             is_ask: false,
             is_reply: false,
@@ -111,7 +111,7 @@ impl<A: Clone + Eq + Hash> Engine<A> {
     /// [`MtuExceeded`](p2p::Error::MtuExceeded), and [`Limit`](p2p::Error::Limit) with too many pending asks;
     /// nothing is sent.
     pub fn ask(&mut self, now: Now, dst: &A, request: Packet, timeout: Duration) -> Result<AskId> {
-        request.check(self.config.mtu)?;
+        request.check_mtu(self.config.mtu)?;
         self.asking.ask(now, dst, request, timeout, &mut self.out)
     }
 
@@ -128,7 +128,7 @@ impl<A: Clone + Eq + Hash> Engine<A> {
     pub fn respond(&mut self, now: Now, id: &ServeId<A>, response: Result<Packet, Rejection>) -> Result<()> {
         let fits = response
             .as_ref()
-            .map_or(Ok(()), |packet| packet.check(self.config.mtu));
+            .map_or(Ok(()), |packet| packet.check_mtu(self.config.mtu));
         let response = match fits {
             Ok(()) => response,
             Err(_) => Err(Rejection::OVERSIZE),
@@ -140,7 +140,8 @@ impl<A: Clone + Eq + Hash> Engine<A> {
     /// Processes a received datagram.
     pub fn handle_message(&mut self, now: Now, mut message: Message<A>) {
         let Some((header, _)) = Header::parse(&message.payload) else {
-            self.out.dropped(message.src, What::Datagram, Reason::Malformed);
+            self.out
+                .dropped(message.src, What::Datagram, DropReason::Malformed);
             return;
         };
         message.payload.advance(HEADER);
@@ -154,7 +155,8 @@ impl<A: Clone + Eq + Hash> Engine<A> {
             return;
         }
         if !self.admits(now, kind, &header, &message.src) {
-            self.out.dropped(message.src, What::Datagram, Reason::Duplicate);
+            self.out
+                .dropped(message.src, What::Datagram, DropReason::Duplicate);
             return;
         }
         let claimed = match header.part_count {
@@ -186,7 +188,7 @@ impl<A: Clone + Eq + Hash> Engine<A> {
             }
         }
         while let Some(late) = self.parts.expire(now.elapsed) {
-            self.given_up(late.source, late.key.0, Reason::Expired);
+            self.given_up(late.source, late.key.0, DropReason::Expired);
         }
         self.serving.handle_timeout(now);
     }
@@ -274,7 +276,7 @@ impl<A: Clone + Eq + Hash> Engine<A> {
             (Kind::Ask, 0) => What::Ask,
             _ => What::Datagram,
         };
-        self.out.dropped(src, what, Reason::Oversize);
+        self.out.dropped(src, what, DropReason::Oversize);
     }
 
     /// Adds a part of a message.
@@ -285,7 +287,8 @@ impl<A: Clone + Eq + Hash> Engine<A> {
         } else {
             let least = self.out.chunk.min(LEAST_CHUNK);
             let Some(layout) = Layout::new(header, message.payload.len(), least) else {
-                self.out.dropped(message.src, What::Datagram, Reason::Malformed);
+                self.out
+                    .dropped(message.src, What::Datagram, DropReason::Malformed);
                 return;
             };
             let patience = match kind {
@@ -305,7 +308,7 @@ impl<A: Clone + Eq + Hash> Engine<A> {
                 let held = assembly.held();
                 self.parts.charge(serial, held);
                 while let Some(oldest) = self.parts.evict(&message.src) {
-                    self.given_up(oldest.source, oldest.key.0, Reason::Budget);
+                    self.given_up(oldest.source, oldest.key.0, DropReason::Budget);
                 }
             }
             Accepted::Refused(reason) => self.out.dropped(message.src, What::Datagram, reason),
@@ -356,7 +359,7 @@ impl<A: Clone + Eq + Hash> Engine<A> {
         Some(limit)
     }
 
-    fn given_up(&mut self, src: A, kind: Kind, reason: Reason) {
+    fn given_up(&mut self, src: A, kind: Kind, reason: DropReason) {
         let what = match kind {
             Kind::Tell => What::Tell,
             Kind::Ask => What::Ask,
@@ -386,7 +389,7 @@ impl<A: Clone + Eq + Hash> Engine<A> {
     fn handle_inquiry(&mut self, now: Now, message: Message<A>) {
         let src = message.src;
         let Some(inquiry) = Inquiry::parse(&message.payload) else {
-            self.out.dropped(src, What::Datagram, Reason::Malformed);
+            self.out.dropped(src, What::Datagram, DropReason::Malformed);
             return;
         };
         let about = inquiry.about;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use p2p::{Message, Packet, Reason, Rejection};
+use p2p::{DropReason, Message, Packet, Rejection};
 
 use super::wire::Key;
 
@@ -54,7 +54,7 @@ pub enum Event<A> {
         /// The dropped item.
         what: What,
         /// The reason.
-        reason: Reason,
+        reason: DropReason,
     },
 }
 

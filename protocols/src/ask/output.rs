@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::ops::RangeInclusive;
 
-use p2p::{Headroom, Packet, Reason};
+use p2p::{DropReason, Headroom, Packet};
 
 use super::event::{Event, What};
 use super::serving::reply_header;
@@ -79,7 +79,7 @@ impl<A: Clone> Output<A> {
         send_whole(&mut self.transmits, dst.clone(), &header, packet);
     }
 
-    pub(super) fn dropped(&mut self, src: A, what: What, reason: Reason) {
+    pub(super) fn dropped(&mut self, src: A, what: What, reason: DropReason) {
         self.events.push_back(Event::Dropped { src, what, reason });
     }
 }

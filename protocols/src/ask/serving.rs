@@ -114,7 +114,7 @@ impl<A: Clone + Eq + Hash> Serving<A> {
         if let Some(serial) = kept
             && let Some(served) = self.served.get_mut(serial)
         {
-            let held = reply.held();
+            let held = reply.capacity();
             let sent = now.elapsed;
             *served = Served::Done { header, reply, sent };
             self.served.charge(serial, held);

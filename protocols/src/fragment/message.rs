@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bytes::BytesMut;
-use p2p::{Headroom, Packet, Reason};
+use p2p::{DropReason, Headroom, Packet};
 
 use super::spare::Spares;
 use super::wire::{Header, MAX_PARTS};
@@ -42,7 +42,7 @@ pub(super) enum Accepted {
     Kept,
     Whole,
     /// The fragment does not belong to the message, or is a duplicate.
-    Refused(Reason),
+    Refused(DropReason),
     /// The message exceeds the MTU.
     Oversize,
     /// The sender started another message with the same id.
@@ -96,16 +96,16 @@ impl<A> Partial<A> {
         spares: &mut Spares,
     ) -> Accepted {
         if header.total() != self.total {
-            return Accepted::Refused(Reason::Malformed);
+            return Accepted::Refused(DropReason::Malformed);
         }
         let bit = 1 << (header.part() % 64);
         // Two of the part's 8 bits select the word, so it exists.
         let Some(seen) = self.seen.get_mut(usize::from(header.part() / 64)) else {
-            return Accepted::Refused(Reason::Malformed);
+            return Accepted::Refused(DropReason::Malformed);
         };
         if *seen & bit != 0 {
             return if self.part(header.part(), room.front) == Some(payload) {
-                Accepted::Refused(Reason::Duplicate)
+                Accepted::Refused(DropReason::Duplicate)
             } else {
                 Accepted::Restarted
             };
@@ -200,7 +200,7 @@ impl<A> Partial<A> {
     }
 
     /// Returns the record of the message, which ended at `at` for `reason`.
-    pub(super) fn end(&self, at: Duration, reason: Reason, front: usize) -> Ended {
+    pub(super) fn end(&self, at: Duration, reason: DropReason, front: usize) -> Ended {
         Ended {
             id: self.id,
             total: self.total,
@@ -220,7 +220,7 @@ pub(super) struct Ended {
     pub(super) id: u32,
     pub(super) at: Duration,
     /// The reason for dropping its late fragments.
-    pub(super) reason: Reason,
+    pub(super) reason: DropReason,
     total: u8,
     marks: Box<[u32]>,
 }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::hash::Hash;
 use std::time::Duration;
 
-use p2p::{Headroom, Packet, Reason};
+use p2p::{DropReason, Headroom, Packet};
 
 use super::message::{Accepted, Ended, Partial};
 use super::spare::Spares;
@@ -63,7 +63,7 @@ pub enum Handled {
         first: bool,
     },
     /// Only this fragment was dropped, for this reason.
-    Dropped(Reason),
+    Dropped(DropReason),
 }
 
 /// A message that was dropped before it was complete.
@@ -72,7 +72,7 @@ pub struct GivenUp<A> {
     /// The source.
     pub src: A,
     /// The reason.
-    pub reason: Reason,
+    pub reason: DropReason,
     /// Number of its received fragments.
     pub parts: usize,
 }
@@ -160,14 +160,14 @@ impl<A: Clone + Eq + Hash> Reassembler<A> {
     /// A message of one part passes without a copy and without any state.
     pub fn handle(&mut self, now: Duration, src: &A, mut packet: Packet) -> Handled {
         let Ok((header, len)) = Header::read(&packet) else {
-            return Handled::Dropped(Reason::Malformed);
+            return Handled::Dropped(DropReason::Malformed);
         };
         packet.advance(len);
         if header.total() > 1 {
             return self.handle_part(now, src, header, &packet);
         }
         if packet.len() > self.mtu {
-            return Handled::Dropped(Reason::Oversize);
+            return Handled::Dropped(DropReason::Oversize);
         }
         Handled::Whole {
             message: packet,
@@ -180,7 +180,7 @@ impl<A: Clone + Eq + Hash> Reassembler<A> {
             self.handle_timeout(now);
         }
         if payload.len() > self.mtu {
-            return Handled::Dropped(Reason::Oversize);
+            return Handled::Dropped(DropReason::Oversize);
         }
         if let Some(key) = self.find(src, header.id()) {
             if let Some(handled) = self.extend(now, key, header, payload) {
@@ -191,7 +191,7 @@ impl<A: Clone + Eq + Hash> Reassembler<A> {
             match self.ended.get(&key) {
                 Some((_, ended)) if ended.owns(header, payload) => return Handled::Dropped(ended.reason),
                 Some(_) => self.forget(key),
-                None => self.give_up(key, Reason::Expired, None),
+                None => self.give_up(key, DropReason::Expired, None),
             }
         }
         self.begin(now, src, header, payload)
@@ -203,7 +203,7 @@ impl<A: Clone + Eq + Hash> Reassembler<A> {
         while let Some((&key, partial)) = self.partial.first_key_value()
             && now.saturating_sub(partial.begun) >= self.limits.timeout
         {
-            self.give_up(key, Reason::Expired, Some(now));
+            self.give_up(key, DropReason::Expired, Some(now));
         }
         while let Some((&key, (_, ended))) = self.ended.first_key_value()
             && now.saturating_sub(ended.at) >= self.limits.linger
@@ -242,7 +242,7 @@ impl<A: Clone + Eq + Hash> Reassembler<A> {
     }
 
     /// Drops everything for this reason.
-    pub fn clear(&mut self, reason: Reason) {
+    pub fn clear(&mut self, reason: DropReason) {
         while let Some((&key, _)) = self.partial.first_key_value() {
             self.give_up(key, reason, None);
         }
@@ -311,8 +311,8 @@ impl<A: Clone + Eq + Hash> Reassembler<A> {
             Accepted::Whole => self.complete(now, key)?,
             Accepted::Refused(reason) => Handled::Dropped(reason),
             Accepted::Oversize => {
-                self.give_up(key, Reason::Oversize, Some(now));
-                Handled::Dropped(Reason::Oversize)
+                self.give_up(key, DropReason::Oversize, Some(now));
+                Handled::Dropped(DropReason::Oversize)
             }
             Accepted::Restarted => return None,
         })
@@ -320,7 +320,7 @@ impl<A: Clone + Eq + Hash> Reassembler<A> {
 
     fn complete(&mut self, now: Duration, key: u64) -> Option<Handled> {
         let mut partial = self.remove(key)?;
-        let ended = partial.end(now, Reason::Duplicate, self.room.front);
+        let ended = partial.end(now, DropReason::Duplicate, self.room.front);
         let parts = partial.parts();
         let message = partial.assemble(self.room, &mut self.spares);
         self.remember(partial.src, ended);
@@ -328,7 +328,7 @@ impl<A: Clone + Eq + Hash> Reassembler<A> {
     }
 
     /// Drops a message as a whole. If `at` is set, keeps a record of it.
-    fn give_up(&mut self, key: u64, reason: Reason, at: Option<Duration>) {
+    fn give_up(&mut self, key: u64, reason: DropReason, at: Option<Duration>) {
         let Some(partial) = self.remove(key) else { return };
         self.given_up.push_back(GivenUp {
             src: partial.src.clone(),
@@ -387,7 +387,7 @@ impl<A: Clone + Eq + Hash> Reassembler<A> {
             && (source.bytes > self.limits.source_bytes || source.partial.len() > self.limits.source_messages)
             && let Some(&oldest) = source.partial.front()
         {
-            self.give_up(oldest, Reason::Budget, Some(now));
+            self.give_up(oldest, DropReason::Budget, Some(now));
         }
         self.shrink(Some(now));
     }
@@ -404,7 +404,7 @@ impl<A: Clone + Eq + Hash> Reassembler<A> {
             } else if now.is_some()
                 && let Some(key) = self.least_useful()
             {
-                self.give_up(key, Reason::Budget, now);
+                self.give_up(key, DropReason::Budget, now);
             } else {
                 break;
             }

@@ -1,6 +1,6 @@
 //! Errors of packets and handshakes.
 
-use p2p::Reason;
+use p2p::DropReason;
 use p2p_formats::x509::KeyError;
 
 /// The reason for dropping a packet, or for the absence of a session. An error changes no state, unless its
@@ -70,17 +70,17 @@ pub enum Error {
 
 impl Error {
     /// Returns the drop reason for a packet with this error.
-    pub fn reason(&self) -> Reason {
+    pub fn reason(&self) -> DropReason {
         match self {
-            Error::Malformed(_) | Error::Version(_) => Reason::Malformed,
+            Error::Malformed(_) | Error::Version(_) => DropReason::Malformed,
             Error::Key(_) | Error::LowOrder | Error::WrongPeer | Error::Unauthenticated => {
-                Reason::Unauthenticated
+                DropReason::Unauthenticated
             }
-            Error::Denied => Reason::Denied,
-            Error::Stale | Error::Superseded | Error::Replayed => Reason::Duplicate,
-            Error::Unexpected | Error::EarlyData | Error::NoSession | Error::Silent => Reason::NoPeer,
-            Error::Expired | Error::Exhausted | Error::TimedOut => Reason::Expired,
-            Error::RateLimited | Error::Full => Reason::Budget,
+            Error::Denied => DropReason::Denied,
+            Error::Stale | Error::Superseded | Error::Replayed => DropReason::Duplicate,
+            Error::Unexpected | Error::EarlyData | Error::NoSession | Error::Silent => DropReason::NoPeer,
+            Error::Expired | Error::Exhausted | Error::TimedOut => DropReason::Expired,
+            Error::RateLimited | Error::Full => DropReason::Budget,
         }
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
-use p2p::{Packet, Reason};
+use p2p::{DropReason, Packet};
 use p2p_formats::x509::{KeyError, shake256};
 use p2p_protocols::p2pke::wire::{self, InitHello};
 use p2p_protocols::p2pke::{Channel, Config, Error, Event, Hello, Local, Sealed, Tai64N};
@@ -558,13 +558,13 @@ fn a_peer_that_lost_its_state_is_reachable_again() {
 
 #[test]
 fn every_drop_has_a_reason() {
-    assert_eq!(Error::Stale.reason(), Reason::Duplicate);
-    assert_eq!(Error::Replayed.reason(), Reason::Duplicate);
-    assert_eq!(Error::Unauthenticated.reason(), Reason::Unauthenticated);
-    assert_eq!(Error::Version(2).reason(), Reason::Malformed);
-    assert_eq!(Error::NoSession.reason(), Reason::NoPeer);
-    assert_eq!(Error::RateLimited.reason(), Reason::Budget);
-    assert_eq!(Error::Denied.reason(), Reason::Denied);
+    assert_eq!(Error::Stale.reason(), DropReason::Duplicate);
+    assert_eq!(Error::Replayed.reason(), DropReason::Duplicate);
+    assert_eq!(Error::Unauthenticated.reason(), DropReason::Unauthenticated);
+    assert_eq!(Error::Version(2).reason(), DropReason::Malformed);
+    assert_eq!(Error::NoSession.reason(), DropReason::NoPeer);
+    assert_eq!(Error::RateLimited.reason(), DropReason::Budget);
+    assert_eq!(Error::Denied.reason(), DropReason::Denied);
 }
 
 #[test]

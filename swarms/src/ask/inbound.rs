@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use p2p::{Addr, Error, Message, Packet, Reason, Rejection, Request, Result, Swarm};
+use p2p::{Addr, DropReason, Error, Message, Packet, Rejection, Request, Result, Swarm};
 use p2p_protocols::ask::{Answer, AskId, Event, What};
 use tokio::task::coop::consume_budget;
 use tokio::time::sleep;
@@ -57,7 +57,7 @@ impl<A: Addr, S: Swarm<A>> Shared<A, S> {
     /// Processes received datagrams and expired timers, and delivers the results. Never waits.
     fn land(self: &Arc<Self>, landing: &mut Landing<A>) {
         let now = self.now();
-        self.datagrams.received(landing.pulled.len());
+        self.datagrams.add_received(landing.pulled.len());
         let mut state = self.state();
         for message in landing.pulled.drain(..) {
             state.engine.handle_message(now, message);
@@ -93,22 +93,22 @@ impl<A: Addr, S: Swarm<A>> Shared<A, S> {
     fn deliver(self: &Arc<Self>, event: Event<A>, landing: &mut Landing<A>) {
         match event {
             Event::Told(message) => {
-                self.tells.received(1);
+                self.tells.add_received(1);
                 let put = landing.put(Want::Told, message, &self.told);
                 landing.told += put.accepted;
                 for message in put.refused {
-                    self.tells.dropped_at(put.reason, &message.src);
+                    self.tells.add_dropped_from(put.reason, &message.src);
                 }
             }
             Event::Asked { id, message, until } => {
-                self.asks.received(1);
+                self.asks.add_received(1);
                 let reply = Reply::new(self, id);
                 let request = Request::new(message, reply);
                 let asked = Asked { request, until };
                 let put = landing.put(Want::Asked, asked, &self.asked);
                 landing.asked += put.accepted;
                 for Asked { request, .. } in put.refused {
-                    self.asks.dropped_at(put.reason, &request.message.src);
+                    self.asks.add_dropped_from(put.reason, &request.message.src);
                     request.reject(Rejection::BUSY);
                 }
             }
@@ -130,14 +130,14 @@ impl<A: Addr, S: Swarm<A>> Shared<A, S> {
             }
             Event::Dropped { src, what, reason } => match what {
                 What::Tell => {
-                    self.tells.received(1);
-                    self.tells.dropped_at(reason, &src);
+                    self.tells.add_received(1);
+                    self.tells.add_dropped_from(reason, &src);
                 }
                 What::Ask => {
-                    self.asks.received(1);
-                    self.asks.dropped_at(reason, &src);
+                    self.asks.add_received(1);
+                    self.asks.add_dropped_from(reason, &src);
                 }
-                What::Datagram => self.datagrams.dropped_at(reason, &src),
+                What::Datagram => self.datagrams.add_dropped_from(reason, &src),
             },
         }
     }
@@ -145,7 +145,7 @@ impl<A: Addr, S: Swarm<A>> Shared<A, S> {
     pub(super) async fn receive(self: &Arc<Self>) -> Result<Message<A>> {
         let take = |_: &mut Context<'_>| found(self.told.try_pop());
         let message = self.wait(Wants::Items(Want::Told, 1), take).await?;
-        self.tells.delivered(1);
+        self.tells.add_delivered(1);
         Ok(message)
     }
 
@@ -161,7 +161,7 @@ impl<A: Addr, S: Swarm<A>> Shared<A, S> {
         let count = self
             .wait(Wants::Items(Want::Told, max), |_| found(take()))
             .await?;
-        self.tells.delivered(count);
+        self.tells.add_delivered(count);
         Ok(count)
     }
 
@@ -170,11 +170,12 @@ impl<A: Addr, S: Swarm<A>> Shared<A, S> {
             let take = |_: &mut Context<'_>| found(self.asked.try_pop());
             let Asked { request, until } = self.wait(Wants::Items(Want::Asked, 1), take).await?;
             if self.now().elapsed <= until {
-                self.asks.delivered(1);
+                self.asks.add_delivered(1);
                 return Ok(request);
             }
             // The asker has given up.
-            self.asks.dropped_at(Reason::Expired, &request.message.src);
+            self.asks
+                .add_dropped_from(DropReason::Expired, &request.message.src);
         }
     }
 

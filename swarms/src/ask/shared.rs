@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, SystemTime};
 
-use p2p::{Addr, BatchOutcome, Counters, Error, Message, Packet, Reason, Request, Result, Swarm};
+use p2p::{Addr, BatchOutcome, Counters, DropReason, Error, Message, Packet, Request, Result, Swarm};
 use p2p_protocols::ask::{AskId, Engine, Now};
 use p2p_protocols::hash::HashMap;
 use tokio::time::Instant;
@@ -222,7 +222,7 @@ impl<A: Addr, S: Swarm<A>> Shared<A, S> {
                     true
                 }
                 Err(error) => {
-                    outcome.refused(1, error);
+                    outcome.add_refused(1, error);
                     false
                 }
             }
@@ -258,7 +258,7 @@ impl<A: Addr, S: Swarm<A>> Shared<A, S> {
             drop(shared.inner.tell_batch(&mut datagrams).await);
         };
         if let Err(reason) = self.detached.send(sending) {
-            self.datagrams.dropped_many(reason, count);
+            self.datagrams.add_dropped_many(reason, count);
         }
     }
 
@@ -272,8 +272,8 @@ impl<A: Addr, S: Swarm<A>> Shared<A, S> {
         drop(state);
         drop(slots);
         self.send_detached(replies);
-        self.tells.dropped_many(Reason::Closed, self.told.close());
-        self.asks.dropped_many(Reason::Closed, self.asked.close());
+        self.tells.add_dropped_many(DropReason::Closed, self.told.close());
+        self.asks.add_dropped_many(DropReason::Closed, self.asked.close());
         self.driver.close();
     }
 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::task::{Context, Waker};
 
-use p2p::Reason;
+use p2p::DropReason;
 use tokio::runtime::Handle;
 use tokio::sync::Notify;
 
@@ -40,11 +40,11 @@ impl Detached {
     /// Starts `sending`, and spawns a task for it if it does not complete at once.
     ///
     /// # Errors
-    /// Returns the drop reason: [`Reason::Refused`] outside of a runtime, [`Reason::QueueFull`] if too many
+    /// Returns the drop reason: [`DropReason::Refused`] outside of a runtime, [`DropReason::QueueFull`] if too many
     /// sends wait.
-    pub(crate) fn send(&self, sending: impl Future<Output = ()> + Send + 'static) -> Result<(), Reason> {
+    pub(crate) fn send(&self, sending: impl Future<Output = ()> + Send + 'static) -> Result<(), DropReason> {
         // Layers below may set timers, which need a runtime.
-        let runtime = Handle::try_current().map_err(|_| Reason::Refused)?;
+        let runtime = Handle::try_current().map_err(|_| DropReason::Refused)?;
         let mut sending = Box::pin(sending);
         let mut noop = Context::from_waker(Waker::noop());
         if sending.as_mut().poll(&mut noop).is_ready() {
@@ -53,7 +53,7 @@ impl Detached {
         let taken = self.0.taken.fetch_add(1, SeqCst);
         let place = Place(self.0.clone());
         if taken >= WAITING {
-            return Err(Reason::QueueFull);
+            return Err(DropReason::QueueFull);
         }
         runtime.spawn(async move {
             sending.await;
@@ -101,7 +101,7 @@ mod tests {
         for _ in 0..WAITING {
             sends.send(pending()).expect("a free slot");
         }
-        assert_eq!(sends.send(pending()), Err(Reason::QueueFull));
+        assert_eq!(sends.send(pending()), Err(DropReason::QueueFull));
         assert_eq!(
             sends.send(async {}),
             Ok(()),

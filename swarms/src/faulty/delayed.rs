@@ -11,7 +11,7 @@ use std::sync::atomic::{self, AtomicBool};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
-use p2p::{Addr, Counters, Packet, Reason, Swarm};
+use p2p::{Addr, Counters, DropReason, Packet, Swarm};
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until};
 
@@ -120,7 +120,7 @@ impl<A: Addr> Delayed<A> {
         let sooner = state.held.peek().map(|held| held.at) != first;
         drop(state);
         if refused > 0 {
-            self.counters.dropped_many(Reason::QueueFull, refused);
+            self.counters.add_dropped_many(DropReason::QueueFull, refused);
         }
         if sooner {
             self.changed.notify_one();
@@ -184,7 +184,7 @@ impl<A> Delayed<A> {
         // No message occupies room any more.
         state.links.clear();
         drop(state);
-        self.counters.dropped_many(Reason::Closed, held.len());
+        self.counters.add_dropped_many(DropReason::Closed, held.len());
         self.medium.end(held.len());
         self.idle.notify_waiters();
         self.changed.notify_one();
@@ -273,7 +273,7 @@ pub(super) async fn deliver<A: Addr, S: Swarm<A>>(end: End<A>, inner: Weak<S>) {
             let mut leaving = Leaving {
                 delayed,
                 messages: &mut leaving,
-                dropped: Some(Reason::Closed),
+                dropped: Some(DropReason::Closed),
             };
             let Some(inner) = inner.upgrade() else {
                 batch.clear();
@@ -284,7 +284,7 @@ pub(super) async fn deliver<A: Addr, S: Swarm<A>>(end: End<A>, inner: Weak<S>) {
             leaving.dropped = None;
             let refused = result.map_or_else(|error| error.refused, |()| 0);
             if refused > 0 {
-                delayed.counters.dropped_many(Reason::Refused, refused);
+                delayed.counters.add_dropped_many(DropReason::Refused, refused);
             }
             continue;
         }
@@ -316,14 +316,14 @@ struct Leaving<'a, A: Addr> {
     delayed: &'a Delayed<A>,
     messages: &'a mut Vec<(A, usize)>,
     /// The drop reason, unless the messages were sent on.
-    dropped: Option<Reason>,
+    dropped: Option<DropReason>,
 }
 
 impl<A: Addr> Drop for Leaving<'_, A> {
     fn drop(&mut self) {
         let count = self.messages.len();
         if let Some(reason) = self.dropped {
-            self.delayed.counters.dropped_many(reason, count);
+            self.delayed.counters.add_dropped_many(reason, count);
         }
         let mut state = self.delayed.lock();
         for (dst, charge) in self.messages.drain(..) {
@@ -337,7 +337,7 @@ impl<A: Addr> Drop for Leaving<'_, A> {
 
 impl<A> Held<A> {
     fn charge(&self) -> usize {
-        self.packet.held() + size_of::<Self>()
+        self.packet.capacity() + size_of::<Self>()
     }
 
     fn key(&self) -> (Instant, u64) {

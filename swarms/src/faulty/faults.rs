@@ -21,7 +21,7 @@ pub struct FaultyConfig {
     /// Faults of every link without settings of its own. Default: none.
     pub link: LinkFaults,
     /// Maximum number and bytes of delayed messages in each node. Further messages are dropped and counted as
-    /// [`Reason::QueueFull`](p2p::Reason::QueueFull). Default: 16,384 messages, 32 MiB.
+    /// [`DropReason::QueueFull`](p2p::DropReason::QueueFull). Default: 16,384 messages, 32 MiB.
     pub delayed: Limits,
     /// The same for each link (the messages of a node to one destination), so that one slow link does not
     /// take room from the others. Default: 4096 messages, 8 MiB.
@@ -171,7 +171,7 @@ impl<A: Addr> Faults<A> {
     }
 
     /// Cuts the link from `src` to `dst` in this direction: messages sent there are dropped and counted as
-    /// [`Reason::Partitioned`](p2p::Reason::Partitioned).
+    /// [`DropReason::Partitioned`](p2p::DropReason::Partitioned).
     pub fn cut(&self, src: &A, dst: &A) {
         self.change(|settings| settings.link(src, dst).cut = true);
     }

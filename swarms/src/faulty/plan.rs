@@ -27,7 +27,7 @@ pub struct LinkFaults {
     /// Bytes per second, or 0 for no limit. Messages cross one after the other, each in `len / rate`.
     pub rate: u64,
     /// Bytes that may wait to cross a link with a rate. A message that exceeds it is dropped and counted as
-    /// [`Reason::QueueFull`](p2p::Reason::QueueFull), unless the link is idle. Default: 256 KiB.
+    /// [`DropReason::QueueFull`](p2p::DropReason::QueueFull), unless the link is idle. Default: 256 KiB.
     pub rate_queue: usize,
 }
 

@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use p2p::{Addr, Packet, Reason, Swarm};
+use p2p::{Addr, DropReason, Packet, Swarm};
 use p2p_protocols::gossipsub::{Burst, wire};
 use tokio::sync::Notify;
 use tokio::task::{AbortHandle, JoinSet};
@@ -88,7 +88,7 @@ impl<A: Addr, S: Swarm<A>> Shared<A, S> {
     pub(super) fn abandon(&self) {
         let rest = self.shut();
         let messages = rest.iter().map(|rest| rest.messages).sum();
-        self.counters.dropped_many(Reason::Closed, messages);
+        self.counters.add_dropped_many(DropReason::Closed, messages);
         let mut sending = self.sending.lock().unwrap_or_else(PoisonError::into_inner);
         sending.abort_all();
         drop(sending);
@@ -143,7 +143,8 @@ impl<A: Addr, S: Swarm<A>> Shared<A, S> {
         }
         state.peers_of.clear();
         drop(state);
-        self.counters.dropped_many(Reason::Closed, self.inbox.close());
+        self.counters
+            .add_dropped_many(DropReason::Closed, self.inbox.close());
         self.events().close();
         self.room.notify_waiters();
         self.peers_changed.notify_waiters();
@@ -172,7 +173,7 @@ impl<A: Addr, S: Swarm<A>> Shared<A, S> {
         };
         // Peers that receive no goodbye notice the silence.
         drop(timeout(limit, all).await);
-        self.counters.dropped_many(Reason::Closed, messages);
+        self.counters.add_dropped_many(DropReason::Closed, messages);
     }
 
     /// Sends the remaining messages of one peer in a task, which resolves to their number.
@@ -182,7 +183,7 @@ impl<A: Addr, S: Swarm<A>> Shared<A, S> {
             if let Err(error) = shared.inner.tell_batch(&mut rest.packets).await {
                 // The error does not say which RPCs were not sent.
                 let refused = error.refused.min(rest.messages);
-                shared.counters.dropped_many(Reason::Refused, refused);
+                shared.counters.add_dropped_many(DropReason::Refused, refused);
             }
             rest.messages
         });

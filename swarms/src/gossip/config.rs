@@ -25,7 +25,7 @@ pub struct GossipConfig {
     /// payloads.
     pub engine: Config,
     /// Messages that wait for the reader. At the limit one of the author with the most is dropped and counted as
-    /// [`Reason::QueueFull`](p2p::Reason::QueueFull). Default: 1024 messages, 4 MiB.
+    /// [`DropReason::QueueFull`](p2p::DropReason::QueueFull). Default: 1024 messages, 4 MiB.
     pub messages: Limits,
     /// Maximum number of events that wait for the reader. At the bound the oldest is dropped and counted.
     /// Default: 1024.
@@ -47,7 +47,7 @@ pub struct GossipConfig {
     /// How long `close` waits until goodbyes were sent, if no messages are queued. Default: 100 ms.
     pub farewell: Duration,
     /// How long `close` waits in total until published messages were sent to the peers that they are queued
-    /// for. The remaining ones are dropped and counted as [`Reason::Closed`](p2p::Reason::Closed). Default: 2
+    /// for. The remaining ones are dropped and counted as [`DropReason::Closed`](p2p::DropReason::Closed). Default: 2
     /// s.
     pub linger: Duration,
     /// Derives the [`PeerId`](p2p::PeerId) of an author's key, as P2PKE or QUIC does. Must be the same at all

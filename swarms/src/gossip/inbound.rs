@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use p2p::{Addr, Error, Headroom, Message, Packet, Reason, Result, Swarm};
+use p2p::{Addr, DropReason, Error, Headroom, Message, Packet, Result, Swarm};
 use p2p_protocols::gossipsub::{Codec, Engine, Incoming, Verdict};
 use p2p_protocols::hash::HashSet;
 use tokio::task::coop::consume_budget;
@@ -140,11 +140,11 @@ impl<A: Addr, S: Swarm<A>> Shared<A, S> {
     /// counted.
     fn meet(&self, engine: &mut Engine<A>, src: &A, rpc: &Incoming, effects: &mut Effects<A>) -> bool {
         if !self.config.accept_peers {
-            self.counters.dropped_at(Reason::Denied, src);
+            self.counters.add_dropped_from(DropReason::Denied, src);
             return false;
         }
         if rpc.error().is_some() {
-            self.counters.dropped_at(Reason::Malformed, src);
+            self.counters.add_dropped_from(DropReason::Malformed, src);
             return false;
         }
         let connection = self.connection(src, false);
@@ -157,7 +157,7 @@ impl<A: Addr, S: Swarm<A>> Shared<A, S> {
             }
             Err(error) => {
                 tracing::trace!(layer = LAYER, peer = %src, %error, "the peer was not added");
-                self.counters.dropped_at(Reason::Budget, src);
+                self.counters.add_dropped_from(DropReason::Budget, src);
                 false
             }
         }
@@ -198,7 +198,7 @@ impl<A: Addr, S: Swarm<A>> Shared<A, S> {
         };
         let messages = messages.into_iter().filter_map(|arrived| self.message(arrived));
         let put = self.inbox.extend_for(wanted, messages);
-        self.counters.dropped_many(put.reason, put.refused.len());
+        self.counters.add_dropped_many(put.reason, put.refused.len());
         self.driver
             .put(Kind::Message, put.accepted.saturating_sub(wanted));
     }
@@ -226,7 +226,7 @@ impl<A: Addr, S: Swarm<A>> Shared<A, S> {
         consume_budget().await;
         let wants = Wants::Items(Kind::Message, 1);
         let message = self.driver.wait(wants, |_| found(self.inbox.try_pop())).await?;
-        self.counters.delivered(1);
+        self.counters.add_delivered(1);
         Ok(message)
     }
 
@@ -245,7 +245,7 @@ impl<A: Addr, S: Swarm<A>> Shared<A, S> {
         };
         let wants = Wants::Items(Kind::Message, max);
         let count = self.driver.wait(wants, |_| found(pop())).await?;
-        self.counters.delivered(count);
+        self.counters.add_delivered(count);
         Ok(count)
     }
 

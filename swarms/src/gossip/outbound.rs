@@ -8,7 +8,9 @@ use std::sync::{Arc, PoisonError};
 use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
-use p2p::{Addr, BatchError, BatchOutcome, Error, Headroom, Message, Packet, PeerId, Reason, Result, Swarm};
+use p2p::{
+    Addr, BatchError, BatchOutcome, DropReason, Error, Headroom, Message, Packet, PeerId, Result, Swarm,
+};
 use p2p_protocols::gossipsub::{Block, Burst, Outgoing, wire};
 use tokio::task::coop::{consume_budget, unconstrained};
 
@@ -133,7 +135,7 @@ impl<A: Addr, S: Swarm<A>> Shared<A, S> {
 
     /// Encodes and signs a message for all subscribers of a topic.
     fn write(&self, block: &mut Block, dst: &GossipAddr<A>, packet: Packet) -> Result<Said> {
-        packet.check(self.mtu)?;
+        packet.check_mtu(self.mtu)?;
         if dst.at.is_some() {
             return Ok(Said::Direct(packet));
         }
@@ -170,22 +172,24 @@ impl<A: Addr, S: Swarm<A>> Shared<A, S> {
                     engine.tell(effects.now, peer, &dst.topic, data.clone())?;
                 }
                 // Only the node that is named accepts it.
-                self.counters.duplicated(claimants.len() - 1);
+                self.counters.add_duplicated(claimants.len() - 1);
             }
             (Said::Direct(_), None) => {}
         }
-        self.counters.sent(1);
+        self.counters.add_sent(1);
         Ok(())
     }
 
     /// Delivers a message of this node to itself.
     fn loop_back(&self, dst: &GossipAddr<A>, payload: Packet) {
-        self.counters.sent(1);
-        self.counters.received(1);
+        self.counters.add_sent(1);
+        self.counters.add_received(1);
         let (src, dst) = (dst.clone(), dst.clone());
         match self.inbox.push(Message { src, dst, payload }) {
             Ok(()) => self.driver.put(Kind::Message, 1),
-            Err(refused) => self.counters.dropped_many(refused.reason, refused.items.len()),
+            Err(refused) => self
+                .counters
+                .add_dropped_many(refused.reason, refused.items.len()),
         }
     }
 
@@ -256,7 +260,7 @@ impl<A: Addr, S: Swarm<A>> Shared<A, S> {
         tracing::debug!(layer = LAYER, %peer, error = %error.first, "RPCs could not be sent");
         // The error does not say which RPCs were not sent; usually all after the first failed one.
         let refused = messages.iter().rev().take(error.refused);
-        self.counters.dropped_many(Reason::Refused, refused.sum());
+        self.counters.add_dropped_many(DropReason::Refused, refused.sum());
         let lost = matches!(
             error.first,
             Error::Unreachable { .. } | Error::Denied { .. } | Error::TimedOut { .. }

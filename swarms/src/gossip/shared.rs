@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use p2p::{Addr, Counters, Error, Message, PeerId, Reason, Result, Swarm};
+use p2p::{Addr, Counters, DropReason, Error, Message, PeerId, Result, Swarm};
 use p2p_formats::x509::{Ed25519, PublicKey};
 use p2p_protocols::gossipsub::wire::{self, PeerInfo};
 use p2p_protocols::gossipsub::{
@@ -310,16 +310,19 @@ impl<A: Addr, S: Swarm<A>> Shared<A, S> {
             |count: fn(&Counts) -> u64| usize::try_from(count(&now) - count(last)).unwrap_or(usize::MAX);
         let counters = &self.counters;
         let firsts = diff(|counts| counts.published - counts.unheard);
-        counters.duplicated(diff(|counts| counts.copies).saturating_sub(firsts));
-        counters.dropped_many(Reason::NoPeer, diff(|counts| counts.unheard));
-        counters.dropped_many(Reason::QueueFull, diff(|counts| counts.messages_dropped));
-        counters.dropped_many(Reason::Duplicate, diff(|counts| counts.duplicates + counts.own));
-        counters.dropped_many(Reason::Unauthenticated, diff(|counts| counts.rejected));
-        counters.dropped_many(Reason::Expired, diff(|counts| counts.ignored));
-        counters.dropped_many(Reason::NoChannel, diff(|counts| counts.unrequested));
-        counters.dropped_many(Reason::Malformed, diff(|counts| counts.malformed));
-        counters.dropped_many(Reason::Denied, diff(|counts| counts.graylisted));
-        counters.received(diff(|counts| {
+        counters.add_duplicated(diff(|counts| counts.copies).saturating_sub(firsts));
+        counters.add_dropped_many(DropReason::NoPeer, diff(|counts| counts.unheard));
+        counters.add_dropped_many(DropReason::QueueFull, diff(|counts| counts.messages_dropped));
+        counters.add_dropped_many(
+            DropReason::Duplicate,
+            diff(|counts| counts.duplicates + counts.own),
+        );
+        counters.add_dropped_many(DropReason::Unauthenticated, diff(|counts| counts.rejected));
+        counters.add_dropped_many(DropReason::Expired, diff(|counts| counts.ignored));
+        counters.add_dropped_many(DropReason::NoChannel, diff(|counts| counts.unrequested));
+        counters.add_dropped_many(DropReason::Malformed, diff(|counts| counts.malformed));
+        counters.add_dropped_many(DropReason::Denied, diff(|counts| counts.graylisted));
+        counters.add_received(diff(|counts| {
             let taken = counts.delivered + counts.direct + counts.duplicates + counts.own;
             taken + counts.rejected + counts.ignored + counts.unrequested
         }));

@@ -27,7 +27,7 @@ fn flooded<A: Addr>(sources: impl IntoIterator<Item = A>) -> Inbox<Message<A>> {
     let mut dropped = 0;
     for source in sources {
         if let Err(refused) = inbox.push(message(&source, b"flood")) {
-            assert_eq!(refused.reason, Reason::QueueFull);
+            assert_eq!(refused.reason, DropReason::QueueFull);
             dropped += refused.items.len();
         }
     }

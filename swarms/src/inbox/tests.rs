@@ -83,12 +83,12 @@ fn a_full_inbox_returns_new_items() {
     let put = inbox.extend(packets(&["1", "2", "3", "4"]));
     assert_eq!(
         (put.accepted, put.refused, put.reason),
-        (2, packets(&["3", "4"]), Reason::QueueFull)
+        (2, packets(&["3", "4"]), DropReason::QueueFull)
     );
     let refused = inbox.push(Packet::from("5")).unwrap_err();
     assert_eq!(
         (refused.items, refused.reason),
-        (packets(&["5"]), Reason::QueueFull)
+        (packets(&["5"]), DropReason::QueueFull)
     );
     ready(inbox.pop()).unwrap();
     inbox.push(Packet::from("6")).unwrap();
@@ -112,7 +112,7 @@ fn items_are_charged_the_memory_that_they_hold() {
     let put = inbox.extend([large(), Packet::from(vec![2; 1000])]);
     assert_eq!(
         (put.accepted, put.refused.len(), put.reason),
-        (1, 1, Reason::QueueFull)
+        (1, 1, DropReason::QueueFull)
     );
     assert_eq!(ready(inbox.pop()).unwrap()[0], 1);
     assert_eq!(ready(inbox.pop()).unwrap()[0], 2);
@@ -219,11 +219,14 @@ fn close_wakes_all_readers_refuses_all_items_and_counts_waiting_ones_once() {
         assert_eq!(reader.wakes.count(), 1);
         assert!(matches!(reader.poll(), Poll::Ready(Err(Error::Closed))));
     }
-    assert_eq!(inbox.push(Packet::from("x")).unwrap_err().reason, Reason::Closed);
+    assert_eq!(
+        inbox.push(Packet::from("x")).unwrap_err().reason,
+        DropReason::Closed
+    );
     let put = inbox.extend(packets(&["x", "y"]));
     assert_eq!(
         (put.accepted, put.refused.len(), put.reason),
-        (0, 2, Reason::Closed)
+        (0, 2, DropReason::Closed)
     );
     assert!(matches!(
         ready(inbox.pop_batch(&mut Vec::new(), 1)),

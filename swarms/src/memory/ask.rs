@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use async_trait::async_trait;
-use p2p::{Error, Message, Packet, Reason, Rejection, Request, Respond, Result};
+use p2p::{DropReason, Error, Message, Packet, Rejection, Request, Respond, Result};
 use tokio::sync::oneshot;
 
 use super::MemoryAddr;
@@ -55,19 +55,19 @@ pub(super) async fn ask(asker: &Node, peer: &Arc<Node>, request: Packet, mtu: us
         id,
         request: Request::new(message, reply),
     };
-    asker.ask_counters.sent(1);
-    peer.ask_counters.received(1);
+    asker.ask_counters.add_sent(1);
+    peer.ask_counters.add_received(1);
     if let Err(refused) = peer.asks.push(queued) {
         let mut is_refused = false;
         for queued in refused.items {
             peer.ask_counters
-                .dropped_at(refused.reason, &queued.request.message.src);
+                .add_dropped_from(refused.reason, &queued.request.message.src);
             is_refused |= queued.id == id;
             queued.request.reject(Rejection::BUSY);
         }
         if is_refused {
             return Err(match refused.reason {
-                Reason::Closed => gone(peer),
+                DropReason::Closed => gone(peer),
                 _ => Error::Rejected(Rejection::BUSY),
             });
         }
@@ -108,7 +108,7 @@ impl Drop for Place<'_> {
             let withdrawn = self.peer.asks.remove(|asked| asked.id == self.id);
             self.peer
                 .ask_counters
-                .dropped_many(Reason::Expired, withdrawn.len());
+                .add_dropped_many(DropReason::Expired, withdrawn.len());
         }
     }
 }
@@ -124,7 +124,7 @@ struct Reply {
 impl Respond for Reply {
     async fn respond(self: Box<Self>, response: Packet) -> Result<()> {
         self.peer.check_open()?;
-        if let Err(oversize) = response.check(self.mtu) {
+        if let Err(oversize) = response.check_mtu(self.mtu) {
             self.reject(Rejection::OVERSIZE);
             return Err(oversize);
         }

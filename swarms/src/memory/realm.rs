@@ -5,7 +5,7 @@ use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockWriteGuard, Weak};
 
-use p2p::{Counters, Error, Message, Reason, Result};
+use p2p::{Counters, DropReason, Error, Message, Result};
 use tokio::sync::Notify;
 
 use super::ask::Asked;
@@ -111,9 +111,9 @@ impl MemoryRealm {
         // Askers receive the error before their requests are dropped.
         node.closing.notify_waiters();
         let messages = node.messages.close();
-        node.counters.dropped_many(Reason::Closed, messages);
+        node.counters.add_dropped_many(DropReason::Closed, messages);
         let asks = node.asks.close();
-        node.ask_counters.dropped_many(Reason::Closed, asks);
+        node.ask_counters.add_dropped_many(DropReason::Closed, asks);
     }
 
     fn nodes(&self) -> RwLockWriteGuard<'_, Nodes> {

@@ -2,7 +2,7 @@ use std::future::Future;
 use std::pin::pin;
 use std::task::{Context, Poll, Waker};
 
-use p2p::{Headroom, Rejection, Snapshot};
+use p2p::{CounterSnapshot, Headroom, Rejection};
 use serde_json::Value;
 
 use super::*;
@@ -37,8 +37,8 @@ fn tight(items: usize) -> MemoryRealm {
 }
 
 /// Returns the sum of the tell counters of several nodes.
-fn total(nodes: &[&MemorySwarm]) -> Snapshot {
-    let mut sum = Snapshot::default();
+fn total(nodes: &[&MemorySwarm]) -> CounterSnapshot {
+    let mut sum = CounterSnapshot::default();
     for node in nodes {
         sum += node.node.counters.snapshot();
     }
@@ -147,7 +147,7 @@ fn a_full_queue_drops_and_counts_the_newest_message() {
     assert_eq!((&out[0].payload[..], &out[1].payload[..]), (&b"1"[..], &b"2"[..]));
     let sum = total(&[&a, &b]);
     assert_eq!((sum.sent, sum.received, sum.delivered), (4, 4, 2));
-    assert_eq!(sum.dropped(Reason::QueueFull), 2);
+    assert_eq!(sum.dropped(DropReason::QueueFull), 2);
 }
 
 #[test]
@@ -161,7 +161,10 @@ fn a_message_to_an_unused_address_is_lost_and_counted() {
     ready(a.tell_batch(&mut batch)).unwrap();
     ready(b.receive()).unwrap();
     let sum = total(&[&a, &b]);
-    assert_eq!((sum.sent, sum.delivered, sum.dropped(Reason::NoPeer)), (4, 1, 3));
+    assert_eq!(
+        (sum.sent, sum.delivered, sum.dropped(DropReason::NoPeer)),
+        (4, 1, 3)
+    );
     assert!(matches!(
         ready(a.ask(&nobody, Packet::default())),
         Err(Error::Unreachable { .. })
@@ -215,7 +218,7 @@ async fn close_wakes_frees_and_counts() {
 
     again.tell(&dst, Packet::from("waits")).await.unwrap();
     b.close().await;
-    assert_eq!(total(&[&b]).dropped(Reason::Closed), 1);
+    assert_eq!(total(&[&b]).dropped(DropReason::Closed), 1);
 }
 
 #[test]

@@ -138,7 +138,7 @@ impl<A, S, C: Channel> Drop for MuxSwarm<A, S, C> {
 impl<A: Addr, S: Swarm<A>, C: Channel> MuxSwarm<A, S, C> {
     /// Checks the length of a packet and prepends the header.
     fn frame(&self, packet: &mut Packet) -> Result<()> {
-        packet.check(self.mtu())?;
+        packet.check_mtu(self.mtu())?;
         packet.push_front(&self.queues.header);
         Ok(())
     }
@@ -172,20 +172,20 @@ impl<A: Addr, S: Swarm<A>, C: Channel> Swarm<A> for MuxSwarm<A, S, C> {
         self.queues.check_open()?;
         self.frame(&mut packet)?;
         self.shared.inner.tell(dst, packet).await?;
-        self.shared.counters.sent(1);
+        self.shared.counters.add_sent(1);
         Ok(())
     }
 
     async fn tell_batch(&self, batch: &mut Vec<(A, Packet)>) -> Result<(), BatchError> {
         let mut outcome = BatchOutcome::default();
         if let Err(closed) = self.queues.check_open() {
-            outcome.refused(batch.len(), closed);
+            outcome.add_refused(batch.len(), closed);
             batch.clear();
             return outcome.finish();
         }
         batch.retain_mut(|(_, packet)| outcome.keep(self.frame(packet)));
         let sent = outcome.tell(&self.shared.inner, batch).await;
-        self.shared.counters.sent(sent);
+        self.shared.counters.add_sent(sent);
         outcome.finish()
     }
 
@@ -214,7 +214,7 @@ impl<A: Addr, S: AskSwarm<A>, C: Channel> AskSwarm<A> for MuxSwarm<A, S, C> {
     async fn ask(&self, dst: &A, mut request: Packet) -> Result<Packet> {
         self.queues.check_open()?;
         self.frame(&mut request)?;
-        self.shared.ask_counters.sent(1);
+        self.shared.ask_counters.add_sent(1);
         match first(self.shared.inner.ask(dst, request), self.queues.closed()).await {
             First::Left(response) => response,
             First::Right(closed) => Err(closed),

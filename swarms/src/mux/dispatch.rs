@@ -4,7 +4,7 @@ use std::iter;
 use std::sync::Arc;
 use std::task::Context;
 
-use p2p::{Addr, AskSwarm, Error, Message, Reason, Rejection, Request, Result, Swarm};
+use p2p::{Addr, AskSwarm, DropReason, Error, Message, Rejection, Request, Result, Swarm};
 use p2p_protocols::mux::Channel;
 use tokio::task::coop::consume_budget;
 use tokio::time::sleep;
@@ -35,7 +35,7 @@ impl<A: Addr, S: Swarm<A>, C: Channel> Shared<A, S, C> {
     /// Delivers received messages to their channels. `last` is the channel of the previous message, since
     /// messages of one channel usually follow one another.
     fn dispatch(&self, pulled: &mut Vec<Message<A>>, last: &mut Option<Arc<Queues<A, C>>>) {
-        self.counters.received(pulled.len());
+        self.counters.add_received(pulled.len());
         let mut own = self.messages.polled_for();
         let channels = self.channels();
         let mut routed = pulled
@@ -47,7 +47,7 @@ impl<A: Addr, S: Swarm<A>, C: Channel> Shared<A, S, C> {
                         Some((queues, message))
                     }
                     Err(reason) => {
-                        self.counters.dropped_at(reason, &message.src);
+                        self.counters.add_dropped_from(reason, &message.src);
                         None
                     }
                 },
@@ -64,7 +64,7 @@ impl<A: Addr, S: Swarm<A>, C: Channel> Shared<A, S, C> {
                 _ => 0,
             };
             let put = queues.messages.extend_for(wanted, run);
-            self.counters.dropped_many(put.reason, put.refused.len());
+            self.counters.add_dropped_many(put.reason, put.refused.len());
             let others = put.accepted.saturating_sub(wanted);
             self.messages.put(queues.id(), others);
             if wanted > 0 {
@@ -83,7 +83,7 @@ impl<A: Addr, S: Swarm<A>, C: Channel> Shared<A, S, C> {
 
     pub(super) async fn receive(self: &Arc<Self>, queues: &Queues<A, C>) -> Result<Message<A>> {
         let message = self.wait(queues, 1, || queues.messages.try_pop()).await?;
-        self.counters.delivered(1);
+        self.counters.add_delivered(1);
         Ok(message)
     }
 
@@ -98,7 +98,7 @@ impl<A: Addr, S: Swarm<A>, C: Channel> Shared<A, S, C> {
             Ok((count > 0).then_some(count))
         };
         let count = self.wait(queues, max, take).await?;
-        self.counters.delivered(count);
+        self.counters.add_delivered(count);
         Ok(count)
     }
 
@@ -137,7 +137,7 @@ impl<A: Addr, S: AskSwarm<A>, C: Channel> Shared<A, S, C> {
 
     /// Delivers a request to its channel.
     fn dispatch_ask(&self, mut request: Request<A>) {
-        self.ask_counters.received(1);
+        self.ask_counters.add_received(1);
         let (refused, reason, rejection) = {
             let channels = self.channels();
             match route(&channels, None, &request.message.payload) {
@@ -157,7 +157,7 @@ impl<A: Addr, S: AskSwarm<A>, C: Channel> Shared<A, S, C> {
             }
         };
         for request in refused {
-            self.ask_counters.dropped_at(reason, &request.message.src);
+            self.ask_counters.add_dropped_from(reason, &request.message.src);
             request.reject(rejection);
         }
     }
@@ -167,7 +167,7 @@ impl<A: Addr, S: AskSwarm<A>, C: Channel> Shared<A, S, C> {
         consume_budget().await;
         let take = |_: &mut Context<'_>| found(queues.asks.try_pop());
         let request = self.asks.wait(Wants::Items(queues.id(), 1), take).await?;
-        self.ask_counters.delivered(1);
+        self.ask_counters.add_delivered(1);
         Ok(request)
     }
 }
@@ -180,14 +180,14 @@ fn route<'a, A: Addr, C: Channel>(
     channels: &'a Channels<A, C>,
     last: Option<&'a Arc<Queues<A, C>>>,
     frame: &[u8],
-) -> Result<Route<'a, A, C>, Reason> {
-    let (key, header) = C::read(frame).map_err(|_| Reason::Malformed)?;
+) -> Result<Route<'a, A, C>, DropReason> {
+    let (key, header) = C::read(frame).map_err(|_| DropReason::Malformed)?;
     if let Some(last) = last
         && *key == *last.channel.borrow()
         && !last.is_closed()
     {
         return Ok((last, header));
     }
-    let queues = channels.open.get(&*key).ok_or(Reason::NoChannel)?;
+    let queues = channels.open.get(&*key).ok_or(DropReason::NoChannel)?;
     Ok((queues, header))
 }

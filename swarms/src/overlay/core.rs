@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::Duration;
 
-use p2p::{Addr, AskSwarm, Counters, Error, Message, Packet, PeerId, Reason, Request, Result};
+use p2p::{Addr, AskSwarm, Counters, DropReason, Error, Message, Packet, PeerId, Request, Result};
 use p2p_protocols::hash::HashMap;
 use p2p_protocols::overlay::wire::{Header, MAX_DIRECT};
 use p2p_protocols::overlay::{Book, Budget, Prefix, Returns, Way};
@@ -381,8 +381,8 @@ impl<A: Addr, S: AskSwarm<A>, R: Router<A>> Core<A, S, R> {
     /// Delivers a message of this node to itself.
     pub(super) fn loop_back(&self, payload: Packet) -> Result<()> {
         self.check_open()?;
-        self.tells.sent(1);
-        self.tells.received(1);
+        self.tells.add_sent(1);
+        self.tells.add_received(1);
         let message = Message {
             src: self.id,
             dst: self.id,
@@ -392,7 +392,7 @@ impl<A: Addr, S: AskSwarm<A>, R: Router<A>> Core<A, S, R> {
             Ok(()) => self.driver.put((), 1),
             Err(refused) => {
                 for message in refused.items {
-                    self.tells.dropped_at(refused.reason, &message.src);
+                    self.tells.add_dropped_from(refused.reason, &message.src);
                 }
             }
         }
@@ -419,9 +419,10 @@ impl<A: Addr, S: AskSwarm<A>, R: Router<A>> Core<A, S, R> {
         if !book.is_empty() {
             self.arriving().closing = Some(book);
         }
-        self.tells.dropped_many(Reason::Closed, self.told.close());
-        self.asks.dropped_many(Reason::Closed, self.asked.close());
-        self.relays.dropped_many(Reason::Closed, self.over.close());
+        self.tells.add_dropped_many(DropReason::Closed, self.told.close());
+        self.asks.add_dropped_many(DropReason::Closed, self.asked.close());
+        self.relays
+            .add_dropped_many(DropReason::Closed, self.over.close());
         self.driver.close();
     }
 }

@@ -11,7 +11,7 @@ use futures_util::StreamExt as _;
 use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
 use p2p::{
-    Addr, AskSwarm, BoxAskSwarm, Error, Headroom, Message, Packet, PeerId, Reason, Rejection, Request,
+    Addr, AskSwarm, BoxAskSwarm, DropReason, Error, Headroom, Message, Packet, PeerId, Rejection, Request,
     Result, Swarm,
 };
 use p2p_protocols::overlay::wire::Header;
@@ -121,11 +121,11 @@ impl<A: Addr, S: AskSwarm<A>, R: Router<A>> Core<A, S, R> {
                     self.settle(&mut state);
                 }
                 Came::Over(message) => {
-                    self.tells.received(1);
+                    self.tells.add_received(1);
                     self.deliver([message]);
                 }
                 Came::OverRequest(request) => {
-                    self.asks.received(1);
+                    self.asks.add_received(1);
                     self.hand_over(request);
                 }
                 Came::Failed(Error::Closed) => return self.close(),
@@ -148,7 +148,7 @@ impl<A: Addr, S: AskSwarm<A>, R: Router<A>> Core<A, S, R> {
             Some(engine) => engine.request_timeout(),
             None => Duration::ZERO,
         };
-        self.requests.sent(1);
+        self.requests.add_sent(1);
         Box::pin(async move {
             let Transmit { to, id, request } = transmit;
             let header = Header::Engine;
@@ -203,11 +203,11 @@ impl<A: Addr, S: AskSwarm<A>, R: Router<A>> Core<A, S, R> {
                 });
                 return None;
             }
-            self.tells.received(1);
+            self.tells.add_received(1);
             let id = match self.source(header, &src) {
                 Ok(id) => id,
                 Err(reason) => {
-                    self.tells.dropped_at(reason, &src);
+                    self.tells.add_dropped_from(reason, &src);
                     return None;
                 }
             };
@@ -234,24 +234,24 @@ impl<A: Addr, S: AskSwarm<A>, R: Router<A>> Core<A, S, R> {
     }
 
     /// Returns the source of a message that `src` sent directly.
-    fn source(&self, header: Option<Header>, src: &A) -> Result<PeerId, Reason> {
+    fn source(&self, header: Option<Header>, src: &A) -> Result<PeerId, DropReason> {
         match header {
-            Some(Header::Direct) if self.proven => src.peer_id().ok_or(Reason::Unauthenticated),
+            Some(Header::Direct) if self.proven => src.peer_id().ok_or(DropReason::Unauthenticated),
             Some(Header::Named { src, dst }) if !self.proven => {
                 if dst == self.id {
                     Ok(src)
                 } else {
-                    Err(Reason::NoPeer)
+                    Err(DropReason::NoPeer)
                 }
             }
-            _ => Err(Reason::Malformed),
+            _ => Err(DropReason::Malformed),
         }
     }
 
     fn deliver(&self, messages: impl IntoIterator<Item = Message<PeerId>>) {
         let put = self.told.extend(messages);
         for message in put.refused {
-            self.tells.dropped_at(put.reason, &message.src);
+            self.tells.add_dropped_from(put.reason, &message.src);
         }
         self.driver.put((), put.accepted);
     }
@@ -262,7 +262,7 @@ impl<A: Addr, S: AskSwarm<A>, R: Router<A>> Core<A, S, R> {
         let now = self.alarm.now();
         let header = Header::pop(&mut payload);
         if header == Some(Header::Engine) {
-            self.requests.received(1);
+            self.requests.add_received(1);
             self.still_known(now, &src);
             let served = {
                 let mut state = self.state();
@@ -273,21 +273,21 @@ impl<A: Addr, S: AskSwarm<A>, R: Router<A>> Core<A, S, R> {
             };
             match served {
                 Ok(answer) => {
-                    self.requests.delivered(1);
+                    self.requests.add_delivered(1);
                     let answer = Packet::new(self.inner.headroom(), &answer);
                     let responding = async move { drop(responder.respond(answer).await) };
                     if let Err(reason) = self.detached.send(responding) {
-                        self.requests.dropped_at(reason, &src);
+                        self.requests.add_dropped_from(reason, &src);
                     }
                 }
                 Err(why) => {
-                    self.requests.dropped_at(Reason::Refused, &src);
+                    self.requests.add_dropped_from(DropReason::Refused, &src);
                     responder.reject(why);
                 }
             }
             return;
         }
-        self.asks.received(1);
+        self.asks.add_received(1);
         match self.source(header, &src) {
             Ok(id) => {
                 if !self.book().heard(now, &id, &src) {
@@ -299,7 +299,7 @@ impl<A: Addr, S: AskSwarm<A>, R: Router<A>> Core<A, S, R> {
                 self.hand_over(request.limit_response(self.mtu));
             }
             Err(reason) => {
-                self.asks.dropped_at(reason, &src);
+                self.asks.add_dropped_from(reason, &src);
                 responder.reject(Rejection::DROPPED);
             }
         }
@@ -321,7 +321,7 @@ impl<A: Addr, S: AskSwarm<A>, R: Router<A>> Core<A, S, R> {
     fn hand_over(&self, request: Request<PeerId>) {
         if let Err(refused) = self.asked.push(request) {
             for request in refused.items {
-                self.asks.dropped_at(refused.reason, &request.message.src);
+                self.asks.add_dropped_from(refused.reason, &request.message.src);
                 request.reject(Rejection::BUSY);
             }
         }
@@ -333,7 +333,7 @@ impl<A: Addr, S: AskSwarm<A>, R: Router<A>> Core<A, S, R> {
             .driver
             .wait(Wants::Items((), 1), |_| found(self.told.try_pop()))
             .await?;
-        self.tells.delivered(1);
+        self.tells.add_delivered(1);
         Ok(message)
     }
 
@@ -347,7 +347,7 @@ impl<A: Addr, S: AskSwarm<A>, R: Router<A>> Core<A, S, R> {
             Ok(Some(popped).filter(|popped| *popped > 0))
         };
         let count = self.driver.wait(Wants::Items((), max), |_| found(pop())).await?;
-        self.tells.delivered(count);
+        self.tells.add_delivered(count);
         Ok(count)
     }
 
@@ -357,7 +357,7 @@ impl<A: Addr, S: AskSwarm<A>, R: Router<A>> Core<A, S, R> {
             .driver
             .wait(Wants::Own(()), |cx| pop.as_mut().poll(cx))
             .await?;
-        self.asks.delivered(1);
+        self.asks.add_delivered(1);
         Ok(request)
     }
 }

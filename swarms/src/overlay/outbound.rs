@@ -22,7 +22,7 @@ impl<A: Addr, S: AskSwarm<A>, R: Router<A>> OverlaySwarm<A, S, R> {
 
     pub(super) async fn tell_one(&self, dst: &PeerId, mut packet: Packet) -> Result<()> {
         let core = &*self.core;
-        packet.check(core.mtu)?;
+        packet.check_mtu(core.mtu)?;
         if *dst == core.id {
             return core.loop_back(packet);
         }
@@ -34,7 +34,7 @@ impl<A: Addr, S: AskSwarm<A>, R: Router<A>> OverlaySwarm<A, S, R> {
             Way::Over(_) => self.over(dst)?.tell(dst, packet).await,
         };
         match &told {
-            Ok(()) => core.tells.sent(1),
+            Ok(()) => core.tells.add_sent(1),
             Err(error) => core.failed(dst, error),
         }
         told
@@ -45,8 +45,8 @@ impl<A: Addr, S: AskSwarm<A>, R: Router<A>> OverlaySwarm<A, S, R> {
         let mut outcome = BatchOutcome::default();
         let (mut below, mut others) = (self.spare.take(), Vec::new());
         for (dst, mut packet) in batch.drain(..) {
-            if let Err(error) = packet.check(core.mtu) {
-                outcome.refused(1, error);
+            if let Err(error) = packet.check_mtu(core.mtu) {
+                outcome.add_refused(1, error);
                 continue;
             }
             match core.known(&dst) {
@@ -57,7 +57,7 @@ impl<A: Addr, S: AskSwarm<A>, R: Router<A>> OverlaySwarm<A, S, R> {
                 _ => others.push((dst, packet)),
             }
         }
-        core.tells.sent(outcome.tell(&core.inner, &mut below).await);
+        core.tells.add_sent(outcome.tell(&core.inner, &mut below).await);
         self.spare.give(below);
         // Lookups of several nodes run concurrently.
         let others = others.into_iter();
@@ -72,7 +72,7 @@ impl<A: Addr, S: AskSwarm<A>, R: Router<A>> OverlaySwarm<A, S, R> {
 
     pub(super) async fn ask_one(&self, dst: &PeerId, mut request: Packet) -> Result<Packet> {
         let core = &*self.core;
-        request.check(core.mtu)?;
+        request.check_mtu(core.mtu)?;
         if *dst == core.id {
             core.check_open()?;
             return Err(Error::unreachable(dst, "a node cannot ask itself"));
@@ -80,14 +80,14 @@ impl<A: Addr, S: AskSwarm<A>, R: Router<A>> OverlaySwarm<A, S, R> {
         let answer = match core.way(dst).await? {
             Way::Direct(addr) => {
                 core.header(dst).push(&mut request);
-                core.asks.sent(1);
+                core.asks.add_sent(1);
                 let mut asking = pin!(core.inner.ask(&addr, request));
                 core.driver
                     .wait(Wants::Own(()), |cx| asking.as_mut().poll(cx))
                     .await
             }
             Way::Over(_) => {
-                core.asks.sent(1);
+                core.asks.add_sent(1);
                 let mut asking = pin!(self.over(dst)?.ask(dst, request));
                 core.driver
                     .wait(Wants::Own(()), |cx| asking.as_mut().poll(cx))

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use p2p::{Addr, AskSwarm, Error, Headroom, Message, Packet, PeerId, Reason, Result, Swarm};
+use p2p::{Addr, AskSwarm, DropReason, Error, Headroom, Message, Packet, PeerId, Result, Swarm};
 use p2p_protocols::overlay::wire::{Header, MAX_RELAYED};
 use p2p_protocols::overlay::{Prefix, Way};
 
@@ -18,7 +18,7 @@ pub(super) struct Over<A: Addr, S, R: Router<A>> {
 impl<A: Addr, S: AskSwarm<A>, R: Router<A>> Swarm<PeerId> for Over<A, S, R> {
     /// Sends directly to the destination if it is reachable, and otherwise to a neighbour that knows it.
     async fn tell(&self, dst: &PeerId, mut packet: Packet) -> Result<()> {
-        packet.check(self.mtu())?;
+        packet.check_mtu(self.mtu())?;
         let core = &self.core;
         // No lookup starts here: the route of this node's own messages is known by then, and an id that has
         // proven nothing, in whose name any node could have sent a message, must not cause a lookup.
@@ -39,19 +39,19 @@ impl<A: Addr, S: AskSwarm<A>, R: Router<A>> Swarm<PeerId> for Over<A, S, R> {
         };
         header.push(&mut packet);
         core.inner.tell(&to, packet).await?;
-        core.relays.sent(1);
+        core.relays.add_sent(1);
         Ok(())
     }
 
     async fn receive(&self) -> Result<Message<PeerId>> {
         let message = self.core.over.pop().await?;
-        self.core.relays.delivered(1);
+        self.core.relays.add_delivered(1);
         Ok(message)
     }
 
     async fn receive_batch(&self, out: &mut Vec<Message<PeerId>>, max: usize) -> Result<usize> {
         let count = self.core.over.pop_batch(out, max).await?;
-        self.core.relays.delivered(count);
+        self.core.relays.add_delivered(count);
         Ok(count)
     }
 
@@ -87,14 +87,14 @@ pub(super) struct Passing<A> {
 impl<A: Addr, S: AskSwarm<A>, R: Router<A>> Core<A, S, R> {
     /// Delivers a relayed message to this node, or forwards it.
     pub(super) fn pass(self: &Arc<Self>, now: Duration, passing: Passing<A>) {
-        self.relays.received(1);
+        self.relays.add_received(1);
         let src = passing.src;
         if let Err(reason) = self.try_pass(now, passing) {
-            self.relays.dropped_at(reason, &src);
+            self.relays.add_dropped_from(reason, &src);
         }
     }
 
-    fn try_pass(self: &Arc<Self>, now: Duration, passing: Passing<A>) -> Result<(), Reason> {
+    fn try_pass(self: &Arc<Self>, now: Duration, passing: Passing<A>) -> Result<(), DropReason> {
         let Passing {
             from,
             hops,
@@ -104,26 +104,26 @@ impl<A: Addr, S: AskSwarm<A>, R: Router<A>> Core<A, S, R> {
         } = passing;
         if dst == self.id {
             if !self.sends_over {
-                return Err(Reason::Denied);
+                return Err(DropReason::Denied);
             }
             if !self.admit(now, src, &from, payload.len()) {
-                return Err(Reason::Budget);
+                return Err(DropReason::Budget);
             }
             let message = Message { src, dst, payload };
             return self.over.push(message).map_err(|refused| {
                 // The caller counts one.
                 let others = refused.items.len().saturating_sub(1);
-                self.relays.dropped_many(refused.reason, others);
+                self.relays.add_dropped_many(refused.reason, others);
                 refused.reason
             });
         }
         if !self.config.relay {
-            return Err(Reason::Denied);
+            return Err(DropReason::Denied);
         }
-        let hops = hops.checked_sub(1).ok_or(Reason::Expired)?;
+        let hops = hops.checked_sub(1).ok_or(DropReason::Expired)?;
         let (next, affordable) = {
             let mut state = self.state();
-            let engine = state.engine.as_ref().ok_or(Reason::Closed)?;
+            let engine = state.engine.as_ref().ok_or(DropReason::Closed)?;
             let next = engine.next_hop(&dst);
             (
                 next,
@@ -133,7 +133,7 @@ impl<A: Addr, S: AskSwarm<A>, R: Router<A>> Core<A, S, R> {
             )
         };
         if !affordable {
-            return Err(Reason::Budget);
+            return Err(DropReason::Budget);
         }
         let known = || match self.book().find(now, &dst)?.way {
             Way::Direct(addr) => Some(addr),
@@ -144,14 +144,14 @@ impl<A: Addr, S: AskSwarm<A>, R: Router<A>> Core<A, S, R> {
             Some((_, addr)) => known().or(Some(addr)),
             None => known(),
         };
-        let next = next.filter(|next| *next != from).ok_or(Reason::NoPeer)?;
+        let next = next.filter(|next| *next != from).ok_or(DropReason::NoPeer)?;
         Header::Relayed { hops, src, dst }.push(&mut payload);
         let core = self.clone();
-        self.relays.sent(1);
+        self.relays.add_sent(1);
         // A failed send is a loss, as on the medium: the layers above retransmit.
         self.detached.send(async move {
             if core.inner.tell(&next, payload).await.is_err() {
-                core.relays.dropped_many(Reason::Refused, 1);
+                core.relays.add_dropped_many(DropReason::Refused, 1);
             }
         })
     }

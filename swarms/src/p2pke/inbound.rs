@@ -61,8 +61,8 @@ impl<A: Addr, S: Swarm<A>> Shared<A, S> {
         };
         let messages = pulled.drain(..);
         opened.extend(messages.filter_map(|message| self.open(&mut landing, message)));
-        self.messages.received(landing.data);
-        self.handshakes.received(landing.handshakes);
+        self.messages.add_received(landing.data);
+        self.handshakes.add_received(landing.handshakes);
         if !opened.is_empty() {
             self.hand_over(opened);
         }
@@ -89,7 +89,7 @@ impl<A: Addr, S: Swarm<A>> Shared<A, S> {
         }
         let put = self.inbox.extend(opened.drain(..));
         for message in put.refused {
-            self.messages.dropped_at(put.reason, &message.src);
+            self.messages.add_dropped_from(put.reason, &message.src);
         }
         self.driver.put((), put.accepted);
     }
@@ -154,7 +154,7 @@ impl<A: Addr, S: Swarm<A>> Shared<A, S> {
         // The data path may have been replaced.
         landing.last = None;
         match handled {
-            Ok(None) => counters.delivered(1),
+            Ok(None) => counters.add_delivered(1),
             Ok(data) => return data,
             Err(error) => dropped(counters, src, &error),
         }
@@ -185,7 +185,7 @@ impl<A: Addr, S: Swarm<A>> Shared<A, S> {
             None => Ok(self.fresh().pop_front()),
         };
         let message = self.driver.wait(Wants::Items((), 1), |_| found(take())).await?;
-        self.messages.delivered(1);
+        self.messages.add_delivered(1);
         Ok(message)
     }
 
@@ -208,7 +208,7 @@ impl<A: Addr, S: Swarm<A>> Shared<A, S> {
             count => Ok(Some(count)),
         };
         let count = self.driver.wait(Wants::Items((), max), |_| found(take())).await?;
-        self.messages.delivered(count);
+        self.messages.add_delivered(count);
         Ok(count)
     }
 }
@@ -216,6 +216,6 @@ impl<A: Addr, S: Swarm<A>> Shared<A, S> {
 /// Counts and traces a packet that the engine dropped.
 fn dropped(counters: &Counters, src: &impl Addr, error: &p2pke::Error) {
     let reason = error.reason();
-    counters.dropped_many(reason, 1);
+    counters.add_dropped_many(reason, 1);
     tracing::trace!(layer = counters.layer(), reason = reason.as_str(), peer = %src, %error, "dropped");
 }

@@ -15,7 +15,7 @@ pub(super) type Batch<A> = Vec<(A, Packet)>;
 
 impl<A: Addr, S: Swarm<A>> Shared<A, S> {
     pub(super) async fn tell(self: &Arc<Self>, dst: &KeyAddr<A>, mut packet: Packet) -> Result<()> {
-        packet.check(self.mtu)?;
+        packet.check_mtu(self.mtu)?;
         let sealed = self.with_path(&dst.addr, |path| {
             let sealed = (path.peer() == dst.id).then(|| path.seal(self.alarm.now(), &mut packet));
             sealed.and_then(Result::ok)
@@ -32,7 +32,7 @@ impl<A: Addr, S: Swarm<A>> Shared<A, S> {
             self.renew(&dst.addr);
         }
         self.inner.tell(&dst.addr, packet).await?;
-        self.messages.sent(1);
+        self.messages.add_sent(1);
         Ok(())
     }
 
@@ -45,8 +45,8 @@ impl<A: Addr, S: Swarm<A>> Shared<A, S> {
         let mut last: Option<(KeyAddr<A>, Option<Arc<DataPath>>)> = None;
         let mut renewed = false;
         for (dst, mut packet) in batch.drain(..) {
-            if let Err(error) = packet.check(self.mtu) {
-                outcome.refused(1, error);
+            if let Err(error) = packet.check_mtu(self.mtu) {
+                outcome.add_refused(1, error);
                 continue;
             }
             let path = match &last {
@@ -86,7 +86,7 @@ impl<A: Addr, S: Swarm<A>> Shared<A, S> {
     }
 
     async fn send(&self, sealed: &mut Batch<A>, outcome: &mut BatchOutcome) {
-        self.messages.sent(outcome.tell(&self.inner, sealed).await);
+        self.messages.add_sent(outcome.tell(&self.inner, sealed).await);
     }
 
     /// Waits for a session with a peer, then sends messages to it; returns their number.
@@ -116,7 +116,7 @@ impl<A: Addr, S: Swarm<A>> Shared<A, S> {
                 let mut sealed = packets.map(|packet| (dst.addr.clone(), packet)).collect();
                 self.send(&mut sealed, &mut outcome).await;
             }
-            Err(error) => outcome.refused(count, error),
+            Err(error) => outcome.add_refused(count, error),
         }
         (count, outcome.finish())
     }
@@ -154,8 +154,8 @@ impl<A: Addr, S: Swarm<A>> Shared<A, S> {
 
     /// Delivers a message of this node to itself.
     fn loop_back(&self, dst: &KeyAddr<A>, payload: Packet) {
-        self.messages.sent(1);
-        self.messages.received(1);
+        self.messages.add_sent(1);
+        self.messages.add_received(1);
         let message = Message {
             src: dst.clone(),
             dst: dst.clone(),
@@ -165,7 +165,7 @@ impl<A: Addr, S: Swarm<A>> Shared<A, S> {
             Ok(()) => self.driver.put((), 1),
             Err(refused) => {
                 for message in refused.items {
-                    self.messages.dropped_at(refused.reason, &message.src);
+                    self.messages.add_dropped_from(refused.reason, &message.src);
                 }
             }
         }

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::{Duration, SystemTime};
 
-use p2p::{Addr, Counters, Error, Message, Packet, PeerId, Reason, Result, Swarm};
+use p2p::{Addr, Counters, DropReason, Error, Message, Packet, PeerId, Result, Swarm};
 use p2p_formats::x509::PrivateKey;
 use p2p_protocols::hash::{HashMap, HashSet};
 use p2p_protocols::overlay::Prefix;
@@ -214,7 +214,7 @@ impl<A: Addr, S: Swarm<A>> Shared<A, S> {
         self.settle(&mut state, &mut effects);
         drop(state);
         let to_send = std::mem::take(&mut effects.to_send);
-        self.handshakes.sent(to_send.len());
+        self.handshakes.add_sent(to_send.len());
         self.carry_out(effects);
         match (connected, waiting) {
             (Ok(Some(path)), _) => Ok(Connect::Ready(path)),
@@ -321,17 +321,19 @@ impl<A: Addr, S: Swarm<A>> Shared<A, S> {
         if count == 0 {
             return;
         }
-        self.handshakes.sent(count);
+        self.handshakes.add_sent(count);
         let shared = self.clone();
         let sending = async move {
             // A failed send is a loss, as on the medium: the engine retransmits.
             if let Err(error) = shared.inner.tell_batch(&mut to_send).await {
-                shared.handshakes.dropped_many(Reason::Refused, error.refused);
+                shared
+                    .handshakes
+                    .add_dropped_many(DropReason::Refused, error.refused);
                 tracing::debug!(layer = LAYER, error = %error.first, "a handshake message could not be sent");
             }
         };
         if let Err(reason) = self.detached.send(sending) {
-            self.handshakes.dropped_many(reason, count);
+            self.handshakes.add_dropped_many(reason, count);
         }
     }
 
@@ -398,7 +400,7 @@ impl<A: Addr, S: Swarm<A>> Shared<A, S> {
         drop((gone, paths));
         let fresh = std::mem::take(&mut *self.fresh());
         let dropped = self.inbox.close() + fresh.len();
-        self.messages.dropped_many(Reason::Closed, dropped);
+        self.messages.add_dropped_many(DropReason::Closed, dropped);
         self.driver.close();
     }
 }

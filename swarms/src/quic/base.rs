@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use p2p::{Counters, Error, Reason, Result, Swarm};
+use p2p::{Counters, DropReason, Error, Result, Swarm};
 use quinn::congestion::CubicConfig;
 use quinn::crypto::rustls::QuicServerConfig;
 use quinn::{
@@ -171,8 +171,8 @@ impl ConnectionIdGenerator for RandomIds {
     /// Called for a datagram of an unknown connection, which may be answered with a stateless reset. It is
     /// counted here, since quinn does not report it.
     fn validate(&self, _: &ConnectionId) -> Result<(), InvalidCid> {
-        self.0.received(1);
-        self.0.dropped(Reason::NoPeer);
+        self.0.add_received(1);
+        self.0.add_dropped(DropReason::NoPeer);
         Ok(())
     }
     fn cid_len(&self) -> usize {

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
-use p2p::{Addr, Reason};
+use p2p::{Addr, DropReason};
 use quinn::Endpoint;
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout, timeout_at};
@@ -25,8 +25,10 @@ impl<A: Addr> Node<A> {
         if self.closed.swap(true, SeqCst) {
             return;
         }
-        self.tells.dropped_many(Reason::Closed, self.messages.close());
-        self.asks.dropped_many(Reason::Closed, self.requests.close());
+        self.tells
+            .add_dropped_many(DropReason::Closed, self.messages.close());
+        self.asks
+            .add_dropped_many(DropReason::Closed, self.requests.close());
         let sessions = self.sessions().take(false);
         for session in &sessions {
             // Askers learn at once that there will be no response.

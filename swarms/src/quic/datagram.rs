@@ -1,6 +1,6 @@
 //! Detects datagrams that no QUIC endpoint can use, before quinn drops them silently.
 
-use p2p::Reason;
+use p2p::DropReason;
 
 /// Minimum length of a valid datagram: a stateless reset (RFC 9000, section 10.3).
 const SHORTEST: usize = 21;
@@ -18,20 +18,20 @@ const LONGEST_ID: u8 = 20;
 /// Checks the parts of a datagram's header that need no key.
 ///
 /// # Errors
-/// Returns [`Reason::Malformed`] for a datagram that is too short, has an unknown version, or too long a
+/// Returns [`DropReason::Malformed`] for a datagram that is too short, has an unknown version, or too long a
 /// connection id.
-pub(super) fn check(datagram: &[u8]) -> Result<(), Reason> {
+pub(super) fn check(datagram: &[u8]) -> Result<(), DropReason> {
     if datagram.len() < SHORTEST {
-        return Err(Reason::Malformed);
+        return Err(DropReason::Malformed);
     }
     let Some((first, rest)) = datagram.split_first() else {
-        return Err(Reason::Malformed);
+        return Err(DropReason::Malformed);
     };
     if first & LONG_HEADER == 0 {
         return Ok(());
     }
     let Some((version, rest)) = rest.split_first_chunk() else {
-        return Err(Reason::Malformed);
+        return Err(DropReason::Malformed);
     };
     // Version 0 is negotiation; 0xff000000 and above are the drafts that quinn supports.
     let spoken = matches!(u32::from_be_bytes(*version), 0 | 1 | 0xff00_0000..=0xff00_00ff);
@@ -40,7 +40,11 @@ pub(super) fn check(datagram: &[u8]) -> Result<(), Reason> {
     } else {
         datagram.len() >= SHORTEST_FIRST
     };
-    if is_usable { Ok(()) } else { Err(Reason::Malformed) }
+    if is_usable {
+        Ok(())
+    } else {
+        Err(DropReason::Malformed)
+    }
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
 
-use p2p::{Addr, Error, Reason, Result};
+use p2p::{Addr, DropReason, Error, Result};
 use quinn::{ConnectionError, ConnectionId, Endpoint, TransportErrorCode};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout};
@@ -131,9 +131,9 @@ impl<A: Addr> Node<A> {
         let accepting = Arc::default();
         let mut refused = Refused::default();
         while let Some(incoming) = endpoint.accept().await {
-            self.handshakes.received(1);
+            self.handshakes.add_received(1);
             if let Err(reason) = self.accept(incoming, &accepting, &mut refused) {
-                self.handshakes.dropped(reason);
+                self.handshakes.add_dropped(reason);
             }
         }
         // The endpoint, or the transport below, is closed.
@@ -145,19 +145,19 @@ impl<A: Addr> Node<A> {
         incoming: quinn::Incoming,
         accepting: &Arc<AtomicUsize>,
         refused: &mut Refused,
-    ) -> Result<(), Reason> {
+    ) -> Result<(), DropReason> {
         let limit = self.config.max_handshakes;
         if self.check_open().is_err() {
             incoming.refuse();
-            return Err(Reason::Closed);
+            return Err(DropReason::Closed);
         }
         if refused.knows(&incoming, self.config.handshake_timeout) {
             incoming.refuse();
-            return Err(Reason::Duplicate);
+            return Err(DropReason::Duplicate);
         }
         let Some(place) = Place::take(accepting, limit) else {
             refused.refuse(incoming, limit);
-            return Err(Reason::Budget);
+            return Err(DropReason::Budget);
         };
         let number = place.number();
         // Also if dials without that proof would take much of the room that is left for sessions.
@@ -165,18 +165,18 @@ impl<A: Addr> Node<A> {
         if is_full && incoming.may_retry() {
             // `retry` fails only for peers that have already proved their address.
             let _ = incoming.retry();
-            return Err(Reason::Unauthenticated);
+            return Err(DropReason::Unauthenticated);
         }
         if !self.sessions().admits(number, &self.config) {
             refused.refuse(incoming, limit);
-            return Err(Reason::Budget);
+            return Err(DropReason::Budget);
         }
         let (at, local) = (incoming.remote_address(), incoming.local_ip());
         let Some((pinned, src, dst)) = Pinned::source(&self.medium, at, local) else {
             incoming.ignore();
-            return Err(Reason::NoPeer);
+            return Err(DropReason::NoPeer);
         };
-        let connecting = incoming.accept().map_err(|_| Reason::Malformed)?;
+        let connecting = incoming.accept().map_err(|_| DropReason::Malformed)?;
         let node = self.clone();
         tokio::spawn(async move {
             let shaken = timeout(node.config.handshake_timeout, connecting).await;
@@ -184,20 +184,20 @@ impl<A: Addr> Node<A> {
                 Ok(Ok(connection)) => {
                     node.begin_session(connection, false, src, dst, pinned)
                         .map_err(|error| match error {
-                            Error::Denied { .. } => Reason::Denied,
-                            Error::Closed => Reason::Closed,
-                            Error::Limit { .. } => Reason::Budget,
-                            _ => Reason::Unauthenticated,
+                            Error::Denied { .. } => DropReason::Denied,
+                            Error::Closed => DropReason::Closed,
+                            Error::Limit { .. } => DropReason::Budget,
+                            _ => DropReason::Unauthenticated,
                         })
                 }
                 Ok(Err(error)) => Err(refusal(&error)),
-                Err(_) => Err(Reason::Expired),
+                Err(_) => Err(DropReason::Expired),
             };
             // By now it either has a session or never will.
             drop(place);
             match begun {
-                Ok(()) => node.handshakes.delivered(1),
-                Err(reason) => node.handshakes.dropped_at(reason, &at),
+                Ok(()) => node.handshakes.add_delivered(1),
+                Err(reason) => node.handshakes.add_dropped_from(reason, &at),
             }
         });
         Ok(())
@@ -210,16 +210,16 @@ fn is_busy(error: &ConnectionError) -> bool {
 }
 
 /// Returns why an inbound handshake failed.
-fn refusal(error: &ConnectionError) -> Reason {
+fn refusal(error: &ConnectionError) -> DropReason {
     match error {
         ConnectionError::TransportError(error) if error.code == TransportErrorCode::crypto(ACCESS_DENIED) => {
-            Reason::Denied
+            DropReason::Denied
         }
-        ConnectionError::LocallyClosed => Reason::Closed,
-        ConnectionError::TimedOut => Reason::Expired,
+        ConnectionError::LocallyClosed => DropReason::Closed,
+        ConnectionError::TimedOut => DropReason::Expired,
         // The peer gave up.
-        ConnectionError::ConnectionClosed(_) | ConnectionError::ApplicationClosed(_) => Reason::Lost,
-        _ => Reason::Unauthenticated,
+        ConnectionError::ConnectionClosed(_) | ConnectionError::ApplicationClosed(_) => DropReason::Lost,
+        _ => DropReason::Unauthenticated,
     }
 }
 

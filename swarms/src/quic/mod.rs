@@ -194,7 +194,7 @@ impl<A: Addr> Swarm<KeyAddr<A>> for QuicSwarm<A> {
         consume_budget().await;
         let Node { crew, messages, .. } = &*self.node;
         let message = crew.wait(Kind::Message, messages, Inbox::try_pop).await?;
-        self.node.tells.delivered(1);
+        self.node.tells.add_delivered(1);
         Ok(message)
     }
 
@@ -209,7 +209,7 @@ impl<A: Addr> Swarm<KeyAddr<A>> for QuicSwarm<A> {
             Ok((taken > 0).then_some(taken))
         };
         let taken = crew.wait(Kind::Message, messages, take).await?;
-        self.node.tells.delivered(taken);
+        self.node.tells.add_delivered(taken);
         Ok(taken)
     }
 
@@ -258,7 +258,7 @@ impl<A: Addr> AskSwarm<KeyAddr<A>> for QuicSwarm<A> {
         consume_budget().await;
         let Node { crew, requests, .. } = &*self.node;
         let request = crew.wait(Kind::Ask, requests, Inbox::try_pop).await?;
-        self.node.asks.delivered(1);
+        self.node.asks.add_delivered(1);
         Ok(request)
     }
 }

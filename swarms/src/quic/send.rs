@@ -10,7 +10,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
-use p2p::{Addr, BatchError, BatchOutcome, Error, Packet, Reason, Rejection, Result};
+use p2p::{Addr, BatchError, BatchOutcome, DropReason, Error, Packet, Rejection, Result};
 use quinn::{ConnectionError, RecvStream, SendStream, VarInt, WriteError};
 use tokio::time::{Instant, sleep, timeout};
 
@@ -70,7 +70,7 @@ impl<A: Addr> Node<A> {
     }
 
     fn tell_at_once(&self, peer: &KeyAddr<A>, packet: Packet) -> Tell<A> {
-        let checked = self.check_open().and_then(|()| packet.check(self.config.mtu));
+        let checked = self.check_open().and_then(|()| packet.check_mtu(self.config.mtu));
         if let Err(error) = checked {
             return Tell::Done(Err(error));
         }
@@ -127,7 +127,7 @@ impl<A: Addr> Node<A> {
     fn told(&self, peer: &KeyAddr<A>, result: Result<(), WriteError>) -> Result<()> {
         match result {
             Ok(()) => {
-                self.tells.sent(1);
+                self.tells.add_sent(1);
                 Ok(())
             }
             Err(WriteError::ConnectionLost(error)) => Err(self.lost(peer, &error)),
@@ -167,7 +167,7 @@ impl<A: Addr> Node<A> {
 
     pub(super) async fn ask(self: &Arc<Self>, peer: &KeyAddr<A>, request: Packet) -> Result<Packet> {
         self.check_open()?;
-        request.check(self.config.mtu)?;
+        request.check_mtu(self.config.mtu)?;
         self.unless_closed(self.ask_waiting(peer, request)).await
     }
 
@@ -195,7 +195,7 @@ impl<A: Addr> Node<A> {
             })?;
             match (exchanged, copy) {
                 (Ok(response), _) => {
-                    self.asks.sent(1);
+                    self.asks.add_sent(1);
                     return Ok(response);
                 }
                 (Err(Cut::Lost(error)), Some(copy)) if is_turned_away(&error) => {
@@ -245,7 +245,7 @@ impl<A: Addr> Node<A> {
             Cut::Short(_) => Error::invalid("response", "the response is shorter than its length field"),
             Cut::Reset(code) => Error::Rejected(rejection(code)),
             Cut::Lost(error) => self.lost(peer, &error),
-            Cut::Dropped(Reason::Budget) => Error::Limit {
+            Cut::Dropped(DropReason::Budget) => Error::Limit {
                 what: "bytes of incomplete messages",
                 limit: self.config.reassembly,
             },

@@ -7,7 +7,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use p2p::{Addr, Counters, Error, Message, Packet, Reason, Rejection, Request, Respond, Result};
+use p2p::{Addr, Counters, DropReason, Error, Message, Packet, Rejection, Request, Respond, Result};
 use quinn::{RecvStream, SendStream};
 use tokio::time::timeout;
 
@@ -40,8 +40,8 @@ pub(super) async fn attend<A: Addr>(node: Arc<Node<A>>, session: Arc<Session<A>>
             };
             tells += 1;
             if !session.heard.hear() {
-                node.tells.received(1);
-                node.tells.dropped_at(Reason::Budget, &session.peer);
+                node.tells.add_received(1);
+                node.tells.add_dropped_from(DropReason::Budget, &session.peer);
                 continue;
             }
             messages.extend(node.begin_tell(&session, recv, cx));
@@ -129,7 +129,7 @@ impl<A: Addr> Node<A> {
     async fn finish(&self, mut incoming: Incoming, session: &Session<A>) -> Result<Packet, Cut> {
         let rest = poll_fn(|cx| incoming.poll(cx, &session.budget));
         let received = timeout(self.config.message_timeout, rest).await;
-        received.unwrap_or(Err(Cut::Dropped(Reason::Expired)))
+        received.unwrap_or(Err(Cut::Dropped(DropReason::Expired)))
     }
 
     fn message(&self, session: &Session<A>, received: Result<Packet, Cut>) -> Option<Message<KeyAddr<A>>> {
@@ -161,7 +161,7 @@ impl<A: Addr> Node<A> {
         }
         let extended = self.messages.extend(messages.drain(..));
         for refused in &extended.refused {
-            self.tells.dropped_at(extended.reason, &refused.src);
+            self.tells.add_dropped_from(extended.reason, &refused.src);
         }
         if extended.accepted > 0 {
             self.crew.notify(Kind::Message);
@@ -174,7 +174,7 @@ impl<A: Addr> Node<A> {
         }
         let extended = self.requests.extend(requests.drain(..));
         for refused in extended.refused {
-            self.asks.dropped_at(extended.reason, &refused.message.src);
+            self.asks.add_dropped_from(extended.reason, &refused.message.src);
             refused.reject(Rejection::BUSY);
         }
         if extended.accepted > 0 {
@@ -189,8 +189,8 @@ struct Unfinished(Option<Arc<Counters>>);
 impl Drop for Unfinished {
     fn drop(&mut self) {
         if let Some(counters) = &self.0 {
-            counters.received(1);
-            counters.dropped(Reason::Closed);
+            counters.add_received(1);
+            counters.add_dropped(DropReason::Closed);
         }
     }
 }
@@ -203,17 +203,17 @@ fn arrived<A: Addr>(
 ) -> Option<Packet> {
     let reason = match received {
         Ok(payload) => {
-            counters.received(1);
+            counters.add_received(1);
             return Some(payload);
         }
         Err(Cut::Dropped(reason)) => reason,
-        Err(Cut::Short(_)) => Reason::Malformed,
-        Err(Cut::Lost(_)) => Reason::Lost,
+        Err(Cut::Short(_)) => DropReason::Malformed,
+        Err(Cut::Lost(_)) => DropReason::Lost,
         // The peer reset it: the message was never completely sent.
         Err(Cut::Reset(_)) => return None,
     };
-    counters.received(1);
-    counters.dropped_at(reason, &session.peer);
+    counters.add_received(1);
+    counters.add_dropped_from(reason, &session.peer);
     None
 }
 
@@ -238,7 +238,7 @@ impl<A: Addr> Reply<A> {
 #[async_trait]
 impl<A: Addr> Respond for Reply<A> {
     async fn respond(mut self: Box<Self>, mut response: Packet) -> Result<()> {
-        if let Err(error) = response.check(self.mtu) {
+        if let Err(error) = response.check_mtu(self.mtu) {
             self.reject(Rejection::OVERSIZE);
             return Err(error);
         }

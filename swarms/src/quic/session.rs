@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering::
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use p2p::{Addr, Counters, Reason};
+use p2p::{Addr, Counters, DropReason};
 use p2p_formats::x509::PublicKey;
 use quinn::{Connection, ConnectionError, VarInt};
 use tokio::time::{Instant, timeout};
@@ -65,7 +65,7 @@ impl<A: Addr> Session<A> {
 
     /// Counts the messages that the end of the connection may have lost.
     pub(super) fn lose(&self, tells: &Counters) {
-        tells.dropped_many(Reason::Lost, self.sent.end());
+        tells.add_dropped_many(DropReason::Lost, self.sent.end());
     }
 
     /// Closes it once sent data is acknowledged, at the latest after `limit`.
@@ -77,8 +77,8 @@ impl<A: Addr> Session<A> {
     /// Counts the messages that arrived and are no longer delivered.
     pub(super) fn discard(&self, tells: &Counters) {
         while let Some(Ok(_)) = at_once(self.connection.accept_uni()) {
-            tells.received(1);
-            tells.dropped_at(Reason::Closed, &self.peer);
+            tells.add_received(1);
+            tells.add_dropped_from(DropReason::Closed, &self.peer);
         }
     }
 

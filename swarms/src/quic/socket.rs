@@ -13,7 +13,7 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
-use p2p::{Addr, Counters, Error, Message, Packet, Reason, Result, Swarm};
+use p2p::{Addr, Counters, DropReason, Error, Message, Packet, Result, Swarm};
 use quinn::udp::{RecvMeta, Transmit};
 use quinn::{AsyncUdpSocket, UdpPoller};
 use tokio::runtime::Handle;
@@ -131,15 +131,15 @@ impl<A: Addr> Inbound<A> {
             };
             let len = message.payload.len();
             let Some(room) = buf.get_mut(..len) else {
-                counters.dropped_at(Reason::Oversize, &message.src);
+                counters.add_dropped_from(DropReason::Oversize, &message.src);
                 continue;
             };
             if let Err(reason) = datagram::check(&message.payload) {
-                counters.dropped_at(reason, &message.src);
+                counters.add_dropped_from(reason, &message.src);
                 continue;
             }
             let Some(addr) = leases.lease(&message.src, Some(&message.dst)) else {
-                counters.dropped_at(Reason::Budget, &message.src);
+                counters.add_dropped_from(DropReason::Budget, &message.src);
                 continue;
             };
             room.copy_from_slice(&message.payload);
@@ -152,7 +152,7 @@ impl<A: Addr> Inbound<A> {
             };
             filled += 1;
         }
-        counters.delivered(filled);
+        counters.add_delivered(filled);
         filled
     }
 }
@@ -167,7 +167,8 @@ impl<A: Addr, S: Swarm<A>> AsyncUdpSocket for SwarmSocket<A, S> {
             return Err(io::ErrorKind::WouldBlock.into());
         }
         let Some(addr) = self.leases().addr(transmit.destination).cloned() else {
-            self.counters.dropped_at(Reason::NoPeer, &transmit.destination);
+            self.counters
+                .add_dropped_from(DropReason::NoPeer, &transmit.destination);
             return Ok(());
         };
         let size = transmit.segment_size.unwrap_or(transmit.contents.len()).max(1);
@@ -180,11 +181,11 @@ impl<A: Addr, S: Swarm<A>> AsyncUdpSocket for SwarmSocket<A, S> {
         let (inner, counters) = (self.inner.clone(), self.counters.clone());
         let mut tell = Box::pin(async move {
             match inner.tell_batch(&mut batch).await {
-                Ok(()) => counters.sent(count),
+                Ok(()) => counters.add_sent(count),
                 Err(error) => {
                     // For QUIC it is an ordinary loss.
-                    counters.sent(count);
-                    counters.dropped_many(Reason::Refused, error.refused);
+                    counters.add_sent(count);
+                    counters.add_dropped_many(DropReason::Refused, error.refused);
                 }
             }
         });
@@ -227,7 +228,7 @@ impl<A: Addr, S: Swarm<A>> AsyncUdpSocket for SwarmSocket<A, S> {
                 inbound.pull = Some(pull);
                 return Poll::Pending;
             };
-            self.counters.received(out.len());
+            self.counters.add_received(out.len());
             inbound.waiting.extend(out.drain(..));
             inbound.spare = out;
             match result {

@@ -8,7 +8,7 @@ use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use p2p::{Packet, Reason, Rejection};
+use p2p::{DropReason, Packet, Rejection};
 use quinn::{ReadError, RecvStream, SendStream, VarInt, WriteError};
 
 use super::budget::{Budget, Charge};
@@ -21,7 +21,7 @@ pub(super) const LENGTH: usize = 4;
 #[derive(Debug)]
 pub(super) enum Cut {
     /// It is dropped here, for this reason.
-    Dropped(Reason),
+    Dropped(DropReason),
     /// The peer reset the stream, with this code.
     Reset(VarInt),
     /// The stream ended after this many bytes, which are too few.
@@ -99,7 +99,7 @@ impl Incoming {
             let Poll::Ready(more) = read else {
                 let charge = self.charge.get_or_insert_with(|| Charge::new(budget, self.own));
                 if !charge.raise(WAITING + self.buf.capacity()) {
-                    return Poll::Ready(Err(Cut::Dropped(Reason::Budget)));
+                    return Poll::Ready(Err(Cut::Dropped(DropReason::Budget)));
                 }
                 return Poll::Pending;
             };
@@ -122,7 +122,7 @@ impl Incoming {
             ReadError::ConnectionLost(error) => Cut::Lost(error),
             // No other code reads this stream.
             ReadError::ClosedStream | ReadError::IllegalOrderedRead | ReadError::ZeroRttRejected => {
-                Cut::Dropped(Reason::Malformed)
+                Cut::Dropped(DropReason::Malformed)
             }
         })?;
         let Some(read) = read else {
@@ -135,7 +135,7 @@ impl Incoming {
     fn append(&mut self, pieces: &[Bytes]) -> Result<(), Cut> {
         let more = pieces.iter().map(Bytes::len).sum::<usize>();
         if !self.framed && self.buf.len() + more > self.mtu {
-            return Err(Cut::Dropped(Reason::Oversize));
+            return Err(Cut::Dropped(DropReason::Oversize));
         }
         self.buf.reserve(more);
         for piece in pieces {
@@ -164,7 +164,7 @@ pub(super) fn announced(buf: &[u8], mtu: usize) -> Result<Option<usize>, Cut> {
     };
     let length = usize::try_from(u32::from_be_bytes(*length)).unwrap_or(usize::MAX);
     if length > mtu {
-        return Err(Cut::Dropped(Reason::Oversize));
+        return Err(Cut::Dropped(DropReason::Oversize));
     }
     Ok(Some(length + LENGTH))
 }
@@ -274,7 +274,7 @@ mod tests {
             match announced(&bytes, mtu) {
                 Ok(None) => prop_assert!(bytes.len() < LENGTH),
                 Ok(Some(whole)) => prop_assert!(whole <= mtu + LENGTH),
-                Err(cut) => prop_assert!(matches!(cut, Cut::Dropped(Reason::Oversize))),
+                Err(cut) => prop_assert!(matches!(cut, Cut::Dropped(DropReason::Oversize))),
             }
         }
     }

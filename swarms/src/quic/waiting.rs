@@ -4,7 +4,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use p2p::{Addr, Packet, Reason};
+use p2p::{Addr, DropReason, Packet};
 use tokio::sync::watch;
 
 use super::QuicConfig;
@@ -74,7 +74,7 @@ impl<A: Addr> Node<A> {
             drop(sessions);
             return match pushed {
                 Ok(()) => {
-                    self.tells.sent(1);
+                    self.tells.add_sent(1);
                     Tell::Done(Ok(()))
                 }
                 Err(packet) => Tell::Unsent(packet),
@@ -93,7 +93,7 @@ impl<A: Addr> Node<A> {
         }
         sessions.wait(peer, waiting);
         drop(sessions);
-        self.tells.sent(1);
+        self.tells.add_sent(1);
         let sending = Sending::begin(&self.sending);
         let (node, peer) = (self.clone(), peer.clone());
         self.runtime.spawn(async move {
@@ -109,9 +109,9 @@ impl<A: Addr> Node<A> {
             Ok(Some(Ok(session))) => Ok(session.clone()),
             Ok(Some(Err(error))) => {
                 tracing::debug!(layer = "quic", %peer, %error, "messages that waited for the dial are dropped");
-                Err(Reason::NoPeer)
+                Err(DropReason::NoPeer)
             }
-            Ok(None) | Err(_) => Err(Reason::Closed),
+            Ok(None) | Err(_) => Err(DropReason::Closed),
         };
         loop {
             let Some(packet) = self.sessions().next_waiting(peer) else {
@@ -122,17 +122,17 @@ impl<A: Addr> Node<A> {
                 Err(reason) => Err(*reason),
             };
             if let Err(reason) = sent {
-                self.tells.dropped_at(reason, peer);
+                self.tells.add_dropped_from(reason, peer);
             }
         }
     }
 
     /// Sends a message that was already counted as sent.
-    async fn send_in(&self, session: &Arc<Session<A>>, packet: Packet) -> Result<(), Reason> {
+    async fn send_in(&self, session: &Arc<Session<A>>, packet: Packet) -> Result<(), DropReason> {
         match self.send_whole(session, packet).await {
             Some(Ok(())) => Ok(()),
-            Some(Err(_)) => Err(Reason::Lost),
-            None => Err(Reason::Expired),
+            Some(Err(_)) => Err(DropReason::Lost),
+            None => Err(DropReason::Expired),
         }
     }
 }

@@ -1,4 +1,4 @@
-use p2p::{AskSwarm, Packet, PeerId, Reason, Swarm};
+use p2p::{AskSwarm, DropReason, Packet, PeerId, Swarm};
 use p2p_formats::x509::PrivateKey;
 use proptest::prelude::*;
 
@@ -267,7 +267,7 @@ async fn nodes_of_one_text_draw_faults_of_their_own() {
         for _ in 0..64 {
             from.tell(&to, Packet::default()).await.expect("told");
             let mut lost = 0;
-            from.visit_counters(&mut |counters| lost += counters.snapshot().dropped(Reason::Lost));
+            from.visit_counters(&mut |counters| lost += counters.snapshot().dropped(DropReason::Lost));
             fates.push(lost);
         }
         fates

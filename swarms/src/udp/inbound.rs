@@ -10,7 +10,7 @@ use std::io::{self, IoSliceMut};
 use std::net::SocketAddr;
 
 use bytes::BytesMut;
-use p2p::{Counters, Headroom, Message, Packet, Reason};
+use p2p::{Counters, DropReason, Headroom, Message, Packet};
 use quinn_udp::{BATCH_SIZE, RecvMeta};
 
 use super::addr::{Local, canonical};
@@ -110,10 +110,10 @@ impl Inbound {
         // A stride of 0 is an empty datagram, which is a valid message.
         let stride = meta.stride.clamp(1, len.max(1));
         let count = len.div_ceil(stride).max(1);
-        counters.received(count);
+        counters.add_received(count);
         if src.port() == 0 {
             // A datagram with source port 0 cannot be answered: it was not sent by a socket.
-            counters.dropped_many(Reason::Malformed, count);
+            counters.add_dropped_many(DropReason::Malformed, count);
             return;
         }
         let message = |payload| Message { src, dst, payload };

@@ -135,7 +135,7 @@ pub(super) fn admit(batch: &mut Vec<Outgoing>, reach: Reach, mtu: usize, outcome
     // Most batches go to one peer, or to few peers in runs.
     let mut last: Option<(SocketAddr, SocketAddr)> = None;
     batch.retain_mut(|(dst, packet)| {
-        let to = packet.check(mtu).and_then(|()| match last {
+        let to = packet.check_mtu(mtu).and_then(|()| match last {
             Some((from, to)) if from == *dst => Ok(to),
             _ => reach.check(dst),
         });
@@ -146,7 +146,7 @@ pub(super) fn admit(batch: &mut Vec<Outgoing>, reach: Reach, mtu: usize, outcome
                 true
             }
             Err(error) => {
-                outcome.refused(1, error);
+                outcome.add_refused(1, error);
                 false
             }
         }

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use p2p::{Addr, AskSwarm, Error, Packet, PeerId, Reason, Rejection, SecureSwarm, Swarm};
+use p2p::{Addr, AskSwarm, DropReason, Error, Packet, PeerId, Rejection, SecureSwarm, Swarm};
 use p2p_swarms::allow::{AllowSwarm, Party, Verdict};
 use p2p_swarms::map::{MapSwarm, Translate};
 use p2p_swarms::{MemoryAddr, MemoryRealm, MemorySwarm, SwarmExt as _};
@@ -55,7 +55,7 @@ fn pair(others: Verdict) -> (AllowSwarm<Named, Node>, Node) {
 }
 
 fn denied(swarm: &impl Swarm<Named>) -> u64 {
-    counted(swarm, "allow").dropped(Reason::Denied)
+    counted(swarm, "allow").dropped(DropReason::Denied)
 }
 
 #[tokio::test(start_paused = true)]

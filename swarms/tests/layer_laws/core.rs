@@ -12,7 +12,7 @@ use metrics_util::MetricKind;
 use metrics_util::debugging::{DebugValue, DebuggingRecorder};
 use p2p::{
     Addr, AskService, AskSwarm as _, BoxAddr, BoxAskSwarm, BoxSecureAskSwarm, BoxSecureSwarm, BoxSwarm,
-    Error, Filter, FilterSwarm, Headroom, Message, Packet, PeerId, Reason, Rejection, Request,
+    DropReason, Error, Filter, FilterSwarm, Headroom, Message, Packet, PeerId, Rejection, Request,
     SecureSwarm as _, Swarm, messages, serve_asks,
 };
 use p2p_swarms::memory::{MemoryAddr, MemoryRealm, MemorySwarm};
@@ -38,10 +38,10 @@ impl<A: Addr> Filter<A> for Tag {
         Ok(())
     }
 
-    fn incoming(&self, _: &A, packet: &mut Packet) -> Result<(), Reason> {
+    fn incoming(&self, _: &A, packet: &mut Packet) -> Result<(), DropReason> {
         (packet.pop_front() == Some(self.0))
             .then_some(())
-            .ok_or(Reason::Malformed)
+            .ok_or(DropReason::Malformed)
     }
 }
 
@@ -100,7 +100,7 @@ fn a_filter_takes_its_overhead_from_the_mtu() {
         fn outgoing(&self, _: &A, _: &mut Packet) -> p2p::Result<()> {
             Ok(())
         }
-        fn incoming(&self, _: &A, _: &mut Packet) -> Result<(), Reason> {
+        fn incoming(&self, _: &A, _: &mut Packet) -> Result<(), DropReason> {
             Ok(())
         }
     }
@@ -157,7 +157,7 @@ async fn a_header_layer_drops_and_counts_foreign_messages() {
         (
             counts.received,
             counts.delivered,
-            counts.dropped(Reason::Malformed)
+            counts.dropped(DropReason::Malformed)
         ),
         (7, 1, 6)
     );

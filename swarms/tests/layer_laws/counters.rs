@@ -4,31 +4,31 @@ use std::io;
 use std::num::NonZeroU8;
 use std::time::Duration;
 
-use p2p::{BatchError, BatchOutcome, Counters, Error, Reason, Rejection, Snapshot};
+use p2p::{BatchError, BatchOutcome, CounterSnapshot, Counters, DropReason, Error, Rejection};
 
 /// Counters with distinct values.
-fn distinct(from: usize) -> Snapshot {
+fn distinct(from: usize) -> CounterSnapshot {
     let counters = Counters::new("test");
     assert_eq!(counters.layer(), "test");
-    counters.sent(from);
-    counters.received(from + 1);
-    counters.delivered(from + 2);
-    counters.duplicated(from + 3);
-    for (more, reason) in (4..).zip(Reason::ALL) {
-        counters.dropped_many(reason, from + more);
+    counters.add_sent(from);
+    counters.add_received(from + 1);
+    counters.add_delivered(from + 2);
+    counters.add_duplicated(from + 3);
+    for (more, reason) in (4..).zip(DropReason::ALL) {
+        counters.add_dropped_many(reason, from + more);
     }
     counters.snapshot()
 }
 
-fn numbers(snapshot: &Snapshot) -> Vec<u64> {
-    let Snapshot {
+fn numbers(snapshot: &CounterSnapshot) -> Vec<u64> {
+    let CounterSnapshot {
         sent,
         received,
         delivered,
         duplicated,
         ..
     } = *snapshot;
-    let dropped = Reason::ALL.map(|reason| snapshot.dropped(reason));
+    let dropped = DropReason::ALL.map(|reason| snapshot.dropped(reason));
     [sent, received, delivered, duplicated]
         .into_iter()
         .chain(dropped)
@@ -37,17 +37,17 @@ fn numbers(snapshot: &Snapshot) -> Vec<u64> {
 
 #[test]
 fn each_counter_counts_its_own() {
-    let all = 4 + Reason::ALL.len() as u64;
+    let all = 4 + DropReason::ALL.len() as u64;
     let one = distinct(10);
     assert_eq!(numbers(&one), (10..10 + all).collect::<Vec<_>>());
     assert_eq!(one.dropped_total(), (14..10 + all).sum::<u64>());
     let mut sum = one;
     sum += distinct(100);
     assert_eq!(numbers(&sum), (0..all).map(|at| 110 + 2 * at).collect::<Vec<_>>());
-    for reason in Reason::ALL {
+    for reason in DropReason::ALL {
         let counters = Counters::new("test");
-        counters.dropped(reason);
-        counters.dropped_at(reason, &"peer");
+        counters.add_dropped(reason);
+        counters.add_dropped_from(reason, &"peer");
         assert_eq!(
             (
                 counters.snapshot().dropped(reason),
@@ -61,17 +61,17 @@ fn each_counter_counts_its_own() {
 #[test]
 fn debug_output_names_the_reasons_that_occurred() {
     let counters = Counters::new("test");
-    counters.sent(3);
-    counters.dropped_many(Reason::QueueFull, 2);
-    counters.dropped_many(Reason::NoPeer, 1);
-    let due = "Snapshot { sent: 3, received: 0, delivered: 0, duplicated: 0, dropped: {queue_full: 2, no_peer: 1} }";
+    counters.add_sent(3);
+    counters.add_dropped_many(DropReason::QueueFull, 2);
+    counters.add_dropped_many(DropReason::NoPeer, 1);
+    let due = "CounterSnapshot { sent: 3, received: 0, delivered: 0, duplicated: 0, dropped: {queue_full: 2, no_peer: 1} }";
     assert_eq!(format!("{:?}", counters.snapshot()), due);
 }
 
 /// Labels of metrics, and codes on a wire: programs depend on them.
 #[test]
 fn reasons_and_rejections_have_texts_of_their_own() {
-    let reasons = Reason::ALL.map(|reason| reason.to_string());
+    let reasons = DropReason::ALL.map(|reason| reason.to_string());
     let due = "malformed queue_full budget expired duplicate no_channel denied oversize no_peer unauthenticated lost \
                partitioned refused closed no_addr";
     assert_eq!(reasons.join(" "), due);
@@ -104,16 +104,16 @@ fn reasons_and_rejections_have_texts_of_their_own() {
 fn an_outcome_sums_the_results_of_each_message() {
     let text = |error: Option<&Error>| error.map(ToString::to_string);
     let mut outcome = BatchOutcome::default();
-    outcome.sent(2);
+    outcome.add_sent(2);
     outcome.record(Ok(()));
     outcome.record_batch(5, Ok(()));
     assert!(outcome.finish().is_ok());
 
     let mut outcome = BatchOutcome::default();
-    outcome.sent(2);
-    outcome.sent(3);
-    outcome.refused(4, Error::invalid("first", "it comes first"));
-    outcome.refused(5, Error::Closed);
+    outcome.add_sent(2);
+    outcome.add_sent(3);
+    outcome.add_refused(4, Error::invalid("first", "it comes first"));
+    outcome.add_refused(5, Error::Closed);
     outcome.record(Err(Error::Closed));
     outcome.record_batch(
         9,

@@ -3,7 +3,7 @@
 use std::task::Poll;
 use std::time::Duration;
 
-use p2p::{AskSwarm, Error, Message, Packet, Reason, Snapshot, Swarm};
+use p2p::{AskSwarm, CounterSnapshot, DropReason, Error, Message, Packet, Swarm};
 use p2p_swarms::faulty::FaultyConfig;
 use p2p_swarms::inbox::Limits;
 use p2p_swarms::{Faults, FaultySwarm, LinkFaults, MemoryAddr, MemoryRealm, MemorySwarm, SwarmExt as _};
@@ -42,7 +42,7 @@ fn addr(node: &Node) -> MemoryAddr {
     node.inner().local_addr()
 }
 
-fn counts(node: &Node) -> Snapshot {
+fn counts(node: &Node) -> CounterSnapshot {
     counted(node, "faulty")
 }
 
@@ -193,7 +193,7 @@ async fn a_late_refusal_is_counted() {
     a.tell(&addr(&b), number(1)).await.unwrap();
     a.inner().close().await;
     sleep(ms(11)).await;
-    assert_eq!(counts(&a).dropped(Reason::Refused), 1);
+    assert_eq!(counts(&a).dropped(DropReason::Refused), 1);
     assert_conserved(&a);
 }
 
@@ -274,7 +274,7 @@ async fn counters_balance_over_a_long_exchange_with_every_fault() {
         got + all.dropped_total(),
         "seed {SEED}: {all:?}"
     );
-    for reason in [Reason::Lost, Reason::QueueFull] {
+    for reason in [DropReason::Lost, DropReason::QueueFull] {
         assert!(all.dropped(reason) > 0, "seed {SEED}: {reason:?}");
     }
 }
@@ -338,8 +338,8 @@ async fn asks_are_delayed_and_lost_but_neither_duplicated_nor_corrupted() {
     });
     assert_eq!(answer.unwrap(), b"!");
 
-    for cause in [Reason::Lost, Reason::Partitioned] {
-        if cause == Reason::Lost {
+    for cause in [DropReason::Lost, DropReason::Partitioned] {
+        if cause == DropReason::Lost {
             faults.set_all(LinkFaults { loss: 1.0, ..link }).unwrap();
         } else {
             faults.cut(&addr(&a), &addr(&b));

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use p2p::{AskSwarm as _, Counters, Error, Packet, Reason, Rejection, Snapshot, Swarm};
+use p2p::{AskSwarm as _, CounterSnapshot, Counters, DropReason, Error, Packet, Rejection, Swarm};
 use p2p_swarms::allow::{Party, Verdict};
 use p2p_swarms::inbox::Limits;
 use p2p_swarms::mux::MuxConfig;
@@ -18,8 +18,8 @@ const QUEUE: usize = 32;
 /// Messages of a flood.
 const FLOOD: usize = 500;
 
-fn layer<A: p2p::Addr>(swarm: &impl Swarm<A>, name: &str) -> Snapshot {
-    let mut found = Snapshot::default();
+fn layer<A: p2p::Addr>(swarm: &impl Swarm<A>, name: &str) -> CounterSnapshot {
+    let mut found = CounterSnapshot::default();
     swarm.visit_counters(&mut |counters: &Counters| {
         if counters.layer() == name {
             found = counters.snapshot();
@@ -111,9 +111,9 @@ async fn flood_a_channel(sources: usize) {
         .expect("told");
     while &*flooded.receive().await.expect("open").payload != b"honest" {}
     let counts = layer(&flooded, "mux");
-    assert_eq!(counts.dropped(Reason::NoChannel), FLOOD as u64);
+    assert_eq!(counts.dropped(DropReason::NoChannel), FLOOD as u64);
     assert!(
-        counts.dropped(Reason::QueueFull) >= FLOOD as u64 / 2,
+        counts.dropped(DropReason::QueueFull) >= FLOOD as u64 / 2,
         "{counts:?}"
     );
     let mut held = 0;
@@ -215,7 +215,7 @@ async fn a_flood_of_denied_peers_does_not_affect_allowed_ones() {
             }
         }
         assert_eq!(
-            layer(&node, "allow").dropped(Reason::Denied),
+            layer(&node, "allow").dropped(DropReason::Denied),
             (FLOOD + FLOOD / 50) as u64
         );
     }

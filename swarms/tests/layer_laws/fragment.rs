@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use p2p::{Error, Packet, Reason, Swarm};
+use p2p::{DropReason, Error, Packet, Swarm};
 use p2p_swarms::memory::{MemoryAddr, MemoryConfig, MemoryRealm, MemorySwarm};
 use p2p_swarms::{Faults, FragmentSwarm, LinkFaults, SwarmExt as _};
 use p2p_swarmtest::Secure;
@@ -324,8 +324,8 @@ async fn an_incomplete_message_expires_while_a_reader_waits() {
     let waited = tokio::time::timeout(Duration::from_mins(1), b.receive()).await;
     assert!(waited.is_err());
     let counts = layer(&b, "frag");
-    assert_eq!((counts.received, counts.dropped(Reason::Expired)), (1, 1));
-    assert_eq!(layer(&b, "frag-piece").dropped(Reason::Expired), 1);
+    assert_eq!((counts.received, counts.dropped(DropReason::Expired)), (1, 1));
+    assert_eq!(layer(&b, "frag-piece").dropped(DropReason::Expired), 1);
     assert_eq!(b.held(), 0);
 }
 
@@ -337,7 +337,7 @@ async fn malformed_fragments_are_counted_and_harmless() {
         raw.tell(&addr(&b), Packet::from(bytes)).await.expect("it fits");
     }
     assert_eq!(b.receive().await.expect("open").payload, [7][..]);
-    assert_eq!(layer(&b, "frag-piece").dropped(Reason::Malformed), 4);
+    assert_eq!(layer(&b, "frag-piece").dropped(DropReason::Malformed), 4);
 }
 
 #[tokio::test]
@@ -365,7 +365,7 @@ async fn closing_wakes_receivers_and_drops_incomplete_messages() {
     assert!(matches!(b.receive().await, Err(Error::Closed)));
     let told = b.tell(&addr(&b), Packet::default()).await;
     assert!(matches!(told, Err(Error::Closed)));
-    assert_eq!(layer(&*b, "frag").dropped(Reason::Closed), 1);
+    assert_eq!(layer(&*b, "frag").dropped(DropReason::Closed), 1);
 }
 
 #[tokio::test]

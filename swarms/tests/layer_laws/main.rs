@@ -20,7 +20,7 @@ use std::pin::pin;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use p2p::{Addr, Snapshot, Swarm};
+use p2p::{Addr, CounterSnapshot, Swarm};
 use p2p_swarms::{MemoryRealm, MemorySwarm};
 use p2p_swarmtest::{Profile, Testbed};
 use tokio::time::timeout;
@@ -70,8 +70,8 @@ async fn hears<A: Addr>(node: &impl Swarm<A>, payload: &[u8]) -> A {
 }
 
 /// Returns the counters of all layers with this name.
-fn counted<A: Addr>(node: &impl Swarm<A>, layer: &str) -> Snapshot {
-    let mut sum = Snapshot::default();
+fn counted<A: Addr>(node: &impl Swarm<A>, layer: &str) -> CounterSnapshot {
+    let mut sum = CounterSnapshot::default();
     node.visit_counters(&mut |counters| {
         if counters.layer() == layer {
             sum += counters.snapshot();

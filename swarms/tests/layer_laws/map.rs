@@ -2,7 +2,7 @@
 
 use std::sync::Mutex;
 
-use p2p::{Addr, AskSwarm, BatchError, BoxAddr, Error, Packet, Reason, SecureSwarm, Swarm};
+use p2p::{Addr, AskSwarm, BatchError, BoxAddr, DropReason, Error, Packet, SecureSwarm, Swarm};
 use p2p_swarms::map::{EraseSwarm, MapSwarm, Translate};
 use p2p_swarms::{MemoryAddr, MemoryRealm, MemorySwarm};
 use p2p_swarmtest::{SecureAsk, Testbed};
@@ -55,7 +55,7 @@ fn halves() -> (Halved, MemorySwarm, Halved) {
 }
 
 fn dropped(swarm: &impl Swarm<Half>) -> u64 {
-    counted(swarm, "map").dropped(Reason::NoAddr)
+    counted(swarm, "map").dropped(DropReason::NoAddr)
 }
 
 #[tokio::test(start_paused = true)]
@@ -111,7 +111,11 @@ async fn a_message_without_a_translation_is_counted_and_dropped() {
     assert_eq!(&*out[0].payload, b"a half");
     let counts = counted(&two, "map");
     assert_eq!(
-        (counts.received, counts.delivered, counts.dropped(Reason::NoAddr)),
+        (
+            counts.received,
+            counts.delivered,
+            counts.dropped(DropReason::NoAddr)
+        ),
         (2, 1, 1)
     );
     // An ask without a translation is rejected at once, while the reader continues to wait.

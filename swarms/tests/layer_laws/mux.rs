@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
-use p2p::{AskSwarm, Error, Packet, Reason, Rejection, Swarm};
+use p2p::{AskSwarm, DropReason, Error, Packet, Rejection, Swarm};
 use p2p_protocols::mux::{Channel, Name, Varint};
 use p2p_swarms::inbox::Limits;
 use p2p_swarms::memory::{MemoryAddr, MemoryConfig, MemoryRealm, MemorySwarm};
@@ -193,7 +193,7 @@ async fn an_unread_channel_does_not_affect_others() {
         (
             counts.received,
             counts.delivered,
-            counts.dropped(Reason::QueueFull)
+            counts.dropped(DropReason::QueueFull)
         ),
         (100, 50, 40)
     );
@@ -217,8 +217,8 @@ async fn messages_without_a_channel_and_invalid_frames_are_counted() {
     let counts = layer(&b, "mux");
     assert_eq!(
         (
-            counts.dropped(Reason::NoChannel),
-            counts.dropped(Reason::Malformed)
+            counts.dropped(DropReason::NoChannel),
+            counts.dropped(DropReason::Malformed)
         ),
         (1, 1)
     );
@@ -450,7 +450,7 @@ async fn an_ask_to_an_unknown_channel_is_rejected_at_once() {
         request = b.receive_ask() => panic!("not ours: {request:?}"),
     };
     assert!(matches!(asked, Err(Error::Rejected(Rejection::NO_CHANNEL))));
-    assert_eq!(layer(&b, "mux-ask").dropped(Reason::NoChannel), 1);
+    assert_eq!(layer(&b, "mux-ask").dropped(DropReason::NoChannel), 1);
 }
 
 #[tokio::test]

@@ -75,7 +75,7 @@ fn change(rng: &mut StdRng, packet: &mut Packet, model: &mut Vec<u8>) {
         }
         7 => {
             let asked = Headroom::new(len, rng.random_range(0..100));
-            packet.detach(asked);
+            packet.reallocate(asked);
             assert_eq!(packet.room().front, asked.front);
             assert!(packet.room().back >= asked.back);
         }
@@ -117,10 +117,10 @@ fn a_packet_is_its_bytes() {
             assert_eq!(*packet, *model);
             assert_eq!((packet.len(), packet.is_empty()), (model.len(), model.is_empty()));
             let Headroom { front, back } = packet.room();
-            assert_eq!(packet.held(), front + packet.len() + back);
-            assert!(packet.check(model.len()).is_ok());
+            assert_eq!(packet.capacity(), front + packet.len() + back);
+            assert!(packet.check_mtu(model.len()).is_ok());
             if let Some(less) = model.len().checked_sub(1) {
-                let error = packet.check(less);
+                let error = packet.check_mtu(less);
                 let exact = matches!(error, Err(Error::MtuExceeded { size, mtu }) if size == model.len() && mtu == less);
                 assert!(exact, "{error:?}");
             }
@@ -212,7 +212,7 @@ fn the_buffers_of_dropped_datagrams_are_those_of_the_next_ones() {
         let before = places(&all);
         drop(all);
         let short = Packet::new(Headroom::default(), &[7; 767]);
-        assert!(short.held() < 2048, "a short packet is charged its length");
+        assert!(short.capacity() < 2048, "a short packet is charged its length");
         assert_eq!(places(&datagrams().collect::<Vec<_>>()), before);
         let mut room = Packet::new(Headroom::new(68, 700), &[]);
         room.grow_front(68);

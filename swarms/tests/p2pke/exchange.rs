@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use futures_util::{StreamExt as _, future, stream};
 use p2p::{
-    Addr, AskSwarm as _, Counters, Error, Packet, Reason, SecureSwarm as _, Snapshot, Swarm, serve_asks,
+    Addr, AskSwarm as _, CounterSnapshot, Counters, DropReason, Error, Packet, SecureSwarm as _, Swarm,
+    serve_asks,
 };
 use p2p_formats::x509::PrivateKey;
 use p2p_protocols::p2pke::Config;
@@ -52,7 +53,7 @@ fn addr<A: Addr, S: Swarm<A>>(node: &P2pkeSwarm<A, S>) -> KeyAddr<A> {
 }
 
 /// Returns the counters of messages and of handshakes.
-fn counts<A: Addr, S: Swarm<A>>(node: &P2pkeSwarm<A, S>) -> [Snapshot; 2] {
+fn counts<A: Addr, S: Swarm<A>>(node: &P2pkeSwarm<A, S>) -> [CounterSnapshot; 2] {
     let mut all = Vec::new();
     node.visit_counters(&mut |counters: &Counters| all.push((counters.layer(), counters.snapshot())));
     assert_eq!((all[0].0, all[1].0), ("p2pke", "p2pke-handshake"));
@@ -152,7 +153,7 @@ async fn a_peer_that_is_not_allowed_is_denied_locally_and_receives_nothing() {
     assert!(matches!(told, Err(Error::TimedOut { .. })), "{told:?}");
     let [messages, handshakes] = counts(&strict);
     assert_eq!(
-        (messages.received, handshakes.dropped(Reason::Denied)),
+        (messages.received, handshakes.dropped(DropReason::Denied)),
         (0, handshakes.received)
     );
     // An allow-list may change; sessions that it forbids later end when the caller requests it.
@@ -166,7 +167,7 @@ async fn a_peer_that_is_not_allowed_is_denied_locally_and_receives_nothing() {
         .await
         .expect("it leaves");
     assert!(timeout(Duration::from_secs(1), strict.receive()).await.is_err());
-    assert_eq!(counts(&strict)[0].dropped(Reason::NoPeer), 1);
+    assert_eq!(counts(&strict)[0].dropped(DropReason::NoPeer), 1);
 }
 
 #[tokio::test(start_paused = true)]
@@ -246,7 +247,7 @@ async fn nodes_that_never_receive_answer_handshakes_and_hold_a_bounded_number_of
     sleep(Duration::from_secs(1)).await;
     let [messages, _] = counts(&b);
     assert_eq!(
-        (messages.received, messages.dropped(Reason::QueueFull)),
+        (messages.received, messages.dropped(DropReason::QueueFull)),
         (100, 90)
     );
     for number in 0..10_u32 {
@@ -558,6 +559,6 @@ async fn every_message_is_accounted_for_over_a_lossy_duplicating_medium() {
     assert_eq!(here.delivered, received.len() as u64);
     assert_eq!(here.received, here.delivered + here.dropped_total());
     // Only the medium's duplicates are dropped here.
-    assert_eq!(here.dropped_total(), here.dropped(Reason::Duplicate));
+    assert_eq!(here.dropped_total(), here.dropped(DropReason::Duplicate));
     assert!((1500..1700).contains(&received.len()), "{}", received.len());
 }

@@ -7,7 +7,8 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use p2p::{
-    Addr, AskSwarm as _, Counters, Error, Packet, PeerId, SecureSwarm as _, Snapshot, Swarm, serve_asks,
+    Addr, AskSwarm as _, CounterSnapshot, Counters, Error, Packet, PeerId, SecureSwarm as _, Swarm,
+    serve_asks,
 };
 use p2p_formats::x509::PrivateKey;
 use p2p_swarms::{
@@ -29,7 +30,7 @@ fn addr<A: Addr, S: Swarm<A>>(node: &P2pkeSwarm<A, S>) -> KeyAddr<A> {
     node.local_addrs().remove(0)
 }
 
-fn handshakes<A: Addr, S: Swarm<A>>(node: &P2pkeSwarm<A, S>) -> Snapshot {
+fn handshakes<A: Addr, S: Swarm<A>>(node: &P2pkeSwarm<A, S>) -> CounterSnapshot {
     let mut found = None;
     node.visit_counters(&mut |counters: &Counters| {
         if counters.layer() == "p2pke-handshake" {

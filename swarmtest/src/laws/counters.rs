@@ -5,7 +5,7 @@ mod lasting;
 pub use lasting::{they_never_fall, what_waits_at_close_is_counted};
 
 use futures_util::future::try_join_all;
-use p2p::{Addr, Packet, Snapshot, Swarm as _};
+use p2p::{Addr, CounterSnapshot, Packet, Swarm as _};
 use rand::RngExt as _;
 use rand::rngs::StdRng;
 use tokio::time::{Instant, timeout};
@@ -16,14 +16,14 @@ use crate::report::{Outcome, Unmet};
 use crate::testbed::Testbed;
 
 /// Returns the counters of a node's layers, the top layer first.
-fn snapshots<A: Addr>(node: &Node<A>) -> Vec<Snapshot> {
+fn snapshots<A: Addr>(node: &Node<A>) -> Vec<CounterSnapshot> {
     let mut snapshots = Vec::new();
     node.visit_counters(&mut |counters| snapshots.push(counters.snapshot()));
     snapshots
 }
 
 /// Returns the counters of a node's top layer.
-fn top<A: Addr>(node: &Node<A>) -> Outcome<Snapshot> {
+fn top<A: Addr>(node: &Node<A>) -> Outcome<CounterSnapshot> {
     let first = snapshots(node).into_iter().next();
     first.ok_or_else(|| Unmet::Waived("the swarm has no counters".into()))
 }
@@ -48,7 +48,7 @@ fn sums<A: Addr>(nodes: &[Node<A>]) -> Sums {
         sums.delivered += layers.first().map_or(0, |top| top.delivered);
         sums.doubled += layers.first().map_or(0, |top| top.duplicated);
         sums.duplicated += layers.iter().map(|layer| layer.duplicated).sum::<u64>();
-        sums.dropped += layers.iter().map(Snapshot::dropped_total).sum::<u64>();
+        sums.dropped += layers.iter().map(CounterSnapshot::dropped_total).sum::<u64>();
     }
     sums
 }

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use p2p::{Counters, Reason, Snapshot};
+use p2p::{CounterSnapshot, Counters, DropReason};
 
 use super::churn::{Action, Arrival, Churn, Churning, Plan};
 use super::engine::{Engine, Failure, SimAddr, Transmit};
@@ -329,7 +329,7 @@ impl<E: Engine> Simulation<E> {
     }
 
     /// Returns the counters of packets. A tell is one packet; a request and its response are two.
-    pub fn counters(&self) -> Snapshot {
+    pub fn counters(&self) -> CounterSnapshot {
         self.counters.snapshot()
     }
 
@@ -385,11 +385,11 @@ impl<E: Engine> Simulation<E> {
     fn arrive(&mut self, packet: &Packet) {
         let Packet { from, to, .. } = *packet;
         if self.nodes[from.index()].part != self.nodes[to.index()].part {
-            return self.lose(packet, Reason::Partitioned);
+            return self.lose(packet, DropReason::Partitioned);
         }
         let now = self.now();
         let Some(engine) = &mut self.nodes[to.index()].engine else {
-            return self.lose(packet, Reason::NoPeer);
+            return self.lose(packet, DropReason::NoPeer);
         };
         match packet.kind {
             Kind::Tell => engine.handle_message(now, from, &packet.payload),
@@ -410,7 +410,7 @@ impl<E: Engine> Simulation<E> {
                 return self.answer(ask, packet, Err(Failure::Rejected));
             }
             Kind::Response(None) | Kind::Rejection(None) => {
-                return self.lose(packet, Reason::Expired);
+                return self.lose(packet, DropReason::Expired);
             }
         }
         self.delivered(packet);
@@ -422,7 +422,7 @@ impl<E: Engine> Simulation<E> {
         if self.end_ask(ask, answer) {
             self.delivered(packet);
         } else {
-            self.dropped(packet, Reason::NoPeer);
+            self.dropped(packet, DropReason::NoPeer);
         }
     }
 
@@ -516,7 +516,7 @@ impl<E: Engine> Simulation<E> {
 
     /// Sends a packet, or loses it.
     fn send(&mut self, from: SimAddr, to: SimAddr, kind: Kind, payload: Vec<u8>) {
-        self.counters.sent(1);
+        self.counters.add_sent(1);
         let mut packet = Packet {
             from,
             to,
@@ -540,32 +540,32 @@ impl<E: Engine> Simulation<E> {
     }
 
     /// Returns the arrival time of a packet, or the drop reason.
-    fn way(&mut self, packet: &Packet) -> Result<u64, Reason> {
+    fn way(&mut self, packet: &Packet) -> Result<u64, DropReason> {
         let (from, to) = (packet.from, packet.to);
         let mut leaves = self.now;
         if let Some(uplink) = &self.config.links.uplink {
             let node = &mut self.nodes[from.index()];
             let begins = node.busy.max(self.now);
             if begins - self.now > nanos(uplink.queue) {
-                return Err(Reason::QueueFull);
+                return Err(DropReason::QueueFull);
             }
             node.busy = begins.saturating_add(uplink.occupied(packet.payload.len()));
             leaves = node.busy;
         }
         let part = self.nodes[from.index()].part;
-        if self.nodes.get(to.index()).ok_or(Reason::NoPeer)?.part != part {
-            return Err(Reason::Partitioned);
+        if self.nodes.get(to.index()).ok_or(DropReason::NoPeer)?.part != part {
+            return Err(DropReason::Partitioned);
         }
         let links = &self.config.links;
         if links.loss > 0.0 && self.random.uniform() < links.loss {
-            return Err(Reason::Lost);
+            return Err(DropReason::Lost);
         }
         let latency = links.latency(self.config.seed, from, to, &mut self.random);
         Ok(leaves.saturating_add(nanos(latency)))
     }
 
     /// Drops a packet; its ask fails at the asker's timeout.
-    fn lose(&mut self, packet: &Packet, reason: Reason) {
+    fn lose(&mut self, packet: &Packet, reason: DropReason) {
         self.dropped(packet, reason);
         if let Some(key) = packet.kind.ask()
             && let Some(ask) = self.asks.get(key)
@@ -574,14 +574,14 @@ impl<E: Engine> Simulation<E> {
         }
     }
 
-    fn dropped(&mut self, packet: &Packet, reason: Reason) {
-        self.counters.dropped(reason);
+    fn dropped(&mut self, packet: &Packet, reason: DropReason) {
+        self.counters.add_dropped(reason);
         let word = packet.kind.word() | (1 + reason as u64) << 8;
         self.note(word, packet.from, packet.to, &packet.payload);
     }
 
     fn delivered(&mut self, packet: &Packet) {
-        self.counters.delivered(1);
+        self.counters.add_delivered(1);
         self.note(packet.kind.word(), packet.from, packet.to, &packet.payload);
     }
 

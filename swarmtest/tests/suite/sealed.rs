@@ -96,15 +96,15 @@ impl Drop for Sealed {
 
 impl Swarm<Name> for Sealed {
     async fn tell(&self, dst: &Name, packet: Packet) -> Result<()> {
-        packet.check(self.mtu())?;
+        packet.check_mtu(self.mtu())?;
         self.core.send(dst, &Frame::Tell(&packet)).await?;
-        self.core.counters.sent(1);
+        self.core.counters.add_sent(1);
         Ok(())
     }
 
     async fn receive(&self) -> Result<Message<Name>> {
         let message = self.core.unless_closed(self.core.messages.take()).await?;
-        self.core.counters.delivered(1);
+        self.core.counters.add_delivered(1);
         Ok(message)
     }
 
@@ -143,7 +143,7 @@ impl Swarm<Name> for Sealed {
 
 impl AskSwarm<Name> for Sealed {
     async fn ask(&self, dst: &Name, request: Packet) -> Result<Packet> {
-        request.check(self.mtu())?;
+        request.check_mtu(self.mtu())?;
         self.core.check_open()?;
         let (asker, outcome) = oneshot::channel();
         let slot = Slot {
@@ -197,7 +197,7 @@ impl Respond for Back {
         let Some(core) = self.core.upgrade() else {
             return Err(Error::Closed);
         };
-        if let Err(error) = response.check(core.tap.mtu() - OVERHEAD) {
+        if let Err(error) = response.check_mtu(core.tap.mtu() - OVERHEAD) {
             self.reject(Rejection::OVERSIZE);
             return Err(error);
         }

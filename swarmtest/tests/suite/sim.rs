@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use p2p::Reason;
+use p2p::DropReason;
 use p2p_swarmtest::sim::{
     Arrival, Churn, Config, Distribution, Engine, Failure, Latency, Links, Matrix, SimAddr, Simulation,
     Transmit, Uplink,
@@ -207,11 +207,11 @@ fn a_turmoil_has_all_fates() {
     let sim = turmoil(1, 30, 12 * SECOND);
     let counters = sim.counters();
     for reason in [
-        Reason::Lost,
-        Reason::NoPeer,
-        Reason::Partitioned,
-        Reason::QueueFull,
-        Reason::Expired,
+        DropReason::Lost,
+        DropReason::NoPeer,
+        DropReason::Partitioned,
+        DropReason::QueueFull,
+        DropReason::Expired,
     ] {
         assert!(counters.dropped(reason) > 0, "{reason}: {counters:?}");
     }
@@ -347,7 +347,7 @@ fn an_answer_that_comes_too_late_is_dropped_and_the_ask_fails_in_time() {
             handled,
             "the request arrives all the same"
         );
-        assert_eq!(sim.counters().dropped(Reason::Expired), 1);
+        assert_eq!(sim.counters().dropped(DropReason::Expired), 1);
     }
 }
 
@@ -363,7 +363,7 @@ fn a_partition_cuts_what_is_under_way_and_heals() {
     let outcome = outcome(&mut sim);
     assert_eq!(outcome[0], (500 * MS, Event::Pong(1, Err(Failure::TimedOut))));
     assert_eq!(outcome[1].0, 700 * MS);
-    assert_eq!(sim.counters().dropped(Reason::Partitioned), 1);
+    assert_eq!(sim.counters().dropped(DropReason::Partitioned), 1);
 }
 
 #[test]
@@ -414,7 +414,7 @@ fn an_uplink_spaces_packets_out_and_drops_beyond_its_queue() {
         [150 * MS, 250 * MS, 350 * MS],
         "a tenth of a second each, and 50 ms of way"
     );
-    assert_eq!(sim.counters().dropped(Reason::QueueFull), 7);
+    assert_eq!(sim.counters().dropped(DropReason::QueueFull), 7);
     balanced(&sim);
 }
 

@@ -26,7 +26,7 @@ pub(crate) async fn run(args: Bench, out: Out) -> Result<(), Failure> {
         text.check_asks()?;
     }
     let (a, b) = (open(&text).await?, open(&text).await?);
-    a.packet(&vec![0; args.size]).check(a.mtu())?;
+    a.packet(&vec![0; args.size]).check_mtu(a.mtu())?;
     // The measurement begins once both nodes know each other.
     reach(&text, &a, &first_addr(&b)?).await?;
     let time = Duration::from_secs_f64(args.secs);

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
-use p2p::{BoxAddr, Error, Message, Packet, Reason, Snapshot, Swarm};
+use p2p::{BoxAddr, CounterSnapshot, DropReason, Error, Message, Packet, Swarm};
 use p2p_swarms::stack::{Stack, StackText};
 use serde_json::json;
 use tokio::sync::watch;
@@ -156,11 +156,11 @@ struct Ring {
     row: Row,
     resent: u64,
     /// Each layer's counters over all nodes, top first.
-    layers: Vec<(&'static str, Snapshot)>,
+    layers: Vec<(&'static str, CounterSnapshot)>,
 }
 
 impl Ring {
-    fn top(&self) -> Snapshot {
+    fn top(&self) -> CounterSnapshot {
         self.layers.first().map(|(_, top)| *top).unwrap_or_default()
     }
 
@@ -185,7 +185,7 @@ fn show_layers(rings: &[Ring]) -> Result<(), Failure> {
     for ring in rings {
         let mut table = Table::new(["layer", "sent", "received", "delivered", "dropped", "why"]);
         for (layer, counters) in &ring.layers {
-            let why = Reason::ALL
+            let why = DropReason::ALL
                 .into_iter()
                 .filter(|reason| counters.dropped(*reason) > 0);
             let why: Vec<_> = why
@@ -251,7 +251,7 @@ async fn ring(text: StackText, file: &Arc<[u8]>, hash: [u8; 32], nodes: usize) -
         let mut index = 0;
         stack.visit_counters(&mut |counters| {
             if ring.layers.len() == index {
-                ring.layers.push((counters.layer(), Snapshot::default()));
+                ring.layers.push((counters.layer(), CounterSnapshot::default()));
             }
             if let Some((_, sum)) = ring.layers.get_mut(index) {
                 *sum += counters.snapshot();

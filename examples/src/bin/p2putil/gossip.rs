@@ -78,7 +78,7 @@ async fn publish_from(
     out: Out,
 ) -> Result<(), Failure> {
     let payload = node.stack.packet(&input(&args.text, node.stack.mtu())?);
-    payload.check(node.stack.mtu())?;
+    payload.check_mtu(node.stack.mtu())?;
     let (to, size) = (GossipAddr::topic(topic), payload.len());
     let meeting = meeting(args.announce, gossip, key)?;
     let is_wanted = async {

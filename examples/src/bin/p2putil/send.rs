@@ -3,7 +3,7 @@
 use std::io::{self, Read as _};
 use std::time::Duration;
 
-use p2p::{AskSwarm as _, Packet, Reason, Swarm};
+use p2p::{AskSwarm as _, DropReason, Packet, Swarm};
 use p2p_swarms::stack::{Stack, StackText};
 use serde_json::json;
 use tokio::time::timeout;
@@ -25,7 +25,7 @@ async fn tell_from(text: &StackText, stack: &Stack, args: Tell, out: Out) -> Res
     let addr = stack.parse_addr(&args.addr)?;
     let packet = payload(&args.text, stack)?;
     let size = packet.len();
-    packet.check(stack.mtu())?;
+    packet.check_mtu(stack.mtu())?;
     reach(text, stack, &addr).await?;
     stack.tell(&addr, packet).await?;
     // A message that is still delayed is lost.
@@ -102,7 +102,7 @@ fn is_nowhere(stack: &Stack) -> bool {
     let mut dropped = 0;
     stack.visit_counters(&mut |counters| {
         if counters.layer() == "mem" {
-            dropped += counters.snapshot().dropped(Reason::NoPeer);
+            dropped += counters.snapshot().dropped(DropReason::NoPeer);
         }
     });
     dropped > 0

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use p2p::{AskSwarm as _, Error, Packet, PeerId, Reason, Result, Swarm as _};
+use p2p::{AskSwarm as _, DropReason, Error, Packet, PeerId, Result, Swarm as _};
 
 use super::{Raw, addr, dropped, eventually, key, nodes, udp};
 use crate::quic::{MIN_INNER_MTU, QuicConfig, QuicSwarm};
@@ -61,7 +61,10 @@ async fn messages_that_never_end_are_dropped_at_the_budget_and_released() {
         let _ = send.write_all(&vec![7; 50_000]).await;
         streams.push(send);
     }
-    eventually("some are dropped", || dropped(&swarm, "quic", Reason::Budget) > 0).await;
+    eventually("some are dropped", || {
+        dropped(&swarm, "quic", DropReason::Budget) > 0
+    })
+    .await;
     assert!(swarm.node.budget.held() <= 110_000);
     connection.close(0_u32.into(), b"");
     let over = || swarm.node.budget.held() == 0 && swarm.sessions() == 0;
@@ -162,7 +165,7 @@ async fn messages_that_have_barely_started_are_charged_for_waiting() {
         streams.push(send);
     }
     eventually("most are dropped", || {
-        dropped(&swarm, "quic", Reason::Budget) == 16
+        dropped(&swarm, "quic", DropReason::Budget) == 16
     })
     .await;
     // The remaining messages can still be completed, even after so long.
@@ -181,7 +184,7 @@ async fn an_incomplete_message_of_a_closed_session_is_counted_as_lost() {
     send.write_all(b"half").await.expect("written");
     eventually("it began", || swarm.node.budget.held() > 0).await;
     connection.close(0_u32.into(), b"");
-    eventually("it is counted", || dropped(&swarm, "quic", Reason::Lost) == 1).await;
+    eventually("it is counted", || dropped(&swarm, "quic", DropReason::Lost) == 1).await;
     assert_eq!(swarm.node.budget.held(), 0);
 }
 

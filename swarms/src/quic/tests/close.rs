@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::task::{Context, Waker};
 use std::time::Duration;
 
-use p2p::{Addr, AskSwarm as _, Error, Packet, Reason, Swarm as _};
+use p2p::{Addr, AskSwarm as _, DropReason, Error, Packet, Swarm as _};
 use tokio::time::{Instant, sleep, timeout};
 
 use super::{addr, counted, dropped, eventually, key, nodes, udp};
@@ -116,7 +116,7 @@ async fn a_batch_that_waits_for_dials_arrives_before_close_or_drop_or_is_counted
             told.expect("there is room here");
             if run % 8 < 4 {
                 node.close().await;
-                let (lost, closed) = (Reason::NoPeer, Reason::Closed);
+                let (lost, closed) = (DropReason::NoPeer, DropReason::Closed);
                 assert_eq!(dropped(&node, "quic", lost) + dropped(&node, "quic", closed), 1);
             } else {
                 drop(node);
@@ -140,7 +140,7 @@ async fn messages_in_a_session_whose_peer_vanishes_are_counted_as_lost() {
     tell(&a, &to, 5, 4).await;
     sleep(QuicConfig::default().idle_timeout * 2).await;
     assert_eq!(a.sessions(), 0);
-    assert_eq!(dropped(&a, "quic", Reason::Lost), 5);
+    assert_eq!(dropped(&a, "quic", DropReason::Lost), 5);
 }
 
 #[tokio::test(start_paused = true)]

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use p2p::{Addr, Counters, Reason, Swarm as _};
+use p2p::{Addr, Counters, DropReason, Swarm as _};
 use p2p_formats::x509::{PrivateKey, sha3_256};
 use quinn::{Connection, Endpoint, EndpointConfig, TokioRuntime};
 
@@ -41,7 +41,7 @@ fn addr<A: Addr>(swarm: &QuicSwarm<A>) -> KeyAddr<A> {
     swarm.local_addrs().remove(0)
 }
 
-fn dropped<A: Addr>(swarm: &QuicSwarm<A>, layer: &str, reason: Reason) -> u64 {
+fn dropped<A: Addr>(swarm: &QuicSwarm<A>, layer: &str, reason: DropReason) -> u64 {
     let mut count = 0;
     swarm.visit_counters(&mut |counters: &Counters| {
         if counters.layer() == layer {

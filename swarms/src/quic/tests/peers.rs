@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 
-use p2p::{AskSwarm as _, Error, Packet, PeerId, Reason, Snapshot, Swarm as _};
+use p2p::{AskSwarm as _, CounterSnapshot, DropReason, Error, Packet, PeerId, Swarm as _};
 
 use super::{Raw, addr, dropped, eventually, nodes, udp};
 use crate::KeyAddr;
@@ -23,7 +23,7 @@ async fn the_wrong_identity_at_the_right_address_gets_nothing_not_even_a_certifi
     assert_eq!((a.sessions(), b.sessions()), (0, 0));
     // The peer saw both dials in the handshake, and received nothing else.
     eventually("both are counted", || {
-        dropped(&b, "quic-handshake", Reason::Lost) == 2
+        dropped(&b, "quic-handshake", DropReason::Lost) == 2
     })
     .await;
 }
@@ -38,7 +38,7 @@ async fn a_peer_that_is_not_allowed_is_refused_in_the_handshake_in_both_directio
     let asked = open.ask(&addr(&closed), Packet::from(b"let me in")).await;
     assert!(matches!(asked, Err(Error::Unreachable { .. })), "{asked:?}");
     eventually("it is counted", || {
-        dropped(&closed, "quic-handshake", Reason::Denied) == 1
+        dropped(&closed, "quic-handshake", DropReason::Denied) == 1
     })
     .await;
     assert_eq!(closed.sessions(), 0);
@@ -81,7 +81,7 @@ async fn a_peer_that_becomes_forbidden_during_the_handshake_gets_no_session() {
     let connection = raw.dial(&swarm).await;
     connection.closed().await;
     assert_eq!(swarm.sessions(), 0);
-    assert_eq!(dropped(&swarm, "quic-handshake", Reason::Denied), 1);
+    assert_eq!(dropped(&swarm, "quic-handshake", DropReason::Denied), 1);
 }
 
 #[tokio::test]
@@ -95,7 +95,7 @@ async fn every_inbound_dial_is_counted_once_whatever_its_result() {
     let wrong = KeyAddr::new(PeerId::new([9; 32]), to.addr);
     assert!(friend.tell(&wrong, Packet::from(b"hello")).await.is_err());
     let _ = stranger.ask(&to, Packet::from(b"hello")).await;
-    let mut counted = Snapshot::default();
+    let mut counted = CounterSnapshot::default();
     eventually("all are counted", || {
         swarm.visit_counters(&mut |counters| {
             if counters.layer() == "quic-handshake" {
@@ -106,6 +106,6 @@ async fn every_inbound_dial_is_counted_once_whatever_its_result() {
     })
     .await;
     assert_eq!((counted.received, counted.delivered), (3, 1));
-    assert_eq!(counted.dropped(Reason::Denied), 1);
-    assert_eq!(counted.dropped(Reason::Lost), 1);
+    assert_eq!(counted.dropped(DropReason::Denied), 1);
+    assert_eq!(counted.dropped(DropReason::Lost), 1);
 }

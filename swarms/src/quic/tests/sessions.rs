@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use p2p::{AskSwarm as _, Error, Packet, PeerId, Reason, SecureSwarm as _, Swarm as _};
+use p2p::{AskSwarm as _, DropReason, Error, Packet, PeerId, SecureSwarm as _, Swarm as _};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
@@ -236,9 +236,9 @@ async fn a_batch_for_two_peers_does_not_wait_for_the_unreachable_one() {
     a.tell_batch(&mut batch).await.expect("there is room here");
     assert_eq!(began.elapsed(), Duration::ZERO, "the batch waits for no dial");
     reading.await;
-    assert_eq!(dropped(&a, "quic", Reason::NoPeer), 0, "the dial continues");
+    assert_eq!(dropped(&a, "quic", DropReason::NoPeer), 0, "the dial continues");
     tokio::time::sleep(Duration::from_secs(6)).await;
-    assert_eq!(dropped(&a, "quic", Reason::NoPeer), 1);
+    assert_eq!(dropped(&a, "quic", DropReason::NoPeer), 1);
 }
 
 #[tokio::test(start_paused = true)]

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use p2p::{AskSwarm as _, Error, Packet, Reason, Rejection, Swarm as _};
+use p2p::{AskSwarm as _, DropReason, Error, Packet, Rejection, Swarm as _};
 use rustls::crypto::aws_lc_rs::kx_group::{X25519, X25519MLKEM768};
 use serde_json::Value;
 
@@ -66,8 +66,8 @@ async fn asks_are_served_as_recorded() {
         () = serve(&swarm) => panic!("closed"),
         () = client => {}
     }
-    assert_eq!(dropped(&swarm, "quic-ask", Reason::Oversize), 1);
-    assert_eq!(dropped(&swarm, "quic-ask", Reason::Malformed), 3);
+    assert_eq!(dropped(&swarm, "quic-ask", DropReason::Oversize), 1);
+    assert_eq!(dropped(&swarm, "quic-ask", DropReason::Malformed), 3);
 }
 
 #[tokio::test]
@@ -102,7 +102,10 @@ async fn tells_are_received_as_recorded_and_one_that_is_too_long_is_dropped_whol
         let (received, ()) = tokio::join!(
             async {
                 if len > swarm.mtu() {
-                    eventually("it is dropped", || dropped(&swarm, "quic", Reason::Oversize) == 1).await;
+                    eventually("it is dropped", || {
+                        dropped(&swarm, "quic", DropReason::Oversize) == 1
+                    })
+                    .await;
                     return None;
                 }
                 Some(swarm.receive().await.expect("a message"))

@@ -3,7 +3,7 @@
 use std::task::Poll;
 use std::time::Duration;
 
-use p2p::{AskSwarm as _, Error, Packet, Reason, SecureSwarm as _, Swarm as _};
+use p2p::{AskSwarm as _, DropReason, Error, Packet, SecureSwarm as _, Swarm as _};
 use p2p_swarms::faulty::FaultyConfig;
 use p2p_swarms::inbox::Limits;
 use p2p_swarms::{Faults, LinkFaults};
@@ -90,7 +90,7 @@ async fn delayed_messages_are_bounded_in_number_and_bytes() {
             a.tell(&addr(&b), Packet::from(vec![0; 1000])).await.unwrap();
         }
         assert_eq!(a.in_flight(), 3);
-        assert_eq!(counts(&a).dropped(Reason::QueueFull), 2);
+        assert_eq!(counts(&a).dropped(DropReason::QueueFull), 2);
         sleep(ms(11)).await;
         assert_eq!(arrived(&b).len(), 3);
         // The room is free again.
@@ -119,7 +119,7 @@ async fn one_destination_takes_no_room_from_others() {
     let mut flood = (0..10).map(|count| (addr(&b), number(count))).collect();
     a.tell_batch(&mut flood).await.unwrap();
     a.tell(&addr(&c), number(1)).await.unwrap();
-    assert_eq!((a.in_flight(), counts(&a).dropped(Reason::QueueFull)), (4, 7));
+    assert_eq!((a.in_flight(), counts(&a).dropped(DropReason::QueueFull)), (4, 7));
     assert_conserved(&a);
     sleep(ms(11)).await;
     assert_eq!((arrived(&b).len(), arrived(&c).len()), (3, 1));
@@ -424,6 +424,6 @@ fn close_ends_if_the_runtime_of_delayed_messages_ended() {
         telling.shutdown_background();
         assert!(poll_once(close).is_ready(), "no task would send it");
     });
-    assert_eq!(counts(&a).dropped(Reason::Closed), 1);
+    assert_eq!(counts(&a).dropped(DropReason::Closed), 1);
     assert_conserved(&a);
 }

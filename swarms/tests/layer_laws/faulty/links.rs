@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use p2p::{Error, Packet, Reason, Swarm as _};
+use p2p::{DropReason, Error, Packet, Swarm as _};
 use p2p_swarms::{Faults, LinkFaults, MemoryAddr};
 use tokio::time::{Instant, sleep};
 
@@ -63,7 +63,7 @@ async fn a_rate_spaces_messages_and_bounds_the_queue() {
         b.receive().await.unwrap();
         assert_eq!(start.elapsed(), ms(5 + nth));
     }
-    assert_eq!(counts(&a).dropped(Reason::QueueFull), 5);
+    assert_eq!(counts(&a).dropped(DropReason::QueueFull), 5);
     assert_conserved(&a);
 }
 
@@ -108,7 +108,7 @@ async fn a_cut_is_one_way_and_a_partition_two() {
     faults.heal();
     assert_eq!(tell_all().await, [vec![0, 1, 2], vec![0, 1, 2], vec![0, 1, 2]]);
     let dropped: u64 = [&a, &b, &c]
-        .map(|node| counts(node).dropped(Reason::Partitioned))
+        .map(|node| counts(node).dropped(DropReason::Partitioned))
         .iter()
         .sum();
     assert_eq!(dropped, 1 + 5 + 4);
@@ -155,7 +155,7 @@ async fn a_configured_link_differs_from_the_others_until_it_is_reset() {
     assert_eq!(tell_all().await, 1);
     faults.reset_link(&addr(&a), &addr(&b));
     assert_eq!(tell_all().await, 0);
-    assert_eq!(counts(&a).dropped(Reason::Lost), 5);
+    assert_eq!(counts(&a).dropped(DropReason::Lost), 5);
     assert!(
         faults
             .set_all(LinkFaults {
@@ -191,7 +191,7 @@ async fn links_with_a_rate_are_bounded_and_idle_ones_are_removed() {
         ..LinkFaults::default()
     };
     let [a] = nodes(&medium(second));
-    let full = || counts(&a).dropped(Reason::QueueFull);
+    let full = || counts(&a).dropped(DropReason::QueueFull);
     a.tell_batch(&mut to_many(1000, 4096)).await.unwrap();
     assert_eq!((full(), a.in_flight()), (0, 4096));
     // All are busy: a further link is refused, and the existing ones stay.
@@ -223,7 +223,7 @@ async fn a_message_takes_its_length_by_the_rate() {
     // The link is idle, so the first message may be longer than its queue; then all room is taken.
     for (len, fits) in [(700, true), (1, false)] {
         a.tell(&addr(&b), Packet::from(vec![0; len])).await.unwrap();
-        assert_eq!(counts(&a).dropped(Reason::QueueFull), u64::from(!fits));
+        assert_eq!(counts(&a).dropped(DropReason::QueueFull), u64::from(!fits));
     }
     b.receive().await.unwrap();
     assert_eq!(start.elapsed(), ms(700));
@@ -291,7 +291,7 @@ async fn probabilities_are_those_of_the_link() {
     let all = counts(&a);
     let copies = arrived(&b);
     // Six standard deviations.
-    near("lost", all.dropped(Reason::Lost) as usize, 168..332);
+    near("lost", all.dropped(DropReason::Lost) as usize, 168..332);
     near("duplicated", all.duplicated as usize, 26..124);
     let damaged = copies
         .iter()

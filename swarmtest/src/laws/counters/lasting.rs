@@ -1,6 +1,6 @@
 //! Counters over the whole life of a node.
 
-use p2p::{Addr, Snapshot, Swarm as _};
+use p2p::{Addr, CounterSnapshot, Swarm as _};
 use tokio::time::Instant;
 
 use super::{snapshots, sums, top};
@@ -12,7 +12,7 @@ use crate::testbed::Testbed;
 
 /// What counters of a node counted, in all layers: sent, received, delivered, duplicated and dropped.
 fn all<A: Addr>(node: &Node<A>) -> [u64; 5] {
-    let mut sum = Snapshot::default();
+    let mut sum = CounterSnapshot::default();
     for snapshot in snapshots(node) {
         sum += snapshot;
     }

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::time::Duration;
 
 use futures_util::FutureExt as _;
-use p2p::{BatchError, BatchOutcome, Counters, Error, Message, Packet, Reason, Result, Swarm};
+use p2p::{BatchError, BatchOutcome, Counters, DropReason, Error, Message, Packet, Result, Swarm};
 use p2p_swarmtest::reference::{Address, Node};
 use tokio::sync::{Notify, oneshot};
 use tokio::task::yield_now;
@@ -225,7 +225,7 @@ impl Swarm<Address> for Mutant {
                 return Err(Error::invalid("message", "too long"));
             }
             "tell::over_the_mtu_nothing_is_sent" if len == 2 * most => {
-                let refusal = packet.check(most);
+                let refusal = packet.check_mtu(most);
                 packet.truncate(most);
                 self.send(dst, packet).await?;
                 return refusal;
@@ -286,7 +286,7 @@ impl Swarm<Address> for Mutant {
                 if self.closed() {
                     return Err(Error::Closed);
                 }
-                packet.check(most)?;
+                packet.check_mtu(most)?;
                 let (node, own, dst) = (self.inner.clone(), self.own.clone(), *dst);
                 *lock(&self.crowd.unread).entry(dst).or_default() += 1;
                 tokio::spawn(async move {
@@ -447,14 +447,16 @@ impl Swarm<Address> for Mutant {
             let true_ones = counters.snapshot();
             let shown = Counters::new(counters.layer());
             let twice = |law| 1 + usize::from(self.breaks(law));
-            shown.sent(true_ones.sent as usize * twice("counters::sent_is_what_left"));
-            shown.duplicated(true_ones.duplicated as usize);
+            shown.add_sent(true_ones.sent as usize * twice("counters::sent_is_what_left"));
+            shown.add_duplicated(true_ones.duplicated as usize);
             if self.breaks("counters::they_balance_over_all_nodes") && lock(&self.crowd.nodes).len() == 4 {
-                shown.duplicated(true_ones.sent as usize / 20);
+                shown.add_duplicated(true_ones.sent as usize / 20);
             }
-            shown.delivered(true_ones.delivered as usize * twice("counters::delivered_is_what_was_received"));
+            shown.add_delivered(
+                true_ones.delivered as usize * twice("counters::delivered_is_what_was_received"),
+            );
             if !self.breaks("counters::every_drop_is_counted") {
-                shown.dropped_many(Reason::QueueFull, true_ones.dropped_total() as usize);
+                shown.add_dropped_many(DropReason::QueueFull, true_ones.dropped_total() as usize);
             }
             visit(&shown);
         });

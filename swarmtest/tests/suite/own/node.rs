@@ -8,7 +8,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 use p2p::{
-    AskSwarm, BatchError, BatchOutcome, Counters, Error, Headroom, Message, Packet, PeerId, Reason,
+    AskSwarm, BatchError, BatchOutcome, Counters, DropReason, Error, Headroom, Message, Packet, PeerId,
     Rejection, Request, Respond, Result, SecureSwarm, Swarm,
 };
 use p2p_swarmtest::reference::Address;
@@ -186,7 +186,7 @@ impl Inner {
         let mut state = lock(&self.state);
         let state = &mut *state;
         if state.closed {
-            return self.counters.dropped(Reason::Closed);
+            return self.counters.add_dropped(DropReason::Closed);
         }
         state.told += 1;
         let mine = state.by_source.entry(message.src).or_default();
@@ -199,13 +199,13 @@ impl Inner {
         };
         if full && fault == "legal: the oldest message makes room" {
             state.messages.items.pop_front();
-            self.counters.dropped(Reason::QueueFull);
+            self.counters.add_dropped(DropReason::QueueFull);
             return state.messages.push(message, fault);
         }
         if full {
             state.full = true;
             state.overflowed = true;
-            return self.counters.dropped(Reason::QueueFull);
+            return self.counters.add_dropped(DropReason::QueueFull);
         }
         *mine += 1;
         match fault {
@@ -241,7 +241,7 @@ impl Inner {
                     state.seen.pop_front();
                 }
                 if seen {
-                    return self.counters.dropped(Reason::Malformed);
+                    return self.counters.add_dropped(DropReason::Malformed);
                 }
             }
             "after an overflow an empty message is dropped"
@@ -297,7 +297,7 @@ impl Inner {
             {
                 packet.truncate(MTU);
             }
-            _ => packet.check(MTU)?,
+            _ => packet.check_mtu(MTU)?,
         }
         let told = self.net.told.fetch_add(1, SeqCst);
         if fault == "legal: a tell takes some turns" {
@@ -342,9 +342,9 @@ impl Inner {
                 sleep(Duration::from_millis(1)).await;
             }
         }
-        self.counters.sent(1);
+        self.counters.add_sent(1);
         let Some(to) = self.net.find(dst) else {
-            self.counters.dropped(Reason::NoPeer);
+            self.counters.add_dropped(DropReason::NoPeer);
             return match fault {
                 "legal: telling a node that is gone is an error" => {
                     Err(Error::unreachable(dst, "no node is there"))
@@ -395,7 +395,7 @@ impl Inner {
                 yield_now().await;
             }
         }
-        self.counters.delivered(1);
+        self.counters.add_delivered(1);
         Ok(message)
     }
 
@@ -413,8 +413,8 @@ impl Inner {
                 std::mem::forget(std::mem::take(&mut state.asks));
             }
         }
-        self.counters.dropped_many(
-            Reason::Closed,
+        self.counters.add_dropped_many(
+            DropReason::Closed,
             match self.net.fault {
                 "messages that wait when a node closes are not counted" => 0,
                 "of messages that wait when a node closes ten are counted" => messages.len().min(10),

@@ -6,7 +6,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures_util::FutureExt as _;
-use p2p::{Counters, Error, Message, Packet, PeerId, Reason, Rejection, Request, Result, Swarm as _};
+use p2p::{Counters, DropReason, Error, Message, Packet, PeerId, Rejection, Request, Result, Swarm as _};
 use p2p_swarmtest::wire::{Port, Tap};
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::time::{Instant, timeout};
@@ -124,7 +124,8 @@ impl Core {
         if !self.closed.swap(true, SeqCst) {
             self.closing.notify_waiters();
             let _ = self.tap.close().now_or_never();
-            self.counters.dropped_many(Reason::Closed, self.messages.clear());
+            self.counters
+                .add_dropped_many(DropReason::Closed, self.messages.clear());
         }
     }
 

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use p2p::{Message, Packet, Reason, Rejection, Request, Result};
+use p2p::{DropReason, Message, Packet, Rejection, Request, Result};
 use p2p_swarmtest::wire::Port;
 
 use super::core::{Core, State, random};
@@ -14,7 +14,7 @@ use super::{Back, Name};
 impl Core {
     /// Takes a packet off the wire.
     pub(crate) fn handle(self: &Arc<Self>, message: &Message<Port>) {
-        self.counters.received(1);
+        self.counters.add_received(1);
         let (src, bytes) = (message.src, &*message.payload);
         assert!(
             self.fault != Fault::PanicsOnShort || bytes.len() != 1,
@@ -42,7 +42,7 @@ impl Core {
             _ => false,
         };
         if handled.is_none() && !uncounted {
-            self.counters.dropped(Reason::Unauthenticated);
+            self.counters.add_dropped(DropReason::Unauthenticated);
         }
     }
 
@@ -218,7 +218,7 @@ impl Core {
         if !is_new {
             session.refused += 1;
             session.dead = self.fault.ends_by_replay(session.refused);
-            self.counters.dropped(Reason::Duplicate);
+            self.counters.add_dropped(DropReason::Duplicate);
             return Some(());
         }
         if counter % self.fault.forgets_after() == self.fault.forgets_after() - 1 {
@@ -248,7 +248,7 @@ impl Core {
                     payload: Packet::from(text),
                 };
                 if self.messages.put.try_send(message).is_err() {
-                    self.counters.dropped(Reason::QueueFull);
+                    self.counters.add_dropped(DropReason::QueueFull);
                 }
             }
             Frame::Request(number, text) => {

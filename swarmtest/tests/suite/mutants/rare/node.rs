@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
 
 use futures_util::FutureExt as _;
-use p2p::{BatchError, BatchOutcome, Counters, Error, Message, Packet, Reason, Result, Swarm};
+use p2p::{BatchError, BatchOutcome, Counters, DropReason, Error, Message, Packet, Result, Swarm};
 use p2p_swarmtest::reference::{Address, Node};
 use tokio::task::yield_now;
 
@@ -529,10 +529,10 @@ impl Swarm<Address> for Rare {
             }
             let [sent, delivered, duplicated, dropped] = (self.crowd.fault.count)(sums);
             let shown = Counters::new(counters.layer());
-            shown.sent(sent);
-            shown.delivered(delivered);
-            shown.duplicated(duplicated);
-            shown.dropped_many(Reason::QueueFull, dropped);
+            shown.add_sent(sent);
+            shown.add_delivered(delivered);
+            shown.add_duplicated(duplicated);
+            shown.add_dropped_many(DropReason::QueueFull, dropped);
             visit(&shown);
         });
     }

@@ -32,7 +32,7 @@ impl Drop for Back {
 #[async_trait::async_trait]
 impl Respond for Back {
     async fn respond(mut self: Box<Self>, response: Packet) -> Result<()> {
-        if let Err(error) = response.check(MTU) {
+        if let Err(error) = response.check_mtu(MTU) {
             self.answer(Err(Rejection::OVERSIZE));
             return Err(error);
         }
@@ -88,7 +88,7 @@ impl AskSwarm<Address> for Node {
         let inner = &*self.0;
         let fault = inner.net.fault;
         inner.check_open()?;
-        request.check(MTU)?;
+        request.check_mtu(MTU)?;
         let mut slot = Slot { inner, id: None };
         if inner.asking.fetch_add(1, SeqCst) >= ASKS {
             return Err(Error::Limit {

@@ -135,7 +135,7 @@ impl Swarm<Address> for Node {
             out.push(message);
         }
         let count = out.len().saturating_sub(before);
-        self.0.counters.delivered(match fault {
+        self.0.counters.add_delivered(match fault {
             "delivered messages are counted one short in batches of more than 16" if count > 16 => count - 2,
             _ => count - 1,
         });
@@ -273,9 +273,9 @@ impl Swarm<Address> for Node {
             let true_ones = self.0.counters.snapshot();
             let shown = Counters::new("own");
             let less = lock(&self.0.state).batches;
-            shown.sent((true_ones.sent as usize).saturating_sub(less));
-            shown.delivered(true_ones.delivered as usize);
-            shown.dropped_many(Reason::QueueFull, true_ones.dropped_total() as usize);
+            shown.add_sent((true_ones.sent as usize).saturating_sub(less));
+            shown.add_delivered(true_ones.delivered as usize);
+            shown.add_dropped_many(DropReason::QueueFull, true_ones.dropped_total() as usize);
             return visit(&shown);
         }
         visit(&self.0.counters);
