@@ -89,8 +89,8 @@ async fn check(text: &str) -> End {
             profile = profile.waive(law.name, "SWARMTEST_LAW names another one");
         }
     }
-    // Some stacks are checked at the same time.
-    profile.limit = profile.limit.max(Duration::from_mins(4));
+    // In virtual time, in which long exchanges over slow and lossy links take minutes.
+    profile.limit = profile.limit.max(Duration::from_hours(1));
     End::Checked(Box::new(bed.profile(profile).parallel(8).run().await))
 }
 

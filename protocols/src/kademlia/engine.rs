@@ -78,7 +78,7 @@ pub struct Engine<A> {
     /// Ordered, because all requests have the same timeout. The first request is still pending.
     pub(super) deadlines: VecDeque<(Duration, RequestId)>,
     /// Addresses with a ping in flight, and the reason.
-    pub(super) checking: Vec<(A, For)>,
+    pub(super) checking: Vec<(Contact<A>, For)>,
     pub(super) next_upkeep: Duration,
     /// Whether the last upkeep left work undone because of its limit.
     pub(super) backlog: bool,
@@ -372,12 +372,16 @@ impl<A: Addr> Engine<A> {
     pub(super) fn look_up(&mut self, now: Duration, target: PeerId, width: usize) -> Lookup<A> {
         self.table.looked_up(now, &target);
         let config = &self.rules.config;
-        Lookup::new(
-            target,
-            self.table.nearest(&target, config.k, |_| true, true),
-            width,
-            config,
-        )
+        let mut seeds = self.table.nearest(&target, config.k, |_| true, true);
+        seeds.extend(self.newcomer(&target));
+        Lookup::new(target, seeds, width, config)
+    }
+
+    /// Returns the node with this id if it is a newcomer that is being pinged. A node that looks for it would
+    /// otherwise not find it until it has answered, which may be after its join has ended.
+    pub(super) fn newcomer(&self, id: &PeerId) -> Option<&Contact<A>> {
+        let is_it = |(contact, why): &&(Contact<A>, For)| contact.id == *id && *why != For::Upkeep;
+        self.checking.iter().find(is_it).map(|(contact, _)| contact)
     }
 
     /// Sends a request.
@@ -431,7 +435,7 @@ impl<A: Addr> Engine<A> {
 
     /// Pings a contact, unless a ping to it is in flight or the limit for contacts is reached.
     pub(super) fn check(&mut self, now: Duration, contact: Contact<A>) {
-        let own = |(_, why): &&(A, For)| *why == For::Upkeep;
+        let own = |(_, why): &&(Contact<A>, For)| *why == For::Upkeep;
         let running = self.checking.iter().filter(own).count();
         if running < self.rules.config.checks {
             self.begin_check(now, contact, For::Upkeep);
@@ -462,8 +466,8 @@ impl<A: Addr> Engine<A> {
     }
 
     fn begin_check(&mut self, now: Duration, contact: Contact<A>, why: For) {
-        if self.checking.iter().all(|(addr, _)| *addr != contact.addr) {
-            self.checking.push((contact.addr.clone(), why));
+        if self.checking.iter().all(|(other, _)| other.addr != contact.addr) {
+            self.checking.push((contact.clone(), why));
             self.send(now, Some(contact.id), contact.addr, Ask::Ping, Purpose::Check);
         }
     }

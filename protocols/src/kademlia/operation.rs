@@ -146,7 +146,7 @@ impl<A: Addr> Engine<A> {
             addr: pending.addr,
         };
         if pending.purpose == Purpose::Check {
-            self.checking.retain(|(addr, _)| *addr != contact.addr);
+            self.checking.retain(|(other, _)| other.addr != contact.addr);
         }
         let config = &self.rules.config;
         let wanted = self
@@ -172,7 +172,7 @@ impl<A: Addr> Engine<A> {
         self.skip_settled();
         self.counts.failed += 1;
         if pending.purpose == Purpose::Check {
-            self.checking.retain(|(addr, _)| *addr != pending.addr);
+            self.checking.retain(|(other, _)| other.addr != pending.addr);
         }
         let refusable = matches!(pending.purpose, Purpose::Store(_) | Purpose::Copy);
         if let Some(id) = pending.id

@@ -132,12 +132,14 @@ impl<A: Addr> Engine<A> {
     }
 
     /// Returns the nodes to name to `asker`, up to `room` bytes: without the asker, and without nodes that it
-    /// cannot reach from its scope.
+    /// cannot reach from its scope. Each of them has answered a request, except the target itself, which may be a
+    /// newcomer that is being pinged.
     fn nodes_near(&self, target: &PeerId, asker: PeerId, at: &A, room: usize) -> Vec<Node<'static>> {
         let k = self.rules.config.k;
         let is_of_use = |node: &Contact<A>| node.id != asker && Scope::may_name(at, &node.addr);
+        let newcomer = self.newcomer(target).filter(|newcomer| is_of_use(newcomer));
         let nearest = self.table.nearest(target, k, is_of_use, false);
-        within(room, nearest.into_iter().filter_map(node))
+        within(room, newcomer.into_iter().chain(nearest).take(k).filter_map(node))
     }
 
     /// Returns the time of a record's next replication. The jitter makes one of the nodes that store a record
