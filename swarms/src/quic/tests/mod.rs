@@ -24,6 +24,7 @@ mod peers;
 mod quotas;
 mod refused;
 mod sessions;
+mod slow_messages;
 mod turned_away;
 mod validation;
 mod wire;
