@@ -9,11 +9,12 @@
 //! # Security
 //! Any node on the network can announce anything in the name of any other: trust an address only once a
 //! secure swarm has authenticated it. The numbers of known nodes, and of addresses of each, are bounded; the
-//! cache of the responder is not. Instances with the same id are merged fairly: first the addresses of the
+//! cache of the responder is not. Announcements under topics that this node has announced, searched or watched
+//! are displaced only by others under such topics. Instances with the same id are merged fairly: first the addresses of the
 //! instance whose name is derived from that id, which the node itself uses, then those of others in turn. So
 //! an instance with another node's id displaces none of its addresses.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
@@ -53,7 +54,8 @@ pub struct MdnsConfig {
     /// How long after the start [`find`](Discovery::find) waits for responses, at most once. Default: 1.5 s.
     pub wait: Duration,
     /// Maximum number of known announcements of others. At the bound a new one replaces one of the id with the
-    /// most of them, or else a random one of the topic with the most. Default: 1024.
+    /// most of them, or else a random one of the topic with the most: of a topic that this node does not use, if there is one.
+    /// Default: 1024.
     pub known: usize,
     /// Maximum number of known announcements with the same id and topic; more are ignored, except the one
     /// whose name is derived from both. Default: 8.
@@ -96,6 +98,8 @@ type Instances = BTreeMap<String, (Topic, Node)>;
 /// Received announcements of other nodes.
 struct Heard {
     instances: Mutex<Instances>,
+    /// The topics that this node announced, searched or watched.
+    used: Mutex<BTreeSet<Topic>>,
     version: watch::Sender<u64>,
     max: usize,
     max_each: usize,
@@ -120,6 +124,7 @@ impl Mdns {
         }
         let heard = Arc::new(Heard {
             instances: Mutex::default(),
+            used: Mutex::default(),
             version: watch::Sender::new(0),
             max: config.known.max(1),
             max_each: config.known_each.max(1),
@@ -267,7 +272,7 @@ impl Heard {
                 } else {
                     debug!(
                         name,
-                        "an announcement was ignored: there are too many with this id"
+                        "an announcement was ignored: there are too many with this id, or of topics that this node uses"
                     );
                     known.is_some()
                 }
@@ -297,22 +302,31 @@ impl Heard {
         if instances.len() < self.max {
             return true;
         }
+        let used = self.used();
+        let is_unused = |of: &Topic| !used.contains(of);
+        let only_unused = is_unused(topic) || instances.values().any(|(of, _)| is_unused(of));
+        let may_go = |of: &Topic| !only_unused || is_unused(of);
         let (mut of_ids, mut of_topics) = (BTreeMap::new(), BTreeMap::new());
-        for (of, other) in instances.values() {
+        for (of, other) in instances.values().filter(|(of, _)| may_go(of)) {
             *of_ids.entry(other.id).or_insert(0_usize) += 1;
             *of_topics.entry(of.clone()).or_insert(0_usize) += 1;
         }
         let most = of_ids.into_iter().max_by_key(|(_, count)| *count);
-        let crowd = of_topics.into_iter().max_by_key(|(_, count)| *count);
+        let crowd = of_topics.values().copied().max();
         let candidates: Vec<String> = instances
             .iter()
-            .filter(|(_, (of, other))| match (most, &crowd) {
-                (Some((id, count)), _) if count > 1 => other.id == id,
-                (_, Some((topic, _))) => of == topic,
-                _ => true,
+            .filter(|(_, (of, other))| match most {
+                _ if !may_go(of) => false,
+                Some((id, count)) if count > 1 => other.id == id,
+                _ => of_topics.get(of).copied() == crowd,
             })
             .map(|(name, _)| name.clone())
             .collect();
+        drop(used);
+        if candidates.is_empty() {
+            // All places belong to topics that this node uses, and the new announcement does not.
+            return false;
+        }
         let at = rand::rng().random_range(0..candidates.len().max(1));
         if let Some(name) = candidates.get(at) {
             instances.remove(name);
@@ -340,6 +354,18 @@ impl Heard {
             Some(Node { id, addrs })
         });
         nodes.collect()
+    }
+
+    /// Records that this node uses a topic.
+    fn uses(&self, topic: &Topic) {
+        let mut used = self.used();
+        if !used.contains(topic) {
+            used.insert(topic.clone());
+        }
+    }
+
+    fn used(&self) -> MutexGuard<'_, BTreeSet<Topic>> {
+        self.used.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn instances(&self) -> MutexGuard<'_, Instances> {
@@ -391,6 +417,7 @@ async fn unregister(daemon: &ServiceDaemon, name: &str) -> Result<()> {
 impl Discovery for Mdns {
     async fn announce(&self, topic: &Topic, addrs: &Addrs, ttl: Duration) -> Result<()> {
         check_ttl(ttl)?;
+        self.shared.heard.uses(topic);
         let service = self.service(topic, addrs)?;
         let name = service.get_fullname().to_owned();
         let daemon = self.shared.daemon.clone();
@@ -417,6 +444,7 @@ impl Discovery for Mdns {
     }
 
     async fn find(&self, topic: &Topic) -> Result<Vec<Node>> {
+        self.shared.heard.uses(topic);
         sleep_until(self.shared.start + self.shared.config.wait).await;
         Ok(self.shared.heard.nodes(topic))
     }
@@ -424,6 +452,7 @@ impl Discovery for Mdns {
     fn watch(&self, topic: &Topic) -> BoxStream<'static, Result<Change>> {
         // The node exists while a watch does.
         let (shared, topic) = (self.shared.clone(), topic.clone());
+        shared.heard.uses(&topic);
         let version = shared.heard.version.subscribe();
         followed(version, move || shared.heard.nodes(&topic))
     }
@@ -449,89 +478,4 @@ impl fmt::Debug for Mdns {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn heard(max: usize) -> Heard {
-        Heard {
-            instances: Mutex::default(),
-            version: watch::Sender::new(0),
-            max,
-            max_each: 8,
-        }
-    }
-
-    fn node(id: u16, addrs: impl IntoIterator<Item = String>) -> Node {
-        let mut bytes = [7; 32];
-        bytes[..2].copy_from_slice(&id.to_be_bytes());
-        let addrs: Vec<String> = addrs.into_iter().collect();
-        Node {
-            id: PeerId::new(bytes),
-            addrs: Addrs::new(addrs.iter().map(String::as_str)).expect("addresses"),
-        }
-    }
-
-    fn topic(name: &str) -> Topic {
-        name.parse().expect("a topic")
-    }
-
-    /// Returns whether all addresses of a node are known.
-    fn knows(heard: &Heard, topic: &Topic, node: &Node) -> bool {
-        let nodes = heard.nodes(topic);
-        let known = nodes.iter().find(|known| known.id == node.id);
-        known.is_some_and(|known| {
-            node.addrs
-                .iter()
-                .all(|addr| known.addrs.iter().any(|other| other == addr))
-        })
-    }
-
-    #[test]
-    fn an_instance_that_names_another_id_displaces_none_of_its_addresses() {
-        let (heard, chat) = (heard(64), topic("chat"));
-        let victim = node(1, (0..4).map(|at| format!("true{at}")));
-        let own = format!("{}._p2p._udp.local.", instance(&victim.id, &chat));
-        for own_first in [true, false] {
-            let set_own = || heard.set(&own, Some((chat.clone(), victim.clone())));
-            if own_first {
-                set_own();
-            }
-            for liar in 0..100 {
-                let lie = node(1, (0..MAX_ADDRS).map(|at| format!("false{liar}at{at}")));
-                heard.set(&format!("0{liar}._p2p._udp.local."), Some((chat.clone(), lie)));
-            }
-            set_own();
-            assert!(knows(&heard, &chat, &victim), "{:?}", heard.nodes(&chat));
-            assert!(heard.instances().len() <= 9);
-            heard.instances().clear();
-        }
-    }
-
-    #[test]
-    fn without_an_own_instance_each_instance_contributes_in_turn() {
-        let (heard, chat) = (heard(64), topic("chat"));
-        let other = node(1, ["other".to_owned()]);
-        heard.set("z.local.", Some((chat.clone(), other.clone())));
-        for liar in 0..7 {
-            let lie = node(1, (0..MAX_ADDRS).map(|at| format!("false{liar}at{at}")));
-            heard.set(&format!("0{liar}.local."), Some((chat.clone(), lie)));
-        }
-        assert!(knows(&heard, &chat, &other));
-    }
-
-    #[test]
-    fn a_flood_of_instances_leaves_room_for_new_nodes_and_other_topics() {
-        let (heard, chat, quiet) = (heard(64), topic("chat"), topic("quiet"));
-        let honest = node(9000, ["quiet".to_owned()]);
-        heard.set("honest.local.", Some((quiet.clone(), honest.clone())));
-        for liar in 0..1000 {
-            let lie = node(liar, ["false".to_owned()]);
-            heard.set(&format!("{liar}.local."), Some((chat.clone(), lie)));
-        }
-        assert_eq!(heard.instances().len(), 64);
-        assert!(knows(&heard, &quiet, &honest));
-        let newcomer = node(9001, ["new".to_owned()]);
-        heard.set("newcomer.local.", Some((chat.clone(), newcomer.clone())));
-        assert!(knows(&heard, &chat, &newcomer));
-    }
-}
+mod tests;

@@ -80,6 +80,18 @@ fn a_silent_node_is_due_for_a_lookup_and_then_forgotten() {
 }
 
 #[test]
+fn messages_that_other_nodes_cause_use_up_no_lookup_that_is_due() {
+    let mut book = book(10);
+    book.learn(NOW, id(1), Way::Direct(1));
+    let later = NOW + DUE;
+    for _ in 0..100 {
+        assert_eq!(book.route(later, &id(1)), Some(Way::Direct(1)));
+    }
+    assert!(book.find(later, &id(1)).is_some_and(|found| found.is_due));
+    assert_eq!(book.route(NOW + FORGET, &id(1)), None);
+}
+
+#[test]
 fn a_moved_node_is_known_at_the_new_address() {
     let mut book = book(8);
     assert!(!book.learn(NOW, id(1), Way::Direct(1)));

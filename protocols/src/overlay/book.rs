@@ -122,15 +122,11 @@ impl<A: Clone + Eq> Book<A> {
         self.entries.is_empty()
     }
 
-    /// Returns the route to a node, if it is known.
+    /// Returns the route to a node for a message of this node, and whether to look the node up again, if it is known.
     pub fn find(&self, now: Duration, id: &PeerId) -> Option<Found<A>> {
+        let entry = self.entry(now, id)?;
         let now = nanos(now);
-        let entry = self.entries.get(id)?;
-        let heard = entry.heard.load(Relaxed);
-        if now.saturating_sub(heard) >= self.forget_after {
-            return None;
-        }
-        let last = heard.max(entry.asked.load(Relaxed));
+        let last = entry.heard.load(Relaxed).max(entry.asked.load(Relaxed));
         let is_due = now.saturating_sub(last) >= self.due_after;
         if is_due {
             entry.asked.store(now, Relaxed);
@@ -139,6 +135,19 @@ impl<A: Clone + Eq> Book<A> {
             way: entry.way.clone(),
             is_due,
         })
+    }
+
+    /// Returns the route to a node, if it is known, for a message that other nodes caused: they must neither cause a lookup nor
+    /// use up one that is due.
+    pub fn route(&self, now: Duration, id: &PeerId) -> Option<Way<A>> {
+        self.entry(now, id).map(|entry| entry.way.clone())
+    }
+
+    /// Returns the entry of a node, unless it has been silent for too long.
+    fn entry(&self, now: Duration, id: &PeerId) -> Option<&Entry<A>> {
+        let entry = self.entries.get(id)?;
+        let silence = nanos(now).saturating_sub(entry.heard.load(Relaxed));
+        (silence < self.forget_after).then_some(entry)
     }
 
     /// Returns whether a node has an entry.

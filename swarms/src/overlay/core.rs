@@ -151,17 +151,19 @@ impl<A: Addr, S: AskSwarm<A>, R: Router<A>> Core<A, S, R> {
 
     /// Returns the route for a relayed message to a node, without a lookup: the known route, or else the
     /// neighbours that relayed messages of its id.
+    ///
+    /// No lookup starts for a known node that is silent either. Any node could relay a message in its name, and lookups for
+    /// many of them would take the places of this node's own operations.
     pub(super) fn way_over(&self, id: &PeerId) -> Option<Way<A>> {
-        if let Some(way) = self.known(id) {
-            return Some(way);
+        let now = self.alarm.now();
+        let known = self.book().route(now, id);
+        if known.is_some() {
+            return known;
         }
         let arriving = self.arriving();
-        if let Some(found) = arriving
-            .closing
-            .as_ref()
-            .and_then(|book| book.find(self.alarm.now(), id))
-        {
-            return Some(found.way);
+        let closing = arriving.closing.as_ref();
+        if let Some(way) = closing.and_then(|book| book.route(now, id)) {
+            return Some(way);
         }
         Some(arriving.returns.find(id))
             .filter(|by| !by.is_empty())

@@ -135,7 +135,7 @@ impl<A: Addr, S: AskSwarm<A>, R: Router<A>> Core<A, S, R> {
         if !affordable {
             return Err(DropReason::Budget);
         }
-        let known = || match self.book().find(now, &dst)?.way {
+        let known = || match self.book().route(now, &dst)? {
             Way::Direct(addr) => Some(addr),
             Way::Over(_) => None,
         };

@@ -114,3 +114,63 @@ impl Drop for DialPlace {
             .retain(|dial| dial.number != self.number);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::SocketAddr;
+    use std::time::Duration;
+
+    use tokio::time::advance;
+
+    use super::*;
+
+    fn at(network: u8, host: u8) -> SocketAddr {
+        ([8, 8, network, host], 443).into()
+    }
+
+    fn begin(dials: &Arc<Dials>, at: SocketAddr) -> Option<DialPlace> {
+        let config = QuicConfig {
+            max_handshakes: 8,
+            ..QuicConfig::default()
+        };
+        dials.take(&at, &config)
+    }
+
+    fn is_taken(place: &mut DialPlace) -> bool {
+        place.stopped.try_recv() == Err(oneshot::error::TryRecvError::Closed)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn dials_that_just_began_keep_their_places_and_a_further_one_gets_none() {
+        let dials = Arc::default();
+        let places: Vec<_> = (0..8)
+            .filter_map(|network| begin(&dials, at(network, 1)))
+            .collect();
+        assert_eq!(places.len(), 8);
+        assert!(begin(&dials, at(9, 1)).is_none());
+        drop(places);
+        assert!(begin(&dials, at(9, 1)).is_some(), "the places are free again");
+        // One network gets six of them.
+        let dials = Arc::default();
+        let places: Vec<_> = (0..8).filter_map(|host| begin(&dials, at(1, host))).collect();
+        assert_eq!(places.len(), 6);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_dial_takes_the_place_of_one_of_the_network_with_the_most_and_not_of_the_oldest() {
+        let dials = Arc::default();
+        let mut oldest = begin(&dials, at(1, 1)).expect("free");
+        let mut crowd: Vec<_> = (0..6).filter_map(|host| begin(&dials, at(2, host))).collect();
+        let mut latest = begin(&dials, at(3, 1)).expect("free");
+        advance(Duration::from_secs(1)).await;
+        let _newcomer = begin(&dials, at(4, 1)).expect("a place of the crowd");
+        let taken: Vec<bool> = crowd.iter_mut().map(is_taken).collect();
+        assert_eq!(taken, [true, false, false, false, false, false]);
+        assert!(!is_taken(&mut oldest) && !is_taken(&mut latest));
+        // So does another dial of the crowd.
+        let _another = begin(&dials, at(2, 7)).expect("a place of the crowd");
+        let taken: Vec<bool> = crowd.iter_mut().map(is_taken).collect();
+        assert_eq!(taken, [true, true, false, false, false, false]);
+        assert!(!is_taken(&mut oldest) && !is_taken(&mut latest));
+    }
+}

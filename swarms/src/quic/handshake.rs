@@ -240,11 +240,15 @@ impl Refused {
 
     /// Refuses a dial, and remembers a number of them for each of `handshakes`.
     fn refuse(&mut self, incoming: quinn::Incoming, handshakes: usize) {
+        self.remember(incoming.orig_dst_cid(), handshakes);
+        incoming.refuse();
+    }
+
+    fn remember(&mut self, dial: ConnectionId, handshakes: usize) {
         if self.0.len() >= INCOMING * handshakes {
             self.0.pop_front();
         }
-        self.0.push_back((incoming.orig_dst_cid(), Instant::now()));
-        incoming.refuse();
+        self.0.push_back((dial, Instant::now()));
     }
 }
 
@@ -268,5 +272,21 @@ impl Place {
 impl Drop for Place {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_flood_of_refused_dials_is_remembered_within_a_bound_the_latest_first() {
+        let mut refused = Refused::default();
+        for dial in 0..10_000_u32 {
+            refused.remember(ConnectionId::new(&dial.to_be_bytes()), 16);
+            assert!(refused.0.len() <= INCOMING * 16);
+        }
+        let latest = refused.0.back().map(|(dial, _)| *dial);
+        assert_eq!(latest, Some(ConnectionId::new(&9999_u32.to_be_bytes())));
     }
 }

@@ -6,18 +6,22 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use p2p::{Addr, AskSwarm as _, DropReason, Error, Packet, PeerId, Result, Swarm as _};
+use p2p::{Addr, AskSwarm as _, Packet, PeerId, Reason, Result, Swarm as _};
 use quinn::SendStream;
 use tokio::time::timeout;
 
-use super::crowds::nth_key;
+use super::internet::Internet;
 use super::{Raw, addr, counted, dropped, eventually, key, udp};
-use crate::memory::{MemoryAddr, MemoryConfig};
+use crate::KeyAddr;
 use crate::quic::{QuicConfig, QuicSwarm};
-use crate::{KeyAddr, MemoryRealm, SwarmExt as _};
 
 /// Checks that a peer's ask and message are served, and that the node can dial another peer.
-async fn serves<A: Addr>(hub: &QuicSwarm<A>, honest: &QuicSwarm<A>, friend: &QuicSwarm<A>, len: usize) {
+pub(super) async fn serves<A: Addr>(
+    hub: &QuicSwarm<A>,
+    honest: &QuicSwarm<A>,
+    friend: &QuicSwarm<A>,
+    len: usize,
+) {
     let (to, back) = (addr(hub), addr(friend));
     let served = async {
         let answering = async {
@@ -103,10 +107,7 @@ async fn one_identity_with_many_sessions_takes_no_more_than_one_peers_share_of_t
         let connection = raw.dial(&hub).await;
         kept.push((begin(&connection, 6, 49_000).await, raw));
     }
-    eventually("much is dropped", || {
-        dropped(&hub, "quic", DropReason::Budget) >= 20
-    })
-    .await;
+    eventually("much is dropped", || dropped(&hub, "quic", Reason::Budget) >= 20).await;
     assert!(
         hub.node.budget.held() <= 300_000,
         "{} bytes",
@@ -125,10 +126,7 @@ async fn many_identities_with_long_messages_leave_room_for_one_message_and_for_r
         let connection = raw.dial(&hub).await;
         kept.push((begin(&connection, 6, 49_000).await, raw));
     }
-    eventually("much is dropped", || {
-        dropped(&hub, "quic", DropReason::Budget) >= 15
-    })
-    .await;
+    eventually("much is dropped", || dropped(&hub, "quic", Reason::Budget) >= 15).await;
     assert!(
         hub.node.budget.held() <= 750_000,
         "{} bytes",
@@ -136,37 +134,6 @@ async fn many_identities_with_long_messages_leave_room_for_one_message_and_for_r
     );
     serves(&hub, &udp(50, small_budgets()), &udp(51, small_budgets()), 50_000).await;
     drop(kept);
-}
-
-/// A realm whose nodes have addresses of public networks, 256 in each.
-struct Internet(MemoryRealm);
-
-impl Internet {
-    fn new() -> Self {
-        let messages = crate::inbox::Limits {
-            items: 8 << 10,
-            bytes: 64 << 20,
-            copy_below: 0,
-        };
-        Self(MemoryRealm::new(MemoryConfig {
-            messages,
-            ..MemoryConfig::default()
-        }))
-    }
-
-    fn node(&self, network: u8, host: u8, key: u32, config: QuicConfig) -> QuicSwarm<SocketAddr> {
-        let number = i64::from(u32::from(Ipv4Addr::new(8, 8, network, host)));
-        let memory = self.0.open_at(MemoryAddr::new(number)).expect("free");
-        let down = |at: &SocketAddr| match at {
-            SocketAddr::V4(at) => Ok(MemoryAddr::new(i64::from(u32::from(*at.ip())))),
-            SocketAddr::V6(_) => Err(Error::invalid("address", "the address is not in this network")),
-        };
-        let up = |at: MemoryAddr| {
-            let ip = u32::try_from(at.number()).ok()?;
-            Some(SocketAddr::from((Ipv4Addr::from(ip), 443)))
-        };
-        QuicSwarm::with_config(memory.map((down, up)), &nth_key(key), config).expect("a node")
-    }
 }
 
 fn few_sessions() -> QuicConfig {
@@ -232,22 +199,11 @@ async fn sessions_of_many_identities_and_networks_leave_room_for_others() {
 
 #[tokio::test(start_paused = true)]
 async fn replies_to_spoofed_sources_are_shorter_than_what_they_sent() -> Result<()> {
-    const DIALS: u32 = 200;
-    let realm = Internet::new().0;
+    let net = Internet::new();
+    let realm = &net.0;
     let hub = QuicSwarm::new(realm.open(), &key(1))?;
     let to = addr(&hub);
-    // Initial packets of dials, as an attacker sends them.
-    let tap = realm.open();
-    let nobody = KeyAddr::new(PeerId::ZERO, tap.local_addr());
-    let mut first = Vec::new();
-    for _ in 0..DIALS {
-        let client = QuicSwarm::new(realm.open(), &key(3))?;
-        let dial = client.tell(&nobody, Packet::from(b"x"));
-        tokio::select! {
-            message = tap.receive() => first.push(message?.payload),
-            _ = dial => unreachable!("no node answers"),
-        }
-    }
+    let first = net.first_packets(200).await;
     let made_up: Vec<_> = first.iter().map(|_| realm.open()).collect();
     let sent: usize = first.iter().map(Packet::len).sum();
     for (source, packet) in made_up.iter().zip(first) {

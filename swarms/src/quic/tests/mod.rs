@@ -16,9 +16,17 @@ use crate::KeyAddr;
 mod bounds;
 mod close;
 mod crowds;
+mod evictions;
 mod floods;
+mod impersonation;
+mod internet;
 mod peers;
+mod quotas;
+mod refused;
 mod sessions;
+mod slow_messages;
+mod turned_away;
+mod validation;
 mod wire;
 
 fn loopback() -> SocketAddr {
