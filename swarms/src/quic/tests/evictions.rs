@@ -3,7 +3,7 @@
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
-use p2p::{Packet, Reason, Swarm as _};
+use p2p::{DropReason, Packet, Swarm as _};
 
 use super::crowds::nth_key;
 use super::internet::Internet;
@@ -72,7 +72,7 @@ async fn sessions_that_wait_for_silent_peers_before_they_end_are_bounded() {
         let closing = hub.node.lingering.load(Relaxed);
         assert!(closing <= SESSIONS, "{closing} sessions are closing");
     }
-    let lost = dropped(&hub, "quic", Reason::Lost);
+    let lost = dropped(&hub, "quic", DropReason::Lost);
     let ended = silent.len() - 2 * SESSIONS;
     assert!(lost >= ended as u64, "{lost} of {ended} are counted");
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use p2p::{Addr, AskSwarm as _, Packet, PeerId, Reason, Result, Swarm as _};
+use p2p::{Addr, AskSwarm as _, DropReason, Packet, PeerId, Result, Swarm as _};
 use quinn::SendStream;
 use tokio::time::timeout;
 
@@ -107,7 +107,10 @@ async fn one_identity_with_many_sessions_takes_no_more_than_one_peers_share_of_t
         let connection = raw.dial(&hub).await;
         kept.push((begin(&connection, 6, 49_000).await, raw));
     }
-    eventually("much is dropped", || dropped(&hub, "quic", Reason::Budget) >= 20).await;
+    eventually("much is dropped", || {
+        dropped(&hub, "quic", DropReason::Budget) >= 20
+    })
+    .await;
     assert!(
         hub.node.budget.held() <= 300_000,
         "{} bytes",
@@ -126,7 +129,10 @@ async fn many_identities_with_long_messages_leave_room_for_one_message_and_for_r
         let connection = raw.dial(&hub).await;
         kept.push((begin(&connection, 6, 49_000).await, raw));
     }
-    eventually("much is dropped", || dropped(&hub, "quic", Reason::Budget) >= 15).await;
+    eventually("much is dropped", || {
+        dropped(&hub, "quic", DropReason::Budget) >= 15
+    })
+    .await;
     assert!(
         hub.node.budget.held() <= 750_000,
         "{} bytes",

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use p2p::{Packet, Reason, Swarm as _};
+use p2p::{DropReason, Packet, Swarm as _};
 use p2p_formats::x509::{Signer, certify};
 use quinn::crypto::rustls::{QuicClientConfig, QuicServerConfig};
 use rustls::pki_types::CertificateDer;
@@ -70,7 +70,7 @@ async fn a_dial_with_the_certificate_of_another_peer_gets_no_session_without_its
             eventually("it has a session", || swarm.sessions() == 1).await;
         } else {
             connection.closed().await;
-            assert_eq!(dropped(&swarm, "quic-handshake", Reason::Unauthenticated), 1);
+            assert_eq!(dropped(&swarm, "quic-handshake", DropReason::Unauthenticated), 1);
             assert_eq!(swarm.sessions(), 0);
         }
     }

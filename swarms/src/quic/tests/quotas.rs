@@ -113,7 +113,7 @@ async fn asks_of_one_identity_that_are_held_leave_room_for_other_identities() {
             held.push(request.expect("open"));
         }
         assert_eq!(held.len(), 4, "a quarter of the sessions: {}", counted(&hub));
-        let ids: Vec<PeerId> = held.iter().map(|request| request.src.id).collect();
+        let ids: Vec<PeerId> = held.iter().map(|request| request.message.src.id).collect();
         assert!(ids.iter().all(|id| *id == addr(&attackers[0]).id));
         let [honest, friend] =
             [(6, 50), (7, 51)].map(|(network, key)| net.node(network, 1, key, QuicConfig::default()));

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use p2p::{Packet, Reason, Swarm as _};
+use p2p::{DropReason, Packet, Swarm as _};
 use tokio::time::{Instant, sleep};
 
 use super::internet::{Internet, memory_addr};
@@ -29,9 +29,9 @@ async fn copies_of_a_refused_dials_first_packet_take_no_place() {
     refused.tell(&at, second.clone()).await.expect("it left");
     let answer = refused.receive().await.expect("it is refused");
     assert!(answer.payload.len() < second.len());
-    assert_eq!(dropped(&hub, "quic-handshake", Reason::Budget), 1);
+    assert_eq!(dropped(&hub, "quic-handshake", DropReason::Budget), 1);
     sleep(Duration::from_secs(4)).await;
-    assert_eq!(dropped(&hub, "quic-handshake", Reason::Expired), 1);
+    assert_eq!(dropped(&hub, "quic-handshake", DropReason::Expired), 1);
     // Copies that arrive when there is room again.
     for network in 21..24 {
         let copies = net.host(network, 2);
@@ -48,5 +48,5 @@ async fn copies_of_a_refused_dials_first_packet_take_no_place() {
         counted(&hub)
     );
     assert_eq!(hub.receive().await.expect("open").payload, b"honest");
-    assert_eq!(dropped(&hub, "quic-handshake", Reason::Duplicate), 3);
+    assert_eq!(dropped(&hub, "quic-handshake", DropReason::Duplicate), 3);
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use p2p::{Reason, Swarm as _};
+use p2p::{DropReason, Swarm as _};
 
 use super::{Raw, dropped, eventually, udp};
 use crate::quic::QuicConfig;
@@ -20,7 +20,7 @@ async fn a_message_or_request_that_does_not_end_in_time_is_dropped_and_its_bytes
     let (mut request, answer) = connection.open_bi().await.expect("a stream");
     request.write_all(b"\0\0\0\x04pi").await.expect("written");
     eventually("both are dropped", || {
-        ["quic", "quic-ask"].map(|layer| dropped(&swarm, layer, Reason::Expired)) == [1, 1]
+        ["quic", "quic-ask"].map(|layer| dropped(&swarm, layer, DropReason::Expired)) == [1, 1]
     })
     .await;
     assert_eq!(swarm.node.budget.held(), 0);

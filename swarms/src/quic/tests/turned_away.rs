@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use p2p::{AskSwarm as _, Error, Packet, Reason, Swarm as _};
+use p2p::{AskSwarm as _, DropReason, Error, Packet, Swarm as _};
 use tokio::time::{sleep, timeout};
 
 use super::internet::Internet;
@@ -40,7 +40,7 @@ async fn a_tell_waits_while_asks_hold_all_inbound_sessions_and_is_not_lost() {
         told.unwrap_or_else(|error| panic!("{error}: {}", counted(&hub)));
         let received = timeout(Duration::from_secs(5), hub.receive()).await;
         assert_eq!(received.expect("it is not lost").expect("open").payload, b"late");
-        assert!(dropped(&hub, "quic-handshake", Reason::Budget) > 0);
+        assert!(dropped(&hub, "quic-handshake", DropReason::Budget) > 0);
     };
     let (answers, ()) = tokio::join!(join_all(asks), telling);
     assert!(answers.iter().all(Result::is_ok), "{answers:?}");

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use p2p::{AskSwarm as _, Packet, Reason, Swarm as _};
+use p2p::{AskSwarm as _, DropReason, Packet, Swarm as _};
 use tokio::time::{Instant, timeout};
 
 use super::internet::{Internet, memory_addr};
@@ -82,7 +82,7 @@ async fn dials_from_forged_addresses_delay_no_other_and_get_fewer_bytes_than_the
         let packets = net.first_packets(DIALS as usize).await;
         let (sources, sent) = flood(&net, addr(&hub).addr, packets, source).await;
         serves_at_once(&hub, &honest, &friend).await;
-        let unproven = dropped(&hub, "quic-handshake", Reason::Unauthenticated);
+        let unproven = dropped(&hub, "quic-handshake", DropReason::Unauthenticated);
         // The honest peer proves its address too.
         assert_eq!(unproven, DIALS - PLACES / 4 + 1, "{crowd}: {}", counted(&hub));
         // All that the hub sends in answer until the handshakes that it began have ended.
