@@ -17,7 +17,7 @@ use crate::quic::{QuicConfig, QuicSwarm};
 type Crowd = fn(u8) -> (u8, u8, u32);
 
 const ONE_IDENTITY: Crowd = |nth| (20 + nth, 1, 99);
-const ONE_NETWORK: Crowd = |nth| (20, nth, 100 + nth as u32);
+const ONE_NETWORK: Crowd = |nth| (20, nth, 100 + u32::from(nth));
 
 fn attackers(net: &Internet, crowd: Crowd) -> Vec<QuicSwarm<SocketAddr>> {
     let nodes = (0..24).map(|nth| {
