@@ -87,7 +87,12 @@ fn errors_of_an_overlay_say_what_is_expected() {
 
 #[tokio::test]
 async fn a_node_that_has_joined_is_reached_at_once() {
-    for text in ["udp/mbapp/kad", "udp/mbapp/chord", "udp/p2pke/mbapp/kad", "mem/mbapp/kad"] {
+    for text in [
+        "udp/mbapp/kad",
+        "udp/mbapp/chord",
+        "udp/p2pke/mbapp/kad",
+        "mem/mbapp/kad",
+    ] {
         let nodes = Nodes::new(parse(text));
         for trial in 0..40 {
             let made = nodes.open(3).await.expect("opens");

@@ -92,9 +92,9 @@ pub mod wire;
 
 pub use kind::{Ask, Kind, Needs, Node, Plain, Secure, SecureAsk};
 pub use laws::{LAWS, Law};
+pub use loopback::loopback;
 #[doc(hidden)]
 pub use macros::{check_law, checked};
-pub use loopback::loopback;
 pub use profile::{Effort, Profile, SHORT};
 pub use report::{Checked, Outcome, Report, Unmet, Verdict};
 pub use testbed::{Testbed, run};

@@ -49,7 +49,10 @@ fn addresses_of_processes_are_distinct_and_on_loopback() {
     for process in [0, 1, 2, PROCESSES - 1] {
         for number in 0..OF_A_PROCESS {
             let addr = address(process, number);
-            assert!(addr.is_loopback() && !matches!(addr.octets()[3], 0 | 255), "{addr}");
+            assert!(
+                addr.is_loopback() && !matches!(addr.octets()[3], 0 | 255),
+                "{addr}"
+            );
             assert!(addr != Ipv4Addr::LOCALHOST && seen.insert(addr), "{addr}");
         }
     }
