@@ -14,6 +14,10 @@
 //! | [`x509`] | public and private keys, fingerprints, self-signed certificates, a registry of signature algorithms | RFC 5280, RFC 5958, RFC 8410 |
 //! | [`record`] | statements signed in a context | [`record`] |
 //!
+//! # Features
+//! `ciphers`, on by default: Ed25519 of [`x509::Registry`], with aws-lc-rs, which is C and assembly. Without it the crate compiles for
+//! WebAssembly, and a registry has the algorithms that the program adds.
+//!
 //! # Example
 //! A record that is signed by one node and opened by another:
 //!

@@ -37,6 +37,10 @@
 //!
 //! Each module's front page cites its paper or specification, and lists limits and security properties.
 //!
+//! # Features
+//! `ciphers`, on by default: [`p2pke`] and [`gossipsub`], whose ciphers and signatures are C and assembly. Without it the crate
+//! compiles for WebAssembly.
+//!
 //! # Example
 //! Two nodes of a Kademlia network without a runtime, in virtual time. A [`PeerId`](p2p::PeerId) is the
 //! address of a node here:
@@ -85,9 +89,11 @@
 pub mod ask;
 pub mod chord;
 pub mod fragment;
+#[cfg(feature = "ciphers")]
 pub mod gossipsub;
 pub mod hash;
 pub mod kademlia;
 pub mod mux;
 pub mod overlay;
+#[cfg(feature = "ciphers")]
 pub mod p2pke;

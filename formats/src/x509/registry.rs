@@ -5,7 +5,9 @@ use std::fmt::Debug;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 
-use super::{Ed25519, KeyError, ObjectIdentifier, PrivateKey, PublicKey};
+#[cfg(feature = "ciphers")]
+use super::Ed25519;
+use super::{KeyError, ObjectIdentifier, PrivateKey, PublicKey};
 
 /// A loaded private key.
 pub trait Signer: Debug + Send + Sync {
@@ -46,7 +48,7 @@ pub trait Algorithm: Debug + Send + Sync {
     fn signer(&self, key: &PrivateKey) -> Result<Box<dyn Signer>, KeyError>;
 }
 
-/// The signature algorithms of a node. The default has Ed25519.
+/// The signature algorithms of a node. The default, of the feature `ciphers`, has Ed25519.
 #[derive(Clone, Debug)]
 pub struct Registry {
     algorithms: BTreeMap<ObjectIdentifier, Arc<dyn Algorithm>>,
@@ -102,6 +104,7 @@ impl Registry {
     }
 }
 
+#[cfg(feature = "ciphers")]
 impl Default for Registry {
     fn default() -> Self {
         Self::empty().with(Ed25519)

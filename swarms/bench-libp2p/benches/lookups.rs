@@ -1,9 +1,9 @@
 //! Kademlia among 100 nodes of one process: lookups of the nodes closest to a key, and of a record, beside
 //! rust-libp2p, over the memory transport of each.
 //!
-//! `cargo bench -p p2p-swarms-bench-libp2p --bench lookups`. All nodes of both are in one thread, and the two
-//! alternate. A figure is the median of all lookups in milliseconds, and a ratio the median of the rounds'
-//! ratios.
+//! `cargo bench -p p2p-swarms-bench-libp2p --bench lookups [-- rounds=N]`. All nodes of both are in one thread, and
+//! the two alternate. A figure is the median of all lookups in milliseconds, and a ratio the median of the
+//! rounds' ratios.
 
 use std::iter;
 use std::time::{Duration, Instant};
@@ -94,11 +94,18 @@ impl Figures {
     }
 }
 
+/// Returns the number of rounds: that of an argument `rounds=N`, or [`ROUNDS`].
+fn rounds() -> usize {
+    std::env::args()
+        .find_map(|arg| arg.strip_prefix("rounds=")?.parse().ok())
+        .unwrap_or(ROUNDS)
+}
+
 #[tokio::main(flavor = "current_thread")]
 async fn main() {
     let (ours, peers) = (nodes().await, peer::nodes().await);
     let (mut closest, mut gets) = (Figures::default(), Figures::default());
-    for round in 0..ROUNDS {
+    for round in 0..rounds() {
         let number = |at: usize| (2_000_000 + round * LOOKUPS + at) as u64;
         let own = times(async |at| {
             let finding = ours[at % NODES].find_node(key(number(at))).expect("room");

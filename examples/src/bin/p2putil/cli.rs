@@ -374,22 +374,22 @@ pub(crate) struct Put {
 
 /// Parses a duration of at most one day.
 pub(crate) fn seconds(text: &str) -> Result<f64, String> {
-    let secs = text.parse().ok();
+    let secs: Option<f64> = text.parse().ok();
     secs.filter(|secs| (0.0..=86_400.0).contains(secs))
         .ok_or_else(|| "expected a number of seconds from 0 to 86400".to_owned())
 }
 
 /// Parses 32 bytes in hex.
 fn seed(text: &str) -> Result<[u8; 32], String> {
-    let mut bytes = [0; 32];
+    let mut bytes = [0_u8; 32];
     let digits: Option<Vec<u8>> = text
         .chars()
-        .map(|c| c.to_digit(16).and_then(|digit| digit.try_into().ok()))
+        .map(|c| c.to_digit(16).and_then(|digit| u8::try_from(digit).ok()))
         .collect();
     match digits {
         Some(digits) if digits.len() == 2 * bytes.len() => {
             for (byte, pair) in bytes.iter_mut().zip(digits.chunks_exact(2)) {
-                *byte = pair.iter().fold(0, |byte, digit| byte << 4 | digit);
+                *byte = pair.iter().fold(0, |byte: u8, digit| byte << 4 | *digit);
             }
             Ok(bytes)
         }

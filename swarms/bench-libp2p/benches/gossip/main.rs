@@ -1,7 +1,7 @@
 //! Gossipsub beside rust-libp2p's, over the memory transport of each: messages per second between two nodes,
 //! and the cost of a message among twenty.
 //!
-//! `cargo bench -p p2p-swarms-bench-libp2p --bench gossip [-- NAME…]`, with names `pair`, `many`, `signed`,
+//! `cargo bench -p p2p-swarms-bench-libp2p --bench gossip [-- NAME…] [rounds=N]`, with names `pair`, `many`, `signed`,
 //! `unsigned`; `ours` runs this library only, for a profiler. Messages have 1 KiB. Only delivered messages
 //! count, all published messages are delivered, and both sides use the same mesh parameters. The two
 //! alternate, on two threads; a figure is the median of the rounds. Processor time is that of all threads of
@@ -225,7 +225,7 @@ fn main() {
                 println!("name=gossip_{size}_{policy} ours={rate:.0} cpu={cost:.1}");
                 continue;
             }
-            let rounds: Vec<[Figures; 2]> = (0..ROUNDS).map(|_| [case.ours(), case.peer()]).collect();
+            let rounds: Vec<[Figures; 2]> = (0..rounds()).map(|_| [case.ours(), case.peer()]).collect();
             print(
                 &format!("gossip_{size}_{policy}"),
                 "messages/s",
@@ -237,6 +237,13 @@ fn main() {
             });
         }
     }
+}
+
+/// Returns the number of rounds: that of an argument `rounds=N`, or [`ROUNDS`].
+fn rounds() -> usize {
+    std::env::args()
+        .find_map(|arg| arg.strip_prefix("rounds=")?.parse().ok())
+        .unwrap_or(ROUNDS)
 }
 
 fn print(name: &str, unit: &str, rounds: &[[Figures; 2]], figure: impl Fn(&Figures) -> f64) {

@@ -1,0 +1,34 @@
+//! Any bytes are served, refused or processed as an answer, and the node stays within its limits.
+#![no_main]
+#![forbid(unsafe_code)]
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use libfuzzer_sys::fuzz_target;
+use p2p::PeerId;
+use p2p_protocols::kademlia::{Config, Engine, Rules};
+
+fuzz_target!(|input: (bool, Vec<u8>)| {
+    let (as_request, bytes) = input;
+    let parse = |text: &str| text.parse::<PeerId>().ok();
+    let valid = |_: &PeerId, value: &[u8]| !value.is_empty();
+    let rules = Arc::new(Rules::new(Config::default(), parse, valid));
+    let (now, from) = (Duration::ZERO, PeerId::new([1; 32]));
+    let mut engine = Engine::new(PeerId::ZERO, rules, now, 0);
+    if as_request {
+        let _ = engine.handle_request(now, &from, &bytes);
+    } else {
+        for op in [Engine::find_node, Engine::locate, Engine::get, Engine::providers] {
+            op(&mut engine, now, from).expect("room");
+        }
+        engine.join(now, &[from]).expect("room");
+        for _ in 0..64 {
+            let Some(transmit) = engine.poll_transmit() else {
+                break;
+            };
+            engine.handle_answer(now, transmit.id, &bytes);
+        }
+    }
+    assert!(engine.stored().0 <= 1 && engine.kept_providers().1 <= 1 && engine.in_flight() <= 256);
+});
