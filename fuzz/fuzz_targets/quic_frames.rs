@@ -219,7 +219,11 @@ impl World {
                 let expected = framed(&bytes);
                 let serve = async {
                     let request = self.swarm.receive_ask().await.expect("open");
-                    assert_eq!(Some(&*request.message.payload), expected, "the request was not sent");
+                    assert_eq!(
+                        Some(&*request.message.payload),
+                        expected,
+                        "the request was not sent"
+                    );
                     let response = reversed(&request.message.payload);
                     let _ = request.respond(Packet::from(response)).await;
                     std::future::pending::<()>().await;

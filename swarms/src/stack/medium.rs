@@ -149,6 +149,11 @@ impl StackText {
             if sum.medium.damages && matches!(placed.layer, Layer::Kad(_) | Layer::Chord(_)) {
                 return refuse("bits of the nodes' requests are flipped, and no layer below detects it");
             }
+            if sum.medium.damages && matches!(placed.layer, Layer::Gossip { .. }) {
+                return refuse(
+                    "messages are damaged, and no layer below detects it: gossipsub takes the neighbour that relayed them for an attacker",
+                );
+            }
             let is_overlay = matches!(placed.layer, Layer::Kad(_) | Layer::Chord(_));
             if is_overlay && sum.asks_once && sum.arrives(1) < 1.0 {
                 return refuse(
@@ -541,6 +546,7 @@ mod tests {
             ("mem/faulty,loss=0.1/chord", 20),
             ("mem/faulty,loss=0.1/quic/quic", 25),
             ("mem/faulty,loss=0.3/quic", 20),
+            ("mem/faulty,corrupt=0.01/gossip=t", 24),
             ("mem/faulty,loss=0.2/frag/quic", 25),
         ] {
             let stack: StackText = text.parse().expect("a stack");
