@@ -38,11 +38,11 @@ fn engines() -> [(&'static str, Serve, Vec<u8>); 2] {
     let mut chord = chord::Engine::<SocketAddr>::new(own, Arc::new(rules), NOW, 1);
     let serve_kademlia: Serve = Box::new(move |from, request| {
         let answer = kademlia.handle_request(NOW, &from, request);
-        answer.expect("a good request").to_vec()
+        answer.expect("a good request").clone()
     });
     let serve_chord: Serve = Box::new(move |from, request| {
         let answer = chord.handle_request(NOW, &from, request);
-        answer.expect("a good request").to_vec()
+        answer.expect("a good request").clone()
     });
     [
         (
