@@ -7,6 +7,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::task::{Context, Poll, Wake, Waker};
+use std::time::Duration;
 
 use p2p::{Addr, Message, Packet, Result, Swarm as _};
 use rand::RngExt as _;
@@ -96,6 +97,9 @@ struct Crowd<'a, A> {
     longest: usize,
     calls: Vec<Call>,
     any: Arc<Notify>,
+    /// For how long every call was waited for since the last message came or was told. Timers of a swarm wake
+    /// its callers without a message, and must not begin this time again.
+    waited: Duration,
     taken: mpsc::UnboundedSender<(usize, Message<A>)>,
     came: mpsc::UnboundedReceiver<(usize, Message<A>)>,
 }
@@ -114,6 +118,7 @@ pub async fn many_calls_at_once_lose_nothing<A: Addr>(bed: &Testbed<A>) -> Outco
         longest: bed.longest(&nodes[0])?.min(LONGEST),
         calls: Vec::new(),
         any: Arc::new(Notify::new()),
+        waited: Duration::ZERO,
         taken,
         came,
     };
@@ -196,6 +201,7 @@ impl<A: Addr> Crowd<'_, A> {
         let kind = self.rng.random_range(0..KINDS);
         let payload = contents(&mut self.rng, kind, len);
         self.ledger.tell(from, to, &payload);
+        self.waited = Duration::ZERO;
         let (node, dst, packet) = (
             self.nodes[from].clone(),
             self.addrs[to].clone(),
@@ -252,6 +258,9 @@ impl<A: Addr> Crowd<'_, A> {
             return Ok(());
         };
         let call = self.calls.swap_remove(at);
+        if matches!(call.what, What::Tell { .. }) {
+            self.waited = Duration::ZERO;
+        }
         match (ended, call.what) {
             (Ok(()), _) => {}
             (Err(error), What::Tell { from, to, payload }) => {
@@ -273,6 +282,7 @@ impl<A: Addr> Crowd<'_, A> {
     /// Enters what came.
     fn look(&mut self) -> Outcome {
         while let Ok((at, message)) = self.came.try_recv() {
+            self.waited = Duration::ZERO;
             self.ledger.came(at, &self.nodes[at], &message)?;
         }
         Ok(())
@@ -298,22 +308,26 @@ impl<A: Addr> Crowd<'_, A> {
             return Ok(());
         }
         // What is lost is not waited for as long as a tell, before which a session may have to begin.
-        let limit = if telling {
+        let limit = if telling || self.bed.lossless() {
             self.bed.patience()
         } else {
             self.bed.quiet()
         };
-        if timeout(limit, self.any.notified()).await.is_ok() {
+        let began = Instant::now();
+        let left = limit.saturating_sub(self.waited);
+        let is_woken = timeout(left, self.any.notified()).await.is_ok();
+        self.waited += began.elapsed();
+        if is_woken {
             return Ok(());
         }
+        self.waited = Duration::ZERO;
         ensure!(!telling, "a tell beside other calls did not end within {limit:?}");
         for at in open {
             let lost = self.ledger.give_up(at);
             let profile = self.bed.the_profile();
             ensure!(
                 profile.loss > 0.0 || profile.loss_at_mtu > 0.0,
-                "of messages between nodes with many calls at once, {lost} did not arrive within {:?}, or woke no caller",
-                self.bed.quiet()
+                "of messages between nodes with many calls at once, {lost} did not arrive within {limit:?}, or woke no caller"
             );
         }
         Ok(())
