@@ -28,6 +28,7 @@ use p2p::{
 use p2p_protocols::ask::{self, AskId, HEADER};
 use tokio::time::timeout;
 
+use crate::driver::finish_close;
 use crate::inbox;
 
 mod inbound;
@@ -232,9 +233,13 @@ impl<A: Addr, S: Swarm<A>> Swarm<A> for AskingSwarm<A, S> {
 
     async fn close(&self) {
         self.shared.close();
-        // Responses that were accepted and wait for room below.
-        let _ = timeout(FAREWELL, self.shared.detached.idle()).await;
-        self.shared.inner.close().await;
+        let shared = self.shared.clone();
+        finish_close(async move {
+            // Responses that were accepted and wait for room below.
+            let _ = timeout(FAREWELL, shared.detached.idle()).await;
+            shared.inner.close().await;
+        })
+        .await;
     }
 }
 

@@ -46,6 +46,7 @@ mod alarm;
 mod aside;
 mod background;
 mod detached;
+mod finish;
 mod line;
 mod place;
 #[cfg(test)]
@@ -54,6 +55,7 @@ mod tests;
 pub(crate) use self::alarm::{Alarm, Clock, Sleeper};
 pub(crate) use self::aside::step_aside;
 pub(crate) use self::detached::Detached;
+pub(crate) use self::finish::finish_close;
 use self::line::{Calls, Line};
 use self::place::Place;
 

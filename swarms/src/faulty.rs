@@ -36,6 +36,7 @@ use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep};
 
+use crate::driver::finish_close;
 use delayed::{Delayed, End, TooLate, deliver};
 pub use faults::{Faults, FaultyConfig};
 pub use plan::LinkFaults;
@@ -309,13 +310,18 @@ impl<A: Addr, S: Swarm<A>> Swarm<A> for FaultySwarm<A, S> {
     ///
     /// Messages told before are in flight, and arrive as if the node still existed.
     async fn close(&self) {
-        if self.shut() {
-            if self.ensure_task().is_err() {
-                self.delayed.abandon();
-            }
-            self.delayed.emptied().await;
+        if self.shut() && self.ensure_task().is_err() {
+            self.delayed.abandon();
         }
-        self.inner.close().await;
+        // Dropping this swarm frees the one below, also while messages are delayed.
+        let (delayed, inner) = (self.delayed.clone(), Arc::downgrade(&self.inner));
+        finish_close(async move {
+            delayed.emptied().await;
+            if let Some(inner) = inner.upgrade() {
+                inner.close().await;
+            }
+        })
+        .await;
     }
 
     fn visit_counters(&self, visit: &mut dyn FnMut(&Counters)) {

@@ -77,7 +77,7 @@ pub struct Engine<A> {
     pub(super) pending: HashMap<RequestId, Pending<A>>,
     /// Ordered, because all requests have the same timeout. The first request is still pending.
     pub(super) deadlines: VecDeque<(Duration, RequestId)>,
-    /// Addresses with a ping in flight, and the reason.
+    /// Contacts with a ping in flight, one for each address, and the reason.
     pub(super) checking: Vec<(Contact<A>, For)>,
     pub(super) next_upkeep: Duration,
     /// Whether the last upkeep left work undone because of its limit.
@@ -372,8 +372,8 @@ impl<A: Addr> Engine<A> {
     pub(super) fn look_up(&mut self, now: Duration, target: PeerId, width: usize) -> Lookup<A> {
         self.table.looked_up(now, &target);
         let config = &self.rules.config;
-        let mut seeds = self.table.nearest(&target, config.k, |_| true, true);
-        seeds.extend(self.newcomer(&target));
+        let nearest = self.table.nearest(&target, config.k, |_| true, true);
+        let seeds = self.newcomer(&target).into_iter().chain(nearest).collect();
         Lookup::new(target, seeds, width, config)
     }
 

@@ -64,6 +64,7 @@ use self::core::Core;
 pub use self::operation::Operation;
 use self::relay::Over;
 pub use self::router::{Event, Failure, Located, Router, Transmit};
+use crate::driver::finish_close;
 use crate::map::Spare;
 use crate::{AskingSwarm, KeyAddr, MapSwarm, P2pkeSwarm};
 
@@ -224,11 +225,15 @@ impl<A: Addr, S: AskSwarm<A>, R: Router<A>> Swarm<PeerId> for OverlaySwarm<A, S,
 
     async fn close(&self) {
         self.core.close();
-        if let Some(over) = &self.over {
-            over.close().await;
-        }
-        self.core.closed();
-        self.core.inner.close().await;
+        let (core, over) = (self.core.clone(), self.over.clone());
+        finish_close(async move {
+            if let Some(over) = over {
+                over.close().await;
+            }
+            core.closed();
+            core.inner.close().await;
+        })
+        .await;
     }
 
     fn headroom(&self) -> Headroom {

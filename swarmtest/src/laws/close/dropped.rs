@@ -6,8 +6,9 @@ use p2p::{Addr, Packet, Swarm as _};
 use tokio::time::Instant;
 
 use super::close;
-use super::frees::{taken_again, taken_at_once, three};
+use super::frees::{Usage, taken_again, taken_at_once, three, use_node};
 use crate::field::{Held, LETTER, PLAIN, broken, ensure, in_time, letter, mtu, number};
+use crate::kind::Node;
 use crate::report::{Outcome, Unmet};
 use crate::testbed::Testbed;
 
@@ -96,13 +97,29 @@ pub async fn a_second_close_frees_the_address_as_well<A: Addr>(bed: &Testbed<A>)
     Ok(())
 }
 
-/// Polls `close` once and gives it up, and keeps the node: its address is free soon all the same.
+/// Polls `close` once and gives it up, and keeps the node: its address is free soon all the same. The nodes are
+/// in every kind of use, and some have messages in flight.
 pub async fn a_close_that_is_given_up_frees_the_address<A: Addr>(bed: &Testbed<A>) -> Outcome {
     for trial in 0..TRIALS {
-        let ([_a, b, c], addr) = three(bed, trial).await?;
-        let _ = Held::new(b.close()).poll();
-        taken_again(bed, &c, &addr).await?;
-        drop(b);
+        let ([a, b, c], addr) = three(bed, trial).await?;
+        if trial > 0 {
+            bed.tell_each(&b, &a.addr()?, 0..4).await?;
+        }
+        given_up(bed, &b, &c, &addr).await?;
+    }
+    for usage in Usage::ALL {
+        let [a, b, other, c] = bed.nodes().await?;
+        let addr = b.addr()?;
+        let held = use_node(bed, [&a, &b, &other], usage).await?;
+        if let Err(Unmet::Broken(how)) = given_up(bed, &b, &c, &addr).await {
+            broken!("after {usage:?} and a close that was given up, {how}");
+        }
+        drop(held);
     }
     Ok(())
+}
+
+async fn given_up<A: Addr>(bed: &Testbed<A>, node: &Node<A>, other: &Node<A>, addr: &A) -> Outcome {
+    let _ = Held::new(node.close()).poll();
+    taken_again(bed, other, addr).await
 }

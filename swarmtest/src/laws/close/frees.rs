@@ -105,7 +105,7 @@ pub async fn a_node_made_again_is_reached_by_others<A: Addr>(bed: &Testbed<A>) -
 
 /// What a node does before it is closed.
 #[derive(Clone, Copy, Debug)]
-enum Usage {
+pub(super) enum Usage {
     /// Calls were polled once and dropped.
     CancelledCalls,
     /// A request was received and is still held.
@@ -119,7 +119,7 @@ enum Usage {
 }
 
 impl Usage {
-    const ALL: [Usage; 5] = [
+    pub(super) const ALL: [Usage; 5] = [
         Usage::CancelledCalls,
         Usage::HeldRequest,
         Usage::UnreadMessages,
@@ -129,7 +129,7 @@ impl Usage {
 }
 
 /// Uses the second node; returns the held requests.
-async fn use_node<A: Addr>(
+pub(super) async fn use_node<A: Addr>(
     bed: &Testbed<A>,
     [a, b, other]: [&Node<A>; 3],
     usage: Usage,

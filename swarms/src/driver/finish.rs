@@ -1,0 +1,19 @@
+//! Closes that continue when their callers give up.
+
+use std::future::Future;
+
+use futures_util::poll;
+use tokio::runtime::Handle;
+
+/// Runs the rest of a close, in a task if it does not complete at once. If the caller gives up, the task
+/// continues, so that the swarm below is closed all the same.
+pub(crate) async fn finish_close(rest: impl Future<Output = ()> + Send + 'static) {
+    let mut rest = Box::pin(rest);
+    if poll!(rest.as_mut()).is_ready() {
+        return;
+    }
+    match Handle::try_current() {
+        Ok(runtime) => drop(runtime.spawn(rest).await),
+        Err(_) => rest.await,
+    }
+}
