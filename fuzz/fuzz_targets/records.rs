@@ -7,6 +7,7 @@ use libfuzzer_sys::arbitrary::{self, Arbitrary};
 use libfuzzer_sys::fuzz_target;
 use p2p_formats::record::SignedRecord;
 use p2p_formats::x509::{PrivateKey, Registry};
+use p2p_fuzz::damaged;
 
 #[derive(Arbitrary, Debug)]
 enum Input {
@@ -42,14 +43,7 @@ fuzz_target!(|input: Input| match input {
             .signer(&PrivateKey::ed25519(&[seed; 32]))
             .expect("a good key");
         let good = SignedRecord::sign(&*signer, &context, &payload).expect("short");
-        let mut bytes = good.clone();
-        for (at, change) in changes {
-            let at = usize::from(at) % bytes.len();
-            bytes[at] ^= change;
-        }
-        for (at, byte) in inserts.into_iter().take(16) {
-            bytes.insert(usize::from(at) % (bytes.len() + 1), byte);
-        }
+        let mut bytes = damaged(&good, changes, inserts);
         bytes.truncate(bytes.len() - usize::from(cut) % bytes.len());
         let named = other.as_ref().unwrap_or(&context);
         match SignedRecord::open(&bytes, named, &registry) {

@@ -8,6 +8,7 @@ use p2p_formats::x509::{
     MAX_KEY_DER, ObjectIdentifier, PrivateKey, PublicKey, Registry, certified_key, certify, sha3_256,
     shake256,
 };
+use p2p_fuzz::damaged;
 
 #[derive(Arbitrary, Debug)]
 enum Input {
@@ -165,14 +166,7 @@ fuzz_target!(|input: Input| match input {
             2 => key.to_pkcs8().to_vec(),
             _ => key.to_bit_string().to_vec(),
         };
-        let mut bytes = good.clone();
-        for (at, change) in changes {
-            let at = usize::from(at) % bytes.len();
-            bytes[at] ^= change;
-        }
-        for (at, byte) in inserts.into_iter().take(16) {
-            bytes.insert(usize::from(at) % (bytes.len() + 1), byte);
-        }
+        let mut bytes = damaged(&good, changes, inserts);
         bytes.truncate(bytes.len() - usize::from(cut) % (bytes.len() + 1) / 8);
         der(&bytes);
         if form % 4 == 0 {

@@ -54,3 +54,19 @@ impl<T: for<'b> Arbitrary<'b>> Steps<T> {
         Self { seed, steps }
     }
 }
+
+/// Returns `good` with some bytes changed and at most 16 inserted, at places modulo its length.
+///
+/// Good bytes that were damaged get further into a parser than random bytes do.
+#[must_use]
+pub fn damaged(good: &[u8], changes: Vec<(u16, u8)>, inserts: Vec<(u16, u8)>) -> Vec<u8> {
+    let mut bytes = good.to_vec();
+    for (at, change) in changes {
+        let at = usize::from(at) % bytes.len();
+        bytes[at] ^= change;
+    }
+    for (at, byte) in inserts.into_iter().take(16) {
+        bytes.insert(usize::from(at) % (bytes.len() + 1), byte);
+    }
+    bytes
+}

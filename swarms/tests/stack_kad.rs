@@ -87,19 +87,30 @@ fn errors_of_an_overlay_say_what_is_expected() {
 
 #[tokio::test]
 async fn a_node_that_has_joined_is_reached_at_once() {
-    for text in [
-        "udp/mbapp/kad",
-        "udp/mbapp/chord",
-        "udp/p2pke/mbapp/kad",
-        "mem/mbapp/kad",
-    ] {
-        let nodes = Nodes::new(parse(text));
+    reached_at_once(&["udp/mbapp/kad", "udp/mbapp/chord", "udp/p2pke/mbapp/kad"]).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_that_has_joined_is_reached_at_once_where_delays_vary() {
+    reached_at_once(&[
+        "mem/faulty,delay=11,jitter=20,seed=SEED/kad",
+        "mem/faulty,delay=11,jitter=20,seed=SEED/chord",
+    ])
+    .await;
+}
+
+/// Checks that each node reaches those that joined after it. `SEED` stands for the number of the trial.
+async fn reached_at_once(texts: &[&str]) {
+    for text in texts {
         for trial in 0..40 {
-            let made = nodes.open(3).await.expect("opens");
-            let newcomer = made[2].local_addrs().swap_remove(0);
-            for from in &made[..2] {
-                let told = from.tell(&newcomer, Packet::from(&b"hello"[..])).await;
-                told.unwrap_or_else(|error| panic!("{text}, trial {trial}: {error}"));
+            let text = text.replace("SEED", &trial.to_string());
+            let made = Nodes::new(parse(&text)).open(2 + trial % 3).await.expect("opens");
+            for (at, to) in made.iter().enumerate().rev() {
+                let dst = to.local_addrs().swap_remove(0);
+                for from in made.iter().take(at) {
+                    let told = from.tell(&dst, Packet::from(&b"hello"[..])).await;
+                    told.unwrap_or_else(|error| panic!("{text}, trial {trial}: {error}"));
+                }
             }
         }
     }

@@ -12,7 +12,7 @@ use tokio::time::{Instant, timeout};
 
 use crate::virtual_time;
 
-/// Runs: in some of them a session takes over 20 s to recover once.
+/// Runs: in some of them a session takes over 30 s to recover once.
 const RUNS: u64 = 25;
 /// For how long a node is read from that has nothing.
 const PAUSE: Duration = Duration::from_millis(20);
