@@ -53,6 +53,9 @@ pub struct Config {
 
     /// Timeout of a request. Default: 5 s.
     pub request_timeout: Duration,
+    /// Time for which lookups do not ask a node again at an address at which it did not answer. A lookup of
+    /// that node does, and so does one that would otherwise have no node to ask. Default: 15 s.
+    pub silent_pause: Duration,
     /// A contact that was silent for this long is pinged: in turn by upkeep, and when a newcomer wants its
     /// place. Default: 10 min.
     pub ask_after: Duration,
@@ -135,6 +138,7 @@ impl Default for Config {
             unproven_ids: false,
             serves: true,
             request_timeout: Duration::from_secs(5),
+            silent_pause: Duration::from_secs(15),
             ask_after: Duration::from_mins(10),
             refresh_every: Duration::from_hours(1),
             upkeep_every: Duration::from_secs(30),

@@ -15,6 +15,7 @@ use super::lookup::Lookup;
 use super::operation::{Named, Op, Task};
 use super::providers::Providers;
 use super::records::Records;
+use super::silent::Silent;
 use super::table::Table;
 use super::wire::{Ask, Message};
 use crate::overlay::validation::{AddressValidator, Challenge, with_token};
@@ -68,6 +69,7 @@ pub struct Engine<A> {
     pub(super) rules: Arc<Rules<A>>,
     pub(super) rng: StdRng,
     pub(super) table: Table<A>,
+    pub(super) silent: Silent<A>,
     pub(super) records: Records,
     pub(super) providers: Providers<A>,
     pub(super) published: BTreeMap<PeerId, Published>,
@@ -99,6 +101,7 @@ impl<A: Addr> Engine<A> {
         Self {
             own,
             table: Table::new(own),
+            silent: Silent::new(),
             records: Records::new(own, config.records),
             providers: Providers::new(own, config.provider_keys),
             published: BTreeMap::new(),
@@ -372,7 +375,13 @@ impl<A: Addr> Engine<A> {
     pub(super) fn look_up(&mut self, now: Duration, target: PeerId, width: usize) -> Lookup<A> {
         self.table.looked_up(now, &target);
         let config = &self.rules.config;
-        let nearest = self.table.nearest(&target, config.k, |_| true, true);
+        self.silent.expire(now, config.silent_pause);
+        let answers = |contact: &Contact<A>| !self.silent.leaves_out(&target, contact);
+        let mut nearest = self.table.nearest(&target, config.k, answers, true);
+        if nearest.is_empty() {
+            // The fault may be this node's own.
+            nearest = self.table.nearest(&target, config.k, |_| true, true);
+        }
         let seeds = self.newcomer(&target).into_iter().chain(nearest).collect();
         Lookup::new(target, seeds, width, config)
     }

@@ -61,6 +61,7 @@ mod operation;
 mod providers;
 mod records;
 mod serve;
+mod silent;
 mod table;
 mod upkeep;
 pub mod wire;

@@ -145,6 +145,7 @@ impl<A: Addr> Engine<A> {
             id: from,
             addr: pending.addr,
         };
+        self.silent.remove(&contact);
         if pending.purpose == Purpose::Check {
             self.checking.retain(|(other, _)| other.addr != contact.addr);
         }
@@ -182,6 +183,9 @@ impl<A: Addr> Engine<A> {
                 id,
                 addr: pending.addr,
             };
+            if failure == Failure::Unreachable {
+                self.silent.add(now, &contact);
+            }
             let config = &self.rules.config;
             let elsewhere = self.table.failed(now, &contact, config, &mut self.counts);
             if let Some(elsewhere) = elsewhere {
@@ -274,7 +278,9 @@ impl<A: Addr> Engine<A> {
             }
             Answer::Pong | Answer::Kept => Vec::new(),
         };
-        let nodes = self.contacts_of(&nodes, contact, self.rules.config.k);
+        let mut nodes = self.contacts_of(&nodes, contact, self.rules.config.k);
+        self.silent.expire(now, self.rules.config.silent_pause);
+        nodes.retain(|node| !self.silent.leaves_out(&op.lookup.target(), node));
         let config = &self.rules.config;
         op.lookup.answered(&contact.id, nodes, config, &mut self.counts);
         self.tell_progress(id, &op);

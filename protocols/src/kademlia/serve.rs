@@ -64,6 +64,7 @@ impl<A: Addr> Engine<A> {
         };
         let proven = self.proves(from, id);
         let unsure = if proven {
+            self.silent.remove(&sender);
             self.table.heard(now, &sender, &self.rules.config)
         } else {
             None

@@ -1,6 +1,7 @@
 //! Lookups among lying nodes.
 
 use std::borrow::Cow;
+use std::time::Duration;
 
 use p2p_protocols::kademlia::wire::{Answer, Node};
 use p2p_protocols::kademlia::{Config, Distance, Engine, Event, Failure, Outcome};
@@ -155,4 +156,64 @@ fn addresses_with_a_narrower_scope_than_the_naming_node_are_not_used() {
         assert_eq!(asked, expected, "named by {by:x}");
         assert_eq!(engine.counts().out_of_scope, (named.len() - dialled.len()) as u64);
     }
+}
+
+/// Looks up an id that is none of the nodes'. Node 2 does not answer; the others name it. Returns the numbers
+/// of the nodes that were asked.
+fn asked_while_2_is_silent(engine: &mut Engine<Place>, now: Duration) -> Vec<u32> {
+    engine.find_node(now, id(1 << 40)).expect("room");
+    let mut asked = Vec::new();
+    while let Some(transmit) = engine.poll_transmit() {
+        let number = transmit.to.number;
+        asked.push(number);
+        if number == 2 {
+            engine.handle_failure(now, transmit.id, Failure::Unreachable);
+        } else {
+            let nodes = Answer::Nodes((1..=3).map(node).collect());
+            engine.handle_answer(now, transmit.id, &answer(number, nodes));
+        }
+    }
+    asked.sort_unstable();
+    asked
+}
+
+#[test]
+fn a_lookup_does_not_wait_for_a_node_that_another_lookup_found_silent() {
+    let config = Config::default();
+    let mut engine = engine(&config);
+    (1..=3).for_each(|number| meet(&mut engine, NOW, number));
+    assert_eq!(asked_while_2_is_silent(&mut engine, NOW), [1, 2, 3]);
+    let later = NOW + config.silent_pause - Duration::from_millis(1);
+    assert_eq!(asked_while_2_is_silent(&mut engine, later), [1, 3]);
+    let after = NOW + config.silent_pause;
+    assert_eq!(asked_while_2_is_silent(&mut engine, after), [1, 2, 3]);
+    assert_eq!(asked_while_2_is_silent(&mut engine, after), [1, 3]);
+    meet(&mut engine, after, 2);
+    assert_eq!(
+        asked_while_2_is_silent(&mut engine, after),
+        [1, 2, 3],
+        "it sent a message"
+    );
+}
+
+#[test]
+fn a_lookup_of_a_silent_node_asks_it() {
+    let mut engine = engine(&Config::default());
+    (1..=3).for_each(|number| meet(&mut engine, NOW, number));
+    assert_eq!(asked_while_2_is_silent(&mut engine, NOW), [1, 2, 3]);
+    engine.locate(NOW, id(2)).expect("room");
+    let asked = answer_all(&mut engine, |_| vec![node(2)]);
+    assert!(asked.contains(&Place::new(2)), "{asked:?}");
+    assert_eq!(located(&mut engine), Some(Place::new(2)));
+}
+
+#[test]
+fn a_lookup_after_an_outage_of_this_node_asks_all_contacts() {
+    let mut engine = engine(&Config::default());
+    (1..=3).for_each(|number| meet(&mut engine, NOW, number));
+    engine.find_node(NOW, id(1 << 40)).expect("room");
+    while let Some(transmit) = engine.poll_transmit() {
+        engine.handle_failure(NOW, transmit.id, Failure::Unreachable);
+    }
+    assert_eq!(asked_while_2_is_silent(&mut engine, NOW), [1, 2, 3]);
 }
