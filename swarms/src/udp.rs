@@ -111,7 +111,7 @@ impl UdpSwarm {
             counters: Counters::new("udp"),
             inbound: Mutex::new(Inbound::new(config.read_buffers)),
             readers: Arc::default(),
-            outbound: Outbound::new(&socket),
+            outbound: Outbound::new(&socket, config.segmentation),
             combine: Combine::new(),
             writers: Arc::default(),
             socket: RwLock::new(Some(socket)),

@@ -59,6 +59,22 @@ fn udp() -> Testbed<SocketAddr> {
         .rebind(|addr| ready(bind(addr)))
 }
 
+/// The path of systems whose kernel does not split batches: each datagram is sent by a call of its own.
+fn udp_without_segmentation() -> Testbed<SocketAddr> {
+    let bind = |addr| {
+        let mut config = UdpConfig::default();
+        (config.receive_buffer, config.segmentation) = (256 << 10, false);
+        UdpSwarm::with_config(addr, config)
+    };
+    let loopback = loopback();
+    Testbed::new(Plain, move |count| {
+        let addr = SocketAddr::new(loopback, 0);
+        ready((0..count).map(|_| bind(addr)).collect())
+    })
+    .profile(profile().quick())
+    .rebind(move |addr| ready(bind(addr)))
+}
+
 fn fragments_over_udp() -> Testbed<SocketAddr> {
     let loopback = loopback();
     let layer = |swarm| FragmentSwarm::new(swarm, 16 << 10);
@@ -89,3 +105,4 @@ conformance!(#[tokio::test(start_paused = true)] mod memory: SecureAsk => memory
 conformance!(#[tokio::test] mod memory_in_real_time: SecureAsk => memory());
 conformance!(#[tokio::test] mod udp: Plain => udp());
 conformance!(#[tokio::test] mod fragments_over_udp: Plain => fragments_over_udp());
+conformance!(#[tokio::test] mod udp_without_segmentation: Plain => udp_without_segmentation());

@@ -23,6 +23,9 @@ pub struct UdpConfig {
     pub read_buffers: usize,
     /// Maximum number of tells that wait to be sent together. Default: 256. One more tell sends them at once.
     pub combine: usize,
+    /// Whether the kernel splits batches into datagrams (GSO), where the system and the device support it.
+    /// Default: yes. Without it, each datagram costs a system call: for devices that segment wrongly.
+    pub segmentation: bool,
 }
 
 impl Default for UdpConfig {
@@ -33,6 +36,7 @@ impl Default for UdpConfig {
             send_buffer: 1 << 20,
             read_buffers: super::inbound::WIDEST,
             combine: 256,
+            segmentation: true,
         }
     }
 }

@@ -19,14 +19,16 @@ pub(super) type Outgoing = (SocketAddr, Packet);
 /// State that all sends of one swarm share.
 #[derive(Debug)]
 pub(super) struct Outbound {
-    /// Maximum number of segments of one send; 1 once the device has shown that it does not segment.
+    /// Maximum number of segments of one send; 1 without segmentation, and once the device has shown that it
+    /// does not segment.
     segments: AtomicUsize,
 }
 
 impl Outbound {
-    pub(super) fn new(socket: &Socket) -> Self {
+    pub(super) fn new(socket: &Socket, segmentation: bool) -> Self {
+        let most = if segmentation { MAX_SEGMENTS } else { 1 };
         Self {
-            segments: AtomicUsize::new(socket.state.max_gso_segments().min(MAX_SEGMENTS)),
+            segments: AtomicUsize::new(socket.state.max_gso_segments().min(most)),
         }
     }
 
