@@ -21,7 +21,7 @@ const LONGEST: Duration = Duration::from_secs(1 << 30);
 impl<A: Addr> Node<A> {
     /// Closes the node: all further calls fail. A task waits until sent data is acknowledged, closes the
     /// connections, and frees the port.
-    pub(super) fn shut(self: &Arc<Self>) {
+    pub(super) fn close(self: &Arc<Self>) {
         if self.closed.swap(true, SeqCst) {
             return;
         }
@@ -35,7 +35,7 @@ impl<A: Addr> Node<A> {
             session.replies.clear();
         }
         self.closing.close();
-        self.crew.close();
+        self.tasks.close();
         let ended = Ended(self.ended.clone());
         let node = self.clone();
         self.runtime.spawn(async move {

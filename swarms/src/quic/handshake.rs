@@ -137,7 +137,7 @@ impl<A: Addr> Node<A> {
             }
         }
         // The endpoint, or the transport below, is closed.
-        self.shut();
+        self.close();
     }
 
     fn accept(

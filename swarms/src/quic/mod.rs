@@ -31,7 +31,6 @@ mod base;
 mod budget;
 mod closing;
 mod config;
-mod crew;
 mod datagram;
 mod dials;
 mod handshake;
@@ -47,6 +46,7 @@ mod session;
 mod sessions;
 mod socket;
 mod stream;
+mod task_set;
 #[cfg(test)]
 mod tests;
 mod tls;
@@ -67,9 +67,9 @@ use tokio::task::coop::consume_budget;
 
 use self::base::Base;
 pub use self::config::{Allow, QuicConfig};
-use self::crew::Kind;
 use self::node::{Node, with_peer};
 use self::stream::LENGTH;
+use self::task_set::Kind;
 use self::tls::Identity;
 use crate::KeyAddr;
 use crate::inbox::Inbox;
@@ -192,8 +192,8 @@ impl<A: Addr> Swarm<KeyAddr<A>> for QuicSwarm<A> {
 
     async fn receive(&self) -> Result<Message<KeyAddr<A>>> {
         consume_budget().await;
-        let Node { crew, messages, .. } = &*self.node;
-        let message = crew.wait(Kind::Message, messages, Inbox::try_pop).await?;
+        let Node { tasks, messages, .. } = &*self.node;
+        let message = tasks.wait(Kind::Message, messages, Inbox::try_pop).await?;
         self.node.tells.add_delivered(1);
         Ok(message)
     }
@@ -203,12 +203,12 @@ impl<A: Addr> Swarm<KeyAddr<A>> for QuicSwarm<A> {
             return Ok(0);
         }
         consume_budget().await;
-        let Node { crew, messages, .. } = &*self.node;
+        let Node { tasks, messages, .. } = &*self.node;
         let take = |inbox: &Inbox<_>| {
             let taken = inbox.try_pop_batch(out, max)?;
             Ok((taken > 0).then_some(taken))
         };
-        let taken = crew.wait(Kind::Message, messages, take).await?;
+        let taken = tasks.wait(Kind::Message, messages, take).await?;
         self.node.tells.add_delivered(taken);
         Ok(taken)
     }
@@ -230,7 +230,7 @@ impl<A: Addr> Swarm<KeyAddr<A>> for QuicSwarm<A> {
     /// to [`QuicConfig::linger`], and up to a further second for peers to learn of the end.
     async fn close(&self) {
         self.node.closes_below.store(true, SeqCst);
-        self.node.shut();
+        self.node.close();
         // The node's runtime may no longer be driven; that must not block the caller.
         let limit = self.node.config.linger.saturating_add(2 * FAREWELL);
         let _ = tokio::time::timeout(limit, self.node.ended()).await;
@@ -256,8 +256,8 @@ impl<A: Addr> AskSwarm<KeyAddr<A>> for QuicSwarm<A> {
 
     async fn receive_ask(&self) -> Result<Request<KeyAddr<A>>> {
         consume_budget().await;
-        let Node { crew, requests, .. } = &*self.node;
-        let request = crew.wait(Kind::Ask, requests, Inbox::try_pop).await?;
+        let Node { tasks, requests, .. } = &*self.node;
+        let request = tasks.wait(Kind::Ask, requests, Inbox::try_pop).await?;
         self.node.asks.add_delivered(1);
         Ok(request)
     }
@@ -282,7 +282,7 @@ impl<A: Addr> SecureSwarm<KeyAddr<A>> for QuicSwarm<A> {
 
 impl<A: Addr> Drop for QuicSwarm<A> {
     fn drop(&mut self) {
-        self.node.shut();
+        self.node.close();
     }
 }
 

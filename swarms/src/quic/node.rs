@@ -13,7 +13,6 @@ use tokio::time::Instant;
 use super::QuicConfig;
 use super::base::Base;
 use super::budget::{Budget, Total};
-use super::crew::Crew;
 use super::dials::Dials;
 use super::medium::{Medium, Pinned};
 use super::sent::Unacknowledged;
@@ -21,6 +20,7 @@ use super::serve::attend;
 use super::session::{Asking, Heard, Replies, Session, Usage};
 use super::sessions::Sessions;
 use super::stream::WAITING;
+use super::task_set::TaskSet;
 use super::tls::{self, Identity};
 use crate::KeyAddr;
 use crate::inbox::Inbox;
@@ -36,7 +36,7 @@ pub(super) struct Node<A: Addr> {
     pub(super) runtime: Handle,
     sessions: Mutex<Sessions<A>>,
     turn: Arc<AtomicU64>,
-    pub(super) crew: Arc<Crew>,
+    pub(super) tasks: Arc<TaskSet>,
     pub(super) messages: Inbox<Message<KeyAddr<A>>>,
     pub(super) requests: Inbox<Request<KeyAddr<A>>>,
     pub(super) budget: Arc<Total>,
@@ -81,7 +81,7 @@ impl<A: Addr> Node<A> {
             endpoint: Mutex::new(Some(endpoint.clone())),
             sessions: Mutex::default(),
             turn: Arc::default(),
-            crew: Arc::default(),
+            tasks: Arc::default(),
             messages: Inbox::new(config.messages),
             requests: Inbox::new(config.asks),
             budget: Arc::new(Total::new(config.reassembly, 2 * config.mtu + WAITING)),
@@ -98,8 +98,8 @@ impl<A: Addr> Node<A> {
             runtime,
             config,
         });
-        let crew = node.crew.clone();
-        tokio::spawn(async move { crew.background().await });
+        let tasks = node.tasks.clone();
+        tokio::spawn(async move { tasks.background().await });
         tokio::spawn(node.clone().listen(endpoint));
         Ok(node)
     }
@@ -173,7 +173,7 @@ impl<A: Addr> Node<A> {
             heard: Heard::default(),
             _pinned: pinned,
         });
-        // Both checks under the lock: after `shut` only sessions for messages that were told before are
+        // Both checks under the lock: after `close` only sessions for messages that were told before are
         // added, and `disconnect_forbidden` misses no session.
         if sessions.waiting(&session.peer).is_none() {
             self.check_open()?;
@@ -196,7 +196,7 @@ impl<A: Addr> Node<A> {
         for replaced in replaced {
             self.end_session(replaced);
         }
-        self.crew.join(attend(self.clone(), session));
+        self.tasks.spawn(attend(self.clone(), session));
         if let (Some(waiting), Some(live)) = (waiting, live) {
             // The callers may all have been cancelled.
             let _ = waiting.send(Some(Ok(live)));

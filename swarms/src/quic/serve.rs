@@ -11,10 +11,10 @@ use p2p::{Addr, Counters, DropReason, Error, Message, Packet, Rejection, Request
 use quinn::{RecvStream, SendStream};
 use tokio::time::timeout;
 
-use super::crew::Kind;
 use super::node::Node;
 use super::session::Session;
 use super::stream::{Cut, Incoming, Outgoing, frame, within};
+use super::task_set::Kind;
 use crate::KeyAddr;
 
 /// Number of streams that one session delivers before it yields.
@@ -92,7 +92,7 @@ impl<A: Addr> Node<A> {
             return self.message(session, received);
         }
         let (node, session) = (self.clone(), session.clone());
-        self.crew.join(async move {
+        self.tasks.spawn(async move {
             let mut unfinished = Unfinished(Some(node.tells.clone()));
             let received = node.finish(incoming, &session).await;
             unfinished.0 = None;
@@ -117,7 +117,7 @@ impl<A: Addr> Node<A> {
             return self.request(session, received, send);
         }
         let (node, session) = (self.clone(), session.clone());
-        self.crew.join(async move {
+        self.tasks.spawn(async move {
             let received = node.finish(incoming, &session).await;
             let mut requests = node.request(&session, received, send).into_iter().collect();
             node.put_requests(&mut requests);
@@ -164,7 +164,7 @@ impl<A: Addr> Node<A> {
             self.tells.add_dropped_from(extended.reason, &refused.src);
         }
         if extended.accepted > 0 {
-            self.crew.notify(Kind::Message);
+            self.tasks.notify(Kind::Message);
         }
     }
 
@@ -178,7 +178,7 @@ impl<A: Addr> Node<A> {
             refused.reject(Rejection::BUSY);
         }
         if extended.accepted > 0 {
-            self.crew.notify(Kind::Ask);
+            self.tasks.notify(Kind::Ask);
         }
     }
 }

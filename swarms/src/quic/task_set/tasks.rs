@@ -7,60 +7,60 @@ use std::task::{Context, Wake, Waker};
 
 use super::Watch;
 
-pub(super) type Member = Pin<Box<dyn Future<Output = ()> + Send>>;
+pub(super) type Task = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 #[derive(Default)]
-pub(super) struct Members {
-    seats: Vec<Option<(Member, Arc<Seat>)>>,
+pub(super) struct Tasks {
+    slots: Vec<Option<(Task, Arc<TaskWaker>)>>,
     free: Vec<usize>,
 }
 
 /// The waker of one task.
-pub(super) struct Seat {
+pub(super) struct TaskWaker {
     at: usize,
     /// Set while it is queued to be polled.
     queued: AtomicBool,
     watch: Arc<Watch>,
 }
 
-impl Wake for Seat {
+impl Wake for TaskWaker {
     fn wake(self: Arc<Self>) {
         self.wake_by_ref();
     }
 
     fn wake_by_ref(self: &Arc<Self>) {
         if !self.queued.swap(true, SeqCst) {
-            self.watch.stir(self.at);
+            self.watch.mark_ready(self.at);
         }
     }
 }
 
-impl Members {
+impl Tasks {
     /// Adds a task and returns its index, which is to be polled next.
-    pub(super) fn seat(&mut self, member: Member, watch: &Arc<Watch>) -> usize {
-        let at = self.free.pop().unwrap_or(self.seats.len());
-        let seat = Arc::new(Seat {
+    pub(super) fn insert(&mut self, task: Task, watch: &Arc<Watch>) -> usize {
+        let at = self.free.pop().unwrap_or(self.slots.len());
+        let waker = Arc::new(TaskWaker {
             at,
             queued: AtomicBool::new(true),
             watch: watch.clone(),
         });
-        let entry = Some((member, seat));
-        match self.seats.get_mut(at) {
+        let entry = Some((task, waker));
+        match self.slots.get_mut(at) {
             Some(free) => *free = entry,
-            None => self.seats.push(entry),
+            None => self.slots.push(entry),
         }
         at
     }
 
     /// Polls the task at this index. A late wake-up of an earlier task at the same index is harmless.
     pub(super) fn poll(&mut self, at: usize) {
-        let Some(entry) = self.seats.get_mut(at) else {
+        let Some(entry) = self.slots.get_mut(at) else {
             return;
         };
-        let Some((member, seat)) = entry else { return };
-        seat.queued.store(false, SeqCst);
-        let waker = Waker::from(seat.clone());
-        if member.as_mut().poll(&mut Context::from_waker(&waker)).is_ready() {
+        let Some((task, waker)) = entry else { return };
+        waker.queued.store(false, SeqCst);
+        let waker = Waker::from(waker.clone());
+        if task.as_mut().poll(&mut Context::from_waker(&waker)).is_ready() {
             *entry = None;
             self.free.push(at);
         }

@@ -8,7 +8,7 @@
 //! woken to poll. So while tasks are woken, the background task checks at intervals whether woken readers
 //! poll, and otherwise wakes another reader or polls itself.
 //!
-//! Deliberately absent: results. Tasks put items into inboxes, which readers check after polling.
+//! Deliberately unresponsive: results. Tasks put items into inboxes, which readers check after polling.
 
 use std::collections::VecDeque;
 use std::future::poll_fn;
@@ -20,10 +20,10 @@ use std::time::Duration;
 use p2p::Result;
 use tokio::time::{Instant, Sleep, sleep};
 
-use self::members::{Member, Members};
+use self::tasks::{Task, Tasks};
 use crate::inbox::{Inbox, Queued};
 
-mod members;
+mod tasks;
 #[cfg(test)]
 mod tests;
 
@@ -35,10 +35,10 @@ const BUDGET: usize = 8;
 const GRACE: Duration = Duration::from_millis(10);
 
 #[derive(Default)]
-pub(super) struct Crew {
+pub(super) struct TaskSet {
     watch: Arc<Watch>,
     /// Locked only by the polling caller, and by `close`.
-    members: Mutex<Members>,
+    tasks: Mutex<Tasks>,
 }
 
 /// Which tasks are to be polled, and which caller polls them.
@@ -49,13 +49,13 @@ struct Watch(Mutex<State>);
 struct State {
     /// Indices of woken tasks.
     ready: VecDeque<usize>,
-    joining: Vec<Member>,
-    /// Set while a caller is in [`Crew::drive`]; it will see tasks that become ready.
+    new: Vec<Task>,
+    /// Set while a caller is in [`TaskSet::drive`]; it will see tasks that become ready.
     driving: bool,
     /// The reader that polls, if it is one.
     driver: Option<u64>,
     /// The caller that was woken to poll and has not begun.
-    called: Option<Called>,
+    woken: Option<Woken>,
     /// Number of polls begun.
     drives: u64,
     /// Whether the background task checks later if woken readers poll.
@@ -68,19 +68,19 @@ struct State {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Called {
+enum Woken {
     Reader(u64),
     Background,
 }
 
 /// Wakers to call after the lock is released.
-type Calls = [Option<Waker>; 2];
+type Wakers = [Option<Waker>; 2];
 
 struct Waiting {
     ticket: u64,
     kind: Kind,
     /// Set if it was woken to poll and did not: it is not woken again before it does.
-    absent: bool,
+    unresponsive: bool,
     /// Set if it was woken for an item in its inbox, and has not been polled since.
     notified: bool,
     waker: Waker,
@@ -99,12 +99,12 @@ impl Watch {
     }
 
     /// Records that the task at this index was woken.
-    fn stir(&self, at: usize) {
+    fn mark_ready(&self, at: usize) {
         let mut state = self.lock();
         state.ready.push_back(at);
-        let calls = state.call();
+        let wakers = state.choose_wakers();
         drop(state);
-        make(calls);
+        wake_all(wakers);
     }
 }
 
@@ -112,16 +112,16 @@ impl State {
     /// Returns the wakers to call because tasks are ready: the last registered reader, or else the background
     /// task.
     #[must_use]
-    fn call(&mut self) -> Calls {
-        let idle = self.ready.is_empty() && self.joining.is_empty();
-        if self.driving || self.called.is_some() || self.closed || idle {
-            return Calls::default();
+    fn choose_wakers(&mut self) -> Wakers {
+        let idle = self.ready.is_empty() && self.new.is_empty();
+        if self.driving || self.woken.is_some() || self.closed || idle {
+            return Wakers::default();
         }
-        let Some(reader) = self.waiting.iter().rfind(|waiting| !waiting.absent) else {
-            self.called = Some(Called::Background);
+        let Some(reader) = self.waiting.iter().rfind(|waiting| !waiting.unresponsive) else {
+            self.woken = Some(Woken::Background);
             return [self.background.clone(), None];
         };
-        self.called = Some(Called::Reader(reader.ticket));
+        self.woken = Some(Woken::Reader(reader.ticket));
         let watched = std::mem::replace(&mut self.watched, true);
         let background = self.background.clone().filter(|_| !watched);
         [Some(reader.waker.clone()), background]
@@ -129,20 +129,20 @@ impl State {
 
     /// Returns the wakers to call after the background task has watched for a while.
     #[must_use]
-    fn look(&mut self, drives_before: u64) -> Calls {
+    fn check_progress(&mut self, drives_before: u64) -> Wakers {
         if self.drives != drives_before {
-            return Calls::default();
+            return Wakers::default();
         }
-        let Some(Called::Reader(ticket)) = self.called else {
+        let Some(Woken::Reader(ticket)) = self.woken else {
             self.watched = false;
-            return Calls::default();
+            return Wakers::default();
         };
         let mut waiting = self.waiting.iter_mut();
         if let Some(reader) = waiting.find(|waiting| waiting.ticket == ticket) {
-            reader.absent = true;
+            reader.unresponsive = true;
         }
-        self.called = None;
-        self.call()
+        self.woken = None;
+        self.choose_wakers()
     }
 
     /// Returns the waker to call because of an item in the inbox of this kind: the first registered reader,
@@ -163,15 +163,15 @@ impl State {
         let known =
             ticket.and_then(|ticket| self.waiting.iter_mut().find(|waiting| waiting.ticket == ticket));
         if let Some(waiting) = known {
-            (waiting.notified, waiting.absent) = (false, false);
-            return (waiting.ticket, renew(&mut waiting.waker, waker));
+            (waiting.notified, waiting.unresponsive) = (false, false);
+            return (waiting.ticket, replace_waker(&mut waiting.waker, waker));
         }
         let ticket = self.next_ticket;
         self.next_ticket += 1;
         self.waiting.push(Waiting {
             ticket,
             kind,
-            absent: false,
+            unresponsive: false,
             notified: false,
             waker: waker.clone(),
         });
@@ -185,10 +185,10 @@ impl State {
 
     /// Returns whether the caller may poll now: a reader, or the background task if no reader was woken.
     fn begin(&mut self, driver: Option<u64>) -> bool {
-        if driver.is_none() && matches!(self.called, Some(Called::Reader(_))) {
+        if driver.is_none() && matches!(self.woken, Some(Woken::Reader(_))) {
             return false;
         }
-        self.called = None;
+        self.woken = None;
         if self.driving || self.closed {
             return false;
         }
@@ -205,12 +205,12 @@ impl State {
 }
 
 /// Replaces a waker of another task, and returns the replaced one.
-fn renew(known: &mut Waker, waker: &Waker) -> Option<Waker> {
+fn replace_waker(known: &mut Waker, waker: &Waker) -> Option<Waker> {
     (!known.will_wake(waker)).then(|| std::mem::replace(known, waker.clone()))
 }
 
-fn make(calls: Calls) {
-    calls.into_iter().flatten().for_each(Waker::wake);
+fn wake_all(wakers: Wakers) {
+    wakers.into_iter().flatten().for_each(Waker::wake);
 }
 
 fn wake(waker: Option<Waker>) {
@@ -219,21 +219,21 @@ fn wake(waker: Option<Waker>) {
     }
 }
 
-impl Crew {
+impl TaskSet {
     /// Adds a task, which is polled until it ends or the set is closed.
-    pub(super) fn join(&self, member: impl Future<Output = ()> + Send + 'static) {
-        let member = Box::pin(member);
+    pub(super) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        let task = Box::pin(task);
         let mut state = self.watch.lock();
         if state.closed {
             return;
         }
-        state.joining.push(member);
-        let calls = state.call();
+        state.new.push(task);
+        let wakers = state.choose_wakers();
         drop(state);
-        make(calls);
+        wake_all(wakers);
     }
 
-    /// Announces an item in the inbox of this kind. Called after each push.
+    /// Announces an item in the inbox of this kind. Woken after each push.
     pub(super) fn notify(&self, kind: Kind) {
         let reader = self.watch.lock().notify(kind);
         wake(reader);
@@ -250,7 +250,7 @@ impl Crew {
         mut take: impl FnMut(&Inbox<I>) -> Result<Option<T>>,
     ) -> Result<T> {
         let mut reader = Reader {
-            crew: self,
+            set: self,
             kind,
             inbox,
             ticket: None,
@@ -269,7 +269,7 @@ impl Crew {
                 return Poll::Ready(Ok(item));
             }
             if more {
-                self.call();
+                self.wake_next();
             }
             Poll::Pending
         })
@@ -288,10 +288,10 @@ impl Crew {
             let outdated = state.background.replace(cx.waker().clone());
             drop(state);
             drop(outdated);
-            self.keep_watch(cx, sleep.as_mut(), &mut drives_before);
+            self.watch_readers(cx, sleep.as_mut(), &mut drives_before);
             let drives = self.watch.lock().begin(None);
             if drives && self.drive() {
-                self.call();
+                self.wake_next();
             }
             Poll::Pending
         })
@@ -299,7 +299,12 @@ impl Crew {
     }
 
     /// Checks whether woken readers poll; `drives_before` is the poll count of the last check.
-    fn keep_watch(&self, cx: &mut Context<'_>, mut sleep: Pin<&mut Sleep>, drives_before: &mut Option<u64>) {
+    fn watch_readers(
+        &self,
+        cx: &mut Context<'_>,
+        mut sleep: Pin<&mut Sleep>,
+        drives_before: &mut Option<u64>,
+    ) {
         loop {
             let mut state = self.watch.lock();
             if !state.watched {
@@ -317,9 +322,9 @@ impl Crew {
             }
             *drives_before = None;
             state = self.watch.lock();
-            let calls = state.look(before);
+            let wakers = state.check_progress(before);
             drop(state);
-            make(calls);
+            wake_all(wakers);
         }
     }
 
@@ -329,12 +334,12 @@ impl Crew {
         state.closed = true;
         let waiting = std::mem::take(&mut state.waiting);
         let background = state.background.take();
-        let joining = std::mem::take(&mut state.joining);
+        let new = std::mem::take(&mut state.new);
         let driving = state.driving;
         drop(state);
-        drop(joining);
+        drop(new);
         if !driving {
-            drop(self.dismiss());
+            drop(self.take_tasks());
         }
         for waiting in waiting {
             waiting.waker.wake();
@@ -342,38 +347,38 @@ impl Crew {
         wake(background);
     }
 
-    fn call(&self) {
-        let calls = self.watch.lock().call();
-        make(calls);
+    fn wake_next(&self) {
+        let wakers = self.watch.lock().choose_wakers();
+        wake_all(wakers);
     }
 
-    fn members(&self) -> MutexGuard<'_, Members> {
-        self.members.lock().unwrap_or_else(PoisonError::into_inner)
+    fn tasks(&self) -> MutexGuard<'_, Tasks> {
+        self.tasks.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Returns every task, to be dropped without the lock.
-    fn dismiss(&self) -> Members {
-        std::mem::take(&mut self.members())
+    fn take_tasks(&self) -> Tasks {
+        std::mem::take(&mut self.tasks())
     }
 
-    /// Polls woken tasks; returns whether more may be left. The caller has called [`State::begin`].
+    /// Polls woken tasks; returns whether more may be left. The caller has woken [`State::begin`].
     fn drive(&self) -> bool {
-        let mut shift = Shift(Some(self));
-        let mut members = self.members();
+        let mut guard = PollGuard(Some(self));
+        let mut tasks = self.tasks();
         for _ in 0..BUDGET {
             let mut state = self.watch.lock();
-            for member in std::mem::take(&mut state.joining) {
-                let at = members.seat(member, &self.watch);
+            for task in std::mem::take(&mut state.new) {
+                let at = tasks.insert(task, &self.watch);
                 state.ready.push_back(at);
             }
             match state.ready.pop_front() {
                 Some(at) if !state.closed => {
                     drop(state);
-                    members.poll(at);
+                    tasks.poll(at);
                 }
                 _ => {
-                    drop(members);
-                    shift.end(state);
+                    drop(tasks);
+                    guard.end(state);
                     return false;
                 }
             }
@@ -383,32 +388,32 @@ impl Crew {
 }
 
 /// Marks that a caller polls. The mark is removed on drop, also if a task panics.
-struct Shift<'a>(Option<&'a Crew>);
+struct PollGuard<'a>(Option<&'a TaskSet>);
 
-impl Shift<'_> {
+impl PollGuard<'_> {
     fn end(&mut self, mut state: MutexGuard<'_, State>) {
         state.end();
         let closed = state.closed;
         drop(state);
-        if let Some(crew) = self.0.take()
+        if let Some(set) = self.0.take()
             && closed
         {
-            drop(crew.dismiss());
+            drop(set.take_tasks());
         }
     }
 }
 
-impl Drop for Shift<'_> {
+impl Drop for PollGuard<'_> {
     fn drop(&mut self) {
-        if let Some(crew) = self.0 {
-            self.end(crew.watch.lock());
+        if let Some(set) = self.0 {
+            self.end(set.watch.lock());
         }
     }
 }
 
 /// The entry of one waiting reader; dropping it passes pending wake-ups on.
 struct Reader<'a, I: Queued> {
-    crew: &'a Crew,
+    set: &'a TaskSet,
     kind: Kind,
     inbox: &'a Inbox<I>,
     ticket: Option<u64>,
@@ -418,16 +423,16 @@ impl<I: Queued> Drop for Reader<'_, I> {
     fn drop(&mut self) {
         let Some(ticket) = self.ticket else { return };
         let more = !self.inbox.is_empty();
-        let mut state = self.crew.watch.lock();
+        let mut state = self.set.watch.lock();
         let _left = state.leave(ticket);
         // The wake-up passes to the next reader, and so do items left in the inbox.
-        if state.called == Some(Called::Reader(ticket)) {
-            state.called = None;
+        if state.woken == Some(Woken::Reader(ticket)) {
+            state.woken = None;
         }
-        let calls = state.call();
+        let wakers = state.choose_wakers();
         let reader = if more { state.notify(self.kind) } else { None };
         drop(state);
-        make(calls);
+        wake_all(wakers);
         wake(reader);
     }
 }

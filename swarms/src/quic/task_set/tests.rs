@@ -11,42 +11,42 @@ use tokio::task::JoinSet;
 use super::*;
 use crate::inbox::Limits;
 
-const MEMBERS: usize = 24;
+const TASKS: usize = 24;
 const ITEMS: usize = 2000;
 
-struct Field {
-    crew: Crew,
+struct Harness {
+    set: TaskSet,
     inboxes: [Inbox<Packet>; 2],
     taken: AtomicUsize,
 }
 
 const KINDS: [Kind; 2] = [Kind::Message, Kind::Ask];
 
-impl Field {
+impl Harness {
     fn new() -> Arc<Self> {
         let limits = Limits {
             items: usize::MAX,
             bytes: usize::MAX,
             copy_below: 0,
         };
-        let field = Arc::new(Self {
-            crew: Crew::default(),
+        let harness = Arc::new(Self {
+            set: TaskSet::default(),
             inboxes: [(); 2].map(|()| Inbox::new(limits)),
             taken: AtomicUsize::new(0),
         });
-        let background = field.clone();
-        tokio::spawn(async move { background.crew.background().await });
-        field
+        let background = harness.clone();
+        tokio::spawn(async move { background.set.background().await });
+        harness
     }
 
     /// Adds a task that moves messages from a channel into the inbox of a kind.
-    fn member(self: &Arc<Self>, kind: usize) -> mpsc::UnboundedSender<Packet> {
+    fn task(self: &Arc<Self>, kind: usize) -> mpsc::UnboundedSender<Packet> {
         let (sender, mut receiver) = mpsc::unbounded_channel();
-        let field = self.clone();
-        self.crew.join(async move {
+        let harness = self.clone();
+        self.set.spawn(async move {
             while let Some(item) = receiver.recv().await {
-                field.inboxes[kind].push(item).expect("room");
-                field.crew.notify(KINDS[kind]);
+                harness.inboxes[kind].push(item).expect("room");
+                harness.set.notify(KINDS[kind]);
             }
         });
         sender
@@ -54,7 +54,7 @@ impl Field {
 
     async fn take(&self, kind: usize) -> Result<Packet> {
         let take = |inbox: &Inbox<Packet>| inbox.try_pop();
-        let item = self.crew.wait(KINDS[kind], &self.inboxes[kind], take).await?;
+        let item = self.set.wait(KINDS[kind], &self.inboxes[kind], take).await?;
         self.taken.fetch_add(1, SeqCst);
         Ok(item)
     }
@@ -63,17 +63,17 @@ impl Field {
         for inbox in &self.inboxes {
             inbox.close();
         }
-        self.crew.close();
+        self.set.close();
     }
 }
 
-/// Reads until the set is closed, and cancels some calls.
-async fn read(field: Arc<Field>, kind: usize, seed: u64) {
+/// Reads until the set is closed, and cancels some wakers.
+async fn read(harness: Arc<Harness>, kind: usize, seed: u64) {
     for turn in seed.. {
         let patience = Duration::from_micros(turn * 7919 % 300);
         let taken = match turn % 3 {
-            0 => field.take(kind).await,
-            _ => match tokio::time::timeout(patience, field.take(kind)).await {
+            0 => harness.take(kind).await,
+            _ => match tokio::time::timeout(patience, harness.take(kind)).await {
                 Ok(taken) => taken,
                 Err(_) => continue,
             },
@@ -85,11 +85,11 @@ async fn read(field: Arc<Field>, kind: usize, seed: u64) {
 }
 
 async fn everything_is_taken(readers: usize) {
-    let field = Field::new();
-    let senders: Vec<_> = (0..MEMBERS).map(|member| field.member(member % 2)).collect();
+    let harness = Harness::new();
+    let senders: Vec<_> = (0..TASKS).map(|task| harness.task(task % 2)).collect();
     let mut tasks = JoinSet::new();
     for reader in 0..readers {
-        tasks.spawn(read(field.clone(), reader % 2, reader as u64));
+        tasks.spawn(read(harness.clone(), reader % 2, reader as u64));
     }
     for sender in senders {
         tasks.spawn(async move {
@@ -102,18 +102,18 @@ async fn everything_is_taken(readers: usize) {
         });
     }
     let all = async {
-        while field.taken.load(SeqCst) < MEMBERS * ITEMS {
+        while harness.taken.load(SeqCst) < TASKS * ITEMS {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
     };
     let all = tokio::time::timeout(Duration::from_mins(1), all).await;
-    let taken = field.taken.load(SeqCst);
+    let taken = harness.taken.load(SeqCst);
     assert!(
         all.is_ok(),
         "{taken} of {} were taken: a reader was not woken",
-        MEMBERS * ITEMS
+        TASKS * ITEMS
     );
-    field.close();
+    harness.close();
     let ended = async { while tasks.join_next().await.is_some() {} };
     let ended = tokio::time::timeout(Duration::from_secs(20), ended).await;
     assert!(ended.is_ok(), "a reader was not woken by closing");
@@ -133,17 +133,17 @@ async fn no_wake_up_is_lost_in_one_thread() {
 
 #[tokio::test]
 async fn a_reader_that_takes_one_of_two_items_wakes_another_for_the_other() {
-    let field = Field::new();
+    let harness = Harness::new();
     let mut readers = JoinSet::new();
     for _ in 0..2 {
-        let field = field.clone();
-        readers.spawn(async move { field.take(0).await.map(drop) });
+        let harness = harness.clone();
+        readers.spawn(async move { harness.take(0).await.map(drop) });
     }
     tokio::task::yield_now().await;
     for _ in 0..2 {
-        field.inboxes[0].push(Packet::from(b"item")).expect("room");
+        harness.inboxes[0].push(Packet::from(b"item")).expect("room");
     }
-    field.crew.notify(Kind::Message);
+    harness.set.notify(Kind::Message);
     let both = async { while readers.join_next().await.is_some() {} };
     let both = tokio::time::timeout(Duration::from_secs(10), both).await;
     assert!(both.is_ok(), "the second reader was not woken");
@@ -151,36 +151,36 @@ async fn a_reader_that_takes_one_of_two_items_wakes_another_for_the_other() {
 
 #[tokio::test]
 async fn tasks_make_progress_without_readers() {
-    let field = Field::new();
-    let sender = field.member(0);
+    let harness = Harness::new();
+    let sender = harness.task(0);
     for _ in 0..100 {
         sender.send(Packet::from(b"item")).expect("the task exists");
     }
-    while field.inboxes[0].len() < 100 {
+    while harness.inboxes[0].len() < 100 {
         tokio::task::yield_now().await;
     }
 }
 
 #[tokio::test]
 async fn closing_drops_every_task_and_accepts_no_further_one() {
-    let field = Field::new();
-    let sender = field.member(0);
+    let harness = Harness::new();
+    let sender = harness.task(0);
     tokio::task::yield_now().await;
-    field.close();
+    harness.close();
     assert!(sender.is_closed());
-    assert!(field.member(1).is_closed());
-    assert!(matches!(field.take(0).await, Err(Error::Closed)));
+    assert!(harness.task(1).is_closed());
+    assert!(matches!(harness.take(0).await, Err(Error::Closed)));
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_woken_reader_that_does_not_poll_blocks_no_other() {
-    let field = Field::new();
-    let sender = field.member(1);
-    let other = |field: Arc<Field>| tokio::spawn(async move { field.take(1).await });
-    let mut waiting = other(field.clone());
+    let harness = Harness::new();
+    let sender = harness.task(1);
+    let other = |harness: Arc<Harness>| tokio::spawn(async move { harness.take(1).await });
+    let mut waiting = other(harness.clone());
     tokio::task::yield_now().await;
     // It registered last, so it is woken first.
-    let mut held = Box::pin(field.take(0));
+    let mut held = Box::pin(harness.take(0));
     assert!(
         poll_fn(|cx| Poll::Ready(held.as_mut().poll(cx)))
             .await
@@ -190,7 +190,7 @@ async fn a_woken_reader_that_does_not_poll_blocks_no_other() {
         sender.send(Packet::from(b"item")).expect("the task exists");
         let taken = tokio::time::timeout(3 * GRACE, waiting).await;
         assert!(taken.is_ok_and(|taken| taken.is_ok_and(|item| item.is_ok())));
-        waiting = other(field.clone());
+        waiting = other(harness.clone());
         tokio::task::yield_now().await;
     }
     // No other reader waits: the background polls.
@@ -198,9 +198,9 @@ async fn a_woken_reader_that_does_not_poll_blocks_no_other() {
     tokio::task::yield_now().await;
     sender.send(Packet::from(b"item")).expect("the task exists");
     tokio::time::sleep(3 * GRACE).await;
-    assert_eq!(field.inboxes[1].len(), 1);
+    assert_eq!(harness.inboxes[1].len(), 1);
     // A reader that polls again is woken again.
-    let last = field.member(0);
+    let last = harness.task(0);
     tokio::time::sleep(3 * GRACE).await;
     assert!(
         poll_fn(|cx| Poll::Ready(held.as_mut().poll(cx)))
@@ -209,5 +209,5 @@ async fn a_woken_reader_that_does_not_poll_blocks_no_other() {
     );
     last.send(Packet::from(b"item")).expect("the task exists");
     assert_eq!(held.await.expect("open"), b"item");
-    field.close();
+    harness.close();
 }
