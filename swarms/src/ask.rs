@@ -236,7 +236,7 @@ impl<A: Addr, S: Swarm<A>> Swarm<A> for AskingSwarm<A, S> {
         let shared = self.shared.clone();
         finish_close(async move {
             // Responses that were accepted and wait for room below.
-            let _ = timeout(FAREWELL, shared.detached.idle()).await;
+            let _ = timeout(FAREWELL, shared.background_sends.idle()).await;
             shared.inner.close().await;
         })
         .await;

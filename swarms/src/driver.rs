@@ -5,7 +5,7 @@
 //! [`Driver`] owns ([`Driver::start`]), and callers in [`Driver::wait`] poll it:
 //!
 //! - One waiting caller, the leader, polls the work when it can make progress. It takes its own item, leaves
-//!   items for other callers in the layer's queues, and wakes those callers ([`Driver::put`]).
+//!   items for other callers in the layer's queues, and wakes those callers ([`Driver::notify`]).
 //! - If the leader is cancelled, or its task stops polling it (a `receive` that `select!` keeps but does not
 //!   poll), another waiting caller becomes the leader after at most a few milliseconds. No caller holds the
 //!   work between two polls, so no item is lost.
@@ -17,12 +17,12 @@
 //!
 //! A layer has several kinds of items (messages, requests), and each waiting caller is woken for its own kind
 //! only. A result that concerns one caller, such as the response to its ask, wakes that caller directly
-//! ([`Wants::Own`]), because thousands of callers may wait for results while few wait for items.
+//! ([`Interest::Own`]), because thousands of callers may wait for results while few wait for items.
 //!
 //! A caller that finds its item ready does not register a waker: it takes the lock of the wait list twice and
 //! leaves no state behind.
 //!
-//! The module also holds an engine's timer ([`Alarm`]) and sends that no caller awaits ([`Detached`]).
+//! The module also holds an engine's timer ([`Timer`]) and sends that no caller awaits ([`BackgroundSends`]).
 //!
 //! Deliberately absent: the work itself and its results. Both belong to the layer.
 //!
@@ -42,22 +42,22 @@ use std::time::Duration;
 use p2p::{Error, Result};
 use tokio::runtime::Handle;
 
-mod alarm;
-mod aside;
 mod background;
-mod detached;
+mod background_sends;
 mod finish;
-mod line;
-mod place;
 #[cfg(test)]
 mod tests;
+mod timer;
+mod wait_list;
+mod waiter;
+mod yield_to_woken;
 
-pub(crate) use self::alarm::{Alarm, Clock, Sleeper};
-pub(crate) use self::aside::step_aside;
-pub(crate) use self::detached::Detached;
+pub(crate) use self::background_sends::BackgroundSends;
 pub(crate) use self::finish::finish_close;
-use self::line::{Calls, Line};
-use self::place::Place;
+pub(crate) use self::timer::{Clock, Sleeper, Timer};
+use self::wait_list::{WaitList, Wakers};
+use self::waiter::Waiter;
+pub(crate) use self::yield_to_woken::yield_to_woken;
 
 /// Delay before the next receive after the swarm below returned an error.
 pub(crate) const PAUSE: Duration = Duration::from_millis(20);
@@ -69,8 +69,8 @@ type Work = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 /// What a caller waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Wants<K> {
-    /// Up to this many items of a kind; [`Driver::put`] wakes the caller.
+pub(crate) enum Interest<K> {
+    /// Up to this many items of a kind; [`Driver::notify`] wakes the caller.
     Items(K, usize),
     /// A result that wakes the caller directly. The code that stores the result need not wake the caller that
     /// [currently polls](Driver::polled_for) the work.
@@ -79,15 +79,15 @@ pub(crate) enum Wants<K> {
 
 /// The work of one layer, and the callers that wait for its results: items of the kinds `K`, or results that
 /// wake their caller directly.
-pub(crate) struct Driver<K>(Arc<Desk<K>>);
+pub(crate) struct Driver<K>(Arc<Shared<K>>);
 
 impl<K: Kind> Driver<K> {
     /// Creates a driver without work.
     pub(crate) fn new() -> Self {
-        Self(Arc::new(Desk {
-            line: Mutex::new(Line::default()),
+        Self(Arc::new(Shared {
+            list: Mutex::new(WaitList::default()),
             work: Mutex::new(None),
-            paused: AtomicBool::new(false),
+            yielded: AtomicBool::new(false),
             started: AtomicBool::new(false),
         }))
     }
@@ -102,12 +102,12 @@ impl<K: Kind> Driver<K> {
             .map_err(|_| Error::invalid("call", "this swarm needs a tokio runtime around it"))?;
         let work: Work = Box::pin(work);
         *self.0.work() = Some((work, self.0.clone().into()));
-        let mut line = self.0.line();
-        line.due = true;
-        let closed = line.closed;
-        drop(line);
+        let mut list = self.0.list();
+        list.due = true;
+        let closed = list.closed;
+        drop(list);
         if closed {
-            self.0.dismiss();
+            self.0.drop_work();
         } else {
             runtime.spawn(background::run(self.0.clone()));
         }
@@ -119,7 +119,7 @@ impl<K: Kind> Driver<K> {
     ///
     /// # Errors
     /// Returns the errors of [`start`](Self::start).
-    pub(crate) fn start_once<W>(&self, make: impl FnOnce() -> W) -> Result<()>
+    pub(crate) fn ensure_started<W>(&self, make: impl FnOnce() -> W) -> Result<()>
     where
         W: Future<Output = ()> + Send + 'static,
     {
@@ -133,7 +133,7 @@ impl<K: Kind> Driver<K> {
         started
     }
 
-    /// Waits until `take` returns a result, and polls the work meanwhile. `wants` says what the caller waits
+    /// Waits until `take` returns a result, and polls the work meanwhile. `interest` says what the caller waits
     /// for.
     ///
     /// # Errors
@@ -144,49 +144,49 @@ impl<K: Kind> Driver<K> {
     /// Cancelling loses nothing: the work and any pending wake-up pass to other callers.
     pub(crate) async fn wait<T>(
         &self,
-        wants: Wants<K>,
+        interest: Interest<K>,
         mut take: impl FnMut(&mut Context<'_>) -> Poll<Result<T>>,
     ) -> Result<T> {
-        let mut place = Place::new(&self.0, wants);
-        poll_fn(|cx| place.poll(cx, &mut take)).await
+        let mut waiter = Waiter::new(&self.0, interest);
+        poll_fn(|cx| waiter.poll(cx, &mut take)).await
     }
 
     /// Returns what the caller that polls the work wants, or `None` if the background polls it. That caller
     /// calls `take` after the poll.
-    pub(crate) fn polled_for(&self) -> Option<Wants<K>> {
-        self.0.line().polled_for
+    pub(crate) fn polled_for(&self) -> Option<Interest<K>> {
+        self.0.list().polled_for
     }
 
     /// Announces `items` new items of this kind and wakes as many waiting callers. Items for the caller that
     /// polls the work need not be counted: it calls `take` after the poll.
-    pub(crate) fn put(&self, kind: K, items: usize) {
+    pub(crate) fn notify(&self, kind: K, items: usize) {
         if items == 0 {
             return;
         }
-        let notified = self.0.line().notify(kind, items);
+        let notified = self.0.list().notify(kind, items);
         wake_all(notified);
     }
 
     /// Stores an error for the next caller that wants items and finds none. It replaces an earlier error that
     /// no caller has taken.
     pub(crate) fn fail(&self, error: Error) {
-        let mut line = self.0.line();
-        line.failure = Some(error);
-        let notified = line.notify_every_kind();
-        drop(line);
+        let mut list = self.0.list();
+        list.failure = Some(error);
+        let notified = list.notify_every_kind();
+        drop(list);
         wake_all(notified);
     }
 
     /// Yields to the polling caller, which checks for its item before the work continues. Only the work may
     /// call this.
-    pub(crate) async fn pause(&self) {
-        let mut paused = false;
+    pub(crate) async fn yield_to_leader(&self) {
+        let mut yielded = false;
         poll_fn(|_| {
-            if mem::replace(&mut paused, true) {
+            if mem::replace(&mut yielded, true) {
                 return Poll::Ready(());
             }
             // Cheaper than waking the work.
-            self.0.paused.store(true, Relaxed);
+            self.0.yielded.store(true, Relaxed);
             Poll::Pending
         })
         .await;
@@ -199,13 +199,13 @@ impl<K: Kind> Driver<K> {
 
     /// Drops the work, after the current poll if one is running, and wakes all waiting callers.
     pub(crate) fn close(&self) {
-        let mut line = self.0.line();
-        line.closed = true;
-        let waiting = line.take_everybody();
-        let polling = line.polling;
-        drop(line);
+        let mut list = self.0.list();
+        list.closed = true;
+        let waiting = list.take_all();
+        let polling = list.polling;
+        drop(list);
         if !polling {
-            self.0.dismiss();
+            self.0.drop_work();
         }
         wake_all(waiting);
     }
@@ -216,28 +216,28 @@ pub(crate) trait Kind: Copy + PartialEq + Send + 'static {}
 
 impl<K: Copy + PartialEq + Send + 'static> Kind for K {}
 
-struct Desk<K> {
-    line: Mutex<Line<K>>,
-    /// Locked while it is polled, by the caller that set [`Line::polling`], and when it is started or
+struct Shared<K> {
+    list: Mutex<WaitList<K>>,
+    /// Locked while it is polled, by the caller that set [`WaitList::polling`], and when it is started or
     /// dropped. Stored with its waker, which refers to this struct: both are dropped when the driver is
     /// closed.
     work: Mutex<Option<(Work, Waker)>>,
-    /// Set if the work [yielded](Driver::pause): it can make progress although its waker was not called.
-    paused: AtomicBool,
-    /// Set once [`Driver::start_once`] has started the work.
+    /// Set if the work [yielded](Driver::yield_to_leader): it can make progress although its waker was not called.
+    yielded: AtomicBool,
+    /// Set once [`Driver::ensure_started`] has started the work.
     started: AtomicBool,
 }
 
-impl<K: Kind> Desk<K> {
-    fn line(&self) -> MutexGuard<'_, Line<K>> {
-        self.line.lock().unwrap_or_else(PoisonError::into_inner)
+impl<K: Kind> Shared<K> {
+    fn list(&self) -> MutexGuard<'_, WaitList<K>> {
+        self.list.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn work(&self) -> MutexGuard<'_, Option<(Work, Waker)>> {
         self.work.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Polls the work once. The caller has already called [`Line::begin`].
+    /// Polls the work once. The caller has already called [`WaitList::begin`].
     fn poll_work(&self) {
         let mut work = self.work();
         let ended = work
@@ -249,67 +249,71 @@ impl<K: Kind> Desk<K> {
     }
 
     /// Returns the wait list after a poll, with `due` set if the work yielded.
-    fn line_after_poll(&self) -> MutexGuard<'_, Line<K>> {
-        let mut line = self.line();
-        if self.paused.load(Relaxed) {
-            self.paused.store(false, Relaxed);
-            line.due = true;
+    fn list_after_poll(&self) -> MutexGuard<'_, WaitList<K>> {
+        let mut list = self.list();
+        if self.yielded.load(Relaxed) {
+            self.yielded.store(false, Relaxed);
+            list.due = true;
         }
-        line
+        list
     }
 
-    fn dismiss(&self) {
+    fn drop_work(&self) {
         let work = self.work().take();
         drop(work);
     }
 }
 
 /// The waker of the work.
-impl<K: Kind> Wake for Desk<K> {
+impl<K: Kind> Wake for Shared<K> {
     fn wake(self: Arc<Self>) {
         self.wake_by_ref();
     }
 
     fn wake_by_ref(self: &Arc<Self>) {
-        let mut line = self.line();
-        line.due = true;
-        let calls = line.call();
-        drop(line);
-        make(calls);
+        let mut list = self.list();
+        list.due = true;
+        let wakers = list.choose_wakers();
+        drop(list);
+        wake_chosen(wakers);
     }
 }
 
 /// Marks that a caller polls the work. The mark is removed on drop, also if the work panics.
-struct Shift<'a, K: Kind>(Option<&'a Desk<K>>);
+struct PollGuard<'a, K: Kind>(Option<&'a Shared<K>>);
 
-impl<'a, K: Kind> Shift<'a, K> {
-    fn new(desk: &'a Desk<K>) -> Self {
-        Self(Some(desk))
+impl<'a, K: Kind> PollGuard<'a, K> {
+    fn new(shared: &'a Shared<K>) -> Self {
+        Self(Some(shared))
     }
 
     /// Removes the mark. If the polling caller leaves (`goes`), wakes another caller for remaining work.
-    fn end(mut self, line: MutexGuard<'_, Line<K>>, goes: bool) {
-        if let Some(desk) = self.0.take() {
-            Self::leave(desk, line, goes);
+    fn end(mut self, list: MutexGuard<'_, WaitList<K>>, goes: bool) {
+        if let Some(shared) = self.0.take() {
+            Self::leave(shared, list, goes);
         }
     }
 
-    fn leave(desk: &Desk<K>, mut line: MutexGuard<'_, Line<K>>, goes: bool) {
-        (line.polling, line.polled_for) = (false, None);
-        let calls = if goes { line.call() } else { Calls::default() };
-        let closed = line.closed;
-        drop(line);
+    fn leave(shared: &Shared<K>, mut list: MutexGuard<'_, WaitList<K>>, goes: bool) {
+        (list.polling, list.polled_for) = (false, None);
+        let wakers = if goes {
+            list.choose_wakers()
+        } else {
+            Wakers::default()
+        };
+        let closed = list.closed;
+        drop(list);
         if closed {
-            desk.dismiss();
+            shared.drop_work();
         }
-        make(calls);
+        wake_chosen(wakers);
     }
 }
 
-impl<K: Kind> Drop for Shift<'_, K> {
+impl<K: Kind> Drop for PollGuard<'_, K> {
     fn drop(&mut self) {
-        if let Some(desk) = self.0 {
-            Self::leave(desk, desk.line_after_poll(), true);
+        if let Some(shared) = self.0 {
+            Self::leave(shared, shared.list_after_poll(), true);
         }
     }
 }
@@ -320,13 +324,13 @@ pub(crate) fn found<T>(taken: Result<Option<T>>) -> Poll<Result<T>> {
 }
 
 /// Wakes the caller and the background task that were chosen to poll the work.
-fn make(calls: Calls) {
-    let [called, background] = calls;
-    if let Some(called) = called {
-        called.wake();
+fn wake_chosen(wakers: Wakers) {
+    let [woken, background_waker] = wakers;
+    if let Some(woken) = woken {
+        woken.wake();
     }
-    if let Some(background) = background {
-        background.wake();
+    if let Some(background_waker) = background_waker {
+        background_waker.wake();
     }
 }
 
@@ -336,10 +340,10 @@ fn wake_all(wakers: impl IntoIterator<Item = Waker>) {
 
 impl<K: Kind> fmt::Debug for Driver<K> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let line = self.0.line();
+        let list = self.0.list();
         f.debug_struct("Driver")
-            .field("waiting", &line.waiting())
-            .field("closed", &line.closed)
+            .field("waiting", &list.waiting())
+            .field("closed", &list.closed)
             .finish_non_exhaustive()
     }
 }

@@ -182,7 +182,7 @@ impl<A: Addr, S: Swarm<A>> FaultySwarm<A, S> {
     }
 
     /// Closes this layer, not the swarm below. Returns whether messages are in flight.
-    fn shut(&self) -> bool {
+    fn close_now(&self) -> bool {
         let busy = self.delayed.close();
         self.closing.notify_waiters();
         busy
@@ -310,7 +310,7 @@ impl<A: Addr, S: Swarm<A>> Swarm<A> for FaultySwarm<A, S> {
     ///
     /// Messages told before are in flight, and arrive as if the node still existed.
     async fn close(&self) {
-        if self.shut() && self.ensure_task().is_err() {
+        if self.close_now() && self.ensure_task().is_err() {
             self.delayed.abandon();
         }
         // Dropping this swarm frees the one below, also while messages are delayed.

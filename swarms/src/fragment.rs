@@ -258,7 +258,7 @@ impl<A: Addr, S: Swarm<A>> FragmentSwarm<A, S> {
                 // An expired deadline is not an error: overdue messages are handled below.
                 Some(deadline) => drop(timeout_at(deadline, pulling).await.unwrap_or(Ok(0))?),
             }
-            let count = self.land(&mut driving, max, &mut out);
+            let count = self.handle_batch(&mut driving, max, &mut out);
             if count > 0 {
                 return Ok(count);
             }
@@ -266,7 +266,7 @@ impl<A: Addr, S: Swarm<A>> FragmentSwarm<A, S> {
     }
 
     /// Processes received fragments; returns the number of messages that were passed to `out`.
-    fn land(&self, pulled: &mut Pulled<A>, max: usize, mut out: impl FnMut(Message<A>)) -> usize {
+    fn handle_batch(&self, pulled: &mut Pulled<A>, max: usize, mut out: impl FnMut(Message<A>)) -> usize {
         let now = self.epoch.elapsed();
         let mut engine = self.engine();
         self.pieces.add_received(pulled.messages.len());

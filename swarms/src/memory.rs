@@ -111,7 +111,7 @@ impl MemorySwarm {
     }
 
     /// Moves the first messages of `batch` with the same destination, at least one, to that node.
-    fn hand_over<B>(&self, batch: &mut std::iter::Peekable<B>)
+    fn deliver<B>(&self, batch: &mut std::iter::Peekable<B>)
     where
         B: Iterator<Item = (MemoryAddr, Packet)>,
     {
@@ -187,7 +187,7 @@ impl Swarm<MemoryAddr> for MemorySwarm {
         outcome.add_sent(batch.len());
         let mut batch = batch.drain(..).peekable();
         while batch.peek().is_some() {
-            self.hand_over(&mut batch);
+            self.deliver(&mut batch);
         }
         outcome.finish()
     }
@@ -217,7 +217,7 @@ impl Swarm<MemoryAddr> for MemorySwarm {
     }
 
     async fn close(&self) {
-        self.realm.shut(&self.node);
+        self.realm.close(&self.node);
     }
 
     fn visit_counters(&self, visit: &mut dyn FnMut(&Counters)) {
@@ -267,6 +267,6 @@ impl SecureSwarm<MemoryAddr> for MemorySwarm {
 
 impl Drop for MemorySwarm {
     fn drop(&mut self) {
-        self.realm.shut(&self.node);
+        self.realm.close(&self.node);
     }
 }

@@ -181,7 +181,7 @@ impl<A: Addr, S: Swarm<A>, C: Channel> Mux<A, S, C> {
             std::mem::take(&mut channels.open)
         };
         for queues in open.into_values() {
-            self.shared.shut(&queues);
+            self.shared.close_queues(&queues);
         }
         self.shared.end();
         self.shared.inner.close().await;
@@ -218,11 +218,11 @@ impl<A, S, C> Shared<A, S, C> {
     }
 
     /// Closes a channel and counts the messages and requests that waited in it.
-    fn shut(&self, queues: &Queues<A, C>) {
+    fn close_queues(&self, queues: &Queues<A, C>) {
         let (messages, asks) = queues.close();
         // The readers find the queue closed.
-        self.messages.put(queues.id(), usize::MAX);
-        self.asks.put(queues.id(), usize::MAX);
+        self.messages.notify(queues.id(), usize::MAX);
+        self.asks.notify(queues.id(), usize::MAX);
         self.counters.add_dropped_many(DropReason::Closed, messages);
         self.ask_counters.add_dropped_many(DropReason::Closed, asks);
     }

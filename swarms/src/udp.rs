@@ -224,13 +224,13 @@ impl UdpSwarm {
 
     /// Sends one message together with those that are told at the same time.
     async fn send_combined(&self, message: Outgoing) -> Result<()> {
-        let mut place = Place {
+        let mut tell = CombinedTell {
             swarm: self,
             waiter: Waiter::new(&self.writers),
             ticket: None,
         };
         let mut message = Some(message);
-        poll_fn(|cx| place.poll(cx, &mut message)).await
+        poll_fn(|cx| tell.poll(cx, &mut message)).await
     }
 
     /// Sends the queued messages; returns true if the socket is not writable any more.
@@ -260,13 +260,13 @@ impl UdpSwarm {
 const MAX_FAILURES: usize = 16;
 
 /// A tell that is combined with others. Dropping it withdraws the message, if it was not sent yet.
-struct Place<'a> {
+struct CombinedTell<'a> {
     swarm: &'a UdpSwarm,
     waiter: Waiter<'a>,
     ticket: Option<u64>,
 }
 
-impl Place<'_> {
+impl CombinedTell<'_> {
     fn poll(&mut self, cx: &mut Context<'_>, message: &mut Option<Outgoing>) -> Poll<Result<()>> {
         loop {
             if self.swarm.is_closed() {
@@ -302,7 +302,7 @@ impl Place<'_> {
     }
 }
 
-impl Drop for Place<'_> {
+impl Drop for CombinedTell<'_> {
     fn drop(&mut self) {
         if let Some(ticket) = self.ticket {
             self.swarm.combine.lock().forget(ticket);

@@ -208,7 +208,7 @@ impl Tap {
         self.end.port
     }
 
-    fn shut(&self) {
+    fn close_now(&self) {
         if self.end.gate.close() {
             while self.end.queue.try_pop().is_some() {
                 self.end.counters.add_dropped(DropReason::Closed);
@@ -219,7 +219,7 @@ impl Tap {
 
 impl Drop for Tap {
     fn drop(&mut self) {
-        self.shut();
+        self.close_now();
     }
 }
 
@@ -300,7 +300,7 @@ impl Swarm<Port> for Tap {
     }
 
     async fn close(&self) {
-        self.shut();
+        self.close_now();
     }
 
     fn visit_counters(&self, visit: &mut dyn FnMut(&Counters)) {

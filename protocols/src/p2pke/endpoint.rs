@@ -125,7 +125,7 @@ impl<A: Clone + Ord + Hash> Endpoint<A> {
         };
         let result = slot.channel.connect(now, expected, rng);
         self.last_opened = self.last_opened.max(slot.channel.last_opened);
-        let _ = self.settle(now, addr);
+        let _ = self.update_channel(now, addr);
         result
     }
 
@@ -143,7 +143,7 @@ impl<A: Clone + Ord + Hash> Endpoint<A> {
         };
         let result = slot.channel.renew(now, rng);
         self.last_opened = self.last_opened.max(slot.channel.last_opened);
-        let _ = self.settle(now, addr);
+        let _ = self.update_channel(now, addr);
         result
     }
 
@@ -163,7 +163,7 @@ impl<A: Clone + Ord + Hash> Endpoint<A> {
     ) -> Result<Option<(PeerId, Packet)>, Error> {
         if wire::is_init_hello(&packet) {
             let result = self.handle_hello(now, src, &packet, rng);
-            return result.and(self.settle(now, src)).map(|()| None);
+            return result.and(self.update_channel(now, src)).map(|()| None);
         }
         let Some(slot) = self.channels.get_mut(src) else {
             self.hint(now, src, &packet);
@@ -177,9 +177,9 @@ impl<A: Clone + Ord + Hash> Endpoint<A> {
         let result = slot.channel.handle(now, packet, rng);
         self.last_opened = self.last_opened.max(slot.channel.last_opened);
         let peer = slot.channel.path().map(|path| path.peer());
-        let settled = self.settle(now, src);
+        let updated = self.update_channel(now, src);
         let data = result?;
-        settled?;
+        updated?;
         Ok(data.and_then(|packet| Some((peer?, packet))))
     }
 
@@ -266,7 +266,7 @@ impl<A: Clone + Ord + Hash> Endpoint<A> {
     /// # Errors
     /// [`Full`](Error::Full) if a peer has just confirmed the channel and the limits leave no place for it;
     /// the channel is then removed.
-    fn settle(&mut self, now: Duration, addr: &A) -> Result<(), Error> {
+    fn update_channel(&mut self, now: Duration, addr: &A) -> Result<(), Error> {
         let Some(slot) = self.channels.get_mut(addr) else {
             return Ok(());
         };
@@ -359,7 +359,7 @@ impl<A: Clone + Ord + Hash> Endpoint<A> {
                 slot.timer = None;
                 slot.channel.handle_timeout(now, rng);
             }
-            let _ = self.settle(now, &addr);
+            let _ = self.update_channel(now, &addr);
         }
     }
 

@@ -10,15 +10,15 @@ use tokio::time::sleep;
 
 use super::replies::Reply;
 use super::shared::{Asked, Shared, Slot, Want};
-use crate::driver::{PAUSE, Sleeper, Wants, found};
+use crate::driver::{Interest, PAUSE, Sleeper, found};
 use crate::inbox::{Extended, Inbox, Queued};
 
 /// One received batch, with buffers that are reused for the next.
-struct Landing<A> {
+struct Batch<A> {
     pulled: Vec<Message<A>>,
     events: Vec<Event<A>>,
     /// What the polling caller still wants for itself: such items are not copied and wake no other caller.
-    own: Option<Wants<Want>>,
+    own: Option<Interest<Want>>,
     /// Number of messages for other callers.
     told: usize,
     asked: usize,
@@ -28,7 +28,7 @@ impl<A: Addr, S: Swarm<A>> Shared<A, S> {
     /// Receives from below and handles the engine's timeouts, until the swarm below is closed.
     async fn work(self: Arc<Self>) {
         let mut sleeper = Sleeper::default();
-        let mut landing = Landing {
+        let mut batch = Batch {
             pulled: Vec::new(),
             events: Vec::new(),
             own: None,
@@ -37,12 +37,12 @@ impl<A: Addr, S: Swarm<A>> Shared<A, S> {
         };
         loop {
             let pulling =
-                self.alarm
-                    .or_receive(&self.inner, &mut landing.pulled, self.config.batch, &mut sleeper);
+                self.timer
+                    .or_receive(&self.inner, &mut batch.pulled, self.config.batch, &mut sleeper);
             match pulling.await {
                 Ok(()) => {
-                    self.land(&mut landing);
-                    self.driver.pause().await;
+                    self.handle_batch(&mut batch);
+                    self.driver.yield_to_leader().await;
                 }
                 Err(Error::Closed) => return self.close(),
                 Err(error) => {
@@ -55,47 +55,47 @@ impl<A: Addr, S: Swarm<A>> Shared<A, S> {
     }
 
     /// Processes received datagrams and expired timers, and delivers the results. Never waits.
-    fn land(self: &Arc<Self>, landing: &mut Landing<A>) {
+    fn handle_batch(self: &Arc<Self>, batch: &mut Batch<A>) {
         let now = self.now();
-        self.datagrams.add_received(landing.pulled.len());
+        self.datagrams.add_received(batch.pulled.len());
         let mut state = self.state();
-        for message in landing.pulled.drain(..) {
+        for message in batch.pulled.drain(..) {
             state.engine.handle_message(now, message);
         }
-        if self.alarm.rings(now.elapsed) {
+        if self.timer.is_expired(now.elapsed) {
             state.engine.handle_timeout(now);
-            self.alarm.set(None);
+            self.timer.set(None);
         }
         let datagrams = state.transmits();
-        landing
+        batch
             .events
             .extend(std::iter::from_fn(|| state.engine.poll_event()));
         self.arm(&mut state);
         drop(state);
-        if !landing.events.is_empty() {
-            self.hand_over(landing);
+        if !batch.events.is_empty() {
+            self.deliver(batch);
         }
-        self.send_detached(datagrams);
+        self.send_in_background(datagrams);
     }
 
-    fn hand_over(self: &Arc<Self>, landing: &mut Landing<A>) {
-        landing.own = self.driver.polled_for();
-        let mut events = std::mem::take(&mut landing.events);
+    fn deliver(self: &Arc<Self>, batch: &mut Batch<A>) {
+        batch.own = self.driver.polled_for();
+        let mut events = std::mem::take(&mut batch.events);
         for event in events.drain(..) {
-            self.deliver(event, landing);
+            self.deliver_event(event, batch);
         }
-        landing.events = events;
-        self.driver.put(Want::Told, std::mem::take(&mut landing.told));
-        self.driver.put(Want::Asked, std::mem::take(&mut landing.asked));
+        batch.events = events;
+        self.driver.notify(Want::Told, std::mem::take(&mut batch.told));
+        self.driver.notify(Want::Asked, std::mem::take(&mut batch.asked));
     }
 
     /// Delivers one event.
-    fn deliver(self: &Arc<Self>, event: Event<A>, landing: &mut Landing<A>) {
+    fn deliver_event(self: &Arc<Self>, event: Event<A>, batch: &mut Batch<A>) {
         match event {
             Event::Told(message) => {
                 self.tells.add_received(1);
-                let put = landing.put(Want::Told, message, &self.told);
-                landing.told += put.accepted;
+                let put = batch.put(Want::Told, message, &self.told);
+                batch.told += put.accepted;
                 for message in put.refused {
                     self.tells.add_dropped_from(put.reason, &message.src);
                 }
@@ -105,8 +105,8 @@ impl<A: Addr, S: Swarm<A>> Shared<A, S> {
                 let reply = Reply::new(self, id);
                 let request = Request::new(message, reply);
                 let asked = Asked { request, until };
-                let put = landing.put(Want::Asked, asked, &self.asked);
-                landing.asked += put.accepted;
+                let put = batch.put(Want::Asked, asked, &self.asked);
+                batch.asked += put.accepted;
                 for Asked { request, .. } in put.refused {
                     self.asks.add_dropped_from(put.reason, &request.message.src);
                     request.reject(Rejection::BUSY);
@@ -123,7 +123,7 @@ impl<A: Addr, S: Swarm<A>> Shared<A, S> {
                     }),
                 });
                 if let Some(asker) = asker
-                    && landing.own != Some(Wants::Own(Want::Answer(id)))
+                    && batch.own != Some(Interest::Own(Want::Answer(id)))
                 {
                     asker.wake();
                 }
@@ -144,7 +144,7 @@ impl<A: Addr, S: Swarm<A>> Shared<A, S> {
 
     pub(super) async fn receive(self: &Arc<Self>) -> Result<Message<A>> {
         let take = |_: &mut Context<'_>| found(self.told.try_pop());
-        let message = self.wait(Wants::Items(Want::Told, 1), take).await?;
+        let message = self.wait(Interest::Items(Want::Told, 1), take).await?;
         self.tells.add_delivered(1);
         Ok(message)
     }
@@ -159,7 +159,7 @@ impl<A: Addr, S: Swarm<A>> Shared<A, S> {
             Ok((count > 0).then_some(count))
         };
         let count = self
-            .wait(Wants::Items(Want::Told, max), |_| found(take()))
+            .wait(Interest::Items(Want::Told, max), |_| found(take()))
             .await?;
         self.tells.add_delivered(count);
         Ok(count)
@@ -168,7 +168,7 @@ impl<A: Addr, S: Swarm<A>> Shared<A, S> {
     pub(super) async fn receive_ask(self: &Arc<Self>) -> Result<Request<A>> {
         loop {
             let take = |_: &mut Context<'_>| found(self.asked.try_pop());
-            let Asked { request, until } = self.wait(Wants::Items(Want::Asked, 1), take).await?;
+            let Asked { request, until } = self.wait(Interest::Items(Want::Asked, 1), take).await?;
             if self.now().elapsed <= until {
                 self.asks.add_delivered(1);
                 return Ok(request);
@@ -180,27 +180,28 @@ impl<A: Addr, S: Swarm<A>> Shared<A, S> {
     }
 
     pub(super) async fn answer_to(self: &Arc<Self>, id: AskId, slot: &Slot) -> Result<Packet> {
-        self.wait(Wants::Own(Want::Answer(id)), |cx| slot.poll(cx)).await
+        self.wait(Interest::Own(Want::Answer(id)), |cx| slot.poll(cx))
+            .await
     }
 
     /// Waits, and polls the work meanwhile.
     async fn wait<T>(
         self: &Arc<Self>,
-        wants: Wants<Want>,
+        interest: Interest<Want>,
         take: impl FnMut(&mut Context<'_>) -> Poll<Result<T>>,
     ) -> Result<T> {
-        self.driver.start_once(|| self.clone().work())?;
+        self.driver.ensure_started(|| self.clone().work())?;
         consume_budget().await;
-        self.driver.wait(wants, take).await
+        self.driver.wait(interest, take).await
     }
 }
 
-impl<A> Landing<A> {
+impl<A> Batch<A> {
     /// Puts an item into its inbox; returns what finds no place. `accepted` is the number of items to notify other
     /// callers of: 0 if the caller that polls the work wants one more of this kind.
     fn put<I: Queued>(&mut self, kind: Want, item: I, inbox: &Inbox<I>) -> Extended<I> {
         let own = match &mut self.own {
-            Some(Wants::Items(wanted, left @ 1..)) if *wanted == kind => {
+            Some(Interest::Items(wanted, left @ 1..)) if *wanted == kind => {
                 *left -= 1;
                 1
             }

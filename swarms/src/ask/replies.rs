@@ -55,7 +55,7 @@ impl<A: Addr, S: Swarm<A>> Respond for Reply<A, S> {
     fn reject(self: Box<Self>, why: Rejection) {
         if let Some(shared) = self.shared.upgrade() {
             let (datagrams, _) = shared.answer(&self.id, Err(why));
-            shared.send_detached(datagrams);
+            shared.send_in_background(datagrams);
         }
     }
 }
@@ -102,7 +102,7 @@ impl<A: Addr, S: Swarm<A>> Shared<A, S> {
         let shared = self.clone();
         let send = move || {
             let replies = std::mem::take(&mut shared.state().replies);
-            shared.send_detached(replies);
+            shared.send_in_background(replies);
         };
         match Handle::try_current() {
             Ok(runtime) => drop(runtime.spawn(async move { send() })),

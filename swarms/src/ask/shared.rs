@@ -11,7 +11,7 @@ use p2p_protocols::hash::HashMap;
 use tokio::time::Instant;
 
 use super::AskingConfig;
-use crate::driver::{Alarm, Clock, Detached, Driver};
+use crate::driver::{BackgroundSends, Clock, Driver, Timer};
 use crate::inbox::{Inbox, Queued, Source};
 
 #[derive(Debug)]
@@ -23,10 +23,10 @@ pub(super) struct Shared<A: Addr, S: Swarm<A>> {
     pub(super) chunk: usize,
     state: Mutex<State<A>>,
     pub(super) driver: Driver<Want>,
-    pub(super) alarm: Alarm,
+    pub(super) timer: Timer,
     pub(super) told: Inbox<Message<A>>,
     pub(super) asked: Inbox<Asked<A>>,
-    pub(super) detached: Detached,
+    pub(super) background_sends: BackgroundSends,
     pub(super) tells: Counters,
     pub(super) asks: Counters,
     pub(super) datagrams: Counters,
@@ -125,8 +125,8 @@ impl<A: Addr, S: Swarm<A>> Shared<A, S> {
             told: Inbox::new(config.messages),
             asked: Inbox::new(config.asks),
             driver: Driver::new(),
-            alarm: Alarm::new(Clock::new(Instant::now(), Duration::ZERO)),
-            detached: Detached::default(),
+            timer: Timer::new(Clock::new(Instant::now(), Duration::ZERO)),
+            background_sends: BackgroundSends::default(),
             tells: Counters::new("mbapp"),
             asks: Counters::new("mbapp-ask"),
             datagrams: Counters::new("mbapp-datagram"),
@@ -144,7 +144,7 @@ impl<A: Addr, S: Swarm<A>> Shared<A, S> {
             .duration_since(SystemTime::UNIX_EPOCH)
             .unwrap_or_default();
         Now {
-            elapsed: self.alarm.now(),
+            elapsed: self.timer.now(),
             unix_ms: unix.as_millis() as u64,
         }
     }
@@ -189,7 +189,7 @@ impl<A: Addr, S: Swarm<A>> Shared<A, S> {
 
     /// Sets the timer if the engine's timeout is earlier; returns whether it was.
     pub(super) fn arm(&self, state: &mut State<A>) -> bool {
-        self.alarm.set_sooner(state.engine.poll_timeout())
+        self.timer.set_sooner(state.engine.poll_timeout())
     }
 
     /// Writes the header of a message that fits into one datagram.
@@ -247,7 +247,7 @@ impl<A: Addr, S: Swarm<A>> Shared<A, S> {
     }
 
     /// Sends datagrams that no caller awaits: at once, or in a task of its own while it waits for room.
-    pub(super) fn send_detached(self: &Arc<Self>, mut datagrams: Vec<(A, Packet)>) {
+    pub(super) fn send_in_background(self: &Arc<Self>, mut datagrams: Vec<(A, Packet)>) {
         let count = datagrams.len();
         if count == 0 {
             return;
@@ -257,7 +257,7 @@ impl<A: Addr, S: Swarm<A>> Shared<A, S> {
             // A failed send is a loss, as on the medium: peers retransmit.
             drop(shared.inner.tell_batch(&mut datagrams).await);
         };
-        if let Err(reason) = self.detached.send(sending) {
+        if let Err(reason) = self.background_sends.send(sending) {
             self.datagrams.add_dropped_many(reason, count);
         }
     }
@@ -271,7 +271,7 @@ impl<A: Addr, S: Swarm<A>> Shared<A, S> {
         let slots = std::mem::take(&mut state.slots);
         drop(state);
         drop(slots);
-        self.send_detached(replies);
+        self.send_in_background(replies);
         self.tells.add_dropped_many(DropReason::Closed, self.told.close());
         self.asks.add_dropped_many(DropReason::Closed, self.asked.close());
         self.driver.close();

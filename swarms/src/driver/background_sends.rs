@@ -17,18 +17,18 @@ const WAITING: usize = 64;
 
 /// The sends of one layer that wait for room.
 #[derive(Debug, Default)]
-pub(crate) struct Detached(Arc<Places>);
+pub(crate) struct BackgroundSends(Arc<Slots>);
 
 #[derive(Debug, Default)]
-struct Places {
+struct Slots {
     taken: AtomicUsize,
     idle: Notify,
 }
 
 /// The slot of one send, released when the send ends, panics, or its task is dropped.
-struct Place(Arc<Places>);
+struct Slot(Arc<Slots>);
 
-impl Drop for Place {
+impl Drop for Slot {
     fn drop(&mut self) {
         if self.0.taken.fetch_sub(1, SeqCst) == 1 {
             self.0.idle.notify_waiters();
@@ -36,7 +36,7 @@ impl Drop for Place {
     }
 }
 
-impl Detached {
+impl BackgroundSends {
     /// Starts `sending`, and spawns a task for it if it does not complete at once.
     ///
     /// # Errors
@@ -51,13 +51,13 @@ impl Detached {
             return Ok(());
         }
         let taken = self.0.taken.fetch_add(1, SeqCst);
-        let place = Place(self.0.clone());
+        let slot = Slot(self.0.clone());
         if taken >= WAITING {
             return Err(DropReason::QueueFull);
         }
         runtime.spawn(async move {
             sending.await;
-            drop(place);
+            drop(slot);
         });
         Ok(())
     }
@@ -84,7 +84,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_send_that_panics_releases_its_slot() {
-        let sends = Detached::default();
+        let sends = BackgroundSends::default();
         for _ in 0..2 * WAITING {
             let sending = async {
                 yield_now().await;
@@ -97,7 +97,7 @@ mod tests {
 
     #[tokio::test]
     async fn the_number_of_waiting_sends_is_bounded() {
-        let sends = Detached::default();
+        let sends = BackgroundSends::default();
         for _ in 0..WAITING {
             sends.send(pending()).expect("a free slot");
         }

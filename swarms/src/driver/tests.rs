@@ -13,7 +13,7 @@ use tokio::task::yield_now;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::background::GRACE;
-use super::{Driver, Wants};
+use super::{Driver, Interest};
 use crate::inbox::{Inbox, Limits};
 
 /// A layer that does nothing: messages from below go to the receiving caller.
@@ -47,8 +47,8 @@ impl Layer {
         while self.below.pop_batch(&mut pulled, 4).await.is_ok() {
             self.polled.fetch_add(1, SeqCst);
             let put = self.inbox.extend(pulled.drain(..)).accepted;
-            self.driver.put((), put);
-            self.driver.pause().await;
+            self.driver.notify((), put);
+            self.driver.yield_to_leader().await;
         }
     }
 
@@ -62,7 +62,7 @@ impl Layer {
             Ok(Some(packet)) => Poll::Ready(Ok(packet)),
             Err(error) => Poll::Ready(Err(error)),
         };
-        let packet = self.driver.wait(Wants::Items((), 1), take).await?;
+        let packet = self.driver.wait(Interest::Items((), 1), take).await?;
         Ok(u32::from_be_bytes(*packet.first_chunk().expect("four bytes")))
     }
 
@@ -123,7 +123,7 @@ async fn a_caller_that_arrives_during_a_background_poll_is_woken_for_remaining_w
                 0 | 1 => Poll::Pending,
                 _ => Poll::Ready(Ok(())),
             };
-            driver.wait(Wants::Items((), 1), take).await
+            driver.wait(Interest::Items((), 1), take).await
         }
     };
     let waiting = Arc::new(Mutex::new(Held::new(waiting)));
@@ -187,7 +187,7 @@ async fn a_caller_of_a_single_result_is_not_expected_to_return() {
             len if len >= answered => Poll::Ready(Ok(())),
             _ => Poll::Pending,
         };
-        let mut asking = Held::new(layer.driver.wait(Wants::Own(()), answer));
+        let mut asking = Held::new(layer.driver.wait(Interest::Own(()), answer));
         assert!(asking.poll().is_pending());
         layer.send(round);
         assert!(asking.is_woken() && asking.poll().is_ready());
@@ -222,8 +222,8 @@ async fn a_caller_of_a_single_result_is_not_expected_to_return() {
 #[tokio::test(start_paused = true)]
 async fn an_unpolled_receive_does_not_block_other_readers() {
     let layer = Layer::new();
-    let mut aside = Held::new(layer.receive());
-    assert!(aside.poll().is_pending());
+    let mut unpolled = Held::new(layer.receive());
+    assert!(unpolled.poll().is_pending());
     // Woken first, and does not poll.
     layer.send(1);
     layer.send(2);
@@ -243,7 +243,7 @@ async fn an_unpolled_receive_does_not_block_other_readers() {
     assert!(begun.elapsed().is_zero());
     drop(other);
     layer.close();
-    assert!(matches!(aside.poll(), Poll::Ready(_)));
+    assert!(matches!(unpolled.poll(), Poll::Ready(_)));
 }
 
 #[tokio::test(start_paused = true)]
@@ -254,7 +254,11 @@ async fn items_found_by_other_callers_wake_the_readers_of_their_kind() {
         assert!(reader.poll().is_pending());
     }
     // A caller that wants a single result polls the work.
-    let mut other = Held::new(layer.driver.wait(Wants::Own(()), |_| Poll::<Result<()>>::Pending));
+    let mut other = Held::new(
+        layer
+            .driver
+            .wait(Interest::Own(()), |_| Poll::<Result<()>>::Pending),
+    );
     for number in 0..2 {
         layer.send(number);
     }
@@ -287,7 +291,11 @@ async fn a_woken_caller_that_leaves_wakes_the_next() {
 async fn closing_wakes_all_callers_and_drops_the_work_at_once() {
     let layer = Layer::new();
     let mut receiving = Held::new(layer.receive());
-    let mut other = Held::new(layer.driver.wait(Wants::Own(()), |_| Poll::<Result<()>>::Pending));
+    let mut other = Held::new(
+        layer
+            .driver
+            .wait(Interest::Own(()), |_| Poll::<Result<()>>::Pending),
+    );
     assert!(receiving.poll().is_pending() && other.poll().is_pending());
     assert_eq!(Arc::strong_count(&layer), 2);
     layer.close();
@@ -302,20 +310,20 @@ async fn closing_wakes_all_callers_and_drops_the_work_at_once() {
 async fn items_wake_only_readers_of_their_kind() {
     let driver = Driver::new();
     let never = |_: &mut Context<'_>| Poll::<Result<()>>::Pending;
-    let mut readers = ['a', 'b', 'b'].map(|kind| Held::new(driver.wait(Wants::Items(kind, 1), never)));
+    let mut readers = ['a', 'b', 'b'].map(|kind| Held::new(driver.wait(Interest::Items(kind, 1), never)));
     for reader in &mut readers {
         assert!(reader.poll().is_pending());
     }
-    driver.put('b', 1);
+    driver.notify('b', 1);
     assert_eq!(readers.each_ref().map(Held::is_woken), [false, true, false]);
-    driver.put('c', 1);
-    driver.put('a', 0);
+    driver.notify('c', 1);
+    driver.notify('a', 0);
     assert_eq!(readers.each_ref().map(Held::is_woken), [false, true, false]);
     // A reader that leaves without its item passes it to another of its kind.
     let [a, first, second] = &mut readers;
-    first.0 = Box::pin(driver.wait(Wants::Own('b'), never));
+    first.0 = Box::pin(driver.wait(Interest::Own('b'), never));
     assert!(second.is_woken() && !a.is_woken());
-    driver.put('a', 1);
+    driver.notify('a', 1);
     assert!(a.is_woken());
 }
 
@@ -325,16 +333,16 @@ async fn a_reader_that_finds_its_item_at_once_does_not_register() {
     layer.send(7);
     let mut receiving = Held::new(layer.receive());
     assert!(matches!(receiving.poll(), Poll::Ready(Ok(7))));
-    assert_eq!(layer.driver.0.line().waiting(), 0);
+    assert_eq!(layer.driver.0.list().waiting(), 0);
     // The work yielded, and continues with the next caller.
     layer.send(8);
     let mut waiting = Held::new(layer.receive());
     assert!(matches!(waiting.poll(), Poll::Ready(Ok(8))));
     let mut waiting = Held::new(layer.receive());
     assert!(waiting.poll().is_pending());
-    assert_eq!(layer.driver.0.line().waiting(), 1);
+    assert_eq!(layer.driver.0.list().waiting(), 1);
     drop(waiting);
-    assert_eq!(layer.driver.0.line().waiting(), 0);
+    assert_eq!(layer.driver.0.list().waiting(), 0);
     layer.close();
 }
 
@@ -348,13 +356,13 @@ async fn an_item_that_is_stored_during_a_lookup_is_found() {
             // After the second lookup, which follows the poll of the work.
             if looks.fetch_add(1, SeqCst) == 1 {
                 items.store(1, SeqCst);
-                driver.put((), 1);
+                driver.notify((), 1);
             }
             Poll::Pending
         }
         _ => Poll::Ready(Ok(())),
     };
-    let mut waiting = Held::new(driver.wait(Wants::Items((), 1), take));
+    let mut waiting = Held::new(driver.wait(Interest::Items((), 1), take));
     assert!(waiting.poll().is_ready());
 }
 
@@ -362,8 +370,8 @@ async fn an_item_that_is_stored_during_a_lookup_is_found() {
 async fn a_failure_goes_to_one_reader_that_finds_no_item() {
     let driver = Driver::new();
     let never = |_: &mut Context<'_>| Poll::<Result<()>>::Pending;
-    let mut other = Held::new(driver.wait(Wants::Own('a'), never));
-    let mut readers = ['a', 'b'].map(|kind| Held::new(driver.wait(Wants::Items(kind, 1), never)));
+    let mut other = Held::new(driver.wait(Interest::Own('a'), never));
+    let mut readers = ['a', 'b'].map(|kind| Held::new(driver.wait(Interest::Items(kind, 1), never)));
     assert!(other.poll().is_pending());
     for reader in &mut readers {
         assert!(reader.poll().is_pending());
@@ -376,7 +384,7 @@ async fn a_failure_goes_to_one_reader_that_finds_no_item() {
     assert!(a.poll().is_pending());
     // A reader with an item does not receive the error.
     driver.fail(Error::invalid("swarm below", "it is broken again"));
-    let served = driver.wait(Wants::Items('a', 1), |_| Poll::Ready(Ok(())));
+    let served = driver.wait(Interest::Items('a', 1), |_| Poll::Ready(Ok(())));
     assert!(served.await.is_ok());
 }
 
@@ -391,16 +399,16 @@ async fn callers_that_waited_before_the_work_started_poll_it() {
             Poll::Pending
         }
     };
-    let mut waiting = Held::new(driver.wait(Wants::Items((), 1), take));
+    let mut waiting = Held::new(driver.wait(Interest::Items((), 1), take));
     assert!(waiting.poll().is_pending());
     let polled = Arc::new(AtomicBool::new(false));
     let work = {
         let polled = polled.clone();
         async move { polled.store(true, SeqCst) }
     };
-    driver.start_once(|| work).expect("a runtime");
+    driver.ensure_started(|| work).expect("a runtime");
     driver
-        .start_once(|| async { unreachable!("it has begun") })
+        .ensure_started(|| async { unreachable!("it has begun") })
         .expect("a runtime");
     for _ in 0..4 {
         yield_now().await;

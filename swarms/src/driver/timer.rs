@@ -52,17 +52,17 @@ const NEVER: u64 = u64::MAX;
 
 /// The next timeout of an engine. Set and read under the engine's lock, awaited without it.
 #[derive(Debug)]
-pub(crate) struct Alarm {
+pub(crate) struct Timer {
     clock: Clock,
     /// In nanoseconds of the clock.
     at: AtomicU64,
 }
 
-/// The state of a task that waits for an [`Alarm`].
+/// The state of a task that waits for a [`Timer`].
 #[derive(Default)]
 pub(crate) struct Sleeper(Option<(u64, Pin<Box<Sleep>>)>);
 
-impl Alarm {
+impl Timer {
     pub(crate) fn new(clock: Clock) -> Self {
         Self {
             clock,
@@ -89,7 +89,7 @@ impl Alarm {
     }
 
     /// Returns whether the timeout has expired.
-    pub(crate) fn rings(&self, now: Duration) -> bool {
+    pub(crate) fn is_expired(&self, now: Duration) -> bool {
         self.at.load(Relaxed) <= nanos(now)
     }
 

@@ -6,24 +6,24 @@ use std::task::{Context, Poll};
 use p2p::{Error, Result};
 use tokio::task::coop::has_budget_remaining;
 
-use super::line::Line;
-use super::{Desk, Kind, POLLS, Shift, Wants, make, wake_all};
+use super::wait_list::WaitList;
+use super::{Interest, Kind, POLLS, PollGuard, Shared, wake_all, wake_chosen};
 
 /// An entry in the wait list, registered only if there is nothing to do at once. Dropping it passes a pending
 /// wake-up to another caller.
-pub(super) struct Place<'a, K: Kind> {
-    desk: &'a Desk<K>,
-    wants: Wants<K>,
+pub(super) struct Waiter<'a, K: Kind> {
+    shared: &'a Shared<K>,
+    interest: Interest<K>,
     ticket: Option<u64>,
     /// Set once the call has its result.
     served: bool,
 }
 
-impl<'a, K: Kind> Place<'a, K> {
-    pub(super) fn new(desk: &'a Desk<K>, wants: Wants<K>) -> Self {
+impl<'a, K: Kind> Waiter<'a, K> {
+    pub(super) fn new(shared: &'a Shared<K>, interest: Interest<K>) -> Self {
         Self {
-            desk,
-            wants,
+            shared,
+            interest,
             ticket: None,
             served: false,
         }
@@ -40,101 +40,101 @@ impl<'a, K: Kind> Place<'a, K> {
             self.served = true;
             return taken;
         }
-        let mut line = self.desk.line();
-        if let Some(over) = self.over(&mut line) {
-            return Poll::Ready(Err(over));
+        let mut list = self.shared.list();
+        if let Some(failure) = self.failure(&mut list) {
+            return Poll::Ready(Err(failure));
         }
-        line.come(self.wants);
-        let mut free = line.is_free();
-        if !(free && has_budget_remaining()) {
-            return self.stand(line, None, free, cx, Some(take));
+        list.record_call(self.interest);
+        let mut runnable = list.is_runnable();
+        if !(runnable && has_budget_remaining()) {
+            return self.register(list, None, runnable, cx, Some(take));
         }
-        let shift = Shift::new(self.desk);
-        let mut puts_before = 0;
+        let guard = PollGuard::new(self.shared);
+        let mut notifications_before = 0;
         for polls in 1.. {
-            puts_before = line.puts;
-            line.begin(Some(self.wants), self.ticket);
-            drop(line);
-            self.desk.poll_work();
+            notifications_before = list.notifications;
+            list.begin(Some(self.interest), self.ticket);
+            drop(list);
+            self.shared.poll_work();
             let taken = take(cx);
-            line = self.desk.line_after_poll();
+            list = self.shared.list_after_poll();
             if taken.is_ready() {
                 self.served = true;
-                if line.due && matches!(self.wants, Wants::Own(_)) {
+                if list.due && matches!(self.interest, Interest::Own(_)) {
                     // Readers usually call again and continue the work. Other callers leave the work pending
                     // on its next event.
-                    line.begin(None, self.ticket);
-                    drop(line);
-                    self.desk.poll_work();
-                    line = self.desk.line_after_poll();
+                    list.begin(None, self.ticket);
+                    drop(list);
+                    self.shared.poll_work();
+                    list = self.shared.list_after_poll();
                 }
                 let ticket = self.ticket.take();
-                let _outdated = ticket.map(|ticket| line.leave(self.wants, ticket));
-                shift.end(line, true);
+                let _outdated = ticket.map(|ticket| list.leave(self.interest, ticket));
+                guard.end(list, true);
                 return taken;
             }
-            if let Some(over) = self.over(&mut line) {
-                shift.end(line, true);
-                return Poll::Ready(Err(over));
+            if let Some(failure) = self.failure(&mut list) {
+                guard.end(list, true);
+                return Poll::Ready(Err(failure));
             }
-            free = line.due;
-            if !free || polls == POLLS || !has_budget_remaining() {
+            runnable = list.due;
+            if !runnable || polls == POLLS || !has_budget_remaining() {
                 break;
             }
         }
         // An item that was stored since the last `take` would otherwise be found too late.
-        let again = (line.puts != puts_before).then_some(take);
-        self.stand(line, Some(shift), free, cx, again)
+        let again = (list.notifications != notifications_before).then_some(take);
+        self.register(list, Some(guard), runnable, cx, again)
     }
 
     /// Returns the error that ends the wait, if there is one.
-    fn over(&self, line: &mut Line<K>) -> Option<Error> {
-        match self.wants {
-            _ if line.closed => Some(Error::Closed),
-            Wants::Items(..) => line.failure.take(),
-            Wants::Own(_) => None,
+    fn failure(&self, list: &mut WaitList<K>) -> Option<Error> {
+        match self.interest {
+            _ if list.closed => Some(Error::Closed),
+            Interest::Items(..) => list.failure.take(),
+            Interest::Own(_) => None,
         }
     }
 
-    /// Registers the caller in the wait list. If the work can make progress (`free`), it wakes its own task
+    /// Registers the caller in the wait list. If the work can make progress (`runnable`), it wakes its own task
     /// to continue later. Calls `take` again if an item may have been stored before the registration.
-    fn stand<T>(
+    fn register<T>(
         &mut self,
-        mut line: MutexGuard<'_, Line<K>>,
-        shift: Option<Shift<'_, K>>,
-        free: bool,
+        mut list: MutexGuard<'_, WaitList<K>>,
+        guard: Option<PollGuard<'_, K>>,
+        runnable: bool,
         cx: &mut Context<'_>,
         take: Option<&mut impl FnMut(&mut Context<'_>) -> Poll<Result<T>>>,
     ) -> Poll<Result<T>> {
-        let (ticket, outdated) = line.stand(self.wants, self.ticket, cx.waker());
+        let (ticket, outdated) = list.register(self.interest, self.ticket, cx.waker());
         self.ticket = Some(ticket);
-        match shift {
-            Some(shift) => shift.end(line, false),
-            None => drop(line),
+        match guard {
+            Some(guard) => guard.end(list, false),
+            None => drop(list),
         }
         // Only after the lock is released: dropping a waker may run foreign code.
         drop(outdated);
         let taken = take.map_or(Poll::Pending, |take| take(cx));
         if taken.is_ready() {
             self.served = true;
-        } else if free {
+        } else if runnable {
             cx.waker().wake_by_ref();
         }
         taken
     }
 }
 
-impl<K: Kind> Drop for Place<'_, K> {
+impl<K: Kind> Drop for Waiter<'_, K> {
     fn drop(&mut self) {
         let Some(ticket) = self.ticket else { return };
-        let mut line = self.desk.line();
-        let (notified, waker) = line.leave(self.wants, ticket);
-        let calls = line.call();
+        let mut list = self.shared.list();
+        let (notified, waker) = list.leave(self.interest, ticket);
+        let wakers = list.choose_wakers();
         let passed_on = notified && !self.served;
-        let notified = line.notify(self.wants.kind(), usize::from(passed_on));
-        drop(line);
+        let notified = list.notify(self.interest.kind(), usize::from(passed_on));
+        drop(list);
         drop(waker);
-        make(calls);
+        wake_chosen(wakers);
         wake_all(notified);
     }
 }

@@ -7,7 +7,7 @@ use p2p_protocols::gossipsub::{Check, PolicyError};
 use tokio::runtime::Handle;
 use tokio::sync::Notify;
 
-use crate::driver::step_aside;
+use crate::driver::yield_to_woken;
 
 /// Number of signatures that a thread takes at a time: about 160 µs.
 const SHARE: usize = 4;
@@ -53,7 +53,7 @@ pub(super) async fn verify_all(checks: Vec<Check>, threads: Option<&Handle>) -> 
 impl Checks {
     async fn work(self: Arc<Self>) {
         while self.step() {
-            step_aside().await;
+            yield_to_woken().await;
         }
     }
 

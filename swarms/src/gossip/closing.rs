@@ -55,7 +55,7 @@ impl<A: Addr, S: Swarm<A>> Shared<A, S> {
         if !matches!(*stage, Stage::Open) {
             return;
         }
-        let rest = self.shut();
+        let rest = self.close();
         let mut sending = mem::take(&mut *self.sending.lock().unwrap_or_else(PoisonError::into_inner));
         while sending.try_join_next().is_some() {}
         if rest.is_empty() && sending.is_empty() {
@@ -86,7 +86,7 @@ impl<A: Addr, S: Swarm<A>> Shared<A, S> {
 
     /// Ends at once: queued messages are dropped.
     pub(super) fn abandon(&self) {
-        let rest = self.shut();
+        let rest = self.close();
         let messages = rest.iter().map(|rest| rest.messages).sum();
         self.counters.add_dropped_many(DropReason::Closed, messages);
         let mut sending = self.sending.lock().unwrap_or_else(PoisonError::into_inner);
@@ -99,11 +99,11 @@ impl<A: Addr, S: Swarm<A>> Shared<A, S> {
     }
 
     /// Fails all current and later calls; returns the messages that are left to send.
-    fn shut(&self) -> Vec<Rest<A>> {
+    fn close(&self) -> Vec<Rest<A>> {
         let mut state = self.state();
         let mut left: Vec<Rest<A>> = Vec::new();
         if let Some(mut engine) = state.engine.take() {
-            let (now, room) = (self.alarm.now(), self.inner.headroom());
+            let (now, room) = (self.timer.now(), self.inner.headroom());
             let count = |burst: &Burst| {
                 let parts = burst.rpcs().flatten();
                 parts.filter(|part| wire::is_message(part)).count()

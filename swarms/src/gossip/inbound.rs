@@ -14,7 +14,7 @@ use super::checks::verify_all;
 use super::event::GossipEvent;
 use super::shared::{Arrived, Effects, Kind, LAYER, Shared};
 use super::{GossipAddr, Place};
-use crate::driver::{PAUSE, Sleeper, Wants, found};
+use crate::driver::{Interest, PAUSE, Sleeper, found};
 
 /// RPCs up to this length are copied before they are parsed, longer ones are not.
 const DATAGRAM: usize = 2048;
@@ -29,12 +29,12 @@ impl<A: Addr, S: Swarm<A>> Shared<A, S> {
         let (mut pulled, mut sleeper) = (Vec::new(), Sleeper::default());
         loop {
             let pulling = self
-                .alarm
+                .timer
                 .or_receive(&self.inner, &mut pulled, self.config.batch, &mut sleeper);
             match pulling.await {
                 Ok(()) => {
-                    self.land(&mut pulled).await;
-                    self.driver.pause().await;
+                    self.handle_batch(&mut pulled).await;
+                    self.driver.yield_to_leader().await;
                 }
                 Err(Error::Closed) => {
                     self.abandon();
@@ -51,7 +51,7 @@ impl<A: Addr, S: Swarm<A>> Shared<A, S> {
 
     /// Passes received messages to the engine, and handles expired timers. Parsed RPCs that were not passed
     /// on yet are bounded, since short messages hold many times their encoded length: see [`READ`].
-    async fn land(self: &Arc<Self>, pulled: &mut Vec<Message<A>>) {
+    async fn handle_batch(self: &Arc<Self>, pulled: &mut Vec<Message<A>>) {
         let (mut rpcs, mut held) = (Vec::new(), 0_usize);
         for Message { src, payload, .. } in pulled.drain(..) {
             let charge = Codec::held(&payload);
@@ -67,7 +67,7 @@ impl<A: Addr, S: Swarm<A>> Shared<A, S> {
 
     /// Passes RPCs to the engine. Its lock is not held while signatures are verified.
     async fn handle(self: &Arc<Self>, mut rpcs: Vec<(A, Incoming)>) {
-        let mut effects = Effects::new(self.alarm.now());
+        let mut effects = Effects::new(self.timer.now());
         let now = effects.now;
         if self.select(&mut rpcs, &mut effects) {
             self.verify(&mut rpcs).await;
@@ -82,12 +82,12 @@ impl<A: Addr, S: Swarm<A>> Shared<A, S> {
             }
             engine.handle_incoming(now, &src, rpc);
         }
-        if self.alarm.rings(now) {
+        if self.timer.is_expired(now) {
             engine.handle_timeout(now);
         }
-        self.settle(&mut state, &mut effects);
+        self.drain_engine(&mut state, &mut effects);
         drop(state);
-        self.carry_out(effects);
+        self.apply(effects);
     }
 
     /// The engine keeps messages for some time, and must not keep the rest of a buffer alive.
@@ -184,7 +184,7 @@ impl<A: Addr, S: Swarm<A>> Shared<A, S> {
                 effects.messages.push(arrived);
             }
         }
-        self.settle(&mut state, effects);
+        self.drain_engine(&mut state, effects);
     }
 
     /// Puts messages into the inbox.
@@ -193,14 +193,14 @@ impl<A: Addr, S: Swarm<A>> Shared<A, S> {
             return;
         }
         let wanted = match self.driver.polled_for() {
-            Some(Wants::Items(Kind::Message, wanted)) => wanted,
+            Some(Interest::Items(Kind::Message, wanted)) => wanted,
             _ => 0,
         };
         let messages = messages.into_iter().filter_map(|arrived| self.message(arrived));
         let put = self.inbox.extend_for(wanted, messages);
         self.counters.add_dropped_many(put.reason, put.refused.len());
         self.driver
-            .put(Kind::Message, put.accepted.saturating_sub(wanted));
+            .notify(Kind::Message, put.accepted.saturating_sub(wanted));
     }
 
     fn message(&self, arrived: Arrived<A>) -> Option<Message<GossipAddr<A>>> {
@@ -224,8 +224,11 @@ impl<A: Addr, S: Swarm<A>> Shared<A, S> {
 
     pub(super) async fn receive(&self) -> Result<Message<GossipAddr<A>>> {
         consume_budget().await;
-        let wants = Wants::Items(Kind::Message, 1);
-        let message = self.driver.wait(wants, |_| found(self.inbox.try_pop())).await?;
+        let interest = Interest::Items(Kind::Message, 1);
+        let message = self
+            .driver
+            .wait(interest, |_| found(self.inbox.try_pop()))
+            .await?;
         self.counters.add_delivered(1);
         Ok(message)
     }
@@ -243,16 +246,16 @@ impl<A: Addr, S: Swarm<A>> Shared<A, S> {
             let popped = self.inbox.try_pop_batch(out, max)?;
             Ok(Some(popped).filter(|popped| *popped > 0))
         };
-        let wants = Wants::Items(Kind::Message, max);
-        let count = self.driver.wait(wants, |_| found(pop())).await?;
+        let interest = Interest::Items(Kind::Message, max);
+        let count = self.driver.wait(interest, |_| found(pop())).await?;
         self.counters.add_delivered(count);
         Ok(count)
     }
 
     pub(super) async fn event(&self) -> Result<GossipEvent<A>> {
         consume_budget().await;
-        let wants = Wants::Items(Kind::Event, 1);
+        let interest = Interest::Items(Kind::Event, 1);
         let take = || Ok(self.events().pop());
-        self.driver.wait(wants, |_| found(take())).await
+        self.driver.wait(interest, |_| found(take())).await
     }
 }

@@ -244,7 +244,7 @@ impl<A: Addr, S: Swarm<A>> GossipSwarm<A, S> {
 
     /// Returns a peer's score; 0 for a node that is not a peer.
     pub fn score(&self, peer: &A) -> f64 {
-        let now = self.shared.alarm.now();
+        let now = self.shared.timer.now();
         let score = self.shared.with(|engine| engine.score(now, peer));
         score.unwrap_or(0.0)
     }

@@ -17,7 +17,7 @@ use tokio::task::coop::{consume_budget, unconstrained};
 use super::event::{Departure, GossipEvent};
 use super::shared::{Effects, Kind, LAYER, Shared, State};
 use super::{GossipAddr, Place};
-use crate::driver::{Wants, step_aside};
+use crate::driver::{Interest, yield_to_woken};
 
 /// Number of messages of a batch that are passed to the engine before its output is sent: fewer than may wait
 /// for a peer.
@@ -68,7 +68,7 @@ impl<A: Addr, S: Swarm<A>> Shared<A, S> {
                 // If the swarm closes, what comes next fails.
                 let _ = self.wait_for_room(&last).await;
             }
-            step_aside().await;
+            yield_to_woken().await;
         }
     }
 
@@ -78,15 +78,15 @@ impl<A: Addr, S: Swarm<A>> Shared<A, S> {
         messages: impl IntoIterator<Item = (D, Result<Said>)>,
         mut told: impl FnMut(D, Result<()>),
     ) {
-        let mut effects = Effects::new(self.alarm.now());
+        let mut effects = Effects::new(self.timer.now());
         let mut state = self.state();
         for (dst, said) in messages {
             let result = said.and_then(|said| self.say(&mut state, &effects, dst.borrow(), said));
             told(dst, result);
         }
-        self.settle(&mut state, &mut effects);
+        self.drain_engine(&mut state, &mut effects);
         drop(state);
-        self.carry_out(effects);
+        self.apply(effects);
     }
 
     /// Waits until a peer accepts more messages for this address, if the queues of all its subscribers are
@@ -104,9 +104,9 @@ impl<A: Addr, S: Swarm<A>> Shared<A, S> {
             if !pressed {
                 return Ok(());
             }
-            let wants = Wants::Own(Kind::Message);
+            let interest = Interest::Own(Kind::Message);
             self.driver
-                .wait(wants, |cx| room.as_mut().poll(cx).map(Ok))
+                .wait(interest, |cx| room.as_mut().poll(cx).map(Ok))
                 .await?;
         }
     }
@@ -126,9 +126,9 @@ impl<A: Addr, S: Swarm<A>> Shared<A, S> {
                     "the node is not a neighbour of this node",
                 ));
             }
-            let wants = Wants::Own(Kind::Event);
+            let interest = Interest::Own(Kind::Event);
             self.driver
-                .wait(wants, |cx| changed.as_mut().poll(cx).map(Ok))
+                .wait(interest, |cx| changed.as_mut().poll(cx).map(Ok))
                 .await?;
         }
     }
@@ -186,7 +186,7 @@ impl<A: Addr, S: Swarm<A>> Shared<A, S> {
         self.counters.add_received(1);
         let (src, dst) = (dst.clone(), dst.clone());
         match self.inbox.push(Message { src, dst, payload }) {
-            Ok(()) => self.driver.put(Kind::Message, 1),
+            Ok(()) => self.driver.notify(Kind::Message, 1),
             Err(refused) => self
                 .counters
                 .add_dropped_many(refused.reason, refused.items.len()),
@@ -194,7 +194,7 @@ impl<A: Addr, S: Swarm<A>> Shared<A, S> {
     }
 
     /// Applies the effects of engine calls. Never waits.
-    pub(super) fn carry_out(self: &Arc<Self>, mut effects: Effects<A>) {
+    pub(super) fn apply(self: &Arc<Self>, mut effects: Effects<A>) {
         self.ask_application(&mut effects);
         if effects.sooner {
             self.driver.wake();
@@ -210,7 +210,7 @@ impl<A: Addr, S: Swarm<A>> Shared<A, S> {
             let mut events = self.events();
             effects.events.into_iter().for_each(|event| events.push(event));
             drop(events);
-            self.driver.put(Kind::Event, count);
+            self.driver.notify(Kind::Event, count);
         }
     }
 
@@ -237,7 +237,7 @@ impl<A: Addr, S: Swarm<A>> Shared<A, S> {
         tasks.spawn(async move {
             let sent = sending.await;
             shared.under_way.fetch_sub(count, Relaxed);
-            let mut effects = Effects::new(shared.alarm.now());
+            let mut effects = Effects::new(shared.timer.now());
             if let Some(error) = shared.sent(&peer, &messages, sent) {
                 shared.unreachable(peer, &error, &mut effects.events);
             } else {
@@ -245,9 +245,9 @@ impl<A: Addr, S: Swarm<A>> Shared<A, S> {
                 if let Some(engine) = &mut state.engine {
                     engine.set_writable(&peer, true);
                 }
-                shared.settle(&mut state, &mut effects);
+                shared.drain_engine(&mut state, &mut effects);
             }
-            shared.carry_out(effects);
+            shared.apply(effects);
             shared.room.notify_waiters();
         });
         None
@@ -271,7 +271,7 @@ impl<A: Addr, S: Swarm<A>> Shared<A, S> {
     /// Removes a peer that cannot be reached.
     fn unreachable(&self, peer: A, error: &Error, events: &mut Vec<GossipEvent<A>>) {
         tracing::debug!(layer = LAYER, %peer, %error, "the peer is unreachable");
-        let now = self.alarm.now();
+        let now = self.timer.now();
         let mut state = self.state();
         state.forget(&peer);
         let removed = state

@@ -22,7 +22,7 @@ use super::closing::Closing;
 use super::config::GossipConfig;
 use super::event::{Departure, Events, GossipEvent};
 use super::{GossipAddr, Place};
-use crate::driver::{Alarm, Clock, Driver};
+use crate::driver::{Clock, Driver, Timer};
 use crate::inbox::{Inbox, Limits};
 
 pub(super) const LAYER: &str = "gossip";
@@ -46,7 +46,7 @@ pub(super) struct Shared<A: Addr, S> {
     /// Encodes and decodes messages without the engine's lock.
     pub(super) codec: Codec,
     pub(super) driver: Driver<Kind>,
-    pub(super) alarm: Alarm,
+    pub(super) timer: Timer,
     pub(super) inbox: Inbox<Message<GossipAddr<A>>>,
     pub(super) counters: Counters,
     events: Mutex<Events<A>>,
@@ -146,7 +146,7 @@ impl<A: Addr, S: Swarm<A>> Shared<A, S> {
             inner,
             mtu,
             driver: Driver::new(),
-            alarm: Alarm::new(clock),
+            timer: Timer::new(clock),
             inbox: Inbox::new(messages),
             counters: Counters::new(LAYER),
             events: Mutex::new(Events::new(config.events)),
@@ -181,13 +181,13 @@ impl<A: Addr, S: Swarm<A>> Shared<A, S> {
         self: &Arc<Self>,
         call: impl FnOnce(&mut Engine<A>, Duration, &mut Effects<A>) -> Result<T>,
     ) -> Result<T> {
-        let mut effects = Effects::new(self.alarm.now());
+        let mut effects = Effects::new(self.timer.now());
         let mut state = self.state();
         let engine = state.engine.as_mut().ok_or(Error::Closed)?;
         let result = call(engine, effects.now, &mut effects);
-        self.settle(&mut state, &mut effects);
+        self.drain_engine(&mut state, &mut effects);
         drop(state);
-        self.carry_out(effects);
+        self.apply(effects);
         result
     }
 
@@ -212,8 +212,8 @@ impl<A: Addr, S: Swarm<A>> Shared<A, S> {
         }
     }
 
-    /// Collects the effects of engine calls. `effects` are to be [applied](Self::carry_out) without the lock.
-    pub(super) fn settle(&self, state: &mut State<A>, effects: &mut Effects<A>) {
+    /// Collects the effects of engine calls. `effects` are to be [applied](Self::apply) without the lock.
+    pub(super) fn drain_engine(&self, state: &mut State<A>, effects: &mut Effects<A>) {
         let Some(mut engine) = state.engine.take() else {
             return;
         };
@@ -224,7 +224,7 @@ impl<A: Addr, S: Swarm<A>> Shared<A, S> {
         while let Some(event) = engine.poll_event() {
             self.take_event(state, event, effects);
         }
-        effects.sooner |= self.alarm.set(Some(engine.poll_timeout()));
+        effects.sooner |= self.timer.set(Some(engine.poll_timeout()));
         self.count(&mut state.last, engine.counts());
         state.engine = Some(engine);
     }

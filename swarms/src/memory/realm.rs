@@ -103,7 +103,7 @@ impl MemoryRealm {
     }
 
     /// Frees the address of `node` and ends the calls that wait for it.
-    pub(super) fn shut(&self, node: &Node) {
+    pub(super) fn close(&self, node: &Node) {
         if node.closed.swap(true, Ordering::AcqRel) {
             return;
         }

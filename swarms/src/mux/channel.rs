@@ -110,7 +110,7 @@ impl<A, S, C: Channel> MuxSwarm<A, S, C> {
         &self.shared.inner
     }
 
-    fn shut(&self) {
+    fn close_now(&self) {
         let mut channels = self.shared.channels();
         let key = self.queues.channel.borrow();
         // A channel that was closed earlier may have been opened again under the same name.
@@ -122,7 +122,7 @@ impl<A, S, C: Channel> MuxSwarm<A, S, C> {
             channels.open.remove(key);
         }
         drop(channels);
-        self.shared.shut(&self.queues);
+        self.shared.close_queues(&self.queues);
         if self.shared.is_over() {
             self.shared.end();
         }
@@ -131,7 +131,7 @@ impl<A, S, C: Channel> MuxSwarm<A, S, C> {
 
 impl<A, S, C: Channel> Drop for MuxSwarm<A, S, C> {
     fn drop(&mut self) {
-        self.shut();
+        self.close_now();
     }
 }
 
@@ -203,7 +203,7 @@ impl<A: Addr, S: Swarm<A>, C: Channel> Swarm<A> for MuxSwarm<A, S, C> {
     /// Closes this channel, and the swarm below if this was the last channel and no [`Mux`](super::Mux) is
     /// left. Idempotent.
     async fn close(&self) {
-        self.shut();
+        self.close_now();
         if self.shared.is_over() {
             self.shared.inner.close().await;
         }

@@ -11,7 +11,7 @@ use tokio::time::sleep;
 
 use super::channel::Queues;
 use super::{Channels, Shared};
-use crate::driver::{PAUSE, Wants, found};
+use crate::driver::{Interest, PAUSE, found};
 
 impl<A: Addr, S: Swarm<A>, C: Channel> Shared<A, S, C> {
     /// Receives messages until the swarm below is closed.
@@ -21,7 +21,7 @@ impl<A: Addr, S: Swarm<A>, C: Channel> Shared<A, S, C> {
             match self.inner.receive_batch(&mut pulled, self.config.batch).await {
                 Ok(_) => {
                     self.dispatch(&mut pulled, &mut last);
-                    self.messages.pause().await;
+                    self.messages.yield_to_leader().await;
                 }
                 Err(Error::Closed) => return self.messages.close(),
                 Err(error) => {
@@ -60,15 +60,15 @@ impl<A: Addr, S: Swarm<A>, C: Channel> Shared<A, S, C> {
             let more = iter::from_fn(|| routed.next_if(|(next, _)| Arc::ptr_eq(next, queues)));
             let run = iter::once(message).chain(more.map(|(_, message)| message));
             let wanted = match &own {
-                Some(Wants::Items(id, wanted)) if *id == queues.id() => *wanted,
+                Some(Interest::Items(id, wanted)) if *id == queues.id() => *wanted,
                 _ => 0,
             };
             let put = queues.messages.extend_for(wanted, run);
             self.counters.add_dropped_many(put.reason, put.refused.len());
             let others = put.accepted.saturating_sub(wanted);
-            self.messages.put(queues.id(), others);
+            self.messages.notify(queues.id(), others);
             if wanted > 0 {
-                own = Some(Wants::Items(queues.id(), wanted - (put.accepted - others)));
+                own = Some(Interest::Items(queues.id(), wanted - (put.accepted - others)));
             }
         }
         drop(routed);
@@ -109,10 +109,10 @@ impl<A: Addr, S: Swarm<A>, C: Channel> Shared<A, S, C> {
         max: usize,
         mut take: impl FnMut() -> Result<Option<T>>,
     ) -> Result<T> {
-        self.messages.start_once(|| self.clone().pull_messages())?;
+        self.messages.ensure_started(|| self.clone().pull_messages())?;
         consume_budget().await;
         self.messages
-            .wait(Wants::Items(queues.id(), max), |_| found(take()))
+            .wait(Interest::Items(queues.id(), max), |_| found(take()))
             .await
     }
 }
@@ -124,7 +124,7 @@ impl<A: Addr, S: AskSwarm<A>, C: Channel> Shared<A, S, C> {
             match self.inner.receive_ask().await {
                 Ok(request) => {
                     self.dispatch_ask(request);
-                    self.asks.pause().await;
+                    self.asks.yield_to_leader().await;
                 }
                 Err(Error::Closed) => return self.asks.close(),
                 Err(error) => {
@@ -146,10 +146,10 @@ impl<A: Addr, S: AskSwarm<A>, C: Channel> Shared<A, S, C> {
                     // A longer than necessary header from the peer does not count: all channels use one MTU.
                     let mtu = self.inner.mtu().saturating_sub(queues.header.len());
                     let request = request.limit_response(mtu);
-                    let own = self.asks.polled_for() == Some(Wants::Items(queues.id(), 1));
+                    let own = self.asks.polled_for() == Some(Interest::Items(queues.id(), 1));
                     let put = queues.asks.extend_for(usize::from(own), [request]);
                     if !own {
-                        self.asks.put(queues.id(), put.accepted);
+                        self.asks.notify(queues.id(), put.accepted);
                     }
                     (put.refused, put.reason, Rejection::BUSY)
                 }
@@ -163,10 +163,10 @@ impl<A: Addr, S: AskSwarm<A>, C: Channel> Shared<A, S, C> {
     }
 
     pub(super) async fn receive_ask(self: &Arc<Self>, queues: &Queues<A, C>) -> Result<Request<A>> {
-        self.asks.start_once(|| self.clone().pull_asks())?;
+        self.asks.ensure_started(|| self.clone().pull_asks())?;
         consume_budget().await;
         let take = |_: &mut Context<'_>| found(queues.asks.try_pop());
-        let request = self.asks.wait(Wants::Items(queues.id(), 1), take).await?;
+        let request = self.asks.wait(Interest::Items(queues.id(), 1), take).await?;
         self.ask_counters.add_delivered(1);
         Ok(request)
     }

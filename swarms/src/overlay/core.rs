@@ -16,7 +16,7 @@ use tokio::time::Instant;
 
 use super::OverlayConfig;
 use super::router::{Event, Router, Transmit};
-use crate::driver::{Alarm, Clock, Detached, Driver, Wants};
+use crate::driver::{BackgroundSends, Clock, Driver, Interest, Timer};
 use crate::inbox::{Inbox, Limits};
 
 pub(super) struct Core<A: Addr, S, R: Router<A>> {
@@ -29,12 +29,12 @@ pub(super) struct Core<A: Addr, S, R: Router<A>> {
     pub(super) mtu: usize,
     pub(super) config: OverlayConfig,
     pub(super) driver: Driver<()>,
-    pub(super) alarm: Alarm,
+    pub(super) timer: Timer,
     pub(super) told: Inbox<Message<PeerId>>,
     pub(super) asked: Inbox<Request<PeerId>>,
     /// Relayed messages for this node, still encrypted.
     pub(super) over: Inbox<Message<PeerId>>,
-    pub(super) detached: Detached,
+    pub(super) background_sends: BackgroundSends,
     pub(super) tells: Counters,
     pub(super) asks: Counters,
     pub(super) relays: Counters,
@@ -97,11 +97,11 @@ impl<A: Addr, S: AskSwarm<A>, R: Router<A>> Core<A, S, R> {
             proven,
             sends_over: false,
             driver: Driver::new(),
-            alarm: Alarm::new(clock),
+            timer: Timer::new(clock),
             told: Inbox::new(config.messages),
             asked: Inbox::new(config.asks),
             over: Inbox::new(over),
-            detached: Detached::default(),
+            background_sends: BackgroundSends::default(),
             tells,
             asks,
             relays,
@@ -155,7 +155,7 @@ impl<A: Addr, S: AskSwarm<A>, R: Router<A>> Core<A, S, R> {
     /// No lookup starts for a known node that is silent either. Any node could relay a message in its name, and lookups for
     /// many of them would take the places of this node's own operations.
     pub(super) fn way_over(&self, id: &PeerId) -> Option<Way<A>> {
-        let now = self.alarm.now();
+        let now = self.timer.now();
         let known = self.book().route(now, id);
         if known.is_some() {
             return known;
@@ -200,7 +200,7 @@ impl<A: Addr, S: AskSwarm<A>, R: Router<A>> Core<A, S, R> {
     pub(super) fn with_engine<T>(&self, call: impl FnOnce(&mut R, Duration) -> T) -> Result<T> {
         let mut state = self.state();
         let engine = state.engine.as_mut().ok_or(Error::Closed)?;
-        let result = call(engine, self.alarm.now());
+        let result = call(engine, self.timer.now());
         let calls = self.settle(&mut state);
         drop(state);
         if calls {
@@ -234,13 +234,13 @@ impl<A: Addr, S: AskSwarm<A>, R: Router<A>> Core<A, S, R> {
                 },
             }
         }
-        let sooner = self.alarm.set(engine.poll_timeout());
+        let sooner = self.timer.set(engine.poll_timeout());
         state.engine = Some(engine);
-        let wants = state.to_ask.len() > before;
-        if wants {
+        let interest = state.to_ask.len() > before;
+        if interest {
             self.wanted.store(true, Relaxed);
         }
-        sooner || wants
+        sooner || interest
     }
 
     /// Takes the requests that wait to be sent.
@@ -265,7 +265,7 @@ impl<A: Addr, S: AskSwarm<A>, R: Router<A>> Core<A, S, R> {
     ) -> Result<R::OpId> {
         let mut state = self.state();
         let engine = state.engine.as_mut().ok_or(Error::Closed)?;
-        let op = call(engine, self.alarm.now())?;
+        let op = call(engine, self.timer.now())?;
         state.operations.insert(op, waiter);
         let calls = self.settle(&mut state);
         drop(state);
@@ -287,7 +287,7 @@ impl<A: Addr, S: AskSwarm<A>, R: Router<A>> Core<A, S, R> {
 
     /// Returns the route to a node, as far as it is known without a lookup.
     pub(super) fn known(&self, id: &PeerId) -> Option<Way<A>> {
-        let found = self.book().find(self.alarm.now(), id)?;
+        let found = self.book().find(self.timer.now(), id)?;
         if found.is_due {
             // Concurrently: the message need not wait for the lookup.
             let _ = self.search(*id, None);
@@ -311,7 +311,7 @@ impl<A: Addr, S: AskSwarm<A>, R: Router<A>> Core<A, S, R> {
             let found = Pin::new(&mut found).poll(cx);
             found.map(|found| found.unwrap_or(Err(Error::Closed)))
         };
-        self.driver.wait(Wants::Own(()), wait).await
+        self.driver.wait(Interest::Own(()), wait).await
     }
 
     /// Starts a lookup of a node, or joins the one in progress.
@@ -322,7 +322,7 @@ impl<A: Addr, S: AskSwarm<A>, R: Router<A>> Core<A, S, R> {
             search.waiting.extend(waiting);
             return Ok(());
         }
-        let since = self.alarm.now();
+        let since = self.timer.now();
         let engine = state.engine.as_mut().ok_or(Error::Closed)?;
         let op = engine.locate(since, id)?;
         state.searched_by.insert(op, id);
@@ -341,7 +341,7 @@ impl<A: Addr, S: AskSwarm<A>, R: Router<A>> Core<A, S, R> {
         let Some(search) = state.searches.remove(&id) else {
             return;
         };
-        let now = self.alarm.now();
+        let now = self.timer.now();
         let found = R::located(outcome);
         let way = match found.addr {
             Some(addr) => Ok(Way::Direct(addr)),
@@ -376,7 +376,7 @@ impl<A: Addr, S: AskSwarm<A>, R: Router<A>> Core<A, S, R> {
     /// Records that sending to a node failed: the next message looks it up again.
     pub(super) fn failed(&self, id: &PeerId, error: &Error) {
         if matches!(error, Error::Unreachable { .. } | Error::TimedOut { .. }) {
-            self.book_mut().forget(id, self.alarm.now());
+            self.book_mut().forget(id, self.timer.now());
         }
     }
 
@@ -391,7 +391,7 @@ impl<A: Addr, S: AskSwarm<A>, R: Router<A>> Core<A, S, R> {
             payload,
         };
         match self.told.push(message) {
-            Ok(()) => self.driver.put((), 1),
+            Ok(()) => self.driver.notify((), 1),
             Err(refused) => {
                 for message in refused.items {
                     self.tells.add_dropped_from(refused.reason, &message.src);

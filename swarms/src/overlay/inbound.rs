@@ -20,7 +20,7 @@ use tokio::time::{sleep, timeout};
 use super::core::Core;
 use super::relay::Passing;
 use super::router::{Failure, Router, Transmit};
-use crate::driver::{PAUSE, Sleeper, Wants, found};
+use crate::driver::{Interest, PAUSE, Sleeper, found};
 
 /// Maximum number of consecutive message batches before other events are handled.
 const IN_A_ROW: u32 = 8;
@@ -77,7 +77,7 @@ impl<A: Addr, S: AskSwarm<A>, R: Router<A>> Core<A, S, R> {
                     {
                         return Poll::Ready(Came::Answer(to, id, answer));
                     }
-                    if self.alarm.poll(cx, &mut sleeper).is_ready() {
+                    if self.timer.poll(cx, &mut sleeper).is_ready() {
                         return Poll::Ready(Came::Time);
                     }
                     if let Some(told) = poll_some(over_told.as_mut(), cx) {
@@ -109,14 +109,14 @@ impl<A: Addr, S: AskSwarm<A>, R: Router<A>> Core<A, S, R> {
                 Came::Wanted => {}
                 Came::Messages => {
                     self.land(&mut pulled);
-                    self.driver.pause().await;
+                    self.driver.yield_to_leader().await;
                 }
                 Came::Request(request) => self.land_request(request),
                 Came::Answer(to, id, answer) => self.land_answer(&to, id, answer),
                 Came::Time => {
                     let mut state = self.state();
                     if let Some(engine) = &mut state.engine {
-                        engine.handle_timeout(self.alarm.now());
+                        engine.handle_timeout(self.timer.now());
                     }
                     self.settle(&mut state);
                 }
@@ -163,7 +163,7 @@ impl<A: Addr, S: AskSwarm<A>, R: Router<A>> Core<A, S, R> {
     }
 
     fn land_answer(&self, to: &A, id: R::RequestId, answer: Result<Packet>) {
-        let now = self.alarm.now();
+        let now = self.timer.now();
         if answer.is_ok()
             && let Some(peer) = to.peer_id()
         {
@@ -185,7 +185,7 @@ impl<A: Addr, S: AskSwarm<A>, R: Router<A>> Core<A, S, R> {
 
     /// Delivers received messages. Never waits.
     fn land(self: &Arc<Self>, pulled: &mut Vec<Message<A>>) {
-        let now = self.alarm.now();
+        let now = self.timer.now();
         let (mut moved, mut passing) = (Vec::new(), Vec::new());
         let book = self.book();
         // Messages of one node usually follow one another.
@@ -253,13 +253,13 @@ impl<A: Addr, S: AskSwarm<A>, R: Router<A>> Core<A, S, R> {
         for message in put.refused {
             self.tells.add_dropped_from(put.reason, &message.src);
         }
-        self.driver.put((), put.accepted);
+        self.driver.notify((), put.accepted);
     }
 
     fn land_request(self: &Arc<Self>, request: Request<A>) {
         let Request { message, responder } = request;
         let (src, mut payload) = (message.src, message.payload);
-        let now = self.alarm.now();
+        let now = self.timer.now();
         let header = Header::pop(&mut payload);
         if header == Some(Header::Engine) {
             self.requests.add_received(1);
@@ -276,7 +276,7 @@ impl<A: Addr, S: AskSwarm<A>, R: Router<A>> Core<A, S, R> {
                     self.requests.add_delivered(1);
                     let answer = Packet::new(self.inner.headroom(), &answer);
                     let responding = async move { drop(responder.respond(answer).await) };
-                    if let Err(reason) = self.detached.send(responding) {
+                    if let Err(reason) = self.background_sends.send(responding) {
                         self.requests.add_dropped_from(reason, &src);
                     }
                 }
@@ -331,7 +331,7 @@ impl<A: Addr, S: AskSwarm<A>, R: Router<A>> Core<A, S, R> {
         tokio::task::coop::consume_budget().await;
         let message = self
             .driver
-            .wait(Wants::Items((), 1), |_| found(self.told.try_pop()))
+            .wait(Interest::Items((), 1), |_| found(self.told.try_pop()))
             .await?;
         self.tells.add_delivered(1);
         Ok(message)
@@ -346,7 +346,10 @@ impl<A: Addr, S: AskSwarm<A>, R: Router<A>> Core<A, S, R> {
             let popped = self.told.try_pop_batch(out, max)?;
             Ok(Some(popped).filter(|popped| *popped > 0))
         };
-        let count = self.driver.wait(Wants::Items((), max), |_| found(pop())).await?;
+        let count = self
+            .driver
+            .wait(Interest::Items((), max), |_| found(pop()))
+            .await?;
         self.tells.add_delivered(count);
         Ok(count)
     }
@@ -355,7 +358,7 @@ impl<A: Addr, S: AskSwarm<A>, R: Router<A>> Core<A, S, R> {
         let mut pop = pin!(self.asked.pop());
         let request = self
             .driver
-            .wait(Wants::Own(()), |cx| pop.as_mut().poll(cx))
+            .wait(Interest::Own(()), |cx| pop.as_mut().poll(cx))
             .await?;
         self.asks.add_delivered(1);
         Ok(request)

@@ -9,7 +9,7 @@ use tokio::sync::{oneshot, watch};
 
 use super::core::{Core, Waiter};
 use super::router::Router;
-use crate::driver::Wants;
+use crate::driver::Interest;
 
 /// A running operation of an overlay. Dropping it cancels it.
 ///
@@ -58,7 +58,7 @@ impl<A: Addr, S: AskSwarm<A>, R: Router<A>, T> Operation<A, S, R, T> {
             let mut changed = pin!(self.progress.changed());
             let driver = &self.core.driver;
             driver
-                .wait(Wants::Own(()), |cx| changed.as_mut().poll(cx).map(Ok))
+                .wait(Interest::Own(()), |cx| changed.as_mut().poll(cx).map(Ok))
                 .await
         };
         matches!(changed, Ok(Ok(()))).then(|| *self.progress.borrow())
@@ -92,7 +92,7 @@ impl<A: Addr, S: AskSwarm<A>, R: Router<A>, T> Operation<A, S, R, T> {
             let done = Pin::new(&mut *done).poll(cx);
             done.map(|done| done.map_err(|_| Error::Closed))
         };
-        let outcome = self.core.driver.wait(Wants::Own(()), wait).await?;
+        let outcome = self.core.driver.wait(Interest::Own(()), wait).await?;
         (self.take)(outcome)
     }
 }

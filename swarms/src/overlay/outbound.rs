@@ -11,7 +11,7 @@ use p2p_protocols::overlay::Way;
 
 use super::OverlaySwarm;
 use super::router::Router;
-use crate::driver::Wants;
+use crate::driver::Interest;
 
 impl<A: Addr, S: AskSwarm<A>, R: Router<A>> OverlaySwarm<A, S, R> {
     /// Returns the swarm of relayed messages; it exists if a route over relays was found.
@@ -83,14 +83,14 @@ impl<A: Addr, S: AskSwarm<A>, R: Router<A>> OverlaySwarm<A, S, R> {
                 core.asks.add_sent(1);
                 let mut asking = pin!(core.inner.ask(&addr, request));
                 core.driver
-                    .wait(Wants::Own(()), |cx| asking.as_mut().poll(cx))
+                    .wait(Interest::Own(()), |cx| asking.as_mut().poll(cx))
                     .await
             }
             Way::Over(_) => {
                 core.asks.add_sent(1);
                 let mut asking = pin!(self.over(dst)?.ask(dst, request));
                 core.driver
-                    .wait(Wants::Own(()), |cx| asking.as_mut().poll(cx))
+                    .wait(Interest::Own(()), |cx| asking.as_mut().poll(cx))
                     .await
             }
         };
@@ -112,7 +112,7 @@ impl<A: Addr, S: AskSwarm<A> + SecureSwarm<A>, R: Router<A>> OverlaySwarm<A, S, 
             Way::Direct(addr) => {
                 let mut looking = pin!(core.inner.lookup_public_key(&addr));
                 core.driver
-                    .wait(Wants::Own(()), |cx| looking.as_mut().poll(cx))
+                    .wait(Interest::Own(()), |cx| looking.as_mut().poll(cx))
                     .await
             }
             Way::Over(_) => Err(Error::unreachable(

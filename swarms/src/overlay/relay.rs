@@ -149,7 +149,7 @@ impl<A: Addr, S: AskSwarm<A>, R: Router<A>> Core<A, S, R> {
         let core = self.clone();
         self.relays.add_sent(1);
         // A failed send is a loss, as on the medium: the layers above retransmit.
-        self.detached.send(async move {
+        self.background_sends.send(async move {
             if core.inner.tell(&next, payload).await.is_err() {
                 core.relays.add_dropped_many(DropReason::Refused, 1);
             }

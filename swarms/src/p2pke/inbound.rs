@@ -14,10 +14,10 @@ use tokio::time::sleep;
 
 use super::shared::{Effects, LAYER, Shared};
 use crate::KeyAddr;
-use crate::driver::{PAUSE, Sleeper, Wants, found};
+use crate::driver::{Interest, PAUSE, Sleeper, found};
 
 /// State while one batch is received.
-struct Landing<A> {
+struct Batch<A> {
     now: Duration,
     /// The data path of the previous message: messages of one peer usually follow one another.
     last: Option<(A, Arc<DataPath>)>,
@@ -33,12 +33,12 @@ impl<A: Addr, S: Swarm<A>> Shared<A, S> {
         let (mut pulled, mut opened, mut sleeper) = (Vec::new(), VecDeque::new(), Sleeper::default());
         loop {
             let pulling = self
-                .alarm
+                .timer
                 .or_receive(&self.inner, &mut pulled, self.config.batch, &mut sleeper);
             match pulling.await {
                 Ok(()) => {
-                    self.land(&mut pulled, &mut opened);
-                    self.driver.pause().await;
+                    self.handle_batch(&mut pulled, &mut opened);
+                    self.driver.yield_to_leader().await;
                 }
                 Err(Error::Closed) => return self.close(),
                 Err(error) => {
@@ -51,75 +51,79 @@ impl<A: Addr, S: Swarm<A>> Shared<A, S> {
     }
 
     /// Opens received packets and handles expired timers. Never waits.
-    fn land(self: &Arc<Self>, pulled: &mut Vec<Message<A>>, opened: &mut VecDeque<Message<KeyAddr<A>>>) {
-        let mut landing = Landing {
-            now: self.alarm.now(),
+    fn handle_batch(
+        self: &Arc<Self>,
+        pulled: &mut Vec<Message<A>>,
+        opened: &mut VecDeque<Message<KeyAddr<A>>>,
+    ) {
+        let mut batch = Batch {
+            now: self.timer.now(),
             last: None,
             effects: Effects::default(),
             data: 0,
             handshakes: 0,
         };
         let messages = pulled.drain(..);
-        opened.extend(messages.filter_map(|message| self.open(&mut landing, message)));
-        self.messages.add_received(landing.data);
-        self.handshakes.add_received(landing.handshakes);
+        opened.extend(messages.filter_map(|message| self.open(&mut batch, message)));
+        self.messages.add_received(batch.data);
+        self.handshakes.add_received(batch.handshakes);
         if !opened.is_empty() {
-            self.hand_over(opened);
+            self.deliver(opened);
         }
-        if self.alarm.rings(landing.now) {
+        if self.timer.is_expired(batch.now) {
             let mut state = self.state();
             if let Some(endpoint) = &mut state.endpoint {
-                endpoint.handle_timeout(landing.now, &mut rand::rng());
+                endpoint.handle_timeout(batch.now, &mut rand::rng());
             }
-            self.settle(&mut state, &mut landing.effects);
+            self.drain_engine(&mut state, &mut batch.effects);
         }
-        self.carry_out(landing.effects);
+        self.apply(batch.effects);
     }
 
     /// Passes messages to the reader that polls the work, or into the inbox.
-    fn hand_over(&self, opened: &mut VecDeque<Message<KeyAddr<A>>>) {
-        if let Some(Wants::Items((), wanted @ 1..)) = self.driver.polled_for() {
+    fn deliver(&self, opened: &mut VecDeque<Message<KeyAddr<A>>>) {
+        if let Some(Interest::Items((), wanted @ 1..)) = self.driver.polled_for() {
             let mut fresh = self.fresh();
             if fresh.is_empty() {
                 let others = opened.len().saturating_sub(wanted);
                 mem::swap(&mut *fresh, opened);
                 drop(fresh);
-                return self.driver.put((), others);
+                return self.driver.notify((), others);
             }
         }
         let put = self.inbox.extend(opened.drain(..));
         for message in put.refused {
             self.messages.add_dropped_from(put.reason, &message.src);
         }
-        self.driver.put((), put.accepted);
+        self.driver.notify((), put.accepted);
     }
 
     /// Opens a message with the data path of its source, or passes it to the engine.
-    fn open(&self, landing: &mut Landing<A>, message: Message<A>) -> Option<Message<KeyAddr<A>>> {
+    fn open(&self, batch: &mut Batch<A>, message: Message<A>) -> Option<Message<KeyAddr<A>>> {
         let Message {
             src,
             dst,
             mut payload,
         } = message;
-        if landing.last.as_ref().is_none_or(|(addr, _)| *addr != src) {
-            landing.last = self.path(&src).map(|path| (src.clone(), path));
+        if batch.last.as_ref().is_none_or(|(addr, _)| *addr != src) {
+            batch.last = self.path(&src).map(|path| (src.clone(), path));
         }
-        let opened = match &landing.last {
-            Some((_, path)) => path.open(landing.now, &mut payload).map(|()| path.peer()),
+        let opened = match &batch.last {
+            Some((_, path)) => path.open(batch.now, &mut payload).map(|()| path.peer()),
             None => Err(p2pke::Error::Unexpected),
         };
         let peer = match opened {
             Err(p2pke::Error::Unexpected) => {
-                let handled = self.handle(landing, &src, payload)?;
+                let handled = self.handle(batch, &src, payload)?;
                 payload = handled.1;
                 handled.0
             }
             Ok(peer) => {
-                landing.data += 1;
+                batch.data += 1;
                 peer
             }
             Err(error) => {
-                landing.data += 1;
+                batch.data += 1;
                 dropped(&self.messages, &src, &error);
                 return None;
             }
@@ -133,11 +137,11 @@ impl<A: Addr, S: Swarm<A>> Shared<A, S> {
 
     /// Passes packets without a matching data path to the engine: handshake messages, and data without a
     /// session.
-    fn handle(&self, landing: &mut Landing<A>, src: &A, packet: Packet) -> Option<(p2p::PeerId, Packet)> {
+    fn handle(&self, batch: &mut Batch<A>, src: &A, packet: Packet) -> Option<(p2p::PeerId, Packet)> {
         let (count, counters) = if wire::is_handshake(&packet) {
-            (&mut landing.handshakes, &self.handshakes)
+            (&mut batch.handshakes, &self.handshakes)
         } else {
-            (&mut landing.data, &self.messages)
+            (&mut batch.data, &self.messages)
         };
         *count += 1;
         if !self.is_allowed(src, &packet) {
@@ -147,12 +151,12 @@ impl<A: Addr, S: Swarm<A>> Shared<A, S> {
         let handled = {
             let mut state = self.state();
             let endpoint = state.endpoint.as_mut()?;
-            let handled = endpoint.handle(landing.now, src, packet, &mut rand::rng());
-            self.settle(&mut state, &mut landing.effects);
+            let handled = endpoint.handle(batch.now, src, packet, &mut rand::rng());
+            self.drain_engine(&mut state, &mut batch.effects);
             handled
         };
         // The data path may have been replaced.
-        landing.last = None;
+        batch.last = None;
         match handled {
             Ok(None) => counters.add_delivered(1),
             Ok(data) => return data,
@@ -184,7 +188,10 @@ impl<A: Addr, S: Swarm<A>> Shared<A, S> {
             Some(message) => Ok(Some(message)),
             None => Ok(self.fresh().pop_front()),
         };
-        let message = self.driver.wait(Wants::Items((), 1), |_| found(take())).await?;
+        let message = self
+            .driver
+            .wait(Interest::Items((), 1), |_| found(take()))
+            .await?;
         self.messages.add_delivered(1);
         Ok(message)
     }
@@ -207,7 +214,10 @@ impl<A: Addr, S: Swarm<A>> Shared<A, S> {
             }
             count => Ok(Some(count)),
         };
-        let count = self.driver.wait(Wants::Items((), max), |_| found(take())).await?;
+        let count = self
+            .driver
+            .wait(Interest::Items((), max), |_| found(take()))
+            .await?;
         self.messages.add_delivered(count);
         Ok(count)
     }

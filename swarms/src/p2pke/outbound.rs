@@ -17,7 +17,7 @@ impl<A: Addr, S: Swarm<A>> Shared<A, S> {
     pub(super) async fn tell(self: &Arc<Self>, dst: &KeyAddr<A>, mut packet: Packet) -> Result<()> {
         packet.check_mtu(self.mtu)?;
         let sealed = self.with_path(&dst.addr, |path| {
-            let sealed = (path.peer() == dst.id).then(|| path.seal(self.alarm.now(), &mut packet));
+            let sealed = (path.peer() == dst.id).then(|| path.seal(self.timer.now(), &mut packet));
             sealed.and_then(Result::ok)
         });
         let sealed = match sealed.flatten() {
@@ -38,7 +38,7 @@ impl<A: Addr, S: Swarm<A>> Shared<A, S> {
 
     /// Takes the messages from `batch` that can be sent now, sealed; messages that need a handshake stay.
     fn seal_batch(self: &Arc<Self>, batch: &mut Batch<KeyAddr<A>>, outcome: &mut BatchOutcome) -> Batch<A> {
-        let now = self.alarm.now();
+        let now = self.timer.now();
         let mut sealed = std::mem::take(&mut *self.spare.lock().unwrap_or_else(PoisonError::into_inner));
         let mut late = Vec::new();
         // Messages to one peer usually follow one another.
@@ -127,7 +127,7 @@ impl<A: Addr, S: Swarm<A>> Shared<A, S> {
         let (mut renew, mut last) = (Sealed::Fresh, p2pke::Error::NoSession);
         for _ in 0..ATTEMPTS {
             let path = self.session(dst).await?;
-            let now = self.alarm.now();
+            let now = self.timer.now();
             while let Some(packet) = packets.peek_mut() {
                 match path.seal(now, packet) {
                     Ok(Sealed::Fresh) => {}
@@ -162,7 +162,7 @@ impl<A: Addr, S: Swarm<A>> Shared<A, S> {
             payload,
         };
         match self.inbox.push(message) {
-            Ok(()) => self.driver.put((), 1),
+            Ok(()) => self.driver.notify((), 1),
             Err(refused) => {
                 for message in refused.items {
                     self.messages.add_dropped_from(refused.reason, &message.src);

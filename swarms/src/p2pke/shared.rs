@@ -17,7 +17,7 @@ use tokio::time::Instant;
 
 use super::{MIN_INNER_MTU, P2pkeConfig};
 use crate::KeyAddr;
-use crate::driver::{Alarm, Clock, Detached, Driver, Wants};
+use crate::driver::{BackgroundSends, Clock, Driver, Interest, Timer};
 use crate::inbox::Inbox;
 
 pub(super) const LAYER: &str = "p2pke";
@@ -49,7 +49,7 @@ pub(super) struct Shared<A: Addr, S> {
     pub(super) config: P2pkeConfig,
     pub(super) mtu: usize,
     pub(super) driver: Driver<()>,
-    pub(super) alarm: Alarm,
+    pub(super) timer: Timer,
     pub(super) inbox: Inbox<Message<KeyAddr<A>>>,
     /// Messages that a reader received, for itself and for later readers: at most one batch, as no reader
     /// receives while there are messages.
@@ -62,7 +62,7 @@ pub(super) struct Shared<A: Addr, S> {
     /// The data path of each address. Written under the engine's lock, and read without it.
     paths: RwLock<HashMap<A, Arc<DataPath>>>,
     state: Mutex<State<A>>,
-    detached: Detached,
+    background_sends: BackgroundSends,
     next_ticket: AtomicU64,
 }
 
@@ -111,7 +111,7 @@ impl<A: Addr, S: Swarm<A>> Shared<A, S> {
             inner,
             mtu: (mtu - wire::OVERHEAD).min(wire::MAX_MESSAGE),
             driver: Driver::new(),
-            alarm: Alarm::new(later_clock()),
+            timer: Timer::new(later_clock()),
             inbox: Inbox::new(config.messages),
             fresh: Mutex::default(),
             messages: Counters::new(LAYER),
@@ -123,7 +123,7 @@ impl<A: Addr, S: Swarm<A>> Shared<A, S> {
                 endpoint: Some(endpoint),
                 waiting: HashMap::default(),
             }),
-            detached: Detached::default(),
+            background_sends: BackgroundSends::default(),
             next_ticket: AtomicU64::new(0),
             config,
         })
@@ -195,7 +195,7 @@ impl<A: Addr, S: Swarm<A>> Shared<A, S> {
                 let opened = Pin::new(&mut waiting.opened).poll(cx);
                 opened.map(|opened| opened.unwrap_or(Err(Error::Closed)))
             };
-            if let Some(path) = self.driver.wait(Wants::Own(()), opened).await? {
+            if let Some(path) = self.driver.wait(Interest::Own(()), opened).await? {
                 return Ok(path);
             }
         }
@@ -209,13 +209,13 @@ impl<A: Addr, S: Swarm<A>> Shared<A, S> {
         let mut effects = Effects::default();
         let mut state = self.state();
         let endpoint = state.endpoint.as_mut().ok_or(Error::Closed)?;
-        let connected = endpoint.connect(self.alarm.now(), &peer.addr, Some(peer.id), &mut rand::rng());
+        let connected = endpoint.connect(self.timer.now(), &peer.addr, Some(peer.id), &mut rand::rng());
         let waiting = matches!(connected, Ok(None)).then(|| self.join(&mut state, peer));
-        self.settle(&mut state, &mut effects);
+        self.drain_engine(&mut state, &mut effects);
         drop(state);
         let to_send = std::mem::take(&mut effects.to_send);
         self.handshakes.add_sent(to_send.len());
-        self.carry_out(effects);
+        self.apply(effects);
         match (connected, waiting) {
             (Ok(Some(path)), _) => Ok(Connect::Ready(path)),
             (Ok(None), Some(waiting)) => Ok(Connect::Wait(waiting, to_send)),
@@ -250,16 +250,16 @@ impl<A: Addr, S: Swarm<A>> Shared<A, S> {
         let Some(endpoint) = &mut state.endpoint else {
             return;
         };
-        if let Err(error) = endpoint.renew(self.alarm.now(), addr, &mut rand::rng()) {
+        if let Err(error) = endpoint.renew(self.timer.now(), addr, &mut rand::rng()) {
             tracing::debug!(layer = LAYER, peer = %addr, %error, "rekeying did not start");
         }
-        self.settle(&mut state, &mut effects);
+        self.drain_engine(&mut state, &mut effects);
         drop(state);
-        self.carry_out(effects);
+        self.apply(effects);
     }
 
     /// Collects the effects of an engine call.
-    pub(super) fn settle(&self, state: &mut State<A>, effects: &mut Effects<A>) {
+    pub(super) fn drain_engine(&self, state: &mut State<A>, effects: &mut Effects<A>) {
         let State { endpoint, waiting } = state;
         let Some(endpoint) = endpoint else { return };
         while let Some((addr, event)) = endpoint.poll_event() {
@@ -305,11 +305,11 @@ impl<A: Addr, S: Swarm<A>> Shared<A, S> {
         effects
             .to_send
             .extend(std::iter::from_fn(|| endpoint.poll_transmit()));
-        effects.sooner |= self.alarm.set(endpoint.poll_timeout());
+        effects.sooner |= self.timer.set(endpoint.poll_timeout());
     }
 
     /// Applies the effects of engine calls. Never waits.
-    pub(super) fn carry_out(self: &Arc<Self>, effects: Effects<A>) {
+    pub(super) fn apply(self: &Arc<Self>, effects: Effects<A>) {
         if effects.sooner {
             self.driver.wake();
         }
@@ -332,7 +332,7 @@ impl<A: Addr, S: Swarm<A>> Shared<A, S> {
                 tracing::debug!(layer = LAYER, error = %error.first, "a handshake message could not be sent");
             }
         };
-        if let Err(reason) = self.detached.send(sending) {
+        if let Err(reason) = self.background_sends.send(sending) {
             self.handshakes.add_dropped_many(reason, count);
         }
     }

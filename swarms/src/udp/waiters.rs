@@ -11,20 +11,20 @@ use std::task::{Wake, Waker};
 /// The tasks that wait for one direction of a socket.
 #[derive(Debug, Default)]
 pub(super) struct Waiters {
-    line: Mutex<Line>,
+    queue: Mutex<Queue>,
     /// Length of the queue, so that a caller need not lock if no task waits.
     len: AtomicUsize,
 }
 
 #[derive(Debug, Default)]
-struct Line {
+struct Queue {
     next: u64,
     wakers: VecDeque<(u64, Waker)>,
 }
 
 impl Waiters {
-    fn lock(&self) -> MutexGuard<'_, Line> {
-        self.line.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Queue> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Wakes the task that has waited longest.
@@ -33,9 +33,9 @@ impl Waiters {
             return;
         }
         let woken = {
-            let mut line = self.lock();
-            let woken = line.wakers.pop_front();
-            self.len.store(line.wakers.len(), Relaxed);
+            let mut queue = self.lock();
+            let woken = queue.wakers.pop_front();
+            self.len.store(queue.wakers.len(), Relaxed);
             woken
         };
         if let Some((_, waker)) = woken {
@@ -46,9 +46,9 @@ impl Waiters {
     /// Wakes all tasks.
     pub(super) fn wake_all(&self) {
         let woken = {
-            let mut line = self.lock();
+            let mut queue = self.lock();
             self.len.store(0, Relaxed);
-            std::mem::take(&mut line.wakers)
+            std::mem::take(&mut queue.wakers)
         };
         for (_, waker) in woken {
             waker.wake();
@@ -71,41 +71,41 @@ impl Wake for Waiters {
 #[derive(Debug)]
 pub(super) struct Waiter<'a> {
     waiters: &'a Waiters,
-    place: Option<u64>,
+    ticket: Option<u64>,
 }
 
 impl<'a> Waiter<'a> {
     pub(super) fn new(waiters: &'a Waiters) -> Self {
-        Self { waiters, place: None }
+        Self { waiters, ticket: None }
     }
 
     /// Registers `waker` at the existing entry, or at the end of the queue.
     pub(super) fn wait(&mut self, waker: &Waker) {
-        let mut line = self.waiters.lock();
-        let known = self.place;
-        if let Some((_, held)) = line.wakers.iter_mut().find(|(place, _)| Some(*place) == known) {
+        let mut queue = self.waiters.lock();
+        let known = self.ticket;
+        if let Some((_, held)) = queue.wakers.iter_mut().find(|(ticket, _)| Some(*ticket) == known) {
             held.clone_from(waker);
             return;
         }
-        let place = line.next;
-        line.next += 1;
-        line.wakers.push_back((place, waker.clone()));
-        self.waiters.len.store(line.wakers.len(), Relaxed);
-        self.place = Some(place);
+        let ticket = queue.next;
+        queue.next += 1;
+        queue.wakers.push_back((ticket, waker.clone()));
+        self.waiters.len.store(queue.wakers.len(), Relaxed);
+        self.ticket = Some(ticket);
     }
 }
 
 impl Drop for Waiter<'_> {
     fn drop(&mut self) {
-        let Some(place) = self.place else { return };
+        let Some(ticket) = self.ticket else { return };
         // The queue is empty: this call was woken, and there is no other task to wake.
         if self.waiters.len.load(Relaxed) == 0 {
             return;
         }
-        let mut line = self.waiters.lock();
-        line.wakers.retain(|(other, _)| *other != place);
-        self.waiters.len.store(line.wakers.len(), Relaxed);
-        drop(line);
+        let mut queue = self.waiters.lock();
+        queue.wakers.retain(|(other, _)| *other != ticket);
+        self.waiters.len.store(queue.wakers.len(), Relaxed);
+        drop(queue);
         // Whether this call was served, or was woken and then cancelled: there may be more for the next task.
         self.waiters.wake_one();
     }
