@@ -81,9 +81,9 @@ mod message;
 mod packet;
 mod pass;
 mod peer;
+mod pool;
 mod secure;
 mod serve;
-mod spare;
 mod swarm;
 #[cfg(feature = "tower")]
 mod tower;

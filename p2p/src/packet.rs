@@ -13,7 +13,7 @@ use std::ops::{Deref, DerefMut};
 
 use bytes::{Bytes, BytesMut};
 
-use crate::{Error, Result, spare};
+use crate::{Error, Result, pool};
 
 /// Bytes that the layers below add in front of a message and behind it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -66,8 +66,8 @@ pub struct Packet {
     buf: BytesMut,
     start: usize,
     end: usize,
-    /// Whether `buf` came from the pool in [`spare`] and was never split.
-    spare: bool,
+    /// Whether `buf` came from the pool in [`pool`] and was never split.
+    is_pooled: bool,
 }
 
 /// Room around a packet that had to move, so that the next header does not move it again.
@@ -85,7 +85,7 @@ impl Packet {
     /// [`push_back`](Self::push_back) fills it.
     pub fn with_capacity(room: Headroom, capacity: usize) -> Self {
         let (start, len) = (room.front, room.front + capacity + room.back);
-        let Some(buf) = spare::take(len) else {
+        let Some(buf) = pool::take(len) else {
             let mut buf = BytesMut::with_capacity(len);
             buf.resize(start, 0);
             return Self::from_buffer(buf, start);
@@ -94,7 +94,7 @@ impl Packet {
             buf,
             start,
             end: start,
-            spare: true,
+            is_pooled: true,
         }
     }
 
@@ -107,13 +107,13 @@ impl Packet {
             end: buf.len(),
             buf,
             start,
-            spare: false,
+            is_pooled: false,
         }
     }
 
     /// Returns the buffer and the offset of the payload in it, without copying.
     pub fn into_buffer(mut self) -> (BytesMut, usize) {
-        self.spare = false;
+        self.is_pooled = false;
         let mut buf = std::mem::take(&mut self.buf);
         buf.truncate(self.end);
         (buf, self.start)
@@ -233,7 +233,7 @@ impl Packet {
     /// beyond the end takes the whole payload.
     #[must_use]
     pub fn split_front(&mut self, len: usize) -> Packet {
-        self.spare = false;
+        self.is_pooled = false;
         let at = self.start + len.min(self.len());
         let front = self.buf.split_to(at);
         self.end -= at;
@@ -255,8 +255,8 @@ impl Packet {
 
 impl Drop for Packet {
     fn drop(&mut self) {
-        if self.spare {
-            spare::give(std::mem::take(&mut self.buf));
+        if self.is_pooled {
+            pool::give(std::mem::take(&mut self.buf));
         }
     }
 }

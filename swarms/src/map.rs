@@ -135,8 +135,8 @@ pub struct MapSwarm<A, B, S, T> {
     inner: S,
     translate: T,
     counters: Counters,
-    spare: Spare<(B, Packet)>,
-    spare_in: Spare<Message<B>>,
+    batch_buffer: BatchBuffer<(B, Packet)>,
+    receive_buffer: BatchBuffer<Message<B>>,
     addrs: PhantomData<fn() -> A>,
 }
 
@@ -147,8 +147,8 @@ impl<A, B, S, T> MapSwarm<A, B, S, T> {
             inner,
             translate,
             counters: Counters::new("map"),
-            spare: Spare::default(),
-            spare_in: Spare::default(),
+            batch_buffer: BatchBuffer::default(),
+            receive_buffer: BatchBuffer::default(),
             addrs: PhantomData,
         }
     }
@@ -221,7 +221,7 @@ impl<A: Addr, B: Addr, S: Swarm<B>, T: Translate<A, B>> Swarm<A> for MapSwarm<A,
 
     async fn tell_batch(&self, batch: &mut Vec<(A, Packet)>) -> Result<(), BatchError> {
         let mut outcome = BatchOutcome::default();
-        let mut below = self.spare.take();
+        let mut below = self.batch_buffer.take();
         for (dst, packet) in batch.drain(..) {
             match self.translate.down(&dst) {
                 Ok(dst) => below.push((dst, packet)),
@@ -230,7 +230,7 @@ impl<A: Addr, B: Addr, S: Swarm<B>, T: Translate<A, B>> Swarm<A> for MapSwarm<A,
         }
         self.counters
             .add_sent(outcome.tell(&self.inner, &mut below).await);
-        self.spare.give(below);
+        self.batch_buffer.give(below);
         outcome.finish()
     }
 
@@ -245,7 +245,7 @@ impl<A: Addr, B: Addr, S: Swarm<B>, T: Translate<A, B>> Swarm<A> for MapSwarm<A,
 
     async fn receive_batch(&self, out: &mut Vec<Message<A>>, max: usize) -> Result<usize> {
         let before = out.len();
-        let mut below = self.spare_in.take();
+        let mut below = self.receive_buffer.take();
         let result = loop {
             match self.inner.receive_batch(&mut below, max).await {
                 Ok(0) => break Ok(0),
@@ -256,7 +256,7 @@ impl<A: Addr, B: Addr, S: Swarm<B>, T: Translate<A, B>> Swarm<A> for MapSwarm<A,
                 break Ok(out.len() - before);
             }
         };
-        self.spare_in.give(below);
+        self.receive_buffer.give(below);
         result
     }
 }
@@ -301,23 +301,23 @@ impl<A, B, S: fmt::Debug, T> fmt::Debug for MapSwarm<A, B, S, T> {
 ///
 /// One buffer of at most [`KEPT`](Self::KEPT) items is kept; concurrent calls allocate their own.
 #[derive(Debug)]
-pub(crate) struct Spare<X>(Mutex<Vec<X>>);
+pub(crate) struct BatchBuffer<X>(Mutex<Vec<X>>);
 
-impl<X> Default for Spare<X> {
+impl<X> Default for BatchBuffer<X> {
     fn default() -> Self {
         Self(Mutex::new(Vec::new()))
     }
 }
 
-impl<X> Spare<X> {
+impl<X> BatchBuffer<X> {
     /// Maximum capacity of the kept buffer, in items.
     const KEPT: usize = 1024;
 
     /// Takes the kept buffer, or creates an empty one.
     pub(crate) fn take(&self) -> Vec<X> {
         match self.0.try_lock() {
-            Ok(mut spare) => std::mem::take(&mut spare),
-            Err(TryLockError::Poisoned(spare)) => std::mem::take(&mut spare.into_inner()),
+            Ok(mut batch_buffer) => std::mem::take(&mut batch_buffer),
+            Err(TryLockError::Poisoned(batch_buffer)) => std::mem::take(&mut batch_buffer.into_inner()),
             Err(TryLockError::WouldBlock) => Vec::new(),
         }
     }

@@ -23,7 +23,7 @@ use p2p::{
     Request, Result, SecureSwarm, Swarm,
 };
 
-use crate::map::Spare;
+use crate::map::BatchBuffer;
 
 mod mixed;
 
@@ -81,7 +81,7 @@ struct Transport<T> {
     swarm: T,
     /// Set once the transport has closed by itself.
     gone: AtomicBool,
-    spare: Spare<(BoxAddr, Packet)>,
+    batch_buffer: BatchBuffer<(BoxAddr, Packet)>,
 }
 
 impl<T> Transport<T> {
@@ -154,7 +154,7 @@ impl<T> MultiSwarm<T> {
                 scheme,
                 swarm,
                 gone: AtomicBool::new(false),
-                spare: Spare::default(),
+                batch_buffer: BatchBuffer::default(),
             });
         }
         if list.is_empty() {
@@ -326,8 +326,8 @@ impl<T: Swarm<BoxAddr>> Swarm<MultiAddr> for MultiSwarm<T> {
     async fn tell_batch(&self, batch: &mut Vec<(MultiAddr, Packet)>) -> Result<(), BatchError> {
         let mtu = self.mtu();
         let mut outcome = BatchOutcome::default();
-        let spare = |transport: &Transport<T>| transport.spare.take();
-        let mut batches: Vec<_> = self.transports.iter().map(spare).collect();
+        let take = |transport: &Transport<T>| transport.batch_buffer.take();
+        let mut batches: Vec<_> = self.transports.iter().map(take).collect();
         for (dst, packet) in batch.drain(..) {
             match packet.check_mtu(mtu).and_then(|()| self.route(&dst)) {
                 Ok(index) => batches[index].push((dst.addr, packet)),
@@ -347,7 +347,7 @@ impl<T: Swarm<BoxAddr>> Swarm<MultiAddr> for MultiSwarm<T> {
                     .add_sent(result.as_ref().map_or_else(|error| error.sent, |()| count));
                 outcome.record_batch(count, result);
             }
-            transport.spare.give(part);
+            transport.batch_buffer.give(part);
         }
         outcome.finish()
     }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use bytes::BytesMut;
 use p2p::{DropReason, Headroom, Packet};
 
-use super::spare::Spares;
+use super::buffer_cache::BufferCache;
 use super::wire::{Header, MAX_PARTS};
 
 /// Factor by which a growing buffer may exceed its contents, so that it is reallocated once or twice instead
@@ -93,7 +93,7 @@ impl<A> Partial<A> {
         payload: &[u8],
         mtu: usize,
         room: Headroom,
-        spares: &mut Spares,
+        buffers: &mut BufferCache,
     ) -> Accepted {
         if header.total() != self.total {
             return Accepted::Refused(DropReason::Malformed);
@@ -115,7 +115,7 @@ impl<A> Partial<A> {
             return Accepted::Oversize;
         }
         *seen |= bit;
-        self.reserve(payload.len(), mtu, room, spares);
+        self.reserve(payload.len(), mtu, room, buffers);
         if self.buf.is_empty() {
             self.buf.resize(room.front, 0);
         }
@@ -132,17 +132,17 @@ impl<A> Partial<A> {
         }
     }
 
-    /// Makes room for `more` bytes: in a spare buffer, if one has about the size of the whole message, or
+    /// Makes room for `more` bytes: in a cached buffer, if one has about the size of the whole message, or
     /// else by growing.
-    fn reserve(&mut self, more: usize, mtu: usize, room: Headroom, spares: &mut Spares) {
+    fn reserve(&mut self, more: usize, mtu: usize, room: Headroom, buffers: &mut BufferCache) {
         let needed = self.buf.len().max(room.front) + more;
         if needed <= self.buf.capacity() {
             return;
         }
         let whole = (room.front + mtu.min(more * usize::from(self.total)) + room.back).max(needed);
-        if let Some(mut spare) = spares.take(whole) {
-            spare.extend_from_slice(&self.buf);
-            self.buf = spare;
+        if let Some(mut cached) = buffers.take(whole) {
+            cached.extend_from_slice(&self.buf);
+            self.buf = cached;
         } else if self.parts.is_empty() {
             self.buf.reserve(needed);
         } else {
@@ -167,9 +167,9 @@ impl<A> Partial<A> {
     }
 
     /// Returns the payload in one buffer, in order. Fragments that arrived in order are not copied again.
-    /// Records the buffer in `spares`.
-    pub(super) fn assemble(&mut self, room: Headroom, spares: &mut Spares) -> Packet {
-        spares.remember(&mut self.buf);
+    /// Records the buffer in `buffers`.
+    pub(super) fn assemble(&mut self, room: Headroom, buffers: &mut BufferCache) -> Packet {
+        buffers.remember(&mut self.buf);
         let in_order = self
             .parts
             .iter()

@@ -14,9 +14,9 @@
 //!
 //! Deliberately absent: retransmission, and authentication of fragments.
 
+mod buffer_cache;
 mod message;
 mod reassemble;
-mod spare;
 mod split;
 mod wire;
 

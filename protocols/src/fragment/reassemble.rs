@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use p2p::{DropReason, Headroom, Packet};
 
+use super::buffer_cache::BufferCache;
 use super::message::{Accepted, Ended, Partial};
-use super::spare::Spares;
 use super::wire::Header;
 use crate::hash::HashMap;
 
@@ -106,7 +106,7 @@ pub struct Reassembler<A> {
     looked: Option<Duration>,
     /// Bytes of messages and records.
     bytes: usize,
-    spares: Spares,
+    buffers: BufferCache,
     /// The message of the last fragment; mostly the next fragment belongs to it, too.
     last: u64,
     given_up: VecDeque<GivenUp<A>>,
@@ -149,7 +149,7 @@ impl<A: Clone + Eq + Hash> Reassembler<A> {
             next_key: 0,
             looked: None,
             bytes: 0,
-            spares: Spares::default(),
+            buffers: BufferCache::default(),
             last: 0,
             given_up: VecDeque::new(),
         }
@@ -233,7 +233,7 @@ impl<A: Clone + Eq + Hash> Reassembler<A> {
 
     /// Returns the bytes charged: after a call, never more than [`Limits::bytes`].
     pub fn held(&self) -> usize {
-        self.bytes + self.spares.held()
+        self.bytes + self.buffers.held()
     }
 
     /// Returns the effective limits.
@@ -249,7 +249,7 @@ impl<A: Clone + Eq + Hash> Reassembler<A> {
         while let Some((&key, _)) = self.ended.first_key_value() {
             self.forget(key);
         }
-        while self.spares.forget() {}
+        while self.buffers.forget() {}
         self.turns.clear();
     }
 
@@ -273,7 +273,7 @@ impl<A: Clone + Eq + Hash> Reassembler<A> {
         let key = self.new_key();
         let mut partial = Partial::new(src.clone(), header, now);
         // It cannot be complete or too long: it has several parts, and this one was checked.
-        partial.accept(header, payload, self.mtu, self.room, &mut self.spares);
+        partial.accept(header, payload, self.mtu, self.room, &mut self.buffers);
         self.index.insert((src.clone(), header.id()), key);
         let source = self.sources.entry(src.clone()).or_insert_with(|| {
             self.bytes += source_cost::<A>();
@@ -297,7 +297,7 @@ impl<A: Clone + Eq + Hash> Reassembler<A> {
         let partial = self.partial.get_mut(&key)?;
         self.last = key;
         let before = partial.held();
-        let accepted = partial.accept(header, payload, self.mtu, self.room, &mut self.spares);
+        let accepted = partial.accept(header, payload, self.mtu, self.room, &mut self.buffers);
         let grown = partial.held() - before;
         if grown > 0 {
             let src = partial.src.clone();
@@ -322,7 +322,7 @@ impl<A: Clone + Eq + Hash> Reassembler<A> {
         let mut partial = self.remove(key)?;
         let ended = partial.end(now, DropReason::Duplicate, self.room.front);
         let parts = partial.parts();
-        let message = partial.assemble(self.room, &mut self.spares);
+        let message = partial.assemble(self.room, &mut self.buffers);
         self.remember(partial.src, ended);
         Some(Handled::Whole { message, parts })
     }
@@ -392,11 +392,11 @@ impl<A: Clone + Eq + Hash> Reassembler<A> {
         self.shrink(Some(now));
     }
 
-    /// Enforces the total limit: frees spare buffers first, then records of ended messages, then, if `now` is
+    /// Enforces the total limit: frees cached buffers first, then records of ended messages, then, if `now` is
     /// set, incomplete messages.
     fn shrink(&mut self, now: Option<Duration>) {
         while self.held() > self.limits.bytes {
-            if self.spares.forget() {
+            if self.buffers.forget() {
                 continue;
             }
             if let Some((&oldest, _)) = self.ended.first_key_value() {

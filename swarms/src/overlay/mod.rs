@@ -65,7 +65,7 @@ pub use self::operation::Operation;
 use self::relay::Over;
 pub use self::router::{Event, Failure, Located, Router, Transmit};
 use crate::driver::finish_close;
-use crate::map::Spare;
+use crate::map::BatchBuffer;
 use crate::{AskingSwarm, KeyAddr, MapSwarm, P2pkeSwarm};
 
 /// Parses an address that a peer sent.
@@ -85,7 +85,7 @@ pub struct OverlaySwarm<A: Addr, S: AskSwarm<A>, R: Router<A>> {
     core: Arc<Core<A, S, R>>,
     /// Relayed messages, encrypted and reassembled.
     over: Option<BoxAskSwarm<PeerId>>,
-    spare: Spare<(A, Packet)>,
+    batch_buffer: BatchBuffer<(A, Packet)>,
 }
 
 impl<A: Addr, S: AskSwarm<A>, R: Router<A>> OverlaySwarm<A, S, R> {
@@ -122,7 +122,7 @@ impl<A: Addr, S: AskSwarm<A>, R: Router<A>> OverlaySwarm<A, S, R> {
         Ok(Self {
             core,
             over,
-            spare: Spare::default(),
+            batch_buffer: BatchBuffer::default(),
         })
     }
 

@@ -43,7 +43,7 @@ impl<A: Addr, S: AskSwarm<A>, R: Router<A>> OverlaySwarm<A, S, R> {
     pub(super) async fn tell_many(&self, batch: &mut Vec<(PeerId, Packet)>) -> Result<(), BatchError> {
         let core = &*self.core;
         let mut outcome = BatchOutcome::default();
-        let (mut below, mut others) = (self.spare.take(), Vec::new());
+        let (mut below, mut others) = (self.batch_buffer.take(), Vec::new());
         for (dst, mut packet) in batch.drain(..) {
             if let Err(error) = packet.check_mtu(core.mtu) {
                 outcome.add_refused(1, error);
@@ -58,7 +58,7 @@ impl<A: Addr, S: AskSwarm<A>, R: Router<A>> OverlaySwarm<A, S, R> {
             }
         }
         core.tells.add_sent(outcome.tell(&core.inner, &mut below).await);
-        self.spare.give(below);
+        self.batch_buffer.give(below);
         // Lookups of several nodes run concurrently.
         let others = others.into_iter();
         let mut telling: FuturesUnordered<_> = others

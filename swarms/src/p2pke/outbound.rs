@@ -39,7 +39,8 @@ impl<A: Addr, S: Swarm<A>> Shared<A, S> {
     /// Takes the messages from `batch` that can be sent now, sealed; messages that need a handshake stay.
     fn seal_batch(self: &Arc<Self>, batch: &mut Batch<KeyAddr<A>>, outcome: &mut BatchOutcome) -> Batch<A> {
         let now = self.timer.now();
-        let mut sealed = std::mem::take(&mut *self.spare.lock().unwrap_or_else(PoisonError::into_inner));
+        let mut sealed =
+            std::mem::take(&mut *self.batch_buffer.lock().unwrap_or_else(PoisonError::into_inner));
         let mut late = Vec::new();
         // Messages to one peer usually follow one another.
         let mut last: Option<(KeyAddr<A>, Option<Arc<DataPath>>)> = None;
@@ -81,7 +82,7 @@ impl<A: Addr, S: Swarm<A>> Shared<A, S> {
         let late = by_peer(batch.drain(..));
         self.send(&mut sealed, outcome).await;
         sealed.clear();
-        *self.spare.lock().unwrap_or_else(PoisonError::into_inner) = sealed;
+        *self.batch_buffer.lock().unwrap_or_else(PoisonError::into_inner) = sealed;
         late
     }
 

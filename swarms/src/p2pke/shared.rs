@@ -57,7 +57,7 @@ pub(super) struct Shared<A: Addr, S> {
     pub(super) messages: Counters,
     pub(super) handshakes: Counters,
     /// The buffer of the last batch, emptied, for the next.
-    pub(super) spare: Mutex<Vec<(A, Packet)>>,
+    pub(super) batch_buffer: Mutex<Vec<(A, Packet)>>,
     local: Arc<Local>,
     /// The data path of each address. Written under the engine's lock, and read without it.
     paths: RwLock<HashMap<A, Arc<DataPath>>>,
@@ -116,7 +116,7 @@ impl<A: Addr, S: Swarm<A>> Shared<A, S> {
             fresh: Mutex::default(),
             messages: Counters::new(LAYER),
             handshakes: Counters::new("p2pke-handshake"),
-            spare: Mutex::default(),
+            batch_buffer: Mutex::default(),
             local,
             paths: RwLock::default(),
             state: Mutex::new(State {

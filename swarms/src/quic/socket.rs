@@ -44,7 +44,7 @@ struct Inbound<A> {
     pull: Option<Pull<A>>,
     waiting: VecDeque<Message<A>>,
     /// The allocation of the last receive, reused for the next one.
-    spare: Vec<Message<A>>,
+    batch_buffer: Vec<Message<A>>,
     failures: usize,
 }
 
@@ -102,7 +102,7 @@ impl<A: Addr, S: Swarm<A>> SwarmSocket<A, S> {
             inbound: Mutex::new(Inbound {
                 pull: None,
                 waiting: VecDeque::new(),
-                spare: Vec::new(),
+                batch_buffer: Vec::new(),
                 failures: 0,
             }),
             outbound: Arc::default(),
@@ -218,7 +218,7 @@ impl<A: Addr, S: Swarm<A>> AsyncUdpSocket for SwarmSocket<A, S> {
                 }
             }
             let mut pull = inbound.pull.take().unwrap_or_else(|| {
-                let (inner, mut out) = (self.inner.clone(), std::mem::take(&mut inbound.spare));
+                let (inner, mut out) = (self.inner.clone(), std::mem::take(&mut inbound.batch_buffer));
                 Box::pin(async move {
                     let result = inner.receive_batch(&mut out, PULL).await;
                     (out, result)
@@ -230,7 +230,7 @@ impl<A: Addr, S: Swarm<A>> AsyncUdpSocket for SwarmSocket<A, S> {
             };
             self.counters.add_received(out.len());
             inbound.waiting.extend(out.drain(..));
-            inbound.spare = out;
+            inbound.batch_buffer = out;
             match result {
                 Ok(_) => inbound.failures = 0,
                 Err(error) => {

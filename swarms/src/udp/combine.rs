@@ -39,7 +39,7 @@ pub(super) struct Queue {
     cancelled: Vec<u64>,
     alone: u32,
     /// Emptied vectors of the last flush, reused by the next.
-    spare: (Vec<Outgoing>, Vec<u64>),
+    buffers: (Vec<Outgoing>, Vec<u64>),
 }
 
 /// The state of a tell.
@@ -68,7 +68,7 @@ impl Combine {
             failed: Vec::new(),
             cancelled: Vec::new(),
             alone: ALONE.0,
-            spare: (Vec::new(), Vec::new()),
+            buffers: (Vec::new(), Vec::new()),
         };
         Self {
             direct: AtomicU32::new(0),
@@ -116,7 +116,7 @@ impl Combine {
             std::mem::swap(&mut flush.batch, &mut queue.waiting);
             std::mem::swap(&mut flush.tickets, &mut queue.tickets);
         }
-        queue.spare = (flush.batch, flush.tickets);
+        queue.buffers = (flush.batch, flush.tickets);
         for ticket in std::mem::take(&mut queue.cancelled) {
             queue.forget(ticket);
         }
@@ -160,7 +160,7 @@ impl Queue {
             return None;
         }
         self.sending = true;
-        let (batch, tickets) = std::mem::take(&mut self.spare);
+        let (batch, tickets) = std::mem::take(&mut self.buffers);
         Some(Flush {
             batch: std::mem::replace(&mut self.waiting, batch),
             tickets: std::mem::replace(&mut self.tickets, tickets),

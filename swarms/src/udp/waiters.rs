@@ -76,7 +76,10 @@ pub(super) struct Waiter<'a> {
 
 impl<'a> Waiter<'a> {
     pub(super) fn new(waiters: &'a Waiters) -> Self {
-        Self { waiters, ticket: None }
+        Self {
+            waiters,
+            ticket: None,
+        }
     }
 
     /// Registers `waker` at the existing entry, or at the end of the queue.

@@ -13,13 +13,13 @@ const LARGEST: usize = 256 << 10;
 
 /// The cached buffers, the oldest first.
 #[derive(Debug, Default)]
-pub(super) struct Spares {
+pub(super) struct BufferCache {
     /// Empty handles, with the sizes of the buffers.
     lent: Vec<(BytesMut, usize)>,
     held: usize,
 }
 
-impl Spares {
+impl BufferCache {
     /// Returns the bytes of the cached buffers, whether their messages are still in use or not.
     pub(super) fn held(&self) -> usize {
         self.held
@@ -63,33 +63,36 @@ mod tests {
 
     #[test]
     fn a_buffer_is_reused_after_its_message_is_dropped_and_for_a_similar_size_only() {
-        let mut spares = Spares::default();
+        let mut buffers = BufferCache::default();
         let mut buf = BytesMut::zeroed(SMALLEST);
         let at = buf.as_ptr();
-        spares.remember(&mut buf);
-        assert!(spares.take(SMALLEST).is_none(), "the buffer is in use");
+        buffers.remember(&mut buf);
+        assert!(buffers.take(SMALLEST).is_none(), "the buffer is in use");
         drop(buf);
-        assert!(spares.take(SMALLEST + 1).is_none(), "the buffer is too small");
-        assert!(spares.take(SMALLEST / 2 - 1).is_none(), "the buffer is too large");
-        let taken = spares.take(SMALLEST - 1).expect("the buffer is free");
+        assert!(buffers.take(SMALLEST + 1).is_none(), "the buffer is too small");
+        assert!(
+            buffers.take(SMALLEST / 2 - 1).is_none(),
+            "the buffer is too large"
+        );
+        let taken = buffers.take(SMALLEST - 1).expect("the buffer is free");
         assert_eq!(
-            (taken.as_ptr(), taken.capacity(), spares.held()),
+            (taken.as_ptr(), taken.capacity(), buffers.held()),
             (at, SMALLEST, 0)
         );
     }
 
     #[test]
     fn the_cache_is_bounded() {
-        let mut spares = Spares::default();
+        let mut buffers = BufferCache::default();
         for bytes in [1, SMALLEST - 1, LARGEST + 1] {
-            spares.remember(&mut BytesMut::zeroed(bytes));
+            buffers.remember(&mut BytesMut::zeroed(bytes));
         }
-        assert_eq!(spares.held(), 0);
+        assert_eq!(buffers.held(), 0);
         for _ in 0..100 {
-            spares.remember(&mut BytesMut::zeroed(LARGEST));
+            buffers.remember(&mut BytesMut::zeroed(LARGEST));
         }
-        assert_eq!(spares.held(), REMEMBERED * LARGEST);
-        assert_eq!((0..100).take_while(|_| spares.forget()).count(), REMEMBERED);
-        assert_eq!(spares.held(), 0);
+        assert_eq!(buffers.held(), REMEMBERED * LARGEST);
+        assert_eq!((0..100).take_while(|_| buffers.forget()).count(), REMEMBERED);
+        assert_eq!(buffers.held(), 0);
     }
 }

@@ -2,12 +2,11 @@
 //!
 //! Datagrams are of similar length, and the thread that drops one mostly makes the next. A general allocator
 //! takes longer for a block of this size than copying a datagram into it. When one thread allocates packets
-//! and another drops them, buffers return in batches through a pool that all threads share (the magazines of
-//! Bonwick and Adams, "Magazines and Vmem", 2001).
+//! and another drops them, buffers return in batches, magazines, through a pool that all threads share (Bonwick and Adams, "Magazines and Vmem", 2001).
 //!
 //! # Limits
 //! A thread keeps at most [`KEPT`] buffers of [`SIZE`] bytes, 512 KiB, until it ends. The shared pool keeps
-//! at most [`DEPOT`] batches of [`CASE`] buffers, 1 MiB. Buffers beyond these limits are freed.
+//! at most [`MAX_MAGAZINES`] magazines of [`MAGAZINE`] buffers, 1 MiB. Buffers beyond these limits are freed.
 
 use std::cell::RefCell;
 use std::sync::Mutex;
@@ -24,40 +23,44 @@ const LEAST: usize = 768;
 /// Maximum number of buffers in a thread's list.
 const KEPT: usize = 256;
 
-/// Number of buffers that move to or from the shared pool at once.
-const CASE: usize = 64;
+/// Number of buffers in a [`Magazine`].
+const MAGAZINE: usize = 64;
 
-/// Maximum number of batches in the shared pool.
-const DEPOT: usize = 8;
+/// Maximum number of magazines in the shared pool.
+const MAX_MAGAZINES: usize = 8;
 
 thread_local! {
-    static SPARE: RefCell<Vec<BytesMut>> = const { RefCell::new(Vec::new()) };
+    /// The buffers of this thread.
+    static LOCAL: RefCell<Vec<BytesMut>> = const { RefCell::new(Vec::new()) };
 }
 
-static SHARED: Depot = Depot(Mutex::new(Vec::new()));
+static SHARED: BufferPool = BufferPool(Mutex::new(Vec::new()));
 
-/// The shared pool: batches of buffers from threads that have too many, for threads that have none.
-struct Depot(Mutex<Vec<Vec<BytesMut>>>);
+/// Buffers that move to or from the shared pool at once.
+type Magazine = Vec<BytesMut>;
 
-impl Depot {
-    /// Takes a buffer from the thread's list; refills an empty list with one batch of the shared pool.
+/// The shared pool: magazines of threads that have too many buffers, for threads that have none.
+struct BufferPool(Mutex<Vec<Magazine>>);
+
+impl BufferPool {
+    /// Takes a buffer from the thread's list; refills an empty list with one magazine of the shared pool.
     fn take(&self, own: &mut Vec<BytesMut>) -> Option<BytesMut> {
         if own.is_empty() {
-            let mut case = self.0.lock().ok()?.pop()?;
-            own.append(&mut case);
+            let mut magazine = self.0.lock().ok()?.pop()?;
+            own.append(&mut magazine);
         }
         own.pop()
     }
 
-    /// Adds a buffer to the thread's list. If the list is full, moves a batch to the shared pool, or frees
-    /// the batch if the pool is full.
+    /// Adds a buffer to the thread's list. If the list is full, moves a magazine to the shared pool, or
+    /// frees it if the pool is full.
     fn give(&self, own: &mut Vec<BytesMut>, buf: BytesMut) {
         if own.len() >= KEPT {
-            let case = own.split_off(KEPT - CASE);
-            if let Ok(mut cases) = self.0.lock()
-                && cases.len() < DEPOT
+            let magazine = own.split_off(KEPT - MAGAZINE);
+            if let Ok(mut magazines) = self.0.lock()
+                && magazines.len() < MAX_MAGAZINES
             {
-                cases.push(case);
+                magazines.push(magazine);
             }
         }
         own.push(buf);
@@ -71,8 +74,8 @@ pub(crate) fn take(len: usize) -> Option<BytesMut> {
         return None;
     }
     // The thread-local list of an ending thread is already destroyed.
-    let spare = SPARE.try_with(|spare| SHARED.take(&mut *spare.try_borrow_mut().ok()?));
-    Some(spare.ok().flatten().unwrap_or_else(|| BytesMut::zeroed(SIZE)))
+    let buf = LOCAL.try_with(|local| SHARED.take(&mut *local.try_borrow_mut().ok()?));
+    Some(buf.ok().flatten().unwrap_or_else(|| BytesMut::zeroed(SIZE)))
 }
 
 /// Returns a buffer of [`take`] to the pool. The caller must not have split it.
@@ -82,9 +85,9 @@ pub(crate) fn give(buf: BytesMut) {
     if buf.len() != SIZE || buf.capacity() != SIZE {
         return;
     }
-    let _ = SPARE.try_with(|spare| {
-        if let Ok(mut spare) = spare.try_borrow_mut() {
-            SHARED.give(&mut spare, buf);
+    let _ = LOCAL.try_with(|local| {
+        if let Ok(mut local) = local.try_borrow_mut() {
+            SHARED.give(&mut local, buf);
         }
     });
 }
@@ -97,7 +100,7 @@ mod tests {
     use crate::{Headroom, Packet};
 
     fn kept() -> usize {
-        SPARE.with(|spare| spare.borrow().len())
+        LOCAL.with(|local| local.borrow().len())
     }
 
     #[test]
@@ -141,27 +144,30 @@ mod tests {
     }
 
     /// Returns the addresses of the buffers.
-    fn places<'a>(bufs: impl IntoIterator<Item = &'a BytesMut>) -> BTreeSet<*const u8> {
+    fn addresses<'a>(bufs: impl IntoIterator<Item = &'a BytesMut>) -> BTreeSet<*const u8> {
         bufs.into_iter().map(|buf| buf.as_ptr()).collect()
     }
 
     #[test]
     fn threads_share_buffers_and_no_list_exceeds_its_limit() {
-        let (depot, mut dropping, mut taking) = (Depot(Mutex::default()), Vec::new(), Vec::new());
-        let bufs: Vec<_> = (0..KEPT + 2 * DEPOT * CASE)
+        let (pool, mut dropping, mut taking) = (BufferPool(Mutex::default()), Vec::new(), Vec::new());
+        let bufs: Vec<_> = (0..KEPT + 2 * MAX_MAGAZINES * MAGAZINE)
             .map(|_| BytesMut::zeroed(SIZE))
             .collect();
-        let all = places(&bufs);
+        let all = addresses(&bufs);
         for buf in bufs {
-            depot.give(&mut dropping, buf);
-            assert!(dropping.len() <= KEPT && depot.0.lock().expect("no panic").len() <= DEPOT);
+            pool.give(&mut dropping, buf);
+            assert!(dropping.len() <= KEPT && pool.0.lock().expect("no panic").len() <= MAX_MAGAZINES);
         }
-        let left = places(&dropping);
+        let left = addresses(&dropping);
         assert_eq!(left.len(), KEPT);
 
-        let taken: Vec<_> = std::iter::from_fn(|| depot.take(&mut taking)).collect();
-        let places = places(&taken);
-        assert_eq!((taken.len(), places.len()), (DEPOT * CASE, DEPOT * CASE));
-        assert!(places.is_subset(&all) && places.is_disjoint(&left));
+        let taken: Vec<_> = std::iter::from_fn(|| pool.take(&mut taking)).collect();
+        let reused = addresses(&taken);
+        assert_eq!(
+            (taken.len(), reused.len()),
+            (MAX_MAGAZINES * MAGAZINE, MAX_MAGAZINES * MAGAZINE)
+        );
+        assert!(reused.is_subset(&all) && reused.is_disjoint(&left));
     }
 }
