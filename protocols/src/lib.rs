@@ -27,7 +27,7 @@
 //! | --- | --- | --- |
 //! | [`fragment`] | messages longer than the MTU, as fragments | reassembly |
 //! | [`mux`] | channels over one swarm | none: only the framing |
-//! | [`ask`] | requests with one answer each, over datagrams | pending asks, replies, reassembly |
+//! | [`mbapp`] | requests with one answer each, over datagrams | pending asks, replies, reassembly |
 //! | [`p2pke`] | secure channels between public keys (Noise) | sessions, handshakes |
 //! | [`kademlia`] | nodes, records and providers by key, with the XOR metric | buckets, lookups, stores |
 //! | [`chord`] | nodes and records by key, on a ring | ring, lookups, store |
@@ -86,13 +86,13 @@
 //! Deliberately absent: I/O, tasks, clocks, and any assumption about the network below.
 #![forbid(unsafe_code)]
 
-pub mod ask;
 pub mod chord;
 pub mod fragment;
 #[cfg(feature = "ciphers")]
 pub mod gossipsub;
 pub mod hash;
 pub mod kademlia;
+pub mod mbapp;
 pub mod mux;
 pub mod overlay;
 #[cfg(feature = "ciphers")]

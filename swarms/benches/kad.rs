@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use p2p::{Addr, AskSwarm, Packet, PeerId, Swarm};
 use p2p_formats::x509::PrivateKey;
 use p2p_swarms::{
-    AskingSwarm, Identity, KademliaConfig, KademliaSwarm, KeyAddr, MemoryRealm, P2pkeSwarm, SwarmExt as _,
+    Identity, KademliaConfig, KademliaSwarm, KeyAddr, MbappSwarm, MemoryRealm, P2pkeSwarm, SwarmExt as _,
     UdpSwarm,
 };
 
@@ -20,7 +20,7 @@ const ROUNDS: usize = 2001;
 /// Messages of a round, told together and then read.
 const BURST: usize = 32;
 
-type Sealed = AskingSwarm<KeyAddr<std::net::SocketAddr>, P2pkeSwarm<std::net::SocketAddr, UdpSwarm>>;
+type Sealed = MbappSwarm<KeyAddr<std::net::SocketAddr>, P2pkeSwarm<std::net::SocketAddr, UdpSwarm>>;
 
 fn key(seed: u8) -> PrivateKey {
     PrivateKey::ed25519(&[seed; 32])
@@ -28,7 +28,7 @@ fn key(seed: u8) -> PrivateKey {
 
 fn sealed(seed: u8) -> Sealed {
     let udp = UdpSwarm::bind("127.0.0.1:0".parse().expect("an address")).expect("a free port");
-    udp.p2pke(&key(seed)).expect("a node").asks(64 << 10)
+    udp.p2pke(&key(seed)).expect("a node").mbapp(64 << 10)
 }
 
 /// Returns the time of telling alone, and of the whole round, per message.

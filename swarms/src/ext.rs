@@ -1,6 +1,5 @@
 //! Layers as adaptor methods: each method wraps the swarm that it is called on, as iterator adaptors do.
 
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use p2p::{Addr, AskSwarm, Error, Filter, FilterSwarm, Packet, PeerId, Result, Swarm};
@@ -11,11 +10,9 @@ use p2p_protocols::mux::{Channel, Name};
 use crate::allow::{AllowSwarm, Verdict};
 use crate::faulty::{Faults, FaultySwarm};
 use crate::map::{EraseSwarm, MapSwarm, Translate};
-use crate::overlay::{Identity, Router};
+use crate::overlay::Identity;
 use crate::{
-    AskingSwarm, ChordSwarm, FragmentSwarm, GossipAddr, GossipSwarm, KademliaSwarm, KeyAddr, MemoryAddr,
-    MemorySwarm, MultiAddr, MultiSwarm, Mux, MuxConfig, MuxSwarm, OverlaySwarm, P2pkeSwarm, QuicSwarm,
-    UdpSwarm,
+    ChordSwarm, FragmentSwarm, GossipSwarm, KademliaSwarm, MbappSwarm, Mux, MuxConfig, P2pkeSwarm, QuicSwarm,
 };
 
 /// Puts layers on a swarm: `udp.fragment(64 << 10).filter(Tag(*b"demo"))`.
@@ -96,11 +93,7 @@ pub trait SwarmExt<A: Addr>: Swarm<A> + Sized {
         Mux::with_config(self, MuxConfig::default())
     }
 
-    /// Adds asks, and messages of up to `mtu` bytes, in go-p2p's mbapp format; see [`AskingSwarm`].
-    ///
-    /// The swarms of this crate also have this method under its former name, `asks(mtu)`, as an inherent
-    /// method: as a trait method it would hide [`Stack::asks`](crate::stack::Stack::asks) wherever this trait
-    /// is imported.
+    /// Adds asks, and messages of up to `mtu` bytes, in go-p2p's mbapp format; see [`MbappSwarm`].
     ///
     /// ```
     /// use p2p::Swarm;
@@ -113,8 +106,8 @@ pub trait SwarmExt<A: Addr>: Swarm<A> + Sized {
     /// # Ok(())
     /// # }
     /// ```
-    fn mbapp(self, mtu: usize) -> AskingSwarm<A, Self> {
-        AskingSwarm::new(self, mtu)
+    fn mbapp(self, mtu: usize) -> MbappSwarm<A, Self> {
+        MbappSwarm::new(self, mtu)
     }
 
     /// Runs P2PKE over this swarm with the identity of `key`; see [`P2pkeSwarm::new`].
@@ -358,33 +351,3 @@ pub trait AskSwarmExt<A: Addr>: AskSwarm<A> {
 }
 
 impl<A: Addr, S: AskSwarm<A>> AskSwarmExt<A> for S {}
-
-/// Gives swarms the adaptor [`SwarmExt::mbapp`] under its former name.
-macro_rules! former_name {
-    ($({$($generics:tt)*} $swarm:ty: $addr:ty;)+) => {$(
-        impl<$($generics)*> $swarm
-        where
-            Self: Swarm<$addr>,
-        {
-            /// The same as [`SwarmExt::mbapp`], under its former name.
-            pub fn asks(self, mtu: usize) -> AskingSwarm<$addr, Self> {
-                AskingSwarm::new(self, mtu)
-            }
-        }
-    )+};
-}
-
-former_name! {
-    {} UdpSwarm: SocketAddr;
-    {} MemorySwarm: MemoryAddr;
-    {A: Addr, S: Swarm<A>} FaultySwarm<A, S>: A;
-    {A: Addr, S: Swarm<A>} FragmentSwarm<A, S>: A;
-    {A: Addr, S: Swarm<A>, C: Channel} MuxSwarm<A, S, C>: A;
-    {A: Addr, S: Swarm<A>} AllowSwarm<A, S>: A;
-    {A: Addr, B: Addr, S: Swarm<B>, T: Translate<A, B>} MapSwarm<A, B, S, T>: A;
-    {T} MultiSwarm<T>: MultiAddr;
-    {A: Addr, S: Swarm<A>} P2pkeSwarm<A, S>: KeyAddr<A>;
-    {A: Addr} QuicSwarm<A>: KeyAddr<A>;
-    {A: Addr, S: AskSwarm<A>, R: Router<A>} OverlaySwarm<A, S, R>: PeerId;
-    {A: Addr, S: Swarm<A>} GossipSwarm<A, S>: GossipAddr<A>;
-}

@@ -48,7 +48,7 @@
 //! | [`AllowSwarm`] | [`allow`](SwarmExt::allow) | `allow` | rules by address or id | 0 | lost |
 //! | [`MapSwarm`], [`EraseSwarm`] | [`map`](SwarmExt::map), [`erase`](SwarmExt::erase) | | other addresses | 0 | lost |
 //! | [`MultiSwarm`] | [`MultiSwarm::new`] | | several transports as one swarm | the smallest of all | lost |
-//! | [`AskingSwarm`] | [`mbapp`](SwarmExt::mbapp) | `mbapp` | asks, and messages longer than the MTU below | as configured | asks are retransmitted, tells lost |
+//! | [`MbappSwarm`] | [`mbapp`](SwarmExt::mbapp) | `mbapp` | asks, and messages longer than the MTU below | as configured | asks are retransmitted, tells lost |
 //! | [`P2pkeSwarm`] | [`p2pke`](SwarmExt::p2pke) | `p2pke` | keys, encryption | 20 bytes | handshakes are retransmitted, tells lost |
 //! | [`QuicSwarm`] | [`quic`](SwarmExt::quic), [`QuicSwarm::bind_udp`] | `quic` | asks, keys, encryption, long messages | as configured | retransmitted |
 //! | [`KademliaSwarm`] | [`kademlia`](SwarmExt::kademlia) | `kad` | addresses that are ids, records | by the swarm below | asks are retransmitted, tells lost |
@@ -75,7 +75,6 @@
 #![forbid(unsafe_code)]
 
 pub mod allow;
-pub mod ask;
 pub mod chord;
 pub mod faulty;
 pub mod fragment;
@@ -83,6 +82,7 @@ pub mod gossip;
 pub mod inbox;
 pub mod kad;
 pub mod map;
+pub mod mbapp;
 pub mod memory;
 pub mod metrics;
 pub mod multi;
@@ -99,7 +99,6 @@ mod ext;
 mod key_addr;
 
 pub use allow::AllowSwarm;
-pub use ask::{AskingConfig, AskingSwarm};
 pub use chord::{ChordConfig, ChordSwarm};
 pub use ext::{AskSwarmExt, SwarmExt};
 pub use faulty::{Faults, FaultySwarm, LinkFaults};
@@ -108,6 +107,7 @@ pub use gossip::{GossipAddr, GossipConfig, GossipSwarm};
 pub use kad::{KademliaConfig, KademliaSwarm};
 pub use key_addr::KeyAddr;
 pub use map::{EraseSwarm, MapSwarm};
+pub use mbapp::{MbappConfig, MbappSwarm};
 pub use memory::{MemoryAddr, MemoryRealm, MemorySwarm};
 pub use multi::{MultiAddr, MultiSwarm};
 pub use mux::{Mux, MuxConfig, MuxSwarm};

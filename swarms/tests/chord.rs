@@ -62,7 +62,7 @@ impl Net {
     /// A node that is not a member of the network, but exchanges messages with its members.
     fn sealed(&self, seed: u8) -> Inner {
         let base = self.realm.open().faulty(self.faults.clone());
-        boxed(base.p2pke(&key(seed)).expect("a node").asks(64 << 10))
+        boxed(base.p2pke(&key(seed)).expect("a node").mbapp(64 << 10))
     }
 
     fn node(&self, seed: u8, change: impl Fn(&mut ChordConfig)) -> Node {
@@ -538,7 +538,7 @@ async fn an_invalid_configuration_is_refused() {
             ..
         })
     ));
-    let sealed = realm.open().p2pke(&key(1)).expect("a node").asks(9000);
+    let sealed = realm.open().p2pke(&key(1)).expect("a node").mbapp(9000);
     let other_key = ChordSwarm::new(boxed(sealed), Identity::Key(&key(2)));
     assert!(matches!(
         other_key,
@@ -547,7 +547,7 @@ async fn an_invalid_configuration_is_refused() {
             ..
         })
     ));
-    let narrow = realm.open().p2pke(&key(1)).expect("a node").asks(500);
+    let narrow = realm.open().p2pke(&key(1)).expect("a node").mbapp(500);
     let narrow = ChordSwarm::new(boxed(narrow), Identity::Key(&key(1)));
     assert!(matches!(
         narrow,

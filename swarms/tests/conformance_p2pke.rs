@@ -163,7 +163,7 @@ fn bad_medium() -> Testbed<KeyAddr<BoxAddr>> {
 
 fn asks_on_bad_medium() -> Testbed<KeyAddr<BoxAddr>> {
     let (open, keys) = (bad(1232), Keys::default());
-    let nodes = move |count| ready(Ok((0..count).map(|_| node(open(), &keys).asks(4000)).collect()));
+    let nodes = move |count| ready(Ok((0..count).map(|_| node(open(), &keys).mbapp(4000)).collect()));
     let profile = Profile {
         // Four datagrams.
         loss_at_mtu: 0.77,
@@ -196,12 +196,12 @@ fn asks_on_wire() -> Testbed<KeyAddr<BoxAddr>> {
     let keys = Keys::default();
     let old = keys.clone();
     let nodes = move |taps: Vec<Tap>| {
-        let nodes = taps.into_iter().map(|tap| node(boxed(tap), &keys).asks(4000));
+        let nodes = taps.into_iter().map(|tap| node(boxed(tap), &keys).mbapp(4000));
         ready(Ok(nodes.collect()))
     };
     let again = move |tap, addr: KeyAddr<BoxAddr>| {
         let node = boxed(tap).p2pke(&old.of(&addr.id));
-        ready(node.map(|node| node.asks(4000)))
+        ready(node.map(|node| node.mbapp(4000)))
     };
     // An ask to a closed node ends after the session and the following handshake have timed out.
     let profile = Profile {

@@ -99,7 +99,7 @@ impl Net {
     fn sealed(&self, network: u8, host: u8, number: u32) -> Inner {
         let base = self.realm.open_at(place(network, host)).expect("free");
         let base = base.faulty(self.faults.clone()).map(Ip);
-        erase(base.p2pke(&key(number)).expect("a node").asks(64 << 10))
+        erase(base.p2pke(&key(number)).expect("a node").mbapp(64 << 10))
     }
 
     /// The members of a crowd: the neighbours that relay the flood.

@@ -31,7 +31,7 @@ pub(crate) struct DhtBed {
 impl DhtBed {
     pub(crate) async fn node(&self) -> DhtNode {
         let key = key(self.count.fetch_add(1, Ordering::Relaxed));
-        let sealed = self.realm.open().p2pke(&key).expect("a node").asks(64 << 10);
+        let sealed = self.realm.open().p2pke(&key).expect("a node").mbapp(64 << 10);
         let sealed = Sealed::new(sealed.erase());
         let mut config = KademliaConfig::default();
         config.engine.provider_ttl = KEPT;

@@ -146,7 +146,7 @@ fn quic_ask<const IN_FLIGHT: usize>(workers: usize) -> f64 {
 fn p2pke_ask<const IN_FLIGHT: usize>(workers: usize) -> f64 {
     let node = |seed| {
         let udp = UdpSwarm::bind(loopback()).expect("a free port");
-        udp.p2pke(&key(seed)).expect("a good key").asks(64 << 10)
+        udp.p2pke(&key(seed)).expect("a good key").mbapp(64 << 10)
     };
     rate(workers, |count| async move {
         asks(node(1), node(2), IN_FLIGHT, count).await;

@@ -7,7 +7,7 @@ use p2p::{Error, PeerId, Result};
 use p2p_formats::x509::{Fingerprint, PrivateKey, Registry, sha3_256, shake256};
 
 use crate::inbox::Limits;
-use crate::{AskingConfig, P2pkeConfig};
+use crate::{MbappConfig, P2pkeConfig};
 
 /// The identity of an overlay node.
 #[derive(Clone, Copy)]
@@ -73,7 +73,7 @@ pub struct OverlayConfig {
     /// keys is that of the swarm below, whatever this says.
     pub sealing: P2pkeConfig,
     /// Asks and long messages on relayed paths. The MTU follows from the swarm below, whatever this says.
-    pub asking: AskingConfig,
+    pub mbapp: MbappConfig,
 }
 
 impl Default for OverlayConfig {
@@ -92,7 +92,7 @@ impl Default for OverlayConfig {
             asks: Limits::default(),
             batch: 64,
             sealing: P2pkeConfig::default(),
-            asking: AskingConfig::default(),
+            mbapp: MbappConfig::default(),
         }
     }
 }

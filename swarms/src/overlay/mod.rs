@@ -66,7 +66,7 @@ use self::relay::Over;
 pub use self::router::{Event, Failure, Located, Router, Transmit};
 use crate::driver::finish_close;
 use crate::map::BatchBuffer;
-use crate::{AskingSwarm, KeyAddr, MapSwarm, P2pkeSwarm};
+use crate::{KeyAddr, MapSwarm, MbappSwarm, P2pkeSwarm};
 
 /// Parses an address that a peer sent.
 ///
@@ -129,12 +129,12 @@ impl<A: Addr, S: AskSwarm<A>, R: Router<A>> OverlaySwarm<A, S, R> {
     /// Creates the layers on top of the relayed datagrams.
     fn carrier(core: &Arc<Core<A, S, R>>, identity: Identity<'_>) -> Result<Option<BoxAskSwarm<PeerId>>> {
         let datagrams = Over { core: core.clone() };
-        let mut asking = core.config.asking;
-        asking.engine.mtu = core.mtu;
+        let mut mbapp = core.config.mbapp;
+        mbapp.engine.mtu = core.mtu;
         let key = match identity {
             Identity::Proven => return Ok(None),
             Identity::Unproven(_) => {
-                let asks = AskingSwarm::with_config(datagrams, asking);
+                let asks = MbappSwarm::with_config(datagrams, mbapp);
                 return Ok(Some(BoxAskSwarm::new(asks)));
             }
             Identity::Key(key) => key,
@@ -146,7 +146,7 @@ impl<A: Addr, S: AskSwarm<A>, R: Router<A>> OverlaySwarm<A, S, R> {
         let down = |id: &PeerId| Ok(KeyAddr::new(*id, *id));
         let up = |addr: KeyAddr<PeerId>| (addr.id == addr.addr).then_some(addr.id);
         let by_id = MapSwarm::new(sealed, (down, up));
-        Ok(Some(BoxAskSwarm::new(AskingSwarm::with_config(by_id, asking))))
+        Ok(Some(BoxAskSwarm::new(MbappSwarm::with_config(by_id, mbapp))))
     }
 
     /// Returns this node's id.

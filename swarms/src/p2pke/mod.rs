@@ -9,7 +9,7 @@
 //! task waits, a background task answers handshakes, handles timeouts, and puts received messages into a
 //! bounded inbox.
 //!
-//! Deliberately absent: asks (put [`AskingSwarm`](crate::AskingSwarm) on top), messages longer than a
+//! Deliberately absent: asks (put [`MbappSwarm`](crate::MbappSwarm) on top), messages longer than a
 //! datagram (put [`FragmentSwarm`](crate::FragmentSwarm) on top), and keep-alive packets.
 //!
 //! # Security

@@ -13,10 +13,10 @@ use super::grammar::Placed;
 use super::read::Piece;
 use super::{Channel, Layer, Node, Stack, StackError, StackText, gossip, overlay};
 use crate::allow::{AllowSwarm, Party, Verdict};
-use crate::ask::{AskingConfig, AskingSwarm};
 use crate::faulty::FaultySwarm;
 use crate::fragment::{FragmentConfig, FragmentSwarm};
 use crate::map::EraseSwarm;
+use crate::mbapp::{MbappConfig, MbappSwarm};
 use crate::memory::{MemoryAddr, MemoryRealm};
 use crate::mux::{Mux, MuxConfig, MuxSwarm};
 use crate::p2pke::P2pkeSwarm;
@@ -329,9 +329,9 @@ fn put(placed: &Placed, below: Stack, key: &PrivateKey) -> Result<Stack> {
             Abilities::show_keys(can.keys, FragmentSwarm::new(Below::new(below), mtu))
         }
         Layer::Mbapp { mtu } => {
-            let mtu = mtu.unwrap_or(AskingConfig::default().engine.mtu);
+            let mtu = mtu.unwrap_or(MbappConfig::default().engine.mtu);
             let asks = Abilities { asks: true, ..can };
-            asks.show(AskingSwarm::new(Below::new(below), mtu))
+            asks.show(MbappSwarm::new(Below::new(below), mtu))
         }
         Layer::P2pke => {
             let node = P2pkeSwarm::new(below, key)?;

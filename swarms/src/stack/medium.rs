@@ -14,7 +14,7 @@ use crate::memory::MemoryConfig;
 use crate::mux::MuxConfig;
 use crate::quic::MIN_INNER_MTU;
 use crate::udp::UdpConfig;
-use crate::{AskingConfig, GossipConfig, LinkFaults, OverlayConfig, P2pkeConfig, QuicConfig};
+use crate::{GossipConfig, LinkFaults, MbappConfig, OverlayConfig, P2pkeConfig, QuicConfig};
 
 /// The effect of a stack on messages, as far as its text determines it.
 ///
@@ -300,7 +300,7 @@ impl<'a> Sum<'a> {
             Layer::Faulty { link, .. } => self.faulty(index, link),
             Layer::Frag { .. } => self.bursts |= self.silent,
             Layer::Mbapp { .. } => {
-                let config = AskingConfig::default();
+                let config = MbappConfig::default();
                 self.medium.holds += config.messages.items + config.batch;
                 (self.asking, self.asks_once) = (true, false);
                 self.bursts |= self.silent;

@@ -127,7 +127,7 @@ async fn swarm_ext_methods_hide_no_method_of_a_stack() {
     let asking = stack.mbapp(4000);
     assert_eq!(asking.mtu(), 4000);
     // The former name, on swarms without a method of that name.
-    let swarm = crate::MemoryRealm::default().open().fragment(9000).asks(4000);
+    let swarm = crate::MemoryRealm::default().open().fragment(9000).mbapp(4000);
     assert_eq!(swarm.mtu(), 4000);
 }
 

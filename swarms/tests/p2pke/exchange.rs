@@ -513,7 +513,7 @@ fn bad(seed: u64, loss: f64) -> impl Fn() -> FaultySwarm<MemoryAddr, MemorySwarm
 
 #[tokio::test(start_paused = true)]
 async fn of_ten_thousand_asks_over_thirty_percent_loss_none_is_lost_and_none_runs_twice() {
-    let [asker, server] = nodes(bad(6, 0.3)).map(|node| node.asks(8000));
+    let [asker, server] = nodes(bad(6, 0.3)).map(|node| node.mbapp(8000));
     let ran = Mutex::new(HashMap::<u32, u32>::new());
     let serving = serve_asks(&server, 256, async |asked| {
         let number = u32::from_be_bytes(*asked.payload.first_chunk().expect("four bytes"));

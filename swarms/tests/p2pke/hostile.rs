@@ -91,7 +91,7 @@ async fn a_wrong_id_fails_within_a_round_trip_with_an_error_that_names_the_actua
 
 async fn ask_a_wrong_id<A: Addr, S: Swarm<A>>([a, b]: [P2pkeSwarm<A, S>; 2]) {
     let (there, wrong) = (b.id(), made_up(&addr(&b), 7));
-    let [a, b] = [a, b].map(|node| node.asks(8000));
+    let [a, b] = [a, b].map(|node| node.mbapp(8000));
     let right = b.local_addrs().remove(0);
     let serving = serve_asks(&b, 4, async |asked| Ok(asked.payload));
     let asking = async {
@@ -199,9 +199,9 @@ async fn first_ask_after_a_restart<A: Addr, S: Swarm<A>>(
     asker: P2pkeSwarm<A, S>,
     mut open: impl FnMut() -> P2pkeSwarm<A, S>,
 ) -> Duration {
-    let asker = asker.asks(8000);
+    let asker = asker.mbapp(8000);
     for round in 0..2 {
-        let server = open().asks(8000);
+        let server = open().mbapp(8000);
         let to = server.local_addrs().remove(0);
         let serving = serve_asks(&server, 4, async |asked| Ok(asked.payload));
         let asking = async {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use p2p::{Addr, DropReason, Error, Message, Packet, Rejection, Request, Result, Swarm};
-use p2p_protocols::ask::{Answer, AskId, Event, What};
+use p2p_protocols::mbapp::{Answer, AskId, Event, What};
 use tokio::task::coop::consume_budget;
 use tokio::time::sleep;
 

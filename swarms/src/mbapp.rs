@@ -1,12 +1,12 @@
 //! Asks over any datagram swarm: each ask gets one response or one error, whatever the medium loses or
 //! duplicates.
 //!
-//! The format is that of go-p2p's mbapp. The engine, [`p2p_protocols::ask`], retransmits requests, suppresses
+//! The format is that of go-p2p's mbapp. The engine, [`p2p_protocols::mbapp`], retransmits requests, suppresses
 //! duplicates and reassembles long messages; this module drives it. Tells are fragmented, but not
 //! retransmitted.
 //!
 //! # Limits
-//! The queues are bounded by [`AskingConfig`], and the engine by [`ask::Config`]. At a bound the newest
+//! The queues are bounded by [`MbappConfig`], and the engine by [`mbapp::Config`]. At a bound the newest
 //! message is dropped and counted, and the newest request is rejected with
 //! [`Rejection::BUSY`](p2p::Rejection::BUSY).
 //!
@@ -25,7 +25,7 @@ use p2p::{
     Addr, AskSwarm, BatchError, BatchOutcome, Counters, Error, Headroom, Message, Packet, Request, Result,
     SecureSwarm, Swarm,
 };
-use p2p_protocols::ask::{self, AskId, HEADER};
+use p2p_protocols::mbapp::{self, AskId, HEADER};
 use tokio::time::timeout;
 
 use crate::driver::finish_close;
@@ -40,12 +40,12 @@ use shared::{Shared, Slot};
 /// How long `close` waits for room to send responses.
 const FAREWELL: Duration = Duration::from_secs(1);
 
-/// Bounds and timeouts of an [`AskingSwarm`].
+/// Bounds and timeouts of an [`MbappSwarm`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct AskingConfig {
+pub struct MbappConfig {
     /// The MTU (default: 64 KiB; more needs more than 65,535 datagrams of the swarm below), the
     /// retransmission times, and the bounds of what is kept.
-    pub engine: ask::Config,
+    pub engine: mbapp::Config,
     /// Timeout of [`ask`](AskSwarm::ask), at most 10 minutes. Default: 30 s, as in go-p2p.
     pub timeout: Duration,
     /// Messages that wait for this node's reader. At the limit one of the source with the most is dropped
@@ -59,10 +59,10 @@ pub struct AskingConfig {
     pub batch: usize,
 }
 
-impl Default for AskingConfig {
+impl Default for MbappConfig {
     fn default() -> Self {
         Self {
-            engine: ask::Config::default(),
+            engine: mbapp::Config::default(),
             timeout: Duration::from_secs(30),
             messages: inbox::Limits::default(),
             asks: inbox::Limits::default(),
@@ -73,14 +73,14 @@ impl Default for AskingConfig {
 
 /// A layer that adds asks, and tells of any length, to a datagram swarm, in go-p2p's `mbapp` format.
 ///
-/// [`p2p_protocols::ask`] describes how loss and duplicates are handled, and what a go-p2p peer observes.
+/// [`p2p_protocols::mbapp`] describes how loss and duplicates are handled, and what a go-p2p peer observes.
 /// Tells that need several datagrams arrive if all of them do.
 ///
 /// A task that waits in [`receive`](Swarm::receive), [`receive_ask`](AskSwarm::receive_ask) or
 /// [`ask`](AskSwarm::ask) also receives from below; of several waiting tasks one receives for all. After the
 /// first call, a background task receives while no caller polls. So an asker whose response was lost gets it
 /// again, and a `receive` that is kept but not polled does not block asks. Messages that arrive meanwhile
-/// wait in the queues of [`AskingConfig::messages`] and [`AskingConfig::asks`]. These calls need a tokio
+/// wait in the queues of [`MbappConfig::messages`] and [`MbappConfig::asks`]. These calls need a tokio
 /// runtime with time enabled; outside of one they fail with [`Error::Invalid`].
 ///
 /// Counters: `mbapp` counts tells, `mbapp-ask` requests, and `mbapp-datagram` their datagrams: its drops are
@@ -88,13 +88,13 @@ impl Default for AskingConfig {
 ///
 /// ```
 /// use p2p::{AskSwarm, Swarm};
-/// use p2p_swarms::{AskingSwarm, UdpSwarm};
+/// use p2p_swarms::{MbappSwarm, UdpSwarm};
 ///
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() -> p2p::Result<()> {
 /// let node = || -> p2p::Result<_> {
 ///     let udp = UdpSwarm::bind(([127, 0, 0, 1], 0).into())?;
-///     Ok(AskingSwarm::new(udp, 64 << 10))
+///     Ok(MbappSwarm::new(udp, 64 << 10))
 /// };
 /// let (client, server) = (node()?, node()?);
 /// let to = server.local_addrs()[0];
@@ -108,20 +108,20 @@ impl Default for AskingConfig {
 /// # }
 /// ```
 #[derive(Debug)]
-pub struct AskingSwarm<A: Addr, S: Swarm<A>> {
+pub struct MbappSwarm<A: Addr, S: Swarm<A>> {
     shared: Arc<Shared<A, S>>,
 }
 
-impl<A: Addr, S: Swarm<A>> AskingSwarm<A, S> {
+impl<A: Addr, S: Swarm<A>> MbappSwarm<A, S> {
     /// Creates a layer over `inner` with asks and messages of up to `mtu` bytes.
     pub fn new(inner: S, mtu: usize) -> Self {
-        let mut config = AskingConfig::default();
+        let mut config = MbappConfig::default();
         config.engine.mtu = mtu;
         Self::with_config(inner, config)
     }
 
     /// Creates a layer with the given bounds and timeouts.
-    pub fn with_config(inner: S, config: AskingConfig) -> Self {
+    pub fn with_config(inner: S, config: MbappConfig) -> Self {
         Self {
             shared: Arc::new(Shared::new(inner, config)),
         }
@@ -168,7 +168,7 @@ impl<A: Addr, S: Swarm<A>> AskingSwarm<A, S> {
     }
 }
 
-impl<A: Addr, S: Swarm<A>> Swarm<A> for AskingSwarm<A, S> {
+impl<A: Addr, S: Swarm<A>> Swarm<A> for MbappSwarm<A, S> {
     fn mtu(&self) -> usize {
         self.shared.mtu
     }
@@ -243,7 +243,7 @@ impl<A: Addr, S: Swarm<A>> Swarm<A> for AskingSwarm<A, S> {
     }
 }
 
-impl<A: Addr, S: Swarm<A>> AskSwarm<A> for AskingSwarm<A, S> {
+impl<A: Addr, S: Swarm<A>> AskSwarm<A> for MbappSwarm<A, S> {
     async fn ask(&self, dst: &A, request: Packet) -> Result<Packet> {
         self.ask_within(dst, request, self.shared.config.timeout).await
     }
@@ -253,7 +253,7 @@ impl<A: Addr, S: Swarm<A>> AskSwarm<A> for AskingSwarm<A, S> {
     }
 }
 
-impl<A: Addr, S: SecureSwarm<A>> SecureSwarm<A> for AskingSwarm<A, S> {
+impl<A: Addr, S: SecureSwarm<A>> SecureSwarm<A> for MbappSwarm<A, S> {
     type PublicKey = S::PublicKey;
 
     fn public_key(&self) -> S::PublicKey {
@@ -265,7 +265,7 @@ impl<A: Addr, S: SecureSwarm<A>> SecureSwarm<A> for AskingSwarm<A, S> {
     }
 }
 
-impl<A: Addr, S: Swarm<A>> Drop for AskingSwarm<A, S> {
+impl<A: Addr, S: Swarm<A>> Drop for MbappSwarm<A, S> {
     fn drop(&mut self) {
         self.shared.close();
     }

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BinaryHeap, HashMap};
 use std::time::Duration;
 
 use p2p::{Headroom, Message, Packet, Rejection};
-use p2p_protocols::ask::{Answer, AskId, Config, Engine, Event, HEADER, Limits, Now, ServeId};
+use p2p_protocols::mbapp::{Answer, AskId, Config, Engine, Event, HEADER, Limits, Now, ServeId};
 use proptest::prelude::*;
 use rand::SeedableRng as _;
 use rand::rngs::StdRng;
@@ -512,7 +512,7 @@ fn flood(count: u32, forge: impl Fn(u32) -> (usize, Vec<u8>)) -> Engine<usize> {
 }
 
 fn forged(is_ask: bool, counter: u32, part: u16, parts: u16, body: usize) -> Vec<u8> {
-    use p2p_protocols::ask::{Header, Key, PhaseTime};
+    use p2p_protocols::mbapp::{Header, Key, PhaseTime};
     let header = Header {
         is_ask,
         is_reply: false,

@@ -12,8 +12,7 @@ use p2p::{AskSwarm as _, Error, Swarm as _, serve_asks};
 use p2p_swarms::faulty::FaultyConfig;
 use p2p_swarms::memory::MemoryConfig;
 use p2p_swarms::{
-    AskingConfig, AskingSwarm, Faults, LinkFaults, MemoryAddr, MemoryRealm, SwarmExt as _, UdpConfig,
-    UdpSwarm,
+    Faults, LinkFaults, MbappConfig, MbappSwarm, MemoryAddr, MemoryRealm, SwarmExt as _, UdpConfig, UdpSwarm,
 };
 use p2p_swarmtest::{Ask, Profile, SecureAsk, Testbed, conformance, loopback};
 
@@ -49,9 +48,9 @@ fn memory() -> Testbed<MemoryAddr> {
     let realm = realm();
     let again = realm.clone();
     Testbed::new(SecureAsk, move |count| {
-        ready(Ok((0..count).map(|_| realm.open().asks(8000)).collect()))
+        ready(Ok((0..count).map(|_| realm.open().mbapp(8000)).collect()))
     })
-    .rebind(move |addr| ready(again.open_at(addr).map(|node| node.asks(8000))))
+    .rebind(move |addr| ready(again.open_at(addr).map(|node| node.mbapp(8000))))
     .profile(without_wire(Profile::default()))
 }
 
@@ -69,22 +68,22 @@ fn lossy() -> Testbed<MemoryAddr> {
     };
     Testbed::new(SecureAsk, move |count| {
         ready(Ok((0..count)
-            .map(|_| realm.open().faulty(faults.clone()).asks(4000))
+            .map(|_| realm.open().faulty(faults.clone()).mbapp(4000))
             .collect()))
     })
     .profile(without_wire(profile))
 }
 
 /// A small kernel buffer, so that a small flood fills it.
-fn bind(addr: SocketAddr) -> p2p::Result<AskingSwarm<SocketAddr, UdpSwarm>> {
+fn bind(addr: SocketAddr) -> p2p::Result<MbappSwarm<SocketAddr, UdpSwarm>> {
     let mut config = UdpConfig::default();
     config.receive_buffer = 256 << 10;
     let udp = UdpSwarm::with_config(addr, config)?;
-    let mut config = AskingConfig::default();
+    let mut config = MbappConfig::default();
     config.engine.mtu = 16 << 10;
     // These tests run in real time.
     config.timeout = Duration::from_secs(5);
-    Ok(AskingSwarm::with_config(udp, config))
+    Ok(MbappSwarm::with_config(udp, config))
 }
 
 fn udp() -> Testbed<SocketAddr> {
@@ -116,7 +115,7 @@ async fn of_ten_thousand_asks_over_thirty_percent_loss_none_is_lost_and_none_run
         ..LinkFaults::default()
     });
     let realm = realm();
-    let [asker, server] = [(); 2].map(|()| realm.open().faulty(faults.clone()).asks(8000));
+    let [asker, server] = [(); 2].map(|()| realm.open().faulty(faults.clone()).mbapp(8000));
     let ran = Mutex::new(HashMap::<u32, u32>::new());
     let serving = serve_asks(&server, 256, async |asked| {
         let number = u32::from_be_bytes(*asked.payload.first_chunk().expect("four bytes"));
@@ -148,7 +147,7 @@ async fn of_ten_thousand_asks_over_thirty_percent_loss_none_is_lost_and_none_run
 #[tokio::test]
 async fn a_restarted_node_receives_the_responses_to_its_own_asks() {
     let realm = realm();
-    let server = realm.open().asks(8000);
+    let server = realm.open().mbapp(8000);
     let (to, at) = (
         server.local_addrs().remove(0),
         realm.open().local_addrs().remove(0),
@@ -156,7 +155,7 @@ async fn a_restarted_node_receives_the_responses_to_its_own_asks() {
     let asking = async {
         // So many within a millisecond that some first asks have the same time.
         for round in 0..100_u8 {
-            let node = realm.open_at(at).expect("free").asks(8000);
+            let node = realm.open_at(at).expect("free").mbapp(8000);
             let answer = node.ask(&to, node.packet(&[round])).await.expect("an answer");
             assert_eq!(*answer, [round], "the response to another ask");
             node.close().await;
@@ -172,7 +171,7 @@ async fn a_restarted_node_receives_the_responses_to_its_own_asks() {
 async fn a_node_without_waiting_calls_still_retransmits_a_lost_response() {
     let faults = faults(LinkFaults::default());
     let realm = realm();
-    let [asker, server] = [(); 2].map(|()| realm.open().faulty(faults.clone()).asks(8000));
+    let [asker, server] = [(); 2].map(|()| realm.open().faulty(faults.clone()).mbapp(8000));
     let dst = server.local_addrs()[0];
     let serving = async {
         let request = server.receive_ask().await.expect("a request");
@@ -189,7 +188,7 @@ async fn a_node_without_waiting_calls_still_retransmits_a_lost_response() {
 #[tokio::test(start_paused = true)]
 async fn an_unanswered_ask_ends_at_its_timeout() {
     let realm = realm();
-    let [asker, server] = [(); 2].map(|()| realm.open().asks(8000));
+    let [asker, server] = [(); 2].map(|()| realm.open().mbapp(8000));
     let limit = Duration::from_millis(250);
     let begun = tokio::time::Instant::now();
     let ended = asker
@@ -203,7 +202,7 @@ async fn an_unanswered_ask_ends_at_its_timeout() {
 #[tokio::test(start_paused = true)]
 async fn a_response_is_sent_although_its_server_does_something_else() {
     let realm = realm();
-    let [asker, server] = [(); 2].map(|()| realm.open().asks(8000));
+    let [asker, server] = [(); 2].map(|()| realm.open().mbapp(8000));
     let dst = server.local_addrs()[0];
     let limit = Duration::from_secs(1);
     let begun = tokio::time::Instant::now();
@@ -228,7 +227,7 @@ async fn a_response_is_sent_although_its_server_does_something_else() {
 #[tokio::test(start_paused = true)]
 async fn a_response_is_sent_although_its_server_closes() {
     let realm = realm();
-    let [asker, server] = [(); 2].map(|()| realm.open().asks(8000));
+    let [asker, server] = [(); 2].map(|()| realm.open().mbapp(8000));
     let dst = server.local_addrs()[0];
     let ask = || asker.ask_within(&dst, asker.packet(b"ping"), Duration::from_secs(1));
     let serving = async {

@@ -6,18 +6,18 @@ use std::task::{Context, Poll, Waker};
 use std::time::{Duration, SystemTime};
 
 use p2p::{Addr, BatchOutcome, Counters, DropReason, Error, Message, Packet, Request, Result, Swarm};
-use p2p_protocols::ask::{AskId, Engine, Now};
 use p2p_protocols::hash::HashMap;
+use p2p_protocols::mbapp::{AskId, Engine, Now};
 use tokio::time::Instant;
 
-use super::AskingConfig;
+use super::MbappConfig;
 use crate::driver::{BackgroundSends, Clock, Driver, Timer};
 use crate::inbox::{Inbox, Queued, Source};
 
 #[derive(Debug)]
 pub(super) struct Shared<A: Addr, S: Swarm<A>> {
     pub(super) inner: S,
-    pub(super) config: AskingConfig,
+    pub(super) config: MbappConfig,
     pub(super) mtu: usize,
     /// Number of message bytes that one datagram carries.
     pub(super) chunk: usize,
@@ -110,7 +110,7 @@ impl Slot {
 }
 
 impl<A: Addr, S: Swarm<A>> Shared<A, S> {
-    pub(super) fn new(inner: S, config: AskingConfig) -> Self {
+    pub(super) fn new(inner: S, config: MbappConfig) -> Self {
         let engine = Engine::new(config.engine, inner.mtu(), inner.headroom(), rand::random());
         let engine = engine.counting_from(rand::random());
         Self {

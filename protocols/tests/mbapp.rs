@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use p2p::{DropReason, Headroom, Message, Packet, Rejection};
-use p2p_protocols::ask::{Answer, Config, Engine, Event, HEADER, Header, Key, Limits, Now, PhaseTime};
+use p2p_protocols::mbapp::{Answer, Config, Engine, Event, HEADER, Header, Key, Limits, Now, PhaseTime};
 use serde_json::Value;
 
 use hex::hex;

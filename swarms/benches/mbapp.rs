@@ -10,13 +10,13 @@ use std::time::{Duration, Instant};
 use futures_util::StreamExt as _;
 use futures_util::stream;
 use p2p::{AskSwarm as _, Request, Swarm as _};
-use p2p_swarms::{AskingSwarm, SwarmExt as _, UdpSwarm};
+use p2p_swarms::{MbappSwarm, SwarmExt as _, UdpSwarm};
 
 const ROUNDS: usize = 9;
 const ROUND: Duration = Duration::from_millis(300);
 const PAYLOAD: [u8; 64] = [7; 64];
 
-type Asking = AskingSwarm<SocketAddr, UdpSwarm>;
+type Asking = MbappSwarm<SocketAddr, UdpSwarm>;
 
 fn bind() -> UdpSwarm {
     UdpSwarm::bind(SocketAddr::from(([127, 0, 0, 1], 0))).expect("loopback is there")

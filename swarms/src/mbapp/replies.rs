@@ -9,7 +9,7 @@ use std::sync::{Arc, Weak};
 
 use async_trait::async_trait;
 use p2p::{Addr, Error, Packet, Rejection, Respond, Result, Swarm};
-use p2p_protocols::ask::ServeId;
+use p2p_protocols::mbapp::ServeId;
 use tokio::runtime::Handle;
 
 use super::shared::Shared;

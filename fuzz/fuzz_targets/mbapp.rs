@@ -10,7 +10,7 @@ use libfuzzer_sys::arbitrary::{self, Arbitrary};
 use libfuzzer_sys::fuzz_target;
 use p2p::{Headroom, Message, Packet, Rejection};
 use p2p_fuzz::Steps;
-use p2p_protocols::ask::{Answer, AskId, Config, Engine, Event, HEADER, Limits, Now, ServeId};
+use p2p_protocols::mbapp::{Answer, AskId, Config, Engine, Event, HEADER, Limits, Now, ServeId};
 
 const INNER_MTU: usize = 100;
 const MTU: usize = 2000;
