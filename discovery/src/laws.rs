@@ -72,8 +72,8 @@ pub struct Broken {
     pub why: String,
 }
 
-type Verdict = Result<(), String>;
-type Check = for<'a> fn(&'a Scene<'a>) -> Pin<Box<dyn Future<Output = Verdict> + Send + 'a>>;
+type LawResult = Result<(), String>;
+type Check = for<'a> fn(&'a Scene<'a>) -> Pin<Box<dyn Future<Output = LawResult> + Send + 'a>>;
 
 /// Every law: its name, which states it, and its check.
 const CHECKS: &[(&str, Check)] = &[
@@ -157,7 +157,7 @@ impl Scene<'_> {
     }
 
     /// Waits until `seer` finds exactly these nodes, within the propagation time.
-    async fn sees(&self, seer: &Member, topic: &Topic, expected: &[&Node]) -> Verdict {
+    async fn sees(&self, seer: &Member, topic: &Topic, expected: &[&Node]) -> LawResult {
         self.sees_within(self.timing().news, seer, topic, expected).await
     }
 
@@ -167,7 +167,7 @@ impl Scene<'_> {
         seer: &Member,
         topic: &Topic,
         expected: &[&Node],
-    ) -> Verdict {
+    ) -> LawResult {
         let mut expected: Vec<&Node> = expected.to_vec();
         expected.sort_unstable();
         let end = Instant::now() + within;
@@ -193,14 +193,14 @@ impl Member {
         }
     }
 
-    async fn announce(&self, topic: &Topic, ttl: Duration) -> Verdict {
+    async fn announce(&self, topic: &Topic, ttl: Duration) -> LawResult {
         self.discovery
             .announce(topic, &self.addrs, ttl)
             .await
             .map_err(text)
     }
 
-    async fn withdraw(&self, topic: &Topic) -> Verdict {
+    async fn withdraw(&self, topic: &Topic) -> LawResult {
         self.discovery.withdraw(topic).await.map_err(text)
     }
 }
@@ -228,7 +228,7 @@ async fn next(
     }
 }
 
-fn expect(change: &Change, expected: &Change) -> Verdict {
+fn expect(change: &Change, expected: &Change) -> LawResult {
     if change == expected {
         return Ok(());
     }
@@ -237,12 +237,12 @@ fn expect(change: &Change, expected: &Change) -> Verdict {
     ))
 }
 
-async fn nobody(scene: &Scene<'_>) -> Verdict {
+async fn nobody(scene: &Scene<'_>) -> LawResult {
     let a = scene.member().await;
     scene.sees(&a, &scene.topic("a"), &[]).await
 }
 
-async fn found(scene: &Scene<'_>) -> Verdict {
+async fn found(scene: &Scene<'_>) -> LawResult {
     let (a, b, topic) = (scene.member().await, scene.member().await, scene.topic("a"));
     a.announce(&topic, scene.timing().ttl).await?;
     scene.sees(&b, &topic, &[&a.node()]).await?;
@@ -254,7 +254,7 @@ async fn found(scene: &Scene<'_>) -> Verdict {
     Ok(())
 }
 
-async fn apart(scene: &Scene<'_>) -> Verdict {
+async fn apart(scene: &Scene<'_>) -> LawResult {
     let (a, b) = (scene.member().await, scene.member().await);
     let (one, other) = (scene.topic("a"), scene.topic("b"));
     a.announce(&one, scene.timing().ttl).await?;
@@ -263,7 +263,7 @@ async fn apart(scene: &Scene<'_>) -> Verdict {
     scene.sees(&a, &other, &[&b.node()]).await
 }
 
-async fn replaced(scene: &Scene<'_>) -> Verdict {
+async fn replaced(scene: &Scene<'_>) -> LawResult {
     let (a, b, topic) = (scene.member().await, scene.member().await, scene.topic("a"));
     let Some(others) = a.others.clone() else {
         return Ok(());
@@ -276,7 +276,7 @@ async fn replaced(scene: &Scene<'_>) -> Verdict {
     scene.sees(&b, &topic, &[&moved.node()]).await
 }
 
-async fn refreshed(scene: &Scene<'_>) -> Verdict {
+async fn refreshed(scene: &Scene<'_>) -> LawResult {
     let (a, b, topic) = (scene.member().await, scene.member().await, scene.topic("a"));
     let Timing { ttl, news, lag } = scene.timing();
     a.announce(&topic, ttl).await?;
@@ -293,7 +293,7 @@ async fn refreshed(scene: &Scene<'_>) -> Verdict {
     Err(format!("it expired with its first announcement: {found:?}"))
 }
 
-async fn expired(scene: &Scene<'_>) -> Verdict {
+async fn expired(scene: &Scene<'_>) -> LawResult {
     let (a, b, topic) = (scene.member().await, scene.member().await, scene.topic("a"));
     let Timing { ttl, news, lag } = scene.timing();
     let start = Instant::now();
@@ -310,7 +310,7 @@ async fn expired(scene: &Scene<'_>) -> Verdict {
     scene.sees_within(news + lag, &b, &topic, &[]).await
 }
 
-async fn withdrawn(scene: &Scene<'_>) -> Verdict {
+async fn withdrawn(scene: &Scene<'_>) -> LawResult {
     let (a, b, c) = (scene.member().await, scene.member().await, scene.member().await);
     let (topic, other) = (scene.topic("a"), scene.topic("b"));
     a.withdraw(&topic).await?;
@@ -328,7 +328,7 @@ async fn withdrawn(scene: &Scene<'_>) -> Verdict {
     scene.sees(&c, &topic, &[&a.node(), &b.node()]).await
 }
 
-async fn crowd(scene: &Scene<'_>) -> Verdict {
+async fn crowd(scene: &Scene<'_>) -> LawResult {
     let topic = scene.topic("a");
     let mut members = Vec::new();
     for _ in 0..CROWD {
@@ -346,7 +346,7 @@ async fn crowd(scene: &Scene<'_>) -> Verdict {
     Ok(())
 }
 
-async fn watched(scene: &Scene<'_>) -> Verdict {
+async fn watched(scene: &Scene<'_>) -> LawResult {
     let (a, b, c) = (scene.member().await, scene.member().await, scene.member().await);
     let (topic, ttl) = (scene.topic("a"), 10 * scene.timing().ttl);
     let within = 2 * (scene.timing().news + scene.timing().lag);
@@ -371,7 +371,7 @@ async fn watched(scene: &Scene<'_>) -> Verdict {
     }
 }
 
-async fn watched_expiry(scene: &Scene<'_>) -> Verdict {
+async fn watched_expiry(scene: &Scene<'_>) -> LawResult {
     let (a, b, topic) = (scene.member().await, scene.member().await, scene.topic("a"));
     let Timing { ttl, news, lag } = scene.timing();
     let mut watch = b.discovery.watch(&topic);
@@ -383,7 +383,7 @@ async fn watched_expiry(scene: &Scene<'_>) -> Verdict {
     )
 }
 
-async fn bounded(scene: &Scene<'_>) -> Verdict {
+async fn bounded(scene: &Scene<'_>) -> LawResult {
     let (a, b, topic) = (scene.member().await, scene.member().await, scene.topic("a"));
     a.announce(&topic, 10 * scene.timing().ttl).await?;
     for ttl in [

@@ -1,14 +1,14 @@
 //! Restricts which peers a node receives from and sends to.
 //!
-//! Each rule gives one address, or one identity at any address, a [`Verdict`]; all other peers get the
-//! default verdict. A denial takes precedence over a permission. Sends to a denied address fail with
+//! Each [`Rule`] matches one address, or one identity at any address, and has a [`Policy`]; all other peers
+//! have the default policy. A denial takes precedence over a permission. Sends to a denied address fail with
 //! [`Error::Denied`], messages from a denied address are dropped and counted, and its asks are rejected at
 //! once.
 //!
 //! # Security
 //! - Required of the caller: a secure layer below, on a medium where sources can be forged. Rules by identity
 //!   match nothing on a swarm whose addresses contain no identity.
-//! - Provided: the verdict at the time of the call; a change applies to every later message.
+//! - Provided: the policy at the time of the call; a change applies to every later message.
 //! - Not provided: wildcards, and closing of connections. Layers below still exchange packets with a denied
 //!   node.
 //!
@@ -26,40 +26,40 @@ use p2p::{
 
 /// Whether messages pass, in both directions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Verdict {
+pub enum Policy {
     /// Messages pass.
     Allow,
     /// Messages are refused.
     Deny,
 }
 
-/// The subject of a rule.
+/// The peers that a [`Policy`] is for.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub enum Party<A> {
+pub enum Rule<A> {
     /// An identity, at any address.
     Peer(PeerId),
     /// An address, with any identity.
     Addr(A),
 }
 
-impl<A: fmt::Display> fmt::Display for Party<A> {
+impl<A: fmt::Display> fmt::Display for Rule<A> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Party::Peer(id) => id.fmt(f),
-            Party::Addr(addr) => addr.fmt(f),
+            Rule::Peer(id) => id.fmt(f),
+            Rule::Addr(addr) => addr.fmt(f),
         }
     }
 }
 
-impl<A: Addr> Party<A> {
+impl<A: Addr> Rule<A> {
     /// Parses a [`PeerId`], or else an address of `swarm`.
     ///
     /// # Errors
     /// Returns [`Error::InvalidAddr`] if `text` is neither.
     pub fn parse(text: &str, swarm: &impl Swarm<A>) -> Result<Self> {
         match text.parse() {
-            Ok(id) => Ok(Party::Peer(id)),
-            Err(_) => swarm.parse_addr(text).map(Party::Addr),
+            Ok(id) => Ok(Rule::Peer(id)),
+            Err(_) => swarm.parse_addr(text).map(Rule::Addr),
         }
     }
 }
@@ -67,9 +67,9 @@ impl<A: Addr> Party<A> {
 /// The rules, in any number that the caller sets.
 #[derive(Debug)]
 struct Rules<A> {
-    others: Verdict,
-    peers: BTreeMap<PeerId, Verdict>,
-    addrs: HashMap<A, Verdict>,
+    others: Policy,
+    peers: BTreeMap<PeerId, Policy>,
+    addrs: HashMap<A, Policy>,
 }
 
 impl<A: Addr> Rules<A> {
@@ -77,10 +77,10 @@ impl<A: Addr> Rules<A> {
         let by_addr = self.addrs.get(addr).copied();
         let by_peer = || self.peers.get(&addr.peer_id()?).copied();
         match by_addr {
-            Some(Verdict::Deny) => false,
-            Some(Verdict::Allow) => self.peers.is_empty() || by_peer() != Some(Verdict::Deny),
-            None if self.peers.is_empty() => self.others == Verdict::Allow,
-            None => by_peer().unwrap_or(self.others) == Verdict::Allow,
+            Some(Policy::Deny) => false,
+            Some(Policy::Allow) => self.peers.is_empty() || by_peer() != Some(Policy::Deny),
+            None if self.peers.is_empty() => self.others == Policy::Allow,
+            None => by_peer().unwrap_or(self.others) == Policy::Allow,
         }
     }
 }
@@ -115,10 +115,10 @@ impl<A: Addr> Filter<A> for AllowFilter<A> {
 pub struct AllowSwarm<A, S>(FilterSwarm<A, S, AllowFilter<A>>);
 
 impl<A: Addr, S> AllowSwarm<A, S> {
-    /// Treats every node in `inner` as `others` says until rules are [`set`](Self::set).
+    /// Applies `others` to every peer for which no rule is [`set`](Self::set).
     ///
-    /// With [`Verdict::Deny`] the rules are an allow-list, with [`Verdict::Allow`] a deny-list.
-    pub fn new(inner: S, others: Verdict) -> Self {
+    /// With [`Policy::Deny`] the rules are an allow-list, with [`Policy::Allow`] a deny-list.
+    pub fn new(inner: S, others: Policy) -> Self {
         let rules = Rules {
             others,
             peers: BTreeMap::new(),
@@ -127,25 +127,25 @@ impl<A: Addr, S> AllowSwarm<A, S> {
         Self(FilterSwarm::new(inner, AllowFilter(RwLock::new(rules))))
     }
 
-    /// Sets the verdict of `party`, for every later message.
-    pub fn set(&self, party: Party<A>, verdict: Verdict) {
-        self.change(|rules| match party {
-            Party::Peer(id) => rules.peers.insert(id, verdict),
-            Party::Addr(addr) => rules.addrs.insert(addr, verdict),
+    /// Sets the policy of `rule`, for every later message.
+    pub fn set(&self, rule: Rule<A>, policy: Policy) {
+        self.change(|rules| match rule {
+            Rule::Peer(id) => rules.peers.insert(id, policy),
+            Rule::Addr(addr) => rules.addrs.insert(addr, policy),
         });
     }
 
-    /// Removes the verdict of `party`: the one for others applies again.
-    pub fn unset(&self, party: &Party<A>) {
-        self.change(|rules| match party {
-            Party::Peer(id) => rules.peers.remove(id),
-            Party::Addr(addr) => rules.addrs.remove(addr),
+    /// Removes `rule`: the policy for other peers applies again.
+    pub fn unset(&self, rule: &Rule<A>) {
+        self.change(|rules| match rule {
+            Rule::Peer(id) => rules.peers.remove(id),
+            Rule::Addr(addr) => rules.addrs.remove(addr),
         });
     }
 
-    /// Changes the verdict of every node without a rule.
-    pub fn set_others(&self, verdict: Verdict) {
-        self.change(|rules| rules.others = verdict);
+    /// Sets the policy for peers that no rule matches.
+    pub fn set_others(&self, policy: Policy) {
+        self.change(|rules| rules.others = policy);
     }
 
     /// Returns whether messages to and from `addr` pass now.

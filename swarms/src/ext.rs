@@ -7,7 +7,7 @@ use p2p_formats::x509::PrivateKey;
 use p2p_protocols::gossipsub::Signing;
 use p2p_protocols::mux::{Channel, Name};
 
-use crate::allow::{AllowSwarm, Verdict};
+use crate::allow::{AllowSwarm, Policy};
 use crate::faulty::{Faults, FaultySwarm};
 use crate::map::{EraseSwarm, MapSwarm, Translate};
 use crate::overlay::Identity;
@@ -268,18 +268,18 @@ pub trait SwarmExt<A: Addr>: Swarm<A> + Sized {
     /// Adds rules on which peers this swarm receives from and sends to; see [`AllowSwarm`].
     ///
     /// ```
-    /// use p2p_swarms::allow::Verdict;
+    /// use p2p_swarms::allow::Policy;
     /// use p2p_swarms::{MemorySwarm, SwarmExt};
     ///
     /// # #[tokio::main(flavor = "current_thread")]
     /// # async fn main() -> p2p::Result<()> {
     /// let bob = MemorySwarm::new();
-    /// let swarm = bob.realm().open().allow(Verdict::Deny);
+    /// let swarm = bob.realm().open().allow(Policy::Deny);
     /// assert!(!swarm.allows(&bob.local_addr()));
     /// # Ok(())
     /// # }
     /// ```
-    fn allow(self, others: Verdict) -> AllowSwarm<A, Self> {
+    fn allow(self, others: Policy) -> AllowSwarm<A, Self> {
         AllowSwarm::new(self, others)
     }
 

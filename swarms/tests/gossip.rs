@@ -9,7 +9,7 @@ use p2p::{Addr as _, CounterSnapshot, DropReason, Error, Message, Packet, Swarm}
 use p2p_formats::x509::{PrivateKey, Registry};
 use p2p_protocols::gossipsub;
 use p2p_protocols::gossipsub::{Config, Connection, Engine};
-use p2p_swarms::gossip::{Departure, GossipEvent, PolicyError, Refused, Signing, Verdict, Version};
+use p2p_swarms::gossip::{Departure, GossipEvent, MessageAcceptance, PolicyError, Refused, Signing, Version};
 use p2p_swarms::memory::MemoryConfig;
 use p2p_swarms::{GossipAddr, GossipConfig, GossipSwarm, MemoryAddr, MemoryRealm, MemorySwarm};
 use tokio::time::{sleep, timeout};
@@ -509,9 +509,9 @@ async fn the_application_decides_which_messages_are_delivered_and_forwarded() {
         let config = GossipConfig::default().validator(move |topic, author, data| {
             assert_eq!((&**topic, author.is_some()), (TOPIC, true));
             match data {
-                b"bad" if strict => Verdict::Reject,
-                b"dull" if strict => Verdict::Ignore,
-                _ => Verdict::Accept,
+                b"bad" if strict => MessageAcceptance::Reject,
+                b"dull" if strict => MessageAcceptance::Ignore,
+                _ => MessageAcceptance::Accept,
             }
         });
         let node = GossipSwarm::with_config(realm.open(), signing(seed), config).expect("a node");

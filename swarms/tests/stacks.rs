@@ -17,7 +17,7 @@ use std::time::Duration;
 use p2p::{Addr, BoxAddr, BoxSecureAskSwarm, BoxSecureSwarm, BoxSwarm, Error, PeerId, Result, Swarm};
 use p2p_protocols::fragment::chunk;
 use p2p_protocols::mux::Name;
-use p2p_swarms::allow::{AllowSwarm, Party, Verdict};
+use p2p_swarms::allow::{AllowSwarm, Policy, Rule};
 use p2p_swarms::faulty::FaultyConfig;
 use p2p_swarms::inbox::Limits;
 use p2p_swarms::map::Translate;
@@ -257,8 +257,8 @@ impl Ground {
                 layer!(below, inner => EraseSwarm::erase(MapSwarm::new(inner, Mark)))
             }
             Layer::Allow => layer!(below, inner => {
-                let allow = AllowSwarm::new(inner, Verdict::Allow);
-                allow.set(Party::Peer(PeerId::ZERO), Verdict::Deny);
+                let allow = AllowSwarm::new(inner, Policy::Allow);
+                allow.set(Rule::Peer(PeerId::ZERO), Policy::Deny);
                 allow
             }),
             Layer::Multi => {

@@ -159,7 +159,7 @@ pub enum Event<A> {
 
 /// The application's decision about a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Verdict {
+pub enum MessageAcceptance {
     /// Forward the message.
     Accept,
     /// Drop the message without a penalty.

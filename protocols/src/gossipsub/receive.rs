@@ -9,7 +9,7 @@ use super::block::Block;
 use super::codec::{Arrived, Incoming};
 use super::config::Validation;
 use super::engine::Engine;
-use super::event::{Event, Received, Refused, Verdict};
+use super::event::{Event, MessageAcceptance, Received, Refused};
 use super::message_id::MessageId;
 use super::peer::{PeerKey, Version, hash_of};
 use super::queue::Priority;
@@ -129,7 +129,7 @@ impl<A: Addr> Engine<A> {
     }
 
     /// Decides about a message of [`Event::Validate`]. Returns whether the decision was still awaited.
-    pub fn validate(&mut self, now: Duration, id: &MessageId, verdict: Verdict) -> bool {
+    pub fn validate(&mut self, now: Duration, id: &MessageId, acceptance: MessageAcceptance) -> bool {
         self.expire_validating(now);
         let Some(waiting) = self.validating.remove(id) else {
             return false;
@@ -137,13 +137,13 @@ impl<A: Addr> Engine<A> {
         let Some(delivery) = self.seen.get_mut(id) else {
             return false;
         };
-        match verdict {
-            Verdict::Accept => self.accept(now, id, &waiting.topic, &waiting.frame),
-            Verdict::Ignore => {
+        match acceptance {
+            MessageAcceptance::Accept => self.accept(now, id, &waiting.topic, &waiting.frame),
+            MessageAcceptance::Ignore => {
                 delivery.status = Status::Ignored;
                 self.counts.ignored += 1;
             }
-            Verdict::Reject => {
+            MessageAcceptance::Reject => {
                 delivery.status = Status::Invalid;
                 let by: Vec<PeerKey> = delivery.by().collect();
                 (delivery.first, delivery.later) = (None, Vec::new());

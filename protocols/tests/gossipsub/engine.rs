@@ -6,7 +6,7 @@ use crate::net::{Net, Node, add, alone, beat, events, messages, ms, secs, sent};
 use bytes::Bytes;
 use p2p_protocols::gossipsub::wire::{Limits, PeerInfo, Rpc};
 use p2p_protocols::gossipsub::{
-    Config, Connection, Counts, Engine, Event, QueueConfig, Signing, Validation, Verdict, Version,
+    Config, Connection, Counts, Engine, Event, MessageAcceptance, QueueConfig, Signing, Validation, Version,
 };
 
 fn text(number: usize) -> Bytes {
@@ -249,10 +249,10 @@ fn the_application_decides_what_is_forwarded() {
         validation: Validation::Application,
         ..Config::default()
     };
-    for (verdict, copies, score) in [
-        (Some(Verdict::Accept), 4, 1.0),
-        (Some(Verdict::Ignore), 0, 0.0),
-        (Some(Verdict::Reject), 0, -1.0),
+    for (acceptance, copies, score) in [
+        (Some(MessageAcceptance::Accept), 4, 1.0),
+        (Some(MessageAcceptance::Ignore), 0, 0.0),
+        (Some(MessageAcceptance::Reject), 0, -1.0),
         (None, 0, 0.0),
     ] {
         let mut engine = alone(config.clone(), Signing::StrictNoSign, 6);
@@ -266,16 +266,16 @@ fn the_application_decides_what_is_forwarded() {
         let [Event::Validate(received)] = &asked[..] else {
             panic!("{asked:?}")
         };
-        if let Some(verdict) = verdict {
-            assert!(engine.validate(ms(0), &received.id, verdict));
+        if let Some(acceptance) = acceptance {
+            assert!(engine.validate(ms(0), &received.id, acceptance));
         }
         let late = engine.config().validation_timeout;
-        assert!(!engine.validate(late, &received.id, Verdict::Accept));
+        assert!(!engine.validate(late, &received.id, MessageAcceptance::Accept));
         assert_eq!(sent(&mut engine, ms(0)).len(), copies);
         let scored = engine.score(ms(0), &Node(1));
         assert!(
             scored * score > 0.0 || (scored == 0.0 && score == 0.0),
-            "{verdict:?}: {scored}"
+            "{acceptance:?}: {scored}"
         );
         // It is recognised as a duplicate after any decision.
         engine.handle_rpc(ms(1), &Node(3), &message(1));

@@ -9,8 +9,8 @@ use p2p_protocols::gossipsub::wire::{
     Message, PeerInfo, Rpc, SubOpts, frame, is_message,
 };
 use p2p_protocols::gossipsub::{
-    Config, Connection, Engine, Event, MessageId, QueueConfig, Received, ScoreConfig, Signing,
-    TopicScoreParams, Validation, Verdict, Version,
+    Config, Connection, Engine, Event, MessageAcceptance, MessageId, QueueConfig, Received, ScoreConfig,
+    Signing, TopicScoreParams, Validation, Version,
 };
 use prost::Message as _;
 
@@ -177,9 +177,13 @@ impl World {
                 self.engine.set_app_specific_score(&node, score);
             }
             9 => {
-                let verdict = [Verdict::Accept, Verdict::Ignore, Verdict::Reject][usize::from(peer % 3)];
+                let acceptance = [
+                    MessageAcceptance::Accept,
+                    MessageAcceptance::Ignore,
+                    MessageAcceptance::Reject,
+                ][usize::from(peer % 3)];
                 if let Some(id) = self.asked.get(usize::from(number) % self.asked.len().max(1)) {
-                    self.engine.validate(now, &id.clone(), verdict);
+                    self.engine.validate(now, &id.clone(), acceptance);
                 }
             }
             10 => self.pass(Duration::from_millis(u64::from(number))),

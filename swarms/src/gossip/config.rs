@@ -6,13 +6,13 @@ use std::time::Duration;
 
 use p2p_formats::x509::{Fingerprint, shake256};
 use p2p_protocols::gossipsub::wire::Message;
-use p2p_protocols::gossipsub::{Author, Config, MessageId, Topic, Verdict, Version};
+use p2p_protocols::gossipsub::{Author, Config, MessageAcceptance, MessageId, Topic, Version};
 
 use crate::inbox::Limits;
 
-/// The application's verdict on a message, given its topic, its author (where messages are signed), and its
+/// Decides whether a message is accepted, given its topic, its author (where messages are signed), and its
 /// data.
-pub type Validator = Arc<dyn Fn(&Topic, Option<&Author>, &[u8]) -> Verdict + Send + Sync>;
+pub type Validator = Arc<dyn Fn(&Topic, Option<&Author>, &[u8]) -> MessageAcceptance + Send + Sync>;
 
 /// Computes message ids; see [`Engine::set_message_id`](p2p_protocols::gossipsub::Engine::set_message_id).
 pub type NameMessage = Arc<dyn Fn(&Message) -> MessageId + Send + Sync>;
@@ -94,7 +94,7 @@ impl GossipConfig {
     #[must_use]
     pub fn validator(
         mut self,
-        validator: impl Fn(&Topic, Option<&Author>, &[u8]) -> Verdict + Send + Sync + 'static,
+        validator: impl Fn(&Topic, Option<&Author>, &[u8]) -> MessageAcceptance + Send + Sync + 'static,
     ) -> Self {
         self.validator = Some(Arc::new(validator));
         self

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use p2p::{Addr, DropReason, Error, Headroom, Message, Packet, Result, Swarm};
-use p2p_protocols::gossipsub::{Codec, Engine, Incoming, Verdict};
+use p2p_protocols::gossipsub::{Codec, Engine, Incoming, MessageAcceptance};
 use p2p_protocols::hash::HashSet;
 use tokio::task::coop::consume_budget;
 use tokio::time::sleep;
@@ -169,18 +169,18 @@ impl<A: Addr, S: Swarm<A>> Shared<A, S> {
         let Some(validator) = self.config.validator.as_ref().filter(|_| !to_validate.is_empty()) else {
             return;
         };
-        let verdicts: Vec<_> = to_validate
+        let acceptances: Vec<_> = to_validate
             .into_iter()
             .map(|arrived| {
                 let received = &arrived.received;
-                let verdict = validator(&received.topic, received.author.as_ref(), &received.data);
-                (arrived, verdict)
+                let acceptance = validator(&received.topic, received.author.as_ref(), &received.data);
+                (arrived, acceptance)
             })
             .collect();
         let mut state = self.state();
-        for (arrived, verdict) in verdicts {
-            let known = state.validate(effects.now, &arrived.received.id, verdict);
-            if known && verdict == Verdict::Accept {
+        for (arrived, acceptance) in acceptances {
+            let known = state.validate(effects.now, &arrived.received.id, acceptance);
+            if known && acceptance == MessageAcceptance::Accept {
                 effects.messages.push(arrived);
             }
         }

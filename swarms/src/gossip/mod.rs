@@ -67,8 +67,8 @@ pub use self::config::{GossipConfig, NameMessage, Validator};
 pub use self::event::{Departure, GossipEvent};
 use self::shared::Shared;
 pub use p2p_protocols::gossipsub::{
-    Author, Config, MessageId, PolicyError, QueueConfig, Refused, ScoreConfig, Signing, Topic, Verdict,
-    Version, wire,
+    Author, Config, MessageAcceptance, MessageId, PolicyError, QueueConfig, Refused, ScoreConfig, Signing,
+    Topic, Version, wire,
 };
 
 /// A node of a gossip network; see the [module](self). Dropping it ends its tasks and drops the swarm below.

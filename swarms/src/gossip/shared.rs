@@ -339,10 +339,15 @@ impl<A: Addr> State<A> {
         });
     }
 
-    /// Passes the application's verdict on a message to the engine.
-    pub(super) fn validate(&mut self, now: Duration, id: &MessageId, verdict: super::Verdict) -> bool {
+    /// Passes the application's decision on a message to the engine.
+    pub(super) fn validate(
+        &mut self,
+        now: Duration,
+        id: &MessageId,
+        acceptance: super::MessageAcceptance,
+    ) -> bool {
         let engine = self.engine.as_mut();
-        engine.is_some_and(|engine| engine.validate(now, id, verdict))
+        engine.is_some_and(|engine| engine.validate(now, id, acceptance))
     }
 }
 

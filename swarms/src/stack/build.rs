@@ -12,7 +12,7 @@ use super::below::{Abilities, Below};
 use super::grammar::Placed;
 use super::read::Piece;
 use super::{Channel, Layer, Node, Stack, StackError, StackText, gossip, overlay};
-use crate::allow::{AllowSwarm, Party, Verdict};
+use crate::allow::{AllowSwarm, Policy, Rule};
 use crate::faulty::FaultySwarm;
 use crate::fragment::{FragmentConfig, FragmentSwarm};
 use crate::map::EraseSwarm;
@@ -210,13 +210,13 @@ impl StackText {
             at,
             text: list,
         };
-        let mut parties = Vec::new();
-        for rule in piece.split(';') {
-            let party = Party::parse(rule.text, &below);
-            parties.push(party.map_err(|error| text_error(rule, error, "neither an id nor an address"))?);
+        let mut rules = Vec::new();
+        for entry in piece.split(';') {
+            let rule = Rule::parse(entry.text, &below);
+            rules.push(rule.map_err(|error| text_error(entry, error, "neither an id nor an address"))?);
         }
         let can = Abilities::of(&below);
-        Ok(can.show(allow(Below::new(below), parties)))
+        Ok(can.show(allow(Below::new(below), rules)))
     }
 }
 
@@ -358,10 +358,10 @@ fn open<C: mux::Channel>(below: Stack, channel: impl Into<C>) -> Result<MuxSwarm
     Mux::<_, _, C>::with_config(Below::new(below), MuxConfig::default()).open(channel)
 }
 
-fn allow<S>(inner: S, parties: Vec<Party<BoxAddr>>) -> AllowSwarm<BoxAddr, S> {
-    let list = AllowSwarm::new(inner, Verdict::Deny);
-    for party in parties {
-        list.set(party, Verdict::Allow);
+fn allow<S>(inner: S, rules: Vec<Rule<BoxAddr>>) -> AllowSwarm<BoxAddr, S> {
+    let list = AllowSwarm::new(inner, Policy::Deny);
+    for rule in rules {
+        list.set(rule, Policy::Allow);
     }
     list
 }

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use p2p::{Addr, AskSwarm, DropReason, Error, Packet, PeerId, Rejection, SecureSwarm, Swarm};
-use p2p_swarms::allow::{AllowSwarm, Party, Verdict};
+use p2p_swarms::allow::{AllowSwarm, Policy, Rule};
 use p2p_swarms::map::{MapSwarm, Translate};
 use p2p_swarms::{MemoryAddr, MemoryRealm, MemorySwarm, SwarmExt as _};
 use p2p_swarmtest::SecureAsk;
@@ -48,7 +48,7 @@ const A: Named = Named(MemoryAddr::new(0));
 const B: Named = Named(MemoryAddr::new(1));
 
 /// Node 0 with a list, and node 1 without.
-fn pair(others: Verdict) -> (AllowSwarm<Named, Node>, Node) {
+fn pair(others: Policy) -> (AllowSwarm<Named, Node>, Node) {
     let realm = MemoryRealm::default();
     let a = AllowSwarm::new(MapSwarm::new(realm.open(), Name), others);
     (a, MapSwarm::new(realm.open(), Name))
@@ -60,13 +60,13 @@ fn denied(swarm: &impl Swarm<Named>) -> u64 {
 
 #[tokio::test(start_paused = true)]
 async fn all_laws_hold_if_every_peer_is_allowed() {
-    let allowing = |swarm: MemorySwarm| Ok(swarm.allow(Verdict::Allow));
+    let allowing = |swarm: MemorySwarm| Ok(swarm.allow(Policy::Allow));
     keeps_all_laws(over_memory!(SecureAsk, allowing)).await;
 }
 
 #[tokio::test]
 async fn no_message_is_sent_to_a_denied_address() {
-    let (a, b) = pair(Verdict::Deny);
+    let (a, b) = pair(Policy::Deny);
     assert!(matches!(
         a.tell(&B, Packet::default()).await,
         Err(Error::Denied { .. })
@@ -76,7 +76,7 @@ async fn no_message_is_sent_to_a_denied_address() {
         Err(Error::Denied { .. })
     ));
     assert!(matches!(a.lookup_public_key(&B).await, Err(Error::Denied { .. })));
-    a.set(Party::Addr(A), Verdict::Allow);
+    a.set(Rule::Addr(A), Policy::Allow);
     let mut batch = vec![(B, "no".into()), (A, "yes".into()), (B, "no".into())];
     let error = a.tell_batch(&mut batch).await.expect_err("two are refused");
     assert_eq!((error.sent, error.refused, batch.len()), (1, 2, 0));
@@ -91,8 +91,8 @@ async fn no_message_is_sent_to_a_denied_address() {
 
 #[tokio::test]
 async fn messages_from_a_denied_address_are_dropped_and_counted_and_its_asks_rejected_at_once() {
-    let (a, b) = pair(Verdict::Allow);
-    a.set(Party::Peer(id(1)), Verdict::Deny);
+    let (a, b) = pair(Policy::Allow);
+    a.set(Rule::Peer(id(1)), Policy::Deny);
     b.tell(&A, "denied".into()).await.expect("told");
     a.inner().tell(&A, "mine".into()).await.expect("told");
     let mut out = vec![a.inner().receive().await.expect("an earlier message")];
@@ -116,7 +116,7 @@ async fn messages_from_a_denied_address_are_dropped_and_counted_and_its_asks_rej
 
 #[tokio::test]
 async fn rules_change_while_a_reader_waits() {
-    let (a, b) = pair(Verdict::Deny);
+    let (a, b) = pair(Policy::Deny);
     let changes = async {
         for early in 1..=50 {
             b.tell(&A, "too early".into()).await.expect("told");
@@ -124,43 +124,40 @@ async fn rules_change_while_a_reader_waits() {
                 tokio::task::yield_now().await;
             }
         }
-        a.set(Party::Peer(id(1)), Verdict::Allow);
+        a.set(Rule::Peer(id(1)), Policy::Allow);
         b.tell(&A, "in time".into()).await.expect("told");
     };
     let (message, ()) = tokio::join!(a.receive(), changes);
     assert_eq!(&*message.expect("received").payload, b"in time");
     assert_eq!(denied(&a), 50);
-    a.unset(&Party::Peer(id(1)));
+    a.unset(&Rule::Peer(id(1)));
     assert!(!a.allows(&B));
-    a.set_others(Verdict::Allow);
+    a.set_others(Policy::Allow);
     assert!(a.allows(&B));
 }
 
 /// All combinations of rules for one address, and one rule for another address.
 #[tokio::test]
 async fn a_denial_wins_over_a_permission_and_others_get_the_default() {
-    let verdicts = [None, Some(Verdict::Allow), Some(Verdict::Deny)];
-    for others in [Verdict::Allow, Verdict::Deny] {
-        for (addr, peer) in verdicts
+    let policies = [None, Some(Policy::Allow), Some(Policy::Deny)];
+    for others in [Policy::Allow, Policy::Deny] {
+        for (addr, peer) in policies
             .iter()
-            .flat_map(|addr| verdicts.map(|peer| (*addr, peer)))
+            .flat_map(|addr| policies.map(|peer| (*addr, peer)))
         {
-            for about_another in verdicts {
+            for about_another in policies {
                 let (a, _b) = pair(others);
                 let rules = [
-                    (Party::Addr(B), addr),
-                    (Party::Peer(id(1)), peer),
-                    (Party::Peer(id(9)), about_another),
+                    (Rule::Addr(B), addr),
+                    (Rule::Peer(id(1)), peer),
+                    (Rule::Peer(id(9)), about_another),
                 ];
-                for (party, verdict) in rules
-                    .iter()
-                    .filter_map(|(party, verdict)| Some((party, (*verdict)?)))
-                {
-                    a.set(party.clone(), verdict);
+                for (rule, policy) in rules.iter().filter_map(|(rule, policy)| Some((rule, (*policy)?))) {
+                    a.set(rule.clone(), policy);
                 }
                 let due = match [addr, peer] {
-                    [None, None] => others == Verdict::Allow,
-                    rules => !rules.contains(&Some(Verdict::Deny)),
+                    [None, None] => others == Policy::Allow,
+                    rules => !rules.contains(&Some(Policy::Deny)),
                 };
                 assert_eq!(a.allows(&B), due, "{others:?}, {rules:?}");
             }
@@ -170,8 +167,8 @@ async fn a_denial_wins_over_a_permission_and_others_get_the_default() {
 
 #[tokio::test]
 async fn a_batch_of_denied_messages_does_not_end_a_receive() {
-    let (a, b) = pair(Verdict::Allow);
-    a.set(Party::Peer(id(1)), Verdict::Deny);
+    let (a, b) = pair(Policy::Allow);
+    a.set(Rule::Peer(id(1)), Policy::Deny);
     b.tell_batch(&mut (0..5).map(|_| (A, "denied".into())).collect())
         .await
         .expect("told");
@@ -190,22 +187,22 @@ async fn a_batch_of_denied_messages_does_not_end_a_receive() {
 }
 
 #[tokio::test]
-async fn a_party_is_an_identity_or_an_address_and_both_pass_asks() {
-    let (a, b) = pair(Verdict::Deny);
-    for (text, party) in [
-        (id(1).to_string(), Party::Peer(id(1))),
-        ("1".to_owned(), Party::Addr(B)),
+async fn a_rule_matches_an_identity_or_an_address_and_passes_asks() {
+    let (a, b) = pair(Policy::Deny);
+    for (text, rule) in [
+        (id(1).to_string(), Rule::Peer(id(1))),
+        ("1".to_owned(), Rule::Addr(B)),
     ] {
-        let parsed = Party::parse(&text, &a).expect("a party");
-        assert_eq!((parsed.to_string(), &parsed), (text, &party));
-        a.set(parsed, Verdict::Allow);
+        let parsed = Rule::parse(&text, &a).expect("a rule");
+        assert_eq!((parsed.to_string(), &parsed), (text, &rule));
+        a.set(parsed, Policy::Allow);
         let answer = async {
             let request = a.receive_ask().await.expect("asked");
             request.respond("pong".into()).await.expect("responded");
         };
         let (response, ()) = tokio::join!(b.ask(&A, "ping".into()), answer);
         assert_eq!(&*response.expect("answered"), b"pong");
-        a.unset(&party);
+        a.unset(&rule);
     }
-    assert!(matches!(Party::parse("x", &a), Err(Error::InvalidAddr { .. })));
+    assert!(matches!(Rule::parse("x", &a), Err(Error::InvalidAddr { .. })));
 }

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use p2p::{AskSwarm as _, CounterSnapshot, Counters, DropReason, Error, Packet, Rejection, Swarm};
-use p2p_swarms::allow::{Party, Verdict};
+use p2p_swarms::allow::{Policy, Rule};
 use p2p_swarms::inbox::Limits;
 use p2p_swarms::mux::MuxConfig;
 use p2p_swarms::stack::StackText;
@@ -179,9 +179,9 @@ async fn a_mux_at_its_channel_limit_serves_all_channels_and_refuses_more() {
 async fn a_flood_of_denied_peers_does_not_affect_allowed_ones() {
     for sources in [1, 50] {
         let realm = MemoryRealm::default();
-        let node = AllowSwarm::new(realm.open(), Verdict::Deny);
+        let node = AllowSwarm::new(realm.open(), Policy::Deny);
         let (honest, to) = (realm.open(), node.local_addrs().remove(0));
-        node.set(Party::Addr(honest.local_addr()), Verdict::Allow);
+        node.set(Rule::Addr(honest.local_addr()), Policy::Allow);
         let attackers: Vec<_> = (0..sources).map(|_| realm.open()).collect();
         for number in 0..FLOOD {
             let attacker = &attackers[number % sources];

@@ -7,7 +7,9 @@ use p2p::{Addr, PeerId};
 use p2p_protocols::gossipsub::wire::{
     ControlGraft, ControlIDontWant, ControlMessage, ControlPrune, Hello, Message, PeerInfo, Rpc, SubOpts,
 };
-use p2p_protocols::gossipsub::{Config, Engine, Event, ScoreConfig, Signing, Validation, Verdict, Version};
+use p2p_protocols::gossipsub::{
+    Config, Engine, Event, MessageAcceptance, ScoreConfig, Signing, Validation, Version,
+};
 use prost::Message as _;
 
 use super::{add_inbound, control, hello, in_network, iwant};
@@ -184,7 +186,7 @@ fn messages_of_a_crowd_that_wait_for_the_application_keep_none_of_an_honest_peer
             _ => None,
         });
         let waiting: Vec<bool> = ids
-            .map(|id| engine.validate(ms(0), &id, Verdict::Accept))
+            .map(|id| engine.validate(ms(0), &id, MessageAcceptance::Accept))
             .collect();
         // Of as many peers as there are places the oldest message goes.
         let expected = if crowd == "many networks" { 0 } else { 2 };
