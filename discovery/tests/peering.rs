@@ -8,7 +8,7 @@ use p2p::{PeerId, Swarm as _};
 use p2p_discovery::{
     Addrs, Discovery as _, FixedList, MAX_KEPT, MemoryCell, Node, TRY_AGAIN, Topic, keep_peers,
 };
-use p2p_swarms::gossip::Signing;
+use p2p_swarms::gossipsub::Signing;
 use p2p_swarms::{GossipAddr, GossipConfig, GossipSwarm, MemoryAddr, MemoryRealm, MemorySwarm};
 use tokio::time::{sleep, timeout};
 

@@ -9,7 +9,7 @@ use std::{slice, sync::Arc, time::Duration};
 use p2p::{BoxAddr, BoxSecureAskSwarm, BoxSecureSwarm, BoxSwarm, Swarm};
 use p2p_discovery::{Addrs, Dht, Discovery, Mdns, MdnsConfig, Result, Several, keep_announced, keep_peers};
 use p2p_formats::x509::{PrivateKey, Registry};
-use p2p_swarms::gossip::{self, GossipEvent};
+use p2p_swarms::gossipsub::{self, GossipEvent};
 use p2p_swarms::{GossipAddr, GossipSwarm, Identity, KademliaSwarm, Mux, SwarmExt as _, UdpSwarm};
 use tokio::sync::mpsc::{Receiver, channel};
 use tokio::time::{sleep, timeout};
@@ -28,7 +28,7 @@ impl Node {
         let sealed = UdpSwarm::bind((ip, 0).into())?.p2pke(&key)?;
         let mux: Mux<_, _> = BoxSecureSwarm::new(sealed.erase()).mux();
         let asks = BoxSecureAskSwarm::new(mux.open("dht")?.mbapp(64 << 10));
-        let signing = gossip::Signing::strict(Registry::default().signer(&key)?.into())?;
+        let signing = gossipsub::Signing::strict(Registry::default().signer(&key)?.into())?;
         let gossip = BoxSwarm::new(mux.open("gossip")?.fragment(64 << 10)).gossip(signing)?;
         gossip.subscribe(CHAT)?;
         let dht = Arc::new(asks.kademlia(Identity::Key(&key))?);

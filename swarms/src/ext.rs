@@ -156,7 +156,7 @@ pub trait SwarmExt<A: Addr>: Swarm<A> + Sized {
     /// Creates a gossipsub node over this swarm, with no peers yet; see [`GossipSwarm::new`].
     ///
     /// ```
-    /// use p2p_swarms::gossip::Signing;
+    /// use p2p_swarms::gossipsub::Signing;
     /// use p2p_swarms::{MemorySwarm, SwarmExt};
     ///
     /// # #[tokio::main(flavor = "current_thread")]

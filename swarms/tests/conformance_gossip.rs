@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use p2p::{Addr, BoxAddr, BoxSwarm, Result, Swarm};
 use p2p_formats::x509::{PrivateKey, Registry};
-use p2p_swarms::gossip::{GossipConfig, Signing};
+use p2p_swarms::gossipsub::{GossipConfig, Signing};
 use p2p_swarms::{
     GossipAddr, GossipSwarm, KeyAddr, MemoryAddr, MemoryRealm, QuicSwarm, SwarmExt as _, UdpConfig, UdpSwarm,
 };

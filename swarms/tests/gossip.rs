@@ -9,7 +9,9 @@ use p2p::{Addr as _, CounterSnapshot, DropReason, Error, Message, Packet, Swarm}
 use p2p_formats::x509::{PrivateKey, Registry};
 use p2p_protocols::gossipsub;
 use p2p_protocols::gossipsub::{Config, Connection, Engine};
-use p2p_swarms::gossip::{Departure, GossipEvent, MessageAcceptance, PolicyError, Refused, Signing, Version};
+use p2p_swarms::gossipsub::{
+    Departure, GossipEvent, MessageAcceptance, PolicyError, Refused, Signing, Version,
+};
 use p2p_swarms::memory::MemoryConfig;
 use p2p_swarms::{GossipAddr, GossipConfig, GossipSwarm, MemoryAddr, MemoryRealm, MemorySwarm};
 use tokio::time::{sleep, timeout};

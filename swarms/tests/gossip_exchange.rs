@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use p2p::{Packet, Swarm as _};
 use p2p_formats::x509::{PrivateKey, Registry};
-use p2p_swarms::gossip::Signing;
+use p2p_swarms::gossipsub::Signing;
 use p2p_swarms::{GossipAddr, GossipSwarm, MemoryAddr, MemoryRealm, MemorySwarm};
 use rand::rngs::StdRng;
 use rand::seq::IteratorRandom;

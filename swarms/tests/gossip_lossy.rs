@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use p2p::{Packet, Swarm};
 use p2p_swarms::faulty::{Faults, FaultyConfig, LinkFaults};
-use p2p_swarms::gossip::Signing;
+use p2p_swarms::gossipsub::Signing;
 use p2p_swarms::{FaultySwarm, GossipAddr, GossipSwarm, MemoryAddr, MemoryRealm, MemorySwarm};
 use tokio::time::{sleep, timeout};
 

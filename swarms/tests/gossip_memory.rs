@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use cap::Cap;
 use p2p::{Packet, Swarm as _};
-use p2p_swarms::gossip::Signing;
+use p2p_swarms::gossipsub::Signing;
 use p2p_swarms::{GossipSwarm, MemoryRealm};
 
 #[global_allocator]

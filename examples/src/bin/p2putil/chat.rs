@@ -7,7 +7,7 @@ use clap::Args;
 use p2p::{Addr as _, BoxAddr, Message, Swarm as _};
 use p2p_discovery::Topic;
 use p2p_swarms::GossipAddr;
-use p2p_swarms::gossip::GossipEvent;
+use p2p_swarms::gossipsub::GossipEvent;
 use serde_json::json;
 use tokio::sync::mpsc::{Receiver, channel};
 

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use p2p::{BoxAddr, BoxSwarm, Swarm as _};
 use p2p_formats::x509::Registry;
-use p2p_swarms::gossip::Signing;
+use p2p_swarms::gossipsub::Signing;
 use p2p_swarms::stack::{Gossip, Node};
 use p2p_swarms::{GossipAddr, GossipSwarm};
 use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use p2p::Swarm as _;
 use p2p_formats::x509::{PrivateKey, Registry};
-use p2p_swarms::gossip::wire::Message;
-use p2p_swarms::gossip::{
+use p2p_swarms::gossipsub::wire::Message;
+use p2p_swarms::gossipsub::{
     Config, GossipAddr, GossipConfig, GossipSwarm, MessageId, NameMessage, QueueConfig, Signing,
 };
 use p2p_swarms::inbox::Limits;

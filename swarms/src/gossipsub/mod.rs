@@ -75,7 +75,7 @@ pub use p2p_protocols::gossipsub::{
 ///
 /// ```
 /// use p2p::Swarm;
-/// use p2p_swarms::gossip::{GossipAddr, GossipSwarm, Signing};
+/// use p2p_swarms::gossipsub::{GossipAddr, GossipSwarm, Signing};
 /// use p2p_swarms::MemorySwarm;
 ///
 /// # #[tokio::main(flavor = "current_thread")]
