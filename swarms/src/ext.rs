@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use p2p::{Addr, AskSwarm, Error, Filter, FilterSwarm, Packet, PeerId, Result, Swarm};
+use p2p::{Addr, AskSwarm, Error, Filter, FilterSwarm, Packet, Result, Swarm};
 use p2p_formats::x509::PrivateKey;
 use p2p_protocols::gossipsub::Signing;
 use p2p_protocols::mux::{Channel, Name};

@@ -14,7 +14,7 @@ use super::backoff::Backoffs;
 use super::block::Block;
 use super::codec::Codec;
 use super::config::Config;
-use super::event::{Burst, Counts, Event, Transmit};
+use super::event::{Counts, Event, RpcBatch, Transmit};
 use super::message_cache::MessageCache;
 use super::message_id::MessageId;
 use super::peer::{Connection, Peer, PeerKey, Version, Who, hash_of};
@@ -314,9 +314,9 @@ impl<A: Addr> Engine<A> {
 
     /// Returns the next RPC to send. Peers take turns.
     pub fn poll_transmit(&mut self, now: Duration) -> Option<Transmit<A>> {
-        let mut burst = Burst::default();
-        let to = self.poll_transmits(now, 1, &mut burst)?;
-        let rpc = match &*burst.parts {
+        let mut batch = RpcBatch::default();
+        let to = self.poll_transmits(now, 1, &mut batch)?;
+        let rpc = match &*batch.parts {
             [alone] => alone.clone(),
             parts => parts.concat().into(),
         };
@@ -325,7 +325,7 @@ impl<A: Addr> Engine<A> {
 
     /// Replaces the contents of `out` with the next RPCs to one peer, at least one and at most `max`, and
     /// returns the peer. Peers take turns.
-    pub fn poll_transmits(&mut self, now: Duration, max: usize, out: &mut Burst) -> Option<A> {
+    pub fn poll_transmits(&mut self, now: Duration, max: usize, out: &mut RpcBatch) -> Option<A> {
         out.clear();
         let pack = Pack {
             bytes: self.config.pack.min(self.config.limits.rpc),

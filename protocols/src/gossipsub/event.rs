@@ -21,13 +21,13 @@ pub struct Transmit<A> {
 /// RPCs to one peer, each as a list of parts: the RPC is the concatenation of its parts. So messages that are
 /// sent together are copied once, into the packet.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Burst {
+pub struct RpcBatch {
     pub(super) parts: Vec<Bytes>,
     /// The number of parts after which each RPC ends.
     pub(super) ends: Vec<usize>,
 }
 
-impl Burst {
+impl RpcBatch {
     /// Iterates over the parts of each RPC. An RPC has at least one part, and more than one only if all are
     /// messages.
     pub fn rpcs(&self) -> impl Iterator<Item = &[Bytes]> {

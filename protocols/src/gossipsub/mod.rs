@@ -116,7 +116,7 @@ pub use block::Block;
 pub use codec::{Codec, Incoming, Outgoing};
 pub use config::{Config, QueueConfig, Validation};
 pub use engine::Engine;
-pub use event::{Burst, Counts, Event, MessageAcceptance, Published, Received, Refused, Transmit};
+pub use event::{Counts, Event, MessageAcceptance, Published, Received, Refused, RpcBatch, Transmit};
 pub use identity::Author;
 pub use inspect::Kept;
 pub use message_id::MessageId;

@@ -9,11 +9,11 @@ use p2p::{DropReason, Headroom, Message, Packet, Rejection, Result};
 
 use super::asking::{Asking, Due};
 use super::assembly::{Accepted, Assembly, LEAST_CHUNK, Layout};
+use super::bounded_store::{BoundedStore, Bounds};
 use super::config::Config;
 use super::event::{Answer, AskId, Event, Now, ServeId, What};
 use super::output::Output;
 use super::serving::{Known, Serving, reply_header};
-use super::shelf::{Bounds, Shelf};
 use super::split::{self, send_whole};
 use super::wire::{ALL, HEADER, Header, INQUIRY_COUNTER, Inquiry, Key, Lacks, MAX_TIMEOUT, NO_DEADLINE};
 
@@ -23,7 +23,7 @@ pub struct Engine<A> {
     config: Config,
     asking: Asking<A>,
     serving: Serving<A>,
-    parts: Shelf<A, (Kind, Key), Assembly>,
+    parts: BoundedStore<A, (Kind, Key), Assembly>,
     out: Output<A>,
 }
 
@@ -59,7 +59,7 @@ impl<A: Clone + Eq + Hash> Engine<A> {
         Self {
             asking: Asking::new(config, seed),
             serving: Serving::new(&config, mtu + out.room_for_header().front),
-            parts: Shelf::new(bounds, largest),
+            parts: BoundedStore::new(bounds, largest),
             out,
             config,
         }

@@ -28,13 +28,13 @@
 
 mod asking;
 mod assembly;
+mod bounded_store;
 mod config;
 mod engine;
 mod event;
 mod output;
 mod recent;
 mod serving;
-mod shelf;
 mod split;
 mod wire;
 

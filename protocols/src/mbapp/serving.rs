@@ -6,11 +6,11 @@ use std::time::Duration;
 
 use p2p::{Headroom, Packet, Rejection};
 
+use super::bounded_store::{BoundedStore, Bounds};
 use super::config::Config;
 use super::event::Now;
 use super::output::Output;
 use super::recent::Recent;
-use super::shelf::{Bounds, Shelf};
 use super::split::{self, send_whole};
 use super::wire::{ALL, Header, Key};
 
@@ -20,7 +20,7 @@ const LINGER: Duration = Duration::from_secs(15);
 /// Remembers asks with their replies, so that none runs twice.
 #[derive(Debug)]
 pub(super) struct Serving<A> {
-    served: Shelf<A, Key, Served>,
+    served: BoundedStore<A, Key, Served>,
     /// Sources with asks that were forgotten early.
     floors: Recent<A, Floor>,
 }
@@ -61,7 +61,7 @@ impl<A: Clone + Eq + Hash> Serving<A> {
             source_items: limits.source_replies,
         };
         Self {
-            served: Shelf::new(bounds, largest),
+            served: BoundedStore::new(bounds, largest),
             floors: Recent::new(limits.peers),
         }
     }

@@ -12,7 +12,7 @@ use p2p::{Headroom, Packet, PeerId};
 use rand::CryptoRng;
 
 use super::channel::{Channel, Event, Hello};
-use super::gate::Gate;
+use super::hello_rate_limiter::HelloRateLimiter;
 use super::path::DataPath;
 use super::places::{Owner, Places};
 use super::wire::{self, InitHello};
@@ -42,7 +42,7 @@ struct Slot {
 #[derive(Debug)]
 pub struct Endpoint<A> {
     local: Arc<Local>,
-    gate: Gate,
+    rate_limiter: HelloRateLimiter,
     channels: HashMap<A, Slot>,
     timers: BTreeSet<(Duration, A)>,
     half_open: BTreeSet<(u64, A)>,
@@ -60,7 +60,7 @@ impl<A: Clone + Ord + Hash> Endpoint<A> {
     /// Creates a node without channels. Draws 8 bytes of randomness.
     pub fn new(local: Arc<Local>, rng: &mut dyn CryptoRng) -> Self {
         Self {
-            gate: Gate::new(&local.config, rng.next_u64()),
+            rate_limiter: HelloRateLimiter::new(&local.config, rng.next_u64()),
             local,
             channels: HashMap::default(),
             timers: BTreeSet::new(),
@@ -172,7 +172,7 @@ impl<A: Clone + Ord + Hash> Endpoint<A> {
         if let Some(counter) = wire::parse_no_session(&packet)
             && slot.channel.check_hint(now, counter)?
         {
-            self.gate.take_hint(now)?;
+            self.rate_limiter.take_hint(now)?;
         }
         let result = slot.channel.handle(now, packet, rng);
         self.last_opened = self.last_opened.max(slot.channel.last_opened);
@@ -188,7 +188,7 @@ impl<A: Clone + Ord + Hash> Endpoint<A> {
     fn hint(&mut self, now: Duration, src: &A, packet: &[u8]) {
         if let Some(counter @ wire::FIRST_DATA..) = wire::counter(packet)
             && packet.len() >= wire::OVERHEAD
-            && self.gate.admit_hint(now, src)
+            && self.rate_limiter.admit_hint(now, src)
         {
             let hint = Packet::new(ROOM, &wire::no_session(counter));
             self.transmits.push_back((src.clone(), hint));
@@ -208,19 +208,19 @@ impl<A: Clone + Ord + Hash> Endpoint<A> {
         if let Some(slot) = self.channels.get_mut(src) {
             if slot.channel.check(now, &hello)? == Hello::New {
                 if !slot.channel.admit_rekey(now, &hello) {
-                    self.gate.admit_from(now, src, prefix)?;
+                    self.rate_limiter.admit_from(now, src, prefix)?;
                 }
                 slot.channel.answer(now, &hello, rng)?;
             }
             return Ok(());
         }
-        self.gate.check_from(now, src, prefix)?;
+        self.rate_limiter.check_from(now, src, prefix)?;
         if self.inbound_is_full() && !self.has_room(now) {
             return Err(Error::Full);
         }
         let mut channel = Channel::new(self.local.clone());
         channel.check(now, &hello)?;
-        self.gate.admit_from(now, src, prefix)?;
+        self.rate_limiter.admit_from(now, src, prefix)?;
         channel.answer(now, &hello, rng)?;
         self.insert(src.clone(), channel);
         while self.half_open.len() >= self.local.config.half_open.max(1) {
@@ -276,7 +276,7 @@ impl<A: Clone + Ord + Hash> Endpoint<A> {
             return Ok(());
         }
         let inbound = slot.channel.path().filter(|_| !slot.channel.is_outbound());
-        let peer = inbound.map(|path| Owner::hash(&self.gate, &path.peer()));
+        let peer = inbound.map(|path| Owner::hash(&self.rate_limiter, &path.peer()));
         if peer != slot.peer {
             let before = slot.peer.take();
             if let Some(before) = before {

@@ -4,7 +4,7 @@ use std::num::NonZeroU64;
 
 use p2p::PeerId;
 
-use super::gate::Gate;
+use super::hello_rate_limiter::HelloRateLimiter;
 use crate::hash::HashMap;
 use crate::overlay::Prefix;
 
@@ -18,8 +18,8 @@ pub(super) struct Owner {
 
 impl Owner {
     /// Returns the hash of a peer's id. Two peers with the same hash share their allowance.
-    pub(super) fn hash(gate: &Gate, peer: &PeerId) -> NonZeroU64 {
-        NonZeroU64::new(gate.hash(peer)).unwrap_or(NonZeroU64::MIN)
+    pub(super) fn hash(rate_limiter: &HelloRateLimiter, peer: &PeerId) -> NonZeroU64 {
+        NonZeroU64::new(rate_limiter.hash(peer)).unwrap_or(NonZeroU64::MIN)
     }
 }
 

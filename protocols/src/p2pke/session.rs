@@ -13,7 +13,7 @@ use rand::CryptoRng;
 use snow::HandshakeState;
 use zeroize::Zeroizing;
 
-use super::presig::{self, CHANNEL_BINDING, TIMESTAMP};
+use super::signing_digest::{self, CHANNEL_BINDING, TIMESTAMP};
 use super::transport::{Transport, aead_key};
 use super::wire::{self, INIT_DONE, INIT_HELLO, InitHello, RESP_DONE, RESP_HELLO, RespHello};
 use super::{Error, Local, Tai64N, noise};
@@ -134,7 +134,7 @@ impl Session {
         expected: Option<PeerId>,
         rng: &mut dyn CryptoRng,
     ) -> Result<Self, Error> {
-        let signature = presig::sign(&*local.signer, TIMESTAMP, timestamp.as_bytes());
+        let signature = signing_digest::sign(&*local.signer, TIMESTAMP, timestamp.as_bytes());
         let key = local.public_key().as_der();
         let opened = Opened {
             ephemeral: ephemeral(rng),
@@ -168,14 +168,14 @@ impl Session {
     ) -> Result<Self, Error> {
         let key = PublicKey::from_der(hello.key)?;
         let verifier = local.registry.verifier(&key)?;
-        presig::verify(&*verifier, TIMESTAMP, hello.timestamp.as_bytes(), hello.signature)?;
+        signing_digest::verify(&*verifier, TIMESTAMP, hello.timestamp.as_bytes(), hello.signature)?;
 
         let mut noise = noise::handshake(false, ephemeral(rng)).map_err(|error| internal(&error))?;
         let mut payload = vec![0; hello.packet.len()];
         noise
             .read_message(wire::body(hello.packet, INIT_HELLO)?, &mut payload)
             .map_err(|error| internal(&error))?;
-        let signature = presig::sign(&*local.signer, CHANNEL_BINDING, noise.get_handshake_hash());
+        let signature = signing_digest::sign(&*local.signer, CHANNEL_BINDING, noise.get_handshake_hash());
         let payload = RespHello::payload(local.public_key().as_der(), &signature);
         let message = write(&mut noise, RESP_HELLO, &payload)?;
         let binding = noise.get_handshake_hash().into();
@@ -274,7 +274,7 @@ impl Session {
                 return Err(error);
             }
         };
-        let signature = presig::sign(&*local.signer, CHANNEL_BINDING, noise.get_handshake_hash());
+        let signature = signing_digest::sign(&*local.signer, CHANNEL_BINDING, noise.get_handshake_hash());
         let transport = split(local, self.started, noise, true)?;
         let room = Headroom::new(wire::HEADER, wire::TAG);
         let mut done = Packet::new(room, &wire::init_done(&signature));
@@ -298,8 +298,14 @@ impl Session {
         transport.open_at(INIT_DONE, &mut opened)?;
         // Only the sender of the hello has these keys, and it sends one signature: another one is not
         // verified.
-        let proof = wire::parse_init_done(&opened)
-            .and_then(|signature| Ok(presig::verify(&**verifier, CHANNEL_BINDING, binding, signature)?));
+        let proof = wire::parse_init_done(&opened).and_then(|signature| {
+            Ok(signing_digest::verify(
+                &**verifier,
+                CHANNEL_BINDING,
+                binding,
+                signature,
+            )?)
+        });
         if let Err(error) = proof {
             self.pending = Pending::Nothing;
             return Err(error);
@@ -441,7 +447,7 @@ fn check_resp_hello(
         return Err(Error::Denied);
     }
     let verifier = local.registry.verifier(&key)?;
-    presig::verify(&*verifier, CHANNEL_BINDING, binding, hello.signature)?;
+    signing_digest::verify(&*verifier, CHANNEL_BINDING, binding, hello.signature)?;
     if !welcome {
         answers.other = Some(peer);
         return Err(Error::WrongPeer);

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use p2p_protocols::gossipsub::wire::{
     ControlIDontWant, ControlIWant, ControlMessage, Limits, Rpc, frame, is_message,
 };
-use p2p_protocols::gossipsub::{Burst, Config, Engine, Event, Signing};
+use p2p_protocols::gossipsub::{Config, Engine, Event, RpcBatch, Signing};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use prost::Message as _;
@@ -135,12 +135,12 @@ fn parts_concatenate_to_the_rpcs_and_only_messages_are_packed() {
         engine.subscribe(ms(0), "v").expect("a topic");
         engine.set_writable(&Node(1), true);
     }
-    let mut burst = Burst::default();
+    let mut batch = RpcBatch::default();
     let mut rpcs: Vec<Bytes> = Vec::new();
-    while let Some(peer) = engine.poll_transmits(ms(0), 3, &mut burst) {
+    while let Some(peer) = engine.poll_transmits(ms(0), 3, &mut batch) {
         assert_eq!(peer, Node(1));
-        assert!((1..=3).contains(&burst.rpcs().count()));
-        for parts in burst.rpcs() {
+        assert!((1..=3).contains(&batch.rpcs().count()));
+        for parts in batch.rpcs() {
             assert!(parts.len() == 1 || parts.iter().all(|part| is_message(part)));
             rpcs.push(parts.concat().into());
         }

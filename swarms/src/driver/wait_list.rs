@@ -76,11 +76,11 @@ struct Waiting<K> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Background {
     /// Polls the work whenever no caller can be woken for it.
-    Work,
+    Active,
     /// Checks, after some time, whether a caller polls the work.
-    Watch,
+    Watching,
     /// Nothing: a caller polled the work, and nothing was due since.
-    Rest,
+    Idle,
 }
 
 /// Wakers to call after the lock is released.

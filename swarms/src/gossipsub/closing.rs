@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use p2p::{Addr, DropReason, Packet, Swarm};
-use p2p_protocols::gossipsub::{Burst, wire};
+use p2p_protocols::gossipsub::{RpcBatch, wire};
 use tokio::sync::Notify;
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::timeout;
@@ -104,31 +104,31 @@ impl<A: Addr, S: Swarm<A>> Shared<A, S> {
         let mut left: Vec<Rest<A>> = Vec::new();
         if let Some(mut engine) = state.engine.take() {
             let (now, room) = (self.timer.now(), self.inner.headroom());
-            let count = |burst: &Burst| {
-                let parts = burst.rpcs().flatten();
+            let count = |batch: &RpcBatch| {
+                let parts = batch.rpcs().flatten();
                 parts.filter(|part| wire::is_message(part)).count()
             };
             let peers: Vec<A> = engine.peers().cloned().collect();
-            let (mut burst, mut ready) = (Burst::default(), Vec::new());
+            let (mut batch, mut ready) = (RpcBatch::default(), Vec::new());
             // Messages first, then goodbyes.
             for is_goodbye in [false, true] {
                 if is_goodbye {
                     engine.leave(now);
                 } else {
-                    while let Some(peer) = engine.poll_transmits(now, usize::MAX, &mut burst) {
-                        ready.push((peer, mem::take(&mut burst)));
+                    while let Some(peer) = engine.poll_transmits(now, usize::MAX, &mut batch) {
+                        ready.push((peer, mem::take(&mut batch)));
                     }
                     // The messages that remain are for peers with a send in progress.
                     for peer in &peers {
                         engine.set_writable(peer, true);
                     }
                 }
-                while let Some(peer) = engine.poll_transmits(now, usize::MAX, &mut burst) {
-                    ready.push((peer, mem::take(&mut burst)));
+                while let Some(peer) = engine.poll_transmits(now, usize::MAX, &mut batch) {
+                    ready.push((peer, mem::take(&mut batch)));
                 }
             }
-            for (peer, burst) in ready {
-                let (messages, packets) = (count(&burst), packets(&peer, room, &burst));
+            for (peer, batch) in ready {
+                let (messages, packets) = (count(&batch), packets(&peer, room, &batch));
                 match left
                     .iter_mut()
                     .find(|rest| rest.packets.first().is_some_and(|(to, _)| *to == peer))

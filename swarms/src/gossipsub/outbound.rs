@@ -11,7 +11,7 @@ use bytes::Bytes;
 use p2p::{
     Addr, BatchError, BatchOutcome, DropReason, Error, Headroom, Message, Packet, PeerId, Result, Swarm,
 };
-use p2p_protocols::gossipsub::{Block, Burst, Outgoing, wire};
+use p2p_protocols::gossipsub::{Block, Outgoing, RpcBatch, wire};
 use tokio::task::coop::{consume_budget, unconstrained};
 
 use super::event::{Departure, GossipEvent};
@@ -200,8 +200,8 @@ impl<A: Addr, S: Swarm<A>> Shared<A, S> {
             self.driver.wake();
         }
         self.deliver(std::mem::take(&mut effects.messages));
-        for (peer, burst) in effects.to_send {
-            if let Some(error) = self.send(peer.clone(), &burst) {
+        for (peer, batch) in effects.to_send {
+            if let Some(error) = self.send(peer.clone(), &batch) {
                 self.unreachable(peer, &error, &mut effects.events);
             }
         }
@@ -216,10 +216,10 @@ impl<A: Addr, S: Swarm<A>> Shared<A, S> {
 
     /// Sends RPCs to a peer. If there is no room, a task of its own waits for it, and the peer gets no more
     /// until then. Returns the error if the peer cannot be reached.
-    fn send(self: &Arc<Self>, peer: A, burst: &Burst) -> Option<Error> {
+    fn send(self: &Arc<Self>, peer: A, batch: &RpcBatch) -> Option<Error> {
         let count = |parts: &[Bytes]| parts.iter().filter(|part| wire::is_message(part)).count();
-        let messages: Vec<usize> = burst.rpcs().map(count).collect();
-        let mut packets = packets(&peer, self.inner.headroom(), burst);
+        let messages: Vec<usize> = batch.rpcs().map(count).collect();
+        let mut packets = packets(&peer, self.inner.headroom(), batch);
         let shared = self.clone();
         let mut sending = Box::pin(async move { shared.inner.tell_batch(&mut packets).await });
         // The cooperative budget of the calling task must not force a wait.
@@ -288,8 +288,8 @@ impl<A: Addr, S: Swarm<A>> Shared<A, S> {
 }
 
 /// Returns the RPCs of a batch, each in one packet.
-pub(super) fn packets<A: Addr>(peer: &A, room: Headroom, burst: &Burst) -> Vec<(A, Packet)> {
-    let packets = burst.rpcs().map(|parts| {
+pub(super) fn packets<A: Addr>(peer: &A, room: Headroom, batch: &RpcBatch) -> Vec<(A, Packet)> {
+    let packets = batch.rpcs().map(|parts| {
         let mut packet = Packet::with_capacity(room, parts.iter().map(Bytes::len).sum());
         for part in parts {
             packet.push_back(part);

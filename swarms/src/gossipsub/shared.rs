@@ -10,7 +10,8 @@ use p2p::{Addr, Counters, DropReason, Error, Message, PeerId, Result, Swarm};
 use p2p_formats::x509::{Ed25519, PublicKey};
 use p2p_protocols::gossipsub::wire::{self, PeerInfo};
 use p2p_protocols::gossipsub::{
-    Author, Burst, Codec, Config, Connection, Counts, Engine, Event, MessageId, Received, Signing, Validation,
+    Author, Codec, Config, Connection, Counts, Engine, Event, MessageId, Received, RpcBatch, Signing,
+    Validation,
 };
 use p2p_protocols::hash::HashMap;
 use tokio::runtime::Handle;
@@ -78,7 +79,7 @@ pub(super) struct State<A> {
 pub(super) struct Effects<A> {
     pub(super) now: Duration,
     /// RPCs to send, by peer.
-    pub(super) to_send: Vec<(A, Burst)>,
+    pub(super) to_send: Vec<(A, RpcBatch)>,
     pub(super) messages: Vec<Arrived<A>>,
     pub(super) to_validate: Vec<Arrived<A>>,
     pub(super) events: Vec<GossipEvent<A>>,
@@ -217,9 +218,9 @@ impl<A: Addr, S: Swarm<A>> Shared<A, S> {
         let Some(mut engine) = state.engine.take() else {
             return;
         };
-        let mut burst = Burst::default();
-        while let Some(peer) = engine.poll_transmits(effects.now, self.config.burst, &mut burst) {
-            effects.to_send.push((peer, mem::take(&mut burst)));
+        let mut batch = RpcBatch::default();
+        while let Some(peer) = engine.poll_transmits(effects.now, self.config.burst, &mut batch) {
+            effects.to_send.push((peer, mem::take(&mut batch)));
         }
         while let Some(event) = engine.poll_event() {
             self.take_event(state, event, effects);

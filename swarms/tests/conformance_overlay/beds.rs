@@ -188,7 +188,7 @@ fn boxed<A: Addr, S: AskSwarm<A> + SecureSwarm<A>>(inner: S) -> Inner {
 }
 
 fn sealed<A: Addr, S: Swarm<A>>(inner: S, number: u32) -> Result<Inner> {
-    Ok(boxed(inner.p2pke(&key(number))?.asks(MTU)))
+    Ok(boxed(inner.p2pke(&key(number))?.mbapp(MTU)))
 }
 
 /// Returns the typed address that a node has or had.

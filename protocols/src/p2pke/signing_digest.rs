@@ -16,7 +16,7 @@ pub(super) const CHANNEL_BINDING: &str = "p2pke/channel-binding";
 const XOF_LENGTH: u64 = (OUTBYTES as u64) << 32;
 
 /// Returns the 64-byte signing digest of `message` for `purpose`, which has at most 255 bytes.
-pub(super) fn presig(purpose: &str, message: &[u8]) -> [u8; OUTBYTES] {
+pub(super) fn signing_digest(purpose: &str, message: &[u8]) -> [u8; OUTBYTES] {
     debug_assert!(u8::try_from(purpose.len()).is_ok());
     let root = Params::new()
         .node_offset(XOF_LENGTH)
@@ -37,7 +37,7 @@ pub(super) fn presig(purpose: &str, message: &[u8]) -> [u8; OUTBYTES] {
 
 /// Signs `message` for `purpose`.
 pub(super) fn sign(signer: &dyn Signer, purpose: &str, message: &[u8]) -> Vec<u8> {
-    signer.sign(&presig(purpose, message))
+    signer.sign(&signing_digest(purpose, message))
 }
 
 /// Verifies a signature of `message` for `purpose`.
@@ -47,7 +47,7 @@ pub(super) fn verify(
     message: &[u8],
     signature: &[u8],
 ) -> Result<(), KeyError> {
-    verifier.verify(&presig(purpose, message), signature)
+    verifier.verify(&signing_digest(purpose, message), signature)
 }
 
 #[cfg(test)]
@@ -72,7 +72,7 @@ mod tests {
         for case in cases.iter().filter(|case| case["purpose"].is_string()) {
             let purpose = case["purpose"].as_str().expect("a string");
             assert_eq!(
-                presig(purpose, &hex(&case["message"]))[..],
+                signing_digest(purpose, &hex(&case["message"]))[..],
                 hex(&case["digest64"])
             );
             checked += 1;

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crate::hash::HashMap;
 
-/// Limits of a [`Shelf`].
+/// Limits of a [`BoundedStore`].
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Bounds {
     pub(super) bytes: usize,
@@ -17,7 +17,7 @@ pub(super) struct Bounds {
 
 /// Items by source and key. Every item is charged its memory and its bookkeeping.
 #[derive(Debug)]
-pub(super) struct Shelf<A, K, V> {
+pub(super) struct BoundedStore<A, K, V> {
     bounds: Bounds,
     sources: HashMap<A, Source<K>>,
     /// By serial number: in insertion order.
@@ -47,7 +47,7 @@ struct Source<K> {
     bytes: usize,
 }
 
-impl<A: Clone + Eq + Hash, K: Copy + Eq + Hash, V> Shelf<A, K, V> {
+impl<A: Clone + Eq + Hash, K: Copy + Eq + Hash, V> BoundedStore<A, K, V> {
     /// Bookkeeping of an item: tree nodes may be half full, and a table may be growing to twice its size.
     const ITEM: usize = 2 * size_of::<(u64, Item<A, K, V>)>()
         + 4 * size_of::<(K, u64)>()

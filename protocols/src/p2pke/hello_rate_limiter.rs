@@ -22,7 +22,7 @@ const SECOND: u64 = 1_000_000_000;
 ///
 /// A bucket is one number, the time up to which its rate is used (the generic cell rate algorithm, ITU-T
 /// I.371): a packet advances it by one interval, and is refused while it is more than a second ahead of now.
-pub struct Gate {
+pub struct HelloRateLimiter {
     seed: u64,
     hellos: Rate,
     hellos_of_source: Rates,
@@ -98,7 +98,7 @@ impl Rates {
     }
 }
 
-impl fmt::Debug for Gate {
+impl fmt::Debug for HelloRateLimiter {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Gate").finish_non_exhaustive()
     }
@@ -111,8 +111,8 @@ struct Charge {
     prefix: Option<(u64, u64)>,
 }
 
-impl Gate {
-    /// Creates a gate with the configured rates. The seed prevents an attacker from choosing sources that
+impl HelloRateLimiter {
+    /// Creates a rate limiter with the configured rates. The seed prevents an attacker from choosing sources that
     /// share a bucket.
     pub fn new(config: &Config, seed: u64) -> Self {
         Self {
