@@ -50,10 +50,10 @@ impl<A: Addr> Node<A> {
             if let Some(endpoint) = node.take_endpoint() {
                 farewell(endpoint).await;
             }
-            node.medium.release();
+            node.mapping.release();
             // Here, since a caller of `close` may give up.
             if node.closes_below.load(SeqCst) {
-                node.medium.close().await;
+                node.mapping.close().await;
             }
             drop(ended);
         });

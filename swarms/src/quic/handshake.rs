@@ -10,12 +10,12 @@ use quinn::{ConnectionError, ConnectionId, Endpoint, TransportErrorCode};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout};
 
-use super::base::INCOMING;
-use super::medium::Pinned;
+use super::addr_mapping::Pinned;
 use super::node::Node;
 use super::session::Session;
 use super::sessions::{Dialled, Sessions};
 use super::tls;
+use super::transport::INCOMING;
 use crate::KeyAddr;
 
 /// The TLS alert "access denied", which peers receive that are not allowed.
@@ -90,12 +90,12 @@ impl<A: Addr> Node<A> {
     }
 
     async fn connect(self: &Arc<Self>, peer: &KeyAddr<A>) -> Result<()> {
-        let pinned = Pinned::addr(&self.medium, &peer.addr)?;
+        let pinned = Pinned::addr(&self.mapping, &peer.addr)?;
         let check = tls::Check::only(peer.id, self.config.clone());
         let refusal = check.refusal();
         let crypto = tls::client(&self.identity, check, self.crypto.clone())?;
         let mut config = quinn::ClientConfig::new(Arc::new(crypto));
-        config.transport_config(self.transport.clone());
+        config.transport_config(self.transport_config.clone());
         let mut patience = AGAIN;
         let connection = loop {
             let endpoint = self.endpoint().ok_or(Error::Closed)?;
@@ -115,7 +115,7 @@ impl<A: Addr> Node<A> {
                 (Err(error), None) => return Err(self.lost(peer, &error)),
             }
         };
-        let local = self.medium.local_addrs().into_iter().next();
+        let local = self.mapping.local_addrs().into_iter().next();
         let local = local.unwrap_or_else(|| peer.addr.clone());
         self.begin_session(connection, true, peer.addr.clone(), local, pinned)
     }
@@ -172,7 +172,7 @@ impl<A: Addr> Node<A> {
             return Err(DropReason::Budget);
         }
         let (at, local) = (incoming.remote_address(), incoming.local_ip());
-        let Some((pinned, src, dst)) = Pinned::source(&self.medium, at, local) else {
+        let Some((pinned, src, dst)) = Pinned::source(&self.mapping, at, local) else {
             incoming.ignore();
             return Err(DropReason::NoPeer);
         };

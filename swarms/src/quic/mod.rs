@@ -27,15 +27,14 @@
 //! Cancelling a receive loses nothing. A cancelled tell resets its stream: the peer receives the whole
 //! message or nothing. The peer may have acted on the request of a cancelled ask.
 
-mod base;
+mod addr_mapping;
 mod budget;
 mod closing;
 mod config;
 mod datagram;
 mod dials;
 mod handshake;
-mod leases;
-mod medium;
+mod mapped_addrs;
 mod node;
 mod port;
 mod quotas;
@@ -50,6 +49,7 @@ mod task_set;
 #[cfg(test)]
 mod tests;
 mod tls;
+mod transport;
 mod waiting;
 
 use std::fmt;
@@ -65,12 +65,12 @@ use p2p::{
 use p2p_formats::x509::{PrivateKey, PublicKey};
 use tokio::task::coop::consume_budget;
 
-use self::base::Base;
 pub use self::config::{Allow, QuicConfig};
 use self::node::{Node, with_peer};
 use self::stream::LENGTH;
 use self::task_set::Kind;
 use self::tls::Identity;
+use self::transport::Transport;
 use crate::KeyAddr;
 use crate::inbox::Inbox;
 
@@ -126,13 +126,13 @@ impl<A: Addr> QuicSwarm<A> {
     /// Returns the errors of [`new`](Self::new), and [`Error::Invalid`](p2p::Error::Invalid) for limits that
     /// cannot work.
     pub fn with_config(inner: impl Swarm<A>, key: &PrivateKey, config: QuicConfig) -> Result<Self> {
-        let base = Base::swarm(inner, &config)?;
-        Self::start(&base, key, config)
+        let transport = Transport::swarm(inner, &config)?;
+        Self::start(&transport, key, config)
     }
 
-    fn start(base: &Base<A>, key: &PrivateKey, config: QuicConfig) -> Result<Self> {
+    fn start(transport: &Transport<A>, key: &PrivateKey, config: QuicConfig) -> Result<Self> {
         let identity = Identity::new(key, &config)?;
-        let node = Node::start(base, identity, config, tls::crypto())?;
+        let node = Node::start(transport, identity, config, tls::crypto())?;
         Ok(Self { node })
     }
 
@@ -177,7 +177,7 @@ impl QuicSwarm<SocketAddr> {
     /// Returns the errors of [`bind_udp`](Self::bind_udp), and [`Error::Invalid`](p2p::Error::Invalid) for
     /// limits that cannot work.
     pub fn bind_udp_with(addr: SocketAddr, key: &PrivateKey, config: QuicConfig) -> Result<Self> {
-        Self::start(&Base::udp(addr)?, key, config)
+        Self::start(&Transport::udp(addr)?, key, config)
     }
 }
 
@@ -218,12 +218,12 @@ impl<A: Addr> Swarm<KeyAddr<A>> for QuicSwarm<A> {
     }
 
     fn local_addrs(&self) -> Vec<KeyAddr<A>> {
-        let addrs = self.node.medium.local_addrs().into_iter();
+        let addrs = self.node.mapping.local_addrs().into_iter();
         addrs.map(|addr| KeyAddr::new(self.id(), addr)).collect()
     }
 
     fn parse_addr(&self, text: &str) -> Result<KeyAddr<A>> {
-        KeyAddr::parse(text, |inner| self.node.medium.parse_addr(inner))
+        KeyAddr::parse(text, |inner| self.node.mapping.parse_addr(inner))
     }
 
     /// Closes the node; see [`Swarm::close`]. Waits for acknowledgement of sent messages and responses for up
@@ -234,7 +234,7 @@ impl<A: Addr> Swarm<KeyAddr<A>> for QuicSwarm<A> {
         // The node's runtime may no longer be driven; that must not block the caller.
         let limit = self.node.config.linger.saturating_add(2 * FAREWELL);
         let _ = tokio::time::timeout(limit, self.node.ended()).await;
-        self.node.medium.close().await;
+        self.node.mapping.close().await;
     }
 
     fn headroom(&self) -> Headroom {
@@ -245,7 +245,7 @@ impl<A: Addr> Swarm<KeyAddr<A>> for QuicSwarm<A> {
         visit(&self.node.tells);
         visit(&self.node.asks);
         visit(&self.node.handshakes);
-        self.node.medium.visit_counters(visit);
+        self.node.mapping.visit_counters(visit);
     }
 }
 

@@ -11,17 +11,17 @@ use tokio::sync::{Semaphore, watch};
 use tokio::time::Instant;
 
 use super::QuicConfig;
-use super::base::Base;
+use super::addr_mapping::{AddrMapping, Pinned};
 use super::budget::{Budget, Total};
 use super::dials::Dials;
-use super::medium::{Medium, Pinned};
 use super::sent::Unacknowledged;
-use super::serve::attend;
+use super::serve::accept_streams;
 use super::session::{Asking, Heard, Replies, Session, Usage};
 use super::sessions::Sessions;
 use super::stream::WAITING;
 use super::task_set::TaskSet;
 use super::tls::{self, Identity};
+use super::transport::Transport;
 use crate::KeyAddr;
 use crate::inbox::Inbox;
 
@@ -29,8 +29,8 @@ pub(super) struct Node<A: Addr> {
     pub(super) identity: Identity,
     pub(super) config: Arc<QuicConfig>,
     pub(super) crypto: Arc<CryptoProvider>,
-    pub(super) transport: Arc<quinn::TransportConfig>,
-    pub(super) medium: Arc<dyn Medium<A>>,
+    pub(super) transport_config: Arc<quinn::TransportConfig>,
+    pub(super) mapping: Arc<dyn AddrMapping<A>>,
     /// `None` once the node is closed and its peers were notified: its port is free then.
     endpoint: Mutex<Option<Endpoint>>,
     pub(super) runtime: Handle,
@@ -60,24 +60,24 @@ pub(super) struct Node<A: Addr> {
 impl<A: Addr> Node<A> {
     /// Starts a node and its tasks.
     pub(super) fn start(
-        base: &Base<A>,
+        transport: &Transport<A>,
         identity: Identity,
         config: QuicConfig,
         crypto: CryptoProvider,
     ) -> Result<Arc<Self>> {
         config.check()?;
-        let runtime = super::base::runtime()?;
+        let runtime = super::transport::runtime()?;
         let (config, crypto) = (Arc::new(config), Arc::new(crypto));
-        let transport = Arc::new(base.transport(&config)?);
+        let transport_config = Arc::new(transport.transport_config(&config)?);
         let check = tls::Check::anybody(config.clone());
         let tls = tls::server(&identity, check, crypto.clone())?;
         let handshakes = Arc::new(Counters::new("quic-handshake"));
-        let endpoint = base.endpoint(&identity, tls, &config, transport.clone(), &handshakes)?;
+        let endpoint = transport.endpoint(&identity, tls, &config, transport_config.clone(), &handshakes)?;
         let node = Arc::new(Self {
             identity,
             crypto,
-            transport,
-            medium: base.medium.clone(),
+            transport_config,
+            mapping: transport.mapping.clone(),
             endpoint: Mutex::new(Some(endpoint.clone())),
             sessions: Mutex::default(),
             turn: Arc::default(),
@@ -196,7 +196,7 @@ impl<A: Addr> Node<A> {
         for replaced in replaced {
             self.end_session(replaced);
         }
-        self.tasks.spawn(attend(self.clone(), session));
+        self.tasks.spawn(accept_streams(self.clone(), session));
         if let (Some(waiting), Some(live)) = (waiting, live) {
             // The callers may all have been cancelled.
             let _ = waiting.send(Some(Ok(live)));

@@ -21,7 +21,7 @@ use crate::KeyAddr;
 const BURST: usize = 16;
 
 /// Accepts the streams that the peer opens, until the session ends.
-pub(super) async fn attend<A: Addr>(node: Arc<Node<A>>, session: Arc<Session<A>>) {
+pub(super) async fn accept_streams<A: Addr>(node: Arc<Node<A>>, session: Arc<Session<A>>) {
     let connection = session.connection.clone();
     let mut tell = pin!(connection.accept_uni());
     let mut ask = pin!(connection.accept_bi());

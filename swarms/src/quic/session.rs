@@ -9,8 +9,8 @@ use p2p_formats::x509::PublicKey;
 use quinn::{Connection, ConnectionError, VarInt};
 use tokio::time::{Instant, timeout};
 
+use super::addr_mapping::Pinned;
 use super::budget::Budget;
-use super::medium::Pinned;
 use super::sent::Unacknowledged;
 use super::stream::{Outgoing, at_once};
 use crate::KeyAddr;

@@ -18,9 +18,9 @@ use quinn::udp::{RecvMeta, Transmit};
 use quinn::{AsyncUdpSocket, UdpPoller};
 use tokio::runtime::Handle;
 
+use super::addr_mapping::AddrMapping;
 use super::datagram;
-use super::leases::{Leases, PORT};
-use super::medium::Medium;
+use super::mapped_addrs::{MappedAddrs, PORT};
 
 /// Maximum number of messages that are received at once.
 const PULL: usize = 64;
@@ -32,7 +32,7 @@ const MAX_FAILURES: usize = 16;
 pub(super) struct SwarmSocket<A, S> {
     inner: Arc<S>,
     runtime: Handle,
-    leases: Mutex<Leases<A>>,
+    mapped_addrs: Mutex<MappedAddrs<A>>,
     inbound: Mutex<Inbound<A>>,
     outbound: Arc<Outbound>,
     counters: Arc<Counters>,
@@ -98,7 +98,7 @@ impl<A: Addr, S: Swarm<A>> SwarmSocket<A, S> {
         Self {
             inner: Arc::new(inner),
             runtime,
-            leases: Mutex::new(Leases::new(max_addrs)),
+            mapped_addrs: Mutex::new(MappedAddrs::new(max_addrs)),
             inbound: Mutex::new(Inbound {
                 pull: None,
                 waiting: VecDeque::new(),
@@ -110,8 +110,8 @@ impl<A: Addr, S: Swarm<A>> SwarmSocket<A, S> {
         }
     }
 
-    fn leases(&self) -> MutexGuard<'_, Leases<A>> {
-        self.leases.lock().unwrap_or_else(PoisonError::into_inner)
+    fn mapped_addrs(&self) -> MutexGuard<'_, MappedAddrs<A>> {
+        self.mapped_addrs.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -119,7 +119,7 @@ impl<A: Addr> Inbound<A> {
     /// Moves waiting messages into the buffers; returns the number of filled buffers.
     fn fill(
         &mut self,
-        leases: &mut Leases<A>,
+        mapped_addrs: &mut MappedAddrs<A>,
         counters: &Counters,
         bufs: &mut [IoSliceMut<'_>],
         metas: &mut [RecvMeta],
@@ -138,7 +138,7 @@ impl<A: Addr> Inbound<A> {
                 counters.add_dropped_from(reason, &message.src);
                 continue;
             }
-            let Some(addr) = leases.lease(&message.src, Some(&message.dst)) else {
+            let Some(addr) = mapped_addrs.map(&message.src, Some(&message.dst)) else {
                 counters.add_dropped_from(DropReason::Budget, &message.src);
                 continue;
             };
@@ -166,7 +166,7 @@ impl<A: Addr, S: Swarm<A>> AsyncUdpSocket for SwarmSocket<A, S> {
         if self.outbound.lock().batches > 0 {
             return Err(io::ErrorKind::WouldBlock.into());
         }
-        let Some(addr) = self.leases().addr(transmit.destination).cloned() else {
+        let Some(addr) = self.mapped_addrs().addr(transmit.destination).cloned() else {
             self.counters
                 .add_dropped_from(DropReason::NoPeer, &transmit.destination);
             return Ok(());
@@ -212,7 +212,7 @@ impl<A: Addr, S: Swarm<A>> AsyncUdpSocket for SwarmSocket<A, S> {
         let mut inbound = self.inbound.lock().unwrap_or_else(PoisonError::into_inner);
         loop {
             if !inbound.waiting.is_empty() {
-                let filled = inbound.fill(&mut self.leases(), &self.counters, bufs, metas);
+                let filled = inbound.fill(&mut self.mapped_addrs(), &self.counters, bufs, metas);
                 if filled > 0 {
                     return Poll::Ready(Ok(filled));
                 }
@@ -260,28 +260,28 @@ impl<A: Addr, S: Swarm<A>> AsyncUdpSocket for SwarmSocket<A, S> {
     }
 }
 
-impl<A: Addr, S: Swarm<A>> Medium<A> for SwarmSocket<A, S> {
+impl<A: Addr, S: Swarm<A>> AddrMapping<A> for SwarmSocket<A, S> {
     fn pin(&self, addr: &A) -> Result<SocketAddr> {
-        let mut leases = self.leases();
-        let at = leases.lease(addr, None).ok_or(Error::Limit {
+        let mut mapped_addrs = self.mapped_addrs();
+        let at = mapped_addrs.map(addr, None).ok_or(Error::Limit {
             what: "addresses in use",
-            limit: leases.len(),
+            limit: mapped_addrs.len(),
         })?;
-        leases.pin(at);
+        mapped_addrs.pin(at);
         Ok(at)
     }
 
     fn pin_source(&self, at: SocketAddr, _: Option<IpAddr>) -> Option<(A, A)> {
-        let (src, dst) = self.leases().pin(at)?;
+        let (src, dst) = self.mapped_addrs().pin(at)?;
         let dst = dst.or_else(|| self.inner.local_addrs().into_iter().next());
         if dst.is_none() {
-            self.leases().unpin(at);
+            self.mapped_addrs().unpin(at);
         }
         Some((src, dst?))
     }
 
     fn unpin(&self, at: SocketAddr) {
-        self.leases().unpin(at);
+        self.mapped_addrs().unpin(at);
     }
 
     fn local_addrs(&self) -> Vec<A> {

@@ -244,7 +244,7 @@ async fn close_takes_effect_at_its_first_poll_even_if_it_lingers() {
     let to = addr(&b);
     tell(&a, &to, 1, 4).await;
     // The peer is gone without a close: no data will be acknowledged.
-    b.node.medium.release();
+    b.node.mapping.release();
     tell(&a, &to, 1, 4).await;
     let asking = a.ask(&to, Packet::from(b"ping"));
     let closing = async {
@@ -276,7 +276,7 @@ async fn a_dropped_node_with_an_unreachable_peer_frees_its_port_in_time() {
     let (a, b) = (udp(1, config), udp(2, QuicConfig::default()));
     let at = addr(&a);
     tell(&a, &addr(&b), 1, 4).await;
-    b.node.medium.release();
+    b.node.mapping.release();
     tell(&a, &addr(&b), 1, 4).await;
     drop(a);
     let free = || std::net::UdpSocket::bind(at.addr).is_ok();

@@ -113,7 +113,7 @@ async fn a_restarted_peer_resets_sessions_that_it_does_not_know() {
     a.tell(&to, Packet::from(b"1")).await.expect("sent");
     b.receive().await.expect("received");
     // The peer vanishes: its socket is closed before its close frames are sent.
-    b.node.medium.release();
+    b.node.mapping.release();
     drop(b);
     let again = loop {
         match QuicSwarm::bind_udp(to.addr, &key(2)) {

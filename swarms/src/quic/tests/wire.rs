@@ -8,9 +8,9 @@ use rustls::crypto::aws_lc_rs::kx_group::{X25519, X25519MLKEM768};
 use serde_json::Value;
 
 use super::{Raw, addr, dropped, eventually, key, loopback, udp};
-use crate::quic::base::Base;
 use crate::quic::node::Node;
 use crate::quic::tls::{self, Check, Identity};
+use crate::quic::transport::Transport;
 use crate::quic::{QuicConfig, QuicSwarm};
 
 fn vectors() -> Value {
@@ -236,10 +236,10 @@ async fn both_ends_use_the_post_quantum_group_if_both_support_it() {
         Some(rustls::NamedGroup::X25519MLKEM768)
     );
     for group in [X25519MLKEM768, X25519] {
-        let base = Base::udp(loopback()).expect("a free port");
+        let transport = Transport::udp(loopback()).expect("a free port");
         let config = QuicConfig::default();
         let identity = Identity::new(&key(2), &config).expect("a good key");
-        let node = Node::start(&base, identity, config, only(group)).expect("a node");
+        let node = Node::start(&transport, identity, config, only(group)).expect("a node");
         let other = QuicSwarm { node };
         let swarm = udp(1, QuicConfig::default());
         swarm

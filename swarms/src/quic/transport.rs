@@ -15,7 +15,7 @@ use quinn_proto::InvalidCid;
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::runtime::Handle;
 
-use super::medium::{Medium, Udp};
+use super::addr_mapping::{AddrMapping, Udp};
 use super::port::Port;
 use super::socket::SwarmSocket;
 use super::tls::Identity;
@@ -38,14 +38,14 @@ pub(super) const INCOMING: usize = 4;
 const INITIAL_RTT: Duration = Duration::from_millis(100);
 
 /// A socket, either of the operating system or on top of a swarm.
-pub(super) struct Base<A> {
-    pub(super) medium: Arc<dyn Medium<A>>,
+pub(super) struct Transport<A> {
+    pub(super) mapping: Arc<dyn AddrMapping<A>>,
     socket: Arc<dyn quinn::AsyncUdpSocket>,
     /// Length of a datagram, if it is known and never changes.
     mtu: Option<u16>,
 }
 
-impl<A: p2p::Addr> Base<A> {
+impl<A: p2p::Addr> Transport<A> {
     pub(super) fn swarm(inner: impl Swarm<A>, config: &QuicConfig) -> Result<Self> {
         let runtime = runtime()?;
         let mtu = inner.mtu();
@@ -56,19 +56,19 @@ impl<A: p2p::Addr> Base<A> {
         }
         let socket = Arc::new(SwarmSocket::new(inner, config.max_addrs, runtime));
         Ok(Self {
-            medium: socket.clone(),
+            mapping: socket.clone(),
             socket,
             mtu: u16::try_from(mtu.min(MAX_DATAGRAM)).ok(),
         })
     }
 
-    /// Starts an endpoint whose sessions use this `transport` configuration.
+    /// Starts an endpoint whose sessions use this `transport_config` configuration.
     pub(super) fn endpoint(
         &self,
         identity: &Identity,
         tls: QuicServerConfig,
         config: &QuicConfig,
-        transport: Arc<TransportConfig>,
+        transport_config: Arc<TransportConfig>,
         handshakes: &Arc<Counters>,
     ) -> Result<Endpoint> {
         let mut endpoint = EndpointConfig::new(Arc::new(identity.reset.clone()));
@@ -80,7 +80,7 @@ impl<A: p2p::Addr> Base<A> {
         }
         let mut server = ServerConfig::with_crypto(Arc::new(tls));
         server
-            .transport_config(transport)
+            .transport_config(transport_config)
             .migration(false)
             // Initial packets that wait. If hundreds of peers dial at the same time, those that find no room
             // retry a second later.
@@ -92,11 +92,11 @@ impl<A: p2p::Addr> Base<A> {
         endpoint.map_err(Error::io("starting QUIC"))
     }
 
-    pub(super) fn transport(&self, config: &QuicConfig) -> Result<TransportConfig> {
+    pub(super) fn transport_config(&self, config: &QuicConfig) -> Result<TransportConfig> {
         let idle = IdleTimeout::try_from(config.idle_timeout)
             .map_err(|error| Error::invalid("QUIC configuration", error.to_string()))?;
-        let mut transport = TransportConfig::default();
-        transport
+        let mut transport_config = TransportConfig::default();
+        transport_config
             .max_idle_timeout(Some(idle))
             .initial_rtt(INITIAL_RTT)
             .max_concurrent_uni_streams(config.max_streams.into())
@@ -113,17 +113,17 @@ impl<A: p2p::Addr> Base<A> {
             let mut cubic = CubicConfig::default();
             let window = u64::from(mtu);
             cubic.initial_window((10 * window).min((2 * window).max(14_720)));
-            transport
+            transport_config
                 .initial_mtu(mtu)
                 .min_mtu(mtu)
                 .mtu_discovery_config(None)
                 .congestion_controller_factory(Arc::new(cubic));
         }
-        Ok(transport)
+        Ok(transport_config)
     }
 }
 
-impl Base<SocketAddr> {
+impl Transport<SocketAddr> {
     pub(super) fn udp(addr: SocketAddr) -> Result<Self> {
         runtime()?;
         let bind = || {
@@ -141,13 +141,13 @@ impl Base<SocketAddr> {
         let port = bind().map_err(Error::io("binding a UDP socket for QUIC"))?;
         let bound = port.local();
         let port = Arc::new(port);
-        let medium = Arc::new(Udp {
+        let mapping = Arc::new(Udp {
             port: port.clone(),
             local: udp::Local::new(bound),
             reach: udp::Reach::of(bound),
         });
         Ok(Self {
-            medium,
+            mapping,
             socket: port,
             mtu: None,
         })

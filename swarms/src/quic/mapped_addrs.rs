@@ -12,15 +12,16 @@ use std::net::{Ipv6Addr, SocketAddr};
 /// The port of every synthetic address; the IP address alone identifies the peer.
 pub(super) const PORT: u16 = 443;
 
-pub(super) struct Leases<A> {
-    by_ip: HashMap<Ipv6Addr, Lease<A>>,
+/// The mapped addresses, by synthetic address.
+pub(super) struct MappedAddrs<A> {
+    by_ip: HashMap<Ipv6Addr, Mapping<A>>,
     /// Every mapping once; those at the front are checked first when room is needed.
     order: VecDeque<Ipv6Addr>,
     keys: [RandomState; 2],
     max: usize,
 }
 
-struct Lease<A> {
+struct Mapping<A> {
     addr: A,
     /// The local address that the peer last sent to.
     dst: Option<A>,
@@ -29,7 +30,7 @@ struct Lease<A> {
     used: bool,
 }
 
-impl<A: Clone + Eq + Hash> Leases<A> {
+impl<A: Clone + Eq + Hash> MappedAddrs<A> {
     pub(super) fn new(max: usize) -> Self {
         Self {
             by_ip: HashMap::new(),
@@ -43,7 +44,7 @@ impl<A: Clone + Eq + Hash> Leases<A> {
         self.by_ip.len()
     }
 
-    fn made_up(&self, addr: &A) -> Ipv6Addr {
+    fn synthetic(&self, addr: &A) -> Ipv6Addr {
         let [high, low] = &self.keys;
         let bits = u128::from(high.hash_one(addr)) << 64 | u128::from(low.hash_one(addr));
         let mut octets = bits.to_be_bytes();
@@ -52,26 +53,26 @@ impl<A: Clone + Eq + Hash> Leases<A> {
     }
 
     /// Returns the synthetic address of `addr`, or `None` if every mapping is pinned.
-    pub(super) fn lease(&mut self, addr: &A, dst: Option<&A>) -> Option<SocketAddr> {
-        let ip = self.made_up(addr);
-        if let Some(lease) = self.by_ip.get_mut(&ip) {
+    pub(super) fn map(&mut self, addr: &A, dst: Option<&A>) -> Option<SocketAddr> {
+        let ip = self.synthetic(addr);
+        if let Some(mapping) = self.by_ip.get_mut(&ip) {
             // Two addresses with the same hash: the second is refused, so that it does not receive packets of
             // the first.
-            if lease.addr != *addr {
+            if mapping.addr != *addr {
                 return None;
             }
-            lease.used = true;
-            if dst.is_some() && lease.dst.as_ref() != dst {
-                lease.dst = dst.cloned();
+            mapping.used = true;
+            if dst.is_some() && mapping.dst.as_ref() != dst {
+                mapping.dst = dst.cloned();
             }
         } else {
             if self.by_ip.len() >= self.max {
-                self.forget_one()?;
+                self.remove_unused()?;
             }
             self.order.push_back(ip);
             self.by_ip.insert(
                 ip,
-                Lease {
+                Mapping {
                     addr: addr.clone(),
                     dst: dst.cloned(),
                     pins: 0,
@@ -83,17 +84,17 @@ impl<A: Clone + Eq + Hash> Leases<A> {
     }
 
     /// Removes the first unpinned mapping that was not used since the last check.
-    fn forget_one(&mut self) -> Option<()> {
+    fn remove_unused(&mut self) -> Option<()> {
         for _ in 0..2 * self.order.len() {
             let ip = self.order.pop_front()?;
-            let Some(lease) = self.by_ip.get_mut(&ip) else {
+            let Some(mapping) = self.by_ip.get_mut(&ip) else {
                 continue;
             };
-            if lease.pins == 0 && !lease.used {
+            if mapping.pins == 0 && !mapping.used {
                 self.by_ip.remove(&ip);
                 return Some(());
             }
-            lease.used = false;
+            mapping.used = false;
             self.order.push_back(ip);
         }
         None
@@ -102,20 +103,20 @@ impl<A: Clone + Eq + Hash> Leases<A> {
     /// Keeps the mapping of `at` until [`unpin`](Self::unpin). Returns the address, and the local address
     /// that it sent to.
     pub(super) fn pin(&mut self, at: SocketAddr) -> Option<(A, Option<A>)> {
-        let lease = self.by_ip.get_mut(&ip(at)?)?;
-        lease.pins += 1;
-        Some((lease.addr.clone(), lease.dst.clone()))
+        let mapping = self.by_ip.get_mut(&ip(at)?)?;
+        mapping.pins += 1;
+        Some((mapping.addr.clone(), mapping.dst.clone()))
     }
 
     pub(super) fn unpin(&mut self, at: SocketAddr) {
-        if let Some(lease) = ip(at).and_then(|ip| self.by_ip.get_mut(&ip)) {
-            lease.pins = lease.pins.saturating_sub(1);
+        if let Some(mapping) = ip(at).and_then(|ip| self.by_ip.get_mut(&ip)) {
+            mapping.pins = mapping.pins.saturating_sub(1);
         }
     }
 
     /// Returns the address that `at` stands for.
     pub(super) fn addr(&self, at: SocketAddr) -> Option<&A> {
-        self.by_ip.get(&ip(at)?).map(|lease| &lease.addr)
+        self.by_ip.get(&ip(at)?).map(|mapping| &mapping.addr)
     }
 }
 
@@ -132,52 +133,52 @@ mod tests {
 
     #[test]
     fn an_address_is_always_mapped_to_the_same_synthetic_address() {
-        let mut leases = Leases::new(2);
-        let one = leases.lease(&1, None).expect("room");
+        let mut mapped = MappedAddrs::new(2);
+        let one = mapped.map(&1, None).expect("room");
         for other in 2..10 {
-            leases.lease(&other, None).expect("room");
+            mapped.map(&other, None).expect("room");
         }
-        assert_eq!(leases.addr(one), None, "the mapping was removed");
-        assert_eq!(leases.lease(&1, None), Some(one));
-        assert_eq!(leases.addr(one), Some(&1));
+        assert_eq!(mapped.addr(one), None, "the mapping was removed");
+        assert_eq!(mapped.map(&1, None), Some(one));
+        assert_eq!(mapped.addr(one), Some(&1));
     }
 
     #[test]
     fn a_flood_of_addresses_neither_removes_pinned_mappings_nor_exceeds_the_bound() {
-        let mut leases = Leases::new(16);
-        let pinned = leases.lease(&u64::MAX, Some(&7)).expect("room");
-        assert_eq!(leases.pin(pinned), Some((u64::MAX, Some(7))));
+        let mut mapped = MappedAddrs::new(16);
+        let pinned = mapped.map(&u64::MAX, Some(&7)).expect("room");
+        assert_eq!(mapped.pin(pinned), Some((u64::MAX, Some(7))));
         for spoofed in 0..100_000 {
-            leases.lease(&spoofed, None).expect("room");
-            assert!(leases.len() <= 16 && leases.order.len() <= 16);
+            mapped.map(&spoofed, None).expect("room");
+            assert!(mapped.len() <= 16 && mapped.order.len() <= 16);
         }
-        assert_eq!(leases.addr(pinned), Some(&u64::MAX));
-        leases.unpin(pinned);
+        assert_eq!(mapped.addr(pinned), Some(&u64::MAX));
+        mapped.unpin(pinned);
         for spoofed in 0..100 {
-            leases.lease(&spoofed, None).expect("room");
+            mapped.map(&spoofed, None).expect("room");
         }
-        assert_eq!(leases.addr(pinned), None, "an unpinned mapping is removed");
+        assert_eq!(mapped.addr(pinned), None, "an unpinned mapping is removed");
     }
 
     #[test]
     fn a_mapping_is_refused_if_all_are_pinned() {
-        let mut leases = Leases::new(2);
+        let mut mapped = MappedAddrs::new(2);
         for addr in 0..2 {
-            let at = leases.lease(&addr, None).expect("room");
-            leases.pin(at).expect("leased");
+            let at = mapped.map(&addr, None).expect("room");
+            mapped.pin(at).expect("mapped");
         }
-        assert_eq!(leases.lease(&2, None), None);
-        assert_eq!(leases.len(), 2);
+        assert_eq!(mapped.map(&2, None), None);
+        assert_eq!(mapped.len(), 2);
     }
 
     #[test]
     fn used_mappings_outlive_unused_ones() {
-        let mut leases = Leases::new(4);
-        let used = leases.lease(&0, None).expect("room");
+        let mut mapped = MappedAddrs::new(4);
+        let used = mapped.map(&0, None).expect("room");
         for spoofed in 1..1000 {
-            leases.lease(&0, None).expect("room");
-            leases.lease(&spoofed, None).expect("room");
+            mapped.map(&0, None).expect("room");
+            mapped.map(&spoofed, None).expect("room");
         }
-        assert_eq!(leases.addr(used), Some(&0));
+        assert_eq!(mapped.addr(used), Some(&0));
     }
 }

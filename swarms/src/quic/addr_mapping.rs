@@ -1,4 +1,5 @@
-//! The transport below QUIC: a UDP socket, or any swarm.
+//! Addresses of the transport below QUIC, a UDP socket or any swarm, and the socket addresses that quinn uses
+//! for them.
 
 use std::future::Future;
 use std::net::SocketAddr;
@@ -11,7 +12,7 @@ use super::port::Port;
 use crate::udp;
 
 /// Maps between addresses of the transport below and socket addresses.
-pub(super) trait Medium<A>: Send + Sync {
+pub(super) trait AddrMapping<A>: Send + Sync {
     /// Returns the socket address of `addr`, pinned until [`unpin`](Self::unpin).
     fn pin(&self, addr: &A) -> Result<SocketAddr>;
     /// Returns the address that `at` stands for, and the local address that it sent to; pinned as well.
@@ -33,7 +34,7 @@ pub(super) struct Udp {
     pub(super) reach: udp::Reach,
 }
 
-impl Medium<SocketAddr> for Udp {
+impl AddrMapping<SocketAddr> for Udp {
     fn pin(&self, addr: &SocketAddr) -> Result<SocketAddr> {
         self.reach.check(addr)
     }
@@ -63,30 +64,30 @@ impl Medium<SocketAddr> for Udp {
 
 /// A socket address in use. Dropping it unpins the address.
 pub(super) struct Pinned<A: Addr> {
-    medium: Arc<dyn Medium<A>>,
+    mapping: Arc<dyn AddrMapping<A>>,
     pub(super) at: SocketAddr,
 }
 
 impl<A: Addr> Pinned<A> {
-    pub(super) fn addr(medium: &Arc<dyn Medium<A>>, addr: &A) -> Result<Self> {
-        let at = medium.pin(addr)?;
-        let medium = medium.clone();
-        Ok(Self { medium, at })
+    pub(super) fn addr(mapping: &Arc<dyn AddrMapping<A>>, addr: &A) -> Result<Self> {
+        let at = mapping.pin(addr)?;
+        let mapping = mapping.clone();
+        Ok(Self { mapping, at })
     }
 
     pub(super) fn source(
-        medium: &Arc<dyn Medium<A>>,
+        mapping: &Arc<dyn AddrMapping<A>>,
         at: SocketAddr,
         local: Option<std::net::IpAddr>,
     ) -> Option<(Self, A, A)> {
-        let (src, dst) = medium.pin_source(at, local)?;
-        let medium = medium.clone();
-        Some((Self { medium, at }, src, dst))
+        let (src, dst) = mapping.pin_source(at, local)?;
+        let mapping = mapping.clone();
+        Some((Self { mapping, at }, src, dst))
     }
 }
 
 impl<A: Addr> Drop for Pinned<A> {
     fn drop(&mut self) {
-        self.medium.unpin(self.at);
+        self.mapping.unpin(self.at);
     }
 }
