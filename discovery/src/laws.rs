@@ -1,4 +1,4 @@
-//! The laws of [`Discovery`], which every implementation must keep: run [`check`] on a [`Bed`] that creates
+//! The laws of [`Discovery`], which every implementation must keep: run [`check`] on a [`Testbed`] that creates
 //! its nodes.
 //!
 //! Under tokio's paused clock they take no real time, if the medium follows that clock.
@@ -47,14 +47,14 @@ pub struct Timing {
     /// The lifetime of announcements in the laws.
     pub ttl: Duration,
     /// Maximum propagation time of a change to other nodes.
-    pub news: Duration,
+    pub propagation: Duration,
     /// Maximum time that an announcement may still be found after its expiry.
-    pub lag: Duration,
+    pub staleness: Duration,
 }
 
 /// A medium on which nodes find each other.
 #[async_trait]
-pub trait Bed: Send + Sync {
+pub trait Testbed: Send + Sync {
     /// Creates a node.
     async fn member(&self) -> Member;
 
@@ -73,38 +73,40 @@ pub struct Broken {
 }
 
 type LawResult = Result<(), String>;
-type Check = for<'a> fn(&'a Scene<'a>) -> Pin<Box<dyn Future<Output = LawResult> + Send + 'a>>;
+type Check = for<'a> fn(&'a LawContext<'a>) -> Pin<Box<dyn Future<Output = LawResult> + Send + 'a>>;
 
 /// Every law: its name, which states it, and its check.
 const CHECKS: &[(&str, Check)] = &[
-    ("a node that did not announce is not found", |scene| {
-        Box::pin(nobody(scene))
+    ("a node that did not announce is not found", |context| {
+        Box::pin(nobody(context))
     }),
-    ("a node that announces is found", |scene| Box::pin(found(scene))),
-    ("topics are separate", |scene| Box::pin(apart(scene))),
-    ("a new announcement replaces the earlier one", |scene| {
-        Box::pin(replaced(scene))
+    ("a node that announces is found", |context| {
+        Box::pin(found(context))
     }),
-    ("a repeated announcement restarts the lifetime", |scene| {
-        Box::pin(refreshed(scene))
+    ("topics are separate", |context| Box::pin(apart(context))),
+    ("a new announcement replaces the earlier one", |context| {
+        Box::pin(replaced(context))
     }),
-    ("an announcement ends with its lifetime", |scene| {
-        Box::pin(expired(scene))
+    ("a repeated announcement restarts the lifetime", |context| {
+        Box::pin(refreshed(context))
     }),
-    ("a node that withdraws is not found, and others are", |scene| {
-        Box::pin(withdrawn(scene))
+    ("an announcement ends with its lifetime", |context| {
+        Box::pin(expired(context))
     }),
-    ("no concurrent announcement is lost", |scene| {
-        Box::pin(crowd(scene))
+    ("a node that withdraws is not found, and others are", |context| {
+        Box::pin(withdrawn(context))
     }),
-    ("a watch reports present, new and lost nodes", |scene| {
-        Box::pin(watched(scene))
+    ("no concurrent announcement is lost", |context| {
+        Box::pin(crowd(context))
     }),
-    ("a watch reports expired nodes", |scene| {
-        Box::pin(watched_expiry(scene))
+    ("a watch reports present, new and lost nodes", |context| {
+        Box::pin(watched(context))
     }),
-    ("the lifetime of an announcement is bounded", |scene| {
-        Box::pin(bounded(scene))
+    ("a watch reports expired nodes", |context| {
+        Box::pin(watched_expiry(context))
+    }),
+    ("the lifetime of an announcement is bounded", |context| {
+        Box::pin(bounded(context))
     }),
 ];
 
@@ -117,19 +119,19 @@ pub fn laws() -> impl Iterator<Item = &'static str> {
 ///
 /// # Errors
 /// Returns the laws that do not hold.
-pub async fn check(bed: &dyn Bed) -> Result<(), Vec<Broken>> {
-    boxed(bed).await
+pub async fn check(testbed: &dyn Testbed) -> Result<(), Vec<Broken>> {
+    boxed(testbed).await
 }
 
 /// Returns a type-erased future, so that all laws are compiled here, and not in each test that awaits them.
-fn boxed<'a>(bed: &'a dyn Bed) -> Pin<Box<dyn Future<Output = Result<(), Vec<Broken>>> + Send + 'a>> {
-    Box::pin(check_all(bed))
+fn boxed<'a>(testbed: &'a dyn Testbed) -> Pin<Box<dyn Future<Output = Result<(), Vec<Broken>>> + Send + 'a>> {
+    Box::pin(check_all(testbed))
 }
 
-async fn check_all(bed: &dyn Bed) -> Result<(), Vec<Broken>> {
+async fn check_all(testbed: &dyn Testbed) -> Result<(), Vec<Broken>> {
     let checks = CHECKS.iter().enumerate().map(async |(number, (law, check))| {
-        let scene = Scene { bed, number };
-        let why = check(&scene).await.err()?;
+        let context = LawContext { testbed, number };
+        let why = check(&context).await.err()?;
         Some(Broken { law, why })
     });
     let broken: Vec<Broken> = join_all(checks).await.into_iter().flatten().collect();
@@ -137,28 +139,29 @@ async fn check_all(bed: &dyn Bed) -> Result<(), Vec<Broken>> {
 }
 
 /// One law's view of a testbed.
-struct Scene<'a> {
-    bed: &'a dyn Bed,
+struct LawContext<'a> {
+    testbed: &'a dyn Testbed,
     number: usize,
 }
 
-impl Scene<'_> {
+impl LawContext<'_> {
     fn topic(&self, name: &str) -> Topic {
         let text = format!("law-{}-{name}", self.number);
         text.parse().expect("a topic")
     }
 
     async fn member(&self) -> Member {
-        self.bed.member().await
+        self.testbed.member().await
     }
 
     fn timing(&self) -> Timing {
-        self.bed.timing()
+        self.testbed.timing()
     }
 
     /// Waits until `seer` finds exactly these nodes, within the propagation time.
     async fn sees(&self, seer: &Member, topic: &Topic, expected: &[&Node]) -> LawResult {
-        self.sees_within(self.timing().news, seer, topic, expected).await
+        self.sees_within(self.timing().propagation, seer, topic, expected)
+            .await
     }
 
     async fn sees_within(
@@ -237,55 +240,59 @@ fn expect(change: &Change, expected: &Change) -> LawResult {
     ))
 }
 
-async fn nobody(scene: &Scene<'_>) -> LawResult {
-    let a = scene.member().await;
-    scene.sees(&a, &scene.topic("a"), &[]).await
+async fn nobody(context: &LawContext<'_>) -> LawResult {
+    let a = context.member().await;
+    context.sees(&a, &context.topic("a"), &[]).await
 }
 
-async fn found(scene: &Scene<'_>) -> LawResult {
-    let (a, b, topic) = (scene.member().await, scene.member().await, scene.topic("a"));
-    a.announce(&topic, scene.timing().ttl).await?;
-    scene.sees(&b, &topic, &[&a.node()]).await?;
-    scene.sees(&a, &topic, &[&a.node()]).await?;
-    b.announce(&topic, scene.timing().ttl).await?;
+async fn found(context: &LawContext<'_>) -> LawResult {
+    let (a, b, topic) = (context.member().await, context.member().await, context.topic("a"));
+    a.announce(&topic, context.timing().ttl).await?;
+    context.sees(&b, &topic, &[&a.node()]).await?;
+    context.sees(&a, &topic, &[&a.node()]).await?;
+    b.announce(&topic, context.timing().ttl).await?;
     for seer in [&a, &b] {
-        scene.sees(seer, &topic, &[&a.node(), &b.node()]).await?;
+        context.sees(seer, &topic, &[&a.node(), &b.node()]).await?;
     }
     Ok(())
 }
 
-async fn apart(scene: &Scene<'_>) -> LawResult {
-    let (a, b) = (scene.member().await, scene.member().await);
-    let (one, other) = (scene.topic("a"), scene.topic("b"));
-    a.announce(&one, scene.timing().ttl).await?;
-    b.announce(&other, scene.timing().ttl).await?;
-    scene.sees(&b, &one, &[&a.node()]).await?;
-    scene.sees(&a, &other, &[&b.node()]).await
+async fn apart(context: &LawContext<'_>) -> LawResult {
+    let (a, b) = (context.member().await, context.member().await);
+    let (one, other) = (context.topic("a"), context.topic("b"));
+    a.announce(&one, context.timing().ttl).await?;
+    b.announce(&other, context.timing().ttl).await?;
+    context.sees(&b, &one, &[&a.node()]).await?;
+    context.sees(&a, &other, &[&b.node()]).await
 }
 
-async fn replaced(scene: &Scene<'_>) -> LawResult {
-    let (a, b, topic) = (scene.member().await, scene.member().await, scene.topic("a"));
+async fn replaced(context: &LawContext<'_>) -> LawResult {
+    let (a, b, topic) = (context.member().await, context.member().await, context.topic("a"));
     let Some(others) = a.others.clone() else {
         return Ok(());
     };
-    a.announce(&topic, scene.timing().ttl).await?;
-    scene.sees(&b, &topic, &[&a.node()]).await?;
+    a.announce(&topic, context.timing().ttl).await?;
+    context.sees(&b, &topic, &[&a.node()]).await?;
     let mut moved = a.clone();
     moved.addrs = others;
-    moved.announce(&topic, scene.timing().ttl).await?;
-    scene.sees(&b, &topic, &[&moved.node()]).await
+    moved.announce(&topic, context.timing().ttl).await?;
+    context.sees(&b, &topic, &[&moved.node()]).await
 }
 
-async fn refreshed(scene: &Scene<'_>) -> LawResult {
-    let (a, b, topic) = (scene.member().await, scene.member().await, scene.topic("a"));
-    let Timing { ttl, news, lag } = scene.timing();
+async fn refreshed(context: &LawContext<'_>) -> LawResult {
+    let (a, b, topic) = (context.member().await, context.member().await, context.topic("a"));
+    let Timing {
+        ttl,
+        propagation,
+        staleness,
+    } = context.timing();
     a.announce(&topic, ttl).await?;
-    scene.sees(&b, &topic, &[&a.node()]).await?;
+    context.sees(&b, &topic, &[&a.node()]).await?;
     sleep(ttl * 6 / 10).await;
     // A longer lifetime, so that the expiry of the first announcement is over well before that of the second.
-    let longer = 2 * (ttl + lag + news);
+    let longer = 2 * (ttl + staleness + propagation);
     a.announce(&topic, longer).await?;
-    sleep(ttl * 6 / 10 + lag + news).await;
+    sleep(ttl * 6 / 10 + staleness + propagation).await;
     let found = b.discovery.find(&topic).await.map_err(text)?;
     if found == [a.node()] {
         return Ok(());
@@ -293,12 +300,16 @@ async fn refreshed(scene: &Scene<'_>) -> LawResult {
     Err(format!("it expired with its first announcement: {found:?}"))
 }
 
-async fn expired(scene: &Scene<'_>) -> LawResult {
-    let (a, b, topic) = (scene.member().await, scene.member().await, scene.topic("a"));
-    let Timing { ttl, news, lag } = scene.timing();
+async fn expired(context: &LawContext<'_>) -> LawResult {
+    let (a, b, topic) = (context.member().await, context.member().await, context.topic("a"));
+    let Timing {
+        ttl,
+        propagation,
+        staleness,
+    } = context.timing();
     let start = Instant::now();
     a.announce(&topic, ttl).await?;
-    scene.sees(&b, &topic, &[&a.node()]).await?;
+    context.sees(&b, &topic, &[&a.node()]).await?;
     if let Some(rest) = (ttl / 2).checked_sub(start.elapsed()) {
         sleep(rest).await;
         let found = b.discovery.find(&topic).await.map_err(text)?;
@@ -307,51 +318,66 @@ async fn expired(scene: &Scene<'_>) -> LawResult {
         }
     }
     sleep(ttl).await;
-    scene.sees_within(news + lag, &b, &topic, &[]).await
+    context
+        .sees_within(propagation + staleness, &b, &topic, &[])
+        .await
 }
 
-async fn withdrawn(scene: &Scene<'_>) -> LawResult {
-    let (a, b, c) = (scene.member().await, scene.member().await, scene.member().await);
-    let (topic, other) = (scene.topic("a"), scene.topic("b"));
+async fn withdrawn(context: &LawContext<'_>) -> LawResult {
+    let (a, b, c) = (
+        context.member().await,
+        context.member().await,
+        context.member().await,
+    );
+    let (topic, other) = (context.topic("a"), context.topic("b"));
     a.withdraw(&topic).await?;
     for (member, topic) in [(&a, &topic), (&a, &other), (&b, &topic), (&b, &other)] {
-        member.announce(topic, 10 * scene.timing().ttl).await?;
+        member.announce(topic, 10 * context.timing().ttl).await?;
     }
-    scene.sees(&c, &topic, &[&a.node(), &b.node()]).await?;
+    context.sees(&c, &topic, &[&a.node(), &b.node()]).await?;
     a.withdraw(&topic).await?;
-    scene
-        .sees_within(scene.timing().news + scene.timing().lag, &c, &topic, &[&b.node()])
+    context
+        .sees_within(
+            context.timing().propagation + context.timing().staleness,
+            &c,
+            &topic,
+            &[&b.node()],
+        )
         .await?;
-    scene.sees(&c, &other, &[&a.node(), &b.node()]).await?;
+    context.sees(&c, &other, &[&a.node(), &b.node()]).await?;
     // The node can announce again.
-    a.announce(&topic, scene.timing().ttl).await?;
-    scene.sees(&c, &topic, &[&a.node(), &b.node()]).await
+    a.announce(&topic, context.timing().ttl).await?;
+    context.sees(&c, &topic, &[&a.node(), &b.node()]).await
 }
 
-async fn crowd(scene: &Scene<'_>) -> LawResult {
-    let topic = scene.topic("a");
+async fn crowd(context: &LawContext<'_>) -> LawResult {
+    let topic = context.topic("a");
     let mut members = Vec::new();
     for _ in 0..CROWD {
-        members.push(scene.member().await);
+        members.push(context.member().await);
     }
-    let ttl = 10 * scene.timing().ttl;
+    let ttl = 10 * context.timing().ttl;
     let announced = join_all(members.iter().map(|member| member.announce(&topic, ttl))).await;
     announced.into_iter().collect::<Result<(), _>>()?;
     let nodes: Vec<Node> = members.iter().map(Member::node).collect();
     for seer in &members {
-        scene
+        context
             .sees(seer, &topic, &nodes.iter().collect::<Vec<_>>())
             .await?;
     }
     Ok(())
 }
 
-async fn watched(scene: &Scene<'_>) -> LawResult {
-    let (a, b, c) = (scene.member().await, scene.member().await, scene.member().await);
-    let (topic, ttl) = (scene.topic("a"), 10 * scene.timing().ttl);
-    let within = 2 * (scene.timing().news + scene.timing().lag);
+async fn watched(context: &LawContext<'_>) -> LawResult {
+    let (a, b, c) = (
+        context.member().await,
+        context.member().await,
+        context.member().await,
+    );
+    let (topic, ttl) = (context.topic("a"), 10 * context.timing().ttl);
+    let within = 2 * (context.timing().propagation + context.timing().staleness);
     a.announce(&topic, ttl).await?;
-    scene.sees(&c, &topic, &[&a.node()]).await?;
+    context.sees(&c, &topic, &[&a.node()]).await?;
     let mut watch = c.discovery.watch(&topic);
     expect(&next(&mut watch, within).await?, &Change::Found(a.node()))?;
     b.announce(&topic, ttl).await?;
@@ -371,21 +397,28 @@ async fn watched(scene: &Scene<'_>) -> LawResult {
     }
 }
 
-async fn watched_expiry(scene: &Scene<'_>) -> LawResult {
-    let (a, b, topic) = (scene.member().await, scene.member().await, scene.topic("a"));
-    let Timing { ttl, news, lag } = scene.timing();
+async fn watched_expiry(context: &LawContext<'_>) -> LawResult {
+    let (a, b, topic) = (context.member().await, context.member().await, context.topic("a"));
+    let Timing {
+        ttl,
+        propagation,
+        staleness,
+    } = context.timing();
     let mut watch = b.discovery.watch(&topic);
     a.announce(&topic, ttl).await?;
-    expect(&next(&mut watch, 2 * news).await?, &Change::Found(a.node()))?;
     expect(
-        &next(&mut watch, ttl + lag + 2 * news).await?,
+        &next(&mut watch, 2 * propagation).await?,
+        &Change::Found(a.node()),
+    )?;
+    expect(
+        &next(&mut watch, ttl + staleness + 2 * propagation).await?,
         &Change::Lost(a.id),
     )
 }
 
-async fn bounded(scene: &Scene<'_>) -> LawResult {
-    let (a, b, topic) = (scene.member().await, scene.member().await, scene.topic("a"));
-    a.announce(&topic, 10 * scene.timing().ttl).await?;
+async fn bounded(context: &LawContext<'_>) -> LawResult {
+    let (a, b, topic) = (context.member().await, context.member().await, context.topic("a"));
+    a.announce(&topic, 10 * context.timing().ttl).await?;
     for ttl in [
         Duration::ZERO,
         Duration::from_millis(999),
@@ -402,5 +435,5 @@ async fn bounded(scene: &Scene<'_>) -> LawResult {
         }
     }
     // The earlier announcement stays.
-    scene.sees(&b, &topic, &[&a.node()]).await
+    context.sees(&b, &topic, &[&a.node()]).await
 }

@@ -10,7 +10,7 @@
 //! | [`Tracker`] on a [`Cell`] | that share a secret and a small value: in memory, in a file, at a server | members can remove announcements of others, but announce only for themselves |
 //! | [`Mdns`] | on the local network, by multicast | any node on that network |
 //! | [`Dht`] | in a Kademlia network, by a key | members, as to the addresses of others |
-//! | [`Several`] | by any of several methods | the same nodes as in each of them |
+//! | [`Combined`] | by any of several methods | the same nodes as in each of them |
 //!
 //! ```
 //! use std::time::Duration;
@@ -36,7 +36,7 @@
 //! [`keep_peers`] adds found nodes as peers of a gossip node.
 //!
 //! # Adding a method
-//! A new implementation gives a [`Bed`](laws::Bed) and runs [`laws::check`]; each law has a mutant that
+//! A new implementation gives a [`Testbed`](laws::Testbed) and runs [`laws::check`]; each law has a mutant that
 //! breaks it.
 //!
 //! # A tracker
@@ -56,6 +56,7 @@
 mod announcement;
 pub mod cell;
 mod clock;
+mod combined;
 pub mod dht;
 mod discovery;
 mod error;
@@ -65,7 +66,6 @@ pub mod laws;
 pub mod mdns;
 mod node;
 mod peering;
-mod several;
 mod topic;
 pub mod tracker;
 mod watch;
@@ -73,6 +73,7 @@ mod watch;
 pub use announcement::Announcement;
 pub use cell::{Cell, FileCell, MemoryCell};
 pub use clock::UnixTime;
+pub use combined::Combined;
 pub use dht::Dht;
 pub use discovery::{Change, Discovery, MAX_TTL, MIN_TTL, keep_announced};
 pub use error::{Error, Result};
@@ -81,6 +82,5 @@ pub use http::{HttpCell, ServerConfig, Token, TrackerServer};
 pub use mdns::{Mdns, MdnsConfig};
 pub use node::{Addrs, MAX_ADDR, MAX_ADDRS, Node};
 pub use peering::{MAX_KEPT, TRY_AGAIN, keep_peers};
-pub use several::Several;
 pub use topic::Topic;
 pub use tracker::{Secret, Tracker, TrackerConfig};

@@ -1,7 +1,7 @@
 //! Cells: a swap is atomic, and no concurrent write is lost.
 
-mod beds;
 mod folder;
+mod testbeds;
 
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -10,8 +10,8 @@ use p2p_discovery::cell::Swap;
 use p2p_discovery::laws;
 use p2p_discovery::{Cell, Error, FileCell, MemoryCell};
 
-use beds::TrackerBed;
 use folder::Folder;
+use testbeds::TrackerTestbed;
 
 async fn swaps(cell: &impl Cell) {
     assert_eq!(cell.load().await.expect("it opens"), b"");
@@ -88,8 +88,8 @@ async fn an_oversize_file_or_a_missing_folder_is_an_error() {
 #[tokio::test(start_paused = true)]
 async fn a_tracker_in_a_file_keeps_the_laws() {
     let folder = Folder::new("laws");
-    let bed = TrackerBed::new(FileCell::new(folder.path("cell")));
-    assert_eq!(laws::check(&bed).await, Ok(()));
+    let testbed = TrackerTestbed::new(FileCell::new(folder.path("cell")));
+    assert_eq!(laws::check(&testbed).await, Ok(()));
 }
 
 /// The folder of the counter's cell, if this program starts itself as a counter.

@@ -1,8 +1,8 @@
 //! The server under good and bad clients, and the client under bad servers: clear responses, and no accepted
 //! value is lost.
 
-mod beds;
 mod folder;
+mod testbeds;
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -22,8 +22,8 @@ use tokio::runtime::{Builder, Handle};
 use tokio::task::spawn_blocking;
 use tokio::time::{Instant, sleep, timeout};
 
-use beds::{TrackerBed, addrs, key};
 use folder::Folder;
+use testbeds::{TrackerTestbed, addrs, key};
 
 const LOOPBACK: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 0);
 
@@ -186,7 +186,7 @@ async fn a_tracker_at_a_server_keeps_the_laws() {
         runtime: runtime.handle().clone(),
         cell: HttpCell::new(token(&server, 7)),
     };
-    assert_eq!(laws::check(&TrackerBed::new(cell)).await, Ok(()));
+    assert_eq!(laws::check(&TrackerTestbed::new(cell)).await, Ok(()));
     drop(server);
     runtime.shutdown_background();
 }

@@ -1,22 +1,22 @@
 //! The laws hold for each implementation, and for each law a mutant breaks it alone.
 
-mod beds;
+mod testbeds;
 
 use std::collections::BTreeSet;
 use std::time::Duration;
 
 use futures_util::{FutureExt as _, StreamExt as _};
 use p2p::PeerId;
-use p2p_discovery::laws::{self, Bed};
+use p2p_discovery::laws::{self, Testbed};
 use p2p_discovery::{Addrs, Change, Discovery as _, Error, FixedList, MemoryCell, Node, Topic};
 
-use beds::TrackerBed;
-use beds::dht::DhtBed;
-use beds::mutant::{Fault, MutantBed};
-use beds::several::SeveralBed;
+use testbeds::TrackerTestbed;
+use testbeds::combined::CombinedTestbed;
+use testbeds::dht::DhtTestbed;
+use testbeds::mutant::{Fault, MutantTestbed};
 
-pub(crate) async fn lawful(bed: &dyn Bed) {
-    if let Err(broken) = laws::check(bed).await {
+pub(crate) async fn lawful(testbed: &dyn Testbed) {
+    if let Err(broken) = laws::check(testbed).await {
         let lines: Vec<String> = broken.iter().map(ToString::to_string).collect();
         panic!("{}", lines.join("\n"));
     }
@@ -24,25 +24,25 @@ pub(crate) async fn lawful(bed: &dyn Bed) {
 
 #[tokio::test(start_paused = true)]
 async fn a_tracker_in_memory_keeps_the_laws() {
-    lawful(&TrackerBed::new(MemoryCell::default())).await;
+    lawful(&TrackerTestbed::new(MemoryCell::default())).await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn the_dht_keeps_the_laws() {
-    lawful(&DhtBed::default()).await;
+    lawful(&DhtTestbed::default()).await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn several_methods_keep_the_laws_although_one_is_fixed_and_one_fails() {
-    lawful(&SeveralBed::default()).await;
+    lawful(&CombinedTestbed::default()).await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn each_law_has_a_mutant_that_breaks_no_other() {
     let mut broken_laws = BTreeSet::new();
     for fault in Fault::ALL {
-        let bed = MutantBed::new(fault);
-        let broken = laws::check(&bed).await.expect_err("a mutant");
+        let testbed = MutantTestbed::new(fault);
+        let broken = laws::check(&testbed).await.expect_err("a mutant");
         let names: Vec<&str> = broken.iter().map(|broken| broken.law).collect();
         assert_eq!(names, fault.breaks(), "{fault:?}: {broken:?}");
         broken_laws.extend(names);

@@ -1,7 +1,7 @@
 //! Multicast DNS on the loopback interface: between nodes, and with a responder made of bare packets.
 
-mod beds;
 mod dns;
+mod testbeds;
 
 use std::net::UdpSocket;
 use std::sync::Arc;
@@ -11,12 +11,12 @@ use std::time::Duration;
 use async_trait::async_trait;
 use futures_util::StreamExt as _;
 use p2p::PeerId;
-use p2p_discovery::laws::{self, Bed, Member, Timing};
+use p2p_discovery::laws::{self, Member, Testbed, Timing};
 use p2p_discovery::{Addrs, Change, Discovery as _, Error, Mdns, MdnsConfig, Node, Topic};
 use tokio::time::timeout;
 
-use beds::addrs;
 use dns::Peer;
+use testbeds::addrs;
 
 /// A currently unused port, so that concurrent tests are separate.
 fn port() -> u16 {
@@ -36,13 +36,13 @@ fn topic() -> Topic {
     "chat".parse().expect("a topic")
 }
 
-struct MdnsBed {
+struct MdnsTestbed {
     port: u16,
     nodes: AtomicU8,
 }
 
 #[async_trait]
-impl Bed for MdnsBed {
+impl Testbed for MdnsTestbed {
     async fn member(&self) -> Member {
         let seed = self.nodes.fetch_add(1, Ordering::Relaxed);
         let node = Mdns::new(PeerId::new([seed; 32]), config(self.port)).expect("a responder");
@@ -59,19 +59,19 @@ impl Bed for MdnsBed {
         // 6762, sections 8 and 10.1).
         Timing {
             ttl: Duration::from_secs(6),
-            news: Duration::from_secs(5),
-            lag: Duration::from_secs(2),
+            propagation: Duration::from_secs(5),
+            staleness: Duration::from_secs(2),
         }
     }
 }
 
 #[tokio::test]
 async fn multicast_dns_keeps_the_laws() {
-    let bed = MdnsBed {
+    let testbed = MdnsTestbed {
         port: port(),
         nodes: AtomicU8::new(1),
     };
-    assert_eq!(laws::check(&bed).await, Ok(()));
+    assert_eq!(laws::check(&testbed).await, Ok(()));
 }
 
 #[tokio::test]

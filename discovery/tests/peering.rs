@@ -1,6 +1,6 @@
 //! A gossip node has the peers that a discovery reports, as they join, move and leave.
 
-mod beds;
+mod testbeds;
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use p2p_swarms::gossipsub::Signing;
 use p2p_swarms::{GossipAddr, GossipConfig, GossipSwarm, MemoryAddr, MemoryRealm, MemorySwarm};
 use tokio::time::{sleep, timeout};
 
-use beds::TrackerBed;
+use testbeds::TrackerTestbed;
 
 type Gossip = GossipSwarm<MemoryAddr, MemorySwarm>;
 
@@ -109,8 +109,8 @@ async fn a_node_that_moves_is_a_peer_at_its_new_address_and_one_that_withdraws_i
     let realm = MemoryRealm::default();
     let [a, b, elsewhere, by_hand] = [(); 4].map(|()| node(&realm));
     a.add_peer(&by_hand.inner().local_addr()).expect("room");
-    let bed = TrackerBed::new(MemoryCell::default());
-    let (topic, of_a, of_b) = (topic(), bed.tracker(1), bed.tracker(2));
+    let testbed = TrackerTestbed::new(MemoryCell::default());
+    let (topic, of_a, of_b) = (topic(), testbed.tracker(1), testbed.tracker(2));
     let changing = async {
         until(&a, &[&by_hand]).await;
         of_b.announce(&topic, &addrs(&[&b]), TTL).await.expect("room");

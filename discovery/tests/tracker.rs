@@ -1,6 +1,6 @@
 //! Trackers: what the cell learns, what members can do to each other, and the effects of garbled values.
 
-mod beds;
+mod testbeds;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -17,7 +17,7 @@ use p2p_formats::x509::{Registry, Signer, sha3_256, shake256};
 use proptest::prelude::*;
 use tokio::time::{sleep, timeout};
 
-use beds::{addrs, key};
+use testbeds::{addrs, key};
 
 const MINUTE: Duration = Duration::from_mins(1);
 

@@ -9,7 +9,7 @@ use std::collections::{HashMap, HashSet};
 use p2p::{Addr, Message, Swarm as _};
 
 use crate::chance::arrive_at_least;
-use crate::field::{broken, ensure};
+use crate::harness::{broken, ensure};
 use crate::kind::Node;
 use crate::profile::{Profile, SHORT};
 use crate::report::Outcome;

@@ -73,7 +73,7 @@
 
 mod chance;
 mod erased;
-mod field;
+mod harness;
 mod kind;
 pub mod laws;
 mod ledger;

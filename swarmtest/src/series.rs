@@ -8,7 +8,7 @@ use rand::rngs::StdRng;
 use tokio::time::timeout;
 
 use crate::chance::arrive_at_least;
-use crate::field::{LETTER, ensure, in_time, letter, number};
+use crate::harness::{MIN_PAYLOAD, ensure, in_time, number, numbered_payload};
 use crate::kind::Node;
 use crate::payloads::length;
 use crate::report::{Outcome, Unmet};
@@ -64,7 +64,7 @@ impl Series {
 /// Returns random lengths.
 pub(crate) fn lengths(rng: &mut StdRng, mtu: usize, count: usize) -> Vec<usize> {
     let most = mtu.min(LONGEST);
-    (0..count).map(|_| length(rng, most).max(LETTER)).collect()
+    (0..count).map(|_| length(rng, most).max(MIN_PAYLOAD)).collect()
 }
 
 impl<A: Addr> Testbed<A> {
@@ -127,7 +127,7 @@ impl<A: Addr> Testbed<A> {
             while let Some(len) = lengths.get(next)
                 && (open == 0 || (open < self.window() && bytes + len <= WINDOW_BYTES))
             {
-                let told = letter(next as u32, *len);
+                let told = numbered_payload(next as u32, *len);
                 in_time(
                     "a tell",
                     self.patience(),
@@ -157,7 +157,7 @@ impl<A: Addr> Testbed<A> {
                 };
                 *times += 1;
                 open -= usize::from(*times == 1);
-                look(&message, &letter(number, *len))?;
+                look(&message, &numbered_payload(number, *len))?;
             }
         }
         Ok(series)

@@ -2,7 +2,7 @@
 
 use p2p::{Addr, Error, Packet, Swarm as _};
 
-use crate::field::{PLAIN, broken, ensure, letter};
+use crate::harness::{PLAIN, broken, ensure, numbered_payload};
 use crate::report::Outcome;
 use crate::testbed::{Testbed, chain};
 
@@ -51,7 +51,7 @@ pub async fn a_parsed_address_can_be_told_to<A: Addr>(bed: &Testbed<A>) -> Outco
     for number in 0..bed.amount(60) as u32 {
         for node in [&b, &c] {
             let dst = a.parse_addr(&node.addr()?.to_string())?;
-            let packet = || Packet::from(&letter(number, PLAIN)[..]);
+            let packet = || Packet::from(&numbered_payload(number, PLAIN)[..]);
             let came = bed.deliver_once(&a, &dst, node, &packet).await?;
             ensure!(
                 node.local_addrs().contains(&came.dst),

@@ -11,9 +11,9 @@ use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
 use crate::chance::arrive_at_least;
-use crate::field::{
-    Held, LETTER, PLAIN, breathe, broken, ensure, in_time, letter, mtu, number, pending, reversed, serve,
-    settle,
+use crate::harness::{
+    Held, MIN_PAYLOAD, PLAIN, breathe, broken, ensure, in_time, mtu, number, numbered_payload, pending,
+    reversed, serve, settle,
 };
 use crate::kind::Node;
 use crate::report::{Outcome, Unmet};
@@ -44,13 +44,13 @@ const CODE: Rejection = match NonZeroU8::new(200) {
     None => Rejection::DROPPED,
 };
 
-/// Asks with letters of several lengths and compares the responses.
+/// Asks with payloads of several lengths and compares the responses.
 pub async fn an_ask_gets_its_response<A: Addr>(bed: &Testbed<A>) -> Outcome {
     let [a, b] = bed.nodes().await?;
     let _serving = serve(&b, |request| reversed(&request.message.payload))?;
     let (dst, most) = (b.addr()?, bed.longest_ask(&a, &b)?);
-    for len in [LETTER, 31, 96, 200, 1000] {
-        let request = letter(len as u32, len.min(most));
+    for len in [MIN_PAYLOAD, 31, 96, 200, 1000] {
+        let request = numbered_payload(len as u32, len.min(most));
         let response = bed.ask(&a, &dst, &request).await?;
         ensure!(
             response == *reversed(&request).as_slice(),
@@ -96,7 +96,7 @@ pub async fn responses_are_never_mixed_up<A: Addr>(bed: &Testbed<A>) -> Outcome 
         for number in round * width..(round + 1) * width {
             let (bed, a, dst) = (bed.clone(), a.clone(), dst.clone());
             asking.spawn(async move {
-                let request = letter(number, PLAIN);
+                let request = numbered_payload(number, PLAIN);
                 let response = bed.ask(&a, &dst, &request).await?;
                 ensure!(
                     response == *reversed(&request).as_slice(),
@@ -133,7 +133,7 @@ pub async fn the_handler_runs_at_most_once<A: Addr>(bed: &Testbed<A>) -> Outcome
     let (asks, dst) = (a.ask_side()?, b.addr()?);
     let count = if bed.lossless() { bed.amount(300) } else { 16 };
     for number in 0..count as u32 {
-        let ask = asks.ask(&dst, Packet::from(letter(number, PLAIN).as_slice()));
+        let ask = asks.ask(&dst, Packet::from(numbered_payload(number, PLAIN).as_slice()));
         // Another law checks whether it is answered.
         let _ = in_time("an ask", bed.the_profile().ask_patience, ask).await?;
     }
@@ -150,7 +150,9 @@ pub async fn an_ask_that_nobody_answers_ends<A: Addr>(bed: &Testbed<A>) -> Outco
     let [a, b] = bed.nodes().await?;
     let dst = b.addr()?;
     in_time("close", bed.patience(), b.close()).await?;
-    let ask = a.ask_side()?.ask(&dst, Packet::from(letter(0, PLAIN).as_slice()));
+    let ask = a
+        .ask_side()?
+        .ask(&dst, Packet::from(numbered_payload(0, PLAIN).as_slice()));
     match in_time("an ask without an answer", bed.the_profile().ask_patience, ask).await? {
         Ok(response) => broken!("a closed node answered with {} bytes", response.len()),
         Err(_) => Ok(()),
@@ -178,7 +180,7 @@ async fn rejected<A: Addr>(
     let more = if bed.lossless() { more } else { 0 };
     let mut number = 0;
     while again.next() {
-        let ask = asks.ask(&dst, Packet::from(letter(number, PLAIN).as_slice()));
+        let ask = asks.ask(&dst, Packet::from(numbered_payload(number, PLAIN).as_slice()));
         match timeout(bed.patience(), ask).await {
             Ok(Err(Error::Rejected(rejection))) if number as usize >= more => return Ok(rejection),
             Ok(Err(Error::Rejected(_))) => {
@@ -218,11 +220,11 @@ pub async fn a_cancelled_ask_frees_its_slot<A: Addr>(bed: &Testbed<A>) -> Outcom
     let (asks, dst) = (a.ask_side()?, b.addr()?);
     let cancelled = bed.the_profile().asks.saturating_mul(2).saturating_add(64);
     for number in 0..u32::try_from(cancelled).unwrap_or(u32::MAX) {
-        let mut ask = Held::new(asks.ask(&dst, Packet::from(letter(number, PLAIN).as_slice())));
+        let mut ask = Held::new(asks.ask(&dst, Packet::from(numbered_payload(number, PLAIN).as_slice())));
         let _ = ask.poll();
         breathe(number).await;
     }
-    match bed.ask(&a, &dst, &letter(u32::MAX, PLAIN)).await {
+    match bed.ask(&a, &dst, &numbered_payload(u32::MAX, PLAIN)).await {
         Err(Unmet::Broken(how)) => broken!("after {cancelled} cancelled asks, {how}"),
         outcome => outcome.map(drop),
     }
@@ -244,7 +246,7 @@ pub async fn a_request_over_the_mtu_is_refused<A: Addr>(bed: &Testbed<A>) -> Out
     let (asks, dst, most) = (a.ask_side()?, b.addr()?, mtu(&a)?);
     for over in too_many(most) {
         let len = most + over;
-        let ask = asks.ask(&dst, Packet::from(letter(0, len).as_slice()));
+        let ask = asks.ask(&dst, Packet::from(numbered_payload(0, len).as_slice()));
         match in_time("an ask over the MTU", bed.patience(), ask).await? {
             Err(Error::MtuExceeded { size, mtu }) if (size, mtu) == (len, most) => {}
             Err(error) => broken!("an ask of {len} bytes with an MTU of {most} failed with: {error}"),
@@ -267,7 +269,7 @@ pub async fn exactly_the_mtu_works_both_ways<A: Addr>(bed: &Testbed<A>) -> Outco
             "the medium loses nearly every message of {mtu} bytes"
         )));
     }
-    let came = bed.ask(&a, &b.addr()?, &letter(0, most)).await?.len();
+    let came = bed.ask(&a, &b.addr()?, &numbered_payload(0, most)).await?.len();
     ensure!(came == most, "{came} bytes of a response of {most} bytes arrived");
     Ok(())
 }
@@ -289,7 +291,7 @@ pub async fn a_response_over_the_mtu_fails_at_both_ends<A: Addr>(bed: &Testbed<A
     let _serving = pending([async move {
         while let Ok(request) = server.receive_ask().await {
             let len = number(&request.message.payload).map_or(most + 1, |len| len as usize);
-            let _ = results.try_send((len, request.respond(Packet::from(letter(0, len))).await));
+            let _ = results.try_send((len, request.respond(Packet::from(numbered_payload(0, len))).await));
         }
     }])
     .await;
@@ -307,7 +309,7 @@ pub async fn a_response_over_the_mtu_fails_at_both_ends<A: Addr>(bed: &Testbed<A
         } else {
             bed.the_profile().ask_patience
         };
-        let ask = asks.ask(&dst, Packet::from(letter(len as u32, PLAIN).as_slice()));
+        let ask = asks.ask(&dst, Packet::from(numbered_payload(len as u32, PLAIN).as_slice()));
         if let Ok(response) = in_time("an ask whose response is over the MTU", limit, ask).await? {
             broken!(
                 "{} bytes of a response of {len} bytes arrived with an MTU of {most}",
@@ -348,7 +350,7 @@ async fn addresses<A: Addr>(
     })?;
     let (mut sources, mut destinations) = (BTreeSet::new(), BTreeSet::new());
     for number in 0..bed.amount(40) as u32 {
-        bed.ask(a, &b.addr()?, &letter(number, PLAIN)).await?;
+        bed.ask(a, &b.addr()?, &numbered_payload(number, PLAIN)).await?;
         let Some((src, dst)) = in_time("a request", bed.patience(), requests.recv()).await? else {
             broken!("a request was answered that was not received");
         };
@@ -363,7 +365,7 @@ pub async fn src_can_be_told_to<A: Addr>(bed: &Testbed<A>) -> Outcome {
     let [a, b] = bed.nodes().await?;
     let (sources, _) = addresses(bed, &a, &b).await?;
     for src in sources.iter().take(8) {
-        bed.deliver_at(&b, src, &a, &letter(0, PLAIN)).await?;
+        bed.deliver_at(&b, src, &a, &numbered_payload(0, PLAIN)).await?;
     }
     Ok(())
 }
@@ -413,13 +415,14 @@ pub async fn a_slow_handler_holds_up_no_other<A: Addr>(bed: &Testbed<A>) -> Outc
     .await;
     let (asks, dst) = (a.ask_side()?.clone(), b.addr()?);
     let slow = |asks: p2p::BoxAskSwarm<A>, dst: A| async move {
-        asks.ask(&dst, Packet::from(letter(0, PLAIN).as_slice())).await
+        asks.ask(&dst, Packet::from(numbered_payload(0, PLAIN).as_slice()))
+            .await
     };
     let mut waiting = Vec::new();
     for waits in 1..=slow_ones {
         waiting.push(pending([slow(asks.clone(), dst.clone())]).await);
         for number in 1..=bed.amount(8) as u32 {
-            match ask_soon(bed, &a, &dst, &letter(number, PLAIN)).await {
+            match ask_soon(bed, &a, &dst, &numbered_payload(number, PLAIN)).await {
                 Err(Unmet::Broken(how)) => broken!("while {waits} others waited, {how}"),
                 outcome => drop(outcome?),
             }
@@ -435,8 +438,8 @@ pub async fn a_stopped_reader_of_tells_stalls_no_ask<A: Addr>(bed: &Testbed<A>) 
     let dst = b.addr()?;
     let (flood, most) = (bed.flood(&a, &dst).await.len(), mtu(&a)?.min(mtu(&b)?));
     for number in 0..bed.amount(40).max(4) as u32 {
-        let len = [PLAIN, 700, LETTER, 40][number as usize % 4].min(most);
-        let request = letter(number, len);
+        let len = [PLAIN, 700, MIN_PAYLOAD, 40][number as usize % 4].min(most);
+        let request = numbered_payload(number, len);
         match bed.ask(&a, &dst, &request).await {
             Err(Unmet::Broken(how)) => {
                 broken!("after {flood} messages that were not read, of a request of {len} bytes: {how}")
@@ -464,7 +467,7 @@ pub async fn a_held_receive_stalls_no_ask<A: Addr>(bed: &Testbed<A>) -> Outcome 
     let _serving = serve(&b, |request| reversed(&request.message.payload))?;
     let dst = b.addr()?;
     for number in 0..bed.amount(40).max(4) as u32 {
-        match ask_soon(bed, &a, &dst, &letter(number, PLAIN)).await {
+        match ask_soon(bed, &a, &dst, &numbered_payload(number, PLAIN)).await {
             Err(Unmet::Broken(how)) => broken!("while a receive was held at either end, {how}"),
             answered => drop(answered?),
         }
@@ -486,7 +489,7 @@ pub async fn cancelling_receive_ask_loses_nothing<A: Addr>(bed: &Testbed<A>) -> 
         }
         let (asks, dst) = (asks.clone(), dst.clone());
         let asking = async move {
-            asks.ask(&dst, Packet::from(letter(round, PLAIN).as_slice()))
+            asks.ask(&dst, Packet::from(numbered_payload(round, PLAIN).as_slice()))
                 .await
         };
         let mut asking = pending([asking]).await;

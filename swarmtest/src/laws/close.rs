@@ -3,8 +3,8 @@
 use p2p::{Addr, AskSwarm as _, Error, Packet, SecureSwarm as _, Swarm as _};
 use tokio::task::JoinSet;
 
-use crate::field::{
-    PLAIN, all_closed, all_closed_but, broken, closed, in_time, letter, mtu, pending, settle,
+use crate::harness::{
+    PLAIN, all_closed, all_closed_but, broken, closed, in_time, mtu, numbered_payload, pending, settle,
 };
 use crate::kind::Node;
 use crate::report::Outcome;
@@ -73,7 +73,8 @@ pub async fn a_pending_receive_ask_is_closed<A: Addr>(bed: &Testbed<A>) -> Outco
 async fn asks<A: Addr>(a: &Node<A>, b: &Node<A>, count: usize) -> Outcome<JoinSet<p2p::Result<Packet>>> {
     let (asks, dst) = (a.ask_side()?.clone(), b.addr()?);
     let ask = |asks: p2p::BoxAskSwarm<A>, dst: A| async move {
-        asks.ask(&dst, Packet::from(letter(0, PLAIN).as_slice())).await
+        asks.ask(&dst, Packet::from(numbered_payload(0, PLAIN).as_slice()))
+            .await
     };
     Ok(pending((0..count).map(|_| ask(asks.clone(), dst.clone()))).await)
 }
@@ -109,7 +110,8 @@ pub async fn later_tells_are_closed<A: Addr>(bed: &Testbed<A>) -> Outcome {
     let most = mtu(&a)?;
     close(bed, &a).await?;
     for number in 0..bed.amount(30) as u32 {
-        let packet = || Packet::from(letter(number, most.min(PLAIN + 31 * number as usize)).as_slice());
+        let packet =
+            || Packet::from(numbered_payload(number, most.min(PLAIN + 31 * number as usize)).as_slice());
         closed(
             "a tell after close",
             in_time("a tell", bed.patience(), a.tell(&dst, packet())).await?,
@@ -147,7 +149,7 @@ pub async fn later_asks_are_closed<A: Addr>(bed: &Testbed<A>) -> Outcome {
     let (dst, most) = (b.addr()?, mtu(&a)?);
     close(bed, &a).await?;
     for number in 0..bed.amount(20) as u32 {
-        let request = letter(number, most.min(PLAIN + 31 * number as usize));
+        let request = numbered_payload(number, most.min(PLAIN + 31 * number as usize));
         let ask = a.ask_side()?.ask(&dst, Packet::from(request.as_slice()));
         closed(
             "an ask after close",
@@ -177,7 +179,7 @@ pub async fn later_receive_asks_are_closed<A: Addr>(bed: &Testbed<A>) -> Outcome
 pub async fn later_lookups_are_closed<A: Addr>(bed: &Testbed<A>) -> Outcome {
     let [a, b, known] = bed.nodes().await?;
     let addrs = [b.addr()?, known.addr()?];
-    bed.deliver(&a, &known, &letter(0, PLAIN)).await?;
+    bed.deliver(&a, &known, &numbered_payload(0, PLAIN)).await?;
     let keys = a.secure_side()?;
     // Another law checks whether it succeeds.
     let _ = tokio::time::timeout(bed.patience(), keys.lookup_public_key(&addrs[1])).await;
@@ -201,7 +203,7 @@ pub async fn closing_closes_no_other_node<A: Addr>(bed: &Testbed<A>) -> Outcome 
         // The tell may be refused or lost.
         let _ = tokio::time::timeout(bed.settle(), a.tell(&gone, Packet::default())).await;
         for (from, to) in [(&a, &c), (&c, &a)] {
-            bed.deliver(from, to, &letter(u32::MAX, PLAIN)).await?;
+            bed.deliver(from, to, &numbered_payload(u32::MAX, PLAIN)).await?;
             let lengths = vec![PLAIN; bed.amount(60)];
             let series = bed.series(from, to, &lengths, |_, _| Ok(())).await?;
             series.arrived(bed.worst_loss())?;

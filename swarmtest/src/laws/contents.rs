@@ -3,7 +3,7 @@
 use p2p::{Addr, Packet, Swarm as _};
 use tokio::time::timeout;
 
-use crate::field::{ensure, in_time};
+use crate::harness::{ensure, in_time};
 use crate::kind::Node;
 use crate::laws::tell::all_lengths;
 use crate::ledger::Ledger;

@@ -10,7 +10,7 @@ use rand::RngExt as _;
 use rand::rngs::StdRng;
 use tokio::time::{Instant, timeout};
 
-use crate::field::{PLAIN, ensure, in_time, letter, mtu, settle};
+use crate::harness::{PLAIN, ensure, in_time, mtu, numbered_payload, settle};
 use crate::kind::Node;
 use crate::report::{Outcome, Unmet};
 use crate::testbed::Testbed;
@@ -66,7 +66,7 @@ fn dropped<A: Addr>(nodes: [&Node<A>; 2]) -> u64 {
 pub async fn sent_is_what_left<A: Addr>(bed: &Testbed<A>) -> Outcome {
     let [a, b] = bed.nodes().await?;
     let (dst, before, most) = (b.addr()?, top(&a)?.sent, mtu(&a)?);
-    let packet = |number, len| Packet::from(letter(number, len).as_slice());
+    let packet = |number, len| Packet::from(numbered_payload(number, len).as_slice());
     let mut told = 0;
     let mut rng = bed.rng();
     for round in 0..bed.amount(60) as u32 {
@@ -170,7 +170,12 @@ pub async fn every_drop_is_counted<A: Addr>(bed: &Testbed<A>) -> Outcome {
     for _ in 0..bed.amount(20) {
         let count = rng.random_range(1..=200);
         let mut batch = (0..count)
-            .map(|number| (dst.clone(), Packet::from(letter(number, PLAIN).as_slice())))
+            .map(|number| {
+                (
+                    dst.clone(),
+                    Packet::from(numbered_payload(number, PLAIN).as_slice()),
+                )
+            })
             .collect();
         told += match in_time("tell_batch", bed.patience(), a.tell_batch(&mut batch)).await? {
             Ok(()) => u64::from(count),
@@ -211,7 +216,7 @@ pub async fn they_balance_over_all_nodes<A: Addr>(bed: &Testbed<A>) -> Outcome {
     // As many as a lossy medium does not drop by chance.
     let probes = bed.again(PLAIN).least();
     for _ in 0..probes {
-        let packet = Packet::from(&letter(u32::MAX, PLAIN)[..]);
+        let packet = Packet::from(&numbered_payload(u32::MAX, PLAIN)[..]);
         let _ = nodes[0].tell(&balance.addrs[3], packet).await;
     }
     balance.rest().await?;
@@ -252,7 +257,7 @@ impl<'a, A: Addr> Balance<'a, A> {
             let mut batch = Vec::new();
             for _ in 0..count {
                 self.number += 1;
-                let packet = Packet::from(&letter(self.number, PLAIN)[..]);
+                let packet = Packet::from(&numbered_payload(self.number, PLAIN)[..]);
                 batch.push((self.addrs[to].clone(), packet));
             }
             calls.push(self.call(from, batch));

@@ -13,7 +13,7 @@ use tokio::time::{Instant, timeout};
 
 pub use crowd::{ids_of_messages_may_wrap, many_calls_at_once_lose_nothing};
 
-use crate::field::{Held, PLAIN, broken, ensure, in_time, letter, mtu};
+use crate::harness::{Held, PLAIN, broken, ensure, in_time, mtu, numbered_payload};
 use crate::kind::Node;
 use crate::ledger::Ledger;
 use crate::payloads::{KINDS, contents, length};
@@ -299,7 +299,7 @@ impl<'a, A: Addr> Exchange<'a, A> {
         self.ledger.settle()?;
         for (number, (addr, sender)) in self.ledger.unproven().into_iter().take(WINDOW).enumerate() {
             let from = &self.nodes[(sender + 1) % self.nodes.len()];
-            let told = letter(number as u32, PLAIN);
+            let told = numbered_payload(number as u32, PLAIN);
             let came = self.bed.deliver_at(from, &addr, &self.nodes[sender], &told).await;
             if let Err(error) = came {
                 broken!("{addr}, the source of messages from node {sender}, cannot be told: {error}");

@@ -9,8 +9,8 @@ use rand::RngExt as _;
 use rand::rngs::StdRng;
 use tokio::time::{Instant, timeout};
 
-use super::wire::scene::Scene;
-use crate::field::{PLAIN, ensure, mtu};
+use super::wire::harness::WireHarness;
+use crate::harness::{PLAIN, ensure, mtu};
 use crate::kind::Node;
 use crate::report::Outcome;
 use crate::testbed::Testbed;
@@ -61,36 +61,36 @@ fn garbage(rng: &mut StdRng, real: &[Vec<u8>], most: usize, amount: usize) -> Ve
 /// Injects garbage from a stranger, from a peer and from the node's own address, at both of two nodes that
 /// exchange messages, and checks that they still do.
 pub async fn messages_arrive_again_after_garbage<A: Addr>(bed: &Testbed<A>) -> Outcome {
-    let mut scene = Scene::new::<3>(bed).await?;
-    scene.strict = false;
-    scene.wire.record();
+    let mut harness = WireHarness::new::<3>(bed).await?;
+    harness.strict = false;
+    harness.wire.record();
     for (from, to) in [(0, 1), (1, 0), (2, 1)] {
-        scene.reach(from, to).await?;
+        harness.reach(from, to).await?;
     }
-    if scene.asks() {
-        scene.is_answered(0, 1).await?;
+    if harness.asks() {
+        harness.is_answered(0, 1).await?;
     }
     let mut lengths = BTreeSet::new();
-    let mut real = scene.wire.recorded();
+    let mut real = harness.wire.recorded();
     real.retain(|packet| lengths.insert(packet.bytes.len()));
     real.truncate(12);
     let real: Vec<Vec<u8>> = real.into_iter().map(|packet| packet.bytes).collect();
     let most = bed.the_wire_mtu();
-    let ports = scene.ports.clone();
+    let ports = harness.ports.clone();
     for (victim, sources) in [
         (1, [NOWHERE, ports[0], ports[1]]),
         (0, [NOWHERE, ports[1], ports[2]]),
     ] {
         for src in sources {
             let dst = ports[victim];
-            let packets = garbage(&mut scene.rng, &real, most, bed.amount(80));
+            let packets = garbage(&mut harness.rng, &real, most, bed.amount(80));
             let datagrams = packets.into_iter().map(|bytes| Datagram { src, dst, bytes });
-            scene.inject(datagrams).await?;
+            harness.inject(datagrams).await?;
             for (from, to) in [(0, 1), (1, 0), (2, 1)] {
-                scene.reach(from, to).await?;
+                harness.reach(from, to).await?;
             }
-            if scene.asks() {
-                scene.is_answered(0, 1).await?;
+            if harness.asks() {
+                harness.is_answered(0, 1).await?;
             }
         }
     }

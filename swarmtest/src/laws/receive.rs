@@ -14,7 +14,7 @@ use tokio::time::timeout;
 pub use waiting::{a_waiting_receive_may_move_to_another_task, messages_that_wait_stay_as_they_were};
 
 use crate::chance::arrive_at_least;
-use crate::field::{Held, PLAIN, broken, ensure, letter, number, pending};
+use crate::harness::{Held, PLAIN, broken, ensure, number, numbered_payload, pending};
 use crate::kind::Node;
 use crate::report::{Outcome, Unmet};
 use crate::testbed::Testbed;
@@ -118,7 +118,7 @@ async fn woken<A: Addr>(
         let mut callers = waiting(b, count).await;
         let numbers = 0..count as u32;
         if as_batch {
-            let packet = |number| Packet::from(letter(number, PLAIN).as_slice());
+            let packet = |number| Packet::from(numbered_payload(number, PLAIN).as_slice());
             let mut batch = numbers.map(|number| (dst.clone(), packet(number))).collect();
             // Other laws check the result of the batch.
             let _ = a.tell_batch(&mut batch).await;
@@ -155,7 +155,7 @@ pub async fn cancelling_loses_nothing<A: Addr>(bed: &Testbed<A>) -> Outcome {
     let rounds = bed.amount(300).max(if bed.lossless() { 12 } else { 60 }) as u32;
     let mut arrived = 0;
     for round in 0..rounds {
-        let told = letter(round, PLAIN);
+        let told = numbered_payload(round, PLAIN);
         let mut receive = Held::new(b.receive());
         // A duplicate of an earlier message may have arrived already.
         while receive.poll().is_ready() {

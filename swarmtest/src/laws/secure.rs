@@ -6,7 +6,7 @@ use p2p::{Addr, Packet, SecureSwarm as _, Swarm as _};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-use crate::field::{PLAIN, broken, ensure, in_time, letter, number};
+use crate::harness::{PLAIN, broken, ensure, in_time, number, numbered_payload};
 use crate::kind::Node;
 use crate::report::Outcome;
 use crate::testbed::{Testbed, chain};
@@ -129,7 +129,7 @@ pub async fn a_wrong_id_reaches_nobody<A: Addr>(bed: &Testbed<A>) -> Outcome {
     const TOGETHER: u32 = 10;
     let [a, named, other] = bed.nodes().await?;
     let forged = bed.forged(&named.addr()?, &other.addr()?)?;
-    let packet = |number: u32| Packet::from(letter(number, PLAIN).as_slice());
+    let packet = |number: u32| Packet::from(numbered_payload(number, PLAIN).as_slice());
     let mut reached = 0;
     for round in 0..bed
         .amount(8)

@@ -14,7 +14,7 @@ pub use bounds::*;
 pub use readers::*;
 
 use crate::chance::arrive_at_least;
-use crate::field::{Held, LETTER, PLAIN, broken, ensure, in_time, letter, mtu, number};
+use crate::harness::{Held, MIN_PAYLOAD, PLAIN, broken, ensure, in_time, mtu, number, numbered_payload};
 use crate::kind::Node;
 use crate::payloads::length;
 use crate::report::{Outcome, Unmet};
@@ -66,10 +66,10 @@ pub(crate) fn all_lengths<A: Addr>(bed: &Testbed<A>, least: usize, mtu: usize) -
     lengths
 }
 
-/// Tells letters of all lengths, each until it arrives.
+/// Tells payloads of all lengths, each until it arrives.
 pub async fn every_length_up_to_the_mtu_arrives<A: Addr>(bed: &Testbed<A>) -> Outcome {
     let [a, b] = bed.nodes().await?;
-    let mut lengths = all_lengths(bed, LETTER, bed.longest(&a)?);
+    let mut lengths = all_lengths(bed, MIN_PAYLOAD, bed.longest(&a)?);
     let mut again = bed.again(usize::MAX);
     while again.next() {
         let series = bed.series(&a, &b, &lengths, |_, _| Ok(())).await?;
@@ -96,13 +96,15 @@ pub async fn every_length_up_to_the_mtu_arrives<A: Addr>(bed: &Testbed<A>) -> Ou
     )
 }
 
-/// Compares arriving letters of many lengths with those told.
+/// Compares arriving payloads of many lengths with those told.
 pub async fn a_message_arrives_whole<A: Addr>(bed: &Testbed<A>) -> Outcome {
     bed.undamaged()?;
     let [a, b] = bed.nodes().await?;
     let most = bed.longest(&a)?;
     let mut lengths = lengths(&mut bed.rng(), most, bed.amount(1000));
-    lengths.extend([LETTER, 31, 48, 96, 200, 1000, most / 2, most - 1].map(|len| len.clamp(LETTER, most)));
+    lengths.extend(
+        [MIN_PAYLOAD, 31, 48, 96, 200, 1000, most / 2, most - 1].map(|len| len.clamp(MIN_PAYLOAD, most)),
+    );
     bed.series(&a, &b, &lengths, |message, told| {
         let (came, differ) = (&*message.payload, |(one, other)| one != other);
         if came != told {
@@ -212,7 +214,7 @@ pub async fn a_message_reaches_its_destination_alone<A: Addr>(bed: &Testbed<A>) 
     Ok(())
 }
 
-/// Tells letters of many lengths once each and counts the duplicates.
+/// Tells payloads of many lengths once each and counts the duplicates.
 pub async fn a_message_arrives_at_most_once<A: Addr>(bed: &Testbed<A>) -> Outcome {
     if bed.the_profile().duplicates {
         return Err(Unmet::Waived("the medium duplicates".into()));
@@ -221,7 +223,7 @@ pub async fn a_message_arrives_at_most_once<A: Addr>(bed: &Testbed<A>) -> Outcom
     let [a, b] = bed.nodes().await?;
     let most = bed.longest(&a)?;
     let mut lengths = lengths(&mut bed.rng(), most, bed.amount(500));
-    lengths.extend([LETTER, PLAIN, 64, 120, 160, 200, 1000].map(|len| len.min(most)));
+    lengths.extend([MIN_PAYLOAD, PLAIN, 64, 120, 160, 200, 1000].map(|len| len.min(most)));
     let mut series = bed.series(&a, &b, &lengths, |_, _| Ok(())).await?;
     bed.rest(&b, &mut series).await?;
     match series.repeated() {
@@ -243,13 +245,13 @@ pub async fn a_cancelled_tell_leaves_whole_or_not_at_all<A: Addr>(bed: &Testbed<
         for _ in 0..bed.window() {
             let len = match rng.random_range(0..3) {
                 0 => most.min(200),
-                _ => length(&mut rng, most.min(64 << 10)).max(LETTER),
+                _ => length(&mut rng, most.min(64 << 10)).max(MIN_PAYLOAD),
             };
             bytes += len;
             if bytes > len && bytes > crate::series::WINDOW_BYTES {
                 break;
             }
-            let told = letter(lengths.len() as u32, len);
+            let told = numbered_payload(lengths.len() as u32, len);
             lengths.push(len);
             let mut tell = Held::new(a.tell(&dst, Packet::from(&told[..])));
             for _ in 0..=rng.random_range(0..3) {
@@ -261,7 +263,8 @@ pub async fn a_cancelled_tell_leaves_whole_or_not_at_all<A: Addr>(bed: &Testbed<
         // Refused and unsent messages are not awaited.
         for message in bed.drain(&b, 2 * lengths.len()).await? {
             let number = number(&message.payload);
-            let told = number.and_then(|number| Some(letter(number, *lengths.get(number as usize)?)));
+            let told =
+                number.and_then(|number| Some(numbered_payload(number, *lengths.get(number as usize)?)));
             ensure!(
                 told.is_some_and(|told| message.payload == *told.as_slice()),
                 "a part of a cancelled tell arrived: {} bytes",
@@ -314,9 +317,9 @@ pub async fn short_room_is_no_fault<A: Addr>(bed: &Testbed<A>) -> Outcome {
             0..4 => PLAIN,
             // Multiples of a cipher's block, too, in small buffers, where no room is to spare.
             _ if count % 2 == 0 => (16 * rng.random_range(1..=40)).min(most),
-            _ => any(&mut rng, &[LETTER, PLAIN, 100, 999, most - 1, most]).min(most),
+            _ => any(&mut rng, &[MIN_PAYLOAD, PLAIN, 100, 999, most - 1, most]).min(most),
         };
-        let told = letter(count as u32, len);
+        let told = numbered_payload(count as u32, len);
         let message = bed
             .deliver_once(&a, &dst, &b, &|| Packet::new(room, &told))
             .await?;
@@ -365,11 +368,11 @@ pub async fn the_mtu_never_changes<A: Addr>(bed: &Testbed<A>) -> Outcome {
     let before = [mtu(&a)?, mtu(&b)?];
     for number in 0..bed.amount(400) as u32 {
         if number < 4 {
-            bed.deliver(&a, &b, &letter(number, PLAIN)).await?;
-            bed.deliver(&b, &a, &letter(number, PLAIN)).await?;
+            bed.deliver(&a, &b, &numbered_payload(number, PLAIN)).await?;
+            bed.deliver(&b, &a, &numbered_payload(number, PLAIN)).await?;
         } else {
             let (from, to) = if number % 2 == 0 { (&a, &b) } else { (&b, &a) };
-            from.tell(&to.addr()?, Packet::from(&letter(number, PLAIN)[..]))
+            from.tell(&to.addr()?, Packet::from(&numbered_payload(number, PLAIN)[..]))
                 .await?;
             if number % 16 == 0 {
                 bed.drain(if number % 32 == 0 { &a } else { &b }, bed.window())
@@ -402,8 +405,8 @@ pub async fn the_mtu_never_changes<A: Addr>(bed: &Testbed<A>) -> Outcome {
 /// Answers messages at their source addresses.
 pub async fn src_can_be_told_to<A: Addr>(bed: &Testbed<A>) -> Outcome {
     let [a, b] = bed.nodes().await?;
-    let src = bed.deliver(&a, &b, &letter(0, PLAIN)).await?.src;
-    bed.deliver_at(&b, &src, &a, &letter(1, PLAIN)).await?;
+    let src = bed.deliver(&a, &b, &numbered_payload(0, PLAIN)).await?.src;
+    bed.deliver_at(&b, &src, &a, &numbered_payload(1, PLAIN)).await?;
     let mut sources = BTreeSet::from([src.clone()]);
     let mut last = src;
     bed.series_of(&a, &b, 300, |message, _| {
@@ -415,7 +418,7 @@ pub async fn src_can_be_told_to<A: Addr>(bed: &Testbed<A>) -> Outcome {
     // The last of them, since addresses with a lease may be few.
     sources.insert(last);
     for (number, src) in (2..).zip(sources.into_iter().rev().take(8)) {
-        let packet = || Packet::from(&letter(number, PLAIN)[..]);
+        let packet = || Packet::from(&numbered_payload(number, PLAIN)[..]);
         bed.deliver_once(&b, &src, &a, &packet).await?;
     }
     Ok(())

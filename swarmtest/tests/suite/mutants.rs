@@ -139,7 +139,7 @@ impl Drop for Mutant {
     }
 }
 
-/// A payload with one byte changed, behind the number of a letter.
+/// A payload with one byte changed, behind its number.
 fn damage(payload: &mut [u8]) {
     if let Some(last) = payload.last_mut() {
         *last ^= 1;

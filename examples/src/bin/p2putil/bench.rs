@@ -77,15 +77,15 @@ fn percentiles(name: &str, times: &mut [Duration], out: Out) -> Result<(), Failu
 async fn tells(a: &Stack, b: &Stack, args: &Bench, time: Duration, out: Out) -> Result<(), Failure> {
     let to = first_addr(b)?;
     let arrived = Arc::new(AtomicU64::new(0));
-    let news = Arc::new(Notify::new());
+    let arrival = Arc::new(Notify::new());
     let reader = tokio::spawn({
-        let (b, arrived, news) = (b.clone(), arrived.clone(), news.clone());
+        let (b, arrived, arrival) = (b.clone(), arrived.clone(), news.clone());
         async move {
             let mut messages = Vec::new();
             while let Ok(count) = b.receive_batch(&mut messages, 256).await {
                 messages.clear();
                 arrived.fetch_add(count as u64, Relaxed);
-                news.notify_one();
+                arrival.notify_one();
             }
         }
     });
@@ -97,7 +97,7 @@ async fn tells(a: &Stack, b: &Stack, args: &Bench, time: Duration, out: Out) -> 
         let under_way = sent.saturating_sub(lost + arrived.load(Relaxed));
         let room = u64::from(args.inflight).saturating_sub(under_way);
         if room == 0 {
-            if timeout(LOST_AFTER, news.notified()).await.is_err() {
+            if timeout(LOST_AFTER, arrival.notified()).await.is_err() {
                 lost = sent.saturating_sub(arrived.load(Relaxed));
             }
             continue;
@@ -108,7 +108,7 @@ async fn tells(a: &Stack, b: &Stack, args: &Bench, time: Duration, out: Out) -> 
         sent += count;
     }
     // Messages in flight arrive, or are lost.
-    while arrived.load(Relaxed) < sent && timeout(LOST_AFTER, news.notified()).await.is_ok() {}
+    while arrived.load(Relaxed) < sent && timeout(LOST_AFTER, arrival.notified()).await.is_ok() {}
     let secs = start.elapsed().as_secs_f64();
     reader.abort();
     let arrived = arrived.load(Relaxed);

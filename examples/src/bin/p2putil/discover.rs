@@ -11,7 +11,7 @@ use futures_util::future::join_all;
 use futures_util::stream::FuturesUnordered;
 use p2p::{Addr, BoxAddr, PeerId};
 use p2p_discovery::{
-    Addrs, Change, Discovery, Error, HttpCell, Mdns, MdnsConfig, Node, Several, Token, Topic, Tracker,
+    Addrs, Change, Combined, Discovery, Error, HttpCell, Mdns, MdnsConfig, Node, Token, Topic, Tracker,
     TrackerConfig, keep_announced, keep_peers,
 };
 use p2p_formats::x509::{PrivateKey, Registry, sha3_256, shake256};
@@ -253,13 +253,13 @@ pub(crate) async fn find(args: Find, out: Out) -> Result<(), Failure> {
         .iter()
         .map(|place| place.open(None))
         .collect::<Result<_, _>>()?;
-    let several = Several::new(ways);
+    let combined = Combined::new(ways);
     if args.watch {
-        return watch(&several, &args.topic, out).await;
+        return watch(&combined, &args.topic, out).await;
     }
     let end = Instant::now() + Duration::from_secs_f64(args.wait);
     loop {
-        let found = several.find(&args.topic).await;
+        let found = combined.find(&args.topic).await;
         match found {
             Ok(nodes) if nodes.is_empty() => {}
             Ok(nodes) => return nodes.iter().try_for_each(|node| show(node, out)),
@@ -280,10 +280,10 @@ fn show(node: &Node, out: Out) -> Result<(), Failure> {
     addrs.try_for_each(|addr| out.line(addr, &json!({ "id": id, "addr": addr })))
 }
 
-async fn watch(several: &Several, topic: &Topic, out: Out) -> Result<(), Failure> {
+async fn watch(combined: &Combined, topic: &Topic, out: Out) -> Result<(), Failure> {
     let interrupt = interrupt()?;
     tokio::pin!(interrupt);
-    let mut changes = several.watch(topic);
+    let mut changes = combined.watch(topic);
     loop {
         let change = tokio::select! {
             () = &mut interrupt => return Ok(()),

@@ -9,7 +9,7 @@ use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
 use super::load::answer;
-use crate::field::{PLAIN, broken, ensure, letter, noise, pending, reversed, serve};
+use crate::harness::{PLAIN, broken, ensure, noise, numbered_payload, pending, reversed, serve};
 use crate::report::{Outcome, Unmet};
 use crate::testbed::Testbed;
 
@@ -25,7 +25,9 @@ pub async fn asks_are_answered_while_tells_flood<A: Addr>(bed: &Testbed<A>) -> O
         flood.spawn(async move {
             loop {
                 for number in 0..24 {
-                    let _ = node.tell(&dst, Packet::from(letter(number, PLAIN))).await;
+                    let _ = node
+                        .tell(&dst, Packet::from(numbered_payload(number, PLAIN)))
+                        .await;
                 }
                 // Some runtimes stop the clock while there is anything to do.
                 sleep(Duration::from_millis(1)).await;
@@ -67,7 +69,7 @@ pub async fn a_handler_may_ask_back<A: Addr>(bed: &Testbed<A>) -> Outcome {
     }])
     .await;
     for number in 0..bed.amount(20) as u32 {
-        let request = letter(number, PLAIN);
+        let request = numbered_payload(number, PLAIN);
         let response = bed.ask(&a, &b.addr()?, &request).await?;
         ensure!(
             *response == *reversed(&request),
@@ -93,7 +95,7 @@ pub async fn every_waiting_receive_ask_is_woken<A: Addr>(bed: &Testbed<A>) -> Ou
         let (server, asks, dst) = (b.ask_side()?.clone(), a.ask_side()?.clone(), b.addr()?);
         if round % 2 == 1 {
             let _serving = serve(&b, |_| Vec::new())?;
-            bed.ask(&a, &dst, &letter(0, PLAIN)).await?;
+            bed.ask(&a, &dst, &numbered_payload(0, PLAIN)).await?;
         }
         let all = Arc::new(Barrier::new(callers));
         let call = |server: p2p::BoxAskSwarm<A>, all: Arc<Barrier>| async move {
@@ -103,7 +105,8 @@ pub async fn every_waiting_receive_ask_is_woken<A: Addr>(bed: &Testbed<A>) -> Ou
         };
         let _calls = pending((0..callers).map(|_| call(server.clone(), all.clone()))).await;
         let ask = |number: usize, asks: p2p::BoxAskSwarm<A>, dst: A| async move {
-            asks.ask(&dst, Packet::from(letter(number as u32, PLAIN))).await
+            asks.ask(&dst, Packet::from(numbered_payload(number as u32, PLAIN)))
+                .await
         };
         let mut asking = pending((0..callers).map(|number| ask(number, asks.clone(), dst.clone()))).await;
         let mut answered = 0;

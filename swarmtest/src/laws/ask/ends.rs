@@ -10,8 +10,9 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::load::is_refused;
-use crate::field::{
-    Held, PLAIN, broken, ensure, in_time, letter, mtu, number, pending, reversed, serve, virtual_time,
+use crate::harness::{
+    Held, PLAIN, broken, ensure, in_time, mtu, number, numbered_payload, pending, reversed, serve,
+    virtual_time,
 };
 use crate::report::{Outcome, Unmet};
 use crate::testbed::{Testbed, chain};
@@ -53,7 +54,9 @@ pub async fn an_ask_without_a_response_frees_its_slot<A: Addr>(bed: &Testbed<A>)
                     Refusal::Reject => request.reject(Rejection::DENIED),
                     Refusal::Drop => drop(request),
                     Refusal::Oversize => drop(request.respond(Packet::from(vec![0; most + 1])).await),
-                    Refusal::Cancel => drop(Held::new(request.respond(Packet::from(letter(0, PLAIN))))),
+                    Refusal::Cancel => drop(Held::new(
+                        request.respond(Packet::from(numbered_payload(0, PLAIN))),
+                    )),
                 }
             }
         }])
@@ -68,7 +71,7 @@ pub async fn an_ask_without_a_response_frees_its_slot<A: Addr>(bed: &Testbed<A>)
                     .fetch_update(SeqCst, SeqCst, |left| left.checked_sub(1))
                     .is_ok()
                 {
-                    let ask = asks.ask(&dst, Packet::from(letter(0, PLAIN)));
+                    let ask = asks.ask(&dst, Packet::from(numbered_payload(0, PLAIN)));
                     if let Ok(response) = in_time("an ask", bed.the_profile().ask_patience, ask).await? {
                         broken!("an ask without a response got {} bytes", response.len());
                     }
@@ -81,7 +84,7 @@ pub async fn an_ask_without_a_response_frees_its_slot<A: Addr>(bed: &Testbed<A>)
         }
         drop(serving);
         let _serving = serve(&b, |request| reversed(&request.message.payload))?;
-        if let Err(Unmet::Broken(how)) = bed.ask(&a, &dst, &letter(1, PLAIN)).await {
+        if let Err(Unmet::Broken(how)) = bed.ask(&a, &dst, &numbered_payload(1, PLAIN)).await {
             broken!("after many asks that ended by {refusal:?}, {how}");
         }
     }
@@ -138,7 +141,7 @@ pub async fn a_dropped_request_takes_no_longer_than_an_answer<A: Addr>(bed: &Tes
     }])
     .await;
     let (asks, dst) = (a.ask_side()?, b.addr()?);
-    bed.ask(&a, &dst, &letter(0, PLAIN)).await?;
+    bed.ask(&a, &dst, &numbered_payload(0, PLAIN)).await?;
     // On a runtime with its own clock nothing is late by chance.
     let allowance = if virtual_time() {
         bed.settle()
@@ -148,7 +151,7 @@ pub async fn a_dropped_request_takes_no_longer_than_an_answer<A: Addr>(bed: &Tes
     let mut answers = Vec::new();
     for number in 0..2 * bed.amount(120).max(8) as u32 {
         let started = Instant::now();
-        let ask = asks.ask(&dst, Packet::from(letter(number, PLAIN)));
+        let ask = asks.ask(&dst, Packet::from(numbered_payload(number, PLAIN)));
         let outcome = in_time("an ask", bed.the_profile().ask_patience, ask).await?;
         let took = started.elapsed();
         if number % 2 == 0 {
@@ -209,7 +212,7 @@ pub async fn a_slow_handler_runs_once<A: Addr>(bed: &Testbed<A>) -> Outcome {
         let asks = a.ask_side()?.clone();
         let limit = bed.the_profile().ask_patience;
         let ask = |number: u32, asks: p2p::BoxAskSwarm<A>, dst: A| async move {
-            let request = letter(number, most.min(PLAIN + number as usize));
+            let request = numbered_payload(number, most.min(PLAIN + number as usize));
             let outcome = timeout(limit, asks.ask(&dst, Packet::from(request.as_slice()))).await;
             (outcome, request)
         };
@@ -217,7 +220,8 @@ pub async fn a_slow_handler_runs_once<A: Addr>(bed: &Testbed<A>) -> Outcome {
         let mut asking =
             pending((first..first + width).map(|number| ask(number, asks.clone(), dst.clone()))).await;
         if beside {
-            bed.ask(&a, &dst, &letter(u32::MAX - round as u32, PLAIN)).await?;
+            bed.ask(&a, &dst, &numbered_payload(u32::MAX - round as u32, PLAIN))
+                .await?;
         }
         while let Some(done) = asking.join_next().await {
             let (outcome, request) = done.map_err(|error| Unmet::Broken(error.to_string()))?;
@@ -230,7 +234,7 @@ pub async fn a_slow_handler_runs_once<A: Addr>(bed: &Testbed<A>) -> Outcome {
                 Ok(Err(_)) => {}
                 Err(_) => broken!("an ask with a slow handler did not end within {limit:?}"),
             }
-            let request = letter(u32::MAX / 2 - round as u32, PLAIN);
+            let request = numbered_payload(u32::MAX / 2 - round as u32, PLAIN);
             let response = bed.ask(&a, &dst, &request).await?;
             ensure!(
                 *response == *reversed(&request),
@@ -250,14 +254,14 @@ pub async fn a_late_answer_reaches_no_other_ask<A: Addr>(bed: &Testbed<A>) -> Ou
     let most = bed.longest_ask(&a, &b)?;
     {
         let _serving = serve(&b, |request| reversed(&request.message.payload))?;
-        bed.ask(&a, &dst, &letter(u32::MAX, PLAIN)).await?;
+        bed.ask(&a, &dst, &numbered_payload(u32::MAX, PLAIN)).await?;
     }
     let mut width = 16_u32;
     let rounds = more_than_slots(bed).div_ceil(width);
     for round in 0..rounds {
         let begin = |first: u32, width: u32| {
             let ask = |number: u32, asks: p2p::BoxAskSwarm<A>, dst: A| async move {
-                let request = letter(number, most.min(PLAIN + (number % 50) as usize));
+                let request = numbered_payload(number, most.min(PLAIN + (number % 50) as usize));
                 let outcome = asks.ask(&dst, Packet::from(request.as_slice())).await;
                 (outcome, request)
             };
@@ -353,7 +357,7 @@ async fn goes<A: Addr>(bed: &Testbed<A>, closes: bool) -> Outcome {
     let [a, b] = bed.nodes().await?;
     let (asks, dst) = (a.ask_side()?.clone(), b.addr()?);
     let ask = |asks: p2p::BoxAskSwarm<A>, dst: A| async move {
-        asks.ask(&dst, Packet::from(letter(0, PLAIN))).await
+        asks.ask(&dst, Packet::from(numbered_payload(0, PLAIN))).await
     };
     let mut asking = pending((0..6).map(|_| ask(asks.clone(), dst.clone()))).await;
     let mut held = Vec::new();

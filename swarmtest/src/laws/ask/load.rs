@@ -11,7 +11,7 @@ use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 
-use crate::field::{PLAIN, broken, ensure, in_time, letter, noise};
+use crate::harness::{PLAIN, broken, ensure, in_time, noise, numbered_payload};
 use crate::kind::Node;
 use crate::report::{Outcome, Unmet};
 use crate::testbed::{Testbed, chain};
@@ -197,7 +197,8 @@ pub async fn of_many_asks_each_gets_its_own_response<A: Addr>(bed: &Testbed<A>) 
     let sources = load.lock().sources.clone();
     for (asker, (asked, from)) in [(&b, &a), (&b, &c), (&a, &b)].into_iter().enumerate() {
         for src in sources.get(&(asker as u32)).into_iter().flatten().take(4) {
-            bed.deliver_at(asked, src, from, &letter(0, PLAIN)).await?;
+            bed.deliver_at(asked, src, from, &numbered_payload(0, PLAIN))
+                .await?;
         }
     }
     Ok(())

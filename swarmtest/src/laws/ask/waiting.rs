@@ -8,7 +8,9 @@ use tokio::task::{JoinSet, yield_now};
 use tokio::time::{Instant, sleep, timeout};
 
 use super::load::is_refused;
-use crate::field::{Held, PLAIN, broken, ensure, in_time, letter, number, pending, reversed, virtual_time};
+use crate::harness::{
+    Held, PLAIN, broken, ensure, in_time, number, numbered_payload, pending, reversed, virtual_time,
+};
 use crate::kind::Node;
 use crate::report::{Outcome, Unmet};
 use crate::testbed::{Testbed, chain};
@@ -30,7 +32,11 @@ async fn held<A: Addr>(
     number: u32,
 ) -> Outcome<(JoinSet<p2p::Result<Packet>>, Request<A>)> {
     let (asks, dst) = (a.ask_side()?.clone(), b.addr()?);
-    let asking = pending([async move { asks.ask(&dst, Packet::from(letter(number, PLAIN))).await }]).await;
+    let asking = pending([async move {
+        asks.ask(&dst, Packet::from(numbered_payload(number, PLAIN)))
+            .await
+    }])
+    .await;
     let request = in_time("receive_ask", bed.patience(), b.ask_side()?.receive_ask()).await??;
     Ok((asking, request))
 }
@@ -63,7 +69,7 @@ pub async fn a_held_ask_outlasts_many_others<A: Addr>(bed: &Testbed<A>) -> Outco
     let until = Instant::now() + bed.patience();
     let mut asked = 0;
     while asked < bed.amount(7000) as u32 && Instant::now() < until {
-        let request = letter(asked, PLAIN);
+        let request = numbered_payload(asked, PLAIN);
         let ask = asks.ask(&dst, Packet::from(&request[..]));
         match in_time("an ask", bed.the_profile().ask_patience, ask).await? {
             Ok(response) => ensure!(
@@ -81,7 +87,7 @@ pub async fn a_held_ask_outlasts_many_others<A: Addr>(bed: &Testbed<A>) -> Outco
     let ended = in_time("an ask", bed.the_profile().ask_patience, asking.join_next()).await?;
     match ended {
         Some(Ok(Ok(response))) => ensure!(
-            *response == *reversed(&letter(HELD, PLAIN)),
+            *response == *reversed(&numbered_payload(HELD, PLAIN)),
             "an ask that waited for {asked} others got a response that is not its own"
         ),
         // So long a wait is too long for one alone.
@@ -125,7 +131,7 @@ pub async fn each_ask_has_its_own_deadline<A: Addr>(bed: &Testbed<A>) -> Outcome
         let _ = in_time("an answer", bed.patience(), request.respond(answer)).await?;
         let ended = in_time("an ask", bed.the_profile().ask_patience, second.join_next()).await?;
         match ended {
-            Some(Ok(Ok(response))) if *response == *reversed(&letter(number, PLAIN)) => {}
+            Some(Ok(Ok(response))) if *response == *reversed(&numbered_payload(number, PLAIN)) => {}
             Some(Ok(Err(error))) => broken!(
                 "an ask that was answered after {:?} failed with \"{}\", where the deadline is {deadline:?}",
                 deadline / 10 * (10 - tenths),
@@ -149,7 +155,7 @@ pub async fn asks_may_wait_together<A: Addr>(bed: &Testbed<A>) -> Outcome {
         let [a, b] = bed.nodes().await?;
         let (asks, server, dst) = (a.ask_side()?.clone(), b.ask_side()?.clone(), b.addr()?);
         let ask = |number: u32, asks: BoxAskSwarm<A>, dst: A| async move {
-            let request = letter(number, PLAIN);
+            let request = numbered_payload(number, PLAIN);
             (asks.ask(&dst, Packet::from(&request[..])).await, request)
         };
         let mut asking = pending((0..count).map(|number| ask(number, asks.clone(), dst.clone()))).await;
@@ -236,7 +242,7 @@ pub async fn cancelling_receive_ask_beside_others_loses_nothing<A: Addr>(bed: &T
         let numbers = next..next + rng.random_range(1..=most);
         next = numbers.end;
         let ask = |number: u32, asks: BoxAskSwarm<A>, dst: A| async move {
-            let request = letter(number, PLAIN);
+            let request = numbered_payload(number, PLAIN);
             (asks.ask(&dst, Packet::from(&request[..])).await, request)
         };
         let mut asking: JoinSet<_> = numbers

@@ -7,7 +7,7 @@ use rand::RngExt as _;
 use tokio::time::timeout;
 
 use crate::chance::arrive_at_least;
-use crate::field::{Held, PLAIN, ensure, in_time, letter, number, settle};
+use crate::harness::{Held, PLAIN, ensure, in_time, number, numbered_payload, settle};
 use crate::kind::Node;
 use crate::report::Outcome;
 use crate::testbed::Testbed;
@@ -23,9 +23,9 @@ fn maxima<A: Addr>(bed: &Testbed<A>) -> Vec<usize> {
     maxima
 }
 
-/// Tells letters to `b` one by one, so that some wait, and reads them with `receive_batch` of this `max`;
+/// Tells payloads to `b` one by one, so that some wait, and reads them with `receive_batch` of this `max`;
 /// passes the call's result, and the length of the buffer before and after, to `look`. Returns the numbers of
-/// told and received letters.
+/// told and received payloads.
 async fn taken<A: Addr>(
     bed: &Testbed<A>,
     [a, b]: [&Node<A>; 2],
@@ -71,7 +71,9 @@ pub async fn receive_batch_takes_what_receives_would<A: Addr>(bed: &Testbed<A>) 
                 for message in out {
                     let number = number(&message.payload);
                     ensure!(
-                        number.is_none_or(|number| message.payload == *letter(number, PLAIN).as_slice()),
+                        number.is_none_or(
+                            |number| message.payload == *numbered_payload(number, PLAIN).as_slice()
+                        ),
                         "a message of receive_batch with a maximum of {max} was damaged"
                     );
                     next += usize::from(number.is_some());
@@ -125,12 +127,12 @@ pub async fn receive_batch_keeps_to_its_maximum<A: Addr>(bed: &Testbed<A>) -> Ou
 /// Receives with every value of `max` into a buffer that is not empty.
 pub async fn receive_batch_appends<A: Addr>(bed: &Testbed<A>) -> Outcome {
     let [a, b] = bed.nodes().await?;
-    let first = bed.deliver(&a, &b, &letter(u32::MAX, PLAIN)).await?;
+    let first = bed.deliver(&a, &b, &numbered_payload(u32::MAX, PLAIN)).await?;
     for (count, max) in maxima(bed).into_iter().enumerate() {
         let held = [1, 2, 7, 8, 33, 64, 100][count % 7];
         let kept: Vec<_> = (0..held)
             .map(|number| Message {
-                payload: letter(number as u32, PLAIN).as_slice().into(),
+                payload: numbered_payload(number as u32, PLAIN).as_slice().into(),
                 ..first.clone()
             })
             .collect();

@@ -6,7 +6,7 @@ use rand::rngs::StdRng;
 use tokio::time::timeout;
 
 use crate::chance::arrive_at_least;
-use crate::field::{LETTER, PLAIN, broken, ensure, in_time, letter, mtu, number};
+use crate::harness::{MIN_PAYLOAD, PLAIN, broken, ensure, in_time, mtu, number, numbered_payload};
 use crate::kind::Node;
 use crate::payloads::length;
 use crate::report::Outcome;
@@ -19,9 +19,11 @@ const MOST: usize = 200;
 const LONGEST: usize = 300;
 
 fn batch_of<A: Addr>(dst: &A, lengths: impl IntoIterator<Item = usize>) -> Vec<(A, Packet)> {
-    let packets = (0..).zip(lengths).map(|(number, len)| letter(number, len));
+    let packets = (0..)
+        .zip(lengths)
+        .map(|(number, len)| numbered_payload(number, len));
     packets
-        .map(|letter| (dst.clone(), Packet::from(letter.as_slice())))
+        .map(|payload| (dst.clone(), Packet::from(payload.as_slice())))
         .collect()
 }
 
@@ -65,7 +67,7 @@ struct Shapes {
 /// MTU.
 #[derive(Default)]
 struct Shape {
-    letters: Vec<(usize, u32, usize)>,
+    payloads: Vec<(usize, u32, usize)>,
     over: usize,
     /// The length of the first message over the MTU.
     first_over: usize,
@@ -106,9 +108,12 @@ impl Shapes {
             }) else {
                 break;
             };
-            let len = length(&mut self.rng, LONGEST.min(self.longest)).max(LETTER);
-            batch.push((dst[to].clone(), Packet::from(&letter(self.next, len)[..])));
-            shape.letters.push((to, self.next, len));
+            let len = length(&mut self.rng, LONGEST.min(self.longest)).max(MIN_PAYLOAD);
+            batch.push((
+                dst[to].clone(),
+                Packet::from(&numbered_payload(self.next, len)[..]),
+            ));
+            shape.payloads.push((to, self.next, len));
             open[to] = (open[to].0 + 1, open[to].1 + len);
             self.next += 1;
         }
@@ -154,7 +159,7 @@ async fn shaped<A: Addr>(
         room,
         mtu,
         longest,
-        // A late letter of the capacity measurement must not count as one of a batch.
+        // A late payload of the capacity measurement must not count as one of a batch.
         next: 1 << 20,
     };
     let (mut told, mut came) = (0, 0);
@@ -177,7 +182,7 @@ async fn shaped<A: Addr>(
         }
         for (to, node) in others.iter().enumerate() {
             let mut missing: std::collections::BTreeMap<u32, usize> = shape
-                .letters
+                .payloads
                 .iter()
                 .filter(|(dst, _, _)| *dst == to)
                 .map(|(_, number, len)| (*number, *len))
@@ -196,14 +201,14 @@ async fn shaped<A: Addr>(
                 };
                 came += 1;
                 ensure!(
-                    !whole || payload == *letter(number, len).as_slice(),
+                    !whole || payload == *numbered_payload(number, len).as_slice(),
                     "a message of a batch of {size} was damaged"
                 );
             }
             if bed.lossless() && !missing.is_empty() {
                 broken!(
                     "of a batch of {} messages and {} over the MTU, {} never arrived",
-                    shape.letters.len(),
+                    shape.payloads.len(),
                     shape.over,
                     missing.len()
                 );
@@ -251,7 +256,7 @@ pub async fn tell_batch_says_what_was_refused<A: Addr>(bed: &Testbed<A>) -> Outc
         "a batch of which the second of three messages is over the MTU failed with: {error}"
     );
     let says = |shape: &Shape, said: Result<(), BatchError>, _| {
-        let (sent, over) = (shape.letters.len(), shape.over);
+        let (sent, over) = (shape.payloads.len(), shape.over);
         match said {
             Ok(()) if over == 0 => Ok(()),
             Ok(()) => broken!("a batch of {sent} messages and {over} over the MTU succeeded"),

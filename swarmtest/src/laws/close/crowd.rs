@@ -9,7 +9,7 @@ use tokio::task::JoinSet;
 use tokio::time::sleep;
 
 use super::close;
-use crate::field::{Held, PLAIN, broken, closed, ensure, in_time, letter, pending};
+use crate::harness::{Held, PLAIN, broken, closed, ensure, in_time, numbered_payload, pending};
 use crate::kind::Node;
 use crate::report::{Outcome, Unmet};
 use crate::testbed::Testbed;
@@ -22,8 +22,8 @@ pub async fn close_may_be_called_by_many_tasks<A: Addr>(bed: &Testbed<A>) -> Out
     for used in [false, true] {
         let [node, other] = bed.nodes().await?;
         if used {
-            bed.deliver(&node, &other, &letter(0, PLAIN)).await?;
-            bed.deliver(&other, &node, &letter(0, PLAIN)).await?;
+            bed.deliver(&node, &other, &numbered_payload(0, PLAIN)).await?;
+            bed.deliver(&other, &node, &numbered_payload(0, PLAIN)).await?;
         }
         let mut given_up: Vec<_> = (0..4).map(|_| Held::new(node.close())).collect();
         for close in &mut given_up {
@@ -50,17 +50,17 @@ pub async fn close_waits_for_no_call_that_is_held<A: Addr>(bed: &Testbed<A>) -> 
         let [node, other] = bed.nodes().await?;
         let dst = other.addr()?;
         if used {
-            bed.deliver(&node, &other, &letter(0, PLAIN)).await?;
-            bed.deliver(&other, &node, &letter(0, PLAIN)).await?;
+            bed.deliver(&node, &other, &numbered_payload(0, PLAIN)).await?;
+            bed.deliver(&other, &node, &numbered_payload(0, PLAIN)).await?;
         }
         // A duplicate of an earlier message may arrive late.
         let mut receives: Vec<_> = (0..16).map(|_| Held::new(node.receive())).collect();
         receives.retain_mut(|receive| receive.poll().is_pending());
         let held = receives.len();
-        let mut told = Held::new(node.tell(&dst, Packet::from(letter(1, PLAIN))));
+        let mut told = Held::new(node.tell(&dst, Packet::from(numbered_payload(1, PLAIN))));
         let told = told.poll().is_pending().then_some(told);
         let asks = node.ask_side().ok();
-        let mut ask = asks.map(|asks| Held::new(asks.ask(&dst, Packet::from(letter(2, PLAIN)))));
+        let mut ask = asks.map(|asks| Held::new(asks.ask(&dst, Packet::from(numbered_payload(2, PLAIN)))));
         let mut receive_ask = asks.map(|asks| Held::new(asks.receive_ask()));
         let _ = ask.as_mut().map(Held::poll);
         let _ = receive_ask.as_mut().map(Held::poll);
@@ -118,10 +118,13 @@ pub async fn closing_in_a_flood_ends_every_call<A: Addr>(bed: &Testbed<A>) -> Ou
                     let mut calls = 0;
                     while !stop.load(SeqCst) {
                         let failed = match task % 4 {
-                            0 => node.tell(&dst, Packet::from(letter(task, PLAIN))).await.is_err(),
+                            0 => node
+                                .tell(&dst, Packet::from(numbered_payload(task, PLAIN)))
+                                .await
+                                .is_err(),
                             1 => {
-                                let mut batch =
-                                    (0..5).map(|_| (dst.clone(), Packet::from(letter(task, PLAIN))));
+                                let mut batch = (0..5)
+                                    .map(|_| (dst.clone(), Packet::from(numbered_payload(task, PLAIN))));
                                 node.tell_batch(&mut batch.by_ref().collect()).await.is_err()
                             }
                             2 => node.receive().await.is_err(),

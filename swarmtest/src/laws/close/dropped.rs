@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 use super::close;
 use super::frees::{Usage, taken_again, taken_at_once, three, use_node};
-use crate::field::{Held, LETTER, PLAIN, broken, ensure, in_time, letter, mtu, number};
+use crate::harness::{Held, MIN_PAYLOAD, PLAIN, broken, ensure, in_time, mtu, number, numbered_payload};
 use crate::kind::Node;
 use crate::report::{Outcome, Unmet};
 use crate::testbed::Testbed;
@@ -22,12 +22,12 @@ pub async fn dropping_after_a_tell_harms_no_message<A: Addr>(bed: &Testbed<A>) -
         let [c, b, a] = bed.nodes().await?;
         let (addr, dst, most) = (a.addr()?, b.addr()?, mtu(&a)?.min(8 << 10));
         if round % 2 == 1 {
-            bed.deliver(&a, &b, &letter(u32::MAX, PLAIN)).await?;
+            bed.deliver(&a, &b, &numbered_payload(u32::MAX, PLAIN)).await?;
         }
         let told = |number: u32| {
-            letter(
+            numbered_payload(
                 number,
-                LETTER + (number as usize * 397 + round * 31) % (most - LETTER),
+                MIN_PAYLOAD + (number as usize * 397 + round * 31) % (most - MIN_PAYLOAD),
             )
         };
         let mut batch: Vec<_> = (0..count)
@@ -58,14 +58,17 @@ pub async fn dropping_after_a_tell_harms_no_message<A: Addr>(bed: &Testbed<A>) -
             bed.the_profile().duplicates || came.values().all(|times| *times == 1),
             "a message from a node that was dropped right after its tell arrived more than once"
         );
-        bed.deliver(&c, &b, &letter(u32::MAX - 1, PLAIN)).await?;
+        bed.deliver(&c, &b, &numbered_payload(u32::MAX - 1, PLAIN))
+            .await?;
         match bed.rebound(&addr).await {
             Err(Unmet::Waived(_)) => {}
             Err(Unmet::Broken(how)) => broken!("after a node was dropped right after {count} tells, {how}"),
             Ok(node) => {
                 let until = Instant::now() + bed.the_profile().ask_patience;
                 // A session of the node before may be in the way for a while.
-                while let Err(Unmet::Broken(how)) = bed.deliver(&node, &b, &letter(u32::MAX - 2, PLAIN)).await
+                while let Err(Unmet::Broken(how)) = bed
+                    .deliver(&node, &b, &numbered_payload(u32::MAX - 2, PLAIN))
+                    .await
                 {
                     ensure!(
                         Instant::now() < until,

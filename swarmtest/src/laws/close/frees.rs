@@ -6,7 +6,7 @@ use p2p::{Addr, AskSwarm as _, Packet, Request, SecureSwarm as _, Swarm as _};
 use tokio::time::timeout;
 
 use super::close;
-use crate::field::{Held, PLAIN, broken, ensure, letter, pending};
+use crate::harness::{Held, PLAIN, broken, ensure, numbered_payload, pending};
 use crate::kind::Node;
 use crate::report::Outcome;
 use crate::testbed::{Testbed, chain};
@@ -16,8 +16,8 @@ pub(super) async fn three<A: Addr>(bed: &Testbed<A>, trial: u32) -> Outcome<([No
     let [a, b, c] = bed.nodes().await?;
     let addr = b.addr()?;
     if trial % 2 == 1 {
-        bed.deliver(&a, &b, &letter(trial, PLAIN)).await?;
-        bed.deliver(&b, &a, &letter(trial, PLAIN)).await?;
+        bed.deliver(&a, &b, &numbered_payload(trial, PLAIN)).await?;
+        bed.deliver(&b, &a, &numbered_payload(trial, PLAIN)).await?;
     }
     Ok(([a, b, c], addr))
 }
@@ -81,14 +81,14 @@ pub async fn dropping_frees_an_address_in_use<A: Addr>(bed: &Testbed<A>) -> Outc
 pub async fn a_node_made_again_is_reached_by_others<A: Addr>(bed: &Testbed<A>) -> Outcome {
     let [a, b] = bed.nodes().await?;
     let (addr, known) = (b.addr()?, a.addr()?);
-    bed.deliver(&a, &b, &letter(0, PLAIN)).await?;
-    bed.deliver(&b, &a, &letter(0, PLAIN)).await?;
+    bed.deliver(&a, &b, &numbered_payload(0, PLAIN)).await?;
+    bed.deliver(&b, &a, &numbered_payload(0, PLAIN)).await?;
     close(bed, &b).await?;
     let node = bed.rebound(&addr).await?;
     let until = tokio::time::Instant::now() + bed.the_profile().ask_patience;
     for (from, to, dst) in [(&a, &node, &addr), (&node, &a, &known)] {
         loop {
-            match bed.deliver_at(from, dst, to, &letter(1, PLAIN)).await {
+            match bed.deliver_at(from, dst, to, &numbered_payload(1, PLAIN)).await {
                 Err(crate::Unmet::Broken(how)) if tokio::time::Instant::now() >= until => {
                     broken!("after one of two nodes was created again, {how}")
                 }
@@ -135,7 +135,7 @@ pub(super) async fn use_node<A: Addr>(
     usage: Usage,
 ) -> Outcome<Vec<Request<A>>> {
     let (to_a, to_b) = (a.addr()?, b.addr()?);
-    let packet = || Packet::from(letter(0, PLAIN).as_slice());
+    let packet = || Packet::from(numbered_payload(0, PLAIN).as_slice());
     let mut held = Vec::new();
     match usage {
         Usage::CancelledCalls => {
@@ -222,5 +222,7 @@ async fn reached<A: Addr>(bed: &Testbed<A>, a: &Node<A>, addr: &A, node: &Node<A
         local.contains(addr),
         "a node created at {addr} has the addresses {local:?}"
     );
-    bed.deliver_at(a, addr, node, &letter(0, PLAIN)).await.map(drop)
+    bed.deliver_at(a, addr, node, &numbered_payload(0, PLAIN))
+        .await
+        .map(drop)
 }

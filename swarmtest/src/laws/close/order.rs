@@ -7,14 +7,16 @@ use tokio::task::{JoinSet, yield_now};
 use tokio::time::timeout;
 
 use super::close;
-use crate::field::{Held, LETTER, PLAIN, broken, ensure, in_time, letter, mtu, number, pending, serve};
+use crate::harness::{
+    Held, MIN_PAYLOAD, PLAIN, broken, ensure, in_time, mtu, number, numbered_payload, pending, serve,
+};
 use crate::kind::Node;
 use crate::report::{Outcome, Unmet};
 use crate::testbed::Testbed;
 
 /// Returns the calls of a closed swarm that did not fail with [`Error::Closed`], by name.
 async fn not_closed<A: Addr>(bed: &Testbed<A>, node: &Node<A>, dst: &A) -> Outcome<BTreeSet<&'static str>> {
-    let packet = || Packet::from(letter(0, PLAIN).as_slice());
+    let packet = || Packet::from(numbered_payload(0, PLAIN).as_slice());
     let limit = bed.patience();
     let mut found = BTreeSet::new();
     let mut look = |call, is_closed: bool| {
@@ -55,8 +57,8 @@ pub async fn close_takes_effect_at_its_first_poll<A: Addr>(bed: &Testbed<A>) -> 
         let [a, b] = bed.nodes().await?;
         let dst = b.addr()?;
         if used {
-            bed.deliver(&a, &b, &letter(0, PLAIN)).await?;
-            bed.deliver(&b, &a, &letter(0, PLAIN)).await?;
+            bed.deliver(&a, &b, &numbered_payload(0, PLAIN)).await?;
+            bed.deliver(&b, &a, &numbered_payload(0, PLAIN)).await?;
         }
         // A duplicate of an earlier message may arrive late.
         let mut waiting: Vec<_> = (0..16).map(|_| Held::new(a.receive())).collect();
@@ -85,7 +87,7 @@ pub async fn close_takes_effect_at_its_first_poll<A: Addr>(bed: &Testbed<A>) -> 
     Ok(())
 }
 
-/// The numbers of arriving letters, read by a task until it is dropped.
+/// The numbers of arriving payloads, read by a task until it is dropped.
 fn reading<A: Addr>(node: &Node<A>) -> (JoinSet<()>, tokio::sync::mpsc::UnboundedReceiver<(u32, usize)>) {
     let (told, numbers) = tokio::sync::mpsc::unbounded_channel();
     let (node, mut tasks) = (node.clone(), JoinSet::new());
@@ -115,13 +117,13 @@ pub async fn what_was_told_before_close_arrives<A: Addr>(bed: &Testbed<A>) -> Ou
         let [a, b] = bed.nodes().await?;
         let (dst, most) = (b.addr()?, mtu(&a)?.min(8 << 10));
         if round % 2 == 1 {
-            bed.deliver(&a, &b, &letter(u32::MAX, PLAIN)).await?;
+            bed.deliver(&a, &b, &numbered_payload(u32::MAX, PLAIN)).await?;
         }
         let (_reading, mut came) = reading(&b);
         let mut accepted = BTreeSet::new();
         let packet = |number: u32| {
-            let len = LETTER + (number as usize * 397 + round * 31) % (most - LETTER);
-            Packet::from(letter(number, len))
+            let len = MIN_PAYLOAD + (number as usize * 397 + round * 31) % (most - MIN_PAYLOAD);
+            Packet::from(numbered_payload(number, len))
         };
         if round % 3 == 2 {
             let mut batch = (0..count).map(|number| (dst.clone(), packet(number))).collect();
@@ -174,11 +176,13 @@ pub async fn what_was_answered_before_close_arrives<A: Addr>(bed: &Testbed<A>) -
         let (asks, server, dst) = (a.ask_side()?.clone(), b.ask_side()?.clone(), b.addr()?);
         if round % 2 == 1 {
             let serving = serve(&b, |_| Vec::new())?;
-            bed.ask(&a, &dst, &letter(1, PLAIN)).await?;
+            bed.ask(&a, &dst, &numbered_payload(1, PLAIN)).await?;
             drop(serving);
         }
         let ask = |number: u32, asks: p2p::BoxAskSwarm<A>, dst: A| async move {
-            let outcome = asks.ask(&dst, Packet::from(letter(number, PLAIN))).await;
+            let outcome = asks
+                .ask(&dst, Packet::from(numbered_payload(number, PLAIN)))
+                .await;
             (number, outcome)
         };
         let asking = (0..count).map(|number| ask(number, asks.clone(), dst.clone()));
@@ -187,8 +191,9 @@ pub async fn what_was_answered_before_close_arrives<A: Addr>(bed: &Testbed<A>) -
         for _ in 0..count {
             requests.push(in_time("receive_ask", bed.patience(), server.receive_ask()).await??);
         }
-        let most = mtu(&b)?.min(4096) - LETTER;
-        let answer = |number: u32| letter(number, LETTER + ((round + number) as usize * 151) % most);
+        let most = mtu(&b)?.min(4096) - MIN_PAYLOAD;
+        let answer =
+            |number: u32| numbered_payload(number, MIN_PAYLOAD + ((round + number) as usize * 151) % most);
         let mut accepted = BTreeSet::new();
         for request in requests {
             let number = number(&request.message.payload).unwrap_or(u32::MAX);
@@ -219,11 +224,11 @@ pub async fn a_closed_peer_is_no_closed_swarm<A: Addr>(bed: &Testbed<A>) -> Outc
         let [a, b, c] = bed.nodes().await?;
         let (gone, there) = (b.addr()?, c.addr()?);
         if used {
-            bed.deliver(&a, &b, &letter(0, PLAIN)).await?;
-            bed.deliver(&b, &a, &letter(0, PLAIN)).await?;
+            bed.deliver(&a, &b, &numbered_payload(0, PLAIN)).await?;
+            bed.deliver(&b, &a, &numbered_payload(0, PLAIN)).await?;
         }
         close(bed, &b).await?;
-        let packet = || Packet::from(letter(1, PLAIN).as_slice());
+        let packet = || Packet::from(numbered_payload(1, PLAIN).as_slice());
         let works = timeout(bed.patience(), a.tell(&there, packet())).await;
         if matches!(works, Ok(Err(Error::Closed))) {
             // The node closes with others, which another law checks.

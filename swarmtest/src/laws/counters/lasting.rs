@@ -4,7 +4,7 @@ use p2p::{Addr, CounterSnapshot, Swarm as _};
 use tokio::time::Instant;
 
 use super::{snapshots, sums, top};
-use crate::field::{PLAIN, ensure, in_time, letter, settle};
+use crate::harness::{PLAIN, ensure, in_time, numbered_payload, settle};
 use crate::kind::Node;
 use crate::laws::Law;
 use crate::report::{Outcome, Unmet};
@@ -67,7 +67,7 @@ pub async fn what_waits_at_close_is_counted<A: Addr>(bed: &Testbed<A>) -> Outcom
         let nodes: [_; 2] = bed.nodes().await?;
         let [a, b] = &nodes;
         top(a)?;
-        bed.deliver(a, b, &letter(u32::MAX, PLAIN)).await?;
+        bed.deliver(a, b, &numbered_payload(u32::MAX, PLAIN)).await?;
         bed.drain(b, usize::MAX).await?;
         let before = sums(&nodes);
         let count = (1 + 5 * round).min(bed.window() as u32);

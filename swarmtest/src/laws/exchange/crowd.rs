@@ -17,7 +17,7 @@ use tokio::task::yield_now;
 use tokio::time::{Instant, timeout};
 
 use crate::chance::arrive_at_least;
-use crate::field::{PLAIN, broken, ensure, letter, number, virtual_time};
+use crate::harness::{PLAIN, broken, ensure, number, numbered_payload, virtual_time};
 use crate::kind::Node;
 use crate::ledger::Ledger;
 use crate::payloads::{KINDS, contents, length};
@@ -353,7 +353,7 @@ pub async fn ids_of_messages_may_wrap<A: Addr>(bed: &Testbed<A>) -> Outcome {
     while told < count && started.elapsed() < limit {
         let numbers = told as u32..(told + bed.window()).min(count) as u32;
         told = numbers.end as usize;
-        let packet = |number| Packet::from(letter(number, PLAIN).as_slice());
+        let packet = |number| Packet::from(numbered_payload(number, PLAIN).as_slice());
         let mut batch = numbers.map(|number| (dst.clone(), packet(number))).collect();
         if let Err(error) = a.tell_batch(&mut batch).await {
             ensure!(

@@ -6,7 +6,7 @@ use p2p::{Addr, Packet, Result, Swarm as _};
 use rand::RngExt as _;
 use tokio::time::timeout;
 
-use crate::field::{Held, PLAIN, broken, in_time, letter, pending, settle};
+use crate::harness::{Held, PLAIN, broken, in_time, numbered_payload, pending, settle};
 use crate::ledger::Ledger;
 use crate::payloads::{KINDS, contents};
 use crate::report::Outcome;
@@ -100,7 +100,8 @@ pub async fn messages_that_wait_stay_as_they_were<A: Addr>(bed: &Testbed<A>) -> 
             ledger.came(3, &nodes[3], message)?;
         }
         // How many are kept is another law's business.
-        bed.deliver(&nodes[0], &nodes[3], &letter(0, PLAIN)).await?;
+        bed.deliver(&nodes[0], &nodes[3], &numbered_payload(0, PLAIN))
+            .await?;
     }
     Ok(())
 }

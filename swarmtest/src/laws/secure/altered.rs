@@ -6,11 +6,11 @@ use p2p::{Addr, Packet, Swarm as _};
 use rand::RngExt as _;
 use tokio::time::timeout;
 
-use crate::field::{PLAIN, ensure, letter};
+use crate::harness::{PLAIN, ensure, numbered_payload};
 use crate::report::{Outcome, Unmet};
 use crate::testbed::Testbed;
 
-/// Numbers of letters to such identities begin here.
+/// Numbers of payloads to such identities begin here.
 const WRONG: u32 = 1 << 20;
 
 /// Changes one character of a node's address at a time, and tells to what is read as another identity.
@@ -20,7 +20,7 @@ pub async fn an_id_that_differs_in_one_character_reaches_nobody<A: Addr>(bed: &T
     if real.peer_id().is_none() {
         return Err(Unmet::Waived("addresses name no identity".into()));
     }
-    bed.deliver(&a, &b, &letter(0, PLAIN)).await?;
+    bed.deliver(&a, &b, &numbered_payload(0, PLAIN)).await?;
     let (text, mut rng) = (real.to_string(), bed.rng());
     let signs: Vec<char> = text.chars().filter(char::is_ascii_alphanumeric).collect();
     let known: BTreeSet<_> = [&a, &b, &other]
@@ -45,7 +45,7 @@ pub async fn an_id_that_differs_in_one_character_reaches_nobody<A: Addr>(bed: &T
         if addr.peer_id().is_none_or(|id| known.contains(&id)) {
             continue;
         }
-        let packet = Packet::from(letter(WRONG + told, PLAIN));
+        let packet = Packet::from(numbered_payload(WRONG + told, PLAIN));
         let _ = timeout(bed.settle() / 4, a.tell(&addr, packet)).await;
         told += 1;
     }
@@ -57,5 +57,5 @@ pub async fn an_id_that_differs_in_one_character_reaches_nobody<A: Addr>(bed: &T
             "of {told} messages to identities that differ from {real} in one character {wrong} arrived"
         );
     }
-    bed.deliver(&a, &b, &letter(1, PLAIN)).await.map(drop)
+    bed.deliver(&a, &b, &numbered_payload(1, PLAIN)).await.map(drop)
 }

@@ -7,12 +7,12 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
 
-use crate::field::{PLAIN, broken, ensure, in_time, letter, number, serve};
+use crate::harness::{PLAIN, broken, ensure, in_time, number, numbered_payload, serve};
 use crate::kind::Node;
 use crate::report::Outcome;
 use crate::testbed::Testbed;
 
-/// The first number of letters to wrong identities.
+/// The first number of payloads to wrong identities.
 const WRONG: u32 = 1 << 20;
 
 /// Reads the arrivals at a node, in a task.
@@ -40,7 +40,7 @@ impl Reader {
         }
     }
 
-    /// Returns [`crate::Unmet::Broken`] if a letter to a wrong identity arrived.
+    /// Returns [`crate::Unmet::Broken`] if a payload to a wrong identity arrived.
     fn check(&mut self) -> Outcome {
         while let Ok(number) = self.came.try_recv() {
             self.seen.insert(number);
@@ -53,13 +53,13 @@ impl Reader {
         Ok(())
     }
 
-    /// Tells the node a letter until it arrives.
+    /// Tells the node a payload until it arrives.
     async fn reached<A: Addr>(&mut self, bed: &Testbed<A>, from: &Node<A>, dst: &A, number: u32) -> Outcome {
         let mut again = bed.again(PLAIN);
         while again.next() {
             let _ = timeout(
                 bed.patience(),
-                from.tell(dst, Packet::from(letter(number, PLAIN))),
+                from.tell(dst, Packet::from(numbered_payload(number, PLAIN))),
             )
             .await;
             let until = Instant::now() + bed.settle();
@@ -87,7 +87,7 @@ fn wrong_calls<A: Addr>(
 ) -> JoinSet<Option<&'static str>> {
     let mut calls = JoinSet::new();
     let limit = 2 * bed.settle();
-    let packet = move |more: u32| Packet::from(letter(WRONG + 4 * number + more, PLAIN));
+    let packet = move |more: u32| Packet::from(numbered_payload(WRONG + 4 * number + more, PLAIN));
     let (node, dst) = (from.clone(), forged.clone());
     calls.spawn(async move {
         let _ = timeout(limit, node.tell(&dst, packet(0))).await;
@@ -118,9 +118,9 @@ async fn ended(mut calls: JoinSet<Option<&'static str>>) -> Outcome {
 pub async fn a_wrong_id_reaches_nobody_beside_the_true_one<A: Addr>(bed: &Testbed<A>) -> Outcome {
     let [a, named, other] = bed.nodes().await?;
     let (there, forged) = (other.addr()?, bed.forged(&named.addr()?, &other.addr()?)?);
-    bed.deliver(&a, &named, &letter(0, PLAIN)).await?;
-    bed.deliver(&named, &a, &letter(0, PLAIN)).await?;
-    bed.deliver(&other, &a, &letter(0, PLAIN)).await?;
+    bed.deliver(&a, &named, &numbered_payload(0, PLAIN)).await?;
+    bed.deliver(&named, &a, &numbered_payload(0, PLAIN)).await?;
+    bed.deliver(&other, &a, &numbered_payload(0, PLAIN)).await?;
     let _serving = other.ask_side().is_ok().then(|| serve(&other, |_| Vec::new()));
     let mut reader = Reader::new(&other);
     reader.reached(bed, &a, &there, 1).await?;
@@ -129,7 +129,12 @@ pub async fn a_wrong_id_reaches_nobody_beside_the_true_one<A: Addr>(bed: &Testbe
         let mut batch: Vec<_> = [&there, &forged, &there]
             .into_iter()
             .zip([2, WRONG, 3])
-            .map(|(dst, base)| (dst.clone(), Packet::from(letter(base + 8 * number, PLAIN))))
+            .map(|(dst, base)| {
+                (
+                    dst.clone(),
+                    Packet::from(numbered_payload(base + 8 * number, PLAIN)),
+                )
+            })
             .collect();
         let _ = timeout(2 * bed.settle(), a.tell_batch(&mut batch)).await;
         if number % 3 == 0 {
@@ -178,7 +183,7 @@ pub async fn a_wrong_id_makes_nobody_unreachable<A: Addr>(bed: &Testbed<A>) -> O
             tokio::time::sleep(bed.settle()).await;
         }
         reader.reached(bed, &a, &there, 1).await?;
-        bed.deliver(&other, &a, &letter(2, PLAIN)).await?;
+        bed.deliver(&other, &a, &numbered_payload(2, PLAIN)).await?;
         for calls in calls {
             ended(calls).await?;
         }
@@ -210,7 +215,7 @@ pub async fn a_flooded_node_proves_its_key<A: Addr>(bed: &Testbed<A>) -> Outcome
         );
     }
     bed.drain(&b, flood).await?;
-    bed.deliver(&others[0], &b, &letter(u32::MAX, PLAIN))
+    bed.deliver(&others[0], &b, &numbered_payload(u32::MAX, PLAIN))
         .await
         .map(drop)
 }

@@ -3,7 +3,7 @@
 use p2p::{Addr, Error, Packet, Swarm as _};
 use rand::RngExt as _;
 
-use crate::field::{broken, ensure, in_time, letter, mtu};
+use crate::harness::{broken, ensure, in_time, mtu, numbered_payload};
 use crate::report::{Outcome, Unmet};
 use crate::testbed::Testbed;
 
@@ -39,7 +39,7 @@ pub async fn over_the_mtu_is_mtu_exceeded<A: Addr>(bed: &Testbed<A>) -> Outcome 
     let mut lengths = lengths_over(bed, most);
     lengths.extend(vec![most + 1; bed.amount(50)]);
     for len in lengths {
-        let tell = a.tell(&dst, Packet::from(letter(0, len).as_slice()));
+        let tell = a.tell(&dst, Packet::from(numbered_payload(0, len).as_slice()));
         match in_time("a tell", bed.patience(), tell).await? {
             Err(Error::MtuExceeded { size, mtu }) if (size, mtu) == (len, most) => {}
             Err(error) => broken!("telling {len} bytes with an MTU of {most} failed with: {error}"),
@@ -57,7 +57,7 @@ pub async fn over_the_mtu_nothing_is_sent<A: Addr>(bed: &Testbed<A>) -> Outcome 
     let least = bed.again(bed.longest(&a)?).least();
     lengths.extend((lengths.len()..least).map(|count| if count % 2 == 0 { most + 1 } else { most * 2 }));
     for (count, len) in lengths.into_iter().enumerate() {
-        let packet = Packet::from(letter(0, len).as_slice());
+        let packet = Packet::from(numbered_payload(0, len).as_slice());
         // The previous law checks the error of the tell.
         if count % 4 == 3 {
             let mut batch = vec![(dst.clone(), packet.clone()), (dst.clone(), packet)];
@@ -78,7 +78,7 @@ pub async fn over_the_mtu_nothing_is_sent<A: Addr>(bed: &Testbed<A>) -> Outcome 
     }
 }
 
-/// Tells letters of exactly the MTU.
+/// Tells payloads of exactly the MTU.
 pub async fn exactly_the_mtu_works<A: Addr>(bed: &Testbed<A>) -> Outcome {
     /// Total bytes.
     const BYTES: usize = 8 << 20;
@@ -86,13 +86,17 @@ pub async fn exactly_the_mtu_works<A: Addr>(bed: &Testbed<A>) -> Outcome {
     let most = mtu(&a)?;
     if bed.longest(&a)? < most {
         let dst = b.addr()?;
-        let tell = a.tell(&dst, Packet::from(letter(0, most)));
+        let tell = a.tell(&dst, Packet::from(numbered_payload(0, most)));
         in_time("a tell", bed.patience(), tell).await??;
         return Err(Unmet::Waived(format!(
             "the medium loses nearly every message of {most} bytes"
         )));
     }
-    let came = bed.deliver(&a, &b, &letter(0, most)).await?.payload.len();
+    let came = bed
+        .deliver(&a, &b, &numbered_payload(0, most))
+        .await?
+        .payload
+        .len();
     ensure!(came == most, "of {most} bytes {came} arrived");
     let count = bed.amount(100).min(bed.amount(BYTES) / most);
     let lengths = vec![most; count];

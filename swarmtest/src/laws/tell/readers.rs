@@ -6,7 +6,7 @@ use std::time::Duration;
 use p2p::{Addr, Packet, Swarm as _};
 use tokio::time::{Instant, timeout};
 
-use crate::field::{PLAIN, breathe, broken, ensure, in_time, letter, number, settle};
+use crate::harness::{PLAIN, breathe, broken, ensure, in_time, number, numbered_payload, settle};
 use crate::kind::Node;
 use crate::report::{Outcome, Unmet};
 use crate::testbed::{Testbed, chain};
@@ -24,7 +24,7 @@ pub async fn an_error_means_it_did_not_leave<A: Addr>(bed: &Testbed<A>) -> Outco
     let first = results.len() as u32;
     let mut refused = BTreeSet::new();
     for number in first..first + bed.amount(1000) as u32 {
-        let tell = a.tell(&dst, Packet::from(letter(number, PLAIN).as_slice()));
+        let tell = a.tell(&dst, Packet::from(numbered_payload(number, PLAIN).as_slice()));
         if in_time("a tell", bed.patience(), tell).await?.is_err() {
             refused.insert(number);
         }
@@ -52,7 +52,7 @@ pub async fn a_tell_never_waits_for_the_reader<A: Addr>(bed: &Testbed<A>) -> Out
     let mut count = bed.the_profile().flood();
     for _ in 0..3 {
         for number in 0..count {
-            let tell = a.tell(&dst, Packet::from(letter(number, PLAIN).as_slice()));
+            let tell = a.tell(&dst, Packet::from(numbered_payload(number, PLAIN).as_slice()));
             if timeout(bed.patience(), tell).await.is_err() {
                 broken!(
                     "after {number} messages that were not read, a tell waits for {:?}",
@@ -84,7 +84,7 @@ pub async fn a_stopped_reader_costs_bounded_memory<A: Addr>(bed: &Testbed<A>) ->
     Ok(())
 }
 
-/// Returns how many letters of a flood, numbered from `first`, a node kept.
+/// Returns how many payloads of a flood, numbered from `first`, a node kept.
 async fn kept<A: Addr>(bed: &Testbed<A>, node: &Node<A>, first: u32) -> Outcome<usize> {
     let mut kept = BTreeSet::new();
     // A late reader must not take a pause for the end.
@@ -105,7 +105,7 @@ pub async fn a_second_flood_keeps_no_more<A: Addr>(bed: &Testbed<A>) -> Outcome 
             [a, b] = bed.nodes().await?;
         }
         // Layers that accept messages only while a caller waits start with the first caller.
-        bed.deliver(&a, &b, &letter(0, PLAIN)).await?;
+        bed.deliver(&a, &b, &numbered_payload(0, PLAIN)).await?;
         told = bed.flood(&a, &b.addr()?).await.len();
         let kept = kept(bed, &b, 0).await?;
         if kept >= told {
@@ -120,7 +120,7 @@ pub async fn a_second_flood_keeps_no_more<A: Addr>(bed: &Testbed<A>) -> Outcome 
     for _ in 0..2 {
         let count = (2 * first + 64) as u32;
         for number in next..next + count {
-            let tell = a.tell(&dst, Packet::from(letter(number, PLAIN).as_slice()));
+            let tell = a.tell(&dst, Packet::from(numbered_payload(number, PLAIN).as_slice()));
             if timeout(bed.settle(), tell).await.is_err() {
                 return Ok(());
             }
@@ -145,7 +145,7 @@ pub async fn messages_arrive_again_after_a_flood<A: Addr>(bed: &Testbed<A>) -> O
     for _ in 0..3 {
         bed.flood(&a, &b.addr()?).await;
         kept(bed, &b, 0).await?;
-        bed.deliver(&a, &b, &letter(bed.the_profile().flood(), PLAIN))
+        bed.deliver(&a, &b, &numbered_payload(bed.the_profile().flood(), PLAIN))
             .await?;
         bed.drain(&b, usize::MAX).await?;
         bed.series_of(&a, &b, 100, |_, _| Ok(()))
@@ -168,7 +168,7 @@ pub async fn many_senders_cost_no_more_memory<A: Addr>(bed: &Testbed<A>) -> Outc
     let each = (most / 2 + 16) as u32;
     for (first, sender) in (0..).step_by(each as usize).zip(&senders) {
         for number in first..first + each {
-            let tell = sender.tell(&dst, Packet::from(letter(number, PLAIN).as_slice()));
+            let tell = sender.tell(&dst, Packet::from(numbered_payload(number, PLAIN).as_slice()));
             if timeout(bed.settle(), tell).await.is_err() {
                 // A tell that waits for the reader breaks another law.
                 break;
@@ -202,7 +202,7 @@ pub async fn a_stopped_reader_stalls_no_other<A: Addr>(bed: &Testbed<A>) -> Outc
         (&stopped, &a, number + 1),
         (&stopped, &c, number + 1),
     ] {
-        bed.deliver(from, to, &letter(number, PLAIN)).await?;
+        bed.deliver(from, to, &numbered_payload(number, PLAIN)).await?;
         bed.drain(to, usize::MAX).await?;
         bed.series_of(from, to, 150, |_, _| Ok(()))
             .await?
@@ -225,14 +225,14 @@ pub async fn telling_a_stopped_reader_takes_no_longer<A: Addr>(bed: &Testbed<A>)
     let [a, reading, stopped] = bed.nodes().await?;
     let dst = [reading.addr()?, stopped.addr()?];
     bed.flood(&a, &dst[1]).await;
-    bed.deliver(&a, &reading, &letter(0, PLAIN)).await?;
+    bed.deliver(&a, &reading, &numbered_payload(0, PLAIN)).await?;
     let count = bed.amount(400) as u32;
     let mut least = [[Duration::MAX; PARTS]; 2];
     for _ in 0..TRIALS {
         for (to, least) in [0, 1].into_iter().zip(&mut least) {
             let mut took = [Duration::ZERO; PARTS];
             for number in 0..count {
-                let packet = Packet::from(letter(number, PLAIN).as_slice());
+                let packet = Packet::from(numbered_payload(number, PLAIN).as_slice());
                 let started = Instant::now();
                 if timeout(bed.patience(), a.tell(&dst[to], packet)).await.is_err() {
                     // Another law covers a tell that never ends.
@@ -262,10 +262,10 @@ pub async fn telling_a_stopped_reader_takes_no_longer<A: Addr>(bed: &Testbed<A>)
 pub async fn a_destination_that_is_gone_delays_no_other<A: Addr>(bed: &Testbed<A>) -> Outcome {
     let [a, b, gone] = bed.nodes().await?;
     let dst = gone.addr()?;
-    bed.deliver(&a, &gone, &letter(0, PLAIN)).await?;
+    bed.deliver(&a, &gone, &numbered_payload(0, PLAIN)).await?;
     in_time("close", bed.patience(), gone.close()).await?;
     drop(gone);
-    bed.deliver(&a, &b, &letter(0, PLAIN)).await?;
+    bed.deliver(&a, &b, &numbered_payload(0, PLAIN)).await?;
     let (there, mut slow, mut longest) = (b.addr()?, [0_usize; 2], Duration::ZERO);
     let mut took = Vec::new();
     let mut missing = 0;
@@ -279,7 +279,7 @@ pub async fn a_destination_that_is_gone_delays_no_other<A: Addr>(bed: &Testbed<A
         }
         rounds = round;
         for beside in [false, true] {
-            let told = letter(2 * round + u32::from(beside), PLAIN);
+            let told = numbered_payload(2 * round + u32::from(beside), PLAIN);
             let (to_gone, to_there) = (
                 (dst.clone(), Packet::from(&told[..])),
                 (there.clone(), Packet::from(&told[..])),
@@ -350,13 +350,13 @@ pub async fn a_destination_that_is_gone_delays_no_other<A: Addr>(bed: &Testbed<A
 /// messages on the swarm under test.
 pub async fn a_full_sibling_stalls_nothing<A: Addr>(bed: &Testbed<A>) -> Outcome {
     let [(a, beside_a), (b, beside_b)] = bed.with_siblings().await?;
-    // A late duplicate must not count as a letter of the series.
-    bed.deliver(&a, &b, &letter(u32::MAX, PLAIN)).await?;
+    // A late duplicate must not count as a payload of the series.
+    bed.deliver(&a, &b, &numbered_payload(u32::MAX, PLAIN)).await?;
     let dst = beside_b
         .addr()
         .map_err(|_| Unmet::Broken("a sibling has no address".into()))?;
     for number in 0..bed.the_profile().flood() {
-        let tell = beside_a.tell(&dst, Packet::from(letter(number, PLAIN).as_slice()));
+        let tell = beside_a.tell(&dst, Packet::from(numbered_payload(number, PLAIN).as_slice()));
         match timeout(bed.patience(), tell).await {
             Ok(Err(error)) if number == 0 => broken!("a sibling cannot be told: {}", chain(&error)),
             Ok(_) => {}

@@ -7,8 +7,8 @@ use p2p::Addr;
 use rand::RngExt as _;
 use tokio::time::sleep;
 
-use super::scene::Scene;
-use crate::field::{LETTER, broken, ensure, mtu, noise};
+use super::harness::WireHarness;
+use crate::harness::{MIN_PAYLOAD, broken, ensure, mtu, noise};
 use crate::report::Outcome;
 use crate::testbed::Testbed;
 use crate::wire::Datagram;
@@ -106,7 +106,7 @@ pub async fn no_length_can_be_read_on_the_wire<A: Addr>(bed: &Testbed<A>) -> Out
 }
 
 fn reversed(bytes: &[u8]) -> Vec<u8> {
-    crate::field::reversed(bytes)
+    crate::harness::reversed(bytes)
 }
 
 /// How often each byte of a message was at each position of a packet, by the length's remainder of 16.
@@ -183,15 +183,15 @@ pub async fn the_same_message_never_looks_the_same<A: Addr>(bed: &Testbed<A>) ->
 /// Holds packets of messages of every length, and delivers changed ones.
 pub async fn tampering_at_any_length_changes_no_message<A: Addr>(bed: &Testbed<A>) -> Outcome {
     const TOGETHER: usize = 24;
-    let mut scene = Scene::new::<2>(bed).await?;
-    scene.reach(0, 1).await?;
-    scene.reach(1, 0).await?;
-    let most = mtu(&scene.nodes[0])?;
-    for lengths in lengths(bed, LETTER, most).chunks(TOGETHER) {
+    let mut harness = WireHarness::new::<2>(bed).await?;
+    harness.reach(0, 1).await?;
+    harness.reach(1, 0).await?;
+    let most = mtu(&harness.nodes[0])?;
+    for lengths in lengths(bed, MIN_PAYLOAD, most).chunks(TOGETHER) {
         let held = Arc::new(Mutex::new(Vec::new()));
-        let (keep, way) = (held.clone(), (scene.ports[0], scene.ports[1]));
+        let (keep, way) = (held.clone(), (harness.ports[0], harness.ports[1]));
         let lock = |held: &Mutex<Vec<Datagram>>| held.lock().unwrap_or_else(PoisonError::into_inner).len();
-        scene.wire.attack(move |sent| {
+        harness.wire.attack(move |sent| {
             if (sent.src, sent.dst) != way {
                 return vec![sent];
             }
@@ -203,7 +203,7 @@ pub async fn tampering_at_any_length_changes_no_message<A: Addr>(bed: &Testbed<A
         });
         for &len in lengths {
             let before = lock(&held);
-            scene.tell(0, 1, len).await;
+            harness.tell(0, 1, len).await;
             for _ in 0..8 {
                 if lock(&held) > before {
                     break;
@@ -214,22 +214,22 @@ pub async fn tampering_at_any_length_changes_no_message<A: Addr>(bed: &Testbed<A
         let packets = std::mem::take(&mut *held.lock().unwrap_or_else(PoisonError::into_inner));
         let mut changed = Vec::new();
         for packet in &packets {
-            for bytes in changes(&mut scene, &packet.bytes) {
+            for bytes in changes(&mut harness, &packet.bytes) {
                 changed.push(Datagram {
                     bytes,
                     ..packet.clone()
                 });
             }
         }
-        scene.inject(changed).await?;
-        scene.wire.calm();
-        scene.settle().await?;
+        harness.inject(changed).await?;
+        harness.wire.calm();
+        harness.settle().await?;
     }
     Ok(())
 }
 
 /// Returns about twenty packets that differ from this one in a bit, in their length, or at their end.
-fn changes<A>(scene: &mut Scene<'_, A>, bytes: &[u8]) -> Vec<Vec<u8>> {
+fn changes<A>(harness: &mut WireHarness<'_, A>, bytes: &[u8]) -> Vec<Vec<u8>> {
     let len = bytes.len();
     let mut out: Vec<Vec<u8>> = Vec::new();
     let mut change = |change: &mut dyn FnMut(&mut Vec<u8>)| {
@@ -243,12 +243,12 @@ fn changes<A>(scene: &mut Scene<'_, A>, bytes: &[u8]) -> Vec<Vec<u8>> {
         return out;
     }
     for _ in 0..6 {
-        let (at, bit) = (scene.rng.random_range(0..len), scene.rng.random_range(0..8));
+        let (at, bit) = (harness.rng.random_range(0..len), harness.rng.random_range(0..8));
         change(&mut |bytes| bytes[at] ^= 1 << bit);
     }
     // The positions around a tag of 16 bytes, to the width of a block.
     for back in [1, 2, 8, 16, 17, 18, 20, 24, 28, 31, 32, 33] {
-        let bit = scene.rng.random_range(0..8);
+        let bit = harness.rng.random_range(0..8);
         if back <= len {
             change(&mut |bytes| bytes[len - back] ^= 1 << bit);
         }

@@ -3,12 +3,12 @@
 //! An attacker on the path records, drops, changes, repeats and diverts packets, and may put another node at
 //! the address of a closed one. Not tried: guessing keys, and traffic analysis.
 
+pub(super) mod harness;
 mod impostor;
 mod lengths;
 mod plain;
 mod replay;
 mod restart;
-pub(super) mod scene;
 mod tamper;
 
 pub use impostor::{

@@ -5,14 +5,14 @@ use std::collections::HashSet;
 use p2p::Addr;
 use rand::RngExt as _;
 
-use crate::field::{PLAIN, broken, ensure, letter, mtu, reversed, serve};
+use crate::harness::{PLAIN, broken, ensure, mtu, numbered_payload, reversed, serve};
 use crate::kind::Node;
 use crate::report::Outcome;
 use crate::testbed::Testbed;
 use crate::wire::{Datagram, Wire};
 
 /// Number of consecutive bytes that count as plaintext. About ten thousand random bytes share that many with
-/// a few hundred bytes of letters with a probability below 10⁻¹².
+/// a few hundred bytes of payloads with a probability below 10⁻¹².
 const RUN: usize = 8;
 
 /// Length of the messages that are searched for by their pattern instead of their bytes.
@@ -75,7 +75,7 @@ async fn cannot_be_read<A: Addr>(talk: &Talk<'_, A>) -> Outcome {
     let mut rng = talk.bed.rng();
     let more = (0..talk.bed.amount(60)).map(|_| rng.random_range(PLAIN..=long));
     for (number, len) in first.into_iter().chain(more).enumerate() {
-        let said = letter(number as u32, len);
+        let said = numbered_payload(number as u32, len);
         let seen = talk.say(&said).await?;
         ensure!(!seen.is_empty(), "a message arrived, and nothing was on the wire");
         let both = [said.clone(), reversed(&said)];
@@ -87,7 +87,10 @@ async fn cannot_be_read<A: Addr>(talk: &Talk<'_, A>) -> Outcome {
             );
         }
     }
-    let (one, two) = (letter(u32::MAX, long), letter(u32::MAX - 1, long));
+    let (one, two) = (
+        numbered_payload(u32::MAX, long),
+        numbered_payload(u32::MAX - 1, long),
+    );
     let (first, second) = (talk.say(&one).await?, talk.say(&two).await?);
     same_key_stream(&first, &second, &one, &two)?;
     // A message that repeats itself, if packets do not anyway.

@@ -5,8 +5,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use p2p::Addr;
 use rand::seq::{IndexedRandom as _, SliceRandom as _};
 
-use super::scene::Scene;
-use crate::field::PLAIN;
+use super::harness::WireHarness;
+use crate::harness::PLAIN;
 use crate::report::Outcome;
 use crate::testbed::Testbed;
 use crate::wire::{Datagram, Port};
@@ -21,29 +21,29 @@ const NOWHERE: Port = Port(u32::MAX - 1);
 
 /// Duplicates every packet, then replays all of them in several ways, and the first ones after many more.
 pub async fn replay_repeats_no_message<A: Addr>(bed: &Testbed<A>) -> Outcome {
-    let mut scene = Scene::new::<3>(bed).await?;
-    double(&scene);
+    let mut harness = WireHarness::new::<3>(bed).await?;
+    double(&harness);
     for _ in 0..bed.amount(40).max(4) {
         for (from, to) in [(0, 1), (1, 0), (2, 1)] {
-            scene.tell(from, to, PLAIN).await;
-            scene.tell(from, to, 100).await;
+            harness.tell(from, to, PLAIN).await;
+            harness.tell(from, to, 100).await;
         }
-        scene.settle().await?;
+        harness.settle().await?;
     }
-    scene.wire.calm();
-    scene.at_most_once()?;
-    send_again(&mut scene).await?;
-    scene.at_most_once()?;
-    let early = scene.wire.recorded();
+    harness.wire.calm();
+    harness.at_most_once()?;
+    send_again(&mut harness).await?;
+    harness.at_most_once()?;
+    let early = harness.wire.recorded();
     for told in 0..bed.amount(MANY).clamp(SOME, MANY) {
-        scene.tell(0, 1, PLAIN).await;
+        harness.tell(0, 1, PLAIN).await;
         if told % 256 == 255 {
-            scene.read().await?;
+            harness.read().await?;
         }
     }
-    scene.settle().await?;
-    scene.inject(early).await?;
-    scene.at_most_once()
+    harness.settle().await?;
+    harness.inject(early).await?;
+    harness.at_most_once()
 }
 
 /// How many newer packets precede the replay of an old one.
@@ -55,11 +55,11 @@ const BEHIND: [usize; 24] = [
 /// Tells tens of thousands of messages, in a strict run more than 16 bits can count, and replays old packets
 /// meanwhile: the first ones at every power of two, and some that are as far behind as a window may be long.
 pub async fn replay_repeats_no_message_however_late<A: Addr>(bed: &Testbed<A>) -> Outcome {
-    let mut scene = Scene::new::<2>(bed).await?;
-    scene.reach(0, 1).await?;
+    let mut harness = WireHarness::new::<2>(bed).await?;
+    harness.reach(0, 1).await?;
     let sent = Arc::new(Mutex::new(Vec::new()));
-    let (keep, way) = (sent.clone(), (scene.ports[0], scene.ports[1]));
-    scene.wire.attack(move |packet| {
+    let (keep, way) = (sent.clone(), (harness.ports[0], harness.ports[1]));
+    harness.wire.attack(move |packet| {
         if (packet.src, packet.dst) == way {
             keep.lock()
                 .unwrap_or_else(PoisonError::into_inner)
@@ -68,99 +68,99 @@ pub async fn replay_repeats_no_message_however_late<A: Addr>(bed: &Testbed<A>) -
         vec![packet]
     });
     for told in 1..=bed.amount(40_000).min(200_000) {
-        scene.tell(0, 1, PLAIN).await;
+        harness.tell(0, 1, PLAIN).await;
         let near_power = told > 128 && (told - 1).is_power_of_two() || told.is_multiple_of(1 << 13);
         if !told.is_multiple_of(128) && !near_power {
             continue;
         }
-        scene.read().await?;
+        harness.read().await?;
         if near_power {
-            scene.at_most_once()?;
+            harness.at_most_once()?;
         }
         let old: Vec<Datagram> = {
             let sent = sent.lock().unwrap_or_else(PoisonError::into_inner);
-            let some = BEHIND.sample(&mut scene.rng, 4);
+            let some = BEHIND.sample(&mut harness.rng, 4);
             let behind = some.filter_map(|behind| sent.get(sent.len().checked_sub(*behind)?));
             let first = sent.iter().take(if near_power { 128 } else { 1 });
             behind.chain(first).cloned().collect()
         };
-        scene.put(old).await;
+        harness.put(old).await;
     }
     let first: Vec<Datagram> = {
         let sent = sent.lock().unwrap_or_else(PoisonError::into_inner);
         let last = sent.len().saturating_sub(300);
         sent.iter().take(300).chain(&sent[last..]).cloned().collect()
     };
-    scene.inject(first).await?;
-    scene.at_most_once()
+    harness.inject(first).await?;
+    harness.at_most_once()
 }
 
 /// The same as [`replay_repeats_no_message`], with asks.
 pub async fn replay_repeats_no_ask<A: Addr>(bed: &Testbed<A>) -> Outcome {
-    let mut scene = Scene::new::<3>(bed).await?;
+    let mut harness = WireHarness::new::<3>(bed).await?;
     let limit = bed.the_profile().ask_patience;
-    double(&scene);
+    double(&harness);
     for _ in 0..bed.amount(20).max(4) {
         for (from, to) in [(0, 1), (1, 0), (2, 1)] {
-            scene.ask(from, to, PLAIN, limit).await?;
+            harness.ask(from, to, PLAIN, limit).await?;
         }
-        scene.settle().await?;
+        harness.settle().await?;
     }
-    scene.wire.calm();
-    scene.at_most_once()?;
-    send_again(&mut scene).await?;
-    scene.at_most_once()
+    harness.wire.calm();
+    harness.at_most_once()?;
+    send_again(&mut harness).await?;
+    harness.at_most_once()
 }
 
 /// Replays while nodes exchange messages, and stops.
 pub async fn messages_arrive_again_after_replay<A: Addr>(bed: &Testbed<A>) -> Outcome {
-    let mut scene = Scene::new::<3>(bed).await?;
-    scene.strict = false;
-    double(&scene);
+    let mut harness = WireHarness::new::<3>(bed).await?;
+    harness.strict = false;
+    double(&harness);
     for _ in 0..bed.amount(40).max(4) {
-        scene.tell(0, 1, PLAIN).await;
-        scene.tell(1, 0, PLAIN).await;
-        scene.settle().await?;
+        harness.tell(0, 1, PLAIN).await;
+        harness.tell(1, 0, PLAIN).await;
+        harness.settle().await?;
     }
-    scene.wire.calm();
+    harness.wire.calm();
     for _ in 0..2 {
-        scene.reach(0, 1).await?;
-        scene.reach(1, 0).await?;
-        send_again(&mut scene).await?;
+        harness.reach(0, 1).await?;
+        harness.reach(1, 0).await?;
+        send_again(&mut harness).await?;
     }
-    scene.reach(0, 1).await?;
-    scene.reach(1, 0).await?;
-    if scene.asks() {
-        scene.is_answered(0, 1).await?;
+    harness.reach(0, 1).await?;
+    harness.reach(1, 0).await?;
+    if harness.asks() {
+        harness.is_answered(0, 1).await?;
     }
     Ok(())
 }
 
 /// Records every packet and delivers it twice.
-fn double<A: Addr>(scene: &Scene<'_, A>) {
-    scene.wire.record();
-    scene.wire.attack(|sent| vec![sent.clone(), sent]);
+fn double<A: Addr>(harness: &WireHarness<'_, A>) {
+    harness.wire.record();
+    harness.wire.attack(|sent| vec![sent.clone(), sent]);
 }
 
 /// Replays the recorded packets: unchanged, in other orders, from other ports, and back to their sources.
-async fn send_again<A: Addr>(scene: &mut Scene<'_, A>) -> Outcome {
-    let sent = scene.wire.recorded();
-    scene.inject(sent.clone()).await?;
-    scene.inject(sent.iter().rev().cloned()).await?;
+async fn send_again<A: Addr>(harness: &mut WireHarness<'_, A>) -> Outcome {
+    let sent = harness.wire.recorded();
+    harness.inject(sent.clone()).await?;
+    harness.inject(sent.iter().rev().cloned()).await?;
     let mut shuffled = sent.clone();
-    shuffled.shuffle(&mut scene.rng);
-    scene.inject(shuffled).await?;
-    let third = scene.ports[2];
+    shuffled.shuffle(&mut harness.rng);
+    harness.inject(shuffled).await?;
+    let third = harness.ports[2];
     for src in [third, NOWHERE] {
         let from_there = |sent: &Datagram| Datagram { src, ..sent.clone() };
         let others = sent.iter().filter(|sent| sent.dst != src).map(from_there);
         let others: Vec<Datagram> = others.collect();
-        scene.inject(others).await?;
+        harness.inject(others).await?;
     }
     let back = sent.into_iter().map(|Datagram { src, dst, bytes }| Datagram {
         src: dst,
         dst: src,
         bytes,
     });
-    scene.inject(back).await
+    harness.inject(back).await
 }

@@ -2,8 +2,8 @@
 
 use p2p::Addr;
 
-use super::scene::Scene;
-use crate::field::PLAIN;
+use super::harness::WireHarness;
+use crate::harness::PLAIN;
 use crate::report::Outcome;
 use crate::testbed::Testbed;
 
@@ -12,37 +12,39 @@ use crate::testbed::Testbed;
 /// sessions.
 pub async fn replay_after_a_restart_repeats_nothing<A: Addr>(bed: &Testbed<A>) -> Outcome {
     bed.can_restart()?;
-    let mut scene = Scene::new::<3>(bed).await?;
-    scene.wire.record();
-    scene.reach(0, 1).await?;
+    let mut harness = WireHarness::new::<3>(bed).await?;
+    harness.wire.record();
+    harness.reach(0, 1).await?;
     for _ in 0..bed.amount(40).max(4) {
         for (from, to) in [(0, 1), (1, 0), (2, 1)] {
-            scene.tell(from, to, PLAIN).await;
+            harness.tell(from, to, PLAIN).await;
         }
-        scene.settle().await?;
+        harness.settle().await?;
     }
-    if scene.asks() {
+    if harness.asks() {
         for _ in 0..bed.amount(10).max(2) {
             for (from, to) in [(0, 1), (1, 0), (2, 1)] {
-                scene.ask(from, to, PLAIN, bed.the_profile().ask_patience).await?;
+                harness
+                    .ask(from, to, PLAIN, bed.the_profile().ask_patience)
+                    .await?;
             }
         }
     }
-    scene.settle().await?;
-    scene.at_most_once()?;
-    let sent = scene.wire.recorded();
+    harness.settle().await?;
+    harness.at_most_once()?;
+    let sent = harness.wire.recorded();
     for restarted in [1, 0] {
-        scene.restart(restarted).await?;
-        scene.inject(sent.clone()).await?;
-        scene.at_most_once()?;
+        harness.restart(restarted).await?;
+        harness.inject(sent.clone()).await?;
+        harness.at_most_once()?;
         // Other laws check whether and when its peers reach it again.
         for (from, to) in [(2, restarted), (restarted, 2)] {
-            scene.tell(from, to, PLAIN).await;
+            harness.tell(from, to, PLAIN).await;
         }
-        scene.settle().await?;
-        scene.inject(sent.iter().rev().cloned()).await?;
-        scene.inject(sent.clone()).await?;
-        scene.at_most_once()?;
+        harness.settle().await?;
+        harness.inject(sent.iter().rev().cloned()).await?;
+        harness.inject(sent.clone()).await?;
+        harness.at_most_once()?;
     }
     Ok(())
 }

@@ -7,8 +7,8 @@ use rand::rngs::StdRng;
 use rand::seq::IteratorRandom as _;
 use rand::{RngExt as _, SeedableRng as _};
 
-use super::scene::Scene;
-use crate::field::{PLAIN, ensure};
+use super::harness::WireHarness;
+use crate::harness::{PLAIN, ensure};
 use crate::report::Outcome;
 use crate::testbed::Testbed;
 use crate::wire::{Datagram, Port};
@@ -27,80 +27,80 @@ const ROUNDS: usize = 12;
 
 /// Holds single packets and changes every bit of them, then changes packets at random.
 pub async fn tampering_changes_no_message<A: Addr>(bed: &Testbed<A>) -> Outcome {
-    let mut scene = Scene::new::<3>(bed).await?;
-    scene.reach(0, 2).await?;
-    scene.reach(1, 2).await?;
+    let mut harness = WireHarness::new::<3>(bed).await?;
+    harness.reach(0, 2).await?;
+    harness.reach(1, 2).await?;
     for round in 0..2 {
-        let held = hold(&scene, 0, 2);
-        scene.tell(0, 2, PLAIN).await;
-        scene.tell(0, 2, 48).await;
-        scene.settle().await?;
-        let changed = change_all(&mut scene, &held).await?;
+        let held = hold(&harness, 0, 2);
+        harness.tell(0, 2, PLAIN).await;
+        harness.tell(0, 2, 48).await;
+        harness.settle().await?;
+        let changed = change_all(&mut harness, &held).await?;
         // In the second round the session may have ended, which another law checks.
         ensure!(
             round > 0 || changed > 0 || !bed.lossless(),
             "two messages were told in an open session, and nothing was on the wire"
         );
     }
-    tamper(&scene, 0.5, true);
+    tamper(&harness, 0.5, true);
     for _ in 0..bed.amount(60).max(ROUNDS) {
         for (from, to) in [(0, 2), (1, 2), (2, 0)] {
-            scene.tell(from, to, PLAIN).await;
-            scene.tell(from, to, 120).await;
+            harness.tell(from, to, PLAIN).await;
+            harness.tell(from, to, 120).await;
         }
-        scene.settle().await?;
+        harness.settle().await?;
     }
-    scene.wire.calm();
-    scene.settle().await
+    harness.wire.calm();
+    harness.settle().await
 }
 
 /// The same as [`tampering_changes_no_message`], with requests and with responses.
 pub async fn tampering_changes_no_ask<A: Addr>(bed: &Testbed<A>) -> Outcome {
-    let mut scene = Scene::new::<3>(bed).await?;
+    let mut harness = WireHarness::new::<3>(bed).await?;
     let limit = 2 * bed.settle();
-    scene.reach(0, 2).await?;
-    scene.reach(1, 2).await?;
+    harness.reach(0, 2).await?;
+    harness.reach(1, 2).await?;
     for (from, to) in [(0, 2), (2, 0)] {
-        let held = hold(&scene, from, to);
+        let held = hold(&harness, from, to);
         // It waits while changed packets of it, or of its response, arrive.
-        let asking = scene.asking(0, 2, PLAIN)?;
-        scene.settle().await?;
-        let changed = change_all(&mut scene, &held).await?;
+        let asking = harness.asking(0, 2, PLAIN)?;
+        harness.settle().await?;
+        let changed = change_all(&mut harness, &held).await?;
         ensure!(
             from > 0 || changed > 0 || !bed.lossless(),
             "a request was sent in an open session, and nothing was on the wire"
         );
-        scene.answered(asking, limit).await?;
+        harness.answered(asking, limit).await?;
     }
-    tamper(&scene, 0.3, true);
+    tamper(&harness, 0.3, true);
     for _ in 0..bed.amount(30).max(ROUNDS) {
         for (from, to) in [(0, 2), (1, 2), (2, 0)] {
-            scene.ask(from, to, PLAIN, limit).await?;
-            scene.ask(from, to, 120, limit).await?;
+            harness.ask(from, to, PLAIN, limit).await?;
+            harness.ask(from, to, 120, limit).await?;
         }
-        scene.settle().await?;
+        harness.settle().await?;
     }
-    scene.wire.calm();
-    scene.settle().await
+    harness.wire.calm();
+    harness.settle().await
 }
 
 /// Changes every packet, those of handshakes and those of open sessions, and stops.
 pub async fn messages_arrive_again_after_tampering<A: Addr>(bed: &Testbed<A>) -> Outcome {
-    let mut scene = Scene::new::<2>(bed).await?;
-    scene.strict = false;
+    let mut harness = WireHarness::new::<2>(bed).await?;
+    harness.strict = false;
     for part in [1.0, 1.0, 0.5] {
-        tamper(&scene, part, false);
+        tamper(&harness, part, false);
         for _ in 0..bed.amount(20).max(4) {
-            scene.tell(0, 1, PLAIN).await;
-            scene.tell(1, 0, PLAIN).await;
-            scene.settle().await?;
+            harness.tell(0, 1, PLAIN).await;
+            harness.tell(1, 0, PLAIN).await;
+            harness.settle().await?;
         }
-        scene.wire.calm();
-        scene.reach(0, 1).await?;
-        scene.reach(1, 0).await?;
+        harness.wire.calm();
+        harness.reach(0, 1).await?;
+        harness.reach(1, 0).await?;
     }
-    if scene.asks() {
-        scene.is_answered(0, 1).await?;
+    if harness.asks() {
+        harness.is_answered(0, 1).await?;
     }
     Ok(())
 }
@@ -108,10 +108,10 @@ pub async fn messages_arrive_again_after_tampering<A: Addr>(bed: &Testbed<A>) ->
 type Held = Arc<Mutex<Vec<Datagram>>>;
 
 /// Holds packets from one node to another instead of delivering them.
-fn hold<A: Addr>(scene: &Scene<'_, A>, from: usize, to: usize) -> Held {
-    let (held, way) = (Held::default(), (scene.ports[from], scene.ports[to]));
+fn hold<A: Addr>(harness: &WireHarness<'_, A>, from: usize, to: usize) -> Held {
+    let (held, way) = (Held::default(), (harness.ports[from], harness.ports[to]));
     let keep = held.clone();
-    scene.wire.attack(move |sent| {
+    harness.wire.attack(move |sent| {
         if (sent.src, sent.dst) != way {
             return vec![sent];
         }
@@ -127,13 +127,13 @@ fn hold<A: Addr>(scene: &Scene<'_, A>, from: usize, to: usize) -> Held {
 }
 
 /// Delivers the held packets, changed in every way, and not unchanged; returns their number.
-async fn change_all<A: Addr>(scene: &mut Scene<'_, A>, held: &Held) -> Outcome<usize> {
+async fn change_all<A: Addr>(harness: &mut WireHarness<'_, A>, held: &Held) -> Outcome<usize> {
     let held = held.lock().unwrap_or_else(PoisonError::into_inner).clone();
     for packet in &held {
-        scene.inject(changes(packet, &held)).await?;
+        harness.inject(changes(packet, &held)).await?;
     }
-    scene.wire.calm();
-    scene.settle().await?;
+    harness.wire.calm();
+    harness.settle().await?;
     Ok(held.len())
 }
 
@@ -177,11 +177,11 @@ fn splice(one: &[u8], other: &[u8], at: usize) -> Vec<u8> {
 }
 
 /// Changes packets with this probability. With `copies`, half of them also arrive unchanged.
-fn tamper<A: Addr>(scene: &Scene<'_, A>, part: f64, copies: bool) {
-    let mut rng = StdRng::seed_from_u64(scene.bed.the_profile().seed);
-    let ports = scene.ports.clone();
+fn tamper<A: Addr>(harness: &WireHarness<'_, A>, part: f64, copies: bool) {
+    let mut rng = StdRng::seed_from_u64(harness.bed.the_profile().seed);
+    let ports = harness.ports.clone();
     let mut earlier: Vec<Datagram> = Vec::new();
-    scene.wire.attack(move |sent| {
+    harness.wire.attack(move |sent| {
         let mut arriving = Vec::new();
         if rng.random_bool(part) {
             arriving.push(change(&mut rng, &sent, &earlier, &ports));

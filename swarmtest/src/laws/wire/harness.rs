@@ -9,7 +9,7 @@ use tokio::sync::mpsc;
 use tokio::task::{JoinSet, yield_now};
 use tokio::time::{sleep, timeout};
 
-use crate::field::{Again, PLAIN, broken, ensure, letter, number, reversed};
+use crate::harness::{Again, PLAIN, broken, ensure, number, numbered_payload, reversed};
 use crate::kind::Node;
 use crate::report::{Outcome, Unmet};
 use crate::testbed::Testbed;
@@ -18,8 +18,8 @@ use crate::wire::{Datagram, Port, Wire};
 /// Number of datagrams that are injected before the nodes get time to process them.
 const AT_ONCE: usize = 32;
 
-/// Nodes on a wire, and the letters that they sent.
-pub(in crate::laws) struct Scene<'a, A> {
+/// Nodes on a wire, and the payloads that they sent.
+pub(in crate::laws) struct WireHarness<'a, A> {
     pub(in crate::laws) bed: &'a Testbed<A>,
     pub(in crate::laws) wire: Wire,
     pub(in crate::laws) ports: Vec<Port>,
@@ -34,11 +34,11 @@ pub(in crate::laws) struct Scene<'a, A> {
     surfaced: mpsc::UnboundedReceiver<Surfaced<A>>,
 }
 
-/// The use of one letter.
+/// The use of one payload.
 struct Said {
     from: usize,
     to: usize,
-    letter: Vec<u8>,
+    payload: Vec<u8>,
     asked: bool,
     surfaced: usize,
 }
@@ -57,12 +57,12 @@ struct Surfaced<A> {
     asked: bool,
 }
 
-impl<'a, A: Addr> Scene<'a, A> {
+impl<'a, A: Addr> WireHarness<'a, A> {
     /// Creates `N` nodes that read their messages and answer their asks from now on.
     pub(in crate::laws) async fn new<const N: usize>(bed: &'a Testbed<A>) -> Outcome<Self> {
         let (wire, ports, nodes) = bed.wired::<N>().await?;
         let (surface, surfaced) = mpsc::unbounded_channel();
-        let mut scene = Self {
+        let mut harness = Self {
             bed,
             wire,
             ports: Vec::new(),
@@ -76,9 +76,9 @@ impl<'a, A: Addr> Scene<'a, A> {
             surfaced,
         };
         for (port, node) in ports.into_iter().zip(nodes) {
-            scene.add(port, node)?;
+            harness.add(port, node)?;
         }
-        Ok(scene)
+        Ok(harness)
     }
 
     fn add(&mut self, port: Port, node: Node<A>) -> Outcome<usize> {
@@ -159,27 +159,27 @@ impl<'a, A: Addr> Scene<'a, A> {
         self.nodes.iter().all(|node| node.ask_side().is_ok())
     }
 
-    /// Returns an unused letter of `from` to `to`.
+    /// Returns an unused payload of `from` to `to`.
     fn say(&mut self, from: usize, to: usize, len: usize, asked: bool) -> Vec<u8> {
         let number = self.said.len() as u32;
         let said = Said {
             from,
             to,
-            letter: letter(number, len),
+            payload: numbered_payload(number, len),
             asked,
             surfaced: 0,
         };
-        self.said.entry(number).or_insert(said).letter.clone()
+        self.said.entry(number).or_insert(said).payload.clone()
     }
 
-    /// Tells a letter once. The result does not matter, and it is awaited no longer than the arrival of a
+    /// Tells a payload once. The result does not matter, and it is awaited no longer than the arrival of a
     /// message.
     pub(in crate::laws) async fn tell(&mut self, from: usize, to: usize, len: usize) {
         let packet = Packet::from(self.say(from, to, len, false));
         let _ = timeout(self.bed.settle(), self.nodes[from].tell(&self.addrs[to], packet)).await;
     }
 
-    /// Asks with a letter, in a task.
+    /// Asks with a payload, in a task.
     pub(in crate::laws) fn asking(&mut self, from: usize, to: usize, len: usize) -> Outcome<Asking> {
         let request = self.say(from, to, len, true);
         let (asks, dst) = (self.nodes[from].ask_side()?.clone(), self.addrs[to].clone());
@@ -203,7 +203,7 @@ impl<'a, A: Addr> Scene<'a, A> {
         Ok(true)
     }
 
-    /// Asks with a letter, and compares the response; returns whether one arrived within `limit`.
+    /// Asks with a payload, and compares the response; returns whether one arrived within `limit`.
     pub(in crate::laws) async fn ask(
         &mut self,
         from: usize,
@@ -229,14 +229,16 @@ impl<'a, A: Addr> Scene<'a, A> {
         broken!("of {} asks none was answered ({})", again.times, self.seed())
     }
 
-    /// Tells letters until one arrives.
+    /// Tells payloads until one arrives.
     pub(in crate::laws) async fn reach(&mut self, from: usize, to: usize) -> Outcome {
         let mut again: Again = self.bed.again(PLAIN);
         while again.next() {
             let first = self.said.len() as u32;
             self.tell(from, to, PLAIN).await;
-            self.look(self.bed.settle(), |scene| scene.surfaced_since(first, from, to))
-                .await?;
+            self.look(self.bed.settle(), |harness| {
+                harness.surfaced_since(first, from, to)
+            })
+            .await?;
             if self.surfaced_since(first, from, to) {
                 return Ok(());
             }
@@ -299,9 +301,9 @@ impl<'a, A: Addr> Scene<'a, A> {
             );
         };
         ensure!(
-            payload == *said.letter.as_slice(),
+            payload == *said.payload.as_slice(),
             "a {what} of {} bytes arrived changed, with {} bytes ({seed})",
-            said.letter.len(),
+            said.payload.len(),
             payload.len()
         );
         ensure!(
@@ -331,7 +333,7 @@ impl<'a, A: Addr> Scene<'a, A> {
         Ok(!matches!(found, Ok(Ok(found)) if found != sent))
     }
 
-    /// Returns [`Unmet::Broken`] if a letter arrived more than once.
+    /// Returns [`Unmet::Broken`] if a payload arrived more than once.
     pub(in crate::laws) fn at_most_once(&self) -> Outcome {
         for said in self.said.values() {
             ensure!(

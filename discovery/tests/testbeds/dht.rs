@@ -7,7 +7,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use p2p::{BoxAddr, BoxSecureAskSwarm, Swarm as _};
 use p2p_discovery::Dht;
-use p2p_discovery::laws::{Bed, Member, Timing};
+use p2p_discovery::laws::{Member, Testbed, Timing};
 use p2p_swarms::{Identity, KademliaConfig, KademliaSwarm, MemoryRealm, SwarmExt as _};
 use tokio::sync::Mutex;
 
@@ -21,14 +21,14 @@ pub(crate) type DhtNode = Dht<BoxAddr, Sealed>;
 const KEPT: Duration = Duration::from_secs(4);
 
 #[derive(Default)]
-pub(crate) struct DhtBed {
+pub(crate) struct DhtTestbed {
     realm: MemoryRealm,
     count: AtomicU8,
     first: Mutex<Option<Vec<BoxAddr>>>,
     nodes: Mutex<Vec<DhtNode>>,
 }
 
-impl DhtBed {
+impl DhtTestbed {
     pub(crate) async fn node(&self) -> DhtNode {
         let key = key(self.count.fetch_add(1, Ordering::Relaxed));
         let sealed = self.realm.open().p2pke(&key).expect("a node").mbapp(64 << 10);
@@ -53,7 +53,7 @@ impl DhtBed {
 }
 
 #[async_trait]
-impl Bed for DhtBed {
+impl Testbed for DhtTestbed {
     async fn member(&self) -> Member {
         let node = self.node().await;
         Member {
@@ -67,8 +67,8 @@ impl Bed for DhtBed {
     fn timing(&self) -> Timing {
         Timing {
             ttl: Duration::from_secs(6),
-            news: Duration::from_secs(2),
-            lag: KEPT,
+            propagation: Duration::from_secs(2),
+            staleness: KEPT,
         }
     }
 }

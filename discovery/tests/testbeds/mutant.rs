@@ -8,12 +8,12 @@ use async_trait::async_trait;
 use futures_util::FutureExt as _;
 use futures_util::stream::{BoxStream, StreamExt as _};
 use p2p::PeerId;
-use p2p_discovery::laws::{Bed, Member, Timing};
+use p2p_discovery::laws::{Member, Testbed, Timing};
 use p2p_discovery::{Addrs, Change, Discovery, MAX_TTL, MIN_TTL, MemoryCell, Node, Result, Topic, Tracker};
 
 use tokio::time::Instant;
 
-use super::TrackerBed;
+use super::TrackerTestbed;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Fault {
@@ -83,24 +83,24 @@ struct Shared {
     watched: Mutex<BTreeSet<Topic>>,
 }
 
-pub(crate) struct MutantBed {
+pub(crate) struct MutantTestbed {
     fault: Fault,
-    inner: TrackerBed<MemoryCell>,
+    inner: TrackerTestbed<MemoryCell>,
     shared: Arc<Shared>,
 }
 
-impl MutantBed {
+impl MutantTestbed {
     pub(crate) fn new(fault: Fault) -> Self {
         Self {
             fault,
-            inner: TrackerBed::new(MemoryCell::default()),
+            inner: TrackerTestbed::new(MemoryCell::default()),
             shared: Arc::default(),
         }
     }
 }
 
 #[async_trait]
-impl Bed for MutantBed {
+impl Testbed for MutantTestbed {
     async fn member(&self) -> Member {
         let mut member = self.inner.member().await;
         let number = self.shared.nodes.lock().expect("whole").len();

@@ -1,21 +1,21 @@
 //! Media on which the laws are checked.
 #![allow(dead_code, reason = "each test has beds of its own")]
 
+pub(crate) mod combined;
 pub(crate) mod dht;
 pub(crate) mod mutant;
-pub(crate) mod several;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use p2p_discovery::laws::{Bed, Member, Timing};
+use p2p_discovery::laws::{Member, Testbed, Timing};
 use p2p_discovery::{Addrs, Cell, Secret, Tracker, TrackerConfig};
 use p2p_formats::x509::PrivateKey;
 
 /// Trackers on clones of one cell.
-pub(crate) struct TrackerBed<C> {
+pub(crate) struct TrackerTestbed<C> {
     cell: C,
     nodes: AtomicU8,
     ttl: Duration,
@@ -33,7 +33,7 @@ pub(crate) fn addrs(number: u8) -> Addrs {
     .expect("addresses")
 }
 
-impl<C: Cell + Clone> TrackerBed<C> {
+impl<C: Cell + Clone> TrackerTestbed<C> {
     pub(crate) fn new(cell: C) -> Self {
         Self {
             cell,
@@ -57,7 +57,7 @@ impl<C: Cell + Clone> TrackerBed<C> {
 }
 
 #[async_trait]
-impl<C: Cell + Clone> Bed for TrackerBed<C> {
+impl<C: Cell + Clone> Testbed for TrackerTestbed<C> {
     async fn member(&self) -> Member {
         let seed = self.nodes.fetch_add(1, Ordering::Relaxed);
         let tracker = self.tracker(seed);
@@ -72,8 +72,8 @@ impl<C: Cell + Clone> Bed for TrackerBed<C> {
     fn timing(&self) -> Timing {
         Timing {
             ttl: self.ttl,
-            news: Duration::from_millis(500),
-            lag: Duration::ZERO,
+            propagation: Duration::from_millis(500),
+            staleness: Duration::ZERO,
         }
     }
 }

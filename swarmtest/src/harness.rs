@@ -24,7 +24,7 @@ macro_rules! broken {
 
 /// Ends a law unless the condition holds.
 macro_rules! ensure {
-    ($holds:expr, $($text:tt)+) => { if !$holds { $crate::field::broken!($($text)+) } };
+    ($holds:expr, $($text:tt)+) => { if !$holds { $crate::harness::broken!($($text)+) } };
 }
 
 pub(crate) use {broken, ensure};
@@ -33,7 +33,7 @@ pub(crate) use {broken, ensure};
 const MAGIC: [u8; 4] = *b"law:";
 
 /// Minimum length of a payload in bytes: its prefix and its number.
-pub(crate) const LETTER: usize = 8;
+pub(crate) const MIN_PAYLOAD: usize = 8;
 
 /// Length of payloads in laws that are not about lengths, in bytes.
 pub(crate) const PLAIN: usize = 16;
@@ -41,11 +41,11 @@ pub(crate) const PLAIN: usize = 16;
 /// Longer payloads are not told: the law is waived.
 const LONGEST: usize = 16 << 20;
 
-/// Returns a payload of `len` bytes (at least [`LETTER`]) with a number and a pattern derived from it.
-pub(crate) fn letter(number: u32, len: usize) -> Vec<u8> {
+/// Returns a payload of `len` bytes (at least [`MIN_PAYLOAD`]) with a number and a pattern derived from it.
+pub(crate) fn numbered_payload(number: u32, len: usize) -> Vec<u8> {
     let mut bytes = [MAGIC, number.to_le_bytes()].concat();
     let seed = number.wrapping_add(1).wrapping_mul(0x9E37_79B1) | 1;
-    bytes.extend((LETTER..len).map(|at| (seed.wrapping_mul(at as u32 + 1) >> 24) as u8));
+    bytes.extend((MIN_PAYLOAD..len).map(|at| (seed.wrapping_mul(at as u32 + 1) >> 24) as u8));
     bytes
 }
 
@@ -68,11 +68,11 @@ pub(crate) fn number(payload: &[u8]) -> Option<u32> {
     (*magic == MAGIC).then(|| u32::from_le_bytes(*number))
 }
 
-/// Returns whether `payload` has the number of `letter`; the bytes behind it may be damaged.
-fn same(payload: &[u8], letter: &[u8]) -> bool {
-    match number(letter) {
+/// Returns whether `payload` has the number of `expected`; the bytes behind it may be damaged.
+fn same(payload: &[u8], expected: &[u8]) -> bool {
+    match number(expected) {
         Some(wanted) => number(payload) == Some(wanted),
-        None => payload == letter,
+        None => payload == expected,
     }
 }
 
@@ -130,8 +130,8 @@ impl<A: Addr> Testbed<A> {
     }
 
     /// Tells a payload until it arrives, which may take several attempts on a lossy medium.
-    pub(crate) async fn deliver(&self, from: &Node<A>, to: &Node<A>, letter: &[u8]) -> Outcome<Message<A>> {
-        self.deliver_at(from, &to.addr()?, to, letter).await
+    pub(crate) async fn deliver(&self, from: &Node<A>, to: &Node<A>, payload: &[u8]) -> Outcome<Message<A>> {
+        self.deliver_at(from, &to.addr()?, to, payload).await
     }
 
     /// Delivers as [`deliver`](Self::deliver) does, to an address that `to` should have.
@@ -140,9 +140,10 @@ impl<A: Addr> Testbed<A> {
         from: &Node<A>,
         dst: &A,
         to: &Node<A>,
-        letter: &[u8],
+        payload: &[u8],
     ) -> Outcome<Message<A>> {
-        self.deliver_packet(from, dst, to, &|| Packet::from(letter)).await
+        self.deliver_packet(from, dst, to, &|| Packet::from(payload))
+            .await
     }
 
     /// Delivers as [`deliver_at`](Self::deliver_at) does, with packets that the caller creates.
@@ -153,18 +154,18 @@ impl<A: Addr> Testbed<A> {
         to: &Node<A>,
         packet: &(dyn Fn() -> Packet + Sync),
     ) -> Outcome<Message<A>> {
-        let letter = packet();
+        let payload = packet();
         let mut refusal = None;
-        let mut again = self.again(letter.len());
+        let mut again = self.again(payload.len());
         while again.next() {
             if let Err(error) = in_time("a tell", self.patience(), from.tell(dst, packet())).await? {
                 refusal = Some(chain(&error));
             }
-            if let Some(message) = self.arrival(to, &letter, self.settle()).await? {
+            if let Some(message) = self.arrival(to, &payload, self.settle()).await? {
                 return Ok(message);
             }
         }
-        let (len, times) = (letter.len(), again.times);
+        let (len, times) = (payload.len(), again.times);
         let why = refusal.map_or(String::new(), |error| format!("; telling said: {error}"));
         broken!("a message of {len} bytes, told {times} times to {dst}, did not arrive{why}")
     }
@@ -173,13 +174,13 @@ impl<A: Addr> Testbed<A> {
     pub(crate) async fn arrival(
         &self,
         to: &Node<A>,
-        letter: &[u8],
+        payload: &[u8],
         limit: Duration,
     ) -> Outcome<Option<Message<A>>> {
         let wanted = async {
             loop {
                 let message = to.receive().await?;
-                if same(&message.payload, letter) {
+                if same(&message.payload, payload) {
                     return Ok::<_, Unmet>(message);
                 }
             }
@@ -213,7 +214,7 @@ impl<A: Addr> Testbed<A> {
     pub(crate) async fn flood(&self, from: &Node<A>, dst: &A) -> Vec<Result<()>> {
         let mut results = Vec::new();
         for number in 0..self.the_profile().flood() {
-            let tell = from.tell(dst, Packet::from(letter(number, PLAIN).as_slice()));
+            let tell = from.tell(dst, Packet::from(numbered_payload(number, PLAIN).as_slice()));
             match timeout(self.settle(), tell).await {
                 Ok(result) => results.push(result),
                 Err(_) => break,
@@ -260,7 +261,7 @@ impl<A: Addr> Testbed<A> {
         numbers: impl IntoIterator<Item = u32>,
     ) -> Outcome {
         for number in numbers {
-            let tell = from.tell(dst, Packet::from(letter(number, PLAIN).as_slice()));
+            let tell = from.tell(dst, Packet::from(numbered_payload(number, PLAIN).as_slice()));
             in_time("a tell", self.patience(), tell).await??;
         }
         Ok(())

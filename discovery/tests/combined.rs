@@ -1,6 +1,6 @@
 //! Several discoveries: each node once, and no method hides another.
 
-mod beds;
+mod testbeds;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,11 +9,11 @@ use async_trait::async_trait;
 use futures_util::StreamExt as _;
 use futures_util::stream::{self, BoxStream};
 use p2p::PeerId;
-use p2p_discovery::{Addrs, Change, Discovery, Error, FixedList, MemoryCell, Node, Result, Several, Topic};
+use p2p_discovery::{Addrs, Change, Combined, Discovery, Error, FixedList, MemoryCell, Node, Result, Topic};
 use tokio::time::{Instant, timeout};
 
-use beds::TrackerBed;
-use beds::several::Failing;
+use testbeds::TrackerTestbed;
+use testbeds::combined::Failing;
 
 const MINUTE: Duration = Duration::from_mins(1);
 
@@ -61,12 +61,12 @@ impl Discovery for Silent {
 
 #[tokio::test(start_paused = true)]
 async fn results_of_several_methods_are_merged_and_each_node_occurs_once() {
-    let several = Several::new([
+    let combined = Combined::new([
         list(&[node(2, &["b"]), node(1, &["a"])]),
         Arc::new(Failing) as Arc<dyn Discovery>,
         list(&[node(1, &["c", "a"]), node(3, &["d"])]),
     ]);
-    let found = several.find(&topic()).await.expect("two methods work");
+    let found = combined.find(&topic()).await.expect("two methods work");
     assert_eq!(found, [node(1, &["a", "c"]), node(2, &["b"]), node(3, &["d"])]);
 }
 
@@ -76,9 +76,9 @@ async fn a_method_with_many_addresses_of_a_node_displaces_none_of_another_method
     let many: Vec<&str> = many.iter().map(String::as_str).collect();
     let few = ["true", "false3", "truer"];
     for ways in [[&many[..], &few[..]], [&few, &many]] {
-        let several = Several::new(ways.map(|said| list(&[node(1, said)])));
-        let found = several.find(&topic()).await.expect("both work");
-        let watched = several
+        let combined = Combined::new(ways.map(|said| list(&[node(1, said)])));
+        let found = combined.find(&topic()).await.expect("both work");
+        let watched = combined
             .watch(&topic())
             .take(2)
             .map(|change| change.expect("no error"));
@@ -101,36 +101,36 @@ async fn a_method_with_many_addresses_of_a_node_displaces_none_of_another_method
 
 #[tokio::test(start_paused = true)]
 async fn a_method_that_never_responds_delays_a_search_only_by_its_timeout() {
-    let several = Several::new([
+    let combined = Combined::new([
         Arc::new(Silent) as Arc<dyn Discovery>,
         list(&[]),
         list(&[node(1, &["a"])]),
     ]);
     let start = Instant::now();
     assert_eq!(
-        several.find_first(&topic()).await.expect("one method works"),
+        combined.find_first(&topic()).await.expect("one method works"),
         [node(1, &["a"])]
     );
     assert_eq!(start.elapsed(), Duration::ZERO);
     assert_eq!(
-        several.find(&topic()).await.expect("one method works"),
+        combined.find(&topic()).await.expect("one method works"),
         [node(1, &["a"])]
     );
     assert_eq!(start.elapsed(), Duration::from_secs(10));
     let other: Topic = "other".parse().expect("a topic");
-    let short = several.limit(Duration::from_secs(1));
+    let short = combined.limit(Duration::from_secs(1));
     assert_eq!(short.find_first(&other).await.expect("two methods work"), []);
     assert_eq!(start.elapsed(), Duration::from_secs(11));
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_call_that_fails_in_each_method_returns_all_errors() {
-    let several = Several::new([Arc::new(Failing) as Arc<dyn Discovery>, Arc::new(Silent)]);
+    let combined = Combined::new([Arc::new(Failing) as Arc<dyn Discovery>, Arc::new(Silent)]);
     for result in [
-        several.find(&topic()).await.map(drop),
-        several.find_first(&topic()).await.map(drop),
-        several.announce(&topic(), &addrs(&["a"]), MINUTE).await,
-        several.withdraw(&topic()).await,
+        combined.find(&topic()).await.map(drop),
+        combined.find_first(&topic()).await.map(drop),
+        combined.announce(&topic(), &addrs(&["a"]), MINUTE).await,
+        combined.withdraw(&topic()).await,
     ] {
         let Err(Error::All(errors)) = result else {
             panic!("{result:?}");
@@ -150,7 +150,7 @@ async fn a_call_that_fails_in_each_method_returns_all_errors() {
             1
         ));
     }
-    let failing = Several::new([Arc::new(Failing) as Arc<dyn Discovery>]);
+    let failing = Combined::new([Arc::new(Failing) as Arc<dyn Discovery>]);
     let error = failing.find(&topic()).await.expect_err("it fails").to_string();
     assert_eq!(
         error,
@@ -160,20 +160,20 @@ async fn a_call_that_fails_in_each_method_returns_all_errors() {
         failing.watch(&topic()).next().await,
         Some(Err(Error::Refused { .. }))
     ));
-    let none = Several::new([]);
+    let none = Combined::new([]);
     assert_eq!(none.find(&topic()).await.expect("nothing fails"), []);
     assert!(timeout(MINUTE, none.watch(&topic()).next()).await.is_err());
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_watch_of_several_methods_reports_a_loss_when_the_last_method_loses_the_node() {
-    let [one, other] = [1, 2].map(|_| TrackerBed::new(MemoryCell::default()));
-    let several = Several::new([
+    let [one, other] = [1, 2].map(|_| TrackerTestbed::new(MemoryCell::default()));
+    let combined = Combined::new([
         Arc::new(one.tracker(9)) as Arc<dyn Discovery>,
         Arc::new(Failing),
         Arc::new(other.tracker(9)),
     ]);
-    let mut watch = several.watch(&topic());
+    let mut watch = combined.watch(&topic());
     let mut next = async || {
         timeout(MINUTE, watch.next())
             .await

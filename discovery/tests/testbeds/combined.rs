@@ -6,10 +6,10 @@ use std::time::Duration;
 use async_trait::async_trait;
 use futures_util::StreamExt as _;
 use futures_util::stream::{self, BoxStream};
-use p2p_discovery::laws::{Bed, Member, Timing};
-use p2p_discovery::{Addrs, Change, Discovery, Error, FixedList, MemoryCell, Node, Result, Several, Topic};
+use p2p_discovery::laws::{Member, Testbed, Timing};
+use p2p_discovery::{Addrs, Change, Combined, Discovery, Error, FixedList, MemoryCell, Node, Result, Topic};
 
-use super::TrackerBed;
+use super::TrackerTestbed;
 
 /// A discovery that always fails.
 pub(crate) struct Failing;
@@ -44,16 +44,16 @@ impl Discovery for Failing {
     }
 }
 
-pub(crate) struct SeveralBed(TrackerBed<MemoryCell>);
+pub(crate) struct CombinedTestbed(TrackerTestbed<MemoryCell>);
 
-impl Default for SeveralBed {
+impl Default for CombinedTestbed {
     fn default() -> Self {
-        Self(TrackerBed::new(MemoryCell::default()))
+        Self(TrackerTestbed::new(MemoryCell::default()))
     }
 }
 
 #[async_trait]
-impl Bed for SeveralBed {
+impl Testbed for CombinedTestbed {
     async fn member(&self) -> Member {
         let mut member = self.0.member().await;
         let ways: [Arc<dyn Discovery>; 3] = [
@@ -61,7 +61,7 @@ impl Bed for SeveralBed {
             Arc::new(Failing),
             member.discovery.clone(),
         ];
-        member.discovery = Arc::new(Several::new(ways));
+        member.discovery = Arc::new(Combined::new(ways));
         member
     }
 

@@ -21,12 +21,12 @@ use crate::{Addrs, Change, Discovery, Error, Node, Result, Topic};
 /// A method that fails, or times out, does not affect the others: its error is traced, and returned only if
 /// all methods fail.
 #[derive(Clone)]
-pub struct Several {
+pub struct Combined {
     ways: Arc<[Arc<dyn Discovery>]>,
     limit: Duration,
 }
 
-impl Several {
+impl Combined {
     /// Combines these methods, the best first. Each call of a method has a timeout of 10 s.
     pub fn new(ways: impl IntoIterator<Item = Arc<dyn Discovery>>) -> Self {
         Self {
@@ -101,16 +101,16 @@ impl Several {
     }
 }
 
-impl fmt::Debug for Several {
+impl fmt::Debug for Combined {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Several")
+        f.debug_struct("Combined")
             .field("ways", &self.ways.len())
             .finish_non_exhaustive()
     }
 }
 
 #[async_trait]
-impl Discovery for Several {
+impl Discovery for Combined {
     /// Announces in each method; succeeds if one of them does.
     async fn announce(&self, topic: &Topic, addrs: &Addrs, ttl: Duration) -> Result<()> {
         check_ttl(ttl)?;
