@@ -26,7 +26,7 @@ impl Arbitrary<'_> for Step {
         Ok(Self::One(match bytes.int_in_range(0..=18)? {
             0 => Op::Connect(bytes.arbitrary()?),
             1 | 2 => Op::Tell(bytes.arbitrary()?),
-            3 => Op::Renew(bytes.arbitrary()?),
+            3 => Op::Rekey(bytes.arbitrary()?),
             4 => Op::Repeat(bytes.arbitrary()?),
             5 => Op::Lose(bytes.arbitrary()?),
             6 => Op::Replay(bytes.arbitrary()?, bytes.arbitrary()?),

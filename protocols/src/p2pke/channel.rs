@@ -168,9 +168,9 @@ impl Channel {
         let unused = !self.carried && !path.current.heard_data() && !path.current.has_sealed(FIRST_DATA);
         let idleness = if unused && !self.outbound {
             Idleness::NeverUsed
-        } else if silence > config.keep_alive {
+        } else if silence > config.max_silence {
             Idleness::Silent
-        } else if silence > config.refresh_after && !self.outbound {
+        } else if silence > config.rekey_after_silence && !self.outbound {
             Idleness::Pausing
         } else {
             return None;
@@ -219,8 +219,8 @@ impl Channel {
     }
 
     /// Starts a rekey: a handshake beside the current session, unless one is in progress. Call it when
-    /// [`Transport::seal`] returns [`RenewalDue`](super::Sealed::RenewalDue).
-    pub fn renew(&mut self, now: Duration, rng: &mut dyn CryptoRng) -> Result<(), Error> {
+    /// [`Transport::seal`] returns [`RekeyDue`](super::Sealed::RekeyDue).
+    pub fn rekey(&mut self, now: Duration, rng: &mut dyn CryptoRng) -> Result<(), Error> {
         match &self.path {
             Some(path) => self.open(now, Some(path.peer), true, rng),
             None => Ok(()),
@@ -329,7 +329,7 @@ impl Channel {
             .as_ref()
             .filter(|opening| opening.session.peer().is_some_and(|(id, _)| id == peer));
         if opening.is_some() {
-            current.quiet_until(Duration::MAX);
+            current.suppress_rekey_until(Duration::MAX);
         }
         let opening = opening.and_then(|opening| opening.session.transport());
         let path = Arc::new(DataPath {

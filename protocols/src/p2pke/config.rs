@@ -19,11 +19,11 @@ pub struct Config {
     /// packets of the last seconds. Default: 180 s.
     pub reject_after: Duration,
     /// Silence after which a sender starts a rekey while it keeps using the current session. The Go library
-    /// forgets a session on which it only receives, so this must be less than `keep_alive`. Default: 10 s.
-    pub refresh_after: Duration,
+    /// forgets a session on which it only receives, so this must be less than `max_silence`. Default: 10 s.
+    pub rekey_after_silence: Duration,
     /// Silence after which nothing is sent on a session, because the peer may have forgotten it. Any
     /// authentic packet ends a silence. Default: 15 s.
-    pub keep_alive: Duration,
+    pub max_silence: Duration,
     /// Timeout before the first retransmission of a handshake message; each further timeout is longer by
     /// half. Default: 250 ms.
     pub retry_first: Duration,
@@ -43,8 +43,8 @@ pub struct Config {
     pub half_open: usize,
     /// Channels in total, without half-open ones. At the limit, a channel that a peer opened is removed for a
     /// new one: first a channel that never carried data of its peer, then one that was silent for longer than
-    /// [`keep_alive`](Self::keep_alive), then one that was silent for longer than
-    /// [`refresh_after`](Self::refresh_after) and is not its peer's only one; among these, one of the peer or
+    /// [`max_silence`](Self::max_silence), then one that was silent for longer than
+    /// [`rekey_after_silence`](Self::rekey_after_silence) and is not its peer's only one; among these, one of the peer or
     /// network with the most, and the longest silent. For a channel that this node opens, its own silent ones
     /// are removed as well. If no channel may be removed, hellos are dropped, and opening fails with
     /// [`Full`](super::Error::Full). Default: 16,384.
@@ -71,7 +71,7 @@ pub struct Config {
     pub hello_rate_per_source: u32,
     /// Data packets without a session that are answered with a no-session notice per second, for all sources;
     /// one source gets at most 10 per second. The notice is not longer than the packet. A peer that gets one
-    /// starts another handshake at once instead of after [`refresh_after`](Self::refresh_after). The same
+    /// starts another handshake at once instead of after [`rekey_after_silence`](Self::rekey_after_silence). The same
     /// number of received notices is processed per second. With 0, there are no notices, and a session that a
     /// peer forgot is detected by silence only. Default: 1000.
     pub hint_rate: u32,
@@ -83,8 +83,8 @@ impl Default for Config {
             rekey_after: Duration::from_mins(2),
             rekey_after_messages: (1 << 31) - 1,
             reject_after: Duration::from_mins(3),
-            refresh_after: Duration::from_secs(10),
-            keep_alive: Duration::from_secs(15),
+            rekey_after_silence: Duration::from_secs(10),
+            max_silence: Duration::from_secs(15),
             retry_first: Duration::from_millis(250),
             retry_max: Duration::from_secs(1),
             retry_jitter: 0.2,

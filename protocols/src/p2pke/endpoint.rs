@@ -136,12 +136,12 @@ impl<A: Clone + Ord + Hash> Endpoint<A> {
         }
     }
 
-    /// Does the same as [`Channel::renew`] for this address.
-    pub fn renew(&mut self, now: Duration, addr: &A, rng: &mut dyn CryptoRng) -> Result<(), Error> {
+    /// Does the same as [`Channel::rekey`] for this address.
+    pub fn rekey(&mut self, now: Duration, addr: &A, rng: &mut dyn CryptoRng) -> Result<(), Error> {
         let Some(slot) = self.channels.get_mut(addr) else {
             return Ok(());
         };
-        let result = slot.channel.renew(now, rng);
+        let result = slot.channel.rekey(now, rng);
         self.last_opened = self.last_opened.max(slot.channel.last_opened);
         let _ = self.update_channel(now, addr);
         result

@@ -14,7 +14,7 @@
 //! map from addresses to `Arc<`[`DataPath`]`>` that many threads read.
 //!
 //! - **To send**, look up the path and call [`DataPath::seal`] for each packet of a batch, without a lock.
-//!   After [`Sealed::RenewalDue`], call [`Endpoint::renew`] once after the batch, which starts a rekey.
+//!   After [`Sealed::RekeyDue`], call [`Endpoint::rekey`] once after the batch, which starts a rekey.
 //!   Without a path, with a path to another peer, or after an error, call [`Endpoint::connect`] and wait for
 //!   [`Event::Established`] (seal and send) or [`Event::Failed`] (report to the caller). Callers that expect
 //!   different peers at one address share a handshake, and the identity in the answer resolves each of them.
@@ -61,7 +61,7 @@
 //! All limits are in [`Config`]. A source gets memory with its first verified hello, and counts as half-open
 //! until it has proven its key. Channels that peers open are counted by peer, by network and in total, and a
 //! share is reserved for channels that this node opens. At a limit the least valuable channel is removed, but
-//! never one that carried data and had an authentic packet within [`Config::refresh_after`]. Hellos have rate
+//! never one that carried data and had an authentic packet within [`Config::rekey_after_silence`]. Hellos have rate
 //! limits in total, by network and by source; a peer that is known at its address has a separate allowance.
 //! An unauthenticated source gets at most one answer for each hello, and 20 bytes for a data packet: no more
 //! than it sent, if both sides have keys of the same kind.

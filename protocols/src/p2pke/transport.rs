@@ -41,12 +41,12 @@ pub struct Transport {
     /// Whether data arrived.
     heard_data: AtomicBool,
     /// Time in nanoseconds of the driver's clock before which sealing does not request a rekey.
-    quiet_until: AtomicU64,
+    suppress_rekey_until: AtomicU64,
     expires: Duration,
     rekey_at: Duration,
     rekey_after_messages: u32,
-    refresh_after: Duration,
-    keep_alive: Duration,
+    rekey_after_silence: Duration,
+    max_silence: Duration,
 }
 
 /// The result of sealing a packet.
@@ -55,8 +55,8 @@ pub struct Transport {
 pub enum Sealed {
     /// No action is needed.
     Fresh,
-    /// A rekey is due: call [`Channel::renew`](super::Channel::renew) soon. The packet can be sent.
-    RenewalDue,
+    /// A rekey is due: call [`Channel::rekey`](super::Channel::rekey) soon. The packet can be sent.
+    RekeyDue,
 }
 
 impl Transport {
@@ -78,12 +78,12 @@ impl Transport {
             newest: AtomicU32::new(0),
             heard: AtomicU64::new(nanos(started)),
             heard_data: AtomicBool::new(false),
-            quiet_until: AtomicU64::new(0),
+            suppress_rekey_until: AtomicU64::new(0),
             expires: started.saturating_add(config.reject_after),
             rekey_at: started.saturating_add(config.rekey_after + wait),
             rekey_after_messages: config.rekey_after_messages,
-            refresh_after: config.refresh_after,
-            keep_alive: config.keep_alive,
+            rekey_after_silence: config.rekey_after_silence,
+            max_silence: config.max_silence,
         }
     }
 
@@ -97,7 +97,7 @@ impl Transport {
             return Err(Error::Expired);
         }
         let silence = now.saturating_sub(Duration::from_nanos(self.heard.load(Relaxed)));
-        if silence > self.keep_alive {
+        if silence > self.max_silence {
             return Err(Error::Silent);
         }
         let counter = self.next.fetch_add(1, Relaxed);
@@ -108,11 +108,11 @@ impl Transport {
             return Err(Error::Exhausted);
         };
         self.seal_at(counter, packet)?;
-        let due = silence > self.refresh_after
+        let due = silence > self.rekey_after_silence
             || now >= self.rekey_at
             || counter - FIRST_DATA >= self.rekey_after_messages;
-        Ok(if due && nanos(now) >= self.quiet_until.load(Relaxed) {
-            Sealed::RenewalDue
+        Ok(if due && nanos(now) >= self.suppress_rekey_until.load(Relaxed) {
+            Sealed::RekeyDue
         } else {
             Sealed::Fresh
         })
@@ -207,7 +207,7 @@ impl Transport {
 
     /// Returns whether the peer has been silent for so long that it may have forgotten the session.
     pub(super) fn is_silent(&self, now: Duration) -> bool {
-        now.saturating_sub(self.heard_at()) > self.keep_alive
+        now.saturating_sub(self.heard_at()) > self.max_silence
     }
 
     /// Returns whether a data packet was sealed with this counter.
@@ -221,8 +221,8 @@ impl Transport {
     }
 
     /// Suppresses rekey requests until this time.
-    pub(super) fn quiet_until(&self, until: Duration) {
-        self.quiet_until.store(nanos(until), Relaxed);
+    pub(super) fn suppress_rekey_until(&self, until: Duration) {
+        self.suppress_rekey_until.store(nanos(until), Relaxed);
     }
 }
 
@@ -266,7 +266,7 @@ mod tests {
         let [there, here] = pair(&Config::default());
         there.next.store((COUNTER_LIMIT - 1).into(), Relaxed);
         let mut packet = Packet::from(b"last");
-        assert_eq!(there.seal(Duration::ZERO, &mut packet), Ok(Sealed::RenewalDue));
+        assert_eq!(there.seal(Duration::ZERO, &mut packet), Ok(Sealed::RekeyDue));
         assert_eq!(wire::counter(&packet), Some(0xffff_fffd));
         assert_eq!(here.open(Duration::ZERO, &mut packet), Ok(()));
         for _ in 0..3 {

@@ -122,7 +122,7 @@ fn a_wrong_id_at_the_address_of_a_session_does_not_affect_the_session() {
     // replaced.
     assert!(net.log.len() < 20, "{}", net.log.len());
     net.now += secs(9);
-    net.renew(0, 1);
+    net.rekey(0, 1);
     net.run_for(millis(10));
     assert!(!Arc::ptr_eq(
         net.nodes[0].endpoint.path(&1).expect("still"),
@@ -138,7 +138,7 @@ fn a_rekey_joins_a_hello_for_another_peer_and_gets_its_answer() {
     let path = net.nodes[0].endpoint.path(&1).expect("established").clone();
     net.now += secs(9);
     connect(&mut net, 0, 1, made_up(0));
-    net.renew(0, 1);
+    net.rekey(0, 1);
     net.run_for(millis(1));
     assert!(!Arc::ptr_eq(
         net.nodes[0].endpoint.path(&1).expect("still"),
@@ -231,7 +231,7 @@ fn an_invalid_proof_ends_no_other_handshake_and_no_session() {
     assert_eq!(net.deliver(0, 1, &proof), Err(Error::Key(KeyError::BadSignature)));
     net.exchange(0, 1);
     net.now += secs(1);
-    net.renew(0, 1);
+    net.rekey(0, 1);
     net.run_for(millis(1));
     net.exchange(0, 1);
 }
@@ -441,7 +441,7 @@ fn a_flood_of_hellos_does_not_prevent_known_peers_from_rekeying() {
     net.now += secs(11);
     // 48 Mbit/s of hellos of 165 bytes are 36,000 per second; here for one second, with a rekey every 20 ms.
     let mut garbage = hello_of(&mut net, 0, 0);
-    let mut renewed = 0;
+    let mut rekeyed = 0;
     for (number, peer) in (0..).zip(&mut peers) {
         for packet in 0..720u32 {
             garbage[4..8].copy_from_slice(&packet.to_be_bytes());
@@ -451,7 +451,7 @@ fn a_flood_of_hellos_does_not_prevent_known_peers_from_rekeying() {
         }
         while net.nodes[0].endpoint.poll_transmit().is_some() {}
         let before = peer.path(&0).expect("a session").clone();
-        peer.renew(net.now, &0, &mut crowd.rng).expect("allowed");
+        peer.rekey(net.now, &0, &mut crowd.rng).expect("allowed");
         for _ in 0..2 {
             while let Some((_, packet)) = peer.poll_transmit() {
                 let _ = net.deliver(100 + number, 0, &packet);
@@ -460,11 +460,11 @@ fn a_flood_of_hellos_does_not_prevent_known_peers_from_rekeying() {
                 let _ = peer.handle(net.now, &0, packet, &mut crowd.rng);
             }
         }
-        renewed += u32::from(!Arc::ptr_eq(peer.path(&0).expect("a session"), &before));
+        rekeyed += u32::from(!Arc::ptr_eq(peer.path(&0).expect("a session"), &before));
         net.now += millis(20);
     }
-    println!("{renewed} of {PEERS} renewals");
-    assert_eq!(renewed, PEERS);
+    println!("{rekeyed} of {PEERS} rekeys");
+    assert_eq!(rekeyed, PEERS);
 }
 
 #[test]

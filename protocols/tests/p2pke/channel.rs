@@ -199,7 +199,7 @@ fn silence_requests_a_rekey_and_then_refuses_the_old_session() {
     net.now += millis(1);
     assert_eq!(
         net.seal(0, 1, b"x").map(|(sealed, _)| sealed),
-        Ok(Sealed::RenewalDue)
+        Ok(Sealed::RekeyDue)
     );
     net.now += secs(5);
     assert_eq!(net.seal(0, 1, b"x").map(|_| ()), Err(Error::Silent));
@@ -254,7 +254,7 @@ fn sessions_are_rekeyed_by_message_count() {
 #[test]
 fn nothing_is_sealed_or_opened_after_the_end_of_a_session() {
     let config = Config {
-        keep_alive: secs(1000),
+        max_silence: secs(1000),
         ..Config::default()
     };
     let mut net = Net::new(2, 13, &config);
@@ -528,7 +528,7 @@ fn packets_of_the_previous_session_are_still_opened() {
     let (_, straggler) = net.seal(0, 1, b"straggler").expect("established");
     let (_, other) = net.seal(0, 1, &[7; 4000]).expect("established");
     net.now += secs(11);
-    net.renew(0, 1);
+    net.rekey(0, 1);
     net.run_for(millis(1));
     assert_eq!(net.handshakes(), 2);
     let (_, current) = net.seal(0, 1, b"current").expect("established");

@@ -220,14 +220,14 @@ impl Net {
             return self.connect(from, to);
         };
         self.wire.push_back((from, to, packet));
-        if sealed == Sealed::RenewalDue {
-            self.renew(from, to);
+        if sealed == Sealed::RekeyDue {
+            self.rekey(from, to);
         }
     }
 
-    pub(crate) fn renew(&mut self, from: u32, to: u32) {
+    pub(crate) fn rekey(&mut self, from: u32, to: u32) {
         let node = &mut self.nodes[from as usize];
-        assert_eq!(node.endpoint.renew(self.now, &to, &mut node.rng), Ok(()));
+        assert_eq!(node.endpoint.rekey(self.now, &to, &mut node.rng), Ok(()));
     }
 
     /// Returns the number of confirmed handshakes, as seen on the medium.

@@ -22,7 +22,7 @@ pub(crate) enum Op {
     /// An attacker sends a no-session notice for the packet with this counter.
     Hint(u8, u8),
     Tell(u8),
-    Renew(u8),
+    Rekey(u8),
     /// The packet at this position of the queue arrives.
     Arrive(u16),
     /// It arrives, and a copy stays in flight.
@@ -108,7 +108,7 @@ impl World {
                 self.said[from as usize].insert(data);
                 self.net.log.extend(self.net.wire.back().cloned());
             }
-            Op::Renew(node) => self.net.renew(side(node), 1 - side(node)),
+            Op::Rekey(node) => self.net.rekey(side(node), 1 - side(node)),
             Op::Arrive(at) => {
                 if let Some((from, to, bytes)) = self.net.wire.remove(place(at, self.net.wire.len())) {
                     self.deliver(from, to, &bytes);

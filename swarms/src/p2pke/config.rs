@@ -80,9 +80,9 @@ impl P2pkeConfig {
         if self.batch == 0 {
             return fail("batch must be at least 1");
         }
-        if engine.refresh_after >= engine.keep_alive || engine.rekey_after >= engine.reject_after {
+        if engine.rekey_after_silence >= engine.max_silence || engine.rekey_after >= engine.reject_after {
             return fail(
-                "refresh_after must be less than keep_alive, and rekey_after less than reject_after",
+                "rekey_after_silence must be less than max_silence, and rekey_after less than reject_after",
             );
         }
         if engine.outbound_percent > 100 {

@@ -28,8 +28,8 @@ impl<A: Addr, S: Swarm<A>> Shared<A, S> {
             }
             None => self.seal_late(dst, std::slice::from_mut(&mut packet)).await?,
         };
-        if sealed == Sealed::RenewalDue {
-            self.renew(&dst.addr);
+        if sealed == Sealed::RekeyDue {
+            self.rekey(&dst.addr);
         }
         self.inner.tell(&dst.addr, packet).await?;
         self.messages.add_sent(1);
@@ -44,7 +44,7 @@ impl<A: Addr, S: Swarm<A>> Shared<A, S> {
         let mut late = Vec::new();
         // Messages to one peer usually follow one another.
         let mut last: Option<(KeyAddr<A>, Option<Arc<DataPath>>)> = None;
-        let mut renewed = false;
+        let mut rekeyed = false;
         for (dst, mut packet) in batch.drain(..) {
             if let Err(error) = packet.check_mtu(self.mtu) {
                 outcome.add_refused(1, error);
@@ -53,15 +53,15 @@ impl<A: Addr, S: Swarm<A>> Shared<A, S> {
             let path = match &last {
                 Some((to, path)) if *to == dst => path,
                 _ => {
-                    renewed = false;
+                    rekeyed = false;
                     let path = self.path(&dst.addr).filter(|path| path.peer() == dst.id);
                     &last.insert((dst.clone(), path)).1
                 }
             };
             match path.as_ref().map(|path| path.seal(now, &mut packet)) {
                 Some(Ok(due)) => {
-                    if due == Sealed::RenewalDue && !std::mem::replace(&mut renewed, true) {
-                        self.renew(&dst.addr);
+                    if due == Sealed::RekeyDue && !std::mem::replace(&mut rekeyed, true) {
+                        self.rekey(&dst.addr);
                     }
                     sealed.push((dst.addr, packet));
                 }
@@ -110,8 +110,8 @@ impl<A: Addr, S: Swarm<A>> Shared<A, S> {
         };
         match sealed {
             Ok(sealed) => {
-                if sealed == Sealed::RenewalDue {
-                    self.renew(&dst.addr);
+                if sealed == Sealed::RekeyDue {
+                    self.rekey(&dst.addr);
                 }
                 let packets = packets.into_iter();
                 let mut sealed = packets.map(|packet| (dst.addr.clone(), packet)).collect();
@@ -125,14 +125,14 @@ impl<A: Addr, S: Swarm<A>> Shared<A, S> {
     /// Waits for a session with a peer and seals messages in it.
     async fn seal_late(self: &Arc<Self>, dst: &KeyAddr<A>, packets: &mut [Packet]) -> Result<Sealed> {
         let mut packets = packets.iter_mut().peekable();
-        let (mut renew, mut last) = (Sealed::Fresh, p2pke::Error::NoSession);
+        let (mut rekey, mut last) = (Sealed::Fresh, p2pke::Error::NoSession);
         for _ in 0..ATTEMPTS {
             let path = self.session(dst).await?;
             let now = self.timer.now();
             while let Some(packet) = packets.peek_mut() {
                 match path.seal(now, packet) {
                     Ok(Sealed::Fresh) => {}
-                    Ok(Sealed::RenewalDue) => renew = Sealed::RenewalDue,
+                    Ok(Sealed::RekeyDue) => rekey = Sealed::RekeyDue,
                     Err(error) => {
                         last = error;
                         break;
@@ -141,7 +141,7 @@ impl<A: Addr, S: Swarm<A>> Shared<A, S> {
                 packets.next();
             }
             if packets.peek().is_none() {
-                return Ok(renew);
+                return Ok(rekey);
             }
         }
         Err(self.error(dst, &last, None))

@@ -240,7 +240,7 @@ impl<A: Addr, S: Swarm<A>> Shared<A, S> {
     }
 
     /// Starts to replace the session at an address, which is still valid.
-    pub(super) fn renew(self: &Arc<Self>, addr: &A) {
+    pub(super) fn rekey(self: &Arc<Self>, addr: &A) {
         let peer = self.with_path(addr, |path| path.peer());
         if peer.is_none_or(|peer| !self.config.allows(&peer)) {
             return;
@@ -250,7 +250,7 @@ impl<A: Addr, S: Swarm<A>> Shared<A, S> {
         let Some(endpoint) = &mut state.endpoint else {
             return;
         };
-        if let Err(error) = endpoint.renew(self.timer.now(), addr, &mut rand::rng()) {
+        if let Err(error) = endpoint.rekey(self.timer.now(), addr, &mut rand::rng()) {
             tracing::debug!(layer = LAYER, peer = %addr, %error, "rekeying did not start");
         }
         self.drain_engine(&mut state, &mut effects);

@@ -213,7 +213,7 @@ async fn configurations_that_cannot_work_are_refused() {
         |config| config.batch = 0,
         |config| config.engine.channels = 0,
         |config| config.engine.half_open = 0,
-        |config| config.engine.refresh_after = config.engine.keep_alive,
+        |config| config.engine.rekey_after_silence = config.engine.max_silence,
         |config| config.engine.rekey_after = config.engine.reject_after,
     ];
     for change in changes {

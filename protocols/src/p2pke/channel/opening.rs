@@ -160,7 +160,7 @@ impl Channel {
         if rekey {
             opening.rekey = expected;
             if let Some(path) = &self.path {
-                path.current.quiet_until(Duration::MAX);
+                path.current.suppress_rekey_until(Duration::MAX);
             }
         } else {
             opening.join(expected);
@@ -303,7 +303,7 @@ impl Channel {
             return Ok(());
         }
         self.next_hint = nanos(now.saturating_add(BETWEEN_HINTS));
-        self.renew(now, rng)
+        self.rekey(now, rng)
     }
 
     /// Ends the handshake if it has timed out or its last caller has left; otherwise retransmits its message
@@ -327,8 +327,8 @@ impl Channel {
         if let Some(path) = &self.path
             && rekeyed
         {
-            let quiet = now.saturating_add(self.local.config.refresh_after);
-            path.current.quiet_until(quiet);
+            let quiet = now.saturating_add(self.local.config.rekey_after_silence);
+            path.current.suppress_rekey_until(quiet);
         }
         if opening.session.transport().is_some() {
             self.change_path();
