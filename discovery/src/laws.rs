@@ -1,5 +1,5 @@
-//! The laws of [`Discovery`], which every implementation must keep: run [`check`] on a [`Testbed`] that creates
-//! its nodes.
+//! The laws of [`Discovery`], which every implementation must keep: run [`check`] on a [`Testbed`] that
+//! creates its nodes.
 //!
 //! Under tokio's paused clock they take no real time, if the medium follows that clock.
 

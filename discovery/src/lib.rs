@@ -36,8 +36,8 @@
 //! [`keep_peers`] adds found nodes as peers of a gossip node.
 //!
 //! # Adding a method
-//! A new implementation gives a [`Testbed`](laws::Testbed) and runs [`laws::check`]; each law has a mutant that
-//! breaks it.
+//! A new implementation gives a [`Testbed`](laws::Testbed) and runs [`laws::check`]; each law has a mutant
+//! that breaks it.
 //!
 //! # A tracker
 //! A tracker is a set of announcements, each signed by its node, encrypted together as the value of a

@@ -7,7 +7,7 @@
 use std::{slice, sync::Arc, time::Duration};
 
 use p2p::{BoxAddr, BoxSecureAskSwarm, BoxSecureSwarm, BoxSwarm, Swarm};
-use p2p_discovery::{Addrs, Dht, Discovery, Mdns, MdnsConfig, Result, Several, keep_announced, keep_peers};
+use p2p_discovery::{Addrs, Combined, Dht, Discovery, Mdns, MdnsConfig, Result, keep_announced, keep_peers};
 use p2p_formats::x509::{PrivateKey, Registry};
 use p2p_swarms::gossipsub::{self, GossipEvent};
 use p2p_swarms::{GossipAddr, GossipSwarm, Identity, KademliaSwarm, Mux, SwarmExt as _, UdpSwarm};
@@ -77,7 +77,7 @@ impl Node {
         let (topic, ttl) = ("chat-example".parse()?, Duration::from_secs(10));
         let mut ways: Vec<Arc<dyn Discovery>> = vec![Arc::new(Dht::polling(self.dht.clone(), ttl / 10))];
         ways.extend(mdns.map(|mdns| Arc::new(mdns) as _));
-        let (ways, addrs) = (Several::new(ways), Addrs::new(self.own.local_addrs())?);
+        let (ways, addrs) = (Combined::new(ways), Addrs::new(self.own.local_addrs())?);
         let failed = |error| eprintln!("discovery: {error}");
         tokio::select! {
             never = keep_announced(&ways, &topic, &addrs, ttl, failed) => match never {},

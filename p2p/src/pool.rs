@@ -2,7 +2,8 @@
 //!
 //! Datagrams are of similar length, and the thread that drops one mostly makes the next. A general allocator
 //! takes longer for a block of this size than copying a datagram into it. When one thread allocates packets
-//! and another drops them, buffers return in batches, magazines, through a pool that all threads share (Bonwick and Adams, "Magazines and Vmem", 2001).
+//! and another drops them, buffers return in batches, magazines, through a pool that all threads share
+//! (Bonwick and Adams, "Magazines and Vmem", 2001).
 //!
 //! # Limits
 //! A thread keeps at most [`KEPT`] buffers of [`SIZE`] bytes, 512 KiB, until it ends. The shared pool keeps

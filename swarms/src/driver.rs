@@ -22,7 +22,7 @@
 //! A caller that finds its item ready does not register a waker: it takes the lock of the wait list twice and
 //! leaves no state behind.
 //!
-//! The module also holds an engine's timer ([`Timer`]) and sends that no caller awaits ([`BackgroundSends`]).
+//! The module also has an engine's timer ([`Timer`]) and sends that no caller awaits ([`BackgroundSends`]).
 //!
 //! Deliberately absent: the work itself and its results. Both belong to the layer.
 //!
@@ -133,8 +133,8 @@ impl<K: Kind> Driver<K> {
         started
     }
 
-    /// Waits until `take` returns a result, and polls the work meanwhile. `interest` says what the caller waits
-    /// for.
+    /// Waits until `take` returns a result, and polls the work meanwhile. `interest` says what the
+    /// caller waits for.
     ///
     /// # Errors
     /// Returns [`Error::Closed`] if the driver is closed and `take` returns nothing. A caller that waits for
@@ -151,8 +151,8 @@ impl<K: Kind> Driver<K> {
         poll_fn(|cx| waiter.poll(cx, &mut take)).await
     }
 
-    /// Returns what the caller that polls the work wants, or `None` if the background polls it. That caller
-    /// calls `take` after the poll.
+    /// Returns the interest of the caller that polls the work, or `None` if the background polls it. That
+    /// caller calls `take` after the poll.
     pub(crate) fn polled_for(&self) -> Option<Interest<K>> {
         self.0.list().polled_for
     }
@@ -222,7 +222,8 @@ struct Shared<K> {
     /// dropped. Stored with its waker, which refers to this struct: both are dropped when the driver is
     /// closed.
     work: Mutex<Option<(Work, Waker)>>,
-    /// Set if the work [yielded](Driver::yield_to_leader): it can make progress although its waker was not called.
+    /// Set if the work [yielded](Driver::yield_to_leader): it can make progress although its waker was not
+    /// called.
     yielded: AtomicBool,
     /// Set once [`Driver::ensure_started`] has started the work.
     started: AtomicBool,

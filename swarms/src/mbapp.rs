@@ -1,8 +1,8 @@
 //! Asks over any datagram swarm: each ask gets one response or one error, whatever the medium loses or
 //! duplicates.
 //!
-//! The format is that of go-p2p's mbapp. The engine, [`p2p_protocols::mbapp`], retransmits requests, suppresses
-//! duplicates and reassembles long messages; this module drives it. Tells are fragmented, but not
+//! The format is that of go-p2p's mbapp. The engine, [`p2p_protocols::mbapp`], retransmits requests,
+//! suppresses duplicates and reassembles long messages; this module drives it. Tells are fragmented, but not
 //! retransmitted.
 //!
 //! # Limits

@@ -392,8 +392,8 @@ impl<A: Clone + Eq + Hash> Reassembler<A> {
         self.shrink(Some(now));
     }
 
-    /// Enforces the total limit: frees cached buffers first, then records of ended messages, then, if `now` is
-    /// set, incomplete messages.
+    /// Enforces the total limit: frees cached buffers first, then records of ended messages, then, if `now`
+    /// is set, incomplete messages.
     fn shrink(&mut self, now: Option<Duration>) {
         while self.held() > self.limits.bytes {
             if self.buffers.forget() {

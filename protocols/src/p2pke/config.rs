@@ -44,10 +44,10 @@ pub struct Config {
     /// Channels in total, without half-open ones. At the limit, a channel that a peer opened is removed for a
     /// new one: first a channel that never carried data of its peer, then one that was silent for longer than
     /// [`max_silence`](Self::max_silence), then one that was silent for longer than
-    /// [`rekey_after_silence`](Self::rekey_after_silence) and is not its peer's only one; among these, one of the peer or
-    /// network with the most, and the longest silent. For a channel that this node opens, its own silent ones
-    /// are removed as well. If no channel may be removed, hellos are dropped, and opening fails with
-    /// [`Full`](super::Error::Full). Default: 16,384.
+    /// [`rekey_after_silence`](Self::rekey_after_silence) and is not its peer's only one; among these, one of
+    /// the peer or network with the most, and the longest silent. For a channel that this node opens, its own
+    /// silent ones are removed as well. If no channel may be removed, hellos are dropped, and opening fails
+    /// with [`Full`](super::Error::Full). Default: 16,384.
     pub channels: usize,
     /// Percentage of `channels` that is reserved for this node's own handshakes, so that other nodes cannot
     /// prevent it from opening channels. At most 100; 0 reserves none. Default: 12.
@@ -71,9 +71,9 @@ pub struct Config {
     pub hello_rate_per_source: u32,
     /// Data packets without a session that are answered with a no-session notice per second, for all sources;
     /// one source gets at most 10 per second. The notice is not longer than the packet. A peer that gets one
-    /// starts another handshake at once instead of after [`rekey_after_silence`](Self::rekey_after_silence). The same
-    /// number of received notices is processed per second. With 0, there are no notices, and a session that a
-    /// peer forgot is detected by silence only. Default: 1000.
+    /// starts another handshake at once instead of after [`rekey_after_silence`](Self::rekey_after_silence).
+    /// The same number of received notices is processed per second. With 0, there are no notices, and a
+    /// session that a peer forgot is detected by silence only. Default: 1000.
     pub hint_rate: u32,
 }
 

@@ -112,8 +112,8 @@ struct Charge {
 }
 
 impl HelloRateLimiter {
-    /// Creates a rate limiter with the configured rates. The seed prevents an attacker from choosing sources that
-    /// share a bucket.
+    /// Creates a rate limiter with the configured rates. The seed prevents an attacker from choosing sources
+    /// that share a bucket.
     pub fn new(config: &Config, seed: u64) -> Self {
         Self {
             seed,

@@ -61,10 +61,10 @@
 //! All limits are in [`Config`]. A source gets memory with its first verified hello, and counts as half-open
 //! until it has proven its key. Channels that peers open are counted by peer, by network and in total, and a
 //! share is reserved for channels that this node opens. At a limit the least valuable channel is removed, but
-//! never one that carried data and had an authentic packet within [`Config::rekey_after_silence`]. Hellos have rate
-//! limits in total, by network and by source; a peer that is known at its address has a separate allowance.
-//! An unauthenticated source gets at most one answer for each hello, and 20 bytes for a data packet: no more
-//! than it sent, if both sides have keys of the same kind.
+//! never one that carried data and had an authentic packet within [`Config::rekey_after_silence`]. Hellos
+//! have rate limits in total, by network and by source; a peer that is known at its address has a separate
+//! allowance. An unauthenticated source gets at most one answer for each hello, and 20 bytes for a data
+//! packet: no more than it sent, if both sides have keys of the same kind.
 //!
 //! # Restarted peers
 //! A node that receives a data packet without a session answers with a no-session notice

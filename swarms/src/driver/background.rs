@@ -20,7 +20,7 @@ pub(super) async fn run<K: Kind>(shared: Arc<Shared<K>>) {
     while poll_fn(|cx| shared.poll_while_idle(cx)).await {
         loop {
             let before = shared.list().progress();
-            // Until the next check is due, or the duty changes.
+            // Until the next check is due, or the mode changes.
             let watched = timeout(GRACE, poll_fn(|cx| shared.watch(cx))).await;
             if watched.is_ok() || shared.list().reassess(before) != Background::Watching {
                 break;
@@ -30,7 +30,8 @@ pub(super) async fn run<K: Kind>(shared: Arc<Shared<K>>) {
 }
 
 impl<K: Kind> Shared<K> {
-    /// Polls the work or rests, until the duty is to watch. Returns whether the driver is open.
+    /// Polls the work while active, and waits while idle, until it is to watch. Returns whether the driver is
+    /// open.
     fn poll_while_idle(&self, cx: &mut Context<'_>) -> Poll<bool> {
         for polls in 0.. {
             let mut list = self.list();
@@ -64,7 +65,7 @@ impl<K: Kind> Shared<K> {
         Poll::Pending
     }
 
-    /// Waits while the duty is to watch.
+    /// Waits while it is to watch.
     fn watch(&self, cx: &Context<'_>) -> Poll<()> {
         let mut list = self.list();
         if list.closed || list.background != Background::Watching {

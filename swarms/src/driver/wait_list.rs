@@ -17,7 +17,7 @@ pub(super) struct WaitList<K> {
     pub(super) due: bool,
     /// Set while a caller or the background task polls the work. It checks afterwards whether more is due.
     pub(super) polling: bool,
-    /// What the caller that polls the work wants; it takes that itself.
+    /// The interest of the caller that polls the work; it takes its item itself.
     pub(super) polled_for: Option<Interest<K>>,
     /// Number of polls begun.
     polls: u64,
@@ -67,7 +67,7 @@ struct Waiting<K> {
     /// Set if the caller was woken to poll the work and has not been polled since.
     woken: bool,
     /// Set if the caller was woken to take an item and has not been polled since, or if it polls the work and
-    /// looks afterwards.
+    /// checks for an item afterwards.
     notified: bool,
     waker: Waker,
 }
@@ -131,7 +131,7 @@ impl<K: Kind> WaitList<K> {
         }
     }
 
-    /// Records the start of a poll, by a caller with these wants and this entry, if any.
+    /// Records the start of a poll, by a caller with this interest and this entry, if any.
     pub(super) fn begin(&mut self, interest: Option<Interest<K>>, ticket: Option<u64>) {
         (self.due, self.polling, self.polled_for) = (false, true, interest);
         self.polls += 1;
@@ -157,7 +157,7 @@ impl<K: Kind> WaitList<K> {
         notify(self.readers.iter_mut().filter(|waiting| !waiting.notified))
     }
 
-    /// Returns the queue of callers with such wants.
+    /// Returns the queue of callers with such an interest.
     fn queue(&mut self, interest: Interest<K>) -> &mut VecDeque<Waiting<K>> {
         match interest {
             Interest::Items(..) => &mut self.readers,
@@ -171,8 +171,8 @@ impl<K: Kind> WaitList<K> {
         queue.get_mut(at)
     }
 
-    /// Registers a caller or updates its entry; the caller looks for its item afterwards. Returns its ticket,
-    /// and a replaced waker, to be dropped without the lock.
+    /// Registers a caller or updates its entry; the caller checks for its item afterwards. Returns its
+    /// ticket, and a replaced waker, to be dropped without the lock.
     pub(super) fn register(
         &mut self,
         interest: Interest<K>,
@@ -225,8 +225,8 @@ impl<K: Kind> WaitList<K> {
         self.readers.len() + self.others.len()
     }
 
-    /// Decides what the background task does after it has watched for a while. `before` is the [`Progress`] from
-    /// when it began.
+    /// Decides what the background task does after it has watched for a while. `before` is the [`Progress`]
+    /// from when it began.
     pub(super) fn reassess(&mut self, before: Progress) -> Background {
         self.readers_return = self.reads != before.reads;
         let mut waiting = self.readers.iter().chain(&self.others);

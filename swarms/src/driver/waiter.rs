@@ -96,8 +96,8 @@ impl<'a, K: Kind> Waiter<'a, K> {
         }
     }
 
-    /// Registers the caller in the wait list. If the work can make progress (`runnable`), it wakes its own task
-    /// to continue later. Calls `take` again if an item may have been stored before the registration.
+    /// Registers the caller in the wait list. If the work can make progress (`runnable`), it wakes its own
+    /// task to continue later. Calls `take` again if an item may have been stored before the registration.
     fn register<T>(
         &mut self,
         mut list: MutexGuard<'_, WaitList<K>>,

@@ -79,7 +79,7 @@ async fn tells(a: &Stack, b: &Stack, args: &Bench, time: Duration, out: Out) -> 
     let arrived = Arc::new(AtomicU64::new(0));
     let arrival = Arc::new(Notify::new());
     let reader = tokio::spawn({
-        let (b, arrived, arrival) = (b.clone(), arrived.clone(), news.clone());
+        let (b, arrived, arrival) = (b.clone(), arrived.clone(), arrival.clone());
         async move {
             let mut messages = Vec::new();
             while let Ok(count) = b.receive_batch(&mut messages, 256).await {
