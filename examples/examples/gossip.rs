@@ -10,7 +10,7 @@ use std::time::Duration;
 use p2p::Swarm as _;
 use p2p_discovery::{Addrs, Discovery as _, MemoryCell, Secret, Topic, Tracker, TrackerConfig, keep_peers};
 use p2p_formats::x509::{PrivateKey, Registry};
-use p2p_swarms::gossip::{GossipAddr, Signing};
+use p2p_swarms::gossipsub::{GossipAddr, Signing};
 use p2p_swarms::{GossipSwarm, SwarmExt as _, UdpSwarm};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
