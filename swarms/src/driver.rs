@@ -45,6 +45,8 @@ use tokio::runtime::Handle;
 mod background;
 mod background_sends;
 mod finish;
+mod mailbox;
+mod pump;
 #[cfg(test)]
 mod tests;
 mod timer;
@@ -52,12 +54,17 @@ mod wait_list;
 mod waiter;
 mod yield_to_woken;
 
+#[cfg(test)]
+pub(crate) use self::background::GRACE;
 pub(crate) use self::background_sends::BackgroundSends;
 pub(crate) use self::finish::finish_close;
+pub(crate) use self::mailbox::Mailbox;
+pub(crate) use self::pump::{Step, pump};
 pub(crate) use self::timer::{Clock, Sleeper, Timer};
 use self::wait_list::{WaitList, Wakers};
 use self::waiter::Waiter;
 pub(crate) use self::yield_to_woken::yield_to_woken;
+use crate::waiters::wake_all;
 
 /// Delay before the next receive after the swarm below returned an error.
 pub(crate) const PAUSE: Duration = Duration::from_millis(20);
@@ -276,7 +283,7 @@ impl<K: Kind> Wake for Shared<K> {
         list.due = true;
         let wakers = list.choose_wakers();
         drop(list);
-        wake_chosen(wakers);
+        wake_all(wakers.into_iter().flatten());
     }
 }
 
@@ -307,7 +314,7 @@ impl<'a, K: Kind> PollGuard<'a, K> {
         if closed {
             shared.drop_work();
         }
-        wake_chosen(wakers);
+        wake_all(wakers.into_iter().flatten());
     }
 }
 
@@ -322,21 +329,6 @@ impl<K: Kind> Drop for PollGuard<'_, K> {
 /// Converts a lookup into a poll: an absent item is pending.
 pub(crate) fn found<T>(taken: Result<Option<T>>) -> Poll<Result<T>> {
     taken.transpose().map_or(Poll::Pending, Poll::Ready)
-}
-
-/// Wakes the caller and the background task that were chosen to poll the work.
-fn wake_chosen(wakers: Wakers) {
-    let [woken, background_waker] = wakers;
-    if let Some(woken) = woken {
-        woken.wake();
-    }
-    if let Some(background_waker) = background_waker {
-        background_waker.wake();
-    }
-}
-
-fn wake_all(wakers: impl IntoIterator<Item = Waker>) {
-    wakers.into_iter().for_each(Waker::wake);
 }
 
 impl<K: Kind> fmt::Debug for Driver<K> {

@@ -15,13 +15,14 @@ use std::fmt;
 use std::future::poll_fn;
 use std::mem;
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll};
 
 use p2p::{Addr, DropReason, Error, Headroom, Message, Packet, Request, Result};
 use tokio::task::coop::cooperative;
 
 use self::shares::Shares;
 pub use self::shares::Source;
+use crate::waiters::{Waiters, wake, wake_all};
 
 #[cfg(test)]
 mod floods;
@@ -159,7 +160,7 @@ impl<T> Inbox<T> {
                 bytes: 0,
                 shares: None,
                 closed: false,
-                waiting: Waiting::default(),
+                waiting: Waiters::default(),
             }),
         }
     }
@@ -193,11 +194,9 @@ impl<T> Inbox<T> {
         state.bytes = 0;
         state.shares = None;
         let dropped = mem::take(&mut state.queue);
-        let waiting = mem::take(&mut state.waiting.wakers);
+        let waiting = state.waiting.take();
         drop(state);
-        for (_, waker) in waiting {
-            waker.wake();
-        }
+        wake_all(waiting);
         dropped.len()
     }
 
@@ -219,7 +218,7 @@ impl<T: Queued> Inbox<T> {
             state.push_full(item, &self.limits, &mut items);
             return Err(Refused { items, reason });
         }
-        let reader = state.waiting.first();
+        let reader = state.waiting.pop();
         drop(state);
         wake(reader);
         Ok(())
@@ -246,7 +245,7 @@ impl<T: Queued> Inbox<T> {
         }
         let accepted = state.queue.len().saturating_sub(before);
         let reason = state.refusal();
-        let reader = if accepted > 0 { state.waiting.first() } else { None };
+        let reader = if accepted > 0 { state.waiting.pop() } else { None };
         drop(state);
         wake(reader);
         Extended {
@@ -288,8 +287,8 @@ impl<T: Queued> Inbox<T> {
     /// # Cancel safety
     /// Cancelling loses neither an item nor a wake-up: both pass to the next reader.
     pub async fn pop(&self) -> Result<T> {
-        let mut turn = Turn::new(self);
-        cooperative(poll_fn(|cx| turn.poll(cx, State::pop))).await
+        let mut reader = Reader::new(self);
+        cooperative(poll_fn(|cx| reader.poll(cx, State::pop))).await
     }
 
     /// Waits for at least one item, then appends up to `max` items to `out`; returns their number. With a
@@ -304,8 +303,8 @@ impl<T: Queued> Inbox<T> {
         if max == 0 {
             return Ok(0);
         }
-        let mut turn = Turn::new(self);
-        cooperative(poll_fn(|cx| turn.poll(cx, |state| state.pop_batch(out, max)))).await
+        let mut reader = Reader::new(self);
+        cooperative(poll_fn(|cx| reader.poll(cx, |state| state.pop_batch(out, max)))).await
     }
 
     /// Removes and returns the items for which `unwanted` returns true.
@@ -348,12 +347,6 @@ fn charge<T: Queued>(item: &T) -> usize {
 }
 
 /// Wakes a reader after the lock was released, so that it does not contend for it.
-fn wake(reader: Option<Waker>) {
-    if let Some(waker) = reader {
-        waker.wake();
-    }
-}
-
 /// Maximum number of items with larger payloads that wait in the buffers that they arrived in. UDP reads into
 /// buffers of 64 KiB, so these hold at most 4 MiB beyond what they are charged.
 const UNCOPIED: usize = 64;
@@ -371,7 +364,10 @@ struct State<T> {
     /// What waits by source, from when the inbox was full until half of it was read.
     shares: Option<Box<Shares>>,
     closed: bool,
-    waiting: Waiting,
+    /// Waiting readers, first come, first served. A push wakes the first reader. A reader that leaves items
+    /// behind wakes the next one, and so does a reader that was woken and then cancelled. So while items and
+    /// readers both wait, one reader has been woken, and a batch costs one wake-up.
+    waiting: Waiters,
 }
 
 impl<T> State<T> {
@@ -503,53 +499,13 @@ impl<T: Queued> State<T> {
     }
 }
 
-/// Waiting readers, first come, first served.
-///
-/// A push wakes the first reader. A reader that leaves items behind wakes the next one, and so does a reader
-/// that was woken and then cancelled. So while items and readers both wait, one reader has been woken, and a
-/// batch costs one wake-up.
-#[derive(Debug, Default)]
-struct Waiting {
-    /// In the order of their tickets.
-    wakers: VecDeque<(u64, Waker)>,
-    next_ticket: u64,
-}
-
-impl Waiting {
-    fn is_empty(&self) -> bool {
-        self.wakers.is_empty()
-    }
-
-    fn first(&mut self) -> Option<Waker> {
-        self.wakers.pop_front().map(|(_, waker)| waker)
-    }
-
-    fn join(&mut self, waker: Waker) -> u64 {
-        let ticket = self.next_ticket;
-        self.next_ticket += 1;
-        self.wakers.push_back((ticket, waker));
-        ticket
-    }
-
-    fn position(&self, ticket: u64) -> Option<usize> {
-        self.wakers
-            .binary_search_by_key(&ticket, |(ticket, _)| *ticket)
-            .ok()
-    }
-
-    fn leave(&mut self, ticket: u64) -> Option<Waker> {
-        let at = self.position(ticket)?;
-        self.wakers.remove(at).map(|(_, waker)| waker)
-    }
-}
-
 /// The wait of one reader.
-struct Turn<'a, T> {
+struct Reader<'a, T> {
     inbox: &'a Inbox<T>,
     ticket: Option<u64>,
 }
 
-impl<'a, T> Turn<'a, T> {
+impl<'a, T> Reader<'a, T> {
     fn new(inbox: &'a Inbox<T>) -> Self {
         Self { inbox, ticket: None }
     }
@@ -561,25 +517,17 @@ impl<'a, T> Turn<'a, T> {
     ) -> Poll<Result<R>> {
         let mut state = self.inbox.lock();
         if state.queue.is_empty() && !state.closed {
-            let known = self.ticket.and_then(|ticket| state.waiting.position(ticket));
-            // Kept until the lock is released: dropping a waker may run foreign code.
-            let _outdated = match known.and_then(|at| state.waiting.wakers.get_mut(at)) {
-                Some((_, waker)) if waker.will_wake(cx.waker()) => None,
-                Some((_, waker)) => Some(mem::replace(waker, cx.waker().clone())),
-                None => {
-                    self.ticket = Some(state.waiting.join(cx.waker().clone()));
-                    None
-                }
-            };
+            let outdated = state.waiting.register(&mut self.ticket, cx.waker(), ());
             drop(state);
+            drop(outdated);
             return Poll::Pending;
         }
-        let _unused = self.ticket.take().and_then(|ticket| state.waiting.leave(ticket));
+        let _unused = self.ticket.take().and_then(|ticket| state.waiting.remove(ticket));
         let taken = take(&mut state);
         let next = if state.queue.is_empty() {
             None
         } else {
-            state.waiting.first()
+            state.waiting.pop()
         };
         drop(state);
         wake(next);
@@ -587,13 +535,13 @@ impl<'a, T> Turn<'a, T> {
     }
 }
 
-impl<T> Drop for Turn<'_, T> {
+impl<T> Drop for Reader<'_, T> {
     fn drop(&mut self) {
         let Some(ticket) = self.ticket else { return };
         let mut state = self.inbox.lock();
-        let waker = state.waiting.leave(ticket);
-        let next = if waker.is_none() && !state.queue.is_empty() {
-            state.waiting.first()
+        let own = state.waiting.remove(ticket);
+        let next = if own.is_none() && !state.queue.is_empty() {
+            state.waiting.pop()
         } else {
             None
         };

@@ -76,6 +76,7 @@
 
 pub mod allow;
 pub mod chord;
+pub mod env;
 pub mod faulty;
 pub mod fragment;
 pub mod gossipsub;
@@ -91,12 +92,12 @@ pub mod overlay;
 pub mod p2pke;
 pub mod quic;
 pub mod stack;
-pub mod turn;
 pub mod udp;
 
 mod driver;
 mod ext;
 mod key_addr;
+mod waiters;
 
 pub use allow::AllowSwarm;
 pub use chord::{ChordConfig, ChordSwarm};

@@ -72,7 +72,6 @@ use self::task_set::Kind;
 use self::tls::Identity;
 use self::transport::Transport;
 use crate::KeyAddr;
-use crate::inbox::Inbox;
 
 /// Minimum MTU of the swarm below in bytes (RFC 9000, section 14).
 pub const MIN_INNER_MTU: usize = 1200;
@@ -193,7 +192,7 @@ impl<A: Addr> Swarm<KeyAddr<A>> for QuicSwarm<A> {
     async fn receive(&self) -> Result<Message<KeyAddr<A>>> {
         consume_budget().await;
         let Node { tasks, messages, .. } = &*self.node;
-        let message = tasks.wait(Kind::Message, messages, Inbox::try_pop).await?;
+        let message = tasks.wait(Kind::Message, 1, || messages.try_pop()).await?;
         self.node.tells.add_delivered(1);
         Ok(message)
     }
@@ -204,11 +203,11 @@ impl<A: Addr> Swarm<KeyAddr<A>> for QuicSwarm<A> {
         }
         consume_budget().await;
         let Node { tasks, messages, .. } = &*self.node;
-        let take = |inbox: &Inbox<_>| {
-            let taken = inbox.try_pop_batch(out, max)?;
+        let take = || {
+            let taken = messages.try_pop_batch(out, max)?;
             Ok((taken > 0).then_some(taken))
         };
-        let taken = tasks.wait(Kind::Message, messages, take).await?;
+        let taken = tasks.wait(Kind::Message, max, take).await?;
         self.node.tells.add_delivered(taken);
         Ok(taken)
     }
@@ -257,7 +256,7 @@ impl<A: Addr> AskSwarm<KeyAddr<A>> for QuicSwarm<A> {
     async fn receive_ask(&self) -> Result<Request<KeyAddr<A>>> {
         consume_budget().await;
         let Node { tasks, requests, .. } = &*self.node;
-        let request = tasks.wait(Kind::Ask, requests, Inbox::try_pop).await?;
+        let request = tasks.wait(Kind::Ask, 1, || requests.try_pop()).await?;
         self.node.asks.add_delivered(1);
         Ok(request)
     }

@@ -27,7 +27,7 @@ mod gather;
 mod inbound;
 mod outbound;
 mod socket;
-mod waiters;
+mod socket_waker;
 
 use std::future::poll_fn;
 use std::io::{self, ErrorKind::WouldBlock};
@@ -47,7 +47,7 @@ use self::inbound::Inbound;
 use self::outbound::{Outbound, Outgoing, admit};
 pub(crate) use self::socket::Reach;
 use self::socket::{Socket, refusal};
-use self::waiters::{Waiter, Waiters};
+use self::socket_waker::{SocketWait, SocketWaker};
 
 /// A node on UDP; see the [module](self).
 ///
@@ -77,10 +77,10 @@ pub struct UdpSwarm {
     config: UdpConfig,
     counters: Counters,
     inbound: Mutex<Inbound>,
-    readers: Arc<Waiters>,
+    readers: Arc<SocketWaker>,
     outbound: Outbound,
     combine: Combine,
-    writers: Arc<Waiters>,
+    writers: Arc<SocketWaker>,
 }
 
 impl UdpSwarm {
@@ -143,7 +143,7 @@ impl UdpSwarm {
     fn poll_inbound<T>(
         &self,
         cx: &mut Context<'_>,
-        waiter: &mut Waiter<'_>,
+        waiter: &mut SocketWait<'_>,
         take: impl FnOnce(&mut Inbound) -> T,
     ) -> Poll<Result<T>> {
         let progress = ready!(coop::poll_proceed(cx));
@@ -160,7 +160,7 @@ impl UdpSwarm {
                 match socket.io.try_io(Interest::READABLE, read) {
                     Err(_) if emptied => Poll::Ready(Ok(())),
                     Err(error) if error.kind() == WouldBlock => {
-                        waiter.wait(cx.waker());
+                        waiter.register(cx.waker());
                         let waker = Waker::from(self.readers.clone());
                         socket.io.poll_recv_ready(&mut Context::from_waker(&waker))
                     }
@@ -183,14 +183,14 @@ impl UdpSwarm {
         progress.made_progress();
         let taken = take(&mut inbound);
         drop(inbound);
-        // More messages may be available for other readers, here or in the socket; see `Waiters`.
+        // More messages may be available for other readers, here or in the socket; see `SocketWaker`.
         self.readers.wake_one();
         Poll::Ready(Ok(taken))
     }
 
     /// Waits until the socket is writable.
     async fn writable(&self) -> Result<()> {
-        let mut waiter = Waiter::new(&self.writers);
+        let mut waiter = SocketWait::new(&self.writers);
         poll_fn(|cx| match self.poll_writable(cx, &mut waiter) {
             Ok(ready) => ready,
             Err(error) => Poll::Ready(Err(error)),
@@ -198,9 +198,9 @@ impl UdpSwarm {
         .await
     }
 
-    fn poll_writable(&self, cx: &Context<'_>, waiter: &mut Waiter<'_>) -> Result<Poll<Result<()>>> {
+    fn poll_writable(&self, cx: &Context<'_>, waiter: &mut SocketWait<'_>) -> Result<Poll<Result<()>>> {
         self.with_socket(|socket| {
-            waiter.wait(cx.waker());
+            waiter.register(cx.waker());
             let waker = Waker::from(self.writers.clone());
             let ready = socket.io.poll_send_ready(&mut Context::from_waker(&waker));
             ready.map_err(Error::io("waiting to send"))
@@ -226,7 +226,7 @@ impl UdpSwarm {
     async fn send_combined(&self, message: Outgoing) -> Result<()> {
         let mut tell = CombinedTell {
             swarm: self,
-            waiter: Waiter::new(&self.writers),
+            waiter: SocketWait::new(&self.writers),
             ticket: None,
         };
         let mut message = Some(message);
@@ -262,7 +262,7 @@ const MAX_FAILURES: usize = 16;
 /// A tell that is combined with others. Dropping it withdraws the message, if it was not sent yet.
 struct CombinedTell<'a> {
     swarm: &'a UdpSwarm,
-    waiter: Waiter<'a>,
+    waiter: SocketWait<'a>,
     ticket: Option<u64>,
 }
 
@@ -290,7 +290,7 @@ impl CombinedTell<'_> {
             };
             let Some(flush) = flush else {
                 // Another thread is sending, and wakes all waiters when it is done.
-                self.waiter.wait(cx.waker());
+                self.waiter.register(cx.waker());
                 return Poll::Pending;
             };
             drop(queue);
@@ -366,7 +366,7 @@ impl Swarm<SocketAddr> for UdpSwarm {
     }
 
     async fn receive(&self) -> Result<Message<SocketAddr>> {
-        let mut waiter = Waiter::new(&self.readers);
+        let mut waiter = SocketWait::new(&self.readers);
         loop {
             let next = poll_fn(|cx| self.poll_inbound(cx, &mut waiter, Inbound::next)).await?;
             if let Some(message) = next {
@@ -380,7 +380,7 @@ impl Swarm<SocketAddr> for UdpSwarm {
         if max == 0 {
             return Ok(0);
         }
-        let mut waiter = Waiter::new(&self.readers);
+        let mut waiter = SocketWait::new(&self.readers);
         let take =
             |cx: &mut Context<'_>| self.poll_inbound(cx, &mut waiter, |inbound| inbound.take(out, max));
         let count = poll_fn(take).await?;

@@ -25,8 +25,8 @@ use p2p_swarms::memory::MemoryConfig;
 use p2p_swarms::mux::MuxConfig;
 use p2p_swarms::udp::UdpConfig;
 use p2p_swarms::{
-    EraseSwarm, Faults, FaultySwarm, FragmentSwarm, LinkFaults, MapSwarm, MemoryAddr, MemoryRealm,
-    MultiSwarm, Mux, UdpSwarm,
+    EraseSwarm, Faults, FaultySwarm, FragmentConfig, FragmentSwarm, LinkFaults, MapSwarm, MemoryAddr,
+    MemoryRealm, MultiSwarm, Mux, UdpSwarm,
 };
 use p2p_swarmtest::{Effort, Plain, Profile, Report, Secure, SecureAsk, Testbed, loopback};
 use tokio::task::JoinSet;
@@ -285,8 +285,12 @@ impl Ground {
 }
 
 fn fragment<S: Swarm<BoxAddr>>(inner: S) -> FragmentSwarm<BoxAddr, S> {
-    let mtu = PARTS * chunk(inner.mtu());
-    FragmentSwarm::new(inner, mtu)
+    let config = FragmentConfig {
+        mtu: PARTS * chunk(inner.mtu()),
+        messages: QUEUE,
+        ..FragmentConfig::default()
+    };
+    FragmentSwarm::with_config(inner, config)
 }
 
 /// What the medium of this stack may do.

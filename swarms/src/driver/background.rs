@@ -9,11 +9,12 @@ use tokio::task::coop::has_budget_remaining;
 use tokio::time::timeout;
 
 use super::wait_list::Background;
-use super::{Kind, POLLS, PollGuard, Shared, wake_chosen};
+use super::{Kind, POLLS, PollGuard, Shared};
+use crate::waiters::wake_all;
 
 /// How long the background task waits for a caller before it polls the work itself. A reader that receives in
 /// a loop calls much sooner; the background task costs it at most a hundred wake-ups a second.
-pub(super) const GRACE: Duration = Duration::from_millis(10);
+pub(crate) const GRACE: Duration = Duration::from_millis(10);
 
 /// Polls the work while no caller does, until the driver is closed.
 pub(super) async fn run<K: Kind>(shared: Arc<Shared<K>>) {
@@ -55,7 +56,7 @@ impl<K: Kind> Shared<K> {
                 // code wakes it, because the polling side is responsible for remaining work.
                 let wakers = list.choose_wakers();
                 drop(list);
-                wake_chosen(wakers);
+                wake_all(wakers.into_iter().flatten());
             }
             drop(outdated);
             if !steps {

@@ -1,12 +1,11 @@
 //! The wait list: which callers wait, which one polls the work, and which to wake.
 
-use std::collections::VecDeque;
-use std::mem;
 use std::task::Waker;
 
 use p2p::Error;
 
 use super::{Interest, Kind};
+use crate::waiters::{self, Waiters};
 
 #[expect(
     clippy::struct_excessive_bools,
@@ -28,11 +27,10 @@ pub(super) struct WaitList<K> {
     readers_return: bool,
     /// Number of times that items were announced.
     pub(super) notifications: u64,
-    /// Callers that want items, in the order of their tickets.
-    readers: VecDeque<Waiting<K>>,
-    /// Callers that want a single result, in the order of their tickets.
-    others: VecDeque<Waiting<K>>,
-    next_ticket: u64,
+    /// Callers that want items.
+    readers: Waiters<Waiting<K>>,
+    /// Callers that want a single result.
+    others: Waiters<Waiting<K>>,
     pub(super) background: Background,
     pub(super) background_waker: Option<Waker>,
     /// The error of the work, for the next caller that wants items.
@@ -50,9 +48,8 @@ impl<K> Default for WaitList<K> {
             reads: 0,
             readers_return: false,
             notifications: 0,
-            readers: VecDeque::new(),
-            others: VecDeque::new(),
-            next_ticket: 0,
+            readers: Waiters::default(),
+            others: Waiters::default(),
             background: Background::Active,
             background_waker: None,
             failure: None,
@@ -61,15 +58,15 @@ impl<K> Default for WaitList<K> {
     }
 }
 
+type Waiter<K> = waiters::Waiter<Waiting<K>>;
+
 struct Waiting<K> {
-    ticket: u64,
     kind: K,
     /// Set if the caller was woken to poll the work and has not been polled since.
     woken: bool,
     /// Set if the caller was woken to take an item and has not been polled since, or if it polls the work and
     /// checks for an item afterwards.
     notified: bool,
-    waker: Waker,
 }
 
 /// What the background task does.
@@ -94,10 +91,10 @@ impl<K: Kind> WaitList<K> {
             return Wakers::default();
         }
         // Readers first: they find their items in the same poll.
-        let mut waiting = self.readers.iter_mut().chain(&mut self.others);
-        let woken = waiting.find(|waiting| !waiting.woken);
+        let mut waiting = self.readers.iter_mut().chain(self.others.iter_mut());
+        let woken = waiting.find(|waiting| !waiting.value.woken);
         let woken = woken.map(|waiting| {
-            waiting.woken = true;
+            waiting.value.woken = true;
             waiting.waker.clone()
         });
         if woken.is_none() && !self.readers_return {
@@ -135,11 +132,10 @@ impl<K: Kind> WaitList<K> {
     pub(super) fn begin(&mut self, interest: Option<Interest<K>>, ticket: Option<u64>) {
         (self.due, self.polling, self.polled_for) = (false, true, interest);
         self.polls += 1;
-        if let Some(waiting) = interest
-            .zip(ticket)
-            .and_then(|(interest, ticket)| self.find(interest, ticket))
+        if let Some((interest, ticket)) = interest.zip(ticket)
+            && let Some(waiting) = self.queue(interest).find(ticket)
         {
-            (waiting.woken, waiting.notified) = (false, true);
+            (waiting.value.woken, waiting.value.notified) = (false, true);
         }
     }
 
@@ -147,70 +143,53 @@ impl<K: Kind> WaitList<K> {
     #[must_use]
     pub(super) fn notify(&mut self, kind: K, items: usize) -> Vec<Waker> {
         self.notifications += 1;
-        let unaware = |waiting: &&mut Waiting<K>| !waiting.notified && waiting.kind == kind;
-        notify(self.readers.iter_mut().filter(unaware).take(items))
+        let of_kind = |waiting: &&mut Waiter<K>| !waiting.value.notified && waiting.value.kind == kind;
+        notify(self.readers.iter_mut().filter(of_kind).take(items))
     }
 
     /// Returns the wakers of all callers that want items.
     #[must_use]
     pub(super) fn notify_every_kind(&mut self) -> Vec<Waker> {
-        notify(self.readers.iter_mut().filter(|waiting| !waiting.notified))
+        let unaware = |waiting: &&mut Waiter<K>| !waiting.value.notified;
+        notify(self.readers.iter_mut().filter(unaware))
     }
 
-    /// Returns the queue of callers with such an interest.
-    fn queue(&mut self, interest: Interest<K>) -> &mut VecDeque<Waiting<K>> {
+    /// Returns the callers with such an interest.
+    fn queue(&mut self, interest: Interest<K>) -> &mut Waiters<Waiting<K>> {
         match interest {
             Interest::Items(..) => &mut self.readers,
             Interest::Own(_) => &mut self.others,
         }
     }
 
-    fn find(&mut self, interest: Interest<K>, ticket: u64) -> Option<&mut Waiting<K>> {
-        let queue = self.queue(interest);
-        let at = position(queue, ticket)?;
-        queue.get_mut(at)
-    }
-
-    /// Registers a caller or updates its entry; the caller checks for its item afterwards. Returns its
-    /// ticket, and a replaced waker, to be dropped without the lock.
+    /// Registers a caller or updates its entry; the caller checks for its item afterwards. Returns a replaced
+    /// waker, to be dropped without the lock.
+    #[must_use]
     pub(super) fn register(
         &mut self,
         interest: Interest<K>,
-        ticket: Option<u64>,
+        ticket: &mut Option<u64>,
         waker: &Waker,
-    ) -> (u64, Option<Waker>) {
-        if let Some(waiting) = ticket.and_then(|ticket| self.find(interest, ticket)) {
-            (waiting.woken, waiting.notified) = (false, false);
-            let known = waiting.waker.will_wake(waker);
-            let outdated = (!known).then(|| mem::replace(&mut waiting.waker, waker.clone()));
-            return (waiting.ticket, outdated);
-        }
-        let ticket = self.next_ticket;
-        self.next_ticket += 1;
-        self.queue(interest).push_back(Waiting {
-            ticket,
+    ) -> Option<Waker> {
+        let waiting = Waiting {
             kind: interest.kind(),
             woken: false,
             notified: false,
-            waker: waker.clone(),
-        });
-        (ticket, None)
+        };
+        self.queue(interest).register(ticket, waker, waiting)
     }
 
     /// Removes an entry. Returns whether its caller was notified of an item and has not been polled since,
     /// and its waker, to be dropped without the lock.
     pub(super) fn leave(&mut self, interest: Interest<K>, ticket: u64) -> (bool, Option<Waker>) {
-        let queue = self.queue(interest);
-        let left = position(queue, ticket).and_then(|at| queue.remove(at));
-        left.map_or((false, None), |left| (left.notified, Some(left.waker)))
+        let left = self.queue(interest).remove(ticket);
+        left.map_or((false, None), |left| (left.value.notified, Some(left.waker)))
     }
 
     /// Empties the wait list and returns all wakers.
     pub(super) fn take_all(&mut self) -> impl Iterator<Item = Waker> + use<K> {
-        let waiting = [mem::take(&mut self.readers), mem::take(&mut self.others)];
-        let background_waker = self.background_waker.take();
-        let waiting = waiting.into_iter().flatten().map(|waiting| waiting.waker);
-        waiting.chain(background_waker)
+        let waiting = self.readers.take().chain(self.others.take());
+        waiting.chain(self.background_waker.take())
     }
 
     pub(super) fn progress(&self) -> Progress {
@@ -229,8 +208,8 @@ impl<K: Kind> WaitList<K> {
     /// from when it began.
     pub(super) fn reassess(&mut self, before: Progress) -> Background {
         self.readers_return = self.reads != before.reads;
-        let mut waiting = self.readers.iter().chain(&self.others);
-        let any_waiting = waiting.any(|waiting| !waiting.woken);
+        let mut waiting = self.readers.iter().chain(self.others.iter());
+        let any_waiting = waiting.any(|waiting| !waiting.value.woken);
         let abandoned = !(any_waiting || self.readers_return);
         self.background = if self.polls != before.polls && !(self.due && abandoned) {
             Background::Watching
@@ -258,13 +237,9 @@ impl<K> Interest<K> {
     }
 }
 
-fn position<K>(queue: &VecDeque<Waiting<K>>, ticket: u64) -> Option<usize> {
-    queue.binary_search_by_key(&ticket, |waiting| waiting.ticket).ok()
-}
-
-fn notify<'a, K: 'a>(readers: impl Iterator<Item = &'a mut Waiting<K>>) -> Vec<Waker> {
+fn notify<'a, K: 'a>(readers: impl Iterator<Item = &'a mut Waiter<K>>) -> Vec<Waker> {
     let notified = readers.map(|waiting| {
-        waiting.notified = true;
+        waiting.value.notified = true;
         waiting.waker.clone()
     });
     notified.collect()

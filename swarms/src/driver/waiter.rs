@@ -7,7 +7,8 @@ use p2p::{Error, Result};
 use tokio::task::coop::has_budget_remaining;
 
 use super::wait_list::WaitList;
-use super::{Interest, Kind, POLLS, PollGuard, Shared, wake_all, wake_chosen};
+use super::{Interest, Kind, POLLS, PollGuard, Shared};
+use crate::waiters::wake_all;
 
 /// An entry in the wait list, registered only if there is nothing to do at once. Dropping it passes a pending
 /// wake-up to another caller.
@@ -106,8 +107,7 @@ impl<'a, K: Kind> Waiter<'a, K> {
         cx: &mut Context<'_>,
         take: Option<&mut impl FnMut(&mut Context<'_>) -> Poll<Result<T>>>,
     ) -> Poll<Result<T>> {
-        let (ticket, outdated) = list.register(self.interest, self.ticket, cx.waker());
-        self.ticket = Some(ticket);
+        let outdated = list.register(self.interest, &mut self.ticket, cx.waker());
         match guard {
             Some(guard) => guard.end(list, false),
             None => drop(list),
@@ -134,7 +134,7 @@ impl<K: Kind> Drop for Waiter<'_, K> {
         let notified = list.notify(self.interest.kind(), usize::from(passed_on));
         drop(list);
         drop(waker);
-        wake_chosen(wakers);
+        wake_all(wakers.into_iter().flatten());
         wake_all(notified);
     }
 }

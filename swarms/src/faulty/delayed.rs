@@ -292,6 +292,7 @@ pub(super) async fn deliver<A: Addr, S: Swarm<A>>(end: End<A>, inner: Weak<S>) {
             Next::Never => break,
             Next::Unknown => delayed.changed.notified().await,
             Next::At(at) => tokio::select! {
+                biased;
                 () = sleep_until(at) => {}
                 () = delayed.changed.notified() => {}
             },

@@ -4,17 +4,16 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use p2p::{Addr, DropReason, Error, Headroom, Message, Packet, Result, Swarm};
+use p2p::{Addr, DropReason, Headroom, Message, Packet, Result, Swarm};
 use p2p_protocols::gossipsub::{Codec, Engine, Incoming, MessageAcceptance};
 use p2p_protocols::hash::HashSet;
 use tokio::task::coop::consume_budget;
-use tokio::time::sleep;
 
 use super::checks::verify_all;
 use super::event::GossipEvent;
 use super::shared::{Arrived, Effects, Kind, LAYER, Shared};
 use super::{GossipAddr, Place};
-use crate::driver::{Interest, PAUSE, Sleeper, found};
+use crate::driver::{Interest, Sleeper, Step, found, pump};
 
 /// RPCs up to this length are copied before they are parsed, longer ones are not.
 const DATAGRAM: usize = 2048;
@@ -23,30 +22,36 @@ const DATAGRAM: usize = 2048;
 /// may hold more, up to what [`Limits`](p2p_protocols::gossipsub::wire::Limits) allow.
 const READ: usize = 1 << 20;
 
+struct Work<'a, A: Addr, S> {
+    shared: &'a Arc<Shared<A, S>>,
+    /// Empty between two steps.
+    pulled: Vec<Message<A>>,
+    sleeper: Sleeper,
+}
+
+impl<A: Addr, S: Swarm<A>> Step for Work<'_, A, S> {
+    async fn step(&mut self) -> Result<()> {
+        let Shared {
+            inner, timer, config, ..
+        } = &**self.shared;
+        timer
+            .or_receive(inner, &mut self.pulled, config.batch, &mut self.sleeper)
+            .await?;
+        self.shared.handle_batch(&mut self.pulled).await;
+        Ok(())
+    }
+}
+
 impl<A: Addr, S: Swarm<A>> Shared<A, S> {
     /// Receives from below and handles the engine's timeouts, until the swarm below is closed.
     pub(super) async fn work(self: Arc<Self>) {
-        let (mut pulled, mut sleeper) = (Vec::new(), Sleeper::default());
-        loop {
-            let pulling = self
-                .timer
-                .or_receive(&self.inner, &mut pulled, self.config.batch, &mut sleeper);
-            match pulling.await {
-                Ok(()) => {
-                    self.handle_batch(&mut pulled).await;
-                    self.driver.yield_to_leader().await;
-                }
-                Err(Error::Closed) => {
-                    self.abandon();
-                    return;
-                }
-                Err(error) => {
-                    tracing::debug!(layer = LAYER, %error, "receiving failed");
-                    self.driver.fail(error);
-                    sleep(PAUSE).await;
-                }
-            }
-        }
+        let work = Work {
+            shared: &self,
+            pulled: Vec::new(),
+            sleeper: Sleeper::default(),
+        };
+        pump(&self.driver, LAYER, work).await;
+        self.abandon();
     }
 
     /// Passes received messages to the engine, and handles expired timers. Parsed RPCs that were not passed

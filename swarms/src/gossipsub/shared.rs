@@ -24,6 +24,7 @@ use super::config::GossipConfig;
 use super::event::{Departure, Events, GossipEvent};
 use super::{GossipAddr, Place};
 use crate::driver::{Clock, Driver, Timer};
+use crate::env::Env;
 use crate::inbox::{Inbox, Limits};
 
 pub(super) const LAYER: &str = "gossip";
@@ -119,13 +120,10 @@ impl<A: Addr, S: Swarm<A>> Shared<A, S> {
         let mtu = mtu(engine, signing.author().is_some())?;
         let clock = Clock::new(Instant::now(), Duration::from_secs(1));
         let author = signing.author().copied();
-        let mut router = Engine::new(
-            engine.clone(),
-            signing,
-            first_seqno(),
-            clock.now(),
-            rand::random(),
-        )?;
+        let env = Env::current();
+        // Sequence numbers start at the wall clock, so that none repeats after a restart.
+        let first_seqno = u64::try_from(env.unix_time().as_nanos()).unwrap_or_default();
+        let mut router = Engine::new(engine.clone(), signing, first_seqno, clock.now(), env.seed())?;
         if let Some(name) = config.message_id.clone() {
             router.set_message_id(move |message| name(message));
         }
@@ -372,11 +370,4 @@ fn mtu(config: &Config, signed: bool) -> Result<usize> {
 fn identify(author: &Author, config: &GossipConfig) -> Option<PeerId> {
     let key = PublicKey::new(Ed25519::OID, author.key()).ok()?;
     Some((config.fingerprint)(&key))
-}
-
-/// Returns the first sequence number of this node: the system time, so that no number repeats after a
-/// restart.
-fn first_seqno() -> u64 {
-    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-    since.map_or(0, |since| u64::try_from(since.as_nanos()).unwrap_or(u64::MAX))
 }

@@ -23,6 +23,7 @@ pub use p2p_protocols::kademlia::{Contact, Progress, Record, Validator};
 
 use p2p_protocols::overlay::TOKEN_BYTES;
 
+use crate::env::Env;
 use crate::overlay::{
     Event, Failure, Identity, Located, Operation, OverlayConfig, OverlaySwarm, Router, Transmit, parse_named,
 };
@@ -127,7 +128,7 @@ impl<A: Addr, S: AskSwarm<A>> KademliaSwarm<A, S> {
             let inner = inner.clone();
             let parse = move |text: &str| parse_named(&*inner, text);
             let rules = Rules::new(engine, parse, validator);
-            Engine::new(id, Arc::new(rules), now, rand::random())
+            Engine::new(id, Arc::new(rules), now, Env::current().seed())
         })
     }
 

@@ -6,11 +6,10 @@ use std::task::{Context, Poll};
 use p2p::{Addr, DropReason, Error, Message, Packet, Rejection, Request, Result, Swarm};
 use p2p_protocols::mbapp::{Answer, AskId, Event, What};
 use tokio::task::coop::consume_budget;
-use tokio::time::sleep;
 
 use super::replies::Reply;
 use super::shared::{Asked, Shared, Slot, Want};
-use crate::driver::{Interest, PAUSE, Sleeper, found};
+use crate::driver::{Interest, Sleeper, Step, found, pump};
 use crate::inbox::{Extended, Inbox, Queued};
 
 /// One received batch, with buffers that are reused for the next.
@@ -24,34 +23,40 @@ struct Batch<A> {
     asked: usize,
 }
 
+struct Work<'a, A: Addr, S: Swarm<A>> {
+    shared: &'a Arc<Shared<A, S>>,
+    batch: Batch<A>,
+    sleeper: Sleeper,
+}
+
+impl<A: Addr, S: Swarm<A>> Step for Work<'_, A, S> {
+    async fn step(&mut self) -> Result<()> {
+        let Shared {
+            inner, timer, config, ..
+        } = &**self.shared;
+        let receiving = timer.or_receive(inner, &mut self.batch.pulled, config.batch, &mut self.sleeper);
+        receiving.await?;
+        self.shared.handle_batch(&mut self.batch);
+        Ok(())
+    }
+}
+
 impl<A: Addr, S: Swarm<A>> Shared<A, S> {
     /// Receives from below and handles the engine's timeouts, until the swarm below is closed.
     async fn work(self: Arc<Self>) {
-        let mut sleeper = Sleeper::default();
-        let mut batch = Batch {
-            pulled: Vec::new(),
-            events: Vec::new(),
-            own: None,
-            told: 0,
-            asked: 0,
+        let work = Work {
+            shared: &self,
+            batch: Batch {
+                pulled: Vec::new(),
+                events: Vec::new(),
+                own: None,
+                told: 0,
+                asked: 0,
+            },
+            sleeper: Sleeper::default(),
         };
-        loop {
-            let pulling =
-                self.timer
-                    .or_receive(&self.inner, &mut batch.pulled, self.config.batch, &mut sleeper);
-            match pulling.await {
-                Ok(()) => {
-                    self.handle_batch(&mut batch);
-                    self.driver.yield_to_leader().await;
-                }
-                Err(Error::Closed) => return self.close(),
-                Err(error) => {
-                    tracing::debug!(layer = self.datagrams.layer(), %error, "receiving failed");
-                    self.driver.fail(error);
-                    sleep(PAUSE).await;
-                }
-            }
-        }
+        pump(&self.driver, self.datagrams.layer(), work).await;
+        self.close();
     }
 
     /// Processes received datagrams and expired timers, and delivers the results. Never waits.

@@ -3,15 +3,17 @@
 use std::collections::hash_map::RandomState;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use p2p::{Addr, BatchOutcome, Counters, DropReason, Error, Message, Packet, Request, Result, Swarm};
 use p2p_protocols::hash::HashMap;
 use p2p_protocols::mbapp::{AskId, Engine, Now};
+use rand::RngExt as _;
 use tokio::time::Instant;
 
 use super::MbappConfig;
 use crate::driver::{BackgroundSends, Clock, Driver, Timer};
+use crate::env::Env;
 use crate::inbox::{Inbox, Queued, Source};
 
 #[derive(Debug)]
@@ -24,6 +26,7 @@ pub(super) struct Shared<A: Addr, S: Swarm<A>> {
     state: Mutex<State<A>>,
     pub(super) driver: Driver<Want>,
     pub(super) timer: Timer,
+    env: Env,
     pub(super) told: Inbox<Message<A>>,
     pub(super) asked: Inbox<Asked<A>>,
     pub(super) background_sends: BackgroundSends,
@@ -111,8 +114,9 @@ impl Slot {
 
 impl<A: Addr, S: Swarm<A>> Shared<A, S> {
     pub(super) fn new(inner: S, config: MbappConfig) -> Self {
-        let engine = Engine::new(config.engine, inner.mtu(), inner.headroom(), rand::random());
-        let engine = engine.counting_from(rand::random());
+        let env = Env::current();
+        let engine = Engine::new(config.engine, inner.mtu(), inner.headroom(), env.seed());
+        let engine = engine.counting_from(env.rng().random());
         Self {
             mtu: engine.mtu(),
             chunk: engine.chunk(),
@@ -122,6 +126,7 @@ impl<A: Addr, S: Swarm<A>> Shared<A, S> {
                 replies: Vec::new(),
                 closed: false,
             }),
+            env,
             told: Inbox::new(config.messages),
             asked: Inbox::new(config.asks),
             driver: Driver::new(),
@@ -140,12 +145,9 @@ impl<A: Addr, S: Swarm<A>> Shared<A, S> {
     }
 
     pub(super) fn now(&self) -> Now {
-        let unix = SystemTime::now()
-            .duration_since(SystemTime::UNIX_EPOCH)
-            .unwrap_or_default();
         Now {
             elapsed: self.timer.now(),
-            unix_ms: unix.as_millis() as u64,
+            unix_ms: self.env.unix_time().as_millis() as u64,
         }
     }
 

@@ -12,7 +12,6 @@ use tokio::sync::Semaphore;
 
 use super::{MuxConfig, Shared};
 use crate::inbox::Inbox;
-use crate::turn::{First, first};
 
 /// One channel, and the queues of its readers.
 #[derive(Debug)]
@@ -215,9 +214,10 @@ impl<A: Addr, S: AskSwarm<A>, C: Channel> AskSwarm<A> for MuxSwarm<A, S, C> {
         self.queues.check_open()?;
         self.frame(&mut request)?;
         self.shared.ask_counters.add_sent(1);
-        match first(self.shared.inner.ask(dst, request), self.queues.closed()).await {
-            First::Left(response) => response,
-            First::Right(closed) => Err(closed),
+        tokio::select! {
+            biased;
+            response = self.shared.inner.ask(dst, request) => response,
+            closed = self.queues.closed() => Err(closed),
         }
     }
 

@@ -4,36 +4,56 @@ use std::iter;
 use std::sync::Arc;
 use std::task::Context;
 
-use p2p::{Addr, AskSwarm, DropReason, Error, Message, Rejection, Request, Result, Swarm};
+use p2p::{Addr, AskSwarm, DropReason, Message, Rejection, Request, Result, Swarm};
 use p2p_protocols::mux::Channel;
 use tokio::task::coop::consume_budget;
-use tokio::time::sleep;
 
 use super::channel::Queues;
 use super::{Channels, Shared};
-use crate::driver::{Interest, PAUSE, found};
+use crate::driver::{Interest, Step, found, pump};
+
+/// The work for messages.
+struct Messages<'a, A: Addr, S, C: Channel> {
+    shared: &'a Shared<A, S, C>,
+    /// Empty between two steps.
+    pulled: Vec<Message<A>>,
+    /// The channel of the previous message, since messages of one channel usually follow one another.
+    last: Option<Arc<Queues<A, C>>>,
+}
+
+impl<A: Addr, S: Swarm<A>, C: Channel> Step for Messages<'_, A, S, C> {
+    async fn step(&mut self) -> Result<()> {
+        let Shared { inner, config, .. } = self.shared;
+        inner.receive_batch(&mut self.pulled, config.batch).await?;
+        self.shared.dispatch(&mut self.pulled, &mut self.last);
+        Ok(())
+    }
+}
+
+/// The work for requests.
+struct Requests<'a, A: Addr, S, C: Channel>(&'a Shared<A, S, C>);
+
+impl<A: Addr, S: AskSwarm<A>, C: Channel> Step for Requests<'_, A, S, C> {
+    async fn step(&mut self) -> Result<()> {
+        let request = self.0.inner.receive_ask().await?;
+        self.0.dispatch_ask(request);
+        Ok(())
+    }
+}
 
 impl<A: Addr, S: Swarm<A>, C: Channel> Shared<A, S, C> {
     /// Receives messages until the swarm below is closed.
     pub(super) async fn pull_messages(self: Arc<Self>) {
-        let (mut pulled, mut last) = (Vec::new(), None);
-        loop {
-            match self.inner.receive_batch(&mut pulled, self.config.batch).await {
-                Ok(_) => {
-                    self.dispatch(&mut pulled, &mut last);
-                    self.messages.yield_to_leader().await;
-                }
-                Err(Error::Closed) => return self.messages.close(),
-                Err(error) => {
-                    self.messages.fail(error);
-                    sleep(PAUSE).await;
-                }
-            }
-        }
+        let work = Messages {
+            shared: &*self,
+            pulled: Vec::new(),
+            last: None,
+        };
+        pump(&self.messages, self.counters.layer(), work).await;
+        self.messages.close();
     }
 
-    /// Delivers received messages to their channels. `last` is the channel of the previous message, since
-    /// messages of one channel usually follow one another.
+    /// Delivers received messages to their channels.
     fn dispatch(&self, pulled: &mut Vec<Message<A>>, last: &mut Option<Arc<Queues<A, C>>>) {
         self.counters.add_received(pulled.len());
         let mut own = self.messages.polled_for();
@@ -120,19 +140,8 @@ impl<A: Addr, S: Swarm<A>, C: Channel> Shared<A, S, C> {
 impl<A: Addr, S: AskSwarm<A>, C: Channel> Shared<A, S, C> {
     /// Receives requests until the swarm below is closed.
     async fn pull_asks(self: Arc<Self>) {
-        loop {
-            match self.inner.receive_ask().await {
-                Ok(request) => {
-                    self.dispatch_ask(request);
-                    self.asks.yield_to_leader().await;
-                }
-                Err(Error::Closed) => return self.asks.close(),
-                Err(error) => {
-                    self.asks.fail(error);
-                    sleep(PAUSE).await;
-                }
-            }
-        }
+        pump(&self.asks, self.ask_counters.layer(), Requests(&*self)).await;
+        self.asks.close();
     }
 
     /// Delivers a request to its channel.

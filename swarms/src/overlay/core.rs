@@ -17,6 +17,7 @@ use tokio::time::Instant;
 use super::OverlayConfig;
 use super::router::{Event, Router, Transmit};
 use crate::driver::{BackgroundSends, Clock, Driver, Interest, Timer};
+use crate::env::Env;
 use crate::inbox::{Inbox, Limits};
 
 pub(super) struct Core<A: Addr, S, R: Router<A>> {
@@ -30,6 +31,7 @@ pub(super) struct Core<A: Addr, S, R: Router<A>> {
     pub(super) config: OverlayConfig,
     pub(super) driver: Driver<()>,
     pub(super) timer: Timer,
+    pub(super) env: Env,
     pub(super) told: Inbox<Message<PeerId>>,
     pub(super) asked: Inbox<Request<PeerId>>,
     /// Relayed messages for this node, still encrypted.
@@ -98,6 +100,7 @@ impl<A: Addr, S: AskSwarm<A>, R: Router<A>> Core<A, S, R> {
             sends_over: false,
             driver: Driver::new(),
             timer: Timer::new(clock),
+            env: Env::current(),
             told: Inbox::new(config.messages),
             asked: Inbox::new(config.asks),
             over: Inbox::new(over),

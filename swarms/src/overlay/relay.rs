@@ -6,6 +6,7 @@ use std::time::Duration;
 use p2p::{Addr, AskSwarm, DropReason, Error, Headroom, Message, Packet, PeerId, Result, Swarm};
 use p2p_protocols::overlay::wire::{Header, MAX_RELAYED};
 use p2p_protocols::overlay::{Prefix, Way};
+use rand::RngExt as _;
 
 use super::core::Core;
 use super::router::Router;
@@ -28,7 +29,7 @@ impl<A: Addr, S: AskSwarm<A>, R: Router<A>> Swarm<PeerId> for Over<A, S, R> {
             Way::Direct(addr) => addr,
             // A random one, so that a neighbour that drops everything does not block the route for ever.
             Way::Over(addrs) => {
-                let at = rand::random_range(0..addrs.len().max(1));
+                let at = core.env.rng().random_range(0..addrs.len().max(1));
                 addrs.into_iter().nth(at).ok_or_else(unknown)?
             }
         };

@@ -2,19 +2,17 @@
 //! the others to the engine.
 
 use std::collections::VecDeque;
-use std::mem;
 use std::sync::Arc;
 use std::time::Duration;
 
-use p2p::{Addr, Counters, Error, Message, Packet, Result, Swarm};
+use p2p::{Addr, Counters, Message, Packet, Result, Swarm};
 use p2p_formats::x509::PublicKey;
 use p2p_protocols::p2pke::{self, DataPath, wire};
 use tokio::task::coop::consume_budget;
-use tokio::time::sleep;
 
 use super::shared::{Effects, LAYER, Shared};
 use crate::KeyAddr;
-use crate::driver::{Interest, PAUSE, Sleeper, found};
+use crate::driver::{Sleeper, Step, pump};
 
 /// State while one batch is received.
 struct Batch<A> {
@@ -26,28 +24,39 @@ struct Batch<A> {
     handshakes: usize,
 }
 
+struct Work<'a, A: Addr, S> {
+    shared: &'a Arc<Shared<A, S>>,
+    /// Empty between two steps, as is `opened`.
+    pulled: Vec<Message<A>>,
+    opened: VecDeque<Message<KeyAddr<A>>>,
+    sleeper: Sleeper,
+}
+
+impl<A: Addr, S: Swarm<A>> Step for Work<'_, A, S> {
+    async fn step(&mut self) -> Result<()> {
+        let Shared {
+            inner, timer, config, ..
+        } = &**self.shared;
+        timer
+            .or_receive(inner, &mut self.pulled, config.batch, &mut self.sleeper)
+            .await?;
+        self.shared.handle_batch(&mut self.pulled, &mut self.opened);
+        Ok(())
+    }
+}
+
 impl<A: Addr, S: Swarm<A>> Shared<A, S> {
     /// Receives from below, opens packets, and handles the engine's timeouts, until the swarm below is
     /// closed.
     pub(super) async fn work(self: Arc<Self>) {
-        let (mut pulled, mut opened, mut sleeper) = (Vec::new(), VecDeque::new(), Sleeper::default());
-        loop {
-            let pulling = self
-                .timer
-                .or_receive(&self.inner, &mut pulled, self.config.batch, &mut sleeper);
-            match pulling.await {
-                Ok(()) => {
-                    self.handle_batch(&mut pulled, &mut opened);
-                    self.driver.yield_to_leader().await;
-                }
-                Err(Error::Closed) => return self.close(),
-                Err(error) => {
-                    tracing::debug!(layer = LAYER, %error, "receiving failed");
-                    self.driver.fail(error);
-                    sleep(PAUSE).await;
-                }
-            }
-        }
+        let work = Work {
+            shared: &self,
+            pulled: Vec::new(),
+            opened: VecDeque::new(),
+            sleeper: Sleeper::default(),
+        };
+        pump(&self.driver, LAYER, work).await;
+        self.close();
     }
 
     /// Opens received packets and handles expired timers. Never waits.
@@ -68,34 +77,19 @@ impl<A: Addr, S: Swarm<A>> Shared<A, S> {
         self.messages.add_received(batch.data);
         self.handshakes.add_received(batch.handshakes);
         if !opened.is_empty() {
-            self.deliver(opened);
+            let put = self.mailbox.deliver(&self.driver, (), opened);
+            for message in put.refused {
+                self.messages.add_dropped_from(put.reason, &message.src);
+            }
         }
         if self.timer.is_expired(batch.now) {
             let mut state = self.state();
             if let Some(endpoint) = &mut state.endpoint {
-                endpoint.handle_timeout(batch.now, &mut rand::rng());
+                endpoint.handle_timeout(batch.now, &mut self.env.rng());
             }
             self.drain_engine(&mut state, &mut batch.effects);
         }
         self.apply(batch.effects);
-    }
-
-    /// Passes messages to the reader that polls the work, or into the inbox.
-    fn deliver(&self, opened: &mut VecDeque<Message<KeyAddr<A>>>) {
-        if let Some(Interest::Items((), wanted @ 1..)) = self.driver.polled_for() {
-            let mut fresh = self.fresh();
-            if fresh.is_empty() {
-                let others = opened.len().saturating_sub(wanted);
-                mem::swap(&mut *fresh, opened);
-                drop(fresh);
-                return self.driver.notify((), others);
-            }
-        }
-        let put = self.inbox.extend(opened.drain(..));
-        for message in put.refused {
-            self.messages.add_dropped_from(put.reason, &message.src);
-        }
-        self.driver.notify((), put.accepted);
     }
 
     /// Opens a message with the data path of its source, or passes it to the engine.
@@ -151,7 +145,7 @@ impl<A: Addr, S: Swarm<A>> Shared<A, S> {
         let handled = {
             let mut state = self.state();
             let endpoint = state.endpoint.as_mut()?;
-            let handled = endpoint.handle(batch.now, src, packet, &mut rand::rng());
+            let handled = endpoint.handle(batch.now, src, packet, &mut self.env.rng());
             self.drain_engine(&mut state, &mut batch.effects);
             handled
         };
@@ -184,14 +178,7 @@ impl<A: Addr, S: Swarm<A>> Shared<A, S> {
 
     pub(super) async fn receive(&self) -> Result<Message<KeyAddr<A>>> {
         consume_budget().await;
-        let take = || match self.inbox.try_pop()? {
-            Some(message) => Ok(Some(message)),
-            None => Ok(self.fresh().pop_front()),
-        };
-        let message = self
-            .driver
-            .wait(Interest::Items((), 1), |_| found(take()))
-            .await?;
+        let message = self.mailbox.pop(&self.driver, ()).await?;
         self.messages.add_delivered(1);
         Ok(message)
     }
@@ -205,19 +192,7 @@ impl<A: Addr, S: Swarm<A>> Shared<A, S> {
             return Ok(0);
         }
         consume_budget().await;
-        let mut take = || match self.inbox.try_pop_batch(out, max)? {
-            0 => {
-                let mut fresh = self.fresh();
-                let count = fresh.len().min(max);
-                out.extend(fresh.drain(..count));
-                Ok((count > 0).then_some(count))
-            }
-            count => Ok(Some(count)),
-        };
-        let count = self
-            .driver
-            .wait(Interest::Items((), max), |_| found(take()))
-            .await?;
+        let count = self.mailbox.pop_batch(&self.driver, (), out, max).await?;
         self.messages.add_delivered(count);
         Ok(count)
     }

@@ -162,12 +162,9 @@ impl<A: Addr, S: Swarm<A>> Shared<A, S> {
             dst: dst.clone(),
             payload,
         };
-        match self.inbox.push(message) {
-            Ok(()) => self.driver.notify((), 1),
-            Err(refused) => {
-                for message in refused.items {
-                    self.messages.add_dropped_from(refused.reason, &message.src);
-                }
+        if let Err(refused) = self.mailbox.push(&self.driver, (), message) {
+            for message in refused.items {
+                self.messages.add_dropped_from(refused.reason, &message.src);
             }
         }
     }

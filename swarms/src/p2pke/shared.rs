@@ -1,11 +1,10 @@
 //! State shared by the callers of one swarm and its driver: the engine under a lock, and the data paths
 //! beside it.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError, RwLock};
-use std::time::{Duration, SystemTime};
+use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use p2p::{Addr, Counters, DropReason, Error, Message, Packet, PeerId, Result, Swarm};
 use p2p_formats::x509::PrivateKey;
@@ -13,12 +12,11 @@ use p2p_protocols::hash::{HashMap, HashSet};
 use p2p_protocols::overlay::Prefix;
 use p2p_protocols::p2pke::{self, DataPath, Endpoint, Event, Local, wire};
 use tokio::sync::oneshot;
-use tokio::time::Instant;
 
 use super::{MIN_INNER_MTU, P2pkeConfig};
 use crate::KeyAddr;
-use crate::driver::{BackgroundSends, Clock, Driver, Interest, Timer};
-use crate::inbox::Inbox;
+use crate::driver::{BackgroundSends, Driver, Interest, Mailbox, Timer};
+use crate::env::Env;
 
 pub(super) const LAYER: &str = "p2pke";
 
@@ -26,34 +24,14 @@ pub(super) const LAYER: &str = "p2pke";
 /// again.
 pub(super) const ATTEMPTS: usize = 3;
 
-/// One clock for all nodes of the process, so that a restarted node never reports an earlier time than
-/// before.
-static CLOCK: LazyLock<Clock> = LazyLock::new(|| {
-    let unix = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
-    Clock::new(
-        Instant::from_std(std::time::Instant::now()),
-        unix.unwrap_or_default(),
-    )
-});
-
-/// Returns the clock of one more node, a microsecond ahead of the previous one. So a node that is restarted
-/// at the same instant, as under a paused clock, sends later times in its hellos than its predecessor. Peers
-/// treat an equal time as a replay.
-fn later_clock() -> Clock {
-    static NODES: AtomicU64 = AtomicU64::new(0);
-    CLOCK.ahead(Duration::from_micros(NODES.fetch_add(1, Relaxed)))
-}
-
 pub(super) struct Shared<A: Addr, S> {
     pub(super) inner: S,
     pub(super) config: P2pkeConfig,
     pub(super) mtu: usize,
     pub(super) driver: Driver<()>,
     pub(super) timer: Timer,
-    pub(super) inbox: Inbox<Message<KeyAddr<A>>>,
-    /// Messages that a reader received, for itself and for later readers: at most one batch, as no reader
-    /// receives while there are messages.
-    fresh: Mutex<VecDeque<Message<KeyAddr<A>>>>,
+    pub(super) env: Env,
+    pub(super) mailbox: Mailbox<Message<KeyAddr<A>>>,
     pub(super) messages: Counters,
     pub(super) handshakes: Counters,
     /// The buffer of the last batch, emptied, for the next.
@@ -106,14 +84,15 @@ impl<A: Addr, S: Swarm<A>> Shared<A, S> {
             return Err(Error::invalid("inner swarm", reason));
         }
         let local = Arc::new(config.local(key)?);
-        let endpoint = Endpoint::new(local.clone(), &mut rand::rng()).with_prefixes(Prefix::of);
+        let env = Env::current();
+        let endpoint = Endpoint::new(local.clone(), &mut env.rng()).with_prefixes(Prefix::of);
         Ok(Self {
             inner,
             mtu: (mtu - wire::OVERHEAD).min(wire::MAX_MESSAGE),
             driver: Driver::new(),
-            timer: Timer::new(later_clock()),
-            inbox: Inbox::new(config.messages),
-            fresh: Mutex::default(),
+            timer: Timer::new(env.later_clock()),
+            env,
+            mailbox: Mailbox::new(config.messages),
             messages: Counters::new(LAYER),
             handshakes: Counters::new("p2pke-handshake"),
             batch_buffer: Mutex::default(),
@@ -163,10 +142,6 @@ impl<A: Addr, S: Swarm<A>> Shared<A, S> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) fn fresh(&self) -> MutexGuard<'_, VecDeque<Message<KeyAddr<A>>>> {
-        self.fresh.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     pub(super) fn check_open(&self) -> Result<()> {
         match self.state().endpoint {
             Some(_) => Ok(()),
@@ -209,7 +184,7 @@ impl<A: Addr, S: Swarm<A>> Shared<A, S> {
         let mut effects = Effects::default();
         let mut state = self.state();
         let endpoint = state.endpoint.as_mut().ok_or(Error::Closed)?;
-        let connected = endpoint.connect(self.timer.now(), &peer.addr, Some(peer.id), &mut rand::rng());
+        let connected = endpoint.connect(self.timer.now(), &peer.addr, Some(peer.id), &mut self.env.rng());
         let waiting = matches!(connected, Ok(None)).then(|| self.join(&mut state, peer));
         self.drain_engine(&mut state, &mut effects);
         drop(state);
@@ -250,7 +225,7 @@ impl<A: Addr, S: Swarm<A>> Shared<A, S> {
         let Some(endpoint) = &mut state.endpoint else {
             return;
         };
-        if let Err(error) = endpoint.rekey(self.timer.now(), addr, &mut rand::rng()) {
+        if let Err(error) = endpoint.rekey(self.timer.now(), addr, &mut self.env.rng()) {
             tracing::debug!(layer = LAYER, peer = %addr, %error, "rekeying did not start");
         }
         self.drain_engine(&mut state, &mut effects);
@@ -398,8 +373,7 @@ impl<A: Addr, S: Swarm<A>> Shared<A, S> {
         drop(state);
         // Waiting callers notice that the sender was dropped.
         drop((gone, paths));
-        let fresh = std::mem::take(&mut *self.fresh());
-        let dropped = self.inbox.close() + fresh.len();
+        let dropped = self.mailbox.close();
         self.messages.add_dropped_many(DropReason::Closed, dropped);
         self.driver.close();
     }

@@ -36,7 +36,7 @@ pub(super) struct Node<A: Addr> {
     pub(super) runtime: Handle,
     sessions: Mutex<Sessions<A>>,
     turn: Arc<AtomicU64>,
-    pub(super) tasks: Arc<TaskSet>,
+    pub(super) tasks: TaskSet,
     pub(super) messages: Inbox<Message<KeyAddr<A>>>,
     pub(super) requests: Inbox<Request<KeyAddr<A>>>,
     pub(super) budget: Arc<Total>,
@@ -81,7 +81,7 @@ impl<A: Addr> Node<A> {
             endpoint: Mutex::new(Some(endpoint.clone())),
             sessions: Mutex::default(),
             turn: Arc::default(),
-            tasks: Arc::default(),
+            tasks: TaskSet::start()?,
             messages: Inbox::new(config.messages),
             requests: Inbox::new(config.asks),
             budget: Arc::new(Total::new(config.reassembly, 2 * config.mtu + WAITING)),
@@ -98,8 +98,6 @@ impl<A: Addr> Node<A> {
             runtime,
             config,
         });
-        let tasks = node.tasks.clone();
-        tokio::spawn(async move { tasks.background().await });
         tokio::spawn(node.clone().listen(endpoint));
         Ok(node)
     }

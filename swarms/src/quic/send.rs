@@ -19,7 +19,6 @@ use super::node::Node;
 use super::session::{Session, is_turned_away};
 use super::stream::{Cut, Incoming, Outgoing, at_once, frame, within};
 use crate::KeyAddr;
-use crate::turn::{First, first};
 
 /// How long a peer that answered asks may take to permit another stream, before it is assumed never to do so,
 /// and is dialled again; at least three round trips.
@@ -173,9 +172,10 @@ impl<A: Addr> Node<A> {
 
     /// Returns the result of `call`, unless the node is closed meanwhile.
     pub(super) async fn unless_closed<T>(&self, call: impl Future<Output = Result<T>>) -> Result<T> {
-        match first(call, self.closed()).await {
-            First::Left(result) => result,
-            First::Right(()) => Err(Error::Closed),
+        tokio::select! {
+            biased;
+            result = call => result,
+            () = self.closed() => Err(Error::Closed),
         }
     }
 

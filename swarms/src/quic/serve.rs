@@ -163,9 +163,7 @@ impl<A: Addr> Node<A> {
         for refused in &extended.refused {
             self.tells.add_dropped_from(extended.reason, &refused.src);
         }
-        if extended.accepted > 0 {
-            self.tasks.notify(Kind::Message);
-        }
+        self.tasks.notify(Kind::Message, extended.accepted);
     }
 
     fn put_requests(&self, requests: &mut Vec<Request<KeyAddr<A>>>) {
@@ -177,9 +175,7 @@ impl<A: Addr> Node<A> {
             self.asks.add_dropped_from(extended.reason, &refused.message.src);
             refused.reject(Rejection::BUSY);
         }
-        if extended.accepted > 0 {
-            self.tasks.notify(Kind::Ask);
-        }
+        self.tasks.notify(Kind::Ask, extended.accepted);
     }
 }
 

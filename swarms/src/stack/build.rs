@@ -8,11 +8,14 @@ use p2p_formats::x509::PrivateKey;
 use p2p_protocols::mux::{self, Name, Varint};
 use p2p_protocols::{chord, kademlia};
 
+use rand::RngExt as _;
+
 use super::below::{Abilities, Below};
 use super::grammar::Placed;
 use super::read::Piece;
 use super::{Channel, Layer, Node, Stack, StackError, StackText, gossip, overlay};
 use crate::allow::{AllowSwarm, Policy, Rule};
+use crate::env::Env;
 use crate::faulty::FaultySwarm;
 use crate::fragment::{FragmentConfig, FragmentSwarm};
 use crate::map::EraseSwarm;
@@ -231,8 +234,9 @@ pub(super) fn text_error(piece: Piece<'_>, error: Error, what: &str) -> StackErr
     }
 }
 
-fn random_key() -> PrivateKey {
-    PrivateKey::ed25519(&rand::random())
+/// Returns a new key, for a node without one.
+pub(super) fn random_key() -> PrivateKey {
+    PrivateKey::ed25519(&Env::current().rng().random())
 }
 
 fn base(layer: &Layer, at: Option<&BoxAddr>, receive_buffer: Option<usize>) -> Result<Stack> {

@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use p2p::{Error, Packet, Result, Swarm as _};
-use p2p_formats::x509::PrivateKey;
 use tokio::time::timeout;
 
+use super::build::random_key;
 use super::grammar::Placed;
 use super::read::Piece;
 use super::{Layer, StackError, StackText};
@@ -105,7 +105,7 @@ impl StackText {
             return Err(self.unchecked(denied, reason));
         }
         let mut mtus = Vec::new();
-        let key = PrivateKey::ed25519(&rand::random());
+        let key = random_key();
         let node = text.build_recorded(&key, &mut mtus).await?;
         node.stack.close().await;
         self.medium_with(&mtus)
@@ -120,7 +120,7 @@ impl StackText {
             }
             let mut text = self.apart();
             text.layers.truncate(index + 1);
-            let key = PrivateKey::ed25519(&rand::random());
+            let key = random_key();
             let node = text.build_recorded(&key, &mut Vec::new()).await?;
             let mut denied = false;
             if let Ok(own) = node.stack.local_addr() {

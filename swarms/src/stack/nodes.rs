@@ -6,6 +6,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use p2p::{Addr as _, BoxAddr, PeerId, Result, Swarm as _};
 use p2p_formats::x509::PrivateKey;
 
+use super::build::random_key;
 use super::{Stack, StackText};
 
 /// Creates nodes of a stack, each with its own key, and restarts them at their addresses, for testbeds of the
@@ -36,7 +37,7 @@ impl Nodes {
         let text = self.text.apart().on_a_medium_of_its_own();
         let mut nodes = Vec::with_capacity(count);
         for _ in 0..count {
-            let key = PrivateKey::ed25519(&rand::random());
+            let key = random_key();
             let stack = text.build_with(&key).await?;
             if let Some(id) = stack.local_addrs().first().and_then(p2p::Addr::peer_id) {
                 self.made().insert(id, (key, text.clone()));
@@ -52,7 +53,7 @@ impl Nodes {
     /// Returns the errors of [`StackText::build_at`].
     pub async fn open_again(&self, addr: &BoxAddr) -> Result<Stack> {
         let made = addr.peer_id().and_then(|id| self.made().get(&id).cloned());
-        let (key, text) = made.unwrap_or_else(|| (PrivateKey::ed25519(&rand::random()), self.text.clone()));
+        let (key, text) = made.unwrap_or_else(|| (random_key(), self.text.clone()));
         Ok(text.build_at(addr, &key).await?)
     }
 

@@ -16,6 +16,7 @@ use super::build::text_error;
 use super::grammar::Placed;
 use super::read::Piece;
 use super::{Chord, Gossip, Kademlia, Stack, StackError, StackText};
+use crate::env::Env;
 use crate::map::EraseSwarm;
 use crate::overlay::{Identity, OverlaySwarm, Router};
 use crate::{ChordConfig, ChordSwarm, KademliaConfig, KademliaSwarm};
@@ -183,7 +184,7 @@ impl Members {
         let members = self.lock();
         let open = members.iter().filter(|member| (member.is_open)());
         open.map(|member| member.addr.clone())
-            .sample(&mut rand::rng(), most)
+            .sample(&mut Env::current().rng(), most)
     }
 
     pub(super) fn add(&self, member: Member) {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::task::{Context, Wake, Waker};
 
-use super::Watch;
+use super::Queue;
 
 pub(super) type Task = Pin<Box<dyn Future<Output = ()> + Send>>;
 
@@ -20,7 +20,7 @@ pub(super) struct TaskWaker {
     at: usize,
     /// Set while it is queued to be polled.
     queued: AtomicBool,
-    watch: Arc<Watch>,
+    queue: Arc<Queue>,
 }
 
 impl Wake for TaskWaker {
@@ -30,19 +30,19 @@ impl Wake for TaskWaker {
 
     fn wake_by_ref(self: &Arc<Self>) {
         if !self.queued.swap(true, SeqCst) {
-            self.watch.mark_ready(self.at);
+            self.queue.push(|state| state.ready.push_back(self.at));
         }
     }
 }
 
 impl Tasks {
     /// Adds a task and returns its index, which is to be polled next.
-    pub(super) fn insert(&mut self, task: Task, watch: &Arc<Watch>) -> usize {
+    pub(super) fn insert(&mut self, task: Task, queue: &Arc<Queue>) -> usize {
         let at = self.free.pop().unwrap_or(self.slots.len());
         let waker = Arc::new(TaskWaker {
             at,
             queued: AtomicBool::new(true),
-            watch: watch.clone(),
+            queue: queue.clone(),
         });
         let entry = Some((task, waker));
         match self.slots.get_mut(at) {

@@ -9,7 +9,8 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use super::*;
-use crate::inbox::Limits;
+use crate::driver::GRACE;
+use crate::inbox::{Inbox, Limits};
 
 const TASKS: usize = 24;
 const ITEMS: usize = 2000;
@@ -29,14 +30,11 @@ impl Harness {
             bytes: usize::MAX,
             copy_below: 0,
         };
-        let harness = Arc::new(Self {
-            set: TaskSet::default(),
+        Arc::new(Self {
+            set: TaskSet::start().expect("a runtime"),
             inboxes: [(); 2].map(|()| Inbox::new(limits)),
             taken: AtomicUsize::new(0),
-        });
-        let background = harness.clone();
-        tokio::spawn(async move { background.set.background().await });
-        harness
+        })
     }
 
     /// Adds a task that moves messages from a channel into the inbox of a kind.
@@ -46,15 +44,15 @@ impl Harness {
         self.set.spawn(async move {
             while let Some(item) = receiver.recv().await {
                 harness.inboxes[kind].push(item).expect("room");
-                harness.set.notify(KINDS[kind]);
+                harness.set.notify(KINDS[kind], 1);
             }
         });
         sender
     }
 
     async fn take(&self, kind: usize) -> Result<Packet> {
-        let take = |inbox: &Inbox<Packet>| inbox.try_pop();
-        let item = self.set.wait(KINDS[kind], &self.inboxes[kind], take).await?;
+        let take = || self.inboxes[kind].try_pop();
+        let item = self.set.wait(KINDS[kind], 1, take).await?;
         self.taken.fetch_add(1, SeqCst);
         Ok(item)
     }
@@ -143,7 +141,7 @@ async fn a_reader_that_takes_one_of_two_items_wakes_another_for_the_other() {
     for _ in 0..2 {
         harness.inboxes[0].push(Packet::from(b"item")).expect("room");
     }
-    harness.set.notify(Kind::Message);
+    harness.set.notify(Kind::Message, 2);
     let both = async { while readers.join_next().await.is_some() {} };
     let both = tokio::time::timeout(Duration::from_secs(10), both).await;
     assert!(both.is_ok(), "the second reader was not woken");
@@ -179,7 +177,6 @@ async fn a_woken_reader_that_does_not_poll_blocks_no_other() {
     let other = |harness: Arc<Harness>| tokio::spawn(async move { harness.take(1).await });
     let mut waiting = other(harness.clone());
     tokio::task::yield_now().await;
-    // It registered last, so it is woken first.
     let mut held = Box::pin(harness.take(0));
     assert!(
         poll_fn(|cx| Poll::Ready(held.as_mut().poll(cx)))

@@ -1,0 +1,115 @@
+//! The receive path: receives from below and reassembles messages.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use p2p::{Addr, Message, Result, Swarm};
+use p2p_protocols::fragment::{Handled, Reassembler};
+use tokio::task::coop::consume_budget;
+
+use super::shared::Shared;
+use crate::driver::{Sleeper, Step, pump};
+
+struct Work<'a, A: Addr, S> {
+    shared: &'a Shared<A, S>,
+    /// Empty between two steps, as is `whole`.
+    pulled: Vec<Message<A>>,
+    whole: VecDeque<Message<A>>,
+    sleeper: Sleeper,
+}
+
+impl<A: Addr, S: Swarm<A>> Step for Work<'_, A, S> {
+    async fn step(&mut self) -> Result<()> {
+        let Shared {
+            inner, timer, config, ..
+        } = self.shared;
+        timer
+            .or_receive(inner, &mut self.pulled, config.batch, &mut self.sleeper)
+            .await?;
+        self.shared.handle_batch(&mut self.pulled, &mut self.whole);
+        Ok(())
+    }
+}
+
+impl<A: Addr, S: Swarm<A>> Shared<A, S> {
+    /// Receives from below and expires incomplete messages, until the swarm below is closed.
+    async fn work(self: Arc<Self>) {
+        let work = Work {
+            shared: &*self,
+            pulled: Vec::new(),
+            whole: VecDeque::new(),
+            sleeper: Sleeper::default(),
+        };
+        pump(&self.driver, self.counters.layer(), work).await;
+        self.close();
+    }
+
+    /// Processes received fragments and expired messages, and delivers complete messages. Never waits.
+    fn handle_batch(&self, pulled: &mut Vec<Message<A>>, whole: &mut VecDeque<Message<A>>) {
+        let now = self.timer.now();
+        self.pieces.add_received(pulled.len());
+        let mut engine = self.engine();
+        engine.handle_timeout(now);
+        let fragments = pulled.drain(..);
+        whole.extend(fragments.filter_map(|fragment| self.accept(&mut engine, now, fragment)));
+        self.count_given_up(&mut engine);
+        self.timer.set(engine.poll_timeout());
+        drop(engine);
+        if !whole.is_empty() {
+            let put = self.mailbox.deliver(&self.driver, (), whole);
+            for message in put.refused {
+                self.counters.add_dropped_from(put.reason, &message.src);
+            }
+        }
+    }
+
+    /// Passes a fragment to the engine; returns the message that it completes.
+    fn accept(
+        &self,
+        engine: &mut Reassembler<A>,
+        now: Duration,
+        mut message: Message<A>,
+    ) -> Option<Message<A>> {
+        match engine.handle(now, &message.src, std::mem::take(&mut message.payload)) {
+            Handled::Whole {
+                message: payload,
+                parts,
+            } => {
+                if parts == 1 {
+                    self.counters.add_received(1);
+                }
+                self.pieces.add_delivered(parts);
+                message.payload = payload;
+                return Some(message);
+            }
+            Handled::Kept { first: true } => self.counters.add_received(1),
+            Handled::Kept { first: false } => {}
+            Handled::Dropped(reason) => self.pieces.add_dropped_from(reason, &message.src),
+        }
+        None
+    }
+
+    pub(super) async fn receive(self: &Arc<Self>) -> Result<Message<A>> {
+        self.driver.ensure_started(|| self.clone().work())?;
+        consume_budget().await;
+        let message = self.mailbox.pop(&self.driver, ()).await?;
+        self.counters.add_delivered(1);
+        Ok(message)
+    }
+
+    pub(super) async fn receive_batch(
+        self: &Arc<Self>,
+        out: &mut Vec<Message<A>>,
+        max: usize,
+    ) -> Result<usize> {
+        if max == 0 {
+            return Ok(0);
+        }
+        self.driver.ensure_started(|| self.clone().work())?;
+        consume_budget().await;
+        let count = self.mailbox.pop_batch(&self.driver, (), out, max).await?;
+        self.counters.add_delivered(count);
+        Ok(count)
+    }
+}
