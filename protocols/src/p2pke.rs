@@ -120,13 +120,13 @@
 //! cannot prevent that.
 
 mod channel;
+mod channel_counts;
 mod config;
 mod endpoint;
 mod error;
 mod hello_rate_limiter;
 mod noise;
 mod path;
-mod places;
 mod replay;
 mod session;
 mod signing_digest;

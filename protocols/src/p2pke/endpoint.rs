@@ -1,6 +1,6 @@
 //! The channels of a node by address, within the configured limits.
 
-mod room;
+mod eviction;
 
 use std::collections::{BTreeSet, VecDeque};
 use std::hash::Hash;
@@ -12,14 +12,14 @@ use p2p::{Headroom, Packet, PeerId};
 use rand::CryptoRng;
 
 use super::channel::{Channel, Event, Hello};
+use super::channel_counts::{ChannelCounts, Owner};
 use super::hello_rate_limiter::HelloRateLimiter;
 use super::path::DataPath;
-use super::places::{Owner, Places};
 use super::wire::{self, InitHello};
 use super::{Error, Local};
 use crate::hash::HashMap;
 use crate::overlay::Prefix;
-use room::Room;
+use eviction::Eviction;
 
 /// Room for the layers below around a packet that no channel made.
 const ROOM: Headroom = Headroom::new(64, 32);
@@ -47,8 +47,8 @@ pub struct Endpoint<A> {
     timers: BTreeSet<(Duration, A)>,
     half_open: BTreeSet<(u64, A)>,
     arrivals: u64,
-    places: Places,
-    room: Room,
+    counts: ChannelCounts,
+    eviction: Eviction,
     prefix_of: fn(&A) -> Option<Prefix>,
     /// The time of this node's newest hello.
     last_opened: Option<Duration>,
@@ -66,8 +66,8 @@ impl<A: Clone + Ord + Hash> Endpoint<A> {
             timers: BTreeSet::new(),
             half_open: BTreeSet::new(),
             arrivals: 0,
-            places: Places::default(),
-            room: Room::default(),
+            counts: ChannelCounts::default(),
+            eviction: Eviction::default(),
             prefix_of: |_| None,
             last_opened: None,
             transmits: VecDeque::new(),
@@ -215,7 +215,7 @@ impl<A: Clone + Ord + Hash> Endpoint<A> {
             return Ok(());
         }
         self.rate_limiter.check_from(now, src, prefix)?;
-        if self.inbound_is_full() && !self.has_room(now) {
+        if self.inbound_is_full() && !self.can_evict(now) {
             return Err(Error::Full);
         }
         let mut channel = Channel::new(self.local.clone());
@@ -251,7 +251,7 @@ impl<A: Clone + Ord + Hash> Endpoint<A> {
                 self.half_open.remove(&(arrival.get(), addr.clone()));
             }
             if let Some(peer) = slot.peer {
-                self.places.remove(&self.owner(addr, peer));
+                self.counts.remove(&self.owner(addr, peer));
             }
         }
     }
@@ -280,7 +280,7 @@ impl<A: Clone + Ord + Hash> Endpoint<A> {
         if peer != slot.peer {
             let before = slot.peer.take();
             if let Some(before) = before {
-                self.places.remove(&self.owner(addr, before));
+                self.counts.remove(&self.owner(addr, before));
             }
             if let Some(peer) = peer {
                 let owner = self.owner(addr, peer);
@@ -291,7 +291,7 @@ impl<A: Clone + Ord + Hash> Endpoint<A> {
                     }
                     return Err(Error::Full);
                 }
-                self.places.add(&owner);
+                self.counts.add(&owner);
                 if let Some(slot) = self.channels.get_mut(addr) {
                     slot.peer = Some(peer);
                 }

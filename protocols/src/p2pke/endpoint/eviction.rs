@@ -9,21 +9,21 @@ use std::hash::Hash;
 use std::time::Duration;
 
 use super::super::channel::{Event, Idleness};
-use super::super::places::Owner;
+use super::super::channel_counts::Owner;
 use super::Endpoint;
 
 /// Minimum interval between two scans for channels of peers, and the time for which a result is reused.
-const BETWEEN_LOOKS: Duration = Duration::from_millis(20);
-const LOOK_IS_GOOD: Duration = Duration::from_millis(100);
+const SCAN_INTERVAL: Duration = Duration::from_millis(20);
+const SCAN_VALIDITY: Duration = Duration::from_millis(100);
 
 /// The fraction (1/64) of channels that one scan removes.
 const SHARE: usize = 64;
 
 /// The results of the last scans.
 #[derive(Debug, Default)]
-pub(super) struct Room {
+pub(super) struct Eviction {
     /// The time before which no scan for a peer's channel starts.
-    next_look: Duration,
+    next_scan: Duration,
     /// Whether a channel could be removed, and until when this result is used.
     found: Option<(Duration, bool)>,
 }
@@ -60,19 +60,19 @@ impl<A: Clone + Ord + Hash> Endpoint<A> {
             .channels
             .saturating_mul(config.outbound_percent.min(100).into())
             / 100;
-        let outbound = self.confirmed().saturating_sub(self.places.total() + uncounted);
-        self.places.total().saturating_add(outbound.max(reserved)) >= config.channels
+        let outbound = self.confirmed().saturating_sub(self.counts.total() + uncounted);
+        self.counts.total().saturating_add(outbound.max(reserved)) >= config.channels
     }
 
     /// Returns whether a channel could be removed for a peer's new one.
-    pub(super) fn has_room(&mut self, now: Duration) -> bool {
-        if let Some((until, found)) = self.room.found
+    pub(super) fn can_evict(&mut self, now: Duration) -> bool {
+        if let Some((until, found)) = self.eviction.found
             && now < until
         {
             return found;
         }
         let found = self.candidates(now, Scope::Inbound).next().is_some();
-        self.room.found = Some((now.saturating_add(LOOK_IS_GOOD), found));
+        self.eviction.found = Some((now.saturating_add(SCAN_VALIDITY), found));
         found
     }
 
@@ -81,31 +81,32 @@ impl<A: Clone + Ord + Hash> Endpoint<A> {
         self.evict(now, Scope::All, self.local.config.channels / SHARE)
     }
 
-    /// Returns whether there is a place for a channel that a peer has just confirmed; makes one if possible.
-    /// A channel that only changes its peer needs no additional place in total.
-    pub(super) fn admit(&mut self, now: Duration, addr: &A, owner: &Owner, had_place: bool) -> bool {
+    /// Returns whether the limits admit a channel that a peer has just confirmed; evicts others if possible. A
+    /// channel that only changes its peer (`was_counted`) does not count again in total.
+    pub(super) fn admit(&mut self, now: Duration, addr: &A, owner: &Owner, was_counted: bool) -> bool {
         let config = &self.local.config;
         let (per_peer, per_prefix) = (config.channels_per_peer.max(1), config.channels_per_prefix.max(1));
         let share = config.channels / SHARE;
-        // At this moment, the channel is neither half-open nor counted; it takes the place that it gets.
+        // At this moment, the channel is neither half-open nor counted.
         if let Some(slot) = self.channels.get_mut(addr)
             && let Some(arrival) = slot.half_open.take()
         {
             self.half_open.remove(&(arrival.get(), addr.clone()));
         }
-        (self.places.of_peer(owner) < per_peer || self.look(now, Scope::Peer(owner), per_peer / 4))
-            && (self.places.of_prefix(owner) < per_prefix
-                || self.look(now, Scope::Prefix(owner), per_prefix / SHARE))
-            && (had_place || !self.is_full_beside(1) || self.look(now, Scope::Inbound, share))
+        (self.counts.of_peer(owner) < per_peer
+            || self.evict_at_intervals(now, Scope::Peer(owner), per_peer / 4))
+            && (self.counts.of_prefix(owner) < per_prefix
+                || self.evict_at_intervals(now, Scope::Prefix(owner), per_prefix / SHARE))
+            && (was_counted || !self.is_full_beside(1) || self.evict_at_intervals(now, Scope::Inbound, share))
     }
 
     /// Does the same as [`evict`](Self::evict), with a minimum interval between scans.
-    fn look(&mut self, now: Duration, scope: Scope<'_>, count: usize) -> bool {
-        if now < self.room.next_look {
+    fn evict_at_intervals(&mut self, now: Duration, scope: Scope<'_>, count: usize) -> bool {
+        if now < self.eviction.next_scan {
             return false;
         }
-        self.room.next_look = now.saturating_add(BETWEEN_LOOKS);
-        self.room.found = None;
+        self.eviction.next_scan = now.saturating_add(SCAN_INTERVAL);
+        self.eviction.found = None;
         self.evict(now, scope, count)
     }
 
@@ -137,7 +138,7 @@ impl<A: Clone + Ord + Hash> Endpoint<A> {
             };
             let owner = self.owner(addr, peer);
             let (idleness, heard) = slot.channel.idleness(now)?;
-            let most = self.places.of_peer(&owner).max(self.places.of_prefix(&owner));
+            let most = self.counts.of_peer(&owner).max(self.counts.of_prefix(&owner));
             let goes = match scope {
                 Scope::All | Scope::Inbound => idleness != Idleness::Pausing || most > 1,
                 Scope::Peer(of) => of.peer == owner.peer,

@@ -25,13 +25,13 @@ impl Owner {
 
 /// Counts of the channels that peers opened and confirmed.
 #[derive(Debug, Default)]
-pub(super) struct Places {
+pub(super) struct ChannelCounts {
     total: usize,
     by_peer: HashMap<NonZeroU64, u32>,
     by_prefix: HashMap<Prefix, u32>,
 }
 
-impl Places {
+impl ChannelCounts {
     pub(super) fn total(&self) -> usize {
         self.total
     }
