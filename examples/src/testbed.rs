@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use p2p::{Addr as _, BoxAddr, Error, PeerId, Swarm as _};
-use p2p_swarms::stack::{Medium, Nodes, Stack, StackError, StackText, forged};
+use p2p_swarms::stack::{Medium, Stack, StackError, StackNodes, StackText, forged};
 use p2p_swarmtest::{Ask, Plain, Profile, Secure, SecureAsk, Testbed, loopback};
 
 /// Returns a testbed of nodes of this stack, with the [`profile`] of its medium.
@@ -24,7 +24,7 @@ pub async fn testbed(text: &StackText) -> Result<Testbed<BoxAddr>, StackError> {
 
 /// Creates a testbed of this stack with the capabilities of `probe`, one of its nodes.
 fn bed(text: &StackText, probe: &Stack) -> Testbed<BoxAddr> {
-    let nodes = Arc::new(Nodes::new(text.clone()));
+    let nodes = Arc::new(StackNodes::new(text.clone()));
     let again = nodes.clone();
     /// Creates nodes, each unwrapped from its variant.
     macro_rules! bed {

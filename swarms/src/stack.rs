@@ -60,6 +60,6 @@ pub use gossip::Gossip;
 pub use grammar::{Channel, Layer, StackText};
 pub use kademlia::Kademlia;
 pub use medium::Medium;
-pub use node::{Node, Stack, forged};
-pub use nodes::Nodes;
+pub use node::{Stack, StackNode, forged};
+pub use nodes::StackNodes;
 pub use overlay::{Overlay, OverlayNode};

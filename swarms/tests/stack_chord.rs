@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use p2p::{PeerId, Swarm as _};
 use p2p_formats::x509::{PrivateKey, Registry, shake256};
-use p2p_swarms::stack::{Chord, Node, Overlay, StackText};
+use p2p_swarms::stack::{Chord, Overlay, StackNode, StackText};
 use tokio::time::timeout;
 
 /// Timeout for operations that must succeed.
@@ -20,12 +20,12 @@ fn id(number: u8) -> PeerId {
     shake256(signer.expect("a key").public_key())
 }
 
-async fn node(text: &StackText, number: u8) -> Node {
+async fn node(text: &StackText, number: u8) -> StackNode {
     let node = timeout(PATIENCE, text.build_node(&key(number))).await;
     node.expect("in time").unwrap_or_else(|error| panic!("{error}"))
 }
 
-fn chord(node: &Node) -> &Chord {
+fn chord(node: &StackNode) -> &Chord {
     match &node.overlays[..] {
         [Overlay::Chord(chord)] => chord,
         other => panic!("{other:?}"),

@@ -5,7 +5,7 @@ use std::time::Duration;
 use p2p::{Addr as _, BoxAddr, Error, Packet, Swarm as _};
 use p2p_formats::x509::PrivateKey;
 use p2p_swarms::GossipAddr;
-use p2p_swarms::stack::{Gossip, Node, Overlay, Stack, StackText};
+use p2p_swarms::stack::{Gossip, Overlay, Stack, StackNode, StackText};
 use p2p_swarmtest::{Plain, Profile, Testbed, Verdict};
 use tokio::time::{sleep, timeout};
 
@@ -24,12 +24,12 @@ fn refused(text: &str, at: usize) -> String {
     error.reason().to_owned()
 }
 
-async fn node(text: &StackText, number: u8) -> Node {
+async fn node(text: &StackText, number: u8) -> StackNode {
     let node = text.build_node(&PrivateKey::ed25519(&[number; 32])).await;
     node.unwrap_or_else(|error| panic!("{error}"))
 }
 
-fn gossip(node: &Node) -> &Gossip {
+fn gossip(node: &StackNode) -> &Gossip {
     match &node.overlays[..] {
         [.., Overlay::Gossip(gossip)] => gossip,
         other => panic!("{other:?}"),
@@ -38,8 +38,8 @@ fn gossip(node: &Node) -> &Gossip {
 
 /// Waits until each node knows this many subscribers of a topic, and has a mesh: earlier messages are not
 /// forwarded.
-async fn met(nodes: &[Node], topic: &str, others: usize) {
-    let has_met = |node: &Node| {
+async fn met(nodes: &[StackNode], topic: &str, others: usize) {
+    let has_met = |node: &StackNode| {
         let node = gossip(node);
         node.subscribers(topic).len() >= others && !node.mesh(topic).is_empty()
     };
@@ -51,14 +51,14 @@ async fn met(nodes: &[Node], topic: &str, others: usize) {
     timeout(PATIENCE, all).await.expect("they meet");
 }
 
-async fn received(node: &Node) -> (BoxAddr, Vec<u8>) {
+async fn received(node: &StackNode) -> (BoxAddr, Vec<u8>) {
     let message = timeout(PATIENCE, node.stack.receive()).await;
     let message = message.expect("a message in time").expect("open");
     (message.src, message.payload.to_vec())
 }
 
 /// Each node publishes one message of maximum length, and all others receive it from its author.
-async fn publish_to_all(nodes: &[Node], topic: &str) {
+async fn publish_to_all(nodes: &[StackNode], topic: &str) {
     for (number, from) in nodes.iter().enumerate() {
         let to = from.stack.parse_addr(topic).expect("a topic");
         let payload = vec![number as u8; from.stack.mtu()];

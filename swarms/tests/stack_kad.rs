@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use p2p::{Addr as _, BoxAddr, Error, Packet, PeerId, Swarm as _};
 use p2p_formats::x509::{PrivateKey, Registry, shake256};
-use p2p_swarms::stack::{Kademlia, Node, Nodes, Overlay, Stack, StackText};
+use p2p_swarms::stack::{Kademlia, Overlay, Stack, StackNode, StackNodes, StackText};
 use tokio::time::timeout;
 
 /// Timeout for operations that must succeed.
@@ -36,12 +36,12 @@ fn id(number: u8) -> PeerId {
     )
 }
 
-async fn node(text: &StackText, number: u8) -> Node {
+async fn node(text: &StackText, number: u8) -> StackNode {
     let node = text.build_node(&key(number)).await;
     node.unwrap_or_else(|error| panic!("{error}"))
 }
 
-fn kad(node: &Node) -> &Kademlia {
+fn kad(node: &StackNode) -> &Kademlia {
     match &node.overlays[..] {
         [Overlay::Kademlia(kad)] => kad,
         other => panic!("{other:?}"),
@@ -104,7 +104,10 @@ async fn reached_at_once(texts: &[&str]) {
     for text in texts {
         for trial in 0..40 {
             let text = text.replace("SEED", &trial.to_string());
-            let made = Nodes::new(parse(&text)).open(2 + trial % 3).await.expect("opens");
+            let made = StackNodes::new(parse(&text))
+                .open(2 + trial % 3)
+                .await
+                .expect("opens");
             for (at, to) in made.iter().enumerate().rev() {
                 let dst = to.local_addrs().swap_remove(0);
                 for from in made.iter().take(at) {

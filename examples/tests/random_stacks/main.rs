@@ -30,7 +30,7 @@ use std::time::{Duration, Instant};
 use p2p::{Error, Packet, Swarm as _};
 use p2p_examples::testbed::testbed;
 use p2p_formats::x509::PrivateKey;
-use p2p_swarms::stack::{Node, StackText};
+use p2p_swarms::stack::{StackNode, StackText};
 use p2p_swarmtest::Report;
 use rand::SeedableRng as _;
 use rand::rngs::StdRng;
@@ -126,7 +126,7 @@ async fn join(text: &str) -> Result<(), String> {
     Err(format!("two nodes of {text} do not reach each other"))
 }
 
-async fn open(text: &str) -> Result<Node, String> {
+async fn open(text: &str) -> Result<StackNode, String> {
     let stack = text.parse::<StackText>().map_err(|error| error.to_string())?;
     let node = stack.build_node(&PrivateKey::ed25519(&rand::random())).await;
     node.map_err(|error| error.to_string())
@@ -134,7 +134,7 @@ async fn open(text: &str) -> Result<Node, String> {
 
 /// Writes the addresses of nodes that are there between the pieces of a text: of one in an overlay that finds the others; of all
 /// in a gossip network, which carries messages for one node to neighbours only.
-fn filled(pieces: &[&str], nodes: &[Node]) -> Result<String, String> {
+fn filled(pieces: &[&str], nodes: &[StackNode]) -> Result<String, String> {
     let mut text = String::new();
     for (place, piece) in pieces.iter().enumerate() {
         text.push_str(piece);

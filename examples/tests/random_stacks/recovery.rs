@@ -5,7 +5,7 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use p2p::{BoxAddr, Packet, Swarm as _};
 use p2p_examples::testbed::profile;
-use p2p_swarms::stack::{Nodes, Stack, StackText};
+use p2p_swarms::stack::{Stack, StackNodes, StackText};
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
 use tokio::time::{Instant, timeout};
@@ -30,7 +30,7 @@ fn messages_on_a_medium_that_loses_arrive_or_count_as_lost_while_the_laws_wait()
 async fn bursts(text: &str, seed: u64) {
     let stack: StackText = text.parse().expect("a stack");
     let patience = profile(&stack.medium().await.expect("a medium")).patience;
-    let nodes = Nodes::new(stack).open(4).await.expect("nodes");
+    let nodes = StackNodes::new(stack).open(4).await.expect("nodes");
     let addrs: Vec<BoxAddr> = nodes.iter().map(|node| node.local_addrs()[0].clone()).collect();
     let mut rng = StdRng::seed_from_u64(seed);
     let (mut told, mut came) = (0, 0);

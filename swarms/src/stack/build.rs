@@ -13,7 +13,7 @@ use rand::RngExt as _;
 use super::below::{Abilities, Below};
 use super::grammar::Placed;
 use super::read::Piece;
-use super::{Channel, Layer, Node, Stack, StackError, StackText, gossip, overlay};
+use super::{Channel, Layer, Stack, StackError, StackNode, StackText, gossip, overlay};
 use crate::allow::{AllowSwarm, Policy, Rule};
 use crate::env::Env;
 use crate::faulty::FaultySwarm;
@@ -67,7 +67,7 @@ impl StackText {
     ///
     /// # Errors
     /// Returns the errors of [`build_with`](Self::build_with).
-    pub async fn build_node(&self, key: &PrivateKey) -> Result<Node, StackError> {
+    pub async fn build_node(&self, key: &PrivateKey) -> Result<StackNode, StackError> {
         self.build_on(None, key).await
     }
 
@@ -111,7 +111,7 @@ impl StackText {
         &'a self,
         addr: Option<BoxAddr>,
         key: &'a PrivateKey,
-    ) -> Boxed<'a, Result<Node, StackError>> {
+    ) -> Boxed<'a, Result<StackNode, StackError>> {
         Box::pin(async move {
             let mut mtus = Vec::new();
             self.put_layers(addr, key, &mut mtus).await
@@ -123,7 +123,7 @@ impl StackText {
         &'a self,
         key: &'a PrivateKey,
         mtus: &'a mut Vec<usize>,
-    ) -> Boxed<'a, Result<Node, StackError>> {
+    ) -> Boxed<'a, Result<StackNode, StackError>> {
         Box::pin(self.put_layers(None, key, mtus))
     }
 
@@ -132,7 +132,7 @@ impl StackText {
         addr: Option<BoxAddr>,
         key: &PrivateKey,
         mtus: &mut Vec<usize>,
-    ) -> Result<Node, StackError> {
+    ) -> Result<StackNode, StackError> {
         let (mut stack, layers) = self.base(addr.as_ref(), key)?;
         let mut overlays = Vec::new();
         // A base of two layers reports one MTU.
@@ -161,7 +161,7 @@ impl StackText {
             };
             mtus.push(stack.mtu());
         }
-        Ok(Node { stack, overlays })
+        Ok(StackNode { stack, overlays })
     }
 
     /// Returns the address of a node below all of its overlays, as far as it is known.

@@ -27,7 +27,7 @@ pub enum Stack {
 
 /// A node of a stack, with handles on its overlays.
 #[derive(Clone, Debug)]
-pub struct Node {
+pub struct StackNode {
     /// The swarm.
     pub stack: Stack,
     /// The overlays, the lowest first.

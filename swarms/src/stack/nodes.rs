@@ -14,13 +14,13 @@ use super::{Stack, StackText};
 ///
 /// It keeps the key of every node that it created.
 #[derive(Debug)]
-pub struct Nodes {
+pub struct StackNodes {
     text: StackText,
     /// The key of each node, and the text that it was built from, which determines its overlays.
     made: Mutex<HashMap<PeerId, (PrivateKey, StackText)>>,
 }
 
-impl Nodes {
+impl StackNodes {
     /// Creates nodes of this stack.
     pub fn new(text: StackText) -> Self {
         Self {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use indicatif::{ProgressBar, ProgressStyle};
 use p2p::{PeerId, Swarm as _};
 use p2p_swarms::kad::Progress;
-use p2p_swarms::stack::{Kademlia, Node, Overlay, StackText};
+use p2p_swarms::stack::{Kademlia, Overlay, StackNode, StackText};
 use serde_json::json;
 
 use crate::cli::{Dht, Find, Get, Join, Key, Put};
@@ -112,7 +112,7 @@ fn network(stack: &str) -> Result<StackText, Failure> {
 }
 
 /// Returns a node that has joined the network, and its handle.
-async fn node(text: StackText, key: &Key) -> Result<(Node, Kademlia), Failure> {
+async fn node(text: StackText, key: &Key) -> Result<(StackNode, Kademlia), Failure> {
     let node = text.build_node(&key.read(&text)?).await?;
     match node.overlays.last() {
         Some(Overlay::Kademlia(kad)) => {

@@ -6,7 +6,7 @@ use clap::Args;
 use p2p::{PeerId, Swarm as _};
 use p2p_formats::x509::PrivateKey;
 use p2p_swarms::GossipAddr;
-use p2p_swarms::stack::{Gossip, Layer, Node, Overlay, StackText};
+use p2p_swarms::stack::{Gossip, Layer, Overlay, StackNode, StackText};
 use serde_json::json;
 use tokio::time::{sleep, timeout};
 
@@ -70,7 +70,7 @@ pub(crate) async fn publish(args: Pub, out: Out) -> Result<(), Failure> {
 }
 
 async fn publish_from(
-    node: &Node,
+    node: &StackNode,
     gossip: &Gossip,
     topic: &str,
     key: &PrivateKey,
@@ -132,7 +132,7 @@ pub(crate) async fn subscribe(args: Sub, out: Out) -> Result<(), Failure> {
 }
 
 /// Prints the addresses of a node.
-pub(crate) fn show(node: &Node, gossip: &Gossip, out: Out) -> Result<(), Failure> {
+pub(crate) fn show(node: &StackNode, gossip: &Gossip, out: Out) -> Result<(), Failure> {
     for addr in node.stack.local_addrs() {
         let addr = addr.to_string();
         out.line(&format!("addr {addr}"), &json!({ "addr": addr }))?;
@@ -159,7 +159,7 @@ pub(crate) fn gossip_text(stack: &str) -> Result<(StackText, String), Failure> {
 }
 
 /// Opens a node; returns its gossip handle as well.
-pub(crate) async fn open(text: &StackText, key: &PrivateKey) -> Result<(Node, Gossip), Failure> {
+pub(crate) async fn open(text: &StackText, key: &PrivateKey) -> Result<(StackNode, Gossip), Failure> {
     let node = text.build_node(key).await?;
     match node.overlays.last() {
         Some(Overlay::Gossip(gossip)) => {

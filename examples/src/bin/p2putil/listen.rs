@@ -6,7 +6,7 @@ use futures_util::StreamExt as _;
 use futures_util::future::{BoxFuture, FutureExt as _};
 use futures_util::stream::FuturesUnordered;
 use p2p::{AskSwarm as _, BoxAddr, BoxAskSwarm, Error, Message, Request, Swarm as _};
-use p2p_swarms::stack::{Node, Overlay, Stack, StackText};
+use p2p_swarms::stack::{Overlay, Stack, StackNode, StackText};
 use serde_json::json;
 
 use crate::cli::Listen;
@@ -37,7 +37,7 @@ pub(crate) async fn run(args: Listen, out: Out) -> Result<(), Failure> {
 
 /// Prints a node's addresses, and received messages until `interrupt` completes.
 pub(crate) async fn serve(
-    node: &Node,
+    node: &StackNode,
     echoes: bool,
     interrupt: impl Future<Output = ()> + Unpin,
     out: Out,
@@ -46,7 +46,7 @@ pub(crate) async fn serve(
 }
 
 async fn serve_on(
-    node: &Node,
+    node: &StackNode,
     echoes: bool,
     mut interrupt: impl Future<Output = ()> + Unpin,
     out: Out,

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use futures_util::StreamExt as _;
 use p2p::{BoxAddr, PeerId, Swarm as _};
 use p2p_formats::x509::PrivateKey;
-use p2p_swarms::stack::{Kademlia, Node, Overlay, Stack, StackText};
+use p2p_swarms::stack::{Kademlia, Overlay, Stack, StackNode, StackText};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
@@ -58,14 +58,14 @@ pub(crate) async fn run(
     Ok(())
 }
 
-fn kademlia(node: &Node) -> Option<Kademlia> {
+fn kademlia(node: &StackNode) -> Option<Kademlia> {
     node.overlays.iter().find_map(|overlay| match overlay {
         Overlay::Kademlia(kad) => Some(kad.clone()),
         _ => None,
     })
 }
 
-async fn join(first: Node, nodes: usize, seed: u64) -> Result<(Row, Vec<Node>), Failure> {
+async fn join(first: StackNode, nodes: usize, seed: u64) -> Result<(Row, Vec<StackNode>), Failure> {
     let bootstrap = first.overlays.iter().flat_map(Overlay::bootstraps).next();
     let bootstrap = bootstrap.ok_or_else(|| Failure::Failed("a node has no address".to_owned()))?;
     // A separate text for each node, as if it were a separate process: it knows only the bootstrap node.
@@ -125,7 +125,7 @@ async fn get(kads: &[Kademlia], seed: u64) -> Row {
 }
 
 /// Each node tells some others by id; a message is correct if its source and destination are.
-async fn tell(members: &[Node]) -> Result<Row, Failure> {
+async fn tell(members: &[StackNode]) -> Result<Row, Failure> {
     let count = members.len();
     let tells = TELLS.min(count - 1);
     let mut row = Row::new(STACK, "tell", count, count * tells);

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use p2p::{BoxAddr, BoxSwarm, Swarm as _};
 use p2p_formats::x509::Registry;
 use p2p_swarms::gossipsub::Signing;
-use p2p_swarms::stack::{Gossip, Node};
+use p2p_swarms::stack::{Gossip, StackNode};
 use p2p_swarms::{GossipAddr, GossipSwarm};
 use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 use tokio::task::JoinSet;
@@ -36,7 +36,7 @@ pub(crate) fn arrivals(nodes: usize) -> usize {
 }
 
 /// Makes each member publish to all others.
-pub(crate) async fn run(members: &[Node], seed: u64) -> Result<Row, Failure> {
+pub(crate) async fn run(members: &[StackNode], seed: u64) -> Result<Row, Failure> {
     let count = members.len();
     let nodes = members.iter().enumerate();
     let nodes: Vec<Gossip> = nodes
@@ -97,7 +97,7 @@ pub(crate) async fn run(members: &[Node], seed: u64) -> Result<Row, Failure> {
     Ok(row)
 }
 
-fn node(member: &Node, seed: u64, number: usize) -> Result<Gossip, Failure> {
+fn node(member: &StackNode, seed: u64, number: usize) -> Result<Gossip, Failure> {
     let signer = Registry::default().signer(&key(seed, number))?;
     let inner: BoxSwarm<BoxAddr> = member.stack.swarm();
     let node = GossipSwarm::new(inner, Signing::strict(Arc::from(signer))?)?;
