@@ -37,7 +37,7 @@ struct Connection {
 
 /// The entry of a connection, removed when it is dropped.
 #[derive(Debug)]
-pub(super) struct Place {
+pub(super) struct ConnectionGuard {
     connections: Arc<Connections>,
     number: u64,
 }
@@ -48,7 +48,7 @@ impl Connections {
     }
 
     /// Registers a connection from this address.
-    pub(super) fn enter(self: &Arc<Self>, ip: IpAddr) -> Place {
+    pub(super) fn enter(self: &Arc<Self>, ip: IpAddr) -> ConnectionGuard {
         let mut open = self.open();
         open.last += 1;
         let number = open.last;
@@ -59,7 +59,7 @@ impl Connections {
         };
         open.all.insert(number, connection);
         drop(open);
-        Place {
+        ConnectionGuard {
             connections: self.clone(),
             number,
         }
@@ -102,7 +102,7 @@ impl Connections {
     }
 }
 
-impl Place {
+impl ConnectionGuard {
     pub(super) fn number(&self) -> u64 {
         self.number
     }
@@ -115,7 +115,7 @@ impl Place {
     }
 }
 
-impl Drop for Place {
+impl Drop for ConnectionGuard {
     fn drop(&mut self) {
         self.connections.open().all.remove(&self.number);
     }

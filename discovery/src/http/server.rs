@@ -26,7 +26,7 @@ use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{sleep, timeout};
 use tracing::debug;
 
-use super::connections::{Connections, Place};
+use super::connections::{ConnectionGuard, Connections};
 use super::etag;
 use super::sources::{Opened, Sources};
 use super::store::{NoCell, ServerConfig, Store};
@@ -177,19 +177,19 @@ async fn accept(listener: TcpListener, state: Arc<State>, mut stopped: oneshot::
             }
             // Connections without a request are closed first.
             let room = room.clone();
-            let place = if let Ok(place) = room.clone().try_acquire_owned() {
-                place
+            let permit = if let Ok(permit) = room.clone().try_acquire_owned() {
+                permit
             } else {
                 state.connections.close_idle(None);
                 room.acquire_owned().await.map_err(io::Error::other)?
             };
-            Ok((stream, peer, Some(place)))
+            Ok((stream, peer, Some(permit)))
         };
         let next: io::Result<_> = tokio::select! {
             next = next => next,
             _ = &mut stopped => break,
         };
-        let (stream, peer, place) = match next {
+        let (stream, peer, permit) = match next {
             Ok(accepted) => accepted,
             Err(error) => {
                 debug!(%error, "a connection was not accepted");
@@ -197,7 +197,7 @@ async fn accept(listener: TcpListener, state: Arc<State>, mut stopped: oneshot::
                 continue;
             }
         };
-        let opened = state.sources.open(peer.ip()).filter(|_| place.is_some());
+        let opened = state.sources.open(peer.ip()).filter(|_| permit.is_some());
         let Some(opened) = opened else {
             add(&state.counts.closed);
             continue;
@@ -206,7 +206,7 @@ async fn accept(listener: TcpListener, state: Arc<State>, mut stopped: oneshot::
         let (number, shared) = (listed.number(), state.clone());
         let task = connections.spawn(async move {
             converse(stream, &opened, &listed, &shared).await;
-            drop((place, listed, opened));
+            drop((permit, listed, opened));
         });
         state.connections.serve(number, task);
     }
@@ -221,7 +221,7 @@ fn add(count: &AtomicU64) {
 }
 
 /// Serves one request.
-async fn converse(stream: TcpStream, opened: &Opened, listed: &Place, state: &Arc<State>) {
+async fn converse(stream: TcpStream, opened: &Opened, listed: &ConnectionGuard, state: &Arc<State>) {
     let (limit, head) = (state.store.config().limit, state.store.config().head);
     let service = service_fn(async |request| {
         listed.has_asked();

@@ -9,12 +9,12 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 /// Number of table entries. Clients whose addresses hash to the same entry share it, unpredictably.
-const PLACES: usize = 1024;
+const BUCKETS: usize = 1024;
 
 /// The share of every client, in a table of fixed size.
 #[derive(Debug)]
 pub(super) struct Sources {
-    places: Mutex<Vec<Place>>,
+    buckets: Mutex<Vec<Bucket>>,
     hasher: RandomState,
     open: u32,
     rate: u32,
@@ -22,7 +22,7 @@ pub(super) struct Sources {
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Place {
+struct Bucket {
     open: u32,
     /// Remaining requests, in thousandths.
     left: u64,
@@ -41,13 +41,13 @@ impl Sources {
     /// Creates a table with at most `open` concurrent connections and `rate` requests per second for each
     /// client, and up to `burst` at once.
     pub(super) fn new(open: u32, rate: u32, burst: u32) -> Self {
-        let place = Place {
+        let bucket = Bucket {
             open: 0,
             left: 1000 * u64::from(burst),
             since: Instant::now(),
         };
         Self {
-            places: Mutex::new(vec![place; PLACES]),
+            buckets: Mutex::new(vec![bucket; BUCKETS]),
             hasher: RandomState::new(),
             open,
             rate,
@@ -60,10 +60,10 @@ impl Sources {
     pub(super) fn open(self: &Arc<Self>, ip: IpAddr) -> Option<Opened> {
         // An IPv6 host usually controls its /64.
         let network = network(ip);
-        let index = usize::try_from(self.hasher.hash_one(network) % PLACES as u64).unwrap_or(0);
-        let may = self.with(index, |place| {
-            let may = place.open < self.open;
-            place.open += u32::from(may);
+        let index = usize::try_from(self.hasher.hash_one(network) % BUCKETS as u64).unwrap_or(0);
+        let may = self.with(index, |bucket| {
+            let may = bucket.open < self.open;
+            bucket.open += u32::from(may);
             may
         });
         may.then(|| Opened {
@@ -73,9 +73,9 @@ impl Sources {
         })
     }
 
-    fn with<T: Default>(&self, index: usize, change: impl FnOnce(&mut Place) -> T) -> T {
-        let mut places = self.places.lock().unwrap_or_else(PoisonError::into_inner);
-        places.get_mut(index).map(change).unwrap_or_default()
+    fn with<T: Default>(&self, index: usize, change: impl FnOnce(&mut Bucket) -> T) -> T {
+        let mut buckets = self.buckets.lock().unwrap_or_else(PoisonError::into_inner);
+        buckets.get_mut(index).map(change).unwrap_or_default()
     }
 }
 
@@ -96,19 +96,19 @@ impl Opened {
     /// Takes one request from the client's remaining requests. Returns whether there was one.
     pub(super) fn request(&self) -> bool {
         let (rate, most) = (u64::from(self.sources.rate), 1000 * u64::from(self.sources.burst));
-        self.sources.with(self.index, |place| {
+        self.sources.with(self.index, |bucket| {
             let now = Instant::now();
             let passed = now
-                .saturating_duration_since(place.since)
+                .saturating_duration_since(bucket.since)
                 .min(Duration::from_hours(1));
             let millis: u64 = passed.as_millis().try_into().unwrap_or(u64::MAX);
             let gained = millis.saturating_mul(rate);
-            place.left = place.left.saturating_add(gained).min(most);
+            bucket.left = bucket.left.saturating_add(gained).min(most);
             if gained > 0 {
-                place.since = now;
+                bucket.since = now;
             }
-            let may = place.left >= 1000;
-            place.left -= if may { 1000 } else { 0 };
+            let may = bucket.left >= 1000;
+            bucket.left -= if may { 1000 } else { 0 };
             may
         })
     }
@@ -117,6 +117,6 @@ impl Opened {
 impl Drop for Opened {
     fn drop(&mut self) {
         self.sources
-            .with(self.index, |place| place.open = place.open.saturating_sub(1));
+            .with(self.index, |bucket| bucket.open = bucket.open.saturating_sub(1));
     }
 }

@@ -72,7 +72,7 @@ pub(super) async fn ask(asker: &Node, peer: &Arc<Node>, request: Packet, mtu: us
             });
         }
     }
-    let mut place = Place {
+    let mut queued = QueuedAsk {
         peer,
         id,
         left: false,
@@ -81,11 +81,11 @@ pub(super) async fn ask(asker: &Node, peer: &Arc<Node>, request: Packet, mtu: us
         biased;
         () = asker_closes => Err(Error::Closed),
         outcome = outcome_here => {
-            place.left = true;
+            queued.left = true;
             outcome.unwrap_or(Err(Error::Rejected(Rejection::DROPPED)))
         }
         () = peer_closes => {
-            place.left = true;
+            queued.left = true;
             Err(gone(peer))
         }
     }
@@ -96,13 +96,13 @@ fn gone(peer: &Node) -> Error {
 }
 
 /// The queue entry of an ask at the peer, removed when the ask is cancelled.
-struct Place<'a> {
+struct QueuedAsk<'a> {
     peer: &'a Node,
     id: u64,
     left: bool,
 }
 
-impl Drop for Place<'_> {
+impl Drop for QueuedAsk<'_> {
     fn drop(&mut self) {
         if !self.left {
             let withdrawn = self.peer.asks.remove(|asked| asked.id == self.id);

@@ -48,10 +48,11 @@ pub struct QuicConfig {
     /// Maximum number of inbound sessions from one public network (an IPv4 /24, an IPv6 /48); at most half of
     /// [`max_sessions`](Self::max_sessions). Default: 64.
     pub max_sessions_per_prefix: usize,
-    /// Handshakes that are under way, for each direction. At the limit a dial takes the place of one that is without a session
-    /// for a fifth of [`handshake_timeout`](Self::handshake_timeout), which fails with [`Error::Limit`], as does the new one if
-    /// there is none; dials to one public network take three quarters of the places at most. A peer that dials is turned away at
-    /// the limit, and from a quarter of it on must first prove its address. Default: 64.
+    /// Maximum number of handshakes in progress, for each direction; dials to one public network use at most
+    /// three quarters. At the limit a dial stops the one that has been without a session for a fifth of
+    /// [`handshake_timeout`](Self::handshake_timeout), which fails with [`Error::Limit`]; if there is none, the
+    /// new dial fails. Inbound dials are refused at the limit, and from a quarter of it on a peer must first
+    /// prove its address. Default: 64.
     pub max_handshakes: usize,
     /// Maximum number of known addresses of the swarm below; those of sessions and handshakes are always
     /// known. At the bound the least recently used address is removed. Unused on UDP. Default: 4096.
@@ -83,10 +84,11 @@ pub struct QuicConfig {
     pub reassembly: usize,
     /// The same for each peer, over all of its sessions. Default: 16 MiB.
     pub session_reassembly: usize,
-    /// Messages that wait for a reader; at the limit one of the source with the most is dropped. Default: 1024 messages, 16 MiB.
+    /// Messages that wait for a reader; at the limit one of the source with the most is dropped. Default: 1024
+    /// messages, 16 MiB.
     pub messages: Limits,
-    /// Requests that wait for a reader; at the limit an asker with the most gets [`BUSY`](p2p::Rejection::BUSY) at once.
-    /// Default: 1024 requests, 16 MiB.
+    /// Requests that wait for a reader; at the limit an asker with the most gets
+    /// [`BUSY`](p2p::Rejection::BUSY) at once. Default: 1024 requests, 16 MiB.
     pub asks: Limits,
 }
 

@@ -61,7 +61,7 @@ impl<A: Addr> Node<A> {
             what: "dials under way",
             limit,
         };
-        let mut place = self.dials.take(&peer.addr, &self.config).ok_or_else(full)?;
+        let mut permit = self.dials.take(&peer.addr, &self.config).ok_or_else(full)?;
         let (number, receiver) = sessions.begin_dial(peer);
         let (node, peer) = (self.clone(), peer.clone());
         tokio::spawn(async move {
@@ -72,9 +72,9 @@ impl<A: Addr> Node<A> {
                 connected = timeout(limit, node.connect(&peer)) => {
                     connected.unwrap_or(Err(Error::TimedOut { doing, limit }))
                 }
-                () = place.is_taken() => Err(full()),
+                () = permit.is_revoked() => Err(full()),
             };
-            drop(place);
+            drop(permit);
             let mut sessions = node.sessions();
             let waiting = sessions.end_dial(&peer, Some(number));
             let session = sessions.find(&peer);
@@ -155,11 +155,11 @@ impl<A: Addr> Node<A> {
             incoming.refuse();
             return Err(DropReason::Duplicate);
         }
-        let Some(place) = Place::take(accepting, limit) else {
+        let Some(permit) = HandshakePermit::take(accepting, limit) else {
             refused.refuse(incoming, limit);
             return Err(DropReason::Budget);
         };
-        let number = place.number();
+        let number = permit.number();
         // Also if dials without that proof would take much of the room that is left for sessions.
         let is_full = number > limit.div_ceil(4) || !self.sessions().admits(4 * number, &self.config);
         if is_full && incoming.may_retry() {
@@ -194,7 +194,7 @@ impl<A: Addr> Node<A> {
                 Err(_) => Err(DropReason::Expired),
             };
             // By now it either has a session or never will.
-            drop(place);
+            drop(permit);
             match begun {
                 Ok(()) => node.handshakes.add_delivered(1),
                 Err(reason) => node.handshakes.add_dropped_from(reason, &at),
@@ -253,14 +253,14 @@ impl Refused {
 }
 
 /// The slot of one handshake.
-struct Place(Arc<AtomicUsize>, usize);
+struct HandshakePermit(Arc<AtomicUsize>, usize);
 
-impl Place {
+impl HandshakePermit {
     /// Takes a slot, unless `limit` are taken.
     fn take(taken: &Arc<AtomicUsize>, limit: usize) -> Option<Self> {
         let number = taken.fetch_add(1, Relaxed) + 1;
-        let place = Self(taken.clone(), number);
-        (number <= limit).then_some(place)
+        let permit = Self(taken.clone(), number);
+        (number <= limit).then_some(permit)
     }
 
     /// Returns how many slots are taken, including this one.
@@ -269,7 +269,7 @@ impl Place {
     }
 }
 
-impl Drop for Place {
+impl Drop for HandshakePermit {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Relaxed);
     }

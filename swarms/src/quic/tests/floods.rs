@@ -229,7 +229,8 @@ async fn replies_to_spoofed_sources_are_shorter_than_what_they_sent() -> Result<
     Ok(())
 }
 
-/// A hub of which each dial place is taken by a dead destination of these networks, and a dial to a node of another network.
+/// Checks that a hub whose dial permits are all used for unreachable destinations in these networks can dial a node
+/// in another network.
 async fn dead_destinations(networks: impl Fn(u8) -> u8, wait: Duration) {
     let net = Internet::new();
     let hub = Arc::new(net.node(1, 1, 1, QuicConfig::default()));
@@ -243,7 +244,7 @@ async fn dead_destinations(networks: impl Fn(u8) -> u8, wait: Duration) {
     tokio::time::sleep(wait).await;
     let back = addr(&friend);
     let told = hub.tell(&back, Packet::from(b"own")).await;
-    told.expect("a place is there for it");
+    told.expect("a permit is free for it");
     assert_eq!(friend.receive().await.expect("open").payload, b"own");
     assert!(
         join_all(dials)
@@ -260,6 +261,6 @@ async fn dead_destinations_in_one_network_leave_dials_to_others() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn dead_destinations_in_many_networks_give_their_places_to_other_dials() {
+async fn dead_destinations_in_many_networks_do_not_block_other_dials() {
     dead_destinations(|n| 100 + n, Duration::from_millis(1001)).await;
 }

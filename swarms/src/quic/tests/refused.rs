@@ -1,4 +1,4 @@
-//! Refused dials: a copy of their first packet, sent again by the network or by an attacker, takes no place.
+//! Refused dials: a copy of their first packet, sent again by the network or by an attacker, uses no permit.
 
 use std::time::Duration;
 
@@ -22,7 +22,7 @@ async fn copies_of_a_refused_dials_first_packet_take_no_place() {
     let at = memory_addr(&to.addr).expect("in memory");
     let mut packets = net.first_packets(2).await;
     let (second, first) = (packets.remove(1), packets.remove(0));
-    // The first one takes the only place until the handshake timeout, and the second one is refused.
+    // The first one uses the only permit until the handshake timeout, and the second one is refused.
     net.host(20, 1).tell(&at, first).await.expect("it left");
     sleep(Duration::from_secs(2)).await;
     let refused = net.host(21, 1);

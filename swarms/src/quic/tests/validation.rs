@@ -1,5 +1,5 @@
-//! Address validation of inbound dials (RFC 9000, section 8.1): dials with a forged source address take no place that an
-//! honest peer needs, and cause fewer bytes than were sent.
+//! Address validation of inbound dials (RFC 9000, section 8.1): dials with forged source addresses use up no
+//! permits that honest peers need, and cause fewer bytes than were sent.
 
 use std::net::SocketAddr;
 use std::time::Duration;
