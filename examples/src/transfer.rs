@@ -95,7 +95,7 @@ pub struct Sender<F> {
     window: usize,
     next: u32,
     transmission: u32,
-    under_way: BTreeMap<u32, u32>,
+    in_flight: BTreeMap<u32, u32>,
     lost: VecDeque<u32>,
     acked: Vec<bool>,
     missing: u32,
@@ -120,7 +120,7 @@ impl<F: AsRef<[u8]>> Sender<F> {
             window: window.max(1),
             next: 0,
             transmission: 0,
-            under_way: BTreeMap::new(),
+            in_flight: BTreeMap::new(),
             lost: VecDeque::new(),
             acked: vec![false; count as usize],
             missing: count,
@@ -141,12 +141,12 @@ impl<F: AsRef<[u8]>> Sender<F> {
 
     /// Returns the time at which [`handle_timeout`](Self::handle_timeout) is due.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        (!self.under_way.is_empty()).then(|| self.heard + SILENCE)
+        (!self.in_flight.is_empty()).then(|| self.heard + SILENCE)
     }
 
     /// Returns the next message to send, if the window has room.
     pub fn poll_transmit(&mut self, now: Instant, room: Headroom) -> Option<Packet> {
-        if self.under_way.len() >= self.window {
+        if self.in_flight.len() >= self.window {
             return None;
         }
         let again = loop {
@@ -166,12 +166,12 @@ impl<F: AsRef<[u8]>> Sender<F> {
             }
             None => return None,
         };
-        if self.under_way.is_empty() {
+        if self.in_flight.is_empty() {
             self.heard = now;
         }
         let transmission = self.transmission;
         self.transmission = transmission.wrapping_add(1);
-        self.under_way.insert(transmission, index);
+        self.in_flight.insert(transmission, index);
         let file = self.file.as_ref();
         let start = (index as usize).saturating_mul(self.chunk);
         let chunk = if index + 1 == self.count {
@@ -193,7 +193,7 @@ impl<F: AsRef<[u8]>> Sender<F> {
     pub fn handle_ack(&mut self, acks: &[Sent], now: Instant) {
         let mut newest = 0;
         for sent in acks {
-            self.under_way.remove(&sent.transmission);
+            self.in_flight.remove(&sent.transmission);
             newest = newest.max(sent.transmission);
             if let Some(acked) = self.acked.get_mut(sent.index as usize)
                 && !std::mem::replace(acked, true)
@@ -202,7 +202,7 @@ impl<F: AsRef<[u8]>> Sender<F> {
             }
             self.heard = now;
         }
-        while let Some(oldest) = self.under_way.first_entry()
+        while let Some(oldest) = self.in_flight.first_entry()
             && oldest.key().saturating_add(OVERTAKEN) < newest
         {
             self.lost.push_back(oldest.remove());
@@ -213,7 +213,7 @@ impl<F: AsRef<[u8]>> Sender<F> {
     pub fn handle_timeout(&mut self, now: Instant) {
         if self.poll_timeout().is_some_and(|due| due <= now) {
             self.lost
-                .extend(std::mem::take(&mut self.under_way).into_values());
+                .extend(std::mem::take(&mut self.in_flight).into_values());
         }
     }
 

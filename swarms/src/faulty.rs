@@ -105,7 +105,7 @@ impl<A: Addr, S: Swarm<A>> FaultySwarm<A, S> {
                 necks: HashMap::new(),
                 start: None,
             }),
-            delayed: Arc::new(Delayed::new(faults.config(), faults.under_way())),
+            delayed: Arc::new(Delayed::new(faults.config(), faults.in_flight())),
             task: Mutex::new(None),
             closing: Notify::new(),
             ask_counters: Counters::new("faulty-ask"),

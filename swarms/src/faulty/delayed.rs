@@ -1,6 +1,6 @@
 //! Messages in flight: held until they are due, then passed to the swarm below.
 //!
-//! Each message is counted in [`UnderWay`], and occupies room of its link and of the node, until it was sent
+//! Each message is counted in [`InFlight`], and occupies room of its link and of the node, until it was sent
 //! on or dropped.
 
 use std::cmp::Ordering;
@@ -15,7 +15,7 @@ use p2p::{Addr, Counters, DropReason, Packet, Swarm};
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until};
 
-use super::faults::{FaultyConfig, UnderWay};
+use super::faults::{FaultyConfig, InFlight};
 use crate::inbox::Limits;
 
 /// The messages of one node that are in flight, and the counters of all of its messages.
@@ -23,7 +23,7 @@ pub(super) struct Delayed<A> {
     limits: Limits,
     link_limits: Limits,
     linger: Duration,
-    medium: Arc<UnderWay>,
+    medium: Arc<InFlight>,
     state: Mutex<State<A>>,
     /// The same value as in the state, for calls that do not lock.
     closed: AtomicBool,
@@ -65,7 +65,7 @@ pub(super) struct TooLate {
 }
 
 impl<A: Addr> Delayed<A> {
-    pub(super) fn new(config: &FaultyConfig, medium: Arc<UnderWay>) -> Self {
+    pub(super) fn new(config: &FaultyConfig, medium: Arc<InFlight>) -> Self {
         Self {
             limits: config.delayed,
             link_limits: config.link_delayed,

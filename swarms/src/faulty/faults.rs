@@ -69,17 +69,17 @@ struct Shared<A> {
     settings: Mutex<Settings<A>>,
     /// Number of swarms created so far: each has its own random stream.
     nodes: AtomicU64,
-    under_way: Arc<UnderWay>,
+    in_flight: Arc<InFlight>,
 }
 
 /// The number of delayed messages on a medium, over all of its swarms.
 #[derive(Debug, Default)]
-pub(super) struct UnderWay {
+pub(super) struct InFlight {
     count: AtomicUsize,
     none: Notify,
 }
 
-impl UnderWay {
+impl InFlight {
     pub(super) fn begin(&self, messages: usize) {
         self.count.fetch_add(messages, Ordering::AcqRel);
     }
@@ -130,7 +130,7 @@ impl<A: Addr> Faults<A> {
                 links: HashMap::new(),
             }),
             nodes: AtomicU64::new(0),
-            under_way: Arc::default(),
+            in_flight: Arc::default(),
         })))
     }
 
@@ -207,11 +207,11 @@ impl<A: Addr> Faults<A> {
     /// # Cancel safety
     /// Cancelling has no effect.
     pub async fn settled(&self) {
-        self.0.under_way.settled().await;
+        self.0.in_flight.settled().await;
     }
 
-    pub(super) fn under_way(&self) -> Arc<UnderWay> {
-        self.0.under_way.clone()
+    pub(super) fn in_flight(&self) -> Arc<InFlight> {
+        self.0.in_flight.clone()
     }
 
     pub(crate) fn config(&self) -> &FaultyConfig {

@@ -153,9 +153,9 @@ impl<A: Addr, S: Swarm<A>> Shared<A, S> {
     }
 
     /// Sends the remaining messages to all peers concurrently, so that a blocked peer does not delay others.
-    async fn flush(self: &Arc<Self>, rest: Vec<Rest<A>>, mut under_way: JoinSet<()>) {
+    async fn flush(self: &Arc<Self>, rest: Vec<Rest<A>>, mut in_flight: JoinSet<()>) {
         let mut messages: usize = rest.iter().map(|rest| rest.messages).sum();
-        let has_messages = messages > 0 || self.under_way.load(Relaxed) > 0;
+        let has_messages = messages > 0 || self.in_flight.load(Relaxed) > 0;
         let limit: Duration = if has_messages {
             self.config.linger.max(self.config.farewell)
         } else {
@@ -169,7 +169,7 @@ impl<A: Addr, S: Swarm<A>> Shared<A, S> {
             while let Some(sent) = sending.join_next().await {
                 messages -= sent.unwrap_or(0).min(messages);
             }
-            while under_way.join_next().await.is_some() {}
+            while in_flight.join_next().await.is_some() {}
         };
         // Peers that receive no goodbye notice the silence.
         drop(timeout(limit, all).await);

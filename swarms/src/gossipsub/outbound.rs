@@ -231,12 +231,12 @@ impl<A: Addr, S: Swarm<A>> Shared<A, S> {
             engine.set_writable(&peer, false);
         }
         let (shared, count) = (self.clone(), messages.iter().sum());
-        self.under_way.fetch_add(count, Relaxed);
+        self.in_flight.fetch_add(count, Relaxed);
         let mut tasks = self.sending.lock().unwrap_or_else(PoisonError::into_inner);
         while tasks.try_join_next().is_some() {}
         tasks.spawn(async move {
             let sent = sending.await;
-            shared.under_way.fetch_sub(count, Relaxed);
+            shared.in_flight.fetch_sub(count, Relaxed);
             let mut effects = Effects::new(shared.timer.now());
             if let Some(error) = shared.sent(&peer, &messages, sent) {
                 shared.unreachable(peer, &error, &mut effects.events);

@@ -60,7 +60,7 @@ pub(super) struct Shared<A: Addr, S> {
     /// Sends in progress to peers that currently accept no more.
     pub(super) sending: Mutex<JoinSet<()>>,
     /// Number of messages in these sends.
-    pub(super) under_way: AtomicUsize,
+    pub(super) in_flight: AtomicUsize,
     /// The state of closing, and messages to send before it ends.
     pub(super) closing: Closing,
     /// The runtime, if it has several threads, for verifying signatures in parallel.
@@ -153,7 +153,7 @@ impl<A: Addr, S: Swarm<A>> Shared<A, S> {
             room: Notify::new(),
             peers_changed: Notify::new(),
             sending: Mutex::new(JoinSet::new()),
-            under_way: AtomicUsize::new(0),
+            in_flight: AtomicUsize::new(0),
             closing: Closing::default(),
             threads: Handle::try_current()
                 .ok()

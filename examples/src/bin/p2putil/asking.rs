@@ -14,7 +14,7 @@ use p2p_examples::row::Row;
 /// Number of asks of each node.
 const ASKS: u32 = 250;
 /// Maximum number of asks of a node in flight.
-pub(crate) const UNDER_WAY: usize = 8;
+pub(crate) const IN_FLIGHT: usize = 8;
 /// Length of a request in bytes.
 pub(crate) const REQUEST: usize = 1000;
 /// Timeout of an ask.
@@ -38,7 +38,7 @@ pub(crate) async fn ring(text: StackText, nodes: usize) -> Result<Row, Failure> 
         let to = to.ok_or_else(|| Failure::Failed(format!("{text} does not support asks")))?;
         askers.spawn(async move {
             let asks = futures_util::stream::iter(0..ASKS).map(|number| ask(&node, &to, number));
-            asks.buffer_unordered(UNDER_WAY).collect::<Vec<_>>().await
+            asks.buffer_unordered(IN_FLIGHT).collect::<Vec<_>>().await
         });
     }
     let took = askers.join_all().await;

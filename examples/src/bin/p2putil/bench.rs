@@ -94,8 +94,8 @@ async fn tells(a: &Stack, b: &Stack, args: &Bench, time: Duration, out: Out) -> 
     let mut batch = Vec::new();
     let start = Instant::now();
     while start.elapsed() < time {
-        let under_way = sent.saturating_sub(lost + arrived.load(Relaxed));
-        let room = u64::from(args.inflight).saturating_sub(under_way);
+        let in_flight = sent.saturating_sub(lost + arrived.load(Relaxed));
+        let room = u64::from(args.inflight).saturating_sub(in_flight);
         if room == 0 {
             if timeout(LOST_AFTER, arrival.notified()).await.is_err() {
                 lost = sent.saturating_sub(arrived.load(Relaxed));

@@ -27,7 +27,7 @@ const LIMIT: Duration = Duration::from_mins(1);
 /// Bytes of this program that are sent if no file is given.
 const OF_THIS: u64 = 16 << 20;
 /// Maximum number of bytes of a node in flight: about the size of a socket buffer.
-const UNDER_WAY: usize = 96 << 10;
+const IN_FLIGHT: usize = 96 << 10;
 /// After the last chunk is acknowledged, messages in flight are awaited until none arrives for this time.
 const QUIET: Duration = Duration::from_millis(20);
 /// Maximum number of nodes in a ring.
@@ -220,7 +220,7 @@ async fn ring(text: StackText, file: &Arc<[u8]>, hash: [u8; 32], nodes: usize) -
     for (index, stack) in stacks.iter().enumerate() {
         let to = first_addr(stacks.get(index + 1).unwrap_or(&stacks[0]))?;
         let chunk = stack.mtu().saturating_sub(HEADER).clamp(32, 32 << 10);
-        let sender = Sender::new(file.clone(), hash, chunk, (UNDER_WAY / chunk).max(2), start);
+        let sender = Sender::new(file.clone(), hash, chunk, (IN_FLIGHT / chunk).max(2), start);
         let sender = sender.ok_or_else(|| Failure::Failed("the file has too many chunks".to_owned()))?;
         let node = Node {
             stack: stack.clone(),

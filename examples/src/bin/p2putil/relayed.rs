@@ -17,7 +17,7 @@ use p2p_examples::row::Row;
 const STACK: &str = "udp=127.0.0.1:0/p2pke/mbapp/kad/quic";
 /// Number of asks, and the maximum in flight.
 const ASKS: usize = 64;
-const UNDER_WAY: usize = 4;
+const IN_FLIGHT: usize = 4;
 /// Length of a request in bytes.
 const REQUEST: usize = 16 << 10;
 /// Timeout for finding the route, and for all asks.
@@ -83,7 +83,7 @@ pub(crate) async fn run(seed: u64) -> Result<Row, Failure> {
         }
         row.begin();
         let asks = futures_util::stream::iter(0..ASKS).map(|number| ask(&one, &to, number));
-        let collecting = row.collect(asks.buffer_unordered(UNDER_WAY));
+        let collecting = row.collect(asks.buffer_unordered(IN_FLIGHT));
         drop(timeout(LIMIT, collecting).await);
     };
     tokio::select! {

@@ -143,7 +143,7 @@ pub async fn each_ask_has_its_own_deadline<A: Addr>(bed: &Testbed<A>) -> Outcome
     Ok(())
 }
 
-/// Lets as many asks wait together as may be under way, for as long as one may wait alone, and answers all.
+/// Lets as many asks wait together as may be in progress, for as long as one may wait alone, and answers all.
 pub async fn asks_may_wait_together<A: Addr>(bed: &Testbed<A>) -> Outcome {
     needs_no_loss(bed)?;
     let wait = if virtual_time() {

@@ -73,7 +73,7 @@ enum What {
     },
 }
 
-/// A call under way.
+/// A call in progress.
 struct Call {
     what: What,
     future: Pin<Box<dyn Future<Output = Result<()>> + Send>>,
@@ -142,7 +142,7 @@ pub async fn many_calls_at_once_lose_nothing<A: Addr>(bed: &Testbed<A>) -> Outco
 }
 
 impl<A: Addr> Crowd<'_, A> {
-    /// Whether a tell is under way, or a message that was told has not come.
+    /// Whether a tell is in progress, or a message that was told has not come.
     fn is_open(&self) -> bool {
         let tells = |call: &Call| matches!(call.what, What::Tell { .. });
         self.calls.iter().any(tells) || (0..self.nodes.len()).any(|at| self.ledger.open(at).0 > 0)
