@@ -38,7 +38,7 @@ mod shared;
 use shared::{Shared, Slot};
 
 /// How long `close` waits for room to send responses.
-const FAREWELL: Duration = Duration::from_secs(1);
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Bounds and timeouts of an [`MbappSwarm`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -236,7 +236,7 @@ impl<A: Addr, S: Swarm<A>> Swarm<A> for MbappSwarm<A, S> {
         let shared = self.shared.clone();
         finish_close(async move {
             // Responses that were accepted and wait for room below.
-            let _ = timeout(FAREWELL, shared.background_sends.idle()).await;
+            let _ = timeout(CLOSE_TIMEOUT, shared.background_sends.idle()).await;
             shared.inner.close().await;
         })
         .await;

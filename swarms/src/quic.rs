@@ -77,7 +77,7 @@ use crate::KeyAddr;
 pub const MIN_INNER_MTU: usize = 1200;
 
 /// How long closing a node waits for peers to learn of it.
-const FAREWELL: Duration = Duration::from_secs(1);
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// A node on QUIC; see the [module](self).
 ///
@@ -231,7 +231,7 @@ impl<A: Addr> Swarm<KeyAddr<A>> for QuicSwarm<A> {
         self.node.closes_below.store(true, SeqCst);
         self.node.close();
         // The node's runtime may no longer be driven; that must not block the caller.
-        let limit = self.node.config.linger.saturating_add(2 * FAREWELL);
+        let limit = self.node.config.linger.saturating_add(2 * CLOSE_TIMEOUT);
         let _ = tokio::time::timeout(limit, self.node.ended()).await;
         self.node.mapping.close().await;
     }

@@ -295,19 +295,19 @@ impl<A: Addr> Engine<A> {
 
     /// Returns whether publishing to a topic is useless at present: no subscriber [accepts
     /// more](Self::set_writable), and the queue of each is at least half full.
-    pub fn is_pressed(&self, topic: &str) -> bool {
+    pub fn is_congested(&self, topic: &str) -> bool {
         let subscribers = self.topics.get(topic).map(|state| &state.subscribers);
         let mut keys = subscribers.into_iter().flatten().peekable();
-        keys.peek().is_some() && keys.all(|key| self.is_peer_pressed(*key))
+        keys.peek().is_some() && keys.all(|key| self.is_key_congested(*key))
     }
 
     /// Returns whether [telling](Self::tell) a peer more is useless at present.
-    pub fn is_pressed_by(&self, peer: &A) -> bool {
+    pub fn is_peer_congested(&self, peer: &A) -> bool {
         let key = self.keys.get(peer);
-        key.is_some_and(|key| self.is_peer_pressed(*key))
+        key.is_some_and(|key| self.is_key_congested(*key))
     }
 
-    fn is_peer_pressed(&self, key: PeerKey) -> bool {
+    fn is_key_congested(&self, key: PeerKey) -> bool {
         let peer = self.peers.get(&key);
         peer.is_some_and(|peer| !peer.writable && peer.queue.is_half_full(&self.config.queue))
     }

@@ -157,9 +157,9 @@ impl<A: Addr, S: Swarm<A>> Shared<A, S> {
         let mut messages: usize = rest.iter().map(|rest| rest.messages).sum();
         let has_messages = messages > 0 || self.in_flight.load(Relaxed) > 0;
         let limit: Duration = if has_messages {
-            self.config.linger.max(self.config.farewell)
+            self.config.linger.max(self.config.goodbye_timeout)
         } else {
-            self.config.farewell
+            self.config.goodbye_timeout
         };
         let mut sending = JoinSet::new();
         for rest in rest {

@@ -45,7 +45,7 @@ pub struct GossipConfig {
     /// The protocol version that peers are assumed to support. Default: gossipsub 1.2.
     pub version: Version,
     /// How long `close` waits until goodbyes were sent, if no messages are queued. Default: 100 ms.
-    pub farewell: Duration,
+    pub goodbye_timeout: Duration,
     /// How long `close` waits in total until published messages were sent to the peers that they are queued
     /// for. The remaining ones are dropped and counted as [`DropReason::Closed`](p2p::DropReason::Closed). Default: 2
     /// s.
@@ -72,7 +72,7 @@ impl Default for GossipConfig {
             peer_idle: Duration::from_mins(6),
             accept_peers: true,
             version: Version::V1_2,
-            farewell: Duration::from_millis(100),
+            goodbye_timeout: Duration::from_millis(100),
             linger: Duration::from_secs(2),
             fingerprint: shake256,
             validator: None,

@@ -95,13 +95,13 @@ impl<A: Addr, S: Swarm<A>> Shared<A, S> {
         loop {
             let mut room = pin!(self.room.notified());
             room.as_mut().enable();
-            let pressed = self.with(|engine| match &dst.at {
-                None => engine.is_pressed(&dst.topic),
-                Some(Place::Neighbour(peer)) => engine.is_pressed_by(peer),
+            let congested = self.with(|engine| match &dst.at {
+                None => engine.is_congested(&dst.topic),
+                Some(Place::Neighbour(peer)) => engine.is_peer_congested(peer),
                 // Direct messages are rare.
                 Some(Place::Author(_)) => false,
             })?;
-            if !pressed {
+            if !congested {
                 return Ok(());
             }
             let interest = Interest::Own(Kind::Message);

@@ -11,7 +11,7 @@ use quinn::Endpoint;
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout, timeout_at};
 
-use super::FAREWELL;
+use super::CLOSE_TIMEOUT;
 use super::node::Node;
 use super::session::Session;
 
@@ -48,7 +48,7 @@ impl<A: Addr> Node<A> {
             node.linger(&sessions, until).await;
             drop(sessions);
             if let Some(endpoint) = node.take_endpoint() {
-                farewell(endpoint).await;
+                close_endpoint(endpoint).await;
             }
             node.mapping.release();
             // Here, since a caller of `close` may give up.
@@ -102,9 +102,9 @@ impl<A: Addr> Node<A> {
 }
 
 /// Closes all connections, and waits until the reachable peers have acknowledged that.
-async fn farewell(endpoint: Endpoint) {
+async fn close_endpoint(endpoint: Endpoint) {
     endpoint.close(0_u32.into(), b"");
-    let _ = timeout(FAREWELL, endpoint.wait_idle()).await;
+    let _ = timeout(CLOSE_TIMEOUT, endpoint.wait_idle()).await;
 }
 
 /// Marks that the node has ended, also if the runtime ends first.
