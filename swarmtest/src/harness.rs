@@ -436,6 +436,6 @@ pub(crate) fn virtual_time() -> bool {
 }
 
 /// Waits for the time after which nothing more is expected.
-pub(crate) async fn settle<A: Addr>(bed: &Testbed<A>) {
-    sleep(bed.settle()).await;
+pub(crate) async fn settle<A: Addr>(testbed: &Testbed<A>) {
+    sleep(testbed.settle()).await;
 }

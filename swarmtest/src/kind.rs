@@ -29,7 +29,7 @@ pub enum Needs {
 /// use p2p_swarmtest::{Ask, Testbed};
 ///
 /// // A wire's tap has no asks.
-/// let bed = Testbed::over(Ask, async |taps: Vec<Tap>| Ok(taps));
+/// let testbed = Testbed::over(Ask, async |taps: Vec<Tap>| Ok(taps));
 /// ```
 #[diagnostic::on_unimplemented(
     message = "`{S}` cannot be checked as `{Self}`",

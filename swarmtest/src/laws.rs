@@ -335,11 +335,11 @@ macro_rules! registry {
         /// crate only.
         pub(crate) fn start(
             name: &'static str,
-            bed: Testbed<BoxAddr>,
+            testbed: Testbed<BoxAddr>,
         ) -> Pin<Box<dyn Future<Output = Outcome> + Send>> {
             match name {
                 $($(concat!(stringify!($group), "::", stringify!($law)) => {
-                    Box::pin(async move { $group::$law(&bed).await })
+                    Box::pin(async move { $group::$law(&testbed).await })
                 })+)+
                 _ => Box::pin(async move {
                     Err(crate::report::Unmet::Broken(format!("there is no law {name:?}")))

@@ -15,17 +15,17 @@ use std::pin::Pin;
 /// use p2p_swarmtest::reference::Network;
 /// use p2p_swarmtest::{Ask, Testbed, conformance};
 ///
-/// fn bed() -> Testbed<p2p_swarmtest::reference::Address> {
+/// fn testbed() -> Testbed<p2p_swarmtest::reference::Address> {
 ///     let network = Network::default();
 ///     Testbed::new(Ask, move |count| std::future::ready(Ok(network.nodes(count))))
 /// }
 ///
-/// conformance!(#[tokio::test(start_paused = true)] mod reference: Ask => bed());
+/// conformance!(#[tokio::test(start_paused = true)] mod reference: Ask => testbed());
 /// # fn main() {}
 /// ```
 #[macro_export]
 macro_rules! conformance {
-    ($(#[$attribute:meta])+ mod $name:ident : $kind:ident => $bed:expr) => {
+    ($(#[$attribute:meta])+ mod $name:ident : $kind:ident => $testbed:expr) => {
         mod $name {
             #[allow(unused_imports, reason = "the expression may need it")]
             use super::*;
@@ -34,7 +34,7 @@ macro_rules! conformance {
             // compile.
             $(#[$attribute])+
             async fn makes_nodes() {
-                $crate::checked(&$bed).await;
+                $crate::checked(&$testbed).await;
             }
 
             $crate::for_each_law! { $crate::conformance_groups!($kind) }
@@ -99,23 +99,23 @@ pub fn check_law(name: &'static str, run: fn()) {
 /// # Panics
 /// The future panics if the swarm breaks the law or no nodes are created.
 #[doc(hidden)]
-pub fn checked<A: p2p::Addr>(bed: &crate::Testbed<A>) -> Pin<Box<dyn Future<Output = ()> + Send>> {
-    Box::pin(check_erased(bed.erase(), CHOSEN.take()))
+pub fn checked<A: p2p::Addr>(testbed: &crate::Testbed<A>) -> Pin<Box<dyn Future<Output = ()> + Send>> {
+    Box::pin(check_erased(testbed.erase(), CHOSEN.take()))
 }
 
-async fn check_erased(bed: crate::Testbed<p2p::BoxAddr>, chosen: Option<&'static str>) {
+async fn check_erased(testbed: crate::Testbed<p2p::BoxAddr>, chosen: Option<&'static str>) {
     let Some(name) = chosen else {
-        let made = bed.nodes::<2>().await;
+        let made = testbed.nodes::<2>().await;
         assert!(made.is_ok(), "{made:?}");
-        for law in bed.own_laws() {
-            show(&bed.check_one(law).await);
+        for law in testbed.own_laws() {
+            show(&testbed.check_one(law).await);
         }
         return;
     };
     let Some(law) = crate::Law::named(name) else {
         panic!("there is no law {name:?}");
     };
-    show(&bed.check_one(*law).await);
+    show(&testbed.check_one(*law).await);
 }
 
 /// Prints a verdict.

@@ -154,10 +154,10 @@ impl<A: Addr> Testbed<A> {
     ///
     /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
     /// # async fn main() {
-    /// let bed = Testbed::over(Secure, |taps: Vec<Tap>| async move {
+    /// let testbed = Testbed::over(Secure, |taps: Vec<Tap>| async move {
     ///     Ok(taps.into_iter().map(|tap| Boaster { tap }).collect())
     /// });
-    /// let report = bed.run().await;
+    /// let report = testbed.run().await;
     /// let broken: Vec<_> = report.failures().map(|checked| checked.law.name).collect();
     /// assert!(broken.contains(&"wire::tells_cannot_be_read_on_the_wire"), "{report}");
     /// # }
@@ -229,7 +229,7 @@ impl<A: Addr> Testbed<A> {
     /// use p2p_swarmtest::{Secure, Testbed};
     ///
     /// /// Creates a testbed of a secure layer, which `seal` puts on a tap with a new key or that of an address.
-    /// fn bed<A: Addr, S: SecureSwarm<A>>(seal: fn(Tap, Option<A>) -> Result<S>) -> Testbed<A> {
+    /// fn testbed<A: Addr, S: SecureSwarm<A>>(seal: fn(Tap, Option<A>) -> Result<S>) -> Testbed<A> {
     ///     Testbed::over(Secure, move |taps| async move { taps.into_iter().map(|tap| seal(tap, None)).collect() })
     ///         .restart(Secure, move |tap, addr| async move { seal(tap, Some(addr)) })
     /// }
@@ -267,11 +267,11 @@ impl<A: Addr> Testbed<A> {
     /// // A simple sibling is a swarm on the same medium; for a mux it would be another of its channels.
     /// let network = Network::default();
     /// let again = network.clone();
-    /// let bed = Testbed::new(Plain, move |count| std::future::ready(Ok(network.nodes(count)))).beside(move |count| {
+    /// let testbed = Testbed::new(Plain, move |count| std::future::ready(Ok(network.nodes(count)))).beside(move |count| {
     ///     let (nodes, siblings) = (again.nodes(count), again.nodes(count));
     ///     std::future::ready(Ok(nodes.into_iter().zip(siblings).collect()))
     /// });
-    /// # let _ = bed;
+    /// # let _ = testbed;
     /// ```
     #[must_use]
     pub fn beside<S, B, T, F, R>(mut self, make: F) -> Self
@@ -319,10 +319,10 @@ impl<A: Addr> Testbed<A> {
     /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
     /// # async fn main() {
     /// let network = Network::default();
-    /// let bed: Testbed<Address> = Testbed::new(Plain, move |count| std::future::ready(Ok(network.nodes(count))));
-    /// let bed = bed.law("order::messages_keep_their_order", "messages arrive in the order of their tells", async |bed| {
-    ///     let [from, to] = bed.nodes().await?;
-    ///     let messages = bed.amount(20);
+    /// let testbed: Testbed<Address> = Testbed::new(Plain, move |count| std::future::ready(Ok(network.nodes(count))));
+    /// let testbed = testbed.law("order::messages_keep_their_order", "messages arrive in the order of their tells", async |testbed| {
+    ///     let [from, to] = testbed.nodes().await?;
+    ///     let messages = testbed.amount(20);
     ///     for number in 0..messages {
     ///         from.tell(&to.addr()?, from.packet(&number.to_be_bytes())).await?;
     ///     }
@@ -334,7 +334,7 @@ impl<A: Addr> Testbed<A> {
     ///     }
     ///     Ok(())
     /// });
-    /// let report = bed.run().await;
+    /// let report = testbed.run().await;
     /// assert_eq!(report.iter().last().map(|checked| checked.law.group()), Some("order"));
     /// report.assert_ok();
     /// # }
@@ -357,7 +357,7 @@ impl<A: Addr> Testbed<A> {
                 sentence,
                 needs: Needs::Swarm,
             },
-            check: Arc::new(move |bed| Box::pin(check(bed))),
+            check: Arc::new(move |testbed| Box::pin(check(testbed))),
         });
         self
     }
@@ -608,8 +608,8 @@ impl Testbed<BoxAddr> {
             while running.len() < self.parallel
                 && let Some((index, law)) = waiting.next()
             {
-                let bed = self.clone();
-                running.spawn(async move { (index, bed.check_one(law).await) });
+                let testbed = self.clone();
+                running.spawn(async move { (index, testbed.check_one(law).await) });
             }
             match running.join_next().await {
                 Some(Ok((index, done))) => checked[index] = Some(done),
@@ -651,10 +651,10 @@ impl Testbed<BoxAddr> {
     /// Runs a law in a separate task, so that a panic or a hang ends there.
     async fn guarded(&self, law: &'static str) -> Verdict {
         let mut task = JoinSet::new();
-        let bed = Self { law, ..self.clone() };
+        let testbed = Self { law, ..self.clone() };
         task.spawn(match self.own.iter().find(|own| own.law.name == law) {
-            Some(own) => (own.check)(bed),
-            None => crate::laws::start(law, bed),
+            Some(own) => (own.check)(testbed),
+            None => crate::laws::start(law, testbed),
         });
         let limit = self.profile.limit;
         match timeout(limit, task.join_next()).await {

@@ -25,9 +25,9 @@ const GARBAGE: [&str; 14] = [
 ];
 
 /// Formats every local address and parses it again, many times.
-pub async fn parse_addr_is_the_inverse_of_display<A: Addr>(bed: &Testbed<A>) -> Outcome {
-    let nodes: [_; 4] = bed.nodes().await?;
-    for _ in 0..bed.amount(50) {
+pub async fn parse_addr_is_the_inverse_of_display<A: Addr>(testbed: &Testbed<A>) -> Outcome {
+    let nodes: [_; 4] = testbed.nodes().await?;
+    for _ in 0..testbed.amount(50) {
         for addr in nodes.iter().flat_map(p2p::Swarm::local_addrs) {
             for node in &nodes {
                 let text = addr.to_string();
@@ -46,13 +46,13 @@ pub async fn parse_addr_is_the_inverse_of_display<A: Addr>(bed: &Testbed<A>) -> 
 }
 
 /// Tells addresses that were parsed from their text.
-pub async fn a_parsed_address_can_be_told_to<A: Addr>(bed: &Testbed<A>) -> Outcome {
-    let [a, b, c] = bed.nodes().await?;
-    for number in 0..bed.amount(60) as u32 {
+pub async fn a_parsed_address_can_be_told_to<A: Addr>(testbed: &Testbed<A>) -> Outcome {
+    let [a, b, c] = testbed.nodes().await?;
+    for number in 0..testbed.amount(60) as u32 {
         for node in [&b, &c] {
             let dst = a.parse_addr(&node.addr()?.to_string())?;
             let packet = || Packet::from(&numbered_payload(number, PLAIN)[..]);
-            let came = bed.deliver_once(&a, &dst, node, &packet).await?;
+            let came = testbed.deliver_once(&a, &dst, node, &packet).await?;
             ensure!(
                 node.local_addrs().contains(&came.dst),
                 "a message that was told to {dst} arrived for {}",
@@ -72,8 +72,8 @@ const JUNK: [&str; 21] = [
 
 /// Parses real addresses with junk before, behind and within, and repeated. No such text is parsed as that
 /// address, and an address that is parsed nevertheless has the given text.
-pub async fn junk_around_an_address_is_not_passed_over<A: Addr>(bed: &Testbed<A>) -> Outcome {
-    let [a, b] = bed.nodes().await?;
+pub async fn junk_around_an_address_is_not_passed_over<A: Addr>(testbed: &Testbed<A>) -> Outcome {
+    let [a, b] = testbed.nodes().await?;
     for real in [a.addr()?, b.addr()?] {
         let text = real.to_string();
         let mut texts = vec![
@@ -89,7 +89,7 @@ pub async fn junk_around_an_address_is_not_passed_over<A: Addr>(bed: &Testbed<A>
                 format!("{junk}{text}{junk}"),
             ]);
             texts.push(format!("{text}{junk}x"));
-            let step = text.len().div_ceil(bed.amount(40)).max(1);
+            let step = text.len().div_ceil(testbed.amount(40)).max(1);
             for (at, _) in text.char_indices().filter(|(at, _)| at % step == 0) {
                 texts.push(format!("{}{junk}{}", &text[..at], &text[at..]));
             }
@@ -124,8 +124,8 @@ pub async fn junk_around_an_address_is_not_passed_over<A: Addr>(bed: &Testbed<A>
 }
 
 /// Parses nonsense, alone and before and behind a real address.
-pub async fn garbage_is_invalid_addr<A: Addr>(bed: &Testbed<A>) -> Outcome {
-    let [node] = bed.nodes().await?;
+pub async fn garbage_is_invalid_addr<A: Addr>(testbed: &Testbed<A>) -> Outcome {
+    let [node] = testbed.nodes().await?;
     let real = node.addr()?.to_string();
     let around = ["\0", " ", "🙂"].map(|garbage| [format!("{real}{garbage}"), format!("{garbage}{real}")]);
     let mut texts: Vec<String> = GARBAGE.map(String::from).into();
@@ -133,7 +133,7 @@ pub async fn garbage_is_invalid_addr<A: Addr>(bed: &Testbed<A>) -> Outcome {
     texts.push("x".repeat(10_000));
     // Every prefix of a real address: some are addresses, none may panic.
     texts.extend(real.char_indices().map(|(at, _)| real[..at].to_owned()));
-    for given in texts.iter().cycle().take(texts.len() * bed.amount(5)) {
+    for given in texts.iter().cycle().take(texts.len() * testbed.amount(5)) {
         match node.parse_addr(given) {
             Err(Error::InvalidAddr { text, at, .. }) => {
                 ensure!(*text == **given, "parsing {given:?}, the error is about {text:?}");

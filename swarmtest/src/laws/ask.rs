@@ -45,13 +45,13 @@ const CODE: Rejection = match NonZeroU8::new(200) {
 };
 
 /// Asks with payloads of several lengths and compares the responses.
-pub async fn an_ask_gets_its_response<A: Addr>(bed: &Testbed<A>) -> Outcome {
-    let [a, b] = bed.nodes().await?;
+pub async fn an_ask_gets_its_response<A: Addr>(testbed: &Testbed<A>) -> Outcome {
+    let [a, b] = testbed.nodes().await?;
     let _serving = serve(&b, |request| reversed(&request.message.payload))?;
-    let (dst, most) = (b.addr()?, bed.longest_ask(&a, &b)?);
+    let (dst, most) = (b.addr()?, testbed.longest_ask(&a, &b)?);
     for len in [MIN_PAYLOAD, 31, 96, 200, 1000] {
         let request = numbered_payload(len as u32, len.min(most));
-        let response = bed.ask(&a, &dst, &request).await?;
+        let response = testbed.ask(&a, &dst, &request).await?;
         ensure!(
             response == *reversed(&request).as_slice(),
             "a response of {} bytes arrived as other {} bytes",
@@ -63,9 +63,9 @@ pub async fn an_ask_gets_its_response<A: Addr>(bed: &Testbed<A>) -> Outcome {
 }
 
 /// Keeps many asks in flight, which are answered in another order.
-pub async fn responses_are_never_mixed_up<A: Addr>(bed: &Testbed<A>) -> Outcome {
-    let [a, b] = bed.nodes().await?;
-    let (asks, quiet) = (b.ask_side()?.clone(), bed.settle() / 4);
+pub async fn responses_are_never_mixed_up<A: Addr>(testbed: &Testbed<A>) -> Outcome {
+    let [a, b] = testbed.nodes().await?;
+    let (asks, quiet) = (b.ask_side()?.clone(), testbed.settle() / 4);
     let _serving = pending([async move {
         let mut held: Vec<Request<A>> = Vec::new();
         loop {
@@ -88,16 +88,16 @@ pub async fn responses_are_never_mixed_up<A: Addr>(bed: &Testbed<A>) -> Outcome 
     }])
     .await;
     let dst = b.addr()?;
-    let width = bed.the_profile().asks.clamp(1, 16) as u32;
+    let width = testbed.the_profile().asks.clamp(1, 16) as u32;
     // A lost ask takes as long as the swarm waits for a response.
-    let rounds = if bed.lossless() { bed.amount(20) } else { 1 };
+    let rounds = if testbed.lossless() { testbed.amount(20) } else { 1 };
     for round in 0..rounds as u32 {
         let mut asking = JoinSet::new();
         for number in round * width..(round + 1) * width {
-            let (bed, a, dst) = (bed.clone(), a.clone(), dst.clone());
+            let (testbed, a, dst) = (testbed.clone(), a.clone(), dst.clone());
             asking.spawn(async move {
                 let request = numbered_payload(number, PLAIN);
-                let response = bed.ask(&a, &dst, &request).await?;
+                let response = testbed.ask(&a, &dst, &request).await?;
                 ensure!(
                     response == *reversed(&request).as_slice(),
                     "an ask got the response to another ask"
@@ -113,8 +113,8 @@ pub async fn responses_are_never_mixed_up<A: Addr>(bed: &Testbed<A>) -> Outcome 
 }
 
 /// Asks once with each number, and counts the requests at several callers of `receive_ask`.
-pub async fn the_handler_runs_at_most_once<A: Addr>(bed: &Testbed<A>) -> Outcome {
-    let [a, b] = bed.nodes().await?;
+pub async fn the_handler_runs_at_most_once<A: Addr>(testbed: &Testbed<A>) -> Outcome {
+    let [a, b] = testbed.nodes().await?;
     let runs = Arc::new(Mutex::new(BTreeMap::<u32, usize>::new()));
     let mut serving = Vec::new();
     for _ in 0..4 {
@@ -131,13 +131,17 @@ pub async fn the_handler_runs_at_most_once<A: Addr>(bed: &Testbed<A>) -> Outcome
         })?);
     }
     let (asks, dst) = (a.ask_side()?, b.addr()?);
-    let count = if bed.lossless() { bed.amount(300) } else { 16 };
+    let count = if testbed.lossless() {
+        testbed.amount(300)
+    } else {
+        16
+    };
     for number in 0..count as u32 {
         let ask = asks.ask(&dst, Packet::from(numbered_payload(number, PLAIN).as_slice()));
         // Another law checks whether it is answered.
-        let _ = in_time("an ask", bed.the_profile().ask_patience, ask).await?;
+        let _ = in_time("an ask", testbed.the_profile().ask_patience, ask).await?;
     }
-    settle(bed).await;
+    settle(testbed).await;
     let runs = runs.lock().unwrap_or_else(PoisonError::into_inner);
     match runs.values().max() {
         Some(&most) if most > 1 => broken!("the handler ran {most} times for one ask"),
@@ -146,14 +150,20 @@ pub async fn the_handler_runs_at_most_once<A: Addr>(bed: &Testbed<A>) -> Outcome
 }
 
 /// Asks a closed node.
-pub async fn an_ask_that_nobody_answers_ends<A: Addr>(bed: &Testbed<A>) -> Outcome {
-    let [a, b] = bed.nodes().await?;
+pub async fn an_ask_that_nobody_answers_ends<A: Addr>(testbed: &Testbed<A>) -> Outcome {
+    let [a, b] = testbed.nodes().await?;
     let dst = b.addr()?;
-    in_time("close", bed.patience(), b.close()).await?;
+    in_time("close", testbed.patience(), b.close()).await?;
     let ask = a
         .ask_side()?
         .ask(&dst, Packet::from(numbered_payload(0, PLAIN).as_slice()));
-    match in_time("an ask without an answer", bed.the_profile().ask_patience, ask).await? {
+    match in_time(
+        "an ask without an answer",
+        testbed.the_profile().ask_patience,
+        ask,
+    )
+    .await?
+    {
         Ok(response) => broken!("a closed node answered with {} bytes", response.len()),
         Err(_) => Ok(()),
     }
@@ -162,11 +172,11 @@ pub async fn an_ask_that_nobody_answers_ends<A: Addr>(bed: &Testbed<A>) -> Outco
 /// Handles every request with `handle`, and asks until the asker gets [`Error::Rejected`] soon; then `more`
 /// times, each of which counts on a lossless medium.
 async fn rejected<A: Addr>(
-    bed: &Testbed<A>,
+    testbed: &Testbed<A>,
     more: usize,
     handle: impl Fn(Request<A>) + Send + 'static,
 ) -> Outcome<Rejection> {
-    let [a, b] = bed.nodes().await?;
+    let [a, b] = testbed.nodes().await?;
     let asks = b.ask_side()?.clone();
     let _serving = pending([async move {
         while let Ok(request) = asks.receive_ask().await {
@@ -175,56 +185,56 @@ async fn rejected<A: Addr>(
     }])
     .await;
     let (asks, dst) = (a.ask_side()?, b.addr()?);
-    let mut again = bed.again_round_trip(PLAIN);
+    let mut again = testbed.again_round_trip(PLAIN);
     let mut why = String::new();
-    let more = if bed.lossless() { more } else { 0 };
+    let more = if testbed.lossless() { more } else { 0 };
     let mut number = 0;
     while again.next() {
         let ask = asks.ask(&dst, Packet::from(numbered_payload(number, PLAIN).as_slice()));
-        match timeout(bed.patience(), ask).await {
+        match timeout(testbed.patience(), ask).await {
             Ok(Err(Error::Rejected(rejection))) if number as usize >= more => return Ok(rejection),
             Ok(Err(Error::Rejected(_))) => {
                 number += 1;
-                again = bed.again_round_trip(PLAIN);
+                again = testbed.again_round_trip(PLAIN);
                 continue;
             }
             Ok(Err(error)) => why = format!("failed with: {}", chain(&error)),
             Ok(Ok(response)) => broken!("a rejected ask was answered with {} bytes", response.len()),
             Err(_) if number > 0 => broken!(
                 "a rejected ask did not end within {:?}, although {number} before it did",
-                bed.patience()
+                testbed.patience()
             ),
-            Err(_) => why = format!("did not end within {:?}", bed.patience()),
+            Err(_) => why = format!("did not end within {:?}", testbed.patience()),
         }
-        sleep(bed.settle()).await;
+        sleep(testbed.settle()).await;
     }
     broken!("a rejected ask {why} ({} attempts)", again.times)
 }
 
 /// Drops requests.
-pub async fn a_dropped_request_is_an_error_at_once<A: Addr>(bed: &Testbed<A>) -> Outcome {
-    rejected(bed, bed.amount(100), drop).await.map(drop)
+pub async fn a_dropped_request_is_an_error_at_once<A: Addr>(testbed: &Testbed<A>) -> Outcome {
+    rejected(testbed, testbed.amount(100), drop).await.map(drop)
 }
 
 /// Rejects with a code of the application.
-pub async fn a_rejection_carries_its_code<A: Addr>(bed: &Testbed<A>) -> Outcome {
-    let learnt = rejected(bed, 0, |request| request.reject(CODE)).await?;
+pub async fn a_rejection_carries_its_code<A: Addr>(testbed: &Testbed<A>) -> Outcome {
+    let learnt = rejected(testbed, 0, |request| request.reject(CODE)).await?;
     ensure!(learnt == CODE, "a rejection with {CODE} arrived as \"{learnt}\"");
     Ok(())
 }
 
 /// Starts and cancels more asks than may be in flight, then asks.
-pub async fn a_cancelled_ask_frees_its_slot<A: Addr>(bed: &Testbed<A>) -> Outcome {
-    let [a, b] = bed.nodes().await?;
+pub async fn a_cancelled_ask_frees_its_slot<A: Addr>(testbed: &Testbed<A>) -> Outcome {
+    let [a, b] = testbed.nodes().await?;
     let _serving = serve(&b, |request| reversed(&request.message.payload))?;
     let (asks, dst) = (a.ask_side()?, b.addr()?);
-    let cancelled = bed.the_profile().asks.saturating_mul(2).saturating_add(64);
+    let cancelled = testbed.the_profile().asks.saturating_mul(2).saturating_add(64);
     for number in 0..u32::try_from(cancelled).unwrap_or(u32::MAX) {
         let mut ask = Held::new(asks.ask(&dst, Packet::from(numbered_payload(number, PLAIN).as_slice())));
         let _ = ask.poll();
         breathe(number).await;
     }
-    match bed.ask(&a, &dst, &numbered_payload(u32::MAX, PLAIN)).await {
+    match testbed.ask(&a, &dst, &numbered_payload(u32::MAX, PLAIN)).await {
         Err(Unmet::Broken(how)) => broken!("after {cancelled} cancelled asks, {how}"),
         outcome => outcome.map(drop),
     }
@@ -236,8 +246,8 @@ fn too_many(most: usize) -> impl Iterator<Item = usize> {
 }
 
 /// Asks with a request over the MTU.
-pub async fn a_request_over_the_mtu_is_refused<A: Addr>(bed: &Testbed<A>) -> Outcome {
-    let [a, b] = bed.nodes().await?;
+pub async fn a_request_over_the_mtu_is_refused<A: Addr>(testbed: &Testbed<A>) -> Outcome {
+    let [a, b] = testbed.nodes().await?;
     let (received, mut requests) = mpsc::channel(16);
     let _serving = serve(&b, move |request| {
         let _ = received.try_send(request.message.payload.len());
@@ -247,45 +257,48 @@ pub async fn a_request_over_the_mtu_is_refused<A: Addr>(bed: &Testbed<A>) -> Out
     for over in too_many(most) {
         let len = most + over;
         let ask = asks.ask(&dst, Packet::from(numbered_payload(0, len).as_slice()));
-        match in_time("an ask over the MTU", bed.patience(), ask).await? {
+        match in_time("an ask over the MTU", testbed.patience(), ask).await? {
             Err(Error::MtuExceeded { size, mtu }) if (size, mtu) == (len, most) => {}
             Err(error) => broken!("an ask of {len} bytes with an MTU of {most} failed with: {error}"),
             Ok(_) => broken!("an ask of {len} bytes with an MTU of {most} was answered"),
         }
     }
-    match timeout(bed.settle(), requests.recv()).await {
+    match timeout(testbed.settle(), requests.recv()).await {
         Ok(Some(len)) => broken!("{len} bytes of a request over the MTU arrived"),
         _ => Ok(()),
     }
 }
 
 /// Asks with a request of exactly the MTU and a response of exactly the MTU.
-pub async fn exactly_the_mtu_works_both_ways<A: Addr>(bed: &Testbed<A>) -> Outcome {
-    let [a, b] = bed.nodes().await?;
+pub async fn exactly_the_mtu_works_both_ways<A: Addr>(testbed: &Testbed<A>) -> Outcome {
+    let [a, b] = testbed.nodes().await?;
     let _serving = serve(&b, |request| reversed(&request.message.payload))?;
-    let (most, mtu) = (bed.longest_ask(&a, &b)?, mtu(&a)?.min(mtu(&b)?));
+    let (most, mtu) = (testbed.longest_ask(&a, &b)?, mtu(&a)?.min(mtu(&b)?));
     if most < mtu {
         return Err(Unmet::Waived(format!(
             "the medium loses nearly every message of {mtu} bytes"
         )));
     }
-    let came = bed.ask(&a, &b.addr()?, &numbered_payload(0, most)).await?.len();
+    let came = testbed
+        .ask(&a, &b.addr()?, &numbered_payload(0, most))
+        .await?
+        .len();
     ensure!(came == most, "{came} bytes of a response of {most} bytes arrived");
     Ok(())
 }
 
 /// Asks with an empty request and answers with an empty response.
-pub async fn empty_works_both_ways<A: Addr>(bed: &Testbed<A>) -> Outcome {
-    let [a, b] = bed.nodes().await?;
+pub async fn empty_works_both_ways<A: Addr>(testbed: &Testbed<A>) -> Outcome {
+    let [a, b] = testbed.nodes().await?;
     let _serving = serve(&b, |request| reversed(&request.message.payload))?;
-    let came = bed.ask(&a, &b.addr()?, &[]).await?.len();
+    let came = testbed.ask(&a, &b.addr()?, &[]).await?.len();
     ensure!(came == 0, "an empty response arrived with {came} bytes");
     Ok(())
 }
 
 /// Answers with a response over the MTU.
-pub async fn a_response_over_the_mtu_fails_at_both_ends<A: Addr>(bed: &Testbed<A>) -> Outcome {
-    let [a, b] = bed.nodes().await?;
+pub async fn a_response_over_the_mtu_fails_at_both_ends<A: Addr>(testbed: &Testbed<A>) -> Outcome {
+    let [a, b] = testbed.nodes().await?;
     let (results, mut responded) = mpsc::channel(64);
     let (server, most) = (b.ask_side()?.clone(), mtu(&b)?);
     let _serving = pending([async move {
@@ -297,17 +310,17 @@ pub async fn a_response_over_the_mtu_fails_at_both_ends<A: Addr>(bed: &Testbed<A
     .await;
     let (asks, dst) = (a.ask_side()?, b.addr()?);
     // A lost ask takes as long as the swarm waits for a response.
-    let count = if bed.lossless() { usize::MAX } else { 1 };
+    let count = if testbed.lossless() { usize::MAX } else { 1 };
     let mut lengths = too_many(most).map(|over| most + over).take(count);
     let Some(mut len) = lengths.next() else {
         return Ok(());
     };
-    let mut again = bed.again_round_trip(PLAIN);
+    let mut again = testbed.again_round_trip(PLAIN);
     while again.next() {
-        let limit = if bed.lossless() {
-            bed.patience()
+        let limit = if testbed.lossless() {
+            testbed.patience()
         } else {
-            bed.the_profile().ask_patience
+            testbed.the_profile().ask_patience
         };
         let ask = asks.ask(&dst, Packet::from(numbered_payload(len as u32, PLAIN).as_slice()));
         if let Ok(response) = in_time("an ask whose response is over the MTU", limit, ask).await? {
@@ -316,13 +329,13 @@ pub async fn a_response_over_the_mtu_fails_at_both_ends<A: Addr>(bed: &Testbed<A
                 response.len()
             );
         }
-        match timeout(bed.settle(), responded.recv()).await {
+        match timeout(testbed.settle(), responded.recv()).await {
             Ok(Some((made, Err(Error::MtuExceeded { size, mtu })))) if (size, mtu) == (made, most) => {
                 match lengths.next() {
                     Some(next) => len = next,
                     None => return Ok(()),
                 }
-                again = bed.again_round_trip(PLAIN);
+                again = testbed.again_round_trip(PLAIN);
             }
             Ok(Some((made, Err(error)))) => {
                 broken!("responding with {made} bytes with an MTU of {most} failed with: {error}")
@@ -339,7 +352,7 @@ pub async fn a_response_over_the_mtu_fails_at_both_ends<A: Addr>(bed: &Testbed<A
 
 /// The sources and the destinations of requests from the first node to the second.
 async fn addresses<A: Addr>(
-    bed: &Testbed<A>,
+    testbed: &Testbed<A>,
     a: &Node<A>,
     b: &Node<A>,
 ) -> Outcome<(BTreeSet<A>, BTreeSet<A>)> {
@@ -349,9 +362,11 @@ async fn addresses<A: Addr>(
         Vec::new()
     })?;
     let (mut sources, mut destinations) = (BTreeSet::new(), BTreeSet::new());
-    for number in 0..bed.amount(40) as u32 {
-        bed.ask(a, &b.addr()?, &numbered_payload(number, PLAIN)).await?;
-        let Some((src, dst)) = in_time("a request", bed.patience(), requests.recv()).await? else {
+    for number in 0..testbed.amount(40) as u32 {
+        testbed
+            .ask(a, &b.addr()?, &numbered_payload(number, PLAIN))
+            .await?;
+        let Some((src, dst)) = in_time("a request", testbed.patience(), requests.recv()).await? else {
             broken!("a request was answered that was not received");
         };
         sources.insert(src);
@@ -361,19 +376,21 @@ async fn addresses<A: Addr>(
 }
 
 /// Tells the source of a request.
-pub async fn src_can_be_told_to<A: Addr>(bed: &Testbed<A>) -> Outcome {
-    let [a, b] = bed.nodes().await?;
-    let (sources, _) = addresses(bed, &a, &b).await?;
+pub async fn src_can_be_told_to<A: Addr>(testbed: &Testbed<A>) -> Outcome {
+    let [a, b] = testbed.nodes().await?;
+    let (sources, _) = addresses(testbed, &a, &b).await?;
     for src in sources.iter().take(8) {
-        bed.deliver_at(&b, src, &a, &numbered_payload(0, PLAIN)).await?;
+        testbed
+            .deliver_at(&b, src, &a, &numbered_payload(0, PLAIN))
+            .await?;
     }
     Ok(())
 }
 
 /// Checks that the destination of a request is one of the receiver's addresses.
-pub async fn dst_is_a_local_address<A: Addr>(bed: &Testbed<A>) -> Outcome {
-    let [a, b] = bed.nodes().await?;
-    let (_, destinations) = addresses(bed, &a, &b).await?;
+pub async fn dst_is_a_local_address<A: Addr>(testbed: &Testbed<A>) -> Outcome {
+    let [a, b] = testbed.nodes().await?;
+    let (_, destinations) = addresses(testbed, &a, &b).await?;
     let local = b.local_addrs();
     for dst in destinations {
         ensure!(
@@ -385,22 +402,27 @@ pub async fn dst_is_a_local_address<A: Addr>(bed: &Testbed<A>) -> Outcome {
 }
 
 /// Asks until the ask is answered: on a lossless medium within the ordinary timeout.
-async fn ask_soon<A: Addr>(bed: &Testbed<A>, asker: &Node<A>, dst: &A, request: &[u8]) -> Outcome<Packet> {
-    let ask = bed.ask(asker, dst, request);
-    if bed.lossless() {
-        in_time("an ask", bed.patience(), ask).await.flatten()
+async fn ask_soon<A: Addr>(
+    testbed: &Testbed<A>,
+    asker: &Node<A>,
+    dst: &A,
+    request: &[u8],
+) -> Outcome<Packet> {
+    let ask = testbed.ask(asker, dst, request);
+    if testbed.lossless() {
+        in_time("an ask", testbed.patience(), ask).await.flatten()
     } else {
         ask.await
     }
 }
 
 /// Holds some requests forever, and answers the others.
-pub async fn a_slow_handler_holds_up_no_other<A: Addr>(bed: &Testbed<A>) -> Outcome {
-    let slow_ones = (bed.the_profile().asks / 2).min(12);
+pub async fn a_slow_handler_holds_up_no_other<A: Addr>(testbed: &Testbed<A>) -> Outcome {
+    let slow_ones = (testbed.the_profile().asks / 2).min(12);
     if slow_ones == 0 {
         return Err(Unmet::Waived("a node may have only one ask in flight".into()));
     }
-    let [a, b] = bed.nodes().await?;
+    let [a, b] = testbed.nodes().await?;
     let server = b.ask_side()?.clone();
     let _serving = pending([async move {
         let mut held = Vec::new();
@@ -421,8 +443,8 @@ pub async fn a_slow_handler_holds_up_no_other<A: Addr>(bed: &Testbed<A>) -> Outc
     let mut waiting = Vec::new();
     for waits in 1..=slow_ones {
         waiting.push(pending([slow(asks.clone(), dst.clone())]).await);
-        for number in 1..=bed.amount(8) as u32 {
-            match ask_soon(bed, &a, &dst, &numbered_payload(number, PLAIN)).await {
+        for number in 1..=testbed.amount(8) as u32 {
+            match ask_soon(testbed, &a, &dst, &numbered_payload(number, PLAIN)).await {
                 Err(Unmet::Broken(how)) => broken!("while {waits} others waited, {how}"),
                 outcome => drop(outcome?),
             }
@@ -432,15 +454,15 @@ pub async fn a_slow_handler_holds_up_no_other<A: Addr>(bed: &Testbed<A>) -> Outc
 }
 
 /// Floods a node that answers asks but receives no messages.
-pub async fn a_stopped_reader_of_tells_stalls_no_ask<A: Addr>(bed: &Testbed<A>) -> Outcome {
-    let [a, b] = bed.nodes().await?;
+pub async fn a_stopped_reader_of_tells_stalls_no_ask<A: Addr>(testbed: &Testbed<A>) -> Outcome {
+    let [a, b] = testbed.nodes().await?;
     let _serving = serve(&b, |request| reversed(&request.message.payload))?;
     let dst = b.addr()?;
-    let (flood, most) = (bed.flood(&a, &dst).await.len(), mtu(&a)?.min(mtu(&b)?));
-    for number in 0..bed.amount(40).max(4) as u32 {
+    let (flood, most) = (testbed.flood(&a, &dst).await.len(), mtu(&a)?.min(mtu(&b)?));
+    for number in 0..testbed.amount(40).max(4) as u32 {
         let len = [PLAIN, 700, MIN_PAYLOAD, 40][number as usize % 4].min(most);
         let request = numbered_payload(number, len);
-        match bed.ask(&a, &dst, &request).await {
+        match testbed.ask(&a, &dst, &request).await {
             Err(Unmet::Broken(how)) => {
                 broken!("after {flood} messages that were not read, of a request of {len} bytes: {how}")
             }
@@ -455,8 +477,8 @@ pub async fn a_stopped_reader_of_tells_stalls_no_ask<A: Addr>(bed: &Testbed<A>) 
 
 /// Polls a `receive` once at either end and holds it, as a program does that awaits something long in another
 /// branch of a `select!`, then asks.
-pub async fn a_held_receive_stalls_no_ask<A: Addr>(bed: &Testbed<A>) -> Outcome {
-    let [a, b] = bed.nodes().await?;
+pub async fn a_held_receive_stalls_no_ask<A: Addr>(testbed: &Testbed<A>) -> Outcome {
+    let [a, b] = testbed.nodes().await?;
     let mut held = [&a, &b].map(|node| Held::new(node.receive()));
     for receive in &mut held {
         ensure!(
@@ -466,8 +488,8 @@ pub async fn a_held_receive_stalls_no_ask<A: Addr>(bed: &Testbed<A>) -> Outcome 
     }
     let _serving = serve(&b, |request| reversed(&request.message.payload))?;
     let dst = b.addr()?;
-    for number in 0..bed.amount(40).max(4) as u32 {
-        match ask_soon(bed, &a, &dst, &numbered_payload(number, PLAIN)).await {
+    for number in 0..testbed.amount(40).max(4) as u32 {
+        match ask_soon(testbed, &a, &dst, &numbered_payload(number, PLAIN)).await {
             Err(Unmet::Broken(how)) => broken!("while a receive was held at either end, {how}"),
             answered => drop(answered?),
         }
@@ -476,10 +498,14 @@ pub async fn a_held_receive_stalls_no_ask<A: Addr>(bed: &Testbed<A>) -> Outcome 
 }
 
 /// Cancels `receive_ask` after zero to two polls since a request arrived; the next call gets it.
-pub async fn cancelling_receive_ask_loses_nothing<A: Addr>(bed: &Testbed<A>) -> Outcome {
-    let [a, b] = bed.nodes().await?;
+pub async fn cancelling_receive_ask_loses_nothing<A: Addr>(testbed: &Testbed<A>) -> Outcome {
+    let [a, b] = testbed.nodes().await?;
     let (asks, server, dst) = (a.ask_side()?, b.ask_side()?, b.addr()?);
-    let rounds = if bed.lossless() { bed.amount(90) as u32 } else { 60 };
+    let rounds = if testbed.lossless() {
+        testbed.amount(90) as u32
+    } else {
+        60
+    };
     let mut answered = 0;
     for round in 0..rounds {
         let mut receive = Held::new(server.receive_ask());
@@ -493,7 +519,7 @@ pub async fn cancelling_receive_ask_loses_nothing<A: Addr>(bed: &Testbed<A>) -> 
                 .await
         };
         let mut asking = pending([asking]).await;
-        receive.woken(bed.settle()).await;
+        receive.woken(testbed.settle()).await;
         let mut got = None;
         for _ in 0..round % 3 {
             if let Poll::Ready(request) = receive.poll() {
@@ -512,19 +538,19 @@ pub async fn cancelling_receive_ask_loses_nothing<A: Addr>(bed: &Testbed<A>) -> 
         };
         let request = match got {
             Some(request) => Some(request),
-            None => timeout(bed.quiet(), later).await.ok().transpose()?,
+            None => timeout(testbed.quiet(), later).await.ok().transpose()?,
         };
         if let Some(request) = request {
             let _ = request.respond(Packet::default()).await;
-            if let Ok(Some(Ok(Ok(_)))) = timeout(bed.quiet(), asking.join_next()).await {
+            if let Ok(Some(Ok(Ok(_)))) = timeout(testbed.quiet(), asking.join_next()).await {
                 answered += 1;
             }
         }
-        if bed.lossless() && answered <= round as usize {
+        if testbed.lossless() && answered <= round as usize {
             break;
         }
     }
-    let loss = bed.the_profile().loss;
+    let loss = testbed.the_profile().loss;
     let least = arrive_at_least(rounds as usize, 1.0 - (1.0 - loss) * (1.0 - loss));
     ensure!(
         answered >= least,

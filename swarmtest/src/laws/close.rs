@@ -35,38 +35,38 @@ pub use order::{
 /// Number of concurrently waiting calls of one kind.
 const MANY: usize = 48;
 
-async fn close<A: Addr>(bed: &Testbed<A>, node: &Node<A>) -> Outcome {
-    in_time("close", bed.patience(), node.close()).await
+async fn close<A: Addr>(testbed: &Testbed<A>, node: &Node<A>) -> Outcome {
+    in_time("close", testbed.patience(), node.close()).await
 }
 
 /// Closes twice concurrently, and then again.
-pub async fn close_is_idempotent<A: Addr>(bed: &Testbed<A>) -> Outcome {
-    let [node] = bed.nodes().await?;
+pub async fn close_is_idempotent<A: Addr>(testbed: &Testbed<A>) -> Outcome {
+    let [node] = testbed.nodes().await?;
     let both = async { tokio::join!(node.close(), node.close()) };
-    in_time("closing twice at the same time", bed.patience(), both).await?;
-    in_time("closing again", bed.patience(), node.close()).await
+    in_time("closing twice at the same time", testbed.patience(), both).await?;
+    in_time("closing again", testbed.patience(), node.close()).await
 }
 
 /// Closes while several calls wait for messages.
-pub async fn a_pending_receive_is_closed<A: Addr>(bed: &Testbed<A>) -> Outcome {
-    let [node] = bed.nodes().await?;
+pub async fn a_pending_receive_is_closed<A: Addr>(testbed: &Testbed<A>) -> Outcome {
+    let [node] = testbed.nodes().await?;
     let single = |node: Node<A>| async move { node.receive().await };
     let batch = |node: Node<A>| async move { node.receive_batch(&mut Vec::new(), 4).await };
     let singles = pending((0..MANY).map(|_| single(node.clone()))).await;
     let batches = pending((0..MANY).map(|_| batch(node.clone()))).await;
-    close(bed, &node).await?;
-    all_closed("a pending receive", bed.patience(), singles).await?;
-    all_closed("a pending receive_batch", bed.patience(), batches).await
+    close(testbed, &node).await?;
+    all_closed("a pending receive", testbed.patience(), singles).await?;
+    all_closed("a pending receive_batch", testbed.patience(), batches).await
 }
 
 /// Closes while several calls wait for requests.
-pub async fn a_pending_receive_ask_is_closed<A: Addr>(bed: &Testbed<A>) -> Outcome {
-    let [node] = bed.nodes().await?;
+pub async fn a_pending_receive_ask_is_closed<A: Addr>(testbed: &Testbed<A>) -> Outcome {
+    let [node] = testbed.nodes().await?;
     let asks = node.ask_side()?.clone();
     let call = |asks: p2p::BoxAskSwarm<A>| async move { asks.receive_ask().await };
     let calls = pending((0..MANY).map(|_| call(asks.clone()))).await;
-    close(bed, &node).await?;
-    all_closed("a pending receive_ask", bed.patience(), calls).await
+    close(testbed, &node).await?;
+    all_closed("a pending receive_ask", testbed.patience(), calls).await
 }
 
 /// Asks of `a` that `b` does not answer.
@@ -80,44 +80,44 @@ async fn asks<A: Addr>(a: &Node<A>, b: &Node<A>, count: usize) -> Outcome<JoinSe
 }
 
 /// Closes the asker while asks wait for their responses.
-pub async fn a_pending_ask_is_closed<A: Addr>(bed: &Testbed<A>) -> Outcome {
-    let [a, b] = bed.nodes().await?;
-    let asks = asks(&a, &b, bed.the_profile().asks.clamp(1, MANY)).await?;
-    close(bed, &a).await?;
+pub async fn a_pending_ask_is_closed<A: Addr>(testbed: &Testbed<A>) -> Outcome {
+    let [a, b] = testbed.nodes().await?;
+    let asks = asks(&a, &b, testbed.the_profile().asks.clamp(1, MANY)).await?;
+    close(testbed, &a).await?;
     let refused = |error: &Error| matches!(error, Error::Limit { .. } | Error::Rejected(_));
-    all_closed_but("a pending ask", bed.patience(), asks, refused).await
+    all_closed_but("a pending ask", testbed.patience(), asks, refused).await
 }
 
 /// Closes during the lookup of a closed node's key.
-pub async fn a_pending_lookup_is_closed<A: Addr>(bed: &Testbed<A>) -> Outcome {
-    let [a, b] = bed.nodes().await?;
+pub async fn a_pending_lookup_is_closed<A: Addr>(testbed: &Testbed<A>) -> Outcome {
+    let [a, b] = testbed.nodes().await?;
     let (keys, addr) = (a.secure_side()?.clone(), b.addr()?);
-    close(bed, &b).await?;
+    close(testbed, &b).await?;
     let lookup = |keys: p2p::BoxSecureSwarm<A>, addr: A| async move { keys.lookup_public_key(&addr).await };
     let mut lookups = pending((0..MANY / 2).map(|_| lookup(keys.clone(), addr.clone()))).await;
     // A lookup that ends before the swarm is closed has its own result.
     if lookups.try_join_next().is_some() {
         return Ok(());
     }
-    close(bed, &a).await?;
-    all_closed("a pending lookup", bed.patience(), lookups).await
+    close(testbed, &a).await?;
+    all_closed("a pending lookup", testbed.patience(), lookups).await
 }
 
 /// Tells after `close`.
-pub async fn later_tells_are_closed<A: Addr>(bed: &Testbed<A>) -> Outcome {
-    let [a, b] = bed.nodes().await?;
+pub async fn later_tells_are_closed<A: Addr>(testbed: &Testbed<A>) -> Outcome {
+    let [a, b] = testbed.nodes().await?;
     let dst = b.addr()?;
     let most = mtu(&a)?;
-    close(bed, &a).await?;
-    for number in 0..bed.amount(30) as u32 {
+    close(testbed, &a).await?;
+    for number in 0..testbed.amount(30) as u32 {
         let packet =
             || Packet::from(numbered_payload(number, most.min(PLAIN + 31 * number as usize)).as_slice());
         closed(
             "a tell after close",
-            in_time("a tell", bed.patience(), a.tell(&dst, packet())).await?,
+            in_time("a tell", testbed.patience(), a.tell(&dst, packet())).await?,
         )?;
         let mut batch = vec![(dst.clone(), packet()), (dst.clone(), packet())];
-        match in_time("tell_batch", bed.patience(), a.tell_batch(&mut batch)).await? {
+        match in_time("tell_batch", testbed.patience(), a.tell_batch(&mut batch)).await? {
             Ok(()) => broken!("tell_batch after close succeeded"),
             Err(error) => closed::<()>("tell_batch after close", Err(error.first))?,
         }
@@ -126,87 +126,91 @@ pub async fn later_tells_are_closed<A: Addr>(bed: &Testbed<A>) -> Outcome {
 }
 
 /// Receives after `close`, with a message in the queue.
-pub async fn later_receives_are_closed<A: Addr>(bed: &Testbed<A>) -> Outcome {
-    let [a, b] = bed.nodes().await?;
-    bed.tell_each(&a, &b.addr()?, 0..bed.window() as u32).await?;
-    settle(bed).await;
-    close(bed, &b).await?;
-    for _ in 0..bed.amount(20) {
+pub async fn later_receives_are_closed<A: Addr>(testbed: &Testbed<A>) -> Outcome {
+    let [a, b] = testbed.nodes().await?;
+    testbed
+        .tell_each(&a, &b.addr()?, 0..testbed.window() as u32)
+        .await?;
+    settle(testbed).await;
+    close(testbed, &b).await?;
+    for _ in 0..testbed.amount(20) {
         closed(
             "receive after close",
-            in_time("receive", bed.patience(), b.receive()).await?,
+            in_time("receive", testbed.patience(), b.receive()).await?,
         )?;
         let mut out = Vec::new();
-        let batch = in_time("receive_batch", bed.patience(), b.receive_batch(&mut out, 4));
+        let batch = in_time("receive_batch", testbed.patience(), b.receive_batch(&mut out, 4));
         closed("receive_batch after close", batch.await?)?;
     }
     Ok(())
 }
 
 /// Asks after `close`.
-pub async fn later_asks_are_closed<A: Addr>(bed: &Testbed<A>) -> Outcome {
-    let [a, b] = bed.nodes().await?;
+pub async fn later_asks_are_closed<A: Addr>(testbed: &Testbed<A>) -> Outcome {
+    let [a, b] = testbed.nodes().await?;
     let (dst, most) = (b.addr()?, mtu(&a)?);
-    close(bed, &a).await?;
-    for number in 0..bed.amount(20) as u32 {
+    close(testbed, &a).await?;
+    for number in 0..testbed.amount(20) as u32 {
         let request = numbered_payload(number, most.min(PLAIN + 31 * number as usize));
         let ask = a.ask_side()?.ask(&dst, Packet::from(request.as_slice()));
         closed(
             "an ask after close",
-            in_time("an ask", bed.patience(), ask).await?,
+            in_time("an ask", testbed.patience(), ask).await?,
         )?;
     }
     Ok(())
 }
 
 /// Receives asks after `close`, with requests in the queue.
-pub async fn later_receive_asks_are_closed<A: Addr>(bed: &Testbed<A>) -> Outcome {
-    let [a, b] = bed.nodes().await?;
+pub async fn later_receive_asks_are_closed<A: Addr>(testbed: &Testbed<A>) -> Outcome {
+    let [a, b] = testbed.nodes().await?;
     let _asks = asks(&a, &b, 3).await?;
-    settle(bed).await;
-    close(bed, &b).await?;
-    for _ in 0..bed.amount(20) {
+    settle(testbed).await;
+    close(testbed, &b).await?;
+    for _ in 0..testbed.amount(20) {
         let receive = b.ask_side()?.receive_ask();
         closed(
             "receive_ask after close",
-            in_time("receive_ask", bed.patience(), receive).await?,
+            in_time("receive_ask", testbed.patience(), receive).await?,
         )?;
     }
     Ok(())
 }
 
 /// Looks keys up after `close`: one for the first time, and one again.
-pub async fn later_lookups_are_closed<A: Addr>(bed: &Testbed<A>) -> Outcome {
-    let [a, b, known] = bed.nodes().await?;
+pub async fn later_lookups_are_closed<A: Addr>(testbed: &Testbed<A>) -> Outcome {
+    let [a, b, known] = testbed.nodes().await?;
     let addrs = [b.addr()?, known.addr()?];
-    bed.deliver(&a, &known, &numbered_payload(0, PLAIN)).await?;
+    testbed.deliver(&a, &known, &numbered_payload(0, PLAIN)).await?;
     let keys = a.secure_side()?;
     // Another law checks whether it succeeds.
-    let _ = tokio::time::timeout(bed.patience(), keys.lookup_public_key(&addrs[1])).await;
-    close(bed, &a).await?;
-    for addr in addrs.iter().cycle().take(2 * bed.amount(10)) {
+    let _ = tokio::time::timeout(testbed.patience(), keys.lookup_public_key(&addrs[1])).await;
+    close(testbed, &a).await?;
+    for addr in addrs.iter().cycle().take(2 * testbed.amount(10)) {
         let lookup = keys.lookup_public_key(addr);
         closed(
             "a lookup after close",
-            in_time("a lookup", bed.patience(), lookup).await?,
+            in_time("a lookup", testbed.patience(), lookup).await?,
         )?;
     }
     Ok(())
 }
 
 /// Closes nodes one after another; the others exchange messages.
-pub async fn closing_closes_no_other_node<A: Addr>(bed: &Testbed<A>) -> Outcome {
-    let [a, c, leaving @ ..]: [_; 5] = bed.nodes().await?;
+pub async fn closing_closes_no_other_node<A: Addr>(testbed: &Testbed<A>) -> Outcome {
+    let [a, c, leaving @ ..]: [_; 5] = testbed.nodes().await?;
     for node in leaving {
         let gone = node.addr()?;
-        close(bed, &node).await?;
+        close(testbed, &node).await?;
         // The tell may be refused or lost.
-        let _ = tokio::time::timeout(bed.settle(), a.tell(&gone, Packet::default())).await;
+        let _ = tokio::time::timeout(testbed.settle(), a.tell(&gone, Packet::default())).await;
         for (from, to) in [(&a, &c), (&c, &a)] {
-            bed.deliver(from, to, &numbered_payload(u32::MAX, PLAIN)).await?;
-            let lengths = vec![PLAIN; bed.amount(60)];
-            let series = bed.series(from, to, &lengths, |_, _| Ok(())).await?;
-            series.arrived(bed.worst_loss())?;
+            testbed
+                .deliver(from, to, &numbered_payload(u32::MAX, PLAIN))
+                .await?;
+            let lengths = vec![PLAIN; testbed.amount(60)];
+            let series = testbed.series(from, to, &lengths, |_, _| Ok(())).await?;
+            series.arrived(testbed.worst_loss())?;
         }
     }
     Ok(())

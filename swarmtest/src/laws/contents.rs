@@ -14,26 +14,30 @@ use crate::testbed::Testbed;
 
 /// Tells these payloads, each once, and records the arrivals in the ledger.
 async fn told<A: Addr>(
-    bed: &Testbed<A>,
+    testbed: &Testbed<A>,
     nodes: &[Node<A>; 2],
     payloads: impl IntoIterator<Item = Vec<u8>>,
 ) -> Outcome {
     let dst = nodes[1].addr()?;
-    let lossy = bed.worst_loss() > 0.0;
-    let mut ledger = Ledger::new(bed.the_profile(), nodes);
+    let lossy = testbed.worst_loss() > 0.0;
+    let mut ledger = Ledger::new(testbed.the_profile(), nodes);
     let mut payloads = payloads.into_iter().peekable();
     while payloads.peek().is_some() {
         while let Some(payload) = payloads.peek()
             && let (open, bytes) = ledger.open(1)
-            && (open == 0 || (open < bed.window() && bytes + payload.len() <= WINDOW_BYTES))
+            && (open == 0 || (open < testbed.window() && bytes + payload.len() <= WINDOW_BYTES))
             && let Some(payload) = payloads.next()
         {
             ledger.tell(0, 1, &payload);
             let tell = nodes[0].tell(&dst, Packet::from(&payload[..]));
-            in_time("a tell", bed.patience(), tell).await??;
+            in_time("a tell", testbed.patience(), tell).await??;
         }
         while ledger.open(1).0 > 0 {
-            let limit = if lossy { bed.settle() } else { bed.patience() };
+            let limit = if lossy {
+                testbed.settle()
+            } else {
+                testbed.patience()
+            };
             if let Ok(message) = timeout(limit, nodes[1].receive()).await {
                 ledger.came(1, &nodes[1], &message?)?;
                 continue;
@@ -48,32 +52,32 @@ async fn told<A: Addr>(
             ledger.give_up(1);
         }
     }
-    for message in bed.drain(&nodes[1], usize::MAX).await? {
+    for message in testbed.drain(&nodes[1], usize::MAX).await? {
         ledger.came(1, &nodes[1], &message)?;
     }
     ledger.settle()
 }
 
 /// Tells zeros, ones, one byte, counted bytes, text and noise, of lengths from 0 on.
-pub async fn any_content_of_any_length_arrives_whole<A: Addr>(bed: &Testbed<A>) -> Outcome {
-    bed.undamaged()?;
-    let nodes = bed.nodes().await?;
-    let mut lengths = all_lengths(bed, 0, bed.longest(&nodes[0])?);
+pub async fn any_content_of_any_length_arrives_whole<A: Addr>(testbed: &Testbed<A>) -> Outcome {
+    testbed.undamaged()?;
+    let nodes = testbed.nodes().await?;
+    let mut lengths = all_lengths(testbed, 0, testbed.longest(&nodes[0])?);
     // Long messages reveal less about contents, and all of them would take long.
     lengths.retain(|len| *len <= 4096 || len % 7 == 0);
-    let mut rng = bed.rng();
+    let mut rng = testbed.rng();
     let payloads = lengths.into_iter().enumerate().flat_map(|(index, len)| {
         let kinds = [index % KINDS, KINDS - 1];
         kinds.map(|kind| contents(&mut rng, kind, len))
     });
-    told(bed, &nodes, payloads.collect::<Vec<_>>()).await
+    told(testbed, &nodes, payloads.collect::<Vec<_>>()).await
 }
 
 /// Tells every byte alone and repeated, first and last.
-pub async fn every_byte_arrives_whole<A: Addr>(bed: &Testbed<A>) -> Outcome {
-    bed.undamaged()?;
-    let nodes = bed.nodes().await?;
-    let most = bed.longest(&nodes[0])?;
+pub async fn every_byte_arrives_whole<A: Addr>(testbed: &Testbed<A>) -> Outcome {
+    testbed.undamaged()?;
+    let nodes = testbed.nodes().await?;
+    let most = testbed.longest(&nodes[0])?;
     let payloads = (0..=u8::MAX).flat_map(|byte| {
         let mut first = vec![0; 40.min(most)];
         first[0] = byte;
@@ -91,15 +95,15 @@ pub async fn every_byte_arrives_whole<A: Addr>(bed: &Testbed<A>) -> Outcome {
             last,
         ]
     });
-    told(bed, &nodes, payloads).await
+    told(testbed, &nodes, payloads).await
 }
 
 /// Tells payloads that begin like headers of layers, at several lengths.
-pub async fn what_looks_like_a_header_arrives_whole<A: Addr>(bed: &Testbed<A>) -> Outcome {
-    bed.undamaged()?;
-    let nodes = bed.nodes().await?;
-    let most = bed.longest(&nodes[0])?;
-    let mut rng = bed.rng();
+pub async fn what_looks_like_a_header_arrives_whole<A: Addr>(testbed: &Testbed<A>) -> Outcome {
+    testbed.undamaged()?;
+    let nodes = testbed.nodes().await?;
+    let most = testbed.longest(&nodes[0])?;
+    let mut rng = testbed.rng();
     let mut payloads = Vec::new();
     for which in 0..MAGICS {
         for len in [
@@ -127,5 +131,5 @@ pub async fn what_looks_like_a_header_arrives_whole<A: Addr>(bed: &Testbed<A>) -
             payloads.push(magic(&mut rng, which, len.min(most.min(8192))));
         }
     }
-    told(bed, &nodes, payloads).await
+    told(testbed, &nodes, payloads).await
 }

@@ -63,18 +63,18 @@ fn dropped<A: Addr>(nodes: [&Node<A>; 2]) -> u64 {
 }
 
 /// Compares successful tells with the counter, one at a time and in batches, some of them refused.
-pub async fn sent_is_what_left<A: Addr>(bed: &Testbed<A>) -> Outcome {
-    let [a, b] = bed.nodes().await?;
+pub async fn sent_is_what_left<A: Addr>(testbed: &Testbed<A>) -> Outcome {
+    let [a, b] = testbed.nodes().await?;
     let (dst, before, most) = (b.addr()?, top(&a)?.sent, mtu(&a)?);
     let packet = |number, len| Packet::from(numbered_payload(number, len).as_slice());
     let mut told = 0;
-    let mut rng = bed.rng();
-    for round in 0..bed.amount(60) as u32 {
+    let mut rng = testbed.rng();
+    for round in 0..testbed.amount(60) as u32 {
         for number in 0..8 {
             // A refused message does not count.
             let len = if number == 7 { most + 1 } else { PLAIN };
             let tell = a.tell(&dst, packet(number, len));
-            told += u64::from(in_time("a tell", bed.patience(), tell).await?.is_ok());
+            told += u64::from(in_time("a tell", testbed.patience(), tell).await?.is_ok());
         }
         let count = if round == 0 { 3 } else { rng.random_range(0..=100) };
         let mut batch: Vec<_> = (0..count)
@@ -84,11 +84,11 @@ pub async fn sent_is_what_left<A: Addr>(bed: &Testbed<A>) -> Outcome {
             let at = rng.random_range(0..=batch.len());
             batch.insert(at, (dst.clone(), packet(0, most + 1)));
         }
-        told += match in_time("tell_batch", bed.patience(), a.tell_batch(&mut batch)).await? {
+        told += match in_time("tell_batch", testbed.patience(), a.tell_batch(&mut batch)).await? {
             Ok(()) => u64::from(count),
             Err(error) => error.sent as u64,
         };
-        settle(bed).await;
+        settle(testbed).await;
         let sent = top(&a)?.sent - before;
         ensure!(
             sent == told,
@@ -99,27 +99,29 @@ pub async fn sent_is_what_left<A: Addr>(bed: &Testbed<A>) -> Outcome {
 }
 
 /// Compares received messages with the counter: before any is read, and after single messages and batches.
-pub async fn delivered_is_what_was_received<A: Addr>(bed: &Testbed<A>) -> Outcome {
-    let [a, b] = bed.nodes().await?;
+pub async fn delivered_is_what_was_received<A: Addr>(testbed: &Testbed<A>) -> Outcome {
+    let [a, b] = testbed.nodes().await?;
     let (dst, before) = (b.addr()?, top(&b)?.delivered);
     let mut received = 0;
-    for round in 0..bed.amount(60) {
+    for round in 0..testbed.amount(60) {
         // Now and then as many as a large batch takes, where they may wait.
         let count = if round % 5 == 4 {
-            bed.the_profile().holds.clamp(8, 60)
+            testbed.the_profile().holds.clamp(8, 60)
         } else {
             8
         };
-        bed.tell_each(&a, &dst, 0..count as u32).await?;
+        testbed.tell_each(&a, &dst, 0..count as u32).await?;
         let single = round % 3 == 0;
         let mut out = Vec::new();
         while out.len() < count {
             let came = if single {
-                let message = timeout(bed.settle(), b.receive()).await;
+                let message = timeout(testbed.settle(), b.receive()).await;
                 message.map(|message| message.map(|message| out.push(message)))
             } else {
                 let taken = b.receive_batch(&mut out, [1 + round % 7, 64][usize::from(count > 8)]);
-                timeout(bed.settle(), taken).await.map(|taken| taken.map(drop))
+                timeout(testbed.settle(), taken)
+                    .await
+                    .map(|taken| taken.map(drop))
             };
             let Ok(came) = came else { break };
             came?;
@@ -131,7 +133,7 @@ pub async fn delivered_is_what_was_received<A: Addr>(bed: &Testbed<A>) -> Outcom
             );
         }
         received += out.len() as u64;
-        settle(bed).await;
+        settle(testbed).await;
         let delivered = top(&b)?.delivered - before;
         ensure!(
             delivered == received,
@@ -143,18 +145,18 @@ pub async fn delivered_is_what_was_received<A: Addr>(bed: &Testbed<A>) -> Outcom
 
 /// Floods a node that does not receive, reads the rest, and expects the others among the drops; then tells it
 /// in large batches.
-pub async fn every_drop_is_counted<A: Addr>(bed: &Testbed<A>) -> Outcome {
-    let [a, b] = bed.nodes().await?;
+pub async fn every_drop_is_counted<A: Addr>(testbed: &Testbed<A>) -> Outcome {
+    let [a, b] = testbed.nodes().await?;
     top(&a)?;
     let dst = b.addr()?;
     let before = dropped([&a, &b]);
-    let results = bed.flood(&a, &dst).await;
+    let results = testbed.flood(&a, &dst).await;
     let mut told = results.iter().filter(|result| result.is_ok()).count() as u64;
     // Messages in flight arrive in time.
     let accounted = async |told: u64, mut received: u64| {
-        let until = Instant::now() + bed.patience();
+        let until = Instant::now() + testbed.patience();
         loop {
-            received += bed.drain(&b, usize::MAX).await?.len() as u64;
+            received += testbed.drain(&b, usize::MAX).await?.len() as u64;
             let lost = dropped([&a, &b]) - before;
             if received + lost >= told {
                 return Ok::<_, Unmet>(received);
@@ -166,8 +168,8 @@ pub async fn every_drop_is_counted<A: Addr>(bed: &Testbed<A>) -> Outcome {
         }
     };
     let mut received = accounted(told, 0).await?;
-    let mut rng = bed.rng();
-    for _ in 0..bed.amount(20) {
+    let mut rng = testbed.rng();
+    for _ in 0..testbed.amount(20) {
         let count = rng.random_range(1..=200);
         let mut batch = (0..count)
             .map(|number| {
@@ -177,7 +179,7 @@ pub async fn every_drop_is_counted<A: Addr>(bed: &Testbed<A>) -> Outcome {
                 )
             })
             .collect();
-        told += match in_time("tell_batch", bed.patience(), a.tell_batch(&mut batch)).await? {
+        told += match in_time("tell_batch", testbed.patience(), a.tell_batch(&mut batch)).await? {
             Ok(()) => u64::from(count),
             Err(error) => error.sent as u64,
         };
@@ -189,39 +191,39 @@ pub async fn every_drop_is_counted<A: Addr>(bed: &Testbed<A>) -> Outcome {
 /// Tells among several nodes in small bursts, and sums all counters after all arrivals were read. In the end
 /// one node closes while messages wait for it, and others go on to tell it: if one message to it is counted
 /// as dropped then, all must be.
-pub async fn they_balance_over_all_nodes<A: Addr>(bed: &Testbed<A>) -> Outcome {
-    let nodes: [_; 4] = bed.nodes().await?;
+pub async fn they_balance_over_all_nodes<A: Addr>(testbed: &Testbed<A>) -> Outcome {
+    let nodes: [_; 4] = testbed.nodes().await?;
     top(&nodes[0])?;
     let addrs = nodes.iter().map(Node::addr).collect::<Outcome<Vec<A>>>()?;
     let mut balance = Balance {
-        bed,
+        testbed,
         layers: snapshots(&nodes[0]).len(),
         start: sums(&nodes),
         nodes: &nodes,
         addrs,
-        rng: bed.rng(),
+        rng: testbed.rng(),
         number: 0,
     };
-    for _ in 0..bed.amount(60) {
+    for _ in 0..testbed.amount(60) {
         balance.burst(None).await?;
         balance.read(4, 0).await?;
     }
     balance.burst(Some(3)).await?;
-    settle(bed).await;
-    in_time("close", bed.patience(), nodes[3].close()).await?;
+    settle(testbed).await;
+    in_time("close", testbed.patience(), nodes[3].close()).await?;
     // Messages that waited there may be missing in all counters, if the medium below does not count its
     // drops.
     balance.rest().await?;
     let (before, now) = (balance.open(), dropped([&nodes[0], &nodes[1]]));
     // As many as a lossy medium does not drop by chance.
-    let probes = bed.again(PLAIN).least();
+    let probes = testbed.again(PLAIN).least();
     for _ in 0..probes {
         let packet = Packet::from(&numbered_payload(u32::MAX, PLAIN)[..]);
         let _ = nodes[0].tell(&balance.addrs[3], packet).await;
     }
     balance.rest().await?;
     if dropped([&nodes[0], &nodes[1]]) >= now + probes as u64 {
-        for _ in 0..bed.amount(20) {
+        for _ in 0..testbed.amount(20) {
             balance.burst(Some(3)).await?;
             balance.read(3, before).await?;
         }
@@ -231,7 +233,7 @@ pub async fn they_balance_over_all_nodes<A: Addr>(bed: &Testbed<A>) -> Outcome {
 
 /// Traffic whose counters are summed.
 struct Balance<'a, A> {
-    bed: &'a Testbed<A>,
+    testbed: &'a Testbed<A>,
     nodes: &'a [Node<A>],
     addrs: Vec<A>,
     layers: usize,
@@ -244,7 +246,7 @@ impl<'a, A: Addr> Balance<'a, A> {
     /// Tells some messages, alone and in batches: to any node, sequentially; or to this one, concurrently,
     /// since a call takes as long as a search if the node is closed.
     async fn burst(&mut self, only: Option<usize>) -> Outcome {
-        let (mut room, mut calls) = (self.bed.window(), Vec::new());
+        let (mut room, mut calls) = (self.testbed.window(), Vec::new());
         while room > 0 {
             let from = self.rng.random_range(0..3);
             let to = only.unwrap_or((from + self.rng.random_range(1..4)) % 4);
@@ -273,7 +275,7 @@ impl<'a, A: Addr> Balance<'a, A> {
 
     /// Tells one message or a batch. A refused message is not sent, and not counted.
     fn call(&self, from: usize, mut batch: Vec<(A, Packet)>) -> impl Future<Output = Outcome> + use<'a, A> {
-        let (node, limit) = (&self.nodes[from], self.bed.patience());
+        let (node, limit) = (&self.nodes[from], self.testbed.patience());
         async move {
             if let [(dst, packet)] = &batch[..] {
                 let _ = in_time("a tell", limit, node.tell(dst, packet.clone())).await?;
@@ -304,7 +306,7 @@ impl<'a, A: Addr> Balance<'a, A> {
     /// may treat duplicates from below as the same message, as retransmitting layers do.
     fn due(&self) -> u64 {
         let (start, end) = (&self.start, sums(self.nodes));
-        let copies = if self.bed.the_profile().duplicates {
+        let copies = if self.testbed.the_profile().duplicates {
             end.duplicated - start.duplicated
         } else {
             end.doubled - start.doubled
@@ -315,7 +317,7 @@ impl<'a, A: Addr> Balance<'a, A> {
     /// Reads the waiting messages.
     async fn rest(&self) -> Outcome {
         for node in &self.nodes[..3] {
-            self.bed.drain(node, usize::MAX).await?;
+            self.testbed.drain(node, usize::MAX).await?;
         }
         Ok(())
     }
@@ -327,7 +329,7 @@ impl<'a, A: Addr> Balance<'a, A> {
             let mut came = 0;
             let before = sums(self.nodes).delivered;
             for node in &self.nodes[..readers] {
-                came += self.bed.drain(node, usize::MAX).await?.len() as u64;
+                came += self.testbed.drain(node, usize::MAX).await?.len() as u64;
             }
             let after = sums(self.nodes).delivered;
             ensure!(
@@ -346,7 +348,7 @@ impl<'a, A: Addr> Balance<'a, A> {
                 return Ok(());
             }
             ensure!(
-                exact && started.elapsed() < self.bed.patience(),
+                exact && started.elapsed() < self.testbed.patience(),
                 "{made} messages were sent or duplicated and all were read, but {delivered} were delivered and {dropped} dropped"
             );
         }

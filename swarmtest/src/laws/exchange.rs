@@ -30,20 +30,20 @@ const WINDOW_BYTES: usize = 32 << 10;
 const LONGEST: usize = 64 << 10;
 
 /// Exchanges messages of all lengths and contents among four nodes.
-pub async fn a_long_exchange_keeps_every_message<A: Addr>(bed: &Testbed<A>) -> Outcome {
-    bed.undamaged()?;
-    let nodes: [_; 4] = bed.nodes().await?;
+pub async fn a_long_exchange_keeps_every_message<A: Addr>(testbed: &Testbed<A>) -> Outcome {
+    testbed.undamaged()?;
+    let nodes: [_; 4] = testbed.nodes().await?;
     let pair = |rng: &mut StdRng| {
         let from = rng.random_range(0..4);
         (from, (from + rng.random_range(1..4)) % 4)
     };
-    exchange(bed, &nodes, LONGEST, bed.amount(4000), pair).await
+    exchange(testbed, &nodes, LONGEST, testbed.amount(4000), pair).await
 }
 
 /// Exchanges many short messages between two nodes.
-pub async fn two_nodes_exchange_thousands<A: Addr>(bed: &Testbed<A>) -> Outcome {
-    bed.undamaged()?;
-    let nodes: [_; 2] = bed.nodes().await?;
+pub async fn two_nodes_exchange_thousands<A: Addr>(testbed: &Testbed<A>) -> Outcome {
+    testbed.undamaged()?;
+    let nodes: [_; 2] = testbed.nodes().await?;
     let pair = |rng: &mut StdRng| {
         if rng.random_range(0..4) == 0 {
             (1, 0)
@@ -51,13 +51,13 @@ pub async fn two_nodes_exchange_thousands<A: Addr>(bed: &Testbed<A>) -> Outcome 
             (0, 1)
         }
     };
-    exchange(bed, &nodes, 256, bed.amount(6000), pair).await
+    exchange(testbed, &nodes, 256, testbed.amount(6000), pair).await
 }
 
 /// Tells one reader from seven nodes; the reader tells them sometimes.
-pub async fn many_senders_are_told_apart<A: Addr>(bed: &Testbed<A>) -> Outcome {
-    bed.undamaged()?;
-    let nodes: [_; 8] = bed.nodes().await?;
+pub async fn many_senders_are_told_apart<A: Addr>(testbed: &Testbed<A>) -> Outcome {
+    testbed.undamaged()?;
+    let nodes: [_; 8] = testbed.nodes().await?;
     let pair = |rng: &mut StdRng| {
         let other = rng.random_range(1..8);
         if rng.random_range(0..8) == 0 {
@@ -66,20 +66,20 @@ pub async fn many_senders_are_told_apart<A: Addr>(bed: &Testbed<A>) -> Outcome {
             (other, 0)
         }
     };
-    exchange(bed, &nodes, 1024, bed.amount(3000), pair).await
+    exchange(testbed, &nodes, 1024, testbed.amount(3000), pair).await
 }
 
 /// Tells `count` messages between pairs of nodes and reads them.
 async fn exchange<A: Addr>(
-    bed: &Testbed<A>,
+    testbed: &Testbed<A>,
     nodes: &[Node<A>],
     longest: usize,
     count: usize,
     pair: impl Fn(&mut StdRng) -> (usize, usize),
 ) -> Outcome {
-    let mut exchange = Exchange::new(bed, nodes, longest)?;
+    let mut exchange = Exchange::new(testbed, nodes, longest)?;
     // A slow swarm is told fewer messages, and does not fail.
-    let until = Instant::now() + bed.the_profile().limit / 4;
+    let until = Instant::now() + testbed.the_profile().limit / 4;
     let mut told = 0;
     while told < count && Instant::now() < until {
         told += exchange.tell_some(count - told, &pair).await?;
@@ -91,7 +91,7 @@ async fn exchange<A: Addr>(
 }
 
 struct Exchange<'a, A> {
-    bed: &'a Testbed<A>,
+    testbed: &'a Testbed<A>,
     nodes: &'a [Node<A>],
     addrs: Vec<A>,
     ledger: Ledger<A>,
@@ -104,23 +104,23 @@ struct Exchange<'a, A> {
 type Batch = Vec<(usize, Vec<u8>)>;
 
 impl<'a, A: Addr> Exchange<'a, A> {
-    fn new(bed: &'a Testbed<A>, nodes: &'a [Node<A>], longest: usize) -> Outcome<Self> {
+    fn new(testbed: &'a Testbed<A>, nodes: &'a [Node<A>], longest: usize) -> Outcome<Self> {
         let mtu = mtu(&nodes[0])?;
         Ok(Self {
-            bed,
+            testbed,
             nodes,
             addrs: nodes.iter().map(Node::addr).collect::<Outcome<_>>()?,
-            ledger: Ledger::new(bed.the_profile(), nodes),
-            rng: bed.rng(),
+            ledger: Ledger::new(testbed.the_profile(), nodes),
+            rng: testbed.rng(),
             mtu,
-            longest: bed.longest(&nodes[0])?.min(longest),
+            longest: testbed.longest(&nodes[0])?.min(longest),
         })
     }
 
     /// Returns whether a message of `len` bytes may be told to this node now.
     fn has_room(&self, to: usize, len: usize) -> bool {
         let (count, bytes) = self.ledger.open(to);
-        let window = WINDOW.min(self.bed.the_profile().holds.max(1));
+        let window = WINDOW.min(self.testbed.the_profile().holds.max(1));
         count == 0 || (count < window && bytes + len <= WINDOW_BYTES)
     }
 
@@ -157,9 +157,9 @@ impl<'a, A: Addr> Exchange<'a, A> {
 
     async fn tell(&mut self, from: usize, to: usize, payload: &[u8]) -> Outcome {
         let tell = self.nodes[from].tell(&self.addrs[to], Packet::from(payload));
-        if let Err(error) = in_time("a tell", self.bed.patience(), tell).await? {
+        if let Err(error) = in_time("a tell", self.testbed.patience(), tell).await? {
             ensure!(
-                !self.bed.lossless(),
+                !self.testbed.lossless(),
                 "a tell of {} bytes failed: {}",
                 payload.len(),
                 chain(&error)
@@ -198,14 +198,14 @@ impl<'a, A: Addr> Exchange<'a, A> {
             }
         }
         let told = self.nodes[from].tell_batch(&mut packets);
-        let told = in_time("tell_batch", self.bed.patience(), told).await?;
+        let told = in_time("tell_batch", self.testbed.patience(), told).await?;
         ensure!(
             packets.is_empty(),
             "{} messages are left in a batch that was told",
             packets.len()
         );
         let refused = told.as_ref().err().map_or(0, |error| error.refused);
-        if self.bed.lossless() {
+        if self.testbed.lossless() {
             ensure!(
                 refused == over,
                 "of a batch of {} messages and {over} over the MTU {refused} were refused",
@@ -231,11 +231,11 @@ impl<'a, A: Addr> Exchange<'a, A> {
             out = kept.clone();
             let mut taken = None;
             match self.rng.random_range(0..8) {
-                0..3 => match timeout(self.bed.quiet(), node.receive()).await {
+                0..3 => match timeout(self.testbed.quiet(), node.receive()).await {
                     Ok(message) => out.push(message?),
                     Err(_) => self.none_came(at)?,
                 },
-                3..6 => match timeout(self.bed.quiet(), node.receive_batch(&mut out, max)).await {
+                3..6 => match timeout(self.testbed.quiet(), node.receive_batch(&mut out, max)).await {
                     Ok(count) => taken = Some(count?),
                     Err(_) => self.none_came(at)?,
                 },
@@ -279,12 +279,12 @@ impl<'a, A: Addr> Exchange<'a, A> {
 
     /// Handles the case that nothing arrived within the timeout.
     fn none_came(&mut self, at: usize) -> Outcome {
-        let profile = self.bed.the_profile();
+        let profile = self.testbed.the_profile();
         let lost = self.ledger.give_up(at);
         ensure!(
             profile.loss > 0.0 || profile.loss_at_mtu > 0.0,
             "{lost} messages to node {at} did not arrive within {:?}",
-            self.bed.quiet()
+            self.testbed.quiet()
         );
         Ok(())
     }
@@ -292,7 +292,7 @@ impl<'a, A: Addr> Exchange<'a, A> {
     /// Checks late and duplicate arrivals, losses, and sources that are not local addresses.
     async fn end(mut self) -> Outcome {
         for (at, node) in self.nodes.iter().enumerate() {
-            for message in self.bed.drain(node, usize::MAX).await? {
+            for message in self.testbed.drain(node, usize::MAX).await? {
                 self.ledger.came(at, node, &message)?;
             }
         }
@@ -300,7 +300,10 @@ impl<'a, A: Addr> Exchange<'a, A> {
         for (number, (addr, sender)) in self.ledger.unproven().into_iter().take(WINDOW).enumerate() {
             let from = &self.nodes[(sender + 1) % self.nodes.len()];
             let told = numbered_payload(number as u32, PLAIN);
-            let came = self.bed.deliver_at(from, &addr, &self.nodes[sender], &told).await;
+            let came = self
+                .testbed
+                .deliver_at(from, &addr, &self.nodes[sender], &told)
+                .await;
             if let Err(error) = came {
                 broken!("{addr}, the source of messages from node {sender}, cannot be told: {error}");
             }

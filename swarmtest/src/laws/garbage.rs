@@ -60,8 +60,8 @@ fn garbage(rng: &mut StdRng, real: &[Vec<u8>], most: usize, amount: usize) -> Ve
 
 /// Injects garbage from a stranger, from a peer and from the node's own address, at both of two nodes that
 /// exchange messages, and checks that they still do.
-pub async fn messages_arrive_again_after_garbage<A: Addr>(bed: &Testbed<A>) -> Outcome {
-    let mut harness = WireHarness::new::<3>(bed).await?;
+pub async fn messages_arrive_again_after_garbage<A: Addr>(testbed: &Testbed<A>) -> Outcome {
+    let mut harness = WireHarness::new::<3>(testbed).await?;
     harness.strict = false;
     harness.wire.record();
     for (from, to) in [(0, 1), (1, 0), (2, 1)] {
@@ -75,7 +75,7 @@ pub async fn messages_arrive_again_after_garbage<A: Addr>(bed: &Testbed<A>) -> O
     real.retain(|packet| lengths.insert(packet.bytes.len()));
     real.truncate(12);
     let real: Vec<Vec<u8>> = real.into_iter().map(|packet| packet.bytes).collect();
-    let most = bed.the_wire_mtu();
+    let most = testbed.the_wire_mtu();
     let ports = harness.ports.clone();
     for (victim, sources) in [
         (1, [NOWHERE, ports[0], ports[1]]),
@@ -83,7 +83,7 @@ pub async fn messages_arrive_again_after_garbage<A: Addr>(bed: &Testbed<A>) -> O
     ] {
         for src in sources {
             let dst = ports[victim];
-            let packets = garbage(&mut harness.rng, &real, most, bed.amount(80));
+            let packets = garbage(&mut harness.rng, &real, most, testbed.amount(80));
             let datagrams = packets.into_iter().map(|bytes| Datagram { src, dst, bytes });
             harness.inject(datagrams).await?;
             for (from, to) in [(0, 1), (1, 0), (2, 1)] {
@@ -105,10 +105,10 @@ fn dropped<A: Addr>(node: &Node<A>) -> usize {
 }
 
 /// Injects packets of random bytes, and compares the counters of drops before and after.
-pub async fn garbage_is_counted<A: Addr>(bed: &Testbed<A>) -> Outcome {
-    let (wire, ports, [a, b]) = bed.wired().await?;
-    bed.deliver(&a, &b, &[1; PLAIN]).await?;
-    let (mut rng, most) = (bed.rng(), bed.the_wire_mtu().min(mtu(&b)?.max(64)));
+pub async fn garbage_is_counted<A: Addr>(testbed: &Testbed<A>) -> Outcome {
+    let (wire, ports, [a, b]) = testbed.wired().await?;
+    testbed.deliver(&a, &b, &[1; PLAIN]).await?;
+    let (mut rng, most) = (testbed.rng(), testbed.the_wire_mtu().min(mtu(&b)?.max(64)));
     for (what, lengths) in [
         ("empty", 0..1),
         ("short", 1..9),
@@ -117,7 +117,7 @@ pub async fn garbage_is_counted<A: Addr>(bed: &Testbed<A>) -> Outcome {
         let before = dropped(&b);
         let mut arrived = 0;
         let mut surfaced = 0;
-        for _ in 0..bed.amount(40).max(16) {
+        for _ in 0..testbed.amount(40).max(16) {
             let len = rng.random_range(lengths.clone());
             let bytes = (0..len).map(|_| rng.random()).collect();
             wire.inject(Datagram {
@@ -127,16 +127,16 @@ pub async fn garbage_is_counted<A: Addr>(bed: &Testbed<A>) -> Outcome {
             });
             arrived += 1;
             if arrived % 8 == 0 {
-                while timeout(bed.settle() / 4, b.receive()).await.is_ok() {
+                while timeout(testbed.settle() / 4, b.receive()).await.is_ok() {
                     surfaced += 1;
                 }
             }
         }
         // The node counts a packet when it processes it.
-        let until = Instant::now() + bed.patience();
+        let until = Instant::now() + testbed.patience();
         let mut counted = dropped(&b) - before;
         while 4 * (counted + surfaced) < arrived && Instant::now() < until {
-            surfaced += usize::from(timeout(bed.settle() / 4, b.receive()).await.is_ok());
+            surfaced += usize::from(timeout(testbed.settle() / 4, b.receive()).await.is_ok());
             counted = dropped(&b) - before;
         }
         ensure!(

@@ -20,14 +20,14 @@ use crate::report::{Outcome, Unmet};
 use crate::testbed::Testbed;
 
 /// Receives from several tasks concurrently and compares their messages.
-pub async fn a_message_goes_to_one_caller<A: Addr>(bed: &Testbed<A>) -> Outcome {
-    if bed.the_profile().duplicates {
+pub async fn a_message_goes_to_one_caller<A: Addr>(testbed: &Testbed<A>) -> Outcome {
+    if testbed.the_profile().duplicates {
         return Err(Unmet::Waived(
             "the medium duplicates, and its duplicates look the same".into(),
         ));
     }
-    bed.undamaged()?;
-    let [a, b] = bed.nodes().await?;
+    testbed.undamaged()?;
+    let [a, b] = testbed.nodes().await?;
     let (results, mut got) = mpsc::unbounded_channel();
     let mut callers = JoinSet::new();
     for caller in 0..6 {
@@ -47,14 +47,14 @@ pub async fn a_message_goes_to_one_caller<A: Addr>(bed: &Testbed<A>) -> Outcome 
         });
     }
     let dst = b.addr()?;
-    let (mut rng, mut told) = (bed.rng(), 0);
+    let (mut rng, mut told) = (testbed.rng(), 0);
     let mut seen = BTreeSet::new();
-    for _ in 0..bed.amount(120) {
-        let burst = rng.random_range(1..=bed.window().min(8) as u32);
-        bed.tell_each(&a, &dst, told..told + burst).await?;
+    for _ in 0..testbed.amount(120) {
+        let burst = rng.random_range(1..=testbed.window().min(8) as u32);
+        testbed.tell_each(&a, &dst, told..told + burst).await?;
         told += burst;
         while seen.len() < told as usize {
-            let Ok(Some(number)) = timeout(bed.settle(), got.recv()).await else {
+            let Ok(Some(number)) = timeout(testbed.settle(), got.recv()).await else {
                 break;
             };
             if let Some(number) = number {
@@ -62,13 +62,13 @@ pub async fn a_message_goes_to_one_caller<A: Addr>(bed: &Testbed<A>) -> Outcome 
             }
         }
     }
-    while let Ok(Some(number)) = timeout(bed.settle(), got.recv()).await {
+    while let Ok(Some(number)) = timeout(testbed.settle(), got.recv()).await {
         if let Some(number) = number {
             ensure!(seen.insert(number), "a message went to two callers of receive");
         }
     }
     let (told, came) = (told as usize, seen.len());
-    let least = arrive_at_least(told, bed.the_profile().loss);
+    let least = arrive_at_least(told, testbed.the_profile().loss);
     ensure!(
         came >= least,
         "of {told} messages {came} went to one of six callers, instead of {least}"
@@ -80,40 +80,40 @@ pub async fn a_message_goes_to_one_caller<A: Addr>(bed: &Testbed<A>) -> Outcome 
 const MOST_ATTEMPTS: usize = 250;
 
 /// Lets several tasks wait, tells as many messages at once, and expects each task to return.
-pub async fn every_waiting_caller_is_woken<A: Addr>(bed: &Testbed<A>) -> Outcome {
-    let [a, b] = bed.nodes().await?;
+pub async fn every_waiting_caller_is_woken<A: Addr>(testbed: &Testbed<A>) -> Outcome {
+    let [a, b] = testbed.nodes().await?;
     // The messages arrive together often enough to repeat until all of them do.
     let enough = |count: &usize| {
         let count = i32::try_from(*count).unwrap_or(i32::MAX);
-        bed.again_all(count).least() <= MOST_ATTEMPTS
+        testbed.again_all(count).least() <= MOST_ATTEMPTS
     };
-    let together = (1..=bed.window()).rev().find(enough).unwrap_or(1);
-    for round in 0..bed.amount(30) {
+    let together = (1..=testbed.window()).rev().find(enough).unwrap_or(1);
+    for round in 0..testbed.amount(30) {
         // More callers would need more concurrent messages than small queues hold.
         let callers = match round {
             0 => 4.min(together),
             _ => 1 + (round * 5) % together,
         };
-        woken(bed, &a, &b, callers, round % 2 == 1).await?;
+        woken(testbed, &a, &b, callers, round % 2 == 1).await?;
     }
     Ok(())
 }
 
 async fn woken<A: Addr>(
-    bed: &Testbed<A>,
+    testbed: &Testbed<A>,
     a: &Node<A>,
     b: &Node<A>,
     callers: usize,
     as_batch: bool,
 ) -> Outcome {
     let dst = b.addr()?;
-    let mut again = bed.again_all(i32::try_from(callers).unwrap_or(i32::MAX));
+    let mut again = testbed.again_all(i32::try_from(callers).unwrap_or(i32::MAX));
     let (count, mut most) = (callers, 0);
     // On a lossless medium each attempt counts.
-    let limit = bed.quiet();
+    let limit = testbed.quiet();
     while again.next() {
-        if !bed.lossless() || again.times == 1 {
-            bed.drain(b, usize::MAX).await?;
+        if !testbed.lossless() || again.times == 1 {
+            testbed.drain(b, usize::MAX).await?;
         }
         let mut callers = waiting(b, count).await;
         let numbers = 0..count as u32;
@@ -123,7 +123,7 @@ async fn woken<A: Addr>(
             // Other laws check the result of the batch.
             let _ = a.tell_batch(&mut batch).await;
         } else {
-            bed.tell_each(a, &dst, numbers).await?;
+            testbed.tell_each(a, &dst, numbers).await?;
         }
         let mut returned = 0;
         while let Ok(Some(done)) = timeout(limit, callers.join_next()).await {
@@ -134,7 +134,7 @@ async fn woken<A: Addr>(
             return Ok(());
         }
         most = most.max(returned);
-        if bed.lossless() {
+        if testbed.lossless() {
             break;
         }
     }
@@ -149,10 +149,10 @@ async fn waiting<A: Addr>(node: &Node<A>, count: usize) -> JoinSet<Result<Messag
 
 /// Cancels `receive` after zero to three polls since a message arrived, and expects later calls to get it
 /// each time.
-pub async fn cancelling_loses_nothing<A: Addr>(bed: &Testbed<A>) -> Outcome {
-    let [a, b] = bed.nodes().await?;
-    let (dst, mut rng) = (b.addr()?, bed.rng());
-    let rounds = bed.amount(300).max(if bed.lossless() { 12 } else { 60 }) as u32;
+pub async fn cancelling_loses_nothing<A: Addr>(testbed: &Testbed<A>) -> Outcome {
+    let [a, b] = testbed.nodes().await?;
+    let (dst, mut rng) = (b.addr()?, testbed.rng());
+    let rounds = testbed.amount(300).max(if testbed.lossless() { 12 } else { 60 }) as u32;
     let mut arrived = 0;
     for round in 0..rounds {
         let told = numbered_payload(round, PLAIN);
@@ -161,8 +161,8 @@ pub async fn cancelling_loses_nothing<A: Addr>(bed: &Testbed<A>) -> Outcome {
         while receive.poll().is_ready() {
             receive = Held::new(b.receive());
         }
-        bed.tell_each(&a, &dst, [round]).await?;
-        receive.woken(bed.settle()).await;
+        testbed.tell_each(&a, &dst, [round]).await?;
+        receive.woken(testbed.settle()).await;
         let mut got = false;
         let polls = if round < 12 {
             round % 3
@@ -179,13 +179,13 @@ pub async fn cancelling_loses_nothing<A: Addr>(bed: &Testbed<A>) -> Outcome {
             }
         }
         drop(receive);
-        if got || bed.arrival(&b, &told, bed.quiet()).await?.is_some() {
+        if got || testbed.arrival(&b, &told, testbed.quiet()).await?.is_some() {
             arrived += 1;
-        } else if bed.lossless() {
+        } else if testbed.lossless() {
             break;
         }
     }
-    let least = arrive_at_least(rounds as usize, bed.the_profile().loss);
+    let least = arrive_at_least(rounds as usize, testbed.the_profile().loss);
     ensure!(
         arrived >= least,
         "of {rounds} messages that arrived while a receive was cancelled, {arrived} were received later instead of {least}"
@@ -195,33 +195,33 @@ pub async fn cancelling_loses_nothing<A: Addr>(bed: &Testbed<A>) -> Outcome {
 
 /// Cancels callers that were woken before they could poll, while another one waits; one to four of them,
 /// several times.
-pub async fn a_cancelled_caller_passes_its_turn_on<A: Addr>(bed: &Testbed<A>) -> Outcome {
-    let [a, b] = bed.nodes().await?;
+pub async fn a_cancelled_caller_passes_its_turn_on<A: Addr>(testbed: &Testbed<A>) -> Outcome {
+    let [a, b] = testbed.nodes().await?;
     let dst = b.addr()?;
-    for round in 0..bed.amount(40) {
+    for round in 0..testbed.amount(40) {
         let cancelled = 1 + round % 4;
-        let mut again = bed.again(PLAIN);
+        let mut again = testbed.again(PLAIN);
         loop {
             if !again.next() {
                 broken!(
                     "a message arrived for one of {cancelled} callers that were then cancelled, and the next one was not woken"
                 );
             }
-            if again.times == 1 || !bed.lossless() {
-                bed.drain(&b, usize::MAX).await?;
+            if again.times == 1 || !testbed.lossless() {
+                testbed.drain(&b, usize::MAX).await?;
             }
             let mut first: Vec<_> = (0..cancelled).map(|_| Held::new(b.receive())).collect();
             if first.iter_mut().any(|receive| receive.poll().is_ready()) {
                 continue;
             }
             let mut second = waiting(&b, 1).await;
-            bed.tell_each(&a, &dst, [0]).await?;
-            first[0].woken(bed.settle()).await;
+            testbed.tell_each(&a, &dst, [0]).await?;
+            first[0].woken(testbed.settle()).await;
             drop(first);
-            if let Ok(Some(Ok(Ok(_)))) = timeout(bed.quiet(), second.join_next()).await {
+            if let Ok(Some(Ok(Ok(_)))) = timeout(testbed.quiet(), second.join_next()).await {
                 break;
             }
-            if bed.lossless() {
+            if testbed.lossless() {
                 broken!(
                     "a message arrived for a caller that was then cancelled, and the next one was not woken"
                 );

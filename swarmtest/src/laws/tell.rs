@@ -34,8 +34,8 @@ const CHUNKS: [usize; 12] = [
 
 /// Returns all lengths up to 2,048, and those around boundaries: the MTU, powers of two, and multiples of
 /// sizes at which layers split. In a quick run a tenth of them, but always those around powers of two.
-pub(crate) fn all_lengths<A: Addr>(bed: &Testbed<A>, least: usize, mtu: usize) -> Vec<usize> {
-    let mut rng = bed.rng();
+pub(crate) fn all_lengths<A: Addr>(testbed: &Testbed<A>, least: usize, mtu: usize) -> Vec<usize> {
+    let mut rng = testbed.rng();
     let powers = (3..usize::BITS)
         .map(|bits| 1_usize << bits)
         .take_while(|power| *power <= mtu);
@@ -50,10 +50,10 @@ pub(crate) fn all_lengths<A: Addr>(bed: &Testbed<A>, least: usize, mtu: usize) -
         }
     }
     others.extend((0..64).map(|_| rng.random_range(least..=mtu.max(least))));
-    let tenths = bed.amount(10);
+    let tenths = testbed.amount(10);
     others.retain(|_| rng.random_range(0..10) < tenths);
     let wanted: BTreeSet<usize> = [powers, others].concat().into_iter().collect();
-    let mut long = bed.amount(LONG_BYTES);
+    let mut long = testbed.amount(LONG_BYTES);
     let mut lengths: Vec<usize> = wanted
         .into_iter()
         .filter(|len| (least..mtu).contains(len))
@@ -67,18 +67,18 @@ pub(crate) fn all_lengths<A: Addr>(bed: &Testbed<A>, least: usize, mtu: usize) -
 }
 
 /// Tells payloads of all lengths, each until it arrives.
-pub async fn every_length_up_to_the_mtu_arrives<A: Addr>(bed: &Testbed<A>) -> Outcome {
-    let [a, b] = bed.nodes().await?;
-    let mut lengths = all_lengths(bed, MIN_PAYLOAD, bed.longest(&a)?);
-    let mut again = bed.again(usize::MAX);
+pub async fn every_length_up_to_the_mtu_arrives<A: Addr>(testbed: &Testbed<A>) -> Outcome {
+    let [a, b] = testbed.nodes().await?;
+    let mut lengths = all_lengths(testbed, MIN_PAYLOAD, testbed.longest(&a)?);
+    let mut again = testbed.again(usize::MAX);
     while again.next() {
-        let series = bed.series(&a, &b, &lengths, |_, _| Ok(())).await?;
+        let series = testbed.series(&a, &b, &lengths, |_, _| Ok(())).await?;
         let told = series.told();
-        if bed.worst_loss() <= 0.0 {
+        if testbed.worst_loss() <= 0.0 {
             if let Some((_, len)) = series.missing().next() {
                 broken!(
                     "a message of {len} bytes did not arrive within {:?}",
-                    bed.patience()
+                    testbed.patience()
                 );
             }
             return Ok(());
@@ -97,53 +97,54 @@ pub async fn every_length_up_to_the_mtu_arrives<A: Addr>(bed: &Testbed<A>) -> Ou
 }
 
 /// Compares arriving payloads of many lengths with those told.
-pub async fn a_message_arrives_whole<A: Addr>(bed: &Testbed<A>) -> Outcome {
-    bed.undamaged()?;
-    let [a, b] = bed.nodes().await?;
-    let most = bed.longest(&a)?;
-    let mut lengths = lengths(&mut bed.rng(), most, bed.amount(1000));
+pub async fn a_message_arrives_whole<A: Addr>(testbed: &Testbed<A>) -> Outcome {
+    testbed.undamaged()?;
+    let [a, b] = testbed.nodes().await?;
+    let most = testbed.longest(&a)?;
+    let mut lengths = lengths(&mut testbed.rng(), most, testbed.amount(1000));
     lengths.extend(
         [MIN_PAYLOAD, 31, 48, 96, 200, 1000, most / 2, most - 1].map(|len| len.clamp(MIN_PAYLOAD, most)),
     );
-    bed.series(&a, &b, &lengths, |message, told| {
-        let (came, differ) = (&*message.payload, |(one, other)| one != other);
-        if came != told {
-            let at = came.iter().zip(told).position(differ);
-            broken!(
-                "of {} bytes {} arrived, which differ from byte {} on",
-                told.len(),
-                came.len(),
-                at.unwrap_or(came.len().min(told.len()))
-            );
-        }
-        Ok(())
-    })
-    .await
-    .map(drop)
+    testbed
+        .series(&a, &b, &lengths, |message, told| {
+            let (came, differ) = (&*message.payload, |(one, other)| one != other);
+            if came != told {
+                let at = came.iter().zip(told).position(differ);
+                broken!(
+                    "of {} bytes {} arrived, which differ from byte {} on",
+                    told.len(),
+                    came.len(),
+                    at.unwrap_or(came.len().min(told.len()))
+                );
+            }
+            Ok(())
+        })
+        .await
+        .map(drop)
 }
 
 /// Tells bursts without a pause and counts all arrivals.
-pub async fn a_burst_arrives_as_far_as_the_medium_lets_it<A: Addr>(bed: &Testbed<A>) -> Outcome {
-    let burst_len = bed.window() as u32;
-    let bursts = bed.amount(80) as u32;
-    let [a, b] = bed.nodes().await?;
+pub async fn a_burst_arrives_as_far_as_the_medium_lets_it<A: Addr>(testbed: &Testbed<A>) -> Outcome {
+    let burst_len = testbed.window() as u32;
+    let bursts = testbed.amount(80) as u32;
+    let [a, b] = testbed.nodes().await?;
     let dst = b.addr()?;
     let mut arrived = BTreeSet::new();
     for burst in 0..bursts {
-        if bed.lossless() && arrived.len() < (burst * burst_len) as usize {
+        if testbed.lossless() && arrived.len() < (burst * burst_len) as usize {
             break;
         }
         let numbers = burst * burst_len..(burst + 1) * burst_len;
-        bed.tell_each(&a, &dst, numbers.clone()).await?;
+        testbed.tell_each(&a, &dst, numbers.clone()).await?;
         while arrived.len() < numbers.end as usize {
-            let Ok(message) = timeout(bed.quiet(), b.receive()).await else {
+            let Ok(message) = timeout(testbed.quiet(), b.receive()).await else {
                 break;
             };
             arrived.extend(number(&message?.payload));
         }
     }
     let (told, came) = ((burst_len * bursts) as usize, arrived.len());
-    let least = arrive_at_least(told, bed.the_profile().loss);
+    let least = arrive_at_least(told, testbed.the_profile().loss);
     ensure!(
         came >= least,
         "of {told} messages told in bursts of {burst_len}, {came} arrived instead of {least}"
@@ -152,28 +153,28 @@ pub async fn a_burst_arrives_as_far_as_the_medium_lets_it<A: Addr>(bed: &Testbed
 }
 
 /// Tells from several tasks, a few messages each; repeats it when they have arrived.
-pub async fn tells_of_many_tasks_all_arrive<A: Addr>(bed: &Testbed<A>) -> Outcome {
+pub async fn tells_of_many_tasks_all_arrive<A: Addr>(testbed: &Testbed<A>) -> Outcome {
     const EACH: u32 = 3;
     /// More concurrent messages than these exceed small queues.
     const TASKS: u32 = 5;
-    let (each, tasks) = match bed.window() as u32 {
+    let (each, tasks) = match testbed.window() as u32 {
         room if room >= EACH * TASKS => (EACH, TASKS),
         room => (1, room),
     };
-    let waves = bed.amount(80) as u32;
-    let [a, b] = bed.nodes().await?;
+    let waves = testbed.amount(80) as u32;
+    let [a, b] = testbed.nodes().await?;
     let dst = b.addr()?;
     let mut arrived = BTreeSet::new();
     for wave in 0..waves {
-        if bed.lossless() && arrived.len() < (wave * tasks * each) as usize {
+        if testbed.lossless() && arrived.len() < (wave * tasks * each) as usize {
             break;
         }
         let mut tellers = JoinSet::new();
         for task in wave * tasks..(wave + 1) * tasks {
-            let (bed, a, dst) = (bed.clone(), a.clone(), dst.clone());
+            let (testbed, a, dst) = (testbed.clone(), a.clone(), dst.clone());
             tellers.spawn(async move {
                 for number in task * each..(task + 1) * each {
-                    bed.tell_each(&a, &dst, [number]).await?;
+                    testbed.tell_each(&a, &dst, [number]).await?;
                     tokio::task::yield_now().await;
                 }
                 Ok::<_, Unmet>(())
@@ -183,14 +184,14 @@ pub async fn tells_of_many_tasks_all_arrive<A: Addr>(bed: &Testbed<A>) -> Outcom
             done.map_err(|error| Unmet::Broken(error.to_string()))??;
         }
         while arrived.len() < ((wave + 1) * tasks * each) as usize {
-            let Ok(message) = timeout(bed.quiet(), b.receive()).await else {
+            let Ok(message) = timeout(testbed.quiet(), b.receive()).await else {
                 break;
             };
             arrived.extend(number(&message?.payload));
         }
     }
     let (told, came) = ((tasks * each * waves) as usize, arrived.len());
-    let least = arrive_at_least(told, bed.the_profile().loss);
+    let least = arrive_at_least(told, testbed.the_profile().loss);
     ensure!(
         came >= least,
         "of {told} messages told by {tasks} concurrent tasks, {came} arrived instead of {least}"
@@ -199,12 +200,12 @@ pub async fn tells_of_many_tasks_all_arrive<A: Addr>(bed: &Testbed<A>) -> Outcom
 }
 
 /// Checks two bystanders after others have exchanged messages.
-pub async fn a_message_reaches_its_destination_alone<A: Addr>(bed: &Testbed<A>) -> Outcome {
-    let [a, b, one, other] = bed.nodes().await?;
-    bed.series_of(&a, &b, 300, |_, _| Ok(())).await?;
-    bed.series_of(&b, &a, 100, |_, _| Ok(())).await?;
+pub async fn a_message_reaches_its_destination_alone<A: Addr>(testbed: &Testbed<A>) -> Outcome {
+    let [a, b, one, other] = testbed.nodes().await?;
+    testbed.series_of(&a, &b, 300, |_, _| Ok(())).await?;
+    testbed.series_of(&b, &a, 100, |_, _| Ok(())).await?;
     for bystander in [&one, &other] {
-        let overheard = bed.drain_numbers(bystander, 8).await?;
+        let overheard = testbed.drain_numbers(bystander, 8).await?;
         ensure!(
             overheard.is_empty(),
             "a third node got {} messages that were told to another",
@@ -215,17 +216,17 @@ pub async fn a_message_reaches_its_destination_alone<A: Addr>(bed: &Testbed<A>) 
 }
 
 /// Tells payloads of many lengths once each and counts the duplicates.
-pub async fn a_message_arrives_at_most_once<A: Addr>(bed: &Testbed<A>) -> Outcome {
-    if bed.the_profile().duplicates {
+pub async fn a_message_arrives_at_most_once<A: Addr>(testbed: &Testbed<A>) -> Outcome {
+    if testbed.the_profile().duplicates {
         return Err(Unmet::Waived("the medium duplicates".into()));
     }
-    bed.undamaged()?;
-    let [a, b] = bed.nodes().await?;
-    let most = bed.longest(&a)?;
-    let mut lengths = lengths(&mut bed.rng(), most, bed.amount(500));
+    testbed.undamaged()?;
+    let [a, b] = testbed.nodes().await?;
+    let most = testbed.longest(&a)?;
+    let mut lengths = lengths(&mut testbed.rng(), most, testbed.amount(500));
     lengths.extend([MIN_PAYLOAD, PLAIN, 64, 120, 160, 200, 1000].map(|len| len.min(most)));
-    let mut series = bed.series(&a, &b, &lengths, |_, _| Ok(())).await?;
-    bed.rest(&b, &mut series).await?;
+    let mut series = testbed.series(&a, &b, &lengths, |_, _| Ok(())).await?;
+    testbed.rest(&b, &mut series).await?;
     match series.repeated() {
         Some((len, times)) => broken!("a message of {len} bytes that was told once arrived {times} times"),
         None => Ok(()),
@@ -233,16 +234,18 @@ pub async fn a_message_arrives_at_most_once<A: Addr>(bed: &Testbed<A>) -> Outcom
 }
 
 /// Drops tells after some polls and checks the arrivals.
-pub async fn a_cancelled_tell_leaves_whole_or_not_at_all<A: Addr>(bed: &Testbed<A>) -> Outcome {
-    bed.undamaged()?;
-    let [a, b] = bed.nodes().await?;
-    let (dst, most) = (b.addr()?, bed.longest(&a)?);
-    let mut rng = bed.rng();
-    let rounds = bed.amount(30).max(bed.again(most).least() / bed.window() + 1);
+pub async fn a_cancelled_tell_leaves_whole_or_not_at_all<A: Addr>(testbed: &Testbed<A>) -> Outcome {
+    testbed.undamaged()?;
+    let [a, b] = testbed.nodes().await?;
+    let (dst, most) = (b.addr()?, testbed.longest(&a)?);
+    let mut rng = testbed.rng();
+    let rounds = testbed
+        .amount(30)
+        .max(testbed.again(most).least() / testbed.window() + 1);
     let mut lengths: Vec<usize> = Vec::new();
     for _ in 0..rounds {
         let mut bytes = 0;
-        for _ in 0..bed.window() {
+        for _ in 0..testbed.window() {
             let len = match rng.random_range(0..3) {
                 0 => most.min(200),
                 _ => length(&mut rng, most.min(64 << 10)).max(MIN_PAYLOAD),
@@ -261,7 +264,7 @@ pub async fn a_cancelled_tell_leaves_whole_or_not_at_all<A: Addr>(bed: &Testbed<
             }
         }
         // Refused and unsent messages are not awaited.
-        for message in bed.drain(&b, 2 * lengths.len()).await? {
+        for message in testbed.drain(&b, 2 * lengths.len()).await? {
             let number = number(&message.payload);
             let told =
                 number.and_then(|number| Some(numbered_payload(number, *lengths.get(number as usize)?)));
@@ -276,12 +279,12 @@ pub async fn a_cancelled_tell_leaves_whole_or_not_at_all<A: Addr>(bed: &Testbed<
 }
 
 /// Tells packets with no, too little and enough headroom, of several lengths.
-pub async fn short_room_is_no_fault<A: Addr>(bed: &Testbed<A>) -> Outcome {
-    bed.undamaged()?;
-    let [a, b] = bed.nodes().await?;
-    let (dst, most, enough) = (b.addr()?, bed.longest(&a)?, a.headroom());
-    let mut rng = bed.rng();
-    for count in 0..bed.amount(150) {
+pub async fn short_room_is_no_fault<A: Addr>(testbed: &Testbed<A>) -> Outcome {
+    testbed.undamaged()?;
+    let [a, b] = testbed.nodes().await?;
+    let (dst, most, enough) = (b.addr()?, testbed.longest(&a)?, a.headroom());
+    let mut rng = testbed.rng();
+    for count in 0..testbed.amount(150) {
         let room = match count {
             0 => Headroom::new(0, 0),
             1 => Headroom::new(1, 0),
@@ -320,7 +323,7 @@ pub async fn short_room_is_no_fault<A: Addr>(bed: &Testbed<A>) -> Outcome {
             _ => any(&mut rng, &[MIN_PAYLOAD, PLAIN, 100, 999, most - 1, most]).min(most),
         };
         let told = numbered_payload(count as u32, len);
-        let message = bed
+        let message = testbed
             .deliver_once(&a, &dst, &b, &|| Packet::new(room, &told))
             .await?;
         ensure!(
@@ -334,48 +337,49 @@ pub async fn short_room_is_no_fault<A: Addr>(bed: &Testbed<A>) -> Outcome {
 }
 
 /// Tells empty messages, each of which must arrive.
-pub async fn an_empty_payload_is_a_message<A: Addr>(bed: &Testbed<A>) -> Outcome {
-    let [a, b] = bed.nodes().await?;
+pub async fn an_empty_payload_is_a_message<A: Addr>(testbed: &Testbed<A>) -> Outcome {
+    let [a, b] = testbed.nodes().await?;
     let dst = b.addr()?;
-    bed.deliver(&a, &b, &[]).await?;
+    testbed.deliver(&a, &b, &[]).await?;
     let (mut told, mut came) = (0, 0);
-    for _ in 0..bed.amount(12) {
-        for _ in 0..bed.window() {
+    for _ in 0..testbed.amount(12) {
+        for _ in 0..testbed.window() {
             a.tell(&dst, Packet::from(&[][..])).await?;
             told += 1;
         }
         while came < told {
-            let Ok(message) = timeout(bed.quiet(), b.receive()).await else {
+            let Ok(message) = timeout(testbed.quiet(), b.receive()).await else {
                 break;
             };
             came += usize::from(message?.payload.is_empty());
         }
-        if bed.lossless() && came < told {
+        if testbed.lossless() && came < told {
             break;
         }
     }
-    let least = arrive_at_least(told, bed.the_profile().loss);
+    let least = arrive_at_least(told, testbed.the_profile().loss);
     ensure!(
-        came >= least || bed.the_profile().duplicates,
+        came >= least || testbed.the_profile().duplicates,
         "of {told} empty messages {came} arrived instead of {least}"
     );
     Ok(())
 }
 
 /// Reads the MTU before and after messages in both directions, many times, after a flood, and after `close`.
-pub async fn the_mtu_never_changes<A: Addr>(bed: &Testbed<A>) -> Outcome {
-    let [a, b] = bed.nodes().await?;
+pub async fn the_mtu_never_changes<A: Addr>(testbed: &Testbed<A>) -> Outcome {
+    let [a, b] = testbed.nodes().await?;
     let before = [mtu(&a)?, mtu(&b)?];
-    for number in 0..bed.amount(400) as u32 {
+    for number in 0..testbed.amount(400) as u32 {
         if number < 4 {
-            bed.deliver(&a, &b, &numbered_payload(number, PLAIN)).await?;
-            bed.deliver(&b, &a, &numbered_payload(number, PLAIN)).await?;
+            testbed.deliver(&a, &b, &numbered_payload(number, PLAIN)).await?;
+            testbed.deliver(&b, &a, &numbered_payload(number, PLAIN)).await?;
         } else {
             let (from, to) = if number % 2 == 0 { (&a, &b) } else { (&b, &a) };
             from.tell(&to.addr()?, Packet::from(&numbered_payload(number, PLAIN)[..]))
                 .await?;
             if number % 16 == 0 {
-                bed.drain(if number % 32 == 0 { &a } else { &b }, bed.window())
+                testbed
+                    .drain(if number % 32 == 0 { &a } else { &b }, testbed.window())
                     .await?;
             }
         }
@@ -385,14 +389,14 @@ pub async fn the_mtu_never_changes<A: Addr>(bed: &Testbed<A>) -> Outcome {
             "mtu() of two nodes changed from {before:?} to {now:?}"
         );
     }
-    bed.flood(&a, &b.addr()?).await;
+    testbed.flood(&a, &b.addr()?).await;
     let after = |node: &Node<A>| node.mtu();
     ensure!(
         [after(&a), after(&b)] == before,
         "mtu() of two nodes went from {before:?} to {:?} in a flood",
         [after(&a), after(&b)]
     );
-    in_time("close", bed.patience(), b.close()).await?;
+    in_time("close", testbed.patience(), b.close()).await?;
     ensure!(
         after(&b) == before[1],
         "mtu() went from {} to {} when the node closed",
@@ -403,38 +407,42 @@ pub async fn the_mtu_never_changes<A: Addr>(bed: &Testbed<A>) -> Outcome {
 }
 
 /// Answers messages at their source addresses.
-pub async fn src_can_be_told_to<A: Addr>(bed: &Testbed<A>) -> Outcome {
-    let [a, b] = bed.nodes().await?;
-    let src = bed.deliver(&a, &b, &numbered_payload(0, PLAIN)).await?.src;
-    bed.deliver_at(&b, &src, &a, &numbered_payload(1, PLAIN)).await?;
+pub async fn src_can_be_told_to<A: Addr>(testbed: &Testbed<A>) -> Outcome {
+    let [a, b] = testbed.nodes().await?;
+    let src = testbed.deliver(&a, &b, &numbered_payload(0, PLAIN)).await?.src;
+    testbed
+        .deliver_at(&b, &src, &a, &numbered_payload(1, PLAIN))
+        .await?;
     let mut sources = BTreeSet::from([src.clone()]);
     let mut last = src;
-    bed.series_of(&a, &b, 300, |message, _| {
-        sources.insert(message.src.clone());
-        last = message.src.clone();
-        Ok(())
-    })
-    .await?;
+    testbed
+        .series_of(&a, &b, 300, |message, _| {
+            sources.insert(message.src.clone());
+            last = message.src.clone();
+            Ok(())
+        })
+        .await?;
     // The last of them, since addresses with a lease may be few.
     sources.insert(last);
     for (number, src) in (2..).zip(sources.into_iter().rev().take(8)) {
         let packet = || Packet::from(&numbered_payload(number, PLAIN)[..]);
-        bed.deliver_once(&b, &src, &a, &packet).await?;
+        testbed.deliver_once(&b, &src, &a, &packet).await?;
     }
     Ok(())
 }
 
 /// Checks that the destination of each message is one of the receiver's addresses.
-pub async fn dst_is_a_local_address<A: Addr>(bed: &Testbed<A>) -> Outcome {
-    let [a, b] = bed.nodes().await?;
-    bed.series_of(&a, &b, 300, |message, _| {
-        let (dst, local) = (&message.dst, b.local_addrs());
-        ensure!(
-            local.contains(dst),
-            "the destination {dst} is not among the local addresses {local:?}"
-        );
-        Ok(())
-    })
-    .await
-    .map(drop)
+pub async fn dst_is_a_local_address<A: Addr>(testbed: &Testbed<A>) -> Outcome {
+    let [a, b] = testbed.nodes().await?;
+    testbed
+        .series_of(&a, &b, 300, |message, _| {
+            let (dst, local) = (&message.dst, b.local_addrs());
+            ensure!(
+                local.contains(dst),
+                "the destination {dst} is not among the local addresses {local:?}"
+            );
+            Ok(())
+        })
+        .await
+        .map(drop)
 }

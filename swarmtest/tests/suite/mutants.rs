@@ -183,16 +183,16 @@ async fn grade(breaks: &'static str) -> Report {
     // Places that a fault keeps although their node is closed.
     let kept = Arc::new(Mutex::new(Vec::<Weak<Node>>::new()));
     let made = kept.clone();
-    let bed = Testbed::new(SecureAsk, move |count| {
+    let testbed = Testbed::new(SecureAsk, move |count| {
         let nodes = crowd(&network, breaks, count);
         lock(&made).extend(nodes.iter().map(|node| Arc::downgrade(&node.inner)));
         std::future::ready(Ok(nodes))
     });
-    let bed = bed.profile(profile).forge(|id_of, place_of| Address {
+    let testbed = testbed.profile(profile).forge(|id_of, place_of| Address {
         id: id_of.id,
         place: place_of.place,
     });
-    let bed = bed.beside(move |count| {
+    let testbed = testbed.beside(move |count| {
         let mut nodes = crowd(&beside, breaks, 2 * count);
         let siblings = nodes.split_off(count);
         if let Some(node) = nodes.first() {
@@ -201,7 +201,7 @@ async fn grade(breaks: &'static str) -> Report {
         }
         std::future::ready(Ok(nodes.into_iter().zip(siblings).collect()))
     });
-    let bed = bed.rebind(move |addr: Address| {
+    let testbed = testbed.rebind(move |addr: Address| {
         let alive = || {
             lock(&kept)
                 .iter()
@@ -215,7 +215,7 @@ async fn grade(breaks: &'static str) -> Report {
         };
         std::future::ready(made)
     });
-    bed.run().await
+    testbed.run().await
 }
 
 /// Laws that state of long or varied traffic what other laws state one by one. Whatever breaks one of those may break

@@ -21,7 +21,7 @@ enum Shows {
 use Shows::{Always, Rarely};
 
 /// The testbed of the swarm with this fault, or without one.
-fn bed(fault: &'static str, effort: Effort) -> Testbed<Address> {
+fn testbed(fault: &'static str, effort: Effort) -> Testbed<Address> {
     let net = Net::new(fault);
     let again = net.clone();
     let beside = net.clone();
@@ -273,7 +273,7 @@ fn faults_of(law: &str, often: Shows) -> Vec<&'static str> {
 async fn are_found(law: &'static Law, often: Shows, effort: Effort) -> usize {
     let faults = faults_of(law.name, often);
     for fault in &faults {
-        let checked = bed(fault, effort).check(law).await;
+        let checked = testbed(fault, effort).check(law).await;
         assert!(
             matches!(checked.verdict, Verdict::Failed(_)),
             "{fault}: {checked}"
@@ -312,7 +312,7 @@ const ODD: &[&str] = &[
 async fn odd_swarms_that_break_nothing_pass() {
     let mut found = Vec::new();
     for odd in ODD {
-        let report = bed(odd, Effort::Quick).run().await;
+        let report = testbed(odd, Effort::Quick).run().await;
         found.extend(report.failures().map(|checked| format!("{odd}: {checked}")));
     }
     assert!(found.is_empty(), "{}", found.join("\n"));
@@ -327,5 +327,5 @@ fn every_fault_names_a_law() {
 
 #[tokio::test(start_paused = true)]
 async fn without_a_fault_every_law_holds() {
-    bed("", Effort::Normal).run().await.assert_ok();
+    testbed("", Effort::Normal).run().await.assert_ok();
 }

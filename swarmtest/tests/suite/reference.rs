@@ -17,7 +17,7 @@ fn profile(config: Config) -> Profile {
     }
 }
 
-fn bed(config: Config) -> Testbed<Address> {
+fn testbed(config: Config) -> Testbed<Address> {
     let network = Network::new(config);
     let (again, beside) = (network.clone(), network.clone());
     Testbed::new(SecureAsk, move |count| {
@@ -35,8 +35,8 @@ fn bed(config: Config) -> Testbed<Address> {
     })
 }
 
-conformance!(#[tokio::test(start_paused = true)] mod perfect: SecureAsk => bed(Config::default()));
-conformance!(#[tokio::test] mod in_real_time: SecureAsk => bed(Config::default()));
+conformance!(#[tokio::test(start_paused = true)] mod perfect: SecureAsk => testbed(Config::default()));
+conformance!(#[tokio::test] mod in_real_time: SecureAsk => testbed(Config::default()));
 
 /// Correct, though unlike most.
 fn unusual() -> [Config; 13] {
@@ -110,8 +110,8 @@ async fn passes_unusual(configs: &[Config], effort: Effort) {
                 let why = "70,000 messages with a delay take longer than a law may";
                 profile = profile.waive("exchange::ids_of_messages_may_wrap", why);
             }
-            let bed = bed(config).profile(profile);
-            (config, bed.run().await)
+            let testbed = testbed(config).profile(profile);
+            (config, testbed.run().await)
         })
         .collect();
     let mut faults = Vec::new();
@@ -144,7 +144,7 @@ async fn the_correct_lossy_swarm_passes_40_of_40() {
             effort,
             ..profile(config)
         };
-        let report = bed(config).profile(profile).run().await;
+        let report = testbed(config).profile(profile).run().await;
         assert!(report.is_ok(), "seed {seed}:\n{report}");
     }
 }
@@ -160,7 +160,7 @@ async fn a_quick_run_on_a_healthy_swarm_waits_for_less_than_a_second() {
     ];
     let waive = |profile: Profile, law: &'static str| profile.waive(law, "it waits for seconds");
     let quick = slow.into_iter().fold(profile(config).quick(), waive);
-    let report = bed(config).profile(quick).run().await;
+    let report = testbed(config).profile(quick).run().await;
     let waited = started.elapsed();
     println!("{report}");
     report.assert_ok();
@@ -200,12 +200,12 @@ async fn what_is_too_long_to_arrive_is_not_waited_for() {
         longest: PIECES - 1,
         ..profile(Config::default())
     };
-    let bed = Testbed::new(Plain, move |count| {
+    let testbed = Testbed::new(Plain, move |count| {
         let nodes = network.nodes(count).into_iter();
         std::future::ready(Ok(nodes.map(|inner| LosesLong { inner }).collect::<Vec<_>>()))
     })
     .profile(profile.quick());
-    let report = bed.run().await;
+    let report = testbed.run().await;
     report.assert_ok();
     let waived = report
         .iter()

@@ -7,7 +7,7 @@ use crate::sealed::{ASKS, Fault, Keys, Name, QUEUE};
 use p2p_swarmtest::wire::Tap;
 use p2p_swarmtest::{LAWS, Law, Profile, SecureAsk, Testbed, Verdict, conformance};
 
-fn bed(seed: u64) -> Testbed<Name> {
+fn testbed(seed: u64) -> Testbed<Name> {
     let profile = Profile {
         holds: QUEUE,
         asks: ASKS,
@@ -31,14 +31,14 @@ fn bed(seed: u64) -> Testbed<Name> {
     })
 }
 
-conformance!(#[tokio::test(start_paused = true)] mod on_the_wire: SecureAsk => bed(0));
-conformance!(#[tokio::test] mod in_real_time: SecureAsk => bed(0));
+conformance!(#[tokio::test(start_paused = true)] mod on_the_wire: SecureAsk => testbed(0));
+conformance!(#[tokio::test] mod in_real_time: SecureAsk => testbed(0));
 
-/// As [`bed`], for runs of many seeds.
+/// As [`testbed`], for runs of many seeds.
 fn quick(seed: u64) -> Testbed<Name> {
-    let bed = bed(seed);
-    let profile = bed.the_profile().clone().quick();
-    bed.profile(profile)
+    let testbed = testbed(seed);
+    let profile = testbed.the_profile().clone().quick();
+    testbed.profile(profile)
 }
 
 /// Runs the laws that leave anything to chance.

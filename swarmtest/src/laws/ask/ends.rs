@@ -21,10 +21,11 @@ use crate::testbed::{Testbed, chain};
 const WINDOW: u32 = 32;
 
 /// More asks than may be in flight, or a few if each may be lost.
-fn more_than_slots<A: Addr>(bed: &Testbed<A>) -> u32 {
-    let asks = bed.the_profile().asks;
-    let count = if bed.lossless() {
-        bed.amount(asks.saturating_mul(2).saturating_add(64))
+fn more_than_slots<A: Addr>(testbed: &Testbed<A>) -> u32 {
+    let asks = testbed.the_profile().asks;
+    let count = if testbed.lossless() {
+        testbed
+            .amount(asks.saturating_mul(2).saturating_add(64))
             .max(asks + 8)
             .min(20_000)
     } else {
@@ -44,9 +45,9 @@ enum Refusal {
 
 /// Makes more asks than there are slots, which are rejected, dropped, answered with a response over the MTU,
 /// or answered by a cancelled call; then asks.
-pub async fn an_ask_without_a_response_frees_its_slot<A: Addr>(bed: &Testbed<A>) -> Outcome {
+pub async fn an_ask_without_a_response_frees_its_slot<A: Addr>(testbed: &Testbed<A>) -> Outcome {
     for refusal in [Refusal::Reject, Refusal::Drop, Refusal::Oversize, Refusal::Cancel] {
-        let [a, b] = bed.nodes().await?;
+        let [a, b] = testbed.nodes().await?;
         let (server, most) = (b.ask_side()?.clone(), mtu(&b)?);
         let serving = pending([async move {
             while let Ok(request) = server.receive_ask().await {
@@ -62,17 +63,17 @@ pub async fn an_ask_without_a_response_frees_its_slot<A: Addr>(bed: &Testbed<A>)
         }])
         .await;
         let (asks, dst) = (a.ask_side()?.clone(), b.addr()?);
-        let left = Arc::new(AtomicU32::new(more_than_slots(bed)));
+        let left = Arc::new(AtomicU32::new(more_than_slots(testbed)));
         let mut asking = JoinSet::new();
         for _ in 0..WINDOW {
-            let (asks, dst, left, bed) = (asks.clone(), dst.clone(), left.clone(), bed.clone());
+            let (asks, dst, left, testbed) = (asks.clone(), dst.clone(), left.clone(), testbed.clone());
             asking.spawn(async move {
                 while left
                     .fetch_update(SeqCst, SeqCst, |left| left.checked_sub(1))
                     .is_ok()
                 {
                     let ask = asks.ask(&dst, Packet::from(numbered_payload(0, PLAIN)));
-                    if let Ok(response) = in_time("an ask", bed.the_profile().ask_patience, ask).await? {
+                    if let Ok(response) = in_time("an ask", testbed.the_profile().ask_patience, ask).await? {
                         broken!("an ask without a response got {} bytes", response.len());
                     }
                 }
@@ -84,7 +85,7 @@ pub async fn an_ask_without_a_response_frees_its_slot<A: Addr>(bed: &Testbed<A>)
         }
         drop(serving);
         let _serving = serve(&b, |request| reversed(&request.message.payload))?;
-        if let Err(Unmet::Broken(how)) = bed.ask(&a, &dst, &numbered_payload(1, PLAIN)).await {
+        if let Err(Unmet::Broken(how)) = testbed.ask(&a, &dst, &numbered_payload(1, PLAIN)).await {
             broken!("after many asks that ended by {refusal:?}, {how}");
         }
     }
@@ -92,8 +93,8 @@ pub async fn an_ask_without_a_response_frees_its_slot<A: Addr>(bed: &Testbed<A>)
 }
 
 /// Rejects with each code.
-pub async fn every_code_of_a_rejection_arrives<A: Addr>(bed: &Testbed<A>) -> Outcome {
-    let [a, b] = bed.nodes().await?;
+pub async fn every_code_of_a_rejection_arrives<A: Addr>(testbed: &Testbed<A>) -> Outcome {
+    let [a, b] = testbed.nodes().await?;
     let server = b.ask_side()?.clone();
     let _serving = pending([async move {
         while let Ok(request) = server.receive_ask().await {
@@ -103,7 +104,7 @@ pub async fn every_code_of_a_rejection_arrives<A: Addr>(bed: &Testbed<A>) -> Out
     }])
     .await;
     let dst = b.addr()?;
-    let step = if bed.lossless() { 1 } else { 16 };
+    let step = if testbed.lossless() { 1 } else { 16 };
     for code in (1..=u8::MAX).step_by(step) {
         let wanted = NonZeroU8::new(code).map(Rejection::new);
         let why = |outcome| match outcome {
@@ -111,7 +112,7 @@ pub async fn every_code_of_a_rejection_arrives<A: Addr>(bed: &Testbed<A>) -> Out
             Err(error) => Err(format!("a rejected ask failed with: {}", chain(&error))),
             Ok(_) => Err("a rejected ask was answered".to_owned()),
         };
-        let came = bed.ask_until(&a, &dst, &[code], why).await?;
+        let came = testbed.ask_until(&a, &dst, &[code], why).await?;
         ensure!(
             Some(came) == wanted,
             "a rejection with code {code} arrived with code {}",
@@ -122,13 +123,13 @@ pub async fn every_code_of_a_rejection_arrives<A: Addr>(bed: &Testbed<A>) -> Out
 }
 
 /// Measures answers and dropped requests alternately.
-pub async fn a_dropped_request_takes_no_longer_than_an_answer<A: Addr>(bed: &Testbed<A>) -> Outcome {
-    if !bed.lossless() {
+pub async fn a_dropped_request_takes_no_longer_than_an_answer<A: Addr>(testbed: &Testbed<A>) -> Outcome {
+    if !testbed.lossless() {
         return Err(Unmet::Waived(
             "the medium loses requests, which takes time".into(),
         ));
     }
-    let [a, b] = bed.nodes().await?;
+    let [a, b] = testbed.nodes().await?;
     let server = b.ask_side()?.clone();
     let _serving = pending([async move {
         while let Ok(request) = server.receive_ask().await {
@@ -141,18 +142,18 @@ pub async fn a_dropped_request_takes_no_longer_than_an_answer<A: Addr>(bed: &Tes
     }])
     .await;
     let (asks, dst) = (a.ask_side()?, b.addr()?);
-    bed.ask(&a, &dst, &numbered_payload(0, PLAIN)).await?;
+    testbed.ask(&a, &dst, &numbered_payload(0, PLAIN)).await?;
     // On a runtime with its own clock nothing is late by chance.
     let allowance = if virtual_time() {
-        bed.settle()
+        testbed.settle()
     } else {
-        bed.patience() / 5
+        testbed.patience() / 5
     };
     let mut answers = Vec::new();
-    for number in 0..2 * bed.amount(120).max(8) as u32 {
+    for number in 0..2 * testbed.amount(120).max(8) as u32 {
         let started = Instant::now();
         let ask = asks.ask(&dst, Packet::from(numbered_payload(number, PLAIN)));
-        let outcome = in_time("an ask", bed.the_profile().ask_patience, ask).await?;
+        let outcome = in_time("an ask", testbed.the_profile().ask_patience, ask).await?;
         let took = started.elapsed();
         if number % 2 == 0 {
             answers.push(took);
@@ -174,7 +175,7 @@ pub async fn a_dropped_request_takes_no_longer_than_an_answer<A: Addr>(bed: &Tes
 
 /// Lets requests wait for seconds, or for most of one where that takes real time, and asks something else meanwhile and
 /// afterwards.
-pub async fn a_slow_handler_runs_once<A: Addr>(bed: &Testbed<A>) -> Outcome {
+pub async fn a_slow_handler_runs_once<A: Addr>(testbed: &Testbed<A>) -> Outcome {
     let slow = if virtual_time() {
         vec![
             Duration::from_secs(3),
@@ -184,9 +185,9 @@ pub async fn a_slow_handler_runs_once<A: Addr>(bed: &Testbed<A>) -> Outcome {
     } else {
         vec![Duration::from_millis(900)]
     };
-    let [a, b] = bed.nodes().await?;
+    let [a, b] = testbed.nodes().await?;
     let (server, dst) = (b.ask_side()?.clone(), b.addr()?);
-    let most = bed.longest_ask(&a, &b)?;
+    let most = testbed.longest_ask(&a, &b)?;
     let runs = Arc::new([const { AtomicU32::new(0) }; 64]);
     let (counted, waits) = (runs.clone(), slow.clone());
     let _serving = pending([async move {
@@ -206,11 +207,11 @@ pub async fn a_slow_handler_runs_once<A: Addr>(bed: &Testbed<A>) -> Outcome {
     }])
     .await;
     // The concurrent ask is one more.
-    let asks = bed.the_profile().asks;
+    let asks = testbed.the_profile().asks;
     let (width, beside) = ((asks.saturating_sub(1)).clamp(1, 4) as u32, asks > 1);
     for (round, _) in slow.iter().enumerate() {
         let asks = a.ask_side()?.clone();
-        let limit = bed.the_profile().ask_patience;
+        let limit = testbed.the_profile().ask_patience;
         let ask = |number: u32, asks: p2p::BoxAskSwarm<A>, dst: A| async move {
             let request = numbered_payload(number, most.min(PLAIN + number as usize));
             let outcome = timeout(limit, asks.ask(&dst, Packet::from(request.as_slice()))).await;
@@ -220,7 +221,8 @@ pub async fn a_slow_handler_runs_once<A: Addr>(bed: &Testbed<A>) -> Outcome {
         let mut asking =
             pending((first..first + width).map(|number| ask(number, asks.clone(), dst.clone()))).await;
         if beside {
-            bed.ask(&a, &dst, &numbered_payload(u32::MAX - round as u32, PLAIN))
+            testbed
+                .ask(&a, &dst, &numbered_payload(u32::MAX - round as u32, PLAIN))
                 .await?;
         }
         while let Some(done) = asking.join_next().await {
@@ -235,7 +237,7 @@ pub async fn a_slow_handler_runs_once<A: Addr>(bed: &Testbed<A>) -> Outcome {
                 Err(_) => broken!("an ask with a slow handler did not end within {limit:?}"),
             }
             let request = numbered_payload(u32::MAX / 2 - round as u32, PLAIN);
-            let response = bed.ask(&a, &dst, &request).await?;
+            let response = testbed.ask(&a, &dst, &request).await?;
             ensure!(
                 *response == *reversed(&request),
                 "an ask after one with a slow handler got the response to another ask"
@@ -248,16 +250,16 @@ pub async fn a_slow_handler_runs_once<A: Addr>(bed: &Testbed<A>) -> Outcome {
 }
 
 /// Cancels asks whose requests are held, asks again, and answers the old requests before the new ones.
-pub async fn a_late_answer_reaches_no_other_ask<A: Addr>(bed: &Testbed<A>) -> Outcome {
-    let [a, b] = bed.nodes().await?;
+pub async fn a_late_answer_reaches_no_other_ask<A: Addr>(testbed: &Testbed<A>) -> Outcome {
+    let [a, b] = testbed.nodes().await?;
     let (asks, server, dst) = (a.ask_side()?.clone(), b.ask_side()?.clone(), b.addr()?);
-    let most = bed.longest_ask(&a, &b)?;
+    let most = testbed.longest_ask(&a, &b)?;
     {
         let _serving = serve(&b, |request| reversed(&request.message.payload))?;
-        bed.ask(&a, &dst, &numbered_payload(u32::MAX, PLAIN)).await?;
+        testbed.ask(&a, &dst, &numbered_payload(u32::MAX, PLAIN)).await?;
     }
     let mut width = 16_u32;
-    let rounds = more_than_slots(bed).div_ceil(width);
+    let rounds = more_than_slots(testbed).div_ceil(width);
     for round in 0..rounds {
         let begin = |first: u32, width: u32| {
             let ask = |number: u32, asks: p2p::BoxAskSwarm<A>, dst: A| async move {
@@ -269,26 +271,26 @@ pub async fn a_late_answer_reaches_no_other_ask<A: Addr>(bed: &Testbed<A>) -> Ou
             pending((first..first + width).map(move |number| ask(number, asks.clone(), dst.clone())))
         };
         let mut given_up = begin(round * 64, width).await;
-        let old = requests(bed, &server, &mut given_up, width, round * 64).await?;
+        let old = requests(testbed, &server, &mut given_up, width, round * 64).await?;
         let refused = given_up.len() < width as usize;
         given_up.shutdown().await;
         let mut asking = begin(round * 64 + 32, width).await;
         for request in old {
             let answer = Packet::from(reversed(&request.message.payload));
-            let said = in_time("a late answer", bed.patience(), request.respond(answer)).await?;
+            let said = in_time("a late answer", testbed.patience(), request.respond(answer)).await?;
             ensure!(
                 !matches!(said, Err(Error::Closed)),
                 "the answer to an ask that was given up failed with Error::Closed, and no swarm is closed"
             );
         }
-        let new = requests(bed, &server, &mut asking, width, round * 64 + 32).await?;
+        let new = requests(testbed, &server, &mut asking, width, round * 64 + 32).await?;
         let expected = new.len();
         for request in new.into_iter().rev() {
             let answer = Packet::from(reversed(&request.message.payload));
-            let _ = in_time("an answer", bed.patience(), request.respond(answer)).await?;
+            let _ = in_time("an answer", testbed.patience(), request.respond(answer)).await?;
         }
         let mut answered = 0;
-        while let Ok(Some(done)) = timeout(bed.quiet(), asking.join_next()).await {
+        while let Ok(Some(done)) = timeout(testbed.quiet(), asking.join_next()).await {
             let (outcome, request) = done.map_err(|error| Unmet::Broken(error.to_string()))?;
             match outcome {
                 Ok(response) => {
@@ -298,12 +300,12 @@ pub async fn a_late_answer_reaches_no_other_ask<A: Addr>(bed: &Testbed<A>) -> Ou
                     );
                     answered += 1;
                 }
-                Err(error) if is_refused(&error) || !bed.lossless() => {}
+                Err(error) if is_refused(&error) || !testbed.lossless() => {}
                 Err(error) => broken!("after cancelled asks, an ask failed: {}", chain(&error)),
             }
         }
         ensure!(
-            answered == expected && expected > 0 || !bed.lossless(),
+            answered == expected && expected > 0 || !testbed.lossless(),
             "of {width} asks after {} cancelled ones {expected} were received and {answered} answered",
             round * width + width
         );
@@ -317,19 +319,19 @@ pub async fn a_late_answer_reaches_no_other_ask<A: Addr>(bed: &Testbed<A>) -> Ou
 /// The requests of asks that have just started, with numbers from `first` on; fewer if some asks ended
 /// already.
 async fn requests<A: Addr, T: Send + 'static>(
-    bed: &Testbed<A>,
+    testbed: &Testbed<A>,
     server: &p2p::BoxAskSwarm<A>,
     asking: &mut JoinSet<(p2p::Result<Packet>, T)>,
     width: u32,
     first: u32,
 ) -> Outcome<Vec<Request<A>>> {
     let mut out = Vec::new();
-    let until = Instant::now() + bed.quiet();
+    let until = Instant::now() + testbed.quiet();
     while out.len() < width as usize {
         let wait = if asking.len() < width as usize {
-            bed.settle()
+            testbed.settle()
         } else {
-            bed.quiet()
+            testbed.quiet()
         };
         match timeout(wait, server.receive_ask()).await {
             Ok(request) => {
@@ -348,13 +350,13 @@ async fn requests<A: Addr, T: Send + 'static>(
 }
 
 /// Closes, and drops, a node that holds requests and has others waiting.
-pub async fn a_server_that_goes_ends_the_asks_of_others<A: Addr>(bed: &Testbed<A>) -> Outcome {
-    let (closing, dropping) = tokio::join!(goes(bed, true), goes(bed, false));
+pub async fn a_server_that_goes_ends_the_asks_of_others<A: Addr>(testbed: &Testbed<A>) -> Outcome {
+    let (closing, dropping) = tokio::join!(goes(testbed, true), goes(testbed, false));
     closing.and(dropping)
 }
 
-async fn goes<A: Addr>(bed: &Testbed<A>, closes: bool) -> Outcome {
-    let [a, b] = bed.nodes().await?;
+async fn goes<A: Addr>(testbed: &Testbed<A>, closes: bool) -> Outcome {
+    let [a, b] = testbed.nodes().await?;
     let (asks, dst) = (a.ask_side()?.clone(), b.addr()?);
     let ask = |asks: p2p::BoxAskSwarm<A>, dst: A| async move {
         asks.ask(&dst, Packet::from(numbered_payload(0, PLAIN))).await
@@ -362,12 +364,12 @@ async fn goes<A: Addr>(bed: &Testbed<A>, closes: bool) -> Outcome {
     let mut asking = pending((0..6).map(|_| ask(asks.clone(), dst.clone()))).await;
     let mut held = Vec::new();
     for _ in 0..3 {
-        if let Ok(request) = timeout(bed.settle(), b.ask_side()?.receive_ask()).await {
+        if let Ok(request) = timeout(testbed.settle(), b.ask_side()?.receive_ask()).await {
             held.push(request?);
         }
     }
     if closes {
-        in_time("close", bed.patience(), b.close()).await?;
+        in_time("close", testbed.patience(), b.close()).await?;
     } else {
         drop(b);
     }
@@ -376,7 +378,7 @@ async fn goes<A: Addr>(bed: &Testbed<A>, closes: bool) -> Outcome {
             0 => drop(
                 in_time(
                     "a late answer",
-                    bed.patience(),
+                    testbed.patience(),
                     request.respond(Packet::default()),
                 )
                 .await?,
@@ -385,7 +387,7 @@ async fn goes<A: Addr>(bed: &Testbed<A>, closes: bool) -> Outcome {
             _ => drop(request),
         }
     }
-    let limit = bed.the_profile().ask_patience;
+    let limit = testbed.the_profile().ask_patience;
     let all = async { while asking.join_next().await.is_some() {} };
     in_time("asks of a node that closed while it held requests", limit, all).await
 }

@@ -109,10 +109,10 @@ impl<A: Addr> Load<A> {
 }
 
 /// Receives requests and answers each after a delay of its own; holds the first one until it is released.
-fn serve_late<A: Addr>(bed: &Testbed<A>, node: &Node<A>, load: &Arc<Load<A>>) -> Outcome<JoinSet<()>> {
+fn serve_late<A: Addr>(testbed: &Testbed<A>, node: &Node<A>, load: &Arc<Load<A>>) -> Outcome<JoinSet<()>> {
     let mut serving = JoinSet::new();
     let (asks, node, load) = (node.ask_side()?.clone(), node.clone(), load.clone());
-    let slowest = bed.settle().as_micros() as u64 / 4;
+    let slowest = testbed.settle().as_micros() as u64 / 4;
     serving.spawn(async move {
         let (mut late, mut count) = (JoinSet::new(), 0_u64);
         while let Ok(request) = asks.receive_ask().await {
@@ -145,11 +145,11 @@ fn serve_late<A: Addr>(bed: &Testbed<A>, node: &Node<A>, load: &Arc<Load<A>>) ->
 
 /// Three nodes ask each other, many asks at a time, which are answered in other orders, and the first one
 /// last.
-pub async fn of_many_asks_each_gets_its_own_response<A: Addr>(bed: &Testbed<A>) -> Outcome {
-    let [a, b, c] = bed.nodes().await?;
-    let each = bed.amount(500) as u32;
+pub async fn of_many_asks_each_gets_its_own_response<A: Addr>(testbed: &Testbed<A>) -> Outcome {
+    let [a, b, c] = testbed.nodes().await?;
+    let each = testbed.amount(500) as u32;
     let load = Arc::new(Load {
-        most: bed.longest_ask(&a, &b)?,
+        most: testbed.longest_ask(&a, &b)?,
         seen: Mutex::new(Seen {
             runs: BTreeMap::new(),
             sources: BTreeMap::new(),
@@ -160,19 +160,19 @@ pub async fn of_many_asks_each_gets_its_own_response<A: Addr>(bed: &Testbed<A>) 
         crowded: AtomicBool::new(false),
         release: Notify::new(),
     });
-    let _serving = (serve_late(bed, &b, &load)?, serve_late(bed, &a, &load)?);
+    let _serving = (serve_late(testbed, &b, &load)?, serve_late(testbed, &a, &load)?);
     let mut asking = JoinSet::new();
     for (asker, (from, to)) in [(&a, &b), (&c, &b), (&b, &a)].into_iter().enumerate() {
         let target = Arc::new(AtomicU32::new(each));
         for _ in 0..WINDOW.min(each) {
-            let worker = worker(bed, from, &to.addr()?, &load, asker as u32, &target)?;
+            let worker = worker(testbed, from, &to.addr()?, &load, asker as u32, &target)?;
             asking.spawn(worker);
         }
     }
     let mut last = (Instant::now(), 0);
-    let deadline = bed.the_profile().ask_patience;
+    let deadline = testbed.the_profile().ask_patience;
     while !asking.is_empty() {
-        if let Ok(Some(done)) = tokio::time::timeout(bed.patience(), asking.join_next()).await {
+        if let Ok(Some(done)) = tokio::time::timeout(testbed.patience(), asking.join_next()).await {
             done.map_err(|error| Unmet::Broken(error.to_string()))??;
         }
         let answered = load.answered.load(SeqCst);
@@ -197,7 +197,8 @@ pub async fn of_many_asks_each_gets_its_own_response<A: Addr>(bed: &Testbed<A>) 
     let sources = load.lock().sources.clone();
     for (asker, (asked, from)) in [(&b, &a), (&b, &c), (&a, &b)].into_iter().enumerate() {
         for src in sources.get(&(asker as u32)).into_iter().flatten().take(4) {
-            bed.deliver_at(asked, src, from, &numbered_payload(0, PLAIN))
+            testbed
+                .deliver_at(asked, src, from, &numbered_payload(0, PLAIN))
                 .await?;
         }
     }
@@ -206,14 +207,14 @@ pub async fn of_many_asks_each_gets_its_own_response<A: Addr>(bed: &Testbed<A>) 
 
 /// Asks sequentially until this number of asks of the node is answered.
 fn worker<A: Addr>(
-    bed: &Testbed<A>,
+    testbed: &Testbed<A>,
     from: &Node<A>,
     dst: &A,
     load: &Arc<Load<A>>,
     asker: u32,
     left: &Arc<AtomicU32>,
 ) -> Outcome<impl Future<Output = Outcome> + Send + use<A>> {
-    let (bed, asks) = (bed.clone(), from.ask_side()?.clone());
+    let (testbed, asks) = (testbed.clone(), from.ask_side()?.clone());
     let (dst, load, left) = (dst.clone(), load.clone(), left.clone());
     Ok(async move {
         let take = |left: u32| left.checked_sub(1);
@@ -223,7 +224,7 @@ fn worker<A: Addr>(
                 let number = load.next.fetch_add(1, SeqCst) * ASKERS + asker;
                 let request = request(number, load.most);
                 let ask = asks.ask(&dst, Packet::from(request.as_slice()));
-                match in_time("an ask", bed.the_profile().ask_patience, ask).await? {
+                match in_time("an ask", testbed.the_profile().ask_patience, ask).await? {
                     Ok(response) => {
                         ensure!(
                             *response == *answer(&request, load.most),
@@ -240,21 +241,21 @@ fn worker<A: Addr>(
                             load.release.notify_waiters();
                         }
                         // Backs off: a node that stays busy is not asked all the time.
-                        sleep(bed.settle() / 4 * (1 << refusals.min(6))).await;
+                        sleep(testbed.settle() / 4 * (1 << refusals.min(6))).await;
                         refusals += 1;
                     }
                     Err(error) => {
                         // A full buffer below may lose some of so many.
                         failures += 1;
                         ensure!(
-                            failures < 20 || !bed.lossless(),
+                            failures < 20 || !testbed.lossless(),
                             "asks failed repeatedly, most recently with: {}",
                             chain(&error)
                         );
                         if failures % 8 == 7 {
                             break;
                         }
-                        sleep(bed.settle() / 4).await;
+                        sleep(testbed.settle() / 4).await;
                     }
                 }
             }
@@ -264,9 +265,9 @@ fn worker<A: Addr>(
 }
 
 /// Asks with requests and responses of every length, sequentially; on a lossless medium none fails.
-pub async fn asks_of_every_length_are_answered<A: Addr>(bed: &Testbed<A>) -> Outcome {
-    let [a, b] = bed.nodes().await?;
-    let most = bed.longest_ask(&a, &b)?;
+pub async fn asks_of_every_length_are_answered<A: Addr>(testbed: &Testbed<A>) -> Outcome {
+    let [a, b] = testbed.nodes().await?;
+    let most = testbed.longest_ask(&a, &b)?;
     let server = b.ask_side()?.clone();
     let mut serving = JoinSet::new();
     serving.spawn(async move {
@@ -281,9 +282,9 @@ pub async fn asks_of_every_length_are_answered<A: Addr>(bed: &Testbed<A>) -> Out
         }
     });
     let dst = b.addr()?;
-    bed.ask(&a, &dst, &[]).await?;
+    testbed.ask(&a, &dst, &[]).await?;
     let asks = a.ask_side()?;
-    let lengths = lengths(bed, most);
+    let lengths = lengths(testbed, most);
     for (at, &len) in lengths.iter().enumerate() {
         let back = lengths[lengths.len() - 1 - at];
         let mut request = noise(at as u64 * 2 + 77, len);
@@ -294,14 +295,14 @@ pub async fn asks_of_every_length_are_answered<A: Addr>(bed: &Testbed<A>) -> Out
             }
             None => noise(hash(&request), 0),
         };
-        let response = if bed.lossless() && bed.the_profile().loss_at_mtu <= 0.0 {
+        let response = if testbed.lossless() && testbed.the_profile().loss_at_mtu <= 0.0 {
             let ask = asks.ask(&dst, Packet::from(request.as_slice()));
-            match in_time("an ask", bed.the_profile().ask_patience, ask).await? {
+            match in_time("an ask", testbed.the_profile().ask_patience, ask).await? {
                 Ok(response) => response,
                 Err(error) => broken!("an ask of {len} bytes failed: {}", chain(&error)),
             }
         } else {
-            bed.ask(&a, &dst, &request).await?
+            testbed.ask(&a, &dst, &request).await?
         };
         ensure!(
             *response == *wanted,
@@ -314,8 +315,8 @@ pub async fn asks_of_every_length_are_answered<A: Addr>(bed: &Testbed<A>) -> Out
 }
 
 /// Returns lengths from 0 on, and around possible boundaries.
-fn lengths<A: Addr>(bed: &Testbed<A>, most: usize) -> Vec<usize> {
-    let small = 0..=bed.amount(320).min(2048);
+fn lengths<A: Addr>(testbed: &Testbed<A>, most: usize) -> Vec<usize> {
+    let small = 0..=testbed.amount(320).min(2048);
     let mut lengths: Vec<usize> = small.collect();
     let powers = (3..22).map(|bits| 1_usize << bits);
     let parts =
@@ -324,7 +325,7 @@ fn lengths<A: Addr>(bed: &Testbed<A>, most: usize) -> Vec<usize> {
     for near in around {
         lengths.extend([near.saturating_sub(1), near, near + 1]);
     }
-    if !bed.lossless() {
+    if !testbed.lossless() {
         lengths = lengths.into_iter().step_by(8).collect();
     }
     lengths.retain(|len| *len <= most);

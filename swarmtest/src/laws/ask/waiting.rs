@@ -18,8 +18,8 @@ use crate::testbed::{Testbed, chain};
 /// The number of the request that is held.
 const HELD: u32 = u32::MAX;
 
-fn needs_no_loss<A: Addr>(bed: &Testbed<A>) -> Outcome {
-    if bed.lossless() {
+fn needs_no_loss<A: Addr>(testbed: &Testbed<A>) -> Outcome {
+    if testbed.lossless() {
         return Ok(());
     }
     Err(Unmet::Waived("the medium may lose the ask that waits".into()))
@@ -27,7 +27,7 @@ fn needs_no_loss<A: Addr>(bed: &Testbed<A>) -> Outcome {
 
 /// Begins an ask with this number, and takes its request.
 async fn held<A: Addr>(
-    bed: &Testbed<A>,
+    testbed: &Testbed<A>,
     [a, b]: [&Node<A>; 2],
     number: u32,
 ) -> Outcome<(JoinSet<p2p::Result<Packet>>, Request<A>)> {
@@ -37,7 +37,7 @@ async fn held<A: Addr>(
             .await
     }])
     .await;
-    let request = in_time("receive_ask", bed.patience(), b.ask_side()?.receive_ask()).await??;
+    let request = in_time("receive_ask", testbed.patience(), b.ask_side()?.receive_ask()).await??;
     Ok((asking, request))
 }
 
@@ -55,23 +55,23 @@ fn answering<A: Addr>(server: &BoxAskSwarm<A>) -> JoinSet<()> {
 
 /// Holds one request back while thousands of others are answered, so that ids of few bits are given out again, and answers
 /// it then.
-pub async fn a_held_ask_outlasts_many_others<A: Addr>(bed: &Testbed<A>) -> Outcome {
-    needs_no_loss(bed)?;
-    if bed.the_profile().asks < 2 {
+pub async fn a_held_ask_outlasts_many_others<A: Addr>(testbed: &Testbed<A>) -> Outcome {
+    needs_no_loss(testbed)?;
+    if testbed.the_profile().asks < 2 {
         return Err(Unmet::Waived("a node may have one ask under way".into()));
     }
-    let [a, b] = bed.nodes().await?;
+    let [a, b] = testbed.nodes().await?;
     let began = Instant::now();
-    let (mut asking, request) = held(bed, [&a, &b], HELD).await?;
+    let (mut asking, request) = held(testbed, [&a, &b], HELD).await?;
     let serving = answering(b.ask_side()?);
     let (asks, dst) = (a.ask_side()?, b.addr()?);
     // Where asks take real time, a deadline is not what is looked at.
-    let until = Instant::now() + bed.patience();
+    let until = Instant::now() + testbed.patience();
     let mut asked = 0;
-    while asked < bed.amount(7000) as u32 && Instant::now() < until {
+    while asked < testbed.amount(7000) as u32 && Instant::now() < until {
         let request = numbered_payload(asked, PLAIN);
         let ask = asks.ask(&dst, Packet::from(&request[..]));
-        match in_time("an ask", bed.the_profile().ask_patience, ask).await? {
+        match in_time("an ask", testbed.the_profile().ask_patience, ask).await? {
             Ok(response) => ensure!(
                 *response == *reversed(&request),
                 "ask {asked} beside one that waits got a response that is not its own"
@@ -83,8 +83,8 @@ pub async fn a_held_ask_outlasts_many_others<A: Addr>(bed: &Testbed<A>) -> Outco
     }
     drop(serving);
     let answer = Packet::from(reversed(&request.message.payload));
-    let _ = in_time("an answer", bed.patience(), request.respond(answer)).await?;
-    let ended = in_time("an ask", bed.the_profile().ask_patience, asking.join_next()).await?;
+    let _ = in_time("an answer", testbed.patience(), request.respond(answer)).await?;
+    let ended = in_time("an ask", testbed.the_profile().ask_patience, asking.join_next()).await?;
     match ended {
         Some(Ok(Ok(response))) => ensure!(
             *response == *reversed(&numbered_payload(HELD, PLAIN)),
@@ -99,37 +99,37 @@ pub async fn a_held_ask_outlasts_many_others<A: Addr>(bed: &Testbed<A>) -> Outco
 }
 
 /// Lets one ask wait until its deadline, and another that began later wait beside it and then get its answer.
-pub async fn each_ask_has_its_own_deadline<A: Addr>(bed: &Testbed<A>) -> Outcome {
-    needs_no_loss(bed)?;
+pub async fn each_ask_has_its_own_deadline<A: Addr>(testbed: &Testbed<A>) -> Outcome {
+    needs_no_loss(testbed)?;
     if !virtual_time() {
         return Err(Unmet::Waived("a deadline takes long in real time".into()));
     }
-    if bed.the_profile().asks < 2 {
+    if testbed.the_profile().asks < 2 {
         return Err(Unmet::Waived("a node may have one ask under way".into()));
     }
-    let [a, b] = bed.nodes().await?;
+    let [a, b] = testbed.nodes().await?;
     let started = Instant::now();
-    let (mut asking, _request) = held(bed, [&a, &b], 0).await?;
-    let ended = timeout(bed.the_profile().ask_patience, asking.join_next()).await;
+    let (mut asking, _request) = held(testbed, [&a, &b], 0).await?;
+    let ended = timeout(testbed.the_profile().ask_patience, asking.join_next()).await;
     let deadline = started.elapsed();
     if ended.is_err() {
         // An ask that never ends breaks another law.
         return Ok(());
     }
     for (trial, tenths) in (0..).zip([7, 5, 9]) {
-        if trial > 0 && started.elapsed() + 2 * deadline > bed.the_profile().limit {
+        if trial > 0 && started.elapsed() + 2 * deadline > testbed.the_profile().limit {
             break;
         }
         // New nodes: a session in which nothing was said for as long as an ask may wait may end with it.
-        let [a, b] = bed.nodes().await?;
-        let (mut first, _held) = held(bed, [&a, &b], 2 * trial + 1).await?;
+        let [a, b] = testbed.nodes().await?;
+        let (mut first, _held) = held(testbed, [&a, &b], 2 * trial + 1).await?;
         sleep(deadline / 10 * tenths).await;
         let number = 2 * trial + 2;
-        let (mut second, request) = held(bed, [&a, &b], number).await?;
-        let _ = in_time("an ask", bed.the_profile().ask_patience, first.join_next()).await?;
+        let (mut second, request) = held(testbed, [&a, &b], number).await?;
+        let _ = in_time("an ask", testbed.the_profile().ask_patience, first.join_next()).await?;
         let answer = Packet::from(reversed(&request.message.payload));
-        let _ = in_time("an answer", bed.patience(), request.respond(answer)).await?;
-        let ended = in_time("an ask", bed.the_profile().ask_patience, second.join_next()).await?;
+        let _ = in_time("an answer", testbed.patience(), request.respond(answer)).await?;
+        let ended = in_time("an ask", testbed.the_profile().ask_patience, second.join_next()).await?;
         match ended {
             Some(Ok(Ok(response))) if *response == *reversed(&numbered_payload(number, PLAIN)) => {}
             Some(Ok(Err(error))) => broken!(
@@ -144,15 +144,15 @@ pub async fn each_ask_has_its_own_deadline<A: Addr>(bed: &Testbed<A>) -> Outcome
 }
 
 /// Lets as many asks wait together as may be in progress, for as long as one may wait alone, and answers all.
-pub async fn asks_may_wait_together<A: Addr>(bed: &Testbed<A>) -> Outcome {
-    needs_no_loss(bed)?;
+pub async fn asks_may_wait_together<A: Addr>(testbed: &Testbed<A>) -> Outcome {
+    needs_no_loss(testbed)?;
     let wait = if virtual_time() {
         Duration::from_secs(3)
     } else {
         Duration::from_millis(300)
     };
-    for count in [1, bed.the_profile().asks.min(48) as u32] {
-        let [a, b] = bed.nodes().await?;
+    for count in [1, testbed.the_profile().asks.min(48) as u32] {
+        let [a, b] = testbed.nodes().await?;
         let (asks, server, dst) = (a.ask_side()?.clone(), b.ask_side()?.clone(), b.addr()?);
         let ask = |number: u32, asks: BoxAskSwarm<A>, dst: A| async move {
             let request = numbered_payload(number, PLAIN);
@@ -160,19 +160,21 @@ pub async fn asks_may_wait_together<A: Addr>(bed: &Testbed<A>) -> Outcome {
         };
         let mut asking = pending((0..count).map(|number| ask(number, asks.clone(), dst.clone()))).await;
         let mut requests = Vec::new();
-        while let Ok(request) = timeout(bed.settle(), server.receive_ask()).await {
+        while let Ok(request) = timeout(testbed.settle(), server.receive_ask()).await {
             requests.push(request?);
         }
         sleep(wait).await;
         let received = requests.len();
         for request in requests.into_iter().rev() {
             let answer = Packet::from(reversed(&request.message.payload));
-            let _ = in_time("an answer", bed.patience(), request.respond(answer)).await?;
+            let _ = in_time("an answer", testbed.patience(), request.respond(answer)).await?;
         }
         // What came later.
         let _serving = answering(&server);
         let (mut answered, mut why) = (0, None);
-        while let Some(done) = in_time("an ask", bed.the_profile().ask_patience, asking.join_next()).await? {
+        while let Some(done) =
+            in_time("an ask", testbed.the_profile().ask_patience, asking.join_next()).await?
+        {
             match done.map_err(|error| Unmet::Broken(error.to_string()))? {
                 (Ok(response), request) => {
                     ensure!(
@@ -199,10 +201,10 @@ pub async fn asks_may_wait_together<A: Addr>(bed: &Testbed<A>) -> Outcome {
 }
 
 /// Receives requests in several tasks that give up and begin again all the time, and asks meanwhile.
-pub async fn cancelling_receive_ask_beside_others_loses_nothing<A: Addr>(bed: &Testbed<A>) -> Outcome {
-    needs_no_loss(bed)?;
-    let [a, b] = bed.nodes().await?;
-    let mut rng = bed.rng();
+pub async fn cancelling_receive_ask_beside_others_loses_nothing<A: Addr>(testbed: &Testbed<A>) -> Outcome {
+    needs_no_loss(testbed)?;
+    let [a, b] = testbed.nodes().await?;
+    let mut rng = testbed.rng();
     let mut serving = JoinSet::new();
     for _ in 0..4 {
         let (server, mut rng) = (
@@ -235,9 +237,9 @@ pub async fn cancelling_receive_ask_beside_others_loses_nothing<A: Addr>(bed: &T
         });
     }
     let (asks, dst) = (a.ask_side()?.clone(), b.addr()?);
-    let most = bed.the_profile().asks.min(8) as u32;
+    let most = testbed.the_profile().asks.min(8) as u32;
     let mut next = 0;
-    for _ in 0..bed.amount(400) {
+    for _ in 0..testbed.amount(400) {
         // Few at a time, so that a caller takes one while others wait.
         let numbers = next..next + rng.random_range(1..=most);
         next = numbers.end;
@@ -248,7 +250,9 @@ pub async fn cancelling_receive_ask_beside_others_loses_nothing<A: Addr>(bed: &T
         let mut asking: JoinSet<_> = numbers
             .map(|number| ask(number, asks.clone(), dst.clone()))
             .collect();
-        while let Some(done) = in_time("an ask", bed.the_profile().ask_patience, asking.join_next()).await? {
+        while let Some(done) =
+            in_time("an ask", testbed.the_profile().ask_patience, asking.join_next()).await?
+        {
             match done.map_err(|error| Unmet::Broken(error.to_string()))? {
                 (Ok(response), request) => ensure!(
                     *response == *reversed(&request),

@@ -16,8 +16,8 @@ use crate::testbed::Testbed;
 const MAXIMA: std::ops::RangeInclusive<usize> = 1..=65;
 
 /// Returns the values of `max` to try: each, or in a quick run a tenth of them and 2.
-fn maxima<A: Addr>(bed: &Testbed<A>) -> Vec<usize> {
-    let step = MAXIMA.count() / bed.amount(MAXIMA.count()).min(MAXIMA.count());
+fn maxima<A: Addr>(testbed: &Testbed<A>) -> Vec<usize> {
+    let step = MAXIMA.count() / testbed.amount(MAXIMA.count()).min(MAXIMA.count());
     let mut maxima: Vec<usize> = MAXIMA.step_by(step.max(1)).collect();
     maxima.push(2);
     maxima
@@ -27,19 +27,19 @@ fn maxima<A: Addr>(bed: &Testbed<A>) -> Vec<usize> {
 /// passes the call's result, and the length of the buffer before and after, to `look`. Returns the numbers of
 /// told and received payloads.
 async fn taken<A: Addr>(
-    bed: &Testbed<A>,
+    testbed: &Testbed<A>,
     [a, b]: [&Node<A>; 2],
     max: usize,
     kept: &[Message<A>],
     mut look: impl FnMut(usize, &[Message<A>]) -> Outcome,
 ) -> Outcome<(usize, usize)> {
-    let count = waiting_for(bed, max);
-    bed.tell_each(a, &b.addr()?, 0..count as u32).await?;
+    let count = waiting_for(testbed, max);
+    testbed.tell_each(a, &b.addr()?, 0..count as u32).await?;
     tokio::task::yield_now().await;
     let mut came = 0;
     while came < count {
         let mut out = kept.to_vec();
-        let Ok(taken) = timeout(bed.quiet(), b.receive_batch(&mut out, max)).await else {
+        let Ok(taken) = timeout(testbed.quiet(), b.receive_batch(&mut out, max)).await else {
             break;
         };
         look(taken?, &out)?;
@@ -50,24 +50,24 @@ async fn taken<A: Addr>(
 }
 
 /// Returns how many messages are told for this `max`: more than it, but no more than small queues hold.
-fn waiting_for<A: Addr>(bed: &Testbed<A>, max: usize) -> usize {
-    let most = if bed.lossless() {
-        bed.the_profile().holds.clamp(1, 60)
+fn waiting_for<A: Addr>(testbed: &Testbed<A>, max: usize) -> usize {
+    let most = if testbed.lossless() {
+        testbed.the_profile().holds.clamp(1, 60)
     } else {
-        bed.window()
+        testbed.window()
     };
     (max + 3).min(most)
 }
 
 /// Reads messages with `receive_batch` only, with every value of `max`.
-pub async fn receive_batch_takes_what_receives_would<A: Addr>(bed: &Testbed<A>) -> Outcome {
-    bed.undamaged()?;
-    let [a, b] = bed.nodes().await?;
+pub async fn receive_batch_takes_what_receives_would<A: Addr>(testbed: &Testbed<A>) -> Outcome {
+    testbed.undamaged()?;
+    let [a, b] = testbed.nodes().await?;
     let (mut told, mut came) = (0, 0);
-    for max in maxima(bed) {
+    for max in maxima(testbed) {
         for _ in 0..3 {
             let mut next = 0;
-            let sum = taken(bed, [&a, &b], max.min(16), &[], |_, out| {
+            let sum = taken(testbed, [&a, &b], max.min(16), &[], |_, out| {
                 for message in out {
                     let number = number(&message.payload);
                     ensure!(
@@ -82,12 +82,12 @@ pub async fn receive_batch_takes_what_receives_would<A: Addr>(bed: &Testbed<A>) 
             });
             told += sum.await?.0;
             came += next;
-            if bed.lossless() && came < told {
+            if testbed.lossless() && came < told {
                 break;
             }
         }
     }
-    let least = arrive_at_least(told, bed.the_profile().loss);
+    let least = arrive_at_least(told, testbed.the_profile().loss);
     ensure!(
         came >= least,
         "of {told} messages receive_batch returned {came} instead of {least}"
@@ -96,18 +96,19 @@ pub async fn receive_batch_takes_what_receives_would<A: Addr>(bed: &Testbed<A>) 
 }
 
 /// Receives with every value of `max` while more messages wait.
-pub async fn receive_batch_keeps_to_its_maximum<A: Addr>(bed: &Testbed<A>) -> Outcome {
-    let [a, b] = bed.nodes().await?;
-    for max in maxima(bed) {
-        bed.tell_each(&a, &b.addr()?, 0..waiting_for(bed, max) as u32)
+pub async fn receive_batch_keeps_to_its_maximum<A: Addr>(testbed: &Testbed<A>) -> Outcome {
+    let [a, b] = testbed.nodes().await?;
+    for max in maxima(testbed) {
+        testbed
+            .tell_each(&a, &b.addr()?, 0..waiting_for(testbed, max) as u32)
             .await?;
         if max % 8 == 2 {
-            settle(bed).await;
+            settle(testbed).await;
         }
         let mut out = Vec::new();
         let mut last = false;
         while !last {
-            let Ok(taken) = timeout(bed.settle(), b.receive_batch(&mut out, max)).await else {
+            let Ok(taken) = timeout(testbed.settle(), b.receive_batch(&mut out, max)).await else {
                 break;
             };
             let taken = taken?.max(out.len());
@@ -117,7 +118,7 @@ pub async fn receive_batch_keeps_to_its_maximum<A: Addr>(bed: &Testbed<A>) -> Ou
             );
             last = out
                 .iter()
-                .any(|message| number(&message.payload) == Some(waiting_for(bed, max) as u32 - 1));
+                .any(|message| number(&message.payload) == Some(waiting_for(testbed, max) as u32 - 1));
             out.clear();
         }
     }
@@ -125,10 +126,12 @@ pub async fn receive_batch_keeps_to_its_maximum<A: Addr>(bed: &Testbed<A>) -> Ou
 }
 
 /// Receives with every value of `max` into a buffer that is not empty.
-pub async fn receive_batch_appends<A: Addr>(bed: &Testbed<A>) -> Outcome {
-    let [a, b] = bed.nodes().await?;
-    let first = bed.deliver(&a, &b, &numbered_payload(u32::MAX, PLAIN)).await?;
-    for (count, max) in maxima(bed).into_iter().enumerate() {
+pub async fn receive_batch_appends<A: Addr>(testbed: &Testbed<A>) -> Outcome {
+    let [a, b] = testbed.nodes().await?;
+    let first = testbed
+        .deliver(&a, &b, &numbered_payload(u32::MAX, PLAIN))
+        .await?;
+    for (count, max) in maxima(testbed).into_iter().enumerate() {
         let held = [1, 2, 7, 8, 33, 64, 100][count % 7];
         let kept: Vec<_> = (0..held)
             .map(|number| Message {
@@ -136,7 +139,7 @@ pub async fn receive_batch_appends<A: Addr>(bed: &Testbed<A>) -> Outcome {
                 ..first.clone()
             })
             .collect();
-        taken(bed, [&a, &b], max, &kept, |taken, out| {
+        taken(testbed, [&a, &b], max, &kept, |taken, out| {
             ensure!(
                 out.starts_with(&kept) && out.len() == held + taken && taken > 0,
                 "receive_batch with a maximum of {max} returned {taken} and left {} messages in a buffer that held {held}",
@@ -150,16 +153,16 @@ pub async fn receive_batch_appends<A: Addr>(bed: &Testbed<A>) -> Outcome {
 }
 
 /// Receives with a `max` of 0 while no message waits, and while some wait.
-pub async fn receive_batch_of_none_returns_at_once<A: Addr>(bed: &Testbed<A>) -> Outcome {
-    let [a, node] = bed.nodes().await?;
-    for round in 0..bed.amount(200) {
+pub async fn receive_batch_of_none_returns_at_once<A: Addr>(testbed: &Testbed<A>) -> Outcome {
+    let [a, node] = testbed.nodes().await?;
+    for round in 0..testbed.amount(200) {
         if round % 16 == 4 {
-            bed.tell_each(&a, &node.addr()?, 0..4).await?;
+            testbed.tell_each(&a, &node.addr()?, 0..4).await?;
         }
         let mut out = Vec::new();
         let taken = in_time(
             "receive_batch with a maximum of 0",
-            bed.patience(),
+            testbed.patience(),
             node.receive_batch(&mut out, 0),
         );
         let taken = taken.await??;
@@ -168,23 +171,23 @@ pub async fn receive_batch_of_none_returns_at_once<A: Addr>(bed: &Testbed<A>) ->
             "receive_batch with a maximum of 0 returned {taken} messages"
         );
         if round % 16 == 15 {
-            bed.drain(&node, 8).await?;
+            testbed.drain(&node, 8).await?;
         }
     }
     Ok(())
 }
 
 /// Cancels `receive_batch` after zero to three polls since messages arrived; messages in its buffer count.
-pub async fn cancelling_receive_batch_loses_nothing<A: Addr>(bed: &Testbed<A>) -> Outcome {
-    let [a, b] = bed.nodes().await?;
-    let (dst, mut rng) = (b.addr()?, bed.rng());
-    let rounds = bed.amount(200).max(if bed.lossless() { 12 } else { 60 }) as u32;
+pub async fn cancelling_receive_batch_loses_nothing<A: Addr>(testbed: &Testbed<A>) -> Outcome {
+    let [a, b] = testbed.nodes().await?;
+    let (dst, mut rng) = (b.addr()?, testbed.rng());
+    let rounds = testbed.amount(200).max(if testbed.lossless() { 12 } else { 60 }) as u32;
     let (mut arrived, mut told) = (0, 0);
     for round in 0..rounds {
         let count = if round < 12 {
             1
         } else {
-            rng.random_range(1..=bed.window().min(8))
+            rng.random_range(1..=testbed.window().min(8))
         };
         // A duplicate of an earlier message may have arrived already.
         while let Poll::Ready(message) = Held::new(b.receive()).poll() {
@@ -194,10 +197,10 @@ pub async fn cancelling_receive_batch_loses_nothing<A: Addr>(bed: &Testbed<A>) -
         let mut receive = Held::new(b.receive_batch(&mut out, rng.random_range(1..=8)));
         let mut done = receive.poll();
         let numbers = told as u32..(told + count) as u32;
-        bed.tell_each(&a, &dst, numbers.clone()).await?;
+        testbed.tell_each(&a, &dst, numbers.clone()).await?;
         told += count;
         if done.is_pending() {
-            receive.woken(bed.settle()).await;
+            receive.woken(testbed.settle()).await;
         }
         let polls = if round < 12 {
             round % 3
@@ -215,16 +218,16 @@ pub async fn cancelling_receive_batch_loses_nothing<A: Addr>(bed: &Testbed<A>) -
             missing.remove(&number(&message.payload).unwrap_or(u32::MAX));
         }
         while !missing.is_empty()
-            && let Ok(message) = timeout(bed.quiet(), b.receive()).await
+            && let Ok(message) = timeout(testbed.quiet(), b.receive()).await
         {
             missing.remove(&number(&message?.payload).unwrap_or(u32::MAX));
         }
         arrived += count - missing.len();
-        if bed.lossless() && !missing.is_empty() {
+        if testbed.lossless() && !missing.is_empty() {
             break;
         }
     }
-    let least = arrive_at_least(told, bed.the_profile().loss);
+    let least = arrive_at_least(told, testbed.the_profile().loss);
     ensure!(
         arrived >= least,
         "of {told} messages that arrived while a receive_batch was cancelled, {arrived} were received instead of {least}"

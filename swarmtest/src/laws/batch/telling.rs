@@ -29,19 +29,19 @@ fn batch_of<A: Addr>(dst: &A, lengths: impl IntoIterator<Item = usize>) -> Vec<(
 
 /// Returns how many short messages a node holds that does not receive: counted by single tells, a power of
 /// two up to 256, of which half is certain.
-async fn capacity<A: Addr>(bed: &Testbed<A>, from: &Node<A>, to: &Node<A>) -> Outcome<usize> {
-    let (dst, mut kept) = (to.addr()?, bed.window());
-    if !bed.lossless() {
+async fn capacity<A: Addr>(testbed: &Testbed<A>, from: &Node<A>, to: &Node<A>) -> Outcome<usize> {
+    let (dst, mut kept) = (to.addr()?, testbed.window());
+    if !testbed.lossless() {
         return Ok(kept);
     }
     for count in [64, 128, 256] {
-        if count > bed.the_profile().holds {
+        if count > testbed.the_profile().holds {
             break;
         }
-        bed.tell_each(from, &dst, 0..count as u32).await?;
+        testbed.tell_each(from, &dst, 0..count as u32).await?;
         let mut came = 0;
         while came < count
-            && let Ok(message) = timeout(bed.quiet(), to.receive()).await
+            && let Ok(message) = timeout(testbed.quiet(), to.receive()).await
         {
             came += usize::from(number(&message?.payload).is_some());
         }
@@ -122,8 +122,8 @@ impl Shapes {
 }
 
 /// Returns sizes of batches: each up to 70, and some more up to [`MOST`]; in a quick run some of them.
-fn sizes<A: Addr>(bed: &Testbed<A>, rng: &mut StdRng) -> Vec<usize> {
-    let mut sizes: Vec<usize> = (0..bed.amount(100))
+fn sizes<A: Addr>(testbed: &Testbed<A>, rng: &mut StdRng) -> Vec<usize> {
+    let mut sizes: Vec<usize> = (0..testbed.amount(100))
         .map(|count| {
             if count <= 70 {
                 count
@@ -138,22 +138,22 @@ fn sizes<A: Addr>(bed: &Testbed<A>, rng: &mut StdRng) -> Vec<usize> {
 
 /// Tells batches of all sizes to several nodes, and passes the result and the arrivals of each to `look`.
 async fn shaped<A: Addr>(
-    bed: &Testbed<A>,
+    testbed: &Testbed<A>,
     over: bool,
     mut look: impl FnMut(&Shape, Result<(), BatchError>, usize) -> Outcome,
     arrives: bool,
     whole: bool,
 ) -> Outcome {
-    let [a, others @ ..]: [_; 8] = bed.nodes().await?;
+    let [a, others @ ..]: [_; 8] = testbed.nodes().await?;
     let dst: Vec<A> = others.iter().map(Node::addr).collect::<Outcome<_>>()?;
-    let mut rng = bed.rng();
-    let sizes = sizes(bed, &mut rng);
+    let mut rng = testbed.rng();
+    let sizes = sizes(testbed, &mut rng);
     let room = if arrives {
-        capacity(bed, &a, &others[0]).await?
+        capacity(testbed, &a, &others[0]).await?
     } else {
         MOST
     };
-    let (mtu, longest) = (mtu(&a)?, bed.longest(&a)?);
+    let (mtu, longest) = (mtu(&a)?, testbed.longest(&a)?);
     let mut shapes = Shapes {
         rng,
         room,
@@ -165,7 +165,7 @@ async fn shaped<A: Addr>(
     let (mut told, mut came) = (0, 0);
     for size in sizes {
         let (mut batch, shape) = shapes.batch(&dst, size, over);
-        let said = in_time("tell_batch", bed.patience(), a.tell_batch(&mut batch)).await?;
+        let said = in_time("tell_batch", testbed.patience(), a.tell_batch(&mut batch)).await?;
         look(&shape, said, batch.len())?;
         if !arrives {
             for node in &others {
@@ -189,7 +189,7 @@ async fn shaped<A: Addr>(
                 .collect();
             told += missing.len();
             while !missing.is_empty() {
-                let Ok(message) = timeout(bed.quiet(), node.receive()).await else {
+                let Ok(message) = timeout(testbed.quiet(), node.receive()).await else {
                     break;
                 };
                 let payload = message?.payload;
@@ -205,7 +205,7 @@ async fn shaped<A: Addr>(
                     "a message of a batch of {size} was damaged"
                 );
             }
-            if bed.lossless() && !missing.is_empty() {
+            if testbed.lossless() && !missing.is_empty() {
                 broken!(
                     "of a batch of {} messages and {} over the MTU, {} never arrived",
                     shape.payloads.len(),
@@ -215,7 +215,7 @@ async fn shaped<A: Addr>(
             }
         }
     }
-    let least = arrive_at_least(told, bed.worst_loss());
+    let least = arrive_at_least(told, testbed.worst_loss());
     ensure!(
         came >= least,
         "of {told} messages in batches {came} arrived instead of {least}"
@@ -224,10 +224,10 @@ async fn shaped<A: Addr>(
 }
 
 /// Tells batches of all sizes and compares the arrivals.
-pub async fn tell_batch_sends_what_tells_would<A: Addr>(bed: &Testbed<A>) -> Outcome {
-    bed.undamaged()?;
+pub async fn tell_batch_sends_what_tells_would<A: Addr>(testbed: &Testbed<A>) -> Outcome {
+    testbed.undamaged()?;
     shaped(
-        bed,
+        testbed,
         false,
         |_, said, _| Ok(said.map_err(|error| error.first)?),
         true,
@@ -237,17 +237,17 @@ pub async fn tell_batch_sends_what_tells_would<A: Addr>(bed: &Testbed<A>) -> Out
 }
 
 /// Puts messages over the MTU at any place of a batch.
-pub async fn a_refused_message_holds_up_none_behind_it<A: Addr>(bed: &Testbed<A>) -> Outcome {
+pub async fn a_refused_message_holds_up_none_behind_it<A: Addr>(testbed: &Testbed<A>) -> Outcome {
     // The next law checks the error.
-    shaped(bed, true, |_, _, _| Ok(()), true, false).await
+    shaped(testbed, true, |_, _, _| Ok(()), true, false).await
 }
 
 /// Checks the numbers in the errors of batches with messages over the MTU.
-pub async fn tell_batch_says_what_was_refused<A: Addr>(bed: &Testbed<A>) -> Outcome {
-    let [a, b] = bed.nodes().await?;
+pub async fn tell_batch_says_what_was_refused<A: Addr>(testbed: &Testbed<A>) -> Outcome {
+    let [a, b] = testbed.nodes().await?;
     let (dst, most) = (b.addr()?, mtu(&a)?);
     let mut batch = batch_of(&dst, [PLAIN, most + 1, PLAIN]);
-    let told = in_time("tell_batch", bed.patience(), a.tell_batch(&mut batch)).await?;
+    let told = in_time("tell_batch", testbed.patience(), a.tell_batch(&mut batch)).await?;
     let Err(error) = told else {
         broken!("a batch with a message over the MTU succeeded")
     };
@@ -276,16 +276,16 @@ pub async fn tell_batch_says_what_was_refused<A: Addr>(bed: &Testbed<A>) -> Outc
             }
         }
     };
-    shaped(bed, true, says, false, false).await?;
-    shaped(bed, false, says, false, false).await
+    shaped(testbed, true, says, false, false).await?;
+    shaped(testbed, false, says, false, false).await
 }
 
 /// Checks the buffer after batches of all sizes were told.
-pub async fn tell_batch_empties_the_batch<A: Addr>(bed: &Testbed<A>) -> Outcome {
+pub async fn tell_batch_empties_the_batch<A: Addr>(testbed: &Testbed<A>) -> Outcome {
     let empty = |_: &Shape, _, left: usize| {
         ensure!(left == 0, "{left} messages are left in a batch that was told");
         Ok(())
     };
-    shaped(bed, false, empty, false, false).await?;
-    shaped(bed, true, empty, false, false).await
+    shaped(testbed, false, empty, false, false).await?;
+    shaped(testbed, true, empty, false, false).await
 }

@@ -18,12 +18,16 @@ use crate::testbed::Testbed;
 const TASKS: u32 = 16;
 
 /// Closes from many tasks concurrently, some of which cancel after the first poll, then again.
-pub async fn close_may_be_called_by_many_tasks<A: Addr>(bed: &Testbed<A>) -> Outcome {
+pub async fn close_may_be_called_by_many_tasks<A: Addr>(testbed: &Testbed<A>) -> Outcome {
     for used in [false, true] {
-        let [node, other] = bed.nodes().await?;
+        let [node, other] = testbed.nodes().await?;
         if used {
-            bed.deliver(&node, &other, &numbered_payload(0, PLAIN)).await?;
-            bed.deliver(&other, &node, &numbered_payload(0, PLAIN)).await?;
+            testbed
+                .deliver(&node, &other, &numbered_payload(0, PLAIN))
+                .await?;
+            testbed
+                .deliver(&other, &node, &numbered_payload(0, PLAIN))
+                .await?;
         }
         let mut given_up: Vec<_> = (0..4).map(|_| Held::new(node.close())).collect();
         for close in &mut given_up {
@@ -38,20 +42,24 @@ pub async fn close_may_be_called_by_many_tasks<A: Addr>(bed: &Testbed<A>) -> Out
             }
             Ok::<_, Unmet>(())
         };
-        in_time("closing from many tasks", bed.patience(), all).await??;
-        in_time("closing again", bed.patience(), node.close()).await?;
+        in_time("closing from many tasks", testbed.patience(), all).await??;
+        in_time("closing again", testbed.patience(), node.close()).await?;
     }
     Ok(())
 }
 
 /// Polls calls of each kind once, holds them, closes, and polls them again.
-pub async fn close_waits_for_no_call_that_is_held<A: Addr>(bed: &Testbed<A>) -> Outcome {
+pub async fn close_waits_for_no_call_that_is_held<A: Addr>(testbed: &Testbed<A>) -> Outcome {
     for used in [false, true] {
-        let [node, other] = bed.nodes().await?;
+        let [node, other] = testbed.nodes().await?;
         let dst = other.addr()?;
         if used {
-            bed.deliver(&node, &other, &numbered_payload(0, PLAIN)).await?;
-            bed.deliver(&other, &node, &numbered_payload(0, PLAIN)).await?;
+            testbed
+                .deliver(&node, &other, &numbered_payload(0, PLAIN))
+                .await?;
+            testbed
+                .deliver(&other, &node, &numbered_payload(0, PLAIN))
+                .await?;
         }
         // A duplicate of an earlier message may arrive late.
         let mut receives: Vec<_> = (0..16).map(|_| Held::new(node.receive())).collect();
@@ -69,8 +77,8 @@ pub async fn close_waits_for_no_call_that_is_held<A: Addr>(bed: &Testbed<A>) -> 
         let lookup = lookup
             .take()
             .and_then(|mut held| held.poll().is_pending().then_some(held));
-        close(bed, &node).await?;
-        let limit = bed.patience();
+        close(testbed, &node).await?;
+        let limit = testbed.patience();
         let mut ended = 0;
         for receive in receives {
             if let Ok(result) = in_time("a receive", limit, receive.future()).await {
@@ -104,9 +112,9 @@ pub async fn close_waits_for_no_call_that_is_held<A: Addr>(bed: &Testbed<A>) -> 
 }
 
 /// Tells and receives at both ends in many tasks, and closes one end, then the other.
-pub async fn closing_in_a_flood_ends_every_call<A: Addr>(bed: &Testbed<A>) -> Outcome {
+pub async fn closing_in_a_flood_ends_every_call<A: Addr>(testbed: &Testbed<A>) -> Outcome {
     for first in [0, 1] {
-        let nodes: [_; 2] = bed.nodes().await?;
+        let nodes: [_; 2] = testbed.nodes().await?;
         let addrs = [nodes[0].addr()?, nodes[1].addr()?];
         let stop = [0, 1].map(|_| Arc::new(AtomicBool::new(false)));
         let mut tasks = [0, 1].map(|_| JoinSet::new());
@@ -140,12 +148,12 @@ pub async fn closing_in_a_flood_ends_every_call<A: Addr>(bed: &Testbed<A>) -> Ou
                 });
             }
         }
-        sleep(bed.settle() / 4).await;
+        sleep(testbed.settle() / 4).await;
         for at in [first, 1 - first] {
-            close(bed, &nodes[at]).await?;
+            close(testbed, &nodes[at]).await?;
             stop[at].store(true, SeqCst);
             let ending = async { while tasks[at].join_next().await.is_some() {} };
-            if in_time("", bed.patience(), ending).await.is_err() {
+            if in_time("", testbed.patience(), ending).await.is_err() {
                 let left = tasks[at].len() as u32;
                 // Another law covers the case that all receives hang.
                 if left < TASKS / 2 {

@@ -12,12 +12,12 @@ use crate::report::Outcome;
 use crate::testbed::{Testbed, chain};
 
 /// Returns three nodes and the address of the second one. In every other trial the first two have sessions.
-pub(super) async fn three<A: Addr>(bed: &Testbed<A>, trial: u32) -> Outcome<([Node<A>; 3], A)> {
-    let [a, b, c] = bed.nodes().await?;
+pub(super) async fn three<A: Addr>(testbed: &Testbed<A>, trial: u32) -> Outcome<([Node<A>; 3], A)> {
+    let [a, b, c] = testbed.nodes().await?;
     let addr = b.addr()?;
     if trial % 2 == 1 {
-        bed.deliver(&a, &b, &numbered_payload(trial, PLAIN)).await?;
-        bed.deliver(&b, &a, &numbered_payload(trial, PLAIN)).await?;
+        testbed.deliver(&a, &b, &numbered_payload(trial, PLAIN)).await?;
+        testbed.deliver(&b, &a, &numbered_payload(trial, PLAIN)).await?;
     }
     Ok(([a, b, c], addr))
 }
@@ -27,48 +27,48 @@ pub(super) async fn three<A: Addr>(bed: &Testbed<A>, trial: u32) -> Outcome<([No
 const TRIALS: u32 = 4;
 
 /// Closes a node and creates another at its address, at the first attempt, and tells it a message.
-pub async fn closing_frees_the_address<A: Addr>(bed: &Testbed<A>) -> Outcome {
+pub async fn closing_frees_the_address<A: Addr>(testbed: &Testbed<A>) -> Outcome {
     let mut refused = 0;
     for trial in 0..TRIALS {
-        let ([_a, b, c], addr) = three(bed, trial).await?;
-        close(bed, &b).await?;
-        taken_at_once(bed, &c, &addr, &mut refused).await?;
+        let ([_a, b, c], addr) = three(testbed, trial).await?;
+        close(testbed, &b).await?;
+        taken_at_once(testbed, &c, &addr, &mut refused).await?;
     }
     Ok(())
 }
 
 /// Drops a node and creates another at its address, and tells it a message.
-pub async fn dropping_frees_the_address<A: Addr>(bed: &Testbed<A>) -> Outcome {
+pub async fn dropping_frees_the_address<A: Addr>(testbed: &Testbed<A>) -> Outcome {
     for trial in 0..TRIALS {
-        let ([_a, b, c], addr) = three(bed, trial).await?;
+        let ([_a, b, c], addr) = three(testbed, trial).await?;
         drop(b);
-        taken_again(bed, &c, &addr).await?;
+        taken_again(testbed, &c, &addr).await?;
     }
     Ok(())
 }
 
 /// The same as [`closing_frees_the_address`], with nodes in every kind of use.
-pub async fn closing_frees_an_address_in_use<A: Addr>(bed: &Testbed<A>) -> Outcome {
+pub async fn closing_frees_an_address_in_use<A: Addr>(testbed: &Testbed<A>) -> Outcome {
     let mut refused = 0;
     for usage in Usage::ALL {
-        let [a, b, other, c] = bed.nodes().await?;
+        let [a, b, other, c] = testbed.nodes().await?;
         let addr = b.addr()?;
-        let held = use_node(bed, [&a, &b, &other], usage).await?;
-        close(bed, &b).await?;
-        taken_at_once(bed, &c, &addr, &mut refused).await?;
+        let held = use_node(testbed, [&a, &b, &other], usage).await?;
+        close(testbed, &b).await?;
+        taken_at_once(testbed, &c, &addr, &mut refused).await?;
         drop(held);
     }
     Ok(())
 }
 
 /// The same as [`dropping_frees_the_address`], with nodes in every kind of use.
-pub async fn dropping_frees_an_address_in_use<A: Addr>(bed: &Testbed<A>) -> Outcome {
+pub async fn dropping_frees_an_address_in_use<A: Addr>(testbed: &Testbed<A>) -> Outcome {
     for usage in Usage::ALL {
-        let [a, b, other, c] = bed.nodes().await?;
+        let [a, b, other, c] = testbed.nodes().await?;
         let addr = b.addr()?;
-        let held = use_node(bed, [&a, &b, &other], usage).await?;
+        let held = use_node(testbed, [&a, &b, &other], usage).await?;
         drop(b);
-        if let Err(crate::Unmet::Broken(how)) = taken_again(bed, &c, &addr).await {
+        if let Err(crate::Unmet::Broken(how)) = taken_again(testbed, &c, &addr).await {
             broken!("after {usage:?}, {how}");
         }
         drop(held);
@@ -78,17 +78,20 @@ pub async fn dropping_frees_an_address_in_use<A: Addr>(bed: &Testbed<A>) -> Outc
 
 /// Closes a node that knows another and creates one at its address: each reaches the other as soon as an ask
 /// would have timed out.
-pub async fn a_node_made_again_is_reached_by_others<A: Addr>(bed: &Testbed<A>) -> Outcome {
-    let [a, b] = bed.nodes().await?;
+pub async fn a_node_made_again_is_reached_by_others<A: Addr>(testbed: &Testbed<A>) -> Outcome {
+    let [a, b] = testbed.nodes().await?;
     let (addr, known) = (b.addr()?, a.addr()?);
-    bed.deliver(&a, &b, &numbered_payload(0, PLAIN)).await?;
-    bed.deliver(&b, &a, &numbered_payload(0, PLAIN)).await?;
-    close(bed, &b).await?;
-    let node = bed.rebound(&addr).await?;
-    let until = tokio::time::Instant::now() + bed.the_profile().ask_patience;
+    testbed.deliver(&a, &b, &numbered_payload(0, PLAIN)).await?;
+    testbed.deliver(&b, &a, &numbered_payload(0, PLAIN)).await?;
+    close(testbed, &b).await?;
+    let node = testbed.rebound(&addr).await?;
+    let until = tokio::time::Instant::now() + testbed.the_profile().ask_patience;
     for (from, to, dst) in [(&a, &node, &addr), (&node, &a, &known)] {
         loop {
-            match bed.deliver_at(from, dst, to, &numbered_payload(1, PLAIN)).await {
+            match testbed
+                .deliver_at(from, dst, to, &numbered_payload(1, PLAIN))
+                .await
+            {
                 Err(crate::Unmet::Broken(how)) if tokio::time::Instant::now() >= until => {
                     broken!("after one of two nodes was created again, {how}")
                 }
@@ -130,7 +133,7 @@ impl Usage {
 
 /// Uses the second node; returns the held requests.
 pub(super) async fn use_node<A: Addr>(
-    bed: &Testbed<A>,
+    testbed: &Testbed<A>,
     [a, b, other]: [&Node<A>; 3],
     usage: Usage,
 ) -> Outcome<Vec<Request<A>>> {
@@ -154,18 +157,18 @@ pub(super) async fn use_node<A: Addr>(
             if let (Ok(asker), Ok(server)) = (a.ask_side(), b.ask_side()) {
                 let (asker, to_b) = (asker.clone(), to_b.clone());
                 let asking = pending([async move { asker.ask(&to_b, packet()).await }]).await;
-                if let Ok(request) = timeout(bed.quiet(), server.receive_ask()).await {
+                if let Ok(request) = timeout(testbed.quiet(), server.receive_ask()).await {
                     held.push(request?);
                 }
                 drop(asking);
             }
         }
         Usage::UnreadMessages => {
-            bed.tell_each(a, &to_b, 0..8).await?;
+            testbed.tell_each(a, &to_b, 0..8).await?;
             if let Ok(asker) = a.ask_side() {
                 let mut ask = Held::new(asker.ask(&to_b, packet()));
                 if ask.poll().is_pending() {
-                    tokio::time::sleep(bed.settle()).await;
+                    tokio::time::sleep(testbed.settle()).await;
                     let _ = ask.poll();
                 }
             }
@@ -191,13 +194,13 @@ pub(super) async fn use_node<A: Addr>(
 
 /// Makes a node at the address of one that was closed, at the first attempt, and tells it something.
 pub(super) async fn taken_at_once<A: Addr>(
-    bed: &Testbed<A>,
+    testbed: &Testbed<A>,
     a: &Node<A>,
     addr: &A,
     refused: &mut u32,
 ) -> Outcome {
-    match bed.rebound_at_once(addr).await? {
-        Ok(node) => reached(bed, a, addr, &node).await,
+    match testbed.rebound_at_once(addr).await? {
+        Ok(node) => reached(testbed, a, addr, &node).await,
         Err(error) => {
             *refused += 1;
             ensure!(
@@ -205,24 +208,25 @@ pub(super) async fn taken_at_once<A: Addr>(
                 "{addr} is not free after close has returned: {}",
                 chain(&error)
             );
-            taken_again(bed, a, addr).await
+            taken_again(testbed, a, addr).await
         }
     }
 }
 
 /// Makes a node at this address as soon as it is free, and tells it something.
-pub(super) async fn taken_again<A: Addr>(bed: &Testbed<A>, a: &Node<A>, addr: &A) -> Outcome {
-    let node = bed.rebound(addr).await?;
-    reached(bed, a, addr, &node).await
+pub(super) async fn taken_again<A: Addr>(testbed: &Testbed<A>, a: &Node<A>, addr: &A) -> Outcome {
+    let node = testbed.rebound(addr).await?;
+    reached(testbed, a, addr, &node).await
 }
 
-async fn reached<A: Addr>(bed: &Testbed<A>, a: &Node<A>, addr: &A, node: &Node<A>) -> Outcome {
+async fn reached<A: Addr>(testbed: &Testbed<A>, a: &Node<A>, addr: &A, node: &Node<A>) -> Outcome {
     let local = node.local_addrs();
     ensure!(
         local.contains(addr),
         "a node created at {addr} has the addresses {local:?}"
     );
-    bed.deliver_at(a, addr, node, &numbered_payload(0, PLAIN))
+    testbed
+        .deliver_at(a, addr, node, &numbered_payload(0, PLAIN))
         .await
         .map(drop)
 }

@@ -15,9 +15,13 @@ use crate::report::{Outcome, Unmet};
 use crate::testbed::Testbed;
 
 /// Returns the calls of a closed swarm that did not fail with [`Error::Closed`], by name.
-async fn not_closed<A: Addr>(bed: &Testbed<A>, node: &Node<A>, dst: &A) -> Outcome<BTreeSet<&'static str>> {
+async fn not_closed<A: Addr>(
+    testbed: &Testbed<A>,
+    node: &Node<A>,
+    dst: &A,
+) -> Outcome<BTreeSet<&'static str>> {
     let packet = || Packet::from(numbered_payload(0, PLAIN).as_slice());
-    let limit = bed.patience();
+    let limit = testbed.patience();
     let mut found = BTreeSet::new();
     let mut look = |call, is_closed: bool| {
         if !is_closed {
@@ -52,30 +56,30 @@ async fn not_closed<A: Addr>(bed: &Testbed<A>, node: &Node<A>, dst: &A) -> Outco
 
 /// Polls `close` once and drops it, then makes every call: a call that fails with [`Error::Closed`] after a
 /// complete `close` does so now.
-pub async fn close_takes_effect_at_its_first_poll<A: Addr>(bed: &Testbed<A>) -> Outcome {
+pub async fn close_takes_effect_at_its_first_poll<A: Addr>(testbed: &Testbed<A>) -> Outcome {
     for used in [false, true] {
-        let [a, b] = bed.nodes().await?;
+        let [a, b] = testbed.nodes().await?;
         let dst = b.addr()?;
         if used {
-            bed.deliver(&a, &b, &numbered_payload(0, PLAIN)).await?;
-            bed.deliver(&b, &a, &numbered_payload(0, PLAIN)).await?;
+            testbed.deliver(&a, &b, &numbered_payload(0, PLAIN)).await?;
+            testbed.deliver(&b, &a, &numbered_payload(0, PLAIN)).await?;
         }
         // A duplicate of an earlier message may arrive late.
         let mut waiting: Vec<_> = (0..16).map(|_| Held::new(a.receive())).collect();
         waiting.retain_mut(|receive| receive.poll().is_pending());
         let _ = Held::new(a.close()).poll();
-        let early = not_closed(bed, &a, &dst).await?;
+        let early = not_closed(testbed, &a, &dst).await?;
         let mut ended = Ok(());
         for receive in waiting {
             ended = ended.and(
-                in_time("a receive", bed.patience(), receive.future())
+                in_time("a receive", testbed.patience(), receive.future())
                     .await
                     .map(drop),
             );
         }
-        close(bed, &a).await?;
+        close(testbed, &a).await?;
         // Another law covers calls that do not fail after close either.
-        let late = not_closed(bed, &a, &dst).await?;
+        let late = not_closed(testbed, &a, &dst).await?;
         if let Some(call) = early.difference(&late).next() {
             broken!("{call} still works after close was polled once and dropped");
         }
@@ -101,8 +105,8 @@ fn reading<A: Addr>(node: &Node<A>) -> (JoinSet<()>, tokio::sync::mpsc::Unbounde
     (tasks, numbers)
 }
 
-fn needs_no_loss<A: Addr>(bed: &Testbed<A>) -> Outcome {
-    if bed.lossless() && bed.the_profile().loss_at_mtu <= 0.0 {
+fn needs_no_loss<A: Addr>(testbed: &Testbed<A>) -> Outcome {
+    if testbed.lossless() && testbed.the_profile().loss_at_mtu <= 0.0 {
         return Ok(());
     }
     Err(Unmet::Waived("the medium may lose the last messages".into()))
@@ -110,14 +114,16 @@ fn needs_no_loss<A: Addr>(bed: &Testbed<A>) -> Outcome {
 
 /// Tells some messages, closes at once, and counts the arrivals of those that were accepted: on new nodes
 /// each time, with and without an earlier message.
-pub async fn what_was_told_before_close_arrives<A: Addr>(bed: &Testbed<A>) -> Outcome {
-    needs_no_loss(bed)?;
+pub async fn what_was_told_before_close_arrives<A: Addr>(testbed: &Testbed<A>) -> Outcome {
+    needs_no_loss(testbed)?;
     for (round, count) in [1, 1, 2, 16, 1, 5, 16, 3, 1, 8].into_iter().enumerate() {
-        let count = count.min(bed.window() as u32);
-        let [a, b] = bed.nodes().await?;
+        let count = count.min(testbed.window() as u32);
+        let [a, b] = testbed.nodes().await?;
         let (dst, most) = (b.addr()?, mtu(&a)?.min(8 << 10));
         if round % 2 == 1 {
-            bed.deliver(&a, &b, &numbered_payload(u32::MAX, PLAIN)).await?;
+            testbed
+                .deliver(&a, &b, &numbered_payload(u32::MAX, PLAIN))
+                .await?;
         }
         let (_reading, mut came) = reading(&b);
         let mut accepted = BTreeSet::new();
@@ -127,7 +133,7 @@ pub async fn what_was_told_before_close_arrives<A: Addr>(bed: &Testbed<A>) -> Ou
         };
         if round % 3 == 2 {
             let mut batch = (0..count).map(|number| (dst.clone(), packet(number))).collect();
-            if in_time("tell_batch", bed.patience(), a.tell_batch(&mut batch))
+            if in_time("tell_batch", testbed.patience(), a.tell_batch(&mut batch))
                 .await?
                 .is_ok()
             {
@@ -135,7 +141,7 @@ pub async fn what_was_told_before_close_arrives<A: Addr>(bed: &Testbed<A>) -> Ou
             }
         } else {
             for number in 0..count {
-                if in_time("a tell", bed.patience(), a.tell(&dst, packet(number)))
+                if in_time("a tell", testbed.patience(), a.tell(&dst, packet(number)))
                     .await?
                     .is_ok()
                 {
@@ -146,7 +152,7 @@ pub async fn what_was_told_before_close_arrives<A: Addr>(bed: &Testbed<A>) -> Ou
                 }
             }
         }
-        close(bed, &a).await?;
+        close(testbed, &a).await?;
         let told = accepted.len();
         let arrive = async {
             while !accepted.is_empty() {
@@ -156,7 +162,7 @@ pub async fn what_was_told_before_close_arrives<A: Addr>(bed: &Testbed<A>) -> Ou
                 accepted.remove(&number);
             }
         };
-        let _ = timeout(bed.patience(), arrive).await;
+        let _ = timeout(testbed.patience(), arrive).await;
         ensure!(
             accepted.is_empty(),
             "of {told} messages that tell accepted right before close, {} did not arrive (round {round})",
@@ -167,16 +173,18 @@ pub async fn what_was_told_before_close_arrives<A: Addr>(bed: &Testbed<A>) -> Ou
 }
 
 /// Answers, and closes at once.
-pub async fn what_was_answered_before_close_arrives<A: Addr>(bed: &Testbed<A>) -> Outcome {
-    needs_no_loss(bed)?;
+pub async fn what_was_answered_before_close_arrives<A: Addr>(testbed: &Testbed<A>) -> Outcome {
+    needs_no_loss(testbed)?;
     for round in 0..6_u32 {
         let count = [1, 1, 2, 1, 6, 3][round as usize];
-        let count = count.min(bed.the_profile().asks as u32).min(bed.window() as u32);
-        let [a, b] = bed.nodes().await?;
+        let count = count
+            .min(testbed.the_profile().asks as u32)
+            .min(testbed.window() as u32);
+        let [a, b] = testbed.nodes().await?;
         let (asks, server, dst) = (a.ask_side()?.clone(), b.ask_side()?.clone(), b.addr()?);
         if round % 2 == 1 {
             let serving = serve(&b, |_| Vec::new())?;
-            bed.ask(&a, &dst, &numbered_payload(1, PLAIN)).await?;
+            testbed.ask(&a, &dst, &numbered_payload(1, PLAIN)).await?;
             drop(serving);
         }
         let ask = |number: u32, asks: p2p::BoxAskSwarm<A>, dst: A| async move {
@@ -189,7 +197,7 @@ pub async fn what_was_answered_before_close_arrives<A: Addr>(bed: &Testbed<A>) -
         let mut asking = pending(asking).await;
         let mut requests = Vec::new();
         for _ in 0..count {
-            requests.push(in_time("receive_ask", bed.patience(), server.receive_ask()).await??);
+            requests.push(in_time("receive_ask", testbed.patience(), server.receive_ask()).await??);
         }
         let most = mtu(&b)?.min(4096) - MIN_PAYLOAD;
         let answer =
@@ -198,12 +206,14 @@ pub async fn what_was_answered_before_close_arrives<A: Addr>(bed: &Testbed<A>) -
         for request in requests {
             let number = number(&request.message.payload).unwrap_or(u32::MAX);
             let response = request.respond(Packet::from(answer(number)));
-            if in_time("a response", bed.patience(), response).await?.is_ok() {
+            if in_time("a response", testbed.patience(), response).await?.is_ok() {
                 accepted.insert(number);
             }
         }
-        close(bed, &b).await?;
-        while let Some(done) = in_time("an ask", bed.the_profile().ask_patience, asking.join_next()).await? {
+        close(testbed, &b).await?;
+        while let Some(done) =
+            in_time("an ask", testbed.the_profile().ask_patience, asking.join_next()).await?
+        {
             let (number, outcome) = done.map_err(|error| Unmet::Broken(error.to_string()))?;
             if matches!(outcome, Ok(response) if response == *answer(number).as_slice()) {
                 accepted.remove(&number);
@@ -219,43 +229,43 @@ pub async fn what_was_answered_before_close_arrives<A: Addr>(bed: &Testbed<A>) -
 }
 
 /// Calls a closed peer, with and without an earlier message, then another.
-pub async fn a_closed_peer_is_no_closed_swarm<A: Addr>(bed: &Testbed<A>) -> Outcome {
+pub async fn a_closed_peer_is_no_closed_swarm<A: Addr>(testbed: &Testbed<A>) -> Outcome {
     for used in [true, false] {
-        let [a, b, c] = bed.nodes().await?;
+        let [a, b, c] = testbed.nodes().await?;
         let (gone, there) = (b.addr()?, c.addr()?);
         if used {
-            bed.deliver(&a, &b, &numbered_payload(0, PLAIN)).await?;
-            bed.deliver(&b, &a, &numbered_payload(0, PLAIN)).await?;
+            testbed.deliver(&a, &b, &numbered_payload(0, PLAIN)).await?;
+            testbed.deliver(&b, &a, &numbered_payload(0, PLAIN)).await?;
         }
-        close(bed, &b).await?;
+        close(testbed, &b).await?;
         let packet = || Packet::from(numbered_payload(1, PLAIN).as_slice());
-        let works = timeout(bed.patience(), a.tell(&there, packet())).await;
+        let works = timeout(testbed.patience(), a.tell(&there, packet())).await;
         if matches!(works, Ok(Err(Error::Closed))) {
             // The node closes with others, which another law checks.
             return Ok(());
         }
         let mut found = Vec::new();
         for _ in 0..4 {
-            let told = timeout(bed.settle(), a.tell(&gone, packet())).await;
+            let told = timeout(testbed.settle(), a.tell(&gone, packet())).await;
             found.push(("tell", matches!(told, Ok(Err(Error::Closed)))));
             let mut batch = vec![(gone.clone(), packet()), (there.clone(), packet())];
-            let told = timeout(bed.settle(), a.tell_batch(&mut batch)).await;
+            let told = timeout(testbed.settle(), a.tell_batch(&mut batch)).await;
             let is_closed = matches!(told, Ok(Err(error)) if matches!(error.first, Error::Closed));
             found.push(("tell_batch", is_closed));
             if let Ok(asks) = a.ask_side() {
-                let asked = timeout(bed.settle(), asks.ask(&gone, packet())).await;
+                let asked = timeout(testbed.settle(), asks.ask(&gone, packet())).await;
                 found.push(("ask", matches!(asked, Ok(Err(Error::Closed)))));
             }
             if let Ok(keys) = a.secure_side() {
-                let looked = timeout(bed.settle(), keys.lookup_public_key(&gone)).await;
+                let looked = timeout(testbed.settle(), keys.lookup_public_key(&gone)).await;
                 found.push(("lookup_public_key", matches!(looked, Ok(Err(Error::Closed)))));
             }
-            tokio::time::sleep(bed.settle() / 4).await;
+            tokio::time::sleep(testbed.settle() / 4).await;
         }
         if let Some((call, _)) = found.iter().find(|(_, is_closed)| *is_closed) {
             broken!("{call} to a peer that is closed failed with Error::Closed");
         }
-        let works = timeout(bed.patience(), a.tell(&there, packet())).await;
+        let works = timeout(testbed.patience(), a.tell(&there, packet())).await;
         ensure!(
             !matches!(works, Ok(Err(Error::Closed))),
             "calls to a peer that is closed closed the node"

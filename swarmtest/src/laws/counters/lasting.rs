@@ -26,8 +26,8 @@ fn all<A: Addr>(node: &Node<A>) -> [u64; 5] {
 }
 
 /// Looks at the counters of two nodes after messages in both directions, after a flood, and after `close`.
-pub async fn they_never_fall<A: Addr>(bed: &Testbed<A>) -> Outcome {
-    let nodes: [_; 2] = bed.nodes().await?;
+pub async fn they_never_fall<A: Addr>(testbed: &Testbed<A>) -> Outcome {
+    let nodes: [_; 2] = testbed.nodes().await?;
     top(&nodes[0])?;
     let mut last = [all(&nodes[0]), all(&nodes[1])];
     let mut look = |when: &str| {
@@ -42,46 +42,46 @@ pub async fn they_never_fall<A: Addr>(bed: &Testbed<A>) -> Outcome {
         Ok(())
     };
     let [a, b] = &nodes;
-    for _ in 0..bed.amount(30) {
-        bed.series(a, b, &[PLAIN; 12], |_, _| Ok(())).await?;
-        bed.series(b, a, &[PLAIN; 3], |_, _| Ok(())).await?;
+    for _ in 0..testbed.amount(30) {
+        testbed.series(a, b, &[PLAIN; 12], |_, _| Ok(())).await?;
+        testbed.series(b, a, &[PLAIN; 3], |_, _| Ok(())).await?;
         look("while two nodes talked")?;
     }
-    bed.flood(a, &b.addr()?).await;
-    settle(bed).await;
+    testbed.flood(a, &b.addr()?).await;
+    settle(testbed).await;
     look("in a flood")?;
-    in_time("close", bed.patience(), b.close()).await?;
+    in_time("close", testbed.patience(), b.close()).await?;
     look("when one of two nodes closed")?;
-    in_time("close", bed.patience(), a.close()).await?;
+    in_time("close", testbed.patience(), a.close()).await?;
     look("when both nodes closed")
 }
 
 /// Tells a node that does not read, and closes it: all that it had is counted.
-pub async fn what_waits_at_close_is_counted<A: Addr>(bed: &Testbed<A>) -> Outcome {
+pub async fn what_waits_at_close_is_counted<A: Addr>(testbed: &Testbed<A>) -> Outcome {
     // What a medium drops without a count, it drops at close as well.
     let counted = Law::named("counters::every_drop_is_counted");
-    if let Some(why) = counted.and_then(|law| bed.the_profile().waiver(law)) {
+    if let Some(why) = counted.and_then(|law| testbed.the_profile().waiver(law)) {
         return Err(Unmet::Waived(why.to_owned()));
     }
-    for round in 0..bed.amount(6) as u32 {
-        let nodes: [_; 2] = bed.nodes().await?;
+    for round in 0..testbed.amount(6) as u32 {
+        let nodes: [_; 2] = testbed.nodes().await?;
         let [a, b] = &nodes;
         top(a)?;
-        bed.deliver(a, b, &numbered_payload(u32::MAX, PLAIN)).await?;
-        bed.drain(b, usize::MAX).await?;
+        testbed.deliver(a, b, &numbered_payload(u32::MAX, PLAIN)).await?;
+        testbed.drain(b, usize::MAX).await?;
         let before = sums(&nodes);
-        let count = (1 + 5 * round).min(bed.window() as u32);
-        bed.tell_each(a, &b.addr()?, 0..count).await?;
-        settle(bed).await;
-        in_time("close", bed.patience(), b.close()).await?;
+        let count = (1 + 5 * round).min(testbed.window() as u32);
+        testbed.tell_each(a, &b.addr()?, 0..count).await?;
+        settle(testbed).await;
+        in_time("close", testbed.patience(), b.close()).await?;
         // A medium with a delay brings messages to the closed node later.
         let begin = Instant::now();
         let (sent, ended) = loop {
-            settle(bed).await;
+            settle(testbed).await;
             let after = sums(&nodes);
             let sent = after.sent - before.sent;
             let ended = after.delivered - before.delivered + after.dropped - before.dropped;
-            if ended >= sent || begin.elapsed() >= bed.patience() {
+            if ended >= sent || begin.elapsed() >= testbed.patience() {
                 break (sent, ended);
             }
         };

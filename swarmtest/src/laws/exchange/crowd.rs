@@ -89,7 +89,7 @@ impl Call {
 }
 
 struct Crowd<'a, A> {
-    bed: &'a Testbed<A>,
+    testbed: &'a Testbed<A>,
     nodes: &'a [Node<A>],
     addrs: Vec<A>,
     ledger: Ledger<A>,
@@ -105,26 +105,26 @@ struct Crowd<'a, A> {
 }
 
 /// Tells and receives at four nodes with many calls at once, of which some are cancelled.
-pub async fn many_calls_at_once_lose_nothing<A: Addr>(bed: &Testbed<A>) -> Outcome {
-    bed.undamaged()?;
-    let nodes: [_; 4] = bed.nodes().await?;
+pub async fn many_calls_at_once_lose_nothing<A: Addr>(testbed: &Testbed<A>) -> Outcome {
+    testbed.undamaged()?;
+    let nodes: [_; 4] = testbed.nodes().await?;
     let (taken, came) = mpsc::unbounded_channel();
     let mut crowd = Crowd {
-        bed,
+        testbed,
         nodes: &nodes,
         addrs: nodes.iter().map(Node::addr).collect::<Outcome<_>>()?,
-        ledger: Ledger::new(bed.the_profile(), &nodes),
-        rng: bed.rng(),
-        longest: bed.longest(&nodes[0])?.min(LONGEST),
+        ledger: Ledger::new(testbed.the_profile(), &nodes),
+        rng: testbed.rng(),
+        longest: testbed.longest(&nodes[0])?.min(LONGEST),
         calls: Vec::new(),
         any: Arc::new(Notify::new()),
         waited: Duration::ZERO,
         taken,
         came,
     };
-    let (count, mut told) = (bed.amount(3000), 0);
+    let (count, mut told) = (testbed.amount(3000), 0);
     // A slow swarm is told less, not failed.
-    let until = Instant::now() + bed.the_profile().limit / 4;
+    let until = Instant::now() + testbed.the_profile().limit / 4;
     while told < count && Instant::now() < until {
         told += crowd.step(true).await?;
     }
@@ -134,7 +134,7 @@ pub async fn many_calls_at_once_lose_nothing<A: Addr>(bed: &Testbed<A>) -> Outco
     crowd.calls.clear();
     crowd.look()?;
     for (at, node) in nodes.iter().enumerate() {
-        for message in bed.drain(node, usize::MAX).await? {
+        for message in testbed.drain(node, usize::MAX).await? {
             crowd.ledger.came(at, node, &message)?;
         }
     }
@@ -194,7 +194,7 @@ impl<A: Addr> Crowd<'_, A> {
     fn begin_tell(&mut self) -> Outcome<bool> {
         let from = self.rng.random_range(0..4);
         let to = (from + self.rng.random_range(1..4)) % 4;
-        if self.ledger.open(to).0 >= WINDOW.min(self.bed.the_profile().holds.max(1)) {
+        if self.ledger.open(to).0 >= WINDOW.min(self.testbed.the_profile().holds.max(1)) {
             return Ok(false);
         }
         let len = length(&mut self.rng, self.longest);
@@ -265,7 +265,7 @@ impl<A: Addr> Crowd<'_, A> {
             (Ok(()), _) => {}
             (Err(error), What::Tell { from, to, payload }) => {
                 ensure!(
-                    !self.bed.lossless(),
+                    !self.testbed.lossless(),
                     "a tell of {} bytes beside other calls failed: {}",
                     payload.len(),
                     chain(&error)
@@ -308,10 +308,10 @@ impl<A: Addr> Crowd<'_, A> {
             return Ok(());
         }
         // What is lost is not waited for as long as a tell, before which a session may have to begin.
-        let limit = if telling || self.bed.lossless() {
-            self.bed.patience()
+        let limit = if telling || self.testbed.lossless() {
+            self.testbed.patience()
         } else {
-            self.bed.quiet()
+            self.testbed.quiet()
         };
         let began = Instant::now();
         let left = limit.saturating_sub(self.waited);
@@ -324,7 +324,7 @@ impl<A: Addr> Crowd<'_, A> {
         ensure!(!telling, "a tell beside other calls did not end within {limit:?}");
         for at in open {
             let lost = self.ledger.give_up(at);
-            let profile = self.bed.the_profile();
+            let profile = self.testbed.the_profile();
             ensure!(
                 profile.loss > 0.0 || profile.loss_at_mtu > 0.0,
                 "of messages between nodes with many calls at once, {lost} did not arrive within {limit:?}, or woke no caller"
@@ -338,33 +338,33 @@ impl<A: Addr> Crowd<'_, A> {
 const MANY: usize = 70_000;
 
 /// Tells so many short messages that counters and ids of 16 bits wrap; where each takes real time, a tenth of them.
-pub async fn ids_of_messages_may_wrap<A: Addr>(bed: &Testbed<A>) -> Outcome {
-    bed.undamaged()?;
-    let [a, b] = bed.nodes().await?;
+pub async fn ids_of_messages_may_wrap<A: Addr>(testbed: &Testbed<A>) -> Outcome {
+    testbed.undamaged()?;
+    let [a, b] = testbed.nodes().await?;
     let dst = b.addr()?;
-    let count = bed
+    let count = testbed
         .amount(if virtual_time() { MANY } else { MANY / 10 })
         .min(2 * MANY);
     // A slow swarm is told less, not failed.
-    let (started, limit) = (std::time::Instant::now(), bed.the_profile().limit / 8);
+    let (started, limit) = (std::time::Instant::now(), testbed.the_profile().limit / 8);
     let mut seen = vec![false; count];
     let (mut told, mut came) = (0, 0);
     let mut out = Vec::new();
     while told < count && started.elapsed() < limit {
-        let numbers = told as u32..(told + bed.window()).min(count) as u32;
+        let numbers = told as u32..(told + testbed.window()).min(count) as u32;
         told = numbers.end as usize;
         let packet = |number| Packet::from(numbered_payload(number, PLAIN).as_slice());
         let mut batch = numbers.map(|number| (dst.clone(), packet(number))).collect();
         if let Err(error) = a.tell_batch(&mut batch).await {
             ensure!(
-                !bed.lossless(),
+                !testbed.lossless(),
                 "message {told} was refused: {}",
                 chain(&error.first)
             );
         }
         while came < told {
             out.clear();
-            let Ok(taken) = timeout(bed.quiet(), b.receive_batch(&mut out, 64)).await else {
+            let Ok(taken) = timeout(testbed.quiet(), b.receive_batch(&mut out, 64)).await else {
                 break;
             };
             taken?;
@@ -374,20 +374,20 @@ pub async fn ids_of_messages_may_wrap<A: Addr>(bed: &Testbed<A>) -> Outcome {
                     continue;
                 };
                 ensure!(
-                    !*seen || bed.the_profile().duplicates,
+                    !*seen || testbed.the_profile().duplicates,
                     "of {told} messages one came twice"
                 );
                 came += usize::from(!std::mem::replace(seen, true));
             }
         }
-        if bed.lossless() && came < told {
+        if testbed.lossless() && came < told {
             break;
         }
         // What was lost is not waited for again.
         came = told;
     }
     let came = seen.iter().filter(|seen| **seen).count();
-    let least = arrive_at_least(told, bed.the_profile().loss);
+    let least = arrive_at_least(told, testbed.the_profile().loss);
     ensure!(
         came >= least,
         "of {told} short messages one after another {came} came and not {least}"

@@ -13,14 +13,14 @@ use crate::report::Outcome;
 use crate::testbed::Testbed;
 
 /// Polls a receive in one task, moves it to another, and tells a message: the waker of the last poll is the one to wake.
-pub async fn a_waiting_receive_may_move_to_another_task<A: Addr>(bed: &Testbed<A>) -> Outcome {
-    let [a, b] = bed.nodes().await?;
+pub async fn a_waiting_receive_may_move_to_another_task<A: Addr>(testbed: &Testbed<A>) -> Outcome {
+    let [a, b] = testbed.nodes().await?;
     let dst = b.addr()?;
-    for round in 0..bed.amount(40) as u32 {
-        let mut again = bed.again(PLAIN);
+    for round in 0..testbed.amount(40) as u32 {
+        let mut again = testbed.again(PLAIN);
         while again.next() {
-            if again.times == 1 || !bed.lossless() {
-                bed.drain(&b, usize::MAX).await?;
+            if again.times == 1 || !testbed.lossless() {
+                testbed.drain(&b, usize::MAX).await?;
             }
             let node = b.clone();
             let call: Pin<Box<dyn Future<Output = Result<()>> + Send>> = if round % 2 == 0 {
@@ -33,14 +33,14 @@ pub async fn a_waiting_receive_may_move_to_another_task<A: Addr>(bed: &Testbed<A
                 continue;
             }
             let mut moved = pending([held.future()]).await;
-            bed.tell_each(&a, &dst, [round]).await?;
-            match timeout(bed.quiet(), moved.join_next()).await {
+            testbed.tell_each(&a, &dst, [round]).await?;
+            match timeout(testbed.quiet(), moved.join_next()).await {
                 Ok(Some(Ok(ended))) => {
                     ended?;
-                    again = bed.again(PLAIN);
+                    again = testbed.again(PLAIN);
                     break;
                 }
-                _ if bed.lossless() => {
+                _ if testbed.lossless() => {
                     broken!(
                         "a message came, and a receive that was polled in two tasks was not woken in the second"
                     )
@@ -65,16 +65,16 @@ const WAITING: usize = 400;
 const LONGEST: usize = 256;
 
 /// Lets three nodes tell one that does not read, and compares what was kept with what was told.
-pub async fn messages_that_wait_stay_as_they_were<A: Addr>(bed: &Testbed<A>) -> Outcome {
-    bed.undamaged()?;
-    let mut rng = bed.rng();
-    for _ in 0..bed.amount(3) {
-        let nodes: [_; 4] = bed.nodes().await?;
+pub async fn messages_that_wait_stay_as_they_were<A: Addr>(testbed: &Testbed<A>) -> Outcome {
+    testbed.undamaged()?;
+    let mut rng = testbed.rng();
+    for _ in 0..testbed.amount(3) {
+        let nodes: [_; 4] = testbed.nodes().await?;
         let dst = nodes[3].addr()?;
-        let mut ledger = Ledger::new(bed.the_profile(), &nodes);
-        let longest = bed.longest(&nodes[0])?.min(LONGEST);
+        let mut ledger = Ledger::new(testbed.the_profile(), &nodes);
+        let longest = testbed.longest(&nodes[0])?.min(LONGEST);
         // More than may be kept, so that what is kept is as much as can be.
-        for _ in 0..WAITING.min(bed.the_profile().holds.saturating_mul(2)) {
+        for _ in 0..WAITING.min(testbed.the_profile().holds.saturating_mul(2)) {
             let (from, kind, len) = (
                 rng.random_range(0..3),
                 rng.random_range(0..KINDS),
@@ -83,15 +83,15 @@ pub async fn messages_that_wait_stay_as_they_were<A: Addr>(bed: &Testbed<A>) -> 
             let payload = contents(&mut rng, kind, len);
             ledger.tell(from, 3, &payload);
             let tell = nodes[from].tell(&dst, Packet::from(&payload[..]));
-            if in_time("a tell", bed.patience(), tell).await?.is_err() {
+            if in_time("a tell", testbed.patience(), tell).await?.is_err() {
                 ledger.refused(from, 3, &payload);
             }
         }
-        settle(bed).await;
+        settle(testbed).await;
         let mut out = Vec::new();
         loop {
             let read = nodes[3].receive_batch(&mut out, rng.random_range(1..=65));
-            let Ok(count) = timeout(bed.settle(), read).await else {
+            let Ok(count) = timeout(testbed.settle(), read).await else {
                 break;
             };
             count?;
@@ -100,7 +100,8 @@ pub async fn messages_that_wait_stay_as_they_were<A: Addr>(bed: &Testbed<A>) -> 
             ledger.came(3, &nodes[3], message)?;
         }
         // How many are kept is another law's business.
-        bed.deliver(&nodes[0], &nodes[3], &numbered_payload(0, PLAIN))
+        testbed
+            .deliver(&nodes[0], &nodes[3], &numbered_payload(0, PLAIN))
             .await?;
     }
     Ok(())

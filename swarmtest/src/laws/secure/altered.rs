@@ -14,14 +14,14 @@ use crate::testbed::Testbed;
 const WRONG: u32 = 1 << 20;
 
 /// Changes one character of a node's address at a time, and tells to what is read as another identity.
-pub async fn an_id_that_differs_in_one_character_reaches_nobody<A: Addr>(bed: &Testbed<A>) -> Outcome {
-    let [a, b, other] = bed.nodes().await?;
+pub async fn an_id_that_differs_in_one_character_reaches_nobody<A: Addr>(testbed: &Testbed<A>) -> Outcome {
+    let [a, b, other] = testbed.nodes().await?;
     let real = b.addr()?;
     if real.peer_id().is_none() {
         return Err(Unmet::Waived("addresses name no identity".into()));
     }
-    bed.deliver(&a, &b, &numbered_payload(0, PLAIN)).await?;
-    let (text, mut rng) = (real.to_string(), bed.rng());
+    testbed.deliver(&a, &b, &numbered_payload(0, PLAIN)).await?;
+    let (text, mut rng) = (real.to_string(), testbed.rng());
     let signs: Vec<char> = text.chars().filter(char::is_ascii_alphanumeric).collect();
     let known: BTreeSet<_> = [&a, &b, &other]
         .iter()
@@ -46,16 +46,19 @@ pub async fn an_id_that_differs_in_one_character_reaches_nobody<A: Addr>(bed: &T
             continue;
         }
         let packet = Packet::from(numbered_payload(WRONG + told, PLAIN));
-        let _ = timeout(bed.settle() / 4, a.tell(&addr, packet)).await;
+        let _ = timeout(testbed.settle() / 4, a.tell(&addr, packet)).await;
         told += 1;
     }
     for node in [&b, &other] {
-        let came = bed.drain_numbers(node, usize::MAX).await?;
+        let came = testbed.drain_numbers(node, usize::MAX).await?;
         let wrong = came.iter().filter(|number| **number >= WRONG).count();
         ensure!(
             wrong == 0,
             "of {told} messages to identities that differ from {real} in one character {wrong} arrived"
         );
     }
-    bed.deliver(&a, &b, &numbered_payload(1, PLAIN)).await.map(drop)
+    testbed
+        .deliver(&a, &b, &numbered_payload(1, PLAIN))
+        .await
+        .map(drop)
 }

@@ -54,15 +54,21 @@ impl Reader {
     }
 
     /// Tells the node a payload until it arrives.
-    async fn reached<A: Addr>(&mut self, bed: &Testbed<A>, from: &Node<A>, dst: &A, number: u32) -> Outcome {
-        let mut again = bed.again(PLAIN);
+    async fn reached<A: Addr>(
+        &mut self,
+        testbed: &Testbed<A>,
+        from: &Node<A>,
+        dst: &A,
+        number: u32,
+    ) -> Outcome {
+        let mut again = testbed.again(PLAIN);
         while again.next() {
             let _ = timeout(
-                bed.patience(),
+                testbed.patience(),
                 from.tell(dst, Packet::from(numbered_payload(number, PLAIN))),
             )
             .await;
-            let until = Instant::now() + bed.settle();
+            let until = Instant::now() + testbed.settle();
             while let Ok(Some(came)) = tokio::time::timeout_at(until, self.came.recv()).await {
                 self.seen.insert(came);
                 if came == number {
@@ -80,13 +86,13 @@ impl Reader {
 
 /// Calls to a wrong identity, in tasks that end soon.
 fn wrong_calls<A: Addr>(
-    bed: &Testbed<A>,
+    testbed: &Testbed<A>,
     from: &Node<A>,
     forged: &A,
     number: u32,
 ) -> JoinSet<Option<&'static str>> {
     let mut calls = JoinSet::new();
-    let limit = 2 * bed.settle();
+    let limit = 2 * testbed.settle();
     let packet = move |more: u32| Packet::from(numbered_payload(WRONG + 4 * number + more, PLAIN));
     let (node, dst) = (from.clone(), forged.clone());
     calls.spawn(async move {
@@ -115,17 +121,17 @@ async fn ended(mut calls: JoinSet<Option<&'static str>>) -> Outcome {
 }
 
 /// Calls a wrong identity and the true one at the same place alternately, when the true one is known.
-pub async fn a_wrong_id_reaches_nobody_beside_the_true_one<A: Addr>(bed: &Testbed<A>) -> Outcome {
-    let [a, named, other] = bed.nodes().await?;
-    let (there, forged) = (other.addr()?, bed.forged(&named.addr()?, &other.addr()?)?);
-    bed.deliver(&a, &named, &numbered_payload(0, PLAIN)).await?;
-    bed.deliver(&named, &a, &numbered_payload(0, PLAIN)).await?;
-    bed.deliver(&other, &a, &numbered_payload(0, PLAIN)).await?;
+pub async fn a_wrong_id_reaches_nobody_beside_the_true_one<A: Addr>(testbed: &Testbed<A>) -> Outcome {
+    let [a, named, other] = testbed.nodes().await?;
+    let (there, forged) = (other.addr()?, testbed.forged(&named.addr()?, &other.addr()?)?);
+    testbed.deliver(&a, &named, &numbered_payload(0, PLAIN)).await?;
+    testbed.deliver(&named, &a, &numbered_payload(0, PLAIN)).await?;
+    testbed.deliver(&other, &a, &numbered_payload(0, PLAIN)).await?;
     let _serving = other.ask_side().is_ok().then(|| serve(&other, |_| Vec::new()));
     let mut reader = Reader::new(&other);
-    reader.reached(bed, &a, &there, 1).await?;
-    for number in 0..bed.amount(30) as u32 {
-        let calls = wrong_calls(bed, &a, &forged, number);
+    reader.reached(testbed, &a, &there, 1).await?;
+    for number in 0..testbed.amount(30) as u32 {
+        let calls = wrong_calls(testbed, &a, &forged, number);
         let mut batch: Vec<_> = [&there, &forged, &there]
             .into_iter()
             .zip([2, WRONG, 3])
@@ -136,14 +142,14 @@ pub async fn a_wrong_id_reaches_nobody_beside_the_true_one<A: Addr>(bed: &Testbe
                 )
             })
             .collect();
-        let _ = timeout(2 * bed.settle(), a.tell_batch(&mut batch)).await;
+        let _ = timeout(2 * testbed.settle(), a.tell_batch(&mut batch)).await;
         if number % 3 == 0 {
-            reader.reached(bed, &a, &there, 4 + 8 * number).await?;
+            reader.reached(testbed, &a, &there, 4 + 8 * number).await?;
         }
         ended(calls).await?;
         if number % 5 == 0 {
             let keys = a.secure_side()?;
-            let found = timeout(bed.settle(), keys.lookup_public_key(&forged)).await;
+            let found = timeout(testbed.settle(), keys.lookup_public_key(&forged)).await;
             let wrong = other.secure_side()?.public_key();
             ensure!(
                 !matches!(found, Ok(Ok(found)) if found == wrong),
@@ -152,7 +158,7 @@ pub async fn a_wrong_id_reaches_nobody_beside_the_true_one<A: Addr>(bed: &Testbe
         }
         reader.check()?;
     }
-    let until = Instant::now() + 2 * bed.settle();
+    let until = Instant::now() + 2 * testbed.settle();
     while let Ok(Some(number)) = tokio::time::timeout_at(until, reader.came.recv()).await {
         reader.seen.insert(number);
     }
@@ -160,62 +166,63 @@ pub async fn a_wrong_id_reaches_nobody_beside_the_true_one<A: Addr>(bed: &Testbe
 }
 
 /// Calls wrong identities at a node's place first, then the node: it is reached, and reaches the caller.
-pub async fn a_wrong_id_makes_nobody_unreachable<A: Addr>(bed: &Testbed<A>) -> Outcome {
+pub async fn a_wrong_id_makes_nobody_unreachable<A: Addr>(testbed: &Testbed<A>) -> Outcome {
     for trial in 0..3_u32 {
-        let [a, other, one, two, three] = bed.nodes().await?;
+        let [a, other, one, two, three] = testbed.nodes().await?;
         let there = other.addr()?;
         let mut forged = Vec::new();
         for named in [&one, &two, &three] {
-            forged.push(bed.forged(&named.addr()?, &there)?);
+            forged.push(testbed.forged(&named.addr()?, &there)?);
         }
         let mut reader = Reader::new(&other);
         if trial == 1 {
-            reader.reached(bed, &a, &there, 0).await?;
+            reader.reached(testbed, &a, &there, 0).await?;
         }
         let mut calls = Vec::new();
         for number in 0..4 {
             for forged in &forged {
-                calls.push(wrong_calls(bed, &a, forged, number));
+                calls.push(wrong_calls(testbed, &a, forged, number));
             }
         }
         tokio::task::yield_now().await;
         if trial == 2 {
-            tokio::time::sleep(bed.settle()).await;
+            tokio::time::sleep(testbed.settle()).await;
         }
-        reader.reached(bed, &a, &there, 1).await?;
-        bed.deliver(&other, &a, &numbered_payload(2, PLAIN)).await?;
+        reader.reached(testbed, &a, &there, 1).await?;
+        testbed.deliver(&other, &a, &numbered_payload(2, PLAIN)).await?;
         for calls in calls {
             ended(calls).await?;
         }
-        reader.reached(bed, &a, &there, 3).await?;
+        reader.reached(testbed, &a, &there, 3).await?;
     }
     Ok(())
 }
 
 /// Floods a node that does not receive, looks its key up from other nodes, and lets one of them tell it for
 /// the first time.
-pub async fn a_flooded_node_proves_its_key<A: Addr>(bed: &Testbed<A>) -> Outcome {
-    let [a, b, others @ ..]: [_; 5] = bed.nodes().await?;
+pub async fn a_flooded_node_proves_its_key<A: Addr>(testbed: &Testbed<A>) -> Outcome {
+    let [a, b, others @ ..]: [_; 5] = testbed.nodes().await?;
     let dst = b.addr()?;
-    let flood = bed.flood(&a, &dst).await.len();
+    let flood = testbed.flood(&a, &dst).await.len();
     for node in &others {
         let keys = node.secure_side()?;
-        let mut again = bed.again_round_trip(PLAIN);
+        let mut again = testbed.again_round_trip(PLAIN);
         let mut found = None;
         while found.is_none() && again.next() {
-            let limit = bed.the_profile().ask_patience;
+            let limit = testbed.the_profile().ask_patience;
             found = in_time("a lookup", limit, keys.lookup_public_key(&dst))
                 .await?
                 .ok();
-            tokio::time::sleep(bed.settle() / 4).await;
+            tokio::time::sleep(testbed.settle() / 4).await;
         }
         ensure!(
             found.as_ref() == Some(&b.secure_side()?.public_key()),
             "a node with {flood} unread messages did not prove its key to another"
         );
     }
-    bed.drain(&b, flood).await?;
-    bed.deliver(&others[0], &b, &numbered_payload(u32::MAX, PLAIN))
+    testbed.drain(&b, flood).await?;
+    testbed
+        .deliver(&others[0], &b, &numbered_payload(u32::MAX, PLAIN))
         .await
         .map(drop)
 }

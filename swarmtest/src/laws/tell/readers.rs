@@ -12,24 +12,24 @@ use crate::report::{Outcome, Unmet};
 use crate::testbed::{Testbed, chain};
 
 /// Floods a node that does not receive, and tells one that does; no refused message may arrive.
-pub async fn an_error_means_it_did_not_leave<A: Addr>(bed: &Testbed<A>) -> Outcome {
-    let [a, b] = bed.nodes().await?;
+pub async fn an_error_means_it_did_not_leave<A: Addr>(testbed: &Testbed<A>) -> Outcome {
+    let [a, b] = testbed.nodes().await?;
     let dst = b.addr()?;
-    let results = bed.flood(&a, &dst).await;
-    for number in bed.drain_numbers(&b, 4 * results.len()).await? {
+    let results = testbed.flood(&a, &dst).await;
+    for number in testbed.drain_numbers(&b, 4 * results.len()).await? {
         if let Some(Err(error)) = results.get(number as usize) {
             broken!("a message arrived although telling it failed with: {error}");
         }
     }
     let first = results.len() as u32;
     let mut refused = BTreeSet::new();
-    for number in first..first + bed.amount(1000) as u32 {
+    for number in first..first + testbed.amount(1000) as u32 {
         let tell = a.tell(&dst, Packet::from(numbered_payload(number, PLAIN).as_slice()));
-        if in_time("a tell", bed.patience(), tell).await?.is_err() {
+        if in_time("a tell", testbed.patience(), tell).await?.is_err() {
             refused.insert(number);
         }
-        if (number as usize).is_multiple_of(bed.window()) {
-            for number in bed.drain_numbers(&b, bed.window()).await? {
+        if (number as usize).is_multiple_of(testbed.window()) {
+            for number in testbed.drain_numbers(&b, testbed.window()).await? {
                 ensure!(
                     !refused.contains(&number),
                     "a message arrived although telling it failed"
@@ -37,7 +37,7 @@ pub async fn an_error_means_it_did_not_leave<A: Addr>(bed: &Testbed<A>) -> Outco
             }
         }
     }
-    let late = bed.drain_numbers(&b, usize::MAX).await?;
+    let late = testbed.drain_numbers(&b, usize::MAX).await?;
     ensure!(
         !late.iter().any(|number| refused.contains(number)),
         "a message arrived although telling it failed"
@@ -46,36 +46,36 @@ pub async fn an_error_means_it_did_not_leave<A: Addr>(bed: &Testbed<A>) -> Outco
 }
 
 /// Tells more than any queue holds to a node that does not receive, and again after it has received.
-pub async fn a_tell_never_waits_for_the_reader<A: Addr>(bed: &Testbed<A>) -> Outcome {
-    let [a, b] = bed.nodes().await?;
+pub async fn a_tell_never_waits_for_the_reader<A: Addr>(testbed: &Testbed<A>) -> Outcome {
+    let [a, b] = testbed.nodes().await?;
     let dst = b.addr()?;
-    let mut count = bed.the_profile().flood();
+    let mut count = testbed.the_profile().flood();
     for _ in 0..3 {
         for number in 0..count {
             let tell = a.tell(&dst, Packet::from(numbered_payload(number, PLAIN).as_slice()));
-            if timeout(bed.patience(), tell).await.is_err() {
+            if timeout(testbed.patience(), tell).await.is_err() {
                 broken!(
                     "after {number} messages that were not read, a tell waits for {:?}",
-                    bed.patience()
+                    testbed.patience()
                 );
             }
             breathe(number).await;
         }
         // The number kept the first time is enough the next time.
-        count = bed.drain(&b, usize::MAX).await?.len() as u32 * 2 + 64;
-        count = count.min(bed.the_profile().flood());
+        count = testbed.drain(&b, usize::MAX).await?.len() as u32 * 2 + 64;
+        count = count.min(testbed.the_profile().flood());
     }
     Ok(())
 }
 
 /// Tells more than may be kept, and then counts the kept messages.
-pub async fn a_stopped_reader_costs_bounded_memory<A: Addr>(bed: &Testbed<A>) -> Outcome {
-    let [a, b] = bed.nodes().await?;
+pub async fn a_stopped_reader_costs_bounded_memory<A: Addr>(testbed: &Testbed<A>) -> Outcome {
+    let [a, b] = testbed.nodes().await?;
     for _ in 0..2 {
-        let told = bed.flood(&a, &b.addr()?).await.len();
-        settle(bed).await;
-        let kept: BTreeSet<u32> = bed.drain_numbers(&b, 4 * told).await?.into_iter().collect();
-        let (kept, most) = (kept.len(), bed.the_profile().holds);
+        let told = testbed.flood(&a, &b.addr()?).await.len();
+        settle(testbed).await;
+        let kept: BTreeSet<u32> = testbed.drain_numbers(&b, 4 * told).await?.into_iter().collect();
+        let (kept, most) = (kept.len(), testbed.the_profile().holds);
         ensure!(
             kept <= most,
             "{kept} of {told} messages were kept for a reader that stopped, more than {most}"
@@ -85,29 +85,29 @@ pub async fn a_stopped_reader_costs_bounded_memory<A: Addr>(bed: &Testbed<A>) ->
 }
 
 /// Returns how many payloads of a flood, numbered from `first`, a node kept.
-async fn kept<A: Addr>(bed: &Testbed<A>, node: &Node<A>, first: u32) -> Outcome<usize> {
+async fn kept<A: Addr>(testbed: &Testbed<A>, node: &Node<A>, first: u32) -> Outcome<usize> {
     let mut kept = BTreeSet::new();
     // A late reader must not take a pause for the end.
-    while let Ok(message) = timeout(5 * bed.settle(), node.receive()).await {
+    while let Ok(message) = timeout(5 * testbed.settle(), node.receive()).await {
         kept.extend(number(&message?.payload).filter(|number| *number >= first));
     }
     Ok(kept.len())
 }
 
 /// Floods a node three times without receiving; it receives in between.
-pub async fn a_second_flood_keeps_no_more<A: Addr>(bed: &Testbed<A>) -> Outcome {
-    let [mut a, mut b] = bed.nodes().await?;
+pub async fn a_second_flood_keeps_no_more<A: Addr>(testbed: &Testbed<A>) -> Outcome {
+    let [mut a, mut b] = testbed.nodes().await?;
     let (mut told, mut first) = (0, 0);
     // A medium that drops without counting keeps fewer messages of a flood when the machine is busy: the
     // maximum of three pairs of nodes counts.
     for pair in 0..3 {
         if pair > 0 {
-            [a, b] = bed.nodes().await?;
+            [a, b] = testbed.nodes().await?;
         }
         // Layers that accept messages only while a caller waits start with the first caller.
-        bed.deliver(&a, &b, &numbered_payload(0, PLAIN)).await?;
-        told = bed.flood(&a, &b.addr()?).await.len();
-        let kept = kept(bed, &b, 0).await?;
+        testbed.deliver(&a, &b, &numbered_payload(0, PLAIN)).await?;
+        told = testbed.flood(&a, &b.addr()?).await.len();
+        let kept = kept(testbed, &b, 0).await?;
         if kept >= told {
             // Another law covers the case that nothing was too much yet.
             return Ok(());
@@ -121,13 +121,13 @@ pub async fn a_second_flood_keeps_no_more<A: Addr>(bed: &Testbed<A>) -> Outcome 
         let count = (2 * first + 64) as u32;
         for number in next..next + count {
             let tell = a.tell(&dst, Packet::from(numbered_payload(number, PLAIN).as_slice()));
-            if timeout(bed.settle(), tell).await.is_err() {
+            if timeout(testbed.settle(), tell).await.is_err() {
                 return Ok(());
             }
             breathe(number).await;
         }
-        settle(bed).await;
-        later.push(kept(bed, &b, next).await?);
+        settle(testbed).await;
+        later.push(kept(testbed, &b, next).await?);
         next += count;
     }
     let least = later.iter().min().copied().unwrap_or(0);
@@ -140,44 +140,47 @@ pub async fn a_second_flood_keeps_no_more<A: Addr>(bed: &Testbed<A>) -> Outcome 
 
 /// Floods a node that does not receive, lets it read all, and exchanges messages with it as before;
 /// repeatedly.
-pub async fn messages_arrive_again_after_a_flood<A: Addr>(bed: &Testbed<A>) -> Outcome {
-    let [a, b] = bed.nodes().await?;
+pub async fn messages_arrive_again_after_a_flood<A: Addr>(testbed: &Testbed<A>) -> Outcome {
+    let [a, b] = testbed.nodes().await?;
     for _ in 0..3 {
-        bed.flood(&a, &b.addr()?).await;
-        kept(bed, &b, 0).await?;
-        bed.deliver(&a, &b, &numbered_payload(bed.the_profile().flood(), PLAIN))
+        testbed.flood(&a, &b.addr()?).await;
+        kept(testbed, &b, 0).await?;
+        testbed
+            .deliver(&a, &b, &numbered_payload(testbed.the_profile().flood(), PLAIN))
             .await?;
-        bed.drain(&b, usize::MAX).await?;
-        bed.series_of(&a, &b, 100, |_, _| Ok(()))
+        testbed.drain(&b, usize::MAX).await?;
+        testbed
+            .series_of(&a, &b, 100, |_, _| Ok(()))
             .await?
-            .arrived(bed.worst_loss())?;
-        bed.series_of(&b, &a, 30, |_, _| Ok(()))
+            .arrived(testbed.worst_loss())?;
+        testbed
+            .series_of(&b, &a, 30, |_, _| Ok(()))
             .await?
-            .arrived(bed.worst_loss())?;
+            .arrived(testbed.worst_loss())?;
         for _ in 0..4 {
-            bed.deliver_once(&a, &b.addr()?, &b, &Packet::default).await?;
+            testbed.deliver_once(&a, &b.addr()?, &b, &Packet::default).await?;
         }
     }
     Ok(())
 }
 
 /// Lets several nodes flood one that does not read, each with half of what may be kept.
-pub async fn many_senders_cost_no_more_memory<A: Addr>(bed: &Testbed<A>) -> Outcome {
-    let [stopped, senders @ ..]: [_; 6] = bed.nodes().await?;
-    let (dst, most) = (stopped.addr()?, bed.the_profile().holds);
+pub async fn many_senders_cost_no_more_memory<A: Addr>(testbed: &Testbed<A>) -> Outcome {
+    let [stopped, senders @ ..]: [_; 6] = testbed.nodes().await?;
+    let (dst, most) = (stopped.addr()?, testbed.the_profile().holds);
     let each = (most / 2 + 16) as u32;
     for (first, sender) in (0..).step_by(each as usize).zip(&senders) {
         for number in first..first + each {
             let tell = sender.tell(&dst, Packet::from(numbered_payload(number, PLAIN).as_slice()));
-            if timeout(bed.settle(), tell).await.is_err() {
+            if timeout(testbed.settle(), tell).await.is_err() {
                 // A tell that waits for the reader breaks another law.
                 break;
             }
             breathe(number).await;
         }
     }
-    settle(bed).await;
-    let kept: BTreeSet<u32> = bed
+    settle(testbed).await;
+    let kept: BTreeSet<u32> = testbed
         .drain_numbers(&stopped, usize::MAX)
         .await?
         .into_iter()
@@ -192,41 +195,44 @@ pub async fn many_senders_cost_no_more_memory<A: Addr>(bed: &Testbed<A>) -> Outc
 }
 
 /// Floods one node that does not read, and talks between all the others.
-pub async fn a_stopped_reader_stalls_no_other<A: Addr>(bed: &Testbed<A>) -> Outcome {
-    let [a, stopped, c] = bed.nodes().await?;
-    bed.flood(&a, &stopped.addr()?).await;
-    let number = bed.the_profile().flood();
+pub async fn a_stopped_reader_stalls_no_other<A: Addr>(testbed: &Testbed<A>) -> Outcome {
+    let [a, stopped, c] = testbed.nodes().await?;
+    testbed.flood(&a, &stopped.addr()?).await;
+    let number = testbed.the_profile().flood();
     for (from, to, number) in [
         (&a, &c, number),
         (&c, &a, number),
         (&stopped, &a, number + 1),
         (&stopped, &c, number + 1),
     ] {
-        bed.deliver(from, to, &numbered_payload(number, PLAIN)).await?;
-        bed.drain(to, usize::MAX).await?;
-        bed.series_of(from, to, 150, |_, _| Ok(()))
+        testbed
+            .deliver(from, to, &numbered_payload(number, PLAIN))
+            .await?;
+        testbed.drain(to, usize::MAX).await?;
+        testbed
+            .series_of(from, to, 150, |_, _| Ok(()))
             .await?
-            .arrived(bed.worst_loss())?;
+            .arrived(testbed.worst_loss())?;
     }
     Ok(())
 }
 
 /// Returns a duration that is longer than a comparable one by more than a busy machine explains.
-fn much_longer(than: Duration, bed: Duration) -> Duration {
-    than * 10 + 5 * bed
+fn much_longer(than: Duration, testbed: Duration) -> Duration {
+    than * 10 + 5 * testbed
 }
 
 /// Tells an active and a stopped reader alternately, and compares the durations. A trial is measured in parts,
 /// and the shortest duration of each part among some trials counts: a busy machine interrupts nearly every
 /// trial, but rarely the same part of all of them.
-pub async fn telling_a_stopped_reader_takes_no_longer<A: Addr>(bed: &Testbed<A>) -> Outcome {
+pub async fn telling_a_stopped_reader_takes_no_longer<A: Addr>(testbed: &Testbed<A>) -> Outcome {
     const TRIALS: usize = 5;
     const PARTS: usize = 4;
-    let [a, reading, stopped] = bed.nodes().await?;
+    let [a, reading, stopped] = testbed.nodes().await?;
     let dst = [reading.addr()?, stopped.addr()?];
-    bed.flood(&a, &dst[1]).await;
-    bed.deliver(&a, &reading, &numbered_payload(0, PLAIN)).await?;
-    let count = bed.amount(400) as u32;
+    testbed.flood(&a, &dst[1]).await;
+    testbed.deliver(&a, &reading, &numbered_payload(0, PLAIN)).await?;
+    let count = testbed.amount(400) as u32;
     let mut least = [[Duration::MAX; PARTS]; 2];
     for _ in 0..TRIALS {
         for (to, least) in [0, 1].into_iter().zip(&mut least) {
@@ -234,45 +240,48 @@ pub async fn telling_a_stopped_reader_takes_no_longer<A: Addr>(bed: &Testbed<A>)
             for number in 0..count {
                 let packet = Packet::from(numbered_payload(number, PLAIN).as_slice());
                 let started = Instant::now();
-                if timeout(bed.patience(), a.tell(&dst[to], packet)).await.is_err() {
+                if timeout(testbed.patience(), a.tell(&dst[to], packet))
+                    .await
+                    .is_err()
+                {
                     // Another law covers a tell that never ends.
                     return Ok(());
                 }
                 took[number as usize * PARTS / count as usize] += started.elapsed();
-                if to == 0 && (number as usize).is_multiple_of(bed.window()) {
+                if to == 0 && (number as usize).is_multiple_of(testbed.window()) {
                     // Lost messages are not awaited.
-                    let _ = timeout(bed.settle(), reading.receive_batch(&mut Vec::new(), 64)).await;
+                    let _ = timeout(testbed.settle(), reading.receive_batch(&mut Vec::new(), 64)).await;
                 }
             }
             for (least, took) in least.iter_mut().zip(took) {
                 *least = took.min(*least);
             }
         }
-        bed.drain(&reading, usize::MAX).await?;
+        testbed.drain(&reading, usize::MAX).await?;
     }
     let [reading, stopped] = least.map(|parts| parts.iter().sum::<Duration>());
     ensure!(
-        stopped <= much_longer(reading, bed.settle()),
+        stopped <= much_longer(reading, testbed.settle()),
         "telling {count} messages takes {stopped:?} if the reader stopped, and {reading:?} if it reads"
     );
     Ok(())
 }
 
 /// Tells a closed node, and others concurrently, alone and in one batch with it.
-pub async fn a_destination_that_is_gone_delays_no_other<A: Addr>(bed: &Testbed<A>) -> Outcome {
-    let [a, b, gone] = bed.nodes().await?;
+pub async fn a_destination_that_is_gone_delays_no_other<A: Addr>(testbed: &Testbed<A>) -> Outcome {
+    let [a, b, gone] = testbed.nodes().await?;
     let dst = gone.addr()?;
-    bed.deliver(&a, &gone, &numbered_payload(0, PLAIN)).await?;
-    in_time("close", bed.patience(), gone.close()).await?;
+    testbed.deliver(&a, &gone, &numbered_payload(0, PLAIN)).await?;
+    in_time("close", testbed.patience(), gone.close()).await?;
     drop(gone);
-    bed.deliver(&a, &b, &numbered_payload(0, PLAIN)).await?;
+    testbed.deliver(&a, &b, &numbered_payload(0, PLAIN)).await?;
     let (there, mut slow, mut longest) = (b.addr()?, [0_usize; 2], Duration::ZERO);
     let mut took = Vec::new();
     let mut missing = 0;
-    let most = bed.amount(100) as u32;
+    let most = testbed.amount(100) as u32;
     let mut rounds = 0;
     // If many are late, the first of them suffice to show it.
-    let until = Instant::now() + bed.patience() * 3;
+    let until = Instant::now() + testbed.patience() * 3;
     for round in 1..=most {
         if Instant::now() > until && round > 8 {
             break;
@@ -301,8 +310,8 @@ pub async fn a_destination_that_is_gone_delays_no_other<A: Addr>(bed: &Testbed<A
                     let _ = tokio::join!(all, a.tell(&there, to_there.1.clone()));
                 }
             };
-            let arriving = bed.arrival(&b, &told, bed.quiet());
-            let mut telling = std::pin::pin!(timeout(bed.patience(), telling));
+            let arriving = testbed.arrival(&b, &told, testbed.quiet());
+            let mut telling = std::pin::pin!(timeout(testbed.patience(), telling));
             let mut arriving = std::pin::pin!(arriving);
             let came = tokio::select! {
                 biased;
@@ -310,10 +319,10 @@ pub async fn a_destination_that_is_gone_delays_no_other<A: Addr>(bed: &Testbed<A
                 _ = &mut telling => arriving.await,
             }?;
             missing += usize::from(came.is_none());
-            if came.is_none() && bed.lossless() {
+            if came.is_none() && testbed.lossless() {
                 broken!(
                     "a message told concurrently with one to a closed node did not arrive within {:?}",
-                    bed.quiet()
+                    testbed.quiet()
                 );
             }
             took.push((beside, started.elapsed(), came.is_some()));
@@ -325,8 +334,8 @@ pub async fn a_destination_that_is_gone_delays_no_other<A: Addr>(bed: &Testbed<A
         .map(|(_, took, _)| *took);
     let mut usual: Vec<Duration> = usual.collect();
     usual.sort();
-    let median = usual.get(usual.len() / 2).copied().unwrap_or(bed.patience());
-    let most = much_longer(median, bed.settle());
+    let median = usual.get(usual.len() / 2).copied().unwrap_or(testbed.patience());
+    let most = much_longer(median, testbed.settle());
     for (beside, took, _) in took.iter().filter(|(_, took, came)| *came && *took > most) {
         slow[usize::from(*beside)] += 1;
         longest = longest.max(*took);
@@ -337,7 +346,7 @@ pub async fn a_destination_that_is_gone_delays_no_other<A: Addr>(bed: &Testbed<A
         "of {rounds} messages told concurrently with one to a closed node, {} took up to {longest:?}, where {median:?} is the median",
         slow[1]
     );
-    let least = crate::chance::arrive_at_least(2 * rounds as usize, bed.the_profile().loss);
+    let least = crate::chance::arrive_at_least(2 * rounds as usize, testbed.the_profile().loss);
     ensure!(
         2 * rounds as usize - missing >= least,
         "of {} messages told concurrently with one to a closed node, {missing} did not arrive",
@@ -348,29 +357,31 @@ pub async fn a_destination_that_is_gone_delays_no_other<A: Addr>(bed: &Testbed<A
 
 /// Floods the sibling of the swarm under test, on the same nodes, which does not receive, and exchanges
 /// messages on the swarm under test.
-pub async fn a_full_sibling_stalls_nothing<A: Addr>(bed: &Testbed<A>) -> Outcome {
-    let [(a, beside_a), (b, beside_b)] = bed.with_siblings().await?;
+pub async fn a_full_sibling_stalls_nothing<A: Addr>(testbed: &Testbed<A>) -> Outcome {
+    let [(a, beside_a), (b, beside_b)] = testbed.with_siblings().await?;
     // A late duplicate must not count as a payload of the series.
-    bed.deliver(&a, &b, &numbered_payload(u32::MAX, PLAIN)).await?;
+    testbed
+        .deliver(&a, &b, &numbered_payload(u32::MAX, PLAIN))
+        .await?;
     let dst = beside_b
         .addr()
         .map_err(|_| Unmet::Broken("a sibling has no address".into()))?;
-    for number in 0..bed.the_profile().flood() {
+    for number in 0..testbed.the_profile().flood() {
         let tell = beside_a.tell(&dst, Packet::from(numbered_payload(number, PLAIN).as_slice()));
-        match timeout(bed.patience(), tell).await {
+        match timeout(testbed.patience(), tell).await {
             Ok(Err(error)) if number == 0 => broken!("a sibling cannot be told: {}", chain(&error)),
             Ok(_) => {}
-            Err(_) => broken!("telling a sibling did not end within {:?}", bed.patience()),
+            Err(_) => broken!("telling a sibling did not end within {:?}", testbed.patience()),
         }
         breathe(number).await;
     }
     // A flood that took no time may still fill the medium. A swarm that waits for the sibling's reader stays full.
-    settle(bed).await;
+    settle(testbed).await;
     for (from, to) in [(&a, &b), (&b, &a)] {
-        let mut series = bed.series_of(from, to, 300, |_, _| Ok(())).await?;
-        series.arrived(bed.worst_loss())?;
-        bed.rest(to, &mut series).await?;
-        if let (Some((len, _)), false) = (series.repeated(), bed.the_profile().duplicates) {
+        let mut series = testbed.series_of(from, to, 300, |_, _| Ok(())).await?;
+        series.arrived(testbed.worst_loss())?;
+        testbed.rest(to, &mut series).await?;
+        if let (Some((len, _)), false) = (series.repeated(), testbed.the_profile().duplicates) {
             broken!("a message of {len} bytes arrived twice, or at the sibling's neighbour");
         }
     }

@@ -20,7 +20,7 @@ const AT_ONCE: usize = 32;
 
 /// Nodes on a wire, and the payloads that they sent.
 pub(in crate::laws) struct WireHarness<'a, A> {
-    pub(in crate::laws) bed: &'a Testbed<A>,
+    pub(in crate::laws) testbed: &'a Testbed<A>,
     pub(in crate::laws) wire: Wire,
     pub(in crate::laws) ports: Vec<Port>,
     pub(in crate::laws) nodes: Vec<Node<A>>,
@@ -59,16 +59,16 @@ struct Surfaced<A> {
 
 impl<'a, A: Addr> WireHarness<'a, A> {
     /// Creates `N` nodes that read their messages and answer their asks from now on.
-    pub(in crate::laws) async fn new<const N: usize>(bed: &'a Testbed<A>) -> Outcome<Self> {
-        let (wire, ports, nodes) = bed.wired::<N>().await?;
+    pub(in crate::laws) async fn new<const N: usize>(testbed: &'a Testbed<A>) -> Outcome<Self> {
+        let (wire, ports, nodes) = testbed.wired::<N>().await?;
         let (surface, surfaced) = mpsc::unbounded_channel();
         let mut harness = Self {
-            bed,
+            testbed,
             wire,
             ports: Vec::new(),
             nodes: Vec::new(),
             addrs: Vec::new(),
-            rng: bed.rng(),
+            rng: testbed.rng(),
             strict: true,
             said: BTreeMap::new(),
             tasks: JoinSet::new(),
@@ -128,9 +128,9 @@ impl<'a, A: Addr> WireHarness<'a, A> {
     /// Closes a node and puts one with the same key at its port, which takes its index here.
     pub(in crate::laws) async fn restart(&mut self, at: usize) -> Outcome {
         // Other laws check how long closing takes; the port is taken from it anyway.
-        let _ = timeout(self.bed.patience(), self.nodes[at].close()).await;
+        let _ = timeout(self.testbed.patience(), self.nodes[at].close()).await;
         let tap = self.wire.open_at(self.ports[at]);
-        let node = self.bed.restarted(tap, &self.addrs[at]).await?;
+        let node = self.testbed.restarted(tap, &self.addrs[at]).await?;
         ensure!(
             self.nodes[at].secure_side()?.public_key() == node.secure_side()?.public_key(),
             "a node that the testbed created again has another key"
@@ -143,9 +143,9 @@ impl<'a, A: Addr> WireHarness<'a, A> {
     /// Closes a node and puts one with another key at its port.
     pub(in crate::laws) async fn usurp(&mut self, at: usize) -> Outcome<usize> {
         // Other laws check how long closing takes; the port is taken from it anyway.
-        let _ = timeout(self.bed.patience(), self.nodes[at].close()).await;
+        let _ = timeout(self.testbed.patience(), self.nodes[at].close()).await;
         let port = self.ports[at];
-        let [impostor] = self.bed.on([self.wire.open_at(port)]).await?;
+        let [impostor] = self.testbed.on([self.wire.open_at(port)]).await?;
         let (one, other) = (&self.nodes[at], &impostor);
         ensure!(
             one.secure_side()?.public_key() != other.secure_side()?.public_key(),
@@ -176,7 +176,11 @@ impl<'a, A: Addr> WireHarness<'a, A> {
     /// message.
     pub(in crate::laws) async fn tell(&mut self, from: usize, to: usize, len: usize) {
         let packet = Packet::from(self.say(from, to, len, false));
-        let _ = timeout(self.bed.settle(), self.nodes[from].tell(&self.addrs[to], packet)).await;
+        let _ = timeout(
+            self.testbed.settle(),
+            self.nodes[from].tell(&self.addrs[to], packet),
+        )
+        .await;
     }
 
     /// Asks with a payload, in a task.
@@ -217,10 +221,10 @@ impl<'a, A: Addr> WireHarness<'a, A> {
 
     /// Asks until a response arrives.
     pub(in crate::laws) async fn is_answered(&mut self, from: usize, to: usize) -> Outcome {
-        let mut again = self.bed.again_round_trip(PLAIN);
+        let mut again = self.testbed.again_round_trip(PLAIN);
         while again.next() {
             if self
-                .ask(from, to, PLAIN, self.bed.the_profile().ask_patience)
+                .ask(from, to, PLAIN, self.testbed.the_profile().ask_patience)
                 .await?
             {
                 return self.settle().await;
@@ -231,11 +235,11 @@ impl<'a, A: Addr> WireHarness<'a, A> {
 
     /// Tells payloads until one arrives.
     pub(in crate::laws) async fn reach(&mut self, from: usize, to: usize) -> Outcome {
-        let mut again: Again = self.bed.again(PLAIN);
+        let mut again: Again = self.testbed.again(PLAIN);
         while again.next() {
             let first = self.said.len() as u32;
             self.tell(from, to, PLAIN).await;
-            self.look(self.bed.settle(), |harness| {
+            self.look(self.testbed.settle(), |harness| {
                 harness.surfaced_since(first, from, to)
             })
             .await?;
@@ -263,7 +267,7 @@ impl<'a, A: Addr> WireHarness<'a, A> {
 
     /// Compares arrivals until there are no further ones.
     pub(in crate::laws) async fn settle(&mut self) -> Outcome {
-        self.look(self.bed.settle(), |_| false).await
+        self.look(self.testbed.settle(), |_| false).await
     }
 
     /// Compares arrivals until `enough`, or until there was none for `quiet`.
@@ -328,7 +332,7 @@ impl<'a, A: Addr> WireHarness<'a, A> {
     /// Returns whether the node at `src` has this node's key, as far as that is known.
     async fn has_key_of(&self, reader: usize, src: &A, from: usize) -> Outcome<bool> {
         let keys = self.nodes[reader].secure_side()?;
-        let found = timeout(self.bed.settle(), keys.lookup_public_key(src)).await;
+        let found = timeout(self.testbed.settle(), keys.lookup_public_key(src)).await;
         let sent = self.nodes[from].secure_side()?.public_key();
         Ok(!matches!(found, Ok(Ok(found)) if found != sent))
     }
@@ -377,11 +381,11 @@ impl<'a, A: Addr> WireHarness<'a, A> {
                 }
             };
             yield_now().await;
-            let _ = timeout(self.bed.settle(), taken).await;
+            let _ = timeout(self.testbed.settle(), taken).await;
         }
     }
 
     pub(in crate::laws) fn seed(&self) -> String {
-        format!("seed {}", self.bed.the_profile().seed)
+        format!("seed {}", self.testbed.the_profile().seed)
     }
 }

@@ -24,10 +24,10 @@ const STREAM: usize = 16;
 const EQUAL: usize = 80;
 
 /// Returns lengths from `first` on, some up to the MTU, and the MTU.
-fn lengths<A: Addr>(bed: &Testbed<A>, first: usize, most: usize) -> Vec<usize> {
-    let mut rng = bed.rng();
-    let mut lengths: Vec<usize> = (first..=bed.amount(300).max(first)).collect();
-    lengths.extend((0..bed.amount(20)).map(|_| rng.random_range(first..=most)));
+fn lengths<A: Addr>(testbed: &Testbed<A>, first: usize, most: usize) -> Vec<usize> {
+    let mut rng = testbed.rng();
+    let mut lengths: Vec<usize> = (first..=testbed.amount(300).max(first)).collect();
+    lengths.extend((0..testbed.amount(20)).map(|_| rng.random_range(first..=most)));
     lengths.extend([most - 1, most]);
     lengths.retain(|len| *len <= most);
     lengths
@@ -35,13 +35,13 @@ fn lengths<A: Addr>(bed: &Testbed<A>, first: usize, most: usize) -> Vec<usize> {
 
 /// Tells messages of every length and of random bytes, and searches packets for them, and for a key stream
 /// that any two packets of either direction share.
-pub async fn no_length_can_be_read_on_the_wire<A: Addr>(bed: &Testbed<A>) -> Outcome {
-    let (wire, _, [a, b]) = bed.wired().await?;
+pub async fn no_length_can_be_read_on_the_wire<A: Addr>(testbed: &Testbed<A>) -> Outcome {
+    let (wire, _, [a, b]) = testbed.wired().await?;
     let most = mtu(&a)?.min(mtu(&b)?);
     let mut streams: HashMap<[u8; STREAM], u64> = HashMap::new();
     let (mut tails, mut heads) = (Edges::default(), Edges::default());
     let mut number = 1_u64;
-    for len in lengths(bed, 1, most) {
+    for len in lengths(testbed, 1, most) {
         // A few bytes are in a packet by chance, but not in each of several.
         let mut places: Option<HashSet<usize>> = None;
         for _ in 0..if len < RUN { 64 / (8 * len) + 2 } else { 1 } {
@@ -53,7 +53,7 @@ pub async fn no_length_can_be_read_on_the_wire<A: Addr>(bed: &Testbed<A>) -> Out
                 (&b, &a)
             };
             wire.record();
-            bed.deliver(from, to, &said).await?;
+            testbed.deliver(from, to, &said).await?;
             let seen: HashSet<Vec<u8>> = wire.recorded().into_iter().map(|packet| packet.bytes).collect();
             if len < RUN {
                 let at = |packet: &Vec<u8>| {
@@ -150,23 +150,23 @@ impl Edges {
 }
 
 /// Tells the same message repeatedly, in both directions.
-pub async fn the_same_message_never_looks_the_same<A: Addr>(bed: &Testbed<A>) -> Outcome {
-    let (wire, _, [a, b]) = bed.wired().await?;
+pub async fn the_same_message_never_looks_the_same<A: Addr>(testbed: &Testbed<A>) -> Outcome {
+    let (wire, _, [a, b]) = testbed.wired().await?;
     let len = 200.min(mtu(&a)?).min(mtu(&b)?);
     let said = noise(0x5EED, len);
-    bed.deliver(&a, &b, &said).await?;
-    bed.deliver(&b, &a, &said).await?;
+    testbed.deliver(&a, &b, &said).await?;
+    testbed.deliver(&b, &a, &said).await?;
     let (mut packets, mut runs) = (HashSet::new(), HashMap::new());
-    for number in 0..bed.amount(150) {
+    for number in 0..testbed.amount(150) {
         let (from, to) = if number % 3 == 0 { (&b, &a) } else { (&a, &b) };
         wire.record();
-        bed.deliver(from, to, &said).await?;
+        testbed.deliver(from, to, &said).await?;
         let mut new = false;
         for Datagram { bytes, .. } in wire.recorded() {
             for run in bytes.windows(EQUAL) {
                 let before = *runs.entry(run.to_vec()).or_insert(number);
                 ensure!(
-                    before == number || !bed.lossless(),
+                    before == number || !testbed.lossless(),
                     "a message that was told twice gave packets with {EQUAL} equal consecutive bytes"
                 );
             }
@@ -181,13 +181,13 @@ pub async fn the_same_message_never_looks_the_same<A: Addr>(bed: &Testbed<A>) ->
 }
 
 /// Holds packets of messages of every length, and delivers changed ones.
-pub async fn tampering_at_any_length_changes_no_message<A: Addr>(bed: &Testbed<A>) -> Outcome {
+pub async fn tampering_at_any_length_changes_no_message<A: Addr>(testbed: &Testbed<A>) -> Outcome {
     const TOGETHER: usize = 24;
-    let mut harness = WireHarness::new::<2>(bed).await?;
+    let mut harness = WireHarness::new::<2>(testbed).await?;
     harness.reach(0, 1).await?;
     harness.reach(1, 0).await?;
     let most = mtu(&harness.nodes[0])?;
-    for lengths in lengths(bed, MIN_PAYLOAD, most).chunks(TOGETHER) {
+    for lengths in lengths(testbed, MIN_PAYLOAD, most).chunks(TOGETHER) {
         let held = Arc::new(Mutex::new(Vec::new()));
         let (keep, way) = (held.clone(), (harness.ports[0], harness.ports[1]));
         let lock = |held: &Mutex<Vec<Datagram>>| held.lock().unwrap_or_else(PoisonError::into_inner).len();
@@ -208,7 +208,7 @@ pub async fn tampering_at_any_length_changes_no_message<A: Addr>(bed: &Testbed<A
                 if lock(&held) > before {
                     break;
                 }
-                sleep(bed.settle() / 16).await;
+                sleep(testbed.settle() / 16).await;
             }
         }
         let packets = std::mem::take(&mut *held.lock().unwrap_or_else(PoisonError::into_inner));

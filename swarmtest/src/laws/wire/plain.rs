@@ -19,10 +19,10 @@ const RUN: usize = 8;
 const LONG: usize = 240;
 
 /// Tells messages of several kinds, and searches every packet for traces of them.
-pub async fn tells_cannot_be_read_on_the_wire<A: Addr>(bed: &Testbed<A>) -> Outcome {
-    let (wire, _, [a, b]) = bed.wired().await?;
+pub async fn tells_cannot_be_read_on_the_wire<A: Addr>(testbed: &Testbed<A>) -> Outcome {
+    let (wire, _, [a, b]) = testbed.wired().await?;
     cannot_be_read(&Talk {
-        bed,
+        testbed,
         wire,
         a,
         b,
@@ -32,11 +32,11 @@ pub async fn tells_cannot_be_read_on_the_wire<A: Addr>(bed: &Testbed<A>) -> Outc
 }
 
 /// Asks with messages of several kinds, and searches every packet for traces of requests and responses.
-pub async fn asks_cannot_be_read_on_the_wire<A: Addr>(bed: &Testbed<A>) -> Outcome {
-    let (wire, _, [a, b]) = bed.wired().await?;
+pub async fn asks_cannot_be_read_on_the_wire<A: Addr>(testbed: &Testbed<A>) -> Outcome {
+    let (wire, _, [a, b]) = testbed.wired().await?;
     let _serving = serve(&b, |request| reversed(&request.message.payload))?;
     cannot_be_read(&Talk {
-        bed,
+        testbed,
         wire,
         a,
         b,
@@ -46,7 +46,7 @@ pub async fn asks_cannot_be_read_on_the_wire<A: Addr>(bed: &Testbed<A>) -> Outco
 }
 
 struct Talk<'a, A> {
-    bed: &'a Testbed<A>,
+    testbed: &'a Testbed<A>,
     wire: Wire,
     a: Node<A>,
     b: Node<A>,
@@ -58,10 +58,10 @@ impl<A: Addr> Talk<'_, A> {
     async fn say(&self, payload: &[u8]) -> Outcome<Vec<Datagram>> {
         self.wire.record();
         if self.asks {
-            self.bed.ask(&self.a, &self.b.addr()?, payload).await?;
+            self.testbed.ask(&self.a, &self.b.addr()?, payload).await?;
         } else {
-            self.bed.deliver(&self.a, &self.b, payload).await?;
-            self.bed.deliver(&self.b, &self.a, payload).await?;
+            self.testbed.deliver(&self.a, &self.b, payload).await?;
+            self.testbed.deliver(&self.b, &self.a, payload).await?;
         }
         Ok(self.wire.recorded())
     }
@@ -72,8 +72,8 @@ async fn cannot_be_read<A: Addr>(talk: &Talk<'_, A>) -> Outcome {
     let long = LONG.min(most);
     // Includes the first packets, with the handshake.
     let first = [PLAIN, 64.min(most), long];
-    let mut rng = talk.bed.rng();
-    let more = (0..talk.bed.amount(60)).map(|_| rng.random_range(PLAIN..=long));
+    let mut rng = talk.testbed.rng();
+    let more = (0..talk.testbed.amount(60)).map(|_| rng.random_range(PLAIN..=long));
     for (number, len) in first.into_iter().chain(more).enumerate() {
         let said = numbered_payload(number as u32, len);
         let seen = talk.say(&said).await?;

@@ -20,10 +20,10 @@ const SOME: usize = 4000;
 const NOWHERE: Port = Port(u32::MAX - 1);
 
 /// Duplicates every packet, then replays all of them in several ways, and the first ones after many more.
-pub async fn replay_repeats_no_message<A: Addr>(bed: &Testbed<A>) -> Outcome {
-    let mut harness = WireHarness::new::<3>(bed).await?;
+pub async fn replay_repeats_no_message<A: Addr>(testbed: &Testbed<A>) -> Outcome {
+    let mut harness = WireHarness::new::<3>(testbed).await?;
     double(&harness);
-    for _ in 0..bed.amount(40).max(4) {
+    for _ in 0..testbed.amount(40).max(4) {
         for (from, to) in [(0, 1), (1, 0), (2, 1)] {
             harness.tell(from, to, PLAIN).await;
             harness.tell(from, to, 100).await;
@@ -35,7 +35,7 @@ pub async fn replay_repeats_no_message<A: Addr>(bed: &Testbed<A>) -> Outcome {
     send_again(&mut harness).await?;
     harness.at_most_once()?;
     let early = harness.wire.recorded();
-    for told in 0..bed.amount(MANY).clamp(SOME, MANY) {
+    for told in 0..testbed.amount(MANY).clamp(SOME, MANY) {
         harness.tell(0, 1, PLAIN).await;
         if told % 256 == 255 {
             harness.read().await?;
@@ -54,8 +54,8 @@ const BEHIND: [usize; 24] = [
 
 /// Tells tens of thousands of messages, in a strict run more than 16 bits can count, and replays old packets
 /// meanwhile: the first ones at every power of two, and some that are as far behind as a window may be long.
-pub async fn replay_repeats_no_message_however_late<A: Addr>(bed: &Testbed<A>) -> Outcome {
-    let mut harness = WireHarness::new::<2>(bed).await?;
+pub async fn replay_repeats_no_message_however_late<A: Addr>(testbed: &Testbed<A>) -> Outcome {
+    let mut harness = WireHarness::new::<2>(testbed).await?;
     harness.reach(0, 1).await?;
     let sent = Arc::new(Mutex::new(Vec::new()));
     let (keep, way) = (sent.clone(), (harness.ports[0], harness.ports[1]));
@@ -67,7 +67,7 @@ pub async fn replay_repeats_no_message_however_late<A: Addr>(bed: &Testbed<A>) -
         }
         vec![packet]
     });
-    for told in 1..=bed.amount(40_000).min(200_000) {
+    for told in 1..=testbed.amount(40_000).min(200_000) {
         harness.tell(0, 1, PLAIN).await;
         let near_power = told > 128 && (told - 1).is_power_of_two() || told.is_multiple_of(1 << 13);
         if !told.is_multiple_of(128) && !near_power {
@@ -96,11 +96,11 @@ pub async fn replay_repeats_no_message_however_late<A: Addr>(bed: &Testbed<A>) -
 }
 
 /// The same as [`replay_repeats_no_message`], with asks.
-pub async fn replay_repeats_no_ask<A: Addr>(bed: &Testbed<A>) -> Outcome {
-    let mut harness = WireHarness::new::<3>(bed).await?;
-    let limit = bed.the_profile().ask_patience;
+pub async fn replay_repeats_no_ask<A: Addr>(testbed: &Testbed<A>) -> Outcome {
+    let mut harness = WireHarness::new::<3>(testbed).await?;
+    let limit = testbed.the_profile().ask_patience;
     double(&harness);
-    for _ in 0..bed.amount(20).max(4) {
+    for _ in 0..testbed.amount(20).max(4) {
         for (from, to) in [(0, 1), (1, 0), (2, 1)] {
             harness.ask(from, to, PLAIN, limit).await?;
         }
@@ -113,11 +113,11 @@ pub async fn replay_repeats_no_ask<A: Addr>(bed: &Testbed<A>) -> Outcome {
 }
 
 /// Replays while nodes exchange messages, and stops.
-pub async fn messages_arrive_again_after_replay<A: Addr>(bed: &Testbed<A>) -> Outcome {
-    let mut harness = WireHarness::new::<3>(bed).await?;
+pub async fn messages_arrive_again_after_replay<A: Addr>(testbed: &Testbed<A>) -> Outcome {
+    let mut harness = WireHarness::new::<3>(testbed).await?;
     harness.strict = false;
     double(&harness);
-    for _ in 0..bed.amount(40).max(4) {
+    for _ in 0..testbed.amount(40).max(4) {
         harness.tell(0, 1, PLAIN).await;
         harness.tell(1, 0, PLAIN).await;
         harness.settle().await?;

@@ -10,22 +10,22 @@ use crate::testbed::Testbed;
 /// Records the packets of three nodes, restarts one of them, then the other end of its sessions, and replays
 /// all recorded packets each time: before the new node has received anything else, and when it has new
 /// sessions.
-pub async fn replay_after_a_restart_repeats_nothing<A: Addr>(bed: &Testbed<A>) -> Outcome {
-    bed.can_restart()?;
-    let mut harness = WireHarness::new::<3>(bed).await?;
+pub async fn replay_after_a_restart_repeats_nothing<A: Addr>(testbed: &Testbed<A>) -> Outcome {
+    testbed.can_restart()?;
+    let mut harness = WireHarness::new::<3>(testbed).await?;
     harness.wire.record();
     harness.reach(0, 1).await?;
-    for _ in 0..bed.amount(40).max(4) {
+    for _ in 0..testbed.amount(40).max(4) {
         for (from, to) in [(0, 1), (1, 0), (2, 1)] {
             harness.tell(from, to, PLAIN).await;
         }
         harness.settle().await?;
     }
     if harness.asks() {
-        for _ in 0..bed.amount(10).max(2) {
+        for _ in 0..testbed.amount(10).max(2) {
             for (from, to) in [(0, 1), (1, 0), (2, 1)] {
                 harness
-                    .ask(from, to, PLAIN, bed.the_profile().ask_patience)
+                    .ask(from, to, PLAIN, testbed.the_profile().ask_patience)
                     .await?;
             }
         }

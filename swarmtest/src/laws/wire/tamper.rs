@@ -26,8 +26,8 @@ const EARLIER: usize = 32;
 const ROUNDS: usize = 12;
 
 /// Holds single packets and changes every bit of them, then changes packets at random.
-pub async fn tampering_changes_no_message<A: Addr>(bed: &Testbed<A>) -> Outcome {
-    let mut harness = WireHarness::new::<3>(bed).await?;
+pub async fn tampering_changes_no_message<A: Addr>(testbed: &Testbed<A>) -> Outcome {
+    let mut harness = WireHarness::new::<3>(testbed).await?;
     harness.reach(0, 2).await?;
     harness.reach(1, 2).await?;
     for round in 0..2 {
@@ -38,12 +38,12 @@ pub async fn tampering_changes_no_message<A: Addr>(bed: &Testbed<A>) -> Outcome 
         let changed = change_all(&mut harness, &held).await?;
         // In the second round the session may have ended, which another law checks.
         ensure!(
-            round > 0 || changed > 0 || !bed.lossless(),
+            round > 0 || changed > 0 || !testbed.lossless(),
             "two messages were told in an open session, and nothing was on the wire"
         );
     }
     tamper(&harness, 0.5, true);
-    for _ in 0..bed.amount(60).max(ROUNDS) {
+    for _ in 0..testbed.amount(60).max(ROUNDS) {
         for (from, to) in [(0, 2), (1, 2), (2, 0)] {
             harness.tell(from, to, PLAIN).await;
             harness.tell(from, to, 120).await;
@@ -55,9 +55,9 @@ pub async fn tampering_changes_no_message<A: Addr>(bed: &Testbed<A>) -> Outcome 
 }
 
 /// The same as [`tampering_changes_no_message`], with requests and with responses.
-pub async fn tampering_changes_no_ask<A: Addr>(bed: &Testbed<A>) -> Outcome {
-    let mut harness = WireHarness::new::<3>(bed).await?;
-    let limit = 2 * bed.settle();
+pub async fn tampering_changes_no_ask<A: Addr>(testbed: &Testbed<A>) -> Outcome {
+    let mut harness = WireHarness::new::<3>(testbed).await?;
+    let limit = 2 * testbed.settle();
     harness.reach(0, 2).await?;
     harness.reach(1, 2).await?;
     for (from, to) in [(0, 2), (2, 0)] {
@@ -67,13 +67,13 @@ pub async fn tampering_changes_no_ask<A: Addr>(bed: &Testbed<A>) -> Outcome {
         harness.settle().await?;
         let changed = change_all(&mut harness, &held).await?;
         ensure!(
-            from > 0 || changed > 0 || !bed.lossless(),
+            from > 0 || changed > 0 || !testbed.lossless(),
             "a request was sent in an open session, and nothing was on the wire"
         );
         harness.answered(asking, limit).await?;
     }
     tamper(&harness, 0.3, true);
-    for _ in 0..bed.amount(30).max(ROUNDS) {
+    for _ in 0..testbed.amount(30).max(ROUNDS) {
         for (from, to) in [(0, 2), (1, 2), (2, 0)] {
             harness.ask(from, to, PLAIN, limit).await?;
             harness.ask(from, to, 120, limit).await?;
@@ -85,12 +85,12 @@ pub async fn tampering_changes_no_ask<A: Addr>(bed: &Testbed<A>) -> Outcome {
 }
 
 /// Changes every packet, those of handshakes and those of open sessions, and stops.
-pub async fn messages_arrive_again_after_tampering<A: Addr>(bed: &Testbed<A>) -> Outcome {
-    let mut harness = WireHarness::new::<2>(bed).await?;
+pub async fn messages_arrive_again_after_tampering<A: Addr>(testbed: &Testbed<A>) -> Outcome {
+    let mut harness = WireHarness::new::<2>(testbed).await?;
     harness.strict = false;
     for part in [1.0, 1.0, 0.5] {
         tamper(&harness, part, false);
-        for _ in 0..bed.amount(20).max(4) {
+        for _ in 0..testbed.amount(20).max(4) {
             harness.tell(0, 1, PLAIN).await;
             harness.tell(1, 0, PLAIN).await;
             harness.settle().await?;
@@ -178,7 +178,7 @@ fn splice(one: &[u8], other: &[u8], at: usize) -> Vec<u8> {
 
 /// Changes packets with this probability. With `copies`, half of them also arrive unchanged.
 fn tamper<A: Addr>(harness: &WireHarness<'_, A>, part: f64, copies: bool) {
-    let mut rng = StdRng::seed_from_u64(harness.bed.the_profile().seed);
+    let mut rng = StdRng::seed_from_u64(harness.testbed.the_profile().seed);
     let ports = harness.ports.clone();
     let mut earlier: Vec<Datagram> = Vec::new();
     harness.wire.attack(move |sent| {

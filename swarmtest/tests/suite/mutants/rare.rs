@@ -35,7 +35,7 @@ const TABLES: [&[Fault]; 7] = [
 ];
 
 /// The testbed of the swarm with this fault.
-fn bed(fault: &'static Fault) -> Testbed<Address> {
+fn testbed(fault: &'static Fault) -> Testbed<Address> {
     let config = Config {
         asks: 64,
         ..(fault.medium)(Config::default())
@@ -51,23 +51,23 @@ fn bed(fault: &'static Fault) -> Testbed<Address> {
     let beside = network.clone();
     let crowds = Arc::new(Mutex::new(Vec::new()));
     let made = crowds.clone();
-    let bed = Testbed::new(SecureAsk, move |count| {
+    let testbed = Testbed::new(SecureAsk, move |count| {
         let crowd = Crowd::of(fault);
         crate::mutants::lock(&made).push(crowd.clone());
         ready(Ok(Rare::all(&crowd, network.nodes(count))))
     });
-    let bed = bed.profile(profile).forge(|id_of, place_of| Address {
+    let testbed = testbed.profile(profile).forge(|id_of, place_of| Address {
         id: id_of.id,
         place: place_of.place,
     });
-    let bed = bed.beside(move |count| {
+    let testbed = testbed.beside(move |count| {
         let crowd = Crowd::of(fault);
         let mut nodes = Rare::all(&crowd, beside.nodes(2 * count));
         let siblings = nodes.split_off(count);
         crate::mutants::lock(&crowd.siblings).extend(siblings.iter().map(|node| node.addr));
         ready(Ok(nodes.into_iter().zip(siblings).collect()))
     });
-    bed.rebind(move |addr: Address| {
+    testbed.rebind(move |addr: Address| {
         let kept = crate::mutants::lock(&crowds)
             .iter()
             .any(|crowd| crowd.keeps(&addr));
@@ -88,7 +88,7 @@ pub(crate) async fn are_found(law: &'static Law) -> usize {
         .flatten()
         .filter(|fault| fault.law == law.name)
     {
-        let checked = bed(fault).check(law).await;
+        let checked = testbed(fault).check(law).await;
         assert!(
             matches!(checked.verdict, Verdict::Failed(_)),
             "{}: {checked}",
@@ -109,5 +109,5 @@ fn every_fault_names_a_law() {
 #[tokio::test(start_paused = true)]
 async fn without_a_fault_every_law_holds() {
     const NONE: &Fault = &SOUND;
-    bed(NONE).run().await.assert_ok();
+    testbed(NONE).run().await.assert_ok();
 }

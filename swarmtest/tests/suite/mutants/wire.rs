@@ -82,7 +82,7 @@ async fn grade(fault: Fault) -> Report {
         .fold(Profile::default().quick(), |profile, group| {
             profile.waive(group, "no fault of cryptography concerns it")
         });
-    bed(fault, profile).run().await
+    testbed(fault, profile).run().await
 }
 
 /// Checks this law on every rare fault that names it, and says how many there are.
@@ -90,7 +90,7 @@ pub(crate) async fn rare_are_found(law: &'static Law) -> usize {
     let mut faults = 0;
     for (fault, name) in RARE {
         if law.name.split_once("::").is_some_and(|(_, law)| law == name) {
-            let checked = bed(fault, Profile::default()).check(law).await;
+            let checked = testbed(fault, Profile::default()).check(law).await;
             assert!(
                 matches!(checked.verdict, Verdict::Failed(_)),
                 "{fault:?}: {checked}"
@@ -102,7 +102,7 @@ pub(crate) async fn rare_are_found(law: &'static Law) -> usize {
 }
 
 /// The testbed of the secure swarm with this fault.
-fn bed(fault: Fault, profile: Profile) -> Testbed<Name> {
+fn testbed(fault: Fault, profile: Profile) -> Testbed<Name> {
     let profile = Profile {
         holds: QUEUE,
         asks: ASKS,
@@ -111,7 +111,7 @@ fn bed(fault: Fault, profile: Profile) -> Testbed<Name> {
     };
     let keys = Keys::default();
     let old = keys.clone();
-    let bed = Testbed::over(SecureAsk, move |taps: Vec<Tap>| {
+    let testbed = Testbed::over(SecureAsk, move |taps: Vec<Tap>| {
         let nodes = taps.into_iter().map(|tap| keys.node(tap, fault));
         ready(Ok(nodes.collect()))
     })
@@ -120,7 +120,7 @@ fn bed(fault: Fault, profile: Profile) -> Testbed<Name> {
         id: id_of.id,
         at: place_of.at,
     };
-    bed.profile(profile).forge(forged)
+    testbed.profile(profile).forge(forged)
 }
 
 /// Checks that the suite finds every fault that breaks this law, and nothing else in it.
