@@ -38,7 +38,7 @@ async fn run() -> Result<usize> {
     let value = b"the meeting is at noon";
     let publisher = nodes.remove(3);
     let copies = publisher
-        .put(key_of(value), value, Duration::from_secs(3600))?
+        .put(key_of(value), value, Duration::from_hours(1))?
         .finish()
         .await?;
     println!("{copies} copies stored");

@@ -68,7 +68,7 @@ async fn serves_at_once(
 
 #[tokio::test(start_paused = true)]
 async fn dials_from_forged_addresses_delay_no_other_and_get_fewer_bytes_than_they_sent() {
-    const PLACES: u64 = 16;
+    const HANDSHAKES: u64 = 16;
     const DIALS: u64 = 60;
     for (crowd, source) in CROWDS {
         let net = Internet::new();
@@ -84,7 +84,7 @@ async fn dials_from_forged_addresses_delay_no_other_and_get_fewer_bytes_than_the
         serves_at_once(&hub, &honest, &friend).await;
         let unproven = dropped(&hub, "quic-handshake", DropReason::Unauthenticated);
         // The honest peer proves its address too.
-        assert_eq!(unproven, DIALS - PLACES / 4 + 1, "{crowd}: {}", counted(&hub));
+        assert_eq!(unproven, DIALS - HANDSHAKES / 4 + 1, "{crowd}: {}", counted(&hub));
         // All that the hub sends in answer until the handshakes that it began have ended.
         let answers = sources.iter().map(async |source| {
             let mut bytes = 0;
