@@ -19,6 +19,8 @@ mod guide {
     struct Compose;
     #[doc = include_str!("../../docs/guide/filter.md")]
     struct Filter;
+    #[doc = include_str!("../../docs/guide/layer.md")]
+    struct Layer;
     #[doc = include_str!("../../docs/guide/base.md")]
     struct Base;
     #[doc = include_str!("../../docs/guide/overlay.md")]

@@ -56,11 +56,11 @@ mod yield_to_woken;
 
 #[cfg(test)]
 pub(crate) use self::background::GRACE;
-pub(crate) use self::background_sends::BackgroundSends;
-pub(crate) use self::finish::finish_close;
-pub(crate) use self::mailbox::Mailbox;
-pub(crate) use self::pump::{Step, pump};
-pub(crate) use self::timer::{Clock, Sleeper, Timer};
+pub use self::background_sends::BackgroundSends;
+pub use self::finish::finish_close;
+pub use self::mailbox::Mailbox;
+pub use self::pump::{Step, pump};
+pub use self::timer::{Clock, Sleeper, Timer};
 use self::wait_list::{WaitList, Wakers};
 use self::waiter::Waiter;
 pub(crate) use self::yield_to_woken::yield_to_woken;
@@ -76,7 +76,7 @@ type Work = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 /// What a caller waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Interest<K> {
+pub enum Interest<K> {
     /// Up to this many items of a kind; [`Driver::notify`] wakes the caller.
     Items(K, usize),
     /// A result that wakes the caller directly. The code that stores the result need not wake the caller that
@@ -86,11 +86,11 @@ pub(crate) enum Interest<K> {
 
 /// The work of one layer, and the callers that wait for its results: items of the kinds `K`, or results that
 /// wake their caller directly.
-pub(crate) struct Driver<K>(Arc<Shared<K>>);
+pub struct Driver<K>(Arc<Shared<K>>);
 
 impl<K: Kind> Driver<K> {
     /// Creates a driver without work.
-    pub(crate) fn new() -> Self {
+    pub fn new() -> Self {
         Self(Arc::new(Shared {
             list: Mutex::new(WaitList::default()),
             work: Mutex::new(None),
@@ -104,7 +104,7 @@ impl<K: Kind> Driver<K> {
     ///
     /// # Errors
     /// Returns [`Error::Invalid`] outside of a tokio runtime.
-    pub(crate) fn start(&self, work: impl Future<Output = ()> + Send + 'static) -> Result<()> {
+    pub fn start(&self, work: impl Future<Output = ()> + Send + 'static) -> Result<()> {
         let runtime = Handle::try_current()
             .map_err(|_| Error::invalid("call", "this swarm needs a tokio runtime around it"))?;
         let work: Work = Box::pin(work);
@@ -126,7 +126,7 @@ impl<K: Kind> Driver<K> {
     ///
     /// # Errors
     /// Returns the errors of [`start`](Self::start).
-    pub(crate) fn ensure_started<W>(&self, make: impl FnOnce() -> W) -> Result<()>
+    pub fn ensure_started<W>(&self, make: impl FnOnce() -> W) -> Result<()>
     where
         W: Future<Output = ()> + Send + 'static,
     {
@@ -149,7 +149,7 @@ impl<K: Kind> Driver<K> {
     ///
     /// # Cancel safety
     /// Cancelling loses nothing: the work and any pending wake-up pass to other callers.
-    pub(crate) async fn wait<T>(
+    pub async fn wait<T>(
         &self,
         interest: Interest<K>,
         mut take: impl FnMut(&mut Context<'_>) -> Poll<Result<T>>,
@@ -160,13 +160,13 @@ impl<K: Kind> Driver<K> {
 
     /// Returns the interest of the caller that polls the work, or `None` if the background polls it. That
     /// caller calls `take` after the poll.
-    pub(crate) fn polled_for(&self) -> Option<Interest<K>> {
+    pub fn polled_for(&self) -> Option<Interest<K>> {
         self.0.list().polled_for
     }
 
     /// Announces `items` new items of this kind and wakes as many waiting callers. Items for the caller that
     /// polls the work need not be counted: it calls `take` after the poll.
-    pub(crate) fn notify(&self, kind: K, items: usize) {
+    pub fn notify(&self, kind: K, items: usize) {
         if items == 0 {
             return;
         }
@@ -176,7 +176,7 @@ impl<K: Kind> Driver<K> {
 
     /// Stores an error for the next caller that wants items and finds none. It replaces an earlier error that
     /// no caller has taken.
-    pub(crate) fn fail(&self, error: Error) {
+    pub fn fail(&self, error: Error) {
         let mut list = self.0.list();
         list.failure = Some(error);
         let notified = list.notify_every_kind();
@@ -186,7 +186,7 @@ impl<K: Kind> Driver<K> {
 
     /// Yields to the polling caller, which checks for its item before the work continues. Only the work may
     /// call this.
-    pub(crate) async fn yield_to_leader(&self) {
+    pub async fn yield_to_leader(&self) {
         let mut yielded = false;
         poll_fn(|_| {
             if mem::replace(&mut yielded, true) {
@@ -200,12 +200,12 @@ impl<K: Kind> Driver<K> {
     }
 
     /// Marks the work as able to make progress and wakes a caller to poll it.
-    pub(crate) fn wake(&self) {
+    pub fn wake(&self) {
         self.0.wake_by_ref();
     }
 
     /// Drops the work, after the current poll if one is running, and wakes all waiting callers.
-    pub(crate) fn close(&self) {
+    pub fn close(&self) {
         let mut list = self.0.list();
         list.closed = true;
         let waiting = list.take_all();
@@ -219,7 +219,7 @@ impl<K: Kind> Driver<K> {
 }
 
 /// Distinguishes kinds of items.
-pub(crate) trait Kind: Copy + PartialEq + Send + 'static {}
+pub trait Kind: Copy + PartialEq + Send + 'static {}
 
 impl<K: Copy + PartialEq + Send + 'static> Kind for K {}
 
@@ -327,7 +327,7 @@ impl<K: Kind> Drop for PollGuard<'_, K> {
 }
 
 /// Converts a lookup into a poll: an absent item is pending.
-pub(crate) fn found<T>(taken: Result<Option<T>>) -> Poll<Result<T>> {
+pub fn found<T>(taken: Result<Option<T>>) -> Poll<Result<T>> {
     taken.transpose().map_or(Poll::Pending, Poll::Ready)
 }
 

@@ -76,6 +76,7 @@
 
 pub mod allow;
 pub mod chord;
+pub mod driver;
 pub mod env;
 pub mod faulty;
 pub mod fragment;
@@ -94,7 +95,6 @@ pub mod quic;
 pub mod stack;
 pub mod udp;
 
-mod driver;
 mod ext;
 mod key_addr;
 mod waiters;

@@ -17,7 +17,7 @@ const WAITING: usize = 64;
 
 /// The sends of one layer that wait for room.
 #[derive(Debug, Default)]
-pub(crate) struct BackgroundSends(Arc<Slots>);
+pub struct BackgroundSends(Arc<Slots>);
 
 #[derive(Debug, Default)]
 struct Slots {
@@ -42,7 +42,7 @@ impl BackgroundSends {
     /// # Errors
     /// Returns the drop reason: [`DropReason::Refused`] outside of a runtime, [`DropReason::QueueFull`] if too many
     /// sends wait.
-    pub(crate) fn send(&self, sending: impl Future<Output = ()> + Send + 'static) -> Result<(), DropReason> {
+    pub fn send(&self, sending: impl Future<Output = ()> + Send + 'static) -> Result<(), DropReason> {
         // Layers below may set timers, which need a runtime.
         let runtime = Handle::try_current().map_err(|_| DropReason::Refused)?;
         let mut sending = Box::pin(sending);
@@ -63,7 +63,7 @@ impl BackgroundSends {
     }
 
     /// Waits until no send waits for room.
-    pub(crate) async fn idle(&self) {
+    pub async fn idle(&self) {
         loop {
             let mut idle = pin!(self.0.idle.notified());
             // From here on no notification is missed.

@@ -7,7 +7,7 @@ use tokio::runtime::Handle;
 
 /// Runs the rest of a close, in a task if it does not complete at once. If the caller gives up, the task
 /// continues, so that the swarm below is closed all the same.
-pub(crate) async fn finish_close(rest: impl Future<Output = ()> + Send + 'static) {
+pub async fn finish_close(rest: impl Future<Output = ()> + Send + 'static) {
     let mut rest = Box::pin(rest);
     if poll_fn(|cx| Poll::Ready(rest.as_mut().poll(cx).is_ready())).await {
         return;

@@ -12,7 +12,7 @@ use crate::inbox::{Extended, Inbox, Limits, Queued, Refused};
 /// Items of one kind that wait for readers: in an [`Inbox`], or, if a reader polls the work itself, in a batch
 /// that is passed to that reader as it is.
 #[derive(Debug)]
-pub(crate) struct Mailbox<T> {
+pub struct Mailbox<T> {
     inbox: Inbox<T>,
     /// Items that a reader received, for itself and for later readers: at most one batch, because no reader polls
     /// the work while there are items.
@@ -21,7 +21,7 @@ pub(crate) struct Mailbox<T> {
 
 impl<T: Queued> Mailbox<T> {
     /// Creates an empty mailbox with these limits on what waits beside the batch.
-    pub(crate) fn new(limits: Limits) -> Self {
+    pub fn new(limits: Limits) -> Self {
         Self {
             inbox: Inbox::new(limits),
             fresh: Mutex::default(),
@@ -34,12 +34,7 @@ impl<T: Queued> Mailbox<T> {
 
     /// Delivers a batch and wakes as many readers as it has items for. Returns the items that found no place, for
     /// the layer to count. Only the work may call this.
-    pub(crate) fn deliver<K: Kind>(
-        &self,
-        driver: &Driver<K>,
-        kind: K,
-        items: &mut VecDeque<T>,
-    ) -> Extended<T> {
+    pub fn deliver<K: Kind>(&self, driver: &Driver<K>, kind: K, items: &mut VecDeque<T>) -> Extended<T> {
         if let Some(Interest::Items(polled_for, wanted @ 1..)) = driver.polled_for()
             && polled_for == kind
         {
@@ -66,7 +61,7 @@ impl<T: Queued> Mailbox<T> {
     ///
     /// # Errors
     /// Returns the items that found no place.
-    pub(crate) fn push<K: Kind>(&self, driver: &Driver<K>, kind: K, item: T) -> Result<(), Refused<T>> {
+    pub fn push<K: Kind>(&self, driver: &Driver<K>, kind: K, item: T) -> Result<(), Refused<T>> {
         self.inbox.push(item)?;
         driver.notify(kind, 1);
         Ok(())
@@ -79,7 +74,7 @@ impl<T: Queued> Mailbox<T> {
     ///
     /// # Cancel safety
     /// Cancelling loses nothing.
-    pub(crate) async fn pop<K: Kind>(&self, driver: &Driver<K>, kind: K) -> p2p::Result<T> {
+    pub async fn pop<K: Kind>(&self, driver: &Driver<K>, kind: K) -> p2p::Result<T> {
         let take = || match self.inbox.try_pop()? {
             Some(item) => Ok(Some(item)),
             None => Ok(self.fresh().pop_front()),
@@ -95,7 +90,7 @@ impl<T: Queued> Mailbox<T> {
     ///
     /// # Cancel safety
     /// Cancelling loses nothing: `out` is unchanged until the call returns.
-    pub(crate) async fn pop_batch<K: Kind>(
+    pub async fn pop_batch<K: Kind>(
         &self,
         driver: &Driver<K>,
         kind: K,
@@ -115,7 +110,7 @@ impl<T: Queued> Mailbox<T> {
     }
 
     /// Refuses all further items and drops the waiting ones. Returns the number of dropped items.
-    pub(crate) fn close(&self) -> usize {
+    pub fn close(&self) -> usize {
         let fresh = mem::take(&mut *self.fresh());
         self.inbox.close() + fresh.len()
     }

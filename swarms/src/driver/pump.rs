@@ -9,7 +9,7 @@ use super::{Driver, Kind, PAUSE};
 
 /// One step of a layer's work: waits for an event, such as messages from the swarm below or an expired timer,
 /// and handles it.
-pub(crate) trait Step: Send {
+pub trait Step: Send {
     /// Waits for the next event and handles it.
     ///
     /// # Errors
@@ -20,7 +20,7 @@ pub(crate) trait Step: Send {
 
 /// Repeats a step until the swarm below is closed. Other errors are [reported](Driver::fail) to a caller that
 /// waits for items, and the work continues after a pause. `layer` names the layer in traces.
-pub(crate) async fn pump<K: Kind>(driver: &Driver<K>, layer: &'static str, mut work: impl Step) {
+pub async fn pump<K: Kind>(driver: &Driver<K>, layer: &'static str, mut work: impl Step) {
     loop {
         match work.step().await {
             Ok(()) => driver.yield_to_leader().await,

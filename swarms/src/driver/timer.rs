@@ -1,5 +1,6 @@
 //! An engine's clock and its timeout.
 
+use std::fmt;
 use std::future::{Future as _, poll_fn};
 use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -11,26 +12,27 @@ use tokio::time::{Instant, Sleep, sleep_until};
 
 /// A monotonic clock on tokio's time, which tests may pause.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Clock {
+pub struct Clock {
     anchor: Instant,
     at_anchor: Duration,
 }
 
 impl Clock {
     /// Creates a clock that reads `at_anchor` at the instant `anchor`.
-    pub(crate) fn new(anchor: Instant, at_anchor: Duration) -> Self {
+    pub fn new(anchor: Instant, at_anchor: Duration) -> Self {
         Self { anchor, at_anchor }
     }
 
     /// Returns the same clock, always ahead by the given duration.
-    pub(crate) fn ahead(&self, by: Duration) -> Self {
+    pub fn ahead(&self, by: Duration) -> Self {
         Self {
             at_anchor: self.at_anchor.saturating_add(by),
             ..*self
         }
     }
 
-    pub(crate) fn now(&self) -> Duration {
+    /// Returns the time on this clock.
+    pub fn now(&self) -> Duration {
         let now = Instant::now();
         match now.checked_duration_since(self.anchor) {
             Some(after) => self.at_anchor.saturating_add(after),
@@ -52,7 +54,7 @@ const NEVER: u64 = u64::MAX;
 
 /// The next timeout of an engine. Set and read under the engine's lock, awaited without it.
 #[derive(Debug)]
-pub(crate) struct Timer {
+pub struct Timer {
     clock: Clock,
     /// In nanoseconds of the clock.
     at: AtomicU64,
@@ -60,41 +62,56 @@ pub(crate) struct Timer {
 
 /// The state of a task that waits for a [`Timer`].
 #[derive(Default)]
-pub(crate) struct Sleeper(Option<(u64, Pin<Box<Sleep>>)>);
+pub struct Sleeper(Option<(u64, Pin<Box<Sleep>>)>);
+
+impl fmt::Debug for Sleeper {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Sleeper").finish_non_exhaustive()
+    }
+}
+
+impl Default for Timer {
+    /// Creates a timer without a timeout, on a clock that starts at zero.
+    fn default() -> Self {
+        Self::new(Clock::new(Instant::now(), Duration::ZERO))
+    }
+}
 
 impl Timer {
-    pub(crate) fn new(clock: Clock) -> Self {
+    /// Creates a timer without a timeout.
+    pub fn new(clock: Clock) -> Self {
         Self {
             clock,
             at: AtomicU64::new(NEVER),
         }
     }
 
-    pub(crate) fn now(&self) -> Duration {
+    /// Returns the time on the timer's clock.
+    pub fn now(&self) -> Duration {
         self.clock.now()
     }
 
     /// Sets the timeout. Returns whether it is earlier than before, in which case a sleeping task must be
     /// woken to see it.
-    pub(crate) fn set(&self, at: Option<Duration>) -> bool {
+    pub fn set(&self, at: Option<Duration>) -> bool {
         let at = at.map_or(NEVER, nanos);
         self.at.swap(at, Relaxed) > at
     }
 
     /// Sets the timeout only if it is earlier than the current one, and returns whether it is. For engines
     /// that tolerate early timeouts, so that the timer is not reset for each item that has a deadline.
-    pub(crate) fn set_sooner(&self, at: Option<Duration>) -> bool {
+    pub fn set_sooner(&self, at: Option<Duration>) -> bool {
         let at = at.map_or(NEVER, nanos);
         self.at.fetch_min(at, Relaxed) > at
     }
 
     /// Returns whether the timeout has expired.
-    pub(crate) fn is_expired(&self, now: Duration) -> bool {
+    pub fn is_expired(&self, now: Duration) -> bool {
         self.at.load(Relaxed) <= nanos(now)
     }
 
     /// Waits for the timeout that is currently set.
-    pub(crate) fn poll(&self, cx: &mut Context<'_>, sleeper: &mut Sleeper) -> Poll<()> {
+    pub fn poll(&self, cx: &mut Context<'_>, sleeper: &mut Sleeper) -> Poll<()> {
         let at = self.at.load(Relaxed);
         let until = self
             .clock
@@ -121,7 +138,7 @@ impl Timer {
     ///
     /// # Cancel safety
     /// Cancelling loses nothing.
-    pub(crate) async fn or_receive<A: Addr>(
+    pub async fn or_receive<A: Addr>(
         &self,
         inner: &impl Swarm<A>,
         pulled: &mut Vec<Message<A>>,

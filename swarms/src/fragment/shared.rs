@@ -1,15 +1,13 @@
 //! State shared by the callers of one swarm and its driver.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
 use p2p::{Addr, Counters, DropReason, Headroom, Message, Swarm};
 use p2p_protocols::fragment::{self, Ids, Reassembler};
-use tokio::time::Instant;
 
 use super::outbound::Buffers;
 use super::{FragmentConfig, HEADER};
-use crate::driver::{Clock, Driver, Mailbox, Timer};
+use crate::driver::{Driver, Mailbox, Timer};
 
 pub(super) struct Shared<A: Addr, S> {
     pub(super) inner: S,
@@ -38,7 +36,7 @@ impl<A: Addr, S: Swarm<A>> Shared<A, S> {
             buffers: Mutex::default(),
             engine: Mutex::new(Reassembler::new(config.reassembly, mtu, room)),
             driver: Driver::new(),
-            timer: Timer::new(Clock::new(Instant::now(), Duration::ZERO)),
+            timer: Timer::default(),
             mailbox: Mailbox::new(config.messages),
             counters: Counters::new("frag"),
             pieces: Counters::new("frag-piece"),

@@ -9,10 +9,9 @@ use p2p::{Addr, BatchOutcome, Counters, DropReason, Error, Message, Packet, Requ
 use p2p_protocols::hash::HashMap;
 use p2p_protocols::mbapp::{AskId, Engine, Now};
 use rand::RngExt as _;
-use tokio::time::Instant;
 
 use super::MbappConfig;
-use crate::driver::{BackgroundSends, Clock, Driver, Timer};
+use crate::driver::{BackgroundSends, Driver, Timer};
 use crate::env::Env;
 use crate::inbox::{Inbox, Queued, Source};
 
@@ -130,7 +129,7 @@ impl<A: Addr, S: Swarm<A>> Shared<A, S> {
             told: Inbox::new(config.messages),
             asked: Inbox::new(config.asks),
             driver: Driver::new(),
-            timer: Timer::new(Clock::new(Instant::now(), Duration::ZERO)),
+            timer: Timer::default(),
             background_sends: BackgroundSends::default(),
             tells: Counters::new("mbapp"),
             asks: Counters::new("mbapp-ask"),

@@ -11,6 +11,9 @@ use std::time::{Duration, Instant};
 
 use p2p::{Addr, Message, Swarm};
 use p2p_swarms::{Faults, SwarmExt as _, UdpSwarm};
+use passing::{Driven, Tasked};
+
+mod passing;
 
 const ROUNDS: usize = 3001;
 /// Round trips in a round: fewer than a scheduler time slice.
@@ -134,6 +137,22 @@ async fn throughput(name: &'static str) {
     rounds.print_goodput();
 }
 
+/// Three layers that only receive and pass on: polled by their callers, against a task for each.
+async fn driven_against_tasks(name: &'static str) {
+    let driven = [udp(), udp()].map(|udp| Driven::new(Driven::new(Driven::new(udp))));
+    let tasked = [udp(), udp()].map(|udp| Tasked::new(Tasked::new(Tasked::new(udp))));
+    let mut rounds = Rounds::new(name);
+    for _ in 0..ROUNDS {
+        rounds
+            .peer
+            .push(round_trips(&tasked, TRIPS).await.as_secs_f64() * 1e6);
+        rounds
+            .ours
+            .push(round_trips(&driven, TRIPS).await.as_secs_f64() * 1e6);
+    }
+    rounds.print_latency();
+}
+
 #[tokio::main(flavor = "current_thread")]
 async fn main() {
     let chosen: Vec<String> = std::env::args()
@@ -168,6 +187,10 @@ async fn main() {
             frag.mux().open("bench").expect("new")
         });
         latency(name, stack).await;
+    }
+    let name = "three_driven_layers_round_trip";
+    if wanted(name) {
+        driven_against_tasks(name).await;
     }
     let name = "frag_64k_over_udp";
     if wanted(name) {
