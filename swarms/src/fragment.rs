@@ -173,11 +173,25 @@ impl<A: Addr, S: Swarm<A>> Swarm<A> for FragmentSwarm<A, S> {
     }
 
     async fn receive(&self) -> Result<Message<A>> {
-        self.shared.receive().await
+        self.shared.start()?;
+        let Shared {
+            mailbox,
+            driver,
+            counters,
+            ..
+        } = &*self.shared;
+        mailbox.receive(driver, (), counters).await
     }
 
     async fn receive_batch(&self, out: &mut Vec<Message<A>>, max: usize) -> Result<usize> {
-        self.shared.receive_batch(out, max).await
+        self.shared.start()?;
+        let Shared {
+            mailbox,
+            driver,
+            counters,
+            ..
+        } = &*self.shared;
+        mailbox.receive_batch(driver, (), counters, out, max).await
     }
 
     async fn close(&self) {

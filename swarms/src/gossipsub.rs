@@ -65,7 +65,7 @@ use p2p_protocols::gossipsub::{Counts, Engine, Kept};
 pub use self::addr::{GossipAddr, Place};
 pub use self::config::{GossipConfig, NameMessage, Validator};
 pub use self::event::{Departure, GossipEvent};
-use self::shared::Shared;
+use self::shared::{Kind, Shared};
 pub use p2p_protocols::gossipsub::{
     Author, Config, MessageAcceptance, MessageId, PolicyError, QueueConfig, Refused, ScoreConfig, Signing,
     Topic, Version, wire,
@@ -279,11 +279,25 @@ impl<A: Addr, S: Swarm<A>> Swarm<GossipAddr<A>> for GossipSwarm<A, S> {
     }
 
     async fn receive(&self) -> Result<Message<GossipAddr<A>>> {
-        self.shared.receive().await
+        let Shared {
+            mailbox,
+            driver,
+            counters,
+            ..
+        } = &*self.shared;
+        mailbox.receive(driver, Kind::Message, counters).await
     }
 
     async fn receive_batch(&self, out: &mut Vec<Message<GossipAddr<A>>>, max: usize) -> Result<usize> {
-        self.shared.receive_batch(out, max).await
+        let Shared {
+            mailbox,
+            driver,
+            counters,
+            ..
+        } = &*self.shared;
+        mailbox
+            .receive_batch(driver, Kind::Message, counters, out, max)
+            .await
     }
 
     /// Returns the maximum length of a message in bytes, which holds for topics of any length.

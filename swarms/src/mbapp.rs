@@ -35,7 +35,7 @@ mod inbound;
 mod replies;
 mod shared;
 
-use shared::{Shared, Slot};
+use shared::{Shared, Slot, Want};
 
 /// How long `close` waits for room to send responses.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
@@ -221,14 +221,19 @@ impl<A: Addr, S: Swarm<A>> Swarm<A> for MbappSwarm<A, S> {
     }
 
     async fn receive(&self) -> Result<Message<A>> {
-        self.shared.receive().await
+        self.shared.start()?;
+        let Shared {
+            told, driver, tells, ..
+        } = &*self.shared;
+        told.receive(driver, Want::Told, tells).await
     }
 
     async fn receive_batch(&self, out: &mut Vec<Message<A>>, max: usize) -> Result<usize> {
-        if max == 0 {
-            return Ok(0);
-        }
-        self.shared.receive_batch(out, max).await
+        self.shared.start()?;
+        let Shared {
+            told, driver, tells, ..
+        } = &*self.shared;
+        told.receive_batch(driver, Want::Told, tells, out, max).await
     }
 
     async fn close(&self) {

@@ -172,11 +172,23 @@ impl<A: Addr, S: Swarm<A>> Swarm<KeyAddr<A>> for P2pkeSwarm<A, S> {
     }
 
     async fn receive(&self) -> Result<Message<KeyAddr<A>>> {
-        self.shared.receive().await
+        let Shared {
+            mailbox,
+            driver,
+            messages,
+            ..
+        } = &*self.shared;
+        mailbox.receive(driver, (), messages).await
     }
 
     async fn receive_batch(&self, out: &mut Vec<Message<KeyAddr<A>>>, max: usize) -> Result<usize> {
-        self.shared.receive_batch(out, max).await
+        let Shared {
+            mailbox,
+            driver,
+            messages,
+            ..
+        } = &*self.shared;
+        mailbox.receive_batch(driver, (), messages, out, max).await
     }
 
     fn mtu(&self) -> usize {

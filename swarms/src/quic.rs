@@ -63,7 +63,6 @@ use p2p::{
     Swarm,
 };
 use p2p_formats::x509::{PrivateKey, PublicKey};
-use tokio::task::coop::consume_budget;
 
 pub use self::config::{Allow, QuicConfig};
 use self::node::{Node, with_peer};
@@ -190,26 +189,25 @@ impl<A: Addr> Swarm<KeyAddr<A>> for QuicSwarm<A> {
     }
 
     async fn receive(&self) -> Result<Message<KeyAddr<A>>> {
-        consume_budget().await;
-        let Node { tasks, messages, .. } = &*self.node;
-        let message = tasks.wait(Kind::Message, 1, || messages.try_pop()).await?;
-        self.node.tells.add_delivered(1);
-        Ok(message)
+        let Node {
+            tasks,
+            messages,
+            tells,
+            ..
+        } = &*self.node;
+        messages.receive(tasks.driver(), Kind::Message, tells).await
     }
 
     async fn receive_batch(&self, out: &mut Vec<Message<KeyAddr<A>>>, max: usize) -> Result<usize> {
-        if max == 0 {
-            return Ok(0);
-        }
-        consume_budget().await;
-        let Node { tasks, messages, .. } = &*self.node;
-        let take = || {
-            let taken = messages.try_pop_batch(out, max)?;
-            Ok((taken > 0).then_some(taken))
-        };
-        let taken = tasks.wait(Kind::Message, max, take).await?;
-        self.node.tells.add_delivered(taken);
-        Ok(taken)
+        let Node {
+            tasks,
+            messages,
+            tells,
+            ..
+        } = &*self.node;
+        messages
+            .receive_batch(tasks.driver(), Kind::Message, tells, out, max)
+            .await
     }
 
     fn mtu(&self) -> usize {
@@ -254,11 +252,13 @@ impl<A: Addr> AskSwarm<KeyAddr<A>> for QuicSwarm<A> {
     }
 
     async fn receive_ask(&self) -> Result<Request<KeyAddr<A>>> {
-        consume_budget().await;
-        let Node { tasks, requests, .. } = &*self.node;
-        let request = tasks.wait(Kind::Ask, 1, || requests.try_pop()).await?;
-        self.node.asks.add_delivered(1);
-        Ok(request)
+        let Node {
+            tasks,
+            requests,
+            asks,
+            ..
+        } = &*self.node;
+        requests.receive(tasks.driver(), Kind::Ask, asks).await
     }
 }
 

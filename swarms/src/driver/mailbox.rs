@@ -4,45 +4,57 @@ use std::collections::VecDeque;
 use std::mem;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use p2p::DropReason;
+use p2p::{Counters, DropReason, Result};
+use tokio::task::coop::consume_budget;
 
 use super::{Driver, Interest, Kind, found};
-use crate::inbox::{Extended, Inbox, Limits, Queued, Refused};
+use crate::inbox::{Extended, Inbox, Limits, Queued};
 
 /// Items of one kind that wait for readers: in an [`Inbox`], or, if a reader polls the work itself, in a batch
 /// that is passed to that reader as it is.
 #[derive(Debug)]
 pub struct Mailbox<T> {
     inbox: Inbox<T>,
-    /// Items that a reader received, for itself and for later readers: at most one batch, because no reader polls
-    /// the work while there are items.
-    fresh: Mutex<VecDeque<T>>,
+    /// The batch of the last reader that polled the work, for that reader and later ones.
+    batch: Mutex<VecDeque<T>>,
 }
 
 impl<T: Queued> Mailbox<T> {
-    /// Creates an empty mailbox with these limits on what waits beside the batch.
+    /// Creates an empty mailbox with these limits on what waits beside the one batch.
     pub fn new(limits: Limits) -> Self {
         Self {
             inbox: Inbox::new(limits),
-            fresh: Mutex::default(),
+            batch: Mutex::default(),
         }
     }
 
-    fn fresh(&self) -> MutexGuard<'_, VecDeque<T>> {
-        self.fresh.lock().unwrap_or_else(PoisonError::into_inner)
+    fn batch(&self) -> MutexGuard<'_, VecDeque<T>> {
+        self.batch.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Delivers a batch and wakes as many readers as it has items for. Returns the items that found no place, for
-    /// the layer to count. Only the work may call this.
+    /// Returns the number of items that wait.
+    pub fn len(&self) -> usize {
+        self.batch().len() + self.inbox.len()
+    }
+
+    /// Returns whether no item waits.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Delivers items and wakes as many readers. Returns the items that found no place, for the layer to count.
+    ///
+    /// Only the work may call this: the reader that polls the work takes the items after the poll. Other code
+    /// calls [`extend`](Self::extend).
     pub fn deliver<K: Kind>(&self, driver: &Driver<K>, kind: K, items: &mut VecDeque<T>) -> Extended<T> {
         if let Some(Interest::Items(polled_for, wanted @ 1..)) = driver.polled_for()
             && polled_for == kind
         {
-            let mut fresh = self.fresh();
-            if fresh.is_empty() {
+            let mut batch = self.batch();
+            if batch.is_empty() && !self.inbox.is_closed() {
                 let (accepted, others) = (items.len(), items.len().saturating_sub(wanted));
-                mem::swap(&mut *fresh, items);
-                drop(fresh);
+                mem::swap(&mut *batch, items);
+                drop(batch);
                 driver.notify(kind, others);
                 return Extended {
                     accepted,
@@ -51,67 +63,90 @@ impl<T: Queued> Mailbox<T> {
                 };
             }
         }
-        let put = self.inbox.extend(items.drain(..));
+        self.extend(driver, kind, items.drain(..))
+    }
+
+    /// Adds items and wakes as many readers. Returns the items that found no place, for the layer to count.
+    pub fn extend<K: Kind>(
+        &self,
+        driver: &Driver<K>,
+        kind: K,
+        items: impl IntoIterator<Item = T>,
+    ) -> Extended<T> {
+        let put = self.inbox.extend(items);
         driver.notify(kind, put.accepted);
         put
     }
 
-    /// Adds an item that does not come from the work, such as a message of this node to itself, and wakes a
-    /// reader.
-    ///
-    /// # Errors
-    /// Returns the items that found no place.
-    pub fn push<K: Kind>(&self, driver: &Driver<K>, kind: K, item: T) -> Result<(), Refused<T>> {
-        self.inbox.push(item)?;
-        driver.notify(kind, 1);
-        Ok(())
-    }
-
-    /// Waits for the next item, and polls the work meanwhile.
+    /// Waits for the next item, polls the work meanwhile, and counts the item as delivered.
     ///
     /// # Errors
     /// Returns the errors of [`Driver::wait`].
     ///
     /// # Cancel safety
     /// Cancelling loses nothing.
-    pub async fn pop<K: Kind>(&self, driver: &Driver<K>, kind: K) -> p2p::Result<T> {
-        let take = || match self.inbox.try_pop()? {
+    pub async fn receive<K: Kind>(&self, driver: &Driver<K>, kind: K, counters: &Counters) -> Result<T> {
+        let item = self.pop(driver, kind).await?;
+        counters.add_delivered(1);
+        Ok(item)
+    }
+
+    /// Waits for the next item, and polls the work meanwhile. For items that the layer may still drop.
+    ///
+    /// # Errors
+    /// Returns the errors of [`Driver::wait`].
+    ///
+    /// # Cancel safety
+    /// Cancelling loses nothing.
+    pub async fn pop<K: Kind>(&self, driver: &Driver<K>, kind: K) -> Result<T> {
+        consume_budget().await;
+        let take = || match self.batch().pop_front() {
             Some(item) => Ok(Some(item)),
-            None => Ok(self.fresh().pop_front()),
+            None => self.inbox.try_pop(),
         };
         driver.wait(Interest::Items(kind, 1), |_| found(take())).await
     }
 
-    /// Waits for at least one item, and polls the work meanwhile. Appends up to `max` items, which is not 0, to
-    /// `out`, and returns their number.
+    /// Waits for at least one item, polls the work meanwhile, appends up to `max` items to `out`, and counts them
+    /// as delivered. Returns their number; with a `max` of 0 it returns 0 at once.
     ///
     /// # Errors
     /// Returns the errors of [`Driver::wait`].
     ///
     /// # Cancel safety
     /// Cancelling loses nothing: `out` is unchanged until the call returns.
-    pub async fn pop_batch<K: Kind>(
+    pub async fn receive_batch<K: Kind>(
         &self,
         driver: &Driver<K>,
         kind: K,
+        counters: &Counters,
         out: &mut Vec<T>,
         max: usize,
-    ) -> p2p::Result<usize> {
+    ) -> Result<usize> {
+        if max == 0 {
+            return Ok(0);
+        }
+        consume_budget().await;
         let mut take = || {
-            let mut count = self.inbox.try_pop_batch(out, max)?;
+            let mut batch = self.batch();
+            let mut count = batch.len().min(max);
+            out.extend(batch.drain(..count));
+            drop(batch);
             if count == 0 {
-                let mut fresh = self.fresh();
-                count = fresh.len().min(max);
-                out.extend(fresh.drain(..count));
+                count = self.inbox.try_pop_batch(out, max)?;
             }
             Ok((count > 0).then_some(count))
         };
-        driver.wait(Interest::Items(kind, max), |_| found(take())).await
+        let count = driver.wait(Interest::Items(kind, max), |_| found(take())).await?;
+        counters.add_delivered(count);
+        Ok(count)
     }
 
-    /// Refuses all further items and drops the waiting ones. Returns the number of dropped items.
+    /// Refuses all further items and drops the waiting ones. Returns the number of dropped items, for the layer to
+    /// count.
     pub fn close(&self) -> usize {
-        let fresh = mem::take(&mut *self.fresh());
-        self.inbox.close() + fresh.len()
+        let dropped = self.inbox.close();
+        let batch = mem::take(&mut *self.batch());
+        dropped + batch.len()
     }
 }

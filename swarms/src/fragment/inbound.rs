@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use p2p::{Addr, Message, Result, Swarm};
 use p2p_protocols::fragment::{Handled, Reassembler};
-use tokio::task::coop::consume_budget;
 
 use super::shared::Shared;
 use crate::driver::{Sleeper, Step, pump};
@@ -90,26 +89,8 @@ impl<A: Addr, S: Swarm<A>> Shared<A, S> {
         None
     }
 
-    pub(super) async fn receive(self: &Arc<Self>) -> Result<Message<A>> {
-        self.driver.ensure_started(|| self.clone().work())?;
-        consume_budget().await;
-        let message = self.mailbox.pop(&self.driver, ()).await?;
-        self.counters.add_delivered(1);
-        Ok(message)
-    }
-
-    pub(super) async fn receive_batch(
-        self: &Arc<Self>,
-        out: &mut Vec<Message<A>>,
-        max: usize,
-    ) -> Result<usize> {
-        if max == 0 {
-            return Ok(0);
-        }
-        self.driver.ensure_started(|| self.clone().work())?;
-        consume_budget().await;
-        let count = self.mailbox.pop_batch(&self.driver, (), out, max).await?;
-        self.counters.add_delivered(count);
-        Ok(count)
+    /// Starts the work, unless it has been started.
+    pub(super) fn start(self: &Arc<Self>) -> Result<()> {
+        self.driver.ensure_started(|| self.clone().work())
     }
 }

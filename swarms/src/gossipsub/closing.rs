@@ -144,7 +144,7 @@ impl<A: Addr, S: Swarm<A>> Shared<A, S> {
         state.peers_of.clear();
         drop(state);
         self.counters
-            .add_dropped_many(DropReason::Closed, self.inbox.close());
+            .add_dropped_many(DropReason::Closed, self.mailbox.close());
         self.events().close();
         self.room.notify_waiters();
         self.peers_changed.notify_waiters();

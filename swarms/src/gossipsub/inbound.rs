@@ -192,20 +192,14 @@ impl<A: Addr, S: Swarm<A>> Shared<A, S> {
         self.drain_engine(&mut state, effects);
     }
 
-    /// Puts messages into the inbox.
+    /// Delivers messages. Callers that publish or validate deliver as well as the work.
     pub(super) fn deliver(&self, messages: Vec<Arrived<A>>) {
         if messages.is_empty() {
             return;
         }
-        let wanted = match self.driver.polled_for() {
-            Some(Interest::Items(Kind::Message, wanted)) => wanted,
-            _ => 0,
-        };
         let messages = messages.into_iter().filter_map(|arrived| self.message(arrived));
-        let put = self.inbox.extend_for(wanted, messages);
+        let put = self.mailbox.extend(&self.driver, Kind::Message, messages);
         self.counters.add_dropped_many(put.reason, put.refused.len());
-        self.driver
-            .notify(Kind::Message, put.accepted.saturating_sub(wanted));
     }
 
     fn message(&self, arrived: Arrived<A>) -> Option<Message<GossipAddr<A>>> {
@@ -225,36 +219,6 @@ impl<A: Addr, S: Swarm<A>> Shared<A, S> {
             dst: GossipAddr { topic: dst, at },
             payload: Packet::new(Headroom::default(), &received.data),
         })
-    }
-
-    pub(super) async fn receive(&self) -> Result<Message<GossipAddr<A>>> {
-        consume_budget().await;
-        let interest = Interest::Items(Kind::Message, 1);
-        let message = self
-            .driver
-            .wait(interest, |_| found(self.inbox.try_pop()))
-            .await?;
-        self.counters.add_delivered(1);
-        Ok(message)
-    }
-
-    pub(super) async fn receive_batch(
-        &self,
-        out: &mut Vec<Message<GossipAddr<A>>>,
-        max: usize,
-    ) -> Result<usize> {
-        if max == 0 {
-            return Ok(0);
-        }
-        consume_budget().await;
-        let mut pop = || {
-            let popped = self.inbox.try_pop_batch(out, max)?;
-            Ok(Some(popped).filter(|popped| *popped > 0))
-        };
-        let interest = Interest::Items(Kind::Message, max);
-        let count = self.driver.wait(interest, |_| found(pop())).await?;
-        self.counters.add_delivered(count);
-        Ok(count)
     }
 
     pub(super) async fn event(&self) -> Result<GossipEvent<A>> {

@@ -185,12 +185,9 @@ impl<A: Addr, S: Swarm<A>> Shared<A, S> {
         self.counters.add_sent(1);
         self.counters.add_received(1);
         let (src, dst) = (dst.clone(), dst.clone());
-        match self.inbox.push(Message { src, dst, payload }) {
-            Ok(()) => self.driver.notify(Kind::Message, 1),
-            Err(refused) => self
-                .counters
-                .add_dropped_many(refused.reason, refused.items.len()),
-        }
+        let message = Message { src, dst, payload };
+        let put = self.mailbox.extend(&self.driver, Kind::Message, [message]);
+        self.counters.add_dropped_many(put.reason, put.refused.len());
     }
 
     /// Applies the effects of engine calls. Never waits.

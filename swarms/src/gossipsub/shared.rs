@@ -23,9 +23,9 @@ use super::closing::Closing;
 use super::config::GossipConfig;
 use super::event::{Departure, Events, GossipEvent};
 use super::{GossipAddr, Place};
-use crate::driver::{Clock, Driver, Timer};
+use crate::driver::{Clock, Driver, Mailbox, Timer};
 use crate::env::Env;
-use crate::inbox::{Inbox, Limits};
+use crate::inbox::Limits;
 
 pub(super) const LAYER: &str = "gossip";
 
@@ -49,7 +49,7 @@ pub(super) struct Shared<A: Addr, S> {
     pub(super) codec: Codec,
     pub(super) driver: Driver<Kind>,
     pub(super) timer: Timer,
-    pub(super) inbox: Inbox<Message<GossipAddr<A>>>,
+    pub(super) mailbox: Mailbox<Message<GossipAddr<A>>>,
     pub(super) counters: Counters,
     events: Mutex<Events<A>>,
     state: Mutex<State<A>>,
@@ -146,7 +146,7 @@ impl<A: Addr, S: Swarm<A>> Shared<A, S> {
             mtu,
             driver: Driver::new(),
             timer: Timer::new(clock),
-            inbox: Inbox::new(messages),
+            mailbox: Mailbox::new(messages),
             counters: Counters::new(LAYER),
             events: Mutex::new(Events::new(config.events)),
             state: Mutex::new(state),

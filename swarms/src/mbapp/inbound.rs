@@ -1,7 +1,7 @@
 //! The receive path: receives from below, feeds the engine, and delivers the resulting events.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 
 use p2p::{Addr, DropReason, Error, Message, Packet, Rejection, Request, Result, Swarm};
 use p2p_protocols::mbapp::{Answer, AskId, Event, What};
@@ -9,18 +9,14 @@ use tokio::task::coop::consume_budget;
 
 use super::replies::Reply;
 use super::shared::{Asked, Shared, Slot, Want};
-use crate::driver::{Interest, Sleeper, Step, found, pump};
-use crate::inbox::{Extended, Inbox, Queued};
+use crate::driver::{Interest, Sleeper, Step, pump};
 
-/// One received batch, with buffers that are reused for the next.
+/// One received batch, with buffers that are reused for the next; all empty between two steps.
 struct Batch<A> {
     pulled: Vec<Message<A>>,
     events: Vec<Event<A>>,
-    /// What the polling caller still wants for itself: such items are not copied and wake no other caller.
-    own: Option<Interest<Want>>,
-    /// Number of messages for other callers.
-    told: usize,
-    asked: usize,
+    told: VecDeque<Message<A>>,
+    asked: VecDeque<Asked<A>>,
 }
 
 struct Work<'a, A: Addr, S: Swarm<A>> {
@@ -49,9 +45,8 @@ impl<A: Addr, S: Swarm<A>> Shared<A, S> {
             batch: Batch {
                 pulled: Vec::new(),
                 events: Vec::new(),
-                own: None,
-                told: 0,
-                asked: 0,
+                told: VecDeque::new(),
+                asked: VecDeque::new(),
             },
             sleeper: Sleeper::default(),
         };
@@ -84,38 +79,40 @@ impl<A: Addr, S: Swarm<A>> Shared<A, S> {
     }
 
     fn deliver(self: &Arc<Self>, batch: &mut Batch<A>) {
-        batch.own = self.driver.polled_for();
-        let mut events = std::mem::take(&mut batch.events);
-        for event in events.drain(..) {
-            self.deliver_event(event, batch);
+        for event in batch.events.drain(..) {
+            self.deliver_event(event, &mut batch.told, &mut batch.asked);
         }
-        batch.events = events;
-        self.driver.notify(Want::Told, std::mem::take(&mut batch.told));
-        self.driver.notify(Want::Asked, std::mem::take(&mut batch.asked));
+        if !batch.told.is_empty() {
+            let put = self.told.deliver(&self.driver, Want::Told, &mut batch.told);
+            for message in put.refused {
+                self.tells.add_dropped_from(put.reason, &message.src);
+            }
+        }
+        if !batch.asked.is_empty() {
+            let put = self.asked.deliver(&self.driver, Want::Asked, &mut batch.asked);
+            for Asked { request, .. } in put.refused {
+                self.asks.add_dropped_from(put.reason, &request.message.src);
+                request.reject(Rejection::BUSY);
+            }
+        }
     }
 
-    /// Delivers one event.
-    fn deliver_event(self: &Arc<Self>, event: Event<A>, batch: &mut Batch<A>) {
+    /// Delivers one event, or adds its message or request to those that are delivered together.
+    fn deliver_event(
+        self: &Arc<Self>,
+        event: Event<A>,
+        told: &mut VecDeque<Message<A>>,
+        asked: &mut VecDeque<Asked<A>>,
+    ) {
         match event {
             Event::Told(message) => {
                 self.tells.add_received(1);
-                let put = batch.put(Want::Told, message, &self.told);
-                batch.told += put.accepted;
-                for message in put.refused {
-                    self.tells.add_dropped_from(put.reason, &message.src);
-                }
+                told.push_back(message);
             }
             Event::Asked { id, message, until } => {
                 self.asks.add_received(1);
-                let reply = Reply::new(self, id);
-                let request = Request::new(message, reply);
-                let asked = Asked { request, until };
-                let put = batch.put(Want::Asked, asked, &self.asked);
-                batch.asked += put.accepted;
-                for Asked { request, .. } in put.refused {
-                    self.asks.add_dropped_from(put.reason, &request.message.src);
-                    request.reject(Rejection::BUSY);
-                }
+                let request = Request::new(message, Reply::new(self, id));
+                asked.push_back(Asked { request, until });
             }
             Event::Answered { id, answer } => {
                 let Some(slot) = self.take_slot(id) else { return };
@@ -128,7 +125,7 @@ impl<A: Addr, S: Swarm<A>> Shared<A, S> {
                     }),
                 });
                 if let Some(asker) = asker
-                    && batch.own != Some(Interest::Own(Want::Answer(id)))
+                    && self.driver.polled_for() != Some(Interest::Own(Want::Answer(id)))
                 {
                     asker.wake();
                 }
@@ -147,33 +144,10 @@ impl<A: Addr, S: Swarm<A>> Shared<A, S> {
         }
     }
 
-    pub(super) async fn receive(self: &Arc<Self>) -> Result<Message<A>> {
-        let take = |_: &mut Context<'_>| found(self.told.try_pop());
-        let message = self.wait(Interest::Items(Want::Told, 1), take).await?;
-        self.tells.add_delivered(1);
-        Ok(message)
-    }
-
-    pub(super) async fn receive_batch(
-        self: &Arc<Self>,
-        out: &mut Vec<Message<A>>,
-        max: usize,
-    ) -> Result<usize> {
-        let mut take = || {
-            let count = self.told.try_pop_batch(out, max)?;
-            Ok((count > 0).then_some(count))
-        };
-        let count = self
-            .wait(Interest::Items(Want::Told, max), |_| found(take()))
-            .await?;
-        self.tells.add_delivered(count);
-        Ok(count)
-    }
-
     pub(super) async fn receive_ask(self: &Arc<Self>) -> Result<Request<A>> {
+        self.start()?;
         loop {
-            let take = |_: &mut Context<'_>| found(self.asked.try_pop());
-            let Asked { request, until } = self.wait(Interest::Items(Want::Asked, 1), take).await?;
+            let Asked { request, until } = self.asked.pop(&self.driver, Want::Asked).await?;
             if self.now().elapsed <= until {
                 self.asks.add_delivered(1);
                 return Ok(request);
@@ -185,35 +159,14 @@ impl<A: Addr, S: Swarm<A>> Shared<A, S> {
     }
 
     pub(super) async fn answer_to(self: &Arc<Self>, id: AskId, slot: &Slot) -> Result<Packet> {
-        self.wait(Interest::Own(Want::Answer(id)), |cx| slot.poll(cx))
-            .await
-    }
-
-    /// Waits, and polls the work meanwhile.
-    async fn wait<T>(
-        self: &Arc<Self>,
-        interest: Interest<Want>,
-        take: impl FnMut(&mut Context<'_>) -> Poll<Result<T>>,
-    ) -> Result<T> {
-        self.driver.ensure_started(|| self.clone().work())?;
+        self.start()?;
         consume_budget().await;
-        self.driver.wait(interest, take).await
+        let interest = Interest::Own(Want::Answer(id));
+        self.driver.wait(interest, |cx| slot.poll(cx)).await
     }
-}
 
-impl<A> Batch<A> {
-    /// Puts an item into its inbox; returns what finds no place. `accepted` is the number of items to notify other
-    /// callers of: 0 if the caller that polls the work wants one more of this kind.
-    fn put<I: Queued>(&mut self, kind: Want, item: I, inbox: &Inbox<I>) -> Extended<I> {
-        let own = match &mut self.own {
-            Some(Interest::Items(wanted, left @ 1..)) if *wanted == kind => {
-                *left -= 1;
-                1
-            }
-            _ => 0,
-        };
-        let mut put = inbox.extend_for(own, [item]);
-        put.accepted = put.accepted.saturating_sub(own);
-        put
+    /// Starts the work, unless it has been started.
+    pub(super) fn start(self: &Arc<Self>) -> Result<()> {
+        self.driver.ensure_started(|| self.clone().work())
     }
 }

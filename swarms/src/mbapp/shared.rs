@@ -11,9 +11,9 @@ use p2p_protocols::mbapp::{AskId, Engine, Now};
 use rand::RngExt as _;
 
 use super::MbappConfig;
-use crate::driver::{BackgroundSends, Driver, Timer};
+use crate::driver::{BackgroundSends, Driver, Mailbox, Timer};
 use crate::env::Env;
-use crate::inbox::{Inbox, Queued, Source};
+use crate::inbox::{Queued, Source};
 
 #[derive(Debug)]
 pub(super) struct Shared<A: Addr, S: Swarm<A>> {
@@ -26,8 +26,8 @@ pub(super) struct Shared<A: Addr, S: Swarm<A>> {
     pub(super) driver: Driver<Want>,
     pub(super) timer: Timer,
     env: Env,
-    pub(super) told: Inbox<Message<A>>,
-    pub(super) asked: Inbox<Asked<A>>,
+    pub(super) told: Mailbox<Message<A>>,
+    pub(super) asked: Mailbox<Asked<A>>,
     pub(super) background_sends: BackgroundSends,
     pub(super) tells: Counters,
     pub(super) asks: Counters,
@@ -126,8 +126,8 @@ impl<A: Addr, S: Swarm<A>> Shared<A, S> {
                 closed: false,
             }),
             env,
-            told: Inbox::new(config.messages),
-            asked: Inbox::new(config.asks),
+            told: Mailbox::new(config.messages),
+            asked: Mailbox::new(config.asks),
             driver: Driver::new(),
             timer: Timer::default(),
             background_sends: BackgroundSends::default(),

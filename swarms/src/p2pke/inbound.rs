@@ -8,7 +8,6 @@ use std::time::Duration;
 use p2p::{Addr, Counters, Message, Packet, Result, Swarm};
 use p2p_formats::x509::PublicKey;
 use p2p_protocols::p2pke::{self, DataPath, wire};
-use tokio::task::coop::consume_budget;
 
 use super::shared::{Effects, LAYER, Shared};
 use crate::KeyAddr;
@@ -174,27 +173,6 @@ impl<A: Addr, S: Swarm<A>> Shared<A, S> {
             key.map(|key| (self.config.fingerprint)(&key))
         };
         peer.is_none_or(|peer| self.config.allows(&peer))
-    }
-
-    pub(super) async fn receive(&self) -> Result<Message<KeyAddr<A>>> {
-        consume_budget().await;
-        let message = self.mailbox.pop(&self.driver, ()).await?;
-        self.messages.add_delivered(1);
-        Ok(message)
-    }
-
-    pub(super) async fn receive_batch(
-        &self,
-        out: &mut Vec<Message<KeyAddr<A>>>,
-        max: usize,
-    ) -> Result<usize> {
-        if max == 0 {
-            return Ok(0);
-        }
-        consume_budget().await;
-        let count = self.mailbox.pop_batch(&self.driver, (), out, max).await?;
-        self.messages.add_delivered(count);
-        Ok(count)
     }
 }
 

@@ -162,10 +162,9 @@ impl<A: Addr, S: Swarm<A>> Shared<A, S> {
             dst: dst.clone(),
             payload,
         };
-        if let Err(refused) = self.mailbox.push(&self.driver, (), message) {
-            for message in refused.items {
-                self.messages.add_dropped_from(refused.reason, &message.src);
-            }
+        let put = self.mailbox.extend(&self.driver, (), [message]);
+        for message in put.refused {
+            self.messages.add_dropped_from(put.reason, &message.src);
         }
     }
 }

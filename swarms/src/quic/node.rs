@@ -23,7 +23,7 @@ use super::task_set::TaskSet;
 use super::tls::{self, Identity};
 use super::transport::Transport;
 use crate::KeyAddr;
-use crate::inbox::Inbox;
+use crate::driver::Mailbox;
 
 pub(super) struct Node<A: Addr> {
     pub(super) identity: Identity,
@@ -37,8 +37,8 @@ pub(super) struct Node<A: Addr> {
     sessions: Mutex<Sessions<A>>,
     turn: Arc<AtomicU64>,
     pub(super) tasks: TaskSet,
-    pub(super) messages: Inbox<Message<KeyAddr<A>>>,
-    pub(super) requests: Inbox<Request<KeyAddr<A>>>,
+    pub(super) messages: Mailbox<Message<KeyAddr<A>>>,
+    pub(super) requests: Mailbox<Request<KeyAddr<A>>>,
     pub(super) budget: Arc<Total>,
     pub(super) tells: Arc<Counters>,
     pub(super) asks: Counters,
@@ -82,8 +82,8 @@ impl<A: Addr> Node<A> {
             sessions: Mutex::default(),
             turn: Arc::default(),
             tasks: TaskSet::start()?,
-            messages: Inbox::new(config.messages),
-            requests: Inbox::new(config.asks),
+            messages: Mailbox::new(config.messages),
+            requests: Mailbox::new(config.asks),
             budget: Arc::new(Total::new(config.reassembly, 2 * config.mtu + WAITING)),
             tells: Arc::new(Counters::new("quic")),
             asks: Counters::new("quic-ask"),

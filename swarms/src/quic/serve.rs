@@ -1,5 +1,6 @@
 //! The receive path: streams that peers open in their sessions, and the responses to their requests.
 
+use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::pin::pin;
 use std::sync::{Arc, Weak};
@@ -25,7 +26,7 @@ pub(super) async fn accept_streams<A: Addr>(node: Arc<Node<A>>, session: Arc<Ses
     let connection = session.connection.clone();
     let mut tell = pin!(connection.accept_uni());
     let mut ask = pin!(connection.accept_bi());
-    let (mut messages, mut requests) = (Vec::new(), Vec::new());
+    let (mut messages, mut requests) = (VecDeque::new(), VecDeque::new());
     let (mut no_tells, mut no_asks) = (false, false);
     poll_fn(|cx| {
         let (mut tells, mut asks) = (0, 0);
@@ -155,27 +156,27 @@ impl<A: Addr> Node<A> {
         Some(Request::new(Message { src, dst, payload }, reply))
     }
 
-    fn put_messages(&self, messages: &mut Vec<Message<KeyAddr<A>>>) {
+    fn put_messages(&self, messages: &mut VecDeque<Message<KeyAddr<A>>>) {
         if messages.is_empty() {
             return;
         }
-        let extended = self.messages.extend(messages.drain(..));
-        for refused in &extended.refused {
-            self.tells.add_dropped_from(extended.reason, &refused.src);
+        let put = self
+            .messages
+            .deliver(self.tasks.driver(), Kind::Message, messages);
+        for refused in &put.refused {
+            self.tells.add_dropped_from(put.reason, &refused.src);
         }
-        self.tasks.notify(Kind::Message, extended.accepted);
     }
 
-    fn put_requests(&self, requests: &mut Vec<Request<KeyAddr<A>>>) {
+    fn put_requests(&self, requests: &mut VecDeque<Request<KeyAddr<A>>>) {
         if requests.is_empty() {
             return;
         }
-        let extended = self.requests.extend(requests.drain(..));
-        for refused in extended.refused {
-            self.asks.add_dropped_from(extended.reason, &refused.message.src);
+        let put = self.requests.deliver(self.tasks.driver(), Kind::Ask, requests);
+        for refused in put.refused {
+            self.asks.add_dropped_from(put.reason, &refused.message.src);
             refused.reject(Rejection::BUSY);
         }
-        self.tasks.notify(Kind::Ask, extended.accepted);
     }
 }
 

@@ -3,7 +3,7 @@
 //! Each session has a task here that accepts its streams. The set is the work of the driver: a waiting reader
 //! polls woken tasks within its own task, so a message for that reader costs no scheduler hop.
 //!
-//! Deliberately absent: results. Tasks put items into inboxes, which readers check after polling.
+//! Deliberately absent: results. Tasks put items into mailboxes, which readers check after polling.
 
 use std::collections::VecDeque;
 use std::future::poll_fn;
@@ -13,13 +13,13 @@ use std::task::{Context, Poll, Waker};
 use p2p::Result;
 
 use self::tasks::{Task, Tasks};
-use crate::driver::{Driver, Interest, found};
+use crate::driver::Driver;
 
 mod tasks;
 #[cfg(test)]
 mod tests;
 
-/// Number of tasks that are polled in one go, before the polling reader checks its inbox.
+/// Number of tasks that are polled in one go, before the polling reader checks its mailbox.
 const BUDGET: usize = 8;
 
 /// What a reader waits for.
@@ -81,7 +81,7 @@ impl Queue {
             drop(state);
             tasks.poll(at);
         }
-        // More may be ready. The reader checks its inbox first.
+        // More may be ready. The reader checks its mailbox first.
         cx.waker().wake_by_ref();
     }
 }
@@ -117,24 +117,9 @@ impl TaskSet {
         });
     }
 
-    /// Announces items in the inbox of this kind. Called after each push.
-    pub(super) fn notify(&self, kind: Kind, items: usize) {
-        self.driver.notify(kind, items);
-    }
-
-    /// Waits for up to `max` items of a kind until `take` returns a result, and polls tasks meanwhile.
-    ///
-    /// # Cancel safety
-    /// Cancelling loses nothing: another caller polls, and items stay in the inbox.
-    pub(super) async fn wait<T>(
-        &self,
-        kind: Kind,
-        max: usize,
-        mut take: impl FnMut() -> Result<Option<T>>,
-    ) -> Result<T> {
-        self.driver
-            .wait(Interest::Items(kind, max), |_| found(take()))
-            .await
+    /// Returns the driver, which polls tasks while readers wait.
+    pub(super) fn driver(&self) -> &Driver<Kind> {
+        &self.driver
     }
 
     /// Drops every task, now or when the current poll ends, and wakes all readers.

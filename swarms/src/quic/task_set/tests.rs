@@ -9,15 +9,15 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use super::*;
-use crate::driver::GRACE;
-use crate::inbox::{Inbox, Limits};
+use crate::driver::{GRACE, Mailbox};
+use crate::inbox::Limits;
 
 const TASKS: usize = 24;
 const ITEMS: usize = 2000;
 
 struct Harness {
     set: TaskSet,
-    inboxes: [Inbox<Packet>; 2],
+    mailboxes: [Mailbox<Packet>; 2],
     taken: AtomicUsize,
 }
 
@@ -32,7 +32,7 @@ impl Harness {
         };
         Arc::new(Self {
             set: TaskSet::start().expect("a runtime"),
-            inboxes: [(); 2].map(|()| Inbox::new(limits)),
+            mailboxes: [(); 2].map(|()| Mailbox::new(limits)),
             taken: AtomicUsize::new(0),
         })
     }
@@ -43,23 +43,22 @@ impl Harness {
         let harness = self.clone();
         self.set.spawn(async move {
             while let Some(item) = receiver.recv().await {
-                harness.inboxes[kind].push(item).expect("room");
-                harness.set.notify(KINDS[kind], 1);
+                let mut items = VecDeque::from([item]);
+                harness.mailboxes[kind].deliver(harness.set.driver(), KINDS[kind], &mut items);
             }
         });
         sender
     }
 
     async fn take(&self, kind: usize) -> Result<Packet> {
-        let take = || self.inboxes[kind].try_pop();
-        let item = self.set.wait(KINDS[kind], 1, take).await?;
+        let item = self.mailboxes[kind].pop(self.set.driver(), KINDS[kind]).await?;
         self.taken.fetch_add(1, SeqCst);
         Ok(item)
     }
 
     fn close(&self) {
-        for inbox in &self.inboxes {
-            inbox.close();
+        for mailbox in &self.mailboxes {
+            mailbox.close();
         }
         self.set.close();
     }
@@ -138,10 +137,8 @@ async fn a_reader_that_takes_one_of_two_items_wakes_another_for_the_other() {
         readers.spawn(async move { harness.take(0).await.map(drop) });
     }
     tokio::task::yield_now().await;
-    for _ in 0..2 {
-        harness.inboxes[0].push(Packet::from(b"item")).expect("room");
-    }
-    harness.set.notify(Kind::Message, 2);
+    let items = [(); 2].map(|()| Packet::from(b"item"));
+    harness.mailboxes[0].extend(harness.set.driver(), Kind::Message, items);
     let both = async { while readers.join_next().await.is_some() {} };
     let both = tokio::time::timeout(Duration::from_secs(10), both).await;
     assert!(both.is_ok(), "the second reader was not woken");
@@ -154,7 +151,7 @@ async fn tasks_make_progress_without_readers() {
     for _ in 0..100 {
         sender.send(Packet::from(b"item")).expect("the task exists");
     }
-    while harness.inboxes[0].len() < 100 {
+    while harness.mailboxes[0].len() < 100 {
         tokio::task::yield_now().await;
     }
 }
@@ -195,7 +192,7 @@ async fn a_woken_reader_that_does_not_poll_blocks_no_other() {
     tokio::task::yield_now().await;
     sender.send(Packet::from(b"item")).expect("the task exists");
     tokio::time::sleep(3 * GRACE).await;
-    assert_eq!(harness.inboxes[1].len(), 1);
+    assert_eq!(harness.mailboxes[1].len(), 1);
     // A reader that polls again is woken again.
     let last = harness.task(0);
     tokio::time::sleep(3 * GRACE).await;
