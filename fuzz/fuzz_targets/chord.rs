@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use libfuzzer_sys::fuzz_target;
 use p2p::PeerId;
+use p2p_fuzz::requests::{SENDER, feed};
 use p2p_protocols::chord::{Config, Engine, Rules};
 
 fuzz_target!(|input: (bool, Vec<u8>)| {
@@ -14,28 +15,18 @@ fuzz_target!(|input: (bool, Vec<u8>)| {
     let parse = |text: &str| text.parse::<PeerId>().ok();
     let valid = |_: &PeerId, value: &[u8]| !value.is_empty();
     let rules = Arc::new(Rules::new(Config::default(), parse, valid));
-    let (now, from) = (Duration::ZERO, PeerId::new([1; 32]));
-    let mut engine = Engine::new(PeerId::ZERO, rules, now, 0);
-    if as_request {
-        // The second time, it may find state of the first.
-        for _ in 0..2 {
-            let _ = engine.handle_request(now, &from, &bytes);
+    let mut engine = Engine::new(PeerId::ZERO, rules, Duration::ZERO, 0);
+    feed(&mut engine, as_request, &bytes, |engine, answers| {
+        let now = Duration::ZERO;
+        if answers == 0 {
+            engine.join(now, &[SENDER]).expect("room");
+            return;
         }
-    } else {
-        engine.join(now, &[from]).expect("room");
-        for round in 0..64 {
-            let Some(transmit) = engine.poll_transmit() else {
-                break;
-            };
-            engine.handle_answer(now, transmit.id, &bytes);
-            if round == 8 {
-                engine.lookup(now, from).expect("room");
-                engine.get(now, from).expect("room");
-                engine
-                    .put(now, from, b"value", Duration::from_secs(1))
-                    .expect("room");
-            }
-        }
-    }
+        engine.lookup(now, SENDER).expect("room");
+        engine.get(now, SENDER).expect("room");
+        engine
+            .put(now, SENDER, b"value", Duration::from_secs(1))
+            .expect("room");
+    });
     assert!(engine.successors().len() <= 20 && engine.stored().0 <= 300 && engine.in_flight() <= 100);
 });

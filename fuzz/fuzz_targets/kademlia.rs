@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use libfuzzer_sys::fuzz_target;
 use p2p::PeerId;
+use p2p_fuzz::requests::{SENDER, feed};
 use p2p_protocols::kademlia::{Config, Engine, Rules};
 
 fuzz_target!(|input: (bool, Vec<u8>)| {
@@ -14,21 +15,16 @@ fuzz_target!(|input: (bool, Vec<u8>)| {
     let parse = |text: &str| text.parse::<PeerId>().ok();
     let valid = |_: &PeerId, value: &[u8]| !value.is_empty();
     let rules = Arc::new(Rules::new(Config::default(), parse, valid));
-    let (now, from) = (Duration::ZERO, PeerId::new([1; 32]));
-    let mut engine = Engine::new(PeerId::ZERO, rules, now, 0);
-    if as_request {
-        let _ = engine.handle_request(now, &from, &bytes);
-    } else {
+    let mut engine = Engine::new(PeerId::ZERO, rules, Duration::ZERO, 0);
+    feed(&mut engine, as_request, &bytes, |engine, answers| {
+        let now = Duration::ZERO;
+        if answers > 0 {
+            return;
+        }
         for op in [Engine::find_node, Engine::locate, Engine::get, Engine::providers] {
-            op(&mut engine, now, from).expect("room");
+            op(engine, now, SENDER).expect("room");
         }
-        engine.join(now, &[from]).expect("room");
-        for _ in 0..64 {
-            let Some(transmit) = engine.poll_transmit() else {
-                break;
-            };
-            engine.handle_answer(now, transmit.id, &bytes);
-        }
-    }
+        engine.join(now, &[SENDER]).expect("room");
+    });
     assert!(engine.stored().0 <= 1 && engine.kept_providers().1 <= 1 && engine.in_flight() <= 256);
 });

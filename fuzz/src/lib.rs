@@ -4,6 +4,8 @@
 //! The fuzzer starts with short inputs, which alone would hardly get two nodes past their handshake.
 #![forbid(unsafe_code)]
 
+pub mod requests;
+
 use std::hash::{DefaultHasher, Hasher as _};
 
 use libfuzzer_sys::arbitrary::{Arbitrary, Result, Unstructured};

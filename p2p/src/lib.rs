@@ -27,6 +27,7 @@
 //! | [`Request`], [`Responder`], [`Rejection`] | a received request, the handle that answers it, and the codes for refusing it |
 //! | [`Addr`], [`PeerId`] | an address in one swarm, and the identity of a node |
 //! | [`Filter`], [`FilterSwarm`], [`pass_through!`] | helpers for writing a layer |
+//! | [`engine`] | the contract of a protocol without I/O, which runs in a simulation and on swarms |
 //! | [`serve_asks`], [`messages`] | a request server with a concurrency limit, and a stream of messages |
 //! | [`BoxSwarm`], [`BoxAddr`] and relatives | swarms and addresses with a type that is chosen at run time |
 //! | [`Counters`], [`CounterSnapshot`], [`DropReason`] | what each layer sent, received, delivered and dropped, and why |
@@ -75,6 +76,7 @@ mod addr;
 mod ask;
 mod boxed;
 mod counters;
+pub mod engine;
 mod error;
 mod filter;
 mod message;

@@ -22,7 +22,7 @@ use p2p_swarmtest::sim::{Churn, Distribution};
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
 
-use ring::{Lookups, Ring, SECOND, Simulated};
+use ring::{Lookups, Ring, SECOND};
 
 #[path = "../tests/chord/ring.rs"]
 mod ring;
@@ -189,7 +189,7 @@ fn churn() {
                 // Cannot fail: it is the first operation, and there is an address.
                 let _ = engine.join(arrival.now, &[contact]);
             }
-            Simulated(engine)
+            engine
         });
         ring.sim.run_for(1000 * SECOND);
         let mut sum = Lookups::default();

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use p2p::{Packet, PeerId};
 use p2p_protocols::overlay::wire::{Header, MAX_DIRECT, MAX_RELAYED};
-use p2p_protocols::overlay::{Book, Budget, Found, Prefix, Returns, Scope, Way};
+use p2p_protocols::overlay::{AddressBook, Budget, Found, Prefix, Returns, Route, Scope};
 use proptest::prelude::*;
 
 const NOW: Duration = Duration::from_secs(1000);
@@ -16,8 +16,8 @@ fn id(number: u8) -> PeerId {
     PeerId::new([number; 32])
 }
 
-fn book(max: usize) -> Book<u32> {
-    Book::new(max, DUE, FORGET)
+fn book(max: usize) -> AddressBook<u32> {
+    AddressBook::new(max, DUE, FORGET)
 }
 
 #[test]
@@ -62,10 +62,10 @@ proptest! {
 fn a_silent_node_is_due_for_a_lookup_and_then_forgotten() {
     let mut book = book(8);
     assert_eq!(book.find(NOW, &id(1)), None);
-    book.learn(NOW, id(1), Way::Direct(1));
+    book.learn(NOW, id(1), Route::Direct(1));
     let found = |is_due| {
-        let way = Way::Direct(1);
-        Some(Found { way, is_due })
+        let route = Route::Direct(1);
+        Some(Found { route, is_due })
     };
     assert_eq!(book.find(NOW + DUE / 2, &id(1)), found(false));
     assert_eq!(book.find(NOW + DUE, &id(1)), found(true));
@@ -82,10 +82,10 @@ fn a_silent_node_is_due_for_a_lookup_and_then_forgotten() {
 #[test]
 fn messages_that_other_nodes_cause_use_up_no_lookup_that_is_due() {
     let mut book = book(10);
-    book.learn(NOW, id(1), Way::Direct(1));
+    book.learn(NOW, id(1), Route::Direct(1));
     let later = NOW + DUE;
     for _ in 0..100 {
-        assert_eq!(book.route(later, &id(1)), Some(Way::Direct(1)));
+        assert_eq!(book.route(later, &id(1)), Some(Route::Direct(1)));
     }
     assert!(book.find(later, &id(1)).is_some_and(|found| found.is_due));
     assert_eq!(book.route(NOW + FORGET, &id(1)), None);
@@ -94,9 +94,9 @@ fn messages_that_other_nodes_cause_use_up_no_lookup_that_is_due() {
 #[test]
 fn a_moved_node_is_known_at_the_new_address() {
     let mut book = book(8);
-    assert!(!book.learn(NOW, id(1), Way::Direct(1)));
+    assert!(!book.learn(NOW, id(1), Route::Direct(1)));
     assert!(!book.heard(NOW, &id(1), &2) && !book.heard(NOW, &id(2), &1));
-    assert!(book.learn(NOW, id(1), Way::Direct(2)));
+    assert!(book.learn(NOW, id(1), Route::Direct(2)));
     assert!(book.heard(NOW, &id(1), &2) && !book.heard(NOW, &id(1), &1));
     assert!(
         !book.forget(&id(1), NOW.saturating_sub(DUE)),
@@ -109,14 +109,14 @@ fn a_moved_node_is_known_at_the_new_address() {
 fn a_full_table_forgets_the_oldest_entries_first() {
     let mut book = book(100);
     for number in 0..100 {
-        book.learn(NOW, id(number), Way::Direct(number.into()));
+        book.learn(NOW, id(number), Route::Direct(number.into()));
     }
     let later = NOW + FORGET;
     assert!(book.heard(later, &id(7), &7));
-    book.learn(later, id(200), Way::Direct(200));
+    book.learn(later, id(200), Route::Direct(200));
     assert_eq!(book.len(), 2, "all silent nodes are forgotten");
     for number in 0..=255 {
-        book.learn(later, id(number), Way::Direct(number.into()));
+        book.learn(later, id(number), Route::Direct(number.into()));
         assert!(book.find(later, &id(number)).is_some());
     }
     assert_eq!(book.len(), 100);
@@ -245,9 +245,9 @@ fn honest(number: u8) -> SocketAddr {
 #[test]
 fn nodes_that_send_first_do_not_replace_looked_up_nodes() {
     for (crowd, at) in CROWDS {
-        let mut book: Book<SocketAddr> = Book::new(400, DUE, FORGET);
+        let mut book: AddressBook<SocketAddr> = AddressBook::new(400, DUE, FORGET);
         for number in 0..100 {
-            book.learn(NOW, id(number), Way::Direct(honest(number)));
+            book.learn(NOW, id(number), Route::Direct(honest(number)));
         }
         book.meet(NOW, id(200), honest(200));
         for number in 0..5000_u16 {
@@ -256,7 +256,7 @@ fn nodes_that_send_first_do_not_replace_looked_up_nodes() {
             assert!(book.len() <= 400);
         }
         let now = NOW + Duration::from_secs(5);
-        let found = |book: &Book<SocketAddr>, number| book.find(now, &id(number)).is_some();
+        let found = |book: &AddressBook<SocketAddr>, number| book.find(now, &id(number)).is_some();
         assert!((0..100).all(|number| found(&book, number)), "{crowd}");
         assert_eq!(
             found(&book, 200),
@@ -267,17 +267,17 @@ fn nodes_that_send_first_do_not_replace_looked_up_nodes() {
         book.meet(now, id(201), honest(201));
         assert!(found(&book, 201), "{crowd}");
         for number in 100..190 {
-            book.learn(now, id(number), Way::Direct(honest(number)));
+            book.learn(now, id(number), Route::Direct(honest(number)));
         }
         assert!((0..190).all(|number| found(&book, number)), "{crowd}");
         assert!(book.len() <= 400);
         // An attacker that is looked up counts as such, and is forgotten like any other.
-        book.learn(now, source(4999), Way::Direct(at(4999)));
+        book.learn(now, source(4999), Route::Direct(at(4999)));
         assert!(book.forget(&source(4999), now) && !book.forget(&source(4999), now));
     }
     // An identity that keeps moving has one place.
-    let mut book: Book<SocketAddr> = Book::new(4, DUE, FORGET);
-    book.learn(NOW, id(1), Way::Direct(honest(1)));
+    let mut book: AddressBook<SocketAddr> = AddressBook::new(4, DUE, FORGET);
+    book.learn(NOW, id(1), Route::Direct(honest(1)));
     for number in 0..5000_u16 {
         book.meet(NOW, id(9), ([203, 0, 113, 1], 1 + number).into());
     }

@@ -18,7 +18,7 @@ use super::table::Table;
 use super::upkeep::Upkeep;
 use super::wire::{self, Answer, Ask, Message};
 use crate::overlay::validation::{AddressValidator, as_challenge, with_token};
-use crate::overlay::{Contact, Failure, OpId, RequestId, Scope, Transmit};
+use crate::overlay::{Contact, Failure, OpId, RequestId, RequestTransmit, Scope};
 
 /// The purpose of a request in flight.
 #[derive(Debug)]
@@ -76,7 +76,7 @@ pub struct Engine<A> {
     pending: HashMap<RequestId, Pending<A>>,
     /// Ordered, because all requests have the same timeout. The first request is still pending.
     deadlines: VecDeque<(Duration, RequestId)>,
-    transmits: VecDeque<Transmit<A>>,
+    transmits: VecDeque<RequestTransmit<A>>,
     last_id: u64,
 }
 
@@ -336,7 +336,7 @@ impl<A: Addr> Engine<A> {
     }
 
     /// Returns the next request to send.
-    pub fn poll_transmit(&mut self) -> Option<Transmit<A>> {
+    pub fn poll_transmit(&mut self) -> Option<RequestTransmit<A>> {
         self.transmits.pop_front()
     }
 
@@ -415,7 +415,7 @@ impl<A: Addr> Engine<A> {
             request: self.validator.copy(&to, &request),
         };
         self.pending.insert(id, pending);
-        self.transmits.push_back(Transmit { to, id, request });
+        self.transmits.push_back(RequestTransmit { to, id, request });
     }
 
     fn settle(&mut self, id: RequestId) -> Option<Pending<A>> {

@@ -19,7 +19,7 @@ use super::silent::Silent;
 use super::table::Table;
 use super::wire::{Ask, Message};
 use crate::overlay::validation::{AddressValidator, Challenge, with_token};
-use crate::overlay::{Contact, Failure, OpId, RequestId, Source, Transmit};
+use crate::overlay::{Contact, Failure, OpId, RequestId, RequestTransmit, Source};
 
 /// The purpose of a request in flight.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -88,7 +88,7 @@ pub struct Engine<A> {
     pub(super) counts: Counts,
     /// Source addresses that have returned a token.
     pub(super) validator: AddressValidator<A>,
-    transmits: VecDeque<Transmit<A>>,
+    transmits: VecDeque<RequestTransmit<A>>,
     last_id: u64,
 }
 
@@ -321,7 +321,7 @@ impl<A: Addr> Engine<A> {
     }
 
     /// Returns the next request to send.
-    pub fn poll_transmit(&mut self) -> Option<Transmit<A>> {
+    pub fn poll_transmit(&mut self) -> Option<RequestTransmit<A>> {
         self.transmits.pop_front()
     }
 
@@ -420,7 +420,7 @@ impl<A: Addr> Engine<A> {
         let to = pending.addr.clone();
         self.pending.insert(id, pending);
         self.counts.sent += 1;
-        self.transmits.push_back(Transmit { to, id, request });
+        self.transmits.push_back(RequestTransmit { to, id, request });
     }
 
     /// Resends a request with the token that its node asked for. Returns whether it was sent; a request is

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use p2p::{Addr, PeerId};
 use p2p_protocols::chord::wire::{Answer, Ask, Message, Node};
-use p2p_protocols::chord::{Config, Engine, Rules, Transmit, Validator};
+use p2p_protocols::chord::{Config, Engine, RequestTransmit, Rules, Validator};
 
 /// The address of a node. Its id follows from its number, as it would from a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -76,7 +76,7 @@ pub(crate) fn node(number: u16) -> Node<'static> {
 }
 
 /// Returns all requests that an engine sends.
-pub(crate) fn sent<A: Addr>(engine: &mut Engine<A>) -> Vec<Transmit<A>> {
+pub(crate) fn sent<A: Addr>(engine: &mut Engine<A>) -> Vec<RequestTransmit<A>> {
     std::iter::from_fn(|| engine.poll_transmit()).collect()
 }
 

@@ -7,61 +7,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use p2p::PeerId;
-use p2p_protocols::chord::{
-    Config, Engine, Event, Failure, Found, OpError, OpId, Outcome, RequestId, Rules, Transmit, distance,
-};
+use p2p_protocols::chord::{Config, Engine, Event, Found, OpError, OpId, Outcome, Rules, distance};
 use p2p_swarmtest::sim::{self, SimAddr, Simulation};
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
 
 pub(crate) const SECOND: Duration = Duration::from_secs(1);
 
-/// An adapter from the engine to the simulator.
-pub(crate) struct Simulated(pub(crate) Engine<SimAddr>);
-
-impl sim::Engine for Simulated {
-    type Event = Event<SimAddr>;
-
-    fn handle_request(&mut self, now: Duration, from: SimAddr, request: &[u8]) -> Option<Vec<u8>> {
-        self.0.handle_request(now, &from, request).ok()
-    }
-
-    fn handle_answer(&mut self, now: Duration, id: u64, answer: Result<&[u8], sim::Failure>) {
-        match answer {
-            Ok(answer) => self.0.handle_answer(now, RequestId(id), answer),
-            Err(sim::Failure::TimedOut) => self.0.handle_failure(now, RequestId(id), Failure::Unreachable),
-            Err(sim::Failure::Rejected) => self.0.handle_failure(now, RequestId(id), Failure::Rejected),
-        }
-    }
-
-    fn handle_timeout(&mut self, now: Duration) {
-        self.0.handle_timeout(now);
-    }
-
-    fn handle_leave(&mut self, now: Duration) {
-        let _ = self.0.leave(now);
-    }
-
-    fn poll_transmit(&mut self) -> Option<sim::Transmit> {
-        let Transmit { to, id, request } = self.0.poll_transmit()?;
-        let id = id.0;
-        Some(sim::Transmit::Ask { dst: to, id, request })
-    }
-
-    fn poll_timeout(&self) -> Option<Duration> {
-        self.0.poll_timeout()
-    }
-
-    fn poll_event(&mut self) -> Option<Event<SimAddr>> {
-        // Storing progress events would take more memory than the nodes do.
-        let mut events = std::iter::from_fn(|| self.0.poll_event());
-        events.find(|event| !matches!(event, Event::Progress { .. }))
-    }
-}
-
 /// A ring of engines, and randomness for its requests.
 pub(crate) struct Ring {
-    pub(crate) sim: Simulation<Simulated>,
+    pub(crate) sim: Simulation<Engine<SimAddr>>,
     pub(crate) rules: Arc<Rules<SimAddr>>,
     pub(crate) random: StdRng,
 }
@@ -117,10 +72,12 @@ impl Ring {
     /// Creates a ring without nodes.
     pub(crate) fn new(seed: u64, config: Config) -> Self {
         println!("seed={seed}");
-        let sim = Simulation::new(sim::Config {
+        let mut sim = Simulation::new(sim::Config {
             seed,
             ..sim::Config::default()
         });
+        // Storing progress events would take more memory than the nodes do.
+        sim.filter_events(|event| !matches!(event, Event::Progress { .. }));
         Self {
             sim,
             rules: rules(config),
@@ -158,7 +115,7 @@ impl Ring {
         if let Some(contact) = contact {
             engine.join(self.sim.now(), &[contact]).unwrap();
         }
-        self.sim.add(Simulated(engine))
+        self.sim.add(engine)
     }
 
     /// Creates a ring of `nodes` nodes that join at an interval of `every`; it is correct once
@@ -198,14 +155,14 @@ impl Ring {
 
     /// Lets isolated nodes join again through a node that is not isolated.
     pub(crate) fn rejoin(&mut self) {
-        let is_alone = |(addr, node): (SimAddr, &Simulated)| {
-            (node.0.successors().is_empty() && !node.0.is_joining()).then_some(addr)
+        let is_alone = |(addr, node): (SimAddr, &Engine<SimAddr>)| {
+            (node.successors().is_empty() && !node.is_joining()).then_some(addr)
         };
         let alone: Vec<SimAddr> = self.sim.nodes().filter_map(is_alone).collect();
         for addr in alone {
             if let Some(contact) = self.member().filter(|contact| *contact != addr) {
                 self.sim
-                    .act(addr, |node, now| node.0.join(now, &[contact]).unwrap());
+                    .act(addr, |node, now| node.join(now, &[contact]).unwrap());
             }
         }
     }
@@ -219,7 +176,8 @@ impl Ring {
 
     /// Returns a random node on the ring; the first node while there is no ring.
     pub(crate) fn member(&mut self) -> Option<SimAddr> {
-        let on_ring = |(addr, node): (SimAddr, &Simulated)| (!node.0.successors().is_empty()).then_some(addr);
+        let on_ring =
+            |(addr, node): (SimAddr, &Engine<SimAddr>)| (!node.successors().is_empty()).then_some(addr);
         let members: Vec<SimAddr> = self.sim.nodes().filter_map(on_ring).collect();
         if members.is_empty() {
             return self.sim.nodes().next().map(|(addr, _)| addr);
@@ -238,7 +196,7 @@ impl Ring {
 
     /// Returns all live nodes, in the order of the circle.
     pub(crate) fn members(&self) -> Vec<(PeerId, SimAddr)> {
-        let mut members: Vec<_> = self.sim.nodes().map(|(addr, node)| (node.0.id(), addr)).collect();
+        let mut members: Vec<_> = self.sim.nodes().map(|(addr, node)| (node.id(), addr)).collect();
         members.sort_unstable();
         members
     }
@@ -249,7 +207,7 @@ impl Ring {
         let members = self.members();
         let count = members.len();
         for (at, (id, addr)) in members.iter().enumerate() {
-            let engine = &self.sim.engine(*addr).unwrap().0;
+            let engine = self.sim.engine(*addr).unwrap();
             let nth = |steps: usize| members[(at + steps) % count].0;
             let after: Vec<PeerId> = (1..count).take(self.rules.config().successors).map(nth).collect();
             let successors: Vec<PeerId> = engine.successors().iter().map(|node| node.id).collect();
@@ -296,7 +254,7 @@ impl Ring {
         for _ in 0..count {
             let (id, from) = members[self.random.random_range(0..members.len())];
             let key = PeerId::new(self.random.random());
-            let op = self.sim.act(from, |node, now| node.0.lookup(now, key).unwrap());
+            let op = self.sim.act(from, |node, now| node.lookup(now, key).unwrap());
             if let Some(op) = op {
                 asked.insert((from, op), (id, key));
             }
@@ -328,7 +286,7 @@ impl Ring {
             }
             // The lookups of a stopped node end with it.
             let sim = &self.sim;
-            let lives = |addr, id| sim.engine(addr).is_some_and(|node| node.0.id() == id);
+            let lives = |addr, id| sim.engine(addr).is_some_and(|node| node.id() == id);
             asked.retain(|(from, _), (id, _)| lives(*from, *id));
             if asked.is_empty() {
                 sum.asked = sum.right + sum.wrong + sum.failed;
@@ -345,9 +303,7 @@ impl Ring {
         node: SimAddr,
         begin: impl FnOnce(&mut Engine<SimAddr>, Duration) -> p2p::Result<OpId>,
     ) -> Result<Outcome<SimAddr>, OpError> {
-        let op = self
-            .sim
-            .act(node, |engine, now| begin(&mut engine.0, now).unwrap());
+        let op = self.sim.act(node, |engine, now| begin(engine, now).unwrap());
         let wanted = op.unwrap();
         for _ in 0..600 {
             let done = self.sim.events().find_map(|(_, addr, event)| match event {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::ring::{Lookups, Ring, SECOND, Simulated, owner};
+use crate::ring::{Lookups, Ring, SECOND, owner};
 use p2p::PeerId;
 use p2p_protocols::chord::{Config, Engine, OpError, Outcome, wire};
 use p2p_swarmtest::sim::{self, Churn, Distribution, SimAddr};
@@ -85,7 +85,7 @@ fn come_and_go(ring: &mut Ring, how_long: Duration) {
         );
         let contact = arrival.contact.expect("not all are away at the same time");
         engine.join(arrival.now, &[contact]).unwrap();
-        Simulated(engine)
+        engine
     });
 }
 
@@ -139,7 +139,7 @@ fn all_in_place(ring: &Ring, keys: &[PeerId]) {
         for copy in 0..3 {
             let (_, addr) = members[(at + copy) % members.len()];
             assert!(
-                ring.sim.engine(addr).unwrap().0.keeps(now, key),
+                ring.sim.engine(addr).unwrap().keeps(now, key),
                 "copy {copy} of {key}"
             );
         }
@@ -152,7 +152,7 @@ fn a_put_record_is_stored_by_its_owner_and_the_nodes_after_it_and_found_by_all()
     ring.check().unwrap();
     all_in_place(&ring, &keys);
     all_found(&mut ring, &keys);
-    let kept: usize = ring.sim.nodes().map(|(_, node)| node.0.stored().0).sum();
+    let kept: usize = ring.sim.nodes().map(|(_, node)| node.stored().0).sum();
     assert_eq!(kept, 3 * keys.len());
     let from = ring.anyone().unwrap();
     let absent = ring.run(from, |node, now| node.get(now, PeerId::new([9; 32])));
@@ -186,7 +186,7 @@ fn a_newcomer_has_its_records_before_any_copying() {
         .filter(|key| owner(&members, key).1 == newcomer)
         .collect();
     assert!(!own.is_empty());
-    let engine = &ring.sim.engine(newcomer).unwrap().0;
+    let engine = &ring.sim.engine(newcomer).unwrap();
     assert!(own.iter().all(|key| engine.keeps(now, key)));
 }
 
@@ -209,7 +209,7 @@ fn a_leaving_node_hands_its_records_over_and_the_ring_closes_at_once() {
         let members = ring.members();
         for (at, (_, addr)) in members.iter().enumerate() {
             let next = members[(at + 1) % members.len()].0;
-            assert_eq!(ring.sim.engine(*addr).unwrap().0.successors()[0].id, next);
+            assert_eq!(ring.sim.engine(*addr).unwrap().successors()[0].id, next);
         }
     }
     all_found(&mut ring, &keys);
@@ -241,7 +241,7 @@ fn small_rings_survive_any_failure_and_accept_returning_nodes() {
                     ring.sim.now(),
                     seed,
                 );
-                let addr = ring.sim.add(Simulated(engine));
+                let addr = ring.sim.add(engine);
                 if number > 0 {
                     let joined = ring.run(addr, |node, now| node.join(now, &[SimAddr(0)]));
                     assert!(matches!(joined, Ok(Outcome::Joined(_))), "{joined:?}");
@@ -249,7 +249,7 @@ fn small_rings_survive_any_failure_and_accept_returning_nodes() {
                 ring.sim.run_for(pause * SECOND);
             }
             let gone = ring.random.random_range(0..nodes);
-            let id = ring.sim.engine(SimAddr(gone)).unwrap().0.id();
+            let id = ring.sim.engine(SimAddr(gone)).unwrap().id();
             ring.sim.fail(SimAddr(gone));
             let all_find_all = |ring: &mut Ring| {
                 let members = ring.members();
@@ -273,7 +273,7 @@ fn small_rings_survive_any_failure_and_accept_returning_nodes() {
             );
             all_find_all(&mut ring);
             let again = Engine::new(id, ring.rules.clone(), ring.sim.now(), seed);
-            ring.sim.restart(SimAddr(gone), Simulated(again));
+            ring.sim.restart(SimAddr(gone), again);
             let by: Vec<SimAddr> = (0..nodes).map(SimAddr).filter(|addr| addr.0 != gone).collect();
             let joined = ring.run(SimAddr(gone), |node, now| node.join(now, &by));
             assert!(matches!(joined, Ok(Outcome::Joined(_))), "{joined:?}");
@@ -309,7 +309,7 @@ fn records_expire() {
     ring.sim.run_for(100 * SECOND);
     let got = ring.run(SimAddr(1), |node, now| node.get(now, key));
     assert_eq!(got, Ok(Outcome::Value(None)));
-    assert!(ring.sim.nodes().all(|(_, node)| node.0.stored() == (0, 0)));
+    assert!(ring.sim.nodes().all(|(_, node)| node.stored() == (0, 0)));
 }
 
 #[test]
@@ -318,7 +318,7 @@ fn a_join_through_dead_nodes_fails() {
     ring.sim.fail(SimAddr(0));
     ring.sim.fail(SimAddr(1));
     let engine = Engine::new(PeerId::new([5; 32]), ring.rules.clone(), ring.sim.now(), 0);
-    let addr = ring.sim.add(Simulated(engine));
+    let addr = ring.sim.add(engine);
     let joined = ring.run(addr, |node, now| {
         node.join(now, &[SimAddr(0), SimAddr(1), SimAddr(77)])
     });
@@ -340,7 +340,7 @@ fn a_ring_survives_five_percent_loss() {
         let node = ring.join();
         ring.sim.run_for(3 * SECOND);
         // A node with an unresponsive bootstrap node tries another, as an application would.
-        while ring.sim.up() > 1 && ring.sim.engine(node).unwrap().0.successors().is_empty() {
+        while ring.sim.up() > 1 && ring.sim.engine(node).unwrap().successors().is_empty() {
             let contact = ring.member().unwrap();
             let _ = ring.run(node, |engine, now| engine.join(now, &[contact]));
         }
@@ -373,12 +373,11 @@ fn rings_merge_after_a_partition() {
         // Two rings: no node knows one of the other part.
         for (addr, node) in ring.sim.nodes() {
             let others = node
-                .0
                 .successors()
                 .iter()
                 .filter(|other| other.addr.0 % 2 != addr.0 % 2);
             assert_eq!(others.count(), 0, "{addr}");
-            assert_eq!(node.0.successors().len(), 19);
+            assert_eq!(node.successors().len(), 19);
         }
         ring.sim.heal();
         assert!(ring.stabilize(60), "{:?}", ring.check());
@@ -463,7 +462,7 @@ fn misplaced_copies_are_returned_and_removed() {
     }
     ring.sim.run_for(1200 * SECOND);
     all_in_place(&ring, &keys);
-    let kept: usize = ring.sim.nodes().map(|(_, node)| node.0.stored().0).sum();
+    let kept: usize = ring.sim.nodes().map(|(_, node)| node.stored().0).sum();
     assert_eq!(kept, 3 * keys.len());
     all_found(&mut ring, &keys);
 }
@@ -491,12 +490,12 @@ fn a_record_reaches_its_owner_after_a_failed_transfer() {
         let keep = wire::Message::new(*from.as_bytes(), wire::Ask::Keep(record)).emit();
         let sender = members[at].1;
         ring.sim.act(addr, |node, now| {
-            node.0.handle_request(now, &sender, &keep).unwrap()
+            node.handle_request(now, &sender, &keep).unwrap()
         });
     }
     ring.sim.run_for(600 * SECOND);
     all_in_place(&ring, &[key]);
-    let kept: usize = ring.sim.nodes().map(|(_, node)| node.0.stored().0).sum();
+    let kept: usize = ring.sim.nodes().map(|(_, node)| node.stored().0).sum();
     assert_eq!(kept, 3);
     let from = ring.anyone().unwrap();
     let got = ring.run(from, |node, now| node.get(now, key));
@@ -529,7 +528,7 @@ fn simultaneous_joins_have_the_right_successors_within_a_second_of_the_last() {
     ring.sim.run_for(SECOND);
     let members = ring.members();
     for (at, (_, addr)) in members.iter().enumerate() {
-        let engine = &ring.sim.engine(*addr).unwrap().0;
+        let engine = &ring.sim.engine(*addr).unwrap();
         let next = members[(at + 1) % members.len()].0;
         assert_eq!(
             engine.successors().first().map(|node| node.id),

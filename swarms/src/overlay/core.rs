@@ -7,15 +7,16 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::Duration;
 
+use p2p::engine::RequestTransmit;
 use p2p::{Addr, AskSwarm, Counters, DropReason, Error, Message, Packet, PeerId, Request, Result};
 use p2p_protocols::hash::HashMap;
 use p2p_protocols::overlay::wire::{Header, MAX_DIRECT};
-use p2p_protocols::overlay::{Book, Budget, Prefix, Returns, Way};
+use p2p_protocols::overlay::{AddressBook, Budget, Prefix, Returns, Route};
 use tokio::sync::{oneshot, watch};
 use tokio::time::Instant;
 
 use super::OverlayConfig;
-use super::router::{Event, Router, Transmit};
+use super::router::{OperationEvent, Router};
 use crate::driver::{BackgroundSends, Clock, Driver, Interest, Timer};
 use crate::env::Env;
 use crate::inbox::{Inbox, Limits};
@@ -26,7 +27,7 @@ pub(super) struct Core<A: Addr, S, R: Router<A>> {
     /// Whether addresses below prove ids.
     pub(super) proven: bool,
     /// Whether this node's own messages may be relayed.
-    pub(super) sends_over: bool,
+    pub(super) sends_relayed: bool,
     pub(super) mtu: usize,
     pub(super) config: OverlayConfig,
     pub(super) driver: Driver<()>,
@@ -35,16 +36,16 @@ pub(super) struct Core<A: Addr, S, R: Router<A>> {
     pub(super) told: Inbox<Message<PeerId>>,
     pub(super) asked: Inbox<Request<PeerId>>,
     /// Relayed messages for this node, still encrypted.
-    pub(super) over: Inbox<Message<PeerId>>,
+    pub(super) relayed: Inbox<Message<PeerId>>,
     pub(super) background_sends: BackgroundSends,
     pub(super) tells: Counters,
     pub(super) asks: Counters,
     pub(super) relays: Counters,
     pub(super) requests: Counters,
     /// Whether requests of the engine wait to be sent.
-    wanted: AtomicBool,
+    has_outgoing: AtomicBool,
     state: Mutex<State<A, R>>,
-    book: RwLock<Book<A>>,
+    book: RwLock<AddressBook<A>>,
     arriving: Mutex<Arriving<A>>,
 }
 
@@ -53,7 +54,7 @@ pub(super) struct Arriving<A: Addr> {
     returns: Returns<A>,
     budget: Budget<A>,
     /// The address book from before the swarm was closed: messages that were accepted before are still sent.
-    closing: Option<Book<A>>,
+    closing: Option<AddressBook<A>>,
 }
 
 pub(super) struct State<A: Addr, R: Router<A>> {
@@ -63,7 +64,7 @@ pub(super) struct State<A: Addr, R: Router<A>> {
     operations: HashMap<R::OpId, Waiter<A, R>>,
     searches: HashMap<PeerId, Search<A>>,
     searched_by: HashMap<R::OpId, PeerId>,
-    to_ask: Vec<Transmit<A, R::RequestId>>,
+    outgoing: Vec<RequestTransmit<A>>,
 }
 
 /// The caller that waits for an operation.
@@ -75,7 +76,7 @@ pub(super) struct Waiter<A: Addr, R: Router<A>> {
 /// A lookup of a node, and the callers that wait for it.
 struct Search<A> {
     since: Duration,
-    waiting: Vec<oneshot::Sender<Result<Way<A>>>>,
+    waiting: Vec<oneshot::Sender<Result<Route<A>>>>,
 }
 
 impl<A: Addr, S: AskSwarm<A>, R: Router<A>> Core<A, S, R> {
@@ -89,7 +90,7 @@ impl<A: Addr, S: AskSwarm<A>, R: Router<A>> Core<A, S, R> {
         let header = if proven { 1 } else { MAX_DIRECT };
         let clock = Clock::new(Instant::now(), Duration::from_secs(1));
         let [tells, asks, relays, requests] = R::LAYERS.map(Counters::new);
-        let over = Limits {
+        let relayed = Limits {
             copy_below: 0,
             ..config.messages
         };
@@ -97,28 +98,32 @@ impl<A: Addr, S: AskSwarm<A>, R: Router<A>> Core<A, S, R> {
             mtu: inner.mtu().saturating_sub(header),
             id,
             proven,
-            sends_over: false,
+            sends_relayed: false,
             driver: Driver::new(),
             timer: Timer::new(clock),
             env: Env::current(),
             told: Inbox::new(config.messages),
             asked: Inbox::new(config.asks),
-            over: Inbox::new(over),
+            relayed: Inbox::new(relayed),
             background_sends: BackgroundSends::default(),
             tells,
             asks,
             relays,
             requests,
-            wanted: AtomicBool::new(false),
+            has_outgoing: AtomicBool::new(false),
             state: Mutex::new(State {
                 engine: Some(make(clock.now())),
                 budget: Budget::new(config.relay_bytes, config.relay_bytes_each),
                 operations: HashMap::default(),
                 searches: HashMap::default(),
                 searched_by: HashMap::default(),
-                to_ask: Vec::new(),
+                outgoing: Vec::new(),
             }),
-            book: RwLock::new(Book::new(config.addresses, config.due_after, config.forget_after)),
+            book: RwLock::new(AddressBook::new(
+                config.addresses,
+                config.due_after,
+                config.forget_after,
+            )),
             arriving: Mutex::new(Arriving {
                 returns: Returns::default(),
                 budget: Budget::new(config.arriving_bytes, config.arriving_bytes_each),
@@ -133,11 +138,11 @@ impl<A: Addr, S: AskSwarm<A>, R: Router<A>> Core<A, S, R> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) fn book(&self) -> RwLockReadGuard<'_, Book<A>> {
+    pub(super) fn book(&self) -> RwLockReadGuard<'_, AddressBook<A>> {
         self.book.read().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn book_mut(&self) -> RwLockWriteGuard<'_, Book<A>> {
+    fn book_mut(&self) -> RwLockWriteGuard<'_, AddressBook<A>> {
         self.book.write().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -157,7 +162,7 @@ impl<A: Addr, S: AskSwarm<A>, R: Router<A>> Core<A, S, R> {
     ///
     /// No lookup starts for a known node that is silent either. Any node could relay a message in its name, and lookups for
     /// many of them would take the places of this node's own operations.
-    pub(super) fn way_over(&self, id: &PeerId) -> Option<Way<A>> {
+    pub(super) fn relay_route(&self, id: &PeerId) -> Option<Route<A>> {
         let now = self.timer.now();
         let known = self.book().route(now, id);
         if known.is_some() {
@@ -165,12 +170,12 @@ impl<A: Addr, S: AskSwarm<A>, R: Router<A>> Core<A, S, R> {
         }
         let arriving = self.arriving();
         let closing = arriving.closing.as_ref();
-        if let Some(way) = closing.and_then(|book| book.route(now, id)) {
-            return Some(way);
+        if let Some(route) = closing.and_then(|book| book.route(now, id)) {
+            return Some(route);
         }
         Some(arriving.returns.find(id))
             .filter(|by| !by.is_empty())
-            .map(Way::Over)
+            .map(Route::Relayed)
     }
 
     /// Drops the routes that were kept while accepted messages were sent.
@@ -204,7 +209,7 @@ impl<A: Addr, S: AskSwarm<A>, R: Router<A>> Core<A, S, R> {
         let mut state = self.state();
         let engine = state.engine.as_mut().ok_or(Error::Closed)?;
         let result = call(engine, self.timer.now());
-        let calls = self.settle(&mut state);
+        let calls = self.drain_engine(&mut state);
         drop(state);
         if calls {
             self.driver.wake();
@@ -213,20 +218,26 @@ impl<A: Addr, S: AskSwarm<A>, R: Router<A>> Core<A, S, R> {
     }
 
     /// Handles the effects of an engine call. Returns whether there is work for the driver.
-    pub(super) fn settle(&self, state: &mut State<A, R>) -> bool {
-        let before = state.to_ask.len();
+    pub(super) fn drain_engine(&self, state: &mut State<A, R>) -> bool {
+        let before = state.outgoing.len();
         let Some(mut engine) = state.engine.take() else {
             return false;
         };
-        state.to_ask.extend(std::iter::from_fn(|| engine.poll_transmit()));
+        let now = self.timer.now();
+        state
+            .outgoing
+            .extend(std::iter::from_fn(|| engine.poll_transmit(now)));
         while let Some(event) = engine.poll_event() {
+            let Some(event) = R::operation_event(event) else {
+                continue;
+            };
             match event {
-                Event::Progress(op, progress) => {
+                OperationEvent::Progress(op, progress) => {
                     if let Some(waiter) = state.operations.get(&op) {
                         waiter.progress.send_replace(progress);
                     }
                 }
-                Event::Done(op, outcome) => match state.searched_by.remove(&op) {
+                OperationEvent::Done(op, outcome) => match state.searched_by.remove(&op) {
                     Some(id) => self.searched(state, id, outcome),
                     None => {
                         if let Some(waiter) = state.operations.remove(&op) {
@@ -239,25 +250,25 @@ impl<A: Addr, S: AskSwarm<A>, R: Router<A>> Core<A, S, R> {
         }
         let sooner = self.timer.set(engine.poll_timeout());
         state.engine = Some(engine);
-        let interest = state.to_ask.len() > before;
-        if interest {
-            self.wanted.store(true, Relaxed);
+        let has_new = state.outgoing.len() > before;
+        if has_new {
+            self.has_outgoing.store(true, Relaxed);
         }
-        sooner || interest
+        sooner || has_new
     }
 
     /// Takes the requests that wait to be sent.
-    pub(super) fn take_requests(&self) -> Vec<Transmit<A, R::RequestId>> {
+    pub(super) fn take_requests(&self) -> Vec<RequestTransmit<A>> {
         if !self.has_requests() {
             return Vec::new();
         }
         let mut state = self.state();
-        self.wanted.store(false, Relaxed);
-        mem::take(&mut state.to_ask)
+        self.has_outgoing.store(false, Relaxed);
+        mem::take(&mut state.outgoing)
     }
 
     pub(super) fn has_requests(&self) -> bool {
-        self.wanted.load(Relaxed)
+        self.has_outgoing.load(Relaxed)
     }
 
     /// Starts an operation of the application.
@@ -270,7 +281,7 @@ impl<A: Addr, S: AskSwarm<A>, R: Router<A>> Core<A, S, R> {
         let engine = state.engine.as_mut().ok_or(Error::Closed)?;
         let op = call(engine, self.timer.now())?;
         state.operations.insert(op, waiter);
-        let calls = self.settle(&mut state);
+        let calls = self.drain_engine(&mut state);
         drop(state);
         if calls {
             self.driver.wake();
@@ -289,25 +300,25 @@ impl<A: Addr, S: AskSwarm<A>, R: Router<A>> Core<A, S, R> {
     }
 
     /// Returns the route to a node, as far as it is known without a lookup.
-    pub(super) fn known(&self, id: &PeerId) -> Option<Way<A>> {
+    pub(super) fn known(&self, id: &PeerId) -> Option<Route<A>> {
         let found = self.book().find(self.timer.now(), id)?;
         if found.is_due {
             // Concurrently: the message need not wait for the lookup.
             let _ = self.search(*id, None);
         }
-        Some(found.way)
+        Some(found.route)
     }
 
     /// Returns the route to a node; looks it up if it is not known.
-    pub(super) async fn way(&self, id: &PeerId) -> Result<Way<A>> {
+    pub(super) async fn route(&self, id: &PeerId) -> Result<Route<A>> {
         match self.known(id) {
-            Some(way) => Ok(way),
+            Some(route) => Ok(route),
             None => self.find(id).await,
         }
     }
 
     /// Looks a node up.
-    async fn find(&self, id: &PeerId) -> Result<Way<A>> {
+    async fn find(&self, id: &PeerId) -> Result<Route<A>> {
         let (sender, mut found) = oneshot::channel();
         self.search(*id, Some(sender))?;
         let wait = |cx: &mut std::task::Context<'_>| {
@@ -318,7 +329,7 @@ impl<A: Addr, S: AskSwarm<A>, R: Router<A>> Core<A, S, R> {
     }
 
     /// Starts a lookup of a node, or joins the one in progress.
-    fn search(&self, id: PeerId, waiting: Option<oneshot::Sender<Result<Way<A>>>>) -> Result<()> {
+    fn search(&self, id: PeerId, waiting: Option<oneshot::Sender<Result<Route<A>>>>) -> Result<()> {
         let mut state = self.state();
         if let Some(search) = state.searches.get_mut(&id) {
             search.waiting.retain(|waiting| !waiting.is_closed());
@@ -331,7 +342,7 @@ impl<A: Addr, S: AskSwarm<A>, R: Router<A>> Core<A, S, R> {
         state.searched_by.insert(op, id);
         let waiting = waiting.into_iter().collect();
         state.searches.insert(id, Search { since, waiting });
-        let calls = self.settle(&mut state);
+        let calls = self.drain_engine(&mut state);
         drop(state);
         if calls {
             self.driver.wake();
@@ -346,25 +357,25 @@ impl<A: Addr, S: AskSwarm<A>, R: Router<A>> Core<A, S, R> {
         };
         let now = self.timer.now();
         let found = R::located(outcome);
-        let way = match found.addr {
-            Some(addr) => Ok(Way::Direct(addr)),
+        let route = match found.addr {
+            Some(addr) => Ok(Route::Direct(addr)),
             None if found.named_by.is_empty() => Err("no node that was asked knows this id"),
-            None if !self.sends_over => Err("the node does not answer, and relaying is not enabled"),
-            None => Ok(Way::Over(found.named_by)),
+            None if !self.sends_relayed => Err("the node does not answer, and relaying is not enabled"),
+            None => Ok(Route::Relayed(found.named_by)),
         };
-        match &way {
-            Ok(way) => self.learn(now, id, way.clone()),
+        match &route {
+            Ok(route) => self.learn(now, id, route.clone()),
             Err(_) => drop(self.book_mut().forget(&id, search.since)),
         }
         for waiting in search.waiting {
-            let way = way.clone().map_err(|reason| Error::unreachable(&id, reason));
-            let _ = waiting.send(way);
+            let route = route.clone().map_err(|reason| Error::unreachable(&id, reason));
+            let _ = waiting.send(route);
         }
     }
 
     /// Records the route to a node that this node has looked up.
-    fn learn(&self, now: Duration, id: PeerId, way: Way<A>) {
-        if id != self.id && self.book_mut().learn(now, id, way) {
+    fn learn(&self, now: Duration, id: PeerId, route: Route<A>) {
+        if id != self.id && self.book_mut().learn(now, id, route) {
             tracing::debug!(layer = R::LAYERS[0], peer = %id, "the route to the node has changed");
         }
     }
@@ -411,7 +422,7 @@ impl<A: Addr, S: AskSwarm<A>, R: Router<A>> Core<A, S, R> {
             state.engine.take(),
             mem::take(&mut state.operations),
             mem::take(&mut state.searches),
-            mem::take(&mut state.to_ask),
+            mem::take(&mut state.outgoing),
         );
         state.searched_by.clear();
         drop(state);
@@ -419,7 +430,7 @@ impl<A: Addr, S: AskSwarm<A>, R: Router<A>> Core<A, S, R> {
         drop(gone);
         let book = mem::replace(
             &mut *self.book_mut(),
-            Book::new(0, Duration::ZERO, Duration::ZERO),
+            AddressBook::new(0, Duration::ZERO, Duration::ZERO),
         );
         if !book.is_empty() {
             self.arriving().closing = Some(book);
@@ -427,7 +438,7 @@ impl<A: Addr, S: AskSwarm<A>, R: Router<A>> Core<A, S, R> {
         self.tells.add_dropped_many(DropReason::Closed, self.told.close());
         self.asks.add_dropped_many(DropReason::Closed, self.asked.close());
         self.relays
-            .add_dropped_many(DropReason::Closed, self.over.close());
+            .add_dropped_many(DropReason::Closed, self.relayed.close());
         self.driver.close();
     }
 }

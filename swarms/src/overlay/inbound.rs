@@ -10,6 +10,7 @@ use std::time::Duration;
 use futures_util::StreamExt as _;
 use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
+use p2p::engine::{Failure, RequestId, RequestTransmit};
 use p2p::{
     Addr, AskSwarm, BoxAskSwarm, DropReason, Error, Headroom, Message, Packet, PeerId, Rejection, Request,
     Result, Swarm,
@@ -18,118 +19,118 @@ use p2p_protocols::overlay::wire::Header;
 use tokio::time::{sleep, timeout};
 
 use super::core::Core;
-use super::relay::Passing;
-use super::router::{Failure, Router, Transmit};
-use crate::driver::{Interest, PAUSE, Sleeper, found};
+use super::relay::RelayedMessage;
+use super::router::Router;
+use crate::driver::{PAUSE, Sleeper, Interest, found};
 
 /// Maximum number of consecutive message batches before other events are handled.
 const IN_A_ROW: u32 = 8;
 
 /// The next event of the driver's loop.
-enum Came<A, I> {
+enum WorkEvent<A> {
     Messages,
     Request(Request<A>),
-    Answer(A, I, Result<Packet>),
-    Time,
+    Answer(A, RequestId, Result<Packet>),
+    Timeout,
     /// A relayed message, decrypted.
-    Over(Message<PeerId>),
-    OverRequest(Request<PeerId>),
+    Relayed(Message<PeerId>),
+    RelayedRequest(Request<PeerId>),
     Failed(Error),
     /// The engine has requests to send.
-    Wanted,
+    Requests,
 }
 
-type Asking<A, I> = FuturesUnordered<BoxFuture<'static, (A, I, Result<Packet>)>>;
+type Asking<A> = FuturesUnordered<BoxFuture<'static, (A, RequestId, Result<Packet>)>>;
 
 impl<A: Addr, S: AskSwarm<A>, R: Router<A>> Core<A, S, R> {
-    /// Receives from below and from `over`, until the swarm below is closed.
-    pub(super) async fn work(self: Arc<Self>, over: Option<BoxAskSwarm<PeerId>>) {
-        let (inner, over) = (self.inner.clone(), over.as_ref());
+    /// Receives from below and from `relay`, until the swarm below is closed.
+    pub(super) async fn work(self: Arc<Self>, relay: Option<BoxAskSwarm<PeerId>>) {
+        let (inner, relay) = (self.inner.clone(), relay.as_ref());
         let (mut pulled, mut sleeper, mut asking) = (Vec::new(), Sleeper::default(), Asking::new());
         // These two futures persist over iterations.
         let mut requests = pin!(inner.receive_ask());
-        let mut over_told = pin!(over.map(Swarm::receive));
-        let mut over_asked = pin!(over.map(AskSwarm::receive_ask));
+        let mut relayed_messages = pin!(relay.map(Swarm::receive));
+        let mut relayed_requests = pin!(relay.map(AskSwarm::receive_ask));
         let mut in_a_row = 0_u32;
         loop {
             for transmit in self.take_requests() {
                 asking.push(self.request(transmit));
             }
-            let came = {
+            let event = {
                 let mut receiving = pin!(inner.receive_batch(&mut pulled, self.config.batch));
                 let mut messages = |cx: &mut Context<'_>| match receiving.as_mut().poll(cx) {
-                    Poll::Ready(Ok(_)) => Some(Came::Messages),
-                    Poll::Ready(Err(error)) => Some(Came::Failed(error)),
+                    Poll::Ready(Ok(_)) => Some(WorkEvent::Messages),
+                    Poll::Ready(Err(error)) => Some(WorkEvent::Failed(error)),
                     Poll::Pending => None,
                 };
                 poll_fn(|cx| {
                     if in_a_row < IN_A_ROW
-                        && let Some(came) = messages(cx)
+                        && let Some(event) = messages(cx)
                     {
-                        return Poll::Ready(came);
+                        return Poll::Ready(event);
                     }
                     if let Poll::Ready(request) = requests.as_mut().poll(cx) {
                         requests.set(inner.receive_ask());
-                        return Poll::Ready(request.map_or_else(Came::Failed, Came::Request));
+                        return Poll::Ready(request.map_or_else(WorkEvent::Failed, WorkEvent::Request));
                     }
                     if !asking.is_empty()
                         && let Poll::Ready(Some((to, id, answer))) = asking.poll_next_unpin(cx)
                     {
-                        return Poll::Ready(Came::Answer(to, id, answer));
+                        return Poll::Ready(WorkEvent::Answer(to, id, answer));
                     }
                     if self.timer.poll(cx, &mut sleeper).is_ready() {
-                        return Poll::Ready(Came::Time);
+                        return Poll::Ready(WorkEvent::Timeout);
                     }
-                    if let Some(told) = poll_some(over_told.as_mut(), cx) {
-                        over_told.set(over.map(Swarm::receive));
-                        return Poll::Ready(told.map_or_else(Came::Failed, Came::Over));
+                    if let Some(told) = poll_some(relayed_messages.as_mut(), cx) {
+                        relayed_messages.set(relay.map(Swarm::receive));
+                        return Poll::Ready(told.map_or_else(WorkEvent::Failed, WorkEvent::Relayed));
                     }
-                    if let Some(asked) = poll_some(over_asked.as_mut(), cx) {
-                        over_asked.set(over.map(AskSwarm::receive_ask));
-                        return Poll::Ready(asked.map_or_else(Came::Failed, Came::OverRequest));
+                    if let Some(asked) = poll_some(relayed_requests.as_mut(), cx) {
+                        relayed_requests.set(relay.map(AskSwarm::receive_ask));
+                        return Poll::Ready(asked.map_or_else(WorkEvent::Failed, WorkEvent::RelayedRequest));
                     }
                     if in_a_row >= IN_A_ROW
-                        && let Some(came) = messages(cx)
+                        && let Some(event) = messages(cx)
                     {
-                        return Poll::Ready(came);
+                        return Poll::Ready(event);
                     }
                     if self.has_requests() {
-                        return Poll::Ready(Came::Wanted);
+                        return Poll::Ready(WorkEvent::Requests);
                     }
                     Poll::Pending
                 })
                 .await
             };
-            in_a_row = if matches!(came, Came::Messages) {
+            in_a_row = if matches!(event, WorkEvent::Messages) {
                 in_a_row + 1
             } else {
                 0
             };
-            match came {
-                Came::Wanted => {}
-                Came::Messages => {
-                    self.land(&mut pulled);
+            match event {
+                WorkEvent::Requests => {}
+                WorkEvent::Messages => {
+                    self.handle_batch(&mut pulled);
                     self.driver.yield_to_leader().await;
                 }
-                Came::Request(request) => self.land_request(request),
-                Came::Answer(to, id, answer) => self.land_answer(&to, id, answer),
-                Came::Time => {
+                WorkEvent::Request(request) => self.handle_request_below(request),
+                WorkEvent::Answer(to, id, answer) => self.handle_answer(&to, id, answer),
+                WorkEvent::Timeout => {
                     let mut state = self.state();
                     if let Some(engine) = &mut state.engine {
                         engine.handle_timeout(self.timer.now());
                     }
-                    self.settle(&mut state);
+                    self.drain_engine(&mut state);
                 }
-                Came::Over(message) => {
+                WorkEvent::Relayed(message) => {
                     self.tells.add_received(1);
                     self.deliver([message]);
                 }
-                Came::OverRequest(request) => {
+                WorkEvent::RelayedRequest(request) => {
                     self.asks.add_received(1);
-                    self.hand_over(request);
+                    self.deliver_request(request);
                 }
-                Came::Failed(Error::Closed) => return self.close(),
-                Came::Failed(error) => {
+                WorkEvent::Failed(Error::Closed) => return self.close(),
+                WorkEvent::Failed(error) => {
                     tracing::debug!(layer = R::LAYERS[0], %error, "receiving failed");
                     self.driver.fail(error);
                     sleep(PAUSE).await;
@@ -139,10 +140,7 @@ impl<A: Addr, S: AskSwarm<A>, R: Router<A>> Core<A, S, R> {
     }
 
     /// Sends a request of the engine.
-    fn request(
-        &self,
-        transmit: Transmit<A, R::RequestId>,
-    ) -> BoxFuture<'static, (A, R::RequestId, Result<Packet>)> {
+    fn request(&self, transmit: RequestTransmit<A>) -> BoxFuture<'static, (A, RequestId, Result<Packet>)> {
         let inner = self.inner.clone();
         let limit = match &self.state().engine {
             Some(engine) => engine.request_timeout(),
@@ -150,7 +148,7 @@ impl<A: Addr, S: AskSwarm<A>, R: Router<A>> Core<A, S, R> {
         };
         self.requests.add_sent(1);
         Box::pin(async move {
-            let Transmit { to, id, request } = transmit;
+            let RequestTransmit { to, id, request } = transmit;
             let header = Header::Engine;
             let room = Headroom::new(header.len(), 0).plus(inner.headroom());
             let mut packet = Packet::new(room, &request);
@@ -162,7 +160,7 @@ impl<A: Addr, S: AskSwarm<A>, R: Router<A>> Core<A, S, R> {
         })
     }
 
-    fn land_answer(&self, to: &A, id: R::RequestId, answer: Result<Packet>) {
+    fn handle_answer(&self, to: &A, id: RequestId, answer: Result<Packet>) {
         let now = self.timer.now();
         if answer.is_ok()
             && let Some(peer) = to.peer_id()
@@ -173,20 +171,20 @@ impl<A: Addr, S: AskSwarm<A>, R: Router<A>> Core<A, S, R> {
         let mut state = self.state();
         let Some(engine) = &mut state.engine else { return };
         match answer {
-            Ok(answer) => engine.handle_answer(now, id, Ok(&answer)),
-            Err(Error::Rejected(_)) => engine.handle_answer(now, id, Err(Failure::Rejected)),
+            Ok(answer) => engine.handle_answer(now, id, &answer),
+            Err(Error::Rejected(_)) => engine.handle_failure(now, id, Failure::Rejected),
             Err(error) => {
                 tracing::trace!(layer = R::LAYERS[3], peer = %to, %error, "no response");
-                engine.handle_answer(now, id, Err(Failure::Unreachable));
+                engine.handle_failure(now, id, Failure::Unreachable);
             }
         }
-        self.settle(&mut state);
+        self.drain_engine(&mut state);
     }
 
     /// Delivers received messages. Never waits.
-    fn land(self: &Arc<Self>, pulled: &mut Vec<Message<A>>) {
+    fn handle_batch(self: &Arc<Self>, pulled: &mut Vec<Message<A>>) {
         let now = self.timer.now();
-        let (mut moved, mut passing) = (Vec::new(), Vec::new());
+        let (mut moved, mut relayed) = (Vec::new(), Vec::new());
         let book = self.book();
         // Messages of one node usually follow one another.
         let mut last: Option<(PeerId, A)> = None;
@@ -194,7 +192,7 @@ impl<A: Addr, S: AskSwarm<A>, R: Router<A>> Core<A, S, R> {
             let Message { src, mut payload, .. } = message;
             let header = Header::pop(&mut payload);
             if let Some(Header::Relayed { hops, src: id, dst }) = header {
-                passing.push(Passing {
+                relayed.push(RelayedMessage {
                     from: src,
                     hops,
                     src: id,
@@ -228,8 +226,8 @@ impl<A: Addr, S: AskSwarm<A>, R: Router<A>> Core<A, S, R> {
         for (id, addr) in moved {
             self.meet(now, id, addr);
         }
-        for passing in passing {
-            self.pass(now, passing);
+        for relayed in relayed {
+            self.handle_relayed(now, relayed);
         }
     }
 
@@ -256,7 +254,7 @@ impl<A: Addr, S: AskSwarm<A>, R: Router<A>> Core<A, S, R> {
         self.driver.notify((), put.accepted);
     }
 
-    fn land_request(self: &Arc<Self>, request: Request<A>) {
+    fn handle_request_below(self: &Arc<Self>, request: Request<A>) {
         let Request { message, responder } = request;
         let (src, mut payload) = (message.src, message.payload);
         let now = self.timer.now();
@@ -268,7 +266,7 @@ impl<A: Addr, S: AskSwarm<A>, R: Router<A>> Core<A, S, R> {
                 let mut state = self.state();
                 let Some(engine) = &mut state.engine else { return };
                 let served = engine.handle_request(now, &src, &payload);
-                self.settle(&mut state);
+                self.drain_engine(&mut state);
                 served
             };
             match served {
@@ -296,7 +294,7 @@ impl<A: Addr, S: AskSwarm<A>, R: Router<A>> Core<A, S, R> {
                 let (src, dst) = (id, self.id);
                 let message = Message { src, dst, payload };
                 let request = Request { message, responder };
-                self.hand_over(request.limit_response(self.mtu));
+                self.deliver_request(request.limit_response(self.mtu));
             }
             Err(reason) => {
                 self.asks.add_dropped_from(reason, &src);
@@ -318,7 +316,7 @@ impl<A: Addr, S: AskSwarm<A>, R: Router<A>> Core<A, S, R> {
         }
     }
 
-    fn hand_over(&self, request: Request<PeerId>) {
+    fn deliver_request(&self, request: Request<PeerId>) {
         if let Err(refused) = self.asked.push(request) {
             for request in refused.items {
                 self.asks.add_dropped_from(refused.reason, &request.message.src);
@@ -346,10 +344,7 @@ impl<A: Addr, S: AskSwarm<A>, R: Router<A>> Core<A, S, R> {
             let popped = self.told.try_pop_batch(out, max)?;
             Ok(Some(popped).filter(|popped| *popped > 0))
         };
-        let count = self
-            .driver
-            .wait(Interest::Items((), max), |_| found(pop()))
-            .await?;
+        let count = self.driver.wait(Interest::Items((), max), |_| found(pop())).await?;
         self.tells.add_delivered(count);
         Ok(count)
     }

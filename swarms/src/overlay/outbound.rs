@@ -7,7 +7,7 @@ use futures_util::stream::FuturesUnordered;
 use p2p::{
     Addr, AskSwarm, BatchError, BatchOutcome, BoxAskSwarm, Error, Packet, PeerId, Result, SecureSwarm, Swarm,
 };
-use p2p_protocols::overlay::Way;
+use p2p_protocols::overlay::Route;
 
 use super::OverlaySwarm;
 use super::router::Router;
@@ -15,9 +15,9 @@ use crate::driver::Interest;
 
 impl<A: Addr, S: AskSwarm<A>, R: Router<A>> OverlaySwarm<A, S, R> {
     /// Returns the swarm of relayed messages; it exists if a route over relays was found.
-    fn over(&self, dst: &PeerId) -> Result<&BoxAskSwarm<PeerId>> {
-        let over = self.over.as_ref();
-        over.ok_or_else(|| Error::unreachable(dst, "relaying is not enabled"))
+    fn relay(&self, dst: &PeerId) -> Result<&BoxAskSwarm<PeerId>> {
+        let relay = self.relay.as_ref();
+        relay.ok_or_else(|| Error::unreachable(dst, "relaying is not enabled"))
     }
 
     pub(super) async fn tell_one(&self, dst: &PeerId, mut packet: Packet) -> Result<()> {
@@ -26,12 +26,12 @@ impl<A: Addr, S: AskSwarm<A>, R: Router<A>> OverlaySwarm<A, S, R> {
         if *dst == core.id {
             return core.loop_back(packet);
         }
-        let told = match core.way(dst).await? {
-            Way::Direct(addr) => {
+        let told = match core.route(dst).await? {
+            Route::Direct(addr) => {
                 core.header(dst).push(&mut packet);
                 core.inner.tell(&addr, packet).await
             }
-            Way::Over(_) => self.over(dst)?.tell(dst, packet).await,
+            Route::Relayed(_) => self.relay(dst)?.tell(dst, packet).await,
         };
         match &told {
             Ok(()) => core.tells.add_sent(1),
@@ -50,7 +50,7 @@ impl<A: Addr, S: AskSwarm<A>, R: Router<A>> OverlaySwarm<A, S, R> {
                 continue;
             }
             match core.known(&dst) {
-                Some(Way::Direct(addr)) if dst != core.id => {
+                Some(Route::Direct(addr)) if dst != core.id => {
                     core.header(&dst).push(&mut packet);
                     below.push((addr, packet));
                 }
@@ -77,8 +77,8 @@ impl<A: Addr, S: AskSwarm<A>, R: Router<A>> OverlaySwarm<A, S, R> {
             core.check_open()?;
             return Err(Error::unreachable(dst, "a node cannot ask itself"));
         }
-        let answer = match core.way(dst).await? {
-            Way::Direct(addr) => {
+        let answer = match core.route(dst).await? {
+            Route::Direct(addr) => {
                 core.header(dst).push(&mut request);
                 core.asks.add_sent(1);
                 let mut asking = pin!(core.inner.ask(&addr, request));
@@ -86,9 +86,9 @@ impl<A: Addr, S: AskSwarm<A>, R: Router<A>> OverlaySwarm<A, S, R> {
                     .wait(Interest::Own(()), |cx| asking.as_mut().poll(cx))
                     .await
             }
-            Way::Over(_) => {
+            Route::Relayed(_) => {
                 core.asks.add_sent(1);
-                let mut asking = pin!(self.over(dst)?.ask(dst, request));
+                let mut asking = pin!(self.relay(dst)?.ask(dst, request));
                 core.driver
                     .wait(Interest::Own(()), |cx| asking.as_mut().poll(cx))
                     .await
@@ -108,14 +108,14 @@ impl<A: Addr, S: AskSwarm<A> + SecureSwarm<A>, R: Router<A>> OverlaySwarm<A, S, 
             core.check_open()?;
             return Ok(core.inner.public_key());
         }
-        match core.way(dst).await? {
-            Way::Direct(addr) => {
+        match core.route(dst).await? {
+            Route::Direct(addr) => {
                 let mut looking = pin!(core.inner.lookup_public_key(&addr));
                 core.driver
                     .wait(Interest::Own(()), |cx| looking.as_mut().poll(cx))
                     .await
             }
-            Way::Over(_) => Err(Error::unreachable(
+            Route::Relayed(_) => Err(Error::unreachable(
                 dst,
                 "the node is reached over relays, and the swarm below cannot look up its key",
             )),

@@ -5,18 +5,18 @@ use std::time::Duration;
 
 use p2p::{Addr, AskSwarm, DropReason, Error, Headroom, Message, Packet, PeerId, Result, Swarm};
 use p2p_protocols::overlay::wire::{Header, MAX_RELAYED};
-use p2p_protocols::overlay::{Prefix, Way};
+use p2p_protocols::overlay::{Prefix, Route};
 use rand::RngExt as _;
 
 use super::core::Core;
 use super::router::Router;
 
 /// Relayed datagrams as a swarm: neither reassembled, nor encrypted, nor reliable.
-pub(super) struct Over<A: Addr, S, R: Router<A>> {
+pub(super) struct RelaySwarm<A: Addr, S, R: Router<A>> {
     pub(super) core: Arc<Core<A, S, R>>,
 }
 
-impl<A: Addr, S: AskSwarm<A>, R: Router<A>> Swarm<PeerId> for Over<A, S, R> {
+impl<A: Addr, S: AskSwarm<A>, R: Router<A>> Swarm<PeerId> for RelaySwarm<A, S, R> {
     /// Sends directly to the destination if it is reachable, and otherwise to a neighbour that knows it.
     async fn tell(&self, dst: &PeerId, mut packet: Packet) -> Result<()> {
         packet.check_mtu(self.mtu())?;
@@ -24,11 +24,11 @@ impl<A: Addr, S: AskSwarm<A>, R: Router<A>> Swarm<PeerId> for Over<A, S, R> {
         // No lookup starts here: the route of this node's own messages is known by then, and an id that has
         // proven nothing, in whose name any node could have sent a message, must not cause a lookup.
         let unknown = || Error::unreachable(dst, "no neighbour that reaches it is known");
-        let way = core.way_over(dst).ok_or_else(unknown)?;
-        let to = match way {
-            Way::Direct(addr) => addr,
+        let route = core.relay_route(dst).ok_or_else(unknown)?;
+        let to = match route {
+            Route::Direct(addr) => addr,
             // A random one, so that a neighbour that drops everything does not block the route for ever.
-            Way::Over(addrs) => {
+            Route::Relayed(addrs) => {
                 let at = core.env.rng().random_range(0..addrs.len().max(1));
                 addrs.into_iter().nth(at).ok_or_else(unknown)?
             }
@@ -45,13 +45,13 @@ impl<A: Addr, S: AskSwarm<A>, R: Router<A>> Swarm<PeerId> for Over<A, S, R> {
     }
 
     async fn receive(&self) -> Result<Message<PeerId>> {
-        let message = self.core.over.pop().await?;
+        let message = self.core.relayed.pop().await?;
         self.core.relays.add_delivered(1);
         Ok(message)
     }
 
     async fn receive_batch(&self, out: &mut Vec<Message<PeerId>>, max: usize) -> Result<usize> {
-        let count = self.core.over.pop_batch(out, max).await?;
+        let count = self.core.relayed.pop_batch(out, max).await?;
         self.core.relays.add_delivered(count);
         Ok(count)
     }
@@ -77,7 +77,7 @@ impl<A: Addr, S: AskSwarm<A>, R: Router<A>> Swarm<PeerId> for Over<A, S, R> {
 }
 
 /// A relayed message from a neighbour, to deliver or forward.
-pub(super) struct Passing<A> {
+pub(super) struct RelayedMessage<A> {
     pub(super) from: A,
     pub(super) hops: u8,
     pub(super) src: PeerId,
@@ -87,31 +87,31 @@ pub(super) struct Passing<A> {
 
 impl<A: Addr, S: AskSwarm<A>, R: Router<A>> Core<A, S, R> {
     /// Delivers a relayed message to this node, or forwards it.
-    pub(super) fn pass(self: &Arc<Self>, now: Duration, passing: Passing<A>) {
+    pub(super) fn handle_relayed(self: &Arc<Self>, now: Duration, relayed: RelayedMessage<A>) {
         self.relays.add_received(1);
-        let src = passing.src;
-        if let Err(reason) = self.try_pass(now, passing) {
+        let src = relayed.src;
+        if let Err(reason) = self.try_relay(now, relayed) {
             self.relays.add_dropped_from(reason, &src);
         }
     }
 
-    fn try_pass(self: &Arc<Self>, now: Duration, passing: Passing<A>) -> Result<(), DropReason> {
-        let Passing {
+    fn try_relay(self: &Arc<Self>, now: Duration, relayed: RelayedMessage<A>) -> Result<(), DropReason> {
+        let RelayedMessage {
             from,
             hops,
             src,
             dst,
             mut payload,
-        } = passing;
+        } = relayed;
         if dst == self.id {
-            if !self.sends_over {
+            if !self.sends_relayed {
                 return Err(DropReason::Denied);
             }
             if !self.admit(now, src, &from, payload.len()) {
                 return Err(DropReason::Budget);
             }
             let message = Message { src, dst, payload };
-            return self.over.push(message).map_err(|refused| {
+            return self.relayed.push(message).map_err(|refused| {
                 // The caller counts one.
                 let others = refused.items.len().saturating_sub(1);
                 self.relays.add_dropped_many(refused.reason, others);
@@ -137,8 +137,8 @@ impl<A: Addr, S: AskSwarm<A>, R: Router<A>> Core<A, S, R> {
             return Err(DropReason::Budget);
         }
         let known = || match self.book().route(now, &dst)? {
-            Way::Direct(addr) => Some(addr),
-            Way::Over(_) => None,
+            Route::Direct(addr) => Some(addr),
+            Route::Relayed(_) => None,
         };
         let next = match next {
             Some((id, addr)) if id == dst => Some(addr),

@@ -1,23 +1,19 @@
-//! The contract between an overlay and its engine: lookups, next hops, and requests to send.
+//! What an overlay needs of its engine beyond the contract of engines: lookups and next hops.
 
 use std::fmt::Debug;
 use std::hash::Hash;
 use std::time::Duration;
 
-use p2p::{Addr, PeerId, Rejection, Result};
+use p2p::engine::RequestEngine;
+use p2p::{Addr, PeerId, Result};
 
-/// An engine that finds nodes by id. It has no clock, lock, task or socket.
-///
-/// After each call the driver drains [`poll_transmit`](Self::poll_transmit) and
-/// [`poll_event`](Self::poll_event), and reads [`poll_timeout`](Self::poll_timeout).
-pub trait Router<A: Addr>: Debug + Send + Sized + 'static {
+/// An engine that finds nodes by id. The overlay drives it as any [`RequestEngine`].
+pub trait Router<A: Addr>: RequestEngine<Addr = A> + Debug + Send + Sized + 'static {
     /// Names of the counters: messages, requests, relayed messages, requests of the engine.
     const LAYERS: [&'static str; 4];
 
     /// Identifies a running operation.
     type OpId: Copy + Eq + Hash + Debug + Send + Sync;
-    /// Identifies a request in flight.
-    type RequestId: Copy + Debug + Send;
     /// The result of an operation.
     type Outcome: Debug + Send;
     /// The progress of an operation.
@@ -39,26 +35,10 @@ pub trait Router<A: Addr>: Debug + Send + Sized + 'static {
     /// Cancels an operation.
     fn cancel(&mut self, op: Self::OpId);
 
-    /// Serves a request of another node.
-    ///
-    /// # Errors
-    /// Returns the reason for rejecting it.
-    fn handle_request(&mut self, now: Duration, from: &A, request: &[u8]) -> Result<Vec<u8>, Rejection>;
-
-    /// Processes the result of a request.
-    fn handle_answer(&mut self, now: Duration, id: Self::RequestId, answer: Result<&[u8], Failure>);
-
-    /// Processes expired timers.
-    fn handle_timeout(&mut self, now: Duration);
-
-    /// Returns the next request to send.
-    fn poll_transmit(&mut self) -> Option<Transmit<A, Self::RequestId>>;
-
-    /// Returns the next event of an operation.
-    fn poll_event(&mut self) -> Option<Event<A, Self>>;
-
-    /// Returns the time at which [`handle_timeout`](Self::handle_timeout) is due.
-    fn poll_timeout(&self) -> Option<Duration>;
+    /// Converts an event of the engine; `None` for one that concerns no operation.
+    fn operation_event(
+        event: Self::Event,
+    ) -> Option<OperationEvent<Self::OpId, Self::Progress, Self::Outcome>>;
 
     /// Returns the timeout of a request.
     fn request_timeout(&self) -> Duration;
@@ -73,31 +53,11 @@ pub struct Located<A> {
     pub named_by: Vec<A>,
 }
 
-/// A request to send.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Transmit<A, I> {
-    /// The node to ask.
-    pub to: A,
-    /// The engine's identifier of the request.
-    pub id: I,
-    /// The encoded request.
-    pub request: Vec<u8>,
-}
-
-/// Why a request got no response.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Failure {
-    /// The node did not respond.
-    Unreachable,
-    /// The node rejected the request.
-    Rejected,
-}
-
 /// An event of an operation.
-#[derive(Debug)]
-pub enum Event<A: Addr, R: Router<A>> {
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum OperationEvent<I, P, O> {
     /// The operation made progress.
-    Progress(R::OpId, R::Progress),
+    Progress(I, P),
     /// The operation ended.
-    Done(R::OpId, R::Outcome),
+    Done(I, O),
 }

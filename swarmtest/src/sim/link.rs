@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use p2p::{Error, Result};
 
+use super::addr::SimAddr;
 use super::distribution::Distribution;
-use super::engine::SimAddr;
 use super::mix::Mix;
 
 /// The network between the nodes.

@@ -1,6 +1,8 @@
 //! A deterministic simulator of whole networks: thousands of engines in virtual time.
 //!
-//! A [`Simulation`] holds engines ([`Engine`]), one event queue, and virtual time. [`Links`] connect the
+//! A [`Simulation`] holds engines with [`SimAddr`] as their addresses, one event queue, and virtual time. An
+//! engine needs no adapter: the contract is that of [`p2p::engine`], which drivers of swarms use as well, and
+//! which the engines of `p2p-protocols` implement. [`Links`] connect the
 //! nodes: latency (sampled, or from a matrix), jitter, loss and bandwidth. Nodes join and leave by calls, by
 //! script ([`Simulation::at`]) or at random ([`Churn`]); [partitions](Simulation::partition) cut the network
 //! and heal. Engines tell (one way) and ask: the other engine responds at once, and the asker receives the
@@ -14,21 +16,22 @@
 //! use p2p_swarmtest::sim::{Config, Engine, SimAddr, Simulation, Transmit};
 //!
 //! /// Passes on each number that it has not seen, one higher, to the next node of a ring.
-//! struct Relay { next: SimAddr, out: Option<Transmit>, seen: Option<u8> }
+//! struct Relay { next: SimAddr, out: Option<Transmit<SimAddr>>, seen: Option<u8> }
 //!
 //! impl Relay {
 //!     fn send(&mut self, number: u8) {
-//!         self.out = Some(Transmit::Tell { dst: self.next, payload: vec![number] });
+//!         self.out = Some(Transmit::Tell { to: self.next, payload: vec![number] });
 //!     }
 //! }
 //!
 //! impl Engine for Relay {
+//!     type Addr = SimAddr;
 //!     type Event = u8;
-//!     fn handle_message(&mut self, _now: Duration, _from: SimAddr, payload: &[u8]) {
+//!     fn handle_message(&mut self, _now: Duration, _from: &SimAddr, payload: &[u8]) {
 //!         self.seen = payload.first().copied();
 //!         self.send(payload[0] + 1);
 //!     }
-//!     fn poll_transmit(&mut self) -> Option<Transmit> { self.out.take() }
+//!     fn poll_transmit(&mut self, _now: Duration) -> Option<Transmit<SimAddr>> { self.out.take() }
 //!     fn poll_event(&mut self) -> Option<u8> { self.seen.take() }
 //! }
 //!
@@ -48,16 +51,17 @@
 //!
 //! Deliberately absent: duplication and corruption (the `faulty` swarm has them), MTUs, CPU time of nodes, and threads.
 
+mod addr;
 mod churn;
 mod distribution;
-mod engine;
 mod link;
 mod mix;
 mod queue;
 mod simulation;
 
+pub use addr::SimAddr;
 pub use churn::{Arrival, Churn};
 pub use distribution::Distribution;
-pub use engine::{Engine, Failure, SimAddr, Transmit};
 pub use link::{Latency, Links, Matrix, Uplink};
+pub use p2p::engine::{Engine, Failure, RequestEngine, RequestId, RequestTransmit, Transmit};
 pub use simulation::{Asks, Config, Simulation};

@@ -1,15 +1,19 @@
-//! The nodes, the queue and the clock.
+//! The nodes, the queue, the clock and the timers.
 
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use p2p::{CounterSnapshot, Counters, DropReason};
+use p2p::engine::{Engine, Failure, Transmit};
+use p2p::{CounterSnapshot, Counters};
 
-use super::churn::{Action, Arrival, Churn, Churning, Plan};
-use super::engine::{Engine, Failure, SimAddr, Transmit};
+use super::addr::SimAddr;
+use super::churn::{Action, Churning, Plan};
 use super::link::Links;
 use super::mix::Mix;
 use super::queue::{Queue, Slab};
+use packets::{Ask, Kind, Packet};
+
+mod packets;
 
 /// Configuration of a simulation.
 #[derive(Clone, Debug)]
@@ -53,18 +57,19 @@ pub struct Asks {
 ///
 /// Memory grows with packets in flight, and with events that are not taken ([`events`](Self::events)).
 #[derive(Debug)]
-pub struct Simulation<E: Engine> {
-    config: Config,
-    now: u64,
-    random: Mix,
+pub struct Simulation<E: Engine<Addr = SimAddr>> {
+    pub(super) config: Config,
+    pub(super) now: u64,
+    pub(super) random: Mix,
     queue: Queue<Due>,
-    nodes: Vec<Node<E>>,
-    up: usize,
+    pub(super) nodes: Vec<Node<E>>,
+    pub(super) up: usize,
     packets: Slab<Packet>,
     asks: Slab<Ask>,
     plans: Slab<Plan<E>>,
-    churning: Option<Churning<E>>,
+    pub(super) churning: Option<Churning<E>>,
     events: VecDeque<(Duration, SimAddr, E::Event)>,
+    keeps_event: fn(&E::Event) -> bool,
     counters: Counters,
     asked: Asks,
     processed: u64,
@@ -72,10 +77,10 @@ pub struct Simulation<E: Engine> {
 }
 
 #[derive(Debug)]
-struct Node<E> {
-    engine: Option<E>,
+pub(super) struct Node<E> {
+    pub(super) engine: Option<E>,
     /// How often a node was started at this address: packets for an earlier life find no node.
-    life: u32,
+    pub(super) life: u32,
     /// Its part of a partitioned network.
     part: u32,
     /// The earliest of its timers in the queue; `NEVER` if there is none.
@@ -93,67 +98,12 @@ enum Due {
     Plan(u32),
 }
 
-#[derive(Debug)]
-struct Packet {
-    from: SimAddr,
-    to: SimAddr,
-    kind: Kind,
-    payload: Vec<u8>,
-}
-
-/// The kind of a packet. `None` for an ask whose asker will have timed out by then.
-#[derive(Clone, Copy, Debug)]
-enum Kind {
-    Tell,
-    Request(Option<u32>),
-    Response(Option<u32>),
-    Rejection(Option<u32>),
-}
-
-impl Kind {
-    /// Returns the ask that fails if this packet is lost.
-    fn ask(self) -> Option<u32> {
-        match self {
-            Kind::Tell => None,
-            Kind::Request(ask) | Kind::Response(ask) | Kind::Rejection(ask) => ask,
-        }
-    }
-
-    /// Returns the same kind without its ask.
-    fn too_late(self) -> Self {
-        match self {
-            Kind::Tell => Kind::Tell,
-            Kind::Request(_) => Kind::Request(None),
-            Kind::Response(_) => Kind::Response(None),
-            Kind::Rejection(_) => Kind::Rejection(None),
-        }
-    }
-
-    fn word(self) -> u64 {
-        match self {
-            Kind::Tell => 1,
-            Kind::Request(_) => 2,
-            Kind::Response(_) => 3,
-            Kind::Rejection(_) => 4,
-        }
-    }
-}
-
-/// A pending ask. Exactly one entry of the queue can end it: a packet, or its failure.
-#[derive(Clone, Copy, Debug)]
-struct Ask {
-    asker: SimAddr,
-    life: u32,
-    id: u64,
-    deadline: u64,
-}
-
 const NEVER: u64 = u64::MAX;
 
 /// How often in a row an engine may be due again at once, before that counts as a fault of the engine.
 const SPINS: u32 = 1000;
 
-impl<E: Engine> Simulation<E> {
+impl<E: Engine<Addr = SimAddr>> Simulation<E> {
     /// Creates a network without nodes, at time zero.
     pub fn new(config: Config) -> Self {
         Self {
@@ -169,6 +119,7 @@ impl<E: Engine> Simulation<E> {
             plans: Slab::new(),
             churning: None,
             events: VecDeque::new(),
+            keeps_event: |_| true,
             counters: Counters::new("sim"),
             asked: Asks::default(),
             processed: 0,
@@ -284,20 +235,6 @@ impl<E: Engine> Simulation<E> {
         self.partition(|_| 0);
     }
 
-    /// Starts churn of all nodes that are up; `engine` creates the engines of returning nodes.
-    ///
-    /// Replaces earlier churn. A first session is as long as any other; planned actions remain.
-    pub fn churn(&mut self, churn: Churn, engine: impl FnMut(Arrival) -> E + 'static) {
-        self.churning = Some(Churning {
-            churn,
-            engine: Box::new(engine),
-        });
-        let up: Vec<SimAddr> = self.nodes().map(|(addr, _)| addr).collect();
-        for addr in up {
-            self.plan_departure(addr);
-        }
-    }
-
     /// Runs until this time: everything due until then has happened, and the clock shows it.
     ///
     /// # Panics
@@ -326,6 +263,12 @@ impl<E: Engine> Simulation<E> {
     /// Takes the events of engines, oldest first: the time, the node, the event.
     pub fn events(&mut self) -> impl Iterator<Item = (Duration, SimAddr, E::Event)> {
         self.events.drain(..)
+    }
+
+    /// Keeps only the events of engines for which `keeps` returns true, from now on. Without a filter all
+    /// events are kept until they are taken.
+    pub fn filter_events(&mut self, keeps: fn(&E::Event) -> bool) {
+        self.keeps_event = keeps;
     }
 
     /// Returns the counters of packets. A tell is one packet; a request and its response are two.
@@ -368,7 +311,7 @@ impl<E: Engine> Simulation<E> {
             }
             Due::Timer(node) => self.wake(SimAddr(node)),
             Due::Failure(ask) => {
-                self.end_ask(ask, Err(Failure::TimedOut));
+                self.end_ask(ask, Err(Failure::Unreachable));
             }
             Due::Plan(key) => match self.plans.remove(key) {
                 Some(Plan::Run(action)) => action(self),
@@ -380,69 +323,6 @@ impl<E: Engine> Simulation<E> {
                 Some(Plan::Stop { .. }) | None => {}
             },
         }
-    }
-
-    fn arrive(&mut self, packet: &Packet) {
-        let Packet { from, to, .. } = *packet;
-        if self.nodes[from.index()].part != self.nodes[to.index()].part {
-            return self.lose(packet, DropReason::Partitioned);
-        }
-        let now = self.now();
-        let Some(engine) = &mut self.nodes[to.index()].engine else {
-            return self.lose(packet, DropReason::NoPeer);
-        };
-        match packet.kind {
-            Kind::Tell => engine.handle_message(now, from, &packet.payload),
-            Kind::Request(ask) => {
-                let response = engine.handle_request(now, from, &packet.payload);
-                self.delivered(packet);
-                let (kind, response) = match response {
-                    Some(response) => (Kind::Response(ask), response),
-                    None => (Kind::Rejection(ask), Vec::new()),
-                };
-                self.send(to, from, kind, response);
-                return self.drain(to);
-            }
-            Kind::Response(Some(ask)) => {
-                return self.answer(ask, packet, Ok(&packet.payload));
-            }
-            Kind::Rejection(Some(ask)) => {
-                return self.answer(ask, packet, Err(Failure::Rejected));
-            }
-            Kind::Response(None) | Kind::Rejection(None) => {
-                return self.lose(packet, DropReason::Expired);
-            }
-        }
-        self.delivered(packet);
-        self.drain(to);
-    }
-
-    /// Passes a response to its asker, if that is still in the same life.
-    fn answer(&mut self, ask: u32, packet: &Packet, answer: Result<&[u8], Failure>) {
-        if self.end_ask(ask, answer) {
-            self.delivered(packet);
-        } else {
-            self.dropped(packet, DropReason::NoPeer);
-        }
-    }
-
-    /// Ends an ask; returns whether its asker still existed.
-    fn end_ask(&mut self, ask: u32, answer: Result<&[u8], Failure>) -> bool {
-        let Some(ask) = self.asks.remove(ask) else {
-            return false;
-        };
-        if !self.lives(ask.asker, ask.life) {
-            self.asked.abandoned += 1;
-            return false;
-        }
-        match answer {
-            Ok(_) => self.asked.answered += 1,
-            Err(_) => self.asked.failed += 1,
-        }
-        let word = if answer.is_ok() { 6 } else { 7 };
-        self.note(word, ask.asker, ask.asker, &ask.id.to_le_bytes());
-        self.act(ask.asker, |engine, now| engine.handle_answer(now, ask.id, answer));
-        true
     }
 
     /// Calls a node's timeout handler, if it is due.
@@ -476,14 +356,12 @@ impl<E: Engine> Simulation<E> {
     }
 
     fn drain_output(&mut self, addr: SimAddr) {
-        while let Some(transmit) = self.nodes[addr.index()]
-            .engine
-            .as_mut()
-            .and_then(E::poll_transmit)
-        {
+        let now = self.now();
+        let transmit = |engine: &mut E| engine.poll_transmit(now);
+        while let Some(transmit) = self.nodes[addr.index()].engine.as_mut().and_then(transmit) {
             match transmit {
-                Transmit::Tell { dst, payload } => self.send(addr, dst, Kind::Tell, payload),
-                Transmit::Ask { dst, id, request } => {
+                Transmit::Tell { to, payload } => self.send(addr, to, Kind::Tell, payload),
+                Transmit::Ask { to, id, request } => {
                     self.asked.asked += 1;
                     let ask = self.asks.insert(Ask {
                         asker: addr,
@@ -491,14 +369,13 @@ impl<E: Engine> Simulation<E> {
                         id,
                         deadline: self.now.saturating_add(nanos(self.config.ask_timeout)),
                     });
-                    self.send(addr, dst, Kind::Request(Some(ask)), request);
+                    self.send(addr, to, Kind::Request(Some(ask)), request);
                 }
             }
         }
-        let now = self.now();
         if let Some(engine) = &mut self.nodes[addr.index()].engine {
-            self.events
-                .extend(std::iter::from_fn(|| engine.poll_event()).map(|event| (now, addr, event)));
+            let events = std::iter::from_fn(|| engine.poll_event()).filter(self.keeps_event);
+            self.events.extend(events.map(|event| (now, addr, event)));
         }
     }
 
@@ -514,85 +391,6 @@ impl<E: Engine> Simulation<E> {
         }
     }
 
-    /// Sends a packet, or loses it.
-    fn send(&mut self, from: SimAddr, to: SimAddr, kind: Kind, payload: Vec<u8>) {
-        self.counters.add_sent(1);
-        let mut packet = Packet {
-            from,
-            to,
-            kind,
-            payload,
-        };
-        match self.way(&packet) {
-            Err(reason) => self.lose(&packet, reason),
-            Ok(at) => {
-                if let Some(ask) = kind.ask() {
-                    let deadline = self.asks.get(ask).map_or(NEVER, |ask| ask.deadline);
-                    if at > deadline {
-                        self.queue.push(deadline, Due::Failure(ask));
-                        packet.kind = kind.too_late();
-                    }
-                }
-                let key = self.packets.insert(packet);
-                self.queue.push(at, Due::Packet(key));
-            }
-        }
-    }
-
-    /// Returns the arrival time of a packet, or the drop reason.
-    fn way(&mut self, packet: &Packet) -> Result<u64, DropReason> {
-        let (from, to) = (packet.from, packet.to);
-        let mut leaves = self.now;
-        if let Some(uplink) = &self.config.links.uplink {
-            let node = &mut self.nodes[from.index()];
-            let begins = node.busy.max(self.now);
-            if begins - self.now > nanos(uplink.queue) {
-                return Err(DropReason::QueueFull);
-            }
-            node.busy = begins.saturating_add(uplink.occupied(packet.payload.len()));
-            leaves = node.busy;
-        }
-        let part = self.nodes[from.index()].part;
-        if self.nodes.get(to.index()).ok_or(DropReason::NoPeer)?.part != part {
-            return Err(DropReason::Partitioned);
-        }
-        let links = &self.config.links;
-        if links.loss > 0.0 && self.random.uniform() < links.loss {
-            return Err(DropReason::Lost);
-        }
-        let latency = links.latency(self.config.seed, from, to, &mut self.random);
-        Ok(leaves.saturating_add(nanos(latency)))
-    }
-
-    /// Drops a packet; its ask fails at the asker's timeout.
-    fn lose(&mut self, packet: &Packet, reason: DropReason) {
-        self.dropped(packet, reason);
-        if let Some(key) = packet.kind.ask()
-            && let Some(ask) = self.asks.get(key)
-        {
-            self.queue.push(ask.deadline.max(self.now), Due::Failure(key));
-        }
-    }
-
-    fn dropped(&mut self, packet: &Packet, reason: DropReason) {
-        self.counters.add_dropped(reason);
-        let word = packet.kind.word() | (1 + reason as u64) << 8;
-        self.note(word, packet.from, packet.to, &packet.payload);
-    }
-
-    fn delivered(&mut self, packet: &Packet) {
-        self.counters.add_delivered(1);
-        self.note(packet.kind.word(), packet.from, packet.to, &packet.payload);
-    }
-
-    /// Absorbs an event into the trace.
-    fn note(&mut self, word: u64, from: SimAddr, to: SimAddr, bytes: &[u8]) {
-        self.trace.absorb(self.now);
-        self.trace.absorb(word);
-        self.trace.absorb(u64::from(from.0) << 32 | u64::from(to.0));
-        self.trace.absorb_bytes(bytes);
-    }
-
     fn start(&mut self, addr: SimAddr, engine: E) {
         let node = &mut self.nodes[addr.index()];
         node.engine = Some(engine);
@@ -604,87 +402,25 @@ impl<E: Engine> Simulation<E> {
         self.drain(addr);
     }
 
-    fn lives(&self, addr: SimAddr, life: u32) -> bool {
+    pub(super) fn lives(&self, addr: SimAddr, life: u32) -> bool {
         let node = &self.nodes[addr.index()];
         node.life == life && node.engine.is_some()
     }
 
-    fn plan(&mut self, at: u64, plan: Plan<E>) {
+    pub(super) fn plan(&mut self, at: u64, plan: Plan<E>) {
         let key = self.plans.insert(plan);
         self.queue.push(at.max(self.now), Due::Plan(key));
     }
-
-    fn plan_departure(&mut self, addr: SimAddr) {
-        let life = self.nodes[addr.index()].life;
-        self.plan_churn(|churn| churn.session, Plan::Depart { node: addr.0, life });
-    }
-
-    /// Plans an action for a random time, unless churn will have ended by then.
-    fn plan_churn(&mut self, after: impl FnOnce(&Churn) -> super::Distribution, plan: Plan<E>) {
-        let Some(Churning { churn, .. }) = &self.churning else {
-            return;
-        };
-        let after = after(churn).sample(|| self.random.uniform());
-        let at = self.now.saturating_add(nanos(after));
-        if at < nanos(churn.until) {
-            self.plan(at, plan);
-        }
-    }
-
-    /// Ends a session.
-    fn depart(&mut self, addr: SimAddr, life: u32) {
-        let Some(Churning { churn, .. }) = &self.churning else {
-            return;
-        };
-        if !self.lives(addr, life) {
-            return;
-        }
-        if self.random.uniform() < churn.announced {
-            self.leave(addr);
-        } else {
-            self.fail(addr);
-        }
-        self.plan_churn(|churn| churn.absence, Plan::Arrive { node: addr.0 });
-    }
-
-    fn come_back(&mut self, addr: SimAddr) {
-        let contact = self.random_up(addr);
-        let arrival = Arrival {
-            addr,
-            now: self.now(),
-            seed: seed(self.config.seed, addr, self.nodes[addr.index()].life + 1),
-            contact,
-        };
-        let Some(churning) = &mut self.churning else {
-            return;
-        };
-        let engine = (churning.engine)(arrival);
-        self.restart(addr, engine);
-        self.plan_departure(addr);
-    }
-
-    /// Returns a random node that is up, other than this one.
-    fn random_up(&mut self, other_than: SimAddr) -> Option<SimAddr> {
-        let others = self.up - usize::from(self.nodes[other_than.index()].engine.is_some());
-        if others == 0 {
-            return None;
-        }
-        loop {
-            let index = self.random.next() % self.nodes.len() as u64;
-            let addr = SimAddr(index as u32);
-            if addr != other_than && self.nodes[addr.index()].engine.is_some() {
-                return Some(addr);
-            }
-        }
-    }
 }
 
-fn seed(seed: u64, addr: SimAddr, life: u32) -> u64 {
+/// Returns a seed for this life of a node.
+pub(super) fn seed(seed: u64, addr: SimAddr, life: u32) -> u64 {
     let mut mix = Mix(seed);
     mix.absorb(u64::from(addr.0) << 32 | u64::from(life));
     mix.digest()
 }
 
-fn nanos(time: Duration) -> u64 {
+/// Converts a time to nanoseconds; saturates.
+pub(super) fn nanos(time: Duration) -> u64 {
     u64::try_from(time.as_nanos()).unwrap_or(NEVER)
 }

@@ -2,10 +2,10 @@
 
 use std::time::{Duration, Instant};
 
-use p2p::DropReason;
+use p2p::{DropReason, Rejection};
 use p2p_swarmtest::sim::{
-    Arrival, Churn, Config, Distribution, Engine, Failure, Latency, Links, Matrix, SimAddr, Simulation,
-    Transmit, Uplink,
+    Arrival, Churn, Config, Distribution, Engine, Failure, Latency, Links, Matrix, RequestId, SimAddr,
+    Simulation, Transmit, Uplink,
 };
 use proptest::prelude::*;
 
@@ -18,7 +18,7 @@ struct Flood {
     seen: Vec<u8>,
     next_ping: Option<Duration>,
     pings: u64,
-    out: Vec<Transmit>,
+    out: Vec<Transmit<SimAddr>>,
     events: Vec<Event>,
 }
 
@@ -55,7 +55,7 @@ impl Flood {
         self.seen.push(message);
         self.events.push(Event::Saw(message));
         self.out.extend(self.neighbours.iter().map(|dst| Transmit::Tell {
-            dst: *dst,
+            to: *dst,
             payload: vec![message],
         }));
     }
@@ -63,26 +63,38 @@ impl Flood {
     fn ping(&mut self, dst: SimAddr) {
         self.pings += 1;
         self.out.push(Transmit::Ask {
-            dst,
-            id: self.pings,
+            to: dst,
+            id: RequestId(self.pings),
             request: self.pings.to_le_bytes().to_vec(),
         });
     }
 }
 
 impl Engine for Flood {
+    type Addr = SimAddr;
     type Event = Event;
 
-    fn handle_message(&mut self, _now: Duration, _from: SimAddr, payload: &[u8]) {
+    fn handle_message(&mut self, _now: Duration, _from: &SimAddr, payload: &[u8]) {
         self.publish(payload[0]);
     }
 
-    fn handle_request(&mut self, _now: Duration, _from: SimAddr, request: &[u8]) -> Option<Vec<u8>> {
-        (request.len() == 8).then(|| request.to_vec())
+    fn handle_request(
+        &mut self,
+        _now: Duration,
+        _from: &SimAddr,
+        request: &[u8],
+    ) -> Result<Vec<u8>, Rejection> {
+        (request.len() == 8)
+            .then(|| request.to_vec())
+            .ok_or(Rejection::DROPPED)
     }
 
-    fn handle_answer(&mut self, _now: Duration, id: u64, answer: Result<&[u8], Failure>) {
-        self.events.push(Event::Pong(id, answer.map(<[u8]>::to_vec)));
+    fn handle_answer(&mut self, _now: Duration, id: RequestId, answer: &[u8]) {
+        self.events.push(Event::Pong(id.0, Ok(answer.to_vec())));
+    }
+
+    fn handle_failure(&mut self, _now: Duration, id: RequestId, why: Failure) {
+        self.events.push(Event::Pong(id.0, Err(why)));
     }
 
     fn handle_timeout(&mut self, now: Duration) {
@@ -95,7 +107,7 @@ impl Engine for Flood {
         self.events.push(Event::Bye);
     }
 
-    fn poll_transmit(&mut self) -> Option<Transmit> {
+    fn poll_transmit(&mut self, _now: Duration) -> Option<Transmit<SimAddr>> {
         self.out.pop()
     }
 
@@ -113,7 +125,7 @@ fn neighbours(node: u32, nodes: u32) -> Vec<u32> {
     (0..4).map(|power| (node + 7_u32.pow(power)) % nodes).collect()
 }
 
-fn balanced<E: Engine>(sim: &Simulation<E>) {
+fn balanced<E: Engine<Addr = SimAddr>>(sim: &Simulation<E>) {
     let counters = sim.counters();
     assert_eq!(
         counters.sent,
@@ -280,8 +292,8 @@ fn a_refused_ask_is_rejected_after_a_round_trip() {
     let mut sim = pair(Links::default());
     sim.act(SimAddr(0), |engine, _| {
         engine.out.push(Transmit::Ask {
-            dst: SimAddr(1),
-            id: 1,
+            to: SimAddr(1),
+            id: RequestId(1),
             request: vec![1, 2, 3],
         });
     });
@@ -294,7 +306,7 @@ fn an_ask_of_nobody_times_out() {
         let mut sim = pair(Links::default());
         sim.fail(SimAddr(1));
         sim.act(SimAddr(0), |engine, _| engine.ping(SimAddr(dst)));
-        assert_eq!(outcome(&mut sim), failed(500 * MS, Failure::TimedOut));
+        assert_eq!(outcome(&mut sim), failed(500 * MS, Failure::Unreachable));
     }
 }
 
@@ -325,7 +337,7 @@ fn an_ask_that_is_lost_on_either_way_times_out() {
             }
             other => panic!("{other:?}"),
         }
-        assert_eq!(outcome, failed(500 * MS, Failure::TimedOut));
+        assert_eq!(outcome, failed(500 * MS, Failure::Unreachable));
     }
     assert!(
         lost_there > 15 && lost_back > 5 && whole > 5,
@@ -341,7 +353,7 @@ fn an_answer_that_comes_too_late_is_dropped_and_the_ask_fails_in_time() {
             ..Links::default()
         });
         sim.act(SimAddr(0), |engine, _| engine.ping(SimAddr(1)));
-        assert_eq!(outcome(&mut sim), failed(500 * MS, Failure::TimedOut));
+        assert_eq!(outcome(&mut sim), failed(500 * MS, Failure::Unreachable));
         assert_eq!(
             sim.counters().delivered,
             handled,
@@ -361,7 +373,7 @@ fn a_partition_cuts_what_is_under_way_and_heals() {
         sim.act(SimAddr(0), |engine, _| engine.ping(SimAddr(1)));
     });
     let outcome = outcome(&mut sim);
-    assert_eq!(outcome[0], (500 * MS, Event::Pong(1, Err(Failure::TimedOut))));
+    assert_eq!(outcome[0], (500 * MS, Event::Pong(1, Err(Failure::Unreachable))));
     assert_eq!(outcome[1].0, 700 * MS);
     assert_eq!(sim.counters().dropped(DropReason::Partitioned), 1);
 }
@@ -464,8 +476,9 @@ fn churn_keeps_the_share_of_nodes_up_that_its_distributions_say() {
 fn an_engine_that_is_always_due_is_found_out() {
     struct Stuck;
     impl Engine for Stuck {
+        type Addr = SimAddr;
         type Event = ();
-        fn poll_transmit(&mut self) -> Option<Transmit> {
+        fn poll_transmit(&mut self, _now: Duration) -> Option<Transmit<SimAddr>> {
             None
         }
         fn poll_timeout(&self) -> Option<Duration> {

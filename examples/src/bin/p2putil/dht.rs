@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
 use p2p::{PeerId, Swarm as _};
-use p2p_swarms::kad::Progress;
+use p2p_swarms::kademlia::Progress;
 use p2p_swarms::stack::{Kademlia, Overlay, StackNode, StackText};
 use serde_json::json;
 

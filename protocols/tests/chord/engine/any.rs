@@ -146,7 +146,7 @@ proptest! {
                 }
                 Happening::Answer(which, from, mut bytes) => {
                     if !asked.is_empty() {
-                        let transmit: p2p_protocols::chord::Transmit<Place> =
+                        let transmit: p2p_protocols::chord::RequestTransmit<Place> =
                             asked.swap_remove(which % asked.len());
                         // Most answers come from the asked node.
                         let from = if from % 8 == 0 { from } else { transmit.to.0 };

@@ -218,7 +218,7 @@ impl Network {
     fn subscribe(&mut self, node: usize) {
         self.sim.act(addr(node), |node, now| {
             if let Some(node) = node.honest_mut() {
-                node.at(now).subscribe(now, TOPIC).expect("a topic");
+                node.engine.subscribe(now, TOPIC).expect("a topic");
             }
         });
     }
@@ -260,7 +260,7 @@ impl Network {
                         info: None,
                     };
                     // A full node refuses.
-                    let _ = node.at(now).add_peer(now, &peer, connection);
+                    let _ = node.engine.add_peer(now, &peer, connection);
                 }
                 Node::Sybil(sybil) => sybil.connect(peer),
             });

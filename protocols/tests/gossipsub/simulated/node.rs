@@ -1,10 +1,10 @@
-//! An adapter from the engine to the simulator, with an uplink of limited rate.
+//! Simulated nodes: the engine with measurements and an uplink of limited rate, or a Sybil.
 
 use std::time::Duration;
 
 use bytes::Bytes;
 use p2p_protocols::gossipsub::{Config, Engine, Event, Signing};
-use p2p_swarmtest::sim::{self, SimAddr};
+use p2p_swarmtest::sim::{self, SimAddr, Transmit};
 
 use super::TOPIC;
 use super::sybil::Sybil;
@@ -18,12 +18,11 @@ pub(crate) enum Node {
 /// An honest node: the engine for tests, and its measurements.
 pub(crate) struct Honest {
     pub(crate) engine: Engine<SimAddr>,
-    now: Duration,
     /// Upload rate in bytes per second; `None` means unlimited.
     uplink: Option<u64>,
     /// The RPC that is being sent, and the time at which its last byte has left. Until then, all others wait
     /// in the engine, which orders them by priority and may drop unwanted ones.
-    sending: Option<(Duration, sim::Transmit)>,
+    sending: Option<(Duration, Transmit<SimAddr>)>,
     /// Delivery time of each message, by number.
     pub(crate) got: Vec<Option<Duration>>,
     /// Number of received copies of each message.
@@ -77,10 +76,9 @@ pub(super) fn data(number: u32, publisher: SimAddr, size: usize) -> Bytes {
 
 impl Honest {
     pub(super) fn new(config: Config, uplink: Option<u64>, seed: u64) -> Self {
-        let now = Duration::ZERO;
+        let engine = Engine::new(config, Signing::StrictNoSign, 0, Duration::ZERO, seed);
         Self {
-            engine: Engine::new(config, Signing::StrictNoSign, 0, now, seed).expect("a configuration"),
-            now,
+            engine: engine.expect("a configuration"),
             uplink,
             sending: None,
             got: Vec::new(),
@@ -92,18 +90,10 @@ impl Honest {
     }
 
     pub(super) fn publish(&mut self, now: Duration, data: Bytes) {
-        self.now = now;
         self.engine.publish(now, TOPIC, data).expect("published");
     }
 
-    /// Returns the engine, for operations from outside.
-    pub(super) fn at(&mut self, now: Duration) -> &mut Engine<SimAddr> {
-        self.now = now;
-        &mut self.engine
-    }
-
     fn handle_rpc(&mut self, now: Duration, from: SimAddr, rpc: &[u8]) {
-        self.now = now;
         for (number, ..) in messages(rpc) {
             let number = number as usize;
             grown(&mut self.copies, number);
@@ -122,28 +112,28 @@ impl Honest {
         }
     }
 
-    fn poll_transmit(&mut self) -> Option<sim::Transmit> {
+    fn poll_transmit(&mut self, now: Duration) -> Option<Transmit<SimAddr>> {
         if let Some((done, _)) = &self.sending {
-            return if *done > self.now {
+            return if *done > now {
                 None
             } else {
                 self.sending.take().map(|(_, transmit)| transmit)
             };
         }
-        let transmit = self.engine.poll_transmit(self.now)?;
+        let transmit = self.engine.poll_transmit(now)?;
         let len = transmit.rpc.len() as u64;
         if messages(&transmit.rpc).next().is_some() {
             self.message_bytes += len;
         } else {
             self.control_bytes += len;
         }
-        let (dst, payload) = (transmit.to, transmit.rpc.to_vec());
-        let tell = sim::Transmit::Tell { dst, payload };
+        let (to, payload) = (transmit.to, transmit.rpc.to_vec());
+        let tell = Transmit::Tell { to, payload };
         let Some(rate) = self.uplink else {
             return Some(tell);
         };
         let takes = Duration::from_nanos(len * 1_000_000_000 / rate);
-        self.sending = Some((self.now + takes, tell));
+        self.sending = Some((now + takes, tell));
         None
     }
 
@@ -176,25 +166,26 @@ impl Node {
 }
 
 impl sim::Engine for Node {
+    type Addr = SimAddr;
     type Event = ();
 
-    fn handle_message(&mut self, now: Duration, from: SimAddr, payload: &[u8]) {
+    fn handle_message(&mut self, now: Duration, from: &SimAddr, payload: &[u8]) {
         match self {
-            Node::Honest(honest) => honest.handle_rpc(now, from, payload),
-            Node::Sybil(sybil) => sybil.handle_rpc(now, from, payload),
+            Node::Honest(honest) => honest.handle_rpc(now, *from, payload),
+            Node::Sybil(sybil) => sybil.handle_rpc(now, *from, payload),
         }
     }
 
     fn handle_timeout(&mut self, now: Duration) {
         match self {
-            Node::Honest(honest) => honest.at(now).handle_timeout(now),
+            Node::Honest(honest) => honest.engine.handle_timeout(now),
             Node::Sybil(sybil) => sybil.handle_timeout(now),
         }
     }
 
-    fn poll_transmit(&mut self) -> Option<sim::Transmit> {
+    fn poll_transmit(&mut self, now: Duration) -> Option<Transmit<SimAddr>> {
         match self {
-            Node::Honest(honest) => honest.poll_transmit(),
+            Node::Honest(honest) => honest.poll_transmit(now),
             Node::Sybil(sybil) => sybil.poll_transmit(),
         }
     }

@@ -11,7 +11,7 @@ use bytes::Bytes;
 use p2p_protocols::gossipsub::wire::{
     ControlGraft, ControlIHave, ControlIWant, ControlMessage, Limits, Rpc, SubOpts, frame,
 };
-use p2p_swarmtest::sim::{self, SimAddr};
+use p2p_swarmtest::sim::{SimAddr, Transmit};
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
 
@@ -49,7 +49,7 @@ pub(crate) struct Sybil {
     next_spam: Duration,
     /// RPCs that are more expensive to make than to send, so each is sent repeatedly.
     spam: Vec<Vec<u8>>,
-    out: VecDeque<sim::Transmit>,
+    out: VecDeque<Transmit<SimAddr>>,
     random: StdRng,
 }
 
@@ -128,7 +128,7 @@ impl Sybil {
         [regraft, spam].into_iter().flatten().min()
     }
 
-    pub(super) fn poll_transmit(&mut self) -> Option<sim::Transmit> {
+    pub(super) fn poll_transmit(&mut self) -> Option<Transmit<SimAddr>> {
         self.out.pop_front()
     }
 
@@ -170,8 +170,8 @@ impl Sybil {
         self.send(peer, frame(&invalid).to_vec());
     }
 
-    fn send(&mut self, dst: SimAddr, payload: Vec<u8>) {
-        self.out.push_back(sim::Transmit::Tell { dst, payload });
+    fn send(&mut self, to: SimAddr, payload: Vec<u8>) {
+        self.out.push_back(Transmit::Tell { to, payload });
     }
 }
 

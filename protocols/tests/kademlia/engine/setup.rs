@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use p2p::{Addr, PeerId};
 use p2p_protocols::kademlia::wire::{Answer, Ask, Message, Node};
-use p2p_protocols::kademlia::{Config, Engine, Transmit};
+use p2p_protocols::kademlia::{Config, Engine, RequestTransmit};
 
 use crate::net::{Place, id, rules};
 
@@ -41,7 +41,7 @@ pub(crate) fn provide(from: u32, key: u64) -> Vec<u8> {
     ask(from, Ask::Provide { key, ttl: HOUR })
 }
 
-pub(crate) fn sent<A: Addr>(engine: &mut Engine<A>) -> Vec<Transmit<A>> {
+pub(crate) fn sent<A: Addr>(engine: &mut Engine<A>) -> Vec<RequestTransmit<A>> {
     std::iter::from_fn(|| engine.poll_transmit()).collect()
 }
 

@@ -4,16 +4,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use p2p::{PeerId, Result};
-use p2p_protocols::chord::{
-    Config, Engine, Event, Failure, Found, OpId, Outcome, RequestId, Rules, Transmit,
-};
-use p2p_swarmtest::sim::{self, SimAddr};
+use p2p_protocols::chord::{Config, Engine, Event, Found, OpId, Outcome, Rules};
+use p2p_swarmtest::sim::SimAddr;
 
-use super::overlay::{Overlay, Said};
+use super::overlay::{Ended, Overlay};
 
-pub(super) struct Node(Engine<SimAddr>);
-
-impl Overlay for Node {
+impl Overlay for Engine<SimAddr> {
     type Rules = Arc<Rules<SimAddr>>;
 
     const APART: Duration = Duration::from_millis(200);
@@ -31,96 +27,59 @@ impl Overlay for Node {
     }
 
     fn new(rules: &Self::Rules, id: PeerId, now: Duration, seed: u64) -> Self {
-        Self(Engine::new(id, rules.clone(), now, seed))
+        Engine::new(id, rules.clone(), now, seed)
     }
 
     fn id(&self) -> PeerId {
-        self.0.id()
+        Engine::id(self)
+    }
+
+    fn is_end(event: &Event<SimAddr>) -> bool {
+        matches!(event, Event::Done { .. })
+    }
+
+    fn ended(event: Event<SimAddr>) -> Option<Ended> {
+        let Event::Done { op, outcome } = event else {
+            return None;
+        };
+        Some(match outcome {
+            Ok(Outcome::Found(Found { owner, hops, .. })) => Ended::Found {
+                op,
+                nodes: vec![owner.map(|owner| owner.id)],
+                hops,
+            },
+            Ok(Outcome::Value(value)) => Ended::Got {
+                op,
+                there: value.is_some(),
+            },
+            Ok(Outcome::Stored) => Ended::Kept { op, somewhere: true },
+            Ok(Outcome::Joined(_) | Outcome::Located { .. } | Outcome::Left) => return None,
+            Err(_) => Ended::Failed { op },
+        })
     }
 
     fn has_joined(&self) -> bool {
-        !self.0.successors().is_empty()
+        !self.successors().is_empty()
     }
 
     fn join(&mut self, now: Duration, contact: SimAddr) -> Result<OpId> {
-        self.0.join(now, &[contact])
+        Engine::join(self, now, &[contact])
     }
 
     fn look_up(&mut self, now: Duration, key: PeerId) -> Result<OpId> {
-        self.0.lookup(now, key)
+        self.lookup(now, key)
     }
 
     fn put(&mut self, now: Duration, key: PeerId, value: &[u8]) -> Result<OpId> {
-        self.0.put(now, key, value, Duration::from_hours(24))
+        Engine::put(self, now, key, value, Duration::from_hours(24))
     }
 
     fn get(&mut self, now: Duration, key: PeerId) -> Result<OpId> {
-        self.0.get(now, key)
+        Engine::get(self, now, key)
     }
 
     fn right(members: &[PeerId], _: &PeerId, key: &PeerId) -> Vec<PeerId> {
         let at = members.partition_point(|id| id < key);
         members.get(at).or(members.first()).copied().into_iter().collect()
-    }
-}
-
-impl sim::Engine for Node {
-    type Event = Said;
-
-    fn handle_request(&mut self, now: Duration, from: SimAddr, request: &[u8]) -> Option<Vec<u8>> {
-        self.0.handle_request(now, &from, request).ok()
-    }
-
-    fn handle_answer(&mut self, now: Duration, id: u64, answer: Result<&[u8], sim::Failure>) {
-        let id = RequestId(id);
-        match answer {
-            Ok(answer) => self.0.handle_answer(now, id, answer),
-            Err(sim::Failure::TimedOut) => self.0.handle_failure(now, id, Failure::Unreachable),
-            Err(sim::Failure::Rejected) => self.0.handle_failure(now, id, Failure::Rejected),
-        }
-    }
-
-    fn handle_timeout(&mut self, now: Duration) {
-        self.0.handle_timeout(now);
-    }
-
-    fn handle_leave(&mut self, now: Duration) {
-        // A node that is already leaving continues.
-        let _ = self.0.leave(now);
-    }
-
-    fn poll_transmit(&mut self) -> Option<sim::Transmit> {
-        let Transmit { to: dst, id, request } = self.0.poll_transmit()?;
-        Some(sim::Transmit::Ask {
-            dst,
-            id: id.0,
-            request,
-        })
-    }
-
-    fn poll_timeout(&self) -> Option<Duration> {
-        self.0.poll_timeout()
-    }
-
-    fn poll_event(&mut self) -> Option<Said> {
-        loop {
-            let Event::Done { op, outcome } = self.0.poll_event()? else {
-                continue;
-            };
-            return Some(match outcome {
-                Ok(Outcome::Found(Found { owner, hops, .. })) => Said::Found {
-                    op,
-                    nodes: vec![owner.map_or(self.0.id(), |owner| owner.id)],
-                    hops,
-                },
-                Ok(Outcome::Value(value)) => Said::Got {
-                    op,
-                    there: value.is_some(),
-                },
-                Ok(Outcome::Stored) => Said::Kept { op, somewhere: true },
-                Ok(Outcome::Joined(_) | Outcome::Located { .. } | Outcome::Left) => continue,
-                Err(_) => Said::Failed { op },
-            });
-        }
     }
 }

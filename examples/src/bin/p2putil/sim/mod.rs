@@ -5,6 +5,8 @@ use std::time::{Duration, Instant};
 
 use clap::{Args, Subcommand};
 use indicatif::{ProgressBar, ProgressStyle};
+use p2p_protocols::{chord as chord_engine, kademlia as kademlia_engine};
+use p2p_swarmtest::sim::SimAddr;
 use serde_json::json;
 
 use self::network::{Network, Tally, number};
@@ -91,8 +93,8 @@ fn share(text: &str) -> Result<f64, String> {
 
 pub(crate) fn run(sim: &Sim, out: Out) -> Result<(), Failure> {
     match sim {
-        Sim::Kademlia(plan) => simulate::<kademlia::Node>("Kademlia", plan, out),
-        Sim::Chord(plan) => simulate::<chord::Node>("Chord", plan, out),
+        Sim::Kademlia(plan) => simulate::<kademlia_engine::Engine<SimAddr>>("Kademlia", plan, out),
+        Sim::Chord(plan) => simulate::<chord_engine::Engine<SimAddr>>("Chord", plan, out),
         Sim::Gossip(plan) => gossip::run(plan, out),
     }
 }

@@ -9,7 +9,7 @@ use p2p_swarmtest::sim::{self, Arrival, Churn, Distribution, SimAddr, Simulation
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
 
-use super::overlay::{Overlay, Said};
+use super::overlay::{Ended, Overlay};
 
 /// Timeout of an operation in virtual time.
 const PATIENCE: Duration = Duration::from_mins(2);
@@ -77,8 +77,10 @@ impl<O: Overlay> Network<O> {
             ..sim::Config::default()
         };
         config.links.loss = loss;
+        let mut sim = Simulation::new(config);
+        sim.filter_events(O::is_end);
         Self {
-            sim: Simulation::new(config),
+            sim,
             rules: O::rules(),
             random: StdRng::seed_from_u64(seed),
             keys: Vec::new(),
@@ -188,26 +190,32 @@ impl<O: Overlay> Network<O> {
         let end = self.sim.now() + PATIENCE;
         while !asked.is_empty() && self.sim.now() < end {
             let members = self.members();
-            let said: Vec<(SimAddr, Said)> = self.sim.events().map(|(_, addr, said)| (addr, said)).collect();
-            for (addr, said) in said {
-                let Some((id, wanted)) = asked.remove(&(addr, said.op())) else {
+            let events: Vec<(SimAddr, O::Event)> =
+                self.sim.events().map(|(_, addr, event)| (addr, event)).collect();
+            for (addr, event) in events {
+                let Some(ended) = O::ended(event) else { continue };
+                let Some((id, wanted)) = asked.remove(&(addr, ended.op())) else {
                     continue;
                 };
-                let is_right = match (wanted, &said) {
-                    (Wanted::All(key), Said::Found { nodes, .. }) => *nodes == O::right(&members, &id, &key),
-                    (Wanted::First(key), Said::Found { nodes, .. }) => {
-                        nodes.first() == O::right(&members, &id, &key).first()
+                let is_right = match (wanted, &ended) {
+                    (Wanted::All(key), Ended::Found { nodes, .. }) => {
+                        let found = nodes.iter().map(|node| node.unwrap_or(id));
+                        found.eq(O::right(&members, &id, &key))
                     }
-                    (Wanted::Put(key), Said::Kept { somewhere: true, .. }) => {
+                    (Wanted::First(key), Ended::Found { nodes, .. }) => {
+                        let first = nodes.first().map(|node| node.unwrap_or(id));
+                        first.as_ref() == O::right(&members, &id, &key).first()
+                    }
+                    (Wanted::Put(key), Ended::Kept { somewhere: true, .. }) => {
                         self.keys.push(key);
                         true
                     }
-                    (Wanted::Got, Said::Got { there, .. }) => *there,
+                    (Wanted::Got, Ended::Got { there, .. }) => *there,
                     _ => false,
                 };
                 tally.of += 1;
                 tally.right += usize::from(is_right);
-                if let Said::Found { hops, .. } = said {
+                if let Ended::Found { hops, .. } = ended {
                     tally.hops.push(hops);
                 }
             }

@@ -1,4 +1,4 @@
-//! The contract between the simulation and an overlay's engine.
+//! What the simulation needs of an overlay's engine beyond the contract of engines.
 
 use std::time::Duration;
 
@@ -6,8 +6,8 @@ use p2p::{PeerId, Result};
 use p2p_protocols::overlay::OpId;
 use p2p_swarmtest::sim::{Engine, SimAddr};
 
-/// A node of an overlay in the simulator.
-pub(super) trait Overlay: Engine<Event = Said> + Sized + 'static {
+/// An engine of an overlay in the simulator.
+pub(super) trait Overlay: Engine<Addr = SimAddr> + Sized + 'static {
     /// The state that nodes of one network share.
     type Rules: Clone + 'static;
 
@@ -21,6 +21,10 @@ pub(super) trait Overlay: Engine<Event = Said> + Sized + 'static {
     fn rules() -> Self::Rules;
     fn new(rules: &Self::Rules, id: PeerId, now: Duration, seed: u64) -> Self;
     fn id(&self) -> PeerId;
+    /// Returns whether an event ends an operation. The simulation keeps no others.
+    fn is_end(event: &Self::Event) -> bool;
+    /// Converts the end of an operation that the simulation began.
+    fn ended(event: Self::Event) -> Option<Ended>;
     /// Returns whether it knows other nodes.
     fn has_joined(&self) -> bool;
     fn join(&mut self, now: Duration, contact: SimAddr) -> Result<OpId>;
@@ -32,13 +36,14 @@ pub(super) trait Overlay: Engine<Event = Said> + Sized + 'static {
     fn right(members: &[PeerId], asker: &PeerId, key: &PeerId) -> Vec<PeerId>;
 }
 
-/// The events of a node that the simulation uses.
+/// The end of an operation.
 #[derive(Debug)]
-pub(super) enum Said {
+pub(super) enum Ended {
     /// A lookup ended.
     Found {
         op: OpId,
-        nodes: Vec<PeerId>,
+        /// The nearest first; `None` is the asking node itself.
+        nodes: Vec<Option<PeerId>>,
         hops: usize,
     },
     /// A record was read, or not.
@@ -49,12 +54,13 @@ pub(super) enum Said {
     Failed { op: OpId },
 }
 
-impl Said {
+impl Ended {
     pub(super) fn op(&self) -> OpId {
         match self {
-            Said::Found { op, .. } | Said::Got { op, .. } | Said::Kept { op, .. } | Said::Failed { op } => {
-                *op
-            }
+            Ended::Found { op, .. }
+            | Ended::Got { op, .. }
+            | Ended::Kept { op, .. }
+            | Ended::Failed { op } => *op,
         }
     }
 }

@@ -13,6 +13,8 @@
 //! - **Serving.** Pass each incoming ask to [`Engine::handle_request`]. Respond with the returned bytes, or
 //!   reject with [`Refusal::rejection`]. The layer that carries the asks must have an MTU of
 //!   [`Config::message`] bytes.
+//! - **Any driver.** The engine is a [`RequestEngine`](p2p::engine::RequestEngine), so a simulation or a driver
+//!   that takes any engine takes this one.
 //! - **After each call**, drain [`Engine::poll_transmit`] and [`Engine::poll_event`], and set a timer to
 //!   [`Engine::poll_timeout`]. When it expires, call [`Engine::handle_timeout`].
 //! - **Operations** ([`join`](Engine::join), [`find_node`](Engine::find_node), [`locate`](Engine::locate),
@@ -53,6 +55,7 @@
 
 pub mod cache;
 mod config;
+mod contract;
 pub mod distance;
 mod engine;
 mod event;
@@ -67,7 +70,7 @@ mod upkeep;
 pub mod wire;
 
 pub use crate::overlay::{
-    Contact, Failure, NoRecords, OpId, Prefix, Progress, RequestId, Scope, Transmit, Validator,
+    Contact, Failure, NoRecords, OpId, Prefix, Progress, RequestId, RequestTransmit, Scope, Validator,
 };
 pub use config::{Config, Rules};
 pub use distance::Distance;

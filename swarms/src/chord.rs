@@ -17,17 +17,16 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use p2p::{Addr, AskSwarm, Error, PeerId, Rejection, Result};
+use p2p::{Addr, AskSwarm, Error, PeerId, Result};
 use p2p_protocols::chord::{
-    self, Config, Contact, Engine, Found, NoRecords, OpError, OpId, Outcome, Progress, RequestId, Rules,
-    Validator,
+    Config, Contact, Engine, Event, Found, NoRecords, OpError, OpId, Outcome, Progress, Rules, Validator,
 };
 
 use p2p_protocols::overlay::TOKEN_BYTES;
 
 use crate::env::Env;
 use crate::overlay::{
-    Event, Failure, Identity, Located, Operation, OverlayConfig, OverlaySwarm, Router, Transmit, parse_named,
+    Identity, Located, Operation, OperationEvent, OverlayConfig, OverlaySwarm, Router, parse_named,
 };
 
 /// A node of a Chord ring, over the swarm `S`; see the [module](self).
@@ -249,7 +248,6 @@ impl<A: Addr> Router<A> for Engine<A> {
     const LAYERS: [&'static str; 4] = ["chord", "chord-ask", "chord-relay", "chord-request"];
 
     type OpId = OpId;
-    type RequestId = RequestId;
     type Outcome = Result<Outcome<A>, OpError>;
     type Progress = Progress;
 
@@ -277,43 +275,15 @@ impl<A: Addr> Router<A> for Engine<A> {
         Engine::cancel(self, op);
     }
 
-    fn handle_request(&mut self, now: Duration, from: &A, request: &[u8]) -> Result<Vec<u8>, Rejection> {
-        let served = Engine::handle_request(self, now, from, request);
-        served.map_err(chord::Refusal::rejection)
-    }
-
-    fn handle_answer(&mut self, now: Duration, id: RequestId, answer: Result<&[u8], Failure>) {
-        match answer {
-            Ok(answer) => Engine::handle_answer(self, now, id, answer),
-            Err(Failure::Unreachable) => self.handle_failure(now, id, chord::Failure::Unreachable),
-            Err(Failure::Rejected) => self.handle_failure(now, id, chord::Failure::Rejected),
+    fn operation_event(event: Event<A>) -> Option<OperationEvent<OpId, Progress, Self::Outcome>> {
+        match event {
+            Event::Progress { op, progress } => Some(OperationEvent::Progress(op, progress)),
+            Event::Done { op, outcome } => Some(OperationEvent::Done(op, outcome)),
+            Event::Alone => {
+                tracing::debug!(layer = Self::LAYERS[0], "all neighbours are gone");
+                None
+            }
         }
-    }
-
-    fn handle_timeout(&mut self, now: Duration) {
-        Engine::handle_timeout(self, now);
-    }
-
-    fn poll_transmit(&mut self) -> Option<Transmit<A, RequestId>> {
-        let chord::Transmit { to, id, request } = Engine::poll_transmit(self)?;
-        Some(Transmit { to, id, request })
-    }
-
-    fn poll_event(&mut self) -> Option<Event<A, Self>> {
-        loop {
-            return Some(match Engine::poll_event(self)? {
-                chord::Event::Progress { op, progress } => Event::Progress(op, progress),
-                chord::Event::Done { op, outcome } => Event::Done(op, outcome),
-                chord::Event::Alone => {
-                    tracing::debug!(layer = Self::LAYERS[0], "all neighbours are gone");
-                    continue;
-                }
-            });
-        }
-    }
-
-    fn poll_timeout(&self) -> Option<Duration> {
-        Engine::poll_timeout(self)
     }
 
     fn request_timeout(&self) -> Duration {

@@ -19,7 +19,7 @@
 //! lookup.
 //!
 //! # A new overlay
-//! Implement [`Router`] for its engine and define an alias of [`OverlaySwarm`], as [`crate::kad`] does.
+//! Implement [`RequestEngine`](p2p::engine::RequestEngine) and [`Router`] for its engine, and define an alias of [`OverlaySwarm`], as [`crate::kademlia`] does.
 //!
 //! # Security
 //! - Required of the caller: a swarm below whose addresses prove ids, and its key; or mutually trusted nodes
@@ -62,11 +62,11 @@ use p2p_protocols::overlay::wire::MAX_RELAYED;
 pub use self::config::{Identity, OverlayConfig};
 use self::core::Core;
 pub use self::operation::Operation;
-use self::relay::Over;
-pub use self::router::{Event, Failure, Located, Router, Transmit};
+use self::relay::RelaySwarm;
+pub use self::router::{Located, OperationEvent, Router};
 use crate::driver::finish_close;
 use crate::map::BatchBuffer;
-use crate::{KeyAddr, MapSwarm, MbappSwarm, P2pkeSwarm};
+use crate::{MbappSwarm, KeyAddr, MapSwarm, P2pkeSwarm};
 
 /// Parses an address that a peer sent.
 ///
@@ -84,7 +84,7 @@ pub(crate) fn parse_named<A: Addr, S: Swarm<A>>(inner: &S, text: &str) -> Option
 pub struct OverlaySwarm<A: Addr, S: AskSwarm<A>, R: Router<A>> {
     core: Arc<Core<A, S, R>>,
     /// Relayed messages, encrypted and reassembled.
-    over: Option<BoxAskSwarm<PeerId>>,
+    relay: Option<BoxAskSwarm<PeerId>>,
     batch_buffer: BatchBuffer<(A, Packet)>,
 }
 
@@ -115,20 +115,20 @@ impl<A: Addr, S: AskSwarm<A>, R: Router<A>> OverlaySwarm<A, S, R> {
         }
         let engine = |now| make(&inner, id, now);
         let mut core = Core::new(inner.clone(), id, proven, config, engine);
-        core.sends_over = !matches!(identity, Identity::Proven);
+        core.sends_relayed = !matches!(identity, Identity::Proven);
         let core = Arc::new(core);
-        let over = Self::carrier(&core, identity)?;
-        core.driver.start(core.clone().work(over.clone()))?;
+        let relay = Self::carrier(&core, identity)?;
+        core.driver.start(core.clone().work(relay.clone()))?;
         Ok(Self {
             core,
-            over,
+            relay,
             batch_buffer: BatchBuffer::default(),
         })
     }
 
     /// Creates the layers on top of the relayed datagrams.
     fn carrier(core: &Arc<Core<A, S, R>>, identity: Identity<'_>) -> Result<Option<BoxAskSwarm<PeerId>>> {
-        let datagrams = Over { core: core.clone() };
+        let datagrams = RelaySwarm { core: core.clone() };
         let mut mbapp = core.config.mbapp;
         mbapp.engine.mtu = core.mtu;
         let key = match identity {
@@ -225,10 +225,10 @@ impl<A: Addr, S: AskSwarm<A>, R: Router<A>> Swarm<PeerId> for OverlaySwarm<A, S,
 
     async fn close(&self) {
         self.core.close();
-        let (core, over) = (self.core.clone(), self.over.clone());
+        let (core, relay) = (self.core.clone(), self.relay.clone());
         finish_close(async move {
-            if let Some(over) = over {
-                over.close().await;
+            if let Some(relay) = relay {
+                relay.close().await;
             }
             core.closed();
             core.inner.close().await;
@@ -246,8 +246,8 @@ impl<A: Addr, S: AskSwarm<A>, R: Router<A>> Swarm<PeerId> for OverlaySwarm<A, S,
         for counters in [&core.tells, &core.asks, &core.relays, &core.requests] {
             visit(counters);
         }
-        if let Some(over) = &self.over {
-            over.visit_counters(visit);
+        if let Some(relay) = &self.relay {
+            relay.visit_counters(visit);
         }
         core.inner.visit_counters(visit);
     }

@@ -2,7 +2,7 @@
 //! types.
 //!
 //! The nodes of an overlay find one another with an engine such as [`kademlia`](crate::kademlia). This module
-//! adds the header of each message ([`wire`]), the learned addresses ([`Book`]), the limits on relayed
+//! adds the header of each message ([`wire`]), the learned addresses ([`AddressBook`]), the limits on relayed
 //! traffic ([`Budget`]), and the return routes to nodes that are known from relayed messages only
 //! ([`Returns`]). Relaying has one rule: forward to a node that is nearer to the destination than this node,
 //! or to the destination. So each route ends and has no loops.
@@ -18,7 +18,7 @@
 //!
 //! Deliberately absent: the engines, and the encryption of relayed messages.
 
-mod book;
+mod address_book;
 mod budget;
 mod contact;
 pub mod message;
@@ -29,11 +29,12 @@ mod rules;
 pub(crate) mod validation;
 pub mod wire;
 
-pub use book::{Book, Found, Way};
+pub use address_book::{AddressBook, Found, Route};
 pub use budget::Budget;
 pub(crate) use contact::Source;
 pub use contact::{Contact, Prefix, Scope};
-pub use operation::{Failure, OpId, Progress, RequestId, Transmit};
+pub use operation::{OpId, Progress};
+pub use p2p::engine::{Failure, RequestId, RequestTransmit};
 pub use record::{NoRecords, Validator};
 pub use returns::Returns;
 pub use rules::Rules;

@@ -17,15 +17,15 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use p2p::{Addr, AskSwarm, Error, PeerId, Rejection, Result};
-use p2p_protocols::kademlia::{self, Config, Engine, NoRecords, OpId, Outcome, RequestId, Rules};
+use p2p::{Addr, AskSwarm, Error, PeerId, Result};
+use p2p_protocols::kademlia::{Config, Engine, Event, NoRecords, OpId, Outcome, Rules};
 pub use p2p_protocols::kademlia::{Contact, Progress, Record, Validator};
 
 use p2p_protocols::overlay::TOKEN_BYTES;
 
 use crate::env::Env;
 use crate::overlay::{
-    Event, Failure, Identity, Located, Operation, OverlayConfig, OverlaySwarm, Router, Transmit, parse_named,
+    Identity, Located, Operation, OperationEvent, OverlayConfig, OverlaySwarm, Router, parse_named,
 };
 
 /// A node of a Kademlia network, over the swarm `S`; see the [module](self).
@@ -260,7 +260,6 @@ impl<A: Addr> Router<A> for Engine<A> {
     const LAYERS: [&'static str; 4] = ["kad", "kad-ask", "kad-relay", "kad-request"];
 
     type OpId = OpId;
-    type RequestId = RequestId;
     type Outcome = Outcome<A>;
     type Progress = Progress;
 
@@ -288,37 +287,11 @@ impl<A: Addr> Router<A> for Engine<A> {
         Engine::cancel(self, op);
     }
 
-    fn handle_request(&mut self, now: Duration, from: &A, request: &[u8]) -> Result<Vec<u8>, Rejection> {
-        let served = Engine::handle_request(self, now, from, request);
-        served.map_err(kademlia::Refusal::rejection)
-    }
-
-    fn handle_answer(&mut self, now: Duration, id: RequestId, answer: Result<&[u8], Failure>) {
-        match answer {
-            Ok(answer) => Engine::handle_answer(self, now, id, answer),
-            Err(Failure::Unreachable) => self.handle_failure(now, id, kademlia::Failure::Unreachable),
-            Err(Failure::Rejected) => self.handle_failure(now, id, kademlia::Failure::Rejected),
-        }
-    }
-
-    fn handle_timeout(&mut self, now: Duration) {
-        Engine::handle_timeout(self, now);
-    }
-
-    fn poll_transmit(&mut self) -> Option<Transmit<A, RequestId>> {
-        let kademlia::Transmit { to, id, request } = Engine::poll_transmit(self)?;
-        Some(Transmit { to, id, request })
-    }
-
-    fn poll_event(&mut self) -> Option<Event<A, Self>> {
-        Some(match Engine::poll_event(self)? {
-            kademlia::Event::Progress { op, progress } => Event::Progress(op, progress),
-            kademlia::Event::Done { op, outcome, .. } => Event::Done(op, outcome),
+    fn operation_event(event: Event<A>) -> Option<OperationEvent<OpId, Progress, Outcome<A>>> {
+        Some(match event {
+            Event::Progress { op, progress } => OperationEvent::Progress(op, progress),
+            Event::Done { op, outcome, .. } => OperationEvent::Done(op, outcome),
         })
-    }
-
-    fn poll_timeout(&self) -> Option<Duration> {
-        Some(Engine::poll_timeout(self))
     }
 
     fn request_timeout(&self) -> Duration {

@@ -1,8 +1,8 @@
 //! A bounded table of node addresses: entries are learned, expire, and are replaced when a node moves.
 //!
 //! # Limits
-//! The table distinguishes nodes that this node looked up ([`learn`](Book::learn)) from nodes that sent a
-//! message first ([`meet`](Book::meet)). In a full table a newcomer replaces, of up to eight candidates, the
+//! The table distinguishes nodes that this node looked up ([`learn`](AddressBook::learn)) from nodes that sent a
+//! message first ([`meet`](AddressBook::meet)). In a full table a newcomer replaces, of up to eight candidates, the
 //! least recently heard node. Nodes that sent first do not replace looked-up nodes, unless they have less
 //! than a quarter of all places. In a full table, a network (see [`Prefix`]) with an eighth of all places
 //! gets no more of them by sending first.
@@ -21,18 +21,18 @@ const LOOKED_AT: usize = 8;
 
 /// The route to a node.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Way<A> {
+pub enum Route<A> {
     /// Directly, at this address.
     Direct(A),
     /// Through one of these nodes, which know it.
-    Over(Vec<A>),
+    Relayed(Vec<A>),
 }
 
-/// The result of [`Book::find`].
+/// The result of [`AddressBook::find`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Found<A> {
     /// The route to the node.
-    pub way: Way<A>,
+    pub route: Route<A>,
     /// Whether the node should be looked up again, because nothing was heard from it for some time. Returned
     /// once in that time.
     pub is_due: bool,
@@ -40,7 +40,7 @@ pub struct Found<A> {
 
 #[derive(Debug)]
 struct Entry<A> {
-    way: Way<A>,
+    route: Route<A>,
     /// Nanoseconds. Both change under a shared borrow.
     heard: AtomicU64,
     asked: AtomicU64,
@@ -63,7 +63,7 @@ enum From {
 /// The operations for each message (finding an address, recording that a node was heard) need shared access
 /// only.
 #[derive(Debug)]
-pub struct Book<A> {
+pub struct AddressBook<A> {
     entries: HashMap<PeerId, Entry<A>>,
     sought: Queue,
     met: Queue,
@@ -86,16 +86,16 @@ struct Queue {
     len: usize,
 }
 
-impl<A: Addr> Book<A> {
+impl<A: Addr> AddressBook<A> {
     /// Records that a node sent a message from this address; replaces the previous route. Returns whether the
     /// node had another route before.
     pub fn meet(&mut self, now: Duration, id: PeerId, addr: A) -> bool {
         let prefix = Prefix::of(&addr);
-        self.take(now, id, Way::Direct(addr), From::Met(prefix))
+        self.take(now, id, Route::Direct(addr), From::Met(prefix))
     }
 }
 
-impl<A: Clone + Eq> Book<A> {
+impl<A: Clone + Eq> AddressBook<A> {
     /// Creates a table of at most `max` nodes. A silent node is due for a lookup after `due_after`, and
     /// forgotten after `forget_after`.
     pub fn new(max: usize, due_after: Duration, forget_after: Duration) -> Self {
@@ -132,15 +132,15 @@ impl<A: Clone + Eq> Book<A> {
             entry.asked.store(now, Relaxed);
         }
         Some(Found {
-            way: entry.way.clone(),
+            route: entry.route.clone(),
             is_due,
         })
     }
 
     /// Returns the route to a node, if it is known, for a message that other nodes caused: they must neither cause a lookup nor
     /// use up one that is due.
-    pub fn route(&self, now: Duration, id: &PeerId) -> Option<Way<A>> {
-        self.entry(now, id).map(|entry| entry.way.clone())
+    pub fn route(&self, now: Duration, id: &PeerId) -> Option<Route<A>> {
+        self.entry(now, id).map(|entry| entry.route.clone())
     }
 
     /// Returns the entry of a node, unless it has been silent for too long.
@@ -160,7 +160,7 @@ impl<A: Clone + Eq> Book<A> {
     #[must_use]
     pub fn heard(&self, now: Duration, id: &PeerId, addr: &A) -> bool {
         let entry = self.entries.get(id);
-        let entry = entry.filter(|entry| matches!(&entry.way, Way::Direct(known) if known == addr));
+        let entry = entry.filter(|entry| matches!(&entry.route, Route::Direct(known) if known == addr));
         if let Some(entry) = entry {
             entry.heard.store(nanos(now), Relaxed);
         }
@@ -169,8 +169,8 @@ impl<A: Clone + Eq> Book<A> {
 
     /// Records the route to a node that this node looked up; replaces the previous route. Returns whether the
     /// node had another route before.
-    pub fn learn(&mut self, now: Duration, id: PeerId, way: Way<A>) -> bool {
-        self.take(now, id, way, From::Sought)
+    pub fn learn(&mut self, now: Duration, id: PeerId, route: Route<A>) -> bool {
+        self.take(now, id, route, From::Sought)
     }
 
     /// Removes a node that is not reachable, unless it was heard after `since`. Returns whether it was
@@ -181,11 +181,11 @@ impl<A: Clone + Eq> Book<A> {
         gone && self.remove(id)
     }
 
-    fn take(&mut self, now: Duration, id: PeerId, way: Way<A>, from: From) -> bool {
+    fn take(&mut self, now: Duration, id: PeerId, route: Route<A>, from: From) -> bool {
         let now = nanos(now);
         if let Some(known) = self.entries.get_mut(&id) {
-            let moved = known.way != way;
-            known.way = way;
+            let moved = known.route != route;
+            known.route = route;
             known.heard.store(now, Relaxed);
             known.asked.store(now, Relaxed);
             let (before, after) = (known.from, known.from.or(from));
@@ -204,7 +204,7 @@ impl<A: Clone + Eq> Book<A> {
         }
         let turn = self.count(id, from);
         let entry = Entry {
-            way,
+            route,
             heard: AtomicU64::new(now),
             asked: AtomicU64::new(now),
             from,

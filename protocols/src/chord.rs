@@ -13,6 +13,8 @@
 //! - **Serving.** Pass each incoming ask to [`Engine::handle_request`]. Respond with the returned bytes, or
 //!   reject with [`Refusal::rejection`]. The layer that carries the asks should have an MTU of
 //!   [`Config::message`] bytes.
+//! - **Any driver.** The engine is a [`RequestEngine`](p2p::engine::RequestEngine), so a simulation or a driver
+//!   that takes any engine takes this one.
 //! - **After each call**, drain [`Engine::poll_transmit`] and [`Engine::poll_event`], and set a timer to
 //!   [`Engine::poll_timeout`]. When it expires, call [`Engine::handle_timeout`].
 //! - **Operations** ([`join`](Engine::join), [`lookup`](Engine::lookup), [`locate`](Engine::locate),
@@ -63,6 +65,7 @@
 //! signatures on messages (the layer below authenticates the sender, the validator authenticates records).
 
 mod config;
+mod contract;
 mod copies;
 pub mod distance;
 mod engine;
@@ -77,7 +80,9 @@ mod table;
 mod upkeep;
 pub mod wire;
 
-pub use crate::overlay::{Contact, Failure, NoRecords, OpId, Progress, RequestId, Transmit, Validator};
+pub use crate::overlay::{
+    Contact, Failure, NoRecords, OpId, Progress, RequestId, RequestTransmit, Validator,
+};
 pub use config::{Config, Rules};
 pub use engine::Engine;
 pub use event::{Counts, Event, Found, OpError, Outcome, Refusal};
