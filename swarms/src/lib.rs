@@ -58,6 +58,8 @@
 //! A layer passes on what the swarm below can do: `FragmentSwarm` has keys where the swarm below has keys.
 //! `FragmentSwarm`, `P2pkeSwarm` and `GossipSwarm` pass no asks on: put `mbapp` above the first two.
 //!
+//! An engine of your own runs on any of them: see [`drive`](mod@drive).
+//!
 //! # Security
 //! | what | [`P2pkeSwarm`] | [`QuicSwarm`] | [`MemorySwarm`] and others |
 //! | --- | --- | --- | --- |
@@ -76,6 +78,7 @@
 
 pub mod allow;
 pub mod chord;
+pub mod drive;
 pub mod driver;
 pub mod env;
 pub mod faulty;
@@ -101,6 +104,7 @@ mod waiters;
 
 pub use allow::AllowSwarm;
 pub use chord::{ChordConfig, ChordSwarm};
+pub use drive::{DriveConfig, Driven, drive};
 pub use ext::{AskSwarmExt, SwarmExt};
 pub use faulty::{Faults, FaultySwarm, LinkFaults};
 pub use fragment::{FragmentConfig, FragmentSwarm};
