@@ -73,7 +73,7 @@ use p2p::engine::{Engine, Failure, RequestId, Transmit};
 use p2p::{Addr, AskSwarm, Counters, DropReason, Error, Message, Packet, Request, Result};
 use tokio::time::{Instant, sleep, timeout};
 
-use crate::driver::{Timer, Clock, BackgroundSends, Driver, PAUSE, Sleeper, Interest, finish_close, found};
+use crate::driver::{BackgroundSends, Clock, Driver, Interest, PAUSE, Sleeper, Timer, finish_close, found};
 
 /// Limits of a [`Driven`] node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -66,7 +66,7 @@ use self::relay::RelaySwarm;
 pub use self::router::{Located, OperationEvent, Router};
 use crate::driver::finish_close;
 use crate::map::BatchBuffer;
-use crate::{MbappSwarm, KeyAddr, MapSwarm, P2pkeSwarm};
+use crate::{KeyAddr, MapSwarm, MbappSwarm, P2pkeSwarm};
 
 /// Parses an address that a peer sent.
 ///

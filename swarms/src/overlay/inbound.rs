@@ -21,7 +21,7 @@ use tokio::time::{sleep, timeout};
 use super::core::Core;
 use super::relay::RelayedMessage;
 use super::router::Router;
-use crate::driver::{PAUSE, Sleeper, Interest, found};
+use crate::driver::{Interest, PAUSE, Sleeper, found};
 
 /// Maximum number of consecutive message batches before other events are handled.
 const IN_A_ROW: u32 = 8;
@@ -344,7 +344,10 @@ impl<A: Addr, S: AskSwarm<A>, R: Router<A>> Core<A, S, R> {
             let popped = self.told.try_pop_batch(out, max)?;
             Ok(Some(popped).filter(|popped| *popped > 0))
         };
-        let count = self.driver.wait(Interest::Items((), max), |_| found(pop())).await?;
+        let count = self
+            .driver
+            .wait(Interest::Items((), max), |_| found(pop()))
+            .await?;
         self.tells.add_delivered(count);
         Ok(count)
     }

@@ -6,58 +6,12 @@ use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use p2p::{
-    Addr, AskSwarm, BoxAddr, BoxSecureAskSwarm, BoxSecureSwarm, Error, PeerId, Result, SecureSwarm, Swarm,
-};
+use p2p::{Addr, BoxAddr, BoxSecureSwarm, Error, PeerId, Result, Swarm};
 use p2p_formats::x509::PrivateKey;
-use p2p_swarms::{
-    ChordSwarm, Identity, KademliaSwarm, KeyAddr, MemoryRealm, QuicSwarm, SwarmExt as _, UdpConfig, UdpSwarm,
-};
+use p2p_swarms::{Identity, KeyAddr, MemoryRealm, QuicSwarm, SwarmExt as _, UdpConfig, UdpSwarm};
 use p2p_swarmtest::{Profile, Secure, SecureAsk, Testbed, loopback};
 
-/// The inner type of overlays in stacks: overlays over it are already compiled.
-pub(crate) type Inner = BoxSecureAskSwarm<BoxAddr>;
-
-/// A node of an overlay.
-pub(crate) trait Node: AskSwarm<PeerId> + SecureSwarm<PeerId> + Sized {
-    fn new(inner: Inner, identity: Identity<'_>) -> Result<Self>;
-
-    /// Returns its address below.
-    fn place(&self) -> BoxAddr;
-
-    fn join(&self, first: &BoxAddr) -> impl Future<Output = Result<()>> + Send;
-}
-
-impl Node for KademliaSwarm<BoxAddr, Inner> {
-    fn new(inner: Inner, identity: Identity<'_>) -> Result<Self> {
-        KademliaSwarm::new(inner, identity)
-    }
-
-    fn place(&self) -> BoxAddr {
-        self.inner().local_addrs().remove(0)
-    }
-
-    async fn join(&self, first: &BoxAddr) -> Result<()> {
-        let joining = KademliaSwarm::join(self, std::slice::from_ref(first))?;
-        assert!(joining.finish().await? > 0, "a node found no contact");
-        Ok(())
-    }
-}
-
-impl Node for ChordSwarm<BoxAddr, Inner> {
-    fn new(inner: Inner, identity: Identity<'_>) -> Result<Self> {
-        ChordSwarm::new(inner, identity)
-    }
-
-    fn place(&self) -> BoxAddr {
-        self.inner().local_addrs().remove(0)
-    }
-
-    async fn join(&self, first: &BoxAddr) -> Result<()> {
-        let joining = ChordSwarm::join(self, std::slice::from_ref(first))?;
-        joining.finish().await.map(drop)
-    }
-}
+use crate::node::{Inner, Node, boxed};
 
 /// A node and how it was created.
 #[derive(Clone)]
@@ -108,7 +62,7 @@ impl<F: Fn(Option<BoxAddr>, u32) -> Result<Inner>> Medium<F> {
             let node: N = self.node(None, number)?;
             let first = nodes.first().unwrap_or(&node).place();
             if !nodes.is_empty() {
-                node.join(&first).await?;
+                node.join(std::slice::from_ref(&first)).await?;
             }
             let addr = node.place();
             let id = node.local_addrs().remove(0);
@@ -122,7 +76,7 @@ impl<F: Fn(Option<BoxAddr>, u32) -> Result<Inner>> Medium<F> {
     async fn again<N: Node>(&self, id: PeerId) -> Result<N> {
         let Place { addr, number, first } = self.lock()[&id].clone();
         let node: N = self.node(Some(addr), number)?;
-        node.join(&first).await?;
+        node.join(std::slice::from_ref(&first)).await?;
         Ok(node)
     }
 }
@@ -182,10 +136,6 @@ fn udp_profile() -> Profile {
 }
 
 const MTU: usize = 64 << 10;
-
-fn boxed<A: Addr, S: AskSwarm<A> + SecureSwarm<A>>(inner: S) -> Inner {
-    Inner::new(inner.erase())
-}
 
 fn sealed<A: Addr, S: Swarm<A>>(inner: S, number: u32) -> Result<Inner> {
     Ok(boxed(inner.p2pke(&key(number))?.mbapp(MTU)))

@@ -6,13 +6,15 @@
 //! so only Kademlia also runs on real sockets and the real clock.
 
 mod beds;
+#[path = "../overlays/node.rs"]
+mod node;
 
 use p2p_swarmtest::conformance;
 
 mod kad {
     use super::*;
 
-    type Node = p2p_swarms::KademliaSwarm<p2p::BoxAddr, beds::Inner>;
+    type Node = node::Kademlia;
 
     conformance!(#[tokio::test(start_paused = true)] mod on_memory: SecureAsk => beds::memory::<Node>());
     conformance!(#[tokio::test(start_paused = true)] mod on_p2pke_on_memory: SecureAsk => beds::p2pke_on_memory::<Node>());
@@ -24,7 +26,7 @@ mod kad {
 mod chord {
     use super::*;
 
-    type Node = p2p_swarms::ChordSwarm<p2p::BoxAddr, beds::Inner>;
+    type Node = node::Chord;
 
     conformance!(#[tokio::test(start_paused = true)] mod on_memory: SecureAsk => beds::memory::<Node>());
     conformance!(#[tokio::test(start_paused = true)] mod on_p2pke_on_memory: SecureAsk => beds::p2pke_on_memory::<Node>());

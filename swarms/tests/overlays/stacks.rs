@@ -1,11 +1,11 @@
-//! Stacks with a Kademlia network.
+//! Stacks with a Kademlia network or a Chord ring. What both overlays share beyond their words is tested with `kad`.
 
 use std::sync::atomic::{AtomicU8, Ordering::Relaxed};
 use std::time::Duration;
 
 use p2p::{Addr as _, BoxAddr, Error, Packet, PeerId, Swarm as _};
 use p2p_formats::x509::{PrivateKey, Registry, shake256};
-use p2p_swarms::stack::{Kademlia, Overlay, Stack, StackNode, StackNodes, StackText};
+use p2p_swarms::stack::{Chord, Kademlia, Overlay, Stack, StackNode, StackNodes, StackText};
 use tokio::time::timeout;
 
 /// Timeout for operations that must succeed.
@@ -48,6 +48,13 @@ fn kad(node: &StackNode) -> &Kademlia {
     }
 }
 
+fn chord(node: &StackNode) -> &Chord {
+    match &node.overlays[..] {
+        [Overlay::Chord(chord)] => chord,
+        other => panic!("{other:?}"),
+    }
+}
+
 /// Tells messages of MTU length by id, in both directions, with different contents each time: `frag` numbers
 /// messages from 0, as go-p2p does, so a repeated message of a node that was restarted within a second could
 /// be taken for a duplicate.
@@ -67,22 +74,35 @@ async fn talk(a: &Stack, b: &Stack) {
 }
 
 #[test]
-fn errors_of_an_overlay_say_what_is_expected() {
-    assert!(parse("mem/kad").layers().eq(parse("mem/kad=").layers()));
-    assert_eq!(parse("mem/kad=").to_string(), "mem/kad");
-    assert_eq!(parse("mem/kad=7;9/frag").to_string(), "mem/kad=7;9/frag");
-    assert!(refused("mem/kad=7;;9", 10).contains("an address"));
-    assert!(refused("mem/kad=;", 8).contains("an address"));
-    assert!(refused("mem/kad,k=9", 8).contains("none"));
-    assert!(refused("kad", 0).contains("below"));
-    assert!(refused("udp/kad=127.0.0.1:9", 4).contains("udp does not support them"));
-    let reason = refused("udp/p2pke/mbapp/frag/mux=a/kad/frag", 27);
-    assert!(
-        reason.contains("frag does not support them") && reason.contains("mbapp"),
-        "{reason}"
-    );
-    let many: Vec<String> = (0..17).map(|number| number.to_string()).collect();
-    assert!(refused(&format!("mem/kad={}", many.join(";")), 8 + 2 * 10 + 3 * 6).contains("16"));
+fn the_word_of_an_overlay_parses_and_displays_and_its_errors_say_what_is_expected() {
+    for word in ["kad", "chord"] {
+        let bare = format!("mem/{word}");
+        assert!(parse(&bare).layers().eq(parse(&format!("{bare}=")).layers()));
+        assert_eq!(parse(&format!("{bare}=")).to_string(), bare);
+        for text in [
+            bare.clone(),
+            format!("{bare}=7;9/frag"),
+            format!("{bare}=7;9/frag=9000"),
+            format!("udp/p2pke/mbapp/{word}/mux=a"),
+        ] {
+            assert_eq!(parse(&text).to_string(), text);
+        }
+        let argument = bare.len() + 1;
+        assert!(refused(&format!("{bare}=7;;9"), argument + 2).contains("an address"));
+        assert!(refused(&format!("{bare}=;"), argument).contains("an address"));
+        assert!(refused(&format!("{bare},k=9"), argument).contains("none"));
+        assert!(refused(word, 0).contains("below"));
+        assert!(refused(&format!("udp/{word}"), 4).contains("udp does not support them"));
+        assert!(refused(&format!("udp/{word}=127.0.0.1:9"), 4).contains("udp does not support them"));
+        let reason = refused(&format!("udp/p2pke/mbapp/frag/mux=a/{word}/frag"), 27);
+        assert!(
+            reason.contains("frag does not support them") && reason.contains("mbapp"),
+            "{reason}"
+        );
+        let many: Vec<String> = (0..17).map(|number| number.to_string()).collect();
+        let at = argument + 2 * 10 + 3 * 6;
+        assert!(refused(&format!("{bare}={}", many.join(";")), at).contains("16"));
+    }
 }
 
 #[tokio::test]
@@ -301,4 +321,64 @@ async fn a_node_restarts_at_its_address_and_is_found_there() {
             "{found:?}"
         );
     }
+}
+
+#[tokio::test]
+async fn nodes_of_a_ring_tell_each_other_by_id_and_store_records() {
+    let texts = ["udp/p2pke/mbapp/chord", "mem=ring/chord/frag/mux=a"];
+    for text in texts {
+        let text = parse(text);
+        let mut nodes = Vec::new();
+        for number in 1..=5 {
+            nodes.push(node(&text, number).await);
+        }
+        let (first, last) = (&nodes[0], &nodes[4]);
+        let to = first.stack.parse_addr(&id(5).to_string()).expect("an id");
+        let telling = first.stack.tell(&to, first.stack.packet(b"hello"));
+        timeout(PATIENCE, telling)
+            .await
+            .expect("in time")
+            .expect("it is reachable");
+        let message = timeout(PATIENCE, last.stack.receive())
+            .await
+            .expect("in time")
+            .expect("open");
+        assert_eq!(
+            (&message.payload[..], message.src.to_string()),
+            (&b"hello"[..], id(1).to_string())
+        );
+
+        let found = chord(last).lookup(id(2), |_| {}).await.expect("a node answers");
+        assert_eq!(
+            found.owner.map(|owner| owner.id),
+            Some(id(2)),
+            "an id is its own successor"
+        );
+        let ttl = Duration::from_mins(10);
+        chord(first)
+            .put(id(9), b"a record", ttl, |_| {})
+            .await
+            .expect("room");
+        assert_eq!(
+            chord(last)
+                .get(id(9), |_| {})
+                .await
+                .expect("it answers")
+                .as_deref(),
+            Some(&b"a record"[..])
+        );
+        for node in &nodes {
+            node.stack.close().await;
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_unreachable_ring_is_an_error_at_its_position() {
+    let text: StackText = "mem=alone/chord=77".parse().expect("a stack");
+    let error = timeout(Duration::from_mins(1), text.build_node(&key(1)))
+        .await
+        .expect("within a bound");
+    let error = error.map(drop).expect_err("no node is there");
+    assert_eq!(error.at(), "mem=alone/".len(), "{error}");
 }

@@ -1,0 +1,8 @@
+//! Overlays as swarms and in stacks: tests of both overlays, then of one.
+
+mod both;
+mod chord;
+mod kademlia;
+mod net;
+mod node;
+mod stacks;
