@@ -64,6 +64,7 @@
 //! (run several engines), republishing of records (their owner puts them again), proximity of fingers, and
 //! signatures on messages (the layer below authenticates the sender, the validator authenticates records).
 
+mod commands;
 mod config;
 mod contract;
 mod copies;
@@ -73,7 +74,9 @@ mod event;
 mod leave;
 mod lookup;
 mod operation;
+mod requests;
 mod serve;
+mod stabilize;
 mod step;
 mod store;
 mod table;

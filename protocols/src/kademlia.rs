@@ -53,7 +53,10 @@
 //! [`Config::serves`], is in no bucket anyway), and signatures on messages (the layer below authenticates the
 //! sender, the validator authenticates records).
 
+mod answers;
 pub mod cache;
+mod candidate;
+mod commands;
 mod config;
 mod contract;
 pub mod distance;

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use p2p::{Addr, Error, PeerId, Result};
+use p2p::{Addr, PeerId};
 use rand::SeedableRng as _;
 use rand::rngs::StdRng;
 
@@ -16,9 +16,9 @@ use super::operation::{Goal, Op};
 use super::store::Store;
 use super::table::Table;
 use super::upkeep::Upkeep;
-use super::wire::{self, Answer, Ask, Message};
-use crate::overlay::validation::{AddressValidator, as_challenge, with_token};
-use crate::overlay::{Contact, Failure, OpId, RequestId, RequestTransmit, Scope};
+use super::wire;
+use crate::overlay::validation::AddressValidator;
+use crate::overlay::{Contact, OpId, RequestId, RequestTransmit, Scope};
 
 /// The purpose of a request in flight.
 #[derive(Debug)]
@@ -46,16 +46,17 @@ pub(super) enum Purpose<A> {
     Goodbye,
 }
 
+/// A request in flight.
 #[derive(Debug)]
-struct Pending<A> {
+pub(super) struct Pending<A> {
     /// The id of the asked node, if known, and its address.
-    node: Option<PeerId>,
-    to: A,
-    purpose: Purpose<A>,
+    pub(super) node: Option<PeerId>,
+    pub(super) to: A,
+    pub(super) purpose: Purpose<A>,
     /// The request to repeat after a timeout.
-    again: Option<Vec<u8>>,
+    pub(super) again: Option<Vec<u8>>,
     /// The request to send again with a token, if the node asks for one.
-    request: Option<Box<[u8]>>,
+    pub(super) request: Option<Box<[u8]>>,
 }
 
 /// One node of a Chord ring. See the [module](super).
@@ -73,17 +74,17 @@ pub struct Engine<A> {
     pub(super) events: VecDeque<Event<A>>,
     /// Source addresses that have returned a token.
     pub(super) validator: AddressValidator<A>,
-    pending: HashMap<RequestId, Pending<A>>,
+    pub(super) pending: HashMap<RequestId, Pending<A>>,
     /// Ordered, because all requests have the same timeout. The first request is still pending.
-    deadlines: VecDeque<(Duration, RequestId)>,
-    transmits: VecDeque<RequestTransmit<A>>,
-    last_id: u64,
+    pub(super) deadlines: VecDeque<(Duration, RequestId)>,
+    pub(super) transmits: VecDeque<RequestTransmit<A>>,
+    pub(super) last_id: u64,
 }
 
 impl<A> Purpose<A> {
     /// Returns whether the request is repeated after a timeout: no other node could answer it, or no other
     /// live node is known.
-    fn is_repeated(&self) -> bool {
+    pub(super) fn is_repeated(&self) -> bool {
         !matches!(self, Self::Step(..) | Self::Introduce | Self::Probe)
     }
 }
@@ -159,45 +160,6 @@ impl<A: Addr> Engine<A> {
         self.counts
     }
 
-    /// Joins the ring of the first bootstrap node that answers: finds this node's successor, notifies it, and
-    /// requests the records of this node's range from it. Ends with
-    /// [`Outcome::Joined`](super::Outcome::Joined); from then on lookups find this node. The whole ring knows
-    /// it after some rounds of stabilization. Until the join ends, the node accepts no other node.
-    ///
-    /// If the join fails, it is tried again, [`Config::join_tries`] times in total.
-    ///
-    /// # Errors
-    /// [`Error::Invalid`] without an address, and [`Error::Limit`] with too many operations. Nothing is sent.
-    pub fn join(&mut self, now: Duration, bootstraps: &[A]) -> Result<OpId> {
-        if bootstraps.is_empty() {
-            return Err(Error::invalid(
-                "bootstrap",
-                "a join needs at least one bootstrap address",
-            ));
-        }
-        let (own, limit) = (self.table.own, self.rules.config.bootstraps);
-        let bootstraps: Vec<A> = bootstraps.iter().take(limit).cloned().collect();
-        self.upkeep.bootstraps.clone_from(&bootstraps);
-        self.start(now, Goal::Join, own, bootstraps)
-    }
-
-    /// Finds the node that succeeds a key by asking one node after another (iterative lookup). Ends with
-    /// [`Outcome::Found`](super::Outcome::Found).
-    ///
-    /// # Errors
-    /// [`Error::Limit`] with too many operations. Nothing is sent.
-    pub fn lookup(&mut self, now: Duration, key: PeerId) -> Result<OpId> {
-        self.start(now, Goal::Find, key, Vec::new())
-    }
-
-    /// Finds one node and verifies that it answers. Ends with [`Outcome::Located`](super::Outcome::Located).
-    ///
-    /// # Errors
-    /// [`Error::Limit`] with too many operations. Nothing is sent.
-    pub fn locate(&mut self, now: Duration, id: PeerId) -> Result<OpId> {
-        self.start(now, Goal::Locate, id, Vec::new())
-    }
-
     /// Returns the known node with the shortest distance to an id, if it is shorter than this node's: the
     /// next hop of a route.
     ///
@@ -211,130 +173,6 @@ impl<A: Addr> Engine<A> {
         self.ops.values().any(|op| matches!(op.goal, Goal::Join))
     }
 
-    /// Gets the record with a key, from its owner or a node with a copy. Ends with
-    /// [`Outcome::Value`](super::Outcome::Value).
-    ///
-    /// # Errors
-    /// [`Error::Limit`] with too many operations. Nothing is sent.
-    pub fn get(&mut self, now: Duration, key: PeerId) -> Result<OpId> {
-        self.start(now, Goal::Get { missing: 0 }, key, Vec::new())
-    }
-
-    /// Stores a record at its key's successor, which copies it to the nodes after it. Ends with
-    /// [`Outcome::Stored`](super::Outcome::Stored).
-    ///
-    /// The record lives for `ttl`, rounded up to seconds and limited by the nodes that keep it. To keep it
-    /// longer, put it again.
-    ///
-    /// # Errors
-    /// [`Error::MtuExceeded`] for a value that is too long, [`Error::Invalid`] if the validator rejects the
-    /// record or `ttl` is zero, [`Error::Limit`] with too many operations. Nothing is sent.
-    pub fn put(&mut self, now: Duration, key: PeerId, value: &[u8], ttl: Duration) -> Result<OpId> {
-        let mtu = self.rules.config.value;
-        if value.len() > mtu {
-            let size = value.len();
-            return Err(Error::MtuExceeded { size, mtu });
-        }
-        if !self.rules.validator.is_valid(&key, value) {
-            return Err(Error::invalid("record", "the validator rejects it"));
-        }
-        if ttl.is_zero() {
-            return Err(Error::invalid("record", "its time to live is zero"));
-        }
-        let seconds = ttl.as_secs().saturating_add(u64::from(ttl.subsec_nanos() > 0));
-        let ttl = u32::try_from(seconds).unwrap_or(u32::MAX);
-        let value = value.to_vec();
-        self.start(now, Goal::Put { ttl, value }, key, Vec::new())
-    }
-
-    /// Cancels an operation. It produces no further events. Returns whether it was running.
-    pub fn cancel(&mut self, op: OpId) -> bool {
-        self.ops.remove(&op).is_some() || self.upkeep.joined.take_if(|joined| joined.op == op).is_some()
-    }
-
-    /// Processes the answer to a request.
-    pub fn handle_answer(&mut self, now: Duration, id: RequestId, answer: &[u8]) {
-        let Some(Pending {
-            node,
-            to,
-            purpose,
-            request,
-            again,
-        }) = self.settle(id)
-        else {
-            self.counts.late += 1;
-            return;
-        };
-        if let (Some(challenge), Some(request)) = (as_challenge(answer), request) {
-            self.validator.validate(&to);
-            let request = with_token(&challenge, &request);
-            self.send_once(now, to, node, request.clone(), purpose);
-            if let Some(pending) = self.pending.get_mut(&RequestId(self.last_id)) {
-                (pending.request, pending.again) = (None, again.map(|_| request));
-            }
-            return;
-        }
-        let Some(message) = Message::<Answer<'_>>::parse(answer) else {
-            self.counts.malformed += 1;
-            return self.unanswered(now, node, purpose);
-        };
-        let from = PeerId::new(message.from);
-        if node.is_some_and(|node| node != from) || from == self.table.own {
-            self.counts.false_ids += 1;
-            // The named node is not at this address.
-            self.gone_from(now, node, &to);
-            return self.unanswered(now, node, purpose);
-        }
-        self.counts.answered += 1;
-        self.validator.validate(&to);
-        match purpose {
-            Purpose::Op(op, sent) | Purpose::Step(op, sent) => {
-                self.op_answered(now, op, sent, from, message.body);
-            }
-            Purpose::Probe => self.upkeep.probed(from),
-            Purpose::Stabilize(asked) => {
-                self.stabilized(now, &asked, message.body);
-                self.taken_in();
-            }
-            Purpose::Check => self.heard(now, from),
-            Purpose::Introduce => {
-                self.heard(now, from);
-                self.introduced();
-            }
-            Purpose::Copy => self.copied(now, from),
-            Purpose::Pull(addr, pull) => self.pulled(now, from, &addr, pull, message.body),
-            Purpose::Hand(_) | Purpose::Goodbye => self.leave_on(now),
-        }
-    }
-
-    /// Processes the failure of a request. The engine fails a request without an answer or a failure after a
-    /// timeout.
-    pub fn handle_failure(&mut self, now: Duration, id: RequestId, why: Failure) {
-        let Some(Pending {
-            node,
-            to,
-            purpose,
-            again,
-            ..
-        }) = self.settle(id)
-        else {
-            self.counts.late += 1;
-            return;
-        };
-        self.counts.failed += 1;
-        if why == Failure::Unreachable {
-            if let Some(request) = again {
-                return self.send_once(now, to, node, request, purpose);
-            }
-            if purpose.is_repeated() || matches!(purpose, Purpose::Probe) {
-                self.gone_from(now, node, &to);
-            } else {
-                self.probe(now, node);
-            }
-        }
-        self.unanswered(now, node, purpose);
-    }
-
     /// Returns the next request to send.
     pub fn poll_transmit(&mut self) -> Option<RequestTransmit<A>> {
         self.transmits.pop_front()
@@ -345,119 +183,9 @@ impl<A: Addr> Engine<A> {
         self.events.pop_front()
     }
 
-    /// Returns the earliest deadline of the requests in flight.
-    pub(super) fn next_deadline(&self) -> Option<Duration> {
-        self.deadlines.front().map(|(at, _)| *at)
-    }
-
-    /// Fails requests past their deadline.
-    pub(super) fn expire_requests(&mut self, now: Duration) {
-        while let Some((_, id)) = self.deadlines.front().copied().filter(|(at, _)| *at <= now) {
-            self.deadlines.pop_front();
-            self.handle_failure(now, id, Failure::Unreachable);
-        }
-    }
-
-    fn start(&mut self, now: Duration, goal: Goal, key: PeerId, bootstraps: Vec<A>) -> Result<OpId> {
-        let limit = self.rules.config.operations;
-        if self.ops.values().filter(|op| !op.upkeep).count() >= limit {
-            let what = "operations";
-            return Err(Error::Limit { what, limit });
-        }
-        Ok(self.begin(now, goal, key, bootstraps, false))
-    }
-
-    /// Sends a request.
-    pub(super) fn ask(
-        &mut self,
-        now: Duration,
-        to: &A,
-        node: Option<PeerId>,
-        ask: Ask<'_>,
-        purpose: Purpose<A>,
-    ) {
-        let request = Message::new(*self.table.own.as_bytes(), ask).emit();
-        self.send(now, to.clone(), node, request, purpose);
-    }
-
-    pub(super) fn send(
-        &mut self,
-        now: Duration,
-        to: A,
-        node: Option<PeerId>,
-        request: Vec<u8>,
-        purpose: Purpose<A>,
-    ) {
-        let again = purpose.is_repeated().then(|| request.clone());
-        self.send_once(now, to, node, request, purpose);
-        if let Some(pending) = self.pending.get_mut(&RequestId(self.last_id)) {
-            pending.again = again;
-        }
-    }
-
-    fn send_once(
-        &mut self,
-        now: Duration,
-        to: A,
-        node: Option<PeerId>,
-        request: Vec<u8>,
-        purpose: Purpose<A>,
-    ) {
-        let id = RequestId(self.next_id());
-        self.counts.sent += 1;
-        let deadline = now.saturating_add(self.rules.config.request_timeout);
-        self.deadlines.push_back((deadline, id));
-        let pending = Pending {
-            node,
-            to: to.clone(),
-            purpose,
-            again: None,
-            request: self.validator.copy(&to, &request),
-        };
-        self.pending.insert(id, pending);
-        self.transmits.push_back(RequestTransmit { to, id, request });
-    }
-
-    fn settle(&mut self, id: RequestId) -> Option<Pending<A>> {
-        let pending = self.pending.remove(&id);
-        while let Some((_, id)) = self.deadlines.front()
-            && !self.pending.contains_key(id)
-        {
-            self.deadlines.pop_front();
-        }
-        pending
-    }
-
-    /// Processes a request without a valid answer.
-    fn unanswered(&mut self, now: Duration, node: Option<PeerId>, purpose: Purpose<A>) {
-        match purpose {
-            Purpose::Op(op, sent) | Purpose::Step(op, sent) => self.op_failed(now, op, sent, node),
-            Purpose::Probe => node.into_iter().for_each(|node| self.upkeep.probed(node)),
-            Purpose::Stabilize(asked) => {
-                self.stabilize_failed(now, &asked);
-                self.taken_in();
-            }
-            Purpose::Copy => self.copy_failed(now),
-            Purpose::Hand(key) => self.hand_failed(now, node, &key),
-            Purpose::Goodbye => self.leave_on(now),
-            Purpose::Introduce => self.introduced(),
-            Purpose::Check | Purpose::Pull(..) => {}
-        }
-    }
-
-    /// Pings a node that did not answer, if it is in the table.
-    fn probe(&mut self, now: Duration, node: Option<PeerId>) {
-        let known = node.and_then(|node| self.table.find(&node)).cloned();
-        if let Some(Contact { id, addr }) = known
-            && self.upkeep.begin_probe(id)
-        {
-            self.ask(now, &addr, Some(id), Ask::Ping, Purpose::Probe);
-        }
-    }
-
     /// Forgets a node that is not at its known address. A failure at another address, which some node named,
     /// proves nothing.
-    fn gone_from(&mut self, now: Duration, node: Option<PeerId>, at: &A) {
+    pub(super) fn gone_from(&mut self, now: Duration, node: Option<PeerId>, at: &A) {
         let is_there = |node: &PeerId| self.table.find(node).is_some_and(|known| known.addr == *at);
         if node.is_some_and(|node| is_there(&node)) {
             self.gone(now, node);

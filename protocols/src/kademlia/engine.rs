@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use p2p::{Addr, Error, PeerId, Result};
+use p2p::{Addr, PeerId};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
@@ -12,7 +12,7 @@ use super::config::{Config, Rules};
 use super::distance::Distance;
 use super::event::{Counts, Event, Outcome};
 use super::lookup::Lookup;
-use super::operation::{Named, Op, Task};
+use super::operation::Op;
 use super::providers::Providers;
 use super::records::Records;
 use super::silent::Silent;
@@ -157,54 +157,6 @@ impl<A: Addr> Engine<A> {
         self.counts
     }
 
-    /// Joins the network through bootstrap nodes, or through the existing contacts if `bootstraps` is empty.
-    ///
-    /// Asks each bootstrap address for its id and waits for all answers, looks up this node's own id, then
-    /// looks up a few nodes for each bucket that is less than a quarter full. At least one bootstrap node
-    /// should be honest. Ends with [`Outcome::Joined`].
-    ///
-    /// # Errors
-    /// [`Error::Limit`] with too many operations. Nothing is sent.
-    pub fn join(&mut self, now: Duration, bootstraps: &[A]) -> Result<OpId> {
-        let op = self.new_op()?;
-        let mut asked = 0;
-        for addr in bootstraps.iter().take(self.rules.config.bootstraps) {
-            if addr.peer_id() != Some(self.own) {
-                let purpose = Purpose::Bootstrap(op);
-                self.send(now, addr.peer_id(), addr.clone(), Ask::Ping, purpose);
-                asked += 1;
-            }
-        }
-        let task = Task::Join {
-            asked,
-            begun: false,
-            buckets: None,
-        };
-        self.begin(now, op, task, self.own, false);
-        Ok(op)
-    }
-
-    /// Finds the nodes nearest to an id. Ends with [`Outcome::Nodes`].
-    ///
-    /// # Errors
-    /// [`Error::Limit`] with too many operations. Nothing is sent.
-    pub fn find_node(&mut self, now: Duration, target: PeerId) -> Result<OpId> {
-        let op = self.new_op()?;
-        self.begin(now, op, Task::FindNode, target, false);
-        Ok(op)
-    }
-
-    /// Finds one node and verifies that it answers. Ends with [`Outcome::Located`] as soon as the node
-    /// answers.
-    ///
-    /// # Errors
-    /// [`Error::Limit`] with too many operations. Nothing is sent.
-    pub fn locate(&mut self, now: Duration, id: PeerId) -> Result<OpId> {
-        let op = self.new_op()?;
-        self.begin(now, op, Task::Locate, id, false);
-        Ok(op)
-    }
-
     /// Returns the contact nearest to an id if it is nearer than this node: the next hop of a route.
     ///
     /// Each hop is nearer than the one before, so a route of such hops ends and has no loops.
@@ -212,112 +164,6 @@ impl<A: Addr> Engine<A> {
         let nearest = self.table.nearest(id, 1, |_| true, false).into_iter().next()?;
         let distance = |other| Distance::between(id, other);
         (distance(&nearest.id) < distance(&self.own)).then_some(nearest)
-    }
-
-    /// Finds a record. Ends with [`Outcome::Record`]: the best record among the answers of a quorum of nodes.
-    ///
-    /// The best record is then stored on the nearest asked node that did not have it, and on those that had a
-    /// worse one.
-    ///
-    /// # Errors
-    /// [`Error::Limit`] with too many operations. Nothing is sent.
-    pub fn get(&mut self, now: Duration, key: PeerId) -> Result<OpId> {
-        let op = self.new_op()?;
-        let here = self.records.get(now, &key);
-        let best = here.map(|(value, ttl)| (value.to_vec(), now.saturating_add(ttl)));
-        let found = usize::from(best.is_some());
-        let task = Task::Get {
-            best,
-            found,
-            holders: Vec::new(),
-            worse: Vec::new(),
-        };
-        self.begin(now, op, task, key, false);
-        Ok(op)
-    }
-
-    /// Stores a record on the nodes nearest to its key, and repeats this periodically until
-    /// [`unpublish`](Self::unpublish). Ends with [`Outcome::Kept`].
-    ///
-    /// # Errors
-    /// [`Error::Invalid`] if the validator rejects the record or `ttl` is below one second,
-    /// [`Error::MtuExceeded`] for a value that is too long, [`Error::Limit`] with too many operations or own
-    /// records. Nothing is sent.
-    pub fn put(&mut self, now: Duration, key: PeerId, value: &[u8], ttl: Duration) -> Result<OpId> {
-        let config = self.rules.config;
-        if value.len() > config.value {
-            return Err(Error::MtuExceeded {
-                size: value.len(),
-                mtu: config.value,
-            });
-        }
-        if !self.rules.validator.is_valid(&key, value) {
-            return Err(Error::invalid("record", "the validator rejects it"));
-        }
-        if ttl < Duration::from_secs(1) {
-            return Err(Error::invalid("record", "its time to live is below one second"));
-        }
-        if !self.published.contains_key(&key) {
-            limit("published records", self.published.len(), config.published)?;
-        }
-        let op = self.new_op()?;
-        let ttl = ttl.min(config.record_ttl);
-        let value = value.to_vec();
-        let published = Published {
-            value: value.clone(),
-            ttl,
-            next: now.saturating_add(config.republish_every.min(ttl / 2)),
-        };
-        self.published.insert(key, published);
-        let until = now.saturating_add(ttl);
-        self.begin(now, op, Task::Put { value, until }, key, false);
-        Ok(op)
-    }
-
-    /// Stops republishing a record. Copies of it remain until they expire. Returns whether it was being
-    /// published.
-    pub fn unpublish(&mut self, key: &PeerId) -> bool {
-        self.published.remove(key).is_some()
-    }
-
-    /// Announces this node as a provider to the nodes nearest to a key, and repeats this periodically until
-    /// [`stop_providing`](Self::stop_providing). Ends with [`Outcome::Kept`].
-    ///
-    /// # Errors
-    /// [`Error::Limit`] with too many operations or keys. Nothing is sent.
-    pub fn provide(&mut self, now: Duration, key: PeerId) -> Result<OpId> {
-        let config = self.rules.config;
-        if !self.provided.contains_key(&key) {
-            limit("provided keys", self.provided.len(), config.published)?;
-        }
-        let op = self.new_op()?;
-        let next = now.saturating_add(config.republish_every.min(config.provider_ttl / 2));
-        self.provided.insert(key, next);
-        self.begin(now, op, Task::Provide, key, false);
-        Ok(op)
-    }
-
-    /// Stops announcing this node as a provider of a key. Announcements remain until they expire. Returns
-    /// whether the key was being provided.
-    pub fn stop_providing(&mut self, key: &PeerId) -> bool {
-        self.provided.remove(key).is_some()
-    }
-
-    /// Finds the providers of a key. Ends with [`Outcome::Providers`].
-    ///
-    /// # Errors
-    /// [`Error::Limit`] with too many operations. Nothing is sent.
-    pub fn providers(&mut self, now: Duration, key: PeerId) -> Result<OpId> {
-        let op = self.new_op()?;
-        let own = self.providers.get(now, &key).cloned();
-        let found = own.map(|contact| Named { contact, votes: 1 }).collect();
-        self.begin(now, op, Task::Providers { found }, key, false);
-        Ok(op)
-    }
-
-    /// Cancels an operation. It produces no further events. Returns whether it was running.
-    pub fn cancel(&mut self, op: OpId) -> bool {
-        self.ops.remove(&op).is_some()
     }
 
     /// Returns the next request to send.
@@ -348,28 +194,9 @@ impl<A: Addr> Engine<A> {
         }
     }
 
-    fn new_op(&mut self) -> Result<OpId> {
-        let running = self.ops.values().filter(|op| !op.upkeep).count();
-        limit("operations", running, self.rules.config.operations)?;
-        Ok(OpId(self.new_id()))
-    }
-
     pub(super) fn new_id(&mut self) -> u64 {
         self.last_id += 1;
         self.last_id
-    }
-
-    /// Starts an operation with a lookup of its target.
-    pub(super) fn begin(&mut self, now: Duration, id: OpId, task: Task<A>, target: PeerId, upkeep: bool) {
-        let lookup = self.look_up(now, target, self.rules.config.k);
-        let op = Op {
-            lookup,
-            task,
-            upkeep,
-            storing: None,
-            copies: 0,
-        };
-        self.advance(now, id, Box::new(op));
     }
 
     pub(super) fn look_up(&mut self, now: Duration, target: PeerId, width: usize) -> Lookup<A> {
@@ -503,13 +330,5 @@ impl<A: Addr> Engine<A> {
             outcome,
             progress,
         });
-    }
-}
-
-fn limit(what: &'static str, held: usize, limit: usize) -> Result<()> {
-    if held < limit {
-        Ok(())
-    } else {
-        Err(Error::Limit { what, limit })
     }
 }

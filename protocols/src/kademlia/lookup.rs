@@ -15,18 +15,11 @@ use std::collections::BTreeMap;
 
 use p2p::{Addr, PeerId};
 
+use super::candidate::{Candidate, Hint, State};
 use super::distance::Distance;
 use super::{Config, Counts};
 use crate::hash::HashMap;
 use crate::overlay::{Contact, Prefix, Progress};
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum State {
-    New,
-    Asked,
-    Answered,
-    Failed,
-}
 
 /// Maximum number of untried addresses of one node that a lookup remembers, and of failed ones.
 const HINTS: usize = 8;
@@ -36,80 +29,6 @@ const NAMERS: usize = 4;
 
 /// Maximum number of nodes naming the target that are remembered.
 const NAMED_BY: usize = 8;
-
-/// A claimed address of a node.
-#[derive(Debug)]
-struct Hint<A> {
-    addr: A,
-    path: usize,
-    hops: usize,
-    /// The first nodes that named this address; empty for this node's own knowledge.
-    named_by: Vec<Distance>,
-}
-
-impl<A> Hint<A> {
-    /// Returns the rank of the address: the number of nodes that named it, or the maximum for this node's own
-    /// knowledge.
-    fn votes(&self) -> usize {
-        match self.named_by.len() {
-            0 => usize::MAX,
-            votes => votes,
-        }
-    }
-}
-
-#[derive(Debug)]
-struct Candidate<A> {
-    id: PeerId,
-    /// Claimed addresses. If the node was asked, the first is the address that was used.
-    hints: Vec<Hint<A>>,
-    /// The latest addresses at which it did not answer.
-    in_vain: Vec<A>,
-    state: State,
-    /// Whether the node returned a record.
-    has_value: bool,
-    named_alive: u32,
-    named_dead: u32,
-}
-
-impl<A> Candidate<A> {
-    /// Returns whether addresses named by this node are tried. An honest node also names some nodes that have
-    /// just left, so a few failures are tolerated.
-    fn has_credit(&self) -> bool {
-        self.named_dead < 4 + 2 * self.named_alive
-    }
-}
-
-impl<A: Addr> Candidate<A> {
-    fn new(id: PeerId) -> Self {
-        Self {
-            id,
-            hints: Vec::new(),
-            in_vain: Vec::new(),
-            state: State::New,
-            has_value: false,
-            named_alive: 0,
-            named_dead: 0,
-        }
-    }
-
-    fn contact(&self) -> Option<Contact<A>> {
-        let addr = self.hints.first()?.addr.clone();
-        Some(Contact { id: self.id, addr })
-    }
-
-    /// Returns whether the node was not asked yet and all its claimed addresses are in this network.
-    fn is_hearsay_of(&self, prefix: Prefix) -> bool {
-        let in_prefix = |hint: &Hint<A>| Prefix::of(&hint.addr) == Some(prefix);
-        self.state == State::New && self.hints.iter().all(in_prefix)
-    }
-
-    /// Returns the number of nodes that agree on its best address.
-    fn votes(&self) -> usize {
-        let votes = self.hints.iter().map(Hint::votes);
-        votes.max().unwrap_or(0)
-    }
-}
 
 #[derive(Clone, Copy, Debug, Default)]
 struct Path {

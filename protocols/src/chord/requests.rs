@@ -1,0 +1,196 @@
+//! Requests in flight: sends them, and processes their answers, failures and timeouts.
+
+use std::time::Duration;
+
+use p2p::{Addr, PeerId};
+
+use super::engine::{Engine, Pending, Purpose};
+use super::wire::{Answer, Ask, Message};
+use crate::overlay::validation::{as_challenge, with_token};
+use crate::overlay::{Contact, Failure, RequestId, RequestTransmit};
+
+impl<A: Addr> Engine<A> {
+    /// Processes the answer to a request.
+    pub fn handle_answer(&mut self, now: Duration, id: RequestId, answer: &[u8]) {
+        let Some(Pending {
+            node,
+            to,
+            purpose,
+            request,
+            again,
+        }) = self.settle(id)
+        else {
+            self.counts.late += 1;
+            return;
+        };
+        if let (Some(challenge), Some(request)) = (as_challenge(answer), request) {
+            self.validator.validate(&to);
+            let request = with_token(&challenge, &request);
+            self.send_once(now, to, node, request.clone(), purpose);
+            if let Some(pending) = self.pending.get_mut(&RequestId(self.last_id)) {
+                (pending.request, pending.again) = (None, again.map(|_| request));
+            }
+            return;
+        }
+        let Some(message) = Message::<Answer<'_>>::parse(answer) else {
+            self.counts.malformed += 1;
+            return self.unanswered(now, node, purpose);
+        };
+        let from = PeerId::new(message.from);
+        if node.is_some_and(|node| node != from) || from == self.table.own {
+            self.counts.false_ids += 1;
+            // The named node is not at this address.
+            self.gone_from(now, node, &to);
+            return self.unanswered(now, node, purpose);
+        }
+        self.counts.answered += 1;
+        self.validator.validate(&to);
+        match purpose {
+            Purpose::Op(op, sent) | Purpose::Step(op, sent) => {
+                self.op_answered(now, op, sent, from, message.body);
+            }
+            Purpose::Probe => self.upkeep.probed(from),
+            Purpose::Stabilize(asked) => {
+                self.stabilized(now, &asked, message.body);
+                self.taken_in();
+            }
+            Purpose::Check => self.heard(now, from),
+            Purpose::Introduce => {
+                self.heard(now, from);
+                self.introduced();
+            }
+            Purpose::Copy => self.copied(now, from),
+            Purpose::Pull(addr, pull) => self.pulled(now, from, &addr, pull, message.body),
+            Purpose::Hand(_) | Purpose::Goodbye => self.leave_on(now),
+        }
+    }
+
+    /// Processes the failure of a request. The engine fails a request without an answer or a failure after a
+    /// timeout.
+    pub fn handle_failure(&mut self, now: Duration, id: RequestId, why: Failure) {
+        let Some(Pending {
+            node,
+            to,
+            purpose,
+            again,
+            ..
+        }) = self.settle(id)
+        else {
+            self.counts.late += 1;
+            return;
+        };
+        self.counts.failed += 1;
+        if why == Failure::Unreachable {
+            if let Some(request) = again {
+                return self.send_once(now, to, node, request, purpose);
+            }
+            if purpose.is_repeated() || matches!(purpose, Purpose::Probe) {
+                self.gone_from(now, node, &to);
+            } else {
+                self.probe(now, node);
+            }
+        }
+        self.unanswered(now, node, purpose);
+    }
+
+    /// Returns the earliest deadline of the requests in flight.
+    pub(super) fn next_deadline(&self) -> Option<Duration> {
+        self.deadlines.front().map(|(at, _)| *at)
+    }
+
+    /// Fails requests past their deadline.
+    pub(super) fn expire_requests(&mut self, now: Duration) {
+        while let Some((_, id)) = self.deadlines.front().copied().filter(|(at, _)| *at <= now) {
+            self.deadlines.pop_front();
+            self.handle_failure(now, id, Failure::Unreachable);
+        }
+    }
+
+    /// Sends a request.
+    pub(super) fn ask(
+        &mut self,
+        now: Duration,
+        to: &A,
+        node: Option<PeerId>,
+        ask: Ask<'_>,
+        purpose: Purpose<A>,
+    ) {
+        let request = Message::new(*self.table.own.as_bytes(), ask).emit();
+        self.send(now, to.clone(), node, request, purpose);
+    }
+
+    pub(super) fn send(
+        &mut self,
+        now: Duration,
+        to: A,
+        node: Option<PeerId>,
+        request: Vec<u8>,
+        purpose: Purpose<A>,
+    ) {
+        let again = purpose.is_repeated().then(|| request.clone());
+        self.send_once(now, to, node, request, purpose);
+        if let Some(pending) = self.pending.get_mut(&RequestId(self.last_id)) {
+            pending.again = again;
+        }
+    }
+
+    fn send_once(
+        &mut self,
+        now: Duration,
+        to: A,
+        node: Option<PeerId>,
+        request: Vec<u8>,
+        purpose: Purpose<A>,
+    ) {
+        let id = RequestId(self.next_id());
+        self.counts.sent += 1;
+        let deadline = now.saturating_add(self.rules.config.request_timeout);
+        self.deadlines.push_back((deadline, id));
+        let pending = Pending {
+            node,
+            to: to.clone(),
+            purpose,
+            again: None,
+            request: self.validator.copy(&to, &request),
+        };
+        self.pending.insert(id, pending);
+        self.transmits.push_back(RequestTransmit { to, id, request });
+    }
+
+    fn settle(&mut self, id: RequestId) -> Option<Pending<A>> {
+        let pending = self.pending.remove(&id);
+        while let Some((_, id)) = self.deadlines.front()
+            && !self.pending.contains_key(id)
+        {
+            self.deadlines.pop_front();
+        }
+        pending
+    }
+
+    /// Processes a request without a valid answer.
+    fn unanswered(&mut self, now: Duration, node: Option<PeerId>, purpose: Purpose<A>) {
+        match purpose {
+            Purpose::Op(op, sent) | Purpose::Step(op, sent) => self.op_failed(now, op, sent, node),
+            Purpose::Probe => node.into_iter().for_each(|node| self.upkeep.probed(node)),
+            Purpose::Stabilize(asked) => {
+                self.stabilize_failed(now, &asked);
+                self.taken_in();
+            }
+            Purpose::Copy => self.copy_failed(now),
+            Purpose::Hand(key) => self.hand_failed(now, node, &key),
+            Purpose::Goodbye => self.leave_on(now),
+            Purpose::Introduce => self.introduced(),
+            Purpose::Check | Purpose::Pull(..) => {}
+        }
+    }
+
+    /// Pings a node that did not answer, if it is in the table.
+    fn probe(&mut self, now: Duration, node: Option<PeerId>) {
+        let known = node.and_then(|node| self.table.find(&node)).cloned();
+        if let Some(Contact { id, addr }) = known
+            && self.upkeep.begin_probe(id)
+        {
+            self.ask(now, &addr, Some(id), Ask::Ping, Purpose::Probe);
+        }
+    }
+}
