@@ -101,7 +101,7 @@ fn simulated(nodes: u32) -> Found {
     for seed in 0..nodes.into() {
         sim.add(Largest::new(addrs.clone(), seed));
     }
-    sim.run_for(Duration::from_secs(10));
+    sim.run_for(Duration::from_secs(5));
     let last = sim.events().last();
     Found {
         largest: sim.nodes().map(|(_, node)| node.largest).collect(),
@@ -149,7 +149,7 @@ async fn run() -> Result<[Found; 2]> {
             found.took
         );
     };
-    show("simulation:", &simulated(10_000));
+    show("simulation:", &simulated(1_000));
     // The same nodes twice: only the medium differs.
     let in_simulation = simulated(32);
     show("simulation:", &in_simulation);
