@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use p2p::engine::{Engine, RequestId, Transmit};
-use p2p::{Rejection, Result, Swarm as _};
+use p2p::{Rejection, Result};
 use p2p_swarms::{SwarmExt as _, UdpSwarm, drive};
 use p2p_swarmtest::sim::{Config, SimAddr, Simulation};
 use rand::rngs::StdRng;
@@ -17,7 +17,7 @@ const EVERY: Duration = Duration::from_millis(100);
 /// A node that knows the addresses of others, and asks a random one at intervals for the largest number that it
 /// knows.
 struct Largest<A> {
-    largest: u64,
+    known: u64,
     others: Vec<A>,
     random: StdRng,
     next: Duration,
@@ -30,15 +30,15 @@ impl<A: Clone> Largest<A> {
     /// Creates a node with a random number that follows from `seed`.
     fn new(others: Vec<A>, seed: u64) -> Self {
         let mut random = StdRng::seed_from_u64(seed);
-        let largest = random.random();
+        let known = random.random();
         Self {
-            largest,
+            known,
             others,
             next: EVERY.mul_f64(random.random_range(0.0..1.0)),
             random,
             asked: 0,
             request: None,
-            news: Some(largest),
+            news: Some(known),
         }
     }
 }
@@ -49,14 +49,14 @@ impl<A: Clone> Engine for Largest<A> {
     type Event = u64;
 
     fn handle_request(&mut self, _now: Duration, _from: &A, _request: &[u8]) -> Result<Vec<u8>, Rejection> {
-        Ok(self.largest.to_be_bytes().to_vec())
+        Ok(self.known.to_be_bytes().to_vec())
     }
 
     fn handle_answer(&mut self, _now: Duration, _id: RequestId, answer: &[u8]) {
         // An answer of another length is ignored.
         let number = answer.try_into().map_or(0, u64::from_be_bytes);
-        if number > self.largest {
-            self.largest = number;
+        if number > self.known {
+            self.known = number;
             self.news = Some(number);
         }
     }
@@ -104,7 +104,7 @@ fn simulated(nodes: u32) -> Found {
     sim.run_for(Duration::from_secs(5));
     let last = sim.events().last();
     Found {
-        largest: sim.nodes().map(|(_, node)| node.largest).collect(),
+        largest: sim.nodes().map(|(_, node)| node.known).collect(),
         took: last.map(|(at, ..)| at).unwrap_or_default(),
     }
 }
@@ -117,7 +117,7 @@ async fn over_udp(nodes: u32) -> Result<Found> {
     }
     let addrs = swarms
         .iter()
-        .map(|swarm| swarm.local_addr())
+        .map(p2p::Swarm::local_addr)
         .collect::<Result<Vec<_>>>()?;
     let mut running = Vec::new();
     for (seed, swarm) in (0..).zip(swarms) {
@@ -125,7 +125,7 @@ async fn over_udp(nodes: u32) -> Result<Found> {
     }
     // This program knows the result, and waits for each node to find it.
     let largest = (0..nodes.into())
-        .map(|seed| Largest::new(addrs.clone(), seed).largest)
+        .map(|seed| Largest::new(addrs.clone(), seed).known)
         .max();
     let (mut found, mut took) = (Vec::new(), Duration::ZERO);
     for node in running.iter().filter(|_| largest.is_some()) {

@@ -313,7 +313,7 @@ where
                 WorkEvent::Messages => self.handle_messages(&mut pulled),
                 WorkEvent::Request(request) => self.handle_request(request),
                 WorkEvent::Answer(id, answer) => self.handle_answer(id, answer),
-                WorkEvent::Timeout => self.handle(|engine, now| engine.handle_timeout(now)),
+                WorkEvent::Timeout => self.handle(E::handle_timeout),
                 WorkEvent::Failed(Error::Closed) => return self.close(),
                 WorkEvent::Failed(error) => {
                     tracing::debug!(layer = "engine", %error, "receiving failed");

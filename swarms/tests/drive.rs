@@ -231,7 +231,7 @@ async fn kademlia_finds_the_same_nodes_in_a_simulation_and_on_a_swarm() {
     }
     let bootstrap = nodes[0].swarm().local_addr();
     for node in &nodes {
-        let contact = [bootstrap.clone()];
+        let contact = [bootstrap];
         let op = node.act(|engine, now| engine.join(now, &contact).expect("room"));
         outcome(node, op.expect("open")).await;
     }
