@@ -8,7 +8,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -16,6 +16,7 @@ use aws_lc_rs::digest::{SHA256, digest};
 use futures_util::stream::BoxStream;
 use p2p::{Addr, AskSwarm, PeerId};
 use p2p_swarms::KademliaSwarm;
+use parking_lot::{Mutex, MutexGuard};
 use tokio::task::JoinHandle;
 use tokio::time::sleep;
 use tracing::debug;
@@ -93,7 +94,7 @@ impl<A: Addr, S: AskSwarm<A>> Dht<A, S> {
 
 impl<A: Addr, S: AskSwarm<A>> Shared<A, S> {
     fn own(&self) -> MutexGuard<'_, BTreeMap<Topic, (Addrs, JoinHandle<()>)>> {
-        self.own.lock().unwrap_or_else(PoisonError::into_inner)
+        self.own.lock()
     }
 
     fn end(&self, topic: &Topic) {

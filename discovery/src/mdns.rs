@@ -18,7 +18,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -26,6 +26,7 @@ use aws_lc_rs::digest::{SHA256, digest};
 use futures_util::stream::BoxStream;
 use mdns_sd::{IfKind, MDNS_PORT, ResolvedService, ServiceDaemon, ServiceEvent, ServiceInfo};
 use p2p::PeerId;
+use parking_lot::{Mutex, MutexGuard};
 use rand::RngExt as _;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -365,11 +366,11 @@ impl Heard {
     }
 
     fn used(&self) -> MutexGuard<'_, BTreeSet<Topic>> {
-        self.used.lock().unwrap_or_else(PoisonError::into_inner)
+        self.used.lock()
     }
 
     fn instances(&self) -> MutexGuard<'_, Instances> {
-        self.instances.lock().unwrap_or_else(PoisonError::into_inner)
+        self.instances.lock()
     }
 }
 
@@ -395,7 +396,7 @@ fn read(service: &ResolvedService) -> Result<(Topic, Node)> {
 
 impl Shared {
     fn ends(&self) -> MutexGuard<'_, BTreeMap<Topic, JoinHandle<()>>> {
-        self.ends.lock().unwrap_or_else(PoisonError::into_inner)
+        self.ends.lock()
     }
 }
 

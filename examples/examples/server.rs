@@ -24,7 +24,10 @@ const AT_ONCE: usize = 64;
 
 /// The values of each client. A client is the identity that the secure layer proves.
 #[derive(Default)]
-struct Store(Mutex<BTreeMap<PeerId, BTreeMap<Vec<u8>, Vec<u8>>>>);
+struct Store(Mutex<BTreeMap<PeerId, Values>>);
+
+/// Values by key.
+type Values = BTreeMap<Vec<u8>, Vec<u8>>;
 
 impl Store {
     /// Answers `key=value` by storing it, and `key` with its value.

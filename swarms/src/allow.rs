@@ -17,12 +17,12 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
-use std::sync::{PoisonError, RwLock};
 
 use p2p::{
     Addr, AskSwarm, DropReason, Error, Filter, FilterSwarm, Packet, PeerId, Result, SecureSwarm, Swarm,
     pass_through,
 };
+use parking_lot::RwLock;
 
 /// Whether messages pass, in both directions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -90,7 +90,7 @@ struct AllowFilter<A>(RwLock<Rules<A>>);
 
 impl<A: Addr> AllowFilter<A> {
     fn allows(&self, addr: &A) -> bool {
-        let rules = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        let rules = self.0.read();
         rules.allows(addr)
     }
 }
@@ -155,7 +155,7 @@ impl<A: Addr, S> AllowSwarm<A, S> {
 
     fn change<R>(&self, change: impl FnOnce(&mut Rules<A>) -> R) {
         let AllowFilter(rules) = self.0.filter();
-        change(&mut rules.write().unwrap_or_else(PoisonError::into_inner));
+        change(&mut rules.write());
     }
 }
 

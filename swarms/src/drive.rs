@@ -61,8 +61,8 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::future::poll_fn;
 use std::pin::pin;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -71,6 +71,7 @@ use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
 use p2p::engine::{Engine, Failure, RequestId, Transmit};
 use p2p::{Addr, AskSwarm, Counters, DropReason, Error, Message, Packet, Request, Result};
+use parking_lot::{Mutex, MutexGuard};
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::driver::{BackgroundSends, Clock, Driver, Interest, PAUSE, Sleeper, Timer, finish_close, found};
@@ -330,7 +331,7 @@ where
     }
 
     fn state(&self) -> MutexGuard<'_, State<E>> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock()
     }
 
     /// Calls the engine, takes its events and sets the timer. Returns the result and the number of events, or
@@ -471,7 +472,7 @@ where
 
 impl<S, E: Engine> Drop for Driven<S, E> {
     fn drop(&mut self) {
-        let mut state = self.0.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.0.state.lock();
         let engine = state.engine.take();
         drop(state);
         drop(engine);

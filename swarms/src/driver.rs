@@ -34,12 +34,13 @@ use std::fmt;
 use std::future::{Future, poll_fn};
 use std::mem;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
 
 use p2p::{Error, Result};
+use parking_lot::{Mutex, MutexGuard};
 use tokio::runtime::Handle;
 
 mod background;
@@ -87,6 +88,12 @@ pub enum Interest<K> {
 /// The work of one layer, and the callers that wait for its results: items of the kinds `K`, or results that
 /// wake their caller directly.
 pub struct Driver<K>(Arc<Shared<K>>);
+
+impl<K: Kind> Default for Driver<K> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
 
 impl<K: Kind> Driver<K> {
     /// Creates a driver without work.
@@ -238,11 +245,11 @@ struct Shared<K> {
 
 impl<K: Kind> Shared<K> {
     fn list(&self) -> MutexGuard<'_, WaitList<K>> {
-        self.list.lock().unwrap_or_else(PoisonError::into_inner)
+        self.list.lock()
     }
 
     fn work(&self) -> MutexGuard<'_, Option<(Work, Waker)>> {
-        self.work.lock().unwrap_or_else(PoisonError::into_inner)
+        self.work.lock()
     }
 
     /// Polls the work once. The caller has already called [`WaitList::begin`].

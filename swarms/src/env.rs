@@ -38,9 +38,10 @@ use std::convert::Infallible;
 use std::fmt;
 use std::marker::PhantomData;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, LazyLock};
 use std::time::{Duration, SystemTime};
 
+use parking_lot::{Mutex, MutexGuard};
 use rand::rngs::{StdRng, ThreadRng};
 use rand::{Rng as _, SeedableRng as _, TryCryptoRng, TryRng};
 use tokio::time::Instant;
@@ -48,7 +49,7 @@ use tokio::time::Instant;
 use crate::driver::Clock;
 
 /// The wall clock of a seeded [`Env`] when it is created: 1 January 2020.
-const EPOCH: Duration = Duration::from_secs(1_577_836_800);
+const EPOCH: Duration = Duration::from_hours(438_288);
 
 thread_local! {
     static CURRENT: RefCell<Env> = const { RefCell::new(Env(None)) };
@@ -168,7 +169,7 @@ enum Source {
 
 impl Seeded {
     fn rng(&self) -> MutexGuard<'_, StdRng> {
-        self.rng.lock().unwrap_or_else(PoisonError::into_inner)
+        self.rng.lock()
     }
 }
 

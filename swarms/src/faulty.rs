@@ -24,13 +24,14 @@ mod faults;
 mod plan;
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use p2p::{
     Addr, AskSwarm, BatchError, BatchOutcome, Counters, DropReason, Error, Message, Packet, Request, Result,
     SecureSwarm, Swarm, pass_through,
 };
+use parking_lot::Mutex;
 use tokio::runtime::Handle;
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
@@ -131,7 +132,7 @@ impl<A: Addr, S: Swarm<A>> FaultySwarm<A, S> {
     /// Decides the fate of the next message, or returns the reason for dropping it.
     fn decide(&self, dst: &A, len: usize) -> Result<(Flight, Option<Flight>), DropReason> {
         let link = self.faults.link(&self.local, dst);
-        let mut choices = self.choices.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut choices = self.choices.lock();
         // A message on a cut link also consumes its random draws, so that later messages keep their fates.
         let fate = choices.planner.fate(&link.unwrap_or_default(), len);
         let link = link.ok_or(DropReason::Partitioned)?;
@@ -171,7 +172,7 @@ impl<A: Addr, S: Swarm<A>> FaultySwarm<A, S> {
 
     /// Spawns the task that delivers delayed messages, if it does not run.
     fn ensure_task(&self) -> Result<()> {
-        let mut task = self.task.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut task = self.task.lock();
         if task.as_ref().is_none_or(JoinHandle::is_finished) {
             let runtime = Handle::try_current()
                 .map_err(|error| Error::invalid("context", format!("a delay needs a runtime: {error}")))?;
@@ -450,7 +451,7 @@ impl<A: Addr, S: SecureSwarm<A>> SecureSwarm<A> for FaultySwarm<A, S> {
 impl<A, S> Drop for FaultySwarm<A, S> {
     fn drop(&mut self) {
         self.delayed.abandon();
-        let task = self.task.get_mut().unwrap_or_else(PoisonError::into_inner);
+        let task = self.task.get_mut();
         if let Some(task) = task {
             task.abort();
         }

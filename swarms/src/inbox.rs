@@ -14,10 +14,10 @@ use std::collections::hash_map::RandomState;
 use std::fmt;
 use std::future::poll_fn;
 use std::mem;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 
 use p2p::{Addr, DropReason, Error, Headroom, Message, Packet, Request, Result};
+use parking_lot::{Mutex, MutexGuard};
 use tokio::task::coop::cooperative;
 
 use self::shares::Shares;
@@ -201,7 +201,7 @@ impl<T> Inbox<T> {
     }
 
     fn lock(&self) -> MutexGuard<'_, State<T>> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock()
     }
 }
 

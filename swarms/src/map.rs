@@ -10,12 +10,12 @@
 
 use std::fmt;
 use std::marker::PhantomData;
-use std::sync::{Mutex, PoisonError, TryLockError};
 
 use p2p::{
     Addr, AskSwarm, BatchError, BatchOutcome, BoxAddr, Counters, DropReason, Error, Message, Packet,
     Rejection, Request, Result, SecureSwarm, Swarm, pass_through,
 };
+use parking_lot::Mutex;
 
 /// Translates between the addresses `A` that a [`MapSwarm`] presents and the addresses `B` of the swarm
 /// below.
@@ -316,9 +316,8 @@ impl<X> BatchBuffer<X> {
     /// Takes the kept buffer, or creates an empty one.
     pub(crate) fn take(&self) -> Vec<X> {
         match self.0.try_lock() {
-            Ok(mut batch_buffer) => std::mem::take(&mut batch_buffer),
-            Err(TryLockError::Poisoned(batch_buffer)) => std::mem::take(&mut batch_buffer.into_inner()),
-            Err(TryLockError::WouldBlock) => Vec::new(),
+            Some(mut batch_buffer) => std::mem::take(&mut batch_buffer),
+            None => Vec::new(),
         }
     }
 
@@ -326,7 +325,7 @@ impl<X> BatchBuffer<X> {
     pub(crate) fn give(&self, mut buffer: Vec<X>) {
         buffer.clear();
         if buffer.capacity() <= Self::KEPT {
-            *self.0.lock().unwrap_or_else(PoisonError::into_inner) = buffer;
+            *self.0.lock() = buffer;
         }
     }
 }

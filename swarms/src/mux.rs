@@ -3,12 +3,13 @@
 mod channel;
 mod dispatch;
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use p2p::{Addr, Counters, DropReason, Error, Result, Swarm};
 use p2p_protocols::hash::HashMap;
 use p2p_protocols::mux::{Channel, Name};
+use parking_lot::{Mutex, MutexGuard};
 
 use crate::driver::Driver;
 use crate::inbox::Limits;
@@ -209,7 +210,7 @@ impl<A, S, C> Drop for Mux<A, S, C> {
 
 impl<A, S, C> Shared<A, S, C> {
     fn channels(&self) -> MutexGuard<'_, Channels<A, C>> {
-        self.channels.lock().unwrap_or_else(PoisonError::into_inner)
+        self.channels.lock()
     }
 
     /// Returns whether no channel is open and none can be opened.

@@ -32,10 +32,11 @@ mod socket_waker;
 use std::future::poll_fn;
 use std::io::{self, ErrorKind::WouldBlock};
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::sync::Arc;
 use std::task::{Context, Poll, Waker, ready};
 
 use p2p::{BatchError, BatchOutcome, Counters, DropReason, Error, Message, Packet, Result, Swarm};
+use parking_lot::{Mutex, MutexGuard, RwLock};
 use tokio::io::Interest;
 use tokio::task::coop;
 
@@ -121,7 +122,7 @@ impl UdpSwarm {
 
     /// Calls `call` with the socket, unless it is closed.
     fn with_socket<T>(&self, call: impl FnOnce(&Socket) -> T) -> Result<T> {
-        let socket = self.socket.read().unwrap_or_else(PoisonError::into_inner);
+        let socket = self.socket.read();
         match &*socket {
             Some(socket) => Ok(call(socket)),
             None => Err(Error::Closed),
@@ -129,14 +130,11 @@ impl UdpSwarm {
     }
 
     fn is_closed(&self) -> bool {
-        self.socket
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
-            .is_none()
+        self.socket.read().is_none()
     }
 
     fn inbound(&self) -> MutexGuard<'_, Inbound> {
-        self.inbound.lock().unwrap_or_else(PoisonError::into_inner)
+        self.inbound.lock()
     }
 
     /// Waits for messages and passes them to `take`, which must take at least one.
@@ -401,7 +399,7 @@ impl Swarm<SocketAddr> for UdpSwarm {
     }
 
     async fn close(&self) {
-        let socket = self.socket.write().unwrap_or_else(PoisonError::into_inner).take();
+        let socket = self.socket.write().take();
         drop(socket);
         let dropped = self.inbound().clear();
         self.counters.add_dropped_many(DropReason::Closed, dropped);

@@ -88,7 +88,6 @@ impl<T> Waiters<T> {
     }
 
     /// Removes all entries and returns their wakers.
-    #[must_use]
     pub(crate) fn take(&mut self) -> impl Iterator<Item = Waker> + use<T> {
         mem::take(&mut self.queue).into_iter().map(|waiter| waiter.waker)
     }

@@ -11,9 +11,12 @@ use p2p_swarms::faulty::FaultyConfig;
 use p2p_swarms::{Faults, Identity, KademliaConfig, LinkFaults, MemoryAddr, MemoryRealm, SwarmExt as _};
 use tokio::time::Instant;
 
-/// What left the nodes: when, from where, to where, and a hash of the packet.
+/// A packet that left a node: when, from where, to where, and a hash of it.
+type Sent = (Duration, MemoryAddr, MemoryAddr, u64);
+
+/// The packets of all nodes.
 #[derive(Clone, Debug, Default)]
-struct Trace(Arc<Mutex<Vec<(Duration, MemoryAddr, MemoryAddr, u64)>>>);
+struct Trace(Arc<Mutex<Vec<Sent>>>);
 
 /// Records the packets of one node.
 struct Recorder {
@@ -90,7 +93,7 @@ async fn run(seed: u64, count: usize) -> Result<Trace> {
         let (one, other) = (&nodes[number], &nodes[count - 1 - number]);
         let key = PeerId::new([number as u8; 32]);
         assert!(
-            one.put(key, b"a value", Duration::from_secs(3600))?
+            one.put(key, b"a value", Duration::from_hours(1))?
                 .finish()
                 .await?
                 > 0
@@ -108,7 +111,7 @@ async fn run(seed: u64, count: usize) -> Result<Trace> {
 }
 
 /// Runs a network on a runtime of its own, in virtual time.
-fn trace(seed: u64, count: usize) -> Vec<(Duration, MemoryAddr, MemoryAddr, u64)> {
+fn trace(seed: u64, count: usize) -> Vec<Sent> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_time()
         .start_paused(true)

@@ -1,8 +1,9 @@
 //! A cell in the memory of this process. Clones refer to the same cell.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use async_trait::async_trait;
+use parking_lot::{Mutex, MutexGuard};
 
 use super::{Cell, DEFAULT_MAX, Swap, check_len};
 use crate::Result;
@@ -25,7 +26,7 @@ impl MemoryCell {
 
     fn value(&self) -> MutexGuard<'_, Vec<u8>> {
         // The value is replaced in one step, so it is valid even after a panic elsewhere.
-        self.value.lock().unwrap_or_else(PoisonError::into_inner)
+        self.value.lock()
     }
 }
 

@@ -3,9 +3,10 @@
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher as _;
 use std::net::IpAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tokio::time::Instant;
 
 /// Number of table entries. Clients whose addresses hash to the same entry share it, unpredictably.
@@ -74,7 +75,7 @@ impl Sources {
     }
 
     fn with<T: Default>(&self, index: usize, change: impl FnOnce(&mut Bucket) -> T) -> T {
-        let mut buckets = self.buckets.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut buckets = self.buckets.lock();
         buckets.get_mut(index).map(change).unwrap_or_default()
     }
 }

@@ -4,8 +4,10 @@
 use std::collections::{BTreeSet, HashMap};
 use std::fs::{self, File, TryLockError};
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
+
+use parking_lot::{Mutex, MutexGuard};
 
 use crate::cell::{Cell, FileCell, MemoryCell};
 use crate::tracker::CellId;
@@ -284,7 +286,7 @@ impl Store {
     }
 
     fn slots(&self) -> MutexGuard<'_, HashMap<CellId, Slot>> {
-        self.slots.lock().unwrap_or_else(PoisonError::into_inner)
+        self.slots.lock()
     }
 }
 

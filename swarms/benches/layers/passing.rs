@@ -102,7 +102,7 @@ pub(crate) struct Tasked<A, S> {
 
 impl<A: Addr, S: Swarm<A>> Tasked<A, S> {
     pub(crate) fn new(inner: S) -> Self {
-        let (inner, (sender, receiver)) = (Arc::new(inner), mpsc::channel(1024));
+        let (inner, (sender, taken)) = (Arc::new(inner), mpsc::channel(1024));
         let below = inner.clone();
         let task = tokio::spawn(async move {
             let mut received = Vec::new();
@@ -116,7 +116,7 @@ impl<A: Addr, S: Swarm<A>> Tasked<A, S> {
         });
         Self {
             inner,
-            received: Mutex::new(receiver),
+            received: Mutex::new(taken),
             task,
         }
     }

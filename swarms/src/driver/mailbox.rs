@@ -2,9 +2,9 @@
 
 use std::collections::VecDeque;
 use std::mem;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use p2p::{Counters, DropReason, Result};
+use parking_lot::{Mutex, MutexGuard};
 use tokio::task::coop::consume_budget;
 
 use super::{Driver, Interest, Kind, found};
@@ -29,7 +29,7 @@ impl<T: Queued> Mailbox<T> {
     }
 
     fn batch(&self) -> MutexGuard<'_, VecDeque<T>> {
-        self.batch.lock().unwrap_or_else(PoisonError::into_inner)
+        self.batch.lock()
     }
 
     /// Returns the number of items that wait.

@@ -24,6 +24,7 @@ impl Clock {
     }
 
     /// Returns the same clock, always ahead by the given duration.
+    #[must_use]
     pub fn ahead(&self, by: Duration) -> Self {
         Self {
             at_anchor: self.at_anchor.saturating_add(by),

@@ -1,9 +1,9 @@
 //! One waiting call, which polls the work meanwhile.
 
-use std::sync::MutexGuard;
 use std::task::{Context, Poll};
 
 use p2p::{Error, Result};
+use parking_lot::MutexGuard;
 use tokio::task::coop::has_budget_remaining;
 
 use super::wait_list::WaitList;

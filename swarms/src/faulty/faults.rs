@@ -2,11 +2,12 @@
 
 use std::collections::HashMap;
 use std::fmt;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use p2p::{Addr, Result};
+use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::Notify;
 
 use super::LinkFaults;
@@ -256,7 +257,7 @@ impl<A: Addr> Faults<A> {
     }
 
     fn lock(&self) -> MutexGuard<'_, Settings<A>> {
-        self.0.settings.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.settings.lock()
     }
 }
 

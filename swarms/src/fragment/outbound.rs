@@ -1,7 +1,5 @@
 //! The send path: splits long messages into fragments.
 
-use std::sync::PoisonError;
-
 use bytes::BytesMut;
 use p2p::{Addr, BatchError, BatchOutcome, Headroom, Packet, Result, Swarm};
 use p2p_protocols::fragment;
@@ -93,12 +91,12 @@ impl<A: Addr, S: Swarm<A>> Shared<A, S> {
     }
 
     fn next_id(&self, dst: &A) -> u32 {
-        let mut ids = self.ids.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut ids = self.ids.lock();
         ids.next(dst)
     }
 
     fn swap_buffers(&self, other: Buffers<A>) -> Buffers<A> {
-        let mut buffers = self.buffers.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut buffers = self.buffers.lock();
         std::mem::replace(&mut *buffers, other)
     }
 

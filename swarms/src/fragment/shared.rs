@@ -1,9 +1,8 @@
 //! State shared by the callers of one swarm and its driver.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
-
 use p2p::{Addr, Counters, DropReason, Headroom, Message, Swarm};
 use p2p_protocols::fragment::{self, Ids, Reassembler};
+use parking_lot::{Mutex, MutexGuard};
 
 use super::outbound::Buffers;
 use super::{FragmentConfig, HEADER};
@@ -46,7 +45,7 @@ impl<A: Addr, S: Swarm<A>> Shared<A, S> {
     }
 
     pub(super) fn engine(&self) -> MutexGuard<'_, Reassembler<A>> {
-        self.engine.lock().unwrap_or_else(PoisonError::into_inner)
+        self.engine.lock()
     }
 
     /// Counts the incomplete messages that the engine dropped.

@@ -1,9 +1,10 @@
 //! Verifies signatures of one batch on all idle worker threads.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, PoisonError};
 
 use p2p_protocols::gossipsub::{Check, PolicyError};
+use parking_lot::Mutex;
 use tokio::runtime::Handle;
 use tokio::sync::Notify;
 
@@ -46,7 +47,7 @@ pub(super) async fn verify_all(checks: Vec<Check>, threads: Option<&Handle>) -> 
     }
     shared.clone().work().await;
     shared.done.notified().await;
-    let mut outcomes = shared.outcomes.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut outcomes = shared.outcomes.lock();
     std::mem::take(&mut *outcomes)
 }
 
@@ -65,7 +66,7 @@ impl Checks {
         if share.is_empty() {
             return false;
         }
-        let mut outcomes = self.outcomes.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut outcomes = self.outcomes.lock();
         outcomes.extend(share);
         if outcomes.len() == self.all.len() {
             // The waiting task may start to wait later, so one notification is stored.

@@ -1,12 +1,13 @@
 //! Closing a node: queued messages are sent, then goodbyes, within a time limit.
 
 use std::mem;
+use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use p2p::{Addr, DropReason, Packet, Swarm};
 use p2p_protocols::gossipsub::{RpcBatch, wire};
+use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::Notify;
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::timeout;
@@ -39,7 +40,7 @@ struct Rest<A> {
 
 impl Closing {
     fn stage(&self) -> MutexGuard<'_, Stage> {
-        self.stage.lock().unwrap_or_else(PoisonError::into_inner)
+        self.stage.lock()
     }
 
     fn finish(&self) {
@@ -56,7 +57,7 @@ impl<A: Addr, S: Swarm<A>> Shared<A, S> {
             return;
         }
         let rest = self.close();
-        let mut sending = mem::take(&mut *self.sending.lock().unwrap_or_else(PoisonError::into_inner));
+        let mut sending = mem::take(&mut *self.sending.lock());
         while sending.try_join_next().is_some() {}
         if rest.is_empty() && sending.is_empty() {
             drop(stage);
@@ -89,7 +90,7 @@ impl<A: Addr, S: Swarm<A>> Shared<A, S> {
         let rest = self.close();
         let messages = rest.iter().map(|rest| rest.messages).sum();
         self.counters.add_dropped_many(DropReason::Closed, messages);
-        let mut sending = self.sending.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut sending = self.sending.lock();
         sending.abort_all();
         drop(sending);
         if let Stage::Flushing(flush) = mem::replace(&mut *self.closing.stage(), Stage::Done) {

@@ -3,8 +3,8 @@
 
 use std::borrow::Borrow;
 use std::pin::pin;
+use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
-use std::sync::{Arc, PoisonError};
 use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
@@ -229,7 +229,7 @@ impl<A: Addr, S: Swarm<A>> Shared<A, S> {
         }
         let (shared, count) = (self.clone(), messages.iter().sum());
         self.in_flight.fetch_add(count, Relaxed);
-        let mut tasks = self.sending.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut tasks = self.sending.lock();
         while tasks.try_join_next().is_some() {}
         tasks.spawn(async move {
             let sent = sending.await;

@@ -1,8 +1,8 @@
 //! State shared by the callers of one node and its driver: the engine under a lock, and the queues around it.
 
 use std::mem;
+use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -14,6 +14,7 @@ use p2p_protocols::gossipsub::{
     Validation,
 };
 use p2p_protocols::hash::HashMap;
+use parking_lot::{Mutex, MutexGuard};
 use tokio::runtime::Handle;
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
@@ -163,11 +164,11 @@ impl<A: Addr, S: Swarm<A>> Shared<A, S> {
     }
 
     pub(super) fn state(&self) -> MutexGuard<'_, State<A>> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock()
     }
 
     pub(super) fn events(&self) -> MutexGuard<'_, Events<A>> {
-        self.events.lock().unwrap_or_else(PoisonError::into_inner)
+        self.events.lock()
     }
 
     /// Reads the engine.

@@ -116,7 +116,7 @@ impl<A: Addr, S: Swarm<A>> Shared<A, S> {
             }
             Event::Answered { id, answer } => {
                 let Some(slot) = self.take_slot(id) else { return };
-                let asker = slot.fill(match answer {
+                let waiting = slot.fill(match answer {
                     Answer::Response(response) => Ok(response),
                     Answer::Rejected(why) => Err(Error::Rejected(why)),
                     Answer::TimedOut(limit) => Err(Error::TimedOut {
@@ -124,7 +124,7 @@ impl<A: Addr, S: Swarm<A>> Shared<A, S> {
                         limit,
                     }),
                 });
-                if let Some(asker) = asker
+                if let Some(asker) = waiting
                     && self.driver.polled_for() != Some(Interest::Own(Want::Answer(id)))
                 {
                     asker.wake();

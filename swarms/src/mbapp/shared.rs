@@ -1,13 +1,14 @@
 //! State shared by the callers of one swarm, its responders and its driver.
 
 use std::collections::hash_map::RandomState;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use p2p::{Addr, BatchOutcome, Counters, DropReason, Error, Message, Packet, Request, Result, Swarm};
 use p2p_protocols::hash::HashMap;
 use p2p_protocols::mbapp::{AskId, Engine, Now};
+use parking_lot::{Mutex, MutexGuard};
 use rand::RngExt as _;
 
 use super::MbappConfig;
@@ -107,7 +108,7 @@ impl Slot {
     }
 
     fn outcome(&self) -> MutexGuard<'_, Outcome> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock()
     }
 }
 
@@ -140,7 +141,7 @@ impl<A: Addr, S: Swarm<A>> Shared<A, S> {
     }
 
     pub(super) fn state(&self) -> MutexGuard<'_, State<A>> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock()
     }
 
     pub(super) fn now(&self) -> Now {

@@ -3,9 +3,10 @@
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockWriteGuard, Weak};
+use std::sync::{Arc, Weak};
 
 use p2p::{Counters, DropReason, Error, Message, Result};
+use parking_lot::{Mutex, RwLock, RwLockWriteGuard};
 use tokio::sync::Notify;
 
 use super::ask::Asked;
@@ -46,7 +47,7 @@ impl MemoryRealm {
     /// Returns the realm of this name in this process. Creates it with the default bounds if it is not in
     /// use.
     pub fn named(name: &str) -> Self {
-        let mut named = NAMED.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut named = NAMED.lock();
         if let Some(realm) = named.get(name).and_then(Weak::upgrade) {
             return Self(realm);
         }
@@ -98,7 +99,7 @@ impl MemoryRealm {
 
     /// Returns the node with this address.
     pub(super) fn node(&self, addr: MemoryAddr) -> Option<Arc<Node>> {
-        let nodes = self.0.nodes.read().unwrap_or_else(PoisonError::into_inner);
+        let nodes = self.0.nodes.read();
         nodes.by_addr.get(&addr).cloned()
     }
 
@@ -117,7 +118,7 @@ impl MemoryRealm {
     }
 
     fn nodes(&self) -> RwLockWriteGuard<'_, Nodes> {
-        self.0.nodes.write().unwrap_or_else(PoisonError::into_inner)
+        self.0.nodes.write()
     }
 }
 

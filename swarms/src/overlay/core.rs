@@ -3,8 +3,8 @@
 
 use std::mem;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::Duration;
 
 use p2p::engine::RequestTransmit;
@@ -12,6 +12,7 @@ use p2p::{Addr, AskSwarm, Counters, DropReason, Error, Message, Packet, PeerId, 
 use p2p_protocols::hash::HashMap;
 use p2p_protocols::overlay::wire::{Header, MAX_DIRECT};
 use p2p_protocols::overlay::{AddressBook, Budget, Prefix, Returns, Route};
+use parking_lot::{Mutex, MutexGuard, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use tokio::sync::{oneshot, watch};
 use tokio::time::Instant;
 
@@ -135,19 +136,19 @@ impl<A: Addr, S: AskSwarm<A>, R: Router<A>> Core<A, S, R> {
     }
 
     pub(super) fn state(&self) -> MutexGuard<'_, State<A, R>> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock()
     }
 
     pub(super) fn book(&self) -> RwLockReadGuard<'_, AddressBook<A>> {
-        self.book.read().unwrap_or_else(PoisonError::into_inner)
+        self.book.read()
     }
 
     fn book_mut(&self) -> RwLockWriteGuard<'_, AddressBook<A>> {
-        self.book.write().unwrap_or_else(PoisonError::into_inner)
+        self.book.write()
     }
 
     fn arriving(&self) -> MutexGuard<'_, Arriving<A>> {
-        self.arriving.lock().unwrap_or_else(PoisonError::into_inner)
+        self.arriving.lock()
     }
 
     /// Returns whether to accept a relayed message for this node. The neighbour that relayed it is charged.

@@ -1,7 +1,7 @@
 //! The send path: seals with the data path of the destination, without the engine's lock, or waits for a
 //! session.
 
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 
 use p2p::{Addr, BatchError, BatchOutcome, Message, Packet, Result, Swarm};
 use p2p_protocols::hash::HashMap;
@@ -39,8 +39,7 @@ impl<A: Addr, S: Swarm<A>> Shared<A, S> {
     /// Takes the messages from `batch` that can be sent now, sealed; messages that need a handshake stay.
     fn seal_batch(self: &Arc<Self>, batch: &mut Batch<KeyAddr<A>>, outcome: &mut BatchOutcome) -> Batch<A> {
         let now = self.timer.now();
-        let mut sealed =
-            std::mem::take(&mut *self.batch_buffer.lock().unwrap_or_else(PoisonError::into_inner));
+        let mut sealed = std::mem::take(&mut *self.batch_buffer.lock());
         let mut late = Vec::new();
         // Messages to one peer usually follow one another.
         let mut last: Option<(KeyAddr<A>, Option<Arc<DataPath>>)> = None;
@@ -82,7 +81,7 @@ impl<A: Addr, S: Swarm<A>> Shared<A, S> {
         let late = by_peer(batch.drain(..));
         self.send(&mut sealed, outcome).await;
         sealed.clear();
-        *self.batch_buffer.lock().unwrap_or_else(PoisonError::into_inner) = sealed;
+        *self.batch_buffer.lock() = sealed;
         late
     }
 

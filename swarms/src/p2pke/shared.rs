@@ -3,14 +3,15 @@
 
 use std::collections::BTreeMap;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use p2p::{Addr, Counters, DropReason, Error, Message, Packet, PeerId, Result, Swarm};
 use p2p_formats::x509::PrivateKey;
 use p2p_protocols::hash::{HashMap, HashSet};
 use p2p_protocols::overlay::Prefix;
 use p2p_protocols::p2pke::{self, DataPath, Endpoint, Event, Local, wire};
+use parking_lot::{Mutex, MutexGuard, RwLock};
 use tokio::sync::oneshot;
 
 use super::{MIN_INNER_MTU, P2pkeConfig};
@@ -117,7 +118,7 @@ impl<A: Addr, S: Swarm<A>> Shared<A, S> {
     }
 
     pub(super) fn sessions(&self) -> usize {
-        self.paths.read().unwrap_or_else(PoisonError::into_inner).len()
+        self.paths.read().len()
     }
 
     pub(super) fn path(&self, addr: &A) -> Option<Arc<DataPath>> {
@@ -126,12 +127,12 @@ impl<A: Addr, S: Swarm<A>> Shared<A, S> {
 
     /// Accesses the data path of an address without cloning its handle.
     pub(super) fn with_path<T>(&self, addr: &A, look: impl FnOnce(&Arc<DataPath>) -> T) -> Option<T> {
-        let paths = self.paths.read().unwrap_or_else(PoisonError::into_inner);
+        let paths = self.paths.read();
         paths.get(addr).map(look)
     }
 
     fn set_path(&self, addr: A, path: Option<Arc<DataPath>>) {
-        let mut paths = self.paths.write().unwrap_or_else(PoisonError::into_inner);
+        let mut paths = self.paths.write();
         match path {
             Some(path) => drop(paths.insert(addr, path)),
             None => drop(paths.remove(&addr)),
@@ -139,7 +140,7 @@ impl<A: Addr, S: Swarm<A>> Shared<A, S> {
     }
 
     pub(super) fn state(&self) -> MutexGuard<'_, State<A>> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock()
     }
 
     pub(super) fn check_open(&self) -> Result<()> {
@@ -333,7 +334,7 @@ impl<A: Addr, S: Swarm<A>> Shared<A, S> {
 
     /// Drops the sessions with peers that the configuration forbids.
     pub(super) fn disconnect_forbidden(&self) -> usize {
-        let paths = self.paths.read().unwrap_or_else(PoisonError::into_inner);
+        let paths = self.paths.read();
         let mut peers: HashSet<_> = paths.values().map(|path| path.peer()).collect();
         drop(paths);
         // The caller's callback runs outside of all locks.
@@ -347,7 +348,7 @@ impl<A: Addr, S: Swarm<A>> Shared<A, S> {
         let mut state = self.state();
         let State { endpoint, waiting } = &mut *state;
         let Some(endpoint) = endpoint else { return 0 };
-        let mut paths = self.paths.write().unwrap_or_else(PoisonError::into_inner);
+        let mut paths = self.paths.write();
         for (addr, _) in paths.extract_if(|_, path| pick(&path.peer())) {
             count += 1;
             endpoint.disconnect(&addr);
@@ -369,7 +370,7 @@ impl<A: Addr, S: Swarm<A>> Shared<A, S> {
     pub(super) fn close(&self) {
         let mut state = self.state();
         let gone = (state.endpoint.take(), std::mem::take(&mut state.waiting));
-        let paths = std::mem::take(&mut *self.paths.write().unwrap_or_else(PoisonError::into_inner));
+        let paths = std::mem::take(&mut *self.paths.write());
         drop(state);
         // Waiting callers notice that the sender was dropped.
         drop((gone, paths));

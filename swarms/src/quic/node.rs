@@ -1,9 +1,10 @@
 //! State shared by the handles and tasks of one node.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use p2p::{Addr, Counters, Error, Message, PeerId, Request, Result};
+use parking_lot::{Mutex, MutexGuard};
 use quinn::{ConnectionError, Endpoint};
 use rustls::crypto::CryptoProvider;
 use tokio::runtime::Handle;
@@ -103,7 +104,7 @@ impl<A: Addr> Node<A> {
     }
 
     pub(super) fn sessions(&self) -> MutexGuard<'_, Sessions<A>> {
-        self.sessions.lock().unwrap_or_else(PoisonError::into_inner)
+        self.sessions.lock()
     }
 
     pub(super) fn check_open(&self) -> Result<()> {
@@ -115,7 +116,7 @@ impl<A: Addr> Node<A> {
     }
 
     fn place_of_endpoint(&self) -> MutexGuard<'_, Option<Endpoint>> {
-        self.endpoint.lock().unwrap_or_else(PoisonError::into_inner)
+        self.endpoint.lock()
     }
 
     pub(super) fn endpoint(&self) -> Option<Endpoint> {

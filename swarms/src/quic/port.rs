@@ -8,9 +8,10 @@ use std::fmt;
 use std::io::{self, IoSliceMut};
 use std::net::SocketAddr;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
+use std::sync::Arc;
 use std::task::{Context, Poll, Wake, Waker, ready};
 
+use parking_lot::{Mutex, MutexGuard, RwLock, RwLockReadGuard};
 use quinn::udp::{RecvMeta, Transmit, UdpSocketState};
 use quinn::{AsyncUdpSocket, UdpPoller};
 use tokio::io::Interest;
@@ -52,7 +53,7 @@ impl Port {
 
     /// Frees the port. Later sends are discarded, and nothing is received.
     pub(super) fn close(&self) {
-        let socket = self.socket.write().unwrap_or_else(PoisonError::into_inner).take();
+        let socket = self.socket.write().take();
         drop(socket);
         self.writers.wake_all();
     }
@@ -62,7 +63,7 @@ impl Port {
     }
 
     fn socket(&self) -> RwLockReadGuard<'_, Option<Socket>> {
-        self.socket.read().unwrap_or_else(PoisonError::into_inner)
+        self.socket.read()
     }
 }
 
@@ -129,7 +130,7 @@ struct Writers(Mutex<Vec<Waker>>);
 
 impl Writers {
     fn lock(&self) -> MutexGuard<'_, Vec<Waker>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock()
     }
 
     fn add(&self, waker: &Waker) {

@@ -1,8 +1,7 @@
 //! Tracks unacknowledged streams, so that a session is not closed before its data is acknowledged.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
-
 use p2p::Rejection;
+use parking_lot::{Mutex, MutexGuard};
 use quinn::{Dir, SendStream, StoppedError, VarInt};
 
 /// Number of streams that are kept before acknowledged ones are first removed.
@@ -34,7 +33,7 @@ impl Default for Kept {
 
 impl Unacknowledged {
     fn lock(&self) -> MutexGuard<'_, Kept> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock()
     }
 
     /// Finishes a stream and keeps it. Returns false if the session is closing: the stream was reset.

@@ -1,11 +1,12 @@
 //! One connection to an authenticated peer.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering::Relaxed, Ordering::SeqCst};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use p2p::{Addr, Counters, DropReason};
 use p2p_formats::x509::PublicKey;
+use parking_lot::{Mutex, MutexGuard};
 use quinn::{Connection, ConnectionError, VarInt};
 use tokio::time::{Instant, timeout};
 
@@ -194,7 +195,7 @@ struct Open {
 
 impl Replies {
     fn open(&self) -> MutexGuard<'_, Open> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock()
     }
 
     /// Returns whether no request waits for its response.

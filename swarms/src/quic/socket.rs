@@ -10,10 +10,11 @@ use std::future::Future;
 use std::io::{self, IoSliceMut};
 use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
 use p2p::{Addr, Counters, DropReason, Error, Message, Packet, Result, Swarm};
+use parking_lot::{Mutex, MutexGuard};
 use quinn::udp::{RecvMeta, Transmit};
 use quinn::{AsyncUdpSocket, UdpPoller};
 use tokio::runtime::Handle;
@@ -60,7 +61,7 @@ struct Blocked {
 
 impl Outbound {
     fn lock(&self) -> MutexGuard<'_, Blocked> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock()
     }
 
     fn unblock(&self) {
@@ -111,7 +112,7 @@ impl<A: Addr, S: Swarm<A>> SwarmSocket<A, S> {
     }
 
     fn mapped_addrs(&self) -> MutexGuard<'_, MappedAddrs<A>> {
-        self.mapped_addrs.lock().unwrap_or_else(PoisonError::into_inner)
+        self.mapped_addrs.lock()
     }
 }
 
@@ -209,7 +210,7 @@ impl<A: Addr, S: Swarm<A>> AsyncUdpSocket for SwarmSocket<A, S> {
         bufs: &mut [IoSliceMut<'_>],
         metas: &mut [RecvMeta],
     ) -> Poll<io::Result<usize>> {
-        let mut inbound = self.inbound.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut inbound = self.inbound.lock();
         loop {
             if !inbound.waiting.is_empty() {
                 let filled = inbound.fill(&mut self.mapped_addrs(), &self.counters, bufs, metas);

@@ -7,10 +7,11 @@
 
 use std::collections::VecDeque;
 use std::future::poll_fn;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
 use p2p::Result;
+use parking_lot::{Mutex, MutexGuard};
 
 use self::tasks::{Task, Tasks};
 use crate::driver::Driver;
@@ -50,7 +51,7 @@ struct State {
 
 impl Queue {
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock()
     }
 
     /// Changes what is to be polled, and wakes the set.

@@ -1,10 +1,10 @@
 //! Nodes of one stack for tests: each with its own key, and able to restart at its address.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use p2p::{Addr as _, BoxAddr, PeerId, Result, Swarm as _};
 use p2p_formats::x509::PrivateKey;
+use parking_lot::{Mutex, MutexGuard};
 
 use super::build::random_key;
 use super::{Stack, StackText};
@@ -58,6 +58,6 @@ impl StackNodes {
     }
 
     fn made(&self) -> MutexGuard<'_, HashMap<PeerId, (PrivateKey, StackText)>> {
-        self.made.lock().unwrap_or_else(PoisonError::into_inner)
+        self.made.lock()
     }
 }

@@ -4,11 +4,12 @@
 //! [`Overlay`].
 
 use std::fmt;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use p2p::{Addr as _, BoxAddr, BoxAskSwarm, BoxSecureAskSwarm, Error, PeerId, Result, Swarm as _};
 use p2p_formats::x509::{PrivateKey, Registry, shake256};
 use p2p_protocols::{chord, kademlia};
+use parking_lot::{Mutex, MutexGuard};
 use rand::seq::IteratorRandom as _;
 
 use super::below::Below;
@@ -162,7 +163,7 @@ pub(super) struct Member {
 
 impl Members {
     fn lock(&self) -> MutexGuard<'_, Vec<Member>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock()
     }
 
     /// Returns the current or last address of the node with this id.

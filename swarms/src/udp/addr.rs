@@ -1,10 +1,10 @@
 //! Text form of socket addresses, canonical addresses, and the addresses of this host.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
-use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use p2p::{Error, Result};
+use parking_lot::Mutex;
 
 /// Reason for refusing host names: resolving blocks, and may return different addresses at different times.
 const NO_NAME: &str = "host names are not resolved: write IP:PORT, such as 127.0.0.1:4000 or [::1]:4000";
@@ -182,7 +182,7 @@ impl Local {
         match self {
             Self::One(addr) => vec![*addr],
             Self::All { wildcard, host } => {
-                let mut host = host.lock().unwrap_or_else(PoisonError::into_inner);
+                let mut host = host.lock();
                 host.ask(*wildcard);
                 host.addrs.clone()
             }
@@ -200,7 +200,7 @@ impl Local {
             Self::All { wildcard, host } => (wildcard, host),
         };
         let dst = dst.map_or(wildcard.ip(), |ip| canonical(SocketAddr::new(ip, 0)).ip());
-        let mut host = host.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut host = host.lock();
         if let Some(known) = host.find(dst) {
             return known;
         }

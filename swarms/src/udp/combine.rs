@@ -6,9 +6,9 @@
 //! directly, and only at intervals does one try again.
 
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use p2p::{Error, Result};
+use parking_lot::{Mutex, MutexGuard};
 
 use super::outbound::Outgoing;
 
@@ -86,7 +86,7 @@ impl Combine {
     }
 
     pub(super) fn lock(&self) -> MutexGuard<'_, Queue> {
-        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+        self.queue.lock()
     }
 
     /// Completes a flush: the first `sent` messages have results, of which `failed` are errors (by position);

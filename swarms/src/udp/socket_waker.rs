@@ -3,9 +3,11 @@
 //! A tokio socket stores one waker for each direction. A [`SocketWaker`] is that waker: it forwards a wake-up to
 //! one waiting task, or to all of them.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Wake, Waker};
+
+use parking_lot::{Mutex, MutexGuard};
 
 use crate::waiters::{Waiters, wake, wake_all};
 
@@ -20,8 +22,7 @@ pub(super) struct SocketWaker {
 impl SocketWaker {
     /// Calls `change` with the list.
     fn with<T>(&self, change: impl FnOnce(&mut Waiters) -> T) -> T {
-        let mut waiters: MutexGuard<'_, Waiters> =
-            self.waiters.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut waiters: MutexGuard<'_, Waiters> = self.waiters.lock();
         let changed = change(&mut waiters);
         self.len.store(waiters.len(), Relaxed);
         changed
