@@ -189,15 +189,20 @@ impl<T> Inbox<T> {
     ///
     /// Returns the number of dropped items, for the caller to count. Idempotent: a second call returns 0.
     pub fn close(&self) -> usize {
+        self.close_and_take().len()
+    }
+
+    /// Closes the inbox, as [`close`](Self::close) does, and returns the items that waited.
+    pub(crate) fn close_and_take(&self) -> VecDeque<T> {
         let mut state = self.lock();
         state.closed = true;
         state.bytes = 0;
         state.shares = None;
-        let dropped = mem::take(&mut state.queue);
+        let items = mem::take(&mut state.queue);
         let waiting = state.waiting.take();
         drop(state);
         wake_all(waiting);
-        dropped.len()
+        items
     }
 
     fn lock(&self) -> MutexGuard<'_, State<T>> {

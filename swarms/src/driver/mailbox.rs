@@ -2,9 +2,11 @@
 
 use std::collections::VecDeque;
 use std::mem;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering::{Acquire, Release};
 
 use p2p::{Counters, DropReason, Result};
-use parking_lot::{Mutex, MutexGuard};
+use parking_lot::Mutex;
 use tokio::task::coop::consume_budget;
 
 use super::{Driver, Interest, Kind, found};
@@ -14,27 +16,37 @@ use crate::inbox::{Extended, Inbox, Limits, Queued};
 /// that is passed to that reader as it is.
 #[derive(Debug)]
 pub struct Mailbox<T> {
+    state: Mutex<State<T>>,
+    /// Set while items may wait, so that a reader need not lock before it polls the work. It is set before
+    /// readers are notified, and a reader looks again once it is registered.
+    filled: AtomicBool,
+}
+
+#[derive(Debug)]
+struct State<T> {
     inbox: Inbox<T>,
-    /// The batch of the last reader that polled the work, for that reader and later ones.
-    batch: Mutex<VecDeque<T>>,
+    /// The items of the last reader that polled the work, for that reader and later ones.
+    batch: VecDeque<T>,
+    closed: bool,
 }
 
 impl<T: Queued> Mailbox<T> {
     /// Creates an empty mailbox with these limits on what waits beside the one batch.
     pub fn new(limits: Limits) -> Self {
         Self {
-            inbox: Inbox::new(limits),
-            batch: Mutex::default(),
+            state: Mutex::new(State {
+                inbox: Inbox::new(limits),
+                batch: VecDeque::new(),
+                closed: false,
+            }),
+            filled: AtomicBool::new(false),
         }
-    }
-
-    fn batch(&self) -> MutexGuard<'_, VecDeque<T>> {
-        self.batch.lock()
     }
 
     /// Returns the number of items that wait.
     pub fn len(&self) -> usize {
-        self.batch().len() + self.inbox.len()
+        let state = self.state.lock();
+        state.batch.len() + state.inbox.len()
     }
 
     /// Returns whether no item waits.
@@ -50,11 +62,12 @@ impl<T: Queued> Mailbox<T> {
         if let Some(Interest::Items(polled_for, wanted @ 1..)) = driver.polled_for()
             && polled_for == kind
         {
-            let mut batch = self.batch();
-            if batch.is_empty() && !self.inbox.is_closed() {
+            let mut state = self.state.lock();
+            if state.batch.is_empty() && !state.closed {
                 let (accepted, others) = (items.len(), items.len().saturating_sub(wanted));
-                mem::swap(&mut *batch, items);
-                drop(batch);
+                mem::swap(&mut state.batch, items);
+                self.filled.store(true, Release);
+                drop(state);
                 driver.notify(kind, others);
                 return Extended {
                     accepted,
@@ -67,15 +80,33 @@ impl<T: Queued> Mailbox<T> {
     }
 
     /// Adds items and wakes as many readers. Returns the items that found no place, for the layer to count.
+    ///
+    /// `items` is advanced under the lock: it must neither block nor use this mailbox.
     pub fn extend<K: Kind>(
         &self,
         driver: &Driver<K>,
         kind: K,
         items: impl IntoIterator<Item = T>,
     ) -> Extended<T> {
-        let put = self.inbox.extend(items);
+        let state = self.state.lock();
+        let put = state.inbox.extend(items);
+        self.filled.store(true, Release);
+        drop(state);
         driver.notify(kind, put.accepted);
         put
+    }
+
+    /// Takes items by `take`, from the batch and the inbox, if any may wait.
+    fn take<R>(&self, take: impl FnOnce(&mut State<T>) -> Result<Option<R>>) -> Result<Option<R>> {
+        if !self.filled.load(Acquire) {
+            return Ok(None);
+        }
+        let mut state = self.state.lock();
+        let taken = take(&mut state);
+        if let Ok(None) = taken {
+            self.filled.store(false, Release);
+        }
+        taken
     }
 
     /// Waits for the next item, polls the work meanwhile, and counts the item as delivered.
@@ -100,9 +131,11 @@ impl<T: Queued> Mailbox<T> {
     /// Cancelling loses nothing.
     pub async fn pop<K: Kind>(&self, driver: &Driver<K>, kind: K) -> Result<T> {
         consume_budget().await;
-        let take = || match self.batch().pop_front() {
-            Some(item) => Ok(Some(item)),
-            None => self.inbox.try_pop(),
+        let take = || {
+            self.take(|state| match state.batch.pop_front() {
+                Some(item) => Ok(Some(item)),
+                None => state.inbox.try_pop(),
+            })
         };
         driver.wait(Interest::Items(kind, 1), |_| found(take())).await
     }
@@ -128,14 +161,14 @@ impl<T: Queued> Mailbox<T> {
         }
         consume_budget().await;
         let mut take = || {
-            let mut batch = self.batch();
-            let mut count = batch.len().min(max);
-            out.extend(batch.drain(..count));
-            drop(batch);
-            if count == 0 {
-                count = self.inbox.try_pop_batch(out, max)?;
-            }
-            Ok((count > 0).then_some(count))
+            self.take(|state| {
+                let mut count = state.batch.len().min(max);
+                out.extend(state.batch.drain(..count));
+                if count == 0 {
+                    count = state.inbox.try_pop_batch(out, max)?;
+                }
+                Ok((count > 0).then_some(count))
+            })
         };
         let count = driver.wait(Interest::Items(kind, max), |_| found(take())).await?;
         counters.add_delivered(count);
@@ -145,8 +178,13 @@ impl<T: Queued> Mailbox<T> {
     /// Refuses all further items and drops the waiting ones. Returns the number of dropped items, for the layer to
     /// count.
     pub fn close(&self) -> usize {
-        let dropped = self.inbox.close();
-        let batch = mem::take(&mut *self.batch());
-        dropped + batch.len()
+        let mut state = self.state.lock();
+        state.closed = true;
+        let batch = mem::take(&mut state.batch);
+        let waiting = state.inbox.close_and_take();
+        self.filled.store(true, Release);
+        // Dropping a request rejects it, which may use this mailbox.
+        drop(state);
+        batch.len() + waiting.len()
     }
 }
