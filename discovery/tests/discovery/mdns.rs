@@ -1,8 +1,5 @@
 //! Multicast DNS on the loopback interface: between nodes, and with a responder made of bare packets.
 
-mod dns;
-mod testbeds;
-
 use std::net::UdpSocket;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
@@ -15,8 +12,8 @@ use p2p_discovery::laws::{self, Member, Testbed, Timing};
 use p2p_discovery::{Addrs, Change, Discovery as _, Error, Mdns, MdnsConfig, Node, Topic};
 use tokio::time::timeout;
 
-use dns::Peer;
-use testbeds::addrs;
+use crate::dns::{self, Peer};
+use crate::testbeds::addrs;
 
 /// A currently unused port, so that concurrent tests are separate.
 fn port() -> u16 {

@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use serde_json::Value;
 
 fn vectors(name: &str) -> Vec<Value> {
-    let vectors: Value = serde_json::from_str(include_str!("vectors/addrs.json")).unwrap();
+    let vectors: Value = serde_json::from_str(include_str!("../vectors/addrs.json")).unwrap();
     vectors[name].as_array().expect("a list").clone()
 }
 

@@ -1,7 +1,5 @@
 //! The laws hold for each implementation, and for each law a mutant breaks it alone.
 
-mod testbeds;
-
 use std::collections::BTreeSet;
 use std::time::Duration;
 
@@ -10,10 +8,10 @@ use p2p::PeerId;
 use p2p_discovery::laws::{self, Testbed};
 use p2p_discovery::{Addrs, Change, Discovery as _, Error, FixedList, MemoryCell, Node, Topic};
 
-use testbeds::TrackerTestbed;
-use testbeds::combined::CombinedTestbed;
-use testbeds::dht::DhtTestbed;
-use testbeds::mutant::{Fault, MutantTestbed};
+use crate::testbeds::TrackerTestbed;
+use crate::testbeds::combined::CombinedTestbed;
+use crate::testbeds::dht::DhtTestbed;
+use crate::testbeds::mutant::{Fault, MutantTestbed};
 
 pub(crate) async fn lawful(testbed: &dyn Testbed) {
     if let Err(broken) = laws::check(testbed).await {

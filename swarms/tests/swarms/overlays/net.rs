@@ -9,7 +9,7 @@ use p2p_swarms::overlay::{Identity, OverlayConfig};
 use p2p_swarms::{Faults, KeyAddr, MemoryAddr, MemoryRealm, SwarmExt as _};
 use tokio::time::timeout;
 
-use crate::node::{Inner, Node, boxed};
+use crate::overlays::node::{Inner, Node, boxed};
 
 /// Returns the address of a node in memory, below all layers.
 pub(crate) fn place<N: Node>(node: &N) -> MemoryAddr {

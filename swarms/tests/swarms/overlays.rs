@@ -4,5 +4,5 @@ mod both;
 mod chord;
 mod kademlia;
 mod net;
-mod node;
+pub(crate) mod node;
 mod stacks;

@@ -6,8 +6,8 @@ use p2p::{Error, PeerId, Swarm as _};
 use p2p_swarms::{ChordConfig, ChordSwarm};
 use tokio::time::Instant;
 
-use crate::net::{Net, place, received};
-use crate::node::Chord;
+use crate::overlays::net::{Net, place, received};
+use crate::overlays::node::Chord;
 
 const HOUR: Duration = Duration::from_hours(1);
 

@@ -1,9 +1,6 @@
 //! The server under good and bad clients, and the client under bad servers: clear responses, and no accepted
 //! value is lost.
 
-mod folder;
-mod testbeds;
-
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -22,8 +19,8 @@ use tokio::runtime::{Builder, Handle};
 use tokio::task::spawn_blocking;
 use tokio::time::{Instant, sleep, timeout};
 
-use folder::Folder;
-use testbeds::{TrackerTestbed, addrs, key};
+use crate::folder::Folder;
+use crate::testbeds::{TrackerTestbed, addrs, key};
 
 const LOOPBACK: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 0);
 

@@ -1,8 +1,5 @@
 //! Cells: a swap is atomic, and no concurrent write is lost.
 
-mod folder;
-mod testbeds;
-
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -10,8 +7,8 @@ use p2p_discovery::cell::Swap;
 use p2p_discovery::laws;
 use p2p_discovery::{Cell, Error, FileCell, MemoryCell};
 
-use folder::Folder;
-use testbeds::TrackerTestbed;
+use crate::folder::Folder;
+use crate::testbeds::TrackerTestbed;
 
 async fn swaps(cell: &impl Cell) {
     assert_eq!(cell.load().await.expect("it opens"), b"");
@@ -131,7 +128,7 @@ async fn counter() {
 
 fn start_counter(times: u64, path: &std::path::Path) -> Child {
     Command::new(std::env::current_exe().expect("this"))
-        .args(["--exact", "counter", "--ignored"])
+        .args(["--exact", "cell::counter", "--ignored"])
         .env(COUNT_IN, format!("{times}:{}", path.display()))
         .stdout(Stdio::null())
         .spawn()

@@ -1,7 +1,5 @@
 //! Several discoveries: each node once, and no method hides another.
 
-mod testbeds;
-
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,8 +10,8 @@ use p2p::PeerId;
 use p2p_discovery::{Addrs, Change, Combined, Discovery, Error, FixedList, MemoryCell, Node, Result, Topic};
 use tokio::time::{Instant, timeout};
 
-use testbeds::TrackerTestbed;
-use testbeds::combined::Failing;
+use crate::testbeds::TrackerTestbed;
+use crate::testbeds::combined::Failing;
 
 const MINUTE: Duration = Duration::from_mins(1);
 

@@ -1,7 +1,5 @@
 //! Trackers: what the cell learns, what members can do to each other, and the effects of garbled values.
 
-mod testbeds;
-
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -17,7 +15,7 @@ use p2p_formats::x509::{Registry, Signer, sha3_256, shake256};
 use proptest::prelude::*;
 use tokio::time::{sleep, timeout};
 
-use testbeds::{addrs, key};
+use crate::testbeds::{addrs, key};
 
 const MINUTE: Duration = Duration::from_mins(1);
 

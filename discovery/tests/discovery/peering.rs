@@ -1,7 +1,5 @@
 //! A gossip node has the peers that a discovery reports, as they join, move and leave.
 
-mod testbeds;
-
 use std::time::Duration;
 
 use p2p::{PeerId, Swarm as _};
@@ -12,7 +10,7 @@ use p2p_swarms::gossipsub::Signing;
 use p2p_swarms::{GossipAddr, GossipConfig, GossipSwarm, MemoryAddr, MemoryRealm, MemorySwarm};
 use tokio::time::{sleep, timeout};
 
-use testbeds::TrackerTestbed;
+use crate::testbeds::TrackerTestbed;
 
 type Gossip = GossipSwarm<MemoryAddr, MemorySwarm>;
 

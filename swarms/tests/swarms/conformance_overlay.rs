@@ -6,10 +6,10 @@
 //! so only Kademlia also runs on real sockets and the real clock.
 
 mod beds;
-#[path = "../overlays/node.rs"]
-mod node;
 
 use p2p_swarmtest::conformance;
+
+use crate::overlays::node;
 
 mod kad {
     use super::*;

@@ -13,8 +13,8 @@ use rand::SeedableRng as _;
 use rand::rngs::StdRng;
 use tokio::time::{Instant, timeout};
 
-use crate::net::{Net, counts, key, place, received, receives_nothing, relayed, tell_raw};
-use crate::node::{Node, boxed};
+use crate::overlays::net::{Net, counts, key, place, received, receives_nothing, relayed, tell_raw};
+use crate::overlays::node::{Node, boxed};
 
 /// Makes a test for each overlay of each function: in paused time, then in real time.
 macro_rules! for_both {
@@ -24,7 +24,7 @@ macro_rules! for_both {
     };
     ($module:ident: $node:ident, [$($paused:ident)*], [$($real:ident)*]) => {
         mod $module {
-            use crate::node::$node;
+            use crate::overlays::node::$node;
             $(
                 #[tokio::test(start_paused = true)]
                 async fn $paused() {

@@ -9,8 +9,8 @@ use p2p_swarms::udp::has_zone;
 use p2p_swarms::{KeyAddr, LinkFaults};
 use tokio::time::Instant;
 
-use crate::net::{Net, place, received};
-use crate::node::{Inner, Kademlia};
+use crate::overlays::net::{Net, place, received};
+use crate::overlays::node::{Inner, Kademlia};
 
 const HOUR: Duration = Duration::from_hours(1);
 

@@ -11,7 +11,7 @@ use p2p_formats::x509::PrivateKey;
 use p2p_swarms::{Identity, KeyAddr, MemoryRealm, QuicSwarm, SwarmExt as _, UdpConfig, UdpSwarm};
 use p2p_swarmtest::{Profile, Secure, SecureAsk, Testbed, loopback};
 
-use crate::node::{Inner, Node, boxed};
+use crate::overlays::node::{Inner, Node, boxed};
 
 /// A node and how it was created.
 #[derive(Clone)]
