@@ -14,7 +14,7 @@ impl<A: Addr> Engine<A> {
     /// [`Outcome::Joined`](super::Outcome::Joined); from then on lookups find this node. The whole ring knows
     /// it after some rounds of stabilization. Until the join ends, the node accepts no other node.
     ///
-    /// If the join fails, it is tried again, [`Config::join_tries`] times in total.
+    /// If the join fails, it is tried again, [`Config::join_tries`](super::Config::join_tries) times in total.
     ///
     /// # Errors
     /// [`Error::Invalid`] without an address, and [`Error::Limit`] with too many operations. Nothing is sent.

@@ -14,7 +14,7 @@ impl<A: Addr> Engine<A> {
     ///
     /// Asks each bootstrap address for its id and waits for all answers, looks up this node's own id, then
     /// looks up a few nodes for each bucket that is less than a quarter full. At least one bootstrap node
-    /// should be honest. Ends with [`Outcome::Joined`].
+    /// should be honest. Ends with [`Outcome::Joined`](super::Outcome::Joined).
     ///
     /// # Errors
     /// [`Error::Limit`] with too many operations. Nothing is sent.
@@ -37,7 +37,7 @@ impl<A: Addr> Engine<A> {
         Ok(op)
     }
 
-    /// Finds the nodes nearest to an id. Ends with [`Outcome::Nodes`].
+    /// Finds the nodes nearest to an id. Ends with [`Outcome::Nodes`](super::Outcome::Nodes).
     ///
     /// # Errors
     /// [`Error::Limit`] with too many operations. Nothing is sent.
@@ -47,7 +47,7 @@ impl<A: Addr> Engine<A> {
         Ok(op)
     }
 
-    /// Finds one node and verifies that it answers. Ends with [`Outcome::Located`] as soon as the node
+    /// Finds one node and verifies that it answers. Ends with [`Outcome::Located`](super::Outcome::Located) as soon as the node
     /// answers.
     ///
     /// # Errors
@@ -58,7 +58,7 @@ impl<A: Addr> Engine<A> {
         Ok(op)
     }
 
-    /// Finds a record. Ends with [`Outcome::Record`]: the best record among the answers of a quorum of nodes.
+    /// Finds a record. Ends with [`Outcome::Record`](super::Outcome::Record): the best record among the answers of a quorum of nodes.
     ///
     /// The best record is then stored on the nearest asked node that did not have it, and on those that had a
     /// worse one.
@@ -81,7 +81,7 @@ impl<A: Addr> Engine<A> {
     }
 
     /// Stores a record on the nodes nearest to its key, and repeats this periodically until
-    /// [`unpublish`](Self::unpublish). Ends with [`Outcome::Kept`].
+    /// [`unpublish`](Self::unpublish). Ends with [`Outcome::Kept`](super::Outcome::Kept).
     ///
     /// # Errors
     /// [`Error::Invalid`] if the validator rejects the record or `ttl` is below one second,
@@ -125,7 +125,7 @@ impl<A: Addr> Engine<A> {
     }
 
     /// Announces this node as a provider to the nodes nearest to a key, and repeats this periodically until
-    /// [`stop_providing`](Self::stop_providing). Ends with [`Outcome::Kept`].
+    /// [`stop_providing`](Self::stop_providing). Ends with [`Outcome::Kept`](super::Outcome::Kept).
     ///
     /// # Errors
     /// [`Error::Limit`] with too many operations or keys. Nothing is sent.
@@ -147,7 +147,7 @@ impl<A: Addr> Engine<A> {
         self.provided.remove(key).is_some()
     }
 
-    /// Finds the providers of a key. Ends with [`Outcome::Providers`].
+    /// Finds the providers of a key. Ends with [`Outcome::Providers`](super::Outcome::Providers).
     ///
     /// # Errors
     /// [`Error::Limit`] with too many operations. Nothing is sent.
