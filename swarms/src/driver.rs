@@ -22,7 +22,18 @@
 //! A caller that finds its item ready does not register a waker: it takes the lock of the wait list twice and
 //! leaves no state behind.
 //!
-//! The module also has an engine's timer ([`Timer`]) and sends that no caller awaits ([`BackgroundSends`]).
+//! # Parts
+//! A stateful layer is built of these, and its engine; the guide's chapter on layers builds one with a handshake and a
+//! timer.
+//!
+//! | part | what it does |
+//! | --- | --- |
+//! | [`Driver`] | polls the work, and wakes callers |
+//! | [`pump`], [`Step`] | the loop of the work: wait for an event, handle it |
+//! | [`Timer`] | the engine's clock and timeout |
+//! | [`Mailbox`] | the queue of one kind of items to their readers |
+//! | [`BackgroundSends`] | sends that no caller awaits |
+//! | [`finish_close`] | a close that continues if its caller gives up |
 //!
 //! Deliberately absent: the work itself and its results. Both belong to the layer.
 //!
