@@ -9,7 +9,7 @@ use p2p_formats::x509::PrivateKey;
 use p2p_swarms::{Identity, KademliaConfig, KademliaSwarm, MemoryRealm, SwarmExt as _};
 
 /// Number of nodes.
-const NODES: u8 = 24;
+const NODES: u8 = 16;
 
 /// The key of a record is the hash of its value, so that no node can give another value for it.
 fn key_of(value: &[u8]) -> PeerId {
@@ -52,13 +52,13 @@ async fn run() -> Result<usize> {
     // Large content stays where it is: a node announces that it provides it, and others ask that node.
     let content = key_of(b"a film");
     nodes[5].provide(content)?.finish().await?;
-    let providers = nodes[20].providers(content)?.finish().await?;
+    let providers = nodes[12].providers(content)?.finish().await?;
     for provider in &providers {
         println!("{} provides it", provider.id);
-        nodes[20].tell(&provider.id, nodes[20].packet(b"send it")).await?;
+        nodes[12].tell(&provider.id, nodes[12].packet(b"send it")).await?;
     }
     let wish = nodes[5].receive().await?;
-    assert_eq!(wish.src, nodes[20].id());
+    assert_eq!(wish.src, nodes[12].id());
     println!("{} wants it", wish.src);
     Ok(copies)
 }

@@ -1,7 +1,7 @@
 //! Every order of up to three layers, over memory and over UDP, keeps the laws.
 //!
-//! The orders are generated, including repetitions: 258 over each base. `cargo test` checks every eighth with
-//! little effort, another eighth for each `SWARMTEST_STACKS_SEED`. To check all of them, as thoroughly as
+//! The orders are generated, including repetitions: 258 over each base. `cargo test` checks every twelfth with
+//! little effort, another twelfth for each `SWARMTEST_STACKS_SEED`. To check all of them, as thoroughly as
 //! `SWARMTEST_EFFORT` says:
 //!
 //! ```sh
@@ -34,7 +34,7 @@ use tokio::task::JoinSet;
 /// Maximum number of layers of a stack.
 const DEEPEST: usize = 3;
 /// One in this many stacks is checked, unless all are.
-const SAMPLE: usize = 8;
+const SAMPLE: usize = 12;
 /// Stacks that are checked concurrently.
 const AT_ONCE: usize = 8;
 /// Probability that a faulty layer loses a message.
