@@ -22,7 +22,10 @@ async fn run() -> Result<usize> {
     for seed in 0..NODES {
         let key = PrivateKey::ed25519(&[seed; 32]);
         let inner = realm.open().p2pke(&key)?.mbapp(64 << 10);
-        let config = KademliaConfig::default().validator(|key: &PeerId, value: &[u8]| key_of(value) == *key);
+        let mut config =
+            KademliaConfig::default().validator(|key: &PeerId, value: &[u8]| key_of(value) == *key);
+        // Between nodes of one machine no answer takes longer; the default is 5 s.
+        config.engine.request_timeout = Duration::from_secs(1);
         nodes.push(KademliaSwarm::with_config(inner, Identity::Key(&key), config)?);
     }
     let bootstrap = nodes[0].inner().local_addr()?;
