@@ -78,7 +78,7 @@ type Check = for<'a> fn(&'a LawContext<'a>) -> Pin<Box<dyn Future<Output = LawRe
 /// Every law: its name, which states it, and its check.
 const CHECKS: &[(&str, Check)] = &[
     ("a node that did not announce is not found", |context| {
-        Box::pin(nobody(context))
+        Box::pin(not_announced(context))
     }),
     ("a node that announces is found", |context| {
         Box::pin(found(context))
@@ -240,7 +240,7 @@ fn expect(change: &Change, expected: &Change) -> LawResult {
     ))
 }
 
-async fn nobody(context: &LawContext<'_>) -> LawResult {
+async fn not_announced(context: &LawContext<'_>) -> LawResult {
     let a = context.member().await;
     context.sees(&a, &context.topic("a"), &[]).await
 }

@@ -72,9 +72,9 @@ use futures_util::stream::FuturesUnordered;
 use p2p::engine::{Engine, Failure, RequestId, Transmit};
 use p2p::{Addr, AskSwarm, Counters, DropReason, Error, Message, Packet, Request, Result};
 use parking_lot::{Mutex, MutexGuard};
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{sleep, timeout};
 
-use crate::driver::{BackgroundSends, Clock, Driver, Interest, PAUSE, Sleeper, Timer, finish_close, found};
+use crate::driver::{BackgroundSends, Driver, Interest, PAUSE, Sleeper, Timer, finish_close, found};
 
 /// Limits of a [`Driven`] node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -133,7 +133,7 @@ where
             ..config
         },
         driver: Driver::new(),
-        timer: Timer::new(Clock::new(Instant::now(), Duration::ZERO)),
+        timer: Timer::default(),
         sends: BackgroundSends::default(),
         tells: Counters::new("engine"),
         requests: Counters::new("engine-ask"),

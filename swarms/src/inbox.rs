@@ -189,20 +189,15 @@ impl<T> Inbox<T> {
     ///
     /// Returns the number of dropped items, for the caller to count. Idempotent: a second call returns 0.
     pub fn close(&self) -> usize {
-        self.close_and_take().len()
-    }
-
-    /// Closes the inbox, as [`close`](Self::close) does, and returns the items that waited.
-    pub(crate) fn close_and_take(&self) -> VecDeque<T> {
         let mut state = self.lock();
         state.closed = true;
         state.bytes = 0;
         state.shares = None;
-        let items = mem::take(&mut state.queue);
+        let dropped = mem::take(&mut state.queue);
         let waiting = state.waiting.take();
         drop(state);
         wake_all(waiting);
-        items
+        dropped.len()
     }
 
     fn lock(&self) -> MutexGuard<'_, State<T>> {
@@ -257,6 +252,24 @@ impl<T: Queued> Inbox<T> {
             accepted,
             refused,
             reason,
+        }
+    }
+
+    /// Pushes a batch that the work of a layer delivers while a reader, which wants `wanted` items, polls it. If
+    /// nothing waits, the batch becomes the queue as it is: without copies, and beyond the limits by one batch.
+    pub(crate) fn deliver(&self, wanted: usize, items: &mut VecDeque<T>) -> Extended<T> {
+        let mut state = self.lock();
+        if wanted == 0 || state.closed || !state.queue.is_empty() {
+            drop(state);
+            return self.extend_for(wanted, items.drain(..));
+        }
+        state.bytes = items.iter().map(charge).sum();
+        state.shares = None;
+        mem::swap(&mut state.queue, items);
+        Extended {
+            accepted: state.queue.len(),
+            refused: Vec::new(),
+            reason: DropReason::QueueFull,
         }
     }
 
@@ -351,7 +364,6 @@ fn charge<T: Queued>(item: &T) -> usize {
     item.payload().capacity() + size_of::<T>()
 }
 
-/// Wakes a reader after the lock was released, so that it does not contend for it.
 /// Maximum number of items with larger payloads that wait in the buffers that they arrived in. UDP reads into
 /// buffers of 64 KiB, so these hold at most 4 MiB beyond what they are charged.
 const UNCOPIED: usize = 64;

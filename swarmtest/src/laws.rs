@@ -163,7 +163,7 @@ macro_rules! for_each_law {
                 Ask an_ask_gets_its_response "an ask returns the exact response";
                 Ask responses_are_never_mixed_up "each of many concurrent asks gets its own response";
                 Ask the_handler_runs_at_most_once "a request is received at most once";
-                Ask an_ask_that_nobody_answers_ends "an ask without an answer ends with an error";
+                Ask an_unanswered_ask_ends "an ask without an answer ends with an error";
                 Ask a_dropped_request_is_an_error_at_once
                     "a dropped request is Error::Rejected at the asker, immediately";
                 Ask a_rejection_carries_its_code "the asker gets the code of a rejection";
@@ -216,17 +216,17 @@ macro_rules! for_each_law {
                 Secure nodes_have_keys_of_their_own "two nodes have different public keys";
                 Secure lookup_gives_the_other_nodes_key
                     "a lookup returns the other node's public_key()";
-                Secure a_wrong_id_reaches_nobody
+                Secure a_wrong_id_reaches_no_node
                     "a message to a wrong identity at a node's place reaches no node";
                 Secure a_wrong_id_has_no_key
                     "a lookup of a wrong identity at a node's place does not return that node's key";
-                Secure a_wrong_id_reaches_nobody_beside_the_true_one
+                Secure a_wrong_id_reaches_no_node_beside_the_true_one
                     "a message to a wrong identity reaches no node, even if the true identity at that place is known";
-                Secure a_wrong_id_makes_nobody_unreachable
+                Secure a_wrong_id_makes_no_node_unreachable
                     "calls to wrong identities at a node's place do not prevent other calls from reaching that node";
                 Secure a_flooded_node_proves_its_key
                     "a node with more unread messages than it holds proves its key to another";
-                Secure an_id_that_differs_in_one_character_reaches_nobody
+                Secure an_id_that_differs_in_one_character_reaches_no_node
                     "a message to an identity that differs from a node's in one character reaches no node";
             }
             garbage {

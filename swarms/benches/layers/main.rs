@@ -192,6 +192,20 @@ async fn main() {
     if wanted(name) {
         driven_against_tasks(name).await;
     }
+    let name = "three_driven_layers_round_trip_2_workers";
+    if wanted(name) {
+        let on_workers = || {
+            let runtime = tokio::runtime::Builder::new_multi_thread()
+                .worker_threads(2)
+                .enable_all()
+                .build()
+                .expect("a runtime");
+            runtime.block_on(tokio::spawn(driven_against_tasks(name)))
+        };
+        // A runtime cannot be started within another one.
+        let ended = std::thread::spawn(on_workers).join().expect("no panic");
+        ended.expect("no panic");
+    }
     let name = "frag_64k_over_udp";
     if wanted(name) {
         throughput(name).await;

@@ -329,6 +329,22 @@ async fn an_incomplete_message_expires_while_a_reader_waits() {
     assert_eq!(b.held(), 0);
 }
 
+#[tokio::test(start_paused = true)]
+async fn an_incomplete_message_expires_while_no_caller_receives() {
+    let realm = realm(100);
+    let (raw, b) = (realm.open(), Frag::new(realm.open(), 1000));
+    let received = tokio::time::timeout(Duration::from_millis(1), b.receive()).await;
+    assert!(received.is_err(), "nothing was sent: {received:?}");
+    raw.tell(&addr(&b), Packet::from(&[0, 0, 2, 9]))
+        .await
+        .expect("it fits");
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert!((1..1000).contains(&b.held()), "{} bytes", b.held());
+    tokio::time::sleep(Duration::from_mins(1)).await;
+    assert_eq!(layer(&b, "frag").dropped(DropReason::Expired), 1);
+    assert_eq!(b.held(), 0);
+}
+
 #[tokio::test]
 async fn malformed_fragments_are_counted_and_harmless() {
     let realm = realm(100);

@@ -150,7 +150,7 @@ pub async fn the_handler_runs_at_most_once<A: Addr>(testbed: &Testbed<A>) -> Out
 }
 
 /// Asks a closed node.
-pub async fn an_ask_that_nobody_answers_ends<A: Addr>(testbed: &Testbed<A>) -> Outcome {
+pub async fn an_unanswered_ask_ends<A: Addr>(testbed: &Testbed<A>) -> Outcome {
     let [a, b] = testbed.nodes().await?;
     let dst = b.addr()?;
     in_time("close", testbed.patience(), b.close()).await?;

@@ -14,10 +14,10 @@ use crate::testbed::{Testbed, chain};
 mod altered;
 mod wrong;
 
-pub use altered::an_id_that_differs_in_one_character_reaches_nobody;
+pub use altered::an_id_that_differs_in_one_character_reaches_no_node;
 pub use wrong::{
-    a_flooded_node_proves_its_key, a_wrong_id_makes_nobody_unreachable,
-    a_wrong_id_reaches_nobody_beside_the_true_one,
+    a_flooded_node_proves_its_key, a_wrong_id_makes_no_node_unreachable,
+    a_wrong_id_reaches_no_node_beside_the_true_one,
 };
 
 /// Tells a third node from two nodes alternately, and compares the sources.
@@ -125,7 +125,7 @@ pub async fn lookup_gives_the_other_nodes_key<A: Addr>(testbed: &Testbed<A>) -> 
 }
 
 /// Tells the identity of one node at the place of another, alone and in batches.
-pub async fn a_wrong_id_reaches_nobody<A: Addr>(testbed: &Testbed<A>) -> Outcome {
+pub async fn a_wrong_id_reaches_no_node<A: Addr>(testbed: &Testbed<A>) -> Outcome {
     /// Concurrent tells.
     const TOGETHER: u32 = 10;
     let [a, named, other] = testbed.nodes().await?;

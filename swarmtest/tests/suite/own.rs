@@ -218,7 +218,7 @@ const FAULTS: &[(&str, &[(Shows, &str)])] = &[
         &[(Rarely, "an answer to an asker that is gone keeps a slot")],
     ),
     (
-        "secure::an_id_that_differs_in_one_character_reaches_nobody",
+        "secure::an_id_that_differs_in_one_character_reaches_no_node",
         &[
             (Always, "an id is compared by its first 16 bytes"),
             (Rarely, "an id is compared without its last byte"),

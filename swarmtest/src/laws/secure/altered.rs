@@ -14,7 +14,7 @@ use crate::testbed::Testbed;
 const WRONG: u32 = 1 << 20;
 
 /// Changes one character of a node's address at a time, and tells to what is read as another identity.
-pub async fn an_id_that_differs_in_one_character_reaches_nobody<A: Addr>(testbed: &Testbed<A>) -> Outcome {
+pub async fn an_id_that_differs_in_one_character_reaches_no_node<A: Addr>(testbed: &Testbed<A>) -> Outcome {
     let [a, b, other] = testbed.nodes().await?;
     let real = b.addr()?;
     if real.peer_id().is_none() {

@@ -121,7 +121,7 @@ async fn ended(mut calls: JoinSet<Option<&'static str>>) -> Outcome {
 }
 
 /// Calls a wrong identity and the true one at the same place alternately, when the true one is known.
-pub async fn a_wrong_id_reaches_nobody_beside_the_true_one<A: Addr>(testbed: &Testbed<A>) -> Outcome {
+pub async fn a_wrong_id_reaches_no_node_beside_the_true_one<A: Addr>(testbed: &Testbed<A>) -> Outcome {
     let [a, named, other] = testbed.nodes().await?;
     let (there, forged) = (other.addr()?, testbed.forged(&named.addr()?, &other.addr()?)?);
     testbed.deliver(&a, &named, &numbered_payload(0, PLAIN)).await?;
@@ -166,7 +166,7 @@ pub async fn a_wrong_id_reaches_nobody_beside_the_true_one<A: Addr>(testbed: &Te
 }
 
 /// Calls wrong identities at a node's place first, then the node: it is reached, and reaches the caller.
-pub async fn a_wrong_id_makes_nobody_unreachable<A: Addr>(testbed: &Testbed<A>) -> Outcome {
+pub async fn a_wrong_id_makes_no_node_unreachable<A: Addr>(testbed: &Testbed<A>) -> Outcome {
     for trial in 0..3_u32 {
         let [a, other, one, two, three] = testbed.nodes().await?;
         let there = other.addr()?;

@@ -167,7 +167,7 @@ impl AskSwarm<Address> for Mutant {
                 pending::<()>().await;
             }
             (Err(Error::Rejected(why)), "ask::a_rejection_carries_its_code") => *why = Rejection::DROPPED,
-            (Err(Error::Unreachable { .. }), "ask::an_ask_that_nobody_answers_ends") => pending().await,
+            (Err(Error::Unreachable { .. }), "ask::an_unanswered_ask_ends") => pending().await,
             (Err(Error::Closed), "close::a_pending_ask_is_closed") if !was_closed => pending().await,
             _ => {}
         }

@@ -253,7 +253,7 @@ impl Swarm<Address> for Mutant {
                 }
             }
             "addr::a_parsed_address_can_be_told_to" if lock(&own.parsed).contains(dst) => return Ok(()),
-            "secure::a_wrong_id_reaches_nobody_beside_the_true_one" => match self.crowd.at(dst.place) {
+            "secure::a_wrong_id_reaches_no_node_beside_the_true_one" => match self.crowd.at(dst.place) {
                 Some(there) if there == *dst => {
                     lock(&own.known_true).insert(there);
                 }
@@ -262,14 +262,14 @@ impl Swarm<Address> for Mutant {
                 }
                 _ => {}
             },
-            "secure::a_wrong_id_makes_nobody_unreachable" => match self.crowd.at(dst.place) {
+            "secure::a_wrong_id_makes_no_node_unreachable" => match self.crowd.at(dst.place) {
                 Some(there) if there != *dst => {
                     lock(&own.wronged).insert(there);
                 }
                 Some(there) if lock(&own.wronged).contains(&there) => return Ok(()),
                 _ => {}
             },
-            "secure::a_wrong_id_reaches_nobody" => {
+            "secure::a_wrong_id_reaches_no_node" => {
                 let dst = self.crowd.at(dst.place).unwrap_or(*dst);
                 return self.send(&dst, packet).await;
             }

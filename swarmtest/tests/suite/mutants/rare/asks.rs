@@ -278,7 +278,7 @@ pub(super) const FAULTS: &[Fault] = &[
         |asked| when(asked.cancelled > 150, limit()),
     ),
     ask(
-        "ask::an_ask_that_nobody_answers_ends",
+        "ask::an_unanswered_ask_ends",
         "asks of a node that is gone never end",
         |asked| when(asked.gone, AskFate::Endless),
     ),

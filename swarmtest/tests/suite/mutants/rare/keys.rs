@@ -44,13 +44,13 @@ pub(super) const FAULTS: &[Fault] = &[
         ..SOUND
     },
     Fault {
-        law: "secure::a_wrong_id_reaches_nobody",
+        law: "secure::a_wrong_id_reaches_no_node",
         what: "one message in 20 to a wrong identity arrives",
         tell: |told| reaches(one_in(20, told.index), told),
         ..SOUND
     },
     Fault {
-        law: "secure::a_wrong_id_reaches_nobody",
+        law: "secure::a_wrong_id_reaches_no_node",
         what: "the last of a batch to a wrong identity arrives",
         tell: |told| reaches(told.batch > 8 && told.place + 1 == told.batch, told),
         ..SOUND
@@ -65,19 +65,19 @@ pub(super) const FAULTS: &[Fault] = &[
         ..SOUND
     },
     Fault {
-        law: "secure::a_wrong_id_reaches_nobody_beside_the_true_one",
+        law: "secure::a_wrong_id_reaches_no_node_beside_the_true_one",
         what: "one message in 50 to a wrong identity arrives",
         tell: |told| reaches(one_in(50, told.index), told),
         ..SOUND
     },
     Fault {
-        law: "secure::a_wrong_id_reaches_nobody_beside_the_true_one",
+        law: "secure::a_wrong_id_reaches_no_node_beside_the_true_one",
         what: "between two messages to the true one in a batch, one to a wrong identity arrives",
         tell: |told| reaches(told.batch == 3 && told.place == 1, told),
         ..SOUND
     },
     Fault {
-        law: "secure::a_wrong_id_makes_nobody_unreachable",
+        law: "secure::a_wrong_id_makes_no_node_unreachable",
         what: "after 30 messages to wrong identities at a node's place, those to it are lost",
         tell: |told| lose(told.there.is_none() && told.wronged >= 30),
         ..SOUND
