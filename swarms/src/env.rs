@@ -13,11 +13,11 @@
 //! # #[tokio::main(flavor = "current_thread", start_paused = true)]
 //! # async fn main() -> p2p::Result<()> {
 //! let env = Env::seeded(7);
-//! let entered = env.enter();
+//! let guard = env.enter();
 //! let realm = MemoryRealm::default();
 //! let node = |seed: u8| realm.open().p2pke(&PrivateKey::ed25519(&[seed; 32]));
 //! let (alice, bob) = (node(1)?, node(2)?);
-//! drop(entered);
+//! drop(guard);
 //!
 //! // Every byte of this exchange is the same in each run.
 //! alice.tell(&bob.local_addr()?, alice.packet(b"hello")).await?;
@@ -88,8 +88,8 @@ impl Env {
 
     /// Makes this the [current](Self::current) `Env` of the thread until the returned value is dropped. Swarms take
     /// the current `Env` when they are created.
-    pub fn enter(&self) -> Entered {
-        Entered {
+    pub fn enter(&self) -> EnterGuard {
+        EnterGuard {
             previous: CURRENT.replace(self.clone()),
             of_this_thread: PhantomData,
         }
@@ -148,12 +148,12 @@ impl fmt::Debug for Env {
 /// The time for which an [`Env`] is current. Dropping it restores the one before.
 #[derive(Debug)]
 #[must_use = "the Env is current until this is dropped"]
-pub struct Entered {
+pub struct EnterGuard {
     previous: Env,
     of_this_thread: PhantomData<*const ()>,
 }
 
-impl Drop for Entered {
+impl Drop for EnterGuard {
     fn drop(&mut self) {
         CURRENT.set(std::mem::take(&mut self.previous));
     }

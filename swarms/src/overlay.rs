@@ -204,11 +204,17 @@ impl<A: Addr, S: AskSwarm<A>, R: Router<A>> Swarm<PeerId> for OverlaySwarm<A, S,
     }
 
     async fn receive(&self) -> Result<Message<PeerId>> {
-        self.core.receive().await
+        let Core {
+            told, driver, tells, ..
+        } = &*self.core;
+        told.receive(driver, (), tells).await
     }
 
     async fn receive_batch(&self, out: &mut Vec<Message<PeerId>>, max: usize) -> Result<usize> {
-        self.core.receive_batch(out, max).await
+        let Core {
+            told, driver, tells, ..
+        } = &*self.core;
+        told.receive_batch(driver, (), tells, out, max).await
     }
 
     fn mtu(&self) -> usize {

@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 use std::mem;
 use std::task::Waker;
 
-/// Waiting tasks, the first first, each with a value.
+/// Waiting tasks in the order of their arrival, each with a value.
 #[derive(Debug)]
 pub(crate) struct Waiters<T = ()> {
     /// In the order of their tickets.

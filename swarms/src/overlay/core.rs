@@ -18,7 +18,7 @@ use tokio::time::Instant;
 
 use super::OverlayConfig;
 use super::router::{OperationEvent, Router};
-use crate::driver::{BackgroundSends, Clock, Driver, Interest, Timer};
+use crate::driver::{BackgroundSends, Clock, Driver, Interest, Mailbox, Timer};
 use crate::env::Env;
 use crate::inbox::{Inbox, Limits};
 
@@ -34,7 +34,7 @@ pub(super) struct Core<A: Addr, S, R: Router<A>> {
     pub(super) driver: Driver<()>,
     pub(super) timer: Timer,
     pub(super) env: Env,
-    pub(super) told: Inbox<Message<PeerId>>,
+    pub(super) told: Mailbox<Message<PeerId>>,
     pub(super) asked: Inbox<Request<PeerId>>,
     /// Relayed messages for this node, still encrypted.
     pub(super) relayed: Inbox<Message<PeerId>>,
@@ -103,7 +103,7 @@ impl<A: Addr, S: AskSwarm<A>, R: Router<A>> Core<A, S, R> {
             driver: Driver::new(),
             timer: Timer::new(clock),
             env: Env::current(),
-            told: Inbox::new(config.messages),
+            told: Mailbox::new(config.messages),
             asked: Inbox::new(config.asks),
             relayed: Inbox::new(relayed),
             background_sends: BackgroundSends::default(),
@@ -405,14 +405,7 @@ impl<A: Addr, S: AskSwarm<A>, R: Router<A>> Core<A, S, R> {
             dst: self.id,
             payload,
         };
-        match self.told.push(message) {
-            Ok(()) => self.driver.notify((), 1),
-            Err(refused) => {
-                for message in refused.items {
-                    self.tells.add_dropped_from(refused.reason, &message.src);
-                }
-            }
-        }
+        self.deliver([message]);
         Ok(())
     }
 

@@ -21,7 +21,7 @@ use tokio::time::{sleep, timeout};
 use super::core::Core;
 use super::relay::RelayedMessage;
 use super::router::Router;
-use crate::driver::{Interest, PAUSE, Sleeper, found};
+use crate::driver::{Interest, PAUSE, Sleeper};
 
 /// Maximum number of consecutive message batches before other events are handled.
 const IN_A_ROW: u32 = 8;
@@ -246,12 +246,11 @@ impl<A: Addr, S: AskSwarm<A>, R: Router<A>> Core<A, S, R> {
         }
     }
 
-    fn deliver(&self, messages: impl IntoIterator<Item = Message<PeerId>>) {
-        let put = self.told.extend(messages);
+    pub(super) fn deliver(&self, messages: impl IntoIterator<Item = Message<PeerId>>) {
+        let put = self.told.extend(&self.driver, (), messages);
         for message in put.refused {
             self.tells.add_dropped_from(put.reason, &message.src);
         }
-        self.driver.notify((), put.accepted);
     }
 
     fn handle_request_below(self: &Arc<Self>, request: Request<A>) {
@@ -323,33 +322,6 @@ impl<A: Addr, S: AskSwarm<A>, R: Router<A>> Core<A, S, R> {
                 request.reject(Rejection::BUSY);
             }
         }
-    }
-
-    pub(super) async fn receive(&self) -> Result<Message<PeerId>> {
-        tokio::task::coop::consume_budget().await;
-        let message = self
-            .driver
-            .wait(Interest::Items((), 1), |_| found(self.told.try_pop()))
-            .await?;
-        self.tells.add_delivered(1);
-        Ok(message)
-    }
-
-    pub(super) async fn receive_batch(&self, out: &mut Vec<Message<PeerId>>, max: usize) -> Result<usize> {
-        if max == 0 {
-            return Ok(0);
-        }
-        tokio::task::coop::consume_budget().await;
-        let mut pop = || {
-            let popped = self.told.try_pop_batch(out, max)?;
-            Ok(Some(popped).filter(|popped| *popped > 0))
-        };
-        let count = self
-            .driver
-            .wait(Interest::Items((), max), |_| found(pop()))
-            .await?;
-        self.tells.add_delivered(count);
-        Ok(count)
     }
 
     pub(super) async fn receive_ask(&self) -> Result<Request<PeerId>> {

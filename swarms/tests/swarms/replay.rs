@@ -47,7 +47,7 @@ impl Filter<MemoryAddr> for Recorder {
 
 /// Runs a network of `count` nodes from a seed: all nodes join, some put and get records, tell and ask each other by id.
 async fn run(seed: u64, count: usize) -> Result<Trace> {
-    let entered = Env::seeded(seed).enter();
+    let guard = Env::seeded(seed).enter();
     let (trace, realm) = (Trace::default(), MemoryRealm::default());
     let faults = Faults::new(FaultyConfig {
         seed,
@@ -80,7 +80,7 @@ async fn run(seed: u64, count: usize) -> Result<Trace> {
             config,
         )?));
     }
-    drop(entered);
+    drop(guard);
     let bootstrap = nodes[0].inner().local_addr()?;
     let joins = nodes[1..].iter().map(|node| {
         let (node, bootstrap) = (node.clone(), bootstrap.clone());

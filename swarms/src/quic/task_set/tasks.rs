@@ -1,4 +1,7 @@
 //! The tasks of a set, each with an index and a waker of its own.
+//!
+//! `FuturesUnordered` polls as many tasks in one go as there are. A node may have hundreds of sessions, whose messages
+//! would overflow the queue before the reader takes the first: here the reader's turn comes after a few tasks.
 
 use std::pin::Pin;
 use std::sync::Arc;
