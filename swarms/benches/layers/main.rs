@@ -200,7 +200,7 @@ async fn main() {
                 .enable_all()
                 .build()
                 .expect("a runtime");
-            runtime.block_on(tokio::spawn(driven_against_tasks(name)))
+            runtime.block_on(async { tokio::spawn(driven_against_tasks(name)).await })
         };
         // A runtime cannot be started within another one.
         let ended = std::thread::spawn(on_workers).join().expect("no panic");
