@@ -9,15 +9,13 @@
 use ::der::{Tag, TagNumber};
 
 use super::der::{BIT_STRING, Elements, INTEGER, SEQUENCE, element, write_algorithm};
-use super::{KeyError, PublicKey, Registry, Signer, sha3_256};
+use super::{KeyError, PublicKey, Registry, Signer, sha3_256, time};
 
 /// Maximum length in bytes of a certificate to read.
 pub const MAX_CERTIFICATE_DER: usize = 8192;
 
-const UTC_TIME: u8 = 0x17;
-const GENERALIZED_TIME: u8 = 0x18;
 /// `[0] EXPLICIT`: the tag of the version.
-const VERSION: u8 = 0xa0;
+pub(super) const VERSION: u8 = 0xa0;
 
 /// The reason for refusing a certificate. No state changed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -57,8 +55,6 @@ pub fn certify(signer: &dyn Signer) -> Vec<u8> {
     serial.copy_from_slice(id.as_bytes().first_chunk::<16>().unwrap_or(&[0; 16]));
     serial[0] = serial[0] & 0x7f | 0x40;
     let name = element(SEQUENCE, &[]);
-    let not_before = element(UTC_TIME, &[b"700101000000Z"]);
-    let not_after = element(GENERALIZED_TIME, &[b"99991231235959Z"]);
     let to_be_signed = element(
         SEQUENCE,
         &[
@@ -66,7 +62,7 @@ pub fn certify(signer: &dyn Signer) -> Vec<u8> {
             &element(INTEGER, &[&serial]),
             &algorithm,
             &name,
-            &element(SEQUENCE, &[&not_before, &not_after]),
+            &element(SEQUENCE, &[&time::always_from(), &time::always_until()]),
             &name,
             key.as_der(),
         ],
@@ -154,7 +150,7 @@ fn raw<'a>(elements: &mut Elements<'a>) -> Result<Raw<'a>, CertificateError> {
     elements.tlv().map(|bytes| Raw { bytes, at }).map_err(structure)
 }
 
-fn structure(error: KeyError) -> CertificateError {
+pub(super) fn structure(error: KeyError) -> CertificateError {
     match error {
         KeyError::Der { at, expected } => CertificateError::Der { at, expected },
         other => CertificateError::Key(other),

@@ -6,7 +6,7 @@
 //!   [`Registry::with`] adds other algorithms. It checks the algorithm and all lengths before any public-key
 //!   operation.
 //! - [`certify`] and [`certified_key`] put a public key into a self-signed certificate for TLS, and extract
-//!   it.
+//!   it. [`CertificateFields`] and [`write_certificate`] are for certificates with extensions.
 //! - A [`Fingerprint`] maps a public key to a [`PeerId`](p2p::PeerId): [`shake256`] for P2PKE, [`sha3_256`]
 //!   for QUIC. So a key has two ids; a swarm can be configured with another fingerprint.
 //!
@@ -30,14 +30,20 @@ mod certificate;
 mod der;
 mod ed25519;
 mod error;
+mod extended;
 mod fingerprint;
 mod key;
 mod registry;
+mod time;
 
 pub use ::der::asn1::ObjectIdentifier;
 pub use certificate::{CertificateError, MAX_CERTIFICATE_DER, certified_key, certify};
 pub use ed25519::Ed25519;
 pub use error::KeyError;
+pub use extended::{
+    CertificateExtension, CertificateFields, MAX_EXTENSIONS, read_octet_pair, write_certificate,
+    write_octet_pair,
+};
 pub use fingerprint::{Fingerprint, sha3_256, shake256};
 pub use key::{MAX_KEY_DER, PrivateKey, PublicKey};
 pub use registry::{Algorithm, Registry, Signer, Verifier};

@@ -1,0 +1,1 @@
+//! Empty: this package has only benches, which need rust-libp2p.

@@ -1,0 +1,206 @@
+//! A connection with one peer, over QUIC or over TCP.
+
+use std::fmt;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use multiaddr::Multiaddr;
+use p2p::{Error, Result};
+use parking_lot::Mutex;
+use quinn::VarInt;
+use tokio::sync::Semaphore;
+use tokio::time::timeout;
+
+use crate::addr::HostAddr;
+use crate::config::Security;
+use crate::identify::Identified;
+use crate::key::PublicKey;
+use crate::muxer::{Muxer, MuxerHandle};
+use crate::negotiate::{NegotiateError, Negotiated};
+use crate::stream::{RawStream, Stream};
+
+/// The transport of a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Transport {
+    /// QUIC version 1.
+    Quic,
+    /// TCP with this secure channel and yamux.
+    Tcp(Security),
+}
+
+impl fmt::Display for Transport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Quic => "quic-v1",
+            Self::Tcp(Security::Noise) => "tcp, noise, yamux",
+            Self::Tcp(Security::Tls) => "tcp, tls, yamux",
+        })
+    }
+}
+
+/// What is known of a connection.
+#[derive(Clone, Debug)]
+pub struct ConnectionInfo {
+    /// A number that no other connection of this host has.
+    pub id: u64,
+    /// The peer, whose identity it proved.
+    pub peer: HostAddr,
+    /// The place of the peer.
+    pub remote: Multiaddr,
+    /// The transport.
+    pub transport: Transport,
+    /// Whether this host dialled it.
+    pub is_dialled: bool,
+}
+
+/// Opens streams.
+pub(crate) enum Opener {
+    Quic(quinn::Connection),
+    Yamux(MuxerHandle),
+}
+
+/// Accepts streams, and moves them where the muxer is part of this process.
+pub(crate) enum Acceptor {
+    Quic(quinn::Connection),
+    Yamux(Box<Muxer>),
+}
+
+pub(crate) struct Connection {
+    pub(crate) info: ConnectionInfo,
+    pub(crate) key: PublicKey,
+    opener: Opener,
+    /// Streams of the peer that are being negotiated, that handlers of the program hold, and that built-in
+    /// protocols hold.
+    pub(crate) negotiating: Arc<Semaphore>,
+    pub(crate) streams: Arc<Semaphore>,
+    pub(crate) reserved: Arc<Semaphore>,
+    /// What the peer said of itself last.
+    pub(crate) identified: Mutex<Option<Arc<Identified>>>,
+}
+
+/// Maximum number of streams of one connection that are being negotiated.
+const NEGOTIATING: usize = 64;
+/// Maximum number of streams of one connection that ping, identify and the like hold.
+const RESERVED: usize = 8;
+
+/// The reason for which a stream could not be opened.
+pub(crate) enum OpenError {
+    /// The connection has ended.
+    Lost(io::Error),
+    /// The peer permits no further stream in time.
+    NoRoom,
+    /// The negotiation failed.
+    Negotiation(NegotiateError),
+    /// The peer did not answer in time.
+    NoAnswer,
+}
+
+impl Connection {
+    pub(crate) fn new(info: ConnectionInfo, key: PublicKey, opener: Opener, max_streams: usize) -> Self {
+        Self {
+            info,
+            key,
+            opener,
+            negotiating: Arc::new(Semaphore::new(NEGOTIATING)),
+            streams: Arc::new(Semaphore::new(max_streams)),
+            reserved: Arc::new(Semaphore::new(RESERVED)),
+            identified: Mutex::new(None),
+        }
+    }
+
+    async fn raw(&self) -> io::Result<RawStream> {
+        match &self.opener {
+            Opener::Quic(connection) => Ok(RawStream::quic(connection.open_bi().await?)),
+            Opener::Yamux(muxer) => Ok(RawStream::Yamux(muxer.open().await?)),
+        }
+    }
+
+    async fn unnegotiated(&self, limit: Duration) -> Result<Negotiated<RawStream>, OpenError> {
+        match timeout(limit, self.raw()).await {
+            Ok(Ok(raw)) => Ok(Negotiated::new(raw)),
+            Ok(Err(error)) => Err(OpenError::Lost(error)),
+            Err(_) => Err(OpenError::NoRoom),
+        }
+    }
+
+    /// Opens a stream, and negotiates the first of `protocols` that the peer supports.
+    pub(crate) async fn open(&self, protocols: &[&str], limit: Duration) -> Result<Stream, OpenError> {
+        let mut stream = self.unnegotiated(limit).await?;
+        match timeout(limit, stream.dial(protocols)).await {
+            Ok(Ok(index)) => {
+                let protocol = protocols.get(index).copied().unwrap_or_default();
+                Ok(Stream::new(stream, protocol.into(), self.info.peer.clone(), None))
+            }
+            Ok(Err(error)) => Err(OpenError::Negotiation(error)),
+            Err(_) => Err(OpenError::NoAnswer),
+        }
+    }
+
+    /// Opens a stream for one protocol, and leaves the peer's answer to the first read.
+    pub(crate) async fn open_lazily(&self, protocol: Arc<str>, limit: Duration) -> Result<Stream, OpenError> {
+        let mut stream = self.unnegotiated(limit).await?;
+        match timeout(limit, stream.dial_lazily(protocol.clone())).await {
+            Ok(Ok(())) => Ok(Stream::new(stream, protocol, self.info.peer.clone(), None)),
+            Ok(Err(NegotiateError::Io(error))) => Err(OpenError::Lost(error)),
+            Ok(Err(error)) => Err(OpenError::Negotiation(error)),
+            Err(_) => Err(OpenError::NoRoom),
+        }
+    }
+
+    /// Closes the connection; its streams end.
+    pub(crate) fn close(&self) {
+        match &self.opener {
+            Opener::Quic(connection) => connection.close(VarInt::from_u32(0), b""),
+            Opener::Yamux(muxer) => {
+                muxer.close();
+            }
+        }
+    }
+
+    /// Returns the network of the peer, if its place is an IP address.
+    pub(crate) fn prefix(&self) -> Option<p2p_protocols::overlay::Prefix> {
+        p2p_protocols::overlay::Prefix::of(&HostAddr::from_multiaddr(self.info.remote.clone()))
+    }
+}
+
+impl fmt::Debug for Connection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.info.fmt(f)
+    }
+}
+
+impl Acceptor {
+    /// Waits for a stream of the peer; returns the reason when the connection has ended.
+    pub(crate) async fn accept(&mut self) -> Result<RawStream, String> {
+        match self {
+            Self::Quic(connection) => match connection.accept_bi().await {
+                Ok(streams) => Ok(RawStream::quic(streams)),
+                Err(error) => Err(error.to_string()),
+            },
+            Self::Yamux(muxer) => match muxer.accept().await {
+                Some(Ok(stream)) => Ok(RawStream::Yamux(stream)),
+                Some(Err(error)) => Err(error.to_string()),
+                None => Err("closed".to_owned()),
+            },
+        }
+    }
+}
+
+impl OpenError {
+    /// Converts it to the error of a call that concerned `addr`.
+    pub(crate) fn into_error(self, addr: &HostAddr, limit: Duration) -> Error {
+        match self {
+            Self::Lost(error) => Error::unreachable(addr, format!("the connection has ended: {error}")),
+            Self::Negotiation(error) => Error::unreachable(addr, error.to_string()),
+            Self::NoRoom => Error::TimedOut {
+                doing: "waiting for the peer to permit another stream",
+                limit,
+            },
+            Self::NoAnswer => Error::TimedOut {
+                doing: "negotiating the protocol of a stream",
+                limit,
+            },
+        }
+    }
+}

@@ -1,0 +1,208 @@
+//! QUIC of a host (libp2p specification, quic): endpoints that listen and dial.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::sync::Arc;
+use std::time::Duration;
+
+use p2p::{Error, Result};
+use quinn::{
+    ClientConfig, Endpoint, EndpointConfig, IdleTimeout, Incoming, ServerConfig, TokioRuntime,
+    TransportConfig, VarInt,
+};
+use rustls::pki_types::CertificateDer;
+use socket2::{Domain, Protocol, Socket, Type};
+use tokio::time::timeout;
+
+use super::events::HostEvent;
+use super::listen::Listening;
+use super::shared::Shared;
+use crate::addr::quic_place;
+use crate::config::HostConfig;
+use crate::connection::{Acceptor, Connection, Opener, Transport};
+use crate::tls::peer_key;
+
+/// Streams that a peer may have open on one connection.
+const STREAMS: u32 = 256;
+/// Receive windows of a stream and of a connection in bytes, those of other implementations.
+const STREAM_WINDOW: u32 = 10 << 20;
+const WINDOW: u32 = 15 << 20;
+/// Unacknowledged bytes of a connection.
+const SEND_WINDOW: u64 = 15 << 20;
+/// Requested kernel buffer size for each direction of a socket, in bytes.
+const SOCKET_BUFFER: usize = 2 << 20;
+/// The name that rustls requires, and that is not sent.
+const SERVER_NAME: &str = "libp2p";
+
+/// The endpoints of a host: those that listen, and one of each family that only dials.
+#[derive(Debug, Default)]
+pub(super) struct Endpoints {
+    all: Vec<Endpoint>,
+    is_closed: bool,
+}
+
+impl Endpoints {
+    pub(super) fn close(&mut self) {
+        self.is_closed = true;
+        for endpoint in &self.all {
+            endpoint.close(VarInt::from_u32(0), b"");
+        }
+    }
+
+    pub(super) fn take(&mut self) -> Vec<Endpoint> {
+        std::mem::take(&mut self.all)
+    }
+
+    fn add(&mut self, endpoint: &Endpoint) -> Result<()> {
+        if self.is_closed {
+            endpoint.close(VarInt::from_u32(0), b"");
+            return Err(Error::Closed);
+        }
+        self.all.push(endpoint.clone());
+        Ok(())
+    }
+
+    /// Returns an endpoint from which an address can be reached.
+    fn for_dialling(&self, to: SocketAddr) -> Option<Endpoint> {
+        let reaches = |endpoint: &&Endpoint| {
+            endpoint.local_addr().is_ok_and(|local| {
+                let is_everywhere = local.ip().is_unspecified();
+                local.is_ipv4() == to.is_ipv4()
+                    && (is_everywhere || local.ip().is_loopback() == to.ip().is_loopback())
+            })
+        };
+        self.all.iter().find(reaches).cloned()
+    }
+}
+
+impl Shared {
+    /// Listens at a socket address, and accepts connections in a task.
+    pub(super) fn listen_quic(self: &Arc<Self>, addr: SocketAddr) -> Result<()> {
+        let mut server = ServerConfig::with_crypto(Arc::new(self.upgrader.tls.quic_server()?));
+        server
+            .transport_config(transport(&self.config)?)
+            .max_incoming(2 * self.config.max_handshakes)
+            .incoming_buffer_size(16 << 10)
+            .incoming_buffer_size_total((self.config.max_handshakes as u64) << 14);
+        let endpoint = self.endpoint(addr, Some(server))?;
+        let bound = endpoint
+            .local_addr()
+            .map_err(Error::io("binding a UDP socket for QUIC"))?;
+        self.listening.lock().push(Listening::Quic(bound));
+        self.events.send(HostEvent::Listening(quic_place(bound)));
+        let shared = self.clone();
+        self.spawn(async move {
+            while let Some(incoming) = endpoint.accept().await {
+                shared.accept_quic(incoming);
+            }
+        });
+        Ok(())
+    }
+
+    fn endpoint(&self, addr: SocketAddr, server: Option<ServerConfig>) -> Result<Endpoint> {
+        let socket = bind(addr).map_err(Error::io("binding a UDP socket for QUIC"))?;
+        let endpoint = Endpoint::new(EndpointConfig::default(), server, socket, Arc::new(TokioRuntime));
+        let endpoint = endpoint.map_err(Error::io("starting QUIC"))?;
+        self.endpoints.lock().add(&endpoint)?;
+        Ok(endpoint)
+    }
+
+    fn accept_quic(self: &Arc<Self>, incoming: Incoming) {
+        let remote = incoming.remote_address();
+        let Some(handshake) = self.admission.begin(remote) else {
+            incoming.refuse();
+            return;
+        };
+        if self.admission.is_busy() && !incoming.remote_address_validated() && incoming.may_retry() {
+            // An address that is made up does not return the token.
+            let _ = incoming.retry();
+            return;
+        }
+        let shared = self.clone();
+        self.spawn(async move {
+            match timeout(shared.config.handshake_timeout, incoming).await {
+                Ok(Ok(connection)) => {
+                    if let Err(error) = shared.adopt_quic(connection, false) {
+                        tracing::debug!(layer = "libp2p", %remote, %error, "a connection was refused");
+                    }
+                }
+                Ok(Err(error)) => tracing::debug!(layer = "libp2p", %remote, %error, "a handshake failed"),
+                Err(_) => tracing::debug!(layer = "libp2p", %remote, "a handshake timed out"),
+            }
+            drop(handshake);
+        });
+    }
+
+    /// Dials an address over QUIC, where `expected` or any peer must answer.
+    pub(super) async fn dial_quic(
+        self: &Arc<Self>,
+        to: SocketAddr,
+        expected: Option<multiaddr::PeerId>,
+    ) -> Result<Arc<Connection>> {
+        let unreachable = |reason: String| Error::unreachable(&quic_place(to), reason);
+        let endpoint = self.endpoints.lock().for_dialling(to);
+        let endpoint = match endpoint {
+            Some(endpoint) => endpoint,
+            None => self.endpoint(SocketAddr::new(unspecified(to), 0), None)?,
+        };
+        let mut client = ClientConfig::new(Arc::new(self.upgrader.tls.quic_client(expected)?));
+        client.transport_config(transport(&self.config)?);
+        let connecting = endpoint
+            .connect_with(client, to, SERVER_NAME)
+            .map_err(|error| unreachable(error.to_string()))?;
+        let connection = connecting.await.map_err(|error| unreachable(error.to_string()))?;
+        self.adopt_quic(connection, true)
+    }
+
+    fn adopt_quic(
+        self: &Arc<Self>,
+        connection: quinn::Connection,
+        is_dialled: bool,
+    ) -> Result<Arc<Connection>> {
+        let remote = quic_place(connection.remote_address());
+        let chain = connection.peer_identity();
+        let chain = chain.and_then(|chain| chain.downcast::<Vec<CertificateDer<'static>>>().ok());
+        let Some(key) = chain.and_then(|chain| peer_key(&chain)) else {
+            connection.close(VarInt::from_u32(0), b"");
+            return Err(Error::unreachable(&remote, "the peer has no certificate"));
+        };
+        let ends = (Opener::Quic(connection.clone()), Acceptor::Quic(connection));
+        self.adopt(key, remote, Transport::Quic, is_dialled, ends)
+    }
+}
+
+fn unspecified(like: SocketAddr) -> IpAddr {
+    match like {
+        SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+        SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+    }
+}
+
+fn bind(addr: SocketAddr) -> std::io::Result<UdpSocket> {
+    let socket = Socket::new(Domain::for_address(addr), Type::DGRAM, Some(Protocol::UDP))?;
+    if addr.is_ipv6() {
+        socket.set_only_v6(true)?;
+    }
+    // Buffer sizes are requests.
+    let _ = socket.set_recv_buffer_size(SOCKET_BUFFER);
+    let _ = socket.set_send_buffer_size(SOCKET_BUFFER);
+    socket.bind(&addr.into())?;
+    Ok(socket.into())
+}
+
+fn transport(config: &HostConfig) -> Result<Arc<TransportConfig>> {
+    let idle = IdleTimeout::try_from(config.idle_timeout)
+        .map_err(|error| Error::invalid("host configuration", error.to_string()))?;
+    let mut transport = TransportConfig::default();
+    // Other implementations end a connection after 10 seconds of silence.
+    let keep_alive = (config.idle_timeout / 3).min(Duration::from_secs(4));
+    transport
+        .max_idle_timeout(Some(idle))
+        .keep_alive_interval(Some(keep_alive))
+        .max_concurrent_bidi_streams(STREAMS.into())
+        .max_concurrent_uni_streams(0_u32.into())
+        .stream_receive_window(STREAM_WINDOW.into())
+        .receive_window(WINDOW.into())
+        .send_window(SEND_WINDOW)
+        .datagram_receive_buffer_size(None);
+    Ok(Arc::new(transport))
+}

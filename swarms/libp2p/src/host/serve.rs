@@ -1,0 +1,114 @@
+//! Streams that peers open: they are negotiated, and handed to handlers.
+
+use std::sync::Arc;
+
+use tokio::time::timeout;
+
+use super::shared::{Handler, Shared};
+use crate::connection::{Acceptor, Connection};
+use crate::identify::{IDENTIFY, PUSH};
+use crate::negotiate::Negotiated;
+use crate::ping::{self, PING};
+use crate::stream::{RawStream, Stream};
+
+/// What serves a stream.
+enum Service {
+    Ping,
+    Identify,
+    Push,
+    Program(Handler),
+}
+
+/// Returns whether the host itself serves a protocol.
+pub(super) fn is_built_in(protocol: &str) -> bool {
+    [PING, IDENTIFY, PUSH].contains(&protocol)
+}
+
+impl Shared {
+    /// Returns the protocols that this host accepts.
+    pub(super) fn protocols(&self) -> Vec<String> {
+        let built_in = [IDENTIFY, PUSH, PING].map(str::to_owned);
+        let handlers = self.handlers.read();
+        built_in
+            .into_iter()
+            .chain(handlers.keys().map(|id| id.to_string()))
+            .collect()
+    }
+
+    /// Serves a connection in a task until it ends.
+    pub(super) fn serve(self: &Arc<Self>, connection: &Arc<Connection>, mut acceptor: Acceptor) {
+        let (shared, connection) = (self.clone(), connection.clone());
+        self.spawn(async move {
+            let reason = loop {
+                let raw = match acceptor.accept().await {
+                    Ok(raw) => raw,
+                    Err(reason) => break reason,
+                };
+                // At the limit the stream is dropped, which resets it.
+                let Ok(permit) = connection.negotiating.clone().try_acquire_owned() else {
+                    tracing::debug!(layer = "libp2p", peer = %connection.info.peer, "too many streams in negotiation");
+                    continue;
+                };
+                let (stream, host, with) = (Negotiated::new(raw), shared.clone(), connection.clone());
+                shared.spawn(async move { host.serve_stream(&with, stream, permit).await });
+            };
+            shared.lose(&connection, &reason);
+        });
+    }
+
+    async fn serve_stream(
+        self: Arc<Self>,
+        connection: &Arc<Connection>,
+        mut stream: Negotiated<RawStream>,
+        negotiating: tokio::sync::OwnedSemaphorePermit,
+    ) {
+        let accepted = stream.listen(|protocol| self.service(protocol));
+        let (protocol, service) = match timeout(self.config.stream_timeout, accepted).await {
+            Ok(Ok(accepted)) => accepted,
+            Ok(Err(error)) => {
+                tracing::debug!(layer = "libp2p", peer = %connection.info.peer, %error, "no protocol was negotiated");
+                return;
+            }
+            Err(_) => return,
+        };
+        let held = match &service {
+            Service::Program(_) => &connection.streams,
+            Service::Ping | Service::Identify | Service::Push => &connection.reserved,
+        };
+        let Ok(permit) = held.clone().try_acquire_owned() else {
+            tracing::debug!(layer = "libp2p", peer = %connection.info.peer, "too many streams");
+            return;
+        };
+        drop(negotiating);
+        let mut stream = Stream::new(stream, protocol, connection.info.peer.clone(), Some(permit));
+        match service {
+            Service::Ping => ping::serve(stream).await,
+            Service::Identify => {
+                let sent = self.send_identify(connection, &mut stream);
+                let _ = timeout(self.config.stream_timeout, sent).await;
+            }
+            Service::Push => {
+                let _ = timeout(
+                    self.config.stream_timeout,
+                    self.receive_push(connection, &mut stream),
+                )
+                .await;
+            }
+            Service::Program(handler) => handler(stream).await,
+        }
+    }
+
+    fn service(&self, protocol: &str) -> Option<(Arc<str>, Service)> {
+        let built_in = match protocol {
+            PING => Service::Ping,
+            IDENTIFY => Service::Identify,
+            PUSH => Service::Push,
+            _ => {
+                let handlers = self.handlers.read();
+                let (id, handler) = handlers.get_key_value(protocol)?;
+                return Some((id.clone(), Service::Program(handler.clone())));
+            }
+        };
+        Some((protocol.into(), built_in))
+    }
+}

@@ -1,0 +1,97 @@
+//! A libp2p host: it speaks with every libp2p implementation over QUIC and TCP.
+//!
+//! ```text
+//!   program        handle(protocol, handler)    open(&addr, protocols)
+//!                          ▲ Stream                   │ Stream
+//!   streams        multistream-select: one protocol for each stream
+//!   connection     QUIC                   │ yamux over Noise or TLS over TCP
+//!   identity       certificate of the peer │ handshake payload or certificate
+//! ```
+//!
+//! A [`Host`] owns connections. Protocols take bidirectional [`Stream`]s from it, which are tokio's `AsyncRead` and
+//! `AsyncWrite`. Ping and identify are served by the host itself.
+//!
+//! ```
+//! use p2p_formats::x509::PrivateKey;
+//! use p2p_libp2p::{Host, Stream};
+//! use tokio::io::{AsyncReadExt, AsyncWriteExt};
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let server = Host::builder(&PrivateKey::ed25519(&[1; 32])).listen("/ip4/127.0.0.1/udp/0/quic-v1")?.start().await?;
+//! server.handle("/echo/1.0.0", async |mut stream: Stream| {
+//!     let mut text = Vec::new();
+//!     if (&mut stream).take(1024).read_to_end(&mut text).await.is_ok() {
+//!         let _ = stream.write_all(&text).await;
+//!         let _ = stream.shutdown().await;
+//!     }
+//! })?;
+//!
+//! let client = Host::builder(&PrivateKey::ed25519(&[2; 32])).start().await?;
+//! let to = &server.local_addrs()[0]; // /ip4/127.0.0.1/udp/PORT/quic-v1/p2p/ID
+//! let mut stream = client.open(to, &["/echo/1.0.0"]).await?;
+//! stream.write_all(b"hello").await?;
+//! stream.shutdown().await?;
+//! let mut answer = String::new();
+//! stream.read_to_string(&mut answer).await?;
+//! assert_eq!(answer, "hello");
+//!
+//! let rtt = client.pinger(to).await?.ping().await?;
+//! println!("{:?} to {}", rtt, client.identify(to).await?.agent);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # What is here
+//!
+//! | module or item | contents | libp2p specification |
+//! | --- | --- | --- |
+//! | [`Host`], [`HostBuilder`], [`HostConfig`] | listening, dialling, handlers, limits | connections |
+//! | [`Stream`] | a stream of a connection | connections |
+//! | [`HostAddr`] | the address of a host | addressing |
+//! | [`key`], [`identity`] | public keys, peer ids, and their identity in this framework | peer-ids |
+//! | [`envelope`] | signed envelopes and peer records | RFC 0002, RFC 0003 |
+//! | [`negotiate`] | multistream-select | connections |
+//! | [`noise`], [`tls`] | secure channels | noise, tls |
+//! | [`HostSwarm`] | tells and asks between hosts, as a [`Swarm`](p2p::Swarm) | |
+//! | [`identify`], [`ping`] | protocols that each host serves | identify, ping |
+//! | [`perf`] | measurement of throughput | perf |
+//!
+//! # Limits
+//! All limits are in [`HostConfig`] and in the modules: connections in total, by direction, by peer and by network;
+//! handshakes under way in total and by network; streams of a connection; lengths of every message.
+//!
+//! # Security
+//! Provided: the peer of a connection holds the private key of its peer id; a stream to an address with an id
+//! reaches that peer or none; confidentiality, integrity and forward secrecy. Not provided: anonymity, and free
+//! refusal of inbound dials: handshakes are bounded, but each costs work.
+//!
+//! Deliberately absent: relays, hole punching, WebTransport and WebRTC, mplex, QUIC draft 29.
+#![forbid(unsafe_code)]
+
+pub mod addr;
+pub mod config;
+mod connection;
+pub mod envelope;
+mod frame;
+mod host;
+pub mod identify;
+pub mod key;
+mod muxer;
+pub mod negotiate;
+pub mod noise;
+pub mod perf;
+pub mod ping;
+mod stream;
+pub mod swarm;
+pub mod tls;
+mod upgrade;
+
+pub use addr::HostAddr;
+pub use config::{HostConfig, Security};
+pub use connection::{ConnectionInfo, Transport};
+pub use host::{Host, HostBuilder, HostEvent, HostEvents};
+pub use key::{Keypair, PublicKey, identity};
+pub use multiaddr::{Multiaddr, PeerId};
+pub use stream::Stream;
+pub use swarm::{HostSwarm, HostSwarmConfig};

@@ -1,0 +1,164 @@
+//! Streams of a connection.
+
+use std::fmt;
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use futures_util::{AsyncRead as _, AsyncWrite as _};
+use quinn::{RecvStream, SendStream, VarInt};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use crate::addr::HostAddr;
+use crate::negotiate::Negotiated;
+
+/// A bidirectional stream to a peer, for one protocol: tokio's `AsyncRead` and `AsyncWrite`.
+///
+/// Shutting it down ends the writing direction after all written bytes (FIN). Dropping it before resets the
+/// stream: the peer's reads and writes fail. Dropping it before the peer's end was read refuses the rest.
+///
+/// # Cancel safety
+/// Reads and writes are those of tokio: a cancelled `read` loses nothing.
+pub struct Stream {
+    inner: Negotiated<RawStream>,
+    protocol: Arc<str>,
+    peer: HostAddr,
+    /// Released when the stream is dropped.
+    _permit: Option<tokio::sync::OwnedSemaphorePermit>,
+}
+
+impl Stream {
+    pub(crate) fn new(
+        inner: Negotiated<RawStream>,
+        protocol: Arc<str>,
+        peer: HostAddr,
+        permit: Option<tokio::sync::OwnedSemaphorePermit>,
+    ) -> Self {
+        Self {
+            inner,
+            protocol,
+            peer,
+            _permit: permit,
+        }
+    }
+
+    /// Returns the protocol of the stream.
+    pub fn protocol(&self) -> &str {
+        &self.protocol
+    }
+
+    /// Returns the peer, whose identity the connection proved.
+    pub fn peer(&self) -> &HostAddr {
+        &self.peer
+    }
+}
+
+impl fmt::Debug for Stream {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Stream")
+            .field("protocol", &self.protocol)
+            .field("peer", &self.peer)
+            .finish_non_exhaustive()
+    }
+}
+
+impl AsyncRead for Stream {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().inner).poll_read(cx, buf)
+    }
+}
+
+impl AsyncWrite for Stream {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.get_mut().inner).poll_write(cx, buf)
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().inner).poll_flush(cx)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().inner).poll_shutdown(cx)
+    }
+}
+
+/// A stream of a QUIC connection or of a yamux connection, before any negotiation.
+pub(crate) enum RawStream {
+    Quic {
+        send: SendStream,
+        recv: RecvStream,
+        is_finished: bool,
+    },
+    Yamux(yamux::Stream),
+}
+
+impl RawStream {
+    pub(crate) fn quic((send, recv): (SendStream, RecvStream)) -> Self {
+        let is_finished = false;
+        Self::Quic {
+            send,
+            recv,
+            is_finished,
+        }
+    }
+}
+
+impl Drop for RawStream {
+    fn drop(&mut self) {
+        if let Self::Quic {
+            send,
+            is_finished: false,
+            ..
+        } = self
+        {
+            // quinn finishes a stream that is dropped; an error says that the stream has ended already.
+            let _ = send.reset(VarInt::from_u32(0));
+        }
+        // yamux resets a stream that is dropped.
+    }
+}
+
+impl AsyncRead for RawStream {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Quic { recv, .. } => recv.poll_read_buf(cx, buf).map_err(io::Error::from),
+            Self::Yamux(stream) => {
+                let read = ready!(Pin::new(stream).poll_read(cx, buf.initialize_unfilled()))?;
+                buf.advance(read);
+                Poll::Ready(Ok(()))
+            }
+        }
+    }
+}
+
+impl AsyncWrite for RawStream {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Self::Quic { send, .. } => Pin::new(send).poll_write(cx, buf).map_err(io::Error::from),
+            Self::Yamux(stream) => Pin::new(stream).poll_write(cx, buf),
+        }
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            // A QUIC connection sends what is written.
+            Self::Quic { .. } => Poll::Ready(Ok(())),
+            Self::Yamux(stream) => Pin::new(stream).poll_flush(cx),
+        }
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Quic {
+                send, is_finished, ..
+            } => {
+                *is_finished = true;
+                // Fails only where the stream was finished or reset before.
+                let _ = send.finish();
+                Poll::Ready(Ok(()))
+            }
+            Self::Yamux(stream) => Pin::new(stream).poll_close(cx),
+        }
+    }
+}

@@ -1,0 +1,289 @@
+//! A swarm of a host: tells and asks to peers that have a swarm with the same protocol id.
+//!
+//! A tell is one message on a stream of its own, for the protocol id of the swarm: the length as a varint, the
+//! bytes, and the end of the stream. An ask is the same for the id with `/ask` behind it, and its response comes
+//! back in the same form. A request that is refused is answered by the bytes `80 00` and a code: a length that is
+//! not in its shortest form, so that it is no response. So any libp2p program can write and read both.
+//!
+//! # Security
+//! Those of the [crate](crate). The source of a message is `/p2p/ID` of the peer that proved ID.
+//!
+//! # Limits
+//! All limits are in [`HostSwarmConfig`]. A message that does not fit into the receiver's queue is dropped there and
+//! counted; the sender does not wait for readers. The counters `libp2p` and `libp2p-ask` count messages and asks.
+//!
+//! # Cancel safety
+//! Cancelling a receive loses nothing. A cancelled tell resets its stream: the peer receives the whole message or
+//! nothing. The peer may have acted on the request of a cancelled ask.
+
+mod receive;
+mod send;
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use p2p::{AskSwarm, Counters, Error, Headroom, Message, Packet, Request, Result, SecureSwarm, Swarm};
+use p2p_formats::varint;
+use p2p_swarms::inbox::{Inbox, Limits};
+use parking_lot::Mutex;
+use tokio::sync::{Semaphore, watch};
+
+use crate::addr::HostAddr;
+use crate::host::{Host, Shared};
+use crate::key::PublicKey;
+
+/// The limits and timeouts of a swarm of a host.
+#[derive(Clone, Debug)]
+pub struct HostSwarmConfig {
+    /// Maximum length of a message, a request and a response in bytes.
+    pub mtu: usize,
+    /// Messages that wait for a reader.
+    pub messages: Limits,
+    /// Requests that wait for a reader. Those that find no room are rejected.
+    pub requests: Limits,
+    /// Bytes of messages that have arrived in part, for all peers together; messages beyond are dropped.
+    pub reassembly: usize,
+    /// Timeout of sending a message, a connection included.
+    pub send_timeout: Duration,
+    /// Timeout of an ask.
+    pub ask_timeout: Duration,
+    /// Timeout of the arrival of a message whose stream is open.
+    pub message_timeout: Duration,
+    /// How long closing waits until peers have taken what was sent.
+    pub linger: Duration,
+}
+
+impl Default for HostSwarmConfig {
+    fn default() -> Self {
+        Self {
+            mtu: 1 << 20,
+            messages: Limits::default(),
+            requests: Limits::default(),
+            reassembly: 64 << 20,
+            send_timeout: Duration::from_secs(15),
+            ask_timeout: Duration::from_secs(30),
+            message_timeout: Duration::from_secs(15),
+            linger: Duration::from_secs(1),
+        }
+    }
+}
+
+/// A swarm of a host; see the [module](self).
+///
+/// Closing it leaves the host open while another handle of the host exists; the last one closes the host.
+///
+/// ```
+/// use p2p::{AskSwarm, Swarm};
+/// use p2p_formats::x509::PrivateKey;
+/// use p2p_libp2p::{Host, HostSwarmConfig};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> p2p::Result<()> {
+/// let node = async |seed: u8| {
+///     let builder = Host::builder(&PrivateKey::ed25519(&[seed; 32])).listen("/ip4/127.0.0.1/udp/0/quic-v1")?;
+///     builder.start().await?.swarm("/my-app/1.0.0", HostSwarmConfig::default())
+/// };
+/// let (alice, bob) = (node(1).await?, node(2).await?);
+/// let serve = p2p::serve_asks(&bob, 16, async |request| Ok(request.payload));
+/// tokio::select! {
+///     ended = serve => ended?,
+///     answer = alice.ask(&bob.local_addr()?, alice.packet(b"hello")) => assert_eq!(answer?, b"hello"),
+/// }
+/// # Ok(())
+/// # }
+/// ```
+pub struct HostSwarm {
+    core: Arc<Core>,
+    /// Keeps the host open.
+    host: Mutex<Option<Host>>,
+}
+
+pub(crate) struct Core {
+    host: Arc<Shared>,
+    tell_id: Arc<str>,
+    ask_id: Arc<str>,
+    config: HostSwarmConfig,
+    messages: Inbox<Message<HostAddr>>,
+    requests: Inbox<Request<HostAddr>>,
+    reassembly: Arc<Semaphore>,
+    tells: Counters,
+    asks: Counters,
+    closing: watch::Sender<bool>,
+    /// Messages and responses that peers have not taken yet.
+    sending: watch::Sender<usize>,
+}
+
+impl Host {
+    /// Makes a swarm of this host, whose peers are hosts with a swarm of the same protocol id.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] if the id is not valid or in use, and for an MTU above 16 MiB or beyond the limits of
+    /// the queues.
+    pub fn swarm(&self, protocol: &str, config: HostSwarmConfig) -> Result<HostSwarm> {
+        let longest = config.mtu.saturating_add(1 << 10);
+        if config.mtu > MAX_MTU || longest > config.reassembly || longest > config.messages.bytes {
+            let reason = "the MTU exceeds 16 MiB, or the bytes of the queues or of messages that arrive";
+            return Err(Error::invalid("swarm configuration", reason));
+        }
+        let core = Arc::new(Core {
+            host: self.core().clone(),
+            tell_id: protocol.into(),
+            ask_id: format!("{protocol}/ask").into(),
+            messages: Inbox::new(config.messages),
+            requests: Inbox::new(config.requests),
+            reassembly: Arc::new(Semaphore::new(config.reassembly.min(Semaphore::MAX_PERMITS))),
+            tells: Counters::new("libp2p"),
+            asks: Counters::new("libp2p-ask"),
+            closing: watch::Sender::new(false),
+            sending: watch::Sender::new(0),
+            config,
+        });
+        receive::serve(&core)?;
+        Ok(HostSwarm {
+            core,
+            host: Mutex::new(Some(self.clone())),
+        })
+    }
+}
+
+/// Maximum MTU in bytes.
+const MAX_MTU: usize = 16 << 20;
+
+impl Core {
+    fn check_open(&self) -> Result<()> {
+        if *self.closing.borrow() {
+            return Err(Error::Closed);
+        }
+        self.host.check_open()
+    }
+
+    /// Returns the result of `call`, unless the swarm or its host is closed meanwhile.
+    async fn unless_closed<T>(&self, call: impl Future<Output = Result<T>>) -> Result<T> {
+        let mut closing = self.closing.subscribe();
+        tokio::select! {
+            biased;
+            _ = closing.wait_for(|closing| *closing) => Err(Error::Closed),
+            result = self.host.unless_closed(call) => result,
+        }
+    }
+
+    /// Ends receives, and refuses further messages of peers.
+    fn close(&self) {
+        if self.closing.send_replace(true) {
+            return;
+        }
+        self.host.remove_handler(&self.tell_id);
+        self.host.remove_handler(&self.ask_id);
+        let dropped = self.messages.close();
+        self.tells.add_dropped_many(p2p::DropReason::Closed, dropped);
+        let dropped = self.requests.close();
+        self.asks.add_dropped_many(p2p::DropReason::Closed, dropped);
+    }
+}
+
+impl HostSwarm {
+    /// Returns a handle of the host.
+    ///
+    /// # Errors
+    /// [`Error::Closed`] after [`close`](Swarm::close).
+    pub fn host(&self) -> Result<Host> {
+        self.host.lock().clone().ok_or(Error::Closed)
+    }
+}
+
+impl Swarm<HostAddr> for HostSwarm {
+    async fn tell(&self, dst: &HostAddr, packet: Packet) -> Result<()> {
+        self.core.tell(dst, packet).await
+    }
+
+    async fn receive(&self) -> Result<Message<HostAddr>> {
+        let message = self.core.messages.pop().await?;
+        self.core.tells.add_delivered(1);
+        Ok(message)
+    }
+
+    async fn receive_batch(&self, out: &mut Vec<Message<HostAddr>>, max: usize) -> Result<usize> {
+        let count = self.core.messages.pop_batch(out, max).await?;
+        self.core.tells.add_delivered(count);
+        Ok(count)
+    }
+
+    fn mtu(&self) -> usize {
+        self.core.config.mtu
+    }
+
+    fn local_addrs(&self) -> Vec<HostAddr> {
+        self.core.host.host_addrs()
+    }
+
+    fn parse_addr(&self, text: &str) -> Result<HostAddr> {
+        text.parse()
+    }
+
+    /// Closes the swarm; see [`Swarm::close`]. Waits until peers have taken what was sent, for up to
+    /// [`HostSwarmConfig::linger`]. If no other handle of the host exists, closes the host.
+    async fn close(&self) {
+        self.core.close();
+        let mut sending = self.core.sending.subscribe();
+        let sent = sending.wait_for(|sending| *sending == 0);
+        let _ = tokio::time::timeout(self.core.config.linger, sent).await;
+        let host = self.host.lock().take();
+        if let Some(last) = host.and_then(Host::into_last) {
+            last.close().await;
+        }
+    }
+
+    fn headroom(&self) -> Headroom {
+        Headroom::new(varint::len(self.core.config.mtu as u64), 0)
+    }
+
+    fn visit_counters(&self, visit: &mut dyn FnMut(&Counters)) {
+        visit(&self.core.tells);
+        visit(&self.core.asks);
+    }
+}
+
+impl AskSwarm<HostAddr> for HostSwarm {
+    async fn ask(&self, dst: &HostAddr, request: Packet) -> Result<Packet> {
+        self.core.ask(dst, request).await
+    }
+
+    async fn receive_ask(&self) -> Result<Request<HostAddr>> {
+        let request = self.core.requests.pop().await?;
+        self.core.asks.add_delivered(1);
+        Ok(request)
+    }
+}
+
+impl SecureSwarm<HostAddr> for HostSwarm {
+    type PublicKey = PublicKey;
+
+    fn public_key(&self) -> PublicKey {
+        self.core.host.upgrader.keypair.public().clone()
+    }
+
+    async fn lookup_public_key(&self, addr: &HostAddr) -> Result<PublicKey> {
+        self.core.check_open()?;
+        if p2p::Addr::peer_id(addr) == Some(self.core.host.upgrader.keypair.id()) {
+            return Ok(self.public_key());
+        }
+        let connected = self.core.host.connect(addr);
+        let connection = self.core.unless_closed(connected).await?;
+        Ok(connection.key.clone())
+    }
+}
+
+impl Drop for HostSwarm {
+    fn drop(&mut self) {
+        self.core.close();
+    }
+}
+
+impl fmt::Debug for HostSwarm {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("HostSwarm")
+            .field("protocol", &self.core.tell_id)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,211 @@
+//! The receive path: streams that peers open for the swarm, and the responses to their requests.
+
+use std::io::{self, ErrorKind};
+use std::sync::{Arc, Weak};
+
+use async_trait::async_trait;
+use bytes::BytesMut;
+use p2p::{Counters, DropReason, Error, Message, Packet, Rejection, Request, Respond, Result};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::timeout;
+
+use super::Core;
+use super::send::{Sending, frame};
+use crate::frame::{self, Head, REJECTED};
+use crate::stream::Stream;
+
+/// Registers the handlers of both protocol ids.
+pub(super) fn serve(core: &Arc<Core>) -> Result<()> {
+    let weak = Arc::downgrade(core);
+    core.host.add_handler(&core.tell_id, move |stream| {
+        with(weak.clone(), stream, Core::receive_tell)
+    })?;
+    let weak = Arc::downgrade(core);
+    let added = core.host.add_handler(&core.ask_id, move |stream| {
+        with(weak.clone(), stream, Core::receive_request)
+    });
+    if let Err(error) = added {
+        core.host.remove_handler(&core.tell_id);
+        return Err(error);
+    }
+    // Pending receives end with the host.
+    let (ends, mut closing) = (CloseOnDrop(Arc::downgrade(core)), core.closing.subscribe());
+    core.host.spawn(async move {
+        let _ends = ends;
+        // An error says that the swarm is gone.
+        let _ = closing.wait_for(|closing| *closing).await;
+    });
+    Ok(())
+}
+
+struct CloseOnDrop(Weak<Core>);
+
+impl Drop for CloseOnDrop {
+    fn drop(&mut self) {
+        if let Some(core) = self.0.upgrade() {
+            core.close();
+        }
+    }
+}
+
+async fn with<F: Future<Output = ()>>(
+    core: Weak<Core>,
+    stream: Stream,
+    serve: impl FnOnce(Arc<Core>, Stream) -> F,
+) {
+    if let Some(core) = core.upgrade() {
+        serve(core, stream).await;
+    }
+}
+
+impl Core {
+    async fn receive_tell(self: Arc<Self>, mut stream: Stream) {
+        let Some(payload) = self.receive_whole(&mut stream, &self.tells).await else {
+            return;
+        };
+        // The peer awaits the end of the stream.
+        let _ = stream.shutdown().await;
+        let message = self.message(&stream, payload);
+        drop(stream);
+        for (refused, reason) in self.messages.push(message).err().into_iter().flat_map(refused) {
+            self.tells.add_dropped_from(reason, &refused.src);
+        }
+    }
+
+    async fn receive_request(self: Arc<Self>, mut stream: Stream) {
+        let Some(payload) = self.receive_whole(&mut stream, &self.asks).await else {
+            return;
+        };
+        let message = self.message(&stream, payload);
+        let responder = StreamResponder {
+            core: self.clone(),
+            stream: Some(stream),
+        };
+        let request = Request::new(message, responder);
+        for (refused, reason) in self.requests.push(request).err().into_iter().flat_map(refused) {
+            self.asks.add_dropped_from(reason, &refused.message.src);
+            refused.reject(Rejection::BUSY);
+        }
+    }
+
+    fn message(&self, stream: &Stream, payload: BytesMut) -> Message<crate::HostAddr> {
+        Message {
+            src: stream.peer().clone(),
+            dst: self.host.host_addrs().swap_remove(0),
+            payload: Packet::from_buffer(payload, 0),
+        }
+    }
+
+    /// Receives a message to the end of its stream; counts the reason if it does not arrive.
+    async fn receive_whole(&self, stream: &mut Stream, counters: &Counters) -> Option<BytesMut> {
+        counters.add_received(1);
+        let received = timeout(self.config.message_timeout, self.receive_message(stream)).await;
+        let reason = match received {
+            Ok(Ok(message)) => return Some(message),
+            Ok(Err(reason)) => reason,
+            Err(_) => DropReason::Expired,
+        };
+        counters.add_dropped_from(reason, stream.peer());
+        None
+    }
+
+    async fn receive_message(&self, stream: &mut Stream) -> Result<BytesMut, DropReason> {
+        let lost = |error: io::Error| match error.kind() {
+            ErrorKind::InvalidData => DropReason::Malformed,
+            ErrorKind::OutOfMemory => DropReason::Budget,
+            ErrorKind::FileTooLarge => DropReason::Oversize,
+            _ => DropReason::Lost,
+        };
+        let length = match frame::read_head(stream, self.config.mtu).await.map_err(lost)? {
+            Head::Length(length) => length,
+            Head::Rejected(_) | Head::End => return Err(DropReason::Malformed),
+        };
+        let mut held: Option<OwnedSemaphorePermit> = None;
+        let charge = |bytes: usize| {
+            let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
+            let Ok(more) = self.reassembly.clone().try_acquire_many_owned(bytes) else {
+                return false;
+            };
+            match &mut held {
+                Some(held) => held.merge(more),
+                None => held = Some(more),
+            }
+            true
+        };
+        let body = frame::read_body(stream, length, charge).await.map_err(lost)?;
+        match stream.read(&mut [0; 1]).await.map_err(lost)? {
+            0 => Ok(body),
+            _ => Err(DropReason::Malformed),
+        }
+    }
+}
+
+/// Returns the items that an inbox gave back, with the reason.
+fn refused<T>(refused: p2p_swarms::inbox::Refused<T>) -> impl Iterator<Item = (T, DropReason)> {
+    let reason = refused.reason;
+    refused.items.into_iter().map(move |item| (item, reason))
+}
+
+/// Answers a request on its stream.
+struct StreamResponder {
+    core: Arc<Core>,
+    stream: Option<Stream>,
+}
+
+#[async_trait]
+impl Respond for StreamResponder {
+    async fn respond(mut self: Box<Self>, mut response: Packet) -> Result<()> {
+        if let Err(error) = response.check_mtu(self.core.config.mtu) {
+            self.reject_with(Rejection::OVERSIZE);
+            return Err(error);
+        }
+        let core = self.core.clone();
+        core.check_open()?;
+        let Some(mut stream) = self.stream.take() else {
+            return Ok(());
+        };
+        let sending = Sending::begin(&core);
+        frame(&mut response);
+        let write = async {
+            stream.write_all(&response).await?;
+            stream.shutdown().await
+        };
+        let limit = core.config.send_timeout;
+        match timeout(limit, core.unless_closed(async { Ok(write.await) })).await {
+            Ok(Ok(Ok(()))) => {
+                sending.await_end(stream);
+                Ok(())
+            }
+            Ok(Ok(Err(error))) => Err(Error::unreachable(stream.peer(), error.to_string())),
+            Ok(Err(closed)) => Err(closed),
+            Err(_) => Err(Error::TimedOut {
+                doing: "sending a response",
+                limit,
+            }),
+        }
+    }
+
+    fn reject(mut self: Box<Self>, why: Rejection) {
+        self.reject_with(why);
+    }
+}
+
+impl StreamResponder {
+    fn reject_with(&mut self, why: Rejection) {
+        let Some(mut stream) = self.stream.take() else {
+            return;
+        };
+        let core = self.core.clone();
+        let answer = [REJECTED[0], REJECTED[1], why.code().get()];
+        self.core.host.spawn(async move {
+            let write = async {
+                stream.write_all(&answer).await?;
+                stream.shutdown().await
+            };
+            if matches!(timeout(core.config.send_timeout, write).await, Ok(Ok(()))) {
+                Sending::begin(&core).await_end(stream);
+            }
+        });
+    }
+}

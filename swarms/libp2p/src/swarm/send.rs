@@ -1,0 +1,128 @@
+//! The send path: each tell and each ask is a stream.
+
+use std::io::{self, ErrorKind};
+use std::num::NonZeroU8;
+use std::sync::Arc;
+
+use p2p::{Error, Packet, Rejection, Result};
+use p2p_formats::varint;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::time::timeout;
+
+use super::Core;
+use crate::addr::HostAddr;
+use crate::frame::{self, Head};
+use crate::stream::Stream;
+
+/// A message that a peer has not taken yet. Dropping it counts it as taken.
+pub(super) struct Sending(Arc<Core>);
+
+impl Sending {
+    pub(super) fn begin(core: &Arc<Core>) -> Self {
+        core.sending.send_modify(|sending| *sending += 1);
+        Self(core.clone())
+    }
+
+    /// Waits in a task until the peer ends a stream that this host has ended.
+    pub(super) fn await_end(self, mut stream: Stream) {
+        tokio::spawn(async move {
+            // What a peer answers to a tell is of no use, but it must not be refused before it has read all.
+            let mut rest = [0; 64];
+            let end = async { while matches!(stream.read(&mut rest).await, Ok(1..)) {} };
+            let _ = timeout(self.0.config.message_timeout, end).await;
+        });
+    }
+}
+
+impl Drop for Sending {
+    fn drop(&mut self) {
+        self.0
+            .sending
+            .send_modify(|sending| *sending = sending.saturating_sub(1));
+    }
+}
+
+impl Core {
+    pub(super) async fn tell(self: &Arc<Self>, dst: &HostAddr, packet: Packet) -> Result<()> {
+        self.check_open()?;
+        packet.check_mtu(self.config.mtu)?;
+        let limit = self.config.send_timeout;
+        let sending = Sending::begin(self);
+        let send = self.unless_closed(self.send(dst, &self.tell_id, packet));
+        let Ok(sent) = timeout(limit, send).await else {
+            let doing = "sending a message";
+            return Err(Error::TimedOut { doing, limit });
+        };
+        sending.await_end(sent?);
+        self.tells.add_sent(1);
+        Ok(())
+    }
+
+    pub(super) async fn ask(self: &Arc<Self>, dst: &HostAddr, request: Packet) -> Result<Packet> {
+        self.check_open()?;
+        request.check_mtu(self.config.mtu)?;
+        let limit = self.config.ask_timeout;
+        let exchange = async {
+            let mut stream = self.send(dst, &self.ask_id, request).await?;
+            self.response(dst, &mut stream).await
+        };
+        match timeout(limit, self.unless_closed(exchange)).await {
+            Ok(response) => {
+                let response = response?;
+                self.asks.add_sent(1);
+                Ok(response)
+            }
+            Err(_) => Err(Error::TimedOut {
+                doing: "waiting for the response",
+                limit,
+            }),
+        }
+    }
+
+    /// Opens a stream, writes a message, and ends the writing direction.
+    async fn send(&self, dst: &HostAddr, protocol: &Arc<str>, mut packet: Packet) -> Result<Stream> {
+        let mut stream = self.host.open_lazily(dst, protocol.clone()).await?;
+        frame(&mut packet);
+        let written = async {
+            stream.write_all(&packet).await?;
+            stream.shutdown().await
+        };
+        match written.await {
+            Ok(()) => Ok(stream),
+            Err(error) => Err(self.broken(dst, &error)),
+        }
+    }
+
+    async fn response(&self, dst: &HostAddr, stream: &mut Stream) -> Result<Packet> {
+        let head = frame::read_head(stream, self.config.mtu).await;
+        let length = match head.map_err(|error| self.broken(dst, &error))? {
+            Head::Length(length) => length,
+            Head::Rejected(code) => {
+                let code = NonZeroU8::new(code).map_or(Rejection::DROPPED, Rejection::new);
+                return Err(Error::Rejected(code));
+            }
+            Head::End => return Err(Error::Rejected(Rejection::DROPPED)),
+        };
+        let body = frame::read_body(stream, length, |_| true).await;
+        let body = body.map_err(|error| self.broken(dst, &error))?;
+        Ok(Packet::from_buffer(body, 0))
+    }
+
+    fn broken(&self, dst: &HostAddr, error: &io::Error) -> Error {
+        match error.kind() {
+            // The peer reset the stream: its swarm dropped the request.
+            ErrorKind::ConnectionReset => Error::Rejected(Rejection::DROPPED),
+            // The peer has no such swarm.
+            ErrorKind::Unsupported => Error::Rejected(Rejection::NO_CHANNEL),
+            ErrorKind::InvalidData => Error::invalid("response", error.to_string()),
+            _ => Error::unreachable(dst, error.to_string()),
+        }
+    }
+}
+
+/// Prepends the length to a packet.
+pub(super) fn frame(packet: &mut Packet) {
+    let mut length = [0; varint::MAX_LEN];
+    let length = varint::write(packet.len() as u64, &mut length);
+    packet.push_front(length);
+}

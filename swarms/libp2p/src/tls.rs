@@ -1,0 +1,117 @@
+//! TLS 1.3 with certificates that carry the peer's identity (libp2p specification, tls), for QUIC and for TCP.
+//!
+//! A host makes one certificate when it starts: a new ECDSA P-256 key, self-signed, with the extension in which
+//! the host's identity signs that key. The encoding is that of `p2p-formats`; rustls and aws-lc-rs, which QUIC
+//! needs anyway, do the rest, so no other X.509 crate is built.
+//!
+//! # Security
+//! Provided: a peer that finished the handshake holds the private key of its peer id; the dialled peer is the
+//! one that the address names; confidentiality, integrity and forward secrecy of TLS 1.3, against quantum
+//! computers as well where both ends support X25519MLKEM768. Not provided: the dialler cannot know that the
+//! listener accepted its certificate until the listener's first bytes arrive.
+
+pub mod certificate;
+mod verifier;
+
+use std::fmt;
+use std::sync::Arc;
+
+use multiaddr::PeerId;
+use p2p::{Error, Result};
+use quinn::crypto::rustls::{QuicClientConfig, QuicServerConfig};
+use rustls::client::Resumption;
+use rustls::crypto::{CryptoProvider, aws_lc_rs as provider};
+use rustls::pki_types::CertificateDer;
+use rustls::sign::{CertifiedKey, SingleCertAndKey};
+use rustls::version::TLS13;
+use rustls::{ClientConfig, ServerConfig};
+
+use self::verifier::Verifier;
+use crate::key::{Keypair, PublicKey};
+
+/// The application protocol of TLS without an early negotiated muxer, and of QUIC.
+pub(crate) const ALPN: &[u8] = b"libp2p";
+
+/// The certificate of a host, and the ciphers that it offers.
+#[derive(Clone)]
+pub(crate) struct TlsIdentity {
+    certified: Arc<SingleCertAndKey>,
+    crypto: Arc<CryptoProvider>,
+}
+
+impl TlsIdentity {
+    /// Makes a certificate for this key pair.
+    pub(crate) fn new(keypair: &Keypair) -> Result<Self> {
+        let (certificate, key) = certificate::generate(keypair)?;
+        let key = provider::sign::any_ecdsa_type(&key).map_err(|error| invalid(&error))?;
+        let certified = CertifiedKey::new(vec![certificate], key);
+        use provider::cipher_suite::{
+            TLS13_AES_128_GCM_SHA256, TLS13_AES_256_GCM_SHA384, TLS13_CHACHA20_POLY1305_SHA256,
+        };
+        let crypto = CryptoProvider {
+            cipher_suites: vec![
+                TLS13_AES_128_GCM_SHA256,
+                TLS13_AES_256_GCM_SHA384,
+                TLS13_CHACHA20_POLY1305_SHA256,
+            ],
+            ..provider::default_provider()
+        };
+        Ok(Self {
+            certified: Arc::new(SingleCertAndKey::from(certified)),
+            crypto: Arc::new(crypto),
+        })
+    }
+
+    /// Returns the configuration of a listener that offers these application protocols, best first.
+    pub(crate) fn server(&self, alpn: &[&[u8]]) -> Result<ServerConfig> {
+        let mut config = ServerConfig::builder_with_provider(self.crypto.clone())
+            .with_protocol_versions(&[&TLS13])
+            .map_err(|error| invalid(&error))?
+            .with_client_cert_verifier(Arc::new(Verifier::new(None, &self.crypto)))
+            .with_cert_resolver(self.certified.clone());
+        config.alpn_protocols = alpn.iter().map(|id| id.to_vec()).collect();
+        config.send_tls13_tickets = 0;
+        config.session_storage = Arc::new(rustls::server::NoServerSessionStorage {});
+        Ok(config)
+    }
+
+    /// Returns the configuration of a dialler that expects this peer, or accepts any.
+    pub(crate) fn client(&self, expected: Option<PeerId>, alpn: &[&[u8]]) -> Result<ClientConfig> {
+        let mut config = ClientConfig::builder_with_provider(self.crypto.clone())
+            .with_protocol_versions(&[&TLS13])
+            .map_err(|error| invalid(&error))?
+            .dangerous()
+            .with_custom_certificate_verifier(Arc::new(Verifier::new(expected, &self.crypto)))
+            .with_client_cert_resolver(self.certified.clone());
+        config.alpn_protocols = alpn.iter().map(|id| id.to_vec()).collect();
+        config.enable_sni = false;
+        config.resumption = Resumption::disabled();
+        Ok(config)
+    }
+
+    pub(crate) fn quic_server(&self) -> Result<QuicServerConfig> {
+        QuicServerConfig::try_from(Arc::new(self.server(&[ALPN])?))
+            .map_err(|error| Error::invalid("TLS configuration", error.to_string()))
+    }
+
+    pub(crate) fn quic_client(&self, expected: Option<PeerId>) -> Result<QuicClientConfig> {
+        QuicClientConfig::try_from(Arc::new(self.client(expected, &[ALPN])?))
+            .map_err(|error| Error::invalid("TLS configuration", error.to_string()))
+    }
+}
+
+impl fmt::Debug for TlsIdentity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TlsIdentity").finish_non_exhaustive()
+    }
+}
+
+fn invalid(error: &rustls::Error) -> Error {
+    Error::invalid("TLS configuration", error.to_string())
+}
+
+/// Returns the key in the certificate of a peer whose handshake has finished.
+pub(crate) fn peer_key(chain: &[CertificateDer<'_>]) -> Option<PublicKey> {
+    // The verifier accepted it in the handshake.
+    certificate::host_key(chain.first()?).ok()
+}

@@ -1,0 +1,149 @@
+//! The upgrade of a TCP connection: security is negotiated, its handshake performed, and the muxer negotiated
+//! within, unless the handshake chose it already (libp2p specification, connections).
+
+use std::sync::Arc;
+
+use p2p::Result;
+use rustls::pki_types::ServerName;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio_rustls::{TlsAcceptor, TlsConnector, TlsStream};
+
+use crate::config::Security;
+use crate::key::{Keypair, PublicKey};
+use crate::muxer::{Io, Muxer, MuxerHandle, YAMUX};
+use crate::negotiate::{NegotiateError, Negotiated};
+use crate::noise::{self, NoiseError, NoiseKey, Role};
+use crate::tls::{ALPN, TlsIdentity, peer_key};
+
+/// The reason for which a connection could not be upgraded. It is of no further use.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum UpgradeError {
+    /// The negotiation of security or of the muxer failed.
+    #[error("{what}: {source}")]
+    Negotiation {
+        /// What was negotiated.
+        what: &'static str,
+        /// The reason.
+        source: NegotiateError,
+    },
+    /// The Noise handshake failed.
+    #[error(transparent)]
+    Noise(#[from] NoiseError),
+    /// The TLS handshake failed.
+    #[error("the TLS handshake failed: {0}")]
+    Tls(std::io::Error),
+    /// The TLS configuration is invalid.
+    #[error(transparent)]
+    Config(#[from] p2p::Error),
+    /// The peer of a finished handshake has no key.
+    #[error("the peer has no certificate")]
+    NoKey,
+}
+
+/// What a host needs for upgrades.
+#[derive(Debug)]
+pub(crate) struct Upgrader {
+    pub(crate) keypair: Arc<Keypair>,
+    pub(crate) noise: NoiseKey,
+    pub(crate) tls: TlsIdentity,
+    /// The secure channels that are offered, best first.
+    pub(crate) security: Vec<Security>,
+}
+
+/// An upgraded connection.
+pub(crate) struct Upgraded {
+    pub(crate) key: PublicKey,
+    pub(crate) security: Security,
+    pub(crate) muxer: Muxer,
+    pub(crate) handle: MuxerHandle,
+}
+
+impl Upgrader {
+    pub(crate) async fn upgrade<S>(&self, socket: S, role: Role) -> Result<Upgraded, UpgradeError>
+    where
+        S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    {
+        let failed = |source| UpgradeError::Negotiation {
+            what: "negotiating the secure channel",
+            source,
+        };
+        let mut plain = Negotiated::new(socket);
+        let offered: Vec<_> = self.security.iter().map(|security| security.protocol()).collect();
+        let chosen = match role {
+            Role::Dialler(_) => plain.dial(&offered).await,
+            Role::Listener => {
+                let accept = |proposal: &str| offered.iter().position(|offered| *offered == proposal);
+                plain.listen(accept).await
+            }
+        };
+        let chosen = chosen.map_err(failed)?;
+        let security = self.security.get(chosen).copied().unwrap_or(Security::Noise);
+        let (io, key, muxer): (Io, _, _) = match security {
+            Security::Noise => {
+                let (stream, key, muxer) =
+                    noise::handshake(plain, role, &self.keypair, &self.noise, &[YAMUX]).await?;
+                (Box::new(stream), key, muxer)
+            }
+            Security::Tls => {
+                let stream = self.tls(plain, role).await?;
+                let session = stream.get_ref().1;
+                let key = session.peer_certificates().and_then(peer_key);
+                let key = key.ok_or(UpgradeError::NoKey)?;
+                let muxer = session
+                    .alpn_protocol()
+                    .filter(|alpn| *alpn == YAMUX.as_bytes())
+                    .map(|_| YAMUX.to_owned());
+                (Box::new(stream), key, muxer)
+            }
+        };
+        let io = if muxer.is_some() {
+            io
+        } else {
+            Box::new(negotiate_muxer(io, role).await?)
+        };
+        let (muxer, handle) = Muxer::new(io, role != Role::Listener);
+        Ok(Upgraded {
+            key,
+            security,
+            muxer,
+            handle,
+        })
+    }
+
+    async fn tls<S>(&self, plain: Negotiated<S>, role: Role) -> Result<TlsStream<Negotiated<S>>, UpgradeError>
+    where
+        S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    {
+        let alpn: [&[u8]; 2] = [YAMUX.as_bytes(), ALPN];
+        Ok(match role {
+            Role::Dialler(expected) => {
+                let config = Arc::new(self.tls.client(expected, &alpn)?);
+                // The name is not sent, since the configuration disables it.
+                let name = ServerName::IpAddress(std::net::Ipv4Addr::UNSPECIFIED.into());
+                let connected = TlsConnector::from(config).connect(name, plain).await;
+                connected.map_err(UpgradeError::Tls)?.into()
+            }
+            Role::Listener => {
+                let config = Arc::new(self.tls.server(&alpn)?);
+                let accepted = TlsAcceptor::from(config).accept(plain).await;
+                accepted.map_err(UpgradeError::Tls)?.into()
+            }
+        })
+    }
+}
+
+/// Negotiates yamux within the secure channel.
+async fn negotiate_muxer(io: Io, role: Role) -> Result<Negotiated<Io>, UpgradeError> {
+    let mut secure = Negotiated::new(io);
+    let negotiated = match role {
+        Role::Dialler(_) => secure.dial(&[YAMUX]).await,
+        Role::Listener => secure.listen(|proposal| (proposal == YAMUX).then_some(0)).await,
+    };
+    match negotiated {
+        Ok(_) => Ok(secure),
+        Err(source) => Err(UpgradeError::Negotiation {
+            what: "negotiating the muxer",
+            source,
+        }),
+    }
+}

@@ -1,0 +1,72 @@
+//! Hosts for tests.
+
+use p2p_formats::x509::PrivateKey;
+use p2p_libp2p::{Host, HostAddr, HostConfig, HostEvent, Security};
+
+/// How two hosts are connected.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Way {
+    Quic,
+    Noise,
+    Tls,
+}
+
+pub(crate) const WAYS: [Way; 3] = [Way::Quic, Way::Noise, Way::Tls];
+
+impl Way {
+    pub(crate) fn place(self) -> &'static str {
+        match self {
+            Self::Quic => "/ip4/127.0.0.1/udp/0/quic-v1",
+            Self::Noise | Self::Tls => "/ip4/127.0.0.1/tcp/0",
+        }
+    }
+
+    pub(crate) fn security(self) -> Security {
+        match self {
+            Self::Quic | Self::Noise => Security::Noise,
+            Self::Tls => Security::Tls,
+        }
+    }
+}
+
+pub(crate) fn private(seed: u8) -> PrivateKey {
+    PrivateKey::ed25519(&[seed; 32])
+}
+
+/// Starts a host that listens in one way.
+pub(crate) async fn host(seed: u8, way: Way) -> Host {
+    host_with(seed, way, HostConfig::default()).await
+}
+
+pub(crate) async fn host_with(seed: u8, way: Way, config: HostConfig) -> Host {
+    let builder = Host::builder(&private(seed))
+        .config(config)
+        .security(&[way.security()]);
+    let builder = builder.listen(way.place()).expect("a valid place");
+    builder.start().await.expect("a free port")
+}
+
+/// Starts a listener and a dialler.
+pub(crate) async fn pair(way: Way) -> (Host, Host, HostAddr) {
+    let (listener, dialler) = (host(1, way).await, host(2, way).await);
+    let addr = listener.local_addrs().remove(0);
+    (listener, dialler, addr)
+}
+
+/// Waits for an event.
+pub(crate) async fn until<T>(
+    events: &mut p2p_libp2p::HostEvents,
+    mut wanted: impl FnMut(HostEvent) -> Option<T>,
+) -> T {
+    let wait = async {
+        loop {
+            let event = events.next().await.expect("the host is open");
+            if let Some(found) = wanted(event) {
+                return found;
+            }
+        }
+    };
+    tokio::time::timeout(std::time::Duration::from_secs(20), wait)
+        .await
+        .expect("the event occurs")
+}
