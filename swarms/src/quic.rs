@@ -66,6 +66,7 @@ use p2p_formats::x509::{PrivateKey, PublicKey};
 
 pub use self::config::{Allow, QuicConfig};
 use self::node::{Node, with_peer};
+pub use self::port::Port;
 use self::stream::LENGTH;
 use self::task_set::Kind;
 use self::tls::Identity;

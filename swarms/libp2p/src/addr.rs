@@ -197,15 +197,36 @@ impl FromStr for HostAddr {
         if !text.starts_with('/') {
             return Err(Error::addr(text, 0, "a multiaddr begins with '/'"));
         }
-        let addr: Multiaddr = text
-            .parse()
-            .map_err(|error: multiaddr::Error| Error::addr(text, first_invalid(text), error.to_string()))?;
+        let addr = base58_ids(text).parse();
+        let addr: Multiaddr =
+            addr.map_err(|error: multiaddr::Error| Error::addr(text, first_invalid(text), error.to_string()))?;
         let addr = Self::from_multiaddr(addr);
         if addr.place.is_empty() && addr.peer.is_none() {
             return Err(Error::addr(text, text.len(), "the address is empty"));
         }
         Ok(addr)
     }
+}
+
+/// Replaces peer ids that are CIDs by their base58 form, the only one that the parser of multiaddrs knows. What is
+/// neither is left to that parser.
+fn base58_ids(text: &str) -> String {
+    let mut is_id = false;
+    let parts = text.split('/').map(|part| {
+        let id = is_id.then(|| id_of_cid(part)).flatten();
+        is_id = matches!(part, "p2p" | "ipfs");
+        id.map_or_else(|| part.to_owned(), |id| id.to_string())
+    });
+    parts.collect::<Vec<_>>().join("/")
+}
+
+/// Parses a CID of version 1 with the codec `libp2p-key`.
+fn id_of_cid(text: &str) -> Option<PeerId> {
+    if text.starts_with('1') || text.starts_with("Qm") {
+        return None;
+    }
+    let (_, cid) = multibase::decode(text).ok()?;
+    PeerId::from_bytes(cid.strip_prefix(&[0x01, 0x72])?).ok()
 }
 
 /// Returns the offset of the part of a multiaddr after the longest prefix that is valid.

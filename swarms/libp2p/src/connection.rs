@@ -112,7 +112,7 @@ impl Connection {
     async fn raw(&self) -> io::Result<RawStream> {
         match &self.opener {
             Opener::Quic(connection) => Ok(RawStream::quic(connection.open_bi().await?)),
-            Opener::Yamux(muxer) => Ok(RawStream::Yamux(muxer.open().await?)),
+            Opener::Yamux(muxer) => Ok(muxer.open().await?.into()),
         }
     }
 
@@ -148,6 +148,14 @@ impl Connection {
         }
     }
 
+    /// Returns whether the connection has ended.
+    pub(crate) fn is_ended(&self) -> bool {
+        match &self.opener {
+            Opener::Quic(connection) => connection.close_reason().is_some(),
+            Opener::Yamux(muxer) => muxer.is_ended(),
+        }
+    }
+
     /// Closes the connection; its streams end.
     pub(crate) fn close(&self) {
         match &self.opener {
@@ -171,6 +179,14 @@ impl fmt::Debug for Connection {
 }
 
 impl Acceptor {
+    /// Closes the connection after what was written.
+    pub(crate) async fn close(&mut self) {
+        match self {
+            Self::Quic(connection) => connection.close(VarInt::from_u32(0), b""),
+            Self::Yamux(muxer) => muxer.close().await,
+        }
+    }
+
     /// Waits for a stream of the peer; returns the reason when the connection has ended.
     pub(crate) async fn accept(&mut self) -> Result<RawStream, String> {
         match self {
@@ -179,7 +195,7 @@ impl Acceptor {
                 Err(error) => Err(error.to_string()),
             },
             Self::Yamux(muxer) => match muxer.accept().await {
-                Some(Ok(stream)) => Ok(RawStream::Yamux(stream)),
+                Some(Ok(stream)) => Ok(stream.into()),
                 Some(Err(error)) => Err(error.to_string()),
                 None => Err("closed".to_owned()),
             },

@@ -80,6 +80,12 @@ impl Muxer {
         poll_fn(|cx| self.poll_accept(cx)).await
     }
 
+    /// Ends all streams, and closes the connection after what was written.
+    pub(crate) async fn close(&mut self) {
+        // An error says that the connection has ended already.
+        let _ = poll_fn(|cx| self.connection.poll_close(cx)).await;
+    }
+
     fn poll_accept(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<yamux::Stream, ConnectionError>>> {
         loop {
             if self.is_closing {
@@ -120,6 +126,11 @@ impl MuxerHandle {
         self.0.send(Command::Open(reply)).await.map_err(|_| ended())?;
         let opened = opened.await.map_err(|_| ended())?;
         opened.map_err(|error| io::Error::new(io::ErrorKind::ConnectionAborted, error))
+    }
+
+    /// Returns whether the connection has ended.
+    pub(crate) fn is_ended(&self) -> bool {
+        self.0.is_closed()
     }
 
     /// Closes the connection. Returns whether its task was told; otherwise it has ended or is overloaded.

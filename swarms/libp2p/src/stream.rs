@@ -18,6 +18,10 @@ use crate::negotiate::Negotiated;
 /// Shutting it down ends the writing direction after all written bytes (FIN). Dropping it before resets the
 /// stream: the peer's reads and writes fail. Dropping it before the peer's end was read refuses the rest.
 ///
+/// # Limits
+/// Over yamux, whose crate reports a reset and a lost connection as an end, a stream whose writing direction was shut
+/// down cannot tell them from the peer's end. A protocol must know from its messages whether they are complete.
+///
 /// # Cancel safety
 /// Reads and writes are those of tokio: a cancelled `read` loses nothing.
 pub struct Stream {
@@ -90,7 +94,11 @@ pub(crate) enum RawStream {
         recv: RecvStream,
         is_finished: bool,
     },
-    Yamux(yamux::Stream),
+    Yamux {
+        stream: yamux::Stream,
+        /// Whether the writing half was ended.
+        is_shut: bool,
+    },
 }
 
 impl RawStream {
@@ -101,6 +109,13 @@ impl RawStream {
             recv,
             is_finished,
         }
+    }
+}
+
+impl From<yamux::Stream> for RawStream {
+    fn from(stream: yamux::Stream) -> Self {
+        let is_shut = false;
+        Self::Yamux { stream, is_shut }
     }
 }
 
@@ -123,8 +138,12 @@ impl AsyncRead for RawStream {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Self::Quic { recv, .. } => recv.poll_read_buf(cx, buf).map_err(io::Error::from),
-            Self::Yamux(stream) => {
-                let read = ready!(Pin::new(stream).poll_read(cx, buf.initialize_unfilled()))?;
+            Self::Yamux { stream, is_shut } => {
+                let read = ready!(Pin::new(&mut *stream).poll_read(cx, buf.initialize_unfilled()))?;
+                // The crate reports a reset as an end. A stream that both sides have ended is closed as well.
+                if read == 0 && buf.remaining() > 0 && stream.is_closed() && !*is_shut {
+                    return Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()));
+                }
                 buf.advance(read);
                 Poll::Ready(Ok(()))
             }
@@ -136,7 +155,7 @@ impl AsyncWrite for RawStream {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         match self.get_mut() {
             Self::Quic { send, .. } => Pin::new(send).poll_write(cx, buf).map_err(io::Error::from),
-            Self::Yamux(stream) => Pin::new(stream).poll_write(cx, buf),
+            Self::Yamux { stream, .. } => Pin::new(stream).poll_write(cx, buf),
         }
     }
 
@@ -144,7 +163,7 @@ impl AsyncWrite for RawStream {
         match self.get_mut() {
             // A QUIC connection sends what is written.
             Self::Quic { .. } => Poll::Ready(Ok(())),
-            Self::Yamux(stream) => Pin::new(stream).poll_flush(cx),
+            Self::Yamux { stream, .. } => Pin::new(stream).poll_flush(cx),
         }
     }
 
@@ -158,7 +177,10 @@ impl AsyncWrite for RawStream {
                 let _ = send.finish();
                 Poll::Ready(Ok(()))
             }
-            Self::Yamux(stream) => Pin::new(stream).poll_close(cx),
+            Self::Yamux { stream, is_shut } => {
+                *is_shut = true;
+                Pin::new(stream).poll_close(cx)
+            }
         }
     }
 }

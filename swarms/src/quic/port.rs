@@ -17,7 +17,11 @@ use quinn::{AsyncUdpSocket, UdpPoller};
 use tokio::io::Interest;
 use tokio::net::UdpSocket;
 
-pub(super) struct Port {
+/// A UDP socket of a QUIC endpoint that can be closed at any time.
+///
+/// # Limits
+/// It holds one waker for each connection that waits until the socket is writable.
+pub struct Port {
     /// Taken by [`close`](Self::close). Locked only for the duration of a socket call.
     socket: RwLock<Option<Socket>>,
     local: SocketAddr,
@@ -33,11 +37,11 @@ struct Socket {
 }
 
 impl Port {
-    /// Wraps a socket.
+    /// Wraps a socket. Must be called within a tokio runtime.
     ///
     /// # Errors
     /// Returns the error of the operating system.
-    pub(super) fn new(socket: std::net::UdpSocket) -> io::Result<Self> {
+    pub fn new(socket: std::net::UdpSocket) -> io::Result<Self> {
         let local = socket.local_addr()?;
         let state = UdpSocketState::new((&socket).into())?;
         let io = UdpSocket::from_std(socket)?;
@@ -52,13 +56,14 @@ impl Port {
     }
 
     /// Frees the port. Later sends are discarded, and nothing is received.
-    pub(super) fn close(&self) {
+    pub fn close(&self) {
         let socket = self.socket.write().take();
         drop(socket);
         self.writers.wake_all();
     }
 
-    pub(super) fn local(&self) -> SocketAddr {
+    /// Returns the address that the socket is bound to.
+    pub fn local(&self) -> SocketAddr {
         self.local
     }
 

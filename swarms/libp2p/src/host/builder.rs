@@ -65,9 +65,6 @@ impl HostBuilder {
     /// [`Error::Io`] if a socket cannot be bound, [`Error::Invalid`] for a key that is not Ed25519, for limits that
     /// cannot work, and outside of a tokio runtime.
     pub async fn start(self) -> Result<Host> {
-        if tokio::runtime::Handle::try_current().is_err() {
-            return Err(Error::invalid("call", "a host needs a tokio runtime"));
-        }
         self.config.check()?;
         let shared = Shared::new(&self.private, self.config)?;
         let host = Host::of(shared.clone());

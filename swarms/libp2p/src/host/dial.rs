@@ -14,7 +14,6 @@ use tokio::time::{sleep, timeout};
 use super::shared::Shared;
 use crate::addr::{HostAddr, Place, Target, transport};
 use crate::connection::{Connection, OpenError};
-use crate::negotiate::NegotiateError;
 use crate::stream::Stream;
 
 /// Maximum number of places that one dial tries.
@@ -86,7 +85,7 @@ impl Shared {
                 })
             };
             match self.unless_closed(opened).await? {
-                Err(OpenError::Lost(_) | OpenError::Negotiation(NegotiateError::Io(_))) if is_first => {
+                Err(OpenError::Lost(_) | OpenError::Negotiation(_)) if is_first && connection.is_ended() => {
                     is_first = false;
                     self.forget(&connection);
                 }

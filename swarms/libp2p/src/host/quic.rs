@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use p2p::{Error, Result};
+use p2p_swarms::quic::Port;
 use quinn::{
     ClientConfig, Endpoint, EndpointConfig, IdleTimeout, Incoming, ServerConfig, TokioRuntime,
     TransportConfig, VarInt,
@@ -33,44 +34,63 @@ const SOCKET_BUFFER: usize = 2 << 20;
 /// The name that rustls requires, and that is not sent.
 const SERVER_NAME: &str = "libp2p";
 
+/// An endpoint, and its socket, which is freed while handles of streams still refer to it.
+#[derive(Clone, Debug)]
+pub(super) struct Bound {
+    endpoint: Endpoint,
+    port: Arc<Port>,
+}
+
+impl Bound {
+    /// Waits until the connections of a closed endpoint have told their peers.
+    pub(super) async fn wait_idle(&self) {
+        self.endpoint.wait_idle().await;
+    }
+
+    /// Frees the port.
+    pub(super) fn release(&self) {
+        self.port.close();
+    }
+}
+
 /// The endpoints of a host: those that listen, and one of each family that only dials.
 #[derive(Debug, Default)]
 pub(super) struct Endpoints {
-    all: Vec<Endpoint>,
+    all: Vec<Bound>,
     is_closed: bool,
 }
 
 impl Endpoints {
     pub(super) fn close(&mut self) {
         self.is_closed = true;
-        for endpoint in &self.all {
-            endpoint.close(VarInt::from_u32(0), b"");
+        for bound in &self.all {
+            bound.endpoint.close(VarInt::from_u32(0), b"");
         }
     }
 
-    pub(super) fn take(&mut self) -> Vec<Endpoint> {
+    pub(super) fn take(&mut self) -> Vec<Bound> {
         std::mem::take(&mut self.all)
     }
 
-    fn add(&mut self, endpoint: &Endpoint) -> Result<()> {
+    fn add(&mut self, bound: Bound) -> Result<()> {
         if self.is_closed {
-            endpoint.close(VarInt::from_u32(0), b"");
+            bound.endpoint.close(VarInt::from_u32(0), b"");
+            bound.release();
             return Err(Error::Closed);
         }
-        self.all.push(endpoint.clone());
+        self.all.push(bound);
         Ok(())
     }
 
     /// Returns an endpoint from which an address can be reached.
     fn for_dialling(&self, to: SocketAddr) -> Option<Endpoint> {
-        let reaches = |endpoint: &&Endpoint| {
-            endpoint.local_addr().is_ok_and(|local| {
-                let is_everywhere = local.ip().is_unspecified();
-                local.is_ipv4() == to.is_ipv4()
-                    && (is_everywhere || local.ip().is_loopback() == to.ip().is_loopback())
-            })
+        let reaches = |bound: &&Bound| {
+            let local = bound.port.local();
+            let is_everywhere = local.ip().is_unspecified();
+            local.is_ipv4() == to.is_ipv4()
+                && (is_everywhere || local.ip().is_loopback() == to.ip().is_loopback())
         };
-        self.all.iter().find(reaches).cloned()
+        self.all.iter().find(reaches).map(|bound| bound.endpoint.clone())
     }
 }
 
@@ -99,10 +119,17 @@ impl Shared {
     }
 
     fn endpoint(&self, addr: SocketAddr, server: Option<ServerConfig>) -> Result<Endpoint> {
-        let socket = bind(addr).map_err(Error::io("binding a UDP socket for QUIC"))?;
-        let endpoint = Endpoint::new(EndpointConfig::default(), server, socket, Arc::new(TokioRuntime));
+        let port = bind(addr)
+            .and_then(Port::new)
+            .map_err(Error::io("binding a UDP socket for QUIC"))?;
+        let port = Arc::new(port);
+        let (config, runtime) = (EndpointConfig::default(), Arc::new(TokioRuntime));
+        let endpoint = Endpoint::new_with_abstract_socket(config, server, port.clone(), runtime);
         let endpoint = endpoint.map_err(Error::io("starting QUIC"))?;
-        self.endpoints.lock().add(&endpoint)?;
+        self.endpoints.lock().add(Bound {
+            endpoint: endpoint.clone(),
+            port,
+        })?;
         Ok(endpoint)
     }
 
@@ -185,6 +212,7 @@ fn bind(addr: SocketAddr) -> std::io::Result<UdpSocket> {
     // Buffer sizes are requests.
     let _ = socket.set_recv_buffer_size(SOCKET_BUFFER);
     let _ = socket.set_send_buffer_size(SOCKET_BUFFER);
+    socket.set_nonblocking(true)?;
     socket.bind(&addr.into())?;
     Ok(socket.into())
 }

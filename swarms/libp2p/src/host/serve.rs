@@ -1,6 +1,7 @@
 //! Streams that peers open: they are negotiated, and handed to handlers.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::time::timeout;
 
@@ -10,6 +11,9 @@ use crate::identify::{IDENTIFY, PUSH};
 use crate::negotiate::Negotiated;
 use crate::ping::{self, PING};
 use crate::stream::{RawStream, Stream};
+
+/// How long the end of a connection waits until the peer has taken what was written.
+const CLOSE_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// What serves a stream.
 enum Service {
@@ -38,9 +42,17 @@ impl Shared {
     /// Serves a connection in a task until it ends.
     pub(super) fn serve(self: &Arc<Self>, connection: &Arc<Connection>, mut acceptor: Acceptor) {
         let (shared, connection) = (self.clone(), connection.clone());
-        self.spawn(async move {
+        self.spawn_to_end(async move {
             let reason = loop {
-                let raw = match acceptor.accept().await {
+                let accepted = tokio::select! {
+                    biased;
+                    () = shared.closed() => {
+                        let _ = timeout(CLOSE_TIMEOUT, acceptor.close()).await;
+                        break "this host is closed".to_owned();
+                    }
+                    accepted = acceptor.accept() => accepted,
+                };
+                let raw = match accepted {
                     Ok(raw) => raw,
                     Err(reason) => break reason,
                 };

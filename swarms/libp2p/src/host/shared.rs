@@ -50,10 +50,13 @@ pub(crate) struct Shared {
     tasks: Mutex<Option<mpsc::Sender<()>>>,
     tasks_end: tokio::sync::Mutex<mpsc::Receiver<()>>,
     next_connection: AtomicU64,
+    runtime: tokio::runtime::Handle,
 }
 
 impl Shared {
     pub(super) fn new(private: &PrivateKey, config: HostConfig) -> Result<Arc<Self>> {
+        let runtime = tokio::runtime::Handle::try_current();
+        let runtime = runtime.map_err(|_| Error::invalid("call", "a host needs a tokio runtime"))?;
         let keypair = Arc::new(Keypair::new(private)?);
         let upgrader = Upgrader {
             tls: TlsIdentity::new(&keypair)?,
@@ -79,6 +82,7 @@ impl Shared {
             tasks: Mutex::new(Some(tasks)),
             tasks_end: tokio::sync::Mutex::new(tasks_end),
             next_connection: AtomicU64::new(1),
+            runtime,
             config,
         }))
     }
@@ -112,17 +116,24 @@ impl Shared {
 
     /// Runs `task` until it ends or the host closes.
     pub(crate) fn spawn(self: &Arc<Self>, task: impl Future<Output = ()> + Send + 'static) {
-        let Some(token) = self.tasks.lock().clone() else {
-            return;
-        };
         let shared = self.clone();
-        tokio::spawn(async move {
+        self.spawn_to_end(async move {
             tokio::select! {
                 biased;
                 () = shared.closed() => {}
                 () = task => {}
             }
-            drop((shared, token));
+        });
+    }
+
+    /// Runs `task` to its end, which it must reach soon after the host closes.
+    pub(super) fn spawn_to_end(&self, task: impl Future<Output = ()> + Send + 'static) {
+        let Some(token) = self.tasks.lock().clone() else {
+            return;
+        };
+        self.runtime.spawn(async move {
+            task.await;
+            drop(token);
         });
     }
 
@@ -245,7 +256,16 @@ impl Shared {
         };
         // The runtime of the host may no longer be driven; that must not block the caller.
         let _ = tokio::time::timeout(CLOSE_TIMEOUT, ended).await;
-        drop(endpoints);
+        for endpoint in &endpoints {
+            endpoint.release();
+        }
+    }
+
+    /// Closes a host without a handle, and frees its sockets in a task.
+    pub(super) fn close_unattended(self: &Arc<Self>) {
+        self.close();
+        let shared = self.clone();
+        self.runtime.spawn(async move { shared.ended().await });
     }
 }
 

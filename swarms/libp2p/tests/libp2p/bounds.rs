@@ -34,8 +34,11 @@ async fn streams_beyond_the_limit_are_reset_and_ping_and_identify_go_on() {
             streams.push(dialler.open(&addr, &[HOLD]).await.expect("a stream"));
             kept.push(holding.recv().await.expect("a handler ran"));
         }
-        let mut fourth = dialler.open(&addr, &[HOLD]).await.expect("the protocol is known");
-        assert!(fourth.read_u8().await.is_err(), "{way:?}: the stream is reset");
+        // The reset may overtake the answer to the proposal.
+        if let Ok(mut fourth) = dialler.open(&addr, &[HOLD]).await {
+            assert!(fourth.read_u8().await.is_err(), "{way:?}: the stream is reset");
+        }
+        assert_eq!(dialler.connections().len(), 1);
         dialler
             .pinger(&addr)
             .await
@@ -155,7 +158,11 @@ async fn streams_without_a_negotiation_are_bounded_and_time_out() {
         let listener = host_with(1, way, config).await;
         let dialler = host(2, way).await;
         let addr = listener.local_addrs().remove(0);
-        listener.handle(HOLD, async |_| {}).expect("a new protocol");
+        let handler = async |mut stream: Stream| {
+            let _ = stream.shutdown().await;
+            let _ = stream.read_u8().await;
+        };
+        listener.handle(HOLD, handler).expect("a new protocol");
         // The peer opens streams lazily for an unknown protocol and keeps them.
         let mut kept = Vec::new();
         for _ in 0..100 {

@@ -46,9 +46,12 @@ async fn a_connection_is_reused_and_proves_both_peers() {
     for way in WAYS {
         let (listener, dialler, addr) = pair(way).await;
         let (sources, mut heard) = mpsc::unbounded_channel();
-        let handler = move |stream: Stream| {
+        let handler = move |mut stream: Stream| {
             let _ = sources.send(stream.peer().clone());
-            async {}
+            async move {
+                let _ = stream.shutdown().await;
+                let _ = stream.read_u8().await;
+            }
         };
         listener.handle(ECHO, handler).expect("a new protocol");
         for _ in 0..5 {
@@ -254,11 +257,13 @@ async fn a_place_without_an_id_reaches_the_peer_that_is_there() {
 async fn callers_share_one_dial() {
     for way in WAYS {
         let (listener, dialler, addr) = pair(way).await;
+        let mut events = listener.events();
         let calls = (0..20).map(|_| dialler.connect(&addr));
         for connected in futures_util::future::join_all(calls).await {
             connected.expect("a connection");
         }
         assert_eq!(dialler.connections().len(), 1);
+        until(&mut events, |event| matches!(event, HostEvent::Identified { .. }).then_some(())).await;
         assert_eq!(listener.connections().len(), 1);
     }
 }

@@ -3,7 +3,7 @@
 use aws_lc_rs::encoding::{AsBigEndian as _, AsDer as _, EcPublicKeyCompressedBin, PublicKeyX509Der};
 use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::signature::{
-    ECDSA_P256K1_SHA256_ASN1_SIGNING, ECDSA_P384_SHA256_ASN1_SIGNING, EcdsaKeyPair, KeyPair as _,
+    ECDSA_P256K1_SHA256_ASN1_SIGNING, ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair, KeyPair as _,
     RSA_PKCS1_SHA256, RsaKeyPair,
 };
 use p2p_formats::x509::PrivateKey;
@@ -91,7 +91,7 @@ fn signatures_of_all_key_types_are_verified() {
         key.sign(&rng, message).expect("a signature").as_ref().to_vec(),
     ));
 
-    let key = EcdsaKeyPair::generate(&ECDSA_P384_SHA256_ASN1_SIGNING).expect("randomness");
+    let key = EcdsaKeyPair::generate(&ECDSA_P256_SHA256_ASN1_SIGNING).expect("randomness");
     let spki: PublicKeyX509Der<'_> = key.public_key().as_der().expect("a key");
     let public = PublicKey::new(KeyType::Ecdsa, spki.as_ref()).expect("a short key");
     signed.push((
