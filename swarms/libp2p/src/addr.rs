@@ -198,8 +198,8 @@ impl FromStr for HostAddr {
             return Err(Error::addr(text, 0, "a multiaddr begins with '/'"));
         }
         let addr = base58_ids(text).parse();
-        let addr: Multiaddr =
-            addr.map_err(|error: multiaddr::Error| Error::addr(text, first_invalid(text), error.to_string()))?;
+        let addr: Multiaddr = addr
+            .map_err(|error: multiaddr::Error| Error::addr(text, first_invalid(text), error.to_string()))?;
         let addr = Self::from_multiaddr(addr);
         if addr.place.is_empty() && addr.peer.is_none() {
             return Err(Error::addr(text, text.len(), "the address is empty"));

@@ -9,14 +9,14 @@ use multiaddr::Multiaddr;
 use p2p::{Error, Result};
 use parking_lot::Mutex;
 use quinn::VarInt;
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
 use crate::addr::HostAddr;
 use crate::config::Security;
 use crate::identify::Identified;
 use crate::key::PublicKey;
-use crate::muxer::{Muxer, MuxerHandle};
+use crate::muxer::{MAX_STREAMS, Muxer, MuxerHandle};
 use crate::negotiate::{NegotiateError, Negotiated};
 use crate::stream::{RawStream, Stream};
 
@@ -70,17 +70,17 @@ pub(crate) struct Connection {
     pub(crate) info: ConnectionInfo,
     pub(crate) key: PublicKey,
     opener: Opener,
-    /// Streams of the peer that are being negotiated, that handlers of the program hold, and that built-in
-    /// protocols hold.
-    pub(crate) negotiating: Arc<Semaphore>,
+    /// Streams over yamux that this host opened: beyond the limit callers wait. Over QUIC the peer sets the limit.
+    opened: Arc<Semaphore>,
+    /// Streams of the peer that handlers of the program hold, and that built-in protocols hold.
     pub(crate) streams: Arc<Semaphore>,
     pub(crate) reserved: Arc<Semaphore>,
     /// What the peer said of itself last.
     pub(crate) identified: Mutex<Option<Arc<Identified>>>,
 }
 
-/// Maximum number of streams of one connection that are being negotiated.
-const NEGOTIATING: usize = 64;
+/// Maximum number of streams of one connection over yamux that this host opens.
+const OPENED: usize = MAX_STREAMS / 2;
 /// Maximum number of streams of one connection that ping, identify and the like hold.
 const RESERVED: usize = 8;
 
@@ -102,23 +102,30 @@ impl Connection {
             info,
             key,
             opener,
-            negotiating: Arc::new(Semaphore::new(NEGOTIATING)),
+            opened: Arc::new(Semaphore::new(OPENED)),
             streams: Arc::new(Semaphore::new(max_streams)),
             reserved: Arc::new(Semaphore::new(RESERVED)),
             identified: Mutex::new(None),
         }
     }
 
-    async fn raw(&self) -> io::Result<RawStream> {
+    async fn raw(&self) -> io::Result<(RawStream, Option<OwnedSemaphorePermit>)> {
         match &self.opener {
-            Opener::Quic(connection) => Ok(RawStream::quic(connection.open_bi().await?)),
-            Opener::Yamux(muxer) => Ok(muxer.open().await?.into()),
+            Opener::Quic(connection) => Ok((RawStream::quic(connection.open_bi().await?), None)),
+            Opener::Yamux(muxer) => {
+                // The semaphore is never closed.
+                let permit = self.opened.clone().acquire_owned().await.ok();
+                Ok((muxer.open().await?.into(), permit))
+            }
         }
     }
 
-    async fn unnegotiated(&self, limit: Duration) -> Result<Negotiated<RawStream>, OpenError> {
+    async fn unnegotiated(
+        &self,
+        limit: Duration,
+    ) -> Result<(Negotiated<RawStream>, Option<OwnedSemaphorePermit>), OpenError> {
         match timeout(limit, self.raw()).await {
-            Ok(Ok(raw)) => Ok(Negotiated::new(raw)),
+            Ok(Ok((raw, permit))) => Ok((Negotiated::new(raw), permit)),
             Ok(Err(error)) => Err(OpenError::Lost(error)),
             Err(_) => Err(OpenError::NoRoom),
         }
@@ -126,11 +133,16 @@ impl Connection {
 
     /// Opens a stream, and negotiates the first of `protocols` that the peer supports.
     pub(crate) async fn open(&self, protocols: &[&str], limit: Duration) -> Result<Stream, OpenError> {
-        let mut stream = self.unnegotiated(limit).await?;
+        let (mut stream, permit) = self.unnegotiated(limit).await?;
         match timeout(limit, stream.dial(protocols)).await {
             Ok(Ok(index)) => {
                 let protocol = protocols.get(index).copied().unwrap_or_default();
-                Ok(Stream::new(stream, protocol.into(), self.info.peer.clone(), None))
+                Ok(Stream::new(
+                    stream,
+                    protocol.into(),
+                    self.info.peer.clone(),
+                    permit,
+                ))
             }
             Ok(Err(error)) => Err(OpenError::Negotiation(error)),
             Err(_) => Err(OpenError::NoAnswer),
@@ -139,9 +151,9 @@ impl Connection {
 
     /// Opens a stream for one protocol, and leaves the peer's answer to the first read.
     pub(crate) async fn open_lazily(&self, protocol: Arc<str>, limit: Duration) -> Result<Stream, OpenError> {
-        let mut stream = self.unnegotiated(limit).await?;
+        let (mut stream, permit) = self.unnegotiated(limit).await?;
         match timeout(limit, stream.dial_lazily(protocol.clone())).await {
-            Ok(Ok(())) => Ok(Stream::new(stream, protocol, self.info.peer.clone(), None)),
+            Ok(Ok(())) => Ok(Stream::new(stream, protocol, self.info.peer.clone(), permit)),
             Ok(Err(NegotiateError::Io(error))) => Err(OpenError::Lost(error)),
             Ok(Err(error)) => Err(OpenError::Negotiation(error)),
             Err(_) => Err(OpenError::NoRoom),

@@ -159,7 +159,17 @@ impl FuturesWrite for Compat {
         Pin::new(&mut self.0).poll_flush(cx)
     }
 
+    /// Ends the writing direction, and waits for the peer's end: a TCP socket that is dropped with unread bytes, or
+    /// that gets bytes after it was dropped, is reset, and the peer loses what it has not read.
     fn poll_close(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_shutdown(cx)
+        ready!(Pin::new(&mut self.0).poll_shutdown(cx))?;
+        loop {
+            let mut rest = [0; 1024];
+            let mut rest = ReadBuf::new(&mut rest);
+            ready!(Pin::new(&mut self.0).poll_read(cx, &mut rest))?;
+            if rest.filled().is_empty() {
+                return Poll::Ready(Ok(()));
+            }
+        }
     }
 }

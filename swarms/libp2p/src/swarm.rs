@@ -23,7 +23,11 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use p2p::{AskSwarm, Counters, Error, Headroom, Message, Packet, Request, Result, SecureSwarm, Swarm};
+use futures_util::stream::{self, StreamExt as _};
+use p2p::{
+    AskSwarm, BatchError, BatchOutcome, Counters, Error, Headroom, Message, Packet, Request, Result,
+    SecureSwarm, Swarm,
+};
 use p2p_formats::varint;
 use p2p_swarms::inbox::{Inbox, Limits};
 use parking_lot::Mutex;
@@ -147,6 +151,8 @@ impl Host {
     }
 }
 
+/// Messages of one batch that are being sent at the same time.
+const BATCH: usize = 64;
 /// Maximum MTU in bytes.
 const MAX_MTU: usize = 16 << 20;
 
@@ -195,6 +201,19 @@ impl HostSwarm {
 impl Swarm<HostAddr> for HostSwarm {
     async fn tell(&self, dst: &HostAddr, packet: Packet) -> Result<()> {
         self.core.tell(dst, packet).await
+    }
+
+    /// Messages do not wait for those to other peers. Of one batch, at most 64 are being sent at the same time.
+    async fn tell_batch(&self, batch: &mut Vec<(HostAddr, Packet)>) -> Result<(), BatchError> {
+        let tells = batch
+            .drain(..)
+            .map(async |(dst, packet)| self.core.tell(&dst, packet).await);
+        let mut outcome = BatchOutcome::default();
+        let mut results = std::pin::pin!(stream::iter(tells).buffer_unordered(BATCH));
+        while let Some(result) = results.next().await {
+            outcome.record(result);
+        }
+        outcome.finish()
     }
 
     async fn receive(&self) -> Result<Message<HostAddr>> {

@@ -56,24 +56,15 @@ impl Shared {
                     Ok(raw) => raw,
                     Err(reason) => break reason,
                 };
-                // At the limit the stream is dropped, which resets it.
-                let Ok(permit) = connection.negotiating.clone().try_acquire_owned() else {
-                    tracing::debug!(layer = "libp2p", peer = %connection.info.peer, "too many streams in negotiation");
-                    continue;
-                };
+                // The muxer bounds the streams of a connection, and the negotiation ends in time.
                 let (stream, host, with) = (Negotiated::new(raw), shared.clone(), connection.clone());
-                shared.spawn(async move { host.serve_stream(&with, stream, permit).await });
+                shared.spawn(async move { host.serve_stream(&with, stream).await });
             };
             shared.lose(&connection, &reason);
         });
     }
 
-    async fn serve_stream(
-        self: Arc<Self>,
-        connection: &Arc<Connection>,
-        mut stream: Negotiated<RawStream>,
-        negotiating: tokio::sync::OwnedSemaphorePermit,
-    ) {
+    async fn serve_stream(self: Arc<Self>, connection: &Arc<Connection>, mut stream: Negotiated<RawStream>) {
         let accepted = stream.listen(|protocol| self.service(protocol));
         let (protocol, service) = match timeout(self.config.stream_timeout, accepted).await {
             Ok(Ok(accepted)) => accepted,
@@ -91,7 +82,6 @@ impl Shared {
             tracing::debug!(layer = "libp2p", peer = %connection.info.peer, "too many streams");
             return;
         };
-        drop(negotiating);
         let mut stream = Stream::new(stream, protocol, connection.info.peer.clone(), Some(permit));
         match service {
             Service::Ping => ping::serve(stream).await,

@@ -263,7 +263,10 @@ async fn callers_share_one_dial() {
             connected.expect("a connection");
         }
         assert_eq!(dialler.connections().len(), 1);
-        until(&mut events, |event| matches!(event, HostEvent::Identified { .. }).then_some(())).await;
+        until(&mut events, |event| {
+            matches!(event, HostEvent::Identified { .. }).then_some(())
+        })
+        .await;
         assert_eq!(listener.connections().len(), 1);
     }
 }
