@@ -3,6 +3,7 @@
 mod dht;
 mod discover;
 mod gossip;
+mod host;
 mod keys;
 mod process;
 mod secure;

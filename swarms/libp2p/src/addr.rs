@@ -231,13 +231,12 @@ fn id_of_cid(text: &str) -> Option<PeerId> {
 
 /// Returns the offset of the part of a multiaddr after the longest prefix that is valid.
 fn first_invalid(text: &str) -> usize {
-    let ends = text.char_indices().filter(|(_, c)| *c == '/').map(|(at, _)| at);
-    ends.filter(|at| {
-        text.get(..*at)
-            .is_some_and(|head| head.parse::<Multiaddr>().is_ok())
-    })
-    .last()
-    .unwrap_or(0)
+    let is_valid = |at: &usize| {
+        let head = text.get(..*at).map(base58_ids);
+        head.is_some_and(|head| head.parse::<Multiaddr>().is_ok())
+    };
+    let mut ends = text.char_indices().filter(|(_, c)| *c == '/').map(|(at, _)| at);
+    ends.rfind(is_valid).unwrap_or(0)
 }
 
 impl fmt::Display for HostAddr {

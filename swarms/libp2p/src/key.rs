@@ -13,7 +13,6 @@ use std::fmt;
 
 use aws_lc_rs::digest::{SHA256, digest};
 use multiaddr::PeerId;
-use multiaddr::multihash::Multihash;
 use p2p::{Error, Result};
 use p2p_formats::varint;
 use p2p_formats::x509::{Ed25519, PrivateKey, Registry, Signer};
@@ -24,8 +23,8 @@ pub const MAX_KEY: usize = 2048;
 /// Maximum length of an encoded key whose peer id contains it, in bytes.
 const MAX_INLINE: usize = 42;
 /// The codes of multihashes: the bytes themselves, and SHA-256.
-const IDENTITY: u64 = 0x00;
-const SHA2_256: u64 = 0x12;
+const IDENTITY: u8 = 0x00;
+const SHA2_256: u8 = 0x12;
 
 /// The type of a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -175,13 +174,17 @@ impl PublicKey {
 
     /// Returns the peer id: the encoding itself up to 42 bytes, its SHA-256 hash above.
     pub fn peer_id(&self) -> PeerId {
-        let hash = if self.encoded.len() <= MAX_INLINE {
-            Multihash::wrap(IDENTITY, &self.encoded)
+        let digest;
+        let (code, hash) = if self.encoded.len() <= MAX_INLINE {
+            (IDENTITY, &*self.encoded)
         } else {
-            Multihash::wrap(SHA2_256, digest(&SHA256, &self.encoded).as_ref())
+            digest = aws_lc_rs::digest::digest(&SHA256, &self.encoded);
+            (SHA2_256, digest.as_ref())
         };
-        let hash = hash.expect("at most 42 bytes fit into a multihash of 64");
-        PeerId::from_multihash(hash).expect("the code and the length are those of a peer id")
+        let mut bytes = vec![code, hash.len() as u8];
+        bytes.extend_from_slice(hash);
+        PeerId::from_bytes(&bytes)
+            .unwrap_or_else(|_| unreachable!("the code and the length are those of a peer id"))
     }
 
     /// Verifies that `signature` is this key's signature of `message`.

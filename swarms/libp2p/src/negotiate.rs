@@ -163,15 +163,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Negotiated<S> {
         let mut out = encode(HEADER)?;
         for answered in 0..MAX_PROPOSALS {
             // Header and answer leave together if the proposal is here. Otherwise the peer may await the header.
-            let proposal = match take_line(&mut self.ahead)? {
-                Some(line) => line,
-                None => {
-                    self.send(&out).await?;
-                    out.clear();
-                    match self.line().await {
-                        Err(NegotiateError::Ended) if answered > 0 => return Err(NegotiateError::Refused),
-                        line => line?,
-                    }
+            let proposal = if let Some(line) = take_line(&mut self.ahead)? {
+                line
+            } else {
+                self.send(&out).await?;
+                out.clear();
+                match self.line().await {
+                    Err(NegotiateError::Ended) if answered > 0 => return Err(NegotiateError::Refused),
+                    line => line?,
                 }
             };
             if let Some(accepted) = accept(&proposal) {

@@ -13,6 +13,6 @@ mod payload;
 mod primitives;
 mod transport;
 
-pub use self::handshake::NoiseError;
+pub use self::handshake::{NoiseError, OtherPeer};
 pub(crate) use self::handshake::{NoiseKey, Role, handshake};
 pub use self::transport::NoiseStream;

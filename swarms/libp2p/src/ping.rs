@@ -17,7 +17,7 @@ pub const PING: &str = "/ipfs/ping/1.0.0";
 /// Length of a ping in bytes.
 const LEN: usize = 32;
 /// Timeout of a ping, and of the silence between two pings of a peer: go sends one every 10 to 30 seconds.
-const TIMEOUT: Duration = Duration::from_secs(60);
+const TIMEOUT: Duration = Duration::from_mins(1);
 
 /// A stream for pings to one peer. Dropping it resets the stream.
 #[derive(Debug)]

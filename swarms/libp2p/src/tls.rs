@@ -20,6 +20,9 @@ use multiaddr::PeerId;
 use p2p::{Error, Result};
 use quinn::crypto::rustls::{QuicClientConfig, QuicServerConfig};
 use rustls::client::Resumption;
+use rustls::crypto::aws_lc_rs::cipher_suite::{
+    TLS13_AES_128_GCM_SHA256, TLS13_AES_256_GCM_SHA384, TLS13_CHACHA20_POLY1305_SHA256,
+};
 use rustls::crypto::{CryptoProvider, aws_lc_rs as provider};
 use rustls::pki_types::CertificateDer;
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
@@ -45,9 +48,6 @@ impl TlsIdentity {
         let (certificate, key) = certificate::generate(keypair)?;
         let key = provider::sign::any_ecdsa_type(&key).map_err(|error| invalid(&error))?;
         let certified = CertifiedKey::new(vec![certificate], key);
-        use provider::cipher_suite::{
-            TLS13_AES_128_GCM_SHA256, TLS13_AES_256_GCM_SHA384, TLS13_CHACHA20_POLY1305_SHA256,
-        };
         let crypto = CryptoProvider {
             cipher_suites: vec![
                 TLS13_AES_128_GCM_SHA256,

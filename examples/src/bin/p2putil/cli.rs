@@ -77,6 +77,9 @@ pub(crate) enum Command {
     /// Run a node of a Kademlia network; find nodes, get and put records
     #[command(subcommand)]
     Dht(Dht),
+    /// Run a libp2p host; ping, identify and measure peers of any libp2p implementation
+    #[command(subcommand)]
+    Host(crate::host::Hosts),
     /// Print a shell completion script
     #[command(
         after_help = "Example:\n  p2putil completions bash > ~/.local/share/bash-completion/completions/p2putil"

@@ -47,6 +47,11 @@ impl Key {
                 "warning: no layer of {stack} has a key; the given one is ignored"
             ));
         }
+        self.load()
+    }
+
+    /// Reads the key that the command line names, or creates a new one, for a node that has a key in any case.
+    pub(crate) fn load(&self) -> Result<PrivateKey, Failure> {
         if let Some(seed) = &self.seed {
             return Ok(PrivateKey::ed25519(seed));
         }

@@ -11,6 +11,7 @@ mod dht;
 mod discover;
 mod files;
 mod gossip;
+mod host;
 mod interrupt;
 mod key;
 mod listen;
@@ -152,6 +153,7 @@ fn run(cli: Cli) -> Result<(), Failure> {
             Command::Bench(args) => bench::run(args, out).await,
             Command::Conformance(args) => conformance::run(args, out).await,
             Command::Dht(command) => dht::run(command, out).await,
+            Command::Host(command) => host::run(command, out).await,
             Command::Keygen(_) | Command::Id(_) | Command::Sim(_) | Command::Completions { .. } => Ok(()),
         }
     });

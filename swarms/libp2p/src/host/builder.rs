@@ -35,13 +35,11 @@ impl HostBuilder {
     /// [`Error::InvalidAddr`] for any other address.
     pub fn listen(mut self, place: &str) -> Result<Self> {
         let addr: HostAddr = place.parse()?;
-        match addr.transport() {
-            Some(at @ (Place::Quic(Target::Ip(_)) | Place::Tcp(Target::Ip(_)))) => self.listen.push(at),
-            _ => {
-                let reason = "a host listens at /ip4 or /ip6, then /udp/PORT/quic-v1 or /tcp/PORT";
-                return Err(Error::addr(place, 0, reason));
-            }
-        }
+        let Some(at @ (Place::Quic(Target::Ip(_)) | Place::Tcp(Target::Ip(_)))) = addr.transport() else {
+            let reason = "a host listens at /ip4 or /ip6, then /udp/PORT/quic-v1 or /tcp/PORT";
+            return Err(Error::addr(place, 0, reason));
+        };
+        self.listen.push(at);
         Ok(self)
     }
 
@@ -64,6 +62,7 @@ impl HostBuilder {
     /// # Errors
     /// [`Error::Io`] if a socket cannot be bound, [`Error::Invalid`] for a key that is not Ed25519, for limits that
     /// cannot work, and outside of a tokio runtime.
+    #[expect(clippy::unused_async, reason = "a transport may have to wait for its address")]
     pub async fn start(self) -> Result<Host> {
         self.config.check()?;
         let shared = Shared::new(&self.private, self.config)?;

@@ -35,7 +35,7 @@ impl Shared {
         let handlers = self.handlers.read();
         built_in
             .into_iter()
-            .chain(handlers.keys().map(|id| id.to_string()))
+            .chain(handlers.keys().map(ToString::to_string))
             .collect()
     }
 

@@ -45,13 +45,17 @@ pub enum NoiseError {
     #[error("the identity in the handshake: {0}")]
     Identity(#[from] KeyError),
     /// Another peer answered than the one that was dialled.
-    #[error("the peer is {found}, not {expected}")]
-    OtherPeer {
-        /// The peer that answered.
-        found: PeerId,
-        /// The peer that was dialled.
-        expected: PeerId,
-    },
+    #[error("the peer is {}, not {}", .0.found, .0.expected)]
+    OtherPeer(Box<OtherPeer>),
+}
+
+/// The peer that answered, and the one that was dialled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OtherPeer {
+    /// The peer that answered.
+    pub found: PeerId,
+    /// The peer that was dialled.
+    pub expected: PeerId,
 }
 
 /// The Noise static key of a host: a new one each time that the host starts.
@@ -110,7 +114,7 @@ pub(crate) async fn handshake<S: AsyncRead + AsyncWrite + Unpin>(
             let peer = read_payload(&mut io, &mut state).await?;
             let found = peer.key.peer_id();
             if let Some(expected) = expected.filter(|expected| *expected != found) {
-                return Err(NoiseError::OtherPeer { found, expected });
+                return Err(NoiseError::OtherPeer(Box::new(OtherPeer { found, expected })));
             }
             write(&mut io, &mut state, &payload).await?;
             (state, peer)

@@ -48,8 +48,8 @@ impl Core {
         packet.check_mtu(self.config.mtu)?;
         let limit = self.config.send_timeout;
         let sending = Sending::begin(self);
-        let send = self.unless_closed(self.send(dst, &self.tell_id, packet));
-        let Ok(sent) = timeout(limit, send).await else {
+        let tell = self.unless_closed(self.send(dst, &self.tell_id, packet));
+        let Ok(sent) = timeout(limit, tell).await else {
             let doing = "sending a message";
             return Err(Error::TimedOut { doing, limit });
         };
@@ -89,13 +89,13 @@ impl Core {
         };
         match written.await {
             Ok(()) => Ok(stream),
-            Err(error) => Err(self.broken(dst, &error)),
+            Err(error) => Err(broken(dst, &error)),
         }
     }
 
     async fn response(&self, dst: &HostAddr, stream: &mut Stream) -> Result<Packet> {
         let head = frame::read_head(stream, self.config.mtu).await;
-        let length = match head.map_err(|error| self.broken(dst, &error))? {
+        let length = match head.map_err(|error| broken(dst, &error))? {
             Head::Length(length) => length,
             Head::Rejected(code) => {
                 let code = NonZeroU8::new(code).map_or(Rejection::DROPPED, Rejection::new);
@@ -104,19 +104,20 @@ impl Core {
             Head::End => return Err(Error::Rejected(Rejection::DROPPED)),
         };
         let body = frame::read_body(stream, length, |_| true).await;
-        let body = body.map_err(|error| self.broken(dst, &error))?;
+        let body = body.map_err(|error| broken(dst, &error))?;
         Ok(Packet::from_buffer(body, 0))
     }
+}
 
-    fn broken(&self, dst: &HostAddr, error: &io::Error) -> Error {
-        match error.kind() {
-            // The peer reset the stream: its swarm dropped the request.
-            ErrorKind::ConnectionReset => Error::Rejected(Rejection::DROPPED),
-            // The peer has no such swarm.
-            ErrorKind::Unsupported => Error::Rejected(Rejection::NO_CHANNEL),
-            ErrorKind::InvalidData => Error::invalid("response", error.to_string()),
-            _ => Error::unreachable(dst, error.to_string()),
-        }
+/// Returns the error of a call whose stream failed.
+fn broken(dst: &HostAddr, error: &io::Error) -> Error {
+    match error.kind() {
+        // The peer reset the stream: its swarm dropped the request.
+        ErrorKind::ConnectionReset => Error::Rejected(Rejection::DROPPED),
+        // The peer has no such swarm.
+        ErrorKind::Unsupported => Error::Rejected(Rejection::NO_CHANNEL),
+        ErrorKind::InvalidData => Error::invalid("response", error.to_string()),
+        _ => Error::unreachable(dst, error.to_string()),
     }
 }
 

@@ -1,0 +1,73 @@
+//! libp2p hosts in separate processes.
+
+use serde_json::Value;
+
+use crate::process::{Listener, done, refused};
+
+#[test]
+fn two_hosts_ping_identify_and_measure_over_quic_and_tcp() {
+    let mut listener = Listener::start([
+        "host",
+        "listen",
+        "/ip4/127.0.0.1/udp/0/quic-v1",
+        "/ip4/127.0.0.1/tcp/0",
+        "--perf",
+    ]);
+    let addrs = [listener.addr(), listener.addr()];
+    assert!(addrs[0].contains("/quic-v1/p2p/12D3KooW") && addrs[1].contains("/tcp/"));
+    for addr in &addrs {
+        let pinged = done(["host", "ping", addr, "--count", "2"]);
+        assert_eq!(pinged.lines().count(), 2);
+        assert!(
+            pinged.lines().all(|line| line.starts_with("name=rtt value=")),
+            "{pinged}"
+        );
+        let connected = listener.line();
+        assert!(connected.starts_with("connected /p2p/12D3KooW"), "{connected}");
+        let disconnected = listener.line();
+        assert!(
+            disconnected.starts_with("disconnected /p2p/12D3KooW"),
+            "{disconnected}"
+        );
+
+        let identified = done(["--json", "host", "identify", addr]);
+        let identified: Value = serde_json::from_str(&identified).expect("JSON");
+        let (_, peer) = addr.split_once("/p2p/").expect("an id");
+        assert_eq!(identified["peer"], format!("/p2p/{peer}"));
+        assert_eq!(identified["addrs"].as_array().map(Vec::len), Some(2));
+        assert_eq!(identified["signed"], true);
+        listener.line();
+        listener.line();
+
+        let measured = done(["host", "perf", addr, "--up", "100000", "--down", "200000"]);
+        assert!(measured.starts_with("name=upload value="), "{measured}");
+        listener.line();
+        listener.line();
+    }
+}
+
+#[test]
+fn a_seed_gives_a_host_the_same_id() {
+    let seed = "0000000000000000000000000000000000000000000000000000000000000001";
+    let mut first = Listener::start(["host", "listen", "/ip4/127.0.0.1/tcp/0", "--seed", seed]);
+    let mut second = Listener::start(["host", "listen", "/ip4/127.0.0.1/tcp/0", "--seed", seed]);
+    let id = |addr: String| addr.split_once("/p2p/").expect("an id").1.to_owned();
+    assert_eq!(id(first.addr()), id(second.addr()));
+}
+
+#[test]
+fn another_peer_and_a_wrong_address_are_refused() {
+    let mut listener = Listener::start(["host", "listen", "/ip4/127.0.0.1/tcp/0"]);
+    let addr = listener.addr();
+    let (place, _) = addr.split_once("/p2p/").expect("an id");
+    let other = format!("{place}/p2p/12D3KooWD3eckifWpRn9wQpMG9R9hX3sD158z7EqHWmweQAJU5SA");
+    let error = refused(["host", "ping", &other], 1);
+    assert!(
+        error.contains("12D3KooWD3eckifWpRn9wQpMG9R9hX3sD158z7EqHWmweQAJU5SA"),
+        "{error}"
+    );
+    let error = refused(["host", "ping", "127.0.0.1:4001"], 2);
+    assert!(error.contains("multiaddr"), "{error}");
+    let error = refused(["host", "listen", "/ip4/127.0.0.1/udp/0"], 2);
+    assert!(error.contains("quic-v1"), "{error}");
+}
