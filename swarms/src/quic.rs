@@ -45,6 +45,7 @@ mod session;
 mod sessions;
 mod socket;
 mod stream;
+mod swarm_port;
 mod task_set;
 #[cfg(test)]
 mod tests;
@@ -68,6 +69,7 @@ pub use self::config::{Allow, QuicConfig};
 use self::node::{Node, with_peer};
 pub use self::port::Port;
 use self::stream::LENGTH;
+pub use self::swarm_port::{AddrLease, SwarmPort};
 use self::task_set::Kind;
 use self::tls::Identity;
 use self::transport::Transport;

@@ -57,6 +57,8 @@ pub enum Target {
         /// Whether an IPv6 (`Some(true)`) or an IPv4 address is required.
         ip6: Option<bool>,
     },
+    /// The text of an address in a swarm below; see [`HostBuilder::over`](crate::HostBuilder::over).
+    Swarm(String),
 }
 
 impl HostAddr {
@@ -111,7 +113,7 @@ impl HostAddr {
         }
     }
 
-    /// Returns the transport of the place, if this host can dial or listen to it.
+    /// Returns the transport of the place, if a host can dial or listen to it.
     pub fn transport(&self) -> Option<Place> {
         transport(&self.place)
     }
@@ -121,6 +123,10 @@ impl HostAddr {
 pub(crate) fn transport(place: &Multiaddr) -> Option<Place> {
     let mut parts = place.iter();
     let host = parts.next()?;
+    if let Protocol::Unix(text) = &host {
+        let is_whole = parts.next() == Some(Protocol::QuicV1) && parts.next().is_none();
+        return is_whole.then(|| Place::Quic(Target::Swarm(unescape(text))));
+    }
     let (port, is_udp) = match parts.next()? {
         Protocol::Udp(port) => (port, true),
         Protocol::Tcp(port) => (port, false),
@@ -150,6 +156,18 @@ pub(crate) fn quic_place(addr: SocketAddr) -> Multiaddr {
     ip(addr.ip())
         .with(Protocol::Udp(addr.port()))
         .with(Protocol::QuicV1)
+}
+
+/// Returns the multiaddr of QUIC at an address of a swarm below, whose text becomes one part.
+pub(crate) fn swarm_place(text: &str) -> Multiaddr {
+    let escaped = text.replace('%', "%25").replace('/', "%2F");
+    Multiaddr::empty()
+        .with(Protocol::Unix(escaped.into()))
+        .with(Protocol::QuicV1)
+}
+
+fn unescape(text: &str) -> String {
+    text.replace("%2F", "/").replace("%25", "%")
 }
 
 /// Returns the multiaddr of TCP at a socket address.

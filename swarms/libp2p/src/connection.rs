@@ -14,6 +14,7 @@ use tokio::time::timeout;
 
 use crate::addr::HostAddr;
 use crate::config::Security;
+use crate::host::Lease;
 use crate::identify::Identified;
 use crate::key::PublicKey;
 use crate::muxer::{MAX_STREAMS, Muxer, MuxerHandle};
@@ -70,6 +71,8 @@ pub(crate) struct Connection {
     pub(crate) info: ConnectionInfo,
     pub(crate) key: PublicKey,
     opener: Opener,
+    /// Keeps the address of a peer in a swarm below.
+    _lease: Option<Lease>,
     /// Streams over yamux that this host opened: beyond the limit callers wait. Over QUIC the peer sets the limit.
     opened: Arc<Semaphore>,
     /// Streams of the peer that handlers of the program hold, and that built-in protocols hold.
@@ -97,11 +100,18 @@ pub(crate) enum OpenError {
 }
 
 impl Connection {
-    pub(crate) fn new(info: ConnectionInfo, key: PublicKey, opener: Opener, max_streams: usize) -> Self {
+    pub(crate) fn new(
+        info: ConnectionInfo,
+        key: PublicKey,
+        opener: Opener,
+        lease: Option<Lease>,
+        max_streams: usize,
+    ) -> Self {
         Self {
             info,
             key,
             opener,
+            _lease: lease,
             opened: Arc::new(Semaphore::new(OPENED)),
             streams: Arc::new(Semaphore::new(max_streams)),
             reserved: Arc::new(Semaphore::new(RESERVED)),

@@ -6,6 +6,7 @@ mod dial;
 mod events;
 mod identifying;
 mod listen;
+mod port;
 mod quic;
 mod serve;
 mod shared;
@@ -19,6 +20,7 @@ use p2p::{Error, Result};
 
 pub use self::builder::HostBuilder;
 pub use self::events::{HostEvent, HostEvents};
+pub(crate) use self::port::Lease;
 pub(crate) use self::shared::Shared;
 use crate::addr::HostAddr;
 use crate::connection::ConnectionInfo;

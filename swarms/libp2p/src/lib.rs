@@ -57,6 +57,11 @@
 //! | [`identify`], [`ping`] | protocols that each host serves | identify, ping |
 //! | [`perf`] | measurement of throughput | perf |
 //!
+//! # Over any swarm
+//! QUIC also runs over any [`Swarm`](p2p::Swarm) whose MTU is at least 1200 bytes ([`HostBuilder::over`]): in memory, over a
+//! medium with faults, over another secure channel. The place of such a host is `/unix/TEXT/quic-v1`, where TEXT is
+//! its address in that swarm, with `%25` for `%` and `%2F` for `/`.
+//!
 //! # Limits
 //! All limits are in [`HostConfig`] and in the modules: connections in total, by direction, by peer and by network;
 //! handshakes under way in total and by network; streams of a connection; lengths of every message.

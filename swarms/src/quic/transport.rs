@@ -24,7 +24,7 @@ use crate::udp;
 
 /// Maximum length of a datagram: quinn panics if the length of a handshake packet does not fit into a
 /// two-byte varint.
-const MAX_DATAGRAM: usize = (1 << 14) - 1;
+pub(super) const MAX_DATAGRAM: usize = (1 << 14) - 1;
 
 /// Requested kernel buffer size for each direction of a socket, in bytes.
 const SOCKET_BUFFER: usize = 2 << 20;

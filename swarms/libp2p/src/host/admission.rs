@@ -1,7 +1,6 @@
 //! Admission of inbound dials: handshakes under way are counted, in total and by network.
 
 use std::collections::HashMap;
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 use p2p_protocols::overlay::Prefix;
@@ -38,9 +37,8 @@ impl Admission {
         }
     }
 
-    /// Returns a handshake from this address, unless a limit is reached.
-    pub(super) fn begin(self: &Arc<Self>, from: SocketAddr) -> Option<Handshake> {
-        let prefix = Prefix::of(&from);
+    /// Returns a handshake from this network, unless a limit is reached.
+    pub(super) fn begin(self: &Arc<Self>, prefix: Option<Prefix>) -> Option<Handshake> {
         let mut counts = self.counts.lock();
         if counts.total >= self.max {
             return None;
@@ -81,10 +79,12 @@ impl Drop for Handshake {
 
 #[cfg(test)]
 mod tests {
+    use std::net::SocketAddr;
+
     use super::*;
 
-    fn addr(text: &str) -> SocketAddr {
-        text.parse().expect("an address")
+    fn addr(text: &str) -> Option<Prefix> {
+        Prefix::of(&text.parse::<SocketAddr>().expect("an address"))
     }
 
     #[test]
@@ -107,7 +107,7 @@ mod tests {
     fn the_total_is_bounded_and_no_network_is_kept() {
         let admission = Arc::new(Admission::new(3, 2));
         let held: Vec<_> = (0..5_u8)
-            .map(|net| admission.begin(SocketAddr::from(([20, net, 0, 1], 1))))
+            .map(|net| admission.begin(Some(Prefix::V4([20, net, 0]))))
             .collect();
         assert_eq!(held.iter().flatten().count(), 3);
         assert!(admission.is_busy());

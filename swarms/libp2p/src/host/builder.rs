@@ -1,18 +1,26 @@
 //! The builder of a host.
 
-use p2p::{Error, Result};
+use std::sync::Arc;
+
+use p2p::{Addr, Error, Result, Swarm};
 use p2p_formats::x509::PrivateKey;
+use p2p_swarms::quic::SwarmPort;
 
 use super::Host;
+use super::port::SwarmCarrier;
 use super::shared::Shared;
 use crate::addr::{HostAddr, Place, Target};
 use crate::config::{HostConfig, Security};
+
+/// Addresses of a swarm below that are in use at the same time.
+const MAX_ADDRS: usize = 4096;
 
 /// Configures and starts a [`Host`].
 #[derive(Debug)]
 pub struct HostBuilder {
     private: PrivateKey,
     listen: Vec<Place>,
+    swarms: Vec<Arc<dyn SwarmCarrier>>,
     config: HostConfig,
 }
 
@@ -22,6 +30,7 @@ impl Host {
         HostBuilder {
             private: private.clone(),
             listen: Vec::new(),
+            swarms: Vec::new(),
             config: HostConfig::default(),
         }
     }
@@ -40,6 +49,34 @@ impl HostBuilder {
             return Err(Error::addr(place, 0, reason));
         };
         self.listen.push(at);
+        Ok(self)
+    }
+
+    /// Adds a swarm below, over which the host listens and dials with QUIC. The host closes it.
+    ///
+    /// ```
+    /// use p2p_formats::x509::PrivateKey;
+    /// use p2p_libp2p::Host;
+    /// use p2p_swarms::MemoryRealm;
+    ///
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() -> p2p::Result<()> {
+    /// let realm = MemoryRealm::default();
+    /// let node = async |seed: u8| Host::builder(&PrivateKey::ed25519(&[seed; 32])).over(realm.open())?.start().await;
+    /// let (alice, bob) = (node(1).await?, node(2).await?);
+    /// let to = &bob.local_addrs()[0]; // /unix/1/quic-v1/p2p/ID
+    /// println!("{:?} to {}", alice.pinger(to).await?.ping().await?, alice.identify(to).await?.agent);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] if the MTU of the swarm is below 1200 bytes, and outside of a tokio runtime.
+    ///
+    /// # Limits
+    /// Up to 4096 addresses of the swarm are in use at the same time.
+    pub fn over<A: Addr>(mut self, swarm: impl Swarm<A>) -> Result<Self> {
+        self.swarms.push(Arc::new(SwarmPort::new(swarm, MAX_ADDRS)?));
         Ok(self)
     }
 
@@ -71,8 +108,12 @@ impl HostBuilder {
             match place {
                 Place::Quic(Target::Ip(addr)) => shared.listen_quic(addr)?,
                 Place::Tcp(Target::Ip(addr)) => shared.listen_tcp(addr)?,
-                Place::Quic(Target::Dns { .. }) | Place::Tcp(Target::Dns { .. }) => {}
+                // No other place was taken.
+                Place::Quic(_) | Place::Tcp(_) => {}
             }
+        }
+        for swarm in self.swarms {
+            shared.listen_swarm(swarm)?;
         }
         Ok(host)
     }

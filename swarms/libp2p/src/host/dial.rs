@@ -158,6 +158,7 @@ impl Shared {
         let limit = self.config.handshake_timeout;
         let dial = async {
             match transport(&place) {
+                Some(Place::Quic(Target::Swarm(text))) => self.dial_swarm(&text, expected).await,
                 Some(Place::Quic(target)) => {
                     let to = self.resolve(&place, target).await?;
                     self.dial_quic(to, expected).await
@@ -182,6 +183,7 @@ impl Shared {
         let (name, port, ip6) = match target {
             Target::Ip(addr) => return Ok(addr),
             Target::Dns { name, port, ip6 } => (name, port, ip6),
+            Target::Swarm(_) => return Err(Error::unreachable(place, "it is not an IP address")),
         };
         let found = tokio::net::lookup_host((name.as_str(), port)).await;
         let mut found = found.map_err(|error| Error::unreachable(place, error.to_string()))?;

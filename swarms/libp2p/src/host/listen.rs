@@ -6,13 +6,15 @@ use std::time::Duration;
 
 use multiaddr::{Multiaddr, PeerId};
 use p2p::{Error, Result};
+use p2p_protocols::overlay::Prefix;
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::timeout;
 
 use super::events::HostEvent;
+use super::port::SwarmCarrier;
 use super::shared::Shared;
-use crate::addr::{HostAddr, quic_place, tcp_place};
+use crate::addr::{HostAddr, quic_place, swarm_place, tcp_place};
 use crate::connection::{Acceptor, Connection, Opener, Transport};
 use crate::noise::Role;
 use crate::upgrade::Upgraded;
@@ -24,11 +26,12 @@ const KEEP_ALIVE: Duration = Duration::from_secs(15);
 /// Pause after the system could not accept a connection, for example without a free descriptor.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// A socket address at which a host listens.
-#[derive(Clone, Copy, Debug)]
+/// Where a host listens.
+#[derive(Clone, Debug)]
 pub(super) enum Listening {
     Quic(SocketAddr),
     Tcp(SocketAddr),
+    Swarm(Arc<dyn SwarmCarrier>),
 }
 
 impl Shared {
@@ -40,6 +43,9 @@ impl Shared {
             match at {
                 Listening::Quic(bound) => addrs.extend(on_interfaces(bound).into_iter().map(quic_place)),
                 Listening::Tcp(bound) => addrs.extend(on_interfaces(bound).into_iter().map(tcp_place)),
+                Listening::Swarm(swarm) => {
+                    addrs.extend(swarm.local_addrs().iter().map(|text| swarm_place(text)));
+                }
             }
         }
         addrs
@@ -81,7 +87,7 @@ impl Shared {
 
     fn accept_tcp(self: &Arc<Self>, socket: TcpStream, remote: SocketAddr) {
         // At the limit the socket is dropped, which ends the connection.
-        let Some(handshake) = self.admission.begin(remote) else {
+        let Some(handshake) = self.admission.begin(Prefix::of(&remote)) else {
             return;
         };
         let shared = self.clone();
@@ -130,7 +136,7 @@ impl Shared {
         } = upgraded.map_err(|error| Error::unreachable(&remote, error.to_string()))?;
         let ends = (Opener::Yamux(handle), Acceptor::Yamux(Box::new(muxer)));
         let is_dialled = role != Role::Listener;
-        self.adopt(key, remote, Transport::Tcp(security), is_dialled, ends)
+        self.adopt(key, remote, Transport::Tcp(security), is_dialled, ends, None)
     }
 }
 

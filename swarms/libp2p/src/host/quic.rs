@@ -6,9 +6,10 @@ use std::time::Duration;
 
 use p2p::{Error, Result};
 use p2p_swarms::quic::Port;
+use quinn::congestion::CubicConfig;
 use quinn::{
-    ClientConfig, Endpoint, EndpointConfig, IdleTimeout, Incoming, ServerConfig, TokioRuntime,
-    TransportConfig, VarInt,
+    AsyncUdpSocket, ClientConfig, Endpoint, EndpointConfig, IdleTimeout, Incoming, ServerConfig,
+    TokioRuntime, TransportConfig, VarInt,
 };
 use rustls::pki_types::CertificateDer;
 use socket2::{Domain, Protocol, Socket, Type};
@@ -16,8 +17,9 @@ use tokio::time::timeout;
 
 use super::events::HostEvent;
 use super::listen::Listening;
+use super::port::{Carrier, SwarmCarrier};
 use super::shared::Shared;
-use crate::addr::quic_place;
+use crate::addr::{quic_place, swarm_place};
 use crate::config::HostConfig;
 use crate::connection::{Acceptor, Connection, Opener, Transport};
 use crate::tls::peer_key;
@@ -34,11 +36,11 @@ const SOCKET_BUFFER: usize = 2 << 20;
 /// The name that rustls requires, and that is not sent.
 const SERVER_NAME: &str = "libp2p";
 
-/// An endpoint, and its socket, which is freed while handles of streams still refer to it.
+/// An endpoint, and its carrier, which is freed while handles of streams still refer to it.
 #[derive(Clone, Debug)]
 pub(super) struct Bound {
     endpoint: Endpoint,
-    port: Arc<Port>,
+    carrier: Carrier,
 }
 
 impl Bound {
@@ -47,9 +49,9 @@ impl Bound {
         self.endpoint.wait_idle().await;
     }
 
-    /// Frees the port.
-    pub(super) fn release(&self) {
-        self.port.close();
+    /// Frees the address.
+    pub(super) async fn release(&self) {
+        self.carrier.release().await;
     }
 }
 
@@ -72,70 +74,98 @@ impl Endpoints {
         std::mem::take(&mut self.all)
     }
 
-    fn add(&mut self, bound: Bound) -> Result<()> {
+    /// Adds an endpoint, unless the host is closed.
+    fn add(&mut self, bound: &Bound) -> Result<()> {
         if self.is_closed {
             bound.endpoint.close(VarInt::from_u32(0), b"");
-            bound.release();
             return Err(Error::Closed);
         }
-        self.all.push(bound);
+        self.all.push(bound.clone());
         Ok(())
     }
 
     /// Returns an endpoint from which an address can be reached.
-    fn for_dialling(&self, to: SocketAddr) -> Option<Endpoint> {
+    fn for_dialling(&self, to: SocketAddr) -> Option<Bound> {
         let reaches = |bound: &&Bound| {
-            let local = bound.port.local();
+            let Carrier::Udp(port) = &bound.carrier else {
+                return false;
+            };
+            let local = port.local();
             let is_everywhere = local.ip().is_unspecified();
             local.is_ipv4() == to.is_ipv4()
                 && (is_everywhere || local.ip().is_loopback() == to.ip().is_loopback())
         };
-        self.all.iter().find(reaches).map(|bound| bound.endpoint.clone())
+        self.all.iter().find(reaches).cloned()
+    }
+
+    /// Returns the endpoints over swarms.
+    fn over_swarms(&self) -> Vec<(Bound, Arc<dyn SwarmCarrier>)> {
+        let swarms = self.all.iter().filter_map(|bound| match &bound.carrier {
+            Carrier::Udp(_) => None,
+            Carrier::Swarm(swarm) => Some((bound.clone(), swarm.clone())),
+        });
+        swarms.collect()
     }
 }
 
 impl Shared {
     /// Listens at a socket address, and accepts connections in a task.
     pub(super) fn listen_quic(self: &Arc<Self>, addr: SocketAddr) -> Result<()> {
+        let port = udp(addr)?;
+        let bound = port.local();
+        self.listen_on(Carrier::Udp(port))?;
+        self.listening.lock().push(Listening::Quic(bound));
+        self.events.send(HostEvent::Listening(quic_place(bound)));
+        Ok(())
+    }
+
+    /// Listens and dials over a swarm.
+    pub(super) fn listen_swarm(self: &Arc<Self>, swarm: Arc<dyn SwarmCarrier>) -> Result<()> {
+        self.listen_on(Carrier::Swarm(swarm.clone()))?;
+        for text in swarm.local_addrs() {
+            self.events.send(HostEvent::Listening(swarm_place(&text)));
+        }
+        self.listening.lock().push(Listening::Swarm(swarm));
+        Ok(())
+    }
+
+    fn listen_on(self: &Arc<Self>, carrier: Carrier) -> Result<()> {
         let mut server = ServerConfig::with_crypto(Arc::new(self.upgrader.tls.quic_server()?));
         server
-            .transport_config(transport(&self.config)?)
+            .transport_config(transport(&self.config, &carrier)?)
             .max_incoming(2 * self.config.max_handshakes)
             .incoming_buffer_size(16 << 10)
             .incoming_buffer_size_total((self.config.max_handshakes as u64) << 14);
-        let endpoint = self.endpoint(addr, Some(server))?;
-        let bound = endpoint
-            .local_addr()
-            .map_err(Error::io("binding a UDP socket for QUIC"))?;
-        self.listening.lock().push(Listening::Quic(bound));
-        self.events.send(HostEvent::Listening(quic_place(bound)));
+        let bound = self.endpoint(carrier, Some(server))?;
         let shared = self.clone();
         self.spawn(async move {
-            while let Some(incoming) = endpoint.accept().await {
-                shared.accept_quic(incoming);
+            while let Some(incoming) = bound.endpoint.accept().await {
+                shared.accept_quic(incoming, &bound.carrier);
             }
         });
         Ok(())
     }
 
-    fn endpoint(&self, addr: SocketAddr, server: Option<ServerConfig>) -> Result<Endpoint> {
-        let port = bind(addr)
-            .and_then(Port::new)
-            .map_err(Error::io("binding a UDP socket for QUIC"))?;
-        let port = Arc::new(port);
-        let (config, runtime) = (EndpointConfig::default(), Arc::new(TokioRuntime));
-        let endpoint = Endpoint::new_with_abstract_socket(config, server, port.clone(), runtime);
+    fn endpoint(&self, carrier: Carrier, server: Option<ServerConfig>) -> Result<Bound> {
+        let mut config = EndpointConfig::default();
+        let socket: Arc<dyn AsyncUdpSocket> = match &carrier {
+            Carrier::Udp(port) => port.clone(),
+            Carrier::Swarm(swarm) => {
+                let checked = config.max_udp_payload_size(swarm.mtu());
+                checked.map_err(|error| Error::invalid("QUIC configuration", error.to_string()))?;
+                swarm.socket()
+            }
+        };
+        let endpoint = Endpoint::new_with_abstract_socket(config, server, socket, Arc::new(TokioRuntime));
         let endpoint = endpoint.map_err(Error::io("starting QUIC"))?;
-        self.endpoints.lock().add(Bound {
-            endpoint: endpoint.clone(),
-            port,
-        })?;
-        Ok(endpoint)
+        let bound = Bound { endpoint, carrier };
+        self.endpoints.lock().add(&bound)?;
+        Ok(bound)
     }
 
-    fn accept_quic(self: &Arc<Self>, incoming: Incoming) {
+    fn accept_quic(self: &Arc<Self>, incoming: Incoming, carrier: &Carrier) {
         let remote = incoming.remote_address();
-        let Some(handshake) = self.admission.begin(remote) else {
+        let Some(handshake) = self.admission.begin(carrier.prefix_of(remote)) else {
             incoming.refuse();
             return;
         };
@@ -144,11 +174,11 @@ impl Shared {
             let _ = incoming.retry();
             return;
         }
-        let shared = self.clone();
+        let (shared, carrier) = (self.clone(), carrier.clone());
         self.spawn(async move {
             match timeout(shared.config.handshake_timeout, incoming).await {
                 Ok(Ok(connection)) => {
-                    if let Err(error) = shared.adopt_quic(connection, false) {
+                    if let Err(error) = shared.adopt_quic(connection, &carrier, false) {
                         tracing::debug!(layer = "libp2p", %remote, %error, "a connection was refused");
                     }
                 }
@@ -165,35 +195,68 @@ impl Shared {
         to: SocketAddr,
         expected: Option<multiaddr::PeerId>,
     ) -> Result<Arc<Connection>> {
-        let unreachable = |reason: String| Error::unreachable(&quic_place(to), reason);
-        let endpoint = self.endpoints.lock().for_dialling(to);
-        let endpoint = match endpoint {
-            Some(endpoint) => endpoint,
-            None => self.endpoint(SocketAddr::new(unspecified(to), 0), None)?,
+        let bound = self.endpoints.lock().for_dialling(to);
+        let bound = match bound {
+            Some(bound) => bound,
+            None => self.endpoint(Carrier::Udp(udp(SocketAddr::new(unspecified(to), 0))?), None)?,
+        };
+        self.dial_from(&bound, to, expected).await
+    }
+
+    /// Dials an address of a swarm below, given as text.
+    pub(super) async fn dial_swarm(
+        self: &Arc<Self>,
+        text: &str,
+        expected: Option<multiaddr::PeerId>,
+    ) -> Result<Arc<Connection>> {
+        let swarms = self.endpoints.lock().over_swarms();
+        let mut refusal = Error::unreachable(&swarm_place(text), "this host has no swarm below");
+        for (bound, swarm) in swarms {
+            match swarm.lease(text) {
+                Ok((to, _lease)) => return self.dial_from(&bound, to, expected).await,
+                Err(error) => refusal = error,
+            }
+        }
+        Err(refusal)
+    }
+
+    async fn dial_from(
+        self: &Arc<Self>,
+        from: &Bound,
+        to: SocketAddr,
+        expected: Option<multiaddr::PeerId>,
+    ) -> Result<Arc<Connection>> {
+        let unreachable = |reason: String| {
+            let place = from.carrier.place_of(to).map(|(place, _)| place);
+            Error::unreachable(&place.unwrap_or_else(|| quic_place(to)), reason)
         };
         let mut client = ClientConfig::new(Arc::new(self.upgrader.tls.quic_client(expected)?));
-        client.transport_config(transport(&self.config)?);
-        let connecting = endpoint
-            .connect_with(client, to, SERVER_NAME)
-            .map_err(|error| unreachable(error.to_string()))?;
+        client.transport_config(transport(&self.config, &from.carrier)?);
+        let connecting = from.endpoint.connect_with(client, to, SERVER_NAME);
+        let connecting = connecting.map_err(|error| unreachable(error.to_string()))?;
         let connection = connecting.await.map_err(|error| unreachable(error.to_string()))?;
-        self.adopt_quic(connection, true)
+        self.adopt_quic(connection, &from.carrier, true)
     }
 
     fn adopt_quic(
         self: &Arc<Self>,
         connection: quinn::Connection,
+        carrier: &Carrier,
         is_dialled: bool,
     ) -> Result<Arc<Connection>> {
-        let remote = quic_place(connection.remote_address());
+        let at = connection.remote_address();
         let chain = connection.peer_identity();
         let chain = chain.and_then(|chain| chain.downcast::<Vec<CertificateDer<'static>>>().ok());
-        let Some(key) = chain.and_then(|chain| peer_key(&chain)) else {
+        let key = chain.and_then(|chain| peer_key(&chain));
+        let (Some(key), Some((remote, lease))) = (key, carrier.place_of(at)) else {
             connection.close(VarInt::from_u32(0), b"");
-            return Err(Error::unreachable(&remote, "the peer has no certificate"));
+            return Err(Error::unreachable(
+                &quic_place(at),
+                "the peer has no certificate or no address",
+            ));
         };
         let ends = (Opener::Quic(connection.clone()), Acceptor::Quic(connection));
-        self.adopt(key, remote, Transport::Quic, is_dialled, ends)
+        self.adopt(key, remote, Transport::Quic, is_dialled, ends, lease)
     }
 }
 
@@ -202,6 +265,12 @@ fn unspecified(like: SocketAddr) -> IpAddr {
         SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
         SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
     }
+}
+
+fn udp(addr: SocketAddr) -> Result<Arc<Port>> {
+    let port = bind(addr).and_then(Port::new);
+    port.map(Arc::new)
+        .map_err(Error::io("binding a UDP socket for QUIC"))
 }
 
 fn bind(addr: SocketAddr) -> std::io::Result<UdpSocket> {
@@ -217,7 +286,7 @@ fn bind(addr: SocketAddr) -> std::io::Result<UdpSocket> {
     Ok(socket.into())
 }
 
-fn transport(config: &HostConfig) -> Result<Arc<TransportConfig>> {
+fn transport(config: &HostConfig, carrier: &Carrier) -> Result<Arc<TransportConfig>> {
     let idle = IdleTimeout::try_from(config.idle_timeout)
         .map_err(|error| Error::invalid("host configuration", error.to_string()))?;
     let mut transport = TransportConfig::default();
@@ -232,5 +301,16 @@ fn transport(config: &HostConfig) -> Result<Arc<TransportConfig>> {
         .receive_window(WINDOW.into())
         .send_window(SEND_WINDOW)
         .datagram_receive_buffer_size(None);
+    if let Carrier::Swarm(swarm) = carrier {
+        // The swarm reports its MTU, which never changes. The initial window follows RFC 9002, section 7.2.
+        let (mut cubic, mtu) = (CubicConfig::default(), swarm.mtu());
+        let window = u64::from(mtu);
+        cubic.initial_window((10 * window).min((2 * window).max(14_720)));
+        transport
+            .initial_mtu(mtu)
+            .min_mtu(mtu)
+            .mtu_discovery_config(None)
+            .congestion_controller_factory(Arc::new(cubic));
+    }
     Ok(Arc::new(transport))
 }

@@ -70,6 +70,8 @@ impl Shared {
             Ok(Ok(accepted)) => accepted,
             Ok(Err(error)) => {
                 tracing::debug!(layer = "libp2p", peer = %connection.info.peer, %error, "no protocol was negotiated");
+                // The peer learns of refusals that were sent, where a reset would discard them.
+                let _ = stream.shutdown().await;
                 return;
             }
             Err(_) => return,

@@ -16,6 +16,7 @@ use super::admission::Admission;
 use super::dial::Dials;
 use super::events::{Events, HostEvent};
 use super::listen::Listening;
+use super::port::Lease;
 use super::quic::Endpoints;
 use super::table::Table;
 use crate::addr::HostAddr;
@@ -179,6 +180,7 @@ impl Shared {
         transport: Transport,
         is_dialled: bool,
         (opener, acceptor): (Opener, Acceptor),
+        lease: Option<Lease>,
     ) -> Result<Arc<Connection>> {
         let info = ConnectionInfo {
             id: self.next_connection.fetch_add(1, Relaxed),
@@ -187,7 +189,7 @@ impl Shared {
             transport,
             is_dialled,
         };
-        let connection = Arc::new(Connection::new(info, key, opener, self.config.max_streams));
+        let connection = Arc::new(Connection::new(info, key, opener, lease, self.config.max_streams));
         let refused = if self.is_closed() {
             Some(Error::Closed)
         } else if connection.key == *self.upgrader.keypair.public() {
@@ -257,7 +259,7 @@ impl Shared {
         // The runtime of the host may no longer be driven; that must not block the caller.
         let _ = tokio::time::timeout(CLOSE_TIMEOUT, ended).await;
         for endpoint in &endpoints {
-            endpoint.release();
+            endpoint.release().await;
         }
     }
 

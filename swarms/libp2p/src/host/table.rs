@@ -161,3 +161,36 @@ impl Table {
 fn id(connection: &Connection) -> PeerId {
     connection.info.peer.peer_id().unwrap_or_default()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn place(port: usize) -> Multiaddr {
+        format!("/ip4/192.0.2.1/tcp/{port}").parse().expect("a multiaddr")
+    }
+
+    #[test]
+    fn known_peers_are_bounded_and_the_latest_are_kept() {
+        let mut table = Table::default();
+        for index in 0..100 {
+            table.learn(PeerId::new([index; 32]), [place(1)], 10);
+            // The first one is seen again and again.
+            table.learn(PeerId::new([0; 32]), [place(2)], 10);
+        }
+        assert_eq!(table.known.len(), 10);
+        assert_eq!(table.addrs(&PeerId::new([0; 32])), [place(2), place(1)]);
+        assert_eq!(table.addrs(&PeerId::new([99; 32])), [place(1)]);
+        assert!(table.addrs(&PeerId::new([50; 32])).is_empty());
+    }
+
+    #[test]
+    fn addresses_of_a_peer_are_bounded_and_the_latest_are_first() {
+        let (mut table, peer) = (Table::default(), PeerId::new([1; 32]));
+        table.learn(peer, (0..50).map(place), 10);
+        assert_eq!(table.addrs(&peer).len(), ADDRS);
+        table.learn(peer, [place(60), Multiaddr::empty(), place(60)], 10);
+        let addrs = table.addrs(&peer);
+        assert_eq!((addrs.len(), &addrs[..2]), (ADDRS, &[place(60), place(0)][..]));
+    }
+}

@@ -209,3 +209,26 @@ async fn a_stream_that_is_not_read_stalls_no_other() {
             .expect("an answer");
     }
 }
+
+#[tokio::test]
+async fn connections_of_one_network_are_bounded_and_own_dials_go_on() {
+    // Loopback may have eight times as many.
+    let config = HostConfig {
+        max_per_prefix: 1,
+        ..HostConfig::default()
+    };
+    let listener = host_with(1, Way::Noise, config).await;
+    let addr = listener.local_addrs().remove(0);
+    let mut diallers = Vec::new();
+    for seed in 2..10 {
+        let dialler = host(seed, Way::Noise).await;
+        dialler.identify(&addr).await.expect("room");
+        diallers.push(dialler);
+    }
+    let ninth = host(10, Way::Noise).await;
+    assert!(ninth.identify(&addr).await.is_err());
+    listener
+        .connect(&ninth.local_addrs()[0])
+        .await
+        .expect("own dials are not counted");
+}

@@ -8,5 +8,6 @@ mod hosts;
 mod identities;
 mod negotiation;
 mod nodes;
+mod over_swarms;
 mod secure;
 mod swarms;

@@ -4,10 +4,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::time::Duration;
 
-use p2p::Result;
+use p2p::{AskSwarm as _, DropReason, Error, Rejection, Result, Swarm as _};
 use p2p_formats::x509::PrivateKey;
 use p2p_libp2p::{Host, HostAddr, HostConfig, HostSwarm, HostSwarmConfig};
 use p2p_swarmtest::{Profile, SecureAsk, Testbed, conformance};
+
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use crate::nodes::Way;
 
@@ -58,6 +60,110 @@ fn testbed(way: Way) -> Testbed<HostAddr> {
         .forge(|id: &HostAddr, place: &HostAddr| {
             HostAddr::new(id.libp2p_id().expect("an id"), place.place().clone())
         })
+}
+
+/// Writes these bytes on a stream for the swarm, and waits for the end of the stream.
+async fn write(host: &Host, to: &HostAddr, bytes: &[u8]) {
+    let mut stream = host.open(to, &[ID]).await.expect("a stream");
+    // The peer may refuse the rest.
+    let _ = stream.write_all(bytes).await;
+    let _ = stream.shutdown().await;
+    let _ = stream.read_to_end(&mut Vec::new()).await;
+}
+
+#[tokio::test]
+async fn messages_that_break_the_rules_are_dropped_and_counted() {
+    let builder = Host::builder(&PrivateKey::ed25519(&[1; 32]));
+    let host = builder
+        .listen(Way::Quic.place())
+        .expect("a valid place")
+        .start()
+        .await
+        .expect("a free port");
+    let config = HostSwarmConfig {
+        mtu: 100_000,
+        reassembly: 110_000,
+        ..HostSwarmConfig::default()
+    };
+    let swarm = host.swarm(ID, config).expect("a new protocol");
+    let to = swarm.local_addr().expect("an address");
+    let dialler = Host::builder(&PrivateKey::ed25519(&[2; 32]))
+        .start()
+        .await
+        .expect("no port");
+    let framed = |length: u64, len: usize| {
+        let mut bytes = p2p_formats::varint::write(length, &mut [0; 10]).to_vec();
+        bytes.resize(bytes.len() + len, 7);
+        bytes
+    };
+    write(&dialler, &to, &framed(100_001, 0)).await; // longer than the MTU
+    write(&dialler, &to, &framed(10, 9)).await; // shorter than announced
+    write(&dialler, &to, &framed(10, 11)).await; // longer than announced
+    write(&dialler, &to, &[0x81, 0x00, 7]).await; // a length that is not in its shortest form
+    write(&dialler, &to, &[0x80, 0x00, 7]).await; // a rejection
+    write(&dialler, &to, &[]).await;
+    // Two messages that arrive in part exceed the budget together.
+    let mut first = dialler.open(&to, &[ID]).await.expect("a stream");
+    first
+        .write_all(&framed(100_000, 90_000))
+        .await
+        .expect("an open stream");
+    first.flush().await.expect("an open stream");
+    let mut second = dialler.open(&to, &[ID]).await.expect("a stream");
+    let sent = second.write_all(&framed(100_000, 99_999)).await;
+    assert!(
+        sent.is_err() || second.read_u8().await.is_err(),
+        "one of the two is dropped"
+    );
+    write(&dialler, &to, &framed(3, 3)).await;
+    assert_eq!(swarm.receive().await.expect("a message").payload, b"\x07\x07\x07");
+    let mut counted = Vec::new();
+    swarm.visit_counters(&mut |counters| counted.push(counters.snapshot()));
+    let tells = counted[0];
+    assert_eq!(tells.dropped(DropReason::Oversize), 1);
+    assert_eq!(tells.dropped(DropReason::Lost), 1);
+    assert_eq!(tells.dropped(DropReason::Malformed), 4);
+    assert_eq!(tells.dropped(DropReason::Budget), 1);
+    assert_eq!((tells.received, tells.delivered), (9, 1));
+}
+
+#[tokio::test]
+async fn two_swarms_of_one_host_are_apart_and_the_host_outlives_them() {
+    let builder = Host::builder(&PrivateKey::ed25519(&[1; 32]));
+    let host = builder
+        .listen(Way::Quic.place())
+        .expect("a valid place")
+        .start()
+        .await
+        .expect("a free port");
+    let (one, two) = (
+        host.swarm("/one", HostSwarmConfig::default()),
+        host.swarm("/two", HostSwarmConfig::default()),
+    );
+    let (one, two) = (one.expect("a new protocol"), two.expect("a new protocol"));
+    assert!(host.swarm("/one", HostSwarmConfig::default()).is_err());
+    let peer = node(7, Way::Quic, Way::Quic.place()).await.expect("a free port");
+    let theirs = peer
+        .host()
+        .expect("an open host")
+        .swarm("/two", HostSwarmConfig::default())
+        .expect("a new protocol");
+    let to = host.local_addrs().remove(0);
+    theirs.tell(&to, theirs.packet(b"two")).await.expect("a peer");
+    assert_eq!(two.receive().await.expect("a message").payload, b"two");
+    let refused = peer.ask(&to, peer.packet(b"no such swarm")).await;
+    assert!(
+        matches!(refused, Err(Error::Rejected(Rejection::NO_CHANNEL))),
+        "{refused:?}"
+    );
+    one.close().await;
+    assert!(matches!(one.receive().await, Err(Error::Closed)));
+    theirs.tell(&to, theirs.packet(b"again")).await.expect("a peer");
+    assert_eq!(two.receive().await.expect("a message").payload, b"again");
+    host.swarm("/one", HostSwarmConfig::default())
+        .expect("the protocol is free");
+    host.close().await;
+    assert!(matches!(two.receive().await, Err(Error::Closed)));
 }
 
 conformance!(#[tokio::test] mod over_quic: SecureAsk => testbed(Way::Quic));

@@ -1,0 +1,138 @@
+//! QUIC of hosts over swarms: in memory, and over a medium with faults, in virtual time.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+use std::time::Duration;
+
+use p2p::{Result, Swarm};
+use p2p_formats::x509::PrivateKey;
+use p2p_libp2p::addr::{Place, Target};
+use p2p_libp2p::{Host, HostAddr, HostConfig, HostSwarm, HostSwarmConfig};
+use p2p_swarms::faulty::FaultyConfig;
+use p2p_swarms::{Faults, LinkFaults, MemoryAddr, MemoryRealm, SwarmExt as _};
+use p2p_swarmtest::{Profile, SecureAsk, Testbed, conformance};
+
+const ID: &str = "/test/1.0.0";
+const SEED: u64 = 7;
+
+async fn host(seed: u32, swarm: impl Swarm<MemoryAddr>) -> Result<Host> {
+    let mut bytes = [0; 32];
+    bytes[..4].copy_from_slice(&seed.to_be_bytes());
+    let config = HostConfig {
+        max_handshakes_per_prefix: 256,
+        ..HostConfig::default()
+    };
+    Host::builder(&PrivateKey::ed25519(&bytes))
+        .config(config)
+        .over(swarm)?
+        .start()
+        .await
+}
+
+/// Loses, duplicates and delays.
+fn faults() -> Faults<MemoryAddr> {
+    println!("seed {SEED}");
+    let config = FaultyConfig {
+        seed: SEED,
+        link: LinkFaults {
+            loss: 0.02,
+            duplicate: 0.02,
+            delay: Duration::from_millis(2),
+            jitter: Duration::from_millis(2),
+            ..LinkFaults::default()
+        },
+        ..FaultyConfig::default()
+    };
+    Faults::new(config).expect("faults in range")
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_hundred_hosts_on_a_bad_medium_ping_and_identify_one_another() {
+    let (realm, faults) = (MemoryRealm::default(), faults());
+    let mut hosts = Vec::new();
+    for seed in 0..100 {
+        hosts.push(
+            host(seed, realm.open().faulty(faults.clone()))
+                .await
+                .expect("a host"),
+        );
+    }
+    let addrs: Vec<_> = hosts.iter().map(|host| host.local_addrs().remove(0)).collect();
+    let exchanges = hosts.iter().enumerate().map(|(index, host)| {
+        let addrs = &addrs;
+        async move {
+            for step in [1, 7, 31] {
+                let to = &addrs[(index + step) % addrs.len()];
+                let rtt = host.pinger(to).await?.ping().await?;
+                assert!(
+                    rtt >= Duration::from_millis(4),
+                    "both ways take 2 ms at least: {rtt:?}"
+                );
+                let identified = host.identify(to).await?;
+                assert_eq!(identified.listen_addrs, [to.place().clone()]);
+            }
+            p2p::Result::<()>::Ok(())
+        }
+    });
+    for exchanged in futures_util::future::join_all(exchanges).await {
+        exchanged.expect("QUIC repairs what the medium loses");
+    }
+    for host in &hosts {
+        // Three that it dialled and three that dialled it.
+        assert_eq!(host.connections().len(), 6);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_place_is_the_address_in_the_swarm_below() {
+    let realm = MemoryRealm::default();
+    let node = realm.open();
+    let text = node.local_addrs()[0].to_string();
+    let host = host(1, node).await.expect("a host");
+    let addr = host.local_addrs().remove(0);
+    assert_eq!(addr.transport(), Some(Place::Quic(Target::Swarm(text.clone()))));
+    assert_eq!(
+        addr.to_string(),
+        format!("/unix/{text}/quic-v1/p2p/{}", host.peer_id())
+    );
+    let escaped: HostAddr = "/unix/a%2Fb%25c/quic-v1".parse().expect("a valid address");
+    assert_eq!(
+        escaped.transport(),
+        Some(Place::Quic(Target::Swarm("a/b%c".to_owned())))
+    );
+}
+
+fn testbed() -> Testbed<HostAddr> {
+    let (realm, seeds) = (MemoryRealm::default(), Arc::new(AtomicU32::new(0)));
+    let nodes = move |count| {
+        let (realm, seeds) = (realm.clone(), seeds.clone());
+        async move {
+            let mut nodes: Vec<HostSwarm> = Vec::new();
+            for _ in 0..count {
+                let config = HostSwarmConfig {
+                    ask_timeout: Duration::from_secs(5),
+                    mtu: 256 << 10,
+                    ..HostSwarmConfig::default()
+                };
+                let host = host(seeds.fetch_add(1, Relaxed), realm.open()).await?;
+                nodes.push(host.swarm(ID, config)?);
+            }
+            Ok(nodes)
+        }
+    };
+    let profile = Profile {
+        settle: Duration::from_millis(100),
+        patience: Duration::from_secs(20),
+        ask_patience: Duration::from_secs(40),
+        holds: 1024 + 256,
+        asks: 1024 + 256,
+        ..Profile::default().quick()
+    };
+    Testbed::new(SecureAsk, nodes)
+        .profile(profile)
+        .forge(|id: &HostAddr, place: &HostAddr| {
+            HostAddr::new(id.libp2p_id().expect("an id"), place.place().clone())
+        })
+}
+
+conformance!(#[tokio::test(start_paused = true)] mod in_memory: SecureAsk => testbed());
