@@ -4,9 +4,11 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use aws_lc_rs::hmac;
 use p2p::{Counters, DropReason, Error, Result, Swarm};
 use quinn::congestion::CubicConfig;
 use quinn::crypto::rustls::QuicServerConfig;
+use quinn::crypto::{CryptoError, HmacKey};
 use quinn::{
     ConnectionId, ConnectionIdGenerator, Endpoint, EndpointConfig, IdleTimeout, ServerConfig, TokioRuntime,
     TransportConfig, VarInt,
@@ -71,7 +73,7 @@ impl<A: p2p::Addr> Transport<A> {
         transport_config: Arc<TransportConfig>,
         handshakes: &Arc<Counters>,
     ) -> Result<Endpoint> {
-        let mut endpoint = EndpointConfig::new(Arc::new(identity.reset.clone()));
+        let mut endpoint = EndpointConfig::new(Arc::new(ResetKey(identity.reset.clone())));
         let handshakes = handshakes.clone();
         endpoint.cid_generator(move || Box::new(RandomIds(handshakes.clone())));
         if let Some(mtu) = self.mtu {
@@ -156,6 +158,26 @@ impl Transport<SocketAddr> {
 
 pub(super) fn runtime() -> Result<Handle> {
     Handle::try_current().map_err(|_| Error::invalid("call", "QUIC needs a tokio runtime"))
+}
+
+/// The key of stateless resets. quinn implements its trait for the key of one library, which is ring's wherever
+/// another crate of the program selects that.
+struct ResetKey(hmac::Key);
+
+impl HmacKey for ResetKey {
+    fn sign(&self, data: &[u8], out: &mut [u8]) {
+        for (out, byte) in out.iter_mut().zip(hmac::sign(&self.0, data).as_ref()) {
+            *out = *byte;
+        }
+    }
+
+    fn signature_len(&self) -> usize {
+        self.0.algorithm().digest_algorithm().output_len()
+    }
+
+    fn verify(&self, data: &[u8], signature: &[u8]) -> Result<(), CryptoError> {
+        hmac::verify(&self.0, data, signature).map_err(|_| CryptoError)
+    }
 }
 
 /// Random connection ids. Quinn's own generator recognizes ids of this endpoint by a key, so after a restart
