@@ -163,14 +163,20 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Negotiated<S> {
         let mut out = encode(HEADER)?;
         for answered in 0..MAX_PROPOSALS {
             // Header and answer leave together if the proposal is here. Otherwise the peer may await the header.
-            let proposal = if let Some(line) = take_line(&mut self.ahead)? {
-                line
-            } else {
-                self.send(&out).await?;
-                out.clear();
-                match self.line().await {
-                    Err(NegotiateError::Ended) if answered > 0 => return Err(NegotiateError::Refused),
-                    line => line?,
+            let proposal = match take_line(&mut self.ahead) {
+                Ok(Some(line)) => line,
+                Ok(None) => {
+                    self.send(&out).await?;
+                    out.clear();
+                    match self.line().await {
+                        Err(NegotiateError::Ended) if answered > 0 => return Err(NegotiateError::Refused),
+                        line => line?,
+                    }
+                }
+                // Behind a refused lazy proposal are bytes of its protocol.
+                Err(malformed) => {
+                    self.send(&out).await?;
+                    return Err(malformed.into());
                 }
             };
             if let Some(accepted) = accept(&proposal) {

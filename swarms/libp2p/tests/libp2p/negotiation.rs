@@ -96,6 +96,10 @@ async fn unknown_protocols_and_ls_are_refused_until_the_limit() {
 
     let endless = [HEADER, &b"\x04/no\n".repeat(MAX_PROPOSALS + 1)].concat();
     assert!(matches!(listen(&endless).await.1, Err(NegotiateError::TooMany)));
+    // What follows a refused lazy proposal is no message; the refusal is sent all the same.
+    let (answer, refused) = listen(&[HEADER, b"\x04/no\n\x04data"].concat()).await;
+    assert!(matches!(refused, Err(NegotiateError::Malformed(_))));
+    assert_eq!(answer, [HEADER, b"\x03na\n"].concat());
     let ended = [HEADER, b"\x04/no\n"].concat();
     assert!(matches!(listen(&ended).await.1, Err(NegotiateError::Refused)));
 }
