@@ -1,7 +1,7 @@
 //! Pings and identifies between our host and rust-libp2p, over every transport, in both directions.
 //!
 //! ```sh
-//! cargo bench --profile dev -p p2p-libp2p-interop --bench matrix -- [ROUNDS]
+//! cargo run --manifest-path swarms/libp2p/interop/Cargo.toml --bin matrix -- [ROUNDS]
 //! ```
 //!
 //! Prints one row for each cell, and exits with 1 if one failed.
@@ -109,10 +109,7 @@ async fn main() -> std::process::ExitCode {
                     }
                 };
                 let (dialler, listener) = if ours { ("ours", "rust") } else { ("rust", "ours") };
-                println!(
-                    "{round:>3}  {way:<5?}  {dialler} dials {listener}  {outcome}",
-                    way = way
-                );
+                println!("{round:>3}  {way:<5?}  {dialler} dials {listener}  {outcome}");
             }
         }
     }

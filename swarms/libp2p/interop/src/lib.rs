@@ -1,1 +1,0 @@
-//! Empty: this package has only benches, which need rust-libp2p.
