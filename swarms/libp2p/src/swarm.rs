@@ -6,7 +6,7 @@
 //! not in its shortest form, so that it is no response. So any libp2p program can write and read both.
 //!
 //! # Security
-//! Those of the [crate](crate). The source of a message is `/p2p/ID` of the peer that proved ID.
+//! Those of the [crate]. The source of a message is `/p2p/ID` of the peer that proved ID.
 //!
 //! # Limits
 //! All limits are in [`HostSwarmConfig`]. A message that does not fit into the receiver's queue is dropped there and

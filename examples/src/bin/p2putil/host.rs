@@ -157,19 +157,17 @@ async fn identify(args: Identify, out: Out) -> Result<(), Failure> {
     let peer = host.connect(&addr).await?.to_string();
     let addrs: Vec<_> = identified.listen_addrs.iter().map(ToString::to_string).collect();
     let observed = identified.observed_addr.as_ref().map(ToString::to_string);
-    let mut text = format!(
-        "peer {peer}\nagent {}\nversion {}",
-        identified.agent, identified.protocol_version
-    );
-    for addr in &addrs {
-        text += &format!("\naddr {addr}");
-    }
-    for protocol in &identified.protocols {
-        text += &format!("\nprotocol {protocol}");
-    }
-    if let Some(observed) = &observed {
-        text += &format!("\nobserved {observed}");
-    }
+    let head = [
+        format!("peer {peer}"),
+        format!("agent {}", identified.agent),
+        format!("version {}", identified.protocol_version),
+    ];
+    let lines = head
+        .into_iter()
+        .chain(addrs.iter().map(|addr| format!("addr {addr}")))
+        .chain(identified.protocols.iter().map(|id| format!("protocol {id}")))
+        .chain(observed.iter().map(|observed| format!("observed {observed}")));
+    let text = lines.collect::<Vec<_>>().join("\n");
     let json = json!({
         "peer": peer, "agent": identified.agent, "version": identified.protocol_version, "addrs": addrs,
         "protocols": identified.protocols, "observed": observed, "signed": identified.record.is_some(),
