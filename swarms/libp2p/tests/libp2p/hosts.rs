@@ -151,6 +151,21 @@ async fn pings_are_answered_again_and_again_on_one_stream() {
 }
 
 #[tokio::test]
+async fn perf_moves_as_many_bytes_as_are_wanted_and_is_off_by_default() {
+    for way in WAYS {
+        let (listener, dialler, addr) = pair(way).await;
+        assert!(matches!(
+            dialler.perf(&addr, 1, 1).await,
+            Err(Error::Unreachable { .. })
+        ));
+        listener.serve_perf().expect("it is not served yet");
+        for (up, down) in [(0, 0), (1, 0), (0, 1), (500_000, 300_001)] {
+            dialler.perf(&addr, up, down).await.expect("the bytes arrive");
+        }
+    }
+}
+
+#[tokio::test]
 async fn both_peers_identify_themselves() {
     for way in WAYS {
         let (listener, dialler, addr) = pair(way).await;
