@@ -30,6 +30,7 @@
 //! | --- | --- |
 //! | [`Driver`] | polls the work, and wakes callers |
 //! | [`pump`], [`Step`] | the loop of the work: wait for an event, handle it |
+//! | [`Receiving`], [`HandleBatch`] | the step of most layers: a batch from below, or the timer |
 //! | [`Timer`] | the engine's clock and timeout |
 //! | [`Mailbox`] | the queue of one kind of items to their readers |
 //! | [`BackgroundSends`] | sends that no caller awaits |
@@ -71,7 +72,7 @@ pub(crate) use self::background::GRACE;
 pub use self::background_sends::BackgroundSends;
 pub use self::finish::finish_close;
 pub use self::mailbox::Mailbox;
-pub use self::pump::{Step, pump};
+pub use self::pump::{HandleBatch, Receiving, Step, pump};
 pub use self::timer::{Clock, Sleeper, Timer};
 use self::wait_list::{WaitList, Wakers};
 use self::waiter::Waiter;

@@ -174,24 +174,17 @@ impl<A: Addr, S: Swarm<A>> Swarm<A> for FragmentSwarm<A, S> {
 
     async fn receive(&self) -> Result<Message<A>> {
         self.shared.start()?;
-        let Shared {
-            mailbox,
-            driver,
-            counters,
-            ..
-        } = &*self.shared;
-        mailbox.receive(driver, (), counters).await
+        let shared = &*self.shared;
+        shared.mailbox.receive(&shared.driver, (), &shared.counters).await
     }
 
     async fn receive_batch(&self, out: &mut Vec<Message<A>>, max: usize) -> Result<usize> {
         self.shared.start()?;
-        let Shared {
-            mailbox,
-            driver,
-            counters,
-            ..
-        } = &*self.shared;
-        mailbox.receive_batch(driver, (), counters, out, max).await
+        let shared = &*self.shared;
+        let receiving = shared
+            .mailbox
+            .receive_batch(&shared.driver, (), &shared.counters, out, max);
+        receiving.await
     }
 
     async fn close(&self) {

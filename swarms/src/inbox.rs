@@ -122,6 +122,19 @@ impl<A: Addr> Queued for Request<A> {
     }
 }
 
+/// An item with a note of the layer, such as its deadline.
+impl<N, T: Queued> Queued for (N, T) {
+    fn payload(&self) -> &Packet {
+        self.1.payload()
+    }
+    fn payload_mut(&mut self) -> &mut Packet {
+        self.1.payload_mut()
+    }
+    fn source(&self, hasher: &RandomState) -> Source {
+        self.1.source(hasher)
+    }
+}
+
 /// A bounded queue with any number of writers and readers.
 ///
 /// Each item goes to exactly one reader. Waiting readers are served first come, first served.
