@@ -203,6 +203,15 @@ impl<K: Kind> Driver<K> {
         wake_all(notified);
     }
 
+    /// Sets whether the work must make progress while no caller polls it, which is so by default.
+    ///
+    /// Otherwise what arrives stays in the swarm below until the next call, as long as at most one caller waits. That
+    /// spares a runtime without other timers the one that watches whether callers poll: about a third of the cost of
+    /// a driven layer.
+    pub fn set_needs_background(&self, needs: bool) {
+        self.0.list().needs_background = needs;
+    }
+
     /// Yields to the polling caller, which checks for its item before the work continues. Only the work may
     /// call this.
     pub async fn yield_to_leader(&self) {

@@ -43,14 +43,23 @@ impl<A: Addr, S: Swarm<A>> Shared<A, S> {
         let fragments = pulled.drain(..);
         whole.extend(fragments.filter_map(|fragment| self.accept(&mut engine, now, fragment)));
         self.count_given_up(&mut engine);
-        self.timer.set(engine.poll_timeout());
+        let timeout = engine.poll_timeout();
         drop(engine);
+        self.set_timeout(timeout);
         if !whole.is_empty() {
             let put = self.mailbox.deliver(&self.driver, (), whole);
             for message in put.refused {
                 self.counters.add_dropped_from(put.reason, &message.src);
             }
         }
+    }
+
+    /// Incomplete messages expire while no caller receives. Without any, what arrives may stay below until a call.
+    fn set_timeout(&self, timeout: Option<Duration>) {
+        if self.timer.is_set() != timeout.is_some() {
+            self.driver.set_needs_background(timeout.is_some());
+        }
+        self.timer.set(timeout);
     }
 
     /// Passes a fragment to the engine; returns the message that it completes.
