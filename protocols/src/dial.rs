@@ -63,7 +63,9 @@
 //! # Limits
 //! [`Config`] bounds the addresses of a dial, the attempts at once for one peer and in total, the peers that
 //! are dialled, the callers, the maintained peers, and the addresses that are remembered because they failed.
-//! An attempt ends after 5 s at a private address and after 15 s at any other, a dial after 60 s.
+//! An attempt ends after 5 s at a private address and after 15 s at any other, a dial after 60 s. While peers wait because of the
+//! limit in total, an attempt that has used a fifth of its time is given up for the first of them. So peers
+//! that do not answer do not keep others from being dialled.
 //!
 //! # Security
 //! **Required of the caller.** A connection counts only if the peer has proven its key
@@ -79,6 +81,7 @@ mod maintain;
 mod peer_dial;
 mod progress;
 mod rank;
+mod slots;
 
 pub use config::Config;
 pub use dialer::Dialer;

@@ -9,7 +9,8 @@ pub struct Config {
     pub addrs: usize,
     /// Attempts at once for one peer; others wait. At least one. Default: 8.
     pub parallel: usize,
-    /// Attempts at once in total; peers that wait take turns. At least one. Default: 160.
+    /// Attempts at once in total; peers that wait take turns, and the slowest attempts are given up for them.
+    /// At least one. Default: 160.
     pub attempts: usize,
     /// Peers that are dialled at once; a dial of a further peer is an error. Default: 1024.
     pub peers: usize,

@@ -12,6 +12,7 @@ use super::failed::FailedAddrs;
 use super::maintain::Maintained;
 use super::peer_dial::PeerDial;
 use super::rank::DialAddr;
+use super::slots::Slots;
 
 /// Decides which addresses of which peers are dialled when; see the [module](super).
 #[derive(Debug)]
@@ -20,7 +21,7 @@ pub struct Dialer<P, A> {
     pub(super) rng: StdRng,
     pub(super) peers: BTreeMap<P, PeerDial<A>>,
     pub(super) callers: BTreeMap<DialId, P>,
-    pub(super) attempts: BTreeMap<AttemptId, P>,
+    pub(super) attempts: Slots<P>,
     /// Peers that wait for one of the attempts in total, in turn.
     pub(super) waiting: VecDeque<P>,
     pub(super) timers: BTreeSet<(Duration, P)>,
@@ -40,7 +41,7 @@ impl<P: Clone + Ord, A: Clone + Ord> Dialer<P, A> {
             rng: StdRng::seed_from_u64(seed),
             peers: BTreeMap::new(),
             callers: BTreeMap::new(),
-            attempts: BTreeMap::new(),
+            attempts: Slots::new(),
             waiting: VecDeque::new(),
             timers: BTreeSet::new(),
             failed: FailedAddrs::new(),
@@ -103,7 +104,7 @@ impl<P: Clone + Ord, A: Clone + Ord> Dialer<P, A> {
 
     /// Records that an attempt has a connection to its peer, and ends the dial.
     pub fn handle_connected(&mut self, now: Duration, attempt: AttemptId) {
-        let Some(peer) = self.attempts.remove(&attempt) else {
+        let Some(peer) = self.attempts.remove(attempt) else {
             return;
         };
         let flight = self
@@ -118,7 +119,7 @@ impl<P: Clone + Ord, A: Clone + Ord> Dialer<P, A> {
 
     /// Records that an attempt failed.
     pub fn handle_failed(&mut self, now: Duration, attempt: AttemptId, failure: Failure) {
-        if let Some(peer) = self.attempts.get(&attempt).cloned() {
+        if let Some(peer) = self.attempts.peer(attempt).cloned() {
             self.fail(now, &peer, attempt, failure);
             self.progress(now, &peer);
             self.resume(now);
@@ -144,7 +145,9 @@ impl<P: Clone + Ord, A: Clone + Ord> Dialer<P, A> {
     /// Returns the time of the next [`handle_timeout`](Self::handle_timeout).
     pub fn poll_timeout(&self) -> Option<Duration> {
         let timers = [self.timers.first(), self.reconnects.first()];
-        timers.into_iter().flatten().map(|(due, _)| *due).min()
+        let timers = timers.into_iter().flatten().map(|(due, _)| *due);
+        let slow = self.attempts.slowest().filter(|_| !self.waiting.is_empty());
+        timers.chain(slow.map(|(slow_at, _)| slow_at)).min()
     }
 
     /// Starts addresses that are due, ends attempts that took too long, and reconnects.
@@ -164,6 +167,7 @@ impl<P: Clone + Ord, A: Clone + Ord> Dialer<P, A> {
             self.progress(now, &peer);
         }
         self.resume(now);
+        self.give_way(now);
         self.reconnect(now);
     }
 

@@ -81,6 +81,10 @@ pub enum Failure {
     /// This node refused the connection, because of a limit or a list of denied peers.
     #[error("this node refused the connection")]
     Denied,
+    /// It had no connection in a fifth of its time, and other peers waited for one of the
+    /// [`Config::attempts`](super::Config::attempts).
+    #[error("no connection in time, while other dials waited")]
+    Displaced,
     /// No transport of this node can dial the address.
     #[error("no transport for this address")]
     Unsupported,

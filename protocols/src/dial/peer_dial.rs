@@ -92,8 +92,8 @@ impl<A: Clone + Ord> PeerDial<A> {
         is_due && self.in_flight.len() < config.parallel.max(1)
     }
 
-    /// Starts the next address.
-    pub(super) fn start(&mut self, now: Duration, attempt: AttemptId) -> Option<A> {
+    /// Starts the next address. Returns it, and the time after which it fails.
+    pub(super) fn start(&mut self, now: Duration, attempt: AttemptId) -> Option<(A, Duration)> {
         let first = self.planned.pop_front()?;
         // If nothing is in progress, the whole plan moves forward.
         if let Some(early) = first.at.checked_sub(now) {
@@ -107,7 +107,7 @@ impl<A: Clone + Ord> PeerDial<A> {
             timeout: first.timeout,
         };
         self.in_flight.insert(attempt, in_flight);
-        Some(first.addr)
+        Some((first.addr, first.timeout))
     }
 
     /// Ends an attempt that failed. Returns its address.

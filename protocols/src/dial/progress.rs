@@ -5,7 +5,11 @@ use std::time::Duration;
 
 use super::dialer::Dialer;
 use super::event::{Action, AttemptId, DialError, DialId, Event, Failure};
+use super::peer_dial::PeerDial;
 use super::rank::{DialAddr, Ranked, rank};
+
+/// The fraction (1/5) of its time after which an attempt gives way to peers that wait.
+const SLOW: u32 = 5;
 
 impl<P: Clone + Ord, A: Clone + Ord> Dialer<P, A> {
     /// Ranks addresses: those that failed a short time ago come after the others.
@@ -31,7 +35,7 @@ impl<P: Clone + Ord, A: Clone + Ord> Dialer<P, A> {
 
     /// Ends an attempt that failed. The caller lets the dial go on.
     pub(super) fn fail(&mut self, now: Duration, peer: &P, attempt: AttemptId, failure: Failure) {
-        self.attempts.remove(&attempt);
+        self.attempts.remove(attempt);
         let chance = self.chance();
         let dial = self.peers.get_mut(peer);
         let addr = dial.and_then(|dial| dial.fail(attempt, failure));
@@ -43,10 +47,9 @@ impl<P: Clone + Ord, A: Clone + Ord> Dialer<P, A> {
 
     /// Starts what is due of one peer, and ends its dial if nothing is left.
     pub(super) fn progress(&mut self, now: Duration, peer: &P) {
-        let Some(dial) = self.peers.get_mut(peer) else {
-            return;
-        };
-        while dial.is_ready(now, &self.config) {
+        while let Some(dial) = self.peers.get_mut(peer)
+            && dial.is_ready(now, &self.config)
+        {
             // Peers that wait go first.
             let is_full = self.attempts.len() >= self.config.attempts.max(1);
             if is_full || !self.waiting.is_empty() {
@@ -55,16 +58,11 @@ impl<P: Clone + Ord, A: Clone + Ord> Dialer<P, A> {
                 }
                 break;
             }
-            self.last_id += 1;
-            let attempt = AttemptId(self.last_id);
-            let Some(addr) = dial.start(now, attempt) else {
+            if !self.start(now, peer) {
                 break;
-            };
-            self.attempts.insert(attempt, peer.clone());
-            let peer = peer.clone();
-            self.actions.push_back(Action::Start { attempt, peer, addr });
+            }
         }
-        match dial.error() {
+        match self.peers.get(peer).and_then(PeerDial::error) {
             Some(error) => self.give_up(now, peer, error),
             None => self.set_timer(peer),
         }
@@ -79,23 +77,45 @@ impl<P: Clone + Ord, A: Clone + Ord> Dialer<P, A> {
                 continue;
             };
             dial.is_waiting = false;
-            if !dial.is_ready(now, &self.config) {
-                self.set_timer(&peer);
-                continue;
-            }
-            self.last_id += 1;
-            let attempt = AttemptId(self.last_id);
-            let Some(addr) = dial.start(now, attempt) else {
-                continue;
-            };
-            self.attempts.insert(attempt, peer.clone());
-            if dial.is_ready(now, &self.config) {
+            self.start(now, &peer);
+            if let Some(dial) = self.peers.get_mut(&peer)
+                && dial.is_ready(now, &self.config)
+            {
                 dial.is_waiting = true;
                 self.waiting.push_back(peer.clone());
             }
             self.set_timer(&peer);
-            self.actions.push_back(Action::Start { attempt, peer, addr });
         }
+    }
+
+    /// While peers wait, gives up the attempts that have used a fifth of their time.
+    pub(super) fn give_way(&mut self, now: Duration) {
+        while !self.waiting.is_empty()
+            && let Some((slow_at, attempt)) = self.attempts.slowest()
+            && slow_at <= now
+            && let Some(peer) = self.attempts.peer(attempt).cloned()
+        {
+            self.actions.push_back(Action::Abort { attempt });
+            self.fail(now, &peer, attempt, Failure::Displaced);
+            self.progress(now, &peer);
+            self.resume(now);
+        }
+    }
+
+    /// Starts the next address of a peer, if it is ready. Returns whether it was.
+    fn start(&mut self, now: Duration, peer: &P) -> bool {
+        let attempt = AttemptId(self.last_id + 1);
+        let dial = self.peers.get_mut(peer);
+        let dial = dial.filter(|dial| dial.is_ready(now, &self.config));
+        let Some((addr, timeout)) = dial.and_then(|dial| dial.start(now, attempt)) else {
+            return false;
+        };
+        self.last_id += 1;
+        let slow_at = now.saturating_add(timeout / SLOW);
+        self.attempts.insert(attempt, peer.clone(), slow_at);
+        let peer = peer.clone();
+        self.actions.push_back(Action::Start { attempt, peer, addr });
+        true
     }
 
     fn set_timer(&mut self, peer: &P) {
@@ -160,7 +180,7 @@ impl<P: Clone + Ord, A: Clone + Ord> Dialer<P, A> {
             self.waiting.retain(|waiting| waiting != peer);
         }
         for attempt in dial.in_flight.into_keys() {
-            self.attempts.remove(&attempt);
+            self.attempts.remove(attempt);
             self.actions.push_back(Action::Abort { attempt });
         }
         let callers: Vec<DialId> = dial.callers.into_keys().collect();

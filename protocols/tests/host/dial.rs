@@ -314,22 +314,17 @@ fn many_peers_that_do_not_answer_leave_dials_to_others() {
             limit: 1024
         })
     );
-    let mut started = None;
-    while started.is_none() {
-        while let Some(action) = dialer.poll_action() {
-            if let Action::Start {
-                attempt, peer: 5000, ..
-            } = action
-            {
-                started = Some(attempt);
-            }
+    loop {
+        let actions = std::iter::from_fn(|| dialer.poll_action());
+        let mut starts = actions.filter(|action| matches!(action, Action::Start { peer: 5000, .. }));
+        if starts.next().is_some() {
+            break;
         }
         assert!(dialer.attempts() <= 160);
         now = dialer.poll_timeout().expect("peers are dialled");
         dialer.handle_timeout(now);
-        // Failed dials do not use up the turn of those that wait.
     }
-    assert!(now <= START + Duration::from_secs(60));
+    assert!(now <= START + Duration::from_secs(20), "after {:?}", now - START);
     dialer.cancel(now, id);
     assert_eq!(dialer.peers() > 0, dialer.poll_timeout().is_some());
 }
