@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::time::Duration;
 
-use super::connection::{ConnId, Connection, Pending};
+use super::connection::{ConnId, Connection, PeerState, Pending};
 use super::event::{CloseReason, Direction, Event, Refusal};
 use super::manager::Connections;
 use crate::overlay::Prefix;
@@ -115,7 +115,10 @@ impl<P: Clone + Ord> Connections<P> {
             let limit = network.limit(self.config.pending_per_prefix);
             if own >= limit {
                 return match self.oldest_pending(prefix).filter(|(_, oldest)| is_slow(oldest)) {
-                    Some((id, _)) => Ok(self.displace(id)),
+                    Some((id, _)) => {
+                        self.displace(id);
+                        Ok(())
+                    }
                     None => Err(Refusal::PendingPerPrefix { limit }),
                 };
             }
@@ -131,7 +134,10 @@ impl<P: Clone + Ord> Connections<P> {
         };
         let oldest = self.oldest_pending(crowded);
         match oldest.filter(|(_, oldest)| most > own + 1 || is_slow(oldest)) {
-            Some((id, _)) => Ok(self.displace(id)),
+            Some((id, _)) => {
+                self.displace(id);
+                Ok(())
+            }
             None => Err(Refusal::Pending { limit }),
         }
     }
@@ -147,7 +153,7 @@ impl<P: Clone + Ord> Connections<P> {
     /// Makes room for an open connection.
     fn make_room(&mut self, pending: &Pending, peer: &P) -> Result<(), Refusal> {
         let state = self.peers.get(peer);
-        let is_protected = state.is_some_and(|state| state.is_protected());
+        let is_protected = state.is_some_and(PeerState::is_protected);
         let limit = self.config.per_peer;
         if state.is_some_and(|state| state.connections.len() >= limit) || limit == 0 {
             return Err(Refusal::PerPeer { limit });

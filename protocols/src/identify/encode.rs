@@ -1,5 +1,7 @@
 //! Writes one message, and leaves out what does not fit.
 
+use std::iter;
+
 use bytes::{BufMut as _, Bytes, BytesMut};
 use p2p_formats::varint;
 
@@ -48,22 +50,24 @@ impl Info {
 
         let mut bytes = BytesMut::with_capacity(varint::len(len as u64) + len);
         bytes.put_slice(varint::write(len as u64, &mut [0; varint::MAX_LEN]));
-        let mut put = |number, value: &[u8]| put_field(&mut bytes, number, value);
-        key.into_iter().for_each(|key| put(field::PUBLIC_KEY, key));
-        addrs.iter().for_each(|addr| put(field::LISTEN_ADDR, addr));
-        protocols
+        let one = |number, value| iter::repeat(number).zip::<Option<&[u8]>>(value);
+        let addrs_of = addrs.iter().map(|addr| (field::LISTEN_ADDR, &addr[..]));
+        let protocols_of = protocols
             .iter()
-            .for_each(|protocol| put(field::PROTOCOL, protocol.as_bytes()));
-        observed
-            .into_iter()
-            .for_each(|addr| put(field::OBSERVED_ADDR, addr));
-        version
-            .into_iter()
-            .for_each(|text| put(field::PROTOCOL_VERSION, text));
-        agent.into_iter().for_each(|text| put(field::AGENT_VERSION, text));
-        record
-            .iter()
-            .for_each(|record| put(field::SIGNED_PEER_RECORD, record));
+            .map(|protocol| (field::PROTOCOL, protocol.as_bytes()));
+        let fields = one(field::PUBLIC_KEY, key)
+            .chain(addrs_of)
+            .chain(protocols_of)
+            .chain(one(field::OBSERVED_ADDR, observed))
+            .chain(one(field::PROTOCOL_VERSION, version))
+            .chain(one(field::AGENT_VERSION, agent))
+            .chain(one(
+                field::SIGNED_PEER_RECORD,
+                record.first().map(|record| &record[..]),
+            ));
+        for (number, value) in fields {
+            put_field(&mut bytes, number, value);
+        }
         Ok(Encoded {
             bytes: bytes.freeze(),
             omitted_protocols: self.protocols.len() - protocols.len(),

@@ -168,7 +168,7 @@ impl<P: Clone + Ord, A: Clone + Eq> PeerStore<P, A> {
                     Source::Learnt
                 };
                 if self.add_addr(now, &peer, addr.clone(), source, is_certified) {
-                    self.shorten(&peer, &addr, now.saturating_add(ttl - elapsed));
+                    self.shorten(&peer, &addr, now.saturating_add(ttl.saturating_sub(elapsed)));
                 }
             }
             if !self.entries.contains_key(&peer) {

@@ -123,7 +123,10 @@ impl<P: Clone + Ord, A: Clone + Eq> PeerStore<P, A> {
         let known = self.entries.get(peer).map_or(&[][..], |entry| &entry.addrs);
         let mut known: Vec<_> = known.iter().filter(|known| known.expiry > now).collect();
         known.sort_by_key(|known| std::cmp::Reverse((known.source, known.expiry)));
-        let time = |known: &KnownAddr<A>| (known.expiry < Duration::MAX).then(|| known.expiry - now);
+        let time = |known: &KnownAddr<A>| {
+            let expires = known.expiry < Duration::MAX;
+            expires.then(|| known.expiry.saturating_sub(now))
+        };
         known
             .into_iter()
             .map(|known| (known.addr.clone(), time(known)))

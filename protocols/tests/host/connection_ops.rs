@@ -21,7 +21,7 @@ const CONFIG: Config = Config {
     per_prefix: 4,
     high_water: 10,
     low_water: 7,
-    grace: Duration::from_secs(60),
+    grace: Duration::from_mins(1),
     idle_timeout: Duration::from_secs(10),
     handshake_timeout: Duration::from_secs(15),
     marked_peers: 4,
@@ -179,7 +179,7 @@ impl World {
 
     fn admit(&mut self, network: u8, kind: u8) {
         let (network, ip) = ip(network);
-        let (direction, admitted) = if kind % 16 == 0 {
+        let (direction, admitted) = if kind.is_multiple_of(16) {
             (Direction::Outbound, self.connections.admit_outbound(self.now, ip))
         } else {
             (Direction::Inbound, self.connections.admit_inbound(self.now, ip))

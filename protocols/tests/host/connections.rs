@@ -15,19 +15,19 @@ const START: Duration = Duration::from_secs(1000);
 const SECOND: Duration = Duration::from_secs(1);
 
 /// Returns an address in a network of its own.
-fn ip(network: u32) -> Option<IpAddr> {
+fn ip(network: u32) -> IpAddr {
     let [_, _, high, low] = network.to_be_bytes();
-    Some([20, high, low, 1].into())
+    [20, high, low, 1].into()
 }
 
 fn open(connections: &mut Connections<u32>, now: Duration, peer: u32, network: u32) -> ConnId {
-    let id = connections.admit_inbound(now, ip(network)).expect("room");
+    let id = connections.admit_inbound(now, Some(ip(network))).expect("room");
     connections.handle_established(now, id, &peer).expect("room");
     id
 }
 
 fn dial(connections: &mut Connections<u32>, now: Duration, peer: u32) -> Result<ConnId, Refusal> {
-    let id = connections.admit_outbound(now, ip(peer))?;
+    let id = connections.admit_outbound(now, Some(ip(peer)))?;
     connections.handle_established(now, id, &peer)?;
     Ok(id)
 }
@@ -218,7 +218,7 @@ fn half_open_connections_of_one_network_keep_no_honest_peer_out() {
     let mut connections = Connections::new(Config::default());
     let (mut now, mut refused) = (START, 0);
     for round in 0..10_000 {
-        match connections.admit_inbound(now, ip(1)) {
+        match connections.admit_inbound(now, Some(ip(1))) {
             Ok(_) => assert!(connections.pending() <= 33),
             Err(refusal) => {
                 assert_eq!(refusal, Refusal::PendingPerPrefix { limit: 32 });
@@ -242,19 +242,19 @@ fn half_open_connections_of_one_network_keep_no_honest_peer_out() {
 fn half_open_connections_of_many_networks_leave_room_for_networks_with_fewer() {
     let mut connections = Connections::new(Config::default());
     for round in 0..10_000 {
-        let _ = connections.admit_inbound(START, ip(round % 9));
+        let _ = connections.admit_inbound(START, Some(ip(round % 9)));
         assert!(connections.pending() <= 256);
     }
     assert_eq!(connections.pending(), 256);
     let id = connections
-        .admit_inbound(START, ip(1000))
+        .admit_inbound(START, Some(ip(1000)))
         .expect("another network");
     assert_eq!(
         (connections.pending(), connections.counts().displaced_pending),
         (256, 1)
     );
     for _ in 0..1000 {
-        let _ = connections.admit_inbound(START, ip(3));
+        let _ = connections.admit_inbound(START, Some(ip(3)));
     }
     connections
         .handle_established(START, id, &7)
@@ -265,11 +265,15 @@ fn half_open_connections_of_many_networks_leave_room_for_networks_with_fewer() {
 fn a_newcomer_of_the_same_network_displaces_a_slow_handshake() {
     let mut connections = Connections::new(Config::default());
     let ids: Vec<ConnId> = (0..32)
-        .map(|_| connections.admit_inbound(START, ip(1)).expect("room"))
+        .map(|_| connections.admit_inbound(START, Some(ip(1))).expect("room"))
         .collect();
-    assert!(connections.admit_inbound(START + 2 * SECOND, ip(1)).is_err());
+    assert!(
+        connections
+            .admit_inbound(START + 2 * SECOND, Some(ip(1)))
+            .is_err()
+    );
     let newcomer = connections
-        .admit_inbound(START + 3 * SECOND, ip(1))
+        .admit_inbound(START + 3 * SECOND, Some(ip(1)))
         .expect("one is slow");
     let close = Action::Close {
         id: ids[0],
@@ -294,7 +298,7 @@ fn open_connections_are_limited_by_peer_network_direction_and_in_total() {
     };
     let mut connections = Connections::new(config);
     let inbound = |connections: &mut Connections<u32>, peer, network| {
-        let id = connections.admit_inbound(START, ip(network))?;
+        let id = connections.admit_inbound(START, Some(ip(network)))?;
         connections.handle_established(START, id, &peer)
     };
     for _ in 0..8 {
@@ -351,7 +355,7 @@ fn connections_with_streams_are_not_displaced() {
         let id = open(&mut connections, START, peer, 1);
         connections.handle_stream_opened(START, id);
     }
-    let id = connections.admit_inbound(START, ip(2)).expect("room");
+    let id = connections.admit_inbound(START, Some(ip(2))).expect("room");
     let refused = connections.handle_established(START, id, &50);
     assert_eq!(refused, Err(Refusal::Inbound { limit: 10 }));
     for peer in 100..102 {
@@ -379,14 +383,14 @@ fn a_protected_peer_is_admitted_during_a_flood() {
     });
     connections.protect(START, &5, "app").expect("room");
     for peer in 1000..3000 {
-        if let Ok(id) = connections.admit_inbound(START, ip(peer % 12)) {
+        if let Ok(id) = connections.admit_inbound(START, Some(ip(peer % 12))) {
             let _ = connections.handle_established(START, id, &peer);
         }
     }
     assert_eq!(connections.len(), 768);
     // In a network at its limit.
     let id = connections
-        .admit_inbound(START, ip(3))
+        .admit_inbound(START, Some(ip(3)))
         .expect("no handshake is in progress");
     connections
         .handle_established(START, id, &5)
@@ -404,7 +408,7 @@ fn a_flood_from_one_network_keeps_no_honest_peer_out() {
     for round in 0..20_000 {
         now += Duration::from_millis(10);
         connections.handle_timeout(now);
-        if let Ok(id) = connections.admit_inbound(now, ip(99))
+        if let Ok(id) = connections.admit_inbound(now, Some(ip(99)))
             && connections.handle_established(now, id, &(1000 + round)).is_ok()
         {
             connections.handle_stream_opened(now, id);
@@ -427,7 +431,7 @@ fn own_dials_in_progress_are_limited() {
     }
     let refused = connections.admit_outbound(START, None);
     assert_eq!(refused, Err(Refusal::Pending { limit: 160 }));
-    assert!(connections.admit_inbound(START, ip(1)).is_ok());
+    assert!(connections.admit_inbound(START, Some(ip(1))).is_ok());
 }
 
 #[test]

@@ -238,7 +238,7 @@ fn addresses_that_failed_come_last_and_are_still_tried() {
     assert_eq!(attempts[0].1, "quic 192.0.2.1 1");
     dialer.handle_failed(START, attempts[0].0, REFUSED);
     // Later they have their usual order again.
-    let later = START + Duration::from_secs(60);
+    let later = START + Duration::from_mins(1);
     dialer.dial(later, &7, addrs()).expect("room");
     assert_eq!(started(&mut dialer)[0].1, "quic 192.0.2.1 1");
 }
@@ -268,7 +268,7 @@ fn at_most_25_addresses_are_tried_and_8_at_once() {
         dialer.handle_timeout(now);
     }
     assert_eq!((tried, most), (25, 8));
-    assert!(now <= START + Duration::from_secs(60));
+    assert!(now <= START + Duration::from_mins(1));
 }
 
 #[test]
@@ -324,7 +324,11 @@ fn many_peers_that_do_not_answer_leave_dials_to_others() {
         now = dialer.poll_timeout().expect("peers are dialled");
         dialer.handle_timeout(now);
     }
-    assert!(now <= START + Duration::from_secs(20), "after {:?}", now - START);
+    assert!(
+        now <= START + Duration::from_secs(20),
+        "after {:?}",
+        now.saturating_sub(START)
+    );
     dialer.cancel(now, id);
     assert_eq!(dialer.peers() > 0, dialer.poll_timeout().is_some());
 }
@@ -378,7 +382,7 @@ fn pauses(seed: u64, count: usize) -> Vec<Duration> {
         dialer.handle_failed(now, attempts[0].0, REFUSED);
         while dialer.poll_event().is_some() {}
         let due = dialer.poll_timeout().expect("it is tried again");
-        pauses.push(due - now);
+        pauses.push(due.saturating_sub(now));
         now = due;
         dialer.handle_timeout(now);
     }
@@ -409,7 +413,7 @@ fn a_connection_that_lasted_resets_the_backoff_and_a_short_one_does_not() {
         now += lasted;
         dialer.handle_peer_disconnected(now, &7);
         let due = dialer.poll_timeout().expect("it is tried again");
-        let pause = due - now;
+        let pause = due.saturating_sub(now);
         now = due;
         dialer.handle_timeout(now);
         assert_eq!(dialer.poll_action(), Some(Action::Reconnect { peer: 7 }));
@@ -420,7 +424,7 @@ fn a_connection_that_lasted_resets_the_backoff_and_a_short_one_does_not() {
     assert!((4..=6).contains(&pause_after(&mut dialer, short)));
     assert!((8..=12).contains(&pause_after(&mut dialer, short)));
     assert!((16..=24).contains(&pause_after(&mut dialer, short)));
-    assert!((4..=6).contains(&pause_after(&mut dialer, Duration::from_secs(60))));
+    assert!((4..=6).contains(&pause_after(&mut dialer, Duration::from_mins(1))));
     dialer.release(&7);
     dialer.handle_peer_disconnected(now, &7);
     assert_eq!(dialer.poll_timeout(), None);
@@ -432,7 +436,7 @@ fn a_reconnection_that_the_driver_does_not_dial_is_asked_for_again() {
     dialer.maintain(START, &7, false).expect("room");
     assert_eq!(dialer.poll_action(), Some(Action::Reconnect { peer: 7 }));
     let due = dialer.poll_timeout().expect("a timer");
-    assert!(due > START + Duration::from_secs(60));
+    assert!(due > START + Duration::from_mins(1));
     dialer.handle_timeout(due);
     assert_eq!(dialer.poll_action(), Some(Action::Reconnect { peer: 7 }));
 }

@@ -24,9 +24,9 @@ const CONFIG: Config = Config {
     public_timeout: Duration::from_secs(15),
     dial_timeout: Duration::from_secs(20),
     backoff_first: Duration::from_secs(5),
-    backoff_max: Duration::from_secs(300),
+    backoff_max: Duration::from_mins(5),
     backoff_jitter: 0.2,
-    stable_after: Duration::from_secs(60),
+    stable_after: Duration::from_mins(1),
 };
 
 pub(crate) struct World {

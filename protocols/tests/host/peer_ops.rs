@@ -3,8 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use bytes::Bytes;
-use p2p_protocols::peers::{Config, PeerStore, Record, Snapshot, Source};
+use p2p_protocols::peers::{Config, PeerStore, Snapshot, Source};
 
 /// A step: its kind, a peer, an address, and a number with a meaning that depends on the kind.
 pub(crate) type Op = (u8, u8, u8, u16);
@@ -59,9 +58,9 @@ impl World {
 
     fn ttl(&self, source: Source) -> Duration {
         match source {
-            Source::Temporary => Duration::from_secs(120),
-            Source::Learnt => Duration::from_secs(3600),
-            Source::Recent => Duration::from_secs(900),
+            Source::Temporary => Duration::from_mins(2),
+            Source::Learnt => Duration::from_hours(1),
+            Source::Recent => Duration::from_mins(15),
             Source::Connected | Source::Configured => return Duration::MAX,
         }
         .saturating_add(self.now)
@@ -142,12 +141,10 @@ impl World {
     }
 
     fn put_record(&mut self, peer: u8, addr: u8, number: u16) {
-        let record = Record {
-            seq: u64::from(number % 16),
-            envelope: Bytes::from(vec![0; usize::from(addr)]),
-        };
-        let seq = record.seq;
-        let stored = self.store.put_record(self.now, &peer, record, [], Source::Learnt);
+        let (seq, envelope) = (u64::from(number % 16), vec![0; usize::from(addr)]);
+        let stored = self
+            .store
+            .put_record(self.now, &peer, seq, &envelope, [], Source::Learnt);
         if stored == Ok(true) {
             let known = self.store.get(&peer).and_then(|peer| peer.record);
             assert_eq!(known.map(|record| record.seq), Some(seq));
@@ -163,7 +160,7 @@ impl World {
             .encode()
             .expect("plain data");
         let snapshot = Snapshot::<u8, u16>::decode(&bytes).expect("a snapshot");
-        let mut other = PeerStore::new(self.config, self.addr_len());
+        let mut other = PeerStore::new(self.config, |addr| usize::from(*addr));
         let added = other.import(self.now, self.now, snapshot);
         assert!(added <= self.store.len() && other.len() <= added && other.bytes() <= self.config.bytes);
         for peer in other.peers() {
@@ -177,10 +174,6 @@ impl World {
                 assert!(ttl.expect("it expires") <= limit);
             }
         }
-    }
-
-    fn addr_len(&self) -> fn(&u16) -> usize {
-        |addr| usize::from(*addr)
     }
 
     /// Lets time pass: to the next expiry, or for a while.
@@ -218,7 +211,7 @@ impl World {
             );
             for (addr, ttl) in known {
                 let expected = expected[&addr].expect("it has not expired");
-                assert_eq!(ttl.unwrap_or(Duration::MAX - self.now), expected);
+                assert_eq!(ttl.unwrap_or(Duration::MAX.saturating_sub(self.now)), expected);
             }
         }
     }
