@@ -2,7 +2,7 @@
 //!
 //! [`Connections`] has no I/O and no clock. It is generic over the key of a peer. A driver asks before it
 //! accepts or opens a connection ([`Connections::admit_inbound`], [`Connections::admit_outbound`]), reports
-//! handshakes, streams and ends, and closes what an [`Action`] names.
+//! handshakes, streams and ends, and closes the connections that an [`Action`] names.
 //!
 //! # Life of a connection
 //! ```text
@@ -12,7 +12,7 @@
 //!                 └─ Config::handshake_timeout        └─ displaced: another network needs a place
 //! ```
 //!
-//! # What keeps a connection open
+//! # Reasons to keep a connection open
 //! Open streams, a protocol that asked for it ([`Connections::keep_alive`]), a tag of its peer with a positive
 //! value, and protection of its peer. A connection without any of these is idle, and is closed after
 //! [`Config::idle_timeout`]. [`Connections::why_open`] returns the reasons.

@@ -22,10 +22,13 @@
 //!
 //! # Sharing
 //! All dials of one peer share its attempts, and further addresses join them. The first connection ends all of
-//! them, whether this node or the peer opened it ([`Dialer::handle_peer_connected`]); the other attempts are
-//! aborted. A dial ends with its last caller: [`Dialer::cancel`]. If both peers dial at the same time, there
-//! may be two connections: both stay, and [`Connections::best`](crate::connections::Connections::best) names
-//! the older one.
+//! them, whether this node or the peer opened it. A dial ends with its last caller: [`Dialer::cancel`].
+//!
+//! After a connection that this node opened, the other attempts are aborted. After one that the peer opened
+//! ([`Dialer::handle_peer_connected`]), attempts in progress go on, because the peer may have an attempt in
+//! progress as well: if both peers gave up their own for that of the other, none would be left. So
+//! simultaneous dials lead to two connections. Both stay, and
+//! [`Connections::best`](crate::connections::Connections::best) names the older one.
 //!
 //! # Reconnection
 //! A peer in [`Dialer::maintain`] is dialled again after it disconnects or cannot be reached: after 5 s, 10 s,
@@ -63,9 +66,11 @@
 //! # Limits
 //! [`Config`] bounds the addresses of a dial, the attempts at once for one peer and in total, the peers that
 //! are dialled, the callers, the maintained peers, and the addresses that are remembered because they failed.
-//! An attempt ends after 5 s at a private address and after 15 s at any other, a dial after 60 s. While peers wait because of the
-//! limit in total, an attempt that has used a fifth of its time is given up for the first of them. So peers
-//! that do not answer do not keep others from being dialled.
+//! An attempt ends after 5 s at a private address and after 15 s at any other, a dial after 60 s.
+//!
+//! While peers wait because of the limit in total, an attempt that has used a fifth of its time is given up
+//! for the first of them. So peers that do not answer do not keep others from being dialled. Of one peer, the
+//! addresses of a new caller come before those of earlier callers that are late.
 //!
 //! # Security
 //! **Required of the caller.** A connection counts only if the peer has proven its key

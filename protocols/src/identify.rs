@@ -2,8 +2,8 @@
 //! protocols.
 //!
 //! libp2p specifications: identify/README.md, `/ipfs/id/1.0.0` ([`PROTOCOL`]) and `/ipfs/id/push/1.0.0`
-//! ([`PUSH_PROTOCOL`]). This module is the codec: [`Info`] is what a peer says, [`Info::encode`] writes it,
-//! and a [`Reader`] reads it from a stream in pieces of any size.
+//! ([`PUSH_PROTOCOL`]). This module is the codec: [`Info`] describes a peer, [`Info::encode`] writes it, and
+//! a [`Reader`] reads it from a stream in pieces of any size.
 //!
 //! # Protocol
 //! A stream carries messages, each with its length in front (a varint), up to the end of the stream. For

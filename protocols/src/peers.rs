@@ -1,5 +1,5 @@
-//! The peer store: what a node knows about other peers. Addresses with an expiry, keys, protocols, agents and
-//! certified records.
+//! The peer store: the addresses of other peers, which expire, and their keys, protocols, agents and certified
+//! records.
 //!
 //! A [`PeerStore`] has no I/O and no clock. It is generic over the key of a peer and over addresses, which it
 //! compares and counts but does not read.
@@ -22,7 +22,7 @@
 //!
 //! # Persistence
 //! [`PeerStore::export`] returns plain serde data, and [`Snapshot::encode`] its bytes (postcard).
-//! [`PeerStore::import`] treats them like what peers say: within the limits. Addresses lose the time that
+//! [`PeerStore::import`] applies the limits to them, as to data of peers. Addresses lose the time that
 //! passed in between. Connections and protections are not saved.
 //!
 //! ```

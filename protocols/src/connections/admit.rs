@@ -1,4 +1,4 @@
-//! Admission: limits before and after the handshake, and who makes room.
+//! Admission: limits before and after the handshake, and displacement of other connections.
 
 use std::cmp::Reverse;
 use std::collections::BTreeSet;

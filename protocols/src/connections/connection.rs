@@ -61,7 +61,7 @@ impl PeerState {
     }
 }
 
-/// What is known about an open connection.
+/// The state of an open connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Info<P> {
     /// The connection.

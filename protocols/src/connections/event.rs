@@ -13,7 +13,7 @@ pub enum Direction {
     Outbound,
 }
 
-/// What the driver does next.
+/// A task for the driver.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Action {
     /// Close a connection, pending or open. It no longer counts, and nothing more about it must be reported.

@@ -139,7 +139,7 @@ impl<P: Clone + Ord> Connections<P> {
         self.peers.get(peer).map_or(&[][..], |state| &state.connections)
     }
 
-    /// Returns what is known about an open connection.
+    /// Returns the state of an open connection.
     pub fn info(&self, id: ConnId) -> Option<Info<P>> {
         let connection = self.open.get(&id)?;
         let state = self.peers.get(&connection.peer)?;

@@ -126,10 +126,18 @@ impl<P: Clone + Ord, A: Clone + Ord> Dialer<P, A> {
         }
     }
 
-    /// Records that a peer is connected, whichever side opened the connection. Call it for each connection
-    /// that begins.
+    /// Records that a peer opened a connection, and ends its dials. Attempts in progress are not aborted: if
+    /// both peers aborted theirs for the connection of the other, none would be left.
     pub fn handle_peer_connected(&mut self, now: Duration, peer: &P) {
-        self.succeed(now, peer, None);
+        let Some(dial) = self.peers.get_mut(peer) else {
+            self.maintained_is_connected(now, peer);
+            return;
+        };
+        let callers = dial.stop();
+        self.report(peer, callers, None);
+        self.maintained_is_connected(now, peer);
+        self.progress(now, peer);
+        self.resume(now);
     }
 
     /// Returns the next action, in order.

@@ -13,7 +13,7 @@ pub struct DialId(pub(super) u64);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct AttemptId(pub(super) u64);
 
-/// What the driver does next.
+/// A task for the driver.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Action<P, A> {
     /// Connect to this address, and expect this peer there. Report the result with

@@ -123,6 +123,12 @@ impl<A: Clone + Ord> PeerDial<A> {
         late.map(|(attempt, flight)| (*attempt, flight.timeout)).collect()
     }
 
+    /// Ends the dial for its callers, and starts no more addresses. Returns the callers.
+    pub(super) fn stop(&mut self) -> Vec<DialId> {
+        self.planned.clear();
+        std::mem::take(&mut self.callers).into_keys().collect()
+    }
+
     /// Removes the callers whose deadline has passed. Returns them, and their error.
     pub(super) fn expire(&mut self, now: Duration, config: &Config) -> (Vec<DialId>, DialError<A>) {
         let late = self.callers.extract_if(.., |_, deadline| *deadline <= now);

@@ -39,13 +39,13 @@ impl<P: Clone + Ord, A: Clone + Ord> Dialer<P, A> {
         let chance = self.chance();
         let dial = self.peers.get_mut(peer);
         let addr = dial.and_then(|dial| dial.fail(attempt, failure));
-        // What this node refused says nothing about the address.
+        // A refusal by this node says nothing about the address.
         if let Some(addr) = addr.filter(|_| failure != Failure::Denied) {
             self.failed.record(now, &self.config, peer, &addr, chance);
         }
     }
 
-    /// Starts what is due of one peer, and ends its dial if nothing is left.
+    /// Starts the addresses of one peer that are due, and ends its dial if nothing is left.
     pub(super) fn progress(&mut self, now: Duration, peer: &P) {
         while let Some(dial) = self.peers.get_mut(peer)
             && dial.is_ready(now, &self.config)
@@ -130,12 +130,19 @@ impl<P: Clone + Ord, A: Clone + Ord> Dialer<P, A> {
     }
 
     pub(super) fn succeed(&mut self, now: Duration, peer: &P, attempt: Option<AttemptId>) {
-        for id in self.end(peer) {
+        let callers = self.end(peer);
+        self.report(peer, callers, attempt);
+        self.maintained_is_connected(now, peer);
+        self.resume(now);
+    }
+
+    /// Tells these callers that the peer is connected.
+    pub(super) fn report(&mut self, peer: &P, callers: Vec<DialId>, attempt: Option<AttemptId>) {
+        for id in callers {
+            self.callers.remove(&id);
             let peer = peer.clone();
             self.events.push_back(Event::Connected { id, peer, attempt });
         }
-        self.maintained_is_connected(now, peer);
-        self.resume(now);
     }
 
     /// Ends the callers of a peer whose deadline has passed, and with the last of them the dial.
@@ -160,12 +167,16 @@ impl<P: Clone + Ord, A: Clone + Ord> Dialer<P, A> {
     }
 
     pub(super) fn give_up(&mut self, now: Duration, peer: &P, error: DialError<A>) {
-        let error = Arc::new(error);
-        for id in self.end(peer) {
+        let (error, callers) = (Arc::new(error), self.end(peer));
+        // Without callers, a connection of the peer has ended the dial before.
+        let has_failed = !callers.is_empty();
+        for id in callers {
             let (peer, error) = (peer.clone(), error.clone());
             self.events.push_back(Event::Failed { id, peer, error });
         }
-        self.maintained_has_failed(now, peer);
+        if has_failed {
+            self.maintained_has_failed(now, peer);
+        }
     }
 
     /// Ends the dial of a peer, and aborts its attempts. Returns its callers.

@@ -1,10 +1,10 @@
-//! What a peer says about itself.
+//! The description that a peer gives of itself.
 
 use bytes::Bytes;
 
 use super::error::KeyMismatch;
 
-/// What a peer says about itself, and about the address at which it sees the other peer.
+/// The description that a peer gives of itself, with the address at which it sees the other peer.
 ///
 /// A field that is `None` or empty was not sent. All are claims of the peer.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -32,7 +32,7 @@ impl Default for Limits {
     }
 }
 
-/// What a stream carried.
+/// The content of a stream.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Received {
     /// The merged messages, within the limits.

@@ -26,8 +26,8 @@ pub struct Config {
     /// Bytes of all peers, with bookkeeping. At the limit, the least useful peers are removed. Default: 64
     /// MiB.
     pub bytes: usize,
-    /// Bytes of one peer, with bookkeeping. What does not fit is refused. Default: 128 KiB, which is more
-    /// than a peer can say in [`identify`](crate::identify).
+    /// Bytes of one peer, with bookkeeping. A value that does not fit is refused. Default: 128 KiB, which
+    /// is more than the limits of [`identify`](crate::identify) let through.
     pub peer_bytes: usize,
     /// Addresses of one peer. At the limit, a better address replaces the worst one. Default: 100.
     pub addrs: usize,

@@ -1,4 +1,4 @@
-//! What is known about one peer.
+//! The data about one peer.
 
 use std::time::Duration;
 
@@ -30,7 +30,7 @@ pub(super) struct KnownAddr<A> {
 /// last connection ended, and a serial number.
 pub(super) type Rank = (bool, Duration, u64);
 
-/// What is known about one peer.
+/// The data about one peer.
 #[derive(Clone, Debug)]
 pub(super) struct Entry<A> {
     pub(super) addrs: Vec<KnownAddr<A>>,

@@ -10,8 +10,8 @@ use super::store::{Error, PeerStore};
 
 impl<P: Clone + Ord, A: Clone + Eq> PeerStore<P, A> {
     /// Stores a certified record, whose signature the caller has verified, and its addresses. `envelope` is
-    /// the signed record, to pass on to others. Returns whether the record was stored: a record whose sequence number is not higher than that of the stored one is
-    /// ignored.
+    /// the signed record, to pass on to others. Returns whether the record was stored: a record whose sequence
+    /// number is not higher than that of the stored one is ignored.
     ///
     /// # Errors
     /// [`Error`]; then the earlier record stays.

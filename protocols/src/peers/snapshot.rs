@@ -175,7 +175,7 @@ impl<P: Clone + Ord, A: Clone + Eq> PeerStore<P, A> {
                 continue;
             }
             added += 1;
-            // What does not fit is left out.
+            // Values that do not fit are left out.
             let _ = saved.key.map(|key| self.set_key(now, &peer, &key));
             let _ = self.set_protocols(now, &peer, saved.protocols);
             let _ = saved.agent.map(|agent| self.set_agent(now, &peer, agent));

@@ -53,7 +53,7 @@ pub struct Peer<'a> {
     pub is_protected: bool,
 }
 
-/// What a node knows about other peers; see the [module](super).
+/// The data of a node about other peers; see the [module](super).
 #[derive(Debug)]
 pub struct PeerStore<P, A> {
     pub(super) config: Config,
@@ -104,7 +104,7 @@ impl<P: Clone + Ord, A: Clone + Eq> PeerStore<P, A> {
         self.entries.keys()
     }
 
-    /// Returns what is known about a peer, except its addresses.
+    /// Returns the data about a peer, except its addresses.
     pub fn get(&self, peer: &P) -> Option<Peer<'_>> {
         let entry = self.entries.get(peer)?;
         Some(Peer {
@@ -267,7 +267,7 @@ impl<P: Clone + Ord, A: Clone + Eq> PeerStore<P, A> {
         self.expiries.first().map(|(due, _)| *due)
     }
 
-    /// Removes what has expired.
+    /// Removes expired addresses and peers.
     pub fn handle_timeout(&mut self, now: Duration) {
         while self.expiries.first().is_some_and(|(due, _)| *due <= now)
             && let Some((_, peer)) = self.expiries.pop_first()

@@ -30,7 +30,7 @@ const CONFIG: Config = Config {
 const NAMES: [&str; 4] = ["a", "b", "c", "d"];
 const PEERS: u8 = 10;
 
-/// What the model knows about an open connection.
+/// An open connection in the model.
 #[derive(Clone, Debug)]
 struct Open {
     peer: u8,
@@ -152,7 +152,7 @@ impl World {
                 }
             }
             13 => {
-                // What the driver reports late changes nothing.
+                // Late reports of the driver change nothing.
                 if let Some(id) = self.ended.get(usize::from(number)).copied() {
                     self.connections.handle_stream_opened(now, id);
                     self.connections.handle_closed(id, CloseReason::Remote);

@@ -191,16 +191,26 @@ fn dials_of_one_peer_share_its_attempts_and_end_together() {
 }
 
 #[test]
-fn a_connection_that_the_peer_opened_ends_the_dial() {
+fn a_connection_that_the_peer_opened_ends_the_dial_and_aborts_no_attempt() {
     let mut dialer = Dialer::new(Config::default(), 1);
-    let id = dialer.dial(START, &7, [addr("quic 192.0.2.1 1")]).expect("room");
+    let addrs = ["quic 192.0.2.1 1", "tcp 192.0.2.1 1"].map(addr);
+    let id = dialer.dial(START, &7, addrs).expect("room");
+    let attempts = started(&mut dialer);
     dialer.handle_peer_connected(START, &7);
     let attempt = None;
     assert_eq!(
         dialer.poll_event(),
         Some(Event::Connected { id, peer: 7, attempt })
     );
-    assert_eq!(dialer.attempts(), 0);
+    assert_eq!((dialer.poll_action(), dialer.attempts()), (None, 1));
+    // No further address is tried, and the attempt ends in its own time.
+    let timeout = START + Duration::from_secs(15);
+    assert_eq!(dialer.poll_timeout(), Some(timeout));
+    dialer.handle_failed(START, attempts[0].0, REFUSED);
+    assert_eq!(
+        (dialer.poll_event(), dialer.poll_timeout(), dialer.peers()),
+        (None, None, 0)
+    );
 }
 
 #[test]

@@ -4,6 +4,7 @@ mod connection_ops;
 mod connections;
 mod dial;
 mod dial_ops;
+mod driver;
 mod identify;
 mod peer_ops;
 mod peers;

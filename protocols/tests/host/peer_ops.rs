@@ -16,7 +16,7 @@ const SOURCES: [Source; 5] = [
     Source::Configured,
 ];
 
-/// What the model knows about an address: its source and its expiry.
+/// An address in the model: its source and its expiry.
 type Known = (Source, Duration);
 
 pub(crate) struct World {
@@ -25,7 +25,7 @@ pub(crate) struct World {
     now: Duration,
     connected: BTreeSet<u8>,
     protected: BTreeSet<u8>,
-    /// What a store without limits would know; not followed if the limits are small.
+    /// The addresses in a store without limits; not followed if the limits are small.
     model: Option<BTreeMap<(u8, u16), Known>>,
     records: BTreeMap<u8, u64>,
 }
