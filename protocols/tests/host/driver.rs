@@ -24,6 +24,7 @@ struct Host {
 }
 
 /// A message on its way.
+#[derive(Clone, Copy)]
 enum Packet {
     Hello {
         attempt: AttemptId,
