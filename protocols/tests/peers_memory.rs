@@ -42,7 +42,7 @@ fn a_store_holds_no_more_than_it_charges_whatever_its_peers_say() {
             ..Config::default()
         };
         let before = MEMORY.allocated();
-        let mut store = PeerStore::new(config, |addr: &Box<[u8]>| addr.len() + 16);
+        let mut store = PeerStore::<_, Box<[u8]>>::new(config, |addr| addr.len() + 16);
         for number in 0..20_000 {
             let peer = key(number);
             let all = (0..addrs).map(|at| addr(at, addr_len));
