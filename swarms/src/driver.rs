@@ -22,6 +22,9 @@
 //! A caller that finds its item ready does not register a waker: it takes the lock of the wait list twice and
 //! leaves no state behind.
 //!
+//! Three layers that only pass messages on cost a round trip over UDP 0.95 of what they cost with a task for each
+//! layer on one thread, and as much on two (`cargo bench -p p2p-swarms --bench layers -- three`).
+//!
 //! # Parts
 //! A stateful layer is built of these, and its engine; the guide's chapter on layers builds one with a handshake and a
 //! timer.
