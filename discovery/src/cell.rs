@@ -53,35 +53,27 @@ pub trait Cell: Send + Sync + 'static {
     async fn compare_and_swap(&self, current: &[u8], new: &[u8]) -> Result<Swap>;
 }
 
-#[async_trait]
-impl<C: Cell + ?Sized> Cell for std::sync::Arc<C> {
-    fn max(&self) -> usize {
-        (**self).max()
-    }
+/// Implements [`Cell`] for a pointer to a cell.
+macro_rules! cell_behind {
+    ($($pointer:ty),*) => {$(
+        #[async_trait]
+        impl<C: Cell + ?Sized> Cell for $pointer {
+            fn max(&self) -> usize {
+                (**self).max()
+            }
 
-    async fn load(&self) -> Result<Vec<u8>> {
-        (**self).load().await
-    }
+            async fn load(&self) -> Result<Vec<u8>> {
+                (**self).load().await
+            }
 
-    async fn compare_and_swap(&self, current: &[u8], new: &[u8]) -> Result<Swap> {
-        (**self).compare_and_swap(current, new).await
-    }
+            async fn compare_and_swap(&self, current: &[u8], new: &[u8]) -> Result<Swap> {
+                (**self).compare_and_swap(current, new).await
+            }
+        }
+    )*};
 }
 
-#[async_trait]
-impl<C: Cell + ?Sized> Cell for Box<C> {
-    fn max(&self) -> usize {
-        (**self).max()
-    }
-
-    async fn load(&self) -> Result<Vec<u8>> {
-        (**self).load().await
-    }
-
-    async fn compare_and_swap(&self, current: &[u8], new: &[u8]) -> Result<Swap> {
-        (**self).compare_and_swap(current, new).await
-    }
-}
+cell_behind!(std::sync::Arc<C>, Box<C>);
 
 pub(crate) fn check_len(new: &[u8], max: usize) -> Result<()> {
     if new.len() <= max {

@@ -75,40 +75,27 @@ pub struct Broken {
 type LawResult = Result<(), String>;
 type Check = for<'a> fn(&'a LawContext<'a>) -> Pin<Box<dyn Future<Output = LawResult> + Send + 'a>>;
 
-/// Every law: its name, which states it, and its check.
-const CHECKS: &[(&str, Check)] = &[
-    ("a node that did not announce is not found", |context| {
-        Box::pin(not_announced(context))
-    }),
-    ("a node that announces is found", |context| {
-        Box::pin(found(context))
-    }),
-    ("topics are separate", |context| Box::pin(apart(context))),
-    ("a new announcement replaces the earlier one", |context| {
-        Box::pin(replaced(context))
-    }),
-    ("a repeated announcement restarts the lifetime", |context| {
-        Box::pin(refreshed(context))
-    }),
-    ("an announcement ends with its lifetime", |context| {
-        Box::pin(expired(context))
-    }),
-    ("a node that withdraws is not found, and others are", |context| {
-        Box::pin(withdrawn(context))
-    }),
-    ("no concurrent announcement is lost", |context| {
-        Box::pin(crowd(context))
-    }),
-    ("a watch reports present, new and lost nodes", |context| {
-        Box::pin(watched(context))
-    }),
-    ("a watch reports expired nodes", |context| {
-        Box::pin(watched_expiry(context))
-    }),
-    ("the lifetime of an announcement is bounded", |context| {
-        Box::pin(bounded(context))
-    }),
-];
+/// Lists laws: the name of each, which states it, and its check.
+macro_rules! checks {
+    ($($name:literal => $check:ident,)*) => {
+        &[$(($name, |context| Box::pin($check(context)))),*]
+    };
+}
+
+/// Every law.
+const CHECKS: &[(&str, Check)] = checks! {
+    "a node that did not announce is not found" => not_announced,
+    "a node that announces is found" => found,
+    "topics are separate" => apart,
+    "a new announcement replaces the earlier one" => replaced,
+    "a repeated announcement restarts the lifetime" => refreshed,
+    "an announcement ends with its lifetime" => expired,
+    "a node that withdraws is not found, and others are" => withdrawn,
+    "no concurrent announcement is lost" => crowd,
+    "a watch reports present, new and lost nodes" => watched,
+    "a watch reports expired nodes" => watched_expiry,
+    "the lifetime of an announcement is bounded" => bounded,
+};
 
 /// Returns the names of all laws, in the order in which they are checked.
 pub fn laws() -> impl Iterator<Item = &'static str> {

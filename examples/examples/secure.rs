@@ -19,7 +19,8 @@ fn node(key: &PrivateKey) -> Result<impl AskSwarm<Addr> + SecureSwarm<Addr>> {
     Ok(udp.p2pke(key)?.mbapp(64 << 10))
 }
 
-async fn run() -> Result<()> {
+#[tokio::main]
+async fn main() -> Result<()> {
     // A node that keeps its identity over restarts keeps its key; `p2putil keygen` creates one.
     let key = || PrivateKey::ed25519(&rand::random());
     let (alice, bob) = (node(&key())?, node(&key())?);
@@ -67,15 +68,7 @@ async fn run() -> Result<()> {
     Ok(())
 }
 
-#[tokio::main]
-async fn main() -> Result<()> {
-    run().await
-}
-
-#[cfg(test)]
-mod tests {
-    #[tokio::test]
-    async fn it_runs() {
-        super::run().await.expect("it runs");
-    }
+#[test]
+fn it_runs() -> Result<()> {
+    main()
 }

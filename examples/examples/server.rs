@@ -55,7 +55,8 @@ fn node() -> Result<impl AskSwarm<Addr> + SecureSwarm<Addr> + 'static> {
     Ok(udp.p2pke(&PrivateKey::ed25519(&rand::random()))?.mbapp(64 << 10))
 }
 
-async fn run() -> Result<()> {
+#[tokio::main]
+async fn main() -> Result<()> {
     let server = Arc::new(node()?);
     let to = server.local_addr()?;
     println!("serving at {}, as {}", to.addr, to.id);
@@ -99,15 +100,7 @@ async fn run() -> Result<()> {
     serving.await.unwrap_or(Err(Error::Closed))
 }
 
-#[tokio::main]
-async fn main() -> Result<()> {
-    run().await
-}
-
-#[cfg(test)]
-mod tests {
-    #[tokio::test]
-    async fn it_runs() {
-        super::run().await.expect("it runs");
-    }
+#[test]
+fn it_runs() -> Result<()> {
+    main()
 }

@@ -91,7 +91,6 @@ mod control;
 mod direct;
 mod engine;
 mod event;
-mod fields;
 mod fifo;
 mod heartbeat;
 mod identity;

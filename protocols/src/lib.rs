@@ -32,6 +32,10 @@
 //! | [`kademlia`] | nodes, records and providers by key, with the XOR metric | buckets, lookups, stores |
 //! | [`chord`] | nodes and records by key, on a ring | ring, lookups, store |
 //! | [`gossipsub`] | messages to all subscribers of a topic | meshes, caches, scores |
+//! | [`identify`] | what two peers of a connection tell each other about themselves | the codec |
+//! | [`peers`] | none: what a node knows about other peers | addresses with expiry, keys, records |
+//! | [`dial`] | none: the order of dials | attempts, reconnections |
+//! | [`connections`] | none: which connections are accepted, and which are kept | connections, tags |
 //! | [`overlay`] | common parts of overlays addressed by id | address table, relay limits |
 //! | [`hash`] | fast hash tables with random seeds | |
 //!
@@ -87,13 +91,18 @@
 #![forbid(unsafe_code)]
 
 pub mod chord;
+pub mod connections;
+pub mod dial;
 pub mod fragment;
 #[cfg(feature = "ciphers")]
 pub mod gossipsub;
 pub mod hash;
+pub mod identify;
 pub mod kademlia;
 pub mod mbapp;
 pub mod mux;
 pub mod overlay;
 #[cfg(feature = "ciphers")]
 pub mod p2pke;
+pub mod peers;
+mod protobuf;

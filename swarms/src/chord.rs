@@ -5,7 +5,7 @@
 //! existing nodes. A node that shuts down permanently should `leave` first, which hands its records over.
 //!
 //! # Limits
-//! See [`ChordConfig`]: [`Config`] bounds the engine, [`OverlayConfig`] relaying and queues.
+//! See [`ChordConfig`]: [`Config`] bounds the engine, [`OverlayConfig`](crate::OverlayConfig) relaying and queues.
 //!
 //! # Security
 //! See [`overlay`](crate::overlay#security). A record is accepted only if the [`Validator`] accepts it; the
@@ -19,14 +19,11 @@ use std::time::Duration;
 
 use p2p::{Addr, AskSwarm, Error, PeerId, Result};
 use p2p_protocols::chord::{
-    Config, Contact, Engine, Event, Found, NoRecords, OpError, OpId, Outcome, Progress, Rules, Validator,
+    Config, Contact, Engine, Event, Found, OpError, OpId, Outcome, Progress, Rules, Validator,
 };
 
-use p2p_protocols::overlay::TOKEN_BYTES;
-
-use crate::env::Env;
 use crate::overlay::{
-    Identity, Located, Operation, OperationEvent, OverlayConfig, OverlaySwarm, Router, parse_named,
+    Given, Located, NodeConfig, Operation, OperationEvent, OverlaySwarm, RecordEngine, Router,
 };
 
 /// A node of a Chord ring, over the swarm `S`; see the [module](self).
@@ -53,86 +50,10 @@ pub type ChordSwarm<A, S> = OverlaySwarm<A, S, Engine<A>>;
 /// A running operation of a [`ChordSwarm`].
 pub type ChordOperation<A, S, T> = Operation<A, S, Engine<A>, T>;
 
-/// Minimum MTU of the swarm below: the engine's minimum message length, and one byte of header.
-const MIN_INNER_MTU: usize = 1025;
-
 /// Configuration of a [`ChordSwarm`].
-pub struct ChordConfig {
-    /// Configuration of the engine. Its [`message`](Config::message) is reduced to the MTU of the swarm
-    /// below, and unproven ids are accepted if the identity is [`Identity::Unproven`], whatever it says.
-    pub engine: Config,
-    /// Configuration of the overlay.
-    pub overlay: OverlayConfig,
-    /// Decides which records are valid. Default: none is.
-    pub validator: Box<dyn Validator>,
-}
-
-impl Default for ChordConfig {
-    fn default() -> Self {
-        Self {
-            engine: Config::default(),
-            overlay: OverlayConfig::default(),
-            validator: Box::new(NoRecords),
-        }
-    }
-}
-
-impl ChordConfig {
-    /// Sets the validator of records.
-    #[must_use]
-    pub fn validator(mut self, validator: impl Validator + 'static) -> Self {
-        self.validator = Box::new(validator);
-        self
-    }
-}
-
-impl std::fmt::Debug for ChordConfig {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("ChordConfig")
-            .field("engine", &self.engine)
-            .field("overlay", &self.overlay)
-            .finish_non_exhaustive()
-    }
-}
+pub type ChordConfig = NodeConfig<Config>;
 
 impl<A: Addr, S: AskSwarm<A>> ChordSwarm<A, S> {
-    /// Creates a node over `inner` that stores no records for other nodes, with the default limits.
-    ///
-    /// # Errors
-    /// Returns the errors of [`with_config`](Self::with_config).
-    pub fn new(inner: S, identity: Identity<'_>) -> Result<Self> {
-        Self::with_config(inner, identity, ChordConfig::default())
-    }
-
-    /// Creates a node with the given configuration.
-    ///
-    /// # Errors
-    /// Returns the errors of [`OverlaySwarm::with_engine`], and [`Error::Invalid`] if the MTU below is too
-    /// small.
-    pub fn with_config(inner: S, identity: Identity<'_>, config: ChordConfig) -> Result<Self> {
-        let ChordConfig {
-            mut engine,
-            overlay,
-            validator,
-        } = config;
-        if inner.mtu() < MIN_INNER_MTU {
-            let reason = format!(
-                "Chord needs an MTU of at least {MIN_INNER_MTU} bytes below, and it is {}",
-                inner.mtu()
-            );
-            return Err(Error::invalid("inner swarm", reason));
-        }
-        engine.unproven_ids = matches!(identity, Identity::Unproven(_));
-        let token = if engine.unproven_ids { TOKEN_BYTES } else { 0 };
-        engine.message = engine.message.min(inner.mtu() - 1 - token);
-        Self::with_engine(inner, identity, overlay, |inner, id, now| {
-            let inner = inner.clone();
-            let parse = move |text: &str| parse_named(&*inner, text);
-            let rules = Rules::new(engine, parse, validator);
-            Engine::new(id, Arc::new(rules), now, Env::current().seed())
-        })
-    }
-
     /// Joins the ring of the first of these nodes (by their addresses below) that accepts this node.
     ///
     /// Resolves to this node's successor, once the successor knows this node, so that other nodes find it.
@@ -242,6 +163,27 @@ fn unexpected<A: std::fmt::Debug>(outcome: &Outcome<A>) -> Error {
         "outcome",
         "the outcome belongs to another kind of operation, which is a bug of this library",
     )
+}
+
+impl<A: Addr> RecordEngine<A> for Engine<A> {
+    type Config = Config;
+
+    const NAME: &'static str = "Chord";
+    const MIN_MESSAGE: usize = 1024;
+
+    fn create(
+        mut config: Config,
+        given: Given,
+        parse: impl Fn(&str) -> Option<A> + Send + Sync + 'static,
+        validator: Box<dyn Validator>,
+        id: PeerId,
+        now: Duration,
+        seed: u64,
+    ) -> Self {
+        config.unproven_ids = given.unproven_ids;
+        config.message = config.message.min(given.message);
+        Engine::new(id, Arc::new(Rules::new(config, parse, validator)), now, seed)
+    }
 }
 
 impl<A: Addr> Router<A> for Engine<A> {

@@ -22,6 +22,9 @@
 //! A caller that finds its item ready does not register a waker: it takes the lock of the wait list twice and
 //! leaves no state behind.
 //!
+//! Three layers that only pass messages on cost a round trip over UDP 0.95 of what they cost with a task for each
+//! layer on one thread, and as much on two (`cargo bench -p p2p-swarms --bench layers -- three`).
+//!
 //! # Parts
 //! A stateful layer is built of these, and its engine; the guide's chapter on layers builds one with a handshake and a
 //! timer.
@@ -30,6 +33,7 @@
 //! | --- | --- |
 //! | [`Driver`] | polls the work, and wakes callers |
 //! | [`pump`], [`Step`] | the loop of the work: wait for an event, handle it |
+//! | [`Receiving`], [`HandleBatch`] | the step of most layers: a batch from below, or the timer |
 //! | [`Timer`] | the engine's clock and timeout |
 //! | [`Mailbox`] | the queue of one kind of items to their readers |
 //! | [`BackgroundSends`] | sends that no caller awaits |
@@ -71,7 +75,7 @@ pub(crate) use self::background::GRACE;
 pub use self::background_sends::BackgroundSends;
 pub use self::finish::finish_close;
 pub use self::mailbox::Mailbox;
-pub use self::pump::{Step, pump};
+pub use self::pump::{HandleBatch, Receiving, Step, pump};
 pub use self::timer::{Clock, Sleeper, Timer};
 use self::wait_list::{WaitList, Wakers};
 use self::waiter::Waiter;
@@ -200,6 +204,15 @@ impl<K: Kind> Driver<K> {
         let notified = list.notify_every_kind();
         drop(list);
         wake_all(notified);
+    }
+
+    /// Sets whether the work must make progress while no caller polls it, which is so by default.
+    ///
+    /// Otherwise what arrives stays in the swarm below until the next call, as long as at most one caller waits. That
+    /// spares a runtime without other timers the one that watches whether callers poll: about a third of the cost of
+    /// a driven layer.
+    pub fn set_needs_background(&self, needs: bool) {
+        self.0.list().needs_background = needs;
     }
 
     /// Yields to the polling caller, which checks for its item before the work continues. Only the work may

@@ -71,9 +71,8 @@ impl Default for FragmentConfig {
 /// batch of fragments, and once on reassembly. Fragments are not retransmitted: a message arrives if all its
 /// fragments do. This layer does not pass asks on; put `mbapp` above it for asks.
 ///
-/// A task that waits in `receive` also receives from below; of several waiting tasks one receives for all.
-/// After the first call, a background task receives while no caller polls, and incomplete messages expire on
-/// time. `receive` needs a tokio runtime with time enabled; outside of one it fails with
+/// A task that waits in `receive` also receives from below; of several waiting tasks one receives for all. While
+/// no caller receives, messages wait below, and incomplete ones expire on time: a background task receives then. `receive` needs a tokio runtime with time enabled; outside of one it fails with
 /// [`Error::Invalid`](p2p::Error::Invalid).
 ///
 /// Counters: `frag` counts messages; a message counts as `received` with the first of its fragments. A
@@ -174,24 +173,17 @@ impl<A: Addr, S: Swarm<A>> Swarm<A> for FragmentSwarm<A, S> {
 
     async fn receive(&self) -> Result<Message<A>> {
         self.shared.start()?;
-        let Shared {
-            mailbox,
-            driver,
-            counters,
-            ..
-        } = &*self.shared;
-        mailbox.receive(driver, (), counters).await
+        let shared = &*self.shared;
+        shared.mailbox.receive(&shared.driver, (), &shared.counters).await
     }
 
     async fn receive_batch(&self, out: &mut Vec<Message<A>>, max: usize) -> Result<usize> {
         self.shared.start()?;
-        let Shared {
-            mailbox,
-            driver,
-            counters,
-            ..
-        } = &*self.shared;
-        mailbox.receive_batch(driver, (), counters, out, max).await
+        let shared = &*self.shared;
+        let receiving = shared
+            .mailbox
+            .receive_batch(&shared.driver, (), &shared.counters, out, max);
+        receiving.await
     }
 
     async fn close(&self) {

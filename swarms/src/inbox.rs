@@ -14,6 +14,7 @@ use std::collections::hash_map::RandomState;
 use std::fmt;
 use std::future::poll_fn;
 use std::mem;
+use std::sync::atomic::{AtomicBool, Ordering::Acquire, Ordering::Release};
 use std::task::{Context, Poll};
 
 use p2p::{Addr, DropReason, Error, Headroom, Message, Packet, Request, Result};
@@ -122,11 +123,26 @@ impl<A: Addr> Queued for Request<A> {
     }
 }
 
+/// An item with a note of the layer, such as its deadline.
+impl<N, T: Queued> Queued for (N, T) {
+    fn payload(&self) -> &Packet {
+        self.1.payload()
+    }
+    fn payload_mut(&mut self) -> &mut Packet {
+        self.1.payload_mut()
+    }
+    fn source(&self, hasher: &RandomState) -> Source {
+        self.1.source(hasher)
+    }
+}
+
 /// A bounded queue with any number of writers and readers.
 ///
 /// Each item goes to exactly one reader. Waiting readers are served first come, first served.
 pub struct Inbox<T> {
     limits: Limits,
+    /// False while the inbox is open and empty, so that a lookup in vain takes no lock. Written under the lock.
+    filled: AtomicBool,
     state: Mutex<State<T>>,
 }
 
@@ -155,6 +171,7 @@ impl<T> Inbox<T> {
     pub fn new(limits: Limits) -> Self {
         Self {
             limits,
+            filled: AtomicBool::new(false),
             state: Mutex::new(State {
                 queue: VecDeque::new(),
                 bytes: 0,
@@ -191,6 +208,7 @@ impl<T> Inbox<T> {
     pub fn close(&self) -> usize {
         let mut state = self.lock();
         state.closed = true;
+        self.filled.store(true, Release);
         state.bytes = 0;
         state.shares = None;
         let dropped = mem::take(&mut state.queue);
@@ -216,8 +234,10 @@ impl<T: Queued> Inbox<T> {
             let reason = state.refusal();
             let mut items = Vec::new();
             state.push_full(item, &self.limits, &mut items);
+            self.filled.store(true, Release);
             return Err(Refused { items, reason });
         }
+        self.filled.store(true, Release);
         let reader = state.waiting.pop();
         drop(state);
         wake(reader);
@@ -244,6 +264,7 @@ impl<T: Queued> Inbox<T> {
             }
         }
         let accepted = state.queue.len().saturating_sub(before);
+        self.filled.store(true, Release);
         let reason = state.refusal();
         let reader = if accepted > 0 { state.waiting.pop() } else { None };
         drop(state);
@@ -266,6 +287,7 @@ impl<T: Queued> Inbox<T> {
         state.bytes = items.iter().map(charge).sum();
         state.shares = None;
         mem::swap(&mut state.queue, items);
+        self.filled.store(true, Release);
         Extended {
             accepted: state.queue.len(),
             refused: Vec::new(),
@@ -278,8 +300,13 @@ impl<T: Queued> Inbox<T> {
     /// # Errors
     /// Returns [`Error::Closed`] after [`close`](Self::close).
     pub fn try_pop(&self) -> Result<Option<T>> {
+        if !self.filled.load(Acquire) {
+            return Ok(None);
+        }
         let mut state = self.lock();
-        match state.pop() {
+        let item = state.pop();
+        self.note_empty(&state);
+        match item {
             None if state.closed => Err(Error::Closed),
             item => Ok(item),
         }
@@ -290,10 +317,21 @@ impl<T: Queued> Inbox<T> {
     /// # Errors
     /// Returns [`Error::Closed`] after [`close`](Self::close).
     pub fn try_pop_batch(&self, out: &mut Vec<T>, max: usize) -> Result<usize> {
+        if !self.filled.load(Acquire) {
+            return Ok(0);
+        }
         let mut state = self.lock();
-        match state.pop_batch(out, max) {
+        let count = state.pop_batch(out, max);
+        self.note_empty(&state);
+        match count {
             None if state.closed => Err(Error::Closed),
             count => Ok(count.unwrap_or(0)),
+        }
+    }
+
+    fn note_empty(&self, state: &State<T>) {
+        if state.queue.is_empty() && !state.closed {
+            self.filled.store(false, Release);
         }
     }
 

@@ -242,9 +242,9 @@ impl AskSwarm<MemoryAddr> for MemorySwarm {
     }
 
     async fn receive_ask(&self) -> Result<Request<MemoryAddr>> {
-        let asked = self.node.asks.pop().await?;
+        let (_, request) = self.node.asks.pop().await?;
         self.node.ask_counters.add_delivered(1);
-        Ok(asked.request)
+        Ok(request)
     }
 }
 

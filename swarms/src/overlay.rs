@@ -44,6 +44,7 @@
 mod config;
 mod core;
 mod inbound;
+mod node_config;
 mod operation;
 mod outbound;
 mod relay;
@@ -61,23 +62,13 @@ use p2p_protocols::overlay::wire::MAX_RELAYED;
 
 pub use self::config::{Identity, OverlayConfig};
 use self::core::Core;
+pub use self::node_config::{Given, NodeConfig, RecordEngine};
 pub use self::operation::Operation;
 use self::relay::RelaySwarm;
 pub use self::router::{Located, OperationEvent, Router};
 use crate::driver::finish_close;
 use crate::map::BatchBuffer;
 use crate::{KeyAddr, MapSwarm, MbappSwarm, P2pkeSwarm};
-
-/// Parses an address that a peer sent.
-///
-/// An IPv6 zone is only meaningful on its own host, and looking one up by name is slow, so addresses with a
-/// zone are refused.
-pub(crate) fn parse_named<A: Addr, S: Swarm<A>>(inner: &S, text: &str) -> Option<A> {
-    if crate::udp::has_zone(text) {
-        return None;
-    }
-    inner.parse_addr(text).ok()
-}
 
 /// A node of an overlay with the engine `R`, over the swarm `S`; see the [module](self). Dropping it ends its
 /// tasks and drops the swarm below.

@@ -579,6 +579,17 @@ mod tests {
         )
     }
 
+    /// Asserts that a request on this connection is answered.
+    async fn is_served(mut stream: TcpStream) {
+        let request = b"GET / HTTP/1.1\r\nhost: x\r\n\r\n";
+        stream.write_all(request).await.expect("sent");
+        let mut answer = Vec::new();
+        let read = timeout(PATIENCE, stream.read_to_end(&mut answer)).await;
+        read.expect("an answer in time").expect("an answer");
+        let text = String::from_utf8_lossy(&answer);
+        assert!(text.starts_with("HTTP/1.1 404"), "{text}");
+    }
+
     #[tokio::test]
     async fn a_write_completes_after_its_connection_ended() {
         let folder = std::env::temp_dir().join(format!("p2p-tracker-write-{}", std::process::id()));
@@ -620,19 +631,8 @@ mod tests {
         for _ in 0..20 {
             idle.push(TcpStream::connect(server.local_addr()).await.expect("it listens"));
         }
-        let mut stream = TcpStream::connect(server.local_addr()).await.expect("it listens");
-        stream
-            .write_all(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n")
-            .await
-            .expect("sent");
-        let mut answer = Vec::new();
-        let read = timeout(PATIENCE, stream.read_to_end(&mut answer)).await;
-        read.expect("an answer in time").expect("an answer");
-        assert!(
-            answer.starts_with(b"HTTP/1.1 404"),
-            "{}",
-            String::from_utf8_lossy(&answer)
-        );
+        let stream = TcpStream::connect(server.local_addr()).await.expect("it listens");
+        is_served(stream).await;
     }
 
     /// A connection from an address of loopback.
@@ -662,15 +662,7 @@ mod tests {
             slow.push(stream);
             sleep(Duration::from_millis(5)).await;
         }
-        let mut stream = connect_from([127, 0, 2, 1], &server).await;
-        stream
-            .write_all(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n")
-            .await
-            .expect("sent");
-        let mut answer = Vec::new();
-        let read = timeout(PATIENCE, stream.read_to_end(&mut answer)).await;
-        read.expect("an answer in time").expect("an answer");
-        assert!(answer.starts_with(b"HTTP/1.1 404"));
+        is_served(connect_from([127, 0, 2, 1], &server).await).await;
     }
 
     #[tokio::test]

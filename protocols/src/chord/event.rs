@@ -1,10 +1,8 @@
 //! Events, outcomes of operations, refusals and counters.
 
-use std::num::NonZeroU8;
-
 use p2p::Rejection;
 
-use crate::overlay::{Contact, OpId, Progress};
+use crate::overlay::{Contact, OpId, Progress, message};
 
 /// The result of an operation.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -113,11 +111,10 @@ pub enum Refusal {
 impl Refusal {
     /// Returns the rejection code of the ask: [`Rejection::OVERSIZE`], or a code from 32 up.
     pub fn rejection(self) -> Rejection {
-        if self == Self::Oversize {
-            return Rejection::OVERSIZE;
+        match self {
+            Self::Oversize => Rejection::OVERSIZE,
+            reason => message::rejection(reason as u8),
         }
-        let code = 32_u8.saturating_add(self as u8);
-        Rejection::new(NonZeroU8::new(code).unwrap_or(NonZeroU8::MAX))
     }
 }
 

@@ -17,7 +17,6 @@ use prost::Message as _;
 use super::block::Block;
 use super::engine::Engine;
 use super::event::Refused;
-use super::fields::Fields;
 use super::identity::Author;
 use super::message_id::MessageId;
 use super::peer::PeerKey;
@@ -27,6 +26,7 @@ use super::wire::{
     ControlMessage, DATA, DIRECT, FRAME, Hello, Limits, Message, PUBLISH, Rpc, SubOpts, WireError,
     begin_frame, put_frame,
 };
+use crate::protobuf::Fields;
 
 /// An application's function for message ids, instead of [`Signing::message_id`].
 type NameMessage = Arc<dyn Fn(&Message) -> MessageId + Send + Sync>;

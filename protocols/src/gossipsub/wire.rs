@@ -16,7 +16,9 @@ use bytes::{BufMut, Bytes, BytesMut};
 use p2p_formats::varint;
 use prost::Message as _;
 
-use super::fields::{Fields, Value};
+use crate::protobuf::{Fields, Malformed, Value};
+
+pub(super) use crate::protobuf::{field_len, put_field};
 
 pub use super::schema::{
     ControlGraft, ControlIDontWant, ControlIHave, ControlIWant, ControlMessage, ControlPrune, Hello, Message,
@@ -113,6 +115,12 @@ pub enum WireError {
     Missing(&'static str),
 }
 
+impl From<Malformed> for WireError {
+    fn from(_: Malformed) -> Self {
+        Self::Malformed
+    }
+}
+
 /// Encodes a message as an RPC with only this message; all destinations share this copy.
 pub fn frame(message: &[u8]) -> Bytes {
     let mut frame = BytesMut::with_capacity(FRAME + message.len());
@@ -138,18 +146,6 @@ pub(super) fn begin_frame(frame: &mut BytesMut, field: u32, len: usize) {
         &mut [0; varint::MAX_LEN],
     ));
     frame.put_slice(varint::write(len as u64, &mut [0; varint::MAX_LEN]));
-}
-
-/// Returns the encoded length of a bytes field with a number below 16.
-pub(super) fn field_len(bytes: &[u8]) -> usize {
-    1 + varint::len(bytes.len() as u64) + bytes.len()
-}
-
-/// Appends a bytes field with a number below 16.
-pub(super) fn put_field(out: &mut impl BufMut, number: u8, bytes: &[u8]) {
-    out.put_u8(number << 3 | 2);
-    out.put_slice(varint::write(bytes.len() as u64, &mut [0; varint::MAX_LEN]));
-    out.put_slice(bytes);
 }
 
 /// Returns whether an RPC of this node starts with a message, of a topic or for one peer only.

@@ -39,14 +39,19 @@ pub enum Prefix {
 impl Prefix {
     /// Returns the network of an address, if its base address is an IP address.
     pub fn of<A: Addr>(addr: &A) -> Option<Self> {
-        let ip = addr.socket_addr()?.ip().to_canonical();
-        Some(match (ip, Scope::of_ip(ip)) {
+        addr.socket_addr().map(|socket| Self::of_ip(socket.ip()))
+    }
+
+    /// Returns the network of an IP address.
+    pub fn of_ip(ip: IpAddr) -> Self {
+        let ip = ip.to_canonical();
+        match (ip, Scope::of_ip(ip)) {
             (_, Scope::Loopback) => Self::Loopback,
             (IpAddr::V4(ip), Scope::LinkLocal | Scope::Private) => Self::Private4(ip.octets()),
             (IpAddr::V6(ip), Scope::LinkLocal | Scope::Private) => Self::Private6(first(ip.octets())),
             (IpAddr::V4(ip), _) => Self::V4(first(ip.octets())),
             (IpAddr::V6(ip), _) => Self::V6(first(ip.octets())),
-        })
+        }
     }
 
     /// Returns the limit of this network, if that of a public network is `places`.
@@ -89,11 +94,12 @@ pub enum Scope {
 impl Scope {
     /// Returns the scope of an address, if its base address is an IP address.
     pub fn of<A: Addr>(addr: &A) -> Option<Self> {
-        addr.socket_addr()
-            .map(|socket| Self::of_ip(socket.ip().to_canonical()))
+        addr.socket_addr().map(|socket| Self::of_ip(socket.ip()))
     }
 
-    fn of_ip(ip: IpAddr) -> Self {
+    /// Returns the scope of an IP address.
+    pub fn of_ip(ip: IpAddr) -> Self {
+        let ip = ip.to_canonical();
         let (is_link_local, is_private) = match ip {
             IpAddr::V4(ip) => {
                 let [a, b, ..] = ip.octets();

@@ -4,7 +4,9 @@
 use std::borrow::Cow;
 use std::fmt;
 use std::marker::PhantomData;
+use std::num::NonZeroU8;
 
+use p2p::Rejection;
 use serde::de::{Error as _, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 
@@ -17,6 +19,11 @@ pub const MAX_ADDR: usize = 255;
 
 /// Sufficient capacity in bytes for a request without a record, and for an answer without nodes.
 pub(crate) const SHORT: usize = 80;
+
+/// Returns the rejection that carries an overlay's reason for refusing a request, numbered from 0: codes from 32 up.
+pub(crate) fn rejection(reason: u8) -> Rejection {
+    Rejection::new(NonZeroU8::new(reason.saturating_add(32)).unwrap_or(NonZeroU8::MAX))
+}
 
 /// An id or a key, big-endian.
 pub type Id = [u8; 32];

@@ -191,14 +191,14 @@ fn sybils_that_start_dropping_at_once_are_pruned_within_thirty_five_heartbeats()
 
 #[test]
 fn flooding_sybils_are_graylisted_and_their_cost_is_bounded() {
-    let network = Network::under_attack(small(Attack::Spam, 10 * SECOND), RATE, 20 * SECOND, 256);
+    let network = Network::under_attack(small(Attack::Spam, 10 * SECOND), RATE, 12 * SECOND, 256);
     assert_unharmed(&network);
     assert!(network.longest_stay <= 15);
     let node = network.node(3);
     let counts = node.engine.counts();
     // Most of what a hundred Sybils sent was ignored.
     assert!(counts.graylisted > counts.rpcs / 2, "{counts:?}");
-    assert!(counts.iwant_sent <= 100 * 10 * 50 * 20, "{counts:?}");
+    assert!(counts.iwant_sent <= 100 * 10 * 50 * 12, "{counts:?}");
     assert!(node.engine.kept().promises <= 100 * 10 * 4);
 }
 

@@ -27,6 +27,10 @@ struct Layer {
 
 impl Layer {
     fn new() -> Arc<Self> {
+        Self::with_background(true)
+    }
+
+    fn with_background(needed: bool) -> Arc<Self> {
         let limits = Limits {
             items: 1 << 20,
             bytes: usize::MAX,
@@ -38,6 +42,7 @@ impl Layer {
             driver: Driver::new(),
             polled: AtomicUsize::new(0),
         });
+        layer.driver.set_needs_background(needed);
         layer.driver.start(layer.clone().work()).expect("a runtime");
         layer
     }
@@ -247,6 +252,37 @@ async fn an_unpolled_receive_does_not_block_other_readers() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn without_a_need_for_the_background_items_wait_below_until_a_call() {
+    let layer = Layer::with_background(false);
+    layer.send(0);
+    assert_eq!(layer.receive().await.expect("open"), 0);
+    let mut unpolled = Held::new(layer.receive());
+    assert!(unpolled.poll().is_pending());
+    for number in 1..=2 {
+        layer.send(number);
+        sleep(3 * GRACE).await;
+        assert_eq!((layer.inbox.len(), layer.below.len()), (0, number as usize));
+        assert!(unpolled.is_woken());
+    }
+    // A second caller waits for no unpolled one, whether it comes before or after the item.
+    assert_eq!(layer.receive().await.expect("open"), 1);
+    assert_eq!(layer.receive().await.expect("open"), 2);
+    let mut other = Held::new(layer.receive());
+    assert!(other.poll().is_pending());
+    layer.send(3);
+    sleep(3 * GRACE).await;
+    assert!(matches!(other.poll(), Poll::Ready(Ok(3))));
+    drop(other);
+    // From when the background is needed, it polls.
+    drop(unpolled);
+    layer.driver.set_needs_background(true);
+    layer.send(4);
+    sleep(3 * GRACE).await;
+    assert_eq!((layer.inbox.len(), layer.below.len()), (1, 0));
+    layer.close();
+}
+
+#[tokio::test(start_paused = true)]
 async fn items_found_by_other_callers_wake_the_readers_of_their_kind() {
     let layer = Layer::new();
     let mut readers = [(); 3].map(|()| Held::new(layer.receive()));
@@ -436,11 +472,16 @@ fn work_outside_of_a_runtime_is_refused() {
 /// Readers on several threads that cancel at random, beside senders: every item arrives exactly once.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn stress_of_cancelling_readers_on_several_threads() {
+    for background in [true, false] {
+        stress(&Layer::with_background(background)).await;
+    }
+}
+
+async fn stress(layer: &Arc<Layer>) {
     const SENDERS: u32 = 4;
     const EACH: u32 = 5_000;
     const SEED: u64 = 3;
     println!("seed {SEED}");
-    let layer = Layer::new();
     let received = Arc::new(AtomicUsize::new(0));
     let mut seen = Vec::new();
     let readers: Vec<_> = (0..6)

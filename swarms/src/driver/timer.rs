@@ -106,6 +106,11 @@ impl Timer {
         self.at.fetch_min(at, Relaxed) > at
     }
 
+    /// Returns whether a timeout is set.
+    pub fn is_set(&self) -> bool {
+        self.at.load(Relaxed) != NEVER
+    }
+
     /// Returns whether the timeout has expired.
     pub fn is_expired(&self, now: Duration) -> bool {
         self.at.load(Relaxed) <= nanos(now)

@@ -31,6 +31,8 @@ pub(super) struct WaitList<K> {
     readers: Waiters<Waiting<K>>,
     /// Callers that want a single result.
     others: Waiters<Waiting<K>>,
+    /// Whether the work must make progress while no caller polls it.
+    pub(super) needs_background: bool,
     pub(super) background: Background,
     pub(super) background_waker: Option<Waker>,
     /// The error of the work, for the next caller that wants items.
@@ -50,6 +52,7 @@ impl<K> Default for WaitList<K> {
             notifications: 0,
             readers: Waiters::default(),
             others: Waiters::default(),
+            needs_background: true,
             background: Background::Active,
             background_waker: None,
             failure: None,
@@ -90,6 +93,8 @@ impl<K: Kind> WaitList<K> {
         if !self.due || self.polling || self.closed {
             return Wakers::default();
         }
+        // A caller that was woken and does not poll keeps no other caller waiting.
+        let watched = self.is_watched();
         // Readers first: they find their items in the same poll.
         let mut waiting = self.readers.iter_mut().chain(self.others.iter_mut());
         let woken = waiting.find(|waiting| !waiting.value.woken);
@@ -97,6 +102,9 @@ impl<K: Kind> WaitList<K> {
             waiting.value.woken = true;
             waiting.waker.clone()
         });
+        if !watched {
+            return [woken, None];
+        }
         if woken.is_none() && !self.readers_return {
             self.background = Background::Active;
             return [None, self.background_waker.clone()];
@@ -204,10 +212,19 @@ impl<K: Kind> WaitList<K> {
         self.readers.len() + self.others.len()
     }
 
+    /// Returns whether the background task polls the work if the callers do not.
+    fn is_watched(&self) -> bool {
+        self.needs_background || self.waiting() > 1
+    }
+
     /// Decides what the background task does after it has watched for a while. `before` is the [`Progress`]
     /// from when it began.
     pub(super) fn reassess(&mut self, before: Progress) -> Background {
         self.readers_return = self.reads != before.reads;
+        if !self.is_watched() {
+            self.background = Background::Idle;
+            return self.background;
+        }
         let mut waiting = self.readers.iter().chain(self.others.iter());
         let any_waiting = waiting.any(|waiting| !waiting.value.woken);
         let abandoned = !(any_waiting || self.readers_return);

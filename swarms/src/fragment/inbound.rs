@@ -8,26 +8,17 @@ use p2p::{Addr, Message, Result, Swarm};
 use p2p_protocols::fragment::{Handled, Reassembler};
 
 use super::shared::Shared;
-use crate::driver::{Sleeper, Step, pump};
+use crate::driver::{HandleBatch, Receiving, pump};
 
 struct Work<'a, A: Addr, S> {
     shared: &'a Shared<A, S>,
-    /// Empty between two steps, as is `whole`.
-    pulled: Vec<Message<A>>,
+    /// Empty between two steps.
     whole: VecDeque<Message<A>>,
-    sleeper: Sleeper,
 }
 
-impl<A: Addr, S: Swarm<A>> Step for Work<'_, A, S> {
-    async fn step(&mut self) -> Result<()> {
-        let Shared {
-            inner, timer, config, ..
-        } = self.shared;
-        timer
-            .or_receive(inner, &mut self.pulled, config.batch, &mut self.sleeper)
-            .await?;
-        self.shared.handle_batch(&mut self.pulled, &mut self.whole);
-        Ok(())
+impl<A: Addr, S: Swarm<A>> HandleBatch<A> for Work<'_, A, S> {
+    async fn handle_batch(&mut self, pulled: &mut Vec<Message<A>>) {
+        self.shared.handle_batch(pulled, &mut self.whole);
     }
 }
 
@@ -36,11 +27,10 @@ impl<A: Addr, S: Swarm<A>> Shared<A, S> {
     async fn work(self: Arc<Self>) {
         let work = Work {
             shared: &*self,
-            pulled: Vec::new(),
             whole: VecDeque::new(),
-            sleeper: Sleeper::default(),
         };
-        pump(&self.driver, self.counters.layer(), work).await;
+        let receiving = Receiving::new(&self.inner, &self.timer, self.config.batch, work);
+        pump(&self.driver, self.counters.layer(), receiving).await;
         self.close();
     }
 
@@ -53,14 +43,23 @@ impl<A: Addr, S: Swarm<A>> Shared<A, S> {
         let fragments = pulled.drain(..);
         whole.extend(fragments.filter_map(|fragment| self.accept(&mut engine, now, fragment)));
         self.count_given_up(&mut engine);
-        self.timer.set(engine.poll_timeout());
+        let timeout = engine.poll_timeout();
         drop(engine);
+        self.set_timeout(timeout);
         if !whole.is_empty() {
             let put = self.mailbox.deliver(&self.driver, (), whole);
             for message in put.refused {
                 self.counters.add_dropped_from(put.reason, &message.src);
             }
         }
+    }
+
+    /// Incomplete messages expire while no caller receives. Without any, what arrives may stay below until a call.
+    fn set_timeout(&self, timeout: Option<Duration>) {
+        if self.timer.is_set() != timeout.is_some() {
+            self.driver.set_needs_background(timeout.is_some());
+        }
+        self.timer.set(timeout);
     }
 
     /// Passes a fragment to the engine; returns the message that it completes.

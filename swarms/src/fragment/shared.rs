@@ -28,13 +28,15 @@ impl<A: Addr, S: Swarm<A>> Shared<A, S> {
     pub(super) fn new(inner: S, config: FragmentConfig) -> Self {
         let mtu = fragment::mtu(config.mtu, inner.mtu());
         let room = Headroom::new(HEADER, 0).plus(inner.headroom());
+        let driver = Driver::new();
+        driver.set_needs_background(false);
         Self {
             chunk: fragment::chunk(inner.mtu()),
             mtu,
             ids: Mutex::new(Ids::new(config.destinations)),
             buffers: Mutex::default(),
             engine: Mutex::new(Reassembler::new(config.reassembly, mtu, room)),
-            driver: Driver::new(),
+            driver,
             timer: Timer::default(),
             mailbox: Mailbox::new(config.messages),
             counters: Counters::new("frag"),

@@ -13,7 +13,7 @@ use super::checks::verify_all;
 use super::event::GossipEvent;
 use super::shared::{Arrived, Effects, Kind, LAYER, Shared};
 use super::{GossipAddr, Place};
-use crate::driver::{Interest, Sleeper, Step, found, pump};
+use crate::driver::{HandleBatch, Interest, Receiving, found, pump};
 
 /// RPCs up to this length are copied before they are parsed, longer ones are not.
 const DATAGRAM: usize = 2048;
@@ -22,35 +22,19 @@ const DATAGRAM: usize = 2048;
 /// may hold more, up to what [`Limits`](p2p_protocols::gossipsub::wire::Limits) allow.
 const READ: usize = 1 << 20;
 
-struct Work<'a, A: Addr, S> {
-    shared: &'a Arc<Shared<A, S>>,
-    /// Empty between two steps.
-    pulled: Vec<Message<A>>,
-    sleeper: Sleeper,
-}
+struct Work<'a, A: Addr, S>(&'a Arc<Shared<A, S>>);
 
-impl<A: Addr, S: Swarm<A>> Step for Work<'_, A, S> {
-    async fn step(&mut self) -> Result<()> {
-        let Shared {
-            inner, timer, config, ..
-        } = &**self.shared;
-        timer
-            .or_receive(inner, &mut self.pulled, config.batch, &mut self.sleeper)
-            .await?;
-        self.shared.handle_batch(&mut self.pulled).await;
-        Ok(())
+impl<A: Addr, S: Swarm<A>> HandleBatch<A> for Work<'_, A, S> {
+    async fn handle_batch(&mut self, pulled: &mut Vec<Message<A>>) {
+        self.0.handle_batch(pulled).await;
     }
 }
 
 impl<A: Addr, S: Swarm<A>> Shared<A, S> {
     /// Receives from below and handles the engine's timeouts, until the swarm below is closed.
     pub(super) async fn work(self: Arc<Self>) {
-        let work = Work {
-            shared: &self,
-            pulled: Vec::new(),
-            sleeper: Sleeper::default(),
-        };
-        pump(&self.driver, LAYER, work).await;
+        let receiving = Receiving::new(&self.inner, &self.timer, self.config.batch, Work(&self));
+        pump(&self.driver, LAYER, receiving).await;
         self.abandon();
     }
 

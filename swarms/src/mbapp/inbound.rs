@@ -9,11 +9,10 @@ use tokio::task::coop::consume_budget;
 
 use super::replies::Reply;
 use super::shared::{Asked, Shared, Slot, Want};
-use crate::driver::{Interest, Sleeper, Step, pump};
+use crate::driver::{HandleBatch, Interest, Receiving, pump};
 
-/// One received batch, with buffers that are reused for the next; all empty between two steps.
+/// The results of one batch, with buffers that are reused for the next; all empty between two steps.
 struct Batch<A> {
-    pulled: Vec<Message<A>>,
     events: Vec<Event<A>>,
     told: VecDeque<Message<A>>,
     asked: VecDeque<Asked<A>>,
@@ -22,18 +21,11 @@ struct Batch<A> {
 struct Work<'a, A: Addr, S: Swarm<A>> {
     shared: &'a Arc<Shared<A, S>>,
     batch: Batch<A>,
-    sleeper: Sleeper,
 }
 
-impl<A: Addr, S: Swarm<A>> Step for Work<'_, A, S> {
-    async fn step(&mut self) -> Result<()> {
-        let Shared {
-            inner, timer, config, ..
-        } = &**self.shared;
-        let receiving = timer.or_receive(inner, &mut self.batch.pulled, config.batch, &mut self.sleeper);
-        receiving.await?;
-        self.shared.handle_batch(&mut self.batch);
-        Ok(())
+impl<A: Addr, S: Swarm<A>> HandleBatch<A> for Work<'_, A, S> {
+    async fn handle_batch(&mut self, pulled: &mut Vec<Message<A>>) {
+        self.shared.handle_batch(pulled, &mut self.batch);
     }
 }
 
@@ -43,23 +35,22 @@ impl<A: Addr, S: Swarm<A>> Shared<A, S> {
         let work = Work {
             shared: &self,
             batch: Batch {
-                pulled: Vec::new(),
                 events: Vec::new(),
                 told: VecDeque::new(),
                 asked: VecDeque::new(),
             },
-            sleeper: Sleeper::default(),
         };
-        pump(&self.driver, self.datagrams.layer(), work).await;
+        let receiving = Receiving::new(&self.inner, &self.timer, self.config.batch, work);
+        pump(&self.driver, self.datagrams.layer(), receiving).await;
         self.close();
     }
 
     /// Processes received datagrams and expired timers, and delivers the results. Never waits.
-    fn handle_batch(self: &Arc<Self>, batch: &mut Batch<A>) {
+    fn handle_batch(self: &Arc<Self>, pulled: &mut Vec<Message<A>>, batch: &mut Batch<A>) {
         let now = self.now();
-        self.datagrams.add_received(batch.pulled.len());
+        self.datagrams.add_received(pulled.len());
         let mut state = self.state();
-        for message in batch.pulled.drain(..) {
+        for message in pulled.drain(..) {
             state.engine.handle_message(now, message);
         }
         if self.timer.is_expired(now.elapsed) {
@@ -90,7 +81,7 @@ impl<A: Addr, S: Swarm<A>> Shared<A, S> {
         }
         if !batch.asked.is_empty() {
             let put = self.asked.deliver(&self.driver, Want::Asked, &mut batch.asked);
-            for Asked { request, .. } in put.refused {
+            for (_, request) in put.refused {
                 self.asks.add_dropped_from(put.reason, &request.message.src);
                 request.reject(Rejection::BUSY);
             }
@@ -112,7 +103,7 @@ impl<A: Addr, S: Swarm<A>> Shared<A, S> {
             Event::Asked { id, message, until } => {
                 self.asks.add_received(1);
                 let request = Request::new(message, Reply::new(self, id));
-                asked.push_back(Asked { request, until });
+                asked.push_back((until, request));
             }
             Event::Answered { id, answer } => {
                 let Some(slot) = self.take_slot(id) else { return };
@@ -147,7 +138,7 @@ impl<A: Addr, S: Swarm<A>> Shared<A, S> {
     pub(super) async fn receive_ask(self: &Arc<Self>) -> Result<Request<A>> {
         self.start()?;
         loop {
-            let Asked { request, until } = self.asked.pop(&self.driver, Want::Asked).await?;
+            let (until, request) = self.asked.pop(&self.driver, Want::Asked).await?;
             if self.now().elapsed <= until {
                 self.asks.add_delivered(1);
                 return Ok(request);

@@ -1,6 +1,5 @@
 //! State shared by the callers of one swarm, its responders and its driver.
 
-use std::collections::hash_map::RandomState;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
@@ -14,7 +13,6 @@ use rand::RngExt as _;
 use super::MbappConfig;
 use crate::driver::{BackgroundSends, Driver, Mailbox, Timer};
 use crate::env::Env;
-use crate::inbox::{Queued, Source};
 
 #[derive(Debug)]
 pub(super) struct Shared<A: Addr, S: Swarm<A>> {
@@ -52,25 +50,8 @@ pub(super) enum Want {
     Answer(AskId),
 }
 
-/// A request that waits for the node's reader.
-#[derive(Debug)]
-pub(super) struct Asked<A> {
-    pub(super) request: Request<A>,
-    /// The time at which the asker gives up.
-    pub(super) until: Duration,
-}
-
-impl<A: Addr> Queued for Asked<A> {
-    fn payload(&self) -> &Packet {
-        self.request.payload()
-    }
-    fn payload_mut(&mut self) -> &mut Packet {
-        self.request.payload_mut()
-    }
-    fn source(&self, hasher: &RandomState) -> Source {
-        self.request.source(hasher)
-    }
-}
+/// A request that waits for the node's reader, behind the time at which the asker gives up.
+pub(super) type Asked<A> = (Duration, Request<A>);
 
 /// Holds the result of one ask until the asker takes it.
 #[derive(Debug, Default)]

@@ -1,6 +1,5 @@
 //! Asks between nodes of a realm.
 
-use std::collections::hash_map::RandomState;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -10,27 +9,9 @@ use tokio::sync::oneshot;
 
 use super::MemoryAddr;
 use super::realm::Node;
-use crate::inbox::{Queued, Source};
 
-/// A request that waits for the node's reader.
-#[derive(Debug)]
-pub(super) struct Asked {
-    /// Identifies the ask at its node, so that it can be withdrawn.
-    id: u64,
-    pub(super) request: Request<MemoryAddr>,
-}
-
-impl Queued for Asked {
-    fn payload(&self) -> &Packet {
-        self.request.payload()
-    }
-    fn payload_mut(&mut self) -> &mut Packet {
-        self.request.payload_mut()
-    }
-    fn source(&self, hasher: &RandomState) -> Source {
-        self.request.source(hasher)
-    }
-}
+/// A request that waits for the node's reader, behind the number by which it is withdrawn.
+pub(super) type Asked = (u64, Request<MemoryAddr>);
 
 /// Sends an ask from `asker` to `peer`, and waits for the result.
 pub(super) async fn ask(asker: &Node, peer: &Arc<Node>, request: Packet, mtu: usize) -> Result<Packet> {
@@ -51,19 +32,16 @@ pub(super) async fn ask(asker: &Node, peer: &Arc<Node>, request: Packet, mtu: us
         dst: peer.addr,
         payload: request,
     };
-    let queued = Asked {
-        id,
-        request: Request::new(message, reply),
-    };
+    let queued = (id, Request::new(message, reply));
     asker.ask_counters.add_sent(1);
     peer.ask_counters.add_received(1);
     if let Err(refused) = peer.asks.push(queued) {
         let mut is_refused = false;
-        for queued in refused.items {
+        for (refused_id, request) in refused.items {
             peer.ask_counters
-                .add_dropped_from(refused.reason, &queued.request.message.src);
-            is_refused |= queued.id == id;
-            queued.request.reject(Rejection::BUSY);
+                .add_dropped_from(refused.reason, &request.message.src);
+            is_refused |= refused_id == id;
+            request.reject(Rejection::BUSY);
         }
         if is_refused {
             return Err(match refused.reason {
@@ -105,7 +83,7 @@ struct QueuedAsk<'a> {
 impl Drop for QueuedAsk<'_> {
     fn drop(&mut self) {
         if !self.left {
-            let withdrawn = self.peer.asks.remove(|asked| asked.id == self.id);
+            let withdrawn = self.peer.asks.remove(|asked| asked.0 == self.id);
             self.peer
                 .ask_counters
                 .add_dropped_many(DropReason::Expired, withdrawn.len());

@@ -5,13 +5,13 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-use p2p::{Addr, Counters, Message, Packet, Result, Swarm};
+use p2p::{Addr, Counters, Message, Packet, Swarm};
 use p2p_formats::x509::PublicKey;
 use p2p_protocols::p2pke::{self, DataPath, wire};
 
 use super::shared::{Effects, LAYER, Shared};
 use crate::KeyAddr;
-use crate::driver::{Sleeper, Step, pump};
+use crate::driver::{HandleBatch, Receiving, pump};
 
 /// State while one batch is received.
 struct Batch<A> {
@@ -25,22 +25,13 @@ struct Batch<A> {
 
 struct Work<'a, A: Addr, S> {
     shared: &'a Arc<Shared<A, S>>,
-    /// Empty between two steps, as is `opened`.
-    pulled: Vec<Message<A>>,
+    /// Empty between two steps.
     opened: VecDeque<Message<KeyAddr<A>>>,
-    sleeper: Sleeper,
 }
 
-impl<A: Addr, S: Swarm<A>> Step for Work<'_, A, S> {
-    async fn step(&mut self) -> Result<()> {
-        let Shared {
-            inner, timer, config, ..
-        } = &**self.shared;
-        timer
-            .or_receive(inner, &mut self.pulled, config.batch, &mut self.sleeper)
-            .await?;
-        self.shared.handle_batch(&mut self.pulled, &mut self.opened);
-        Ok(())
+impl<A: Addr, S: Swarm<A>> HandleBatch<A> for Work<'_, A, S> {
+    async fn handle_batch(&mut self, pulled: &mut Vec<Message<A>>) {
+        self.shared.handle_batch(pulled, &mut self.opened);
     }
 }
 
@@ -50,11 +41,10 @@ impl<A: Addr, S: Swarm<A>> Shared<A, S> {
     pub(super) async fn work(self: Arc<Self>) {
         let work = Work {
             shared: &self,
-            pulled: Vec::new(),
             opened: VecDeque::new(),
-            sleeper: Sleeper::default(),
         };
-        pump(&self.driver, LAYER, work).await;
+        let receiving = Receiving::new(&self.inner, &self.timer, self.config.batch, work);
+        pump(&self.driver, LAYER, receiving).await;
         self.close();
     }
 

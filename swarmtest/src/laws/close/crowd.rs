@@ -17,18 +17,21 @@ use crate::testbed::Testbed;
 /// Tasks of one kind.
 const TASKS: u32 = 16;
 
+/// Creates two nodes, which have told each other a message if they are to be `used`.
+async fn pair<A: Addr>(testbed: &Testbed<A>, used: bool) -> Outcome<[Node<A>; 2]> {
+    let [node, other] = testbed.nodes().await?;
+    if used {
+        let payload = numbered_payload(0, PLAIN);
+        testbed.deliver(&node, &other, &payload).await?;
+        testbed.deliver(&other, &node, &payload).await?;
+    }
+    Ok([node, other])
+}
+
 /// Closes from many tasks concurrently, some of which cancel after the first poll, then again.
 pub async fn close_may_be_called_by_many_tasks<A: Addr>(testbed: &Testbed<A>) -> Outcome {
     for used in [false, true] {
-        let [node, other] = testbed.nodes().await?;
-        if used {
-            testbed
-                .deliver(&node, &other, &numbered_payload(0, PLAIN))
-                .await?;
-            testbed
-                .deliver(&other, &node, &numbered_payload(0, PLAIN))
-                .await?;
-        }
+        let [node, _other] = pair(testbed, used).await?;
         let mut given_up: Vec<_> = (0..4).map(|_| Held::new(node.close())).collect();
         for close in &mut given_up {
             let _ = close.poll();
@@ -51,16 +54,8 @@ pub async fn close_may_be_called_by_many_tasks<A: Addr>(testbed: &Testbed<A>) ->
 /// Polls calls of each kind once, holds them, closes, and polls them again.
 pub async fn close_waits_for_no_call_that_is_held<A: Addr>(testbed: &Testbed<A>) -> Outcome {
     for used in [false, true] {
-        let [node, other] = testbed.nodes().await?;
+        let [node, other] = pair(testbed, used).await?;
         let dst = other.addr()?;
-        if used {
-            testbed
-                .deliver(&node, &other, &numbered_payload(0, PLAIN))
-                .await?;
-            testbed
-                .deliver(&other, &node, &numbered_payload(0, PLAIN))
-                .await?;
-        }
         // A duplicate of an earlier message may arrive late.
         let mut receives: Vec<_> = (0..16).map(|_| Held::new(node.receive())).collect();
         receives.retain_mut(|receive| receive.poll().is_pending());
