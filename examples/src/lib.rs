@@ -29,6 +29,8 @@ mod guide {
     struct Prove;
     #[doc = include_str!("../../docs/guide/simulate.md")]
     struct Simulate;
+    #[doc = include_str!("../../docs/guide/libp2p.md")]
+    struct Libp2p;
     #[doc = include_str!("../../docs/guide/run.md")]
     struct Run;
 }

@@ -29,6 +29,7 @@
 //! | [`mux`] | channels over one swarm | none: only the framing |
 //! | [`mbapp`] | requests with one answer each, over datagrams | pending asks, replies, reassembly |
 //! | [`p2pke`] | secure channels between public keys (Noise) | sessions, handshakes |
+//! | [`noise`] | primitives of Noise handshakes | |
 //! | [`kademlia`] | nodes, records and providers by key, with the XOR metric | buckets, lookups, stores |
 //! | [`chord`] | nodes and records by key, on a ring | ring, lookups, store |
 //! | [`gossipsub`] | messages to all subscribers of a topic | meshes, caches, scores |
@@ -101,6 +102,8 @@ pub mod identify;
 pub mod kademlia;
 pub mod mbapp;
 pub mod mux;
+#[cfg(feature = "ciphers")]
+pub mod noise;
 pub mod overlay;
 #[cfg(feature = "ciphers")]
 pub mod p2pke;

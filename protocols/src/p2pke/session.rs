@@ -14,9 +14,10 @@ use snow::HandshakeState;
 use zeroize::Zeroizing;
 
 use super::signing_digest::{self, CHANNEL_BINDING, TIMESTAMP};
-use super::transport::{Transport, aead_key};
+use super::transport::Transport;
 use super::wire::{self, INIT_DONE, INIT_HELLO, InitHello, RESP_DONE, RESP_HELLO, RespHello};
 use super::{Error, Local, Tai64N, noise};
+use crate::noise::{Ephemeral, aead_key};
 
 /// Identifies a session: the BLAKE2b-256 hash of its `InitHello`. Of two hellos that cross, the lower one has
 /// precedence.
@@ -93,7 +94,7 @@ enum Pending {
 
 /// The inputs of a hello.
 struct Opened {
-    ephemeral: noise::Ephemeral,
+    ephemeral: Ephemeral,
     payload: Box<[u8]>,
     expected: Option<PeerId>,
 }
@@ -455,7 +456,7 @@ fn check_resp_hello(
     Ok((peer, key))
 }
 
-fn ephemeral(rng: &mut dyn CryptoRng) -> noise::Ephemeral {
+fn ephemeral(rng: &mut dyn CryptoRng) -> Ephemeral {
     let mut bytes = Zeroizing::new([0; 32]);
     rng.fill_bytes(&mut *bytes);
     bytes

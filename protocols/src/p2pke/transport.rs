@@ -7,25 +7,12 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use aws_lc_rs::aead::{Aad, CHACHA20_POLY1305, LessSafeKey, Nonce, UnboundKey};
+use aws_lc_rs::aead::{Aad, LessSafeKey};
 use p2p::Packet;
 
 use super::wire::{self, COUNTER_LIMIT, FIRST_DATA, HEADER, OVERHEAD, RESP_DONE, TAG};
 use super::{Config, Error, ReplayWindow};
-
-/// Returns the cipher's nonce for a counter: 4 zero bytes, then the counter in little-endian.
-pub(super) fn nonce(counter: u64) -> Nonce {
-    let mut bytes = [0; 12];
-    bytes[4..].copy_from_slice(&counter.to_le_bytes());
-    Nonce::assume_unique_for_key(bytes)
-}
-
-/// Creates a ChaCha20-Poly1305 key; `None` only if the library cannot allocate.
-pub(super) fn aead_key(key: &[u8; 32]) -> Option<LessSafeKey> {
-    UnboundKey::new(&CHACHA20_POLY1305, key)
-        .ok()
-        .map(LessSafeKey::new)
-}
+use crate::noise::nonce;
 
 /// The two keys of one session, with the send counter and the replay window.
 pub struct Transport {
@@ -254,7 +241,7 @@ mod tests {
     use super::*;
 
     fn pair(config: &Config) -> [Transport; 2] {
-        let key = |byte| aead_key(&[byte; 32]).expect("a key of the right length");
+        let key = |byte| crate::noise::aead_key(&[byte; 32]).expect("a key of the right length");
         [
             Transport::new(config, Duration::ZERO, true, key(1), key(2)),
             Transport::new(config, Duration::ZERO, false, key(2), key(1)),

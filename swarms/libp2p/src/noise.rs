@@ -10,7 +10,6 @@
 
 mod handshake;
 mod payload;
-mod primitives;
 mod transport;
 
 pub use self::handshake::{NoiseError, OtherPeer};

@@ -6,13 +6,13 @@ use std::sync::LazyLock;
 use aws_lc_rs::agreement::{PrivateKey, X25519};
 use multiaddr::PeerId;
 use p2p::{Error, Result};
+use p2p_protocols::noise::{KEY, Primitives};
 use snow::params::NoiseParams;
 use snow::{Builder, HandshakeState};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use zeroize::Zeroizing;
 
 use super::payload::Payload;
-use super::primitives::{KEY, Primitives};
 use super::transport::NoiseStream;
 use crate::key::{KeyError, Keypair, PublicKey};
 
@@ -105,7 +105,7 @@ pub(crate) async fn handshake<S: AsyncRead + AsyncWrite + Unpin>(
     muxers: &[&str],
 ) -> Result<(NoiseStream<S>, PublicKey, Option<String>), NoiseError> {
     let payload = Payload::encode(keypair, &noise_key.public, muxers);
-    let builder = Builder::with_resolver(PARAMS.clone(), Box::new(Primitives));
+    let builder = Builder::with_resolver(PARAMS.clone(), Box::new(Primitives::random()));
     let builder = builder.local_private_key(&*noise_key.private)?;
     let (mut state, peer) = match role {
         Role::Dialler(expected) => {

@@ -10,9 +10,8 @@ use std::task::{Context, Poll, ready};
 
 use aws_lc_rs::aead::{Aad, LessSafeKey};
 use bytes::{Buf as _, BytesMut};
+use p2p_protocols::noise::{KEY, TAG, aead_key, nonce};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, ReadBuf};
-
-use super::primitives::{KEY, TAG, aead_key, nonce};
 
 /// Length of a frame's length in bytes.
 const LENGTH: usize = 2;

@@ -1,29 +1,34 @@
-//! The primitives of the handshake, from aws-lc-rs, which TLS uses as well.
+//! The primitives of Noise handshakes and transports, for the state machine of the crate `snow`.
+//!
+//! X25519, ChaCha20-Poly1305 and SHA-256 are those of aws-lc-rs, `BLAKE2b` is that of `blake2b_simd`; each is much
+//! faster than snow's. [`p2pke`](crate::p2pke) is built on them, and so is the secure channel of libp2p.
 
 use aws_lc_rs::aead::{Aad, CHACHA20_POLY1305, LessSafeKey, Nonce, UnboundKey};
 use aws_lc_rs::agreement::{PrivateKey, UnparsedPublicKey, X25519, agree};
 use aws_lc_rs::digest::{Context, SHA256};
+use blake2b_simd::State;
 use snow::params::{CipherChoice, DHChoice, HashChoice};
 use snow::resolvers::CryptoResolver;
 use snow::types::{Cipher, Dh, Hash, Random};
 use zeroize::Zeroizing;
 
-/// Length of a key of X25519 and of the cipher in bytes.
-pub(super) const KEY: usize = 32;
-/// Length of the tag of a message in bytes.
-pub(super) const TAG: usize = 16;
-const HASH: usize = 32;
-const BLOCK: usize = 64;
+/// Length of a key of X25519 and of the cipher, in bytes.
+pub const KEY: usize = 32;
+/// Length of the tag of a message, in bytes.
+pub const TAG: usize = 16;
 
-/// Returns the key of a direction.
-pub(super) fn aead_key(key: &[u8; KEY]) -> Option<LessSafeKey> {
+/// The randomness of one ephemeral key.
+pub type Ephemeral = Zeroizing<[u8; KEY]>;
+
+/// Returns the key of one direction of a transport; `None` only if the library cannot allocate.
+pub fn aead_key(key: &[u8; KEY]) -> Option<LessSafeKey> {
     UnboundKey::new(&CHACHA20_POLY1305, key)
         .ok()
         .map(LessSafeKey::new)
 }
 
 /// Returns the nonce of a message: four zeros and the counter, little endian (Noise specification, 12.3).
-pub(super) fn nonce(counter: u64) -> Nonce {
+pub fn nonce(counter: u64) -> Nonce {
     let mut nonce = [0; 12];
     if let Some(tail) = nonce.last_chunk_mut::<8>() {
         *tail = counter.to_le_bytes();
@@ -31,11 +36,28 @@ pub(super) fn nonce(counter: u64) -> Nonce {
     Nonce::assume_unique_for_key(nonce)
 }
 
-pub(super) struct Primitives;
+/// Resolves the primitives of one handshake: X25519, ChaCha20-Poly1305, and SHA-256 or `BLAKE2b`.
+#[derive(Debug)]
+pub struct Primitives(Option<Ephemeral>);
+
+impl Primitives {
+    /// Draws the ephemeral key from the system.
+    pub fn random() -> Self {
+        Self(None)
+    }
+
+    /// Takes the ephemeral key from the caller. A handshake that draws further bytes fails.
+    pub fn with_ephemeral(ephemeral: Ephemeral) -> Self {
+        Self(Some(ephemeral))
+    }
+}
 
 impl CryptoResolver for Primitives {
     fn resolve_rng(&self) -> Option<Box<dyn Random>> {
-        Some(Box::new(SystemRandomness))
+        Some(match &self.0 {
+            Some(ephemeral) => Box::new(Once(Some(ephemeral.clone()))),
+            None => Box::new(SystemRandomness),
+        })
     }
 
     fn resolve_dh(&self, choice: &DHChoice) -> Option<Box<dyn Dh>> {
@@ -43,7 +65,11 @@ impl CryptoResolver for Primitives {
     }
 
     fn resolve_hash(&self, choice: &HashChoice) -> Option<Box<dyn Hash>> {
-        matches!(choice, HashChoice::SHA256).then(|| Box::new(Sha256(Context::new(&SHA256))) as Box<dyn Hash>)
+        match choice {
+            HashChoice::SHA256 => Some(Box::new(Sha256(Context::new(&SHA256)))),
+            HashChoice::Blake2b => Some(Box::new(Blake2b(State::new()))),
+            _ => None,
+        }
     }
 
     fn resolve_cipher(&self, choice: &CipherChoice) -> Option<Box<dyn Cipher>> {
@@ -56,6 +82,20 @@ struct SystemRandomness;
 impl Random for SystemRandomness {
     fn try_fill_bytes(&mut self, dest: &mut [u8]) -> Result<(), snow::Error> {
         aws_lc_rs::rand::fill(dest).map_err(|_| snow::Error::Rng)
+    }
+}
+
+/// Returns its bytes once: a handshake draws one ephemeral key.
+struct Once(Option<Ephemeral>);
+
+impl Random for Once {
+    fn try_fill_bytes(&mut self, dest: &mut [u8]) -> Result<(), snow::Error> {
+        let bytes = self.0.take().ok_or(snow::Error::Rng)?;
+        if dest.len() != bytes.len() {
+            return Err(snow::Error::Rng);
+        }
+        dest.copy_from_slice(&*bytes);
+        Ok(())
     }
 }
 
@@ -136,11 +176,11 @@ impl Hash for Sha256 {
     }
 
     fn block_len(&self) -> usize {
-        BLOCK
+        64
     }
 
     fn hash_len(&self) -> usize {
-        HASH
+        32
     }
 
     fn reset(&mut self) {
@@ -154,6 +194,37 @@ impl Hash for Sha256 {
     fn result(&mut self, out: &mut [u8]) {
         let hash = std::mem::replace(&mut self.0, Context::new(&SHA256)).finish();
         for (out, byte) in out.iter_mut().zip(hash.as_ref()) {
+            *out = *byte;
+        }
+    }
+}
+
+struct Blake2b(State);
+
+impl Hash for Blake2b {
+    fn name(&self) -> &'static str {
+        "BLAKE2b"
+    }
+
+    fn block_len(&self) -> usize {
+        128
+    }
+
+    fn hash_len(&self) -> usize {
+        64
+    }
+
+    fn reset(&mut self) {
+        self.0 = State::new();
+    }
+
+    fn input(&mut self, data: &[u8]) {
+        self.0.update(data);
+    }
+
+    fn result(&mut self, out: &mut [u8]) {
+        let hash = self.0.finalize();
+        for (out, byte) in out.iter_mut().zip(hash.as_bytes()) {
             *out = *byte;
         }
     }
