@@ -333,15 +333,27 @@ async fn an_incomplete_message_expires_while_a_reader_waits() {
 async fn an_incomplete_message_expires_while_no_caller_receives() {
     let realm = realm(100);
     let (raw, b) = (realm.open(), Frag::new(realm.open(), 1000));
-    let received = tokio::time::timeout(Duration::from_millis(1), b.receive()).await;
-    assert!(received.is_err(), "nothing was sent: {received:?}");
-    raw.tell(&addr(&b), Packet::from(&[0, 0, 2, 9]))
-        .await
-        .expect("it fits");
+    let tell = async |id| {
+        let told = raw.tell(&addr(&b), Packet::from(&[id, 0, 2, 9])).await;
+        told.expect("it fits");
+    };
+    let receive = async || {
+        let received = tokio::time::timeout(Duration::from_millis(1), b.receive()).await;
+        assert!(received.is_err(), "no message is whole: {received:?}");
+    };
+    receive().await;
+    // Without a caller and without an incomplete message, what arrives waits below.
+    tell(0).await;
     tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(b.held(), 0);
+    receive().await;
     assert!((1..1000).contains(&b.held()), "{} bytes", b.held());
+    // Beside an incomplete message nothing waits below.
+    tell(1).await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(layer(&b, "frag").received, 2);
     tokio::time::sleep(Duration::from_mins(1)).await;
-    assert_eq!(layer(&b, "frag").dropped(DropReason::Expired), 1);
+    assert_eq!(layer(&b, "frag").dropped(DropReason::Expired), 2);
     assert_eq!(b.held(), 0);
 }
 
