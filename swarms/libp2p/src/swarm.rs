@@ -89,10 +89,10 @@ impl Default for HostSwarmConfig {
 ///     builder.start().await?.swarm("/my-app/1.0.0", HostSwarmConfig::default())
 /// };
 /// let (alice, bob) = (node(1).await?, node(2).await?);
-/// let serve = p2p::serve_asks(&bob, 16, async |request| Ok(request.payload));
+/// let (to, serve) = (bob.local_addr()?, p2p::serve_asks(&bob, 16, async |request| Ok(request.payload)));
 /// tokio::select! {
 ///     ended = serve => ended?,
-///     answer = alice.ask(&bob.local_addr()?, alice.packet(b"hello")) => assert_eq!(answer?, b"hello"),
+///     answer = alice.ask(&to, alice.packet(b"hello")) => assert_eq!(answer?, b"hello"),
 /// }
 /// # Ok(())
 /// # }

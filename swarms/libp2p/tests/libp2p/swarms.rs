@@ -31,6 +31,8 @@ async fn node(seed: u32, way: Way, place: &str) -> Result<HostSwarm> {
     bytes[..4].copy_from_slice(&seed.to_be_bytes());
     let config = HostConfig {
         max_handshakes_per_prefix: 256,
+        // A dial to a node that is gone ends with it.
+        handshake_timeout: Duration::from_secs(3),
         ..HostConfig::default()
     };
     let builder = Host::builder(&PrivateKey::ed25519(&bytes)).config(config);
