@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use multiaddr::Multiaddr;
 use p2p::{Error, Result};
+use p2p_protocols::identify::Info;
 use parking_lot::Mutex;
 use quinn::VarInt;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -15,7 +16,6 @@ use tokio::time::timeout;
 use crate::addr::HostAddr;
 use crate::config::Security;
 use crate::host::Lease;
-use crate::identify::Identified;
 use crate::key::PublicKey;
 use crate::muxer::{MAX_STREAMS, Muxer, MuxerHandle};
 use crate::negotiate::{NegotiateError, Negotiated};
@@ -79,7 +79,7 @@ pub(crate) struct Connection {
     pub(crate) streams: Arc<Semaphore>,
     pub(crate) reserved: Arc<Semaphore>,
     /// What the peer said of itself last.
-    pub(crate) identified: Mutex<Option<Arc<Identified>>>,
+    pub(crate) info_of_peer: Mutex<Option<Info>>,
 }
 
 /// Maximum number of streams of one connection over yamux that this host opens.
@@ -115,7 +115,7 @@ impl Connection {
             opened: Arc::new(Semaphore::new(OPENED)),
             streams: Arc::new(Semaphore::new(max_streams)),
             reserved: Arc::new(Semaphore::new(RESERVED)),
-            identified: Mutex::new(None),
+            info_of_peer: Mutex::new(None),
         }
     }
 

@@ -9,12 +9,6 @@ use tokio::io::{AsyncRead, AsyncReadExt as _};
 /// Maximum number of bytes that are reserved before they have arrived.
 const STEP: usize = 16 << 10;
 
-/// Encodes a message behind its length.
-pub(crate) fn encode(message: &[u8]) -> Vec<u8> {
-    let mut length = [0; varint::MAX_LEN];
-    [varint::write(message.len() as u64, &mut length), message].concat()
-}
-
 /// The first two bytes of a rejection, behind which is its code: a length of zero that is not in its shortest form.
 pub(crate) const REJECTED: [u8; 2] = [0x80, 0x00];
 
@@ -91,16 +85,4 @@ pub(crate) async fn read_body(
         }
     }
     Ok(body)
-}
-
-/// Reads a message of at most `max` bytes; returns `None` at the end of the stream.
-///
-/// # Errors
-/// Those of [`read_head`] and of [`read_body`]; a rejection is [`io::ErrorKind::InvalidData`].
-pub(crate) async fn read(stream: &mut (impl AsyncRead + Unpin), max: usize) -> io::Result<Option<BytesMut>> {
-    match read_head(stream, max).await? {
-        Head::End => Ok(None),
-        Head::Rejected(_) => Err(io::ErrorKind::InvalidData.into()),
-        Head::Length(length) => read_body(stream, length, |_| true).await.map(Some),
-    }
 }

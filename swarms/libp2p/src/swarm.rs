@@ -105,6 +105,8 @@ pub struct HostSwarm {
 
 pub(crate) struct Core {
     host: Arc<Shared>,
+    /// The destination of every message that arrives.
+    local: HostAddr,
     tell_id: Arc<str>,
     ask_id: Arc<str>,
     config: HostSwarmConfig,
@@ -132,6 +134,7 @@ impl Host {
         }
         let core = Arc::new(Core {
             host: self.core().clone(),
+            local: HostAddr::of_peer(self.peer_id()),
             tell_id: protocol.into(),
             ask_id: format!("{protocol}/ask").into(),
             messages: Inbox::new(config.messages),

@@ -28,19 +28,25 @@ use rustls::pki_types::CertificateDer;
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::version::TLS13;
 use rustls::{ClientConfig, ServerConfig};
+use tokio_rustls::{TlsAcceptor, TlsConnector};
 
 use self::verifier::Verifier;
 use crate::key::{Keypair, PublicKey};
+use crate::muxer::YAMUX;
 
 /// The application protocol of TLS without an early negotiated muxer, and of QUIC.
-pub(crate) const ALPN: &[u8] = b"libp2p";
+const ALPN: &[u8] = b"libp2p";
 
 /// The certificate of a host, and the ciphers that it offers.
 #[derive(Clone)]
 pub(crate) struct TlsIdentity {
     certified: Arc<SingleCertAndKey>,
     crypto: Arc<CryptoProvider>,
+    tcp_acceptor: TlsAcceptor,
 }
+
+/// The application protocols of TLS over TCP, best first: the muxer, or its negotiation within.
+const TCP_ALPN: [&[u8]; 2] = [YAMUX.as_bytes(), ALPN];
 
 impl TlsIdentity {
     /// Makes a certificate for this key pair.
@@ -56,27 +62,28 @@ impl TlsIdentity {
             ],
             ..provider::default_provider()
         };
+        let (certified, crypto) = (Arc::new(SingleCertAndKey::from(certified)), Arc::new(crypto));
+        let tcp = server(&certified, &crypto, &TCP_ALPN)?;
         Ok(Self {
-            certified: Arc::new(SingleCertAndKey::from(certified)),
-            crypto: Arc::new(crypto),
+            certified,
+            crypto,
+            tcp_acceptor: TlsAcceptor::from(Arc::new(tcp)),
         })
     }
 
-    /// Returns the configuration of a listener that offers these application protocols, best first.
-    pub(crate) fn server(&self, alpn: &[&[u8]]) -> Result<ServerConfig> {
-        let mut config = ServerConfig::builder_with_provider(self.crypto.clone())
-            .with_protocol_versions(&[&TLS13])
-            .map_err(|error| invalid(&error))?
-            .with_client_cert_verifier(Arc::new(Verifier::new(None, &self.crypto)))
-            .with_cert_resolver(self.certified.clone());
-        config.alpn_protocols = alpn.iter().map(|id| id.to_vec()).collect();
-        config.send_tls13_tickets = 0;
-        config.session_storage = Arc::new(rustls::server::NoServerSessionStorage {});
-        Ok(config)
+    /// Returns the listener's side over TCP.
+    pub(crate) fn tcp_acceptor(&self) -> &TlsAcceptor {
+        &self.tcp_acceptor
+    }
+
+    /// Returns the dialler's side over TCP, which expects this peer, or accepts any.
+    pub(crate) fn tcp_connector(&self, expected: Option<PeerId>) -> Result<TlsConnector> {
+        let config = self.client(expected, &TCP_ALPN)?;
+        Ok(TlsConnector::from(Arc::new(config)))
     }
 
     /// Returns the configuration of a dialler that expects this peer, or accepts any.
-    pub(crate) fn client(&self, expected: Option<PeerId>, alpn: &[&[u8]]) -> Result<ClientConfig> {
+    fn client(&self, expected: Option<PeerId>, alpn: &[&[u8]]) -> Result<ClientConfig> {
         let mut config = ClientConfig::builder_with_provider(self.crypto.clone())
             .with_protocol_versions(&[&TLS13])
             .map_err(|error| invalid(&error))?
@@ -90,7 +97,7 @@ impl TlsIdentity {
     }
 
     pub(crate) fn quic_server(&self) -> Result<QuicServerConfig> {
-        QuicServerConfig::try_from(Arc::new(self.server(&[ALPN])?))
+        QuicServerConfig::try_from(Arc::new(server(&self.certified, &self.crypto, &[ALPN])?))
             .map_err(|error| Error::invalid("TLS configuration", error.to_string()))
     }
 
@@ -104,6 +111,23 @@ impl fmt::Debug for TlsIdentity {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("TlsIdentity").finish_non_exhaustive()
     }
+}
+
+/// Returns the configuration of a listener that offers these application protocols, best first.
+fn server(
+    certified: &Arc<SingleCertAndKey>,
+    crypto: &Arc<CryptoProvider>,
+    alpn: &[&[u8]],
+) -> Result<ServerConfig> {
+    let mut config = ServerConfig::builder_with_provider(crypto.clone())
+        .with_protocol_versions(&[&TLS13])
+        .map_err(|error| invalid(&error))?
+        .with_client_cert_verifier(Arc::new(Verifier::new(None, crypto)))
+        .with_cert_resolver(certified.clone());
+    config.alpn_protocols = alpn.iter().map(|id| id.to_vec()).collect();
+    config.send_tls13_tickets = 0;
+    config.session_storage = Arc::new(rustls::server::NoServerSessionStorage {});
+    Ok(config)
 }
 
 fn invalid(error: &rustls::Error) -> Error {

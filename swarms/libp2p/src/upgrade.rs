@@ -6,14 +6,14 @@ use std::sync::Arc;
 use p2p::Result;
 use rustls::pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio_rustls::{TlsAcceptor, TlsConnector, TlsStream};
+use tokio_rustls::TlsStream;
 
 use crate::config::Security;
 use crate::key::{Keypair, PublicKey};
 use crate::muxer::{Io, Muxer, MuxerHandle, YAMUX};
 use crate::negotiate::{NegotiateError, Negotiated};
 use crate::noise::{self, NoiseError, NoiseKey, Role};
-use crate::tls::{ALPN, TlsIdentity, peer_key};
+use crate::tls::{TlsIdentity, peer_key};
 
 /// The reason for which a connection could not be upgraded. It is of no further use.
 #[derive(Debug, thiserror::Error)]
@@ -114,18 +114,15 @@ impl Upgrader {
     where
         S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {
-        let alpn: [&[u8]; 2] = [YAMUX.as_bytes(), ALPN];
         Ok(match role {
             Role::Dialler(expected) => {
-                let config = Arc::new(self.tls.client(expected, &alpn)?);
                 // The name is not sent, since the configuration disables it.
                 let name = ServerName::IpAddress(std::net::Ipv4Addr::UNSPECIFIED.into());
-                let connected = TlsConnector::from(config).connect(name, plain).await;
+                let connected = self.tls.tcp_connector(expected)?.connect(name, plain).await;
                 connected.map_err(UpgradeError::Tls)?.into()
             }
             Role::Listener => {
-                let config = Arc::new(self.tls.server(&alpn)?);
-                let accepted = TlsAcceptor::from(config).accept(plain).await;
+                let accepted = self.tls.tcp_acceptor().accept(plain).await;
                 accepted.map_err(UpgradeError::Tls)?.into()
             }
         })

@@ -4,8 +4,9 @@ use std::io;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use multiaddr::Multiaddr;
+use bytes::Bytes;
 use p2p::Addr as _;
+use p2p_protocols::identify::Info;
 use tokio::io::AsyncWriteExt as _;
 use tokio::time::timeout;
 
@@ -13,30 +14,30 @@ use super::events::HostEvent;
 use super::shared::Shared;
 use crate::connection::{Connection, OpenError};
 use crate::envelope::PeerRecord;
-use crate::identify::{self, IDENTIFY, Identified, IdentifyMessage, PUSH};
+use crate::identify::{self, IDENTIFY, Identified, PUSH};
 use crate::stream::Stream;
 
 impl Shared {
-    fn identify_message(&self, connection: &Connection) -> IdentifyMessage {
+    fn own_info(&self, connection: &Connection) -> Info {
         let keypair = &self.upgrader.keypair;
         let addrs = self.local_addrs();
         let seq = SystemTime::now()
             .duration_since(SystemTime::UNIX_EPOCH)
             .unwrap_or_default();
         let seq = u64::try_from(seq.as_micros()).unwrap_or(u64::MAX);
-        IdentifyMessage {
-            public_key: Some(keypair.public().encode().to_vec()),
-            listen_addrs: addrs.iter().map(Multiaddr::to_vec).collect(),
+        Info {
+            public_key: Some(Bytes::copy_from_slice(keypair.public().encode())),
+            listen_addrs: addrs.iter().map(|addr| addr.to_vec().into()).collect(),
             protocols: self.protocols(),
-            observed_addr: Some(connection.info.remote.to_vec()),
+            observed_addr: Some(connection.info.remote.to_vec().into()),
             protocol_version: Some(self.config.protocol_version.clone()),
             agent_version: Some(self.config.agent.clone()),
-            signed_peer_record: Some(PeerRecord::sign(keypair, seq, &addrs)),
+            signed_peer_record: Some(PeerRecord::sign(keypair, seq, &addrs).into()),
         }
     }
 
     pub(super) async fn send_identify(&self, connection: &Connection, stream: &mut Stream) -> io::Result<()> {
-        identify::send(stream, self.identify_message(connection)).await
+        identify::send(stream, &self.own_info(connection)).await
     }
 
     pub(super) async fn receive_push(
@@ -44,8 +45,8 @@ impl Shared {
         connection: &Arc<Connection>,
         stream: &mut Stream,
     ) -> io::Result<()> {
-        let identified = identify::receive(stream, &connection.key).await?;
-        self.identified(connection, Arc::new(identified));
+        let changed = identify::receive(stream, &connection.key).await?;
+        self.identified(connection, changed);
         stream.shutdown().await
     }
 
@@ -76,14 +77,20 @@ impl Shared {
         let received = timeout(limit, received)
             .await
             .map_err(|_| "the peer does not answer")?;
-        let identified = Arc::new(received.map_err(|error| error.to_string())?);
-        self.identified(connection, identified.clone());
-        Ok(identified)
+        let info = received.map_err(|error| error.to_string())?;
+        Ok(self.identified(connection, info))
     }
 
-    fn identified(&self, connection: &Arc<Connection>, identified: Arc<Identified>) {
+    /// Applies what a peer sent to what it sent before.
+    fn identified(&self, connection: &Arc<Connection>, changed: Info) -> Arc<Identified> {
         let peer = connection.info.peer.clone();
-        *connection.identified.lock() = Some(identified.clone());
+        let info = {
+            let mut known = connection.info_of_peer.lock();
+            let info = known.get_or_insert_default();
+            info.update(changed);
+            info.clone()
+        };
+        let identified = Arc::new(Identified::new(&info, &connection.key));
         if let Some(id) = peer.peer_id() {
             // Signed addresses are preferred.
             let signed = identified.record.iter().flat_map(|record| &record.addrs);
@@ -92,15 +99,19 @@ impl Shared {
             let addrs: Vec<_> = dialled.into_iter().chain(addrs).collect();
             self.table.lock().learn(id, addrs, self.config.max_known_peers);
         }
-        self.events.send(HostEvent::Identified { peer, identified });
+        self.events.send(HostEvent::Identified {
+            peer,
+            identified: identified.clone(),
+        });
+        identified
     }
 
     /// Tells the peers of all connections that addresses or protocols of this host have changed.
     pub(super) fn push_identify(self: &Arc<Self>) {
         let connections = self.table.lock().all();
         for connection in connections {
-            let pushes = |identified: &Arc<Identified>| identified.protocols.iter().any(|id| id == PUSH);
-            if !connection.identified.lock().as_ref().is_some_and(pushes) {
+            let pushes = |info: &Info| info.protocols.iter().any(|id| id == PUSH);
+            if !connection.info_of_peer.lock().as_ref().is_some_and(pushes) {
                 continue;
             }
             let shared = self.clone();

@@ -92,7 +92,7 @@ impl Core {
     fn message(&self, stream: &Stream, payload: BytesMut) -> Message<crate::HostAddr> {
         Message {
             src: stream.peer().clone(),
-            dst: self.host.host_addrs().swap_remove(0),
+            dst: self.local.clone(),
             payload: Packet::from_buffer(payload, 0),
         }
     }
