@@ -8,14 +8,11 @@
 
 use ::der::{Tag, TagNumber};
 
-use super::der::{BIT_STRING, Elements, INTEGER, SEQUENCE, element, write_algorithm};
-use super::{KeyError, PublicKey, Registry, Signer, sha3_256, time};
+use super::der::Elements;
+use super::{KeyError, PublicKey, Registry, Signer, sha3_256, write_certificate};
 
 /// Maximum length in bytes of a certificate to read.
 pub const MAX_CERTIFICATE_DER: usize = 8192;
-
-/// `[0] EXPLICIT`: the tag of the version.
-pub(super) const VERSION: u8 = 0xa0;
 
 /// The reason for refusing a certificate. No state changed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -48,27 +45,12 @@ pub enum CertificateError {
 /// algorithm has the identifier of the key, as RFC 8410 specifies for Ed25519.
 pub fn certify(signer: &dyn Signer) -> Vec<u8> {
     let key = signer.public_key();
-    let algorithm = write_algorithm(key.algorithm());
-    // A serial number is positive and has at most 20 bytes; the key's hash makes it as unique as the key.
-    let mut serial = [0; 16];
+    // The key's hash makes the serial number as unique as the key.
     let id = sha3_256(key);
-    serial.copy_from_slice(id.as_bytes().first_chunk::<16>().unwrap_or(&[0; 16]));
-    serial[0] = serial[0] & 0x7f | 0x40;
-    let name = element(SEQUENCE, &[]);
-    let to_be_signed = element(
-        SEQUENCE,
-        &[
-            &element(VERSION, &[&element(INTEGER, &[&[2]])]),
-            &element(INTEGER, &[&serial]),
-            &algorithm,
-            &name,
-            &element(SEQUENCE, &[&time::always_from(), &time::always_until()]),
-            &name,
-            key.as_der(),
-        ],
-    );
-    let signature = element(BIT_STRING, &[&[0], &signer.sign(&to_be_signed)]);
-    element(SEQUENCE, &[&to_be_signed, &algorithm, &signature]).to_vec()
+    let serial = *id.as_bytes().first_chunk::<16>().unwrap_or(&[0; 16]);
+    write_certificate(key.as_der(), key.algorithm(), serial, &[], |body| {
+        signer.sign(body)
+    })
 }
 
 /// Returns the key of `certificate` after verifying that this key signed the certificate.

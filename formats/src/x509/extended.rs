@@ -7,15 +7,22 @@
 //!
 //! Deliberately absent: names, chains and revocation; names are skipped when they are read.
 
-use ::der::{Tag, TagNumber};
+use std::time::Duration;
 
-use super::certificate::{CertificateError, MAX_CERTIFICATE_DER, VERSION, structure};
+use ::der::asn1::{GeneralizedTime, UtcTime};
+use ::der::{Decode as _, Tag, TagNumber};
+
+use super::ObjectIdentifier;
+use super::certificate::{CertificateError, MAX_CERTIFICATE_DER, structure};
 use super::der::{BIT_STRING, Elements, INTEGER, SEQUENCE, element, write_algorithm};
-use super::{ObjectIdentifier, time};
 
 const BOOLEAN: u8 = 0x01;
 const OCTET_STRING: u8 = 0x04;
 const OID: u8 = 0x06;
+const UTC_TIME: u8 = 0x17;
+const GENERALIZED_TIME: u8 = 0x18;
+/// `[0] EXPLICIT`: the tag of the version.
+const VERSION: u8 = 0xa0;
 /// `[3] EXPLICIT`: the tag of the extensions.
 const EXTENSIONS: u8 = 0xa3;
 
@@ -42,10 +49,10 @@ pub struct CertificateFields<'a> {
     pub algorithm: &'a [u8],
     /// The signature over [`signed`](Self::signed).
     pub signature: Vec<u8>,
-    /// The start of the validity period, in seconds since the Unix epoch.
-    pub not_before: i64,
-    /// The end of the validity period, inclusive, in seconds since the Unix epoch.
-    pub not_after: i64,
+    /// The start of the validity period, since the Unix epoch.
+    pub not_before: Duration,
+    /// The end of the validity period, inclusive, since the Unix epoch.
+    pub not_after: Duration,
     /// The key (`SubjectPublicKeyInfo`), with its tag and length.
     pub key: &'a [u8],
     /// The contents of the `AlgorithmIdentifier` of the key, without tag and length.
@@ -61,7 +68,8 @@ impl<'a> CertificateFields<'a> {
     ///
     /// # Errors
     /// [`CertificateError::TooLong`] above [`MAX_CERTIFICATE_DER`], [`CertificateError::Der`] for any other
-    /// structure than RFC 5280 states, unique identifiers, and more than [`MAX_EXTENSIONS`] extensions.
+    /// structure than RFC 5280 states, times before 1970, unique identifiers, and more than [`MAX_EXTENSIONS`]
+    /// extensions.
     pub fn parse(certificate: &'a [u8]) -> Result<Self, CertificateError> {
         if certificate.len() > MAX_CERTIFICATE_DER {
             return Err(CertificateError::TooLong {
@@ -128,9 +136,9 @@ impl<'a> CertificateFields<'a> {
         })
     }
 
-    /// Returns whether the validity period includes an instant, in seconds since the Unix epoch.
-    pub fn is_valid_at(&self, unix: i64) -> bool {
-        (self.not_before..=self.not_after).contains(&unix)
+    /// Returns whether the validity period includes an instant, since the Unix epoch.
+    pub fn is_valid_at(&self, now: Duration) -> bool {
+        (self.not_before..=self.not_after).contains(&now)
     }
 }
 
@@ -160,8 +168,8 @@ pub fn write_octet_pair(first: &[u8], second: &[u8]) -> Vec<u8> {
 
 /// Writes a certificate of the key `key` (`SubjectPublicKeyInfo` in DER), signed by `sign` with `algorithm`.
 ///
-/// It has version 3, no names, a serial number of `serial` made positive, and is valid from 1970 until 9999.
-/// The algorithm has no parameters.
+/// It has version 3, no names, a serial number of `serial` made positive, and does not expire (RFC 5280,
+/// 4.1.2.5). The algorithm has no parameters.
 pub fn write_certificate(
     key: &[u8],
     algorithm: ObjectIdentifier,
@@ -173,8 +181,9 @@ pub fn write_certificate(
     let mut serial = serial;
     serial[0] = serial[0] & 0x7f | 0x40;
     let name = element(SEQUENCE, &[]);
-    let extensions: Vec<_> = extensions.iter().map(write_extension).collect();
-    let extensions: Vec<&[u8]> = extensions.iter().map(Vec::as_slice).collect();
+    let not_before = element(UTC_TIME, &[b"700101000000Z"]);
+    let not_after = element(GENERALIZED_TIME, &[b"99991231235959Z"]);
+    let extensions = write_extensions(extensions);
     let to_be_signed = element(
         SEQUENCE,
         &[
@@ -182,14 +191,24 @@ pub fn write_certificate(
             &element(INTEGER, &[&serial]),
             &algorithm,
             &name,
-            &element(SEQUENCE, &[&time::always_from(), &time::always_until()]),
+            &element(SEQUENCE, &[&not_before, &not_after]),
             &name,
             key,
-            &element(EXTENSIONS, &[&element(SEQUENCE, &extensions)]),
+            &extensions,
         ],
     );
     let signature = element(BIT_STRING, &[&[0], &sign(&to_be_signed)]);
     element(SEQUENCE, &[&to_be_signed, &algorithm, &signature]).to_vec()
+}
+
+/// Encodes the element of the extensions, which is absent without any.
+fn write_extensions(extensions: &[CertificateExtension<'_>]) -> Vec<u8> {
+    if extensions.is_empty() {
+        return Vec::new();
+    }
+    let list: Vec<_> = extensions.iter().map(write_extension).collect();
+    let list: Vec<&[u8]> = list.iter().map(Vec::as_slice).collect();
+    element(EXTENSIONS, &[&element(SEQUENCE, &list)]).to_vec()
 }
 
 fn write_extension(extension: &CertificateExtension<'_>) -> Vec<u8> {
@@ -247,20 +266,15 @@ fn algorithm<'a>(elements: &mut Elements<'a>) -> Result<&'a [u8], CertificateErr
     Ok(contents)
 }
 
-fn instant(validity: &mut Elements<'_>) -> Result<i64, CertificateError> {
-    let is_utc = validity.next_tag() == Some(Tag::UtcTime);
-    let tag = if is_utc {
-        Tag::UtcTime
-    } else {
-        Tag::GeneralizedTime
+/// Reads a time, as the duration since the Unix epoch.
+fn instant(validity: &mut Elements<'_>) -> Result<Duration, CertificateError> {
+    let (at, tag) = (validity.at(), validity.next_tag());
+    let time = validity.tlv().map_err(structure)?;
+    let since_epoch = match tag {
+        Some(Tag::UtcTime) => UtcTime::from_der(time).map(|time| time.to_unix_duration()),
+        _ => GeneralizedTime::from_der(time).map(|time| time.to_unix_duration()),
     };
-    let (text, at) = validity.expect(tag, "a time").map_err(structure)?;
-    let unix = if is_utc {
-        time::parse_utc(text)
-    } else {
-        time::parse_generalized(text)
-    };
-    unix.ok_or_else(|| expected(at, "a time in UTC with seconds"))
+    since_epoch.map_err(|_| expected(at, "a time from 1970 on, in UTC with seconds"))
 }
 
 fn context(number: u32) -> Tag {

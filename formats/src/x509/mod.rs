@@ -34,7 +34,6 @@ mod extended;
 mod fingerprint;
 mod key;
 mod registry;
-mod time;
 
 pub use ::der::asn1::ObjectIdentifier;
 pub use certificate::{CertificateError, MAX_CERTIFICATE_DER, certified_key, certify};

@@ -106,7 +106,7 @@ pub fn verify(
 ) -> Result<PublicKey, CertificateError> {
     let fields = CertificateFields::parse(certificate)?;
     let extension = extension(&fields)?;
-    if !fields.is_valid_at(i64::try_from(now.as_secs()).unwrap_or(i64::MAX)) {
+    if !fields.is_valid_at(now) {
         return Err(CertificateError::Expired);
     }
     let (key, signature) = read_octet_pair(extension.value)?;
