@@ -12,12 +12,13 @@ use libfuzzer_sys::fuzz_target;
 use p2p::{AskSwarm as _, Packet, Swarm as _};
 use p2p_formats::x509::{PrivateKey, Registry, certify};
 use p2p_swarms::quic::QuicConfig;
+use p2p_swarms::quic::peer_tls::{PeerVerifier, VerifyPeer};
 use p2p_swarms::{KeyAddr, QuicSwarm};
 use quinn::crypto::rustls::QuicClientConfig;
 use quinn::{Connection, Endpoint, SendStream};
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::client::danger::HandshakeSignatureValid;
 use rustls::crypto::{CryptoProvider, aws_lc_rs as provider};
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, ServerName, UnixTime};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, UnixTime};
 use rustls::{DigitallySignedStruct, SignatureScheme};
 use tokio::runtime::Runtime;
 
@@ -97,28 +98,18 @@ struct World {
 
 /// Accepts any peer.
 #[derive(Debug)]
-struct Anybody;
+struct Any;
 
-impl ServerCertVerifier for Anybody {
-    fn verify_server_cert(
+impl VerifyPeer for Any {
+    fn verify_certificate(
         &self,
         _: &CertificateDer<'_>,
         _: &[CertificateDer<'_>],
-        _: &ServerName<'_>,
-        _: &[u8],
         _: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        Ok(ServerCertVerified::assertion())
+    ) -> Result<(), rustls::Error> {
+        Ok(())
     }
-    fn verify_tls12_signature(
-        &self,
-        _: &[u8],
-        _: &CertificateDer<'_>,
-        _: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        Err(rustls::Error::General("QUIC uses TLS 1.3 only".into()))
-    }
-    fn verify_tls13_signature(
+    fn verify_signature(
         &self,
         _: &[u8],
         _: &CertificateDer<'_>,
@@ -126,7 +117,7 @@ impl ServerCertVerifier for Anybody {
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
         Ok(HandshakeSignatureValid::assertion())
     }
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+    fn schemes(&self) -> Vec<SignatureScheme> {
         vec![SignatureScheme::ED25519]
     }
 }
@@ -143,7 +134,7 @@ fn client(key: &PrivateKey) -> quinn::ClientConfig {
         .with_protocol_versions(&[&rustls::version::TLS13])
         .expect("a version")
         .dangerous()
-        .with_custom_certificate_verifier(Arc::new(Anybody))
+        .with_custom_certificate_verifier(Arc::new(PeerVerifier(Any)))
         .with_client_auth_cert(chain, key)
         .expect("a certificate");
     tls.alpn_protocols = vec![b"p2p".to_vec()];

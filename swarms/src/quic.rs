@@ -36,6 +36,7 @@ mod dials;
 mod handshake;
 mod mapped_addrs;
 mod node;
+pub mod peer_tls;
 mod port;
 mod quotas;
 mod send;

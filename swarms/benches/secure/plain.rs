@@ -3,13 +3,13 @@
 use std::sync::Arc;
 
 use p2p_formats::x509::{Registry, certified_key, certify};
+use p2p_swarms::quic::peer_tls::{PeerVerifier, VerifyPeer};
 use quinn::crypto::rustls::{QuicClientConfig, QuicServerConfig};
 use quinn::{ClientConfig, Connection, Endpoint, ServerConfig, TransportConfig};
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::client::danger::HandshakeSignatureValid;
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
-use rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer, ServerName, UnixTime};
-use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
-use rustls::{CertificateError, DigitallySignedStruct, DistinguishedName, Error, SignatureScheme};
+use rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer, UnixTime};
+use rustls::{CertificateError, DigitallySignedStruct, Error, SignatureScheme};
 
 use crate::{key, loopback};
 
@@ -43,7 +43,7 @@ fn endpoint(seed: u8) -> Endpoint {
     let mut server = server
         .with_protocol_versions(versions)
         .expect("a version")
-        .with_client_cert_verifier(Arc::new(SelfSigned))
+        .with_client_cert_verifier(Arc::new(PeerVerifier(SelfSigned)))
         .with_single_cert(vec![certificate.clone()], secret())
         .expect("a good key");
     let client = rustls::ClientConfig::builder_with_provider(crypto);
@@ -51,7 +51,7 @@ fn endpoint(seed: u8) -> Endpoint {
         .with_protocol_versions(versions)
         .expect("a version")
         .dangerous()
-        .with_custom_certificate_verifier(Arc::new(SelfSigned))
+        .with_custom_certificate_verifier(Arc::new(PeerVerifier(SelfSigned)))
         .with_client_auth_cert(vec![certificate], secret())
         .expect("a good key");
     server.alpn_protocols = vec![b"p2p".to_vec()];
@@ -77,8 +77,19 @@ fn endpoint(seed: u8) -> Endpoint {
 #[derive(Debug)]
 struct SelfSigned;
 
-impl SelfSigned {
-    fn signature(
+impl VerifyPeer for SelfSigned {
+    fn verify_certificate(
+        &self,
+        certificate: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: UnixTime,
+    ) -> Result<(), Error> {
+        let key = certified_key(certificate, &Registry::default());
+        key.map(drop).map_err(|_| CertificateError::BadEncoding.into())
+    }
+
+    fn verify_signature(
+        &self,
         message: &[u8],
         certificate: &CertificateDer<'_>,
         signed: &DigitallySignedStruct,
@@ -90,85 +101,8 @@ impl SelfSigned {
         verifier.verify(message, signed.signature()).map_err(bad)?;
         Ok(HandshakeSignatureValid::assertion())
     }
-}
 
-fn self_signed(certificate: &CertificateDer<'_>) -> Result<(), Error> {
-    let key = certified_key(certificate, &Registry::default());
-    key.map(drop).map_err(|_| CertificateError::BadEncoding.into())
-}
-
-fn not_tls13() -> Error {
-    Error::General("QUIC uses TLS 1.3 only".into())
-}
-
-impl ServerCertVerifier for SelfSigned {
-    fn verify_server_cert(
-        &self,
-        certificate: &CertificateDer<'_>,
-        _: &[CertificateDer<'_>],
-        _: &ServerName<'_>,
-        _: &[u8],
-        _: UnixTime,
-    ) -> Result<ServerCertVerified, Error> {
-        self_signed(certificate).map(|()| ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        _: &[u8],
-        _: &CertificateDer<'_>,
-        _: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        Err(not_tls13())
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        Self::signature(message, certificate, signed)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        vec![SignatureScheme::ED25519]
-    }
-}
-
-impl ClientCertVerifier for SelfSigned {
-    fn root_hint_subjects(&self) -> &[DistinguishedName] {
-        &[]
-    }
-
-    fn verify_client_cert(
-        &self,
-        certificate: &CertificateDer<'_>,
-        _: &[CertificateDer<'_>],
-        _: UnixTime,
-    ) -> Result<ClientCertVerified, Error> {
-        self_signed(certificate).map(|()| ClientCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        _: &[u8],
-        _: &CertificateDer<'_>,
-        _: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        Err(not_tls13())
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        Self::signature(message, certificate, signed)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+    fn schemes(&self) -> Vec<SignatureScheme> {
         vec![SignatureScheme::ED25519]
     }
 }

@@ -18,15 +18,11 @@ use std::sync::Arc;
 
 use multiaddr::PeerId;
 use p2p::{Error, Result};
+use p2p_swarms::quic::peer_tls;
 use quinn::crypto::rustls::{QuicClientConfig, QuicServerConfig};
-use rustls::client::Resumption;
-use rustls::crypto::aws_lc_rs::cipher_suite::{
-    TLS13_AES_128_GCM_SHA256, TLS13_AES_256_GCM_SHA384, TLS13_CHACHA20_POLY1305_SHA256,
-};
 use rustls::crypto::{CryptoProvider, aws_lc_rs as provider};
 use rustls::pki_types::CertificateDer;
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
-use rustls::version::TLS13;
 use rustls::{ClientConfig, ServerConfig};
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 
@@ -54,15 +50,8 @@ impl TlsIdentity {
         let (certificate, key) = certificate::generate(keypair)?;
         let key = provider::sign::any_ecdsa_type(&key).map_err(|error| invalid(&error))?;
         let certified = CertifiedKey::new(vec![certificate], key);
-        let crypto = CryptoProvider {
-            cipher_suites: vec![
-                TLS13_AES_128_GCM_SHA256,
-                TLS13_AES_256_GCM_SHA384,
-                TLS13_CHACHA20_POLY1305_SHA256,
-            ],
-            ..provider::default_provider()
-        };
-        let (certified, crypto) = (Arc::new(SingleCertAndKey::from(certified)), Arc::new(crypto));
+        let certified = Arc::new(SingleCertAndKey::from(certified));
+        let crypto = Arc::new(peer_tls::crypto());
         let tcp = server(&certified, &crypto, &TCP_ALPN)?;
         Ok(Self {
             certified,
@@ -84,16 +73,8 @@ impl TlsIdentity {
 
     /// Returns the configuration of a dialler that expects this peer, or accepts any.
     fn client(&self, expected: Option<PeerId>, alpn: &[&[u8]]) -> Result<ClientConfig> {
-        let mut config = ClientConfig::builder_with_provider(self.crypto.clone())
-            .with_protocol_versions(&[&TLS13])
-            .map_err(|error| invalid(&error))?
-            .dangerous()
-            .with_custom_certificate_verifier(Arc::new(Verifier::new(expected, &self.crypto)))
-            .with_client_cert_resolver(self.certified.clone());
-        config.alpn_protocols = alpn.iter().map(|id| id.to_vec()).collect();
-        config.enable_sni = false;
-        config.resumption = Resumption::disabled();
-        Ok(config)
+        let verifier = Verifier::new(expected, &self.crypto);
+        peer_tls::client(self.certified.clone(), verifier, self.crypto.clone(), alpn)
     }
 
     pub(crate) fn quic_server(&self) -> Result<QuicServerConfig> {
@@ -119,15 +100,8 @@ fn server(
     crypto: &Arc<CryptoProvider>,
     alpn: &[&[u8]],
 ) -> Result<ServerConfig> {
-    let mut config = ServerConfig::builder_with_provider(crypto.clone())
-        .with_protocol_versions(&[&TLS13])
-        .map_err(|error| invalid(&error))?
-        .with_client_cert_verifier(Arc::new(Verifier::new(None, crypto)))
-        .with_cert_resolver(certified.clone());
-    config.alpn_protocols = alpn.iter().map(|id| id.to_vec()).collect();
-    config.send_tls13_tickets = 0;
-    config.session_storage = Arc::new(rustls::server::NoServerSessionStorage {});
-    Ok(config)
+    let verifier = Verifier::new(None, crypto);
+    peer_tls::server(certified.clone(), verifier, crypto.clone(), alpn)
 }
 
 fn invalid(error: &rustls::Error) -> Error {

@@ -70,7 +70,7 @@ impl<A: Addr> Node<A> {
         let runtime = super::transport::runtime()?;
         let (config, crypto) = (Arc::new(config), Arc::new(crypto));
         let transport_config = Arc::new(transport.transport_config(&config)?);
-        let check = tls::Check::anybody(config.clone());
+        let check = tls::Check::any(config.clone());
         let tls = tls::server(&identity, check, crypto.clone())?;
         let handshakes = Arc::new(Counters::new("quic-handshake"));
         let endpoint = transport.endpoint(&identity, tls, &config, transport_config.clone(), &handshakes)?;

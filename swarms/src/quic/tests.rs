@@ -83,7 +83,7 @@ impl Raw {
     fn with(seed: u8, transport: quinn::TransportConfig) -> Self {
         let config = Arc::new(QuicConfig::default());
         let identity = Identity::new(&key(seed), &config).expect("a good key");
-        let check = || Check::anybody(config.clone());
+        let check = || Check::any(config.clone());
         let (crypto, transport) = (Arc::new(tls::crypto()), Arc::new(transport));
         let server = tls::server(&identity, check(), crypto.clone()).expect("a configuration");
         let mut server = quinn::ServerConfig::with_crypto(Arc::new(server));

@@ -9,14 +9,15 @@ use aws_lc_rs::hmac;
 use p2p::{Error, PeerId, Result};
 use p2p_formats::x509::{Ed25519, PrivateKey, PublicKey, Signer, certified_key, certify};
 use quinn::crypto::rustls::{QuicClientConfig, QuicServerConfig};
-use rustls::client::Resumption;
-use rustls::crypto::{CryptoProvider, aws_lc_rs as provider};
+use rustls::crypto::CryptoProvider;
 use rustls::pki_types::CertificateDer;
 use rustls::sign::{CertifiedKey, SigningKey, SingleCertAndKey};
 use rustls::{SignatureAlgorithm, SignatureScheme};
 
 pub(super) use self::check::Check;
 use super::QuicConfig;
+pub(super) use super::peer_tls::crypto;
+use super::peer_tls::{self, invalid};
 
 mod check;
 
@@ -52,37 +53,14 @@ impl Identity {
     }
 }
 
-/// Returns the cipher suites of both ends: AES-128 first, the fastest with AES instructions.
-pub(super) fn crypto() -> CryptoProvider {
-    use provider::cipher_suite::{
-        TLS13_AES_128_GCM_SHA256, TLS13_AES_256_GCM_SHA384, TLS13_CHACHA20_POLY1305_SHA256,
-    };
-    CryptoProvider {
-        cipher_suites: vec![
-            TLS13_AES_128_GCM_SHA256,
-            TLS13_AES_256_GCM_SHA384,
-            TLS13_CHACHA20_POLY1305_SHA256,
-        ],
-        ..provider::default_provider()
-    }
-}
-
 /// Returns the TLS configuration for inbound dials.
 pub(super) fn server(
     identity: &Identity,
     check: Check,
     crypto: Arc<CryptoProvider>,
 ) -> Result<QuicServerConfig> {
-    let mut tls = rustls::ServerConfig::builder_with_provider(crypto)
-        .with_protocol_versions(&[&rustls::version::TLS13])
-        .map_err(|error| invalid(&error))?
-        .with_client_cert_verifier(Arc::new(check))
-        .with_cert_resolver(identity.certified.clone());
-    tls.alpn_protocols = vec![ALPN.to_vec()];
-    tls.send_tls13_tickets = 0;
-    tls.session_storage = Arc::new(rustls::server::NoServerSessionStorage {});
-    QuicServerConfig::try_from(Arc::new(tls))
-        .map_err(|error| Error::invalid("TLS configuration", error.to_string()))
+    let tls = peer_tls::server(identity.certified.clone(), check, crypto, &[ALPN])?;
+    QuicServerConfig::try_from(Arc::new(tls)).map_err(|error| invalid(&error))
 }
 
 /// Returns the TLS configuration for outbound dials.
@@ -91,21 +69,8 @@ pub(super) fn client(
     check: Check,
     crypto: Arc<CryptoProvider>,
 ) -> Result<QuicClientConfig> {
-    let mut tls = rustls::ClientConfig::builder_with_provider(crypto)
-        .with_protocol_versions(&[&rustls::version::TLS13])
-        .map_err(|error| invalid(&error))?
-        .dangerous()
-        .with_custom_certificate_verifier(Arc::new(check))
-        .with_client_cert_resolver(identity.certified.clone());
-    tls.alpn_protocols = vec![ALPN.to_vec()];
-    tls.enable_sni = false;
-    tls.resumption = Resumption::disabled();
-    QuicClientConfig::try_from(Arc::new(tls))
-        .map_err(|error| Error::invalid("TLS configuration", error.to_string()))
-}
-
-fn invalid(error: &rustls::Error) -> Error {
-    Error::invalid("TLS configuration", error.to_string())
+    let tls = peer_tls::client(identity.certified.clone(), check, crypto, &[ALPN])?;
+    QuicClientConfig::try_from(Arc::new(tls)).map_err(|error| invalid(&error))
 }
 
 /// Returns the key that the peer proved, and its identity.

@@ -11,6 +11,7 @@ use rustls::{SignatureAlgorithm, SignatureScheme};
 
 use super::{Raw, addr, dropped, eventually, key, udp};
 use crate::quic::QuicConfig;
+use crate::quic::peer_tls::PeerVerifier;
 use crate::quic::tls::{self, Check};
 
 /// Signs handshakes with a key that is not the certificate's.
@@ -50,12 +51,12 @@ async fn a_dial_with_the_certificate_of_another_peer_gets_no_session_without_its
     let swarm = udp(1, QuicConfig::default());
     let raw = Raw::new(9);
     for (victim, own, is_served) in [(2, 3, false), (3, 3, true)] {
-        let check = Check::anybody(Arc::new(QuicConfig::default()));
+        let check = Check::any(Arc::new(QuicConfig::default()));
         let mut client = rustls::ClientConfig::builder_with_provider(Arc::new(tls::crypto()))
             .with_protocol_versions(&[&rustls::version::TLS13])
             .expect("a configuration")
             .dangerous()
-            .with_custom_certificate_verifier(Arc::new(check))
+            .with_custom_certificate_verifier(Arc::new(PeerVerifier(check)))
             .with_client_cert_resolver(stolen(victim, own));
         client.alpn_protocols = vec![b"p2p".to_vec()];
         let client = QuicClientConfig::try_from(client).expect("a configuration");
@@ -80,11 +81,11 @@ async fn a_dial_with_the_certificate_of_another_peer_gets_no_session_without_its
 async fn a_node_with_the_certificate_of_the_dialled_peer_gets_no_message_without_its_key() {
     for (victim, own, is_served) in [(2, 3, false), (2, 2, true)] {
         let raw = Raw::new(9);
-        let check = Check::anybody(Arc::new(QuicConfig::default()));
+        let check = Check::any(Arc::new(QuicConfig::default()));
         let mut server = rustls::ServerConfig::builder_with_provider(Arc::new(tls::crypto()))
             .with_protocol_versions(&[&rustls::version::TLS13])
             .expect("a configuration")
-            .with_client_cert_verifier(Arc::new(check))
+            .with_client_cert_verifier(Arc::new(PeerVerifier(check)))
             .with_cert_resolver(stolen(victim, own));
         server.alpn_protocols = vec![b"p2p".to_vec()];
         let server = QuicServerConfig::try_from(server).expect("a configuration");

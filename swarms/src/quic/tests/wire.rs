@@ -9,6 +9,7 @@ use serde_json::Value;
 
 use super::{Raw, addr, dropped, eventually, key, loopback, udp};
 use crate::quic::node::Node;
+use crate::quic::peer_tls::PeerVerifier;
 use crate::quic::tls::{self, Check, Identity};
 use crate::quic::transport::Transport;
 use crate::quic::{QuicConfig, QuicSwarm};
@@ -189,12 +190,12 @@ async fn a_client_that_never_ends_its_side_has_its_streams_freed() {
 async fn a_dial_without_the_protocol_or_a_certificate_gets_no_session() {
     let swarm = udp(1, QuicConfig::default());
     let config = Arc::new(QuicConfig::default());
-    let check = Check::anybody(config);
+    let check = Check::any(config);
     let anonymous = rustls::ClientConfig::builder_with_provider(Arc::new(tls::crypto()))
         .with_protocol_versions(&[&rustls::version::TLS13])
         .expect("a configuration")
         .dangerous()
-        .with_custom_certificate_verifier(Arc::new(check));
+        .with_custom_certificate_verifier(Arc::new(PeerVerifier(check)));
     let mut anonymous = anonymous.with_no_client_auth();
     let raw = Raw::new(2);
     for alpn in [&b"p2p"[..], b"h3"] {

@@ -5,13 +5,13 @@ use std::sync::{Arc, OnceLock};
 
 use p2p::PeerId;
 use p2p_formats::x509::{Ed25519, PublicKey, certified_key};
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
-use rustls::{CertificateError, DigitallySignedStruct, DistinguishedName, OtherError, SignatureScheme};
+use rustls::client::danger::HandshakeSignatureValid;
+use rustls::pki_types::{CertificateDer, UnixTime};
+use rustls::{CertificateError, DigitallySignedStruct, OtherError, SignatureScheme};
 
 use super::SCHEME;
 use crate::quic::QuicConfig;
+use crate::quic::peer_tls::VerifyPeer;
 
 /// Accepts the peers that the configuration allows, or only the expected one of these.
 pub(in crate::quic) struct Check {
@@ -35,7 +35,7 @@ enum Refusal {
 
 impl Check {
     /// Returns the check for inbound dials.
-    pub(in crate::quic) fn anybody(config: Arc<QuicConfig>) -> Self {
+    pub(in crate::quic) fn any(config: Arc<QuicConfig>) -> Self {
         Self {
             config,
             expected: None,
@@ -47,7 +47,7 @@ impl Check {
     pub(in crate::quic) fn only(id: PeerId, config: Arc<QuicConfig>) -> Self {
         Self {
             expected: Some(id),
-            ..Self::anybody(config)
+            ..Self::any(config)
         }
     }
 
@@ -75,8 +75,15 @@ impl Check {
         }
         Ok(())
     }
+}
 
-    fn verify(&self, certificate: &CertificateDer<'_>) -> Result<(), rustls::Error> {
+impl VerifyPeer for Check {
+    fn verify_certificate(
+        &self,
+        certificate: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: UnixTime,
+    ) -> Result<(), rustls::Error> {
         self.admit(certificate).map_err(|refusal| {
             if self.expected.is_some() {
                 let _ = self.refusal.set(refusal.to_string());
@@ -104,6 +111,10 @@ impl Check {
         verifier.verify(message, signed.signature()).map_err(|_| bad())?;
         Ok(HandshakeSignatureValid::assertion())
     }
+
+    fn schemes(&self) -> Vec<SignatureScheme> {
+        vec![SCHEME]
+    }
 }
 
 impl fmt::Debug for Check {
@@ -111,77 +122,5 @@ impl fmt::Debug for Check {
         f.debug_struct("Check")
             .field("expected", &self.expected)
             .finish_non_exhaustive()
-    }
-}
-
-impl ServerCertVerifier for Check {
-    fn verify_server_cert(
-        &self,
-        end_entity: &CertificateDer<'_>,
-        _: &[CertificateDer<'_>],
-        _: &ServerName<'_>,
-        _: &[u8],
-        _: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        self.verify(end_entity).map(|()| ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        _: &[u8],
-        _: &CertificateDer<'_>,
-        _: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        Err(rustls::Error::General("QUIC uses TLS 1.3 only".into()))
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        self.verify_signature(message, certificate, signed)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        vec![SCHEME]
-    }
-}
-
-impl ClientCertVerifier for Check {
-    fn root_hint_subjects(&self) -> &[DistinguishedName] {
-        &[]
-    }
-
-    fn verify_client_cert(
-        &self,
-        end_entity: &CertificateDer<'_>,
-        _: &[CertificateDer<'_>],
-        _: UnixTime,
-    ) -> Result<ClientCertVerified, rustls::Error> {
-        self.verify(end_entity).map(|()| ClientCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        _: &[u8],
-        _: &CertificateDer<'_>,
-        _: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        Err(rustls::Error::General("QUIC uses TLS 1.3 only".into()))
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        self.verify_signature(message, certificate, signed)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        vec![SCHEME]
     }
 }
