@@ -10,131 +10,31 @@
 //! Deliberately absent: priorities, and making room by dropping what is old.
 
 use std::collections::VecDeque;
-use std::collections::hash_map::RandomState;
 use std::fmt;
 use std::future::poll_fn;
 use std::mem;
 use std::sync::atomic::{AtomicBool, Ordering::Acquire, Ordering::Release};
 use std::task::{Context, Poll};
 
-use p2p::{Addr, DropReason, Error, Headroom, Message, Packet, Request, Result};
+use p2p::{DropReason, Error, Result};
 use parking_lot::{Mutex, MutexGuard};
 use tokio::task::coop::cooperative;
 
-use self::shares::Shares;
+pub use self::limits::Limits;
+pub use self::queued::Queued;
+use self::queued::charge;
 pub use self::shares::Source;
+use self::state::State;
 use crate::waiters::{Waiters, wake, wake_all};
 
 #[cfg(test)]
 mod floods;
+mod limits;
+mod queued;
 mod shares;
+mod state;
 #[cfg(test)]
 mod tests;
-
-/// Bounds of an [`Inbox`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Limits {
-    /// Items that wait at most; beyond them, one of the source with the most is dropped. At 0 nothing gets in.
-    pub items: usize,
-    /// Bytes that waiting items hold at most, their bookkeeping included; beyond them, items of the source with the most
-    /// are dropped. An item that exceeds them alone is refused.
-    pub bytes: usize,
-    /// A payload shorter than this many bytes is copied into a buffer of its own when it must wait, so that
-    /// it does not keep the large receive buffer that it arrived in. Behind 64 waiting items, payloads of up
-    /// to 16 KiB are copied: the memory held is then hardly more than what is charged. 0 disables copying,
-    /// for packets that are known to own their buffers.
-    pub copy_below: usize,
-}
-
-impl Default for Limits {
-    /// Returns 1024 items, 4 MiB, and copying of payloads under 256 bytes.
-    fn default() -> Self {
-        Self {
-            items: 1024,
-            bytes: 4 << 20,
-            copy_below: 256,
-        }
-    }
-}
-
-impl Limits {
-    /// Copies a small payload, about to wait behind the given number of items, out of its receive buffer. A
-    /// reader that keeps up takes a batch before that many wait, and no large payload is copied.
-    pub(crate) fn copy_out(&self, packet: &mut Packet, behind: usize) {
-        let below = match self.copy_below {
-            0 => 0,
-            below if behind < UNCOPIED => below,
-            below => below.max(LARGE),
-        };
-        if packet.len() < below {
-            let room = packet.room();
-            packet.reallocate(Headroom::new(
-                room.front.min(KEPT_ROOM.front),
-                room.back.min(KEPT_ROOM.back),
-            ));
-        }
-    }
-}
-
-/// An item of an [`Inbox`].
-pub trait Queued {
-    /// Returns the packet that the item carries.
-    fn payload(&self) -> &Packet;
-    /// Returns the packet mutably, so that it can be copied out of a larger buffer.
-    fn payload_mut(&mut self) -> &mut Packet;
-    /// The source that a place in a full inbox is charged to. By default all items have one source, so a full inbox
-    /// refuses new ones.
-    fn source(&self, hasher: &RandomState) -> Source {
-        let _ = hasher;
-        Source::default()
-    }
-}
-
-impl Queued for Packet {
-    fn payload(&self) -> &Packet {
-        self
-    }
-    fn payload_mut(&mut self) -> &mut Packet {
-        self
-    }
-}
-
-impl<A: Addr> Queued for Message<A> {
-    fn payload(&self) -> &Packet {
-        &self.payload
-    }
-    fn payload_mut(&mut self) -> &mut Packet {
-        &mut self.payload
-    }
-    fn source(&self, hasher: &RandomState) -> Source {
-        Source::of(&self.src, hasher)
-    }
-}
-
-impl<A: Addr> Queued for Request<A> {
-    fn payload(&self) -> &Packet {
-        &self.message.payload
-    }
-    fn payload_mut(&mut self) -> &mut Packet {
-        &mut self.message.payload
-    }
-    fn source(&self, hasher: &RandomState) -> Source {
-        Source::of(&self.message.src, hasher)
-    }
-}
-
-/// An item with a note of the layer, such as its deadline.
-impl<N, T: Queued> Queued for (N, T) {
-    fn payload(&self) -> &Packet {
-        self.1.payload()
-    }
-    fn payload_mut(&mut self) -> &mut Packet {
-        self.1.payload_mut()
-    }
-    fn source(&self, hasher: &RandomState) -> Source {
-        self.1.source(hasher)
-    }
-}
 
 /// A bounded queue with any number of writers and readers.
 ///
@@ -394,163 +294,6 @@ impl<T> fmt::Debug for Inbox<T> {
             .field("bytes", &state.bytes)
             .field("closed", &state.closed)
             .finish_non_exhaustive()
-    }
-}
-
-/// Returns the cost of an item: the memory of its packet, and its slot in the queue.
-fn charge<T: Queued>(item: &T) -> usize {
-    item.payload().capacity() + size_of::<T>()
-}
-
-/// Maximum number of items with larger payloads that wait in the buffers that they arrived in. UDP reads into
-/// buffers of 64 KiB, so these hold at most 4 MiB beyond what they are charged.
-const UNCOPIED: usize = 64;
-
-/// A payload of this length occupies a quarter of such a buffer, and is not copied.
-const LARGE: usize = 16 << 10;
-
-/// Maximum headroom of a copied packet: headers and tags of a few layers.
-const KEPT_ROOM: Headroom = Headroom::new(64, 32);
-
-#[derive(Debug)]
-struct State<T> {
-    queue: VecDeque<T>,
-    bytes: usize,
-    /// What waits by source, from when the inbox was full until half of it was read.
-    shares: Option<Box<Shares>>,
-    closed: bool,
-    /// Waiting readers, first come, first served. A push wakes the first reader. A reader that leaves items
-    /// behind wakes the next one, and so does a reader that was woken and then cancelled. So while items and
-    /// readers both wait, one reader has been woken, and a batch costs one wake-up.
-    waiting: Waiters,
-}
-
-impl<T> State<T> {
-    fn refusal(&self) -> DropReason {
-        if self.closed {
-            DropReason::Closed
-        } else {
-            DropReason::QueueFull
-        }
-    }
-}
-
-impl<T: Queued> State<T> {
-    /// Pushes an item, beyond the limits if it is `wanted`.
-    fn push_for(&mut self, wanted: &mut usize, item: T, limits: &Limits) -> Result<(), T> {
-        if *wanted == 0 || self.closed {
-            return self.push(item, limits);
-        }
-        *wanted -= 1;
-        self.bytes += charge(&item);
-        self.append(item, limits);
-        Ok(())
-    }
-
-    /// Puts an item in, or gives it back where there is no room.
-    fn push(&mut self, mut item: T, limits: &Limits) -> Result<(), T> {
-        if self.closed || self.queue.len() >= limits.items {
-            return Err(item);
-        }
-        // An item goes directly to a waiting reader; behind another item it must wait.
-        let must_wait = self.waiting.is_empty() || !self.queue.is_empty();
-        if must_wait {
-            limits.copy_out(item.payload_mut(), self.queue.len());
-        }
-        let bytes = self.bytes + charge(&item);
-        if bytes > limits.bytes {
-            return Err(item);
-        }
-        self.bytes = bytes;
-        self.append(item, limits);
-        Ok(())
-    }
-
-    /// Makes room for an item by dropping items of the source with the most, or refuses it.
-    #[cold]
-    #[inline(never)]
-    fn push_full(&mut self, mut item: T, limits: &Limits, refused: &mut Vec<T>) {
-        if self.closed || limits.items == 0 || charge(&item) > limits.bytes {
-            refused.push(item);
-            return;
-        }
-        if self.shares.as_ref().is_some_and(|shares| shares.is_over()) {
-            self.shares = None;
-        }
-        while !self.queue.is_empty() {
-            let queue = &mut self.queue;
-            let shares = self.shares.get_or_insert_with(|| Shares::new(queue, limits));
-            let Some(place) = shares.victim(&item, limits) else {
-                refused.push(item);
-                return;
-            };
-            limits.copy_out(item.payload_mut(), queue.len());
-            let without = self.bytes - queue.get(place).map_or(0, charge);
-            let bytes = without + charge(&item);
-            // What is wanted at once may have exceeded the limit already.
-            if bytes <= limits.bytes.max(self.bytes) {
-                self.bytes = bytes;
-                refused.extend(shares.replace(queue, place, item, limits));
-                return;
-            }
-            self.bytes = without;
-            shares.remove(place);
-            refused.extend(queue.remove(place));
-        }
-        self.bytes = charge(&item);
-        self.append(item, limits);
-    }
-
-    fn append(&mut self, item: T, limits: &Limits) {
-        if self.shares.is_some() {
-            self.count(&item, limits);
-        }
-        self.queue.push_back(item);
-    }
-
-    fn pop(&mut self) -> Option<T> {
-        let item = self.queue.pop_front()?;
-        self.bytes -= charge(&item);
-        self.popped(1);
-        Some(item)
-    }
-
-    fn pop_batch(&mut self, out: &mut Vec<T>, max: usize) -> Option<usize> {
-        let count = self.queue.len().min(max);
-        if count == 0 {
-            return None;
-        }
-        self.bytes -= if count == self.queue.len() {
-            self.bytes
-        } else {
-            self.queue.iter().take(count).map(charge).sum()
-        };
-        out.extend(self.queue.drain(..count));
-        self.popped(count);
-        Some(count)
-    }
-
-    #[cold]
-    fn count(&mut self, item: &T, limits: &Limits) {
-        if let Some(shares) = &mut self.shares {
-            shares.push(item, limits);
-        }
-    }
-
-    fn popped(&mut self, count: usize) {
-        if self.shares.is_some() {
-            self.uncount(count);
-        }
-    }
-
-    #[cold]
-    fn uncount(&mut self, count: usize) {
-        if let Some(shares) = &mut self.shares {
-            shares.pop(count);
-            if shares.is_over() {
-                self.shares = None;
-            }
-        }
     }
 }
 

@@ -26,41 +26,41 @@ impl Security {
 /// The limits and timeouts of a host.
 #[derive(Clone, Debug)]
 pub struct HostConfig {
-    /// The secure channels over TCP, best first. With an empty list no TCP connection is established.
+    /// The secure channels over TCP, best first. With an empty list no TCP connection is established. Default: Noise, then TLS.
     pub security: Vec<Security>,
-    /// Maximum number of connections that peers dialled; more are refused.
+    /// Maximum number of connections that peers dialled; more are refused. Default: 1024.
     pub max_inbound: usize,
-    /// Maximum number of connections that this host dialled; a dial beyond them fails.
+    /// Maximum number of connections that this host dialled; a dial beyond them fails. Default: 1024.
     pub max_outbound: usize,
-    /// Maximum number of connections with one peer, in both directions; more are closed.
+    /// Maximum number of connections with one peer, in both directions; more are closed. Default: 8.
     pub max_per_peer: usize,
     /// Maximum number of connections that peers of one network dialled; more are refused. A network is an IPv4
-    /// /24 or an IPv6 /48. A private host, or loopback, may have eight times as many.
+    /// /24 or an IPv6 /48. A private host, or loopback, may have eight times as many. Default: 256.
     pub max_per_prefix: usize,
-    /// Maximum number of handshakes of inbound dials under way; more are refused.
+    /// Maximum number of handshakes of inbound dials under way; more are refused. Default: 256.
     pub max_handshakes: usize,
     /// Maximum number of handshakes of inbound dials under way from one network; more are refused. A private
-    /// host, or loopback, may have eight times as many.
+    /// host, or loopback, may have eight times as many. Default: 16.
     pub max_handshakes_per_prefix: usize,
-    /// Maximum number of dials under way; further dials wait.
+    /// Maximum number of dials under way; further dials wait. Default: 64.
     pub max_dials: usize,
     /// Maximum number of streams of one connection that the peer opened and a handler of the program holds; more
-    /// are reset.
+    /// are reset. Default: 256.
     pub max_streams: usize,
     /// Maximum number of peers whose addresses are remembered without a connection. Those that were seen least
-    /// recently are forgotten.
+    /// recently are forgotten. Default: 1024.
     pub max_known_peers: usize,
-    /// Timeout of a dial to one address, and of an inbound handshake.
+    /// Timeout of a dial to one address, and of an inbound handshake. Default: 10 s.
     pub handshake_timeout: Duration,
-    /// Timeout of opening and negotiating a stream.
+    /// Timeout of opening and negotiating a stream. Default: 10 s.
     pub stream_timeout: Duration,
-    /// How long a dial over TCP waits while a dial of the same peer over QUIC is under way.
+    /// How long a dial over TCP waits while a dial of the same peer over QUIC is under way. Default: 250 ms.
     pub quic_head_start: Duration,
-    /// Silence after which a connection over QUIC ends. A packet is sent after a third of it.
+    /// Silence after which a connection over QUIC ends. A packet is sent after a third of it. Default: 15 s.
     pub idle_timeout: Duration,
-    /// The agent that identify reports.
+    /// The agent that identify reports. Default: `p2p-libp2p/` and the version of this crate.
     pub agent: String,
-    /// The version of the program's protocol family that identify reports.
+    /// The version of the program's protocol family that identify reports. Default: `ipfs/0.1.0`.
     pub protocol_version: String,
 }
 

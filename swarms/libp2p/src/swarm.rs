@@ -40,21 +40,21 @@ use crate::key::PublicKey;
 /// The limits and timeouts of a swarm of a host.
 #[derive(Clone, Debug)]
 pub struct HostSwarmConfig {
-    /// Maximum length of a message, a request and a response in bytes.
+    /// Maximum length of a message, a request and a response in bytes. Default: 1 MiB.
     pub mtu: usize,
-    /// Messages that wait for a reader.
+    /// Messages that wait for a reader. Default: those of [`Limits`].
     pub messages: Limits,
-    /// Requests that wait for a reader. Those that find no room are rejected.
+    /// Requests that wait for a reader. Those that find no room are rejected. Default: those of [`Limits`].
     pub requests: Limits,
-    /// Bytes of messages that have arrived in part, for all peers together; messages beyond are dropped.
+    /// Bytes of messages that have arrived in part, for all peers together; messages beyond are dropped. Default: 64 MiB.
     pub reassembly: usize,
-    /// Timeout of sending a message, a connection included.
+    /// Timeout of sending a message, a connection included. Default: 15 s.
     pub send_timeout: Duration,
-    /// Timeout of an ask.
+    /// Timeout of an ask. Default: 30 s.
     pub ask_timeout: Duration,
-    /// Timeout of the arrival of a message whose stream is open.
+    /// Timeout of the arrival of a message whose stream is open. Default: 15 s.
     pub message_timeout: Duration,
-    /// How long closing waits until peers have taken what was sent.
+    /// How long closing waits until peers have taken what was sent. Default: 1 s.
     pub linger: Duration,
 }
 

@@ -2,7 +2,7 @@
 
 use std::net::{Ipv4Addr, SocketAddr};
 
-use p2p::PeerId;
+use p2p::{Addr, Message, Packet, PeerId};
 
 use super::*;
 use crate::KeyAddr;

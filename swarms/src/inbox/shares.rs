@@ -17,7 +17,8 @@ use p2p::Addr;
 use p2p_protocols::hash::HashMap;
 use p2p_protocols::overlay::Prefix;
 
-use super::{Limits, Queued, charge};
+use super::queued::charge;
+use super::{Limits, Queued};
 
 /// Waiting messages that are looked at to find one of the source with the most.
 const SAMPLE: usize = 16;

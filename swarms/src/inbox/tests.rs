@@ -3,6 +3,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Wake, Waker};
 
+use p2p::{Headroom, Packet};
+
 use super::*;
 
 /// A waker that counts its wake-ups.

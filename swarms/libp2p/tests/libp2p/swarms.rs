@@ -11,7 +11,7 @@ use p2p_swarmtest::{Profile, SecureAsk, Testbed, conformance};
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
-use crate::nodes::Way;
+use crate::nodes::{Way, host};
 
 const ID: &str = "/test/1.0.0";
 
@@ -75,13 +75,7 @@ async fn write(host: &Host, to: &HostAddr, bytes: &[u8]) {
 
 #[tokio::test]
 async fn messages_that_break_the_rules_are_dropped_and_counted() {
-    let builder = Host::builder(&PrivateKey::ed25519(&[1; 32]));
-    let host = builder
-        .listen(Way::Quic.place())
-        .expect("a valid place")
-        .start()
-        .await
-        .expect("a free port");
+    let host = host(1, Way::Quic).await;
     let config = HostSwarmConfig {
         mtu: 100_000,
         reassembly: 110_000,
@@ -132,13 +126,7 @@ async fn messages_that_break_the_rules_are_dropped_and_counted() {
 
 #[tokio::test]
 async fn two_swarms_of_one_host_are_apart_and_the_host_outlives_them() {
-    let builder = Host::builder(&PrivateKey::ed25519(&[1; 32]));
-    let host = builder
-        .listen(Way::Quic.place())
-        .expect("a valid place")
-        .start()
-        .await
-        .expect("a free port");
+    let host = host(1, Way::Quic).await;
     let (one, two) = (
         host.swarm("/one", HostSwarmConfig::default()),
         host.swarm("/two", HostSwarmConfig::default()),
