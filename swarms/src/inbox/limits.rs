@@ -12,7 +12,7 @@ const LARGE: usize = 16 << 10;
 /// Maximum headroom of a copied packet: headers and tags of a few layers.
 const KEPT_ROOM: Headroom = Headroom::new(64, 32);
 
-/// Bounds of an [`Inbox`].
+/// Bounds of an [`Inbox`](super::Inbox).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// Items that wait at most; beyond them, one of the source with the most is dropped. At 0 nothing gets in.

@@ -6,7 +6,7 @@ use p2p::{Addr, Message, Packet, Request};
 
 use super::Source;
 
-/// An item of an [`Inbox`].
+/// An item of an [`Inbox`](super::Inbox).
 pub trait Queued {
     /// Returns the packet that the item carries.
     fn payload(&self) -> &Packet;
