@@ -12,7 +12,7 @@ use crate::inbox::{Extended, Inbox, Limits, Queued};
 #[derive(Debug)]
 pub struct Mailbox<T>(Inbox<T>);
 
-impl<T: Queued> Mailbox<T> {
+impl<T> Mailbox<T> {
     /// Creates an empty mailbox.
     pub fn new(limits: Limits) -> Self {
         Self(Inbox::new(limits))
@@ -28,6 +28,14 @@ impl<T: Queued> Mailbox<T> {
         self.0.is_empty()
     }
 
+    /// Refuses all further items and drops the waiting ones. Returns the number of dropped items, for the layer to
+    /// count.
+    pub fn close(&self) -> usize {
+        self.0.close()
+    }
+}
+
+impl<T: Queued> Mailbox<T> {
     /// Delivers items and wakes as many readers. Returns the items that found no place, for the layer to count.
     ///
     /// Only the work may call this: the reader that polls the work takes its items after the poll, and if nothing
@@ -40,6 +48,28 @@ impl<T: Queued> Mailbox<T> {
         };
         let put = self.0.deliver(wanted, items);
         driver.notify(kind, put.accepted.saturating_sub(wanted));
+        put
+    }
+
+    /// Delivers items as [`deliver`](Self::deliver) does, of a batch that goes to several mailboxes.
+    ///
+    /// `polled_for` is what [`Driver::polled_for`] returned before the batch; what the polling caller gets is
+    /// subtracted from it. `items` is advanced under a lock: it must neither block nor use this mailbox.
+    pub fn deliver_part<K: Kind>(
+        &self,
+        driver: &Driver<K>,
+        kind: K,
+        polled_for: &mut Option<Interest<K>>,
+        items: impl IntoIterator<Item = T>,
+    ) -> Extended<T> {
+        let mut none = 0;
+        let wanted = match polled_for {
+            Some(Interest::Items(polled_for, wanted)) if *polled_for == kind => wanted,
+            _ => &mut none,
+        };
+        let put = self.0.extend_for(*wanted, items);
+        driver.notify(kind, put.accepted.saturating_sub(*wanted));
+        *wanted = wanted.saturating_sub(put.accepted);
         put
     }
 
@@ -111,11 +141,5 @@ impl<T: Queued> Mailbox<T> {
         let count = driver.wait(interest, |_| found(take())).await?;
         counters.add_delivered(count);
         Ok(count)
-    }
-
-    /// Refuses all further items and drops the waiting ones. Returns the number of dropped items, for the layer to
-    /// count.
-    pub fn close(&self) -> usize {
-        self.0.close()
     }
 }

@@ -11,7 +11,7 @@ use p2p_protocols::mux::{Channel, Name};
 use tokio::sync::Semaphore;
 
 use super::{MuxConfig, Shared};
-use crate::inbox::Inbox;
+use crate::driver::Mailbox;
 
 /// One channel, and the queues of its readers.
 #[derive(Debug)]
@@ -19,8 +19,8 @@ pub(super) struct Queues<A, C> {
     pub(super) channel: C,
     /// The header of its messages.
     pub(super) header: Box<[u8]>,
-    pub(super) messages: Inbox<Message<A>>,
-    pub(super) asks: Inbox<Request<A>>,
+    pub(super) messages: Mailbox<Message<A>>,
+    pub(super) asks: Mailbox<Request<A>>,
     /// Has no permits: acquiring one waits until the channel closes.
     closing: Semaphore,
 }
@@ -30,8 +30,8 @@ impl<A, C> Queues<A, C> {
         Self {
             channel,
             header,
-            messages: Inbox::new(config.messages),
-            asks: Inbox::new(config.asks),
+            messages: Mailbox::new(config.messages),
+            asks: Mailbox::new(config.asks),
             closing: Semaphore::new(0),
         }
     }

@@ -2,15 +2,13 @@
 
 use std::iter;
 use std::sync::Arc;
-use std::task::Context;
 
 use p2p::{Addr, AskSwarm, DropReason, Message, Rejection, Request, Result, Swarm};
 use p2p_protocols::mux::Channel;
-use tokio::task::coop::consume_budget;
 
 use super::channel::Queues;
 use super::{Channels, Shared};
-use crate::driver::{Interest, Step, found, pump};
+use crate::driver::{Step, pump};
 
 /// The work for messages.
 struct Messages<'a, A: Addr, S, C: Channel> {
@@ -56,7 +54,7 @@ impl<A: Addr, S: Swarm<A>, C: Channel> Shared<A, S, C> {
     /// Delivers received messages to their channels.
     fn dispatch(&self, pulled: &mut Vec<Message<A>>, last: &mut Option<Arc<Queues<A, C>>>) {
         self.counters.add_received(pulled.len());
-        let mut own = self.messages.polled_for();
+        let mut polled_for = self.messages.polled_for();
         let channels = self.channels();
         let mut routed = pulled
             .drain(..)
@@ -79,17 +77,10 @@ impl<A: Addr, S: Swarm<A>, C: Channel> Shared<A, S, C> {
             // Consecutive messages of one channel are delivered under one lock and with one wake-up.
             let more = iter::from_fn(|| routed.next_if(|(next, _)| Arc::ptr_eq(next, queues)));
             let run = iter::once(message).chain(more.map(|(_, message)| message));
-            let wanted = match &own {
-                Some(Interest::Items(id, wanted)) if *id == queues.id() => *wanted,
-                _ => 0,
-            };
-            let put = queues.messages.extend_for(wanted, run);
+            let put = queues
+                .messages
+                .deliver_part(&self.messages, queues.id(), &mut polled_for, run);
             self.counters.add_dropped_many(put.reason, put.refused.len());
-            let others = put.accepted.saturating_sub(wanted);
-            self.messages.notify(queues.id(), others);
-            if wanted > 0 {
-                own = Some(Interest::Items(queues.id(), wanted - (put.accepted - others)));
-            }
         }
         drop(routed);
         let known = |queues: &&Arc<_>| last.as_ref().is_some_and(|last| Arc::ptr_eq(last, queues));
@@ -102,9 +93,11 @@ impl<A: Addr, S: Swarm<A>, C: Channel> Shared<A, S, C> {
     }
 
     pub(super) async fn receive(self: &Arc<Self>, queues: &Queues<A, C>) -> Result<Message<A>> {
-        let message = self.wait(queues, 1, || queues.messages.try_pop()).await?;
-        self.counters.add_delivered(1);
-        Ok(message)
+        self.ensure_pulled()?;
+        queues
+            .messages
+            .receive(&self.messages, queues.id(), &self.counters)
+            .await
     }
 
     pub(super) async fn receive_batch(
@@ -113,27 +106,16 @@ impl<A: Addr, S: Swarm<A>, C: Channel> Shared<A, S, C> {
         out: &mut Vec<Message<A>>,
         max: usize,
     ) -> Result<usize> {
-        let take = || {
-            let count = queues.messages.try_pop_batch(out, max)?;
-            Ok((count > 0).then_some(count))
-        };
-        let count = self.wait(queues, max, take).await?;
-        self.counters.add_delivered(count);
-        Ok(count)
+        self.ensure_pulled()?;
+        queues
+            .messages
+            .receive_batch(&self.messages, queues.id(), &self.counters, out, max)
+            .await
     }
 
-    /// Waits for messages of a channel, and polls the work meanwhile.
-    async fn wait<T>(
-        self: &Arc<Self>,
-        queues: &Queues<A, C>,
-        max: usize,
-        mut take: impl FnMut() -> Result<Option<T>>,
-    ) -> Result<T> {
-        self.messages.ensure_started(|| self.clone().pull_messages())?;
-        consume_budget().await;
-        self.messages
-            .wait(Interest::Items(queues.id(), max), |_| found(take()))
-            .await
+    /// Starts to receive messages, if that has not been done.
+    fn ensure_pulled(self: &Arc<Self>) -> Result<()> {
+        self.messages.ensure_started(|| self.clone().pull_messages())
     }
 }
 
@@ -155,11 +137,10 @@ impl<A: Addr, S: AskSwarm<A>, C: Channel> Shared<A, S, C> {
                     // A longer than necessary header from the peer does not count: all channels use one MTU.
                     let mtu = self.inner.mtu().saturating_sub(queues.header.len());
                     let request = request.limit_response(mtu);
-                    let own = self.asks.polled_for() == Some(Interest::Items(queues.id(), 1));
-                    let put = queues.asks.extend_for(usize::from(own), [request]);
-                    if !own {
-                        self.asks.notify(queues.id(), put.accepted);
-                    }
+                    let mut polled_for = self.asks.polled_for();
+                    let put = queues
+                        .asks
+                        .deliver_part(&self.asks, queues.id(), &mut polled_for, [request]);
                     (put.refused, put.reason, Rejection::BUSY)
                 }
                 Err(reason) => (vec![request], reason, Rejection::NO_CHANNEL),
@@ -173,11 +154,10 @@ impl<A: Addr, S: AskSwarm<A>, C: Channel> Shared<A, S, C> {
 
     pub(super) async fn receive_ask(self: &Arc<Self>, queues: &Queues<A, C>) -> Result<Request<A>> {
         self.asks.ensure_started(|| self.clone().pull_asks())?;
-        consume_budget().await;
-        let take = |_: &mut Context<'_>| found(queues.asks.try_pop());
-        let request = self.asks.wait(Interest::Items(queues.id(), 1), take).await?;
-        self.ask_counters.add_delivered(1);
-        Ok(request)
+        queues
+            .asks
+            .receive(&self.asks, queues.id(), &self.ask_counters)
+            .await
     }
 }
 
