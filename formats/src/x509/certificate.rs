@@ -53,6 +53,15 @@ pub fn certify(signer: &dyn Signer) -> Vec<u8> {
     })
 }
 
+/// Refuses a certificate that exceeds the maximum length.
+pub(super) fn check_len(certificate: &[u8]) -> Result<(), CertificateError> {
+    let (len, max) = (certificate.len(), MAX_CERTIFICATE_DER);
+    if len > max {
+        return Err(CertificateError::TooLong { len, max });
+    }
+    Ok(())
+}
+
 /// Returns the key of `certificate` after verifying that this key signed the certificate.
 ///
 /// Lengths, structure and the algorithm are checked before any public-key operation. The other contents of
@@ -61,12 +70,7 @@ pub fn certify(signer: &dyn Signer) -> Vec<u8> {
 /// # Errors
 /// Any [`CertificateError`]; a certificate signed by another key is [`KeyError::BadSignature`].
 pub fn certified_key(certificate: &[u8], registry: &Registry) -> Result<PublicKey, CertificateError> {
-    if certificate.len() > MAX_CERTIFICATE_DER {
-        return Err(CertificateError::TooLong {
-            len: certificate.len(),
-            max: MAX_CERTIFICATE_DER,
-        });
-    }
+    check_len(certificate)?;
     let mut outer = Elements::new(certificate, 0, "a certificate").map_err(structure)?;
     let mut envelope = outer.enter(Tag::Sequence, "a certificate").map_err(structure)?;
     let signed = raw(&mut envelope)?;

@@ -13,7 +13,7 @@ use ::der::asn1::{GeneralizedTime, UtcTime};
 use ::der::{Decode as _, Tag, TagNumber};
 
 use super::ObjectIdentifier;
-use super::certificate::{CertificateError, MAX_CERTIFICATE_DER, structure};
+use super::certificate::{CertificateError, check_len, structure};
 use super::der::{BIT_STRING, Elements, INTEGER, SEQUENCE, element, write_algorithm};
 
 const BOOLEAN: u8 = 0x01;
@@ -67,16 +67,11 @@ impl<'a> CertificateFields<'a> {
     /// Parses a certificate of version 3 in DER.
     ///
     /// # Errors
-    /// [`CertificateError::TooLong`] above [`MAX_CERTIFICATE_DER`], [`CertificateError::Der`] for any other
+    /// [`CertificateError::TooLong`] above [`MAX_CERTIFICATE_DER`](super::MAX_CERTIFICATE_DER), [`CertificateError::Der`] for any other
     /// structure than RFC 5280 states, times before 1970, unique identifiers, and more than [`MAX_EXTENSIONS`]
     /// extensions.
     pub fn parse(certificate: &'a [u8]) -> Result<Self, CertificateError> {
-        if certificate.len() > MAX_CERTIFICATE_DER {
-            return Err(CertificateError::TooLong {
-                len: certificate.len(),
-                max: MAX_CERTIFICATE_DER,
-            });
-        }
+        check_len(certificate)?;
         let mut outer = Elements::new(certificate, 0, "a certificate").map_err(structure)?;
         let mut envelope = outer.enter(Tag::Sequence, "a certificate").map_err(structure)?;
         let at = envelope.at();
