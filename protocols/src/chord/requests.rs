@@ -12,21 +12,15 @@ use crate::overlay::{Contact, Failure, RequestId, RequestTransmit};
 impl<A: Addr> Engine<A> {
     /// Processes the answer to a request.
     pub fn handle_answer(&mut self, now: Duration, id: RequestId, answer: &[u8]) {
-        let Some(Pending {
-            node,
-            to,
-            purpose,
-            request,
-            again,
-        }) = self.settle(id)
-        else {
-            self.counts.late += 1;
+        let Some(pending) = self.settle(id) else {
             return;
         };
-        if let (Some(challenge), Some(request)) = (as_challenge(answer), request) {
+        let (node, to, purpose) = (pending.node, pending.to, pending.purpose);
+        if let (Some(challenge), Some(request)) = (as_challenge(answer), pending.request) {
             self.validator.validate(&to);
             let request = with_token(&challenge, &request);
             self.send_once(now, to, node, request.clone(), purpose);
+            let again = pending.again;
             if let Some(pending) = self.pending.get_mut(&RequestId(self.last_id)) {
                 (pending.request, pending.again) = (None, again.map(|_| request));
             }
@@ -68,20 +62,13 @@ impl<A: Addr> Engine<A> {
     /// Processes the failure of a request. The engine fails a request without an answer or a failure after a
     /// timeout.
     pub fn handle_failure(&mut self, now: Duration, id: RequestId, why: Failure) {
-        let Some(Pending {
-            node,
-            to,
-            purpose,
-            again,
-            ..
-        }) = self.settle(id)
-        else {
-            self.counts.late += 1;
+        let Some(pending) = self.settle(id) else {
             return;
         };
+        let (node, to, purpose) = (pending.node, pending.to, pending.purpose);
         self.counts.failed += 1;
         if why == Failure::Unreachable {
-            if let Some(request) = again {
+            if let Some(request) = pending.again {
                 return self.send_once(now, to, node, request, purpose);
             }
             if purpose.is_repeated() || matches!(purpose, Purpose::Probe) {
@@ -157,8 +144,10 @@ impl<A: Addr> Engine<A> {
         self.transmits.push_back(RequestTransmit { to, id, request });
     }
 
+    /// Takes a request out of those in flight. If it is not among them, its answer or failure is counted as late.
     fn settle(&mut self, id: RequestId) -> Option<Pending<A>> {
         let pending = self.pending.remove(&id);
+        self.counts.late += u64::from(pending.is_none());
         while let Some((_, id)) = self.deadlines.front()
             && !self.pending.contains_key(id)
         {
