@@ -141,8 +141,19 @@ impl LawContext<'_> {
         self.testbed.member().await
     }
 
+    /// Returns two members and a topic.
+    async fn pair(&self) -> (Member, Member, Topic) {
+        (self.member().await, self.member().await, self.topic("a"))
+    }
+
     fn timing(&self) -> Timing {
         self.testbed.timing()
+    }
+
+    /// Announces `member`, and waits until `seer` finds it alone.
+    async fn announced(&self, member: &Member, seer: &Member, topic: &Topic, ttl: Duration) -> LawResult {
+        member.announce(topic, ttl).await?;
+        self.sees(seer, topic, &[&member.node()]).await
     }
 
     /// Waits until `seer` finds exactly these nodes, within the propagation time.
@@ -233,9 +244,8 @@ async fn not_announced(context: &LawContext<'_>) -> LawResult {
 }
 
 async fn found(context: &LawContext<'_>) -> LawResult {
-    let (a, b, topic) = (context.member().await, context.member().await, context.topic("a"));
-    a.announce(&topic, context.timing().ttl).await?;
-    context.sees(&b, &topic, &[&a.node()]).await?;
+    let (a, b, topic) = context.pair().await;
+    context.announced(&a, &b, &topic, context.timing().ttl).await?;
     context.sees(&a, &topic, &[&a.node()]).await?;
     b.announce(&topic, context.timing().ttl).await?;
     for seer in [&a, &b] {
@@ -254,12 +264,11 @@ async fn apart(context: &LawContext<'_>) -> LawResult {
 }
 
 async fn replaced(context: &LawContext<'_>) -> LawResult {
-    let (a, b, topic) = (context.member().await, context.member().await, context.topic("a"));
+    let (a, b, topic) = context.pair().await;
     let Some(others) = a.others.clone() else {
         return Ok(());
     };
-    a.announce(&topic, context.timing().ttl).await?;
-    context.sees(&b, &topic, &[&a.node()]).await?;
+    context.announced(&a, &b, &topic, context.timing().ttl).await?;
     let mut moved = a.clone();
     moved.addrs = others;
     moved.announce(&topic, context.timing().ttl).await?;
@@ -267,14 +276,13 @@ async fn replaced(context: &LawContext<'_>) -> LawResult {
 }
 
 async fn refreshed(context: &LawContext<'_>) -> LawResult {
-    let (a, b, topic) = (context.member().await, context.member().await, context.topic("a"));
+    let (a, b, topic) = context.pair().await;
     let Timing {
         ttl,
         propagation,
         staleness,
     } = context.timing();
-    a.announce(&topic, ttl).await?;
-    context.sees(&b, &topic, &[&a.node()]).await?;
+    context.announced(&a, &b, &topic, ttl).await?;
     sleep(ttl * 6 / 10).await;
     // A longer lifetime, so that the expiry of the first announcement is over well before that of the second.
     let longer = 2 * (ttl + staleness + propagation);
@@ -288,15 +296,14 @@ async fn refreshed(context: &LawContext<'_>) -> LawResult {
 }
 
 async fn expired(context: &LawContext<'_>) -> LawResult {
-    let (a, b, topic) = (context.member().await, context.member().await, context.topic("a"));
+    let (a, b, topic) = context.pair().await;
     let Timing {
         ttl,
         propagation,
         staleness,
     } = context.timing();
     let start = Instant::now();
-    a.announce(&topic, ttl).await?;
-    context.sees(&b, &topic, &[&a.node()]).await?;
+    context.announced(&a, &b, &topic, ttl).await?;
     if let Some(rest) = (ttl / 2).checked_sub(start.elapsed()) {
         sleep(rest).await;
         let found = b.discovery.find(&topic).await.map_err(text)?;
@@ -385,7 +392,7 @@ async fn watched(context: &LawContext<'_>) -> LawResult {
 }
 
 async fn watched_expiry(context: &LawContext<'_>) -> LawResult {
-    let (a, b, topic) = (context.member().await, context.member().await, context.topic("a"));
+    let (a, b, topic) = context.pair().await;
     let Timing {
         ttl,
         propagation,
@@ -404,7 +411,7 @@ async fn watched_expiry(context: &LawContext<'_>) -> LawResult {
 }
 
 async fn bounded(context: &LawContext<'_>) -> LawResult {
-    let (a, b, topic) = (context.member().await, context.member().await, context.topic("a"));
+    let (a, b, topic) = context.pair().await;
     a.announce(&topic, 10 * context.timing().ttl).await?;
     for ttl in [
         Duration::ZERO,
