@@ -18,12 +18,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use p2p::{Addr, AskSwarm, Error, PeerId, Result};
-use p2p_protocols::chord::{
-    Config, Contact, Engine, Event, Found, OpError, OpId, Outcome, Progress, Rules, Validator,
-};
+use p2p_protocols::chord::{Config, Contact, Engine, Event, Found, OpError, OpId, Outcome, Progress, Rules};
 
 use crate::overlay::{
-    Given, Located, NodeConfig, Operation, OperationEvent, OverlaySwarm, RecordEngine, Router,
+    Given, Located, NewEngine, NodeConfig, Operation, OperationEvent, OverlaySwarm, RecordEngine, Router,
+    unexpected,
 };
 
 /// A node of a Chord ring, over the swarm `S`; see the [module](self).
@@ -66,7 +65,7 @@ impl<A: Addr, S: AskSwarm<A>> ChordSwarm<A, S> {
     pub fn join(&self, bootstraps: &[A]) -> Result<ChordOperation<A, S, Contact<A>>> {
         let take = |outcome| match ended("joining", outcome)? {
             Outcome::Joined(successor) => Ok(successor),
-            other => Err(unexpected(&other)),
+            other => Err(unexpected("chord", &other)),
         };
         self.begin(|engine, now| engine.join(now, bootstraps), take)
     }
@@ -80,7 +79,7 @@ impl<A: Addr, S: AskSwarm<A>> ChordSwarm<A, S> {
     pub fn lookup(&self, key: PeerId) -> Result<ChordOperation<A, S, Found<A>>> {
         let take = |outcome| match ended("looking a key up", outcome)? {
             Outcome::Found(found) => Ok(found),
-            other => Err(unexpected(&other)),
+            other => Err(unexpected("chord", &other)),
         };
         self.begin(|engine, now| engine.lookup(now, key), take)
     }
@@ -92,7 +91,7 @@ impl<A: Addr, S: AskSwarm<A>> ChordSwarm<A, S> {
     pub fn get(&self, key: PeerId) -> Result<ChordOperation<A, S, Option<Vec<u8>>>> {
         let take = |outcome| match ended("getting a record", outcome)? {
             Outcome::Value(value) => Ok(value),
-            other => Err(unexpected(&other)),
+            other => Err(unexpected("chord", &other)),
         };
         self.begin(|engine, now| engine.get(now, key), take)
     }
@@ -109,7 +108,7 @@ impl<A: Addr, S: AskSwarm<A>> ChordSwarm<A, S> {
     pub fn put(&self, key: PeerId, value: &[u8], ttl: Duration) -> Result<ChordOperation<A, S, ()>> {
         let take = |outcome| match ended("putting a record", outcome)? {
             Outcome::Stored => Ok(()),
-            other => Err(unexpected(&other)),
+            other => Err(unexpected("chord", &other)),
         };
         self.begin(|engine, now| engine.put(now, key, value, ttl), take)
     }
@@ -122,7 +121,7 @@ impl<A: Addr, S: AskSwarm<A>> ChordSwarm<A, S> {
     pub fn leave(&self) -> Result<ChordOperation<A, S, ()>> {
         let take = |outcome| match ended("leaving", outcome)? {
             Outcome::Left => Ok(()),
-            other => Err(unexpected(&other)),
+            other => Err(unexpected("chord", &other)),
         };
         self.begin(Engine::leave, take)
     }
@@ -152,37 +151,20 @@ fn ended<A>(doing: &'static str, ended: Result<Outcome<A>, OpError>) -> Result<O
     })
 }
 
-/// Returns the error for an outcome that belongs to another kind of operation.
-fn unexpected<A: std::fmt::Debug>(outcome: &Outcome<A>) -> Error {
-    tracing::error!(
-        layer = "chord",
-        ?outcome,
-        "the outcome belongs to another kind of operation"
-    );
-    Error::invalid(
-        "outcome",
-        "the outcome belongs to another kind of operation, which is a bug of this library",
-    )
-}
-
 impl<A: Addr> RecordEngine<A> for Engine<A> {
     type Config = Config;
 
     const NAME: &'static str = "Chord";
     const MIN_MESSAGE: usize = 1024;
 
-    fn create(
-        mut config: Config,
-        given: Given,
-        parse: impl Fn(&str) -> Option<A> + Send + Sync + 'static,
-        validator: Box<dyn Validator>,
-        id: PeerId,
-        now: Duration,
-        seed: u64,
-    ) -> Self {
+    fn restrict(config: &mut Config, given: Given) {
         config.unproven_ids = given.unproven_ids;
         config.message = config.message.min(given.message);
-        Engine::new(id, Arc::new(Rules::new(config, parse, validator)), now, seed)
+    }
+
+    fn create(new: NewEngine<A, Config>) -> Self {
+        let rules = Rules::new(new.config, new.parse, new.validator);
+        Engine::new(new.id, Arc::new(rules), new.now, new.seed)
     }
 }
 

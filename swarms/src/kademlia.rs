@@ -17,12 +17,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use p2p::{Addr, AskSwarm, Error, PeerId, Result};
+use p2p::{Addr, AskSwarm, PeerId, Result};
 use p2p_protocols::kademlia::{Config, Engine, Event, OpId, Outcome, Rules};
 pub use p2p_protocols::kademlia::{Contact, Progress, Record, Validator};
 
 use crate::overlay::{
-    Given, Located, NodeConfig, Operation, OperationEvent, OverlaySwarm, RecordEngine, Router,
+    Given, Located, NewEngine, NodeConfig, Operation, OperationEvent, OverlaySwarm, RecordEngine, Router,
+    unexpected,
 };
 
 /// A node of a Kademlia network, over the swarm `S`; see the [module](self).
@@ -63,7 +64,7 @@ impl<A: Addr, S: AskSwarm<A>> KademliaSwarm<A, S> {
     pub fn join(&self, bootstraps: &[A]) -> Result<KademliaOperation<A, S, usize>> {
         let take = |outcome| match outcome {
             Outcome::Joined { contacts } => Ok(contacts),
-            other => Err(unexpected(&other)),
+            other => Err(unexpected("kad", &other)),
         };
         self.begin(|engine, now| engine.join(now, bootstraps), take)
     }
@@ -75,7 +76,7 @@ impl<A: Addr, S: AskSwarm<A>> KademliaSwarm<A, S> {
     pub fn find_node(&self, id: PeerId) -> Result<KademliaOperation<A, S, Vec<Contact<A>>>> {
         let take = |outcome| match outcome {
             Outcome::Nodes(nodes) => Ok(nodes),
-            other => Err(unexpected(&other)),
+            other => Err(unexpected("kad", &other)),
         };
         self.begin(|engine, now| engine.find_node(now, id), take)
     }
@@ -87,7 +88,7 @@ impl<A: Addr, S: AskSwarm<A>> KademliaSwarm<A, S> {
     pub fn get(&self, key: PeerId) -> Result<KademliaOperation<A, S, Option<Record>>> {
         let take = |outcome| match outcome {
             Outcome::Record(record) => Ok(record),
-            other => Err(unexpected(&other)),
+            other => Err(unexpected("kad", &other)),
         };
         self.begin(|engine, now| engine.get(now, key), take)
     }
@@ -140,7 +141,7 @@ impl<A: Addr, S: AskSwarm<A>> KademliaSwarm<A, S> {
     pub fn providers(&self, key: PeerId) -> Result<KademliaOperation<A, S, Vec<Contact<A>>>> {
         let take = |outcome| match outcome {
             Outcome::Providers(nodes) => Ok(nodes),
-            other => Err(unexpected(&other)),
+            other => Err(unexpected("kad", &other)),
         };
         self.begin(|engine, now| engine.providers(now, key), take)
     }
@@ -160,21 +161,8 @@ where
 {
     match outcome {
         Outcome::Kept { copies } => Ok(copies),
-        other => Err(unexpected(&other)),
+        other => Err(unexpected("kad", &other)),
     }
-}
-
-/// Returns the error for an outcome that belongs to another kind of operation.
-fn unexpected<A: std::fmt::Debug>(outcome: &Outcome<A>) -> Error {
-    tracing::error!(
-        layer = "kad",
-        ?outcome,
-        "the outcome belongs to another kind of operation"
-    );
-    Error::invalid(
-        "outcome",
-        "the outcome belongs to another kind of operation, which is a bug of this library",
-    )
 }
 
 impl<A: Addr> RecordEngine<A> for Engine<A> {
@@ -183,18 +171,14 @@ impl<A: Addr> RecordEngine<A> for Engine<A> {
     const NAME: &'static str = "Kademlia";
     const MIN_MESSAGE: usize = 512;
 
-    fn create(
-        mut config: Config,
-        given: Given,
-        parse: impl Fn(&str) -> Option<A> + Send + Sync + 'static,
-        validator: Box<dyn Validator>,
-        id: PeerId,
-        now: Duration,
-        seed: u64,
-    ) -> Self {
+    fn restrict(config: &mut Config, given: Given) {
         config.unproven_ids = given.unproven_ids;
         config.message = config.message.min(given.message);
-        Engine::new(id, Arc::new(Rules::new(config, parse, validator)), now, seed)
+    }
+
+    fn create(new: NewEngine<A, Config>) -> Self {
+        let rules = Rules::new(new.config, new.parse, new.validator);
+        Engine::new(new.id, Arc::new(rules), new.now, new.seed)
     }
 }
 

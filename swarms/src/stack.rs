@@ -41,11 +41,9 @@
 
 mod below;
 mod build;
-mod chord;
 mod error;
 mod gossip;
 mod grammar;
-mod kademlia;
 mod medium;
 mod node;
 mod nodes;
@@ -54,12 +52,10 @@ mod read;
 #[cfg(test)]
 mod tests;
 
-pub use chord::Chord;
 pub use error::StackError;
 pub use gossip::Gossip;
 pub use grammar::{Channel, Layer, StackText};
-pub use kademlia::Kademlia;
 pub use medium::Medium;
 pub use node::{Stack, StackNode, forged};
 pub use nodes::StackNodes;
-pub use overlay::{Overlay, OverlayNode};
+pub use overlay::{Chord, Kademlia, Overlay, OverlayNode};

@@ -20,21 +20,40 @@ pub trait RecordEngine<A: Addr>: Router<A> {
     /// Minimum length of the engine's messages, in bytes.
     const MIN_MESSAGE: usize;
 
-    /// Creates an engine with the id `id`, which parses addresses of peers by `parse`.
-    fn create(
-        config: Self::Config,
-        given: Given,
-        parse: impl Fn(&str) -> Option<A> + Send + Sync + 'static,
-        validator: Box<dyn Validator>,
-        id: PeerId,
-        now: Duration,
-        seed: u64,
-    ) -> Self;
+    /// Limits a configuration to what the swarm below and the identity permit.
+    fn restrict(config: &mut Self::Config, given: Given);
+
+    /// Creates an engine.
+    fn create(new: NewEngine<A, Self::Config>) -> Self;
+}
+
+/// What an engine of a new node is created from.
+pub struct NewEngine<A, C> {
+    /// The id of the node.
+    pub id: PeerId,
+    /// The configuration, restricted by [`RecordEngine::restrict`].
+    pub config: C,
+    /// Parses addresses of peers.
+    pub parse: Box<dyn Fn(&str) -> Option<A> + Send + Sync>,
+    /// Decides which records are valid.
+    pub validator: Box<dyn Validator>,
+    /// The current time.
+    pub now: Duration,
+    /// The seed of the engine's random numbers.
+    pub seed: u64,
+}
+
+impl<A, C: fmt::Debug> fmt::Debug for NewEngine<A, C> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("NewEngine")
+            .field("id", &self.id)
+            .field("config", &self.config)
+            .finish_non_exhaustive()
+    }
 }
 
 /// What the swarm below and the identity determine of an engine's configuration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
 pub struct Given {
     /// Whether ids are accepted that no address proves.
     pub unproven_ids: bool,
@@ -97,7 +116,7 @@ impl<A: Addr, S: AskSwarm<A>, R: RecordEngine<A>> OverlaySwarm<A, S, R> {
     /// small.
     pub fn with_config(inner: S, identity: Identity<'_>, config: NodeConfig<R::Config>) -> Result<Self> {
         let NodeConfig {
-            engine,
+            engine: mut config,
             overlay,
             validator,
         } = config;
@@ -110,13 +129,23 @@ impl<A: Addr, S: AskSwarm<A>, R: RecordEngine<A>> OverlaySwarm<A, S, R> {
         }
         let unproven_ids = matches!(identity, Identity::Unproven(_));
         let token = if unproven_ids { TOKEN_BYTES } else { 0 };
-        let given = Given {
-            unproven_ids,
-            message: mtu - 1 - token,
-        };
+        let message = mtu - 1 - token;
+        R::restrict(
+            &mut config,
+            Given {
+                unproven_ids,
+                message,
+            },
+        );
         Self::with_engine(inner, identity, overlay, |inner, id, now| {
-            let seed = Env::current().seed();
-            R::create(engine, given, names_of(inner), validator, id, now, seed)
+            R::create(NewEngine {
+                id,
+                config,
+                parse: Box::new(names_of(inner)),
+                validator,
+                now,
+                seed: Env::current().seed(),
+            })
         })
     }
 }

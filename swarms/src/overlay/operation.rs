@@ -111,3 +111,16 @@ impl<A: Addr, S: AskSwarm<A>, R: Router<A>, T> fmt::Debug for Operation<A, S, R,
             .finish_non_exhaustive()
     }
 }
+
+/// Returns the error for an outcome that belongs to another kind of operation.
+pub(crate) fn unexpected(layer: &'static str, outcome: &impl fmt::Debug) -> Error {
+    tracing::error!(
+        layer,
+        ?outcome,
+        "the outcome belongs to another kind of operation"
+    );
+    Error::invalid(
+        "outcome",
+        "the outcome belongs to another kind of operation, which is a bug of this library",
+    )
+}

@@ -16,7 +16,7 @@ use super::below::Below;
 use super::build::text_error;
 use super::grammar::Placed;
 use super::read::Piece;
-use super::{Chord, Gossip, Kademlia, Stack, StackError, StackText};
+use super::{Gossip, Stack, StackError, StackText};
 use crate::env::Env;
 use crate::map::EraseSwarm;
 use crate::overlay::{Identity, OverlaySwarm, Router};
@@ -109,9 +109,15 @@ impl Overlay {
     }
 }
 
-/// A node with the engine `R`, over any layers.
+/// A handle on the node of a `kad` layer.
+pub type Kademlia = OverlayNode<kademlia::Engine<BoxAddr>>;
+
+/// A handle on the node of a `chord` layer.
+pub type Chord = OverlayNode<chord::Engine<BoxAddr>>;
+
+/// A handle on a node with the engine `R`, over any layers.
 pub struct OverlayNode<R: Router<BoxAddr>> {
-    pub(super) swarm: Arc<OverlaySwarm<BoxAddr, Inner, R>>,
+    swarm: Arc<OverlaySwarm<BoxAddr, Inner, R>>,
     /// Whether the layers below have keys.
     keys: bool,
 }
@@ -120,6 +126,11 @@ impl<R: Router<BoxAddr>> OverlayNode<R> {
     /// Returns its id.
     pub fn id(&self) -> PeerId {
         self.swarm.id()
+    }
+
+    /// Returns the node, for the operations of its overlay: those of [`KademliaSwarm`] or [`ChordSwarm`].
+    pub fn swarm(&self) -> &OverlaySwarm<BoxAddr, BoxSecureAskSwarm<BoxAddr>, R> {
+        &self.swarm
     }
 
     /// Returns the addresses below, best first.

@@ -39,7 +39,8 @@ async fn find(args: Find, out: Out) -> Result<(), Failure> {
     let (node, kad) = node(network(&args.stack)?.visiting(), &args.key).await?;
     let bar = Bar::new("looking for nodes", out);
     let found = closing(&node.stack, async {
-        Ok(kad.find_node(id, |progress| bar.show(progress)).await?)
+        let finding = kad.swarm().find_node(id)?;
+        Ok(finding.watch(|progress| bar.show(progress)).await?)
     });
     let found = found.await?;
     bar.end();
@@ -61,7 +62,8 @@ async fn get(args: Get, out: Out) -> Result<(), Failure> {
     let (node, kad) = node(network(&args.stack)?.visiting(), &args.key).await?;
     let bar = Bar::new("looking for the record", out);
     let found = closing(&node.stack, async {
-        Ok(kad.get(key, |progress| bar.show(progress)).await?)
+        let getting = kad.swarm().get(key)?;
+        Ok(getting.watch(|progress| bar.show(progress)).await?)
     });
     let found = found.await?;
     bar.end();
@@ -89,7 +91,8 @@ async fn put(args: Put, out: Out) -> Result<(), Failure> {
         Duration::from_secs_f64(args.ttl),
     );
     let copies = closing(&node.stack, async {
-        Ok(kad.put(key, &value, ttl, |progress| bar.show(progress)).await?)
+        let putting = kad.swarm().put(key, &value, ttl)?;
+        Ok(putting.watch(|progress| bar.show(progress)).await?)
     });
     let copies = copies.await?;
     bar.end();

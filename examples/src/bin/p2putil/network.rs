@@ -102,7 +102,8 @@ async fn put(kads: &[Kademlia], seed: u64) -> Row {
     let putting = futures_util::stream::iter(kads.iter().enumerate()).map(|(number, kad)| async move {
         let (key, value) = record(seed, number);
         let start = Instant::now();
-        let copies = kad.put(key, &value, TTL, |_| ()).await.unwrap_or(0);
+        let putting = kad.swarm().put(key, &value, TTL).ok()?;
+        let copies = putting.finish().await.unwrap_or(0);
         (copies > 0).then(|| start.elapsed())
     });
     row.collect(putting.buffer_unordered(AT_A_TIME)).await;
@@ -117,7 +118,8 @@ async fn get(kads: &[Kademlia], seed: u64) -> Row {
         // Those halfway around, a third around, and so on.
         let (key, value) = record(seed, (number + count / (nth + 2)) % count);
         let start = Instant::now();
-        let found = kads.get(number)?.get(key, |_| ()).await.ok()??;
+        let getting = kads.get(number)?.swarm().get(key).ok()?;
+        let found = getting.finish().await.ok()??;
         (found.value == value).then(|| start.elapsed())
     });
     row.collect(getting.buffer_unordered(AT_A_TIME)).await;

@@ -3,8 +3,9 @@
 use std::sync::atomic::{AtomicU8, Ordering::Relaxed};
 use std::time::Duration;
 
-use p2p::{Addr as _, BoxAddr, Error, Packet, PeerId, Swarm as _};
+use p2p::{Addr as _, BoxAddr, BoxSecureAskSwarm, Error, Packet, PeerId, Result, Swarm as _};
 use p2p_formats::x509::{PrivateKey, Registry, shake256};
+use p2p_swarms::overlay::{Operation, Router};
 use p2p_swarms::stack::{Chord, Kademlia, Overlay, Stack, StackNode, StackNodes, StackText};
 use tokio::time::timeout;
 
@@ -39,6 +40,14 @@ fn id(number: u8) -> PeerId {
 async fn node(text: &StackText, number: u8) -> StackNode {
     let node = text.build_node(&key(number)).await;
     node.unwrap_or_else(|error| panic!("{error}"))
+}
+
+/// Waits for the result of an operation, and passes its progress to `watch`.
+async fn watched<R: Router<BoxAddr>, T>(
+    operation: Result<Operation<BoxAddr, BoxSecureAskSwarm<BoxAddr>, R, T>>,
+    watch: impl FnMut(R::Progress),
+) -> T {
+    operation.expect("open").watch(watch).await.expect("open")
 }
 
 fn kad(node: &StackNode) -> &Kademlia {
@@ -254,34 +263,23 @@ async fn a_node_finds_others_and_records_and_reports_progress() {
     }
     let steps = std::cell::Cell::new(0);
     let mut watch = |_| steps.set(steps.get() + 1);
-    let found = kad(&nodes[8]).find_node(id(2), &mut watch).await.expect("open");
+    let found = watched(kad(&nodes[8]).swarm().find_node(id(2)), &mut watch).await;
     assert_eq!(
         (found[0].id, &found[0].addr),
         (id(2), &kad(&nodes[1]).bootstraps()[0])
     );
-    assert!(kad(&nodes[8]).contacts().expect("open") >= 3);
+    assert!(kad(&nodes[8]).swarm().contacts().expect("open") >= 3);
     let (key, hour) = (PeerId::new([5; 32]), Duration::from_hours(1));
-    assert_eq!(kad(&nodes[3]).get(key, &mut watch).await.expect("open"), None);
-    let copies = kad(&nodes[4])
-        .put(key, b"first", hour, &mut watch)
-        .await
-        .expect("open");
+    assert_eq!(watched(kad(&nodes[3]).swarm().get(key), &mut watch).await, None);
+    let copies = watched(kad(&nodes[4]).swarm().put(key, b"first", hour), &mut watch).await;
     assert_eq!(copies, 8);
-    let record = kad(&nodes[6])
-        .get(key, &mut watch)
-        .await
-        .expect("open")
-        .expect("a record");
+    let record = watched(kad(&nodes[6]).swarm().get(key), &mut watch).await;
+    let record = record.expect("a record");
     assert_eq!(record.value, b"first");
     assert!(steps.get() >= 4, "{steps:?}");
     // The first record stays.
-    assert_eq!(
-        kad(&nodes[5])
-            .put(key, b"second", hour, &mut watch)
-            .await
-            .expect("open"),
-        0
-    );
+    let copies = watched(kad(&nodes[5]).swarm().put(key, b"second", hour), &mut watch).await;
+    assert_eq!(copies, 0);
 }
 
 /// Opens a node at `addr` as soon as it is free: tasks of the former node may have to end first.
@@ -315,7 +313,7 @@ async fn a_node_restarts_at_its_address_and_is_found_there() {
         let again = built_again(&text, &addr, &key(1)).await;
         assert_eq!(again.local_addrs(), [addr]);
         talk(&again, &other.stack).await;
-        let found = kad(&other).find_node(id(1), |_| ()).await.expect("open");
+        let found = watched(kad(&other).swarm().find_node(id(1)), |_| ()).await;
         assert!(
             found.iter().any(|contact| below.contains(&contact.addr)),
             "{found:?}"
@@ -348,25 +346,16 @@ async fn nodes_of_a_ring_tell_each_other_by_id_and_store_records() {
             (&b"hello"[..], id(1).to_string())
         );
 
-        let found = chord(last).lookup(id(2), |_| {}).await.expect("a node answers");
+        let found = watched(chord(last).swarm().lookup(id(2)), |_| ()).await;
         assert_eq!(
             found.owner.map(|owner| owner.id),
             Some(id(2)),
             "an id is its own successor"
         );
         let ttl = Duration::from_mins(10);
-        chord(first)
-            .put(id(9), b"a record", ttl, |_| {})
-            .await
-            .expect("room");
-        assert_eq!(
-            chord(last)
-                .get(id(9), |_| {})
-                .await
-                .expect("it answers")
-                .as_deref(),
-            Some(&b"a record"[..])
-        );
+        watched(chord(first).swarm().put(id(9), b"a record", ttl), |_| ()).await;
+        let value = watched(chord(last).swarm().get(id(9)), |_| ()).await;
+        assert_eq!(value.as_deref(), Some(&b"a record"[..]));
         for node in &nodes {
             node.stack.close().await;
         }

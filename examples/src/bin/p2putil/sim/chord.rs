@@ -1,34 +1,18 @@
 //! The Chord engine in the simulator.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use p2p::{PeerId, Result};
-use p2p_protocols::chord::{Config, Engine, Event, Found, OpId, Outcome, Rules};
+use p2p_protocols::chord::{Engine, Event, Found, OpId, Outcome};
 use p2p_swarmtest::sim::SimAddr;
 
 use super::overlay::{Ended, Overlay};
 
 impl Overlay for Engine<SimAddr> {
-    type Rules = Arc<Rules<SimAddr>>;
-
     const APART: Duration = Duration::from_millis(200);
     /// Several rounds of stabilization, and one of fingers.
     const SETTLES: Duration = Duration::from_secs(400);
     const FINDS: &str = "the key's successor";
-
-    fn rules() -> Self::Rules {
-        let config = Config {
-            unproven_ids: true,
-            ..Config::default()
-        };
-        let parse = |text: &str| text.parse().ok();
-        Arc::new(Rules::new(config, parse, |_: &PeerId, _: &[u8]| true))
-    }
-
-    fn new(rules: &Self::Rules, id: PeerId, now: Duration, seed: u64) -> Self {
-        Engine::new(id, rules.clone(), now, seed)
-    }
 
     fn id(&self) -> PeerId {
         Engine::id(self)

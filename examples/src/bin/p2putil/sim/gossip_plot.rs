@@ -10,7 +10,7 @@ use plotters::prelude::{
 
 use super::gossipsub::{Measured, Network};
 use super::network::number;
-use super::plot::{BLUE, GREY, ORANGE, failed};
+use super::plot::{BLUE, GREY, ORANGE, draw_legend, failed};
 use crate::Failure;
 
 const SIZE: (u32, u32) = (1100, 760);
@@ -185,13 +185,7 @@ fn lines(area: &Area<'_>, frame: &Frame, series: &[Line]) -> Result<(), Failure>
             .label(*name)
             .legend(move |(x, y)| PathElement::new([(x, y), (x + 16, y)], color.stroke_width(2)));
     }
-    chart
-        .configure_series_labels()
-        .position(frame.legend.clone())
-        .background_style(WHITE.filled())
-        .border_style(GREY)
-        .draw()
-        .map_err(failed)
+    draw_legend(&mut chart, frame.legend.clone())
 }
 
 /// Plots how often each count occurs, in percent; the counts are sorted.

@@ -1,10 +1,9 @@
 //! The Kademlia engine in the simulator.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use p2p::{PeerId, Result};
-use p2p_protocols::kademlia::{Config, Distance, Engine, Event, OpId, Outcome, Rules};
+use p2p_protocols::kademlia::{Distance, Engine, Event, OpId, Outcome};
 use p2p_swarmtest::sim::SimAddr;
 
 use super::overlay::{Ended, Overlay};
@@ -13,24 +12,9 @@ use super::overlay::{Ended, Overlay};
 const K: usize = 20;
 
 impl Overlay for Engine<SimAddr> {
-    type Rules = Arc<Rules<SimAddr>>;
-
     const APART: Duration = Duration::from_millis(20);
     const SETTLES: Duration = Duration::from_secs(20);
     const FINDS: &str = "all of the nearest 20 nodes";
-
-    fn rules() -> Self::Rules {
-        let config = Config {
-            unproven_ids: true,
-            ..Config::default()
-        };
-        let parse = |text: &str| text.parse().ok();
-        Arc::new(Rules::new(config, parse, |_: &PeerId, _: &[u8]| true))
-    }
-
-    fn new(rules: &Self::Rules, id: PeerId, now: Duration, seed: u64) -> Self {
-        Engine::new(id, rules.clone(), now, seed)
-    }
 
     fn id(&self) -> PeerId {
         Engine::id(self)

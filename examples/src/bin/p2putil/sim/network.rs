@@ -9,7 +9,7 @@ use p2p_swarmtest::sim::{self, Arrival, Churn, Distribution, SimAddr, Simulation
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
 
-use super::overlay::{Ended, Overlay};
+use super::overlay::{self, Ended, EngineEvent, Overlay};
 
 /// Timeout of an operation in virtual time.
 const PATIENCE: Duration = Duration::from_mins(2);
@@ -19,7 +19,6 @@ const ABSENCE: Duration = Duration::from_mins(1);
 
 pub(super) struct Network<O: Overlay> {
     pub(super) sim: Simulation<O>,
-    rules: O::Rules,
     random: StdRng,
     /// The records that were put and are to be read.
     keys: Vec<PeerId>,
@@ -81,7 +80,6 @@ impl<O: Overlay> Network<O> {
         sim.filter_events(O::is_end);
         Self {
             sim,
-            rules: O::rules(),
             random: StdRng::seed_from_u64(seed),
             keys: Vec::new(),
         }
@@ -91,7 +89,7 @@ impl<O: Overlay> Network<O> {
     pub(super) fn join(&mut self) {
         let (id, seed) = (self.id(), self.sim.seed(self.sim.next_addr()));
         let contact = self.member();
-        let mut engine = O::new(&self.rules, id, self.sim.now(), seed);
+        let mut engine = overlay::engine::<O>(id, self.sim.now(), seed);
         if let Some(contact) = contact {
             // A new node has room for an operation.
             let _ = engine.join(self.sim.now(), contact);
@@ -190,7 +188,7 @@ impl<O: Overlay> Network<O> {
         let end = self.sim.now() + PATIENCE;
         while !asked.is_empty() && self.sim.now() < end {
             let members = self.members();
-            let events: Vec<(SimAddr, O::Event)> =
+            let events: Vec<(SimAddr, EngineEvent<O>)> =
                 self.sim.events().map(|(_, addr, event)| (addr, event)).collect();
             for (addr, event) in events {
                 let Some(ended) = O::ended(event) else { continue };
@@ -249,10 +247,10 @@ impl<O: Overlay> Network<O> {
             announced: 0.0,
             until: Duration::MAX,
         };
-        let (rules, mut random) = (self.rules.clone(), StdRng::from_rng(&mut self.random));
+        let mut random = StdRng::from_rng(&mut self.random);
         self.sim.churn(churn, move |arrival: Arrival| {
             let id = PeerId::new(random.random());
-            let mut engine = O::new(&rules, id, arrival.now, arrival.seed);
+            let mut engine = overlay::engine::<O>(id, arrival.now, arrival.seed);
             if let Some(contact) = arrival.contact {
                 let _ = engine.join(arrival.now, contact);
             }

@@ -4,13 +4,14 @@ use std::time::Duration;
 
 use p2p::{PeerId, Result};
 use p2p_protocols::overlay::OpId;
+use p2p_swarms::overlay::{Given, NewEngine, RecordEngine};
 use p2p_swarmtest::sim::{Engine, SimAddr};
 
-/// An engine of an overlay in the simulator.
-pub(super) trait Overlay: Engine<Addr = SimAddr> + Sized + 'static {
-    /// The state that nodes of one network share.
-    type Rules: Clone + 'static;
+/// The events of an engine.
+pub(super) type EngineEvent<E> = <E as Engine>::Event;
 
+/// An engine of an overlay in the simulator.
+pub(super) trait Overlay: Engine<Addr = SimAddr> + RecordEngine<SimAddr> {
     /// Interval between joins while the network is built.
     const APART: Duration;
     /// How long the network settles after that.
@@ -18,13 +19,11 @@ pub(super) trait Overlay: Engine<Addr = SimAddr> + Sized + 'static {
     /// The result of a lookup in the terms of the paper.
     const FINDS: &str;
 
-    fn rules() -> Self::Rules;
-    fn new(rules: &Self::Rules, id: PeerId, now: Duration, seed: u64) -> Self;
     fn id(&self) -> PeerId;
     /// Returns whether an event ends an operation. The simulation keeps no others.
-    fn is_end(event: &Self::Event) -> bool;
+    fn is_end(event: &EngineEvent<Self>) -> bool;
     /// Converts the end of an operation that the simulation began.
-    fn ended(event: Self::Event) -> Option<Ended>;
+    fn ended(event: EngineEvent<Self>) -> Option<Ended>;
     /// Returns whether it knows other nodes.
     fn has_joined(&self) -> bool;
     fn join(&mut self, now: Duration, contact: SimAddr) -> Result<OpId>;
@@ -34,6 +33,24 @@ pub(super) trait Overlay: Engine<Addr = SimAddr> + Sized + 'static {
     /// Returns the correct result of a lookup by `asker`, the nearest first; `members` are all nodes that are
     /// up, in order.
     fn right(members: &[PeerId], asker: &PeerId, key: &PeerId) -> Vec<PeerId>;
+}
+
+/// Creates an engine that accepts every record.
+pub(super) fn engine<O: Overlay>(id: PeerId, now: Duration, seed: u64) -> O {
+    let mut config = O::Config::default();
+    let given = Given {
+        unproven_ids: true,
+        message: usize::MAX,
+    };
+    O::restrict(&mut config, given);
+    O::create(NewEngine {
+        id,
+        config,
+        parse: Box::new(|text| text.parse().ok()),
+        validator: Box::new(|_: &PeerId, _: &[u8]| true),
+        now,
+        seed,
+    })
 }
 
 /// The end of an operation.

@@ -1,8 +1,9 @@
 //! Plots as SVG: the hops of lookups, and success rates over time.
 
+use plotters::coord::types::RangedCoordf64;
 use plotters::prelude::{
-    ChartBuilder, Circle, Color as _, IntoDrawingArea as _, IntoFont as _, LineSeries, PathElement, RGBColor,
-    Rectangle, SVGBackend, SeriesLabelPosition, TRANSPARENT, WHITE,
+    Cartesian2d, ChartBuilder, ChartContext, Circle, Color as _, IntoDrawingArea as _, IntoFont as _,
+    LineSeries, PathElement, RGBColor, Rectangle, SVGBackend, SeriesLabelPosition, TRANSPARENT, WHITE,
 };
 
 use super::network::number;
@@ -21,6 +22,20 @@ pub(super) struct Series {
 
 pub(super) fn failed(error: impl std::fmt::Display) -> Failure {
     Failure::Failed(format!("the plot cannot be drawn: {error}"))
+}
+
+/// Draws the names of the series into a corner of a chart.
+pub(super) fn draw_legend<'a>(
+    chart: &mut ChartContext<'a, SVGBackend<'a>, Cartesian2d<RangedCoordf64, RangedCoordf64>>,
+    corner: SeriesLabelPosition,
+) -> Result<(), Failure> {
+    chart
+        .configure_series_labels()
+        .position(corner)
+        .background_style(WHITE.filled())
+        .border_style(GREY)
+        .draw()
+        .map_err(failed)
 }
 
 /// Plots how many lookups took how many hops, and the paper's mean.
@@ -70,13 +85,7 @@ fn draw_hops(svg: &mut String, title: &str, hops: &[usize], expected: f64) -> Re
         .map_err(failed)?
         .label("½ log2 of the nodes")
         .legend(|(x, y)| PathElement::new([(x, y), (x + 16, y)], ORANGE.stroke_width(2)));
-    chart
-        .configure_series_labels()
-        .position(SeriesLabelPosition::UpperRight)
-        .background_style(WHITE.filled())
-        .border_style(GREY)
-        .draw()
-        .map_err(failed)?;
+    draw_legend(&mut chart, SeriesLabelPosition::UpperRight)?;
     area.present().map_err(failed)
 }
 
@@ -124,12 +133,6 @@ fn draw_over_time(svg: &mut String, title: &str, series: &[Series]) -> Result<()
             .map(|point| Circle::new(*point, 2, color.filled()));
         chart.draw_series(dots).map_err(failed)?;
     }
-    chart
-        .configure_series_labels()
-        .position(SeriesLabelPosition::LowerRight)
-        .background_style(WHITE.filled())
-        .border_style(GREY)
-        .draw()
-        .map_err(failed)?;
+    draw_legend(&mut chart, SeriesLabelPosition::LowerRight)?;
     area.present().map_err(failed)
 }

@@ -25,7 +25,7 @@ mod overlay;
 mod plot;
 
 /// The network that the tests and the bench of gossipsub simulate as well.
-#[path = "../../../../../protocols/tests/gossipsub/simulated/mod.rs"]
+#[path = "../../../../protocols/tests/gossipsub/simulated/mod.rs"]
 mod gossipsub;
 
 /// Time for a network to repair itself after nodes failed.
