@@ -102,7 +102,8 @@ pub struct Profile {
     /// Maximum number of messages that may wait for a stopped reader, in all layers and in the medium. Some laws
     /// tell more than twice as many, so a lower figure makes a run faster on a medium that holds few.
     pub holds: usize,
-    /// Maximum number of asks of a node in flight. One law sends more than twice as many.
+    /// Maximum number of asks of a node in flight, and of requests that a node hands out before one is answered. One
+    /// law sends more than twice as many.
     pub asks: usize,
     /// Timeout of one law.
     pub limit: Duration,

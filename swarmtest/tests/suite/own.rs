@@ -7,7 +7,7 @@ mod node;
 use std::future::ready;
 use std::time::Duration;
 
-use node::{ASKS, Net, QUEUE};
+use node::{ASKS, HANDLERS, Net, QUEUE};
 use p2p_swarmtest::reference::Address;
 use p2p_swarmtest::{Effort, Law, Profile, SecureAsk, Testbed, Verdict};
 
@@ -27,7 +27,11 @@ fn testbed(fault: &'static str, effort: Effort) -> Testbed<Address> {
     let beside = net.clone();
     let profile = Profile {
         holds: QUEUE,
-        asks: ASKS,
+        asks: if fault == "legal: four requests are served at a time" {
+            HANDLERS
+        } else {
+            ASKS
+        },
         patience: Duration::from_secs(1),
         ..Profile::default().effort(effort)
     };
@@ -303,6 +307,7 @@ const ODD: &[&str] = &[
     "legal: close takes a while",
     "legal: telling a node that is gone is an error",
     "legal: an ask takes a second at most",
+    "legal: four requests are served at a time",
     "legal: there are no counters",
     "legal: a node has two addresses",
     "legal: a source is an alias",

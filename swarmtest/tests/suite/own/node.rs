@@ -9,10 +9,10 @@ use std::time::Duration;
 
 use p2p::{
     AskSwarm, BatchError, BatchOutcome, Counters, DropReason, Error, Headroom, Message, Packet, PeerId,
-    Rejection, Request, Respond, Result, SecureSwarm, Swarm,
+    Rejection, Request, Respond, Responder, Result, SecureSwarm, Swarm,
 };
 use p2p_swarmtest::reference::Address;
-use tokio::sync::{Notify, oneshot};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, oneshot};
 use tokio::task::yield_now;
 use tokio::time::{Instant, sleep, timeout_at};
 
@@ -26,6 +26,9 @@ use queue::{Queue, Wait};
 
 /// Messages and requests that wait for a reader at most.
 pub(crate) const QUEUE: usize = 64;
+
+/// Requests that the legal swarm which serves few at a time hands out before one is answered.
+pub(crate) const HANDLERS: usize = 4;
 
 /// Asks that one node may have under way.
 pub(crate) const ASKS: usize = 64;
@@ -97,6 +100,7 @@ impl Net {
             in_flight: Mutex::default(),
             asking: AtomicUsize::new(0),
             serving: Arc::default(),
+            handlers: Arc::new(Semaphore::new(HANDLERS)),
             first_deadline: Mutex::default(),
         });
         lock(&self.nodes).insert(place, Arc::downgrade(&inner));
@@ -135,6 +139,8 @@ pub(crate) struct Inner {
     in_flight: Mutex<Vec<(u64, Packet)>>,
     asking: AtomicUsize,
     serving: Arc<AtomicUsize>,
+    /// For the swarm that serves few requests at a time.
+    handlers: Arc<Semaphore>,
     first_deadline: Mutex<Option<Instant>>,
 }
 

@@ -64,6 +64,20 @@ impl Respond for Back {
     }
 }
 
+/// A responder of which few exist at a time.
+struct Handler(Responder, OwnedSemaphorePermit);
+
+#[async_trait::async_trait]
+impl Respond for Handler {
+    async fn respond(self: Box<Self>, response: Packet) -> Result<()> {
+        self.0.respond(response).await
+    }
+
+    fn reject(self: Box<Self>, why: Rejection) {
+        self.0.reject(why);
+    }
+}
+
 /// One of the asks that a node may have under way.
 struct Slot<'a> {
     inner: &'a Inner,
@@ -197,6 +211,12 @@ impl AskSwarm<Address> for Node {
     }
 
     async fn receive_ask(&self) -> Result<Request<Address>> {
+        let few = if self.0.is("legal: four requests are served at a time") {
+            let handler = async { Ok(self.0.handlers.clone().acquire_owned().await.ok()) };
+            self.0.unless_closed(handler).await?
+        } else {
+            None
+        };
         let mut wait = Wait {
             inner: &self.0,
             id: None,
@@ -220,6 +240,9 @@ impl AskSwarm<Address> for Node {
             if others {
                 yield_now().await;
             }
+        }
+        if let Some(permit) = few {
+            return Ok(Request::new(request.message, Handler(request.responder, permit)));
         }
         Ok(request)
     }
