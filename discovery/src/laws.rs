@@ -277,17 +277,14 @@ async fn replaced(context: &LawContext<'_>) -> LawResult {
 
 async fn refreshed(context: &LawContext<'_>) -> LawResult {
     let (a, b, topic) = context.pair().await;
-    let Timing {
-        ttl,
-        propagation,
-        staleness,
-    } = context.timing();
+    let timing = context.timing();
+    let (ttl, delay) = (timing.ttl, timing.propagation + timing.staleness);
     context.announced(&a, &b, &topic, ttl).await?;
     sleep(ttl * 6 / 10).await;
     // A longer lifetime, so that the expiry of the first announcement is over well before that of the second.
-    let longer = 2 * (ttl + staleness + propagation);
+    let longer = 2 * (ttl + delay);
     a.announce(&topic, longer).await?;
-    sleep(ttl * 6 / 10 + staleness + propagation).await;
+    sleep(ttl * 6 / 10 + delay).await;
     let found = b.discovery.find(&topic).await.map_err(text)?;
     if found == [a.node()] {
         return Ok(());
@@ -297,11 +294,8 @@ async fn refreshed(context: &LawContext<'_>) -> LawResult {
 
 async fn expired(context: &LawContext<'_>) -> LawResult {
     let (a, b, topic) = context.pair().await;
-    let Timing {
-        ttl,
-        propagation,
-        staleness,
-    } = context.timing();
+    let timing = context.timing();
+    let (ttl, delay) = (timing.ttl, timing.propagation + timing.staleness);
     let start = Instant::now();
     context.announced(&a, &b, &topic, ttl).await?;
     if let Some(rest) = (ttl / 2).checked_sub(start.elapsed()) {
@@ -312,9 +306,7 @@ async fn expired(context: &LawContext<'_>) -> LawResult {
         }
     }
     sleep(ttl).await;
-    context
-        .sees_within(propagation + staleness, &b, &topic, &[])
-        .await
+    context.sees_within(delay, &b, &topic, &[]).await
 }
 
 async fn withdrawn(context: &LawContext<'_>) -> LawResult {
@@ -393,11 +385,8 @@ async fn watched(context: &LawContext<'_>) -> LawResult {
 
 async fn watched_expiry(context: &LawContext<'_>) -> LawResult {
     let (a, b, topic) = context.pair().await;
-    let Timing {
-        ttl,
-        propagation,
-        staleness,
-    } = context.timing();
+    let timing = context.timing();
+    let (ttl, propagation) = (timing.ttl, timing.propagation);
     let mut watch = b.discovery.watch(&topic);
     a.announce(&topic, ttl).await?;
     expect(
@@ -405,7 +394,7 @@ async fn watched_expiry(context: &LawContext<'_>) -> LawResult {
         &Change::Found(a.node()),
     )?;
     expect(
-        &next(&mut watch, ttl + staleness + 2 * propagation).await?,
+        &next(&mut watch, ttl + timing.staleness + 2 * propagation).await?,
         &Change::Lost(a.id),
     )
 }

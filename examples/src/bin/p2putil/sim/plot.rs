@@ -1,9 +1,11 @@
 //! Plots as SVG: the hops of lookups, and success rates over time.
 
+use plotters::coord::Shift;
 use plotters::coord::types::RangedCoordf64;
 use plotters::prelude::{
-    Cartesian2d, ChartBuilder, ChartContext, Circle, Color as _, IntoDrawingArea as _, IntoFont as _,
-    LineSeries, PathElement, RGBColor, Rectangle, SVGBackend, SeriesLabelPosition, TRANSPARENT, WHITE,
+    Cartesian2d, ChartBuilder, ChartContext, Circle, Color as _, DrawingArea, IntoDrawingArea as _,
+    IntoFont as _, LineSeries, PathElement, RGBColor, Rectangle, SVGBackend, SeriesLabelPosition,
+    TRANSPARENT, WHITE,
 };
 
 use super::network::number;
@@ -22,6 +24,20 @@ pub(super) struct Series {
 
 pub(super) fn failed(error: impl std::fmt::Display) -> Failure {
     Failure::Failed(format!("the plot cannot be drawn: {error}"))
+}
+
+/// Returns a chart with a title, and room for the labels of both axes.
+fn titled<'a, 'b>(
+    area: &'a DrawingArea<SVGBackend<'b>, Shift>,
+    title: &str,
+) -> ChartBuilder<'a, 'b, SVGBackend<'b>> {
+    let mut chart = ChartBuilder::on(area);
+    chart
+        .caption(title, ("sans-serif", 20).into_font())
+        .margin(16)
+        .x_label_area_size(40)
+        .y_label_area_size(56);
+    chart
 }
 
 /// Draws the names of the series into a corner of a chart.
@@ -54,11 +70,7 @@ fn draw_hops(svg: &mut String, title: &str, hops: &[usize], expected: f64) -> Re
     let highest = (0..=most).map(share).fold(1.0, f64::max);
     let area = SVGBackend::with_string(svg, SIZE).into_drawing_area();
     area.fill(&WHITE).map_err(failed)?;
-    let mut chart = ChartBuilder::on(&area)
-        .caption(title, ("sans-serif", 20).into_font())
-        .margin(16)
-        .x_label_area_size(40)
-        .y_label_area_size(56)
+    let mut chart = titled(&area, title)
         .build_cartesian_2d(-0.5..number(most).max(expected.ceil()) + 0.5, 0.0..highest * 1.1)
         .map_err(failed)?;
     chart
@@ -103,11 +115,7 @@ fn draw_over_time(svg: &mut String, title: &str, series: &[Series]) -> Result<()
     let last = points().map(|(minute, _)| *minute).fold(1.0, f64::max);
     let area = SVGBackend::with_string(svg, SIZE).into_drawing_area();
     area.fill(&WHITE).map_err(failed)?;
-    let mut chart = ChartBuilder::on(&area)
-        .caption(title, ("sans-serif", 20).into_font())
-        .margin(16)
-        .x_label_area_size(40)
-        .y_label_area_size(56)
+    let mut chart = titled(&area, title)
         .build_cartesian_2d(0.0..last, from..101.0)
         .map_err(failed)?;
     chart
