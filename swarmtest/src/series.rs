@@ -28,6 +28,8 @@ const LONGEST: usize = 4096;
 pub(crate) struct Series {
     /// How often each payload arrived, by its number, and its length.
     came: BTreeMap<u32, (usize, usize)>,
+    /// Lengths of arrived messages without the number of a told payload.
+    pub(crate) unknown: Vec<usize>,
 }
 
 impl Series {
@@ -153,6 +155,7 @@ impl<A: Addr> Testbed<A> {
                 let Some((number, (len, times))) =
                     number(&message.payload).and_then(|number| Some((number, series.came.get_mut(&number)?)))
                 else {
+                    series.unknown.push(message.payload.len());
                     continue;
                 };
                 *times += 1;

@@ -12,6 +12,7 @@ use tokio::time::{Instant, timeout};
 
 use crate::harness::{PLAIN, ensure, in_time, mtu, numbered_payload, settle};
 use crate::kind::Node;
+use crate::profile::Effort;
 use crate::report::{Outcome, Unmet};
 use crate::testbed::Testbed;
 
@@ -204,7 +205,12 @@ pub async fn they_balance_over_all_nodes<A: Addr>(testbed: &Testbed<A>) -> Outco
         rng: testbed.rng(),
         number: 0,
     };
-    for _ in 0..testbed.amount(60) {
+    // Each burst waits until it is over, and a quick run is over within a second.
+    let bursts = match testbed.the_profile().effort {
+        Effort::Quick => 6,
+        effort => effort.amount(120),
+    };
+    for _ in 0..bursts {
         balance.burst(None).await?;
         balance.read(4, 0).await?;
     }

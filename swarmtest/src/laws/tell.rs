@@ -120,7 +120,10 @@ pub async fn a_message_arrives_whole<A: Addr>(testbed: &Testbed<A>) -> Outcome {
             Ok(())
         })
         .await
-        .map(drop)
+        .and_then(|series| match series.unknown.first() {
+            Some(len) => broken!("a message of {len} bytes arrived that was never told"),
+            None => Ok(()),
+        })
 }
 
 /// Tells bursts without a pause and counts all arrivals.

@@ -354,6 +354,7 @@ const ALSO: &[(&str, &[&str])] = &[
     (
         "tell::a_tell_never_waits_for_the_reader",
         &[
+            "batch::cancelling_receive_batch_loses_nothing",
             "counters::delivered_is_what_was_received",
             "batch::receive_batch_takes_what_receives_would",
             "batch::receive_batch_keeps_to_its_maximum",
@@ -364,6 +365,7 @@ const ALSO: &[(&str, &[&str])] = &[
     (
         "tell::an_error_means_it_did_not_leave",
         &[
+            "batch::cancelling_receive_batch_loses_nothing",
             "counters::delivered_is_what_was_received",
             "batch::tell_batch_sends_what_tells_would",
             "batch::a_refused_message_holds_up_none_behind_it",
@@ -406,6 +408,11 @@ const ALSO: &[(&str, &[&str])] = &[
             "close::closing_frees_the_address",
             "close::dropping_frees_the_address",
         ],
+    ),
+    // A packet that comes from another port unchanged is a repeated one.
+    (
+        "wire::messages_arrive_again_after_replay",
+        &["wire::messages_arrive_again_after_tampering"],
     ),
     (
         "tell::a_second_flood_keeps_no_more",

@@ -181,7 +181,7 @@ pub async fn receive_batch_of_none_returns_at_once<A: Addr>(testbed: &Testbed<A>
 pub async fn cancelling_receive_batch_loses_nothing<A: Addr>(testbed: &Testbed<A>) -> Outcome {
     let [a, b] = testbed.nodes().await?;
     let (dst, mut rng) = (b.addr()?, testbed.rng());
-    let rounds = testbed.amount(200).max(if testbed.lossless() { 12 } else { 60 }) as u32;
+    let rounds = testbed.amount(400).max(if testbed.lossless() { 12 } else { 60 }) as u32;
     let (mut arrived, mut told) = (0, 0);
     for round in 0..rounds {
         let count = if round < 12 {

@@ -76,8 +76,8 @@ pub async fn tampering_changes_no_ask<A: Addr>(testbed: &Testbed<A>) -> Outcome 
         );
         harness.answered(asking, limit).await?;
     }
-    tamper(&harness, 0.3, true);
-    for _ in 0..testbed.amount(30).max(ROUNDS) {
+    tamper(&harness, 0.5, true);
+    for _ in 0..testbed.amount(60).max(ROUNDS) {
         for (from, to) in [(0, 2), (1, 2), (2, 0)] {
             harness.ask(from, to, PLAIN, limit).await?;
             harness.ask(from, to, 120, limit).await?;
