@@ -181,10 +181,10 @@ fn sent_datagrams_equal_those_of_a_go_peer() {
     let mut asker = engine(100);
     for vector in list(&vectors(), "wire") {
         let name = &vector["name"];
-        let of = |who: &str| -> Vec<&Value> {
+        let of = |name: &str| -> Vec<&Value> {
             list(vector, "messages")
                 .iter()
-                .filter(|message| message["from"] == who)
+                .filter(|message| message["from"] == name)
                 .collect()
         };
         let bytes = |messages: &[&Value]| -> Vec<_> {

@@ -34,12 +34,12 @@ impl Flood {
         if number >= PACKETS {
             return None;
         }
-        let (who, part) = if number % 4 == 3 {
+        let (message, part) = if number % 4 == 3 {
             (number - 1, 1)
         } else {
             (number, 0)
         };
-        let mixed = who.wrapping_mul(0x9e37_79b9_7f4a_7c15).to_be_bytes();
+        let mixed = message.wrapping_mul(0x9e37_79b9_7f4a_7c15).to_be_bytes();
         let src = SocketAddr::from(([mixed[0], mixed[1], mixed[2], mixed[3]], u16::from(mixed[4])));
         let len = if number.is_multiple_of(3) {
             0

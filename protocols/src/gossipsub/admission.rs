@@ -13,7 +13,7 @@ use rand::RngExt;
 
 use super::engine::Engine;
 use super::event::Event;
-use super::peer::{Peer, PeerKey, Who};
+use super::peer::{Identity, Peer, PeerKey};
 use crate::hash::HashMap;
 use crate::overlay::Prefix;
 
@@ -90,21 +90,21 @@ impl Admission {
         self.replaced = 0;
     }
 
-    pub(super) fn leave(&mut self, who: u64, usage: Usage, max: usize) {
+    pub(super) fn leave(&mut self, identity: u64, usage: Usage, max: usize) {
         if self.left.len() < max {
-            self.left.insert(who, usage);
+            self.left.insert(identity, usage);
             return;
         }
         self.crowd.resize(CROWD, Usage::default());
-        if let Some(shared) = self.crowd.get_mut(entry(who)) {
+        if let Some(shared) = self.crowd.get_mut(entry(identity)) {
             *shared = shared.max(usage);
         }
     }
 
-    pub(super) fn return_of(&mut self, who: u64) -> Usage {
-        let of_crowd = || self.crowd.get(entry(who)).copied();
-        let own = self.left.get(&who).copied().or_else(of_crowd);
-        self.left.remove(&who);
+    pub(super) fn return_of(&mut self, identity: u64) -> Usage {
+        let of_crowd = || self.crowd.get(entry(identity)).copied();
+        let own = self.left.get(&identity).copied().or_else(of_crowd);
+        self.left.remove(&identity);
         own.unwrap_or_default()
     }
 }
@@ -117,9 +117,9 @@ fn entry(identity: u64) -> usize {
 
 impl<A: Addr> Engine<A> {
     /// Returns a number for an identity, for tables that need not store all of it.
-    pub(super) fn number_of(&self, who: &Who<A>) -> u64 {
+    pub(super) fn number_of(&self, identity: &Identity<A>) -> u64 {
         use std::hash::BuildHasher as _;
-        self.keys.hasher().hash_one(who)
+        self.keys.hasher().hash_one(identity)
     }
 
     /// Makes room for a peer. If a limit is reached, removes the least useful inbound peer.
@@ -133,11 +133,11 @@ impl<A: Addr> Engine<A> {
         let (per_identity, per_prefix) = (config.max_inbound_per_identity, config.max_inbound_per_prefix);
         let inbound = |peer: &Peer<A>| !peer.outbound && !peer.explicit && peer.addr != *addr;
         if !outbound {
-            let who = Who::new(addr);
+            let identity = Identity::new(addr);
             let same = self
                 .peers
                 .iter()
-                .filter(|(_, peer)| inbound(peer) && peer.who == who);
+                .filter(|(_, peer)| inbound(peer) && peer.identity == identity);
             let same: Vec<(Duration, PeerKey)> = same.map(|(key, peer)| (peer.heard, *key)).collect();
             if same.len() >= per_identity.max(1)
                 && let Some((_, silent)) = same.iter().min()

@@ -26,33 +26,33 @@ impl<W: Clone + Ord> Backoffs<W> {
     }
 
     /// Sets a backoff. It can extend an existing backoff but not shorten it.
-    pub(super) fn set(&mut self, who: &W, topic: &Topic, until: Duration) {
-        let key = (who.clone(), topic.clone());
+    pub(super) fn set(&mut self, identity: &W, topic: &Topic, until: Duration) {
+        let key = (identity.clone(), topic.clone());
         if let Some(old) = self.until.get(&key).copied() {
             if old >= until {
                 return;
             }
             self.ends.remove(&(old, key.0.clone(), key.1.clone()));
         } else if self.until.len() >= self.max
-            && let Some((_, who, topic)) = self.ends.pop_first()
+            && let Some((_, identity, topic)) = self.ends.pop_first()
         {
-            self.until.remove(&(who, topic));
+            self.until.remove(&(identity, topic));
         }
         self.ends.insert((until, key.0.clone(), key.1.clone()));
         self.until.insert(key, until);
     }
 
     /// Returns the end of a backoff, if there is one.
-    pub(super) fn until(&self, who: &W, topic: &Topic) -> Option<Duration> {
-        self.until.get(&(who.clone(), topic.clone())).copied()
+    pub(super) fn until(&self, identity: &W, topic: &Topic) -> Option<Duration> {
+        self.until.get(&(identity.clone(), topic.clone())).copied()
     }
 
     /// Removes the backoffs that ended before this time.
     pub(super) fn expire(&mut self, before: Duration) {
         while self.ends.first().is_some_and(|(until, ..)| *until < before)
-            && let Some((_, who, topic)) = self.ends.pop_first()
+            && let Some((_, identity, topic)) = self.ends.pop_first()
         {
-            self.until.remove(&(who, topic));
+            self.until.remove(&(identity, topic));
         }
     }
 
@@ -85,10 +85,10 @@ mod tests {
     #[test]
     fn at_the_limit_the_backoff_that_ends_first_is_forgotten() {
         let (mut backoffs, topic) = (Backoffs::new(3), Topic::from("t"));
-        for who in [5, 3, 4, 1, 2] {
-            backoffs.set(&who, &topic, SECOND(who));
+        for identity in [5, 3, 4, 1, 2] {
+            backoffs.set(&identity, &topic, SECOND(identity));
         }
-        let kept = (1..=5).filter(|who| backoffs.until(who, &topic).is_some());
+        let kept = (1..=5).filter(|identity| backoffs.until(identity, &topic).is_some());
         assert_eq!(kept.collect::<Vec<_>>(), [2, 4, 5]);
         backoffs.expire(SECOND(5));
         assert_eq!((backoffs.len(), backoffs.ends.len()), (1, 1));

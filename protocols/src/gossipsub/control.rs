@@ -96,7 +96,7 @@ impl<A: Addr> Engine<A> {
         };
         let network = Prefix::of(&peer.addr);
         let asker = Asker {
-            identity: self.number_of(&peer.who),
+            identity: self.number_of(&peer.identity),
             network: network.map(|network| (self.keys.hasher().hash_one(network) as u32, network)),
             is_chosen: peer.outbound || peer.explicit,
         };
@@ -141,7 +141,7 @@ impl<A: Addr> Engine<A> {
             let (outbound, explicit) = (peer.outbound, peer.explicit);
             let until = self
                 .backoffs
-                .until(&peer.who, &topic)
+                .until(&peer.identity, &topic)
                 .filter(|until| *until > now);
             let backoff = self.config.prune_backoff;
             if let Some(until) = until {
@@ -179,7 +179,8 @@ impl<A: Addr> Engine<A> {
                 Some(seconds) => Duration::from_secs(seconds).min(self.config.max_backoff),
                 None => self.config.prune_backoff,
             };
-            self.backoffs.set(&peer.who, &topic, now.saturating_add(backoff));
+            self.backoffs
+                .set(&peer.identity, &topic, now.saturating_add(backoff));
             if prune.peers.is_empty() {
                 continue;
             }

@@ -245,7 +245,7 @@ impl<A: Addr> Engine<A> {
             // Without signatures, the id is a sequence number of the neighbour.
             Ok(id) if arrived.message.from.is_none() => {
                 // Its numbers continue after a reconnect.
-                let peer = self.peers.get(&key).map(|peer| self.number_of(&peer.who));
+                let peer = self.peers.get(&key).map(|peer| self.number_of(&peer.identity));
                 [&peer.unwrap_or_default().to_be_bytes()[..], &id].concat().into()
             }
             Ok(id) => id,

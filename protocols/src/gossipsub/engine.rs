@@ -17,7 +17,7 @@ use super::config::Config;
 use super::event::{Counts, Event, RpcBatch, Transmit};
 use super::message_cache::MessageCache;
 use super::message_id::MessageId;
-use super::peer::{Connection, Peer, PeerKey, Version, Who, hash_of};
+use super::peer::{Connection, Identity, Peer, PeerKey, Version, hash_of};
 use super::queue::{Item, Pack, Priority, Queue};
 use super::receive::Delivery;
 use super::score::Scores;
@@ -82,10 +82,10 @@ pub struct Engine<A> {
     /// Memory for messages of other nodes.
     pub(super) block: Block,
     pub(super) validating: Validating,
-    pub(super) backoffs: Backoffs<Who<A>>,
+    pub(super) backoffs: Backoffs<Identity<A>>,
     /// Messages requested from peers that announced them, with the deadline of each.
     pub(super) promises: BTreeMap<MessageId, BTreeMap<PeerKey, Duration>>,
-    pub(super) scores: Scores<Who<A>>,
+    pub(super) scores: Scores<Identity<A>>,
     pub(super) admission: Admission,
     pub(super) events: VecDeque<Event<A>>,
     pub(super) counts: Counts,
@@ -170,17 +170,17 @@ impl<A: Addr> Engine<A> {
             self.remove_peer(now, addr);
         }
         self.last_key += 1;
-        let (key, who) = (PeerKey(self.last_key), Who::new(addr));
-        let number = self.number_of(&who);
+        let (key, identity) = (PeerKey(self.last_key), Identity::new(addr));
+        let number = self.number_of(&identity);
         let ip = addr.socket_addr().map(|addr| addr.ip());
-        self.scores.add_peer(now, key, &who, ip);
+        self.scores.add_peer(now, key, &identity, ip);
         let ttl = self
             .config
             .heartbeat_interval
             .saturating_mul(self.config.idontwant_ttl);
         let peer = Peer {
             addr: addr.clone(),
-            who,
+            identity,
             version,
             outbound: connection.outbound,
             info: connection.info.filter(|info| info.fits(&self.config.limits)),
@@ -217,7 +217,7 @@ impl<A: Addr> Engine<A> {
             return false;
         };
         self.always.remove(&key);
-        let number = self.number_of(&peer.who);
+        let number = self.number_of(&peer.identity);
         self.admission.leave(number, peer.usage, self.config.max_peers);
         self.counts.dropped(peer.queue.clear());
         for topic in &peer.topics {
@@ -237,7 +237,7 @@ impl<A: Addr> Engine<A> {
             peers.remove(&key);
             !peers.is_empty()
         });
-        self.scores.remove_peer(now, key, peer.who);
+        self.scores.remove_peer(now, key, peer.identity);
         true
     }
 

@@ -93,7 +93,7 @@ impl<A: Addr> Engine<A> {
         let mut keys: Vec<PeerKey> = candidates
             .filter(|key| {
                 let fits = self.peers.get(key).is_some_and(|peer| {
-                    let backoff = self.backoffs.until(&peer.who, topic);
+                    let backoff = self.backoffs.until(&peer.identity, topic);
                     let rests = backoff.is_some_and(|until| until.saturating_add(slack) > now);
                     peer.is_router() && !peer.explicit && !rests
                 });
@@ -151,7 +151,8 @@ impl<A: Addr> Engine<A> {
     ) {
         self.leave_mesh(now, key, topic);
         let Some(peer) = self.peers.get(&key) else { return };
-        self.backoffs.set(&peer.who, topic, now.saturating_add(backoff));
+        self.backoffs
+            .set(&peer.identity, topic, now.saturating_add(backoff));
         let (is_v1_1, others) = (
             peer.version >= Version::V1_1,
             exchange && self.config.peer_exchange,

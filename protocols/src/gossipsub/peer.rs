@@ -72,12 +72,12 @@ pub struct Connection {
 
 /// Identifies a peer across connections: by its id, if its address authenticates one.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(super) enum Who<A> {
+pub(super) enum Identity<A> {
     Id(PeerId),
     Addr(A),
 }
 
-impl<A: Addr> Who<A> {
+impl<A: Addr> Identity<A> {
     pub(super) fn new(addr: &A) -> Self {
         addr.peer_id().map_or_else(|| Self::Addr(addr.clone()), Self::Id)
     }
@@ -87,7 +87,7 @@ impl<A: Addr> Who<A> {
 #[allow(clippy::struct_excessive_bools, reason = "the flags are independent")]
 pub(super) struct Peer<A> {
     pub(super) addr: A,
-    pub(super) who: Who<A>,
+    pub(super) identity: Identity<A>,
     pub(super) version: Version,
     pub(super) outbound: bool,
     pub(super) info: Option<PeerInfo>,

@@ -124,11 +124,11 @@ impl<W: Clone + Eq + Hash> Scores<W> {
         self.config.as_ref()
     }
 
-    pub(super) fn add_peer(&mut self, now: Duration, key: PeerKey, who: &W, ip: Option<IpAddr>) {
+    pub(super) fn add_peer(&mut self, now: Duration, key: PeerKey, identity: &W, ip: Option<IpAddr>) {
         if self.config.is_none() {
             return;
         }
-        let kept = self.left.remove(who).filter(|(until, _)| *until > now);
+        let kept = self.left.remove(identity).filter(|(until, _)| *until > now);
         let mut stats = kept.map_or_else(
             || PeerStats {
                 since: now,
@@ -143,7 +143,7 @@ impl<W: Clone + Eq + Hash> Scores<W> {
         self.peers.insert(key, stats);
     }
 
-    pub(super) fn remove_peer(&mut self, now: Duration, key: PeerKey, who: W) {
+    pub(super) fn remove_peer(&mut self, now: Duration, key: PeerKey, identity: W) {
         let (Some(config), Some(mut stats)) = (&self.config, self.peers.remove(&key)) else {
             return;
         };
@@ -165,17 +165,17 @@ impl<W: Clone + Eq + Hash> Scores<W> {
         while self.left_order.len() >= max {
             // Peers that come and leave in large numbers must not displace the penalties of others.
             let mut oldest = self.left_order.iter().take(LOOKED_AT);
-            let harmless = oldest.position(|(until, who)| {
-                let kept = self.left.get(who).filter(|(of, _)| of == until);
+            let harmless = oldest.position(|(until, identity)| {
+                let kept = self.left.get(identity).filter(|(of, _)| of == until);
                 kept.is_none_or(|(_, stats)| !stats.is_penalized())
             });
-            let Some((until, who)) = self.left_order.remove(harmless.unwrap_or(0)) else {
+            let Some((until, identity)) = self.left_order.remove(harmless.unwrap_or(0)) else {
                 break;
             };
-            self.forget(until, &who);
+            self.forget(until, &identity);
         }
-        self.left_order.push_back((until, who.clone()));
-        self.left.insert(who, (until, stats));
+        self.left_order.push_back((until, identity.clone()));
+        self.left.insert(identity, (until, stats));
     }
 
     /// Returns the score of a peer: its behaviour, and its IP address.
@@ -304,16 +304,16 @@ impl<W: Clone + Eq + Hash> Scores<W> {
             decay(&mut stats.behaviour_penalty, config.behaviour_penalty_decay);
         }
         while self.left_order.front().is_some_and(|(until, _)| *until <= now)
-            && let Some((until, who)) = self.left_order.pop_front()
+            && let Some((until, identity)) = self.left_order.pop_front()
         {
-            self.forget(until, &who);
+            self.forget(until, &identity);
         }
     }
 
     /// Removes the score of a peer that left, unless the peer came back and left again.
-    fn forget(&mut self, until: Duration, who: &W) {
-        if self.left.get(who).is_some_and(|(of, _)| *of == until) {
-            self.left.remove(who);
+    fn forget(&mut self, until: Duration, identity: &W) {
+        if self.left.get(identity).is_some_and(|(of, _)| *of == until) {
+            self.left.remove(identity);
         }
     }
 

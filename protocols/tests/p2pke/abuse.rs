@@ -273,10 +273,10 @@ impl Crowd {
         }
     }
 
-    /// Performs a handshake of the key `who` from the address `from`. Returns its endpoint if it was
+    /// Performs a handshake of the key `number` from the address `from`. Returns its endpoint if it was
     /// confirmed.
-    fn open(&mut self, net: &mut Net, who: u32, from: u32) -> Option<Endpoint<u32>> {
-        let local = Arc::new(local(who, self.config.clone()));
+    fn open(&mut self, net: &mut Net, number: u32, from: u32) -> Option<Endpoint<u32>> {
+        let local = Arc::new(local(number, self.config.clone()));
         let mut endpoint = Endpoint::<u32>::new(local, &mut self.rng);
         endpoint
             .connect(net.now, &0, None, &mut self.rng)
@@ -346,12 +346,12 @@ fn one_key_from_many_ports_gets_only_its_share_of_the_channels() {
 fn many_keys_that_fill_the_channels_leave_room_for_own_handshakes() {
     let (mut net, mut crowd) = crowded(13, |_| {});
     let mut sessions = Vec::new();
-    for who in 0..600 {
-        if let Some(session) = crowd.open(&mut net, 1000 + who, 1000 + who) {
-            Crowd::say(&mut net, &session, 1000 + who);
-            sessions.push((1000 + who, session));
+    for number in 0..600 {
+        if let Some(session) = crowd.open(&mut net, 1000 + number, 1000 + number) {
+            Crowd::say(&mut net, &session, 1000 + number);
+            sessions.push((1000 + number, session));
         }
-        for (from, session) in sessions.iter().filter(|_| who % 50 == 0) {
+        for (from, session) in sessions.iter().filter(|_| number % 50 == 0) {
             if net.nodes[0].endpoint.path(from).is_some() {
                 Crowd::say(&mut net, session, *from);
             }
@@ -379,18 +379,18 @@ fn many_keys_that_fill_the_channels_leave_room_for_own_handshakes() {
 fn channels_that_never_carried_data_are_evicted_first() {
     let (mut net, mut crowd) = crowded(14, |_| {});
     let used: Vec<_> = (0..50u32)
-        .map(|who| {
-            let session = crowd.open(&mut net, 100 + who, 100 + who).expect("room");
-            Crowd::say(&mut net, &session, 100 + who);
-            (100 + who, session)
+        .map(|number| {
+            let session = crowd.open(&mut net, 100 + number, 100 + number).expect("room");
+            Crowd::say(&mut net, &session, 100 + number);
+            (100 + number, session)
         })
         .collect();
     // Each with its own key, and from its own address.
-    for who in 0..1000 {
-        let opened = crowd.open(&mut net, 1000 + who, 1000 + who);
-        assert!(opened.is_some(), "newcomer {who} is accepted");
+    for number in 0..1000 {
+        let opened = crowd.open(&mut net, 1000 + number, 1000 + number);
+        assert!(opened.is_some(), "newcomer {number} is accepted");
         net.now += millis(10);
-        if who % 400 == 0 {
+        if number % 400 == 0 {
             for (from, session) in &used {
                 Crowd::say(&mut net, session, *from);
             }
@@ -412,8 +412,8 @@ fn one_network_gets_only_its_share_of_channels_and_hellos() {
     let node = &mut net.nodes[0];
     let mut endpoint = Endpoint::new(node.endpoint.local().clone(), &mut node.rng).with_prefixes(prefix_of);
     std::mem::swap(&mut node.endpoint, &mut endpoint);
-    for who in 0..200 {
-        crowd.open(&mut net, 1000 + who, 1000 + who);
+    for number in 0..200 {
+        crowd.open(&mut net, 1000 + number, 1000 + number);
         net.now += millis(5);
     }
     let channels = net.nodes[0].endpoint.channels();

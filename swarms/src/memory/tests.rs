@@ -153,9 +153,9 @@ fn a_full_queue_drops_and_counts_the_newest_message() {
 #[test]
 fn a_message_to_an_unused_address_is_lost_and_counted() {
     let (a, b) = pair();
-    let nobody = MemoryAddr::new(99);
-    ready(a.tell(&nobody, Packet::from("x"))).unwrap();
-    let mut batch = [nobody, b.local_addr(), nobody]
+    let absent = MemoryAddr::new(99);
+    ready(a.tell(&absent, Packet::from("x"))).unwrap();
+    let mut batch = [absent, b.local_addr(), absent]
         .map(|dst| (dst, Packet::from("y")))
         .into();
     ready(a.tell_batch(&mut batch)).unwrap();
@@ -166,11 +166,11 @@ fn a_message_to_an_unused_address_is_lost_and_counted() {
         (4, 1, 3)
     );
     assert!(matches!(
-        ready(a.ask(&nobody, Packet::default())),
+        ready(a.ask(&absent, Packet::default())),
         Err(Error::Unreachable { .. })
     ));
     assert!(matches!(
-        ready(a.lookup_public_key(&nobody)),
+        ready(a.lookup_public_key(&absent)),
         Err(Error::Unreachable { .. })
     ));
 }

@@ -89,8 +89,8 @@ async fn a_flood_from_spoofed_addresses_affects_neither_sessions_nor_bounds() ->
     let tap = realm.open();
     let client = QuicSwarm::new(realm.open(), &key(3))?;
     let first = {
-        let nobody = KeyAddr::new(PeerId::ZERO, tap.local_addr());
-        let dial = client.tell(&nobody, Packet::from(b"x"));
+        let absent = KeyAddr::new(PeerId::ZERO, tap.local_addr());
+        let dial = client.tell(&absent, Packet::from(b"x"));
         tokio::select! {
             message = tap.receive() => message?.payload,
             _ = dial => unreachable!("no node answers"),

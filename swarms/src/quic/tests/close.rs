@@ -104,13 +104,13 @@ async fn a_batch_that_waits_for_dials_arrives_before_close_or_drop_or_is_counted
     let realm = MemoryRealm::default();
     let to = QuicSwarm::new(realm.open(), &key(1)).expect("a node");
     let silent = realm.open();
-    let nobody = KeyAddr::new(to.id(), silent.local_addr());
+    let absent = KeyAddr::new(to.id(), silent.local_addr());
     for run in 0..40_u32 {
         let node = QuicSwarm::new(realm.open(), &key(2)).expect("a node");
         let count = [1, 3, 17, 100][run as usize % 4];
         let packet = |number: u32| Packet::from(number.to_be_bytes().as_slice());
         let mut batch: Vec<_> = (0..count).map(|number| (addr(&to), packet(number))).collect();
-        batch.insert(run as usize % batch.len(), (nobody.clone(), packet(0)));
+        batch.insert(run as usize % batch.len(), (absent.clone(), packet(0)));
         let telling = async {
             let told = node.tell_batch(&mut batch).await;
             told.expect("there is room here");
@@ -225,12 +225,12 @@ async fn the_port_is_free_once_close_returned_even_with_unpolled_calls() {
         let [a, b] = nodes();
         let (at, to) = (addr(&a), addr(&b));
         tell(&a, &to, 1, 4).await;
-        let mut nobody = Context::from_waker(Waker::noop());
+        let mut cx = Context::from_waker(Waker::noop());
         // Polled once, and then neither polled nor dropped.
         let mut ask = pin!(a.ask(&to, Packet::from(b"ping")));
         let mut receive = pin!(a.receive());
-        assert!(ask.as_mut().poll(&mut nobody).is_pending());
-        assert!(receive.as_mut().poll(&mut nobody).is_pending());
+        assert!(ask.as_mut().poll(&mut cx).is_pending());
+        assert!(receive.as_mut().poll(&mut cx).is_pending());
         a.close().await;
         std::net::UdpSocket::bind(at.addr).expect("the port is free");
         assert!(matches!(ask.await, Err(Error::Closed)));
@@ -250,8 +250,8 @@ async fn close_takes_effect_at_its_first_poll_even_if_it_lingers() {
     let closing = async {
         sleep(Duration::from_millis(50)).await;
         let mut closing = pin!(a.close());
-        let mut nobody = Context::from_waker(Waker::noop());
-        assert!(closing.as_mut().poll(&mut nobody).is_pending(), "it waits");
+        let mut cx = Context::from_waker(Waker::noop());
+        assert!(closing.as_mut().poll(&mut cx).is_pending(), "it waits");
         let told = a.tell(&to, Packet::from(b"late")).await;
         assert!(matches!(told, Err(Error::Closed)), "{told:?}");
         assert!(matches!(a.receive().await, Err(Error::Closed)));

@@ -47,9 +47,9 @@ impl Internet {
         let mut first = Vec::new();
         for _ in 0..dials {
             let tap = self.0.open();
-            let nobody = KeyAddr::new(PeerId::ZERO, tap.local_addr());
+            let absent = KeyAddr::new(PeerId::ZERO, tap.local_addr());
             let client = QuicSwarm::new(self.0.open(), &key(3)).expect("a node");
-            let dial = client.tell(&nobody, Packet::from(b"x"));
+            let dial = client.tell(&absent, Packet::from(b"x"));
             tokio::select! {
                 message = tap.receive() => first.push(message.expect("open").payload),
                 _ = dial => unreachable!("no node answers"),

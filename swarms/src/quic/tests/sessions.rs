@@ -220,9 +220,9 @@ async fn a_batch_for_two_peers_does_not_wait_for_the_unreachable_one() {
     let realm = MemoryRealm::default();
     let [a, b] = [1, 2].map(|seed| QuicSwarm::new(realm.open(), &key(seed)).expect("a node"));
     let silent = realm.open();
-    let nobody = KeyAddr::new(PeerId::new([9; 32]), silent.local_addr());
+    let absent = KeyAddr::new(PeerId::new([9; 32]), silent.local_addr());
     let mut batch = vec![
-        (nobody, Packet::from(b"never")),
+        (absent, Packet::from(b"never")),
         (addr(&b), Packet::from(b"at once")),
         (addr(&b), Packet::from(b"at once")),
     ];

@@ -211,8 +211,8 @@ async fn nodes_of_another_text_join_through_its_addresses() {
     let first = node(&parse("mem=named/p2pke/mbapp/kad"), 1).await;
     let known = kad(&first).bootstraps().remove(0);
     let second = node(&parse(&format!("mem=named/p2pke/mbapp/kad={known}")), 2).await;
-    let nobody = known.to_string().replace('@', "@7777");
-    let third = parse(&format!("mem=named/p2pke/mbapp/kad={nobody};{known}"));
+    let absent = known.to_string().replace('@', "@7777");
+    let third = parse(&format!("mem=named/p2pke/mbapp/kad={absent};{known}"));
     let third = node(&third, 3).await;
     talk(&second.stack, &third.stack).await;
     // Nodes of the same text that are apart do not know each other.

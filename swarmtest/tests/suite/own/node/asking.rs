@@ -65,16 +65,19 @@ impl Respond for Back {
 }
 
 /// A responder of which few exist at a time.
-struct Handler(Responder, OwnedSemaphorePermit);
+struct Handler {
+    responder: Responder,
+    _permit: OwnedSemaphorePermit,
+}
 
 #[async_trait::async_trait]
 impl Respond for Handler {
     async fn respond(self: Box<Self>, response: Packet) -> Result<()> {
-        self.0.respond(response).await
+        self.responder.respond(response).await
     }
 
     fn reject(self: Box<Self>, why: Rejection) {
-        self.0.reject(why);
+        self.responder.reject(why);
     }
 }
 
@@ -242,7 +245,11 @@ impl AskSwarm<Address> for Node {
             }
         }
         if let Some(permit) = few {
-            return Ok(Request::new(request.message, Handler(request.responder, permit)));
+            let handler = Handler {
+                responder: request.responder,
+                _permit: permit,
+            };
+            return Ok(Request::new(request.message, handler));
         }
         Ok(request)
     }
