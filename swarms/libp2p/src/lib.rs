@@ -54,6 +54,7 @@
 //! | [`negotiate`] | multistream-select | connections |
 //! | [`noise`], [`tls`] | secure channels | noise, tls |
 //! | [`HostSwarm`] | tells and asks between hosts, as a [`Swarm`](p2p::Swarm) | |
+//! | [`stack`] | the word `libp2p` of stacks as text | |
 //! | [`identify`], [`ping`] | protocols that each host serves | identify, ping |
 //! | [`perf`] | measurement of throughput | perf |
 //!
@@ -87,6 +88,7 @@ pub mod negotiate;
 pub mod noise;
 pub mod perf;
 pub mod ping;
+pub mod stack;
 mod stream;
 pub mod swarm;
 pub mod tls;

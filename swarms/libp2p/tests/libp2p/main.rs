@@ -10,4 +10,5 @@ mod negotiation;
 mod nodes;
 mod over_swarms;
 mod secure;
+mod stack;
 mod swarms;
