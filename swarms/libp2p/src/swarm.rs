@@ -159,6 +159,18 @@ const BATCH: usize = 64;
 /// Maximum MTU in bytes.
 const MAX_MTU: usize = 16 << 20;
 
+/// Completes the tells of a batch, up to [`BATCH`] at the same time.
+pub(crate) async fn tell_concurrently<F: Future<Output = Result<()>>>(
+    tells: impl Iterator<Item = F>,
+) -> Result<(), BatchError> {
+    let mut outcome = BatchOutcome::default();
+    let mut results = std::pin::pin!(stream::iter(tells).buffer_unordered(BATCH));
+    while let Some(result) = results.next().await {
+        outcome.record(result);
+    }
+    outcome.finish()
+}
+
 impl Core {
     fn check_open(&self) -> Result<()> {
         if *self.closing.borrow() {
@@ -211,12 +223,7 @@ impl Swarm<HostAddr> for HostSwarm {
         let tells = batch
             .drain(..)
             .map(async |(dst, packet)| self.core.tell(&dst, packet).await);
-        let mut outcome = BatchOutcome::default();
-        let mut results = std::pin::pin!(stream::iter(tells).buffer_unordered(BATCH));
-        while let Some(result) = results.next().await {
-            outcome.record(result);
-        }
-        outcome.finish()
+        tell_concurrently(tells).await
     }
 
     async fn receive(&self) -> Result<Message<HostAddr>> {

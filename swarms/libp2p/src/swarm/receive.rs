@@ -30,23 +30,13 @@ pub(super) fn serve(core: &Arc<Core>) -> Result<()> {
         return Err(error);
     }
     // Pending receives end with the host.
-    let (ends, mut closing) = (CloseOnDrop(Arc::downgrade(core)), core.closing.subscribe());
-    core.host.spawn(async move {
-        let _ends = ends;
-        // An error says that the swarm is gone.
-        let _ = closing.wait_for(|closing| *closing).await;
-    });
-    Ok(())
-}
-
-struct CloseOnDrop(Weak<Core>);
-
-impl Drop for CloseOnDrop {
-    fn drop(&mut self) {
-        if let Some(core) = self.0.upgrade() {
+    let weak = Arc::downgrade(core);
+    core.host.at_end(core.closing.subscribe(), move || {
+        if let Some(core) = weak.upgrade() {
             core.close();
         }
-    }
+    });
+    Ok(())
 }
 
 async fn with<F: Future<Output = ()>>(

@@ -12,6 +12,7 @@ mod negotiation;
 mod nodes;
 mod noise;
 mod over_swarms;
+mod packets;
 mod raw;
 mod secure;
 mod stack;

@@ -157,6 +157,17 @@ impl Shown {
         endpoint
     }
 
+    /// An endpoint that offers no datagrams in its transport parameters.
+    pub(crate) fn endpoint_without_datagrams(&self) -> quinn::Endpoint {
+        let server = QuicServerConfig::try_from(self.server(QUIC)).expect("TLS 1.3");
+        let mut server = quinn::ServerConfig::with_crypto(Arc::new(server));
+        let mut transport = quinn::TransportConfig::default();
+        transport.datagram_receive_buffer_size(None);
+        server.transport_config(Arc::new(transport));
+        let local = SocketAddr::from(([127, 0, 0, 1], 0));
+        quinn::Endpoint::server(server, local).expect("a free port")
+    }
+
     /// Dials a host over QUIC.
     pub(crate) async fn dial_quic(&self, host: &Host) -> (quinn::Endpoint, quinn::Connection) {
         let endpoint = self.endpoint();
