@@ -16,6 +16,7 @@
 //! Cancelling a receive loses nothing. A cancelled tell resets its stream: the peer receives the whole message or
 //! nothing. The peer may have acted on the request of a cancelled ask.
 
+mod budgets;
 mod receive;
 mod send;
 
@@ -31,8 +32,9 @@ use p2p::{
 use p2p_formats::varint;
 use p2p_swarms::inbox::{Inbox, Limits};
 use parking_lot::Mutex;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
 
+use self::budgets::Budgets;
 use crate::addr::HostAddr;
 use crate::host::{Host, Shared};
 use crate::key::PublicKey;
@@ -46,8 +48,11 @@ pub struct HostSwarmConfig {
     pub messages: Limits,
     /// Requests that wait for a reader. Those that find no room are rejected. Default: those of [`Limits`].
     pub requests: Limits,
-    /// Bytes of messages that have arrived in part, for all peers together; messages beyond are dropped. Default: 64 MiB.
+    /// Bytes of messages that have arrived in part, for all peers together; messages beyond are dropped. A peer that holds more
+    /// than one message gets none of the second half. Default: 64 MiB.
     pub reassembly: usize,
+    /// The same for one peer, over all of its connections. Default: 16 MiB.
+    pub peer_reassembly: usize,
     /// Timeout of sending a message, a connection included. Default: 15 s.
     pub send_timeout: Duration,
     /// Timeout of an ask. Default: 30 s.
@@ -65,6 +70,7 @@ impl Default for HostSwarmConfig {
             messages: Limits::default(),
             requests: Limits::default(),
             reassembly: 64 << 20,
+            peer_reassembly: 16 << 20,
             send_timeout: Duration::from_secs(15),
             ask_timeout: Duration::from_secs(30),
             message_timeout: Duration::from_secs(15),
@@ -112,7 +118,7 @@ pub(crate) struct Core {
     config: HostSwarmConfig,
     messages: Inbox<Message<HostAddr>>,
     requests: Inbox<Request<HostAddr>>,
-    reassembly: Arc<Semaphore>,
+    reassembly: Budgets,
     tells: Counters,
     asks: Counters,
     closing: watch::Sender<bool>,
@@ -128,7 +134,11 @@ impl Host {
     /// the queues.
     pub fn swarm(&self, protocol: &str, config: HostSwarmConfig) -> Result<HostSwarm> {
         let longest = config.mtu.saturating_add(1 << 10);
-        if config.mtu > MAX_MTU || longest > config.reassembly || longest > config.messages.bytes {
+        let least = config
+            .reassembly
+            .min(config.peer_reassembly)
+            .min(config.messages.bytes);
+        if config.mtu > MAX_MTU || longest > least {
             let reason = "the MTU exceeds 16 MiB, or the bytes of the queues or of messages that arrive";
             return Err(Error::invalid("swarm configuration", reason));
         }
@@ -139,7 +149,7 @@ impl Host {
             ask_id: format!("{protocol}/ask").into(),
             messages: Inbox::new(config.messages),
             requests: Inbox::new(config.requests),
-            reassembly: Arc::new(Semaphore::new(config.reassembly.min(Semaphore::MAX_PERMITS))),
+            reassembly: Budgets::new(config.reassembly, config.peer_reassembly, longest),
             tells: Counters::new("libp2p"),
             asks: Counters::new("libp2p-ask"),
             closing: watch::Sender::new(false),

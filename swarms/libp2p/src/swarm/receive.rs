@@ -7,7 +7,6 @@ use async_trait::async_trait;
 use bytes::BytesMut;
 use p2p::{Counters, DropReason, Error, Message, Packet, Rejection, Request, Respond, Result};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::timeout;
 
 use super::Core;
@@ -111,17 +110,10 @@ impl Core {
             Head::Length(length) => length,
             Head::Rejected(_) | Head::End => return Err(DropReason::Malformed),
         };
-        let mut held: Option<OwnedSemaphorePermit> = None;
+        let (mut charge, mut held) = (self.reassembly.charge(stream.peer()), 0_usize);
         let charge = |bytes: usize| {
-            let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
-            let Ok(more) = self.reassembly.clone().try_acquire_many_owned(bytes) else {
-                return false;
-            };
-            match &mut held {
-                Some(held) => held.merge(more),
-                None => held = Some(more),
-            }
-            true
+            held = held.saturating_add(bytes);
+            charge.raise(held)
         };
         let body = frame::read_body(stream, length, charge).await.map_err(lost)?;
         match stream.read(&mut [0; 1]).await.map_err(lost)? {
