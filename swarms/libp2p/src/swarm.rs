@@ -17,6 +17,7 @@
 //! nothing. The peer may have acted on the request of a cancelled ask.
 
 mod budgets;
+mod ends;
 mod receive;
 mod send;
 
@@ -35,6 +36,7 @@ use parking_lot::Mutex;
 use tokio::sync::watch;
 
 use self::budgets::Budgets;
+use self::ends::Ends;
 use crate::addr::HostAddr;
 use crate::host::{Host, Shared};
 use crate::key::PublicKey;
@@ -119,6 +121,7 @@ pub(crate) struct Core {
     messages: Inbox<Message<HostAddr>>,
     requests: Inbox<Request<HostAddr>>,
     reassembly: Budgets,
+    ends: Ends,
     tells: Counters,
     asks: Counters,
     closing: watch::Sender<bool>,
@@ -150,6 +153,7 @@ impl Host {
             messages: Inbox::new(config.messages),
             requests: Inbox::new(config.requests),
             reassembly: Budgets::new(config.reassembly, config.peer_reassembly, longest),
+            ends: Ends::new(self.core(), config.message_timeout),
             tells: Counters::new("libp2p"),
             asks: Counters::new("libp2p-ask"),
             closing: watch::Sender::new(false),

@@ -156,7 +156,7 @@ impl Respond for StreamResponder {
         let limit = core.config.send_timeout;
         match timeout(limit, core.unless_closed(async { Ok(write.await) })).await {
             Ok(Ok(Ok(()))) => {
-                sending.await_end(stream);
+                core.ends.await_end(sending, stream);
                 Ok(())
             }
             Ok(Ok(Err(error))) => Err(Error::unreachable(stream.peer(), error.to_string())),
@@ -186,7 +186,7 @@ impl StreamResponder {
                 stream.shutdown().await
             };
             if matches!(timeout(core.config.send_timeout, write).await, Ok(Ok(()))) {
-                Sending::begin(&core).await_end(stream);
+                core.ends.await_end(Sending::begin(&core), stream);
             }
         });
     }

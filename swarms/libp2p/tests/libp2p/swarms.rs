@@ -13,7 +13,7 @@ use p2p_swarmtest::{Profile, SecureAsk, Testbed, conformance};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use crate::nodes::{Way, host};
-use crate::raw::{Shown, keypair, open};
+use crate::raw::{Shown, keypair, open, place};
 
 const ID: &str = "/test/1.0.0";
 
@@ -167,6 +167,42 @@ async fn one_identity_with_many_connections_takes_no_more_than_one_peers_share()
     let mut counted = Vec::new();
     swarm.visit_counters(&mut |counters| counted.push(counters.snapshot()));
     assert_eq!(counted[0].dropped(DropReason::Budget), 1);
+}
+
+#[tokio::test]
+async fn messages_that_a_peer_does_not_end_cost_no_task_each() {
+    let builder = Host::builder(&PrivateKey::ed25519(&[1; 32]));
+    let host = builder.start().await.expect("no port");
+    let swarm = host
+        .swarm(ID, HostSwarmConfig::default())
+        .expect("a new protocol");
+    let endpoint = Shown::of(7).endpoint();
+    let to = HostAddr::new(keypair(7).peer_id(), place(&endpoint).place().clone());
+    let serve = async {
+        let peer = endpoint
+            .accept()
+            .await
+            .expect("open")
+            .await
+            .expect("a connection");
+        let mut kept = Vec::new();
+        while let Ok(stream) = peer.accept_bi().await {
+            kept.push(stream);
+        }
+    };
+    let tell = async {
+        swarm.tell(&to, "first".into()).await.expect("a peer");
+        let tasks = || tokio::runtime::Handle::current().metrics().num_alive_tasks();
+        let before = tasks();
+        for _ in 0..80 {
+            swarm.tell(&to, "more".into()).await.expect("a peer");
+        }
+        assert!(tasks() <= before + 8, "{} tasks, and {before} before", tasks());
+    };
+    tokio::select! {
+        () = serve => unreachable!("the connection stays"),
+        () = tell => {}
+    }
 }
 
 #[tokio::test]
