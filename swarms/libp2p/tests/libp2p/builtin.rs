@@ -15,7 +15,7 @@ use crate::nodes::{Way, host, private, until};
 use crate::raw::{HEADER, Shown, accept, keypair, line, open, place};
 
 /// Encodes a field of bytes of a protobuf message.
-fn field(number: u8, bytes: &[u8]) -> Vec<u8> {
+pub(crate) fn field(number: u8, bytes: &[u8]) -> Vec<u8> {
     let mut field = vec![number << 3 | 2];
     field.extend_from_slice(p2p_formats::varint::write(bytes.len() as u64, &mut [0; 10]));
     field.extend_from_slice(bytes);
@@ -23,7 +23,7 @@ fn field(number: u8, bytes: &[u8]) -> Vec<u8> {
 }
 
 /// Puts the length in front of a message.
-fn framed(message: &[u8]) -> Vec<u8> {
+pub(crate) fn framed(message: &[u8]) -> Vec<u8> {
     let mut framed = p2p_formats::varint::write(message.len() as u64, &mut [0; 10]).to_vec();
     framed.extend_from_slice(message);
     framed
@@ -68,7 +68,7 @@ fn bad() -> Vec<(&'static str, Vec<u8>)> {
 }
 
 /// Returns what a peer said of itself first.
-async fn first_agent(events: &mut p2p_libp2p::HostEvents) -> String {
+pub(crate) async fn first_agent(events: &mut p2p_libp2p::HostEvents) -> String {
     until(events, |event| match event {
         HostEvent::Identified { identified, .. } => Some(identified.agent.clone()),
         _ => None,

@@ -9,6 +9,7 @@ use snow::{Builder, HandshakeState};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 
+use crate::builtin::field;
 use crate::nodes::{Way, host, private};
 use crate::raw::{HEADER, accept, at, keypair, line, propose};
 
@@ -57,13 +58,6 @@ impl Handshake {
         payload.truncate(len);
         Ok(payload)
     }
-}
-
-fn field(number: u8, bytes: &[u8]) -> Vec<u8> {
-    let mut field = vec![number << 3 | 2];
-    field.extend_from_slice(p2p_formats::varint::write(bytes.len() as u64, &mut [0; 10]));
-    field.extend_from_slice(bytes);
-    field
 }
 
 fn payload(key: &PublicKey, signer: &Keypair, static_key: &[u8]) -> Vec<u8> {

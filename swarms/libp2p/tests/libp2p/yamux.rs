@@ -2,14 +2,17 @@
 
 use std::time::Duration;
 
-use p2p_libp2p::{Host, HostConfig, Stream};
+use p2p::AskSwarm as _;
+use p2p_libp2p::identify::{IDENTIFY, PUSH};
+use p2p_libp2p::{Host, HostAddr, HostConfig, Stream};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use tokio_rustls::client::TlsStream;
 
+use crate::builtin::{field, first_agent, framed};
 use crate::nodes::{Way, host, host_with};
-use crate::raw::{HEADER, Shown, line};
+use crate::raw::{HEADER, Shown, keypair, line};
 
 const DATA: u8 = 0;
 const WINDOW: u8 = 1;
@@ -332,4 +335,85 @@ async fn a_reset_stream_ends_for_its_handler() {
     peer.write(&data(RST, 1, b"")).await.expect("an open connection");
     let end = ended.recv().await.expect("a handler ran");
     assert_eq!(end, Err(std::io::ErrorKind::ConnectionReset));
+}
+
+/// Waits for the stream on which the host makes this proposal, and accepts it. Returns the number of the stream.
+async fn accepted(peer: &mut Peer, protocol: &str) -> u32 {
+    let proposal = [HEADER, &line(protocol)].concat();
+    let (mut stream, mut read) = (0, Vec::new());
+    while read.len() < proposal.len() {
+        let frame = peer
+            .until(|frame| frame.kind == DATA && !frame.body.is_empty())
+            .await
+            .expect("a frame");
+        assert!(stream == 0 || stream == frame.stream, "the host opens one stream");
+        stream = frame.stream;
+        read.extend(frame.body);
+    }
+    assert!(read.starts_with(&proposal), "{read:?}");
+    peer.write(&data(ACK, stream, &proposal))
+        .await
+        .expect("an open connection");
+    stream
+}
+
+#[tokio::test]
+async fn an_answer_to_identify_that_is_reset_is_not_taken_for_a_whole_one() {
+    let host = host(1, Way::Tls).await;
+    let mut events = host.events();
+    let mut peer = Peer::of(&host).await;
+    let stream = accepted(&mut peer, IDENTIFY).await;
+    let part = framed(&field(6, b"a part"));
+    peer.write(&data(0, stream, &part))
+        .await
+        .expect("an open connection");
+    peer.write(&data(RST, stream, b""))
+        .await
+        .expect("an open connection");
+    let proposal = [HEADER, &line(PUSH)].concat();
+    let whole = framed(&field(6, b"all of it"));
+    peer.write(&data(SYN, 1, &proposal))
+        .await
+        .expect("an open connection");
+    peer.until(|frame| frame.stream == 1 && !frame.body.is_empty())
+        .await
+        .expect("an answer");
+    peer.write(&data(FIN, 1, &whole))
+        .await
+        .expect("an open connection");
+    assert_eq!(first_agent(&mut events).await, "all of it");
+}
+
+#[tokio::test]
+async fn a_response_that_is_reset_is_not_taken_for_a_whole_one() {
+    for (bytes, whole) in [
+        (&b"\x05hello"[..], true),
+        (b"\x05hell", false),
+        (b"\x80", false),
+        (b"", false),
+    ] {
+        let host = host(1, Way::Tls).await;
+        let swarm = host.swarm("/ask/1", Default::default()).expect("a new protocol");
+        let mut peer = Peer::of(&host).await;
+        accepted(&mut peer, IDENTIFY).await;
+        let to = HostAddr::of_peer(keypair(7).peer_id());
+        let answer = async {
+            let stream = accepted(&mut peer, "/ask/1/ask").await;
+            peer.write(&data(0, stream, bytes))
+                .await
+                .expect("an open connection");
+            peer.write(&data(RST, stream, b""))
+                .await
+                .expect("an open connection");
+            peer
+        };
+        let (asked, _peer) = tokio::join!(swarm.ask(&to, "what".into()), answer);
+        // What arrived whole before the reset is a response: its length says so.
+        assert_eq!(
+            asked.as_ref().is_ok_and(|response| *response == b"hello"),
+            whole,
+            "{asked:?}"
+        );
+        assert_eq!(asked.is_ok(), whole);
+    }
 }
