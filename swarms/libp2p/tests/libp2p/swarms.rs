@@ -240,3 +240,4 @@ async fn two_swarms_of_one_host_are_apart_and_the_host_outlives_them() {
 
 conformance!(#[tokio::test] mod over_quic: SecureAsk => testbed(Way::Quic));
 conformance!(#[tokio::test] mod over_noise: SecureAsk => testbed(Way::Noise));
+conformance!(#[tokio::test] mod over_tls: SecureAsk => testbed(Way::Tls));
