@@ -3,7 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use p2p::{Addr as _, BoxAddr, Error, PeerId, Swarm as _};
+use p2p::{Addr as _, BoxAddr, Error, Swarm as _};
+use p2p_libp2p::HostAddr;
 use p2p_swarms::stack::{Medium, Stack, StackError, StackNodes, StackText, forged};
 use p2p_swarmtest::{Ask, Plain, Profile, Secure, SecureAsk, Testbed, loopback};
 
@@ -51,14 +52,23 @@ fn bed(text: &StackText, probe: &Stack) -> Testbed<BoxAddr> {
         let again = again.clone();
         async move { again.open_again(&addr).await }
     });
-    let names_ids = |addr: &BoxAddr| forged(addr, PeerId::ZERO).is_some();
+    let names_ids = |addr: &BoxAddr| with_id_of(addr, addr).is_some();
     if !probe.local_addrs().first().is_some_and(names_ids) {
         return bed;
     }
-    bed.forge(|id_of, place_of| {
-        let forged = id_of.peer_id().and_then(|id| forged(place_of, id));
-        forged.unwrap_or_else(|| place_of.clone())
-    })
+    bed.forge(|id_of, place_of| with_id_of(id_of, place_of).unwrap_or_else(|| place_of.clone()))
+}
+
+/// Returns the place of one address with the identity of another one, if addresses of this kind contain both.
+fn with_id_of(id_of: &BoxAddr, place_of: &BoxAddr) -> Option<BoxAddr> {
+    if let (Some(id_of), Some(place_of)) = (
+        id_of.downcast_ref::<HostAddr>(),
+        place_of.downcast_ref::<HostAddr>(),
+    ) {
+        let addr = HostAddr::new(id_of.libp2p_id()?, place_of.place().clone());
+        return Some(BoxAddr::new(addr));
+    }
+    forged(place_of, id_of.peer_id()?)
 }
 
 /// Returns the profile of nodes on this medium.

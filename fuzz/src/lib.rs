@@ -7,10 +7,14 @@
 pub mod requests;
 
 use std::hash::{DefaultHasher, Hasher as _};
+use std::io;
+use std::pin::{Pin, pin};
+use std::task::{Context, Poll, Waker};
 
 use libfuzzer_sys::arbitrary::{Arbitrary, Result, Unstructured};
 use rand::rngs::StdRng;
 use rand::{Rng as _, SeedableRng as _};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 /// Bytes that are drawn for each unit of the first byte of an input: up to some hundred steps.
 const DRAWN: usize = 4;
@@ -54,6 +58,68 @@ impl<T: for<'b> Arbitrary<'b>> Steps<T> {
             steps.push(step);
         }
         Self { seed, steps }
+    }
+}
+
+/// A byte stream whose peer has sent everything: it reads these bytes in pieces, then the end, and takes every write.
+#[derive(Debug)]
+pub struct Script {
+    bytes: Vec<u8>,
+    at: usize,
+    piece: usize,
+    /// What was written.
+    pub written: Vec<u8>,
+}
+
+impl Script {
+    /// Creates a stream that reads `bytes` in pieces of up to this many bytes.
+    #[must_use]
+    pub fn new(bytes: &[u8], piece: usize) -> Self {
+        Self {
+            bytes: bytes.to_vec(),
+            at: 0,
+            piece,
+            written: Vec::new(),
+        }
+    }
+}
+
+impl AsyncRead for Script {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let len = self.piece.min(buf.remaining()).min(self.bytes.len() - self.at);
+        buf.put_slice(&self.bytes[self.at..self.at + len]);
+        self.at += len;
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Script {
+    fn poll_write(mut self: Pin<&mut Self>, _: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        self.written.extend_from_slice(bytes);
+        Poll::Ready(Ok(bytes.len()))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+}
+
+/// Returns the result of a future that has nothing to wait for.
+///
+/// # Panics
+/// Panics if the future waits.
+pub fn now<T>(future: impl Future<Output = T>) -> T {
+    match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(result) => result,
+        Poll::Pending => panic!("it waits, and nothing more will happen"),
     }
 }
 

@@ -132,7 +132,7 @@ impl<A: Addr, S: AskSwarm<A>, R: Router<A>> OverlaySwarm<A, S, R> {
             Identity::Key(key) => key,
         };
         let mut sealing = core.config.sealing.clone();
-        sealing.fingerprint = config::fingerprint_of(key, core.id, &sealing.registry)?;
+        sealing.fingerprint = config::fingerprint_of(key, core.id, sealing.fingerprint, &sealing.registry)?;
         let sealed = P2pkeSwarm::with_config(datagrams, key, sealing)?;
         // An id is its own address: a proven peer has that id, or the message is dropped.
         let down = |id: &PeerId| Ok(KeyAddr::new(*id, *id));

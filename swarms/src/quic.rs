@@ -28,7 +28,7 @@
 //! message or nothing. The peer may have acted on the request of a cancelled ask.
 
 mod addr_mapping;
-mod budget;
+pub mod budget;
 mod closing;
 mod config;
 mod datagram;

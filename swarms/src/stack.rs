@@ -37,6 +37,11 @@
 //!
 //! Every error contains its byte position in the text, and what is expected there.
 //!
+//! # Bases of a program
+//! A program adds bases of its own: a [`BaseWord`] parses their arguments, a [`Base`] opens nodes, and a [`Grammar`] with
+//! them parses texts. The crate `p2p-libp2p` has such a word. Where addresses of a base contain `/`, its word says how far
+//! an address goes, and such addresses stand in texts as they are.
+//!
 //! Deliberately absent: escapes for `/`, `,` and `;`. A stack whose arguments contain them is built in Rust.
 
 mod below;
@@ -51,6 +56,7 @@ mod overlay;
 mod read;
 #[cfg(test)]
 mod tests;
+mod words;
 
 pub use error::StackError;
 pub use gossip::Gossip;
@@ -59,3 +65,4 @@ pub use medium::Medium;
 pub use node::{Stack, StackNode, forged};
 pub use nodes::StackNodes;
 pub use overlay::{Chord, Kademlia, Overlay, OverlayNode};
+pub use words::{Arguments, Base, BaseProperties, BaseWord, CustomBase, Grammar, Value};

@@ -71,3 +71,26 @@ fn another_peer_and_a_wrong_address_are_refused() {
     let error = refused(["host", "listen", "/ip4/127.0.0.1/udp/0"], 2);
     assert!(error.contains("quic-v1"), "{error}");
 }
+
+#[test]
+fn a_host_is_the_base_of_a_stack() {
+    for place in ["/ip4/127.0.0.1/tcp/0", "/ip4/127.0.0.1/udp/0/quic-v1"] {
+        let stack = format!("libp2p={place}/mux=chat");
+        let mut listener = Listener::start(["listen", &stack, "--echo"]);
+        let addr = listener.addr();
+        assert!(addr.contains("/p2p/12D3KooW"), "{addr}");
+        let told = done(["tell", &stack, &addr, "hello", "--wait", "30"]);
+        let (_, peer) = addr.split_once("/p2p/").expect("an id");
+        assert_eq!(
+            told,
+            format!("told {addr} 5 bytes\ntell /p2p/{peer} echo:hello\n")
+        );
+        assert!(listener.line().starts_with("tell /p2p/12D3KooW"));
+        assert_eq!(done(["ask", &stack, &addr, "hello"]), "olleh\n");
+    }
+    let error = refused(["listen", "libp2p=/ip4/127.0.0.1/tcp/0/mxu=chat"], 2);
+    assert!(
+        error.contains("/mxu=chat\n                              ^\n"),
+        "{error}"
+    );
+}

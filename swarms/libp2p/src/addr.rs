@@ -34,6 +34,13 @@ struct Peer {
     id: p2p::PeerId,
 }
 
+impl Peer {
+    fn new(peer_id: PeerId) -> Self {
+        let id = identity(&peer_id);
+        Self { peer_id, id }
+    }
+}
+
 /// A protocol and a place to reach it that this host can dial.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Place {
@@ -64,9 +71,8 @@ pub enum Target {
 impl HostAddr {
     /// Creates the address of a peer at a place; an empty place is none.
     pub fn new(peer_id: PeerId, place: Multiaddr) -> Self {
-        let id = identity(&peer_id);
         let place = without_peer(place).0;
-        let peer = Some(Peer { peer_id, id });
+        let peer = Some(Peer::new(peer_id));
         Self { place, peer }
     }
 
@@ -78,7 +84,10 @@ impl HostAddr {
     /// Splits a multiaddr into place and peer.
     pub fn from_multiaddr(addr: Multiaddr) -> Self {
         match without_peer(addr) {
-            (place, Some(peer_id)) => Self::new(peer_id, place),
+            (place, Some(peer_id)) => Self {
+                place,
+                peer: Some(Peer::new(peer_id)),
+            },
             (place, None) => Self { place, peer: None },
         }
     }

@@ -170,6 +170,14 @@ impl Connection {
         }
     }
 
+    /// Returns the connection of QUIC, if it is one.
+    pub(crate) fn quic(&self) -> Option<&quinn::Connection> {
+        match &self.opener {
+            Opener::Quic(connection) => Some(connection),
+            Opener::Yamux(_) => None,
+        }
+    }
+
     /// Returns whether the connection has ended.
     pub(crate) fn is_ended(&self) -> bool {
         match &self.opener {

@@ -19,6 +19,7 @@ use multiaddr::{Multiaddr, PeerId};
 use p2p::{Error, Result};
 
 pub use self::builder::HostBuilder;
+pub(crate) use self::builder::place_to_listen;
 pub use self::events::{HostEvent, HostEvents};
 pub(crate) use self::port::Lease;
 pub(crate) use self::shared::Shared;

@@ -221,6 +221,18 @@ pub fn identity(peer: &PeerId) -> p2p::PeerId {
     p2p::PeerId::new(hash.as_ref().first_chunk().copied().unwrap_or_default())
 }
 
+/// Returns the identity of the host with this key, as a [`Fingerprint`](p2p_formats::x509::Fingerprint) for layers above.
+/// For a key that is not Ed25519, and so of no host, returns the SHA-256 hash of its `SubjectPublicKeyInfo`.
+pub fn fingerprint(key: &p2p_formats::x509::PublicKey) -> p2p::PeerId {
+    if key.algorithm() == Ed25519::OID
+        && let Ok(key) = PublicKey::new(KeyType::Ed25519, key.key_bytes())
+    {
+        return identity(&key.peer_id());
+    }
+    let hash = digest(&SHA256, key.as_der());
+    p2p::PeerId::new(hash.as_ref().first_chunk().copied().unwrap_or_default())
+}
+
 /// The key pair of a host: an Ed25519 key with its peer id.
 pub struct Keypair {
     signer: Box<dyn Signer>,

@@ -54,6 +54,8 @@
 //! | [`negotiate`] | multistream-select | connections |
 //! | [`noise`], [`tls`] | secure channels | noise, tls |
 //! | [`HostSwarm`] | tells and asks between hosts, as a [`Swarm`](p2p::Swarm) | |
+//! | [`packets`] | unreliable tells in QUIC datagrams, as a [`Swarm`](p2p::Swarm) | |
+//! | [`stack`] | the word `libp2p` of stacks as text | |
 //! | [`identify`], [`ping`] | protocols that each host serves | identify, ping |
 //! | [`perf`] | measurement of throughput | perf |
 //!
@@ -85,8 +87,10 @@ pub mod key;
 mod muxer;
 pub mod negotiate;
 pub mod noise;
+pub mod packets;
 pub mod perf;
 pub mod ping;
+pub mod stack;
 mod stream;
 pub mod swarm;
 pub mod tls;
@@ -98,5 +102,6 @@ pub use connection::{ConnectionInfo, Transport};
 pub use host::{Host, HostBuilder, HostEvent, HostEvents};
 pub use key::{Keypair, PublicKey, identity};
 pub use multiaddr::{Multiaddr, PeerId};
+pub use packets::{PacketConfig, PacketSwarm};
 pub use stream::Stream;
 pub use swarm::{HostSwarm, HostSwarmConfig};

@@ -12,6 +12,5 @@ mod handshake;
 mod payload;
 mod transport;
 
-pub use self::handshake::{NoiseError, OtherPeer};
-pub(crate) use self::handshake::{NoiseKey, Role, handshake};
+pub use self::handshake::{NoiseError, NoiseKey, OtherPeer, Role, handshake};
 pub use self::transport::NoiseStream;

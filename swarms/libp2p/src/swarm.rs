@@ -16,6 +16,8 @@
 //! Cancelling a receive loses nothing. A cancelled tell resets its stream: the peer receives the whole message or
 //! nothing. The peer may have acted on the request of a cancelled ask.
 
+mod budgets;
+mod ends;
 mod receive;
 mod send;
 
@@ -31,8 +33,10 @@ use p2p::{
 use p2p_formats::varint;
 use p2p_swarms::inbox::{Inbox, Limits};
 use parking_lot::Mutex;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
 
+use self::budgets::Budgets;
+use self::ends::Ends;
 use crate::addr::HostAddr;
 use crate::host::{Host, Shared};
 use crate::key::PublicKey;
@@ -46,8 +50,11 @@ pub struct HostSwarmConfig {
     pub messages: Limits,
     /// Requests that wait for a reader. Those that find no room are rejected. Default: those of [`Limits`].
     pub requests: Limits,
-    /// Bytes of messages that have arrived in part, for all peers together; messages beyond are dropped. Default: 64 MiB.
+    /// Bytes of messages that have arrived in part, for all peers together; messages beyond are dropped. A peer that holds more
+    /// than one message gets none of the second half. Default: 64 MiB.
     pub reassembly: usize,
+    /// The same for one peer, over all of its connections. Default: 16 MiB.
+    pub peer_reassembly: usize,
     /// Timeout of sending a message, a connection included. Default: 15 s.
     pub send_timeout: Duration,
     /// Timeout of an ask. Default: 30 s.
@@ -65,6 +72,7 @@ impl Default for HostSwarmConfig {
             messages: Limits::default(),
             requests: Limits::default(),
             reassembly: 64 << 20,
+            peer_reassembly: 16 << 20,
             send_timeout: Duration::from_secs(15),
             ask_timeout: Duration::from_secs(30),
             message_timeout: Duration::from_secs(15),
@@ -112,7 +120,8 @@ pub(crate) struct Core {
     config: HostSwarmConfig,
     messages: Inbox<Message<HostAddr>>,
     requests: Inbox<Request<HostAddr>>,
-    reassembly: Arc<Semaphore>,
+    reassembly: Budgets,
+    ends: Ends,
     tells: Counters,
     asks: Counters,
     closing: watch::Sender<bool>,
@@ -128,7 +137,11 @@ impl Host {
     /// the queues.
     pub fn swarm(&self, protocol: &str, config: HostSwarmConfig) -> Result<HostSwarm> {
         let longest = config.mtu.saturating_add(1 << 10);
-        if config.mtu > MAX_MTU || longest > config.reassembly || longest > config.messages.bytes {
+        let least = config
+            .reassembly
+            .min(config.peer_reassembly)
+            .min(config.messages.bytes);
+        if config.mtu > MAX_MTU || longest > least {
             let reason = "the MTU exceeds 16 MiB, or the bytes of the queues or of messages that arrive";
             return Err(Error::invalid("swarm configuration", reason));
         }
@@ -139,7 +152,8 @@ impl Host {
             ask_id: format!("{protocol}/ask").into(),
             messages: Inbox::new(config.messages),
             requests: Inbox::new(config.requests),
-            reassembly: Arc::new(Semaphore::new(config.reassembly.min(Semaphore::MAX_PERMITS))),
+            reassembly: Budgets::new(config.reassembly, config.peer_reassembly, longest),
+            ends: Ends::new(self.core(), config.message_timeout),
             tells: Counters::new("libp2p"),
             asks: Counters::new("libp2p-ask"),
             closing: watch::Sender::new(false),
@@ -158,6 +172,18 @@ impl Host {
 const BATCH: usize = 64;
 /// Maximum MTU in bytes.
 const MAX_MTU: usize = 16 << 20;
+
+/// Completes the tells of a batch, up to [`BATCH`] at the same time.
+pub(crate) async fn tell_concurrently<F: Future<Output = Result<()>>>(
+    tells: impl Iterator<Item = F>,
+) -> Result<(), BatchError> {
+    let mut outcome = BatchOutcome::default();
+    let mut results = std::pin::pin!(stream::iter(tells).buffer_unordered(BATCH));
+    while let Some(result) = results.next().await {
+        outcome.record(result);
+    }
+    outcome.finish()
+}
 
 impl Core {
     fn check_open(&self) -> Result<()> {
@@ -211,12 +237,7 @@ impl Swarm<HostAddr> for HostSwarm {
         let tells = batch
             .drain(..)
             .map(async |(dst, packet)| self.core.tell(&dst, packet).await);
-        let mut outcome = BatchOutcome::default();
-        let mut results = std::pin::pin!(stream::iter(tells).buffer_unordered(BATCH));
-        while let Some(result) = results.next().await {
-            outcome.record(result);
-        }
-        outcome.finish()
+        tell_concurrently(tells).await
     }
 
     async fn receive(&self) -> Result<Message<HostAddr>> {

@@ -97,14 +97,19 @@ impl Default for OverlayConfig {
     }
 }
 
-/// Returns the function that derives ids from keys, if it derives `id` from this key.
+/// Returns the function that derives `id` from this key: `configured`, or one of the known ones.
 ///
 /// # Errors
 /// Returns [`Error::Invalid`] if no known function does.
-pub(super) fn fingerprint_of(key: &PrivateKey, id: PeerId, registry: &Registry) -> Result<Fingerprint> {
+pub(super) fn fingerprint_of(
+    key: &PrivateKey,
+    id: PeerId,
+    configured: Fingerprint,
+    registry: &Registry,
+) -> Result<Fingerprint> {
     let fail = |reason: String| Error::invalid("private key", reason);
     let signer = registry.signer(key).map_err(|error| fail(error.to_string()))?;
-    let known: [Fingerprint; 2] = [shake256, sha3_256];
+    let known: [Fingerprint; 3] = [configured, shake256, sha3_256];
     let fitting = known.into_iter().find(|of| of(signer.public_key()) == id);
     fitting.ok_or_else(|| {
         fail(format!(

@@ -1,11 +1,11 @@
-//! Memory bounds of incomplete messages.
+//! Memory bounds of incomplete messages, by peer and in total.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 /// Bytes of incomplete messages of one peer, over all of its sessions.
 #[derive(Debug)]
-pub(super) struct Budget {
+pub struct Budget {
     held: AtomicUsize,
     max: usize,
     total: Arc<Total>,
@@ -16,7 +16,7 @@ pub(super) struct Budget {
 /// The last quarter is reserved for responses to this node's own asks, and the rest of the second half for
 /// peers that hold at most one message: peers that hold much leave room for those that hold little.
 #[derive(Debug)]
-pub(super) struct Total {
+pub struct Total {
     held: AtomicUsize,
     max: usize,
     /// What one message may need.
@@ -24,7 +24,8 @@ pub(super) struct Total {
 }
 
 impl Total {
-    pub(super) fn new(max: usize, one: usize) -> Self {
+    /// Creates a budget of `max` bytes, where one message needs up to `one` bytes.
+    pub fn new(max: usize, one: usize) -> Self {
         Self {
             held: AtomicUsize::new(0),
             max,
@@ -61,7 +62,8 @@ fn add(held: &AtomicUsize, bytes: usize, max: usize) -> Option<usize> {
 }
 
 impl Budget {
-    pub(super) fn new(max: usize, total: Arc<Total>) -> Self {
+    /// Creates the budget of a peer, `max` bytes, within that of all peers.
+    pub fn new(max: usize, total: Arc<Total>) -> Self {
         Self {
             held: AtomicUsize::new(0),
             max,
@@ -89,7 +91,7 @@ impl Budget {
 
 /// Bytes that are charged to a budget until this is dropped.
 #[derive(Debug)]
-pub(super) struct Charge {
+pub struct Charge {
     budget: Arc<Budget>,
     /// Whether it is for a response to an ask of this node.
     own: bool,
@@ -97,7 +99,8 @@ pub(super) struct Charge {
 }
 
 impl Charge {
-    pub(super) fn new(budget: &Arc<Budget>, own: bool) -> Self {
+    /// Charges nothing yet. `own` tells whether it is for a response to an ask of this node.
+    pub fn new(budget: &Arc<Budget>, own: bool) -> Self {
         let budget = budget.clone();
         Self {
             budget,
@@ -106,8 +109,8 @@ impl Charge {
         }
     }
 
-    /// Raises the charge to this many bytes in total, if the budget permits.
-    pub(super) fn raise(&mut self, bytes: usize) -> bool {
+    /// Raises the charge to this many bytes in total, if the budget permits. Returns whether it did.
+    pub fn raise(&mut self, bytes: usize) -> bool {
         let more = bytes.saturating_sub(self.bytes);
         let enough = more == 0 || self.budget.take(more, self.own);
         if enough {

@@ -4,7 +4,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::pin::Pin;
 
 use p2p::{Addr, BoxAddr, BoxSecureAskSwarm, BoxSecureSwarm, BoxSwarm, Error, PeerId, Result, Swarm};
-use p2p_formats::x509::PrivateKey;
+use p2p_formats::x509::{Fingerprint, PrivateKey};
 use p2p_protocols::mux::{self, Name, Varint};
 use p2p_protocols::{chord, kademlia};
 
@@ -38,7 +38,7 @@ impl StackText {
             matches!(
                 layer,
                 Layer::P2pke | Layer::Quic { .. } | Layer::Kad(_) | Layer::Chord(_) | Layer::Gossip { .. }
-            )
+            ) || matches!(layer, Layer::Custom(base) if base.properties().fingerprint.is_some())
         })
     }
 
@@ -133,7 +133,7 @@ impl StackText {
         key: &PrivateKey,
         mtus: &mut Vec<usize>,
     ) -> Result<StackNode, StackError> {
-        let (mut stack, layers) = self.base(addr.as_ref(), key)?;
+        let (mut stack, layers) = self.base(addr.as_ref(), key).await?;
         let mut overlays = Vec::new();
         // A base of two layers reports one MTU.
         mtus.resize(self.layers.len() - layers.len(), stack.mtu());
@@ -184,8 +184,16 @@ impl StackText {
         place
     }
 
+    /// Returns the function that derives the ids of nodes from keys, if the base is a program's that proves ids.
+    pub(super) fn fingerprint(&self) -> Option<Fingerprint> {
+        self.layers().find_map(|layer| match layer {
+            Layer::Custom(base) => base.properties().fingerprint,
+            _ => None,
+        })
+    }
+
     /// Opens the base; returns it with the layers that are still to be added.
-    fn base(&self, at: Option<&BoxAddr>, key: &PrivateKey) -> Result<(Stack, &[Placed]), StackError> {
+    async fn base(&self, at: Option<&BoxAddr>, key: &PrivateKey) -> Result<(Stack, &[Placed]), StackError> {
         if let [udp, quic, layers @ ..] = &*self.layers
             && let (Layer::Udp { addr, mtu: udp_mtu }, Layer::Quic { mtu }) = (&udp.layer, &quic.layer)
         {
@@ -199,8 +207,11 @@ impl StackText {
         let Some((first, layers)) = self.layers.split_first() else {
             return Err(Piece::new(&self.text).error("a stack needs at least a base"));
         };
-        let stack = base(&first.layer, at, self.receive_buffer).map_err(|error| self.failed(first, error))?;
-        Ok((stack, layers))
+        let stack = match &first.layer {
+            Layer::Custom(base) => base.open(at.map(below_keys), key).await,
+            layer => base(layer, at, self.receive_buffer),
+        };
+        Ok((stack.map_err(|error| self.failed(first, error))?, layers))
     }
 
     fn failed(&self, placed: &Placed, error: Error) -> StackError {

@@ -62,7 +62,7 @@ pub(super) async fn put(
     let fail = |at, error| StackError::layer(&text.text, at, placed.layer.word(), error);
     let failed = |error| fail(placed.at, error);
     let named = peers_of(text, placed, (topic, peers), below)?;
-    let node = Arc::new(node(below, key).map_err(failed)?);
+    let node = Arc::new(node(text, below, key).map_err(failed)?);
     if !text.visits {
         node.subscribe(topic).map_err(failed)?;
     }
@@ -122,15 +122,21 @@ fn peers_of(
     list.split(';').map(read).collect()
 }
 
-fn node(below: &Stack, key: &PrivateKey) -> Result<GossipSwarm<BoxAddr, BoxSwarm<BoxAddr>>> {
+fn node(
+    text: &StackText,
+    below: &Stack,
+    key: &PrivateKey,
+) -> Result<GossipSwarm<BoxAddr, BoxSwarm<BoxAddr>>> {
     let signer = Registry::default().signer(key);
     let signer = signer.map_err(|error| p2p::Error::invalid("private key", error.to_string()))?;
     // A key has a different id for each kind of layer; the id of an author is the one that the layers below
     // prove.
     let proven = below.local_addrs().iter().find_map(p2p::Addr::peer_id);
     let kinds: [Fingerprint; 2] = [shake256, sha3_256];
-    let of_proven = kinds
+    let of_proven = text
+        .fingerprint()
         .into_iter()
+        .chain(kinds)
         .find(|of| Some(of(signer.public_key())) == proven);
     let config = GossipConfig {
         fingerprint: of_proven.unwrap_or(shake256),

@@ -11,6 +11,7 @@ use p2p::{BoxAddr, Error};
 use super::StackError;
 use super::overlay::Members;
 use super::read::{Piece, Segment};
+use super::words::{CustomBase, Grammar};
 use crate::faulty::{Faults, FaultyConfig, LinkFaults};
 
 /// Maximum number of layers in one stack.
@@ -23,7 +24,8 @@ const MOST_BYTES: usize = usize::MAX >> 1;
 /// The same for QUIC, which encodes the length of an ask in 32 bits.
 const QUIC_MOST_BYTES: usize = u32::MAX as usize;
 
-const BASES: &str = "mem, udp";
+/// The words of bases.
+pub(super) const BASES: &str = "mem, udp";
 const CARRY_ASKS: &str =
     "mem, quic and mbapp, and on them faulty, mux, mux16, mux32, mux64, muxv, allow, kad, chord";
 const LAYERS: &str =
@@ -48,6 +50,8 @@ pub enum Layer {
         /// Maximum length of a message in bytes.
         mtu: Option<usize>,
     },
+    /// A base that the program added to the [`Grammar`].
+    Custom(CustomBase),
     /// Faults, the same on every link.
     Faulty {
         /// Seed of all random choices.
@@ -113,6 +117,7 @@ impl Layer {
         match self {
             Layer::Mem { .. } => "mem",
             Layer::Udp { .. } => "udp",
+            Layer::Custom(base) => base.word(),
             Layer::Faulty { .. } => "faulty",
             Layer::Frag { .. } => "frag",
             Layer::Mbapp { .. } => "mbapp",
@@ -130,10 +135,17 @@ impl Layer {
         }
     }
 
-    fn read(segment: &mut Segment<'_>, is_base: bool) -> Result<Self, StackError> {
+    fn read(segment: &mut Segment<'_>, is_base: bool, grammar: &Grammar) -> Result<Self, StackError> {
         let word = segment.word;
+        if is_base && let Some(base) = grammar.read_base(segment) {
+            return base.map(Layer::Custom);
+        }
         let unknown = |reason: String| {
-            let fits = if is_base { BASES } else { LAYERS };
+            let fits = if is_base {
+                grammar.base_words()
+            } else {
+                LAYERS.to_owned()
+            };
             let sort = if is_base { "base" } else { "layer" };
             Err(word.error(format!("{reason}; expected a {sort}: {fits}")))
         };
@@ -182,10 +194,10 @@ impl Layer {
                 peers: segment.option("peers", addresses)?.unwrap_or_default(),
             },
             ("", _) => return unknown("the name of a layer is missing".to_owned()),
-            ("mem" | "udp", false) => {
-                return unknown(format!("{} is a base, which must come first", word.text));
+            (base, false) if grammar.is_base(base) => {
+                return unknown(format!("{base} is a base, which must come first"));
             }
-            (layer, true) if LAYERS.split(", ").any(|known| known == layer) => {
+            (layer, true) if is_layer(layer) => {
                 return unknown(format!("{layer} needs a layer below"));
             }
             (other, _) => return unknown(format!("there is no layer {other:?}")),
@@ -203,6 +215,7 @@ impl Display for Layer {
         match self {
             Layer::P2pke => Ok(()),
             Layer::Mem { realm } => also(f, "=", realm.as_ref()),
+            Layer::Custom(base) => write!(f, "{}", &**base),
             Layer::Udp { addr, mtu } => {
                 also(f, "=", addr.as_ref())?;
                 also(f, ",mtu=", mtu.as_ref())
@@ -380,6 +393,7 @@ fn end_of_asks(layers: &[Placed]) -> Option<&Placed> {
     for placed in layers {
         match placed.layer {
             Layer::Mem { .. } | Layer::Mbapp { .. } | Layer::Quic { .. } => end = None,
+            Layer::Custom(ref base) => end = (!base.properties().asks).then_some(placed),
             Layer::Udp { .. } | Layer::Frag { .. } | Layer::P2pke | Layer::Gossip { .. } => {
                 end = Some(placed);
             }
@@ -399,43 +413,61 @@ impl FromStr for StackText {
     type Err = StackError;
 
     fn from_str(text: &str) -> Result<Self, StackError> {
-        let mut layers = Vec::new();
-        for piece in Piece::new(text).split('/') {
-            if layers.len() == MOST_LAYERS {
-                let reason = format!("a stack has at most {MOST_LAYERS} layers");
-                return Err(piece.error(reason));
-            }
-            let mut segment = Segment::read(piece)?;
-            let argument = segment.argument.unwrap_or(segment.word);
-            let layer = Layer::read(&mut segment, layers.is_empty())?;
-            segment.finish()?;
-            let faults = match &layer {
-                Layer::Faulty { seed, link } => Some(medium(*seed, *link, piece)?),
-                _ => None,
-            };
-            let needs_asks = matches!(layer, Layer::Kad(_) | Layer::Chord(_));
-            let is_overlay = needs_asks || matches!(layer, Layer::Gossip { .. });
-            if let (true, Some(end)) = (needs_asks, end_of_asks(&layers)) {
-                let (word, end) = (layer.word(), end.layer.word());
-                return Err(piece.error(format!(
-                    "{word} needs asks below, and {end} does not support them; layers that do: {CARRY_ASKS}"
-                )));
-            }
-            layers.push(Placed {
-                layer,
-                at: piece.at,
-                argument_at: argument.at,
-                faults,
-                members: is_overlay.then(Members::default),
-            });
-        }
-        Ok(Self {
-            text: text.into(),
-            layers,
-            visits: false,
-            receive_buffer: None,
-        })
+        Grammar::default().parse(text)
     }
+}
+
+/// Parses the layers of a text.
+pub(super) fn parse<'a>(
+    text: &'a str,
+    pieces: impl Iterator<Item = Piece<'a>>,
+    grammar: &Grammar,
+) -> Result<StackText, StackError> {
+    let mut layers = Vec::new();
+    for piece in pieces {
+        if layers.len() == MOST_LAYERS {
+            let reason = format!("a stack has at most {MOST_LAYERS} layers");
+            return Err(piece.error(reason));
+        }
+        let mut segment = Segment::read(piece)?;
+        let argument = segment.argument.unwrap_or(segment.word);
+        let layer = Layer::read(&mut segment, layers.is_empty(), grammar)?;
+        segment.finish()?;
+        let faults = match &layer {
+            Layer::Faulty { seed, link } => Some(medium(*seed, *link, piece)?),
+            _ => None,
+        };
+        let needs_asks = matches!(layer, Layer::Kad(_) | Layer::Chord(_));
+        let is_overlay = needs_asks || matches!(layer, Layer::Gossip { .. });
+        if let (true, Some(end)) = (needs_asks, end_of_asks(&layers)) {
+            let (word, end) = (layer.word(), end.layer.word());
+            return Err(piece.error(format!(
+                "{word} needs asks below, and {end} does not support them; layers that do: {CARRY_ASKS}"
+            )));
+        }
+        layers.push(Placed {
+            layer,
+            at: piece.at,
+            argument_at: argument.at,
+            faults,
+            members: is_overlay.then(Members::default),
+        });
+    }
+    Ok(StackText {
+        text: text.into(),
+        layers,
+        visits: false,
+        receive_buffer: None,
+    })
+}
+
+/// Returns whether a word of this crate is that of a layer or of a base.
+pub(super) fn is_word(word: &str) -> bool {
+    is_layer(word) || BASES.split(", ").any(|known| known == word)
+}
+
+fn is_layer(word: &str) -> bool {
+    LAYERS.split(", ").any(|known| known == word)
 }
 
 impl Display for StackText {

@@ -214,8 +214,9 @@ struct Sum<'a> {
     asks_once: bool,
     /// Whether several messages may be lost as one below.
     packed: bool,
+    /// Timeout of a dial, where messages are sent on connections.
+    dial_timeout: Option<Duration>,
     /// Whether QUIC is below, and retransmits what is lost below it.
-    dials: bool,
     retransmits: bool,
     /// Layers with asks of their own.
     asking: bool,
@@ -253,7 +254,7 @@ impl<'a> Sum<'a> {
             longest_ask: usize::MAX,
             silent: false,
             asks_once: false,
-            dials: false,
+            dial_timeout: None,
             packed: false,
             retransmits: false,
             asking: false,
@@ -297,6 +298,12 @@ impl<'a> Sum<'a> {
                 self.medium.holds += 2 * self.receive_buffer / LEAST_CHARGE + READ;
                 self.silent = true;
             }
+            Layer::Custom(base) => {
+                let properties = base.properties();
+                self.medium.holds += properties.holds;
+                self.medium.handshakes = properties.fingerprint.is_some();
+                self.dial_timeout = properties.dial_timeout;
+            }
             Layer::Faulty { link, .. } => self.faulty(index, link),
             Layer::Frag { .. } => self.bursts |= self.silent,
             Layer::Mbapp { .. } => {
@@ -332,7 +339,7 @@ impl<'a> Sum<'a> {
                 self.medium.handshakes = true;
                 self.medium.duplicates = false;
                 self.medium.damages = false;
-                (self.dials, self.asks_once) = (true, false);
+                (self.dial_timeout, self.asks_once) = (Some(config.handshake_timeout), false);
                 if self.arrives(1) < 1.0 {
                     self.retransmits = true;
                     // Each probe of the peer that arrives keeps the session for another idle timeout, even if all that this
@@ -346,8 +353,8 @@ impl<'a> Sum<'a> {
             }
             Layer::Kad(_) | Layer::Chord(_) => {
                 let config = OverlayConfig::default();
-                if self.dials {
-                    let search = SEARCH_DIALS * QuicConfig::default().handshake_timeout;
+                if let Some(dial) = self.dial_timeout {
+                    let search = SEARCH_DIALS * dial;
                     self.medium.recovery = self.medium.recovery.max(search);
                 }
                 self.medium.holds += config.messages.items + config.batch;

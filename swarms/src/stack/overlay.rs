@@ -7,7 +7,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use p2p::{Addr as _, BoxAddr, BoxAskSwarm, BoxSecureAskSwarm, Error, PeerId, Result, Swarm as _};
-use p2p_formats::x509::{PrivateKey, Registry, shake256};
+use p2p_formats::x509::{Fingerprint, PrivateKey, Registry, shake256};
 use p2p_protocols::{chord, kademlia};
 use parking_lot::{Mutex, MutexGuard};
 use rand::seq::IteratorRandom as _;
@@ -33,9 +33,14 @@ type Inner = BoxSecureAskSwarm<BoxAddr>;
 
 /// An engine whose overlay has a word in the stack grammar.
 pub(super) trait Network: Router<BoxAddr> {
-    /// Creates a node without contacts; if it `visits`, it serves no requests.
-    fn node(inner: Inner, identity: Identity<'_>, visits: bool)
-    -> Result<OverlaySwarm<BoxAddr, Inner, Self>>;
+    /// Creates a node without contacts; if it `visits`, it serves no requests. `fingerprint` is the function of the base
+    /// that derives ids from keys, if it is not one of this crate's.
+    fn node(
+        inner: Inner,
+        identity: Identity<'_>,
+        visits: bool,
+        fingerprint: Option<Fingerprint>,
+    ) -> Result<OverlaySwarm<BoxAddr, Inner, Self>>;
 
     /// Joins the network; returns the number of known nodes.
     fn join(
@@ -49,9 +54,16 @@ pub(super) trait Network: Router<BoxAddr> {
 
 impl Network for kademlia::Engine<BoxAddr> {
     /// Accepts every record and keeps the first one of each key: a stack text cannot specify a validator.
-    fn node(inner: Inner, identity: Identity<'_>, visits: bool) -> Result<KademliaSwarm<BoxAddr, Inner>> {
+    fn node(
+        inner: Inner,
+        identity: Identity<'_>,
+        visits: bool,
+        fingerprint: Option<Fingerprint>,
+    ) -> Result<KademliaSwarm<BoxAddr, Inner>> {
         let mut config = KademliaConfig::default().validator(|_: &PeerId, _: &[u8]| true);
         config.engine.serves = !visits;
+        let sealing = &mut config.overlay.sealing;
+        sealing.fingerprint = fingerprint.unwrap_or(sealing.fingerprint);
         KademliaSwarm::with_config(inner, identity, config)
     }
 
@@ -67,8 +79,15 @@ impl Network for kademlia::Engine<BoxAddr> {
 impl Network for chord::Engine<BoxAddr> {
     /// Accepts records as a Kademlia node does. On a ring every node serves, visitors as well: a node between
     /// two others is on the route of both.
-    fn node(inner: Inner, identity: Identity<'_>, _visits: bool) -> Result<ChordSwarm<BoxAddr, Inner>> {
-        let config = ChordConfig::default().validator(|_: &PeerId, _: &[u8]| true);
+    fn node(
+        inner: Inner,
+        identity: Identity<'_>,
+        _visits: bool,
+        fingerprint: Option<Fingerprint>,
+    ) -> Result<ChordSwarm<BoxAddr, Inner>> {
+        let mut config = ChordConfig::default().validator(|_: &PeerId, _: &[u8]| true);
+        let sealing = &mut config.overlay.sealing;
+        sealing.fingerprint = fingerprint.unwrap_or(sealing.fingerprint);
         ChordSwarm::with_config(inner, identity, config)
     }
 
@@ -232,7 +251,7 @@ pub(super) async fn put<R: Network>(
     let named = bootstraps_of(list, &below)?;
     let fail = |at, error| StackError::layer(&text.text, at, placed.layer.word(), error);
     let failed = |error| fail(placed.at, error);
-    let node = node::<R>(below, key, text.visits).map_err(failed)?;
+    let node = node::<R>(text, below, key).map_err(failed)?;
     let members = placed.members.clone().unwrap_or_default();
     let through = if named.is_empty() {
         members.open()
@@ -281,7 +300,7 @@ fn bootstraps_of(list: Piece<'_>, below: &Stack) -> Result<Vec<BoxAddr>, StackEr
 }
 
 /// Creates a node without contacts, with the identity that the layers below prove, or else that of the key.
-fn node<R: Network>(below: Stack, key: &PrivateKey, visits: bool) -> Result<OverlayNode<R>> {
+fn node<R: Network>(text: &StackText, below: Stack, key: &PrivateKey) -> Result<OverlayNode<R>> {
     let proven = below.local_addrs().iter().any(|addr| addr.peer_id().is_some());
     let identity = if proven {
         Identity::Key(key)
@@ -298,6 +317,6 @@ fn node<R: Network>(below: Stack, key: &PrivateKey, visits: bool) -> Result<Over
             return Err(Error::invalid("inner swarm", "it does not support asks"));
         }
     };
-    let swarm = Arc::new(R::node(inner, identity, visits)?);
+    let swarm = Arc::new(R::node(inner, identity, text.visits, text.fingerprint())?);
     Ok(OverlayNode { swarm, keys })
 }

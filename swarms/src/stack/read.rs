@@ -32,6 +32,50 @@ impl<'a> Piece<'a> {
         })
     }
 
+    /// Splits at each `/` that is in no address. `addr_len` returns the length of the address at the start of a text that
+    /// begins with `/`, or zero; it is also given the number of the layer, and the name of the option if the text is the
+    /// value of one.
+    pub(super) fn split_layers(
+        self,
+        addr_len: impl Fn(usize, Option<&str>, &str) -> usize,
+    ) -> impl Iterator<Item = Piece<'a>> {
+        let (mut layer, mut rest) = (0, Some(self));
+        std::iter::from_fn(move || {
+            let piece = rest?;
+            let len = piece.layer_len(|name, value| addr_len(layer, name, value));
+            layer += 1;
+            let (text, behind) = piece.text.split_at_checked(len)?;
+            rest = behind.strip_prefix('/').map(|behind| Piece {
+                at: piece.at + len + 1,
+                text: behind,
+                ..piece
+            });
+            Some(Piece { text, ..piece })
+        })
+    }
+
+    /// Returns the length of the layer at the start of this piece.
+    fn layer_len(self, addr_len: impl Fn(Option<&str>, &str) -> usize) -> usize {
+        let (mut at, mut field, mut option) = (0, 0, None);
+        let mut is_first = true;
+        while let Some(sign) = self.text.as_bytes().get(at) {
+            match sign {
+                b'/' => return at,
+                b',' => (field, option, is_first) = (at + 1, None, false),
+                b'=' if !is_first && option.is_none() => option = self.text.get(field..at),
+                _ => {}
+            }
+            at += 1;
+            // An address begins a value, or an item of a list.
+            if let (b'=' | b';', Some(value)) = (sign, self.text.get(at..))
+                && value.starts_with('/')
+            {
+                at += addr_len(option, value).min(value.len());
+            }
+        }
+        at
+    }
+
     /// Splits at the first `=`.
     fn split_argument(self) -> (Piece<'a>, Option<Piece<'a>>) {
         let Some((name, argument)) = self.text.split_once('=') else {

@@ -6,6 +6,7 @@ use super::*;
 use crate::faulty::LinkFaults;
 
 mod secure;
+mod words;
 
 fn parse(text: &str) -> StackText {
     text.parse().unwrap_or_else(|error| panic!("{error}"))

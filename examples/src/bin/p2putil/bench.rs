@@ -7,13 +7,13 @@ use std::time::Duration;
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
 use p2p::{AskSwarm as _, BoxAddr, BoxAskSwarm, Error, Packet, Swarm as _};
-use p2p_swarms::stack::{Stack, StackText};
+use p2p_swarms::stack::Stack;
 use tokio::sync::Notify;
 use tokio::time::{Instant, timeout};
 
 use crate::cli::Bench;
 use crate::output::Out;
-use crate::{Failure, first_addr, open, reach};
+use crate::{Failure, first_addr, open, parse, reach};
 
 /// Time without an arrival after which messages in flight count as lost.
 const LOST_AFTER: Duration = Duration::from_millis(20);
@@ -21,7 +21,7 @@ const LOST_AFTER: Duration = Duration::from_millis(20);
 const MOST_TIMES: usize = 1 << 20;
 
 pub(crate) async fn run(args: Bench, out: Out) -> Result<(), Failure> {
-    let text: StackText = args.stack.parse()?;
+    let text = parse(&args.stack)?;
     if args.ask {
         text.check_asks()?;
     }

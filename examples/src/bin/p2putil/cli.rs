@@ -14,10 +14,12 @@ Stacks are written base first, layers joined by '/', arguments after '=', option
   udp/p2pke/mbapp/mux=chat              a secure channel, asks, one channel of several
   mem/faulty,loss=0.1,seed=7/frag=9000  a bad network inside this process
   udp/p2pke/mbapp/kad=ID@1.2.3.4:5      nodes that are reached by ID
+  libp2p=/ip4/127.0.0.1/tcp/0/mux=chat  a libp2p host; addresses are /ip4/.../tcp/PORT/p2p/ID
 
 Layers:
   mem[=REALM]           memory swarm; nodes of one process with the same realm reach each other
   udp[=IP:PORT]         UDP; mtu=; host names such as localhost are not resolved
+  libp2p[=MULTIADDR]    a libp2p host; protocol=/name/version; several places are joined by ;
   faulty                loss= dup= reorder= corrupt= (0 to 1), delay= jitter= (ms), rate= (bytes/s), seed=
   frag[=MTU]            messages longer than the MTU below
   mux, mux16, mux32, mux64, muxv =CHANNEL

@@ -8,7 +8,6 @@ use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
 use p2p_examples::testbed::testbed;
-use p2p_swarms::stack::StackText;
 use p2p_swarmtest::{Checked, Effort, Law, Verdict};
 use serde_json::json;
 
@@ -16,16 +15,13 @@ use crate::cli::Conformance;
 use crate::interrupt::interrupt;
 use crate::output::Out;
 use crate::report::{Run, object};
-use crate::{Failure, files};
+use crate::{Failure, files, parse};
 
 /// Receive buffer of UDP sockets: small, so that a small flood fills it.
 const RECEIVE_BUFFER: usize = 256 << 10;
 
 pub(crate) async fn run(args: Conformance, out: Out) -> Result<(), Failure> {
-    let text = args
-        .stack
-        .parse::<StackText>()?
-        .with_receive_buffer(RECEIVE_BUFFER);
+    let text = parse(&args.stack)?.with_receive_buffer(RECEIVE_BUFFER);
     let files = [&args.junit, &args.report];
     files
         .into_iter()

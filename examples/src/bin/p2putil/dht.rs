@@ -13,7 +13,7 @@ use crate::interrupt::interrupt;
 use crate::listen;
 use crate::output::{Out, print, put_payload, write};
 use crate::send::input;
-use crate::{Failure, closing};
+use crate::{Failure, closing, parse};
 
 pub(crate) async fn run(command: Dht, out: Out) -> Result<(), Failure> {
     match command {
@@ -109,7 +109,7 @@ async fn put(args: Put, out: Out) -> Result<(), Failure> {
 
 /// Returns the text of a stack with a network.
 fn network(stack: &str) -> Result<StackText, Failure> {
-    let text: StackText = stack.parse()?;
+    let text = parse(stack)?;
     text.check_overlay()?;
     Ok(text)
 }

@@ -15,7 +15,7 @@ use crate::discover::{Announce, Announcing};
 use crate::interrupt::interrupt;
 use crate::output::Out;
 use crate::send::input;
-use crate::{Failure, closing};
+use crate::{Failure, closing, parse};
 
 /// Interval of checks for subscribers.
 const LOOK: Duration = Duration::from_millis(20);
@@ -146,7 +146,7 @@ pub(crate) fn show(node: &StackNode, gossip: &Gossip, out: Out) -> Result<(), Fa
 
 /// Returns the text of a stack whose last layer is gossip, and its topic.
 pub(crate) fn gossip_text(stack: &str) -> Result<(StackText, String), Failure> {
-    let text: StackText = stack.parse()?;
+    let text = parse(stack)?;
     match text.layers().last() {
         Some(Layer::Gossip { topic, .. }) => {
             let topic = topic.to_string();

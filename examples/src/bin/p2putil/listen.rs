@@ -6,19 +6,19 @@ use futures_util::StreamExt as _;
 use futures_util::future::{BoxFuture, FutureExt as _};
 use futures_util::stream::FuturesUnordered;
 use p2p::{AskSwarm as _, BoxAddr, BoxAskSwarm, Error, Message, Request, Swarm as _};
-use p2p_swarms::stack::{Overlay, Stack, StackNode, StackText};
+use p2p_swarms::stack::{Overlay, Stack, StackNode};
 use serde_json::json;
 
 use crate::cli::Listen;
 use crate::interrupt::interrupt;
 use crate::output::{Out, complain};
-use crate::{Failure, closing};
+use crate::{Failure, closing, parse};
 
 /// Maximum number of answers in flight; nothing is received beyond it.
 const MOST_ANSWERS: usize = 256;
 
 pub(crate) async fn run(args: Listen, out: Out) -> Result<(), Failure> {
-    let text: StackText = args.stack.parse()?;
+    let text = parse(&args.stack)?;
     let key = args.key.read(&text)?;
     let interrupt = interrupt()?;
     tokio::pin!(interrupt);

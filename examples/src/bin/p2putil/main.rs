@@ -29,7 +29,8 @@ use std::time::Duration;
 
 use clap::{CommandFactory as _, Parser as _};
 use p2p::{BoxAddr, Error, PeerId, SecureSwarm as _, Swarm};
-use p2p_swarms::stack::{Stack, StackError, StackText};
+use p2p_libp2p::stack::Libp2pWord;
+use p2p_swarms::stack::{Grammar, Stack, StackError, StackText};
 
 use cli::{Cli, Command};
 use output::{Out, complain, print};
@@ -83,6 +84,12 @@ fn with_causes(error: &dyn std::error::Error) -> String {
         cause = error.source();
     }
     text
+}
+
+/// Parses a stack with the words of all crates.
+fn parse(stack: &str) -> Result<StackText, Failure> {
+    let grammar = Grammar::default().with_base(Libp2pWord)?;
+    Ok(grammar.parse(stack)?)
 }
 
 /// Opens a node of the stack `text`.

@@ -10,13 +10,13 @@ use tokio::time::timeout;
 
 use crate::cli::{Ask, Tell};
 use crate::output::{Out, print, write};
-use crate::{Failure, closing, reach, with_causes};
+use crate::{Failure, closing, parse, reach, with_causes};
 
 /// How long to wait for a message that a layer delays.
 const LEAVING: Duration = Duration::from_mins(1);
 
 pub(crate) async fn tell(args: Tell, out: Out) -> Result<(), Failure> {
-    let text: StackText = args.stack.parse()?;
+    let text = parse(&args.stack)?;
     let stack = text.visiting().build_with(&args.key.read(&text)?).await?;
     closing(&stack, tell_from(&text, &stack, args, out)).await
 }
@@ -48,7 +48,7 @@ async fn tell_from(text: &StackText, stack: &Stack, args: Tell, out: Out) -> Res
 }
 
 pub(crate) async fn ask(args: Ask, out: Out) -> Result<(), Failure> {
-    let text: StackText = args.stack.parse()?;
+    let text = parse(&args.stack)?;
     text.check_asks()?;
     let stack = text.visiting().build_with(&args.key.read(&text)?).await?;
     closing(&stack, ask_from(&text, &stack, args, out)).await

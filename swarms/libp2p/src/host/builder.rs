@@ -43,12 +43,7 @@ impl HostBuilder {
     /// # Errors
     /// [`Error::InvalidAddr`] for any other address.
     pub fn listen(mut self, place: &str) -> Result<Self> {
-        let addr: HostAddr = place.parse()?;
-        let Some(at @ (Place::Quic(Target::Ip(_)) | Place::Tcp(Target::Ip(_)))) = addr.transport() else {
-            let reason = "a host listens at /ip4 or /ip6, then /udp/PORT/quic-v1 or /tcp/PORT";
-            return Err(Error::addr(place, 0, reason));
-        };
-        self.listen.push(at);
+        self.listen.push(place_to_listen(place)?);
         Ok(self)
     }
 
@@ -116,5 +111,17 @@ impl HostBuilder {
             shared.listen_swarm(swarm)?;
         }
         Ok(host)
+    }
+}
+
+/// Parses a place at which a host can listen.
+pub(crate) fn place_to_listen(place: &str) -> Result<Place> {
+    let addr: HostAddr = place.parse()?;
+    match addr.transport() {
+        Some(at @ (Place::Quic(Target::Ip(_)) | Place::Tcp(Target::Ip(_)))) => Ok(at),
+        _ => {
+            let reason = "a host listens at /ip4 or /ip6, then /udp/PORT/quic-v1 or /tcp/PORT";
+            Err(Error::addr(place, 0, reason))
+        }
     }
 }

@@ -71,13 +71,13 @@ impl Shared {
                 OpenError::Negotiation(error) => error.to_string(),
                 OpenError::NoRoom | OpenError::NoAnswer => "the peer does not answer".to_owned(),
             })?;
-        // Nothing is sent on this stream.
-        let _ = stream.shutdown().await;
         let received = identify::receive(&mut stream, &connection.key);
         let received = timeout(limit, received)
             .await
             .map_err(|_| "the peer does not answer")?;
         let info = received.map_err(|error| error.to_string())?;
+        // Nothing is sent on this stream. Ended before, a reset over yamux would look like the end of the message.
+        let _ = stream.shutdown().await;
         Ok(self.identified(connection, info))
     }
 

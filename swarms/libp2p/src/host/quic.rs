@@ -22,6 +22,7 @@ use super::shared::Shared;
 use crate::addr::{quic_place, swarm_place};
 use crate::config::HostConfig;
 use crate::connection::{Acceptor, Connection, Opener, Transport};
+use crate::packets;
 use crate::tls::peer_key;
 
 /// Streams that a peer may have open on one connection.
@@ -300,7 +301,8 @@ fn transport(config: &HostConfig, carrier: &Carrier) -> Result<Arc<TransportConf
         .stream_receive_window(STREAM_WINDOW.into())
         .receive_window(WINDOW.into())
         .send_window(SEND_WINDOW)
-        .datagram_receive_buffer_size(None);
+        .datagram_receive_buffer_size(Some(packets::BUFFER))
+        .datagram_send_buffer_size(packets::BUFFER);
     if let Carrier::Swarm(swarm) = carrier {
         // The swarm reports its MTU, which never changes. The initial window follows RFC 9002, section 7.2.
         let (mut cubic, mtu) = (CubicConfig::default(), swarm.mtu());

@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
+use futures_util::FutureExt as _;
 use tokio::io::AsyncWriteExt as _;
 use tokio::time::timeout;
 
@@ -15,6 +17,19 @@ use crate::stream::{RawStream, Stream};
 
 /// How long the end of a connection waits until the peer has taken what was written.
 const CLOSE_TIMEOUT: Duration = Duration::from_millis(500);
+
+/// Datagrams that are delivered in one go.
+const DATAGRAMS: usize = 64;
+
+/// Waits for a datagram of the peer, forever over TCP and once the connection has ended.
+async fn next_datagram(connection: &Connection) -> Bytes {
+    if let Some(quic) = connection.quic()
+        && let Ok(datagram) = quic.read_datagram().await
+    {
+        return datagram;
+    }
+    std::future::pending().await
+}
 
 /// What serves a stream.
 enum Service {
@@ -44,6 +59,7 @@ impl Shared {
     pub(super) fn serve(self: &Arc<Self>, connection: &Arc<Connection>, mut acceptor: Acceptor) {
         let (shared, connection) = (self.clone(), connection.clone());
         self.spawn_to_end(async move {
+            let from = &connection.info.peer;
             let reason = loop {
                 let accepted = tokio::select! {
                     biased;
@@ -52,6 +68,11 @@ impl Shared {
                         break "this host is closed".to_owned();
                     }
                     accepted = acceptor.accept() => accepted,
+                    datagram = next_datagram(&connection) => {
+                        shared.packets.deliver(from, &datagram);
+                        shared.deliver_waiting(&connection);
+                        continue;
+                    }
                 };
                 let raw = match accepted {
                     Ok(raw) => raw,
@@ -61,8 +82,22 @@ impl Shared {
                 let (stream, host, with) = (Negotiated::new(raw), shared.clone(), connection.clone());
                 shared.spawn(async move { host.serve_stream(&with, stream).await });
             };
+            shared.deliver_waiting(&connection);
             shared.lose(&connection, &reason);
         });
+    }
+
+    /// Delivers some of the datagrams that have arrived, so that those of one connection hold up no others.
+    fn deliver_waiting(&self, connection: &Connection) {
+        let Some(quic) = connection.quic() else {
+            return;
+        };
+        for _ in 0..DATAGRAMS {
+            let Some(Ok(datagram)) = quic.read_datagram().now_or_never() else {
+                return;
+            };
+            self.packets.deliver(&connection.info.peer, &datagram);
+        }
     }
 
     async fn serve_stream(self: Arc<Self>, connection: &Arc<Connection>, mut stream: Negotiated<RawStream>) {

@@ -24,6 +24,7 @@ use crate::config::HostConfig;
 use crate::connection::{Acceptor, Connection, ConnectionInfo, Opener, Transport};
 use crate::key::{Keypair, PublicKey};
 use crate::noise::NoiseKey;
+use crate::packets::Registry;
 use crate::stream::Stream;
 use crate::tls::TlsIdentity;
 use crate::upgrade::Upgrader;
@@ -46,6 +47,7 @@ pub(crate) struct Shared {
     pub(super) endpoints: Mutex<Endpoints>,
     pub(super) listening: Mutex<Vec<Listening>>,
     pub(super) events: Events,
+    pub(crate) packets: Registry,
     closing: watch::Sender<bool>,
     /// Held by each task; closing waits until all are dropped.
     tasks: Mutex<Option<mpsc::Sender<()>>>,
@@ -79,6 +81,7 @@ impl Shared {
             endpoints: Mutex::default(),
             listening: Mutex::default(),
             events: Events::new(),
+            packets: Registry::default(),
             closing: watch::Sender::new(false),
             tasks: Mutex::new(Some(tasks)),
             tasks_end: tokio::sync::Mutex::new(tasks_end),
@@ -135,6 +138,20 @@ impl Shared {
         self.runtime.spawn(async move {
             task.await;
             drop(token);
+        });
+    }
+
+    /// Calls `end` once `closing` is set, its sender is gone, or the host closes.
+    pub(crate) fn at_end(
+        self: &Arc<Self>,
+        mut closing: watch::Receiver<bool>,
+        end: impl FnOnce() + Send + 'static,
+    ) {
+        let end = CallOnDrop(Some(end));
+        self.spawn(async move {
+            let _end = end;
+            // An error says that the sender is gone.
+            let _ = closing.wait_for(|closing| *closing).await;
         });
     }
 
@@ -215,6 +232,16 @@ impl Shared {
         Ok(connection)
     }
 
+    /// Returns a connection with a peer over QUIC.
+    pub(crate) fn quic_connection(&self, peer: &p2p::PeerId) -> Option<Arc<Connection>> {
+        let connections = self.table.lock().all();
+        connections.into_iter().find(|connection| {
+            p2p::Addr::peer_id(&connection.info.peer).as_ref() == Some(peer)
+                && connection.quic().is_some()
+                && !connection.is_ended()
+        })
+    }
+
     /// Removes a connection that has ended.
     pub(super) fn lose(&self, connection: &Arc<Connection>, reason: &str) {
         let is_last = self.table.lock().remove(connection);
@@ -268,6 +295,17 @@ impl Shared {
         self.close();
         let shared = self.clone();
         self.runtime.spawn(async move { shared.ended().await });
+    }
+}
+
+/// Calls a function when it is dropped, which a task does at its end however it ends.
+struct CallOnDrop<F: FnOnce()>(Option<F>);
+
+impl<F: FnOnce()> Drop for CallOnDrop<F> {
+    fn drop(&mut self) {
+        if let Some(call) = self.0.take() {
+            call();
+        }
     }
 }
 

@@ -59,14 +59,17 @@ pub struct OtherPeer {
 }
 
 /// The Noise static key of a host: a new one each time that the host starts.
-pub(crate) struct NoiseKey {
+pub struct NoiseKey {
     private: Zeroizing<[u8; KEY]>,
     public: [u8; KEY],
 }
 
 impl NoiseKey {
     /// Makes a key.
-    pub(crate) fn generate() -> Result<Self> {
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] if the system gives no randomness.
+    pub fn generate() -> Result<Self> {
         let failed = |_| Error::invalid("Noise key", "the system gives no randomness for it");
         let mut private = Zeroizing::new([0; KEY]);
         aws_lc_rs::rand::fill(&mut *private).map_err(failed)?;
@@ -88,7 +91,7 @@ impl std::fmt::Debug for NoiseKey {
 
 /// The role of a host in a handshake.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Role {
+pub enum Role {
     /// It dials, and expects this peer, or accepts any.
     Dialler(Option<PeerId>),
     /// It listens.
@@ -97,7 +100,16 @@ pub(crate) enum Role {
 
 /// Performs a handshake. Returns the encrypted stream, the peer's key, and the muxer that both sides support, if
 /// both named their muxers.
-pub(crate) async fn handshake<S: AsyncRead + AsyncWrite + Unpin>(
+///
+/// # Errors
+/// Any [`NoiseError`]. The connection is of no further use.
+///
+/// # Limits
+/// A message has at most 8192 bytes. The caller bounds the time.
+///
+/// # Cancel safety
+/// A cancelled handshake leaves the connection of no use.
+pub async fn handshake<S: AsyncRead + AsyncWrite + Unpin>(
     mut io: S,
     role: Role,
     keypair: &Keypair,

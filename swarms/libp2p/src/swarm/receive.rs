@@ -7,7 +7,6 @@ use async_trait::async_trait;
 use bytes::BytesMut;
 use p2p::{Counters, DropReason, Error, Message, Packet, Rejection, Request, Respond, Result};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::timeout;
 
 use super::Core;
@@ -30,23 +29,13 @@ pub(super) fn serve(core: &Arc<Core>) -> Result<()> {
         return Err(error);
     }
     // Pending receives end with the host.
-    let (ends, mut closing) = (CloseOnDrop(Arc::downgrade(core)), core.closing.subscribe());
-    core.host.spawn(async move {
-        let _ends = ends;
-        // An error says that the swarm is gone.
-        let _ = closing.wait_for(|closing| *closing).await;
-    });
-    Ok(())
-}
-
-struct CloseOnDrop(Weak<Core>);
-
-impl Drop for CloseOnDrop {
-    fn drop(&mut self) {
-        if let Some(core) = self.0.upgrade() {
+    let weak = Arc::downgrade(core);
+    core.host.at_end(core.closing.subscribe(), move || {
+        if let Some(core) = weak.upgrade() {
             core.close();
         }
-    }
+    });
+    Ok(())
 }
 
 async fn with<F: Future<Output = ()>>(
@@ -121,17 +110,10 @@ impl Core {
             Head::Length(length) => length,
             Head::Rejected(_) | Head::End => return Err(DropReason::Malformed),
         };
-        let mut held: Option<OwnedSemaphorePermit> = None;
+        let (mut charge, mut held) = (self.reassembly.charge(stream.peer()), 0_usize);
         let charge = |bytes: usize| {
-            let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
-            let Ok(more) = self.reassembly.clone().try_acquire_many_owned(bytes) else {
-                return false;
-            };
-            match &mut held {
-                Some(held) => held.merge(more),
-                None => held = Some(more),
-            }
-            true
+            held = held.saturating_add(bytes);
+            charge.raise(held)
         };
         let body = frame::read_body(stream, length, charge).await.map_err(lost)?;
         match stream.read(&mut [0; 1]).await.map_err(lost)? {
@@ -174,7 +156,7 @@ impl Respond for StreamResponder {
         let limit = core.config.send_timeout;
         match timeout(limit, core.unless_closed(async { Ok(write.await) })).await {
             Ok(Ok(Ok(()))) => {
-                sending.await_end(stream);
+                core.ends.await_end(sending, stream);
                 Ok(())
             }
             Ok(Ok(Err(error))) => Err(Error::unreachable(stream.peer(), error.to_string())),
@@ -204,7 +186,7 @@ impl StreamResponder {
                 stream.shutdown().await
             };
             if matches!(timeout(core.config.send_timeout, write).await, Ok(Ok(()))) {
-                Sending::begin(&core).await_end(stream);
+                core.ends.await_end(Sending::begin(&core), stream);
             }
         });
     }

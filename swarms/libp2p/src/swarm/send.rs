@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use p2p::{Error, Packet, Rejection, Result};
 use p2p_formats::varint;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::AsyncWriteExt as _;
 use tokio::time::timeout;
 
 use super::Core;
@@ -21,16 +21,6 @@ impl Sending {
     pub(super) fn begin(core: &Arc<Core>) -> Self {
         core.sending.send_modify(|sending| *sending += 1);
         Self(core.clone())
-    }
-
-    /// Waits in a task until the peer ends a stream that this host has ended.
-    pub(super) fn await_end(self, mut stream: Stream) {
-        tokio::spawn(async move {
-            // What a peer answers to a tell is of no use, but it must not be refused before it has read all.
-            let mut rest = [0; 64];
-            let end = async { while matches!(stream.read(&mut rest).await, Ok(1..)) {} };
-            let _ = timeout(self.0.config.message_timeout, end).await;
-        });
     }
 }
 
@@ -53,7 +43,7 @@ impl Core {
             let doing = "sending a message";
             return Err(Error::TimedOut { doing, limit });
         };
-        sending.await_end(sent?);
+        self.ends.await_end(sending, sent?);
         self.tells.add_sent(1);
         Ok(())
     }

@@ -19,6 +19,8 @@ fn the_text_is_a_multiaddr_with_the_peer_last() {
         format!("/ip4/192.0.2.1/udp/4001/quic-v1/p2p/{PEER}"),
         format!("/dns4/example.org/tcp/4001/p2p/{OTHER}"),
         format!("/p2p/{PEER}"),
+        format!("/p2p/{OTHER}/p2p/{PEER}"),
+        format!("/p2p/{PEER}/p2p/{OTHER}/p2p/{PEER}"),
         "/ip6/2001:db8::1/tcp/80".to_owned(),
     ] {
         assert_eq!(addr(&text).to_string(), text);

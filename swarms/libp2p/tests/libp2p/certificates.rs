@@ -35,14 +35,14 @@ fn check(certificate: &[u8]) -> Result<PublicKey, CertificateError> {
 }
 
 /// A key for certificates, and the value of the extension that binds it to the identity.
-struct Material {
-    key: EcdsaKeyPair,
+pub(crate) struct Material {
+    pub(crate) key: EcdsaKeyPair,
     spki: Vec<u8>,
     value: Vec<u8>,
 }
 
 impl Material {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let key = EcdsaKeyPair::generate(&ECDSA_P256_SHA256_ASN1_SIGNING).expect("randomness");
         let spki: PublicKeyX509Der<'_> = key.public_key().as_der().expect("a key");
         let spki = spki.as_ref().to_vec();
@@ -51,7 +51,7 @@ impl Material {
         Self { key, spki, value }
     }
 
-    fn extension(&self) -> CertificateExtension<'_> {
+    pub(crate) fn extension(&self) -> CertificateExtension<'_> {
         CertificateExtension {
             oid: EXTENSION,
             critical: false,
@@ -59,7 +59,7 @@ impl Material {
         }
     }
 
-    fn certificate(&self, extensions: &[CertificateExtension<'_>]) -> Vec<u8> {
+    pub(crate) fn certificate(&self, extensions: &[CertificateExtension<'_>]) -> Vec<u8> {
         write_certificate(&self.spki, ECDSA_WITH_SHA256, [1; 16], extensions, |body| {
             let signature = self.key.sign(&SystemRandom::new(), body).expect("randomness");
             signature.as_ref().to_vec()

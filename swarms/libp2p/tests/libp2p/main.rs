@@ -2,12 +2,19 @@
 
 mod addr;
 mod bounds;
+mod builtin;
 mod certificates;
 mod envelopes;
+mod handshakes;
 mod hosts;
 mod identities;
 mod negotiation;
 mod nodes;
+mod noise;
 mod over_swarms;
+mod packets;
+mod raw;
 mod secure;
+mod stack;
 mod swarms;
+mod yamux;

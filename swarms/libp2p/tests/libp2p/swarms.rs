@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::time::Duration;
 
 use p2p::{AskSwarm as _, DropReason, Error, Rejection, Result, Swarm as _};
+use p2p_formats::varint;
 use p2p_formats::x509::PrivateKey;
 use p2p_libp2p::{Host, HostAddr, HostConfig, HostSwarm, HostSwarmConfig};
 use p2p_swarmtest::{Profile, SecureAsk, Testbed, conformance};
@@ -12,6 +13,7 @@ use p2p_swarmtest::{Profile, SecureAsk, Testbed, conformance};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use crate::nodes::{Way, host};
+use crate::raw::{Shown, keypair, open, place};
 
 const ID: &str = "/test/1.0.0";
 
@@ -124,6 +126,85 @@ async fn messages_that_break_the_rules_are_dropped_and_counted() {
     assert_eq!((tells.received, tells.delivered), (9, 1));
 }
 
+/// Opens a stream for the swarm, and writes the length of a message of 100,000 bytes and most of it.
+async fn begin_message(
+    peer: &quinn::Connection,
+    len: usize,
+) -> tokio::io::Join<quinn::RecvStream, quinn::SendStream> {
+    let mut stream = open(peer, ID).await;
+    let mut bytes = varint::write(100_000, &mut [0; varint::MAX_LEN]).to_vec();
+    bytes.resize(bytes.len() + len, 7);
+    // The host may refuse the rest.
+    let _ = stream.write_all(&bytes).await;
+    stream
+}
+
+#[tokio::test]
+async fn one_identity_with_many_connections_takes_no_more_than_one_peers_share() {
+    let host = host(1, Way::Quic).await;
+    let config = HostSwarmConfig {
+        mtu: 100_000,
+        reassembly: 1_000_000,
+        peer_reassembly: 150_000,
+        ..HostSwarmConfig::default()
+    };
+    let swarm = host.swarm(ID, config).expect("a new protocol");
+    let peers = [7, 7, 8].map(Shown::of);
+    let [one, same, other] = [&peers[0], &peers[1], &peers[2]].map(|peer| peer.dial_quic(&host));
+    let (one, same, other) = tokio::join!(one, same, other);
+    let mut first = begin_message(&one.1, 90_000).await;
+    // The second connection of the identity gets what the first has left.
+    let mut second = begin_message(&same.1, 99_999).await;
+    let dropped = tokio::select! {
+        first = first.read_u8() => first,
+        second = second.read_u8() => second,
+    };
+    assert!(dropped.is_err(), "one of the two is dropped");
+    let mut whole = begin_message(&other.1, 100_000).await;
+    whole.shutdown().await.expect("an open stream");
+    let message = swarm.receive().await.expect("a message");
+    assert_eq!(message.src, HostAddr::of_peer(keypair(8).peer_id()));
+    let mut counted = Vec::new();
+    swarm.visit_counters(&mut |counters| counted.push(counters.snapshot()));
+    assert_eq!(counted[0].dropped(DropReason::Budget), 1);
+}
+
+#[tokio::test]
+async fn messages_that_a_peer_does_not_end_cost_no_task_each() {
+    let builder = Host::builder(&PrivateKey::ed25519(&[1; 32]));
+    let host = builder.start().await.expect("no port");
+    let swarm = host
+        .swarm(ID, HostSwarmConfig::default())
+        .expect("a new protocol");
+    let endpoint = Shown::of(7).endpoint();
+    let to = HostAddr::new(keypair(7).peer_id(), place(&endpoint).place().clone());
+    let serve = async {
+        let peer = endpoint
+            .accept()
+            .await
+            .expect("open")
+            .await
+            .expect("a connection");
+        let mut kept = Vec::new();
+        while let Ok(stream) = peer.accept_bi().await {
+            kept.push(stream);
+        }
+    };
+    let tell = async {
+        swarm.tell(&to, "first".into()).await.expect("a peer");
+        let tasks = || tokio::runtime::Handle::current().metrics().num_alive_tasks();
+        let before = tasks();
+        for _ in 0..80 {
+            swarm.tell(&to, "more".into()).await.expect("a peer");
+        }
+        assert!(tasks() <= before + 8, "{} tasks, and {before} before", tasks());
+    };
+    tokio::select! {
+        () = serve => unreachable!("the connection stays"),
+        () = tell => {}
+    }
+}
+
 #[tokio::test]
 async fn two_swarms_of_one_host_are_apart_and_the_host_outlives_them() {
     let host = host(1, Way::Quic).await;
@@ -159,3 +240,4 @@ async fn two_swarms_of_one_host_are_apart_and_the_host_outlives_them() {
 
 conformance!(#[tokio::test] mod over_quic: SecureAsk => testbed(Way::Quic));
 conformance!(#[tokio::test] mod over_noise: SecureAsk => testbed(Way::Noise));
+conformance!(#[tokio::test] mod over_tls: SecureAsk => testbed(Way::Tls));
