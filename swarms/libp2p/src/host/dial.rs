@@ -1,28 +1,24 @@
-//! Dials: one for all callers that want the same peer at the same places.
+//! Calls that need a connection: they use one that is open, or wait for a dial.
 
-use std::collections::HashMap;
 use std::net::SocketAddr;
-use std::pin::Pin;
 use std::sync::Arc;
 
-use futures_util::future::{FutureExt as _, Shared as SharedFuture, WeakShared};
-use futures_util::stream::{FuturesUnordered, StreamExt as _};
 use multiaddr::{Multiaddr, PeerId};
 use p2p::{Addr as _, Error, Result};
-use tokio::time::{sleep, timeout};
+use p2p_protocols::dial::{DialId, Failure};
+use tokio::sync::oneshot;
 
+use super::engines::{Admitted, Caller, DialKey, Failed};
 use super::shared::Shared;
 use crate::addr::{HostAddr, Place, Target, transport};
 use crate::connection::{Connection, OpenError};
 use crate::stream::Stream;
 
-/// Maximum number of places that one dial tries.
-const MAX_PLACES: usize = 25;
-
-type Dialling = Pin<Box<dyn Future<Output = Result<Arc<Connection>>> + Send>>;
-
-/// The dials under way, by peer and places. A dial ends with its last waiting caller.
-pub(super) type Dials = HashMap<(Option<p2p::PeerId>, Vec<Multiaddr>), WeakShared<Dialling>>;
+/// What a call for a connection found.
+enum Found {
+    Open(Arc<Connection>),
+    Dial(DialId),
+}
 
 /// The stream that a caller wants.
 enum Wanted<'a> {
@@ -35,31 +31,58 @@ enum Wanted<'a> {
 impl Shared {
     /// Returns a connection with the peer of `addr`: the oldest one, or a new one.
     pub(crate) async fn connect(self: &Arc<Self>, addr: &HostAddr) -> Result<Arc<Connection>> {
+        self.connection_with(addr, false).await
+    }
+
+    /// Returns a connection with the peer of `addr`: the oldest one unless it must be new, or a new one.
+    pub(super) async fn connection_with(
+        self: &Arc<Self>,
+        addr: &HostAddr,
+        wants_new: bool,
+    ) -> Result<Arc<Connection>> {
         self.check_open()?;
-        let id = addr.peer_id();
-        let mut places = vec![addr.place().clone()];
-        if let Some(id) = id {
-            if id == self.upgrader.keypair.id() {
-                return Err(Error::unreachable(addr, "it is this host"));
-            }
-            let table = self.table.lock();
-            if let Some(connection) = table.find(&id) {
-                return Ok(connection);
-            }
-            places.extend(table.addrs(&id).into_iter().filter(|place| place != addr.place()));
+        if addr.peer_id() == Some(self.upgrader.keypair.id()) {
+            return Err(Error::unreachable(addr, "it is this host"));
         }
-        places.retain(|place| transport(place).is_some());
-        if places.is_empty() {
-            return Err(Error::unreachable(
+        let key = match addr.libp2p_id() {
+            Some(peer) => DialKey::Peer(peer),
+            None => DialKey::Place(addr.place().clone()),
+        };
+        let (reply, answered) = oneshot::channel();
+        let found = self.drive(|engines, now| -> Result<Found> {
+            if let DialKey::Peer(peer) = &key
+                && !wants_new
+                && let Some(connection) = engines.best(peer)
+            {
+                return Ok(Found::Open(connection));
+            }
+            let named = Some(addr.place()).filter(|place| !place.is_empty());
+            let places = engines.places(now, &key, named);
+            let dialled = engines.dialer.dial(now, &key, places);
+            let id = dialled.map_err(|full| Error::Limit {
+                what: full.what,
+                limit: full.limit,
+            })?;
+            let addr = addr.clone();
+            let caller = Caller {
                 addr,
-                "no place of it is known that this host can dial",
-            ));
-        }
-        // QUIC first: its handshake takes fewer round trips.
-        places.sort_by_key(|place| !matches!(transport(place), Some(Place::Quic(_))));
-        places.truncate(MAX_PLACES);
-        let dial = self.dial(id, addr.libp2p_id(), places);
-        self.unless_closed(dial).await
+                reply,
+                wants_new,
+            };
+            engines.callers.insert(id, caller);
+            Ok(Found::Dial(id))
+        })?;
+        let id = match found {
+            Found::Open(connection) => return Ok(connection),
+            Found::Dial(id) => id,
+        };
+        let _cancel = CancelOnDrop {
+            shared: self.clone(),
+            id,
+        };
+        // Without an answer the host was closed.
+        self.unless_closed(async { answered.await.unwrap_or(Err(Error::Closed)) })
+            .await
     }
 
     /// Opens a stream for the first of `protocols` that the peer supports.
@@ -94,102 +117,64 @@ impl Shared {
         }
     }
 
-    /// Returns the dial under way, or begins one.
-    fn dial(
-        self: &Arc<Self>,
-        id: Option<p2p::PeerId>,
-        expected: Option<PeerId>,
-        places: Vec<Multiaddr>,
-    ) -> SharedFuture<Dialling> {
-        let mut dials = self.dials.lock();
-        let key = (id, places);
-        if let Some(dial) = dials.get(&key).and_then(WeakShared::upgrade) {
-            return dial;
-        }
-        dials.retain(|_, dial| dial.upgrade().is_some());
-        let (shared, places) = (self.clone(), key.1.clone());
-        let dial: Dialling = Box::pin(async move { shared.dial_places(expected, places).await });
-        let dial = dial.shared();
-        if let Some(weak) = dial.downgrade() {
-            dials.insert(key, weak);
-        }
-        dial
-    }
-
-    /// Dials places in turn, the next one after a failure or after the head start. The first connection wins.
-    async fn dial_places(
+    /// Dials a place for an attempt of the dialer, which bounds the time.
+    pub(super) async fn dial_place(
         self: &Arc<Self>,
         expected: Option<PeerId>,
-        places: Vec<Multiaddr>,
-    ) -> Result<Arc<Connection>> {
-        let acquired = self.dialling.acquire().await;
-        let _permit = acquired.map_err(|_| Error::Closed)?;
-        let mut places = places.into_iter();
-        let mut dials = FuturesUnordered::new();
-        dials.extend(places.next().map(|place| self.dial_place(expected, place)));
-        let mut first_error = None;
-        loop {
-            let next = tokio::select! {
-                biased;
-                Some(dialled) = dials.next() => match dialled {
-                    Ok(connection) => return Ok(connection),
-                    Err(error) => {
-                        first_error.get_or_insert(error);
-                        places.next()
-                    }
-                },
-                () = sleep(self.config.quic_head_start), if places.len() > 0 => places.next(),
-                else => break,
-            };
-            if let Some(place) = next {
-                dials.push(self.dial_place(expected, place));
-            } else if dials.is_empty() {
-                break;
+        place: &Multiaddr,
+        admitted: Admitted,
+    ) -> Result<(), Failed> {
+        match transport(place) {
+            Some(Place::Quic(Target::Swarm(text))) => self.dial_swarm(&text, expected, admitted).await,
+            Some(Place::Quic(target)) => {
+                let to = self.resolve(place, target).await?;
+                self.dial_quic(to, expected, admitted).await
+            }
+            Some(Place::Tcp(target)) => {
+                let to = self.resolve(place, target).await?;
+                self.dial_tcp(to, expected, admitted).await
+            }
+            None => {
+                let error = Error::unreachable(place, "this host cannot dial it");
+                Err(Failed::new(Failure::Unsupported, error))
             }
         }
-        Err(first_error.unwrap_or(Error::Closed))
     }
 
-    async fn dial_place(
-        self: &Arc<Self>,
-        expected: Option<PeerId>,
-        place: Multiaddr,
-    ) -> Result<Arc<Connection>> {
-        let limit = self.config.handshake_timeout;
-        let dial = async {
-            match transport(&place) {
-                Some(Place::Quic(Target::Swarm(text))) => self.dial_swarm(&text, expected).await,
-                Some(Place::Quic(target)) => {
-                    let to = self.resolve(&place, target).await?;
-                    self.dial_quic(to, expected).await
-                }
-                Some(Place::Tcp(target)) => {
-                    let to = self.resolve(&place, target).await?;
-                    self.dial_tcp(to, expected).await
-                }
-                None => Err(Error::unreachable(&place, "this host cannot dial it")),
-            }
-        };
-        match timeout(limit, dial).await {
-            Ok(dialled) => dialled,
-            Err(_) => Err(Error::TimedOut {
-                doing: "dialling a peer",
-                limit,
-            }),
-        }
-    }
-
-    async fn resolve(&self, place: &Multiaddr, target: Target) -> Result<SocketAddr> {
+    async fn resolve(&self, place: &Multiaddr, target: Target) -> Result<SocketAddr, Failed> {
         let (name, port, ip6) = match target {
             Target::Ip(addr) => return Ok(addr),
             Target::Dns { name, port, ip6 } => (name, port, ip6),
-            Target::Swarm(_) => return Err(Error::unreachable(place, "it is not an IP address")),
+            Target::Swarm(_) => {
+                let error = Error::unreachable(place, "it is not an IP address");
+                return Err(Failed::new(Failure::Unsupported, error));
+            }
         };
         let found = tokio::net::lookup_host((name.as_str(), port)).await;
-        let mut found = found.map_err(|error| Error::unreachable(place, error.to_string()))?;
+        let mut found = found.map_err(|error| {
+            let unreachable = Error::unreachable(place, error.to_string());
+            Failed::new(Failure::Io(error.kind()), unreachable)
+        })?;
         let fits = |addr: &SocketAddr| ip6.is_none_or(|ip6| addr.is_ipv6() == ip6);
-        found
-            .find(fits)
-            .ok_or_else(|| Error::unreachable(place, "the name has no address of that kind"))
+        found.find(fits).ok_or_else(|| {
+            let error = Error::unreachable(place, "the name has no address of that kind");
+            Failed::new(Failure::Io(std::io::ErrorKind::NotFound), error)
+        })
+    }
+}
+
+/// Cancels a dial with its caller. The dialer ends the attempts of a peer with the last one.
+struct CancelOnDrop {
+    shared: Arc<Shared>,
+    id: DialId,
+}
+
+impl Drop for CancelOnDrop {
+    fn drop(&mut self) {
+        self.shared.drive(|engines, now| {
+            // After its result, neither is there.
+            engines.callers.remove(&self.id);
+            engines.dialer.cancel(now, self.id);
+        });
     }
 }

@@ -2,12 +2,11 @@
 
 use std::any::Any;
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::sync::Arc;
 
 use p2p::{Addr, Result};
-use p2p_protocols::overlay::Prefix;
 use p2p_swarms::quic::{Port, SwarmPort};
 use quinn::AsyncUdpSocket;
 
@@ -74,10 +73,10 @@ impl Carrier {
         }
     }
 
-    /// Returns the network of a peer, if its address is an IP address.
-    pub(super) fn prefix_of(&self, peer: SocketAddr) -> Option<Prefix> {
+    /// Returns the IP address of a peer, if it has one.
+    pub(super) fn ip_of(&self, peer: SocketAddr) -> Option<IpAddr> {
         match self {
-            Self::Udp(_) => Prefix::of(&peer),
+            Self::Udp(_) => Some(peer.ip()),
             Self::Swarm(_) => None,
         }
     }

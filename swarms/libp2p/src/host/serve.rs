@@ -3,15 +3,16 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use p2p_protocols::connections::CloseReason;
 use tokio::io::AsyncWriteExt as _;
 use tokio::time::timeout;
 
 use super::shared::{Handler, Shared};
-use crate::connection::{Acceptor, Connection};
+use crate::connection::{Acceptor, Connection, End};
 use crate::identify::{IDENTIFY, PUSH};
 use crate::negotiate::Negotiated;
 use crate::ping::{self, PING};
-use crate::stream::{RawStream, Stream};
+use crate::stream::RawStream;
 
 /// How long the end of a connection waits until the peer has taken what was written.
 const CLOSE_TIMEOUT: Duration = Duration::from_millis(500);
@@ -44,24 +45,30 @@ impl Shared {
     pub(super) fn serve(self: &Arc<Self>, connection: &Arc<Connection>, mut acceptor: Acceptor) {
         let (shared, connection) = (self.clone(), connection.clone());
         self.spawn_to_end(async move {
-            let reason = loop {
+            let end = loop {
                 let accepted = tokio::select! {
                     biased;
                     () = shared.closed() => {
                         let _ = timeout(CLOSE_TIMEOUT, acceptor.close()).await;
-                        break "this host is closed".to_owned();
+                        break End::new(CloseReason::Local, "this host is closed");
+                    }
+                    () = connection.closing() => {
+                        let _ = timeout(CLOSE_TIMEOUT, acceptor.close()).await;
+                        break End::new(CloseReason::Local, "this host closed the connection");
                     }
                     accepted = acceptor.accept() => accepted,
                 };
                 let raw = match accepted {
                     Ok(raw) => raw,
-                    Err(reason) => break reason,
+                    Err(end) => break end,
                 };
                 // The muxer bounds the streams of a connection, and the negotiation ends in time.
                 let (stream, host, with) = (Negotiated::new(raw), shared.clone(), connection.clone());
                 shared.spawn(async move { host.serve_stream(&with, stream).await });
             };
-            shared.lose(&connection, &reason);
+            // The connection manager may have ended it, and then says why.
+            connection.set_end(end.detail);
+            shared.drive(|engines, _| engines.connections.handle_closed(connection.info.id, end.reason));
         });
     }
 
@@ -85,7 +92,7 @@ impl Shared {
             tracing::debug!(layer = "libp2p", peer = %connection.info.peer, "too many streams");
             return;
         };
-        let mut stream = Stream::new(stream, protocol, connection.info.peer.clone(), Some(permit));
+        let mut stream = connection.stream(stream, protocol, Some(permit));
         match service {
             Service::Ping => ping::serve(stream).await,
             Service::Identify => {
