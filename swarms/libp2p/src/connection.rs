@@ -295,7 +295,10 @@ fn reason_of(error: &yamux::ConnectionError) -> CloseReason {
         yamux::ConnectionError::Closed => CloseReason::Remote,
         yamux::ConnectionError::Io(error) => match error.kind() {
             io::ErrorKind::TimedOut => CloseReason::TimedOut,
-            io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe => CloseReason::Remote,
+            // A peer whose process has ended says no more.
+            io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe | io::ErrorKind::UnexpectedEof => {
+                CloseReason::Remote
+            }
             _ => CloseReason::Failed,
         },
         _ => CloseReason::Failed,

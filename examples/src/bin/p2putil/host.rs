@@ -1,8 +1,12 @@
 //! `host`: libp2p hosts, which speak with programs of any libp2p implementation.
 
+use std::path::{Path, PathBuf};
+use std::pin::Pin;
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
+#[cfg(unix)]
+use p2p_examples::table::Table;
 use p2p_libp2p::{Host, HostAddr, HostEvent};
 use serde_json::json;
 
@@ -10,6 +14,8 @@ use crate::Failure;
 use crate::cli::Key;
 use crate::interrupt::interrupt;
 use crate::output::Out;
+#[cfg(unix)]
+use crate::output::print;
 
 /// Subcommands for libp2p hosts.
 #[derive(Debug, Subcommand)]
@@ -22,7 +28,9 @@ Examples, each in two terminals:
   p2putil host listen /ip4/127.0.0.1/udp/4001/quic-v1 /ip4/127.0.0.1/tcp/4001 --perf
   p2putil host ping /ip4/127.0.0.1/tcp/4001/p2p/12D3KooW... --count 5
   p2putil host identify /ip4/127.0.0.1/tcp/4001/p2p/12D3KooW...
-  p2putil host perf /ip4/127.0.0.1/udp/4001/quic-v1/p2p/12D3KooW... --up 1000000 --down 1000000")]
+  p2putil host perf /ip4/127.0.0.1/udp/4001/quic-v1/p2p/12D3KooW... --up 1000000 --down 1000000
+  p2putil host listen /ip4/127.0.0.1/tcp/4001 --control /run/user/1000/host
+  p2putil host connections /run/user/1000/host")]
 pub(crate) enum Hosts {
     /// Print this host's addresses, then connections, and serve ping and identify, until interrupted
     Listen(Listen),
@@ -32,6 +40,8 @@ pub(crate) enum Hosts {
     Identify(Identify),
     /// Measure the throughput to and from a peer that serves perf
     Perf(Perf),
+    /// Print the connections of a running host, and why each is open
+    Connections(Connections),
 }
 
 /// Options of a host that listens.
@@ -45,6 +55,12 @@ pub(crate) struct Listen {
     /// Serve perf: any peer may ask for as many bytes as it likes
     #[arg(long)]
     perf: bool,
+    /// Serve a Unix socket at this path, where `host connections` asks
+    #[arg(long, value_name = "PATH")]
+    control: Option<PathBuf>,
+    /// Keep the addresses of peers in this file
+    #[arg(long, value_name = "FILE")]
+    peers: Option<PathBuf>,
 }
 
 /// Options of pings.
@@ -83,12 +99,20 @@ pub(crate) struct Perf {
     key: Key,
 }
 
+/// Options of the list of connections.
+#[derive(Debug, Args)]
+pub(crate) struct Connections {
+    /// The control socket of the running host
+    path: PathBuf,
+}
+
 pub(crate) async fn run(command: Hosts, out: Out) -> Result<(), Failure> {
     match command {
         Hosts::Listen(args) => listen(args, out).await,
         Hosts::Ping(args) => ping(args, out).await,
         Hosts::Identify(args) => identify(args, out).await,
         Hosts::Perf(args) => perf(args, out).await,
+        Hosts::Connections(args) => connections(&args.path, out).await,
     }
 }
 
@@ -98,8 +122,12 @@ async fn listen(args: Listen, out: Out) -> Result<(), Failure> {
     for place in &args.places {
         builder = builder.listen(place)?;
     }
+    if let Some(file) = &args.peers {
+        builder = builder.peer_store(file);
+    }
     let host = builder.start().await?;
     let mut events = host.events();
+    let control = control(args.control.as_deref(), &host).await?;
     if args.perf {
         host.serve_perf()?;
     }
@@ -114,10 +142,35 @@ async fn listen(args: Listen, out: Out) -> Result<(), Failure> {
     };
     let ended = tokio::select! {
         ended = serve => ended,
+        ended = control => Err(ended),
         () = interrupt => Ok(()),
     };
     host.close().await;
     ended
+}
+
+/// Serves the control socket, if there is one.
+#[cfg(unix)]
+async fn control(
+    path: Option<&Path>,
+    host: &Host,
+) -> Result<Pin<Box<dyn Future<Output = Failure> + Send>>, Failure> {
+    let Some(path) = path else {
+        return Ok(Box::pin(std::future::pending()));
+    };
+    let (socket, host) = (crate::control::Control::bind(path).await?, host.clone());
+    Ok(Box::pin(async move { socket.serve(&host).await }))
+}
+
+#[cfg(not(unix))]
+async fn control(
+    path: Option<&Path>,
+    _: &Host,
+) -> Result<Pin<Box<dyn Future<Output = Failure> + Send>>, Failure> {
+    match path {
+        Some(_) => Err(Failure::Usage("this system has no Unix sockets".to_owned())),
+        None => Ok(Box::pin(std::future::pending())),
+    }
 }
 
 fn show(event: &HostEvent, out: Out) -> Result<(), Failure> {
@@ -128,10 +181,89 @@ fn show(event: &HostEvent, out: Out) -> Result<(), Failure> {
     };
     let (peer, remote) = (connection.peer.to_string(), connection.remote.to_string());
     let transport = connection.transport.to_string();
-    out.line(
-        &format!("{name} {peer} {remote}"),
-        &json!({ "event": name, "peer": peer, "remote": remote, "transport": transport }),
-    )
+    let mut text = format!("{name} {peer} {remote}");
+    let mut object = json!({ "event": name, "peer": peer, "remote": remote, "transport": transport });
+    if let HostEvent::Disconnected { reason, detail, .. } = event {
+        text += &format!(" {reason}");
+        object["reason"] = reason.to_string().into();
+        object["detail"] = detail.as_ref().into();
+    }
+    out.line(&text, &object)
+}
+
+#[cfg(not(unix))]
+async fn connections(_: &Path, _: Out) -> Result<(), Failure> {
+    Err(Failure::Usage("this system has no Unix sockets".to_owned()))
+}
+
+/// Prints the connections of a running host: as a table of at most 80 columns, or one object a line.
+#[cfg(unix)]
+async fn connections(path: &Path, out: Out) -> Result<(), Failure> {
+    let connections = crate::control::ask(path).await?;
+    if out.is_json() {
+        return connections
+            .iter()
+            .try_for_each(|object| print(&object.to_string()));
+    }
+    let mut table = Table::new(["peer", "dir", "via", "address", "age", "why"]);
+    for object in &connections {
+        let text = |field: &str| object[field].as_str().unwrap_or_default();
+        let remote: Option<HostAddr> = text("remote").parse().ok();
+        let address = match remote.as_ref().and_then(p2p::Addr::socket_addr) {
+            Some(addr) => addr.to_string(),
+            None => text("remote").to_owned(),
+        };
+        // `quic-v1`, or `tcp, noise, yamux`.
+        let via = text("transport").split([',', '-']).map(str::trim);
+        let via = via
+            .take(2)
+            .filter(|part| *part != "v1")
+            .last()
+            .unwrap_or_default();
+        let why = object["why"].as_array().map_or(&[][..], Vec::as_slice);
+        let why: Vec<_> = why.iter().filter_map(|reason| reason.as_str()).collect();
+        table.row([
+            end(text("peer"), 8),
+            text("direction").to_owned(),
+            via.to_owned(),
+            end(&address, 22),
+            age(object["seconds"].as_f64().unwrap_or_default()),
+            begin(&why.join(", "), 22),
+        ]);
+    }
+    print(&table.render())
+}
+
+/// Returns at most this many characters from the beginning.
+#[cfg(unix)]
+fn begin(text: &str, most: usize) -> String {
+    if text.chars().count() <= most {
+        return text.to_owned();
+    }
+    let head = text.chars().take(most.saturating_sub(1));
+    head.chain(['…']).collect()
+}
+
+/// Returns at most this many characters from the end.
+#[cfg(unix)]
+fn end(text: &str, most: usize) -> String {
+    let count = text.chars().count();
+    if count <= most {
+        return text.to_owned();
+    }
+    let tail = text.chars().skip(count - most.saturating_sub(1));
+    ['…'].into_iter().chain(tail).collect()
+}
+
+/// Formats an age in at most five characters up to 11 years.
+#[cfg(unix)]
+fn age(seconds: f64) -> String {
+    match seconds {
+        ..99.5 => format!("{seconds:.0} s"),
+        ..5_970.0 => format!("{:.0} min", seconds / 60.0),
+        ..356_400.0 => format!("{:.0} h", seconds / 3600.0),
+        _ => format!("{:.0} d", seconds / 86_400.0),
+    }
 }
 
 /// Starts a host that only dials.
