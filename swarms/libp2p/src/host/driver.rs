@@ -10,7 +10,7 @@ use p2p_protocols::dial::{self, AttemptId, DialError, Failure};
 use tokio::sync::oneshot;
 use tokio::time::sleep_until;
 
-use super::engines::{Admitted, Attempt, DialKey, Engines, Failed, KnownPeer, ip_of};
+use super::engines::{Admitted, Attempt, Destination, DialKey, Engines, Failed, KnownPeer, ip_of};
 use super::events::HostEvent;
 use super::port::Lease;
 use super::shared::Shared;
@@ -94,14 +94,18 @@ impl Shared {
             }
         };
         let (end, ended) = oneshot::channel();
-        let expected = match &key {
-            DialKey::Peer(peer) => Some(*peer),
-            DialKey::Place(_) => None,
+        let to = Destination {
+            place: place.clone(),
+            expected: match &key {
+                DialKey::Peer(peer) => Some(*peer),
+                DialKey::Place(_) => None,
+            },
+            is_chosen: engines.is_chosen(now, &key, &place),
         };
         let pending = Attempt {
             id,
             key,
-            place: place.clone(),
+            place,
             _end: end,
         };
         engines.attempts.insert(attempt, pending);
@@ -114,7 +118,7 @@ impl Shared {
             let dialled = tokio::select! {
                 biased;
                 _ = ended => return,
-                dialled = shared.dial_place(expected, &place, admitted) => dialled,
+                dialled = shared.dial_place(&to, admitted) => dialled,
             };
             if let Err(failed) = dialled {
                 shared.drive(|engines, now| engines.fail(now, attempt, failed));

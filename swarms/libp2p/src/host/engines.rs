@@ -9,7 +9,7 @@ use multiaddr::{Multiaddr, PeerId};
 use p2p::{Error, Result};
 use p2p_protocols::connections::{ConnId, Connections};
 use p2p_protocols::dial::{AttemptId, DialAddr, DialId, Dialer, Failure, Transport};
-use p2p_protocols::peers::PeerStore;
+use p2p_protocols::peers::{PeerStore, Source};
 use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 
@@ -52,6 +52,16 @@ pub(super) struct Admitted {
     pub(super) id: ConnId,
     /// The attempt of this host that it is, or `None` if the peer dialled.
     pub(super) attempt: Option<AttemptId>,
+}
+
+/// What an attempt dials.
+#[derive(Debug)]
+pub(super) struct Destination {
+    pub(super) place: Multiaddr,
+    /// The peer that must answer; any if `None`.
+    pub(super) expected: Option<PeerId>,
+    /// Whether the program chose the place.
+    pub(super) is_chosen: bool,
 }
 
 /// An attempt in progress. Dropping it ends its task.
@@ -138,6 +148,16 @@ impl Engines {
         let mut places: Vec<Multiaddr> = named.cloned().into_iter().collect();
         places.extend(known.filter(|place| Some(place) != named));
         places.into_iter().filter_map(dial_addr).collect()
+    }
+
+    /// Returns whether the program chose a place, and not only the peer: then a name in it may stand for an address in a
+    /// network of this host.
+    pub(super) fn is_chosen(&self, now: Duration, key: &DialKey, place: &Multiaddr) -> bool {
+        let DialKey::Peer(peer) = key else { return true };
+        let mut callers = self.callers.values();
+        let is_named =
+            |caller: &Caller| caller.addr.libp2p_id() == Some(*peer) && caller.addr.place() == place;
+        callers.any(is_named) || self.peers.source(now, &KnownPeer(*peer), place) == Some(Source::Configured)
     }
 
     /// Records that an attempt failed.

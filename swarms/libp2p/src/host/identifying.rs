@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use bytes::Bytes;
-use multiaddr::Multiaddr;
+use multiaddr::{Multiaddr, PeerId};
 use p2p_protocols::identify::Info;
 use p2p_protocols::overlay::Scope;
 use p2p_protocols::peers::Source;
@@ -110,13 +110,8 @@ impl Shared {
     /// Remembers what a peer said of itself: protocols, agent, and the addresses that it may name.
     fn remember(self: &Arc<Self>, connection: &Connection, info: &Info, identified: &Identified) {
         let (peer, known) = (connection.key.peer_id(), KnownPeer(connection.key.peer_id()));
-        // An address of a narrower scope than that of the peer would lead dials into networks of this host.
         let by = HostAddr::from_multiaddr(connection.info.remote.clone());
-        let named = |addrs: &[Multiaddr]| -> Vec<Multiaddr> {
-            let places = addrs.iter().filter_map(|addr| place_for(&peer, addr.clone()));
-            let may_name = |place: &Multiaddr| Scope::may_name(&by, &HostAddr::from_multiaddr(place.clone()));
-            places.filter(may_name).collect()
-        };
+        let named = |addrs: &[Multiaddr]| may_be_named(&peer, &by, addrs);
         let addrs = named(&identified.listen_addrs);
         let record = identified.record.as_ref().zip(info.signed_peer_record.as_ref());
         self.drive(|engines, now| {
@@ -152,5 +147,50 @@ impl Shared {
                 }
             });
         }
+    }
+}
+
+/// Returns the places that a peer, whose place is `by`, may name as its own: an address of a narrower scope than its own
+/// would lead dials into networks of this host.
+fn may_be_named(peer: &PeerId, by: &HostAddr, addrs: &[Multiaddr]) -> Vec<Multiaddr> {
+    let places = addrs.iter().filter_map(|addr| place_for(peer, addr.clone()));
+    let may_name = |place: &Multiaddr| Scope::may_name(by, &HostAddr::from_multiaddr(place.clone()));
+    places.filter(may_name).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn addr(text: &str) -> Multiaddr {
+        text.parse().expect("a multiaddr")
+    }
+
+    #[test]
+    fn a_peer_names_no_address_of_a_narrower_scope_than_its_own() {
+        let peer = PeerId::random();
+        let all = [
+            "/ip4/0.0.0.0/tcp/1",
+            "/ip4/127.0.0.1/tcp/1",
+            "/ip4/192.168.0.1/udp/1/quic-v1",
+            "/ip4/198.51.100.1/tcp/1",
+        ]
+        .map(addr);
+        for (by, from) in [
+            ("/ip4/198.51.100.9/tcp/5", 3),
+            ("/ip4/192.168.0.9/udp/5/quic-v1", 2),
+            ("/ip4/127.0.0.1/tcp/5", 1),
+            ("/unix/5/quic-v1", 1),
+        ] {
+            let by = HostAddr::from_multiaddr(addr(by));
+            assert_eq!(may_be_named(&peer, &by, &all), all[from..], "{by}");
+        }
+        let own = addr(&format!("/ip4/198.51.100.1/tcp/1/p2p/{peer}"));
+        let other = addr(&format!("/ip4/198.51.100.1/tcp/2/p2p/{}", PeerId::random()));
+        let by = HostAddr::from_multiaddr(addr("/ip4/198.51.100.9/tcp/5"));
+        assert_eq!(
+            may_be_named(&peer, &by, &[own, other, Multiaddr::empty()]),
+            all[3..]
+        );
     }
 }

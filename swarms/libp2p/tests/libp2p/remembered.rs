@@ -116,6 +116,27 @@ async fn an_address_at_which_another_peer_answers_is_forgotten() {
     }
 }
 
+#[tokio::test]
+async fn the_addresses_of_a_name_are_tried_in_turn() {
+    let (ours, theirs) = (host(1, Way::Noise).await, host(2, Way::Noise).await);
+    let port = p2p::Addr::socket_addr(&theirs.local_addrs()[0])
+        .expect("a socket address")
+        .port();
+    // Where the name has two addresses, the host listens at one of them.
+    let place: Multiaddr = format!("/dns/localhost/tcp/{port}").parse().expect("a multiaddr");
+    let to = HostAddr::new(theirs.peer_id(), place.clone());
+    ours.connect(&to).await.expect("a connection");
+    ours.disconnect(&to);
+
+    // What only a peer may have named leads into no network of this host.
+    let other = host(3, Way::Noise).await;
+    other.add_addrs_from(theirs.peer_id(), [place.clone()], Source::Learnt);
+    let by_id = HostAddr::of_peer(theirs.peer_id());
+    other.connect(&by_id).await.expect_err("a name of this machine");
+    other.add_addrs(theirs.peer_id(), [place]);
+    other.connect(&by_id).await.expect("the program chose it");
+}
+
 /// Starts a host in memory that keeps its peers in a file.
 async fn saving(realm: &MemoryRealm, file: &Scratch) -> p2p::Result<Host> {
     let builder = Host::builder(&PrivateKey::ed25519(&[9; 32])).peer_store(&file.0);
