@@ -1,5 +1,7 @@
 //! A connection with one peer, over QUIC or over TCP.
 
+mod end;
+
 use std::fmt;
 use std::io;
 use std::sync::{Arc, OnceLock, Weak};
@@ -10,10 +12,11 @@ use p2p::{Error, Result};
 use p2p_protocols::connections::{CloseReason, ConnId};
 use p2p_protocols::identify::Info;
 use parking_lot::Mutex;
-use quinn::{ConnectionError, VarInt};
+use quinn::VarInt;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
+pub(crate) use self::end::End;
 use crate::addr::HostAddr;
 use crate::config::Security;
 use crate::host::{Lease, OpenReason, Shared};
@@ -96,13 +99,6 @@ pub(crate) struct Connection {
     closing: Notify,
     /// Why it ended, as the transport says.
     end: OnceLock<Box<str>>,
-}
-
-/// The end of a connection.
-#[derive(Debug)]
-pub(crate) struct End {
-    pub(crate) reason: CloseReason,
-    pub(crate) detail: Box<str>,
 }
 
 /// Maximum number of streams of one connection over yamux that this host opens.
@@ -270,45 +266,14 @@ impl Acceptor {
         match self {
             Self::Quic(connection) => match connection.accept_bi().await {
                 Ok(streams) => Ok(RawStream::quic(streams)),
-                Err(error) => {
-                    let reason = match &error {
-                        ConnectionError::ApplicationClosed(_) => CloseReason::Remote,
-                        ConnectionError::LocallyClosed => CloseReason::Local,
-                        ConnectionError::TimedOut => CloseReason::TimedOut,
-                        _ => CloseReason::Failed,
-                    };
-                    Err(End::new(reason, &error.to_string()))
-                }
+                Err(error) => Err(End::from(&error)),
             },
             Self::Yamux(muxer) => match muxer.accept().await {
                 Some(Ok(stream)) => Ok(stream.into()),
-                Some(Err(error)) => Err(End::new(reason_of(&error), &error.to_string())),
+                Some(Err(error)) => Err(End::from(&error)),
                 None => Err(End::new(CloseReason::Remote, "the peer closed the connection")),
             },
         }
-    }
-}
-
-/// Returns the reason for which a connection over yamux ended.
-fn reason_of(error: &yamux::ConnectionError) -> CloseReason {
-    match error {
-        yamux::ConnectionError::Closed => CloseReason::Remote,
-        yamux::ConnectionError::Io(error) => match error.kind() {
-            io::ErrorKind::TimedOut => CloseReason::TimedOut,
-            // A peer whose process has ended says no more.
-            io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe | io::ErrorKind::UnexpectedEof => {
-                CloseReason::Remote
-            }
-            _ => CloseReason::Failed,
-        },
-        _ => CloseReason::Failed,
-    }
-}
-
-impl End {
-    pub(crate) fn new(reason: CloseReason, detail: &str) -> Self {
-        let detail = detail.into();
-        Self { reason, detail }
     }
 }
 

@@ -12,6 +12,7 @@ mod known;
 mod listen;
 mod port;
 mod quic;
+mod results;
 mod saved;
 mod serve;
 mod shared;
@@ -183,7 +184,8 @@ impl Host {
         asked.map_err(|reason| Error::unreachable(addr, reason))
     }
 
-    /// Closes every connection with a peer. Returns their number. The next stream to it establishes another one.
+    /// Closes every connection with a peer. Returns their number. The next stream to it establishes another one, and so
+    /// does [`maintain`](Self::maintain).
     pub fn disconnect(&self, peer: &HostAddr) -> usize {
         let Some(id) = peer.libp2p_id() else {
             return 0;

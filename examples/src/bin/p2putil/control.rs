@@ -9,13 +9,15 @@ use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use p2p_libp2p::{ConnectionInfo, Host};
+use p2p_examples::table::Table;
+use p2p_libp2p::{ConnectionInfo, Host, HostAddr};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::time::timeout;
 
 use crate::Failure;
+use crate::output::{Out, print};
 
 /// Timeout of an answer, in both directions.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -99,7 +101,7 @@ fn bind(path: &Path) -> io::Result<UnixListener> {
 }
 
 /// Returns the connections of a running host.
-pub(crate) async fn ask(path: &Path) -> Result<Vec<Value>, Failure> {
+async fn ask(path: &Path) -> Result<Vec<Value>, Failure> {
     let answer = async {
         let socket = UnixStream::connect(path).await?;
         let mut answer = String::new();
@@ -127,4 +129,65 @@ fn object(info: &ConnectionInfo) -> Value {
 
 fn failed(path: &Path, reason: &str) -> Failure {
     Failure::Failed(format!("the control socket {}: {reason}", path.display()))
+}
+
+/// Prints the connections of a running host: as a table of at most 80 columns, or one object a line.
+pub(crate) async fn show(path: &Path, out: Out) -> Result<(), Failure> {
+    let connections = ask(path).await?;
+    if out.is_json() {
+        return connections
+            .iter()
+            .try_for_each(|object| print(&object.to_string()));
+    }
+    let mut table = Table::new(["peer", "dir", "via", "address", "age", "why"]);
+    for object in &connections {
+        let text = |field: &str| object[field].as_str().unwrap_or_default();
+        let remote: Option<HostAddr> = text("remote").parse().ok();
+        let address = match remote.as_ref().and_then(p2p::Addr::socket_addr) {
+            Some(addr) => addr.to_string(),
+            None => text("remote").to_owned(),
+        };
+        // `quic-v1`, or such as `tcp, noise, yamux`.
+        let via = text("transport").split(", ").nth(1).unwrap_or("quic");
+        let why = object["why"].as_array().map_or(&[][..], Vec::as_slice);
+        let why: Vec<_> = why.iter().filter_map(|reason| reason.as_str()).collect();
+        table.row([
+            end(text("peer"), 8),
+            text("direction").to_owned(),
+            via.to_owned(),
+            end(&address, 22),
+            age(object["seconds"].as_f64().unwrap_or_default()),
+            begin(&why.join(", "), 22),
+        ]);
+    }
+    print(&table.render())
+}
+
+/// Returns at most this many characters from the beginning.
+fn begin(text: &str, most: usize) -> String {
+    if text.chars().count() <= most {
+        return text.to_owned();
+    }
+    let head = text.chars().take(most.saturating_sub(1));
+    head.chain(['…']).collect()
+}
+
+/// Returns at most this many characters from the end.
+fn end(text: &str, most: usize) -> String {
+    let count = text.chars().count();
+    if count <= most {
+        return text.to_owned();
+    }
+    let tail = text.chars().skip(count - most.saturating_sub(1));
+    ['…'].into_iter().chain(tail).collect()
+}
+
+/// Formats an age in at most five characters up to 11 years.
+fn age(seconds: f64) -> String {
+    match seconds {
+        ..99.5 => format!("{seconds:.0} s"),
+        ..5_970.0 => format!("{:.0} min", seconds / 60.0),
+        ..356_400.0 => format!("{:.0} h", seconds / 3600.0),
+        _ => format!("{:.0} d", seconds / 86_400.0),
+    }
 }

@@ -5,8 +5,6 @@ use std::pin::Pin;
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
-#[cfg(unix)]
-use p2p_examples::table::Table;
 use p2p_libp2p::{Host, HostAddr, HostEvent};
 use serde_json::json;
 
@@ -14,8 +12,6 @@ use crate::Failure;
 use crate::cli::Key;
 use crate::interrupt::interrupt;
 use crate::output::Out;
-#[cfg(unix)]
-use crate::output::print;
 
 /// Subcommands for libp2p hosts.
 #[derive(Debug, Subcommand)]
@@ -184,7 +180,7 @@ fn show(event: &HostEvent, out: Out) -> Result<(), Failure> {
     let mut text = format!("{name} {peer} {remote}");
     let mut object = json!({ "event": name, "peer": peer, "remote": remote, "transport": transport });
     if let HostEvent::Disconnected { reason, detail, .. } = event {
-        text += &format!(" {reason}");
+        text = format!("{text} {reason}");
         object["reason"] = reason.to_string().into();
         object["detail"] = detail.as_ref().into();
     }
@@ -196,74 +192,9 @@ async fn connections(_: &Path, _: Out) -> Result<(), Failure> {
     Err(Failure::Usage("this system has no Unix sockets".to_owned()))
 }
 
-/// Prints the connections of a running host: as a table of at most 80 columns, or one object a line.
 #[cfg(unix)]
 async fn connections(path: &Path, out: Out) -> Result<(), Failure> {
-    let connections = crate::control::ask(path).await?;
-    if out.is_json() {
-        return connections
-            .iter()
-            .try_for_each(|object| print(&object.to_string()));
-    }
-    let mut table = Table::new(["peer", "dir", "via", "address", "age", "why"]);
-    for object in &connections {
-        let text = |field: &str| object[field].as_str().unwrap_or_default();
-        let remote: Option<HostAddr> = text("remote").parse().ok();
-        let address = match remote.as_ref().and_then(p2p::Addr::socket_addr) {
-            Some(addr) => addr.to_string(),
-            None => text("remote").to_owned(),
-        };
-        // `quic-v1`, or `tcp, noise, yamux`.
-        let via = text("transport").split([',', '-']).map(str::trim);
-        let via = via
-            .take(2)
-            .filter(|part| *part != "v1")
-            .last()
-            .unwrap_or_default();
-        let why = object["why"].as_array().map_or(&[][..], Vec::as_slice);
-        let why: Vec<_> = why.iter().filter_map(|reason| reason.as_str()).collect();
-        table.row([
-            end(text("peer"), 8),
-            text("direction").to_owned(),
-            via.to_owned(),
-            end(&address, 22),
-            age(object["seconds"].as_f64().unwrap_or_default()),
-            begin(&why.join(", "), 22),
-        ]);
-    }
-    print(&table.render())
-}
-
-/// Returns at most this many characters from the beginning.
-#[cfg(unix)]
-fn begin(text: &str, most: usize) -> String {
-    if text.chars().count() <= most {
-        return text.to_owned();
-    }
-    let head = text.chars().take(most.saturating_sub(1));
-    head.chain(['…']).collect()
-}
-
-/// Returns at most this many characters from the end.
-#[cfg(unix)]
-fn end(text: &str, most: usize) -> String {
-    let count = text.chars().count();
-    if count <= most {
-        return text.to_owned();
-    }
-    let tail = text.chars().skip(count - most.saturating_sub(1));
-    ['…'].into_iter().chain(tail).collect()
-}
-
-/// Formats an age in at most five characters up to 11 years.
-#[cfg(unix)]
-fn age(seconds: f64) -> String {
-    match seconds {
-        ..99.5 => format!("{seconds:.0} s"),
-        ..5_970.0 => format!("{:.0} min", seconds / 60.0),
-        ..356_400.0 => format!("{:.0} h", seconds / 3600.0),
-        _ => format!("{:.0} d", seconds / 86_400.0),
-    }
+    crate::control::show(path, out).await
 }
 
 /// Starts a host that only dials.

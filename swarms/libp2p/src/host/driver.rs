@@ -5,14 +5,15 @@ use std::time::Duration;
 
 use multiaddr::Multiaddr;
 use p2p::{Error, Result};
-use p2p_protocols::connections::{self, CloseReason, ConnId, Direction, Refusal};
-use p2p_protocols::dial::{self, AttemptId, DialError, Failure};
+use p2p_protocols::connections::{self, CloseReason, ConnId, Direction};
+use p2p_protocols::dial::{self, AttemptId, Failure};
 use tokio::sync::oneshot;
 use tokio::time::sleep_until;
 
 use super::engines::{Admitted, Attempt, Destination, DialKey, Engines, Failed, KnownPeer, ip_of};
 use super::events::HostEvent;
 use super::port::Lease;
+use super::results::{self, refused};
 use super::shared::Shared;
 use crate::addr::HostAddr;
 use crate::connection::{Acceptor, Connection, ConnectionInfo, Opener, Transport};
@@ -59,9 +60,9 @@ impl Shared {
             {
                 close(engines, now, id, reason);
             } else if let Some(event) = engines.connections.poll_event() {
-                self.handle_connection_event(engines, now, event);
+                self.handle_connection_event(engines, now, &event);
             } else if let Some(event) = engines.dialer.poll_event() {
-                handle_dial_event(engines, event);
+                results::answer(engines, event);
             } else {
                 break;
             }
@@ -130,9 +131,9 @@ impl Shared {
         self: &Arc<Self>,
         engines: &mut Engines,
         now: Duration,
-        event: connections::Event<multiaddr::PeerId>,
+        event: &connections::Event<multiaddr::PeerId>,
     ) {
-        match event {
+        match *event {
             connections::Event::Connected {
                 id, peer, direction, ..
             } => {
@@ -187,7 +188,7 @@ impl Shared {
                 };
                 tokio::select! {
                     () = sleep_until(shared.started + due) => {
-                        shared.drive(|engines, now| engines.handle_timeout(now));
+                        shared.drive(Engines::handle_timeout);
                     }
                     () = shared.rearm.notified() => {}
                 }
@@ -229,20 +230,17 @@ impl Shared {
             established.map_err(|refusal| refused(&connection.info.remote, refusal))?;
             engines.open.insert(admitted.id, connection.clone());
             let key = DialKey::Peer(peer);
-            match admitted.attempt {
-                Some(attempt) => {
-                    let dialled = engines.attempts.remove(&attempt);
-                    engines.succeeded.push((attempt, admitted.id));
-                    engines.dialer.handle_connected(now, attempt);
-                    // A dial of a place says nothing about the peer until it is there.
-                    if dialled.is_some_and(|dialled| dialled.key != key) {
-                        engines.dialer.handle_peer_connected(now, &key);
-                    }
-                }
-                None => {
-                    engines.handshakes.remove(&admitted.id);
+            if let Some(attempt) = admitted.attempt {
+                let dialled = engines.attempts.remove(&attempt);
+                engines.succeeded.push((attempt, admitted.id));
+                engines.dialer.handle_connected(now, attempt);
+                // A dial of a place says nothing about the peer until it is there.
+                if dialled.is_some_and(|dialled| dialled.key != key) {
                     engines.dialer.handle_peer_connected(now, &key);
                 }
+            } else {
+                engines.handshakes.remove(&admitted.id);
+                engines.dialer.handle_peer_connected(now, &key);
             }
             Ok(())
         });
@@ -271,82 +269,4 @@ fn close(engines: &mut Engines, now: Duration, id: ConnId, reason: CloseReason) 
         let error = Error::unreachable(&pending.place, reason.to_string());
         engines.fail(now, attempt, Failed::new(Failure::Handshake, error));
     }
-}
-
-fn handle_dial_event(engines: &mut Engines, event: dial::Event<DialKey, Multiaddr>) {
-    let (dial::Event::Connected { id, .. } | dial::Event::Failed { id, .. }) = event;
-    // A reconnection has no caller.
-    let Some(caller) = engines.callers.remove(&id) else {
-        return;
-    };
-    let result = match event {
-        dial::Event::Connected { peer, attempt, .. } => {
-            let mut succeeded = engines.succeeded.iter();
-            let own = attempt.and_then(|own| succeeded.find(|(attempt, _)| *attempt == own));
-            let of_peer = match &peer {
-                DialKey::Peer(peer) => engines.connections.of_peer(peer),
-                DialKey::Place(_) => &[],
-            };
-            let other = if caller.wants_new {
-                of_peer.last()
-            } else {
-                of_peer.first()
-            };
-            let connection = own.map(|(_, id)| id).or(other);
-            let connection = connection.and_then(|id| engines.open.get(id)).cloned();
-            connection.ok_or_else(|| Error::unreachable(&caller.addr, "the connection has ended at once"))
-        }
-        dial::Event::Failed { peer, error, .. } => {
-            let errors = engines.errors.get(&peer).map_or(&[][..], |errors| errors);
-            Err(dial_error(&caller.addr, &error, errors))
-        }
-    };
-    // A caller that is gone has cancelled its dial.
-    let _ = caller.reply.send(result);
-}
-
-/// Returns the error of a call whose dial failed.
-fn dial_error(addr: &HostAddr, error: &DialError<Multiaddr>, errors: &[(Multiaddr, Error)]) -> Error {
-    const DOING: &str = "dialling a peer";
-    let error_of = |place: &Multiaddr| errors.iter().find(|(at, _)| at == place).map(|(_, error)| error);
-    let attempts = match error {
-        DialError::Failed { attempts } => attempts,
-        DialError::TimedOut { limit, .. } => {
-            return Error::TimedOut {
-                doing: DOING,
-                limit: *limit,
-            };
-        }
-        _ => return Error::unreachable(addr, "no place of it is known that this host can dial"),
-    };
-    match &attempts[..] {
-        [(_, Failure::TimedOut(limit))] => Error::TimedOut {
-            doing: DOING,
-            limit: *limit,
-        },
-        [(place, failure)] => error_of(place)
-            .cloned()
-            .unwrap_or_else(|| Error::unreachable(place, failure.to_string())),
-        attempts => {
-            let reasons = attempts.iter().map(|(place, failure)| match error_of(place) {
-                Some(error) => error.to_string(),
-                None => format!("{place}: {failure}"),
-            });
-            Error::unreachable(addr, reasons.collect::<Vec<_>>().join("; "))
-        }
-    }
-}
-
-/// Returns the error of a refused connection.
-fn refused(place: &Multiaddr, refusal: Refusal) -> Error {
-    let (what, limit) = match refusal {
-        Refusal::Pending { limit } => ("handshakes in progress", limit),
-        Refusal::PendingPerPrefix { limit } => ("handshakes in progress with one network", limit),
-        Refusal::Connections { limit } => ("connections", limit),
-        Refusal::Inbound { limit } => ("inbound connections", limit),
-        Refusal::PerPeer { limit } => ("connections with one peer", limit),
-        Refusal::PerPrefix { limit } => ("inbound connections of one network", limit),
-        _ => return Error::unreachable(place, refusal.to_string()),
-    };
-    Error::Limit { what, limit }
 }

@@ -139,8 +139,8 @@ impl Host {
     }
 
     /// Keeps a peer connected: protects it, connects to it now unless a connection exists, and again whenever its last
-    /// connection ends. A place in `peer` is remembered without end. Attempts that fail are repeated after 5 s, 10 s, 20 s
-    /// and so on up to 5 min, each with a jitter of a fifth.
+    /// connection ends. A place in `peer` is remembered without end; what else is known of the peer expires as usual.
+    /// Attempts that fail are repeated after 5 s, 10 s, 20 s and so on up to 5 min, each with a jitter of a fifth.
     ///
     /// # Errors
     /// Those of [`protect`](Self::protect); [`Error::Limit`] beyond

@@ -3,13 +3,14 @@
 use std::time::Duration;
 
 use p2p::Error;
-use p2p_libp2p::{HostAddr, HostConfig, HostEvent, Stream};
+use p2p_libp2p::{Host, HostAddr, HostConfig, HostEvent, Stream};
+use p2p_swarms::UdpSwarm;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
-use crate::nodes::{WAYS, Way, host, host_with, pair, until};
+use crate::nodes::{WAYS, Way, host, host_with, pair, private, until};
 
 const HOLD: &str = "/hold/1.0.0";
 
@@ -232,4 +233,29 @@ async fn connections_of_one_network_are_bounded_and_own_dials_go_on() {
         .connect(&ninth.local_addrs()[0])
         .await
         .expect("own dials are not counted");
+}
+
+#[tokio::test]
+async fn a_network_is_bounded_over_a_swarm_whose_addresses_have_ips() {
+    let node = async |seed: u8, config: HostConfig| {
+        let swarm = UdpSwarm::bind(([127, 0, 0, 1], 0).into()).expect("a free port");
+        let builder = Host::builder(&private(seed)).config(config);
+        let builder = builder.over(swarm).expect("an MTU that is large enough");
+        builder.start().await.expect("a host")
+    };
+    let config = HostConfig {
+        max_per_prefix: 1,
+        ..HostConfig::default()
+    };
+    let listener = node(1, config).await;
+    let addr = listener.local_addrs().remove(0);
+    let mut diallers = Vec::new();
+    for seed in 2..10 {
+        let dialler = node(seed, HostConfig::default()).await;
+        dialler.identify(&addr).await.expect("room");
+        diallers.push(dialler);
+    }
+    let ninth = node(10, HostConfig::default()).await;
+    assert!(ninth.identify(&addr).await.is_err());
+    assert_eq!(listener.connections().len(), 8);
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use p2p::{Addr as _, Error};
 use p2p_libp2p::identify::{IDENTIFY, PUSH};
 use p2p_libp2p::ping::PING;
-use p2p_libp2p::{Host, HostAddr, HostEvent, Stream, Transport};
+use p2p_libp2p::{Host, HostAddr, HostConfig, HostEvent, Stream, Transport};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::sync::mpsc;
 
@@ -358,7 +358,12 @@ async fn a_host_listens_and_dials_in_several_ways_at_once() {
         let transport = dialler.connections()[0].transport;
         assert_eq!(transport == Transport::Quic, addr.to_string().contains("quic"));
     }
-    let dialler = Host::builder(&private(2)).start().await.expect("no port");
+    let config = HostConfig {
+        quic_head_start: Duration::from_mins(1),
+        ..HostConfig::default()
+    };
+    let builder = Host::builder(&private(2)).config(config);
+    let dialler = builder.start().await.expect("no port");
     let places = listener
         .local_addrs()
         .into_iter()

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use p2p_formats::x509::PrivateKey;
+use p2p_libp2p::ping::Pinger;
 use p2p_libp2p::{CloseReason, Host, HostConfig, HostEvent};
 use p2p_swarms::MemoryRealm;
 use tokio::net::TcpStream;
@@ -51,7 +52,7 @@ async fn a_host_with_a_thousand_connections_serves_each_and_refuses_more() {
     });
     let mut pingers = join_all(rest).await;
     assert_eq!(listener.connections().len(), 1000);
-    for pinged in join_all(pingers.iter_mut().map(|pinger| pinger.ping())).await {
+    for pinged in join_all(pingers.iter_mut().map(Pinger::ping)).await {
         pinged.expect("an answer");
     }
     let streams: usize = listener.connections().iter().map(|info| info.streams).sum();
