@@ -39,7 +39,7 @@ impl Shared {
             Err(error) => return Err(Error::io("reading the peer store")(error)),
         }
         let shared = self.clone();
-        self.spawn_to_end(async move {
+        let task = tokio::spawn(async move {
             let mut is_open = true;
             while is_open {
                 is_open = tokio::select! {
@@ -52,6 +52,7 @@ impl Shared {
                 }
             }
         });
+        *self.saver.lock() = Some(task);
         Ok(())
     }
 

@@ -10,6 +10,7 @@ use p2p_formats::x509::PrivateKey;
 use p2p_protocols::connections::CloseReason;
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::{Notify, mpsc, watch};
+use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use super::engines::Engines;
@@ -28,6 +29,8 @@ use crate::upgrade::Upgrader;
 const MAX_PROTOCOL: usize = 512;
 /// How long closing a host waits for peers to learn of it, and for its tasks.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
+/// How long closing a host waits until its peer store is in the file.
+const SAVE_TIMEOUT: Duration = Duration::from_secs(10);
 
 pub(super) type Handler = Arc<dyn Fn(Stream) -> Pin<Box<dyn Future<Output = ()> + Send>> + Send + Sync>;
 
@@ -49,6 +52,8 @@ pub(crate) struct Shared {
     /// Held by each task; closing waits until all are dropped.
     tasks: Mutex<Option<mpsc::Sender<()>>>,
     tasks_end: tokio::sync::Mutex<mpsc::Receiver<()>>,
+    /// The task that keeps the peer store in a file; it ends with the last write.
+    pub(super) saver: Mutex<Option<JoinHandle<()>>>,
     runtime: tokio::runtime::Handle,
 }
 
@@ -77,6 +82,7 @@ impl Shared {
             closing: watch::Sender::new(false),
             tasks: Mutex::new(Some(tasks)),
             tasks_end: tokio::sync::Mutex::new(tasks_end),
+            saver: Mutex::default(),
             runtime,
             config,
         }))
@@ -201,6 +207,10 @@ impl Shared {
         let _ = tokio::time::timeout(CLOSE_TIMEOUT, ended).await;
         for endpoint in &endpoints {
             endpoint.release().await;
+        }
+        let saver = self.saver.lock().take();
+        if let Some(saver) = saver {
+            let _ = tokio::time::timeout(SAVE_TIMEOUT, saver).await;
         }
     }
 

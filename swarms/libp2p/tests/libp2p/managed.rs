@@ -194,7 +194,12 @@ async fn an_end_has_the_reason_at_both_hosts() {
     identified(&mut other).await;
     assert_eq!(ours.disconnect(&peer), 1);
     assert_eq!(ended(&mut events).await.1, CloseReason::Local);
-    assert_eq!(ended(&mut other).await.1, CloseReason::Remote);
+    let (_, reason, detail) = ended(&mut other).await;
+    assert_eq!(reason, CloseReason::Remote);
+    assert!(
+        detail.contains("closed by peer"),
+        "the transport says more: {detail}"
+    );
 }
 
 #[tokio::test(start_paused = true)]
