@@ -97,6 +97,7 @@ pub mod p2pke;
 pub mod quic;
 pub mod stack;
 pub mod udp;
+pub mod whole_file;
 
 mod ext;
 mod key_addr;

@@ -4,12 +4,13 @@
 //! The lock is an advisory one on a separate file, `NAME.lock`, which stays. Readers do not lock: a rename is
 //! atomic. A process that dies holds no lock, and leaves either the old or the new value.
 
-use std::fs::{self, File, OpenOptions, TryLockError};
-use std::io::{self, Read as _, Write as _};
+use std::fs::{File, TryLockError};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
+use p2p_swarms::whole_file;
 use tokio::task::spawn_blocking;
 
 use super::{Cell, DEFAULT_MAX, Swap, check_len};
@@ -71,31 +72,27 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + '
 }
 
 fn read(path: &Path, max: usize) -> Result<Vec<u8>> {
-    let file = match File::open(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        opened => opened.map_err(Error::io("opening a cell's file"))?,
-    };
-    let mut value = Vec::new();
-    // One byte more than the maximum is enough to detect an oversize file.
-    let read = file.take(max as u64 + 1).read_to_end(&mut value);
-    read.map_err(Error::io("reading a cell's file"))?;
-    if value.len() > max {
-        let reason = format!("a value has at most {max} bytes");
-        return Err(Error::garbled("a cell's file", max, reason));
+    match whole_file::read(path, max) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+        Err(error) if error.kind() == io::ErrorKind::FileTooLarge => {
+            let reason = format!("a value has at most {max} bytes");
+            Err(Error::garbled("a cell's file", max, reason))
+        }
+        read => read.map_err(Error::io("reading a cell's file")),
     }
-    Ok(value)
 }
 
 fn swap(path: &Path, max: usize, current: &[u8], new: &[u8]) -> Result<Swap> {
-    let lock = lock(&beside(path, ".lock"))?;
+    let lock = lock(&whole_file::beside(path, ".lock"))?;
     let value = read(path, max)?;
     if value != current {
         return Ok(Swap::Differs(value));
     }
     if new.is_empty() {
-        remove(path).map_err(Error::io("removing a cell's file"))?;
+        whole_file::remove(path).map_err(Error::io("removing a cell's file"))?;
     } else {
-        write(path, &beside(path, ".new"), new).map_err(Error::io("writing a cell's file"))?;
+        // The lock holder has exclusive access to the new file.
+        whole_file::replace(path, new).map_err(Error::io("writing a cell's file"))?;
     }
     drop(lock);
     Ok(Swap::Done)
@@ -103,7 +100,7 @@ fn swap(path: &Path, max: usize, current: &[u8], new: &[u8]) -> Result<Swap> {
 
 /// Acquires the lock, which is released when the file is dropped.
 fn lock(path: &Path) -> Result<File> {
-    let file = private().truncate(false).open(path);
+    let file = whole_file::private().truncate(false).open(path);
     let file = file.map_err(Error::io("opening a cell's lock"))?;
     let end = Instant::now() + PATIENCE;
     let mut pause = Duration::from_micros(100);
@@ -121,51 +118,4 @@ fn lock(path: &Path) -> Result<File> {
         }
         pause = (pause * 2).min(PAUSE);
     }
-}
-
-/// Writes the file. The lock holder has exclusive access to the new file.
-fn write(path: &Path, new_path: &Path, new: &[u8]) -> io::Result<()> {
-    let mut file = private().truncate(true).open(new_path)?;
-    file.write_all(new)?;
-    file.sync_all()?;
-    fs::rename(new_path, path)?;
-    sync_folder(path)
-}
-
-fn remove(path: &Path) -> io::Result<()> {
-    match fs::remove_file(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        Err(error) => Err(error),
-        Ok(()) => sync_folder(path),
-    }
-}
-
-/// A rename survives a crash once the folder was synced.
-#[cfg(unix)]
-fn sync_folder(path: &Path) -> io::Result<()> {
-    match path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
-        Some(folder) => File::open(folder)?.sync_all(),
-        None => File::open(".")?.sync_all(),
-    }
-}
-
-/// Folders cannot be opened on this system.
-#[cfg(not(unix))]
-fn sync_folder(_: &Path) -> io::Result<()> {
-    Ok(())
-}
-
-/// Options for a file that only its owner can read.
-fn private() -> OpenOptions {
-    let mut options = OpenOptions::new();
-    options.write(true).create(true);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    options
-}
-
-fn beside(path: &Path, ending: &str) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(ending);
-    name.into()
 }

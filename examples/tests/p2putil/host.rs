@@ -94,3 +94,55 @@ fn a_host_is_the_base_of_a_stack() {
         "{error}"
     );
 }
+
+#[cfg(unix)]
+#[test]
+fn a_running_host_says_which_connections_it_has_and_why() {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    let path = std::env::temp_dir().join(format!("p2putil-control-{}", std::process::id()));
+    let control = path.to_str().expect("UTF-8");
+    let error = refused(["host", "connections", control], 1);
+    assert!(error.contains(control), "{error}");
+    let args = [
+        "host",
+        "listen",
+        "/ip4/127.0.0.1/udp/0/quic-v1",
+        "--control",
+        control,
+    ];
+    let mut listener = Listener::start(args);
+    let addr = listener.addr();
+    assert_eq!(done(["--json", "host", "connections", control]), "");
+    let mode = std::fs::metadata(&path).expect("a socket").permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+    let error = refused(args, 1);
+    assert!(error.contains("another program"), "{error}");
+
+    let mut dialler = Listener::start(["--json", "host", "ping", &addr, "--count", "1000000"]);
+    let connected = listener.line();
+    assert!(connected.starts_with("connected "), "{connected}");
+    dialler.line();
+    let text = done(["--json", "host", "connections", control]);
+    let object: Value = serde_json::from_str(text.trim()).expect("one JSON object");
+    assert_eq!(
+        (&object["direction"], &object["transport"]),
+        (&"in".into(), &"quic-v1".into())
+    );
+    assert!(
+        object["streams"].as_u64().is_some_and(|streams| streams > 0),
+        "{object}"
+    );
+    let table = done(["host", "connections", control]);
+    assert!(table.lines().all(|line| line.chars().count() <= 80), "{table}");
+    assert!(
+        table.contains("127.0.0.1:") && table.contains("stream"),
+        "{table}"
+    );
+    drop(dialler);
+
+    listener.signal("-INT");
+    let (code, _) = listener.end();
+    assert_eq!(code, Some(0));
+    assert!(!path.exists(), "the socket is removed");
+}

@@ -30,6 +30,17 @@ impl<P: Clone + Ord> Connections<P> {
         Ok(self.add_pending(now, Direction::Inbound, prefix))
     }
 
+    /// Returns whether more than half of the pending inbound connections are in use, of those in total or of
+    /// those for the network of `ip`. A transport that can have an address prove itself without state, such as QUIC by
+    /// its tokens, should do so then, before [`admit_inbound`](Self::admit_inbound).
+    pub fn is_crowded(&self, ip: Option<IpAddr>) -> bool {
+        let count: usize = self.pending_inbound.values().sum();
+        let prefix = ip.map(Prefix::of_ip);
+        let own = self.pending_inbound.get(&prefix).copied().unwrap_or(0);
+        let limit = prefix.map_or(usize::MAX, |prefix| prefix.limit(self.config.pending_per_prefix));
+        count > self.config.pending_inbound / 2 || own > limit / 2
+    }
+
     /// Admits a connection that this node opens.
     ///
     /// # Errors

@@ -1,6 +1,7 @@
 //! One connection, and one peer.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::time::Duration;
 
 use super::event::Direction;
@@ -9,6 +10,12 @@ use crate::overlay::Prefix;
 /// A connection, from its admission to its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ConnId(pub(super) u64);
+
+impl fmt::Display for ConnId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
 
 /// A connection whose handshake is in progress.
 #[derive(Clone, Copy, Debug)]

@@ -133,6 +133,13 @@ impl<P: Clone + Ord, A: Clone + Eq> PeerStore<P, A> {
             .collect()
     }
 
+    /// Returns where an address of a peer comes from, if it is known and has not expired.
+    pub fn source(&self, now: Duration, peer: &P, addr: &A) -> Option<Source> {
+        let mut known = self.entries.get(peer)?.addrs.iter();
+        let known = known.find(|known| known.addr == *addr && known.expiry > now)?;
+        Some(known.source)
+    }
+
     /// Adds addresses of a peer.
     pub fn add_addrs(
         &mut self,

@@ -262,6 +262,29 @@ fn half_open_connections_of_many_networks_leave_room_for_networks_with_fewer() {
 }
 
 #[test]
+fn half_of_the_places_of_a_network_or_of_all_are_a_crowd() {
+    let config = Config {
+        pending_inbound: 10,
+        pending_per_prefix: 4,
+        ..Config::default()
+    };
+    let mut connections = Connections::<u32>::new(config);
+    let mut admit = |network| {
+        connections.admit_inbound(START, Some(ip(network))).expect("room");
+        let crowded = [1, 2, 9].map(|network| connections.is_crowded(Some(ip(network))));
+        (crowded, connections.is_crowded(None))
+    };
+    assert_eq!(admit(1), ([false; 3], false));
+    assert_eq!(admit(1), ([false; 3], false));
+    // Three of four are of this network.
+    assert_eq!(admit(1), ([true, false, false], false));
+    assert_eq!(admit(2), ([true, false, false], false));
+    assert_eq!(admit(3), ([true, false, false], false));
+    // Six of ten are in use.
+    assert_eq!(admit(4), ([true; 3], true));
+}
+
+#[test]
 fn a_newcomer_of_the_same_network_displaces_a_slow_handshake() {
     let mut connections = Connections::new(Config::default());
     let ids: Vec<ConnId> = (0..32)

@@ -73,6 +73,10 @@ fn an_address_that_is_added_again_keeps_the_better_source_and_the_later_expiry()
     assert_eq!(addrs, [(7, Some(60 * MINUTE)), (8, Some(15 * MINUTE))]);
     store.add_addrs(START, &1, [8], Source::Configured);
     assert_eq!(store.addrs(START, &1)[0], (8, None));
+    let source = |now, addr| store.source(now, &1, &addr);
+    assert_eq!(source(START, 8), Some(Source::Configured));
+    assert_eq!(source(START + 59 * MINUTE, 7), Some(Source::Recent));
+    assert_eq!((source(START + 60 * MINUTE, 7), source(START, 9)), (None, None));
 }
 
 #[test]

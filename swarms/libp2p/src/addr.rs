@@ -310,8 +310,3 @@ impl Hash for HostAddr {
         }
     }
 }
-
-/// Returns a multiaddr without the peer at its end.
-pub(crate) fn place_of(addr: &Multiaddr) -> Multiaddr {
-    without_peer(addr.clone()).0
-}

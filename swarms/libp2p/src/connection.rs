@@ -1,25 +1,29 @@
 //! A connection with one peer, over QUIC or over TCP.
 
+mod end;
+
 use std::fmt;
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
 use multiaddr::Multiaddr;
 use p2p::{Error, Result};
+use p2p_protocols::connections::{CloseReason, ConnId};
 use p2p_protocols::identify::Info;
 use parking_lot::Mutex;
 use quinn::VarInt;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
+pub(crate) use self::end::End;
 use crate::addr::HostAddr;
 use crate::config::Security;
-use crate::host::Lease;
+use crate::host::{Lease, OpenReason, Shared};
 use crate::key::PublicKey;
 use crate::muxer::{MAX_STREAMS, Muxer, MuxerHandle};
 use crate::negotiate::{NegotiateError, Negotiated};
-use crate::stream::{RawStream, Stream};
+use crate::stream::{Held, RawStream, Stream};
 
 /// The transport of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -44,7 +48,7 @@ impl fmt::Display for Transport {
 #[derive(Clone, Debug)]
 pub struct ConnectionInfo {
     /// A number that no other connection of this host has.
-    pub id: u64,
+    pub id: ConnId,
     /// The peer, whose identity it proved.
     pub peer: HostAddr,
     /// The place of the peer.
@@ -53,6 +57,12 @@ pub struct ConnectionInfo {
     pub transport: Transport,
     /// Whether this host dialled it.
     pub is_dialled: bool,
+    /// The time since it was established.
+    pub age: Duration,
+    /// Number of open streams, in both directions. 0 in events.
+    pub streams: usize,
+    /// The reasons for which it is open. Empty in events.
+    pub reasons: Vec<OpenReason>,
 }
 
 /// Opens streams.
@@ -80,6 +90,15 @@ pub(crate) struct Connection {
     pub(crate) reserved: Arc<Semaphore>,
     /// What the peer said of itself last.
     pub(crate) info_of_peer: Mutex<Option<Info>>,
+    /// When it was established, by the clock of the host.
+    pub(crate) since: Duration,
+    /// The swarms and protocols that keep it open.
+    pub(crate) kept_by: Mutex<Vec<Arc<str>>>,
+    host: Weak<Shared>,
+    /// Tells the task of the connection to close it.
+    closing: Notify,
+    /// Why it ended, as the transport says.
+    end: OnceLock<Box<str>>,
 }
 
 /// Maximum number of streams of one connection over yamux that this host opens.
@@ -105,15 +124,20 @@ impl Connection {
         key: PublicKey,
         opener: Opener,
         lease: Option<Lease>,
-        max_streams: usize,
+        host: &Arc<Shared>,
     ) -> Self {
         Self {
+            since: host.now(),
+            kept_by: Mutex::default(),
+            host: Arc::downgrade(host),
+            closing: Notify::new(),
+            end: OnceLock::new(),
             info,
             key,
             opener,
             _lease: lease,
             opened: Arc::new(Semaphore::new(OPENED)),
-            streams: Arc::new(Semaphore::new(max_streams)),
+            streams: Arc::new(Semaphore::new(host.config.max_streams)),
             reserved: Arc::new(Semaphore::new(RESERVED)),
             info_of_peer: Mutex::new(None),
         }
@@ -142,17 +166,16 @@ impl Connection {
     }
 
     /// Opens a stream, and negotiates the first of `protocols` that the peer supports.
-    pub(crate) async fn open(&self, protocols: &[&str], limit: Duration) -> Result<Stream, OpenError> {
+    pub(crate) async fn open(
+        self: &Arc<Self>,
+        protocols: &[&str],
+        limit: Duration,
+    ) -> Result<Stream, OpenError> {
         let (mut stream, permit) = self.unnegotiated(limit).await?;
         match timeout(limit, stream.dial(protocols)).await {
             Ok(Ok(index)) => {
                 let protocol = protocols.get(index).copied().unwrap_or_default();
-                Ok(Stream::new(
-                    stream,
-                    protocol.into(),
-                    self.info.peer.clone(),
-                    permit,
-                ))
+                Ok(self.stream(stream, protocol.into(), permit))
             }
             Ok(Err(error)) => Err(OpenError::Negotiation(error)),
             Err(_) => Err(OpenError::NoAnswer),
@@ -160,10 +183,14 @@ impl Connection {
     }
 
     /// Opens a stream for one protocol, and leaves the peer's answer to the first read.
-    pub(crate) async fn open_lazily(&self, protocol: Arc<str>, limit: Duration) -> Result<Stream, OpenError> {
+    pub(crate) async fn open_lazily(
+        self: &Arc<Self>,
+        protocol: Arc<str>,
+        limit: Duration,
+    ) -> Result<Stream, OpenError> {
         let (mut stream, permit) = self.unnegotiated(limit).await?;
         match timeout(limit, stream.dial_lazily(protocol.clone())).await {
-            Ok(Ok(())) => Ok(Stream::new(stream, protocol, self.info.peer.clone(), permit)),
+            Ok(Ok(())) => Ok(self.stream(stream, protocol, permit)),
             Ok(Err(NegotiateError::Io(error))) => Err(OpenError::Lost(error)),
             Ok(Err(error)) => Err(OpenError::Negotiation(error)),
             Err(_) => Err(OpenError::NoRoom),
@@ -186,19 +213,44 @@ impl Connection {
         }
     }
 
+    /// Returns a negotiated stream, which counts as a reason to keep the connection open.
+    pub(crate) fn stream(
+        self: &Arc<Self>,
+        inner: Negotiated<RawStream>,
+        protocol: Arc<str>,
+        permit: Option<OwnedSemaphorePermit>,
+    ) -> Stream {
+        let counted = self.host.upgrade().map(|host| host.count_stream(self, &protocol));
+        let held = Held {
+            _permit: permit,
+            _counted: counted,
+        };
+        Stream::new(inner, protocol, self.info.peer.clone(), held)
+    }
+
     /// Closes the connection; its streams end.
     pub(crate) fn close(&self) {
         match &self.opener {
             Opener::Quic(connection) => connection.close(VarInt::from_u32(0), b""),
-            Opener::Yamux(muxer) => {
-                muxer.close();
-            }
+            Opener::Yamux(_) => self.closing.notify_one(),
         }
     }
 
-    /// Returns the network of the peer, if its place is an IP address.
-    pub(crate) fn prefix(&self) -> Option<p2p_protocols::overlay::Prefix> {
-        p2p_protocols::overlay::Prefix::of(&HostAddr::from_multiaddr(self.info.remote.clone()))
+    /// Waits until [`close`](Self::close) was called, where the task of the connection has to end it.
+    pub(crate) async fn closing(&self) {
+        self.closing.notified().await;
+    }
+
+    /// Records why the connection ended; the first reason stays.
+    pub(crate) fn set_end(&self, detail: Box<str>) {
+        // Fails only where there is a reason already.
+        let _ = self.end.set(detail);
+    }
+
+    /// Returns why the connection ended: what the transport says, or the reason of the connection manager.
+    pub(crate) fn detail(&self, reason: CloseReason) -> Box<str> {
+        let known = self.end.get().cloned();
+        known.unwrap_or_else(|| reason.to_string().into())
     }
 }
 
@@ -218,16 +270,16 @@ impl Acceptor {
     }
 
     /// Waits for a stream of the peer; returns the reason when the connection has ended.
-    pub(crate) async fn accept(&mut self) -> Result<RawStream, String> {
+    pub(crate) async fn accept(&mut self) -> Result<RawStream, End> {
         match self {
             Self::Quic(connection) => match connection.accept_bi().await {
                 Ok(streams) => Ok(RawStream::quic(streams)),
-                Err(error) => Err(error.to_string()),
+                Err(error) => Err(End::from(&error)),
             },
             Self::Yamux(muxer) => match muxer.accept().await {
                 Some(Ok(stream)) => Ok(stream.into()),
-                Some(Err(error)) => Err(error.to_string()),
-                None => Err("closed".to_owned()),
+                Some(Err(error)) => Err(End::from(&error)),
+                None => Err(End::new(CloseReason::Remote, "the peer closed the connection")),
             },
         }
     }

@@ -1,30 +1,38 @@
 //! A libp2p host: it listens, dials, and hands streams to handlers.
 
-mod admission;
+mod admit;
 mod builder;
 mod dial;
+mod driver;
+mod engines;
 mod events;
 mod identifying;
+mod keep;
+mod known;
 mod listen;
 mod port;
 mod quic;
+mod results;
+mod saved;
 mod serve;
 mod shared;
-mod table;
 
 use std::fmt;
 use std::sync::Arc;
 
-use multiaddr::{Multiaddr, PeerId};
+use multiaddr::PeerId;
 use p2p::{Error, Result};
+use p2p_protocols::connections::ConnId;
 
 pub use self::builder::HostBuilder;
 pub(crate) use self::builder::place_to_listen;
 pub use self::events::{HostEvent, HostEvents};
+pub(crate) use self::keep::CountedStream;
+pub use self::keep::OpenReason;
+pub use self::known::PeerInfo;
 pub(crate) use self::port::Lease;
 pub(crate) use self::shared::Shared;
 use crate::addr::HostAddr;
-use crate::connection::ConnectionInfo;
 use crate::identify::Identified;
 use crate::key::PublicKey;
 use crate::stream::Stream;
@@ -86,11 +94,6 @@ impl Host {
         self.shared().events.subscribe()
     }
 
-    /// Returns what is known of each connection, in the order in which they were established.
-    pub fn connections(&self) -> Vec<ConnectionInfo> {
-        self.shared().table.lock().infos()
-    }
-
     /// Handles streams that peers open for `protocol`: `handler` is called with each, and its future runs in a
     /// task of its own, until it ends or the host closes.
     ///
@@ -117,15 +120,32 @@ impl Host {
 
     /// Connects to a peer, or returns at once if a connection exists. Returns the peer's address, `/p2p/ID`.
     ///
+    /// The places of a peer are those of `addr` and those that the host knows ([`peer`](Self::peer)). They are tried
+    /// QUIC first, with a head start over TCP. A connection that nothing needs is closed after a while; see
+    /// [`OpenReason`].
+    ///
     /// # Errors
-    /// [`Error::Unreachable`] and [`Error::TimedOut`] if no address could be dialled, [`Error::Limit`] at the limit
-    /// of outbound connections, [`Error::Closed`] after [`close`](Self::close).
+    /// [`Error::Unreachable`] and [`Error::TimedOut`] if no address could be dialled, [`Error::Limit`] at a limit of
+    /// connections or dials, [`Error::Closed`] after [`close`](Self::close).
     ///
     /// # Cancel safety
-    /// A dial ends with its last waiting caller.
+    /// All callers that want the same peer share its dial, which ends with the last one.
     pub async fn connect(&self, addr: &HostAddr) -> Result<HostAddr> {
         let connection = self.shared().connect(addr).await?;
         Ok(connection.info.peer.clone())
+    }
+
+    /// Connects to a peer also if a connection exists. Streams go on using the oldest connection. Returns the new one's
+    /// number, or that of a connection which the peer opened meanwhile.
+    ///
+    /// # Errors
+    /// Those of [`connect`](Self::connect).
+    ///
+    /// # Cancel safety
+    /// As for [`connect`](Self::connect).
+    pub async fn connect_anew(&self, addr: &HostAddr) -> Result<ConnId> {
+        let connection = self.shared().connection_with(addr, true).await?;
+        Ok(connection.info.id)
     }
 
     /// Opens a stream to a peer, on a connection with it or on a new one, for the first of `protocols` that the
@@ -165,27 +185,14 @@ impl Host {
         asked.map_err(|reason| Error::unreachable(addr, reason))
     }
 
-    /// Closes every connection with a peer. Returns their number. The next stream to it establishes another one.
+    /// Closes every connection with a peer. Returns their number. The next stream to it establishes another one, and so
+    /// does [`maintain`](Self::maintain).
     pub fn disconnect(&self, peer: &HostAddr) -> usize {
-        let Some(id) = p2p::Addr::peer_id(peer) else {
+        let Some(id) = peer.libp2p_id() else {
             return 0;
         };
-        let all = self.shared().table.lock().all();
-        let with = all
-            .iter()
-            .filter(|connection| p2p::Addr::peer_id(&connection.info.peer) == Some(id));
-        with.map(|connection| connection.close()).count()
-    }
-
-    /// Remembers places of a peer, which dials of `/p2p/ID` use.
-    pub fn add_addrs(&self, peer: PeerId, places: impl IntoIterator<Item = Multiaddr>) {
-        let shared = self.shared();
-        let max = shared.config.max_known_peers;
-        let id = crate::identity(&peer);
-        let places = places
-            .into_iter()
-            .map(|place| HostAddr::from_multiaddr(place).place().clone());
-        shared.table.lock().learn(id, places, max);
+        self.shared()
+            .drive(|engines, _| engines.connections.close_peer(&id))
     }
 
     /// Closes the host: all calls and streams end, and the addresses are freed when it returns. Idempotent.

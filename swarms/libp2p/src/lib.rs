@@ -47,6 +47,7 @@
 //! | module or item | contents | libp2p specification |
 //! | --- | --- | --- |
 //! | [`Host`], [`HostBuilder`], [`HostConfig`] | listening, dialling, handlers, limits | connections |
+//! | [`OpenReason`], [`PeerInfo`] | why a connection is open, and what is known of a peer | |
 //! | [`Stream`] | a stream of a connection | connections |
 //! | [`HostAddr`] | the address of a host | addressing |
 //! | [`key`], [`identity`] | public keys, peer ids, and their identity in this framework | peer-ids |
@@ -64,9 +65,16 @@
 //! medium with faults, over another secure channel. The place of such a host is `/unix/TEXT/quic-v1`, where TEXT is
 //! its address in that swarm, with `%25` for `%` and `%2F` for `/`.
 //!
+//! # Connections
+//! The engines of `p2p-protocols` decide: [`connections`](p2p_protocols::connections) which connections are accepted, trimmed
+//! and closed because nothing needs them; [`dial`](p2p_protocols::dial) which addresses are dialled in which order, and when
+//! a maintained peer is dialled again; [`peers`](p2p_protocols::peers) what is kept of a peer and for how long. A host drives
+//! them.
+//!
 //! # Limits
-//! All limits are in [`HostConfig`] and in the modules: connections in total, by direction, by peer and by network;
-//! handshakes under way in total and by network; streams of a connection; lengths of every message.
+//! All limits are in [`HostConfig`] and in the modules: connections in total, inbound, by peer and by network; handshakes
+//! under way in total and by network; dials; known peers; streams of a connection; lengths of every message. At a limit, a
+//! network with fewer handshakes or connections displaces those of the network with the most.
 //!
 //! # Security
 //! Provided: the peer of a connection holds the private key of its peer id; a stream to an address with an id
@@ -99,9 +107,11 @@ mod upgrade;
 pub use addr::HostAddr;
 pub use config::{HostConfig, Security};
 pub use connection::{ConnectionInfo, Transport};
-pub use host::{Host, HostBuilder, HostEvent, HostEvents};
+pub use host::{Host, HostBuilder, HostEvent, HostEvents, OpenReason, PeerInfo};
 pub use key::{Keypair, PublicKey, identity};
 pub use multiaddr::{Multiaddr, PeerId};
+pub use p2p_protocols::connections::{CloseReason, ConnId};
+pub use p2p_protocols::peers::Source;
 pub use packets::{PacketConfig, PacketSwarm};
 pub use stream::Stream;
 pub use swarm::{HostSwarm, HostSwarmConfig};

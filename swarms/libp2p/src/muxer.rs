@@ -38,19 +38,14 @@ impl<T: AsyncRead + AsyncWrite + Send + Unpin> EncryptedIo for T {}
 
 type Reply = oneshot::Sender<Result<yamux::Stream, ConnectionError>>;
 
-enum Command {
-    Open(Reply),
-    Close,
-}
-
-/// Opens streams of a muxer, and closes it.
+/// Opens streams of a muxer.
 #[derive(Clone, Debug)]
-pub(crate) struct MuxerHandle(mpsc::Sender<Command>);
+pub(crate) struct MuxerHandle(mpsc::Sender<Reply>);
 
 /// A yamux connection, which its task polls.
 pub(crate) struct Muxer {
     connection: Connection<Compat>,
-    commands: mpsc::Receiver<Command>,
+    requests: mpsc::Receiver<Reply>,
     opening: Option<Reply>,
     is_closing: bool,
 }
@@ -62,10 +57,10 @@ impl Muxer {
         config.set_max_num_streams(MAX_STREAMS);
         config.set_max_connection_receive_window(Some(MAX_STREAMS * yamux::DEFAULT_CREDIT as usize));
         let mode = if is_dialler { Mode::Client } else { Mode::Server };
-        let (sender, commands) = mpsc::channel(QUEUE);
+        let (sender, requests) = mpsc::channel(QUEUE);
         let muxer = Self {
             connection: Connection::new(Compat(io), config, mode),
-            commands,
+            requests,
             opening: None,
             is_closing: false,
         };
@@ -101,12 +96,12 @@ impl Muxer {
                     Poll::Pending => self.opening = Some(reply),
                 }
             } else {
-                match self.commands.poll_recv(cx) {
-                    Poll::Ready(Some(Command::Open(reply))) => {
+                match self.requests.poll_recv(cx) {
+                    Poll::Ready(Some(reply)) => {
                         self.opening = Some(reply).filter(|reply| !reply.is_closed());
                         continue;
                     }
-                    Poll::Ready(Some(Command::Close) | None) => {
+                    Poll::Ready(None) => {
                         self.is_closing = true;
                         continue;
                     }
@@ -123,7 +118,7 @@ impl MuxerHandle {
     pub(crate) async fn open(&self) -> io::Result<yamux::Stream> {
         let ended = || io::Error::new(io::ErrorKind::ConnectionAborted, "the connection has ended");
         let (reply, opened) = oneshot::channel();
-        self.0.send(Command::Open(reply)).await.map_err(|_| ended())?;
+        self.0.send(reply).await.map_err(|_| ended())?;
         let opened = opened.await.map_err(|_| ended())?;
         opened.map_err(|error| io::Error::new(io::ErrorKind::ConnectionAborted, error))
     }
@@ -131,11 +126,6 @@ impl MuxerHandle {
     /// Returns whether the connection has ended.
     pub(crate) fn is_ended(&self) -> bool {
         self.0.is_closed()
-    }
-
-    /// Closes the connection. Returns whether its task was told; otherwise it has ended or is overloaded.
-    pub(crate) fn close(&self) -> bool {
-        self.0.try_send(Command::Close).is_ok()
     }
 }
 

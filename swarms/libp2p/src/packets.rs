@@ -276,7 +276,7 @@ impl Core {
     }
 
     /// Opens a way to a peer: learns the number that it gives the protocol.
-    async fn open(&self, dst: &HostAddr, connection: &Connection) -> Result<Arc<Route>> {
+    async fn open(&self, dst: &HostAddr, connection: &Arc<Connection>) -> Result<Arc<Route>> {
         let unreachable = |reason: &str| Error::unreachable(dst, reason);
         let quic = connection.quic();
         let quic = quic.ok_or_else(|| unreachable("its connection is over TCP, which carries no packets"))?;
@@ -293,7 +293,7 @@ impl Core {
 
     /// Returns a connection with a peer: one over QUIC, if there is one.
     async fn connection(&self, dst: &HostAddr) -> Result<Arc<Connection>> {
-        match dst.peer_id().and_then(|id| self.host.quic_connection(&id)) {
+        match dst.libp2p_id().and_then(|id| self.host.quic_connection(&id)) {
             Some(connection) => Ok(connection),
             None => self.host.connect(dst).await,
         }

@@ -9,8 +9,10 @@ use std::task::{Context, Poll, ready};
 use futures_util::{AsyncRead as _, AsyncWrite as _};
 use quinn::{RecvStream, SendStream, VarInt};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::sync::OwnedSemaphorePermit;
 
 use crate::addr::HostAddr;
+use crate::host::CountedStream;
 use crate::negotiate::Negotiated;
 
 /// A bidirectional stream to a peer, for one protocol: tokio's `AsyncRead` and `AsyncWrite`.
@@ -29,21 +31,22 @@ pub struct Stream {
     protocol: Arc<str>,
     peer: HostAddr,
     /// Released when the stream is dropped.
-    _permit: Option<tokio::sync::OwnedSemaphorePermit>,
+    _held: Held,
+}
+
+/// What a stream holds of its connection.
+pub(crate) struct Held {
+    pub(crate) _permit: Option<OwnedSemaphorePermit>,
+    pub(crate) _counted: Option<CountedStream>,
 }
 
 impl Stream {
-    pub(crate) fn new(
-        inner: Negotiated<RawStream>,
-        protocol: Arc<str>,
-        peer: HostAddr,
-        permit: Option<tokio::sync::OwnedSemaphorePermit>,
-    ) -> Self {
+    pub(crate) fn new(inner: Negotiated<RawStream>, protocol: Arc<str>, peer: HostAddr, held: Held) -> Self {
         Self {
             inner,
             protocol,
             peer,
-            _permit: permit,
+            _held: held,
         }
     }
 

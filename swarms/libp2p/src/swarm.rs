@@ -83,6 +83,9 @@ impl Default for HostSwarmConfig {
 
 /// A swarm of a host; see the [module](self).
 ///
+/// A connection on which messages of the swarm have been exchanged is not closed while the swarm is open because nothing
+/// needs it; trimming may close it ([`HostConfig::high_water`](crate::HostConfig::high_water)).
+///
 /// Closing it leaves the host open while another handle of the host exists; the last one closes the host.
 ///
 /// ```
@@ -161,6 +164,7 @@ impl Host {
             config,
         });
         receive::serve(&core)?;
+        core.host.keep_alive_by(&[&core.tell_id, &core.ask_id]);
         Ok(HostSwarm {
             core,
             host: Mutex::new(Some(self.clone())),
@@ -210,6 +214,7 @@ impl Core {
         }
         self.host.remove_handler(&self.tell_id);
         self.host.remove_handler(&self.ask_id);
+        self.host.release_by(&[&self.tell_id, &self.ask_id]);
         let dropped = self.messages.close();
         self.tells.add_dropped_many(p2p::DropReason::Closed, dropped);
         let dropped = self.requests.close();

@@ -26,6 +26,7 @@ use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::{ClientConfig, ServerConfig};
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 
+pub(crate) use self::verifier::OtherPeerFlag;
 use self::verifier::Verifier;
 use crate::key::{Keypair, PublicKey};
 use crate::muxer::YAMUX;
@@ -66,14 +67,23 @@ impl TlsIdentity {
     }
 
     /// Returns the dialler's side over TCP, which expects this peer, or accepts any.
-    pub(crate) fn tcp_connector(&self, expected: Option<PeerId>) -> Result<TlsConnector> {
-        let config = self.client(expected, &TCP_ALPN)?;
+    pub(crate) fn tcp_connector(
+        &self,
+        expected: Option<PeerId>,
+        is_other: &OtherPeerFlag,
+    ) -> Result<TlsConnector> {
+        let config = self.client(expected, is_other, &TCP_ALPN)?;
         Ok(TlsConnector::from(Arc::new(config)))
     }
 
     /// Returns the configuration of a dialler that expects this peer, or accepts any.
-    fn client(&self, expected: Option<PeerId>, alpn: &[&[u8]]) -> Result<ClientConfig> {
-        let verifier = Verifier::new(expected, &self.crypto);
+    fn client(
+        &self,
+        expected: Option<PeerId>,
+        is_other: &OtherPeerFlag,
+        alpn: &[&[u8]],
+    ) -> Result<ClientConfig> {
+        let verifier = Verifier::new(expected, is_other.clone(), &self.crypto);
         peer_tls::client(self.certified.clone(), verifier, self.crypto.clone(), alpn)
     }
 
@@ -82,8 +92,12 @@ impl TlsIdentity {
             .map_err(|error| Error::invalid("TLS configuration", error.to_string()))
     }
 
-    pub(crate) fn quic_client(&self, expected: Option<PeerId>) -> Result<QuicClientConfig> {
-        QuicClientConfig::try_from(Arc::new(self.client(expected, &[ALPN])?))
+    pub(crate) fn quic_client(
+        &self,
+        expected: Option<PeerId>,
+        is_other: &OtherPeerFlag,
+    ) -> Result<QuicClientConfig> {
+        QuicClientConfig::try_from(Arc::new(self.client(expected, is_other, &[ALPN])?))
             .map_err(|error| Error::invalid("TLS configuration", error.to_string()))
     }
 }
@@ -100,7 +114,7 @@ fn server(
     crypto: &Arc<CryptoProvider>,
     alpn: &[&[u8]],
 ) -> Result<ServerConfig> {
-    let verifier = Verifier::new(None, crypto);
+    let verifier = Verifier::new(None, OtherPeerFlag::default(), crypto);
     peer_tls::server(certified.clone(), verifier, crypto.clone(), alpn)
 }
 

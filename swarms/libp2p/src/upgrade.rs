@@ -13,7 +13,7 @@ use crate::key::{Keypair, PublicKey};
 use crate::muxer::{Io, Muxer, MuxerHandle, YAMUX};
 use crate::negotiate::{NegotiateError, Negotiated};
 use crate::noise::{self, NoiseError, NoiseKey, Role};
-use crate::tls::{TlsIdentity, peer_key};
+use crate::tls::{OtherPeerFlag, TlsIdentity, peer_key};
 
 /// The reason for which a connection could not be upgraded. It is of no further use.
 #[derive(Debug, thiserror::Error)]
@@ -30,14 +30,29 @@ pub(crate) enum UpgradeError {
     #[error(transparent)]
     Noise(#[from] NoiseError),
     /// The TLS handshake failed.
-    #[error("the TLS handshake failed: {0}")]
-    Tls(std::io::Error),
+    #[error("the TLS handshake failed: {error}")]
+    Tls {
+        error: std::io::Error,
+        /// Whether another peer answered than the one that was dialled.
+        is_other_peer: bool,
+    },
     /// The TLS configuration is invalid.
     #[error(transparent)]
     Config(#[from] p2p::Error),
     /// The peer of a finished handshake has no key.
     #[error("the peer has no certificate")]
     NoKey,
+}
+
+impl UpgradeError {
+    /// Returns whether another peer answered than the one that was dialled.
+    pub(crate) fn is_other_peer(&self) -> bool {
+        match self {
+            Self::Noise(error) => matches!(error, NoiseError::OtherPeer(_)),
+            Self::Tls { is_other_peer, .. } => *is_other_peer,
+            Self::Negotiation { .. } | Self::Config(_) | Self::NoKey => false,
+        }
+    }
 }
 
 /// What a host needs for upgrades.
@@ -118,12 +133,22 @@ impl Upgrader {
             Role::Dialler(expected) => {
                 // The name is not sent, since the configuration disables it.
                 let name = ServerName::IpAddress(std::net::Ipv4Addr::UNSPECIFIED.into());
-                let connected = self.tls.tcp_connector(expected)?.connect(name, plain).await;
-                connected.map_err(UpgradeError::Tls)?.into()
+                let is_other = OtherPeerFlag::default();
+                let connector = self.tls.tcp_connector(expected, &is_other)?;
+                let connected = connector.connect(name, plain).await;
+                let failed = |error| UpgradeError::Tls {
+                    error,
+                    is_other_peer: is_other.is_set(),
+                };
+                connected.map_err(failed)?.into()
             }
             Role::Listener => {
                 let accepted = self.tls.tcp_acceptor().accept(plain).await;
-                accepted.map_err(UpgradeError::Tls)?.into()
+                let failed = |error| UpgradeError::Tls {
+                    error,
+                    is_other_peer: false,
+                };
+                accepted.map_err(failed)?.into()
             }
         })
     }

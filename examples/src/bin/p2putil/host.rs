@@ -1,5 +1,7 @@
 //! `host`: libp2p hosts, which speak with programs of any libp2p implementation.
 
+use std::path::{Path, PathBuf};
+use std::pin::Pin;
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
@@ -22,7 +24,9 @@ Examples, each in two terminals:
   p2putil host listen /ip4/127.0.0.1/udp/4001/quic-v1 /ip4/127.0.0.1/tcp/4001 --perf
   p2putil host ping /ip4/127.0.0.1/tcp/4001/p2p/12D3KooW... --count 5
   p2putil host identify /ip4/127.0.0.1/tcp/4001/p2p/12D3KooW...
-  p2putil host perf /ip4/127.0.0.1/udp/4001/quic-v1/p2p/12D3KooW... --up 1000000 --down 1000000")]
+  p2putil host perf /ip4/127.0.0.1/udp/4001/quic-v1/p2p/12D3KooW... --up 1000000 --down 1000000
+  p2putil host listen /ip4/127.0.0.1/tcp/4001 --control /run/user/1000/host
+  p2putil host connections /run/user/1000/host")]
 pub(crate) enum Hosts {
     /// Print this host's addresses, then connections, and serve ping and identify, until interrupted
     Listen(Listen),
@@ -32,6 +36,8 @@ pub(crate) enum Hosts {
     Identify(Identify),
     /// Measure the throughput to and from a peer that serves perf
     Perf(Perf),
+    /// Print the connections of a running host, and why each is open
+    Connections(Connections),
 }
 
 /// Options of a host that listens.
@@ -45,6 +51,12 @@ pub(crate) struct Listen {
     /// Serve perf: any peer may ask for as many bytes as it likes
     #[arg(long)]
     perf: bool,
+    /// Serve a Unix socket at this path, where `host connections` asks
+    #[arg(long, value_name = "PATH")]
+    control: Option<PathBuf>,
+    /// Keep the addresses of peers in this file
+    #[arg(long, value_name = "FILE")]
+    peers: Option<PathBuf>,
 }
 
 /// Options of pings.
@@ -83,12 +95,20 @@ pub(crate) struct Perf {
     key: Key,
 }
 
+/// Options of the list of connections.
+#[derive(Debug, Args)]
+pub(crate) struct Connections {
+    /// The control socket of the running host
+    path: PathBuf,
+}
+
 pub(crate) async fn run(command: Hosts, out: Out) -> Result<(), Failure> {
     match command {
         Hosts::Listen(args) => listen(args, out).await,
         Hosts::Ping(args) => ping(args, out).await,
         Hosts::Identify(args) => identify(args, out).await,
         Hosts::Perf(args) => perf(args, out).await,
+        Hosts::Connections(args) => connections(&args.path, out).await,
     }
 }
 
@@ -98,8 +118,12 @@ async fn listen(args: Listen, out: Out) -> Result<(), Failure> {
     for place in &args.places {
         builder = builder.listen(place)?;
     }
+    if let Some(file) = &args.peers {
+        builder = builder.peer_store(file);
+    }
     let host = builder.start().await?;
     let mut events = host.events();
+    let control = control(args.control.as_deref(), &host).await?;
     if args.perf {
         host.serve_perf()?;
     }
@@ -114,10 +138,35 @@ async fn listen(args: Listen, out: Out) -> Result<(), Failure> {
     };
     let ended = tokio::select! {
         ended = serve => ended,
+        ended = control => Err(ended),
         () = interrupt => Ok(()),
     };
     host.close().await;
     ended
+}
+
+/// Serves the control socket, if there is one.
+#[cfg(unix)]
+async fn control(
+    path: Option<&Path>,
+    host: &Host,
+) -> Result<Pin<Box<dyn Future<Output = Failure> + Send>>, Failure> {
+    let Some(path) = path else {
+        return Ok(Box::pin(std::future::pending()));
+    };
+    let (socket, host) = (crate::control::Control::bind(path).await?, host.clone());
+    Ok(Box::pin(async move { socket.serve(&host).await }))
+}
+
+#[cfg(not(unix))]
+async fn control(
+    path: Option<&Path>,
+    _: &Host,
+) -> Result<Pin<Box<dyn Future<Output = Failure> + Send>>, Failure> {
+    match path {
+        Some(_) => Err(Failure::Usage("this system has no Unix sockets".to_owned())),
+        None => Ok(Box::pin(std::future::pending())),
+    }
 }
 
 fn show(event: &HostEvent, out: Out) -> Result<(), Failure> {
@@ -128,10 +177,24 @@ fn show(event: &HostEvent, out: Out) -> Result<(), Failure> {
     };
     let (peer, remote) = (connection.peer.to_string(), connection.remote.to_string());
     let transport = connection.transport.to_string();
-    out.line(
-        &format!("{name} {peer} {remote}"),
-        &json!({ "event": name, "peer": peer, "remote": remote, "transport": transport }),
-    )
+    let mut text = format!("{name} {peer} {remote}");
+    let mut object = json!({ "event": name, "peer": peer, "remote": remote, "transport": transport });
+    if let HostEvent::Disconnected { reason, detail, .. } = event {
+        text = format!("{text} {reason}");
+        object["reason"] = reason.to_string().into();
+        object["detail"] = detail.as_ref().into();
+    }
+    out.line(&text, &object)
+}
+
+#[cfg(not(unix))]
+async fn connections(_: &Path, _: Out) -> Result<(), Failure> {
+    Err(Failure::Usage("this system has no Unix sockets".to_owned()))
+}
+
+#[cfg(unix)]
+async fn connections(path: &Path, out: Out) -> Result<(), Failure> {
+    crate::control::show(path, out).await
 }
 
 /// Starts a host that only dials.

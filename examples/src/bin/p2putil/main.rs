@@ -6,6 +6,8 @@ mod bench;
 mod chat;
 mod cli;
 mod conformance;
+#[cfg(unix)]
+mod control;
 mod demo;
 mod dht;
 mod discover;

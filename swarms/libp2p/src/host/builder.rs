@@ -1,5 +1,6 @@
 //! The builder of a host.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use p2p::{Addr, Error, Result, Swarm};
@@ -22,6 +23,7 @@ pub struct HostBuilder {
     listen: Vec<Place>,
     swarms: Vec<Arc<dyn SwarmCarrier>>,
     config: HostConfig,
+    peer_store: Option<PathBuf>,
 }
 
 impl Host {
@@ -32,6 +34,7 @@ impl Host {
             listen: Vec::new(),
             swarms: Vec::new(),
             config: HostConfig::default(),
+            peer_store: None,
         }
     }
 }
@@ -89,16 +92,30 @@ impl HostBuilder {
         self
     }
 
+    /// Keeps what is known of peers in this file: read when the host starts, if it exists, and replaced every minute and
+    /// when the host is closed. Addresses lose the time that passes in between; those that the program named are not
+    /// saved. Only the owner can read the file, which has at most 64 MiB.
+    ///
+    /// Two hosts must not share a file.
+    #[must_use]
+    pub fn peer_store(mut self, path: impl Into<PathBuf>) -> Self {
+        self.peer_store = Some(path.into());
+        self
+    }
+
     /// Starts the host: it listens when this returns. Ping and identify are served.
     ///
     /// # Errors
     /// [`Error::Io`] if a socket cannot be bound, [`Error::Invalid`] for a key that is not Ed25519, for limits that
-    /// cannot work, and outside of a tokio runtime.
-    #[expect(clippy::unused_async, reason = "a transport may have to wait for its address")]
+    /// cannot work, for a peer store that is not one, and outside of a tokio runtime.
     pub async fn start(self) -> Result<Host> {
         self.config.check()?;
         let shared = Shared::new(&self.private, self.config)?;
         let host = Host::of(shared.clone());
+        shared.keep_time();
+        if let Some(path) = self.peer_store {
+            shared.keep_peers(path).await?;
+        }
         for place in self.listen {
             match place {
                 Place::Quic(Target::Ip(addr)) => shared.listen_quic(addr)?,

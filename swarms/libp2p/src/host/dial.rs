@@ -1,28 +1,27 @@
-//! Dials: one for all callers that want the same peer at the same places.
+//! Calls that need a connection: they use one that is open, or wait for a dial.
 
-use std::collections::HashMap;
 use std::net::SocketAddr;
-use std::pin::Pin;
 use std::sync::Arc;
 
-use futures_util::future::{FutureExt as _, Shared as SharedFuture, WeakShared};
-use futures_util::stream::{FuturesUnordered, StreamExt as _};
-use multiaddr::{Multiaddr, PeerId};
 use p2p::{Addr as _, Error, Result};
-use tokio::time::{sleep, timeout};
+use p2p_protocols::dial::{DialId, Failure};
+use p2p_protocols::overlay::Scope;
+use tokio::sync::oneshot;
 
+use super::engines::{Admitted, Caller, Destination, DialKey, Failed};
 use super::shared::Shared;
 use crate::addr::{HostAddr, Place, Target, transport};
 use crate::connection::{Connection, OpenError};
 use crate::stream::Stream;
 
-/// Maximum number of places that one dial tries.
-const MAX_PLACES: usize = 25;
+/// Addresses of one name that are tried.
+const NAME_ADDRS: usize = 4;
 
-type Dialling = Pin<Box<dyn Future<Output = Result<Arc<Connection>>> + Send>>;
-
-/// The dials under way, by peer and places. A dial ends with its last waiting caller.
-pub(super) type Dials = HashMap<(Option<p2p::PeerId>, Vec<Multiaddr>), WeakShared<Dialling>>;
+/// What a call for a connection found.
+enum Found {
+    Open(Arc<Connection>),
+    Dial(DialId),
+}
 
 /// The stream that a caller wants.
 enum Wanted<'a> {
@@ -35,31 +34,58 @@ enum Wanted<'a> {
 impl Shared {
     /// Returns a connection with the peer of `addr`: the oldest one, or a new one.
     pub(crate) async fn connect(self: &Arc<Self>, addr: &HostAddr) -> Result<Arc<Connection>> {
+        self.connection_with(addr, false).await
+    }
+
+    /// Returns a connection with the peer of `addr`: the oldest one unless it must be new, or a new one.
+    pub(super) async fn connection_with(
+        self: &Arc<Self>,
+        addr: &HostAddr,
+        wants_new: bool,
+    ) -> Result<Arc<Connection>> {
         self.check_open()?;
-        let id = addr.peer_id();
-        let mut places = vec![addr.place().clone()];
-        if let Some(id) = id {
-            if id == self.upgrader.keypair.id() {
-                return Err(Error::unreachable(addr, "it is this host"));
-            }
-            let table = self.table.lock();
-            if let Some(connection) = table.find(&id) {
-                return Ok(connection);
-            }
-            places.extend(table.addrs(&id).into_iter().filter(|place| place != addr.place()));
+        if addr.peer_id() == Some(self.upgrader.keypair.id()) {
+            return Err(Error::unreachable(addr, "it is this host"));
         }
-        places.retain(|place| transport(place).is_some());
-        if places.is_empty() {
-            return Err(Error::unreachable(
+        let key = match addr.libp2p_id() {
+            Some(peer) => DialKey::Peer(peer),
+            None => DialKey::Place(addr.place().clone()),
+        };
+        let (reply, answered) = oneshot::channel();
+        let found = self.drive(|engines, now| -> Result<Found> {
+            if let DialKey::Peer(peer) = &key
+                && !wants_new
+                && let Some(connection) = engines.best(peer)
+            {
+                return Ok(Found::Open(connection));
+            }
+            let named = Some(addr.place()).filter(|place| !place.is_empty());
+            let places = engines.places(now, &key, named);
+            let dialled = engines.dialer.dial(now, &key, places);
+            let id = dialled.map_err(|full| Error::Limit {
+                what: full.what,
+                limit: full.limit,
+            })?;
+            let addr = addr.clone();
+            let caller = Caller {
                 addr,
-                "no place of it is known that this host can dial",
-            ));
-        }
-        // QUIC first: its handshake takes fewer round trips.
-        places.sort_by_key(|place| !matches!(transport(place), Some(Place::Quic(_))));
-        places.truncate(MAX_PLACES);
-        let dial = self.dial(id, addr.libp2p_id(), places);
-        self.unless_closed(dial).await
+                reply,
+                wants_new,
+            };
+            engines.callers.insert(id, caller);
+            Ok(Found::Dial(id))
+        })?;
+        let id = match found {
+            Found::Open(connection) => return Ok(connection),
+            Found::Dial(id) => id,
+        };
+        let _cancel = CancelOnDrop {
+            shared: self.clone(),
+            id,
+        };
+        // Without an answer the host was closed.
+        self.unless_closed(async { answered.await.unwrap_or(Err(Error::Closed)) })
+            .await
     }
 
     /// Opens a stream for the first of `protocols` that the peer supports.
@@ -94,102 +120,102 @@ impl Shared {
         }
     }
 
-    /// Returns the dial under way, or begins one.
-    fn dial(
+    /// Dials a place for an attempt of the dialer, which bounds the time. The addresses of a name are tried in turn.
+    pub(super) async fn dial_place(
         self: &Arc<Self>,
-        id: Option<p2p::PeerId>,
-        expected: Option<PeerId>,
-        places: Vec<Multiaddr>,
-    ) -> SharedFuture<Dialling> {
-        let mut dials = self.dials.lock();
-        let key = (id, places);
-        if let Some(dial) = dials.get(&key).and_then(WeakShared::upgrade) {
-            return dial;
-        }
-        dials.retain(|_, dial| dial.upgrade().is_some());
-        let (shared, places) = (self.clone(), key.1.clone());
-        let dial: Dialling = Box::pin(async move { shared.dial_places(expected, places).await });
-        let dial = dial.shared();
-        if let Some(weak) = dial.downgrade() {
-            dials.insert(key, weak);
-        }
-        dial
-    }
-
-    /// Dials places in turn, the next one after a failure or after the head start. The first connection wins.
-    async fn dial_places(
-        self: &Arc<Self>,
-        expected: Option<PeerId>,
-        places: Vec<Multiaddr>,
-    ) -> Result<Arc<Connection>> {
-        let acquired = self.dialling.acquire().await;
-        let _permit = acquired.map_err(|_| Error::Closed)?;
-        let mut places = places.into_iter();
-        let mut dials = FuturesUnordered::new();
-        dials.extend(places.next().map(|place| self.dial_place(expected, place)));
-        let mut first_error = None;
-        loop {
-            let next = tokio::select! {
-                biased;
-                Some(dialled) = dials.next() => match dialled {
-                    Ok(connection) => return Ok(connection),
-                    Err(error) => {
-                        first_error.get_or_insert(error);
-                        places.next()
-                    }
-                },
-                () = sleep(self.config.quic_head_start), if places.len() > 0 => places.next(),
-                else => break,
+        to: &Destination,
+        admitted: Admitted,
+    ) -> Result<(), Failed> {
+        let (target, is_quic) = match transport(&to.place) {
+            Some(Place::Quic(Target::Swarm(text))) => {
+                return self.dial_swarm(&text, to.expected, admitted).await;
+            }
+            Some(Place::Quic(target)) => (target, true),
+            Some(Place::Tcp(target)) => (target, false),
+            None => {
+                let error = Error::unreachable(&to.place, "this host cannot dial it");
+                return Err(Failed::new(Failure::Unsupported, error));
+            }
+        };
+        let mut last = None;
+        for addr in resolve(to, target).await? {
+            let dialled = if is_quic {
+                self.dial_quic(addr, to.expected, admitted).await
+            } else {
+                self.dial_tcp(addr, to.expected, admitted).await
             };
-            if let Some(place) = next {
-                dials.push(self.dial_place(expected, place));
-            } else if dials.is_empty() {
-                break;
+            match dialled {
+                Err(failed) if !matches!(failed.failure, Failure::Denied) => last = Some(failed),
+                dialled => return dialled,
             }
         }
-        Err(first_error.unwrap_or(Error::Closed))
+        Err(last.unwrap_or_else(|| {
+            let error = Error::unreachable(&to.place, "the name has no address that may be dialled");
+            Failed::new(Failure::Io(std::io::ErrorKind::NotFound), error)
+        }))
     }
+}
 
-    async fn dial_place(
-        self: &Arc<Self>,
-        expected: Option<PeerId>,
-        place: Multiaddr,
-    ) -> Result<Arc<Connection>> {
-        let limit = self.config.handshake_timeout;
-        let dial = async {
-            match transport(&place) {
-                Some(Place::Quic(Target::Swarm(text))) => self.dial_swarm(&text, expected).await,
-                Some(Place::Quic(target)) => {
-                    let to = self.resolve(&place, target).await?;
-                    self.dial_quic(to, expected).await
-                }
-                Some(Place::Tcp(target)) => {
-                    let to = self.resolve(&place, target).await?;
-                    self.dial_tcp(to, expected).await
-                }
-                None => Err(Error::unreachable(&place, "this host cannot dial it")),
-            }
-        };
-        match timeout(limit, dial).await {
-            Ok(dialled) => dialled,
-            Err(_) => Err(Error::TimedOut {
-                doing: "dialling a peer",
-                limit,
-            }),
+/// Returns the addresses of a place: that in it, or up to four of its name.
+async fn resolve(to: &Destination, target: Target) -> Result<Vec<SocketAddr>, Failed> {
+    let (name, port, ip6) = match target {
+        Target::Ip(addr) => return Ok(vec![addr]),
+        Target::Dns { name, port, ip6 } => (name, port, ip6),
+        Target::Swarm(_) => return Ok(Vec::new()),
+    };
+    let found = tokio::net::lookup_host((name.as_str(), port)).await;
+    let found = found.map_err(|error| {
+        let unreachable = Error::unreachable(&to.place, error.to_string());
+        Failed::new(Failure::Io(error.kind()), unreachable)
+    })?;
+    Ok(found
+        .filter(|addr| may_dial(addr, ip6, to.is_chosen))
+        .take(NAME_ADDRS)
+        .collect())
+}
+
+/// Returns whether an address of a name is dialled: it is of the wanted kind, and not in a network of this host, where a
+/// name that a peer chose would lead it.
+fn may_dial(addr: &SocketAddr, ip6: Option<bool>, is_chosen: bool) -> bool {
+    let is_wanted = ip6.is_none_or(|ip6| addr.is_ipv6() == ip6);
+    is_wanted && (is_chosen || Scope::of_ip(addr.ip()) == Scope::Global)
+}
+
+/// Cancels a dial with its caller. The dialer ends the attempts of a peer with the last one.
+struct CancelOnDrop {
+    shared: Arc<Shared>,
+    id: DialId,
+}
+
+impl Drop for CancelOnDrop {
+    fn drop(&mut self) {
+        self.shared.drive(|engines, now| {
+            // After its result, neither is there.
+            engines.callers.remove(&self.id);
+            engines.dialer.cancel(now, self.id);
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_that_a_peer_chose_leads_into_no_network_of_this_host() {
+        let addr = |text: &str| text.parse::<SocketAddr>().expect("an address");
+        for (text, is_dialled) in [
+            ("127.0.0.1:80", false),
+            ("[::1]:80", false),
+            ("10.0.0.1:80", false),
+            ("[::ffff:192.168.0.1]:80", false),
+            ("198.51.100.1:80", true),
+            ("[2001:db8::1]:80", true),
+        ] {
+            assert_eq!(may_dial(&addr(text), None, false), is_dialled, "{text}");
+            assert!(may_dial(&addr(text), None, true), "{text}");
         }
-    }
-
-    async fn resolve(&self, place: &Multiaddr, target: Target) -> Result<SocketAddr> {
-        let (name, port, ip6) = match target {
-            Target::Ip(addr) => return Ok(addr),
-            Target::Dns { name, port, ip6 } => (name, port, ip6),
-            Target::Swarm(_) => return Err(Error::unreachable(place, "it is not an IP address")),
-        };
-        let found = tokio::net::lookup_host((name.as_str(), port)).await;
-        let mut found = found.map_err(|error| Error::unreachable(place, error.to_string()))?;
-        let fits = |addr: &SocketAddr| ip6.is_none_or(|ip6| addr.is_ipv6() == ip6);
-        found
-            .find(fits)
-            .ok_or_else(|| Error::unreachable(place, "the name has no address of that kind"))
+        assert!(may_dial(&addr("127.0.0.1:80"), Some(false), true));
+        assert!(!may_dial(&addr("127.0.0.1:80"), Some(true), true));
     }
 }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use multiaddr::Multiaddr;
 use p2p::{Error, Result};
+use p2p_protocols::connections::CloseReason;
 use tokio::sync::broadcast;
 use tokio::sync::broadcast::error::RecvError;
 
@@ -28,8 +29,11 @@ pub enum HostEvent {
         connection: ConnectionInfo,
         /// Whether no other connection with the peer is left.
         is_last: bool,
-        /// The reason.
-        reason: Box<str>,
+        /// The reason: the peer closed it, this host closed it, nothing needed it, there were too many, another one
+        /// needed its place, or it failed.
+        reason: CloseReason,
+        /// What the transport says of the end, or the reason as text.
+        detail: Box<str>,
     },
     /// A peer identified itself, or pushed a change.
     Identified {

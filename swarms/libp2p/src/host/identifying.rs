@@ -5,13 +5,18 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use bytes::Bytes;
-use p2p::Addr as _;
+use multiaddr::{Multiaddr, PeerId};
 use p2p_protocols::identify::Info;
+use p2p_protocols::overlay::Scope;
+use p2p_protocols::peers::Source;
 use tokio::io::AsyncWriteExt as _;
 use tokio::time::timeout;
 
+use super::engines::KnownPeer;
 use super::events::HostEvent;
+use super::known::place_for;
 use super::shared::Shared;
+use crate::addr::HostAddr;
 use crate::connection::{Connection, OpenError};
 use crate::envelope::PeerRecord;
 use crate::identify::{self, IDENTIFY, Identified, PUSH};
@@ -41,7 +46,7 @@ impl Shared {
     }
 
     pub(super) async fn receive_push(
-        &self,
+        self: &Arc<Self>,
         connection: &Arc<Connection>,
         stream: &mut Stream,
     ) -> io::Result<()> {
@@ -61,7 +66,10 @@ impl Shared {
     }
 
     /// Asks the peer of a connection to identify itself. Returns the reason of a failure.
-    pub(super) async fn identify(&self, connection: &Arc<Connection>) -> Result<Arc<Identified>, String> {
+    pub(super) async fn identify(
+        self: &Arc<Self>,
+        connection: &Arc<Connection>,
+    ) -> Result<Arc<Identified>, String> {
         let limit = self.config.stream_timeout;
         let mut stream = connection
             .open(&[IDENTIFY], limit)
@@ -82,7 +90,7 @@ impl Shared {
     }
 
     /// Applies what a peer sent to what it sent before.
-    fn identified(&self, connection: &Arc<Connection>, changed: Info) -> Arc<Identified> {
+    fn identified(self: &Arc<Self>, connection: &Arc<Connection>, changed: Info) -> Arc<Identified> {
         let peer = connection.info.peer.clone();
         let info = {
             let mut known = connection.info_of_peer.lock();
@@ -91,14 +99,7 @@ impl Shared {
             info.clone()
         };
         let identified = Arc::new(Identified::new(&info, &connection.key));
-        if let Some(id) = peer.peer_id() {
-            // Signed addresses are preferred.
-            let signed = identified.record.iter().flat_map(|record| &record.addrs);
-            let addrs = signed.chain(&identified.listen_addrs).map(crate::addr::place_of);
-            let dialled = connection.info.is_dialled.then(|| connection.info.remote.clone());
-            let addrs: Vec<_> = dialled.into_iter().chain(addrs).collect();
-            self.table.lock().learn(id, addrs, self.config.max_known_peers);
-        }
+        self.remember(connection, &info, &identified);
         self.events.send(HostEvent::Identified {
             peer,
             identified: identified.clone(),
@@ -106,9 +107,33 @@ impl Shared {
         identified
     }
 
+    /// Remembers what a peer said of itself: protocols, agent, and the addresses that it may name.
+    fn remember(self: &Arc<Self>, connection: &Connection, info: &Info, identified: &Identified) {
+        let (peer, known) = (connection.key.peer_id(), KnownPeer(connection.key.peer_id()));
+        let by = HostAddr::from_multiaddr(connection.info.remote.clone());
+        let named = |addrs: &[Multiaddr]| may_be_named(&peer, &by, addrs);
+        let addrs = named(&identified.listen_addrs);
+        let record = identified.record.as_ref().zip(info.signed_peer_record.as_ref());
+        self.drive(|engines, now| {
+            // A peer that disconnected meanwhile keeps what it said while it was connected.
+            if engines.connections.of_peer(&peer).is_empty() {
+                return;
+            }
+            let peers = &mut engines.peers;
+            // What does not fit into the limit of one peer is left out.
+            let _ = peers.set_protocols(now, &known, identified.protocols.clone());
+            let _ = peers.set_agent(now, &known, identified.agent.clone());
+            if let Some((record, envelope)) = record {
+                let certified = named(&record.addrs);
+                let _ = peers.put_record(now, &known, record.seq, envelope, certified, Source::Connected);
+            }
+            peers.add_addrs(now, &known, addrs, Source::Connected);
+        });
+    }
+
     /// Tells the peers of all connections that addresses or protocols of this host have changed.
     pub(super) fn push_identify(self: &Arc<Self>) {
-        let connections = self.table.lock().all();
+        let connections: Vec<_> = self.engines.lock().open.values().cloned().collect();
         for connection in connections {
             let pushes = |info: &Info| info.protocols.iter().any(|id| id == PUSH);
             if !connection.info_of_peer.lock().as_ref().is_some_and(pushes) {
@@ -122,5 +147,50 @@ impl Shared {
                 }
             });
         }
+    }
+}
+
+/// Returns the places that a peer, whose place is `by`, may name as its own: an address of a narrower scope than its own
+/// would lead dials into networks of this host.
+fn may_be_named(peer: &PeerId, by: &HostAddr, addrs: &[Multiaddr]) -> Vec<Multiaddr> {
+    let places = addrs.iter().filter_map(|addr| place_for(peer, addr.clone()));
+    let may_name = |place: &Multiaddr| Scope::may_name(by, &HostAddr::from_multiaddr(place.clone()));
+    places.filter(may_name).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn addr(text: &str) -> Multiaddr {
+        text.parse().expect("a multiaddr")
+    }
+
+    #[test]
+    fn a_peer_names_no_address_of_a_narrower_scope_than_its_own() {
+        let peer = PeerId::random();
+        let all = [
+            "/ip4/0.0.0.0/tcp/1",
+            "/ip4/127.0.0.1/tcp/1",
+            "/ip4/192.168.0.1/udp/1/quic-v1",
+            "/ip4/198.51.100.1/tcp/1",
+        ]
+        .map(addr);
+        for (by, from) in [
+            ("/ip4/198.51.100.9/tcp/5", 3),
+            ("/ip4/192.168.0.9/udp/5/quic-v1", 2),
+            ("/ip4/127.0.0.1/tcp/5", 1),
+            ("/unix/5/quic-v1", 1),
+        ] {
+            let by = HostAddr::from_multiaddr(addr(by));
+            assert_eq!(may_be_named(&peer, &by, &all), all[from..], "{by}");
+        }
+        let own = addr(&format!("/ip4/198.51.100.1/tcp/1/p2p/{peer}"));
+        let other = addr(&format!("/ip4/198.51.100.1/tcp/2/p2p/{}", PeerId::random()));
+        let by = HostAddr::from_multiaddr(addr("/ip4/198.51.100.9/tcp/5"));
+        assert_eq!(
+            may_be_named(&peer, &by, &[own, other, Multiaddr::empty()]),
+            all[3..]
+        );
     }
 }

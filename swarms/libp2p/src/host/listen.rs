@@ -6,16 +6,16 @@ use std::time::Duration;
 
 use multiaddr::{Multiaddr, PeerId};
 use p2p::{Error, Result};
-use p2p_protocols::overlay::Prefix;
+use p2p_protocols::dial::Failure;
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::time::timeout;
 
+use super::engines::{Admitted, Failed};
 use super::events::HostEvent;
 use super::port::SwarmCarrier;
 use super::shared::Shared;
 use crate::addr::{HostAddr, quic_place, swarm_place, tcp_place};
-use crate::connection::{Acceptor, Connection, Opener, Transport};
+use crate::connection::{Acceptor, Opener, Transport};
 use crate::noise::Role;
 use crate::upgrade::Upgraded;
 
@@ -87,19 +87,11 @@ impl Shared {
 
     fn accept_tcp(self: &Arc<Self>, socket: TcpStream, remote: SocketAddr) {
         // At the limit the socket is dropped, which ends the connection.
-        let Some(handshake) = self.admission.begin(Prefix::of(&remote)) else {
-            return;
-        };
-        let shared = self.clone();
-        self.spawn(async move {
-            let upgrade = shared.upgrade_tcp(socket, remote, Role::Listener);
-            match timeout(shared.config.handshake_timeout, upgrade).await {
-                Ok(Ok(_)) => {}
-                Ok(Err(error)) => tracing::debug!(layer = "libp2p", %remote, %error, "a handshake failed"),
-                Err(_) => tracing::debug!(layer = "libp2p", %remote, "a handshake timed out"),
-            }
-            drop(handshake);
-        });
+        if let Some(inbound) = self.admit(Some(remote.ip())) {
+            let (shared, admitted) = (self.clone(), inbound.admitted);
+            let handshake = async move { shared.upgrade_tcp(socket, remote, Role::Listener, admitted).await };
+            self.await_handshake(inbound, remote, handshake);
+        }
     }
 
     /// Dials an address over TCP, where `expected` or any peer must answer.
@@ -107,10 +99,15 @@ impl Shared {
         self: &Arc<Self>,
         to: SocketAddr,
         expected: Option<PeerId>,
-    ) -> Result<Arc<Connection>> {
+        admitted: Admitted,
+    ) -> Result<(), Failed> {
         let connected = TcpStream::connect(to).await;
-        let socket = connected.map_err(|error| Error::unreachable(&tcp_place(to), error.to_string()))?;
-        self.upgrade_tcp(socket, to, Role::Dialler(expected)).await
+        let socket = connected.map_err(|error| {
+            let unreachable = Error::unreachable(&tcp_place(to), error.to_string());
+            Failed::new(Failure::Io(error.kind()), unreachable)
+        })?;
+        self.upgrade_tcp(socket, to, Role::Dialler(expected), admitted)
+            .await
     }
 
     async fn upgrade_tcp(
@@ -118,7 +115,8 @@ impl Shared {
         socket: TcpStream,
         remote: SocketAddr,
         role: Role,
-    ) -> Result<Arc<Connection>> {
+        admitted: Admitted,
+    ) -> Result<(), Failed> {
         let remote = tcp_place(remote);
         // Both are optimizations.
         let _ = socket.set_nodelay(true);
@@ -133,10 +131,16 @@ impl Shared {
             security,
             muxer,
             handle,
-        } = upgraded.map_err(|error| Error::unreachable(&remote, error.to_string()))?;
+        } = upgraded.map_err(|error| {
+            let failure = if error.is_other_peer() {
+                Failure::WrongPeer
+            } else {
+                Failure::Handshake
+            };
+            Failed::new(failure, Error::unreachable(&remote, error.to_string()))
+        })?;
         let ends = (Opener::Yamux(handle), Acceptor::Yamux(Box::new(muxer)));
-        let is_dialled = role != Role::Listener;
-        self.adopt(key, remote, Transport::Tcp(security), is_dialled, ends, None)
+        self.adopt(admitted, key, remote, Transport::Tcp(security), ends, None)
     }
 }
 

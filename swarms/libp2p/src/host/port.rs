@@ -2,12 +2,11 @@
 
 use std::any::Any;
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::sync::Arc;
 
 use p2p::{Addr, Result};
-use p2p_protocols::overlay::Prefix;
 use p2p_swarms::quic::{Port, SwarmPort};
 use quinn::AsyncUdpSocket;
 
@@ -31,6 +30,7 @@ pub(super) trait SwarmCarrier: fmt::Debug + Send + Sync {
     fn local_addrs(&self) -> Vec<String>;
     fn lease(&self, text: &str) -> Result<(SocketAddr, Lease)>;
     fn lease_source(&self, at: SocketAddr) -> Option<(String, Lease)>;
+    fn ip_of(&self, at: SocketAddr) -> Option<IpAddr>;
     fn close(&self) -> Pin<Box<dyn Future<Output = ()> + Send + '_>>;
 }
 
@@ -57,6 +57,11 @@ impl<A: Addr> SwarmCarrier for SwarmPort<A> {
         Some((src.to_string(), Box::new(lease)))
     }
 
+    fn ip_of(&self, at: SocketAddr) -> Option<IpAddr> {
+        let (_, src) = SwarmPort::lease_source(self, at)?;
+        Some(src.socket_addr()?.ip())
+    }
+
     fn close(&self) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
         Box::pin(SwarmPort::close(self))
     }
@@ -74,11 +79,11 @@ impl Carrier {
         }
     }
 
-    /// Returns the network of a peer, if its address is an IP address.
-    pub(super) fn prefix_of(&self, peer: SocketAddr) -> Option<Prefix> {
+    /// Returns the IP address of a peer, if it has one: over a swarm, if its address there has one.
+    pub(super) fn ip_of(&self, peer: SocketAddr) -> Option<IpAddr> {
         match self {
-            Self::Udp(_) => Prefix::of(&peer),
-            Self::Swarm(_) => None,
+            Self::Udp(_) => Some(peer.ip()),
+            Self::Swarm(swarm) => swarm.ip_of(peer),
         }
     }
 

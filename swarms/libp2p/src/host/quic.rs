@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use p2p::{Error, Result};
+use p2p_protocols::dial::Failure;
 use p2p_swarms::quic::Port;
 use quinn::congestion::CubicConfig;
 use quinn::{
@@ -13,17 +14,17 @@ use quinn::{
 };
 use rustls::pki_types::CertificateDer;
 use socket2::{Domain, Protocol, Socket, Type};
-use tokio::time::timeout;
 
+use super::engines::{Admitted, Failed};
 use super::events::HostEvent;
 use super::listen::Listening;
 use super::port::{Carrier, SwarmCarrier};
 use super::shared::Shared;
 use crate::addr::{quic_place, swarm_place};
 use crate::config::HostConfig;
-use crate::connection::{Acceptor, Connection, Opener, Transport};
+use crate::connection::{Acceptor, Opener, Transport};
 use crate::packets;
-use crate::tls::peer_key;
+use crate::tls::{OtherPeerFlag, peer_key};
 
 /// Streams that a peer may have open on one connection.
 const STREAMS: u32 = 256;
@@ -166,28 +167,26 @@ impl Shared {
 
     fn accept_quic(self: &Arc<Self>, incoming: Incoming, carrier: &Carrier) {
         let remote = incoming.remote_address();
-        let Some(handshake) = self.admission.begin(carrier.prefix_of(remote)) else {
-            incoming.refuse();
-            return;
-        };
-        if self.admission.is_busy() && !incoming.remote_address_validated() && incoming.may_retry() {
-            // An address that is made up does not return the token.
+        let ip = carrier.ip_of(remote);
+        if !incoming.remote_address_validated() && incoming.may_retry() && self.is_crowded(ip) {
+            // An address that is made up does not return the token, and takes no place.
             let _ = incoming.retry();
             return;
         }
-        let (shared, carrier) = (self.clone(), carrier.clone());
-        self.spawn(async move {
-            match timeout(shared.config.handshake_timeout, incoming).await {
-                Ok(Ok(connection)) => {
-                    if let Err(error) = shared.adopt_quic(connection, &carrier, false) {
-                        tracing::debug!(layer = "libp2p", %remote, %error, "a connection was refused");
-                    }
-                }
-                Ok(Err(error)) => tracing::debug!(layer = "libp2p", %remote, %error, "a handshake failed"),
-                Err(_) => tracing::debug!(layer = "libp2p", %remote, "a handshake timed out"),
-            }
-            drop(handshake);
-        });
+        let Some(inbound) = self.admit(ip) else {
+            incoming.refuse();
+            return;
+        };
+        let (shared, carrier, admitted) = (self.clone(), carrier.clone(), inbound.admitted);
+        let handshake = async move {
+            let failed = |error: quinn::ConnectionError| {
+                let unreachable = Error::unreachable(&quic_place(remote), error.to_string());
+                Failed::new(Failure::Handshake, unreachable)
+            };
+            let connection = incoming.await.map_err(failed)?;
+            shared.adopt_quic(connection, &carrier, admitted)
+        };
+        self.await_handshake(inbound, remote, handshake);
     }
 
     /// Dials an address over QUIC, where `expected` or any peer must answer.
@@ -195,13 +194,14 @@ impl Shared {
         self: &Arc<Self>,
         to: SocketAddr,
         expected: Option<multiaddr::PeerId>,
-    ) -> Result<Arc<Connection>> {
+        admitted: Admitted,
+    ) -> Result<(), Failed> {
         let bound = self.endpoints.lock().for_dialling(to);
         let bound = match bound {
             Some(bound) => bound,
             None => self.endpoint(Carrier::Udp(udp(SocketAddr::new(unspecified(to), 0))?), None)?,
         };
-        self.dial_from(&bound, to, expected).await
+        self.dial_from(&bound, to, expected, admitted).await
     }
 
     /// Dials an address of a swarm below, given as text.
@@ -209,16 +209,17 @@ impl Shared {
         self: &Arc<Self>,
         text: &str,
         expected: Option<multiaddr::PeerId>,
-    ) -> Result<Arc<Connection>> {
+        admitted: Admitted,
+    ) -> Result<(), Failed> {
         let swarms = self.endpoints.lock().over_swarms();
         let mut refusal = Error::unreachable(&swarm_place(text), "this host has no swarm below");
         for (bound, swarm) in swarms {
             match swarm.lease(text) {
-                Ok((to, _lease)) => return self.dial_from(&bound, to, expected).await,
+                Ok((to, _lease)) => return self.dial_from(&bound, to, expected, admitted).await,
                 Err(error) => refusal = error,
             }
         }
-        Err(refusal)
+        Err(Failed::new(Failure::Unsupported, refusal))
     }
 
     async fn dial_from(
@@ -226,38 +227,46 @@ impl Shared {
         from: &Bound,
         to: SocketAddr,
         expected: Option<multiaddr::PeerId>,
-    ) -> Result<Arc<Connection>> {
-        let unreachable = |reason: String| {
+        admitted: Admitted,
+    ) -> Result<(), Failed> {
+        let is_other = OtherPeerFlag::default();
+        let failed = |reason: String| {
             let place = from.carrier.place_of(to).map(|(place, _)| place);
-            Error::unreachable(&place.unwrap_or_else(|| quic_place(to)), reason)
+            let error = Error::unreachable(&place.unwrap_or_else(|| quic_place(to)), reason);
+            let failure = if is_other.is_set() {
+                Failure::WrongPeer
+            } else {
+                Failure::Handshake
+            };
+            Failed::new(failure, error)
         };
-        let mut client = ClientConfig::new(Arc::new(self.upgrader.tls.quic_client(expected)?));
+        let client = self.upgrader.tls.quic_client(expected, &is_other)?;
+        let mut client = ClientConfig::new(Arc::new(client));
         client.transport_config(transport(&self.config, &from.carrier)?);
         let connecting = from.endpoint.connect_with(client, to, SERVER_NAME);
-        let connecting = connecting.map_err(|error| unreachable(error.to_string()))?;
-        let connection = connecting.await.map_err(|error| unreachable(error.to_string()))?;
-        self.adopt_quic(connection, &from.carrier, true)
+        let connecting = connecting.map_err(|error| failed(error.to_string()))?;
+        let connection = connecting.await.map_err(|error| failed(error.to_string()))?;
+        self.adopt_quic(connection, &from.carrier, admitted)
     }
 
     fn adopt_quic(
         self: &Arc<Self>,
         connection: quinn::Connection,
         carrier: &Carrier,
-        is_dialled: bool,
-    ) -> Result<Arc<Connection>> {
+        admitted: Admitted,
+    ) -> Result<(), Failed> {
         let at = connection.remote_address();
         let chain = connection.peer_identity();
         let chain = chain.and_then(|chain| chain.downcast::<Vec<CertificateDer<'static>>>().ok());
         let key = chain.and_then(|chain| peer_key(&chain));
         let (Some(key), Some((remote, lease))) = (key, carrier.place_of(at)) else {
             connection.close(VarInt::from_u32(0), b"");
-            return Err(Error::unreachable(
-                &quic_place(at),
-                "the peer has no certificate or no address",
-            ));
+            let reason = "the peer has no certificate or no address";
+            let error = Error::unreachable(&quic_place(at), reason);
+            return Err(Failed::new(Failure::Handshake, error));
         };
         let ends = (Opener::Quic(connection.clone()), Acceptor::Quic(connection));
-        self.adopt(key, remote, Transport::Quic, is_dialled, ends, lease)
+        self.adopt(admitted, key, remote, Transport::Quic, ends, lease)
     }
 }
 

@@ -5,15 +5,16 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::FutureExt as _;
+use p2p_protocols::connections::CloseReason;
 use tokio::io::AsyncWriteExt as _;
 use tokio::time::timeout;
 
 use super::shared::{Handler, Shared};
-use crate::connection::{Acceptor, Connection};
+use crate::connection::{Acceptor, Connection, End};
 use crate::identify::{IDENTIFY, PUSH};
 use crate::negotiate::Negotiated;
 use crate::ping::{self, PING};
-use crate::stream::{RawStream, Stream};
+use crate::stream::RawStream;
 
 /// How long the end of a connection waits until the peer has taken what was written.
 const CLOSE_TIMEOUT: Duration = Duration::from_millis(500);
@@ -60,12 +61,16 @@ impl Shared {
         let (shared, connection) = (self.clone(), connection.clone());
         self.spawn_to_end(async move {
             let from = &connection.info.peer;
-            let reason = loop {
+            let end = loop {
                 let accepted = tokio::select! {
                     biased;
                     () = shared.closed() => {
                         let _ = timeout(CLOSE_TIMEOUT, acceptor.close()).await;
-                        break "this host is closed".to_owned();
+                        break End::new(CloseReason::Local, "this host is closed");
+                    }
+                    () = connection.closing() => {
+                        let _ = timeout(CLOSE_TIMEOUT, acceptor.close()).await;
+                        break End::new(CloseReason::Local, "this host closed the connection");
                     }
                     accepted = acceptor.accept() => accepted,
                     datagram = next_datagram(&connection) => {
@@ -76,14 +81,16 @@ impl Shared {
                 };
                 let raw = match accepted {
                     Ok(raw) => raw,
-                    Err(reason) => break reason,
+                    Err(end) => break end,
                 };
                 // The muxer bounds the streams of a connection, and the negotiation ends in time.
                 let (stream, host, with) = (Negotiated::new(raw), shared.clone(), connection.clone());
                 shared.spawn(async move { host.serve_stream(&with, stream).await });
             };
             shared.deliver_waiting(&connection);
-            shared.lose(&connection, &reason);
+            // The connection manager may have ended it, and then says why.
+            connection.set_end(end.detail);
+            shared.drive(|engines, _| engines.connections.handle_closed(connection.info.id, end.reason));
         });
     }
 
@@ -120,7 +127,7 @@ impl Shared {
             tracing::debug!(layer = "libp2p", peer = %connection.info.peer, "too many streams");
             return;
         };
-        let mut stream = Stream::new(stream, protocol, connection.info.peer.clone(), Some(permit));
+        let mut stream = connection.stream(stream, protocol, Some(permit));
         match service {
             Service::Ping => ping::serve(stream).await,
             Service::Identify => {

@@ -3,26 +3,24 @@
 use std::collections::{BTreeMap, HashMap};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
-use multiaddr::Multiaddr;
+use multiaddr::PeerId;
 use p2p::{Error, Result};
 use p2p_formats::x509::PrivateKey;
+use p2p_protocols::connections::CloseReason;
 use parking_lot::{Mutex, RwLock};
-use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::sync::{Notify, mpsc, watch};
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
 
-use super::admission::Admission;
-use super::dial::Dials;
-use super::events::{Events, HostEvent};
+use super::engines::Engines;
+use super::events::Events;
 use super::listen::Listening;
-use super::port::Lease;
 use super::quic::Endpoints;
-use super::table::Table;
-use crate::addr::HostAddr;
 use crate::config::HostConfig;
-use crate::connection::{Acceptor, Connection, ConnectionInfo, Opener, Transport};
-use crate::key::{Keypair, PublicKey};
+use crate::connection::Connection;
+use crate::key::Keypair;
 use crate::noise::NoiseKey;
 use crate::packets::Registry;
 use crate::stream::Stream;
@@ -33,6 +31,8 @@ use crate::upgrade::Upgrader;
 const MAX_PROTOCOL: usize = 512;
 /// How long closing a host waits for peers to learn of it, and for its tasks.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
+/// How long closing a host waits until its peer store is in the file.
+const SAVE_TIMEOUT: Duration = Duration::from_secs(10);
 
 pub(super) type Handler = Arc<dyn Fn(Stream) -> Pin<Box<dyn Future<Output = ()> + Send>> + Send + Sync>;
 
@@ -40,10 +40,13 @@ pub(crate) struct Shared {
     pub(crate) config: HostConfig,
     pub(crate) upgrader: Arc<Upgrader>,
     pub(super) handlers: RwLock<BTreeMap<Arc<str>, Handler>>,
-    pub(super) table: Mutex<Table>,
-    pub(super) admission: Arc<Admission>,
-    pub(super) dials: Mutex<Dials>,
-    pub(super) dialling: Arc<Semaphore>,
+    /// The swarm or the protocol that keeps connections open, by the protocols of its streams.
+    pub(super) keepers: RwLock<HashMap<Arc<str>, Arc<str>>>,
+    pub(super) engines: Mutex<Engines>,
+    /// The zero of the engines' clock.
+    pub(super) started: Instant,
+    /// Tells the timer that it is due earlier.
+    pub(super) rearm: Notify,
     pub(super) endpoints: Mutex<Endpoints>,
     pub(super) listening: Mutex<Vec<Listening>>,
     pub(super) events: Events,
@@ -52,7 +55,8 @@ pub(crate) struct Shared {
     /// Held by each task; closing waits until all are dropped.
     tasks: Mutex<Option<mpsc::Sender<()>>>,
     tasks_end: tokio::sync::Mutex<mpsc::Receiver<()>>,
-    next_connection: AtomicU64,
+    /// The task that keeps the peer store in a file; it ends with the last write.
+    pub(super) saver: Mutex<Option<JoinHandle<()>>>,
     runtime: tokio::runtime::Handle,
 }
 
@@ -69,15 +73,12 @@ impl Shared {
         };
         let (tasks, tasks_end) = mpsc::channel(1);
         Ok(Arc::new(Self {
-            admission: Arc::new(Admission::new(
-                config.max_handshakes,
-                config.max_handshakes_per_prefix,
-            )),
-            dialling: Arc::new(Semaphore::new(config.max_dials)),
             upgrader: Arc::new(upgrader),
             handlers: RwLock::default(),
-            table: Mutex::default(),
-            dials: Mutex::new(HashMap::default()),
+            keepers: RwLock::default(),
+            engines: Mutex::new(Engines::new(&config)),
+            started: Instant::now(),
+            rearm: Notify::new(),
             endpoints: Mutex::default(),
             listening: Mutex::default(),
             events: Events::new(),
@@ -85,7 +86,7 @@ impl Shared {
             closing: watch::Sender::new(false),
             tasks: Mutex::new(Some(tasks)),
             tasks_end: tokio::sync::Mutex::new(tasks_end),
-            next_connection: AtomicU64::new(1),
+            saver: Mutex::default(),
             runtime,
             config,
         }))
@@ -188,73 +189,19 @@ impl Shared {
         removed
     }
 
-    /// Takes an established connection in: the table has it, peers of events learn of it, and its streams are
-    /// served.
-    pub(super) fn adopt(
-        self: &Arc<Self>,
-        key: PublicKey,
-        remote: Multiaddr,
-        transport: Transport,
-        is_dialled: bool,
-        (opener, acceptor): (Opener, Acceptor),
-        lease: Option<Lease>,
-    ) -> Result<Arc<Connection>> {
-        let info = ConnectionInfo {
-            id: self.next_connection.fetch_add(1, Relaxed),
-            peer: HostAddr::of_peer(key.peer_id()),
-            remote,
-            transport,
-            is_dialled,
-        };
-        let connection = Arc::new(Connection::new(info, key, opener, lease, self.config.max_streams));
-        let refused = if self.is_closed() {
-            Some(Error::Closed)
-        } else if connection.key == *self.upgrader.keypair.public() {
-            Some(Error::unreachable(
-                &connection.info.remote,
-                "this host itself listens there",
-            ))
-        } else {
-            let inserted = self.table.lock().insert(&connection, &self.config);
-            inserted.err().map(|full| Error::Limit {
-                what: full.what,
-                limit: full.limit,
-            })
-        };
-        if let Some(error) = refused {
-            connection.close();
-            // The muxer of a refused connection is dropped, which ends it.
-            return Err(error);
-        }
-        self.events.send(HostEvent::Connected(connection.info.clone()));
-        self.serve(&connection, acceptor);
-        self.begin_identify(&connection);
-        Ok(connection)
-    }
-
     /// Returns a connection with a peer over QUIC.
-    pub(crate) fn quic_connection(&self, peer: &p2p::PeerId) -> Option<Arc<Connection>> {
-        let connections = self.table.lock().all();
-        connections.into_iter().find(|connection| {
-            p2p::Addr::peer_id(&connection.info.peer).as_ref() == Some(peer)
-                && connection.quic().is_some()
-                && !connection.is_ended()
-        })
-    }
-
-    /// Removes a connection that has ended.
-    pub(super) fn lose(&self, connection: &Arc<Connection>, reason: &str) {
-        let is_last = self.table.lock().remove(connection);
-        self.events.send(HostEvent::Disconnected {
-            connection: connection.info.clone(),
-            is_last,
-            reason: reason.into(),
-        });
+    pub(crate) fn quic_connection(&self, peer: &PeerId) -> Option<Arc<Connection>> {
+        let engines = self.engines.lock();
+        let ids = engines.connections.of_peer(peer).iter();
+        let mut open = ids.filter_map(|id| engines.open.get(id));
+        open.find(|connection| connection.quic().is_some() && !connection.is_ended())
+            .cloned()
     }
 
     /// Removes a connection that turned out to have ended, so that another one is dialled.
-    pub(super) fn forget(&self, connection: &Arc<Connection>) {
-        self.table.lock().remove(connection);
+    pub(super) fn forget(self: &Arc<Self>, connection: &Arc<Connection>) {
+        let id = connection.info.id;
+        self.drive(|engines, _| engines.connections.handle_closed(id, CloseReason::Failed));
         connection.close();
     }
 
@@ -264,13 +211,13 @@ impl Shared {
             return;
         }
         self.tasks.lock().take();
-        let connections = self.table.lock().all();
+        // Without their senders, handshakes, attempts and callers end.
+        let connections = self.engines.lock().close();
         for connection in connections {
             connection.close();
         }
         self.endpoints.lock().close();
         self.handlers.write().clear();
-        self.dials.lock().clear();
         self.events.close();
     }
 
@@ -287,6 +234,10 @@ impl Shared {
         let _ = tokio::time::timeout(CLOSE_TIMEOUT, ended).await;
         for endpoint in &endpoints {
             endpoint.release().await;
+        }
+        let saver = self.saver.lock().take();
+        if let Some(saver) = saver {
+            let _ = tokio::time::timeout(SAVE_TIMEOUT, saver).await;
         }
     }
 

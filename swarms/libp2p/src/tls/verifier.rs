@@ -1,6 +1,7 @@
 //! Verification of a peer's certificate in both directions.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use multiaddr::PeerId;
 use p2p_formats::x509::CertificateFields;
@@ -16,7 +17,19 @@ use super::certificate::{self, CertificateError};
 #[derive(Debug)]
 pub(super) struct Verifier {
     expected: Option<PeerId>,
+    is_other: OtherPeerFlag,
     algorithms: WebPkiSupportedAlgorithms,
+}
+
+/// Tells whether a handshake failed because another peer answered than the one that was dialled: QUIC passes on the text
+/// of an error alone.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct OtherPeerFlag(Arc<AtomicBool>);
+
+impl OtherPeerFlag {
+    pub(crate) fn is_set(&self) -> bool {
+        self.0.load(Relaxed)
+    }
 }
 
 /// Another peer answered than the one that was dialled.
@@ -28,9 +41,14 @@ struct OtherPeer {
 }
 
 impl Verifier {
-    pub(super) fn new(expected: Option<PeerId>, crypto: &Arc<CryptoProvider>) -> Self {
+    pub(super) fn new(
+        expected: Option<PeerId>,
+        is_other: OtherPeerFlag,
+        crypto: &Arc<CryptoProvider>,
+    ) -> Self {
         Self {
             expected,
+            is_other,
             algorithms: crypto.signature_verification_algorithms,
         }
     }
@@ -50,7 +68,10 @@ impl VerifyPeer for Verifier {
         let key = certificate::verify(certificate, now, &self.algorithms).map_err(refusal)?;
         let found = key.peer_id();
         match self.expected {
-            Some(expected) if expected != found => Err(refusal(OtherPeer { found, expected })),
+            Some(expected) if expected != found => {
+                self.is_other.0.store(true, Relaxed);
+                Err(refusal(OtherPeer { found, expected }))
+            }
             _ => Ok(()),
         }
     }

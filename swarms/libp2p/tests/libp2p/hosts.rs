@@ -1,16 +1,16 @@
 //! Two hosts over QUIC, and over TCP with Noise and with TLS.
 
 use std::io::ErrorKind;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use p2p::{Addr as _, Error};
 use p2p_libp2p::identify::{IDENTIFY, PUSH};
 use p2p_libp2p::ping::PING;
-use p2p_libp2p::{Host, HostAddr, HostEvent, Stream, Transport};
+use p2p_libp2p::{Host, HostAddr, HostConfig, HostEvent, Stream, Transport};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::sync::mpsc;
 
-use crate::nodes::{WAYS, Way, host, pair, private, until};
+use crate::nodes::{WAYS, Way, host, host_with, pair, private, until};
 
 const ECHO: &str = "/echo/1.0.0";
 
@@ -358,7 +358,12 @@ async fn a_host_listens_and_dials_in_several_ways_at_once() {
         let transport = dialler.connections()[0].transport;
         assert_eq!(transport == Transport::Quic, addr.to_string().contains("quic"));
     }
-    let dialler = Host::builder(&private(2)).start().await.expect("no port");
+    let config = HostConfig {
+        quic_head_start: Duration::from_mins(1),
+        ..HostConfig::default()
+    };
+    let builder = Host::builder(&private(2)).config(config);
+    let dialler = builder.start().await.expect("no port");
     let places = listener
         .local_addrs()
         .into_iter()
@@ -377,19 +382,34 @@ async fn a_host_listens_and_dials_in_several_ways_at_once() {
 }
 
 #[tokio::test]
-async fn a_place_that_does_not_answer_does_not_hold_up_another_one() {
-    let (listener, dialler, addr) = pair(Way::Noise).await;
+async fn a_place_that_does_not_answer_holds_up_another_one_for_its_head_start_alone() {
+    let listener = host(1, Way::Noise).await;
+    // Among private addresses it is an eighth.
+    let config = HostConfig {
+        quic_head_start: Duration::from_secs(2),
+        ..HostConfig::default()
+    };
+    let dialler = host_with(2, Way::Noise, config).await;
     // Nothing listens there; a datagram is not answered.
     let silent = std::net::UdpSocket::bind("127.0.0.1:0").expect("a free port");
     let port = silent.local_addr().expect("a bound port").port();
     let dead = format!("/ip4/127.0.0.1/udp/{port}/quic-v1")
         .parse()
         .expect("a multiaddr");
-    dialler.add_addrs(listener.peer_id(), [dead, addr.place().clone()]);
+    dialler.add_addrs(
+        listener.peer_id(),
+        [listener.local_addrs()[0].place().clone(), dead],
+    );
+    let began = Instant::now();
     dialler
         .connect(&HostAddr::of_peer(listener.peer_id()))
         .await
         .expect("a connection");
+    assert!(
+        began.elapsed() >= Duration::from_millis(250),
+        "{:?}",
+        began.elapsed()
+    );
     assert_eq!(
         dialler.connections()[0].transport,
         Transport::Tcp(Way::Noise.security())

@@ -2,6 +2,7 @@
 
 use p2p_formats::x509::PrivateKey;
 use p2p_libp2p::{Host, HostAddr, HostConfig, HostEvent, Security};
+use p2p_swarms::MemoryRealm;
 
 /// How two hosts are connected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,6 +45,15 @@ pub(crate) async fn host_with(seed: u8, way: Way, config: HostConfig) -> Host {
         .security(&[way.security()]);
     let builder = builder.listen(way.place()).expect("a valid place");
     builder.start().await.expect("a free port")
+}
+
+/// Starts a host on a swarm in memory.
+pub(crate) async fn in_memory(seed: u32, realm: &MemoryRealm, config: HostConfig) -> Host {
+    let mut bytes = [0; 32];
+    bytes[..4].copy_from_slice(&seed.to_be_bytes());
+    let builder = Host::builder(&PrivateKey::ed25519(&bytes)).config(config);
+    let builder = builder.over(realm.open()).expect("an MTU that is large enough");
+    builder.start().await.expect("a host")
 }
 
 /// Starts a listener and a dialler.
