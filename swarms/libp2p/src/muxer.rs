@@ -208,3 +208,92 @@ impl FuturesWrite for Compat {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+    use std::task::Waker;
+
+    use super::*;
+
+    /// A stream that counts flushes, and has this many bytes to read.
+    struct Counting {
+        flushes: Arc<AtomicUsize>,
+        readable: usize,
+    }
+
+    impl AsyncRead for Counting {
+        fn poll_read(
+            mut self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+            buf: &mut ReadBuf<'_>,
+        ) -> Poll<io::Result<()>> {
+            if self.readable == 0 {
+                return Poll::Pending;
+            }
+            let read = buf.remaining().min(self.readable);
+            self.readable -= read;
+            buf.initialize_unfilled_to(read);
+            buf.advance(read);
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    impl AsyncWrite for Counting {
+        fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+            Poll::Ready(Ok(buf.len()))
+        }
+
+        fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            self.flushes.fetch_add(1, SeqCst);
+            Poll::Ready(Ok(()))
+        }
+
+        fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+            self.poll_flush(cx)
+        }
+    }
+
+    /// Writes and flushes `frames` as yamux does, then reads to the end. Returns the number of flushes below.
+    fn flushes(frames: usize, readable: usize) -> usize {
+        let flushes = Arc::new(AtomicUsize::new(0));
+        let mut io = Compat::new(Box::new(Counting {
+            flushes: flushes.clone(),
+            readable,
+        }));
+        let mut cx = Context::from_waker(Waker::noop());
+        let mut io = Pin::new(&mut io);
+        for _ in 0..frames {
+            assert!(io.as_mut().poll_write(&mut cx, &[7; 64]).is_ready());
+            assert!(io.as_mut().poll_flush(&mut cx).is_ready());
+        }
+        while io.as_mut().poll_read(&mut cx, &mut [0; FRAME]).is_ready() {}
+        flushes.load(SeqCst)
+    }
+
+    #[test]
+    fn frames_in_a_row_are_flushed_once_when_nothing_is_left_to_read() {
+        assert_eq!(
+            [flushes(0, 0), flushes(1, 0), flushes(8, 0), flushes(8, 100)],
+            [0, 1, 1, 1]
+        );
+    }
+
+    #[test]
+    fn frames_leave_while_there_is_more_to_read() {
+        let flushes = Arc::new(AtomicUsize::new(0));
+        let mut io = Compat::new(Box::new(Counting {
+            flushes: flushes.clone(),
+            readable: usize::MAX,
+        }));
+        let mut cx = Context::from_waker(Waker::noop());
+        let mut io = Pin::new(&mut io);
+        assert!(io.as_mut().poll_write(&mut cx, &[7; 64]).is_ready());
+        for _ in 0..UNFLUSHED / FRAME {
+            assert_eq!(flushes.load(SeqCst), 0);
+            assert!(io.as_mut().poll_read(&mut cx, &mut [0; FRAME]).is_ready());
+        }
+        assert_eq!(flushes.load(SeqCst), 1);
+    }
+}

@@ -22,6 +22,10 @@ use tokio::net::UdpSocket;
 /// frames carry them; on other paths, MTU discovery ends below.
 pub const MAX_UDP_DATAGRAM: u16 = 6_550;
 
+/// Datagrams that quinn sends at once, and the bytes that a batch of the system has at most. quinn would take a longer
+/// batch that the system refuses for lost packets.
+const _: () = assert!(10 * MAX_UDP_DATAGRAM as usize <= 65_507);
+
 /// Maximum length of the datagrams that the system receives as one (GRO) in bytes.
 const MAX_BATCH: usize = 1 << 16;
 
