@@ -23,6 +23,7 @@ const SOCKET_BUFFER: usize = 2 << 20;
 const WINDOW: u32 = 16 << 20;
 
 /// A connection with both of its ends; the endpoints live as long as it does.
+#[allow(dead_code, reason = "the bench of hosts does not use it")]
 pub(crate) async fn connected() -> (Connection, Connection) {
     let mut transport = TransportConfig::default();
     // The same number as on the other side.

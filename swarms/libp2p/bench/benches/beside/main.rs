@@ -110,7 +110,7 @@ fn benches() -> Vec<Bench> {
             quinn(),
             GBIT,
         ));
-        let ours = side(|count| ours::bulk(Way::Quic, count));
+        let ours = side(ours::bulk_of_chunks);
         benches.push((format!("quic_stream_gbit_{peer}"), ours, quinn(), GBIT));
     }
     for (way, name) in [(Way::Quic, "quic"), (Way::Tcp, "tcp")] {

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
+use bytes::Bytes;
 use p2p::{AskSwarm as _, Swarm as _};
 use p2p_libp2p::{Host, HostAddr, HostEvent, HostSwarm, HostSwarmConfig, Security, Stream};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -25,8 +26,23 @@ pub(crate) async fn host(way: Way, seed: u8) -> Host {
     host.expect("a free port")
 }
 
-/// The bytes of one stream.
+/// The bytes of one stream, written as slices.
 pub(crate) async fn bulk(way: Way, count: Arc<AtomicU64>) {
+    let (mut stream, _hosts) = open(way, count).await;
+    let chunk = vec![7; CHUNK];
+    // The receiver exists until the round ends.
+    while stream.write_all(&chunk).await.is_ok() {}
+}
+
+/// The same over QUIC, written as chunks without a copy.
+pub(crate) async fn bulk_of_chunks(count: Arc<AtomicU64>) {
+    let (mut stream, _hosts) = open(Way::Quic, count).await;
+    let chunk = Bytes::from(vec![7; MESSAGE]);
+    while stream.write_bytes(chunk.clone()).await.is_ok() {}
+}
+
+/// Opens a stream whose bytes are read and counted at the other end.
+async fn open(way: Way, count: Arc<AtomicU64>) -> (Stream, [Host; 2]) {
     let (a, b) = (host(way, 1).await, host(way, 2).await);
     let handled = b.handle(BULK, move |mut stream: Stream| {
         let count = count.clone();
@@ -38,10 +54,8 @@ pub(crate) async fn bulk(way: Way, count: Arc<AtomicU64>) {
         }
     });
     handled.expect("a protocol");
-    let chunk = vec![7; CHUNK];
-    let mut stream = a.open(&b.local_addrs()[0], &[BULK]).await.expect("a stream");
-    // The receiver exists until the round ends.
-    while stream.write_all(&chunk).await.is_ok() {}
+    let stream = a.open(&b.local_addrs()[0], &[BULK]).await.expect("a stream");
+    (stream, [a, b])
 }
 
 fn swarm(host: &Host) -> Arc<HostSwarm> {
