@@ -68,7 +68,7 @@ use p2p_formats::x509::{PrivateKey, PublicKey};
 
 pub use self::config::{Allow, QuicConfig};
 use self::node::{Node, with_peer};
-pub use self::port::Port;
+pub use self::port::{MAX_UDP_DATAGRAM, Port, mtu_discovery};
 use self::stream::LENGTH;
 pub use self::swarm_port::{AddrLease, SwarmPort};
 use self::task_set::Kind;

@@ -13,18 +13,21 @@ use std::time::{Duration, Instant};
 
 use p2p::{Addr, AskSwarm, Swarm};
 use p2p_formats::x509::PrivateKey;
-use p2p_swarms::{MemoryRealm, QuicSwarm, SwarmExt as _, UdpSwarm};
+use p2p_swarms::{QuicSwarm, SwarmExt as _, UdpSwarm};
 use tokio::runtime::{Builder, Runtime};
 use tokio::task::JoinSet;
 
+mod bulk;
 mod plain;
 
 const ROUNDS: usize = 7;
 const ROUND: Duration = Duration::from_millis(400);
 /// The start of a round is not counted: handshakes, and windows that grow.
 const WARM_UP: Duration = Duration::from_millis(150);
-const BULK: usize = 1 << 20;
-const GBIT: f64 = BULK as f64 * 8.0 / 1e9;
+/// Maximum length of a message that the peer reads to its end.
+const LONGEST: usize = 1 << 20;
+/// The weight of a byte.
+const GBIT: f64 = 8e-9;
 
 /// One round with this many workers: its deliveries per second.
 type Side = fn(usize) -> f64;
@@ -32,26 +35,66 @@ type Side = fn(usize) -> f64;
 type Bench = (&'static str, Side, Side, f64);
 
 fn main() {
-    let chosen: Vec<String> = std::env::args()
+    let words: Vec<String> = std::env::args()
         .skip(1)
         .filter(|arg| !arg.starts_with('-'))
         .collect();
-    let benches: [Bench; 8] = [
+    let (only, chosen): (Vec<_>, Vec<_>) = words
+        .into_iter()
+        .partition(|word| word == "ours" || word == "peer");
+    let benches: [Bench; 9] = [
         ("p2pke_ask", p2pke_ask::<1>, peer_ask::<1>, 1.0),
         ("p2pke_ask_64_in_flight", p2pke_ask::<64>, peer_ask::<64>, 1.0),
         ("quic_ask", quic_ask::<1>, peer_ask::<1>, 1.0),
         ("quic_ask_64_in_flight", quic_ask::<64>, peer_ask::<64>, 1.0),
         ("quic_tell_64", quic_tell::<64>, peer_tell::<64>, 1.0),
         ("quic_tell_1024", quic_tell::<1024>, peer_tell::<1024>, 1.0),
-        ("quic_bulk_gbit", quic_tell::<BULK>, peer_tell::<BULK>, GBIT),
+        ("quic_bulk_gbit", bulk::on_sockets, bulk::peer, GBIT),
+        (
+            "quic_bulk_gbit_long_datagrams",
+            bulk::on_sockets,
+            bulk::peer_with_long_datagrams,
+            GBIT,
+        ),
         // Quinn cannot run in memory: the figure is compared with quinn on UDP.
-        ("quic_on_memory_bulk_gbit", on_memory, peer_tell::<BULK>, GBIT),
+        ("quic_on_memory_bulk_gbit", bulk::on_memory, bulk::peer, GBIT),
     ];
     for (name, ours, peer, unit) in benches {
-        if chosen.is_empty() || chosen.iter().any(|chosen| chosen == name) {
-            compare(name, ours, peer, unit);
+        if !chosen.is_empty() && !chosen.iter().any(|chosen| chosen == name) {
+            continue;
+        }
+        match only.first().map(String::as_str) {
+            Some("ours") => cost(name, ours, unit),
+            Some(_) => cost(name, peer, unit),
+            None => compare(name, ours, peer, unit),
         }
     }
+}
+
+/// Prints the rate of one side in one thread, and the processor time of a unit, which other load changes less: for
+/// profilers, and for changes that are too small for rounds.
+fn cost(name: &str, side: Side, unit: f64) {
+    let rounds = (0..ROUNDS).map(|_| {
+        let from = processor_time();
+        let rate = unit * side(1);
+        let used = processor_time() - from;
+        (rate, used / (rate * (WARM_UP + ROUND).as_secs_f64()))
+    });
+    let rounds: Vec<_> = rounds.collect();
+    let rate = median(rounds.iter().map(|(rate, _)| *rate));
+    let cost = median(rounds.iter().map(|(_, cost)| *cost));
+    println!("name={name} rate={rate:.2} processor_seconds={cost:.4}");
+}
+
+/// Returns the seconds for which this thread has run.
+fn processor_time() -> f64 {
+    let stat = std::fs::read_to_string("/proc/thread-self/schedstat").expect("Linux");
+    let nanoseconds: f64 = stat
+        .split(' ')
+        .next()
+        .and_then(|text| text.parse().ok())
+        .expect("a number");
+    nanoseconds / 1e9
 }
 
 fn compare(name: &str, ours: Side, peer: Side, unit: f64) {
@@ -178,7 +221,7 @@ fn peer_ask<const IN_FLIGHT: usize>(workers: usize) -> f64 {
         let (a, b) = plain::connected().await;
         tokio::spawn(async move {
             while let Ok((mut send, mut recv)) = b.accept_bi().await {
-                let request = recv.read_to_end(BULK).await.unwrap_or_default();
+                let request = recv.read_to_end(LONGEST).await.unwrap_or_default();
                 // The asker exists until the round ends.
                 let _ = send.write_all(&request).await;
                 let _ = send.finish();
@@ -201,21 +244,12 @@ async fn plain_ask(connection: &quinn::Connection) -> Option<Vec<u8>> {
     let (mut send, mut recv) = connection.open_bi().await.ok()?;
     send.write_all(&[7; 64]).await.ok()?;
     send.finish().ok()?;
-    recv.read_to_end(BULK).await.ok()
+    recv.read_to_end(LONGEST).await.ok()
 }
 
 fn quic_tell<const LEN: usize>(workers: usize) -> f64 {
     rate(workers, |count| async {
         tell::<LEN, _, _>(on_udp(1), on_udp(2), count).await;
-    })
-}
-
-/// Needs a medium without faults whose queues hold all data in flight.
-fn on_memory(workers: usize) -> f64 {
-    rate(workers, |count| async {
-        let realm = MemoryRealm::default();
-        let node = |seed| QuicSwarm::new(realm.open(), &key(seed)).expect("a good key");
-        tell::<BULK, _, _>(node(1), node(2), count).await;
     })
 }
 
@@ -243,7 +277,7 @@ fn peer_tell<const LEN: usize>(workers: usize) -> f64 {
             }
         });
         while let Ok(mut recv) = b.accept_uni().await {
-            let Ok(message) = recv.read_to_end(BULK).await else {
+            let Ok(message) = recv.read_to_end(LONGEST).await else {
                 return;
             };
             assert_eq!(message.len(), LEN);

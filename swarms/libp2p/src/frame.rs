@@ -8,6 +8,8 @@ use tokio::io::{AsyncRead, AsyncReadExt as _};
 
 /// Maximum number of bytes that are reserved before they have arrived.
 const STEP: usize = 16 << 10;
+/// Bytes that are reserved beyond those of a longer message that have arrived, as a multiple of them.
+const GROWTH: usize = 3;
 
 /// The first two bytes of a rejection, behind which is its code: a length of zero that is not in its shortest form.
 pub(crate) const REJECTED: [u8; 2] = [0x80, 0x00];
@@ -74,7 +76,8 @@ pub(crate) async fn read_body(
     let mut stream = stream.take(length as u64);
     while body.len() < length {
         if body.len() == body.capacity() {
-            let step = (length - body.len()).min(STEP.max(body.len()));
+            // Each growth copies what has arrived.
+            let step = (length - body.len()).min(STEP.max(GROWTH * body.len()));
             if !charge(step) {
                 return Err(io::ErrorKind::OutOfMemory.into());
             }

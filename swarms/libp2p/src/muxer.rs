@@ -29,6 +29,9 @@ const QUEUE: usize = 64;
 /// Payload of a data frame in bytes.
 const FRAME: usize = 16 << 10;
 
+/// Bytes that are read at most before written frames leave.
+const UNFLUSHED: usize = 64 << 10;
+
 pub(crate) type Io = Box<dyn EncryptedIo>;
 
 /// An encrypted byte stream.
@@ -59,7 +62,7 @@ impl Muxer {
         let mode = if is_dialler { Mode::Client } else { Mode::Server };
         let (sender, requests) = mpsc::channel(QUEUE);
         let muxer = Self {
-            connection: Connection::new(Compat(io), config, mode),
+            connection: Connection::new(Compat::new(io), config, mode),
             requests,
             opening: None,
             is_closing: false,
@@ -130,36 +133,157 @@ impl MuxerHandle {
 }
 
 /// The traits of the `futures` crate, which yamux takes, for an encrypted stream.
-struct Compat(Io);
+///
+/// yamux flushes after each frame. Here frames that follow one another leave together: when nothing is left to read,
+/// which yamux tries last, or when [`UNFLUSHED`] bytes were read meanwhile.
+struct Compat {
+    io: Io,
+    /// Bytes that were read since something was written that is not flushed yet.
+    unflushed: Option<usize>,
+}
+
+impl Compat {
+    fn new(io: Io) -> Self {
+        let unflushed = None;
+        Self { io, unflushed }
+    }
+
+    fn poll_flush_now(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let flushed = ready!(Pin::new(&mut self.io).poll_flush(cx));
+        self.unflushed = None;
+        Poll::Ready(flushed)
+    }
+}
 
 impl FuturesRead for Compat {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut [u8]) -> Poll<io::Result<usize>> {
         let mut buf = ReadBuf::new(buf);
-        ready!(Pin::new(&mut self.0).poll_read(cx, &mut buf))?;
-        Poll::Ready(Ok(buf.filled().len()))
+        let read = Pin::new(&mut self.io).poll_read(cx, &mut buf)?;
+        if let Some(unflushed) = &mut self.unflushed {
+            *unflushed += buf.filled().len();
+            if (read.is_pending() || *unflushed >= UNFLUSHED)
+                && let Poll::Ready(Err(error)) = self.poll_flush_now(cx)
+            {
+                return Poll::Ready(Err(error));
+            }
+        }
+        read.map(|()| Ok(buf.filled().len()))
     }
 }
 
 impl FuturesWrite for Compat {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.0).poll_write(cx, buf)
+        let written = Pin::new(&mut self.io).poll_write(cx, buf);
+        if written.is_ready() {
+            self.unflushed.get_or_insert(0);
+        }
+        written
     }
 
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_flush(cx)
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
     }
 
     /// Ends the writing direction, and waits for the peer's end: a TCP socket that is dropped with unread bytes, or
     /// that gets bytes after it was dropped, is reset, and the peer loses what it has not read.
     fn poll_close(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        ready!(Pin::new(&mut self.0).poll_shutdown(cx))?;
+        ready!(Pin::new(&mut self.io).poll_shutdown(cx))?;
         loop {
             let mut rest = [0; 1024];
             let mut rest = ReadBuf::new(&mut rest);
-            ready!(Pin::new(&mut self.0).poll_read(cx, &mut rest))?;
+            ready!(Pin::new(&mut self.io).poll_read(cx, &mut rest))?;
             if rest.filled().is_empty() {
                 return Poll::Ready(Ok(()));
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+    use std::task::Waker;
+
+    use super::*;
+
+    /// A stream that counts flushes, and has this many bytes to read.
+    struct Counting {
+        flushes: Arc<AtomicUsize>,
+        readable: usize,
+    }
+
+    impl AsyncRead for Counting {
+        fn poll_read(
+            mut self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+            buf: &mut ReadBuf<'_>,
+        ) -> Poll<io::Result<()>> {
+            if self.readable == 0 {
+                return Poll::Pending;
+            }
+            let read = buf.remaining().min(self.readable);
+            self.readable -= read;
+            buf.initialize_unfilled_to(read);
+            buf.advance(read);
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    impl AsyncWrite for Counting {
+        fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+            Poll::Ready(Ok(buf.len()))
+        }
+
+        fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            self.flushes.fetch_add(1, SeqCst);
+            Poll::Ready(Ok(()))
+        }
+
+        fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+            self.poll_flush(cx)
+        }
+    }
+
+    /// Writes and flushes `frames` as yamux does, then reads to the end. Returns the number of flushes below.
+    fn flushes(frames: usize, readable: usize) -> usize {
+        let flushes = Arc::new(AtomicUsize::new(0));
+        let mut io = Compat::new(Box::new(Counting {
+            flushes: flushes.clone(),
+            readable,
+        }));
+        let mut cx = Context::from_waker(Waker::noop());
+        let mut io = Pin::new(&mut io);
+        for _ in 0..frames {
+            assert!(io.as_mut().poll_write(&mut cx, &[7; 64]).is_ready());
+            assert!(io.as_mut().poll_flush(&mut cx).is_ready());
+        }
+        while io.as_mut().poll_read(&mut cx, &mut [0; FRAME]).is_ready() {}
+        flushes.load(SeqCst)
+    }
+
+    #[test]
+    fn frames_in_a_row_are_flushed_once_when_nothing_is_left_to_read() {
+        assert_eq!(
+            [flushes(0, 0), flushes(1, 0), flushes(8, 0), flushes(8, 100)],
+            [0, 1, 1, 1]
+        );
+    }
+
+    #[test]
+    fn frames_leave_while_there_is_more_to_read() {
+        let flushes = Arc::new(AtomicUsize::new(0));
+        let mut io = Compat::new(Box::new(Counting {
+            flushes: flushes.clone(),
+            readable: usize::MAX,
+        }));
+        let mut cx = Context::from_waker(Waker::noop());
+        let mut io = Pin::new(&mut io);
+        assert!(io.as_mut().poll_write(&mut cx, &[7; 64]).is_ready());
+        for _ in 0..UNFLUSHED / FRAME {
+            assert_eq!(flushes.load(SeqCst), 0);
+            assert!(io.as_mut().poll_read(&mut cx, &mut [0; FRAME]).is_ready());
+        }
+        assert_eq!(flushes.load(SeqCst), 1);
     }
 }

@@ -1,11 +1,14 @@
 //! Streams of a connection.
 
 use std::fmt;
+use std::future::{Future as _, poll_fn};
 use std::io;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
+use std::slice;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
+use bytes::{Buf as _, Bytes};
 use futures_util::{AsyncRead as _, AsyncWrite as _};
 use quinn::{RecvStream, SendStream, VarInt};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -59,6 +62,20 @@ impl Stream {
     pub fn peer(&self) -> &HostAddr {
         &self.peer
     }
+
+    /// Writes all of `bytes`. Over QUIC they are kept until the peer has acknowledged them, not copied.
+    ///
+    /// # Errors
+    /// Those of `write_all`.
+    ///
+    /// # Cancel safety
+    /// A cancelled call may have written a part.
+    pub async fn write_bytes(&mut self, mut bytes: Bytes) -> io::Result<()> {
+        while !bytes.is_empty() {
+            poll_fn(|cx| self.inner.get_mut().poll_write_bytes(cx, &mut bytes)).await?;
+        }
+        Ok(())
+    }
 }
 
 impl fmt::Debug for Stream {
@@ -111,6 +128,21 @@ impl RawStream {
             send,
             recv,
             is_finished,
+        }
+    }
+
+    /// Writes some of `bytes`, and removes them.
+    fn poll_write_bytes(&mut self, cx: &mut Context<'_>, bytes: &mut Bytes) -> Poll<io::Result<()>> {
+        match self {
+            Self::Quic { send, .. } => {
+                let written = ready!(pin!(send.write_chunks(slice::from_mut(bytes))).poll(cx));
+                Poll::Ready(written.map(drop).map_err(io::Error::from))
+            }
+            Self::Yamux { stream, .. } => {
+                let written = ready!(Pin::new(stream).poll_write(cx, bytes))?;
+                bytes.advance(written);
+                Poll::Ready(Ok(()))
+            }
         }
     }
 }

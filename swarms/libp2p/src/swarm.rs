@@ -46,9 +46,9 @@ use crate::key::PublicKey;
 pub struct HostSwarmConfig {
     /// Maximum length of a message, a request and a response in bytes. Default: 1 MiB.
     pub mtu: usize,
-    /// Messages that wait for a reader. Default: those of [`Limits`].
+    /// Messages that wait for a reader. Default: 1024 messages, 16 MiB.
     pub messages: Limits,
-    /// Requests that wait for a reader. Those that find no room are rejected. Default: those of [`Limits`].
+    /// Requests that wait for a reader. Those that find no room are rejected. Default: 1024 requests, 16 MiB.
     pub requests: Limits,
     /// Bytes of messages that have arrived in part, for all peers together; messages beyond are dropped. A peer that holds more
     /// than one message gets none of the second half. Default: 64 MiB.
@@ -67,10 +67,16 @@ pub struct HostSwarmConfig {
 
 impl Default for HostSwarmConfig {
     fn default() -> Self {
+        // Several messages of the MTU that arrive at the same time, which were copied out of their datagrams already.
+        let limits = Limits {
+            items: 1024,
+            bytes: 16 << 20,
+            copy_below: 0,
+        };
         Self {
             mtu: 1 << 20,
-            messages: Limits::default(),
-            requests: Limits::default(),
+            messages: limits,
+            requests: limits,
             reassembly: 64 << 20,
             peer_reassembly: 16 << 20,
             send_timeout: Duration::from_secs(15),

@@ -49,6 +49,8 @@ pub(super) struct Incoming {
 
 /// Maximum length of messages that arrive in few chunks.
 const SHORT: usize = 2048;
+/// Room that a longer message gets, as a multiple of what has arrived.
+const GROWTH: usize = 4;
 
 impl Incoming {
     pub(super) fn tell(recv: RecvStream, mtu: usize) -> Self {
@@ -94,7 +96,7 @@ impl Incoming {
             let read = if self.buf.len() < SHORT {
                 self.read::<2>(cx)
             } else {
-                self.read::<16>(cx)
+                self.read::<32>(cx)
             };
             let Poll::Ready(more) = read else {
                 let charge = self.charge.get_or_insert_with(|| Charge::new(budget, self.own));
@@ -137,7 +139,7 @@ impl Incoming {
         if !self.framed && self.buf.len() + more > self.mtu {
             return Err(Cut::Dropped(DropReason::Oversize));
         }
-        self.buf.reserve(more);
+        self.grow(more);
         for piece in pieces {
             self.buf.extend_from_slice(piece);
             if self.frame()?.is_some() {
@@ -145,6 +147,21 @@ impl Incoming {
             }
         }
         Ok(())
+    }
+
+    /// Makes room for `more` bytes. Each growth copies what has arrived, so a long message gets more room than it needs
+    /// now, up to that of the longest one.
+    fn grow(&mut self, more: usize) {
+        let needed = self.buf.len() + more;
+        if needed > self.buf.capacity() {
+            let longest = self.mtu.saturating_add(LENGTH);
+            let ample = if needed < SHORT {
+                needed
+            } else {
+                needed.saturating_mul(GROWTH).min(longest)
+            };
+            self.buf.reserve(ample.max(needed) - self.buf.len());
+        }
     }
 
     /// Returns the length of the frame if it is complete and the message is framed.

@@ -16,6 +16,7 @@ use crate::KeyAddr;
 mod bounds;
 mod close;
 mod crowds;
+mod datagrams;
 mod evictions;
 mod floods;
 mod impersonation;

@@ -18,7 +18,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 use tokio::runtime::Handle;
 
 use super::addr_mapping::{AddrMapping, Udp};
-use super::port::Port;
+use super::port::{self, Port};
 use super::socket::SwarmSocket;
 use super::tls::Identity;
 use super::{MIN_INNER_MTU, QuicConfig};
@@ -76,10 +76,8 @@ impl<A: p2p::Addr> Transport<A> {
         let mut endpoint = EndpointConfig::new(Arc::new(ResetKey(identity.reset.clone())));
         let handshakes = handshakes.clone();
         endpoint.cid_generator(move || Box::new(RandomIds(handshakes.clone())));
-        if let Some(mtu) = self.mtu {
-            let checked = endpoint.max_udp_payload_size(mtu);
-            checked.map_err(|error| Error::invalid("QUIC configuration", error.to_string()))?;
-        }
+        let checked = endpoint.max_udp_payload_size(self.mtu.unwrap_or(port::MAX_UDP_DATAGRAM));
+        checked.map_err(|error| Error::invalid("QUIC configuration", error.to_string()))?;
         let mut server = ServerConfig::with_crypto(Arc::new(tls));
         server
             .transport_config(transport_config)
@@ -108,6 +106,7 @@ impl<A: p2p::Addr> Transport<A> {
             .send_window(config.send_window.into())
             // One message after the other, so that the receiver holds few incomplete ones.
             .send_fairness(false)
+            .mtu_discovery_config(Some(port::mtu_discovery()))
             .datagram_receive_buffer_size(None);
         if let Some(mtu) = self.mtu {
             // The swarm below reports its MTU, which never changes: MTU discovery is not needed. The initial

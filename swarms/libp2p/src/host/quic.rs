@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use p2p::{Error, Result};
 use p2p_protocols::dial::Failure;
-use p2p_swarms::quic::Port;
+use p2p_swarms::quic::{MAX_UDP_DATAGRAM, Port, mtu_discovery};
 use quinn::congestion::CubicConfig;
 use quinn::{
     AsyncUdpSocket, ClientConfig, Endpoint, EndpointConfig, IdleTimeout, Incoming, ServerConfig,
@@ -152,12 +152,14 @@ impl Shared {
         let mut config = EndpointConfig::default();
         let socket: Arc<dyn AsyncUdpSocket> = match &carrier {
             Carrier::Udp(port) => port.clone(),
-            Carrier::Swarm(swarm) => {
-                let checked = config.max_udp_payload_size(swarm.mtu());
-                checked.map_err(|error| Error::invalid("QUIC configuration", error.to_string()))?;
-                swarm.socket()
-            }
+            Carrier::Swarm(swarm) => swarm.socket(),
         };
+        let longest = match &carrier {
+            Carrier::Udp(_) => MAX_UDP_DATAGRAM,
+            Carrier::Swarm(swarm) => swarm.mtu(),
+        };
+        let checked = config.max_udp_payload_size(longest);
+        checked.map_err(|error| Error::invalid("QUIC configuration", error.to_string()))?;
         let endpoint = Endpoint::new_with_abstract_socket(config, server, socket, Arc::new(TokioRuntime));
         let endpoint = endpoint.map_err(Error::io("starting QUIC"))?;
         let bound = Bound { endpoint, carrier };
@@ -310,6 +312,7 @@ fn transport(config: &HostConfig, carrier: &Carrier) -> Result<Arc<TransportConf
         .stream_receive_window(STREAM_WINDOW.into())
         .receive_window(WINDOW.into())
         .send_window(SEND_WINDOW)
+        .mtu_discovery_config(Some(mtu_discovery()))
         .datagram_receive_buffer_size(Some(packets::BUFFER))
         .datagram_send_buffer_size(packets::BUFFER);
     if let Carrier::Swarm(swarm) = carrier {

@@ -19,6 +19,8 @@ const LENGTH: usize = 2;
 const MAX_PLAIN: usize = u16::MAX as usize - TAG;
 /// Sealed bytes that wait for the connection at most; beyond them a write waits.
 const MAX_SEALED: usize = 128 << 10;
+/// Sealed bytes from which on the buffer has room for all that may wait.
+const SMALL: usize = 8 << 10;
 /// Bytes that are read from the connection at once.
 const READ: usize = 64 << 10;
 
@@ -81,6 +83,10 @@ impl Sealing {
         });
         let room = (frame + LENGTH + MAX_PLAIN).saturating_sub(self.out.len());
         let added = bytes.get(..room).unwrap_or(bytes);
+        if self.out.capacity() < self.out.len() + added.len() && self.out.len() + added.len() > SMALL {
+            // Much is being written: the buffer moves no more.
+            self.out.reserve(MAX_SEALED + LENGTH + MAX_PLAIN + TAG);
+        }
         self.out.extend_from_slice(added);
         if added.len() == room {
             self.seal()?;

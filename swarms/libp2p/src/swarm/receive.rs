@@ -150,7 +150,7 @@ impl Respond for StreamResponder {
         let sending = Sending::begin(&core);
         frame(&mut response);
         let write = async {
-            stream.write_all(&response).await?;
+            stream.write_bytes(response.into_bytes()).await?;
             stream.shutdown().await
         };
         let limit = core.config.send_timeout;

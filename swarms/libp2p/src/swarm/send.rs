@@ -74,7 +74,7 @@ impl Core {
         let mut stream = self.host.open_lazily(dst, protocol.clone()).await?;
         frame(&mut packet);
         let written = async {
-            stream.write_all(&packet).await?;
+            stream.write_bytes(packet.into_bytes()).await?;
             stream.shutdown().await
         };
         match written.await {
