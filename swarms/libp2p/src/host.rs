@@ -4,6 +4,7 @@ mod admission;
 mod builder;
 mod dial;
 mod events;
+mod held;
 mod identifying;
 mod listen;
 mod port;
@@ -21,6 +22,7 @@ use p2p::{Error, Result};
 pub use self::builder::HostBuilder;
 pub(crate) use self::builder::place_to_listen;
 pub use self::events::{HostEvent, HostEvents};
+pub(crate) use self::held::HeldHost;
 pub(crate) use self::port::Lease;
 pub(crate) use self::shared::Shared;
 use crate::addr::HostAddr;
@@ -45,7 +47,7 @@ struct Handle {
 
 impl Drop for Handle {
     fn drop(&mut self) {
-        self.shared.close_unattended();
+        self.shared.close();
     }
 }
 
@@ -191,10 +193,10 @@ impl Host {
     /// Closes the host: all calls and streams end, and the addresses are freed when it returns. Idempotent.
     ///
     /// # Cancel safety
-    /// The host is closed from the first poll on.
+    /// The host is closed from the first poll on, and a task frees its addresses.
     pub async fn close(&self) {
         self.shared().close();
-        self.shared().ended().await;
+        self.shared().freed().await;
     }
 
     /// Returns whether this is the last handle, and consumes it. The host is not closed by it.
@@ -214,7 +216,7 @@ impl LastHandle {
     /// Closes the host, and waits until its addresses are free.
     pub(crate) async fn close(self) {
         self.0.shared.close();
-        self.0.shared.ended().await;
+        self.0.shared.freed().await;
     }
 }
 

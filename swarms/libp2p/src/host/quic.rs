@@ -50,7 +50,7 @@ impl Bound {
         self.endpoint.wait_idle().await;
     }
 
-    /// Frees the address.
+    /// Frees the address. Idempotent.
     pub(super) async fn release(&self) {
         self.carrier.release().await;
     }
@@ -71,8 +71,8 @@ impl Endpoints {
         }
     }
 
-    pub(super) fn take(&mut self) -> Vec<Bound> {
-        std::mem::take(&mut self.all)
+    pub(super) fn all(&self) -> Vec<Bound> {
+        self.all.clone()
     }
 
     /// Adds an endpoint, unless the host is closed.

@@ -32,7 +32,7 @@ use crate::upgrade::Upgrader;
 /// Maximum length of a protocol id in bytes.
 const MAX_PROTOCOL: usize = 512;
 /// How long closing a host waits for peers to learn of it, and for its tasks.
-const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
+pub(super) const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 
 pub(super) type Handler = Arc<dyn Fn(Stream) -> Pin<Box<dyn Future<Output = ()> + Send>> + Send + Sync>;
 
@@ -49,6 +49,8 @@ pub(crate) struct Shared {
     pub(super) events: Events,
     pub(crate) packets: Registry,
     closing: watch::Sender<bool>,
+    /// Whether the sockets of the closed host are free.
+    freed: watch::Sender<bool>,
     /// Held by each task; closing waits until all are dropped.
     tasks: Mutex<Option<mpsc::Sender<()>>>,
     tasks_end: tokio::sync::Mutex<mpsc::Receiver<()>>,
@@ -83,6 +85,7 @@ impl Shared {
             events: Events::new(),
             packets: Registry::default(),
             closing: watch::Sender::new(false),
+            freed: watch::Sender::new(false),
             tasks: Mutex::new(Some(tasks)),
             tasks_end: tokio::sync::Mutex::new(tasks_end),
             next_connection: AtomicU64::new(1),
@@ -258,8 +261,8 @@ impl Shared {
         connection.close();
     }
 
-    /// Closes the host. Tasks end at their next poll.
-    pub(super) fn close(&self) {
+    /// Closes the host. Tasks end at their next poll, and then a task frees the sockets.
+    pub(super) fn close(self: &Arc<Self>) {
         if self.closing.send_replace(true) {
             return;
         }
@@ -272,29 +275,41 @@ impl Shared {
         self.handlers.write().clear();
         self.dials.lock().clear();
         self.events.close();
+        let shared = self.clone();
+        self.spawn_detached(async move {
+            let endpoints = shared.endpoints.lock().all();
+            let ended = async {
+                shared.tasks_end.lock().await.recv().await;
+                for endpoint in &endpoints {
+                    endpoint.wait_idle().await;
+                }
+            };
+            let _ = tokio::time::timeout(CLOSE_TIMEOUT, ended).await;
+            shared.release().await;
+            shared.freed.send_replace(true);
+        });
     }
 
-    /// Waits until all tasks have ended and the sockets are freed.
-    pub(super) async fn ended(&self) {
-        let endpoints = self.endpoints.lock().take();
-        let ended = async {
-            self.tasks_end.lock().await.recv().await;
-            for endpoint in &endpoints {
-                endpoint.wait_idle().await;
-            }
-        };
-        // The runtime of the host may no longer be driven; that must not block the caller.
-        let _ = tokio::time::timeout(CLOSE_TIMEOUT, ended).await;
+    async fn release(&self) {
+        let endpoints = self.endpoints.lock().all();
         for endpoint in &endpoints {
             endpoint.release().await;
         }
     }
 
-    /// Closes a host without a handle, and frees its sockets in a task.
-    pub(super) fn close_unattended(self: &Arc<Self>) {
-        self.close();
-        let shared = self.clone();
-        self.runtime.spawn(async move { shared.ended().await });
+    /// Waits until the sockets of the closed host are free.
+    pub(super) async fn freed(&self) {
+        let mut freed = self.freed.subscribe();
+        let freed = freed.wait_for(|freed| *freed);
+        if tokio::time::timeout(2 * CLOSE_TIMEOUT, freed).await.is_err() {
+            // The runtime of the host may no longer be driven; that must not block the caller.
+            self.release().await;
+        }
+    }
+
+    /// Runs `task` to its end, also after the host has closed.
+    pub(crate) fn spawn_detached(&self, task: impl Future<Output = ()> + Send + 'static) {
+        self.runtime.spawn(task);
     }
 }
 
