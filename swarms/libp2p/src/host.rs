@@ -6,6 +6,7 @@ mod dial;
 mod driver;
 mod engines;
 mod events;
+mod held;
 mod identifying;
 mod keep;
 mod known;
@@ -27,6 +28,7 @@ use p2p_protocols::connections::ConnId;
 pub use self::builder::HostBuilder;
 pub(crate) use self::builder::place_to_listen;
 pub use self::events::{HostEvent, HostEvents};
+pub(crate) use self::held::HeldHost;
 pub(crate) use self::keep::CountedStream;
 pub use self::keep::OpenReason;
 pub use self::known::PeerInfo;
@@ -53,7 +55,7 @@ struct Handle {
 
 impl Drop for Handle {
     fn drop(&mut self) {
-        self.shared.close_unattended();
+        self.shared.close();
     }
 }
 
@@ -198,10 +200,10 @@ impl Host {
     /// Closes the host: all calls and streams end, and the addresses are freed when it returns. Idempotent.
     ///
     /// # Cancel safety
-    /// The host is closed from the first poll on.
+    /// The host is closed from the first poll on, and a task frees its addresses.
     pub async fn close(&self) {
         self.shared().close();
-        self.shared().ended().await;
+        self.shared().freed().await;
     }
 
     /// Returns whether this is the last handle, and consumes it. The host is not closed by it.
@@ -221,7 +223,7 @@ impl LastHandle {
     /// Closes the host, and waits until its addresses are free.
     pub(crate) async fn close(self) {
         self.0.shared.close();
-        self.0.shared.ended().await;
+        self.0.shared.freed().await;
     }
 }
 

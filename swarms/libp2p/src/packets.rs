@@ -52,7 +52,6 @@ use p2p::{
 };
 use p2p_formats::varint;
 use p2p_swarms::inbox::{Inbox, Limits};
-use parking_lot::Mutex;
 use quinn::SendDatagramError;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::sync::watch;
@@ -62,7 +61,7 @@ pub(crate) use self::registry::Registry;
 use self::routes::{Route, Routes};
 use crate::addr::{HostAddr, Place};
 use crate::connection::Connection;
-use crate::host::{Host, Shared};
+use crate::host::{HeldHost, Host, Shared};
 use crate::key::PublicKey;
 use crate::stream::Stream;
 use crate::swarm::tell_concurrently;
@@ -107,8 +106,7 @@ impl Default for PacketConfig {
 /// Closing it leaves the host open while another handle of the host exists; the last one closes the host.
 pub struct PacketSwarm {
     core: Arc<Core>,
-    /// Keeps the host open.
-    host: Mutex<Option<Host>>,
+    host: HeldHost,
 }
 
 struct Core {
@@ -193,7 +191,7 @@ impl Host {
         });
         Ok(PacketSwarm {
             core,
-            host: Mutex::new(Some(self.clone())),
+            host: HeldHost::new(self.clone()),
         })
     }
 }
@@ -350,7 +348,7 @@ impl PacketSwarm {
     /// # Errors
     /// [`Error::Closed`] after [`close`](Swarm::close).
     pub fn host(&self) -> Result<Host> {
-        self.host.lock().clone().ok_or(Error::Closed)
+        self.host.get()
     }
 }
 
@@ -404,17 +402,14 @@ impl Swarm<HostAddr> for PacketSwarm {
     /// [`PacketConfig::linger`]. If no other handle of the host exists, closes the host.
     async fn close(&self) {
         self.core.close();
-        let left = async {
-            while !self.core.routes.have_sent() {
+        let core = self.core.clone();
+        let sent = async move {
+            while !core.routes.have_sent() {
                 tokio::time::sleep(FLUSH_STEP).await;
             }
+            core.routes.clear();
         };
-        let _ = timeout(self.core.config.linger, left).await;
-        self.core.routes.clear();
-        let host = self.host.lock().take();
-        if let Some(last) = host.and_then(Host::into_last) {
-            last.close().await;
-        }
+        self.host.close(self.core.config.linger, sent).await;
     }
 
     fn headroom(&self) -> Headroom {

@@ -32,13 +32,12 @@ use p2p::{
 };
 use p2p_formats::varint;
 use p2p_swarms::inbox::{Inbox, Limits};
-use parking_lot::Mutex;
 use tokio::sync::watch;
 
 use self::budgets::Budgets;
 use self::ends::Ends;
 use crate::addr::HostAddr;
-use crate::host::{Host, Shared};
+use crate::host::{HeldHost, Host, Shared};
 use crate::key::PublicKey;
 
 /// The limits and timeouts of a swarm of a host.
@@ -116,8 +115,7 @@ impl Default for HostSwarmConfig {
 /// ```
 pub struct HostSwarm {
     core: Arc<Core>,
-    /// Keeps the host open.
-    host: Mutex<Option<Host>>,
+    host: HeldHost,
 }
 
 pub(crate) struct Core {
@@ -173,7 +171,7 @@ impl Host {
         core.host.keep_alive_by(&[&core.tell_id, &core.ask_id]);
         Ok(HostSwarm {
             core,
-            host: Mutex::new(Some(self.clone())),
+            host: HeldHost::new(self.clone()),
         })
     }
 }
@@ -234,7 +232,7 @@ impl HostSwarm {
     /// # Errors
     /// [`Error::Closed`] after [`close`](Swarm::close).
     pub fn host(&self) -> Result<Host> {
-        self.host.lock().clone().ok_or(Error::Closed)
+        self.host.get()
     }
 }
 
@@ -280,12 +278,11 @@ impl Swarm<HostAddr> for HostSwarm {
     async fn close(&self) {
         self.core.close();
         let mut sending = self.core.sending.subscribe();
-        let sent = sending.wait_for(|sending| *sending == 0);
-        let _ = tokio::time::timeout(self.core.config.linger, sent).await;
-        let host = self.host.lock().take();
-        if let Some(last) = host.and_then(Host::into_last) {
-            last.close().await;
-        }
+        let sent = async move {
+            // An error says that the swarm is gone.
+            let _ = sending.wait_for(|sending| *sending == 0).await;
+        };
+        self.host.close(self.core.config.linger, sent).await;
     }
 
     fn headroom(&self) -> Headroom {

@@ -51,7 +51,7 @@ impl Bound {
         self.endpoint.wait_idle().await;
     }
 
-    /// Frees the address.
+    /// Frees the address. Idempotent.
     pub(super) async fn release(&self) {
         self.carrier.release().await;
     }
@@ -72,8 +72,8 @@ impl Endpoints {
         }
     }
 
-    pub(super) fn take(&mut self) -> Vec<Bound> {
-        std::mem::take(&mut self.all)
+    pub(super) fn all(&self) -> Vec<Bound> {
+        self.all.clone()
     }
 
     /// Adds an endpoint, unless the host is closed.

@@ -30,7 +30,7 @@ use crate::upgrade::Upgrader;
 /// Maximum length of a protocol id in bytes.
 const MAX_PROTOCOL: usize = 512;
 /// How long closing a host waits for peers to learn of it, and for its tasks.
-const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
+pub(super) const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 /// How long closing a host waits until its peer store is in the file.
 const SAVE_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -52,6 +52,8 @@ pub(crate) struct Shared {
     pub(super) events: Events,
     pub(crate) packets: Registry,
     closing: watch::Sender<bool>,
+    /// Whether the sockets of the closed host are free.
+    freed: watch::Sender<bool>,
     /// Held by each task; closing waits until all are dropped.
     tasks: Mutex<Option<mpsc::Sender<()>>>,
     tasks_end: tokio::sync::Mutex<mpsc::Receiver<()>>,
@@ -84,6 +86,7 @@ impl Shared {
             events: Events::new(),
             packets: Registry::default(),
             closing: watch::Sender::new(false),
+            freed: watch::Sender::new(false),
             tasks: Mutex::new(Some(tasks)),
             tasks_end: tokio::sync::Mutex::new(tasks_end),
             saver: Mutex::default(),
@@ -205,8 +208,8 @@ impl Shared {
         connection.close();
     }
 
-    /// Closes the host. Tasks end at their next poll.
-    pub(super) fn close(&self) {
+    /// Closes the host. Tasks end at their next poll, and then a task frees the sockets.
+    pub(super) fn close(self: &Arc<Self>) {
         if self.closing.send_replace(true) {
             return;
         }
@@ -219,21 +222,35 @@ impl Shared {
         self.endpoints.lock().close();
         self.handlers.write().clear();
         self.events.close();
+        let shared = self.clone();
+        self.spawn_detached(async move {
+            let endpoints = shared.endpoints.lock().all();
+            let ended = async {
+                shared.tasks_end.lock().await.recv().await;
+                for endpoint in &endpoints {
+                    endpoint.wait_idle().await;
+                }
+            };
+            let _ = tokio::time::timeout(CLOSE_TIMEOUT, ended).await;
+            shared.release().await;
+            shared.freed.send_replace(true);
+        });
     }
 
-    /// Waits until all tasks have ended and the sockets are freed.
-    pub(super) async fn ended(&self) {
-        let endpoints = self.endpoints.lock().take();
-        let ended = async {
-            self.tasks_end.lock().await.recv().await;
-            for endpoint in &endpoints {
-                endpoint.wait_idle().await;
-            }
-        };
-        // The runtime of the host may no longer be driven; that must not block the caller.
-        let _ = tokio::time::timeout(CLOSE_TIMEOUT, ended).await;
+    async fn release(&self) {
+        let endpoints = self.endpoints.lock().all();
         for endpoint in &endpoints {
             endpoint.release().await;
+        }
+    }
+
+    /// Waits until the sockets of the closed host are free and its peer store is in the file.
+    pub(super) async fn freed(&self) {
+        let mut freed = self.freed.subscribe();
+        let freed = freed.wait_for(|freed| *freed);
+        if tokio::time::timeout(2 * CLOSE_TIMEOUT, freed).await.is_err() {
+            // The runtime of the host may no longer be driven; that must not block the caller.
+            self.release().await;
         }
         let saver = self.saver.lock().take();
         if let Some(saver) = saver {
@@ -241,11 +258,9 @@ impl Shared {
         }
     }
 
-    /// Closes a host without a handle, and frees its sockets in a task.
-    pub(super) fn close_unattended(self: &Arc<Self>) {
-        self.close();
-        let shared = self.clone();
-        self.runtime.spawn(async move { shared.ended().await });
+    /// Runs `task` to its end, also after the host has closed.
+    pub(crate) fn spawn_detached(&self, task: impl Future<Output = ()> + Send + 'static) {
+        self.runtime.spawn(task);
     }
 }
 

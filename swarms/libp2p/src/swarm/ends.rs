@@ -3,6 +3,7 @@
 //!
 //! One task for each swarm awaits them all, so that a message costs no task.
 
+use std::io::ErrorKind;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -55,9 +56,18 @@ async fn await_all(mut queue: mpsc::Receiver<(Sending, Stream)>, limit: Duration
 }
 
 async fn await_one(sending: Sending, mut stream: Stream, limit: Duration) {
-    // What a peer answers to a tell is of no use.
     let mut rest = [0; 64];
-    let end = async { while matches!(stream.read(&mut rest).await, Ok(1..)) {} };
-    let _ = timeout(limit, end).await;
-    drop(sending);
+    let end = async {
+        loop {
+            match stream.read(&mut rest).await {
+                // What a peer answers to a tell is of no use.
+                Ok(1..) => {}
+                Ok(0) => return false,
+                Err(error) => return error.kind() == ErrorKind::Unsupported,
+            }
+        }
+    };
+    if let Ok(true) = timeout(limit, end).await {
+        sending.refused(stream.peer());
+    }
 }

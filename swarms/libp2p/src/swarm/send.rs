@@ -4,7 +4,7 @@ use std::io::{self, ErrorKind};
 use std::num::NonZeroU8;
 use std::sync::Arc;
 
-use p2p::{Error, Packet, Rejection, Result};
+use p2p::{DropReason, Error, Packet, Rejection, Result};
 use p2p_formats::varint;
 use tokio::io::AsyncWriteExt as _;
 use tokio::time::timeout;
@@ -21,6 +21,11 @@ impl Sending {
     pub(super) fn begin(core: &Arc<Core>) -> Self {
         core.sending.send_modify(|sending| *sending += 1);
         Self(core.clone())
+    }
+
+    /// Counts the message as dropped, since the peer has no such swarm.
+    pub(super) fn refused(self, peer: &HostAddr) {
+        self.0.tells.add_dropped_from(DropReason::NoChannel, peer);
     }
 }
 

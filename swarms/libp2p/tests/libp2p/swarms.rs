@@ -1,5 +1,6 @@
 //! The laws of swarms for hosts, over QUIC and over TCP.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::time::Duration;
@@ -7,8 +8,9 @@ use std::time::Duration;
 use p2p::{AskSwarm as _, DropReason, Error, Rejection, Result, Swarm as _};
 use p2p_formats::varint;
 use p2p_formats::x509::PrivateKey;
-use p2p_libp2p::{Host, HostAddr, HostConfig, HostSwarm, HostSwarmConfig};
+use p2p_libp2p::{Host, HostAddr, HostConfig, HostSwarm, HostSwarmConfig, PeerId};
 use p2p_swarmtest::{Profile, SecureAsk, Testbed, conformance};
+use parking_lot::Mutex;
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
@@ -48,23 +50,41 @@ async fn node(seed: u32, way: Way, place: &str) -> Result<HostSwarm> {
 }
 
 fn testbed(way: Way) -> Testbed<HostAddr> {
-    let seeds = Arc::new(AtomicU32::new(0));
+    let (seeds, made) = (Arc::new(AtomicU32::new(0)), Made::default());
+    let again = made.clone();
     let nodes = move |count| {
-        let seeds = seeds.clone();
+        let (seeds, made) = (seeds.clone(), made.clone());
         async move {
             let mut nodes = Vec::new();
             for _ in 0..count {
-                nodes.push(node(seeds.fetch_add(1, Relaxed), way, way.place()).await?);
+                let seed = seeds.fetch_add(1, Relaxed);
+                let swarm = node(seed, way, way.place()).await?;
+                made.lock().insert(swarm.host()?.peer_id(), seed);
+                nodes.push(swarm);
             }
             Ok(nodes)
         }
     };
     Testbed::new(SecureAsk, nodes)
         .profile(profile())
+        .rebind(move |addr: HostAddr| {
+            let seed = addr.libp2p_id().and_then(|id| again.lock().get(&id).copied());
+            async move {
+                node(
+                    seed.expect("a node of this testbed"),
+                    way,
+                    &addr.place().to_string(),
+                )
+                .await
+            }
+        })
         .forge(|id: &HostAddr, place: &HostAddr| {
             HostAddr::new(id.libp2p_id().expect("an id"), place.place().clone())
         })
 }
+
+/// The seeds of the nodes of a testbed.
+type Made = Arc<Mutex<HashMap<PeerId, u32>>>;
 
 /// Writes these bytes on a stream for the swarm, and waits for the end of the stream.
 async fn write(host: &Host, to: &HostAddr, bytes: &[u8]) {
