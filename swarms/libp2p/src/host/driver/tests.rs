@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
+use p2p::{DropReason, Filter, Packet, Result};
 use p2p_formats::x509::PrivateKey;
-use p2p_swarms::MemoryRealm;
+use p2p_swarms::{MemoryAddr, MemoryRealm, SwarmExt as _};
 use tokio::time::{sleep, timeout};
 
 use crate::{Host, HostAddr, HostConfig};
@@ -64,4 +65,49 @@ async fn nothing_is_kept_for_dials_and_connections_that_have_ended() {
             (0, 0, 0)
         );
     }
+}
+
+/// Receives nothing, like the forged source of a packet.
+struct Deaf;
+
+impl Filter<MemoryAddr> for Deaf {
+    const LAYER: &'static str = "deaf";
+
+    fn outgoing(&self, _: &MemoryAddr, _: &mut Packet) -> Result<()> {
+        Ok(())
+    }
+
+    fn incoming(&self, _: &MemoryAddr, _: &mut Packet) -> Result<(), DropReason> {
+        Err(DropReason::Denied)
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn forged_sources_take_half_of_the_places_for_handshakes_at_most() {
+    const PLACES: usize = 8;
+    let realm = MemoryRealm::default();
+    let config = HostConfig {
+        max_handshakes: PLACES,
+        ..HostConfig::default()
+    };
+    let builder = Host::builder(&PrivateKey::ed25519(&[1; 32])).config(config);
+    let builder = builder.over(realm.open()).expect("an MTU that is large enough");
+    let listener = builder.start().await.expect("a host");
+    let to = listener.local_addrs().remove(0);
+    let mut flood = tokio::task::JoinSet::new();
+    for seed in 10..40 {
+        let builder = Host::builder(&PrivateKey::ed25519(&[seed; 32]));
+        let builder = builder
+            .over(realm.open().filter(Deaf))
+            .expect("an MTU that is large enough");
+        let (forged, to) = (builder.start().await.expect("a host"), to.clone());
+        flood.spawn(async move { forged.connect(&to).await });
+    }
+    sleep(Duration::from_secs(3)).await;
+    // Sources beyond them were asked to prove their addresses.
+    let pending = listener.core().engines.lock().connections.pending();
+    assert_eq!(pending, PLACES / 2 + 1);
+    let honest = host(2, &realm).await;
+    honest.connect(&to).await.expect("it returns the token");
+    flood.shutdown().await;
 }
