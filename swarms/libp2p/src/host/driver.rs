@@ -1,5 +1,8 @@
 //! Drives the engines: carries out their actions, passes their events on, and keeps their time.
 
+#[cfg(test)]
+mod tests;
+
 use std::sync::Arc;
 use std::time::Duration;
 

@@ -149,7 +149,7 @@ async fn a_connection_stays_while_anything_needs_it_and_says_what() {
     let (began, (of, reason, _)) = (Instant::now(), ended(&mut events).await);
     assert_eq!((of, reason), (peer, CloseReason::Idle));
     assert!((left..left + SECOND).contains(&began.elapsed()));
-    // The other end learns who closed it.
+    // The other end learns of it.
     sleep(SECOND).await;
     assert!(listener.connections().is_empty());
 }
