@@ -158,7 +158,7 @@ impl QuicConfig {
                 "max_addrs must be at least one address for each session and handshake, and one more",
             );
         }
-        // A buffer grows by doubling.
+        // While a buffer grows there are two of them, neither longer than a message.
         if self.session_reassembly.min(self.reassembly) < 2 * self.mtu + WAITING {
             return fail("reassembly and session_reassembly must hold at least two messages of the MTU");
         }
