@@ -29,7 +29,7 @@ pub struct Stream {
     protocol: Arc<str>,
     peer: HostAddr,
     /// Released when the stream is dropped.
-    _permit: Option<tokio::sync::OwnedSemaphorePermit>,
+    permit: Option<tokio::sync::OwnedSemaphorePermit>,
 }
 
 impl Stream {
@@ -43,8 +43,13 @@ impl Stream {
             inner,
             protocol,
             peer,
-            _permit: permit,
+            permit,
         }
+    }
+
+    /// Makes room for another stream before this one is ended: its peer may open another as soon as it has the end.
+    pub(crate) fn release(&mut self) {
+        self.permit = None;
     }
 
     /// Returns the protocol of the stream.
