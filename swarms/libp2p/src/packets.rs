@@ -261,7 +261,7 @@ impl Core {
         }
     }
 
-    /// Returns the way to a peer: that of an earlier packet, or a new one.
+    /// Returns the route to a peer: that of an earlier packet, or a new one.
     async fn route(&self, dst: &HostAddr) -> Result<Arc<Route>> {
         if let Some(route) = dst.peer_id().and_then(|id| self.routes.find(&id)) {
             return Ok(route);
@@ -273,7 +273,7 @@ impl Core {
         route.await.cloned()
     }
 
-    /// Opens a way to a peer: learns the number that it gives the protocol.
+    /// Opens a route to a peer: learns the number that it gives the protocol.
     async fn open(&self, dst: &HostAddr, connection: &Arc<Connection>) -> Result<Arc<Route>> {
         let unreachable = |reason: &str| Error::unreachable(dst, reason);
         let quic = connection.quic();

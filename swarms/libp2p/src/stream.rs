@@ -34,12 +34,12 @@ pub struct Stream {
     protocol: Arc<str>,
     peer: HostAddr,
     /// Released when the stream is dropped.
-    _held: Held,
+    held: Held,
 }
 
 /// What a stream holds of its connection.
 pub(crate) struct Held {
-    pub(crate) _permit: Option<OwnedSemaphorePermit>,
+    pub(crate) permit: Option<OwnedSemaphorePermit>,
     pub(crate) _counted: Option<CountedStream>,
 }
 
@@ -49,8 +49,13 @@ impl Stream {
             inner,
             protocol,
             peer,
-            _held: held,
+            held,
         }
+    }
+
+    /// Makes room for another stream before this one is ended: its peer may open another as soon as it has the end.
+    pub(crate) fn release(&mut self) {
+        self.held.permit = None;
     }
 
     /// Returns the protocol of the stream.

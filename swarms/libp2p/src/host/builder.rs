@@ -134,11 +134,9 @@ impl HostBuilder {
 /// Parses a place at which a host can listen.
 pub(crate) fn place_to_listen(place: &str) -> Result<Place> {
     let addr: HostAddr = place.parse()?;
-    match addr.transport() {
-        Some(at @ (Place::Quic(Target::Ip(_)) | Place::Tcp(Target::Ip(_)))) => Ok(at),
-        _ => {
-            let reason = "a host listens at /ip4 or /ip6, then /udp/PORT/quic-v1 or /tcp/PORT";
-            Err(Error::addr(place, 0, reason))
-        }
-    }
+    let Some(at @ (Place::Quic(Target::Ip(_)) | Place::Tcp(Target::Ip(_)))) = addr.transport() else {
+        let reason = "a host listens at /ip4 or /ip6, then /udp/PORT/quic-v1 or /tcp/PORT";
+        return Err(Error::addr(place, 0, reason));
+    };
+    Ok(at)
 }

@@ -76,6 +76,10 @@ impl Endpoints {
         self.all.clone()
     }
 
+    pub(super) fn take(&mut self) -> Vec<Bound> {
+        std::mem::take(&mut self.all)
+    }
+
     /// Adds an endpoint, unless the host is closed.
     fn add(&mut self, bound: &Bound) -> Result<()> {
         if self.is_closed {

@@ -232,7 +232,9 @@ impl Shared {
                 }
             };
             let _ = tokio::time::timeout(CLOSE_TIMEOUT, ended).await;
+            // Not before: a caller that does not wait for this task releases them itself.
             shared.release().await;
+            shared.endpoints.lock().take();
             shared.freed.send_replace(true);
         });
     }

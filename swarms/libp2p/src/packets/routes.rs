@@ -1,4 +1,4 @@
-//! The ways of packets: for each peer a connection, and the stream on which it offers its number.
+//! The routes of packets: for each peer a connection, and the stream on which the peer offers its number.
 
 use std::collections::HashMap;
 use std::pin::Pin;
@@ -16,7 +16,7 @@ use crate::stream::Stream;
 /// What an empty buffer of a connection has room for, at least.
 const EMPTY: usize = BUFFER - 64;
 
-/// The way of packets to a peer.
+/// The route of packets to a peer.
 pub(super) struct Route {
     /// The number that the peer gives the protocol.
     pub(super) number: u64,
@@ -45,23 +45,24 @@ impl Route {
     }
 }
 
-/// The way to a peer, once it is open. Callers at the same time open it once.
+/// The route to a peer, once it is open. Callers at the same time open it once.
 type Opening = Arc<OnceCell<Arc<Route>>>;
 
-/// The ways to all peers, of which those that have ended are removed as new ones are opened: no more than connections.
+/// The routes to all peers. Routes that have ended are removed when a new one is opened, so that there are no more than
+/// connections.
 #[derive(Default)]
 pub(super) struct Routes(Mutex<HashMap<PeerId, Opening>>);
 
 impl Routes {
-    /// Returns the open way to a peer.
+    /// Returns the open route to a peer.
     pub(super) fn find(&self, peer: &PeerId) -> Option<Arc<Route>> {
         let opening = self.0.lock().get(peer).cloned()?;
         opening.get().filter(|route| route.is_open()).cloned()
     }
 
-    /// Returns the way to a peer as it is, or as a caller opens it, or a new one.
+    /// Returns the route to a peer: an open one, one that a caller is opening, or a new one.
     pub(super) fn opening(&self, peer: PeerId) -> Opening {
-        // Without a way, it is one that a caller opens.
+        // Without a route, it is of use while a caller opens it.
         let is_of_use = |opening: &Opening| match opening.get() {
             Some(route) => route.is_open(),
             None => Arc::strong_count(opening) > 1,
@@ -84,7 +85,7 @@ impl Routes {
         open.all(|route| route.connection.datagram_send_buffer_space() >= EMPTY)
     }
 
-    /// Ends all ways.
+    /// Ends all routes.
     pub(super) fn clear(&self) {
         self.0.lock().clear();
     }

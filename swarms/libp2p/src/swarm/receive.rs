@@ -54,6 +54,7 @@ impl Core {
             return;
         };
         // The peer awaits the end of the stream.
+        stream.release();
         let _ = stream.shutdown().await;
         let message = self.message(&stream, payload);
         drop(stream);

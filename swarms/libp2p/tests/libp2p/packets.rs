@@ -1,14 +1,13 @@
 //! Packets of hosts: QUIC datagrams by protocol.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::time::Duration;
 
 use p2p::{DropReason, Error, Result, Swarm as _};
 use p2p_formats::x509::PrivateKey;
+use p2p_libp2p::addr::{Place, Target};
 use p2p_libp2p::packets::MAX_MTU;
 use p2p_libp2p::{Host, HostAddr, HostConfig, PacketConfig, PacketSwarm};
-use p2p_swarms::MemoryRealm;
+use p2p_swarms::{MemoryAddr, MemoryRealm, MemorySwarm};
 use p2p_swarmtest::{Profile, Secure, Testbed, conformance};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
@@ -281,24 +280,38 @@ async fn configurations_that_cannot_work_are_refused() {
     host.close().await;
 }
 
-async fn node(seed: u32, realm: &MemoryRealm) -> Result<PacketSwarm> {
+async fn node(seed: u32, node: MemorySwarm) -> Result<PacketSwarm> {
     let mut bytes = [0; 32];
     bytes[..4].copy_from_slice(&seed.to_be_bytes());
     let builder = Host::builder(&PrivateKey::ed25519(&bytes));
-    let host = builder.over(realm.open())?.start().await?;
+    let host = builder.over(node)?.start().await?;
     host.packets(ID, PacketConfig::default())
 }
 
+/// Nodes of one realm; the address of a node in it is its seed as well, and follows from its address as a host.
 fn testbed() -> Testbed<HostAddr> {
-    let (realm, seeds) = (MemoryRealm::default(), Arc::new(AtomicU32::new(0)));
+    let realm = MemoryRealm::default();
+    let again = realm.clone();
+    let seed = |memory: &MemoryAddr| memory.to_string().parse::<u32>().expect("a number");
     let nodes = move |count| {
-        let (realm, seeds) = (realm.clone(), seeds.clone());
+        let realm = realm.clone();
         async move {
             let mut nodes = Vec::new();
             for _ in 0..count {
-                nodes.push(node(seeds.fetch_add(1, Relaxed), &realm).await?);
+                let memory = realm.open();
+                nodes.push(node(seed(&memory.local_addrs()[0]), memory).await?);
             }
             Ok(nodes)
+        }
+    };
+    let rebind = move |addr: HostAddr| {
+        let realm = again.clone();
+        async move {
+            let Some(Place::Quic(Target::Swarm(at))) = addr.transport() else {
+                return Err(Error::invalid("address", "it is not in the realm"));
+            };
+            let at = at.parse()?;
+            node(seed(&at), realm.open_at(at)?).await
         }
     };
     let profile = Profile {
@@ -309,6 +322,7 @@ fn testbed() -> Testbed<HostAddr> {
     };
     Testbed::new(Secure, nodes)
         .profile(profile)
+        .rebind(rebind)
         .forge(|id: &HostAddr, place: &HostAddr| {
             HostAddr::new(id.libp2p_id().expect("an id"), place.place().clone())
         })
