@@ -80,6 +80,8 @@ pub(crate) struct Connection {
     pub(crate) reserved: Arc<Semaphore>,
     /// What the peer said of itself last.
     pub(crate) info_of_peer: Mutex<Option<Info>>,
+    /// Held while the peer is asked: peers permit one stream for identify, and js-libp2p resets a second one.
+    pub(crate) identifying: tokio::sync::Mutex<()>,
 }
 
 /// Maximum number of streams of one connection over yamux that this host opens.
@@ -116,6 +118,7 @@ impl Connection {
             streams: Arc::new(Semaphore::new(max_streams)),
             reserved: Arc::new(Semaphore::new(RESERVED)),
             info_of_peer: Mutex::new(None),
+            identifying: tokio::sync::Mutex::new(()),
         }
     }
 
