@@ -14,10 +14,11 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
 use crate::addr::HostAddr;
-use crate::config::Security;
+use crate::config::{Muxer, Security};
 use crate::host::Lease;
 use crate::key::PublicKey;
-use crate::muxer::{MAX_STREAMS, Muxer, MuxerHandle};
+use crate::mplex::{Mplex, MplexHandle};
+use crate::muxer::{self, MAX_STREAMS, MuxerHandle};
 use crate::negotiate::{NegotiateError, Negotiated};
 use crate::stream::{RawStream, Stream};
 
@@ -26,16 +27,18 @@ use crate::stream::{RawStream, Stream};
 pub enum Transport {
     /// QUIC version 1.
     Quic,
-    /// TCP with this secure channel and yamux.
-    Tcp(Security),
+    /// TCP with this secure channel and this muxer.
+    Tcp(Security, Muxer),
 }
 
 impl fmt::Display for Transport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Quic => "quic-v1",
-            Self::Tcp(Security::Noise) => "tcp, noise, yamux",
-            Self::Tcp(Security::Tls) => "tcp, tls, yamux",
+            Self::Tcp(Security::Noise, Muxer::Yamux) => "tcp, noise, yamux",
+            Self::Tcp(Security::Tls, Muxer::Yamux) => "tcp, tls, yamux",
+            Self::Tcp(Security::Noise, Muxer::Mplex) => "tcp, noise, mplex",
+            Self::Tcp(Security::Tls, Muxer::Mplex) => "tcp, tls, mplex",
         })
     }
 }
@@ -59,12 +62,14 @@ pub struct ConnectionInfo {
 pub(crate) enum Opener {
     Quic(quinn::Connection),
     Yamux(MuxerHandle),
+    Mplex(MplexHandle),
 }
 
 /// Accepts streams, and moves them where the muxer is part of this process.
 pub(crate) enum Acceptor {
     Quic(quinn::Connection),
-    Yamux(Box<Muxer>),
+    Yamux(Box<muxer::Muxer>),
+    Mplex(Box<Mplex>),
 }
 
 pub(crate) struct Connection {
@@ -73,7 +78,7 @@ pub(crate) struct Connection {
     opener: Opener,
     /// Keeps the address of a peer in a swarm below.
     _lease: Option<Lease>,
-    /// Streams over yamux that this host opened: beyond the limit callers wait. Over QUIC the peer sets the limit.
+    /// Streams over TCP that this host opened: beyond the limit callers wait. Over QUIC the peer sets the limit.
     opened: Arc<Semaphore>,
     /// Streams of the peer that handlers of the program hold, and that built-in protocols hold.
     pub(crate) streams: Arc<Semaphore>,
@@ -84,7 +89,7 @@ pub(crate) struct Connection {
     pub(crate) identifying: tokio::sync::Mutex<()>,
 }
 
-/// Maximum number of streams of one connection over yamux that this host opens.
+/// Maximum number of streams of one connection over TCP that this host opens.
 const OPENED: usize = MAX_STREAMS / 2;
 /// Maximum number of streams of one connection that ping, identify and the like hold.
 const RESERVED: usize = 8;
@@ -129,6 +134,10 @@ impl Connection {
                 // The semaphore is never closed.
                 let permit = self.opened.clone().acquire_owned().await.ok();
                 Ok((muxer.open().await?.into(), permit))
+            }
+            Opener::Mplex(mplex) => {
+                let permit = self.opened.clone().acquire_owned().await.ok();
+                Ok((RawStream::Mplex(mplex.open()?), permit))
             }
         }
     }
@@ -178,6 +187,7 @@ impl Connection {
         match &self.opener {
             Opener::Quic(connection) => connection.close_reason().is_some(),
             Opener::Yamux(muxer) => muxer.is_ended(),
+            Opener::Mplex(mplex) => mplex.is_ended(),
         }
     }
 
@@ -188,6 +198,7 @@ impl Connection {
             Opener::Yamux(muxer) => {
                 muxer.close();
             }
+            Opener::Mplex(mplex) => mplex.close(),
         }
     }
 
@@ -209,6 +220,7 @@ impl Acceptor {
         match self {
             Self::Quic(connection) => connection.close(VarInt::from_u32(0), b""),
             Self::Yamux(muxer) => muxer.close().await,
+            Self::Mplex(mplex) => mplex.close().await,
         }
     }
 
@@ -221,6 +233,11 @@ impl Acceptor {
             },
             Self::Yamux(muxer) => match muxer.accept().await {
                 Some(Ok(stream)) => Ok(stream.into()),
+                Some(Err(error)) => Err(error.to_string()),
+                None => Err("closed".to_owned()),
+            },
+            Self::Mplex(mplex) => match mplex.accept().await {
+                Some(Ok(stream)) => Ok(RawStream::Mplex(stream)),
                 Some(Err(error)) => Err(error.to_string()),
                 None => Err("closed".to_owned()),
             },

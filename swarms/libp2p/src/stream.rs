@@ -11,6 +11,7 @@ use quinn::{RecvStream, SendStream, VarInt};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::addr::HostAddr;
+use crate::mplex::MplexStream;
 use crate::negotiate::Negotiated;
 
 /// A bidirectional stream to a peer, for one protocol: tokio's `AsyncRead` and `AsyncWrite`.
@@ -87,7 +88,7 @@ impl AsyncWrite for Stream {
     }
 }
 
-/// A stream of a QUIC connection or of a yamux connection, before any negotiation.
+/// A stream of a connection, before any negotiation.
 pub(crate) enum RawStream {
     Quic {
         send: SendStream,
@@ -99,6 +100,7 @@ pub(crate) enum RawStream {
         /// Whether the writing half was ended.
         is_shut: bool,
     },
+    Mplex(MplexStream),
 }
 
 impl RawStream {
@@ -130,7 +132,7 @@ impl Drop for RawStream {
             // quinn finishes a stream that is dropped; an error says that the stream has ended already.
             let _ = send.reset(VarInt::from_u32(0));
         }
-        // yamux resets a stream that is dropped.
+        // yamux and mplex reset a stream that is dropped.
     }
 }
 
@@ -147,6 +149,7 @@ impl AsyncRead for RawStream {
                 buf.advance(read);
                 Poll::Ready(Ok(()))
             }
+            Self::Mplex(stream) => Pin::new(stream).poll_read(cx, buf),
         }
     }
 }
@@ -156,6 +159,7 @@ impl AsyncWrite for RawStream {
         match self.get_mut() {
             Self::Quic { send, .. } => Pin::new(send).poll_write(cx, buf).map_err(io::Error::from),
             Self::Yamux { stream, .. } => Pin::new(stream).poll_write(cx, buf),
+            Self::Mplex(stream) => Pin::new(stream).poll_write(cx, buf),
         }
     }
 
@@ -164,6 +168,7 @@ impl AsyncWrite for RawStream {
             // A QUIC connection sends what is written.
             Self::Quic { .. } => Poll::Ready(Ok(())),
             Self::Yamux { stream, .. } => Pin::new(stream).poll_flush(cx),
+            Self::Mplex(stream) => Pin::new(stream).poll_flush(cx),
         }
     }
 
@@ -181,6 +186,7 @@ impl AsyncWrite for RawStream {
                 *is_shut = true;
                 Pin::new(stream).poll_close(cx)
             }
+            Self::Mplex(stream) => Pin::new(stream).poll_shutdown(cx),
         }
     }
 }

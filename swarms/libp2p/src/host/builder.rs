@@ -10,7 +10,7 @@ use super::Host;
 use super::port::SwarmCarrier;
 use super::shared::Shared;
 use crate::addr::{HostAddr, Place, Target};
-use crate::config::{HostConfig, Security};
+use crate::config::{HostConfig, Muxer, Security};
 
 /// Addresses of a swarm below that are in use at the same time.
 const MAX_ADDRS: usize = 4096;
@@ -91,6 +91,13 @@ impl HostBuilder {
     #[must_use]
     pub fn security(mut self, security: &[Security]) -> Self {
         self.config.security = security.to_vec();
+        self
+    }
+
+    /// Replaces the muxers over TCP, best first.
+    #[must_use]
+    pub fn muxers(mut self, muxers: &[Muxer]) -> Self {
+        self.config.muxers = muxers.to_vec();
         self
     }
 

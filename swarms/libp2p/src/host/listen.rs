@@ -15,7 +15,7 @@ use super::events::HostEvent;
 use super::port::SwarmCarrier;
 use super::shared::Shared;
 use crate::addr::{HostAddr, quic_place, swarm_place, tcp_place};
-use crate::connection::{Acceptor, Connection, Opener, Transport};
+use crate::connection::{Connection, Transport};
 use crate::noise::Role;
 use crate::upgrade::Upgraded;
 
@@ -132,11 +132,17 @@ impl Shared {
             key,
             security,
             muxer,
-            handle,
+            ends,
         } = upgraded.map_err(|error| Error::unreachable(&remote, error.to_string()))?;
-        let ends = (Opener::Yamux(handle), Acceptor::Yamux(Box::new(muxer)));
         let is_dialled = role != Role::Listener;
-        self.adopt(key, remote, Transport::Tcp(security), is_dialled, ends, None)
+        self.adopt(
+            key,
+            remote,
+            Transport::Tcp(security, muxer),
+            is_dialled,
+            ends,
+            None,
+        )
     }
 }
 
