@@ -9,8 +9,8 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use multiaddr::{Multiaddr, Protocol};
-use p2p_libp2p::Security;
 use p2p_libp2p::ping::PING;
+use p2p_libp2p::{Muxer, Security};
 use prost::Message;
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::UnixStream;
@@ -18,7 +18,7 @@ use tokio::process::{Child, Command};
 use tokio::time::{Instant, timeout};
 
 use crate::Failure;
-use crate::link::{Link, Muxer};
+use crate::link::Link;
 use crate::node;
 use crate::redis::Redis;
 use crate::report::Latency;

@@ -2,24 +2,13 @@
 
 use std::fmt;
 
-use p2p_libp2p::Security;
+use p2p_libp2p::{Muxer, Security};
 
-/// A stream muxer over TCP.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Muxer {
-    /// `/yamux/1.0.0`.
-    Yamux,
-    /// `/mplex/6.7.0`.
-    Mplex,
-}
-
-impl Muxer {
-    /// Returns the harness's name of the muxer.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Yamux => "yamux",
-            Self::Mplex => "mplex",
-        }
+/// Returns the harness's name of a muxer.
+fn muxer_name(muxer: Muxer) -> &'static str {
+    match muxer {
+        Muxer::Yamux => "yamux",
+        Muxer::Mplex => "mplex",
     }
 }
 
@@ -69,8 +58,8 @@ impl Link {
     pub fn names(self) -> (&'static str, Option<&'static str>, Option<&'static str>) {
         match self {
             Self::Quic => ("quic-v1", None, None),
-            Self::Tcp(Security::Noise, muxer) => ("tcp", Some("noise"), Some(muxer.name())),
-            Self::Tcp(Security::Tls, muxer) => ("tcp", Some("tls"), Some(muxer.name())),
+            Self::Tcp(Security::Noise, muxer) => ("tcp", Some("noise"), Some(muxer_name(muxer))),
+            Self::Tcp(Security::Tls, muxer) => ("tcp", Some("tls"), Some(muxer_name(muxer))),
         }
     }
 

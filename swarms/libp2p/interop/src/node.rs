@@ -4,21 +4,18 @@ use p2p_formats::x509::PrivateKey;
 use p2p_libp2p::{Host, HostAddr, HostEvents};
 
 use crate::Failure;
-use crate::link::{Link, Muxer};
+use crate::link::Link;
 use crate::redis::Redis;
 use crate::settings::{Role, Settings};
 
 /// Starts a host that has no other link than that of the settings. A listener listens.
 ///
 /// # Errors
-/// A text, if the host does not have the link or cannot start.
+/// A text, if the host cannot start.
 pub async fn start(settings: &Settings) -> Result<Host, Failure> {
     let mut builder = Host::builder(&PrivateKey::ed25519(&rand::random()));
     if let Link::Tcp(security, muxer) = settings.link {
-        if muxer == Muxer::Mplex {
-            return Err("p2p-libp2p has no mplex".into());
-        }
-        builder = builder.security(&[security]);
+        builder = builder.security(&[security]).muxers(&[muxer]);
     }
     if settings.role == Role::Listener {
         builder = builder.listen(&settings.link.place(settings.ip))?;

@@ -147,10 +147,9 @@ fn invalid(name: &str, value: &str, expected: &str) -> Failure {
 
 #[cfg(test)]
 mod tests {
-    use p2p_libp2p::Security;
+    use p2p_libp2p::{Muxer, Security};
 
     use super::*;
-    use crate::link::Muxer;
 
     fn read(variables: &[(&str, &str)]) -> Result<Settings, String> {
         let find = |name: &str| variables.iter().find(|(of, _)| *of == name);

@@ -4,9 +4,10 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 use clap::ValueEnum;
+use p2p_libp2p::Muxer;
 
 use super::cell::Direction;
-use crate::link::{Link, Muxer};
+use crate::link::Link;
 
 /// A peer of the matrix.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -81,7 +82,8 @@ impl Peer {
     /// Returns the reason for which a cell cannot exist.
     pub(super) fn obstacle(self, link: Link, direction: Direction) -> Option<&'static str> {
         match (self, link) {
-            (_, Link::Tcp(_, Muxer::Mplex)) => Some("ours has no mplex"),
+            (_, Link::Tcp(_, Muxer::Mplex)) if direction == Direction::Tool => Some("mplex is off"),
+            (Self::Go, Link::Tcp(_, Muxer::Mplex)) => Some("go has no mplex"),
             _ if self == Self::Ours && direction == Direction::PeerDials => Some("the same"),
             _ => None,
         }

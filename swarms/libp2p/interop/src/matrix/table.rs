@@ -118,10 +118,9 @@ impl fmt::Display for Table {
 
 #[cfg(test)]
 mod tests {
-    use p2p_libp2p::Security;
+    use p2p_libp2p::{Muxer, Security};
 
     use super::*;
-    use crate::link::Muxer;
 
     #[test]
     fn a_table_counts_rounds_and_says_why_a_cell_does_not_exist() {
