@@ -24,11 +24,33 @@ impl Security {
     }
 }
 
+/// A stream muxer over TCP.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Muxer {
+    /// yamux.
+    Yamux,
+    /// mplex, which is deprecated: it has no flow control, so a reader that does not read stalls the streams beside it for
+    /// up to 5 s, and is reset then.
+    Mplex,
+}
+
+impl Muxer {
+    /// Returns the protocol id.
+    pub fn protocol(self) -> &'static str {
+        match self {
+            Self::Yamux => "/yamux/1.0.0",
+            Self::Mplex => "/mplex/6.7.0",
+        }
+    }
+}
+
 /// The limits and timeouts of a host.
 #[derive(Clone, Debug)]
 pub struct HostConfig {
     /// The secure channels over TCP, best first. With an empty list no TCP connection is established. Default: Noise, then TLS.
     pub security: Vec<Security>,
+    /// The muxers over TCP, best first. With an empty list no TCP connection is established. Default: yamux.
+    pub muxers: Vec<Muxer>,
     /// Maximum number of connections. A further one is refused, unless this host dialled it or its peer is protected: then
     /// the least useful inbound one that nothing needs is closed for it. Default: 1024.
     pub max_connections: usize,
@@ -88,6 +110,7 @@ impl Default for HostConfig {
     fn default() -> Self {
         Self {
             security: vec![Security::Noise, Security::Tls],
+            muxers: vec![Muxer::Yamux],
             max_connections: 1024,
             max_inbound: 768,
             max_per_peer: 8,

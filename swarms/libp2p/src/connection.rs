@@ -18,10 +18,11 @@ use tokio::time::timeout;
 
 pub(crate) use self::end::End;
 use crate::addr::HostAddr;
-use crate::config::Security;
+use crate::config::{Muxer, Security};
 use crate::host::{Lease, OpenReason, Shared};
 use crate::key::PublicKey;
-use crate::muxer::{MAX_STREAMS, Muxer, MuxerHandle};
+use crate::mplex::{Mplex, MplexHandle};
+use crate::muxer::{self, MAX_STREAMS, MuxerHandle};
 use crate::negotiate::{NegotiateError, Negotiated};
 use crate::stream::{Held, RawStream, Stream};
 
@@ -30,16 +31,18 @@ use crate::stream::{Held, RawStream, Stream};
 pub enum Transport {
     /// QUIC version 1.
     Quic,
-    /// TCP with this secure channel and yamux.
-    Tcp(Security),
+    /// TCP with this secure channel and this muxer.
+    Tcp(Security, Muxer),
 }
 
 impl fmt::Display for Transport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Quic => "quic-v1",
-            Self::Tcp(Security::Noise) => "tcp, noise, yamux",
-            Self::Tcp(Security::Tls) => "tcp, tls, yamux",
+            Self::Tcp(Security::Noise, Muxer::Yamux) => "tcp, noise, yamux",
+            Self::Tcp(Security::Tls, Muxer::Yamux) => "tcp, tls, yamux",
+            Self::Tcp(Security::Noise, Muxer::Mplex) => "tcp, noise, mplex",
+            Self::Tcp(Security::Tls, Muxer::Mplex) => "tcp, tls, mplex",
         })
     }
 }
@@ -69,12 +72,14 @@ pub struct ConnectionInfo {
 pub(crate) enum Opener {
     Quic(quinn::Connection),
     Yamux(MuxerHandle),
+    Mplex(MplexHandle),
 }
 
 /// Accepts streams, and moves them where the muxer is part of this process.
 pub(crate) enum Acceptor {
     Quic(quinn::Connection),
-    Yamux(Box<Muxer>),
+    Yamux(Box<muxer::Muxer>),
+    Mplex(Box<Mplex>),
 }
 
 pub(crate) struct Connection {
@@ -83,7 +88,7 @@ pub(crate) struct Connection {
     opener: Opener,
     /// Keeps the address of a peer in a swarm below.
     _lease: Option<Lease>,
-    /// Streams over yamux that this host opened: beyond the limit callers wait. Over QUIC the peer sets the limit.
+    /// Streams over TCP that this host opened: beyond the limit callers wait. Over QUIC the peer sets the limit.
     opened: Arc<Semaphore>,
     /// Streams of the peer that handlers of the program hold, and that built-in protocols hold.
     pub(crate) streams: Arc<Semaphore>,
@@ -99,9 +104,11 @@ pub(crate) struct Connection {
     closing: Notify,
     /// Why it ended, as the transport says.
     end: OnceLock<Box<str>>,
+    /// Held while the peer is asked: peers permit one stream for identify, and js-libp2p resets a second one.
+    pub(crate) identifying: tokio::sync::Mutex<()>,
 }
 
-/// Maximum number of streams of one connection over yamux that this host opens.
+/// Maximum number of streams of one connection over TCP that this host opens.
 const OPENED: usize = MAX_STREAMS / 2;
 /// Maximum number of streams of one connection that ping, identify and the like hold.
 const RESERVED: usize = 8;
@@ -140,6 +147,7 @@ impl Connection {
             streams: Arc::new(Semaphore::new(host.config.max_streams)),
             reserved: Arc::new(Semaphore::new(RESERVED)),
             info_of_peer: Mutex::new(None),
+            identifying: tokio::sync::Mutex::new(()),
         }
     }
 
@@ -150,6 +158,10 @@ impl Connection {
                 // The semaphore is never closed.
                 let permit = self.opened.clone().acquire_owned().await.ok();
                 Ok((muxer.open().await?.into(), permit))
+            }
+            Opener::Mplex(mplex) => {
+                let permit = self.opened.clone().acquire_owned().await.ok();
+                Ok((RawStream::Mplex(mplex.open()?), permit))
             }
         }
     }
@@ -201,7 +213,7 @@ impl Connection {
     pub(crate) fn quic(&self) -> Option<&quinn::Connection> {
         match &self.opener {
             Opener::Quic(connection) => Some(connection),
-            Opener::Yamux(_) => None,
+            Opener::Yamux(_) | Opener::Mplex(_) => None,
         }
     }
 
@@ -210,6 +222,7 @@ impl Connection {
         match &self.opener {
             Opener::Quic(connection) => connection.close_reason().is_some(),
             Opener::Yamux(muxer) => muxer.is_ended(),
+            Opener::Mplex(mplex) => mplex.is_ended(),
         }
     }
 
@@ -232,7 +245,7 @@ impl Connection {
     pub(crate) fn close(&self) {
         match &self.opener {
             Opener::Quic(connection) => connection.close(VarInt::from_u32(0), b""),
-            Opener::Yamux(_) => self.closing.notify_one(),
+            Opener::Yamux(_) | Opener::Mplex(_) => self.closing.notify_one(),
         }
     }
 
@@ -266,6 +279,7 @@ impl Acceptor {
         match self {
             Self::Quic(connection) => connection.close(VarInt::from_u32(0), b""),
             Self::Yamux(muxer) => muxer.close().await,
+            Self::Mplex(mplex) => mplex.close().await,
         }
     }
 
@@ -278,6 +292,11 @@ impl Acceptor {
             },
             Self::Yamux(muxer) => match muxer.accept().await {
                 Some(Ok(stream)) => Ok(stream.into()),
+                Some(Err(error)) => Err(End::from(&error)),
+                None => Err(End::new(CloseReason::Remote, "the peer closed the connection")),
+            },
+            Self::Mplex(mplex) => match mplex.accept().await {
+                Some(Ok(stream)) => Ok(RawStream::Mplex(stream)),
                 Some(Err(error)) => Err(End::from(&error)),
                 None => Err(End::new(CloseReason::Remote, "the peer closed the connection")),
             },

@@ -178,10 +178,6 @@ impl Host {
     /// Those of [`open`](Self::open), and [`Error::Unreachable`] if the peer's message is not valid.
     pub async fn identify(&self, addr: &HostAddr) -> Result<Arc<Identified>> {
         let connection = self.shared().connect(addr).await?;
-        let known = connection.info_of_peer.lock().clone();
-        if let Some(info) = known {
-            return Ok(Arc::new(Identified::new(&info, &connection.key)));
-        }
         let asked = self.shared().identify(&connection);
         let asked = self.shared().unless_closed(async { Ok(asked.await) }).await?;
         asked.map_err(|reason| Error::unreachable(addr, reason))

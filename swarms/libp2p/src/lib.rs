@@ -4,7 +4,7 @@
 //!   program        handle(protocol, handler)    open(&addr, protocols)
 //!                          ▲ Stream                   │ Stream
 //!   streams        multistream-select: one protocol for each stream
-//!   connection     QUIC                   │ yamux over Noise or TLS over TCP
+//!   connection     QUIC                   │ yamux (or mplex) over Noise or TLS over TCP
 //!   identity       certificate of the peer │ handshake payload or certificate
 //! ```
 //!
@@ -81,7 +81,7 @@
 //! reaches that peer or none; confidentiality, integrity and forward secrecy. Not provided: anonymity, and free
 //! refusal of inbound dials: handshakes are bounded, but each costs work.
 //!
-//! Deliberately absent: relays, hole punching, WebTransport and WebRTC, mplex, QUIC draft 29.
+//! Deliberately absent: relays, hole punching, WebTransport and WebRTC, QUIC draft 29.
 #![forbid(unsafe_code)]
 
 pub mod addr;
@@ -92,6 +92,7 @@ mod frame;
 mod host;
 pub mod identify;
 pub mod key;
+mod mplex;
 mod muxer;
 pub mod negotiate;
 pub mod noise;
@@ -105,7 +106,7 @@ pub mod tls;
 mod upgrade;
 
 pub use addr::HostAddr;
-pub use config::{HostConfig, Security};
+pub use config::{HostConfig, Muxer, Security};
 pub use connection::{ConnectionInfo, Transport};
 pub use host::{Host, HostBuilder, HostEvent, HostEvents, OpenReason, PeerInfo};
 pub use key::{Keypair, PublicKey, identity};

@@ -17,9 +17,6 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::{mpsc, oneshot};
 use yamux::{Config, Connection, ConnectionError, Mode};
 
-/// The protocol id of yamux.
-pub(crate) const YAMUX: &str = "/yamux/1.0.0";
-
 /// Maximum number of streams of a connection, in both directions together.
 pub(crate) const MAX_STREAMS: usize = 512;
 

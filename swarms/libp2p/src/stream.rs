@@ -16,6 +16,7 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use crate::addr::HostAddr;
 use crate::host::CountedStream;
+use crate::mplex::MplexStream;
 use crate::negotiate::Negotiated;
 
 /// A bidirectional stream to a peer, for one protocol: tokio's `AsyncRead` and `AsyncWrite`.
@@ -112,7 +113,7 @@ impl AsyncWrite for Stream {
     }
 }
 
-/// A stream of a QUIC connection or of a yamux connection, before any negotiation.
+/// A stream of a connection, before any negotiation.
 pub(crate) enum RawStream {
     Quic {
         send: SendStream,
@@ -124,6 +125,7 @@ pub(crate) enum RawStream {
         /// Whether the writing half was ended.
         is_shut: bool,
     },
+    Mplex(MplexStream),
 }
 
 impl RawStream {
@@ -145,6 +147,11 @@ impl RawStream {
             }
             Self::Yamux { stream, .. } => {
                 let written = ready!(Pin::new(stream).poll_write(cx, bytes))?;
+                bytes.advance(written);
+                Poll::Ready(Ok(()))
+            }
+            Self::Mplex(stream) => {
+                let written = ready!(AsyncWrite::poll_write(Pin::new(stream), cx, bytes))?;
                 bytes.advance(written);
                 Poll::Ready(Ok(()))
             }
@@ -170,7 +177,7 @@ impl Drop for RawStream {
             // quinn finishes a stream that is dropped; an error says that the stream has ended already.
             let _ = send.reset(VarInt::from_u32(0));
         }
-        // yamux resets a stream that is dropped.
+        // yamux and mplex reset a stream that is dropped.
     }
 }
 
@@ -187,6 +194,7 @@ impl AsyncRead for RawStream {
                 buf.advance(read);
                 Poll::Ready(Ok(()))
             }
+            Self::Mplex(stream) => Pin::new(stream).poll_read(cx, buf),
         }
     }
 }
@@ -196,6 +204,7 @@ impl AsyncWrite for RawStream {
         match self.get_mut() {
             Self::Quic { send, .. } => Pin::new(send).poll_write(cx, buf).map_err(io::Error::from),
             Self::Yamux { stream, .. } => Pin::new(stream).poll_write(cx, buf),
+            Self::Mplex(stream) => Pin::new(stream).poll_write(cx, buf),
         }
     }
 
@@ -204,6 +213,7 @@ impl AsyncWrite for RawStream {
             // A QUIC connection sends what is written.
             Self::Quic { .. } => Poll::Ready(Ok(())),
             Self::Yamux { stream, .. } => Pin::new(stream).poll_flush(cx),
+            Self::Mplex(stream) => Pin::new(stream).poll_flush(cx),
         }
     }
 
@@ -221,6 +231,7 @@ impl AsyncWrite for RawStream {
                 *is_shut = true;
                 Pin::new(stream).poll_close(cx)
             }
+            Self::Mplex(stream) => Pin::new(stream).poll_shutdown(cx),
         }
     }
 }

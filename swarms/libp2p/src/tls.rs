@@ -28,8 +28,8 @@ use tokio_rustls::{TlsAcceptor, TlsConnector};
 
 pub(crate) use self::verifier::OtherPeerFlag;
 use self::verifier::Verifier;
+use crate::config::Muxer;
 use crate::key::{Keypair, PublicKey};
-use crate::muxer::YAMUX;
 
 /// The application protocol of TLS without an early negotiated muxer, and of QUIC.
 const ALPN: &[u8] = b"libp2p";
@@ -40,24 +40,26 @@ pub(crate) struct TlsIdentity {
     certified: Arc<SingleCertAndKey>,
     crypto: Arc<CryptoProvider>,
     tcp_acceptor: TlsAcceptor,
+    /// The application protocols over TCP, best first: a muxer, or its negotiation within.
+    tcp_alpn: Vec<&'static [u8]>,
 }
 
-/// The application protocols of TLS over TCP, best first: the muxer, or its negotiation within.
-const TCP_ALPN: [&[u8]; 2] = [YAMUX.as_bytes(), ALPN];
-
 impl TlsIdentity {
-    /// Makes a certificate for this key pair.
-    pub(crate) fn new(keypair: &Keypair) -> Result<Self> {
+    /// Makes a certificate for this key pair. Over TCP these muxers are offered, best first.
+    pub(crate) fn new(keypair: &Keypair, muxers: &[Muxer]) -> Result<Self> {
         let (certificate, key) = certificate::generate(keypair)?;
         let key = provider::sign::any_ecdsa_type(&key).map_err(|error| invalid(&error))?;
         let certified = CertifiedKey::new(vec![certificate], key);
         let certified = Arc::new(SingleCertAndKey::from(certified));
         let crypto = Arc::new(peer_tls::crypto());
-        let tcp = server(&certified, &crypto, &TCP_ALPN)?;
+        let muxers = muxers.iter().map(|muxer| muxer.protocol().as_bytes());
+        let tcp_alpn: Vec<_> = muxers.chain([ALPN]).collect();
+        let tcp = server(&certified, &crypto, &tcp_alpn)?;
         Ok(Self {
             certified,
             crypto,
             tcp_acceptor: TlsAcceptor::from(Arc::new(tcp)),
+            tcp_alpn,
         })
     }
 
@@ -72,7 +74,7 @@ impl TlsIdentity {
         expected: Option<PeerId>,
         is_other: &OtherPeerFlag,
     ) -> Result<TlsConnector> {
-        let config = self.client(expected, is_other, &TCP_ALPN)?;
+        let config = self.client(expected, is_other, &self.tcp_alpn)?;
         Ok(TlsConnector::from(Arc::new(config)))
     }
 

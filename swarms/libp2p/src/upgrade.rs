@@ -8,9 +8,11 @@ use rustls::pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::TlsStream;
 
-use crate::config::Security;
+use crate::config::{Muxer, Security};
+use crate::connection::{Acceptor, Opener};
 use crate::key::{Keypair, PublicKey};
-use crate::muxer::{Io, Muxer, MuxerHandle, YAMUX};
+use crate::mplex::Mplex;
+use crate::muxer::{self, Io};
 use crate::negotiate::{NegotiateError, Negotiated};
 use crate::noise::{self, NoiseError, NoiseKey, Role};
 use crate::tls::{OtherPeerFlag, TlsIdentity, peer_key};
@@ -63,6 +65,8 @@ pub(crate) struct Upgrader {
     pub(crate) tls: TlsIdentity,
     /// The secure channels that are offered, best first.
     pub(crate) security: Vec<Security>,
+    /// The muxers that are offered, best first.
+    pub(crate) muxers: Vec<Muxer>,
 }
 
 /// An upgraded connection.
@@ -70,7 +74,7 @@ pub(crate) struct Upgraded {
     pub(crate) key: PublicKey,
     pub(crate) security: Security,
     pub(crate) muxer: Muxer,
-    pub(crate) handle: MuxerHandle,
+    pub(crate) ends: (Opener, Acceptor),
 }
 
 impl Upgrader {
@@ -93,10 +97,11 @@ impl Upgrader {
         };
         let chosen = chosen.map_err(failed)?;
         let security = self.security.get(chosen).copied().unwrap_or(Security::Noise);
+        let muxers: Vec<_> = self.muxers.iter().map(|muxer| muxer.protocol()).collect();
         let (io, key, muxer): (Io, _, _) = match security {
             Security::Noise => {
                 let (stream, key, muxer) =
-                    noise::handshake(plain, role, &self.keypair, &self.noise, &[YAMUX]).await?;
+                    noise::handshake(plain, role, &self.keypair, &self.noise, &muxers).await?;
                 (Box::new(stream), key, muxer)
             }
             Security::Tls => {
@@ -104,24 +109,32 @@ impl Upgrader {
                 let session = stream.get_ref().1;
                 let key = session.peer_certificates().and_then(peer_key);
                 let key = key.ok_or(UpgradeError::NoKey)?;
-                let muxer = session
-                    .alpn_protocol()
-                    .filter(|alpn| *alpn == YAMUX.as_bytes())
-                    .map(|_| YAMUX.to_owned());
+                // `libp2p` is none of the muxers.
+                let muxer = session.alpn_protocol();
+                let muxer = muxer.map(|alpn| String::from_utf8_lossy(alpn).into_owned());
                 (Box::new(stream), key, muxer)
             }
         };
-        let io = if muxer.is_some() {
-            io
-        } else {
-            Box::new(negotiate_muxer(io, role).await?)
+        let chosen = muxer.and_then(|chosen| self.muxers.iter().find(|muxer| muxer.protocol() == chosen));
+        let (io, muxer) = match chosen {
+            Some(muxer) => (io, *muxer),
+            None => self.negotiate_muxer(io, &muxers, role).await?,
         };
-        let (muxer, handle) = Muxer::new(io, role != Role::Listener);
+        let ends = match muxer {
+            Muxer::Yamux => {
+                let (muxer, handle) = muxer::Muxer::new(io, role != Role::Listener);
+                (Opener::Yamux(handle), Acceptor::Yamux(Box::new(muxer)))
+            }
+            Muxer::Mplex => {
+                let (mplex, handle) = Mplex::new(io);
+                (Opener::Mplex(handle), Acceptor::Mplex(Box::new(mplex)))
+            }
+        };
         Ok(Upgraded {
             key,
             security,
             muxer,
-            handle,
+            ends,
         })
     }
 
@@ -152,20 +165,28 @@ impl Upgrader {
             }
         })
     }
-}
 
-/// Negotiates yamux within the secure channel.
-async fn negotiate_muxer(io: Io, role: Role) -> Result<Negotiated<Io>, UpgradeError> {
-    let mut secure = Negotiated::new(io);
-    let negotiated = match role {
-        Role::Dialler(_) => secure.dial(&[YAMUX]).await,
-        Role::Listener => secure.listen(|proposal| (proposal == YAMUX).then_some(0)).await,
-    };
-    match negotiated {
-        Ok(_) => Ok(secure),
-        Err(source) => Err(UpgradeError::Negotiation {
+    /// Negotiates a muxer within the secure channel.
+    async fn negotiate_muxer(
+        &self,
+        io: Io,
+        offered: &[&str],
+        role: Role,
+    ) -> Result<(Io, Muxer), UpgradeError> {
+        let mut secure = Negotiated::new(io);
+        let negotiated = match role {
+            Role::Dialler(_) => secure.dial(offered).await,
+            Role::Listener => {
+                let accept = |proposal: &str| offered.iter().position(|offered| *offered == proposal);
+                secure.listen(accept).await
+            }
+        };
+        let failed = |source| UpgradeError::Negotiation {
             what: "negotiating the muxer",
             source,
-        }),
+        };
+        let chosen = negotiated.map_err(failed)?;
+        let muxer = self.muxers.get(chosen).copied().unwrap_or(Muxer::Yamux);
+        Ok((Box::new(secure), muxer))
     }
 }

@@ -1,6 +1,6 @@
 //! The end of a connection, as the transport reports it.
 
-use std::io::ErrorKind;
+use std::io::{self, ErrorKind};
 
 use p2p_protocols::connections::CloseReason;
 
@@ -31,19 +31,26 @@ impl From<&quinn::ConnectionError> for End {
     }
 }
 
+impl From<&io::Error> for End {
+    fn from(error: &io::Error) -> Self {
+        let reason = match error.kind() {
+            ErrorKind::TimedOut => CloseReason::TimedOut,
+            // A peer whose process has ended says no more.
+            ErrorKind::ConnectionReset | ErrorKind::BrokenPipe | ErrorKind::UnexpectedEof => {
+                CloseReason::Remote
+            }
+            _ => CloseReason::Failed,
+        };
+        Self::new(reason, &error.to_string())
+    }
+}
+
 impl From<&yamux::ConnectionError> for End {
     fn from(error: &yamux::ConnectionError) -> Self {
         use yamux::ConnectionError as Yamux;
         let reason = match error {
             Yamux::Closed => CloseReason::Remote,
-            Yamux::Io(error) => match error.kind() {
-                ErrorKind::TimedOut => CloseReason::TimedOut,
-                // A peer whose process has ended says no more.
-                ErrorKind::ConnectionReset | ErrorKind::BrokenPipe | ErrorKind::UnexpectedEof => {
-                    CloseReason::Remote
-                }
-                _ => CloseReason::Failed,
-            },
+            Yamux::Io(error) => return Self::from(error),
             _ => CloseReason::Failed,
         };
         Self::new(reason, &error.to_string())

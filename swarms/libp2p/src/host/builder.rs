@@ -11,7 +11,7 @@ use super::Host;
 use super::port::SwarmCarrier;
 use super::shared::Shared;
 use crate::addr::{HostAddr, Place, Target};
-use crate::config::{HostConfig, Security};
+use crate::config::{HostConfig, Muxer, Security};
 
 /// Addresses of a swarm below that are in use at the same time.
 const MAX_ADDRS: usize = 4096;
@@ -100,6 +100,13 @@ impl HostBuilder {
     #[must_use]
     pub fn peer_store(mut self, path: impl Into<PathBuf>) -> Self {
         self.peer_store = Some(path.into());
+        self
+    }
+
+    /// Replaces the muxers over TCP, best first.
+    #[must_use]
+    pub fn muxers(mut self, muxers: &[Muxer]) -> Self {
+        self.config.muxers = muxers.to_vec();
         self
     }
 

@@ -65,11 +65,17 @@ impl Shared {
         });
     }
 
-    /// Asks the peer of a connection to identify itself. Returns the reason of a failure.
+    /// Asks the peer of a connection to identify itself, unless it has done so while this call waited. Returns the
+    /// reason of a failure.
     pub(super) async fn identify(
         self: &Arc<Self>,
         connection: &Arc<Connection>,
     ) -> Result<Arc<Identified>, String> {
+        let _turn = connection.identifying.lock().await;
+        let known = connection.info_of_peer.lock().clone();
+        if let Some(info) = known {
+            return Ok(Arc::new(Identified::new(&info, &connection.key)));
+        }
         let limit = self.config.stream_timeout;
         let mut stream = connection
             .open(&[IDENTIFY], limit)

@@ -15,7 +15,7 @@ use super::events::HostEvent;
 use super::port::SwarmCarrier;
 use super::shared::Shared;
 use crate::addr::{HostAddr, quic_place, swarm_place, tcp_place};
-use crate::connection::{Acceptor, Opener, Transport};
+use crate::connection::Transport;
 use crate::noise::Role;
 use crate::upgrade::Upgraded;
 
@@ -130,7 +130,7 @@ impl Shared {
             key,
             security,
             muxer,
-            handle,
+            ends,
         } = upgraded.map_err(|error| {
             let failure = if error.is_other_peer() {
                 Failure::WrongPeer
@@ -139,8 +139,7 @@ impl Shared {
             };
             Failed::new(failure, Error::unreachable(&remote, error.to_string()))
         })?;
-        let ends = (Opener::Yamux(handle), Acceptor::Yamux(Box::new(muxer)));
-        self.adopt(admitted, key, remote, Transport::Tcp(security), ends, None)
+        self.adopt(admitted, key, remote, Transport::Tcp(security, muxer), ends, None)
     }
 }
 

@@ -68,9 +68,10 @@ impl Shared {
         let runtime = runtime.map_err(|_| Error::invalid("call", "a host needs a tokio runtime"))?;
         let keypair = Arc::new(Keypair::new(private)?);
         let upgrader = Upgrader {
-            tls: TlsIdentity::new(&keypair)?,
+            tls: TlsIdentity::new(&keypair, &config.muxers)?,
             noise: NoiseKey::generate()?,
             security: config.security.clone(),
+            muxers: config.muxers.clone(),
             keypair,
         };
         let (tasks, tasks_end) = mpsc::channel(1);

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use p2p::Error;
-use p2p_libp2p::{Host, HostAddr, HostConfig, HostEvent, Stream};
+use p2p_libp2p::{Host, HostAddr, HostConfig, HostEvent, Muxer, Stream};
 use p2p_swarms::UdpSwarm;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
@@ -179,7 +179,8 @@ async fn streams_without_a_negotiation_are_bounded_and_time_out() {
 
 #[tokio::test]
 async fn a_stream_that_is_not_read_stalls_no_other() {
-    for way in WAYS {
+    // mplex has no windows: how long it stalls others is tested in its module, in virtual time.
+    for way in WAYS.into_iter().filter(|way| way.muxer() == Muxer::Yamux) {
         let (listener, dialler, addr) = pair(way).await;
         let (held, mut holding) = mpsc::unbounded_channel();
         let handler = move |stream: Stream| {

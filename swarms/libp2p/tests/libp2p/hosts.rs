@@ -67,7 +67,7 @@ async fn a_connection_is_reused_and_proves_both_peers() {
             assert_eq!(connection.is_dialled, is_dialled);
             let transport = match way {
                 Way::Quic => Transport::Quic,
-                Way::Noise | Way::Tls => Transport::Tcp(way.security()),
+                Way::Noise | Way::Tls | Way::Mplex => Transport::Tcp(way.security(), way.muxer()),
             };
             assert_eq!(connection.transport, transport);
         }
@@ -412,7 +412,7 @@ async fn a_place_that_does_not_answer_holds_up_another_one_for_its_head_start_al
     );
     assert_eq!(
         dialler.connections()[0].transport,
-        Transport::Tcp(Way::Noise.security())
+        Transport::Tcp(Way::Noise.security(), Way::Noise.muxer())
     );
 }
 

@@ -1,7 +1,7 @@
 //! Hosts for tests.
 
 use p2p_formats::x509::PrivateKey;
-use p2p_libp2p::{Host, HostAddr, HostConfig, HostEvent, Security};
+use p2p_libp2p::{Host, HostAddr, HostConfig, HostEvent, Muxer, Security};
 use p2p_swarms::MemoryRealm;
 
 /// How two hosts are connected.
@@ -10,22 +10,31 @@ pub(crate) enum Way {
     Quic,
     Noise,
     Tls,
+    /// TLS with mplex.
+    Mplex,
 }
 
-pub(crate) const WAYS: [Way; 3] = [Way::Quic, Way::Noise, Way::Tls];
+pub(crate) const WAYS: [Way; 4] = [Way::Quic, Way::Noise, Way::Tls, Way::Mplex];
 
 impl Way {
     pub(crate) fn place(self) -> &'static str {
         match self {
             Self::Quic => "/ip4/127.0.0.1/udp/0/quic-v1",
-            Self::Noise | Self::Tls => "/ip4/127.0.0.1/tcp/0",
+            Self::Noise | Self::Tls | Self::Mplex => "/ip4/127.0.0.1/tcp/0",
         }
     }
 
     pub(crate) fn security(self) -> Security {
         match self {
             Self::Quic | Self::Noise => Security::Noise,
-            Self::Tls => Security::Tls,
+            Self::Tls | Self::Mplex => Security::Tls,
+        }
+    }
+
+    pub(crate) fn muxer(self) -> Muxer {
+        match self {
+            Self::Mplex => Muxer::Mplex,
+            Self::Quic | Self::Noise | Self::Tls => Muxer::Yamux,
         }
     }
 }
@@ -42,7 +51,8 @@ pub(crate) async fn host(seed: u8, way: Way) -> Host {
 pub(crate) async fn host_with(seed: u8, way: Way, config: HostConfig) -> Host {
     let builder = Host::builder(&private(seed))
         .config(config)
-        .security(&[way.security()]);
+        .security(&[way.security()])
+        .muxers(&[way.muxer()]);
     let builder = builder.listen(way.place()).expect("a valid place");
     builder.start().await.expect("a free port")
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use p2p::{Result, Swarm};
 use p2p_formats::x509::PrivateKey;
 use p2p_libp2p::addr::{Place, Target};
-use p2p_libp2p::{Host, HostAddr, HostConfig, HostSwarm, HostSwarmConfig};
+use p2p_libp2p::{Host, HostAddr, HostConfig, HostEvent, HostSwarm, HostSwarmConfig};
 use p2p_swarms::faulty::FaultyConfig;
 use p2p_swarms::{Faults, LinkFaults, MemoryAddr, MemoryRealm, SwarmExt as _};
 use p2p_swarmtest::{Profile, SecureAsk, Testbed, conformance};
@@ -81,6 +81,25 @@ async fn a_hundred_hosts_on_a_bad_medium_ping_and_identify_one_another() {
         // Three that it dialled and three that dialled it.
         assert_eq!(host.connections().len(), 6);
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn callers_and_the_host_itself_share_one_identify_stream() {
+    // js-libp2p permits one, and resets the second.
+    let realm = MemoryRealm::default();
+    let (ours, theirs) = (host(1, realm.open()).await, host(2, realm.open()).await);
+    let (ours, theirs) = (ours.expect("a host"), theirs.expect("a host"));
+    let mut events = ours.events();
+    let to = theirs.local_addrs().remove(0);
+    let (first, second) = tokio::join!(ours.identify(&to), ours.identify(&to));
+    assert_eq!(first.expect("an answer"), second.expect("an answer"));
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    ours.close().await;
+    let mut exchanges = 0;
+    while let Ok(event) = events.next().await {
+        exchanges += usize::from(matches!(event, HostEvent::Identified { .. }));
+    }
+    assert_eq!(exchanges, 1);
 }
 
 #[tokio::test(start_paused = true)]

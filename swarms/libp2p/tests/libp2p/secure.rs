@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use p2p::Error;
-use p2p_libp2p::{Host, Security};
+use p2p_libp2p::{Host, Muxer, Security, Transport};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 
@@ -68,6 +68,36 @@ async fn a_secure_channel_that_is_not_offered_is_refused() {
         .connect(&host.local_addrs()[0])
         .await
         .expect("TLS is offered as well");
+}
+
+#[tokio::test]
+async fn a_muxer_that_both_have_is_chosen_and_yamux_is_preferred() {
+    use Muxer::{Mplex, Yamux};
+    for security in [Security::Noise, Security::Tls] {
+        let host = async |seed: u8, muxers: &[Muxer]| {
+            let builder = Host::builder(&private(seed)).security(&[security]).muxers(muxers);
+            let builder = builder.listen("/ip4/127.0.0.1/tcp/0").expect("a valid place");
+            builder.start().await.expect("a free port")
+        };
+        for (listens, dials, chosen) in [
+            (&[Yamux, Mplex][..], &[Yamux, Mplex][..], Some(Yamux)),
+            (&[Yamux, Mplex], &[Mplex], Some(Mplex)),
+            (&[Mplex], &[Yamux, Mplex], Some(Mplex)),
+            (&[Yamux], &[Mplex], None),
+            (&[Mplex], &[], None),
+        ] {
+            let (listener, dialler) = (host(1, listens).await, host(2, dials).await);
+            let connected = dialler.connect(&listener.local_addrs()[0]).await;
+            let transports: Vec<_> = dialler.connections().iter().map(|info| info.transport).collect();
+            let expected = chosen.map(|muxer| Transport::Tcp(security, muxer));
+            assert_eq!(
+                transports,
+                Vec::from_iter(expected),
+                "{security:?} {listens:?} {dials:?}"
+            );
+            assert_eq!(connected.is_ok(), chosen.is_some());
+        }
+    }
 }
 
 #[tokio::test]
