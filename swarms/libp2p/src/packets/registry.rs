@@ -82,7 +82,7 @@ mod tests {
         assert_ne!(first, second);
         let taken = came.clone();
         registry.add(second, move |_, packet| {
-            taken.lock().expect("no panic").push(packet.to_vec())
+            taken.lock().expect("no panic").push(packet.to_vec());
         });
         registry.deliver(&from, &[second as u8, 7]);
         registry.deliver(&from, &[second as u8]);

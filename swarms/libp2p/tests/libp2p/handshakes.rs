@@ -195,10 +195,10 @@ async fn listeners_with_a_bad_certificate_are_an_error_of_the_dialler() {
             let (socket, _) = listener.accept().await.expect("a dial");
             let _ = shown.answer_tcp(socket).await;
         };
-        let (dialled, ()) = tokio::join!(dialler_tls.connect(&tcp), answer);
+        let (outcome, ()) = tokio::join!(dialler_tls.connect(&tcp), answer);
         assert!(
-            matches!(dialled, Err(Error::Unreachable { .. })),
-            "TCP, {what}: {dialled:?}"
+            matches!(outcome, Err(Error::Unreachable { .. })),
+            "TCP, {what}: {outcome:?}"
         );
 
         let endpoint = shown.endpoint();
@@ -208,10 +208,10 @@ async fn listeners_with_a_bad_certificate_are_an_error_of_the_dialler() {
             }
         };
         let at = place(&endpoint);
-        let (dialled, ()) = tokio::join!(dialler.connect(&at), answer);
+        let (outcome, ()) = tokio::join!(dialler.connect(&at), answer);
         assert!(
-            matches!(dialled, Err(Error::Unreachable { .. })),
-            "QUIC, {what}: {dialled:?}"
+            matches!(outcome, Err(Error::Unreachable { .. })),
+            "QUIC, {what}: {outcome:?}"
         );
     }
     // A good one is accepted, and was the first.
@@ -226,9 +226,9 @@ async fn listeners_with_a_bad_certificate_are_an_error_of_the_dialler() {
             .await
             .expect("a connection")
     };
-    let (dialled, _kept) = tokio::join!(dialler.connect(&at), answer);
+    let (outcome, _kept) = tokio::join!(dialler.connect(&at), answer);
     assert_eq!(
-        dialled.expect("a connection").libp2p_id(),
+        outcome.expect("a connection").libp2p_id(),
         Some(keypair(7).peer_id())
     );
     assert_eq!(

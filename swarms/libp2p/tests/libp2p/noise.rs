@@ -27,9 +27,10 @@ impl Handshake {
             || Builder::with_resolver(PARAMS.parse().expect("a name"), Box::new(Primitives::random()));
         let keys = builder().generate_keypair().expect("randomness");
         let builder = builder().local_private_key(&keys.private).expect("a key");
-        let state = match dials {
-            true => builder.build_initiator(),
-            false => builder.build_responder(),
+        let state = if dials {
+            builder.build_initiator()
+        } else {
+            builder.build_responder()
         };
         Self {
             state: state.expect("a handshake"),
@@ -61,17 +62,17 @@ impl Handshake {
 }
 
 fn payload(key: &PublicKey, signer: &Keypair, static_key: &[u8]) -> Vec<u8> {
-    let signed = [b"noise-libp2p-static-key:", static_key].concat();
+    let bound = [b"noise-libp2p-static-key:", static_key].concat();
     let muxers = field(4, &field(2, b"/yamux/1.0.0"));
-    [field(1, key.encode()), field(2, &signer.sign(&signed)), muxers].concat()
+    [field(1, key.encode()), field(2, &signer.sign(&bound)), muxers].concat()
 }
 
 /// Payloads that break one rule each, for this static key.
 fn bad(static_key: &[u8]) -> Vec<(&'static str, Vec<u8>)> {
     let (ours, other) = (keypair(7), keypair(8));
     let good = payload(ours.public(), &ours, static_key);
-    let mut other_bit = good.clone();
-    other_bit[60] ^= 1;
+    let mut changed = good.clone();
+    changed[60] ^= 1;
     let huge_rsa = [
         field(1, &[&[8, 0], &field(2, &[7; 4000])[..]].concat()),
         field(2, &[7; 2000]),
@@ -89,7 +90,7 @@ fn bad(static_key: &[u8]) -> Vec<(&'static str, Vec<u8>)> {
             "the signature of another static key",
             payload(ours.public(), &ours, &[7; 32]),
         ),
-        ("a changed signature", other_bit),
+        ("a changed signature", changed),
         ("no signature", field(1, ours.public().encode())),
         (
             "a key of an unknown type",
@@ -149,14 +150,14 @@ async fn listeners_with_a_bad_payload_are_an_error_of_the_dialler() {
     };
     let nth = |static_key: &[u8], index| bad(static_key).into_iter().nth(index).map(|(_, payload)| payload);
     for index in 0..bad(&[]).len() {
-        let (dialled, ()) = tokio::join!(dialler.connect(&place), answer(nth, index));
-        assert!(matches!(dialled, Err(Error::Unreachable { .. })), "{dialled:?}");
+        let (outcome, ()) = tokio::join!(dialler.connect(&place), answer(nth, index));
+        assert!(matches!(outcome, Err(Error::Unreachable { .. })), "{outcome:?}");
     }
     // The identity is proven, but another one was dialled.
     let good = |static_key: &[u8], _| Some(payload(keypair(7).public(), &keypair(7), static_key));
     let wrong = HostAddr::new(keypair(8).peer_id(), place.place().clone());
-    let (dialled, ()) = tokio::join!(dialler.connect(&wrong), answer(good, 0));
-    let error = dialled.expect_err("another peer");
+    let (outcome, ()) = tokio::join!(dialler.connect(&wrong), answer(good, 0));
+    let error = outcome.expect_err("another peer");
     assert!(
         error.to_string().contains(&keypair(7).peer_id().to_string()),
         "{error}"

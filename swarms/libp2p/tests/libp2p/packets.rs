@@ -6,7 +6,7 @@ use p2p::{DropReason, Error, Result, Swarm as _};
 use p2p_formats::x509::PrivateKey;
 use p2p_libp2p::addr::{Place, Target};
 use p2p_libp2p::packets::MAX_MTU;
-use p2p_libp2p::{Host, HostAddr, HostConfig, PacketConfig, PacketSwarm};
+use p2p_libp2p::{Host, HostAddr, HostConfig, HostSwarmConfig, PacketConfig, PacketSwarm};
 use p2p_swarms::{MemoryAddr, MemoryRealm, MemorySwarm};
 use p2p_swarmtest::{Profile, Secure, Testbed, conformance};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -273,7 +273,7 @@ async fn configurations_that_cannot_work_are_refused() {
     }
     let first = packets(&host);
     assert!(host.packets(ID, PacketConfig::default()).is_err());
-    host.swarm(ID, Default::default())
+    host.swarm(ID, HostSwarmConfig::default())
         .expect("streams of the same id are apart");
     drop(first);
     packets(&host);

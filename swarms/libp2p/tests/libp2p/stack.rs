@@ -2,7 +2,7 @@
 
 use p2p::{Addr as _, AskSwarm as _, Swarm as _};
 use p2p_libp2p::stack::{DEFAULT_PROTOCOL, Libp2pWord};
-use p2p_libp2p::{Host, HostAddr};
+use p2p_libp2p::{Host, HostAddr, HostSwarmConfig};
 use p2p_swarms::stack::{Grammar, Layer, Stack, StackNode, StackText};
 
 use crate::nodes::private;
@@ -118,7 +118,7 @@ async fn a_stack_reaches_programs_that_use_the_host_directly() {
     assert_eq!(addrs.len(), 2);
     let host = Host::builder(&private(2)).start().await.expect("no port");
     let swarm = host
-        .swarm(DEFAULT_PROTOCOL, Default::default())
+        .swarm(DEFAULT_PROTOCOL, HostSwarmConfig::default())
         .expect("a new protocol");
     let to: HostAddr = addrs[1].to_string().parse().expect("a host");
     swarm.tell(&to, "hello".into()).await.expect("a peer");

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use p2p::AskSwarm as _;
 use p2p_libp2p::identify::{IDENTIFY, PUSH};
-use p2p_libp2p::{Host, HostAddr, HostConfig, Stream};
+use p2p_libp2p::{Host, HostAddr, HostConfig, HostSwarmConfig, Stream};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
@@ -187,7 +187,7 @@ async fn frames_that_break_a_rule_are_told_of_and_affect_no_other_peer() {
         async {}
     };
     host.handle("/hold/1", handler).expect("a new protocol");
-    let hold = [HEADER, &line("/hold/1")].concat();
+    let proposal = [HEADER, &line("/hold/1")].concat();
     let long = vec![0; CREDIT as usize + 1];
     // The negotiation may read more than it needs.
     let half = vec![0; CREDIT as usize / 2 + 2000];
@@ -195,7 +195,7 @@ async fn frames_that_break_a_rule_are_told_of_and_affect_no_other_peer() {
         ("a first body beyond the window", data(SYN, 1, &long)),
         (
             "bodies beyond the window",
-            [data(SYN, 1, &hold), data(0, 1, &half), data(0, 1, &half)].concat(),
+            [data(SYN, 1, &proposal), data(0, 1, &half), data(0, 1, &half)].concat(),
         ),
         (
             "a body that is announced with 4 GiB",
@@ -393,7 +393,9 @@ async fn a_response_that_is_reset_is_not_taken_for_a_whole_one() {
         (b"", false),
     ] {
         let host = host(1, Way::Tls).await;
-        let swarm = host.swarm("/ask/1", Default::default()).expect("a new protocol");
+        let swarm = host
+            .swarm("/ask/1", HostSwarmConfig::default())
+            .expect("a new protocol");
         let mut peer = Peer::of(&host).await;
         accepted(&mut peer, IDENTIFY).await;
         let to = HostAddr::of_peer(keypair(7).peer_id());
