@@ -5,8 +5,9 @@
 //! one thread or of two workers; each side counts with the better of the two. Rounds alternate; each line has the
 //! medians, and the ratio is the median of each round's ratio.
 //!
-//! TLS of ours and of quinn is AES-128-GCM by aws-lc-rs; rust-libp2p takes ChaCha20-Poly1305 by ring, which cannot be
-//! chosen. Noise is ChaCha20-Poly1305 in both: by aws-lc-rs in ours, by ring in rust-libp2p.
+//! TLS of all three is by aws-lc-rs, and its key exchange X25519MLKEM768. Ours and quinn take AES-128-GCM; rust-libp2p
+//! prefers ChaCha20-Poly1305, which cannot be changed. Noise is ChaCha20-Poly1305: by aws-lc-rs in ours, by ring in
+//! rust-libp2p.
 
 use std::net::SocketAddr;
 use std::sync::Arc;

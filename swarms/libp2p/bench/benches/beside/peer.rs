@@ -229,8 +229,10 @@ pub(crate) async fn stream_asks(way: Way, count: Arc<AtomicU64>) {
         }
     });
     while let Some(response) = ask(&mut a, to).await {
-        assert_eq!(response.len(), ASK);
-        count.fetch_add(1, Relaxed);
+        // A connection that ends with the round is the end of a stream over yamux.
+        if response.len() == ASK {
+            count.fetch_add(1, Relaxed);
+        }
     }
 }
 
