@@ -4,8 +4,9 @@
 //! channel to it.
 //!
 //! # Limits
-//! A connection has at most [`MAX_STREAMS`] streams; a peer that opens more ends the connection. The receive
-//! windows of all streams together are at most 256 KiB for each of them.
+//! A connection has at most [`MAX_STREAMS`] streams; a peer that opens more is told to go away, and gets no stream. The
+//! receive windows of all streams together are at most 256 KiB for each of them. The crate keeps each data frame that
+//! waits for a reader in a buffer of its own, so frames of a few bytes occupy many times their length.
 
 use std::future::poll_fn;
 use std::io;

@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use futures_util::{StreamExt as _, stream};
+use tokio::signal::unix::{SignalKind, signal};
 
 use self::cell::{Cell, Direction};
 use self::peer::{Installed, Peer};
@@ -93,9 +94,12 @@ pub async fn run(options: &Options) -> Result<(), Failure> {
         verbose: options.verbose,
         program,
     };
+    // The processes of cells are groups of their own, which no signal to this one reaches.
+    let mut terminated = signal(SignalKind::terminate())?;
     let table = tokio::select! {
         table = fill(&context, &peers, options) => table,
         _ = tokio::signal::ctrl_c() => return Err("interrupted".into()),
+        _ = terminated.recv() => return Err("terminated".into()),
     };
     print!("{table}");
     match table.failed() {
