@@ -8,8 +8,8 @@
 //! See [`ChordConfig`]: [`Config`] bounds the engine, [`OverlayConfig`](crate::OverlayConfig) relaying and queues.
 //!
 //! # Security
-//! See [`overlay`](crate::overlay#security). A record is accepted only if the [`Validator`] accepts it; the
-//! default validator accepts none.
+//! See [`overlay`](crate::overlay#security). A record is accepted only if the
+//! [`Validator`](p2p_protocols::overlay::Validator) accepts it; the default validator accepts none.
 //!
 //! # Cancel safety
 //! Dropping a [`ChordOperation`] cancels it.

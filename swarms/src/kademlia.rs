@@ -60,7 +60,7 @@ impl<A: Addr, S: AskSwarm<A>> KademliaSwarm<A, S> {
     /// Resolves to the number of known contacts; zero means that no bootstrap node answered.
     ///
     /// # Errors
-    /// Returns [`Error::Limit`] if too many operations run, and [`Error::Closed`].
+    /// Returns [`Error::Limit`](p2p::Error::Limit) if too many operations run, and [`Error::Closed`](p2p::Error::Closed).
     pub fn join(&self, bootstraps: &[A]) -> Result<KademliaOperation<A, S, usize>> {
         let take = |outcome| match outcome {
             Outcome::Joined { contacts } => Ok(contacts),
@@ -99,9 +99,9 @@ impl<A: Addr, S: AskSwarm<A>> KademliaSwarm<A, S> {
     /// Resolves to the number of other nodes that store it.
     ///
     /// # Errors
-    /// Returns the errors of [`join`](Self::join), [`Error::Invalid`] for a record that the validator rejects
-    /// or whose lifetime is less than a second, [`Error::MtuExceeded`] for one that is too long, and
-    /// [`Error::Limit`] if this node has too many records of its own.
+    /// Returns the errors of [`join`](Self::join), [`Error::Invalid`](p2p::Error::Invalid) for a record that the
+    /// validator rejects or whose lifetime is less than a second, [`Error::MtuExceeded`](p2p::Error::MtuExceeded) for
+    /// one that is too long, and [`Error::Limit`](p2p::Error::Limit) if this node has too many records of its own.
     pub fn put(&self, key: PeerId, value: &[u8], ttl: Duration) -> Result<KademliaOperation<A, S, usize>> {
         self.begin(|engine, now| engine.put(now, key, value, ttl), kept)
     }
@@ -109,7 +109,7 @@ impl<A: Addr, S: AskSwarm<A>> KademliaSwarm<A, S> {
     /// Stops republishing a record. Returns whether it was published. Existing copies last until they expire.
     ///
     /// # Errors
-    /// Returns [`Error::Closed`] if the swarm is closed.
+    /// Returns [`Error::Closed`](p2p::Error::Closed) if the swarm is closed.
     pub fn unpublish(&self, key: &PeerId) -> Result<bool> {
         self.with(|engine, _| engine.unpublish(key))
     }
@@ -120,7 +120,8 @@ impl<A: Addr, S: AskSwarm<A>> KademliaSwarm<A, S> {
     /// Resolves to the number of other nodes that store the announcement.
     ///
     /// # Errors
-    /// Returns the errors of [`join`](Self::join), and [`Error::Limit`] if this node provides too many keys.
+    /// Returns the errors of [`join`](Self::join), and [`Error::Limit`](p2p::Error::Limit) if this node provides too
+    /// many keys.
     pub fn provide(&self, key: PeerId) -> Result<KademliaOperation<A, S, usize>> {
         self.begin(|engine, now| engine.provide(now, key), kept)
     }
@@ -128,7 +129,7 @@ impl<A: Addr, S: AskSwarm<A>> KademliaSwarm<A, S> {
     /// Stops providing a key. Returns whether it was provided. Existing announcements last until they expire.
     ///
     /// # Errors
-    /// Returns [`Error::Closed`] if the swarm is closed.
+    /// Returns [`Error::Closed`](p2p::Error::Closed) if the swarm is closed.
     pub fn stop_providing(&self, key: &PeerId) -> Result<bool> {
         self.with(|engine, _| engine.stop_providing(key))
     }
@@ -149,7 +150,7 @@ impl<A: Addr, S: AskSwarm<A>> KademliaSwarm<A, S> {
     /// Returns the number of nodes in the buckets.
     ///
     /// # Errors
-    /// Returns [`Error::Closed`] if the swarm is closed.
+    /// Returns [`Error::Closed`](p2p::Error::Closed) if the swarm is closed.
     pub fn contacts(&self) -> Result<usize> {
         self.with(|engine, _| engine.contacts().count())
     }

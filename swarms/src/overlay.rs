@@ -62,7 +62,7 @@ use p2p_protocols::overlay::wire::MAX_RELAYED;
 
 pub use self::config::{Identity, OverlayConfig};
 use self::core::Core;
-pub use self::node_config::{Given, NewEngine, NodeConfig, RecordEngine};
+pub use self::node_config::{Given, NewEngine, NodeConfig, ParseAddr, RecordEngine};
 pub use self::operation::Operation;
 pub(crate) use self::operation::unexpected;
 use self::relay::RelaySwarm;

@@ -235,7 +235,7 @@ impl Connection {
     ) -> Stream {
         let counted = self.host.upgrade().map(|host| host.count_stream(self, &protocol));
         let held = Held {
-            permit: permit,
+            permit,
             _counted: counted,
         };
         Stream::new(inner, protocol, self.info.peer.clone(), held)

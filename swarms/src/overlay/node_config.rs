@@ -27,6 +27,9 @@ pub trait RecordEngine<A: Addr>: Router<A> {
     fn create(new: NewEngine<A, Self::Config>) -> Self;
 }
 
+/// Parses the text of an address; `None` for a text that is none.
+pub type ParseAddr<A> = Box<dyn Fn(&str) -> Option<A> + Send + Sync>;
+
 /// What an engine of a new node is created from.
 pub struct NewEngine<A, C> {
     /// The id of the node.
@@ -34,7 +37,7 @@ pub struct NewEngine<A, C> {
     /// The configuration, restricted by [`RecordEngine::restrict`].
     pub config: C,
     /// Parses addresses of peers.
-    pub parse: Box<dyn Fn(&str) -> Option<A> + Send + Sync>,
+    pub parse: ParseAddr<A>,
     /// Decides which records are valid.
     pub validator: Box<dyn Validator>,
     /// The current time.
