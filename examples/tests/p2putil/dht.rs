@@ -101,7 +101,7 @@ fn the_readme_shows_a_network_that_works() {
         .lines()
         .find_map(|line| line.strip_prefix("p2pke "))
         .expect("an id");
-    let commands = readme("p2putil dht join", id, "127.0.0.1:0");
+    let commands = readme("p2putil dht join udp=", id, "127.0.0.1:0");
     let mut join = p2putil([]);
     join.args(
         commands[0]
@@ -112,7 +112,7 @@ fn the_readme_shows_a_network_that_works() {
     let [addr, bootstrap] = words(&mut node, ["addr", "bootstrap"]);
     assert_eq!(addr, id);
     let (_, place) = bootstrap.split_once('@').expect("a place");
-    let commands = readme("p2putil dht join", id, place);
+    let commands = readme("p2putil dht join udp=", id, place);
     let printed: Vec<String> = commands[1..4]
         .iter()
         .map(|args| {

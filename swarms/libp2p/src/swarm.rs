@@ -316,12 +316,7 @@ impl SecureSwarm<HostAddr> for HostSwarm {
 
     async fn lookup_public_key(&self, addr: &HostAddr) -> Result<PublicKey> {
         self.core.check_open()?;
-        if p2p::Addr::peer_id(addr) == Some(self.core.host.upgrader.keypair.id()) {
-            return Ok(self.public_key());
-        }
-        let connected = self.core.host.connect(addr);
-        let connection = self.core.unless_closed(connected).await?;
-        Ok(connection.key.clone())
+        self.core.unless_closed(self.core.host.key_of(addr)).await
     }
 }
 

@@ -19,7 +19,7 @@ use super::sent::Unacknowledged;
 use super::serve::accept_streams;
 use super::session::{Asking, Heard, Replies, Session, Usage};
 use super::sessions::Sessions;
-use super::stream::WAITING;
+use super::stream::{LENGTH, WAITING};
 use super::task_set::TaskSet;
 use super::tls::{self, Identity};
 use super::transport::Transport;
@@ -85,7 +85,7 @@ impl<A: Addr> Node<A> {
             tasks: TaskSet::start()?,
             messages: Mailbox::new(config.messages),
             requests: Mailbox::new(config.asks),
-            budget: Arc::new(Total::new(config.reassembly, 2 * config.mtu + WAITING)),
+            budget: Arc::new(Total::new(config.reassembly, config.mtu + LENGTH + WAITING)),
             tells: Arc::new(Counters::new("quic")),
             asks: Counters::new("quic-ask"),
             handshakes,

@@ -160,7 +160,10 @@ impl Incoming {
             } else {
                 needed.saturating_mul(GROWTH).min(longest)
             };
-            self.buf.reserve(ample.max(needed) - self.buf.len());
+            // No more than this: `reserve` would at least double the room, beyond that of the longest message.
+            let mut buf = BytesMut::with_capacity(ample.max(needed));
+            buf.extend_from_slice(&self.buf);
+            self.buf = buf;
         }
     }
 

@@ -18,9 +18,10 @@ use super::engines::Engines;
 use super::events::Events;
 use super::listen::Listening;
 use super::quic::Endpoints;
+use crate::addr::HostAddr;
 use crate::config::HostConfig;
 use crate::connection::Connection;
-use crate::key::Keypair;
+use crate::key::{Keypair, PublicKey};
 use crate::noise::NoiseKey;
 use crate::packets::Registry;
 use crate::stream::Stream;
@@ -191,6 +192,14 @@ impl Shared {
             self.push_identify();
         }
         removed
+    }
+
+    /// Returns the key of this host or of a peer, which is connected for it.
+    pub(crate) async fn key_of(self: &Arc<Self>, addr: &HostAddr) -> Result<PublicKey> {
+        if p2p::Addr::peer_id(addr) == Some(self.upgrader.keypair.id()) {
+            return Ok(self.upgrader.keypair.public().clone());
+        }
+        Ok(self.connect(addr).await?.key.clone())
     }
 
     /// Returns a connection with a peer over QUIC.
