@@ -1,6 +1,6 @@
 //! Any sequence of steps of a dialer, with its invariants after each step.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io;
 use std::time::Duration;
 
@@ -159,38 +159,48 @@ impl World {
         assert!(self.dialer.poll_timeout().is_none_or(|due| due > self.now));
     }
 
-    /// Handles all actions and events.
+    /// Handles all actions and events. Peers are dialled again after the events, which say which dials have ended.
     fn drain(&mut self, op: Op) {
-        while let Some(action) = self.dialer.poll_action() {
-            match action {
-                Action::Start { attempt, peer, addr } => {
-                    assert!(self.used.insert(attempt), "an attempt is used twice");
-                    let others = self.attempts.values();
-                    let same = others.filter(|(of, at)| *of == peer && *at == addr);
-                    assert_eq!(same.count(), 0, "an address is dialled twice at once");
-                    self.attempts.insert(attempt, (peer, addr));
-                }
-                Action::Abort { attempt } => {
-                    self.attempts.remove(&attempt);
-                }
-                Action::Reconnect { peer } => {
-                    assert!(!self.connected.contains(&peer));
-                    if op.3 & 8 == 0 {
-                        self.dial(peer, op.2, op.3);
-                    }
-                }
+        let mut again = VecDeque::new();
+        loop {
+            while let Some(action) = self.dialer.poll_action() {
+                again.extend(self.handle_action(&action));
+            }
+            while let Some(event) = self.dialer.poll_event() {
+                let (Event::Connected { id, peer, .. } | Event::Failed { id, peer, .. }) = event;
+                assert_eq!(self.open.remove(&id).map(|(peer, _)| peer), Some(peer));
+            }
+            let Some(peer) = again.pop_front() else { break };
+            if op.3 & 8 == 0 {
+                self.dial(peer, op.2, op.3);
             }
         }
-        while let Some(event) = self.dialer.poll_event() {
-            match event {
-                Event::Connected { id, peer, .. } => {
-                    assert_eq!(self.open.remove(&id).map(|(peer, _)| peer), Some(peer));
-                }
-                Event::Failed { id, peer, .. } => {
-                    assert_eq!(self.open.remove(&id).map(|(peer, _)| peer), Some(peer));
-                }
+        self.check();
+    }
+
+    /// Returns the peer that is to be dialled again, if the action says so.
+    fn handle_action(&mut self, action: &Action<u8, u16>) -> Option<u8> {
+        match *action {
+            Action::Start { attempt, peer, addr } => {
+                assert!(self.used.insert(attempt), "an attempt is used twice");
+                let others = self.attempts.values();
+                let same = others.filter(|(of, at)| *of == peer && *at == addr);
+                assert_eq!(same.count(), 0, "an address is dialled twice at once");
+                self.attempts.insert(attempt, (peer, addr));
+                None
+            }
+            Action::Abort { attempt } => {
+                self.attempts.remove(&attempt);
+                None
+            }
+            Action::Reconnect { peer } => {
+                assert!(!self.connected.contains(&peer));
+                Some(peer)
             }
         }
+    }
+
+    fn check(&mut self) {
         assert_eq!(self.dialer.attempts(), self.attempts.len());
         assert!(self.attempts.len() <= CONFIG.attempts);
         for peer in 0..8 {
