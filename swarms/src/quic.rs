@@ -35,6 +35,7 @@ mod datagram;
 mod dials;
 mod handshake;
 mod mapped_addrs;
+mod mtu;
 mod node;
 pub mod peer_tls;
 mod port;
@@ -67,8 +68,9 @@ use p2p::{
 use p2p_formats::x509::{PrivateKey, PublicKey};
 
 pub use self::config::{Allow, QuicConfig};
+pub use self::mtu::{MAX_UDP_DATAGRAM, mtu_discovery, set_mtu};
 use self::node::{Node, with_peer};
-pub use self::port::{MAX_UDP_DATAGRAM, Port, mtu_discovery};
+pub use self::port::Port;
 use self::stream::LENGTH;
 pub use self::swarm_port::{AddrLease, SwarmPort};
 use self::task_set::Kind;

@@ -13,28 +13,14 @@ use std::task::{Context, Poll, Wake, Waker, ready};
 
 use parking_lot::{Mutex, MutexGuard, RwLock, RwLockReadGuard};
 use quinn::udp::{RecvMeta, Transmit, UdpSocketState};
-use quinn::{AsyncUdpSocket, MtuDiscoveryConfig, UdpPoller};
+use quinn::{AsyncUdpSocket, UdpPoller};
 use tokio::io::Interest;
 use tokio::net::UdpSocket;
 
-/// Maximum length of a datagram on UDP in bytes. Ten of them, which quinn sends at once, are one batch of the system
-/// (GSO), which has at most 65,507 bytes; and a longer datagram would save little more. Loopback and networks of jumbo
-/// frames carry them; on other paths, MTU discovery ends below.
-pub const MAX_UDP_DATAGRAM: u16 = 6_550;
-
-/// Datagrams that quinn sends at once, and the bytes that a batch of the system has at most. quinn would take a longer
-/// batch that the system refuses for lost packets.
-const _: () = assert!(10 * MAX_UDP_DATAGRAM as usize <= 65_507);
+use super::mtu::MAX_UDP_DATAGRAM;
 
 /// Maximum length of the datagrams that the system receives as one (GRO) in bytes.
 const MAX_BATCH: usize = 1 << 16;
-
-/// Returns the MTU discovery of connections on UDP, up to [`MAX_UDP_DATAGRAM`].
-pub fn mtu_discovery() -> MtuDiscoveryConfig {
-    let mut discovery = MtuDiscoveryConfig::default();
-    discovery.upper_bound(MAX_UDP_DATAGRAM);
-    discovery
-}
 
 /// A UDP socket of a QUIC endpoint that can be closed at any time.
 ///

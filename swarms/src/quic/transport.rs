@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use aws_lc_rs::hmac;
 use p2p::{Counters, DropReason, Error, Result, Swarm};
-use quinn::congestion::CubicConfig;
 use quinn::crypto::rustls::QuicServerConfig;
 use quinn::crypto::{CryptoError, HmacKey};
 use quinn::{
@@ -18,7 +17,8 @@ use socket2::{Domain, Protocol, Socket, Type};
 use tokio::runtime::Handle;
 
 use super::addr_mapping::{AddrMapping, Udp};
-use super::port::{self, Port};
+use super::mtu;
+use super::port::Port;
 use super::socket::SwarmSocket;
 use super::tls::Identity;
 use super::{MIN_INNER_MTU, QuicConfig};
@@ -76,7 +76,7 @@ impl<A: p2p::Addr> Transport<A> {
         let mut endpoint = EndpointConfig::new(Arc::new(ResetKey(identity.reset.clone())));
         let handshakes = handshakes.clone();
         endpoint.cid_generator(move || Box::new(RandomIds(handshakes.clone())));
-        let checked = endpoint.max_udp_payload_size(self.mtu.unwrap_or(port::MAX_UDP_DATAGRAM));
+        let checked = endpoint.max_udp_payload_size(self.mtu.unwrap_or(mtu::MAX_UDP_DATAGRAM));
         checked.map_err(|error| Error::invalid("QUIC configuration", error.to_string()))?;
         let mut server = ServerConfig::with_crypto(Arc::new(tls));
         server
@@ -106,19 +106,10 @@ impl<A: p2p::Addr> Transport<A> {
             .send_window(config.send_window.into())
             // One message after the other, so that the receiver holds few incomplete ones.
             .send_fairness(false)
-            .mtu_discovery_config(Some(port::mtu_discovery()))
+            .mtu_discovery_config(Some(mtu::mtu_discovery()))
             .datagram_receive_buffer_size(None);
         if let Some(mtu) = self.mtu {
-            // The swarm below reports its MTU, which never changes: MTU discovery is not needed. The initial
-            // window follows RFC 9002, section 7.2.
-            let mut cubic = CubicConfig::default();
-            let window = u64::from(mtu);
-            cubic.initial_window((10 * window).min((2 * window).max(14_720)));
-            transport_config
-                .initial_mtu(mtu)
-                .min_mtu(mtu)
-                .mtu_discovery_config(None)
-                .congestion_controller_factory(Arc::new(cubic));
+            mtu::set_mtu(&mut transport_config, mtu);
         }
         Ok(transport_config)
     }

@@ -6,8 +6,7 @@ use std::time::Duration;
 
 use p2p::{Error, Result};
 use p2p_protocols::dial::Failure;
-use p2p_swarms::quic::{MAX_UDP_DATAGRAM, Port, mtu_discovery};
-use quinn::congestion::CubicConfig;
+use p2p_swarms::quic::{MAX_UDP_DATAGRAM, Port, mtu_discovery, set_mtu};
 use quinn::{
     AsyncUdpSocket, ClientConfig, Endpoint, EndpointConfig, IdleTimeout, Incoming, ServerConfig,
     TokioRuntime, TransportConfig, VarInt,
@@ -320,15 +319,7 @@ fn transport(config: &HostConfig, carrier: &Carrier) -> Result<Arc<TransportConf
         .datagram_receive_buffer_size(Some(packets::BUFFER))
         .datagram_send_buffer_size(packets::BUFFER);
     if let Carrier::Swarm(swarm) = carrier {
-        // The swarm reports its MTU, which never changes. The initial window follows RFC 9002, section 7.2.
-        let (mut cubic, mtu) = (CubicConfig::default(), swarm.mtu());
-        let window = u64::from(mtu);
-        cubic.initial_window((10 * window).min((2 * window).max(14_720)));
-        transport
-            .initial_mtu(mtu)
-            .min_mtu(mtu)
-            .mtu_discovery_config(None)
-            .congestion_controller_factory(Arc::new(cubic));
+        set_mtu(&mut transport, swarm.mtu());
     }
     Ok(Arc::new(transport))
 }

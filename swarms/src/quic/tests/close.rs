@@ -16,7 +16,12 @@ use crate::{KeyAddr, MemoryRealm, memory::MemoryConfig};
 
 /// Receives `count` messages numbered from 0, in any order.
 async fn all_arrive<A: Addr>(swarm: &QuicSwarm<A>, count: u32) {
-    let mut seen = vec![false; count as usize];
+    arrive(swarm, count, count).await;
+}
+
+/// Receives `count` different messages of `told` that are numbered from 0, in any order.
+async fn arrive<A: Addr>(swarm: &QuicSwarm<A>, count: u32, told: u32) {
+    let mut seen = vec![false; told as usize];
     for received in 0..count {
         let message = timeout(Duration::from_secs(20), swarm.receive()).await;
         let message = message.unwrap_or_else(|_| panic!("{received} of {count} arrived: {}", counted(swarm)));
@@ -33,10 +38,15 @@ async fn all_arrive<A: Addr>(swarm: &QuicSwarm<A>, count: u32) {
 /// Tells `count` numbered messages of `len` bytes each.
 async fn tell<A: Addr>(swarm: &QuicSwarm<A>, to: &KeyAddr<A>, count: u32, len: usize) {
     for number in 0..count {
-        let mut payload = vec![0; len.max(4)];
-        payload[..4].copy_from_slice(&number.to_be_bytes());
-        swarm.tell(to, Packet::from(payload)).await.expect("sent");
+        swarm.tell(to, numbered(number, len)).await.expect("sent");
     }
+}
+
+/// Returns a message of `len` bytes, at least 4, that begins with its number.
+fn numbered(number: u32, len: usize) -> Packet {
+    let mut payload = vec![0; len.max(4)];
+    payload[..4].copy_from_slice(&number.to_be_bytes());
+    Packet::from(payload)
 }
 
 /// Keeps both cores busy until it is dropped.
@@ -143,30 +153,45 @@ async fn messages_in_a_session_whose_peer_vanishes_are_counted_as_lost() {
     assert_eq!(dropped(&a, "quic", DropReason::Lost), 5);
 }
 
+/// A message that is lost several times in a row is acknowledged after the linger: about one node in 400 closes
+/// before, and what it counts as lost may have arrived. One dial in 30,000 fails.
 #[tokio::test(start_paused = true)]
-async fn messages_told_before_close_arrive_on_a_lossy_medium() {
-    println!("seed 3");
-    let config = crate::faulty::FaultyConfig {
-        seed: 3,
-        link: crate::LinkFaults {
-            loss: 0.1,
-            delay: Duration::from_millis(20),
-            ..crate::LinkFaults::default()
-        },
-        ..crate::faulty::FaultyConfig::default()
-    };
-    let faults = crate::Faults::new(config).expect("in range");
-    let realm = MemoryRealm::default();
-    let open = |seed| {
-        use crate::SwarmExt as _;
-        QuicSwarm::new(realm.open().faulty(faults.clone()), &key(seed)).expect("a node")
-    };
-    let to = open(1);
-    for _ in 0..30 {
-        let node = open(2);
-        tell(&node, &addr(&to), 20, 500).await;
-        node.close().await;
-        all_arrive(&to, 20).await;
+async fn messages_told_before_close_arrive_on_a_lossy_medium_or_are_counted_as_lost() {
+    const MESSAGES: u32 = 20;
+    for seed in 0..4 {
+        println!("seed {seed}");
+        let config = crate::faulty::FaultyConfig {
+            seed,
+            link: crate::LinkFaults {
+                loss: 0.1,
+                delay: Duration::from_millis(20),
+                ..crate::LinkFaults::default()
+            },
+            ..crate::faulty::FaultyConfig::default()
+        };
+        let faults = crate::Faults::new(config).expect("in range");
+        let realm = MemoryRealm::default();
+        let open = |seed| {
+            use crate::SwarmExt as _;
+            QuicSwarm::new(realm.open().faulty(faults.clone()), &key(seed)).expect("a node")
+        };
+        let mut unlucky = 0;
+        for _ in 0..30 {
+            let (to, node) = (open(1), open(2));
+            let mut told = 0;
+            for number in 0..MESSAGES {
+                let message = numbered(number, 500);
+                match node.tell(&addr(&to), message).await {
+                    Ok(()) => told += 1,
+                    Err(error) => assert!(matches!(error, Error::TimedOut { .. }), "{error}"),
+                }
+            }
+            node.close().await;
+            let lost = dropped(&node, "quic", DropReason::Lost);
+            unlucky += u32::from(told < MESSAGES || lost > 0);
+            arrive(&to, told - u32::try_from(lost).expect("few"), MESSAGES).await;
+        }
+        assert!(unlucky <= 3, "{unlucky} of 30");
     }
 }
 
