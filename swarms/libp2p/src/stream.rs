@@ -82,6 +82,15 @@ impl Stream {
         }
         Ok(())
     }
+
+    /// Waits until the peer has acknowledged all written bytes and the end, or the connection has ended. Over TCP, whose
+    /// acknowledgements a process does not see, returns at once: what was written leaves before the connection is closed.
+    pub(crate) async fn acknowledged(&mut self) {
+        if let RawStream::Quic { send, .. } = self.inner.get_mut() {
+            // A peer that stopped the stream, and a connection that is lost, take no more.
+            let _ = send.stopped().await;
+        }
+    }
 }
 
 impl fmt::Debug for Stream {

@@ -60,7 +60,7 @@ pub struct HostSwarmConfig {
     pub ask_timeout: Duration,
     /// Timeout of the arrival of a message whose stream is open. Default: 15 s.
     pub message_timeout: Duration,
-    /// How long closing waits until peers have taken what was sent. Default: 1 s.
+    /// How long closing waits until peers have taken what was sent. Default: 3 s.
     pub linger: Duration,
 }
 
@@ -81,7 +81,7 @@ impl Default for HostSwarmConfig {
             send_timeout: Duration::from_secs(15),
             ask_timeout: Duration::from_secs(30),
             message_timeout: Duration::from_secs(15),
-            linger: Duration::from_secs(1),
+            linger: Duration::from_secs(3),
         }
     }
 }

@@ -1,5 +1,5 @@
-//! Streams that this host has ended and whose peer has not: they must not be dropped before the peer has read everything,
-//! since that refuses the peer's answer to the negotiation.
+//! Streams that this host has ended: they must not be dropped before the peer has read everything, since that refuses the
+//! peer's answer to the negotiation; and a host that closes waits until the peer has what was sent on them.
 //!
 //! One task for each swarm awaits them all, so that a message costs no task.
 
@@ -34,7 +34,7 @@ impl Ends {
         Self(sender)
     }
 
-    /// Keeps a stream that this host has ended, until its peer ends it as well.
+    /// Keeps a stream that this host has ended, until its peer has ended it as well and has acknowledged what was sent.
     pub(super) fn await_end(&self, sending: Sending, stream: Stream) {
         // Without room, or after the host has closed, the stream is dropped.
         let _ = self.0.try_send((sending, stream));
@@ -62,10 +62,13 @@ async fn await_one(sending: Sending, mut stream: Stream, limit: Duration) {
             match stream.read(&mut rest).await {
                 // What a peer answers to a tell is of no use.
                 Ok(1..) => {}
-                Ok(0) => return false,
+                Ok(0) => break,
                 Err(error) => return error.kind() == ErrorKind::Unsupported,
             }
         }
+        // An asker ends its direction before it has the response.
+        stream.acknowledged().await;
+        false
     };
     if let Ok(true) = timeout(limit, end).await {
         sending.refused(stream.peer());

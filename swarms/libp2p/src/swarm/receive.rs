@@ -181,13 +181,14 @@ impl StreamResponder {
         };
         let core = self.core.clone();
         let answer = [REJECTED[0], REJECTED[1], why.code().get()];
+        let sending = Sending::begin(&core);
         self.core.host.spawn(async move {
             let write = async {
                 stream.write_all(&answer).await?;
                 stream.shutdown().await
             };
             if matches!(timeout(core.config.send_timeout, write).await, Ok(Ok(()))) {
-                core.ends.await_end(Sending::begin(&core), stream);
+                core.ends.await_end(sending, stream);
             }
         });
     }

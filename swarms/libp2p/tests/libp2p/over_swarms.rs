@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::time::Duration;
 
-use p2p::{Result, Swarm};
+use p2p::{AskSwarm as _, Result, Swarm};
 use p2p_formats::x509::PrivateKey;
 use p2p_libp2p::addr::{Place, Target};
 use p2p_libp2p::{Host, HostAddr, HostConfig, HostEvent, HostSwarm, HostSwarmConfig};
@@ -80,6 +80,37 @@ async fn a_hundred_hosts_on_a_bad_medium_ping_and_identify_one_another() {
     for host in &hosts {
         // Three that it dialled and three that dialled it.
         assert_eq!(host.connections().len(), 6);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn responses_that_were_accepted_before_close_arrive_on_a_slow_medium() {
+    let (realm, link) = (MemoryRealm::default(), LinkFaults::default());
+    let delay = Duration::from_millis(100);
+    let config = FaultyConfig {
+        link: LinkFaults { delay, ..link },
+        ..FaultyConfig::default()
+    };
+    let faults = Faults::new(config).expect("faults in range");
+    let swarm = async |seed| {
+        let host = host(seed, realm.open().faulty(faults.clone()))
+            .await
+            .expect("a host");
+        let swarm = host.swarm(ID, HostSwarmConfig::default());
+        swarm.expect("a new protocol")
+    };
+    for len in [1, 1_000, 100_000] {
+        let (asker, server) = (swarm(1).await, swarm(2).await);
+        let to = server.local_addr().expect("an address");
+        let answering = async {
+            let request = server.receive_ask().await.expect("a request");
+            let accepted = request.respond(vec![7; len].into()).await;
+            accepted.expect("room");
+            server.close().await;
+        };
+        let (answer, ()) = tokio::join!(asker.ask(&to, asker.packet(b"request")), answering);
+        assert_eq!(answer.expect("an answer").len(), len);
+        asker.close().await;
     }
 }
 
