@@ -10,7 +10,9 @@
 //!
 //! # Limits
 //! All limits are in [`HostSwarmConfig`]. A message that does not fit into the receiver's queue is dropped there and
-//! counted; the sender does not wait for readers. The counters `libp2p` and `libp2p-ask` count messages and asks.
+//! counted; the sender does not wait for readers. The counters `libp2p` and `libp2p-ask` count messages and asks. A message that a
+//! peer has not read when its connection ends, or after [`message_timeout`](HostSwarmConfig::message_timeout), counts as lost here;
+//! over TCP, where a lost connection looks like the end of a stream, it is not counted.
 //!
 //! # Cancel safety
 //! Cancelling a receive loses nothing. A cancelled tell resets its stream: the peer receives the whole message or

@@ -11,7 +11,7 @@ use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
 use tokio::io::AsyncReadExt as _;
 use tokio::sync::mpsc;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout_at};
 
 use super::send::Sending;
 use crate::host::Shared;
@@ -62,15 +62,19 @@ async fn await_one(sending: Sending, mut stream: Stream, limit: Duration) {
             match stream.read(&mut rest).await {
                 // What a peer answers to a tell is of no use.
                 Ok(1..) => {}
-                Ok(0) => break,
-                Err(error) => return error.kind() == ErrorKind::Unsupported,
+                Ok(0) => break Ok(()),
+                Err(error) => break Err(error.kind()),
             }
         }
-        // An asker ends its direction before it has the response.
-        stream.acknowledged().await;
-        false
     };
-    if let Ok(true) = timeout(limit, end).await {
-        sending.refused(stream.peer());
+    let until = Instant::now() + limit;
+    match timeout_at(until, end).await {
+        Ok(Ok(())) => {
+            // An asker ends its direction before it has the response.
+            let _ = timeout_at(until, stream.acknowledged()).await;
+            sending.taken();
+        }
+        Ok(Err(ErrorKind::Unsupported)) => sending.refused(stream.peer()),
+        Ok(Err(_)) | Err(_) => drop(sending),
     }
 }

@@ -14,24 +14,46 @@ use crate::addr::HostAddr;
 use crate::frame::{self, Head};
 use crate::stream::Stream;
 
-/// A message that a peer has not taken yet. Dropping it counts it as taken.
-pub(super) struct Sending(Arc<Core>);
+/// A message or a response that a peer has not taken yet. A message of which the peer says nothing, because the connection
+/// or the wait for it has ended, counts as lost when this is dropped.
+pub(super) struct Sending {
+    core: Arc<Core>,
+    counts: bool,
+}
 
 impl Sending {
     pub(super) fn begin(core: &Arc<Core>) -> Self {
         core.sending.send_modify(|sending| *sending += 1);
-        Self(core.clone())
+        Self {
+            core: core.clone(),
+            counts: false,
+        }
+    }
+
+    /// Records that it is a message, and that its tell has returned `Ok`.
+    fn told(mut self) -> Self {
+        self.counts = true;
+        self
+    }
+
+    /// Records that the peer has taken it.
+    pub(super) fn taken(mut self) {
+        self.counts = false;
     }
 
     /// Counts the message as dropped, since the peer has no such swarm.
-    pub(super) fn refused(self, peer: &HostAddr) {
-        self.0.tells.add_dropped_from(DropReason::NoChannel, peer);
+    pub(super) fn refused(mut self, peer: &HostAddr) {
+        self.counts = false;
+        self.core.tells.add_dropped_from(DropReason::NoChannel, peer);
     }
 }
 
 impl Drop for Sending {
     fn drop(&mut self) {
-        self.0
+        if self.counts {
+            self.core.tells.add_dropped(DropReason::Lost);
+        }
+        self.core
             .sending
             .send_modify(|sending| *sending = sending.saturating_sub(1));
     }
@@ -48,7 +70,7 @@ impl Core {
             let doing = "sending a message";
             return Err(Error::TimedOut { doing, limit });
         };
-        self.ends.await_end(sending, sent?);
+        self.ends.await_end(sending.told(), sent?);
         self.tells.add_sent(1);
         Ok(())
     }

@@ -83,8 +83,8 @@ async fn a_hundred_hosts_on_a_bad_medium_ping_and_identify_one_another() {
     }
 }
 
-#[tokio::test(start_paused = true)]
-async fn responses_that_were_accepted_before_close_arrive_on_a_slow_medium() {
+/// Returns hosts on a medium that takes 100 ms, each with a swarm.
+async fn slow_swarms<const N: usize>() -> [HostSwarm; N] {
     let (realm, link) = (MemoryRealm::default(), LinkFaults::default());
     let delay = Duration::from_millis(100);
     let config = FaultyConfig {
@@ -92,15 +92,24 @@ async fn responses_that_were_accepted_before_close_arrive_on_a_slow_medium() {
         ..FaultyConfig::default()
     };
     let faults = Faults::new(config).expect("faults in range");
-    let swarm = async |seed| {
+    let mut swarms = Vec::new();
+    for seed in 0..N {
+        let seed = u32::try_from(seed).expect("few");
         let host = host(seed, realm.open().faulty(faults.clone()))
             .await
             .expect("a host");
-        let swarm = host.swarm(ID, HostSwarmConfig::default());
-        swarm.expect("a new protocol")
-    };
+        swarms.push(
+            host.swarm(ID, HostSwarmConfig::default())
+                .expect("a new protocol"),
+        );
+    }
+    swarms.try_into().expect("as many")
+}
+
+#[tokio::test(start_paused = true)]
+async fn responses_that_were_accepted_before_close_arrive_on_a_slow_medium() {
     for len in [1, 1_000, 100_000] {
-        let (asker, server) = (swarm(1).await, swarm(2).await);
+        let [asker, server] = slow_swarms().await;
         let to = server.local_addr().expect("an address");
         let answering = async {
             let request = server.receive_ask().await.expect("a request");
@@ -110,8 +119,26 @@ async fn responses_that_were_accepted_before_close_arrive_on_a_slow_medium() {
         };
         let (answer, ()) = tokio::join!(asker.ask(&to, asker.packet(b"request")), answering);
         assert_eq!(answer.expect("an answer").len(), len);
-        asker.close().await;
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn messages_on_their_way_to_a_node_that_closes_are_counted_once() {
+    let [teller, closing] = slow_swarms().await;
+    let to = closing.local_addr().expect("an address");
+    teller.tell(&to, teller.packet(b"first")).await.expect("room");
+    closing.receive().await.expect("open");
+    for _ in 0..3 {
+        teller.tell(&to, teller.packet(b"late")).await.expect("room");
+    }
+    closing.close().await;
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    let dropped = |swarm: &HostSwarm| {
+        let mut dropped = 0;
+        swarm.visit_counters(&mut |counters| dropped += counters.snapshot().dropped_total());
+        dropped
+    };
+    assert_eq!((dropped(&teller), dropped(&closing)), (3, 0));
 }
 
 #[tokio::test(start_paused = true)]
