@@ -1,23 +1,25 @@
 //! Testbeds: create the nodes under test, and run laws on them.
 
-use std::any::Any;
-use std::fmt::{self, Write as _};
-use std::future::{Future, ready};
+mod checking;
+mod erasing;
+mod making;
+
+use std::fmt;
+use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 
-use p2p::{Addr, BoxAddr, Error, Result, Swarm};
+use p2p::{Addr, BoxAddr, Result, Swarm};
 use rand::SeedableRng as _;
 use rand::rngs::StdRng;
-use tokio::task::{JoinError, JoinSet};
-use tokio::time::{Instant, timeout};
 
-use crate::erased::typed;
+pub use self::checking::run;
+pub(crate) use self::making::chain;
 use crate::kind::{Kind, Needs, Node, Plain};
 use crate::laws::{LAWS, Law};
 use crate::profile::Profile;
-use crate::report::{Checked, Outcome, Report, Unmet, Verdict};
-use crate::wire::{Port, Tap, Wire};
+use crate::report::{Checked, Outcome};
+use crate::wire::Tap;
 
 type Boxed<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 type Make<A> = dyn Fn(usize) -> Boxed<Result<Vec<Node<A>>>> + Send + Sync;
@@ -381,72 +383,6 @@ impl<A: Addr> Testbed<A> {
         self.has[law.needs as usize]
     }
 
-    /// Checks every law that applies to this kind of swarm. Needs a tokio runtime with time.
-    ///
-    /// A swarm that panics or hangs fails the law in question; one that blocks the thread blocks the runtime.
-    pub async fn run(&self) -> Report {
-        self.erase().check_all().await
-    }
-
-    /// Checks one law. Needs a tokio runtime with time.
-    pub async fn check(&self, law: &Law) -> Checked {
-        self.erase().check_one(*law).await
-    }
-
-    /// Returns the same testbed with erased addresses, the only type that laws are compiled for.
-    pub(crate) fn erase(&self) -> Testbed<BoxAddr> {
-        let source = match self.source.clone() {
-            Source::Made(make) => Source::Made(Arc::new(move |count| erased_nodes(make(count)))),
-            Source::Over { make, mtu } => {
-                let make: Arc<Over<BoxAddr>> = Arc::new(move |taps| erased_nodes(make(taps)));
-                Source::Over { make, mtu }
-            }
-        };
-        let rebind = self.rebind.clone().map(|rebind| -> Arc<Rebind<BoxAddr>> {
-            Arc::new(move |addr| match typed(&addr) {
-                Ok(addr) => {
-                    let making = rebind(addr);
-                    Box::pin(async move { Ok(making.await?.erase()) })
-                }
-                Err(error) => Box::pin(ready(Err(error))),
-            })
-        });
-        let restart = self.restart.clone().map(|restart| -> Arc<Restart<BoxAddr>> {
-            Arc::new(move |tap, addr| match typed(&addr) {
-                Ok(addr) => {
-                    let making = restart(tap, addr);
-                    Box::pin(async move { Ok(making.await?.erase()) })
-                }
-                Err(error) => Box::pin(ready(Err(error))),
-            })
-        });
-        let forge = self.forge.clone().map(|forge| -> Arc<Forge<BoxAddr>> {
-            Arc::new(move |id_of, place_of| Ok(BoxAddr::new(forge(&typed(id_of)?, &typed(place_of)?)?)))
-        });
-        let beside = self.beside.clone().map(|beside| -> Arc<Beside<BoxAddr>> {
-            Arc::new(move |count| {
-                let making = beside(count);
-                Box::pin(async move {
-                    let made = making.await?.into_iter();
-                    Ok(made.map(|(node, sibling)| (node.erase(), sibling)).collect())
-                })
-            })
-        });
-        Testbed {
-            source,
-            has: self.has,
-            profile: Arc::new(self.profile.as_run()),
-            rebind,
-            restart,
-            forge,
-            beside,
-            watch: self.watch.clone(),
-            parallel: self.parallel,
-            own: self.own.clone(),
-            law: self.law,
-        }
-    }
-
     /// Returns what the medium may do, and the timeouts.
     pub fn the_profile(&self) -> &Profile {
         &self.profile
@@ -468,212 +404,6 @@ impl<A: Addr> Testbed<A> {
         });
         StdRng::seed_from_u64(name ^ self.profile.seed)
     }
-
-    /// Creates `N` new nodes that can reach each other.
-    ///
-    /// # Errors
-    /// Returns [`Unmet::Broken`] if they cannot be created.
-    pub async fn nodes<const N: usize>(&self) -> Outcome<[Node<A>; N]> {
-        match &self.source {
-            Source::Made(make) => self.made(make(N)).await,
-            Source::Over { mtu, .. } => self.on(taps(&Wire::new(*mtu))).await,
-        }
-    }
-
-    /// Creates `N` new nodes with a sibling each.
-    pub(crate) async fn with_siblings<const N: usize>(&self) -> Outcome<[(Node<A>, Node<BoxAddr>); N]> {
-        let Some(beside) = &self.beside else {
-            return Err(Unmet::Waived(
-                "the testbed does not define how to create a sibling".into(),
-            ));
-        };
-        self.made(beside(N)).await
-    }
-
-    /// Returns the MTU of the suite's own wire in bytes.
-    pub(crate) fn the_wire_mtu(&self) -> usize {
-        match &self.source {
-            Source::Over { mtu, .. } => *mtu,
-            Source::Made(_) => MTU,
-        }
-    }
-
-    /// Creates nodes as [`nodes`](Self::nodes) does, and returns their wire and ports.
-    pub(crate) async fn wired<const N: usize>(&self) -> Outcome<(Wire, [Port; N], [Node<A>; N])> {
-        let Source::Over { mtu, .. } = &self.source else {
-            return Err(Unmet::Waived(
-                "the testbed does not create its nodes on the suite's own wire".into(),
-            ));
-        };
-        let wire = Wire::new(*mtu);
-        let taps = taps(&wire);
-        let ports = std::array::from_fn(|index| taps[index].port());
-        Ok((wire, ports, self.on(taps).await?))
-    }
-
-    /// Creates a node on each of these taps.
-    pub(crate) async fn on<const N: usize>(&self, taps: [Tap; N]) -> Outcome<[Node<A>; N]> {
-        match &self.source {
-            Source::Over { make, .. } => self.made(make(taps.into())).await,
-            Source::Made(_) => Err(Unmet::Waived(
-                "the testbed does not create its nodes on taps".into(),
-            )),
-        }
-    }
-
-    /// Returns [`Unmet::Waived`] if no node can be created with the key of another.
-    pub(crate) fn can_restart(&self) -> Outcome<&Restart<A>> {
-        self.restart.as_deref().ok_or_else(|| {
-            Unmet::Waived("the testbed does not define how to create a node with the key of another".into())
-        })
-    }
-
-    /// Creates a node on this tap with the key of the node that was at this address.
-    pub(crate) async fn restarted(&self, tap: Tap, addr: &A) -> Outcome<Node<A>> {
-        let making = self.can_restart()?(tap, addr.clone());
-        match timeout(self.profile.patience, making).await {
-            Ok(Ok(node)) => Ok(node),
-            Ok(Err(error)) => Err(Unmet::Broken(format!(
-                "no node was created with the key of {addr}: {}",
-                chain(&error)
-            ))),
-            Err(_) => Err(Unmet::Broken(format!(
-                "no node was created with the key of {addr} in time"
-            ))),
-        }
-    }
-
-    async fn made<T, const N: usize>(&self, making: Boxed<Result<Vec<T>>>) -> Outcome<[T; N]> {
-        let nodes = match timeout(self.profile.limit, making).await {
-            Ok(Ok(nodes)) => nodes,
-            Ok(Err(error)) => return Err(Unmet::Broken(format!("no nodes were created: {}", chain(&error)))),
-            Err(_) => return Err(Unmet::Broken("no nodes were created in time".into())),
-        };
-        let made = nodes.len();
-        nodes
-            .try_into()
-            .map_err(|_| Unmet::Broken(format!("asked for {N} nodes, the testbed created {made}")))
-    }
-
-    /// Tries once to create a node at the address of a closed one.
-    pub(crate) async fn rebound_at_once(&self, addr: &A) -> Outcome<Result<Node<A>>> {
-        let making = self.the_rebind()?(addr.clone());
-        let made = timeout(self.profile.patience, making).await;
-        made.map_err(|_| Unmet::Broken(format!("{addr} cannot be reused")))
-    }
-
-    fn the_rebind(&self) -> Outcome<&Rebind<A>> {
-        self.rebind.as_deref().ok_or_else(|| {
-            Unmet::Waived("the testbed does not define how to create a node at a given address".into())
-        })
-    }
-
-    /// Creates a node at the address of a closed one, as soon as that is free.
-    pub(crate) async fn rebound(&self, addr: &A) -> Outcome<Node<A>> {
-        let rebind = self.the_rebind()?;
-        let started = Instant::now();
-        loop {
-            match timeout(self.profile.patience, rebind(addr.clone())).await {
-                Ok(Ok(node)) => return Ok(node),
-                Ok(Err(error)) if started.elapsed() >= self.profile.patience => {
-                    let (waited, error) = (self.profile.patience, chain(&error));
-                    return Err(Unmet::Broken(format!(
-                        "{addr} is not free after {waited:?}: {error}"
-                    )));
-                }
-                Ok(Err(_)) => tokio::time::sleep(self.profile.settle / 4).await,
-                Err(_) => return Err(Unmet::Broken(format!("{addr} cannot be reused"))),
-            }
-        }
-    }
-
-    /// Returns the address with the identity of the first and the place of the second.
-    pub(crate) fn forged(&self, id_of: &A, place_of: &A) -> Outcome<A> {
-        match &self.forge {
-            Some(forge) => Ok(forge(id_of, place_of)?),
-            None => Err(Unmet::Waived(
-                "the testbed does not define how to create an address with a wrong identity".into(),
-            )),
-        }
-    }
-}
-
-impl Testbed<BoxAddr> {
-    async fn check_all(&self) -> Report {
-        let laws: Vec<Law> = self.laws().copied().collect();
-        let mut checked: Vec<Option<Checked>> = vec![None; laws.len()];
-        let mut waiting = laws.into_iter().enumerate();
-        let mut running = JoinSet::new();
-        loop {
-            while running.len() < self.parallel
-                && let Some((index, law)) = waiting.next()
-            {
-                let testbed = self.clone();
-                running.spawn(async move { (index, testbed.check_one(law).await) });
-            }
-            match running.join_next().await {
-                Some(Ok((index, done))) => checked[index] = Some(done),
-                // `check_one` catches the panics of laws; the remaining case is a runtime that shuts down.
-                Some(Err(_)) => {}
-                None => break,
-            }
-        }
-        Report::new(checked.into_iter().flatten().collect())
-    }
-
-    pub(crate) async fn check_one(&self, law: Law) -> Checked {
-        let started = Instant::now();
-        let mut verdict = match self.profile.waiver(&law) {
-            Some(why) => Verdict::Waived(why.to_owned()),
-            None => self.guarded(law.name).await,
-        };
-        if let Verdict::Failed(how) = &mut verdict {
-            let seed = self.profile.seed;
-            // Writing to a string does not fail.
-            let _ = write!(how, " (seed {seed}; SWARMTEST_SEED={seed} replays it)");
-        }
-        let checked = Checked {
-            law,
-            verdict,
-            took: started.elapsed(),
-        };
-        if let Some(watch) = &self.watch {
-            watch(&checked);
-        }
-        checked
-    }
-
-    /// Returns the caller's own laws.
-    pub(crate) fn own_laws(&self) -> Vec<Law> {
-        self.own.iter().map(|own| own.law).collect()
-    }
-
-    /// Runs a law in a separate task, so that a panic or a hang ends there.
-    async fn guarded(&self, law: &'static str) -> Verdict {
-        let mut task = JoinSet::new();
-        let testbed = Self { law, ..self.clone() };
-        task.spawn(match self.own.iter().find(|own| own.law.name == law) {
-            Some(own) => (own.check)(testbed),
-            None => crate::laws::start(law, testbed),
-        });
-        let limit = self.profile.limit;
-        match timeout(limit, task.join_next()).await {
-            Ok(Some(Ok(outcome))) => outcome.into(),
-            Ok(Some(Err(error))) => Verdict::Failed(panic_text(error)),
-            Ok(None) => Verdict::Failed("its task has ended".into()),
-            Err(_) => Verdict::Failed(format!("it did not end within {} s", limit.as_secs_f64())),
-        }
-    }
-}
-
-/// Erases the addresses of nodes, when they are created.
-fn erased_nodes<A: Addr>(making: Boxed<Result<Vec<Node<A>>>>) -> Boxed<Result<Vec<Node<BoxAddr>>>> {
-    Box::pin(async move { Ok(making.await?.into_iter().map(Node::erase).collect()) })
-}
-
-/// Opens taps of this wire.
-fn taps<const N: usize>(wire: &Wire) -> [Tap; N] {
-    std::array::from_fn(|_| wire.open())
 }
 
 /// Wraps the swarms as nodes of this kind, when they are created.
@@ -684,40 +414,4 @@ where
     A: Addr,
 {
     Box::pin(async move { Ok(swarms.await?.into_iter().map(|swarm| kind.node(swarm)).collect()) })
-}
-
-/// Checks every law of this kind on the swarms that `make` creates; see [`Testbed`] for further settings.
-pub async fn run<A, K, S, F, R>(kind: K, profile: Profile, make: F) -> Report
-where
-    A: Addr,
-    K: Kind<A, S> + Send + Sync + 'static,
-    F: Fn(usize) -> R + Send + Sync + 'static,
-    R: Future<Output = Result<Vec<S>>> + Send + 'static,
-{
-    Testbed::new(kind, make).profile(profile).run().await
-}
-
-/// Formats an error with its causes.
-pub(crate) fn chain(error: &Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = std::error::Error::source(error);
-    while let Some(error) = cause {
-        text = format!("{text}: {error}");
-        cause = error.source();
-    }
-    text
-}
-
-/// Returns the message of a task that ended without a result.
-fn panic_text(error: JoinError) -> String {
-    let text = |payload: Box<dyn Any + Send>| match payload.downcast::<String>() {
-        Ok(text) => *text,
-        Err(payload) => payload
-            .downcast::<&str>()
-            .map_or_else(|_| "(no text)".into(), |text| (*text).to_owned()),
-    };
-    match error.try_into_panic() {
-        Ok(payload) => format!("panicked: {}", text(payload)),
-        Err(error) => error.to_string(),
-    }
 }
