@@ -1,5 +1,10 @@
 //! A server of cells, which knows neither their contents nor their owners.
 
+mod precondition;
+mod refusal;
+#[cfg(test)]
+mod tests;
+
 use std::convert::Infallible;
 use std::fmt;
 use std::io;
@@ -12,10 +17,7 @@ use bytes::Bytes;
 use futures_util::FutureExt as _;
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::body::{Body as _, Incoming};
-use hyper::header::{
-    ALLOW, AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE, ETAG, HeaderName, IF_MATCH, IF_NONE_MATCH,
-    RETRY_AFTER, WWW_AUTHENTICATE,
-};
+use hyper::header::{ALLOW, AUTHORIZATION, CACHE_CONTROL, ETAG, RETRY_AFTER, WWW_AUTHENTICATE};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{HeaderMap, Method, Request, Response, StatusCode};
@@ -27,10 +29,12 @@ use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{sleep, timeout};
 use tracing::debug;
 
+use self::precondition::Precondition;
+use self::refusal::Refusal;
 use super::connections::{ConnectionGuard, Connections};
 use super::etag;
 use super::sources::{Opened, Sources};
-use super::store::{NoCell, ServerConfig, Store};
+use super::store::{ServerConfig, Store};
 use crate::cell::Swap;
 use crate::tracker::{CellId, WriteToken};
 use crate::{Error, Result};
@@ -256,118 +260,6 @@ async fn converse(stream: TcpStream, opened: &Opened, listed: &ConnectionGuard, 
     }
 }
 
-/// Why a request is refused.
-struct Refusal {
-    status: StatusCode,
-    reason: String,
-    header: Option<(HeaderName, &'static str)>,
-}
-
-impl Refusal {
-    fn new(status: StatusCode, reason: impl Into<String>) -> Self {
-        Self {
-            status,
-            reason: reason.into(),
-            header: None,
-        }
-    }
-
-    fn with(mut self, name: HeaderName, value: &'static str) -> Self {
-        self.header = Some((name, value));
-        self
-    }
-
-    fn answer(self) -> Response<Full<Bytes>> {
-        let mut answer = Response::new(Full::new(Bytes::from(self.reason + "\n")));
-        *answer.status_mut() = self.status;
-        let text = hyper::header::HeaderValue::from_static("text/plain; charset=utf-8");
-        answer.headers_mut().insert(CONTENT_TYPE, text);
-        if let Some((name, value)) = self.header {
-            let value = hyper::header::HeaderValue::from_static(value);
-            answer.headers_mut().insert(name, value);
-        }
-        answer
-    }
-}
-
-impl From<Error> for Refusal {
-    fn from(error: Error) -> Self {
-        debug!(%error, "a cell failed");
-        Self::new(
-            StatusCode::INTERNAL_SERVER_ERROR,
-            "the cell cannot be read or written",
-        )
-    }
-}
-
-impl From<NoCell> for Refusal {
-    fn from(no_cell: NoCell) -> Self {
-        match no_cell {
-            NoCell::NotHere => Self::new(
-                StatusCode::FORBIDDEN,
-                "this server has no such cell, and does not create it",
-            ),
-            NoCell::Share => Self::new(
-                StatusCode::INSUFFICIENT_STORAGE,
-                "this client has created the maximum number of cells",
-            ),
-            NoCell::Full => Self::new(
-                StatusCode::INSUFFICIENT_STORAGE,
-                "there is no room for another cell",
-            ),
-        }
-    }
-}
-
-/// The condition on the value for a write.
-enum Precondition {
-    /// There is no value.
-    Absent,
-    /// The value has one of these validators, or any if the list is empty.
-    Present(Vec<String>),
-}
-
-impl Precondition {
-    /// Parses `If-Match` or `If-None-Match: *` (RFC 9110, section 13.1).
-    fn of(headers: &HeaderMap) -> Result<Self, Refusal> {
-        let bad = |reason: &str| Refusal::new(StatusCode::BAD_REQUEST, reason);
-        let read = |name: HeaderName| {
-            let mut values = headers.get_all(name).iter();
-            match (values.next().map(|value| value.to_str()), values.next()) {
-                (None, _) => Ok(None),
-                (Some(Ok(value)), None) => Ok(Some(value.trim())),
-                _ => Err(bad("a precondition occurs twice, or is not text")),
-            }
-        };
-        match (read(IF_MATCH)?, read(IF_NONE_MATCH)?) {
-            (None, Some("*")) => Ok(Self::Absent),
-            (None, Some(_)) => Err(bad("If-None-Match must be *")),
-            (Some("*"), None) => Ok(Self::Present(Vec::new())),
-            (Some(tags), None) => {
-                let tags: Vec<String> = tags.split(',').map(|tag| tag.trim().to_owned()).collect();
-                let is_tag = |tag: &String| tag.len() >= 2 && tag.starts_with('"') && tag.ends_with('"');
-                if tags.iter().all(is_tag) {
-                    Ok(Self::Present(tags))
-                } else {
-                    Err(bad("If-Match must be * or strong validators in double quotes"))
-                }
-            }
-            (Some(_), Some(_)) => Err(bad("If-Match and If-None-Match exclude each other")),
-            (None, None) => Err(Refusal::new(
-                StatusCode::PRECONDITION_REQUIRED,
-                "If-Match, or If-None-Match: *, must name the value to replace",
-            )),
-        }
-    }
-
-    fn holds(&self, value: &[u8]) -> bool {
-        match self {
-            Self::Absent => value.is_empty(),
-            Self::Present(tags) => !value.is_empty() && (tags.is_empty() || tags.contains(&etag(value))),
-        }
-    }
-}
-
 /// Returns the cell of a request, if its token permits access.
 fn authorized(request: &Request<Incoming>) -> Result<CellId, Refusal> {
     let path = request.uri().path().trim_start_matches('/');
@@ -542,140 +434,5 @@ async fn swap(
             Ok(success(StatusCode::NO_CONTENT, new, Bytes::new()))
         }
         Swap::Differs(_) => Err(failed()),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::fs::File;
-
-    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-
-    use super::*;
-    use crate::Secret;
-
-    /// Timeout for operations that must succeed.
-    const PATIENCE: Duration = Duration::from_mins(1);
-
-    fn serve(config: ServerConfig) -> TrackerServer {
-        TrackerServer::bind(SocketAddr::from(([127, 0, 0, 1], 0)), config).expect("a port")
-    }
-
-    /// Waits until a condition holds.
-    async fn until(mut holds: impl FnMut() -> bool) {
-        let waiting = async {
-            while !holds() {
-                sleep(Duration::from_millis(5)).await;
-            }
-        };
-        timeout(PATIENCE, waiting).await.expect("it holds in time");
-    }
-
-    fn put(secret: &Secret) -> String {
-        let (id, token) = (secret.cell_id(), secret.write_token().to_text());
-        format!(
-            "PUT /{id} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {}\r\nif-none-match: *\r\ncontent-length: 5\r\n\r\nvalue",
-            *token
-        )
-    }
-
-    /// Asserts that a request on this connection is answered.
-    async fn is_served(mut stream: TcpStream) {
-        let request = b"GET / HTTP/1.1\r\nhost: x\r\n\r\n";
-        stream.write_all(request).await.expect("sent");
-        let mut answer = Vec::new();
-        let read = timeout(PATIENCE, stream.read_to_end(&mut answer)).await;
-        read.expect("an answer in time").expect("an answer");
-        let text = String::from_utf8_lossy(&answer);
-        assert!(text.starts_with("HTTP/1.1 404"), "{text}");
-    }
-
-    #[tokio::test]
-    async fn a_write_completes_after_its_connection_ended() {
-        let folder = std::env::temp_dir().join(format!("p2p-tracker-write-{}", std::process::id()));
-        drop(std::fs::remove_dir_all(&folder));
-        let server = serve(ServerConfig {
-            folder: Some(folder.clone()),
-            ..ServerConfig::default()
-        });
-        let (secret, state) = (Secret::new([3; 32]), server.state.clone());
-        let id = secret.cell_id();
-        // Another process holds the cell's lock, so the write takes some time.
-        let lock = File::create(folder.join(format!("{id}.lock"))).expect("a file");
-        lock.lock().expect("it is free");
-        let mut stream = TcpStream::connect(server.local_addr()).await.expect("it listens");
-        stream.write_all(put(&secret).as_bytes()).await.expect("sent");
-        until(|| state.store.len() == 1).await;
-        drop(stream);
-        until(|| server.served().broken == 1).await;
-        assert!(!state.store.is_kept(&id));
-        lock.unlock().expect("it was locked");
-        until(|| state.store.is_kept(&id)).await;
-        server.close().await;
-        assert_eq!(
-            std::fs::read(folder.join(id.to_string())).expect("a value"),
-            b"value"
-        );
-        std::fs::remove_dir_all(&folder).expect("removed");
-    }
-
-    #[tokio::test]
-    async fn connections_without_a_request_are_closed_when_there_are_too_many() {
-        let server = serve(ServerConfig {
-            connections: 8,
-            limit: PATIENCE * 10,
-            head: PATIENCE * 10,
-            ..ServerConfig::default()
-        });
-        let mut idle = Vec::new();
-        for _ in 0..20 {
-            idle.push(TcpStream::connect(server.local_addr()).await.expect("it listens"));
-        }
-        let stream = TcpStream::connect(server.local_addr()).await.expect("it listens");
-        is_served(stream).await;
-    }
-
-    /// A connection from an address of loopback.
-    async fn connect_from(ip: [u8; 4], server: &TrackerServer) -> TcpStream {
-        let socket = tokio::net::TcpSocket::new_v4().expect("a socket");
-        socket.bind((ip, 0).into()).expect("a free port");
-        socket.connect(server.local_addr()).await.expect("it listens")
-    }
-
-    #[tokio::test]
-    async fn slow_requests_of_one_network_leave_connections_to_others() {
-        let server = serve(ServerConfig {
-            connections: 12,
-            connections_prefix: 4,
-            limit: PATIENCE * 10,
-            head: PATIENCE * 10,
-            ..ServerConfig::default()
-        });
-        let mut slow = Vec::new();
-        for host in 1..=20 {
-            // Each has asked, and holds its connection, since the value never comes.
-            let mut stream = connect_from([127, 0, 1, host], &server).await;
-            let secret = put(&Secret::new([host; 32]));
-            let head = secret.strip_suffix("value").expect("a value");
-            // One that is closed is no error.
-            let _ = stream.write_all(head.as_bytes()).await;
-            slow.push(stream);
-            sleep(Duration::from_millis(5)).await;
-        }
-        is_served(connect_from([127, 0, 2, 1], &server).await).await;
-    }
-
-    #[tokio::test]
-    async fn a_connection_without_a_head_ends_soon() {
-        let server = serve(ServerConfig {
-            limit: PATIENCE * 10,
-            head: Duration::from_millis(100),
-            ..ServerConfig::default()
-        });
-        let mut stream = TcpStream::connect(server.local_addr()).await.expect("it listens");
-        stream.write_all(b"GET / HT").await.expect("sent");
-        let mut answer = Vec::new();
-        let read = timeout(PATIENCE, stream.read_to_end(&mut answer)).await;
-        drop(read.expect("an end in time"));
     }
 }
