@@ -15,17 +15,17 @@ impl<A: Addr> Engine<A> {
         let Some(pending) = self.settle(id) else {
             return;
         };
-        let (node, to, purpose) = (pending.node, pending.to, pending.purpose);
-        if let (Some(challenge), Some(request)) = (as_challenge(answer), pending.request) {
-            self.validator.validate(&to);
-            let request = with_token(&challenge, &request);
-            self.send_once(now, to, node, request.clone(), purpose);
-            let again = pending.again;
-            if let Some(pending) = self.pending.get_mut(&RequestId(self.last_id)) {
-                (pending.request, pending.again) = (None, again.map(|_| request));
-            }
-            return;
+        if let (Some(challenge), Some(request)) = (as_challenge(answer), &pending.request) {
+            self.validator.validate(&pending.to);
+            let request = with_token(&challenge, request);
+            let pending = Pending {
+                again: pending.again.map(|_| request.clone()),
+                request: None,
+                ..pending
+            };
+            return self.transmit(now, pending, request);
         }
+        let (node, to, purpose) = (pending.node, pending.to, pending.purpose);
         let Some(message) = Message::<Answer<'_>>::parse(answer) else {
             self.counts.malformed += 1;
             return self.unanswered(now, node, purpose);
@@ -62,15 +62,18 @@ impl<A: Addr> Engine<A> {
     /// Processes the failure of a request. The engine fails a request without an answer or a failure after a
     /// timeout.
     pub fn handle_failure(&mut self, now: Duration, id: RequestId, why: Failure) {
-        let Some(pending) = self.settle(id) else {
+        let Some(mut pending) = self.settle(id) else {
             return;
         };
-        let (node, to, purpose) = (pending.node, pending.to, pending.purpose);
         self.counts.failed += 1;
+        if why == Failure::Unreachable
+            && let Some(request) = pending.again.take()
+        {
+            pending.request = self.validator.copy(&pending.to, &request);
+            return self.transmit(now, pending, request);
+        }
+        let (node, to, purpose) = (pending.node, pending.to, pending.purpose);
         if why == Failure::Unreachable {
-            if let Some(request) = pending.again {
-                return self.send_once(now, to, node, request, purpose);
-            }
             if purpose.is_repeated() || matches!(purpose, Purpose::Probe) {
                 self.gone_from(now, node, &to);
             } else {
@@ -106,6 +109,7 @@ impl<A: Addr> Engine<A> {
         self.send(now, to.clone(), node, request, purpose);
     }
 
+    /// Sends a request that is encoded already.
     pub(super) fn send(
         &mut self,
         now: Duration,
@@ -114,33 +118,23 @@ impl<A: Addr> Engine<A> {
         request: Vec<u8>,
         purpose: Purpose<A>,
     ) {
-        let again = purpose.is_repeated().then(|| request.clone());
-        self.send_once(now, to, node, request, purpose);
-        if let Some(pending) = self.pending.get_mut(&RequestId(self.last_id)) {
-            pending.again = again;
-        }
+        let pending = Pending {
+            again: purpose.is_repeated().then(|| request.clone()),
+            request: self.validator.copy(&to, &request),
+            node,
+            to,
+            purpose,
+        };
+        self.transmit(now, pending, request);
     }
 
-    fn send_once(
-        &mut self,
-        now: Duration,
-        to: A,
-        node: Option<PeerId>,
-        request: Vec<u8>,
-        purpose: Purpose<A>,
-    ) {
+    fn transmit(&mut self, now: Duration, pending: Pending<A>, request: Vec<u8>) {
         let id = RequestId(self.next_id());
-        self.counts.sent += 1;
         let deadline = now.saturating_add(self.rules.config.request_timeout);
         self.deadlines.push_back((deadline, id));
-        let pending = Pending {
-            node,
-            to: to.clone(),
-            purpose,
-            again: None,
-            request: self.validator.copy(&to, &request),
-        };
+        let to = pending.to.clone();
         self.pending.insert(id, pending);
+        self.counts.sent += 1;
         self.transmits.push_back(RequestTransmit { to, id, request });
     }
 
