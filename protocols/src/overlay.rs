@@ -21,6 +21,7 @@
 mod address_book;
 mod budget;
 mod contact;
+mod in_flight;
 pub mod message;
 mod operation;
 mod record;
@@ -33,6 +34,7 @@ pub use address_book::{AddressBook, Found, Route};
 pub use budget::Budget;
 pub(crate) use contact::Source;
 pub use contact::{Contact, Prefix, Scope};
+pub(crate) use in_flight::InFlight;
 pub use operation::{OpId, Progress};
 pub use p2p::engine::{Failure, RequestId, RequestTransmit};
 pub use record::{NoRecords, Validator};

@@ -1,6 +1,6 @@
 //! The engine of one node: its table, its records, its operations and its requests in flight.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,7 +18,7 @@ use super::table::Table;
 use super::upkeep::Upkeep;
 use super::wire;
 use crate::overlay::validation::AddressValidator;
-use crate::overlay::{Contact, OpId, RequestId, RequestTransmit, Scope};
+use crate::overlay::{Contact, InFlight, OpId, RequestTransmit, Scope};
 
 /// The purpose of a request in flight.
 #[derive(Debug)]
@@ -74,11 +74,7 @@ pub struct Engine<A> {
     pub(super) events: VecDeque<Event<A>>,
     /// Source addresses that have returned a token.
     pub(super) validator: AddressValidator<A>,
-    pub(super) pending: HashMap<RequestId, Pending<A>>,
-    /// Ordered, because all requests have the same timeout. The first request is still pending.
-    pub(super) deadlines: VecDeque<(Duration, RequestId)>,
-    pub(super) transmits: VecDeque<RequestTransmit<A>>,
-    pub(super) last_id: u64,
+    pub(super) requests: InFlight<A, Pending<A>>,
 }
 
 impl<A> Purpose<A> {
@@ -104,10 +100,7 @@ impl<A: Addr> Engine<A> {
             counts: Counts::default(),
             events: VecDeque::new(),
             validator: AddressValidator::new(seed, rules.config.unproven_ids),
-            pending: HashMap::new(),
-            deadlines: VecDeque::new(),
-            transmits: VecDeque::new(),
-            last_id: 0,
+            requests: InFlight::new(rules.config.request_timeout),
             rng,
             rules,
         }
@@ -152,7 +145,7 @@ impl<A: Addr> Engine<A> {
 
     /// Returns the number of requests in flight.
     pub fn in_flight(&self) -> usize {
-        self.pending.len()
+        self.requests.len()
     }
 
     /// Returns the counters since the engine was created.
@@ -175,7 +168,7 @@ impl<A: Addr> Engine<A> {
 
     /// Returns the next request to send.
     pub fn poll_transmit(&mut self) -> Option<RequestTransmit<A>> {
-        self.transmits.pop_front()
+        self.requests.poll_transmit()
     }
 
     /// Returns the next event.
@@ -209,11 +202,6 @@ impl<A: Addr> Engine<A> {
         if predecessor == Some(node) || before != self.copy_holders() {
             self.copies.again();
         }
-    }
-
-    pub(super) fn next_id(&mut self) -> u64 {
-        self.last_id += 1;
-        self.last_id
     }
 
     /// Converts a node that the node at `by` named into a contact, unless its address cannot be parsed, has

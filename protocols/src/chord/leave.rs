@@ -36,7 +36,7 @@ impl<A: Addr> Engine<A> {
         if self.leaving.is_some() {
             return Err(Error::invalid("operation", "this node is already leaving"));
         }
-        let op = OpId(self.next_id());
+        let op = OpId(self.requests.new_id());
         let after = self.table.own_range().map_or(self.table.own, |(from, _)| from);
         self.leaving = Some(Leaving {
             op,

@@ -31,7 +31,7 @@ impl<A: Addr> Engine<A> {
         bootstraps: Vec<A>,
         upkeep: bool,
     ) -> OpId {
-        let id = OpId(self.next_id());
+        let id = OpId(self.requests.new_id());
         let mut op = Box::new(Op::new(goal, key, bootstraps, upkeep));
         self.look_at_home(&mut op);
         self.advance(now, id, op);

@@ -7,7 +7,7 @@ use p2p::{Addr, PeerId};
 use super::engine::{Engine, Pending, Purpose};
 use super::wire::{Answer, Ask, Message};
 use crate::overlay::validation::{as_challenge, with_token};
-use crate::overlay::{Contact, Failure, RequestId, RequestTransmit};
+use crate::overlay::{Contact, Failure, RequestId};
 
 impl<A: Addr> Engine<A> {
     /// Processes the answer to a request.
@@ -83,19 +83,6 @@ impl<A: Addr> Engine<A> {
         self.unanswered(now, node, purpose);
     }
 
-    /// Returns the earliest deadline of the requests in flight.
-    pub(super) fn next_deadline(&self) -> Option<Duration> {
-        self.deadlines.front().map(|(at, _)| *at)
-    }
-
-    /// Fails requests past their deadline.
-    pub(super) fn expire_requests(&mut self, now: Duration) {
-        while let Some((_, id)) = self.deadlines.front().copied().filter(|(at, _)| *at <= now) {
-            self.deadlines.pop_front();
-            self.handle_failure(now, id, Failure::Unreachable);
-        }
-    }
-
     /// Sends a request.
     pub(super) fn ask(
         &mut self,
@@ -129,24 +116,14 @@ impl<A: Addr> Engine<A> {
     }
 
     fn transmit(&mut self, now: Duration, pending: Pending<A>, request: Vec<u8>) {
-        let id = RequestId(self.next_id());
-        let deadline = now.saturating_add(self.rules.config.request_timeout);
-        self.deadlines.push_back((deadline, id));
-        let to = pending.to.clone();
-        self.pending.insert(id, pending);
         self.counts.sent += 1;
-        self.transmits.push_back(RequestTransmit { to, id, request });
+        self.requests.begin(now, pending.to.clone(), request, pending);
     }
 
     /// Takes a request out of those in flight. If it is not among them, its answer or failure is counted as late.
     fn settle(&mut self, id: RequestId) -> Option<Pending<A>> {
-        let pending = self.pending.remove(&id);
+        let pending = self.requests.end(id);
         self.counts.late += u64::from(pending.is_none());
-        while let Some((_, id)) = self.deadlines.front()
-            && !self.pending.contains_key(id)
-        {
-            self.deadlines.pop_front();
-        }
         pending
     }
 

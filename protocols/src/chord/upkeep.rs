@@ -11,7 +11,7 @@ use super::distance::{after, in_open};
 use super::engine::{Engine, Purpose};
 use super::operation::Goal;
 use super::wire::Ask;
-use crate::overlay::{Contact, OpId};
+use crate::overlay::{Contact, Failure, OpId};
 
 /// Maximum number of nodes that one round asks on the way back to the successor, each nearer than the one
 /// before. The next round continues. This matters when many nodes have joined at the same place at the same
@@ -110,13 +110,15 @@ impl<A: Addr> Engine<A> {
         let upkeep = self.upkeep.stabilize_at.min(self.upkeep.fix_at);
         let upkeep = upkeep.min(self.upkeep.rejoin_at);
         let upkeep = self.leaving.is_none().then_some(upkeep);
-        let waiting = self.next_deadline().into_iter().chain(self.next_wait());
+        let waiting = self.requests.next_deadline().into_iter().chain(self.next_wait());
         upkeep.into_iter().chain(waiting).min()
     }
 
     /// Fails requests past their deadline, and runs the upkeep that is due.
     pub fn handle_timeout(&mut self, now: Duration) {
-        self.expire_requests(now);
+        while let Some(id) = self.requests.expired(now) {
+            self.handle_failure(now, id, Failure::Unreachable);
+        }
         self.end_waits(now);
         if self.leaving.is_some() {
             return;

@@ -22,7 +22,7 @@ impl<A: Addr> Engine<A> {
         {
             return;
         }
-        let Some(pending) = self.pending.get(&id) else {
+        let Some(pending) = self.requests.get(id) else {
             self.counts.late += 1;
             return;
         };
@@ -48,10 +48,9 @@ impl<A: Addr> Engine<A> {
             self.handle_failure(now, id, Failure::Unreachable);
             return;
         }
-        let Some(pending) = self.pending.remove(&id) else {
+        let Some(pending) = self.requests.end(id) else {
             return;
         };
-        self.skip_settled();
         self.counts.answered += 1;
         self.validator.validate(&pending.addr);
         let contact = Contact {
@@ -79,11 +78,10 @@ impl<A: Addr> Engine<A> {
 
     /// Processes the failure of a request.
     pub fn handle_failure(&mut self, now: Duration, id: RequestId, failure: Failure) {
-        let Some(pending) = self.pending.remove(&id) else {
+        let Some(pending) = self.requests.end(id) else {
             self.counts.late += 1;
             return;
         };
-        self.skip_settled();
         self.counts.failed += 1;
         if pending.purpose == Purpose::Check {
             self.checking.retain(|(other, _)| other.addr != pending.addr);

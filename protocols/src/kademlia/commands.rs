@@ -167,7 +167,7 @@ impl<A: Addr> Engine<A> {
     fn new_op(&mut self) -> Result<OpId> {
         let running = self.ops.values().filter(|op| !op.upkeep).count();
         limit("operations", running, self.rules.config.operations)?;
-        Ok(OpId(self.new_id()))
+        Ok(OpId(self.requests.new_id()))
     }
 
     /// Starts an operation with a lookup of its target.

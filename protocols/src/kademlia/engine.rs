@@ -1,6 +1,6 @@
 //! The engine of one node: its tables, its operations and its requests in flight.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,7 +19,7 @@ use super::silent::Silent;
 use super::table::Table;
 use super::wire::{Ask, Message};
 use crate::overlay::validation::{AddressValidator, Challenge, with_token};
-use crate::overlay::{Contact, Failure, OpId, RequestId, RequestTransmit, Source};
+use crate::overlay::{Contact, Failure, InFlight, OpId, RequestId, RequestTransmit, Source};
 
 /// The purpose of a request in flight.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -76,9 +76,7 @@ pub struct Engine<A> {
     /// Keys that this node provides, with the time of the next announcement.
     pub(super) provided: BTreeMap<PeerId, Duration>,
     pub(super) ops: BTreeMap<OpId, Box<Op<A>>>,
-    pub(super) pending: HashMap<RequestId, Pending<A>>,
-    /// Ordered, because all requests have the same timeout. The first request is still pending.
-    pub(super) deadlines: VecDeque<(Duration, RequestId)>,
+    pub(super) requests: InFlight<A, Pending<A>>,
     /// Contacts with a ping in flight, one for each address, and the reason.
     pub(super) checking: Vec<(Contact<A>, For)>,
     pub(super) next_upkeep: Duration,
@@ -88,8 +86,6 @@ pub struct Engine<A> {
     pub(super) counts: Counts,
     /// Source addresses that have returned a token.
     pub(super) validator: AddressValidator<A>,
-    transmits: VecDeque<RequestTransmit<A>>,
-    last_id: u64,
 }
 
 impl<A: Addr> Engine<A> {
@@ -107,16 +103,13 @@ impl<A: Addr> Engine<A> {
             published: BTreeMap::new(),
             provided: BTreeMap::new(),
             ops: BTreeMap::new(),
-            pending: HashMap::new(),
-            deadlines: VecDeque::new(),
+            requests: InFlight::new(config.request_timeout),
             checking: Vec::new(),
             next_upkeep: now.saturating_add(config.upkeep_every.mul_f64(rng.random_range(0.5..1.0))),
             backlog: false,
             events: VecDeque::new(),
             counts: Counts::default(),
             validator: AddressValidator::new(seed, rules.config.unproven_ids),
-            transmits: VecDeque::new(),
-            last_id: 0,
             rng,
             rules,
         }
@@ -149,7 +142,7 @@ impl<A: Addr> Engine<A> {
 
     /// Returns the number of requests in flight.
     pub fn in_flight(&self) -> usize {
-        self.pending.len()
+        self.requests.len()
     }
 
     /// Returns the counters since the engine was created.
@@ -168,7 +161,7 @@ impl<A: Addr> Engine<A> {
 
     /// Returns the next request to send.
     pub fn poll_transmit(&mut self) -> Option<RequestTransmit<A>> {
-        self.transmits.pop_front()
+        self.requests.poll_transmit()
     }
 
     /// Returns the next event.
@@ -178,25 +171,18 @@ impl<A: Addr> Engine<A> {
 
     /// Returns the time at which [`handle_timeout`](Self::handle_timeout) is due.
     pub fn poll_timeout(&self) -> Duration {
-        let first = self.deadlines.front().map(|(at, _)| *at);
+        let first = self.requests.next_deadline();
         first.map_or(self.next_upkeep, |at| at.min(self.next_upkeep))
     }
 
     /// Fails requests past their deadline and runs upkeep if it is due.
     pub fn handle_timeout(&mut self, now: Duration) {
-        while let Some((_, id)) = self.deadlines.front().copied().filter(|(at, _)| *at <= now) {
-            self.deadlines.pop_front();
+        while let Some(id) = self.requests.expired(now) {
             self.handle_failure(now, id, Failure::Unreachable);
         }
-        self.skip_settled();
         if now >= self.next_upkeep {
             self.upkeep(now);
         }
-    }
-
-    pub(super) fn new_id(&mut self) -> u64 {
-        self.last_id += 1;
-        self.last_id
     }
 
     pub(super) fn look_up(&mut self, now: Duration, target: PeerId, width: usize) -> Lookup<A> {
@@ -241,31 +227,29 @@ impl<A: Addr> Engine<A> {
     }
 
     fn transmit(&mut self, now: Duration, pending: Pending<A>, request: Vec<u8>) {
-        let id = RequestId(self.new_id());
-        let deadline = now.saturating_add(self.rules.config.request_timeout);
-        self.deadlines.push_back((deadline, id));
-        let to = pending.addr.clone();
-        self.pending.insert(id, pending);
         self.counts.sent += 1;
-        self.transmits.push_back(RequestTransmit { to, id, request });
+        self.requests.begin(now, pending.addr.clone(), request, pending);
     }
 
     /// Resends a request with the token that its node asked for. Returns whether it was sent; a request is
     /// resent at most once.
     pub(super) fn send_with_token(&mut self, now: Duration, id: RequestId, challenge: &Challenge) -> bool {
-        let request = self
-            .pending
-            .get_mut(&id)
-            .and_then(|pending| pending.request.take());
-        let Some(request) = request else { return false };
-        let Some(pending) = self.pending.remove(&id) else {
+        let pending = self.requests.get(id);
+        let Some(request) = pending.and_then(|pending| pending.request.as_deref()) else {
             return false;
         };
-        self.skip_settled();
+        let request = with_token(challenge, request);
+        let Some(pending) = self.requests.end(id) else {
+            return false;
+        };
         // A node that answers, if only with a token, receives packets at its address. Its own first request
         // is then served at once.
         self.validator.validate(&pending.addr);
-        self.transmit(now, pending, with_token(challenge, &request));
+        let pending = Pending {
+            request: None,
+            ..pending
+        };
+        self.transmit(now, pending, request);
         true
     }
 
@@ -305,15 +289,6 @@ impl<A: Addr> Engine<A> {
         if self.checking.iter().all(|(other, _)| other.addr != contact.addr) {
             self.checking.push((contact.clone(), why));
             self.send(now, Some(contact.id), contact.addr, Ask::Ping, Purpose::Check);
-        }
-    }
-
-    /// Removes settled requests from the front of the deadlines.
-    pub(super) fn skip_settled(&mut self) {
-        while let Some((_, id)) = self.deadlines.front()
-            && !self.pending.contains_key(id)
-        {
-            self.deadlines.pop_front();
         }
     }
 

@@ -24,7 +24,7 @@ impl<A: Addr> Engine<A> {
             let Some((task, target)) = self.next_duty(now) else {
                 return;
             };
-            let id = OpId(self.new_id());
+            let id = OpId(self.requests.new_id());
             self.begin(now, id, task, target, true);
         }
         self.backlog = true;
