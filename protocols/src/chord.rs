@@ -66,7 +66,6 @@
 
 mod commands;
 mod config;
-mod contract;
 mod copies;
 pub mod distance;
 mod engine;

@@ -58,7 +58,6 @@ pub mod cache;
 mod candidate;
 mod commands;
 mod config;
-mod contract;
 pub mod distance;
 mod engine;
 mod event;

@@ -7,7 +7,7 @@
 //! ([`Returns`]). Relaying has one rule: forward to a node that is nearer to the destination than this node,
 //! or to the destination. So each route ends and has no loops.
 //!
-//! The engines also share contacts, operations and requests, the [`Rules`] of a network with their
+//! The engines also share contacts, operations and requests in flight, the [`Rules`] of a network with their
 //! [`Validator`], and the frame of their messages ([`message`]).
 //!
 //! # Security
@@ -21,6 +21,7 @@
 mod address_book;
 mod budget;
 mod contact;
+mod contract;
 mod in_flight;
 pub mod message;
 mod operation;
@@ -34,10 +35,11 @@ pub use address_book::{AddressBook, Found, Route};
 pub use budget::Budget;
 pub(crate) use contact::Source;
 pub use contact::{Contact, Prefix, Scope};
+pub(crate) use contract::request_engine;
 pub(crate) use in_flight::InFlight;
 pub use operation::{OpId, Progress};
 pub use p2p::engine::{Failure, RequestId, RequestTransmit};
 pub use record::{NoRecords, Validator};
 pub use returns::Returns;
-pub use rules::Rules;
+pub use rules::{EngineConfig, Rules};
 pub use validation::TOKEN_BYTES;

@@ -18,7 +18,7 @@ use super::table::Table;
 use super::upkeep::Upkeep;
 use super::wire;
 use crate::overlay::validation::AddressValidator;
-use crate::overlay::{Contact, InFlight, OpId, RequestTransmit, Scope};
+use crate::overlay::{Contact, InFlight, OpId, RequestTransmit, Scope, request_engine};
 
 /// The purpose of a request in flight.
 #[derive(Debug)]
@@ -237,3 +237,10 @@ impl<A: Addr> Engine<A> {
         }
     }
 }
+
+request_engine!(Engine, Event, {
+    /// Starts to leave the ring. A node that is already leaving continues.
+    fn handle_leave(&mut self, now: Duration) {
+        let _ = self.leave(now);
+    }
+});

@@ -148,3 +148,15 @@ pub struct Counts {
     /// Copies that were returned to their key's successor because they were not renewed.
     pub returned: u64,
 }
+
+impl Counts {
+    /// Counts a request of another node by its result.
+    pub(super) fn add_served<T>(&mut self, served: &Result<T, Refusal>) {
+        match served {
+            Ok(_) => self.served += 1,
+            Err(Refusal::Malformed) => self.malformed += 1,
+            Err(Refusal::FalseId) => self.false_ids += 1,
+            Err(_) => self.refused += 1,
+        }
+    }
+}

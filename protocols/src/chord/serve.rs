@@ -10,7 +10,6 @@ use super::distance::in_open;
 use super::engine::{Engine, Purpose};
 use super::event::Refusal;
 use super::wire::{self, Answer, Ask, MAX_ADDR, MAX_NODES, MAX_RECORDS, Message, Record};
-use crate::overlay::validation::Admission;
 use crate::overlay::{Contact, Source};
 
 /// Upper bound of the bytes of a record around its value, and of a node around its address.
@@ -23,19 +22,14 @@ impl<A: Addr> Engine<A> {
     /// See [`Refusal`]. Nothing of a refused request is kept.
     pub fn handle_request(&mut self, now: Duration, from: &A, request: &[u8]) -> Result<Vec<u8>, Refusal> {
         let request = match self.validator.admit(from, request) {
-            Admission::Serve(request) => request,
-            Admission::Challenge(challenge) => {
+            Ok(request) => request,
+            Err(challenge) => {
                 self.counts.challenged += 1;
                 return Ok(challenge.into());
             }
         };
         let served = self.serve(now, from, request);
-        match &served {
-            Ok(_) => self.counts.served += 1,
-            Err(Refusal::Malformed) => self.counts.malformed += 1,
-            Err(Refusal::FalseId) => self.counts.false_ids += 1,
-            Err(_) => self.counts.refused += 1,
-        }
+        self.counts.add_served(&served);
         served
     }
 

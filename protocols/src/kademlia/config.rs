@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::overlay::Validator;
+use crate::overlay::EngineConfig;
 
 /// Upper bound of the bytes in a message around a record's value or a list of nodes.
 pub(super) const FRAME: usize = 64;
@@ -166,8 +166,7 @@ impl Default for Config {
     }
 }
 
-impl Config {
-    /// Clamps every number to its valid range.
+impl EngineConfig for Config {
     fn clamped(self) -> Self {
         let most = super::wire::MAX_NODES;
         let tick = Duration::from_millis(1);
@@ -198,15 +197,3 @@ impl Config {
 
 /// What all engines of one network share.
 pub type Rules<A> = crate::overlay::Rules<A, Config>;
-
-impl<A> Rules<A> {
-    /// Creates the rules. `parse` parses the text of an address, as a swarm's `parse_addr` does; `validator`
-    /// accepts or rejects records.
-    pub fn new(
-        config: Config,
-        parse: impl Fn(&str) -> Option<A> + Send + Sync + 'static,
-        validator: impl Validator + 'static,
-    ) -> Self {
-        Self::with(config.clamped(), parse, validator)
-    }
-}

@@ -19,7 +19,7 @@ use super::silent::Silent;
 use super::table::Table;
 use super::wire::{Ask, Message};
 use crate::overlay::validation::{AddressValidator, Challenge, with_token};
-use crate::overlay::{Contact, Failure, InFlight, OpId, RequestId, RequestTransmit, Source};
+use crate::overlay::{Contact, Failure, InFlight, OpId, RequestId, RequestTransmit, Source, request_engine};
 
 /// The purpose of a request in flight.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -307,3 +307,5 @@ impl<A: Addr> Engine<A> {
         });
     }
 }
+
+request_engine!(Engine, Event, {});

@@ -156,3 +156,15 @@ pub struct Counts {
     /// Lookups that ended at their request limit.
     pub exhausted: u64,
 }
+
+impl Counts {
+    /// Counts a request of another node by its result.
+    pub(super) fn add_served<T>(&mut self, served: &Result<T, Refusal>) {
+        match served {
+            Ok(_) => self.served += 1,
+            Err(Refusal::Malformed) => self.malformed += 1,
+            Err(Refusal::FalseId) => self.false_ids += 1,
+            Err(_) => self.refused += 1,
+        }
+    }
+}

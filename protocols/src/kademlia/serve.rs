@@ -12,7 +12,6 @@ use super::event::Refusal;
 use super::operation::seconds;
 use super::records::Incoming;
 use super::wire::{Answer, Ask, MAX_ADDR, Message, Node};
-use crate::overlay::validation::Admission;
 use crate::overlay::{Contact, Scope, Source};
 
 impl<A: Addr> Engine<A> {
@@ -26,23 +25,17 @@ impl<A: Addr> Engine<A> {
     pub fn handle_request(&mut self, now: Duration, from: &A, request: &[u8]) -> Result<Vec<u8>, Refusal> {
         let own = *self.own.as_bytes();
         let request = match self.validator.admit(from, request) {
-            Admission::Serve(request) => request,
-            Admission::Challenge(challenge) => {
+            Ok(request) => request,
+            Err(challenge) => {
                 self.counts.challenged += 1;
                 return Ok(challenge.into());
             }
         };
-        let served = self.serve(now, from, request);
-        let served = served.map(|answer| {
+        let served = self.serve(now, from, request).map(|answer| {
             let bytes = answer.estimate();
             Message::new(own, answer).emit_within(bytes)
         });
-        match &served {
-            Ok(_) => self.counts.served += 1,
-            Err(Refusal::Malformed) => self.counts.malformed += 1,
-            Err(Refusal::FalseId) => self.counts.false_ids += 1,
-            Err(_) => self.counts.refused += 1,
-        }
+        self.counts.add_served(&served);
         served
     }
 

@@ -108,9 +108,16 @@ mod tests {
         assert_eq!((requests.next_deadline(), requests.len()), (Some(seconds(7)), 1));
 
         assert_eq!(requests.expired(seconds(7)), Some(ids[2]));
-        assert_eq!(requests.get(ids[2]), Some(&"third"), "it is in flight until it is ended");
+        assert_eq!(
+            requests.get(ids[2]),
+            Some(&"third"),
+            "it is in flight until it is ended"
+        );
         assert_eq!(requests.end(ids[2]), Some("third"));
-        assert_eq!((requests.end(ids[2]), requests.expired(seconds(99))), (None, None));
+        assert_eq!(
+            (requests.end(ids[2]), requests.expired(seconds(99))),
+            (None, None)
+        );
     }
 
     #[test]
@@ -123,6 +130,10 @@ mod tests {
             ids.extend(requests.poll_transmit().map(|sent| sent.id.0));
         }
         assert_eq!(ids, (1..=8).collect::<Vec<_>>());
-        assert_eq!(requests.next_deadline(), Some(Duration::MAX), "the time saturates");
+        assert_eq!(
+            requests.next_deadline(),
+            Some(Duration::MAX),
+            "the time saturates"
+        );
     }
 }

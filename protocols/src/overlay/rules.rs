@@ -15,20 +15,30 @@ pub struct Rules<A, C> {
     pub(crate) validator: Box<dyn Validator>,
 }
 
-impl<A, C> Rules<A, C> {
-    /// Creates rules with this configuration, unchanged.
-    pub(crate) fn with(
+/// The configuration of an engine: limits, intervals and policies.
+pub trait EngineConfig: Sized {
+    /// Clamps every number to its valid range.
+    #[must_use]
+    fn clamped(self) -> Self;
+}
+
+impl<A, C: EngineConfig> Rules<A, C> {
+    /// Creates the rules. `parse` parses the text of an address, as a swarm's `parse_addr` does; `validator`
+    /// accepts or rejects records. The numbers of the configuration are clamped to their valid ranges.
+    pub fn new(
         config: C,
         parse: impl Fn(&str) -> Option<A> + Send + Sync + 'static,
         validator: impl Validator + 'static,
     ) -> Self {
         Self {
-            config,
+            config: config.clamped(),
             parse: Box::new(parse),
             validator: Box::new(validator),
         }
     }
+}
 
+impl<A, C> Rules<A, C> {
     /// Returns the configuration, with all numbers clamped to their valid ranges.
     pub fn config(&self) -> &C {
         &self.config

@@ -47,15 +47,6 @@ pub(crate) struct AddressValidator<A> {
     order: VecDeque<A>,
 }
 
-/// The decision about a request.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Admission<'a> {
-    /// Serve this request: the source receives packets at its address.
-    Serve(&'a [u8]),
-    /// Answer with this challenge only.
-    Challenge(Challenge),
-}
-
 impl<A: Addr> AddressValidator<A> {
     /// Creates a validator without addresses, for an engine with this seed. It has no effect unless `is_on`.
     pub(crate) fn new(seed: u64, is_on: bool) -> Self {
@@ -79,10 +70,13 @@ impl<A: Addr> AddressValidator<A> {
         self.applies_to(to).then(|| request.into())
     }
 
-    /// Decides about a request.
-    pub(crate) fn admit<'a>(&mut self, from: &A, request: &'a [u8]) -> Admission<'a> {
+    /// Returns the request to serve, without its token, if the source receives packets at its address.
+    ///
+    /// # Errors
+    /// Returns the challenge to answer with, in place of serving.
+    pub(crate) fn admit<'a>(&mut self, from: &A, request: &'a [u8]) -> Result<&'a [u8], Challenge> {
         if !self.applies_to(from) {
-            return Admission::Serve(request);
+            return Ok(request);
         }
         let own = self.challenge(from);
         match request.split_first_chunk::<TOKEN_BYTES>() {
@@ -91,15 +85,15 @@ impl<A: Addr> AddressValidator<A> {
                     .iter()
                     .zip(own)
                     .fold(0, |differs, (a, b)| differs | (a ^ b));
-                if differs != 0 {
-                    return Admission::Challenge(own);
+                if differs == 0 {
+                    self.validate(from);
+                    return Ok(rest);
                 }
-                self.validate(from);
-                Admission::Serve(rest)
             }
-            _ if self.validated.contains(from) => Admission::Serve(request),
-            _ => Admission::Challenge(own),
+            _ if self.validated.contains(from) => return Ok(request),
+            _ => {}
         }
+        Err(own)
     }
 
     /// Records that an address has answered a request of this node, or asked for a token.
