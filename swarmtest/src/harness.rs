@@ -142,7 +142,7 @@ impl<A: Addr> Testbed<A> {
         to: &Node<A>,
         payload: &[u8],
     ) -> Outcome<Message<A>> {
-        self.deliver_packet(from, dst, to, &|| Packet::from(payload))
+        self.deliver_packet(from, dst, to, Tells::Repeated, &|| Packet::from(payload))
             .await
     }
 
@@ -152,20 +152,26 @@ impl<A: Addr> Testbed<A> {
         from: &Node<A>,
         dst: &A,
         to: &Node<A>,
+        tells: Tells,
         packet: &(dyn Fn() -> Packet + Sync),
     ) -> Outcome<Message<A>> {
         let payload = packet();
         let mut refusal = None;
-        let mut again = self.again(payload.len());
+        let is_lost = self.the_profile().loss_of(payload.len()) > 0.0;
+        let (mut again, wait) = if tells == Tells::Once && !is_lost {
+            (Again::new(1, Duration::ZERO), self.patience())
+        } else {
+            (self.again(payload.len()), self.settle())
+        };
         while again.next() {
             if let Err(error) = in_time("a tell", self.patience(), from.tell(dst, packet())).await? {
                 refusal = Some(chain(&error));
             }
-            if let Some(message) = self.arrival(to, &payload, self.settle()).await? {
+            if let Some(message) = self.arrival(to, &payload, wait).await? {
                 return Ok(message);
             }
         }
-        let (len, times) = (payload.len(), again.times);
+        let (len, times) = (payload.len(), again.times - 1);
         let why = refusal.map_or(String::new(), |error| format!("; telling said: {error}"));
         broken!("a message of {len} bytes, told {times} times to {dst}, did not arrive{why}")
     }
@@ -283,6 +289,15 @@ impl<A: Addr> Testbed<A> {
         let all_arrive = (1.0 - self.the_profile().loss).powi(count);
         Again::new(attempts(1.0 - all_arrive), self.patience())
     }
+}
+
+/// How often a message is told that must arrive.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Tells {
+    /// Until it arrives.
+    Repeated,
+    /// Once, if the medium loses no message of its length; otherwise until it arrives.
+    Once,
 }
 
 /// Attempts that may be lost: at least as many as make the loss of all implausible, and for at least the

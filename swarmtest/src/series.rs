@@ -90,28 +90,6 @@ impl<A: Addr> Testbed<A> {
         WINDOW.min(self.the_profile().holds.max(1))
     }
 
-    /// Delivers as [`deliver_packet`](Self::deliver_packet) does; told once, if the medium loses nothing.
-    pub(crate) async fn deliver_once(
-        &self,
-        from: &Node<A>,
-        dst: &A,
-        to: &Node<A>,
-        packet: &(dyn Fn() -> Packet + Sync),
-    ) -> Outcome<Message<A>> {
-        let told = packet();
-        if self.the_profile().loss_of(told.len()) > 0.0 {
-            return self.deliver_packet(from, dst, to, packet).await;
-        }
-        in_time("a tell", self.patience(), from.tell(dst, packet())).await??;
-        let came = self.arrival(to, &told, self.patience()).await?;
-        came.ok_or_else(|| {
-            let (len, limit) = (told.len(), self.patience());
-            Unmet::Broken(format!(
-                "a message of {len} bytes to {dst} did not arrive within {limit:?}"
-            ))
-        })
-    }
-
     /// Tells payloads of these lengths, numbered from 0, and passes each arrival to `look` with the told
     /// payload. Ends early if one is lost that must not be.
     pub(crate) async fn series(

@@ -2,7 +2,7 @@
 
 use p2p::{Addr, Error, Packet, Swarm as _};
 
-use crate::harness::{PLAIN, broken, ensure, numbered_payload};
+use crate::harness::{PLAIN, Tells, broken, ensure, numbered_payload};
 use crate::report::Outcome;
 use crate::testbed::{Testbed, chain};
 
@@ -52,7 +52,9 @@ pub async fn a_parsed_address_can_be_told_to<A: Addr>(testbed: &Testbed<A>) -> O
         for node in [&b, &c] {
             let dst = a.parse_addr(&node.addr()?.to_string())?;
             let packet = || Packet::from(&numbered_payload(number, PLAIN)[..]);
-            let came = testbed.deliver_once(&a, &dst, node, &packet).await?;
+            let came = testbed
+                .deliver_packet(&a, &dst, node, Tells::Once, &packet)
+                .await?;
             ensure!(
                 node.local_addrs().contains(&came.dst),
                 "a message that was told to {dst} arrived for {}",

@@ -6,7 +6,7 @@
 
 mod crowd;
 
-use p2p::{Addr, Message, Packet, Swarm as _};
+use p2p::{Addr, Error, Message, Packet, Swarm as _};
 use rand::RngExt as _;
 use rand::rngs::StdRng;
 use tokio::time::{Instant, timeout};
@@ -18,13 +18,8 @@ use crate::kind::Node;
 use crate::ledger::Ledger;
 use crate::payloads::{KINDS, contents, length};
 use crate::report::Outcome;
+use crate::series::{WINDOW, WINDOW_BYTES};
 use crate::testbed::{Testbed, chain};
-
-/// Maximum number of messages in flight to one node.
-const WINDOW: usize = 16;
-
-/// Maximum number of bytes in flight to one node, unless one message is longer.
-const WINDOW_BYTES: usize = 32 << 10;
 
 /// Maximum length of messages of an exchange.
 const LONGEST: usize = 64 << 10;
@@ -90,6 +85,7 @@ async fn exchange<A: Addr>(
     exchange.end().await
 }
 
+/// The nodes of an exchange, and what they have told one another.
 struct Exchange<'a, A> {
     testbed: &'a Testbed<A>,
     nodes: &'a [Node<A>],
@@ -120,8 +116,20 @@ impl<'a, A: Addr> Exchange<'a, A> {
     /// Returns whether a message of `len` bytes may be told to this node now.
     fn has_room(&self, to: usize, len: usize) -> bool {
         let (count, bytes) = self.ledger.open(to);
-        let window = WINDOW.min(self.testbed.the_profile().holds.max(1));
-        count == 0 || (count < window && bytes + len <= WINDOW_BYTES)
+        count == 0 || (count < self.testbed.window() && bytes + len <= WINDOW_BYTES)
+    }
+
+    /// Returns whether messages to this node are in flight.
+    fn is_open(&self, to: usize) -> bool {
+        self.ledger.open(to).0 > 0
+    }
+
+    /// Returns the contents of a message that is told now.
+    fn payload(&mut self, from: usize, to: usize, len: usize) -> Vec<u8> {
+        let kind = self.rng.random_range(0..KINDS);
+        let payload = contents(&mut self.rng, kind, len);
+        self.ledger.tell(from, to, &payload);
+        payload
     }
 
     /// Tells up to `most` messages, some alone and some in batches; returns their number.
@@ -138,9 +146,7 @@ impl<'a, A: Addr> Exchange<'a, A> {
             if !self.has_room(to, len) {
                 continue;
             }
-            let kind = self.rng.random_range(0..KINDS);
-            let payload = contents(&mut self.rng, kind, len);
-            self.ledger.tell(from, to, &payload);
+            let payload = self.payload(from, to, len);
             match self.rng.random_range(0..12) {
                 0..5 => batches[from].push((to, payload)),
                 5 => self.tell_and_cancel(from, to, &payload),
@@ -157,15 +163,21 @@ impl<'a, A: Addr> Exchange<'a, A> {
 
     async fn tell(&mut self, from: usize, to: usize, payload: &[u8]) -> Outcome {
         let tell = self.nodes[from].tell(&self.addrs[to], Packet::from(payload));
-        if let Err(error) = in_time("a tell", self.testbed.patience(), tell).await? {
-            ensure!(
-                !self.testbed.lossless(),
-                "a tell of {} bytes failed: {}",
-                payload.len(),
-                chain(&error)
-            );
-            self.ledger.refused(from, to, payload);
+        match in_time("a tell", self.testbed.patience(), tell).await? {
+            Ok(()) => Ok(()),
+            Err(error) => self.refused(from, to, payload, &error),
         }
+    }
+
+    /// Handles a tell that failed.
+    fn refused(&mut self, from: usize, to: usize, payload: &[u8], error: &Error) -> Outcome {
+        ensure!(
+            !self.testbed.lossless(),
+            "a tell of {} bytes failed: {}",
+            payload.len(),
+            chain(error)
+        );
+        self.ledger.refused(from, to, payload);
         Ok(())
     }
 
@@ -224,7 +236,7 @@ impl<'a, A: Addr> Exchange<'a, A> {
     async fn read(&mut self, at: usize) -> Outcome {
         let node = &self.nodes[at];
         let mut out: Vec<Message<A>> = Vec::new();
-        while self.ledger.open(at).0 > 0 {
+        while self.is_open(at) {
             let polls = self.rng.random_range(0..3);
             let max = self.rng.random_range(1..=65);
             let kept: Vec<_> = out.iter().take(self.rng.random_range(0..3)).cloned().collect();
@@ -279,24 +291,28 @@ impl<'a, A: Addr> Exchange<'a, A> {
 
     /// Handles the case that nothing arrived within the timeout.
     fn none_came(&mut self, at: usize) -> Outcome {
-        let profile = self.testbed.the_profile();
         let lost = self.ledger.give_up(at);
         ensure!(
-            profile.loss > 0.0 || profile.loss_at_mtu > 0.0,
+            self.testbed.worst_loss() > 0.0,
             "{lost} messages to node {at} did not arrive within {:?}",
             self.testbed.quiet()
         );
         Ok(())
     }
 
-    /// Checks late and duplicate arrivals, losses, and sources that are not local addresses.
-    async fn end(mut self) -> Outcome {
+    /// Checks late and duplicate arrivals, and losses.
+    async fn settle(&mut self) -> Outcome {
         for (at, node) in self.nodes.iter().enumerate() {
             for message in self.testbed.drain(node, usize::MAX).await? {
                 self.ledger.came(at, node, &message)?;
             }
         }
-        self.ledger.settle()?;
+        self.ledger.settle()
+    }
+
+    /// Checks the same, and sources that are not local addresses.
+    async fn end(mut self) -> Outcome {
+        self.settle().await?;
         for (number, (addr, sender)) in self.ledger.unproven().into_iter().take(WINDOW).enumerate() {
             let from = &self.nodes[(sender + 1) % self.nodes.len()];
             let told = numbered_payload(number as u32, PLAIN);

@@ -14,7 +14,9 @@ pub use bounds::*;
 pub use readers::*;
 
 use crate::chance::arrive_at_least;
-use crate::harness::{Held, MIN_PAYLOAD, PLAIN, broken, ensure, in_time, mtu, number, numbered_payload};
+use crate::harness::{
+    Held, MIN_PAYLOAD, PLAIN, Tells, broken, ensure, in_time, mtu, number, numbered_payload,
+};
 use crate::kind::Node;
 use crate::payloads::length;
 use crate::report::{Outcome, Unmet};
@@ -327,7 +329,7 @@ pub async fn short_room_is_no_fault<A: Addr>(testbed: &Testbed<A>) -> Outcome {
         };
         let told = numbered_payload(count as u32, len);
         let message = testbed
-            .deliver_once(&a, &dst, &b, &|| Packet::new(room, &told))
+            .deliver_packet(&a, &dst, &b, Tells::Once, &|| Packet::new(room, &told))
             .await?;
         ensure!(
             message.payload == *told.as_slice(),
@@ -429,7 +431,7 @@ pub async fn src_can_be_told_to<A: Addr>(testbed: &Testbed<A>) -> Outcome {
     sources.insert(last);
     for (number, src) in (2..).zip(sources.into_iter().rev().take(8)) {
         let packet = || Packet::from(&numbered_payload(number, PLAIN)[..]);
-        testbed.deliver_once(&b, &src, &a, &packet).await?;
+        testbed.deliver_packet(&b, &src, &a, Tells::Once, &packet).await?;
     }
     Ok(())
 }

@@ -11,16 +11,14 @@ use std::time::Duration;
 
 use p2p::{Addr, Message, Packet, Result, Swarm as _};
 use rand::RngExt as _;
-use rand::rngs::StdRng;
 use tokio::sync::{Notify, mpsc};
 use tokio::task::yield_now;
 use tokio::time::{Instant, timeout};
 
+use super::Exchange;
 use crate::chance::arrive_at_least;
 use crate::harness::{PLAIN, broken, ensure, number, numbered_payload, virtual_time};
-use crate::kind::Node;
-use crate::ledger::Ledger;
-use crate::payloads::{KINDS, contents, length};
+use crate::payloads::length;
 use crate::report::Outcome;
 use crate::testbed::{Testbed, chain};
 
@@ -92,12 +90,7 @@ impl Call {
 }
 
 struct Crowd<'a, A> {
-    testbed: &'a Testbed<A>,
-    nodes: &'a [Node<A>],
-    addrs: Vec<A>,
-    ledger: Ledger<A>,
-    rng: StdRng,
-    longest: usize,
+    exchange: Exchange<'a, A>,
     calls: Vec<Call>,
     any: Arc<Notify>,
     /// For how long every call was waited for since the last message came or was told. Timers of a swarm wake
@@ -113,12 +106,7 @@ pub async fn many_calls_at_once_lose_nothing<A: Addr>(testbed: &Testbed<A>) -> O
     let nodes: [_; 4] = testbed.nodes().await?;
     let (taken, came) = mpsc::unbounded_channel();
     let mut crowd = Crowd {
-        testbed,
-        nodes: &nodes,
-        addrs: nodes.iter().map(Node::addr).collect::<Outcome<_>>()?,
-        ledger: Ledger::new(testbed.the_profile(), &nodes),
-        rng: testbed.rng(),
-        longest: testbed.longest(&nodes[0])?.min(LONGEST),
+        exchange: Exchange::new(testbed, &nodes, LONGEST)?,
         calls: Vec::new(),
         any: Arc::new(Notify::new()),
         waited: Duration::ZERO,
@@ -136,25 +124,20 @@ pub async fn many_calls_at_once_lose_nothing<A: Addr>(testbed: &Testbed<A>) -> O
     }
     crowd.calls.clear();
     crowd.look()?;
-    for (at, node) in nodes.iter().enumerate() {
-        for message in testbed.drain(node, usize::MAX).await? {
-            crowd.ledger.came(at, node, &message)?;
-        }
-    }
-    crowd.ledger.settle()
+    crowd.exchange.settle().await
 }
 
 impl<A: Addr> Crowd<'_, A> {
     /// Whether a tell is in progress, or a message that was told has not come.
     fn is_open(&self) -> bool {
         let tells = |call: &Call| matches!(call.what, What::Tell { .. });
-        self.calls.iter().any(tells) || (0..self.nodes.len()).any(|at| self.ledger.open(at).0 > 0)
+        self.calls.iter().any(tells) || (0..self.exchange.nodes.len()).any(|at| self.exchange.is_open(at))
     }
 
     /// Begins, cancels, or polls a call. Returns how many tells it began.
     async fn step(&mut self, tells: bool) -> Outcome<usize> {
         let mut began = 0;
-        match self.rng.random_range(0..8) {
+        match self.exchange.rng.random_range(0..8) {
             0..3 if tells => began += usize::from(self.begin_tell()?),
             3 | 4 => self.begin_receive()?,
             5 => self.cancel(),
@@ -168,12 +151,12 @@ impl<A: Addr> Crowd<'_, A> {
                 if woken.is_empty() {
                     self.rest().await?;
                 } else {
-                    let at = woken[self.rng.random_range(0..woken.len())];
+                    let at = woken[self.exchange.rng.random_range(0..woken.len())];
                     self.poll(at)?;
                 }
             }
         }
-        if self.rng.random_range(0..4) == 0 {
+        if self.exchange.rng.random_range(0..4) == 0 {
             yield_now().await;
         }
         self.look()?;
@@ -195,21 +178,17 @@ impl<A: Addr> Crowd<'_, A> {
 
     /// Begins a tell, where its destination has room.
     fn begin_tell(&mut self) -> Outcome<bool> {
-        let from = self.rng.random_range(0..4);
-        let to = (from + self.rng.random_range(1..4)) % 4;
-        if self.ledger.open(to).0 >= WINDOW.min(self.testbed.the_profile().holds.max(1)) {
+        let exchange = &mut self.exchange;
+        let from = exchange.rng.random_range(0..4);
+        let to = (from + exchange.rng.random_range(1..4)) % 4;
+        if exchange.ledger.open(to).0 >= WINDOW.min(exchange.testbed.window()) {
             return Ok(false);
         }
-        let len = length(&mut self.rng, self.longest);
-        let kind = self.rng.random_range(0..KINDS);
-        let payload = contents(&mut self.rng, kind, len);
-        self.ledger.tell(from, to, &payload);
+        let len = length(&mut exchange.rng, exchange.longest);
+        let payload = exchange.payload(from, to, len);
+        let (node, dst) = (exchange.nodes[from].clone(), exchange.addrs[to].clone());
+        let packet = Packet::from(&payload[..]);
         self.waited = Duration::ZERO;
-        let (node, dst, packet) = (
-            self.nodes[from].clone(),
-            self.addrs[to].clone(),
-            Packet::from(&payload[..]),
-        );
         self.begin(What::Tell { from, to, payload }, async move {
             node.tell(&dst, packet).await
         })?;
@@ -217,18 +196,18 @@ impl<A: Addr> Crowd<'_, A> {
     }
 
     fn begin_receive(&mut self) -> Outcome {
-        let at = self.rng.random_range(0..self.nodes.len());
+        let at = self.exchange.rng.random_range(0..self.exchange.nodes.len());
         let waits = |call: &&Call| matches!(call.what, What::Receive { at: other } if other == at);
         if self.calls.iter().filter(waits).count() >= READERS {
             return Ok(());
         }
-        let node = self.nodes[at].clone();
+        let node = self.exchange.nodes[at].clone();
         let mut taken = Taken {
             at,
             out: Vec::new(),
             to: self.taken.clone(),
         };
-        let max = self.rng.random_range(0..6);
+        let max = self.exchange.rng.random_range(0..6);
         self.begin(What::Receive { at }, async move {
             if max == 0 {
                 let message = node.receive().await?;
@@ -245,14 +224,14 @@ impl<A: Addr> Crowd<'_, A> {
         if self.calls.is_empty() {
             return;
         }
-        let at = self.rng.random_range(0..self.calls.len());
-        if matches!(self.calls[at].what, What::Tell { .. }) && self.rng.random_range(0..8) > 0 {
+        let at = self.exchange.rng.random_range(0..self.calls.len());
+        if matches!(self.calls[at].what, What::Tell { .. }) && self.exchange.rng.random_range(0..8) > 0 {
             return;
         }
         let call = self.calls.swap_remove(at);
         drop(call.future);
         if let What::Tell { from, to, payload } = call.what {
-            self.ledger.doubt(from, to, &payload);
+            self.exchange.ledger.doubt(from, to, &payload);
         }
     }
 
@@ -265,28 +244,23 @@ impl<A: Addr> Crowd<'_, A> {
             self.waited = Duration::ZERO;
         }
         match (ended, call.what) {
-            (Ok(()), _) => {}
+            (Ok(()), _) => Ok(()),
             (Err(error), What::Tell { from, to, payload }) => {
-                ensure!(
-                    !self.testbed.lossless(),
-                    "a tell of {} bytes beside other calls failed: {}",
-                    payload.len(),
-                    chain(&error)
-                );
-                self.ledger.refused(from, to, &payload);
+                self.exchange.refused(from, to, &payload, &error)
             }
             (Err(error), What::Receive { .. }) => {
                 broken!("a receive beside other calls failed: {}", chain(&error))
             }
         }
-        Ok(())
     }
 
     /// Enters what came.
     fn look(&mut self) -> Outcome {
         while let Ok((at, message)) = self.came.try_recv() {
             self.waited = Duration::ZERO;
-            self.ledger.came(at, &self.nodes[at], &message)?;
+            self.exchange
+                .ledger
+                .came(at, &self.exchange.nodes[at], &message)?;
         }
         Ok(())
     }
@@ -300,8 +274,8 @@ impl<A: Addr> Crowd<'_, A> {
                 .iter()
                 .any(|call| matches!(call.what, What::Receive { at: other } if other == at))
         };
-        let open: Vec<usize> = (0..self.nodes.len())
-            .filter(|at| self.ledger.open(*at).0 > 0)
+        let open: Vec<usize> = (0..self.exchange.nodes.len())
+            .filter(|at| self.exchange.is_open(*at))
             .collect();
         let tells = |call: &Call| matches!(call.what, What::Tell { .. });
         let telling = self.calls.iter().any(tells);
@@ -311,10 +285,11 @@ impl<A: Addr> Crowd<'_, A> {
             return Ok(());
         }
         // What is lost is not waited for as long as a tell, before which a session may have to begin.
-        let limit = if telling || self.testbed.lossless() {
-            self.testbed.patience()
+        let testbed = self.exchange.testbed;
+        let limit = if telling {
+            testbed.patience()
         } else {
-            self.testbed.quiet()
+            testbed.quiet()
         };
         let began = Instant::now();
         let left = limit.saturating_sub(self.waited);
@@ -326,10 +301,9 @@ impl<A: Addr> Crowd<'_, A> {
         self.waited = Duration::ZERO;
         ensure!(!telling, "a tell beside other calls did not end within {limit:?}");
         for at in open {
-            let lost = self.ledger.give_up(at);
-            let profile = self.testbed.the_profile();
+            let lost = self.exchange.ledger.give_up(at);
             ensure!(
-                profile.loss > 0.0 || profile.loss_at_mtu > 0.0,
+                testbed.worst_loss() > 0.0,
                 "of messages between nodes with many calls at once, {lost} did not arrive within {limit:?}, or woke no caller"
             );
         }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use p2p::{Addr, Packet, Swarm as _};
 use tokio::time::{Instant, timeout};
 
-use crate::harness::{PLAIN, breathe, broken, ensure, in_time, number, numbered_payload, settle};
+use crate::harness::{PLAIN, Tells, breathe, broken, ensure, in_time, number, numbered_payload, settle};
 use crate::kind::Node;
 use crate::report::{Outcome, Unmet};
 use crate::testbed::{Testbed, chain};
@@ -158,7 +158,9 @@ pub async fn messages_arrive_again_after_a_flood<A: Addr>(testbed: &Testbed<A>) 
             .await?
             .arrived(testbed.worst_loss())?;
         for _ in 0..4 {
-            testbed.deliver_once(&a, &b.addr()?, &b, &Packet::default).await?;
+            testbed
+                .deliver_packet(&a, &b.addr()?, &b, Tells::Once, &Packet::default)
+                .await?;
         }
     }
     Ok(())
