@@ -99,6 +99,7 @@ pub mod stack;
 pub mod udp;
 pub mod whole_file;
 
+mod allowed_peers;
 mod ext;
 mod key_addr;
 mod waiters;

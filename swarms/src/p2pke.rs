@@ -58,9 +58,10 @@ use p2p::{
 use p2p_formats::x509::{PrivateKey, PublicKey};
 use p2p_protocols::p2pke::wire::{HEADER, TAG};
 
-pub use self::config::{Allow, P2pkeConfig};
+pub use self::config::P2pkeConfig;
 use self::shared::Shared;
 use crate::KeyAddr;
+pub use crate::allowed_peers::Allow;
 
 /// Minimum MTU of the swarm below in bytes: the longest handshake message with Ed25519 keys.
 pub const MIN_INNER_MTU: usize = 166;

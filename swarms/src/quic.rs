@@ -67,7 +67,7 @@ use p2p::{
 };
 use p2p_formats::x509::{PrivateKey, PublicKey};
 
-pub use self::config::{Allow, QuicConfig};
+pub use self::config::QuicConfig;
 pub use self::mtu::{MAX_UDP_DATAGRAM, mtu_discovery, set_mtu};
 use self::node::{Node, with_peer};
 pub use self::port::Port;
@@ -77,6 +77,8 @@ use self::task_set::Kind;
 use self::tls::Identity;
 use self::transport::Transport;
 use crate::KeyAddr;
+pub use crate::allowed_peers::Allow;
+use crate::allowed_peers::Permits as _;
 
 /// Minimum MTU of the swarm below in bytes (RFC 9000, section 14).
 pub const MIN_INNER_MTU: usize = 1200;
@@ -160,7 +162,7 @@ impl<A: Addr> QuicSwarm<A> {
     /// number.
     pub fn disconnect_forbidden(&self) -> usize {
         self.node
-            .end_sessions(|session| !self.node.config.allows(&session.peer.id))
+            .end_sessions(|session| !self.node.config.allow.permits(&session.peer.id))
     }
 }
 

@@ -68,16 +68,10 @@ pub struct HostSwarmConfig {
 
 impl Default for HostSwarmConfig {
     fn default() -> Self {
-        // Several messages of the MTU that arrive at the same time, which were copied out of their datagrams already.
-        let limits = Limits {
-            items: 1024,
-            bytes: 16 << 20,
-            copy_below: 0,
-        };
         Self {
             mtu: 1 << 20,
-            messages: limits,
-            requests: limits,
+            messages: Limits::reassembled(),
+            requests: Limits::reassembled(),
             reassembly: 64 << 20,
             peer_reassembly: 16 << 20,
             send_timeout: Duration::from_secs(15),

@@ -39,6 +39,16 @@ impl Default for Limits {
 }
 
 impl Limits {
+    /// Returns the limits of messages that were reassembled in buffers of their own: 1024 items, 16 MiB, and no copying.
+    /// They hold several messages of 1 MiB.
+    pub const fn reassembled() -> Self {
+        Self {
+            items: 1024,
+            bytes: 16 << 20,
+            copy_below: 0,
+        }
+    }
+
     /// Copies a small payload, about to wait behind the given number of items, out of its receive buffer. A
     /// reader that keeps up takes a batch before that many wait, and no large payload is copied.
     pub(crate) fn copy_out(&self, packet: &mut Packet, behind: usize) {

@@ -7,10 +7,8 @@ use p2p::{Error, PeerId, Result};
 use p2p_formats::x509::{Fingerprint, PrivateKey, Registry, shake256};
 use p2p_protocols::p2pke::{Config, Local};
 
+use crate::allowed_peers::Allow;
 use crate::inbox::Limits;
-
-/// Decides which peers may have a session; see [`P2pkeConfig::allow`].
-pub type Allow = Arc<dyn Fn(&PeerId) -> bool + Send + Sync>;
 
 /// Limits of a [`P2pkeSwarm`](super::P2pkeSwarm).
 ///
@@ -60,11 +58,6 @@ impl P2pkeConfig {
     pub fn allow(mut self, allow: impl Fn(&PeerId) -> bool + Send + Sync + 'static) -> Self {
         self.allow = Some(Arc::new(allow));
         self
-    }
-
-    /// Returns whether `peer` may have a session.
-    pub(super) fn allows(&self, peer: &PeerId) -> bool {
-        self.allow.as_ref().is_none_or(|allow| allow(peer))
     }
 
     /// Creates the identity that the engine uses.

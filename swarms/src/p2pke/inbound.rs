@@ -11,6 +11,7 @@ use p2p_protocols::p2pke::{self, DataPath, wire};
 
 use super::shared::{Effects, LAYER, Shared};
 use crate::KeyAddr;
+use crate::allowed_peers::Permits as _;
 use crate::driver::{HandleBatch, Receiving, pump};
 
 /// State while one batch is received.
@@ -162,7 +163,7 @@ impl<A: Addr, S: Swarm<A>> Shared<A, S> {
             let key = hello.and_then(|hello| PublicKey::from_der(hello.key).ok());
             key.map(|key| (self.config.fingerprint)(&key))
         };
-        peer.is_none_or(|peer| self.config.allows(&peer))
+        peer.is_none_or(|peer| self.config.allow.permits(&peer))
     }
 }
 

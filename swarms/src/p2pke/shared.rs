@@ -16,6 +16,7 @@ use tokio::sync::oneshot;
 
 use super::{MIN_INNER_MTU, P2pkeConfig};
 use crate::KeyAddr;
+use crate::allowed_peers::Permits as _;
 use crate::driver::{BackgroundSends, Driver, Interest, Mailbox, Timer};
 use crate::env::Env;
 
@@ -154,7 +155,7 @@ impl<A: Addr, S: Swarm<A>> Shared<A, S> {
     pub(super) async fn session(self: &Arc<Self>, peer: &KeyAddr<A>) -> Result<Arc<DataPath>> {
         // The caller's callback runs outside of all locks.
         let known = self.with_path(&peer.addr, |path| path.peer() == peer.id);
-        if !known.unwrap_or(false) && !self.config.allows(&peer.id) {
+        if !known.unwrap_or(false) && !self.config.allow.permits(&peer.id) {
             return Err(self.error(peer, &p2pke::Error::Denied, None));
         }
         for _ in 0..ATTEMPTS {
@@ -218,7 +219,7 @@ impl<A: Addr, S: Swarm<A>> Shared<A, S> {
     /// Starts to replace the session at an address, which is still valid.
     pub(super) fn rekey(self: &Arc<Self>, addr: &A) {
         let peer = self.with_path(addr, |path| path.peer());
-        if peer.is_none_or(|peer| !self.config.allows(&peer)) {
+        if peer.is_none_or(|peer| !self.config.allow.permits(&peer)) {
             return;
         }
         let mut effects = Effects::default();
@@ -338,7 +339,7 @@ impl<A: Addr, S: Swarm<A>> Shared<A, S> {
         let mut peers: HashSet<_> = paths.values().map(|path| path.peer()).collect();
         drop(paths);
         // The caller's callback runs outside of all locks.
-        peers.retain(|peer| !self.config.allows(peer));
+        peers.retain(|peer| !self.config.allow.permits(peer));
         self.disconnect(|peer| peers.contains(peer))
     }
 

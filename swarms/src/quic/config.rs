@@ -8,10 +8,8 @@ use p2p::{Error, PeerId, Result};
 use p2p_formats::x509::{Fingerprint, Registry, sha3_256};
 
 use super::stream::WAITING;
+use crate::allowed_peers::Allow;
 use crate::inbox::Limits;
-
-/// Decides which peers may have a session; see [`QuicConfig::allow`].
-pub type Allow = Arc<dyn Fn(&PeerId) -> bool + Send + Sync>;
 
 /// Limits of a [`QuicSwarm`](super::QuicSwarm).
 ///
@@ -94,12 +92,6 @@ pub struct QuicConfig {
 
 impl Default for QuicConfig {
     fn default() -> Self {
-        // Queued messages were already copied out of their datagrams.
-        let limits = Limits {
-            items: 1024,
-            bytes: 16 << 20,
-            copy_below: 0,
-        };
         Self {
             mtu: 1 << 20,
             allow: None,
@@ -121,8 +113,8 @@ impl Default for QuicConfig {
             send_window: 4 << 20,
             reassembly: 64 << 20,
             session_reassembly: 16 << 20,
-            messages: limits,
-            asks: limits,
+            messages: Limits::reassembled(),
+            asks: Limits::reassembled(),
         }
     }
 }
@@ -133,11 +125,6 @@ impl QuicConfig {
     pub fn allow(mut self, allow: impl Fn(&PeerId) -> bool + Send + Sync + 'static) -> Self {
         self.allow = Some(Arc::new(allow));
         self
-    }
-
-    /// Returns whether `peer` may have a session.
-    pub(super) fn allows(&self, peer: &PeerId) -> bool {
-        self.allow.as_ref().is_none_or(|allow| allow(peer))
     }
 
     /// Checks the values.

@@ -17,6 +17,7 @@ use super::sessions::{Dialled, Sessions};
 use super::tls;
 use super::transport::INCOMING;
 use crate::KeyAddr;
+use crate::allowed_peers::Permits as _;
 
 /// The TLS alert "access denied", which peers receive that are not allowed.
 const ACCESS_DENIED: u8 = 49;
@@ -53,7 +54,7 @@ impl<A: Addr> Node<A> {
         sessions: &mut Sessions<A>,
         peer: &KeyAddr<A>,
     ) -> Result<watch::Receiver<Dialled<A>>> {
-        if !self.config.allows(&peer.id) {
+        if !self.config.allow.permits(&peer.id) {
             return Err(Error::denied(peer));
         }
         let limit = self.config.max_handshakes;

@@ -24,6 +24,7 @@ use super::task_set::TaskSet;
 use super::tls::{self, Identity};
 use super::transport::Transport;
 use crate::KeyAddr;
+use crate::allowed_peers::Permits as _;
 use crate::driver::Mailbox;
 
 pub(super) struct Node<A: Addr> {
@@ -177,7 +178,7 @@ impl<A: Addr> Node<A> {
         if sessions.waiting(&session.peer).is_none() {
             self.check_open()?;
         }
-        if !self.config.allows(&id) {
+        if !self.config.allow.permits(&id) {
             return Err(Error::denied(&session.peer));
         }
         let Some(replaced) = sessions.add(&session, &self.config) else {

@@ -10,6 +10,7 @@ use rustls::pki_types::{CertificateDer, UnixTime};
 use rustls::{CertificateError, DigitallySignedStruct, OtherError, SignatureScheme};
 
 use super::SCHEME;
+use crate::allowed_peers::Permits as _;
 use crate::quic::QuicConfig;
 use crate::quic::peer_tls::VerifyPeer;
 
@@ -70,7 +71,7 @@ impl Check {
         if self.expected.is_some_and(|expected| expected != id) {
             return Err(Refusal::Other(id));
         }
-        if !self.config.allows(&id) {
+        if !self.config.allow.permits(&id) {
             return Err(Refusal::Denied(id));
         }
         Ok(())
