@@ -85,6 +85,7 @@
 #![forbid(unsafe_code)]
 
 pub mod addr;
+mod attachment;
 pub mod config;
 mod connection;
 pub mod envelope;

@@ -51,7 +51,7 @@ use p2p::{
     Addr as _, BatchError, Counters, DropReason, Error, Headroom, Message, Packet, Result, SecureSwarm, Swarm,
 };
 use p2p_formats::varint;
-use p2p_swarms::inbox::{Inbox, Limits};
+use p2p_swarms::inbox::Limits;
 use quinn::SendDatagramError;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::sync::watch;
@@ -60,8 +60,9 @@ use tokio::time::timeout;
 pub(crate) use self::registry::Registry;
 use self::routes::{Route, Routes};
 use crate::addr::{HostAddr, Place};
+use crate::attachment::Attachment;
 use crate::connection::Connection;
-use crate::host::{HeldHost, Host, Shared};
+use crate::host::{HeldHost, Host};
 use crate::key::PublicKey;
 use crate::stream::Stream;
 use crate::swarm::tell_concurrently;
@@ -110,17 +111,12 @@ pub struct PacketSwarm {
 }
 
 struct Core {
-    host: Arc<Shared>,
-    /// The destination of every message that arrives.
-    local: HostAddr,
+    attachment: Attachment,
     protocol: Arc<str>,
     /// The number that peers put in front of packets.
     number: u64,
     config: PacketConfig,
-    messages: Inbox<Message<HostAddr>>,
     routes: Routes,
-    counters: Counters,
-    closing: watch::Sender<bool>,
 }
 
 impl Host {
@@ -155,14 +151,10 @@ impl Host {
         }
         let host = self.core();
         let core = Arc::new(Core {
-            local: HostAddr::of_peer(self.peer_id()),
+            attachment: Attachment::new(self, "libp2p-packets", config.messages),
             protocol: format!("{protocol}/packets").into(),
             number: host.packets.new_number(),
-            messages: Inbox::new(config.messages),
             routes: Routes::default(),
-            counters: Counters::new("libp2p-packets"),
-            closing: watch::Sender::new(false),
-            host: host.clone(),
             config,
         });
         let weak = Arc::downgrade(&core);
@@ -171,7 +163,7 @@ impl Host {
             async move {
                 if let Some(core) = core.upgrade() {
                     // The swarm may end before the peer.
-                    let (number, closing) = (core.number, core.closing.subscribe());
+                    let (number, closing) = (core.number, core.attachment.closing());
                     drop(core);
                     offer(number, stream, closing).await;
                 }
@@ -184,7 +176,7 @@ impl Host {
             }
         });
         let weak = Arc::downgrade(&core);
-        host.at_end(core.closing.subscribe(), move || {
+        host.at_end(core.attachment.closing(), move || {
             if let Some(core) = weak.upgrade() {
                 core.close();
             }
@@ -213,33 +205,16 @@ async fn offer(number: u64, mut stream: Stream, mut closing: watch::Receiver<boo
 }
 
 impl Core {
-    fn check_open(&self) -> Result<()> {
-        if *self.closing.borrow() {
-            return Err(Error::Closed);
-        }
-        self.host.check_open()
-    }
-
-    /// Returns the result of `call`, unless the swarm or its host is closed meanwhile.
-    async fn unless_closed<T>(&self, call: impl Future<Output = Result<T>>) -> Result<T> {
-        let mut closing = self.closing.subscribe();
-        tokio::select! {
-            biased;
-            _ = closing.wait_for(|closing| *closing) => Err(Error::Closed),
-            result = self.host.unless_closed(call) => result,
-        }
-    }
-
     async fn tell(&self, dst: &HostAddr, packet: Packet) -> Result<()> {
-        self.check_open()?;
+        self.attachment.check_open()?;
         packet.check_mtu(self.config.mtu)?;
         let limit = self.config.send_timeout;
-        let Ok(sent) = timeout(limit, self.unless_closed(self.send(dst, packet))).await else {
+        let Ok(sent) = timeout(limit, self.attachment.unless_closed(self.send(dst, packet))).await else {
             let doing = "sending a packet";
             return Err(Error::TimedOut { doing, limit });
         };
         sent?;
-        self.counters.add_sent(1);
+        self.attachment.counters.add_sent(1);
         Ok(())
     }
 
@@ -281,7 +256,7 @@ impl Core {
         if quic.max_datagram_size().is_none() {
             return Err(unreachable("it takes no QUIC datagrams"));
         }
-        let limit = self.host.config.stream_timeout;
+        let limit = self.attachment.host.config.stream_timeout;
         let stream = connection.open(&[&self.protocol], limit).await;
         let mut stream = stream.map_err(|error| error.into_error(dst, limit))?;
         let number = read_number(&mut stream).await;
@@ -291,40 +266,32 @@ impl Core {
 
     /// Returns a connection with a peer: one over QUIC, if there is one.
     async fn connection(&self, dst: &HostAddr) -> Result<Arc<Connection>> {
-        match dst.libp2p_id().and_then(|id| self.host.quic_connection(&id)) {
+        match dst
+            .libp2p_id()
+            .and_then(|id| self.attachment.host.quic_connection(&id))
+        {
             Some(connection) => Ok(connection),
-            None => self.host.connect(dst).await,
+            None => self.attachment.host.connect(dst).await,
         }
     }
 
     fn receive(&self, from: &HostAddr, packet: &[u8]) {
-        self.counters.add_received(1);
+        let counters = &self.attachment.counters;
+        counters.add_received(1);
         if packet.len() > self.config.mtu {
-            self.counters.add_dropped_from(DropReason::Oversize, from);
+            counters.add_dropped_from(DropReason::Oversize, from);
             return;
         }
         // A copy: a small packet that waits must not keep the buffer that it came in.
-        let message = Message {
-            src: from.clone(),
-            dst: self.local.clone(),
-            payload: Packet::from(packet),
-        };
-        if let Err(refused) = self.messages.push(message) {
-            for message in refused.items {
-                self.counters.add_dropped_from(refused.reason, &message.src);
-            }
-        }
+        self.attachment.deliver(from.clone(), Packet::from(packet));
     }
 
     /// Ends receives, and refuses further packets of peers.
     fn close(&self) {
-        if self.closing.send_replace(true) {
-            return;
+        if self.attachment.close() {
+            self.attachment.host.remove_handler(&self.protocol);
+            self.attachment.host.packets.remove(self.number);
         }
-        self.host.remove_handler(&self.protocol);
-        self.host.packets.remove(self.number);
-        let dropped = self.messages.close();
-        self.counters.add_dropped_many(DropReason::Closed, dropped);
     }
 }
 
@@ -369,15 +336,11 @@ impl Swarm<HostAddr> for PacketSwarm {
     }
 
     async fn receive(&self) -> Result<Message<HostAddr>> {
-        let message = self.core.messages.pop().await?;
-        self.core.counters.add_delivered(1);
-        Ok(message)
+        self.core.attachment.receive().await
     }
 
     async fn receive_batch(&self, out: &mut Vec<Message<HostAddr>>, max: usize) -> Result<usize> {
-        let count = self.core.messages.pop_batch(out, max).await?;
-        self.core.counters.add_delivered(count);
-        Ok(count)
+        self.core.attachment.receive_batch(out, max).await
     }
 
     fn mtu(&self) -> usize {
@@ -386,10 +349,10 @@ impl Swarm<HostAddr> for PacketSwarm {
 
     /// Returns the addresses of the host over QUIC, or its id alone.
     fn local_addrs(&self) -> Vec<HostAddr> {
-        let mut addrs = self.core.host.host_addrs();
+        let mut addrs = self.core.attachment.host.host_addrs();
         addrs.retain(|addr| matches!(addr.transport(), Some(Place::Quic(_))));
         if addrs.is_empty() {
-            addrs.push(self.core.local.clone());
+            addrs.push(self.core.attachment.local.clone());
         }
         addrs
     }
@@ -417,8 +380,8 @@ impl Swarm<HostAddr> for PacketSwarm {
     }
 
     fn visit_counters(&self, visit: &mut dyn FnMut(&Counters)) {
-        visit(&self.core.counters);
-        visit(&self.core.host.packets.counters);
+        visit(&self.core.attachment.counters);
+        visit(&self.core.attachment.host.packets.counters);
     }
 }
 
@@ -426,12 +389,11 @@ impl SecureSwarm<HostAddr> for PacketSwarm {
     type PublicKey = PublicKey;
 
     fn public_key(&self) -> PublicKey {
-        self.core.host.upgrader.keypair.public().clone()
+        self.core.attachment.public_key()
     }
 
     async fn lookup_public_key(&self, addr: &HostAddr) -> Result<PublicKey> {
-        self.core.check_open()?;
-        self.core.unless_closed(self.core.host.key_of(addr)).await
+        self.core.attachment.lookup_public_key(addr).await
     }
 }
 

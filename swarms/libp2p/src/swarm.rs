@@ -29,8 +29,8 @@ use std::time::Duration;
 
 use futures_util::stream::{self, StreamExt as _};
 use p2p::{
-    AskSwarm, BatchError, BatchOutcome, Counters, Error, Headroom, Message, Packet, Request, Result,
-    SecureSwarm, Swarm,
+    AskSwarm, BatchError, BatchOutcome, Counters, DropReason, Error, Headroom, Message, Packet, Request,
+    Result, SecureSwarm, Swarm,
 };
 use p2p_formats::varint;
 use p2p_swarms::inbox::{Inbox, Limits};
@@ -39,7 +39,8 @@ use tokio::sync::watch;
 use self::budgets::Budgets;
 use self::ends::Ends;
 use crate::addr::HostAddr;
-use crate::host::{HeldHost, Host, Shared};
+use crate::attachment::Attachment;
+use crate::host::{HeldHost, Host};
 use crate::key::PublicKey;
 
 /// The limits and timeouts of a swarm of a host.
@@ -115,19 +116,14 @@ pub struct HostSwarm {
 }
 
 pub(crate) struct Core {
-    host: Arc<Shared>,
-    /// The destination of every message that arrives.
-    local: HostAddr,
+    attachment: Attachment,
     tell_id: Arc<str>,
     ask_id: Arc<str>,
     config: HostSwarmConfig,
-    messages: Inbox<Message<HostAddr>>,
     requests: Inbox<Request<HostAddr>>,
+    asks: Counters,
     reassembly: Budgets,
     ends: Ends,
-    tells: Counters,
-    asks: Counters,
-    closing: watch::Sender<bool>,
     /// Messages and responses that peers have not taken yet.
     sending: watch::Sender<usize>,
 }
@@ -149,22 +145,18 @@ impl Host {
             return Err(Error::invalid("swarm configuration", reason));
         }
         let core = Arc::new(Core {
-            host: self.core().clone(),
-            local: HostAddr::of_peer(self.peer_id()),
+            attachment: Attachment::new(self, "libp2p", config.messages),
             tell_id: protocol.into(),
             ask_id: format!("{protocol}/ask").into(),
-            messages: Inbox::new(config.messages),
             requests: Inbox::new(config.requests),
+            asks: Counters::new("libp2p-ask"),
             reassembly: Budgets::new(config.reassembly, config.peer_reassembly, longest),
             ends: Ends::new(self.core(), config.message_timeout),
-            tells: Counters::new("libp2p"),
-            asks: Counters::new("libp2p-ask"),
-            closing: watch::Sender::new(false),
             sending: watch::Sender::new(0),
             config,
         });
         receive::serve(&core)?;
-        core.host.keep_alive_by(&[&core.tell_id, &core.ask_id]);
+        core.attachment.host.keep_alive_by(&[&core.tell_id, &core.ask_id]);
         Ok(HostSwarm {
             core,
             host: HeldHost::new(self.clone()),
@@ -190,35 +182,17 @@ pub(crate) async fn tell_concurrently<F: Future<Output = Result<()>>>(
 }
 
 impl Core {
-    fn check_open(&self) -> Result<()> {
-        if *self.closing.borrow() {
-            return Err(Error::Closed);
-        }
-        self.host.check_open()
-    }
-
-    /// Returns the result of `call`, unless the swarm or its host is closed meanwhile.
-    async fn unless_closed<T>(&self, call: impl Future<Output = Result<T>>) -> Result<T> {
-        let mut closing = self.closing.subscribe();
-        tokio::select! {
-            biased;
-            _ = closing.wait_for(|closing| *closing) => Err(Error::Closed),
-            result = self.host.unless_closed(call) => result,
-        }
-    }
-
     /// Ends receives, and refuses further messages of peers.
     fn close(&self) {
-        if self.closing.send_replace(true) {
+        if !self.attachment.close() {
             return;
         }
-        self.host.remove_handler(&self.tell_id);
-        self.host.remove_handler(&self.ask_id);
-        self.host.release_by(&[&self.tell_id, &self.ask_id]);
-        let dropped = self.messages.close();
-        self.tells.add_dropped_many(p2p::DropReason::Closed, dropped);
+        let host = &self.attachment.host;
+        host.remove_handler(&self.tell_id);
+        host.remove_handler(&self.ask_id);
+        host.release_by(&[&self.tell_id, &self.ask_id]);
         let dropped = self.requests.close();
-        self.asks.add_dropped_many(p2p::DropReason::Closed, dropped);
+        self.asks.add_dropped_many(DropReason::Closed, dropped);
     }
 }
 
@@ -246,15 +220,11 @@ impl Swarm<HostAddr> for HostSwarm {
     }
 
     async fn receive(&self) -> Result<Message<HostAddr>> {
-        let message = self.core.messages.pop().await?;
-        self.core.tells.add_delivered(1);
-        Ok(message)
+        self.core.attachment.receive().await
     }
 
     async fn receive_batch(&self, out: &mut Vec<Message<HostAddr>>, max: usize) -> Result<usize> {
-        let count = self.core.messages.pop_batch(out, max).await?;
-        self.core.tells.add_delivered(count);
-        Ok(count)
+        self.core.attachment.receive_batch(out, max).await
     }
 
     fn mtu(&self) -> usize {
@@ -262,7 +232,7 @@ impl Swarm<HostAddr> for HostSwarm {
     }
 
     fn local_addrs(&self) -> Vec<HostAddr> {
-        self.core.host.host_addrs()
+        self.core.attachment.host.host_addrs()
     }
 
     fn parse_addr(&self, text: &str) -> Result<HostAddr> {
@@ -286,7 +256,7 @@ impl Swarm<HostAddr> for HostSwarm {
     }
 
     fn visit_counters(&self, visit: &mut dyn FnMut(&Counters)) {
-        visit(&self.core.tells);
+        visit(&self.core.attachment.counters);
         visit(&self.core.asks);
     }
 }
@@ -307,12 +277,11 @@ impl SecureSwarm<HostAddr> for HostSwarm {
     type PublicKey = PublicKey;
 
     fn public_key(&self) -> PublicKey {
-        self.core.host.upgrader.keypair.public().clone()
+        self.core.attachment.public_key()
     }
 
     async fn lookup_public_key(&self, addr: &HostAddr) -> Result<PublicKey> {
-        self.core.check_open()?;
-        self.core.unless_closed(self.core.host.key_of(addr)).await
+        self.core.attachment.lookup_public_key(addr).await
     }
 }
 

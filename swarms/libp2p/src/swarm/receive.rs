@@ -17,20 +17,20 @@ use crate::stream::Stream;
 /// Registers the handlers of both protocol ids.
 pub(super) fn serve(core: &Arc<Core>) -> Result<()> {
     let weak = Arc::downgrade(core);
-    core.host.add_handler(&core.tell_id, move |stream| {
+    core.attachment.host.add_handler(&core.tell_id, move |stream| {
         with(weak.clone(), stream, Core::receive_tell)
     })?;
     let weak = Arc::downgrade(core);
-    let added = core.host.add_handler(&core.ask_id, move |stream| {
+    let added = core.attachment.host.add_handler(&core.ask_id, move |stream| {
         with(weak.clone(), stream, Core::receive_request)
     });
     if let Err(error) = added {
-        core.host.remove_handler(&core.tell_id);
+        core.attachment.host.remove_handler(&core.tell_id);
         return Err(error);
     }
     // Pending receives end with the host.
     let weak = Arc::downgrade(core);
-    core.host.at_end(core.closing.subscribe(), move || {
+    core.attachment.host.at_end(core.attachment.closing(), move || {
         if let Some(core) = weak.upgrade() {
             core.close();
         }
@@ -50,40 +50,36 @@ async fn with<F: Future<Output = ()>>(
 
 impl Core {
     async fn receive_tell(self: Arc<Self>, mut stream: Stream) {
-        let Some(payload) = self.receive_whole(&mut stream, &self.tells).await else {
+        let Some(payload) = self.receive_whole(&mut stream, &self.attachment.counters).await else {
             return;
         };
         // The peer awaits the end of the stream.
         stream.release();
         let _ = stream.shutdown().await;
-        let message = self.message(&stream, payload);
+        let peer = stream.peer().clone();
         drop(stream);
-        for (refused, reason) in self.messages.push(message).err().into_iter().flat_map(refused) {
-            self.tells.add_dropped_from(reason, &refused.src);
-        }
+        self.attachment.deliver(peer, Packet::from_buffer(payload, 0));
     }
 
     async fn receive_request(self: Arc<Self>, mut stream: Stream) {
         let Some(payload) = self.receive_whole(&mut stream, &self.asks).await else {
             return;
         };
-        let message = self.message(&stream, payload);
+        let message = Message {
+            src: stream.peer().clone(),
+            dst: self.attachment.local.clone(),
+            payload: Packet::from_buffer(payload, 0),
+        };
         let responder = StreamResponder {
             core: self.clone(),
             stream: Some(stream),
         };
         let request = Request::new(message, responder);
-        for (refused, reason) in self.requests.push(request).err().into_iter().flat_map(refused) {
-            self.asks.add_dropped_from(reason, &refused.message.src);
-            refused.reject(Rejection::BUSY);
-        }
-    }
-
-    fn message(&self, stream: &Stream, payload: BytesMut) -> Message<crate::HostAddr> {
-        Message {
-            src: stream.peer().clone(),
-            dst: self.local.clone(),
-            payload: Packet::from_buffer(payload, 0),
+        if let Err(refused) = self.requests.push(request) {
+            for request in refused.items {
+                self.asks.add_dropped_from(refused.reason, &request.message.src);
+                request.reject(Rejection::BUSY);
+            }
         }
     }
 
@@ -124,12 +120,6 @@ impl Core {
     }
 }
 
-/// Returns the items that an inbox gave back, with the reason.
-fn refused<T>(refused: p2p_swarms::inbox::Refused<T>) -> impl Iterator<Item = (T, DropReason)> {
-    let reason = refused.reason;
-    refused.items.into_iter().map(move |item| (item, reason))
-}
-
 /// Answers a request on its stream.
 struct StreamResponder {
     core: Arc<Core>,
@@ -144,7 +134,7 @@ impl Respond for StreamResponder {
             return Err(error);
         }
         let core = self.core.clone();
-        core.check_open()?;
+        core.attachment.check_open()?;
         let Some(mut stream) = self.stream.take() else {
             return Ok(());
         };
@@ -155,7 +145,7 @@ impl Respond for StreamResponder {
             stream.shutdown().await
         };
         let limit = core.config.send_timeout;
-        match timeout(limit, core.unless_closed(async { Ok(write.await) })).await {
+        match timeout(limit, core.attachment.unless_closed(async { Ok(write.await) })).await {
             Ok(Ok(Ok(()))) => {
                 core.ends.await_end(sending, stream);
                 Ok(())
@@ -182,7 +172,7 @@ impl StreamResponder {
         let core = self.core.clone();
         let answer = [REJECTED[0], REJECTED[1], why.code().get()];
         let sending = Sending::begin(&core);
-        self.core.host.spawn(async move {
+        self.core.attachment.host.spawn(async move {
             let write = async {
                 stream.write_all(&answer).await?;
                 stream.shutdown().await

@@ -44,14 +44,17 @@ impl Sending {
     /// Counts the message as dropped, since the peer has no such swarm.
     pub(super) fn refused(mut self, peer: &HostAddr) {
         self.counts = false;
-        self.core.tells.add_dropped_from(DropReason::NoChannel, peer);
+        self.core
+            .attachment
+            .counters
+            .add_dropped_from(DropReason::NoChannel, peer);
     }
 }
 
 impl Drop for Sending {
     fn drop(&mut self) {
         if self.counts {
-            self.core.tells.add_dropped(DropReason::Lost);
+            self.core.attachment.counters.add_dropped(DropReason::Lost);
         }
         self.core
             .sending
@@ -61,29 +64,31 @@ impl Drop for Sending {
 
 impl Core {
     pub(super) async fn tell(self: &Arc<Self>, dst: &HostAddr, packet: Packet) -> Result<()> {
-        self.check_open()?;
+        self.attachment.check_open()?;
         packet.check_mtu(self.config.mtu)?;
         let limit = self.config.send_timeout;
         let sending = Sending::begin(self);
-        let tell = self.unless_closed(self.send(dst, &self.tell_id, packet));
+        let tell = self
+            .attachment
+            .unless_closed(self.send(dst, &self.tell_id, packet));
         let Ok(sent) = timeout(limit, tell).await else {
             let doing = "sending a message";
             return Err(Error::TimedOut { doing, limit });
         };
         self.ends.await_end(sending.told(), sent?);
-        self.tells.add_sent(1);
+        self.attachment.counters.add_sent(1);
         Ok(())
     }
 
     pub(super) async fn ask(self: &Arc<Self>, dst: &HostAddr, request: Packet) -> Result<Packet> {
-        self.check_open()?;
+        self.attachment.check_open()?;
         request.check_mtu(self.config.mtu)?;
         let limit = self.config.ask_timeout;
         let exchange = async {
             let mut stream = self.send(dst, &self.ask_id, request).await?;
             self.response(dst, &mut stream).await
         };
-        match timeout(limit, self.unless_closed(exchange)).await {
+        match timeout(limit, self.attachment.unless_closed(exchange)).await {
             Ok(response) => {
                 let response = response?;
                 self.asks.add_sent(1);
@@ -98,7 +103,7 @@ impl Core {
 
     /// Opens a stream, writes a message, and ends the writing direction.
     async fn send(&self, dst: &HostAddr, protocol: &Arc<str>, mut packet: Packet) -> Result<Stream> {
-        let mut stream = self.host.open_lazily(dst, protocol.clone()).await?;
+        let mut stream = self.attachment.host.open_lazily(dst, protocol.clone()).await?;
         frame(&mut packet);
         let written = async {
             stream.write_bytes(packet.into_bytes()).await?;
