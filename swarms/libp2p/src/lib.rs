@@ -89,6 +89,7 @@ mod attachment;
 pub mod config;
 mod connection;
 pub mod envelope;
+mod forward_write;
 mod frame;
 mod host;
 pub mod identify;

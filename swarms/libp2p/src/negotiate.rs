@@ -26,6 +26,7 @@ use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, Re
 
 use self::wire::{HEADER, REFUSAL, encode, take_line};
 pub use self::wire::{MAX_LINE, MalformedLine};
+use crate::forward_write::forward_write;
 
 /// Maximum number of proposals that a listener answers.
 pub const MAX_PROPOSALS: usize = 64;
@@ -268,17 +269,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Negotiated<S> {
 }
 
 impl<S: AsyncWrite + Unpin> AsyncWrite for Negotiated<S> {
-    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.get_mut().inner).poll_write(cx, buf)
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().inner).poll_flush(cx)
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().inner).poll_shutdown(cx)
-    }
+    forward_write!(inner);
 }
 
 impl<S> fmt::Debug for Negotiated<S> {
