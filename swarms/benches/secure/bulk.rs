@@ -10,7 +10,8 @@ use p2p::{Addr, Swarm};
 use p2p_swarms::{MemoryRealm, QuicSwarm};
 
 use crate::plain::Datagrams;
-use crate::{all, key, on_udp, plain, rate};
+use crate::rounds::{all, rate};
+use crate::{key, on_udp, plain};
 
 /// Length of a message in bytes.
 const MESSAGE: usize = 1 << 20;

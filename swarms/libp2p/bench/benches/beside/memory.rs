@@ -9,7 +9,8 @@ use libp2p::swarm::SwarmEvent;
 use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 
-use crate::{Way, ours, peer, runtime};
+use crate::rounds::runtime;
+use crate::{Way, ours, peer};
 
 #[global_allocator]
 static ALLOCATOR: Cap<System> = Cap::new(System, usize::MAX);

@@ -8,7 +8,8 @@ use p2p::{AskSwarm as _, Swarm as _};
 use p2p_libp2p::{Host, HostAddr, HostEvent, HostSwarm, HostSwarmConfig, Security, Stream};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
-use crate::{ASK, CHUNK, Way, all, key};
+use crate::rounds::all;
+use crate::{ASK, CHUNK, Way, key};
 
 const BULK: &str = "/bulk/1.0.0";
 const ECHO: &str = "/echo/1.0.0";

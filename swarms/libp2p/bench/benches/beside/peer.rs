@@ -12,7 +12,8 @@ use libp2p::swarm::{NetworkBehaviour, SwarmEvent};
 use libp2p::{Multiaddr, PeerId, StreamProtocol, Swarm, SwarmBuilder, identify, noise, ping, tcp, yamux};
 use libp2p_stream::Control;
 
-use crate::{ASK, CHUNK, Way, all};
+use crate::rounds::all;
+use crate::{ASK, CHUNK, Way};
 
 const BULK: StreamProtocol = StreamProtocol::new("/bulk/1.0.0");
 const STREAM: StreamProtocol = StreamProtocol::new("/stream/1.0.0");
