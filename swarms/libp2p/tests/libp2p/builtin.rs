@@ -11,8 +11,10 @@ use p2p_libp2p::{Host, HostAddr, HostConfig, HostEvent};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 
-use crate::nodes::{Way, host, private, until};
-use crate::raw::{HEADER, Shown, accept, keypair, line, open, place};
+use crate::nodes::{Way, dialling_host, host, private, until};
+use crate::raw::{
+    HEADER, Shown, accept, accept_connection, keep_streams, keypair, line, open, place, place_of,
+};
 
 /// Encodes a field of bytes of a protobuf message.
 pub(crate) fn field(number: u8, bytes: &[u8]) -> Vec<u8> {
@@ -106,16 +108,11 @@ async fn pushes_that_break_a_rule_change_nothing() {
 #[tokio::test]
 async fn answers_to_identify_that_break_a_rule_are_an_error() {
     for (what, bytes) in bad() {
-        let dialler = Host::builder(&private(1)).start().await.expect("no port");
+        let dialler = dialling_host(1).await;
         let endpoint = Shown::of(7).endpoint();
         let at = place(&endpoint);
         let answer = async {
-            let peer = endpoint
-                .accept()
-                .await
-                .expect("open")
-                .await
-                .expect("a connection");
+            let peer = accept_connection(&endpoint).await;
             // The host asks once by itself, and once for the caller.
             while let Ok((send, recv)) = peer.accept_bi().await {
                 let mut stream = tokio::io::join(recv, send);
@@ -138,16 +135,11 @@ async fn answers_to_identify_that_break_a_rule_are_an_error() {
 
 #[tokio::test]
 async fn an_answer_to_identify_that_is_broken_off_is_an_error() {
-    let dialler = Host::builder(&private(1)).start().await.expect("no port");
+    let dialler = dialling_host(1).await;
     let endpoint = Shown::of(7).endpoint();
     let at = place(&endpoint);
     let answer = async {
-        let peer = endpoint
-            .accept()
-            .await
-            .expect("open")
-            .await
-            .expect("a connection");
+        let peer = accept_connection(&endpoint).await;
         while let Ok((send, recv)) = peer.accept_bi().await {
             let mut stream = tokio::io::join(recv, send);
             if accept(&mut stream, IDENTIFY).await.is_ok() {
@@ -285,19 +277,8 @@ async fn a_peer_that_never_answers_is_a_timeout() {
     assert!(matches!(error, Error::TimedOut { .. }), "{error}");
 
     let endpoint = Shown::of(7).endpoint();
-    let at = HostAddr::new(keypair(7).peer_id(), place(&endpoint).place().clone());
-    let silent = async {
-        let peer = endpoint
-            .accept()
-            .await
-            .expect("open")
-            .await
-            .expect("a connection");
-        let mut kept = Vec::new();
-        while let Ok(stream) = peer.accept_bi().await {
-            kept.push(stream);
-        }
-    };
+    let at = place_of(7, &endpoint);
+    let silent = keep_streams(&endpoint);
     let asked = async {
         let error = dialler.open(&at, &["/any/1"]).await.expect_err("no answer");
         assert!(matches!(error, Error::TimedOut { .. }), "{error}");
@@ -310,16 +291,11 @@ async fn a_peer_that_never_answers_is_a_timeout() {
 
 #[tokio::test]
 async fn endless_refusals_end_with_the_proposals() {
-    let dialler = Host::builder(&private(1)).start().await.expect("no port");
+    let dialler = dialling_host(1).await;
     let endpoint = Shown::of(7).endpoint();
     let at = place(&endpoint);
     let refusing = async {
-        let peer = endpoint
-            .accept()
-            .await
-            .expect("open")
-            .await
-            .expect("a connection");
+        let peer = accept_connection(&endpoint).await;
         while let Ok((mut send, _recv)) = peer.accept_bi().await {
             let endless = [HEADER, &b"\x03na\n".repeat(1000)].concat();
             let _ = send.write_all(&endless).await;

@@ -11,8 +11,8 @@ use tokio::io::AsyncReadExt as _;
 use tokio::net::TcpListener;
 
 use crate::certificates::Material;
-use crate::nodes::{Way, host, private, until};
-use crate::raw::{Shown, keypair, place};
+use crate::nodes::{Way, dialling_host, host, private, until};
+use crate::raw::{Shown, accept_connection, keypair, place};
 
 /// Encodes an element of DER whose contents have at most 65,535 bytes.
 fn element(tag: u8, parts: &[&[u8]]) -> Vec<u8> {
@@ -181,7 +181,7 @@ async fn diallers_with_a_bad_certificate_never_become_a_connection() {
 
 #[tokio::test]
 async fn listeners_with_a_bad_certificate_are_an_error_of_the_dialler() {
-    let dialler = Host::builder(&private(1)).start().await.expect("no port");
+    let dialler = dialling_host(1).await;
     let mut events = dialler.events();
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
     let port = listener.local_addr().expect("a bound port").port();
@@ -218,14 +218,7 @@ async fn listeners_with_a_bad_certificate_are_an_error_of_the_dialler() {
     let good = Shown::of(7);
     let endpoint = good.endpoint();
     let at = place(&endpoint);
-    let answer = async {
-        endpoint
-            .accept()
-            .await
-            .expect("open")
-            .await
-            .expect("a connection")
-    };
+    let answer = async { accept_connection(&endpoint).await };
     let (outcome, _kept) = tokio::join!(dialler.connect(&at), answer);
     assert_eq!(
         outcome.expect("a connection").libp2p_id(),

@@ -10,7 +10,7 @@ use p2p_libp2p::{Host, HostAddr, HostConfig, HostEvent, Stream, Transport};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::sync::mpsc;
 
-use crate::nodes::{WAYS, Way, host, host_with, pair, private, until};
+use crate::nodes::{WAYS, Way, dialling_host, host, host_with, pair, private, until};
 
 const ECHO: &str = "/echo/1.0.0";
 
@@ -353,7 +353,7 @@ async fn a_host_listens_and_dials_in_several_ways_at_once() {
     let addrs = listener.local_addrs();
     assert_eq!(addrs.len(), 2);
     for addr in addrs {
-        let dialler = Host::builder(&private(2)).start().await.expect("no port");
+        let dialler = dialling_host(2).await;
         dialler.connect(&addr).await.expect("a connection");
         let transport = dialler.connections()[0].transport;
         assert_eq!(transport == Transport::Quic, addr.to_string().contains("quic"));
@@ -418,7 +418,7 @@ async fn a_place_that_does_not_answer_holds_up_another_one_for_its_head_start_al
 
 #[tokio::test]
 async fn protocol_ids_are_checked() {
-    let host = Host::builder(&private(1)).start().await.expect("no port");
+    let host = dialling_host(1).await;
     for id in ["echo", "", "/a\nb", PING, IDENTIFY] {
         assert!(
             matches!(host.handle(id, echo), Err(Error::Invalid { .. })),

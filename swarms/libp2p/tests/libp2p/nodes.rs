@@ -43,6 +43,18 @@ pub(crate) fn private(seed: u8) -> PrivateKey {
     PrivateKey::ed25519(&[seed; 32])
 }
 
+/// Returns the key of a node of many.
+pub(crate) fn numbered_key(seed: u32) -> PrivateKey {
+    let mut bytes = [0; 32];
+    bytes[..4].copy_from_slice(&seed.to_be_bytes());
+    PrivateKey::ed25519(&bytes)
+}
+
+/// Starts a host that listens nowhere.
+pub(crate) async fn dialling_host(seed: u8) -> Host {
+    Host::builder(&private(seed)).start().await.expect("no port")
+}
+
 /// Starts a host that listens in one way.
 pub(crate) async fn host(seed: u8, way: Way) -> Host {
     host_with(seed, way, HostConfig::default()).await
@@ -59,9 +71,7 @@ pub(crate) async fn host_with(seed: u8, way: Way, config: HostConfig) -> Host {
 
 /// Starts a host on a swarm in memory.
 pub(crate) async fn in_memory(seed: u32, realm: &MemoryRealm, config: HostConfig) -> Host {
-    let mut bytes = [0; 32];
-    bytes[..4].copy_from_slice(&seed.to_be_bytes());
-    let builder = Host::builder(&PrivateKey::ed25519(&bytes)).config(config);
+    let builder = Host::builder(&numbered_key(seed)).config(config);
     let builder = builder.over(realm.open()).expect("an MTU that is large enough");
     builder.start().await.expect("a host")
 }
@@ -71,6 +81,11 @@ pub(crate) async fn pair(way: Way) -> (Host, Host, HostAddr) {
     let (listener, dialler) = (host(1, way).await, host(2, way).await);
     let addr = listener.local_addrs().remove(0);
     (listener, dialler, addr)
+}
+
+/// Returns an address with the id of one node and the place of another.
+pub(crate) fn forged(id: &HostAddr, place: &HostAddr) -> HostAddr {
+    HostAddr::new(id.libp2p_id().expect("an id"), place.place().clone())
 }
 
 /// Waits for an event.

@@ -5,24 +5,23 @@ use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::time::Duration;
 
 use p2p::{AskSwarm as _, Result, Swarm};
-use p2p_formats::x509::PrivateKey;
 use p2p_libp2p::addr::{Place, Target};
 use p2p_libp2p::{Host, HostAddr, HostConfig, HostEvent, HostSwarm, HostSwarmConfig};
 use p2p_swarms::faulty::FaultyConfig;
 use p2p_swarms::{Faults, LinkFaults, MemoryAddr, MemoryRealm, SwarmExt as _};
 use p2p_swarmtest::{Profile, SecureAsk, Testbed, conformance};
 
+use crate::nodes::{forged, numbered_key};
+
 const ID: &str = "/test/1.0.0";
 const SEED: u64 = 7;
 
 async fn host(seed: u32, swarm: impl Swarm<MemoryAddr>) -> Result<Host> {
-    let mut bytes = [0; 32];
-    bytes[..4].copy_from_slice(&seed.to_be_bytes());
     let config = HostConfig {
         max_handshakes_per_prefix: 256,
         ..HostConfig::default()
     };
-    Host::builder(&PrivateKey::ed25519(&bytes))
+    Host::builder(&numbered_key(seed))
         .config(config)
         .over(swarm)?
         .start()
@@ -205,11 +204,7 @@ fn testbed() -> Testbed<HostAddr> {
         asks: 1024 + 256,
         ..Profile::default().quick()
     };
-    Testbed::new(SecureAsk, nodes)
-        .profile(profile)
-        .forge(|id: &HostAddr, place: &HostAddr| {
-            HostAddr::new(id.libp2p_id().expect("an id"), place.place().clone())
-        })
+    Testbed::new(SecureAsk, nodes).profile(profile).forge(forged)
 }
 
 conformance!(#[tokio::test(start_paused = true)] mod in_memory: SecureAsk => testbed());

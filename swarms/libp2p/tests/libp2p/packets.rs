@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use p2p::{DropReason, Error, Result, Swarm as _};
-use p2p_formats::x509::PrivateKey;
 use p2p_libp2p::addr::{Place, Target};
 use p2p_libp2p::packets::MAX_MTU;
 use p2p_libp2p::{Host, HostAddr, HostConfig, HostSwarmConfig, PacketConfig, PacketSwarm};
@@ -11,8 +10,8 @@ use p2p_swarms::{MemoryAddr, MemoryRealm, MemorySwarm};
 use p2p_swarmtest::{Profile, Secure, Testbed, conformance};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
-use crate::nodes::{Way, host, pair};
-use crate::raw::{Shown, keypair, open, place};
+use crate::nodes::{Way, dialling_host, forged, host, numbered_key, pair, private};
+use crate::raw::{Shown, accept_connection, keypair, open, place_of};
 
 const ID: &str = "/test/1.0.0";
 const STREAM: &str = "/test/1.0.0/packets";
@@ -153,20 +152,12 @@ async fn a_peer_without_the_protocol_or_over_tcp_takes_no_packets_and_nothing_el
 
 #[tokio::test]
 async fn a_peer_that_offers_no_datagrams_takes_no_packets() {
-    let dialler = Host::builder(&PrivateKey::ed25519(&[1; 32]))
-        .start()
-        .await
-        .expect("no port");
+    let dialler = dialling_host(1).await;
     let ours = packets(&dialler);
     let endpoint = Shown::of(7).endpoint_without_datagrams();
-    let at = HostAddr::new(keypair(7).peer_id(), place(&endpoint).place().clone());
+    let at = place_of(7, &endpoint);
     let serve = async {
-        let peer = endpoint
-            .accept()
-            .await
-            .expect("open")
-            .await
-            .expect("a connection");
+        let peer = accept_connection(&endpoint).await;
         peer.closed().await;
     };
     let tell = async {
@@ -183,7 +174,7 @@ async fn numbers_that_break_the_rules_are_an_error_and_bound_in_time() {
         stream_timeout: Duration::from_millis(300),
         ..HostConfig::default()
     };
-    let builder = Host::builder(&PrivateKey::ed25519(&[1; 32])).config(config);
+    let builder = Host::builder(&private(1)).config(config);
     let dialler = builder.start().await.expect("no port");
     let config = PacketConfig {
         send_timeout: Duration::from_millis(600),
@@ -191,15 +182,10 @@ async fn numbers_that_break_the_rules_are_an_error_and_bound_in_time() {
     };
     let ours = dialler.packets(ID, config).expect("a new protocol");
     let endpoint = Shown::of(7).endpoint();
-    let at = HostAddr::new(keypair(7).peer_id(), place(&endpoint).place().clone());
+    let at = place_of(7, &endpoint);
     let answers: [Option<&[u8]>; 4] = [Some(&[0x80, 0x00]), Some(&[0xff; 6]), Some(&[]), None];
     let serve = async {
-        let peer = endpoint
-            .accept()
-            .await
-            .expect("open")
-            .await
-            .expect("a connection");
+        let peer = accept_connection(&endpoint).await;
         let (mut kept, mut answers) = (Vec::new(), answers.into_iter());
         while let Ok((send, recv)) = peer.accept_bi().await {
             let mut stream = tokio::io::join(recv, send);
@@ -281,9 +267,7 @@ async fn configurations_that_cannot_work_are_refused() {
 }
 
 async fn node(seed: u32, node: MemorySwarm) -> Result<PacketSwarm> {
-    let mut bytes = [0; 32];
-    bytes[..4].copy_from_slice(&seed.to_be_bytes());
-    let builder = Host::builder(&PrivateKey::ed25519(&bytes));
+    let builder = Host::builder(&numbered_key(seed));
     let host = builder.over(node)?.start().await?;
     host.packets(ID, PacketConfig::default())
 }
@@ -323,9 +307,7 @@ fn testbed() -> Testbed<HostAddr> {
     Testbed::new(Secure, nodes)
         .profile(profile)
         .rebind(rebind)
-        .forge(|id: &HostAddr, place: &HostAddr| {
-            HostAddr::new(id.libp2p_id().expect("an id"), place.place().clone())
-        })
+        .forge(forged)
 }
 
 conformance!(#[tokio::test(start_paused = true)] mod in_memory: Secure => testbed());

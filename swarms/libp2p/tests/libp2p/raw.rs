@@ -126,6 +126,11 @@ impl Shown {
         peer_tls::server(self.certified(), Any, crypto, alpn).expect("a configuration")
     }
 
+    fn quic_server(&self) -> quinn::ServerConfig {
+        let server = QuicServerConfig::try_from(self.server(QUIC)).expect("TLS 1.3");
+        quinn::ServerConfig::with_crypto(Arc::new(server))
+    }
+
     /// Dials a host over TCP with TLS, and agrees on yamux.
     pub(crate) async fn dial_tcp(&self, host: &Host) -> std::io::Result<client::TlsStream<TcpStream>> {
         let mut socket = TcpStream::connect(at(host)).await?;
@@ -148,10 +153,7 @@ impl Shown {
 
     /// An endpoint that dials and answers over QUIC.
     pub(crate) fn endpoint(&self) -> quinn::Endpoint {
-        let server = QuicServerConfig::try_from(self.server(QUIC)).expect("TLS 1.3");
-        let server = quinn::ServerConfig::with_crypto(Arc::new(server));
-        let local = SocketAddr::from(([127, 0, 0, 1], 0));
-        let mut endpoint = quinn::Endpoint::server(server, local).expect("a free port");
+        let mut endpoint = listening(self.quic_server());
         let client = QuicClientConfig::try_from(self.client(QUIC)).expect("TLS 1.3");
         endpoint.set_default_client_config(quinn::ClientConfig::new(Arc::new(client)));
         endpoint
@@ -159,13 +161,11 @@ impl Shown {
 
     /// An endpoint that offers no datagrams in its transport parameters.
     pub(crate) fn endpoint_without_datagrams(&self) -> quinn::Endpoint {
-        let server = QuicServerConfig::try_from(self.server(QUIC)).expect("TLS 1.3");
-        let mut server = quinn::ServerConfig::with_crypto(Arc::new(server));
+        let mut server = self.quic_server();
         let mut transport = quinn::TransportConfig::default();
         transport.datagram_receive_buffer_size(None);
         server.transport_config(Arc::new(transport));
-        let local = SocketAddr::from(([127, 0, 0, 1], 0));
-        quinn::Endpoint::server(server, local).expect("a free port")
+        listening(server)
     }
 
     /// Dials a host over QUIC.
@@ -175,6 +175,31 @@ impl Shown {
         let connection = connecting.await.expect("a connection");
         (endpoint, connection)
     }
+}
+
+fn listening(server: quinn::ServerConfig) -> quinn::Endpoint {
+    let local = SocketAddr::from(([127, 0, 0, 1], 0));
+    quinn::Endpoint::server(server, local).expect("a free port")
+}
+
+/// Accepts the next connection of a host.
+pub(crate) async fn accept_connection(endpoint: &quinn::Endpoint) -> quinn::Connection {
+    let incoming = endpoint.accept().await.expect("an open endpoint");
+    incoming.await.expect("a connection")
+}
+
+/// Accepts a connection of a host, and never answers on its streams.
+pub(crate) async fn keep_streams(endpoint: &quinn::Endpoint) {
+    let peer = accept_connection(endpoint).await;
+    let mut kept = Vec::new();
+    while let Ok(stream) = peer.accept_bi().await {
+        kept.push(stream);
+    }
+}
+
+/// Returns the address of the peer with this seed at an endpoint.
+pub(crate) fn place_of(seed: u8, endpoint: &quinn::Endpoint) -> HostAddr {
+    HostAddr::new(keypair(seed).peer_id(), place(endpoint).place().clone())
 }
 
 /// Returns the address at which an endpoint answers.

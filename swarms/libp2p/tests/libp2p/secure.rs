@@ -7,7 +7,7 @@ use p2p_libp2p::{Host, Muxer, Security, Transport};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 
-use crate::nodes::{Way, host, private};
+use crate::nodes::{Way, dialling_host, host, private};
 
 const HEADER: &[u8] = b"\x13/multistream/1.0.0\n";
 
@@ -63,7 +63,7 @@ async fn a_secure_channel_that_is_not_offered_is_refused() {
         dialler.connect(&host.local_addrs()[0]).await,
         Err(Error::Unreachable { .. })
     ));
-    let dialler = Host::builder(&private(2)).start().await.expect("no port");
+    let dialler = dialling_host(2).await;
     dialler
         .connect(&host.local_addrs()[0])
         .await

@@ -2,10 +2,10 @@
 
 use p2p::{Addr as _, AskSwarm as _, Swarm as _};
 use p2p_libp2p::stack::{DEFAULT_PROTOCOL, Libp2pWord};
-use p2p_libp2p::{Host, HostAddr, HostSwarmConfig};
+use p2p_libp2p::{HostAddr, HostSwarmConfig};
 use p2p_swarms::stack::{Grammar, Layer, Stack, StackNode, StackText};
 
-use crate::nodes::private;
+use crate::nodes::{dialling_host, private};
 
 const PEER: &str = "12D3KooWD3eckifWpRn9wQpMG9R9hX3sD158z7EqHWmweQAJU5SA";
 
@@ -116,7 +116,7 @@ async fn a_stack_reaches_programs_that_use_the_host_directly() {
     let stack = node(&text, 1).await.stack;
     let addrs = stack.local_addrs();
     assert_eq!(addrs.len(), 2);
-    let host = Host::builder(&private(2)).start().await.expect("no port");
+    let host = dialling_host(2).await;
     let swarm = host
         .swarm(DEFAULT_PROTOCOL, HostSwarmConfig::default())
         .expect("a new protocol");

@@ -7,15 +7,14 @@ use std::time::Duration;
 
 use p2p::{AskSwarm as _, DropReason, Error, Rejection, Result, Swarm as _};
 use p2p_formats::varint;
-use p2p_formats::x509::PrivateKey;
 use p2p_libp2p::{Host, HostAddr, HostConfig, HostSwarm, HostSwarmConfig, PeerId};
 use p2p_swarmtest::{Profile, SecureAsk, Testbed, conformance};
 use parking_lot::Mutex;
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
-use crate::nodes::{Way, host};
-use crate::raw::{Shown, keypair, open, place};
+use crate::nodes::{Way, dialling_host, forged, host, numbered_key};
+use crate::raw::{Shown, keep_streams, keypair, open, place_of};
 
 const ID: &str = "/test/1.0.0";
 
@@ -31,15 +30,13 @@ fn profile() -> Profile {
 }
 
 async fn node(seed: u32, way: Way, place: &str) -> Result<HostSwarm> {
-    let mut bytes = [0; 32];
-    bytes[..4].copy_from_slice(&seed.to_be_bytes());
     let config = HostConfig {
         max_handshakes_per_prefix: 256,
         // A dial to a node that is gone ends with it.
         handshake_timeout: Duration::from_secs(3),
         ..HostConfig::default()
     };
-    let builder = Host::builder(&PrivateKey::ed25519(&bytes)).config(config);
+    let builder = Host::builder(&numbered_key(seed)).config(config);
     let builder = builder.security(&[way.security()]).listen(place)?;
     let config = HostSwarmConfig {
         ask_timeout: Duration::from_secs(5),
@@ -78,9 +75,7 @@ fn testbed(way: Way) -> Testbed<HostAddr> {
                 .await
             }
         })
-        .forge(|id: &HostAddr, place: &HostAddr| {
-            HostAddr::new(id.libp2p_id().expect("an id"), place.place().clone())
-        })
+        .forge(forged)
 }
 
 /// The seeds of the nodes of a testbed.
@@ -105,10 +100,7 @@ async fn messages_that_break_the_rules_are_dropped_and_counted() {
     };
     let swarm = host.swarm(ID, config).expect("a new protocol");
     let to = swarm.local_addr().expect("an address");
-    let dialler = Host::builder(&PrivateKey::ed25519(&[2; 32]))
-        .start()
-        .await
-        .expect("no port");
+    let dialler = dialling_host(2).await;
     let framed = |length: u64, len: usize| {
         let mut bytes = p2p_formats::varint::write(length, &mut [0; 10]).to_vec();
         bytes.resize(bytes.len() + len, 7);
@@ -191,25 +183,13 @@ async fn one_identity_with_many_connections_takes_no_more_than_one_peers_share()
 
 #[tokio::test]
 async fn messages_that_a_peer_does_not_end_cost_no_task_each() {
-    let builder = Host::builder(&PrivateKey::ed25519(&[1; 32]));
-    let host = builder.start().await.expect("no port");
+    let host = dialling_host(1).await;
     let swarm = host
         .swarm(ID, HostSwarmConfig::default())
         .expect("a new protocol");
     let endpoint = Shown::of(7).endpoint();
-    let to = HostAddr::new(keypair(7).peer_id(), place(&endpoint).place().clone());
-    let serve = async {
-        let peer = endpoint
-            .accept()
-            .await
-            .expect("open")
-            .await
-            .expect("a connection");
-        let mut kept = Vec::new();
-        while let Ok(stream) = peer.accept_bi().await {
-            kept.push(stream);
-        }
-    };
+    let to = place_of(7, &endpoint);
+    let serve = keep_streams(&endpoint);
     let tell = async {
         swarm.tell(&to, "first".into()).await.expect("a peer");
         let tasks = || tokio::runtime::Handle::current().metrics().num_alive_tasks();
