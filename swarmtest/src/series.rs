@@ -85,6 +85,11 @@ impl<A: Addr> Testbed<A> {
         self.the_profile().loss.max(self.the_profile().loss_at_mtu)
     }
 
+    /// Returns whether the medium may lose a message of some length.
+    pub(crate) fn may_lose(&self) -> bool {
+        self.worst_loss() > 0.0
+    }
+
     /// Returns how many messages may be in flight to a node, so that small queues hold them.
     pub(crate) fn window(&self) -> usize {
         WINDOW.min(self.the_profile().holds.max(1))
@@ -118,13 +123,13 @@ impl<A: Addr> Testbed<A> {
                 (open, bytes, next) = (open + 1, bytes + len, next + 1);
             }
             while open > 0 {
-                let limit = if self.worst_loss() > 0.0 {
+                let limit = if self.may_lose() {
                     self.settle()
                 } else {
                     self.patience()
                 };
                 let Ok(message) = timeout(limit, to.receive()).await else {
-                    if self.worst_loss() > 0.0 {
+                    if self.may_lose() {
                         break;
                     }
                     return Ok(series);

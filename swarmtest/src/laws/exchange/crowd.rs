@@ -303,7 +303,7 @@ impl<A: Addr> Crowd<'_, A> {
         for at in open {
             let lost = self.exchange.ledger.give_up(at);
             ensure!(
-                testbed.worst_loss() > 0.0,
+                testbed.may_lose(),
                 "of messages between nodes with many calls at once, {lost} did not arrive within {limit:?}, or woke no caller"
             );
         }
