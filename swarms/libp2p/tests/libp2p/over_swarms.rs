@@ -131,7 +131,7 @@ async fn messages_on_their_way_to_a_node_that_closes_are_counted_once() {
         teller.tell(&to, teller.packet(b"late")).await.expect("room");
     }
     closing.close().await;
-    tokio::time::sleep(Duration::from_secs(60)).await;
+    tokio::time::sleep(Duration::from_mins(1)).await;
     let dropped = |swarm: &HostSwarm| {
         let mut dropped = 0;
         swarm.visit_counters(&mut |counters| dropped += counters.snapshot().dropped_total());
