@@ -307,8 +307,8 @@ impl<A: Addr> Testbed<A> {
     /// separate task with the same timeout. A failure reports the seed that replays it.
     ///
     /// `check` gets the testbed, which provides [nodes](Self::nodes), [random numbers](Self::rng) and the
-    /// [effort](Self::amount). It returns [`Unmet::Broken`] with the observed and the expected behaviour, or
-    /// [`Unmet::Waived`] if it cannot be checked, as [`Node::ask_side`] does for a swarm without asks.
+    /// [effort](Self::amount). It returns [`Unmet::Broken`](crate::Unmet::Broken) with the observed and the expected behaviour, or
+    /// [`Unmet::Waived`](crate::Unmet::Waived) if it cannot be checked, as [`Node::ask_side`] does for a swarm without asks.
     ///
     /// # Panics
     /// Panics if a law with this name exists, or `name` has no group: the form is `group::law`.
