@@ -61,6 +61,7 @@ mod config;
 pub mod distance;
 mod engine;
 mod event;
+pub mod libp2p;
 mod lookup;
 mod operation;
 mod providers;

@@ -1,5 +1,5 @@
 //! Iterates over protobuf fields without a schema, so that a message is checked before anything is allocated
-//! for it; and writes bytes fields.
+//! for it; and writes fields.
 //!
 //! Groups, which are deprecated in protobuf, are refused.
 
@@ -17,7 +17,7 @@ pub(crate) struct Malformed {
 /// The value of a field.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Value<'a> {
-    Varint,
+    Varint(u64),
     Bytes(&'a [u8]),
     /// Four or eight bytes; no field of these schemas has this type.
     Fixed,
@@ -42,14 +42,14 @@ impl<'a> Field<'a> {
     pub(crate) fn bytes(&self) -> Result<&'a [u8], Malformed> {
         match self.value {
             Value::Bytes(bytes) => Ok(bytes),
-            Value::Varint | Value::Fixed => Err(Malformed { at: self.at }),
+            Value::Varint(_) | Value::Fixed => Err(Malformed { at: self.at }),
         }
     }
 
-    #[cfg(feature = "ciphers")]
-    pub(crate) fn expect_varint(&self) -> Result<(), Malformed> {
+    /// Returns the number of a field that must be a varint.
+    pub(crate) fn varint(&self) -> Result<u64, Malformed> {
         match self.value {
-            Value::Varint => Ok(()),
+            Value::Varint(number) => Ok(number),
             Value::Bytes(_) | Value::Fixed => Err(Malformed { at: self.at }),
         }
     }
@@ -74,7 +74,7 @@ impl<'a> Fields<'a> {
         let start = self.rest;
         let tag = u32::try_from(self.varint()?).ok()?;
         let value = match tag & 7 {
-            0 => self.varint().map(|_| Value::Varint)?,
+            0 => Value::Varint(self.varint()?),
             1 => self.take(8).map(|_| Value::Fixed)?,
             2 => {
                 let len = usize::try_from(self.varint()?).ok()?;
@@ -131,4 +131,12 @@ pub(crate) fn put_field(out: &mut impl BufMut, number: u8, bytes: &[u8]) {
     out.put_u8(number << 3 | 2);
     out.put_slice(varint::write(bytes.len() as u64, &mut [0; varint::MAX_LEN]));
     out.put_slice(bytes);
+}
+
+/// Appends a varint field with a number below 16, unless it has the default value 0.
+pub(crate) fn put_number(out: &mut impl BufMut, number: u8, value: u64) {
+    if value > 0 {
+        out.put_u8(number << 3);
+        out.put_slice(varint::write(value, &mut [0; varint::MAX_LEN]));
+    }
 }

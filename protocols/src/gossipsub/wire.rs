@@ -276,11 +276,11 @@ fn hello(bytes: &[u8]) -> Result<(), WireError> {
                 once(&mut seen[0], "the author")?;
             }
             2 => {
-                field.expect_varint()?;
+                field.varint()?;
                 once(&mut seen[1], "asks")?;
             }
             3 => {
-                field.expect_varint()?;
+                field.varint()?;
                 once(&mut seen[2], "leaves")?;
             }
             _ => {}
@@ -320,7 +320,7 @@ impl<'a> Count<'a> {
             let field = field?;
             match field.number {
                 1 => {
-                    field.expect_varint()?;
+                    field.varint()?;
                     once(&mut seen[0], "subscribe")?;
                 }
                 2 => {
@@ -355,7 +355,7 @@ impl<'a> Count<'a> {
                     }
                     (4, 2) => self.peer(inner.bytes()?)?,
                     (4, 3) => {
-                        inner.expect_varint()?;
+                        inner.varint()?;
                         once(&mut backoff, "the backoff")?;
                     }
                     _ => {}

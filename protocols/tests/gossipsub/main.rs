@@ -14,3 +14,6 @@ mod schema;
 mod score;
 mod simulated;
 mod wire;
+
+/// The messages of pubsub/README.md and gossipsub v1.0 to v1.2.
+const RPC: &str = include_str!("rpc.proto");

@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use crate::RPC;
 use crate::schema::{Fields, Schema};
 use bytes::Bytes;
 use libp2p_identity::{Keypair, PublicKey};
@@ -196,7 +197,7 @@ prop_compose! {
 proptest! {
     #[test]
     fn rpc_encodings_equal_those_of_rust_protobuf((own, messages) in any_rpc()) {
-        let schema = Schema::new();
+        let schema = Schema::new(RPC);
         let theirs = Bytes::from(rpc(&schema, &own, &messages).bytes());
         prop_assert_eq!(&own.emit(), &theirs);
         prop_assert_eq!(&schema.read_and_write("RPC", &own.emit()), &theirs);
@@ -217,7 +218,7 @@ proptest! {
         topic in topic(),
         seqno: u64,
     ) {
-        let schema = Schema::new();
+        let schema = Schema::new(RPC);
         for policy in [signing(&seed), Signing::StrictNoSign] {
             let own = policy.make(&topic.clone().unwrap_or_default(), data.clone(), seqno);
             prop_assert_eq!(message(&schema, &own).bytes(), own.encode_to_vec());
@@ -270,7 +271,7 @@ proptest! {
         };
         theirs.signature = Some(key.sign(&signed_text(&theirs)).expect("signed").into());
         theirs.key = with_key.then(|| key.public().encode_protobuf().into());
-        let schema = Schema::new();
+        let schema = Schema::new(RPC);
         let written = Bytes::from(message(&schema, &theirs).bytes());
         let read = Message::parse(&written, &limits());
         prop_assert_eq!(read.as_ref(), Ok(&theirs));
@@ -301,5 +302,5 @@ fn signed_text(own: &Message) -> Vec<u8> {
         key: None,
         ..own.clone()
     };
-    [SIGNATURE_PREFIX, &message(&Schema::new(), &bare).bytes()].concat()
+    [SIGNATURE_PREFIX, &message(&Schema::new(RPC), &bare).bytes()].concat()
 }

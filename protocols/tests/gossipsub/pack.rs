@@ -2,6 +2,7 @@
 //! readable by any implementation.
 
 use crate::net::{Node, alone, beat, events, ms, secs, sent, signing};
+use crate::RPC;
 use crate::schema::Schema;
 use bytes::Bytes;
 use p2p_protocols::gossipsub::wire::{
@@ -104,7 +105,7 @@ proptest! {
         let rpcs = released(&mut engine);
         prop_assert_eq!(engine.counts().messages_dropped - dropped, (messages.len() - due.len()) as u64);
 
-        let schema = Schema::new();
+        let schema = Schema::new(RPC);
         let mut last: Option<(usize, usize)> = None;
         for rpc in &rpcs {
             let parsed = Rpc::parse(rpc, &Limits::default()).expect("an RPC");

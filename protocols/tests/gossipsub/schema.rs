@@ -1,12 +1,9 @@
-//! The specifications' schema in rust-protobuf: messages that are built and parsed by field names.
+//! A specification's schema in rust-protobuf: messages that are built and parsed by field names.
 
 use protobuf::descriptor::field_descriptor_proto::{Label, Type};
 use protobuf::descriptor::{DescriptorProto, FieldDescriptorProto, FileDescriptorProto};
 use protobuf::reflect::{FileDescriptor, MessageDescriptor, ReflectValueBox};
 use protobuf::{Enum as _, MessageDyn};
-
-/// The messages of pubsub/README.md and gossipsub v1.0 to v1.2.
-const SCHEMA: &str = include_str!("rpc.proto");
 
 pub(crate) struct Schema(FileDescriptor);
 
@@ -40,9 +37,10 @@ fn field(line: &str) -> FieldDescriptorProto {
 }
 
 impl Schema {
-    pub(crate) fn new() -> Self {
+    /// Parses messages without nesting, a field a line.
+    pub(crate) fn new(text: &str) -> Self {
         let mut file = FileDescriptorProto::new();
-        for line in SCHEMA.lines() {
+        for line in text.lines() {
             if let Some(name) = line.strip_prefix("message ") {
                 let mut message = DescriptorProto::new();
                 message.set_name(name.trim_end_matches(" {").into());

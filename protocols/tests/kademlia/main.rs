@@ -3,6 +3,9 @@
 mod engine;
 #[path = "../hex/mod.rs"]
 mod hex;
+mod libp2p;
 mod net;
 mod network;
+#[path = "../gossipsub/schema.rs"]
+mod schema;
 mod vectors;
