@@ -21,9 +21,13 @@ fuzz_target!(|input: (bool, Vec<u8>)| {
         if answers > 0 {
             return;
         }
-        for op in [Engine::find_node, Engine::locate, Engine::get, Engine::providers] {
-            op(engine, now, SENDER).expect("room");
-        }
+        let ops = [
+            engine.find_node(now, SENDER),
+            engine.locate(now, SENDER),
+            engine.get(now, SENDER),
+            engine.providers(now, SENDER),
+        ];
+        assert!(ops.iter().all(Result::is_ok), "there is room: {ops:?}");
         engine.join(now, &[SENDER]).expect("room");
     });
     assert!(engine.stored().0 <= 1 && engine.kept_providers().1 <= 1 && engine.in_flight() <= 256);

@@ -27,6 +27,13 @@
 //! answers. A record is stored if the application's [`Validator`] accepts it. A provider announces itself;
 //! its address is the source of the announcement.
 //!
+//! # Encodings
+//! The engine decides, and a [`Codec`] writes and reads its messages. [`Engine::new`] speaks the encoding of this
+//! framework, [`wire`], in which the bytes of a key are its place. [`Engine::with_codec`] speaks another one, such as that of
+//! `/ipfs/kad/1.0.0`, whose messages are in [`libp2p`]: its keys are hashed, and a [`Key`] carries the bytes that messages
+//! need. Where a request does not show that its sender serves requests, the driver says which nodes do
+//! ([`Engine::handle_contact`], [`Engine::handle_departure`]).
+//!
 //! # Limits
 //! Everything that other nodes can make grow has a limit in [`Config`]; each field says what is dropped at
 //! the limit. [`Counts`] has a counter for each kind of drop.
@@ -56,6 +63,7 @@
 mod answers;
 pub mod cache;
 mod candidate;
+pub mod codec;
 mod commands;
 mod config;
 pub mod distance;
@@ -64,6 +72,7 @@ mod event;
 pub mod libp2p;
 mod lookup;
 mod operation;
+mod postcard;
 mod providers;
 mod records;
 mod serve;
@@ -73,9 +82,11 @@ mod upkeep;
 pub mod wire;
 
 pub use crate::overlay::{
-    Contact, Failure, NoRecords, OpId, Prefix, Progress, RequestId, RequestTransmit, Scope, Validator,
+    Contact, Failure, Key, NoRecords, OpId, Prefix, Progress, RequestId, RequestTransmit, Scope, Validator,
 };
+pub use codec::Codec;
 pub use config::{Config, Rules};
 pub use distance::Distance;
 pub use engine::Engine;
 pub use event::{Counts, Event, Outcome, Record, Refusal};
+pub use postcard::PostcardCodec;

@@ -72,7 +72,7 @@ impl<A: Addr> Engine<A> {
             let size = value.len();
             return Err(Error::MtuExceeded { size, mtu });
         }
-        if !self.rules.validator.is_valid(&key, value) {
+        if !self.rules.validator.is_valid(&key.into(), value) {
             return Err(Error::invalid("record", "the validator rejects it"));
         }
         if ttl.is_zero() {

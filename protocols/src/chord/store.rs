@@ -68,7 +68,7 @@ impl Store {
         if value.len() > config.value {
             return Err(Refusal::Oversize);
         }
-        if record.ttl == 0 || !rules.validator.is_valid(&key, value) {
+        if record.ttl == 0 || !rules.validator.is_valid(&key.into(), value) {
             return Err(Refusal::Invalid);
         }
         let ttl = Duration::from_secs(record.ttl.into()).min(config.record_ttl);
@@ -77,7 +77,7 @@ impl Store {
         if let Some(old) = old {
             if *old.value == *value {
                 expires = expires.max(old.expires);
-            } else if !rules.validator.supersedes(&key, value, &old.value) {
+            } else if !rules.validator.supersedes(&key.into(), value, &old.value) {
                 return Err(Refusal::Stale);
             }
         }

@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use p2p::{Addr, PeerId};
 
+use super::codec::{Answer, NamedNode};
 use super::engine::{Engine, Purpose};
 use super::event::{Event, Outcome};
 use super::operation::{CONFIRMED, Named, Op, REMEMBERED, Task};
-use super::wire::{Answer, Message, Node};
 use crate::overlay::validation::as_challenge;
 use crate::overlay::{Contact, Failure, OpId, RequestId, Scope};
 
@@ -31,19 +31,18 @@ impl<A: Addr> Engine<A> {
             self.handle_failure(now, id, Failure::Unreachable);
             return;
         }
-        let Some(message) = Message::<Answer<'_>>::parse(answer) else {
+        let Some((contact, answer)) = self.codec.read_answer(&pending.addr, pending.kind, answer) else {
             self.counts.malformed += 1;
             self.handle_failure(now, id, Failure::Unreachable);
             return;
         };
-        let from = PeerId::new(message.from);
-        let expected = pending.id.is_none_or(|id| id == from) && from != self.own;
-        if !expected || !self.proves(&pending.addr, from) {
+        let expected = pending.id.is_none_or(|id| id == contact.id) && contact.id != self.own;
+        if !expected || !self.proves(&contact.addr, contact.id) {
             self.counts.false_ids += 1;
             self.handle_failure(now, id, Failure::Unreachable);
             return;
         }
-        if !self.fits(pending.purpose, &message.body) {
+        if !answer.fits(pending.kind) {
             self.counts.malformed += 1;
             self.handle_failure(now, id, Failure::Unreachable);
             return;
@@ -53,13 +52,9 @@ impl<A: Addr> Engine<A> {
         };
         self.counts.answered += 1;
         self.validator.validate(&pending.addr);
-        let contact = Contact {
-            id: from,
-            addr: pending.addr,
-        };
         self.silent.remove(&contact);
         if pending.purpose == Purpose::Check {
-            self.checking.retain(|(other, _)| other.addr != contact.addr);
+            self.checking.retain(|(other, _)| other.addr != pending.addr);
         }
         let config = &self.rules.config;
         let wanted = self
@@ -71,7 +66,7 @@ impl<A: Addr> Engine<A> {
         match pending.purpose {
             Purpose::Check | Purpose::Copy => {}
             Purpose::Bootstrap(op) => self.bootstrap_settled(now, op),
-            Purpose::Lookup(op) => self.lookup_answered(now, op, &contact, message.body),
+            Purpose::Lookup(op) => self.lookup_answered(now, op, &contact, answer),
             Purpose::Store(op) => self.store_settled(op, true),
         }
     }
@@ -123,20 +118,6 @@ impl<A: Addr> Engine<A> {
             .map_or(self.rules.config.unproven_ids, |proven| proven == id)
     }
 
-    fn fits(&self, purpose: Purpose, answer: &Answer<'_>) -> bool {
-        match purpose {
-            Purpose::Bootstrap(_) | Purpose::Check => matches!(answer, Answer::Pong),
-            Purpose::Store(_) | Purpose::Copy => matches!(answer, Answer::Kept),
-            Purpose::Lookup(op) => match self.ops.get(&op).map(|op| &op.task) {
-                Some(Task::Get { .. }) => matches!(answer, Answer::Nodes(_) | Answer::Record { .. }),
-                Some(Task::Providers { .. }) => matches!(answer, Answer::Providers { .. }),
-                Some(_) => matches!(answer, Answer::Nodes(_)),
-                // The operation has ended or was cancelled; the answer still shows that the node is alive.
-                None => true,
-            },
-        }
-    }
-
     fn bootstrap_settled(&mut self, now: Duration, id: OpId) {
         let Some(mut op) = self.ops.remove(&id) else {
             return;
@@ -173,23 +154,29 @@ impl<A: Addr> Engine<A> {
         }
     }
 
-    fn lookup_answered(&mut self, now: Duration, id: OpId, contact: &Contact<A>, answer: Answer<'_>) {
+    fn lookup_answered(
+        &mut self,
+        now: Duration,
+        id: OpId,
+        contact: &Contact<A>,
+        answer: Answer<'_, NamedNode<A>>,
+    ) {
         let Some(mut op) = self.ops.remove(&id) else {
             return;
         };
         let nodes = match answer {
             Answer::Nodes(nodes) => nodes,
             Answer::Record { ttl, value, nodes } => {
-                self.record_found(now, &mut op, contact, value, Duration::from_secs(ttl.into()));
+                self.record_found(now, &mut op, contact, value, ttl);
                 nodes
             }
             Answer::Providers { providers, nodes } => {
-                self.providers_found(&mut op, contact, &providers);
+                self.providers_found(&mut op, contact, providers);
                 nodes
             }
             Answer::Pong | Answer::Kept => Vec::new(),
         };
-        let mut nodes = self.contacts_of(&nodes, contact, self.rules.config.k);
+        let mut nodes = self.contacts_of(nodes, contact, self.rules.config.k);
         self.silent.expire(now, self.rules.config.silent_pause);
         nodes.retain(|node| !self.silent.leaves_out(&op.lookup.target(), node));
         let config = &self.rules.config;
@@ -200,11 +187,10 @@ impl<A: Addr> Engine<A> {
 
     /// Converts the nodes that `by` named into contacts: the first `most`, each at one address. Leaves out
     /// this node, false ids, and addresses with a narrower scope than that of `by`.
-    fn contacts_of(&mut self, nodes: &[Node<'_>], by: &Contact<A>, most: usize) -> Vec<Contact<A>> {
+    fn contacts_of(&mut self, nodes: Vec<NamedNode<A>>, by: &Contact<A>, most: usize) -> Vec<Contact<A>> {
         self.counts.surplus += nodes.len().saturating_sub(most) as u64;
         let mut contacts: Vec<Contact<A>> = Vec::with_capacity(nodes.len().min(most));
-        for node in nodes.iter().take(most) {
-            let id = PeerId::new(node.id);
+        for NamedNode { id, addr } in nodes.into_iter().take(most) {
             if id == self.own {
                 continue;
             }
@@ -212,7 +198,7 @@ impl<A: Addr> Engine<A> {
                 self.counts.surplus += 1;
                 continue;
             }
-            match (self.rules.parse)(&node.addr) {
+            match addr {
                 None => self.counts.bad_addrs += 1,
                 Some(addr) if !self.proves(&addr, id) => self.counts.false_ids += 1,
                 Some(addr) if !Scope::may_name(&by.addr, &addr) => self.counts.out_of_scope += 1,
@@ -231,7 +217,7 @@ impl<A: Addr> Engine<A> {
         ttl: Duration,
     ) {
         let rules = &self.rules;
-        let key = op.lookup.target();
+        let key = &op.key;
         let Task::Get {
             best,
             found,
@@ -242,7 +228,7 @@ impl<A: Addr> Engine<A> {
             return;
         };
         let good = value.len() <= rules.config.value && !ttl.is_zero();
-        if !good || !rules.validator.is_valid(&key, value) {
+        if !good || !rules.validator.is_valid(key, value) {
             self.counts.bad_records += 1;
             return;
         }
@@ -255,7 +241,7 @@ impl<A: Addr> Engine<A> {
                 *until = expires.max(*until);
                 holders.push(from.clone());
             }
-            Some((known, _)) if !rules.validator.supersedes(&key, value, known) => {
+            Some((known, _)) if !rules.validator.supersedes(key, value, known) => {
                 self.counts.bad_records += 1;
                 worse.push(from.clone());
             }
@@ -267,7 +253,7 @@ impl<A: Addr> Engine<A> {
         }
     }
 
-    fn providers_found(&mut self, op: &mut Op<A>, by: &Contact<A>, providers: &[Node<'_>]) {
+    fn providers_found(&mut self, op: &mut Op<A>, by: &Contact<A>, providers: Vec<NamedNode<A>>) {
         let config = self.rules.config;
         let contacts = self.contacts_of(providers, by, config.providers_per_key);
         if let Task::Providers { found } = &mut op.task {

@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use p2p::{Addr, Error, PeerId, Result};
 
+use super::codec::Request;
 use super::engine::{Engine, Published, Purpose};
 use super::operation::{Named, Op, Task};
-use super::wire::Ask;
-use crate::overlay::OpId;
+use crate::overlay::{Key, OpId};
 
 impl<A: Addr> Engine<A> {
     /// Joins the network through bootstrap nodes, or through the existing contacts if `bootstraps` is empty.
@@ -24,7 +24,7 @@ impl<A: Addr> Engine<A> {
         for addr in bootstraps.iter().take(self.rules.config.bootstraps) {
             if addr.peer_id() != Some(self.own) {
                 let purpose = Purpose::Bootstrap(op);
-                self.send(now, addr.peer_id(), addr.clone(), Ask::Ping, purpose);
+                self.send(now, addr.peer_id(), addr.clone(), &Request::Ping, purpose);
                 asked += 1;
             }
         }
@@ -33,7 +33,7 @@ impl<A: Addr> Engine<A> {
             begun: false,
             buckets: None,
         };
-        self.begin(now, op, task, self.own, false);
+        self.begin(now, op, task, self.key.clone(), false);
         Ok(op)
     }
 
@@ -41,9 +41,9 @@ impl<A: Addr> Engine<A> {
     ///
     /// # Errors
     /// [`Error::Limit`] with too many operations. Nothing is sent.
-    pub fn find_node(&mut self, now: Duration, target: PeerId) -> Result<OpId> {
+    pub fn find_node(&mut self, now: Duration, target: impl Into<Key>) -> Result<OpId> {
         let op = self.new_op()?;
-        self.begin(now, op, Task::FindNode, target, false);
+        self.begin(now, op, Task::FindNode, target.into(), false);
         Ok(op)
     }
 
@@ -52,9 +52,9 @@ impl<A: Addr> Engine<A> {
     ///
     /// # Errors
     /// [`Error::Limit`] with too many operations. Nothing is sent.
-    pub fn locate(&mut self, now: Duration, id: PeerId) -> Result<OpId> {
+    pub fn locate(&mut self, now: Duration, id: impl Into<Key>) -> Result<OpId> {
         let op = self.new_op()?;
-        self.begin(now, op, Task::Locate, id, false);
+        self.begin(now, op, Task::Locate, id.into(), false);
         Ok(op)
     }
 
@@ -65,9 +65,9 @@ impl<A: Addr> Engine<A> {
     ///
     /// # Errors
     /// [`Error::Limit`] with too many operations. Nothing is sent.
-    pub fn get(&mut self, now: Duration, key: PeerId) -> Result<OpId> {
-        let op = self.new_op()?;
-        let here = self.records.get(now, &key);
+    pub fn get(&mut self, now: Duration, key: impl Into<Key>) -> Result<OpId> {
+        let (op, key) = (self.new_op()?, key.into());
+        let here = self.records.get(now, key.id());
         let best = here.map(|(value, ttl)| (value.to_vec(), now.saturating_add(ttl)));
         let found = usize::from(best.is_some());
         let task = Task::Get {
@@ -87,8 +87,14 @@ impl<A: Addr> Engine<A> {
     /// [`Error::Invalid`] if the validator rejects the record or `ttl` is below one second,
     /// [`Error::MtuExceeded`] for a value that is too long, [`Error::Limit`] with too many operations or own
     /// records. Nothing is sent.
-    pub fn put(&mut self, now: Duration, key: PeerId, value: &[u8], ttl: Duration) -> Result<OpId> {
-        let config = self.rules.config;
+    pub fn put(
+        &mut self,
+        now: Duration,
+        key: impl Into<Key>,
+        value: &[u8],
+        ttl: Duration,
+    ) -> Result<OpId> {
+        let (config, key) = (self.rules.config, key.into());
         if value.len() > config.value {
             return Err(Error::MtuExceeded {
                 size: value.len(),
@@ -101,18 +107,19 @@ impl<A: Addr> Engine<A> {
         if ttl < Duration::from_secs(1) {
             return Err(Error::invalid("record", "its time to live is below one second"));
         }
-        if !self.published.contains_key(&key) {
+        if !self.published.contains_key(key.id()) {
             limit("published records", self.published.len(), config.published)?;
         }
         let op = self.new_op()?;
         let ttl = ttl.min(config.record_ttl);
         let value = value.to_vec();
         let published = Published {
+            key: key.clone(),
             value: value.clone(),
             ttl,
             next: now.saturating_add(config.republish_every.min(ttl / 2)),
         };
-        self.published.insert(key, published);
+        self.published.insert(*key.id(), published);
         let until = now.saturating_add(ttl);
         self.begin(now, op, Task::Put { value, until }, key, false);
         Ok(op)
@@ -129,14 +136,14 @@ impl<A: Addr> Engine<A> {
     ///
     /// # Errors
     /// [`Error::Limit`] with too many operations or keys. Nothing is sent.
-    pub fn provide(&mut self, now: Duration, key: PeerId) -> Result<OpId> {
-        let config = self.rules.config;
-        if !self.provided.contains_key(&key) {
+    pub fn provide(&mut self, now: Duration, key: impl Into<Key>) -> Result<OpId> {
+        let (config, key) = (self.rules.config, key.into());
+        if !self.provided.contains_key(key.id()) {
             limit("provided keys", self.provided.len(), config.published)?;
         }
         let op = self.new_op()?;
         let next = now.saturating_add(config.republish_every.min(config.provider_ttl / 2));
-        self.provided.insert(key, next);
+        self.provided.insert(*key.id(), (key.clone(), next));
         self.begin(now, op, Task::Provide, key, false);
         Ok(op)
     }
@@ -151,9 +158,9 @@ impl<A: Addr> Engine<A> {
     ///
     /// # Errors
     /// [`Error::Limit`] with too many operations. Nothing is sent.
-    pub fn providers(&mut self, now: Duration, key: PeerId) -> Result<OpId> {
-        let op = self.new_op()?;
-        let own = self.providers.get(now, &key).cloned();
+    pub fn providers(&mut self, now: Duration, key: impl Into<Key>) -> Result<OpId> {
+        let (op, key) = (self.new_op()?, key.into());
+        let own = self.providers.get(now, key.id()).cloned();
         let found = own.map(|contact| Named { contact, votes: 1 }).collect();
         self.begin(now, op, Task::Providers { found }, key, false);
         Ok(op)
@@ -170,10 +177,11 @@ impl<A: Addr> Engine<A> {
         Ok(OpId(self.requests.new_id()))
     }
 
-    /// Starts an operation with a lookup of its target.
-    pub(super) fn begin(&mut self, now: Duration, id: OpId, task: Task<A>, target: PeerId, upkeep: bool) {
-        let lookup = self.look_up(now, target, self.rules.config.k);
+    /// Starts an operation with a lookup of its key.
+    pub(super) fn begin(&mut self, now: Duration, id: OpId, task: Task<A>, key: Key, upkeep: bool) {
+        let lookup = self.look_up(now, *key.id(), self.rules.config.k);
         let op = Op {
+            key,
             lookup,
             task,
             upkeep,

@@ -87,7 +87,7 @@ pub struct Config {
     /// Records kept for other nodes. At the limit, the node evicts the newest of the records farthest from
     /// its id, or the newest of the network that has the most. Default: 1024.
     pub records: usize,
-    /// Total bytes of their values, with the same eviction. Default: 2 MiB.
+    /// Total bytes of their values, and of their keys where the network hashes keys, with the same eviction. Default: 2 MiB.
     pub record_bytes: usize,
     /// Records kept for one network, or for one node if its network is unknown; further ones are refused.
     /// Default: 256.

@@ -4,6 +4,7 @@
 use std::cmp::Ordering;
 
 use p2p::PeerId;
+use rand::{Rng, RngExt as _};
 
 /// The exclusive or of two ids, ordered as a 256-bit number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -37,6 +38,21 @@ impl Distance {
         };
         bits as usize
     }
+}
+
+/// Returns a random id that shares `bits` leading bits with `own`, and not the next bit.
+pub(super) fn random_id(own: &PeerId, bits: usize, rng: &mut dyn Rng) -> PeerId {
+    let mut bytes: [u8; 32] = rng.random();
+    for (at, (byte, own)) in bytes.iter_mut().zip(*own.as_bytes()).enumerate() {
+        let shared = bits.saturating_sub(8 * at).min(8);
+        let mask = !(0xff_u8.checked_shr(shared as u32).unwrap_or(0));
+        *byte = (own & mask) | (*byte & !mask);
+        if bits / 8 == at {
+            let bit = 0x80 >> (bits % 8);
+            *byte = (*byte & !bit) | (!own & bit);
+        }
+    }
+    PeerId::new(bytes)
 }
 
 /// Returns the exclusive or of two keys of any length, over the length of the shorter.

@@ -8,18 +8,21 @@ use p2p::{Addr, PeerId};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
+use super::codec::{Codec, Request, RequestKind};
 use super::config::{Config, Rules};
 use super::distance::Distance;
 use super::event::{Counts, Event, Outcome};
 use super::lookup::Lookup;
 use super::operation::Op;
+use super::postcard::PostcardCodec;
 use super::providers::Providers;
 use super::records::Records;
 use super::silent::Silent;
 use super::table::Table;
-use super::wire::{Ask, Message};
 use crate::overlay::validation::{AddressValidator, Challenge, with_token};
-use crate::overlay::{Contact, Failure, InFlight, OpId, RequestId, RequestTransmit, Source, request_engine};
+use crate::overlay::{
+    Contact, Failure, InFlight, Key, OpId, RequestId, RequestTransmit, Source, request_engine,
+};
 
 /// The purpose of a request in flight.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,12 +54,14 @@ pub(super) struct Pending<A> {
     pub(super) id: Option<PeerId>,
     pub(super) addr: A,
     pub(super) purpose: Purpose,
+    pub(super) kind: RequestKind,
     /// The request, to be sent again with a token if the node asks for one.
     pub(super) request: Option<Box<[u8]>>,
 }
 
 #[derive(Debug)]
 pub(super) struct Published {
+    pub(super) key: Key,
     pub(super) value: Vec<u8>,
     pub(super) ttl: Duration,
     pub(super) next: Duration,
@@ -66,6 +71,9 @@ pub(super) struct Published {
 #[derive(Debug)]
 pub struct Engine<A> {
     pub(super) own: PeerId,
+    /// The key of this node.
+    pub(super) key: Key,
+    pub(super) codec: Arc<dyn Codec<A>>,
     pub(super) rules: Arc<Rules<A>>,
     pub(super) rng: StdRng,
     pub(super) table: Table<A>,
@@ -73,8 +81,8 @@ pub struct Engine<A> {
     pub(super) records: Records,
     pub(super) providers: Providers<A>,
     pub(super) published: BTreeMap<PeerId, Published>,
-    /// Keys that this node provides, with the time of the next announcement.
-    pub(super) provided: BTreeMap<PeerId, Duration>,
+    /// Keys that this node provides, by place, with the time of the next announcement.
+    pub(super) provided: BTreeMap<PeerId, (Key, Duration)>,
     pub(super) ops: BTreeMap<OpId, Box<Op<A>>>,
     pub(super) requests: InFlight<A, Pending<A>>,
     /// Contacts with a ping in flight, one for each address, and the reason.
@@ -92,10 +100,25 @@ impl<A: Addr> Engine<A> {
     /// Creates a node with this id and no contacts. `seed` seeds jitter and the choice of ids that refresh
     /// buckets.
     pub fn new(own: PeerId, rules: Arc<Rules<A>>, now: Duration, seed: u64) -> Self {
+        let codec = Arc::new(PostcardCodec::new(own, rules.clone()));
+        Self::with_codec(own.into(), codec, rules, now, seed)
+    }
+
+    /// Creates a node that speaks another encoding. The place of `key` is its id.
+    pub fn with_codec(
+        key: Key,
+        codec: Arc<dyn Codec<A>>,
+        rules: Arc<Rules<A>>,
+        now: Duration,
+        seed: u64,
+    ) -> Self {
         let mut rng = StdRng::seed_from_u64(seed);
+        let own = *key.id();
         let config = rules.config;
         Self {
             own,
+            key,
+            codec,
             table: Table::new(own),
             silent: Silent::new(),
             records: Records::new(own, config.records),
@@ -212,15 +235,17 @@ impl<A: Addr> Engine<A> {
         now: Duration,
         id: Option<PeerId>,
         addr: A,
-        ask: Ask<'_>,
+        request: &Request<'_>,
         purpose: Purpose,
     ) {
-        let bytes = Message::new(*self.own.as_bytes(), ask).emit();
+        let bytes = self.codec.write_request(request);
+        let kind = request.kind();
         let request = self.validator.copy(&addr, &bytes);
         let pending = Pending {
             id,
             addr,
             purpose,
+            kind,
             request,
         };
         self.transmit(now, pending, bytes);
@@ -251,6 +276,35 @@ impl<A: Addr> Engine<A> {
         };
         self.transmit(now, pending, request);
         true
+    }
+
+    /// Records that a node serves requests, as the driver knows from elsewhere, such as from what the node says of itself
+    /// on a connection. The node is pinged if there is a place for it.
+    ///
+    /// Does nothing for this node, and for an address that authenticates another id.
+    pub fn handle_contact(&mut self, now: Duration, contact: &Contact<A>) {
+        if contact.id != self.own && self.proves(&contact.addr, contact.id) {
+            self.heard(now, contact, true);
+        }
+    }
+
+    /// Records that a node no longer serves requests: it loses its place. Operations in progress may still ask it.
+    pub fn handle_departure(&mut self, id: &PeerId) {
+        self.table.remove(id);
+    }
+
+    /// Processes a sign of life of a node whose id is proven. Pings it if there is a place for it, `may_serve` permitting.
+    pub(super) fn heard(&mut self, now: Duration, node: &Contact<A>, may_serve: bool) {
+        self.silent.remove(node);
+        match self.table.heard(now, node, &self.rules.config) {
+            Some(newcomer) if newcomer == *node => {
+                if may_serve {
+                    self.check_newcomer(now, newcomer);
+                }
+            }
+            Some(unsure) => self.check(now, unsure),
+            None => {}
+        }
     }
 
     /// Pings a contact, unless a ping to it is in flight or the limit for contacts is reached.
@@ -288,7 +342,7 @@ impl<A: Addr> Engine<A> {
     fn begin_check(&mut self, now: Duration, contact: Contact<A>, why: For) {
         if self.checking.iter().all(|(other, _)| other.addr != contact.addr) {
             self.checking.push((contact.clone(), why));
-            self.send(now, Some(contact.id), contact.addr, Ask::Ping, Purpose::Check);
+            self.send(now, Some(contact.id), contact.addr, &Request::Ping, Purpose::Check);
         }
     }
 

@@ -4,13 +4,14 @@ use std::time::Duration;
 
 use p2p::Addr;
 
+use super::codec::Request;
 use super::distance::Distance;
 use super::engine::{Engine, Purpose};
 use super::event::{Outcome, Record};
 use super::lookup::Lookup;
+use super::postcard::seconds;
 use super::records::Incoming;
-use super::wire::Ask;
-use crate::overlay::{Contact, OpId, Progress, Source};
+use crate::overlay::{Contact, Key, OpId, Progress, Source};
 
 #[derive(Debug)]
 pub(super) enum Task<A> {
@@ -60,6 +61,8 @@ pub(super) const REMEMBERED: usize = 8;
 
 #[derive(Debug)]
 pub(super) struct Op<A> {
+    /// The key that the lookup looks for.
+    pub(super) key: Key,
     pub(super) lookup: Lookup<A>,
     pub(super) task: Task<A>,
     /// Whether this is upkeep of the node, without events for the application.
@@ -87,12 +90,12 @@ impl<A: Addr> Op<A> {
         }
     }
 
-    fn ask(&self) -> Ask<'static> {
-        let target = *self.lookup.target().as_bytes();
+    fn request(&self) -> Request<'static> {
+        let key = self.key.clone();
         match self.task {
-            Task::Get { .. } => Ask::Get(target),
-            Task::Providers { .. } => Ask::Providers(target),
-            _ => Ask::FindNode(target),
+            Task::Get { .. } => Request::Get(key),
+            Task::Providers { .. } => Request::Providers(key),
+            _ => Request::FindNode(key),
         }
     }
 }
@@ -111,8 +114,8 @@ impl<A: Addr> Engine<A> {
             }
             if !op.has_enough(config.quorum, config.providers_wanted) {
                 for contact in op.lookup.next_asks(&config) {
-                    let ask = op.ask();
-                    self.send(now, Some(contact.id), contact.addr, ask, Purpose::Lookup(id));
+                    let purpose = Purpose::Lookup(id);
+                    self.send(now, Some(contact.id), contact.addr, &op.request(), purpose);
                 }
                 if !op.lookup.is_idle() {
                     break;
@@ -157,6 +160,7 @@ impl<A: Addr> Engine<A> {
             return true;
         }
         *begun = true;
+        op.key = self.key.clone();
         op.lookup = self.look_up(now, self.own, self.rules.config.k);
         false
     }
@@ -170,15 +174,15 @@ impl<A: Addr> Engine<A> {
         let Some(bucket) = buckets.pop() else {
             return false;
         };
-        let target = self.table.random_id(bucket, &mut self.rng);
-        op.lookup = self.look_up(now, target, self.rules.config.k.div_ceil(10));
+        op.key = self.codec.random_key(bucket, &mut self.rng);
+        op.lookup = self.look_up(now, *op.key.id(), self.rules.config.k.div_ceil(10));
         true
     }
 
     /// Performs the work after the lookup.
     fn finish(&mut self, now: Duration, id: OpId, mut op: Box<Op<A>>) {
         let config = self.rules.config;
-        let key = op.lookup.target();
+        let key = op.key.clone();
         let outcome = match &mut op.task {
             Task::Join { .. } => Outcome::Joined {
                 contacts: self.table.len(),
@@ -199,27 +203,20 @@ impl<A: Addr> Engine<A> {
                     ttl: until.saturating_sub(now),
                 });
                 if let Some(Record { value, ttl }) = &record {
-                    self.spread(now, &op.lookup, worse, value, *ttl);
+                    self.spread(now, &op.lookup, &key, worse, value, *ttl);
                 }
                 Outcome::Record(record)
             }
             Task::Put { value, until } => {
                 let (value, ttl) = (std::mem::take(value), until.saturating_sub(now));
-                self.keep_if_near(now, &op.lookup, &value, ttl);
-                let ask = Ask::Put {
-                    key: *key.as_bytes(),
-                    ttl: seconds(ttl),
-                    value: &value,
-                };
-                self.store(now, id, op, &ask);
+                self.keep_if_near(now, &op.lookup, &key, &value, ttl);
+                let value = &value;
+                self.store(now, id, op, &Request::Put { key, ttl, value });
                 return;
             }
             Task::Provide => {
-                let ask = Ask::Provide {
-                    key: *key.as_bytes(),
-                    ttl: seconds(config.provider_ttl),
-                };
-                self.store(now, id, op, &ask);
+                let ttl = config.provider_ttl;
+                self.store(now, id, op, &Request::Provide { key, ttl });
                 return;
             }
         };
@@ -227,7 +224,7 @@ impl<A: Addr> Engine<A> {
     }
 
     /// Sends a copy to each of the nearest nodes.
-    fn store(&mut self, now: Duration, id: OpId, mut op: Box<Op<A>>, ask: &Ask<'_>) {
+    fn store(&mut self, now: Duration, id: OpId, mut op: Box<Op<A>>, request: &Request<'_>) {
         let nodes = op.lookup.nearest(&self.rules.config);
         if nodes.is_empty() {
             self.done(id, &op, Outcome::Kept { copies: 0 });
@@ -236,17 +233,24 @@ impl<A: Addr> Engine<A> {
         op.storing = Some(nodes.len());
         for contact in nodes {
             let purpose = Purpose::Store(id);
-            self.send(now, Some(contact.id), contact.addr, ask.clone(), purpose);
+            self.send(now, Some(contact.id), contact.addr, request, purpose);
         }
         self.ops.insert(id, op);
     }
 
     /// Also stores a record here if this node is among the nearest.
-    fn keep_if_near(&mut self, now: Duration, lookup: &Lookup<A>, value: &[u8], ttl: Duration) {
-        let (key, config) = (lookup.target(), self.rules.config);
+    fn keep_if_near(
+        &mut self,
+        now: Duration,
+        lookup: &Lookup<A>,
+        key: &Key,
+        value: &[u8],
+        ttl: Duration,
+    ) {
+        let config = self.rules.config;
         let nodes = lookup.nearest(&config);
-        let farthest = nodes.last().map(|node| Distance::between(&key, &node.id));
-        let own = Distance::between(&key, &self.own);
+        let farthest = nodes.last().map(|node| Distance::between(key.id(), &node.id));
+        let own = Distance::between(key.id(), &self.own);
         if nodes.len() < config.k || Some(own) < farthest {
             let record = Incoming {
                 key,
@@ -267,11 +271,11 @@ impl<A: Addr> Engine<A> {
         &mut self,
         now: Duration,
         lookup: &Lookup<A>,
+        key: &Key,
         worse: Vec<Contact<A>>,
         value: &[u8],
         ttl: Duration,
     ) {
-        let key = *lookup.target().as_bytes();
         let mut copies: Vec<_> = worse.into_iter().map(|contact| (contact, ttl)).collect();
         if let Some((contact, nearer)) = lookup.nearest_without() {
             // Section 2.3: the lifetime of a cached copy decreases exponentially with the number of nodes
@@ -280,10 +284,10 @@ impl<A: Addr> Engine<A> {
             copies.push((contact, ttl / share));
         }
         for (contact, ttl) in copies {
-            let ttl = seconds(ttl);
-            if ttl > 0 {
-                let ask = Ask::Put { key, ttl, value };
-                self.send(now, Some(contact.id), contact.addr, ask, Purpose::Copy);
+            if seconds(ttl) > 0 {
+                let key = key.clone();
+                let request = Request::Put { key, ttl, value };
+                self.send(now, Some(contact.id), contact.addr, &request, Purpose::Copy);
             }
         }
     }
@@ -299,9 +303,4 @@ fn most_named<A: Addr>(mut found: Vec<Named<A>>, most: usize) -> Vec<Contact<A>>
         }
     }
     contacts
-}
-
-/// Converts a duration into whole seconds, as sent on the wire.
-pub(super) fn seconds(time: Duration) -> u32 {
-    u32::try_from(time.as_secs()).unwrap_or(u32::MAX)
 }

@@ -1,6 +1,7 @@
 //! The record store: records kept for other nodes, with limits on number, bytes and source.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use p2p::PeerId;
@@ -8,14 +9,23 @@ use p2p::PeerId;
 use super::cache::{Cache, Entry};
 use super::config::Rules;
 use super::event::Refusal;
-use crate::overlay::Source;
+use crate::overlay::{Key, Source};
 
 #[derive(Debug)]
 pub(super) struct Kept {
     pub(super) value: Vec<u8>,
+    /// The bytes of its key, where the network hashes keys.
+    preimage: Option<Arc<[u8]>>,
     source: Source,
     /// Time at which to replicate the record, unless another node does so before.
     pub(super) replicate_at: Duration,
+}
+
+impl Kept {
+    /// Returns the bytes that count against the limit of the store.
+    fn bytes(&self) -> usize {
+        self.value.len() + self.preimage.as_ref().map_or(0, |key| key.len())
+    }
 }
 
 #[derive(Debug)]
@@ -27,7 +37,7 @@ pub(super) struct Records {
 
 /// A record to store.
 pub(super) struct Incoming<'a> {
-    pub(super) key: PeerId,
+    pub(super) key: &'a Key,
     pub(super) value: &'a [u8],
     pub(super) ttl: Duration,
     pub(super) source: Source,
@@ -65,14 +75,14 @@ impl Records {
         record: &Incoming<'_>,
         rules: &Rules<A>,
     ) -> Result<u64, Refusal> {
-        let (config, key) = (&rules.config, &record.key);
+        let (config, key) = (&rules.config, record.key.id());
         if record.value.len() > config.value {
             return Err(Refusal::Oversize);
         }
         if record.ttl.is_zero() {
             return Err(Refusal::Expired);
         }
-        if !rules.validator.is_valid(key, record.value) {
+        if !rules.validator.is_valid(record.key, record.value) {
             return Err(Refusal::Invalid);
         }
         let expires = now.saturating_add(record.ttl.min(config.record_ttl));
@@ -83,7 +93,7 @@ impl Records {
                 entry.value.replicate_at = record.replicate_at;
                 return Ok(0);
             }
-            if !rules.validator.supersedes(key, record.value, old) {
+            if !rules.validator.supersedes(record.key, record.value, old) {
                 return Err(Refusal::Stale);
             }
         }
@@ -97,7 +107,13 @@ impl Records {
             return Err(Refusal::Limit);
         }
         self.remove(key);
-        if record.value.len() > config.record_bytes {
+        let kept = Kept {
+            value: record.value.to_vec(),
+            preimage: record.key.preimage().cloned(),
+            source: record.source,
+            replicate_at: record.replicate_at,
+        };
+        if kept.bytes() > config.record_bytes {
             return Err(Refusal::Full);
         }
         let mut evicted = 0;
@@ -110,12 +126,7 @@ impl Records {
             }
         }
         *self.sources.entry(record.source).or_default() += 1;
-        self.bytes += record.value.len();
-        let kept = Kept {
-            value: record.value.to_vec(),
-            source: record.source,
-            replicate_at: record.replicate_at,
-        };
+        self.bytes += kept.bytes();
         let entry = Entry {
             value: kept,
             created,
@@ -189,7 +200,7 @@ impl Records {
     }
 
     fn uncharge(&mut self, entry: &Entry<Kept>) {
-        self.bytes -= entry.value.value.len();
+        self.bytes -= entry.value.bytes();
         if let Some(count) = self.sources.get_mut(&entry.value.source) {
             *count -= 1;
             if *count == 0 {
@@ -209,7 +220,7 @@ impl Records {
         &mut self,
         now: Duration,
         again: Duration,
-    ) -> Option<(PeerId, Vec<u8>, Duration)> {
+    ) -> Option<(Key, Vec<u8>, Duration)> {
         let mut entries = self.cache.iter(now);
         let due = entries.find(|(_, entry)| entry.value.replicate_at <= now);
         let key = *due?.0;
@@ -217,6 +228,7 @@ impl Records {
         let entry = self.cache.get_mut(now, &key)?;
         entry.value.replicate_at = again;
         let ttl = entry.expires?.saturating_sub(now);
+        let key = Key::from_parts(key, entry.value.preimage.clone());
         Some((key, entry.value.value.clone(), ttl))
     }
 }

@@ -7,7 +7,6 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use p2p::{Addr, PeerId};
-use rand::{Rng, RngExt};
 
 use super::distance::Distance;
 use super::{Config, Counts};
@@ -382,19 +381,19 @@ impl<A: Addr> Table<A> {
             .collect()
     }
 
-    /// Returns a random id that belongs in this bucket.
-    pub(super) fn random_id(&self, bucket: usize, rng: &mut impl Rng) -> PeerId {
-        let mut bytes: [u8; 32] = rng.random();
-        for (at, (byte, own)) in bytes.iter_mut().zip(*self.own.as_bytes()).enumerate() {
-            let shared = bucket.saturating_sub(8 * at).min(8);
-            let mask = !(0xff_u8.checked_shr(shared as u32).unwrap_or(0));
-            *byte = (own & mask) | (*byte & !mask);
-            if bucket / 8 == at {
-                let bit = 0x80 >> (bucket % 8);
-                *byte = (*byte & !bit) | (!own & bit);
-            }
+    /// Removes a contact.
+    pub(super) fn remove(&mut self, id: &PeerId) {
+        let index = self.index(id);
+        let Some(bucket) = self.buckets.get_mut(index) else {
+            return;
+        };
+        bucket.waiting.retain(|entry| entry.contact.id != *id);
+        let gone = bucket.find(id).map(|(at, entry)| (at, Prefix::of(&entry.contact.addr)));
+        if let Some((at, prefix)) = gone {
+            bucket.entries.remove(at);
+            self.len -= 1;
+            self.uncount(prefix);
         }
-        PeerId::new(bytes)
     }
 }
 

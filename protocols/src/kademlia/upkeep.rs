@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use p2p::{Addr, PeerId};
+use p2p::Addr;
 
 use super::engine::Engine;
 use super::operation::Task;
-use crate::overlay::OpId;
+use crate::overlay::{Key, OpId};
 
 impl<A: Addr> Engine<A> {
     pub(super) fn upkeep(&mut self, now: Duration) {
@@ -31,17 +31,17 @@ impl<A: Addr> Engine<A> {
     }
 
     /// Returns the next due piece of work, and schedules its next time.
-    fn next_duty(&mut self, now: Duration) -> Option<(Task<A>, PeerId)> {
+    fn next_duty(&mut self, now: Duration) -> Option<(Task<A>, Key)> {
         let config = self.rules.config;
-        if let Some((key, published)) = self.published.iter_mut().find(|(_, own)| own.next <= now) {
+        if let Some(published) = self.published.values_mut().find(|own| own.next <= now) {
             let ttl = published.ttl;
             published.next = now.saturating_add(config.republish_every.min(ttl / 2));
             let (value, until) = (published.value.clone(), now.saturating_add(ttl));
-            return Some((Task::Put { value, until }, *key));
+            return Some((Task::Put { value, until }, published.key.clone()));
         }
-        if let Some((key, next)) = self.provided.iter_mut().find(|(_, next)| **next <= now) {
+        if let Some((key, next)) = self.provided.values_mut().find(|(_, next)| *next <= now) {
             *next = now.saturating_add(config.republish_every.min(config.provider_ttl / 2));
-            return Some((Task::Provide, *key));
+            return Some((Task::Provide, key.clone()));
         }
         let again = self.replicate_at(now);
         if let Some((key, value, ttl)) = self.records.next_to_replicate(now, again) {
@@ -49,8 +49,8 @@ impl<A: Addr> Engine<A> {
             return Some((Task::Put { value, until }, key));
         }
         let bucket = self.table.neglected(now, &config)?;
-        let target = self.table.random_id(bucket, &mut self.rng);
-        self.table.looked_up(now, &target);
+        let target = self.codec.random_key(bucket, &mut self.rng);
+        self.table.looked_up(now, target.id());
         Some((Task::FindNode, target))
     }
 }

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use p2p::{Addr, PeerId};
 use p2p_protocols::chord::wire::{Answer, Ask, Message, Node};
 use p2p_protocols::chord::{Config, Engine, RequestTransmit, Rules, Validator};
+use p2p_protocols::overlay::Key;
 
 /// The address of a node. Its id follows from its number, as it would from a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -46,11 +47,11 @@ struct Greater;
 pub(crate) const BAD: u8 = 0xff;
 
 impl Validator for Greater {
-    fn is_valid(&self, _: &PeerId, value: &[u8]) -> bool {
+    fn is_valid(&self, _: &Key, value: &[u8]) -> bool {
         value.first() != Some(&BAD)
     }
 
-    fn supersedes(&self, _: &PeerId, new: &[u8], old: &[u8]) -> bool {
+    fn supersedes(&self, _: &Key, new: &[u8], old: &[u8]) -> bool {
         new > old
     }
 }

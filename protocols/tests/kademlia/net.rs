@@ -14,7 +14,7 @@ use std::time::Duration;
 use p2p::{Addr, PeerId};
 use p2p_protocols::kademlia::wire::{Answer, Ask, MAX_NODES, Message, Node};
 use p2p_protocols::kademlia::{
-    Config, Counts, Distance, Engine, Event, Failure, OpId, Outcome, Progress, RequestId, Rules,
+    Config, Counts, Distance, Engine, Event, Failure, Key, OpId, Outcome, Progress, RequestId, Rules,
 };
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
@@ -88,11 +88,11 @@ pub(crate) fn id(number: u64) -> PeerId {
 struct Versioned;
 
 impl p2p_protocols::kademlia::Validator for Versioned {
-    fn is_valid(&self, _: &PeerId, value: &[u8]) -> bool {
+    fn is_valid(&self, _: &Key, value: &[u8]) -> bool {
         value.first().is_some_and(|version| *version != BAD)
     }
 
-    fn supersedes(&self, _: &PeerId, new: &[u8], old: &[u8]) -> bool {
+    fn supersedes(&self, _: &Key, new: &[u8], old: &[u8]) -> bool {
         new > old
     }
 }
