@@ -1,8 +1,8 @@
 //! Messages that are queued for one peer at the same time are sent together: in order, within limits, and
 //! readable by any implementation.
 
-use crate::net::{Node, alone, beat, events, ms, secs, sent, signing};
 use crate::RPC;
+use crate::net::{Node, alone, beat, events, ms, secs, sent, signing};
 use crate::schema::Schema;
 use bytes::Bytes;
 use p2p_protocols::gossipsub::wire::{

@@ -72,7 +72,12 @@ impl Content {
             let nodes = value.as_array().map_or(&[][..], |nodes| nodes);
             let node = |node: &Value| Node {
                 id: hex(&node["id"]),
-                addrs: node["addrs"].as_array().expect("a list").iter().map(hex).collect(),
+                addrs: node["addrs"]
+                    .as_array()
+                    .expect("a list")
+                    .iter()
+                    .map(hex)
+                    .collect(),
                 connection: number(&node["connection"]),
             };
             nodes.iter().map(node).collect()
@@ -107,8 +112,12 @@ impl Content {
         let number = |number: usize| (number > 0).then_some(ReflectValueBox::U64(number as u64));
         let node = |node: &Node| -> ReflectValueBox {
             let addrs = node.addrs.iter().cloned().map(ReflectValueBox::Bytes);
-            let fields = schema.message("Peer").set("id", Some(ReflectValueBox::Bytes(node.id.clone())));
-            let fields = fields.push("addrs", addrs).set("connection", number(node.connection));
+            let fields = schema
+                .message("Peer")
+                .set("id", Some(ReflectValueBox::Bytes(node.id.clone())));
+            let fields = fields
+                .push("addrs", addrs)
+                .set("connection", number(node.connection));
             fields.into()
         };
         let record = self.record.as_ref().map(|[key, value, time]| -> Fields {
@@ -120,7 +129,9 @@ impl Content {
         let message = schema.message("Message").set("type", number(self.message_type));
         let message = message.set("key", given(&self.key)).set("record", record);
         let message = message.push("closerPeers", self.closer.iter().map(node));
-        message.push("providerPeers", self.providers.iter().map(node)).bytes()
+        message
+            .push("providerPeers", self.providers.iter().map(node))
+            .bytes()
     }
 }
 
@@ -131,7 +142,11 @@ fn bytes(most: usize) -> impl Strategy<Value = Vec<u8>> {
 fn content() -> impl Strategy<Value = Content> {
     let node = || {
         let parts = (bytes(40), vec(bytes(30), 0..4), 0..CONNECTIONS.len());
-        parts.prop_map(|(id, addrs, connection)| Node { id, addrs, connection })
+        parts.prop_map(|(id, addrs, connection)| Node {
+            id,
+            addrs,
+            connection,
+        })
     };
     let record = (bytes(40), bytes(200), "[0-9TZ]{0,9}");
     let record = record.prop_map(|(key, value, time)| [key, value, time.into_bytes()]);
@@ -179,7 +194,10 @@ fn an_error_says_what_is_wrong_and_where() {
         id: &id,
         ..Peer::default()
     });
-    assert_eq!(Message::read(&message.write()), Err(WireError::Id { len: MAX_ID + 1 }));
+    assert_eq!(
+        Message::read(&message.write()),
+        Err(WireError::Id { len: MAX_ID + 1 })
+    );
 }
 
 #[test]
@@ -206,7 +224,10 @@ fn peers_and_addresses_beyond_the_limits_are_left_out_and_counted() {
         addrs: vec![&long],
         ..Peer::default()
     });
-    assert_eq!(Message::read(&message.write()).expect("a message").ignored_addrs, 1);
+    assert_eq!(
+        Message::read(&message.write()).expect("a message").ignored_addrs,
+        1
+    );
 }
 
 proptest! {

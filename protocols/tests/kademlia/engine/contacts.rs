@@ -1,12 +1,109 @@
 //! Contacts: which nodes get a place in a bucket, and for how long.
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use p2p::PeerId;
+use p2p_protocols::kademlia::codec::{self, NamedNode, Request, RequestKind};
 use p2p_protocols::kademlia::wire::{Answer, Ask, Message};
-use p2p_protocols::kademlia::{Config, Engine, Failure};
+use p2p_protocols::kademlia::{Codec, Config, Contact, Engine, Failure, Key, PostcardCodec};
+use rand::Rng;
 
 use super::setup::{NOW, answer, ask, engine, meet, put, sent};
-use crate::net::{Place, id};
+use crate::net::{Place, id, rules};
+
+/// The encoding of this framework in a network where nodes that serve no requests send some.
+#[derive(Debug)]
+struct Clients(PostcardCodec<Place>);
+
+impl Codec<Place> for Clients {
+    fn senders_serve(&self) -> bool {
+        false
+    }
+
+    fn write_request(&self, request: &Request<'_>) -> Vec<u8> {
+        self.0.write_request(request)
+    }
+
+    fn read_request<'a>(&self, from: &Place, bytes: &'a [u8]) -> Option<(PeerId, Request<'a>)> {
+        self.0.read_request(from, bytes)
+    }
+
+    fn write_answer(
+        &self,
+        to: &Place,
+        request: &Request<'_>,
+        answer: codec::Answer<'_, &Contact<Place>>,
+        most: usize,
+    ) -> Vec<u8> {
+        self.0.write_answer(to, request, answer, most)
+    }
+
+    fn read_answer<'a>(
+        &self,
+        from: &Place,
+        request: RequestKind,
+        bytes: &'a [u8],
+    ) -> Option<(Contact<Place>, codec::Answer<'a, NamedNode<Place>>)> {
+        self.0.read_answer(from, request, bytes)
+    }
+
+    fn random_key(&self, bits: usize, rng: &mut dyn Rng) -> Key {
+        self.0.random_key(bits, rng)
+    }
+}
+
+fn contact(number: u32) -> Contact<Place> {
+    let addr = Place::new(number);
+    Contact { id: addr.id, addr }
+}
+
+#[test]
+fn where_clients_send_requests_a_node_becomes_a_contact_only_if_the_driver_names_it() {
+    let rules = rules(&Config::default());
+    let codec = Arc::new(Clients(PostcardCodec::new(id(0), rules.clone())));
+    let mut engine = Engine::with_codec(id(0).into(), codec, rules, NOW, 1);
+    let request = ask(1, Ask::Ping);
+    let served = engine.handle_request(NOW, &Place::new(1), &request);
+    served.expect("a good request");
+    assert_eq!(sent(&mut engine), []);
+    engine.handle_contact(NOW, &contact(1));
+    let checks = sent(&mut engine);
+    assert_eq!(checks.len(), 1);
+    assert_eq!(engine.contacts().count(), 0, "it has not answered yet");
+    engine.handle_answer(NOW, checks[0].id, &answer(1, Answer::Pong));
+    assert_eq!(engine.contacts().collect::<Vec<_>>(), [&contact(1)]);
+    // It is alive as long as it sends requests.
+    let later = NOW + engine.config().ask_after;
+    let served = engine.handle_request(later, &Place::new(1), &request);
+    served.expect("a good request");
+    engine.handle_timeout(later);
+    assert_eq!(sent(&mut engine), []);
+}
+
+#[test]
+fn a_driver_names_neither_this_node_nor_one_by_a_false_id() {
+    let mut engine = engine(&Config::default());
+    engine.handle_contact(NOW, &contact(0));
+    let (id, addr) = (id(2), Place::new(1));
+    engine.handle_contact(NOW, &Contact { id, addr });
+    assert_eq!(sent(&mut engine), []);
+}
+
+#[test]
+fn a_node_that_stops_serving_loses_its_place_and_can_get_it_again() {
+    let mut engine = engine(&Config::default());
+    for number in 1..=3 {
+        meet(&mut engine, NOW, number);
+    }
+    engine.handle_departure(&id(2));
+    engine.handle_departure(&id(2));
+    let mut left: Vec<u32> = engine.contacts().map(|contact| contact.addr.number).collect();
+    left.sort_unstable();
+    assert_eq!(left, [1, 3]);
+    meet(&mut engine, NOW, 2);
+    assert_eq!(engine.contacts().count(), 3);
+}
 
 #[test]
 fn a_node_becomes_a_contact_only_after_it_has_answered() {
