@@ -103,7 +103,9 @@ impl<A: Addr> Engine<A> {
                 }
             }
             (Asked::Owner(_), Answer::Value(_, value)) if matches!(op.goal, Goal::Get { .. }) => {
-                if value.len() <= self.rules.config.value && self.rules.validator.is_valid(&op.key.into(), value) {
+                if value.len() <= self.rules.config.value
+                    && self.rules.validator.is_valid(&op.key.into(), value)
+                {
                     return self.done(now, id, &op, Ok(Outcome::Value(Some(value.to_vec()))));
                 }
                 self.counts.bad_records += 1;

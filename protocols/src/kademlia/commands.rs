@@ -87,13 +87,7 @@ impl<A: Addr> Engine<A> {
     /// [`Error::Invalid`] if the validator rejects the record or `ttl` is below one second,
     /// [`Error::MtuExceeded`] for a value that is too long, [`Error::Limit`] with too many operations or own
     /// records. Nothing is sent.
-    pub fn put(
-        &mut self,
-        now: Duration,
-        key: impl Into<Key>,
-        value: &[u8],
-        ttl: Duration,
-    ) -> Result<OpId> {
+    pub fn put(&mut self, now: Duration, key: impl Into<Key>, value: &[u8], ttl: Duration) -> Result<OpId> {
         let (config, key) = (self.rules.config, key.into());
         if value.len() > config.value {
             return Err(Error::MtuExceeded {

@@ -342,7 +342,13 @@ impl<A: Addr> Engine<A> {
     fn begin_check(&mut self, now: Duration, contact: Contact<A>, why: For) {
         if self.checking.iter().all(|(other, _)| other.addr != contact.addr) {
             self.checking.push((contact.clone(), why));
-            self.send(now, Some(contact.id), contact.addr, &Request::Ping, Purpose::Check);
+            self.send(
+                now,
+                Some(contact.id),
+                contact.addr,
+                &Request::Ping,
+                Purpose::Check,
+            );
         }
     }
 

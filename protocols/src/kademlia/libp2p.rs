@@ -239,7 +239,10 @@ impl<'a> Message<'a> {
             put_field(&mut bytes, field::RECORD, &record.write());
         }
         let closer = self.closer_peers.iter().map(|peer| (field::CLOSER_PEERS, peer));
-        let providers = self.provider_peers.iter().map(|peer| (field::PROVIDER_PEERS, peer));
+        let providers = self
+            .provider_peers
+            .iter()
+            .map(|peer| (field::PROVIDER_PEERS, peer));
         for (number, peer) in closer.chain(providers) {
             put_field(&mut bytes, number, &peer.write());
         }

@@ -239,14 +239,7 @@ impl<A: Addr> Engine<A> {
     }
 
     /// Also stores a record here if this node is among the nearest.
-    fn keep_if_near(
-        &mut self,
-        now: Duration,
-        lookup: &Lookup<A>,
-        key: &Key,
-        value: &[u8],
-        ttl: Duration,
-    ) {
+    fn keep_if_near(&mut self, now: Duration, lookup: &Lookup<A>, key: &Key, value: &[u8], ttl: Duration) {
         let config = self.rules.config;
         let nodes = lookup.nearest(&config);
         let farthest = nodes.last().map(|node| Distance::between(key.id(), &node.id));

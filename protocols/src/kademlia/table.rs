@@ -388,7 +388,9 @@ impl<A: Addr> Table<A> {
             return;
         };
         bucket.waiting.retain(|entry| entry.contact.id != *id);
-        let gone = bucket.find(id).map(|(at, entry)| (at, Prefix::of(&entry.contact.addr)));
+        let gone = bucket
+            .find(id)
+            .map(|(at, entry)| (at, Prefix::of(&entry.contact.addr)));
         if let Some((at, prefix)) = gone {
             bucket.entries.remove(at);
             self.len -= 1;

@@ -29,6 +29,7 @@ pub use self::builder::HostBuilder;
 pub(crate) use self::builder::place_to_listen;
 pub use self::events::{HostEvent, HostEvents};
 pub(crate) use self::held::HeldHost;
+pub(crate) use self::identifying::may_be_named;
 pub(crate) use self::keep::CountedStream;
 pub use self::keep::OpenReason;
 pub use self::known::PeerInfo;

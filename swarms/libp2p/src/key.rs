@@ -216,8 +216,12 @@ impl fmt::Debug for PublicKey {
 ///
 /// It is the peer's key in libp2p's Kademlia, so distances between identities are those of libp2p.
 pub fn identity(peer: &PeerId) -> p2p::PeerId {
-    let bytes = peer.to_bytes();
-    let hash = digest(&SHA256, &bytes);
+    sha256(&peer.to_bytes())
+}
+
+/// Returns the SHA-256 hash of some bytes, which is the place of a key in libp2p's Kademlia.
+pub(crate) fn sha256(bytes: &[u8]) -> p2p::PeerId {
+    let hash = digest(&SHA256, bytes);
     p2p::PeerId::new(hash.as_ref().first_chunk().copied().unwrap_or_default())
 }
 
@@ -229,8 +233,7 @@ pub fn fingerprint(key: &p2p_formats::x509::PublicKey) -> p2p::PeerId {
     {
         return identity(&key.peer_id());
     }
-    let hash = digest(&SHA256, key.as_der());
-    p2p::PeerId::new(hash.as_ref().first_chunk().copied().unwrap_or_default())
+    sha256(key.as_der())
 }
 
 /// The key pair of a host: an Ed25519 key with its peer id.

@@ -56,6 +56,7 @@
 //! | [`noise`], [`tls`] | secure channels | noise, tls |
 //! | [`HostSwarm`] | tells and asks between hosts, as a [`Swarm`](p2p::Swarm) | |
 //! | [`packets`] | unreliable tells in QUIC datagrams, as a [`Swarm`](p2p::Swarm) | |
+//! | [`kademlia`] | nodes, records and providers by key | kad-dht |
 //! | [`stack`] | the word `libp2p` of stacks as text | |
 //! | [`identify`], [`ping`] | protocols that each host serves | identify, ping |
 //! | [`perf`] | measurement of throughput | perf |
@@ -93,6 +94,7 @@ mod forward_write;
 mod frame;
 mod host;
 pub mod identify;
+pub mod kademlia;
 pub mod key;
 mod mplex;
 mod muxer;
@@ -111,6 +113,7 @@ pub use addr::HostAddr;
 pub use config::{HostConfig, Muxer, Security};
 pub use connection::{ConnectionInfo, Transport};
 pub use host::{Host, HostBuilder, HostEvent, HostEvents, OpenReason, PeerInfo};
+pub use kademlia::{Kademlia, KademliaConfig};
 pub use key::{Keypair, PublicKey, identity};
 pub use multiaddr::{Multiaddr, PeerId};
 pub use p2p_protocols::connections::{CloseReason, ConnId};

@@ -36,8 +36,9 @@ use p2p_formats::varint;
 use p2p_swarms::inbox::{Inbox, Limits};
 use tokio::sync::watch;
 
-use self::budgets::Budgets;
+pub(crate) use self::budgets::Budgets;
 use self::ends::Ends;
+pub(crate) use self::send::{exchange, frame};
 use crate::addr::HostAddr;
 use crate::attachment::Attachment;
 use crate::host::{HeldHost, Host};

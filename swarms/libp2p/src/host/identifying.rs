@@ -156,9 +156,9 @@ impl Shared {
     }
 }
 
-/// Returns the places that a peer, whose place is `by`, may name as its own: an address of a narrower scope than its own
+/// Returns the places of `peer` that a peer whose place is `by` may name, the same peer or another one: an address of a narrower scope than its own
 /// would lead dials into networks of this host.
-fn may_be_named(peer: &PeerId, by: &HostAddr, addrs: &[Multiaddr]) -> Vec<Multiaddr> {
+pub(crate) fn may_be_named(peer: &PeerId, by: &HostAddr, addrs: &[Multiaddr]) -> Vec<Multiaddr> {
     let places = addrs.iter().filter_map(|addr| place_for(peer, addr.clone()));
     let may_name = |place: &Multiaddr| Scope::may_name(by, &HostAddr::from_multiaddr(place.clone()));
     places.filter(may_name).collect()

@@ -1,13 +1,16 @@
 //! What a host knows of its peers.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use multiaddr::{Multiaddr, PeerId};
 use p2p_protocols::peers::Source;
 
 use super::Host;
-use super::engines::{DialKey, KnownPeer};
-use crate::addr::HostAddr;
+use super::engines::{DialKey, KnownPeer, ip_of};
+use super::shared::Shared;
+use crate::addr::{HostAddr, transport};
+use crate::connection::Connection;
 use crate::key::PublicKey;
 
 /// What a host knows of a peer.
@@ -92,6 +95,61 @@ impl Host {
                 .add_addrs(now, &KnownPeer(peer), places, source)
                 .added
         })
+    }
+}
+
+impl Shared {
+    /// Returns the address of a peer where the connection with it leads: a place that it listens at if one with the same
+    /// IP address is known, or else the place from which it dialled. Without a connection, `None`.
+    pub(crate) fn addr_of(&self, peer: &PeerId) -> Option<HostAddr> {
+        let engines = self.engines.lock();
+        let remote = engines.best(peer)?.info.remote.clone();
+        let ip = ip_of(&remote);
+        let known = engines.peers.addrs(self.now(), &KnownPeer(*peer));
+        let mut listening = known.into_iter().map(|(place, _)| place);
+        let place = listening.find(|place| transport(place).is_some() && ip_of(place) == ip);
+        Some(HostAddr::new(*peer, place.unwrap_or(remote)))
+    }
+
+    /// Returns up to `most` places of a peer that a connection with it confirmed, or the program, the best first; and
+    /// whether it is connected.
+    pub(crate) fn confirmed_places(&self, peer: &PeerId, most: usize) -> (Vec<Multiaddr>, bool) {
+        let (engines, now, known) = (self.engines.lock(), self.now(), KnownPeer(*peer));
+        let places = engines
+            .peers
+            .addrs(now, &known)
+            .into_iter()
+            .map(|(place, _)| place);
+        let is_confirmed =
+            |place: &Multiaddr| engines.peers.source(now, &known, place) >= Some(Source::Recent);
+        let places = places.filter(is_confirmed).take(most).collect();
+        (places, engines.connections.best(peer).is_some())
+    }
+
+    /// Returns the connected peers that said that they accept a protocol.
+    pub(crate) fn peers_with(&self, protocol: &str) -> Vec<PeerId> {
+        let open: Vec<_> = self.engines.lock().open.values().cloned().collect();
+        let accepts = |connection: &Connection| {
+            let info = connection.info_of_peer.lock();
+            info.as_ref()
+                .is_some_and(|info| info.protocols.iter().any(|id| id == protocol))
+        };
+        let open = open.iter().filter(|connection| accepts(connection));
+        open.filter_map(|connection| connection.info.peer.libp2p_id())
+            .collect()
+    }
+
+    /// Remembers places of peers that another peer named.
+    pub(crate) fn remember_named(
+        self: &Arc<Self>,
+        named: impl IntoIterator<Item = (PeerId, Vec<Multiaddr>)>,
+        source: Source,
+    ) {
+        self.drive(|engines, now| {
+            for (peer, places) in named {
+                engines.peers.add_addrs(now, &KnownPeer(peer), places, source);
+            }
+        });
     }
 }
 

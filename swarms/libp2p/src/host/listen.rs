@@ -36,7 +36,7 @@ pub(super) enum Listening {
 
 impl Shared {
     /// Returns the places at which this host listens.
-    pub(super) fn local_addrs(&self) -> Vec<Multiaddr> {
+    pub(crate) fn local_addrs(&self) -> Vec<Multiaddr> {
         let listening = self.listening.lock().clone();
         let mut addrs = Vec::new();
         for at in listening {

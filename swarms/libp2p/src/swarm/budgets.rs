@@ -12,8 +12,8 @@ use crate::addr::HostAddr;
 /// Peers of which so many are known at least before those without messages are removed.
 const LEAST: usize = 16;
 
-/// The budgets of the peers of one swarm.
-pub(super) struct Budgets {
+/// The budgets of the peers of one swarm or protocol.
+pub(crate) struct Budgets {
     total: Arc<Total>,
     max_per_peer: usize,
     peers: Mutex<Peers>,
@@ -28,7 +28,7 @@ struct Peers {
 
 impl Budgets {
     /// `one` is what one message may need, in bytes.
-    pub(super) fn new(max: usize, max_per_peer: usize, one: usize) -> Self {
+    pub(crate) fn new(max: usize, max_per_peer: usize, one: usize) -> Self {
         Self {
             total: Arc::new(Total::new(max, one)),
             max_per_peer,
@@ -37,7 +37,7 @@ impl Budgets {
     }
 
     /// Begins to charge for a message of a peer.
-    pub(super) fn charge(&self, peer: &HostAddr) -> Charge {
+    pub(crate) fn charge(&self, peer: &HostAddr) -> Charge {
         let id = peer.peer_id().unwrap_or_default();
         let mut peers = self.peers.lock();
         let known = peers.budgets.get(&id).and_then(Weak::upgrade);

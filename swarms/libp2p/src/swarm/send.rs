@@ -12,6 +12,7 @@ use tokio::time::timeout;
 use super::Core;
 use crate::addr::HostAddr;
 use crate::frame::{self, Head};
+use crate::host::Shared;
 use crate::stream::Stream;
 
 /// A message or a response that a peer has not taken yet. A message of which the peer says nothing, because the connection
@@ -68,9 +69,10 @@ impl Core {
         packet.check_mtu(self.config.mtu)?;
         let limit = self.config.send_timeout;
         let sending = Sending::begin(self);
+        let host = &self.attachment.host;
         let tell = self
             .attachment
-            .unless_closed(self.send(dst, &self.tell_id, packet));
+            .unless_closed(send(host, dst, &self.tell_id, packet));
         let Ok(sent) = timeout(limit, tell).await else {
             let doing = "sending a message";
             return Err(Error::TimedOut { doing, limit });
@@ -85,8 +87,10 @@ impl Core {
         request.check_mtu(self.config.mtu)?;
         let limit = self.config.ask_timeout;
         let exchange = async {
-            let mut stream = self.send(dst, &self.ask_id, request).await?;
-            self.response(dst, &mut stream).await
+            let host = &self.attachment.host;
+            let response = exchange(host, dst, &self.ask_id, request, self.config.mtu);
+            // A stream that ends without a response says that the request was dropped.
+            response.await?.ok_or(Error::Rejected(Rejection::DROPPED))
         };
         match timeout(limit, self.attachment.unless_closed(exchange)).await {
             Ok(response) => {
@@ -100,35 +104,44 @@ impl Core {
             }),
         }
     }
+}
 
-    /// Opens a stream, writes a message, and ends the writing direction.
-    async fn send(&self, dst: &HostAddr, protocol: &Arc<str>, mut packet: Packet) -> Result<Stream> {
-        let mut stream = self.attachment.host.open_lazily(dst, protocol.clone()).await?;
-        frame(&mut packet);
-        let written = async {
-            stream.write_bytes(packet.into_bytes()).await?;
-            stream.shutdown().await
-        };
-        match written.await {
-            Ok(()) => Ok(stream),
-            Err(error) => Err(broken(dst, &error)),
+/// Opens a stream, writes a message, and ends the writing direction.
+async fn send(host: &Arc<Shared>, dst: &HostAddr, protocol: &Arc<str>, mut packet: Packet) -> Result<Stream> {
+    let mut stream = host.open_lazily(dst, protocol.clone()).await?;
+    frame(&mut packet);
+    let written = async {
+        stream.write_bytes(packet.into_bytes()).await?;
+        stream.shutdown().await
+    };
+    match written.await {
+        Ok(()) => Ok(stream),
+        Err(error) => Err(broken(dst, &error)),
+    }
+}
+
+/// Sends a request on a stream of its own. Returns the response, of at most `max` bytes, or `None` if the peer ends the
+/// stream without one.
+pub(crate) async fn exchange(
+    host: &Arc<Shared>,
+    dst: &HostAddr,
+    protocol: &Arc<str>,
+    request: Packet,
+    max: usize,
+) -> Result<Option<Packet>> {
+    let stream = &mut send(host, dst, protocol, request).await?;
+    let head = frame::read_head(stream, max).await;
+    let length = match head.map_err(|error| broken(dst, &error))? {
+        Head::Length(length) => length,
+        Head::Rejected(code) => {
+            let code = NonZeroU8::new(code).map_or(Rejection::DROPPED, Rejection::new);
+            return Err(Error::Rejected(code));
         }
-    }
-
-    async fn response(&self, dst: &HostAddr, stream: &mut Stream) -> Result<Packet> {
-        let head = frame::read_head(stream, self.config.mtu).await;
-        let length = match head.map_err(|error| broken(dst, &error))? {
-            Head::Length(length) => length,
-            Head::Rejected(code) => {
-                let code = NonZeroU8::new(code).map_or(Rejection::DROPPED, Rejection::new);
-                return Err(Error::Rejected(code));
-            }
-            Head::End => return Err(Error::Rejected(Rejection::DROPPED)),
-        };
-        let body = frame::read_body(stream, length, |_| true).await;
-        let body = body.map_err(|error| broken(dst, &error))?;
-        Ok(Packet::from_buffer(body, 0))
-    }
+        Head::End => return Ok(None),
+    };
+    let body = frame::read_body(stream, length, |_| true).await;
+    let body = body.map_err(|error| broken(dst, &error))?;
+    Ok(Some(Packet::from_buffer(body, 0)))
 }
 
 /// Returns the error of a call whose stream failed.
@@ -144,7 +157,7 @@ fn broken(dst: &HostAddr, error: &io::Error) -> Error {
 }
 
 /// Prepends the length to a packet.
-pub(super) fn frame(packet: &mut Packet) {
+pub(crate) fn frame(packet: &mut Packet) {
     let mut length = [0; varint::MAX_LEN];
     let length = varint::write(packet.len() as u64, &mut length);
     packet.push_front(length);

@@ -8,6 +8,7 @@ mod envelopes;
 mod handshakes;
 mod hosts;
 mod identities;
+mod kademlia;
 mod managed;
 mod many;
 mod negotiation;
