@@ -45,6 +45,18 @@ pub enum Request<'a> {
 }
 
 impl Request<'_> {
+    /// Returns the key of the request; a ping has none.
+    pub fn key(&self) -> Option<&Key> {
+        match self {
+            Self::Ping => None,
+            Self::FindNode(key)
+            | Self::Get(key)
+            | Self::Providers(key)
+            | Self::Put { key, .. }
+            | Self::Provide { key, .. } => Some(key),
+        }
+    }
+
     /// Returns the kind of the request, which says what answers it.
     pub fn kind(&self) -> RequestKind {
         match self {

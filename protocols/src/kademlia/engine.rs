@@ -296,14 +296,13 @@ impl<A: Addr> Engine<A> {
     /// Processes a sign of life of a node whose id is proven. Pings it if there is a place for it, `may_serve` permitting.
     pub(super) fn heard(&mut self, now: Duration, node: &Contact<A>, may_serve: bool) {
         self.silent.remove(node);
-        match self.table.heard(now, node, &self.rules.config) {
-            Some(newcomer) if newcomer == *node => {
-                if may_serve {
-                    self.check_newcomer(now, newcomer);
-                }
-            }
-            Some(unsure) => self.check(now, unsure),
-            None => {}
+        let Some(unsure) = self.table.heard(now, node, &self.rules.config) else {
+            return;
+        };
+        if unsure != *node {
+            self.check(now, unsure);
+        } else if may_serve {
+            self.check_newcomer(now, unsure);
         }
     }
 

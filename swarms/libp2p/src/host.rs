@@ -34,7 +34,7 @@ pub(crate) use self::keep::CountedStream;
 pub use self::keep::OpenReason;
 pub use self::known::PeerInfo;
 pub(crate) use self::port::Lease;
-pub(crate) use self::shared::Shared;
+pub(crate) use self::shared::{Shared, check_protocol};
 use crate::addr::HostAddr;
 use crate::identify::Identified;
 use crate::key::PublicKey;

@@ -99,7 +99,7 @@ impl Host {
     /// Makes this host a node of a Kademlia network.
     ///
     /// # Errors
-    /// [`Error::Invalid`] if, in server mode, the protocol id is not valid or in use, and if a request of the maximum length
+    /// [`Error::Invalid`] if the protocol id is not valid or, in server mode, in use, and if a request of the maximum length
     /// does not fit into the bytes that may arrive; [`Error::Closed`] after [`close`](Self::close).
     pub fn kademlia(&self, config: KademliaConfig) -> Result<Kademlia> {
         self.core().check_open()?;

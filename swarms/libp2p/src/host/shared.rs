@@ -169,10 +169,7 @@ impl Shared {
     where
         F: Future<Output = ()> + Send + 'static,
     {
-        if !protocol.starts_with('/') || protocol.len() > MAX_PROTOCOL || protocol.contains('\n') {
-            let reason = "a protocol id begins with '/', has at most 512 bytes, and no line feed";
-            return Err(Error::invalid("protocol id", reason));
-        }
+        check_protocol(protocol)?;
         let mut handlers = self.handlers.write();
         if super::serve::is_built_in(protocol) || handlers.contains_key(protocol) {
             return Err(Error::invalid(
@@ -274,6 +271,15 @@ impl Shared {
     pub(crate) fn spawn_detached(&self, task: impl Future<Output = ()> + Send + 'static) {
         self.runtime.spawn(task);
     }
+}
+
+/// Checks that a text can be a protocol id.
+pub(crate) fn check_protocol(id: &str) -> Result<()> {
+    if !id.starts_with('/') || id.len() > MAX_PROTOCOL || id.contains('\n') {
+        let reason = "a protocol id begins with '/', has at most 512 bytes, and no line feed";
+        return Err(Error::invalid("protocol id", reason));
+    }
+    Ok(())
 }
 
 /// Calls a function when it is dropped, which a task does at its end however it ends.

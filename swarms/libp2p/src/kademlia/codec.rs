@@ -194,11 +194,7 @@ impl Codec<HostAddr> for HostCodec {
     }
 
     fn write_request(&self, request: &Request<'_>) -> Vec<u8> {
-        let key = match request {
-            Request::Ping => &self.own,
-            Request::FindNode(key) | Request::Get(key) | Request::Providers(key) => key,
-            Request::Put { key, .. } | Request::Provide { key, .. } => key,
-        };
+        let key = request.key().unwrap_or(&self.own);
         let mut message = Message::new(message_type(request.kind()), key.bytes());
         let own;
         match request {
@@ -269,16 +265,10 @@ impl Codec<HostAddr> for HostCodec {
         answer: Answer<'_, &Contact<HostAddr>>,
         most: usize,
     ) -> Vec<u8> {
-        let (key, message_type) = match request {
-            Request::Ping => return Message::new(MessageType::Ping, b"").write(),
-            // There is no answer.
-            Request::Provide { .. } => return Vec::new(),
-            Request::FindNode(key) | Request::Get(key) | Request::Providers(key) => {
-                (key, message_type(request.kind()))
-            }
-            Request::Put { key, .. } => (key, MessageType::PutValue),
+        let Some(key) = request.key() else {
+            return Message::new(MessageType::Ping, b"").write();
         };
-        let mut message = Message::new(message_type, key.bytes());
+        let mut message = Message::new(message_type(request.kind()), key.bytes());
         let most = most.min(MAX_SENT);
         let record = |value| Record {
             key: key.bytes(),
@@ -286,13 +276,15 @@ impl Codec<HostAddr> for HostCodec {
             time_received: b"",
         };
         let (nodes, providers) = match answer {
-            Answer::Pong => (Vec::new(), Vec::new()),
             Answer::Kept => {
-                if let Request::Put { value, .. } = request {
-                    message.record = Some(record(value));
-                }
+                // An announcement has no answer.
+                let Request::Put { value, .. } = request else {
+                    return Vec::new();
+                };
+                message.record = Some(record(value));
                 (Vec::new(), Vec::new())
             }
+            Answer::Pong => (Vec::new(), Vec::new()),
             Answer::Nodes(nodes) => (self.naming(&nodes, to), Vec::new()),
             Answer::Record { value, nodes, .. } => {
                 let record = Some(record(value));

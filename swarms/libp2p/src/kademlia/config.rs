@@ -7,6 +7,7 @@ use p2p_protocols::kademlia::Config;
 use p2p_protocols::kademlia::libp2p::{MAX_KEY, PROTOCOL};
 
 use super::Namespaces;
+use crate::host::check_protocol;
 
 /// Whether a node serves the requests of others (libp2p specification, kad-dht, "Client and server mode").
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -62,6 +63,7 @@ impl KademliaConfig {
     }
 
     pub(super) fn check(&self) -> Result<()> {
+        check_protocol(&self.protocol)?;
         let longest = self.engine.message.max(512);
         if longest > self.peer_reassembly.min(self.reassembly) {
             let reason = "a message exceeds the bytes of requests that may arrive";

@@ -214,7 +214,7 @@ impl Node {
                     tokio::task::yield_now().await;
                     continue;
                 }
-                let at = Instant::now() + (due - now).min(LONGEST_SLEEP);
+                let at = Instant::now() + due.saturating_sub(now).min(LONGEST_SLEEP);
                 tokio::select! {
                     _ = closing.wait_for(|closing| *closing) => return,
                     () = node.rearm.notified() => {}

@@ -46,7 +46,7 @@ impl Node {
         loop {
             let head = timeout(self.idle_timeout, frame::read_head(stream, self.longest));
             let head = match head.await {
-                Ok(head) => head.map_err(reason)?,
+                Ok(head) => head.map_err(|error| reason(&error))?,
                 // An idle stream is no fault.
                 Err(_) => Head::End,
             };
@@ -60,14 +60,10 @@ impl Node {
                 }
             };
             self.requests.add_received(1);
-            let (mut charge, mut held) = (self.reassembly.charge(stream.peer()), 0_usize);
-            let charging = |bytes: usize| {
-                held = held.saturating_add(bytes);
-                charge.raise(held)
-            };
-            let body = frame::read_body(stream, length, charging);
+            let mut charge = self.reassembly.charging(stream.peer());
+            let body = frame::read_body(stream, length, &mut charge);
             let request = match timeout(self.message_timeout, body).await {
-                Ok(request) => request.map_err(reason)?,
+                Ok(request) => request.map_err(|error| reason(&error))?,
                 Err(_) => return Err(DropReason::Expired),
             };
             // By now the peer may have said where it listens.
@@ -93,14 +89,14 @@ impl Node {
                 stream.flush().await
             };
             match timeout(self.message_timeout, written).await {
-                Ok(written) => written.map_err(reason)?,
+                Ok(written) => written.map_err(|error| reason(&error))?,
                 Err(_) => return Err(DropReason::Expired),
             }
         }
     }
 }
 
-fn reason(error: io::Error) -> DropReason {
+fn reason(error: &io::Error) -> DropReason {
     match error.kind() {
         ErrorKind::InvalidData => DropReason::Malformed,
         ErrorKind::OutOfMemory => DropReason::Budget,

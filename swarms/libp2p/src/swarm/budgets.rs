@@ -36,8 +36,17 @@ impl Budgets {
         }
     }
 
-    /// Begins to charge for a message of a peer.
-    pub(crate) fn charge(&self, peer: &HostAddr) -> Charge {
+    /// Begins to charge for a message of a peer: the result is called with each number of bytes that the message needs, returns
+    /// whether they are there, and holds them until it is dropped.
+    pub(crate) fn charging(&self, peer: &HostAddr) -> impl FnMut(usize) -> bool + use<> {
+        let (mut charge, mut held) = (self.charge(peer), 0_usize);
+        move |bytes| {
+            held = held.saturating_add(bytes);
+            charge.raise(held)
+        }
+    }
+
+    fn charge(&self, peer: &HostAddr) -> Charge {
         let id = peer.peer_id().unwrap_or_default();
         let mut peers = self.peers.lock();
         let known = peers.budgets.get(&id).and_then(Weak::upgrade);

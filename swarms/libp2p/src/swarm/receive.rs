@@ -107,12 +107,10 @@ impl Core {
             Head::Length(length) => length,
             Head::Rejected(_) | Head::End => return Err(DropReason::Malformed),
         };
-        let (mut charge, mut held) = (self.reassembly.charge(stream.peer()), 0_usize);
-        let charge = |bytes: usize| {
-            held = held.saturating_add(bytes);
-            charge.raise(held)
-        };
-        let body = frame::read_body(stream, length, charge).await.map_err(lost)?;
+        let mut charge = self.reassembly.charging(stream.peer());
+        let body = frame::read_body(stream, length, &mut charge)
+            .await
+            .map_err(lost)?;
         match stream.read(&mut [0; 1]).await.map_err(lost)? {
             0 => Ok(body),
             _ => Err(DropReason::Malformed),

@@ -9,6 +9,8 @@ use p2p_libp2p::kademlia::{Kademlia, KademliaConfig, Mode, Namespaces, PROTOCOL}
 use p2p_libp2p::{Host, HostAddr, HostConfig, Stream};
 use p2p_protocols::kademlia::libp2p::{Message, MessageType, Peer, Record};
 use p2p_swarms::MemoryRealm;
+use rand::rngs::StdRng;
+use rand::{RngExt as _, SeedableRng as _};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use crate::nodes::{WAYS, host as host_at, in_memory};
@@ -631,4 +633,86 @@ async fn requests_that_arrive_in_part_are_bounded() {
         "the rest does not arrive in time"
     );
     assert_eq!(dropped(&ours, DropReason::Expired), 1);
+}
+
+/// Returns a message with a few bytes changed, or cut off.
+fn damaged(rng: &mut StdRng, message: &[u8]) -> Vec<u8> {
+    let mut message = message.to_vec();
+    for _ in 0..rng.random_range(0..4) {
+        if !message.is_empty() {
+            let at = rng.random_range(0..message.len());
+            message[at] = rng.random();
+        }
+    }
+    if rng.random_bool(0.2) {
+        message.truncate(rng.random_range(0..=message.len()));
+    }
+    message
+}
+
+#[tokio::test(start_paused = true)]
+async fn damaged_requests_and_answers_end_nothing_but_themselves() {
+    const SEED: u64 = 11;
+    println!("seed {SEED}");
+    let realm = MemoryRealm::default();
+    let ours = node(1, &realm, Mode::Server).await;
+    let them = in_memory(2, &realm, HostConfig::default()).await;
+    let id = them.peer_id().to_bytes();
+    let place = them.local_addrs()[0].place().to_vec();
+    let types = [
+        MessageType::PutValue,
+        MessageType::GetValue,
+        MessageType::AddProvider,
+        MessageType::GetProviders,
+        MessageType::FindNode,
+        MessageType::Ping,
+    ];
+    let message = move |message_type| {
+        let peer = Peer {
+            id: &id,
+            addrs: vec![&place],
+            ..Peer::default()
+        };
+        let record = Some(Record {
+            key: b"/v/key",
+            value: b"value",
+            time_received: b"now",
+        });
+        Message {
+            record,
+            closer_peers: vec![peer.clone()],
+            provider_peers: vec![peer],
+            ..Message::new(message_type, b"/v/key")
+        }
+        .write()
+    };
+    let rng = std::sync::Mutex::new(StdRng::seed_from_u64(SEED));
+    for round in 0..300 {
+        let request = {
+            let mut rng = rng.lock().expect("no panic");
+            damaged(&mut rng, &message(types[round % types.len()]))
+        };
+        let mut stream = them.open(&addr(&ours), &[PROTOCOL]).await.expect("a stream");
+        write(&mut stream, &request).await;
+        stream.shutdown().await.expect("an open stream");
+        // An answer, an end or a reset.
+        let _ = stream.read_to_end(&mut Vec::new()).await;
+    }
+    let lie = move |request: Message<'_>| {
+        let mut rng = rng.lock().expect("no panic");
+        damaged(&mut rng, &message(request.message_type))
+    };
+    let liar = hostile(3, &realm, lie, false).await;
+    for _ in 0..50 {
+        ours.bootstrap(&liar.local_addrs()).await.expect("a join");
+        ours.find_node(liar.peer_id()).await.expect("a lookup");
+        ours.get(b"/v/key").await.expect("a lookup");
+        ours.find_providers(b"/v/key").await.expect("a lookup");
+        ours.provide(b"/v/key").await.expect("an announcement");
+    }
+    let counts = ours.counts().expect("open");
+    assert!(counts.answered > 50 && counts.malformed > 5, "{counts:?}");
+    // The node goes on serving.
+    let client = node(4, &realm, Mode::Client).await;
+    assert_eq!(client.bootstrap(&[addr(&ours)]).await.expect("a join"), 1);
 }
