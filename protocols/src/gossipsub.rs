@@ -24,6 +24,9 @@
 //! [`Engine::send`] are [`Engine::publish`] in two. [`Engine::select`] only saves time: whatever was not
 //! verified before is verified in the engine.
 //!
+//! On a medium with connections, [`Links`] decides which streams there are to peers.
+//! [`Engine::resume`] repeats what a lost stream may have lost.
+//!
 //! # Protocol
 //! **Encoding.** [`wire`] counts and measures an RPC before it is decoded. A message is encoded once, as an
 //! RPC of its own; the queues of all peers, the message cache and IWANT answers share that buffer. Short
@@ -73,7 +76,7 @@
 //! unknown, so peers that do not forward are penalised only if [`TopicScoreParams`] state the expected rate
 //! (P3): use [`ScoreConfig::expecting`] if Sybils may outnumber the other nodes.
 //!
-//! Deliberately absent: the two lax signature policies, signatures with algorithms other than Ed25519, and
+//! Deliberately absent: the two lax signature policies, own signatures with algorithms other than Ed25519, and
 //! choking.
 //!
 //! # Tests
@@ -95,6 +98,7 @@ mod fifo;
 mod heartbeat;
 mod identity;
 mod inspect;
+mod links;
 mod mesh;
 mod message_cache;
 mod message_id;
@@ -113,11 +117,12 @@ pub mod wire;
 
 pub use block::Block;
 pub use codec::{Codec, Incoming, Outgoing};
-pub use config::{Config, QueueConfig, Validation};
+pub use config::{Config, QueueConfig, SendLimits, Validation};
 pub use engine::Engine;
 pub use event::{Counts, Event, MessageAcceptance, Published, Received, Refused, RpcBatch, Transmit};
-pub use identity::Author;
+pub use identity::{Author, VerifyAuthor};
 pub use inspect::Kept;
+pub use links::{LinkAction, LinkConfig, Links, OpeningId};
 pub use message_id::MessageId;
 pub use peer::{Connection, Version};
 pub use score_params::{ScoreConfig, TopicScoreParams};

@@ -15,9 +15,10 @@ use p2p_formats::varint;
 use prost::Message as _;
 
 use super::block::Block;
+use super::config::SendLimits;
 use super::engine::Engine;
 use super::event::Refused;
-use super::identity::Author;
+use super::identity::{Author, VerifyAuthor};
 use super::message_id::MessageId;
 use super::peer::PeerKey;
 use super::signing::{Check, PolicyError, Signing};
@@ -37,16 +38,18 @@ pub struct Codec {
     pub(super) signing: Signing,
     pub(super) name: Option<NameMessage>,
     limits: Limits,
+    pub(super) send: SendLimits,
     /// The sequence number of the last message.
     seqno: Arc<AtomicU64>,
 }
 
 /// A received RPC that is parsed but not processed. It shares the buffer that it arrived in.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Incoming {
     /// Length of the RPC in bytes.
     pub(super) len: usize,
     pub(super) parts: std::result::Result<Parts, WireError>,
+    others: Option<VerifyAuthor>,
 }
 
 #[derive(Clone, Debug)]
@@ -102,12 +105,13 @@ pub struct Outgoing {
 }
 
 impl Codec {
-    pub(super) fn new(signing: Signing, limits: Limits, seqno: u64) -> Self {
+    pub(super) fn new(signing: Signing, limits: Limits, send: SendLimits, seqno: u64) -> Self {
         let seqno = Arc::new(AtomicU64::new(seqno));
         Self {
             signing,
             name: None,
             limits,
+            send,
             seqno,
         }
     }
@@ -160,8 +164,11 @@ impl Codec {
             hello: rpc.hello,
             direct: arrived(rpc.direct, true),
         });
-        let len = bytes.len();
-        Incoming { len, parts }
+        Incoming {
+            len: bytes.len(),
+            parts,
+            others: self.signing.others().cloned(),
+        }
     }
 
     fn arrived(&self, bytes: Bytes, rpc: &Bytes, is_direct: bool) -> std::result::Result<Arrived, WireError> {
@@ -198,7 +205,7 @@ impl Codec {
     ///
     /// # Errors
     /// [`Error::Invalid`] for an invalid topic, and for a message without a valid id; [`Error::MtuExceeded`]
-    /// if the RPC would exceed [`Limits::rpc`].
+    /// if the RPC would exceed [`SendLimits::rpc`].
     pub fn write(&self, topic: impl Into<Topic>, data: &[u8]) -> Result<Outgoing> {
         self.write_into(&mut Block::default(), topic, data)
     }
@@ -209,7 +216,7 @@ impl Codec {
         let topic = topic.into();
         let seqno = self.begin(&topic, data)?;
         let frame = self.signing.write(block, &topic, data, seqno);
-        let (size, mtu) = (frame.len(), self.limits.rpc);
+        let (size, mtu) = (frame.len(), self.send.rpc);
         if size > mtu {
             return Err(Error::MtuExceeded { size, mtu });
         }
@@ -237,7 +244,7 @@ impl Codec {
     /// Checks the topic and the length, and returns the next sequence number.
     fn begin(&self, topic: &str, data: &[u8]) -> Result<u64> {
         self.check_topic(topic)?;
-        let (size, mtu) = (data.len(), self.limits.rpc);
+        let (size, mtu) = (data.len(), self.send.rpc);
         if size > mtu {
             return Err(Error::MtuExceeded { size, mtu });
         }
@@ -249,7 +256,7 @@ impl Codec {
         let len = message.encoded_len();
         let mut frame = BytesMut::with_capacity(FRAME + len);
         begin_frame(&mut frame, field, len);
-        let (size, mtu) = (frame.len() + len, self.limits.rpc);
+        let (size, mtu) = (frame.len() + len, self.send.rpc);
         if size > mtu {
             return Err(Error::MtuExceeded { size, mtu });
         }
@@ -305,7 +312,10 @@ impl Incoming {
         let wanted = arrived.filter(|(_, arrived)| arrived.signature == Signature::Wanted);
         wanted.filter_map(|(at, arrived)| {
             let id = arrived.id.clone().ok()?;
-            Some((at, Check::new(id, &arrived.message, &arrived.bytes)))
+            Some((
+                at,
+                Check::new(id, &arrived.message, &arrived.bytes, self.others.clone()),
+            ))
         })
     }
 
@@ -380,7 +390,7 @@ impl Arrived {
 
     /// Returns the author of the message.
     pub(super) fn author(&self) -> Option<Author> {
-        self.message.from.as_deref().and_then(Author::from_bytes)
+        self.message.from.as_deref().and_then(Author::from_peer_id)
     }
 
     /// Verifies the signature, unless its result is known.
@@ -468,6 +478,14 @@ impl<A: Addr> Engine<A> {
             }
         }
         any
+    }
+}
+
+impl fmt::Debug for Incoming {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut incoming = f.debug_struct("Incoming");
+        incoming.field("len", &self.len).field("parts", &self.parts);
+        incoming.finish_non_exhaustive()
     }
 }
 

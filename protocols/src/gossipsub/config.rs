@@ -67,6 +67,60 @@ impl QueueConfig {
     }
 }
 
+/// Limits of the RPCs that this node sends, where other implementations accept less than [`Limits`]. None is above that of
+/// [`Limits`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SendLimits {
+    /// Bytes of an RPC, and so of an own message with its overhead. Default: 1 MiB.
+    pub rpc: usize,
+    /// Bytes of an RPC without messages: what does not fit leaves in another one, or is left out of gossip. Default: 1
+    /// MiB.
+    pub control: usize,
+    /// Subscriptions in an RPC. Default: 1024.
+    pub subscriptions: usize,
+    /// Messages in an RPC. Default: 4096.
+    pub messages: usize,
+}
+
+impl Default for SendLimits {
+    fn default() -> Self {
+        let Limits {
+            rpc,
+            subscriptions,
+            messages,
+            ..
+        } = Limits::default();
+        Self {
+            rpc,
+            control: rpc,
+            subscriptions,
+            messages,
+        }
+    }
+}
+
+impl SendLimits {
+    /// Limits that rust-, go-, js- and py-libp2p accept by default. The smallest are those of rust-libp2p: 64 KiB of an
+    /// RPC, 16 KiB of its subscriptions and control messages, 100 subscriptions, and 500 messages.
+    pub const LIBP2P: Self = Self {
+        rpc: 64 << 10,
+        control: 16 << 10,
+        subscriptions: 100,
+        messages: 500,
+    };
+
+    /// Returns these limits, none above that of `limits`.
+    fn within(self, limits: &Limits) -> Self {
+        let rpc = self.rpc.min(limits.rpc);
+        Self {
+            rpc,
+            control: self.control.min(rpc),
+            subscriptions: self.subscriptions.min(limits.subscriptions),
+            messages: self.messages.min(limits.messages),
+        }
+    }
+}
+
 /// Parameters and limits of an [`Engine`](super::Engine).
 #[derive(Clone, Debug, PartialEq)]
 #[expect(
@@ -198,14 +252,15 @@ pub struct Config {
     /// Limits of the queue of one peer.
     pub queue: QueueConfig,
     /// Maximum bytes of messages that are sent together as one RPC if they are queued for one peer at the
-    /// same time. Not above `limits.rpc`, nor more messages than `limits.messages`, because other nodes are
-    /// assumed to have the same limits. A higher value means less work for each message. But if the medium
+    /// same time. Not above `send.rpc`, nor more messages than `send.messages`. A higher value means less work for each message. But if the medium
     /// below splits long messages into fragments, the loss of one fragment loses all messages of the RPC, so
     /// use more than a datagram only on media that lose nothing. With 0, each message is sent alone. Default:
     /// 1200, about a datagram.
     pub pack: usize,
-    /// Limits of one RPC.
+    /// Limits of one RPC that is received.
     pub limits: Limits,
+    /// Limits of one RPC that is sent.
+    pub send: SendLimits,
     /// Parameters of peer scoring. With `None`, all scores are zero.
     pub score: Option<ScoreConfig>,
 }
@@ -263,12 +318,18 @@ impl Default for Config {
             queue: QueueConfig::default(),
             pack: 1200,
             limits: Limits::default(),
+            send: SendLimits::default(),
             score: Some(ScoreConfig::default()),
         }
     }
 }
 
 impl Config {
+    /// Returns the limits of RPCs that are sent.
+    pub fn send_limits(&self) -> SendLimits {
+        self.send.within(&self.limits)
+    }
+
     /// Checks that the parameters are consistent, as the specifications require.
     ///
     /// # Errors
@@ -297,8 +358,8 @@ impl Config {
                     .topic
                     .saturating_add(self.limits.id)
                     .saturating_add(64)
-                    <= self.limits.rpc,
-                "limits.rpc has no room for a topic and an id",
+                    <= self.send_limits().control,
+                "limits.rpc, send.rpc or send.control has no room for a topic and an id",
             ),
             (
                 self.heartbeat_interval >= Duration::from_millis(1),

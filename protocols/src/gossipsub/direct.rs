@@ -32,7 +32,7 @@ impl<A: Addr> Engine<A> {
     /// # Errors
     /// [`Error::Unreachable`] for an address that is not a peer, or for a peer that has not announced that it
     /// accepts direct messages; [`Error::Invalid`] for an invalid topic; [`Error::MtuExceeded`] if the RPC
-    /// would exceed [`Limits::rpc`](super::wire::Limits). Nothing is sent.
+    /// would exceed [`SendLimits::rpc`](super::SendLimits). Nothing is sent.
     pub fn tell(&mut self, now: Duration, peer: &A, topic: &str, data: Bytes) -> p2p::Result<()> {
         let key = self.keys.get(peer).copied();
         let found = key.and_then(|key| Some((key, self.peers.get(&key)?)));
@@ -83,7 +83,7 @@ impl<A: Addr> Engine<A> {
         self.peers.get(key)?.author
     }
 
-    /// Returns whether a peer has sent hello.
+    /// Returns whether a peer has sent hello, or, where hellos are not used ([`Config::direct`](super::Config)), is a peer.
     pub fn is_met(&self, peer: &A) -> bool {
         let key = self.keys.get(peer);
         key.and_then(|key| self.peers.get(key))

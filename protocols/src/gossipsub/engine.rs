@@ -144,7 +144,7 @@ impl<A: Addr> Engine<A> {
             ticks: 0,
             ready: VecDeque::new(),
             last_key: 0,
-            codec: Codec::new(signing, config.limits, seqno),
+            codec: Codec::new(signing, config.limits, config.send_limits(), seqno),
             config,
             rng,
         })
@@ -194,7 +194,8 @@ impl<A: Addr> Engine<A> {
             takes_direct: false,
             author: None,
             heard: now,
-            met: false,
+            // A connection makes itself known.
+            met: !self.config.direct,
             answered: false,
             beats: 0,
             dont_send: Seen::new(ttl, self.config.max_idontwant_messages.saturating_mul(2)),
@@ -293,6 +294,22 @@ impl<A: Addr> Engine<A> {
         }
     }
 
+    /// Repeats to a peer what must not be lost after its stream was: subscriptions, and the GRAFTs of the meshes that it is
+    /// in. It accepts RPCs again. Returns whether it is a peer.
+    pub fn resume(&mut self, now: Duration, addr: &A) -> bool {
+        let Some(key) = self.keys.get(addr).copied() else {
+            return false;
+        };
+        self.set_writable(addr, true);
+        self.greet(now, key, false);
+        let meshes = self.topics.iter().filter(|(_, state)| state.mesh.contains(&key));
+        let meshes: Vec<Topic> = meshes.map(|(topic, _)| topic.clone()).collect();
+        for topic in meshes {
+            self.graft(now, key, &topic);
+        }
+        true
+    }
+
     /// Returns whether publishing to a topic is useless at present: no subscriber [accepts
     /// more](Self::set_writable), and the queue of each is at least half full.
     pub fn is_congested(&self, topic: &str) -> bool {
@@ -328,8 +345,8 @@ impl<A: Addr> Engine<A> {
     pub fn poll_transmits(&mut self, now: Duration, max: usize, out: &mut RpcBatch) -> Option<A> {
         out.clear();
         let pack = Pack {
-            bytes: self.config.pack.min(self.config.limits.rpc),
-            messages: self.config.limits.messages,
+            bytes: self.config.pack.min(self.codec.send.rpc),
+            messages: self.codec.send.messages,
         };
         while let Some(key) = self.ready.pop_front() {
             let Some(peer) = self.peers.get_mut(&key) else {
@@ -420,7 +437,7 @@ impl<A: Addr> Engine<A> {
         while !rest.is_empty() {
             let fit = self
                 .fitting(rest.iter().map(|topic| topic.len()))
-                .min(self.config.limits.subscriptions);
+                .min(self.codec.send.subscriptions);
             let (topics, later) = rest.split_at(fit.clamp(1, rest.len()));
             rest = later;
             let subscriptions = topics.iter().map(|topic| SubOpts {
@@ -435,9 +452,9 @@ impl<A: Addr> Engine<A> {
         }
     }
 
-    /// Returns how many parts of these lengths fit into one RPC, including their overhead.
+    /// Returns how many parts of these lengths fit into one RPC without messages, including their overhead.
     pub(super) fn fitting(&self, parts: impl Iterator<Item = usize>) -> usize {
-        let mut room = self.config.limits.rpc.saturating_sub(AROUND_ALL);
+        let mut room = self.codec.send.control.saturating_sub(AROUND_ALL);
         parts
             .take_while(|len| match room.checked_sub(len + AROUND_EACH) {
                 Some(less) => {

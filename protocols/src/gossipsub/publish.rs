@@ -19,7 +19,7 @@ impl<A: Addr> Engine<A> {
     ///
     /// # Errors
     /// [`Error::Invalid`] for an invalid topic, and for a recent duplicate if message ids depend on the data
-    /// only; [`Error::MtuExceeded`] if the RPC would exceed [`Limits::rpc`](super::wire::Limits). Nothing is
+    /// only; [`Error::MtuExceeded`] if the RPC would exceed [`SendLimits::rpc`](super::SendLimits). Nothing is
     /// sent.
     #[expect(
         clippy::needless_pass_by_value,

@@ -75,6 +75,20 @@ impl<A: Addr> Engine<A> {
         }
     }
 
+    /// Reports an RPC of a peer that a driver refused before it was read whole. It is counted and scored as one that cannot
+    /// be parsed.
+    pub fn handle_unreadable(&mut self, now: Duration, from: &A, reason: WireError) {
+        if let Some(key) = self.hear(now, from) {
+            self.refuse_rpc(key, reason);
+        }
+    }
+
+    fn refuse_rpc(&mut self, key: PeerKey, reason: WireError) {
+        self.counts.malformed += 1;
+        self.scores.penalize(key, 1);
+        self.reject(key, reason);
+    }
+
     /// Returns the key of the sender of an RPC, unless the RPC is ignored.
     fn hear(&mut self, now: Duration, from: &A) -> Option<PeerKey> {
         self.counts.rpcs += 1;
@@ -99,11 +113,7 @@ impl<A: Addr> Engine<A> {
     fn act(&mut self, now: Duration, key: PeerKey, incoming: Incoming) {
         let parts = match incoming.parts {
             Ok(parts) => parts,
-            Err(reason) => {
-                self.counts.malformed += 1;
-                self.scores.penalize(key, 1);
-                return self.reject(key, reason);
-            }
+            Err(reason) => return self.refuse_rpc(key, reason),
         };
         if let Some(peer) = self.peers.get_mut(&key) {
             peer.heard = now;

@@ -15,7 +15,7 @@ use p2p_formats::x509::{Ed25519, Signer};
 use prost::Message as _;
 
 use super::block::Block;
-use super::identity::{AUTHOR, Author};
+use super::identity::{AUTHOR, Author, VerifyAuthor};
 use super::message_id::MessageId;
 use super::wire::{self, Message, SEQNO};
 
@@ -33,6 +33,8 @@ pub enum Signing {
         signer: Arc<dyn Signer>,
         /// Its libp2p peer id.
         author: Author,
+        /// Verifies authors whose keys are not Ed25519; without it, their messages are refused.
+        others: Option<VerifyAuthor>,
     },
     /// No message names its author.
     StrictNoSign,
@@ -48,8 +50,8 @@ pub enum PolicyError {
     /// A forbidden field is present.
     #[error("{0} must be absent")]
     Unwanted(&'static str),
-    /// The author is not the id of an Ed25519 key.
-    #[error("the author is not the id of an ed25519 key")]
+    /// The author is not the id of an Ed25519 key, and other keys are not accepted ([`Signing::verifying`]).
+    #[error("the author is not the id of a key that is accepted")]
     UnknownAuthor,
     /// The key differs from the key in the author's id.
     #[error("the key differs from the author's key")]
@@ -74,7 +76,29 @@ impl Signing {
             .filter(|_| key.algorithm() == Ed25519::OID)
             .map(Author::new)
             .ok_or_else(|| Error::invalid("key", "gossipsub signs with ed25519 only"))?;
-        Ok(Self::StrictSign { signer, author })
+        Ok(Self::StrictSign {
+            signer,
+            author,
+            others: None,
+        })
+    }
+
+    /// Accepts messages of authors whose keys are not Ed25519, and verifies them by this function. Without signatures it has no
+    /// effect.
+    #[must_use]
+    pub fn verifying(mut self, verify: VerifyAuthor) -> Self {
+        if let Self::StrictSign { others, .. } = &mut self {
+            *others = Some(verify);
+        }
+        self
+    }
+
+    /// Returns what verifies authors whose keys are not Ed25519.
+    pub(super) fn others(&self) -> Option<&VerifyAuthor> {
+        match self {
+            Self::StrictSign { others, .. } => others.as_ref(),
+            Self::StrictNoSign => None,
+        }
     }
 
     /// Returns the author of this node's messages, if they name one.
@@ -92,7 +116,7 @@ impl Signing {
             data: Some(data),
             ..Message::default()
         };
-        if let Self::StrictSign { signer, author } = self {
+        if let Self::StrictSign { signer, author, .. } = self {
             message.from = Some(Bytes::copy_from_slice(author.as_bytes()));
             message.seqno = Some(Bytes::copy_from_slice(&seqno.to_be_bytes()));
             sign(&mut message, &**signer);
@@ -112,7 +136,7 @@ impl Signing {
                     wire::put_field(frame, 4, topic);
                 })
             }
-            Self::StrictSign { signer, author } => {
+            Self::StrictSign { signer, author, .. } => {
                 let seqno = seqno.to_be_bytes();
                 let fields = [(1, author.as_bytes()), (2, data), (3, &seqno), (4, topic)];
                 let len: usize = fields.iter().map(|(_, field)| wire::field_len(field)).sum();
@@ -141,7 +165,7 @@ impl Signing {
             seqno: Some(Bytes::copy_from_slice(&seqno.to_be_bytes())),
             ..Message::default()
         };
-        if let Self::StrictSign { signer, author } = self {
+        if let Self::StrictSign { signer, author, .. } = self {
             message.from = Some(Bytes::copy_from_slice(author.as_bytes()));
             message.to = to.map(|to| Bytes::copy_from_slice(to.as_bytes()));
             sign(&mut message, &**signer);
@@ -155,7 +179,7 @@ impl Signing {
             Self::StrictSign { author, .. } => match &message.to {
                 None => Err(PolicyError::Missing(RECIPIENT)),
                 Some(to) if **to != *author.as_bytes() => Err(PolicyError::ForOthers),
-                Some(_) => check_author(message),
+                Some(_) => check_author(message, false),
             },
             Self::StrictNoSign if message.seqno.is_none() => Err(PolicyError::Missing("the sequence number")),
             Self::StrictNoSign => unwanted([
@@ -173,10 +197,10 @@ impl Signing {
     /// [`PolicyError`], except [`PolicyError::BadSignature`].
     pub fn check_fields(&self, message: &Message) -> Result<(), PolicyError> {
         match self {
-            Self::StrictSign { .. } => {
+            Self::StrictSign { others, .. } => {
                 // Prevents the recipient of a direct message from publishing it.
                 unwanted([(RECIPIENT, &message.to)])?;
-                check_author(message)
+                check_author(message, others.is_some())
             }
             Self::StrictNoSign => unwanted([
                 ("the author", &message.from),
@@ -188,13 +212,19 @@ impl Signing {
         }
     }
 
-    /// Verifies the author's signature of the message with the encoding `bytes`. This takes some 30 µs.
+    /// Verifies the author's signature of the message with the encoding `bytes`. This takes some 30 µs with Ed25519.
     ///
     /// # Errors
     /// [`PolicyError::BadSignature`]; those of [`check_fields`](Self::check_fields) must be checked before.
     pub fn check_signature(&self, message: &Message, bytes: &[u8]) -> Result<(), PolicyError> {
         match self {
-            Self::StrictSign { .. } => verify(message.from.as_deref(), message.signature.as_deref(), bytes),
+            Self::StrictSign { others, .. } => verify(
+                message.from.as_deref(),
+                message.key.as_deref(),
+                message.signature.as_deref(),
+                bytes,
+                others.as_ref(),
+            ),
             Self::StrictNoSign => Ok(()),
         }
     }
@@ -235,20 +265,24 @@ fn hash_of(data: &[u8]) -> MessageId {
 }
 
 /// A pending signature check with its inputs. It shares the message's buffer.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Check {
     id: MessageId,
     from: Option<Bytes>,
+    key: Option<Bytes>,
     signature: Option<Bytes>,
     /// The encoded message.
     bytes: Bytes,
+    others: Option<VerifyAuthor>,
 }
 
 impl Check {
-    pub(super) fn new(id: MessageId, message: &Message, bytes: &Bytes) -> Self {
+    pub(super) fn new(id: MessageId, message: &Message, bytes: &Bytes, others: Option<VerifyAuthor>) -> Self {
         Self {
             id,
+            others,
             from: message.from.clone(),
+            key: message.key.clone(),
             signature: message.signature.clone(),
             bytes: bytes.clone(),
         }
@@ -260,21 +294,47 @@ impl Check {
         &self.id
     }
 
-    /// Verifies the author's signature. This takes some 40 µs.
+    /// Verifies the author's signature. This takes some 40 µs with Ed25519.
     ///
     /// # Errors
     /// [`PolicyError::UnknownAuthor`] and [`PolicyError::BadSignature`].
     pub fn verify(&self) -> Result<(), PolicyError> {
-        verify(self.from.as_deref(), self.signature.as_deref(), &self.bytes)
+        verify(
+            self.from.as_deref(),
+            self.key.as_deref(),
+            self.signature.as_deref(),
+            &self.bytes,
+            self.others.as_ref(),
+        )
+    }
+}
+
+impl fmt::Debug for Check {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Check")
+            .field("id", &self.id)
+            .finish_non_exhaustive()
     }
 }
 
 /// Verifies the author's signature of the message with the encoding `bytes`.
-fn verify(from: Option<&[u8]>, signature: Option<&[u8]>, bytes: &[u8]) -> Result<(), PolicyError> {
-    let author = from.and_then(Author::from_bytes);
+fn verify(
+    from: Option<&[u8]>,
+    key: Option<&[u8]>,
+    signature: Option<&[u8]>,
+    bytes: &[u8],
+    others: Option<&VerifyAuthor>,
+) -> Result<(), PolicyError> {
+    let author = from.and_then(Author::from_peer_id);
     let author = author.ok_or(PolicyError::UnknownAuthor)?;
     let signed = wire::unsigned(bytes, SIGNATURE_PREFIX).map_err(|_| PolicyError::BadSignature)?;
-    if author.verifies(&signed, signature.unwrap_or_default()) {
+    let signature = signature.unwrap_or_default();
+    let is_good = match (author.key(), others) {
+        (Some(_), _) => author.verifies(&signed, signature),
+        (None, Some(verify)) => verify(&author, key, &signed, signature),
+        (None, None) => return Err(PolicyError::UnknownAuthor),
+    };
+    if is_good {
         Ok(())
     } else {
         Err(PolicyError::BadSignature)
@@ -289,8 +349,8 @@ fn sign(message: &mut Message, signer: &dyn Signer) {
     message.signature = Some(signer.sign(&text).into());
 }
 
-/// Checks that a message names its author consistently.
-fn check_author(message: &Message) -> Result<(), PolicyError> {
+/// Checks that a message names its author consistently. `others` says whether the author's key may be other than Ed25519.
+fn check_author(message: &Message, others: bool) -> Result<(), PolicyError> {
     let fields = [
         ("the author", &message.from),
         ("the sequence number", &message.seqno),
@@ -300,9 +360,12 @@ fn check_author(message: &Message) -> Result<(), PolicyError> {
         return Err(PolicyError::Missing(what));
     }
     let from = message.from.as_deref().unwrap_or_default();
-    let author = Author::from_bytes(from).ok_or(PolicyError::UnknownAuthor)?;
-    match &message.key {
-        Some(key) if key != author.encoded_key() => Err(PolicyError::ForeignKey),
+    let author = Author::from_peer_id(from).filter(|author| others || author.key().is_some());
+    let author = author.ok_or(PolicyError::UnknownAuthor)?;
+    match (&message.key, author.encoded_key()) {
+        (Some(key), Some(own)) if key != own => Err(PolicyError::ForeignKey),
+        // Its id is a hash.
+        (None, None) => Err(PolicyError::Missing("the key")),
         _ => Ok(()),
     }
 }

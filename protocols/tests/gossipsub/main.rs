@@ -12,6 +12,7 @@ mod others;
 mod pack;
 mod schema;
 mod score;
+mod sending;
 mod simulated;
 mod wire;
 

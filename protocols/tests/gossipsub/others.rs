@@ -230,8 +230,9 @@ proptest! {
         let (key, policy) = (key(&seed), signing(&seed));
         let author = policy.author().expect("it signs");
         prop_assert_eq!(author.as_bytes(), key.public().to_peer_id().to_bytes());
-        prop_assert_eq!(author.encoded_key(), key.public().encode_protobuf());
-        let back = PublicKey::try_decode_protobuf(author.encoded_key()).expect("a key");
+        let encoded = author.encoded_key().expect("the id contains it");
+        prop_assert_eq!(encoded, key.public().encode_protobuf());
+        let back = PublicKey::try_decode_protobuf(encoded).expect("a key");
         prop_assert_eq!(&back, &key.public());
         let id = Author::from_bytes(&key.public().to_peer_id().to_bytes());
         prop_assert_eq!(id.as_ref(), Some(author));
