@@ -8,7 +8,7 @@
 //! ([`p2p_protocols::gossipsub`], `direct`).
 //!
 //! # Peers
-//! There are no connections. A node becomes a peer when it is [added](GossipSwarm::add_peer), or when it
+//! A medium with connections reports its peers ([`GossipSwarm::on_links`]). On all others there are no connections: a node becomes a peer when it is [added](GossipSwarm::add_peer), or when it
 //! sends first, within limits. Peers exchange hellos and their subscriptions, and repeat them at intervals,
 //! since each may be lost. A peer is removed when it sends a goodbye, is silent for long, or cannot be
 //! reached.
@@ -53,6 +53,7 @@ mod closing;
 mod config;
 mod event;
 mod inbound;
+mod links;
 mod outbound;
 mod shared;
 
@@ -65,10 +66,11 @@ use p2p_protocols::gossipsub::{Counts, Engine, Kept};
 pub use self::addr::{GossipAddr, Place};
 pub use self::config::{GossipConfig, NameMessage, Validator};
 pub use self::event::{Departure, GossipEvent};
+pub use self::links::{LinkControl, LinkReports};
 use self::shared::{Kind, Shared};
 pub use p2p_protocols::gossipsub::{
-    Author, Config, MessageAcceptance, MessageId, PolicyError, QueueConfig, Refused, ScoreConfig, Signing,
-    Topic, Version, wire,
+    Author, Config, Connection, MessageAcceptance, MessageId, PolicyError, QueueConfig, Refused, ScoreConfig,
+    SendLimits, Signing, Topic, Version, wire,
 };
 
 /// A node of a gossip network; see the [module](self). Dropping it ends its tasks and drops the swarm below.
@@ -111,9 +113,35 @@ impl<A: Addr, S: Swarm<A>> GossipSwarm<A, S> {
     /// # Errors
     /// Returns the errors of [`new`](Self::new), and [`Error::Invalid`] for limits that cannot work.
     pub fn with_config(inner: S, signing: Signing, config: GossipConfig) -> Result<Self> {
-        let shared = Arc::new(Shared::new(inner, signing, config)?);
+        Self::start(Shared::new(inner, signing, config, None)?)
+    }
+
+    /// Creates a node on a medium with connections, which decides which nodes are peers: `inner` carries RPCs to and from
+    /// those that it [reports](Self::reports), and [`add_peer`](Self::add_peer) begins to connect.
+    ///
+    /// Of the configuration, `accept_peers`, `version` and `peer_idle` do not apply. Peers accept direct messages only if
+    /// [`Config::direct`] is set.
+    ///
+    /// # Errors
+    /// Returns the errors of [`with_config`](Self::with_config).
+    pub fn on_links(
+        inner: S,
+        signing: Signing,
+        config: GossipConfig,
+        links: Arc<dyn LinkControl<A>>,
+    ) -> Result<Self> {
+        Self::start(Shared::new(inner, signing, config, Some(links))?)
+    }
+
+    fn start(shared: Shared<A, S>) -> Result<Self> {
+        let shared = Arc::new(shared);
         shared.driver.start(shared.clone().work())?;
         Ok(Self { shared })
+    }
+
+    /// Returns a handle by which a medium with connections reports peers; see [`on_links`](Self::on_links).
+    pub fn reports(&self) -> LinkReports<A, S> {
+        LinkReports::new(&self.shared)
     }
 
     /// Returns this node's identity, where messages are signed.
@@ -126,7 +154,8 @@ impl<A: Addr, S: Swarm<A>> GossipSwarm<A, S> {
         &self.shared.inner
     }
 
-    /// Adds a node as a peer, and sends a hello. Does nothing if it is a peer.
+    /// Adds a node as a peer, and sends a hello. Does nothing if it is a peer. On a medium with connections it begins to
+    /// connect to the node, which is a peer once it is connected.
     ///
     /// # Errors
     /// Returns [`Error::Limit`] if the maximum number of peers is reached, [`Error::Invalid`] for this node's
@@ -134,6 +163,12 @@ impl<A: Addr, S: Swarm<A>> GossipSwarm<A, S> {
     pub fn add_peer(&self, addr: &A) -> Result<()> {
         if self.inner().local_addrs().contains(addr) {
             return Err(Error::invalid("peer", "the address is that of this node"));
+        }
+        if let Some(links) = &self.shared.links {
+            if self.shared.with(|engine| engine.is_peer(addr))? {
+                return Ok(());
+            }
+            return links.connect(addr);
         }
         self.shared.change(|engine, now, effects| {
             if !engine.is_peer(addr) {
@@ -146,21 +181,15 @@ impl<A: Addr, S: Swarm<A>> GossipSwarm<A, S> {
     }
 
     /// Removes a peer. Returns whether it was present. It becomes a peer again if it sends, unless
-    /// [`accept_peers`](GossipConfig::accept_peers) is disabled.
+    /// [`accept_peers`](GossipConfig::accept_peers) is disabled; on a medium with connections, if it connects anew.
     ///
     /// # Errors
     /// Returns [`Error::Closed`] after `close`.
     pub fn remove_peer(&self, addr: &A) -> Result<bool> {
-        self.shared.state().forget(addr);
-        let removed = self.shared.change(|engine, now, effects| {
-            let removed = engine.remove_peer(now, addr);
-            if removed {
-                let (peer, why) = (addr.clone(), Departure::Removed);
-                effects.events.push(GossipEvent::Left { peer, why });
-            }
-            Ok(removed)
-        });
-        self.shared.peers_changed.notify_waiters();
+        let removed = self.shared.remove(addr, Departure::Removed);
+        if let Some(links) = &self.shared.links {
+            links.removed(addr);
+        }
         removed
     }
 
@@ -175,10 +204,11 @@ impl<A: Addr, S: Swarm<A>> GossipSwarm<A, S> {
         self.shared.with(|engine| engine.is_met(peer)).unwrap_or(false)
     }
 
-    /// Waits until a peer has sent a hello: from then on it knows this node, and accepts direct messages.
+    /// Waits until a peer has sent a hello: from then on it knows this node, and accepts direct messages. On a medium with
+    /// connections it waits until the node is a peer, unless [`Config::direct`] is set.
     ///
     /// # Errors
-    /// Returns [`Error::Unreachable`] if the node is not a peer, or is removed meanwhile, and
+    /// Returns [`Error::Unreachable`] if the node is neither a peer nor being connected to, or is removed meanwhile, and
     /// [`Error::Closed`] after `close`.
     ///
     /// # Cancel safety

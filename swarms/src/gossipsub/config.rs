@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use p2p::PeerId;
 use p2p_formats::x509::{Fingerprint, shake256};
 use p2p_protocols::gossipsub::wire::Message;
 use p2p_protocols::gossipsub::{Author, Config, MessageAcceptance, MessageId, Topic, Version};
@@ -20,9 +21,9 @@ pub type NameMessage = Arc<dyn Fn(&Message) -> MessageId + Send + Sync>;
 /// Configuration of a [`GossipSwarm`](super::GossipSwarm).
 #[derive(Clone)]
 pub struct GossipConfig {
-    /// Configuration of the router. The other fields of this struct determine its `direct`, `validation` and
-    /// `peer_idle`, and `limits.rpc` is reduced to the MTU below. A longer `limits.topic` leaves less for
-    /// payloads.
+    /// Configuration of the router. The other fields of this struct determine its `validation` and `peer_idle`,
+    /// `limits.rpc` and `send.rpc` are reduced to the MTU below, and `direct` is set, except on a medium with
+    /// connections. A longer `limits.topic` leaves less for payloads.
     pub engine: Config,
     /// Messages that wait for the reader. At the limit one of the author with the most is dropped and counted as
     /// [`DropReason::QueueFull`](p2p::DropReason::QueueFull). Default: 1024 messages, 4 MiB.
@@ -53,6 +54,10 @@ pub struct GossipConfig {
     /// Derives the [`PeerId`](p2p::PeerId) of an author's key, as P2PKE or QUIC does. Must be the same at all
     /// nodes. Default: that of P2PKE.
     pub fingerprint: Fingerprint,
+    /// Derives the [`PeerId`](p2p::PeerId) of an author whose key is not Ed25519, where such authors are
+    /// [accepted](super::Signing::verifying). Default: none, so the source of such a message is the neighbour that
+    /// forwarded it.
+    pub other_ids: Option<fn(&Author) -> PeerId>,
     /// Decides on each message before it is delivered and forwarded. It must return quickly. Default: none,
     /// only the signature policy applies.
     pub validator: Option<Validator>,
@@ -75,6 +80,7 @@ impl Default for GossipConfig {
             goodbye_timeout: Duration::from_millis(100),
             linger: Duration::from_secs(2),
             fingerprint: shake256,
+            other_ids: None,
             validator: None,
             message_id: None,
         }

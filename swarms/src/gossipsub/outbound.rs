@@ -120,7 +120,8 @@ impl<A: Addr, S: Swarm<A>> Shared<A, S> {
             if is_met {
                 return Ok(());
             }
-            if !is_peer {
+            let is_connecting = || self.links.as_ref().is_some_and(|links| links.is_connecting(peer));
+            if !is_peer && !is_connecting() {
                 return Err(Error::unreachable(
                     peer,
                     "the node is not a neighbour of this node",
@@ -222,7 +223,12 @@ impl<A: Addr, S: Swarm<A>> Shared<A, S> {
         // The cooperative budget of the calling task must not force a wait.
         let mut noop = Context::from_waker(Waker::noop());
         if let Poll::Ready(sent) = pin!(unconstrained(sending.as_mut())).poll(&mut noop) {
-            return self.sent(&peer, &messages, sent);
+            let is_sent = sent.is_ok();
+            let lost = self.sent(&peer, &messages, sent);
+            if !is_sent {
+                self.hold(&peer);
+            }
+            return lost;
         }
         if let Some(engine) = &mut self.state().engine {
             engine.set_writable(&peer, false);
@@ -235,9 +241,10 @@ impl<A: Addr, S: Swarm<A>> Shared<A, S> {
             let sent = sending.await;
             shared.in_flight.fetch_sub(count, Relaxed);
             let mut effects = Effects::new(shared.timer.now());
+            let is_sent = sent.is_ok();
             if let Some(error) = shared.sent(&peer, &messages, sent) {
                 shared.unreachable(peer, &error, &mut effects.events);
-            } else {
+            } else if is_sent || !shared.hold(&peer) {
                 let mut state = shared.state();
                 if let Some(engine) = &mut state.engine {
                     engine.set_writable(&peer, true);
@@ -250,6 +257,17 @@ impl<A: Addr, S: Swarm<A>> Shared<A, S> {
         None
     }
 
+    /// After a failed send on a medium with connections, the peer gets no more until the medium reports another stream. Returns
+    /// whether it is such a medium.
+    fn hold(&self, peer: &A) -> bool {
+        let Some(links) = &self.links else { return false };
+        if let Some(engine) = &mut self.state().engine {
+            engine.set_writable(peer, false);
+        }
+        links.send_failed(peer);
+        true
+    }
+
     /// Counts messages that were not sent, given the number of messages in each RPC. Returns the error if the
     /// peer cannot be reached.
     fn sent(&self, peer: &A, messages: &[usize], sent: Result<(), BatchError>) -> Option<Error> {
@@ -258,10 +276,12 @@ impl<A: Addr, S: Swarm<A>> Shared<A, S> {
         // The error does not say which RPCs were not sent; usually all after the first failed one.
         let refused = messages.iter().rev().take(error.refused);
         self.counters.add_dropped_many(DropReason::Refused, refused.sum());
-        let lost = matches!(
-            error.first,
-            Error::Unreachable { .. } | Error::Denied { .. } | Error::TimedOut { .. }
-        );
+        // A medium with connections reports itself which peers have left.
+        let lost = self.links.is_none()
+            && matches!(
+                error.first,
+                Error::Unreachable { .. } | Error::Denied { .. } | Error::TimedOut { .. }
+            );
         lost.then_some(error.first)
     }
 

@@ -23,6 +23,7 @@ use tokio::time::Instant;
 use super::closing::Closing;
 use super::config::GossipConfig;
 use super::event::{Departure, Events, GossipEvent};
+use super::links::LinkControl;
 use super::{GossipAddr, Place};
 use crate::driver::{Clock, Driver, Mailbox, Timer};
 use crate::env::Env;
@@ -66,6 +67,8 @@ pub(super) struct Shared<A: Addr, S> {
     pub(super) closing: Closing,
     /// The runtime, if it has several threads, for verifying signatures in parallel.
     pub(super) threads: Option<Handle>,
+    /// The medium below, if it has connections.
+    pub(super) links: Option<Arc<dyn LinkControl<A>>>,
 }
 
 pub(super) struct State<A> {
@@ -109,15 +112,25 @@ impl<A> Effects<A> {
 }
 
 impl<A: Addr, S: Swarm<A>> Shared<A, S> {
-    pub(super) fn new(inner: S, signing: Signing, mut config: GossipConfig) -> Result<Self> {
+    pub(super) fn new(
+        inner: S,
+        signing: Signing,
+        mut config: GossipConfig,
+        links: Option<Arc<dyn LinkControl<A>>>,
+    ) -> Result<Self> {
         let engine = &mut config.engine;
-        (engine.direct, engine.peer_idle) = (true, config.peer_idle);
+        if links.is_some() {
+            (engine.peer_idle, config.accept_peers) = (Duration::MAX, false);
+        } else {
+            (engine.direct, engine.peer_idle) = (true, config.peer_idle);
+        }
+        engine.limits.rpc = engine.limits.rpc.min(inner.mtu());
+        engine.send.rpc = engine.send.rpc.min(inner.mtu());
         if config.validator.is_some() {
             engine.validation = Validation::Application;
         } else {
             engine.validation = Validation::Automatic;
         }
-        engine.limits.rpc = engine.limits.rpc.min(inner.mtu());
         let mtu = mtu(engine, signing.author().is_some())?;
         let clock = Clock::new(Instant::now(), Duration::from_secs(1));
         let author = signing.author().copied();
@@ -160,6 +173,7 @@ impl<A: Addr, S: Swarm<A>> Shared<A, S> {
                 .ok()
                 .filter(|runtime| runtime.metrics().num_workers() > 1),
             config,
+            links,
         })
     }
 
@@ -189,6 +203,21 @@ impl<A: Addr, S: Swarm<A>> Shared<A, S> {
         drop(state);
         self.apply(effects);
         result
+    }
+
+    /// Removes a peer. Returns whether it was present.
+    pub(super) fn remove(self: &Arc<Self>, addr: &A, why: Departure) -> Result<bool> {
+        self.state().forget(addr);
+        let removed = self.change(|engine, now, effects| {
+            let removed = engine.remove_peer(now, addr);
+            if removed {
+                let peer = addr.clone();
+                effects.events.push(GossipEvent::Left { peer, why });
+            }
+            Ok(removed)
+        });
+        self.peers_changed.notify_waiters();
+        removed
     }
 
     /// Returns the address of this node for replies to its messages.
@@ -254,6 +283,9 @@ impl<A: Addr, S: Swarm<A>> Shared<A, S> {
             Event::Left { peer } => {
                 state.forget(&peer);
                 self.peers_changed.notify_waiters();
+                if let Some(links) = &self.links {
+                    links.removed(&peer);
+                }
                 let why = Departure::Gone;
                 GossipEvent::Left { peer, why }
             }
@@ -266,7 +298,10 @@ impl<A: Addr, S: Swarm<A>> Shared<A, S> {
                 GossipEvent::Rejected { peer, reason }
             }
             Event::PeerExchange { peer, topic, peers } => {
-                let peers = peers.iter().filter_map(|info| self.located(info)).collect();
+                let peers = peers
+                    .iter()
+                    .filter_map(|info| self.located(&peer, info))
+                    .collect();
                 GossipEvent::PeerExchange { peer, topic, peers }
             }
             // This swarm has no explicit peers.
@@ -298,8 +333,11 @@ impl<A: Addr, S: Swarm<A>> Shared<A, S> {
         Some(id)
     }
 
-    /// Returns the address of a peer that others name.
-    fn located(&self, info: &PeerInfo) -> Option<A> {
+    /// Returns the address of a node that the peer `by` names.
+    fn located(&self, by: &A, info: &PeerInfo) -> Option<A> {
+        if let Some(links) = &self.links {
+            return links.locate(by, info);
+        }
         let record = std::str::from_utf8(info.signed_peer_record.as_ref()?).ok()?;
         self.inner.parse_addr(record.strip_prefix(RECORD)?).ok()
     }
@@ -353,15 +391,15 @@ impl<A: Addr> State<A> {
 
 /// Returns the maximum payload of a message with the longest permitted topic.
 fn mtu(config: &Config, signed: bool) -> Result<usize> {
-    let limits = &config.limits;
-    let overhead = wire::overhead(limits.topic, limits.rpc, signed);
-    match limits.rpc.checked_sub(overhead) {
+    let (limits, rpc) = (&config.limits, config.send_limits().rpc);
+    let overhead = wire::overhead(limits.topic, rpc, signed);
+    match rpc.checked_sub(overhead) {
         Some(mtu @ 1..) => Ok(mtu),
         _ => Err(Error::invalid(
             "swarm below gossip",
             format!(
                 "an RPC of {} bytes has no room for a message with a topic of {} bytes: configure a shorter limits.topic",
-                limits.rpc, limits.topic
+                rpc, limits.topic
             ),
         )),
     }
@@ -369,6 +407,11 @@ fn mtu(config: &Config, signed: bool) -> Result<usize> {
 
 /// Returns the id of an author's key.
 fn identify(author: &Author, config: &GossipConfig) -> Option<PeerId> {
-    let key = PublicKey::new(Ed25519::OID, author.key()).ok()?;
-    Some((config.fingerprint)(&key))
+    match (author.key(), config.other_ids) {
+        (Some(key), _) => {
+            let key = PublicKey::new(Ed25519::OID, key).ok()?;
+            Some((config.fingerprint)(&key))
+        }
+        (None, identify) => identify.map(|identify| identify(author)),
+    }
 }
