@@ -150,6 +150,8 @@ impl Shared {
                 if engines.peers.handle_connected(now, &known, place).is_ok() {
                     let _ = engines.peers.set_key(now, &known, connection.key.encode());
                 }
+                self.observers
+                    .each(|observer| observer.connected(&connection.info.peer));
                 self.events.send(HostEvent::Connected(connection.info.clone()));
             }
             connections::Event::Disconnected {
@@ -165,6 +167,8 @@ impl Shared {
                 let Some(connection) = engines.open.remove(&id) else {
                     return;
                 };
+                self.observers
+                    .each(|observer| observer.disconnected(&connection.info.peer, is_last));
                 let mut info = connection.info.clone();
                 info.age = now.saturating_sub(connection.since);
                 self.events.send(HostEvent::Disconnected {

@@ -125,6 +125,8 @@ impl Shared {
             if engines.connections.of_peer(&peer).is_empty() {
                 return;
             }
+            self.observers
+                .each(|observer| observer.supports(&connection.info.peer, &identified.protocols));
             let peers = &mut engines.peers;
             // What does not fit into the limit of one peer is left out.
             let _ = peers.set_protocols(now, &known, identified.protocols.clone());

@@ -8,9 +8,11 @@ use p2p_protocols::peers::Source;
 
 use super::Host;
 use super::engines::{DialKey, KnownPeer, ip_of};
+use super::identifying::may_be_named;
 use super::shared::Shared;
 use crate::addr::{HostAddr, transport};
 use crate::connection::Connection;
+use crate::envelope::PeerRecord;
 use crate::key::PublicKey;
 
 /// What a host knows of a peer.
@@ -149,6 +151,19 @@ impl Shared {
             for (peer, places) in named {
                 engines.peers.add_addrs(now, &KnownPeer(peer), places, source);
             }
+        });
+    }
+
+    /// Remembers the places of a verified record of another peer that the connected peer `by` passed on.
+    pub(crate) fn learn(self: &Arc<Self>, by: &PeerId, record: &PeerRecord) {
+        self.drive(|engines, now| {
+            let Some(connection) = engines.best(by) else {
+                return;
+            };
+            let by = HostAddr::from_multiaddr(connection.info.remote.clone());
+            let places = may_be_named(&record.peer_id, &by, &record.addrs);
+            let known = KnownPeer(record.peer_id);
+            engines.peers.add_addrs(now, &known, places, Source::Learnt);
         });
     }
 }

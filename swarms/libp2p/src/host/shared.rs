@@ -5,6 +5,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use multiaddr::PeerId;
 use p2p::{Error, Result};
 use p2p_formats::x509::PrivateKey;
@@ -14,9 +15,10 @@ use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
-use super::engines::Engines;
+use super::engines::{Engines, KnownPeer};
 use super::events::Events;
 use super::listen::Listening;
+use super::observe::Observers;
 use super::quic::Endpoints;
 use crate::addr::HostAddr;
 use crate::config::HostConfig;
@@ -51,6 +53,7 @@ pub(crate) struct Shared {
     pub(super) endpoints: Mutex<Endpoints>,
     pub(super) listening: Mutex<Vec<Listening>>,
     pub(super) events: Events,
+    pub(super) observers: Observers,
     pub(crate) packets: Registry,
     closing: watch::Sender<bool>,
     /// Whether the sockets of the closed host are free.
@@ -86,6 +89,7 @@ impl Shared {
             endpoints: Mutex::default(),
             listening: Mutex::default(),
             events: Events::new(),
+            observers: Observers::default(),
             packets: Registry::default(),
             closing: watch::Sender::new(false),
             freed: watch::Sender::new(false),
@@ -122,6 +126,11 @@ impl Shared {
             () = self.closed() => Err(Error::Closed),
             result = call => result,
         }
+    }
+
+    /// Returns the zero of the clock that [`now`](Self::now) reads.
+    pub(crate) fn started_at(&self) -> Instant {
+        self.started
     }
 
     /// Runs `task` until it ends or the host closes.
@@ -206,6 +215,18 @@ impl Shared {
         let mut open = ids.filter_map(|id| engines.open.get(id));
         open.find(|connection| connection.quic().is_some() && !connection.is_ended())
             .cloned()
+    }
+
+    /// Returns the connection with a peer that new streams use, if there is one.
+    pub(crate) fn open_connection(&self, peer: &PeerId) -> Option<Arc<Connection>> {
+        self.engines.lock().best(peer)
+    }
+
+    /// Returns the signed record of a peer, if it sent one.
+    pub(crate) fn record_of(&self, peer: &PeerId) -> Option<Bytes> {
+        let engines = self.engines.lock();
+        let known = engines.peers.get(&KnownPeer(*peer))?;
+        known.record.map(|record| record.envelope.clone())
     }
 
     /// Removes a connection that turned out to have ended, so that another one is dialled.
