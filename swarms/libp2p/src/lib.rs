@@ -55,6 +55,7 @@
 //! | [`negotiate`] | multistream-select | connections |
 //! | [`noise`], [`tls`] | secure channels | noise, tls |
 //! | [`HostSwarm`] | tells and asks between hosts, as a [`Swarm`](p2p::Swarm) | |
+//! | [`gossip`] | gossipsub among hosts, with topics | pubsub |
 //! | [`packets`] | unreliable tells in QUIC datagrams, as a [`Swarm`](p2p::Swarm) | |
 //! | [`kademlia`] | nodes, records and providers by key | kad-dht |
 //! | [`stack`] | the word `libp2p` of stacks as text | |
@@ -92,6 +93,7 @@ mod connection;
 pub mod envelope;
 mod forward_write;
 mod frame;
+pub mod gossip;
 mod host;
 pub mod identify;
 pub mod kademlia;
@@ -112,6 +114,7 @@ mod upgrade;
 pub use addr::HostAddr;
 pub use config::{HostConfig, Muxer, Security};
 pub use connection::{ConnectionInfo, Transport};
+pub use gossip::{HostGossip, HostGossipConfig};
 pub use host::{Host, HostBuilder, HostEvent, HostEvents, OpenReason, PeerInfo};
 pub use kademlia::{Kademlia, KademliaConfig};
 pub use key::{Keypair, PublicKey, identity};
