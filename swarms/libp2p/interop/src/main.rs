@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 use p2p_libp2p_interop::matrix::{self, Options};
 use p2p_libp2p_interop::settings::Settings;
-use p2p_libp2p_interop::{Failure, go, perf, transport};
+use p2p_libp2p_interop::{Failure, go, gossip, mesh, perf, transport};
 
 /// Runs p2p-libp2p against other implementations of libp2p.
 #[derive(Debug, Parser)]
@@ -33,6 +33,16 @@ enum Mode {
         #[arg(long, env = "P2PD", value_name = "PROGRAM")]
         p2pd: String,
     },
+    /// One node of a gossipsub mesh, steered through standard input
+    Gossip,
+    /// The same with go-libp2p's daemon as the node
+    GossipGo {
+        /// The daemon
+        #[arg(long, env = "P2PD", value_name = "PROGRAM")]
+        p2pd: String,
+    },
+    /// A gossipsub mesh of ours and the peers that are installed: every node receives what each publishes
+    Mesh(mesh::Options),
     /// All transport tests with the peers that are installed, in both directions, as one table
     Matrix(Options),
 }
@@ -43,6 +53,9 @@ async fn main() -> ExitCode {
         Mode::Transport => with_settings(async |settings| transport::run(settings).await).await,
         Mode::Perf => with_settings(async |settings| perf::run(settings).await).await,
         Mode::Go { p2pd } => with_settings(async |settings| go::run(&p2pd, settings).await).await,
+        Mode::Gossip => gossip::run().await,
+        Mode::GossipGo { p2pd } => go::gossip(&p2pd).await,
+        Mode::Mesh(options) => mesh::run(&options).await,
         Mode::Matrix(options) => matrix::run(&options).await,
     };
     match result {

@@ -59,6 +59,12 @@ struct Context {
     verbose: bool,
 }
 
+/// Returns the folder of the installed peers: the chosen one, or `interop` beside the folder of this program.
+pub(crate) fn installed(chosen: Option<&Path>, program: &Path) -> PathBuf {
+    let beside = program.parent().unwrap_or(Path::new("."));
+    chosen.map_or_else(|| beside.join("../interop"), Path::to_path_buf)
+}
+
 /// Runs the matrix, and prints its table on standard output.
 ///
 /// # Errors
@@ -66,10 +72,7 @@ struct Context {
 pub async fn run(options: &Options) -> Result<(), Failure> {
     let program = std::env::current_exe()?;
     let beside = program.parent().unwrap_or(Path::new("."));
-    let folder = options
-        .installed
-        .clone()
-        .unwrap_or_else(|| beside.join("../interop"));
+    let folder = installed(options.installed.as_deref(), &program);
     let mut peers = Vec::new();
     for peer in Peer::ALL {
         if !options.peers.is_empty() && !options.peers.contains(&peer) {

@@ -1,15 +1,6 @@
 // A js-libp2p node as one side of the transport test: it listens, or dials, pings and prints the times.
+import './node20.mjs'
 import { Redis } from './redis.mjs'
-
-// Node 20 is supported by none of the packages' dependencies without this function of the language.
-Promise.withResolvers ??= function () {
-  let resolve, reject
-  const promise = new this((onValue, onError) => {
-    resolve = onValue
-    reject = onError
-  })
-  return { promise, resolve, reject }
-}
 
 const { IS_DIALER, LISTENER_IP, MUXER, REDIS_ADDR, SECURE_CHANNEL, TEST_KEY, TRANSPORT } = process.env
 const isDialler = IS_DIALER === 'true'
