@@ -54,6 +54,7 @@
 //! | [`envelope`] | signed envelopes and peer records | RFC 0002, RFC 0003 |
 //! | [`negotiate`] | multistream-select | connections |
 //! | [`noise`], [`tls`] | secure channels | noise, tls |
+//! | [`mplex`] | a stream muxer for peers without yamux | mplex |
 //! | [`HostSwarm`] | tells and asks between hosts, as a [`Swarm`](p2p::Swarm) | |
 //! | [`packets`] | unreliable tells in QUIC datagrams, as a [`Swarm`](p2p::Swarm) | |
 //! | [`kademlia`] | nodes, records and providers by key | kad-dht |
@@ -96,7 +97,7 @@ mod host;
 pub mod identify;
 pub mod kademlia;
 pub mod key;
-mod mplex;
+pub mod mplex;
 mod muxer;
 pub mod negotiate;
 pub mod noise;
