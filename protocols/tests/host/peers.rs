@@ -254,8 +254,7 @@ fn a_snapshot_is_outdated_after_a_change_and_before_connected_peers_would_expire
     let saved = store.revision(START);
     assert!(!store.is_outdated(START + 59 * MINUTE, saved));
     // Each kind of change.
-    type Change = fn(&mut PeerStore<u32, u32>);
-    let changes: [Change; 7] = [
+    let changes: [fn(&mut PeerStore<u32, u32>); 7] = [
         |store| {
             store.add_addrs(START, &1, [8], Source::Learnt);
         },

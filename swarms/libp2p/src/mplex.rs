@@ -30,7 +30,7 @@
 //! # Limits
 //! A connection has at most 256 streams that the peer opened; further ones are reset. Received bytes that wait for
 //! readers are at most 1 MiB and one read, 16 KiB, for all streams together. Then nothing is read from the connection,
-//! so one slow reader stalls all others, for at most [`STALL`]; after that its stream is reset. Writers wait when 64 KiB
+//! so one slow reader stalls all others, for at most 5 s; after that its stream is reset. Writers wait when 64 KiB
 //! wait to be sent, and a peer that makes this host answer without taking the answers loses the connection.
 
 mod engine;
