@@ -23,7 +23,8 @@
 //! # Persistence
 //! [`PeerStore::export`] returns plain serde data, and [`Snapshot::encode`] its bytes (postcard).
 //! [`PeerStore::import`] applies the limits to them, as to data of peers. Addresses lose the time that
-//! passed in between. Connections and protections are not saved.
+//! passed in between. Connections and protections are not saved. [`PeerStore::is_outdated`] tells when a snapshot
+//! is worth making.
 //!
 //! ```
 //! use std::time::Duration;
@@ -65,5 +66,5 @@ mod store;
 
 pub use config::{Config, Source};
 pub use entry::Record;
-pub use snapshot::{SavedAddr, SavedPeer, Snapshot, SnapshotError};
+pub use snapshot::{Revision, SavedAddr, SavedPeer, Snapshot, SnapshotError};
 pub use store::{Added, Error, Peer, PeerStore};

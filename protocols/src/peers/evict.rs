@@ -107,6 +107,7 @@ impl<P: Clone + Ord, A: Clone + Eq> PeerStore<P, A> {
         let Some(entry) = self.entries.get_mut(peer) else {
             return;
         };
+        self.changes += 1;
         let bytes = Self::PEER + entry.measure(self.addr_len);
         self.bytes = self.bytes.saturating_sub(entry.bytes) + bytes;
         entry.bytes = bytes;

@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::config::Source;
-use super::entry::Record;
+use super::entry::{Entry, Record};
 use super::store::PeerStore;
 
 /// The version of the encoding.
@@ -51,6 +51,14 @@ pub struct SavedAddr<A> {
     pub is_certified: bool,
     /// Whether the peer was connected at it.
     pub was_connected: bool,
+}
+
+/// The state of a store at one time, to find out whether a snapshot of it is outdated:
+/// [`PeerStore::is_outdated`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Revision {
+    changes: u64,
+    at: Duration,
 }
 
 /// The reason for which bytes are not a snapshot.
@@ -136,6 +144,25 @@ impl<P: Clone + Ord, A: Clone + Eq> PeerStore<P, A> {
             saved_at: unix,
             peers: order.into_iter().filter_map(saved).collect(),
         }
+    }
+
+    /// Returns the revision of the store, for a snapshot that is made or was loaded now.
+    pub fn revision(&self, now: Duration) -> Revision {
+        Revision {
+            changes: self.changes,
+            at: now,
+        }
+    }
+
+    /// Returns whether a new snapshot has more than one of this revision: something was changed, or a peer is
+    /// connected, and half of [`Config::recent_ttl`](super::Config::recent_ttl) has passed, after which the
+    /// older snapshot would lose its addresses.
+    pub fn is_outdated(&self, now: Duration, saved: Revision) -> bool {
+        let is_connected =
+            |entry: &Entry<A>| entry.addrs.iter().any(|known| known.source == Source::Connected);
+        saved.changes != self.changes
+            || (now.saturating_sub(saved.at) >= self.config.recent_ttl / 2
+                && self.entries.values().any(is_connected))
     }
 
     /// Adds what a snapshot has, within the limits and for no longer than an address of the same source is

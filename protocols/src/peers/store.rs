@@ -65,6 +65,8 @@ pub struct PeerStore<P, A> {
     pub(super) expiries: BTreeSet<(Duration, P)>,
     pub(super) bytes: usize,
     pub(super) serial: u64,
+    /// Number of changes.
+    pub(super) changes: u64,
 }
 
 impl<P: Clone + Ord, A: Clone + Eq> PeerStore<P, A> {
@@ -81,6 +83,7 @@ impl<P: Clone + Ord, A: Clone + Eq> PeerStore<P, A> {
             expiries: BTreeSet::new(),
             bytes: 0,
             serial: 0,
+            changes: 0,
         }
     }
 
@@ -261,6 +264,7 @@ impl<P: Clone + Ord, A: Clone + Eq> PeerStore<P, A> {
         let Some(entry) = self.entries.remove(peer) else {
             return false;
         };
+        self.changes += 1;
         self.bytes = self.bytes.saturating_sub(entry.bytes);
         self.removable.remove(&entry.rank);
         if let Some(due) = entry.due {

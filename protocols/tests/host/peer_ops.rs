@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use p2p_protocols::peers::{Config, PeerStore, Snapshot, Source};
+use p2p_protocols::peers::{Config, PeerStore, Revision, Snapshot, Source};
 
 /// A step: its kind, a peer, an address, and a number with a meaning that depends on the kind.
 pub(crate) type Op = (u8, u8, u8, u16);
@@ -28,6 +28,8 @@ pub(crate) struct World {
     /// The addresses in a store without limits; not followed if the limits are small.
     model: Option<BTreeMap<(u8, u16), Known>>,
     records: BTreeMap<u8, u64>,
+    /// The last snapshot.
+    saved: Option<(Duration, Revision, Snapshot<u8, u16>)>,
 }
 
 fn small() -> Config {
@@ -53,6 +55,7 @@ impl World {
             protected: BTreeSet::new(),
             model: (!is_small).then(BTreeMap::new),
             records: BTreeMap::new(),
+            saved: None,
         }
     }
 
@@ -152,13 +155,28 @@ impl World {
         }
     }
 
-    /// Saves the store, and loads it into one that must not know more.
+    /// Returns what a snapshot has of each peer, and when its addresses expire, without those that have expired.
+    fn contents(&self, at: Duration, snapshot: &Snapshot<u8, u16>) -> String {
+        let mut peers = snapshot.peers.clone();
+        for saved in &mut peers {
+            saved.addrs.retain(|known| at + known.ttl > self.now);
+            saved.addrs.iter_mut().for_each(|known| known.ttl += at);
+        }
+        format!("{peers:?}")
+    }
+
+    /// Saves the store, and loads it into one that must not know more. The last snapshot has the same unless it is
+    /// outdated.
     fn save_and_load(&mut self) {
-        let bytes = self
-            .store
-            .export(self.now, self.now)
-            .encode()
-            .expect("plain data");
+        let snapshot = self.store.export(self.now, self.now);
+        if let Some((at, revision, last)) = &self.saved
+            && !self.store.is_outdated(self.now, *revision)
+            && self.connected.is_empty()
+        {
+            assert_eq!(self.contents(*at, last), self.contents(self.now, &snapshot));
+        }
+        let bytes = snapshot.encode().expect("plain data");
+        self.saved = Some((self.now, self.store.revision(self.now), snapshot));
         let snapshot = Snapshot::<u8, u16>::decode(&bytes).expect("a snapshot");
         let mut other = PeerStore::new(self.config, |addr| usize::from(*addr));
         let added = other.import(self.now, self.now, snapshot);

@@ -248,6 +248,40 @@ fn a_saved_store_is_loaded_without_the_time_that_passed() {
 }
 
 #[test]
+fn a_snapshot_is_outdated_after_a_change_and_before_connected_peers_would_expire_in_it() {
+    let mut store = store(Config::default());
+    store.add_addrs(START, &1, [7], Source::Learnt);
+    let saved = store.revision(START);
+    assert!(!store.is_outdated(START + 59 * MINUTE, saved));
+    // Each kind of change.
+    let changes: [fn(&mut PeerStore<u32, u32>); 7] = [
+        |store| {
+            store.add_addrs(START, &1, [8], Source::Learnt);
+        },
+        |store| store.set_agent(START, &1, "example/1".into()).expect("room"),
+        |store| store.set_key(START, &2, b"key").expect("room"),
+        |store| {
+            let put = store.put_record(START, &1, 3, ENVELOPE, [7], Source::Learnt);
+            assert_eq!(put, Ok(true));
+        },
+        |store| assert!(store.remove_addr(START, &1, &8)),
+        |store| assert!(store.remove(&2)),
+        |store| store.handle_timeout(START + 60 * MINUTE),
+    ];
+    for (index, change) in changes.into_iter().enumerate() {
+        let saved = store.revision(START);
+        change(&mut store);
+        assert!(store.is_outdated(START, saved), "change {index}");
+        assert!(!store.is_outdated(START, store.revision(START)));
+    }
+
+    store.handle_connected(START, &3, Some(9)).expect("room");
+    let saved = store.revision(START);
+    assert!(!store.is_outdated(START + 7 * MINUTE, saved));
+    assert!(store.is_outdated(START + 8 * MINUTE, saved));
+}
+
+#[test]
 fn the_encoding_of_a_snapshot_is_pinned() {
     let mut saved = store(Config::default());
     saved.add_addrs(START, &2, [8], Source::Learnt);

@@ -11,6 +11,7 @@ mod identifying;
 mod keep;
 mod known;
 mod listen;
+mod names;
 mod observe;
 mod port;
 mod quic;

@@ -54,6 +54,7 @@
 //! | [`envelope`] | signed envelopes and peer records | RFC 0002, RFC 0003 |
 //! | [`negotiate`] | multistream-select | connections |
 //! | [`noise`], [`tls`] | secure channels | noise, tls |
+//! | [`mplex`] | a stream muxer for peers without yamux | mplex |
 //! | [`HostSwarm`] | tells and asks between hosts, as a [`Swarm`](p2p::Swarm) | |
 //! | [`gossip`] | gossipsub among hosts, with topics | pubsub |
 //! | [`packets`] | unreliable tells in QUIC datagrams, as a [`Swarm`](p2p::Swarm) | |
@@ -98,7 +99,7 @@ mod host;
 pub mod identify;
 pub mod kademlia;
 pub mod key;
-mod mplex;
+pub mod mplex;
 mod muxer;
 pub mod negotiate;
 pub mod noise;

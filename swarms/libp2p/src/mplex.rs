@@ -1,19 +1,42 @@
-//! mplex (libp2p specification, mplex) over an encrypted connection. It is deprecated, since it has no flow control, and off
+//! mplex (libp2p specification, mplex) over a reliable byte stream. It is deprecated, since it has no flow control, and off
 //! unless it is configured; some peers have nothing else.
 //!
 //! It is written here, since the published crate bounds the frames that wait for readers, of up to 1 MiB each, and not
 //! their bytes: 128 streams of 32 frames are 4 GiB. The task of a connection polls its [`Mplex`], which moves the bytes
 //! of all streams.
 //!
+//! ```
+//! use p2p_libp2p::mplex::Mplex;
+//! use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, duplex};
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> std::io::Result<()> {
+//! let (ours, theirs) = duplex(1024);
+//! let ((mut ours, opener), (mut theirs, _handle)) = (Mplex::new(ours), Mplex::new(theirs));
+//! tokio::spawn(async move { while let Some(Ok(_)) = ours.accept().await {} });
+//! let mut stream = opener.open()?;
+//! stream.write_all(b"hello").await?;
+//! stream.shutdown().await?;
+//!
+//! let mut accepted = theirs.accept().await.expect("an open connection")?;
+//! tokio::spawn(async move { theirs.accept().await.is_none() });
+//! let mut text = String::new();
+//! accepted.read_to_string(&mut text).await?;
+//! assert_eq!(text, "hello");
+//! # Ok(())
+//! # }
+//! ```
+//!
 //! # Limits
 //! A connection has at most 256 streams that the peer opened; further ones are reset. Received bytes that wait for
 //! readers are at most 1 MiB and one read, 16 KiB, for all streams together. Then nothing is read from the connection,
-//! so one slow reader stalls all others, for at most [`STALL`]; after that its stream is reset. Writers wait when 64 KiB
+//! so one slow reader stalls all others, for at most 5 s; after that its stream is reset. Writers wait when 64 KiB
 //! wait to be sent, and a peer that makes this host answer without taking the answers loses the connection.
 
 mod engine;
 mod wire;
 
+use std::fmt;
 use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
@@ -53,7 +76,7 @@ impl State {
 type Shared = Arc<Mutex<State>>;
 
 /// A connection, which its task polls.
-pub(crate) struct Mplex {
+pub struct Mplex {
     io: Io,
     shared: Shared,
     /// Bytes that are being sent.
@@ -65,18 +88,23 @@ pub(crate) struct Mplex {
 
 /// Opens streams of a connection, and closes it when it is dropped.
 #[derive(Debug)]
-pub(crate) struct MplexHandle(Shared);
+pub struct MplexHandle(Shared);
 
 /// One end of a stream. Dropping it resets the stream, unless its writing half was ended: then the rest of what the peer sends
 /// is dropped.
 #[derive(Debug)]
-pub(crate) struct MplexStream {
+pub struct MplexStream {
     shared: Shared,
     id: StreamId,
 }
 
 impl Mplex {
-    pub(crate) fn new(io: Io) -> (Self, MplexHandle) {
+    /// Starts mplex on a byte stream, at whose other end the peer does so too. Dropping the result ends all streams.
+    pub fn new(io: impl AsyncRead + AsyncWrite + Send + Unpin + 'static) -> (Self, MplexHandle) {
+        Self::over(Box::new(io))
+    }
+
+    pub(crate) fn over(io: Io) -> (Self, MplexHandle) {
         let shared = Shared::default();
         let mplex = Self {
             io,
@@ -91,14 +119,18 @@ impl Mplex {
 
     /// Moves all streams until the peer opens one; returns `None` when the connection has ended.
     ///
+    /// # Errors
+    /// The error of the byte stream, or [`io::ErrorKind::InvalidData`] if the peer broke the protocol or takes no answers.
+    /// The connection is of no further use.
+    ///
     /// # Cancel safety
     /// Cancelling loses nothing.
-    pub(crate) async fn accept(&mut self) -> Option<io::Result<MplexStream>> {
+    pub async fn accept(&mut self) -> Option<io::Result<MplexStream>> {
         poll_fn(|cx| self.poll_accept(cx)).await
     }
 
     /// Ends all streams, and closes the connection after what was written.
-    pub(crate) async fn close(&mut self) {
+    pub async fn close(&mut self) {
         self.shared.lock().engine.end();
         // An error says that the connection has ended already.
         let _ = poll_fn(|cx| self.poll_close(cx)).await;
@@ -187,9 +219,20 @@ impl Drop for Mplex {
     }
 }
 
+impl fmt::Debug for Mplex {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Mplex")
+            .field("sending", &self.sending.len())
+            .finish_non_exhaustive()
+    }
+}
+
 impl MplexHandle {
     /// Opens a stream.
-    pub(crate) fn open(&self) -> io::Result<MplexStream> {
+    ///
+    /// # Errors
+    /// [`io::ErrorKind::ConnectionAborted`] if the connection has ended.
+    pub fn open(&self) -> io::Result<MplexStream> {
         let mut state = self.0.lock();
         let ended = || io::Error::new(io::ErrorKind::ConnectionAborted, "the connection has ended");
         let id = state
@@ -203,7 +246,7 @@ impl MplexHandle {
     }
 
     /// Returns whether the connection has ended.
-    pub(crate) fn is_ended(&self) -> bool {
+    pub fn is_ended(&self) -> bool {
         self.0.lock().engine.is_ended()
     }
 }
@@ -294,7 +337,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_reader_that_does_not_read_is_reset_and_stalls_no_other_for_long() {
         let (ours, theirs) = duplex(READ);
-        let ((ours, opener), (theirs, _theirs)) = (Mplex::new(Box::new(ours)), Mplex::new(Box::new(theirs)));
+        let ((ours, opener), (theirs, _theirs)) = (Mplex::new(ours), Mplex::new(theirs));
         let (_ours, mut accepted) = (run(ours), run(theirs));
         let mut slow = opener.open().expect("a stream");
         let flood = tokio::spawn(async move {
@@ -331,7 +374,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_peer_that_sends_garbage_loses_the_connection() {
         let (ours, mut theirs) = duplex(READ);
-        let (mut ours, opener) = Mplex::new(Box::new(ours));
+        let (mut ours, opener) = Mplex::new(ours);
         let mut stream = opener.open().expect("a stream");
         theirs.write_all(&[7, 0]).await.expect("a connection");
         let error = ours.accept().await.expect("a reason").expect_err("no stream");

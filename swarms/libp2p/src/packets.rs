@@ -379,9 +379,11 @@ impl Swarm<HostAddr> for PacketSwarm {
         Headroom::new(MAX_NUMBER, 0)
     }
 
+    /// Visits the counters of this swarm, and those of the swarms below the host, which all swarms of the host share.
     fn visit_counters(&self, visit: &mut dyn FnMut(&Counters)) {
         visit(&self.core.attachment.counters);
         visit(&self.core.attachment.host.packets.counters);
+        self.core.attachment.host.visit_counters(visit);
     }
 }
 

@@ -256,9 +256,11 @@ impl Swarm<HostAddr> for HostSwarm {
         Headroom::new(varint::len(self.core.config.mtu as u64), 0)
     }
 
+    /// Visits the counters of this swarm, and those of the swarms below the host, which all swarms of the host share.
     fn visit_counters(&self, visit: &mut dyn FnMut(&Counters)) {
         visit(&self.core.attachment.counters);
         visit(&self.core.asks);
+        self.core.attachment.host.visit_counters(visit);
     }
 }
 

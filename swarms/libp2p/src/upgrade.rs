@@ -126,7 +126,7 @@ impl Upgrader {
                 (Opener::Yamux(handle), Acceptor::Yamux(Box::new(muxer)))
             }
             Muxer::Mplex => {
-                let (mplex, handle) = Mplex::new(io);
+                let (mplex, handle) = Mplex::over(io);
                 (Opener::Mplex(handle), Acceptor::Mplex(Box::new(mplex)))
             }
         };

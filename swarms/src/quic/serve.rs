@@ -19,7 +19,7 @@ use super::task_set::Kind;
 use crate::KeyAddr;
 
 /// Number of streams that one session delivers before it yields.
-const BURST: usize = 16;
+pub(super) const BURST: usize = 16;
 
 /// Accepts the streams that the peer opens, until the session ends.
 pub(super) async fn accept_streams<A: Addr>(node: Arc<Node<A>>, session: Arc<Session<A>>) {

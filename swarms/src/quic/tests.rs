@@ -13,6 +13,7 @@ use super::tls::{self, Check, Identity};
 use super::{QuicConfig, QuicSwarm};
 use crate::KeyAddr;
 
+mod accepting;
 mod bounds;
 mod close;
 mod crowds;
@@ -20,7 +21,9 @@ mod datagrams;
 mod evictions;
 mod floods;
 mod impersonation;
+mod incoming;
 mod internet;
+mod migration;
 mod peers;
 mod quotas;
 mod refused;

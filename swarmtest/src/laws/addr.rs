@@ -111,7 +111,11 @@ pub async fn junk_around_an_address_is_not_passed_over<A: Addr>(testbed: &Testbe
                     ),
                     Err(error) => broken!("reading {given:?} failed with: {error}"),
                     Ok(addr) => {
-                        ensure!(addr != real, "{given:?} was parsed as {text}: junk was ignored");
+                        // Equal addresses may have different texts: of peers with an id, at another place.
+                        ensure!(
+                            addr.to_string() != text,
+                            "{given:?} was parsed as {text}: junk was ignored"
+                        );
                         let again = node.parse_addr(&addr.to_string()).ok();
                         ensure!(
                             again.as_ref() == Some(&addr),

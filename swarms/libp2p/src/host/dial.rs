@@ -1,21 +1,17 @@
 //! Calls that need a connection: they use one that is open, or wait for a dial.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 use p2p::{Addr as _, Error, Result};
-use p2p_protocols::dial::{DialId, Failure};
-use p2p_protocols::overlay::Scope;
+use p2p_protocols::dial::{DialId, Failure, Transport};
 use tokio::sync::oneshot;
 
 use super::engines::{Admitted, Caller, Destination, DialKey, Failed};
+use super::names::{dial_each, resolve};
 use super::shared::Shared;
 use crate::addr::{HostAddr, Place, Target, transport};
 use crate::connection::{Connection, OpenError};
 use crate::stream::Stream;
-
-/// Addresses of one name that are tried.
-const NAME_ADDRS: usize = 4;
 
 /// What a call for a connection found.
 enum Found {
@@ -120,65 +116,38 @@ impl Shared {
         }
     }
 
-    /// Dials a place for an attempt of the dialer, which bounds the time. The addresses of a name are tried in turn.
+    /// Dials a place for an attempt of the dialer, which bounds the time.
     pub(super) async fn dial_place(
         self: &Arc<Self>,
         to: &Destination,
         admitted: Admitted,
     ) -> Result<(), Failed> {
-        let (target, is_quic) = match transport(&to.place) {
+        let (target, transport) = match transport(&to.place) {
             Some(Place::Quic(Target::Swarm(text))) => {
                 return self.dial_swarm(&text, to.expected, admitted).await;
             }
-            Some(Place::Quic(target)) => (target, true),
-            Some(Place::Tcp(target)) => (target, false),
+            Some(Place::Quic(target)) => (target, Transport::Quic),
+            Some(Place::Tcp(target)) => (target, Transport::Tcp),
             None => {
                 let error = Error::unreachable(&to.place, "this host cannot dial it");
                 return Err(Failed::new(Failure::Unsupported, error));
             }
         };
-        let mut last = None;
-        for addr in resolve(to, target).await? {
-            let dialled = if is_quic {
-                self.dial_quic(addr, to.expected, admitted).await
-            } else {
-                self.dial_tcp(addr, to.expected, admitted).await
-            };
-            match dialled {
-                Err(failed) if !matches!(failed.failure, Failure::Denied) => last = Some(failed),
-                dialled => return dialled,
+        let dial = |addr| async move {
+            match transport {
+                Transport::Quic => self.dial_quic(addr, to.expected, admitted).await,
+                _ => self.dial_tcp(addr, to.expected, admitted).await,
+            }
+        };
+        match target {
+            Target::Ip(addr) => dial(addr).await,
+            // Only the first connection is adopted: all attempts end with this call.
+            target => {
+                let addrs = resolve(to, target).await?;
+                dial_each(&to.place, transport, addrs, self.config.dials(), dial).await
             }
         }
-        Err(last.unwrap_or_else(|| {
-            let error = Error::unreachable(&to.place, "the name has no address that may be dialled");
-            Failed::new(Failure::Io(std::io::ErrorKind::NotFound), error)
-        }))
     }
-}
-
-/// Returns the addresses of a place: that in it, or up to four of its name.
-async fn resolve(to: &Destination, target: Target) -> Result<Vec<SocketAddr>, Failed> {
-    let (name, port, ip6) = match target {
-        Target::Ip(addr) => return Ok(vec![addr]),
-        Target::Dns { name, port, ip6 } => (name, port, ip6),
-        Target::Swarm(_) => return Ok(Vec::new()),
-    };
-    let found = tokio::net::lookup_host((name.as_str(), port)).await;
-    let found = found.map_err(|error| {
-        let unreachable = Error::unreachable(&to.place, error.to_string());
-        Failed::new(Failure::Io(error.kind()), unreachable)
-    })?;
-    Ok(found
-        .filter(|addr| may_dial(addr, ip6, to.is_chosen))
-        .take(NAME_ADDRS)
-        .collect())
-}
-
-/// Returns whether an address of a name is dialled: it is of the wanted kind, and not in a network of this host, where a
-/// name that a peer chose would lead it.
-fn may_dial(addr: &SocketAddr, ip6: Option<bool>, is_chosen: bool) -> bool {
-    let is_wanted = ip6.is_none_or(|ip6| addr.is_ipv6() == ip6);
-    is_wanted && (is_chosen || Scope::of_ip(addr.ip()) == Scope::Global)
 }
 
 /// Cancels a dial with its caller. The dialer ends the attempts of a peer with the last one.
@@ -194,28 +163,5 @@ impl Drop for CancelOnDrop {
             engines.callers.remove(&self.id);
             engines.dialer.cancel(now, self.id);
         });
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_name_that_a_peer_chose_leads_into_no_network_of_this_host() {
-        let addr = |text: &str| text.parse::<SocketAddr>().expect("an address");
-        for (text, is_dialled) in [
-            ("127.0.0.1:80", false),
-            ("[::1]:80", false),
-            ("10.0.0.1:80", false),
-            ("[::ffff:192.168.0.1]:80", false),
-            ("198.51.100.1:80", true),
-            ("[2001:db8::1]:80", true),
-        ] {
-            assert_eq!(may_dial(&addr(text), None, false), is_dialled, "{text}");
-            assert!(may_dial(&addr(text), None, true), "{text}");
-        }
-        assert!(may_dial(&addr("127.0.0.1:80"), Some(false), true));
-        assert!(!may_dial(&addr("127.0.0.1:80"), Some(true), true));
     }
 }

@@ -182,8 +182,13 @@ impl Engines {
     }
 
     /// Ends everything; later actions of the engines are not carried out. Returns the open connections.
-    pub(super) fn close(&mut self) -> Vec<Arc<Connection>> {
+    pub(super) fn close(&mut self, now: Duration) -> Vec<Arc<Connection>> {
         self.is_closed = true;
+        // For the file of the peer store, in which the addresses of connected peers are kept from now on.
+        for connection in self.open.values() {
+            self.peers
+                .handle_disconnected(now, &KnownPeer(connection.key.peer_id()));
+        }
         self.handshakes.clear();
         self.attempts.clear();
         self.callers.clear();

@@ -6,7 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::sync::Arc;
 
-use p2p::{Addr, Result};
+use p2p::{Addr, Counters, Result};
 use p2p_swarms::quic::{Port, SwarmPort};
 use quinn::AsyncUdpSocket;
 
@@ -31,6 +31,7 @@ pub(super) trait SwarmCarrier: fmt::Debug + Send + Sync {
     fn lease(&self, text: &str) -> Result<(SocketAddr, Lease)>;
     fn lease_source(&self, at: SocketAddr) -> Option<(String, Lease)>;
     fn ip_of(&self, at: SocketAddr) -> Option<IpAddr>;
+    fn visit_counters(&self, visit: &mut dyn FnMut(&Counters));
     fn close(&self) -> Pin<Box<dyn Future<Output = ()> + Send + '_>>;
 }
 
@@ -60,6 +61,10 @@ impl<A: Addr> SwarmCarrier for SwarmPort<A> {
     fn ip_of(&self, at: SocketAddr) -> Option<IpAddr> {
         let (_, src) = SwarmPort::lease_source(self, at)?;
         Some(src.socket_addr()?.ip())
+    }
+
+    fn visit_counters(&self, visit: &mut dyn FnMut(&Counters)) {
+        SwarmPort::visit_counters(self, visit);
     }
 
     fn close(&self) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {

@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::sync::Arc;
 use std::time::Duration;
 
-use p2p::{Error, Result};
+use p2p::{Counters, Error, Result};
 use p2p_protocols::dial::Failure;
 use p2p_swarms::quic::{MAX_UDP_DATAGRAM, Port, mtu_discovery, set_mtu};
 use quinn::{
@@ -60,6 +60,8 @@ impl Bound {
 #[derive(Debug, Default)]
 pub(super) struct Endpoints {
     all: Vec<Bound>,
+    /// Kept after the end, for their counters.
+    swarms: Vec<Arc<dyn SwarmCarrier>>,
     is_closed: bool,
 }
 
@@ -84,6 +86,9 @@ impl Endpoints {
         if self.is_closed {
             bound.endpoint.close(VarInt::from_u32(0), b"");
             return Err(Error::Closed);
+        }
+        if let Carrier::Swarm(swarm) = &bound.carrier {
+            self.swarms.push(swarm.clone());
         }
         self.all.push(bound.clone());
         Ok(())
@@ -114,6 +119,14 @@ impl Endpoints {
 }
 
 impl Shared {
+    /// Calls `visit` with the counters of datagrams over swarms, and of these swarms.
+    pub(crate) fn visit_counters(&self, visit: &mut dyn FnMut(&Counters)) {
+        let swarms = self.endpoints.lock().swarms.clone();
+        for swarm in swarms {
+            swarm.visit_counters(visit);
+        }
+    }
+
     /// Listens at a socket address, and accepts connections in a task.
     pub(super) fn listen_quic(self: &Arc<Self>, addr: SocketAddr) -> Result<()> {
         let port = udp(addr)?;

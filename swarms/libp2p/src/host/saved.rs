@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 
 use multiaddr::Multiaddr;
 use p2p::{Error, Result};
-use p2p_protocols::peers::Snapshot;
+use p2p_protocols::peers::{Revision, Snapshot};
 use p2p_swarms::whole_file;
 use tokio::task::spawn_blocking;
 use tokio::time::sleep;
@@ -15,7 +15,7 @@ use tokio::time::sleep;
 use super::engines::KnownPeer;
 use super::shared::Shared;
 
-/// The time between two writes.
+/// The time after which the store is written again, if that is worth it.
 const PERIOD: Duration = Duration::from_mins(1);
 /// Maximum length of the file in bytes.
 const MAX: usize = 64 << 20;
@@ -26,11 +26,16 @@ impl Shared {
         let from = path.clone();
         let read = spawn_blocking(move || whole_file::read(&from, MAX)).await;
         let read = read.map_err(|error| Error::io("reading the peer store")(error.into()))?;
+        // The revision that is in the file.
+        let mut saved = None;
         match read {
             Ok(bytes) => {
                 let snapshot = Snapshot::<KnownPeer, Multiaddr>::decode(&bytes);
                 let snapshot = snapshot.map_err(|error| invalid(&path, &error.to_string()))?;
-                self.drive(|engines, now| engines.peers.import(now, unix_time(), snapshot));
+                saved = self.drive(|engines, now| {
+                    engines.peers.import(now, unix_time(), snapshot);
+                    Some(engines.peers.revision(now))
+                });
             }
             Err(error) if error.kind() == ErrorKind::NotFound => {}
             Err(error) if error.kind() == ErrorKind::FileTooLarge => {
@@ -47,7 +52,7 @@ impl Shared {
                     () = shared.closed() => false,
                     () = sleep(PERIOD) => true,
                 };
-                if let Err(error) = shared.save_peers(&path).await {
+                if let Err(error) = shared.save_peers(&path, &mut saved).await {
                     tracing::warn!(layer = "libp2p", path = %path.display(), %error, "the peer store was not saved");
                 }
             }
@@ -56,17 +61,24 @@ impl Shared {
         Ok(())
     }
 
-    async fn save_peers(&self, path: &Path) -> std::io::Result<()> {
-        let snapshot = {
+    /// Writes the peer store, unless the revision that is in the file is as good.
+    async fn save_peers(&self, path: &Path, saved: &mut Option<Revision>) -> std::io::Result<()> {
+        let (snapshot, revision) = {
             let engines = self.engines.lock();
-            engines.peers.export(self.now(), unix_time())
+            let (peers, now) = (&engines.peers, self.now());
+            if saved.is_some_and(|saved| !peers.is_outdated(now, saved)) {
+                return Ok(());
+            }
+            (peers.export(now, unix_time()), peers.revision(now))
         };
         let path = path.to_owned();
         let written = spawn_blocking(move || {
             let bytes = snapshot.encode().map_err(std::io::Error::other)?;
             whole_file::replace(&path, &bytes)
         });
-        written.await?
+        written.await??;
+        *saved = Some(revision);
+        Ok(())
     }
 }
 

@@ -243,7 +243,7 @@ impl Shared {
         }
         self.tasks.lock().take();
         // Without their senders, handshakes, attempts and callers end.
-        let connections = self.engines.lock().close();
+        let connections = self.engines.lock().close(self.now());
         for connection in connections {
             connection.close();
         }

@@ -124,7 +124,9 @@ impl Engine {
                 self.inbound += 1;
             }
             Kind::Close => {
-                if let Some(entry) = self.streams.get_mut(&id) {
+                // After a reset, what was sent before the end is not complete: the peer may have ended its half before it
+                // learnt of the reset.
+                if let Some(entry) = self.streams.get_mut(&id).filter(|entry| !entry.is_reset) {
                     entry.is_read_closed = true;
                     wake(&mut entry.reader);
                 }
@@ -370,10 +372,12 @@ mod tests {
         let (waker, mut buf) = (Waker::noop(), [0; 8]);
         assert_eq!(engine.read(slow, &mut buf, waker), Read::Reset);
         assert_eq!(engine.read(other, &mut buf, waker), Read::Bytes(1));
-        // What the peer sends on it before it knows is dropped.
+        // What the peer sends on it before it knows is dropped, and its end is no end of what was read.
         engine
             .handle_bytes(&frame(slow, Kind::Data, &[0; 10_000]))
             .unwrap();
+        engine.handle_bytes(&frame(slow, Kind::Close, b"")).unwrap();
+        assert_eq!(engine.read(slow, &mut buf, waker), Read::Reset);
         assert_eq!(engine.received, 0);
     }
 

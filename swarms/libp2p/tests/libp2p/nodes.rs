@@ -1,8 +1,13 @@
 //! Hosts for tests.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+
+use p2p::{Error, Result};
 use p2p_formats::x509::PrivateKey;
-use p2p_libp2p::{Host, HostAddr, HostConfig, HostEvent, Muxer, Security};
-use p2p_swarms::MemoryRealm;
+use p2p_libp2p::addr::{Place, Target};
+use p2p_libp2p::{Host, HostAddr, HostConfig, HostEvent, Keypair, Muxer, Security};
+use p2p_swarms::{MemoryAddr, MemoryRealm};
 
 /// How two hosts are connected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,6 +58,34 @@ pub(crate) fn numbered_key(seed: u32) -> PrivateKey {
 /// Starts a host that listens nowhere.
 pub(crate) async fn dialling_host(seed: u8) -> Host {
     Host::builder(&private(seed)).start().await.expect("no port")
+}
+
+/// Numbers the hosts of a testbed.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Numbers(Arc<AtomicU32>);
+
+impl Numbers {
+    pub(crate) fn next(&self) -> u32 {
+        self.0.fetch_add(1, Relaxed)
+    }
+
+    /// Returns the number of the host with this address.
+    pub(crate) fn of(&self, addr: &HostAddr) -> u32 {
+        let is_it = |number: &u32| {
+            let keypair = Keypair::new(&numbered_key(*number)).expect("an Ed25519 key");
+            addr.libp2p_id() == Some(keypair.peer_id())
+        };
+        let mut numbers = 0..self.0.load(Relaxed);
+        numbers.find(is_it).expect("a host of this testbed")
+    }
+}
+
+/// Returns the address in memory of a host there.
+pub(crate) fn memory_addr(addr: &HostAddr) -> Result<MemoryAddr> {
+    match addr.transport() {
+        Some(Place::Quic(Target::Swarm(at))) => at.parse(),
+        _ => Err(Error::invalid("address", "it is not in the realm")),
+    }
 }
 
 /// Starts a host that listens in one way.

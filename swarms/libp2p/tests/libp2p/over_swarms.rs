@@ -1,27 +1,26 @@
 //! QUIC of hosts over swarms: in memory, and over a medium with faults, in virtual time.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::time::Duration;
 
-use p2p::{AskSwarm as _, Result, Swarm};
+use p2p::{Addr, AskSwarm as _, Result, Swarm};
 use p2p_libp2p::addr::{Place, Target};
 use p2p_libp2p::{Host, HostAddr, HostConfig, HostEvent, HostSwarm, HostSwarmConfig};
 use p2p_swarms::faulty::FaultyConfig;
 use p2p_swarms::{Faults, LinkFaults, MemoryAddr, MemoryRealm, SwarmExt as _};
+use p2p_swarmtest::wire::Tap;
 use p2p_swarmtest::{Profile, SecureAsk, Testbed, conformance};
 
-use crate::nodes::{forged, numbered_key};
+use crate::nodes::{Numbers, forged, memory_addr, numbered_key};
 
 const ID: &str = "/test/1.0.0";
 const SEED: u64 = 7;
 
-async fn host(seed: u32, swarm: impl Swarm<MemoryAddr>) -> Result<Host> {
+async fn host<A: Addr>(number: u32, swarm: impl Swarm<A>) -> Result<Host> {
     let config = HostConfig {
         max_handshakes_per_prefix: 256,
         ..HostConfig::default()
     };
-    Host::builder(&numbered_key(seed))
+    Host::builder(&numbered_key(number))
         .config(config)
         .over(swarm)?
         .start()
@@ -178,24 +177,16 @@ async fn the_place_is_the_address_in_the_swarm_below() {
     );
 }
 
-fn testbed() -> Testbed<HostAddr> {
-    let (realm, seeds) = (MemoryRealm::default(), Arc::new(AtomicU32::new(0)));
-    let nodes = move |count| {
-        let (realm, seeds) = (realm.clone(), seeds.clone());
-        async move {
-            let mut nodes: Vec<HostSwarm> = Vec::new();
-            for _ in 0..count {
-                let config = HostSwarmConfig {
-                    ask_timeout: Duration::from_secs(5),
-                    mtu: 256 << 10,
-                    ..HostSwarmConfig::default()
-                };
-                let host = host(seeds.fetch_add(1, Relaxed), realm.open()).await?;
-                nodes.push(host.swarm(ID, config)?);
-            }
-            Ok(nodes)
-        }
+async fn node<A: Addr>(number: u32, swarm: impl Swarm<A>) -> Result<HostSwarm> {
+    let config = HostSwarmConfig {
+        ask_timeout: Duration::from_secs(5),
+        mtu: 256 << 10,
+        ..HostSwarmConfig::default()
     };
+    host(number, swarm).await?.swarm(ID, config)
+}
+
+fn with_profile(testbed: Testbed<HostAddr>) -> Testbed<HostAddr> {
     let profile = Profile {
         settle: Duration::from_millis(100),
         patience: Duration::from_secs(20),
@@ -204,7 +195,47 @@ fn testbed() -> Testbed<HostAddr> {
         asks: 1024 + 256,
         ..Profile::default().quick()
     };
-    Testbed::new(SecureAsk, nodes).profile(profile).forge(forged)
+    testbed.profile(profile).forge(forged)
 }
 
-conformance!(#[tokio::test(start_paused = true)] mod in_memory: SecureAsk => testbed());
+fn memory() -> Testbed<HostAddr> {
+    let (realm, numbers) = (MemoryRealm::default(), Numbers::default());
+    let (again, made) = (realm.clone(), numbers.clone());
+    let nodes = move |count| {
+        let (realm, numbers) = (realm.clone(), numbers.clone());
+        async move {
+            let mut nodes = Vec::new();
+            for _ in 0..count {
+                nodes.push(node(numbers.next(), realm.open()).await?);
+            }
+            Ok(nodes)
+        }
+    };
+    let rebind = move |addr: HostAddr| {
+        let (number, place) = (made.of(&addr), memory_addr(&addr));
+        let place = place.and_then(|at| again.open_at(at));
+        async move { node(number, place?).await }
+    };
+    with_profile(Testbed::new(SecureAsk, nodes)).rebind(rebind)
+}
+
+/// On the wire of the suite, under attack, and with hosts that are made again with their keys.
+fn wire() -> Testbed<HostAddr> {
+    let numbers = Numbers::default();
+    let made = numbers.clone();
+    let nodes = move |taps: Vec<Tap>| {
+        let numbers = numbers.clone();
+        async move {
+            let mut nodes = Vec::new();
+            for tap in taps {
+                nodes.push(node(numbers.next(), tap).await?);
+            }
+            Ok(nodes)
+        }
+    };
+    let again = move |tap: Tap, addr: HostAddr| node(made.of(&addr), tap);
+    with_profile(Testbed::over(SecureAsk, nodes)).restart(SecureAsk, again)
+}
+
+conformance!(#[tokio::test(start_paused = true)] mod in_memory: SecureAsk => memory());
+conformance!(#[tokio::test(start_paused = true)] mod on_the_wire: SecureAsk => wire());

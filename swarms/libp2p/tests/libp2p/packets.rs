@@ -3,14 +3,13 @@
 use std::time::Duration;
 
 use p2p::{DropReason, Error, Result, Swarm as _};
-use p2p_libp2p::addr::{Place, Target};
 use p2p_libp2p::packets::MAX_MTU;
 use p2p_libp2p::{Host, HostAddr, HostConfig, HostSwarmConfig, PacketConfig, PacketSwarm};
 use p2p_swarms::{MemoryAddr, MemoryRealm, MemorySwarm};
 use p2p_swarmtest::{Profile, Secure, Testbed, conformance};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
-use crate::nodes::{Way, dialling_host, forged, host, numbered_key, pair, private};
+use crate::nodes::{Way, dialling_host, forged, host, memory_addr, numbered_key, pair, private};
 use crate::raw::{Shown, accept_connection, keypair, open, place_of};
 
 const ID: &str = "/test/1.0.0";
@@ -291,10 +290,7 @@ fn testbed() -> Testbed<HostAddr> {
     let rebind = move |addr: HostAddr| {
         let realm = again.clone();
         async move {
-            let Some(Place::Quic(Target::Swarm(at))) = addr.transport() else {
-                return Err(Error::invalid("address", "it is not in the realm"));
-            };
-            let at = at.parse()?;
+            let at = memory_addr(&addr)?;
             node(seed(&at), realm.open_at(at)?).await
         }
     };

@@ -6,11 +6,11 @@ use std::time::Duration;
 use p2p::Error;
 use p2p_formats::x509::PrivateKey;
 use p2p_libp2p::ping::PING;
-use p2p_libp2p::{Host, HostAddr, HostConfig, HostEvent, Multiaddr, Source};
+use p2p_libp2p::{Host, HostAddr, HostConfig, HostEvent, Keypair, Multiaddr, Source};
 use p2p_swarms::MemoryRealm;
 use tokio::time::{Instant, sleep};
 
-use crate::nodes::{Way, host, in_memory, until};
+use crate::nodes::{Way, host, in_memory, private, until};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -178,6 +178,33 @@ async fn known_peers_outlast_a_restart_and_the_file_is_private() {
         .await
         .unwrap_or_else(|error| panic!("after {:?}: {error}", began.elapsed()));
     again.close().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_file_is_written_only_after_a_change() {
+    let (realm, file) = (MemoryRealm::default(), Scratch::new("unchanged"));
+    let peer = Keypair::new(&private(1)).expect("a key").peer_id();
+    let place: Multiaddr = "/ip4/192.0.2.1/tcp/1".parse().expect("a multiaddr");
+    let mut ours = saving(&realm, &file).await.expect("no file yet");
+    for is_new in [true, false] {
+        let mut writes = 0;
+        for minute in 0..10 {
+            if minute % 4 == 3 {
+                ours.add_addrs_from(peer, [place.clone()], Source::Learnt);
+            }
+            sleep(61 * SECOND).await;
+            // What was written is taken away, so that it is seen whether it is written again.
+            writes += u32::from(std::fs::remove_file(&file.0).is_ok());
+        }
+        // A new store once, and each after two changes.
+        assert_eq!(writes, 2 + u32::from(is_new));
+        ours.add_addrs_from(peer, [place.clone()], Source::Learnt);
+        ours.close().await;
+        assert!(file.0.exists(), "the last change is written when the host closes");
+        ours = saving(&realm, &file).await.expect("a valid file");
+        assert_eq!(ours.peers(), [peer]);
+        std::fs::remove_file(&file.0).expect("it is there");
+    }
 }
 
 #[tokio::test]

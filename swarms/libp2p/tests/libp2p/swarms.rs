@@ -1,19 +1,14 @@
 //! The laws of swarms for hosts, over QUIC and over TCP.
 
-use std::collections::HashMap;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::time::Duration;
 
 use p2p::{AskSwarm as _, DropReason, Error, Rejection, Result, Swarm as _};
 use p2p_formats::varint;
-use p2p_libp2p::{Host, HostAddr, HostConfig, HostSwarm, HostSwarmConfig, PeerId};
+use p2p_libp2p::{Host, HostAddr, HostConfig, HostSwarm, HostSwarmConfig};
 use p2p_swarmtest::{Profile, SecureAsk, Testbed, conformance};
-use parking_lot::Mutex;
-
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
-use crate::nodes::{Way, dialling_host, forged, host, numbered_key};
+use crate::nodes::{Numbers, Way, dialling_host, forged, host, numbered_key};
 use crate::raw::{Shown, keep_streams, keypair, open, place_of};
 
 const ID: &str = "/test/1.0.0";
@@ -29,14 +24,14 @@ fn profile() -> Profile {
     }
 }
 
-async fn node(seed: u32, way: Way, place: &str) -> Result<HostSwarm> {
+async fn node(number: u32, way: Way, place: &str) -> Result<HostSwarm> {
     let config = HostConfig {
         max_handshakes_per_prefix: 256,
         // A dial to a node that is gone ends with it.
         handshake_timeout: Duration::from_secs(3),
         ..HostConfig::default()
     };
-    let builder = Host::builder(&numbered_key(seed)).config(config);
+    let builder = Host::builder(&numbered_key(number)).config(config);
     let builder = builder.security(&[way.security()]).listen(place)?;
     let config = HostSwarmConfig {
         ask_timeout: Duration::from_secs(5),
@@ -47,39 +42,27 @@ async fn node(seed: u32, way: Way, place: &str) -> Result<HostSwarm> {
 }
 
 fn testbed(way: Way) -> Testbed<HostAddr> {
-    let (seeds, made) = (Arc::new(AtomicU32::new(0)), Made::default());
-    let again = made.clone();
+    let numbers = Numbers::default();
+    let made = numbers.clone();
     let nodes = move |count| {
-        let (seeds, made) = (seeds.clone(), made.clone());
+        let numbers = numbers.clone();
         async move {
             let mut nodes = Vec::new();
             for _ in 0..count {
-                let seed = seeds.fetch_add(1, Relaxed);
-                let swarm = node(seed, way, way.place()).await?;
-                made.lock().insert(swarm.host()?.peer_id(), seed);
-                nodes.push(swarm);
+                nodes.push(node(numbers.next(), way, way.place()).await?);
             }
             Ok(nodes)
         }
     };
+    let rebind = move |addr: HostAddr| {
+        let number = made.of(&addr);
+        async move { node(number, way, &addr.place().to_string()).await }
+    };
     Testbed::new(SecureAsk, nodes)
         .profile(profile())
-        .rebind(move |addr: HostAddr| {
-            let seed = addr.libp2p_id().and_then(|id| again.lock().get(&id).copied());
-            async move {
-                node(
-                    seed.expect("a node of this testbed"),
-                    way,
-                    &addr.place().to_string(),
-                )
-                .await
-            }
-        })
+        .rebind(rebind)
         .forge(forged)
 }
-
-/// The seeds of the nodes of a testbed.
-type Made = Arc<Mutex<HashMap<PeerId, u32>>>;
 
 /// Writes these bytes on a stream for the swarm, and waits for the end of the stream.
 async fn write(host: &Host, to: &HostAddr, bytes: &[u8]) {

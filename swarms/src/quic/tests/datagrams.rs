@@ -7,9 +7,9 @@ use std::time::Duration;
 use p2p::{Addr, DropReason, Filter, FilterSwarm, Packet, Result, Swarm as _};
 use tokio::time::{Instant, timeout};
 
-use super::{addr, key, nodes};
+use super::{Raw, addr, key, nodes, udp};
 use crate::faulty::FaultyConfig;
-use crate::quic::{MAX_UDP_DATAGRAM, QuicSwarm};
+use crate::quic::{MAX_UDP_DATAGRAM, QuicConfig, QuicSwarm};
 use crate::{Faults, LinkFaults, MemoryRealm, SwarmExt as _};
 
 /// MTU discovery ends this close to the maximum.
@@ -92,5 +92,18 @@ async fn a_handshake_on_a_swarm_with_long_datagrams_outlasts_the_loss_of_its_fir
         );
         let longest = longest.load(Relaxed);
         assert!(longest < 2_000, "{drops}: a datagram of {longest} bytes");
+    }
+}
+
+#[tokio::test]
+async fn peers_may_send_no_unreliable_datagrams_which_would_wait_without_a_reader() {
+    let swarm = udp(1, QuicConfig::default());
+    let (dialling, dialled) = (Raw::new(2), Raw::new(3));
+    let inbound = dialling.dial(&swarm).await;
+    let to = dialled.addr(3);
+    let (told, outbound) = tokio::join!(swarm.tell(&to, Packet::from(b"hello")), dialled.accept());
+    told.expect("a session");
+    for connection in [inbound, outbound] {
+        assert_eq!(connection.max_datagram_size(), None);
     }
 }

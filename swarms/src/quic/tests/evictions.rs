@@ -3,7 +3,8 @@
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
-use p2p::{DropReason, Packet, Swarm as _};
+use p2p::{DropReason, Packet, SecureSwarm as _, Swarm as _};
+use tokio::time::{Instant, sleep};
 
 use super::crowds::nth_key;
 use super::internet::Internet;
@@ -75,4 +76,65 @@ async fn sessions_that_wait_for_silent_peers_before_they_end_are_bounded() {
     let lost = dropped(&hub, "quic", DropReason::Lost);
     let ended = silent.len() - 2 * SESSIONS;
     assert!(lost >= ended as u64, "{lost} of {ended} are counted");
+}
+
+/// Longer than what is sent takes to arrive.
+const SETTLE: Duration = Duration::from_millis(10);
+
+#[tokio::test(start_paused = true)]
+async fn a_session_whose_first_message_may_be_in_flight_is_kept_for_two_seconds() {
+    let config = || QuicConfig {
+        max_sessions: 4,
+        ..QuicConfig::default()
+    };
+    for is_heard in [true, false] {
+        let net = Internet::new();
+        let hub = net.node(1, 1, 1, config());
+        let to = addr(&hub);
+        let node = |network: u8| net.node(network, 1, network.into(), QuicConfig::default());
+        // As many as may be inbound.
+        let peers = [2, 3, 4].map(node);
+        for peer in &peers {
+            peer.lookup_public_key(&to).await.expect("a session");
+            if is_heard {
+                peer.tell(&to, Packet::from(b"hello")).await.expect("sent");
+                hub.receive().await.expect("open");
+            }
+        }
+        sleep(SETTLE).await;
+        assert_eq!(hub.sessions(), 3, "{}", counted(&hub));
+        let (began, newcomer) = (Instant::now(), node(5));
+        newcomer.tell(&to, Packet::from(b"new")).await.expect("room");
+        assert_eq!(hub.receive().await.expect("open").payload, b"new");
+        let waited = began.elapsed();
+        if is_heard {
+            assert!(waited < SETTLE, "{waited:?}");
+        } else {
+            // A refused dial is repeated after at most half a second.
+            let expected = Duration::from_millis(1900)..Duration::from_millis(2600);
+            assert!(expected.contains(&waited), "{waited:?}");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn of_one_identity_a_session_that_was_used_ends_before_one_whose_first_message_may_be_in_flight() {
+    let net = Internet::new();
+    let config = QuicConfig {
+        max_sessions_per_id: 2,
+        ..QuicConfig::default()
+    };
+    let hub = net.node(1, 1, 1, config);
+    let to = addr(&hub);
+    let [fresh, used, newest] = [2, 3, 4].map(|network| net.node(network, 1, 99, QuicConfig::default()));
+    fresh.lookup_public_key(&to).await.expect("a session");
+    sleep(SETTLE).await;
+    // Later than the other.
+    used.tell(&to, Packet::from(b"used")).await.expect("sent");
+    hub.receive().await.expect("open");
+    newest.lookup_public_key(&to).await.expect("a session");
+    sleep(SETTLE).await;
+    let mut sessions = hub.node.sessions();
+    let has = [&fresh, &used, &newest].map(|node| sessions.find(&addr(node)).is_some());
+    assert_eq!(has, [true, false, true]);
 }
