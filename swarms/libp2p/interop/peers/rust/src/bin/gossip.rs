@@ -43,7 +43,11 @@ fn behaviour(key: &identity::Keypair) -> Result<Behaviour, Failure> {
 async fn main() -> Result<(), Failure> {
     let mut node = SwarmBuilder::with_new_identity()
         .with_tokio()
-        .with_tcp(tcp::Config::default().nodelay(true), noise::Config::new, yamux::Config::default)?
+        .with_tcp(
+            tcp::Config::default().nodelay(true),
+            noise::Config::new,
+            yamux::Config::default,
+        )?
         .with_behaviour(behaviour)?
         .build();
     let topic = IdentTopic::new(TOPIC);
