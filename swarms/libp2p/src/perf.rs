@@ -16,7 +16,7 @@ use tokio::time::Instant;
 
 use crate::addr::HostAddr;
 use crate::host::Host;
-use crate::stream::Stream;
+use crate::stream::{Stream, failed};
 
 /// The protocol id of perf.
 pub const PERF: &str = "/perf/1.0.0";
@@ -53,7 +53,7 @@ impl Host {
     pub async fn perf(&self, addr: &HostAddr, upload: u64, download: u64) -> Result<PerfReport> {
         let mut stream = self.open(addr, &[PERF]).await?;
         let measured = measure(&mut stream, upload, download).await;
-        let (report, received) = measured.map_err(|error| Error::unreachable(addr, error.to_string()))?;
+        let (report, received) = measured.map_err(|error| failed(addr, &error))?;
         if received != download {
             let reason = format!("it sent {received} bytes where {download} were wanted");
             return Err(Error::invalid("answer of the server", reason));

@@ -9,7 +9,7 @@ use tokio::time::{Instant, timeout};
 
 use crate::addr::HostAddr;
 use crate::host::Host;
-use crate::stream::Stream;
+use crate::stream::{Stream, failed};
 
 /// The protocol id of ping.
 pub const PING: &str = "/ipfs/ping/1.0.0";
@@ -52,7 +52,7 @@ impl Pinger {
         match timeout(TIMEOUT, exchange).await {
             Ok(Ok(back)) if back == sent => Ok(began.elapsed()),
             Ok(Ok(_)) => Err(Error::invalid("ping", "the peer sent other bytes back")),
-            Ok(Err(error)) => Err(Error::unreachable(self.0.peer(), error.to_string())),
+            Ok(Err(error)) => Err(failed(self.0.peer(), &error)),
             Err(_) => Err(Error::TimedOut {
                 doing: "waiting for a ping",
                 limit: TIMEOUT,

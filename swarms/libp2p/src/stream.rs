@@ -1,5 +1,6 @@
 //! Streams of a connection.
 
+use std::error::Error as _;
 use std::fmt;
 use std::future::{Future as _, poll_fn};
 use std::io;
@@ -10,6 +11,7 @@ use std::task::{Context, Poll, ready};
 
 use bytes::{Buf as _, Bytes};
 use futures_util::{AsyncRead as _, AsyncWrite as _};
+use p2p::Error;
 use quinn::{RecvStream, SendStream, VarInt};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::OwnedSemaphorePermit;
@@ -111,6 +113,17 @@ impl AsyncRead for Stream {
 
 impl AsyncWrite for Stream {
     forward_write!(inner);
+}
+
+/// Returns the error of a call whose stream to `peer` failed. A lost connection has its reason as a cause.
+pub(crate) fn failed(peer: &HostAddr, error: &io::Error) -> Error {
+    let mut reason = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        reason = format!("{reason}: {error}");
+        cause = error.source();
+    }
+    Error::unreachable(peer, reason)
 }
 
 /// A stream of a connection, before any negotiation.

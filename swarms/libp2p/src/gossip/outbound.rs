@@ -14,7 +14,7 @@ use super::link::Link;
 use crate::addr::HostAddr;
 use crate::connection::OpenError;
 use crate::negotiate::NegotiateError;
-use crate::stream::Stream;
+use crate::stream::{Stream, failed};
 
 /// Short RPCs that leave together are written together, up to this many bytes.
 const TOGETHER: usize = 16 << 10;
@@ -133,7 +133,7 @@ impl Core {
     ) -> Result<()> {
         match written {
             Ok(Ok(())) => Ok(()),
-            Ok(Err(error)) => Err(Error::unreachable(stream.peer(), error.to_string())),
+            Ok(Err(error)) => Err(failed(stream.peer(), &error)),
             Err(_) => Err(Error::TimedOut {
                 doing: "sending an RPC",
                 limit: self.config.send_timeout,

@@ -158,8 +158,8 @@ impl Shared {
     }
 }
 
-/// Returns the places of `peer` that a peer whose place is `by` may name, the same peer or another one: an address of a narrower scope than its own
-/// would lead dials into networks of this host.
+/// Returns the places of `peer` that a peer whose place is `by`, the same or another one, may name: an address of a narrower scope
+/// than `by` would lead dials into networks of this host.
 pub(crate) fn may_be_named(peer: &PeerId, by: &HostAddr, addrs: &[Multiaddr]) -> Vec<Multiaddr> {
     let places = addrs.iter().filter_map(|addr| place_for(peer, addr.clone()));
     let may_name = |place: &Multiaddr| Scope::may_name(by, &HostAddr::from_multiaddr(place.clone()));

@@ -11,7 +11,6 @@ use super::engines::{DialKey, KnownPeer, ip_of};
 use super::identifying::may_be_named;
 use super::shared::Shared;
 use crate::addr::{HostAddr, transport};
-use crate::connection::Connection;
 use crate::envelope::PeerRecord;
 use crate::key::PublicKey;
 
@@ -126,19 +125,6 @@ impl Shared {
             |place: &Multiaddr| engines.peers.source(now, &known, place) >= Some(Source::Recent);
         let places = places.filter(is_confirmed).take(most).collect();
         (places, engines.connections.best(peer).is_some())
-    }
-
-    /// Returns the connected peers that said that they accept a protocol.
-    pub(crate) fn peers_with(&self, protocol: &str) -> Vec<PeerId> {
-        let open: Vec<_> = self.engines.lock().open.values().cloned().collect();
-        let accepts = |connection: &Connection| {
-            let info = connection.info_of_peer.lock();
-            info.as_ref()
-                .is_some_and(|info| info.protocols.iter().any(|id| id == protocol))
-        };
-        let open = open.iter().filter(|connection| accepts(connection));
-        open.filter_map(|connection| connection.info.peer.libp2p_id())
-            .collect()
     }
 
     /// Remembers places of peers that another peer named.

@@ -1,6 +1,6 @@
 //! Drives the engine of one node: its requests are streams of the host, and its timer is a task.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
@@ -19,7 +19,7 @@ use super::KademliaConfig;
 use super::codec::{HostCodec, key};
 use super::config::Mode;
 use crate::addr::HostAddr;
-use crate::host::{Host, HostEvent, HostEvents, Shared};
+use crate::host::{Host, Observe, Shared};
 use crate::key::identity;
 use crate::swarm::{Budgets, exchange};
 
@@ -42,6 +42,8 @@ pub(super) struct Node {
     pub(super) requests: Counters,
     codec: Arc<HostCodec>,
     request_timeout: Duration,
+    /// Whether peers support the protocol, as they said since the engine was told last. The state is not locked where this is.
+    said: Mutex<BTreeMap<PeerId, bool>>,
     state: Mutex<State>,
     /// Tells the timer that it is due earlier.
     rearm: Notify,
@@ -88,6 +90,7 @@ impl Node {
             serving: Mutex::default(),
             requests: Counters::new("kad"),
             request_timeout: engine.request_timeout,
+            said: Mutex::default(),
             state: Mutex::new(State {
                 engine: Some(Engine::with_codec(own, codec.clone(), rules, now, rand::random())),
                 callers: HashMap::new(),
@@ -98,15 +101,11 @@ impl Node {
             codec,
             host: shared,
         });
-        let events = host.events();
         if mode == Mode::Server {
             super::serve::register(&node)?;
         }
         node.keep_time();
-        node.follow(events);
-        for peer in node.host.peers_with(&node.protocol) {
-            node.met(&peer, true);
-        }
+        node.host.observe(&node);
         let weak = Arc::downgrade(&node);
         node.host.at_end(node.closing.subscribe(), move || {
             if let Some(node) = weak.upgrade() {
@@ -195,12 +194,16 @@ impl Node {
         });
     }
 
-    /// Calls the engine when its timer is due, in a task.
+    /// Calls the engine when its timer is due or peers have said what they support, in a task.
     fn keep_time(self: &Arc<Self>) {
         let node = self.clone();
         let mut closing = self.closing.subscribe();
         self.host.spawn(async move {
             loop {
+                let said = std::mem::take(&mut *node.said.lock());
+                for (peer, serves) in said {
+                    node.met(&peer, serves);
+                }
                 let now = node.host.now();
                 let due = {
                     let mut state = node.state.lock();
@@ -224,33 +227,7 @@ impl Node {
         });
     }
 
-    /// Learns from identify which peers serve requests, in a task.
-    fn follow(self: &Arc<Self>, mut events: HostEvents) {
-        let node = self.clone();
-        let mut closing = self.closing.subscribe();
-        self.host.spawn(async move {
-            loop {
-                let event = tokio::select! {
-                    _ = closing.wait_for(|closing| *closing) => return,
-                    event = events.next() => event,
-                };
-                match event {
-                    Ok(HostEvent::Identified { peer, identified }) => {
-                        if let Some(peer) = peer.libp2p_id() {
-                            node.met(
-                                &peer,
-                                identified.protocols.iter().any(|id| **id == *node.protocol),
-                            );
-                        }
-                    }
-                    Ok(_) => {}
-                    Err(_) => return,
-                }
-            }
-        });
-    }
-
-    /// Tells the engine whether a connected peer serves requests.
+    /// Tells the engine whether a peer serves requests, unless it is no longer connected.
     fn met(self: &Arc<Self>, peer: &PeerId, serves: bool) {
         let id = identity(peer);
         let addr = self.host.addr_of(peer);
@@ -313,6 +290,21 @@ impl Node {
             (state.engine.take(), std::mem::take(&mut state.callers))
         };
         drop((engine, callers));
+    }
+}
+
+impl Observe for Node {
+    fn connected(&self, _: &HostAddr) {}
+
+    fn disconnected(&self, _: &HostAddr, _: bool) {}
+
+    /// Leaves it to the task: the engine's codec calls the host.
+    fn supports(&self, peer: &HostAddr, protocols: &[String]) {
+        if let Some(peer) = peer.libp2p_id() {
+            let serves = protocols.iter().any(|id| **id == *self.protocol);
+            self.said.lock().insert(peer, serves);
+            self.rearm.notify_one();
+        }
     }
 }
 

@@ -12,7 +12,7 @@ use tokio::time::timeout;
 use super::Core;
 use super::send::{Sending, frame};
 use crate::frame::{self, Head, REJECTED};
-use crate::stream::Stream;
+use crate::stream::{Stream, failed};
 
 /// Registers the handlers of both protocol ids.
 pub(super) fn serve(core: &Arc<Core>) -> Result<()> {
@@ -148,7 +148,7 @@ impl Respond for StreamResponder {
                 core.ends.await_end(sending, stream);
                 Ok(())
             }
-            Ok(Ok(Err(error))) => Err(Error::unreachable(stream.peer(), error.to_string())),
+            Ok(Ok(Err(error))) => Err(failed(stream.peer(), &error)),
             Ok(Err(closed)) => Err(closed),
             Err(_) => Err(Error::TimedOut {
                 doing: "sending a response",

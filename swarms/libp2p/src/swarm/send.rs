@@ -13,7 +13,7 @@ use super::Core;
 use crate::addr::HostAddr;
 use crate::frame::{self, Head};
 use crate::host::Shared;
-use crate::stream::Stream;
+use crate::stream::{Stream, failed};
 
 /// A message or a response that a peer has not taken yet. A message of which the peer says nothing, because the connection
 /// or the wait for it has ended, counts as lost when this is dropped.
@@ -152,7 +152,7 @@ fn broken(dst: &HostAddr, error: &io::Error) -> Error {
         // The peer has no such swarm.
         ErrorKind::Unsupported => Error::Rejected(Rejection::NO_CHANNEL),
         ErrorKind::InvalidData => Error::invalid("response", error.to_string()),
-        _ => Error::unreachable(dst, error.to_string()),
+        _ => failed(dst, error),
     }
 }
 

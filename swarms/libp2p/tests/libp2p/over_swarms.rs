@@ -140,6 +140,21 @@ async fn messages_on_their_way_to_a_node_that_closes_are_counted_once() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn the_error_of_a_lost_connection_says_why_it_was_lost() {
+    let realm = MemoryRealm::default();
+    let (ours, theirs) = (host(1, realm.open()).await, host(2, realm.open()).await);
+    let (ours, theirs) = (ours.expect("a host"), theirs.expect("a host"));
+    let mut pinger = ours
+        .pinger(&theirs.local_addrs()[0])
+        .await
+        .expect("a peer that pings");
+    pinger.ping().await.expect("an answer");
+    theirs.close().await;
+    let error = pinger.ping().await.expect_err("the peer has closed").to_string();
+    assert!(error.contains("connection lost: closed by peer"), "{error}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn callers_and_the_host_itself_share_one_identify_stream() {
     // js-libp2p permits one, and resets the second.
     let realm = MemoryRealm::default();
