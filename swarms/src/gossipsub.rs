@@ -8,8 +8,8 @@
 //! ([`p2p_protocols::gossipsub`], `direct`).
 //!
 //! # Peers
-//! A medium with connections reports its peers ([`GossipSwarm::on_links`]). On all others there are no connections: a node becomes a peer when it is [added](GossipSwarm::add_peer), or when it
-//! sends first, within limits. Peers exchange hellos and their subscriptions, and repeat them at intervals,
+//! A medium with connections reports its peers ([`GossipSwarm::on_links`]). On all others a node becomes a peer
+//! when it is [added](GossipSwarm::add_peer), or when it sends first, within limits. Peers exchange hellos and their subscriptions, and repeat them at intervals,
 //! since each may be lost. A peer is removed when it sends a goodbye, is silent for long, or cannot be
 //! reached.
 //!

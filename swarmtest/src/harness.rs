@@ -171,7 +171,7 @@ impl<A: Addr> Testbed<A> {
                 return Ok(message);
             }
         }
-        let (len, times) = (payload.len(), again.times - 1);
+        let (len, times) = (payload.len(), again.times);
         let why = refusal.map_or(String::new(), |error| format!("; telling said: {error}"));
         broken!("a message of {len} bytes, told {times} times to {dst}, did not arrive{why}")
     }
@@ -305,6 +305,7 @@ pub(crate) enum Tells {
 pub(crate) struct Again {
     least: usize,
     until: Instant,
+    /// Number of attempts so far.
     pub(crate) times: usize,
 }
 
@@ -322,9 +323,10 @@ impl Again {
         self.least
     }
 
+    /// Begins another attempt. Returns false, if there is to be none.
     pub(crate) fn next(&mut self) -> bool {
         let goes_on = self.times < self.least || Instant::now() < self.until;
-        self.times += 1;
+        self.times += usize::from(goes_on);
         goes_on
     }
 }

@@ -252,10 +252,10 @@ pub struct Config {
     /// Limits of the queue of one peer.
     pub queue: QueueConfig,
     /// Maximum bytes of messages that are sent together as one RPC if they are queued for one peer at the
-    /// same time. Not above `send.rpc`, nor more messages than `send.messages`. A higher value means less work for each message. But if the medium
-    /// below splits long messages into fragments, the loss of one fragment loses all messages of the RPC, so
-    /// use more than a datagram only on media that lose nothing. With 0, each message is sent alone. Default:
-    /// 1200, about a datagram.
+    /// same time. Not above `send.rpc`, nor more messages than `send.messages`. A higher value means less work
+    /// for each message. But if the medium below splits long messages into fragments, the loss of one fragment
+    /// loses all messages of the RPC, so use more than a datagram only on media that lose nothing. With 0, each
+    /// message is sent alone. Default: 1200, about a datagram.
     pub pack: usize,
     /// Limits of one RPC that is received.
     pub limits: Limits,

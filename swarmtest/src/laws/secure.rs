@@ -35,7 +35,7 @@ pub async fn src_is_who_it_says<A: Addr>(testbed: &Testbed<A>) -> Outcome {
             ensure!(
                 again.next(),
                 "of {together} messages of two nodes, told {} times, {} never arrived",
-                again.times - 1,
+                again.times,
                 missing.len()
             );
             for number in told.clone() {
